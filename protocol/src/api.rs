@@ -1,0 +1,425 @@
+//! The HTTP API's bodies. `manager/openapi.json` is generated from these.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::event::{Disposition, Resolution, Timestamp};
+use crate::{EventId, Exit, Incarnation, PromptId, Restore, SessionId};
+
+/// What a session is started with. What is not given comes from the agent's profile, then from the defaults.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SessionOpts {
+    /// The session's id; else `session-N`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// A name for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// The agent's profile; else `shell`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// Passed to the agent where its command line says `{model}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Absolute path of an existing directory in which the agent runs; else the home directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<String>,
+    /// Added to the agent's environment.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Which deaths are answered with a restart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart: Option<RestartType>,
+    /// Restart intensity: more deaths than this within `period_ms` and the session is `failed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub intensity: Option<u32>,
+    /// Restart period, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub period_ms: Option<u64>,
+    /// What becomes of a prompt whose turn a crash cut off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_crash: Option<OnCrash>,
+    /// Idle time after which the session hibernates, in milliseconds; 0 = never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hibernate_after_ms: Option<u64>,
+    /// How long the agent's processes have between SIGTERM and SIGKILL, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grace_ms: Option<u64>,
+}
+
+/// Which deaths of a worker nobody asked for are answered with a restart (OTP's names).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RestartType {
+    /// Every one.
+    Permanent,
+    /// Every one but an exit with status 0.
+    Transient,
+    /// None: the session is `failed`, or `stopped` if the status was 0.
+    Temporary,
+}
+
+/// What becomes of a prompt whose turn a crash cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnCrash {
+    /// It ends as interrupted, and somebody may `resolve` it: its tools may have had effects.
+    Interrupt,
+    /// It goes to the restored agent again.
+    Retry,
+}
+
+/// What a session does now, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// A worker process is being brought up.
+    Starting,
+    /// Ready, and no turn runs.
+    Idle,
+    /// A turn runs.
+    Running,
+    /// A turn waits for a person's answer.
+    RequiresAction,
+    /// A process of an earlier manager is being looked for.
+    Adopting,
+    /// The process is being ended.
+    Stopping,
+    /// Between a death and the next start.
+    Restarting,
+    /// Without a process, until something is asked of it.
+    Hibernated,
+    /// Ended by request.
+    Stopped,
+    /// Given up; `failure` says why.
+    Failed,
+}
+
+impl Status {
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Starting => "starting",
+            Status::Idle => "idle",
+            Status::Running => "running",
+            Status::RequiresAction => "requires_action",
+            Status::Adopting => "adopting",
+            Status::Stopping => "stopping",
+            Status::Restarting => "restarting",
+            Status::Hibernated => "hibernated",
+            Status::Stopped => "stopped",
+            Status::Failed => "failed",
+        }
+    }
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A session as the manager's own table has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SessionInfo {
+    /// Stable id.
+    pub id: SessionId,
+    /// A name for people.
+    pub title: Option<String>,
+    /// The agent's profile.
+    pub agent: String,
+    /// The model asked for.
+    pub model: Option<String>,
+    /// What it does now.
+    pub status: Status,
+    /// Where the agent runs.
+    pub workdir: String,
+    /// The worker's process; null where none exists.
+    pub pid: Option<u32>,
+    /// The agent's process; null where none exists.
+    pub agent_pid: Option<u32>,
+    /// Counts its worker processes from 1.
+    pub incarnation: Incarnation,
+    /// What the agent knew of the turns before when it last became ready.
+    pub restore: Option<Restore>,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When a user or agent last said something.
+    pub last_message_at: Option<Timestamp>,
+    /// Prompts given to the agent and answers that came back.
+    pub message_count: u64,
+    /// Turns begun.
+    pub turn_count: u64,
+    /// The beginning of the first prompt, at most 200 characters.
+    pub first_prompt: Option<String>,
+    /// Prompts waiting.
+    pub queue_length: u32,
+    /// The prompt whose turn runs.
+    pub running_prompt: Option<PromptId>,
+    /// Tokens and cost, where the agent tells.
+    pub usage: Option<Usage>,
+    /// Restarts inside the period that now ends.
+    pub restarts: Restarts,
+    /// Why it failed.
+    pub failure: Option<Failure>,
+    /// It never hibernates.
+    pub pinned: bool,
+    /// The session whose sub-agent it is.
+    pub parent: Option<SessionId>,
+}
+
+/// Tokens and cost.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Usage {
+    /// Tokens read.
+    pub input_tokens: u64,
+    /// Tokens written.
+    pub output_tokens: u64,
+    /// Cost in US dollars, where known.
+    pub cost_usd: Option<f64>,
+}
+
+/// A session's recent deaths.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Restarts {
+    /// Deaths that count against the intensity now.
+    pub in_window: u32,
+    /// Restart intensity.
+    pub intensity: u32,
+    /// Restart period, in milliseconds.
+    pub period_ms: u64,
+    /// Why the last process was replaced.
+    pub last_reason: Option<String>,
+    /// Its pid.
+    pub last_pid: Option<u32>,
+}
+
+/// Why a session is `failed`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Failure {
+    /// In words.
+    pub reason: String,
+    /// The last worker's exit.
+    pub exit: Option<Exit>,
+    /// The last lines written to standard error.
+    pub last_words: Vec<String>,
+    /// Processes that survived SIGKILL.
+    pub survivors: Vec<u32>,
+}
+
+/// A prompt to be accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PromptRequest {
+    /// What to tell the agent: 1 byte to 1 MiB, without NUL.
+    pub text: String,
+    /// What to do if a turn runs or others wait.
+    #[serde(default)]
+    pub when_busy: WhenBusy,
+}
+
+/// What to do with a prompt if a turn runs or others wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenBusy {
+    /// It waits behind the others.
+    #[default]
+    Queue,
+    /// It is refused with `busy`.
+    Reject,
+    /// The running turn is aborted and this prompt goes first.
+    Interrupt,
+}
+
+/// A prompt that is on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Accepted {
+    /// The session.
+    pub session_id: SessionId,
+    /// Its id.
+    pub prompt_id: PromptId,
+    /// The event that recorded it: subscribe after it to see all that follows.
+    pub event_id: EventId,
+    /// What became of it.
+    pub disposition: Disposition,
+}
+
+/// A prompt that has not ended, or was interrupted and not resolved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct QueuedPrompt {
+    /// Its id.
+    pub prompt_id: PromptId,
+    /// Where it stands.
+    pub state: PromptState,
+    /// Its text.
+    pub text: String,
+}
+
+/// Where a prompt stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PromptState {
+    /// Its turn runs.
+    Running,
+    /// It waits.
+    Queued,
+    /// Its turn was cut off and nobody has said what is to become of it.
+    Interrupted,
+}
+
+/// New text for a waiting prompt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EditRequest {
+    /// The text: 1 byte to 1 MiB, without NUL.
+    pub text: String,
+}
+
+/// What is to become of an interrupted prompt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResolveRequest {
+    /// The choice.
+    pub action: Resolution,
+}
+
+/// What came of a resolved prompt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Resolved {
+    /// The interrupted prompt.
+    pub prompt_id: PromptId,
+    /// The prompt that repeats it, with `retry`.
+    pub retried_as: Option<PromptId>,
+}
+
+/// The turn that an abort ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Aborted {
+    /// Its prompt.
+    pub prompt_id: PromptId,
+}
+
+/// How many waiting prompts were removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Cleared {
+    /// The number.
+    pub removed: u32,
+}
+
+/// A background sub-agent to be started.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SubagentRequest {
+    /// The parent's session id or the current pid of its worker; none for a sub-agent of nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// Its first prompt, delivered as soon as it is ready.
+    pub task: String,
+    /// What its session is started with.
+    #[serde(default)]
+    pub opts: SessionOpts,
+}
+
+/// A background sub-agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SubagentHandle {
+    /// Its session.
+    pub session_id: SessionId,
+    /// Its worker now; null where none exists.
+    pub pid: Option<u32>,
+    /// The parent.
+    pub parent_session_id: Option<SessionId>,
+    /// The parent's worker now.
+    pub parent_pid: Option<u32>,
+    /// What it was told to do.
+    pub task: String,
+    /// The model asked for.
+    pub model: Option<String>,
+    /// When it was started.
+    pub started_at: Timestamp,
+    /// What it does now.
+    pub status: Status,
+}
+
+/// What becomes of a stopped session's sub-agents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Orphans {
+    /// They are stopped with it.
+    #[default]
+    Stop,
+    /// They go on.
+    Keep,
+}
+
+/// A working directory whose session is wanted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BootstrapRequest {
+    /// Absolute path of an existing directory.
+    pub workdir: String,
+    /// What the session is started with, if it does not exist.
+    #[serde(default)]
+    pub opts: SessionOpts,
+}
+
+/// A directory's session and its token.
+#[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Bootstrap {
+    /// The session.
+    pub session: SessionInfo,
+    /// Its id.
+    pub id: SessionId,
+    /// Its worker.
+    pub pid: Option<u32>,
+    /// The session's token. A secret.
+    pub token: String,
+}
+
+/// A session's token.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TokenReply {
+    /// 32 random bytes in url-safe base64. A secret.
+    pub token: String,
+}
+
+/// The manager itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ManagerInfo {
+    /// Its process.
+    pub pid: u32,
+    /// `running` or `stopping`.
+    pub state: String,
+    /// Version and build.
+    pub version: String,
+    /// Its state directory.
+    pub state_dir: String,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// Sessions by status.
+    pub sessions: BTreeMap<String, u64>,
+    /// The last event recorded.
+    pub last_event_id: EventId,
+}
+
+/// An error, as RFC 9457 has it, with a `code` that does not change between versions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// Always `about:blank`: `code` says which problem it is.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The HTTP status in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// Stable name of the problem, for programs.
+    pub code: String,
+    /// What happened and what was not changed, for people.
+    pub detail: String,
+    /// What to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}

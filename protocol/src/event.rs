@@ -1,0 +1,300 @@
+//! Events: what the journal records and subscribers see.
+//!
+//! One JSON object each: `{"id", "at", "session", "incarnation", "type", "data"}`. Ids are global and strictly
+//! increasing; a session's stream is the subset that names it.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{EventId, Exit, Incarnation, PromptId, Restore, SessionId, Stream};
+
+/// Unix time in milliseconds, in JSON an RFC 3339 text in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ToSchema)]
+#[schema(value_type = String, format = DateTime, examples("2026-01-31T12:00:00.000Z"))]
+pub struct Timestamp(pub u64);
+
+impl Serialize for Timestamp {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(self.0);
+        s.collect_str(&humantime::format_rfc3339_millis(time))
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(d)?;
+        let time = humantime::parse_rfc3339(&text).map_err(serde::de::Error::custom)?;
+        let since = time
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_err(serde::de::Error::custom)?;
+        Ok(Self(since.as_millis() as u64))
+    }
+}
+
+/// One recorded event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Event {
+    /// Position in the journal.
+    pub id: EventId,
+    /// When it was decided, by the machine's wall clock.
+    pub at: Timestamp,
+    /// The session it is about; absent for the manager's own events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionId>,
+    /// The session's incarnation at the time; 0 before its first process.
+    #[serde(default)]
+    pub incarnation: Incarnation,
+    /// What happened.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// What can happen. In JSON `type` is the name and `data` the fields.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "type", content = "data")]
+#[allow(missing_docs)] // the fields are the glossary's words
+pub enum EventKind {
+    /// A session exists from here on.
+    #[serde(rename = "session.created")]
+    SessionCreated {
+        agent: String,
+        workdir: String,
+        title: Option<String>,
+        model: Option<String>,
+        parent: Option<SessionId>,
+    },
+    /// A worker process was spawned for it and is on record.
+    #[serde(rename = "session.started")]
+    SessionStarted { pid: u32 },
+    /// The worker and its agent take prompts.
+    #[serde(rename = "session.ready")]
+    SessionReady {
+        pid: u32,
+        agent_pid: Option<u32>,
+        restore: Restore,
+    },
+    /// Its process died and will be replaced after `delay_ms`.
+    #[serde(rename = "session.restarting")]
+    SessionRestarting {
+        reason: String,
+        old_pid: Option<u32>,
+        exit: Option<Exit>,
+        delay_ms: u64,
+        deaths: u32,
+        /// The last lines the worker or its agent wrote to standard error.
+        last_words: Vec<String>,
+    },
+    /// The replacement is ready and the conversation is restored, to the level `restore`.
+    #[serde(rename = "session.restarted")]
+    SessionRestarted {
+        old_pid: Option<u32>,
+        new_pid: u32,
+        reason: String,
+        restore: Restore,
+    },
+    /// Idle for long, its process was ended; a prompt, attach or ensure brings it back.
+    #[serde(rename = "session.hibernated")]
+    SessionHibernated {},
+    /// It leaves hibernation.
+    #[serde(rename = "session.woken")]
+    SessionWoken {},
+    /// It was stopped, and its whole tree of processes is gone.
+    #[serde(rename = "session.stopped")]
+    SessionStopped { exit: Option<Exit> },
+    /// kennel has given up on it until somebody restarts it.
+    #[serde(rename = "session.failed")]
+    SessionFailed {
+        reason: String,
+        exit: Option<Exit>,
+        last_words: Vec<String>,
+        /// Processes that survived SIGKILL.
+        survivors: Vec<u32>,
+    },
+    /// Its settings changed.
+    #[serde(rename = "session.updated")]
+    SessionUpdated { pinned: bool },
+    /// It and its records are removed; this event is all that remains.
+    #[serde(rename = "session.deleted")]
+    SessionDeleted {},
+
+    /// A prompt is on disk. The event's id is the prompt's number.
+    #[serde(rename = "prompt.accepted")]
+    PromptAccepted {
+        prompt_id: PromptId,
+        text: String,
+        disposition: Disposition,
+        /// The interrupted prompt that this one repeats.
+        retry_of: Option<PromptId>,
+    },
+    /// It waits behind `position` others.
+    #[serde(rename = "prompt.queued")]
+    PromptQueued { prompt_id: PromptId, position: u32 },
+    /// Its text was replaced while it waited.
+    #[serde(rename = "prompt.edited")]
+    PromptEdited { prompt_id: PromptId, text: String },
+    /// It left the queue and goes to the agent.
+    #[serde(rename = "prompt.started")]
+    PromptStarted { prompt_id: PromptId },
+    /// It ended without a turn, as aborted.
+    #[serde(rename = "prompt.removed")]
+    PromptRemoved { prompt_id: PromptId, reason: RemovedBy },
+    /// Somebody decided what becomes of an interrupted prompt.
+    #[serde(rename = "prompt.resolved")]
+    PromptResolved {
+        prompt_id: PromptId,
+        action: Resolution,
+        retried_as: Option<PromptId>,
+    },
+
+    /// The agent works on the prompt.
+    #[serde(rename = "turn.started")]
+    TurnStarted {
+        turn: u64,
+        prompt_id: PromptId,
+        agent_pid: u32,
+    },
+    /// The turn came to an end that somebody meant.
+    #[serde(rename = "turn.completed")]
+    TurnCompleted {
+        turn: u64,
+        prompt_id: PromptId,
+        outcome: Outcome,
+        /// `end_turn`, `cancelled`, or `error` where the agent could not be run.
+        stop_reason: String,
+        exit: Option<Exit>,
+    },
+    /// The turn was cut off. Its prompt is not repeated unless somebody says so.
+    #[serde(rename = "turn.interrupted")]
+    TurnInterrupted {
+        turn: u64,
+        prompt_id: PromptId,
+        reason: String,
+        /// The prompt goes to the agent again (profile `on_crash = "retry"`) and so has not ended.
+        will_retry: bool,
+    },
+    /// A piece of the agent's output, as it came.
+    #[serde(rename = "message.chunk")]
+    MessageChunk {
+        turn: u64,
+        prompt_id: PromptId,
+        stream: Stream,
+        text: String,
+    },
+
+    /// A sub-agent of this session was started.
+    #[serde(rename = "subagent.started")]
+    SubagentStarted {
+        child: SessionId,
+        task: String,
+        model: Option<String>,
+    },
+    /// A sub-agent's task ended. Told once for each sub-agent.
+    #[serde(rename = "subagent.completed")]
+    SubagentCompleted { child: SessionId, outcome: Outcome },
+    /// A sub-agent failed with its task open. Told once, instead of `subagent.completed`.
+    #[serde(rename = "subagent.lost")]
+    SubagentLost { child: SessionId, reason: String },
+
+    /// Something the user should read that no agent said.
+    #[serde(rename = "system.message")]
+    SystemMessage { text: String },
+    /// A manager took the state directory over.
+    #[serde(rename = "manager.started")]
+    ManagerStarted {
+        pid: u32,
+        version: String,
+        boot_id: String,
+    },
+    /// The manager ends all processes and leaves; goals are kept.
+    #[serde(rename = "manager.stopping")]
+    ManagerStopping {},
+}
+
+impl EventKind {
+    /// The name in `type`.
+    pub fn name(&self) -> &'static str {
+        use EventKind::*;
+        match self {
+            SessionCreated { .. } => "session.created",
+            SessionStarted { .. } => "session.started",
+            SessionReady { .. } => "session.ready",
+            SessionRestarting { .. } => "session.restarting",
+            SessionRestarted { .. } => "session.restarted",
+            SessionHibernated {} => "session.hibernated",
+            SessionWoken {} => "session.woken",
+            SessionStopped { .. } => "session.stopped",
+            SessionFailed { .. } => "session.failed",
+            SessionUpdated { .. } => "session.updated",
+            SessionDeleted {} => "session.deleted",
+            PromptAccepted { .. } => "prompt.accepted",
+            PromptQueued { .. } => "prompt.queued",
+            PromptEdited { .. } => "prompt.edited",
+            PromptStarted { .. } => "prompt.started",
+            PromptRemoved { .. } => "prompt.removed",
+            PromptResolved { .. } => "prompt.resolved",
+            TurnStarted { .. } => "turn.started",
+            TurnCompleted { .. } => "turn.completed",
+            TurnInterrupted { .. } => "turn.interrupted",
+            MessageChunk { .. } => "message.chunk",
+            SubagentStarted { .. } => "subagent.started",
+            SubagentCompleted { .. } => "subagent.completed",
+            SubagentLost { .. } => "subagent.lost",
+            SystemMessage { .. } => "system.message",
+            ManagerStarted { .. } => "manager.started",
+            ManagerStopping {} => "manager.stopping",
+        }
+    }
+
+    /// Whether this record is a promise to somebody and must be on disk before it is told: everything but the
+    /// stream of a running turn, which survives any process's death but not a power cut.
+    pub fn is_promise(&self) -> bool {
+        !matches!(
+            self,
+            EventKind::MessageChunk { .. } | EventKind::TurnStarted { .. }
+        )
+    }
+}
+
+/// What became of a prompt when it was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Disposition {
+    /// It goes to the agent now.
+    Started,
+    /// It waits its turn.
+    Queued,
+}
+
+/// How a prompt ended. Each ends exactly once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The agent came to its own end.
+    Completed,
+    /// Somebody asked for its end.
+    Aborted,
+    /// A process died under it.
+    Interrupted,
+}
+
+/// Why a waiting prompt was removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RemovedBy {
+    /// It was taken out of the queue by its id.
+    Removed,
+    /// The queue was cleared.
+    Cleared,
+    /// The session was stopped or removed.
+    Stopped,
+}
+
+/// What becomes of an interrupted prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Resolution {
+    /// The same text is accepted again, at the head of the queue.
+    Retry,
+    /// It stays as it is and is no longer asked about.
+    Drop,
+}

@@ -1,0 +1,197 @@
+//! Ids that people type and that end up in paths, URLs and environment variables.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// Why a text is not an id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// A session id must match `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`.
+    #[error(
+        "`{0}` is not a session id: 1 to 64 letters, digits, `.`, `_` or `-`, beginning with a letter or digit"
+    )]
+    Session(String),
+    /// A prompt id is `prompt-` and a number.
+    #[error("`{0}` is not a prompt id: `prompt-` and a number, as `kennel send --no-wait` prints it")]
+    Prompt(String),
+}
+
+/// Stable name of a session: `session-7`, `workdir-0123456789abcdef`, or what the caller chose.
+///
+/// Matches `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`, so it can stand in a file name, a URL path and an environment
+/// variable without quoting.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "api", schema(value_type = String, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"))]
+pub struct SessionId(Arc<str>);
+
+impl SessionId {
+    /// The longest id, in bytes.
+    pub const MAX_LEN: usize = 64;
+
+    /// The generated id with this number.
+    pub fn numbered(n: u64) -> Self {
+        Self(format!("session-{n}").into())
+    }
+
+    /// The number of a generated id (`session-7` → 7), also when somebody chose such an id by hand.
+    pub fn number(&self) -> Option<u64> {
+        let digits = self.0.strip_prefix("session-")?;
+        let plain = digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
+        plain.then(|| digits.parse().ok()).flatten()
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for SessionId {
+    type Err = IdError;
+
+    fn from_str(s: &str) -> Result<Self, IdError> {
+        let first = s.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+        let rest = s
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+        if first && rest && s.len() <= Self::MAX_LEN {
+            Ok(Self(s.into()))
+        } else {
+            // The text comes from outside and is shown to a person: bounded, and without control characters.
+            Err(IdError::Session(
+                s.chars().take(80).flat_map(char::escape_default).collect(),
+            ))
+        }
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Serialize for SessionId {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for SessionId {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// Name of an accepted prompt: `prompt-` and the id of the event that recorded its acceptance, so it is
+/// unique across sessions and grows with time.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "api", schema(value_type = String, pattern = "^prompt-[0-9]+$"))]
+pub struct PromptId(pub u64);
+
+impl FromStr for PromptId {
+    type Err = IdError;
+
+    fn from_str(s: &str) -> Result<Self, IdError> {
+        s.strip_prefix("prompt-")
+            .filter(|n| n.bytes().all(|b| b.is_ascii_digit()))
+            .and_then(|n| n.parse().ok())
+            .map(Self)
+            .ok_or_else(|| IdError::Prompt(s.chars().take(80).flat_map(char::escape_default).collect()))
+    }
+}
+
+impl fmt::Display for PromptId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "prompt-{}", self.0)
+    }
+}
+
+impl fmt::Debug for PromptId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for PromptId {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        if s.is_human_readable() {
+            s.collect_str(self)
+        } else {
+            s.serialize_u64(self.0)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for PromptId {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        if d.is_human_readable() {
+            String::deserialize(d)?.parse().map_err(de::Error::custom)
+        } else {
+            u64::deserialize(d).map(Self)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn session_ids_are_safe_in_paths_urls_and_environment() {
+        for good in ["session-1", "a", "A.b_c-9", &"x".repeat(64)] {
+            assert_eq!(good.parse::<SessionId>().unwrap().as_str(), good);
+        }
+        for bad in [
+            "",
+            ".",
+            "..",
+            "-a",
+            "a/b",
+            "a b",
+            "ä",
+            "a\n",
+            "\u{1b}[31m",
+            &"x".repeat(65),
+        ] {
+            let error = bad.parse::<SessionId>().unwrap_err().to_string();
+            assert!(!error.contains('\u{1b}') && !error.contains('\n'), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn only_plain_numbers_count_as_generated_ids() {
+        let number = |s: &str| s.parse::<SessionId>().unwrap().number();
+        assert_eq!(number("session-12"), Some(12));
+        for other in [
+            "session-",
+            "session-012",
+            "session-1x",
+            "session-0",
+            "other-1",
+            "session-99999999999999999999",
+        ] {
+            assert_eq!(number(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn prompt_ids_read_back_what_they_print() {
+        assert_eq!("prompt-17".parse(), Ok(PromptId(17)));
+        assert_eq!(PromptId(17).to_string(), "prompt-17");
+        for bad in ["17", "prompt-", "prompt-x", "prompt-+1", "prompt--1"] {
+            assert!(bad.parse::<PromptId>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! What both sides of kennel share: the nouns ([`SessionId`], [`PromptId`], [`Identity`], [`Exit`]), the
+//! frames on the pipe between manager and worker ([`frame`], [`wire`]) and, with the feature `api`, the
+//! [`event`]s and the HTTP types ([`api`]) that outsiders see.
+
+#[cfg(feature = "api")]
+pub mod api;
+#[cfg(feature = "api")]
+pub mod event;
+pub mod frame;
+mod ids;
+mod nouns;
+pub mod wire;
+
+pub use ids::{IdError, PromptId, SessionId};
+pub use nouns::{Exit, Identity, Restore, Stream};
+
+/// Counts the processes a session has had, from 1. Every record carries it, so that nothing of a replaced
+/// process can be mistaken for its successor's.
+pub type Incarnation = u32;
+
+/// Position in the journal: global, strictly increasing, never reused.
+pub type EventId = u64;
+
+/// Name of the environment variable that marks every process below a session:
+/// `<state uuid>/<session id>/<incarnation>`. A manager finds its leftovers by it.
+pub const MARKER: &str = "KENNEL_SESSION";
