@@ -24,9 +24,7 @@ impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let text = String::deserialize(d)?;
         let time = humantime::parse_rfc3339(&text).map_err(serde::de::Error::custom)?;
-        let since = time
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_err(serde::de::Error::custom)?;
+        let since = time.duration_since(std::time::UNIX_EPOCH).map_err(serde::de::Error::custom)?;
         Ok(Self(since.as_millis() as u64))
     }
 }
@@ -68,11 +66,7 @@ pub enum EventKind {
     SessionStarted { pid: u32 },
     /// The worker and its agent take prompts.
     #[serde(rename = "session.ready")]
-    SessionReady {
-        pid: u32,
-        agent_pid: Option<u32>,
-        restore: Restore,
-    },
+    SessionReady { pid: u32, agent_pid: Option<u32>, restore: Restore },
     /// Its process died and will be replaced after `delay_ms`.
     #[serde(rename = "session.restarting")]
     SessionRestarting {
@@ -86,12 +80,7 @@ pub enum EventKind {
     },
     /// The replacement is ready and the conversation is restored, to the level `restore`.
     #[serde(rename = "session.restarted")]
-    SessionRestarted {
-        old_pid: Option<u32>,
-        new_pid: u32,
-        reason: String,
-        restore: Restore,
-    },
+    SessionRestarted { old_pid: Option<u32>, new_pid: u32, reason: String, restore: Restore },
     /// Idle for long, its process was ended; a prompt, attach or ensure brings it back.
     #[serde(rename = "session.hibernated")]
     SessionHibernated {},
@@ -140,19 +129,11 @@ pub enum EventKind {
     PromptRemoved { prompt_id: PromptId, reason: RemovedBy },
     /// Somebody decided what becomes of an interrupted prompt.
     #[serde(rename = "prompt.resolved")]
-    PromptResolved {
-        prompt_id: PromptId,
-        action: Resolution,
-        retried_as: Option<PromptId>,
-    },
+    PromptResolved { prompt_id: PromptId, action: Resolution, retried_as: Option<PromptId> },
 
     /// The agent works on the prompt.
     #[serde(rename = "turn.started")]
-    TurnStarted {
-        turn: u64,
-        prompt_id: PromptId,
-        agent_pid: u32,
-    },
+    TurnStarted { turn: u64, prompt_id: PromptId, agent_pid: u32 },
     /// The turn came to an end that somebody meant.
     #[serde(rename = "turn.completed")]
     TurnCompleted {
@@ -174,20 +155,11 @@ pub enum EventKind {
     },
     /// A piece of the agent's output, as it came.
     #[serde(rename = "message.chunk")]
-    MessageChunk {
-        turn: u64,
-        prompt_id: PromptId,
-        stream: Stream,
-        text: String,
-    },
+    MessageChunk { turn: u64, prompt_id: PromptId, stream: Stream, text: String },
 
     /// A sub-agent of this session was started.
     #[serde(rename = "subagent.started")]
-    SubagentStarted {
-        child: SessionId,
-        task: String,
-        model: Option<String>,
-    },
+    SubagentStarted { child: SessionId, task: String, model: Option<String> },
     /// A sub-agent's task ended. Told once for each sub-agent.
     #[serde(rename = "subagent.completed")]
     SubagentCompleted { child: SessionId, outcome: Outcome },
@@ -200,11 +172,7 @@ pub enum EventKind {
     SystemMessage { text: String },
     /// A manager took the state directory over.
     #[serde(rename = "manager.started")]
-    ManagerStarted {
-        pid: u32,
-        version: String,
-        boot_id: String,
-    },
+    ManagerStarted { pid: u32, version: String, boot_id: String },
     /// The manager ends all processes and leaves; goals are kept.
     #[serde(rename = "manager.stopping")]
     ManagerStopping {},
@@ -248,10 +216,7 @@ impl EventKind {
     /// Whether this record is a promise to somebody and must be on disk before it is told: everything but the
     /// stream of a running turn, which survives any process's death but not a power cut.
     pub fn is_promise(&self) -> bool {
-        !matches!(
-            self,
-            EventKind::MessageChunk { .. } | EventKind::TurnStarted { .. }
-        )
+        !matches!(self, EventKind::MessageChunk { .. } | EventKind::TurnStarted { .. })
     }
 }
 

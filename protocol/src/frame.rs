@@ -29,10 +29,7 @@ pub enum FrameError {
 }
 
 fn options() -> impl Options {
-    bincode::DefaultOptions::new()
-        .with_fixint_encoding()
-        .with_limit(MAX_BODY as u64)
-        .reject_trailing_bytes()
+    bincode::DefaultOptions::new().with_fixint_encoding().with_limit(MAX_BODY as u64).reject_trailing_bytes()
 }
 
 /// Appends `message` as one frame to `out`. On an error `out` is as it was.
@@ -71,7 +68,7 @@ impl Decoder {
     }
 
     /// The next whole message; `None` until more bytes are fed. After an error the pipe is out of step for good.
-    pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
+    pub fn take<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
         let rest = &self.buffer[self.taken..];
         let Some((header, rest)) = rest.split_first_chunk::<HEADER>() else {
             return Ok(None);
@@ -117,7 +114,7 @@ mod tests {
             let mut seen = Vec::new();
             for piece in wire.chunks(cut) {
                 decoder.feed(piece);
-                while let Some((n, text)) = decoder.next::<(u64, String)>().unwrap() {
+                while let Some((n, text)) = decoder.take::<(u64, String)>().unwrap() {
                     assert_eq!(text.len() as u64, n);
                     seen.push(n);
                 }
@@ -131,7 +128,7 @@ mod tests {
     fn a_length_over_the_limit_is_refused_before_its_body_is_waited_for() {
         let mut decoder = Decoder::default();
         decoder.feed(&u32::MAX.to_le_bytes());
-        assert!(matches!(decoder.next::<u8>(), Err(FrameError::TooLong(_))));
+        assert!(matches!(decoder.take::<u8>(), Err(FrameError::TooLong(_))));
     }
 
     #[test]
@@ -140,7 +137,7 @@ mod tests {
         wire.extend(u64::MAX.to_le_bytes());
         let mut decoder = Decoder::default();
         decoder.feed(&wire);
-        assert!(matches!(decoder.next::<String>(), Err(FrameError::Body(_))));
+        assert!(matches!(decoder.take::<String>(), Err(FrameError::Body(_))));
     }
 
     #[test]
@@ -149,7 +146,7 @@ mod tests {
         wire.extend([1, 2]);
         let mut decoder = Decoder::default();
         decoder.feed(&wire);
-        assert!(matches!(decoder.next::<u8>(), Err(FrameError::Body(_))));
+        assert!(matches!(decoder.take::<u8>(), Err(FrameError::Body(_))));
     }
 
     #[test]
@@ -163,7 +160,7 @@ mod tests {
     fn an_end_inside_a_frame_is_told() {
         let mut decoder = Decoder::default();
         decoder.feed(&[9, 0]);
-        assert!(decoder.next::<u8>().unwrap().is_none());
+        assert!(decoder.take::<u8>().unwrap().is_none());
         assert!(matches!(decoder.finish(), Err(FrameError::Torn(2))));
     }
 }

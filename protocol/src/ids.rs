@@ -55,16 +55,12 @@ impl FromStr for SessionId {
 
     fn from_str(s: &str) -> Result<Self, IdError> {
         let first = s.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
-        let rest = s
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+        let rest = s.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
         if first && rest && s.len() <= Self::MAX_LEN {
             Ok(Self(s.into()))
         } else {
             // The text comes from outside and is shown to a person: bounded, and without control characters.
-            Err(IdError::Session(
-                s.chars().take(80).flat_map(char::escape_default).collect(),
-            ))
+            Err(IdError::Session(s.chars().take(80).flat_map(char::escape_default).collect()))
         }
     }
 }
@@ -126,11 +122,7 @@ impl fmt::Debug for PromptId {
 
 impl Serialize for PromptId {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        if s.is_human_readable() {
-            s.collect_str(self)
-        } else {
-            s.serialize_u64(self.0)
-        }
+        if s.is_human_readable() { s.collect_str(self) } else { s.serialize_u64(self.0) }
     }
 }
 
@@ -153,18 +145,7 @@ mod tests {
         for good in ["session-1", "a", "A.b_c-9", &"x".repeat(64)] {
             assert_eq!(good.parse::<SessionId>().unwrap().as_str(), good);
         }
-        for bad in [
-            "",
-            ".",
-            "..",
-            "-a",
-            "a/b",
-            "a b",
-            "ä",
-            "a\n",
-            "\u{1b}[31m",
-            &"x".repeat(65),
-        ] {
+        for bad in ["", ".", "..", "-a", "a/b", "a b", "ä", "a\n", "\u{1b}[31m", &"x".repeat(65)] {
             let error = bad.parse::<SessionId>().unwrap_err().to_string();
             assert!(!error.contains('\u{1b}') && !error.contains('\n'), "{error:?}");
         }
@@ -174,14 +155,9 @@ mod tests {
     fn only_plain_numbers_count_as_generated_ids() {
         let number = |s: &str| s.parse::<SessionId>().unwrap().number();
         assert_eq!(number("session-12"), Some(12));
-        for other in [
-            "session-",
-            "session-012",
-            "session-1x",
-            "session-0",
-            "other-1",
-            "session-99999999999999999999",
-        ] {
+        for other in
+            ["session-", "session-012", "session-1x", "session-0", "other-1", "session-99999999999999999999"]
+        {
             assert_eq!(number(other), None, "{other}");
         }
     }

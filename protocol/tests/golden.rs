@@ -4,6 +4,8 @@
 //! `golden/vN.txt` has a line a message: its name, a space, the frame in hex. With `UPDATE_GOLDEN=1` lines that
 //! are missing from the newest file are added; none is ever changed.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -21,10 +23,7 @@ fn frame_of<T: serde::Serialize>(message: &T) -> String {
 }
 
 fn unhex(hex: &str) -> Vec<u8> {
-    (0..hex.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
-        .collect()
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
 }
 
 fn commands() -> Vec<(&'static str, ToWorker)> {
@@ -45,115 +44,41 @@ fn commands() -> Vec<(&'static str, ToWorker)> {
         prompt_via,
         transcript,
     };
-    let exchange = Exchange {
-        prompt: "before".into(),
-        reply: "answer".into(),
-    };
-    let prompt = Command::Prompt {
-        prompt: PromptId(17),
-        text: "echo ä".into(),
-        history: vec![exchange],
-    };
+    let exchange = Exchange { prompt: "before".into(), reply: "answer".into() };
+    let prompt = Command::Prompt { prompt: PromptId(17), text: "echo ä".into(), history: vec![exchange] };
     let bodies = [
         ("welcome-shell", welcome(Agent::Shell)),
         ("welcome-command-stdin", welcome(command(PromptVia::Stdin, true))),
-        (
-            "welcome-command-argument",
-            welcome(command(PromptVia::Argument, false)),
-        ),
+        ("welcome-command-argument", welcome(command(PromptVia::Argument, false))),
         ("prompt", prompt),
         ("abort", Command::Abort { prompt: PromptId(17) }),
         ("shutdown", Command::Shutdown),
     ];
-    bodies
-        .into_iter()
-        .map(|(name, body)| {
-            (
-                name,
-                Envelope {
-                    incarnation: 3,
-                    seq: 5,
-                    ack: 9,
-                    body,
-                },
-            )
-        })
-        .collect()
+    bodies.into_iter().map(|(name, body)| (name, Envelope { incarnation: 3, seq: 5, ack: 9, body })).collect()
 }
 
 fn reports() -> Vec<(&'static str, FromWorker)> {
     let prompt = PromptId(17);
-    let ended = |end, exit, left_behind| Report::TurnEnded {
-        prompt,
-        end,
-        exit,
-        left_behind,
-    };
-    let output = |stream| Report::Output {
-        prompt,
-        stream,
-        text: "ä\n".into(),
-    };
+    let ended = |end, exit, left_behind| Report::TurnEnded { prompt, end, exit, left_behind };
+    let output = |stream| Report::Output { prompt, stream, text: "ä\n".into() };
     let ready = |restore, agent_pid| Report::Ready { restore, agent_pid };
-    let failed = TurnEnd::Failed {
-        message: "no such program".into(),
-    };
+    let failed = TurnEnd::Failed { message: "no such program".into() };
     let bodies = [
-        (
-            "hello",
-            Report::Hello {
-                protocol: 1,
-                build: "0.1.0 (00ff)".into(),
-                resume_from: 2,
-            },
-        ),
+        ("hello", Report::Hello { protocol: 1, build: "0.1.0 (00ff)".into(), resume_from: 2 }),
         ("ready-fresh", ready(Restore::Fresh, None)),
         ("ready-replayed", ready(Restore::Replayed, None)),
         ("ready-loaded", ready(Restore::Loaded, Some(99))),
         ("ready-resumed", ready(Restore::Resumed, Some(99))),
-        (
-            "turn-started",
-            Report::TurnStarted {
-                prompt,
-                agent_pid: 4242,
-            },
-        ),
+        ("turn-started", Report::TurnStarted { prompt, agent_pid: 4242 }),
         ("output-stdout", output(Stream::Stdout)),
         ("output-stderr", output(Stream::Stderr)),
-        (
-            "turn-ended-code",
-            ended(TurnEnd::Finished, Some(Exit::Code(3)), 0),
-        ),
-        (
-            "turn-ended-signal",
-            ended(TurnEnd::Aborted, Some(Exit::Signal(15)), 2),
-        ),
-        (
-            "turn-ended-unknown",
-            ended(TurnEnd::Finished, Some(Exit::Unknown), 0),
-        ),
+        ("turn-ended-code", ended(TurnEnd::Finished, Some(Exit::Code(3)), 0)),
+        ("turn-ended-signal", ended(TurnEnd::Aborted, Some(Exit::Signal(15)), 2)),
+        ("turn-ended-unknown", ended(TurnEnd::Finished, Some(Exit::Unknown), 0)),
         ("turn-ended-failed", ended(failed, None, 0)),
-        (
-            "fault",
-            Report::Fault {
-                message: "out of step".into(),
-            },
-        ),
+        ("fault", Report::Fault { message: "out of step".into() }),
     ];
-    bodies
-        .into_iter()
-        .map(|(name, body)| {
-            (
-                name,
-                Envelope {
-                    incarnation: 3,
-                    seq: 5,
-                    ack: 9,
-                    body,
-                },
-            )
-        })
-        .collect()
+    bodies.into_iter().map(|(name, body)| (name, Envelope { incarnation: 3, seq: 5, ack: 9, body })).collect()
 }
 
 fn check<T>(golden: &str, samples: Vec<(&'static str, T)>) -> String
@@ -162,25 +87,14 @@ where
 {
     let mut missing = String::new();
     for (name, message) in samples {
-        match golden
-            .lines()
-            .find_map(|line| line.strip_prefix(&format!("{name} ")))
-        {
+        match golden.lines().find_map(|line| line.strip_prefix(&format!("{name} "))) {
             Some(hex) => {
                 let mut decoder = Decoder::default();
                 decoder.feed(&unhex(hex));
-                let decoded: Option<T> = decoder.next().unwrap();
-                assert_eq!(
-                    decoded.as_ref(),
-                    Some(&message),
-                    "the golden bytes of {name} decode otherwise"
-                );
+                let decoded: Option<T> = decoder.take().unwrap();
+                assert_eq!(decoded.as_ref(), Some(&message), "the golden bytes of {name} decode otherwise");
                 decoder.finish().unwrap();
-                assert_eq!(
-                    frame_of(&message),
-                    hex,
-                    "{name} encodes to other bytes than before"
-                );
+                assert_eq!(frame_of(&message), hex, "{name} encodes to other bytes than before");
             }
             None => writeln!(missing, "{name} {}", frame_of(&message)).unwrap(),
         }
@@ -197,10 +111,6 @@ fn every_message_keeps_the_bytes_it_had_when_its_version_was_new() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, golden + &missing).unwrap();
     } else {
-        assert!(
-            missing.is_empty(),
-            "not in {}, add with UPDATE_GOLDEN=1:\n{missing}",
-            path.display()
-        );
+        assert!(missing.is_empty(), "not in {}, add with UPDATE_GOLDEN=1:\n{missing}", path.display());
     }
 }
