@@ -1,0 +1,112 @@
+//! What a state wants done.
+//!
+//! Effects belong to states, not to transitions: a step's effects are what the new state wants and the old one
+//! did not. So they can be issued again at any time from the journal alone, after the manager died between
+//! commit and act, and each must do nothing when it was done already.
+
+use protocol::{Identity, Incarnation, PromptId};
+
+use super::session::{Session, State};
+use super::turns::Phase;
+
+/// Something to be done outside the core, for one session. Doing it twice is doing it once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Spawn this incarnation's worker; answered by `Spawned` or `SpawnFailed`.
+    Spawn {
+        /// Which.
+        incarnation: Incarnation,
+    },
+    /// Its identity is in the journal: let it begin.
+    Welcome {
+        /// Whom.
+        incarnation: Incarnation,
+    },
+    /// Hand it the running turn's prompt.
+    Deliver {
+        /// To whom.
+        incarnation: Incarnation,
+        /// Which prompt.
+        prompt: PromptId,
+    },
+    /// Tell it to end the running turn.
+    Abort {
+        /// Whom.
+        incarnation: Incarnation,
+        /// Which prompt's turn.
+        prompt: PromptId,
+    },
+    /// Ask it to end its tree and leave: SIGTERM.
+    Terminate {
+        /// Whom.
+        incarnation: Incarnation,
+    },
+    /// SIGKILL, again in each round.
+    Kill {
+        /// Whom.
+        incarnation: Incarnation,
+        /// Counts the rounds from 1.
+        round: u32,
+    },
+    /// A process that an earlier manager left: wait for its end, sweep what it left, and say `Gone`.
+    Reclaim {
+        /// Which.
+        incarnation: Incarnation,
+        /// The process.
+        worker: Identity,
+    },
+    /// Let go of this incarnation and all before: reap, close the link.
+    Release {
+        /// The last that is over.
+        incarnation: Incarnation,
+    },
+}
+
+impl Session {
+    /// What this state wants done, by whoever holds it: the whole of it, to be issued on every start.
+    pub fn effects(&self) -> Vec<Effect> {
+        let incarnation = self.incarnation;
+        match &self.state {
+            State::Starting { worker: None, .. } => {
+                let mut effects = self.released(incarnation - 1);
+                effects.push(Effect::Spawn { incarnation });
+                effects
+            }
+            State::Starting { worker: Some(_), .. } => vec![Effect::Welcome { incarnation }],
+            State::Ready { .. } => {
+                let Some(turn) = &self.turns.running else {
+                    return Vec::new();
+                };
+                let prompt = turn.prompt.id;
+                let deliver = Effect::Deliver { incarnation, prompt };
+                match turn.phase {
+                    Phase::Sent { .. } | Phase::Started { .. } => vec![deliver],
+                    Phase::Aborting { .. } => vec![deliver, Effect::Abort { incarnation, prompt }],
+                }
+            }
+            State::Adopting { worker, .. } => {
+                vec![Effect::Reclaim { incarnation, worker: worker.clone() }]
+            }
+            State::Stopping { worker: None, .. } => Vec::new(),
+            State::Stopping { worker: Some(_), kills: 0, .. } => vec![Effect::Terminate { incarnation }],
+            State::Stopping { worker: Some(_), kills, .. } => {
+                vec![Effect::Kill { incarnation, round: *kills }]
+            }
+            // What cannot be killed is not over; it is let go once it is.
+            State::Failed(failure) if !failure.survivors.is_empty() => Vec::new(),
+            State::Restarting { .. } | State::Hibernated | State::Stopped | State::Failed(_) => {
+                self.released(incarnation)
+            }
+        }
+    }
+
+    fn released(&self, incarnation: Incarnation) -> Vec<Effect> {
+        if incarnation == 0 { Vec::new() } else { vec![Effect::Release { incarnation }] }
+    }
+
+    /// What this state wants and `before` did not.
+    pub(super) fn new_effects(&self, before: &Session) -> Vec<Effect> {
+        let done = before.effects();
+        self.effects().into_iter().filter(|effect| !done.contains(effect)).collect()
+    }
+}

@@ -1,0 +1,208 @@
+//! The one place that decides after a death nobody asked for: restart type, then intensity, then backoff.
+
+use protocol::api::RestartType;
+use protocol::{Exit, Incarnation, SessionId};
+use serde::{Deserialize, Serialize};
+
+use super::spec::RestartPolicy;
+
+/// The longest backoff, in milliseconds, before jitter.
+pub const MAX_DELAY_MS: u64 = 10_000;
+/// The second restart within the period waits this long, in milliseconds; each further one four times as long.
+const FIRST_DELAY_MS: u64 = 10;
+/// How long to wait when the machine itself had no room for a process, in milliseconds.
+const NO_ROOM_DELAY_MS: u64 = 1_000;
+
+/// What brought the process to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It died of itself or was killed by a stranger.
+    Died(Exit),
+    /// kennel ended it because it misbehaved.
+    Fault(String),
+    /// It could not be spawned.
+    NoSpawn(String),
+    /// It could not be spawned because the machine had no process, descriptor or memory left: no fault of the
+    /// session, so it costs nothing of its budget and is tried for ever.
+    NoRoom(String),
+    /// Its manager died or was stopped: no fault of the session either.
+    ManagerLost,
+}
+
+impl std::fmt::Display for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Cause::Died(exit) => write!(f, "worker {exit}"),
+            Cause::Fault(why) => write!(f, "{why}"),
+            Cause::NoSpawn(why) | Cause::NoRoom(why) => write!(f, "worker could not be started: {why}"),
+            Cause::ManagerLost => f.write_str("its manager was gone"),
+        }
+    }
+}
+
+/// The verdict on a death.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Start again after so many milliseconds.
+    Restart { delay_ms: u64 },
+    /// It came to its own good end.
+    Stop,
+    /// Give up, for this reason.
+    Fail { reason: String },
+}
+
+/// The deaths that count: one window answers both "too many?" and "how long to wait?", so there is no timer to
+/// reset, and a stable run clears it by itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deaths(Vec<u64>);
+
+impl Deaths {
+    /// How many lie within the period that ends `now`.
+    pub fn within(&self, now: u64, period_ms: u64) -> u32 {
+        self.0.iter().filter(|&&at| at + period_ms > now).count() as u32
+    }
+
+    /// Forgets all of them: somebody restarted the session by hand, or the machine.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    fn record(&mut self, now: u64, period_ms: u64) -> u32 {
+        self.0.retain(|&at| at + period_ms > now);
+        self.0.push(now);
+        self.0.len() as u32
+    }
+}
+
+/// Judges a death and records it.
+pub(super) fn judge(
+    deaths: &mut Deaths,
+    policy: RestartPolicy,
+    now: u64,
+    cause: &Cause,
+    session: &SessionId,
+    incarnation: Incarnation,
+) -> Verdict {
+    match cause {
+        Cause::ManagerLost => return Verdict::Restart { delay_ms: 0 },
+        Cause::NoRoom(_) => {
+            return Verdict::Restart { delay_ms: jittered(NO_ROOM_DELAY_MS, session, incarnation) };
+        }
+        Cause::Died(_) | Cause::Fault(_) | Cause::NoSpawn(_) => {}
+    }
+    let good_end = matches!(cause, Cause::Died(exit) if exit.is_success());
+    match policy.kind {
+        RestartType::Permanent => {}
+        RestartType::Transient | RestartType::Temporary if good_end => return Verdict::Stop,
+        RestartType::Transient => {}
+        RestartType::Temporary => {
+            return Verdict::Fail { reason: format!("{cause}; its restart type is temporary") };
+        }
+    }
+    let count = deaths.record(now, policy.period_ms);
+    if count > policy.intensity {
+        let seconds = policy.period_ms as f64 / 1000.0;
+        return Verdict::Fail { reason: format!("{cause}; {count} deaths within {seconds} s") };
+    }
+    Verdict::Restart { delay_ms: backoff(count, session, incarnation) }
+}
+
+/// The wait before the restart after the `count`th death in the window: none, then 10 ms times four each, up to
+/// [`MAX_DELAY_MS`], moved by up to a quarter either way so that a thousand sessions do not start at once.
+fn backoff(count: u32, session: &SessionId, incarnation: Incarnation) -> u64 {
+    match count {
+        0 | 1 => 0,
+        _ => {
+            let delay = FIRST_DELAY_MS.saturating_mul(4u64.saturating_pow(count - 2)).min(MAX_DELAY_MS);
+            jittered(delay, session, incarnation)
+        }
+    }
+}
+
+/// A hash and not a random number: a replay of the journal makes the same decisions.
+fn jittered(delay_ms: u64, session: &SessionId, incarnation: Incarnation) -> u64 {
+    // FNV-1a, http://www.isthe.com/chongo/tech/comp/fnv/
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    for byte in session.as_str().bytes().chain(incarnation.to_le_bytes()) {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    let quarter = delay_ms / 4;
+    delay_ms - quarter + (hash >> 16) % (2 * quarter + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session() -> SessionId {
+        SessionId::numbered(1)
+    }
+
+    fn crash(deaths: &mut Deaths, policy: RestartPolicy, now: u64) -> Verdict {
+        judge(deaths, policy, now, &Cause::Died(Exit::Signal(9)), &session(), 1)
+    }
+
+    #[test]
+    fn the_first_restart_is_at_once_and_later_ones_wait_four_times_as_long_each() {
+        let delays: Vec<u64> = (1..=9).map(|count| backoff(count, &session(), 1)).collect();
+        assert_eq!(delays[0], 0);
+        for (index, nominal) in [10, 40, 160, 640, 2560, 10_000, 10_000, 10_000].into_iter().enumerate() {
+            let delay = delays[index + 1];
+            assert!(delay >= nominal - nominal / 4 && delay <= nominal + nominal / 4, "{nominal}: {delay}");
+        }
+    }
+
+    #[test]
+    fn jitter_differs_between_sessions_and_not_between_replays() {
+        let delays: std::collections::BTreeSet<u64> =
+            (0..100).map(|n| jittered(10_000, &SessionId::numbered(n), 3)).collect();
+        assert!(delays.len() > 50, "{delays:?}");
+        assert_eq!(jittered(10_000, &session(), 3), jittered(10_000, &session(), 3));
+    }
+
+    #[test]
+    fn one_death_more_than_the_intensity_within_the_period_fails() {
+        let (mut deaths, policy) = (Deaths::default(), RestartPolicy::default());
+        for n in 0..5 {
+            assert!(matches!(crash(&mut deaths, policy, 1000 + n), Verdict::Restart { .. }));
+        }
+        assert!(matches!(crash(&mut deaths, policy, 1005), Verdict::Fail { .. }));
+    }
+
+    #[test]
+    fn deaths_leave_the_window_by_themselves() {
+        let (mut deaths, policy) = (Deaths::default(), RestartPolicy::default());
+        for n in 0..100 {
+            // Five in any sixty seconds, and never a sixth.
+            assert!(matches!(crash(&mut deaths, policy, n * 12_000), Verdict::Restart { .. }), "death {n}");
+        }
+        assert_eq!(deaths.within(99 * 12_000 + 60_000, policy.period_ms), 0);
+    }
+
+    #[test]
+    fn restart_types_decide_as_in_otp() {
+        let verdict = |kind, exit| {
+            let policy = RestartPolicy { kind, ..RestartPolicy::default() };
+            judge(&mut Deaths::default(), policy, 0, &Cause::Died(exit), &session(), 1)
+        };
+        use RestartType::*;
+        assert_eq!(verdict(Permanent, Exit::Code(0)), Verdict::Restart { delay_ms: 0 });
+        assert_eq!(verdict(Transient, Exit::Code(0)), Verdict::Stop);
+        assert_eq!(verdict(Transient, Exit::Code(1)), Verdict::Restart { delay_ms: 0 });
+        assert_eq!(verdict(Transient, Exit::Unknown), Verdict::Restart { delay_ms: 0 });
+        assert_eq!(verdict(Temporary, Exit::Code(0)), Verdict::Stop);
+        assert!(matches!(verdict(Temporary, Exit::Signal(9)), Verdict::Fail { .. }));
+    }
+
+    #[test]
+    fn what_is_no_fault_of_the_session_costs_nothing_of_its_budget() {
+        let (mut deaths, policy) = (Deaths::default(), RestartPolicy::default());
+        for now in 0..50 {
+            for cause in [Cause::ManagerLost, Cause::NoRoom("EAGAIN".into())] {
+                let verdict = judge(&mut deaths, policy, now, &cause, &session(), 1);
+                assert!(matches!(verdict, Verdict::Restart { .. }));
+            }
+        }
+        assert_eq!(deaths.within(50, policy.period_ms), 0);
+    }
+}

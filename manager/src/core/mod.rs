@@ -1,0 +1,35 @@
+//! The pure core: what a session is and what it does next.
+//!
+//! No I/O, clock, randomness, async, lock or channel. [`Session::step`] takes the time and one input and
+//! returns the next state, the events that record the step, and the effects the new state wants and the old
+//! one did not. [`Fleet::step`] is the same for all sessions together: ids, sub-agents, start and shutdown.
+//!
+//! Read `session.rs` first: the states, and a short function for each.
+
+mod effect;
+mod fleet;
+mod judge;
+mod refusal;
+mod session;
+mod spec;
+mod turns;
+mod view;
+
+pub use effect::Effect;
+pub use fleet::{Ask, Change, Fleet, Reply, Undo};
+pub use judge::{Cause, Deaths, MAX_DELAY_MS};
+pub use refusal::Refusal;
+pub use session::{Command, Goal, Input, LastRestart, Note, Seen, Session, State, Step, Task, Why, limits};
+pub use spec::{RestartPolicy, Spec};
+pub use turns::{NewPrompt, Phase, Prompt, Turn, Turns};
+
+/// When a step happens. Deadlines use `mono`, which no change of the wall clock moves; people are shown `wall`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct At {
+    /// Milliseconds since boot, time asleep included (CLOCK_BOOTTIME, clock_gettime(2)).
+    pub mono: u64,
+    /// Milliseconds since 1970 (CLOCK_REALTIME).
+    pub wall: u64,
+    /// The manager is on its way out: nothing is started any more.
+    pub closing: bool,
+}

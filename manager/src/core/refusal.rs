@@ -1,0 +1,103 @@
+//! Why a command is refused. A refusal changes nothing.
+
+use protocol::{Incarnation, PromptId, SessionId};
+
+/// Why a command was refused, in words that say what was not changed and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)] // each variant's message says it
+pub enum Refusal {
+    #[error("no such session `{0}`")]
+    NoSuchSession(String),
+    #[error("no session has a process with pid {0} now")]
+    NoSuchPid(u32),
+    #[error("a session `{0}` exists already")]
+    IdTaken(SessionId),
+    #[error("`{0}` was the id of a session that was removed; ids are not used again")]
+    IdRetired(SessionId),
+    #[error("session `{id}` exists with other options: {}", fields.join(", "))]
+    SpecMismatch { id: SessionId, fields: Vec<&'static str> },
+    #[error("session `{0}` is stopped; the prompt was not accepted")]
+    Stopped(SessionId),
+    #[error("session `{id}` has failed ({reason}); the prompt was not accepted")]
+    Failed { id: SessionId, reason: String },
+    #[error("session `{0}` is being stopped; the prompt was not accepted")]
+    Stopping(SessionId),
+    #[error("session `{0}` is busy; the prompt was not accepted")]
+    Busy(SessionId),
+    #[error("the queue of session `{id}` is full ({limit} prompts); the prompt was not accepted")]
+    QueueFull { id: SessionId, limit: usize },
+    #[error("no turn runs in session `{0}`")]
+    NoTurn(SessionId),
+    #[error("no such prompt `{0}` in this session")]
+    NoSuchPrompt(PromptId),
+    #[error("prompt `{0}` does not wait in the queue any more")]
+    NotQueued(PromptId),
+    #[error("prompt `{0}` was not interrupted, or that was resolved already")]
+    NotInterrupted(PromptId),
+    #[error("session `{0}` still has a process; it was not removed")]
+    NotStopped(SessionId),
+    #[error("processes {pids:?} of session `{id}`, incarnation {incarnation}, survived SIGKILL")]
+    Unkillable { id: SessionId, incarnation: Incarnation, pids: Vec<u32> },
+    #[error("the manager is stopping; nothing was changed")]
+    Closing,
+}
+
+impl Refusal {
+    /// Stable name, for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Refusal::NoSuchSession(_) => "no_such_session",
+            Refusal::NoSuchPid(_) => "no_such_pid",
+            Refusal::IdTaken(_) => "id_taken",
+            Refusal::IdRetired(_) => "id_retired",
+            Refusal::SpecMismatch { .. } => "spec_mismatch",
+            Refusal::Stopped(_) => "session_stopped",
+            Refusal::Failed { .. } => "session_failed",
+            Refusal::Stopping(_) => "session_stopping",
+            Refusal::Busy(_) => "busy",
+            Refusal::QueueFull { .. } => "queue_full",
+            Refusal::NoTurn(_) => "no_turn",
+            Refusal::NoSuchPrompt(_) => "no_such_prompt",
+            Refusal::NotQueued(_) => "not_queued",
+            Refusal::NotInterrupted(_) => "not_interrupted",
+            Refusal::NotStopped(_) => "not_stopped",
+            Refusal::Unkillable { .. } => "unkillable",
+            Refusal::Closing => "manager_stopping",
+        }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Refusal::NoSuchSession(_) | Refusal::NoSuchPid(_) => {
+                "`kennel ls --all` lists all sessions".into()
+            }
+            Refusal::IdTaken(id) => format!("choose another id, or use `kennel ensure --id {id}` to get it"),
+            Refusal::IdRetired(_) => "choose another id, or leave it out".into(),
+            Refusal::SpecMismatch { id, .. } => {
+                format!(
+                    "leave these options out, or choose another id; `kennel show {id}` prints what it has"
+                )
+            }
+            Refusal::Stopped(id) => format!("`kennel restart {id}` starts it again"),
+            Refusal::Failed { id, .. } => {
+                format!("`kennel logs {id}` shows why; `kennel restart {id}` tries again")
+            }
+            Refusal::Stopping(id) => {
+                format!("`kennel wait {id} --until stopped`, then `kennel restart {id}`")
+            }
+            Refusal::Busy(id) => {
+                format!("`kennel wait {id} --until idle`, or send it with --when-busy queue")
+            }
+            Refusal::QueueFull { id, .. } => format!("`kennel queue ls {id}` lists what waits"),
+            Refusal::NoTurn(_) | Refusal::Closing => return None,
+            Refusal::NoSuchPrompt(_) | Refusal::NotQueued(_) | Refusal::NotInterrupted(_) => {
+                "`kennel queue ls SESSION` lists prompts that wait or were interrupted".into()
+            }
+            Refusal::NotStopped(id) => format!("`kennel stop {id}` first, or `kennel rm --force {id}`"),
+            Refusal::Unkillable { .. } => "such a process waits for the kernel, often for a disk or network \
+                                           file system; try again once it is gone"
+                .into(),
+        })
+    }
+}

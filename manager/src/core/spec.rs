@@ -1,0 +1,77 @@
+//! What a session runs and under which rules: settled when it is created.
+
+use std::collections::BTreeMap;
+
+use protocol::api::{OnCrash, RestartType, SessionOpts};
+use protocol::wire::Agent;
+use serde::{Deserialize, Serialize};
+
+/// A session's settings, with every default filled in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Spec {
+    /// The profile's name.
+    pub agent_name: String,
+    /// What the profile said when the session was created.
+    pub agent: Agent,
+    /// A name for people.
+    pub title: Option<String>,
+    /// The model asked for.
+    pub model: Option<String>,
+    /// Absolute path of the agent's working directory.
+    pub workdir: String,
+    /// Added to the agent's environment: the profile's, then the session's own.
+    pub env: BTreeMap<String, String>,
+    /// Names of variables of the manager's environment that the agent is given too, read at each start of a
+    /// worker: so a key that they hold is not in the journal.
+    #[serde(default)]
+    pub env_pass: Vec<String>,
+    /// What a death is answered with.
+    pub restart: RestartPolicy,
+    /// What becomes of a prompt whose turn a crash cut off.
+    pub on_crash: OnCrash,
+    /// Idle time after which the session hibernates, in milliseconds; 0 = never.
+    pub hibernate_after_ms: u64,
+    /// Time between SIGTERM and SIGKILL for the agent's processes, in milliseconds.
+    pub grace_ms: u64,
+}
+
+/// OTP's restart strategy of one child: type, intensity, period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartPolicy {
+    /// Which deaths are answered with a restart.
+    pub kind: RestartType,
+    /// More deaths than this within the period end in `failed`.
+    pub intensity: u32,
+    /// The period, in milliseconds.
+    pub period_ms: u64,
+}
+
+impl Default for RestartPolicy {
+    fn default() -> Self {
+        Self { kind: RestartType::Transient, intensity: 5, period_ms: 60_000 }
+    }
+}
+
+impl Spec {
+    /// Names of the options in `given` that this spec was not made with. An option that is not given agrees
+    /// with everything: whoever asks for "the session of this directory" need not repeat how it was started.
+    pub fn differs_from(&self, given: &SessionOpts) -> Vec<&'static str> {
+        fn differs<T: PartialEq>(given: &Option<T>, have: &T) -> bool {
+            given.as_ref().is_some_and(|given| given != have)
+        }
+        let differing = [
+            ("title", given.title.is_some() && given.title != self.title),
+            ("agent", differs(&given.agent, &self.agent_name)),
+            ("model", given.model.is_some() && given.model != self.model),
+            ("workdir", differs(&given.workdir, &self.workdir)),
+            ("env", given.env.iter().any(|(name, value)| self.env.get(name) != Some(value))),
+            ("restart", differs(&given.restart, &self.restart.kind)),
+            ("intensity", differs(&given.intensity, &self.restart.intensity)),
+            ("period_ms", differs(&given.period_ms, &self.restart.period_ms)),
+            ("on_crash", differs(&given.on_crash, &self.on_crash)),
+            ("hibernate_after_ms", differs(&given.hibernate_after_ms, &self.hibernate_after_ms)),
+            ("grace_ms", differs(&given.grace_ms, &self.grace_ms)),
+        ];
+        differing.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+    }
+}

@@ -1,0 +1,356 @@
+//! A session's conversation: the prompts that wait, the turn that runs, the prompts that were cut off.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use protocol::api::{OnCrash, WhenBusy};
+use protocol::event::{Disposition, EventKind, Outcome, RemovedBy, Resolution};
+use protocol::wire::TurnEnd;
+use protocol::{Exit, PromptId, Stream};
+use serde::{Deserialize, Serialize};
+
+use super::session::{Note, Out, Session, State, limits};
+use super::{At, Refusal, Reply};
+
+/// A prompt that may still be run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prompt {
+    /// Its id.
+    pub id: PromptId,
+    /// Its text. The journal keeps it in a row of its own, written once, and not in the session's.
+    #[serde(skip)]
+    pub text: Arc<str>,
+}
+
+/// A prompt that a client wants accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewPrompt {
+    /// Its text, checked by the caller.
+    pub text: Arc<str>,
+    /// What to do if a turn runs or others wait.
+    pub when_busy: WhenBusy,
+}
+
+/// The turn that runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// Counts the session's turns from 1.
+    pub number: u64,
+    /// What the agent was told.
+    pub prompt: Prompt,
+    /// How far it is.
+    pub phase: Phase,
+    /// The agent has said something on standard output.
+    pub spoke: bool,
+}
+
+/// How far a turn is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// Given to the worker, which must take it by `deadline`.
+    Sent {
+        /// In milliseconds since boot.
+        deadline: u64,
+    },
+    /// The agent works on it.
+    Started {
+        /// The process.
+        agent_pid: u32,
+    },
+    /// Somebody asked for its end, which must come by `deadline`.
+    Aborting {
+        /// In milliseconds since boot.
+        deadline: u64,
+        /// The agent's process, if it had begun.
+        agent_pid: Option<u32>,
+    },
+}
+
+/// The conversation of one session.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turns {
+    /// Prompts that wait, the next one first.
+    pub queue: VecDeque<Prompt>,
+    /// The turn that runs. Only a session with a process has one.
+    pub running: Option<Turn>,
+    /// Prompts whose turn was cut off and of which nobody has said what is to become of them.
+    pub interrupted: Vec<Prompt>,
+    /// Turns begun.
+    pub count: u64,
+    /// Prompts given to the agent, and answers that came back.
+    pub messages: u64,
+    /// When a user or agent last said something, unix time in milliseconds.
+    pub last_message_at: Option<u64>,
+    /// The beginning of the first prompt.
+    pub first_prompt: Option<Arc<str>>,
+}
+
+impl Turns {
+    /// Whether this prompt's turn runs and nobody has asked for its end.
+    pub(super) fn runs_unasked(&self, prompt: PromptId) -> bool {
+        let asked = |turn: &Turn| matches!(turn.phase, Phase::Aborting { .. });
+        self.running.as_ref().is_some_and(|turn| turn.prompt.id == prompt && !asked(turn))
+    }
+}
+
+impl Session {
+    pub(super) fn accept(&mut self, at: At, new: &NewPrompt, out: &mut Out) -> Result<Reply, Refusal> {
+        self.takes_prompts()?;
+        let busy = self.turns.running.is_some() || !self.turns.queue.is_empty();
+        if busy && new.when_busy == WhenBusy::Reject {
+            return Err(Refusal::Busy(self.id.clone()));
+        }
+        if self.turns.queue.len() >= limits::QUEUE {
+            return Err(Refusal::QueueFull { id: self.id.clone(), limit: limits::QUEUE });
+        }
+        let first = new.when_busy == WhenBusy::Interrupt;
+        let reply = self.enqueue(&new.text, first, None, out);
+        if first && self.turns.running.is_some() {
+            self.abort_turn(at);
+        }
+        Ok(reply)
+    }
+
+    /// Puts a prompt into the queue; `settle` starts it if nothing stands before it.
+    pub(super) fn enqueue(
+        &mut self,
+        text: &Arc<str>,
+        first: bool,
+        retry_of: Option<PromptId>,
+        out: &mut Out,
+    ) -> Reply {
+        let prompt_id = PromptId(out.next_event());
+        let ready = matches!(self.state, State::Ready { .. });
+        let starts = ready && self.turns.running.is_none() && self.turns.queue.is_empty();
+        let disposition = if starts { Disposition::Started } else { Disposition::Queued };
+        out.emit(EventKind::PromptAccepted { prompt_id, text: text.to_string(), disposition, retry_of });
+        let prompt = Prompt { id: prompt_id, text: text.clone() };
+        let position = if first { 0 } else { self.turns.queue.len() };
+        self.turns.queue.insert(position, prompt);
+        if !starts {
+            out.emit(EventKind::PromptQueued { prompt_id, position: position as u32 });
+        }
+        Reply::Accepted { prompt: prompt_id, disposition }
+    }
+
+    /// Takes the next prompt to the agent, if one waits and nothing runs.
+    pub(super) fn start_turn(&mut self, at: At, out: &mut Out) {
+        if !matches!(self.state, State::Ready { .. }) || self.turns.running.is_some() || at.closing {
+            return;
+        }
+        let Some(prompt) = self.turns.queue.pop_front() else {
+            return;
+        };
+        self.turns.count += 1;
+        self.turns.messages += 1;
+        self.turns.last_message_at = Some(at.wall);
+        if self.turns.first_prompt.is_none() {
+            let beginning: String = prompt.text.chars().take(limits::FIRST_PROMPT_CHARS).collect();
+            self.turns.first_prompt = Some(beginning.into());
+        }
+        out.emit(EventKind::PromptStarted { prompt_id: prompt.id });
+        let phase = Phase::Sent { deadline: at.mono + limits::TAKE_PROMPT_MS };
+        self.turns.running = Some(Turn { number: self.turns.count, prompt, phase, spoke: false });
+    }
+
+    pub(super) fn abort(&mut self, at: At) -> Result<Reply, Refusal> {
+        let Some(turn) = &self.turns.running else {
+            return Err(Refusal::NoTurn(self.id.clone()));
+        };
+        let prompt = turn.prompt.id;
+        self.abort_turn(at);
+        Ok(Reply::Aborting { prompt })
+    }
+
+    fn abort_turn(&mut self, at: At) {
+        let deadline = at.mono + self.spec.grace_ms + limits::ABORT_SLACK_MS;
+        let Some(turn) = &mut self.turns.running else {
+            return;
+        };
+        match turn.phase {
+            Phase::Sent { .. } => turn.phase = Phase::Aborting { deadline, agent_pid: None },
+            Phase::Started { agent_pid } => {
+                turn.phase = Phase::Aborting { deadline, agent_pid: Some(agent_pid) };
+            }
+            // Asked for already; a second request buys no time.
+            Phase::Aborting { .. } => {}
+        }
+    }
+
+    pub(super) fn turn_started(&mut self, prompt: PromptId, agent_pid: u32, out: &mut Out) {
+        let Some(turn) = self.turns.running.as_mut().filter(|turn| turn.prompt.id == prompt) else {
+            return;
+        };
+        match &mut turn.phase {
+            Phase::Sent { .. } => turn.phase = Phase::Started { agent_pid },
+            Phase::Aborting { agent_pid: known @ None, .. } => *known = Some(agent_pid),
+            Phase::Started { .. } | Phase::Aborting { .. } => return,
+        }
+        out.emit(EventKind::TurnStarted { turn: turn.number, prompt_id: prompt, agent_pid });
+    }
+
+    pub(super) fn output(&mut self, at: At, prompt: PromptId, stream: Stream, text: &str, out: &mut Out) {
+        let Some(turn) = self.turns.running.as_mut().filter(|turn| turn.prompt.id == prompt) else {
+            return;
+        };
+        if stream == Stream::Stdout && !turn.spoke {
+            turn.spoke = true;
+            self.turns.messages += 1;
+        }
+        self.turns.last_message_at = Some(at.wall);
+        let turn = turn.number;
+        out.emit(EventKind::MessageChunk { turn, prompt_id: prompt, stream, text: text.to_owned() });
+    }
+
+    /// The worker says the turn is over.
+    pub(super) fn turn_ended(
+        &mut self,
+        prompt: PromptId,
+        end: &TurnEnd,
+        exit: Option<Exit>,
+        left_behind: u32,
+        out: &mut Out,
+    ) {
+        if self.turns.running.as_ref().is_none_or(|turn| turn.prompt.id != prompt) {
+            return;
+        }
+        if left_behind > 0 {
+            let what = if left_behind == 1 { "1 process" } else { &format!("{left_behind} processes") };
+            out.emit(EventKind::SystemMessage {
+                text: format!("{what} left in the background by the turn were ended with it"),
+            });
+        }
+        match end {
+            TurnEnd::Finished => self.complete_turn(Outcome::Completed, "end_turn", exit, out),
+            TurnEnd::Failed { message } => {
+                out.emit(EventKind::SystemMessage { text: message.clone() });
+                self.complete_turn(Outcome::Completed, "error", exit, out);
+            }
+            TurnEnd::Aborted => self.cut_turn("its worker was told to leave", exit, out),
+        }
+    }
+
+    /// The turn did not come to its own end: aborted if somebody asked for that, else interrupted.
+    pub(super) fn cut_turn(&mut self, reason: &str, exit: Option<Exit>, out: &mut Out) {
+        let Some(turn) = &self.turns.running else { return };
+        if matches!(turn.phase, Phase::Aborting { .. }) || !self.wanted() {
+            return self.complete_turn(Outcome::Aborted, "cancelled", exit, out);
+        }
+        let Some(turn) = self.turns.running.take() else {
+            return;
+        };
+        let prompt_id = turn.prompt.id;
+        let will_retry = self.spec.on_crash == OnCrash::Retry;
+        out.emit(EventKind::TurnInterrupted {
+            turn: turn.number,
+            prompt_id,
+            reason: reason.to_owned(),
+            will_retry,
+        });
+        if will_retry {
+            self.turns.queue.push_front(turn.prompt);
+            return;
+        }
+        self.turns.interrupted.push(turn.prompt);
+        if self.turns.interrupted.len() > limits::INTERRUPTED {
+            let oldest = self.turns.interrupted.remove(0).id;
+            out.emit(EventKind::PromptResolved {
+                prompt_id: oldest,
+                action: Resolution::Drop,
+                retried_as: None,
+            });
+        }
+        self.prompt_ended(prompt_id, Outcome::Interrupted, out);
+    }
+
+    fn complete_turn(&mut self, outcome: Outcome, stop_reason: &str, exit: Option<Exit>, out: &mut Out) {
+        let Some(turn) = self.turns.running.take() else {
+            return;
+        };
+        let prompt_id = turn.prompt.id;
+        out.emit(EventKind::TurnCompleted {
+            turn: turn.number,
+            prompt_id,
+            outcome,
+            stop_reason: stop_reason.to_owned(),
+            exit,
+        });
+        self.prompt_ended(prompt_id, outcome, out);
+    }
+
+    /// Every end of a prompt comes by here, once: a sub-agent's task is one of them.
+    fn prompt_ended(&mut self, prompt: PromptId, outcome: Outcome, out: &mut Out) {
+        if let Some(task) = self.task.as_mut().filter(|task| task.open && task.prompt == prompt) {
+            task.open = false;
+            out.note(Note::TaskEnded { outcome });
+        }
+    }
+
+    pub(super) fn edit(
+        &mut self,
+        prompt: PromptId,
+        text: &Arc<str>,
+        out: &mut Out,
+    ) -> Result<Reply, Refusal> {
+        let index = self.queued(prompt)?;
+        self.turns.queue[index].text = text.clone();
+        out.emit(EventKind::PromptEdited { prompt_id: prompt, text: text.to_string() });
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn remove(&mut self, prompt: PromptId, out: &mut Out) -> Result<Reply, Refusal> {
+        let index = self.queued(prompt)?;
+        self.turns.queue.remove(index);
+        out.emit(EventKind::PromptRemoved { prompt_id: prompt, reason: RemovedBy::Removed });
+        self.prompt_ended(prompt, Outcome::Aborted, out);
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn clear_queue(&mut self, reason: RemovedBy, out: &mut Out) -> Reply {
+        let removed = self.turns.queue.len() as u32;
+        for prompt in std::mem::take(&mut self.turns.queue) {
+            out.emit(EventKind::PromptRemoved { prompt_id: prompt.id, reason });
+            self.prompt_ended(prompt.id, Outcome::Aborted, out);
+        }
+        Reply::Cleared { removed }
+    }
+
+    fn queued(&self, prompt: PromptId) -> Result<usize, Refusal> {
+        let index = self.turns.queue.iter().position(|queued| queued.id == prompt);
+        index.ok_or_else(|| {
+            let running = self.turns.running.iter().map(|turn| turn.prompt.id);
+            let known = running.chain(self.turns.interrupted.iter().map(|prompt| prompt.id));
+            if known.into_iter().any(|id| id == prompt) {
+                Refusal::NotQueued(prompt)
+            } else {
+                Refusal::NoSuchPrompt(prompt)
+            }
+        })
+    }
+
+    pub(super) fn resolve(
+        &mut self,
+        prompt: PromptId,
+        action: Resolution,
+        out: &mut Out,
+    ) -> Result<Reply, Refusal> {
+        let index = self.turns.interrupted.iter().position(|interrupted| interrupted.id == prompt);
+        let index = index.ok_or(Refusal::NotInterrupted(prompt))?;
+        if action == Resolution::Retry {
+            self.takes_prompts()?;
+            if self.turns.queue.len() >= limits::QUEUE {
+                return Err(Refusal::QueueFull { id: self.id.clone(), limit: limits::QUEUE });
+            }
+        }
+        let interrupted = self.turns.interrupted.remove(index);
+        let retried_as = match action {
+            Resolution::Drop => None,
+            Resolution::Retry => match self.enqueue(&interrupted.text, true, Some(prompt), out) {
+                Reply::Accepted { prompt, .. } => Some(prompt),
+                _ => None,
+            },
+        };
+        out.emit(EventKind::PromptResolved { prompt_id: prompt, action, retried_as });
+        Ok(Reply::Resolved { retried_as })
+    }
+}

@@ -1,0 +1,90 @@
+//! What outsiders see of a session, from the manager's own table.
+
+use protocol::api::{PromptState, QueuedPrompt, Restarts, SessionInfo, Status};
+use protocol::event::Timestamp;
+
+use super::session::{Session, State};
+use super::turns::Phase;
+
+impl Session {
+    /// What it does now, in one word.
+    pub fn status(&self) -> Status {
+        match &self.state {
+            State::Starting { .. } => Status::Starting,
+            State::Ready { .. } if self.turns.running.is_some() => Status::Running,
+            State::Ready { .. } => Status::Idle,
+            State::Adopting { .. } => Status::Adopting,
+            State::Stopping { .. } => Status::Stopping,
+            State::Restarting { .. } => Status::Restarting,
+            State::Hibernated => Status::Hibernated,
+            State::Stopped => Status::Stopped,
+            State::Failed(_) => Status::Failed,
+        }
+    }
+
+    /// Its worker's pid; none where no process is on record.
+    pub fn pid(&self) -> Option<u32> {
+        self.worker().map(|worker| worker.pid)
+    }
+
+    fn agent_pid(&self) -> Option<u32> {
+        let between_turns = match &self.state {
+            State::Ready { agent_pid, .. } => *agent_pid,
+            _ => None,
+        };
+        between_turns.or(match self.turns.running.as_ref()?.phase {
+            Phase::Sent { .. } => None,
+            Phase::Started { agent_pid } => Some(agent_pid),
+            Phase::Aborting { agent_pid, .. } => agent_pid,
+        })
+    }
+
+    /// Everything that `kennel show` prints. `now` is in milliseconds since boot.
+    pub fn info(&self, now: u64) -> SessionInfo {
+        let policy = self.spec.restart;
+        let last = self.last_restart.as_ref();
+        SessionInfo {
+            id: self.id.clone(),
+            title: self.spec.title.clone(),
+            agent: self.spec.agent_name.clone(),
+            model: self.spec.model.clone(),
+            status: self.status(),
+            workdir: self.spec.workdir.clone(),
+            pid: self.pid(),
+            agent_pid: self.agent_pid(),
+            incarnation: self.incarnation,
+            restore: self.restore,
+            created_at: Timestamp(self.created_at),
+            last_message_at: self.turns.last_message_at.map(Timestamp),
+            message_count: self.turns.messages,
+            turn_count: self.turns.count,
+            first_prompt: self.turns.first_prompt.as_deref().map(str::to_owned),
+            queue_length: self.turns.queue.len() as u32,
+            running_prompt: self.turns.running.as_ref().map(|turn| turn.prompt.id),
+            usage: None,
+            restarts: Restarts {
+                in_window: self.deaths.within(now, policy.period_ms),
+                intensity: policy.intensity,
+                period_ms: policy.period_ms,
+                last_reason: last.map(|last| last.reason.clone()),
+                last_pid: last.and_then(|last| last.old_pid),
+            },
+            failure: match &self.state {
+                State::Failed(failure) => Some(failure.clone()),
+                _ => None,
+            },
+            pinned: self.pinned,
+            parent: self.parent.clone(),
+        }
+    }
+
+    /// Its prompts that have not ended, and those that were interrupted and not resolved.
+    pub fn queue(&self) -> Vec<QueuedPrompt> {
+        let running = self.turns.running.iter().map(|turn| (&turn.prompt, PromptState::Running));
+        let queued = self.turns.queue.iter().map(|prompt| (prompt, PromptState::Queued));
+        let interrupted = self.turns.interrupted.iter().map(|prompt| (prompt, PromptState::Interrupted));
+        let all = interrupted.chain(running).chain(queued);
+        all.map(|(prompt, state)| QueuedPrompt { prompt_id: prompt.id, state, text: prompt.text.to_string() })
+            .collect()
+    }
+}

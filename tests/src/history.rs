@@ -1,0 +1,425 @@
+//! The history checker: what must be true of everything that was ever recorded, shown or answered.
+//!
+//! It is fed the journal's events in their order, and facts that stand in no event: what clients were answered,
+//! what subscribers saw, which workers were let begin and which ended. It knows nothing of how the events came
+//! to be, so the same checker judges the simulation and real processes.
+//!
+//! A violation comes with the lines of the history that are about its session.
+
+mod session;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+
+use protocol::event::{Event, EventKind};
+use protocol::{EventId, Exit, Incarnation, PromptId, SessionId};
+use session::{Place, SessionView};
+
+/// How many lines of history a violation shows.
+const LINES: usize = 40;
+/// After so many violations the first ones say it all.
+const ENOUGH: usize = 20;
+
+/// Something that must never be.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// What, in words.
+    pub what: String,
+    /// What had happened to the session, or to all, up to then.
+    pub history: Vec<String>,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.what)?;
+        for line in &self.history {
+            writeln!(f, "    {line}")?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Subscriber {
+    session: Option<SessionId>,
+    cursor: EventId,
+    /// Seen before the journal told of it.
+    early: Vec<Arc<Event>>,
+}
+
+#[derive(Debug)]
+enum Line {
+    Event(Arc<Event>),
+    Fact(Option<SessionId>, String),
+}
+
+/// Everything that was recorded, shown and answered so far.
+#[derive(Debug, Default)]
+pub struct History {
+    lines: Vec<Line>,
+    journal: Vec<Arc<Event>>,
+    last: EventId,
+    sessions: HashMap<SessionId, SessionView>,
+    /// Sessions that were removed: with their last such event, and their last incarnation.
+    deleted: HashMap<SessionId, (EventId, Incarnation)>,
+    /// Workers that were let begin and have not ended.
+    workers: HashMap<SessionId, BTreeSet<Incarnation>>,
+    subscribers: BTreeMap<String, Subscriber>,
+    acknowledged: Vec<(SessionId, PromptId)>,
+    accepted: HashSet<PromptId>,
+    keys: HashMap<(String, String), String>,
+    texts: HashSet<(SessionId, String)>,
+    unique_texts: bool,
+    violations: Vec<Violation>,
+}
+
+impl History {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// From now on no two requests send the same text to the same session, but for a retry under the same
+    /// idempotency key: a text that is accepted twice was doubled.
+    pub fn texts_are_unique(&mut self) {
+        self.unique_texts = true;
+    }
+
+    /// All that was found so far.
+    pub fn violations(&self) -> &[Violation] {
+        &self.violations
+    }
+
+    /// The last lines of the history, of all sessions.
+    pub fn tail(&self, count: usize) -> Vec<String> {
+        let skip = self.lines.len().saturating_sub(count);
+        self.lines[skip..].iter().map(line).collect()
+    }
+
+    // --- what the journal says ---
+
+    /// The next event of the journal.
+    pub fn event(&mut self, event: &Arc<Event>) {
+        self.lines.push(Line::Event(event.clone()));
+        if event.id <= self.last {
+            self.violation(
+                event.session.as_ref(),
+                format!("event {} was recorded after {}", event.id, self.last),
+            );
+        }
+        self.last = event.id.max(self.last);
+        self.journal.push(event.clone());
+        match &event.session {
+            None => {}
+            Some(id) => {
+                let id = id.clone();
+                let mut found = Vec::new();
+                self.of_session(&id, event, &mut found);
+                for what in found {
+                    self.violation(Some(&id), format!("event {} ({}): {what}", event.id, event.kind.name()));
+                }
+            }
+        }
+        self.settle_early();
+    }
+
+    fn of_session(&mut self, id: &SessionId, event: &Event, found: &mut Vec<String>) {
+        if let EventKind::SessionCreated { .. } = event.kind {
+            if self.sessions.contains_key(id) {
+                found.push("the session exists already".into());
+            }
+            let view = SessionView::default();
+            if let Some((_, incarnation)) = self.deleted.get(id)
+                && event.incarnation <= *incarnation
+            {
+                found.push(format!("incarnation {} was that of a removed session", event.incarnation));
+            }
+            self.sessions.insert(id.clone(), view);
+            return;
+        }
+        if let EventKind::SubagentStarted { child, .. } = &event.kind {
+            match self.sessions.get_mut(child) {
+                Some(view) if view.task.is_none() => view.task = Some(false),
+                Some(_) => found.push(format!("sub-agent {child} was started before")),
+                None => found.push(format!("sub-agent {child} does not exist")),
+            }
+        }
+        if let EventKind::SubagentCompleted { child, .. } | EventKind::SubagentLost { child, .. } =
+            &event.kind
+        {
+            match self.sessions.get_mut(child).map(|view| &mut view.task) {
+                Some(Some(told)) if !*told => *told = true,
+                Some(Some(_)) => found.push(format!("the end of sub-agent {child} was told before")),
+                Some(None) | None => found.push(format!("{child} is no sub-agent")),
+            }
+        }
+        let Some(view) = self.sessions.get_mut(id) else {
+            return found.push("the session does not exist".into());
+        };
+        if let EventKind::PromptAccepted { prompt_id, text, retry_of, .. } = &event.kind {
+            self.accepted.insert(*prompt_id);
+            let told_twice =
+                self.unique_texts && retry_of.is_none() && !self.texts.insert((id.clone(), text.clone()));
+            if told_twice {
+                found.push(format!("`{text}` was accepted before"));
+            }
+        }
+        view.event(event, found);
+        if let EventKind::SessionDeleted {} = event.kind {
+            self.sessions.remove(id);
+            self.deleted.insert(id.clone(), (event.id, event.incarnation));
+            self.keys.retain(|(scope, _), _| scope != id.as_str());
+            self.texts.retain(|(session, _)| session != id);
+        }
+    }
+
+    /// A power cut took back what was recorded after `kept` and not promised: pieces of turns.
+    pub fn power_cut(&mut self, kept: EventId) {
+        self.fact(None, format!("power cut; the journal keeps what came up to event {kept}"));
+        while let Some(event) = self.journal.pop_if(|event| event.id > kept) {
+            if event.kind.is_promise() {
+                let what =
+                    format!("event {} ({}), a promise, was lost by a power cut", event.id, event.kind.name());
+                self.violation(event.session.as_ref(), what);
+            }
+            let turn =
+                event.session.as_ref().and_then(|id| self.sessions.get_mut(id)).map(|view| &mut view.turn);
+            if let (Some(Some(turn)), EventKind::TurnStarted { .. }) = (turn, &event.kind) {
+                turn.number = None;
+            }
+        }
+        for view in self.sessions.values_mut() {
+            // Times of another boot do not count.
+            view.restarts.clear();
+        }
+    }
+
+    // --- facts ---
+
+    /// Something worth a line.
+    pub fn fact(&mut self, session: Option<&SessionId>, what: String) {
+        self.lines.push(Line::Fact(session.cloned(), what));
+    }
+
+    /// The session's restart intensity and period.
+    pub fn policy(&mut self, id: &SessionId, intensity: u32, period_ms: u64) {
+        if let Some(view) = self.sessions.get_mut(id) {
+            view.intensity = Some((intensity, period_ms));
+        }
+    }
+
+    /// Somebody restarted the session by hand, which clears its record of deaths.
+    pub fn restarted_by_hand(&mut self, id: &SessionId) {
+        if let Some(view) = self.sessions.get_mut(id) {
+            view.restarts.clear();
+        }
+    }
+
+    /// A worker was let begin.
+    pub fn worker_began(&mut self, id: &SessionId, incarnation: Incarnation) {
+        self.fact(Some(id), format!("worker {incarnation} begins"));
+        let live = self.workers.entry(id.clone()).or_default();
+        live.insert(incarnation);
+        if live.len() > 1 {
+            let what = format!("workers {live:?} live at once");
+            self.violation(Some(id), what);
+        }
+    }
+
+    /// A worker and all below it are gone.
+    pub fn worker_ended(&mut self, id: &SessionId, incarnation: Incarnation, how: Exit) {
+        if self.workers.get_mut(id).is_some_and(|live| live.remove(&incarnation)) {
+            self.fact(Some(id), format!("worker {incarnation} ends: {how}"));
+        }
+    }
+
+    /// A client was told that its prompt is accepted, under this idempotency key.
+    pub fn acknowledged(&mut self, id: &SessionId, prompt: PromptId, key: Option<&str>) {
+        self.fact(Some(id), format!("a client hears that {prompt} is accepted"));
+        self.acknowledged.push((id.clone(), prompt));
+        if let Some(key) = key {
+            self.one_answer(Some(id), id.as_str(), key, prompt.to_string());
+        }
+    }
+
+    /// A client was told that its session is created, under this idempotency key.
+    pub fn created(&mut self, id: &SessionId, key: Option<&str>) {
+        self.fact(Some(id), "a client hears that it is created".into());
+        if let Some(key) = key {
+            self.one_answer(Some(id), "/sessions", key, id.to_string());
+        }
+    }
+
+    fn one_answer(&mut self, id: Option<&SessionId>, scope: &str, key: &str, answer: String) {
+        let before = self.keys.entry((scope.to_owned(), key.to_owned())).or_insert_with(|| answer.clone());
+        if *before != answer {
+            let what = format!("key `{key}` stood for {before} and now stands for {answer}");
+            self.violation(id, what);
+        }
+    }
+
+    /// A client was told a session's token.
+    pub fn token(&mut self, id: &SessionId, token: &str) {
+        let Some(view) = self.sessions.get_mut(id) else {
+            return;
+        };
+        let before = view.token.get_or_insert_with(|| token.to_owned());
+        if before != token {
+            self.violation(Some(id), "its token has changed".into());
+        }
+    }
+
+    // --- subscribers ---
+
+    /// A subscriber wants all events after `cursor`, of one session or of all.
+    pub fn subscribe(&mut self, name: &str, session: Option<&SessionId>, cursor: EventId) {
+        let subscriber = Subscriber { session: session.cloned(), cursor, early: Vec::new() };
+        self.subscribers.insert(name.to_owned(), subscriber);
+    }
+
+    /// The subscriber is shown an event.
+    pub fn saw(&mut self, name: &str, event: &Arc<Event>) {
+        let Some(subscriber) = self.subscribers.get_mut(name) else {
+            return;
+        };
+        if event.id > self.last {
+            // It may be quicker than whoever feeds this history.
+            subscriber.early.push(event.clone());
+            return;
+        }
+        let (session, cursor) = (subscriber.session.clone(), subscriber.cursor);
+        subscriber.cursor = event.id;
+        let what = match self.next_after(cursor, event.id, session.as_ref()) {
+            Some(next) if next.id == event.id && (Arc::ptr_eq(next, event) || **next == **event) => return,
+            Some(next) if next.id == event.id => {
+                format!("{name} was shown another event {} than is recorded", next.id)
+            }
+            Some(next) => format!("{name} was shown event {} and not {} before it", event.id, next.id),
+            None if event.id <= cursor => format!("{name} was shown event {} after {cursor}", event.id),
+            None => format!("{name} was shown event {}, which is not recorded or not its own", event.id),
+        };
+        self.violation(event.session.as_ref(), what);
+    }
+
+    /// The subscriber was told that it has seen all up to `upto`.
+    pub fn caught_up(&mut self, name: &str, upto: EventId) {
+        let Some(subscriber) = self.subscribers.get_mut(name) else {
+            return;
+        };
+        let (session, cursor) = (subscriber.session.clone(), subscriber.cursor);
+        subscriber.cursor = cursor.max(upto);
+        if let Some(missed) = self.next_after(cursor, upto, session.as_ref()) {
+            let what = format!("{name} was not shown event {}", missed.id);
+            self.violation(session.as_ref(), what);
+        }
+    }
+
+    /// The first event after `cursor` and up to `upto` that whoever follows `session` must be shown.
+    fn next_after(&self, cursor: EventId, upto: EventId, session: Option<&SessionId>) -> Option<&Arc<Event>> {
+        let start = self.journal.partition_point(|event| event.id <= cursor);
+        self.journal[start..].iter().take_while(|event| event.id <= upto).find(|event| {
+            let mine = session.is_none() || event.session.as_ref() == session;
+            // A removed session's events are removed too, but for the one that says so.
+            let removed = event
+                .session
+                .as_ref()
+                .and_then(|id| self.deleted.get(id))
+                .is_some_and(|(at, _)| event.id < *at);
+            mine && (event.id == upto || !removed)
+        })
+    }
+
+    fn settle_early(&mut self) {
+        let last = self.last;
+        let mut due = Vec::new();
+        for (name, subscriber) in &mut self.subscribers {
+            let ready = subscriber.early.iter().take_while(|event| event.id <= last).count();
+            due.extend(subscriber.early.drain(..ready).map(|event| (name.clone(), event)));
+        }
+        for (name, event) in due {
+            self.saw(&name, &event);
+        }
+    }
+
+    // --- the end ---
+
+    /// The end of the run. `open` are the prompts that the manager says have not ended: waiting, running or
+    /// held by a failed session.
+    pub fn finish(&mut self, open: &BTreeSet<PromptId>) -> &[Violation] {
+        for (id, prompt) in std::mem::take(&mut self.acknowledged) {
+            if !self.accepted.contains(&prompt) {
+                self.violation(Some(&id), format!("{prompt} was acknowledged and is in no journal"));
+            }
+        }
+        let mut found = Vec::new();
+        for (id, view) in &self.sessions {
+            for (prompt, place) in &view.prompts {
+                let ended = matches!(place, Place::Ended | Place::Interrupted);
+                if !ended && !open.contains(prompt) {
+                    found.push((
+                        id.clone(),
+                        format!("{prompt} was accepted, has not ended, and is forgotten"),
+                    ));
+                }
+                if ended && open.contains(prompt) {
+                    found.push((id.clone(), format!("{prompt} has ended and still stands in the queue")));
+                }
+            }
+        }
+        for prompt in open {
+            if !self.accepted.contains(prompt) {
+                found.push((
+                    SessionId::numbered(0),
+                    format!("{prompt} is in the queue and was never accepted"),
+                ));
+            }
+        }
+        for (name, subscriber) in &self.subscribers {
+            if let Some(event) = subscriber.early.first() {
+                let session = event.session.clone().unwrap_or_else(|| SessionId::numbered(0));
+                found.push((session, format!("{name} was shown event {}, which is not recorded", event.id)));
+            }
+        }
+        for (id, what) in found {
+            self.violation(Some(&id), what);
+        }
+        &self.violations
+    }
+
+    /// Something must never be and was seen by other means than these.
+    pub fn violation(&mut self, session: Option<&SessionId>, what: String) {
+        if self.violations.len() >= ENOUGH {
+            return;
+        }
+        let mine = |line: &&Line| match (line, session) {
+            (_, None) | (Line::Fact(None, _), _) => true,
+            (Line::Fact(Some(id), _), Some(session)) => id == session,
+            (Line::Event(event), Some(session)) => event.session.as_ref().is_none_or(|id| id == session),
+        };
+        let mut history: Vec<String> = self.lines.iter().rev().filter(mine).take(LINES).map(line).collect();
+        history.reverse();
+        self.violations.push(Violation { what, history });
+    }
+}
+
+fn line(line: &Line) -> String {
+    match line {
+        Line::Fact(None, what) => format!("-- {what}"),
+        Line::Fact(Some(id), what) => format!("-- {id}: {what}"),
+        Line::Event(event) => {
+            let session = event.session.as_ref().map_or("manager", |id| id.as_str());
+            let data = serde_json::to_value(&event.kind).ok().and_then(|kind| kind.get("data").cloned());
+            let data = data.map_or(String::new(), |data| data.to_string());
+            format!(
+                "{} {} {session}/{} {} {data}",
+                event.id,
+                event.at.0,
+                event.incarnation,
+                event.kind.name()
+            )
+        }
+    }
+}

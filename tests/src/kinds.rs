@@ -1,0 +1,145 @@
+//! Every variant of the core's enums by name, so that a table or a simulation can prove that it leaves none out.
+//!
+//! Each list is made by a match without a wildcard arm: a new variant does not compile until it is named here,
+//! and once it is named the tests demand that it occurs.
+
+use manager::core::{Command, Effect, Input, Phase, Seen, State, Why};
+use protocol::event::EventKind;
+
+macro_rules! kinds {
+    ($(#[$doc:meta])* $all:ident, $name_of:ident: $type:ty { $($pattern:pat => $name:literal,)+ }) => {
+        $(#[$doc])*
+        pub const $all: &[&str] = &[$($name),+];
+
+        /// The name of a value's variant.
+        pub fn $name_of(value: &$type) -> &'static str {
+            match value {
+                $($pattern => $name,)+
+            }
+        }
+    };
+}
+
+kinds! {
+    /// What a session can be.
+    STATES, state: State {
+        State::Starting { .. } => "starting",
+        State::Ready { .. } => "ready",
+        State::Adopting { .. } => "adopting",
+        State::Stopping { .. } => "stopping",
+        State::Restarting { .. } => "restarting",
+        State::Hibernated => "hibernated",
+        State::Stopped => "stopped",
+        State::Failed(_) => "failed",
+    }
+}
+
+kinds! {
+    /// How far a turn can be.
+    PHASES, phase: Phase {
+        Phase::Sent { .. } => "sent",
+        Phase::Started { .. } => "started",
+        Phase::Aborting { .. } => "aborting",
+    }
+}
+
+kinds! {
+    /// What a process can be ended for.
+    WHYS, why: Why {
+        Why::Stop => "stop",
+        Why::Hibernate => "hibernate",
+        Why::Restart => "restart",
+        Why::Shutdown => "shutdown",
+        Why::Lost => "lost",
+        Why::Fault(_) => "fault",
+    }
+}
+
+kinds! {
+    /// What a state can want done.
+    EFFECTS, effect: Effect {
+        Effect::Spawn { .. } => "spawn",
+        Effect::Welcome { .. } => "welcome",
+        Effect::Deliver { .. } => "deliver",
+        Effect::Abort { .. } => "abort",
+        Effect::Terminate { .. } => "terminate",
+        Effect::Kill { .. } => "kill",
+        Effect::Reclaim { .. } => "reclaim",
+        Effect::Release { .. } => "release",
+    }
+}
+
+kinds! {
+    /// What can happen to a session.
+    INPUTS, input: Input {
+        Input::Command(_) => "command",
+        Input::Seen(..) => "seen",
+        Input::Recovered { .. } => "recovered",
+        Input::Shutdown => "shutdown",
+        Input::Tick => "tick",
+        Input::OpenTasks(_) => "open tasks",
+    }
+}
+
+kinds! {
+    /// What can be wanted of a session.
+    COMMANDS, command: Command {
+        Command::Up => "up",
+        Command::Stop => "stop",
+        Command::Restart => "restart",
+        Command::Prompt(_) => "prompt",
+        Command::Abort => "abort",
+        Command::Pin(_) => "pin",
+        Command::Edit(..) => "edit",
+        Command::Remove(_) => "remove",
+        Command::Clear => "clear",
+        Command::Resolve(..) => "resolve",
+    }
+}
+
+kinds! {
+    /// What can be observed of a process.
+    SEEN, seen: Seen {
+        Seen::Spawned(_) => "spawned",
+        Seen::SpawnFailed { .. } => "spawn failed",
+        Seen::Ready { .. } => "ready",
+        Seen::TurnStarted { .. } => "turn started",
+        Seen::Output { .. } => "output",
+        Seen::TurnEnded { .. } => "turn ended",
+        Seen::Faulted(_) => "faulted",
+        Seen::Gone { .. } => "gone",
+    }
+}
+
+kinds! {
+    /// What the core can record.
+    EVENTS, event: EventKind {
+        EventKind::SessionCreated { .. } => "session.created",
+        EventKind::SessionStarted { .. } => "session.started",
+        EventKind::SessionReady { .. } => "session.ready",
+        EventKind::SessionRestarting { .. } => "session.restarting",
+        EventKind::SessionRestarted { .. } => "session.restarted",
+        EventKind::SessionHibernated {} => "session.hibernated",
+        EventKind::SessionWoken {} => "session.woken",
+        EventKind::SessionStopped { .. } => "session.stopped",
+        EventKind::SessionFailed { .. } => "session.failed",
+        EventKind::SessionUpdated { .. } => "session.updated",
+        EventKind::SessionDeleted {} => "session.deleted",
+        EventKind::PromptAccepted { .. } => "prompt.accepted",
+        EventKind::PromptQueued { .. } => "prompt.queued",
+        EventKind::PromptEdited { .. } => "prompt.edited",
+        EventKind::PromptStarted { .. } => "prompt.started",
+        EventKind::PromptRemoved { .. } => "prompt.removed",
+        EventKind::PromptResolved { .. } => "prompt.resolved",
+        EventKind::TurnStarted { .. } => "turn.started",
+        EventKind::TurnCompleted { .. } => "turn.completed",
+        EventKind::TurnInterrupted { .. } => "turn.interrupted",
+        EventKind::MessageChunk { .. } => "message.chunk",
+        EventKind::SubagentStarted { .. } => "subagent.started",
+        EventKind::SubagentCompleted { .. } => "subagent.completed",
+        EventKind::SubagentLost { .. } => "subagent.lost",
+        EventKind::SystemMessage { .. } => "system.message",
+        EventKind::ManagerStarted { .. } => "manager.started",
+        EventKind::ManagerStopping {} => "manager.stopping",
+    }
+}

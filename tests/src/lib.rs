@@ -1,0 +1,8 @@
+//! The test harness of kennel: the history checker, the simulation, and the means to drive real processes.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test harness fails by panicking")]
+
+pub mod history;
+pub mod kinds;
+pub mod sample;
+pub mod sim;

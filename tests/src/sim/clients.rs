@@ -1,0 +1,312 @@
+//! Those who ask the simulated manager for things, and those who watch.
+
+use std::sync::Arc;
+
+use manager::core::{Ask, Command, Input, NewPrompt, Refusal, Reply, Session, Spec};
+use protocol::api::{OnCrash, Orphans, RestartType, SessionOpts, WhenBusy};
+use protocol::event::{Event, Resolution};
+use protocol::{EventId, PromptId, SessionId};
+
+use super::{Sim, What};
+use crate::sample;
+
+/// How many events are shown at once, and how many the manager keeps for those that are behind.
+const SHOWN: usize = 16;
+
+/// What a client asks.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub client: usize,
+    pub ask: Ask,
+    /// With it the request may be sent again.
+    pub key: Option<String>,
+}
+
+/// What it is told.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    Done(Reply),
+    Refused(Refusal),
+    /// The journal takes nothing now.
+    Later,
+}
+
+impl Request {
+    /// The key with its scope.
+    pub fn scoped_key(&self) -> Option<(String, String)> {
+        let scope = match &self.ask {
+            Ask::One(id, _) => id.to_string(),
+            _ => "/sessions".into(),
+        };
+        Some((scope, self.key.clone()?))
+    }
+
+    /// What is compared when a key is used again.
+    pub fn body(&self) -> String {
+        match &self.ask {
+            Ask::One(id, Input::Command(Command::Prompt(prompt))) => format!("{id}: {}", prompt.text),
+            Ask::Create { id, .. } => format!("create {id:?}"),
+            Ask::Subagent { parent, task, .. } => format!("{task} below {parent:?}"),
+            other => format!("{other:?}"),
+        }
+    }
+}
+
+/// One who asks, one thing at a time.
+#[derive(Debug, Default)]
+pub struct Client {
+    /// Sent, and not answered yet.
+    waits_for: Option<Request>,
+}
+
+/// One who watches.
+#[derive(Debug)]
+pub struct Subscriber {
+    name: String,
+    session: Option<SessionId>,
+    cursor: EventId,
+    /// It is shown events as they are published; else it catches up from the journal.
+    live: bool,
+}
+
+impl Sim {
+    pub(super) fn client_acts(&mut self, client: usize) {
+        let patience = if self.rng.chance(30) { 20_000 } else { 600 };
+        let delay = self.rng.below(patience);
+        if self.faults {
+            self.after(delay, What::Client(client));
+        }
+        if self.manager.is_none() {
+            // An answer is still awaited: asked again when there is a manager.
+            if !self.faults && self.clients[client].waits_for.is_some() {
+                self.after(1_000, What::Client(client));
+            }
+            return;
+        }
+        let request = match self.clients[client].waits_for.take() {
+            // A call that is not sent again fails.
+            Some(request) if request.key.is_none() => return,
+            Some(request) => request,
+            None if !self.faults => return,
+            None => {
+                let Some(ask) = self.something() else { return };
+                let keyed = matches!(
+                    ask,
+                    Ask::Create { .. }
+                        | Ask::Subagent { .. }
+                        | Ask::One(_, Input::Command(Command::Prompt(_)))
+                );
+                self.counter += 1;
+                let key = (keyed && self.rng.chance(800)).then(|| format!("key-{}", self.counter));
+                Request { client, ask, key }
+            }
+        };
+        let doubled = request.key.is_some() && self.rng.chance(100);
+        let Some(manager) = &mut self.manager else { return };
+        manager.inbox.push_back(request.clone());
+        if doubled {
+            // Its connection broke in the middle, and it sends the same again.
+            manager.inbox.push_back(request.clone());
+        }
+        self.clients[client].waits_for = Some(request);
+        if !self.faults {
+            self.after(3_000, What::Client(client));
+        }
+    }
+
+    pub(super) fn answered(&mut self, request: &Request, answer: Answer) {
+        let key = request.key.as_deref();
+        match (&answer, &request.ask) {
+            (Answer::Done(Reply::Accepted { prompt, .. }), Ask::One(id, _)) => {
+                self.history.acknowledged(id, *prompt, key);
+            }
+            (Answer::Done(Reply::Created(id)), _) => self.history.created(id, key),
+            (Answer::Done(_), _) => {}
+            (Answer::Refused(refusal), _) => {
+                self.coverage.refusals.insert(refusal.code());
+            }
+            (Answer::Later, _) => return,
+        }
+        if let Some(client) = self.clients.get_mut(request.client)
+            && client.waits_for.as_ref().is_some_and(|waiting| waiting.key == request.key)
+        {
+            client.waits_for = None;
+        }
+    }
+
+    fn some_session(&mut self) -> Option<Arc<Session>> {
+        let sessions: Vec<Arc<Session>> = self.manager.as_ref()?.fleet.sessions().cloned().collect();
+        sessions.get(self.rng.below(sessions.len() as u64) as usize).cloned()
+    }
+
+    fn some_spec(&mut self) -> Arc<Spec> {
+        use RestartType::*;
+        let mut spec = sample::spec();
+        spec.restart.kind = self.rng.pick(&[Transient, Transient, Permanent, Temporary]).unwrap_or(Transient);
+        spec.restart.intensity = self.rng.between(1, 8) as u32;
+        spec.restart.period_ms = self.rng.pick(&[5_000, 20_000, 60_000]).unwrap_or(60_000);
+        spec.on_crash = if self.rng.chance(300) { OnCrash::Retry } else { OnCrash::Interrupt };
+        spec.hibernate_after_ms = self.rng.pick(&[0, 2_000, 10_000]).unwrap_or(0);
+        spec.grace_ms = self.rng.pick(&[200, 1_000]).unwrap_or(200);
+        Arc::new(spec)
+    }
+
+    fn text(&mut self) -> Arc<str> {
+        self.counter += 1;
+        format!("text {}", self.counter).into()
+    }
+
+    /// Something that somebody may ask.
+    fn something(&mut self) -> Option<Ask> {
+        let count = self.manager.as_ref()?.fleet.sessions().count();
+        let named = |n: u64| format!("work-{n}").parse::<SessionId>().ok();
+        if count == 0 || count < 6 && self.rng.chance(60) {
+            let spec = self.some_spec();
+            return Some(match self.rng.below(3) {
+                0 => Ask::Create { id: None, spec },
+                1 => Ask::Create { id: named(self.rng.below(3)), spec },
+                _ => Ask::Ensure {
+                    id: named(self.rng.below(3))?,
+                    spec,
+                    given: Box::new(SessionOpts::default()),
+                },
+            });
+        }
+        let session = self.some_session()?;
+        let id = session.id.clone();
+        let command = |command| Some(Ask::One(id.clone(), Input::Command(command)));
+        let text = self.text();
+        match self.rng.below(100) {
+            0..40 => {
+                let ways = [
+                    WhenBusy::Queue,
+                    WhenBusy::Queue,
+                    WhenBusy::Queue,
+                    WhenBusy::Interrupt,
+                    WhenBusy::Reject,
+                ];
+                let when_busy = self.rng.pick(&ways).unwrap_or_default();
+                command(Command::Prompt(NewPrompt { text, when_busy }))
+            }
+            40..48 => command(Command::Abort),
+            48..54 => command(Command::Restart),
+            54..60 => command(Command::Up),
+            60..64 => Some(Ask::Ensure { id, spec: session.spec.clone(), given: Box::default() }),
+            64..69 => Some(Ask::Stop(id, Orphans::Stop)),
+            69..72 => Some(Ask::Stop(id, Orphans::Keep)),
+            72..77 => Some(Ask::Remove(id)),
+            77..79 => command(Command::Pin(self.rng.chance(500))),
+            79..87 => {
+                let turns = &session.turns;
+                let waiting = turns
+                    .queue
+                    .iter()
+                    .chain(&turns.interrupted)
+                    .chain(turns.running.iter().map(|t| &t.prompt));
+                let ids: Vec<PromptId> = waiting.map(|prompt| prompt.id).collect();
+                let prompt = self.rng.pick(&ids).unwrap_or(PromptId(self.rng.below(50)));
+                match self.rng.below(5) {
+                    0 => command(Command::Edit(prompt, text)),
+                    1 => command(Command::Remove(prompt)),
+                    2 => command(Command::Resolve(prompt, Resolution::Drop)),
+                    _ => command(Command::Resolve(prompt, Resolution::Retry)),
+                }
+            }
+            87..89 => command(Command::Clear),
+            89..96 if count < 8 => {
+                let parent = self.rng.chance(900).then_some(id);
+                let spec = self.some_spec();
+                Some(Ask::Subagent { parent, id: None, spec, task: text })
+            }
+            99 if self.rng.chance(100) => Some(Ask::Shutdown),
+            _ => command(Command::Prompt(NewPrompt { text, when_busy: WhenBusy::Queue })),
+        }
+    }
+
+    // --- those who watch ---
+
+    pub(super) fn subscriber_acts(&mut self, index: usize) {
+        let patience = if self.rng.chance(200) { 10_000 } else { 300 };
+        let delay = self.rng.below(patience);
+        if self.faults {
+            self.after(delay, What::Subscriber(index));
+        }
+        if self.manager.is_none() {
+            return;
+        }
+        if index >= self.subscribers.len() {
+            let session = if self.rng.chance(500) {
+                self.some_session().map(|session| session.id.clone())
+            } else {
+                None
+            };
+            let cursor = if self.rng.chance(500) { 0 } else { self.rng.below(self.published + 1) };
+            let name = format!("subscriber-{}", self.subscribers.len());
+            self.history.subscribe(&name, session.as_ref(), cursor);
+            return self.subscribers.push(Subscriber { name, session, cursor, live: false });
+        }
+        if self.rng.chance(50) {
+            // Its connection broke; it comes back with its cursor.
+            self.subscribers[index].live = false;
+        }
+        self.catch_up(index);
+    }
+
+    fn catch_up(&mut self, index: usize) {
+        let subscriber = &mut self.subscribers[index];
+        if subscriber.live {
+            return;
+        }
+        let events = self.journal.after(subscriber.cursor, self.published, SHOWN);
+        for event in &events {
+            show(subscriber, &mut self.history, event);
+        }
+        if events.len() < SHOWN {
+            subscriber.cursor = subscriber.cursor.max(self.published);
+            subscriber.live = true;
+            self.history.caught_up(&subscriber.name, self.published);
+        }
+    }
+
+    pub(super) fn publish(&mut self, events: Vec<Arc<Event>>) {
+        let Some(last) = events.last().map(|event| event.id) else {
+            return;
+        };
+        self.published = last;
+        for subscriber in self.subscribers.iter_mut().filter(|subscriber| subscriber.live) {
+            if self.rng.chance(5) {
+                // Too slow for these: it will read them from the journal.
+                subscriber.live = false;
+                continue;
+            }
+            for event in &events {
+                show(subscriber, &mut self.history, event);
+            }
+        }
+    }
+
+    /// The manager is gone: calls are not answered, streams end.
+    pub(super) fn disconnect(&mut self) {
+        for subscriber in &mut self.subscribers {
+            subscriber.live = false;
+        }
+    }
+
+    /// All who watch see all there is.
+    pub(super) fn all_catch_up(&mut self) {
+        for index in 0..self.subscribers.len() {
+            while !self.subscribers[index].live {
+                self.catch_up(index);
+            }
+            let name = self.subscribers[index].name.clone();
+            self.history.caught_up(&name, self.published);
+        }
+    }
+}
+
+fn show(subscriber: &mut Subscriber, history: &mut crate::history::History, event: &Arc<Event>) {
+    if subscriber.session.is_none() || event.session == subscriber.session {
+        history.saw(&subscriber.name, event);
+    }
+    subscriber.cursor = subscriber.cursor.max(event.id);
+}

@@ -1,0 +1,164 @@
+//! What the simulated disk remembers.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use manager::core::{Change, Fleet, Prompt, Reply, Session};
+use protocol::event::{Event, EventKind};
+use protocol::{EventId, Incarnation, PromptId, SessionId};
+
+/// A use of an idempotency key.
+#[derive(Clone, Debug)]
+pub struct UsedKey {
+    /// Within what the key is unique, and the key.
+    pub key: (String, String),
+    /// What was asked.
+    pub request: String,
+    /// What was answered.
+    pub reply: Reply,
+}
+
+/// What a power cut leaves.
+#[derive(Clone, Debug, Default)]
+struct Synced {
+    sessions: BTreeMap<SessionId, Arc<Session>>,
+    retired: BTreeMap<SessionId, Incarnation>,
+    last: EventId,
+    commits: u64,
+}
+
+/// Everything that was committed.
+#[derive(Debug, Default)]
+pub struct Journal {
+    sessions: BTreeMap<SessionId, Arc<Session>>,
+    retired: BTreeMap<SessionId, Incarnation>,
+    events: Vec<Arc<Event>>,
+    texts: HashMap<PromptId, Arc<str>>,
+    keys: HashMap<(String, String), (UsedKey, u64)>,
+    commits: u64,
+    synced: Synced,
+    /// The boot in which it was last written.
+    pub boot: u64,
+}
+
+impl Journal {
+    /// Remembers all of it. As in the manager, only promises are synced.
+    pub fn commit(&mut self, changes: &[Change], events: &[Arc<Event>], used: &[UsedKey]) {
+        self.commits += 1;
+        for change in changes {
+            for session in &change.sessions {
+                self.sessions.insert(session.id.clone(), session.clone());
+            }
+            if let Some((id, incarnation)) = &change.removed {
+                self.sessions.remove(id);
+                self.retired.insert(id.clone(), *incarnation);
+                self.events.retain(|event| event.session.as_ref() != Some(id));
+                self.keys.retain(|(scope, _), _| scope != id.as_str());
+            }
+            if let Some(id) = &change.revived {
+                self.retired.remove(id);
+            }
+        }
+        for event in events {
+            self.project(event);
+        }
+        // What was recorded of a session in the very batch that removed it is gone with it.
+        let removed: Vec<&SessionId> =
+            changes.iter().filter_map(|change| Some(&change.removed.as_ref()?.0)).collect();
+        self.events.extend(
+            events
+                .iter()
+                .filter(|event| {
+                    let of_removed = event
+                        .session
+                        .as_ref()
+                        .is_some_and(|id| removed.contains(&id) && !self.sessions.contains_key(id));
+                    !of_removed || event.kind == EventKind::SessionDeleted {}
+                })
+                .cloned(),
+        );
+        for used in used {
+            self.keys.insert(used.key.clone(), (used.clone(), self.commits));
+        }
+        if events.iter().any(|event| event.kind.is_promise()) {
+            self.synced = Synced {
+                sessions: self.sessions.clone(),
+                retired: self.retired.clone(),
+                last: self.last(),
+                commits: self.commits,
+            };
+        }
+    }
+
+    /// Keeps the texts of prompts that may still be run, as the manager's journal does: sessions do not.
+    fn project(&mut self, event: &Event) {
+        match &event.kind {
+            EventKind::PromptAccepted { prompt_id, text, .. }
+            | EventKind::PromptEdited { prompt_id, text } => {
+                self.texts.insert(*prompt_id, text.as_str().into());
+            }
+            EventKind::TurnCompleted { prompt_id, .. }
+            | EventKind::PromptRemoved { prompt_id, .. }
+            | EventKind::PromptResolved { prompt_id, .. } => {
+                self.texts.remove(prompt_id);
+            }
+            _ => {}
+        }
+    }
+
+    /// The machine lost its power: what was not synced is gone. Gives the last event that is kept.
+    pub fn power_cut(&mut self) -> EventId {
+        self.sessions = self.synced.sessions.clone();
+        self.retired = self.synced.retired.clone();
+        let (last, commits) = (self.synced.last, self.synced.commits);
+        self.events.retain(|event| event.id <= last);
+        self.keys.retain(|_, (_, commit)| *commit <= commits);
+        last
+    }
+
+    /// The last event.
+    pub fn last(&self) -> EventId {
+        self.events.last().map_or(0, |event| event.id)
+    }
+
+    /// The events after `after`, at most so many.
+    pub fn after(&self, after: EventId, upto: EventId, limit: usize) -> Vec<Arc<Event>> {
+        let start = self.events.partition_point(|event| event.id <= after);
+        self.events[start..].iter().take_while(|event| event.id <= upto).take(limit).cloned().collect()
+    }
+
+    /// What was answered to a key.
+    pub fn used(&self, key: &(String, String)) -> Option<&UsedKey> {
+        self.keys.get(key).map(|(used, _)| used)
+    }
+
+    /// What a new manager finds: the sessions in their written form, the texts of their prompts from a table
+    /// of their own.
+    pub fn load(&self) -> Result<Fleet, String> {
+        let mut sessions = Vec::new();
+        for stored in self.sessions.values() {
+            let written = serde_json::to_string(&**stored).map_err(|error| error.to_string())?;
+            let mut session: Session = serde_json::from_str(&written).map_err(|error| error.to_string())?;
+            let turns = &mut session.turns;
+            let running = turns.running.iter_mut().map(|turn| &mut turn.prompt);
+            let prompts: Vec<&mut Prompt> =
+                running.chain(&mut turns.queue).chain(&mut turns.interrupted).collect();
+            for prompt in prompts {
+                let text = self.texts.get(&prompt.id);
+                prompt.text = text.ok_or_else(|| format!("the text of {} is lost", prompt.id))?.clone();
+            }
+            if session != **stored {
+                return Err(format!("{} does not read back as it was written:\n{written}", stored.id));
+            }
+            sessions.push(session);
+        }
+        let ids = self.sessions.keys().chain(self.retired.keys());
+        let next_number = ids.filter_map(SessionId::number).max().unwrap_or(0).saturating_add(1);
+        Ok(Fleet::load(sessions, self.retired.clone(), next_number, self.last() + 1))
+    }
+
+    /// All sessions.
+    pub fn sessions(&self) -> impl Iterator<Item = &Arc<Session>> {
+        self.sessions.values()
+    }
+}

@@ -1,0 +1,427 @@
+//! The simulation: the real core, a shell around it that may die between any two of its acts, and a machine on
+//! which everything goes wrong, all decided by one seed.
+//!
+//! Time is a number. What is to happen lies in a heap by its time; the loop takes the next of it, and lets the
+//! manager act. After the given number of steps nothing goes wrong any more, and everything must come to rest.
+
+mod clients;
+mod journal;
+mod rng;
+mod shell;
+mod world;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
+
+use manager::core::{Ask, Goal, Session, State};
+use protocol::{PromptId, SessionId};
+
+use crate::history::History;
+use crate::kinds;
+use clients::{Client, Request, Subscriber};
+use journal::Journal;
+use rng::Rng;
+use shell::{Crashed, Manager};
+use world::{Act, Key, World};
+
+/// How many who ask, and how many who watch.
+const CLIENTS: usize = 3;
+const SUBSCRIBERS: usize = 3;
+/// Steps after which a world without faults must have come to rest.
+const PATIENCE: usize = 20_000;
+
+/// What occurred in a run, by name.
+#[derive(Clone, Debug, Default)]
+pub struct Coverage {
+    /// Kinds of effects that were done.
+    pub effects: BTreeSet<&'static str>,
+    /// Kinds of events that were recorded.
+    pub events: BTreeSet<&'static str>,
+    /// States that a session was in.
+    pub states: BTreeSet<&'static str>,
+    /// How far turns were.
+    pub phases: BTreeSet<&'static str>,
+    /// What processes were ended for.
+    pub whys: BTreeSet<&'static str>,
+    /// Codes of refusals.
+    pub refusals: BTreeSet<&'static str>,
+    /// How often a manager started.
+    pub managers: u64,
+}
+
+impl Coverage {
+    fn saw(&mut self, session: &Session) {
+        self.states.insert(kinds::state(&session.state));
+        if let State::Stopping { why, .. } | State::Adopting { after: why, .. } = &session.state {
+            self.whys.insert(kinds::why(why));
+        }
+        if let Some(turn) = &session.turns.running {
+            self.phases.insert(kinds::phase(&turn.phase));
+        }
+    }
+
+    /// What occurred in either.
+    pub fn join(&mut self, other: Coverage) {
+        self.effects.extend(other.effects);
+        self.events.extend(other.events);
+        self.states.extend(other.states);
+        self.phases.extend(other.phases);
+        self.whys.extend(other.whys);
+        self.refusals.extend(other.refusals);
+        self.managers += other.managers;
+    }
+}
+
+/// What is going to happen.
+#[derive(Debug)]
+enum What {
+    Client(usize),
+    Subscriber(usize),
+    Fault,
+    StartManager,
+    Proc(Key, Act),
+}
+
+/// What is going to happen, in the order of time; within the same moment in the order it was decided.
+struct Later(u64, u64, What);
+
+impl Later {
+    fn order(&self) -> (u64, u64) {
+        (self.0, self.1)
+    }
+}
+
+impl PartialEq for Later {
+    fn eq(&self, other: &Self) -> bool {
+        self.order() == other.order()
+    }
+}
+
+impl Eq for Later {}
+
+impl PartialOrd for Later {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Later {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.order().cmp(&other.order())
+    }
+}
+
+struct Sim {
+    rng: Rng,
+    now: u64,
+    booted_at: u64,
+    decided: u64,
+    later: BinaryHeap<Reverse<Later>>,
+    /// Things go wrong and clients ask.
+    faults: bool,
+    world: World,
+    journal: Journal,
+    journal_fails_until: u64,
+    manager: Option<Manager>,
+    /// Counts the managers.
+    generation: u64,
+    published: u64,
+    clients: Vec<Client>,
+    subscribers: Vec<Subscriber>,
+    counter: u64,
+    /// Its workers die young.
+    doomed: Option<SessionId>,
+    history: History,
+    failures: Vec<String>,
+    coverage: Coverage,
+}
+
+/// Runs the world of this seed for so many steps and then until it rests.
+///
+/// # Errors
+/// What must never be and was, with its history.
+pub fn run(seed: u64, steps: usize) -> Result<Coverage, String> {
+    let mut sim = Sim {
+        rng: Rng::new(seed),
+        now: 1_000_000,
+        booted_at: 0,
+        decided: 0,
+        later: BinaryHeap::new(),
+        faults: true,
+        world: World::default(),
+        journal: Journal::default(),
+        journal_fails_until: 0,
+        manager: None,
+        generation: 0,
+        published: 0,
+        clients: (0..CLIENTS).map(|_| Client::default()).collect(),
+        subscribers: Vec::new(),
+        counter: 0,
+        doomed: None,
+        history: History::new(),
+        failures: Vec::new(),
+        coverage: Coverage::default(),
+    };
+    sim.history.texts_are_unique();
+    sim.after(0, What::StartManager);
+    sim.after(2_000, What::Fault);
+    for client in 0..CLIENTS {
+        sim.after(10, What::Client(client));
+    }
+    for subscriber in 0..SUBSCRIBERS {
+        sim.after(1_000 + 100 * subscriber as u64, What::Subscriber(subscriber));
+    }
+    for _ in 0..steps {
+        sim.step();
+        if let Some(problem) = sim.problem() {
+            return Err(sim.report(seed, problem));
+        }
+    }
+    sim.come_to_rest();
+    match sim.problem() {
+        Some(problem) => Err(sim.report(seed, problem)),
+        None => {
+            sim.coverage.managers = sim.generation;
+            Ok(sim.coverage)
+        }
+    }
+}
+
+impl Sim {
+    fn after(&mut self, delay: u64, what: What) {
+        self.decided += 1;
+        self.later.push(Reverse(Later(self.now + delay, self.decided, what)));
+    }
+
+    /// The next thing happens. False if nothing is going to.
+    fn step(&mut self) -> bool {
+        let next = self.later.peek().map(|Reverse(later)| later.0);
+        let wake = self.wake_at();
+        let managers_turn = match (next, wake) {
+            (None, None) => return false,
+            (Some(next), Some(wake)) => wake <= next,
+            (None, Some(_)) => true,
+            (Some(_), None) => false,
+        };
+        if managers_turn {
+            self.now = self.now.max(wake.unwrap_or(0));
+            if let Err(Crashed) = self.turn() {
+                self.crash("the manager is killed between two acts");
+            }
+            return true;
+        }
+        let Some(Reverse(Later(at, _, what))) = self.later.pop() else {
+            return false;
+        };
+        self.now = self.now.max(at);
+        match what {
+            What::Client(client) => self.client_acts(client),
+            What::Subscriber(index) => self.subscriber_acts(index),
+            What::Fault => {
+                if self.faults {
+                    self.fault();
+                    let delay = if self.rng.chance(100) { 40_000 } else { 3_000 };
+                    let delay = self.rng.below(delay);
+                    self.after(delay, What::Fault);
+                }
+            }
+            What::StartManager => {
+                if let Err(Crashed) = self.start_manager() {
+                    self.crash("the manager is killed while it starts");
+                }
+            }
+            What::Proc(key, act) => self.act(key, act),
+        }
+        true
+    }
+
+    /// The manager dies. What it had not committed never was.
+    fn crash(&mut self, how: &str) {
+        if self.manager.is_some() {
+            self.history.fact(None, how.to_owned());
+            self.leave();
+        }
+    }
+
+    /// The manager's process ends.
+    fn leave(&mut self) {
+        self.manager = None;
+        self.disconnect();
+        self.links_end();
+        let delay = self.rng.below(3_000);
+        self.after(delay, What::StartManager);
+    }
+
+    fn power_cut(&mut self) {
+        self.crash("the machine loses its power");
+        self.machine_restarts();
+        self.booted_at = self.now - 1_000;
+        let kept = self.journal.power_cut();
+        self.history.power_cut(kept);
+    }
+
+    fn doom(&mut self, id: &SessionId, key: Key) {
+        if self.doomed.as_ref() == Some(id) && self.faults {
+            let delay = self.rng.below(300);
+            self.after(delay, What::Proc(key, Act::Leave(protocol::Exit::Code(1))));
+        }
+    }
+
+    fn problem(&self) -> Option<String> {
+        let found = self.failures.first().cloned();
+        found.or_else(|| self.history.violations().first().map(|violation| violation.to_string()))
+    }
+
+    fn report(&self, seed: u64, problem: String) -> String {
+        let tail = self.history.tail(40).join("\n    ");
+        format!("seed {seed}, at {} ms: {problem}\n  the last of everything:\n    {tail}", self.now)
+    }
+
+    // --- the end ---
+
+    fn rest(&mut self, what: &str) {
+        for _ in 0..PATIENCE {
+            if !self.step() || self.problem().is_some() {
+                return;
+            }
+        }
+        let sessions: Vec<String> =
+            self.journal.sessions().map(|s| format!("{}: {:?}", s.id, s.state)).collect();
+        self.failures.push(format!("{what}: no rest; {sessions:?}"));
+    }
+
+    /// Nothing goes wrong any more, and everything must settle.
+    fn come_to_rest(&mut self) {
+        self.history.fact(None, "nothing goes wrong any more".into());
+        self.faults = false;
+        self.doomed = None;
+        self.journal_fails_until = 0;
+        self.world.no_spawn = None;
+        self.all_well();
+        for client in 0..CLIENTS {
+            self.after(0, What::Client(client));
+        }
+        self.after(0, What::StartManager);
+        self.rest("after the last fault");
+        if self
+            .fleet_sessions()
+            .iter()
+            .any(|session| matches!(&session.state, State::Failed(f) if !f.survivors.is_empty()))
+        {
+            // Only the next manager finds out that they are gone after all.
+            self.crash("the manager is replaced");
+            self.rest("after the replacement");
+        }
+        self.check_rest();
+        let goals = self.goals();
+        self.ask(Ask::Shutdown);
+        // The shutdown, and the next manager's start.
+        self.rest("after the shutdown");
+        if self.problem().is_some() {
+            return;
+        }
+        if self.goals() != goals {
+            self.failures
+                .push(format!("goals were {goals:?} before the shutdown and are {:?}", self.goals()));
+        }
+        self.check_rest();
+        for session in self.fleet_sessions() {
+            let up = session.goal == Goal::Up;
+            let lives = matches!(session.state, State::Ready { .. } | State::Hibernated | State::Failed(_));
+            if up != lives && !matches!(session.state, State::Failed(_)) {
+                self.failures
+                    .push(format!("{}: wanted {:?} and is {:?}", session.id, session.goal, session.state));
+            }
+        }
+    }
+
+    fn fleet_sessions(&self) -> Vec<Session> {
+        self.manager
+            .iter()
+            .flat_map(|manager| manager.fleet.sessions())
+            .map(|session| (**session).clone())
+            .collect()
+    }
+
+    fn goals(&self) -> Vec<(SessionId, Goal)> {
+        self.fleet_sessions().into_iter().map(|session| (session.id, session.goal)).collect()
+    }
+
+    fn ask(&mut self, ask: Ask) {
+        let request = Request { client: usize::MAX, ask, key: None };
+        self.manager.iter_mut().for_each(|manager| manager.inbox.push_back(request.clone()));
+    }
+
+    /// What hung goes on, what was deaf hears.
+    fn all_well(&mut self) {
+        for key in self.world.alive() {
+            if let Some(prompt) = self.world.recover(key, self.now) {
+                self.after(100, What::Proc(key, Act::TurnEnd(prompt, protocol::wire::TurnEnd::Finished)));
+            }
+            self.after(0, What::Proc(key, Act::Continue));
+            self.after(0, What::Proc(key, Act::Unstick));
+        }
+    }
+
+    fn check_rest(&mut self) {
+        if self.problem().is_some() {
+            return;
+        }
+        self.all_catch_up();
+        let mut failures = Vec::new();
+        let mut open: BTreeSet<PromptId> = BTreeSet::new();
+        let sessions = self.fleet_sessions();
+        if self.manager.is_none() {
+            failures.push("no manager is there".into());
+        }
+        for session in &sessions {
+            let id = &session.id;
+            let turns = &session.turns;
+            open.extend(
+                turns.queue.iter().chain(turns.running.iter().map(|t| &t.prompt)).map(|prompt| prompt.id),
+            );
+            let rests = match session.state {
+                State::Ready { .. } | State::Hibernated | State::Stopped | State::Failed(_) => true,
+                State::Starting { .. }
+                | State::Adopting { .. }
+                | State::Stopping { .. }
+                | State::Restarting { .. } => false,
+            };
+            if !rests {
+                failures.push(format!("{id} does not rest: {:?}", session.state));
+            }
+            if !matches!(session.state, State::Failed(_))
+                && (turns.running.is_some() || !turns.queue.is_empty())
+            {
+                failures.push(format!("{id} holds prompts: {turns:?}"));
+            }
+            let mine = |child: &&Session| {
+                child.parent.as_ref() == Some(id) && child.task.as_ref().is_some_and(|task| task.open)
+            };
+            let open_tasks = sessions.iter().filter(mine).count();
+            if open_tasks as u32 != session.open_tasks {
+                failures.push(format!("{id} has {open_tasks} open tasks and counts {}", session.open_tasks));
+            }
+        }
+        for key in self.world.alive() {
+            let proc = &self.world.procs[key];
+            let known = sessions.iter().find(|session| session.id == proc.session);
+            if known.is_none_or(|session| {
+                session.pid() != Some(proc.pid) || session.incarnation != proc.incarnation
+            }) {
+                failures.push(format!("a worker is left behind: {proc:?}"));
+            }
+        }
+        for proc in &self.world.procs {
+            if proc.life != world::Life::Alive && proc.tree > 0 && !proc.given_up {
+                failures.push(format!("processes are left behind: {proc:?}"));
+            }
+        }
+        let zombies = self.world.existing.len() - self.world.alive().len();
+        if zombies > 0 {
+            failures.push(format!("{zombies} zombies are left"));
+        }
+        self.failures.extend(failures);
+        self.history.finish(&open);
+    }
+}

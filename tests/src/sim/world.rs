@@ -1,0 +1,481 @@
+//! The simulated machine: processes, pids, pipes.
+
+use std::collections::VecDeque;
+
+use manager::core::Seen;
+use protocol::wire::TurnEnd;
+use protocol::{Exit, Identity, Incarnation, PromptId, Restore, SessionId, Stream};
+
+use super::{Sim, What};
+
+/// Names a process beyond doubt.
+pub type Key = usize;
+
+/// Where a process is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    Alive,
+    Zombie(Exit),
+    Reaped,
+}
+
+/// What a manager tells a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToWorker {
+    Welcome,
+    Prompt(PromptId),
+    Abort(PromptId),
+}
+
+/// What a worker does next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Act {
+    /// Reads what it was told.
+    Read,
+    Ready,
+    TurnStart(PromptId),
+    Output(PromptId),
+    TurnEnd(PromptId, TurnEnd),
+    /// Ends its tree and leaves.
+    Leave(Exit),
+    /// Is continued after a SIGSTOP.
+    Continue,
+    /// Comes back from the kernel, where no signal reached it.
+    Unstick,
+}
+
+/// A worker and all below it.
+#[derive(Debug)]
+pub struct Proc {
+    pub session: SessionId,
+    pub incarnation: Incarnation,
+    pub pid: u32,
+    boot: u64,
+    start_time: u64,
+    pub life: Life,
+    /// Its parent is the manager of this generation; else init.
+    child_of: u64,
+    linked: bool,
+    began: bool,
+    inbox: VecDeque<ToWorker>,
+    /// Said and not read.
+    pub pipe: VecDeque<Seen>,
+    pub turn: Option<PromptId>,
+    leaving: bool,
+    stopped: bool,
+    deaf: bool,
+    /// In the kernel until then, where not even SIGKILL reaches it.
+    stuck_until: u64,
+    killed: bool,
+    /// Processes below it, and until when they survive SIGKILL.
+    pub tree: u32,
+    pub tree_stuck_until: u64,
+    /// The manager has said that it gives these up.
+    pub given_up: bool,
+}
+
+/// All processes.
+#[derive(Debug, Default)]
+pub struct World {
+    pub procs: Vec<Proc>,
+    /// Not reaped.
+    pub existing: Vec<Key>,
+    starts: u64,
+    pub boot: u64,
+    /// Until then nothing can be spawned, for this reason.
+    pub no_spawn: Option<(u64, bool)>,
+}
+
+impl World {
+    fn boot_id(&self) -> String {
+        format!("boot-{}", self.boot)
+    }
+
+    /// The smallest free pid: pids are used again as soon as may be.
+    fn free_pid(&self) -> u32 {
+        let taken = |pid: &u32| self.existing.iter().any(|&key| self.procs[key].pid == *pid);
+        (100..).find(|pid| !taken(pid)).unwrap_or(0)
+    }
+
+    /// The process of this identity, if it still exists.
+    pub fn find(&self, identity: &Identity) -> Option<Key> {
+        let same = |proc: &Proc| proc.pid == identity.pid && proc.start_time == identity.start_time;
+        self.existing
+            .iter()
+            .copied()
+            .find(|&key| identity.boot_id == self.boot_id() && same(&self.procs[key]))
+    }
+
+    pub fn alive(&self) -> Vec<Key> {
+        self.existing.iter().copied().filter(|&key| self.procs[key].life == Life::Alive).collect()
+    }
+
+    /// Nothing ails it any more. Gives the prompt whose turn it is to end.
+    pub fn recover(&mut self, key: Key, now: u64) -> Option<PromptId> {
+        let proc = &mut self.procs[key];
+        proc.deaf = false;
+        proc.stuck_until = now;
+        proc.tree_stuck_until = now;
+        proc.turn
+    }
+
+    pub fn reap(&mut self, key: Key) {
+        self.procs[key].life = Life::Reaped;
+        self.existing.retain(|&other| other != key);
+    }
+}
+
+impl Sim {
+    pub(super) fn spawn(
+        &mut self,
+        session: &SessionId,
+        incarnation: Incarnation,
+        generation: u64,
+    ) -> (Key, Identity) {
+        let boot = self.world.boot;
+        let same =
+            |proc: &Proc| proc.session == *session && proc.incarnation == incarnation && proc.boot == boot;
+        if self.world.procs.iter().any(same) {
+            // Also where the first was never put on record: it may still be about.
+            self.history
+                .violation(Some(session), format!("{session}: incarnation {incarnation} is spawned twice"));
+        }
+        self.world.starts += 1;
+        let pid = self.world.free_pid();
+        let identity = Identity { pid, start_time: self.world.starts, boot_id: self.world.boot_id() };
+        let key = self.world.procs.len();
+        let deaf = self.faults && self.rng.chance(100);
+        self.world.procs.push(Proc {
+            session: session.clone(),
+            incarnation,
+            pid,
+            boot,
+            start_time: self.world.starts,
+            life: Life::Alive,
+            child_of: generation,
+            linked: true,
+            began: false,
+            inbox: VecDeque::new(),
+            pipe: VecDeque::new(),
+            turn: None,
+            leaving: false,
+            stopped: false,
+            deaf,
+            stuck_until: 0,
+            killed: false,
+            tree: 0,
+            tree_stuck_until: 0,
+            given_up: false,
+        });
+        self.world.existing.push(key);
+        (key, identity)
+    }
+
+    pub(super) fn tell(&mut self, key: Key, what: ToWorker) {
+        let proc = &mut self.world.procs[key];
+        if proc.life == Life::Alive && proc.linked {
+            proc.inbox.push_back(what);
+            self.soon(key, 5, Act::Read);
+        }
+    }
+
+    fn soon(&mut self, key: Key, within: u64, act: Act) {
+        let delay = self.rng.below(within);
+        self.after(delay, What::Proc(key, act));
+    }
+
+    fn say(&mut self, key: Key, seen: Seen) {
+        let proc = &mut self.world.procs[key];
+        if proc.linked {
+            proc.pipe.push_back(seen);
+        }
+    }
+
+    pub(super) fn act(&mut self, key: Key, act: Act) {
+        let now = self.now;
+        let proc = &mut self.world.procs[key];
+        if proc.life != Life::Alive {
+            return;
+        }
+        match act {
+            Act::Continue => proc.stopped = false,
+            Act::Unstick => {
+                if proc.killed {
+                    self.dies(key, Exit::Signal(9));
+                }
+            }
+            _ if proc.stopped || proc.stuck_until > now => self.after(500, What::Proc(key, act)),
+            Act::Read => {
+                while let Some(told) = self.world.procs[key].inbox.pop_front() {
+                    self.told(key, told);
+                }
+            }
+            Act::Ready => {
+                if !proc.leaving {
+                    let restore = Restore::Fresh;
+                    self.say(key, Seen::Ready { restore, agent_pid: None });
+                }
+            }
+            Act::TurnStart(prompt) => {
+                if proc.turn == Some(prompt) && !proc.leaving {
+                    proc.tree += 1;
+                    self.say(key, Seen::TurnStarted { prompt, agent_pid: 90_000 + key as u32 });
+                    for _ in 0..self.rng.below(3) {
+                        self.soon(key, 500, Act::Output(prompt));
+                    }
+                    if self.faults && self.rng.chance(150) {
+                        // The agent's death is the worker's.
+                        let exit = self.some_exit();
+                        self.soon(key, 2_000, Act::Leave(exit));
+                    }
+                    if !(self.faults && self.rng.chance(50)) {
+                        let message = || TurnEnd::Failed { message: "no such program".into() };
+                        let end = if self.rng.chance(50) { message() } else { TurnEnd::Finished };
+                        self.soon(key, 2_500, Act::TurnEnd(prompt, end));
+                    }
+                }
+            }
+            Act::Output(prompt) => {
+                if proc.turn == Some(prompt) {
+                    let stream = if self.rng.chance(700) { Stream::Stdout } else { Stream::Stderr };
+                    self.say(key, Seen::Output { prompt, stream, text: "words".into() });
+                }
+            }
+            Act::TurnEnd(prompt, end) => self.ends_turn(key, prompt, end),
+            Act::Leave(exit) => {
+                if let Some(prompt) = proc.turn
+                    && proc.leaving
+                {
+                    self.ends_turn(key, prompt, TurnEnd::Aborted);
+                }
+                self.world.procs[key].tree = 0;
+                self.dies(key, exit);
+            }
+        }
+    }
+
+    fn ends_turn(&mut self, key: Key, prompt: PromptId, end: TurnEnd) {
+        let proc = &mut self.world.procs[key];
+        if proc.turn == Some(prompt) {
+            proc.turn = None;
+            proc.tree = 0;
+            let left_behind = u32::from(self.rng.chance(100));
+            self.say(key, Seen::TurnEnded { prompt, end, exit: Some(Exit::Code(0)), left_behind });
+        }
+    }
+
+    fn told(&mut self, key: Key, told: ToWorker) {
+        let hangs = self.faults && self.rng.chance(30);
+        let proc = &mut self.world.procs[key];
+        if proc.leaving || hangs && !matches!(told, ToWorker::Welcome) {
+            return;
+        }
+        match told {
+            ToWorker::Welcome => {
+                assert!(!proc.began, "a worker is welcomed once");
+                proc.began = true;
+                let (session, incarnation) = (proc.session.clone(), proc.incarnation);
+                self.history.worker_began(&session, incarnation);
+                let another = |other: &Proc| {
+                    other.session == session
+                        && other.incarnation != incarnation
+                        && other.tree > 0
+                        && !other.given_up
+                };
+                if let Some(other) = self.world.procs.iter().find(|other| another(other)) {
+                    let what = format!(
+                        "{session}: worker {incarnation} begins beside processes of {}",
+                        other.incarnation
+                    );
+                    self.history.violation(Some(&session), what);
+                }
+                if !hangs {
+                    self.soon(key, 1_500, Act::Ready);
+                }
+            }
+            ToWorker::Prompt(prompt) => {
+                if let Some(other) = proc.turn.filter(|other| *other != prompt) {
+                    let what = format!("{}: {prompt} was given to a worker that runs {other}", proc.session);
+                    return self.failures.push(what);
+                }
+                proc.turn = Some(prompt);
+                self.soon(key, 20, Act::TurnStart(prompt));
+            }
+            ToWorker::Abort(prompt) => {
+                if proc.turn == Some(prompt) {
+                    self.soon(key, 1_000, Act::TurnEnd(prompt, TurnEnd::Aborted));
+                }
+            }
+        }
+    }
+
+    fn some_exit(&mut self) -> Exit {
+        let exits = [Exit::Code(0), Exit::Code(1), Exit::Code(3), Exit::Signal(11), Exit::Signal(6)];
+        self.rng.pick(&exits).unwrap_or(Exit::Unknown)
+    }
+
+    pub(super) fn dies(&mut self, key: Key, exit: Exit) {
+        let generation = self.generation;
+        let managed = self.manager.is_some();
+        let proc = &mut self.world.procs[key];
+        if proc.life != Life::Alive {
+            return;
+        }
+        proc.life = Life::Zombie(exit);
+        if proc.began {
+            let (session, incarnation) = (proc.session.clone(), proc.incarnation);
+            self.history.worker_ended(&session, incarnation, exit);
+        }
+        if !managed || proc.child_of != generation {
+            // Nobody's child but init's, which reaps at once.
+            self.world.reap(key);
+        }
+    }
+
+    pub(super) fn terminate(&mut self, key: Key) {
+        let proc = &mut self.world.procs[key];
+        if proc.life != Life::Alive || proc.deaf || proc.stopped || proc.leaving {
+            return;
+        }
+        proc.leaving = true;
+        let exit = if self.rng.chance(500) { Exit::Code(0) } else { Exit::Signal(15) };
+        self.soon(key, 2_000, Act::Leave(exit));
+    }
+
+    pub(super) fn kill(&mut self, key: Key) {
+        let now = self.now;
+        let proc = &mut self.world.procs[key];
+        if proc.life != Life::Alive {
+            return;
+        }
+        if proc.stuck_until <= now {
+            return self.dies(key, Exit::Signal(9));
+        }
+        // It never runs a line of its own again; what is left of it is the kernel's.
+        proc.killed = true;
+        let (session, incarnation, began) = (proc.session.clone(), proc.incarnation, proc.began);
+        if began {
+            self.history.worker_ended(&session, incarnation, Exit::Signal(9));
+        }
+    }
+
+    /// Kills what lives below a dead worker. How many are left.
+    pub(super) fn sweep(&mut self, key: Key) -> u32 {
+        let proc = &mut self.world.procs[key];
+        if proc.tree_stuck_until <= self.now {
+            proc.tree = 0;
+        }
+        proc.tree
+    }
+
+    /// The manager is dead: all links end, and workers that notice end their trees and leave.
+    pub(super) fn links_end(&mut self) {
+        for key in self.world.existing.clone() {
+            let proc = &mut self.world.procs[key];
+            proc.linked = false;
+            proc.pipe.clear();
+            proc.inbox.clear();
+            match proc.life {
+                Life::Zombie(_) => self.world.reap(key),
+                Life::Alive if !proc.deaf => {
+                    proc.leaving = true;
+                    self.soon(key, 5_000, Act::Leave(Exit::Code(0)));
+                }
+                Life::Alive | Life::Reaped => {}
+            }
+        }
+    }
+
+    /// Nothing survives a machine's restart.
+    pub(super) fn machine_restarts(&mut self) {
+        for key in self.world.existing.clone() {
+            self.world.procs[key].tree = 0;
+            self.dies(key, Exit::Unknown);
+            self.world.reap(key);
+        }
+        for proc in &mut self.world.procs {
+            proc.tree = 0;
+        }
+        self.world.boot += 1;
+    }
+
+    /// Something goes wrong in the world.
+    pub(super) fn fault(&mut self) {
+        let alive = self.world.alive();
+        let victim = self.rng.pick(&alive);
+        let which = self.rng.below(100);
+        if let (Some(key), 0..75) = (victim, which) {
+            let (session, incarnation) =
+                (self.world.procs[key].session.clone(), self.world.procs[key].incarnation);
+            let now = self.now;
+            let proc = &mut self.world.procs[key];
+            let what = match which {
+                0..20 => {
+                    proc.tree += u32::from(!proc.killed);
+                    self.kill(key);
+                    "SIGKILL from a stranger"
+                }
+                20..30 => {
+                    let exit = self.some_exit();
+                    self.dies(key, exit);
+                    "a crash"
+                }
+                30..40 => {
+                    proc.stopped = true;
+                    let delay = self.rng.between(100, 60_000);
+                    self.after(delay, What::Proc(key, Act::Continue));
+                    "SIGSTOP"
+                }
+                40..48 => {
+                    self.say(key, Seen::Faulted("garbage".into()));
+                    "garbage"
+                }
+                48..58 => {
+                    let delay = self.rng.between(100, 40_000);
+                    proc.stuck_until = now + delay;
+                    self.after(delay, What::Proc(key, Act::Unstick));
+                    "stuck in the kernel"
+                }
+                58..64 => {
+                    let delay = self.rng.between(100, 25_000);
+                    proc.tree += u32::from(!proc.killed);
+                    proc.tree_stuck_until = now + delay;
+                    self.kill(key);
+                    "SIGKILL, and children stuck in the kernel"
+                }
+                64..70 => {
+                    self.terminate(key);
+                    "SIGTERM from a stranger"
+                }
+                _ => {
+                    self.say(key, Seen::TurnStarted { prompt: PromptId(1), agent_pid: 1 });
+                    "a message about a prompt it has not"
+                }
+            };
+            return self.history.fact(Some(&session), format!("worker {incarnation}: {what}"));
+        }
+        match which {
+            0..80 => {
+                let until = self.now + self.rng.below(3_000);
+                let no_room = self.rng.chance(500);
+                self.world.no_spawn = Some((until, no_room));
+                self.history.fact(None, format!("nothing can be spawned until {until}"));
+            }
+            80..88 => {
+                self.journal_fails_until = self.now + self.rng.below(4_000);
+                self.history.fact(None, format!("the disk is full until {}", self.journal_fails_until));
+            }
+            88..93 => self.crash("the manager is killed"),
+            93..95 => {
+                self.crash("the manager and all workers are killed");
+                for key in self.world.alive() {
+                    let proc = &mut self.world.procs[key];
+                    proc.tree += u32::from(!proc.killed);
+                    self.kill(key);
+                }
+            }
+            95..97 => self.power_cut(),
+            _ => self.doomed = victim.map(|key| self.world.procs[key].session.clone()),
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! One binary of tests: one link instead of many.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod core_properties;
+mod core_table;
+mod simulation;

@@ -1,0 +1,482 @@
+//! The transition table: every state of a session against every input, in `tests/snapshots/transitions.md`.
+//!
+//! `SNAPSHOTS=overwrite cargo test -p kennel-tests transition_table` writes it anew; the diff is the review.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use harness::kinds;
+use harness::sample::spec;
+use manager::core::{
+    At, Command, Effect, Goal, Input, NewPrompt, Phase, Prompt, Seen, Session, Spec, State, Turn, Why, limits,
+};
+use protocol::api::{Failure, OnCrash, RestartType, WhenBusy};
+use protocol::event::{EventKind, Resolution};
+use protocol::wire::TurnEnd;
+use protocol::{Exit, Identity, PromptId, Restore, SessionId, Stream};
+
+const NOW: u64 = 10_000_000;
+/// The incarnation of every session in the table.
+const INCARNATION: u32 = 4;
+const INTERRUPTED: PromptId = PromptId(3);
+const RUNNING: PromptId = PromptId(7);
+const QUEUED: PromptId = PromptId(8);
+const UNKNOWN: PromptId = PromptId(99);
+
+#[test]
+fn the_transition_table_is_the_agreed_one() {
+    let mut page = String::from(HEAD);
+    for (title, session) in states() {
+        section(&mut page, title, &session);
+    }
+    snapbox::assert_data_eq!(page, snapbox::file!["../snapshots/transitions.md"].raw());
+}
+
+const HEAD: &str = "\
+# What each input does in each state of a session
+
+Made by `tests/tests/core_table.rs` from `manager/src/core/session.rs`; a change here is a change of policy.
+
+A line is `input -> next state, what else changed | event, event | !effect`. `-` is a state that stays. Times are
+milliseconds from now; every process is incarnation 4 with pid 400; prompt-3 was interrupted, prompt-7 runs,
+prompt-8 waits. Inputs that change nothing, say nothing and do nothing stand in one line at the section's end.
+";
+
+#[test]
+fn the_table_leaves_no_state_and_no_input_out() {
+    let states: Vec<State> = states().into_iter().map(|(_, session)| session.state).collect();
+    complete(kinds::STATES, states.iter().map(kinds::state));
+    let whys = states.iter().filter_map(|state| match state {
+        State::Stopping { why, .. } | State::Adopting { after: why, .. } => Some(kinds::why(why)),
+        _ => None,
+    });
+    complete(kinds::WHYS, whys);
+    let turns: Vec<Turn> = self::states().into_iter().filter_map(|(_, s)| s.turns.running).collect();
+    complete(kinds::PHASES, turns.iter().map(|turn| kinds::phase(&turn.phase)));
+
+    let inputs: Vec<Input> = inputs(&ready(None)).into_iter().map(|(_, _, input)| input).collect();
+    complete(kinds::INPUTS, inputs.iter().map(kinds::input));
+    complete(
+        kinds::COMMANDS,
+        inputs.iter().filter_map(|input| match input {
+            Input::Command(command) => Some(kinds::command(command)),
+            _ => None,
+        }),
+    );
+    complete(
+        kinds::SEEN,
+        inputs.iter().filter_map(|input| match input {
+            Input::Seen(_, seen) => Some(kinds::seen(seen)),
+            _ => None,
+        }),
+    );
+}
+
+fn complete(all: &[&'static str], found: impl Iterator<Item = &'static str>) {
+    assert_eq!(all.iter().copied().collect::<BTreeSet<_>>(), found.collect::<BTreeSet<_>>());
+}
+
+// --- the sessions ---
+
+fn worker() -> Identity {
+    Identity { pid: 400, start_time: 77, boot_id: "boot".into() }
+}
+
+fn prompt(id: PromptId) -> Prompt {
+    Prompt { id, text: format!("text of {id}").into() }
+}
+
+fn base(state: State, queued: bool) -> Session {
+    let at = At { mono: NOW, wall: NOW, closing: false };
+    let mut session = Session::new(SessionId::numbered(1), Arc::new(spec()), at, INCARNATION - 1);
+    session.state = state;
+    session.turns.interrupted.push(prompt(INTERRUPTED));
+    if queued {
+        session.turns.queue.push_back(prompt(QUEUED));
+    }
+    session
+}
+
+fn running(mut session: Session, phase: Phase) -> Session {
+    session.turns.count = 1;
+    session.turns.first_prompt = Some("text".into());
+    session.turns.running = Some(Turn { number: 1, prompt: prompt(RUNNING), phase, spoke: false });
+    session
+}
+
+fn started(session: Session) -> Session {
+    running(session, Phase::Started { agent_pid: 401 })
+}
+
+fn ready(phase: Option<Phase>) -> Session {
+    let session =
+        base(State::Ready { worker: worker(), agent_pid: None, idle_since: NOW - 5 }, phase.is_some());
+    match phase {
+        Some(phase) => running(session, phase),
+        None => session,
+    }
+}
+
+fn stopping(why: Why, kills: u32, live: bool) -> Session {
+    let goal = if why == Why::Stop { Goal::Down } else { Goal::Up };
+    let state = State::Stopping {
+        worker: live.then(worker),
+        why,
+        kills,
+        deadline: NOW + 500,
+        give_up: NOW + limits::UNKILLABLE_MS,
+    };
+    Session { goal, ..base(state, goal == Goal::Up) }
+}
+
+fn adopting(after: Why) -> Session {
+    let goal = if after == Why::Stop { Goal::Down } else { Goal::Up };
+    let state = State::Adopting { worker: worker(), after, deadline: NOW + 500 };
+    Session { goal, ..base(state, goal == Goal::Up) }
+}
+
+fn failed(survivors: Vec<u32>) -> Session {
+    let failure =
+        Failure { reason: "it died".into(), exit: Some(Exit::Code(1)), last_words: Vec::new(), survivors };
+    base(State::Failed(failure), true)
+}
+
+fn with_spec(session: Session, change: impl FnOnce(&mut Spec)) -> Session {
+    let mut spec = spec();
+    change(&mut spec);
+    Session { spec: Arc::new(spec), ..session }
+}
+
+/// A session whose next death is one too many.
+fn exhausted(mut session: Session) -> Session {
+    for n in 0..5 {
+        let at = At { mono: NOW - 1000 + n, wall: NOW, closing: false };
+        let policy = spec().restart;
+        let before =
+            Session { state: State::Ready { worker: worker(), agent_pid: None, idle_since: 0 }, ..session };
+        let step = before.step(at, 1, &Input::Seen(before.incarnation, gone(Exit::Code(1)))).unwrap();
+        session = step.next;
+        assert_eq!(session.deaths.within(at.mono, policy.period_ms), n as u32 + 1);
+    }
+    Session {
+        state: ready(None).state,
+        incarnation: INCARNATION,
+        last_restart: None,
+        recovering: false,
+        ..session
+    }
+}
+
+fn states() -> Vec<(&'static str, Session)> {
+    let starting = |worker| State::Starting { worker, deadline: NOW + 500 };
+    let aborting = Phase::Aborting { deadline: NOW + 500, agent_pid: Some(401) };
+    let idle = ready(None);
+    let restarted = |mut session: Session| {
+        session.recovering = true;
+        session
+    };
+    vec![
+        ("starting, not spawned", base(starting(None), true)),
+        ("starting, spawned", base(starting(Some(worker())), true)),
+        ("starting, spawned, after a death", restarted(base(starting(Some(worker())), true))),
+        ("ready, idle", idle.clone()),
+        ("ready, idle, never to hibernate", Session { pinned: true, ..idle.clone() }),
+        ("ready, idle, with a sub-agent at work", Session { open_tasks: 1, ..idle.clone() }),
+        ("ready, idle, one death short of too many", exhausted(base(idle.state.clone(), false))),
+        (
+            "ready, idle, restart type permanent",
+            with_spec(idle.clone(), |s| s.restart.kind = RestartType::Permanent),
+        ),
+        ("ready, idle, restart type temporary", with_spec(idle, |s| s.restart.kind = RestartType::Temporary)),
+        ("ready, turn sent", ready(Some(Phase::Sent { deadline: NOW + 500 }))),
+        ("ready, turn started", ready(Some(Phase::Started { agent_pid: 401 }))),
+        (
+            "ready, turn started, on_crash retry",
+            with_spec(ready(Some(Phase::Started { agent_pid: 401 })), |s| s.on_crash = OnCrash::Retry),
+        ),
+        ("ready, turn aborting", ready(Some(aborting))),
+        ("adopting, lost, with a turn", started(adopting(Why::Lost))),
+        ("adopting, stop, with a turn", started(adopting(Why::Stop))),
+        ("adopting, hibernate", adopting(Why::Hibernate)),
+        ("adopting, restart, with a turn", started(adopting(Why::Restart))),
+        ("adopting, shutdown, with a turn", started(adopting(Why::Shutdown))),
+        ("adopting, fault, with a turn", started(adopting(Why::Fault("it babbled".into())))),
+        ("stopping, stop, not spawned yet", stopping(Why::Stop, 0, false)),
+        ("stopping, stop, asked, with a turn", started(stopping(Why::Stop, 0, true))),
+        ("stopping, stop, killed twice, with a turn", started(stopping(Why::Stop, 2, true))),
+        ("stopping, stop, deadline is the last", {
+            let mut session = started(stopping(Why::Stop, 9, true));
+            if let State::Stopping { give_up, .. } = &mut session.state {
+                *give_up = NOW + 500;
+            }
+            session
+        }),
+        ("stopping, hibernate", stopping(Why::Hibernate, 0, true)),
+        ("stopping, restart, not spawned yet", stopping(Why::Restart, 0, false)),
+        ("stopping, restart, with a turn", started(stopping(Why::Restart, 0, true))),
+        ("stopping, shutdown, not spawned yet", stopping(Why::Shutdown, 0, false)),
+        ("stopping, shutdown, with a turn", started(stopping(Why::Shutdown, 0, true))),
+        ("stopping, lost, killed once, with a turn", started(stopping(Why::Lost, 1, true))),
+        ("stopping, fault, not spawned yet", stopping(Why::Fault("it babbled".into()), 1, false)),
+        (
+            "stopping, fault, killed once, with a turn",
+            started(stopping(Why::Fault("it babbled".into()), 1, true)),
+        ),
+        ("restarting", base(State::Restarting { until: NOW + 500 }, true)),
+        ("hibernated", base(State::Hibernated, false)),
+        ("stopped", Session { goal: Goal::Down, ..base(State::Stopped, false) }),
+        ("failed", failed(Vec::new())),
+        ("failed, with survivors", failed(vec![402])),
+    ]
+}
+
+// --- the inputs ---
+
+fn gone(exit: Exit) -> Seen {
+    Seen::Gone { exit, last_words: Vec::new(), survivors: Vec::new() }
+}
+
+fn inputs(session: &Session) -> Vec<(&'static str, At, Input)> {
+    let now = At { mono: NOW, wall: NOW, closing: false };
+    let closing = At { closing: true, ..now };
+    let deadline = session.deadline();
+    let early = At { mono: deadline.map_or(NOW, |deadline| deadline - 1), ..now };
+    let due = At { mono: deadline.unwrap_or(NOW + 86_400_000), ..now };
+    let mut all = Vec::new();
+    let command = |name, command| (name, now, Input::Command(command));
+    let new = |when_busy| Command::Prompt(NewPrompt { text: "new".into(), when_busy });
+    all.extend([
+        command("up", Command::Up),
+        command("stop", Command::Stop),
+        command("restart", Command::Restart),
+        command("prompt", new(WhenBusy::Queue)),
+        command("prompt, reject if busy", new(WhenBusy::Reject)),
+        command("prompt, interrupt if busy", new(WhenBusy::Interrupt)),
+        command("abort", Command::Abort),
+        command("pin", Command::Pin(true)),
+        command("unpin", Command::Pin(false)),
+        command("edit prompt-8", Command::Edit(QUEUED, "new".into())),
+        command("edit prompt-7", Command::Edit(RUNNING, "new".into())),
+        command("remove prompt-8", Command::Remove(QUEUED)),
+        command("remove prompt-99", Command::Remove(UNKNOWN)),
+        command("clear", Command::Clear),
+        command("resolve prompt-3, retry", Command::Resolve(INTERRUPTED, Resolution::Retry)),
+        command("resolve prompt-3, drop", Command::Resolve(INTERRUPTED, Resolution::Drop)),
+        command("resolve prompt-8, drop", Command::Resolve(QUEUED, Resolution::Drop)),
+    ]);
+    let seen = |name, seen| (name, now, Input::Seen(INCARNATION, seen));
+    let ended =
+        |end, left_behind| Seen::TurnEnded { prompt: RUNNING, end, exit: Some(Exit::Code(0)), left_behind };
+    let other_ended = Seen::TurnEnded {
+        prompt: UNKNOWN,
+        end: TurnEnd::Finished,
+        exit: Some(Exit::Code(0)),
+        left_behind: 1,
+    };
+    let output = |prompt| Seen::Output { prompt, stream: Stream::Stdout, text: "hi".into() };
+    let failed = |no_room| Seen::SpawnFailed { error: "no".into(), no_room };
+    all.extend([
+        seen("spawned", Seen::Spawned(worker())),
+        seen("spawn failed", failed(false)),
+        seen("spawn failed, no room", failed(true)),
+        seen("ready", Seen::Ready { restore: Restore::Fresh, agent_pid: None }),
+        seen("turn started", Seen::TurnStarted { prompt: RUNNING, agent_pid: 401 }),
+        seen("turn started, another prompt", Seen::TurnStarted { prompt: UNKNOWN, agent_pid: 401 }),
+        seen("output", output(RUNNING)),
+        seen("output, another prompt", output(UNKNOWN)),
+        seen("turn finished", ended(TurnEnd::Finished, 0)),
+        seen("turn finished, another prompt", other_ended),
+        seen("turn finished, processes left", ended(TurnEnd::Finished, 2)),
+        seen("turn aborted", ended(TurnEnd::Aborted, 0)),
+        seen("turn failed", ended(TurnEnd::Failed { message: "no agent".into() }, 0)),
+        seen("faulted", Seen::Faulted("it babbled".into())),
+        seen("gone, exit status 0", gone(Exit::Code(0))),
+        seen("gone, SIGKILL", gone(Exit::Signal(9))),
+        seen(
+            "gone, survivors",
+            Seen::Gone { exit: Exit::Unknown, last_words: Vec::new(), survivors: vec![402] },
+        ),
+        ("gone, an earlier incarnation", now, Input::Seen(INCARNATION - 1, gone(Exit::Signal(9)))),
+        ("gone, SIGKILL, manager closing", closing, Input::Seen(INCARNATION, gone(Exit::Signal(9)))),
+        ("manager started, same boot", now, Input::Recovered { same_boot: true }),
+        ("manager started, other boot", now, Input::Recovered { same_boot: false }),
+        ("manager shuts down", closing, Input::Shutdown),
+        ("time, before the deadline", early, Input::Tick),
+        ("time", due, Input::Tick),
+        ("time, manager closing", At { closing: true, ..due }, Input::Tick),
+        ("a sub-agent begins", now, Input::OpenTasks(1)),
+        ("a sub-agent ends", now, Input::OpenTasks(-1)),
+    ]);
+    all
+}
+
+// --- the page ---
+
+fn section(page: &mut String, title: &str, session: &Session) {
+    let _ = writeln!(page, "\n## {title}\n");
+    let _ = writeln!(
+        page,
+        "    {}",
+        facts(session, NOW).into_iter().map(|(_, fact)| fact).collect::<Vec<_>>().join(", ")
+    );
+    let wants: Vec<String> = session.effects().iter().map(effect).collect();
+    let _ =
+        writeln!(page, "    wants {}\n", if wants.is_empty() { "nothing".into() } else { wants.join(" ") });
+    let mut ignored = Vec::new();
+    for (name, at, input) in inputs(session) {
+        match session.step(at, 50, &input) {
+            Err(refusal) => {
+                let _ = writeln!(page, "- {name} -> refused: {}", refusal.code());
+            }
+            Ok(step) if step.next == *session && step.events.is_empty() && step.effects.is_empty() => {
+                assert!(step.notes.is_empty());
+                ignored.push(name);
+            }
+            Ok(step) => {
+                let events: Vec<String> = step.events.iter().map(event).collect();
+                let effects: Vec<String> = step.effects.iter().map(effect).collect();
+                let mut parts = vec![changes(session, &step.next, at.mono)];
+                parts.extend((!events.is_empty()).then(|| events.join(", ")));
+                parts.extend((!effects.is_empty()).then(|| effects.join(" ")));
+                let _ = writeln!(page, "- {name} -> {}", parts.join(" | "));
+            }
+        }
+    }
+    if !ignored.is_empty() {
+        let _ = writeln!(page, "- nothing comes of: {}", ignored.join("; "));
+    }
+}
+
+fn changes(before: &Session, after: &Session, now: u64) -> String {
+    let mut changed: Vec<String> = Vec::new();
+    let old = facts(before, now);
+    for ((name, old), (_, new)) in old.iter().zip(facts(after, now)) {
+        match *name {
+            "state" if *old == new => changed.push("-".into()),
+            _ if *old == new => {}
+            _ => changed.push(new),
+        }
+    }
+    changed.join(", ")
+}
+
+/// What a person wants to know of a session, each with a name.
+fn facts(session: &Session, now: u64) -> Vec<(&'static str, String)> {
+    let ids = |prompts: &mut dyn Iterator<Item = &Prompt>| {
+        prompts.map(|prompt| prompt.id.to_string()).collect::<Vec<_>>().join(" ")
+    };
+    let turns = &session.turns;
+    vec![
+        ("state", state(&session.state, now)),
+        ("incarnation", format!("incarnation {}", session.incarnation)),
+        ("goal", format!("goal {}", if session.goal == Goal::Up { "up" } else { "down" })),
+        (
+            "turn",
+            match &turns.running {
+                None => "no turn".into(),
+                Some(turn) => {
+                    let spoke = if turn.spoke { ", has spoken" } else { "" };
+                    format!("turn of {} {}{spoke}", turn.prompt.id, phase(&turn.phase, now))
+                }
+            },
+        ),
+        ("queue", format!("queue [{}]", ids(&mut turns.queue.iter()))),
+        ("interrupted", format!("interrupted [{}]", ids(&mut turns.interrupted.iter()))),
+        ("deaths", format!("deaths {}", session.deaths.within(now, session.spec.restart.period_ms))),
+        ("recovering", if session.recovering { "replacing" } else { "replacing nothing" }.into()),
+        ("pinned", if session.pinned { "pinned" } else { "not pinned" }.into()),
+        ("tasks", format!("{} open tasks", session.open_tasks)),
+    ]
+}
+
+fn ms(time: u64, now: u64) -> String {
+    if time >= now { format!("+{}", time - now) } else { format!("-{}", now - time) }
+}
+
+fn state(state: &State, now: u64) -> String {
+    let of =
+        |worker: &Option<Identity>| worker.as_ref().map_or("no process".into(), |w| format!("pid {}", w.pid));
+    match state {
+        State::Starting { worker, deadline } => {
+            format!("starting({}, until {})", of(worker), ms(*deadline, now))
+        }
+        State::Ready { worker, idle_since, .. } => {
+            format!("ready(pid {}, idle {})", worker.pid, ms(*idle_since, now))
+        }
+        State::Adopting { worker, after, deadline } => {
+            format!("adopting(pid {}, {}, until {})", worker.pid, kinds::why(after), ms(*deadline, now))
+        }
+        State::Stopping { worker, why, kills, deadline, give_up } => format!(
+            "stopping({}, {}, {kills} kills, until {}, gives up {})",
+            of(worker),
+            kinds::why(why),
+            ms(*deadline, now),
+            ms(*give_up, now)
+        ),
+        State::Restarting { until } => format!("restarting(until {})", ms(*until, now)),
+        State::Hibernated => "hibernated".into(),
+        State::Stopped => "stopped".into(),
+        State::Failed(failure) => {
+            let survivors = if failure.survivors.is_empty() {
+                String::new()
+            } else {
+                format!(", {:?} live", failure.survivors)
+            };
+            format!("failed({}{survivors})", failure.reason)
+        }
+    }
+}
+
+fn phase(phase: &Phase, now: u64) -> String {
+    match phase {
+        Phase::Sent { deadline } => format!("sent(until {})", ms(*deadline, now)),
+        Phase::Started { agent_pid } => format!("started(pid {agent_pid})"),
+        Phase::Aborting { deadline, agent_pid } => {
+            let of = agent_pid.map_or("no process".into(), |pid| format!("pid {pid}"));
+            format!("aborting({of}, until {})", ms(*deadline, now))
+        }
+    }
+}
+
+/// An event with what it says of policy.
+fn event(kind: &EventKind) -> String {
+    let name = kind.name();
+    match kind {
+        EventKind::SessionRestarting { delay_ms, reason, .. } => {
+            format!("{name}(in {delay_ms} ms: {reason})")
+        }
+        EventKind::SessionFailed { reason, .. } => format!("{name}({reason})"),
+        EventKind::SessionStopped { exit: Some(exit) } => format!("{name}({exit})"),
+        EventKind::PromptAccepted { disposition, retry_of, .. } => {
+            let retry = retry_of.map_or(String::new(), |of| format!(", retry of {of}"));
+            format!("{name}({disposition:?}{retry})")
+        }
+        EventKind::PromptQueued { position, .. } => format!("{name}({position})"),
+        EventKind::PromptStarted { prompt_id } => format!("{name}({prompt_id})"),
+        EventKind::PromptRemoved { prompt_id, reason } => format!("{name}({prompt_id}: {reason:?})"),
+        EventKind::PromptResolved { prompt_id, action, .. } => format!("{name}({prompt_id}: {action:?})"),
+        EventKind::TurnCompleted { outcome, stop_reason, .. } => {
+            format!("{name}({outcome:?}: {stop_reason})")
+        }
+        EventKind::TurnInterrupted { reason, will_retry, .. } => {
+            format!("{name}({reason}{})", if *will_retry { "; to be repeated" } else { "" })
+        }
+        _ => name.into(),
+    }
+}
+
+fn effect(effect: &Effect) -> String {
+    let name = kinds::effect(effect);
+    match effect {
+        Effect::Spawn { incarnation }
+        | Effect::Welcome { incarnation }
+        | Effect::Terminate { incarnation }
+        | Effect::Reclaim { incarnation, .. }
+        | Effect::Release { incarnation } => format!("!{name}({incarnation})"),
+        Effect::Deliver { incarnation, prompt } | Effect::Abort { incarnation, prompt } => {
+            format!("!{name}({incarnation}, {prompt})")
+        }
+        Effect::Kill { incarnation, round } => format!("!{name}({incarnation}, round {round})"),
+    }
+}

@@ -1,0 +1,52 @@
+//! The simulation's seeds. `KENNEL_SIM_SEED=n cargo test -p kennel-tests simulation` runs one of them again.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use harness::kinds;
+use harness::sim::{Coverage, run};
+
+const SEEDS: u64 = 256;
+const STEPS: usize = 2_000;
+
+#[test]
+fn simulation_keeps_every_promise_whenever_anything_dies() {
+    if let Some(seed) = std::env::var("KENNEL_SIM_SEED").ok().and_then(|seed| seed.parse().ok()) {
+        run(seed, STEPS).unwrap_or_else(|problem| panic!("{problem}"));
+        return;
+    }
+    let next = AtomicU64::new(0);
+    let work = || {
+        let mut coverage = Coverage::default();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= SEEDS {
+                return Ok(coverage);
+            }
+            coverage.join(run(seed, STEPS)?);
+        }
+    };
+    let coverage = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..2).map(|_| scope.spawn(work)).collect();
+        let mut all = Coverage::default();
+        for thread in threads {
+            let found: Result<Coverage, String> = thread.join().unwrap();
+            all.join(
+                found.unwrap_or_else(|problem| panic!("{problem}\nKENNEL_SIM_SEED=n runs that seed alone")),
+            );
+        }
+        all
+    });
+    // A simulation in which something never happens proves nothing about it.
+    missing("effect", kinds::EFFECTS, &coverage.effects);
+    missing("state", kinds::STATES, &coverage.states);
+    missing("event", kinds::EVENTS, &coverage.events);
+    missing("phase of a turn", kinds::PHASES, &coverage.phases);
+    missing("reason to end a process", kinds::WHYS, &coverage.whys);
+    assert!(coverage.managers > 4 * SEEDS, "managers died {} times only", coverage.managers);
+}
+
+fn missing(what: &str, all: &[&'static str], found: &BTreeSet<&'static str>) {
+    let missing: Vec<&&str> = all.iter().filter(|name| !found.contains(*name)).collect();
+    assert!(missing.is_empty(), "no {what} {missing:?} in {SEEDS} seeds");
+}
