@@ -1,0 +1,306 @@
+//! One turn of a shell or command agent: a process, its pipes, and how it ended.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use protocol::wire::{Agent, Exchange, PromptVia, Report, TurnEnd, Welcome};
+use protocol::{Exit, MARKER, PromptId, Restore, Stream};
+use rustix::io::FdFlags;
+use rustix::pipe::PipeFlags;
+use rustix::process::Pid;
+use tokio::net::unix::pipe;
+
+use crate::link::is_transient;
+use crate::text::{Utf8, pieces, transcript};
+
+/// The longest text of one [`Report::Output`].
+const OUTPUT: usize = 64 * 1024;
+/// How much is read at once: with the beginning of a character from the read before, one report.
+const READ: usize = OUTPUT - 3;
+/// The trampoline's message is shorter than this (a path and an error text).
+const STATUS: usize = 8 * 1024;
+
+/// What a new process of this agent knows of the turns before.
+pub fn restore(agent: &Agent) -> Restore {
+    match agent {
+        Agent::Command { transcript: true, .. } => Restore::Replayed,
+        Agent::Command { .. } | Agent::Shell => Restore::Fresh,
+    }
+}
+
+/// A turn whose process was started.
+pub struct Turn {
+    /// The prompt it answers.
+    pub prompt: PromptId,
+    /// The agent's own process.
+    pub pid: Pid,
+    /// How that process ended, once it did.
+    pub exit: Option<Exit>,
+    /// Whether the manager asked for the end.
+    pub aborted: bool,
+    /// How many processes outlived the agent's own.
+    pub left_behind: u32,
+    /// What the trampoline says; `None` once the agent runs or never will.
+    status: Option<pipe::Receiver>,
+    message: Vec<u8>,
+    stdin: Option<Stdin>,
+    stdout: Option<Output>,
+    stderr: Option<Output>,
+    buffer: Vec<u8>,
+}
+
+/// Something of a turn that can be worked on.
+pub enum Ready {
+    /// [`Turn::read_status`]
+    Status,
+    /// [`Turn::feed`]
+    Stdin,
+    /// [`Turn::read`]
+    Output(Stream),
+}
+
+struct Stdin {
+    pipe: pipe::Sender,
+    text: String,
+    written: usize,
+}
+
+struct Output {
+    pipe: pipe::Receiver,
+    utf8: Utf8,
+    /// Once nothing of the turn lives: how much of what was in the pipe then is unread.
+    left: Option<u64>,
+}
+
+impl Output {
+    fn pipe() -> io::Result<(Self, OwnedFd)> {
+        let (ours, theirs) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        let output = Self {
+            // Makes our end non-blocking; the agent's is another open file and stays as it is.
+            pipe: pipe::Receiver::from_owned_fd(ours)?,
+            utf8: Utf8::default(),
+            left: None,
+        };
+        Ok((output, theirs))
+    }
+}
+
+impl Turn {
+    /// Starts the agent. The error is for a person.
+    pub fn start(
+        welcome: &Welcome,
+        prompt: PromptId,
+        text: String,
+        history: &[Exchange],
+    ) -> Result<Self, String> {
+        let (argv, stdin) = match &welcome.agent {
+            Agent::Shell => (vec!["/bin/sh".to_owned(), "-c".to_owned(), text], None),
+            Agent::Command { argv, prompt_via, transcript: told } => {
+                if !argv.first().is_some_and(|program| program.starts_with('/')) {
+                    return Err(format!("the agent's program is not an absolute path: {argv:?}"));
+                }
+                let text = transcript(if *told { history } else { &[] }, text);
+                match prompt_via {
+                    PromptVia::Stdin => (argv.clone(), Some(text)),
+                    PromptVia::Argument => (argv.iter().cloned().chain([text]).collect(), None),
+                }
+            }
+        };
+        Self::spawn(welcome, prompt, &argv, stdin)
+            .map_err(|error| format!("cannot start a process for {}: {error}", argv[0]))
+    }
+
+    fn spawn(welcome: &Welcome, prompt: PromptId, argv: &[String], text: Option<String>) -> io::Result<Self> {
+        // All that can fail comes before the child exists.
+        let (status, inherited) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        let status = pipe::Receiver::from_owned_fd(status)?;
+        // The one descriptor that the trampoline inherits beside 0, 1 and 2. Nothing else spawns meanwhile.
+        rustix::io::fcntl_setfd(&inherited, FdFlags::empty())?;
+        let (stdin, agent_stdin) = match text {
+            Some(text) => {
+                let (theirs, ours) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+                let pipe = pipe::Sender::from_owned_fd(ours)?;
+                let stdin = Stdin { pipe, text, written: 0 };
+                (Some(stdin), theirs.into())
+            }
+            None => (None, Stdio::null()),
+        };
+        let (stdout, agent_stdout) = Output::pipe()?;
+        let (stderr, agent_stderr) = Output::pipe()?;
+        // The kernel's link to our own program: right also when an upgrade has deleted the file.
+        let mut command = Command::new("/proc/self/exe");
+        command
+            .arg0("session-worker")
+            .arg("exec-agent")
+            .arg(std::process::id().to_string())
+            .arg(inherited.as_raw_fd().to_string())
+            .arg(&welcome.workdir)
+            .arg("--")
+            .args(argv)
+            .env_clear()
+            .envs(welcome.env.iter().map(|(name, value)| (name, value)))
+            .env(MARKER, &welcome.marker)
+            .stdin(agent_stdin)
+            .stdout(agent_stdout)
+            .stderr(agent_stderr);
+        let child = command.spawn()?;
+        Ok(Self {
+            prompt,
+            pid: Pid::from_child(&child),
+            exit: None,
+            aborted: false,
+            left_behind: 0,
+            status: Some(status),
+            message: Vec::new(),
+            stdin,
+            stdout: Some(stdout),
+            stderr: Some(stderr),
+            buffer: vec![0; READ],
+        })
+    }
+
+    /// Waits until something can be worked on; output counts only if there is `room` for it.
+    pub async fn ready(&self, room: bool) -> Ready {
+        // Output waits for the trampoline's word, so that `TurnStarted` comes first.
+        let room = room && self.status.is_none();
+        let (stdout, stderr) = (self.stdout.as_ref(), self.stderr.as_ref());
+        tokio::select! {
+            () = readable(self.status.as_ref()) => Ready::Status,
+            () = writable(self.stdin.as_ref()) => Ready::Stdin,
+            () = readable(stdout.map(|output| &output.pipe)), if room => Ready::Output(Stream::Stdout),
+            () = readable(stderr.map(|output| &output.pipe)), if room => Ready::Output(Stream::Stderr),
+        }
+    }
+
+    /// Hears whether the agent runs; gives the report that says so, at most once.
+    pub fn read_status(&mut self) -> Option<Report> {
+        let mut buffer = [0; 1024];
+        loop {
+            let read = match &self.status {
+                Some(status) => status.try_read(&mut buffer),
+                None => return None,
+            };
+            match read {
+                Err(error) if is_transient(&error) => return None,
+                Ok(n) if n > 0 => self.hear(&buffer[..n]),
+                Ok(_) | Err(_) => return self.settle_status(),
+            }
+        }
+    }
+
+    /// The same when the agent's process is dead, whatever the runtime knows of the pipe.
+    pub fn finish_status(&mut self) -> Option<Report> {
+        let mut buffer = [0; 1024];
+        while let Some(status) = &self.status {
+            match rustix::io::read(status, &mut buffer) {
+                Ok(n) if n > 0 => self.hear(&buffer[..n]),
+                Err(rustix::io::Errno::INTR) => {}
+                Ok(_) | Err(_) => return self.settle_status(),
+            }
+        }
+        None
+    }
+
+    fn hear(&mut self, bytes: &[u8]) {
+        let room = STATUS.saturating_sub(self.message.len());
+        self.message.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    fn settle_status(&mut self) -> Option<Report> {
+        self.status = None;
+        self.message.is_empty().then(|| Report::TurnStarted {
+            prompt: self.prompt,
+            agent_pid: self.pid.as_raw_pid().unsigned_abs(),
+        })
+    }
+
+    /// Gives the agent what it takes of the prompt.
+    pub fn feed(&mut self) {
+        while let Some(stdin) = &mut self.stdin {
+            match stdin.pipe.try_write(&stdin.text.as_bytes()[stdin.written..]) {
+                Ok(n) => stdin.written += n,
+                Err(error) if is_transient(&error) => return,
+                // An agent need not read its prompt.
+                Err(_) => self.stdin = None,
+            }
+            self.stdin.take_if(|stdin| stdin.written == stdin.text.len());
+        }
+    }
+
+    /// Reads once from an output that is ready.
+    pub fn read(&mut self, stream: Stream) -> Vec<Report> {
+        let slot = match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        };
+        let Some(output) = slot else { return Vec::new() };
+        match output.pipe.try_read(&mut self.buffer) {
+            Ok(n) if n > 0 => reports(self.prompt, stream, &output.utf8.push(&self.buffer[..n])),
+            Err(error) if is_transient(&error) => Vec::new(),
+            Ok(_) | Err(_) => {
+                let text = output.utf8.finish();
+                *slot = None;
+                reports(self.prompt, stream, text)
+            }
+        }
+    }
+
+    /// Reads once what is left when nothing of the turn lives any more; `None` when both outputs are dry. Their
+    /// end is not waited for, nor is more read than is there now: a process elsewhere may hold them open.
+    pub fn drain(&mut self) -> Option<Vec<Report>> {
+        let (slot, stream) = match (&self.stdout, &self.stderr) {
+            (Some(_), _) => (&mut self.stdout, Stream::Stdout),
+            (None, Some(_)) => (&mut self.stderr, Stream::Stderr),
+            (None, None) => return None,
+        };
+        let output = slot.as_mut()?;
+        let left = *output.left.get_or_insert_with(|| rustix::io::ioctl_fionread(&output.pipe).unwrap_or(0));
+        let most = self.buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        // Not by way of the runtime, which may not have noticed yet that there is something to read.
+        match rustix::io::read(&output.pipe, &mut self.buffer[..most]) {
+            Ok(n) if n > 0 => {
+                output.left = Some(left.saturating_sub(n as u64));
+                Some(reports(self.prompt, stream, &output.utf8.push(&self.buffer[..n])))
+            }
+            Err(rustix::io::Errno::INTR) => Some(Vec::new()),
+            Ok(_) | Err(_) => {
+                let text = output.utf8.finish();
+                *slot = None;
+                Some(reports(self.prompt, stream, text))
+            }
+        }
+    }
+
+    /// The report that ends the turn.
+    pub fn ended(self) -> Report {
+        let failure = (!self.message.is_empty()).then(|| String::from_utf8_lossy(&self.message).into_owned());
+        let (end, exit) = match failure {
+            _ if self.aborted => (TurnEnd::Aborted, self.exit),
+            // The process that ended was the trampoline, not the agent.
+            Some(message) => (TurnEnd::Failed { message }, None),
+            None => (TurnEnd::Finished, self.exit),
+        };
+        Report::TurnEnded { prompt: self.prompt, end, exit, left_behind: self.left_behind }
+    }
+}
+
+fn reports(prompt: PromptId, stream: Stream, text: &str) -> Vec<Report> {
+    // Replacing bad bytes can make the text three times as long as what was read.
+    pieces(text, OUTPUT).map(|piece| Report::Output { prompt, stream, text: piece.to_owned() }).collect()
+}
+
+async fn readable(pipe: Option<&pipe::Receiver>) {
+    match pipe {
+        Some(pipe) => drop(pipe.readable().await),
+        None => std::future::pending().await,
+    }
+}
+
+async fn writable(stdin: Option<&Stdin>) {
+    match stdin {
+        Some(stdin) => drop(stdin.pipe.writable().await),
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,66 @@
+//! The process that runs one kennel session: frames from the manager on standard input, frames to it on
+//! standard output, one agent below. `worker.rs` is the story; start there.
+//!
+//! It is started by `kennel` and by nobody else.
+
+mod agent;
+mod exec_agent;
+mod link;
+mod text;
+mod tree;
+mod worker;
+
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+/// Version and build, as `--version` prints them and `Hello` says them.
+const BUILD: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("KENNEL_BUILD_ID"), ")");
+
+/// What the process leaves with.
+mod exit {
+    /// Nothing went wrong.
+    pub const DONE: u8 = 0;
+    /// Started in a way it is not meant to be.
+    pub const USAGE: u8 = 2;
+    /// The manager broke the protocol, or the system refused what the worker cannot do without.
+    pub const FAULT: u8 = 70;
+    /// The link to the manager ended without a goodbye.
+    pub const LINK_LOST: u8 = 75;
+    /// SIGTERM, as a shell would say it.
+    pub const TERMINATED: u8 = 143;
+}
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let first = args.first().map(|arg| arg.to_string_lossy());
+    match (first.as_deref(), args.len()) {
+        (None, _) => {}
+        (Some("exec-agent"), _) => return exec_agent::run(&args[1..]).into(),
+        (Some("--version"), 1) => {
+            println!("session-worker {BUILD}");
+            return exit::DONE.into();
+        }
+        (Some("--build-id"), 1) => {
+            println!("{}", env!("KENNEL_BUILD_ID"));
+            return exit::DONE.into();
+        }
+        _ => {
+            eprintln!(
+                "usage: session-worker [--version | --build-id]\nWithout arguments it is started by `kennel`."
+            );
+            return exit::USAGE.into();
+        }
+    }
+    if std::io::stdin().is_terminal() {
+        eprintln!("session-worker is started by `kennel`, not from a terminal; try `kennel start`");
+        return exit::USAGE.into();
+    }
+    match worker::run() {
+        Ok(code) => code.into(),
+        Err(error) => {
+            eprintln!("session-worker: {error}");
+            error.exit_code().into()
+        }
+    }
+}

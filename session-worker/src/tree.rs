@@ -1,0 +1,281 @@
+//! Everything below the worker: listing it, reaping it, ending it.
+//!
+//! The worker is a child subreaper with one thread, so every process below becomes its direct child when the
+//! ones between die: nothing escapes by forking twice or by `setsid`, and "no child left" (`ECHILD`) means
+//! "nothing left". Listing can miss a process that forks meanwhile; only `ECHILD` ends an [`Ending`].
+
+use std::collections::HashSet;
+use std::fs;
+use std::time::Duration;
+
+use protocol::Exit;
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
+use tokio::time::Instant;
+
+/// A first pass may miss what is forked during it; after this many the next round has its turn.
+const PASSES: usize = 8;
+/// The pause between rounds of SIGKILL, while no death rings the bell first.
+const PAUSE: Duration = Duration::from_millis(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+/// What still lives so long after SIGKILL hangs in the kernel or is not ours to signal.
+const GIVE_UP: Duration = Duration::from_secs(10);
+
+/// Reaps every child that is dead, and tells each. Returns whether no child is left, dead or alive.
+pub fn reap(mut on_exit: impl FnMut(Pid, Exit)) -> bool {
+    loop {
+        match rustix::process::wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) => on_exit(pid, exit(status)),
+            Ok(None) => return false,
+            Err(Errno::INTR) => {}
+            // ECHILD; this call has no other error.
+            Err(_) => return true,
+        }
+    }
+}
+
+fn exit(status: WaitStatus) -> Exit {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Exit::Code(code),
+        (None, Some(signal)) => Exit::Signal(signal),
+        (None, None) => Exit::Unknown,
+    }
+}
+
+/// The processes below that live: zombies do not count.
+pub fn living() -> Vec<Pid> {
+    let mut pids = below();
+    pids.retain(|pid| Stat::read(*pid).is_some_and(|stat| !stat.is_dead()));
+    pids
+}
+
+/// The end of everything below: SIGTERM once, and after the grace SIGKILL until nothing is left.
+#[derive(Debug)]
+pub struct Ending {
+    kill_at: Instant,
+    give_up_at: Option<Instant>,
+    pause: Duration,
+}
+
+/// What a round of an [`Ending`] came to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Round {
+    /// Nothing is left below.
+    Gone,
+    /// Another round is due at the next death, or then.
+    Next(Instant),
+    /// These do not die of SIGKILL.
+    Stuck(Vec<Pid>),
+}
+
+impl Ending {
+    /// Sends SIGTERM to everything below.
+    pub fn begin(now: Instant, grace: Duration) -> Self {
+        signal_all(Signal::TERM);
+        Self { kill_at: now + grace, give_up_at: None, pause: PAUSE }
+    }
+
+    /// Shortens the grace, if it is longer.
+    pub fn hasten(&mut self, kill_at: Instant) {
+        self.kill_at = self.kill_at.min(kill_at);
+    }
+
+    /// Reaps, and kills if the grace is over. To be called at every death and at the instant asked for.
+    pub fn round(&mut self, now: Instant, mut on_exit: impl FnMut(Pid, Exit)) -> Round {
+        if reap(&mut on_exit) {
+            return Round::Gone;
+        }
+        if now < self.kill_at {
+            return Round::Next(self.kill_at);
+        }
+        signal_all(Signal::KILL);
+        if reap(&mut on_exit) {
+            return Round::Gone;
+        }
+        if now >= *self.give_up_at.get_or_insert(now + GIVE_UP) {
+            return Round::Stuck(living());
+        }
+        let next = now + self.pause;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        Round::Next(next)
+    }
+}
+
+/// Signals everything below once, parents before children, until a pass finds nothing new.
+///
+/// Reaps nothing: while it runs, a direct child's pid stays its own.
+fn signal_all(signal: Signal) {
+    let mut signalled = HashSet::new();
+    for _ in 0..PASSES {
+        let mut news = false;
+        for pid in below() {
+            if signalled.insert(pid) {
+                news = true;
+                send(pid, signal);
+            }
+        }
+        if !news {
+            return;
+        }
+    }
+}
+
+/// Signals `pid` if it is below us, beyond doubt.
+fn send(pid: Pid, signal: Signal) {
+    let me = rustix::process::getpid();
+    if pid.is_init() || pid == me {
+        return;
+    }
+    let Some(stat) = Stat::read(pid) else { return };
+    // A stopped process would take SIGTERM only when somebody continues it.
+    let wake = signal == Signal::TERM && stat.is_stopped();
+    let signals = std::iter::once(signal).chain(wake.then_some(Signal::CONT));
+    // Errors need no answer: the process is gone, or the next round sees it again.
+    if stat.parent == me.as_raw_pid() {
+        // Only we reap it, and not now: the pid cannot become somebody else's.
+        for signal in signals {
+            let _ = rustix::process::kill_process(pid, signal);
+        }
+    } else if let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+        // Asked after the descriptor was opened: if the pid is below us now, the descriptor either is that
+        // process or one that is dead already.
+        if is_below(pid, me) {
+            for signal in signals {
+                let _ = rustix::process::pidfd_send_signal(&pidfd, signal);
+            }
+        }
+    }
+}
+
+/// Whether the parents of `pid` lead to `me`.
+fn is_below(pid: Pid, me: Pid) -> bool {
+    let mut at = pid;
+    while let Some(parent) = Stat::read(at).and_then(|stat| Pid::from_raw(stat.parent)) {
+        if parent == me {
+            return true;
+        }
+        at = parent;
+    }
+    false
+}
+
+/// Everything below us, zombies too, parents before children.
+fn below() -> Vec<Pid> {
+    let me = rustix::process::getpid();
+    let mut children = Vec::new();
+    if !children_of(me, &mut children) {
+        return below_by_scan(me);
+    }
+    let mut at = 0;
+    while let Some(&pid) = children.get(at) {
+        children_of(pid, &mut children);
+        at += 1;
+    }
+    children
+}
+
+/// Adds the children of all threads of `pid`. Whether the kernel can tell them at all.
+fn children_of(pid: Pid, children: &mut Vec<Pid>) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return true;
+    };
+    let mut told = true;
+    for thread in threads.flatten() {
+        match fs::read_to_string(thread.path().join("children")) {
+            Ok(list) => children.extend(pids(&list)),
+            // Also so if the thread has ended since; only our own answer is asked for, and we have not.
+            Err(_) => told = false,
+        }
+    }
+    told
+}
+
+fn pids(list: &str) -> impl Iterator<Item = Pid> {
+    list.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?))
+}
+
+/// The same from the parents of all processes, for kernels without CONFIG_PROC_CHILDREN.
+fn below_by_scan(me: Pid) -> Vec<Pid> {
+    let everybody: Vec<(Pid, i32)> = fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
+        .filter_map(|pid| Some((pid, Stat::read(pid)?.parent)))
+        .collect();
+    let mut found = vec![me];
+    let mut at = 0;
+    while let Some(&parent) = found.get(at) {
+        let children = everybody.iter().filter(|(_, of)| *of == parent.as_raw_pid());
+        found.extend(children.map(|(pid, _)| *pid));
+        at += 1;
+    }
+    found.remove(0);
+    found
+}
+
+/// What `/proc/PID/stat` says (proc_pid_stat(5)).
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    state: char,
+    parent: i32,
+}
+
+impl Stat {
+    fn read(pid: Pid) -> Option<Self> {
+        // The name in the second field may be any bytes.
+        let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+        Self::parse(&String::from_utf8_lossy(&stat))
+    }
+
+    fn parse(stat: &str) -> Option<Self> {
+        let (_, rest) = stat.rsplit_once(')')?;
+        let mut fields = rest.split_ascii_whitespace();
+        Some(Self { state: fields.next()?.chars().next()?, parent: fields.next()?.parse().ok()? })
+    }
+
+    fn is_dead(&self) -> bool {
+        matches!(self.state, 'Z' | 'X' | 'x')
+    }
+
+    fn is_stopped(&self) -> bool {
+        matches!(self.state, 'T' | 't')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn a_process_name_cannot_forge_its_parent() {
+        let stat = Stat::parse("17 (evil) R 1 (x) S 42 17 17 0 -1");
+        assert_eq!(stat, Some(Stat { state: 'S', parent: 42 }));
+        assert_eq!(Stat::parse("17 (cut"), None);
+    }
+
+    #[test]
+    fn both_ways_of_listing_find_the_grandchild() {
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", "sleep 60 & echo $!; wait"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+        std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
+        let grandchild = pids(&line).next().unwrap();
+        let me = rustix::process::getpid();
+        let (listed, scanned, lives) = (below(), below_by_scan(me), living());
+        let related = is_below(grandchild, me);
+        let strange = is_below(Pid::INIT, me);
+        rustix::process::kill_process(grandchild, Signal::KILL).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(listed.contains(&grandchild) && scanned.contains(&grandchild) && lives.contains(&grandchild));
+        assert!(related && !strange);
+        assert!(below().iter().all(|pid| pid.as_raw_pid() != child.id() as i32));
+    }
+}

@@ -1,0 +1,503 @@
+//! The worker's life: Hello, Welcome, Ready, then one prompt at a time until it is told to leave.
+//!
+//! One thread, one loop: wait for something ([`Wake`]), handle it without blocking, decide what follows. A
+//! worker at rest has no timer and is not woken.
+//!
+//! A turn ends when nothing that it started lives any more: the agent's exit, an abort and every way of
+//! leaving begin an [`Ending`] of the tree; when that is through, what is left in the pipes is sent, then
+//! `TurnEnded`. Ending the tree never waits for the manager to read.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nix::sys::signal::SigSet;
+use protocol::frame::FrameError;
+use protocol::wire::{Command, PROTOCOL_VERSION, Report, ToWorker, TurnEnd, Welcome};
+use protocol::{Exit, PromptId};
+use rustix::process::Pid;
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use tokio::net::UnixStream;
+use tokio::time::Instant;
+
+use crate::agent::{self, Ready, Turn};
+use crate::link::{Link, Received};
+use crate::tree::{self, Ending, Round};
+use crate::{BUILD, exit};
+
+/// More would overflow the clock.
+const LONGEST_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
+/// The grace of what a finished turn leaves behind: nobody waits for its work.
+const LEFTOVER_GRACE: Duration = Duration::from_millis(500);
+/// The grace when the manager is gone.
+const LOST_GRACE: Duration = Duration::from_secs(2);
+/// How long the last reports wait for a manager that does not read.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// Why a worker could not begin or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A step of preparing the process.
+    #[error("cannot prepare this process: {step}: {source}")]
+    Setup {
+        /// Which step.
+        step: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Standard input and output are not a manager's.
+    #[error("standard input and output must be pipes: it is started by `kennel`: {0}")]
+    NoPipes(io::Error),
+    /// The first message was none, or not `Welcome`.
+    #[error("the manager's first message: {0}")]
+    NotWelcome(String),
+    /// A message to the manager that does not fit in a frame.
+    #[error("a message to the manager: {0}")]
+    Encode(#[from] FrameError),
+}
+
+impl Error {
+    /// The status to leave with.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::NoPipes(_) => exit::USAGE,
+            Error::Setup { .. } | Error::NotWelcome(_) | Error::Encode(_) => exit::FAULT,
+        }
+    }
+}
+
+fn setup<T, E: Into<io::Error>>(step: &'static str, result: Result<T, E>) -> Result<T, Error> {
+    result.map_err(|source| Error::Setup { step, source: source.into() })
+}
+
+/// Runs the worker on this thread, which must be the main one: the agent's death signal follows the thread
+/// that spawned it. Returns the status to leave with.
+pub fn run() -> Result<u8, Error> {
+    setup("descriptors", close_strangers())?;
+    let (input, output) = setup("frame pipes", take_pipes())?;
+    setup("session", lead_session())?;
+    setup("subreaper", nix::sys::prctl::set_child_subreaper(true))?;
+    setup("signal mask", SigSet::empty().thread_set_mask())?;
+    let terminated = Arc::new(AtomicBool::new(false));
+    let bell = setup("signals", signals(&terminated))?;
+    let runtime =
+        setup("runtime", tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build())?;
+    runtime.block_on(async {
+        let bell = setup("signals", UnixStream::from_std(bell))?;
+        let link = Link::new(input, output).map_err(Error::NoPipes)?;
+        let mut lobby = Lobby { link, bell, terminated };
+        match lobby.wait_for_welcome().await? {
+            Ok(welcome) => Worker::new(lobby, welcome).live().await,
+            Err(code) => Ok(code),
+        }
+    })
+}
+
+/// Closes what the launcher left open beyond 0, 1 and 2: nothing of ours is there yet. With the write end of
+/// another worker's pipe, say, that worker would never see the end of its input.
+fn close_strangers() -> io::Result<()> {
+    let open: Vec<i32> = std::fs::read_dir("/proc/self/fd")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    for fd in open.into_iter().filter(|fd| *fd > 2) {
+        // The listing's own is among them, and closed already.
+        let _ = nix::unistd::close(fd);
+    }
+    Ok(())
+}
+
+/// Moves the frame pipes off 0 and 1, so that nothing that prints can get between the frames and nothing below
+/// inherits them.
+fn take_pipes() -> io::Result<(OwnedFd, OwnedFd)> {
+    let input = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+    let output = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?;
+    rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+    rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
+    Ok((input, output))
+}
+
+fn lead_session() -> io::Result<()> {
+    match rustix::process::setsid() {
+        Ok(_) => Ok(()),
+        Err(_) if rustix::process::getsid(None)? == rustix::process::getpid() => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// One doorbell for SIGCHLD and SIGTERM. SIGHUP and SIGINT are the terminal's, and this is not its process;
+/// caught and not ignored, because "ignored" would be inherited.
+fn signals(terminated: &Arc<AtomicBool>) -> io::Result<StdUnixStream> {
+    let (bell, rope) = StdUnixStream::pair()?;
+    bell.set_nonblocking(true)?;
+    signal_hook::flag::register(SIGTERM, Arc::clone(terminated))?;
+    signal_hook::low_level::pipe::register(SIGTERM, rope.try_clone()?)?;
+    signal_hook::low_level::pipe::register(SIGCHLD, rope)?;
+    let unheard = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(SIGHUP, Arc::clone(&unheard))?;
+    signal_hook::flag::register(SIGINT, unheard)?;
+    Ok(bell)
+}
+
+/// A worker that has no papers yet and must not do anything.
+struct Lobby {
+    link: Link,
+    bell: UnixStream,
+    terminated: Arc<AtomicBool>,
+}
+
+impl Lobby {
+    /// The papers, or the status to leave with.
+    async fn wait_for_welcome(&mut self) -> Result<Result<Box<Welcome>, u8>, Error> {
+        self.link.greet(Report::Hello {
+            protocol: PROTOCOL_VERSION,
+            build: BUILD.to_owned(),
+            resume_from: 0,
+        })?;
+        loop {
+            tokio::select! {
+                _ = self.bell.readable() => {
+                    answer(&self.bell);
+                    if self.terminated.load(Ordering::Relaxed) {
+                        return Ok(Err(exit::TERMINATED));
+                    }
+                }
+                () = self.link.writable(), if !self.link.is_flushed() => self.link.flush(),
+                () = self.link.readable() => match self.link.receive() {
+                    Ok(Received::Some) => {}
+                    Ok(Received::End) | Err(_) => return Ok(Err(exit::DONE)),
+                },
+            }
+            if !self.link.is_open() {
+                return Ok(Err(exit::DONE));
+            }
+            match self.link.next() {
+                Ok(None) => {}
+                Ok(Some(ToWorker { incarnation, body: Command::Welcome(welcome), .. })) => {
+                    self.link.belong_to(incarnation);
+                    return Ok(Ok(welcome));
+                }
+                Ok(Some(_)) => {
+                    return Err(Error::NotWelcome("a command that needs a Welcome before it".to_owned()));
+                }
+                Err(error) => return Err(Error::NotWelcome(error.to_string())),
+            }
+        }
+    }
+}
+
+/// Empties the doorbell.
+fn answer(bell: &UnixStream) {
+    let mut rings = [0; 64];
+    while matches!(bell.try_read(&mut rings), Ok(n) if n > 0) {}
+}
+
+/// What the worker wakes up for.
+enum Wake {
+    /// A child died, or SIGTERM came.
+    Bell,
+    /// The manager said something, or is gone.
+    Frames,
+    /// The pipe to the manager takes more.
+    Room,
+    /// Something of the turn.
+    Turn(Ready),
+    /// The instant asked for has come.
+    Deadline,
+}
+
+struct Worker {
+    link: Link,
+    bell: UnixStream,
+    terminated: Arc<AtomicBool>,
+    welcome: Box<Welcome>,
+    turn: Option<Turn>,
+    /// The tree's end, while it is under way, and when its next round is due.
+    ending: Option<(Ending, Instant)>,
+    leaving: Option<Leaving>,
+}
+
+/// The worker is on its way out.
+struct Leaving {
+    code: u8,
+    /// Once the tree is gone: how long the last reports wait.
+    until: Option<Instant>,
+}
+
+impl Worker {
+    fn new(lobby: Lobby, welcome: Box<Welcome>) -> Self {
+        let Lobby { link, bell, terminated } = lobby;
+        Self { link, bell, terminated, welcome, turn: None, ending: None, leaving: None }
+    }
+
+    async fn live(mut self) -> Result<u8, Error> {
+        self.link.send(Report::Ready { restore: agent::restore(&self.welcome.agent), agent_pid: None })?;
+        // What came in the same read as the Welcome.
+        self.obey()?;
+        loop {
+            if let Some(code) = self.proceed()? {
+                return Ok(code);
+            }
+            let wake = self.wait().await;
+            match wake {
+                Wake::Bell => {
+                    answer(&self.bell);
+                    if self.terminated.load(Ordering::Relaxed) {
+                        self.leave(exit::TERMINATED, self.grace());
+                    }
+                    self.reap()?;
+                }
+                Wake::Frames => match self.link.receive() {
+                    Ok(Received::Some) => self.obey()?,
+                    Ok(Received::End) | Err(_) => self.lose_link(),
+                },
+                Wake::Room => {
+                    self.link.flush();
+                    if !self.link.is_open() {
+                        self.lose_link();
+                    }
+                }
+                Wake::Turn(ready) => self.work(ready)?,
+                Wake::Deadline => self.reap()?,
+            }
+            // Pipes that are always ready must not keep the signals waiting: this lets the runtime look at
+            // all of its descriptors now and then.
+            tokio::task::coop::consume_budget().await;
+        }
+    }
+
+    async fn wait(&self) -> Wake {
+        let turn = self.turn.as_ref();
+        let deadline = match (&self.ending, &self.leaving) {
+            (Some((_, next)), _) => Some(*next),
+            (None, Some(leaving)) => leaving.until,
+            (None, None) => None,
+        };
+        tokio::select! {
+            _ = self.bell.readable() => Wake::Bell,
+            () = self.link.readable(), if self.leaving.is_none() => Wake::Frames,
+            () = self.link.writable(), if !self.link.is_flushed() => Wake::Room,
+            ready = async { match turn {
+                Some(turn) => turn.ready(self.link.has_room()).await,
+                None => std::future::pending().await,
+            }} => Wake::Turn(ready),
+            () = async { match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }} => Wake::Deadline,
+        }
+    }
+
+    fn grace(&self) -> Duration {
+        Duration::from_millis(self.welcome.grace_ms).min(LONGEST_GRACE)
+    }
+
+    /// Acts on what the manager said.
+    fn obey(&mut self) -> Result<(), Error> {
+        while self.leaving.is_none() {
+            match self.link.next() {
+                Ok(None) => break,
+                Ok(Some(envelope)) => self.command(envelope)?,
+                Err(error) => self.fault(format!("the manager sent {error}"))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn command(&mut self, envelope: ToWorker) -> Result<(), Error> {
+        let incarnation = self.link.incarnation();
+        if envelope.incarnation != incarnation {
+            return self.fault(format!(
+                "a command for incarnation {}, but this is {incarnation}",
+                envelope.incarnation
+            ));
+        }
+        // Sent again after a link was taken up again: acted on already.
+        if envelope.seq <= self.link.acknowledged() {
+            return Ok(());
+        }
+        self.link.acknowledge(envelope.seq);
+        match envelope.body {
+            Command::Welcome(_) => self.fault("a second Welcome".to_owned()),
+            Command::Prompt { prompt, text, history } => match &self.turn {
+                Some(turn) => {
+                    let running = turn.prompt;
+                    self.fault(format!("{prompt} came while {running} was running"))
+                }
+                None => match Turn::start(&self.welcome, prompt, text, &history) {
+                    Ok(turn) => {
+                        self.turn = Some(turn);
+                        Ok(())
+                    }
+                    Err(message) => Ok(self.link.send(failed(prompt, message))?),
+                },
+            },
+            Command::Abort { prompt } => {
+                if self.turn.as_ref().is_some_and(|turn| turn.prompt == prompt) {
+                    self.abort(self.grace());
+                }
+                Ok(())
+            }
+            Command::Shutdown => {
+                self.leave(exit::DONE, self.grace());
+                Ok(())
+            }
+        }
+    }
+
+    /// Begins the end of the tree, or shortens the one under way.
+    fn abort(&mut self, grace: Duration) {
+        let now = Instant::now();
+        let Some(turn) = &mut self.turn else { return };
+        // A turn whose agent came to its end is finished, whatever it left behind.
+        turn.aborted |= turn.exit.is_none();
+        match &mut self.ending {
+            Some((ending, next)) => {
+                ending.hasten(now + grace);
+                *next = now;
+            }
+            // The tree is gone already, and only the last output is under way.
+            None if turn.exit.is_some() => {}
+            None => self.ending = Some((Ending::begin(now, grace), now)),
+        }
+    }
+
+    fn leave(&mut self, code: u8, grace: Duration) {
+        if self.leaving.is_none() {
+            self.leaving = Some(Leaving { code, until: None });
+            self.abort(grace);
+        }
+    }
+
+    fn lose_link(&mut self) {
+        self.link.close();
+        self.leave(exit::LINK_LOST, self.grace().min(LOST_GRACE));
+    }
+
+    /// Says the last word, and leaves.
+    fn fault(&mut self, message: String) -> Result<(), Error> {
+        eprintln!("session-worker: {message}");
+        self.link.send(Report::Fault { message })?;
+        self.link.mute();
+        self.leave(exit::FAULT, self.grace());
+        Ok(())
+    }
+
+    /// Reaps who died; goes on with the end of the tree; begins it when the agent's own process is dead.
+    fn reap(&mut self) -> Result<(), Error> {
+        let now = Instant::now();
+        let turn = &mut self.turn;
+        let mut note = |pid: Pid, exit: Exit| {
+            if let Some(turn) = turn.as_mut().filter(|turn| turn.pid == pid) {
+                turn.exit = Some(exit);
+            }
+        };
+        let round = match &mut self.ending {
+            Some((ending, _)) => Some(ending.round(now, &mut note)),
+            None if tree::reap(&mut note) => Some(Round::Gone),
+            None => None,
+        };
+        if let Some(turn) = &mut self.turn
+            && turn.exit.is_some()
+            && let Some(started) = turn.finish_status()
+        {
+            self.link.send(started)?;
+        }
+        match round {
+            Some(Round::Gone) => {
+                self.ending = None;
+                if let Some(turn) = &mut self.turn {
+                    // No turn may wait for ever for a process that is not there.
+                    turn.exit.get_or_insert(Exit::Unknown);
+                }
+            }
+            Some(Round::Next(next)) => {
+                if let Some((_, due)) = &mut self.ending {
+                    *due = next;
+                }
+            }
+            Some(Round::Stuck(pids)) => {
+                self.ending = None;
+                let pids: Vec<String> = pids.iter().map(Pid::to_string).collect();
+                // As if it were gone: there is nothing more that could be done.
+                self.turn = None;
+                self.fault(format!("processes that survive SIGKILL: {}", pids.join(", ")))?;
+                if let Some(leaving) = &mut self.leaving {
+                    leaving.code = exit::FAULT;
+                }
+            }
+            None => {
+                if let Some(turn) = &mut self.turn
+                    && turn.exit.is_some()
+                {
+                    turn.left_behind = u32::try_from(tree::living().len()).unwrap_or(u32::MAX);
+                    let grace = self.grace().min(LEFTOVER_GRACE);
+                    self.ending = Some((Ending::begin(now, grace), now));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn work(&mut self, ready: Ready) -> Result<(), Error> {
+        let Some(turn) = &mut self.turn else { return Ok(()) };
+        match ready {
+            Ready::Status => {
+                if let Some(started) = turn.read_status() {
+                    self.link.send(started)?;
+                }
+            }
+            Ready::Stdin => turn.feed(),
+            Ready::Output(stream) => {
+                for report in turn.read(stream) {
+                    self.link.send(report)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what needs no waiting: the end of a turn whose tree is gone, and the worker's own. The status to
+    /// leave with, if that is now.
+    fn proceed(&mut self) -> Result<Option<u8>, Error> {
+        if self.ending.is_some() {
+            return Ok(None);
+        }
+        if let Some(turn) = &mut self.turn
+            && turn.exit.is_some()
+        {
+            loop {
+                if !self.link.has_room() {
+                    break;
+                }
+                match turn.drain() {
+                    Some(reports) => {
+                        for report in reports {
+                            self.link.send(report)?;
+                        }
+                    }
+                    None => {
+                        if let Some(turn) = self.turn.take() {
+                            self.link.send(turn.ended())?;
+                        }
+                        break;
+                    }
+                }
+            }
+        }
+        let Some(leaving) = &mut self.leaving else {
+            return Ok(None);
+        };
+        self.link.flush();
+        let now = Instant::now();
+        let until = *leaving.until.get_or_insert(now + FAREWELL);
+        let done = self.turn.is_none() && self.link.is_flushed();
+        Ok((done || now >= until).then_some(leaving.code))
+    }
+}
+
+fn failed(prompt: PromptId, message: String) -> Report {
+    Report::TurnEnded { prompt, end: TurnEnd::Failed { message }, exit: None, left_behind: 0 }
+}

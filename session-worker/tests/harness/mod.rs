@@ -1,0 +1,363 @@
+//! A manager in miniature: starts the real worker, speaks frames with it, waits with a bound.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command as Program, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use protocol::frame::{self, Decoder};
+use protocol::wire::{Agent, Command, Envelope, Exchange, FromWorker, PromptVia, Report, TurnEnd, Welcome};
+use protocol::{Exit, PromptId, Stream};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+/// How long anything may take before the test fails. Never reached by a test that passes.
+const BOUND: Duration = Duration::from_secs(30);
+/// A grace that a test never waits out.
+pub const LONG: u64 = 600_000;
+pub const INCARNATION: u32 = 7;
+
+/// Waits for `fd` to be readable (data, an end, or a pidfd's death).
+fn readable(fd: impl AsFd, deadline: Instant) -> bool {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let timeout = Timespec::try_from(left).unwrap();
+    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+    loop {
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(n) => return n > 0,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => panic!("poll: {error}"),
+        }
+    }
+}
+
+/// Waits until `level` is reached.
+pub fn until(what: &str, mut level: impl FnMut() -> bool) {
+    let deadline = Instant::now() + BOUND;
+    while !level() {
+        assert!(Instant::now() < deadline, "still waiting: {what}");
+        let pause = Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
+        let _ = poll(&mut [], Some(&pause));
+    }
+}
+
+/// A process beyond doubt.
+pub struct Watch(OwnedFd);
+
+impl Watch {
+    pub fn pid(pid: u32) -> Self {
+        let pid = Pid::from_raw(pid as i32).unwrap();
+        Self(rustix::process::pidfd_open(pid, PidfdFlags::empty()).expect("the process lives"))
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        rustix::process::pidfd_send_signal(&self.0, signal).unwrap();
+    }
+
+    pub fn lives(&self) -> bool {
+        !readable(&self.0, Instant::now())
+    }
+
+    pub fn wait_gone(&self) {
+        assert!(readable(&self.0, Instant::now() + BOUND), "a process that should be gone lives");
+    }
+}
+
+/// What a turn came to.
+#[derive(Debug, Default)]
+pub struct Turn {
+    pub pid: Option<u32>,
+    pub stdout: String,
+    pub stderr: String,
+    pub end: Option<TurnEnd>,
+    pub exit: Option<Exit>,
+    pub left_behind: u32,
+}
+
+pub struct Worker {
+    child: Child,
+    pub to: Option<ChildStdin>,
+    pub from: Option<ChildStdout>,
+    decoder: Decoder,
+    seq: u64,
+    heard: u64,
+    pub dir: tempfile::TempDir,
+    pub marker: String,
+}
+
+pub fn binary() -> &'static str {
+    env!("CARGO_BIN_EXE_session-worker")
+}
+
+impl Worker {
+    /// A worker that has said nothing yet.
+    pub fn spawn() -> Self {
+        Self::spawn_by(Program::new(binary()))
+    }
+
+    pub fn spawn_by(mut program: Program) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = program
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(File::create(dir.path().join("log")).unwrap())
+            .spawn()
+            .unwrap();
+        Self {
+            to: child.stdin.take(),
+            from: child.stdout.take(),
+            child,
+            decoder: Decoder::default(),
+            seq: 0,
+            heard: 0,
+            marker: format!("test/{}/1", dir.path().display()),
+            dir,
+        }
+    }
+
+    /// A worker that is ready.
+    pub fn ready(agent: Agent) -> Self {
+        let mut worker = Self::spawn();
+        worker.welcome(agent, LONG);
+        worker
+    }
+
+    pub fn shell() -> Self {
+        Self::ready(Agent::Shell)
+    }
+
+    pub fn papers(&self, agent: Agent, grace_ms: u64) -> Welcome {
+        Welcome {
+            protocol: 1,
+            session: "session-1".parse().unwrap(),
+            resume_from: 0,
+            marker: self.marker.clone(),
+            workdir: self.workdir(),
+            env: vec![("PATH".into(), "/usr/bin:/bin".into())],
+            agent,
+            grace_ms,
+        }
+    }
+
+    pub fn workdir(&self) -> String {
+        self.dir.path().to_str().unwrap().into()
+    }
+
+    /// Takes Hello, gives the papers, takes Ready.
+    pub fn welcome(&mut self, agent: Agent, grace_ms: u64) {
+        let papers = self.papers(agent, grace_ms);
+        self.welcome_with(papers);
+    }
+
+    pub fn welcome_with(&mut self, papers: Welcome) -> Report {
+        let hello = self.frame().expect("Hello");
+        assert_eq!((hello.incarnation, hello.seq, hello.ack), (0, 0, 0));
+        assert!(matches!(hello.body, Report::Hello { protocol: 1, resume_from: 0, .. }), "{hello:?}");
+        self.send_numbered(0, Command::Welcome(Box::new(papers)));
+        let ready = self.report();
+        assert!(matches!(ready, Report::Ready { agent_pid: None, .. }), "{ready:?}");
+        ready
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn send(&mut self, command: Command) {
+        self.seq += 1;
+        self.send_numbered(self.seq, command);
+    }
+
+    pub fn send_numbered(&mut self, seq: u64, body: Command) {
+        let mut bytes = Vec::new();
+        let envelope = Envelope { incarnation: INCARNATION, seq, ack: self.heard, body };
+        frame::encode(&envelope, &mut bytes).unwrap();
+        self.send_bytes(&bytes);
+    }
+
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
+        self.to.as_mut().unwrap().write_all(bytes).unwrap();
+    }
+
+    pub fn prompt(&mut self, n: u64, text: &str) {
+        self.prompt_with(n, text, vec![]);
+    }
+
+    pub fn prompt_with(&mut self, n: u64, text: &str, history: Vec<Exchange>) {
+        self.send(Command::Prompt { prompt: PromptId(n), text: text.into(), history });
+    }
+
+    pub fn abort(&mut self, n: u64) {
+        self.send(Command::Abort { prompt: PromptId(n) });
+    }
+
+    /// The next frame; `None` at the end of the pipe.
+    pub fn frame(&mut self) -> Option<FromWorker> {
+        let deadline = Instant::now() + BOUND;
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            if let Some(message) = self.decoder.take().unwrap() {
+                return Some(message);
+            }
+            let from = self.from.as_mut().unwrap();
+            assert!(readable(&*from, deadline), "the worker says nothing; log: {}", self.log());
+            let n = from.read(&mut buffer).unwrap();
+            if n == 0 {
+                self.decoder.finish().unwrap();
+                return None;
+            }
+            self.decoder.feed(&buffer[..n]);
+        }
+    }
+
+    /// The next report, which must be the next number of this incarnation.
+    pub fn report(&mut self) -> Report {
+        let frame = self.frame().expect("the pipe ended");
+        assert_eq!(frame.incarnation, INCARNATION);
+        assert_eq!(frame.seq, self.heard + 1, "numbers without gaps");
+        assert!(frame.ack <= self.seq);
+        self.heard = frame.seq;
+        if let Report::TurnEnded { .. } = frame.body {
+            self.assert_nothing_left();
+        }
+        frame.body
+    }
+
+    /// Reads on to the end of the turn.
+    pub fn turn(&mut self) -> Turn {
+        let mut turn = Turn::default();
+        while turn.end.is_none() {
+            self.turn_report(&mut turn);
+        }
+        turn
+    }
+
+    /// Reads on until `stdout` of the turn satisfies `enough`.
+    pub fn turn_until(&mut self, enough: impl Fn(&str) -> bool) -> Turn {
+        let mut turn = Turn::default();
+        while !enough(&turn.stdout) {
+            assert!(turn.end.is_none(), "the turn ended: {turn:?}");
+            self.turn_report(&mut turn);
+        }
+        turn
+    }
+
+    pub fn turn_report(&mut self, turn: &mut Turn) {
+        match self.report() {
+            Report::TurnStarted { agent_pid, .. } => {
+                assert!(turn.pid.is_none() && turn.stdout.is_empty() && turn.stderr.is_empty());
+                turn.pid = Some(agent_pid);
+            }
+            Report::Output { stream, text, .. } => {
+                assert!((1..=64 * 1024).contains(&text.len()));
+                match stream {
+                    Stream::Stdout => turn.stdout += &text,
+                    Stream::Stderr => turn.stderr += &text,
+                }
+            }
+            Report::TurnEnded { end, exit, left_behind, .. } => {
+                turn.end = Some(end);
+                turn.exit = exit;
+                turn.left_behind = left_behind;
+            }
+            other => panic!("not of a turn: {other:?}"),
+        }
+    }
+
+    pub fn run(&mut self, n: u64, text: &str) -> Turn {
+        self.prompt(n, text);
+        self.turn()
+    }
+
+    /// The worker's exit, after which nothing marked lives.
+    pub fn exit(&mut self) -> ExitStatus {
+        Watch::pid(self.child.id()).wait_gone();
+        let status = self.child.wait().unwrap();
+        self.assert_nothing_left();
+        status
+    }
+
+    pub fn code(&mut self) -> i32 {
+        let status = self.exit();
+        status.code().unwrap_or_else(|| panic!("{status}; log: {}", self.log()))
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap()
+    }
+
+    pub fn assert_nothing_left(&self) {
+        let left = marked(&self.marker);
+        assert!(left.is_empty(), "left behind: {left:?}");
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // Only what a failed test left: a worker that still runs, and what carries its marker.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        for (pid, _) in marked(&self.marker) {
+            let pid = Pid::from_raw(pid).unwrap();
+            if let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::empty())
+                && marked(&self.marker).iter().any(|(again, _)| *again == pid.as_raw_pid())
+            {
+                let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
+            }
+        }
+    }
+}
+
+/// The processes that carry this marker and live (a zombie has no environment).
+fn marked(marker: &str) -> Vec<(i32, String)> {
+    let needle = format!("KENNEL_SESSION={marker}").into_bytes();
+    proc_dirs()
+        .filter(|(_, dir)| {
+            let environ = fs::read(dir.join("environ")).unwrap_or_default();
+            environ.split(|byte| *byte == 0).any(|variable| variable == needle)
+        })
+        .map(|(pid, dir)| (pid, fs::read_to_string(dir.join("stat")).unwrap_or_default()))
+        .collect()
+}
+
+fn proc_dirs() -> impl Iterator<Item = (i32, PathBuf)> {
+    fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        Some((pid, entry.path()))
+    })
+}
+
+/// Children of a process, zombies too, with their states.
+pub fn children(pid: u32) -> Vec<(i32, char)> {
+    proc_dirs()
+        .filter_map(|(child, dir)| {
+            let stat = fs::read_to_string(dir.join("stat")).ok()?;
+            let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+            let state = fields.next()?.chars().next()?;
+            (fields.next()?.parse() == Ok(pid)).then_some((child, state))
+        })
+        .collect()
+}
+
+pub fn descriptors(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+pub fn command(argv: &[&str], prompt_via: PromptVia, transcript: bool) -> Agent {
+    Agent::Command { argv: argv.iter().map(|arg| (*arg).to_owned()).collect(), prompt_via, transcript }
+}
+
+/// The number after `word` in `text`.
+pub fn number_after(text: &str, word: &str) -> u32 {
+    let mut words = text.split_ascii_whitespace();
+    words.find(|each| *each == word).expect("the word");
+    words.next().unwrap().parse().unwrap()
+}
+
+pub fn script(path: &Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
