@@ -1,7 +1,27 @@
 //! kennel's manager: crash-isolated hosting of AI-agent sessions, each in a process of its own.
 //!
-//! Its heart so far: [`core`], pure, which decides what a session is and what it does next.
+//! [`SessionManager`] is the library; the `kennel` binary is a daemon and a command line around it. Inside,
+//! four words: **step** ([`core`]: pure, decides), **commit** (the journal remembers), **act** (processes and
+//! links do), **observe** (they report back as input). `supervisor.rs` is the loop that turns them.
 
+mod clock;
+pub mod config;
 pub mod core;
+mod error;
+mod feed;
+mod journal;
+mod links;
+mod manager;
+mod process;
+mod supervisor;
+mod sweep;
+mod workdir;
+mod workers;
 
+pub use error::{Error, StartError};
+pub use feed::{Record, Subscription};
+pub use manager::{Builder, MAX_PROMPT, SessionManager, WaitFor, check_prompt};
 pub use protocol;
+
+/// Version and build of this kennel.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("KENNEL_BUILD_ID"), ")");

@@ -4,5 +4,6 @@
 
 pub mod history;
 pub mod kinds;
+pub mod real;
 pub mod sample;
 pub mod sim;

@@ -4,4 +4,5 @@
 
 mod core_properties;
 mod core_table;
+mod library;
 mod simulation;

@@ -1,0 +1,394 @@
+//! `config.toml`: which agents there are and what sessions are started with.
+//!
+//! ```toml
+//! [agents.claude]                   # `kennel start --agent claude`
+//! kind = "command"                  # a program once a prompt; or "shell"
+//! command = ["claude", "-p"]        # found on PATH; {model} stands for the session's model
+//!
+//! # and, where wanted:
+//! prompt_via = "stdin"              # or "argument": the last one
+//! context = "transcript"            # a fresh process is told the turns before; or "none"
+//! on_crash = "interrupt"            # or "retry"
+//! model = "sonnet"                  # where none is asked for
+//! env = { NO_COLOR = "1" }          # journaled: no secrets here
+//! env_pass = ["ANTHROPIC_API_KEY"]  # passed on from the daemon's environment
+//!
+//! [defaults]
+//! agent = "claude"
+//! hibernate_after = "4h"            # 0 = never
+//! restart = "transient"             # or "permanent", "temporary"
+//! intensity = 5                     # more deaths than this within the period: `failed`
+//! period = "60s"
+//! on_crash = "interrupt"
+//! grace = "2s"                      # between SIGTERM and SIGKILL
+//! env_pass = []
+//! ```
+//!
+//! What a session's own options say comes first, then its agent's profile, then `[defaults]`, then what is
+//! written above. The profile `shell` is there without a file. The file is read at every creation of a session;
+//! a session keeps what it was created with.
+
+mod bounds;
+mod env;
+mod file;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use protocol::SessionId;
+use protocol::api::{OnCrash, RestartType, SessionOpts};
+use protocol::wire::{Agent, PromptVia};
+
+use crate::core::{Refusal, RestartPolicy, Spec};
+use crate::error::Error;
+
+pub use env::{agent_env, base_env};
+
+/// Name of the profile that is always there.
+const SHELL: &str = "shell";
+/// What stands for the model in a command.
+const MODEL: &str = "{model}";
+const HIBERNATE_AFTER_MS: u64 = 4 * 60 * 60 * 1000;
+const GRACE_MS: u64 = 2000;
+
+/// `config.toml`, read and checked.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    path: PathBuf,
+    agents: BTreeMap<String, Profile>,
+    defaults: Defaults,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Defaults {
+    agent: Option<String>,
+    restart: Option<RestartType>,
+    intensity: Option<u32>,
+    period_ms: Option<u64>,
+    on_crash: Option<OnCrash>,
+    hibernate_after_ms: Option<u64>,
+    grace_ms: Option<u64>,
+    env_pass: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+struct Profile {
+    runs: Runs,
+    env: BTreeMap<String, String>,
+    env_pass: Vec<String>,
+    on_crash: Option<OnCrash>,
+    model: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+enum Runs {
+    Shell,
+    Command {
+        /// As it is written: the program not yet found, the model not yet filled in.
+        argv: Vec<String>,
+        /// Where it is written.
+        line: usize,
+        prompt_via: PromptVia,
+        transcript: bool,
+    },
+}
+
+impl Default for Profile {
+    fn default() -> Self {
+        Self { runs: Runs::Shell, env: BTreeMap::new(), env_pass: Vec::new(), on_crash: None, model: None }
+    }
+}
+
+/// What is taken from the process around.
+struct Surroundings {
+    path: Option<OsString>,
+    home: Option<PathBuf>,
+}
+
+impl Surroundings {
+    fn of_this_process() -> Self {
+        let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
+        let home = home.or_else(|| {
+            let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok()??;
+            Some(user.dir)
+        });
+        Self { path: std::env::var_os("PATH"), home }
+    }
+}
+
+impl Config {
+    /// Reads a file. One that does not exist is an empty one.
+    ///
+    /// # Errors
+    /// `invalid_config`, with the file's path and line.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        match file::read(path)? {
+            Some(text) => file::parse(path, &text),
+            None => Ok(Self { path: path.to_owned(), ..Self::default() }),
+        }
+    }
+
+    /// What a session with these options runs, every default filled in.
+    ///
+    /// # Errors
+    /// `no_such_agent`, `agent_not_found` (its program), `model_required`, `workdir_not_absolute`,
+    /// `no_such_workdir`, `workdir_not_a_directory`, `workdir_not_accessible`, `workdir_not_utf8`, and
+    /// `invalid_` with the option's name for values out of bounds.
+    pub fn resolve(&self, opts: &SessionOpts) -> Result<Spec, Error> {
+        self.resolve_within(opts, &Surroundings::of_this_process())
+    }
+
+    fn resolve_within(&self, opts: &SessionOpts, around: &Surroundings) -> Result<Spec, Error> {
+        check_options(opts)?;
+        let agent_name = opts.agent.as_deref().or(self.defaults.agent.as_deref()).unwrap_or(SHELL);
+        let profile = self.profile(agent_name)?;
+        let model = opts.model.as_ref().or(profile.model.as_ref());
+        let mut env = profile.env.clone();
+        env.extend(opts.env.clone());
+        bounds::env(&env).map_err(|what| Error::invalid("invalid_env", what))?;
+        let mut env_pass = [&self.defaults.env_pass[..], &profile.env_pass[..]].concat();
+        env_pass.sort();
+        env_pass.dedup();
+        let path = env.get("PATH").map(OsString::from).or_else(|| around.path.clone());
+        let built_in = RestartPolicy::default();
+        Ok(Spec {
+            agent_name: agent_name.to_owned(),
+            agent: self.agent(agent_name, &profile.runs, model, path)?,
+            title: opts.title.clone(),
+            model: model.cloned(),
+            workdir: workdir(opts.workdir.as_deref(), around)?,
+            env,
+            env_pass,
+            restart: RestartPolicy {
+                kind: opts.restart.or(self.defaults.restart).unwrap_or(built_in.kind),
+                intensity: opts.intensity.or(self.defaults.intensity).unwrap_or(built_in.intensity),
+                period_ms: opts.period_ms.or(self.defaults.period_ms).unwrap_or(built_in.period_ms),
+            },
+            on_crash: opts
+                .on_crash
+                .or(profile.on_crash)
+                .or(self.defaults.on_crash)
+                .unwrap_or(OnCrash::Interrupt),
+            hibernate_after_ms: opts
+                .hibernate_after_ms
+                .or(self.defaults.hibernate_after_ms)
+                .unwrap_or(HIBERNATE_AFTER_MS),
+            grace_ms: opts.grace_ms.or(self.defaults.grace_ms).unwrap_or(GRACE_MS),
+        })
+    }
+
+    fn profile(&self, name: &str) -> Result<Profile, Error> {
+        if let Some(profile) = self.agents.get(name) {
+            return Ok(profile.clone());
+        }
+        if name == SHELL {
+            return Ok(Profile::default());
+        }
+        let mut known: Vec<&str> = self.agents.keys().map(String::as_str).collect();
+        if !known.contains(&SHELL) {
+            known.push(SHELL);
+        }
+        known.sort_unstable();
+        let near = nearest(name, known.iter().copied());
+        let hint = match near {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("write an [agents.NAME] for it into {}", self.path.display()),
+        };
+        let message = format!("no such agent `{}`; there are {}", shown(name, 80), listed(&known, 20));
+        Err(Error::invalid_with("no_such_agent", message, hint))
+    }
+
+    fn agent(
+        &self,
+        name: &str,
+        runs: &Runs,
+        model: Option<&String>,
+        path: Option<OsString>,
+    ) -> Result<Agent, Error> {
+        let Runs::Command { argv, line, prompt_via, transcript } = runs else {
+            return Ok(Agent::Shell);
+        };
+        if model.is_none() && argv.iter().any(|word| word.contains(MODEL)) {
+            return Err(Error::invalid_with(
+                "model_required",
+                format!("agent `{name}` is run with a model, and none was given"),
+                format!("name one, or write model = \"...\" into [agents.{name}] in {}", self.path.display()),
+            ));
+        }
+        let mut argv = argv.clone();
+        if let Some(model) = model {
+            argv.iter_mut().for_each(|word| *word = word.replace(MODEL, model));
+        }
+        let program = argv[0].clone();
+        argv[0] = find_program(&program, path).ok_or_else(|| {
+            let program = shown(&program, 200);
+            let message = match program.starts_with('/') {
+                true => format!("agent `{name}`: {program} is not an executable file"),
+                false => format!("agent `{name}`: there is no program `{program}` on the daemon's PATH"),
+            };
+            let hint = format!(
+                "install it, or write its absolute path into `command` at {}:{line}",
+                self.path.display()
+            );
+            Error::invalid_with("agent_not_found", message, hint)
+        })?;
+        Ok(Agent::Command { argv, prompt_via: *prompt_via, transcript: *transcript })
+    }
+}
+
+fn check_options(opts: &SessionOpts) -> Result<(), Error> {
+    fn check<T>(
+        code: &'static str,
+        value: Option<T>,
+        check: fn(T) -> Result<(), String>,
+    ) -> Result<(), Error> {
+        value.map_or(Ok(()), check).map_err(|what| Error::invalid(code, what))
+    }
+    check("invalid_title", opts.title.as_deref(), bounds::title)?;
+    check("invalid_model", opts.model.as_deref(), bounds::model)?;
+    check("invalid_intensity", opts.intensity, bounds::intensity)?;
+    check("invalid_period", opts.period_ms, bounds::period)?;
+    check("invalid_hibernate_after", opts.hibernate_after_ms, bounds::hibernate_after)?;
+    check("invalid_grace", opts.grace_ms, bounds::grace)
+}
+
+/// The program's absolute path. Relative entries of PATH are passed over: what they mean depends on where the
+/// daemon was started.
+fn find_program(program: &str, path: Option<OsString>) -> Option<String> {
+    let executable = |file: &PathBuf| {
+        let runs = rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok();
+        runs && std::fs::metadata(file).is_ok_and(|metadata| metadata.is_file())
+    };
+    let found = if program.starts_with('/') {
+        Some(PathBuf::from(program)).filter(executable)
+    } else {
+        let dirs: Vec<PathBuf> = std::env::split_paths(&path?).filter(|dir| dir.is_absolute()).collect();
+        dirs.iter().map(|dir| dir.join(program)).find(executable)
+    };
+    found?.into_os_string().into_string().ok()
+}
+
+/// An existing directory's path without symlinks.
+fn workdir(given: Option<&str>, around: &Surroundings) -> Result<String, Error> {
+    let path = match (given, &around.home) {
+        (Some(given), _) => PathBuf::from(given),
+        (None, Some(home)) => home.clone(),
+        (None, None) => {
+            return Err(Error::invalid_with(
+                "no_such_workdir",
+                "this user has no home directory to run the session in",
+                "name a working directory",
+            ));
+        }
+    };
+    let name = shown(&path.to_string_lossy(), 300);
+    let absolute = "give the absolute path of a directory that exists";
+    if !path.is_absolute() {
+        let message = format!("the working directory `{name}` is not an absolute path");
+        return Err(Error::invalid_with("workdir_not_absolute", message, absolute));
+    }
+    let real = std::fs::canonicalize(&path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::InvalidInput => {
+            let message = format!("there is no directory `{name}`");
+            Error::invalid_with("no_such_workdir", message, "create it first, or name another")
+        }
+        std::io::ErrorKind::NotADirectory => not_a_directory(&name),
+        _ => not_accessible(&name, &error.to_string()),
+    })?;
+    if !real.is_dir() {
+        return Err(not_a_directory(&name));
+    }
+    if let Err(error) = rustix::fs::access(&real, rustix::fs::Access::EXEC_OK) {
+        return Err(not_accessible(&name, &std::io::Error::from(error).to_string()));
+    }
+    real.into_os_string().into_string().map_err(|_| {
+        let message = format!("the path of the directory `{name}` is not UTF-8");
+        Error::invalid_with("workdir_not_utf8", message, "rename it, or name another")
+    })
+}
+
+fn not_a_directory(name: &str) -> Error {
+    Error::invalid_with("workdir_not_a_directory", format!("`{name}` is not a directory"), "name a directory")
+}
+
+fn not_accessible(name: &str, why: &str) -> Error {
+    let message = format!("the working directory `{name}` cannot be entered: {why}");
+    Error::invalid_with("workdir_not_accessible", message, "name a directory that this user can enter")
+}
+
+/// The session that a person means: an id, or the only id that begins so.
+///
+/// # Errors
+/// `no_such_session`, with the nearest id as a hint; `ambiguous_id`.
+pub fn lookup(typed: &str, ids: &[SessionId]) -> Result<SessionId, Error> {
+    if let Some(exact) = ids.iter().find(|id| id.as_str() == typed) {
+        return Ok(exact.clone());
+    }
+    let begins = |id: &&SessionId| !typed.is_empty() && id.as_str().starts_with(typed);
+    let fitting: Vec<&SessionId> = ids.iter().filter(begins).collect();
+    let name = shown(typed, 80);
+    match fitting[..] {
+        [one] => Ok(one.clone()),
+        [] => Err(match nearest(typed, ids.iter().map(SessionId::as_str)) {
+            Some(near) => Error::invalid_with(
+                "no_such_session",
+                format!("no such session `{name}`"),
+                format!("did you mean `{near}`?"),
+            ),
+            None => Error::Refused(Refusal::NoSuchSession(name)),
+        }),
+        _ => {
+            let names: Vec<&str> = fitting.iter().map(|id| id.as_str()).collect();
+            let message = format!("`{name}` could be {} sessions: {}", names.len(), listed(&names, 5));
+            Err(Error::invalid_with("ambiguous_id", message, "type more of the id"))
+        }
+    }
+}
+
+/// The known name that somebody most likely meant.
+fn nearest<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    // The comparison is quadratic, and no name is longer than 64.
+    if typed.is_empty() || typed.len() > 128 {
+        return None;
+    }
+    let likeness = |name: &str| {
+        let edits = strsim::damerau_levenshtein(typed, name);
+        let likeness = strsim::jaro_winkler(typed, name);
+        // Three edits make any short word of any other.
+        let near = likeness > 0.85 || edits <= 3.min(typed.chars().count() / 3);
+        near.then_some((edits, likeness))
+    };
+    let near = known.filter_map(|name| Some((likeness(name)?, name)));
+    let best = near.min_by(|((edits, likeness), _), ((other_edits, other_likeness), _)| {
+        edits.cmp(other_edits).then(other_likeness.total_cmp(likeness))
+    });
+    best.map(|(_, name)| name)
+}
+
+/// The first few names, and how many more there are.
+fn listed(names: &[&str], at_most: usize) -> String {
+    let first: Vec<String> = names.iter().take(at_most).map(|name| format!("`{name}`")).collect();
+    let more = names.len() - first.len();
+    let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
+    first.join(", ") + &tail
+}
+
+/// Text from outside, made fit for a terminal and a log.
+fn shown(text: &str, chars: usize) -> String {
+    let mut shown = String::new();
+    for (count, c) in text.chars().enumerate() {
+        match c {
+            _ if count == chars => {
+                shown.push_str("...");
+                break;
+            }
+            '\'' | '"' | '\\' => shown.push(c),
+            _ => shown.extend(c.escape_debug()),
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+//! What values may be, wherever they come from: `config.toml`, HTTP, the library.
+
+use std::collections::BTreeMap;
+
+/// The longest title and the longest name of a model, in characters.
+pub(super) const TEXT_CHARS: usize = 200;
+/// The largest environment of a session's own, in bytes: name, value, and two for `=` and the end.
+pub(super) const ENV_BYTES: usize = 64 * 1024;
+
+const INTENSITY: u32 = 1000;
+const SECOND: u64 = 1000;
+const MINUTE: u64 = 60 * SECOND;
+const DAY: u64 = 24 * 60 * MINUTE;
+
+pub(super) fn title(title: &str) -> Result<(), String> {
+    if title.chars().count() > TEXT_CHARS || title.chars().any(char::is_control) {
+        return Err(format!("a title has at most {TEXT_CHARS} characters, without control characters"));
+    }
+    Ok(())
+}
+
+pub(super) fn model(model: &str) -> Result<(), String> {
+    let printable = model.chars().all(|c| !c.is_control() && !c.is_whitespace());
+    // It becomes an argument, and must not become an option.
+    if model.is_empty() || model.chars().count() > TEXT_CHARS || !printable || model.starts_with('-') {
+        return Err(format!(
+            "the name of a model has 1 to {TEXT_CHARS} printable characters, no spaces, and does not begin with -"
+        ));
+    }
+    Ok(())
+}
+
+pub(super) fn intensity(intensity: u32) -> Result<(), String> {
+    if intensity > INTENSITY {
+        return Err(format!("a restart intensity is at most {INTENSITY}"));
+    }
+    Ok(())
+}
+
+pub(super) fn period(millis: u64) -> Result<(), String> {
+    if !(SECOND..=DAY).contains(&millis) {
+        return Err("a restart period is between 1s and 24h".into());
+    }
+    Ok(())
+}
+
+pub(super) fn hibernate_after(millis: u64) -> Result<(), String> {
+    if millis > 365 * DAY {
+        return Err("a session hibernates after at most 365 days, or never with 0".into());
+    }
+    Ok(())
+}
+
+pub(super) fn grace(millis: u64) -> Result<(), String> {
+    if millis > 10 * MINUTE {
+        return Err("the time between SIGTERM and SIGKILL is at most 10m".into());
+    }
+    Ok(())
+}
+
+pub(super) fn env_name(name: &str) -> Result<(), String> {
+    if name == protocol::MARKER {
+        return Err(format!("{} is kennel's own variable", protocol::MARKER));
+    }
+    let mut bytes = name.bytes();
+    let first = bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+    if !first || !bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+        let name = super::shown(name, 80);
+        return Err(format!(
+            "`{name}` is no name of a variable: letters, digits and _, not beginning with a digit"
+        ));
+    }
+    Ok(())
+}
+
+pub(super) fn env(env: &BTreeMap<String, String>) -> Result<(), String> {
+    let mut bytes = 0;
+    for (name, value) in env {
+        env_name(name)?;
+        if value.contains('\0') {
+            return Err(format!("the value of {name} has a NUL in it"));
+        }
+        bytes += name.len() + value.len() + 2;
+    }
+    if bytes > ENV_BYTES {
+        return Err(format!("the variables have {bytes} bytes together, the limit is 64 KiB"));
+    }
+    Ok(())
+}
+
+pub(super) fn argv(argv: &[String]) -> Result<(), String> {
+    let Some(program) = argv.first().filter(|program| !program.is_empty()) else {
+        return Err("the first word of `command` is the program to run".into());
+    };
+    if program.contains('/') && !program.starts_with('/') {
+        return Err(format!(
+            "the program `{}` is neither a bare name, to be found on PATH, nor an absolute path",
+            super::shown(program, 200)
+        ));
+    }
+    if argv.iter().any(|word| word.contains('\0')) {
+        return Err("a word of `command` has a NUL in it".into());
+    }
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! What an agent finds in its environment.
+//!
+//! Not the daemon's whole environment: it was started from somebody's terminal, with whatever secrets lay
+//! there. An agent gets
+//!
+//! 1. what a program needs to find itself at home ([`base_env`]): who and where the user is, the language, the
+//!    terminal, the time zone, the XDG directories, and how the network is reached (proxies, certificates);
+//! 2. what `env_pass` names in `config.toml`: `ANTHROPIC_API_KEY`, `SSH_AUTH_SOCK` and the like. Only the names
+//!    are in the journal; the values are read from the daemon's environment at each start of a worker, and a
+//!    name that is not there is left out;
+//! 3. `KENNEL_MODEL`, where a model was asked for;
+//! 4. what `env` says in the profile and in the session's own options. This is in the journal, a file that only
+//!    its owner can read, but a file: `env_pass` is the better place for a secret.
+//!
+//! Later ones replace earlier ones. The marker ([`protocol::MARKER`]) is set by the worker and by nobody else.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use crate::core::Spec;
+
+/// Names that are passed on, beside `LC_*`.
+const BASE: &[&str] = &[
+    // Who and where.
+    "HOME",
+    "LOGNAME",
+    "PATH",
+    "SHELL",
+    "TMPDIR",
+    "USER",
+    // Language, terminal, time.
+    "LANG",
+    "LANGUAGE",
+    "TERM",
+    "TZ",
+    // https://specifications.freedesktop.org/basedir-spec/latest/
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_DIRS",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_DIRS",
+    "XDG_DATA_HOME",
+    "XDG_RUNTIME_DIR",
+    "XDG_STATE_HOME",
+    // The way to the network: without it an agent behind a proxy cannot reach its model.
+    "ALL_PROXY",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "NO_PROXY",
+    "all_proxy",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "NODE_EXTRA_CA_CERTS",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+];
+
+/// Name of the variable that tells an agent which model was asked for.
+const MODEL: &str = "KENNEL_MODEL";
+
+/// Of `vars`, those that every agent inherits. Values that are not UTF-8 are left out.
+pub fn base_env(vars: impl Iterator<Item = (OsString, OsString)>) -> Vec<(String, String)> {
+    vars.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| name.starts_with("LC_") || BASE.contains(&name.as_str()))
+        .collect()
+}
+
+/// The whole environment of a session's agent but for the marker, from this process's environment as it is now.
+pub fn agent_env(spec: &Spec) -> Vec<(String, String)> {
+    compose(spec, std::env::vars_os)
+}
+
+fn compose<I: Iterator<Item = (OsString, OsString)>>(
+    spec: &Spec,
+    vars: impl Fn() -> I,
+) -> Vec<(String, String)> {
+    let mut env: BTreeMap<String, String> = base_env(vars()).into_iter().collect();
+    for (name, value) in vars() {
+        let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) else {
+            continue;
+        };
+        if spec.env_pass.contains(&name) {
+            env.insert(name, value);
+        }
+    }
+    if let Some(model) = &spec.model {
+        env.insert(MODEL.to_owned(), model.clone());
+    }
+    env.extend(spec.env.clone());
+    env.remove(protocol::MARKER);
+    env.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
+    use super::*;
+    use crate::config::Config;
+
+    fn vars(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+        pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+    }
+
+    fn spec() -> Spec {
+        let opts = protocol::api::SessionOpts { workdir: Some("/".into()), ..Default::default() };
+        Config::default().resolve(&opts).unwrap()
+    }
+
+    #[test]
+    fn secrets_of_the_terminal_that_started_the_daemon_stay_there() {
+        let all = vars(&[
+            ("PATH", "/bin"),
+            ("LC_ALL", "C.UTF-8"),
+            ("https_proxy", "http://proxy:3128"),
+            ("ANTHROPIC_API_KEY", "secret"),
+            ("SSH_AUTH_SOCK", "/run/agent"),
+            ("KENNEL_SESSION", "u/session-1/1"),
+            ("LCX", "no"),
+        ]);
+        let names: Vec<String> = base_env(all.into_iter()).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["PATH", "LC_ALL", "https_proxy"]);
+    }
+
+    #[test]
+    fn values_that_are_not_utf8_are_left_out() {
+        let odd = OsString::from_vec(b"/bin:\xff".to_vec());
+        assert_eq!(base_env([("PATH".into(), odd)].into_iter()), []);
+    }
+
+    #[test]
+    fn later_sources_replace_earlier_ones_and_each_name_comes_once() {
+        let mut spec = spec();
+        spec.env_pass = vec!["API_KEY".into(), "NOT_THERE".into(), "PATH".into()];
+        spec.env = [("PATH".into(), "/own".into()), ("EXTRA".into(), "1".into())].into();
+        spec.model = Some("small".into());
+        let daemon = vars(&[("PATH", "/bin"), ("API_KEY", "k"), ("HOME", "/home/u"), ("OTHER", "x")]);
+        let env = compose(&spec, || daemon.clone().into_iter());
+        let expected = [
+            ("API_KEY", "k"),
+            ("EXTRA", "1"),
+            ("HOME", "/home/u"),
+            ("KENNEL_MODEL", "small"),
+            ("PATH", "/own"),
+        ];
+        assert_eq!(env, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+}

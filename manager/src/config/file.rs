@@ -1,0 +1,429 @@
+//! `config.toml` as it is written: every key known, every value within its bounds, every complaint with its line.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::Read;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+use std::time::Duration;
+
+use protocol::SessionId;
+use protocol::api::{OnCrash, RestartType};
+use protocol::wire::PromptVia;
+use serde::{Deserialize, Deserializer, de};
+use toml::Spanned;
+
+use super::{Config, Defaults, Profile, Runs, bounds, shown};
+use crate::error::Error;
+
+/// The largest `config.toml`, in bytes.
+const MAX_FILE: u64 = 1024 * 1024;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawFile {
+    defaults: RawDefaults,
+    agents: BTreeMap<Spanned<String>, RawAgent>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawDefaults {
+    agent: Option<Spanned<String>>,
+    restart: Option<RestartType>,
+    #[serde(deserialize_with = "intensity")]
+    intensity: Option<u32>,
+    #[serde(deserialize_with = "period")]
+    period: Option<u64>,
+    on_crash: Option<OnCrash>,
+    #[serde(deserialize_with = "hibernate_after")]
+    hibernate_after: Option<u64>,
+    #[serde(deserialize_with = "grace")]
+    grace: Option<u64>,
+    env_pass: Vec<EnvName>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawAgent {
+    kind: Spanned<Kind>,
+    command: Option<Spanned<Vec<String>>>,
+    #[serde(default)]
+    env: BTreeMap<EnvName, EnvValue>,
+    #[serde(default)]
+    env_pass: Vec<EnvName>,
+    prompt_via: Option<Spanned<PromptVia>>,
+    context: Option<Spanned<Context>>,
+    on_crash: Option<OnCrash>,
+    model: Option<Model>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    Shell,
+    Command,
+    Acp,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Context {
+    None,
+    Transcript,
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+struct EnvName(String);
+
+impl TryFrom<String> for EnvName {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        bounds::env_name(&name).map(|()| Self(name))
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+struct EnvValue(String);
+
+impl TryFrom<String> for EnvValue {
+    type Error = &'static str;
+
+    fn try_from(value: String) -> Result<Self, Self::Error> {
+        if value.contains('\0') { Err("a variable's value has no NUL in it") } else { Ok(Self(value)) }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+struct Model(String);
+
+impl TryFrom<String> for Model {
+    type Error = String;
+
+    fn try_from(model: String) -> Result<Self, String> {
+        bounds::model(&model).map(|()| Self(model))
+    }
+}
+
+/// Milliseconds, from a text that humantime reads, or from 0 or `"never"`.
+struct Millis(u64);
+
+impl<'de> Deserialize<'de> for Millis {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = Millis;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a duration with its unit, like \"90s\", \"4h\" or \"2h 30m\"")
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Millis, E> {
+                match number {
+                    0 => Ok(Millis(0)),
+                    _ => Err(E::invalid_value(de::Unexpected::Signed(number), &self)),
+                }
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Millis, E> {
+                if text == "never" {
+                    return Ok(Millis(0));
+                }
+                let duration = humantime::parse_duration(text)
+                    .map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))?;
+                u64::try_from(Duration::as_millis(&duration)).map(Millis).map_err(E::custom)
+            }
+        }
+        from.deserialize_any(Visitor)
+    }
+}
+
+fn bounded<'de, D: Deserializer<'de>>(
+    from: D,
+    check: fn(u64) -> Result<(), String>,
+) -> Result<Option<u64>, D::Error> {
+    let Millis(millis) = Millis::deserialize(from)?;
+    check(millis).map_err(de::Error::custom)?;
+    Ok(Some(millis))
+}
+
+fn period<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    bounded(from, bounds::period)
+}
+
+fn hibernate_after<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    bounded(from, bounds::hibernate_after)
+}
+
+fn grace<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    bounded(from, bounds::grace)
+}
+
+fn intensity<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    let intensity = u32::deserialize(from)?;
+    bounds::intensity(intensity).map_err(de::Error::custom)?;
+    Ok(Some(intensity))
+}
+
+/// Reads the file; none where there is none.
+pub(super) fn read(path: &Path) -> Result<Option<String>, Error> {
+    let failed = |why: String| {
+        Error::invalid_with(
+            "invalid_config",
+            format!("cannot read {}: {why}", path.display()),
+            "make it a readable text file, or move it away",
+        )
+    };
+    let metadata = match std::fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error.to_string())),
+    };
+    // Opening one would wait for somebody to write into it.
+    if metadata.file_type().is_fifo() {
+        return Err(failed("it is a pipe".into()));
+    }
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
+        .map_err(|error| failed(error.to_string()))?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(failed(format!("it has more than {MAX_FILE} bytes")));
+    }
+    String::from_utf8(bytes).map(Some).map_err(|error| {
+        let line = line_of(error.as_bytes(), error.utf8_error().valid_up_to());
+        Error::invalid_with(
+            "invalid_config",
+            format!("{}:{line}: not UTF-8", path.display()),
+            "save the file as UTF-8",
+        )
+    })
+}
+
+/// Understands the file's text.
+pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Error> {
+    let complain = |at: Option<usize>, what: &str| {
+        let line = at.map(|at| format!(":{}", line_of(text.as_bytes(), at))).unwrap_or_default();
+        Error::invalid_with(
+            "invalid_config",
+            format!("{}{line}: {}", path.display(), shown(what, 500)),
+            "correct that line; until then no session is created and nothing was changed",
+        )
+    };
+    let raw: RawFile = toml::from_str(text)
+        .map_err(|error| complain(error.span().map(|span| span.start), error.message()))?;
+    let mut agents = BTreeMap::new();
+    for (name, agent) in raw.agents {
+        let at = name.span().start;
+        let name = name.into_inner();
+        // A name is shown, typed and journaled: what is good for a session's id is good for it.
+        if name.parse::<SessionId>().is_err() {
+            let what = "an agent's name has 1 to 64 of A-Z a-z 0-9 . _ - and begins with a letter or digit";
+            return Err(complain(Some(at), what));
+        }
+        let profile = profile(&name, at, agent, text).map_err(|(at, what)| complain(Some(at), &what))?;
+        agents.insert(name, profile);
+    }
+    let defaults = raw.defaults;
+    if let Some(agent) = &defaults.agent
+        && agent.get_ref() != super::SHELL
+        && !agents.contains_key(agent.get_ref())
+    {
+        let what = format!("no agent `{}` is defined; write an [agents.NAME] for it", agent.get_ref());
+        return Err(complain(Some(agent.span().start), &what));
+    }
+    Ok(Config {
+        path: path.to_owned(),
+        agents,
+        defaults: Defaults {
+            agent: defaults.agent.map(Spanned::into_inner),
+            restart: defaults.restart,
+            intensity: defaults.intensity,
+            period_ms: defaults.period,
+            on_crash: defaults.on_crash,
+            hibernate_after_ms: defaults.hibernate_after,
+            grace_ms: defaults.grace,
+            env_pass: defaults.env_pass.into_iter().map(|name| name.0).collect(),
+        },
+    })
+}
+
+fn profile(name: &str, at: usize, agent: RawAgent, text: &str) -> Result<Profile, (usize, String)> {
+    let kind_at = agent.kind.span().start;
+    let runs = match agent.kind.into_inner() {
+        Kind::Acp => {
+            let what = format!(
+                "this version of kennel has no kind \"acp\" yet (agent `{name}`); use kind = \"command\" with the \
+                 agent's print mode, for example command = [\"claude\", \"-p\"]"
+            );
+            return Err((kind_at, what));
+        }
+        Kind::Shell => {
+            let strangers = [
+                ("command", agent.command.as_ref().map(|it| it.span())),
+                ("prompt_via", agent.prompt_via.as_ref().map(|it| it.span())),
+                ("context", agent.context.as_ref().map(|it| it.span())),
+            ];
+            for (key, span) in strangers {
+                if let Some(span) = span {
+                    let what =
+                        format!("kind \"shell\" has no `{key}`; remove it, or write kind = \"command\"");
+                    return Err((span.start, what));
+                }
+            }
+            Runs::Shell
+        }
+        Kind::Command => {
+            let Some(command) = agent.command else {
+                let what =
+                    format!("agent `{name}` needs a `command`, for example command = [\"claude\", \"-p\"]");
+                return Err((kind_at, what));
+            };
+            let command_at = command.span().start;
+            let command = command.into_inner();
+            bounds::argv(&command).map_err(|what| (command_at, what))?;
+            Runs::Command {
+                line: line_of(text.as_bytes(), command_at),
+                argv: command,
+                prompt_via: agent.prompt_via.map_or(PromptVia::Stdin, Spanned::into_inner),
+                transcript: match agent.context.map_or(Context::None, Spanned::into_inner) {
+                    Context::None => false,
+                    Context::Transcript => true,
+                },
+            }
+        }
+    };
+    let env: BTreeMap<_, _> = agent.env.into_iter().map(|(name, value)| (name.0, value.0)).collect();
+    bounds::env(&env).map_err(|what| (at, what))?;
+    Ok(Profile {
+        runs,
+        env,
+        env_pass: agent.env_pass.into_iter().map(|name| name.0).collect(),
+        on_crash: agent.on_crash,
+        model: agent.model.map(|model| model.0),
+    })
+}
+
+/// The line of the byte `at`, counted from 1.
+fn line_of(text: &[u8], at: usize) -> usize {
+    1 + text[..at.min(text.len())].iter().filter(|&&byte| byte == b'\n').count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complaint(text: &str) -> String {
+        match parse(Path::new("/c.toml"), text) {
+            Err(error) => {
+                assert_eq!(error.code(), "invalid_config", "{text}");
+                assert!(error.hint().is_some());
+                error.to_string()
+            }
+            Ok(config) => panic!("{text:?} was taken: {config:?}"),
+        }
+    }
+
+    fn refused(text: &str, line: usize, words: &[&str]) {
+        let said = complaint(text);
+        assert!(said.starts_with(&format!("/c.toml:{line}: ")), "{text:?}\n{said}");
+        for word in words {
+            assert!(said.contains(word), "{text:?}\n{said}\nlacks {word:?}");
+        }
+        assert!(!said.contains(['\n', '\u{1b}']), "{said:?}");
+    }
+
+    #[test]
+    fn a_file_that_does_not_exist_is_an_empty_one() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(read(&dir.path().join("config.toml")), Ok(None));
+        assert_eq!(Config::load(&dir.path().join("config.toml")).unwrap().agents.len(), 0);
+    }
+
+    #[test]
+    fn files_that_are_no_text_are_refused_and_nobody_waits_for_a_pipe() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, b"[defaults]\n# \xff\n").unwrap();
+        let said = Config::load(&path).unwrap_err().to_string();
+        assert!(said.ends_with("config.toml:2: not UTF-8"), "{said}");
+        assert_eq!(Config::load(dir.path()).unwrap_err().code(), "invalid_config");
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(Config::load(&pipe).unwrap_err().to_string().contains("it is a pipe"));
+        std::fs::write(&path, "#".repeat(MAX_FILE as usize + 1)).unwrap();
+        assert!(Config::load(&path).unwrap_err().to_string().contains("more than"));
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_with_their_line() {
+        refused("[defaults]\nagent = \"shell\"\nagents = 1\n", 3, &["agents", "hibernate_after"]);
+        refused("\n[agent.x]\n", 2, &["`agent`", "`agents`"]);
+        refused("[agents.x]\nkind = \"shell\"\ncomand = []\n", 3, &["comand", "`command`"]);
+        refused("[agents.x]\nkind = \"shell\"\n\"\\u001b[31m\" = 1\n", 3, &["\\u{1b}"]);
+    }
+
+    #[test]
+    fn what_is_no_toml_is_refused_with_its_line() {
+        refused("[defaults]\nagent\n", 2, &[]);
+        refused("[agents.x]\nkind = \"shell\"\n[agents.x]\nkind = \"shell\"\n", 3, &[]);
+    }
+
+    #[test]
+    fn values_out_of_bounds_are_refused_with_their_line() {
+        for (line, words) in [
+            ("intensity = 1001", "1000"),
+            ("intensity = -1", "-1"),
+            ("period = \"0s\"", "1s"),
+            ("period = \"25h\"", "24h"),
+            ("hibernate_after = \"366d\"", "365 days"),
+            ("hibernate_after = 4", "\"4h\""),
+            ("hibernate_after = \"soon\"", "\"4h\""),
+            ("grace = \"11min\"", "10m"),
+            ("restart = \"always\"", "`permanent`"),
+            ("on_crash = \"panic\"", "`interrupt`"),
+            ("agent = \"nobody\"", "[agents.NAME]"),
+            ("env_pass = [\"A-B\"]", "A-B"),
+            ("env_pass = [\"KENNEL_SESSION\"]", "KENNEL_SESSION"),
+        ] {
+            refused(&format!("\n[defaults]\n{line}\n"), 3, &[words]);
+        }
+        for (line, at, words) in [
+            ("kind = \"acp\"", 3, "kind = \"command\""),
+            ("kind = \"docker\"", 3, "`shell`"),
+            ("kind = \"command\"", 3, "needs a `command`"),
+            ("command = [\"x\"]", 2, "kind"),
+            ("kind = \"shell\"\ncommand = [\"x\"]", 4, "no `command`"),
+            ("kind = \"shell\"\ncontext = \"transcript\"", 4, "no `context`"),
+            ("kind = \"command\"\ncommand = []", 4, "program"),
+            ("kind = \"command\"\ncommand = [\"\"]", 4, "program"),
+            ("kind = \"command\"\ncommand = [\"bin/agent\"]", 4, "absolute"),
+            ("kind = \"command\"\ncommand = [\"~/agent\"]", 4, "absolute"),
+            ("kind = \"command\"\ncommand = [\"x\", \"a\\u0000\"]", 4, "NUL"),
+            ("kind = \"command\"\ncommand = \"claude -p\"", 4, "sequence"),
+            ("kind = \"shell\"\nmodel = \"--help\"", 4, "model"),
+            ("kind = \"shell\"\nenv = { \"A=B\" = \"1\" }", 4, "A=B"),
+            ("kind = \"shell\"\nenv = { A = \"\\u0000\" }", 4, "NUL"),
+            ("kind = \"shell\"\nenv = { A = 1 }", 4, "string"),
+        ] {
+            refused(&format!("\n[agents.x]\n{line}\n"), at, &[words]);
+        }
+        refused("[agents.\"../x\"]\nkind = \"shell\"\n", 1, &["name"]);
+        let long = "x".repeat(bounds::ENV_BYTES);
+        refused(&format!("[agents.x]\nkind = \"shell\"\nenv = {{ A = \"{long}\" }}\n"), 1, &["64 KiB"]);
+    }
+
+    #[test]
+    fn durations_are_what_people_write() {
+        for (text, millis) in
+            [("0", 0), ("\"0\"", 0), ("\"never\"", 0), ("\"4h\"", 14_400_000), ("\"1h 30m\"", 5_400_000)]
+        {
+            let config = parse(Path::new("/c"), &format!("[defaults]\nhibernate_after = {text}")).unwrap();
+            assert_eq!(config.defaults.hibernate_after_ms, Some(millis), "{text}");
+        }
+    }
+}

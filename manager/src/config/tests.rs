@@ -1,0 +1,297 @@
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+fn config(text: &str) -> Config {
+    file::parse(Path::new("/etc/kennel/config.toml"), text).unwrap()
+}
+
+fn around(path: &str) -> Surroundings {
+    Surroundings { path: Some(path.into()), home: Some("/".into()) }
+}
+
+fn resolve(text: &str, opts: SessionOpts) -> Result<Spec, Error> {
+    config(text).resolve_within(&opts, &around("/usr/bin:/bin"))
+}
+
+fn agent(name: &str) -> SessionOpts {
+    SessionOpts { agent: Some(name.into()), ..Default::default() }
+}
+
+fn ids(ids: &[&str]) -> Vec<SessionId> {
+    ids.iter().map(|id| id.parse().unwrap()).collect()
+}
+
+/// A directory with these programs in it.
+fn programs(names: &[&str]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for name in names {
+        let path = dir.path().join(name);
+        std::fs::write(&path, "#!/bin/sh\n").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    dir
+}
+
+#[test]
+fn without_a_file_a_session_is_a_shell_in_the_home_directory() {
+    let spec = resolve("", SessionOpts::default()).unwrap();
+    let expected = Spec {
+        agent_name: "shell".into(),
+        agent: Agent::Shell,
+        title: None,
+        model: None,
+        workdir: "/".into(),
+        env: BTreeMap::new(),
+        env_pass: Vec::new(),
+        restart: RestartPolicy { kind: RestartType::Transient, intensity: 5, period_ms: 60_000 },
+        on_crash: OnCrash::Interrupt,
+        hibernate_after_ms: 4 * 3_600_000,
+        grace_ms: 2000,
+    };
+    assert_eq!(spec, expected);
+}
+
+#[test]
+fn three_lines_make_an_agent_of_any_program() {
+    let dir = programs(&["claude", "codex", "llm", "ollama"]);
+    let path = dir.path().to_str().unwrap();
+    for (name, command, args) in [
+        ("claude", "[\"claude\", \"-p\"]", &["-p"][..]),
+        ("codex", "[\"codex\", \"exec\"]", &["exec"]),
+        ("llm", "[\"llm\"]", &[]),
+        ("ollama", "[\"ollama\", \"run\", \"llama3.2\"]", &["run", "llama3.2"]),
+    ] {
+        let config = config(&format!("[agents.{name}]\nkind = \"command\"\ncommand = {command}"));
+        let spec = config.resolve_within(&agent(name), &around(path)).unwrap();
+        let mut argv = vec![format!("{path}/{name}")];
+        argv.extend(args.iter().map(|word| (*word).to_owned()));
+        let expected = Agent::Command { argv, prompt_via: PromptVia::Stdin, transcript: false };
+        assert_eq!(spec.agent, expected);
+    }
+}
+
+#[test]
+fn options_come_before_the_profile_and_the_profile_before_the_defaults() {
+    let text = r#"
+        [defaults]
+        agent = "mine"
+        hibernate_after = "1h"
+        intensity = 9
+        period = "2m"
+        restart = "permanent"
+        grace = "5s"
+        on_crash = "retry"
+        env_pass = ["B", "A"]
+        [agents.mine]
+        kind = "command"
+        command = ["sh"]
+        prompt_via = "argument"
+        context = "transcript"
+        on_crash = "interrupt"
+        model = "small"
+        env = { ONE = "profile", TWO = "profile" }
+        env_pass = ["C", "A"]
+    "#;
+    let spec = resolve(text, SessionOpts::default()).unwrap();
+    assert_eq!((spec.agent_name.as_str(), spec.model.as_deref()), ("mine", Some("small")));
+    assert_eq!(spec.on_crash, OnCrash::Interrupt);
+    assert_eq!((spec.hibernate_after_ms, spec.grace_ms), (3_600_000, 5000));
+    let restart = RestartPolicy { kind: RestartType::Permanent, intensity: 9, period_ms: 120_000 };
+    assert_eq!(spec.restart, restart);
+    assert_eq!(spec.env_pass, ["A", "B", "C"]);
+    assert!(matches!(&spec.agent, Agent::Command { prompt_via: PromptVia::Argument, transcript: true, .. }));
+
+    let opts = SessionOpts {
+        on_crash: Some(OnCrash::Retry),
+        model: Some("large".into()),
+        hibernate_after_ms: Some(0),
+        intensity: Some(0),
+        env: [("ONE".into(), "own".into())].into(),
+        ..Default::default()
+    };
+    let spec = resolve(text, opts).unwrap();
+    assert_eq!((spec.on_crash, spec.model.as_deref()), (OnCrash::Retry, Some("large")));
+    assert_eq!((spec.hibernate_after_ms, spec.restart.intensity), (0, 0));
+    assert_eq!(spec.env, [("ONE".into(), "own".into()), ("TWO".into(), "profile".into())].into());
+    assert_eq!(resolve(text, agent("shell")).unwrap().on_crash, OnCrash::Retry);
+}
+
+#[test]
+fn the_model_is_filled_in_where_the_command_asks_for_it() {
+    let text = "[agents.o]\nkind = \"command\"\ncommand = [\"sh\", \"run\", \"--model={model}\"]";
+    let error = resolve(text, agent("o")).unwrap_err();
+    assert_eq!(error.code(), "model_required");
+    let spec = resolve(text, SessionOpts { model: Some("llama3.2:1b".into()), ..agent("o") }).unwrap();
+    let Agent::Command { argv, .. } = spec.agent else { panic!("a shell") };
+    assert_eq!(argv[1..], ["run", "--model=llama3.2:1b"]);
+    // Where it does not ask, the agent's environment says it.
+    let spec = resolve("", SessionOpts { model: Some("small".into()), ..Default::default() }).unwrap();
+    assert!(agent_env(&spec).contains(&("KENNEL_MODEL".into(), "small".into())));
+}
+
+#[test]
+fn programs_are_found_on_absolute_entries_of_the_path_only() {
+    let (first, second) = (programs(&["other"]), programs(&["tool"]));
+    std::fs::write(first.path().join("tool"), "not executable").unwrap();
+    std::fs::create_dir(first.path().join("dir")).unwrap();
+    let third = programs(&["by-relative-entry"]);
+    let up = "../".repeat(std::env::current_dir().unwrap().components().count());
+    let relative = format!("{up}.{}", third.path().display());
+    assert!(Path::new(&relative).join("by-relative-entry").exists());
+    let path = format!("{relative}:{}::{}", first.path().display(), second.path().display());
+    let find = |program: &str| find_program(program, Some(path.clone().into()));
+    let expected = second.path().join("tool");
+    assert_eq!(find("tool").as_deref(), expected.to_str());
+    assert_eq!(find(expected.to_str().unwrap()).as_deref(), expected.to_str());
+    for absent in ["by-relative-entry", "dir", "no-such-program", "/etc/passwd", "/no/such/program"] {
+        assert_eq!(find(absent), None, "{absent}");
+    }
+    assert_eq!(find_program("tool", None), None);
+}
+
+#[test]
+fn a_profiles_own_path_is_where_its_program_is_looked_for() {
+    let dir = programs(&["only-there"]);
+    let path = dir.path().display();
+    let text = format!(
+        "[agents.x]\nkind = \"command\"\ncommand = [\"only-there\"]\nenv = {{ PATH = \"{path}:/bin\" }}"
+    );
+    assert!(resolve(&text, agent("x")).is_ok());
+}
+
+#[test]
+fn an_agent_whose_program_is_missing_says_where_it_is_named() {
+    let text = "[agents.claude]\nkind = \"command\"\ncommand = [\"no-such-claude\", \"-p\"]";
+    let error = resolve(text, agent("claude")).unwrap_err();
+    assert_eq!(error.code(), "agent_not_found");
+    assert!(error.to_string().contains("`no-such-claude`"), "{error}");
+    assert!(error.hint().unwrap().contains("/etc/kennel/config.toml:3"), "{:?}", error.hint());
+}
+
+#[test]
+fn an_unknown_agent_is_answered_with_the_known_and_the_nearest() {
+    let text = "[agents.claude]\nkind = \"shell\"\n[agents.codex]\nkind = \"shell\"";
+    let error = resolve(text, agent("cluade")).unwrap_err();
+    assert_eq!(error.code(), "no_such_agent");
+    assert_eq!(error.to_string(), "no such agent `cluade`; there are `claude`, `codex`, `shell`");
+    assert_eq!(error.hint().as_deref(), Some("did you mean `claude`?"));
+    let error = resolve(text, agent("\u{1b}[31mgemini")).unwrap_err();
+    assert!(!error.to_string().contains('\u{1b}'), "{error:?}");
+    assert!(error.hint().unwrap().contains("/etc/kennel/config.toml"));
+    assert!(resolve(text, agent(&"x".repeat(1_000_000))).unwrap_err().to_string().len() < 300);
+}
+
+#[test]
+fn a_working_directory_must_be_absolute_and_a_directory_and_loses_its_symlinks() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = std::fs::canonicalize(dir.path()).unwrap();
+    std::fs::create_dir(root.join("real")).unwrap();
+    std::fs::write(root.join("file"), "").unwrap();
+    std::os::unix::fs::symlink("real", root.join("link")).unwrap();
+    let at = |path: &str| {
+        let workdir = Some(root.join(path).to_str().unwrap().to_owned());
+        resolve("", SessionOpts { workdir, ..Default::default() }).map(|spec| spec.workdir)
+    };
+    assert_eq!(at("link/").unwrap(), root.join("real").to_str().unwrap());
+    assert_eq!(at("link/../real/.").unwrap(), root.join("real").to_str().unwrap());
+    for (path, code) in [
+        ("missing", "no_such_workdir"),
+        ("missing/..", "no_such_workdir"),
+        ("a\0b", "no_such_workdir"),
+        ("file", "workdir_not_a_directory"),
+        ("file/below", "workdir_not_a_directory"),
+    ] {
+        let error = at(path).unwrap_err();
+        assert_eq!(error.code(), code, "{path}");
+        assert!(error.hint().is_some());
+    }
+    for relative in ["", ".", "src", "~/x"] {
+        let opts = SessionOpts { workdir: Some(relative.into()), ..Default::default() };
+        assert_eq!(resolve("", opts).unwrap_err().code(), "workdir_not_absolute");
+    }
+    let odd = root.join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"\xff"));
+    std::fs::create_dir(&odd).unwrap();
+    std::os::unix::fs::symlink(&odd, root.join("to-odd")).unwrap();
+    assert_eq!(at("to-odd").unwrap_err().code(), "workdir_not_utf8");
+}
+
+#[test]
+fn options_out_of_bounds_are_refused() {
+    let own = |name: &str, value: &str| [(name.to_owned(), value.to_owned())].into();
+    let opts = SessionOpts::default;
+    let cases = [
+        ("invalid_title", SessionOpts { title: Some("x".repeat(201)), ..opts() }),
+        ("invalid_title", SessionOpts { title: Some("a\nb".into()), ..opts() }),
+        ("invalid_model", SessionOpts { model: Some("".into()), ..opts() }),
+        ("invalid_model", SessionOpts { model: Some("a b".into()), ..opts() }),
+        ("invalid_model", SessionOpts { model: Some("--help".into()), ..opts() }),
+        ("invalid_model", SessionOpts { model: Some("x".repeat(201)), ..opts() }),
+        ("invalid_intensity", SessionOpts { intensity: Some(1001), ..opts() }),
+        ("invalid_period", SessionOpts { period_ms: Some(999), ..opts() }),
+        ("invalid_period", SessionOpts { period_ms: Some(86_400_001), ..opts() }),
+        ("invalid_hibernate_after", SessionOpts { hibernate_after_ms: Some(u64::MAX), ..opts() }),
+        ("invalid_grace", SessionOpts { grace_ms: Some(600_001), ..opts() }),
+        ("invalid_env", SessionOpts { env: own("", "x"), ..opts() }),
+        ("invalid_env", SessionOpts { env: own("1A", "x"), ..opts() }),
+        ("invalid_env", SessionOpts { env: own("A=B", "x"), ..opts() }),
+        ("invalid_env", SessionOpts { env: own("A", "x\0y"), ..opts() }),
+        ("invalid_env", SessionOpts { env: own("KENNEL_SESSION", "x"), ..opts() }),
+        ("invalid_env", SessionOpts { env: own("A", &"x".repeat(bounds::ENV_BYTES)), ..opts() }),
+    ];
+    for (code, opts) in cases {
+        assert_eq!(resolve("", opts.clone()).unwrap_err().code(), code, "{opts:?}");
+    }
+    let widest = SessionOpts {
+        title: Some("ü".repeat(200)),
+        model: Some("gpt-5/large:latest".into()),
+        intensity: Some(1000),
+        period_ms: Some(86_400_000),
+        hibernate_after_ms: Some(365 * 86_400_000),
+        grace_ms: Some(600_000),
+        env: own("_a1", ""),
+        ..opts()
+    };
+    assert!(resolve("", widest).is_ok());
+}
+
+#[test]
+fn an_exact_id_beats_a_prefix_and_a_unique_prefix_is_enough() {
+    let ids = ids(&["session-1", "session-10", "session-2", "workdir-0123"]);
+    assert_eq!(lookup("session-1", &ids).unwrap().as_str(), "session-1");
+    assert_eq!(lookup("session-2", &ids).unwrap().as_str(), "session-2");
+    assert_eq!(lookup("w", &ids).unwrap().as_str(), "workdir-0123");
+}
+
+#[test]
+fn an_ambiguous_prefix_names_five_at_most() {
+    let many: Vec<SessionId> = (1..=8).map(SessionId::numbered).collect();
+    let error = lookup("session-", &many).unwrap_err();
+    assert_eq!(error.code(), "ambiguous_id");
+    let said = error.to_string();
+    assert_eq!(
+        said,
+        "`session-` could be 8 sessions: `session-1`, `session-2`, `session-3`, `session-4`, `session-5` and 3 more"
+    );
+}
+
+#[test]
+fn a_typing_error_is_answered_with_the_nearest_id() {
+    let ids = ids(&["session-1", "session-7", "workdir-0123456789abcdef"]);
+    let error = lookup("sesion-1", &ids).unwrap_err();
+    assert_eq!(error.code(), "no_such_session");
+    assert_eq!(error.to_string(), "no such session `sesion-1`");
+    assert_eq!(error.hint().as_deref(), Some("did you mean `session-1`?"));
+}
+
+#[test]
+fn a_word_like_no_id_gets_the_plain_answer_without_its_control_characters() {
+    let ids = ids(&["session-1", "a"]);
+    for typed in ["", "x", "\u{1b}]0;title\u{7}", "../../etc/passwd", &"y".repeat(1_000_000)] {
+        let error = lookup(typed, &ids).unwrap_err();
+        assert_eq!(error.code(), "no_such_session");
+        assert!(matches!(error, Error::Refused(Refusal::NoSuchSession(_))), "{error:?}");
+        let said = error.to_string();
+        assert!(said.len() < 500 && !said.contains(['\u{1b}', '\u{7}']), "{said:?}");
+    }
+}

@@ -1,0 +1,156 @@
+//! What can go wrong for somebody who asks the manager for something.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use protocol::SessionId;
+
+use crate::core::Refusal;
+
+/// Why a request came to nothing. Each has a stable [`code`](Error::code) and, where there is one, a
+/// [`hint`](Error::hint).
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Error {
+    /// The state of things does not allow it. Nothing was changed.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// What was asked makes no sense. Nothing was changed.
+    #[error("{message}")]
+    Invalid {
+        /// Stable name.
+        code: &'static str,
+        /// What is wrong.
+        message: String,
+        /// What to do.
+        hint: Option<String>,
+    },
+    /// The idempotency key was used before, with another request. Nothing was changed.
+    #[error("the idempotency key was used before with another request; nothing was changed")]
+    KeyReused,
+    /// It did not come to pass in time. What was asked stays asked.
+    #[error("{what} did not happen within {}", humantime::format_duration(*after))]
+    Timeout {
+        /// What was waited for.
+        what: String,
+        /// For how long.
+        after: Duration,
+    },
+    /// The session failed while it was waited for.
+    #[error("session `{id}` failed: {reason}")]
+    SessionFailed {
+        /// Which.
+        id: SessionId,
+        /// Why.
+        reason: String,
+    },
+    /// The session was stopped, removed or started again while the contrary was waited for.
+    #[error("session `{id}` {what} meanwhile")]
+    Overtaken {
+        /// Which.
+        id: SessionId,
+        /// What happened to it.
+        what: &'static str,
+    },
+    /// The journal cannot take a record: most often the disk is full. Nothing was changed.
+    #[error("the journal could not be written ({0}); nothing was changed")]
+    Journal(String),
+    /// The manager has ended.
+    #[error("the manager has ended")]
+    Ended,
+}
+
+impl Error {
+    /// Bad input.
+    pub fn invalid(code: &'static str, message: impl Into<String>) -> Self {
+        Self::Invalid { code, message: message.into(), hint: None }
+    }
+
+    /// Bad input, and what to do about it.
+    pub fn invalid_with(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Invalid { code, message: message.into(), hint: Some(hint.into()) }
+    }
+
+    /// Stable name, for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Error::Refused(refusal) => refusal.code(),
+            Error::Invalid { code, .. } => code,
+            Error::KeyReused => "idempotency_key_reused",
+            Error::Timeout { .. } => "timeout",
+            Error::SessionFailed { .. } => "session_failed",
+            Error::Overtaken { .. } => "overtaken",
+            Error::Journal(_) => "journal_full",
+            Error::Ended => "manager_stopping",
+        }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::Refused(refusal) => refusal.hint(),
+            Error::Invalid { hint, .. } => hint.clone(),
+            Error::KeyReused => Some("use a new key for a new request".into()),
+            Error::Timeout { .. } => Some("`kennel show` and `kennel events` tell what it does".into()),
+            Error::SessionFailed { id, .. } => {
+                Some(format!("`kennel logs {id}` shows its last words; `kennel restart {id}` tries again"))
+            }
+            Error::Overtaken { .. } => None,
+            Error::Journal(_) => Some("make room on the disk of the state directory, then try again".into()),
+            Error::Ended => Some("the next `kennel` command starts a new one".into()),
+        }
+    }
+}
+
+/// Why a manager could not be started. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another manager holds the state directory.
+    #[error("another manager{} already serves {}", pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default(), dir.display())]
+    Locked {
+        /// The directory.
+        dir: PathBuf,
+        /// The other's process, where it could be read.
+        pid: Option<u32>,
+    },
+    /// The state directory cannot be used.
+    #[error("cannot use the state directory {}: {source}", path.display())]
+    StateDir {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The journal cannot be opened.
+    #[error("cannot open the journal {}: {message}", path.display())]
+    Journal {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        message: String,
+    },
+    /// The journal was written by a newer kennel. It was not touched.
+    #[error(
+        "the journal {} has version {found}, this kennel knows up to {known}; it was not touched. Install the \
+         newer kennel again, or choose another --state-dir",
+        path.display()
+    )]
+    NewerJournal {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The newest known.
+        known: u32,
+    },
+    /// `config.toml` is wrong.
+    #[error("{0}")]
+    Config(String),
+    /// The operating system refused something the manager cannot do without.
+    #[error("{what}: {source}")]
+    Os {
+        /// What.
+        what: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+}

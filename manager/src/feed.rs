@@ -1,0 +1,196 @@
+//! Events on their way to subscribers.
+//!
+//! A subscriber holds nothing but a cursor. Recent events lie in one shared ring; whoever is further behind
+//! reads the journal. So any number of subscribers costs the loop one push and one doorbell an event, and a
+//! slow one costs it nothing.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use protocol::event::Event;
+use protocol::{EventId, SessionId};
+use tokio::sync::watch;
+
+use crate::error::Error;
+use crate::journal::{JournalError, Reader};
+
+/// How many recent events are kept in memory.
+const RING: usize = 4096;
+/// The most bytes of events that are kept in memory.
+const RING_BYTES: usize = 8 * 1024 * 1024;
+/// How many events one look into the journal fetches.
+const CATCH_UP: usize = 512;
+
+/// A committed event as it is shown: serialised once, for the journal and for every subscriber.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Position in the journal.
+    pub id: EventId,
+    /// The session it is about.
+    pub session: Option<SessionId>,
+    /// The event as one line of JSON.
+    pub json: Arc<str>,
+}
+
+impl Record {
+    pub(crate) fn new(event: &Event) -> Result<Self, serde_json::Error> {
+        let json = serde_json::to_string(event)?.into();
+        Ok(Self { id: event.id, session: event.session.clone(), json })
+    }
+
+    /// The event itself.
+    pub fn event(&self) -> Result<Event, Error> {
+        serde_json::from_str(&self.json).map_err(|error| Error::Journal(error.to_string()))
+    }
+}
+
+/// What the loop pushes into and subscribers read from.
+pub(crate) struct Feed {
+    ring: Mutex<Ring>,
+    head: watch::Receiver<EventId>,
+    journal: PathBuf,
+}
+
+/// The loop's end of the feed. Dropping it ends every subscription.
+pub(crate) struct FeedWriter {
+    feed: Arc<Feed>,
+    head: watch::Sender<EventId>,
+}
+
+#[derive(Default)]
+struct Ring {
+    records: VecDeque<Record>,
+    bytes: usize,
+    /// Every event after this one and up to the head is in `records`.
+    complete_after: EventId,
+}
+
+impl Feed {
+    /// A feed over the journal in this file, whose last event has the id `last`.
+    pub fn over(journal: PathBuf, last: EventId) -> FeedWriter {
+        let (sender, head) = watch::channel(last);
+        let ring = Mutex::new(Ring { complete_after: last, ..Ring::default() });
+        FeedWriter { feed: Arc::new(Feed { ring, head, journal }), head: sender }
+    }
+
+    pub fn subscribe(self: &Arc<Self>, after: Option<EventId>, session: Option<SessionId>) -> Subscription {
+        let head = self.head.clone();
+        let after = after.unwrap_or(*head.borrow());
+        Subscription { feed: self.clone(), head, after, session, reader: None }
+    }
+
+    /// What the ring has after `after`, if it reaches back that far.
+    fn recent(&self, after: EventId) -> Option<Vec<Record>> {
+        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        if after < ring.complete_after {
+            return None;
+        }
+        let start = ring.records.partition_point(|record| record.id <= after);
+        Some(ring.records.range(start..).take(CATCH_UP).cloned().collect())
+    }
+}
+
+impl FeedWriter {
+    pub fn feed(&self) -> Arc<Feed> {
+        self.feed.clone()
+    }
+
+    /// Shows committed events. Never waits for anybody.
+    pub fn publish(&self, records: Vec<Record>) {
+        let Some(last) = records.last().map(|record| record.id) else {
+            return;
+        };
+        let mut ring = self.feed.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        for record in records {
+            ring.bytes += record.json.len();
+            ring.records.push_back(record);
+        }
+        while ring.records.len() > RING || ring.bytes > RING_BYTES {
+            let Some(oldest) = ring.records.pop_front() else {
+                break;
+            };
+            ring.bytes -= oldest.json.len();
+            ring.complete_after = oldest.id;
+        }
+        drop(ring);
+        self.head.send_replace(last);
+    }
+}
+
+/// One subscriber's place in the stream.
+pub struct Subscription {
+    feed: Arc<Feed>,
+    head: watch::Receiver<EventId>,
+    after: EventId,
+    session: Option<SessionId>,
+    /// Kept between two looks into the journal; lost without harm when a look is cancelled.
+    reader: Option<Reader>,
+}
+
+impl Subscription {
+    /// The next events, at least one, in order; none once the manager has ended and everything was given out.
+    ///
+    /// Safe to cancel: what was not returned is returned by the next call.
+    ///
+    /// # Errors
+    /// [`Error::Journal`] if the journal cannot be read.
+    pub async fn next(&mut self) -> Result<Option<Vec<Record>>, Error> {
+        loop {
+            let ended = self.head.has_changed().is_err();
+            if let Some(records) = self.ready().await? {
+                return Ok(Some(records));
+            }
+            if ended {
+                return Ok(None);
+            }
+            // An error means that the loop is gone; one more look finds what it published last.
+            let _ = self.head.changed().await;
+        }
+    }
+
+    /// The next events that exist already; none if the stream has been read up to now.
+    pub async fn ready(&mut self) -> Result<Option<Vec<Record>>, Error> {
+        loop {
+            let head = *self.head.borrow_and_update();
+            if self.after >= head {
+                return Ok(None);
+            }
+            let (mut records, whole) = match self.feed.recent(self.after) {
+                Some(records) => (records, false),
+                None => (self.catch_up(head).await?, true),
+            };
+            // The journal is asked for this session's only; an answer that is not full reaches the head.
+            let full = records.len() >= CATCH_UP;
+            let reached = match records.last() {
+                Some(record) if full || !whole => record.id,
+                _ => head,
+            };
+            self.after = self.after.max(reached);
+            if let Some(session) = &self.session {
+                records.retain(|record| record.session.as_ref() == Some(session));
+            }
+            if !records.is_empty() {
+                return Ok(Some(records));
+            }
+        }
+    }
+
+    async fn catch_up(&mut self, head: EventId) -> Result<Vec<Record>, Error> {
+        let (path, after, session) = (self.feed.journal.clone(), self.after, self.session.clone());
+        let reader = self.reader.take();
+        let read = move || -> Result<_, JournalError> {
+            let reader = match reader {
+                Some(reader) => reader,
+                None => Reader::open(&path)?,
+            };
+            let records = reader.events(after, head, session.as_ref(), CATCH_UP)?;
+            Ok((reader, records))
+        };
+        let read =
+            tokio::task::spawn_blocking(read).await.map_err(|error| Error::Journal(error.to_string()))?;
+        let (reader, records) = read.map_err(|error| Error::Journal(error.to_string()))?;
+        self.reader = Some(reader);
+        Ok(records)
+    }
+}

@@ -1,0 +1,396 @@
+//! What is remembered: one SQLite file, one writer (the supervisor's loop), any number of readers.
+//!
+//! A commit holds a batch of changes whole. Promises (accepted prompts, starts, ends) are synced to the disk
+//! before anybody hears of them; the stream of a running turn is committed without a sync, which survives the
+//! death of any process but not a power cut (WAL, `synchronous` FULL and NORMAL,
+//! <https://www.sqlite.org/pragma.html#pragma_synchronous>).
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use protocol::event::{Event, EventKind};
+use protocol::wire::Exchange;
+use protocol::{EventId, Incarnation, PromptId, SessionId, Stream};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
+
+use crate::core::{Change, Fleet, Prompt, Reply, Session};
+use crate::error::StartError;
+use crate::feed::Record;
+use crate::supervisor::IdempotencyKey;
+
+/// The schema this kennel writes.
+const VERSION: u32 = 1;
+
+const SCHEMA: &str = "
+    CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE sessions (id TEXT PRIMARY KEY, token TEXT NOT NULL, doc TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE retired (id TEXT PRIMARY KEY, incarnation INTEGER NOT NULL) WITHOUT ROWID;
+    -- Texts of prompts that may still be run: written once, and not with every change of their session.
+    CREATE TABLE prompts (id INTEGER PRIMARY KEY, session TEXT NOT NULL, text TEXT NOT NULL);
+    CREATE TABLE events (id INTEGER PRIMARY KEY, session TEXT, type TEXT NOT NULL, json TEXT NOT NULL);
+    CREATE INDEX events_of_session ON events (session, id);
+    CREATE TABLE keys (scope TEXT, key TEXT, request TEXT NOT NULL, reply TEXT NOT NULL,
+                       PRIMARY KEY (scope, key)) WITHOUT ROWID;
+";
+
+/// How much of a conversation is given to an agent that asks for its transcript, in bytes; the newest turns.
+const HISTORY_BYTES: usize = 256 * 1024;
+
+/// The writer's end.
+pub struct Journal {
+    connection: Connection,
+    synced: bool,
+    /// Names the state directory in the marker of its processes.
+    pub uuid: String,
+}
+
+/// A journal and what it remembers.
+pub struct Opened {
+    /// The writer's end.
+    pub journal: Journal,
+    /// Every session.
+    pub fleet: Fleet,
+    /// The boot in which it was last written.
+    pub boot_id: Option<String>,
+}
+
+/// A use of an idempotency key, to be remembered with the changes it stands for.
+pub struct UsedKey {
+    /// The key.
+    pub key: IdempotencyKey,
+    /// What was answered.
+    pub reply: Reply,
+}
+
+/// Why something could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// SQLite says so.
+    #[error("{0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// A record cannot be written as or read from JSON.
+    #[error("{0}")]
+    Json(#[from] serde_json::Error),
+    /// The operating system gave no random bytes for a token.
+    #[error("no random bytes: {0}")]
+    Random(std::io::Error),
+}
+
+impl Journal {
+    /// Opens or creates the journal. A newer one is not touched.
+    pub fn open(path: &Path) -> Result<Opened, StartError> {
+        let failed =
+            |error: JournalError| StartError::Journal { path: path.into(), message: error.to_string() };
+        let mut connection = Connection::open(path).map_err(|error| failed(error.into()))?;
+        let found = connection
+            .query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0))
+            .map_err(|error| failed(error.into()))?;
+        if found > VERSION {
+            return Err(StartError::NewerJournal { path: path.into(), found, known: VERSION });
+        }
+        prepare(&mut connection, found).map_err(failed)?;
+        load(connection).map_err(failed)
+    }
+
+    /// Remembers all of it or nothing. Once this returns, promises are on the disk; with `answered`, because
+    /// somebody is told that a command was taken, all of it is.
+    pub fn commit(
+        &mut self,
+        changes: &[Change],
+        records: &[Record],
+        keys: &[UsedKey],
+        boot_id: Option<&str>,
+        answered: bool,
+    ) -> Result<(), JournalError> {
+        let events = || changes.iter().flat_map(|change| &change.events);
+        self.sync(answered || events().any(|event| event.kind.is_promise()))?;
+        let transaction = self.connection.transaction()?;
+        let mut latest: BTreeMap<&SessionId, &Arc<Session>> = BTreeMap::new();
+        for change in changes {
+            latest.extend(change.sessions.iter().map(|session| (&session.id, session)));
+        }
+        for change in changes {
+            if let Some((id, incarnation)) = &change.removed {
+                latest.remove(id);
+                remove(&transaction, id, *incarnation)?;
+            }
+            if let Some(id) = &change.revived {
+                transaction.prepare_cached("DELETE FROM retired WHERE id = ?1")?.execute([id.as_str()])?;
+            }
+        }
+        let mut kinds = events();
+        {
+            let mut insert = transaction.prepare_cached("INSERT INTO events VALUES (?1, ?2, ?3, ?4)")?;
+            for record in records {
+                let Some(event) = kinds.next() else { break };
+                let session = record.session.as_ref().map(SessionId::as_str);
+                insert.execute(params![record.id, session, event.kind.name(), &*record.json])?;
+                project(&transaction, event)?;
+            }
+        }
+        {
+            let mut update = transaction.prepare_cached("UPDATE sessions SET doc = ?2 WHERE id = ?1")?;
+            for (id, session) in latest {
+                let doc = serde_json::to_string(&**session)?;
+                if update.execute(params![id.as_str(), doc])? == 0 {
+                    let mut insert =
+                        transaction.prepare_cached("INSERT INTO sessions VALUES (?1, ?2, ?3)")?;
+                    insert.execute(params![id.as_str(), new_token()?, doc])?;
+                }
+            }
+        }
+        for UsedKey { key, reply } in keys {
+            let reply = serde_json::to_string(reply)?;
+            let mut insert = transaction.prepare_cached("INSERT INTO keys VALUES (?1, ?2, ?3, ?4)")?;
+            insert.execute(params![key.scope, key.key, key.request, reply])?;
+        }
+        if let Some(boot_id) = boot_id {
+            transaction.execute("INSERT OR REPLACE INTO meta VALUES ('boot_id', ?1)", [boot_id])?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// What was answered to this key's first use, and the request it stood for.
+    pub fn used(&self, key: &IdempotencyKey) -> Result<Option<(String, Reply)>, JournalError> {
+        let mut select = self
+            .connection
+            .prepare_cached("SELECT request, reply FROM keys WHERE scope = ?1 AND key = ?2")?;
+        let row = select.query_row([&key.scope, &key.key], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)));
+        let Some((request, reply)) = row.optional()? else {
+            return Ok(None);
+        };
+        Ok(Some((request, serde_json::from_str(&reply)?)))
+    }
+
+    /// A session's token.
+    pub fn token(&self, id: &SessionId) -> Result<Option<String>, JournalError> {
+        let mut select = self.connection.prepare_cached("SELECT token FROM sessions WHERE id = ?1")?;
+        Ok(select.query_row([id.as_str()], |row| row.get(0)).optional()?)
+    }
+
+    /// The turns before `prompt`, oldest first, as far back as the bound on their size reaches.
+    pub fn history(&self, id: &SessionId, prompt: PromptId) -> Result<Vec<Exchange>, JournalError> {
+        let mut select = self.connection.prepare_cached(
+            "SELECT json FROM events WHERE session = ?1 AND type IN
+             ('prompt.accepted', 'prompt.edited', 'prompt.started', 'message.chunk') ORDER BY id",
+        )?;
+        let mut texts = HashMap::new();
+        let mut turns: Vec<(PromptId, Exchange)> = Vec::new();
+        let mut rows = select.query([id.as_str()])?;
+        while let Some(row) = rows.next()? {
+            let event: Event = serde_json::from_str(&row.get::<_, String>(0)?)?;
+            match event.kind {
+                EventKind::PromptAccepted { prompt_id, text, .. }
+                | EventKind::PromptEdited { prompt_id, text } => {
+                    texts.insert(prompt_id, text);
+                }
+                EventKind::PromptStarted { prompt_id } if prompt_id != prompt => {
+                    // One that a crash cut off and that was run again is told once, as it went at last.
+                    turns.retain(|(id, _)| *id != prompt_id);
+                    let prompt = texts.get(&prompt_id).cloned().unwrap_or_default();
+                    turns.push((prompt_id, Exchange { prompt, reply: String::new() }));
+                }
+                EventKind::MessageChunk { prompt_id, stream: Stream::Stdout, text, .. } => {
+                    if let Some((_, turn)) = turns.iter_mut().rfind(|(id, _)| *id == prompt_id) {
+                        turn.reply.push_str(&text);
+                    }
+                }
+                _ => {}
+            }
+        }
+        let mut room = HISTORY_BYTES;
+        let mut newest: Vec<Exchange> = turns
+            .into_iter()
+            .rev()
+            .map_while(|(_, turn)| {
+                room = room.checked_sub(turn.prompt.len() + turn.reply.len())?;
+                Some(turn)
+            })
+            .collect();
+        newest.reverse();
+        Ok(newest)
+    }
+
+    /// Makes the next commit reach the disk before it returns, or not.
+    fn sync(&mut self, synced: bool) -> Result<(), rusqlite::Error> {
+        if synced != self.synced {
+            self.connection.pragma_update(None, "synchronous", if synced { "FULL" } else { "NORMAL" })?;
+            self.synced = synced;
+        }
+        Ok(())
+    }
+}
+
+fn prepare(connection: &mut Connection, found: u32) -> Result<(), JournalError> {
+    // Readers of other threads hold the file for moments only.
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.set_prepared_statement_cache_capacity(32);
+    if found == 0 {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(SCHEMA)?;
+        let mut uuid = [0; 16];
+        random(&mut uuid)?;
+        let uuid: String = uuid.iter().map(|byte| format!("{byte:02x}")).collect();
+        transaction.execute("INSERT INTO meta VALUES ('uuid', ?1)", [uuid])?;
+        transaction.pragma_update(None, "user_version", VERSION)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+fn load(connection: Connection) -> Result<Opened, JournalError> {
+    let meta = |name: &str| -> Result<Option<String>, rusqlite::Error> {
+        connection.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0)).optional()
+    };
+    let uuid = meta("uuid")?.unwrap_or_default();
+    let boot_id = meta("boot_id")?;
+    let mut texts: HashMap<PromptId, Arc<str>> = HashMap::new();
+    let mut select = connection.prepare("SELECT id, text FROM prompts")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        texts.insert(PromptId(row.get(0)?), row.get::<_, String>(1)?.into());
+    }
+    drop(rows);
+    drop(select);
+    let mut sessions = Vec::new();
+    let mut select = connection.prepare("SELECT doc FROM sessions")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        let mut session: Session = serde_json::from_str(&row.get::<_, String>(0)?)?;
+        let turns = &mut session.turns;
+        let running = turns.running.iter_mut().map(|turn| &mut turn.prompt);
+        let prompts: Vec<&mut Prompt> =
+            running.chain(&mut turns.queue).chain(&mut turns.interrupted).collect();
+        for prompt in prompts {
+            prompt.text = texts.remove(&prompt.id).unwrap_or_default();
+        }
+        sessions.push(session);
+    }
+    drop(rows);
+    drop(select);
+    let mut retired = Vec::new();
+    let mut select = connection.prepare("SELECT id, incarnation FROM retired")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        if let Ok(id) = row.get::<_, String>(0)?.parse::<SessionId>() {
+            retired.push((id, row.get::<_, Incarnation>(1)?));
+        }
+    }
+    drop(rows);
+    drop(select);
+    // Every id that was ever given out is in one of these tables, so the counters need no rows of their own.
+    let ids = sessions.iter().map(|session| &session.id).chain(retired.iter().map(|(id, _)| id));
+    let next_number = ids.filter_map(SessionId::number).max().unwrap_or(0).saturating_add(1);
+    let last: Option<EventId> = connection.query_row("SELECT max(id) FROM events", [], |row| row.get(0))?;
+    let fleet = Fleet::load(sessions, retired, next_number, last.unwrap_or(0) + 1);
+    Ok(Opened { journal: Journal { connection, synced: true, uuid }, fleet, boot_id })
+}
+
+/// Keeps the texts of prompts that may still be run.
+fn project(transaction: &Transaction<'_>, event: &Event) -> Result<(), rusqlite::Error> {
+    let ended = match &event.kind {
+        EventKind::PromptAccepted { prompt_id, text, .. } => {
+            let session = event.session.as_ref().map(SessionId::as_str);
+            let mut insert = transaction.prepare_cached("INSERT INTO prompts VALUES (?1, ?2, ?3)")?;
+            insert.execute(params![prompt_id.0, session, text])?;
+            return Ok(());
+        }
+        EventKind::PromptEdited { prompt_id, text } => {
+            let mut update = transaction.prepare_cached("UPDATE prompts SET text = ?2 WHERE id = ?1")?;
+            update.execute(params![prompt_id.0, text])?;
+            return Ok(());
+        }
+        EventKind::TurnCompleted { prompt_id, .. }
+        | EventKind::PromptRemoved { prompt_id, .. }
+        | EventKind::PromptResolved { prompt_id, .. } => prompt_id,
+        // An interrupted prompt's text is kept: it may be resolved by running it again.
+        _ => return Ok(()),
+    };
+    transaction.prepare_cached("DELETE FROM prompts WHERE id = ?1")?.execute([ended.0])?;
+    Ok(())
+}
+
+/// Takes a session's records out. The event that says so comes after, and stays.
+fn remove(
+    transaction: &Transaction<'_>,
+    id: &SessionId,
+    incarnation: Incarnation,
+) -> Result<(), rusqlite::Error> {
+    transaction.execute("DELETE FROM sessions WHERE id = ?1", [id.as_str()])?;
+    transaction.execute("DELETE FROM events WHERE session = ?1", [id.as_str()])?;
+    transaction.execute("DELETE FROM prompts WHERE session = ?1", [id.as_str()])?;
+    transaction.execute("DELETE FROM keys WHERE scope = ?1", [session_scope(id)])?;
+    transaction
+        .execute("INSERT OR REPLACE INTO retired VALUES (?1, ?2)", params![id.as_str(), incarnation])?;
+    Ok(())
+}
+
+/// The scope of idempotency keys that belong to one session.
+pub fn session_scope(id: &SessionId) -> String {
+    format!("session/{id}")
+}
+
+fn new_token() -> Result<String, JournalError> {
+    use base64::Engine;
+    let mut bytes = [0; 32];
+    random(&mut bytes)?;
+    Ok(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes))
+}
+
+fn random(bytes: &mut [u8]) -> Result<(), JournalError> {
+    let mut filled = 0;
+    while filled < bytes.len() {
+        let got = rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty());
+        filled += got.map_err(|error| JournalError::Random(error.into()))?;
+    }
+    Ok(())
+}
+
+/// A reader's end: what a subscriber that is far behind catches up from.
+pub struct Reader(Connection);
+
+impl Reader {
+    /// Opens the journal for reading.
+    pub fn open(path: &PathBuf) -> Result<Self, JournalError> {
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        Ok(Self(connection))
+    }
+
+    /// At most `limit` events after `after` and up to `upto`, of one session or of all.
+    pub fn events(
+        &self,
+        after: EventId,
+        upto: EventId,
+        session: Option<&SessionId>,
+        limit: usize,
+    ) -> Result<Vec<Record>, JournalError> {
+        let record = |row: &rusqlite::Row<'_>| {
+            let session: Option<String> = row.get(1)?;
+            let json: String = row.get(2)?;
+            Ok(Record { id: row.get(0)?, session: session.and_then(|id| id.parse().ok()), json: json.into() })
+        };
+        let records = match session {
+            None => {
+                let mut select = self.0.prepare_cached(
+                    "SELECT id, session, json FROM events WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3",
+                )?;
+                select.query_map(params![after, upto, limit], record)?.collect::<Result<_, _>>()?
+            }
+            Some(session) => {
+                let mut select = self.0.prepare_cached(
+                    "SELECT id, session, json FROM events WHERE session = ?4 AND id > ?1 AND id <= ?2
+                     ORDER BY id LIMIT ?3",
+                )?;
+                select
+                    .query_map(params![after, upto, limit, session.as_str()], record)?
+                    .collect::<Result<_, _>>()?
+            }
+        };
+        Ok(records)
+    }
+}

@@ -1,0 +1,638 @@
+//! [`SessionManager`]: the library's face. Every method asks the supervisor's loop and waits for its answer.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::api::*;
+use protocol::event::{Resolution, Timestamp};
+use protocol::{EventId, PromptId, SessionId};
+use sha2::{Digest, Sha256};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::config::{self, Config};
+use crate::core::{Ask, Command, Fleet, Input, NewPrompt, Refusal, Reply, Session, State};
+use crate::error::{Error, StartError};
+use crate::feed::{Feed, Subscription};
+use crate::journal;
+use crate::supervisor::{self, IdempotencyKey, Msg, Settings};
+
+/// The longest prompt, in bytes.
+pub const MAX_PROMPT: usize = 1024 * 1024;
+
+/// Hosts sessions, each in a process of its own, over one state directory.
+///
+/// Cheap to clone; all clones are one manager. When the last is dropped, or [`shutdown`](Self::shutdown) is
+/// called, its processes end; the next manager over the same directory brings the sessions back.
+#[derive(Clone)]
+pub struct SessionManager {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    inbox: mpsc::Sender<Msg>,
+    feed: Arc<Feed>,
+    config: PathBuf,
+    state_dir: PathBuf,
+    started_at: Timestamp,
+}
+
+/// How a manager is to be started.
+#[derive(Clone, Debug, Default)]
+pub struct Builder {
+    state_dir: Option<PathBuf>,
+    worker_path: Option<PathBuf>,
+    config: Option<PathBuf>,
+    whole_process: bool,
+}
+
+impl Builder {
+    /// Where the journal, the lock and the logs lie. Created with mode 0700. No default.
+    pub fn state_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.state_dir = Some(path.into());
+        self
+    }
+
+    /// The `session-worker` program; else the one beside this executable. Looked at anew at every spawn.
+    pub fn worker_path(mut self, path: impl Into<PathBuf>) -> Self {
+        self.worker_path = Some(path.into());
+        self
+    }
+
+    /// `config.toml`; else the one in the state directory. A file that does not exist is an empty one.
+    pub fn config(mut self, path: impl Into<PathBuf>) -> Self {
+        self.config = Some(path.into());
+        self
+    }
+
+    /// The manager has the process for itself: it becomes the subreaper of everything below, and reaps and
+    /// ends strangers. For the `kennel` daemon; never for a program with children of its own.
+    pub fn whole_process(mut self, yes: bool) -> Self {
+        self.whole_process = yes;
+        self
+    }
+
+    /// Takes the state directory over and brings every session back that is wanted up.
+    pub async fn start(self) -> Result<SessionManager, StartError> {
+        let Some(state_dir) = self.state_dir else {
+            return Err(StartError::Config("a manager needs a state directory".into()));
+        };
+        let config = self.config.unwrap_or_else(|| state_dir.join("config.toml"));
+        if let Err(error) = Config::load(&config) {
+            // Sessions that exist keep what they were created with and must not wait until a typing error is
+            // mended; whoever starts a new one is told.
+            tracing::warn!(%error, "the configuration is wrong");
+        }
+        let settings = Settings {
+            state_dir: state_dir.clone(),
+            worker_path: self.worker_path,
+            whole_process: self.whole_process,
+        };
+        let (inbox, feed) = supervisor::start(settings).await?;
+        let started_at = Timestamp(crate::clock::wall_ms());
+        Ok(SessionManager { shared: Arc::new(Shared { inbox, feed, config, state_dir, started_at }) })
+    }
+}
+
+/// What [`SessionManager::wait`] waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitFor {
+    /// Ready, no turn runs and none waits.
+    Idle,
+    /// Ready, whether a turn runs or not.
+    Ready,
+    /// A turn runs.
+    Running,
+    /// Stopped.
+    Stopped,
+    /// Given up.
+    Failed,
+    /// Without a process until something is asked of it.
+    Hibernated,
+}
+
+impl SessionManager {
+    /// Begins to say how a manager is to be started.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    // --- sessions ---
+
+    /// A new session; returns once it has a process. With a `key`, a repeated call returns the same session.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for options that make no sense, `id_taken`, `id_retired`, `idempotency_key_reused`,
+    /// [`Error::SessionFailed`] if no process can be had.
+    pub async fn start_session(&self, opts: SessionOpts, key: Option<&str>) -> Result<SessionInfo, Error> {
+        let id = opts.id.as_deref().map(parse_id).transpose()?;
+        let spec = self.config()?.resolve(&opts)?;
+        let key = key.map(|key| IdempotencyKey::new("sessions", key, &opts)).transpose()?;
+        let reply = self.ask_keyed(Ask::Create { id, spec: Arc::new(spec) }, key).await?;
+        let id = created(reply)?;
+        self.until(&id, "its process", None, has_pid).await
+    }
+
+    /// The session under `id`: as it is, or woken, waited for, or started again; else a new one under that id.
+    /// Returns once it is ready; options that are given and differ from what it has are refused.
+    pub async fn start_or_get_session(
+        &self,
+        id: &str,
+        opts: SessionOpts,
+        timeout: Duration,
+    ) -> Result<SessionInfo, Error> {
+        let id = parse_id(id)?;
+        let spec = self.config()?.resolve(&opts)?;
+        let mut given = opts;
+        if given.workdir.is_some() {
+            given.workdir = Some(spec.workdir.clone());
+        }
+        let ask = Ask::Ensure { id: id.clone(), spec: Arc::new(spec), given: Box::new(given) };
+        self.ask(ask).await?;
+        self.until(&id, "its start", Some(timeout), is_up).await
+    }
+
+    /// The id that belongs to a working directory: `workdir-` and the first 16 hex digits of the SHA-256 of
+    /// its absolute, normalised path. `..` and trailing slashes do not matter; symlinks are resolved as far as
+    /// the path exists.
+    pub fn stable_session_id_for_workdir(path: &Path) -> Result<SessionId, Error> {
+        crate::workdir::session_id(path)
+    }
+
+    /// Ends the session's process, its whole tree, and its sub-agents unless they are to be kept. Returns
+    /// after all of them are gone.
+    pub async fn stop_session(&self, id: &SessionId, orphans: Orphans) -> Result<SessionInfo, Error> {
+        let reply = self.ask(Ask::Stop(id.clone(), orphans)).await?;
+        let Reply::Stopping(tree) = reply else {
+            return Err(Error::Ended);
+        };
+        for id in tree.iter().rev() {
+            match self.until(id, "its end", None, is_down).await {
+                // A sub-agent that somebody removed meanwhile is as gone as one can be.
+                Err(Error::Refused(Refusal::NoSuchSession(_))) if id != &tree[0] => {}
+                other => {
+                    other?;
+                }
+            }
+        }
+        self.get_session(id).await
+    }
+
+    /// [`stop_session`](Self::stop_session) for the session whose worker has this pid now.
+    pub async fn stop_session_by_pid(&self, pid: u32, orphans: Orphans) -> Result<SessionInfo, Error> {
+        let id = self.session_id_for_pid(pid).await?;
+        self.stop_session(&id, orphans).await
+    }
+
+    /// A new process for the session, and a clean slate for its restart budget. Returns once it is ready.
+    pub async fn restart_session(&self, id: &SessionId) -> Result<SessionInfo, Error> {
+        let before = self.with_session(id, |session, _| session.incarnation).await?;
+        self.command(id, Command::Restart).await?;
+        self.until(id, "its restart", None, move |session| match is_up(session) {
+            Some(Ok(())) if session.incarnation == before => None,
+            other => other,
+        })
+        .await
+    }
+
+    /// Removes a session and its records. With `force` it is stopped first; without, it must have no process.
+    pub async fn remove_session(&self, id: &SessionId, force: bool) -> Result<(), Error> {
+        if force {
+            self.stop_session(id, Orphans::Stop).await?;
+        }
+        self.ask(Ask::Remove(id.clone())).await.map(drop)
+    }
+
+    /// Keeps the session from hibernating, or lets it again.
+    pub async fn pin_session(&self, id: &SessionId, pinned: bool) -> Result<SessionInfo, Error> {
+        self.command(id, Command::Pin(pinned)).await?;
+        self.get_session(id).await
+    }
+
+    /// All sessions, in the order of their creation.
+    pub async fn list_sessions(&self) -> Result<Vec<SessionInfo>, Error> {
+        let mut list: Vec<SessionInfo> =
+            self.read(|fleet, now| fleet.sessions().map(|session| session.info(now)).collect()).await?;
+        list.sort_by(|a, b| (a.created_at, a.id.number(), &a.id).cmp(&(b.created_at, b.id.number(), &b.id)));
+        Ok(list)
+    }
+
+    /// One session.
+    pub async fn get_session(&self, id: &SessionId) -> Result<SessionInfo, Error> {
+        self.with_session(id, |session, now| session.info(now)).await
+    }
+
+    /// The session whose worker, or whose agent, has this pid now.
+    pub async fn session_id_for_pid(&self, pid: u32) -> Result<SessionId, Error> {
+        let found = self.read(move |fleet, now| {
+            let holds = |session: &&Arc<Session>| {
+                session.pid() == Some(pid) || session.info(now).agent_pid == Some(pid)
+            };
+            fleet.sessions().find(holds).map(|session| session.id.clone())
+        });
+        found.await?.ok_or(Error::Refused(Refusal::NoSuchPid(pid)))
+    }
+
+    /// The session that a person means: this id, or the only one that begins so.
+    ///
+    /// # Errors
+    /// `no_such_session` with the nearest id as a hint; `ambiguous_id`.
+    pub async fn lookup(&self, text: &str) -> Result<SessionId, Error> {
+        let typed = text.to_owned();
+        let ids: Vec<SessionId> =
+            self.read(|fleet, _| fleet.sessions().map(|session| session.id.clone()).collect()).await?;
+        config::lookup(&typed, &ids)
+    }
+
+    /// The session's token: 32 random bytes in url-safe base64, the same for as long as the session exists.
+    /// A secret.
+    pub async fn session_token(&self, id: &SessionId) -> Result<String, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Msg::Token { id: id.clone(), reply }).await?;
+        answer.await.map_err(|_| Error::Ended)?
+    }
+
+    // --- prompts ---
+
+    /// Accepts a prompt: when this returns it is on disk. It runs now or waits.
+    ///
+    /// # Errors
+    /// `session_stopped`, `session_failed`, `session_stopping`, `busy`, `queue_full`, `prompt_too_large`,
+    /// `empty_prompt`, `idempotency_key_reused`, `journal_full`.
+    pub async fn send_prompt(
+        &self,
+        id: &SessionId,
+        prompt: PromptRequest,
+        key: Option<&str>,
+    ) -> Result<Accepted, Error> {
+        check_prompt(&prompt.text)?;
+        let scope = journal::session_scope(id);
+        let key = key.map(|key| IdempotencyKey::new(&scope, key, &prompt)).transpose()?;
+        let new = NewPrompt { text: prompt.text.into(), when_busy: prompt.when_busy };
+        let ask = Ask::One(id.clone(), Input::Command(Command::Prompt(new)));
+        let Reply::Accepted { prompt, disposition } = self.ask_keyed(ask, key).await? else {
+            return Err(Error::Ended);
+        };
+        Ok(Accepted { session_id: id.clone(), prompt_id: prompt, event_id: prompt.0, disposition })
+    }
+
+    /// Ends the running turn as aborted, and everything it started. The session and its queue stay. Returns
+    /// once the turn is over.
+    pub async fn abort(&self, id: &SessionId) -> Result<Aborted, Error> {
+        let Reply::Aborting { prompt } = self.command(id, Command::Abort).await? else {
+            return Err(Error::Ended);
+        };
+        self.until(id, "the end of the turn", None, move |session| {
+            let runs = session.turns.running.as_ref().is_some_and(|turn| turn.prompt.id == prompt);
+            (!runs).then_some(Ok(()))
+        })
+        .await?;
+        Ok(Aborted { prompt_id: prompt })
+    }
+
+    /// Prompts that have not ended, and those that were interrupted and not resolved.
+    pub async fn queue(&self, id: &SessionId) -> Result<Vec<QueuedPrompt>, Error> {
+        self.with_session(id, |session, _| session.queue()).await
+    }
+
+    /// Replaces the text of a waiting prompt.
+    pub async fn edit_prompt(&self, id: &SessionId, prompt: PromptId, text: &str) -> Result<(), Error> {
+        check_prompt(text)?;
+        self.command(id, Command::Edit(prompt, text.into())).await.map(drop)
+    }
+
+    /// Takes a waiting prompt out of the queue; it ends as aborted.
+    pub async fn remove_prompt(&self, id: &SessionId, prompt: PromptId) -> Result<(), Error> {
+        self.command(id, Command::Remove(prompt)).await.map(drop)
+    }
+
+    /// Takes all waiting prompts out of the queue; they end as aborted. Returns how many.
+    pub async fn clear_queue(&self, id: &SessionId) -> Result<u32, Error> {
+        match self.command(id, Command::Clear).await? {
+            Reply::Cleared { removed } => Ok(removed),
+            _ => Err(Error::Ended),
+        }
+    }
+
+    /// Decides what becomes of an interrupted prompt: the same again at the head of the queue, or nothing.
+    pub async fn resolve_prompt(&self, prompt: PromptId, action: Resolution) -> Result<Resolved, Error> {
+        let session = self.read(move |fleet, _| {
+            let has =
+                |session: &&Arc<Session>| session.queue().iter().any(|queued| queued.prompt_id == prompt);
+            fleet.sessions().find(has).map(|session| session.id.clone())
+        });
+        let session = session.await?.ok_or(Error::Refused(Refusal::NotInterrupted(prompt)))?;
+        match self.command(&session, Command::Resolve(prompt, action)).await? {
+            Reply::Resolved { retried_as } => Ok(Resolved { prompt_id: prompt, retried_as }),
+            _ => Err(Error::Ended),
+        }
+    }
+
+    // --- sub-agents ---
+
+    /// Starts a session with a first prompt, below `parent` (a session id, or its worker's current pid). The
+    /// handle comes at once; the task is on disk and is delivered as soon as the child is ready.
+    pub async fn start_background_subagent(
+        &self,
+        parent: Option<&str>,
+        task: &str,
+        opts: SessionOpts,
+        key: Option<&str>,
+    ) -> Result<SubagentHandle, Error> {
+        check_prompt(task)?;
+        let parent = self.parent(parent).await?;
+        let id = opts.id.as_deref().map(parse_id).transpose()?;
+        let key =
+            key.map(|key| IdempotencyKey::new("subagents", key, &(&parent, task, &opts))).transpose()?;
+        let spec = Arc::new(self.config()?.resolve(&opts)?);
+        let reply = self.ask_keyed(Ask::Subagent { parent, id, spec, task: task.into() }, key).await?;
+        let id = created(reply)?;
+        self.until(&id, "its process", None, has_pid).await?;
+        let handle =
+            self.read(move |fleet, _| fleet.get(&id).map(|child| subagent_handle(fleet, child))).await?;
+        handle.ok_or(Error::Ended)
+    }
+
+    /// The sub-agents of `parent` (a session id, or its worker's current pid), or all; oldest first.
+    pub async fn list_background_subagents(
+        &self,
+        parent: Option<&str>,
+    ) -> Result<Vec<SubagentHandle>, Error> {
+        let parent = self.parent(parent).await?;
+        self.read(move |fleet, _| {
+            let subagents = fleet.subagents(parent.as_ref());
+            subagents.into_iter().map(|child| subagent_handle(fleet, child)).collect()
+        })
+        .await
+    }
+
+    async fn parent(&self, parent: Option<&str>) -> Result<Option<SessionId>, Error> {
+        let Some(parent) = parent else { return Ok(None) };
+        if let Ok(pid) = parent.parse::<u32>() {
+            return self.session_id_for_pid(pid).await.map(Some);
+        }
+        let id = parse_id(parent)?;
+        self.with_session(&id, |_, _| ()).await?;
+        Ok(Some(id))
+    }
+
+    // --- events ---
+
+    /// All events after `after` (none: from now on), of one session or of all: first from the journal, then as
+    /// they come. No gap, no repeat; a slow reader slows nobody.
+    pub fn subscribe(&self, after: Option<EventId>, session: Option<SessionId>) -> Subscription {
+        self.shared.feed.subscribe(after, session)
+    }
+
+    /// Waits until the session is in that state.
+    pub async fn wait(
+        &self,
+        id: &SessionId,
+        until: WaitFor,
+        timeout: Option<Duration>,
+    ) -> Result<SessionInfo, Error> {
+        let reached = move |session: &Session| {
+            let idle = session.status() == Status::Idle && session.turns.queue.is_empty();
+            let reached = match until {
+                WaitFor::Idle => idle,
+                WaitFor::Ready => matches!(session.state, State::Ready { .. }),
+                WaitFor::Running => session.status() == Status::Running,
+                WaitFor::Stopped => session.status() == Status::Stopped,
+                WaitFor::Failed => session.status() == Status::Failed,
+                WaitFor::Hibernated => session.status() == Status::Hibernated,
+            };
+            match &session.state {
+                _ if reached => Some(Ok(())),
+                // Nothing but a person's hand leads out of these.
+                State::Failed(failure) => {
+                    Some(Err(Error::SessionFailed { id: session.id.clone(), reason: failure.reason.clone() }))
+                }
+                State::Stopped => Some(Err(Error::Overtaken { id: session.id.clone(), what: "was stopped" })),
+                _ => None,
+            }
+        };
+        self.until(id, &format!("`{until:?}`").to_lowercase(), timeout, reached).await
+    }
+
+    // --- the manager itself ---
+
+    /// The manager's own figures.
+    pub async fn info(&self) -> Result<ManagerInfo, Error> {
+        let (sessions, last_event_id, stopping) = {
+            let (reply, answer) = oneshot::channel();
+            self.send(Msg::Read(Box::new(move |fleet, at| {
+                let mut sessions = std::collections::BTreeMap::new();
+                for session in fleet.sessions() {
+                    *sessions.entry(session.status().to_string()).or_default() += 1;
+                }
+                let _ = reply.send((sessions, fleet.next_event() - 1, at.closing));
+            })))
+            .await?;
+            answer.await.map_err(|_| Error::Ended)?
+        };
+        Ok(ManagerInfo {
+            pid: std::process::id(),
+            state: if stopping { "stopping" } else { "running" }.into(),
+            version: crate::VERSION.into(),
+            state_dir: self.shared.state_dir.display().to_string(),
+            started_at: self.shared.started_at,
+            sessions,
+            last_event_id,
+        })
+    }
+
+    /// The file with what the session's workers wrote to standard error.
+    pub fn log_path(&self, id: &SessionId) -> PathBuf {
+        supervisor::log_path(&self.shared.state_dir, id)
+    }
+
+    /// Ends all processes, keeps all goals, and returns when nothing is left. The next manager over this
+    /// directory brings every session back that is wanted up.
+    pub async fn shutdown(&self) {
+        let (reply, done) = oneshot::channel();
+        if self.send(Msg::Shutdown { reply }).await.is_ok() {
+            let _ = done.await;
+        }
+    }
+
+    /// Returns once the manager's loop has ended, for whatever reason.
+    pub async fn ended(&self) {
+        self.shared.inbox.closed().await;
+    }
+
+    // --- plumbing ---
+
+    fn config(&self) -> Result<Config, Error> {
+        Config::load(&self.shared.config)
+    }
+
+    async fn send(&self, msg: Msg) -> Result<(), Error> {
+        self.shared.inbox.send(msg).await.map_err(|_| Error::Ended)
+    }
+
+    async fn ask(&self, ask: Ask) -> Result<Reply, Error> {
+        self.ask_keyed(ask, None).await
+    }
+
+    async fn ask_keyed(&self, ask: Ask, key: Option<IdempotencyKey>) -> Result<Reply, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Msg::Ask { ask: Box::new(ask), key, reply }).await?;
+        answer.await.map_err(|_| Error::Ended)?
+    }
+
+    async fn command(&self, id: &SessionId, command: Command) -> Result<Reply, Error> {
+        self.ask(Ask::One(id.clone(), Input::Command(command))).await
+    }
+
+    /// Looks at the manager's table between two steps. `now` is in milliseconds since boot.
+    async fn read<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Fleet, u64) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Msg::Read(Box::new(move |fleet, at| {
+            // Whoever asked may have gone.
+            let _ = reply.send(look(fleet, at.mono));
+        })))
+        .await?;
+        answer.await.map_err(|_| Error::Ended)
+    }
+
+    async fn with_session<T: Send + 'static>(
+        &self,
+        id: &SessionId,
+        look: impl FnOnce(&Session, u64) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let id = id.clone();
+        let found = self.read(move |fleet, now| fleet.expect(&id).map(|session| look(session, now))).await?;
+        found.map_err(Error::Refused)
+    }
+
+    /// Waits until `reached` says something of the session, looked at now and after each of its steps.
+    async fn until(
+        &self,
+        id: &SessionId,
+        what: &str,
+        timeout: Option<Duration>,
+        mut reached: impl FnMut(&Session) -> Option<Result<(), Error>> + Send + 'static,
+    ) -> Result<SessionInfo, Error> {
+        let (reply, answer) = oneshot::channel();
+        let mut reply = Some(reply);
+        let name = id.clone();
+        let check = move |session: Option<&Session>, now: u64| {
+            let verdict = match session {
+                None => Some(Err(Error::Refused(Refusal::NoSuchSession(name.to_string())))),
+                Some(session) => reached(session).map(|verdict| verdict.map(|()| session.info(now))),
+            };
+            if let Some(verdict) = verdict
+                && let Some(reply) = reply.take()
+            {
+                let _ = reply.send(verdict);
+            }
+            // Done, or nobody waits any more.
+            reply.as_ref().is_none_or(oneshot::Sender::is_closed)
+        };
+        self.send(Msg::Watch { id: id.clone(), check: Box::new(check) }).await?;
+        match timeout {
+            None => answer.await.map_err(|_| Error::Ended)?,
+            Some(after) => match tokio::time::timeout(after, answer).await {
+                Ok(answer) => answer.map_err(|_| Error::Ended)?,
+                Err(_) => Err(Error::Timeout { what: format!("session `{id}`: {what}"), after }),
+            },
+        }
+    }
+}
+
+fn parse_id(text: &str) -> Result<SessionId, Error> {
+    text.parse().map_err(|error: protocol::IdError| Error::invalid("invalid_id", error.to_string()))
+}
+
+fn created(reply: Reply) -> Result<SessionId, Error> {
+    match reply {
+        Reply::Created(id) | Reply::Existing(id) => Ok(id),
+        _ => Err(Error::Ended),
+    }
+}
+
+/// Bounds a prompt's text: 1 byte to [`MAX_PROMPT`], without NUL, which no command line can carry.
+pub fn check_prompt(text: &str) -> Result<(), Error> {
+    if text.trim().is_empty() {
+        return Err(Error::invalid("empty_prompt", "the prompt is empty; it was not accepted"));
+    }
+    if text.len() > MAX_PROMPT {
+        return Err(Error::invalid_with(
+            "prompt_too_large",
+            format!("the prompt has {} bytes, the limit is {MAX_PROMPT}; it was not accepted", text.len()),
+            "put long input into a file and name the file in the prompt",
+        ));
+    }
+    if text.contains('\0') {
+        return Err(Error::invalid("invalid_prompt", "the prompt contains a NUL byte; it was not accepted"));
+    }
+    Ok(())
+}
+
+fn failed(session: &Session) -> Option<Result<(), Error>> {
+    match &session.state {
+        State::Failed(failure) => {
+            Some(Err(Error::SessionFailed { id: session.id.clone(), reason: failure.reason.clone() }))
+        }
+        _ => None,
+    }
+}
+
+fn has_pid(session: &Session) -> Option<Result<(), Error>> {
+    match &session.state {
+        _ if session.pid().is_some() => Some(Ok(())),
+        State::Stopped => Some(Err(Error::Overtaken { id: session.id.clone(), what: "was stopped" })),
+        _ => failed(session),
+    }
+}
+
+fn is_up(session: &Session) -> Option<Result<(), Error>> {
+    match &session.state {
+        State::Ready { .. } => Some(Ok(())),
+        State::Stopped => Some(Err(Error::Overtaken { id: session.id.clone(), what: "was stopped" })),
+        _ => failed(session),
+    }
+}
+
+fn is_down(session: &Session) -> Option<Result<(), Error>> {
+    match &session.state {
+        State::Failed(failure) if !failure.survivors.is_empty() => failed(session),
+        _ if !session.has_process() => Some(Ok(())),
+        _ => None,
+    }
+}
+
+fn subagent_handle(fleet: &Fleet, child: &Session) -> SubagentHandle {
+    let parent = child.parent.as_ref().and_then(|id| fleet.get(id));
+    SubagentHandle {
+        session_id: child.id.clone(),
+        pid: child.pid(),
+        parent_session_id: child.parent.clone(),
+        parent_pid: parent.and_then(|parent| parent.pid()),
+        task: child.task.as_ref().map(|task| task.text.to_string()).unwrap_or_default(),
+        model: child.spec.model.clone(),
+        started_at: Timestamp(child.created_at),
+        status: child.status(),
+    }
+}
+
+impl IdempotencyKey {
+    /// A key within its scope, and a hash of the request it stands for.
+    pub(crate) fn new(scope: &str, key: &str, request: &impl serde::Serialize) -> Result<Self, Error> {
+        let plain = !key.is_empty() && key.len() <= 255 && key.bytes().all(|byte| byte.is_ascii_graphic());
+        if !plain {
+            return Err(Error::invalid(
+                "invalid_idempotency_key",
+                "an idempotency key is 1 to 255 printable ASCII characters without spaces",
+            ));
+        }
+        let request = serde_json::to_vec(request).map_err(|error| {
+            Error::invalid("invalid_request", format!("the request cannot be read: {error}"))
+        })?;
+        let hash = Sha256::digest(&request).iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { scope: scope.to_owned(), key: key.to_owned(), request: hash })
+    }
+}

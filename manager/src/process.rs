@@ -1,0 +1,164 @@
+//! Processes: spawn, identify, watch, signal, reap. Always by pidfd (pidfd_open(2)), never by a pid alone.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use protocol::{Exit, Identity, MARKER};
+use rustix::event::epoll;
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+};
+
+/// A spawned worker.
+pub struct Spawned {
+    /// Which process it is.
+    pub identity: Identity,
+    /// A hold on it that the kernel never gives to another process.
+    pub pidfd: OwnedFd,
+    /// Our end of its standard input.
+    pub stdin: OwnedFd,
+    /// Our end of its standard output.
+    pub stdout: OwnedFd,
+}
+
+/// Starts a worker: no shell, no `pre_exec` (std then uses posix_spawn(3), whose cost does not grow with the
+/// manager's memory), nothing in its environment but the marker, standard error to the session's log.
+pub fn spawn(program: &Path, marker: &str, boot_id: &str, log: File) -> io::Result<Spawned> {
+    let (their_stdin, stdin) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (stdout, their_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
+    let child = Command::new(program)
+        .env_clear()
+        .env(MARKER, marker)
+        .stdin(Stdio::from(their_stdin))
+        .stdout(Stdio::from(their_stdout))
+        .stderr(Stdio::from(log))
+        .spawn()?;
+    // Nobody but the supervisor reaps, so until it does this pid is this child's, alive or dead.
+    let pidfd = pid(child.id()).and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?));
+    let start_time = start_time(child.id());
+    match (pidfd, start_time) {
+        (Ok(pidfd), Ok(start_time)) => {
+            let identity = Identity { pid: child.id(), start_time, boot_id: boot_id.to_owned() };
+            Ok(Spawned { identity, pidfd, stdin, stdout })
+        }
+        (pidfd, start_time) => {
+            // Without a hold on it, it cannot be kept: its pipes close here, and it leaves by itself unwelcomed.
+            let error = pidfd.err().or(start_time.err()).unwrap_or_else(|| io::ErrorKind::Other.into());
+            drop((stdin, stdout));
+            let mut child = child;
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(error)
+        }
+    }
+}
+
+/// Whether a failure to spawn is the machine's want of room rather than the program's fault.
+pub fn is_no_room(error: &io::Error) -> bool {
+    let codes = [Errno::AGAIN, Errno::NOMEM, Errno::MFILE, Errno::NFILE];
+    error.raw_os_error().is_some_and(|code| codes.iter().any(|errno| errno.raw_os_error() == code))
+}
+
+/// A hold on the very process that `identity` names; none if it is gone, whoever has its pid now.
+pub fn open(identity: &Identity, boot_id: &str) -> Option<OwnedFd> {
+    if identity.boot_id != boot_id {
+        return None;
+    }
+    let pidfd = pidfd_open(pid(identity.pid).ok()?, PidfdFlags::empty()).ok()?;
+    // Asked after the pidfd was opened: if the answer fits, the pidfd is the right one.
+    (start_time(identity.pid).ok()? == identity.start_time).then_some(pidfd)
+}
+
+/// How a dead child ended, without reaping it: while the zombie stays, its pid is nobody else's. None while it
+/// lives. A process that is not our child says nothing: [`Exit::Unknown`].
+pub fn peek(pidfd: BorrowedFd<'_>) -> Option<Exit> {
+    exit_of(pidfd, WaitIdOptions::NOWAIT)
+}
+
+/// Lets go of a dead child.
+pub fn reap(pidfd: BorrowedFd<'_>) {
+    let _ = exit_of(pidfd, WaitIdOptions::empty());
+}
+
+fn exit_of(pidfd: BorrowedFd<'_>, more: WaitIdOptions) -> Option<Exit> {
+    match waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED | WaitIdOptions::NOHANG | more) {
+        Ok(None) => None,
+        Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => Some(Exit::Code(code)),
+            (_, Some(signal)) => Some(Exit::Signal(signal)),
+            _ => Some(Exit::Unknown),
+        },
+        Err(_) => Some(Exit::Unknown),
+    }
+}
+
+/// Sends a signal. A process that is gone already does not mind.
+pub fn signal(pidfd: BorrowedFd<'_>, signal: Signal) {
+    let _ = pidfd_send_signal(pidfd, signal);
+}
+
+/// Field 22 of `/proc/PID/stat`: when the process started, in clock ticks after boot (proc_pid_stat(5)).
+pub fn start_time(pid: u32) -> io::Result<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name in parentheses may contain anything, parentheses too.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    fields
+        .split_whitespace()
+        .nth(19)
+        .and_then(|field| field.parse().ok())
+        .ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// Which boot of the machine this is (random(4)).
+pub fn boot_id() -> io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+/// The pid as the kernel's calls want it.
+pub fn pid(pid: u32) -> io::Result<Pid> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| io::ErrorKind::InvalidInput.into())
+}
+
+/// All processes whose end is waited for, in one epoll instance: the cost of an exit does not grow with the
+/// number of children. Its own descriptor becomes readable when any of them ends.
+pub struct Watch {
+    epoll: OwnedFd,
+}
+
+impl Watch {
+    /// Watches nothing yet.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { epoll: epoll::create(epoll::CreateFlags::CLOEXEC)? })
+    }
+
+    /// Watches a process under this number.
+    pub fn add(&self, pidfd: BorrowedFd<'_>, number: u64) -> io::Result<()> {
+        let data = epoll::EventData::new_u64(number);
+        Ok(epoll::add(&self.epoll, pidfd, data, epoll::EventFlags::IN)?)
+    }
+
+    /// Watches it no more.
+    pub fn remove(&self, pidfd: BorrowedFd<'_>) {
+        let _ = epoll::delete(&self.epoll, pidfd);
+    }
+
+    /// Numbers of processes that have ended, some of them if there are many; empty when there are none.
+    pub fn ended(&self) -> Vec<u64> {
+        let mut events = [const {
+            epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }
+        }; 64];
+        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        let count = epoll::wait(&self.epoll, &mut events[..], Some(&now)).unwrap_or(0);
+        events[..count].iter().map(|event| event.data.u64()).collect()
+    }
+
+    /// To be awaited: readable when something has ended.
+    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.epoll.as_fd().try_clone_to_owned()
+    }
+}

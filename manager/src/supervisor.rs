@@ -1,0 +1,679 @@
+//! The supervisor's loop: **step** (decide), **commit** (remember), **act** (do), **observe** (hear back).
+//!
+//! It owns the sessions alone, and alone spawns, signals and reaps. It runs on a thread of its own, so that no
+//! other task of the program delays it, and it waits for nobody: what all sources have brought is stepped as one
+//! batch, committed as one transaction, and only then answered, shown and acted on.
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::fs;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::SessionId;
+use rustix::fs::{FlockOperation, flock};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncReadExt, Interest};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+
+use crate::clock;
+use crate::core::{Ask, At, Change, Effect, Fleet, Input, Reply, Seen, Session, State};
+use crate::error::{Error, StartError};
+use crate::feed::{Feed, FeedWriter, Record};
+use crate::journal::{Journal, UsedKey};
+use crate::links::LinkEvent;
+use crate::process;
+use crate::workers::{Sighting, Workers, World};
+
+pub use crate::workers::log_path;
+
+/// The journal's file, in the state directory.
+const JOURNAL: &str = "journal.db";
+/// How often the lock is tried, 10 ms apart.
+const LOCK_TRIES: u32 = 20;
+/// The most that one batch takes from each source.
+const BATCH: usize = 512;
+/// Until a commit that failed is tried again, in milliseconds.
+const RETRY_MS: u64 = 1_000;
+/// How often strays of earlier managers are looked for again at the start, and how long one look waits.
+const STRAY_ROUNDS: usize = 100;
+
+/// How the loop is to run.
+pub struct Settings {
+    /// Where the journal, the lock and the logs lie.
+    pub state_dir: PathBuf,
+    /// The `session-worker` program, if it was named.
+    pub worker_path: Option<PathBuf>,
+    /// All children of this process are ours.
+    pub whole_process: bool,
+}
+
+/// What makes a request that is sent twice one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// Within which the key is unique.
+    pub scope: String,
+    /// The client's key.
+    pub key: String,
+    /// Hash of the request.
+    pub request: String,
+}
+
+type Look = Box<dyn FnOnce(&Fleet, At) + Send>;
+type Check = Box<dyn FnMut(Option<&Session>, u64) -> bool + Send>;
+type Answer = oneshot::Sender<Result<Reply, Error>>;
+
+/// What the loop is asked.
+pub enum Msg {
+    /// A step.
+    Ask {
+        /// What.
+        ask: Box<Ask>,
+        /// If it may have been asked before.
+        key: Option<IdempotencyKey>,
+        /// Answered after the commit.
+        reply: Answer,
+    },
+    /// A look at the table, between two batches.
+    Read(Look),
+    /// A look at one session now and after each of its changes, until it returns true.
+    Watch {
+        /// Which.
+        id: SessionId,
+        /// Given the session and the time since boot.
+        check: Check,
+    },
+    /// A session's token.
+    Token {
+        /// Whose.
+        id: SessionId,
+        /// The token.
+        reply: oneshot::Sender<Result<String, Error>>,
+    },
+    /// End all processes, keep all goals.
+    Shutdown {
+        /// Told when nothing is left.
+        reply: oneshot::Sender<()>,
+    },
+}
+
+/// Takes the state directory over, and starts the loop.
+pub async fn start(settings: Settings) -> Result<(mpsc::Sender<Msg>, Arc<Feed>), StartError> {
+    let lock = lock(&settings.state_dir).await?;
+    let path = settings.state_dir.join(JOURNAL);
+    let opened = Journal::open(&path)?;
+    let boot_id =
+        process::boot_id().map_err(|source| StartError::Os { what: "cannot read the boot id", source })?;
+    let feed = Feed::over(path, opened.fleet.next_event() - 1);
+    let shared = feed.feed();
+    let (inbox, messages) = mpsc::channel(BATCH);
+    let (ready, started) = oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| StartError::Os { what: "cannot build a runtime", source })?;
+    let body = move || {
+        let waiting = runtime.block_on(async move {
+            // A new journal has no ids of another boot to steer clear of.
+            let same_boot = opened.boot_id.is_none_or(|before| before == boot_id);
+            match Supervisor::new(settings, opened.journal, opened.fleet, feed, boot_id, same_boot) {
+                Ok(supervisor) => {
+                    let _ = ready.send(Ok(()));
+                    supervisor.run(messages).await
+                }
+                Err(error) => {
+                    let _ = ready.send(Err(error));
+                    Vec::new()
+                }
+            }
+        });
+        // Held until the very end: the next manager begins where this one has stopped.
+        drop(lock);
+        for waiting in waiting {
+            let _ = waiting.send(());
+        }
+    };
+    std::thread::Builder::new()
+        .name("supervisor".into())
+        .spawn(body)
+        .map_err(|source| StartError::Os { what: "cannot start the supervisor's thread", source })?;
+    match started.await {
+        Ok(Ok(())) => Ok((inbox, shared)),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(StartError::Os { what: "the supervisor", source: io::ErrorKind::BrokenPipe.into() }),
+    }
+}
+
+/// Makes sure of being the only manager over this directory. Whoever loses touches nothing.
+async fn lock(state_dir: &Path) -> Result<fs::File, StartError> {
+    let unusable = |path: &Path| {
+        let path = path.to_owned();
+        move |source| StartError::StateDir { path, source }
+    };
+    for directory in [state_dir.to_owned(), state_dir.join("logs")] {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory);
+        made.map_err(unusable(&directory))?;
+    }
+    let path = state_dir.join("lock");
+    let file =
+        fs::OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(&path);
+    let mut file = file.map_err(unusable(&path))?;
+    let mut tries = LOCK_TRIES;
+    while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        tries -= 1;
+        if tries > 0 {
+            // A process that another thread of the last holder is just spawning has a copy of the descriptor,
+            // and with it the lock, until its exec.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            continue;
+        }
+        let pid = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
+        return Err(StartError::Locked { dir: state_dir.to_owned(), pid });
+    }
+    // Only for the message above; the lock itself is what counts.
+    let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+    written.map_err(unusable(&path))?;
+    Ok(file)
+}
+
+/// One thing to be stepped.
+enum Item {
+    Command { ask: Box<Ask>, key: Option<IdempotencyKey>, reply: Answer },
+    Observation(Ask),
+}
+
+struct Supervisor {
+    fleet: Fleet,
+    journal: Journal,
+    feed: FeedWriter,
+    workers: Workers,
+    links: mpsc::UnboundedReceiver<LinkEvent>,
+    /// When each session's next tick is due.
+    timers: BTreeSet<(u64, SessionId)>,
+    due: HashMap<SessionId, u64>,
+    watches: HashMap<SessionId, Vec<Check>>,
+    /// Observed and not yet committed, oldest first.
+    observed: VecDeque<Ask>,
+    /// Back-pressure on the links whose frames are in `observed`.
+    permits: Vec<OwnedSemaphorePermit>,
+    /// The journal took nothing last time; tried again then.
+    stalled_until: Option<u64>,
+    closing: bool,
+    waiting_for_end: Vec<oneshot::Sender<()>>,
+    sigchld: Option<tokio::net::UnixStream>,
+}
+
+impl Supervisor {
+    fn new(
+        settings: Settings,
+        journal: Journal,
+        fleet: Fleet,
+        feed: FeedWriter,
+        boot_id: String,
+        same_boot: bool,
+    ) -> Result<Self, StartError> {
+        let os = |what| move |source| StartError::Os { what, source };
+        let sigchld = match settings.whole_process {
+            false => None,
+            true => {
+                rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+                    .map_err(|error| os("cannot become the subreaper")(error.into()))?;
+                Some(sigchld_doorbell().map_err(os("cannot listen for SIGCHLD"))?)
+            }
+        };
+        let (events, links) = mpsc::unbounded_channel();
+        let world = World {
+            state_dir: settings.state_dir,
+            worker_path: settings.worker_path,
+            boot_id: boot_id.clone(),
+            uuid: journal.uuid.clone(),
+            whole_process: settings.whole_process,
+        };
+        let workers = Workers::new(world, events).map_err(os("cannot watch processes"))?;
+        let mut supervisor = Self {
+            fleet,
+            journal,
+            feed,
+            workers,
+            links,
+            timers: BTreeSet::new(),
+            due: HashMap::new(),
+            watches: HashMap::new(),
+            observed: VecDeque::new(),
+            permits: Vec::new(),
+            stalled_until: None,
+            closing: false,
+            waiting_for_end: Vec::new(),
+            sigchld,
+        };
+        supervisor.take_over(boot_id, same_boot)?;
+        Ok(supervisor)
+    }
+
+    /// The first batch: what is on record becomes this manager's business.
+    fn take_over(&mut self, boot_id: String, same_boot: bool) -> Result<(), StartError> {
+        let pid = std::process::id();
+        let ask =
+            Ask::ManagerStarted { pid, version: crate::VERSION.into(), boot_id: boot_id.clone(), same_boot };
+        let path = self.workers.state_dir().join(JOURNAL);
+        let failed = |message: String| StartError::Journal { path: path.clone(), message };
+        let change = self.fleet.step(self.now(), &ask).map_err(|refusal| failed(refusal.to_string()))?;
+        let undo = self.fleet.adopt(&change);
+        drop(undo);
+        let records = records(&[&change]).map_err(|error| failed(error.to_string()))?;
+        let changes = [change];
+        self.journal
+            .commit(&changes, &records, &[], Some(&boot_id), false)
+            .map_err(|error| failed(error.to_string()))?;
+        self.sweep_strays();
+        self.committed(&changes, records);
+        // Also of those that the start has not changed.
+        self.reschedule_all();
+        Ok(())
+    }
+
+    /// Ends what lives with our marker and belongs to no worker on record: its worker and its manager died
+    /// together.
+    fn sweep_strays(&self) {
+        let adopting = self.fleet.sessions().filter(|session| session.worker().is_some());
+        let reclaimed: HashSet<SessionId> = adopting.map(|session| session.id.clone()).collect();
+        for _ in 0..STRAY_ROUNDS {
+            if self.workers.sweep_strays(&reclaimed) == 0 {
+                return;
+            }
+            // They are not our children, so their end is not told to us; a look again is all there is.
+            let moment = rustix::event::Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
+            let _ = rustix::event::poll(&mut [], Some(&moment));
+        }
+        tracing::error!("processes that were left behind survive SIGKILL");
+    }
+
+    fn now(&self) -> At {
+        At { mono: clock::mono_ms(), wall: clock::wall_ms(), closing: self.closing }
+    }
+
+    /// Turns until the manager is closed and no process is left. Gives back those who wait for that.
+    async fn run(mut self, mut messages: mpsc::Receiver<Msg>) -> Vec<oneshot::Sender<()>> {
+        let ended = match self.workers.descriptor().and_then(readable) {
+            Ok(ended) => ended,
+            Err(error) => {
+                tracing::error!(%error, "cannot wait for processes");
+                return self.waiting_for_end;
+            }
+        };
+        loop {
+            if self.closing && self.is_over() {
+                break;
+            }
+            let mut asked = Vec::new();
+            self.wait(&ended, &mut messages, &mut asked).await;
+            self.turn(asked);
+        }
+        self.waiting_for_end
+    }
+
+    /// Whether nothing is left that could still be ended: only what survives SIGKILL is not waited for.
+    fn is_over(&self) -> bool {
+        let given_up =
+            |id: &SessionId| matches!(self.fleet.get(id), Some(s) if matches!(s.state, State::Failed(_)));
+        let processes = self.fleet.sessions().filter(|session| session.has_process());
+        self.workers.ids().all(given_up) && processes.map(|session| &session.id).all(given_up)
+    }
+
+    /// Waits until there is something to do, and takes what clients ask.
+    async fn wait(
+        &mut self,
+        ended: &AsyncFd<OwnedFd>,
+        messages: &mut mpsc::Receiver<Msg>,
+        asked: &mut Vec<Msg>,
+    ) {
+        let now = clock::mono_ms();
+        let wake_at = self.wake_at();
+        let ready = self.stalled_until.is_none() && !self.observed.is_empty();
+        if !ready && wake_at.is_none_or(|at| at > now) {
+            let sleep = async {
+                match wake_at {
+                    Some(at) => tokio::time::sleep(Duration::from_millis(at - now)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let stalled = self.stalled_until.is_some();
+            tokio::select! {
+                msg = messages.recv() => match msg {
+                    Some(msg) => asked.push(msg),
+                    // The last handle is gone: so does the manager.
+                    None => self.close(),
+                },
+                // Before the clock is right again nothing more is read: what is read must be remembered.
+                Some(event) = self.links.recv(), if !stalled => self.hear(event, now),
+                guard = ended.readable() => if let Ok(mut guard) = guard { guard.clear_ready() },
+                () = rung(self.sigchld.as_mut()) => {}
+                () = sleep => {}
+            }
+        }
+        while asked.len() < BATCH
+            && let Ok(msg) = messages.try_recv()
+        {
+            asked.push(msg);
+        }
+        let now = clock::mono_ms();
+        for _ in 0..BATCH {
+            if self.stalled_until.is_some() {
+                break;
+            }
+            match self.links.try_recv() {
+                Ok(event) => self.hear(event, now),
+                Err(_) => break,
+            }
+        }
+    }
+
+    /// When the loop has something to do by itself, in milliseconds since boot.
+    fn wake_at(&self) -> Option<u64> {
+        if let Some(at) = self.stalled_until {
+            return Some(at);
+        }
+        let timer = self.timers.first().map(|(at, _)| *at);
+        [timer, self.workers.deadline()].into_iter().flatten().min()
+    }
+
+    fn hear(&mut self, event: LinkEvent, now: u64) {
+        let (seen, permit) = self.workers.heard(event, now);
+        self.observe(seen);
+        self.permits.extend(permit);
+    }
+
+    fn observe(&mut self, seen: impl IntoIterator<Item = Sighting>) {
+        let asks =
+            seen.into_iter().map(|(id, incarnation, seen)| Ask::One(id, Input::Seen(incarnation, seen)));
+        self.observed.extend(asks);
+    }
+
+    /// One turn: observe, step, commit, act.
+    fn turn(&mut self, asked: Vec<Msg>) {
+        let at = self.now();
+        self.workers.look(at.mono);
+        if let Some(until) = self.stalled_until {
+            if at.mono < until {
+                return self.refuse_all(asked);
+            }
+            self.stalled_until = None;
+        }
+        let buried = self.workers.bury(at.mono);
+        self.observe(buried);
+        let mut items: Vec<Item> = self.observed.drain(..).map(Item::Observation).collect();
+        items.extend(self.due(at.mono).into_iter().map(|id| Item::Observation(Ask::One(id, Input::Tick))));
+        let mut looks = Vec::new();
+        for msg in asked {
+            match msg {
+                Msg::Ask { ask, key, reply } => items.push(Item::Command { ask, key, reply }),
+                Msg::Shutdown { reply } => {
+                    self.waiting_for_end.push(reply);
+                    self.close();
+                }
+                look => looks.push(look),
+            }
+        }
+        items.extend(self.observed.drain(..).map(Item::Observation));
+        self.batch(items);
+        for look in looks {
+            self.look(look);
+        }
+    }
+
+    fn close(&mut self) {
+        if !self.closing {
+            self.closing = true;
+            self.observed.push_back(Ask::Shutdown);
+        }
+    }
+
+    /// Sessions whose deadline has come.
+    fn due(&mut self, now: u64) -> Vec<SessionId> {
+        let due: Vec<(u64, SessionId)> =
+            self.timers.iter().take_while(|(at, _)| *at <= now).cloned().collect();
+        for entry in &due {
+            self.timers.remove(entry);
+            self.due.remove(&entry.1);
+        }
+        due.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// Steps all of it, commits all of it, and only then answers, shows and acts.
+    fn batch(&mut self, items: Vec<Item>) {
+        if items.is_empty() {
+            self.permits.clear();
+            return;
+        }
+        let at = self.now();
+        let mut changes: Vec<Change> = Vec::new();
+        let mut undo = Vec::new();
+        let mut answers: Vec<(Answer, Result<Reply, Error>)> = Vec::new();
+        let mut used: Vec<UsedKey> = Vec::new();
+        let mut observations = Vec::new();
+        for item in items {
+            let (ask, command) = match item {
+                Item::Observation(ask) => (Box::new(ask), None),
+                Item::Command { ask, key, reply } => match key.map(|key| self.replay(key, &used)) {
+                    None => (ask, Some((reply, None))),
+                    Some(Ok(key)) => (ask, Some((reply, Some(key)))),
+                    Some(Err(answer)) => {
+                        answers.push((reply, answer));
+                        continue;
+                    }
+                },
+            };
+            let step = self.fleet.step(at, &ask);
+            match (step, command) {
+                (Ok(change), command) => {
+                    undo.push(self.fleet.adopt(&change));
+                    if let Some((reply, key)) = command {
+                        answers.push((reply, Ok(change.reply.clone())));
+                        used.extend(key.map(|key| UsedKey { key, reply: change.reply.clone() }));
+                    } else if !matches!(*ask, Ask::One(_, Input::Tick)) {
+                        // Ticks are not kept: if this fails, the timers bring those that are still due.
+                        observations.push(*ask);
+                    }
+                    changes.push(change);
+                }
+                (Err(refusal), Some((reply, _))) => answers.push((reply, Err(refusal.into()))),
+                (Err(refusal), None) => tracing::error!(%refusal, "an observation was refused"),
+            }
+        }
+        let records = records(&changes.iter().collect::<Vec<_>>());
+        let committed = records.map_err(|error| error.to_string()).and_then(|records| {
+            let empty = records.is_empty() && changes.iter().all(|change| change.sessions.is_empty());
+            let done = if empty {
+                Ok(())
+            } else {
+                self.journal.commit(&changes, &records, &used, None, !answers.is_empty())
+            };
+            done.map(|()| records).map_err(|error| error.to_string())
+        });
+        match committed {
+            Ok(records) => {
+                self.permits.clear();
+                for (reply, answer) in answers {
+                    // Whoever asked may have gone; what was asked is done all the same.
+                    let _ = reply.send(answer);
+                }
+                self.committed(&changes, records);
+                self.let_go(&observations);
+            }
+            Err(error) => {
+                tracing::error!(%error, "the journal took nothing; tried again in a second");
+                for undo in undo.into_iter().rev() {
+                    self.fleet.take_back(undo);
+                }
+                for (reply, answer) in answers {
+                    let _ = reply.send(answer.and(Err(Error::Journal(error.clone()))));
+                }
+                // What was observed keeps its place and is told again.
+                self.observed = observations.into_iter().chain(self.observed.drain(..)).collect();
+                self.stalled_until = Some(at.mono + RETRY_MS);
+                self.reschedule_all();
+            }
+        }
+    }
+
+    /// A request that was answered before gets the same answer; a key that stands for another is refused.
+    fn replay(&self, key: IdempotencyKey, batch: &[UsedKey]) -> Result<IdempotencyKey, Result<Reply, Error>> {
+        let same = |used: &&UsedKey| used.key.scope == key.scope && used.key.key == key.key;
+        let before = match batch.iter().find(same) {
+            Some(used) => Some((used.key.request.clone(), used.reply.clone())),
+            None => self.journal.used(&key).map_err(|error| Err(Error::Journal(error.to_string())))?,
+        };
+        match before {
+            None => Ok(key),
+            Some((request, reply)) if request == key.request => Err(Ok(reply)),
+            Some(_) => Err(Err(Error::KeyReused)),
+        }
+    }
+
+    /// It is remembered: now it may be seen, and be done.
+    fn committed(&mut self, changes: &[Change], records: Vec<Record>) {
+        self.feed.publish(records);
+        let mut touched = BTreeSet::new();
+        for change in changes {
+            touched.extend(change.sessions.iter().map(|session| session.id.clone()));
+            touched.extend(change.removed.iter().map(|(id, _)| id.clone()));
+        }
+        let now = clock::mono_ms();
+        for (id, effect) in changes.iter().flat_map(|change| &change.effects) {
+            self.act(id, effect, now);
+        }
+        for id in touched {
+            self.schedule(&id);
+            self.show(&id, now);
+            if self.fleet.get(&id).is_none() {
+                let _ = fs::remove_file(log_path(self.workers.state_dir(), &id));
+            }
+        }
+    }
+
+    fn act(&mut self, id: &SessionId, effect: &Effect, now: u64) {
+        let Some(session) = self.fleet.get(id).cloned() else {
+            return;
+        };
+        let seen = self.workers.act(id, effect, &session, &self.journal, now);
+        self.observe(seen);
+    }
+
+    /// Reaps the workers whose `Gone` is committed.
+    fn let_go(&mut self, observations: &[Ask]) {
+        for ask in observations {
+            if let Ask::One(id, Input::Seen(incarnation, Seen::Gone { .. })) = ask {
+                self.workers.gone(id, *incarnation);
+            }
+        }
+    }
+
+    fn schedule(&mut self, id: &SessionId) {
+        if let Some(at) = self.due.remove(id) {
+            self.timers.remove(&(at, id.clone()));
+        }
+        let Some(session) = self.fleet.get(id) else { return };
+        if self.closing && !session.has_process() {
+            return;
+        }
+        if let Some(at) = session.deadline() {
+            self.due.insert(id.clone(), at);
+            self.timers.insert((at, id.clone()));
+        }
+    }
+
+    fn reschedule_all(&mut self) {
+        let ids: Vec<SessionId> = self.fleet.sessions().map(|session| session.id.clone()).collect();
+        for id in ids {
+            self.schedule(&id);
+        }
+    }
+
+    /// Lets those look who wait for something to become of a session.
+    fn show(&mut self, id: &SessionId, now: u64) {
+        let Some(checks) = self.watches.get_mut(id) else {
+            return;
+        };
+        let session = self.fleet.get(id).map(|session| &**session);
+        checks.retain_mut(|check| !check(session, now));
+        if checks.is_empty() {
+            self.watches.remove(id);
+        }
+    }
+
+    fn look(&mut self, msg: Msg) {
+        match msg {
+            Msg::Read(look) => look(&self.fleet, self.now()),
+            Msg::Watch { id, mut check } => {
+                let session = self.fleet.get(&id).map(|session| &**session);
+                if !check(session, clock::mono_ms()) {
+                    self.watches.entry(id).or_default().push(check);
+                }
+            }
+            Msg::Token { id, reply } => {
+                let token = self.fleet.expect(&id).map_err(Error::from).and_then(|_| {
+                    let token = self.journal.token(&id).map_err(|error| Error::Journal(error.to_string()))?;
+                    token.ok_or_else(|| Error::Journal(format!("no token of `{id}` is on record")))
+                });
+                let _ = reply.send(token);
+            }
+            Msg::Ask { .. } | Msg::Shutdown { .. } => {}
+        }
+    }
+
+    /// While the journal takes nothing, nothing is promised; looks are free.
+    fn refuse_all(&mut self, asked: Vec<Msg>) {
+        for msg in asked {
+            match msg {
+                Msg::Ask { reply, .. } => {
+                    let _ = reply.send(Err(Error::Journal("it took nothing a moment ago".into())));
+                }
+                Msg::Shutdown { reply } => {
+                    self.waiting_for_end.push(reply);
+                    self.close();
+                }
+                look => self.look(look),
+            }
+        }
+    }
+}
+
+/// To be awaited until it is readable.
+#[allow(
+    deprecated,
+    reason = "its successor is unsafe, against types that change their descriptor; OwnedFd does not"
+)]
+fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(fd, Interest::READABLE)
+}
+
+/// The events of these changes, as they are kept and shown.
+fn records(changes: &[&Change]) -> Result<Vec<Record>, serde_json::Error> {
+    changes.iter().flat_map(|change| &change.events).map(Record::new).collect()
+}
+
+/// A socket that becomes readable with each SIGCHLD; several may become one, and none is needed for the ends of
+/// our own workers, whose pidfds say so too.
+fn sigchld_doorbell() -> io::Result<tokio::net::UnixStream> {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    theirs.set_nonblocking(true)?;
+    signal_hook::low_level::pipe::register(signal_hook::consts::SIGCHLD, theirs)?;
+    tokio::net::UnixStream::from_std(ours)
+}
+
+/// Waits for the doorbell, and takes all its ringing so far as one.
+async fn rung(doorbell: Option<&mut tokio::net::UnixStream>) {
+    let Some(doorbell) = doorbell else {
+        return std::future::pending().await;
+    };
+    let mut ringing = [0; 256];
+    match doorbell.read(&mut ringing).await {
+        Ok(count) if count > 0 => {}
+        // It cannot end while the handler holds the other side; if it does, the pidfds are enough.
+        _ => std::future::pending().await,
+    }
+}

@@ -1,0 +1,227 @@
+//! What tests on real processes share: the binaries under test, levels to wait for, and a look at `/proc`.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use manager::SessionManager;
+use protocol::MARKER;
+use protocol::api::{PromptRequest, SessionOpts};
+use protocol::event::{Event, EventKind};
+use protocol::{PromptId, SessionId};
+
+/// How long anything may take before a test gives up. Far above what it takes, for machines under load.
+pub const BOUND: Duration = Duration::from_secs(30);
+
+/// The manager's binary, of exactly these sources.
+pub fn kennel() -> &'static PathBuf {
+    static KENNEL: OnceLock<PathBuf> = OnceLock::new();
+    KENNEL.get_or_init(|| current("kennel", "--version", env!("KENNEL_BUILD_ID")))
+}
+
+/// The worker's binary, of exactly these sources.
+pub fn worker() -> &'static PathBuf {
+    static WORKER: OnceLock<PathBuf> = OnceLock::new();
+    WORKER.get_or_init(|| current("session-worker", "--build-id", env!("WORKER_BUILD_ID")))
+}
+
+/// The binary beside this test. A test that drives an old one proves nothing, so its build id must be ours.
+fn current(name: &str, argument: &str, id: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let path = test.parent().unwrap().parent().unwrap().join(name);
+    let child = Command::new(&path).arg(argument).stdout(Stdio::piped()).spawn();
+    let output = child.unwrap_or_else(|error| panic!("{}: {error}", path.display())).wait_with_output();
+    let said = String::from_utf8(output.unwrap().stdout).unwrap();
+    let said = said.trim();
+    let path_shown = path.display();
+    assert!(
+        said.contains(id),
+        "{path_shown} is stale (`{said}` is not {id}): run `cargo test --workspace`, which builds it"
+    );
+    path
+}
+
+/// Looks until there is something, or the bound is over. For levels that nothing announces.
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + BOUND;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "not within {BOUND:?}: {what}");
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
+}
+
+/// Whether a process lives. A zombie does not.
+pub fn lives(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").and_then(|(_, fields)| fields.chars().next());
+    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+}
+
+/// Every living process whose environment carries a marker that contains `part`.
+pub fn marked(part: &str) -> Vec<u32> {
+    let name = format!("{MARKER}=");
+    let pids = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| {
+        let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let mut variables = environ.split(|byte| *byte == 0).map(String::from_utf8_lossy);
+        variables.any(|variable| variable.starts_with(&name) && variable.contains(part)) && lives(*pid)
+    })
+    .collect()
+}
+
+/// The marker in a process's environment.
+pub fn marker(pid: u32) -> String {
+    let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
+    let mut variables =
+        environ.split(|byte| *byte == 0).map(|variable| String::from_utf8_lossy(variable).into_owned());
+    variables.find_map(|variable| variable.strip_prefix(&format!("{MARKER}="))?.to_owned().into()).unwrap()
+}
+
+/// The part of a worker's marker that all processes below its manager share.
+pub fn uuid(pid: u32) -> String {
+    marker(pid).split('/').next().unwrap().to_owned()
+}
+
+/// Sends a signal to a process that the test knows to be kennel's.
+pub fn signal(pid: u32, signal: nix::sys::signal::Signal) {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
+    nix::sys::signal::kill(pid, signal).unwrap();
+}
+
+/// Kills a process outright.
+pub fn kill(pid: u32) {
+    signal(pid, nix::sys::signal::Signal::SIGKILL);
+}
+
+/// A manager inside the test, over a directory of its own.
+pub struct Host {
+    /// The directory: the state in `state`, and room for the sessions.
+    pub dir: tempfile::TempDir,
+    /// The manager.
+    pub manager: SessionManager,
+}
+
+impl Host {
+    /// A new one.
+    pub async fn new() -> Self {
+        Self::over(tempfile::tempdir().unwrap()).await
+    }
+
+    /// One over a directory that another has left.
+    pub async fn over(dir: tempfile::TempDir) -> Self {
+        let builder = SessionManager::builder().state_dir(dir.path().join("state"));
+        let manager = builder.worker_path(worker()).start().await.unwrap();
+        Self { dir, manager }
+    }
+
+    /// Ends the manager and begins another over the same directory.
+    pub async fn restarted(self) -> Self {
+        self.manager.shutdown().await;
+        Self::over(self.dir).await
+    }
+
+    /// Options for a session in this directory.
+    pub fn opts(&self) -> SessionOpts {
+        SessionOpts { workdir: Some(self.dir.path().to_str().unwrap().into()), ..SessionOpts::default() }
+    }
+
+    /// A session that is ready.
+    pub async fn session(&self) -> SessionId {
+        self.session_with(self.opts()).await
+    }
+
+    /// A session that is ready, with these options.
+    pub async fn session_with(&self, opts: SessionOpts) -> SessionId {
+        let id = self.manager.start_session(opts, None).await.unwrap().id;
+        self.manager.wait(&id, manager::WaitFor::Ready, Some(BOUND)).await.unwrap();
+        id
+    }
+
+    /// Sends a prompt that is accepted.
+    pub async fn send(&self, id: &SessionId, text: &str) -> PromptId {
+        self.manager.send_prompt(id, prompt(text), None).await.unwrap().prompt_id
+    }
+
+    /// All events of a session so far.
+    pub async fn events(&self, id: &SessionId) -> Vec<Event> {
+        let mut stream = self.manager.subscribe(Some(0), Some(id.clone()));
+        let mut events = Vec::new();
+        while let Some(records) = stream.ready().await.unwrap() {
+            events.extend(records.iter().map(|record| record.event().unwrap()));
+        }
+        events
+    }
+
+    /// Waits for an event of a session, from its beginning on.
+    pub async fn event(&self, id: &SessionId, what: &str, wanted: impl Fn(&EventKind) -> bool) -> Event {
+        let mut stream = self.manager.subscribe(Some(0), Some(id.clone()));
+        let found = async {
+            loop {
+                let records = stream.next().await.unwrap().expect("the manager lives");
+                let events = records.iter().map(|record| record.event().unwrap());
+                if let Some(event) = events.into_iter().find(|event| wanted(&event.kind)) {
+                    return event;
+                }
+            }
+        };
+        let found = tokio::time::timeout(BOUND, found).await;
+        match found {
+            Ok(event) => event,
+            Err(_) => panic!("not within {BOUND:?}: {what}\n{:#?}", self.events(id).await),
+        }
+    }
+
+    /// Waits until a prompt's turn is over, and gives the event that says so.
+    pub async fn end_of(&self, id: &SessionId, prompt: PromptId) -> EventKind {
+        let ended = |kind: &EventKind| match kind {
+            EventKind::TurnCompleted { prompt_id, .. } | EventKind::PromptRemoved { prompt_id, .. } => {
+                *prompt_id == prompt
+            }
+            EventKind::TurnInterrupted { prompt_id, will_retry, .. } => *prompt_id == prompt && !will_retry,
+            _ => false,
+        };
+        self.event(id, &format!("the end of {prompt}"), ended).await.kind
+    }
+
+    /// Everything a prompt's turn has printed on standard output so far.
+    pub async fn printed(&self, id: &SessionId, prompt: PromptId) -> String {
+        let events = self.events(id).await;
+        let chunks = events.iter().filter_map(|event| match &event.kind {
+            EventKind::MessageChunk { prompt_id, stream: protocol::Stream::Stdout, text, .. }
+                if *prompt_id == prompt =>
+            {
+                Some(text.as_str())
+            }
+            _ => None,
+        });
+        chunks.collect()
+    }
+
+    /// Runs a prompt to its end and gives what it printed on standard output.
+    pub async fn run(&self, id: &SessionId, text: &str) -> String {
+        let prompt = self.send(id, text).await;
+        self.end_of(id, prompt).await;
+        self.printed(id, prompt).await
+    }
+
+    /// The session's worker, which must exist.
+    pub async fn pid(&self, id: &SessionId) -> u32 {
+        self.manager.get_session(id).await.unwrap().pid.expect("a process")
+    }
+}
+
+/// A prompt with nothing special about it.
+pub fn prompt(text: &str) -> PromptRequest {
+    PromptRequest { text: text.into(), when_busy: Default::default() }
+}
+
+/// A process's parent.
+pub fn parent(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+}
