@@ -4,9 +4,13 @@
 //! four words: **step** ([`core`]: pure, decides), **commit** (the journal remembers), **act** (processes and
 //! links do), **observe** (they report back as input). `supervisor.rs` is the loop that turns them.
 
+pub mod api;
+pub mod cli;
+mod client;
 mod clock;
 pub mod config;
 pub mod core;
+mod daemon;
 mod error;
 mod feed;
 mod journal;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test harness fails by panicking")]
 
+pub mod daemon;
 pub mod history;
 pub mod kinds;
 pub mod real;

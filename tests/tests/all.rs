@@ -4,5 +4,6 @@
 
 mod core_properties;
 mod core_table;
+mod kills;
 mod library;
 mod simulation;

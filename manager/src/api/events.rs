@@ -1,0 +1,253 @@
+//! Events as server-sent events.
+//!
+//! Each frame is one record: `id:` its id, `event:` its type, `data:` its JSON. A client that comes back gives
+//! the last id it saw and misses nothing. Frames without an id are kennel's own and move no cursor: a comment
+//! line every 15 s, and `event: problem` with a `Problem` if the journal cannot be read, after which the stream
+//! ends.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::sse::{Event as Frame, KeepAlive, Sse};
+use futures_util::stream::{self, Stream, StreamExt};
+use protocol::event::Event;
+use protocol::{EventId, SessionId};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::App;
+use super::input::{Id, Query, single};
+use super::problem::{Answer, ApiError, refuses};
+use crate::feed::{Record, Subscription};
+
+/// How often a silent stream says that it lives.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct EventsQuery {
+    /// Event id: the stream begins with the first event after it; 0 is the beginning. Without it, and without
+    /// `Last-Event-ID`, the stream begins now.
+    #[param(value_type = Option<u64>)]
+    after: Option<String>,
+    /// `false`: the stream ends with the last event that exists at the time of the request.
+    follow: Option<bool>,
+}
+
+refuses!(EventsErrors: 400 "invalid_cursor");
+refuses!(SessionEventsErrors: 400 "invalid_cursor", 400 "invalid_id", 404 "no_such_session");
+
+/// All events.
+///
+/// Server-sent events: `id:` is the event's id, `event:` its type, `data:` the `Event` as one line of JSON. The
+/// cursor is `Last-Event-ID`, which a client that reconnects sends of itself and which therefore wins, or
+/// `after`. A comment line is sent every 15 s. `event: problem`, without an id, says why a stream ends early. A
+/// slow reader misses nothing and slows nobody.
+#[utoipa::path(get, path = "/v1/events", tag = "events", operation_id = "events",
+    params(EventsQuery, ("Last-Event-ID" = Option<u64>, Header, description = "Event id: as `after`, and wins over it.")),
+    responses((status = 200, description = "The events.", body = Event, content_type = "text/event-stream"), EventsErrors))]
+pub async fn all(
+    State(app): State<App>,
+    Query(query): Query<EventsQuery>,
+    headers: HeaderMap,
+) -> Answer<Sse<impl Stream<Item = Result<Frame, Infallible>> + use<>>> {
+    stream_of(app, query, &headers, None).await
+}
+
+/// One session's events.
+///
+/// The subset of `/v1/events` that names the session, with the same ids; otherwise the same. The stream ends
+/// after `session.deleted`.
+#[utoipa::path(get, path = "/v1/sessions/{id}/events", tag = "events", operation_id = "session_events",
+    params(("id" = SessionId, Path, description = "The session."), EventsQuery,
+        ("Last-Event-ID" = Option<u64>, Header, description = "Event id: as `after`, and wins over it.")),
+    responses((status = 200, description = "The events.", body = Event, content_type = "text/event-stream"), SessionEventsErrors))]
+pub async fn of_session(
+    State(app): State<App>,
+    Id(id): Id,
+    Query(query): Query<EventsQuery>,
+    headers: HeaderMap,
+) -> Answer<Sse<impl Stream<Item = Result<Frame, Infallible>> + use<>>> {
+    // Said now, and not by a stream on which nothing ever comes.
+    app.manager.get_session(&id).await?;
+    stream_of(app, query, &headers, Some(id)).await
+}
+
+async fn stream_of(
+    app: App,
+    query: EventsQuery,
+    headers: &HeaderMap,
+    session: Option<SessionId>,
+) -> Answer<Sse<impl Stream<Item = Result<Frame, Infallible>> + use<>>> {
+    let after = cursor(headers, query.after.as_deref())?;
+    let head = app.manager.info().await?.last_event_id;
+    if after.is_some_and(|after| after > head) {
+        let detail = format!("the last event is {head}, the cursor is beyond it");
+        return Err(
+            invalid_cursor(detail).hint("was the state directory replaced? begin again with `after=0`")
+        );
+    }
+    let reading = Reading {
+        whole: session.is_none(),
+        subscription: app.manager.subscribe(after, session),
+        upto: (query.follow == Some(false)).then_some(head),
+        ended: false,
+        _counted: app.streams.begin(),
+    };
+    let frames = stream::unfold(reading, |mut reading| async move {
+        let frames = reading.next().await?;
+        Some((frames, reading))
+    });
+    let frames = frames.flat_map(|frames| stream::iter(frames).map(Ok));
+    Ok(Sse::new(frames).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+}
+
+/// Where a client wants to begin. The header wins: a client that reconnects repeats its first URL, and its
+/// header is the newer one.
+fn cursor(headers: &HeaderMap, after: Option<&str>) -> Answer<Option<EventId>> {
+    let header = single(headers, "last-event-id").map_err(invalid_cursor)?.filter(|text| !text.is_empty());
+    let Some(text) = header.or(after) else {
+        return Ok(None);
+    };
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse() {
+        Ok(id) if digits => Ok(Some(id)),
+        _ => Err(invalid_cursor(format!("`{text}` is not an event id"))),
+    }
+}
+
+fn invalid_cursor(detail: impl AsRef<str>) -> ApiError {
+    ApiError::bad_request("invalid_cursor", detail).hint("a cursor is the id of an event that was seen, or 0")
+}
+
+/// One client's place in the events. Dropped when the client leaves.
+struct Reading {
+    subscription: Subscription,
+    /// All sessions' events, and not one session's.
+    whole: bool,
+    /// End after this event.
+    upto: Option<EventId>,
+    ended: bool,
+    _counted: Counted,
+}
+
+impl Reading {
+    /// The next frames; none at the end.
+    async fn next(&mut self) -> Option<Vec<Frame>> {
+        if self.ended {
+            return None;
+        }
+        let records = match self.upto {
+            None => self.subscription.next().await,
+            Some(_) => self.subscription.ready().await,
+        };
+        match records {
+            Ok(records) => {
+                let mut frames = Vec::new();
+                for record in records? {
+                    if self.upto.is_some_and(|upto| record.id > upto) {
+                        self.ended = true;
+                        break;
+                    }
+                    let kind = kind(&record);
+                    self.ended |= !self.whole && kind == "session.deleted";
+                    frames.push(Frame::default().id(record.id.to_string()).event(kind).data(&*record.json));
+                }
+                Some(frames)
+            }
+            Err(error) => {
+                self.ended = true;
+                tracing::warn!("an event stream ends early: {error}");
+                let problem = serde_json::to_string(ApiError::from(error).problem()).unwrap_or_default();
+                Some(vec![Frame::default().event("problem").data(problem)])
+            }
+        }
+    }
+}
+
+/// The record's type, without decoding all of it.
+fn kind(record: &Record) -> String {
+    #[derive(Deserialize)]
+    struct Kind {
+        #[serde(rename = "type")]
+        kind: String,
+    }
+    serde_json::from_str::<Kind>(&record.json).map(|found| found.kind).unwrap_or_default()
+}
+
+/// Counts the streams that are open.
+#[derive(Clone, Default)]
+pub struct Streams(Arc<AtomicUsize>);
+
+impl Streams {
+    /// How many are open.
+    pub fn open(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn begin(&self) -> Counted {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Counted(self.0.clone())
+    }
+}
+
+/// One stream, for as long as it is open.
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn the_header_wins_and_an_empty_one_says_nothing() {
+        let at = |header: Option<&'static str>, after| {
+            let headers =
+                header.map(|value| ("last-event-id".parse().unwrap(), HeaderValue::from_static(value)));
+            cursor(&HeaderMap::from_iter(headers), after)
+        };
+        assert_eq!(at(None, None).unwrap(), None);
+        assert_eq!(at(None, Some("0")).unwrap(), Some(0));
+        assert_eq!(at(Some("7"), Some("3")).unwrap(), Some(7));
+        assert_eq!(at(Some(""), Some("3")).unwrap(), Some(3));
+        for wrong in ["", "x", "-1", "+1", "1.0", "18446744073709551616", "0x1", "1\u{1b}[2J"] {
+            let error = at(None, Some(wrong)).unwrap_err();
+            assert_eq!(
+                (error.problem().status, &*error.problem().code),
+                (400, "invalid_cursor"),
+                "{wrong:?}"
+            );
+            assert!(!error.problem().detail.contains('\u{1b}'));
+        }
+        assert!(at(Some("x"), Some("3")).is_err());
+    }
+
+    #[test]
+    fn the_type_of_a_record_is_found() {
+        let json =
+            r#"{"id":1,"at":"2026-01-31T12:00:00.000Z","incarnation":0,"type":"manager.stopping","data":{}}"#;
+        let record = Record { id: 1, session: None, json: json.into() };
+        assert_eq!(kind(&record), "manager.stopping");
+    }
+
+    #[test]
+    fn open_streams_are_counted() {
+        let streams = Streams::default();
+        let (one, two) = (streams.begin(), streams.begin());
+        assert_eq!(streams.open(), 2);
+        drop((one, two));
+        assert_eq!(streams.open(), 0);
+    }
+}

@@ -1,0 +1,316 @@
+//! What handlers take from a request. Each has its own error, so that nobody ever meets one of axum's plain
+//! texts.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, FromRequestParts, Query as AxumQuery, RawPathParams, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use http_body_util::BodyExt;
+use protocol::{PromptId, SessionId};
+use serde::de::DeserializeOwned;
+
+use super::problem::ApiError;
+
+/// The largest body, in bytes. A prompt of 1 MiB fits, its escapes in JSON included, unless nearly all of it
+/// is escaped.
+pub const MAX_BODY: usize = 2 * 1024 * 1024;
+/// How much of a body that is too large is read and thrown away, so that a client that writes it all before it
+/// reads sees the answer and not a broken pipe.
+const MAX_DISCARDED: usize = 64 * 1024 * 1024;
+/// How long such a client is listened to.
+const DISCARD_FOR: Duration = Duration::from_secs(5);
+
+/// The session that `{id}` in the path names. Not looked up yet.
+pub struct Id(pub SessionId);
+
+/// The prompt that `{prompt}` in the path names.
+pub struct Prompt(pub PromptId);
+
+/// The process that `{pid}` in the path names.
+pub struct Pid(pub u32);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        Ok(Self(parameter(parts, state, "id").await?.parse()?))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Prompt {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        Ok(Self(parameter(parts, state, "prompt").await?.parse()?))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Pid {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let text = parameter(parts, state, "pid").await?;
+        let pid = text
+            .parse()
+            .map_err(|_| ApiError::bad_request("invalid_id", format!("`{text}` is not a pid")))?;
+        Ok(Self(pid))
+    }
+}
+
+async fn parameter<S: Send + Sync>(parts: &mut Parts, state: &S, name: &str) -> Result<String, ApiError> {
+    let params = RawPathParams::from_request_parts(parts, state)
+        .await
+        .map_err(|_| ApiError::bad_request("invalid_id", "the path is not UTF-8"))?;
+    let found = params.iter().find(|(key, _)| *key == name);
+    found
+        .map(|(_, value)| value.to_owned())
+        .ok_or_else(|| ApiError::internal(format!("no `{name}` in the path")))
+}
+
+/// The query. Unknown parameters are refused by the types that are put in here.
+pub struct Query<T>(pub T);
+
+/// No query.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        AxumQuery::try_from_uri(&parts.uri).map(|AxumQuery(query)| Self(query)).map_err(|rejection| {
+            // The rejection's own text is followed by what serde said, which names the parameter.
+            let text = rejection.body_text();
+            let said = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
+            ApiError::bad_request("invalid_parameter", format!("query: {said}"))
+                .hint("`GET /v1/openapi.json` lists each route's parameters")
+        })
+    }
+}
+
+/// The value of `Idempotency-Key`, where it was sent. The manager judges it.
+pub struct Key(pub Option<String>);
+
+impl Key {
+    /// As the manager's methods take it.
+    pub fn as_deref(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Key {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        single(&parts.headers, "idempotency-key")
+            .map(|value| Self(value.map(str::to_owned)))
+            .map_err(|what| ApiError::bad_request("invalid_idempotency_key", what))
+    }
+}
+
+/// A header that may be there once.
+pub fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, String> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() {
+        return Err(format!("the header `{name}` was sent more than once"));
+    }
+    let value = value.to_str().map_err(|_| format!("the header `{name}` is not plain ASCII"))?;
+    Ok(Some(value.trim()))
+}
+
+/// A body of JSON.
+pub struct Json<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        decode(&parts.headers, &read(&parts.headers, body).await?).map(Self)
+    }
+}
+
+/// A body of JSON all of whose fields have defaults: none, or `null`, is `{}`.
+pub struct OptionalJson<T>(pub T);
+
+impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJson<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        let bytes = read(&parts.headers, body).await?;
+        if bytes.is_empty() {
+            return Ok(Self(T::default()));
+        }
+        decode::<Option<T>>(&parts.headers, &bytes).map(|body| Self(body.unwrap_or_default()))
+    }
+}
+
+/// No body. What somebody put into one by mistake, thinking that it would be heeded, is not ignored.
+pub struct NoBody;
+
+impl<S: Send + Sync> FromRequest<S> for NoBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        let bytes = read(&parts.headers, body).await?;
+        if bytes.is_empty() || bytes.trim_ascii() == b"{}" {
+            return Ok(Self);
+        }
+        Err(ApiError::bad_request("unexpected_body", "this route takes no body; nothing was changed")
+            .hint("its options are query parameters; `GET /v1/openapi.json` lists them"))
+    }
+}
+
+/// The whole body, if it is not too large.
+async fn read(headers: &HeaderMap, mut body: Body) -> Result<Vec<u8>, ApiError> {
+    let length =
+        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if headers.contains_key(header::EXPECT) && length.is_some_and(|length| length > MAX_BODY as u64) {
+        // The client asks before it sends; it is told before it sends.
+        return Err(too_large());
+    }
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(broken)?.into_data() else {
+            continue;
+        };
+        if bytes.len() + data.len() > MAX_BODY {
+            drop(bytes);
+            discard(body).await;
+            return Err(too_large());
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes)
+}
+
+/// Reads on for a while and keeps nothing.
+async fn discard(mut body: Body) {
+    let mut seen = 0;
+    let reading = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            seen += frame.data_ref().map_or(0, |data| data.len());
+            if seen > MAX_DISCARDED {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DISCARD_FOR, reading).await;
+}
+
+fn too_large() -> ApiError {
+    let detail = format!("the body has more than {MAX_BODY} bytes; nothing was changed");
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+        .hint("put long input into a file and name the file in the prompt")
+}
+
+fn broken(error: axum::Error) -> ApiError {
+    ApiError::bad_request("invalid_body", format!("the body ended early: {error}"))
+}
+
+fn decode<T: DeserializeOwned>(headers: &HeaderMap, bytes: &[u8]) -> Result<T, ApiError> {
+    let content_type = headers.get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?"));
+    if !content_type.is_some_and(is_json) {
+        let sent = content_type.map_or("nothing".into(), |sent| format!("`{sent}`"));
+        return Err(ApiError::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            format!("`Content-Type` says {sent}; the body must be JSON; nothing was changed"),
+        )
+        .hint("send it with `Content-Type: application/json`"));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let at = error.valid_up_to();
+        ApiError::bad_request(
+            "invalid_utf8",
+            format!("the body is not UTF-8 at byte {at}; nothing was changed"),
+        )
+    })?;
+    let object = matches!(text.trim_ascii_start().bytes().next(), Some(b'{' | b'n'));
+    if !object && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() {
+        // serde would take an array for a struct, its fields in their order.
+        return Err(ApiError::bad_request("invalid_body", "the body is no JSON object; nothing was changed"));
+    }
+    serde_json::from_str(text).map_err(|error| {
+        let code = if error.is_data() { "invalid_body" } else { "invalid_json" };
+        ApiError::bad_request(code, format!("the body: {error}; nothing was changed"))
+            .hint("`GET /v1/openapi.json` describes each route's body")
+    })
+}
+
+fn is_json(content_type: &str) -> bool {
+    let media = content_type.split(';').next().unwrap_or_default().trim();
+    media.eq_ignore_ascii_case("application/json")
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+    use protocol::api::PromptRequest;
+
+    use super::*;
+
+    fn json() -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("Application/JSON; charset=utf-8"));
+        headers
+    }
+
+    fn code(headers: &HeaderMap, body: &[u8]) -> (u16, String, String) {
+        let error = decode::<PromptRequest>(headers, body).unwrap_err();
+        let problem = error.problem();
+        (problem.status, problem.code.clone(), problem.detail.clone())
+    }
+
+    #[test]
+    fn bad_bodies_have_codes_of_their_own() {
+        assert_eq!(decode::<PromptRequest>(&json(), br#"{"text":"hi"}"#).unwrap().text, "hi");
+        for (body, expected, names) in [
+            (&b"{\"text\":\"hi\",\"txet\":1}"[..], "invalid_body", "txet"),
+            (b"{\"text\":5}", "invalid_body", "integer"),
+            (b"{}", "invalid_body", "text"),
+            (b"[\"hi\"]", "invalid_body", "object"),
+            (b"null", "invalid_body", "null"),
+            (b"{\"text\":", "invalid_json", "EOF"),
+            (b"", "invalid_json", "EOF"),
+            (b"{\"text\":\"\xff\"}", "invalid_utf8", "byte 9"),
+        ] {
+            let (status, code, detail) = code(&json(), body);
+            assert_eq!((status, &*code), (400, expected));
+            assert!(detail.contains(names), "{detail}");
+        }
+        assert_eq!(code(&HeaderMap::new(), b"{}").1, "unsupported_media_type");
+        let mut other = json();
+        other.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        assert_eq!(code(&other, b"{}").0, 415);
+    }
+
+    #[tokio::test]
+    async fn a_large_body_is_refused_and_not_kept() {
+        let headers = HeaderMap::new();
+        assert_eq!(read(&headers, Body::from(vec![b'x'; MAX_BODY])).await.unwrap().len(), MAX_BODY);
+        let error = read(&headers, Body::from(vec![b'x'; MAX_BODY + 1])).await.unwrap_err();
+        assert_eq!((error.problem().status, &*error.problem().code), (413, "body_too_large"));
+    }
+
+    #[test]
+    fn a_header_is_taken_once_or_not_at_all() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(single(&headers, "idempotency-key"), Ok(None));
+        headers.append("idempotency-key", HeaderValue::from_static(" a "));
+        assert_eq!(single(&headers, "idempotency-key"), Ok(Some("a")));
+        headers.append("idempotency-key", HeaderValue::from_static("b"));
+        assert!(single(&headers, "idempotency-key").is_err());
+        headers.clear();
+        headers.append("idempotency-key", HeaderValue::from_bytes(b"\xff").unwrap());
+        assert!(single(&headers, "idempotency-key").is_err());
+    }
+}

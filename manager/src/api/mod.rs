@@ -1,0 +1,218 @@
+//! The HTTP face: every function of [`SessionManager`] under `/v1`, on a Unix socket.
+//!
+//! Routes and their description in OpenAPI come from the same place, the attribute on each handler, so neither
+//! can drift from the other. Errors are always a `Problem`, those of the HTTP layer itself included.
+
+mod auth;
+mod events;
+mod input;
+mod problem;
+mod prompts;
+mod sessions;
+mod subagents;
+mod system;
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::{Method, StatusCode, Uri};
+use axum::serve::Listener;
+use protocol::SessionId;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::manager::SessionManager;
+use problem::ApiError;
+
+/// What every handler can reach.
+#[derive(Clone)]
+struct App {
+    manager: SessionManager,
+    stop: Stop,
+    streams: events::Streams,
+    openapi: Arc<str>,
+}
+
+/// A wish that the daemon should end: made by `POST /v1/manager/stop`, heard by whoever runs the server.
+#[derive(Clone, Debug)]
+pub struct Stop(Arc<watch::Sender<bool>>);
+
+impl Default for Stop {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(false)))
+    }
+}
+
+impl Stop {
+    /// Asks for the end.
+    pub fn request(&self) {
+        self.0.send_replace(true);
+    }
+
+    /// Whether the end was asked for.
+    pub fn is_requested(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Returns once the end was asked for.
+    pub async fn requested(&self) {
+        // The sender lives in `self`, so this cannot fail.
+        let _ = self.0.subscribe().wait_for(|requested| *requested).await;
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "kennel",
+        description = "Crash-isolated hosting of AI-agent sessions. HTTP/1.1 over a Unix socket: \
+            `curl --unix-socket PATH http://kennel/v1/sessions`. Whoever reaches the socket is its owner; a request \
+            with a session's token (`Authorization: Bearer TOKEN`) has rights on that session only. Errors are \
+            `application/problem+json` with a `code` that does not change between versions; clients go by the code, \
+            people by `detail` and `hint`. An error means that nothing was changed, but for `timeout` and \
+            `session_failed` with status 502: there, what was asked stays asked.",
+        license(name = "MIT OR Apache-2.0")
+    ),
+    tags(
+        (name = "sessions", description = "Sessions: start, look, stop."),
+        (name = "prompts", description = "Prompts: accept, queue, abort, resolve."),
+        (name = "events", description = "What happens, as it happens and from any point in the past."),
+        (name = "sub-agents", description = "Sessions that work for others in the background."),
+        (name = "manager", description = "The manager itself.")
+    ),
+    components(schemas(protocol::api::Problem, protocol::event::Event)),
+    modifiers(&Token)
+)]
+struct Description;
+
+/// The token as OpenAPI knows such things.
+struct Token;
+
+impl utoipa::Modify for Token {
+    fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
+        use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+        let scheme =
+            HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("A session's token.")).build();
+        let components = api.components.get_or_insert_default();
+        components.add_security_scheme("session_token", SecurityScheme::Http(scheme));
+        let none = SecurityRequirement::default();
+        api.security = Some(vec![none, SecurityRequirement::new("session_token", [""; 0])]);
+    }
+}
+
+/// All routes and their description.
+fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(system::healthz))
+        .routes(routes!(system::readyz))
+        .routes(routes!(system::metrics))
+        .routes(routes!(system::openapi))
+        .routes(routes!(system::info))
+        .routes(routes!(system::stop))
+        .routes(routes!(sessions::list, sessions::create))
+        .routes(routes!(sessions::get, sessions::ensure, sessions::remove))
+        .routes(routes!(sessions::stop))
+        .routes(routes!(sessions::restart))
+        .routes(routes!(sessions::pin))
+        .routes(routes!(sessions::unpin))
+        .routes(routes!(sessions::wait))
+        .routes(routes!(sessions::token))
+        .routes(routes!(sessions::log))
+        .routes(routes!(sessions::stop_by_pid))
+        .routes(routes!(sessions::lookup))
+        .routes(routes!(sessions::bootstrap))
+        .routes(routes!(prompts::send))
+        .routes(routes!(prompts::abort))
+        .routes(routes!(prompts::queue, prompts::clear))
+        .routes(routes!(prompts::edit, prompts::remove))
+        .routes(routes!(prompts::resolve))
+        .routes(routes!(events::all))
+        .routes(routes!(events::of_session))
+        .routes(routes!(subagents::start, subagents::list))
+}
+
+/// The API's description in OpenAPI 3.1, as `manager/openapi.json` has it.
+pub fn openapi_json() -> String {
+    let description = routes().into_openapi();
+    // A description that cannot be written fails the test that compares it, long before anybody asks for it.
+    description.to_pretty_json().map(|json| json + "\n").unwrap_or_default()
+}
+
+/// The API over a manager.
+pub fn router(manager: SessionManager, stop: Stop) -> Router {
+    let app = App { manager, stop, streams: events::Streams::default(), openapi: openapi_json().into() };
+    let (router, _) = routes().split_for_parts();
+    router
+        .fallback(no_such_route)
+        .method_not_allowed_fallback(method_not_allowed)
+        // After the routes are matched and before they run, so that it sees the parameters that they see.
+        .layer(axum::middleware::from_fn_with_state(app.clone(), auth::check))
+        .with_state(app)
+}
+
+/// Serves the API to this user and root until `end` is ready; then lets running requests finish.
+pub async fn serve(
+    listener: UnixListener,
+    router: Router,
+    end: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    axum::serve(OwnerOnly(listener), router).with_graceful_shutdown(end).await
+}
+
+/// A listener that hangs up on strangers. The socket's mode keeps them out already; this holds also where the
+/// file was put, by mistake, where others can change it.
+struct OwnerOnly(UnixListener);
+
+impl Listener for OwnerOnly {
+    type Io = UnixStream;
+    type Addr = tokio::net::unix::SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, address) = Listener::accept(&mut self.0).await;
+            let own = rustix::process::geteuid().as_raw();
+            match stream.peer_cred().map(|peer| peer.uid()) {
+                Ok(uid) if may_connect(uid, own) => return (stream, address),
+                Ok(uid) => tracing::warn!("a connection of uid {uid} was refused"),
+                Err(error) => tracing::warn!("a connection whose peer is unknown was refused: {error}"),
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        self.0.local_addr()
+    }
+}
+
+/// The user whose daemon this is, and root, whom nobody can keep out.
+fn may_connect(peer: u32, own: u32) -> bool {
+    peer == own || peer == 0
+}
+
+async fn no_such_route(method: Method, uri: Uri) -> ApiError {
+    let path = uri.path();
+    // An id with a slash falls apart into segments, and `..` does not become an id by having others after it.
+    if let Some(rest) = path.strip_prefix("/v1/sessions/") {
+        let first = rest.split('/').next().unwrap_or_default();
+        if let Err(error) = first.parse::<SessionId>() {
+            return error.into();
+        }
+    }
+    let path: String = path.chars().take(200).collect();
+    ApiError::new(StatusCode::NOT_FOUND, "no_such_route", format!("there is no route `{method} {path}`"))
+        .hint("`GET /v1/openapi.json` lists all routes; session ids have no `/`")
+}
+
+async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
+    let path: String = uri.path().chars().take(200).collect();
+    let detail = format!("`{path}` has no method `{method}`");
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+        .hint("the header `Allow` lists the methods it has")
+}

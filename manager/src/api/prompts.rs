@@ -1,0 +1,134 @@
+//! Prompts: accept, queue, abort, resolve.
+
+use axum::Json as Reply;
+use axum::extract::State;
+use axum::http::StatusCode;
+use protocol::api::{
+    Aborted, Accepted, Cleared, EditRequest, PromptRequest, QueuedPrompt, ResolveRequest, Resolved,
+};
+use protocol::{PromptId, SessionId};
+
+use super::App;
+use super::input::{Id, Json, Key, NoBody, Nothing, Prompt, Query};
+use super::problem::{Answer, WITH_BODY, refuses};
+
+refuses!(SendErrors: 400 "empty_prompt", 400 "invalid_id", 400 "invalid_idempotency_key", 400 "invalid_prompt", 404 "no_such_session",
+    409 "busy", 409 "idempotency_key_reused", 409 "queue_full", 409 "session_failed", 409 "session_stopped", 409 "session_stopping",
+    413 "prompt_too_large", 507 "journal_full"; + WITH_BODY);
+
+/// Accepts a prompt.
+///
+/// When the answer comes the prompt is on disk, and runs now or waits; it will end exactly once, whatever dies.
+/// Subscribe after `event_id` to see what becomes of it. The text has at most 1 MiB, the body at most 2 MiB.
+#[utoipa::path(post, path = "/v1/sessions/{id}/prompts", tag = "prompts", operation_id = "send_prompt", request_body = PromptRequest,
+    params(("id" = SessionId, Path, description = "The session."), ("Idempotency-Key" = Option<String>, Header,
+        description = "1 to 255 printable ASCII characters, unique within the session: a repeated request with the same key and body is answered with the same prompt; with another body it is refused.")),
+    responses((status = 202, description = "It is accepted.", body = Accepted), SendErrors))]
+pub async fn send(
+    State(app): State<App>,
+    Id(id): Id,
+    _: Query<Nothing>,
+    key: Key,
+    Json(prompt): Json<PromptRequest>,
+) -> Answer<(StatusCode, Reply<Accepted>)> {
+    let accepted = app.manager.send_prompt(&id, prompt, key.as_deref()).await?;
+    Ok((StatusCode::ACCEPTED, Reply(accepted)))
+}
+
+refuses!(AbortErrors: 400 "invalid_id", 404 "no_such_session", 409 "no_turn", 507 "journal_full");
+
+/// Ends the running turn as aborted, and everything it started.
+///
+/// Answers once the turn is over. The session and its queue stay.
+#[utoipa::path(post, path = "/v1/sessions/{id}/abort", tag = "prompts", operation_id = "abort",
+    params(("id" = SessionId, Path, description = "The session.")),
+    responses((status = 200, description = "The turn that was ended.", body = Aborted), AbortErrors))]
+pub async fn abort(
+    State(app): State<App>,
+    Id(id): Id,
+    _: Query<Nothing>,
+    _: NoBody,
+) -> Answer<Reply<Aborted>> {
+    Ok(Reply(app.manager.abort(&id).await?))
+}
+
+refuses!(QueueErrors: 400 "invalid_id", 404 "no_such_session");
+
+/// Prompts that have not ended, and those that were interrupted and not resolved.
+#[utoipa::path(get, path = "/v1/sessions/{id}/queue", tag = "prompts", operation_id = "queue",
+    params(("id" = SessionId, Path, description = "The session.")),
+    responses((status = 200, description = "The prompts.", body = [QueuedPrompt]), QueueErrors))]
+pub async fn queue(
+    State(app): State<App>,
+    Id(id): Id,
+    _: Query<Nothing>,
+) -> Answer<Reply<Vec<QueuedPrompt>>> {
+    Ok(Reply(app.manager.queue(&id).await?))
+}
+
+refuses!(ClearErrors: 400 "invalid_id", 404 "no_such_session", 507 "journal_full");
+
+/// Takes all waiting prompts out of the queue; they end as aborted.
+#[utoipa::path(delete, path = "/v1/sessions/{id}/queue", tag = "prompts", operation_id = "clear_queue",
+    params(("id" = SessionId, Path, description = "The session.")),
+    responses((status = 200, description = "How many there were.", body = Cleared), ClearErrors))]
+pub async fn clear(
+    State(app): State<App>,
+    Id(id): Id,
+    _: Query<Nothing>,
+    _: NoBody,
+) -> Answer<Reply<Cleared>> {
+    let removed = app.manager.clear_queue(&id).await?;
+    Ok(Reply(Cleared { removed }))
+}
+
+refuses!(EditErrors: 400 "empty_prompt", 400 "invalid_id", 400 "invalid_prompt", 404 "no_such_prompt", 404 "no_such_session",
+    409 "not_queued", 413 "prompt_too_large", 507 "journal_full"; + WITH_BODY);
+
+/// Replaces the text of a waiting prompt.
+#[utoipa::path(patch, path = "/v1/sessions/{id}/queue/{prompt}", tag = "prompts", operation_id = "edit_prompt", request_body = EditRequest,
+    params(("id" = SessionId, Path, description = "The session."), ("prompt" = PromptId, Path, description = "The prompt.")),
+    responses((status = 204, description = "It is replaced."), EditErrors))]
+pub async fn edit(
+    State(app): State<App>,
+    Id(id): Id,
+    Prompt(prompt): Prompt,
+    _: Query<Nothing>,
+    Json(request): Json<EditRequest>,
+) -> Answer<StatusCode> {
+    app.manager.edit_prompt(&id, prompt, &request.text).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+refuses!(RemoveErrors: 400 "invalid_id", 404 "no_such_prompt", 404 "no_such_session", 409 "not_queued", 507 "journal_full");
+
+/// Takes a waiting prompt out of the queue; it ends as aborted.
+#[utoipa::path(delete, path = "/v1/sessions/{id}/queue/{prompt}", tag = "prompts", operation_id = "remove_prompt",
+    params(("id" = SessionId, Path, description = "The session."), ("prompt" = PromptId, Path, description = "The prompt.")),
+    responses((status = 204, description = "It is removed."), RemoveErrors))]
+pub async fn remove(
+    State(app): State<App>,
+    Id(id): Id,
+    Prompt(prompt): Prompt,
+    _: Query<Nothing>,
+    _: NoBody,
+) -> Answer<StatusCode> {
+    app.manager.remove_prompt(&id, prompt).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+refuses!(ResolveErrors: 400 "invalid_id", 404 "no_such_prompt", 409 "not_interrupted", 409 "queue_full", 409 "session_failed",
+    409 "session_stopped", 409 "session_stopping", 507 "journal_full"; + WITH_BODY);
+
+/// Decides what becomes of an interrupted prompt: the same again at the head of the queue, or nothing.
+#[utoipa::path(post, path = "/v1/prompts/{prompt}/resolve", tag = "prompts", operation_id = "resolve_prompt", request_body = ResolveRequest,
+    params(("prompt" = PromptId, Path, description = "The prompt.")),
+    responses((status = 200, description = "What came of it.", body = Resolved), ResolveErrors))]
+pub async fn resolve(
+    State(app): State<App>,
+    Prompt(prompt): Prompt,
+    _: Query<Nothing>,
+    Json(request): Json<ResolveRequest>,
+) -> Answer<Reply<Resolved>> {
+    Ok(Reply(app.manager.resolve_prompt(prompt, request.action).await?))
+}

@@ -1,0 +1,55 @@
+//! Background sub-agents.
+
+use axum::Json as Reply;
+use axum::extract::State;
+use axum::http::StatusCode;
+use protocol::api::{SubagentHandle, SubagentRequest};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::App;
+use super::input::{Json, Key, Nothing, Query};
+use super::problem::{Answer, WITH_BODY, WITH_OPTIONS, refuses};
+
+refuses!(StartErrors: 400 "empty_prompt", 400 "invalid_idempotency_key", 400 "invalid_prompt", 404 "no_such_pid", 404 "no_such_session",
+    409 "id_taken", 409 "idempotency_key_reused", 409 "session_failed", 409 "session_stopped", 409 "session_stopping",
+    413 "prompt_too_large"; + WITH_BODY, WITH_OPTIONS);
+
+/// Starts a session with a first prompt, below a parent or of nobody.
+///
+/// The handle comes as soon as the child has a process; the task is on disk and is delivered as soon as the
+/// child is ready, whatever dies meanwhile.
+#[utoipa::path(post, path = "/v1/subagents", tag = "sub-agents", operation_id = "start_background_subagent", request_body = SubagentRequest,
+    params(("Idempotency-Key" = Option<String>, Header,
+        description = "1 to 255 printable ASCII characters: a repeated request with the same key and body is answered with the same sub-agent; with another body it is refused.")),
+    responses((status = 201, description = "The sub-agent.", body = SubagentHandle), StartErrors))]
+pub async fn start(
+    State(app): State<App>,
+    _: Query<Nothing>,
+    key: Key,
+    Json(request): Json<SubagentRequest>,
+) -> Answer<(StatusCode, Reply<SubagentHandle>)> {
+    let SubagentRequest { parent, task, opts } = request;
+    let started = app.manager.start_background_subagent(parent.as_deref(), &task, opts, key.as_deref());
+    Ok((StatusCode::CREATED, Reply(started.await?)))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListQuery {
+    /// The parent's session id, or the current pid of its worker; without it the sub-agents of all.
+    parent: Option<String>,
+}
+
+refuses!(ListErrors: 400 "invalid_id", 404 "no_such_pid", 404 "no_such_session");
+
+/// Sub-agents, oldest first.
+#[utoipa::path(get, path = "/v1/subagents", tag = "sub-agents", operation_id = "list_background_subagents",
+    params(ListQuery), responses((status = 200, description = "The sub-agents.", body = [SubagentHandle]), ListErrors))]
+pub async fn list(
+    State(app): State<App>,
+    Query(query): Query<ListQuery>,
+) -> Answer<Reply<Vec<SubagentHandle>>> {
+    Ok(Reply(app.manager.list_background_subagents(query.parent.as_deref()).await?))
+}

@@ -1,0 +1,183 @@
+//! `daemon`: run it, look at it, end it.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use protocol::api::ManagerInfo;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::time::{Instant, sleep};
+
+use super::args;
+use super::error::{Failure, Outcome, exit};
+use super::link::{Link, read};
+use super::render;
+use super::sessions::pairs;
+use super::ui::Ui;
+use crate::client::{ClientError, Request};
+use crate::clock;
+
+/// How long a daemon that starts may take until it answers.
+const START: Duration = Duration::from_secs(10);
+/// How long one that ends may take.
+const END: Duration = Duration::from_secs(60);
+
+/// `daemon`, but for what needs no connection.
+pub async fn daemon(link: &Link<'_>, args: &args::Daemon) -> Outcome {
+    match args {
+        args::Daemon::Start => start(link).await,
+        args::Daemon::Stop => {
+            stop(link).await?;
+            if link.ui.json { link.ui.object(&stopped()) } else { Ok(()) }
+        }
+        args::Daemon::Restart => {
+            stop(link).await?;
+            start(link).await
+        }
+        args::Daemon::Status => status(link).await,
+        // Run before there was a runtime.
+        args::Daemon::Run { .. } | args::Daemon::Unit => Ok(()),
+    }
+}
+
+/// `daemon unit`.
+pub fn unit(ui: &Ui) -> Outcome {
+    let exe = std::env::current_exe()
+        .map_err(|error| Failure::failed("exe", format!("this program's own path is not known: {error}")))?;
+    ui.print(&crate::daemon::unit(&exe))
+}
+
+fn stopped() -> Vec<u8> {
+    serde_json::json!({ "pid": null, "state": "stopped" }).to_string().into_bytes()
+}
+
+async fn start(link: &Link<'_>) -> Outcome {
+    let answer = link.ask(Request::get("/v1/manager")).await?;
+    if link.ui.json {
+        return link.ui.object(&answer);
+    }
+    link.ui.line(&format!("running, pid {}", read::<ManagerInfo>(&answer)?.pid))
+}
+
+async fn status(link: &Link<'_>) -> Outcome {
+    let answer = match link.client.ask(&Request::get("/v1/manager")).await {
+        Ok(answer) => answer,
+        Err(ClientError::Absent(_)) => {
+            if link.ui.json {
+                link.ui.object(&stopped())?;
+            } else {
+                link.ui.print(&pairs(&[("state", "stopped".into())], link.ui.out_colour))?;
+            }
+            return Err(Failure::Told(exit::UNREACHABLE));
+        }
+        Err(error @ ClientError::Silent(_)) => {
+            let pid = holder(link)
+                .map(|pid| format!("it has pid {pid}; `kill -9 {pid}` ends it and harms no session"));
+            let failure = Failure::from(error);
+            return Err(match pid {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            });
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if link.ui.json {
+        return link.ui.object(&answer);
+    }
+    let info: ManagerInfo = read(&answer)?;
+    let sessions: Vec<String> =
+        info.sessions.iter().map(|(status, count)| format!("{count} {status}")).collect();
+    let mut facts = vec![
+        ("state", info.state),
+        ("pid", info.pid.to_string()),
+        ("version", info.version.clone()),
+        ("up for", render::age(info.started_at, clock::wall_ms())),
+        ("sessions", if sessions.is_empty() { "none".into() } else { sessions.join(", ") }),
+        ("last event", info.last_event_id.to_string()),
+        ("state dir", info.state_dir),
+        ("socket", link.paths.socket.display().to_string()),
+        ("config", link.paths.config.display().to_string()),
+    ];
+    if info.version != crate::VERSION {
+        facts.push(("this kennel", format!("{}; `kennel daemon restart` starts it", crate::VERSION)));
+    }
+    link.ui.print(&pairs(&facts, link.ui.out_colour))
+}
+
+/// Ends the daemon, if there is one. Returns after its process is gone.
+async fn stop(link: &Link<'_>) -> Outcome {
+    let deadline = Instant::now() + START;
+    loop {
+        match link.client.connect().await {
+            Ok(connection) => {
+                let pid = connection.peer_cred().ok().and_then(|peer| peer.pid()).and_then(Pid::from_raw);
+                // While the connection is open the pid is the daemon's, and the pidfd stays that for good.
+                let process = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK).ok());
+                drop(connection);
+                match link.client.ask(&Request::post("/v1/manager/stop")).await {
+                    Ok(_) | Err(ClientError::Absent(_) | ClientError::Lost(_)) => {}
+                    Err(error) => return Err(error.into()),
+                }
+                link.ui.waiting("stopping the daemon", ended(link, process)).await?;
+                let pid = pid.map(|pid| format!(" (pid {})", pid.as_raw_nonzero())).unwrap_or_default();
+                link.ui.note(&format!("the daemon{pid} is stopped; the next one brings its sessions back"));
+                return Ok(());
+            }
+            Err(ClientError::Absent(_)) => match holder(link) {
+                None => {
+                    link.ui.note("no daemon runs");
+                    return Ok(());
+                }
+                Some(pid) if Instant::now() > deadline => {
+                    let what =
+                        format!("the daemon (pid {pid}) holds the state directory but does not answer");
+                    return Err(Failure::unreachable(what)
+                        .hint(format!("`kill -9 {pid}` ends it and harms no session")));
+                }
+                // It is just starting, or just leaving.
+                Some(_) => sleep(Duration::from_millis(10)).await,
+            },
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+async fn ended(link: &Link<'_>, process: Option<OwnedFd>) -> Outcome {
+    let Some(process) = process else {
+        return link.gone().await;
+    };
+    // On a thread: the wait is bounded, and this command does nothing else meanwhile.
+    let waiting = tokio::task::spawn_blocking(move || {
+        let within = Timespec { tv_sec: END.as_secs().cast_signed(), tv_nsec: 0 };
+        loop {
+            match poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&within)) {
+                Err(Errno::INTR) => {}
+                other => return other,
+            }
+        }
+    });
+    match waiting.await {
+        Ok(Ok(1..)) => Ok(()),
+        Ok(Ok(0)) => {
+            let what = format!("the daemon did not end within {}", humantime::format_duration(END));
+            Err(Failure::new(exit::TIMEOUT, "timeout", what).hint("`kennel daemon status` prints its pid"))
+        }
+        Ok(Err(error)) => Err(Failure::failed("wait", format!("cannot wait for the daemon: {error}"))),
+        Err(error) => Err(Failure::failed("wait", format!("cannot wait for the daemon: {error}"))),
+    }
+}
+
+/// The process that holds the state directory, by its own word, if any does.
+fn holder(link: &Link<'_>) -> Option<u32> {
+    let mut lock = File::open(link.paths.state_dir.join("lock")).ok()?;
+    if flock(&lock, FlockOperation::NonBlockingLockShared).is_ok() {
+        return None;
+    }
+    let mut text = String::new();
+    lock.read_to_string(&mut text).ok()?;
+    Some(text.trim().parse().unwrap_or(0))
+}

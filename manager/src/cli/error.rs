@@ -1,0 +1,218 @@
+//! What a command can come to: exit codes, and the errors that people and programs see.
+
+use std::io;
+
+use protocol::api::Problem;
+
+use super::render;
+use crate::client::ClientError;
+
+/// Exit codes, the same for every command.
+pub mod exit {
+    /// It failed.
+    pub const FAILURE: u8 = 1;
+    /// It was asked for in a way that makes no sense.
+    pub const USAGE: u8 = 2;
+    /// It did not happen in time.
+    pub const TIMEOUT: u8 = 3;
+    /// There is no such session, prompt or process.
+    pub const NO_SUCH: u8 = 4;
+    /// Not allowed.
+    pub const DENIED: u8 = 5;
+    /// No daemon, and none could be started.
+    pub const UNREACHABLE: u8 = 6;
+    /// The state of things does not allow it.
+    pub const CONFLICT: u8 = 7;
+    /// Ctrl-C.
+    pub const INTERRUPTED: u8 = 130;
+}
+
+/// Why a command ends without having done what it was asked for.
+#[derive(Debug)]
+pub enum Failure {
+    /// To be told.
+    Problem(Box<Problem>, u8),
+    /// Told already.
+    Told(u8),
+    /// Nobody reads what it prints any more.
+    Unread,
+}
+
+/// What a command comes to.
+pub type Outcome<T = ()> = Result<T, Failure>;
+
+impl Failure {
+    /// A failure of the command line's own; `status` is the HTTP status that comes nearest.
+    pub fn new(exit: u8, code: &str, detail: impl Into<String>) -> Self {
+        let (status, title) = match exit {
+            exit::USAGE => (400, "Bad Request"),
+            exit::TIMEOUT => (504, "Gateway Timeout"),
+            exit::NO_SUCH => (404, "Not Found"),
+            exit::DENIED => (403, "Forbidden"),
+            exit::UNREACHABLE => (503, "Service Unavailable"),
+            exit::CONFLICT => (409, "Conflict"),
+            _ => (500, "Internal Server Error"),
+        };
+        let problem = Problem {
+            kind: "about:blank".into(),
+            title: title.into(),
+            status,
+            code: code.into(),
+            detail: detail.into(),
+            hint: None,
+        };
+        Self::Problem(Box::new(problem), exit)
+    }
+
+    /// Something went wrong.
+    pub fn failed(code: &str, detail: impl Into<String>) -> Self {
+        Self::new(exit::FAILURE, code, detail)
+    }
+
+    /// The command line makes no sense.
+    pub fn usage(detail: impl Into<String>) -> Self {
+        Self::new(exit::USAGE, "usage", detail)
+    }
+
+    /// There is no daemon to talk to.
+    pub fn unreachable(detail: impl Into<String>) -> Self {
+        Self::new(exit::UNREACHABLE, "daemon_unreachable", detail)
+    }
+
+    /// Says what to do about it.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        if let Self::Problem(problem, _) = &mut self {
+            problem.hint = Some(hint.into());
+        }
+        self
+    }
+
+    /// Whether it is a problem with this code.
+    pub fn is(&self, code: &str) -> bool {
+        matches!(self, Self::Problem(problem, _) if problem.code == code)
+    }
+
+    /// The exit code.
+    pub fn exit(&self) -> u8 {
+        match self {
+            Self::Problem(_, exit) | Self::Told(exit) => *exit,
+            Self::Unread => 0,
+        }
+    }
+
+    /// What is written to standard error; nothing if all is told.
+    pub fn text(&self, json: bool, colour: bool) -> Option<String> {
+        let Self::Problem(problem, _) = self else {
+            return None;
+        };
+        if json {
+            return serde_json::to_string(problem).ok().map(|line| render::json(&line) + "\n");
+        }
+        let label = |word, style| render::paint(word, style, colour);
+        let mut text =
+            format!("{}: {}\n", label("error", render::RED), render::block(&problem.detail).trim_end());
+        if let Some(hint) = &problem.hint {
+            text += &format!("{}: {}\n", label("hint", render::CYAN), render::block(hint).trim_end());
+        }
+        Some(text)
+    }
+}
+
+/// The exit code of an error of the API.
+fn exit_of(problem: &Problem) -> u8 {
+    match (problem.status, problem.code.as_str()) {
+        (404, "no_such_session" | "no_such_pid" | "no_such_prompt") => exit::NO_SUCH,
+        (400 | 413 | 415, _) => exit::USAGE,
+        (401 | 403, _) => exit::DENIED,
+        (409, _) => exit::CONFLICT,
+        (503, _) => exit::UNREACHABLE,
+        (504, _) => exit::TIMEOUT,
+        _ => exit::FAILURE,
+    }
+}
+
+impl From<Box<Problem>> for Failure {
+    fn from(problem: Box<Problem>) -> Self {
+        let exit = exit_of(&problem);
+        Self::Problem(problem, exit)
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Absent(error) => Self::unreachable(format!("no daemon answers ({error})")),
+            ClientError::Denied(what) => Self::new(exit::DENIED, "permission_denied", what),
+            ClientError::Connect(error) => Self::unreachable(format!("the daemon cannot be reached: {error}")),
+            ClientError::Lost(what) => Self::unreachable(format!(
+                "the daemon went away before it answered ({what}); what was asked may or may not have been done"
+            ))
+            .hint("look with `kennel ls`, then try again"),
+            ClientError::Garbage(what) => Self::failed("bad_answer", format!("the daemon's answer makes no sense: {what}"))
+                .hint("is the daemon of another version? `kennel daemon restart` starts this one"),
+            ClientError::Silent(after) => Self::new(
+                exit::TIMEOUT,
+                "daemon_silent",
+                format!("the daemon did not answer within {}", humantime::format_duration(after)),
+            )
+            .hint("is it stopped, or the machine overloaded? `kennel daemon status` prints its pid"),
+            ClientError::Problem(problem) => problem.into(),
+        }
+    }
+}
+
+/// Failures to write.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::Unread,
+            _ => Self::failed("output", format!("cannot write: {error}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(status: u16, code: &str) -> Failure {
+        Box::new(Problem {
+            kind: "about:blank".into(),
+            title: "".into(),
+            status,
+            code: code.into(),
+            detail: "it \u{1b}[2J broke\n".into(),
+            hint: Some("mend it".into()),
+        })
+        .into()
+    }
+
+    #[test]
+    fn exit_codes_follow_the_apis_errors() {
+        for (status, code, exit) in [
+            (404, "no_such_session", 4),
+            (404, "no_such_prompt", 4),
+            (404, "no_such_route", 1),
+            (400, "no_such_agent", 2),
+            (413, "prompt_too_large", 2),
+            (401, "bad_token", 5),
+            (409, "spec_mismatch", 7),
+            (502, "session_failed", 1),
+            (503, "manager_stopping", 6),
+            (504, "timeout", 3),
+            (507, "journal_full", 1),
+        ] {
+            assert_eq!(problem(status, code).exit(), exit, "{status} {code}");
+        }
+        assert_eq!(Failure::from(io::Error::from(io::ErrorKind::BrokenPipe)).exit(), 0);
+    }
+
+    #[test]
+    fn errors_are_told_to_people_and_to_programs() {
+        let failure = problem(409, "busy");
+        assert_eq!(failure.text(false, false).unwrap(), "error: it \\u{1b}[2J broke\nhint: mend it\n");
+        let json: Problem = serde_json::from_str(&failure.text(true, false).unwrap()).unwrap();
+        assert_eq!((json.status, &*json.code), (409, "busy"));
+        assert!(Failure::Told(1).text(false, false).is_none());
+    }
+}

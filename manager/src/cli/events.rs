@@ -1,0 +1,227 @@
+//! `events`: what has happened, and what happens.
+
+use protocol::api::ManagerInfo;
+use protocol::event::{Disposition, Event, EventKind, Outcome as Ended, RemovedBy, Resolution, Timestamp};
+use protocol::{Exit, Stream};
+use serde::Deserialize;
+
+use super::args;
+use super::error::{Failure, Outcome};
+use super::link::Link;
+use super::render;
+use super::ui::Ui;
+use crate::client::sse::Frame;
+use crate::client::{ClientError, Request};
+
+/// `events`.
+pub async fn events(link: &Link<'_>, args: args::Events) -> Outcome {
+    let path = match &args.id {
+        Some(typed) => format!("/v1/sessions/{}/events", link.find(typed).await?),
+        None => "/v1/events".into(),
+    };
+    let mut after = match args.after {
+        Some(after) => after,
+        None if args.follow => link.get::<ManagerInfo>(Request::get("/v1/manager")).await?.last_event_id,
+        None => 0,
+    };
+    loop {
+        let mut events = link.events(&format!("{path}?after={after}&follow={}", args.follow)).await?;
+        let ended = loop {
+            match events.next().await {
+                Ok(Some(frame)) => {
+                    show(link.ui, &frame)?;
+                    after = frame.id.unwrap_or(after);
+                    if frame.event == "session.deleted" && args.id.is_some() {
+                        return Ok(());
+                    }
+                }
+                Ok(None) => break true,
+                Err(ClientError::Lost(_)) => break false,
+                Err(error) => return Err(error.into()),
+            }
+        };
+        if ended && !args.follow {
+            return Ok(());
+        }
+        if ended && !link.comes_back().await {
+            link.ui.note("the daemon was stopped");
+            return Ok(());
+        }
+    }
+}
+
+fn show(ui: &Ui, frame: &Frame) -> Outcome {
+    if frame.event == "problem" {
+        let problem = serde_json::from_str(&frame.data)
+            .map_err(|error| Failure::from(ClientError::Garbage(error.to_string())))?;
+        return Err(Failure::from(Box::<protocol::api::Problem>::new(problem)));
+    }
+    if ui.json {
+        return ui.object(frame.data.as_bytes());
+    }
+    ui.line(&line(&frame.data, ui.out_colour))
+}
+
+/// What all events have, those of later versions too.
+#[derive(Deserialize)]
+struct Head {
+    id: u64,
+    at: Timestamp,
+    session: Option<String>,
+    #[serde(rename = "type")]
+    kind: String,
+    data: serde_json::Value,
+}
+
+/// An event on one line, for people.
+fn line(json: &str, colour: bool) -> String {
+    let Ok(head) = serde_json::from_str::<Head>(json) else {
+        return render::line(json);
+    };
+    let said = match serde_json::from_str::<Event>(json) {
+        Ok(event) => said(&event.kind),
+        Err(_) => head.data.to_string(),
+    };
+    let before = format!("{:>5}  {}", head.id, render::time(head.at));
+    let kind = format!("{:<18}", render::line(&head.kind));
+    let style = match head.kind.as_str() {
+        "turn.interrupted" | "session.restarting" | "session.failed" | "subagent.lost" => render::RED,
+        "turn.completed" | "session.restarted" | "session.ready" => render::GREEN,
+        _ => render::CYAN,
+    };
+    let line = format!(
+        "{}  {:<10}  {}  {}",
+        render::paint(&before, render::DIM, colour),
+        render::line(head.session.as_deref().unwrap_or("-")),
+        render::paint(&kind, style, colour),
+        render::line(&said)
+    );
+    line.trim_end().to_owned()
+}
+
+fn some<T: std::fmt::Display>(before: &str, value: Option<T>) -> String {
+    value.map(|value| format!("{before}{value}")).unwrap_or_default()
+}
+
+fn ended(outcome: Ended) -> &'static str {
+    match outcome {
+        Ended::Completed => "completed",
+        Ended::Aborted => "aborted",
+        Ended::Interrupted => "interrupted",
+    }
+}
+
+/// What an event says, for people.
+fn said(kind: &EventKind) -> String {
+    let exited = |exit: &Option<Exit>| some(", ", exit.as_ref());
+    match kind {
+        EventKind::SessionCreated { agent, workdir, title, model, parent } => format!(
+            "{agent} in {workdir}{}{}{}",
+            some(", title ", title.as_ref()),
+            some(", model ", model.as_ref()),
+            some(", sub-agent of ", parent.as_ref())
+        ),
+        EventKind::SessionStarted { pid } => format!("pid {pid}"),
+        EventKind::SessionReady { pid, agent_pid, restore } => {
+            format!("pid {pid}{}, {restore}", some(", agent ", agent_pid.as_ref()))
+        }
+        EventKind::SessionRestarting { reason, old_pid, delay_ms, .. } => {
+            format!(
+                "{reason}{}, next try in {}",
+                some(", pid ", old_pid.as_ref()),
+                render::duration(*delay_ms)
+            )
+        }
+        EventKind::SessionRestarted { old_pid, new_pid, reason, restore } => {
+            format!(
+                "pid {} -> {new_pid}, {restore}: {reason}",
+                old_pid.map_or("-".into(), |pid| pid.to_string())
+            )
+        }
+        EventKind::SessionHibernated {} | EventKind::SessionWoken {} | EventKind::SessionDeleted {} => {
+            String::new()
+        }
+        EventKind::SessionStopped { exit } => some("", exit.as_ref()),
+        EventKind::SessionFailed { reason, exit, last_words, survivors } => {
+            let words = last_words.last().map(|words| format!(": {words}")).unwrap_or_default();
+            let left =
+                if survivors.is_empty() { String::new() } else { format!(", survivors {survivors:?}") };
+            format!("{reason}{}{left}{words}", exited(exit))
+        }
+        EventKind::SessionUpdated { pinned } => (if *pinned { "pinned" } else { "not pinned" }).into(),
+        EventKind::PromptAccepted { prompt_id, text, disposition, retry_of } => {
+            let queued = if *disposition == Disposition::Queued { " (queued)" } else { "" };
+            format!("{prompt_id}{queued}{}: {text}", some(", again ", retry_of.as_ref()))
+        }
+        EventKind::PromptQueued { prompt_id, position } => format!("{prompt_id} behind {position}"),
+        EventKind::PromptEdited { prompt_id, text } => format!("{prompt_id}: {text}"),
+        EventKind::PromptStarted { prompt_id } => prompt_id.to_string(),
+        EventKind::PromptRemoved { prompt_id, reason } => {
+            let why = match reason {
+                RemovedBy::Removed => "removed",
+                RemovedBy::Cleared => "queue cleared",
+                RemovedBy::Stopped => "session stopped",
+            };
+            format!("{prompt_id}, {why}")
+        }
+        EventKind::PromptResolved { prompt_id, action, retried_as } => {
+            let what = match action {
+                Resolution::Retry => "retry",
+                Resolution::Drop => "drop",
+            };
+            format!("{prompt_id}, {what}{}", some(" as ", retried_as.as_ref()))
+        }
+        EventKind::TurnStarted { turn, prompt_id, agent_pid } => {
+            format!("turn {turn}, {prompt_id}, agent {agent_pid}")
+        }
+        EventKind::TurnCompleted { prompt_id, outcome, stop_reason, exit, .. } => {
+            format!("{prompt_id} {} ({stop_reason}){}", ended(*outcome), exited(exit))
+        }
+        EventKind::TurnInterrupted { prompt_id, reason, will_retry, .. } => {
+            format!("{prompt_id}: {reason}{}", if *will_retry { "; it is tried again" } else { "" })
+        }
+        EventKind::MessageChunk { stream: Stream::Stdout, text, .. } => render::output(text),
+        EventKind::MessageChunk { stream: Stream::Stderr, text, .. } => {
+            format!("(stderr) {}", render::output(text))
+        }
+        EventKind::SubagentStarted { child, task, model } => {
+            format!("{child}{}: {task}", some(", model ", model.as_ref()))
+        }
+        EventKind::SubagentCompleted { child, outcome } => format!("{child} {}", ended(*outcome)),
+        EventKind::SubagentLost { child, reason } => format!("{child}: {reason}"),
+        EventKind::SystemMessage { text } => text.clone(),
+        EventKind::ManagerStarted { pid, version, .. } => format!("pid {pid}, kennel {version}"),
+        EventKind::ManagerStopping {} => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_one_harmless_line_each() {
+        let chunk = r#"{"id":12,"at":"2026-01-31T12:00:00.000Z","session":"session-1","incarnation":1,
+            "type":"message.chunk","data":{"turn":1,"prompt_id":"prompt-7","stream":"stdout","text":"a\u001b[2J\nb\n"}}"#;
+        assert_eq!(
+            line(chunk, false),
+            "   12  2026-01-31T12:00:00Z  session-1   message.chunk       a\\u{1b}[2J b"
+        );
+        let restarted = r#"{"id":3,"at":"2026-01-31T12:00:00.000Z","session":"s","incarnation":2,"type":"session.restarted",
+            "data":{"old_pid":10,"new_pid":11,"reason":"killed by SIGKILL","restore":"fresh"}}"#;
+        assert_eq!(
+            line(restarted, false),
+            "    3  2026-01-31T12:00:00Z  s           session.restarted   pid 10 -> 11, fresh: killed by SIGKILL"
+        );
+    }
+
+    #[test]
+    fn events_of_later_versions_are_shown_as_they_are() {
+        let later = r#"{"id":1,"at":"2026-01-31T12:00:00.000Z","type":"moon.landed","data":{"x":"\u009b"}}"#;
+        assert_eq!(
+            line(later, false),
+            "    1  2026-01-31T12:00:00Z  -           moon.landed         {\"x\":\"\\u{9b}\"}"
+        );
+        assert_eq!(line("\u{1b}[2J", false), "\\u{1b}[2J");
+    }
+}

@@ -1,0 +1,109 @@
+//! Starting the daemon in the background, and running it there.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+
+use protocol::MARKER;
+
+use super::error::{Failure, Outcome, exit};
+use super::ui::Ui;
+use crate::daemon::{self, DaemonOptions, Paths, RunError};
+use crate::error::StartError;
+
+/// The exit code of a daemon that found another one serving its state directory.
+pub const LOST: i32 = exit::CONFLICT as i32;
+/// From this length on a log is put aside when a daemon is started.
+const MAX_LOG: u64 = 8 * 1024 * 1024;
+/// How much of the log is shown when a daemon could not be started.
+const TAIL_LINES: usize = 10;
+
+/// Where a daemon that was started in the background writes its log.
+pub fn log_path(paths: &Paths) -> PathBuf {
+    paths.state_dir.join("daemon.log")
+}
+
+/// How long the log is now.
+pub fn log_length(paths: &Paths) -> u64 {
+    fs::metadata(log_path(paths)).map_or(0, |found| found.len())
+}
+
+/// The last lines that the log has got since it was so long.
+pub fn log_since(paths: &Paths, begin: u64) -> String {
+    let read = || -> io::Result<String> {
+        let mut file = File::open(log_path(paths))?;
+        file.seek(SeekFrom::Start(begin.min(file.metadata()?.len())))?;
+        let mut text = Vec::new();
+        file.take(MAX_LOG).read_to_end(&mut text)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    };
+    let text = read().unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    let last = &lines[lines.len().saturating_sub(TAIL_LINES)..];
+    if last.is_empty() { String::new() } else { format!(":\n{}", last.join("\n")) }
+}
+
+/// Starts `kennel daemon run` in the background.
+pub fn spawn(paths: &Paths) -> Outcome<Child> {
+    let cannot = |what: &str, error: io::Error| {
+        Failure::unreachable(format!("no daemon runs, and none can be started: {what}: {error}"))
+    };
+    let exe = std::env::current_exe().map_err(|error| cannot("this program's own path", error))?;
+    let log = open_log(paths).map_err(|error| cannot(&paths.state_dir.display().to_string(), error))?;
+    let second = log.try_clone().map_err(|error| cannot("the log", error))?;
+    let mut command = Command::new(&exe);
+    command.args(["daemon", "run", "--detached", "--state-dir"]).arg(&paths.state_dir);
+    command.env_remove(MARKER).stdin(Stdio::null()).stdout(log).stderr(second);
+    command.spawn().map_err(|error| cannot(&exe.display().to_string(), error))
+}
+
+fn open_log(paths: &Paths) -> io::Result<File> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&paths.state_dir)?;
+    let path = log_path(paths);
+    if log_length(paths) > MAX_LOG {
+        fs::rename(&path, path.with_extension("log.old"))?;
+    }
+    OpenOptions::new().create(true).append(true).mode(0o600).open(&path)
+}
+
+/// Runs the daemon in this process.
+pub fn run(ui: &Ui, paths: Paths, worker_path: Option<PathBuf>, detached: bool) -> ExitCode {
+    if detached {
+        close_inherited();
+        // Away from the terminal of whoever happened to need a daemon. This fails only for the leader of a process
+        // group, which a process that was just spawned is not.
+        let _ = rustix::process::setsid();
+    }
+    let Paths { state_dir, socket, config } = paths;
+    let ended = daemon::run(DaemonOptions { state_dir, socket, config, worker_path });
+    let Err(error) = ended else {
+        return ExitCode::SUCCESS;
+    };
+    let failure = match &error {
+        RunError::Start(StartError::Locked { .. }) => {
+            Failure::new(exit::CONFLICT, "already_running", error.to_string())
+        }
+        RunError::InsideSession => Failure::unreachable(error.to_string()),
+        _ => Failure::failed("daemon", error.to_string()),
+    };
+    if let Some(text) = failure.text(ui.json, ui.err_colour) {
+        ui.tell(&text);
+    }
+    ExitCode::from(failure.exit())
+}
+
+/// Closes every descriptor but the first three. What the caller of the first command has left open, a lock or the
+/// end of a pipe that somebody reads to its end, must not live as long as the daemon.
+fn close_inherited() {
+    let Ok(entries) = fs::read_dir(Path::new("/proc/self/fd")) else {
+        return;
+    };
+    let names: Vec<i32> =
+        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    // Nothing in this process has opened one yet but the list itself, which is closed again.
+    for descriptor in names.into_iter().filter(|descriptor| *descriptor > 2) {
+        let _ = nix::unistd::close(descriptor);
+    }
+}

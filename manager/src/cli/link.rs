@@ -1,0 +1,210 @@
+//! The way to the daemon: asking it, asking again when it went away, starting it when there is none.
+
+use std::cell::RefCell;
+use std::process::Child;
+use std::time::Duration;
+
+use hyper::body::Bytes;
+use protocol::api::ManagerInfo;
+use protocol::{MARKER, SessionId};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, sleep};
+
+use super::error::{Failure, Outcome};
+use super::launch;
+use super::ui::Ui;
+use crate::client::{Client, ClientError, Events, Request, encoded};
+use crate::daemon::Paths;
+
+/// How long a daemon may take until it answers.
+const START: Duration = Duration::from_secs(10);
+/// How long a daemon that ends may take.
+const END: Duration = Duration::from_secs(60);
+/// How long another daemon is waited for when one was stopped.
+const SUCCESSION: Duration = Duration::from_secs(5);
+/// How often a level is looked at.
+const LOOK: Duration = Duration::from_millis(10);
+/// How often a request is repeated whose connection was lost.
+const REPEATS: usize = 10;
+
+/// The daemon of one state directory, whether it runs or not.
+pub struct Link<'a> {
+    /// Where results and notes go.
+    pub ui: &'a Ui,
+    /// Where the daemon's files lie.
+    pub paths: Paths,
+    /// Asks it, if it runs.
+    pub(crate) client: Client,
+    /// Daemons that were started here and may have ended since.
+    children: RefCell<Vec<Child>>,
+}
+
+impl<'a> Link<'a> {
+    /// To the daemon with these files.
+    pub fn new(ui: &'a Ui, paths: Paths) -> Self {
+        let client = Client::new(paths.socket.clone());
+        Self { ui, paths, client, children: RefCell::default() }
+    }
+
+    /// Asks, and starts the daemon if there is none.
+    pub(crate) async fn ask(&self, request: Request) -> Outcome<Bytes> {
+        self.ui.also_waiting("waiting for the daemon", self.ask_now(request)).await
+    }
+
+    async fn ask_now(&self, request: Request) -> Outcome<Bytes> {
+        let mut repeats = 0;
+        loop {
+            let error = match self.client.ask(&request).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            match error {
+                ClientError::Absent(_) => self.start().await?,
+                ClientError::Lost(_) if request.repeatable && repeats < REPEATS => {
+                    repeats += 1;
+                    sleep(LOOK).await;
+                }
+                ClientError::Problem(problem) if request.repeatable && problem.code == "manager_stopping" => {
+                    if !request.passive {
+                        self.gone().await?;
+                    } else if !self.comes_back().await {
+                        return Err(Failure::unreachable("the daemon was stopped"));
+                    }
+                }
+                error => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Asks, and reads the answer.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, request: Request) -> Outcome<T> {
+        read(&self.ask(request).await?)
+    }
+
+    /// Opens a stream of events, and starts the daemon if there is none.
+    pub(crate) async fn events(&self, path: &str) -> Outcome<Events> {
+        self.ui.also_waiting("waiting for the daemon", self.events_now(path)).await
+    }
+
+    async fn events_now(&self, path: &str) -> Outcome<Events> {
+        let mut repeats = 0;
+        loop {
+            match self.client.events(path).await {
+                Ok(events) => return Ok(events),
+                Err(ClientError::Absent(_)) => self.start().await?,
+                Err(ClientError::Lost(_)) if repeats < REPEATS => {
+                    repeats += 1;
+                    sleep(LOOK).await;
+                }
+                Err(ClientError::Problem(problem)) if problem.code == "manager_stopping" => {
+                    self.gone().await?
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The session that is meant by an id or the beginning of one.
+    pub async fn find(&self, typed: &str) -> Outcome<SessionId> {
+        #[derive(Deserialize)]
+        struct Found {
+            id: SessionId,
+        }
+        let request = Request::get(format!("/v1/lookup?id={}", encoded(typed)));
+        self.get::<Found>(request).await.map(|found| found.id)
+    }
+
+    /// Makes sure that a daemon answers.
+    pub async fn start(&self) -> Outcome {
+        self.ui.waiting("starting the daemon", self.start_now()).await
+    }
+
+    async fn start_now(&self) -> Outcome {
+        let deadline = Instant::now() + START;
+        let begin = launch::log_length(&self.paths);
+        let mut child: Option<Child> = None;
+        loop {
+            match self.client.connect().await {
+                Ok(_) => {
+                    self.children.borrow_mut().extend(child);
+                    return Ok(());
+                }
+                Err(ClientError::Absent(error)) if std::env::var_os(MARKER).is_some() => {
+                    let what = format!("no daemon answers on {} ({error})", self.client.socket().display());
+                    return Err(Failure::unreachable(what).hint(
+                        "a command inside a session does not start one; `kennel daemon start` from outside does",
+                    ));
+                }
+                Err(ClientError::Absent(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let ended = child.as_mut().and_then(|child| child.try_wait().ok().flatten());
+            match ended {
+                None if child.is_none() => child = Some(launch::spawn(&self.paths)?),
+                // It has lost against another, which will answer, or which is just ending and then gives way.
+                Some(status) if status.code() == Some(launch::LOST) => child = None,
+                Some(status) => {
+                    let said = launch::log_since(&self.paths, begin);
+                    return Err(Failure::unreachable(format!(
+                        "the daemon could not be started ({status}){said}"
+                    ))
+                    .hint(format!("its log is {}", launch::log_path(&self.paths).display())));
+                }
+                None => {}
+            }
+            if Instant::now() > deadline {
+                self.children.borrow_mut().extend(child);
+                let what = format!("no daemon answered within {}", humantime::format_duration(START));
+                return Err(Failure::unreachable(what)
+                    .hint(format!("its log is {}", launch::log_path(&self.paths).display())));
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Waits until the daemon that is ending is gone.
+    pub async fn gone(&self) -> Outcome {
+        let waiting = async {
+            let deadline = Instant::now() + END;
+            while !matches!(self.client.connect().await, Err(ClientError::Absent(_))) {
+                if Instant::now() > deadline {
+                    let what = format!("the daemon did not end within {}", humantime::format_duration(END));
+                    return Err(Failure::unreachable(what).hint("`kennel daemon status` prints its pid"));
+                }
+                sleep(LOOK).await;
+            }
+            Ok(())
+        };
+        self.ui.waiting("the daemon is stopping", waiting).await
+    }
+
+    /// After the daemon was stopped on purpose, which is not to be thwarted: whether somebody starts another one
+    /// soon. `kennel daemon restart` does.
+    pub async fn comes_back(&self) -> bool {
+        let waiting = async {
+            let last = Instant::now() + END;
+            let mut deadline = Instant::now() + SUCCESSION;
+            loop {
+                match self.client.ask(&Request::get("/v1/manager")).await {
+                    Ok(answer) if read(&answer).is_ok_and(|info: ManagerInfo| info.state == "running") => {
+                        return true;
+                    }
+                    Err(ClientError::Absent(_)) => {}
+                    // The old one, still.
+                    _ => deadline = last.min(Instant::now() + SUCCESSION),
+                }
+                if Instant::now() > deadline {
+                    return false;
+                }
+                sleep(LOOK).await;
+            }
+        };
+        self.ui.waiting("the daemon was stopped; waiting for the next", waiting).await
+    }
+}
+
+/// An answer as one of the API's types.
+pub fn read<T: DeserializeOwned>(answer: &[u8]) -> Outcome<T> {
+    serde_json::from_slice(answer).map_err(|error| ClientError::Garbage(error.to_string()).into())
+}

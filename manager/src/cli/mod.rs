@@ -1,0 +1,108 @@
+//! The command line.
+//!
+//! `args.rs` says what can be typed; each command is a function in the file of its subject, which asks the daemon
+//! over its socket (`link.rs`, which also starts it) and prints what it says.
+
+mod args;
+mod daemon;
+mod demo;
+mod error;
+mod events;
+mod launch;
+mod link;
+mod queue;
+mod render;
+mod send;
+mod sessions;
+mod sgr;
+mod subagent;
+mod ui;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command, Daemon};
+use error::{Failure, Outcome, exit};
+use link::Link;
+use ui::Ui;
+
+/// Runs what the command line asks for.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return unparsed(&error),
+    };
+    let ui = Ui::new(&cli.global);
+    let paths = crate::daemon::paths(cli.global.state_dir);
+    let paths = paths.map_err(|error| Failure::failed("paths", error.to_string()));
+    // Before any runtime: the daemon makes its own.
+    let outcome = match (cli.command, paths) {
+        (Command::Daemon(Daemon::Run { worker, detached }), Ok(paths)) => {
+            return launch::run(&ui, paths, worker, detached);
+        }
+        (Command::Daemon(Daemon::Unit), _) => daemon::unit(&ui),
+        (Command::Demo, _) => demo::run(&ui),
+        (command, Ok(paths)) => in_runtime(&ui, paths, command),
+        (_, Err(failure)) => Err(failure),
+    };
+    let Err(failure) = outcome else {
+        return ExitCode::SUCCESS;
+    };
+    if let Some(text) = failure.text(ui.json, ui.err_colour) {
+        ui.tell(&text);
+    }
+    ExitCode::from(failure.exit())
+}
+
+/// Help and version are no errors; everything else is, and is told as the caller wants to be told.
+fn unparsed(error: &clap::Error) -> ExitCode {
+    let as_json = std::env::args_os().any(|arg| arg == "--json");
+    if error.use_stderr() && as_json {
+        let text = error.render().to_string();
+        let said = text.trim().trim_start_matches("error: ");
+        if let Some(text) = Failure::usage(said).text(true, false) {
+            use std::io::Write;
+            let _ = std::io::stderr().write_all(text.as_bytes());
+        }
+    } else {
+        // A pipe whose reader has gone is no news.
+        let _ = error.print();
+    }
+    ExitCode::from(if error.use_stderr() { exit::USAGE } else { 0 })
+}
+
+fn in_runtime(ui: &Ui, paths: crate::daemon::Paths, command: Command) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed("runtime", format!("cannot build a runtime: {error}")))?;
+    runtime.block_on(dispatch(&Link::new(ui, paths), command))
+}
+
+async fn dispatch(link: &Link<'_>, command: Command) -> Outcome {
+    match command {
+        Command::Start(args) => sessions::start(link, args).await,
+        Command::Ensure(args) => sessions::ensure(link, args).await,
+        Command::Ls(args) => sessions::ls(link, args).await,
+        Command::Show(args) => sessions::show(link, &args.id).await,
+        Command::Id(args) => sessions::id(link, args).await,
+        Command::Send(args) => send::send(link, args).await,
+        Command::Queue(args) => queue::queue(link, args).await,
+        Command::Resolve(args) => queue::resolve(link, &args).await,
+        Command::Abort(args) => queue::abort(link, &args.id).await,
+        Command::Stop(args) => sessions::stop(link, args).await,
+        Command::Restart(args) => sessions::restart(link, &args).await,
+        Command::Rm(args) => sessions::rm(link, &args).await,
+        Command::Pin(args) => sessions::pin(link, &args.id, true).await,
+        Command::Unpin(args) => sessions::pin(link, &args.id, false).await,
+        Command::Events(args) => events::events(link, args).await,
+        Command::Logs(args) => sessions::logs(link, &args).await,
+        Command::Wait(args) => sessions::wait(link, &args).await,
+        Command::Subagent(args) => subagent::subagent(link, args).await,
+        Command::Token(args) => sessions::token(link, &args.id).await,
+        Command::Daemon(args) => daemon::daemon(link, &args).await,
+        // Needs no runtime, and has run before this one was built.
+        Command::Demo => Ok(()),
+    }
+}

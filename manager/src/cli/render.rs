@@ -1,0 +1,288 @@
+//! How things look to people: tables, times, colours, and text of strangers made harmless.
+
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use protocol::api::Status;
+use protocol::event::Timestamp;
+
+use super::sgr::{Colours, Screen};
+
+/// Something went well.
+pub const GREEN: Style = AnsiColor::Green.on_default();
+/// Something went wrong.
+pub const RED: Style = AnsiColor::Red.on_default().bold();
+/// Something is under way.
+pub const YELLOW: Style = AnsiColor::Yellow.on_default();
+/// Something to be done.
+pub const CYAN: Style = AnsiColor::Cyan.on_default();
+/// Something beside the matter.
+pub const DIM: Style = Style::new().dimmed();
+/// Something that stands out.
+pub const BOLD: Style = Style::new().bold();
+
+/// The text in this style, if there are colours.
+pub fn paint(text: &str, style: Style, colour: bool) -> String {
+    if colour { format!("{style}{text}{style:#}") } else { text.to_owned() }
+}
+
+/// The colour of a status.
+pub fn status_style(status: Status) -> Style {
+    match status {
+        Status::Idle => GREEN,
+        Status::Running | Status::RequiresAction => CYAN,
+        Status::Starting | Status::Adopting | Status::Stopping | Status::Restarting => YELLOW,
+        Status::Hibernated | Status::Stopped => DIM,
+        Status::Failed => RED,
+    }
+}
+
+/// Whether a character can do more to a terminal, or to a reader's eye, than stand there: controls (ESC, the C1
+/// ones and DEL included), marks that turn the direction of writing, line and paragraph separators, and marks
+/// that nobody sees.
+fn is_tricky(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Appends a character, harmless.
+pub(super) fn push(out: &mut String, c: char) {
+    if is_tricky(c) {
+        out.extend(c.escape_default());
+    } else {
+        out.push(c);
+    }
+}
+
+/// The text on one line and harmless: white space, newlines included, becomes single spaces, and what could
+/// drive a terminal is shown as an escape.
+pub fn line(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut gap = false;
+    for c in text.chars() {
+        if matches!(c, ' ' | '\t' | '\n' | '\r') {
+            gap = true;
+            continue;
+        }
+        if std::mem::take(&mut gap) && !out.is_empty() {
+            out.push(' ');
+        }
+        push(&mut out, c);
+    }
+    out
+}
+
+/// The text harmless, its newlines and tabs kept. A lone carriage return, which writes over what stands there
+/// already, becomes a newline.
+pub fn block(text: &str) -> String {
+    harmless(text, Colours::Show)
+}
+
+/// An agent's output as [`block`], without its colours.
+pub fn output(text: &str) -> String {
+    harmless(text, Colours::Drop)
+}
+
+fn harmless(text: &str, colours: Colours) -> String {
+    let mut screen = Screen::new(colours);
+    screen.feed(text) + &screen.end()
+}
+
+/// JSON in which nothing can drive a terminal: outside of plain text there are only strings, and there any
+/// character can be written as an escape.
+pub fn json(text: &str) -> String {
+    if !text.chars().any(|c| is_tricky(c) && c != '\n') {
+        return text.to_owned();
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_tricky(c) && c != '\n' {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// At most so many characters.
+pub fn short(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    let mut cut: String = text.chars().take(most.saturating_sub(1)).collect();
+    cut.truncate(cut.trim_end().len());
+    cut + "…"
+}
+
+/// How long ago, in the largest unit that fits.
+pub fn age(since: Timestamp, now: u64) -> String {
+    let seconds = now.saturating_sub(since.0) / 1000;
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m", seconds / 60),
+        3600..86_400 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// A point in time, in UTC, to the second.
+pub fn time(at: Timestamp) -> String {
+    // Years beyond 9999 do not exist for humantime, and a stranger's clock may say anything.
+    let bounded = Duration::from_millis(at.0.min(253_402_300_799_999));
+    humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + bounded).to_string()
+}
+
+/// A duration from the command line: `90s`, `4h`, `1m 30s`, `0`.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let parsed = humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; write it like `20s`, `4h` or `1m30s`"))?;
+    if parsed.as_millis() > u128::from(u32::MAX) * 1000 {
+        return Err("that is more than a century".into());
+    }
+    Ok(parsed)
+}
+
+/// A duration for people.
+pub fn duration(ms: u64) -> String {
+    humantime::format_duration(Duration::from_millis(ms)).to_string()
+}
+
+/// A cell of a table: a text, and how it is painted.
+#[derive(Clone, Debug)]
+pub struct Cell(String, Style);
+
+impl<T: Into<String>> From<T> for Cell {
+    fn from(text: T) -> Self {
+        Self(text.into(), Style::new())
+    }
+}
+
+impl Cell {
+    /// In this style.
+    pub fn styled(text: impl Into<String>, style: Style) -> Self {
+        Self(text.into(), style)
+    }
+}
+
+/// Columns under a heading. Only the last column may hold wide characters, so a character is a place.
+#[derive(Debug)]
+pub struct Table {
+    head: Vec<&'static str>,
+    rows: Vec<Vec<Cell>>,
+}
+
+impl Table {
+    /// With these headings.
+    pub fn new(head: &[&'static str]) -> Self {
+        Self { head: head.to_vec(), rows: Vec::new() }
+    }
+
+    /// One more row.
+    pub fn row(&mut self, cells: Vec<Cell>) {
+        self.rows.push(cells);
+    }
+
+    /// As text, a line a row.
+    pub fn text(&self, colour: bool) -> String {
+        let widths: Vec<usize> = (0..self.head.len())
+            .map(|column| {
+                let cells =
+                    self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.0.chars().count());
+                cells.chain([self.head[column].len()]).max().unwrap_or(0)
+            })
+            .collect();
+        let mut out = String::new();
+        let head: Vec<Cell> = self.head.iter().map(|text| Cell::styled(*text, BOLD)).collect();
+        for row in std::iter::once(&head).chain(&self.rows) {
+            let mut blank = 0;
+            for (cell, width) in row.iter().zip(&widths) {
+                if !cell.0.is_empty() {
+                    out.extend(std::iter::repeat_n(' ', blank));
+                    blank = 0;
+                    out.push_str(&paint(&cell.0, cell.1, colour && cell.1 != Style::new()));
+                }
+                blank += width - cell.0.chars().count() + 2;
+            }
+            out.push('\n');
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_text_cannot_drive_a_terminal() {
+        for (hostile, shown) in [
+            ("plain ä 漢 👍🏽", "plain ä 漢 👍🏽"),
+            ("a\u{1b}[2Jb", "a\\u{1b}[2Jb"),
+            ("\u{1b}]0;title\u{7}", "\\u{1b}]0;title\\u{7}"),
+            ("\u{1b}]8;;http://x\u{1b}\\", "\\u{1b}]8;;http://x\\u{1b}\\"),
+            ("\u{9b}2J\u{90}\u{9d}", "\\u{9b}2J\\u{90}\\u{9d}"),
+            ("a\u{202e}b\u{2066}c\u{200f}", "a\\u{202e}b\\u{2066}c\\u{200f}"),
+            ("a\0b\u{8}c\u{7f}", "a\\u{0}b\\u{8}c\\u{7f}"),
+            ("a\u{2028}b\u{200b}c\u{e0041}", "a\\u{2028}b\\u{200b}c\\u{e0041}"),
+        ] {
+            assert_eq!(line(hostile), shown, "{hostile:?}");
+            assert_eq!(block(hostile), shown, "{hostile:?}");
+        }
+        assert_eq!(line(" a\r\n\tb   c\n"), "a b c");
+        assert_eq!(block("a\r\n\tb\rc\n"), "a\n\tb\nc\n");
+        // Colours are for agents that stream, not for titles.
+        assert_eq!(line("\u{1b}[31mred"), "\\u{1b}[31mred");
+        assert_eq!(block("\u{1b}[31mred"), "\\u{1b}[31mred");
+    }
+
+    #[test]
+    fn json_stays_the_same_json() {
+        let value = serde_json::json!({"a": "\u{9b}2J \u{202e} \u{e0041} ä \u{7f}", "b": ["\n", "\u{1b}"]});
+        let text = serde_json::to_string(&value).unwrap();
+        let safe = json(&text);
+        assert!(!safe.chars().any(is_tricky), "{safe}");
+        assert!(safe.contains('ä'));
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&safe).unwrap(), value);
+    }
+
+    #[test]
+    fn tables_align_and_end_without_blanks() {
+        let mut table = Table::new(&["ID", "N", "TITLE"]);
+        table.row(vec!["session-1".into(), "7".into(), "漢字".into()]);
+        table.row(vec!["x".into(), Cell::styled("", RED), "".into()]);
+        table.row(vec!["y".into(), "".into(), Cell::styled("t", GREEN)]);
+        assert_eq!(table.text(false), "ID         N  TITLE\nsession-1  7  漢字\nx\ny             t\n");
+        assert!(table.text(true).contains("\u{1b}[32mt\u{1b}[0m"));
+    }
+
+    #[test]
+    fn times_and_texts_are_short() {
+        let ago = |ms: u64| age(Timestamp(1_000_000_000_000 - ms), 1_000_000_000_000);
+        assert_eq!(ago(0), "0s");
+        assert_eq!(ago(59_999), "59s");
+        assert_eq!(ago(61_000), "1m");
+        assert_eq!(ago(7_200_000), "2h");
+        assert_eq!(ago(200_000_000), "2d");
+        // A clock that was set back.
+        assert_eq!(age(Timestamp(2000), 1000), "0s");
+        assert_eq!(time(Timestamp(1_769_860_800_000)), "2026-01-31T12:00:00Z");
+        assert!(!time(Timestamp(u64::MAX)).is_empty());
+        assert_eq!(short("hello", 5), "hello");
+        assert_eq!(short("hello world", 7), "hello…");
+    }
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        assert_eq!(parse_duration("0"), Ok(Duration::ZERO));
+        assert_eq!(parse_duration("1m30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
+        for wrong in ["", "5", "-1s", "1x", "99999999999y"] {
+            assert!(parse_duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,441 @@
+//! `send`: a prompt, and what becomes of it until it ends.
+
+use std::io::{self, IsTerminal, Read};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use protocol::api::{Accepted, PromptRequest};
+use protocol::event::{Event, EventKind, Outcome as Ended, RemovedBy};
+use protocol::{EventId, PromptId, SessionId, Stream};
+use signal_hook::consts::SIGINT;
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+use tokio::time::{Instant, sleep_until};
+
+use super::args;
+use super::error::{Failure, Outcome, exit};
+use super::link::{Link, read};
+use super::sgr::{Colours, Screen};
+use super::ui::Ui;
+use crate::client::sse::Frame;
+use crate::client::{ClientError, Request};
+use crate::manager::MAX_PROMPT;
+
+/// How long a prompt waits before it is worth a line that it does.
+const BRIEFLY: Duration = Duration::from_millis(400);
+/// How long a silence may be until a person is told what is waited for.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// `send`.
+pub async fn send(link: &Link<'_>, args: args::Send) -> Outcome {
+    let text = text(args.text)?;
+    let key = match args.key {
+        Some(key) => key,
+        None => super::sessions::random_key()?,
+    };
+    let id = link.find(&args.id).await?;
+    let prompt = PromptRequest { text, when_busy: args.when_busy };
+    let request = Request::post(format!("/v1/sessions/{id}/prompts")).key(&key).json(&prompt);
+    let answer = link.ui.waiting("sending", link.ask(request)).await?;
+    let accepted: Accepted = read(&answer)?;
+    if !args.no_wait {
+        return follow(link, &accepted.session_id, accepted.prompt_id, accepted.event_id).await;
+    }
+    if link.ui.json { link.ui.object(&answer) } else { link.ui.line(&accepted.prompt_id.to_string()) }
+}
+
+/// A prompt's text from the command line, or from standard input.
+pub fn text(words: Vec<String>) -> Outcome<String> {
+    let from_stdin = match &words[..] {
+        [] if io::stdin().is_terminal() => {
+            return Err(
+                Failure::usage("the prompt is missing").hint("give it as words, or on standard input")
+            );
+        }
+        [] => true,
+        [one] => one == "-",
+        _ => false,
+    };
+    if !from_stdin {
+        return Ok(words.join(" "));
+    }
+    let mut bytes = Vec::new();
+    let read = io::stdin().lock().take(MAX_PROMPT as u64 + 1).read_to_end(&mut bytes);
+    read.map_err(|error| Failure::failed("input", format!("cannot read standard input: {error}")))?;
+    if bytes.len() > MAX_PROMPT {
+        let what = format!("the prompt has more than {MAX_PROMPT} bytes; it was not sent");
+        return Err(Failure::new(exit::USAGE, "prompt_too_large", what)
+            .hint("put long input into a file and name the file in the prompt"));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Failure::new(
+            exit::USAGE,
+            "invalid_utf8",
+            format!("the prompt is not UTF-8 (byte {at}); it was not sent"),
+        )
+    })
+}
+
+/// Prints what an accepted prompt's turn says, until the prompt has ended. Ctrl-C ends the stream, not the prompt.
+pub async fn follow(link: &Link<'_>, session: &SessionId, prompt: PromptId, after: EventId) -> Outcome {
+    let mut view = View::new(link.ui, session.clone(), prompt);
+    let ended = tokio::select! {
+        ended = stream(link, &mut view, after) => ended,
+        () = interrupted() => {
+            view.close();
+            link.ui.tell("\n");
+            link.ui.note(&format!(
+                "{prompt} goes on; `kennel events -f {session}` follows it, `kennel abort {session}` ends it"
+            ));
+            return Err(Failure::Told(exit::INTERRUPTED));
+        }
+    };
+    view.close();
+    ended
+}
+
+async fn stream(link: &Link<'_>, view: &mut View<'_>, mut after: EventId) -> Outcome {
+    loop {
+        view.clear();
+        let mut events = link.events(&format!("/v1/sessions/{}/events?after={after}", view.session)).await?;
+        loop {
+            let next = tokio::select! {
+                next = events.next() => next,
+                () = view.patience() => {
+                    view.tick();
+                    continue;
+                }
+            };
+            match next {
+                Ok(Some(frame)) => {
+                    if let Some(ended) = view.show(&frame)? {
+                        return ended;
+                    }
+                    after = frame.id.unwrap_or(after);
+                }
+                // The daemon ends its streams when it is stopped on purpose; that purpose is not to be thwarted.
+                Ok(None) if link.comes_back().await => break,
+                Ok(None) => {
+                    let what = format!("the daemon was stopped; {} has not ended", view.prompt);
+                    return Err(Failure::unreachable(what).hint(format!(
+                        "`kennel events {}` starts it again and tells what became of it",
+                        view.session
+                    )));
+                }
+                Err(ClientError::Lost(_)) => {
+                    view.note("the daemon went away; going on with the next");
+                    break;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// Returns at the first Ctrl-C. A second one ends this process.
+async fn interrupted() {
+    let listen = || -> io::Result<UnixStream> {
+        let (ours, handlers) = std::os::unix::net::UnixStream::pair()?;
+        let armed = Arc::new(AtomicBool::new(false));
+        signal_hook::flag::register_conditional_default(SIGINT, armed.clone())?;
+        signal_hook::flag::register(SIGINT, armed)?;
+        signal_hook::low_level::pipe::register(SIGINT, OwnedFd::from(handlers))?;
+        ours.set_nonblocking(true)?;
+        UnixStream::from_std(ours)
+    };
+    if let Ok(mut pipe) = listen()
+        && let Ok(1) = pipe.read(&mut [0]).await
+    {
+        return;
+    }
+    // Then Ctrl-C does what it does by itself.
+    std::future::pending().await
+}
+
+/// One prompt's life on the screen.
+struct View<'a> {
+    ui: &'a Ui,
+    session: SessionId,
+    prompt: PromptId,
+    out: Screen,
+    err: Screen,
+    /// The cursor of the terminal stands behind something.
+    line_open: bool,
+    /// Said if it is still true after a moment.
+    held: Option<(Instant, String)>,
+    /// What is waited for, since when, and whether the last line says so.
+    doing: &'static str,
+    since: Instant,
+    next_tick: Instant,
+    shown: bool,
+}
+
+/// How the prompt has ended, if it has.
+type End = Option<Outcome>;
+
+impl<'a> View<'a> {
+    fn new(ui: &'a Ui, session: SessionId, prompt: PromptId) -> Self {
+        let screen = |colour| Screen::new(Colours::of_output(colour));
+        let now = Instant::now();
+        Self {
+            ui,
+            session,
+            prompt,
+            out: screen(ui.out_colour),
+            err: screen(ui.err_colour),
+            line_open: false,
+            held: None,
+            doing: "waits",
+            since: now,
+            next_tick: now + SILENCE,
+            shown: false,
+        }
+    }
+
+    /// Until there is something to be said without having heard anything.
+    async fn patience(&self) {
+        match &self.held {
+            Some((until, _)) => sleep_until((*until).min(self.next_tick)).await,
+            None => sleep_until(self.next_tick).await,
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        if self.held.as_ref().is_some_and(|(until, _)| *until <= now)
+            && let Some((_, text)) = self.held.take()
+        {
+            self.note(&text);
+        }
+        if self.next_tick <= now {
+            self.next_tick = now + SILENCE;
+            if self.ui.err_is_terminal && !self.ui.quiet && !self.ui.json && !self.line_open {
+                self.shown = true;
+                self.ui.progress(&format!(
+                    "{} {} … {}s",
+                    self.prompt,
+                    self.doing,
+                    self.since.elapsed().as_secs()
+                ));
+            }
+        }
+    }
+
+    /// Takes the progress line away, before anything else is printed.
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            self.ui.clear_progress();
+        }
+        self.next_tick = Instant::now() + SILENCE;
+    }
+
+    fn does(&mut self, doing: &'static str) {
+        self.held = None;
+        self.doing = doing;
+        self.since = Instant::now();
+    }
+
+    fn hold(&mut self, text: String) {
+        self.held = Some((Instant::now() + BRIEFLY, text));
+    }
+
+    /// Says something between the agent's lines.
+    fn note(&mut self, text: &str) {
+        if self.ui.json {
+            return;
+        }
+        self.clear();
+        if self.ui.err_is_terminal && std::mem::take(&mut self.line_open) {
+            self.ui.tell("\n");
+        }
+        self.ui.note(text);
+    }
+
+    /// Leaves both outputs as they should be found.
+    fn close(&mut self) {
+        self.clear();
+        if self.ui.json {
+            return;
+        }
+        if self.ui.out_is_terminal {
+            let mut rest = self.out.end();
+            if std::mem::take(&mut self.line_open) {
+                rest.push('\n');
+            }
+            // The end of the stream is no place for errors of the terminal.
+            let _ = self.ui.print(&rest);
+        }
+        if self.ui.err_is_terminal {
+            let mut rest = self.err.end();
+            if std::mem::take(&mut self.line_open) {
+                rest.push('\n');
+            }
+            self.ui.tell(&rest);
+        }
+    }
+
+    fn chunk(&mut self, stream: Stream, text: &str) -> Outcome {
+        self.clear();
+        let (screen, is_terminal) = match stream {
+            Stream::Stdout => (&mut self.out, self.ui.out_is_terminal),
+            Stream::Stderr => (&mut self.err, self.ui.err_is_terminal),
+        };
+        let shown = if is_terminal { screen.feed(text) } else { text.to_owned() };
+        if is_terminal && !shown.is_empty() {
+            self.line_open = !shown.ends_with('\n');
+        }
+        match stream {
+            Stream::Stdout => self.ui.print(&shown),
+            Stream::Stderr => {
+                self.ui.tell(&shown);
+                Ok(())
+            }
+        }
+    }
+
+    fn show(&mut self, frame: &Frame) -> Outcome<End> {
+        if frame.event == "problem" {
+            let problem = serde_json::from_str(&frame.data)
+                .map_err(|error| Failure::from(ClientError::Garbage(error.to_string())))?;
+            return Err(Failure::from(Box::<protocol::api::Problem>::new(problem)));
+        }
+        // An event of a later version's kind is not for this one.
+        let Ok(event) = serde_json::from_str::<Event>(&frame.data) else {
+            return Ok(None);
+        };
+        if prompt_of(&event.kind).is_some_and(|prompt| prompt != self.prompt) {
+            return Ok(None);
+        }
+        if self.ui.json {
+            self.ui.object(frame.data.as_bytes())?;
+        } else if let EventKind::MessageChunk { stream, text, .. } = &event.kind {
+            self.chunk(*stream, text)?;
+        }
+        Ok(self.heard(&event.kind))
+    }
+
+    fn heard(&mut self, kind: &EventKind) -> End {
+        let (session, prompt) = (self.session.clone(), self.prompt);
+        match kind {
+            EventKind::PromptQueued { position: 0, .. } => {
+                self.hold(format!("{prompt} waits; it is the next"))
+            }
+            EventKind::PromptQueued { position, .. } => {
+                self.hold(format!("{prompt} is queued behind {position} others"))
+            }
+            EventKind::PromptStarted { .. } => self.does("runs"),
+            EventKind::PromptEdited { .. } => self.note(&format!("{prompt} was edited")),
+            EventKind::SessionRestarting { reason, old_pid, .. } => {
+                let pid = old_pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+                self.note(&format!("{session}: {reason}{pid}; restarting"));
+            }
+            EventKind::SessionRestarted { new_pid, restore, .. } => {
+                self.note(&format!("{session} is back with pid {new_pid}; the agent's memory: {restore}"));
+            }
+            EventKind::SystemMessage { text } => self.note(text),
+            EventKind::TurnInterrupted { reason, will_retry: true, .. } => {
+                self.note(&format!("the turn was cut off ({reason}); it is tried again"));
+                self.does("waits");
+            }
+            EventKind::TurnInterrupted { reason, will_retry: false, .. } => {
+                let what = format!(
+                    "{prompt} was interrupted: {reason}. It is not repeated by itself, its tools may have had effects"
+                );
+                return Some(Err(Failure::failed("interrupted", what)
+                    .hint(format!("`kennel resolve {prompt} --retry` sends it again"))));
+            }
+            EventKind::TurnCompleted { outcome, stop_reason, exit, .. } => {
+                return Some(completed(prompt, *outcome, stop_reason, *exit));
+            }
+            EventKind::PromptRemoved { reason, .. } => {
+                let why = match reason {
+                    RemovedBy::Removed => "it was taken out of the queue",
+                    RemovedBy::Cleared => "the queue was cleared",
+                    RemovedBy::Stopped => "the session was stopped",
+                };
+                return Some(Err(Failure::failed("removed", format!("{prompt} was not run: {why}"))));
+            }
+            EventKind::SessionFailed { reason, .. } => {
+                let what = format!("{session} has failed: {reason}. {prompt} waits");
+                return Some(Err(Failure::failed("session_failed", what).hint(format!(
+                    "`kennel logs {session}` shows why; `kennel restart {session}` goes on"
+                ))));
+            }
+            EventKind::SessionDeleted {} => {
+                return Some(Err(Failure::failed("removed", format!("{session} was removed"))));
+            }
+            EventKind::MessageChunk { .. }
+            | EventKind::PromptAccepted { .. }
+            | EventKind::PromptResolved { .. }
+            | EventKind::TurnStarted { .. }
+            | EventKind::SessionCreated { .. }
+            | EventKind::SessionStarted { .. }
+            | EventKind::SessionReady { .. }
+            | EventKind::SessionHibernated {}
+            | EventKind::SessionWoken {}
+            | EventKind::SessionStopped { .. }
+            | EventKind::SessionUpdated { .. }
+            | EventKind::SubagentStarted { .. }
+            | EventKind::SubagentCompleted { .. }
+            | EventKind::SubagentLost { .. }
+            | EventKind::ManagerStarted { .. }
+            | EventKind::ManagerStopping {} => {}
+        }
+        None
+    }
+}
+
+fn completed(prompt: PromptId, outcome: Ended, stop_reason: &str, exit: Option<protocol::Exit>) -> Outcome {
+    match (outcome, exit) {
+        (Ended::Aborted, _) => Err(Failure::failed("aborted", format!("{prompt} was aborted"))),
+        (Ended::Interrupted, _) => Err(Failure::failed("interrupted", format!("{prompt} was interrupted"))),
+        (Ended::Completed, Some(exit)) if !exit.is_success() => {
+            Err(Failure::failed("agent_failed", format!("the agent failed: {exit}")))
+        }
+        (Ended::Completed, _) if stop_reason == "error" => {
+            Err(Failure::failed("agent_failed", "the agent could not be run"))
+        }
+        (Ended::Completed, _) => Ok(()),
+    }
+}
+
+/// The prompt that an event is about, if it is about one.
+pub fn prompt_of(kind: &EventKind) -> Option<PromptId> {
+    match kind {
+        EventKind::PromptAccepted { prompt_id, .. }
+        | EventKind::PromptQueued { prompt_id, .. }
+        | EventKind::PromptEdited { prompt_id, .. }
+        | EventKind::PromptStarted { prompt_id }
+        | EventKind::PromptRemoved { prompt_id, .. }
+        | EventKind::PromptResolved { prompt_id, .. }
+        | EventKind::TurnStarted { prompt_id, .. }
+        | EventKind::TurnCompleted { prompt_id, .. }
+        | EventKind::TurnInterrupted { prompt_id, .. }
+        | EventKind::MessageChunk { prompt_id, .. } => Some(*prompt_id),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::Exit;
+
+    use super::*;
+
+    fn exit_of(outcome: Ended, stop_reason: &str, exit: Option<Exit>) -> u8 {
+        completed(PromptId(1), outcome, stop_reason, exit).err().map_or(0, |failure| failure.exit())
+    }
+
+    #[test]
+    fn the_agents_success_is_the_commands() {
+        assert_eq!(exit_of(Ended::Completed, "end_turn", Some(Exit::Code(0))), 0);
+        assert_eq!(exit_of(Ended::Completed, "end_turn", None), 0);
+        assert_eq!(exit_of(Ended::Completed, "end_turn", Some(Exit::Code(3))), 1);
+        assert_eq!(exit_of(Ended::Completed, "error", None), 1);
+        assert_eq!(exit_of(Ended::Aborted, "cancelled", None), 1);
+        assert_eq!(exit_of(Ended::Interrupted, "", None), 1);
+    }
+}

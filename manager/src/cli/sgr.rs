@@ -1,0 +1,181 @@
+//! An agent's stream on a person's terminal: colours pass, everything else that could drive the terminal is
+//! shown and not obeyed.
+
+use super::render;
+
+/// The longest colour sequence that is believed.
+const MAX_SEQUENCE: usize = 64;
+
+/// What becomes of sequences that only colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Colours {
+    /// They pass.
+    Pass,
+    /// They are left out.
+    Drop,
+    /// They are shown, like everything else that is not obeyed.
+    Show,
+}
+
+impl Colours {
+    /// For an output that has colours, or has none.
+    pub fn of_output(has: bool) -> Self {
+        if has { Self::Pass } else { Self::Drop }
+    }
+}
+
+/// Makes a stream harmless, cut into pieces anywhere.
+#[derive(Debug)]
+pub struct Screen {
+    colours: Colours,
+    /// The beginning of a sequence, or a carriage return whose newline may yet come.
+    held: String,
+    painted: bool,
+}
+
+impl Screen {
+    /// A new stream.
+    pub fn new(colours: Colours) -> Self {
+        Self { colours, held: String::new(), painted: false }
+    }
+
+    /// The next piece, harmless.
+    pub fn feed(&mut self, text: &str) -> String {
+        let mut out = String::with_capacity(text.len());
+        for c in text.chars() {
+            self.step(c, &mut out);
+        }
+        out
+    }
+
+    /// What was held back, and colours as they were before.
+    pub fn end(&mut self) -> String {
+        let mut out = String::new();
+        self.release(&mut out);
+        if std::mem::take(&mut self.painted) {
+            out.push_str("\u{1b}[0m");
+        }
+        out
+    }
+
+    fn step(&mut self, c: char, out: &mut String) {
+        match self.held.as_str() {
+            "" => match c {
+                '\u{1b}' if self.colours != Colours::Show => self.held.push(c),
+                '\r' => self.held.push(c),
+                '\n' | '\t' => out.push(c),
+                _ => render::push(out, c),
+            },
+            // Written over what stands there, text can lie about what was there: it gets a line of its own.
+            "\r" => {
+                self.held.clear();
+                out.push('\n');
+                if c != '\n' {
+                    self.step(c, out);
+                }
+            }
+            "\u{1b}" if c == '[' => self.held.push(c),
+            "\u{1b}" => {
+                self.release(out);
+                self.step(c, out);
+            }
+            _ if matches!(c, '0'..='9' | ';' | ':') && self.held.len() < MAX_SEQUENCE => self.held.push(c),
+            sequence if c == 'm' && only_colours(&sequence[2..]) => {
+                let sequence = std::mem::take(&mut self.held);
+                if self.colours == Colours::Pass {
+                    self.painted = true;
+                    out.push_str(&sequence);
+                    out.push('m');
+                }
+            }
+            _ => {
+                self.release(out);
+                self.step(c, out);
+            }
+        }
+    }
+
+    fn release(&mut self, out: &mut String) {
+        let held = std::mem::take(&mut self.held);
+        if held == "\r" {
+            return out.push('\n');
+        }
+        for c in held.chars() {
+            render::push(out, c);
+        }
+    }
+}
+
+/// Whether these parameters of SGR (ECMA-48, 8.3.117) change colours and weight, and hide nothing.
+fn only_colours(params: &str) -> bool {
+    let mut numbers = params.split(';');
+    while let Some(number) = numbers.next() {
+        let main = number.split(':').next().unwrap_or_default();
+        match main.parse::<u8>() {
+            // Conceal.
+            Ok(8) => return false,
+            // A colour out of many: what follows are its own parameters, which may be an 8.
+            Ok(38 | 48 | 58) if main.len() == number.len() => match numbers.next() {
+                Some("5") => drop(numbers.next()),
+                Some("2") => drop(numbers.nth(2)),
+                _ => return false,
+            },
+            Ok(0..=107) => {}
+            Err(_) if number.is_empty() => {}
+            _ => return false,
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str) -> String {
+        let mut whole = Screen::new(Colours::Pass);
+        let at_once = whole.feed(text) + &whole.end();
+        let mut pieces = Screen::new(Colours::Pass);
+        let mut piecewise: String = text.chars().map(|c| pieces.feed(c.encode_utf8(&mut [0; 4]))).collect();
+        piecewise += &pieces.end();
+        assert_eq!(at_once, piecewise);
+        at_once
+    }
+
+    #[test]
+    fn colours_pass_and_are_ended() {
+        for colour in
+            ["\u{1b}[m", "\u{1b}[1;31m", "\u{1b}[38;5;8m", "\u{1b}[38;2;8;8;8;1m", "\u{1b}[38:2::8:8:8m"]
+        {
+            assert_eq!(shown(&format!("{colour}x")), format!("{colour}x\u{1b}[0m"));
+        }
+        assert_eq!(shown("x"), "x");
+        let text = "\u{1b}[1mx\u{1b}[0m\u{1b}[8my";
+        assert_eq!(Screen::new(Colours::Show).feed(text), "\\u{1b}[1mx\\u{1b}[0m\\u{1b}[8my");
+        assert_eq!(Screen::new(Colours::Drop).feed(text), "x\\u{1b}[8my");
+    }
+
+    #[test]
+    fn everything_else_is_shown_and_not_obeyed() {
+        for (hostile, harmless) in [
+            ("\u{1b}[2J", "\\u{1b}[2J"),
+            ("\u{1b}[8mhidden", "\\u{1b}[8mhidden"),
+            ("\u{1b}[1;8m", "\\u{1b}[1;8m"),
+            ("\u{1b}[38;8m", "\\u{1b}[38;8m"),
+            ("\u{1b}[?25l", "\\u{1b}[?25l"),
+            ("\u{1b}[6n", "\\u{1b}[6n"),
+            ("\u{1b}]52;c;eA==\u{7}", "\\u{1b}]52;c;eA==\\u{7}"),
+            ("\u{1b}\u{1b}[31", "\\u{1b}\\u{1b}[31"),
+            ("\u{1b}[3\u{1b}c", "\\u{1b}[3\\u{1b}c"),
+            ("\u{1b}[999m", "\\u{1b}[999m"),
+            ("\u{9b}31m\u{85}", "\\u{9b}31m\\u{85}"),
+            ("good\rbad", "good\nbad"),
+            ("a\r\nb\r", "a\nb\n"),
+            ("\r\r\n", "\n\n"),
+        ] {
+            assert_eq!(shown(hostile), harmless, "{hostile:?}");
+        }
+        let long = format!("\u{1b}[{}", "1;".repeat(1000));
+        assert!(shown(&long).starts_with("\\u{1b}[1;1;"));
+    }
+}

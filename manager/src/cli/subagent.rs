@@ -1,0 +1,109 @@
+//! Background sub-agents.
+
+use std::time::Duration;
+
+use protocol::PromptId;
+use protocol::api::{SessionOpts, SubagentHandle, SubagentRequest};
+use protocol::event::{Event, EventKind};
+
+use super::args;
+use super::error::{Failure, Outcome, exit};
+use super::link::{Link, read};
+use super::render::{self, Cell, Table};
+use super::send;
+use super::sessions;
+use crate::client::{Request, encoded};
+use crate::clock;
+
+/// The longest task in a table, in characters.
+const MAX_TASK: usize = 60;
+
+/// `subagent`.
+pub async fn subagent(link: &Link<'_>, args: args::Subagent) -> Outcome {
+    match args {
+        args::Subagent::Start(args) => start(link, *args).await,
+        args::Subagent::Ls { parent } => ls(link, parent).await,
+        args::Subagent::Wait { id, timeout } => wait(link, &id, timeout).await,
+    }
+}
+
+async fn start(link: &Link<'_>, args: args::SubagentStart) -> Outcome {
+    let task = send::text(args.task)?;
+    let opts = SessionOpts {
+        id: args.id.map(|id| id.to_string()),
+        workdir: Some(sessions::directory(args.dir)?),
+        ..sessions::options(args.options)
+    };
+    let parent = parent(link, args.parent).await?;
+    let request = Request::post("/v1/subagents").key(&sessions::random_key()?);
+    let request = request.json(&SubagentRequest { parent, task, opts });
+    let answer = link.ui.waiting("starting the sub-agent", link.ask(request)).await?;
+    if link.ui.json {
+        return link.ui.object(&answer);
+    }
+    link.ui.line(read::<SubagentHandle>(&answer)?.session_id.as_str())
+}
+
+/// A parent as the API takes it: a pid as it is, the beginning of an id made whole.
+async fn parent(link: &Link<'_>, typed: Option<String>) -> Outcome<Option<String>> {
+    match typed {
+        Some(typed) if typed.parse::<u32>().is_err() => Ok(Some(link.find(&typed).await?.to_string())),
+        other => Ok(other),
+    }
+}
+
+async fn ls(link: &Link<'_>, typed: Option<String>) -> Outcome {
+    let path = match parent(link, typed).await? {
+        Some(parent) => format!("/v1/subagents?parent={}", encoded(&parent)),
+        None => "/v1/subagents".into(),
+    };
+    let answer = link.ask(Request::get(path)).await?;
+    if link.ui.json {
+        return link.ui.object(&answer);
+    }
+    let handles: Vec<SubagentHandle> = read(&answer)?;
+    link.ui.print(&table(&handles, clock::wall_ms()).text(link.ui.out_colour))
+}
+
+fn table(handles: &[SubagentHandle], now: u64) -> Table {
+    let mut table = Table::new(&["ID", "STATUS", "PID", "PARENT", "AGE", "TASK"]);
+    for handle in handles {
+        table.row(vec![
+            handle.session_id.as_str().into(),
+            Cell::styled(handle.status.as_str(), render::status_style(handle.status)),
+            handle.pid.map_or("-".into(), |pid| pid.to_string()).into(),
+            handle.parent_session_id.as_ref().map_or("-".into(), |id| id.to_string()).into(),
+            render::age(handle.started_at, now).into(),
+            render::short(&render::line(&handle.task), MAX_TASK).into(),
+        ]);
+    }
+    table
+}
+
+async fn wait(link: &Link<'_>, typed: &str, timeout: Option<Duration>) -> Outcome {
+    let id = link.find(typed).await?;
+    let following = async {
+        let (task, accepted) = task(link, &id).await?;
+        send::follow(link, &id, task, accepted).await
+    };
+    let Some(timeout) = timeout else {
+        return following.await;
+    };
+    tokio::time::timeout(timeout, following).await.unwrap_or_else(|_| {
+        let what = format!("the task of {id} did not end within {}", humantime::format_duration(timeout));
+        Err(Failure::new(exit::TIMEOUT, "timeout", what).hint("it goes on"))
+    })
+}
+
+/// A sub-agent's task is its first prompt, accepted when it was made.
+async fn task(link: &Link<'_>, id: &protocol::SessionId) -> Outcome<(PromptId, u64)> {
+    let mut events = link.events(&format!("/v1/sessions/{id}/events?after=0&follow=false")).await?;
+    while let Some(frame) = events.next().await? {
+        if let Ok(Event { id, kind: EventKind::PromptAccepted { prompt_id, .. }, .. }) =
+            serde_json::from_str(&frame.data)
+        {
+            return Ok((prompt_id, id));
+        }
+    }
+    Err(Failure::failed("no_task", format!("{id} has no task")).hint("`kennel subagent ls` lists sub-agents"))
+}

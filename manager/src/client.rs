@@ -1,0 +1,322 @@
+//! The HTTP client of the command line: one connection a request, over the daemon's Unix socket.
+
+pub(crate) mod sse;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Method, Response, header};
+use hyper_util::rt::TokioIo;
+use protocol::api::Problem;
+use serde::Serialize;
+use tokio::net::UnixStream;
+
+/// The longest answer that is read: far above a list of as many sessions as a machine can hold.
+const MAX_ANSWER: usize = 256 * 1024 * 1024;
+/// The longest error that is read.
+const MAX_PROBLEM: usize = 1024 * 1024;
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) enum ClientError {
+    /// Nobody listens on the socket.
+    Absent(io::Error),
+    /// This user may not use the socket, or must not: it is a stranger's.
+    Denied(String),
+    /// The socket cannot be reached, for another reason.
+    Connect(String),
+    /// The connection ended before the whole answer had come. What was asked may or may not have been done.
+    Lost(String),
+    /// There is an answer, and it makes no sense.
+    Garbage(String),
+    /// No answer in time.
+    Silent(Duration),
+    /// The daemon refuses.
+    Problem(Box<Problem>),
+}
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    method: Method,
+    path: String,
+    key: Option<String>,
+    body: Option<Bytes>,
+    /// Asking twice does no more than asking once.
+    pub repeatable: bool,
+    /// How long an answer may take; none: as long as it takes.
+    pub within: Option<Duration>,
+    /// It waits for something to happen, and is no reason to start a daemon that was stopped meanwhile.
+    pub passive: bool,
+}
+
+impl Request {
+    fn new(method: Method, path: impl Into<String>, repeatable: bool) -> Self {
+        Self { method, path: path.into(), key: None, body: None, repeatable, within: None, passive: false }
+    }
+
+    /// A look at something that the manager knows without asking anybody.
+    pub fn get(path: impl Into<String>) -> Self {
+        Self { within: Some(Duration::from_secs(30)), ..Self::new(Method::GET, path, true) }
+    }
+
+    /// Something to be done. Not repeatable unless it is said.
+    pub fn post(path: impl Into<String>) -> Self {
+        Self::new(Method::POST, path, false)
+    }
+
+    /// A state to be brought about.
+    pub fn put(path: impl Into<String>) -> Self {
+        Self::new(Method::PUT, path, true)
+    }
+
+    /// A change.
+    pub fn patch(path: impl Into<String>) -> Self {
+        Self::new(Method::PATCH, path, true)
+    }
+
+    /// A removal.
+    pub fn delete(path: impl Into<String>) -> Self {
+        Self::new(Method::DELETE, path, false)
+    }
+
+    /// With this body.
+    pub fn json(mut self, body: &impl Serialize) -> Self {
+        // These are our own types, all of which can be written.
+        self.body = Some(serde_json::to_vec(body).unwrap_or_default().into());
+        self
+    }
+
+    /// Under this key it is done once, however often it is asked.
+    pub fn key(mut self, key: &str) -> Self {
+        self.key = Some(key.to_owned());
+        self.repeatable = true;
+        self
+    }
+
+    /// Asking twice does no more than asking once.
+    pub fn repeatable(mut self) -> Self {
+        self.repeatable = true;
+        self
+    }
+
+    /// It waits for something to happen.
+    pub fn passive(mut self) -> Self {
+        self.passive = true;
+        self
+    }
+
+    /// The answer comes when it comes.
+    pub fn patient(mut self) -> Self {
+        self.within = None;
+        self
+    }
+}
+
+/// A daemon's socket.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    pub fn new(socket: PathBuf) -> Self {
+        Self { socket }
+    }
+
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// A connection, to our own user's daemon or root's.
+    pub async fn connect(&self) -> Result<UnixStream, ClientError> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::Absent(error),
+            io::ErrorKind::PermissionDenied => {
+                ClientError::Denied(format!("cannot use {}: {error}", self.socket.display()))
+            }
+            _ => ClientError::Connect(format!("{}: {error}", self.socket.display())),
+        })?;
+        let own = rustix::process::geteuid().as_raw();
+        match stream.peer_cred().map(|peer| peer.uid()) {
+            // Root may look after anybody's daemon.
+            Ok(uid) if uid == own || uid == 0 || own == 0 => Ok(stream),
+            Ok(uid) => Err(ClientError::Denied(format!(
+                "{} is served by another user (uid {uid})",
+                self.socket.display()
+            ))),
+            Err(error) => Err(ClientError::Connect(format!("{}: {error}", self.socket.display()))),
+        }
+    }
+
+    /// Asks, and gives the whole body of the answer.
+    pub async fn ask(&self, request: &Request) -> Result<Bytes, ClientError> {
+        let asking = async {
+            let response = self.send(request).await?;
+            read(response.into_body(), MAX_ANSWER).await
+        };
+        match request.within {
+            None => asking.await,
+            Some(within) => {
+                tokio::time::timeout(within, asking).await.unwrap_or(Err(ClientError::Silent(within)))
+            }
+        }
+    }
+
+    /// Opens a stream of events.
+    pub async fn events(&self, path: &str) -> Result<Events, ClientError> {
+        let response = self.send(&Request::get(path)).await?;
+        Ok(Events { body: response.into_body(), parser: sse::Parser::default() })
+    }
+
+    async fn send(&self, request: &Request) -> Result<Response<Incoming>, ClientError> {
+        let stream = self.connect().await?;
+        let lost = |error: hyper::Error| ClientError::Lost(error.to_string());
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
+        // Its errors are those of the request, which are seen there.
+        tokio::spawn(connection);
+        let mut builder = hyper::Request::builder()
+            .method(request.method.clone())
+            .uri(&request.path)
+            .header(header::HOST, "kennel");
+        if let Some(key) = &request.key {
+            builder = builder.header("idempotency-key", key);
+        }
+        if request.body.is_some() {
+            builder = builder.header(header::CONTENT_TYPE, "application/json");
+        }
+        let message = builder
+            .body(Full::new(request.body.clone().unwrap_or_default()))
+            .map_err(|error| ClientError::Garbage(format!("this cannot be asked: {error}")))?;
+        let response = sender.send_request(message).await.map_err(lost)?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = read(response.into_body(), MAX_PROBLEM).await?;
+        match serde_json::from_slice(&body) {
+            Ok(problem) => Err(ClientError::Problem(Box::new(problem))),
+            Err(_) => Err(ClientError::Garbage(format!("the answer is {status}, without a reason"))),
+        }
+    }
+}
+
+async fn read(body: Incoming, limit: usize) -> Result<Bytes, ClientError> {
+    match Limited::new(body, limit).collect().await {
+        Ok(whole) => Ok(whole.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            Err(ClientError::Garbage(format!("the answer has more than {limit} bytes")))
+        }
+        Err(error) => Err(ClientError::Lost(error.to_string())),
+    }
+}
+
+/// A stream of events.
+pub(crate) struct Events {
+    body: Incoming,
+    parser: sse::Parser,
+}
+
+impl Events {
+    /// The next event; none if the daemon has ended the stream. Safe to cancel.
+    pub async fn next(&mut self) -> Result<Option<sse::Frame>, ClientError> {
+        loop {
+            if let Some(frame) = self.parser.next() {
+                return Ok(Some(frame));
+            }
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(Err(error)) => return Err(ClientError::Lost(error.to_string())),
+                Some(Ok(frame)) => {
+                    if let Some(bytes) = frame.data_ref() {
+                        self.parser
+                            .feed(bytes)
+                            .map_err(|_| ClientError::Garbage("an event has no end".into()))?;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A text as a part of a URL.
+pub(crate) fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn any_text_can_be_asked_for() {
+        assert_eq!(encoded("session-1"), "session-1");
+        assert_eq!(encoded("a/../b?c&d=é \n"), "a%2F..%2Fb%3Fc%26d%3D%C3%A9%20%0A");
+    }
+
+    /// Asks a server that answers with these bytes and hangs up.
+    async fn answered(bytes: &'static [u8]) -> Result<Bytes, ClientError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = [0; 1024];
+            let read = stream.read(&mut asked).await.unwrap();
+            assert!(asked[..read].starts_with(b"GET /x HTTP/1.1\r\n"));
+            stream.write_all(bytes).await.unwrap();
+        };
+        let client = Client::new(path);
+        let request = Request::get("/x");
+        tokio::join!(server, client.ask(&request)).1
+    }
+
+    #[tokio::test]
+    async fn answers_are_whole_or_not_at_all() {
+        assert_eq!(&*answered(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap(), b"ok");
+        for cut in [
+            &b""[..],
+            b"HTTP/1.1 200 OK\r\nconte",
+            b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok",
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n",
+        ] {
+            assert!(matches!(answered(cut).await, Err(ClientError::Lost(_))), "{cut:?}");
+        }
+        assert!(matches!(
+            answered(b"HTTP/1.1 500 Oops\r\ncontent-length: 1\r\n\r\nx").await,
+            Err(ClientError::Garbage(_))
+        ));
+        let problem = answered(
+            b"HTTP/1.1 404 Not Found\r\ncontent-length: 85\r\n\r\n\
+            {\"type\":\"about:blank\",\"title\":\"\",\"status\":404,\"code\":\"no_such_session\",\"detail\":\"x\"} ",
+        );
+        match problem.await {
+            Err(ClientError::Problem(problem)) => assert_eq!(problem.code, "no_such_session"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_empty_place_is_told_from_a_closed_door() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        assert!(matches!(Client::new(path.clone()).connect().await, Err(ClientError::Absent(_))));
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(matches!(Client::new(path).connect().await, Err(ClientError::Absent(_))));
+    }
+}

@@ -1,0 +1,703 @@
+//! The daemon around a [`SessionManager`]: where its files lie, how it takes and leaves its socket, and how it
+//! ends.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, IsTerminal};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::signal::SigSet;
+use protocol::MARKER;
+use rustix::fs::{FlockOperation, Mode, flock};
+use rustix::process::{Resource, geteuid, getrlimit, setrlimit, umask};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use tokio::io::AsyncReadExt;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::{sleep, timeout};
+
+use crate::api::{self, Stop};
+use crate::error::StartError;
+use crate::manager::SessionManager;
+
+/// The longest path of a socket, in bytes: `sun_path` without its NUL (unix(7)).
+const MAX_SOCKET: usize = 107;
+/// How long requests may run on after the manager has ended.
+const DRAIN: Duration = Duration::from_secs(2);
+/// How long the daemon before this one may take to leave the socket after it has left the state directory.
+const SUCCESSION: Duration = Duration::from_secs(10);
+
+/// How the daemon is to run.
+#[derive(Clone, Debug)]
+pub struct DaemonOptions {
+    /// Where the journal, the lock and the logs lie.
+    pub state_dir: PathBuf,
+    /// Where it listens.
+    pub socket: PathBuf,
+    /// `config.toml`; it need not exist.
+    pub config: PathBuf,
+    /// The `session-worker` program; else the one beside this executable.
+    pub worker_path: Option<PathBuf>,
+}
+
+/// Why the daemon could not run, or not to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// It would be one of its own predecessor's processes, and be ended with that session.
+    #[error(
+        "this process belongs to a kennel session ({MARKER} is set), and a daemon started here would end with \
+         it. Start it from outside, or clear the variable if you know that it is a leftover"
+    )]
+    InsideSession,
+    /// The manager could not be started.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The socket could not be taken.
+    #[error("cannot listen on {}: {source}", path.display())]
+    Socket {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The operating system refused something the daemon cannot do without.
+    #[error("{what}: {source}")]
+    Os {
+        /// What.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// The manager's loop ended without having been asked to.
+    #[error("the manager has ended unexpectedly; its sessions' processes end by themselves")]
+    Lost,
+    /// Interrupted a second time.
+    #[error("left at once; the sessions' processes end by themselves")]
+    Hurried,
+}
+
+/// Runs the daemon in this process, until it is told to end by SIGTERM, SIGINT, SIGHUP or `POST
+/// /v1/manager/stop`. All processes of its sessions end with it; which sessions are wanted up is kept, and the
+/// next daemon over the same state directory brings them back.
+///
+/// # Errors
+/// [`StartError::Locked`] if another daemon serves the state directory; nothing is touched then.
+pub fn run(options: DaemonOptions) -> Result<(), RunError> {
+    if std::env::var_os(MARKER).is_some() {
+        return Err(RunError::InsideSession);
+    }
+    start_log();
+    let os = |what| move |source: io::Error| RunError::Os { what, source };
+    // Whoever started this may have blocked signals, and all threads would inherit it: before any is made.
+    SigSet::empty().thread_set_mask().map_err(|error| os("cannot reset the signal mask")(error.into()))?;
+    umask(Mode::from_raw_mode(0o077));
+    raise_limit();
+    let options = options.absolute().map_err(os("cannot read the current directory"))?;
+    // A daemon must not keep a file system busy only because it was started there.
+    std::env::set_current_dir("/").map_err(os("cannot change to /"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(os("cannot build a runtime"))?;
+    let result = runtime.block_on(live(options));
+    // A file system that hangs may hold a blocking thread for ever.
+    runtime.shutdown_background();
+    result
+}
+
+async fn live(options: DaemonOptions) -> Result<(), RunError> {
+    // First of all, so that an early signal is heard and does not kill.
+    let os = |what| move |source: io::Error| RunError::Os { what, source };
+    let mut signals = Signals::new().map_err(os("cannot listen for signals"))?;
+    let mut builder =
+        SessionManager::builder().state_dir(&options.state_dir).config(&options.config).whole_process(true);
+    if let Some(path) = &options.worker_path {
+        builder = builder.worker_path(path);
+    }
+    let manager = builder.start().await?;
+    // Only now: whoever has not the state directory has no business with its socket.
+    let (socket, listener) = match Socket::take(&options.socket).await {
+        Ok(taken) => taken,
+        Err(source) => {
+            manager.shutdown().await;
+            return Err(RunError::Socket { path: options.socket, source });
+        }
+    };
+    tracing::info!(
+        "kennel {} serves {} on {} (pid {})",
+        crate::VERSION,
+        options.state_dir.display(),
+        options.socket.display(),
+        std::process::id()
+    );
+    let stop = Stop::default();
+    let closed = Stop::default();
+    let end = closed.clone();
+    let router = api::router(manager.clone(), stop.clone());
+    let mut server = tokio::spawn(api::serve(listener, router, async move { end.requested().await }));
+
+    let result = tokio::select! {
+        name = signals.any() => {
+            tracing::info!("{name}: ending all sessions' processes");
+            Ok(())
+        }
+        () = stop.requested() => {
+            tracing::info!("asked to stop: ending all sessions' processes");
+            Ok(())
+        }
+        () = manager.ended() => Err(RunError::Lost),
+        ended = &mut server => Err(server_ended(ended)),
+    };
+    // Clients that ask now hear that it is stopping, and not that there is no daemon.
+    stop.request();
+    let result = tokio::select! {
+        () = manager.shutdown() => result,
+        () = signals.interrupt() => Err(RunError::Hurried),
+    };
+    closed.request();
+    if !matches!(result, Err(RunError::Hurried))
+        && !server.is_finished()
+        && timeout(DRAIN, &mut server).await.is_err()
+    {
+        tracing::warn!("requests that still ran were cut off");
+    }
+    socket.leave();
+    tracing::info!("gone");
+    result
+}
+
+fn server_ended(ended: Result<io::Result<()>, tokio::task::JoinError>) -> RunError {
+    let source = match ended {
+        Ok(Ok(())) => io::ErrorKind::UnexpectedEof.into(),
+        Ok(Err(error)) => error,
+        Err(error) => io::Error::other(error),
+    };
+    RunError::Os { what: "the server ended", source }
+}
+
+impl DaemonOptions {
+    fn absolute(self) -> io::Result<Self> {
+        Ok(Self {
+            state_dir: std::path::absolute(self.state_dir)?,
+            socket: std::path::absolute(self.socket)?,
+            config: std::path::absolute(self.config)?,
+            worker_path: self.worker_path.map(std::path::absolute).transpose()?,
+        })
+    }
+}
+
+/// Log lines go to standard error: to the terminal, the journal of systemd, or the file that the CLI gave.
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("KENNEL_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false);
+    // systemd writes the time itself, a person at a terminal knows it.
+    let tried = if io::stderr().is_terminal() { log.without_time().try_init() } else { log.try_init() };
+    // An embedding program, or a test, has set up a log of its own.
+    drop(tried);
+}
+
+/// Each session costs a few descriptors; the usual soft limit of 1024 is for programs that use select(2).
+fn raise_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!("the limit on open files stays as it is: {error}");
+    }
+}
+
+/// The signals that end the daemon, as bytes on self-pipes.
+struct Signals {
+    terminate: UnixStream,
+    interrupt: UnixStream,
+    hangup: UnixStream,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: pipe_of(SIGTERM)?, interrupt: pipe_of(SIGINT)?, hangup: pipe_of(SIGHUP)? })
+    }
+
+    /// The first of any kind.
+    async fn any(&mut self) -> &'static str {
+        tokio::select! {
+            () = heard(&mut self.terminate) => "SIGTERM",
+            () = heard(&mut self.interrupt) => "SIGINT",
+            () = heard(&mut self.hangup) => "SIGHUP",
+        }
+    }
+
+    /// The next SIGINT.
+    async fn interrupt(&mut self) {
+        heard(&mut self.interrupt).await;
+    }
+}
+
+fn pipe_of(signal: i32) -> io::Result<UnixStream> {
+    let (ours, handlers) = std::os::unix::net::UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    signal_hook::low_level::pipe::register(signal, OwnedFd::from(handlers))?;
+    UnixStream::from_std(ours)
+}
+
+async fn heard(pipe: &mut UnixStream) {
+    let mut byte = [0];
+    match pipe.read(&mut byte).await {
+        Ok(1) => {}
+        // Its other end lives as long as the process; if it does not, no signal will ever be heard there.
+        _ => std::future::pending().await,
+    }
+}
+
+/// The daemon's hold on its socket: a lock on a file beside it. The state directory's lock does not do, because
+/// `KENNEL_SOCKET` can name one socket for two state directories, and because the manager gives it up before the
+/// last answers are given.
+struct Socket {
+    path: PathBuf,
+    _lock: fs::File,
+}
+
+impl Socket {
+    /// Listens on `path`, in place of whatever dead daemon left there.
+    async fn take(path: &Path) -> io::Result<(Self, UnixListener)> {
+        check_length(path)?;
+        if let Some(parent) = path.parent() {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+            check_parent(parent)?;
+        }
+        let mut name = path.as_os_str().to_owned();
+        name.push(".lock");
+        let lock = fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(name)?;
+        locked(&lock).await?;
+        match fs::symlink_metadata(path) {
+            Ok(found) if found.file_type().is_socket() => fs::remove_file(path)?,
+            Ok(_) => return Err(io::Error::other("there is something else, which is no socket")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        // The umask of `run` lets nobody else in from the first moment; this takes the bits away that mean nothing.
+        let listener = std::os::unix::net::UnixListener::bind(path)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+        listener.set_nonblocking(true)?;
+        Ok((Self { path: path.to_owned(), _lock: lock }, UnixListener::from_std(listener)?))
+    }
+
+    /// Removes it. The file of the lock stays: removing it would let two daemons each lock a file of that name.
+    fn leave(self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Waits for the lock for as long as a daemon that ends may hold it.
+async fn locked(file: &fs::File) -> io::Result<()> {
+    let try_until = tokio::time::Instant::now() + SUCCESSION;
+    loop {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(rustix::io::Errno::WOULDBLOCK) if tokio::time::Instant::now() < try_until => {
+                sleep(Duration::from_millis(20)).await;
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(io::Error::other(
+                    "another daemon, over another state directory, serves this socket",
+                ));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn check_length(path: &Path) -> io::Result<()> {
+    let length = path.as_os_str().len();
+    if length <= MAX_SOCKET {
+        return Ok(());
+    }
+    let message = format!("the path has {length} bytes; a socket's has at most {MAX_SOCKET}");
+    Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+}
+
+/// Refuses a directory in which others could put a socket of theirs in the place of ours.
+fn check_parent(parent: &Path) -> io::Result<()> {
+    let found = fs::metadata(parent)?;
+    let (mode, sticky) = (found.mode(), found.mode() & 0o1000 != 0);
+    if ![geteuid().as_raw(), 0].contains(&found.uid()) {
+        return Err(io::Error::other(format!("{} belongs to another user", parent.display())));
+    }
+    if mode & 0o022 != 0 && !sticky {
+        return Err(io::Error::other(format!("{} can be written by others", parent.display())));
+    }
+    Ok(())
+}
+
+/// Where a daemon's files lie. The CLI and the daemon come to the same answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    /// The state directory.
+    pub state_dir: PathBuf,
+    /// The socket.
+    pub socket: PathBuf,
+    /// The configuration.
+    pub config: PathBuf,
+}
+
+/// Why there is no place for a daemon's files.
+#[derive(Debug, thiserror::Error)]
+pub enum PathsError {
+    /// Nothing says where.
+    #[error("HOME is not set; say where the state directory is with --state-dir or KENNEL_STATE_DIR")]
+    NoHome,
+    /// The current directory cannot be read, and a path is relative to it.
+    #[error("cannot read the current directory: {0}")]
+    CurrentDir(io::Error),
+    /// The state directory's name is not one.
+    #[error("the state directory: {0}")]
+    StateDir(String),
+    /// `KENNEL_SOCKET` is too long for a socket.
+    #[error("KENNEL_SOCKET: {0}")]
+    Socket(io::Error),
+    /// Somebody else made the directory that would be ours.
+    #[error("{} is not a directory that only you can use; remove it or set KENNEL_SOCKET", .0.display())]
+    NotOurs(PathBuf),
+}
+
+/// Finds the places, from the flag, the environment, and the rules of XDG
+/// (<https://specifications.freedesktop.org/basedir-spec/latest/>). Creates nothing.
+///
+/// State directory: `--state-dir`, `KENNEL_STATE_DIR`, `$XDG_STATE_HOME/kennel`, `~/.local/state/kennel`.
+/// Socket: `KENNEL_SOCKET`; else in `$XDG_RUNTIME_DIR/kennel/`, `kennel.sock` for the default state directory
+/// and a hash of the path for another; else in the state directory; else, if that path is too long for a
+/// socket, in `/tmp/kennel-UID/`. Configuration: `KENNEL_CONFIG`, `$XDG_CONFIG_HOME/kennel/config.toml`,
+/// `~/.config/kennel/config.toml`.
+pub fn paths(state_dir: Option<PathBuf>) -> Result<Paths, PathsError> {
+    let env = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    resolve(state_dir, &env, geteuid().as_raw(), Path::new("/tmp"))
+}
+
+fn resolve(
+    flag: Option<PathBuf>,
+    env: &dyn Fn(&str) -> Option<OsString>,
+    uid: u32,
+    tmp: &Path,
+) -> Result<Paths, PathsError> {
+    // The specification: a relative path in an XDG variable is to be ignored.
+    let xdg = |name: &str| env(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let home =
+        |below: &str| env("HOME").map(|home| PathBuf::from(home).join(below)).ok_or(PathsError::NoHome);
+    let absolute = |path: PathBuf| std::path::absolute(path).map_err(PathsError::CurrentDir);
+
+    let default =
+        xdg("XDG_STATE_HOME").map_or_else(|| home(".local/state"), Ok).map(|dir| dir.join("kennel"));
+    let (state_dir, is_default) = match flag.or_else(|| env("KENNEL_STATE_DIR").map(PathBuf::from)) {
+        None => (absolute(default?)?, true),
+        Some(path) => {
+            let path = absolute(path)?;
+            let hash = short_hash(&path)?;
+            let same = default.is_ok_and(|default| short_hash(&default).is_ok_and(|other| other == hash));
+            (path, same)
+        }
+    };
+    let config = match env("KENNEL_CONFIG") {
+        Some(path) => absolute(path.into())?,
+        None => {
+            let dir = xdg("XDG_CONFIG_HOME").map_or_else(|| home(".config"), Ok);
+            // Without a home there is no configuration, which is not an error: the state directory was named.
+            dir.map_or_else(|_| state_dir.join("config.toml"), |dir| dir.join("kennel/config.toml"))
+        }
+    };
+    if let Some(socket) = env("KENNEL_SOCKET") {
+        let socket = absolute(socket.into())?;
+        check_length(&socket).map_err(PathsError::Socket)?;
+        return Ok(Paths { state_dir, socket, config });
+    }
+    let hashed = format!("{}.sock", short_hash(&state_dir)?);
+    let runtime = xdg("XDG_RUNTIME_DIR").filter(|dir| is_private(dir, uid)).map(|dir| {
+        let name = if is_default { "kennel.sock" } else { &hashed };
+        dir.join("kennel").join(name)
+    });
+    let beside = state_dir.join("kennel.sock");
+    let fits = |path: &PathBuf| check_length(path).is_ok();
+    if let Some(socket) = runtime.filter(fits).or(Some(beside).filter(fits)) {
+        return Ok(Paths { state_dir, socket, config });
+    }
+    let dir = tmp.join(format!("kennel-{uid}"));
+    // In /tmp anybody can be there first and wait for what we would tell him.
+    if fs::symlink_metadata(&dir).is_ok() && !is_private(&dir, uid) {
+        return Err(PathsError::NotOurs(dir));
+    }
+    Ok(Paths { state_dir, socket: dir.join(hashed), config })
+}
+
+/// Whether this is a directory, no link to one, that only this user can use.
+fn is_private(dir: &Path, uid: u32) -> bool {
+    fs::symlink_metadata(dir)
+        .is_ok_and(|found| found.is_dir() && found.uid() == uid && found.mode() & 0o077 == 0)
+}
+
+/// 16 hex digits that stand for a directory, however its path is spelled and whether or not it exists yet: those
+/// of a working directory's stable id.
+fn short_hash(dir: &Path) -> Result<String, PathsError> {
+    let id = SessionManager::stable_session_id_for_workdir(dir)
+        .map_err(|error| PathsError::StateDir(error.to_string()))?;
+    Ok(id.as_str().trim_start_matches("workdir-").to_owned())
+}
+
+/// A systemd user unit for this program, for `~/.config/systemd/user/kennel.service`.
+pub fn unit(exe: &Path) -> String {
+    let exe = quoted(&exe.to_string_lossy());
+    format!(
+        "\
+# Written by `kennel daemon unit`. To use it:
+#   kennel daemon unit > ~/.config/systemd/user/kennel.service
+#   systemctl --user enable --now kennel
+# and, for sessions that outlast the login, loginctl enable-linger.
+
+[Unit]
+Description=kennel, crash-isolated hosting of AI agent sessions
+
+[Service]
+Type=exec
+ExecStart={exe} daemon run
+Restart=on-failure
+RestartSec=1
+UMask=0077
+
+# Only the daemon is signalled. On SIGTERM it ends every session's processes itself, agents before their workers,
+# and keeps which sessions are wanted up. If it is killed, the workers end their agents and leave by themselves.
+# systemd's default, control-group, would signal all of them at once and in no order.
+KillMode=process
+# Longer than the daemon needs: each process has its grace, then SIGKILL.
+TimeoutStopSec=60
+
+# Every session is a tree of processes; systemd's default allows a user's service a few thousand.
+TasksMax=infinity
+# The daemon raises its own soft limit; agents keep the usual one.
+LimitNOFILE=1024:524288
+# An agent that eats all memory should be killed, and not the daemon with it.
+OOMPolicy=continue
+
+# Agents are looked for on PATH, and a user's services have a short one:
+#Environment=PATH=%h/.local/bin:%h/.cargo/bin:/usr/local/bin:/usr/bin:/bin
+
+[Install]
+WantedBy=default.target
+"
+    )
+}
+
+/// A word for a command line in a unit (systemd.service(5), "Command lines").
+fn quoted(word: &str) -> String {
+    let mut out = String::from("\"");
+    for c in word.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '%' | '$' => out.extend([c, c]),
+            '\n' => out.push_str("\\n"),
+            _ => out.push(c),
+        }
+    }
+    out + "\""
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    struct World {
+        root: tempfile::TempDir,
+        env: HashMap<&'static str, OsString>,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let root = tempfile::tempdir().unwrap();
+            let env = HashMap::from([("HOME", root.path().join("home").into())]);
+            Self { root, env }
+        }
+
+        fn path(&self, below: &str) -> PathBuf {
+            self.root.path().join(below)
+        }
+
+        fn with(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+            self.env.insert(name, value.into());
+            self
+        }
+
+        /// A directory for XDG_RUNTIME_DIR, with this mode.
+        fn with_runtime(self, mode: u32) -> Self {
+            let dir = self.path("run");
+            fs::DirBuilder::new().mode(mode).create(&dir).unwrap();
+            self.with("XDG_RUNTIME_DIR", dir)
+        }
+
+        fn resolve(&self, flag: Option<&Path>) -> Result<Paths, PathsError> {
+            let env = |name: &str| self.env.get(name).cloned();
+            resolve(flag.map(Into::into), &env, geteuid().as_raw(), &self.path("tmp"))
+        }
+    }
+
+    #[test]
+    fn without_anything_said_all_is_below_home() {
+        let world = World::new();
+        let found = world.resolve(None).unwrap();
+        assert_eq!(found.state_dir, world.path("home/.local/state/kennel"));
+        assert_eq!(found.config, world.path("home/.config/kennel/config.toml"));
+        assert_eq!(found.socket, world.path("home/.local/state/kennel/kennel.sock"));
+    }
+
+    #[test]
+    fn xdg_directories_are_used_and_relative_ones_ignored() {
+        let world =
+            World::new().with("XDG_STATE_HOME", "/s").with("XDG_CONFIG_HOME", "/c").with_runtime(0o700);
+        let found = world.resolve(None).unwrap();
+        assert_eq!(found.state_dir, Path::new("/s/kennel"));
+        assert_eq!(found.config, Path::new("/c/kennel/config.toml"));
+        assert_eq!(found.socket, world.path("run/kennel/kennel.sock"));
+        let world = World::new()
+            .with("XDG_STATE_HOME", "s")
+            .with("XDG_CONFIG_HOME", "c")
+            .with("XDG_RUNTIME_DIR", "r");
+        assert_eq!(world.resolve(None).unwrap(), {
+            let state_dir = world.path("home/.local/state/kennel");
+            let socket = state_dir.join("kennel.sock");
+            Paths { state_dir, socket, config: world.path("home/.config/kennel/config.toml") }
+        });
+    }
+
+    #[test]
+    fn a_runtime_directory_that_others_can_use_is_not_used() {
+        let world = World::new().with_runtime(0o755);
+        fs::set_permissions(world.path("run"), fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(world.resolve(None).unwrap().socket, world.path("home/.local/state/kennel/kennel.sock"));
+    }
+
+    #[test]
+    fn another_state_directory_has_another_socket() {
+        let world = World::new().with_runtime(0o700).with("KENNEL_STATE_DIR", "/elsewhere");
+        let a = world.resolve(None).unwrap();
+        assert_eq!(a.state_dir, Path::new("/elsewhere"));
+        let name = a.socket.file_name().unwrap().to_str().unwrap();
+        assert!(name.len() == 21 && name.ends_with(".sock"), "{name}");
+        assert_eq!(a.socket.parent(), Some(&*world.path("run/kennel")));
+        let b = world.resolve(Some(Path::new("/flag/wins"))).unwrap();
+        assert_eq!(b.state_dir, Path::new("/flag/wins"));
+        assert_ne!(a.socket, b.socket);
+    }
+
+    #[test]
+    fn the_default_state_directory_named_by_hand_is_the_default_one() {
+        let world = World::new().with_runtime(0o700);
+        let named = world.resolve(Some(&world.path("home/.local/state/kennel"))).unwrap();
+        assert_eq!(named, world.resolve(None).unwrap());
+    }
+
+    #[test]
+    fn the_socket_of_a_state_directory_is_the_same_through_links_and_before_it_exists() {
+        let world = World::new().with_runtime(0o700);
+        fs::create_dir(world.path("real")).unwrap();
+        std::os::unix::fs::symlink(world.path("real"), world.path("link")).unwrap();
+        let through_link = world.resolve(Some(&world.path("link/state"))).unwrap().socket;
+        let direct = world.resolve(Some(&world.path("real/state"))).unwrap().socket;
+        assert_eq!(through_link, direct);
+        fs::create_dir(world.path("real/state")).unwrap();
+        assert_eq!(world.resolve(Some(&world.path("link/state/"))).unwrap().socket, direct);
+    }
+
+    #[test]
+    fn a_path_too_long_for_a_socket_gets_a_short_one_in_tmp() {
+        let world = World::new();
+        let long = world.path(&"x".repeat(120));
+        let found = world.resolve(Some(&long)).unwrap();
+        let uid = geteuid().as_raw();
+        assert_eq!(found.state_dir, long);
+        assert_eq!(found.socket.parent(), Some(&*world.path(&format!("tmp/kennel-{uid}"))));
+        // Somebody else was there first.
+        fs::create_dir(world.path("tmp")).unwrap();
+        std::os::unix::fs::symlink("/", world.path(&format!("tmp/kennel-{uid}"))).unwrap();
+        assert!(matches!(world.resolve(Some(&long)), Err(PathsError::NotOurs(_))));
+    }
+
+    #[test]
+    fn what_is_named_in_the_environment_wins() {
+        let world = World::new()
+            .with("KENNEL_SOCKET", "/s.sock")
+            .with("KENNEL_CONFIG", "/c.toml")
+            .with_runtime(0o700);
+        let found = world.resolve(None).unwrap();
+        assert_eq!((&*found.socket, &*found.config), (Path::new("/s.sock"), Path::new("/c.toml")));
+        let world = world.with("KENNEL_SOCKET", format!("/{}", "x".repeat(107)));
+        assert!(matches!(world.resolve(None), Err(PathsError::Socket(_))));
+    }
+
+    #[test]
+    fn without_a_home_a_state_directory_must_be_named() {
+        let mut world = World::new();
+        world.env.clear();
+        assert!(matches!(world.resolve(None), Err(PathsError::NoHome)));
+        let found = world.resolve(Some(Path::new("/state"))).unwrap();
+        assert_eq!(found.config, Path::new("/state/config.toml"));
+        assert_eq!(found.socket, Path::new("/state/kennel.sock"));
+    }
+
+    #[tokio::test]
+    async fn the_socket_is_ours_alone_replaces_a_dead_one_and_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run/kennel.sock");
+        let (socket, listener) = Socket::take(&path).await.unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().mode() & 0o777, 0o700);
+        // Killed: the file stays, the lock goes.
+        drop((socket, listener));
+        assert!(path.exists());
+        let (socket, _listener) = Socket::take(&path).await.unwrap();
+        UnixStream::connect(&path).await.unwrap();
+        socket.leave();
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_socket_in_use_is_waited_for_and_what_is_no_socket_is_not_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kennel.sock");
+        let (socket, _listener) = Socket::take(&path).await.unwrap();
+        let waiting = tokio::spawn({
+            let path = path.clone();
+            async move { Socket::take(&path).await.map(|(socket, _)| socket.leave()) }
+        });
+        // Not a guess at how long it takes: the other only has to have had a chance to do wrong.
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!waiting.is_finished() && path.exists());
+        socket.leave();
+        waiting.await.unwrap().unwrap();
+
+        fs::write(&path, "precious").unwrap();
+        assert!(Socket::take(&path).await.is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_others_can_write_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let path = dir.path().join("kennel.sock");
+        assert!(Socket::take(&path).await.is_err());
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+        assert!(Socket::take(&path).await.is_ok());
+    }
+
+    #[test]
+    fn the_unit_survives_odd_paths() {
+        let unit = unit(Path::new("/opt/my \"dogs\"/100%/$x/kennel"));
+        assert!(
+            unit.contains("\nExecStart=\"/opt/my \\\"dogs\\\"/100%%/$$x/kennel\" daemon run\n"),
+            "{unit}"
+        );
+        assert!(unit.contains("\nKillMode=process\n"));
+    }
+}

@@ -1,0 +1,5 @@
+//! The `kennel` command.
+
+fn main() -> std::process::ExitCode {
+    manager::cli::main()
+}

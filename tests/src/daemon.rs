@@ -1,0 +1,145 @@
+//! A `kennel` daemon in a process of its own, driven by the `kennel` command as a person would.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use protocol::api::{ManagerInfo, SessionInfo, Status};
+use protocol::event::Event;
+
+use crate::real::{BOUND, kennel, kill, lives, until};
+
+/// A state directory of its own, and whatever daemon serves it. Ends the daemon when dropped.
+pub struct Daemon {
+    /// The directory: the state in `state`, and room for the sessions.
+    pub dir: tempfile::TempDir,
+}
+
+/// What a command came to.
+#[derive(Debug)]
+pub struct Said {
+    /// Its exit status.
+    pub code: Option<i32>,
+    /// What it printed.
+    pub stdout: String,
+    /// What it printed beside that.
+    pub stderr: String,
+}
+
+impl Daemon {
+    /// A directory that no daemon serves yet: the first command starts one.
+    pub fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    /// The directory in which sessions are started.
+    pub fn workdir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A `kennel` command over this directory.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(kennel());
+        command.args(args).current_dir(self.dir.path());
+        command.env("KENNEL_STATE_DIR", self.dir.path().join("state"));
+        command.env("XDG_RUNTIME_DIR", self.dir.path()).env("XDG_CONFIG_HOME", self.dir.path());
+        command.env_remove("KENNEL_SESSION").env("NO_COLOR", "1");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Starts a command and lets it run.
+    pub fn spawn(&self, args: &[&str]) -> Child {
+        self.command(args).spawn().unwrap()
+    }
+
+    /// Runs a command to its end.
+    pub fn run(&self, args: &[&str]) -> Said {
+        finish(self.spawn(args))
+    }
+
+    /// Runs a command that must succeed, and gives what it printed.
+    pub fn ok(&self, args: &[&str]) -> String {
+        let said = self.run(args);
+        assert_eq!(said.code, Some(0), "kennel {args:?}: {said:#?}");
+        said.stdout
+    }
+
+    /// Runs a command with `--json` that must succeed, and gives the object it printed.
+    pub fn json<T: serde::de::DeserializeOwned>(&self, args: &[&str]) -> T {
+        let args: Vec<&str> = ["--json"].iter().chain(args).copied().collect();
+        let text = self.ok(&args);
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("kennel {args:?}: {error}: {text}"))
+    }
+
+    /// A session.
+    pub fn show(&self, id: &str) -> SessionInfo {
+        self.json(&["show", id])
+    }
+
+    /// Waits until a session is idle, and gives it.
+    pub fn idle(&self, id: &str) -> SessionInfo {
+        self.ok(&["wait", id, "--until", "idle", "--timeout", "30s"]);
+        let info = self.show(id);
+        assert_eq!(info.status, Status::Idle);
+        info
+    }
+
+    /// All events so far.
+    pub fn events(&self) -> Vec<Event> {
+        let text = self.ok(&["--json", "events", "--after", "0"]);
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The daemon's process.
+    pub fn pid(&self) -> u32 {
+        self.json::<ManagerInfo>(&["daemon", "status"]).pid
+    }
+
+    /// Kills the daemon outright.
+    pub fn kill(&self) -> u32 {
+        let pid = self.pid();
+        kill(pid);
+        until("the manager's death", || (!lives(pid)).then_some(()));
+        pid
+    }
+}
+
+impl Default for Daemon {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let child = self.command(&["daemon", "stop"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let _ = child.and_then(|mut child| child.wait());
+    }
+}
+
+/// Waits for a command's end, with a bound, and gives what it said.
+pub fn finish(mut child: Child) -> Said {
+    fn read(mut from: impl Read + Send + 'static) -> std::thread::JoinHandle<String> {
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            from.read_to_end(&mut bytes).unwrap();
+            String::from_utf8_lossy(&bytes).into_owned()
+        })
+    }
+    let stdout = read(child.stdout.take().unwrap());
+    let stderr = read(child.stderr.take().unwrap());
+    let end = std::time::Instant::now() + BOUND;
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if std::time::Instant::now() > end {
+            child.kill().unwrap();
+            let status = child.wait().unwrap();
+            panic!("a command did not end within {BOUND:?} ({status}): {:?}", stderr.join());
+        }
+        std::thread::park_timeout(std::time::Duration::from_millis(2));
+    };
+    Said { code: status.code(), stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
+}

@@ -1,0 +1,252 @@
+//! The named kills: who dies, when, and what must be true afterwards. On the shipped binaries, through the
+//! `kennel` command.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use harness::daemon::{Daemon, finish};
+use harness::history::History;
+use harness::real::*;
+use manager::protocol::api::{Accepted, SessionInfo, Status};
+use manager::protocol::event::{Event, EventKind};
+use manager::protocol::{PromptId, Stream};
+
+fn start(daemon: &Daemon) -> SessionInfo {
+    let info: SessionInfo = daemon.json(&["start"]);
+    daemon.idle(info.id.as_str())
+}
+
+/// A prompt that is accepted and not waited for.
+fn send(daemon: &Daemon, id: &str, text: &str) -> PromptId {
+    daemon.json::<Accepted>(&["send", "--no-wait", id, text]).prompt_id
+}
+
+/// How often each accepted prompt has ended.
+fn ends(events: &[Event]) -> HashMap<PromptId, usize> {
+    let mut ends = HashMap::new();
+    for event in events {
+        match &event.kind {
+            EventKind::PromptAccepted { prompt_id, .. } => {
+                ends.entry(*prompt_id).or_insert(0);
+            }
+            EventKind::TurnCompleted { prompt_id, .. } | EventKind::PromptRemoved { prompt_id, .. } => {
+                *ends.entry(*prompt_id).or_default() += 1;
+            }
+            EventKind::TurnInterrupted { prompt_id, will_retry: false, .. } => {
+                *ends.entry(*prompt_id).or_default() += 1;
+            }
+            _ => {}
+        }
+    }
+    ends
+}
+
+fn printed(events: &[Event], prompt: PromptId) -> String {
+    let chunks = events.iter().filter_map(|event| match &event.kind {
+        EventKind::MessageChunk { prompt_id, stream: Stream::Stdout, text, .. } if *prompt_id == prompt => {
+            Some(text.as_str())
+        }
+        _ => None,
+    });
+    chunks.collect()
+}
+
+fn interrupted(events: &[Event], prompt: PromptId) -> bool {
+    let is = |kind: &EventKind| matches!(kind, EventKind::TurnInterrupted { prompt_id, .. } if *prompt_id == prompt);
+    events.iter().any(|event| is(&event.kind))
+}
+
+/// The invariants that the simulation keeps, on what the real processes have recorded.
+fn nothing_violated(events: &[Event]) {
+    let mut history = History::new();
+    for event in events {
+        history.event(&Arc::new(event.clone()));
+    }
+    let violations = history.finish(&BTreeSet::new());
+    assert!(violations.is_empty(), "{violations:#?}");
+}
+
+fn file_with_number(path: &Path) -> u32 {
+    until("a pid in a file", || std::fs::read_to_string(path).ok()?.trim().parse().ok())
+}
+
+/// A process in a session of its own, deaf to every polite signal, that writes its pid to `file`. With `env`
+/// empty it has dropped its marker too.
+fn escapee(file: &Path, env: &str) -> String {
+    let file = file.display();
+    format!(
+        r#"{env} setsid sh -c 'trap "" TERM HUP INT; echo $$ > {file}; while :; do sleep 1000; done' & exec sleep 1000"#
+    )
+}
+
+#[test]
+fn kill_manager_idle_restores_every_session_with_the_next_command() {
+    let daemon = Daemon::new();
+    let (first, second) = (start(&daemon), start(&daemon));
+    let stopped = start(&daemon);
+    daemon.ok(&["stop", stopped.id.as_str()]);
+    assert_eq!(daemon.ok(&["send", first.id.as_str(), "echo before"]), "before\n");
+    let token = daemon.ok(&["token", first.id.as_str()]);
+    let uuid = uuid(first.pid.unwrap());
+    let manager = daemon.kill();
+
+    for before in [&first, &second] {
+        let after = daemon.idle(before.id.as_str());
+        assert_ne!(after.pid, before.pid);
+        assert_eq!(after.restarts.in_window, 0, "a manager's death is no fault of its sessions");
+        assert!(!lives(before.pid.unwrap()), "a worker outlived its manager and its replacement");
+    }
+    assert_ne!(daemon.pid(), manager);
+    assert_eq!(daemon.show(stopped.id.as_str()).status, Status::Stopped);
+    assert_eq!(daemon.ok(&["token", first.id.as_str()]), token);
+    assert_eq!(daemon.ok(&["send", first.id.as_str(), "echo after"]), "after\n");
+    assert_eq!(start(&daemon).id.as_str(), "session-4");
+    let events = daemon.events();
+    nothing_violated(&events);
+    assert!(ends(&events).values().all(|ends| *ends == 1), "{:?}", ends(&events));
+    daemon.ok(&["daemon", "stop"]);
+    assert!(marked(&uuid).is_empty(), "left behind: {:?}", marked(&uuid));
+}
+
+#[test]
+fn kill_manager_mid_turn_interrupts_the_turn_and_goes_on_with_the_queue() {
+    let daemon = Daemon::new();
+    let session = start(&daemon);
+    let id = session.id.as_str();
+    let file = daemon.workdir().join("escapee");
+    let cut = send(&daemon, id, &format!("echo begun; {}", escapee(&file, "")));
+    let queued = send(&daemon, id, "echo queued");
+    let escapee = file_with_number(&file);
+    let uuid = uuid(session.pid.unwrap());
+    daemon.kill();
+    let after = daemon.idle(id);
+    assert!(!lives(escapee), "what the turn had started outlived it");
+    assert_eq!(marked(&uuid), [after.pid.unwrap()]);
+    let events = daemon.events();
+    assert!(interrupted(&events, cut));
+    assert_eq!(printed(&events, cut), "begun\n");
+    assert_eq!(printed(&events, queued), "queued\n");
+    nothing_violated(&events);
+    assert!(ends(&events).values().all(|ends| *ends == 1), "{:?}", ends(&events));
+}
+
+#[test]
+fn kill_manager_between_accept_and_delivery_loses_and_doubles_nothing() {
+    let daemon = Daemon::new();
+    let id = start(&daemon).id;
+    let id = id.as_str();
+    let mut sent = Vec::new();
+    for round in 0..8 {
+        // The command returns with the acceptance; the manager dies before, while or after it delivers.
+        let file = daemon.workdir().join(format!("round-{round}"));
+        let prompt = send(&daemon, id, &format!("echo ran >> {}", file.display()));
+        daemon.kill();
+        sent.push((prompt, file));
+    }
+    daemon.idle(id);
+    let events = daemon.events();
+    let ends = ends(&events);
+    for (prompt, file) in sent {
+        assert_eq!(ends.get(&prompt), Some(&1), "{prompt}");
+        let runs = std::fs::read_to_string(file).unwrap_or_default().lines().count();
+        // A prompt that was delivered may be cut off before or after its effect; it never runs twice.
+        assert!(runs == 1 || (runs == 0 && interrupted(&events, prompt)), "{prompt} ran {runs} times");
+    }
+    nothing_violated(&events);
+}
+
+#[test]
+fn kill_manager_while_it_commits_keeps_every_acknowledged_prompt() {
+    let daemon = Daemon::new();
+    let id = start(&daemon).id;
+    let id = id.as_str();
+    let mut acknowledged = Vec::new();
+    let go_on = daemon.workdir().join("go-on");
+    for round in 0..3 {
+        // A turn that holds the queue, so that all that is accepted waits; and clients that send all the while.
+        send(&daemon, id, &format!("until test -e {}; do sleep 0.05; done", go_on.display()));
+        let senders: Vec<_> = (0..8)
+            .map(|n| {
+                daemon.spawn(&["--json", "send", "--no-wait", "--key", &format!("{round}-{n}"), id, "true"])
+            })
+            .collect();
+        // Somewhere among their commits.
+        daemon.kill();
+        for sender in senders {
+            // Each finds the manager gone or not, starts the next one if it must, and sends again under its key.
+            let said = finish(sender);
+            assert_eq!(said.code, Some(0), "{said:#?}");
+            acknowledged.push(serde_json::from_str::<Accepted>(&said.stdout).unwrap().prompt_id);
+        }
+    }
+    std::fs::write(go_on, "").unwrap();
+    daemon.idle(id);
+    let events = daemon.events();
+    let ends = ends(&events);
+    for prompt in &acknowledged {
+        assert_eq!(ends.get(prompt), Some(&1), "{prompt}");
+    }
+    // One prompt a key, however often it was sent.
+    assert_eq!(ends.len(), acknowledged.len() + 3);
+    assert!(ends.values().all(|ends| *ends == 1));
+    nothing_violated(&events);
+}
+
+#[test]
+fn kill_worker_and_manager_together_leaves_no_process_behind() {
+    let daemon = Daemon::new();
+    let session = start(&daemon);
+    let id = session.id.as_str();
+    let file = daemon.workdir().join("escapee");
+    let cut = send(&daemon, id, &escapee(&file, ""));
+    let escapee = file_with_number(&file);
+    let uuid = uuid(session.pid.unwrap());
+    let manager = daemon.pid();
+    kill(manager);
+    kill(session.pid.unwrap());
+    let after = daemon.idle(id);
+    assert!(!lives(escapee), "the escapee outlived worker and manager");
+    assert_eq!(marked(&uuid), [after.pid.unwrap()]);
+    let events = daemon.events();
+    assert!(interrupted(&events, cut));
+    nothing_violated(&events);
+    assert_eq!(after.id, session.id);
+}
+
+#[test]
+fn kill_worker_ends_even_an_escapee_that_dropped_its_marker() {
+    let daemon = Daemon::new();
+    let session = start(&daemon);
+    let id = session.id.as_str();
+    let file = daemon.workdir().join("escapee");
+    send(&daemon, id, &escapee(&file, "env -i PATH=$PATH"));
+    let escapee = file_with_number(&file);
+    assert!(!marked(&uuid(session.pid.unwrap())).contains(&escapee));
+    kill(session.pid.unwrap());
+    let after = daemon.idle(id);
+    assert_ne!(after.pid, session.pid);
+    assert!(!lives(escapee), "the daemon is its subreaper and let it live");
+    // No zombie either: whoever dies below the manager is reaped.
+    let children: Vec<u32> = std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid| parent(*pid) == Some(daemon.pid()))
+        .collect();
+    assert_eq!(children, [after.pid.unwrap()]);
+}
+
+#[test]
+fn ten_commands_at_once_start_one_daemon() {
+    let daemon = Daemon::new();
+    let commands: Vec<_> = (0..10).map(|_| daemon.spawn(&["--json", "daemon", "start"])).collect();
+    let mut pids = Vec::new();
+    for command in commands {
+        let said = finish(command);
+        assert_eq!(said.code, Some(0), "{said:#?}");
+        pids.push(daemon.pid());
+    }
+    pids.dedup();
+    assert_eq!(pids.len(), 1, "{pids:?}");
+}
