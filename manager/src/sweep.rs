@@ -54,22 +54,32 @@ fn marker_rest(pid: u32, wanted: &str) -> Option<String> {
     Some(String::from_utf8_lossy(rest).into_owned())
 }
 
+/// How often one pass lists our children anew.
+const ROUNDS: usize = 16;
+
 /// Kills and reaps our own children that are not in `known`: orphans of dead workers. Gives back those that
-/// still live. Only for a process that has no other children.
+/// still live, or whose own orphans may be ours by now. Only for a process that has no other children.
 pub fn strangers(known: &HashSet<u32>) -> Vec<u32> {
-    children()
-        .into_iter()
-        .filter(|pid| !known.contains(pid))
-        .filter(|pid| {
-            let Ok(child) = process::pid(*pid) else {
-                return false;
-            };
+    let mut reaped = Vec::new();
+    for _ in 0..ROUNDS {
+        reaped.clear();
+        let mut alive = Vec::new();
+        for pid in children().into_iter().filter(|pid| !known.contains(pid)) {
+            let Ok(child) = process::pid(pid) else { continue };
             // Our own child, and nobody else reaps: its pid is its own until the next line.
             let _ = rustix::process::kill_process(child, Signal::KILL);
-            let reaped = waitid(WaitId::Pid(child), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
-            matches!(reaped, Ok(None))
-        })
-        .collect()
+            match waitid(WaitId::Pid(child), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
+                Ok(None) => alive.push(pid),
+                _ => reaped.push(pid),
+            }
+        }
+        // With the end of a stranger its children become ours, after this list was made. Only a list that
+        // brought nobody to an end is whole.
+        if reaped.is_empty() {
+            return alive;
+        }
+    }
+    reaped
 }
 
 /// Our children, from `/proc/self/task/*/children` (proc_tid_children(5)): orphans may be given to any thread.
