@@ -29,6 +29,9 @@ pub fn run(ui: &Ui) -> Outcome {
     let told = demo.tell();
     let left = demo.leave();
     // What went wrong first is what matters.
+    if matches!(told, Err(Failure::Told(_))) && left.is_ok() {
+        ui.note("all of it is ended and removed");
+    }
     told.and(left)?;
     let dir = demo.dir.display();
     demo.say(&format!(

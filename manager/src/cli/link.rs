@@ -126,8 +126,11 @@ impl<'a> Link<'a> {
         let mut child: Option<Child> = None;
         loop {
             match self.client.connect().await {
-                Ok(_) => {
-                    self.children.borrow_mut().extend(child);
+                Ok(connection) => {
+                    let serving = connection.peer_cred().ok().and_then(|peer| peer.pid());
+                    if let Some(child) = child {
+                        self.keep(child, serving);
+                    }
                     return Ok(());
                 }
                 Err(ClientError::Absent(error)) if std::env::var_os(MARKER).is_some() => {
@@ -160,6 +163,18 @@ impl<'a> Link<'a> {
                     .hint(format!("its log is {}", launch::log_path(&self.paths).display())));
             }
             sleep(LOOK).await;
+        }
+    }
+
+    /// Keeps a daemon that was started here, if it is the one that answers. One that still tries to get the state
+    /// directory would get it when the other is stopped, and nobody has asked for that.
+    fn keep(&self, mut child: Child, serving: Option<i32>) {
+        if serving.is_some_and(|pid| pid > 0 && pid.cast_unsigned() != child.id()) {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        } else {
+            self.children.borrow_mut().push(child);
         }
     }
 
