@@ -1,0 +1,276 @@
+//! The command line as people and scripts see it: transcripts in `cmd/`, each over a state directory of its own,
+//! and what a transcript cannot say.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::Stdio;
+
+use harness::daemon::{Daemon, finish};
+use harness::real::*;
+use manager::protocol::api::{Problem, SessionInfo};
+use manager::protocol::event::Event;
+
+/// Runs `cmd/NAME.trycmd`. `TRYCMD=overwrite` writes what is there into it.
+fn transcript(name: &str) {
+    let daemon = Daemon::new();
+    let dir = |below: &str| daemon.dir.path().join(below).display().to_string();
+    let cases = trycmd::TestCases::new();
+    cases.register_bin("kennel", trycmd::schema::Bin::Path(kennel().into())).timeout(BOUND);
+    cases
+        .env("KENNEL_STATE_DIR", dir("state"))
+        .env("XDG_RUNTIME_DIR", dir(""))
+        .env("XDG_CONFIG_HOME", dir(""));
+    cases.env("NO_COLOR", "1").case(format!("cmd/{name}.trycmd"));
+    cases.run();
+}
+
+#[test]
+fn transcript_help() {
+    transcript("help");
+}
+
+#[test]
+fn transcript_usage() {
+    transcript("usage");
+}
+
+#[test]
+fn transcript_daemon() {
+    transcript("daemon");
+}
+
+#[test]
+fn transcript_sessions() {
+    transcript("sessions");
+}
+
+#[test]
+fn transcript_prompts() {
+    transcript("prompts");
+}
+
+#[test]
+fn transcript_json() {
+    transcript("json");
+}
+
+#[test]
+fn the_demo_keeps_its_promises_and_leaves_nothing() {
+    let daemon = Daemon::new();
+    let mut demo = daemon.command(&["demo"]);
+    demo.env("TMPDIR", daemon.workdir());
+    let said = finish(demo.spawn().unwrap());
+    assert_eq!(said.code, Some(0), "{said:#?}");
+    for line in
+        ["$ kill -9 ", "$ kennel wait session-1 --until idle", "I waited and was not lost", "still here"]
+    {
+        assert!(said.stdout.contains(line), "{line} not in {said:#?}");
+    }
+    let left: Vec<_> =
+        std::fs::read_dir(daemon.workdir()).unwrap().flatten().map(|entry| entry.path()).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_command_inside_a_session_never_starts_a_daemon() {
+    let daemon = Daemon::new();
+    let inside = |args: &[&str]| {
+        let mut command = daemon.command(args);
+        command.env("KENNEL_SESSION", "00000000-0000-0000-0000-000000000000/session-1/1");
+        finish(command.spawn().unwrap())
+    };
+    for args in [&["ls"][..], &["daemon", "start"], &["send", "session-1", "x"], &["daemon", "run"]] {
+        let said = inside(args);
+        assert_eq!(said.code, Some(6), "{args:?}: {said:#?}");
+    }
+    let problem: Problem = serde_json::from_str(&inside(&["--json", "ls"]).stderr).unwrap();
+    assert_eq!(problem.code, "daemon_unreachable");
+    assert!(!daemon.dir.path().join("state").exists());
+    // With one that was started from outside it works.
+    daemon.ok(&["daemon", "start"]);
+    assert_eq!(inside(&["ls"]).code, Some(0));
+}
+
+#[test]
+fn a_daemon_that_cannot_start_says_why() {
+    let daemon = Daemon::new();
+    let state = daemon.workdir().join("state");
+    std::fs::create_dir(&state).unwrap();
+    std::fs::write(state.join("journal.db"), "this is no journal\n".repeat(1000)).unwrap();
+    let said = daemon.run(&["ls"]);
+    assert_eq!(said.code, Some(6), "{said:#?}");
+    assert!(said.stderr.contains("journal.db"), "{said:#?}");
+    assert!(said.stderr.contains("daemon.log"), "{said:#?}");
+}
+
+#[test]
+fn a_wrong_configuration_keeps_nobody_from_looking() {
+    let daemon = Daemon::new();
+    std::fs::create_dir(daemon.workdir().join("kennel")).unwrap();
+    std::fs::write(daemon.workdir().join("kennel/config.toml"), "[defaults]\nnonsense = 1\n").unwrap();
+    daemon.ok(&["ls"]);
+    let said = daemon.run(&["start"]);
+    assert_eq!(said.code, Some(1), "{said:#?}");
+    assert!(said.stderr.contains("nonsense") && said.stderr.contains("config.toml:2"), "{said:#?}");
+}
+
+#[test]
+fn prompts_come_from_standard_input() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start"]);
+    let send = |args: &[&str], text: &[u8]| {
+        let mut child = daemon.command(args).stdin(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // A command that refuses early does not read to the end.
+        let _ = stdin.write_all(text);
+        drop(stdin);
+        finish(child)
+    };
+    assert_eq!(send(&["send", "session-1"], b"echo piped").stdout, "piped\n");
+    assert_eq!(send(&["send", "session-1", "-"], b"echo dash\n").stdout, "dash\n");
+    let said = send(&["send", "session-1"], b"\xff\xfe");
+    assert_eq!(said.code, Some(2), "{said:#?}");
+    let said = send(&["send", "session-1"], &vec![b'x'; 2 * 1024 * 1024]);
+    assert_eq!(said.code, Some(2), "{said:#?}");
+    assert_eq!(daemon.show("session-1").turn_count, 2);
+}
+
+#[test]
+fn output_is_passed_on_byte_for_byte_where_no_person_looks() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start"]);
+    let said =
+        daemon.run(&["send", "session-1", r"printf '\033[2J\r\033]0;x\007\303\244'; printf beside >&2"]);
+    assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("\u{1b}[2J\r\u{1b}]0;x\u{7}ä", "beside"));
+    // For people, and for programs that print it as it is, nothing of it is left that a terminal would obey.
+    for args in [
+        &["events", "session-1"][..],
+        &["show", "session-1"],
+        &["ls"],
+        &["--json", "events"],
+        &["queue", "ls", "session-1"],
+    ] {
+        let shown = daemon.ok(args);
+        assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{args:?}: {shown:?}");
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start"]);
+    for args in [&["ls"][..], &["events"], &["--help"], &["--json", "events"]] {
+        let mut child = daemon.spawn(args);
+        drop(child.stdout.take());
+        let mut stderr = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        let status = child.wait().unwrap();
+        assert_eq!((status.code(), stderr.as_str()), (Some(0), ""), "{args:?}");
+    }
+}
+
+#[test]
+fn ctrl_c_ends_the_stream_and_not_the_prompt() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start"]);
+    let done = daemon.workdir().join("done");
+    let text =
+        format!("echo begun; read line < {fifo}; echo done > {done}", fifo = "fifo", done = done.display());
+    daemon.ok(&["send", "session-1", "mkfifo fifo"]);
+    let mut child = daemon.spawn(&["send", "session-1", &text]);
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    assert_eq!(line, "begun\n");
+    signal(child.id(), nix::sys::signal::Signal::SIGINT);
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    let status = child.wait().unwrap();
+    assert_eq!((status.code(), status.signal()), (Some(130), None), "{stderr}");
+    assert!(stderr.contains("goes on"), "{stderr}");
+    std::fs::write(daemon.workdir().join("fifo"), "go\n").unwrap();
+    daemon.idle("session-1");
+    assert!(done.exists());
+}
+
+#[test]
+fn send_goes_on_over_a_daemon_that_dies() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start", "--on-crash", "retry"]);
+    let mut child = daemon.spawn(&[
+        "send",
+        "session-1",
+        "echo ran >> ran; [ $(wc -l < ran) = 2 ] || exec sleep 1000; echo twice",
+    ]);
+    let ran = daemon.workdir().join("ran");
+    until("the turn", || ran.exists().then_some(()));
+    daemon.kill();
+    let mut printed = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(printed, "twice\n");
+}
+
+#[test]
+fn a_daemon_that_was_stopped_stays_stopped() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start"]);
+    daemon.ok(&["send", "--no-wait", "session-1", "exec sleep 1000"]);
+    daemon.ok(&["wait", "session-1", "--until", "running"]);
+    let queued = daemon.spawn(&["send", "session-1", "echo queued"]);
+    let waiting = daemon.spawn(&["wait", "session-1", "--until", "failed"]);
+    let mut following = daemon.spawn(&["--json", "events", "-f", "--after", "0"]);
+    // All three are there: the prompt is in the queue, and the stream has begun.
+    until("the queue", || (daemon.show("session-1").queue_length == 1).then_some(()));
+    let mut events = BufReader::new(following.stdout.take().unwrap());
+    events.read_line(&mut String::new()).unwrap();
+    daemon.ok(&["daemon", "stop"]);
+    assert_eq!(finish(queued).code, Some(6));
+    assert!(matches!(finish(waiting).code, Some(6)));
+    let mut rest = String::new();
+    events.read_to_string(&mut rest).unwrap();
+    assert!(following.wait().unwrap().success());
+    let last: Event = serde_json::from_str(rest.lines().last().unwrap()).unwrap();
+    assert!(["manager.stopping", "session.restarting"].contains(&last.kind.name()), "{last:?}");
+    assert_eq!(daemon.run(&["daemon", "status"]).code, Some(6));
+}
+
+#[test]
+fn daemons_that_lost_the_race_do_not_take_over_when_the_winner_is_stopped() {
+    let daemon = Daemon::new();
+    for round in 0..5 {
+        let at_once: Vec<_> = (0..6).map(|_| daemon.spawn(&["ls"])).collect();
+        for child in at_once {
+            assert_eq!(finish(child).code, Some(0));
+        }
+        daemon.ok(&["daemon", "stop"]);
+        let state = daemon.workdir().join("state").display().to_string();
+        let left = || {
+            let pids = std::fs::read_dir("/proc").unwrap().flatten();
+            let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+            let ours = |pid: &u32| {
+                let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                String::from_utf8_lossy(&line).contains(&state) && lives(*pid)
+            };
+            pids.filter(ours).collect::<Vec<_>>()
+        };
+        assert_eq!(left(), [0; 0], "round {round}: still there, and one of them would serve");
+        assert_eq!(daemon.run(&["daemon", "status"]).code, Some(6), "round {round}");
+    }
+}
+
+#[test]
+fn ensure_has_one_session_for_a_directory() {
+    let daemon = Daemon::new();
+    let at_once: Vec<_> = (0..5).map(|_| daemon.spawn(&["--json", "ensure"])).collect();
+    let mut sessions = at_once.into_iter().map(|child| {
+        let said = finish(child);
+        serde_json::from_str::<SessionInfo>(&said.stdout).unwrap_or_else(|_| panic!("{said:#?}"))
+    });
+    let first = sessions.next().unwrap();
+    assert!(first.pid.is_some());
+    assert!(sessions.all(|other| other.id == first.id && other.pid == first.pid));
+    let id = daemon.ok(&["id", "--dir", "."]);
+    assert_eq!(id.trim(), first.id.as_str());
+    assert_eq!(daemon.ok(&["id", "--pid", &first.pid.unwrap().to_string()]), id);
+}
