@@ -11,6 +11,7 @@ use harness::real::*;
 use manager::protocol::api::{Accepted, SessionInfo, Status};
 use manager::protocol::event::{Event, EventKind};
 use manager::protocol::{PromptId, Stream};
+use nix::sys::signal::Signal;
 
 fn start(daemon: &Daemon) -> SessionInfo {
     let info: SessionInfo = daemon.json(&["start"]);
@@ -57,14 +58,47 @@ fn interrupted(events: &[Event], prompt: PromptId) -> bool {
     events.iter().any(|event| is(&event.kind))
 }
 
-/// The invariants that the simulation keeps, on what the real processes have recorded.
-fn nothing_violated(events: &[Event]) {
+/// What must be true after every kill, once all sessions are at rest: nothing accepted lost or doubled and no
+/// other invariant violated, pids and ids mapped both ways, the token as before, no orphan and no zombie.
+fn nothing_lost(daemon: &Daemon, before: &Before) -> Vec<Event> {
+    let events = daemon.events();
     let mut history = History::new();
-    for event in events {
+    for event in &events {
         history.event(&Arc::new(event.clone()));
     }
     let violations = history.finish(&BTreeSet::new());
     assert!(violations.is_empty(), "{violations:#?}");
+    assert!(ends(&events).values().all(|ends| *ends == 1), "{:?}", ends(&events));
+    assert_eq!(daemon.ok(&["token", &before.id]), before.token);
+    let sessions: Vec<SessionInfo> = daemon.json(&["ls"]);
+    let workers: BTreeSet<u32> = sessions.iter().filter_map(|info| info.pid).collect();
+    for info in sessions.iter().filter(|info| info.pid.is_some()) {
+        let pid = info.pid.unwrap().to_string();
+        assert_eq!(daemon.ok(&["id", "--pid", &pid]).trim(), info.id.as_str());
+    }
+    // Zombies are children too.
+    let manager = daemon.pid();
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let children: BTreeSet<u32> = pids.filter(|pid| parent(*pid) == Some(manager)).collect();
+    assert_eq!(children, workers, "the manager has other children than its workers");
+    let marked: BTreeSet<u32> = marked(&before.uuid).into_iter().collect();
+    assert_eq!(marked, workers, "something else carries the marker");
+    events
+}
+
+/// What a kill must not change.
+struct Before {
+    id: String,
+    token: String,
+    uuid: String,
+}
+
+impl Before {
+    fn of(daemon: &Daemon, session: &SessionInfo) -> Self {
+        let id = session.id.to_string();
+        Self { token: daemon.ok(&["token", &id]), uuid: uuid(session.pid.unwrap()), id }
+    }
 }
 
 fn file_with_number(path: &Path) -> u32 {
@@ -87,8 +121,7 @@ fn kill_manager_idle_restores_every_session_with_the_next_command() {
     let stopped = start(&daemon);
     daemon.ok(&["stop", stopped.id.as_str()]);
     assert_eq!(daemon.ok(&["send", first.id.as_str(), "echo before"]), "before\n");
-    let token = daemon.ok(&["token", first.id.as_str()]);
-    let uuid = uuid(first.pid.unwrap());
+    let kept = Before::of(&daemon, &first);
     let manager = daemon.kill();
 
     for before in [&first, &second] {
@@ -99,14 +132,11 @@ fn kill_manager_idle_restores_every_session_with_the_next_command() {
     }
     assert_ne!(daemon.pid(), manager);
     assert_eq!(daemon.show(stopped.id.as_str()).status, Status::Stopped);
-    assert_eq!(daemon.ok(&["token", first.id.as_str()]), token);
     assert_eq!(daemon.ok(&["send", first.id.as_str(), "echo after"]), "after\n");
     assert_eq!(start(&daemon).id.as_str(), "session-4");
-    let events = daemon.events();
-    nothing_violated(&events);
-    assert!(ends(&events).values().all(|ends| *ends == 1), "{:?}", ends(&events));
+    nothing_lost(&daemon, &kept);
     daemon.ok(&["daemon", "stop"]);
-    assert!(marked(&uuid).is_empty(), "left behind: {:?}", marked(&uuid));
+    assert!(marked(&kept.uuid).is_empty(), "left behind: {:?}", marked(&kept.uuid));
 }
 
 #[test]
@@ -118,24 +148,22 @@ fn kill_manager_mid_turn_interrupts_the_turn_and_goes_on_with_the_queue() {
     let cut = send(&daemon, id, &format!("echo begun; {}", escapee(&file, "")));
     let queued = send(&daemon, id, "echo queued");
     let escapee = file_with_number(&file);
-    let uuid = uuid(session.pid.unwrap());
+    let kept = Before::of(&daemon, &session);
     daemon.kill();
-    let after = daemon.idle(id);
+    daemon.idle(id);
     assert!(!lives(escapee), "what the turn had started outlived it");
-    assert_eq!(marked(&uuid), [after.pid.unwrap()]);
-    let events = daemon.events();
+    let events = nothing_lost(&daemon, &kept);
     assert!(interrupted(&events, cut));
     assert_eq!(printed(&events, cut), "begun\n");
     assert_eq!(printed(&events, queued), "queued\n");
-    nothing_violated(&events);
-    assert!(ends(&events).values().all(|ends| *ends == 1), "{:?}", ends(&events));
 }
 
 #[test]
 fn kill_manager_between_accept_and_delivery_loses_and_doubles_nothing() {
     let daemon = Daemon::new();
-    let id = start(&daemon).id;
-    let id = id.as_str();
+    let session = start(&daemon);
+    let id = session.id.as_str();
+    let kept = Before::of(&daemon, &session);
     let mut sent = Vec::new();
     for round in 0..8 {
         // The command returns with the acceptance; the manager dies before, while or after it delivers.
@@ -145,7 +173,7 @@ fn kill_manager_between_accept_and_delivery_loses_and_doubles_nothing() {
         sent.push((prompt, file));
     }
     daemon.idle(id);
-    let events = daemon.events();
+    let events = nothing_lost(&daemon, &kept);
     let ends = ends(&events);
     for (prompt, file) in sent {
         assert_eq!(ends.get(&prompt), Some(&1), "{prompt}");
@@ -153,14 +181,14 @@ fn kill_manager_between_accept_and_delivery_loses_and_doubles_nothing() {
         // A prompt that was delivered may be cut off before or after its effect; it never runs twice.
         assert!(runs == 1 || (runs == 0 && interrupted(&events, prompt)), "{prompt} ran {runs} times");
     }
-    nothing_violated(&events);
 }
 
 #[test]
 fn kill_manager_while_it_commits_keeps_every_acknowledged_prompt() {
     let daemon = Daemon::new();
-    let id = start(&daemon).id;
-    let id = id.as_str();
+    let session = start(&daemon);
+    let id = session.id.as_str();
+    let kept = Before::of(&daemon, &session);
     let mut acknowledged = Vec::new();
     let go_on = daemon.workdir().join("go-on");
     for round in 0..3 {
@@ -182,15 +210,12 @@ fn kill_manager_while_it_commits_keeps_every_acknowledged_prompt() {
     }
     std::fs::write(go_on, "").unwrap();
     daemon.idle(id);
-    let events = daemon.events();
-    let ends = ends(&events);
+    let ends = ends(&nothing_lost(&daemon, &kept));
     for prompt in &acknowledged {
         assert_eq!(ends.get(prompt), Some(&1), "{prompt}");
     }
     // One prompt a key, however often it was sent.
     assert_eq!(ends.len(), acknowledged.len() + 3);
-    assert!(ends.values().all(|ends| *ends == 1));
-    nothing_violated(&events);
 }
 
 #[test]
@@ -201,17 +226,15 @@ fn kill_worker_and_manager_together_leaves_no_process_behind() {
     let file = daemon.workdir().join("escapee");
     let cut = send(&daemon, id, &escapee(&file, ""));
     let escapee = file_with_number(&file);
-    let uuid = uuid(session.pid.unwrap());
+    let kept = Before::of(&daemon, &session);
     let manager = daemon.pid();
+    // Stopped, it cannot end its tree when its manager dies a moment before it.
+    signal(session.pid.unwrap(), Signal::SIGSTOP);
     kill(manager);
     kill(session.pid.unwrap());
-    let after = daemon.idle(id);
+    daemon.idle(id);
     assert!(!lives(escapee), "the escapee outlived worker and manager");
-    assert_eq!(marked(&uuid), [after.pid.unwrap()]);
-    let events = daemon.events();
-    assert!(interrupted(&events, cut));
-    nothing_violated(&events);
-    assert_eq!(after.id, session.id);
+    assert!(interrupted(&nothing_lost(&daemon, &kept), cut));
 }
 
 #[test]
@@ -222,19 +245,42 @@ fn kill_worker_ends_even_an_escapee_that_dropped_its_marker() {
     let file = daemon.workdir().join("escapee");
     send(&daemon, id, &escapee(&file, "env -i PATH=$PATH"));
     let escapee = file_with_number(&file);
-    assert!(!marked(&uuid(session.pid.unwrap())).contains(&escapee));
+    let kept = Before::of(&daemon, &session);
+    assert!(!marked(&kept.uuid).contains(&escapee));
     kill(session.pid.unwrap());
     let after = daemon.idle(id);
     assert_ne!(after.pid, session.pid);
     assert!(!lives(escapee), "the daemon is its subreaper and let it live");
-    // No zombie either: whoever dies below the manager is reaped.
-    let children: Vec<u32> = std::fs::read_dir("/proc")
-        .unwrap()
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|pid| parent(*pid) == Some(daemon.pid()))
-        .collect();
-    assert_eq!(children, [after.pid.unwrap()]);
+    nothing_lost(&daemon, &kept);
+}
+
+#[test]
+fn kill_worker_idle_mid_turn_or_below_it_loses_nothing() {
+    let daemon = Daemon::new();
+    let session = start(&daemon);
+    let id = session.id.as_str();
+    let kept = Before::of(&daemon, &session);
+    kill(session.pid.unwrap());
+    daemon.ok(&["send", id, "echo after an idle death"]);
+    let idle = daemon.idle(id);
+    assert_eq!((idle.incarnation, idle.restarts.in_window), (2, 1));
+    nothing_lost(&daemon, &kept);
+
+    let file = daemon.workdir().join("mid-turn");
+    let cut = send(&daemon, id, &escapee(&file, ""));
+    file_with_number(&file);
+    kill(idle.pid.unwrap());
+    let after = daemon.idle(id);
+    assert_ne!(after.pid, idle.pid);
+    assert!(interrupted(&nothing_lost(&daemon, &kept), cut));
+
+    let file = daemon.workdir().join("below");
+    let prompt = send(&daemon, id, &escapee(&file, ""));
+    let below = file_with_number(&file);
+    kill(below);
+    kill(daemon.show(id).agent_pid.unwrap());
+    assert_eq!(daemon.idle(id).pid, after.pid, "the worker outlives what runs below it");
+    assert!(!interrupted(&nothing_lost(&daemon, &kept), prompt));
 }
 
 #[test]
