@@ -1,6 +1,6 @@
-//! The HTTP client of the command line: one connection a request, over the daemon's Unix socket.
+//! A client of the daemon's HTTP API over its Unix socket: the command line's, and any other program's.
 
-pub(crate) mod sse;
+pub mod sse;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
 use hyper::{Method, Response, header};
 use hyper_util::rt::TokioIo;
 use protocol::api::Problem;
@@ -21,7 +22,7 @@ const MAX_PROBLEM: usize = 1024 * 1024;
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub(crate) enum ClientError {
+pub enum ClientError {
     /// Nobody listens on the socket.
     Absent(io::Error),
     /// This user may not use the socket, or must not: it is a stranger's.
@@ -40,7 +41,7 @@ pub(crate) enum ClientError {
 
 /// What is asked.
 #[derive(Clone, Debug)]
-pub(crate) struct Request {
+pub struct Request {
     method: Method,
     path: String,
     key: Option<String>,
@@ -118,15 +119,17 @@ impl Request {
 
 /// A daemon's socket.
 #[derive(Clone, Debug)]
-pub(crate) struct Client {
+pub struct Client {
     socket: PathBuf,
 }
 
 impl Client {
+    /// Of the daemon that listens on this socket, if one does.
     pub fn new(socket: PathBuf) -> Self {
         Self { socket }
     }
 
+    /// The socket.
     pub fn socket(&self) -> &Path {
         &self.socket
     }
@@ -172,13 +175,34 @@ impl Client {
         Ok(Events { body: response.into_body(), parser: sse::Parser::default() })
     }
 
-    async fn send(&self, request: &Request) -> Result<Response<Incoming>, ClientError> {
+    /// Opens a connection for several requests, one after the other.
+    pub async fn open(&self) -> Result<Connection, ClientError> {
         let stream = self.connect().await?;
-        let lost = |error: hyper::Error| ClientError::Lost(error.to_string());
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
         // Its errors are those of the request, which are seen there.
         tokio::spawn(connection);
+        Ok(Connection { sender })
+    }
+
+    async fn send(&self, request: &Request) -> Result<Response<Incoming>, ClientError> {
+        self.open().await?.send(request).await
+    }
+}
+
+/// A connection that is kept. Ends when it is dropped.
+#[derive(Debug)]
+pub struct Connection {
+    sender: http1::SendRequest<Full<Bytes>>,
+}
+
+impl Connection {
+    /// Asks, and gives the whole body of the answer. Without a bound on the time.
+    pub async fn ask(&mut self, request: &Request) -> Result<Bytes, ClientError> {
+        let response = self.send(request).await?;
+        read(response.into_body(), MAX_ANSWER).await
+    }
+
+    async fn send(&mut self, request: &Request) -> Result<Response<Incoming>, ClientError> {
         let mut builder = hyper::Request::builder()
             .method(request.method.clone())
             .uri(&request.path)
@@ -192,7 +216,9 @@ impl Client {
         let message = builder
             .body(Full::new(request.body.clone().unwrap_or_default()))
             .map_err(|error| ClientError::Garbage(format!("this cannot be asked: {error}")))?;
-        let response = sender.send_request(message).await.map_err(lost)?;
+        // The one before is read to its end, and the connection may still be putting itself in order.
+        self.sender.ready().await.map_err(lost)?;
+        let response = self.sender.send_request(message).await.map_err(lost)?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -203,6 +229,10 @@ impl Client {
             Err(_) => Err(ClientError::Garbage(format!("the answer is {status}, without a reason"))),
         }
     }
+}
+
+fn lost(error: hyper::Error) -> ClientError {
+    ClientError::Lost(error.to_string())
 }
 
 async fn read(body: Incoming, limit: usize) -> Result<Bytes, ClientError> {
@@ -216,7 +246,7 @@ async fn read(body: Incoming, limit: usize) -> Result<Bytes, ClientError> {
 }
 
 /// A stream of events.
-pub(crate) struct Events {
+pub struct Events {
     body: Incoming,
     parser: sse::Parser,
 }
@@ -225,7 +255,7 @@ impl Events {
     /// The next event; none if the daemon has ended the stream. Safe to cancel.
     pub async fn next(&mut self) -> Result<Option<sse::Frame>, ClientError> {
         loop {
-            if let Some(frame) = self.parser.next() {
+            if let Some(frame) = self.parser.take() {
                 return Ok(Some(frame));
             }
             match self.body.frame().await {
@@ -244,7 +274,7 @@ impl Events {
 }
 
 /// A text as a part of a URL.
-pub(crate) fn encoded(text: &str) -> String {
+pub fn encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

@@ -6,7 +6,7 @@
 
 pub mod api;
 pub mod cli;
-mod client;
+pub mod client;
 mod clock;
 pub mod config;
 pub mod core;

@@ -59,7 +59,7 @@ impl Parser {
     }
 
     /// The next whole frame.
-    pub fn next(&mut self) -> Option<Frame> {
+    pub fn take(&mut self) -> Option<Frame> {
         self.ready.pop_front()
     }
 
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     fn all(parser: &mut Parser) -> Vec<Frame> {
-        std::iter::from_fn(|| parser.next()).collect()
+        std::iter::from_fn(|| parser.take()).collect()
     }
 
     fn frame(id: impl Into<Option<u64>>, event: &str, data: &str) -> Frame {
