@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::signal::SigSet;
-use protocol::MARKER;
+use protocol::{MARKER, failpoint};
 use rustix::fs::{FlockOperation, Mode, flock};
 use rustix::process::{Resource, geteuid, getrlimit, setrlimit, umask};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -125,6 +125,7 @@ async fn live(options: DaemonOptions) -> Result<(), RunError> {
             return Err(RunError::Socket { path: options.socket, source });
         }
     };
+    failpoint::hit("daemon", "listening");
     tracing::info!(
         "kennel {} serves {} on {} (pid {})",
         crate::VERSION,

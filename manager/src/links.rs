@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use protocol::frame::{self, Decoder};
 use protocol::wire::{Command, Envelope, FromWorker};
-use protocol::{Incarnation, SessionId};
+use protocol::{Incarnation, SessionId, failpoint};
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -143,6 +143,10 @@ async fn read(
 
 async fn write(mut stdin: pipe::Sender, mut queue: mpsc::UnboundedReceiver<Vec<u8>>) {
     while let Some(bytes) = queue.recv().await {
+        if failpoint::armed("half", "command") {
+            let _ = stdin.write_all(&bytes[..bytes.len() / 2]).await;
+            failpoint::die();
+        }
         if stdin.write_all(&bytes).await.is_err() {
             return;
         }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use protocol::{Exit, Identity, MARKER};
+use protocol::{Exit, Identity, MARKER, failpoint};
 use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -31,9 +31,10 @@ pub struct Spawned {
 pub fn spawn(program: &Path, marker: &str, boot_id: &str, log: File) -> io::Result<Spawned> {
     let (their_stdin, stdin) = pipe_with(PipeFlags::CLOEXEC)?;
     let (stdout, their_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
-    let child = Command::new(program)
-        .env_clear()
-        .env(MARKER, marker)
+    let mut command = Command::new(program);
+    command.env_clear().env(MARKER, marker);
+    failpoint::inherit(&mut command);
+    let child = command
         .stdin(Stdio::from(their_stdin))
         .stdout(Stdio::from(their_stdout))
         .stderr(Stdio::from(log))

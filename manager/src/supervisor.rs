@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use protocol::SessionId;
+use protocol::{SessionId, failpoint};
 use rustix::fs::{FlockOperation, flock};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, Interest};
@@ -103,6 +103,7 @@ pub enum Msg {
 /// Takes the state directory over, and starts the loop.
 pub async fn start(settings: Settings) -> Result<(mpsc::Sender<Msg>, Arc<Feed>), StartError> {
     let lock = lock(&settings.state_dir).await?;
+    failpoint::hit("daemon", "locked");
     let path = settings.state_dir.join(JOURNAL);
     let opened = Journal::open(&path)?;
     let boot_id =
@@ -268,7 +269,9 @@ impl Supervisor {
         self.journal
             .commit(&changes, &records, &[], Some(&boot_id), false)
             .map_err(|error| failed(error.to_string()))?;
+        failpoint::hit("daemon", "recorded");
         self.sweep_strays();
+        failpoint::hit("daemon", "swept");
         self.committed(&changes, records);
         // Also of those that the start has not changed.
         self.reschedule_all();
@@ -484,6 +487,7 @@ impl Supervisor {
             }
         }
         let records = records(&changes.iter().collect::<Vec<_>>());
+        at_events("before", &changes);
         let committed = records.map_err(|error| error.to_string()).and_then(|records| {
             let empty = records.is_empty() && changes.iter().all(|change| change.sessions.is_empty());
             let done = if empty {
@@ -495,10 +499,15 @@ impl Supervisor {
         });
         match committed {
             Ok(records) => {
+                at_events("after", &changes);
                 self.permits.clear();
+                let answered = !answers.is_empty();
                 for (reply, answer) in answers {
                     // Whoever asked may have gone; what was asked is done all the same.
                     let _ = reply.send(answer);
+                }
+                if answered {
+                    failpoint::hit("after", "answer");
                 }
                 self.committed(&changes, records);
                 self.let_go(&observations);
@@ -558,7 +567,9 @@ impl Supervisor {
         let Some(session) = self.fleet.get(id).cloned() else {
             return;
         };
+        failpoint::hit("before", effect.name());
         let seen = self.workers.act(id, effect, &session, &self.journal, now);
+        failpoint::hit("after", effect.name());
         self.observe(seen);
     }
 
@@ -648,6 +659,13 @@ impl Supervisor {
 )]
 fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(fd, Interest::READABLE)
+}
+
+/// Places to die at: before these events are on record, or after.
+fn at_events(place: &str, changes: &[Change]) {
+    for event in changes.iter().flat_map(|change| &change.events) {
+        failpoint::hit(place, event.kind.name());
+    }
 }
 
 /// The events of these changes, as they are kept and shown.

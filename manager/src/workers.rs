@@ -12,7 +12,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use protocol::wire::{Command, FromWorker, PROTOCOL_VERSION, Report, Welcome};
-use protocol::{Exit, Identity, Incarnation, PromptId, SessionId};
+use protocol::{Exit, Identity, Incarnation, PromptId, SessionId, failpoint};
 use rustix::process::Signal;
 use tokio::sync::mpsc;
 
@@ -325,6 +325,7 @@ impl Workers {
         };
         self.by_number.remove(&worker.number);
         self.unfinished.remove(id);
+        failpoint::hit("dead", "unreaped");
         if let Some(pidfd) = &worker.pidfd {
             process::reap(pidfd.as_fd());
         }
@@ -446,6 +447,7 @@ impl Workers {
             if dead.buried {
                 continue;
             }
+            failpoint::hit("dead", if worker.link.is_some() { "undrained" } else { "drained" });
             let mut survivors = marked.get(&id).cloned().unwrap_or_default();
             survivors.extend(&strangers);
             let silent = now >= dead.last_byte + DRAIN_MS;

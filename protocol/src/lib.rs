@@ -6,6 +6,7 @@
 pub mod api;
 #[cfg(feature = "api")]
 pub mod event;
+pub mod failpoint;
 pub mod frame;
 mod ids;
 mod nouns;

@@ -1,11 +1,11 @@
 //! Frames to and from the manager over two pipes, without ever blocking.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
-use protocol::Incarnation;
 use protocol::frame::{self, Decoder, FrameError};
 use protocol::wire::{Envelope, FromWorker, Report, ToWorker};
+use protocol::{Incarnation, failpoint};
 use tokio::net::unix::pipe;
 
 /// What one read from the manager brought.
@@ -149,6 +149,9 @@ impl Link {
 
     /// Writes what the pipe takes. A manager that is gone closes the link.
     pub fn flush(&mut self) {
+        if !self.outbox.is_empty() {
+            self.may_break();
+        }
         while self.written < self.outbox.len() {
             match self.output.try_write(&self.outbox[self.written..]) {
                 Ok(n) => self.written += n,
@@ -160,6 +163,21 @@ impl Link {
         // An idle worker keeps no buffer.
         self.outbox = Vec::new();
         self.written = 0;
+    }
+}
+
+impl Link {
+    /// Ways to break in the middle of a word, for the kill harness.
+    fn may_break(&self) {
+        if failpoint::armed("half", "report") {
+            let _ = self.output.try_write(&self.outbox[..self.outbox.len() / 2]);
+            failpoint::die();
+        }
+        if failpoint::armed("worker", "shut") {
+            // The process lives on without its pipe. To close it by its number is safe here: nothing opens
+            // another descriptor before the next write finds this one gone.
+            let _ = nix::unistd::close(self.output.as_raw_fd());
+        }
     }
 }
 

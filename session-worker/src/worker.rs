@@ -17,7 +17,7 @@ use std::time::Duration;
 use nix::sys::signal::SigSet;
 use protocol::frame::FrameError;
 use protocol::wire::{Command, PROTOCOL_VERSION, Report, ToWorker, TurnEnd, Welcome};
-use protocol::{Exit, PromptId};
+use protocol::{Exit, PromptId, failpoint};
 use rustix::process::Pid;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use tokio::net::UnixStream;
@@ -151,6 +151,7 @@ struct Lobby {
 impl Lobby {
     /// The papers, or the status to leave with.
     async fn wait_for_welcome(&mut self) -> Result<Result<Box<Welcome>, u8>, Error> {
+        failpoint::hit("worker", "hello");
         self.link.greet(Report::Hello {
             protocol: PROTOCOL_VERSION,
             build: BUILD.to_owned(),
@@ -233,6 +234,7 @@ impl Worker {
     }
 
     async fn live(mut self) -> Result<u8, Error> {
+        failpoint::hit("worker", "welcome");
         self.link.send(Report::Ready { restore: agent::restore(&self.welcome.agent), agent_pid: None })?;
         // What came in the same read as the Welcome.
         self.obey()?;
@@ -329,6 +331,7 @@ impl Worker {
                 None => match Turn::start(&self.welcome, prompt, text, &history) {
                     Ok(turn) => {
                         self.turn = Some(turn);
+                        failpoint::hit("worker", "turn");
                         Ok(())
                     }
                     Err(message) => Ok(self.link.send(failed(prompt, message))?),
@@ -367,6 +370,7 @@ impl Worker {
     fn leave(&mut self, code: u8, grace: Duration) {
         if self.leaving.is_none() {
             self.leaving = Some(Leaving { code, until: None });
+            failpoint::hit("worker", "leave");
             self.abort(grace);
         }
     }
@@ -407,6 +411,7 @@ impl Worker {
         }
         match round {
             Some(Round::Gone) => {
+                failpoint::hit("worker", "gone");
                 self.ending = None;
                 if let Some(turn) = &mut self.turn {
                     // No turn may wait for ever for a process that is not there.
@@ -414,6 +419,7 @@ impl Worker {
                 }
             }
             Some(Round::Next(next)) => {
+                failpoint::hit("worker", "ending");
                 if let Some((_, due)) = &mut self.ending {
                     *due = next;
                 }

@@ -62,6 +62,22 @@ pub enum Effect {
     },
 }
 
+impl Effect {
+    /// Its name, in one word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Effect::Spawn { .. } => "spawn",
+            Effect::Welcome { .. } => "welcome",
+            Effect::Deliver { .. } => "deliver",
+            Effect::Abort { .. } => "abort",
+            Effect::Terminate { .. } => "terminate",
+            Effect::Kill { .. } => "kill",
+            Effect::Reclaim { .. } => "reclaim",
+            Effect::Release { .. } => "release",
+        }
+    }
+}
+
 impl Session {
     /// What this state wants done, by whoever holds it: the whole of it, to be issued on every start.
     pub fn effects(&self) -> Vec<Effect> {
