@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use protocol::event::Event;
 use protocol::{EventId, SessionId};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::error::Error;
 use crate::journal::{JournalError, Reader};
@@ -21,6 +21,10 @@ const RING: usize = 4096;
 const RING_BYTES: usize = 8 * 1024 * 1024;
 /// How many events one look into the journal fetches.
 const CATCH_UP: usize = 512;
+
+/// How many look into the journal at once. More would not be faster, and each costs descriptors: SQLite keeps
+/// those of a reader until the writer lets go of the file (<https://www.sqlite.org/howtocorrupt.html>, 2.2).
+const READERS: usize = 4;
 
 /// A committed event as it is shown: serialised once, for the journal and for every subscriber.
 #[derive(Clone, Debug)]
@@ -50,6 +54,9 @@ pub(crate) struct Feed {
     ring: Mutex<Ring>,
     head: watch::Receiver<EventId>,
     journal: PathBuf,
+    /// Readers of the journal that rest.
+    readers: Mutex<Vec<Reader>>,
+    reading: Arc<Semaphore>,
 }
 
 /// The loop's end of the feed. Dropping it ends every subscription.
@@ -71,13 +78,14 @@ impl Feed {
     pub fn over(journal: PathBuf, last: EventId) -> FeedWriter {
         let (sender, head) = watch::channel(last);
         let ring = Mutex::new(Ring { complete_after: last, ..Ring::default() });
-        FeedWriter { feed: Arc::new(Feed { ring, head, journal }), head: sender }
+        let (readers, reading) = (Mutex::default(), Arc::new(Semaphore::new(READERS)));
+        FeedWriter { feed: Arc::new(Feed { ring, head, journal, readers, reading }), head: sender }
     }
 
     pub fn subscribe(self: &Arc<Self>, after: Option<EventId>, session: Option<SessionId>) -> Subscription {
         let head = self.head.clone();
         let after = after.unwrap_or(*head.borrow());
-        Subscription { feed: self.clone(), head, after, session, reader: None }
+        Subscription { feed: self.clone(), head, after, session }
     }
 
     /// What the ring has after `after`, if it reaches back that far.
@@ -88,6 +96,24 @@ impl Feed {
         }
         let start = ring.records.partition_point(|record| record.id <= after);
         Some(ring.records.range(start..).take(CATCH_UP).cloned().collect())
+    }
+
+    /// The first events after `after` and up to `head`, from the journal.
+    fn look_up(
+        &self,
+        after: EventId,
+        head: EventId,
+        session: Option<&SessionId>,
+    ) -> Result<Vec<Record>, JournalError> {
+        let readers = || self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let resting = readers().pop();
+        let reader = match resting {
+            Some(reader) => reader,
+            None => Reader::open(&self.journal)?,
+        };
+        let records = reader.events(after, head, session, CATCH_UP)?;
+        readers().push(reader);
+        Ok(records)
     }
 }
 
@@ -124,8 +150,6 @@ pub struct Subscription {
     head: watch::Receiver<EventId>,
     after: EventId,
     session: Option<SessionId>,
-    /// Kept between two looks into the journal; lost without harm when a look is cancelled.
-    reader: Option<Reader>,
 }
 
 impl Subscription {
@@ -176,21 +200,16 @@ impl Subscription {
         }
     }
 
-    async fn catch_up(&mut self, head: EventId) -> Result<Vec<Record>, Error> {
-        let (path, after, session) = (self.feed.journal.clone(), self.after, self.session.clone());
-        let reader = self.reader.take();
-        let read = move || -> Result<_, JournalError> {
-            let reader = match reader {
-                Some(reader) => reader,
-                None => Reader::open(&path)?,
-            };
-            let records = reader.events(after, head, session.as_ref(), CATCH_UP)?;
-            Ok((reader, records))
+    async fn catch_up(&self, head: EventId) -> Result<Vec<Record>, Error> {
+        let (feed, after, session) = (self.feed.clone(), self.after, self.session.clone());
+        let turn = feed.reading.clone().acquire_owned().await;
+        let read = move || {
+            let records = feed.look_up(after, head, session.as_ref());
+            drop(turn);
+            records
         };
         let read =
             tokio::task::spawn_blocking(read).await.map_err(|error| Error::Journal(error.to_string()))?;
-        let (reader, records) = read.map_err(|error| Error::Journal(error.to_string()))?;
-        self.reader = Some(reader);
-        Ok(records)
+        read.map_err(|error| Error::Journal(error.to_string()))
     }
 }
