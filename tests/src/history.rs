@@ -395,7 +395,10 @@ impl History {
             return;
         }
         let mine = |line: &&Line| match (line, session) {
-            (_, None) | (Line::Fact(None, _), _) => true,
+            // About the manager itself.
+            (Line::Fact(of, _), None) => of.is_none(),
+            (Line::Event(event), None) => event.session.is_none(),
+            (Line::Fact(None, _), _) => true,
             (Line::Fact(Some(id), _), Some(session)) => id == session,
             (Line::Event(event), Some(session)) => event.session.as_ref().is_none_or(|id| id == session),
         };

@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test harness fails by panicking")]
 
+pub mod campaign;
 pub mod daemon;
 pub mod history;
 pub mod kinds;
 pub mod real;
+pub mod rng;
 pub mod sample;
 pub mod sim;

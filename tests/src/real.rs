@@ -26,17 +26,26 @@ pub fn worker() -> &'static PathBuf {
     WORKER.get_or_init(|| current("session-worker", "--build-id", env!("WORKER_BUILD_ID")))
 }
 
+/// The program of this name, beside this one or, for a test, one directory above it.
+pub fn beside(name: &str) -> PathBuf {
+    let exe = std::env::current_exe().unwrap();
+    let directories = exe.ancestors().skip(1).take(2);
+    let mut found = directories.map(|directory| directory.join(name)).filter(|path| path.is_file());
+    found
+        .next()
+        .unwrap_or_else(|| panic!("there is no {name} near {}: run `cargo build --workspace`", exe.display()))
+}
+
 /// The binary beside this test. A test that drives an old one proves nothing, so its build id must be ours.
 fn current(name: &str, argument: &str, id: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let path = test.parent().unwrap().parent().unwrap().join(name);
+    let path = beside(name);
     let child = Command::new(&path).arg(argument).stdout(Stdio::piped()).spawn();
     let output = child.unwrap_or_else(|error| panic!("{}: {error}", path.display())).wait_with_output();
     let said = String::from_utf8(output.unwrap().stdout).unwrap();
     let said = said.trim();
     let path_shown = path.display();
     assert!(
-        said.contains(id),
+        said.trim_end_matches(')').ends_with(id),
         "{path_shown} is stale (`{said}` is not {id}): run `cargo test --workspace`, which builds it"
     );
     path
@@ -74,12 +83,17 @@ pub fn marked(part: &str) -> Vec<u32> {
     .collect()
 }
 
-/// The marker in a process's environment.
+/// The marker in the environment of a process that lives.
 pub fn marker(pid: u32) -> String {
-    let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
+    marker_of(pid).unwrap_or_else(|| panic!("{pid} has no marker"))
+}
+
+/// The marker in a process's environment, if there are both.
+pub fn marker_of(pid: u32) -> Option<String> {
+    let environ = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
     let mut variables =
         environ.split(|byte| *byte == 0).map(|variable| String::from_utf8_lossy(variable).into_owned());
-    variables.find_map(|variable| variable.strip_prefix(&format!("{MARKER}="))?.to_owned().into()).unwrap()
+    variables.find_map(|variable| Some(variable.strip_prefix(&format!("{MARKER}="))?.to_owned()))
 }
 
 /// The part of a worker's marker that all processes below its manager share.

@@ -6,7 +6,6 @@
 
 mod clients;
 mod journal;
-mod rng;
 mod shell;
 mod world;
 
@@ -18,9 +17,9 @@ use protocol::{PromptId, SessionId};
 
 use crate::history::History;
 use crate::kinds;
+use crate::rng::Rng;
 use clients::{Client, Request, Subscriber};
 use journal::Journal;
-use rng::Rng;
 use shell::{Crashed, Manager};
 use world::{Act, Key, World};
 

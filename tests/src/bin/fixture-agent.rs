@@ -1,0 +1,165 @@
+//! An agent that does exactly what its prompt says, however badly an agent can behave.
+//!
+//! The prompt is a script: steps with their arguments, separated by `;`. It comes on standard input, as the last
+//! argument, or as `--script STEPS`, in which case standard input is never read.
+//!
+//! | step | what it does |
+//! |---|---|
+//! | `say TEXT` | prints a line |
+//! | `sleep 20ms` | waits |
+//! | `mark FILE` | adds one byte to a file: the effect by which a prompt that ran twice is found |
+//! | `exit N` | leaves with this status |
+//! | `signal NAME` | ends by this signal (`SEGV`, `ABRT`, `KILL`, `TERM`) |
+//! | `deaf` | does not hear SIGTERM, SIGHUP and SIGINT from here on |
+//! | `flood BYTES` | prints that much text as fast as it is taken |
+//! | `babble BYTES` | prints that much of what is no UTF-8, with terminal escapes in it |
+//! | `eat BYTES` | holds that much memory |
+//! | `fork N` | starts so many children that wait |
+//! | `escape` | leaves a process in a session of its own, deaf, without its descriptors, its parent gone |
+//! | `chain 200ms` | starts a process that starts its successor and leaves, which does the same, so long |
+//! | `shut` | closes its outputs and lives on |
+//!
+//! Nothing that it starts lives longer than two minutes, whatever becomes of those who should end it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a fixture fails by panicking")]
+
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+/// The longest that anything here lives.
+const LIFE: Duration = Duration::from_secs(120);
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["--child"] => wait(LIFE),
+        ["--leave-behind"] => {
+            nix::unistd::setsid().unwrap();
+            start(&["--escaped"]);
+        }
+        ["--escaped"] => {
+            deaf();
+            shut();
+            wait(LIFE);
+        }
+        ["--chain", until] => chain(until.parse().unwrap()),
+        ["--script", steps, ..] => play(steps),
+        [] => {
+            let mut script = String::new();
+            std::io::stdin().read_to_string(&mut script).unwrap();
+            play(&script);
+        }
+        [.., script] => play(script),
+    }
+}
+
+fn play(script: &str) {
+    let mut held: Vec<Vec<u8>> = Vec::new();
+    for step in script.split(';').map(str::trim).filter(|step| !step.is_empty()) {
+        let (verb, argument) = step.split_once(' ').unwrap_or((step, ""));
+        match verb {
+            "say" => print(format!("{argument}\n").as_bytes()),
+            "sleep" => wait(duration(argument)),
+            "mark" => {
+                let file = std::fs::OpenOptions::new().create(true).append(true).open(argument);
+                file.unwrap().write_all(b"x").unwrap();
+            }
+            "exit" => std::process::exit(argument.parse().unwrap()),
+            "signal" => raise(argument),
+            "deaf" => deaf(),
+            "flood" => {
+                many(argument.parse().unwrap(), b"flood flood flood flood flood flood flood flood flood\n")
+            }
+            "babble" => {
+                many(argument.parse().unwrap(), b"\xff\xfe\x1b]0;title\x07\x1b[2J\0\xc3\x28{\"type\":\n")
+            }
+            "eat" => held.push(vec![1; argument.parse().unwrap()]),
+            "fork" => (0..argument.parse().unwrap()).for_each(|_| start(&["--child"])),
+            "escape" => {
+                let mut parent = child(&["--leave-behind"]).spawn().unwrap();
+                parent.wait().unwrap();
+            }
+            "chain" => {
+                let until = now() + duration(argument).as_millis();
+                start(&["--chain", &until.to_string()]);
+            }
+            "shut" => shut(),
+            _ => panic!("unknown step `{step}`"),
+        }
+    }
+}
+
+fn duration(text: &str) -> Duration {
+    Duration::from_millis(text.strip_suffix("ms").expect("a number of ms").parse().unwrap())
+}
+
+/// Milliseconds by a clock that all processes share.
+fn now() -> u128 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis()
+}
+
+fn wait(how_long: Duration) {
+    let end = Instant::now() + how_long;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        std::thread::park_timeout(left);
+    }
+}
+
+/// A reader that is gone is no reason to stop.
+fn print(bytes: &[u8]) {
+    let _ = std::io::stdout().write_all(bytes);
+    let _ = std::io::stdout().flush();
+}
+
+fn many(bytes: usize, piece: &[u8]) {
+    for _ in 0..bytes.div_ceil(piece.len()) {
+        print(piece);
+    }
+}
+
+fn raise(name: &str) {
+    let signal: Signal = format!("SIG{name}").parse().unwrap();
+    loop {
+        // Twice: the Rust runtime takes the first SIGSEGV for a fault at an address, finds none and goes on.
+        nix::sys::signal::raise(signal).unwrap();
+    }
+}
+
+fn deaf() {
+    for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT] {
+        signal_hook::flag::register(signal as i32, Arc::new(AtomicBool::new(false))).unwrap();
+    }
+}
+
+/// Lets go of whatever was inherited: nothing tells where it came from but its environment.
+fn shut() {
+    let nothing = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").unwrap();
+    rustix::stdio::dup2_stdin(&nothing).unwrap();
+    rustix::stdio::dup2_stdout(&nothing).unwrap();
+    rustix::stdio::dup2_stderr(&nothing).unwrap();
+}
+
+fn child(args: &[&str]) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+fn start(args: &[&str]) {
+    drop(child(args).spawn().unwrap());
+}
+
+fn chain(until: u128) {
+    if now() < until {
+        start(&["--chain", &until.to_string()]);
+    }
+}

@@ -1,0 +1,263 @@
+//! Who asks: clients that send, abort, stop, start and look all the while, and ask again until they are answered.
+
+use std::time::Duration;
+
+use manager::client::{Client, ClientError, Request};
+use protocol::SessionId;
+use protocol::api::{
+    Accepted, Problem, PromptRequest, QueuedPrompt, SessionInfo, SessionOpts, SubagentHandle,
+    SubagentRequest, TokenReply, WhenBusy,
+};
+
+use super::{Campaign, PATIENCE};
+use crate::rng::Rng;
+
+/// How long a client waits for an answer before it asks again on another connection.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// What a session of a campaign is for.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Its id.
+    pub id: SessionId,
+    /// What it was started with.
+    pub opts: SessionOpts,
+}
+
+impl Plan {
+    /// The session with this number. Most have a raised intensity over a short period, so that they live however
+    /// often they are struck; every fifth keeps the defaults and must end as failed.
+    pub fn numbered(number: usize, workdir: &str) -> Self {
+        let raised = !number.is_multiple_of(5);
+        let agent = match number % 7 {
+            0 => "shell",
+            3 => "argument",
+            5 => "unread",
+            _ => "fixture",
+        };
+        let opts = SessionOpts {
+            id: Some(format!("session-{number}")),
+            agent: Some(agent.into()),
+            workdir: Some(workdir.into()),
+            intensity: raised.then_some(1000),
+            period_ms: raised.then_some(1000),
+            on_crash: number.is_multiple_of(4).then_some(protocol::api::OnCrash::Retry),
+            hibernate_after_ms: Some(if number.is_multiple_of(3) { 300 } else { 0 }),
+            grace_ms: Some(150),
+            ..SessionOpts::default()
+        };
+        Self { id: SessionId::numbered(number as u64), opts }
+    }
+
+    /// Intensity and period, in milliseconds.
+    pub fn policy(&self) -> (u32, u64) {
+        (self.opts.intensity.unwrap_or(5), self.opts.period_ms.unwrap_or(60_000))
+    }
+
+    /// An interrupted prompt goes to the agent again.
+    pub fn retries(&self) -> bool {
+        self.opts.on_crash == Some(protocol::api::OnCrash::Retry)
+    }
+}
+
+/// Unix time in milliseconds, as events have it.
+fn now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
+}
+
+/// Asks until there is an answer: the daemon may be dead, dying, or without room for anything.
+pub async fn ask(client: &Client, request: &Request) -> Result<Vec<u8>, Box<Problem>> {
+    let end = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let answer = tokio::time::timeout(ANSWER, client.ask(request)).await;
+        match answer {
+            Ok(Ok(body)) => return Ok(body.to_vec()),
+            Ok(Err(ClientError::Problem(problem)))
+                if !matches!(&*problem.code, "journal_full" | "manager_stopping") =>
+            {
+                return Err(problem);
+            }
+            Ok(Err(ClientError::Garbage(garbage))) => panic!("{request:?}: {garbage}"),
+            _ => {}
+        }
+        if tokio::time::Instant::now() > end {
+            let code = "unanswered".to_owned();
+            let detail = format!("no answer within {PATIENCE:?} to {request:?}; the last was {answer:?}");
+            let (kind, title) = (String::new(), String::new());
+            return Err(Box::new(Problem { kind, title, status: 0, code, detail, hint: None }));
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// The same, for an answer of this type.
+pub async fn look<T: serde::de::DeserializeOwned>(client: &Client, path: &str) -> Result<T, Box<Problem>> {
+    let body = ask(client, &Request::get(path)).await?;
+    Ok(serde_json::from_slice(&body).unwrap_or_else(|error| panic!("{path}: {error}")))
+}
+
+/// One client.
+pub struct Asker<'a> {
+    campaign: &'a Campaign,
+    rng: Rng,
+    name: usize,
+    asked: u64,
+}
+
+impl<'a> Asker<'a> {
+    /// The client with this number.
+    pub fn new(campaign: &'a Campaign, name: usize, seed: u64) -> Self {
+        Self { campaign, rng: Rng::new(seed ^ (name as u64 + 1) << 32), name, asked: 0 }
+    }
+
+    /// Asks until the campaign is over.
+    pub async fn live(mut self) {
+        while !self.campaign.over() {
+            {
+                // While this is held there is no quiet.
+                let _storm = self.campaign.gate.read().await;
+                if self.campaign.over() {
+                    return;
+                }
+                self.act().await;
+            }
+            tokio::time::sleep(Duration::from_micros(self.rng.below(24_000))).await;
+        }
+    }
+
+    fn plan(&mut self) -> Plan {
+        let at = self.rng.below(self.campaign.plans.len() as u64) as usize;
+        self.campaign.plans[at].clone()
+    }
+
+    async fn act(&mut self) {
+        let plan = self.plan();
+        let path = format!("/v1/sessions/{}", plan.id);
+        match self.rng.below(1000) {
+            0..600 => self.send(&plan).await,
+            600..660 => self.post(&format!("{path}/abort")).await,
+            660..690 => self.post(&format!("{path}/stop")).await,
+            690..780 => self.restart(&plan).await,
+            780..800 => self.post(&format!("{path}/pin")).await,
+            800..820 => self.post(&format!("{path}/unpin")).await,
+            820..835 => self.request(&Request::delete(format!("{path}/queue"))).await,
+            835..850 => self.remove_one(&path).await,
+            850..880 => self.token(&plan).await,
+            880..890 => self.subagent(&plan).await,
+            890..950 => drop(look::<SessionInfo>(&self.campaign.client, &path).await),
+            _ => drop(look::<Vec<SessionInfo>>(&self.campaign.client, "/v1/sessions").await),
+        }
+    }
+
+    async fn restart(&self, plan: &Plan) {
+        let begun = now();
+        self.post(&format!("/v1/sessions/{}/restart", plan.id)).await;
+        self.campaign.seen().restarts.push((plan.id.clone(), begun, now()));
+    }
+
+    async fn post(&self, path: &str) {
+        self.request(&Request::post(path).repeatable()).await;
+    }
+
+    async fn request(&self, request: &Request) {
+        if let Err(problem) = ask(&self.campaign.client, request).await {
+            self.campaign.refused(None, &problem);
+        }
+    }
+
+    async fn send(&mut self, plan: &Plan) {
+        let number = self.campaign.numbered();
+        let text = self.script(plan, number);
+        let when_busy = match self.rng.below(100) {
+            0..3 => WhenBusy::Interrupt,
+            3..6 => WhenBusy::Reject,
+            _ => WhenBusy::Queue,
+        };
+        self.asked += 1;
+        let key = format!("{}-{}", self.name, self.asked);
+        let request = Request::post(format!("/v1/sessions/{}/prompts", plan.id));
+        let request = request.json(&PromptRequest { text, when_busy }).key(&key);
+        // Some are asked twice: the key makes it one prompt.
+        for _ in 0..if self.rng.chance(100) { 2 } else { 1 } {
+            match ask(&self.campaign.client, &request).await {
+                Ok(body) => {
+                    let accepted: Accepted = serde_json::from_slice(&body).unwrap();
+                    self.campaign.acknowledged(&plan.id, accepted.prompt_id, &key, number);
+                }
+                Err(problem) => {
+                    self.campaign.refused(Some(&plan.id), &problem);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// What the agent is to do: mostly short work, sometimes everything that an agent should not do.
+    fn script(&mut self, plan: &Plan, number: u64) -> String {
+        let mark = self.campaign.host.place.marks().join(number.to_string());
+        let mark = mark.display();
+        let pause = self.rng.below(40);
+        match plan.opts.agent.as_deref() {
+            Some("shell") => {
+                return format!("echo prompt {number}; printf x >> {mark}; sleep 0.0{pause:02}; echo done");
+            }
+            // Its script is its profile's; what it is told here it never reads.
+            Some("unread") => return format!("prompt {number} {}", "and more ".repeat(20_000)),
+            _ => {}
+        }
+        let what = match self.rng.below(1000) {
+            0..30 => "exit 3",
+            30..50 => "signal SEGV",
+            50..60 => "signal KILL",
+            60..90 => "deaf; sleep 400ms",
+            90..120 => "flood 200000",
+            120..150 => "babble 50000",
+            150..160 => "eat 30000000; sleep 50ms",
+            160..200 => "fork 3; sleep 50ms",
+            200..240 => "escape; sleep 30ms",
+            240..248 => "chain 150ms; sleep 50ms",
+            248..270 => "shut; sleep 60ms",
+            270..300 => "sleep 500ms",
+            _ => "sleep 5ms",
+        };
+        format!("say prompt {number}; mark {mark}; sleep {pause}ms; {what}; say done")
+    }
+
+    async fn remove_one(&mut self, path: &str) {
+        let Ok(waiting) = look::<Vec<QueuedPrompt>>(&self.campaign.client, &format!("{path}/queue")).await
+        else {
+            return;
+        };
+        if let Some(prompt) = waiting.last() {
+            self.request(&Request::delete(format!("{path}/queue/{}", prompt.prompt_id))).await;
+        }
+    }
+
+    async fn token(&mut self, plan: &Plan) {
+        if let Ok(reply) =
+            look::<TokenReply>(&self.campaign.client, &format!("/v1/sessions/{}/token", plan.id)).await
+        {
+            self.campaign.token(&plan.id, reply.token);
+        }
+    }
+
+    /// A sub-agent with a task of its own, removed with all its records when it has been at it for a while.
+    async fn subagent(&mut self, plan: &Plan) {
+        let (number, mark) = (self.campaign.numbered(), String::new());
+        let opts = SessionOpts { id: None, title: Some(mark), ..plan.opts.clone() };
+        let task = format!("say prompt {number}; sleep 20ms");
+        let opts = SessionOpts { agent: Some("fixture".into()), title: None, ..opts };
+        let request = SubagentRequest { parent: Some(plan.id.to_string()), task, opts };
+        self.asked += 1;
+        let key = format!("{}-{}", self.name, self.asked);
+        let request = Request::post("/v1/subagents").json(&request).key(&key);
+        let Ok(body) = ask(&self.campaign.client, &request).await else {
+            return;
+        };
+        let handle: SubagentHandle = serde_json::from_slice(&body).unwrap();
+        tokio::time::sleep(Duration::from_millis(self.rng.below(200))).await;
+        self.request(&Request::delete(format!("/v1/sessions/{}?force=true", handle.session_id)).repeatable())
+            .await;
+    }
+}

@@ -1,0 +1,484 @@
+//! What can be done to the processes of a campaign.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use protocol::MARKER;
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, pidfd_open, pidfd_send_signal, prlimit};
+
+use super::host::{Host, below, children, descriptors};
+use crate::rng::Rng;
+
+macro_rules! faults {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $weight:literal;)+) => {
+        /// A way to make life hard.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Fault { $($(#[$doc])* $variant,)+ }
+
+        impl Fault {
+            /// All of them.
+            pub const ALL: &[Fault] = &[$(Fault::$variant),+];
+
+            /// Its name, as `--only` takes it.
+            pub fn name(self) -> &'static str {
+                match self { $(Fault::$variant => $name),+ }
+            }
+
+            /// How often it is chosen, against the others.
+            pub fn weight(self) -> u64 {
+                match self { $(Fault::$variant => $weight),+ }
+            }
+        }
+    };
+}
+
+faults! {
+    /// SIGKILL to a worker.
+    WorkerKill = "worker-kill", 30;
+    /// SIGSEGV to a worker.
+    WorkerSegv = "worker-segv", 8;
+    /// SIGABRT to a worker.
+    WorkerAbrt = "worker-abrt", 8;
+    /// SIGTERM to a worker: it ends its tree and leaves.
+    WorkerTerm = "worker-term", 8;
+    /// SIGSTOP to a worker, later SIGCONT.
+    WorkerStop = "worker-stop-cont", 6;
+    /// SIGKILL to a stopped worker.
+    WorkerStopKill = "worker-stop-kill", 4;
+    /// Bytes that are no frame in the pipe from a worker.
+    GarbageReport = "garbage-report", 4;
+    /// Bytes that are no frame in the pipe to a worker.
+    GarbageCommand = "garbage-command", 4;
+    /// Half a frame from a worker, and its death.
+    Truncated = "truncated-report", 4;
+    /// SIGKILL to two workers.
+    WorkerPair = "two-workers-kill", 4;
+    /// SIGKILL to an agent.
+    AgentKill = "agent-kill", 10;
+    /// SIGSEGV to an agent.
+    AgentSegv = "agent-segv", 3;
+    /// SIGABRT to an agent.
+    AgentAbrt = "agent-abrt", 3;
+    /// SIGTERM to an agent.
+    AgentTerm = "agent-term", 3;
+    /// SIGSTOP to an agent, later SIGCONT.
+    AgentStop = "agent-stop-cont", 3;
+    /// SIGKILL to what an agent has started.
+    ChildKill = "child-kill", 5;
+    /// SIGKILL to a worker and its agent.
+    WorkerAgent = "worker-agent-kill", 4;
+    /// SIGKILL to the manager.
+    ManagerKill = "manager-kill", 3;
+    /// SIGSEGV to the manager.
+    ManagerSegv = "manager-segv", 1;
+    /// SIGABRT to the manager.
+    ManagerAbrt = "manager-abrt", 1;
+    /// SIGTERM to the manager.
+    ManagerTerm = "manager-term", 1;
+    /// SIGSTOP to the manager, later SIGCONT.
+    ManagerStop = "manager-stop-cont", 1;
+    /// SIGKILL to the manager and a stopped worker.
+    ManagerWorker = "manager-worker-kill", 2;
+    /// The manager can open no descriptor for a while.
+    NoDescriptor = "emfile", 1;
+    /// The manager can start no process for a while.
+    NoProcess = "eagain", 1;
+    /// The journal's file system is full for a while.
+    DiskFull = "disk-full", 1;
+    /// A named point in the programs is armed.
+    Point = "point", 40;
+}
+
+impl Fault {
+    /// Whether a process dies of it at once.
+    pub fn kills(self) -> bool {
+        !matches!(
+            self,
+            Fault::WorkerStop
+                | Fault::AgentStop
+                | Fault::ManagerStop
+                | Fault::NoDescriptor
+                | Fault::NoProcess
+                | Fault::DiskFull
+                | Fault::Point
+        )
+    }
+}
+
+/// Where a process may be told to die ([`protocol::failpoint`]), but for the names of events and effects.
+pub const POINTS: &[&str] = &[
+    "daemon.locked",
+    "daemon.recorded",
+    "daemon.swept",
+    "daemon.listening",
+    "after.answer",
+    "dead.undrained",
+    "dead.drained",
+    "dead.unreaped",
+    "half.command",
+    "half.report",
+    "worker.hello",
+    "worker.welcome",
+    "worker.turn",
+    "worker.ending",
+    "worker.gone",
+    "worker.leave",
+    "worker.shut",
+];
+
+/// Every point: before and after each event is recorded, before and after each effect, and the rest.
+pub fn points() -> Vec<String> {
+    let around = crate::kinds::EVENTS.iter().chain(crate::kinds::EFFECTS);
+    let around = around.flat_map(|name| [format!("before.{name}"), format!("after.{name}")]);
+    POINTS.iter().map(|name| (*name).to_owned()).chain(around).collect()
+}
+
+/// A process, held so that no other can be meant.
+pub struct Held {
+    /// Its pid.
+    pub pid: u32,
+    pidfd: OwnedFd,
+}
+
+impl Held {
+    /// The process, if it is of this campaign: it carries `marker`.
+    fn of(pid: u32, marker: &[u8]) -> Option<Self> {
+        let pidfd = pidfd_open(Pid::from_raw(i32::try_from(pid).ok()?)?, PidfdFlags::empty()).ok()?;
+        // Looked at after it was opened: what is found there is what is held.
+        let environ = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+        let marked = environ.split(|byte| *byte == 0).any(|variable| variable.starts_with(marker));
+        marked.then_some(Self { pid, pidfd })
+    }
+
+    fn signal(&self, signal: Signal) -> bool {
+        let signal = rustix::process::Signal::from_named_raw(signal as i32).unwrap();
+        let sent = pidfd_send_signal(self.pidfd.as_fd(), signal).is_ok();
+        if signal == rustix::process::Signal::SEGV {
+            // The Rust runtime takes the first for a fault at an address, finds none and goes on.
+            let _ = pidfd_send_signal(self.pidfd.as_fd(), signal);
+        }
+        sent
+    }
+}
+
+/// Something to be undone.
+enum Later {
+    Continue(Held),
+    Kill(Held),
+    ContinueManager(u32),
+    Limit(u32, Resource, Rlimit),
+    Disk,
+}
+
+/// The faults of a campaign, from their seed.
+pub struct Faults<'a> {
+    host: &'a Host,
+    rng: Rng,
+    marker: Vec<u8>,
+    later: Vec<(Instant, Later)>,
+    /// Armed points, and until when.
+    armed: Vec<(Instant, String)>,
+    points: Vec<String>,
+    /// The size of the state's own file system in bytes, where it has one.
+    disk: Option<u64>,
+}
+
+/// What came of a fault.
+pub enum Struck {
+    /// Nothing was there to be struck.
+    Nothing,
+    /// These processes.
+    Pids(Vec<u32>),
+}
+
+impl<'a> Faults<'a> {
+    /// Those of a seed, over the processes of the state directory `uuid`.
+    pub fn new(host: &'a Host, seed: u64, uuid: &str, points: Vec<String>, disk: Option<u64>) -> Self {
+        let marker = format!("{MARKER}={uuid}/").into_bytes();
+        Self { host, rng: Rng::new(seed), marker, later: Vec::new(), armed: Vec::new(), points, disk }
+    }
+
+    /// Chooses.
+    pub fn next(&mut self, among: &[Fault]) -> (Duration, Fault) {
+        let mut at = self.rng.below(among.iter().map(|fault| fault.weight()).sum());
+        let chosen = among.iter().find(|fault| {
+            let here = at < fault.weight();
+            at = at.saturating_sub(fault.weight());
+            here
+        });
+        (Duration::from_micros(self.rng.below(16_000)), *chosen.unwrap())
+    }
+
+    fn workers(&self) -> Vec<Held> {
+        let manager = self.host.daemon();
+        let pids = manager.map(children).unwrap_or_default();
+        pids.into_iter().filter_map(|pid| Held::of(pid, &self.marker)).collect()
+    }
+
+    fn one<T>(&mut self, mut from: Vec<T>) -> Option<T> {
+        let at = self.rng.below(from.len() as u64) as usize;
+        (at < from.len()).then(|| from.swap_remove(at))
+    }
+
+    fn worker(&mut self) -> Option<Held> {
+        let workers = self.workers();
+        self.one(workers)
+    }
+
+    /// A process of the tree below some worker: agents, or what they started.
+    fn below(&mut self, agents: bool) -> Option<Held> {
+        let mut found = Vec::new();
+        for worker in self.workers() {
+            let agents_of = children(worker.pid);
+            let pids = if agents { agents_of } else { agents_of.into_iter().flat_map(below).collect() };
+            found.extend(pids.into_iter().filter_map(|pid| Held::of(pid, &self.marker)));
+        }
+        self.one(found)
+    }
+
+    fn soon(&mut self) -> Instant {
+        Instant::now() + Duration::from_millis(self.rng.between(5, 250))
+    }
+
+    /// Does it.
+    pub fn strike(&mut self, fault: Fault) -> Struck {
+        let pids = match fault {
+            Fault::WorkerKill => self.worker().filter(|it| it.signal(Signal::SIGKILL)).map(|it| vec![it.pid]),
+            Fault::WorkerSegv => self.worker().filter(|it| it.signal(Signal::SIGSEGV)).map(|it| vec![it.pid]),
+            Fault::WorkerAbrt => self.worker().filter(|it| it.signal(Signal::SIGABRT)).map(|it| vec![it.pid]),
+            Fault::WorkerTerm => self.worker().filter(|it| it.signal(Signal::SIGTERM)).map(|it| vec![it.pid]),
+            Fault::WorkerStop => self.worker().and_then(|it| self.stop(it)),
+            Fault::WorkerStopKill => self
+                .worker()
+                .filter(|it| it.signal(Signal::SIGSTOP) && it.signal(Signal::SIGKILL))
+                .map(|it| vec![it.pid]),
+            Fault::GarbageReport => self.worker().and_then(|it| self.babble(it, "pipe from")),
+            Fault::GarbageCommand => self.worker().and_then(|it| self.babble(it, "pipe to")),
+            Fault::Truncated => self.worker().and_then(|it| self.truncate(it)),
+            Fault::WorkerPair => {
+                let both = [self.worker(), self.worker()];
+                let killed = both.into_iter().flatten().filter(|it| it.signal(Signal::SIGKILL));
+                Some(killed.map(|it| it.pid).collect())
+            }
+            Fault::AgentKill => {
+                self.below(true).filter(|it| it.signal(Signal::SIGKILL)).map(|it| vec![it.pid])
+            }
+            Fault::AgentSegv => {
+                self.below(true).filter(|it| it.signal(Signal::SIGSEGV)).map(|it| vec![it.pid])
+            }
+            Fault::AgentAbrt => {
+                self.below(true).filter(|it| it.signal(Signal::SIGABRT)).map(|it| vec![it.pid])
+            }
+            Fault::AgentTerm => {
+                self.below(true).filter(|it| it.signal(Signal::SIGTERM)).map(|it| vec![it.pid])
+            }
+            Fault::AgentStop => self.below(true).and_then(|it| self.stop(it)),
+            Fault::ChildKill => {
+                self.below(false).filter(|it| it.signal(Signal::SIGKILL)).map(|it| vec![it.pid])
+            }
+            Fault::WorkerAgent => self.worker().map(|worker| {
+                let agents = children(worker.pid).into_iter().filter_map(|pid| Held::of(pid, &self.marker));
+                let all = std::iter::once(worker).chain(agents.collect::<Vec<_>>());
+                all.filter(|it| it.signal(Signal::SIGKILL)).map(|it| it.pid).collect()
+            }),
+            Fault::ManagerKill => self.manager(Signal::SIGKILL),
+            Fault::ManagerSegv => self.manager(Signal::SIGSEGV).and_then(|_| self.manager(Signal::SIGSEGV)),
+            Fault::ManagerAbrt => self.manager(Signal::SIGABRT),
+            Fault::ManagerTerm => self.manager(Signal::SIGTERM),
+            Fault::ManagerStop => self.host.signal_daemon(Signal::SIGSTOP, false).map(|pid| {
+                let at = self.soon();
+                self.later.push((at, Later::ContinueManager(pid)));
+                vec![pid]
+            }),
+            Fault::ManagerWorker => self.worker().and_then(|worker| {
+                // Stopped, it cannot end its tree in the moment between the two.
+                worker.signal(Signal::SIGSTOP);
+                let mut killed = self.manager(Signal::SIGKILL)?;
+                worker.signal(Signal::SIGKILL);
+                killed.push(worker.pid);
+                Some(killed)
+            }),
+            Fault::NoDescriptor => self.limit(Resource::Nofile),
+            Fault::NoProcess => self.limit(Resource::Nproc),
+            Fault::DiskFull => self.fill_disk(),
+            Fault::Point => self.arm(),
+        };
+        match pids {
+            Some(pids) if !pids.is_empty() => Struck::Pids(pids),
+            _ => Struck::Nothing,
+        }
+    }
+
+    fn manager(&mut self, signal: Signal) -> Option<Vec<u32>> {
+        Some(vec![self.host.signal_daemon(signal, true)?])
+    }
+
+    fn stop(&mut self, held: Held) -> Option<Vec<u32>> {
+        let (pid, at) = (held.pid, self.soon());
+        held.signal(Signal::SIGSTOP).then(|| self.later.push((at, Later::Continue(held))))?;
+        Some(vec![pid])
+    }
+
+    /// Writes into a worker's own pipe, by way of its descriptors in /proc.
+    fn write(&self, worker: &Held, which: &str, bytes: &[u8]) -> Option<()> {
+        let ends: Vec<_> = std::fs::read_dir(format!("/proc/{}/fd", worker.pid)).ok()?.flatten().collect();
+        let pipes = ends.iter().filter(|entry| {
+            let target = std::fs::read_link(entry.path()).unwrap_or_default();
+            let number = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
+            target.to_string_lossy().starts_with("pipe:") && number.is_some_and(|number| number > 2)
+        });
+        // Its two frame pipes are the first that it opens: from the manager, and to it.
+        let mut pipes: Vec<_> = pipes.map(std::fs::DirEntry::path).collect();
+        pipes.sort_by_key(|path| path.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok()));
+        let path = pipes.get(if which == "pipe to" { 0 } else { 1 })?;
+        let nonblock = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+        let mut pipe = OpenOptions::new().write(true).custom_flags(nonblock).open(path).ok()?;
+        pipe.write_all(bytes).ok()
+    }
+
+    fn babble(&mut self, worker: Held, which: &str) -> Option<Vec<u32>> {
+        // A length that no frame has, so that whoever reads it knows at once.
+        let mut bytes = vec![0xff; 4];
+        bytes.extend((0..self.rng.below(200)).map(|_| self.rng.below(256) as u8));
+        self.write(&worker, which, &bytes)?;
+        // In the middle of a long frame it is taken for a part of it, and everybody waits in good faith.
+        let pid = worker.pid;
+        self.later.push((Instant::now() + Duration::from_millis(500), Later::Kill(worker)));
+        Some(vec![pid])
+    }
+
+    fn truncate(&mut self, worker: Held) -> Option<Vec<u32>> {
+        let length = self.rng.between(8, 4_000) as u32;
+        let mut bytes = length.to_le_bytes().to_vec();
+        bytes.extend((0..self.rng.below(u64::from(length))).map(|_| 0));
+        self.write(&worker, "pipe from", &bytes)?;
+        worker.signal(Signal::SIGKILL);
+        Some(vec![worker.pid])
+    }
+
+    fn limit(&mut self, resource: Resource) -> Option<Vec<u32>> {
+        let manager = self.host.daemon()?;
+        // One that is just starting says that it cannot, and leaves.
+        children(manager).first()?;
+        let pid = Pid::from_raw(i32::try_from(manager).ok()?)?;
+        let low = if resource == Resource::Nofile { descriptors(manager)? as u64 + 1 } else { 0 };
+        let before = rustix::process::getrlimit(resource);
+        let limit = Rlimit { current: Some(low), maximum: before.maximum };
+        let old = prlimit(Some(pid), resource, limit).ok()?;
+        let at = self.soon();
+        self.later.push((at, Later::Limit(manager, resource, old)));
+        Some(vec![manager])
+    }
+
+    fn fill_disk(&mut self) -> Option<Vec<u32>> {
+        self.disk?;
+        let state = self.host.place.state();
+        let room = rustix::fs::statvfs(&state).ok()?;
+        resize(&state, (room.f_blocks - room.f_bfree) * room.f_frsize)?;
+        let at = self.soon() + Duration::from_millis(500);
+        self.host.disk_is_full(at + Duration::from_secs(2));
+        self.later.push((at, Later::Disk));
+        Some(vec![self.host.daemon()?])
+    }
+
+    fn arm(&mut self) -> Option<Vec<u32>> {
+        let points = self.points.clone();
+        let name = self.one(points)?;
+        let act = if self.rng.chance(150) { "stop" } else { "kill" };
+        let path = self.host.place.points();
+        // Appears whole.
+        let (new, file) = (path.join(".new"), path.join(&name));
+        std::fs::write(&new, act).ok()?;
+        std::fs::rename(new, file).ok()?;
+        self.armed.push((Instant::now() + Duration::from_secs(2), name));
+        Some(Vec::new())
+    }
+
+    /// Undoes what is due. Gives the points that were reached.
+    pub fn tend(&mut self, everything: bool) -> Vec<String> {
+        let now = Instant::now();
+        let due = |at: &Instant| everything || *at <= now;
+        let (later, rest) = std::mem::take(&mut self.later).into_iter().partition(|(at, _)| due(at));
+        self.later = rest;
+        let later: Vec<(Instant, Later)> = later;
+        for (_, what) in later {
+            match what {
+                Later::Kill(held) => {
+                    held.signal(Signal::SIGKILL);
+                }
+                Later::Continue(held) => drop(held.signal(Signal::SIGCONT)),
+                Later::ContinueManager(pid) => {
+                    if self.host.daemon() == Some(pid) {
+                        self.host.signal_daemon(Signal::SIGCONT, false);
+                    }
+                }
+                Later::Limit(manager, resource, limit) => {
+                    if self.host.daemon() == Some(manager)
+                        && let Some(pid) = Pid::from_raw(manager as i32)
+                    {
+                        let _ = prlimit(Some(pid), resource, limit);
+                    }
+                }
+                Later::Disk => {
+                    let _ = self.disk.and_then(|size| resize(&self.host.place.state(), size));
+                }
+            }
+        }
+        let mut reached = Vec::new();
+        let path = self.host.place.points();
+        self.armed.retain(|(until, name)| {
+            let file = path.join(name);
+            if !file.exists() {
+                reached.push(name.clone());
+                return false;
+            }
+            // Taken back, unless it is reached in this very moment.
+            let over = due(until);
+            if over && std::fs::remove_file(file).is_err() {
+                reached.push(name.clone());
+            }
+            !over
+        });
+        if everything || !reached.is_empty() {
+            self.thaw(everything);
+        }
+        reached
+    }
+
+    /// Lets go on what a point has stopped; or ends it, and the manager with it.
+    fn thaw(&mut self, everything: bool) {
+        let stopped = |pid: u32| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+        };
+        if self.points.is_empty() {
+            return;
+        }
+        for worker in self.workers() {
+            if stopped(worker.pid) {
+                let signal =
+                    if everything || self.rng.chance(500) { Signal::SIGCONT } else { Signal::SIGKILL };
+                worker.signal(signal);
+            }
+        }
+        if self.host.daemon().is_some_and(stopped) {
+            let (signal, lethal) = if everything || self.rng.chance(500) {
+                (Signal::SIGCONT, false)
+            } else {
+                (Signal::SIGKILL, true)
+            };
+            self.host.signal_daemon(signal, lethal);
+        }
+    }
+}
+
+/// Gives the file system at `path`, a tmpfs of ours, another size in bytes.
+fn resize(path: &std::path::Path, bytes: u64) -> Option<()> {
+    let data = format!("size={bytes}");
+    let flags = nix::mount::MsFlags::MS_REMOUNT;
+    nix::mount::mount(None::<&str>, path, None::<&str>, flags, Some(data.as_str())).ok()
+}

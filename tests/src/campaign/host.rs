@@ -1,0 +1,300 @@
+//! The daemon's keeper, and the parent of last resort: everything that loses its parents comes to this process,
+//! which is a subreaper, so that nothing can be left behind unseen.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+use nix::sys::signal::Signal;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::Pid;
+use protocol::MARKER;
+
+use crate::real;
+
+/// How many processes of strangers stand by. Pids go round while a campaign runs, so that some of them have the
+/// pids of processes that kennel once knew.
+const BYSTANDERS: usize = 48;
+/// How a bystander is ended by us. kennel never sends it.
+const OURS: Signal = Signal::SIGUSR1;
+
+/// Where everything of a campaign lies.
+pub struct Place {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// The programs under test.
+    pub kennel: PathBuf,
+    /// The programs under test.
+    pub worker: PathBuf,
+    /// What plays the agents.
+    pub agent: PathBuf,
+    /// As whom the daemon runs, if not as ourselves.
+    pub uid: Option<u32>,
+}
+
+impl Place {
+    /// The daemon's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("run/kennel.sock")
+    }
+
+    /// The state directory.
+    pub fn state(&self) -> PathBuf {
+        self.dir.join("state")
+    }
+
+    /// Armed points.
+    pub fn points(&self) -> PathBuf {
+        self.dir.join("points")
+    }
+
+    /// One file for each prompt, with one byte for each time that it ran.
+    pub fn marks(&self) -> PathBuf {
+        self.dir.join("marks")
+    }
+
+    fn daemon(&self) -> Command {
+        let mut command = Command::new(&self.kennel);
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.dir.join("daemon.log"));
+        command.args(["daemon", "run", "--worker"]).arg(&self.worker);
+        command.current_dir("/").env_remove(MARKER).env("KENNEL_LOG", "warn").env("HOME", &self.dir);
+        command.env("KENNEL_STATE_DIR", self.state()).env("KENNEL_SOCKET", self.socket());
+        command.env("KENNEL_CONFIG", self.dir.join("config.toml"));
+        command.env(protocol::failpoint::DIRECTORY, self.points());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.unwrap());
+        if let Some(uid) = self.uid {
+            use std::os::unix::process::CommandExt;
+            command.uid(uid).gid(uid);
+        }
+        command
+    }
+}
+
+#[derive(Default)]
+struct Inner {
+    daemon: Option<u32>,
+    /// It shall run.
+    wanted: bool,
+    /// Deaths of the daemon that the campaign has caused and not yet seen.
+    killed_at: Option<Instant>,
+    bystanders: BTreeSet<u32>,
+    /// What must never be.
+    wrong: Vec<String>,
+    /// Ends of the daemon, by how.
+    ends: BTreeMap<String, u64>,
+    /// The disk is full, or was a moment ago: a manager that cannot take the state directory over says so and
+    /// leaves.
+    disk_full_until: Option<Instant>,
+}
+
+impl Inner {
+    fn disk_is_full(&self) -> bool {
+        self.disk_full_until.is_some_and(|until| Instant::now() < until)
+    }
+}
+
+/// Our children: the daemon, the bystanders, and whoever has lost its parents.
+pub struct Host {
+    /// Where.
+    pub place: Place,
+    inner: Mutex<Inner>,
+    /// Points are armed, at which the daemon may kill itself.
+    points: bool,
+}
+
+impl Host {
+    /// Starts to reap. Nothing else may wait for children of this process.
+    pub fn new(place: Place, points: bool) -> Arc<Self> {
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
+        let host = Arc::new(Self { place, inner: Mutex::default(), points });
+        let reaper = host.clone();
+        std::thread::spawn(move || reaper.reap());
+        host
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap()
+    }
+
+    fn reap(&self) {
+        loop {
+            // Looked at first and reaped under the lock: whoever signals under the lock hits nobody else.
+            let looked = waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT);
+            match looked.ok().and_then(|status| status.pid()) {
+                Some(pid) => self.ended(pid),
+                // No child at all, at the beginning and at the end.
+                None => std::thread::park_timeout(std::time::Duration::from_millis(2)),
+            }
+        }
+    }
+
+    fn ended(&self, pid: Pid) {
+        // Whoever spawns holds the lock until the pid is noted.
+        let mut inner = self.inner();
+        let (Ok(status), Ok(pid)) = (waitpid(pid, None), u32::try_from(pid.as_raw())) else {
+            return;
+        };
+        if inner.daemon == Some(pid) {
+            inner.daemon = None;
+            let asked = inner.killed_at.take().is_some();
+            let (how, fine) = match status {
+                WaitStatus::Signaled(_, signal, _) => {
+                    (signal.as_str().to_owned(), asked || (self.points && signal == Signal::SIGKILL))
+                }
+                WaitStatus::Exited(_, 1) if inner.disk_is_full() => ("refused by a full disk".into(), true),
+                WaitStatus::Exited(_, code) => (format!("exit {code}"), code == 0 && asked),
+                other => (format!("{other:?}"), false),
+            };
+            if !fine {
+                inner.wrong.push(format!("the manager {pid} ended by itself: {how}"));
+            }
+            *inner.ends.entry(how).or_default() += 1;
+            if inner.wanted {
+                if inner.disk_is_full() {
+                    drop(inner);
+                    std::thread::park_timeout(std::time::Duration::from_millis(50));
+                    inner = self.inner();
+                }
+                self.start_daemon(&mut inner);
+            }
+        } else if inner.bystanders.remove(&pid)
+            && !matches!(status, WaitStatus::Signaled(_, OURS, _) | WaitStatus::Exited(_, 0))
+        {
+            inner.wrong.push(format!("a stranger's process was hit: {status:?}"));
+        }
+    }
+
+    #[allow(clippy::zombie_processes, reason = "the reaper waits for all")]
+    fn start_daemon(&self, inner: &mut Inner) {
+        let child = self.place.daemon().spawn().unwrap();
+        inner.daemon = Some(child.id());
+    }
+
+    /// Starts the daemon, and again whenever it ends.
+    pub fn keep_daemon(&self) {
+        let mut inner = self.inner();
+        inner.wanted = true;
+        self.start_daemon(&mut inner);
+    }
+
+    /// The next end of the daemon is its last.
+    pub fn let_daemon_end(&self) {
+        let mut inner = self.inner();
+        inner.wanted = false;
+        inner.killed_at = Some(Instant::now());
+    }
+
+    /// The journal can grow no more until then.
+    pub fn disk_is_full(&self, until: Instant) {
+        let full = &mut self.inner().disk_full_until;
+        *full = (*full).max(Some(until));
+    }
+
+    /// The last lines of the daemon's log.
+    pub fn log(&self) -> String {
+        let log = std::fs::read_to_string(self.place.dir.join("daemon.log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+
+    /// The daemon's process.
+    pub fn daemon(&self) -> Option<u32> {
+        self.inner().daemon
+    }
+
+    /// Signals the daemon. `lethal`: its end is expected.
+    pub fn signal_daemon(&self, signal: Signal, lethal: bool) -> Option<u32> {
+        let mut inner = self.inner();
+        let pid = inner.daemon?;
+        if lethal {
+            inner.killed_at = Some(Instant::now());
+        }
+        real::signal(pid, signal);
+        Some(pid)
+    }
+
+    /// Replaces one bystander, or fills their ranks.
+    pub fn turn_bystanders(&self) {
+        let mut inner = self.inner();
+        let mut command = Command::new(&self.place.agent);
+        command.arg("--child").env_remove(MARKER).stdin(Stdio::null()).stdout(Stdio::null());
+        if let Some(oldest) = inner.bystanders.first().copied()
+            && inner.bystanders.len() >= BYSTANDERS
+        {
+            real::signal(oldest, OURS);
+        }
+        if inner.bystanders.len() <= BYSTANDERS {
+            inner.bystanders.insert(command.spawn().unwrap().id());
+        }
+    }
+
+    /// Ends the bystanders.
+    pub fn dismiss_bystanders(&self) {
+        for pid in &self.inner().bystanders {
+            real::signal(*pid, OURS);
+        }
+    }
+
+    /// Children that are neither the daemon nor bystanders: processes that were left behind. Zombies are reaped
+    /// in no time and do not count.
+    pub fn orphans(&self) -> Vec<u32> {
+        let inner = self.inner();
+        let known = |pid: &u32| inner.daemon == Some(*pid) || inner.bystanders.contains(pid);
+        let children = children(std::process::id());
+        children.into_iter().filter(|pid| !known(pid) && real::lives(*pid)).collect()
+    }
+
+    /// What was seen that must never be; told once.
+    pub fn wrong(&self) -> Vec<String> {
+        std::mem::take(&mut self.inner().wrong)
+    }
+
+    /// How the daemon ended, and how often.
+    pub fn ends(&self) -> BTreeMap<String, u64> {
+        self.inner().ends.clone()
+    }
+}
+
+/// All children of a process, zombies too.
+pub fn children(pid: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    let pids =
+        |list: String| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>();
+    lists.flat_map(pids).collect()
+}
+
+/// All that is below a process.
+pub fn below(pid: u32) -> Vec<u32> {
+    let mut found = children(pid);
+    let mut at = 0;
+    while let Some(next) = found.get(at).copied() {
+        found.extend(children(next));
+        at += 1;
+        // Whoever forks faster than this looks is not looked at to the end.
+        if found.len() > 2_000 {
+            break;
+        }
+    }
+    found
+}
+
+/// How many descriptors a process has open.
+pub fn descriptors(pid: u32) -> Option<usize> {
+    Some(std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())
+}
+
+/// A copy of the programs where anybody may run them.
+pub fn publish(programs: &[&Path], to: &Path) -> Vec<PathBuf> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::create_dir_all(to).unwrap();
+    let published = programs.iter().map(|program| {
+        let copy = to.join(program.file_name().unwrap());
+        std::fs::copy(program, &copy).unwrap();
+        std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755)).unwrap();
+        copy
+    });
+    published.collect()
+}

@@ -1,0 +1,392 @@
+//! The kill harness: a daemon with many sessions, clients that never rest, faults by the dozen each second, and
+//! now and then a quiet moment in which everything must be as if nothing had happened.
+//!
+//! The same history checker judges it that judges the simulation. The seed decides the schedule of faults and
+//! what clients ask; it also runs the simulation, which it replays whole.
+
+mod audit;
+mod clients;
+pub mod faults;
+mod host;
+mod report;
+mod subscribers;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use manager::client::{Client, Request};
+use protocol::api::Problem;
+use protocol::event::Event;
+use protocol::{PromptId, SessionId};
+use tokio::sync::{RwLock, watch};
+
+use crate::history::History;
+use crate::{real, sim};
+use clients::{Asker, Plan, ask};
+use faults::{Fault, Faults, Struck, points};
+use host::{Host, Place};
+pub use report::Report;
+use subscribers::{Manner, Stopwatch, Subscriber};
+
+/// How long anything may take to come to rest.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How many ask.
+const CLIENTS: usize = 8;
+/// Kills between two quiet moments.
+const STORM: u64 = 250;
+/// Steps of the simulation of the same seed.
+const STEPS: usize = 2_000;
+/// The journal's own file system, where the disk may be full, in bytes.
+const DISK: u64 = 2 << 30;
+
+/// What is to be run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How many sessions.
+    pub sessions: usize,
+    /// How many kills.
+    pub kills: u64,
+    /// Decides the schedule of faults.
+    pub seed: u64,
+    /// These faults or points only; else all.
+    pub only: Vec<String>,
+    /// Ends after so long, whatever was done.
+    pub duration: Option<Duration>,
+    /// As whom the daemon runs.
+    pub uid: Option<u32>,
+}
+
+/// What subscribers do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Storm,
+    /// Read to the end and hang up, in this round.
+    CatchUp(usize),
+    Over,
+}
+
+/// Counted on the way.
+#[derive(Default)]
+struct Tally {
+    /// By fault: how often it struck.
+    struck: BTreeMap<String, u64>,
+    /// By point: how often somebody reached it while it was armed.
+    reached: BTreeMap<String, u64>,
+    kills: u64,
+    slow_reads: u64,
+    refusals: BTreeMap<String, u64>,
+    quiets: u64,
+}
+
+/// What was seen since the last quiet moment, to be told to the history in order.
+#[derive(Default)]
+struct Seen {
+    events: Vec<Arc<Event>>,
+    views: Vec<(String, Arc<Event>)>,
+    acknowledged: Vec<(SessionId, PromptId, String)>,
+    tokens: Vec<(SessionId, String)>,
+    /// Restarts that were asked for, from when to when, in Unix milliseconds.
+    restarts: Vec<(SessionId, u64, u64)>,
+    violations: Vec<(Option<SessionId>, String)>,
+}
+
+/// A campaign under way.
+pub struct Campaign {
+    options: Options,
+    host: Arc<Host>,
+    client: Client,
+    plans: Vec<Plan>,
+    /// Read by whoever asks something, written by the quiet.
+    gate: RwLock<()>,
+    mode: watch::Sender<Mode>,
+    caught_up: AtomicUsize,
+    over: AtomicBool,
+    prompts: AtomicU64,
+    seen: Mutex<Seen>,
+    tally: Mutex<Tally>,
+    stopwatch: Mutex<Stopwatch>,
+    /// By the number in its text: the prompt that was accepted, and where.
+    numbers: Mutex<HashMap<u64, (SessionId, PromptId)>>,
+}
+
+impl Campaign {
+    fn over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap()
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap()
+    }
+
+    fn stopwatch(&self) -> MutexGuard<'_, Stopwatch> {
+        self.stopwatch.lock().unwrap()
+    }
+
+    /// A number for the next prompt's text.
+    fn numbered(&self) -> u64 {
+        self.prompts.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn acknowledged(&self, id: &SessionId, prompt: PromptId, key: &str, number: u64) {
+        self.numbers.lock().unwrap().insert(number, (id.clone(), prompt));
+        self.seen().acknowledged.push((id.clone(), prompt, key.to_owned()));
+    }
+
+    fn token(&self, id: &SessionId, token: String) {
+        self.seen().tokens.push((id.clone(), token));
+    }
+
+    /// A client was told no. That is fine, unless it was told nothing.
+    fn refused(&self, id: Option<&SessionId>, problem: &Problem) {
+        if problem.status == 0 || problem.status >= 500 {
+            self.violation(id, format!("{}: {}", problem.code, problem.detail));
+        }
+        *self.tally().refusals.entry(problem.code.clone()).or_default() += 1;
+    }
+
+    fn violation(&self, id: Option<&SessionId>, what: String) {
+        self.seen().violations.push((id.cloned(), what));
+    }
+
+    fn recorded(&self, event: Arc<Event>) {
+        self.stopwatch().event(&event);
+        self.seen().events.push(event);
+    }
+
+    fn saw(&self, name: &str, event: Arc<Event>) {
+        self.seen().views.push((name.to_owned(), event));
+    }
+
+    fn caught_up(&self, _round: usize) {
+        self.caught_up.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The faults of this campaign, and the points.
+    fn arsenal(&self, points_exist: bool) -> (Vec<Fault>, Vec<String>) {
+        let points = if points_exist { points() } else { Vec::new() };
+        let only = &self.options.only;
+        if only.is_empty() {
+            let possible = |fault: &&Fault| match fault {
+                Fault::Point => points_exist,
+                // setrlimit(2): whoever is root is not bound by it.
+                Fault::NoProcess => self.options.uid.is_some() || !nix::unistd::geteuid().is_root(),
+                Fault::DiskFull => nix::unistd::geteuid().is_root(),
+                _ => true,
+            };
+            return (Fault::ALL.iter().filter(possible).copied().collect(), points);
+        }
+        let chosen: Vec<String> = points.into_iter().filter(|name| only.contains(name)).collect();
+        let wanted = |fault: &&Fault| {
+            only.iter().any(|name| name == fault.name()) || (**fault == Fault::Point && !chosen.is_empty())
+        };
+        let faults = Fault::ALL.iter().filter(wanted).copied().collect();
+        let all = if chosen.is_empty() && points_exist { points_of_all() } else { chosen };
+        (faults, all)
+    }
+}
+
+fn points_of_all() -> Vec<String> {
+    points()
+}
+
+/// Runs a campaign to its end. An error is bad usage; what went wrong in it is in the report.
+pub fn run(options: Options) -> Result<Report, String> {
+    let points_exist = cfg!(feature = "failpoints");
+    let known = |name: &String| {
+        Fault::ALL.iter().any(|fault| fault.name() == name) || (points_exist && points().contains(name))
+    };
+    if let Some(name) = options.only.iter().find(|name| !known(name)) {
+        return Err(format!("`{name}` is neither a fault nor a point of this build; --list names them"));
+    }
+    sim::run(options.seed, STEPS)
+        .map_err(|problem| format!("the simulation of this seed fails: {problem}"))?;
+    // Before there are threads: a mount that ends with this process, seen by nobody else.
+    let root = nix::unistd::geteuid().is_root();
+    if root {
+        use nix::mount::{MsFlags, mount};
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).map_err(|error| error.to_string())?;
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(None::<&str>, "/", None::<&str>, private, None::<&str>).map_err(|error| error.to_string())?;
+    }
+    let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let place = prepare(dir.path(), &options);
+    if root {
+        use nix::mount::{MsFlags, mount};
+        let size = format!("size={DISK},mode=700,uid={}", options.uid.unwrap_or(0));
+        mount(Some("kennel"), &place.state(), Some("tmpfs"), MsFlags::empty(), Some(size.as_str()))
+            .map_err(|error| format!("no tmpfs for the state: {error}"))?;
+    }
+    let host = Host::new(place, points_exist);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    let campaign = Arc::new(Campaign::new(options, host));
+    Ok(runtime.block_on(campaign.run(points_exist, root)))
+}
+
+/// Directories, programs and configuration.
+fn prepare(dir: &Path, options: &Options) -> Place {
+    let agent = real::beside("fixture-agent");
+    let (kennel, worker, agent) = match options.uid {
+        None => (real::kennel().clone(), real::worker().clone(), agent),
+        Some(_) => {
+            let copies = host::publish(&[real::kennel(), real::worker(), &agent], &dir.join("bin"));
+            (copies[0].clone(), copies[1].clone(), copies[2].clone())
+        }
+    };
+    let place = Place { dir: dir.to_owned(), kennel, worker, agent, uid: options.uid };
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
+    for (made, mode) in
+        [("state", 0o700), ("run", 0o700), ("work", 0o700), ("points", 0o777), ("marks", 0o777)]
+    {
+        let made = dir.join(made);
+        fs::create_dir(&made).unwrap();
+        fs::set_permissions(&made, fs::Permissions::from_mode(mode)).unwrap();
+        if options.uid.is_some() && mode == 0o700 {
+            std::os::unix::fs::chown(&made, options.uid, options.uid).unwrap();
+        }
+    }
+    let program = place.agent.display();
+    let config = format!(
+        "[agents.fixture]\nkind = \"command\"\ncommand = [\"{program}\"]\n\n\
+         [agents.argument]\nkind = \"command\"\ncommand = [\"{program}\"]\nprompt_via = \"argument\"\n\n\
+         [agents.unread]\nkind = \"command\"\ncommand = [\"{program}\", \"--script\", \"say unread; sleep 30ms\"]\n"
+    );
+    fs::write(dir.join("config.toml"), config).unwrap();
+    place
+}
+
+impl Campaign {
+    fn new(options: Options, host: Arc<Host>) -> Self {
+        let client = Client::new(host.place.socket());
+        let workdir = host.place.dir.join("work");
+        let plans = (1..=options.sessions).map(|n| Plan::numbered(n, workdir.to_str().unwrap())).collect();
+        Self {
+            options,
+            host,
+            client,
+            plans,
+            gate: RwLock::new(()),
+            mode: watch::Sender::new(Mode::Storm),
+            caught_up: AtomicUsize::new(0),
+            over: AtomicBool::new(false),
+            prompts: AtomicU64::new(0),
+            seen: Mutex::default(),
+            tally: Mutex::default(),
+            stopwatch: Mutex::default(),
+            numbers: Mutex::default(),
+        }
+    }
+
+    async fn run(self: Arc<Self>, points_exist: bool, disk: bool) -> Report {
+        let begun = Instant::now();
+        self.host.keep_daemon();
+        for plan in &self.plans {
+            let request = Request::post("/v1/sessions").json(&plan.opts).key(plan.id.as_str());
+            if let Err(problem) = ask(&self.client, &request).await {
+                self.violation(None, format!("{} was not created: {}", plan.id, problem.detail));
+            }
+        }
+        let mut subscribers = vec![
+            ("recorder".to_owned(), None, Manner::Recorder),
+            ("fickle of all".to_owned(), None, Manner::Fickle),
+            ("slow reader of all".to_owned(), None, Manner::Slow),
+        ];
+        for (plan, manner) in self.plans.iter().zip([Manner::Slow, Manner::Fickle].iter().cycle()).take(4) {
+            subscribers.push((format!("{manner:?} of {}", plan.id), Some(plan.id.clone()), *manner));
+        }
+        let names: Vec<(String, Option<SessionId>)> =
+            subscribers[1..].iter().map(|(name, session, _)| (name.clone(), session.clone())).collect();
+        let mut tasks = Vec::new();
+        for (name, session, manner) in subscribers {
+            let campaign = self.clone();
+            tasks.push(tokio::spawn(async move {
+                let seed = campaign.options.seed;
+                Subscriber::new(&campaign, &name, session, manner, seed).live().await;
+            }));
+        }
+        for name in 0..CLIENTS {
+            let campaign = self.clone();
+            tasks.push(tokio::spawn(async move {
+                Asker::new(&campaign, name, campaign.options.seed).live().await;
+            }));
+        }
+        let mut history = History::new();
+        history.texts_are_unique();
+        for (name, session) in &names {
+            history.subscribe(name, session.as_ref(), 0);
+        }
+        let mut audit = audit::Audit::new(&self, history, names);
+        audit.quiet().await;
+        let (faults, points) = self.arsenal(points_exist);
+        let disk = disk.then_some(DISK);
+        let mut strikes = Faults::new(&self.host, self.options.seed, &audit.uuid, points, disk);
+        let ends_at = self.options.duration.map(|duration| begun + duration);
+        let over = |kills: u64| kills >= self.options.kills || ends_at.is_some_and(|at| Instant::now() >= at);
+        while !over(self.tally().kills) && audit.is_fine() {
+            let until = self.tally().kills + STORM;
+            let storm_ends = Instant::now() + Duration::from_secs(20);
+            while self.tally().kills < until && !over(self.tally().kills) && Instant::now() < storm_ends {
+                let (pause, fault) = strikes.next(&faults);
+                tokio::time::sleep(pause).await;
+                self.host.turn_bystanders();
+                self.strike(&mut strikes, fault);
+                self.count_reached(strikes.tend(false));
+            }
+            self.count_reached(strikes.tend(true));
+            audit.quiet().await;
+        }
+        self.over.store(true, Ordering::Relaxed);
+        self.mode.send_replace(Mode::Over);
+        audit.end().await;
+        for task in tasks {
+            if let Err(error) = task.await {
+                self.violation(None, format!("a client or subscriber fell: {error}"));
+            }
+        }
+        self.host.dismiss_bystanders();
+        audit.report(begun.elapsed())
+    }
+
+    fn strike(&self, strikes: &mut Faults<'_>, fault: Fault) {
+        // The hands of the watch are set before the blow, which may be felt at once.
+        let managers = matches!(
+            fault,
+            Fault::ManagerKill
+                | Fault::ManagerSegv
+                | Fault::ManagerAbrt
+                | Fault::ManagerTerm
+                | Fault::ManagerWorker
+        );
+        if managers {
+            self.stopwatch().manager_struck();
+        }
+        let Struck::Pids(pids) = strikes.strike(fault) else {
+            return;
+        };
+        if matches!(fault, Fault::WorkerKill | Fault::WorkerAbrt | Fault::WorkerSegv) {
+            pids.iter().for_each(|pid| self.stopwatch().struck(*pid));
+        }
+        let mut tally = self.tally();
+        *tally.struck.entry(fault.name().to_owned()).or_default() += 1;
+        if fault.kills() {
+            tally.kills += pids.len() as u64;
+        }
+    }
+
+    fn count_reached(&self, points: Vec<String>) {
+        let mut tally = self.tally();
+        for point in points {
+            tally.kills += 1;
+            *tally.reached.entry(point).or_default() += 1;
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What came of a campaign, as a table.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use protocol::event::{Event, EventKind, Outcome};
+
+use super::Options;
+use super::audit::Leftovers;
+use crate::history::Violation;
+
+/// What became of prompts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Prompts {
+    accepted: usize,
+    completed: usize,
+    aborted: usize,
+    interrupted: usize,
+    retried: usize,
+    /// They wait in a failed session for somebody to restart it.
+    pub held: usize,
+    /// Accepted, and neither ended nor held.
+    pub lost: usize,
+    /// Run twice.
+    pub doubled: usize,
+}
+
+impl Prompts {
+    /// Counts.
+    pub fn event(&mut self, event: &Event) {
+        match &event.kind {
+            EventKind::PromptAccepted { .. } => self.accepted += 1,
+            EventKind::TurnCompleted { outcome: Outcome::Completed, .. } => self.completed += 1,
+            EventKind::TurnCompleted { .. } | EventKind::PromptRemoved { .. } => self.aborted += 1,
+            EventKind::TurnInterrupted { will_retry: true, .. } => self.retried += 1,
+            EventKind::TurnInterrupted { .. } => self.interrupted += 1,
+            _ => {}
+        }
+    }
+}
+
+/// A campaign's end.
+#[derive(Debug)]
+pub struct Report {
+    /// What was asked for.
+    pub options: Options,
+    /// How long it took.
+    pub took: Duration,
+    /// How often each fault struck.
+    pub struck: BTreeMap<String, u64>,
+    /// How often each point was reached while it was armed.
+    pub reached: BTreeMap<String, u64>,
+    /// Processes killed.
+    pub kills: u64,
+    /// Quiet moments in which everything was looked at.
+    pub quiets: u64,
+    /// How often a subscriber stopped reading.
+    pub slow_reads: u64,
+    /// What clients were refused, by code.
+    pub refusals: BTreeMap<String, u64>,
+    /// How managers ended.
+    pub manager_ends: BTreeMap<String, u64>,
+    /// Events recorded.
+    pub events: usize,
+    /// Sessions brought back.
+    pub restarts: usize,
+    /// Sessions given up.
+    pub failed: usize,
+    /// Prompts.
+    pub prompts: Prompts,
+    /// What should be nowhere.
+    pub leftovers: Leftovers,
+    /// From a worker's death to its session's readiness, less the backoff.
+    pub workers: Vec<Duration>,
+    /// From the manager's death to its successor's start.
+    pub managers: Vec<Duration>,
+    /// The last lines of the daemon's log.
+    pub log: String,
+    /// What must never be.
+    pub violations: Vec<Violation>,
+}
+
+impl Report {
+    /// Nothing was found.
+    pub fn is_fine(&self) -> bool {
+        self.violations.is_empty()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Options { sessions, seed, .. } = &self.options;
+        writeln!(f, "| campaign | |\n|---|---|")?;
+        writeln!(f, "| seed, sessions | {seed}, {sessions} |")?;
+        writeln!(f, "| took | {:.0?} |", self.took)?;
+        writeln!(f, "| **kills** | **{}** |", self.kills)?;
+        writeln!(f, "| quiet moments with everything checked | {} |", self.quiets)?;
+        writeln!(f, "| sessions restarted / given up as `failed` | {} / {} |", self.restarts, self.failed)?;
+        let ends: u64 = self.manager_ends.values().sum();
+        writeln!(f, "| managers replaced | {ends} ({}) |", listed(&self.manager_ends))?;
+        let Prompts { accepted, completed, aborted, interrupted, retried, held, lost, doubled } =
+            self.prompts;
+        writeln!(f, "| prompts accepted | {accepted} |")?;
+        writeln!(
+            f,
+            "| – completed / aborted / interrupted / held by `failed` | {completed} / {aborted} / {interrupted} / {held} |"
+        )?;
+        writeln!(f, "| – turns cut off and run again, where the profile says so | {retried} |")?;
+        writeln!(f, "| – **lost / doubled** | **{lost} / {doubled}** |")?;
+        let Leftovers { orphans, zombies, strangers, events_lost, events_doubled } = self.leftovers;
+        writeln!(f, "| events recorded | {} |", self.events)?;
+        writeln!(f, "| – **lost / doubled** | **{events_lost} / {events_doubled}** |")?;
+        writeln!(
+            f,
+            "| **orphans / zombies / wrong pids signalled** | **{orphans} / {zombies} / {strangers}** |"
+        )?;
+        writeln!(f, "| recovery of a session, p50 / p99 / max | {} |", spread(&self.workers))?;
+        writeln!(f, "| recovery of the manager, p50 / p99 / max | {} |", spread(&self.managers))?;
+        writeln!(f, "| refusals | {} |", listed(&self.refusals))?;
+        writeln!(f, "| **violations** | **{}** |", self.violations.len())?;
+        writeln!(f, "\n| fault | times |\n|---|---|")?;
+        for (name, times) in &self.struck {
+            writeln!(f, "| {name} | {times} |")?;
+        }
+        writeln!(f, "| slow reader | {} |", self.slow_reads)?;
+        if !self.reached.is_empty() {
+            writeln!(f, "\n| point | deaths and stops |\n|---|---|")?;
+            for (name, times) in &self.reached {
+                writeln!(f, "| {name} | {times} |")?;
+            }
+        }
+        for violation in &self.violations {
+            writeln!(f, "\nVIOLATION: {violation}")?;
+        }
+        if !self.is_fine() {
+            writeln!(f, "\nThe daemon's log ends with:\n{}", self.log)?;
+        }
+        Ok(())
+    }
+}
+
+fn listed(counts: &BTreeMap<String, u64>) -> String {
+    let all: Vec<String> = counts.iter().map(|(name, count)| format!("{name} {count}")).collect();
+    if all.is_empty() { "none".into() } else { all.join(", ") }
+}
+
+fn spread(times: &[Duration]) -> String {
+    let mut times = times.to_vec();
+    times.sort();
+    let at = |per_cent: usize| times.get((times.len() * per_cent / 100).min(times.len().saturating_sub(1)));
+    match (at(50), at(99), times.last()) {
+        (Some(p50), Some(p99), Some(max)) => {
+            format!("{p50:.1?} / {p99:.1?} / {max:.1?} ({} measured)", times.len())
+        }
+        _ => "not measured".into(),
+    }
+}
