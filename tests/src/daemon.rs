@@ -119,7 +119,12 @@ impl Drop for Daemon {
 }
 
 /// Waits for a command's end, with a bound, and gives what it said.
-pub fn finish(mut child: Child) -> Said {
+pub fn finish(child: Child) -> Said {
+    finish_within(child, BOUND)
+}
+
+/// Waits for a command's end, with this bound, and gives what it said.
+pub fn finish_within(mut child: Child, bound: std::time::Duration) -> Said {
     fn read(mut from: impl Read + Send + 'static) -> std::thread::JoinHandle<String> {
         std::thread::spawn(move || {
             let mut bytes = Vec::new();
@@ -129,7 +134,7 @@ pub fn finish(mut child: Child) -> Said {
     }
     let stdout = read(child.stdout.take().unwrap());
     let stderr = read(child.stderr.take().unwrap());
-    let end = std::time::Instant::now() + BOUND;
+    let end = std::time::Instant::now() + bound;
     let status = loop {
         if let Some(status) = child.try_wait().unwrap() {
             break status;
@@ -137,7 +142,7 @@ pub fn finish(mut child: Child) -> Said {
         if std::time::Instant::now() > end {
             child.kill().unwrap();
             let status = child.wait().unwrap();
-            panic!("a command did not end within {BOUND:?} ({status}): {:?}", stderr.join());
+            panic!("a command did not end within {bound:?} ({status}): {:?}", stderr.join());
         }
         std::thread::park_timeout(std::time::Duration::from_millis(2));
     };

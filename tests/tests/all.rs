@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod campaign;
 mod cli;
 mod core_properties;
 mod core_table;

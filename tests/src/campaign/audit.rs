@@ -229,7 +229,7 @@ impl<'a> Audit<'a> {
         for (id, begun, ended) in &seen.restarts {
             by_hand.extend([(*begun, id.clone()), (*ended, id.clone())]);
         }
-        by_hand.sort_by(|one, other| other.0.cmp(&one.0));
+        by_hand.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
         for event in seen.events {
             while let Some((_, id)) = by_hand.pop_if(|(at, _)| *at <= event.at.0) {
                 self.history.restarted_by_hand(&id);
@@ -394,7 +394,7 @@ impl<'a> Audit<'a> {
     }
 
     /// What came of all of it.
-    pub fn report(mut self, took: Duration) -> Report {
+    pub fn report(mut self, took: Duration, reached: BTreeMap<String, u64>) -> Report {
         self.tell_history();
         let violations = self.history.violations();
         let lost = |what: &str| violations.iter().filter(|found| found.what.contains(what)).count();
@@ -407,7 +407,7 @@ impl<'a> Audit<'a> {
             options: campaign.options.clone(),
             took,
             struck: tally.struck,
-            reached: tally.reached,
+            reached,
             kills: tally.kills,
             quiets: tally.quiets,
             slow_reads: tally.slow_reads,

@@ -5,9 +5,10 @@ use std::time::Duration;
 use manager::client::{Client, ClientError, Request};
 use protocol::SessionId;
 use protocol::api::{
-    Accepted, Problem, PromptRequest, QueuedPrompt, SessionInfo, SessionOpts, SubagentHandle,
-    SubagentRequest, TokenReply, WhenBusy,
+    Accepted, EditRequest, Problem, PromptRequest, PromptState, QueuedPrompt, ResolveRequest, SessionInfo,
+    SessionOpts, SubagentHandle, SubagentRequest, TokenReply, WhenBusy,
 };
+use protocol::event::Resolution;
 
 use super::{Campaign, PATIENCE};
 use crate::rng::Rng;
@@ -142,7 +143,8 @@ impl<'a> Asker<'a> {
             780..800 => self.post(&format!("{path}/pin")).await,
             800..820 => self.post(&format!("{path}/unpin")).await,
             820..835 => self.request(&Request::delete(format!("{path}/queue"))).await,
-            835..850 => self.remove_one(&path).await,
+            835..843 => self.change_one(&plan, &path).await,
+            843..850 => self.drop_one(&path).await,
             850..880 => self.token(&plan).await,
             880..890 => self.subagent(&plan).await,
             890..950 => drop(look::<SessionInfo>(&self.campaign.client, &path).await),
@@ -224,13 +226,32 @@ impl<'a> Asker<'a> {
         format!("say prompt {number}; mark {mark}; sleep {pause}ms; {what}; say done")
     }
 
-    async fn remove_one(&mut self, path: &str) {
-        let Ok(waiting) = look::<Vec<QueuedPrompt>>(&self.campaign.client, &format!("{path}/queue")).await
-        else {
+    async fn queue(&self, path: &str) -> Vec<QueuedPrompt> {
+        look(&self.campaign.client, &format!("{path}/queue")).await.unwrap_or_default()
+    }
+
+    /// Takes a waiting prompt out, or gives it another text.
+    async fn change_one(&mut self, plan: &Plan, path: &str) {
+        let Some(prompt) = self.queue(path).await.pop() else {
             return;
         };
-        if let Some(prompt) = waiting.last() {
-            self.request(&Request::delete(format!("{path}/queue/{}", prompt.prompt_id))).await;
+        let path = format!("{path}/queue/{}", prompt.prompt_id);
+        if self.rng.chance(500) {
+            self.request(&Request::delete(path)).await;
+        } else {
+            let number = self.campaign.numbered();
+            let text = self.script(plan, number);
+            self.request(&Request::patch(path).json(&EditRequest { text })).await;
+        }
+    }
+
+    /// Gives an interrupted prompt up. To run it again would leave a second mark, and that is what is looked for.
+    async fn drop_one(&mut self, path: &str) {
+        let queue = self.queue(path).await;
+        if let Some(prompt) = queue.iter().find(|prompt| prompt.state == PromptState::Interrupted) {
+            let path = format!("/v1/prompts/{}/resolve", prompt.prompt_id);
+            let drop = ResolveRequest { action: Resolution::Drop };
+            self.request(&Request::post(path).json(&drop).repeatable()).await;
         }
     }
 

@@ -1,5 +1,6 @@
 //! What can be done to the processes of a campaign.
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -84,9 +85,9 @@ faults! {
     /// SIGKILL to the manager and a stopped worker.
     ManagerWorker = "manager-worker-kill", 2;
     /// The manager can open no descriptor for a while.
-    NoDescriptor = "emfile", 1;
+    NoDescriptor = "emfile", 2;
     /// The manager can start no process for a while.
-    NoProcess = "eagain", 1;
+    NoProcess = "eagain", 2;
     /// The journal's file system is full for a while.
     DiskFull = "disk-full", 1;
     /// A named point in the programs is armed.
@@ -180,9 +181,10 @@ pub struct Faults<'a> {
     rng: Rng,
     marker: Vec<u8>,
     later: Vec<(Instant, Later)>,
-    /// Armed points, and until when.
-    armed: Vec<(Instant, String)>,
-    points: Vec<String>,
+    /// Armed points, until when, and whether to kill there or to stop.
+    armed: Vec<(Instant, String, bool)>,
+    /// Every point, and how often it was reached while it was armed.
+    points: BTreeMap<String, u64>,
     /// The size of the state's own file system in bytes, where it has one.
     disk: Option<u64>,
 }
@@ -198,6 +200,7 @@ pub enum Struck {
 impl<'a> Faults<'a> {
     /// Those of a seed, over the processes of the state directory `uuid`.
     pub fn new(host: &'a Host, seed: u64, uuid: &str, points: Vec<String>, disk: Option<u64>) -> Self {
+        let points = points.into_iter().map(|name| (name, 0)).collect();
         let marker = format!("{MARKER}={uuid}/").into_bytes();
         Self { host, rng: Rng::new(seed), marker, later: Vec::new(), armed: Vec::new(), points, disk }
     }
@@ -385,21 +388,28 @@ impl<'a> Faults<'a> {
         Some(vec![self.host.daemon()?])
     }
 
+    /// Arms one of those that were reached least, so that all have their turn.
     fn arm(&mut self) -> Option<Vec<u32>> {
-        let points = self.points.clone();
-        let name = self.one(points)?;
-        let act = if self.rng.chance(150) { "stop" } else { "kill" };
+        let free = |name: &String| !self.armed.iter().any(|(_, armed, _)| armed == name);
+        let idle: Vec<(&String, u64)> =
+            self.points.iter().filter(|(name, _)| free(name)).map(|(name, times)| (name, *times)).collect();
+        let least = idle.iter().map(|(_, times)| *times).min()?;
+        let least =
+            idle.into_iter().filter(|(_, times)| *times == least).map(|(name, _)| name.clone()).collect();
+        let name = self.one::<String>(least)?;
+        let kill = !self.rng.chance(150);
+        let act = if kill { "kill" } else { "stop" };
         let path = self.host.place.points();
         // Appears whole.
         let (new, file) = (path.join(".new"), path.join(&name));
         std::fs::write(&new, act).ok()?;
         std::fs::rename(new, file).ok()?;
-        self.armed.push((Instant::now() + Duration::from_secs(2), name));
+        self.armed.push((Instant::now() + Duration::from_secs(2), name, kill));
         Some(Vec::new())
     }
 
-    /// Undoes what is due. Gives the points that were reached.
-    pub fn tend(&mut self, everything: bool) -> Vec<String> {
+    /// Undoes what is due. Gives the number of deaths at points, or after a stop at one.
+    pub fn tend(&mut self, everything: bool) -> u64 {
         let now = Instant::now();
         let due = |at: &Instant| everything || *at <= now;
         let (later, rest) = std::mem::take(&mut self.later).into_iter().partition(|(at, _)| due(at));
@@ -428,51 +438,51 @@ impl<'a> Faults<'a> {
                 }
             }
         }
-        let mut reached = Vec::new();
+        let mut deaths = 0;
         let path = self.host.place.points();
-        self.armed.retain(|(until, name)| {
+        let points = &mut self.points;
+        self.armed.retain(|(until, name, kill)| {
             let file = path.join(name);
-            if !file.exists() {
-                reached.push(name.clone());
-                return false;
-            }
-            // Taken back, unless it is reached in this very moment.
             let over = due(until);
-            if over && std::fs::remove_file(file).is_err() {
-                reached.push(name.clone());
+            // Taken back when its time is over, unless it is reached in this very moment.
+            let reached = if over { std::fs::remove_file(file).is_err() } else { !file.exists() };
+            if reached {
+                deaths += u64::from(*kill);
+                *points.entry(name.clone()).or_default() += 1;
             }
-            !over
+            !reached && !over
         });
-        if everything || !reached.is_empty() {
-            self.thaw(everything);
-        }
-        reached
+        deaths + self.thaw(everything)
     }
 
-    /// Lets go on what a point has stopped; or ends it, and the manager with it.
-    fn thaw(&mut self, everything: bool) {
+    /// How often each point was reached.
+    pub fn reached(&self) -> &BTreeMap<String, u64> {
+        &self.points
+    }
+
+    /// Lets go on what a point has stopped, or ends it. Gives the number of those that it has ended.
+    fn thaw(&mut self, everything: bool) -> u64 {
         let stopped = |pid: u32| {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
         };
+        let mut deaths = 0;
         if self.points.is_empty() {
-            return;
+            return deaths;
         }
         for worker in self.workers() {
             if stopped(worker.pid) {
-                let signal =
-                    if everything || self.rng.chance(500) { Signal::SIGCONT } else { Signal::SIGKILL };
-                worker.signal(signal);
+                let kill = !everything && self.rng.chance(500);
+                worker.signal(if kill { Signal::SIGKILL } else { Signal::SIGCONT });
+                deaths += u64::from(kill);
             }
         }
         if self.host.daemon().is_some_and(stopped) {
-            let (signal, lethal) = if everything || self.rng.chance(500) {
-                (Signal::SIGCONT, false)
-            } else {
-                (Signal::SIGKILL, true)
-            };
-            self.host.signal_daemon(signal, lethal);
+            let kill = !everything && self.rng.chance(500);
+            self.host.signal_daemon(if kill { Signal::SIGKILL } else { Signal::SIGCONT }, kill);
+            deaths += u64::from(kill);
         }
+        deaths
     }
 }
 

@@ -75,8 +75,6 @@ enum Mode {
 struct Tally {
     /// By fault: how often it struck.
     struck: BTreeMap<String, u64>,
-    /// By point: how often somebody reached it while it was armed.
-    reached: BTreeMap<String, u64>,
     kills: u64,
     slow_reads: u64,
     refusals: BTreeMap<String, u64>,
@@ -189,13 +187,9 @@ impl Campaign {
             only.iter().any(|name| name == fault.name()) || (**fault == Fault::Point && !chosen.is_empty())
         };
         let faults = Fault::ALL.iter().filter(wanted).copied().collect();
-        let all = if chosen.is_empty() && points_exist { points_of_all() } else { chosen };
-        (faults, all)
+        let points = if chosen.is_empty() && points_exist { faults::points() } else { chosen };
+        (faults, points)
     }
-}
-
-fn points_of_all() -> Vec<String> {
-    points()
 }
 
 /// Runs a campaign to its end. An error is bad usage; what went wrong in it is in the report.
@@ -339,9 +333,9 @@ impl Campaign {
                 tokio::time::sleep(pause).await;
                 self.host.turn_bystanders();
                 self.strike(&mut strikes, fault);
-                self.count_reached(strikes.tend(false));
+                self.tally().kills += strikes.tend(false);
             }
-            self.count_reached(strikes.tend(true));
+            self.tally().kills += strikes.tend(true);
             audit.quiet().await;
         }
         self.over.store(true, Ordering::Relaxed);
@@ -353,7 +347,7 @@ impl Campaign {
             }
         }
         self.host.dismiss_bystanders();
-        audit.report(begun.elapsed())
+        audit.report(begun.elapsed(), strikes.reached().clone())
     }
 
     fn strike(&self, strikes: &mut Faults<'_>, fault: Fault) {
@@ -379,14 +373,6 @@ impl Campaign {
         *tally.struck.entry(fault.name().to_owned()).or_default() += 1;
         if fault.kills() {
             tally.kills += pids.len() as u64;
-        }
-    }
-
-    fn count_reached(&self, points: Vec<String>) {
-        let mut tally = self.tally();
-        for point in points {
-            tally.kills += 1;
-            *tally.reached.entry(point).or_default() += 1;
         }
     }
 }

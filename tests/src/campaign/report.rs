@@ -125,6 +125,13 @@ impl fmt::Display for Report {
         }
         writeln!(f, "| slow reader | {} |", self.slow_reads)?;
         if !self.reached.is_empty() {
+            let never = self.reached.iter().filter(|(_, times)| **times == 0).map(|(name, _)| name.as_str());
+            let never: Vec<&str> = never.collect();
+            writeln!(
+                f,
+                "\nPoints never reached: {}",
+                if never.is_empty() { "none".into() } else { never.join(", ") }
+            )?;
             writeln!(f, "\n| point | deaths and stops |\n|---|---|")?;
             for (name, times) in &self.reached {
                 writeln!(f, "| {name} | {times} |")?;

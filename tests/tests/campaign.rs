@@ -1,0 +1,58 @@
+//! Campaigns of the kill harness: of about a minute on the shipped build, and at every point of a build that has
+//! points. The long one is in `tests/README.md`.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use harness::daemon::finish_within;
+
+/// Far above what a campaign takes.
+const BOUND: Duration = Duration::from_secs(400);
+
+/// Runs the harness; gives what it printed. It is a process of its own, because it takes the place of init for
+/// everything below it.
+fn campaign(args: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kill-harness"));
+    let child = command.args(args).env_remove("KENNEL_SESSION").stdin(Stdio::null()).stdout(Stdio::piped());
+    let said = finish_within(child.stderr(Stdio::piped()).spawn().unwrap(), BOUND);
+    assert_eq!(said.code, Some(0), "kill-harness {args:?}\n{}{}", said.stdout, said.stderr);
+    said.stdout
+}
+
+#[cfg(not(feature = "failpoints"))]
+#[test]
+fn a_campaign_of_kills_loses_nothing_and_leaves_nothing_behind() {
+    let table = campaign(&["--sessions", "16", "--kills", "1200", "--seed", "1"]);
+    // The few that keep the default intensity are given up.
+    let line = table.lines().find(|line| line.contains("given up as `failed`")).unwrap();
+    let failed: u64 = line.trim_end_matches(" |").rsplit(' ').next().unwrap().parse().unwrap();
+    assert!(failed > 0, "{table}");
+}
+
+/// Root is not bound by the limit on processes (setrlimit(2)), and may read what is closed to others.
+#[cfg(not(feature = "failpoints"))]
+#[test]
+fn a_campaign_against_a_daemon_without_rights_loses_nothing() {
+    if nix::unistd::geteuid().is_root() {
+        campaign(&["--sessions", "8", "--kills", "150", "--seed", "2", "--uid", "65534"]);
+    } else {
+        campaign(&["--sessions", "8", "--kills", "150", "--seed", "2"]);
+    }
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn a_death_at_any_point_loses_nothing_and_leaves_nothing_behind() {
+    let table = campaign(&["--sessions", "12", "--kills", "1500", "--seed", "3"]);
+    // A campaign in which a point is never reached proves nothing about it.
+    assert!(table.contains("Points never reached: none"), "{table}");
+}
+
+#[test]
+fn a_fault_that_does_not_exist_is_bad_usage() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kill-harness"));
+    command.args(["--only", "worker-tickle"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let said = finish_within(command.spawn().unwrap(), BOUND);
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert!(said.stderr.contains("`worker-tickle` is neither a fault nor a point"), "{said:?}");
+}
