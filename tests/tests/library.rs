@@ -570,3 +570,50 @@ async fn waiting_ends_with_a_timeout_that_changes_nothing() {
     assert_eq!(host.manager.get_session(&id).await.unwrap().status, Status::Idle);
     host.manager.shutdown().await;
 }
+
+/// An agent without a memory of its own is told the turns before by whoever starts it: also after its worker
+/// died in the middle of one, and after its manager was replaced.
+#[tokio::test]
+async fn an_agent_with_a_transcript_is_told_the_turns_before_whoever_died_since() {
+    let host = Host::new().await;
+    host.manager.shutdown().await;
+    let config = host.dir.path().join("config.toml");
+    // It says what it is told.
+    let text = "[agents.echo]\nkind = \"command\"\ncontext = \"transcript\"\n\
+                command = [\"sh\", \"-c\", \"cat; test ! -e hold || exec sleep 1000\"]\n";
+    std::fs::write(&config, text).unwrap();
+    let manager = |state: std::path::PathBuf| {
+        SessionManager::builder().state_dir(state).worker_path(worker()).config(&config).start()
+    };
+    let state = host.dir.path().join("state");
+    let host = Host { manager: manager(state.clone()).await.unwrap(), dir: host.dir };
+    let opts = SessionOpts { agent: Some("echo".into()), ..host.opts() };
+    let id = host.session_with(opts).await;
+    assert_eq!(host.run(&id, "one").await, "one");
+
+    let hold = host.dir.path().join("hold");
+    std::fs::write(&hold, "").unwrap();
+    let cut = host.send(&id, "two").await;
+    let said =
+        |kind: &EventKind| matches!(kind, EventKind::MessageChunk { prompt_id, .. } if *prompt_id == cut);
+    host.event(&id, "the turn's first words", said).await;
+    kill(host.pid(&id).await);
+    host.end_of(&id, cut).await;
+    std::fs::remove_file(hold).unwrap();
+    let restored = host.event(&id, "the restart", is_restarted).await.kind;
+    assert!(
+        matches!(restored, EventKind::SessionRestarted { restore: Restore::Replayed, .. }),
+        "{restored:?}"
+    );
+
+    host.manager.shutdown().await;
+    let host = Host { manager: manager(state).await.unwrap(), dir: host.dir };
+    let told = host.run(&id, "three").await;
+    let first = "User: one\n\nAssistant: one\n\n";
+    let second = "User: two\n\nAssistant: The conversation so far:\n\nUser: one\n\nAssistant: one\n\n\
+                  The conversation goes on.\n\nUser: two\n\n";
+    let wanted =
+        format!("The conversation so far:\n\n{first}{second}The conversation goes on.\n\nUser: three");
+    assert_eq!(told, wanted);
+    host.manager.shutdown().await;
+}
