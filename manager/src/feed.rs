@@ -15,6 +15,8 @@ use tokio::sync::{Semaphore, watch};
 use crate::error::Error;
 use crate::journal::{JournalError, Reader};
 
+/// What ends a server-sent event after its data.
+const FRAME_END: &str = "\n\n";
 /// How many recent events are kept in memory.
 const RING: usize = 4096;
 /// The most bytes of events that are kept in memory.
@@ -26,26 +28,49 @@ const CATCH_UP: usize = 512;
 /// those of a reader until the writer lets go of the file (<https://www.sqlite.org/howtocorrupt.html>, 2.2).
 const READERS: usize = 4;
 
-/// A committed event as it is shown: serialised once, for the journal and for every subscriber.
+/// A committed event as it is shown: written once, for the journal and for every subscriber.
 #[derive(Clone, Debug)]
 pub struct Record {
     /// Position in the journal.
     pub id: EventId,
     /// The session it is about.
     pub session: Option<SessionId>,
-    /// The event as one line of JSON.
-    pub json: Arc<str>,
+    /// The event is a session's last.
+    pub(crate) last: bool,
+    frame: Arc<str>,
+    /// Where in the frame the JSON begins.
+    json: usize,
 }
 
 impl Record {
     pub(crate) fn new(event: &Event) -> Result<Self, serde_json::Error> {
-        let json = serde_json::to_string(event)?.into();
-        Ok(Self { id: event.id, session: event.session.clone(), json })
+        let json = serde_json::to_string(event)?;
+        Ok(Self::written(event.id, event.session.clone(), event.kind.name(), &json))
+    }
+
+    /// From what the journal keeps.
+    pub(crate) fn written(id: EventId, session: Option<SessionId>, name: &str, json: &str) -> Self {
+        let mut frame = format!("id: {id}\nevent: {name}\ndata: ");
+        let begin = frame.len();
+        frame.reserve_exact(json.len() + FRAME_END.len());
+        frame += json;
+        frame += FRAME_END;
+        Self { id, session, last: name == "session.deleted", frame: frame.into(), json: begin }
+    }
+
+    /// The event as one line of JSON.
+    pub fn json(&self) -> &str {
+        &self.frame[self.json..self.frame.len() - FRAME_END.len()]
+    }
+
+    /// The event as a server-sent event.
+    pub fn frame(&self) -> &str {
+        &self.frame
     }
 
     /// The event itself.
     pub fn event(&self) -> Result<Event, Error> {
-        serde_json::from_str(&self.json).map_err(|error| Error::Journal(error.to_string()))
+        serde_json::from_str(self.json()).map_err(|error| Error::Journal(error.to_string()))
     }
 }
 
@@ -129,14 +154,14 @@ impl FeedWriter {
         };
         let mut ring = self.feed.ring.lock().unwrap_or_else(PoisonError::into_inner);
         for record in records {
-            ring.bytes += record.json.len();
+            ring.bytes += record.frame.len();
             ring.records.push_back(record);
         }
         while ring.records.len() > RING || ring.bytes > RING_BYTES {
             let Some(oldest) = ring.records.pop_front() else {
                 break;
             };
-            ring.bytes -= oldest.json.len();
+            ring.bytes -= oldest.frame.len();
             ring.complete_after = oldest.id;
         }
         drop(ring);
@@ -211,5 +236,19 @@ impl Subscription {
         let read =
             tokio::task::spawn_blocking(read).await.map_err(|error| Error::Journal(error.to_string()))?;
         read.map_err(|error| Error::Journal(error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_its_json_and_its_frame() {
+        let json = r#"{"id":1,"type":"manager.stopping","data":{}}"#;
+        let record = Record::written(1, None, "manager.stopping", json);
+        assert_eq!(record.json(), json);
+        assert_eq!(record.frame(), format!("id: 1\nevent: manager.stopping\ndata: {json}\n\n"));
+        assert!(!record.last && Record::written(2, None, "session.deleted", "{}").last);
     }
 }

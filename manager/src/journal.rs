@@ -125,7 +125,7 @@ impl Journal {
             for record in records {
                 let Some(event) = kinds.next() else { break };
                 let session = record.session.as_ref().map(SessionId::as_str);
-                insert.execute(params![record.id, session, event.kind.name(), &*record.json])?;
+                insert.execute(params![record.id, session, event.kind.name(), record.json()])?;
                 project(&transaction, event)?;
             }
         }
@@ -371,19 +371,19 @@ impl Reader {
     ) -> Result<Vec<Record>, JournalError> {
         let record = |row: &rusqlite::Row<'_>| {
             let session: Option<String> = row.get(1)?;
-            let json: String = row.get(2)?;
-            Ok(Record { id: row.get(0)?, session: session.and_then(|id| id.parse().ok()), json: json.into() })
+            let (name, json) = (row.get_ref(2)?.as_str()?, row.get_ref(3)?.as_str()?);
+            Ok(Record::written(row.get(0)?, session.and_then(|id| id.parse().ok()), name, json))
         };
         let records = match session {
             None => {
                 let mut select = self.0.prepare_cached(
-                    "SELECT id, session, json FROM events WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3",
+                    "SELECT id, session, type, json FROM events WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3",
                 )?;
                 select.query_map(params![after, upto, limit], record)?.collect::<Result<_, _>>()?
             }
             Some(session) => {
                 let mut select = self.0.prepare_cached(
-                    "SELECT id, session, json FROM events WHERE session = ?4 AND id > ?1 AND id <= ?2
+                    "SELECT id, session, type, json FROM events WHERE session = ?4 AND id > ?1 AND id <= ?2
                      ORDER BY id LIMIT ?3",
                 )?;
                 select

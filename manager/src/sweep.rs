@@ -1,7 +1,6 @@
 //! What a dead worker leaves behind, and how it is found: as orphans that the kernel gives to us, the nearest
 //! subreaper, or by the marker in their environment.
 
-use std::collections::HashSet;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -57,14 +56,14 @@ fn marker_rest(pid: u32, wanted: &str) -> Option<String> {
 /// How often one pass lists our children anew.
 const ROUNDS: usize = 16;
 
-/// Kills and reaps our own children that are not in `known`: orphans of dead workers. Gives back those that
+/// Kills and reaps our own children that are not `known`: orphans of dead workers. Gives back those that
 /// still live, or whose own orphans may be ours by now. Only for a process that has no other children.
-pub fn strangers(known: &HashSet<u32>) -> Vec<u32> {
+pub fn strangers(known: impl Fn(u32) -> bool) -> Vec<u32> {
     let mut reaped = Vec::new();
     for _ in 0..ROUNDS {
         reaped.clear();
         let mut alive = Vec::new();
-        for pid in children().into_iter().filter(|pid| !known.contains(pid)) {
+        for pid in orphans().into_iter().filter(|pid| !known(*pid)) {
             let Ok(child) = process::pid(pid) else { continue };
             // Our own child, and nobody else reaps: its pid is its own until the next line.
             let _ = rustix::process::kill_process(child, Signal::KILL);
@@ -82,12 +81,18 @@ pub fn strangers(known: &HashSet<u32>) -> Vec<u32> {
     reaped
 }
 
-/// Our children, from `/proc/self/task/*/children` (proc_tid_children(5)): orphans may be given to any thread.
-fn children() -> Vec<u32> {
+/// Children of all threads but this one, from `/proc/self/task/*/children` (proc_tid_children(5)).
+///
+/// A process is its parent thread's child. This thread has spawned all workers, and to list a thousand of them
+/// takes longer than to replace one; orphans are given to the first thread of their reaper that lives, which is
+/// the main one (`find_new_reaper` in the kernel's `kernel/exit.c`).
+fn orphans() -> Vec<u32> {
     let Ok(tasks) = fs::read_dir("/proc/self/task") else {
         return Vec::new();
     };
-    let lists = tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let this = nix::unistd::gettid().to_string();
+    let others = tasks.flatten().filter(|task| task.file_name() != *this);
+    let lists = others.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
     lists
         .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
         .collect()

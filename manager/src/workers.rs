@@ -479,7 +479,8 @@ impl Workers {
 
     /// Orphans that the kernel has given to us, killed; those that still live.
     fn strangers(&self) -> Vec<u32> {
-        sweep::strangers(&self.workers.values().map(|worker| worker.identity.pid).collect::<HashSet<u32>>())
+        // There are hardly ever any, so that to look through all workers costs nothing.
+        sweep::strangers(|pid| self.workers.values().any(|worker| worker.identity.pid == pid))
     }
 
     /// Processes that dead workers left and that we are not the subreaper of, killed; those that still live.

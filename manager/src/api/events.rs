@@ -6,14 +6,16 @@
 //! ends.
 
 use std::convert::Infallible;
+use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::HeaderMap;
-use axum::response::sse::{Event as Frame, KeepAlive, Sse};
-use futures_util::stream::{self, Stream, StreamExt};
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
 use protocol::event::Event;
 use protocol::{EventId, SessionId};
 use serde::Deserialize;
@@ -22,10 +24,12 @@ use utoipa::IntoParams;
 use super::App;
 use super::input::{Id, Query, single};
 use super::problem::{Answer, ApiError, refuses};
-use crate::feed::{Record, Subscription};
+use crate::feed::Subscription;
 
 /// How often a silent stream says that it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// A comment, which no client sees as an event.
+const COMMENT: &[u8] = b":\n\n";
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -55,7 +59,7 @@ pub async fn all(
     State(app): State<App>,
     Query(query): Query<EventsQuery>,
     headers: HeaderMap,
-) -> Answer<Sse<impl Stream<Item = Result<Frame, Infallible>> + use<>>> {
+) -> Answer<Response> {
     stream_of(app, query, &headers, None).await
 }
 
@@ -72,7 +76,7 @@ pub async fn of_session(
     Id(id): Id,
     Query(query): Query<EventsQuery>,
     headers: HeaderMap,
-) -> Answer<Sse<impl Stream<Item = Result<Frame, Infallible>> + use<>>> {
+) -> Answer<Response> {
     // Said now, and not by a stream on which nothing ever comes.
     app.manager.get_session(&id).await?;
     stream_of(app, query, &headers, Some(id)).await
@@ -83,7 +87,7 @@ async fn stream_of(
     query: EventsQuery,
     headers: &HeaderMap,
     session: Option<SessionId>,
-) -> Answer<Sse<impl Stream<Item = Result<Frame, Infallible>> + use<>>> {
+) -> Answer<Response> {
     let after = cursor(headers, query.after.as_deref())?;
     let head = app.manager.info().await?.last_event_id;
     if after.is_some_and(|after| after > head) {
@@ -100,11 +104,14 @@ async fn stream_of(
         _counted: app.streams.begin(),
     };
     let frames = stream::unfold(reading, |mut reading| async move {
-        let frames = reading.next().await?;
-        Some((frames, reading))
+        let frames = match tokio::time::timeout(KEEP_ALIVE, reading.next()).await {
+            Ok(frames) => frames?,
+            Err(_) => Bytes::from_static(COMMENT),
+        };
+        Some((Ok::<_, Infallible>(frames), reading))
     });
-    let frames = frames.flat_map(|frames| stream::iter(frames).map(Ok));
-    Ok(Sse::new(frames).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+    let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
+    Ok((headers, Body::from_stream(frames)).into_response())
 }
 
 /// Where a client wants to begin. The header wins: a client that reconnects repeats its first URL, and its
@@ -137,8 +144,8 @@ struct Reading {
 }
 
 impl Reading {
-    /// The next frames; none at the end.
-    async fn next(&mut self) -> Option<Vec<Frame>> {
+    /// The next frames, as they are sent; none at the end. Safe to cancel.
+    async fn next(&mut self) -> Option<Bytes> {
         if self.ended {
             return None;
         }
@@ -146,38 +153,28 @@ impl Reading {
             None => self.subscription.next().await,
             Some(_) => self.subscription.ready().await,
         };
+        let mut frames = String::new();
         match records {
             Ok(records) => {
-                let mut frames = Vec::new();
                 for record in records? {
                     if self.upto.is_some_and(|upto| record.id > upto) {
                         self.ended = true;
                         break;
                     }
-                    let kind = kind(&record);
-                    self.ended |= !self.whole && kind == "session.deleted";
-                    frames.push(Frame::default().id(record.id.to_string()).event(kind).data(&*record.json));
+                    self.ended |= !self.whole && record.last;
+                    frames.push_str(record.frame());
                 }
-                Some(frames)
             }
             Err(error) => {
                 self.ended = true;
                 tracing::warn!("an event stream ends early: {error}");
                 let problem = serde_json::to_string(ApiError::from(error).problem()).unwrap_or_default();
-                Some(vec![Frame::default().event("problem").data(problem)])
+                // A string takes all that is written to it.
+                let _ = write!(frames, "event: problem\ndata: {problem}\n\n");
             }
         }
+        Some(frames.into())
     }
-}
-
-/// The record's type, without decoding all of it.
-fn kind(record: &Record) -> String {
-    #[derive(Deserialize)]
-    struct Kind {
-        #[serde(rename = "type")]
-        kind: String,
-    }
-    serde_json::from_str::<Kind>(&record.json).map(|found| found.kind).unwrap_or_default()
 }
 
 /// Counts the streams that are open.
@@ -232,14 +229,6 @@ mod tests {
             assert!(!error.problem().detail.contains('\u{1b}'));
         }
         assert!(at(Some("x"), Some("3")).is_err());
-    }
-
-    #[test]
-    fn the_type_of_a_record_is_found() {
-        let json =
-            r#"{"id":1,"at":"2026-01-31T12:00:00.000Z","incarnation":0,"type":"manager.stopping","data":{}}"#;
-        let record = Record { id: 1, session: None, json: json.into() };
-        assert_eq!(kind(&record), "manager.stopping");
     }
 
     #[test]
