@@ -266,10 +266,11 @@ impl Supervisor {
         drop(undo);
         let records = records(&[&change]).map_err(|error| failed(error.to_string()))?;
         let changes = [change];
+        at_events("before", &changes);
         self.journal
             .commit(&changes, &records, &[], Some(&boot_id), false)
             .map_err(|error| failed(error.to_string()))?;
-        failpoint::hit("daemon", "recorded");
+        at_events("after", &changes);
         self.sweep_strays();
         failpoint::hit("daemon", "swept");
         self.committed(&changes, records);

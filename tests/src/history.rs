@@ -402,7 +402,16 @@ impl History {
             (Line::Fact(Some(id), _), Some(session)) => id == session,
             (Line::Event(event), Some(session)) => event.session.as_ref().is_none_or(|id| id == session),
         };
-        let mut history: Vec<String> = self.lines.iter().rev().filter(mine).take(LINES).map(line).collect();
+        // Of a prompt only what is about it, and what became of the processes under it.
+        let words = what.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+        let prompt = words.filter(|word| word.starts_with("prompt-")).max_by_key(|word| word.len());
+        let about = |line: &String| {
+            prompt.is_none_or(|prompt| {
+                line.contains(prompt) || line.contains(" session.") || line.contains(" worker ")
+            })
+        };
+        let lines = self.lines.iter().rev().filter(mine).map(line);
+        let mut history: Vec<String> = lines.filter(about).take(LINES).collect();
         history.reverse();
         self.violations.push(Violation { what, history });
     }

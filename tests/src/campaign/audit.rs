@@ -338,6 +338,13 @@ impl<'a> Audit<'a> {
     /// A prompt leaves one mark when it runs: none may have two, and one that came to its good end has one.
     fn count_runs(&mut self) {
         let numbers = self.campaign.numbers.lock().unwrap().clone();
+        // Another text leaves another mark.
+        let edited = |kind: &EventKind| match kind {
+            EventKind::PromptEdited { prompt_id, .. } => Some(*prompt_id),
+            _ => None,
+        };
+        let edited: BTreeSet<PromptId> =
+            self.journal.iter().filter_map(|event| edited(&event.kind)).collect();
         let well: BTreeSet<PromptId> =
             self.journal.iter().filter_map(|event| ended_well(&event.kind)).collect();
         for (number, (id, prompt)) in numbers {
@@ -351,7 +358,7 @@ impl<'a> Audit<'a> {
                 self.prompts.doubled += 1;
                 self.history.violation(Some(&id), format!("{prompt} (number {number}) ran {runs} times"));
             }
-            if runs == 0 && well.contains(&prompt) {
+            if runs == 0 && well.contains(&prompt) && !edited.contains(&prompt) {
                 self.prompts.lost += 1;
                 let what = format!("{prompt} (number {number}) is completed and has left no trace");
                 self.history.violation(Some(&id), what);

@@ -5,8 +5,8 @@ use std::time::Duration;
 use manager::client::{Client, ClientError, Request};
 use protocol::SessionId;
 use protocol::api::{
-    Accepted, EditRequest, Problem, PromptRequest, PromptState, QueuedPrompt, ResolveRequest, SessionInfo,
-    SessionOpts, SubagentHandle, SubagentRequest, TokenReply, WhenBusy,
+    Accepted, EditRequest, Problem, PromptRequest, PromptState, QueuedPrompt, ResolveRequest, RestartType,
+    SessionInfo, SessionOpts, SubagentHandle, SubagentRequest, TokenReply, WhenBusy,
 };
 use protocol::event::Resolution;
 
@@ -43,7 +43,7 @@ impl Plan {
             intensity: raised.then_some(1000),
             period_ms: raised.then_some(1000),
             on_crash: number.is_multiple_of(4).then_some(protocol::api::OnCrash::Retry),
-            hibernate_after_ms: Some(if number.is_multiple_of(3) { 300 } else { 0 }),
+            hibernate_after_ms: Some(if number.is_multiple_of(3) { 40 } else { 0 }),
             grace_ms: Some(150),
             ..SessionOpts::default()
         };
@@ -265,10 +265,11 @@ impl<'a> Asker<'a> {
 
     /// A sub-agent with a task of its own, removed with all its records when it has been at it for a while.
     async fn subagent(&mut self, plan: &Plan) {
-        let (number, mark) = (self.campaign.numbered(), String::new());
-        let opts = SessionOpts { id: None, title: Some(mark), ..plan.opts.clone() };
-        let task = format!("say prompt {number}; sleep 20ms");
-        let opts = SessionOpts { agent: Some("fixture".into()), title: None, ..opts };
+        let number = self.campaign.numbered();
+        let task = format!("say prompt {number}; sleep 150ms");
+        // Half of them are lost with their process.
+        let restart = self.rng.chance(500).then_some(RestartType::Temporary);
+        let opts = SessionOpts { id: None, agent: Some("fixture".into()), restart, ..plan.opts.clone() };
         let request = SubagentRequest { parent: Some(plan.id.to_string()), task, opts };
         self.asked += 1;
         let key = format!("{}-{}", self.name, self.asked);
@@ -277,7 +278,7 @@ impl<'a> Asker<'a> {
             return;
         };
         let handle: SubagentHandle = serde_json::from_slice(&body).unwrap();
-        tokio::time::sleep(Duration::from_millis(self.rng.below(200))).await;
+        tokio::time::sleep(Duration::from_millis(self.rng.below(400))).await;
         self.request(&Request::delete(format!("/v1/sessions/{}?force=true", handle.session_id)).repeatable())
             .await;
     }

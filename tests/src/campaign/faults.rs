@@ -113,7 +113,6 @@ impl Fault {
 /// Where a process may be told to die ([`protocol::failpoint`]), but for the names of events and effects.
 pub const POINTS: &[&str] = &[
     "daemon.locked",
-    "daemon.recorded",
     "daemon.swept",
     "daemon.listening",
     "after.answer",
