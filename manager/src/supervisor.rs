@@ -334,6 +334,9 @@ impl Supervisor {
         messages: &mut mpsc::Receiver<Msg>,
         asked: &mut Vec<Msg>,
     ) {
+        // However much clients ask: the links read and write in tasks of their own on this thread, and a worker
+        // that is not heard in time is taken for dead.
+        tokio::task::yield_now().await;
         let now = clock::mono_ms();
         let wake_at = self.wake_at();
         let ready = self.stalled_until.is_none() && !self.observed.is_empty();

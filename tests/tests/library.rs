@@ -617,3 +617,32 @@ async fn an_agent_with_a_transcript_is_told_the_turns_before_whoever_died_since(
     assert_eq!(told, wanted);
     host.manager.shutdown().await;
 }
+
+/// Links are read by tasks on the loop's own thread. If it did not give way while clients ask, a worker would be
+/// heard only after some thousand spawns, and be killed for its silence.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_is_heard_while_others_are_being_started() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    const MOST: usize = 300;
+    let host = Host::new().await;
+    let started = std::sync::Arc::new(AtomicUsize::new(0));
+    let starters: Vec<_> = (0..8)
+        .map(|_| {
+            let (manager, opts, started) = (host.manager.clone(), host.opts(), started.clone());
+            tokio::spawn(async move {
+                while started.fetch_add(1, Ordering::Relaxed) < MOST {
+                    manager.start_session(opts.clone(), None).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    let ready = |kind: &EventKind| matches!(kind, EventKind::SessionReady { .. });
+    let mut events = host.manager.subscribe(Some(0), None);
+    while !events.next().await.unwrap().unwrap().iter().any(|record| ready(&record.event().unwrap().kind)) {}
+    let by_then = started.load(Ordering::Relaxed);
+    assert!(by_then < MOST / 2, "{by_then} sessions were started before the first of them was heard");
+    for starter in starters {
+        starter.await.unwrap();
+    }
+    host.manager.shutdown().await;
+}
