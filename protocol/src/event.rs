@@ -213,10 +213,16 @@ impl EventKind {
         }
     }
 
-    /// Whether this record is a promise to somebody and must be on disk before it is told: everything but the
-    /// stream of a running turn, which survives any process's death but not a power cut.
+    /// Whether this record is a promise to somebody and must be on disk before it is told. What is not survives
+    /// the death of any process, but not a power cut: the stream of a running turn, and that a process
+    /// came up, which is down again with the power. That it was started or has ended is one, or an incarnation
+    /// could be seen to begin or end twice.
     pub fn is_promise(&self) -> bool {
-        !matches!(self, EventKind::MessageChunk { .. } | EventKind::TurnStarted { .. })
+        use EventKind::*;
+        !matches!(
+            self,
+            MessageChunk { .. } | TurnStarted { .. } | SessionReady { .. } | SessionRestarted { .. }
+        )
     }
 }
 
