@@ -83,6 +83,11 @@ impl<'a> Audit<'a> {
         self.history.violations().is_empty()
     }
 
+    /// How many storms there were.
+    pub fn storms(&self) -> usize {
+        self.round
+    }
+
     fn wrong(&mut self, what: String) {
         self.history.violation(None, what);
     }
@@ -198,16 +203,18 @@ impl<'a> Audit<'a> {
             return None;
         }
         // A client's connection is one too: asked by nobody else, and this one's last is gone in a moment.
-        let journal = opened(manager).iter().filter(|name| name.contains("/journal.db")).count();
+        let all = opened(manager);
+        let journal: usize =
+            all.iter().filter(|(name, _)| name.contains("/journal.db")).map(|(_, count)| count).sum();
         if journal > JOURNAL {
             return Some(format!("the manager has the journal open {journal} times"));
         }
         let open = descriptors(manager)?.checked_sub(workers.len() * PER_WORKER + journal)?;
         let first = *self.manager_descriptors.get_or_insert(open);
         if open > first {
-            let which = opened(manager).join(", ");
             return Some(format!(
-                "the manager has {open} descriptors beside its workers', and had {first}: {which}"
+                "the manager has {open} descriptors beside those of {} workers, and had {first}: {all:?}",
+                workers.len()
             ));
         }
         self.manager_descriptors = Some(open);
@@ -459,15 +466,18 @@ fn ended_well(kind: &EventKind) -> Option<PromptId> {
     }
 }
 
-/// What a process has open, but for pipes and pidfds.
-fn opened(pid: u32) -> Vec<String> {
+/// What a process has open: names without their numbers, and how many of each.
+fn opened(pid: u32) -> BTreeMap<String, usize> {
     let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     let targets = entries.filter_map(|entry| std::fs::read_link(entry.path()).ok());
-    let names = targets.map(|target| target.to_string_lossy().into_owned());
-    let mut names: Vec<String> =
-        names.filter(|name| !name.starts_with("pipe:") && name != "anon_inode:[pidfd]").collect();
-    names.sort();
-    names
+    let mut counts = BTreeMap::new();
+    for target in targets {
+        let name = target.to_string_lossy();
+        let name =
+            name.split_once(":[").filter(|_| !name.starts_with("anon")).map_or(&*name, |(kind, _)| kind);
+        *counts.entry(name.to_owned()).or_default() += 1;
+    }
+    counts
 }
 
 /// What these processes are, for a person.

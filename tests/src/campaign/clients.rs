@@ -216,11 +216,11 @@ impl<'a> Asker<'a> {
             90..120 => "flood 200000",
             120..150 => "babble 50000",
             150..160 => "eat 30000000; sleep 50ms",
-            160..200 => "fork 3; sleep 50ms",
-            200..240 => "escape; sleep 30ms",
-            240..248 => "chain 150ms; sleep 50ms",
-            248..270 => "shut; sleep 60ms",
-            270..300 => "sleep 500ms",
+            160..240 => "fork 3; sleep 50ms",
+            240..320 => "escape; sleep 50ms",
+            320..328 => "chain 150ms; sleep 50ms",
+            328..350 => "shut; sleep 60ms",
+            350..380 => "sleep 500ms",
             _ => "sleep 5ms",
         };
         format!("say prompt {number}; mark {mark}; sleep {pause}ms; {what}; say done")

@@ -95,6 +95,19 @@ faults! {
 }
 
 impl Fault {
+    /// Whether the manager may die of it.
+    pub fn strikes_manager(self) -> bool {
+        matches!(
+            self,
+            Fault::ManagerKill
+                | Fault::ManagerSegv
+                | Fault::ManagerAbrt
+                | Fault::ManagerTerm
+                | Fault::ManagerWorker
+                | Fault::Point
+        )
+    }
+
     /// Whether a process dies of it at once.
     pub fn kills(self) -> bool {
         !matches!(

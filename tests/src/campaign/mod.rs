@@ -328,6 +328,10 @@ impl Campaign {
         while !over(self.tally().kills) && audit.is_fine() {
             let until = self.tally().kills + STORM;
             let storm_ends = Instant::now() + Duration::from_secs(20);
+            // A manager that is killed takes its faults with it: every other storm it lives, to show them.
+            let spared = audit.storms().is_multiple_of(2) && self.options.only.is_empty();
+            let faults: Vec<Fault> =
+                faults.iter().filter(|fault| !spared || !fault.strikes_manager()).copied().collect();
             while self.tally().kills < until && !over(self.tally().kills) && Instant::now() < storm_ends {
                 let (pause, fault) = strikes.next(&faults);
                 tokio::time::sleep(pause).await;
@@ -352,15 +356,7 @@ impl Campaign {
 
     fn strike(&self, strikes: &mut Faults<'_>, fault: Fault) {
         // The hands of the watch are set before the blow, which may be felt at once.
-        let managers = matches!(
-            fault,
-            Fault::ManagerKill
-                | Fault::ManagerSegv
-                | Fault::ManagerAbrt
-                | Fault::ManagerTerm
-                | Fault::ManagerWorker
-        );
-        if managers {
+        if fault.strikes_manager() && fault.kills() {
             self.stopwatch().manager_struck();
         }
         let Struck::Pids(pids) = strikes.strike(fault) else {
