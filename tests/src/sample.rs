@@ -1,8 +1,14 @@
 //! Sessions for tests of the core.
 
-use manager::core::{RestartPolicy, Spec};
-use protocol::api::OnCrash;
+use std::sync::Arc;
+
+use manager::core::{At, Command, NewPrompt, Phase, Prompt, RestartPolicy, Seen, Session, Spec, State, Turn};
+use protocol::api::{OnCrash, WhenBusy};
 use protocol::wire::Agent;
+use protocol::{Exit, Identity, PromptId, SessionId};
+
+/// A moment. The two clocks differ, so that whoever takes one for the other is found out.
+pub const AT: At = At { mono: 5_000_000, wall: 1_700_000_000_000, closing: false };
 
 /// A shell with the settings that most tests want.
 pub fn spec() -> Spec {
@@ -19,4 +25,44 @@ pub fn spec() -> Spec {
         hibernate_after_ms: 600_000,
         grace_ms: 2_000,
     }
+}
+
+/// The id of this name.
+pub fn id(name: &str) -> SessionId {
+    name.parse().unwrap()
+}
+
+/// A process.
+pub fn identity(pid: u32) -> Identity {
+    Identity { pid, start_time: 1, boot_id: "boot".into() }
+}
+
+/// A session of this name that came to this state in its first incarnation.
+pub fn session(name: &str, state: State) -> Session {
+    Session { state, ..Session::new(id(name), Arc::new(spec()), AT, 0) }
+}
+
+/// Idle, with the worker 100.
+pub fn ready() -> State {
+    State::Ready { worker: identity(100), agent_pid: None, idle_since: AT.mono }
+}
+
+/// A prompt that was accepted.
+pub fn prompt(id: u64, text: &str) -> Prompt {
+    Prompt { id: PromptId(id), text: text.into() }
+}
+
+/// The wish that a prompt be accepted.
+pub fn new_prompt(text: &str) -> Command {
+    Command::Prompt(NewPrompt { text: text.into(), when_busy: WhenBusy::Queue })
+}
+
+/// A session's first turn, of prompt 7.
+pub fn turn(phase: Phase) -> Option<Turn> {
+    Some(Turn { number: 1, prompt: prompt(7, "runs"), phase, spoke: false })
+}
+
+/// The end of a process that leaves nothing.
+pub fn gone(exit: Exit) -> Seen {
+    Seen::Gone { exit, last_words: Vec::new(), survivors: Vec::new() }
 }

@@ -4,8 +4,11 @@
 
 mod campaign;
 mod cli;
+mod core_fleet;
 mod core_properties;
+mod core_rules;
 mod core_table;
+mod core_views;
 mod kills;
 mod library;
 mod simulation;

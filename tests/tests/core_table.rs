@@ -17,6 +17,8 @@ use protocol::wire::TurnEnd;
 use protocol::{Exit, Identity, PromptId, Restore, SessionId, Stream};
 
 const NOW: u64 = 10_000_000;
+/// The wall clock, which no deadline may follow.
+const WALL: u64 = 1_700_000_000_000;
 /// The incarnation of every session in the table.
 const INCARNATION: u32 = 4;
 const INTERRUPTED: PromptId = PromptId(3);
@@ -88,7 +90,7 @@ fn prompt(id: PromptId) -> Prompt {
 }
 
 fn base(state: State, queued: bool) -> Session {
-    let at = At { mono: NOW, wall: NOW, closing: false };
+    let at = At { mono: NOW, wall: WALL, closing: false };
     let mut session = Session::new(SessionId::numbered(1), Arc::new(spec()), at, INCARNATION - 1);
     session.state = state;
     session.turns.interrupted.push(prompt(INTERRUPTED));
@@ -151,7 +153,7 @@ fn with_spec(session: Session, change: impl FnOnce(&mut Spec)) -> Session {
 /// A session whose next death is one too many.
 fn exhausted(mut session: Session) -> Session {
     for n in 0..5 {
-        let at = At { mono: NOW - 1000 + n, wall: NOW, closing: false };
+        let at = At { mono: NOW - 1000 + n, wall: WALL, closing: false };
         let policy = spec().restart;
         let before =
             Session { state: State::Ready { worker: worker(), agent_pid: None, idle_since: 0 }, ..session };
@@ -238,7 +240,7 @@ fn gone(exit: Exit) -> Seen {
 }
 
 fn inputs(session: &Session) -> Vec<(&'static str, At, Input)> {
-    let now = At { mono: NOW, wall: NOW, closing: false };
+    let now = At { mono: NOW, wall: WALL, closing: false };
     let closing = At { closing: true, ..now };
     let deadline = session.deadline();
     let early = At { mono: deadline.map_or(NOW, |deadline| deadline - 1), ..now };
