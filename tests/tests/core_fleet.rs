@@ -79,6 +79,34 @@ fn stopping_a_session_stops_all_below_it_and_nothing_else() {
 }
 
 #[test]
+fn a_sub_agent_that_cannot_be_ended_does_not_keep_its_family_running() {
+    let mut fleet = family();
+    let child = id("c-child");
+    let spawned = Input::Seen(1, Seen::Spawned(identity(100)));
+    ask(&mut fleet, AT, &Ask::One(child.clone(), spawned));
+    let survived = Seen::Gone { exit: Exit::Signal(9), last_words: Vec::new(), survivors: vec![500] };
+    ask(&mut fleet, AT, &Ask::One(child.clone(), Input::Seen(1, survived)));
+    assert!(
+        matches!(&fleet.get(&child).unwrap().state, State::Failed(failure) if failure.survivors == [500])
+    );
+
+    let change = fleet.step(AT, &Ask::Stop(id("m-root"), Orphans::Stop)).unwrap();
+    let stopping = ["m-root", "z-child", "e-grandchild", "a-grandchild"].map(id).to_vec();
+    assert_eq!(change.reply, Reply::Stopping(stopping));
+    assert_eq!(fleet.step(AT, &Ask::Stop(child, Orphans::Stop)).unwrap_err().code(), "unkillable");
+}
+
+#[test]
+fn there_is_a_number_after_every_id_that_somebody_chose() {
+    let mut fleet = Fleet::load([], [], 1, 1);
+    create(&mut fleet, Some("session-18446744073709551615"));
+    create(&mut fleet, Some("session-999999999999999999"));
+    assert_eq!(create(&mut fleet, None).as_str(), "session-1000000000000000000");
+    // That one is a name already.
+    assert_eq!(create(&mut fleet, None).as_str(), "session-1000000000000000001");
+}
+
+#[test]
 fn sub_agents_are_listed_oldest_first_whatever_they_are_called() {
     let fleet = family();
     assert_eq!(names(fleet.subagents(Some(&id("m-root")))), ["z-child", "c-child"]);

@@ -207,9 +207,7 @@ fn an_option_differs_only_where_it_is_given_and_another() {
     }
 }
 
-/// It fails: `agent_pid` asks for the turn even where it knows the process that lives between turns.
 #[test]
-#[ignore = "an idle agent's own process is not shown yet"]
 fn an_agents_process_that_lives_between_turns_is_shown_between_turns() {
     let idle = session("s", State::Ready { worker: identity(100), agent_pid: Some(55), idle_since: 0 });
     assert_eq!(idle.info(AT.mono).agent_pid, Some(55));

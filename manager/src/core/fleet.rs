@@ -423,7 +423,7 @@ impl<'a> Draft<'a> {
     ) -> Result<SessionId, Refusal> {
         let id = match id {
             Some(id) => id.clone(),
-            None => SessionId::numbered(self.next_number),
+            None => self.free_number(),
         };
         if self.get(&id).is_some() {
             return Err(Refusal::IdTaken(id));
@@ -503,16 +503,29 @@ impl<'a> Draft<'a> {
         Ok(id)
     }
 
+    /// The next generated id. Beyond what counts as a number it may be a name that somebody chose.
+    fn free_number(&self) -> SessionId {
+        let free = |id: &SessionId| self.get(id).is_none() && !self.fleet.retired.contains_key(id);
+        let mut ids = (self.next_number..).map(SessionId::numbered);
+        ids.find(free).unwrap_or_else(|| SessionId::numbered(self.next_number))
+    }
+
     fn stop(&mut self, id: &SessionId, orphans: Orphans) -> Result<Reply, Refusal> {
         self.fleet.expect(id)?;
         let tree = match orphans {
             Orphans::Stop => self.fleet.tree(id),
             Orphans::Keep => vec![id.clone()],
         };
-        for id in &tree {
-            self.one(id, &Input::Command(Command::Stop))?;
+        let mut stopping = Vec::new();
+        for member in tree {
+            match self.one(&member, &Input::Command(Command::Stop)) {
+                Ok(_) => stopping.push(member),
+                // What cannot be ended must not keep its family running.
+                Err(Refusal::Unkillable { .. }) if member != *id => {}
+                Err(refusal) => return Err(refusal),
+            }
         }
-        Ok(Reply::Stopping(tree))
+        Ok(Reply::Stopping(stopping))
     }
 
     fn remove(&mut self, id: &SessionId) -> Result<Reply, Refusal> {

@@ -32,11 +32,12 @@ impl Session {
             State::Ready { agent_pid, .. } => *agent_pid,
             _ => None,
         };
-        between_turns.or(match self.turns.running.as_ref()?.phase {
+        let in_turn = self.turns.running.as_ref().and_then(|turn| match turn.phase {
             Phase::Sent { .. } => None,
             Phase::Started { agent_pid } => Some(agent_pid),
             Phase::Aborting { agent_pid, .. } => agent_pid,
-        })
+        });
+        between_turns.or(in_turn)
     }
 
     /// Everything that `kennel show` prints. `now` is in milliseconds since boot.
