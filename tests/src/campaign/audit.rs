@@ -104,6 +104,10 @@ impl<'a> Audit<'a> {
         // Now without any stream that is open.
         self.processes(true).await;
         self.tell_history();
+        let head = self.last();
+        for (name, _) in &self.names {
+            self.history.caught_up(name, head);
+        }
         self.campaign.tally().quiets += 1;
         self.campaign.mode.send_replace(Mode::Storm);
     }
@@ -265,10 +269,6 @@ impl<'a> Audit<'a> {
         }
         for (name, event) in seen.views {
             self.history.saw(&name, &event);
-        }
-        let head = self.journal.last().map_or(0, |event| event.id);
-        for (name, _) in &self.names {
-            self.history.caught_up(name, head);
         }
         for (id, what) in seen.violations {
             self.history.violation(id.as_ref(), what);

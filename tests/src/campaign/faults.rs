@@ -377,6 +377,10 @@ impl<'a> Faults<'a> {
 
     fn limit(&mut self, resource: Resource) -> Option<Vec<u32>> {
         let manager = self.host.daemon()?;
+        // What is low already would be put back to low.
+        if self.later.iter().any(|(_, later)| matches!(later, Later::Limit(..))) {
+            return None;
+        }
         // One that is just starting says that it cannot, and leaves.
         children(manager).first()?;
         let pid = Pid::from_raw(i32::try_from(manager).ok()?)?;
