@@ -98,6 +98,12 @@ fn exit_of(pidfd: BorrowedFd<'_>, more: WaitIdOptions) -> Option<Exit> {
     }
 }
 
+/// Ends a child that nobody knows of yet, and waits for it: SIGKILL leaves nothing to wait long for.
+pub fn end(pidfd: BorrowedFd<'_>) {
+    signal(pidfd, Signal::KILL);
+    let _ = waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED);
+}
+
 /// Sends a signal. A process that is gone already does not mind.
 pub fn signal(pidfd: BorrowedFd<'_>, signal: Signal) {
     let _ = pidfd_send_signal(pidfd, signal);

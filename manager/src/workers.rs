@@ -176,7 +176,8 @@ impl Workers {
         let marker = self.marker(id, incarnation);
         let spawned = process::spawn(&program, &marker, &self.world.boot_id, log)
             .map_err(|error| named(error, &program))?;
-        let link = Link::open(id.clone(), incarnation, spawned.stdin, spawned.stdout, self.events.clone())?;
+        let link = Link::open(id.clone(), incarnation, spawned.stdin, spawned.stdout, self.events.clone());
+        let link = link.inspect_err(|_| process::end(spawned.pidfd.as_fd()))?;
         let identity = spawned.identity.clone();
         tracing::debug!(session = %id, incarnation, pid = identity.pid, "worker spawned");
         self.insert(id, incarnation, spawned.identity, Some(spawned.pidfd), Some(link), log_start);

@@ -146,8 +146,8 @@ impl<'a> Asker<'a> {
             835..843 => self.change_one(&plan, &path).await,
             843..850 => self.drop_one(&path).await,
             850..880 => self.token(&plan).await,
-            880..890 => self.subagent(&plan).await,
-            890..950 => drop(look::<SessionInfo>(&self.campaign.client, &path).await),
+            880..920 => self.subagent(&plan).await,
+            920..960 => drop(look::<SessionInfo>(&self.campaign.client, &path).await),
             _ => drop(look::<Vec<SessionInfo>>(&self.campaign.client, "/v1/sessions").await),
         }
     }

@@ -323,13 +323,14 @@ impl Campaign {
         let (faults, points) = self.arsenal(points_exist);
         let disk = disk.then_some(DISK);
         let mut strikes = Faults::new(&self.host, self.options.seed, &audit.uuid, points, disk);
+        let spare = if points_exist { 4 } else { 2 };
         let ends_at = self.options.duration.map(|duration| begun + duration);
         let over = |kills: u64| kills >= self.options.kills || ends_at.is_some_and(|at| Instant::now() >= at);
         while !over(self.tally().kills) && audit.is_fine() {
             let until = self.tally().kills + STORM;
             let storm_ends = Instant::now() + Duration::from_secs(20);
-            // A manager that is killed takes its faults with it: every other storm it lives, to show them.
-            let spared = audit.storms().is_multiple_of(2) && self.options.only.is_empty();
+            // A manager that is killed takes its faults with it: in some storms it lives, to show them.
+            let spared = audit.storms().is_multiple_of(spare) && self.options.only.is_empty();
             let faults: Vec<Fault> =
                 faults.iter().filter(|fault| !spared || !fault.strikes_manager()).copied().collect();
             while self.tally().kills < until && !over(self.tally().kills) && Instant::now() < storm_ends {
