@@ -11,7 +11,7 @@ mod tree;
 mod worker;
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 /// Version and build, as `--version` prints them and `Hello` says them.
@@ -41,6 +41,8 @@ fn main() -> ExitCode {
             println!("session-worker {BUILD}");
             return exit::DONE.into();
         }
+        // The floor of the benchmarks: what a process of this very file costs that does nothing but live.
+        (Some("--one-byte"), 1) => return one_byte().into(),
         (Some("--build-id"), 1) => {
             println!("{}", env!("KENNEL_BUILD_ID"));
             return exit::DONE.into();
@@ -63,4 +65,10 @@ fn main() -> ExitCode {
             error.exit_code().into()
         }
     }
+}
+
+fn one_byte() -> u8 {
+    let said = std::io::stdout().write_all(b"1").and_then(|()| std::io::stdout().flush());
+    let _ = said.and_then(|()| std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
+    exit::DONE
 }
