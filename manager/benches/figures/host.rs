@@ -132,7 +132,8 @@ impl Host {
         let ready = async {
             let mut all = Vec::new();
             let every = |kind: &[u8], data: &[u8]| {
-                if kind == b"session.ready" {
+                // With no room for a process at first, it comes up as a restart.
+                if matches!(kind, b"session.ready" | b"session.restarted") {
                     all.push(came_up(data));
                 }
                 all.len() == count
