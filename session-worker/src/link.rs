@@ -130,7 +130,8 @@ impl Link {
 
     /// Reads once. Whole messages then come from [`Link::next`].
     pub fn receive(&mut self) -> io::Result<Received> {
-        let mut buffer = [0; 16 * 1024];
+        // A page: what the stack has once touched, a worker keeps.
+        let mut buffer = [0; 4 * 1024];
         match self.input.try_read(&mut buffer) {
             Ok(0) => Ok(Received::End),
             Ok(n) => {

@@ -8,6 +8,7 @@
 //! `TurnEnded`. Ending the tree never waits for the manager to read.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use nix::sys::signal::SigSet;
 use protocol::frame::FrameError;
 use protocol::wire::{Command, PROTOCOL_VERSION, Report, ToWorker, TurnEnd, Welcome};
 use protocol::{Exit, PromptId, failpoint};
+use rustix::fs::{Mode, OFlags, RawDir};
 use rustix::process::Pid;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use tokio::net::UnixStream;
@@ -83,8 +85,10 @@ pub fn run() -> Result<u8, Error> {
     setup("signal mask", SigSet::empty().thread_set_mask())?;
     let terminated = Arc::new(AtomicBool::new(false));
     let bell = setup("signals", signals(&terminated))?;
-    let runtime =
-        setup("runtime", tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build())?;
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    // A worker waits for a handful of things; room for a thousand events is memory for nothing.
+    let runtime = runtime.enable_io().enable_time().max_io_events_per_tick(16);
+    let runtime = setup("runtime", runtime.build())?;
     runtime.block_on(async {
         let bell = setup("signals", UnixStream::from_std(bell))?;
         let link = Link::new(input, output).map_err(Error::NoPipes)?;
@@ -99,9 +103,16 @@ pub fn run() -> Result<u8, Error> {
 /// Closes what the launcher left open beyond 0, 1 and 2: nothing of ours is there yet. With the write end of
 /// another worker's pipe, say, that worker would never see the end of its input.
 fn close_strangers() -> io::Result<()> {
-    let open: Vec<i32> = std::fs::read_dir("/proc/self/fd")?
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect();
+    // Not by std, whose listing takes a buffer of 32 KiB that every worker would keep.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open("/proc/self/fd", flags, Mode::empty())?;
+    let mut buffer = [MaybeUninit::uninit(); 1024];
+    let mut listing = RawDir::new(&directory, &mut buffer);
+    let mut open: Vec<i32> = Vec::new();
+    while let Some(entry) = listing.next() {
+        open.extend(entry?.file_name().to_str().ok().and_then(|name| name.parse::<i32>().ok()));
+    }
+    drop(directory);
     for fd in open.into_iter().filter(|fd| *fd > 2) {
         // The listing's own is among them, and closed already.
         let _ = nix::unistd::close(fd);
