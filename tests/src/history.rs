@@ -197,6 +197,17 @@ impl History {
         }
     }
 
+    /// A session was removed whose events may not all have been seen: from then on nobody is shown them. What is
+    /// known of its life is not judged.
+    pub fn removed_unseen(&mut self, event: &Arc<Event>) {
+        let Some(id) = &event.session else { return };
+        self.sessions.remove(id);
+        self.deleted.insert(id.clone(), (event.id, event.incarnation));
+        self.last = event.id.max(self.last);
+        self.lines.push(Line::Event(event.clone()));
+        self.journal.push(event.clone());
+    }
+
     // --- facts ---
 
     /// Something worth a line.
@@ -292,6 +303,12 @@ impl History {
         }
         let (session, cursor) = (subscriber.session.clone(), subscriber.cursor);
         subscriber.cursor = event.id;
+        let of_removed = |id: &SessionId| self.deleted.get(id).is_some_and(|(at, _)| event.id < *at);
+        let told = self.journal.binary_search_by_key(&event.id, |event| event.id).is_ok();
+        if event.id > cursor && !told && event.session.as_ref().is_some_and(of_removed) {
+            // From memory; whoever reads the journal is not shown it.
+            return;
+        }
         let what = match self.next_after(cursor, event.id, session.as_ref()) {
             Some(next) if next.id == event.id && (Arc::ptr_eq(next, event) || **next == **event) => return,
             Some(next) if next.id == event.id => {

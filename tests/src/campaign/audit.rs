@@ -247,6 +247,10 @@ impl<'a> Audit<'a> {
             by_hand.extend([(*begun, id.clone()), (*ended, id.clone())]);
         }
         by_hand.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+        let is_removal = |event: &&Arc<Event>| matches!(event.kind, EventKind::SessionDeleted {});
+        // Of these the recorder may have missed a part, if it came back after the removal.
+        let removed: BTreeSet<SessionId> =
+            seen.events.iter().filter(is_removal).filter_map(|event| event.session.clone()).collect();
         for event in seen.events {
             while let Some((_, id)) = by_hand.pop_if(|(at, _)| *at <= event.at.0) {
                 self.history.restarted_by_hand(&id);
@@ -254,7 +258,13 @@ impl<'a> Audit<'a> {
             if event.id <= self.journal.last().map_or(0, |last| last.id) {
                 self.leftovers.events_doubled += 1;
             }
-            self.history.event(&event);
+            let gone = event.session.as_ref().is_some_and(|id| removed.contains(id));
+            match event.kind {
+                EventKind::SessionDeleted {} => self.history.removed_unseen(&event),
+                EventKind::SessionCreated { .. } => self.history.event(&event),
+                _ if gone => {}
+                _ => self.history.event(&event),
+            }
             if let (EventKind::SessionCreated { parent, .. }, Some(id)) = (&event.kind, &event.session) {
                 let plan = self.campaign.plans.iter().find(|plan| plan.id == *parent.as_ref().unwrap_or(id));
                 if let Some((intensity, period)) = plan.map(|plan| plan.policy()) {
