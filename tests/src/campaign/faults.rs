@@ -387,6 +387,7 @@ impl<'a> Faults<'a> {
         let low = if resource == Resource::Nofile { descriptors(manager)? as u64 + 1 } else { 0 };
         let before = rustix::process::getrlimit(resource);
         let limit = Rlimit { current: Some(low), maximum: before.maximum };
+        self.host.starve(manager);
         let old = prlimit(Some(pid), resource, limit).ok()?;
         let at = self.soon();
         self.later.push((at, Later::Limit(manager, resource, old)));

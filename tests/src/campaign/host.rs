@@ -87,6 +87,8 @@ struct Inner {
     /// The disk is full, or was a moment ago: a manager that cannot take the state directory over says so and
     /// leaves.
     disk_full_until: Option<Instant>,
+    /// This manager was left without descriptors or processes: one that is still starting says so and leaves.
+    starved: Option<u32>,
 }
 
 impl Inner {
@@ -144,6 +146,9 @@ impl Host {
                     (signal.as_str().to_owned(), asked || (self.points && signal == Signal::SIGKILL))
                 }
                 WaitStatus::Exited(_, 1) if inner.disk_is_full() => ("refused by a full disk".into(), true),
+                WaitStatus::Exited(_, 1) if inner.starved == Some(pid) => {
+                    ("refused without room".into(), true)
+                }
                 WaitStatus::Exited(_, code) => (format!("exit {code}"), code == 0 && asked),
                 other => (format!("{other:?}"), false),
             };
@@ -190,6 +195,11 @@ impl Host {
     pub fn disk_is_full(&self, until: Instant) {
         let full = &mut self.inner().disk_full_until;
         *full = (*full).max(Some(until));
+    }
+
+    /// This manager gets no more descriptors or processes for a while.
+    pub fn starve(&self, manager: u32) {
+        self.inner().starved = Some(manager);
     }
 
     /// The last lines of the daemon's log.
