@@ -164,12 +164,12 @@ impl Campaign {
         self.seen().views.push((name.to_owned(), event));
     }
 
-    fn caught_up(&self, _round: usize) {
+    fn caught_up(&self) {
         self.caught_up.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The faults of this campaign, and the points.
-    fn arsenal(&self, points_exist: bool) -> (Vec<Fault>, Vec<String>) {
+    fn arsenal(&self, points_exist: bool, disk: bool) -> (Vec<Fault>, Vec<String>) {
         let points = if points_exist { points() } else { Vec::new() };
         let only = &self.options.only;
         if only.is_empty() {
@@ -177,7 +177,7 @@ impl Campaign {
                 Fault::Point => points_exist,
                 // setrlimit(2): whoever is root is not bound by it.
                 Fault::NoProcess => self.options.uid.is_some() || !nix::unistd::geteuid().is_root(),
-                Fault::DiskFull => nix::unistd::geteuid().is_root(),
+                Fault::DiskFull => disk,
                 _ => true,
             };
             return (Fault::ALL.iter().filter(possible).copied().collect(), points);
@@ -201,29 +201,40 @@ pub fn run(options: Options) -> Result<Report, String> {
     if let Some(name) = options.only.iter().find(|name| !known(name)) {
         return Err(format!("`{name}` is neither a fault nor a point of this build; --list names them"));
     }
+    let harmless = |name: &String| {
+        Fault::ALL.iter().any(|fault| fault.name() == name && !fault.kills() && *fault != Fault::Point)
+    };
+    if !options.only.is_empty() && options.only.iter().all(harmless) && options.duration.is_none() {
+        return Err("none of these faults kills: say with --duration when it is to end".into());
+    }
     sim::run(options.seed, STEPS)
         .map_err(|problem| format!("the simulation of this seed fails: {problem}"))?;
-    // Before there are threads: a mount that ends with this process, seen by nobody else.
-    let root = nix::unistd::geteuid().is_root();
-    if root {
-        use nix::mount::{MsFlags, mount};
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).map_err(|error| error.to_string())?;
-        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-        mount(None::<&str>, "/", None::<&str>, private, None::<&str>).map_err(|error| error.to_string())?;
-    }
+    // Before there are threads.
+    let private = alone_with_mounts();
     let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
     let place = prepare(dir.path(), &options);
-    if root {
-        use nix::mount::{MsFlags, mount};
-        let size = format!("size={DISK},mode=700,uid={}", options.uid.unwrap_or(0));
-        mount(Some("kennel"), &place.state(), Some("tmpfs"), MsFlags::empty(), Some(size.as_str()))
-            .map_err(|error| format!("no tmpfs for the state: {error}"))?;
-    }
+    // Without rights to mount there is no disk to be filled.
+    let disk = private && own_disk(&place);
     let host = Host::new(place, points_exist);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     let campaign = Arc::new(Campaign::new(options, host));
-    Ok(runtime.block_on(campaign.run(points_exist, root)))
+    Ok(runtime.block_on(campaign.run(points_exist, disk)))
+}
+
+/// What this process mounts from here on is seen by nobody else and ends with it. Needs rights.
+fn alone_with_mounts() -> bool {
+    use nix::mount::{MsFlags, mount};
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).is_ok()
+        && mount(None::<&str>, "/", None::<&str>, private, None::<&str>).is_ok()
+}
+
+/// Gives the state a file system of its own.
+fn own_disk(place: &Place) -> bool {
+    use nix::mount::{MsFlags, mount};
+    let options = format!("size={DISK},mode=700,uid={}", place.uid.unwrap_or(0));
+    mount(Some("kennel"), &place.state(), Some("tmpfs"), MsFlags::empty(), Some(options.as_str())).is_ok()
 }
 
 /// Directories, programs and configuration.
@@ -320,7 +331,7 @@ impl Campaign {
         }
         let mut audit = audit::Audit::new(&self, history, names);
         audit.quiet().await;
-        let (faults, points) = self.arsenal(points_exist);
+        let (faults, points) = self.arsenal(points_exist, disk);
         let disk = disk.then_some(DISK);
         let mut strikes = Faults::new(&self.host, self.options.seed, &audit.uuid, points, disk);
         let spare = if points_exist { 4 } else { 2 };

@@ -63,9 +63,9 @@ impl<'a> Subscriber<'a> {
                         _ = mode.changed() => {}
                     }
                 }
-                Mode::CatchUp(round) => {
+                Mode::CatchUp(_) => {
                     self.catch_up().await;
-                    self.campaign.caught_up(round);
+                    self.campaign.caught_up();
                     let _ = mode.wait_for(|mode| *mode != now).await;
                 }
                 Mode::Over => return,
