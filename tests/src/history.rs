@@ -203,6 +203,11 @@ impl History {
         let Some(id) = &event.session else { return };
         self.sessions.remove(id);
         self.deleted.insert(id.clone(), (event.id, event.incarnation));
+        self.unjudged(event);
+    }
+
+    /// An event of the life of a session that is removed, of which not all may have been seen.
+    pub fn unjudged(&mut self, event: &Arc<Event>) {
         self.last = event.id.max(self.last);
         self.lines.push(Line::Event(event.clone()));
         self.journal.push(event.clone());

@@ -48,6 +48,7 @@ fn main() {
             wait(LIFE);
         }
         ["--chain", until] => chain(until.parse().unwrap()),
+        ["--limit", pid, resource, soft] => limit(pid, resource, soft),
         ["--script", steps, ..] => play(steps),
         [] => {
             let mut script = String::new();
@@ -156,6 +157,15 @@ fn child(args: &[&str]) -> Command {
 
 fn start(args: &[&str]) {
     drop(child(args).spawn().unwrap());
+}
+
+/// Gives a process of the same user another soft limit. For a harness that runs as root and yet may not.
+fn limit(pid: &str, resource: &str, soft: &str) {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let resource = if resource == "nofile" { Resource::Nofile } else { Resource::Nproc };
+    let maximum = rustix::process::getrlimit(resource).maximum;
+    let current = soft.parse().ok().or(maximum);
+    prlimit(Pid::from_raw(pid.parse().unwrap()), resource, Rlimit { current, maximum }).unwrap();
 }
 
 fn chain(until: u128) {

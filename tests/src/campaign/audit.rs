@@ -258,11 +258,13 @@ impl<'a> Audit<'a> {
             if event.id <= self.journal.last().map_or(0, |last| last.id) {
                 self.leftovers.events_doubled += 1;
             }
-            let gone = event.session.as_ref().is_some_and(|id| removed.contains(id));
+            let of_removed = |id: &SessionId| removed.contains(id);
+            let gone =
+                event.session.as_ref().is_some_and(of_removed) || child(&event.kind).is_some_and(of_removed);
             match event.kind {
                 EventKind::SessionDeleted {} => self.history.removed_unseen(&event),
                 EventKind::SessionCreated { .. } => self.history.event(&event),
-                _ if gone => {}
+                _ if gone => self.history.unjudged(&event),
                 _ => self.history.event(&event),
             }
             if let (EventKind::SessionCreated { parent, .. }, Some(id)) = (&event.kind, &event.session) {
@@ -462,6 +464,16 @@ impl<'a> Audit<'a> {
 
 fn table(sessions: &[SessionInfo]) -> Vec<(&SessionId, Status, Option<u32>)> {
     sessions.iter().map(|info| (&info.id, info.status, info.pid)).collect()
+}
+
+/// The sub-agent that an event of its parent is about.
+fn child(kind: &EventKind) -> Option<&SessionId> {
+    match kind {
+        EventKind::SubagentStarted { child, .. }
+        | EventKind::SubagentCompleted { child, .. }
+        | EventKind::SubagentLost { child, .. } => Some(child),
+        _ => None,
+    }
 }
 
 fn at_rest(info: &SessionInfo) -> bool {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use protocol::MARKER;
-use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, pidfd_open, pidfd_send_signal, prlimit};
+use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 
 use super::host::{Host, below, children, descriptors};
 use crate::rng::Rng;
@@ -79,7 +79,7 @@ faults! {
     /// SIGABRT to the manager.
     ManagerAbrt = "manager-abrt", 1;
     /// SIGTERM to the manager.
-    ManagerTerm = "manager-term", 1;
+    ManagerTerm = "manager-term", 4;
     /// SIGSTOP to the manager, later SIGCONT.
     ManagerStop = "manager-stop-cont", 1;
     /// SIGKILL to the manager and a stopped worker.
@@ -183,7 +183,7 @@ enum Later {
     Continue(Held),
     Kill(Held),
     ContinueManager(u32),
-    Limit(u32, Resource, Rlimit),
+    Limit(u32, &'static str),
     Disk,
 }
 
@@ -317,8 +317,8 @@ impl<'a> Faults<'a> {
                 killed.push(worker.pid);
                 Some(killed)
             }),
-            Fault::NoDescriptor => self.limit(Resource::Nofile),
-            Fault::NoProcess => self.limit(Resource::Nproc),
+            Fault::NoDescriptor => self.limit("nofile"),
+            Fault::NoProcess => self.limit("nproc"),
             Fault::DiskFull => self.fill_disk(),
             Fault::Point => self.arm(),
         };
@@ -375,22 +375,20 @@ impl<'a> Faults<'a> {
         Some(vec![worker.pid])
     }
 
-    fn limit(&mut self, resource: Resource) -> Option<Vec<u32>> {
+    fn limit(&mut self, resource: &'static str) -> Option<Vec<u32>> {
         let manager = self.host.daemon()?;
-        // What is low already would be put back to low.
+        // What is low already would be put back too early.
         if self.later.iter().any(|(_, later)| matches!(later, Later::Limit(..))) {
             return None;
         }
         // One that is just starting says that it cannot, and leaves.
         children(manager).first()?;
-        let pid = Pid::from_raw(i32::try_from(manager).ok()?)?;
-        let low = if resource == Resource::Nofile { descriptors(manager)? as u64 + 1 } else { 0 };
-        let before = rustix::process::getrlimit(resource);
-        let limit = Rlimit { current: Some(low), maximum: before.maximum };
-        self.host.starve(manager);
-        let old = prlimit(Some(pid), resource, limit).ok()?;
+        let low = if resource == "nofile" { descriptors(manager)? as u64 + 1 } else { 0 };
+        if !self.host.limit(manager, resource, Some(low)) {
+            return None;
+        }
         let at = self.soon();
-        self.later.push((at, Later::Limit(manager, resource, old)));
+        self.later.push((at, Later::Limit(manager, resource)));
         Some(vec![manager])
     }
 
@@ -443,12 +441,8 @@ impl<'a> Faults<'a> {
                         self.host.signal_daemon(Signal::SIGCONT, false);
                     }
                 }
-                Later::Limit(manager, resource, limit) => {
-                    if self.host.daemon() == Some(manager)
-                        && let Some(pid) = Pid::from_raw(manager as i32)
-                    {
-                        let _ = prlimit(Some(pid), resource, limit);
-                    }
+                Later::Limit(manager, resource) => {
+                    self.host.limit(manager, resource, None);
                 }
                 Later::Disk => {
                     let _ = self.disk.and_then(|size| resize(&self.host.place.state(), size));

@@ -197,9 +197,22 @@ impl Host {
         *full = (*full).max(Some(until));
     }
 
-    /// This manager gets no more descriptors or processes for a while.
-    pub fn starve(&self, manager: u32) {
-        self.inner().starved = Some(manager);
+    /// This manager may have so many descriptors or processes; none: as many as before.
+    pub fn limit(&self, manager: u32, resource: &str, soft: Option<u64>) -> bool {
+        let mut inner = self.inner();
+        if inner.daemon != Some(manager) {
+            return false;
+        }
+        inner.starved = Some(manager);
+        let soft = soft.map_or("all".to_owned(), |soft| soft.to_string());
+        let mut command = Command::new(&self.place.agent);
+        command.args(["--limit", &manager.to_string(), resource, &soft]).env_remove(MARKER);
+        if let Some(uid) = self.place.uid {
+            use std::os::unix::process::CommandExt;
+            command.uid(uid).gid(uid);
+        }
+        // While the lock is held nobody else reaps, so that the pid cannot become another's.
+        command.spawn().and_then(|mut child| child.wait()).is_ok_and(|end| end.success())
     }
 
     /// The last lines of the daemon's log.

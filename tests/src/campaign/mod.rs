@@ -336,15 +336,23 @@ impl Campaign {
         let mut strikes = Faults::new(&self.host, self.options.seed, &audit.uuid, points, disk);
         let spare = if points_exist { 4 } else { 2 };
         let ends_at = self.options.duration.map(|duration| begun + duration);
-        let over = |kills: u64| kills >= self.options.kills || ends_at.is_some_and(|at| Instant::now() >= at);
-        while !over(self.tally().kills) && audit.is_fine() {
+        // Points that were not reached yet get as much again.
+        let over = |kills: u64, all: bool| {
+            let enough = if all { self.options.kills } else { 2 * self.options.kills };
+            kills >= enough || ends_at.is_some_and(|at| Instant::now() >= at)
+        };
+        let all = |strikes: &Faults<'_>| strikes.reached().values().all(|times| *times > 0);
+        while !over(self.tally().kills, all(&strikes)) && audit.is_fine() {
             let until = self.tally().kills + STORM;
             let storm_ends = Instant::now() + Duration::from_secs(20);
             // A manager that is killed takes its faults with it: in some storms it lives, to show them.
             let spared = audit.storms().is_multiple_of(spare) && self.options.only.is_empty();
             let faults: Vec<Fault> =
                 faults.iter().filter(|fault| !spared || !fault.strikes_manager()).copied().collect();
-            while self.tally().kills < until && !over(self.tally().kills) && Instant::now() < storm_ends {
+            while self.tally().kills < until
+                && !over(self.tally().kills, all(&strikes))
+                && Instant::now() < storm_ends
+            {
                 let (pause, fault) = strikes.next(&faults);
                 tokio::time::sleep(pause).await;
                 self.host.turn_bystanders();
