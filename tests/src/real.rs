@@ -73,12 +73,21 @@ pub fn lives(pid: u32) -> bool {
 /// Every living process whose environment carries a marker that contains `part`.
 pub fn marked(part: &str) -> Vec<u32> {
     let name = format!("{MARKER}=");
+    with_variable(|variable| variable.starts_with(&name) && variable.contains(part))
+}
+
+/// Every living process in whose environment a variable mentions `text`.
+pub fn mentioning(text: &str) -> Vec<u32> {
+    with_variable(|variable| variable.contains(text))
+}
+
+fn with_variable(wanted: impl Fn(&str) -> bool) -> Vec<u32> {
     let pids = std::fs::read_dir("/proc").unwrap().flatten();
     let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     pids.filter(|pid| {
         let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         let mut variables = environ.split(|byte| *byte == 0).map(String::from_utf8_lossy);
-        variables.any(|variable| variable.starts_with(&name) && variable.contains(part)) && lives(*pid)
+        variables.any(|variable| wanted(&variable)) && lives(*pid)
     })
     .collect()
 }

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use harness::daemon::finish_within;
+use harness::real::{self, until};
 
 /// Far above what a campaign takes.
 const BOUND: Duration = Duration::from_secs(400);
@@ -49,6 +50,20 @@ fn a_death_at_any_point_loses_nothing_and_leaves_nothing_behind() {
     let line = table.lines().find_map(|line| line.strip_prefix("Points never reached: ")).unwrap();
     let missed: Vec<&str> = line.split(", ").filter(|name| *name != "none").collect();
     assert!(missed.len() <= 3, "never reached: {missed:?}");
+}
+
+#[test]
+fn a_harness_that_is_killed_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    // By its own directory for temporary files, which all of its processes know, it is told from other campaigns.
+    let place = dir.path().to_str().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kill-harness"));
+    command.args(["--sessions", "4", "--kills", "100000"]).env("TMPDIR", place);
+    let mut harness = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    until("it has begun to kill", || (real::mentioning(place).len() > 20).then_some(()));
+    harness.kill().unwrap();
+    harness.wait().unwrap();
+    until("all of it has left", || real::mentioning(place).is_empty().then_some(()));
 }
 
 #[test]

@@ -49,6 +49,7 @@ fn main() {
         }
         ["--chain", until] => chain(until.parse().unwrap()),
         ["--limit", pid, resource, soft] => limit(pid, resource, soft),
+        ["--not-without", parent, program, ..] => not_without(parent, program, &args[3..]),
         ["--script", steps, ..] => play(steps),
         [] => {
             let mut script = String::new();
@@ -166,6 +167,17 @@ fn limit(pid: &str, resource: &str, soft: &str) {
     let maximum = rustix::process::getrlimit(resource).maximum;
     let current = soft.parse().ok().or(maximum);
     prlimit(Pid::from_raw(pid.parse().unwrap()), resource, Rlimit { current, maximum }).unwrap();
+}
+
+/// Becomes a program that is told to leave when the thread that started it is gone, so that a harness that is
+/// itself killed leaves nothing behind.
+fn not_without(parent: &str, program: &str, args: &[String]) {
+    use std::os::unix::process::CommandExt;
+    nix::sys::prctl::set_pdeathsig(Signal::SIGTERM).unwrap();
+    // It may have died before there was a signal for it.
+    if std::os::unix::process::parent_id().to_string() == parent {
+        panic!("{program} cannot be run: {}", Command::new(program).args(args).exec());
+    }
 }
 
 fn chain(until: u128) {

@@ -55,15 +55,23 @@ impl Place {
         self.dir.join("marks")
     }
 
+    /// A program that does not outlive this process.
+    fn kept(&self, program: &Path) -> Command {
+        let mut command = Command::new(&self.agent);
+        command.arg("--not-without").arg(std::process::id().to_string()).arg(program);
+        command.env_remove(MARKER).stdin(Stdio::null()).stdout(Stdio::null());
+        command
+    }
+
     fn daemon(&self) -> Command {
-        let mut command = Command::new(&self.kennel);
+        let mut command = self.kept(&self.kennel);
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.dir.join("daemon.log"));
         command.args(["daemon", "run", "--worker"]).arg(&self.worker);
-        command.current_dir("/").env_remove(MARKER).env("KENNEL_LOG", "warn").env("HOME", &self.dir);
+        command.current_dir("/").env("KENNEL_LOG", "warn").env("HOME", &self.dir);
         command.env("KENNEL_STATE_DIR", self.state()).env("KENNEL_SOCKET", self.socket());
         command.env("KENNEL_CONFIG", self.dir.join("config.toml"));
         command.env(protocol::failpoint::DIRECTORY, self.points());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.unwrap());
+        command.stderr(log.unwrap());
         if let Some(uid) = self.uid {
             use std::os::unix::process::CommandExt;
             command.uid(uid).gid(uid);
@@ -241,8 +249,8 @@ impl Host {
     /// Replaces one bystander, or fills their ranks.
     pub fn turn_bystanders(&self) {
         let mut inner = self.inner();
-        let mut command = Command::new(&self.place.agent);
-        command.arg("--child").env_remove(MARKER).stdin(Stdio::null()).stdout(Stdio::null());
+        let mut command = self.place.kept(&self.place.agent);
+        command.arg("--child");
         if let Some(oldest) = inner.bystanders.first().copied()
             && inner.bystanders.len() >= BYSTANDERS
         {
