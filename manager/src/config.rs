@@ -29,6 +29,7 @@
 //! a session keeps what it was created with.
 
 mod bounds;
+mod built_in;
 mod env;
 mod file;
 
@@ -37,10 +38,10 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use protocol::SessionId;
-use protocol::api::{OnCrash, RestartType, SessionOpts};
-use protocol::wire::{Agent, PromptVia};
+use protocol::api::{AgentInfo, AgentKind, OnCrash, PermissionPolicy, RestartType, SessionOpts};
+use protocol::wire::{Agent, McpServer, PromptVia};
 
-use crate::core::{Refusal, RestartPolicy, Spec};
+use crate::core::{PermissionRule, Permissions, Refusal, RestartPolicy, Spec};
 use crate::error::Error;
 
 pub use env::{agent_env, base_env};
@@ -79,6 +80,17 @@ struct Profile {
     env_pass: Vec<String>,
     on_crash: Option<OnCrash>,
     model: Option<String>,
+    permissions: Option<PermissionPolicy>,
+    permission_timeout_ms: Option<u64>,
+    rules: Vec<PermissionRule>,
+}
+
+/// An MCP server as it is written.
+#[derive(Clone, Debug)]
+struct Mcp {
+    name: String,
+    argv: Vec<String>,
+    env: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug)]
@@ -92,11 +104,28 @@ enum Runs {
         prompt_via: PromptVia,
         transcript: bool,
     },
+    Acp {
+        /// As it is written.
+        argv: Vec<String>,
+        /// Where it is written; 0 where it is built in.
+        line: usize,
+        login: Option<String>,
+        mcp: Vec<Mcp>,
+    },
 }
 
 impl Default for Profile {
     fn default() -> Self {
-        Self { runs: Runs::Shell, env: BTreeMap::new(), env_pass: Vec::new(), on_crash: None, model: None }
+        Self {
+            runs: Runs::Shell,
+            env: BTreeMap::new(),
+            env_pass: Vec::new(),
+            on_crash: None,
+            model: None,
+            permissions: None,
+            permission_timeout_ms: None,
+            rules: Vec::new(),
+        }
     }
 }
 
@@ -175,6 +204,11 @@ impl Config {
                 .or(self.defaults.hibernate_after_ms)
                 .unwrap_or(HIBERNATE_AFTER_MS),
             grace_ms: opts.grace_ms.or(self.defaults.grace_ms).unwrap_or(GRACE_MS),
+            permissions: Permissions {
+                policy: opts.permissions.or(profile.permissions).unwrap_or_default(),
+                rules: profile.rules,
+                timeout_ms: opts.permission_timeout_ms.or(profile.permission_timeout_ms).unwrap_or(0),
+            },
         })
     }
 
@@ -185,11 +219,18 @@ impl Config {
         if name == SHELL {
             return Ok(Profile::default());
         }
-        let mut known: Vec<&str> = self.agents.keys().map(String::as_str).collect();
-        if !known.contains(&SHELL) {
-            known.push(SHELL);
+        if let Some(known) = built_in::named(name) {
+            let argv = known.argv.iter().map(|word| (*word).to_owned()).collect();
+            return Ok(Profile {
+                runs: Runs::Acp { argv, line: 0, login: None, mcp: Vec::new() },
+                env_pass: known.env_pass.iter().map(|name| (*name).to_owned()).collect(),
+                ..Profile::default()
+            });
         }
+        let mut known: Vec<&str> = self.agents.keys().map(String::as_str).collect();
+        known.extend(built_in::BUILT_IN.iter().map(|agent| agent.name).chain([SHELL]));
         known.sort_unstable();
+        known.dedup();
         let near = nearest(name, known.iter().copied());
         let hint = match near {
             Some(near) => format!("did you mean `{near}`?"),
@@ -206,8 +247,9 @@ impl Config {
         model: Option<&String>,
         path: Option<OsString>,
     ) -> Result<Agent, Error> {
-        let Runs::Command { argv, line, prompt_via, transcript } = runs else {
-            return Ok(Agent::Shell);
+        let (argv, line) = match runs {
+            Runs::Shell => return Ok(Agent::Shell),
+            Runs::Command { argv, line, .. } | Runs::Acp { argv, line, .. } => (argv, *line),
         };
         if model.is_none() && argv.iter().any(|word| word.contains(MODEL)) {
             return Err(Error::invalid_with(
@@ -220,20 +262,78 @@ impl Config {
         if let Some(model) = model {
             argv.iter_mut().for_each(|word| *word = word.replace(MODEL, model));
         }
-        let program = argv[0].clone();
-        argv[0] = find_program(&program, path).ok_or_else(|| {
-            let program = shown(&program, 200);
-            let message = match program.starts_with('/') {
-                true => format!("agent `{name}`: {program} is not an executable file"),
-                false => format!("agent `{name}`: there is no program `{program}` on the daemon's PATH"),
+        argv[0] = self.program(name, &argv[0], line, path.clone())?;
+        Ok(match runs {
+            Runs::Shell => Agent::Shell,
+            Runs::Command { prompt_via, transcript, .. } => {
+                Agent::Command { argv, prompt_via: *prompt_via, transcript: *transcript }
+            }
+            Runs::Acp { login, mcp, .. } => {
+                let servers = mcp.iter().map(|server| {
+                    let mut argv = server.argv.clone();
+                    let command = self.program(name, &argv.remove(0), line, path.clone())?;
+                    let env = server.env.clone().into_iter().collect();
+                    Ok(McpServer { name: server.name.clone(), command, args: argv, env })
+                });
+                let mcp_servers = servers.collect::<Result<_, Error>>()?;
+                Agent::Acp { argv, login: login.clone(), mcp_servers }
+            }
+        })
+    }
+
+    /// The absolute path of an agent's program, or of one that it needs.
+    fn program(
+        &self,
+        agent: &str,
+        program: &str,
+        line: usize,
+        path: Option<OsString>,
+    ) -> Result<String, Error> {
+        find_program(program, path).ok_or_else(|| {
+            let named = shown(program, 200);
+            let message = match named.starts_with('/') {
+                true => format!("agent `{agent}`: {named} is not an executable file"),
+                false => format!("agent `{agent}`: there is no program `{named}` on the daemon's PATH"),
             };
-            let hint = format!(
-                "install it, or write its absolute path into `command` at {}:{line}",
-                self.path.display()
-            );
+            let absolute = match line {
+                0 => format!("write its absolute path into an [agents.{agent}] in {}", self.path.display()),
+                line => format!("write its absolute path into `command` at {}:{line}", self.path.display()),
+            };
+            let hint = match built_in::named(agent).filter(|known| known.argv[0] == program) {
+                Some(known) => format!("install it ({}), or {absolute}", known.install),
+                None => format!("install it, or {absolute}"),
+            };
             Error::invalid_with("agent_not_found", message, hint)
-        })?;
-        Ok(Agent::Command { argv, prompt_via: *prompt_via, transcript: *transcript })
+        })
+    }
+
+    /// Every agent that can be named, with its program if it is there.
+    pub fn agents(&self) -> Vec<AgentInfo> {
+        let around = Surroundings::of_this_process();
+        let mut names: Vec<&str> = self.agents.keys().map(String::as_str).collect();
+        names.extend(built_in::BUILT_IN.iter().map(|agent| agent.name).chain([SHELL]));
+        names.sort_unstable();
+        names.dedup();
+        let info = |name: &str| {
+            let profile = self.profile(name).ok()?;
+            let known = built_in::named(name);
+            let (kind, program) = match &profile.runs {
+                Runs::Shell => (AgentKind::Shell, "/bin/sh".to_owned()),
+                Runs::Command { argv, .. } => (AgentKind::Command, argv[0].clone()),
+                Runs::Acp { argv, .. } => (AgentKind::Acp, argv[0].clone()),
+            };
+            let path = profile.env.get("PATH").map(OsString::from).or_else(|| around.path.clone());
+            Some(AgentInfo {
+                name: name.to_owned(),
+                kind,
+                path: find_program(&program, path),
+                program,
+                built_in: !self.agents.contains_key(name),
+                login: known.map(|known| known.login.to_owned()),
+                install: known.map(|known| known.install.to_owned()),
+            })
+        };
+        names.into_iter().filter_map(info).collect()
     }
 }
 
@@ -250,7 +350,8 @@ fn check_options(opts: &SessionOpts) -> Result<(), Error> {
     check("invalid_intensity", opts.intensity, bounds::intensity)?;
     check("invalid_period", opts.period_ms, bounds::period)?;
     check("invalid_hibernate_after", opts.hibernate_after_ms, bounds::hibernate_after)?;
-    check("invalid_grace", opts.grace_ms, bounds::grace)
+    check("invalid_grace", opts.grace_ms, bounds::grace)?;
+    check("invalid_permission_timeout", opts.permission_timeout_ms, bounds::permission_timeout)
 }
 
 /// The program's absolute path. Relative entries of PATH are passed over: what they mean depends on where the

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use protocol::api::*;
 use protocol::event::{Resolution, Timestamp};
-use protocol::{EventId, PromptId, SessionId};
+use protocol::{EventId, PermissionId, PromptId, SessionId};
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
@@ -326,6 +326,34 @@ impl SessionManager {
             Reply::Resolved { retried_as } => Ok(Resolved { prompt_id: prompt, retried_as }),
             _ => Err(Error::Ended),
         }
+    }
+
+    // --- permissions, agents ---
+
+    /// Permissions that wait for an answer, in one session or in all, oldest first.
+    pub async fn permissions(&self, id: Option<&SessionId>) -> Result<Vec<PermissionInfo>, Error> {
+        if let Some(id) = id {
+            return self.with_session(id, |session, _| session.permissions()).await;
+        }
+        let all = self.read(|fleet, _| fleet.sessions().flat_map(|session| session.permissions()).collect());
+        let mut all: Vec<PermissionInfo> = all.await?;
+        all.sort_by_key(|permission| permission.permission_id);
+        Ok(all)
+    }
+
+    /// Answers a permission. The first answer counts.
+    pub async fn answer_permission(
+        &self,
+        id: &SessionId,
+        permission: PermissionId,
+        answer: PermissionAnswer,
+    ) -> Result<(), Error> {
+        self.command(id, Command::Permit(permission, answer)).await.map(drop)
+    }
+
+    /// Every agent that sessions can be started with.
+    pub fn agents(&self) -> Result<Vec<AgentInfo>, Error> {
+        Ok(self.config()?.agents())
     }
 
     // --- sub-agents ---

@@ -4,15 +4,15 @@
 //! **sweep** what it left → **drain** its pipe → `Gone` is committed → **reap**. Each step is one short pass of
 //! the loop; what is not finished is looked at again a moment later.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use protocol::wire::{Command, FromWorker, PROTOCOL_VERSION, Report, Welcome};
-use protocol::{Exit, Identity, Incarnation, PromptId, SessionId, failpoint};
+use protocol::wire::{Agent, Command, FromWorker, PROTOCOL_VERSION, Report, Welcome};
+use protocol::{Exit, Identity, Incarnation, PromptId, Restore, SessionId, failpoint};
 use rustix::process::Signal;
 use tokio::sync::mpsc;
 
@@ -47,6 +47,8 @@ struct Worker {
     welcomed: bool,
     delivered: Option<PromptId>,
     aborted: Option<PromptId>,
+    /// Questions of the running turn that it was told the answers of.
+    answered: BTreeSet<u64>,
     /// Number of its last message.
     heard: u64,
     /// Since when its pipe has been closed while it lived.
@@ -143,6 +145,13 @@ impl Workers {
                     return worker.send(id, Command::Abort { prompt: *prompt });
                 }
             }
+            Effect::Answer { incarnation, request, option } => {
+                let worker = self.get(id, *incarnation)?;
+                if worker.answered.insert(*request) {
+                    let (request, option) = (*request, option.clone());
+                    return worker.send(id, Command::Answer { request, option });
+                }
+            }
             Effect::Terminate { incarnation } => self.signal(id, *incarnation, Signal::TERM),
             Effect::Kill { incarnation, .. } => self.signal(id, *incarnation, Signal::KILL),
             Effect::Reclaim { incarnation, worker } => self.reclaim(id, *incarnation, worker, now),
@@ -218,6 +227,7 @@ impl Workers {
             welcomed: false,
             delivered: None,
             aborted: None,
+            answered: BTreeSet::new(),
             heard: 0,
             closed_at: None,
             dead: None,
@@ -234,7 +244,7 @@ impl Workers {
             return None;
         }
         let spec = &session.spec;
-        worker.send(
+        let fault = worker.send(
             id,
             Command::Welcome(Box::new(Welcome {
                 protocol: PROTOCOL_VERSION,
@@ -246,7 +256,14 @@ impl Workers {
                 agent: spec.agent.clone(),
                 grace_ms: spec.grace_ms,
             })),
-        )
+        );
+        match &spec.agent {
+            Agent::Acp { .. } if fault.is_none() => {
+                let (agent_session, conversation) = (session.agent_session.clone(), session.turns.count > 0);
+                worker.send(id, Command::Open { agent_session, conversation })
+            }
+            Agent::Acp { .. } | Agent::Command { .. } | Agent::Shell => fault,
+        }
     }
 
     fn deliver(
@@ -262,17 +279,22 @@ impl Workers {
             return None;
         }
         let turn = session.turns.running.as_ref().filter(|turn| turn.prompt.id == prompt)?;
-        let history = match &session.spec.agent {
-            protocol::wire::Agent::Command { transcript: true, .. } => match journal.history(id, prompt) {
-                Ok(history) => history,
-                Err(error) => {
-                    let why = format!("the conversation before could not be read: {error}");
-                    return Some((id.clone(), incarnation, Seen::Faulted(why)));
-                }
-            },
-            protocol::wire::Agent::Command { .. } | protocol::wire::Agent::Shell => Vec::new(),
+        let told = match &session.spec.agent {
+            Agent::Command { transcript, .. } => *transcript,
+            // It remembers what it was told since it was started.
+            Agent::Acp { .. } => session.restore == Some(Restore::Replayed) && worker.delivered.is_none(),
+            Agent::Shell => false,
+        };
+        let history = match told.then(|| journal.history(id, prompt)) {
+            Some(Ok(history)) => history,
+            Some(Err(error)) => {
+                let why = format!("the conversation before could not be read: {error}");
+                return Some((id.clone(), incarnation, Seen::Faulted(why)));
+            }
+            None => Vec::new(),
         };
         worker.delivered = Some(prompt);
+        worker.answered.clear();
         worker.send(id, Command::Prompt { prompt, text: turn.prompt.text.to_string(), history })
     }
 
@@ -557,8 +579,23 @@ impl Worker {
                 Seen::TurnEnded { prompt, end, exit, left_behind }
             }
             Report::Fault { message } => return Err(message),
+            Report::AgentSession { id } => Seen::AgentSession(id),
+            Report::Update { prompt, update, payload } => {
+                Seen::Updated { prompt, update, payload: object(&payload)? }
+            }
+            Report::PermissionAsked { prompt, request, ask, payload } => {
+                Seen::PermissionAsked { prompt, request, ask, payload: object(&payload)? }
+            }
+            Report::AgentDied { message } => Seen::AgentDied(message),
+            Report::LoginNeeded { message } => Seen::LoginNeeded(message),
+            Report::Notice { text } => Seen::Notice(text),
         }))
     }
+}
+
+/// What an agent sent. The worker has read it before, so that anything else is the worker's fault.
+fn object(payload: &str) -> Result<serde_json::Value, String> {
+    serde_json::from_str(payload).map_err(|error| format!("the worker sent what is no JSON: {error}"))
 }
 
 /// The session's log: everything its workers and agents wrote to standard error.

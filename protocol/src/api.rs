@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::event::{Disposition, Resolution, Timestamp};
-use crate::{EventId, Exit, Incarnation, PromptId, Restore, SessionId};
+use crate::wire::PermissionOption;
+use crate::{EventId, Exit, Incarnation, PermissionId, PromptId, Restore, SessionId};
 
 /// What a session is started with. What is not given comes from the agent's profile, then from the defaults.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -48,6 +49,95 @@ pub struct SessionOpts {
     /// How long the agent's processes have between SIGTERM and SIGKILL, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grace_ms: Option<u64>,
+    /// What becomes of a permission that the agent asks for and no rule of its profile is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub permissions: Option<PermissionPolicy>,
+    /// How long a permission may wait for an answer, in milliseconds; then it is denied. 0 = for ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub permission_timeout_ms: Option<u64>,
+}
+
+/// What becomes of a permission that an agent asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PermissionPolicy {
+    /// It waits until somebody answers.
+    #[default]
+    Park,
+    /// It is given, once.
+    Allow,
+    /// It is denied, once; the agent goes on without.
+    Deny,
+    /// The turn is aborted.
+    Fail,
+}
+
+/// How an agent is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AgentKind {
+    /// A prompt is a command line.
+    Shell,
+    /// A program is started for each prompt.
+    Command,
+    /// A program lives between prompts and speaks the Agent Client Protocol.
+    Acp,
+}
+
+/// An agent that sessions can be started with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AgentInfo {
+    /// The profile's name.
+    pub name: String,
+    /// How it is spoken to.
+    pub kind: AgentKind,
+    /// Its program, as the profile names it.
+    pub program: String,
+    /// Where its program is; null where it is not found.
+    pub path: Option<String>,
+    /// kennel knows it without being told in `config.toml`.
+    pub built_in: bool,
+    /// How a person logs in, where that is known.
+    pub login: Option<String>,
+    /// How it is installed, where that is known.
+    pub install: Option<String>,
+}
+
+/// An answer to a permission, as it is sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AnswerRequest {
+    /// The answer.
+    pub answer: PermissionAnswer,
+}
+
+/// A permission that waits for an answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PermissionInfo {
+    /// Its id, which is its event's.
+    pub permission_id: PermissionId,
+    /// The session.
+    pub session_id: SessionId,
+    /// The prompt in whose turn it was asked.
+    pub prompt_id: PromptId,
+    /// What the agent wants to do, in its words.
+    pub title: String,
+    /// What can be answered.
+    pub options: Vec<PermissionOption>,
+    /// When it was asked.
+    pub asked_at: Timestamp,
+}
+
+/// An answer to a permission.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PermissionAnswer {
+    /// This one of its options, by id.
+    Option(String),
+    /// The option that allows it once, or else one that allows it.
+    Allow,
+    /// The option that denies it once, or else one that denies it.
+    Deny,
 }
 
 /// Which deaths of a worker nobody asked for are answered with a restart (OTP's names).

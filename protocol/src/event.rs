@@ -6,7 +6,11 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{EventId, Exit, Incarnation, PromptId, Restore, SessionId, Stream};
+use serde_json::Value;
+
+use crate::api::Usage;
+use crate::wire::PermissionOption;
+use crate::{EventId, Exit, Incarnation, PermissionId, PromptId, Restore, SessionId, Stream};
 
 /// Unix time in milliseconds, in JSON an RFC 3339 text in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ToSchema)]
@@ -140,7 +144,7 @@ pub enum EventKind {
         turn: u64,
         prompt_id: PromptId,
         outcome: Outcome,
-        /// `end_turn`, `cancelled`, or `error` where the agent could not be run.
+        /// `end_turn`, `cancelled`, `error` where the agent could not be run, or what the agent says.
         stop_reason: String,
         exit: Option<Exit>,
     },
@@ -155,7 +159,54 @@ pub enum EventKind {
     },
     /// A piece of the agent's output, as it came.
     #[serde(rename = "message.chunk")]
-    MessageChunk { turn: u64, prompt_id: PromptId, stream: Stream, text: String },
+    MessageChunk {
+        turn: u64,
+        prompt_id: PromptId,
+        stream: Stream,
+        text: String,
+        /// What the agent sent, as it came; absent where it writes plain text.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        payload: Option<Value>,
+    },
+    /// A piece of what the agent thinks.
+    #[serde(rename = "thought.chunk")]
+    ThoughtChunk { turn: u64, prompt_id: PromptId, text: String, payload: Value },
+    /// The agent begins to use a tool.
+    #[serde(rename = "tool_call.started")]
+    ToolCallStarted { turn: u64, prompt_id: PromptId, tool_call_id: String, title: String, payload: Value },
+    /// A tool call goes on or ends.
+    #[serde(rename = "tool_call.updated")]
+    ToolCallUpdated { turn: u64, prompt_id: PromptId, tool_call_id: String, payload: Value },
+    /// The turn ended with the tool call open; what it did until then, it did.
+    #[serde(rename = "tool_call.interrupted")]
+    ToolCallInterrupted { turn: u64, prompt_id: PromptId, tool_call_id: String },
+    /// What the agent means to do.
+    #[serde(rename = "plan.updated")]
+    PlanUpdated { turn: u64, prompt_id: PromptId, payload: Value },
+    /// What the session has used so far.
+    #[serde(rename = "usage.updated")]
+    UsageUpdated { usage: Usage, payload: Value },
+    /// The agent tells something that has no name here, or that belongs to no turn.
+    #[serde(rename = "agent.updated")]
+    AgentUpdated { prompt_id: Option<PromptId>, payload: Value },
+
+    /// The agent wants to be allowed something. The event's id is the permission's.
+    #[serde(rename = "permission.requested")]
+    PermissionRequested {
+        permission_id: PermissionId,
+        turn: u64,
+        prompt_id: PromptId,
+        tool_call_id: String,
+        title: String,
+        options: Vec<PermissionOption>,
+        payload: Value,
+    },
+    /// It was answered: by a person, or by the session's policy.
+    #[serde(rename = "permission.resolved")]
+    PermissionResolved { permission_id: PermissionId, option_id: String, by: Decider },
+    /// It was not answered, and will not be.
+    #[serde(rename = "permission.expired")]
+    PermissionExpired { permission_id: PermissionId, reason: String },
 
     /// A sub-agent of this session was started.
     #[serde(rename = "subagent.started")]
@@ -204,6 +255,16 @@ impl EventKind {
             TurnCompleted { .. } => "turn.completed",
             TurnInterrupted { .. } => "turn.interrupted",
             MessageChunk { .. } => "message.chunk",
+            ThoughtChunk { .. } => "thought.chunk",
+            ToolCallStarted { .. } => "tool_call.started",
+            ToolCallUpdated { .. } => "tool_call.updated",
+            ToolCallInterrupted { .. } => "tool_call.interrupted",
+            PlanUpdated { .. } => "plan.updated",
+            UsageUpdated { .. } => "usage.updated",
+            AgentUpdated { .. } => "agent.updated",
+            PermissionRequested { .. } => "permission.requested",
+            PermissionResolved { .. } => "permission.resolved",
+            PermissionExpired { .. } => "permission.expired",
             SubagentStarted { .. } => "subagent.started",
             SubagentCompleted { .. } => "subagent.completed",
             SubagentLost { .. } => "subagent.lost",
@@ -221,9 +282,29 @@ impl EventKind {
         use EventKind::*;
         !matches!(
             self,
-            MessageChunk { .. } | TurnStarted { .. } | SessionReady { .. } | SessionRestarted { .. }
+            MessageChunk { .. }
+                | ThoughtChunk { .. }
+                | ToolCallStarted { .. }
+                | ToolCallUpdated { .. }
+                | PlanUpdated { .. }
+                | UsageUpdated { .. }
+                | AgentUpdated { .. }
+                | PermissionRequested { .. }
+                | TurnStarted { .. }
+                | SessionReady { .. }
+                | SessionRestarted { .. }
         )
     }
+}
+
+/// Who has answered for a permission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Decider {
+    /// A person, or a program for one.
+    User,
+    /// What the session was started with.
+    Policy,
 }
 
 /// What became of a prompt when it was accepted.

@@ -17,6 +17,9 @@ pub enum IdError {
     /// A prompt id is `prompt-` and a number.
     #[error("`{0}` is not a prompt id: `prompt-` and a number, as `kennel send --no-wait` prints it")]
     Prompt(String),
+    /// A permission id is `permission-` and a number.
+    #[error("`{0}` is not a permission id: `permission-` and a number, as `kennel permissions ls` prints it")]
+    Permission(String),
 }
 
 /// Stable name of a session: `session-7`, `workdir-0123456789abcdef`, or what the caller chose.
@@ -90,52 +93,74 @@ impl<'de> Deserialize<'de> for SessionId {
     }
 }
 
-/// Name of an accepted prompt: `prompt-` and the id of the event that recorded its acceptance, so it is
-/// unique across sessions and grows with time.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
-#[cfg_attr(feature = "api", schema(value_type = String, pattern = "^prompt-[0-9]+$"))]
-pub struct PromptId(pub u64);
+/// An id that is a word and the number of an event.
+macro_rules! event_name {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal, $pattern:literal, $error:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
+        #[cfg_attr(feature = "api", schema(value_type = String, pattern = $pattern))]
+        pub struct $name(pub u64);
 
-impl FromStr for PromptId {
-    type Err = IdError;
+        impl FromStr for $name {
+            type Err = IdError;
 
-    fn from_str(s: &str) -> Result<Self, IdError> {
-        s.strip_prefix("prompt-")
-            .filter(|n| n.bytes().all(|b| b.is_ascii_digit()))
-            .and_then(|n| n.parse().ok())
-            .map(Self)
-            .ok_or_else(|| IdError::Prompt(s.chars().take(80).flat_map(char::escape_default).collect()))
-    }
-}
-
-impl fmt::Display for PromptId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "prompt-{}", self.0)
-    }
-}
-
-impl fmt::Debug for PromptId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl Serialize for PromptId {
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        if s.is_human_readable() { s.collect_str(self) } else { s.serialize_u64(self.0) }
-    }
-}
-
-impl<'de> Deserialize<'de> for PromptId {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        if d.is_human_readable() {
-            String::deserialize(d)?.parse().map_err(de::Error::custom)
-        } else {
-            u64::deserialize(d).map(Self)
+            fn from_str(s: &str) -> Result<Self, IdError> {
+                s.strip_prefix($prefix)
+                    .filter(|n| n.bytes().all(|b| b.is_ascii_digit()))
+                    .and_then(|n| n.parse().ok())
+                    .map(Self)
+                    .ok_or_else(|| IdError::$error(s.chars().take(80).flat_map(char::escape_default).collect()))
+            }
         }
-    }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($prefix, "{}"), self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                if s.is_human_readable() { s.collect_str(self) } else { s.serialize_u64(self.0) }
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                if d.is_human_readable() {
+                    String::deserialize(d)?.parse().map_err(de::Error::custom)
+                } else {
+                    u64::deserialize(d).map(Self)
+                }
+            }
+        }
+    };
 }
+
+event_name!(
+    /// Name of an accepted prompt: `prompt-` and the id of the event that recorded its acceptance, so it is
+    /// unique across sessions and grows with time.
+    PromptId,
+    "prompt-",
+    "^prompt-[0-9]+$",
+    Prompt
+);
+
+event_name!(
+    /// Name of a permission that an agent asked for: `permission-` and the id of the event that recorded the
+    /// question.
+    PermissionId,
+    "permission-",
+    "^permission-[0-9]+$",
+    Permission
+);
 
 #[cfg(test)]
 mod tests {
@@ -170,5 +195,7 @@ mod tests {
         for bad in ["17", "prompt-", "prompt-x", "prompt-+1", "prompt--1"] {
             assert!(bad.parse::<PromptId>().is_err(), "{bad}");
         }
+        assert_eq!("permission-20".parse(), Ok(PermissionId(20)));
+        assert!("prompt-20".parse::<PermissionId>().is_err());
     }
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Exit, Incarnation, PromptId, Restore, SessionId, Stream};
 
 /// Version of this vocabulary. Raised when a message is added; earlier versions still decode.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// One numbered message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +59,20 @@ pub enum Command {
     },
     /// End everything below and leave. A SIGTERM means the same.
     Shutdown,
+    /// Start the agent that lives between prompts. Follows [`Command::Welcome`], once, for [`Agent::Acp`] only.
+    Open {
+        /// What the agent itself called the conversation when it last told ([`Report::AgentSession`]).
+        agent_session: Option<String>,
+        /// There were turns before.
+        conversation: bool,
+    },
+    /// Somebody, or the session's policy, has decided about [`Report::PermissionAsked`].
+    Answer {
+        /// Which.
+        request: u64,
+        /// The option chosen; none: the question is cancelled.
+        option: Option<String>,
+    },
 }
 
 /// The worker's papers.
@@ -97,6 +111,29 @@ pub enum Agent {
         /// Whether it is told the turns before. Decides the restore level.
         transcript: bool,
     },
+    /// A program that lives between prompts and speaks the Agent Client Protocol on its standard input and output.
+    Acp {
+        /// The program's absolute path and its arguments.
+        argv: Vec<String>,
+        /// The log-in method (ACP: `authMethods[].id`) to be used before a session is opened.
+        login: Option<String>,
+        /// Offered to the agent.
+        mcp_servers: Vec<McpServer>,
+    },
+}
+
+/// A program that offers tools over the Model Context Protocol on its standard input and output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
+pub struct McpServer {
+    /// What the agent calls it.
+    pub name: String,
+    /// The program's absolute path.
+    pub command: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Added to its environment.
+    pub env: Vec<(String, String)>,
 }
 
 /// How a program that is started once a prompt gets the prompt's text.
@@ -170,6 +207,122 @@ pub enum Report {
         /// What happened.
         message: String,
     },
+    /// What the agent calls the conversation: by this it finds it again.
+    AgentSession {
+        /// The agent's own id.
+        id: String,
+    },
+    /// The agent tells something of its work.
+    Update {
+        /// The prompt whose turn it is; none between turns.
+        prompt: Option<PromptId>,
+        /// What of it kennel understands.
+        update: Update,
+        /// The whole of it, as it came: a JSON object.
+        payload: String,
+    },
+    /// The agent wants to be allowed something, and waits for [`Command::Answer`].
+    PermissionAsked {
+        /// The prompt whose turn it is.
+        prompt: PromptId,
+        /// Counts the questions of this worker from 1.
+        request: u64,
+        /// What is asked.
+        ask: PermissionAsk,
+        /// The whole question, as it came: a JSON object.
+        payload: String,
+    },
+    /// The agent that lives between prompts has ended, or must be ended. The worker ends what is left below and
+    /// leaves.
+    AgentDied {
+        /// How it ended, for a person.
+        message: String,
+    },
+    /// The agent does not work before somebody has logged in. The worker ends it and leaves.
+    LoginNeeded {
+        /// What to do, for a person.
+        message: String,
+    },
+    /// Something that a person should read.
+    Notice {
+        /// The text.
+        text: String,
+    },
+}
+
+/// What kennel understands of something that an agent tells.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Update {
+    /// A piece of the answer; empty where it is no text.
+    Message {
+        /// The text.
+        text: String,
+    },
+    /// A piece of what it thinks.
+    Thought {
+        /// The text.
+        text: String,
+    },
+    /// It begins to use a tool.
+    ToolCall {
+        /// The agent's id of the call.
+        id: String,
+        /// In words.
+        title: String,
+        /// It has ended already.
+        ended: bool,
+    },
+    /// A tool call goes on.
+    ToolCallUpdate {
+        /// The agent's id of the call.
+        id: String,
+        /// It has ended.
+        ended: bool,
+    },
+    /// What it means to do.
+    Plan,
+    /// Tokens and cost so far.
+    Usage(Spent),
+    /// Something else.
+    Other,
+}
+
+/// Tokens and cost. What is none was not told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spent {
+    /// Tokens read.
+    pub input_tokens: Option<u64>,
+    /// Tokens written.
+    pub output_tokens: Option<u64>,
+    /// Cost of the session so far in millionths of a US dollar.
+    pub cost_micro_usd: Option<u64>,
+}
+
+/// What an agent wants to be allowed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PermissionAsk {
+    /// The agent's id of the tool call it is about.
+    pub tool_call: String,
+    /// What it is, in the agent's words.
+    pub title: String,
+    /// What kind of tool it is: `read`, `edit`, `execute` and so on, where the agent says it.
+    pub kind: Option<String>,
+    /// Which files it touches, where the agent says it.
+    pub paths: Vec<String>,
+    /// What can be answered.
+    pub options: Vec<PermissionOption>,
+}
+
+/// An answer that an agent takes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
+pub struct PermissionOption {
+    /// The agent's id of it.
+    pub id: String,
+    /// What it means, in the agent's words.
+    pub name: String,
+    /// `allow_once`, `allow_always`, `reject_once`, `reject_always`, or what the agent says.
+    pub kind: String,
 }
 
 /// Why a turn is over.
@@ -183,5 +336,10 @@ pub enum TurnEnd {
     Failed {
         /// Why, for a person.
         message: String,
+    },
+    /// The agent says that it is done, and lives on.
+    Stopped {
+        /// Why, in its words: `end_turn`, `max_tokens`, `refusal` and so on.
+        reason: String,
     },
 }

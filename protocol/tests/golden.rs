@@ -1,11 +1,12 @@
 //! The bytes of every message of every protocol version, as they were when that version was new. A change that
 //! alters one breaks workers of the other side's version: append a variant instead.
 //!
-//! `golden/vN.txt` has a line a message: its name, a space, the frame in hex. With `UPDATE_GOLDEN=1` lines that
-//! are missing from the newest file are added; none is ever changed.
+//! `golden/vN.txt` has a line for each message that version N brought: its name, a space, the frame in hex. With
+//! `UPDATE_GOLDEN=1` messages that are in no file are added to the newest; no line is ever changed.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -44,6 +45,18 @@ fn commands() -> Vec<(&'static str, ToWorker)> {
         prompt_via,
         transcript,
     };
+    let server = McpServer {
+        name: "files".into(),
+        command: "/usr/bin/mcp-files".into(),
+        args: vec!["--read-only".into()],
+        env: vec![("ROOT".into(), "/srv/app".into())],
+    };
+    let acp = Agent::Acp {
+        argv: vec!["/usr/bin/gemini".into(), "--acp".into()],
+        login: Some("oauth-personal".into()),
+        mcp_servers: vec![server],
+    };
+    let acp_bare = Agent::Acp { argv: vec!["/usr/bin/gemini".into()], login: None, mcp_servers: Vec::new() };
     let exchange = Exchange { prompt: "before".into(), reply: "answer".into() };
     let prompt = Command::Prompt { prompt: PromptId(17), text: "echo ä".into(), history: vec![exchange] };
     let bodies = [
@@ -53,6 +66,12 @@ fn commands() -> Vec<(&'static str, ToWorker)> {
         ("prompt", prompt),
         ("abort", Command::Abort { prompt: PromptId(17) }),
         ("shutdown", Command::Shutdown),
+        ("welcome-acp", welcome(acp)),
+        ("welcome-acp-bare", welcome(acp_bare)),
+        ("open-new", Command::Open { agent_session: None, conversation: false }),
+        ("open-again", Command::Open { agent_session: Some("ses-ä".into()), conversation: true }),
+        ("answer", Command::Answer { request: 2, option: Some("allow-once".into()) }),
+        ("answer-cancelled", Command::Answer { request: 2, option: None }),
     ];
     bodies.into_iter().map(|(name, body)| (name, Envelope { incarnation: 3, seq: 5, ack: 9, body })).collect()
 }
@@ -62,6 +81,21 @@ fn reports() -> Vec<(&'static str, FromWorker)> {
     let ended = |end, exit, left_behind| Report::TurnEnded { prompt, end, exit, left_behind };
     let output = |stream| Report::Output { prompt, stream, text: "ä\n".into() };
     let ready = |restore, agent_pid| Report::Ready { restore, agent_pid };
+    let payload = || "{\"sessionUpdate\":\"plan\"}".to_owned();
+    let id = || "call-1".to_owned();
+    let update = |update| Report::Update { prompt: Some(prompt), update, payload: payload() };
+    let between = Report::Update { prompt: None, update: Update::Other, payload: payload() };
+    let spent = Spent { input_tokens: Some(1200), output_tokens: Some(34), cost_micro_usd: Some(5_600_000) };
+    let option = PermissionOption { id: "yes".into(), name: "Allow".into(), kind: "allow_once".into() };
+    let ask = PermissionAsk {
+        tool_call: id(),
+        title: "Write a".into(),
+        kind: Some("edit".into()),
+        paths: vec!["/srv/app/a".into(), "b".into()],
+        options: vec![option],
+    };
+    let bare = PermissionAsk { kind: None, paths: Vec::new(), options: Vec::new(), ..ask.clone() };
+    let asked = |ask| Report::PermissionAsked { prompt, request: 2, ask, payload: payload() };
     let failed = TurnEnd::Failed { message: "no such program".into() };
     let bodies = [
         ("hello", Report::Hello { protocol: 1, build: "0.1.0 (00ff)".into(), resume_from: 2 }),
@@ -77,6 +111,22 @@ fn reports() -> Vec<(&'static str, FromWorker)> {
         ("turn-ended-unknown", ended(TurnEnd::Finished, Some(Exit::Unknown), 0)),
         ("turn-ended-failed", ended(failed, None, 0)),
         ("fault", Report::Fault { message: "out of step".into() }),
+        ("turn-ended-stopped", ended(TurnEnd::Stopped { reason: "max_tokens".into() }, None, 0)),
+        ("agent-session", Report::AgentSession { id: "ses-ä".into() }),
+        ("update-message", update(Update::Message { text: "ä".into() })),
+        ("update-thought", update(Update::Thought { text: "hm".into() })),
+        ("update-tool-call", update(Update::ToolCall { id: id(), title: "Read a".into(), ended: false })),
+        ("update-tool-call-update", update(Update::ToolCallUpdate { id: id(), ended: true })),
+        ("update-plan", update(Update::Plan)),
+        ("update-usage", update(Update::Usage(spent))),
+        ("update-usage-untold", update(Update::Usage(Spent::default()))),
+        ("update-other", update(Update::Other)),
+        ("update-between-turns", between),
+        ("permission-asked", asked(ask)),
+        ("permission-asked-bare", asked(bare)),
+        ("agent-died", Report::AgentDied { message: "the agent exited with status 1".into() }),
+        ("login-needed", Report::LoginNeeded { message: "run `gemini` and log in".into() }),
+        ("notice", Report::Notice { text: "the conversation could not be found again".into() }),
     ];
     bodies.into_iter().map(|(name, body)| (name, Envelope { incarnation: 3, seq: 5, ack: 9, body })).collect()
 }
@@ -104,13 +154,20 @@ where
 
 #[test]
 fn every_message_keeps_the_bytes_it_had_when_its_version_was_new() {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1.txt");
-    let golden = std::fs::read_to_string(&path).unwrap_or_default();
-    let missing = check(&golden, commands()) + &check(&golden, reports());
+    let file =
+        |version| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/v{version}.txt"));
+    let read = |version| std::fs::read_to_string(file(version)).unwrap_or_default();
+    let all: String = (1..=PROTOCOL_VERSION).map(read).collect();
+    let names: Vec<&str> = all.lines().filter_map(|line| line.split(' ').next()).collect();
+    let unique: BTreeSet<&str> = names.iter().copied().collect();
+    assert_eq!(names.len(), unique.len(), "a name stands in two lines");
+
+    let missing = check(&all, commands()) + &check(&all, reports());
+    let newest = file(PROTOCOL_VERSION);
     if !missing.is_empty() && std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, golden + &missing).unwrap();
+        std::fs::create_dir_all(newest.parent().unwrap()).unwrap();
+        std::fs::write(&newest, read(PROTOCOL_VERSION) + &missing).unwrap();
     } else {
-        assert!(missing.is_empty(), "not in {}, add with UPDATE_GOLDEN=1:\n{missing}", path.display());
+        assert!(missing.is_empty(), "not in {}, add with UPDATE_GOLDEN=1:\n{missing}", newest.display());
     }
 }

@@ -1,32 +1,37 @@
 //! One turn of a shell or command agent: a process, its pipes, and how it ended.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::os::fd::OwnedFd;
+use std::process::Stdio;
 
 use protocol::wire::{Agent, Exchange, PromptVia, Report, TurnEnd, Welcome};
-use protocol::{Exit, MARKER, PromptId, Restore, Stream};
-use rustix::io::FdFlags;
+use protocol::{Exit, PromptId, Restore, Stream};
 use rustix::pipe::PipeFlags;
 use rustix::process::Pid;
 use tokio::net::unix::pipe;
 
 use crate::link::is_transient;
+use crate::program::{self, Plan, Start};
 use crate::text::{Utf8, pieces, transcript};
 
 /// The longest text of one [`Report::Output`].
 const OUTPUT: usize = 64 * 1024;
 /// How much is read at once: with the beginning of a character from the read before, one report.
 const READ: usize = OUTPUT - 3;
-/// The trampoline's message is shorter than this (a path and an error text).
-const STATUS: usize = 8 * 1024;
 
 /// What a new process of this agent knows of the turns before.
 pub fn restore(agent: &Agent) -> Restore {
     match agent {
         Agent::Command { transcript: true, .. } => Restore::Replayed,
-        Agent::Command { .. } | Agent::Shell => Restore::Fresh,
+        Agent::Command { .. } | Agent::Shell | Agent::Acp { .. } => Restore::Fresh,
+    }
+}
+
+/// The program of an agent is named by its absolute path: what PATH says is the manager's to look up.
+pub fn absolute(argv: &[String]) -> Result<(), String> {
+    match argv.first() {
+        Some(program) if program.starts_with('/') => Ok(()),
+        _ => Err(format!("the agent's program is not an absolute path: {argv:?}")),
     }
 }
 
@@ -42,9 +47,7 @@ pub struct Turn {
     pub aborted: bool,
     /// How many processes outlived the agent's own.
     pub left_behind: u32,
-    /// What the trampoline says; `None` once the agent runs or never will.
-    status: Option<pipe::Receiver>,
-    message: Vec<u8>,
+    start: Start,
     stdin: Option<Stdin>,
     stdout: Option<Output>,
     stderr: Option<Output>,
@@ -98,26 +101,20 @@ impl Turn {
         let (argv, stdin) = match &welcome.agent {
             Agent::Shell => (vec!["/bin/sh".to_owned(), "-c".to_owned(), text], None),
             Agent::Command { argv, prompt_via, transcript: told } => {
-                if !argv.first().is_some_and(|program| program.starts_with('/')) {
-                    return Err(format!("the agent's program is not an absolute path: {argv:?}"));
-                }
+                absolute(argv)?;
                 let text = transcript(if *told { history } else { &[] }, text);
                 match prompt_via {
                     PromptVia::Stdin => (argv.clone(), Some(text)),
                     PromptVia::Argument => (argv.iter().cloned().chain([text]).collect(), None),
                 }
             }
+            Agent::Acp { .. } => return Err("this agent lives between prompts".to_owned()),
         };
         Self::spawn(welcome, prompt, &argv, stdin)
             .map_err(|error| format!("cannot start a process for {}: {error}", argv[0]))
     }
 
     fn spawn(welcome: &Welcome, prompt: PromptId, argv: &[String], text: Option<String>) -> io::Result<Self> {
-        // All that can fail comes before the child exists.
-        let (status, inherited) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-        let status = pipe::Receiver::from_owned_fd(status)?;
-        // The one descriptor that the trampoline inherits beside 0, 1 and 2. Nothing else spawns meanwhile.
-        rustix::io::fcntl_setfd(&inherited, FdFlags::empty())?;
         let (stdin, agent_stdin) = match text {
             Some(text) => {
                 let (theirs, ours) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
@@ -129,31 +126,22 @@ impl Turn {
         };
         let (stdout, agent_stdout) = Output::pipe()?;
         let (stderr, agent_stderr) = Output::pipe()?;
-        // The kernel's link to our own program: right also when an upgrade has deleted the file.
-        let mut command = Command::new("/proc/self/exe");
-        command
-            .arg0("session-worker")
-            .arg("exec-agent")
-            .arg(std::process::id().to_string())
-            .arg(inherited.as_raw_fd().to_string())
-            .arg(&welcome.workdir)
-            .arg("--")
-            .args(argv)
-            .env_clear()
-            .envs(welcome.env.iter().map(|(name, value)| (name, value)))
-            .env(MARKER, &welcome.marker)
-            .stdin(agent_stdin)
-            .stdout(agent_stdout)
-            .stderr(agent_stderr);
-        let child = command.spawn()?;
+        let plan = Plan {
+            argv,
+            workdir: &welcome.workdir,
+            env: &[],
+            stdin: agent_stdin,
+            stdout: agent_stdout.into(),
+            stderr: agent_stderr.into(),
+        };
+        let (pid, start) = program::start(welcome, plan)?;
         Ok(Self {
             prompt,
-            pid: Pid::from_child(&child),
+            pid,
             exit: None,
             aborted: false,
             left_behind: 0,
-            status: Some(status),
-            message: Vec::new(),
+            start,
             stdin,
             stdout: Some(stdout),
             stderr: Some(stderr),
@@ -164,10 +152,10 @@ impl Turn {
     /// Waits until something can be worked on; output counts only if there is `room` for it.
     pub async fn ready(&self, room: bool) -> Ready {
         // Output waits for the trampoline's word, so that `TurnStarted` comes first.
-        let room = room && self.status.is_none();
+        let room = room && !self.start.is_open();
         let (stdout, stderr) = (self.stdout.as_ref(), self.stderr.as_ref());
         tokio::select! {
-            () = readable(self.status.as_ref()) => Ready::Status,
+            () = self.start.readable() => Ready::Status,
             () = writable(self.stdin.as_ref()) => Ready::Stdin,
             () = readable(stdout.map(|output| &output.pipe)), if room => Ready::Output(Stream::Stdout),
             () = readable(stderr.map(|output| &output.pipe)), if room => Ready::Output(Stream::Stderr),
@@ -176,44 +164,18 @@ impl Turn {
 
     /// Hears whether the agent runs; gives the report that says so, at most once.
     pub fn read_status(&mut self) -> Option<Report> {
-        let mut buffer = [0; 1024];
-        loop {
-            let read = match &self.status {
-                Some(status) => status.try_read(&mut buffer),
-                None => return None,
-            };
-            match read {
-                Err(error) if is_transient(&error) => return None,
-                Ok(n) if n > 0 => self.hear(&buffer[..n]),
-                Ok(_) | Err(_) => return self.settle_status(),
-            }
-        }
+        let runs = self.start.read()?;
+        runs.then(|| self.started())
     }
 
     /// The same when the agent's process is dead, whatever the runtime knows of the pipe.
     pub fn finish_status(&mut self) -> Option<Report> {
-        let mut buffer = [0; 1024];
-        while let Some(status) = &self.status {
-            match rustix::io::read(status, &mut buffer) {
-                Ok(n) if n > 0 => self.hear(&buffer[..n]),
-                Err(rustix::io::Errno::INTR) => {}
-                Ok(_) | Err(_) => return self.settle_status(),
-            }
-        }
-        None
+        let runs = self.start.finish()?;
+        runs.then(|| self.started())
     }
 
-    fn hear(&mut self, bytes: &[u8]) {
-        let room = STATUS.saturating_sub(self.message.len());
-        self.message.extend_from_slice(&bytes[..bytes.len().min(room)]);
-    }
-
-    fn settle_status(&mut self) -> Option<Report> {
-        self.status = None;
-        self.message.is_empty().then(|| Report::TurnStarted {
-            prompt: self.prompt,
-            agent_pid: self.pid.as_raw_pid().unsigned_abs(),
-        })
+    fn started(&self) -> Report {
+        Report::TurnStarted { prompt: self.prompt, agent_pid: self.pid.as_raw_pid().unsigned_abs() }
     }
 
     /// Gives the agent what it takes of the prompt.
@@ -275,8 +237,7 @@ impl Turn {
 
     /// The report that ends the turn.
     pub fn ended(self) -> Report {
-        let failure = (!self.message.is_empty()).then(|| String::from_utf8_lossy(&self.message).into_owned());
-        let (end, exit) = match failure {
+        let (end, exit) = match self.start.failure() {
             _ if self.aborted => (TurnEnd::Aborted, self.exit),
             // The process that ended was the trampoline, not the agent.
             Some(message) => (TurnEnd::Failed { message }, None),

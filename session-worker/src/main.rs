@@ -3,9 +3,11 @@
 //!
 //! It is started by `kennel` and by nobody else.
 
+mod acp;
 mod agent;
 mod exec_agent;
 mod link;
+mod program;
 mod text;
 mod tree;
 mod worker;

@@ -49,6 +49,18 @@ pub fn living() -> Vec<Pid> {
     pids
 }
 
+/// Kills a child of ours that is not reaped, and everything below it. What escapes to us meanwhile, by forking twice,
+/// is ended with the session.
+pub fn kill(pid: Pid) {
+    let mut found = vec![pid];
+    let mut at = 0;
+    while let Some(&next) = found.get(at) {
+        children_of(next, &mut found);
+        at += 1;
+    }
+    found.into_iter().for_each(|pid| send(pid, Signal::KILL));
+}
+
 /// The end of everything below: SIGTERM once, and after the grace SIGKILL until nothing is left.
 #[derive(Debug)]
 pub struct Ending {

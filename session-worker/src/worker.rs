@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use nix::sys::signal::SigSet;
 use protocol::frame::FrameError;
-use protocol::wire::{Command, PROTOCOL_VERSION, Report, ToWorker, TurnEnd, Welcome};
+use protocol::wire::{Agent, Command, PROTOCOL_VERSION, Report, ToWorker, TurnEnd, Welcome};
 use protocol::{Exit, PromptId, failpoint};
 use rustix::fs::{Mode, OFlags, RawDir};
 use rustix::process::Pid;
@@ -25,6 +25,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 
+use crate::acp::{self, Acp};
 use crate::agent::{self, Ready, Turn};
 use crate::link::{Link, Received};
 use crate::tree::{self, Ending, Round};
@@ -216,6 +217,8 @@ enum Wake {
     Room,
     /// Something of the turn.
     Turn(Ready),
+    /// Something of the agent that lives between prompts.
+    Acp(acp::Ready),
     /// The instant asked for has come.
     Deadline,
 }
@@ -225,7 +228,10 @@ struct Worker {
     bell: UnixStream,
     terminated: Arc<AtomicBool>,
     welcome: Box<Welcome>,
+    /// Of an agent that is started for each prompt.
     turn: Option<Turn>,
+    /// An agent that lives between prompts.
+    acp: Option<Acp>,
     /// The tree's end, while it is under way, and when its next round is due.
     ending: Option<(Ending, Instant)>,
     leaving: Option<Leaving>,
@@ -241,12 +247,16 @@ struct Leaving {
 impl Worker {
     fn new(lobby: Lobby, welcome: Box<Welcome>) -> Self {
         let Lobby { link, bell, terminated } = lobby;
-        Self { link, bell, terminated, welcome, turn: None, ending: None, leaving: None }
+        Self { link, bell, terminated, welcome, turn: None, acp: None, ending: None, leaving: None }
     }
 
     async fn live(mut self) -> Result<u8, Error> {
         failpoint::hit("worker", "welcome");
-        self.link.send(Report::Ready { restore: agent::restore(&self.welcome.agent), agent_pid: None })?;
+        // An agent that lives between prompts says by itself when it is ready.
+        if !matches!(self.welcome.agent, Agent::Acp { .. }) {
+            let restore = agent::restore(&self.welcome.agent);
+            self.link.send(Report::Ready { restore, agent_pid: None })?;
+        }
         // What came in the same read as the Welcome.
         self.obey()?;
         loop {
@@ -273,7 +283,11 @@ impl Worker {
                     }
                 }
                 Wake::Turn(ready) => self.work(ready)?,
-                Wake::Deadline => self.reap()?,
+                Wake::Acp(ready) => self.work_acp(ready)?,
+                Wake::Deadline => {
+                    self.hurry()?;
+                    self.reap()?;
+                }
             }
             // Pipes that are always ready must not keep the signals waiting: this lets the runtime look at
             // all of its descriptors now and then.
@@ -282,11 +296,11 @@ impl Worker {
     }
 
     async fn wait(&self) -> Wake {
-        let turn = self.turn.as_ref();
+        let (turn, acp) = (self.turn.as_ref(), self.acp.as_ref());
         let deadline = match (&self.ending, &self.leaving) {
             (Some((_, next)), _) => Some(*next),
             (None, Some(leaving)) => leaving.until,
-            (None, None) => None,
+            (None, None) => acp.and_then(Acp::deadline),
         };
         tokio::select! {
             _ = self.bell.readable() => Wake::Bell,
@@ -296,6 +310,10 @@ impl Worker {
                 Some(turn) => turn.ready(self.link.has_room()).await,
                 None => std::future::pending().await,
             }} => Wake::Turn(ready),
+            ready = async { match acp {
+                Some(acp) => acp.ready(self.link.has_room()).await,
+                None => std::future::pending().await,
+            }} => Wake::Acp(ready),
             () = async { match deadline {
                 Some(deadline) => tokio::time::sleep_until(deadline).await,
                 None => std::future::pending().await,
@@ -334,6 +352,37 @@ impl Worker {
         self.link.acknowledge(envelope.seq);
         match envelope.body {
             Command::Welcome(_) => self.fault("a second Welcome".to_owned()),
+            Command::Open { .. } if self.acp.is_some() => self.fault("a second Open".to_owned()),
+            Command::Open { agent_session, conversation } => {
+                match Acp::start(&self.welcome, agent_session, conversation) {
+                    Ok((acp, reports)) => {
+                        self.acp = Some(acp);
+                        self.tell(reports)
+                    }
+                    Err(message) => {
+                        self.link.send(Report::AgentDied { message })?;
+                        self.leave(exit::DONE, self.grace());
+                        Ok(())
+                    }
+                }
+            }
+            Command::Answer { request, option } => {
+                let answered = |acp: &mut Acp| acp.answer(&self.welcome, request, option);
+                let reports = self.acp.as_mut().map(answered).unwrap_or_default();
+                self.tell(reports)
+            }
+            Command::Prompt { prompt, text, history } if self.acp.is_some() => {
+                match self.acp.as_ref().and_then(Acp::turn) {
+                    Some(running) => self.fault(format!("{prompt} came while {running} was running")),
+                    None => {
+                        let prompted = |acp: &mut Acp| acp.prompt(&self.welcome, prompt, text, &history);
+                        let reports = self.acp.as_mut().map(prompted).unwrap_or_default();
+                        self.tell(reports)?;
+                        failpoint::hit("worker", "turn");
+                        Ok(())
+                    }
+                }
+            }
             Command::Prompt { prompt, text, history } => match &self.turn {
                 Some(turn) => {
                     let running = turn.prompt;
@@ -352,7 +401,12 @@ impl Worker {
                 if self.turn.as_ref().is_some_and(|turn| turn.prompt == prompt) {
                     self.abort(self.grace());
                 }
-                Ok(())
+                let by = Instant::now() + self.grace();
+                let mut reports = Vec::new();
+                if let Some(acp) = self.acp.as_mut().filter(|acp| acp.turn() == Some(prompt)) {
+                    reports = acp.cancel(&self.welcome, by);
+                }
+                self.tell(reports)
             }
             Command::Shutdown => {
                 self.leave(exit::DONE, self.grace());
@@ -361,19 +415,63 @@ impl Worker {
         }
     }
 
+    /// Tells the manager what the agent that lives between prompts comes to. One that cannot be worked with is the
+    /// end of this worker.
+    fn tell(&mut self, reports: Vec<Report>) -> Result<(), Error> {
+        for report in reports {
+            match &report {
+                Report::Update { .. } => failpoint::hit("acp", "update"),
+                Report::PermissionAsked { .. } => failpoint::hit("acp", "permission"),
+                _ => {}
+            }
+            self.link.send(report)?;
+        }
+        if self.acp.as_ref().is_some_and(Acp::is_given_up) {
+            self.leave(exit::DONE, self.grace());
+        }
+        Ok(())
+    }
+
+    /// An agent that does not do in time what it has to is ended.
+    fn hurry(&mut self) -> Result<(), Error> {
+        let now = Instant::now();
+        let reports = self.acp.as_mut().map(|acp| acp.hurry(now)).unwrap_or_default();
+        self.tell(reports)
+    }
+
+    fn work_acp(&mut self, ready: acp::Ready) -> Result<(), Error> {
+        let Some(acp) = &mut self.acp else { return Ok(()) };
+        let reports = match ready {
+            acp::Ready::Start => {
+                acp.read_start();
+                Vec::new()
+            }
+            acp::Ready::Stdin => {
+                acp.feed();
+                Vec::new()
+            }
+            acp::Ready::Stdout => acp.read(&self.welcome),
+            acp::Ready::Terminals => acp.work(&self.welcome),
+        };
+        self.tell(reports)
+    }
+
     /// Begins the end of the tree, or shortens the one under way.
     fn abort(&mut self, grace: Duration) {
         let now = Instant::now();
-        let Some(turn) = &mut self.turn else { return };
-        // A turn whose agent came to its end is finished, whatever it left behind.
-        turn.aborted |= turn.exit.is_none();
+        let mut gone = self.acp.is_none();
+        if let Some(turn) = &mut self.turn {
+            // A turn whose agent came to its end is finished, whatever it left behind.
+            turn.aborted |= turn.exit.is_none();
+            // The tree is gone already, and only the last output is under way.
+            gone = turn.exit.is_some();
+        }
         match &mut self.ending {
             Some((ending, next)) => {
                 ending.hasten(now + grace);
                 *next = now;
             }
-            // The tree is gone already, and only the last output is under way.
-            None if turn.exit.is_some() => {}
+            None if gone => {}
             None => self.ending = Some((Ending::begin(now, grace), now)),
         }
     }
@@ -403,8 +501,11 @@ impl Worker {
     /// Reaps who died; goes on with the end of the tree; begins it when the agent's own process is dead.
     fn reap(&mut self) -> Result<(), Error> {
         let now = Instant::now();
-        let turn = &mut self.turn;
+        let (turn, acp) = (&mut self.turn, &mut self.acp);
         let mut note = |pid: Pid, exit: Exit| {
+            if let Some(acp) = acp {
+                acp.ended(pid, exit);
+            }
             if let Some(turn) = turn.as_mut().filter(|turn| turn.pid == pid) {
                 turn.exit = Some(exit);
             }
@@ -420,6 +521,7 @@ impl Worker {
         {
             self.link.send(started)?;
         }
+        self.mourn()?;
         match round {
             Some(Round::Gone) => {
                 failpoint::hit("worker", "gone");
@@ -456,6 +558,23 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// What an agent that lived between prompts, and its commands, have said to the end; then that it is dead.
+    fn mourn(&mut self) -> Result<(), Error> {
+        let Some(acp) = &mut self.acp else { return Ok(()) };
+        let mut reports = acp.work(&self.welcome);
+        if acp.exit.is_some() && !acp.is_given_up() {
+            // What it said at last is a few pipes full at most: nothing else is there to be held up.
+            while let Some(more) = acp.drain(&self.welcome) {
+                reports.extend(more);
+            }
+            // One that is told to leave is expected to.
+            if self.leaving.is_none() {
+                reports.extend(acp.last_words());
+            }
+        }
+        self.tell(reports)
     }
 
     fn work(&mut self, ready: Ready) -> Result<(), Error> {

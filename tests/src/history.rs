@@ -185,10 +185,8 @@ impl History {
                     format!("event {} ({}), a promise, was lost by a power cut", event.id, event.kind.name());
                 self.violation(event.session.as_ref(), what);
             }
-            let turn =
-                event.session.as_ref().and_then(|id| self.sessions.get_mut(id)).map(|view| &mut view.turn);
-            if let (Some(Some(turn)), EventKind::TurnStarted { .. }) = (turn, &event.kind) {
-                turn.number = None;
+            if let Some(view) = event.session.as_ref().and_then(|id| self.sessions.get_mut(id)) {
+                view.take_back(&event);
             }
         }
         for view in self.sessions.values_mut() {

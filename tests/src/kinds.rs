@@ -52,6 +52,8 @@ kinds! {
         Why::Shutdown => "shutdown",
         Why::Lost => "lost",
         Why::Fault(_) => "fault",
+        Why::AgentDied(_) => "agent died",
+        Why::Hopeless(_) => "hopeless",
     }
 }
 
@@ -62,6 +64,7 @@ kinds! {
         Effect::Welcome { .. } => "welcome",
         Effect::Deliver { .. } => "deliver",
         Effect::Abort { .. } => "abort",
+        Effect::Answer { .. } => "answer",
         Effect::Terminate { .. } => "terminate",
         Effect::Kill { .. } => "kill",
         Effect::Reclaim { .. } => "reclaim",
@@ -94,6 +97,7 @@ kinds! {
         Command::Remove(_) => "remove",
         Command::Clear => "clear",
         Command::Resolve(..) => "resolve",
+        Command::Permit(..) => "permit",
     }
 }
 
@@ -106,6 +110,12 @@ kinds! {
         Seen::TurnStarted { .. } => "turn started",
         Seen::Output { .. } => "output",
         Seen::TurnEnded { .. } => "turn ended",
+        Seen::AgentSession(_) => "agent session",
+        Seen::Updated { .. } => "updated",
+        Seen::PermissionAsked { .. } => "permission asked",
+        Seen::Notice(_) => "notice",
+        Seen::AgentDied(_) => "agent died",
+        Seen::LoginNeeded(_) => "login needed",
         Seen::Faulted(_) => "faulted",
         Seen::Gone { .. } => "gone",
     }
@@ -135,6 +145,16 @@ kinds! {
         EventKind::TurnCompleted { .. } => "turn.completed",
         EventKind::TurnInterrupted { .. } => "turn.interrupted",
         EventKind::MessageChunk { .. } => "message.chunk",
+        EventKind::ThoughtChunk { .. } => "thought.chunk",
+        EventKind::ToolCallStarted { .. } => "tool_call.started",
+        EventKind::ToolCallUpdated { .. } => "tool_call.updated",
+        EventKind::ToolCallInterrupted { .. } => "tool_call.interrupted",
+        EventKind::PlanUpdated { .. } => "plan.updated",
+        EventKind::UsageUpdated { .. } => "usage.updated",
+        EventKind::AgentUpdated { .. } => "agent.updated",
+        EventKind::PermissionRequested { .. } => "permission.requested",
+        EventKind::PermissionResolved { .. } => "permission.resolved",
+        EventKind::PermissionExpired { .. } => "permission.expired",
         EventKind::SubagentStarted { .. } => "subagent.started",
         EventKind::SubagentCompleted { .. } => "subagent.completed",
         EventKind::SubagentLost { .. } => "subagent.lost",

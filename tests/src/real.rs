@@ -138,6 +138,7 @@ impl Host {
     /// One over a directory that another has left.
     pub async fn over(dir: tempfile::TempDir) -> Self {
         let builder = SessionManager::builder().state_dir(dir.path().join("state"));
+        let builder = builder.config(dir.path().join("config.toml"));
         let manager = builder.worker_path(worker()).start().await.unwrap();
         Self { dir, manager }
     }
@@ -146,6 +147,11 @@ impl Host {
     pub async fn restarted(self) -> Self {
         self.manager.shutdown().await;
         Self::over(self.dir).await
+    }
+
+    /// Its configuration, which is read at each start of a session.
+    pub fn config(&self) -> PathBuf {
+        self.dir.path().join("config.toml")
     }
 
     /// Options for a session in this directory.

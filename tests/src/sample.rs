@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use manager::core::{At, Command, NewPrompt, Phase, Prompt, RestartPolicy, Seen, Session, Spec, State, Turn};
+use manager::core::{
+    At, Command, NewPrompt, Permissions, Phase, Prompt, RestartPolicy, Seen, Session, Spec, State, Turn,
+};
 use protocol::api::{OnCrash, WhenBusy};
-use protocol::wire::Agent;
+use protocol::wire::{Agent, PermissionAsk, PermissionOption};
 use protocol::{Exit, Identity, PromptId, SessionId};
 
 /// A moment. The two clocks differ, so that whoever takes one for the other is found out.
@@ -24,6 +26,33 @@ pub fn spec() -> Spec {
         on_crash: OnCrash::Interrupt,
         hibernate_after_ms: 600_000,
         grace_ms: 2_000,
+        permissions: Permissions::default(),
+    }
+}
+
+/// The same, with an agent that lives between prompts.
+pub fn acp_spec() -> Spec {
+    let agent = Agent::Acp { argv: vec!["/usr/bin/agent".into()], login: None, mcp_servers: Vec::new() };
+    Spec { agent_name: "agent".into(), agent, ..spec() }
+}
+
+/// Options of these kinds, each with its kind for an id.
+pub fn options(kinds: &[&str]) -> Vec<PermissionOption> {
+    let option = |kind: &&str| {
+        let (id, name, kind) = ((*kind).into(), format!("to {kind}"), (*kind).into());
+        PermissionOption { id, name, kind }
+    };
+    kinds.iter().map(option).collect()
+}
+
+/// What an agent asks before it writes a file.
+pub fn ask() -> PermissionAsk {
+    PermissionAsk {
+        tool_call: "call-1".into(),
+        title: "Write notes.txt".into(),
+        kind: Some("edit".into()),
+        paths: vec!["/srv/app/notes.txt".into()],
+        options: options(&["allow_once", "allow_always", "reject_once", "reject_always"]),
     }
 }
 
@@ -59,7 +88,8 @@ pub fn new_prompt(text: &str) -> Command {
 
 /// A session's first turn, of prompt 7.
 pub fn turn(phase: Phase) -> Option<Turn> {
-    Some(Turn { number: 1, prompt: prompt(7, "runs"), phase, spoke: false })
+    let (open, answers, tools) = (Vec::new(), Vec::new(), Vec::new());
+    Some(Turn { number: 1, prompt: prompt(7, "runs"), phase, spoke: false, open, answers, tools })
 }
 
 /// The end of a process that leaves nothing.

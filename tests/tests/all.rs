@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod acp;
 mod campaign;
 mod cli;
+mod core_agents;
 mod core_fleet;
 mod core_properties;
 mod core_rules;

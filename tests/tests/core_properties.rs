@@ -9,10 +9,13 @@ use manager::core::{
     Spec, State, Why, limits,
 };
 use proptest::prelude::*;
-use protocol::api::{OnCrash, Orphans, RestartType, SessionOpts, WhenBusy};
+use protocol::api::{
+    OnCrash, Orphans, PermissionAnswer, PermissionPolicy, RestartType, SessionOpts, WhenBusy,
+};
 use protocol::event::{EventKind, Resolution};
-use protocol::wire::TurnEnd;
-use protocol::{EventId, Exit, Identity, PromptId, Restore, SessionId, Stream};
+use protocol::wire::{Spent, TurnEnd, Update};
+use protocol::{EventId, Exit, Identity, PermissionId, PromptId, Restore, SessionId, Stream};
+use serde_json::json;
 
 /// How far the wall clock is ahead of the one that deadlines use: whoever takes one for the other is found out.
 const AHEAD: u64 = 1_700_000_000_000;
@@ -38,6 +41,9 @@ fn some_spec(choice: u8) -> Spec {
     spec.restart.intensity = u32::from(choice / 3 % 4);
     spec.on_crash = if choice & 64 == 0 { OnCrash::Interrupt } else { OnCrash::Retry };
     spec.hibernate_after_ms = if choice & 128 == 0 { 0 } else { 5_000 };
+    use PermissionPolicy::*;
+    spec.permissions.policy = [Park, Park, Park, Park, Park, Allow, Deny, Fail][usize::from(choice % 8)];
+    spec.permissions.timeout_ms = if choice & 8 == 0 { 0 } else { 2_000 };
     spec
 }
 
@@ -64,7 +70,7 @@ fn running(session: &Session, which: u8) -> PromptId {
 fn command(session: &Session, step: Move) -> Command {
     let text: Arc<str> = format!("text {}", step.which).into();
     let prompt = some_prompt(session, step.which);
-    match step.what % 12 {
+    match step.what % 14 {
         0 => Command::Up,
         1 => Command::Stop,
         2 => Command::Restart,
@@ -76,6 +82,13 @@ fn command(session: &Session, step: Move) -> Command {
         8 => Command::Remove(prompt),
         9 => Command::Resolve(prompt, if step.which & 1 == 0 { Resolution::Retry } else { Resolution::Drop }),
         10 if step.which < 30 => Command::Clear,
+        11 | 12 => {
+            let open = session.permissions().first().map(|open| open.permission_id);
+            let permission = open.or(session.last_permission).unwrap_or(PermissionId(9_999_999));
+            let answers = [PermissionAnswer::Allow, PermissionAnswer::Deny];
+            let other = PermissionAnswer::Option("nothing".into());
+            Command::Permit(permission, answers.get(usize::from(step.which % 3)).cloned().unwrap_or(other))
+        }
         _ => Command::Prompt(NewPrompt { text, when_busy: WhenBusy::Queue }),
     }
 }
@@ -83,7 +96,8 @@ fn command(session: &Session, step: Move) -> Command {
 fn seen(session: &Session, step: Move) -> Seen {
     let prompt = running(session, step.which);
     let which = step.which;
-    match step.what % 10 {
+    let payload = json!({});
+    match step.what % 16 {
         0 => Seen::Spawned(worker(session)),
         1 => Seen::SpawnFailed { error: "no".into(), no_room: which & 1 == 0 },
         2 | 3 => Seen::Ready { restore: Restore::Fresh, agent_pid: (which & 1 == 0).then_some(7) },
@@ -93,11 +107,31 @@ fn seen(session: &Session, step: Move) -> Seen {
             let end = match which % 5 {
                 0 => TurnEnd::Aborted,
                 1 => TurnEnd::Failed { message: "no".into() },
+                2 => TurnEnd::Stopped { reason: "end_turn".into() },
                 _ => TurnEnd::Finished,
             };
             Seen::TurnEnded { prompt, end, exit: None, left_behind: u32::from(which.is_multiple_of(7)) }
         }
         7 if which < 128 => Seen::Faulted("garbage".into()),
+        10 => Seen::AgentSession("conversation".into()),
+        11 => {
+            let (id, ended) = (format!("call-{}", which % 4), which >= 128);
+            let update = match which % 5 {
+                0 => Update::ToolCall { id, title: "Read".into(), ended },
+                1 => Update::ToolCallUpdate { id, ended },
+                2 => Update::Thought { text: "hm".into() },
+                3 => Update::Usage(Spent { input_tokens: Some(1), ..Spent::default() }),
+                _ => Update::Other,
+            };
+            Seen::Updated { prompt: Some(prompt), update, payload }
+        }
+        12 | 13 => {
+            let request = u64::from(step.wait);
+            Seen::PermissionAsked { prompt, request, ask: sample::ask(), payload }
+        }
+        14 if which < 64 => Seen::AgentDied("the agent ended".into()),
+        14 if which < 80 => Seen::LoginNeeded("log in".into()),
+        14 => Seen::Notice("there is a newer agent".into()),
         _ => {
             let exit = match which % 4 {
                 0 => Exit::Code(0),
@@ -329,6 +363,12 @@ proptest! {
                 match event {
                     EventKind::TurnStarted { prompt_id, .. }
                     | EventKind::MessageChunk { prompt_id, .. }
+                    | EventKind::ThoughtChunk { prompt_id, .. }
+                    | EventKind::ToolCallStarted { prompt_id, .. }
+                    | EventKind::ToolCallUpdated { prompt_id, .. }
+                    | EventKind::ToolCallInterrupted { prompt_id, .. }
+                    | EventKind::AgentUpdated { prompt_id: Some(prompt_id), .. }
+                    | EventKind::PermissionRequested { prompt_id, .. }
                     | EventKind::TurnCompleted { prompt_id, .. }
                     | EventKind::TurnInterrupted { prompt_id, .. } => {
                         prop_assert_eq!(Some(*prompt_id), running.map(|turn| turn.prompt.id));
@@ -345,6 +385,43 @@ proptest! {
             ] {
                 let heard = step.after.step(step.at, 1, &Input::Seen(step.after.incarnation, seen)).unwrap();
                 prop_assert!(heard.events.is_empty() && heard.next.turns == step.after.turns);
+            }
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn an_answer_that_counts_is_told_to_the_worker(choice: u8, moves in moves(80)) {
+        walk(choice, &moves, |step| {
+            let resolved = step.events.iter().any(|event| matches!(event, EventKind::PermissionResolved { .. }));
+            let before = step.before.effects();
+            let told = |effect: &Effect| matches!(effect, Effect::Answer { .. }) && !before.contains(effect);
+            prop_assert!(!resolved || step.after.effects().iter().any(told), "{:?}", step.after.state);
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn a_permission_waits_only_while_its_turn_runs_and_nobody_ends_it(choice: u8, moves in moves(80)) {
+        walk(choice, &moves, |step| {
+            let works = matches!(step.after.state, State::Ready { .. })
+                && step.after.turns.running.as_ref().is_some_and(|turn| !matches!(turn.phase, Phase::Aborting { .. }));
+            let open = step.after.permissions();
+            prop_assert!(works || open.is_empty(), "{open:?} in {:?}", step.after.state);
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn whoever_has_no_process_says_nothing(choice: u8, moves in moves(60)) {
+        walk(choice, &moves, |step| {
+            if step.after.worker().is_some() {
+                return Ok(());
+            }
+            for (what, which) in [(10, 3), (11, 2), (11, 3), (11, 4), (12, 3), (14, 200)] {
+                let heard = Input::Seen(step.after.incarnation, seen(step.after, Move { what, which, wait: 0 }));
+                let heard = step.after.step(At { closing: true, ..step.at }, 1, &heard).unwrap();
+                prop_assert!(heard.events.is_empty() && heard.next == *step.after, "{:?}", step.after.state);
             }
             Ok(())
         })?;
@@ -480,7 +557,7 @@ proptest! {
                 if let State::Stopping { why, .. } | State::Adopting { after: why, .. } = &session.state {
                     let gone = Seen::Gone { exit: Exit::Signal(9), last_words: Vec::new(), survivors: Vec::new() };
                     let next = session.step(at, 1, &Input::Seen(session.incarnation, gone)).unwrap().next;
-                    let judged = matches!(why, Why::Fault(_));
+                    let judged = matches!(why, Why::Fault(_) | Why::AgentDied(_) | Why::Hopeless(_));
                     let comes_up = matches!(next.state, State::Starting { .. });
                     prop_assert!(comes_up || judged, "{:?} becomes {:?}", session.state, next.state);
                 }

@@ -55,7 +55,7 @@ fn a_turn_is_counted_told_and_remembered() {
     let chunk = |text: &str, stream| Seen::Output { prompt, stream, text: text.into() };
     let events = see(&mut session, later, chunk("warning", stream));
     let text = "warning".into();
-    assert_eq!(events, [EventKind::MessageChunk { turn: 1, prompt_id: prompt, stream, text }]);
+    assert_eq!(events, [EventKind::MessageChunk { turn: 1, prompt_id: prompt, stream, text, payload: None }]);
     assert_eq!((session.turns.messages, session.turns.last_message_at), (1, Some(later.wall)));
     // An answer is one message, in however many pieces it comes.
     for text in ["an ", "answer"] {

@@ -7,14 +7,16 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use harness::kinds;
-use harness::sample::spec;
+use harness::sample::{ask, options, spec};
 use manager::core::{
-    At, Command, Effect, Goal, Input, NewPrompt, Phase, Prompt, Seen, Session, Spec, State, Turn, Why, limits,
+    Answer, At, Command, Effect, Goal, Input, NewPrompt, Permission, Phase, Prompt, Seen, Session, Spec,
+    State, Turn, Why, limits,
 };
-use protocol::api::{Failure, OnCrash, RestartType, WhenBusy};
+use protocol::api::{Failure, OnCrash, PermissionAnswer, PermissionPolicy, RestartType, WhenBusy};
 use protocol::event::{EventKind, Resolution};
-use protocol::wire::TurnEnd;
-use protocol::{Exit, Identity, PromptId, Restore, SessionId, Stream};
+use protocol::wire::{Spent, TurnEnd, Update};
+use protocol::{Exit, Identity, PermissionId, PromptId, Restore, SessionId, Stream};
+use serde_json::json;
 
 const NOW: u64 = 10_000_000;
 /// The wall clock, which no deadline may follow.
@@ -25,6 +27,9 @@ const INTERRUPTED: PromptId = PromptId(3);
 const RUNNING: PromptId = PromptId(7);
 const QUEUED: PromptId = PromptId(8);
 const UNKNOWN: PromptId = PromptId(99);
+const SETTLED: PermissionId = PermissionId(11);
+const OPEN: PermissionId = PermissionId(12);
+const NEVER: PermissionId = PermissionId(99);
 
 #[test]
 fn the_transition_table_is_the_agreed_one() {
@@ -42,7 +47,7 @@ Made by `tests/tests/core_table.rs` from `manager/src/core/session.rs`; a change
 
 A line is `input -> next state, what else changed | event, event | !effect`. `-` is a state that stays. Times are
 milliseconds from now; every process is incarnation 4 with pid 400; prompt-3 was interrupted, prompt-7 runs,
-prompt-8 waits. Inputs that change nothing, say nothing and do nothing stand in one line at the section's end.
+prompt-8 waits; permission-11 was answered, permission-12 waits for an answer. Inputs that change nothing, say nothing and do nothing stand in one line at the section's end.
 ";
 
 #[test]
@@ -103,8 +108,31 @@ fn base(state: State, queued: bool) -> Session {
 fn running(mut session: Session, phase: Phase) -> Session {
     session.turns.count = 1;
     session.turns.first_prompt = Some("text".into());
-    session.turns.running = Some(Turn { number: 1, prompt: prompt(RUNNING), phase, spoke: false });
+    let (open, answers, tools) = (Vec::new(), Vec::new(), Vec::new());
+    let prompt = prompt(RUNNING);
+    session.turns.running = Some(Turn { number: 1, prompt, phase, spoke: false, open, answers, tools });
     session
+}
+
+/// The agent was allowed one thing and waits for another.
+fn asking(mut session: Session, expires: Option<u64>) -> Session {
+    session.last_permission = Some(OPEN);
+    if let Some(turn) = &mut session.turns.running {
+        turn.answers.push(Answer { id: SETTLED, request: 1, option: Some("allow_once".into()) });
+        let (title, options) = ("Write notes.txt".into(), options(&["allow_once", "reject_once"]));
+        turn.open.push(Permission { id: OPEN, request: 2, title, options, asked_at: WALL, expires });
+    }
+    session
+}
+
+/// The agent uses a tool.
+fn with_tool(mut session: Session) -> Session {
+    session.turns.running.iter_mut().for_each(|turn| turn.tools.push("call-1".into()));
+    session
+}
+
+fn permitting(session: Session, policy: PermissionPolicy) -> Session {
+    with_spec(session, |spec| spec.permissions.policy = policy)
 }
 
 fn started(session: Session) -> Session {
@@ -198,12 +226,32 @@ fn states() -> Vec<(&'static str, Session)> {
             with_spec(ready(Some(Phase::Started { agent_pid: 401 })), |s| s.on_crash = OnCrash::Retry),
         ),
         ("ready, turn aborting", ready(Some(aborting))),
+        (
+            "ready, turn started, a permission waits for so long",
+            with_spec(asking(started(ready(None)), Some(NOW + 500)), |s| s.permissions.timeout_ms = 60_000),
+        ),
+        ("ready, turn started, a permission waits", asking(started(ready(None)), None)),
+        ("ready, turn started, a tool call is open", with_tool(started(ready(None)))),
+        (
+            "ready, turn started, permissions allowed",
+            permitting(started(ready(None)), PermissionPolicy::Allow),
+        ),
+        ("ready, turn started, permissions denied", permitting(started(ready(None)), PermissionPolicy::Deny)),
+        (
+            "ready, turn started, permissions end the turn",
+            permitting(started(ready(None)), PermissionPolicy::Fail),
+        ),
         ("adopting, lost, with a turn", started(adopting(Why::Lost))),
         ("adopting, stop, with a turn", started(adopting(Why::Stop))),
         ("adopting, hibernate", adopting(Why::Hibernate)),
         ("adopting, restart, with a turn", started(adopting(Why::Restart))),
         ("adopting, shutdown, with a turn", started(adopting(Why::Shutdown))),
         ("adopting, fault, with a turn", started(adopting(Why::Fault("it babbled".into())))),
+        (
+            "adopting, lost, with a turn, a permission waits and a tool call is open",
+            with_tool(asking(started(adopting(Why::Lost)), None)),
+        ),
+        ("adopting, hopeless", adopting(Why::Hopeless("log in".into()))),
         ("stopping, stop, not spawned yet", stopping(Why::Stop, 0, false)),
         ("stopping, stop, asked, with a turn", started(stopping(Why::Stop, 0, true))),
         ("stopping, stop, killed twice, with a turn", started(stopping(Why::Stop, 2, true))),
@@ -225,6 +273,12 @@ fn states() -> Vec<(&'static str, Session)> {
             "stopping, fault, killed once, with a turn",
             started(stopping(Why::Fault("it babbled".into()), 1, true)),
         ),
+        (
+            "stopping, agent died, with a turn, a permission waits and a tool call is open",
+            with_tool(asking(started(stopping(Why::AgentDied("the agent ended".into()), 0, true)), None)),
+        ),
+        ("stopping, hopeless", stopping(Why::Hopeless("log in".into()), 0, true)),
+        ("stopping, hopeless, with a turn", started(stopping(Why::Hopeless("log in".into()), 0, true))),
         ("restarting", base(State::Restarting { until: NOW + 500 }, true)),
         ("hibernated", base(State::Hibernated, false)),
         ("stopped", Session { goal: Goal::Down, ..base(State::Stopped, false) }),
@@ -247,6 +301,7 @@ fn inputs(session: &Session) -> Vec<(&'static str, At, Input)> {
     let due = At { mono: deadline.unwrap_or(NOW + 86_400_000), ..now };
     let mut all = Vec::new();
     let command = |name, command| (name, now, Input::Command(command));
+    let named = |option: &str| PermissionAnswer::Option(option.into());
     let new = |when_busy| Command::Prompt(NewPrompt { text: "new".into(), when_busy });
     all.extend([
         command("up", Command::Up),
@@ -266,6 +321,12 @@ fn inputs(session: &Session) -> Vec<(&'static str, At, Input)> {
         command("resolve prompt-3, retry", Command::Resolve(INTERRUPTED, Resolution::Retry)),
         command("resolve prompt-3, drop", Command::Resolve(INTERRUPTED, Resolution::Drop)),
         command("resolve prompt-8, drop", Command::Resolve(QUEUED, Resolution::Drop)),
+        command("permit permission-12, allow", Command::Permit(OPEN, PermissionAnswer::Allow)),
+        command("permit permission-12, deny", Command::Permit(OPEN, PermissionAnswer::Deny)),
+        command("permit permission-12, an option it has", Command::Permit(OPEN, named("reject_once"))),
+        command("permit permission-12, an option it has not", Command::Permit(OPEN, named("allow_always"))),
+        command("permit permission-11, allow", Command::Permit(SETTLED, PermissionAnswer::Allow)),
+        command("permit permission-99, allow", Command::Permit(NEVER, PermissionAnswer::Allow)),
     ]);
     let seen = |name, seen| (name, now, Input::Seen(INCARNATION, seen));
     let ended =
@@ -278,6 +339,11 @@ fn inputs(session: &Session) -> Vec<(&'static str, At, Input)> {
     };
     let output = |prompt| Seen::Output { prompt, stream: Stream::Stdout, text: "hi".into() };
     let failed = |no_room| Seen::SpawnFailed { error: "no".into(), no_room };
+    let updated = |prompt, update| Seen::Updated { prompt, update, payload: json!({}) };
+    let tool = Update::ToolCall { id: "call-1".into(), title: "Write notes.txt".into(), ended: false };
+    let tool_goes_on = |ended| Update::ToolCallUpdate { id: "call-1".into(), ended };
+    let usage = Update::Usage(Spent { input_tokens: Some(5), ..Spent::default() });
+    let asked = |prompt| Seen::PermissionAsked { prompt, request: 3, ask: ask(), payload: json!({}) };
     all.extend([
         seen("spawned", Seen::Spawned(worker())),
         seen("spawn failed", failed(false)),
@@ -292,6 +358,22 @@ fn inputs(session: &Session) -> Vec<(&'static str, At, Input)> {
         seen("turn finished, processes left", ended(TurnEnd::Finished, 2)),
         seen("turn aborted", ended(TurnEnd::Aborted, 0)),
         seen("turn failed", ended(TurnEnd::Failed { message: "no agent".into() }, 0)),
+        seen("turn stopped by the agent", ended(TurnEnd::Stopped { reason: "max_tokens".into() }, 0)),
+        seen("agent session", Seen::AgentSession("conversation-1".into())),
+        seen("message", updated(Some(RUNNING), Update::Message { text: "hi".into() })),
+        seen("message, no prompt", updated(None, Update::Message { text: "hi".into() })),
+        seen("thought", updated(Some(RUNNING), Update::Thought { text: "hm".into() })),
+        seen("tool call", updated(Some(RUNNING), tool)),
+        seen("tool call goes on", updated(Some(RUNNING), tool_goes_on(false))),
+        seen("tool call ends", updated(Some(RUNNING), tool_goes_on(true))),
+        seen("plan", updated(Some(RUNNING), Update::Plan)),
+        seen("usage", updated(Some(RUNNING), usage)),
+        seen("another update, no prompt", updated(None, Update::Other)),
+        seen("permission asked", asked(RUNNING)),
+        seen("permission asked, another prompt", asked(UNKNOWN)),
+        seen("notice", Seen::Notice("there is a newer agent".into())),
+        seen("agent died", Seen::AgentDied("the agent ended".into())),
+        seen("login needed", Seen::LoginNeeded("log in".into())),
         seen("faulted", Seen::Faulted("it babbled".into())),
         seen("gone, exit status 0", gone(Exit::Code(0))),
         seen("gone, SIGKILL", gone(Exit::Signal(9))),
@@ -320,7 +402,12 @@ fn section(page: &mut String, title: &str, session: &Session) {
     let _ = writeln!(
         page,
         "    {}",
-        facts(session, NOW).into_iter().map(|(_, fact)| fact).collect::<Vec<_>>().join(", ")
+        facts(session, NOW)
+            .into_iter()
+            .filter(|(_, fact)| !UNTOLD.contains(&fact.as_str()))
+            .map(|(_, fact)| fact)
+            .collect::<Vec<_>>()
+            .join(", ")
     );
     let wants: Vec<String> = session.effects().iter().map(effect).collect();
     let _ =
@@ -363,6 +450,9 @@ fn changes(before: &Session, after: &Session, now: u64) -> String {
     changed.join(", ")
 }
 
+/// Not told of a session to begin with: it is so of nearly all.
+const UNTOLD: [&str; 4] = ["permissions []", "tool calls []", "conversation unknown", "usage unknown"];
+
 /// What a person wants to know of a session, each with a name.
 fn facts(session: &Session, now: u64) -> Vec<(&'static str, String)> {
     let ids = |prompts: &mut dyn Iterator<Item = &Prompt>| {
@@ -386,10 +476,29 @@ fn facts(session: &Session, now: u64) -> Vec<(&'static str, String)> {
         ("queue", format!("queue [{}]", ids(&mut turns.queue.iter()))),
         ("interrupted", format!("interrupted [{}]", ids(&mut turns.interrupted.iter()))),
         ("deaths", format!("deaths {}", session.deaths.within(now, session.spec.restart.period_ms))),
+        ("permissions", {
+            let open = turns.running.iter().flat_map(|turn| &turn.open);
+            let open: Vec<String> = open.map(|open| permission(open, now)).collect();
+            format!("permissions [{}]", open.join(" "))
+        }),
+        ("tools", {
+            let tools: Vec<String> = turns.running.iter().flat_map(|turn| turn.tools.clone()).collect();
+            format!("tool calls [{}]", tools.join(" "))
+        }),
+        ("agent session", format!("conversation {}", session.agent_session.as_deref().unwrap_or("unknown"))),
+        ("usage", {
+            let usage = session.usage.as_ref();
+            usage.map_or("usage unknown".into(), |usage| format!("{} tokens read", usage.input_tokens))
+        }),
         ("recovering", if session.recovering { "replacing" } else { "replacing nothing" }.into()),
         ("pinned", if session.pinned { "pinned" } else { "not pinned" }.into()),
         ("tasks", format!("{} open tasks", session.open_tasks)),
     ]
+}
+
+fn permission(open: &Permission, now: u64) -> String {
+    let until = open.expires.map_or(String::new(), |expires| format!("(until {})", ms(expires, now)));
+    format!("{}{until}", open.id)
 }
 
 fn ms(time: u64, now: u64) -> String {
@@ -464,6 +573,15 @@ fn event(kind: &EventKind) -> String {
         EventKind::TurnInterrupted { reason, will_retry, .. } => {
             format!("{name}({reason}{})", if *will_retry { "; to be repeated" } else { "" })
         }
+        EventKind::ToolCallInterrupted { tool_call_id, .. } => format!("{name}({tool_call_id})"),
+        EventKind::AgentUpdated { prompt_id: Some(prompt_id), .. } => format!("{name}({prompt_id})"),
+        EventKind::PermissionRequested { permission_id, .. } => format!("{name}({permission_id})"),
+        EventKind::PermissionResolved { permission_id, option_id, by } => {
+            format!("{name}({permission_id}: {option_id}, {by:?})")
+        }
+        EventKind::PermissionExpired { permission_id, reason } => {
+            format!("{name}({permission_id}: {reason})")
+        }
         _ => name.into(),
     }
 }
@@ -478,6 +596,9 @@ fn effect(effect: &Effect) -> String {
         | Effect::Release { incarnation } => format!("!{name}({incarnation})"),
         Effect::Deliver { incarnation, prompt } | Effect::Abort { incarnation, prompt } => {
             format!("!{name}({incarnation}, {prompt})")
+        }
+        Effect::Answer { incarnation, request, option } => {
+            format!("!{name}({incarnation}, {request}: {})", option.as_deref().unwrap_or("cancelled"))
         }
         Effect::Kill { incarnation, round } => format!("!{name}({incarnation}, round {round})"),
     }

@@ -8,7 +8,7 @@ use manager::core::{
 };
 use protocol::api::{Failure, OnCrash, PromptState, RestartType, Restarts, SessionInfo, SessionOpts, Status};
 use protocol::event::Timestamp;
-use protocol::{Exit, PromptId, Restore};
+use protocol::{Exit, PermissionId, PromptId, Restore};
 
 fn told(failure: &str) -> Failure {
     Failure {
@@ -219,6 +219,7 @@ fn an_agents_process_that_lives_between_turns_is_shown_between_turns() {
 fn after(refusal: &Refusal) -> Option<Refusal> {
     let id = id("s");
     let prompt = PromptId(7);
+    let permission = PermissionId(9);
     Some(match refusal {
         Refusal::NoSuchSession(_) => Refusal::NoSuchPid(100),
         Refusal::NoSuchPid(_) => Refusal::IdTaken(id),
@@ -233,7 +234,13 @@ fn after(refusal: &Refusal) -> Option<Refusal> {
         Refusal::NoTurn(_) => Refusal::NoSuchPrompt(prompt),
         Refusal::NoSuchPrompt(_) => Refusal::NotQueued(prompt),
         Refusal::NotQueued(_) => Refusal::NotInterrupted(prompt),
-        Refusal::NotInterrupted(_) => Refusal::NotStopped(id),
+        Refusal::NotInterrupted(_) => Refusal::NoSuchPermission(permission),
+        Refusal::NoSuchPermission(_) => Refusal::PermissionSettled(permission),
+        Refusal::PermissionSettled(_) => {
+            let offered = vec!["allow_once".into(), "a\u{1b}[2Jb".into()];
+            Refusal::NoSuchOption { id: permission, offered }
+        }
+        Refusal::NoSuchOption { .. } => Refusal::NotStopped(id),
         Refusal::NotStopped(_) => Refusal::Unkillable { id, incarnation: 4, pids: vec![500, 501] },
         Refusal::Unkillable { .. } => Refusal::Closing,
         Refusal::Closing => return None,

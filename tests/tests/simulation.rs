@@ -8,6 +8,8 @@ use harness::sim::{Coverage, run};
 
 const SEEDS: u64 = 256;
 const STEPS: usize = 2_000;
+/// How answers to permissions can be refused.
+const PERMISSIONS: &[&str] = &["no_such_permission", "permission_settled", "no_such_option"];
 
 #[test]
 fn simulation_keeps_every_promise_whenever_anything_dies() {
@@ -43,6 +45,9 @@ fn simulation_keeps_every_promise_whenever_anything_dies() {
     missing("event", kinds::EVENTS, &coverage.events);
     missing("phase of a turn", kinds::PHASES, &coverage.phases);
     missing("reason to end a process", kinds::WHYS, &coverage.whys);
+    missing("observation", kinds::SEEN, &coverage.seen);
+    missing("command", kinds::COMMANDS, &coverage.commands);
+    missing("refusal", PERMISSIONS, &coverage.refusals);
     assert!(coverage.managers > 4 * SEEDS, "managers died {} times only", coverage.managers);
 }
 

@@ -8,7 +8,7 @@ use axum::extract::{FromRequest, FromRequestParts, Query as AxumQuery, RawPathPa
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
-use protocol::{PromptId, SessionId};
+use protocol::{PermissionId, PromptId, SessionId};
 use serde::de::DeserializeOwned;
 
 use super::problem::ApiError;
@@ -28,6 +28,9 @@ pub struct Id(pub SessionId);
 /// The prompt that `{prompt}` in the path names.
 pub struct Prompt(pub PromptId);
 
+/// The permission that `{permission}` in the path names.
+pub struct Permission(pub PermissionId);
+
 /// The process that `{pid}` in the path names.
 pub struct Pid(pub u32);
 
@@ -44,6 +47,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Prompt {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         Ok(Self(parameter(parts, state, "prompt").await?.parse()?))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Permission {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        Ok(Self(parameter(parts, state, "permission").await?.parse()?))
     }
 }
 

@@ -6,6 +6,7 @@
 mod auth;
 mod events;
 mod input;
+mod permissions;
 mod problem;
 mod prompts;
 mod sessions;
@@ -83,6 +84,7 @@ impl Stop {
     tags(
         (name = "sessions", description = "Sessions: start, look, stop."),
         (name = "prompts", description = "Prompts: accept, queue, abort, resolve."),
+        (name = "permissions", description = "What agents want to be allowed."),
         (name = "events", description = "What happens, as it happens and from any point in the past."),
         (name = "sub-agents", description = "Sessions that work for others in the background."),
         (name = "manager", description = "The manager itself.")
@@ -133,6 +135,10 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(prompts::queue, prompts::clear))
         .routes(routes!(prompts::edit, prompts::remove))
         .routes(routes!(prompts::resolve))
+        .routes(routes!(permissions::all))
+        .routes(routes!(permissions::of_session))
+        .routes(routes!(permissions::answer))
+        .routes(routes!(permissions::agents))
         .routes(routes!(events::all))
         .routes(routes!(events::of_session))
         .routes(routes!(subagents::start, subagents::list))

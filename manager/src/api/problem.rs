@@ -102,7 +102,11 @@ pub fn status(error: &Error) -> StatusCode {
 
 fn refused(refusal: &Refusal) -> StatusCode {
     match refusal {
-        Refusal::NoSuchSession(_) | Refusal::NoSuchPid(_) | Refusal::NoSuchPrompt(_) => StatusCode::NOT_FOUND,
+        Refusal::NoSuchSession(_)
+        | Refusal::NoSuchPid(_)
+        | Refusal::NoSuchPrompt(_)
+        | Refusal::NoSuchPermission(_) => StatusCode::NOT_FOUND,
+        Refusal::NoSuchOption { .. } => StatusCode::BAD_REQUEST,
         Refusal::IdTaken(_)
         | Refusal::IdRetired(_)
         | Refusal::SpecMismatch { .. }
@@ -115,6 +119,7 @@ fn refused(refusal: &Refusal) -> StatusCode {
         | Refusal::NotQueued(_)
         | Refusal::NotInterrupted(_)
         | Refusal::NotStopped(_)
+        | Refusal::PermissionSettled(_)
         | Refusal::Unkillable { .. } => StatusCode::CONFLICT,
         Refusal::Closing => StatusCode::SERVICE_UNAVAILABLE,
     }
@@ -162,12 +167,14 @@ const MEANINGS: &[(u16, &str, &str)] = &[
     (400, "invalid_model", "the model's name is not one"),
     (400, "invalid_parameter", "a query parameter is unknown, missing or of a wrong type"),
     (400, "invalid_period", "`period_ms` is out of bounds"),
+    (400, "invalid_permission_timeout", "`permission_timeout_ms` is out of bounds"),
     (400, "invalid_prompt", "the text contains a NUL byte"),
     (400, "invalid_title", "the title is too long or has control characters"),
     (400, "invalid_utf8", "the body is not UTF-8"),
     (400, "invalid_workdir", "the text is not a path, or says something else than the rest of the request"),
     (400, "model_required", "the agent is run with a model, and none was given"),
     (400, "no_such_agent", "the configuration has no such agent"),
+    (400, "no_such_option", "the agent does not offer this answer"),
     (400, "no_such_workdir", "there is no such directory"),
     (400, "unexpected_body", "the request has a body where none belongs"),
     (400, "workdir_not_a_directory", "the path is not one of a directory"),
@@ -177,6 +184,7 @@ const MEANINGS: &[(u16, &str, &str)] = &[
     (401, "bad_token", "the token is not this session's"),
     (403, "forbidden", "the token gives rights on its own session only"),
     (403, "origin_refused", "the request comes from a web page"),
+    (404, "no_such_permission", "the session has asked for no such permission"),
     (404, "no_such_pid", "no session has a process with this pid now"),
     (404, "no_such_prompt", "the session has no such prompt"),
     (404, "no_such_session", "there is no such session"),
@@ -190,6 +198,7 @@ const MEANINGS: &[(u16, &str, &str)] = &[
     (409, "not_queued", "the prompt does not wait any more"),
     (409, "not_stopped", "the session has a process, and `force` is not set"),
     (409, "overtaken", "somebody else stopped or started the session meanwhile"),
+    (409, "permission_settled", "the permission was answered already, or expired"),
     (409, "queue_full", "as many prompts wait as may"),
     (409, "session_failed", "the session has failed"),
     (409, "session_stopped", "the session is stopped"),
@@ -239,6 +248,7 @@ pub const WITH_OPTIONS: &[(u16, &str)] = &[
     (400, "invalid_intensity"),
     (400, "invalid_model"),
     (400, "invalid_period"),
+    (400, "invalid_permission_timeout"),
     (400, "invalid_title"),
     (400, "invalid_workdir"),
     (400, "model_required"),

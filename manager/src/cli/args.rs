@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
-use protocol::api::{OnCrash, Orphans, RestartType, WhenBusy};
-use protocol::{PromptId, SessionId};
+use protocol::api::{OnCrash, Orphans, PermissionPolicy, RestartType, WhenBusy};
+use protocol::{PermissionId, PromptId, SessionId};
 use serde::de::DeserializeOwned;
 
 use super::render::parse_duration;
@@ -119,6 +119,12 @@ pub enum Command {
     /// List, edit and remove waiting prompts
     #[command(subcommand)]
     Queue(Queue),
+    /// List and answer permissions that agents ask for
+    #[command(subcommand)]
+    Permissions(Permissions),
+    /// List the agents that sessions can be started with
+    #[command(subcommand)]
+    Agents(Agents),
     /// Decide what becomes of an interrupted prompt
     #[command(
         after_help = "Examples:\n  kennel resolve prompt-17 --retry\n  kennel resolve prompt-17 --drop"
@@ -220,6 +226,13 @@ pub struct Options {
     /// How long its processes have between SIGTERM and SIGKILL
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub grace: Option<Duration>,
+    /// What becomes of permissions that the agent asks for: wait for you, allow, deny, or abort the turn
+    #[arg(long, value_name = "WHAT",
+        value_parser = words::<PermissionPolicy>(&["park", "allow", "deny", "fail"]))]
+    pub permissions: Option<PermissionPolicy>,
+    /// How long a permission may wait for you; then it is denied. 0 = for ever
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub permission_timeout: Option<Duration>,
 }
 
 /// `start`.
@@ -320,6 +333,42 @@ pub enum Queue {
     /// Take all waiting prompts out
     #[command(after_help = "Example:\n  kennel queue clear session-1")]
     Clear(OneId),
+}
+
+/// `permissions`.
+#[derive(Debug, Subcommand)]
+pub enum Permissions {
+    /// List permissions that wait for an answer
+    #[command(visible_alias = "list", after_help = "Example:\n  kennel permissions ls")]
+    Ls {
+        /// The session's id, or the beginning of exactly one; else all sessions
+        id: Option<String>,
+    },
+    /// Allow what an agent asks for: once, unless --option says otherwise
+    #[command(
+        after_help = "Examples:\n  kennel permissions allow permission-17\n  kennel permissions allow permission-17 --option always"
+    )]
+    Allow {
+        /// The permission's id
+        permission: PermissionId,
+        /// One of the agent's own options
+        #[arg(long, value_name = "OPTION")]
+        option: Option<String>,
+    },
+    /// Deny what an agent asks for
+    #[command(after_help = "Example:\n  kennel permissions deny permission-17")]
+    Deny {
+        /// The permission's id
+        permission: PermissionId,
+    },
+}
+
+/// `agents`.
+#[derive(Debug, Subcommand)]
+pub enum Agents {
+    /// List agents, whether they are installed, and how to install them
+    #[command(visible_alias = "list", after_help = "Example:\n  kennel agents ls")]
+    Ls,
 }
 
 /// `resolve`.

@@ -1,7 +1,9 @@
 //! `events`: what has happened, and what happens.
 
 use protocol::api::ManagerInfo;
-use protocol::event::{Disposition, Event, EventKind, Outcome as Ended, RemovedBy, Resolution, Timestamp};
+use protocol::event::{
+    Decider, Disposition, Event, EventKind, Outcome as Ended, RemovedBy, Resolution, Timestamp,
+};
 use protocol::{Exit, Stream};
 use serde::Deserialize;
 
@@ -184,6 +186,25 @@ fn said(kind: &EventKind) -> String {
         EventKind::MessageChunk { stream: Stream::Stderr, text, .. } => {
             format!("(stderr) {}", render::output(text))
         }
+        EventKind::ThoughtChunk { text, .. } => render::output(text),
+        EventKind::ToolCallStarted { tool_call_id, title, .. } => format!("{tool_call_id}: {title}"),
+        EventKind::ToolCallUpdated { tool_call_id, payload, .. } => {
+            let status = payload.get("status").and_then(|status| status.as_str());
+            format!("{tool_call_id}{}", some(", ", status.as_ref()))
+        }
+        EventKind::ToolCallInterrupted { tool_call_id, .. } => tool_call_id.clone(),
+        EventKind::PlanUpdated { payload, .. }
+        | EventKind::UsageUpdated { payload, .. }
+        | EventKind::AgentUpdated { payload, .. } => payload.to_string(),
+        EventKind::PermissionRequested { permission_id, title, .. } => format!("{permission_id}: {title}"),
+        EventKind::PermissionResolved { permission_id, option_id, by } => {
+            let who = match by {
+                Decider::User => "",
+                Decider::Policy => ", by the session's policy",
+            };
+            format!("{permission_id}: {option_id}{who}")
+        }
+        EventKind::PermissionExpired { permission_id, reason } => format!("{permission_id}: {reason}"),
         EventKind::SubagentStarted { child, task, model } => {
             format!("{child}{}: {task}", some(", model ", model.as_ref()))
         }

@@ -10,6 +10,7 @@ mod error;
 mod events;
 mod launch;
 mod link;
+mod permissions;
 mod queue;
 mod render;
 mod send;
@@ -89,6 +90,8 @@ async fn dispatch(link: &Link<'_>, command: Command) -> Outcome {
         Command::Id(args) => sessions::id(link, args).await,
         Command::Send(args) => send::send(link, args).await,
         Command::Queue(args) => queue::queue(link, args).await,
+        Command::Permissions(args) => permissions::permissions(link, args).await,
+        Command::Agents(args) => permissions::agents(link, &args).await,
         Command::Resolve(args) => queue::resolve(link, &args).await,
         Command::Abort(args) => queue::abort(link, &args.id).await,
         Command::Stop(args) => sessions::stop(link, args).await,

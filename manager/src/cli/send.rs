@@ -336,6 +336,15 @@ impl<'a> View<'a> {
                 self.note(&format!("{session} is back with pid {new_pid}; the agent's memory: {restore}"));
             }
             EventKind::SystemMessage { text } => self.note(text),
+            EventKind::ToolCallStarted { title, .. } => self.note(&format!("tool: {title}")),
+            EventKind::PermissionRequested { permission_id, title, .. } => {
+                let what =
+                    format!("the agent asks: {title}; `kennel permissions allow {permission_id}` or `deny`");
+                self.note(&what);
+            }
+            EventKind::PermissionExpired { permission_id, reason } => {
+                self.note(&format!("{permission_id} expired: {reason}"));
+            }
             EventKind::TurnInterrupted { reason, will_retry: true, .. } => {
                 self.note(&format!("the turn was cut off ({reason}); it is tried again"));
                 self.does("waits");
@@ -378,6 +387,13 @@ impl<'a> View<'a> {
             | EventKind::SessionWoken {}
             | EventKind::SessionStopped { .. }
             | EventKind::SessionUpdated { .. }
+            | EventKind::ThoughtChunk { .. }
+            | EventKind::ToolCallUpdated { .. }
+            | EventKind::ToolCallInterrupted { .. }
+            | EventKind::PlanUpdated { .. }
+            | EventKind::UsageUpdated { .. }
+            | EventKind::AgentUpdated { .. }
+            | EventKind::PermissionResolved { .. }
             | EventKind::SubagentStarted { .. }
             | EventKind::SubagentCompleted { .. }
             | EventKind::SubagentLost { .. }
@@ -414,7 +430,13 @@ pub fn prompt_of(kind: &EventKind) -> Option<PromptId> {
         | EventKind::TurnStarted { prompt_id, .. }
         | EventKind::TurnCompleted { prompt_id, .. }
         | EventKind::TurnInterrupted { prompt_id, .. }
-        | EventKind::MessageChunk { prompt_id, .. } => Some(*prompt_id),
+        | EventKind::MessageChunk { prompt_id, .. }
+        | EventKind::ThoughtChunk { prompt_id, .. }
+        | EventKind::ToolCallStarted { prompt_id, .. }
+        | EventKind::ToolCallUpdated { prompt_id, .. }
+        | EventKind::ToolCallInterrupted { prompt_id, .. }
+        | EventKind::PlanUpdated { prompt_id, .. }
+        | EventKind::PermissionRequested { prompt_id, .. } => Some(*prompt_id),
         _ => None,
     }
 }

@@ -76,6 +76,8 @@ pub fn options(options: args::Options) -> SessionOpts {
         on_crash: options.on_crash,
         hibernate_after_ms: options.hibernate_after.map(ms),
         grace_ms: options.grace.map(ms),
+        permissions: options.permissions,
+        permission_timeout_ms: options.permission_timeout.map(ms),
     }
 }
 

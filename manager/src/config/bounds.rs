@@ -58,6 +58,13 @@ pub(super) fn grace(millis: u64) -> Result<(), String> {
     Ok(())
 }
 
+pub(super) fn permission_timeout(millis: u64) -> Result<(), String> {
+    if millis > 365 * DAY {
+        return Err("a permission waits at most 365 days for an answer; 0 = for ever".into());
+    }
+    Ok(())
+}
+
 pub(super) fn env_name(name: &str) -> Result<(), String> {
     if name == protocol::MARKER {
         return Err(format!("{} is kennel's own variable", protocol::MARKER));

@@ -8,12 +8,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use protocol::SessionId;
-use protocol::api::{OnCrash, RestartType};
+use protocol::api::{OnCrash, PermissionPolicy, RestartType};
 use protocol::wire::PromptVia;
 use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
 
 use super::{Config, Defaults, Profile, Runs, bounds, shown};
+use crate::core::PermissionRule;
 use crate::error::Error;
 
 /// The largest `config.toml`, in bytes.
@@ -56,6 +57,30 @@ struct RawAgent {
     context: Option<Spanned<Context>>,
     on_crash: Option<OnCrash>,
     model: Option<Model>,
+    login: Option<Spanned<String>>,
+    permissions: Option<PermissionPolicy>,
+    #[serde(default, deserialize_with = "permission_timeout")]
+    permission_timeout: Option<u64>,
+    #[serde(default)]
+    rules: Vec<RawRule>,
+    #[serde(default)]
+    mcp: BTreeMap<Spanned<String>, RawMcp>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRule {
+    kind: Option<String>,
+    path: Option<String>,
+    then: PermissionPolicy,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawMcp {
+    command: Spanned<Vec<String>>,
+    #[serde(default)]
+    env: BTreeMap<EnvName, EnvValue>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -163,6 +188,10 @@ fn grace<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
     bounded(from, bounds::grace)
 }
 
+fn permission_timeout<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    bounded(from, bounds::permission_timeout)
+}
+
 fn intensity<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
     let intensity = u32::deserialize(from)?;
     bounds::intensity(intensity).map_err(de::Error::custom)?;
@@ -256,17 +285,50 @@ fn profile(name: &str, at: usize, agent: RawAgent, text: &str) -> Result<Profile
     let kind_at = agent.kind.span().start;
     let runs = match agent.kind.into_inner() {
         Kind::Acp => {
-            let what = format!(
-                "this version of kennel has no kind \"acp\" yet (agent `{name}`); use kind = \"command\" with the \
-                 agent's print mode, for example command = [\"claude\", \"-p\"]"
-            );
-            return Err((kind_at, what));
+            for (key, span) in [
+                ("prompt_via", agent.prompt_via.as_ref().map(|it| it.span())),
+                ("context", agent.context.as_ref().map(|it| it.span())),
+            ] {
+                if let Some(span) = span {
+                    return Err((span.start, format!("kind \"acp\" has no `{key}`; remove it")));
+                }
+            }
+            let known = super::built_in::named(name);
+            let (line, argv) = match (agent.command, known) {
+                (Some(command), _) => {
+                    let at = command.span().start;
+                    let argv = command.into_inner();
+                    bounds::argv(&argv).map_err(|what| (at, what))?;
+                    (line_of(text.as_bytes(), at), argv)
+                }
+                (None, Some(known)) => {
+                    let argv = known.argv.iter().map(|word| (*word).to_owned()).collect();
+                    (line_of(text.as_bytes(), kind_at), argv)
+                }
+                (None, None) => {
+                    let what =
+                        format!("agent `{name}` needs a `command`, for example command = [\"codex-acp\"]");
+                    return Err((kind_at, what));
+                }
+            };
+            let mut mcp = Vec::new();
+            for (name, server) in agent.mcp {
+                let at = server.command.span().start;
+                let argv = server.command.into_inner();
+                bounds::argv(&argv).map_err(|what| (at, what))?;
+                let env: BTreeMap<_, _> =
+                    server.env.into_iter().map(|(name, value)| (name.0, value.0)).collect();
+                bounds::env(&env).map_err(|what| (at, what))?;
+                mcp.push(super::Mcp { name: name.into_inner(), argv, env });
+            }
+            Runs::Acp { argv, line, login: agent.login.map(Spanned::into_inner), mcp }
         }
         Kind::Shell => {
             let strangers = [
                 ("command", agent.command.as_ref().map(|it| it.span())),
                 ("prompt_via", agent.prompt_via.as_ref().map(|it| it.span())),
                 ("context", agent.context.as_ref().map(|it| it.span())),
+                ("login", agent.login.as_ref().map(|it| it.span())),
             ];
             for (key, span) in strangers {
                 if let Some(span) = span {
@@ -305,6 +367,13 @@ fn profile(name: &str, at: usize, agent: RawAgent, text: &str) -> Result<Profile
         env_pass: agent.env_pass.into_iter().map(|name| name.0).collect(),
         on_crash: agent.on_crash,
         model: agent.model.map(|model| model.0),
+        permissions: agent.permissions,
+        permission_timeout_ms: agent.permission_timeout,
+        rules: agent
+            .rules
+            .into_iter()
+            .map(|rule| PermissionRule { kind: rule.kind, path: rule.path, then: rule.then })
+            .collect(),
     })
 }
 
@@ -393,7 +462,11 @@ mod tests {
             refused(&format!("\n[defaults]\n{line}\n"), 3, &[words]);
         }
         for (line, at, words) in [
-            ("kind = \"acp\"", 3, "kind = \"command\""),
+            ("kind = \"acp\"", 3, "needs a `command`"),
+            ("kind = \"acp\"\ncommand = [\"x\"]\ncontext = \"none\"", 5, "no `context`"),
+            ("kind = \"acp\"\ncommand = [\"x\"]\npermissions = \"ask\"", 5, "`park`"),
+            ("kind = \"acp\"\ncommand = [\"x\"]\nrules = [{ kind = \"read\" }]", 5, "then"),
+            ("kind = \"acp\"\ncommand = [\"x\"]\nmcp.docs.command = [\"./x\"]", 5, "absolute"),
             ("kind = \"docker\"", 3, "`shell`"),
             ("kind = \"command\"", 3, "needs a `command`"),
             ("command = [\"x\"]", 2, "kind"),

@@ -48,6 +48,7 @@ fn without_a_file_a_session_is_a_shell_in_the_home_directory() {
         on_crash: OnCrash::Interrupt,
         hibernate_after_ms: 4 * 3_600_000,
         grace_ms: 2000,
+        permissions: Default::default(),
     };
     assert_eq!(spec, expected);
 }
@@ -174,12 +175,14 @@ fn an_unknown_agent_is_answered_with_the_known_and_the_nearest() {
     let text = "[agents.claude]\nkind = \"shell\"\n[agents.codex]\nkind = \"shell\"";
     let error = resolve(text, agent("cluade")).unwrap_err();
     assert_eq!(error.code(), "no_such_agent");
-    assert_eq!(error.to_string(), "no such agent `cluade`; there are `claude`, `codex`, `shell`");
+    assert!(
+        error.to_string().starts_with("no such agent `cluade`; there are `claude`, `codex`, `copilot`, ")
+    );
     assert_eq!(error.hint().as_deref(), Some("did you mean `claude`?"));
-    let error = resolve(text, agent("\u{1b}[31mgemini")).unwrap_err();
+    let error = resolve(text, agent("\u{1b}[31mnobody")).unwrap_err();
     assert!(!error.to_string().contains('\u{1b}'), "{error:?}");
     assert!(error.hint().unwrap().contains("/etc/kennel/config.toml"));
-    assert!(resolve(text, agent(&"x".repeat(1_000_000))).unwrap_err().to_string().len() < 300);
+    assert!(resolve(text, agent(&"x".repeat(1_000_000))).unwrap_err().to_string().len() < 400);
 }
 
 #[test]
@@ -294,4 +297,31 @@ fn a_word_like_no_id_gets_the_plain_answer_without_its_control_characters() {
         let said = error.to_string();
         assert!(said.len() < 500 && !said.contains(['\u{1b}', '\u{7}']), "{said:?}");
     }
+}
+
+#[test]
+fn an_agent_that_is_known_needs_no_profile_and_takes_one() {
+    let dir = programs(&["codex-acp", "other"]);
+    let path = dir.path().to_str().unwrap();
+    let given = SessionOpts { env: [("PATH".to_owned(), path.to_owned())].into(), ..agent("codex") };
+    let spec = resolve("", given.clone()).unwrap();
+    let argv = vec![format!("{path}/codex-acp")];
+    let expected = Agent::Acp { argv: argv.clone(), login: None, mcp_servers: Vec::new() };
+    assert_eq!((&spec.agent, spec.permissions.policy), (&expected, PermissionPolicy::Park));
+    assert!(spec.env_pass.contains(&"OPENAI_API_KEY".to_owned()));
+    let text = "[agents.codex]\nkind = \"acp\"\nlogin = \"key\"\npermissions = \"deny\"\npermission_timeout = \"5m\"\n\
+        rules = [{ kind = \"read\", then = \"allow\" }]\n[agents.codex.mcp.docs]\ncommand = [\"other\", \"-x\"]\nenv = { A = \"1\" }";
+    let spec = resolve(text, given.clone()).unwrap();
+    let server = McpServer {
+        name: "docs".into(),
+        command: format!("{path}/other"),
+        args: vec!["-x".into()],
+        env: vec![("A".into(), "1".into())],
+    };
+    assert_eq!(spec.agent, Agent::Acp { argv, login: Some("key".into()), mcp_servers: vec![server] });
+    assert_eq!((spec.permissions.policy, spec.permissions.timeout_ms), (PermissionPolicy::Deny, 300_000));
+    assert_eq!(spec.permissions.rules.len(), 1);
+    let missing = resolve("", SessionOpts { agent: Some("goose".into()), ..given }).unwrap_err();
+    assert_eq!(missing.code(), "agent_not_found");
+    assert!(missing.hint().unwrap().contains("block.github.io/goose"), "{:?}", missing.hint());
 }

@@ -36,6 +36,15 @@ pub enum Effect {
         /// Which prompt's turn.
         prompt: PromptId,
     },
+    /// Tell it what was decided about a permission.
+    Answer {
+        /// Whom.
+        incarnation: Incarnation,
+        /// The worker's number of the question.
+        request: u64,
+        /// The option chosen; none: the question is cancelled.
+        option: Option<String>,
+    },
     /// Ask it to end its tree and leave: SIGTERM.
     Terminate {
         /// Whom.
@@ -70,6 +79,7 @@ impl Effect {
             Effect::Welcome { .. } => "welcome",
             Effect::Deliver { .. } => "deliver",
             Effect::Abort { .. } => "abort",
+            Effect::Answer { .. } => "answer",
             Effect::Terminate { .. } => "terminate",
             Effect::Kill { .. } => "kill",
             Effect::Reclaim { .. } => "reclaim",
@@ -94,11 +104,17 @@ impl Session {
                     return Vec::new();
                 };
                 let prompt = turn.prompt.id;
-                let deliver = Effect::Deliver { incarnation, prompt };
+                let mut effects = vec![Effect::Deliver { incarnation, prompt }];
+                effects.extend(turn.answers.iter().map(|answer| Effect::Answer {
+                    incarnation,
+                    request: answer.request,
+                    option: answer.option.clone(),
+                }));
                 match turn.phase {
-                    Phase::Sent { .. } | Phase::Started { .. } => vec![deliver],
-                    Phase::Aborting { .. } => vec![deliver, Effect::Abort { incarnation, prompt }],
+                    Phase::Sent { .. } | Phase::Started { .. } => {}
+                    Phase::Aborting { .. } => effects.push(Effect::Abort { incarnation, prompt }),
                 }
+                effects
             }
             State::Adopting { worker, .. } => {
                 vec![Effect::Reclaim { incarnation, worker: worker.clone() }]

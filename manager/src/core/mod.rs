@@ -6,6 +6,7 @@
 //!
 //! Read `session.rs` first: the states, and a short function for each.
 
+mod agent;
 mod effect;
 mod fleet;
 mod judge;
@@ -15,12 +16,13 @@ mod spec;
 mod turns;
 mod view;
 
+pub use agent::{Answer, Permission};
 pub use effect::Effect;
 pub use fleet::{Ask, Change, Fleet, Reply, Undo};
 pub use judge::{Cause, Deaths, MAX_DELAY_MS};
 pub use refusal::Refusal;
 pub use session::{Command, Goal, Input, LastRestart, Note, Seen, Session, State, Step, Task, Why, limits};
-pub use spec::{RestartPolicy, Spec};
+pub use spec::{PermissionRule, Permissions, RestartPolicy, Spec};
 pub use turns::{NewPrompt, Phase, Prompt, Turn, Turns};
 
 /// When a step happens. Deadlines use `mono`, which no change of the wall clock moves; people are shown `wall`.

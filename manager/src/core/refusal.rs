@@ -1,6 +1,6 @@
 //! Why a command is refused. A refusal changes nothing.
 
-use protocol::{Incarnation, PromptId, SessionId};
+use protocol::{Incarnation, PermissionId, PromptId, SessionId};
 
 /// Why a command was refused, in words that say what was not changed and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +34,12 @@ pub enum Refusal {
     NotQueued(PromptId),
     #[error("prompt `{0}` was not interrupted, or that was resolved already")]
     NotInterrupted(PromptId),
+    #[error("no such permission `{0}` in this session")]
+    NoSuchPermission(PermissionId),
+    #[error("permission `{0}` was answered already, or expired")]
+    PermissionSettled(PermissionId),
+    #[error("permission `{id}` cannot be answered so; it offers {}", listed(offered))]
+    NoSuchOption { id: PermissionId, offered: Vec<String> },
     #[error("session `{0}` still has a process; it was not removed")]
     NotStopped(SessionId),
     #[error("processes {pids:?} of session `{id}`, incarnation {incarnation}, survived SIGKILL")]
@@ -60,6 +66,9 @@ impl Refusal {
             Refusal::NoSuchPrompt(_) => "no_such_prompt",
             Refusal::NotQueued(_) => "not_queued",
             Refusal::NotInterrupted(_) => "not_interrupted",
+            Refusal::NoSuchPermission(_) => "no_such_permission",
+            Refusal::PermissionSettled(_) => "permission_settled",
+            Refusal::NoSuchOption { .. } => "no_such_option",
             Refusal::NotStopped(_) => "not_stopped",
             Refusal::Unkillable { .. } => "unkillable",
             Refusal::Closing => "manager_stopping",
@@ -94,10 +103,22 @@ impl Refusal {
             Refusal::NoSuchPrompt(_) | Refusal::NotQueued(_) | Refusal::NotInterrupted(_) => {
                 "`kennel queue ls SESSION` lists prompts that wait or were interrupted".into()
             }
+            Refusal::NoSuchPermission(_) | Refusal::PermissionSettled(_) => {
+                "`kennel permissions ls` lists those that wait".into()
+            }
+            Refusal::NoSuchOption { .. } => "name one of these; the question still waits".into(),
             Refusal::NotStopped(id) => format!("`kennel stop {id}` first, or `kennel rm --force {id}`"),
             Refusal::Unkillable { .. } => "such a process waits for the kernel, often for a disk or network \
                                            file system; try again once it is gone"
                 .into(),
         })
+    }
+}
+
+fn listed(names: &[String]) -> String {
+    match names {
+        [] => "nothing".into(),
+        // The agent's own words.
+        names => names.iter().map(|name| name.escape_debug().to_string()).collect::<Vec<_>>().join(", "),
     }
 }

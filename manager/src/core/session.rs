@@ -4,11 +4,12 @@
 
 use std::sync::Arc;
 
-use protocol::api::Failure;
+use protocol::api::{Failure, PermissionAnswer, Usage};
 use protocol::event::{EventKind, Outcome, RemovedBy, Resolution};
-use protocol::wire::TurnEnd;
-use protocol::{EventId, Exit, Identity, Incarnation, PromptId, Restore, SessionId, Stream};
+use protocol::wire::{PermissionAsk, TurnEnd, Update};
+use protocol::{EventId, Exit, Identity, Incarnation, PermissionId, PromptId, Restore, SessionId, Stream};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::judge::{Cause, Deaths, Verdict, judge};
 use super::turns::{NewPrompt, Phase, Turns};
@@ -24,6 +25,14 @@ pub mod limits {
     pub const FIRST_PROMPT_CHARS: usize = 200;
     /// From spawn to ready.
     pub const START_MS: u64 = 20_000;
+    /// The same for an agent that lives between prompts, which has a conversation to load.
+    pub const START_ACP_MS: u64 = 120_000;
+    /// Permissions that may wait at once.
+    pub const PERMISSIONS: usize = 100;
+    /// Answers to permissions that are kept after they were told, so that they can be told again.
+    pub const ANSWERS: usize = 16;
+    /// Open tool calls of one turn that are remembered.
+    pub const TOOL_CALLS: usize = 1_000;
     /// From giving a worker a prompt to its taking it: also how a worker that hangs while idle is found.
     pub const TAKE_PROMPT_MS: u64 = 10_000;
     /// What a worker has beside its agent's grace to end a turn it was told to abort.
@@ -116,6 +125,10 @@ pub enum Why {
     Lost,
     /// It misbehaved.
     Fault(String),
+    /// Its agent ended.
+    AgentDied(String),
+    /// To start it again would come to the same.
+    Hopeless(String),
 }
 
 /// Why the process before the present one was replaced.
@@ -171,6 +184,15 @@ pub struct Session {
     pub task: Option<Task>,
     /// Its sub-agents whose tasks are open.
     pub open_tasks: u32,
+    /// What its agent calls the conversation.
+    #[serde(default)]
+    pub agent_session: Option<String>,
+    /// Tokens and cost, where the agent tells.
+    #[serde(default)]
+    pub usage: Option<Usage>,
+    /// The newest permission that was asked for.
+    #[serde(default)]
+    pub last_permission: Option<PermissionId>,
 }
 
 /// What happens to a session.
@@ -216,6 +238,8 @@ pub enum Command {
     Clear,
     /// Decide about an interrupted prompt.
     Resolve(PromptId, Resolution),
+    /// Answer a permission.
+    Permit(PermissionId, PermissionAnswer),
 }
 
 /// What can be observed of an incarnation.
@@ -264,6 +288,34 @@ pub enum Seen {
         /// Processes that were ended with it.
         left_behind: u32,
     },
+    /// What its agent calls the conversation.
+    AgentSession(String),
+    /// Its agent tells something of its work.
+    Updated {
+        /// In which prompt's turn; none between turns.
+        prompt: Option<PromptId>,
+        /// What of it is understood.
+        update: Update,
+        /// The whole of it.
+        payload: Value,
+    },
+    /// Its agent wants to be allowed something.
+    PermissionAsked {
+        /// In which prompt's turn.
+        prompt: PromptId,
+        /// The worker's number of the question.
+        request: u64,
+        /// What.
+        ask: PermissionAsk,
+        /// The whole question.
+        payload: Value,
+    },
+    /// Something that a person should read.
+    Notice(String),
+    /// Its agent has ended, and it leaves.
+    AgentDied(String),
+    /// Its agent wants somebody to log in, and it leaves.
+    LoginNeeded(String),
     /// It misbehaves and must go.
     Faulted(String),
     /// It is dead, all that it had said has been read, and nothing that it started lives. The last thing ever
@@ -333,11 +385,12 @@ impl Out {
 impl Session {
     /// A session that begins its first start.
     pub fn new(id: SessionId, spec: Arc<Spec>, at: At, before: Incarnation) -> Self {
+        let state = State::Starting { worker: None, deadline: at.mono + spec.start_ms() };
         Self {
             id,
             spec,
             goal: Goal::Up,
-            state: State::Starting { worker: None, deadline: at.mono + limits::START_MS },
+            state,
             incarnation: before + 1,
             turns: Turns::default(),
             deaths: Deaths::default(),
@@ -349,6 +402,9 @@ impl Session {
             parent: None,
             task: None,
             open_tasks: 0,
+            agent_session: None,
+            usage: None,
+            last_permission: None,
         }
     }
 
@@ -406,7 +462,7 @@ impl Session {
                 None => self.hibernates().then(|| idle_since + self.spec.hibernate_after_ms),
                 Some(turn) => match turn.phase {
                     Phase::Sent { deadline } | Phase::Aborting { deadline, .. } => Some(deadline),
-                    Phase::Started { .. } => None,
+                    Phase::Started { .. } => turn.open.iter().filter_map(|open| open.expires).min(),
                 },
             },
             State::Hibernated | State::Stopped | State::Failed(_) => None,
@@ -445,7 +501,7 @@ impl Session {
             Command::Stop => self.stop(at, out),
             Command::Restart => self.restart(at, out),
             Command::Prompt(new) => self.accept(at, new, out),
-            Command::Abort => self.abort(at),
+            Command::Abort => self.abort(at, out),
             Command::Pin(pinned) => {
                 if *pinned != self.pinned {
                     self.pinned = *pinned;
@@ -457,6 +513,7 @@ impl Session {
             Command::Remove(prompt) => self.remove(*prompt, out),
             Command::Clear => Ok(self.clear_queue(RemovedBy::Cleared, out)),
             Command::Resolve(prompt, action) => self.resolve(*prompt, *action, out),
+            Command::Permit(permission, answer) => self.permit(*permission, answer, out),
         }
     }
 
@@ -469,8 +526,8 @@ impl Session {
             // Being asked for is being used.
             State::Ready { idle_since, .. } => *idle_since = at.mono,
             // Whoever wants it up must not find it asleep.
-            State::Stopping { why: why @ Why::Hibernate, .. }
-            | State::Adopting { after: why @ Why::Hibernate, .. } => *why = Why::Restart,
+            State::Stopping { why: why @ (Why::Hibernate | Why::Hopeless(_)), .. }
+            | State::Adopting { after: why @ (Why::Hibernate | Why::Hopeless(_)), .. } => *why = Why::Restart,
             // With the goal up, the end of the process is followed by a start.
             State::Starting { .. }
             | State::Adopting { .. }
@@ -508,8 +565,8 @@ impl Session {
                 let worker = worker.clone();
                 self.stopping(at, Some(worker), Why::Restart);
             }
-            State::Stopping { why: why @ Why::Hibernate, .. }
-            | State::Adopting { after: why @ Why::Hibernate, .. } => *why = Why::Restart,
+            State::Stopping { why: why @ (Why::Hibernate | Why::Hopeless(_)), .. }
+            | State::Adopting { after: why @ (Why::Hibernate | Why::Hopeless(_)), .. } => *why = Why::Restart,
             State::Adopting { .. } | State::Stopping { .. } => {}
             State::Restarting { until } => *until = at.mono,
             State::Hibernated => self.wake(at, out),
@@ -537,7 +594,17 @@ impl Session {
             Seen::SpawnFailed { error, no_room } => self.spawn_failed(at, error, *no_room, out),
             Seen::Ready { restore, agent_pid } => self.ready(at, *restore, *agent_pid, out),
             Seen::TurnStarted { prompt, agent_pid } => self.turn_started(*prompt, *agent_pid, out),
-            Seen::Output { prompt, stream, text } => self.output(at, *prompt, *stream, text, out),
+            Seen::Output { prompt, stream, text } => self.said(at, *prompt, *stream, text.clone(), None, out),
+            // Its end was told: what is still read of it is no part of the history.
+            Seen::AgentSession(_) | Seen::Updated { .. } | Seen::Notice(_) if self.worker().is_none() => {}
+            Seen::AgentSession(id) => self.agent_session = Some(id.clone()),
+            Seen::Updated { prompt, update, payload } => self.updated(at, *prompt, update, payload, out),
+            Seen::PermissionAsked { prompt, request, ask, payload } => {
+                self.permission_asked(at, *prompt, *request, ask, payload, out);
+            }
+            Seen::Notice(text) => out.emit(EventKind::SystemMessage { text: text.clone() }),
+            Seen::AgentDied(why) => self.leaving(at, Why::AgentDied(why.clone())),
+            Seen::LoginNeeded(why) => self.leaving(at, Why::Hopeless(why.clone())),
             Seen::TurnEnded { prompt, end, exit, left_behind } => {
                 let unasked = *end == TurnEnd::Aborted && self.turns.runs_unasked(*prompt);
                 self.turn_ended(*prompt, end, *exit, *left_behind, out);
@@ -566,7 +633,7 @@ impl Session {
         match &mut self.state {
             State::Starting { worker: worker @ None, deadline } => {
                 *worker = Some(spawned.clone());
-                *deadline = at.mono + limits::START_MS;
+                *deadline = at.mono + self.spec.start_ms();
                 out.emit(EventKind::SessionStarted { pid: spawned.pid });
             }
             // Somebody stopped it while the spawn was on its way: it is on record now, and told to leave.
@@ -640,6 +707,23 @@ impl Session {
         };
     }
 
+    /// The worker says that it leaves, and why; it has its time to do so.
+    fn leaving(&mut self, at: At, why: Why) {
+        match &self.state {
+            State::Starting { worker, .. } => {
+                let worker = worker.clone();
+                self.stopping(at, worker, why);
+            }
+            State::Ready { worker, .. } => {
+                let worker = worker.clone();
+                self.stopping(at, Some(worker), why);
+            }
+            // It is on its way out already.
+            State::Adopting { .. } | State::Stopping { .. } => {}
+            State::Restarting { .. } | State::Hibernated | State::Stopped | State::Failed(_) => {}
+        }
+    }
+
     fn gone(&mut self, at: At, exit: Exit, last_words: &[String], survivors: &[u32], out: &mut Out) {
         let pid = self.worker().map(|worker| worker.pid);
         if !survivors.is_empty() && self.worker().is_some() {
@@ -702,7 +786,13 @@ impl Session {
                 out.emit(EventKind::SessionHibernated {});
             }
             Why::Shutdown | Why::Lost => self.died(at, Cause::ManagerLost, pid, exit, last_words, out),
-            Why::Fault(reason) => self.died(at, Cause::Fault(reason.clone()), pid, exit, last_words, out),
+            Why::Fault(reason) | Why::AgentDied(reason) => {
+                self.died(at, Cause::Fault(reason.clone()), pid, exit, last_words, out);
+            }
+            Why::Hopeless(reason) => {
+                let (reason, last_words) = (reason.clone(), last_words.to_vec());
+                self.fail(Failure { reason, exit, last_words, survivors: Vec::new() }, out);
+            }
         }
     }
 
@@ -781,7 +871,7 @@ impl Session {
             return;
         }
         self.incarnation += 1;
-        self.state = State::Starting { worker: None, deadline: at.mono + limits::START_MS };
+        self.state = State::Starting { worker: None, deadline: at.mono + self.spec.start_ms() };
     }
 
     fn begin_anew(&mut self, at: At) {
@@ -858,7 +948,8 @@ impl Session {
         }
         match &mut self.state {
             State::Starting { .. } => {
-                self.fault(at, &format!("the worker was not ready within {} s", limits::START_MS / 1000));
+                let seconds = self.spec.start_ms() / 1000;
+                self.fault(at, &format!("the worker was not ready within {seconds} s"));
             }
             State::Ready { worker, .. } => match &self.turns.running {
                 None => {
@@ -873,7 +964,7 @@ impl Session {
                     Phase::Aborting { .. } => {
                         self.fault(at, "the worker did not end the turn it was told to")
                     }
-                    Phase::Started { .. } => {}
+                    Phase::Started { .. } => self.expire_permissions(at, out),
                 },
             },
             State::Adopting { worker, after, .. } => {
@@ -912,6 +1003,12 @@ impl Session {
     fn settle(&mut self, at: At, out: &mut Out) {
         if matches!(self.state, State::Hibernated) && !self.turns.queue.is_empty() && !at.closing {
             self.wake(at, out);
+        }
+        // Nobody can tell the agent any more.
+        if !matches!(self.state, State::Ready { .. })
+            && let Some(turn) = &mut self.turns.running
+        {
+            turn.close_permissions("the worker is being ended", out);
         }
         self.start_turn(at, out);
     }

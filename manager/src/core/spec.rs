@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use protocol::api::{OnCrash, RestartType, SessionOpts};
+use protocol::api::{OnCrash, PermissionPolicy, RestartType, SessionOpts};
 use protocol::wire::Agent;
 use serde::{Deserialize, Serialize};
+
+use super::limits;
 
 /// A session's settings, with every default filled in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +35,31 @@ pub struct Spec {
     pub hibernate_after_ms: u64,
     /// Time between SIGTERM and SIGKILL for the agent's processes, in milliseconds.
     pub grace_ms: u64,
+    /// What becomes of permissions that the agent asks for.
+    #[serde(default)]
+    pub permissions: Permissions,
+}
+
+/// What becomes of permissions that an agent asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Permissions {
+    /// Where no rule fits.
+    pub policy: PermissionPolicy,
+    /// The first that fits decides.
+    pub rules: Vec<PermissionRule>,
+    /// How long one may wait, in milliseconds; 0 = for ever.
+    pub timeout_ms: u64,
+}
+
+/// Decides about some of the permissions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PermissionRule {
+    /// About this kind of tool only: `read`, `edit`, `execute` and so on.
+    pub kind: Option<String>,
+    /// About files at or below this path only; relative to the working directory unless absolute.
+    pub path: Option<String>,
+    /// What becomes of it.
+    pub then: PermissionPolicy,
 }
 
 /// OTP's restart strategy of one child: type, intensity, period.
@@ -53,6 +80,15 @@ impl Default for RestartPolicy {
 }
 
 impl Spec {
+    /// How long a worker of this agent may take from its spawn to ready, in milliseconds. Agents that live between
+    /// prompts were seen to take up to 13 s on an idle machine; others have nothing to prepare.
+    pub fn start_ms(&self) -> u64 {
+        match self.agent {
+            Agent::Acp { .. } => limits::START_ACP_MS,
+            Agent::Shell | Agent::Command { .. } => limits::START_MS,
+        }
+    }
+
     /// Names of the options in `given` that this spec was not made with. An option that is not given agrees
     /// with everything: whoever asks for "the session of this directory" need not repeat how it was started.
     pub fn differs_from(&self, given: &SessionOpts) -> Vec<&'static str> {
@@ -71,6 +107,8 @@ impl Spec {
             ("on_crash", differs(&given.on_crash, &self.on_crash)),
             ("hibernate_after_ms", differs(&given.hibernate_after_ms, &self.hibernate_after_ms)),
             ("grace_ms", differs(&given.grace_ms, &self.grace_ms)),
+            ("permissions", differs(&given.permissions, &self.permissions.policy)),
+            ("permission_timeout_ms", differs(&given.permission_timeout_ms, &self.permissions.timeout_ms)),
         ];
         differing.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }

@@ -8,7 +8,9 @@ use protocol::event::{Disposition, EventKind, Outcome, RemovedBy, Resolution};
 use protocol::wire::TurnEnd;
 use protocol::{Exit, PromptId, Stream};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use super::agent::{Answer, Permission};
 use super::session::{Note, Out, Session, State, limits};
 use super::{At, Refusal, Reply};
 
@@ -42,6 +44,15 @@ pub struct Turn {
     pub phase: Phase,
     /// The agent has said something on standard output.
     pub spoke: bool,
+    /// Permissions that wait for an answer, oldest first.
+    #[serde(default)]
+    pub open: Vec<Permission>,
+    /// What was decided about the others.
+    #[serde(default)]
+    pub answers: Vec<Answer>,
+    /// Tool calls that have not ended, by the agent's ids.
+    #[serde(default)]
+    pub tools: Vec<String>,
 }
 
 /// How far a turn is.
@@ -106,7 +117,7 @@ impl Session {
         let first = new.when_busy == WhenBusy::Interrupt;
         let reply = self.enqueue(&new.text, first, None, out);
         if first && self.turns.running.is_some() {
-            self.abort_turn(at);
+            self.abort_turn(at, out);
         }
         Ok(reply)
     }
@@ -150,23 +161,33 @@ impl Session {
         }
         out.emit(EventKind::PromptStarted { prompt_id: prompt.id });
         let phase = Phase::Sent { deadline: at.mono + limits::TAKE_PROMPT_MS };
-        self.turns.running = Some(Turn { number: self.turns.count, prompt, phase, spoke: false });
+        self.turns.running = Some(Turn {
+            number: self.turns.count,
+            prompt,
+            phase,
+            spoke: false,
+            open: Vec::new(),
+            answers: Vec::new(),
+            tools: Vec::new(),
+        });
     }
 
-    pub(super) fn abort(&mut self, at: At) -> Result<Reply, Refusal> {
+    pub(super) fn abort(&mut self, at: At, out: &mut Out) -> Result<Reply, Refusal> {
         let Some(turn) = &self.turns.running else {
             return Err(Refusal::NoTurn(self.id.clone()));
         };
         let prompt = turn.prompt.id;
-        self.abort_turn(at);
+        self.abort_turn(at, out);
         Ok(Reply::Aborting { prompt })
     }
 
-    fn abort_turn(&mut self, at: At) {
+    pub(super) fn abort_turn(&mut self, at: At, out: &mut Out) {
         let deadline = at.mono + self.spec.grace_ms + limits::ABORT_SLACK_MS;
         let Some(turn) = &mut self.turns.running else {
             return;
         };
+        // The worker cancels them with the turn: some agents wait for ever for an answer.
+        turn.close_permissions("the turn is being aborted", out);
         match turn.phase {
             Phase::Sent { .. } => turn.phase = Phase::Aborting { deadline, agent_pid: None },
             Phase::Started { agent_pid } => {
@@ -189,7 +210,15 @@ impl Session {
         out.emit(EventKind::TurnStarted { turn: turn.number, prompt_id: prompt, agent_pid });
     }
 
-    pub(super) fn output(&mut self, at: At, prompt: PromptId, stream: Stream, text: &str, out: &mut Out) {
+    pub(super) fn said(
+        &mut self,
+        at: At,
+        prompt: PromptId,
+        stream: Stream,
+        text: String,
+        payload: Option<Value>,
+        out: &mut Out,
+    ) {
         let Some(turn) = self.turns.running.as_mut().filter(|turn| turn.prompt.id == prompt) else {
             return;
         };
@@ -199,7 +228,7 @@ impl Session {
         }
         self.turns.last_message_at = Some(at.wall);
         let turn = turn.number;
-        out.emit(EventKind::MessageChunk { turn, prompt_id: prompt, stream, text: text.to_owned() });
+        out.emit(EventKind::MessageChunk { turn, prompt_id: prompt, stream, text, payload });
     }
 
     /// The worker says the turn is over.
@@ -226,6 +255,15 @@ impl Session {
                 out.emit(EventKind::SystemMessage { text: message.clone() });
                 self.complete_turn(Outcome::Completed, "error", exit, out);
             }
+            // Agents end an aborted turn in words of their own.
+            TurnEnd::Stopped { .. } if !self.turns.runs_unasked(prompt) => {
+                self.complete_turn(Outcome::Aborted, "cancelled", exit, out);
+            }
+            // Nobody asked for it: it was told to leave.
+            TurnEnd::Stopped { reason } if reason == "cancelled" => {
+                self.cut_turn("the agent cancelled the turn", exit, out);
+            }
+            TurnEnd::Stopped { reason } => self.complete_turn(Outcome::Completed, reason, exit, out),
             TurnEnd::Aborted => self.cut_turn("its worker was told to leave", exit, out),
         }
     }
@@ -236,9 +274,10 @@ impl Session {
         if matches!(turn.phase, Phase::Aborting { .. }) || !self.wanted() {
             return self.complete_turn(Outcome::Aborted, "cancelled", exit, out);
         }
-        let Some(turn) = self.turns.running.take() else {
+        let Some(mut turn) = self.turns.running.take() else {
             return;
         };
+        turn.close(out);
         let prompt_id = turn.prompt.id;
         let will_retry = self.spec.on_crash == OnCrash::Retry;
         out.emit(EventKind::TurnInterrupted {
@@ -264,9 +303,10 @@ impl Session {
     }
 
     fn complete_turn(&mut self, outcome: Outcome, stop_reason: &str, exit: Option<Exit>, out: &mut Out) {
-        let Some(turn) = self.turns.running.take() else {
+        let Some(mut turn) = self.turns.running.take() else {
             return;
         };
+        turn.close(out);
         let prompt_id = turn.prompt.id;
         out.emit(EventKind::TurnCompleted {
             turn: turn.number,

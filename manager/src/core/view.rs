@@ -11,8 +11,11 @@ impl Session {
     pub fn status(&self) -> Status {
         match &self.state {
             State::Starting { .. } => Status::Starting,
-            State::Ready { .. } if self.turns.running.is_some() => Status::Running,
-            State::Ready { .. } => Status::Idle,
+            State::Ready { .. } => match &self.turns.running {
+                Some(turn) if !turn.open.is_empty() => Status::RequiresAction,
+                Some(_) => Status::Running,
+                None => Status::Idle,
+            },
             State::Adopting { .. } => Status::Adopting,
             State::Stopping { .. } => Status::Stopping,
             State::Restarting { .. } => Status::Restarting,
@@ -62,7 +65,7 @@ impl Session {
             first_prompt: self.turns.first_prompt.as_deref().map(str::to_owned),
             queue_length: self.turns.queue.len() as u32,
             running_prompt: self.turns.running.as_ref().map(|turn| turn.prompt.id),
-            usage: None,
+            usage: self.usage.clone(),
             restarts: Restarts {
                 in_window: self.deaths.within(now, policy.period_ms),
                 intensity: policy.intensity,

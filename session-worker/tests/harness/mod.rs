@@ -8,7 +8,9 @@ use std::process::{Child, ChildStdin, ChildStdout, Command as Program, ExitStatu
 use std::time::{Duration, Instant};
 
 use protocol::frame::{self, Decoder};
-use protocol::wire::{Agent, Command, Envelope, Exchange, FromWorker, PromptVia, Report, TurnEnd, Welcome};
+use protocol::wire::{
+    Agent, Command, Envelope, Exchange, FromWorker, PROTOCOL_VERSION, PromptVia, Report, TurnEnd, Welcome,
+};
 use protocol::{Exit, PromptId, Stream};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -130,7 +132,7 @@ impl Worker {
 
     pub fn papers(&self, agent: Agent, grace_ms: u64) -> Welcome {
         Welcome {
-            protocol: 1,
+            protocol: PROTOCOL_VERSION,
             session: "session-1".parse().unwrap(),
             resume_from: 0,
             marker: self.marker.clone(),
@@ -154,7 +156,10 @@ impl Worker {
     pub fn welcome_with(&mut self, papers: Welcome) -> Report {
         let hello = self.frame().expect("Hello");
         assert_eq!((hello.incarnation, hello.seq, hello.ack), (0, 0, 0));
-        assert!(matches!(hello.body, Report::Hello { protocol: 1, resume_from: 0, .. }), "{hello:?}");
+        assert!(
+            matches!(hello.body, Report::Hello { protocol: PROTOCOL_VERSION, resume_from: 0, .. }),
+            "{hello:?}"
+        );
         self.send_numbered(0, Command::Welcome(Box::new(papers)));
         let ready = self.report();
         assert!(matches!(ready, Report::Ready { agent_pid: None, .. }), "{ready:?}");

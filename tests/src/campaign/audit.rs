@@ -37,7 +37,7 @@ pub struct Audit<'a> {
     round: usize,
     /// Descriptors of an idle manager, less those of its workers.
     manager_descriptors: Option<usize>,
-    worker_descriptors: Option<usize>,
+    worker_descriptors: BTreeMap<bool, usize>,
     /// All that was recorded, in order.
     journal: Vec<Arc<Event>>,
     timers: Timers,
@@ -70,7 +70,7 @@ impl<'a> Audit<'a> {
             uuid: String::new(),
             round: 0,
             manager_descriptors: None,
-            worker_descriptors: None,
+            worker_descriptors: BTreeMap::new(),
             journal: Vec::new(),
             timers: Timers::default(),
             prompts: Prompts::default(),
@@ -191,9 +191,18 @@ impl<'a> Audit<'a> {
         self.leftovers.zombies = 0;
         let marked: BTreeSet<u32> = real::marked(&self.uuid).into_iter().collect();
         let orphans = self.campaign.host.orphans();
-        self.leftovers.orphans = marked.difference(&pids).count().max(orphans.len());
-        if marked != pids || !orphans.is_empty() {
-            return Some(format!("left behind: {:?}", described(marked.difference(&pids).chain(&orphans))));
+        // An agent that lives between prompts is its worker's child, and has none of its own.
+        let agents: BTreeMap<u32, u32> =
+            sessions.iter().filter_map(|info| Some((info.agent_pid?, info.pid?))).collect();
+        if let Some((agent, worker)) =
+            agents.iter().find(|(agent, worker)| real::parent(**agent) != Some(**worker))
+        {
+            return Some(format!("the agent {agent} is not below its worker {worker}"));
+        }
+        let known: BTreeSet<u32> = pids.iter().chain(agents.keys()).copied().collect();
+        self.leftovers.orphans = marked.difference(&known).count().max(orphans.len());
+        if marked != known || !orphans.is_empty() {
+            return Some(format!("left behind: {:?}", described(marked.difference(&known).chain(&orphans))));
         }
         for (pid, id) in &workers {
             let marker = real::marker_of(*pid).unwrap_or_default();
@@ -230,7 +239,8 @@ impl<'a> Audit<'a> {
         }
         for (pid, id) in &workers {
             let open = descriptors(*pid)?;
-            let first = *self.worker_descriptors.get_or_insert(open);
+            let has_agent = agents.values().any(|worker| worker == pid);
+            let first = *self.worker_descriptors.entry(has_agent).or_insert(open);
             if open != first {
                 return Some(format!("the idle worker of {id} has {open} descriptors, others {first}"));
             }

@@ -5,8 +5,9 @@ use std::time::Duration;
 use manager::client::{Client, ClientError, Request};
 use protocol::SessionId;
 use protocol::api::{
-    Accepted, EditRequest, Problem, PromptRequest, PromptState, QueuedPrompt, ResolveRequest, RestartType,
-    SessionInfo, SessionOpts, SubagentHandle, SubagentRequest, TokenReply, WhenBusy,
+    Accepted, AnswerRequest, EditRequest, PermissionAnswer, PermissionInfo, Problem, PromptRequest,
+    PromptState, QueuedPrompt, ResolveRequest, RestartType, SessionInfo, SessionOpts, SubagentHandle,
+    SubagentRequest, TokenReply, WhenBusy,
 };
 use protocol::event::Resolution;
 
@@ -32,8 +33,10 @@ impl Plan {
         let raised = !number.is_multiple_of(5);
         let agent = match number % 7 {
             0 => "shell",
+            2 => "loads",
             3 => "argument",
             5 => "unread",
+            6 => "resumes",
             _ => "fixture",
         };
         let opts = SessionOpts {
@@ -136,7 +139,8 @@ impl<'a> Asker<'a> {
         let plan = self.plan();
         let path = format!("/v1/sessions/{}", plan.id);
         match self.rng.below(1000) {
-            0..600 => self.send(&plan).await,
+            0..580 => self.send(&plan).await,
+            580..600 => self.permit().await,
             600..660 => self.post(&format!("{path}/abort")).await,
             660..690 => self.post(&format!("{path}/stop")).await,
             690..780 => self.restart(&plan).await,
@@ -206,6 +210,24 @@ impl<'a> Asker<'a> {
             }
             // Its script is its profile's; what it is told here it never reads.
             Some("unread") => return format!("prompt {number} {}", "and more ".repeat(20_000)),
+            Some("loads" | "resumes") => {
+                let what = match self.rng.below(1000) {
+                    0..20 => "exit 3",
+                    20..40 => "exit 0",
+                    40..60 => "fail out of order",
+                    60..80 => "deaf; sleep 400ms",
+                    80..100 => "longline 9000000",
+                    100..130 => "noise not json; stray; unknown; elsewhere",
+                    130..230 => "tool t1 saw; sleep 60ms; done t1",
+                    230..330 => "think hm; plan; usage; news",
+                    330..530 => "ask t1",
+                    530..630 => "run sleep 0.05; say ran",
+                    630..660 => "shut",
+                    660..690 => "read /etc/passwd; write x.txt words",
+                    _ => "sleep 5ms",
+                };
+                return format!("say prompt {number}; mark {mark}; sleep {pause}ms; {what}; say done");
+            }
             _ => {}
         }
         let what = match self.rng.below(1000) {
@@ -224,6 +246,22 @@ impl<'a> Asker<'a> {
             _ => "sleep 5ms",
         };
         format!("say prompt {number}; mark {mark}; sleep {pause}ms; {what}; say done")
+    }
+
+    /// Answers a permission that waits, somehow.
+    async fn permit(&mut self) {
+        let waiting: Vec<PermissionInfo> =
+            look(&self.campaign.client, "/v1/permissions").await.unwrap_or_default();
+        let at = self.rng.below(waiting.len().max(1) as u64) as usize;
+        let Some(permission) = waiting.get(at) else { return };
+        let answer = match self.rng.below(4) {
+            0 => PermissionAnswer::Deny,
+            1 => PermissionAnswer::Option("always".into()),
+            2 => PermissionAnswer::Option("no such option".into()),
+            _ => PermissionAnswer::Allow,
+        };
+        let path = format!("/v1/sessions/{}/permissions/{}", permission.session_id, permission.permission_id);
+        self.request(&Request::post(path).json(&AnswerRequest { answer }).repeatable()).await;
     }
 
     async fn queue(&self, path: &str) -> Vec<QueuedPrompt> {

@@ -141,6 +141,15 @@ pub const POINTS: &[&str] = &[
     "worker.gone",
     "worker.leave",
     "worker.shut",
+    "acp.initialize",
+    "acp.new",
+    "acp.load",
+    "acp.resume",
+    "acp.prompt",
+    "acp.cancel",
+    "acp.update",
+    "acp.permission",
+    "acp.terminal",
 ];
 
 /// Every point: before and after each event is recorded, before and after each effect, and the rest.

@@ -239,19 +239,24 @@ fn own_disk(place: &Place) -> bool {
 
 /// Directories, programs and configuration.
 fn prepare(dir: &Path, options: &Options) -> Place {
-    let agent = real::beside("fixture-agent");
-    let (kennel, worker, agent) = match options.uid {
-        None => (real::kennel().clone(), real::worker().clone(), agent),
+    let (agent, acp) = (real::beside("fixture-agent"), real::beside("acp-agent"));
+    let (kennel, worker, agent, acp) = match options.uid {
+        None => (real::kennel().clone(), real::worker().clone(), agent, acp),
         Some(_) => {
-            let copies = host::publish(&[real::kennel(), real::worker(), &agent], &dir.join("bin"));
-            (copies[0].clone(), copies[1].clone(), copies[2].clone())
+            let copies = host::publish(&[real::kennel(), real::worker(), &agent, &acp], &dir.join("bin"));
+            (copies[0].clone(), copies[1].clone(), copies[2].clone(), copies[3].clone())
         }
     };
     let place = Place { dir: dir.to_owned(), kennel, worker, agent, uid: options.uid };
     fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
-    for (made, mode) in
-        [("state", 0o700), ("run", 0o700), ("work", 0o700), ("points", 0o777), ("marks", 0o777)]
-    {
+    for (made, mode) in [
+        ("state", 0o700),
+        ("run", 0o700),
+        ("work", 0o700),
+        ("memory", 0o700),
+        ("points", 0o777),
+        ("marks", 0o777),
+    ] {
         let made = dir.join(made);
         fs::create_dir(&made).unwrap();
         fs::set_permissions(&made, fs::Permissions::from_mode(mode)).unwrap();
@@ -259,11 +264,16 @@ fn prepare(dir: &Path, options: &Options) -> Place {
             std::os::unix::fs::chown(&made, options.uid, options.uid).unwrap();
         }
     }
-    let program = place.agent.display();
+    let (program, acp, memory) = (place.agent.display(), acp.display(), dir.join("memory"));
+    let memory = memory.display();
     let config = format!(
         "[agents.fixture]\nkind = \"command\"\ncommand = [\"{program}\"]\n\n\
          [agents.argument]\nkind = \"command\"\ncommand = [\"{program}\"]\nprompt_via = \"argument\"\n\n\
-         [agents.unread]\nkind = \"command\"\ncommand = [\"{program}\", \"--script\", \"say unread; sleep 30ms\"]\n"
+         [agents.unread]\nkind = \"command\"\ncommand = [\"{program}\", \"--script\", \"say unread; sleep 30ms\"]\n\n\
+         [agents.loads]\nkind = \"acp\"\npermission_timeout = \"200ms\"\n\
+         command = [\"{acp}\", \"--load\", \"--memory\", \"{memory}\"]\n\n\
+         [agents.resumes]\nkind = \"acp\"\npermission_timeout = \"200ms\"\n\
+         command = [\"{acp}\", \"--resume\", \"--load\", \"--memory\", \"{memory}\"]\n"
     );
     fs::write(dir.join("config.toml"), config).unwrap();
     place

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use manager::core::Cause;
+use manager::core::{Cause, limits};
 use protocol::event::{Event, EventKind, Resolution};
-use protocol::{Exit, Incarnation, PromptId};
+use protocol::{EventId, Exit, Incarnation, PermissionId, PromptId};
+use serde_json::Value;
 
 /// Where a prompt is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,9 +18,34 @@ pub(super) enum Place {
 
 /// The turn that runs.
 #[derive(Debug)]
-pub(super) struct Turn {
+struct Turn {
     prompt: PromptId,
-    pub(super) number: Option<u64>,
+    number: Option<u64>,
+    /// What was told of its tool calls, in the order of the events: a power cut can take the newest back.
+    tools: Vec<(EventId, String, Tool)>,
+}
+
+/// What an event says of a tool call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tool {
+    Open,
+    Ended,
+    Interrupted,
+}
+
+impl Turn {
+    /// What was last told of this tool call.
+    fn tool(&self, id: &str) -> Option<Tool> {
+        self.tools.iter().rev().find(|(_, tool, _)| tool == id).map(|(.., stands)| *stands)
+    }
+}
+
+/// A question whether the agent is allowed something.
+#[derive(Debug)]
+struct Permission {
+    prompt: PromptId,
+    offered: Vec<String>,
+    ended: bool,
 }
 
 #[derive(Debug, Default)]
@@ -32,9 +58,10 @@ pub(super) struct SessionView {
     exited: Incarnation,
     /// What was last told of its process.
     stands: Stands,
-    pub(super) turn: Option<Turn>,
+    turn: Option<Turn>,
     turns: u64,
     pub(super) prompts: BTreeMap<PromptId, Place>,
+    permissions: BTreeMap<PermissionId, Permission>,
     /// Restarts that count against the intensity, by the clock of the events.
     pub(super) restarts: Vec<u64>,
     pub(super) intensity: Option<(u32, u64)>,
@@ -150,7 +177,7 @@ impl SessionView {
                 if let Some(turn) = &self.turn {
                     found.push(format!("the turn of {} has not ended", turn.prompt));
                 }
-                self.turn = Some(Turn { prompt: *prompt_id, number: None });
+                self.turn = Some(Turn { prompt: *prompt_id, number: None, tools: Vec::new() });
                 self.turns += 1;
             }
             PromptResolved { prompt_id, action, retried_as } => {
@@ -172,17 +199,64 @@ impl SessionView {
                     other => found.push(format!("turn {turn} of {prompt_id} began where {other:?} runs")),
                 }
             }
-            MessageChunk { turn, prompt_id, .. } => {
+            MessageChunk { turn, prompt_id, .. }
+            | ThoughtChunk { turn, prompt_id, .. }
+            | PlanUpdated { turn, prompt_id, .. } => {
                 self.spoken_by(incarnation, found);
                 self.in_turn(*turn, *prompt_id, found);
             }
+            ToolCallStarted { turn, prompt_id, tool_call_id, payload, .. }
+            | ToolCallUpdated { turn, prompt_id, tool_call_id, payload } => {
+                self.spoken_by(incarnation, found);
+                self.in_turn(*turn, *prompt_id, found);
+                let stands = if says_ended(payload) { Tool::Ended } else { Tool::Open };
+                self.tool(event.id, tool_call_id, stands, found);
+            }
+            ToolCallInterrupted { turn, prompt_id, tool_call_id } => {
+                self.in_turn(*turn, *prompt_id, found);
+                if self.turn.as_ref().and_then(|turn| turn.tool(tool_call_id)) != Some(Tool::Open) {
+                    found.push(format!("tool call {tool_call_id} is not open"));
+                }
+                self.tool(event.id, tool_call_id, Tool::Interrupted, found);
+            }
+            AgentUpdated { prompt_id, .. } => {
+                self.spoken_by(incarnation, found);
+                if let Some(prompt) = prompt_id {
+                    self.in_turn(self.turns, *prompt, found);
+                }
+            }
+            UsageUpdated { .. } => self.spoken_by(incarnation, found),
+            PermissionRequested { permission_id, turn, prompt_id, options, .. } => {
+                self.spoken_by(incarnation, found);
+                self.in_turn(*turn, *prompt_id, found);
+                if event.id != permission_id.0 {
+                    found.push(format!("{permission_id} does not have its event's number"));
+                }
+                let offered = options.iter().map(|option| option.id.clone()).collect();
+                let asked = Permission { prompt: *prompt_id, offered, ended: false };
+                if self.permissions.insert(*permission_id, asked).is_some() {
+                    found.push(format!("{permission_id} was asked before"));
+                }
+            }
+            PermissionResolved { permission_id, option_id, .. } => {
+                if let Some(asked) = self.permission_ends(*permission_id, found)
+                    && !asked.offered.contains(option_id)
+                {
+                    found.push(format!("{permission_id} offers no {option_id}: {:?}", asked.offered));
+                }
+            }
+            PermissionExpired { permission_id, .. } => {
+                self.permission_ends(*permission_id, found);
+            }
             TurnCompleted { turn, prompt_id, .. } => {
                 self.in_turn(*turn, *prompt_id, found);
+                self.turn_ends(found);
                 self.turn = None;
                 self.expect(*prompt_id, Place::Running, Place::Ended, found);
             }
             TurnInterrupted { turn, prompt_id, will_retry, .. } => {
                 self.in_turn(*turn, *prompt_id, found);
+                self.turn_ends(found);
                 self.turn = None;
                 let next = if *will_retry { Place::Queued } else { Place::Interrupted };
                 self.expect(*prompt_id, Place::Running, next, found);
@@ -202,11 +276,66 @@ impl SessionView {
         }
     }
 
+    fn tool(&mut self, event: EventId, id: &str, stands: Tool, found: &mut Vec<String>) {
+        let Some(turn) = &mut self.turn else { return };
+        if turn.tool(id) == Some(Tool::Interrupted) {
+            found.push(format!("tool call {id} was interrupted before"));
+        }
+        turn.tools.push((event, id.to_owned(), stands));
+    }
+
+    fn permission_ends(&mut self, id: PermissionId, found: &mut Vec<String>) -> Option<&Permission> {
+        let running = self.turn.as_ref().map(|turn| turn.prompt);
+        let Some(asked) = self.permissions.get_mut(&id) else {
+            found.push(format!("{id} was never asked"));
+            return None;
+        };
+        if std::mem::replace(&mut asked.ended, true) {
+            found.push(format!("{id} has ended before"));
+        }
+        if running != Some(asked.prompt) {
+            found.push(format!("{id} is of {}, and {running:?} runs", asked.prompt));
+        }
+        Some(asked)
+    }
+
+    /// Nothing of a turn is left open at its end.
+    fn turn_ends(&mut self, found: &mut Vec<String>) {
+        self.no_permission_is_open(found);
+        let Some(turn) = &self.turn else { return };
+        let told = turn.tools.iter().filter(|(.., stands)| *stands == Tool::Interrupted).count();
+        // Of more than these nothing is told.
+        if told < limits::TOOL_CALLS
+            && let Some((_, id, _)) = turn.tools.iter().find(|(_, id, _)| turn.tool(id) == Some(Tool::Open))
+        {
+            found.push(format!("tool call {id} is open, and not said to be interrupted"));
+        }
+    }
+
+    fn no_permission_is_open(&self, found: &mut Vec<String>) {
+        if let Some((id, _)) = self.permissions.iter().find(|(_, asked)| !asked.ended) {
+            found.push(format!("{id} is still open"));
+        }
+    }
+
+    /// A power cut took this event back.
+    pub(super) fn take_back(&mut self, event: &Event) {
+        if let EventKind::PermissionRequested { permission_id, .. } = &event.kind {
+            self.permissions.remove(permission_id);
+        }
+        let Some(turn) = &mut self.turn else { return };
+        turn.tools.retain(|(id, ..)| *id < event.id);
+        if let EventKind::TurnStarted { .. } = &event.kind {
+            turn.number = None;
+        }
+    }
+
     /// A process's end, or the end of what a session without one was about to do.
     fn ended(&mut self, incarnation: Incarnation, exit: Option<Exit>, found: &mut Vec<String>) {
         if let Some(turn) = &self.turn {
             found.push(format!("the turn of {} has not ended", turn.prompt));
         }
+        self.no_permission_is_open(found);
         match self.live.take() {
             Some(live) if live != incarnation => {
                 found.push(format!("incarnation {live} lives, and not {incarnation}"))
@@ -255,6 +384,11 @@ impl SessionView {
             ));
         }
     }
+}
+
+/// Whether an agent says here that a tool call has ended.
+fn says_ended(payload: &Value) -> bool {
+    matches!(payload["status"].as_str(), Some("completed" | "failed"))
 }
 
 /// The reason of a restart that somebody asked for.

@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
-use manager::core::{Ask, Command, Input, NewPrompt, Refusal, Reply, Session, Spec};
-use protocol::api::{OnCrash, Orphans, RestartType, SessionOpts, WhenBusy};
+use manager::core::{
+    Ask, Command, Input, NewPrompt, PermissionRule, Permissions, Refusal, Reply, Session, Spec,
+};
+use protocol::api::{
+    OnCrash, Orphans, PermissionAnswer, PermissionPolicy, RestartType, SessionOpts, WhenBusy,
+};
 use protocol::event::{Event, Resolution};
-use protocol::{EventId, PromptId, SessionId};
+use protocol::{EventId, PermissionId, PromptId, SessionId};
 
 use super::{Sim, What};
 use crate::sample;
@@ -101,11 +105,12 @@ impl Sim {
                 Request { client, ask, key }
             }
         };
-        let doubled = request.key.is_some() && self.rng.chance(100);
+        let answers = matches!(request.ask, Ask::One(_, Input::Command(Command::Permit(..))));
+        let doubled = request.key.is_some() && self.rng.chance(100) || answers && self.rng.chance(200);
         let Some(manager) = &mut self.manager else { return };
         manager.inbox.push_back(request.clone());
         if doubled {
-            // Its connection broke in the middle, and it sends the same again.
+            // Its connection broke in the middle, and it sends the same again; or two people answer at once.
             manager.inbox.push_back(request.clone());
         }
         self.clients[client].waits_for = Some(request);
@@ -121,6 +126,11 @@ impl Sim {
                 self.history.acknowledged(id, *prompt, key);
             }
             (Answer::Done(Reply::Created(id)), _) => self.history.created(id, key),
+            (Answer::Done(_), Ask::One(id, Input::Command(Command::Permit(permission, _)))) => {
+                if !self.permitted.insert(*permission) {
+                    self.failures.push(format!("{id}: two answers to {permission} counted"));
+                }
+            }
             (Answer::Done(_), _) => {}
             (Answer::Refused(refusal), _) => {
                 self.coverage.refusals.insert(refusal.code());
@@ -141,14 +151,41 @@ impl Sim {
 
     fn some_spec(&mut self) -> Arc<Spec> {
         use RestartType::*;
-        let mut spec = sample::spec();
+        let mut spec = if self.rng.chance(500) { sample::acp_spec() } else { sample::spec() };
         spec.restart.kind = self.rng.pick(&[Transient, Transient, Permanent, Temporary]).unwrap_or(Transient);
         spec.restart.intensity = self.rng.between(1, 8) as u32;
         spec.restart.period_ms = self.rng.pick(&[5_000, 20_000, 60_000]).unwrap_or(60_000);
         spec.on_crash = if self.rng.chance(300) { OnCrash::Retry } else { OnCrash::Interrupt };
         spec.hibernate_after_ms = self.rng.pick(&[0, 2_000, 10_000]).unwrap_or(0);
         spec.grace_ms = self.rng.pick(&[200, 1_000]).unwrap_or(200);
+        spec.permissions = self.some_permissions();
         Arc::new(spec)
+    }
+
+    fn some_permissions(&mut self) -> Permissions {
+        use PermissionPolicy::*;
+        let policy = self.rng.pick(&[Park, Park, Park, Allow, Deny, Fail]).unwrap_or_default();
+        let rule = PermissionRule {
+            kind: self.rng.chance(500).then(|| "edit".into()),
+            path: self.rng.chance(500).then(|| "srv".into()),
+            then: self.rng.pick(&[Park, Allow, Deny, Fail]).unwrap_or_default(),
+        };
+        let rules = if self.rng.chance(300) { vec![rule] } else { Vec::new() };
+        Permissions { policy, rules, timeout_ms: self.rng.pick(&[0, 1_000, 10_000]).unwrap_or(0) }
+    }
+
+    /// An answer to a question, which may be none of those that it offers.
+    fn some_answer(&mut self, session: &Session, permission: PermissionId) -> PermissionAnswer {
+        let open = session.permissions().into_iter().find(|open| open.permission_id == permission);
+        let offered: Vec<String> =
+            open.into_iter().flat_map(|open| open.options).map(|option| option.id).collect();
+        let option = offered.get(self.rng.below(offered.len() as u64) as usize);
+        match (self.rng.below(4), option) {
+            (0, _) => PermissionAnswer::Allow,
+            (1, _) => PermissionAnswer::Deny,
+            (2, Some(option)) => PermissionAnswer::Option(option.clone()),
+            _ => PermissionAnswer::Option("nothing".into()),
+        }
     }
 
     fn text(&mut self) -> Arc<str> {
@@ -176,6 +213,15 @@ impl Sim {
         let id = session.id.clone();
         let command = |command| Some(Ask::One(id.clone(), Input::Command(command)));
         let text = self.text();
+        let open: Vec<PermissionId> =
+            session.permissions().iter().map(|permission| permission.permission_id).collect();
+        if !open.is_empty() && self.rng.chance(400) || self.rng.chance(10) {
+            let settled = session.last_permission.filter(|_| self.rng.chance(300));
+            let unknown = PermissionId(self.rng.below(3_000));
+            let permission = settled.or(self.rng.pick(&open)).unwrap_or(unknown);
+            let answer = self.some_answer(&session, permission);
+            return command(Command::Permit(permission, answer));
+        }
         match self.rng.below(100) {
             0..40 => {
                 let ways = [

@@ -13,7 +13,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
 use manager::core::{Ask, Goal, Session, State};
-use protocol::{PromptId, SessionId};
+use protocol::{PermissionId, PromptId, SessionId};
 
 use crate::history::History;
 use crate::kinds;
@@ -42,6 +42,10 @@ pub struct Coverage {
     pub phases: BTreeSet<&'static str>,
     /// What processes were ended for.
     pub whys: BTreeSet<&'static str>,
+    /// What was observed of processes.
+    pub seen: BTreeSet<&'static str>,
+    /// What was wanted of sessions.
+    pub commands: BTreeSet<&'static str>,
     /// Codes of refusals.
     pub refusals: BTreeSet<&'static str>,
     /// How often a manager started.
@@ -66,6 +70,8 @@ impl Coverage {
         self.states.extend(other.states);
         self.phases.extend(other.phases);
         self.whys.extend(other.whys);
+        self.seen.extend(other.seen);
+        self.commands.extend(other.commands);
         self.refusals.extend(other.refusals);
         self.managers += other.managers;
     }
@@ -130,6 +136,8 @@ struct Sim {
     counter: u64,
     /// Its workers die young.
     doomed: Option<SessionId>,
+    /// Questions of which somebody was told that the answer counts.
+    permitted: BTreeSet<PermissionId>,
     history: History,
     failures: Vec<String>,
     coverage: Coverage,
@@ -157,6 +165,7 @@ pub fn run(seed: u64, steps: usize) -> Result<Coverage, String> {
         subscribers: Vec::new(),
         counter: 0,
         doomed: None,
+        permitted: BTreeSet::new(),
         history: History::new(),
         failures: Vec::new(),
         coverage: Coverage::default(),

@@ -1,17 +1,19 @@
 //! The manager's shell around the core, as `manager/src/supervisor.rs` and `workers.rs` have it: step, commit,
 //! act, observe. It may die between any two of these.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use manager::core::{Ask, At, Change, Command, Effect, Fleet, Input, Reply, Seen, Session, State, limits};
 use protocol::event::{Event, EventKind};
+use protocol::wire::{Agent, Update};
 use protocol::{Exit, Incarnation, PromptId, SessionId};
 
 use super::clients::{Answer, Request};
 use super::journal::UsedKey;
 use super::world::{Key, Life, ToWorker};
 use super::{Sim, kinds};
+use crate::sample;
 
 /// Until a commit that failed is tried again, in milliseconds.
 const RETRY_MS: u64 = 1_000;
@@ -30,6 +32,8 @@ struct Handle {
     welcomed: bool,
     delivered: Option<PromptId>,
     aborted: Option<PromptId>,
+    /// Questions of the running turn that it was told the answers of.
+    answered: BTreeSet<u64>,
     dead: Option<(Exit, u64)>,
     buried: bool,
 }
@@ -254,10 +258,14 @@ impl Sim {
         };
         let prompt = session.turns.running.as_ref().map_or(PromptId(1), |turn| turn.prompt.id);
         let exit = Exit::Signal(9);
-        let seen = match self.rng.below(4) {
+        let payload = serde_json::json!({});
+        let seen = match self.rng.below(7) {
             0 => Seen::Gone { exit, last_words: Vec::new(), survivors: Vec::new() },
             1 => Seen::Faulted("garbage".into()),
             2 => Seen::Output { prompt, stream: protocol::Stream::Stdout, text: "echo".into() },
+            3 => Seen::Updated { prompt: Some(prompt), update: Update::Other, payload },
+            4 => Seen::PermissionAsked { prompt, request: 1, ask: sample::ask(), payload },
+            5 => Seen::AgentDied("echo".into()),
             _ => Seen::Ready { restore: protocol::Restore::Fresh, agent_pid: None },
         };
         let stale = session.incarnation - 1;
@@ -438,6 +446,7 @@ impl Sim {
             if let Ask::One(id, Input::Command(Command::Restart)) = &one.ask {
                 self.history.restarted_by_hand(id);
             }
+            self.check_answers(&one.change);
             for _ in &one.change.events {
                 let Some(event) = events.next() else { break };
                 self.history.event(event);
@@ -450,8 +459,33 @@ impl Sim {
                     }
                 }
             }
+            match &one.ask {
+                Ask::One(_, Input::Seen(_, seen)) => drop(self.coverage.seen.insert(kinds::seen(seen))),
+                Ask::One(_, Input::Command(command)) => {
+                    self.coverage.commands.insert(kinds::command(command));
+                }
+                Ask::Stop(..) => drop(self.coverage.commands.insert(kinds::command(&Command::Stop))),
+                _ => {}
+            }
             for session in &one.change.sessions {
                 self.coverage.saw(session);
+            }
+        }
+    }
+
+    /// An answer that counts is told to the agent.
+    fn check_answers(&mut self, change: &Change) {
+        for event in &change.events {
+            let (EventKind::PermissionResolved { permission_id, .. }, Some(id)) =
+                (&event.kind, &event.session)
+            else {
+                continue;
+            };
+            let told =
+                |(of, effect): &(SessionId, Effect)| of == id && matches!(effect, Effect::Answer { .. });
+            if !change.effects.iter().any(told) {
+                let what = format!("{id}: {permission_id} is resolved, and the agent is not told");
+                self.failures.push(what);
             }
         }
     }
@@ -538,7 +572,8 @@ impl Sim {
                         .observed
                         .push_back(Ask::One(id.clone(), Input::Seen(*incarnation, seen)));
                 }
-                let (key, identity) = self.spawn(id, *incarnation, generation);
+                let acp = matches!(session.spec.agent, Agent::Acp { .. });
+                let (key, identity) = self.spawn(id, *incarnation, generation, acp);
                 self.take(id, *incarnation, Some(key));
                 let seen = Seen::Spawned(identity);
                 self.m().observed.push_back(Ask::One(id.clone(), Input::Seen(*incarnation, seen)));
@@ -556,9 +591,11 @@ impl Sim {
                 let runs = session.turns.running.as_ref().is_some_and(|turn| turn.prompt.id == *prompt);
                 if let Some(handle) = self.handle(id, *incarnation).filter(|_| runs)
                     && handle.delivered.replace(*prompt) != Some(*prompt)
-                    && let Some(key) = handle.key
                 {
-                    self.tell(key, ToWorker::Prompt(*prompt));
+                    handle.answered.clear();
+                    if let Some(key) = handle.key {
+                        self.tell(key, ToWorker::Prompt(*prompt));
+                    }
                 }
             }
             Effect::Abort { incarnation, prompt } => {
@@ -567,6 +604,14 @@ impl Sim {
                     && let Some(key) = handle.key
                 {
                     self.tell(key, ToWorker::Abort(*prompt));
+                }
+            }
+            Effect::Answer { incarnation, request, option } => {
+                if let Some(handle) = self.handle(id, *incarnation)
+                    && handle.answered.insert(*request)
+                    && let Some(key) = handle.key
+                {
+                    self.tell(key, ToWorker::Answer(*request, option.clone()));
                 }
             }
             Effect::Terminate { incarnation } => {
@@ -613,6 +658,7 @@ impl Sim {
             welcomed: false,
             delivered: None,
             aborted: None,
+            answered: BTreeSet::new(),
             dead: None,
             buried: false,
         };

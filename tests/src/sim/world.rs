@@ -1,12 +1,14 @@
 //! The simulated machine: processes, pids, pipes.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use manager::core::Seen;
-use protocol::wire::TurnEnd;
+use protocol::wire::{PermissionAsk, Spent, TurnEnd, Update};
 use protocol::{Exit, Identity, Incarnation, PromptId, Restore, SessionId, Stream};
+use serde_json::json;
 
 use super::{Sim, What};
+use crate::sample;
 
 /// Names a process beyond doubt.
 pub type Key = usize;
@@ -25,6 +27,7 @@ pub enum ToWorker {
     Welcome,
     Prompt(PromptId),
     Abort(PromptId),
+    Answer(u64, Option<String>),
 }
 
 /// What a worker does next.
@@ -36,6 +39,14 @@ pub enum Act {
     TurnStart(PromptId),
     Output(PromptId),
     TurnEnd(PromptId, TurnEnd),
+    /// Its agent tells something, in the turn of this prompt or in none.
+    Update(Option<PromptId>),
+    /// Its agent wants to be allowed something.
+    Ask(PromptId),
+    /// Its agent ends.
+    AgentDies,
+    /// It has something for a person to read.
+    Notice,
     /// Ends its tree and leaves.
     Leave(Exit),
     /// Is continued after a SIGSTOP.
@@ -61,6 +72,17 @@ pub struct Proc {
     /// Said and not read.
     pub pipe: VecDeque<Seen>,
     pub turn: Option<PromptId>,
+    /// Its agent lives between prompts.
+    acp: bool,
+    /// What its agent has asked, by number: the options that were offered.
+    asked: BTreeMap<u64, Vec<String>>,
+    /// Questions that it was told the answers of.
+    answered: BTreeSet<u64>,
+    /// Questions whose answers its agent waits for, and what it does only then.
+    waits: BTreeSet<u64>,
+    held: Vec<Act>,
+    /// Tool calls of the turn so far.
+    tools: u64,
     leaving: bool,
     stopped: bool,
     deaf: bool,
@@ -131,6 +153,7 @@ impl Sim {
         session: &SessionId,
         incarnation: Incarnation,
         generation: u64,
+        acp: bool,
     ) -> (Key, Identity) {
         let boot = self.world.boot;
         let same =
@@ -158,6 +181,12 @@ impl Sim {
             inbox: VecDeque::new(),
             pipe: VecDeque::new(),
             turn: None,
+            acp,
+            asked: BTreeMap::new(),
+            answered: BTreeSet::new(),
+            waits: BTreeSet::new(),
+            held: Vec::new(),
+            tools: 0,
             leaving: false,
             stopped: false,
             deaf,
@@ -193,6 +222,8 @@ impl Sim {
 
     pub(super) fn act(&mut self, key: Key, act: Act) {
         let now = self.now;
+        // Few agents go on, or end the turn, before they have heard what they asked for.
+        let patient = !self.rng.chance(50);
         let proc = &mut self.world.procs[key];
         if proc.life != Life::Alive {
             return;
@@ -208,6 +239,27 @@ impl Sim {
             Act::Read => {
                 while let Some(told) = self.world.procs[key].inbox.pop_front() {
                     self.told(key, told);
+                }
+            }
+            Act::TurnEnd(_, TurnEnd::Stopped { .. }) | Act::Update(Some(_))
+                if patient && !proc.waits.is_empty() =>
+            {
+                proc.held.push(act);
+            }
+            Act::Ready if proc.acp => self.agent_begins(key),
+            Act::TurnStart(prompt) if proc.acp => self.agent_works(key, prompt),
+            Act::Update(prompt) => self.agent_tells(key, prompt),
+            Act::Ask(prompt) => self.agent_asks(key, prompt),
+            Act::AgentDies => {
+                if !proc.leaving {
+                    // What it did ends with it; the worker has no word for that.
+                    proc.turn = None;
+                    self.leaves_saying(key, Seen::AgentDied("the agent ended: exit status 1".into()));
+                }
+            }
+            Act::Notice => {
+                if !proc.leaving {
+                    self.say(key, Seen::Notice("there is a newer agent".into()));
                 }
             }
             Act::Ready => {
@@ -259,6 +311,8 @@ impl Sim {
         if proc.turn == Some(prompt) {
             proc.turn = None;
             proc.tree = 0;
+            proc.waits.clear();
+            proc.held.clear();
             let left_behind = u32::from(self.rng.chance(100));
             self.say(key, Seen::TurnEnded { prompt, end, exit: Some(Exit::Code(0)), left_behind });
         }
@@ -299,13 +353,170 @@ impl Sim {
                     return self.failures.push(what);
                 }
                 proc.turn = Some(prompt);
+                proc.tools = 0;
                 self.soon(key, 20, Act::TurnStart(prompt));
             }
             ToWorker::Abort(prompt) => {
                 if proc.turn == Some(prompt) {
-                    self.soon(key, 1_000, Act::TurnEnd(prompt, TurnEnd::Aborted));
+                    proc.waits.clear();
+                    proc.held.clear();
+                    let end =
+                        if proc.acp && self.rng.chance(700) { self.some_reason() } else { TurnEnd::Aborted };
+                    self.soon(key, 1_000, Act::TurnEnd(prompt, end));
                 }
             }
+            ToWorker::Answer(request, option) => self.answered_to(key, request, option),
+        }
+    }
+
+    /// The agent is there, or does not want to be.
+    fn agent_begins(&mut self, key: Key) {
+        if self.world.procs[key].leaving {
+            return;
+        }
+        if self.faults && self.rng.chance(20) {
+            return self.leaves_saying(key, Seen::LoginNeeded("log in with `agent login`".into()));
+        }
+        if self.rng.chance(800) {
+            let id = format!("conversation-{}", self.rng.below(3));
+            self.say(key, Seen::AgentSession(id));
+        }
+        if self.rng.chance(200) {
+            self.agent_tells(key, None);
+        }
+        let levels = [Restore::Fresh, Restore::Replayed, Restore::Loaded, Restore::Resumed];
+        let restore = self.rng.pick(&levels).unwrap_or(Restore::Fresh);
+        self.say(key, Seen::Ready { restore, agent_pid: Some(90_000 + key as u32) });
+        if self.faults {
+            for act in [Act::Update(None), Act::Notice] {
+                if self.rng.chance(200) {
+                    self.soon(key, 5_000, act);
+                }
+            }
+            if self.rng.chance(50) {
+                self.soon(key, 20_000, Act::AgentDies);
+            }
+        }
+    }
+
+    /// A turn of an agent that lives between prompts.
+    fn agent_works(&mut self, key: Key, prompt: PromptId) {
+        let proc = &mut self.world.procs[key];
+        if proc.turn != Some(prompt) || proc.leaving {
+            return;
+        }
+        proc.tree = proc.tree.max(1);
+        self.say(key, Seen::TurnStarted { prompt, agent_pid: 90_000 + key as u32 });
+        for _ in 0..self.rng.below(6) {
+            self.soon(key, 2_000, Act::Update(Some(prompt)));
+        }
+        if self.rng.chance(500) {
+            for _ in 0..self.rng.between(1, 4) {
+                self.soon(key, 2_000, Act::Ask(prompt));
+            }
+        }
+        if self.faults && self.rng.chance(80) {
+            self.soon(key, 2_000, Act::AgentDies);
+        }
+        if !(self.faults && self.rng.chance(50)) {
+            let end = self.some_reason();
+            self.soon(key, 3_000, Act::TurnEnd(prompt, end));
+        }
+    }
+
+    fn some_reason(&mut self) -> TurnEnd {
+        let reasons = ["end_turn", "end_turn", "max_tokens", "refusal", "cancelled"];
+        TurnEnd::Stopped { reason: self.rng.pick(&reasons).unwrap_or("end_turn").into() }
+    }
+
+    fn agent_tells(&mut self, key: Key, prompt: Option<PromptId>) {
+        let late = self.rng.chance(100);
+        let proc = &mut self.world.procs[key];
+        if proc.leaving || prompt.is_some() && prompt != proc.turn && !late {
+            return;
+        }
+        let ended = self.rng.chance(400);
+        let proc = &mut self.world.procs[key];
+        let text = "words".to_owned();
+        let update = match self.rng.below(9) {
+            0 => Update::Message { text },
+            1 => Update::Thought { text },
+            2 | 3 => {
+                proc.tools += 1;
+                Update::ToolCall { id: format!("call-{}", proc.tools), title: text, ended }
+            }
+            // It need not have begun, where the agent forgot to say so.
+            4 | 5 => {
+                let id = format!("call-{}", 1 + self.rng.below(proc.tools.max(1)));
+                Update::ToolCallUpdate { id, ended }
+            }
+            6 => Update::Plan,
+            7 => Update::Usage(Spent {
+                input_tokens: Some(self.rng.below(100_000)),
+                output_tokens: ended.then_some(7),
+                cost_micro_usd: (!ended).then_some(1_250_000),
+            }),
+            _ => Update::Other,
+        };
+        let payload = json!({ "status": if ended { "completed" } else { "in_progress" } });
+        self.say(key, Seen::Updated { prompt, update, payload });
+    }
+
+    fn agent_asks(&mut self, key: Key, prompt: PromptId) {
+        let faults = self.faults;
+        let proc = &mut self.world.procs[key];
+        // At the end nobody is there to answer.
+        if proc.turn != Some(prompt) || proc.leaving || !faults {
+            return;
+        }
+        let offers: [&[&str]; 4] = [
+            &["allow_once", "allow_always", "reject_once", "reject_always"],
+            &["allow_always", "reject_once"],
+            &["allow_once"],
+            &["reject_always"],
+        ];
+        let options = sample::options(self.rng.pick(&offers).unwrap_or_default());
+        let kind = self.rng.pick(&["edit", "execute"]).filter(|_| self.rng.chance(800)).map(str::to_owned);
+        let paths = self.rng.pick(&["srv/notes", "/srv", "/etc/passwd"]).filter(|_| self.rng.chance(800));
+        let paths = paths.into_iter().map(str::to_owned).collect();
+        let proc = &mut self.world.procs[key];
+        let request = proc.asked.len() as u64 + 1;
+        proc.asked.insert(request, options.iter().map(|option| option.id.clone()).collect());
+        proc.waits.insert(request);
+        let ask = PermissionAsk { kind, paths, options, ..sample::ask() };
+        self.say(key, Seen::PermissionAsked { prompt, request, ask, payload: json!({}) });
+    }
+
+    fn answered_to(&mut self, key: Key, request: u64, option: Option<String>) {
+        let proc = &mut self.world.procs[key];
+        let session = &proc.session;
+        let wrong = match (proc.asked.get(&request), &option) {
+            (None, _) => Some(format!("{session}: question {request} is answered and was never asked")),
+            (Some(offered), Some(option)) if !offered.contains(option) => {
+                Some(format!("{session}: question {request} offers {offered:?} and not {option}"))
+            }
+            (Some(_), _) if !proc.answered.insert(request) => {
+                Some(format!("{session}: question {request} is answered twice"))
+            }
+            (Some(_), _) => None,
+        };
+        self.failures.extend(wrong);
+        let proc = &mut self.world.procs[key];
+        proc.waits.remove(&request);
+        if proc.waits.is_empty() {
+            for act in std::mem::take(&mut proc.held) {
+                self.soon(key, 300, act);
+            }
+        }
+    }
+
+    /// Says why, and leaves; or hangs over it.
+    fn leaves_saying(&mut self, key: Key, why: Seen) {
+        self.say(key, why);
+        self.world.procs[key].leaving = true;
+        if !(self.faults && self.rng.chance(100)) {
+            let exit = self.some_exit();
+            self.soon(key, 2_000, Act::Leave(exit));
         }
     }
 
@@ -448,7 +659,13 @@ impl Sim {
                     "SIGTERM from a stranger"
                 }
                 _ => {
-                    self.say(key, Seen::TurnStarted { prompt: PromptId(1), agent_pid: 1 });
+                    let (prompt, payload) = (PromptId(1), json!({}));
+                    let seen = match self.rng.below(3) {
+                        0 => Seen::TurnStarted { prompt, agent_pid: 1 },
+                        1 => Seen::Updated { prompt: Some(prompt), update: Update::Plan, payload },
+                        _ => Seen::PermissionAsked { prompt, request: 0, ask: sample::ask(), payload },
+                    };
+                    self.say(key, seen);
                     "a message about a prompt it has not"
                 }
             };

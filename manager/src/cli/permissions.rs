@@ -1,0 +1,83 @@
+//! Permissions that agents ask for, and the agents themselves.
+
+use protocol::PermissionId;
+use protocol::api::{AgentInfo, AgentKind, AnswerRequest, PermissionAnswer, PermissionInfo};
+
+use super::args;
+use super::error::{Failure, Outcome, exit};
+use super::link::{Link, read};
+use super::render::{self, Cell, Table};
+use crate::client::Request;
+
+/// The longest text in a table, in characters.
+const MAX_TEXT: usize = 60;
+
+/// `permissions`.
+pub async fn permissions(link: &Link<'_>, args: args::Permissions) -> Outcome {
+    match args {
+        args::Permissions::Ls { id } => ls(link, id.as_deref()).await,
+        args::Permissions::Allow { permission, option: None } => {
+            answer(link, permission, PermissionAnswer::Allow).await
+        }
+        args::Permissions::Allow { permission, option: Some(option) } => {
+            answer(link, permission, PermissionAnswer::Option(option)).await
+        }
+        args::Permissions::Deny { permission } => answer(link, permission, PermissionAnswer::Deny).await,
+    }
+}
+
+async fn ls(link: &Link<'_>, typed: Option<&str>) -> Outcome {
+    let path = match typed {
+        Some(typed) => format!("/v1/sessions/{}/permissions", link.find(typed).await?),
+        None => "/v1/permissions".to_owned(),
+    };
+    let answer = link.ask(Request::get(path)).await?;
+    if link.ui.json {
+        return link.ui.object(&answer);
+    }
+    let mut table = Table::new(&["PERMISSION", "SESSION", "OPTIONS", "WHAT"]);
+    for permission in read::<Vec<PermissionInfo>>(&answer)? {
+        let options: Vec<String> = permission.options.into_iter().map(|option| option.id).collect();
+        table.row(vec![
+            permission.permission_id.to_string().into(),
+            permission.session_id.to_string().into(),
+            render::short(&render::line(&options.join(", ")), MAX_TEXT).into(),
+            render::short(&render::line(&permission.title), MAX_TEXT).into(),
+        ]);
+    }
+    link.ui.print(&table.text(link.ui.out_colour))
+}
+
+async fn answer(link: &Link<'_>, permission: PermissionId, answer: PermissionAnswer) -> Outcome {
+    let waiting: Vec<PermissionInfo> = read(&link.ask(Request::get("/v1/permissions")).await?)?;
+    let Some(found) = waiting.into_iter().find(|waiting| waiting.permission_id == permission) else {
+        let what = format!("`{permission}` does not wait: it was answered, has expired, or never was");
+        return Err(Failure::new(exit::CONFLICT, "permission_settled", what)
+            .hint("`kennel permissions ls` lists those that wait"));
+    };
+    let path = format!("/v1/sessions/{}/permissions/{permission}", found.session_id);
+    link.ask(Request::post(path).json(&AnswerRequest { answer })).await.map(drop)
+}
+
+/// `agents`.
+pub async fn agents(link: &Link<'_>, args: &args::Agents) -> Outcome {
+    let args::Agents::Ls = args;
+    let answer = link.ask(Request::get("/v1/agents")).await?;
+    if link.ui.json {
+        return link.ui.object(&answer);
+    }
+    let mut table = Table::new(&["AGENT", "KIND", "PROGRAM", "TO INSTALL"]);
+    for agent in read::<Vec<AgentInfo>>(&answer)? {
+        let kind = match agent.kind {
+            AgentKind::Shell => "shell",
+            AgentKind::Command => "command",
+            AgentKind::Acp => "acp",
+        };
+        let (program, install) = match agent.path {
+            Some(path) => (Cell::styled(&path, render::GREEN), String::new()),
+            None => (Cell::styled("not found", render::YELLOW), agent.install.unwrap_or_default()),
+        };
+        table.row(vec![agent.name.into(), kind.into(), program, install.into()]);
+    }
+    link.ui.print(&table.text(link.ui.out_colour))
+}

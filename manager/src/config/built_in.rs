@@ -1,0 +1,124 @@
+//! Agents that kennel knows without being told: what to run, how to log in, how to install.
+//!
+//! From each project's own documentation of its ACP mode. A profile of the same name in `config.toml` goes
+//! before these.
+
+/// An agent that speaks the Agent Client Protocol.
+#[derive(Clone, Copy, Debug)]
+pub struct BuiltIn {
+    /// The profile's name.
+    pub name: &'static str,
+    /// What to run; the program is looked for on PATH.
+    pub argv: &'static [&'static str],
+    /// How a person logs in.
+    pub login: &'static str,
+    /// How it is installed.
+    pub install: &'static str,
+    /// Variables that it is told from the daemon's environment.
+    pub env_pass: &'static [&'static str],
+}
+
+/// All of them.
+pub const BUILT_IN: &[BuiltIn] = &[
+    BuiltIn {
+        name: "claude",
+        argv: &["claude-agent-acp"],
+        login: "run `claude` and type /login, or set ANTHROPIC_API_KEY for the daemon",
+        install: "npm install -g @agentclientprotocol/claude-agent-acp",
+        env_pass: &["ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CONFIG_DIR"],
+    },
+    BuiltIn {
+        name: "codex",
+        argv: &["codex-acp"],
+        login: "run `codex login`, or set OPENAI_API_KEY for the daemon",
+        install: "npm install -g @zed-industries/codex-acp",
+        env_pass: &["OPENAI_API_KEY", "CODEX_API_KEY", "OPENAI_BASE_URL", "CODEX_HOME"],
+    },
+    BuiltIn {
+        name: "copilot",
+        argv: &["copilot", "--acp"],
+        login: "run `copilot` and type /login",
+        install: "npm install -g @github/copilot",
+        env_pass: &["GH_TOKEN", "GITHUB_TOKEN", "COPILOT_GITHUB_TOKEN"],
+    },
+    BuiltIn {
+        name: "fast-agent",
+        argv: &["fast-agent-acp"],
+        login: "set the key of its model for the daemon, for example ANTHROPIC_API_KEY",
+        install: "uv tool install fast-agent-mcp",
+        env_pass: &["ANTHROPIC_API_KEY", "OPENAI_API_KEY"],
+    },
+    BuiltIn {
+        name: "gemini",
+        argv: &["gemini", "--experimental-acp"],
+        login: "run `gemini` and log in, or set GEMINI_API_KEY for the daemon",
+        install: "npm install -g @google/gemini-cli",
+        env_pass: &["GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_CLOUD_PROJECT"],
+    },
+    BuiltIn {
+        name: "goose",
+        argv: &["goose", "acp"],
+        login: "run `goose configure`",
+        install: "see https://block.github.io/goose",
+        env_pass: &["GOOSE_PROVIDER", "GOOSE_MODEL", "OPENAI_API_KEY", "ANTHROPIC_API_KEY"],
+    },
+    BuiltIn {
+        name: "kimi",
+        argv: &["kimi", "acp"],
+        login: "run `kimi` and type /login",
+        install: "uv tool install kimi-cli",
+        env_pass: &["KIMI_API_KEY", "KIMI_BASE_URL"],
+    },
+    BuiltIn {
+        name: "opencode",
+        argv: &["opencode", "acp"],
+        login: "run `opencode auth login`",
+        install: "npm install -g opencode-ai",
+        env_pass: &["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OPENCODE_CONFIG"],
+    },
+    BuiltIn {
+        name: "openhands",
+        argv: &["openhands", "acp"],
+        login: "run `openhands` once and choose a model",
+        install: "uv tool install openhands",
+        env_pass: &["LLM_API_KEY", "LLM_MODEL"],
+    },
+    BuiltIn {
+        name: "pi",
+        argv: &["pi-acp"],
+        login: "run `pi` and type /login",
+        install: "npm install -g pi-acp",
+        env_pass: &["ANTHROPIC_API_KEY", "OPENAI_API_KEY"],
+    },
+    BuiltIn {
+        name: "qwen",
+        argv: &["qwen", "--experimental-acp"],
+        login: "run `qwen` and log in, or set OPENAI_API_KEY for the daemon",
+        install: "npm install -g @qwen-code/qwen-code",
+        env_pass: &["OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL"],
+    },
+    BuiltIn {
+        name: "vibe",
+        argv: &["vibe-acp"],
+        login: "run `vibe` once, or set MISTRAL_API_KEY for the daemon",
+        install: "uv tool install mistral-vibe",
+        env_pass: &["MISTRAL_API_KEY"],
+    },
+];
+
+/// The one of this name.
+pub fn named(name: &str) -> Option<&'static BuiltIn> {
+    BUILT_IN.iter().find(|agent| agent.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_in_order_and_programs_are_looked_for_on_path() {
+        assert!(BUILT_IN.is_sorted_by(|a, b| a.name < b.name));
+        assert!(BUILT_IN.iter().all(|agent| !agent.argv[0].contains('/')));
+        assert!(named("codex").is_some() && named("shell").is_none());
+    }
+}

@@ -1,0 +1,328 @@
+//! What an agent that lives between prompts tells and asks: its work, its tool calls, its permissions.
+
+use protocol::api::{PermissionAnswer, PermissionInfo, PermissionPolicy, Usage};
+use protocol::event::{Decider, EventKind, Timestamp};
+use protocol::wire::{PermissionAsk, PermissionOption, Spent, Update};
+use protocol::{PermissionId, PromptId, Stream};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::session::{Out, Session, State, limits};
+use super::spec::{PermissionRule, Permissions};
+use super::turns::{Phase, Turn};
+use super::{At, Refusal, Reply};
+
+/// A permission that waits for an answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Permission {
+    /// Its id.
+    pub id: PermissionId,
+    /// The worker's number of the question.
+    pub request: u64,
+    /// What the agent wants to do, in its words.
+    pub title: String,
+    /// What can be answered.
+    pub options: Vec<PermissionOption>,
+    /// When it was asked, unix time in milliseconds.
+    pub asked_at: u64,
+    /// When it is denied for want of an answer, in milliseconds since boot.
+    pub expires: Option<u64>,
+}
+
+/// A decision that the worker is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The permission.
+    pub id: PermissionId,
+    /// The worker's number of the question.
+    pub request: u64,
+    /// The option chosen; none: the question is cancelled.
+    pub option: Option<String>,
+}
+
+impl Permission {
+    /// The option that allows or denies, rather once than for ever.
+    fn option(&self, allows: bool) -> Option<&PermissionOption> {
+        let kinds = if allows { ["allow_once", "allow_always"] } else { ["reject_once", "reject_always"] };
+        kinds.iter().find_map(|kind| self.options.iter().find(|option| option.kind == *kind))
+    }
+}
+
+impl Permissions {
+    /// What becomes of this question.
+    pub fn policy_for(&self, ask: &PermissionAsk, workdir: &str) -> PermissionPolicy {
+        let rule = self.rules.iter().find(|rule| rule.fits(ask, workdir));
+        rule.map_or(self.policy, |rule| rule.then)
+    }
+}
+
+impl PermissionRule {
+    fn fits(&self, ask: &PermissionAsk, workdir: &str) -> bool {
+        let kind = self.kind.as_ref().is_none_or(|kind| ask.kind.as_ref() == Some(kind));
+        let path = self.path.as_ref().is_none_or(|below| {
+            // Where no path is told, nothing is known of it.
+            !ask.paths.is_empty() && ask.paths.iter().all(|path| is_below(path, below, workdir))
+        });
+        kind && path
+    }
+}
+
+/// Whether `path` is `below` or beneath it, both relative to `workdir` unless absolute. By their names alone: a
+/// symlink can lead elsewhere, as the documentation says.
+fn is_below(path: &str, below: &str, workdir: &str) -> bool {
+    match (names(path, workdir), names(below, workdir)) {
+        (Some(path), Some(below)) => path.starts_with(&below),
+        _ => false,
+    }
+}
+
+/// The names along a path; none if it climbs above the root.
+fn names<'a>(path: &'a str, workdir: &'a str) -> Option<Vec<&'a str>> {
+    let base = if path.starts_with('/') { "" } else { workdir };
+    let mut names = Vec::new();
+    for name in base.split('/').chain(path.split('/')) {
+        match name {
+            "" | "." => {}
+            ".." => {
+                names.pop()?;
+            }
+            name => names.push(name),
+        }
+    }
+    Some(names)
+}
+
+impl Session {
+    /// The agent tells something of its work.
+    pub(super) fn updated(
+        &mut self,
+        at: At,
+        prompt: Option<PromptId>,
+        update: &Update,
+        payload: &Value,
+        out: &mut Out,
+    ) {
+        let payload = payload.clone();
+        if let Update::Usage(spent) = update {
+            let usage = self.usage.get_or_insert_default();
+            add(usage, spent);
+            return out.emit(EventKind::UsageUpdated { usage: usage.clone(), payload });
+        }
+        let running = self.turns.running.as_mut().filter(|turn| Some(turn.prompt.id) == prompt);
+        let Some(turn) = running else {
+            return out.emit(EventKind::AgentUpdated { prompt_id: None, payload });
+        };
+        let (number, prompt_id) = (turn.number, turn.prompt.id);
+        let kind = match update {
+            Update::Message { text } => {
+                let (text, payload) = (text.clone(), Some(payload));
+                return self.said(at, prompt_id, Stream::Stdout, text, payload, out);
+            }
+            Update::Thought { text } => {
+                EventKind::ThoughtChunk { turn: number, prompt_id, text: text.clone(), payload }
+            }
+            Update::ToolCall { id, title, ended } => {
+                turn.track(id, *ended);
+                let (tool_call_id, title) = (id.clone(), title.clone());
+                EventKind::ToolCallStarted { turn: number, prompt_id, tool_call_id, title, payload }
+            }
+            Update::ToolCallUpdate { id, ended } => {
+                turn.track(id, *ended);
+                EventKind::ToolCallUpdated { turn: number, prompt_id, tool_call_id: id.clone(), payload }
+            }
+            Update::Plan => EventKind::PlanUpdated { turn: number, prompt_id, payload },
+            Update::Usage(_) | Update::Other => {
+                EventKind::AgentUpdated { prompt_id: Some(prompt_id), payload }
+            }
+        };
+        self.turns.last_message_at = Some(at.wall);
+        out.emit(kind);
+    }
+
+    /// The agent wants to be allowed something.
+    pub(super) fn permission_asked(
+        &mut self,
+        at: At,
+        prompt: PromptId,
+        request: u64,
+        ask: &PermissionAsk,
+        payload: &Value,
+        out: &mut Out,
+    ) {
+        let policy = self.spec.permissions.policy_for(ask, &self.spec.workdir);
+        let timeout = self.spec.permissions.timeout_ms;
+        // Nobody could tell it the answer.
+        if !matches!(self.state, State::Ready { .. }) {
+            return;
+        }
+        let Some(turn) = self.turns.running.as_mut().filter(|turn| turn.prompt.id == prompt) else {
+            return;
+        };
+        // The worker answers for whatever it asked before it heard of the abort.
+        if matches!(turn.phase, Phase::Aborting { .. }) {
+            return;
+        }
+        let id = PermissionId(out.next_event());
+        self.last_permission = Some(id);
+        out.emit(EventKind::PermissionRequested {
+            permission_id: id,
+            turn: turn.number,
+            prompt_id: prompt,
+            tool_call_id: ask.tool_call.clone(),
+            title: ask.title.clone(),
+            options: ask.options.clone(),
+            payload: payload.clone(),
+        });
+        let permission = Permission {
+            id,
+            request,
+            title: ask.title.clone(),
+            options: ask.options.clone(),
+            asked_at: at.wall,
+            expires: (timeout > 0).then(|| at.mono + timeout),
+        };
+        match policy {
+            // Whoever asks without end is told no.
+            PermissionPolicy::Park if turn.open.len() >= limits::PERMISSIONS => {
+                turn.give_up(permission, "too many permissions wait already", out);
+            }
+            PermissionPolicy::Park => turn.open.push(permission),
+            PermissionPolicy::Allow => turn.decide(permission, true, out),
+            PermissionPolicy::Deny => turn.decide(permission, false, out),
+            PermissionPolicy::Fail => {
+                turn.give_up(permission, "the session's policy ends the turn", out);
+                self.abort_turn(at, out);
+            }
+        }
+    }
+
+    /// Somebody answers.
+    pub(super) fn permit(
+        &mut self,
+        id: PermissionId,
+        answer: &PermissionAnswer,
+        out: &mut Out,
+    ) -> Result<Reply, Refusal> {
+        let Some(turn) = self.turns.running.as_mut() else {
+            return Err(self.no_permission(id));
+        };
+        let Some(index) = turn.open.iter().position(|open| open.id == id) else {
+            return Err(self.no_permission(id));
+        };
+        let permission = &turn.open[index];
+        let option = match answer {
+            PermissionAnswer::Option(id) => permission.options.iter().find(|option| option.id == *id),
+            PermissionAnswer::Allow => permission.option(true),
+            PermissionAnswer::Deny => permission.option(false),
+        };
+        let Some(option_id) = option.map(|option| option.id.clone()) else {
+            let offered = permission.options.iter().map(|option| option.id.clone()).collect();
+            return Err(Refusal::NoSuchOption { id, offered });
+        };
+        let permission = turn.open.remove(index);
+        turn.answer(&permission, Some(option_id.clone()));
+        out.emit(EventKind::PermissionResolved { permission_id: id, option_id, by: Decider::User });
+        Ok(Reply::Done)
+    }
+
+    fn no_permission(&self, id: PermissionId) -> Refusal {
+        // Ids grow: one that this session could have given, and that does not wait, is settled.
+        match self.last_permission {
+            Some(last) if id <= last => Refusal::PermissionSettled(id),
+            _ => Refusal::NoSuchPermission(id),
+        }
+    }
+
+    /// Permissions whose time is over are denied.
+    pub(super) fn expire_permissions(&mut self, at: At, out: &mut Out) {
+        let seconds = self.spec.permissions.timeout_ms / 1000;
+        let Some(turn) = self.turns.running.as_mut() else { return };
+        let due = |open: &Permission| open.expires.is_some_and(|expires| expires <= at.mono);
+        let (due, open) = std::mem::take(&mut turn.open).into_iter().partition(due);
+        turn.open = open;
+        let due: Vec<Permission> = due;
+        for permission in due {
+            turn.give_up(permission, &format!("nobody answered within {seconds} s"), out);
+        }
+    }
+
+    /// Permissions that wait for an answer.
+    pub fn permissions(&self) -> Vec<PermissionInfo> {
+        let turn = self.turns.running.as_ref();
+        let open = turn.into_iter().flat_map(|turn| turn.open.iter().map(|open| (turn.prompt.id, open)));
+        open.map(|(prompt_id, open)| PermissionInfo {
+            permission_id: open.id,
+            session_id: self.id.clone(),
+            prompt_id,
+            title: open.title.clone(),
+            options: open.options.clone(),
+            asked_at: Timestamp(open.asked_at),
+        })
+        .collect()
+    }
+}
+
+impl Turn {
+    /// Notes whether a tool call is open.
+    fn track(&mut self, id: &str, ended: bool) {
+        let known = self.tools.iter().position(|open| open == id);
+        match (known, ended) {
+            (Some(index), true) => drop(self.tools.remove(index)),
+            // More than a person could look at: what is past it is not told of at a crash.
+            (None, false) if self.tools.len() < limits::TOOL_CALLS => self.tools.push(id.to_owned()),
+            (Some(_), false) | (None, _) => {}
+        }
+    }
+
+    fn answer(&mut self, permission: &Permission, option: Option<String>) {
+        // A turn may ask without end, and each of its steps writes them all.
+        if self.answers.len() >= limits::ANSWERS {
+            self.answers.remove(0);
+        }
+        self.answers.push(Answer { id: permission.id, request: permission.request, option });
+    }
+
+    /// The session's policy decides.
+    fn decide(&mut self, permission: Permission, allow: bool, out: &mut Out) {
+        match permission.option(allow).map(|option| option.id.clone()) {
+            Some(option_id) => {
+                self.answer(&permission, Some(option_id.clone()));
+                let by = Decider::Policy;
+                out.emit(EventKind::PermissionResolved { permission_id: permission.id, option_id, by });
+            }
+            None if allow => self.give_up(permission, "the agent offers no way to allow it", out),
+            None => self.give_up(permission, "the agent offers no way to deny it", out),
+        }
+    }
+
+    /// It is not answered by anybody: denied where that is possible.
+    fn give_up(&mut self, permission: Permission, reason: &str, out: &mut Out) {
+        let option = permission.option(false).map(|option| option.id.clone());
+        self.answer(&permission, option);
+        out.emit(EventKind::PermissionExpired { permission_id: permission.id, reason: reason.to_owned() });
+    }
+
+    /// Nobody can answer any more: the worker cancels the questions, or is gone.
+    pub(super) fn close_permissions(&mut self, reason: &str, out: &mut Out) {
+        for open in std::mem::take(&mut self.open) {
+            let reason = reason.to_owned();
+            out.emit(EventKind::PermissionExpired { permission_id: open.id, reason });
+        }
+    }
+
+    /// The turn is over: what is open in it is said to be.
+    pub(super) fn close(&mut self, out: &mut Out) {
+        self.close_permissions("the turn ended", out);
+        for tool_call_id in std::mem::take(&mut self.tools) {
+            let (turn, prompt_id) = (self.number, self.prompt.id);
+            out.emit(EventKind::ToolCallInterrupted { turn, prompt_id, tool_call_id });
+        }
+        self.answers.clear();
+    }
+}
+
+fn add(usage: &mut Usage, spent: &Spent) {
+    usage.input_tokens = spent.input_tokens.unwrap_or(usage.input_tokens);
+    usage.output_tokens = spent.output_tokens.unwrap_or(usage.output_tokens);
+    usage.cost_usd = spent.cost_micro_usd.map(|micro| micro as f64 / 1e6).or(usage.cost_usd);
+}

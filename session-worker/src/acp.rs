@@ -1,0 +1,366 @@
+//! An agent that lives between prompts and speaks the Agent Client Protocol: its process, its pipes, and what it
+//! asks of its client.
+//!
+//! Its lines are read only while the manager takes what they become, so that a babbling agent waits and no memory
+//! grows; what it must be told is read out of a buffer that is bounded because its questions are.
+
+mod conversation;
+mod files;
+mod terminals;
+
+use std::io;
+use std::process::Stdio;
+use std::time::Duration;
+
+use protocol::wire::{Agent, Exchange, McpServer, Report, TurnEnd, Welcome};
+use protocol::{Exit, PromptId, failpoint};
+use rustix::pipe::PipeFlags;
+use rustix::process::Pid;
+use serde_json::Value;
+use tokio::net::unix::pipe;
+use tokio::time::Instant;
+
+use crate::agent::absolute;
+use crate::link::is_transient;
+use crate::program::{self, Plan, Start};
+use conversation::{Conversation, Do, Opening};
+use terminals::Terminals;
+
+/// The longest line, in bytes. An agent that writes a longer one is ended.
+const LINE: usize = 8 * 1024 * 1024;
+/// How long an agent may live on after it has closed its standard output.
+const CLOSED: Duration = Duration::from_secs(1);
+/// How much is read at once.
+const READ: usize = 32 * 1024;
+/// While more than this waits for the agent to read it, its own lines wait too, in bytes.
+const UNREAD: usize = 4 * 1024 * 1024;
+/// The manager's name for the model, in the environment.
+const MODEL: &str = "KENNEL_MODEL";
+const INTERNAL: i64 = -32603;
+
+/// The agent.
+pub struct Acp {
+    /// Its process.
+    pub pid: Pid,
+    /// How that process ended, once it did.
+    pub exit: Option<Exit>,
+    /// Until when the turn must have ended that it was told to end.
+    cancel_by: Option<Instant>,
+    /// Its standard output is closed: until when its process must have ended, too.
+    closed_by: Option<Instant>,
+    start: Start,
+    stdin: pipe::Sender,
+    outbox: Vec<u8>,
+    written: usize,
+    stdout: Option<pipe::Receiver>,
+    /// What was read of a line whose end has not come.
+    line: Vec<u8>,
+    /// How much of `line` is known to have no end in it.
+    searched: usize,
+    conversation: Conversation,
+    terminals: Terminals,
+    /// Why it must be ended; told once.
+    given_up: bool,
+}
+
+/// Something that can be worked on.
+pub enum Ready {
+    /// [`Acp::read_start`]
+    Start,
+    /// [`Acp::feed`]
+    Stdin,
+    /// [`Acp::read`]
+    Stdout,
+    /// [`Acp::work`]
+    Terminals,
+}
+
+impl Acp {
+    /// Starts the agent, and begins to open its session. The error is for a person.
+    pub fn start(
+        welcome: &Welcome,
+        agent_session: Option<String>,
+        conversation: bool,
+    ) -> Result<(Self, Vec<Report>), String> {
+        let Agent::Acp { argv, login, mcp_servers } = &welcome.agent else {
+            return Err("this agent does not live between prompts".to_owned());
+        };
+        absolute(argv)?;
+        let opening = Opening {
+            cwd: welcome.workdir.clone(),
+            mcp_servers: mcp_servers.clone(),
+            login: login.clone(),
+            model: welcome.env.iter().find(|(name, _)| name == MODEL).map(|(_, model)| model.clone()),
+            agent_session,
+            conversation,
+        };
+        Self::spawn(welcome, argv, opening)
+            .map_err(|error| format!("cannot start a process for {}: {error}", argv[0]))
+    }
+
+    fn spawn(welcome: &Welcome, argv: &[String], opening: Opening) -> io::Result<(Self, Vec<Report>)> {
+        let (agent_stdin, stdin) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        let (stdout, agent_stdout) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        let (stdin, stdout) = (pipe::Sender::from_owned_fd(stdin)?, pipe::Receiver::from_owned_fd(stdout)?);
+        let plan = Plan {
+            argv,
+            workdir: &welcome.workdir,
+            env: &[],
+            stdin: agent_stdin.into(),
+            stdout: agent_stdout.into(),
+            // Ours: the session's log.
+            stderr: Stdio::inherit(),
+        };
+        let (pid, start) = program::start(welcome, plan)?;
+        let (conversation, first) = Conversation::begin(opening, pid.as_raw_pid().unsigned_abs());
+        let mut acp = Self {
+            pid,
+            exit: None,
+            cancel_by: None,
+            closed_by: None,
+            start,
+            stdin,
+            outbox: Vec::new(),
+            written: 0,
+            stdout: Some(stdout),
+            line: Vec::new(),
+            searched: 0,
+            conversation,
+            terminals: Terminals::default(),
+            given_up: false,
+        };
+        let reports = acp.perform(welcome, first);
+        Ok((acp, reports))
+    }
+
+    /// The prompt whose turn runs.
+    pub fn turn(&self) -> Option<PromptId> {
+        self.conversation.turn()
+    }
+
+    /// Waits until something can be worked on; lines count only if there is `room` for what they become.
+    pub async fn ready(&self, room: bool) -> Ready {
+        let room = room && self.outbox.len() - self.written < UNREAD;
+        tokio::select! {
+            () = self.start.readable() => Ready::Start,
+            () = async { match self.outbox.is_empty() {
+                false => drop(self.stdin.writable().await),
+                true => std::future::pending().await,
+            }} => Ready::Stdin,
+            () = async { match &self.stdout {
+                Some(stdout) => drop(stdout.readable().await),
+                None => std::future::pending().await,
+            }}, if room => Ready::Stdout,
+            () = self.terminals.ready() => Ready::Terminals,
+        }
+    }
+
+    /// Hears whether the agent runs. One that does not leaves, and that is told then.
+    pub fn read_start(&mut self) {
+        let _ = self.start.read();
+    }
+
+    /// Gives the agent what it takes of what waits for it.
+    pub fn feed(&mut self) {
+        while self.written < self.outbox.len() {
+            match self.stdin.try_write(&self.outbox[self.written..]) {
+                Ok(n) => self.written += n,
+                Err(error) if is_transient(&error) => return,
+                // It does not read any more: its end, or what it still says, decides.
+                Err(_) => self.written = self.outbox.len(),
+            }
+        }
+        self.outbox = Vec::new();
+        self.written = 0;
+    }
+
+    /// Reads once what the agent says.
+    pub fn read(&mut self, welcome: &Welcome) -> Vec<Report> {
+        let Some(stdout) = &self.stdout else { return Vec::new() };
+        let mut buffer = vec![0; READ];
+        match stdout.try_read(&mut buffer) {
+            Ok(n) if n > 0 => self.hear(welcome, &buffer[..n]),
+            Err(error) if is_transient(&error) => Vec::new(),
+            Ok(_) | Err(_) => {
+                self.stdout = None;
+                // Most often its end is on its way, and says more.
+                self.closed_by = Some(Instant::now() + CLOSED);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Reads what is left when the agent's process is dead; `None` when all is read.
+    pub fn drain(&mut self, welcome: &Welcome) -> Option<Vec<Report>> {
+        let stdout = self.stdout.as_ref()?;
+        let mut buffer = vec![0; READ];
+        // Not by way of the runtime, which may not have noticed yet that there is something to read. Its end is
+        // not waited for: a process elsewhere may hold it open.
+        match rustix::io::read(stdout, &mut buffer) {
+            Ok(n) if n > 0 => Some(self.hear(welcome, &buffer[..n])),
+            Err(rustix::io::Errno::INTR) => Some(Vec::new()),
+            Ok(_) | Err(_) => {
+                self.stdout = None;
+                None
+            }
+        }
+    }
+
+    fn hear(&mut self, welcome: &Welcome, bytes: &[u8]) -> Vec<Report> {
+        self.line.extend_from_slice(bytes);
+        let mut reports = Vec::new();
+        while let Some(end) = self.line[self.searched..].iter().position(|byte| *byte == b'\n') {
+            let rest = self.line.split_off(self.searched + end + 1);
+            let line = std::mem::replace(&mut self.line, rest);
+            self.searched = 0;
+            let things = self.conversation.hear(&String::from_utf8_lossy(&line));
+            reports.extend(self.perform(welcome, things));
+        }
+        self.searched = self.line.len();
+        if self.line.len() > LINE {
+            (self.line, self.searched) = (Vec::new(), 0);
+            reports.extend(self.give_up(format!("the agent wrote a line of more than {LINE} bytes")));
+        }
+        reports
+    }
+
+    /// Reads what the agent's commands say.
+    pub fn work(&mut self, welcome: &Welcome) -> Vec<Report> {
+        let things = self.terminals.work();
+        self.perform(welcome, things)
+    }
+
+    /// Gives the agent a prompt.
+    pub fn prompt(
+        &mut self,
+        welcome: &Welcome,
+        prompt: PromptId,
+        text: String,
+        history: &[Exchange],
+    ) -> Vec<Report> {
+        let things = self.conversation.prompt(prompt, text, history);
+        self.perform(welcome, things)
+    }
+
+    /// Asks the agent to end the turn, which it must by `by`.
+    pub fn cancel(&mut self, welcome: &Welcome, by: Instant) -> Vec<Report> {
+        self.cancel_by = Some(self.cancel_by.map_or(by, |before| before.min(by)));
+        let things = self.conversation.cancel();
+        self.perform(welcome, things)
+    }
+
+    /// Somebody has decided about a question.
+    pub fn answer(&mut self, welcome: &Welcome, request: u64, option: Option<String>) -> Vec<Report> {
+        let things = self.conversation.answer(request, option);
+        self.perform(welcome, things)
+    }
+
+    /// A process is dead.
+    pub fn ended(&mut self, pid: Pid, exit: Exit) {
+        if pid == self.pid {
+            self.exit = Some(exit);
+        } else {
+            self.terminals.ended(pid, exit);
+        }
+    }
+
+    /// What to say of the agent's end.
+    pub fn last_words(&mut self) -> Vec<Report> {
+        let exit = self.exit.unwrap_or(Exit::Unknown);
+        let _ = self.start.finish();
+        let message = match (self.start.failure(), self.turn()) {
+            (Some(failure), _) => failure,
+            (None, Some(_)) => format!("the agent ended in the middle of a turn: {exit}"),
+            (None, None) => format!("the agent ended: {exit}"),
+        };
+        self.give_up(message)
+    }
+
+    /// When [`Acp::hurry`] is due.
+    pub fn deadline(&self) -> Option<Instant> {
+        [self.cancel_by, self.closed_by].into_iter().flatten().min().filter(|_| !self.given_up)
+    }
+
+    /// Gives up an agent that did not do in time what it has to.
+    pub fn hurry(&mut self, now: Instant) -> Vec<Report> {
+        if self.closed_by.is_some_and(|by| by <= now) {
+            return self.give_up("the agent closed its standard output".to_owned());
+        }
+        if self.cancel_by.is_none_or(|by| by > now) {
+            return Vec::new();
+        }
+        let mut reports: Vec<Report> = Vec::new();
+        if let Some(prompt) = self.turn() {
+            reports.push(Report::TurnEnded { prompt, end: TurnEnd::Aborted, exit: None, left_behind: 0 });
+        }
+        reports.extend(self.give_up("the agent did not end the turn that it was told to end".to_owned()));
+        reports
+    }
+
+    fn give_up(&mut self, message: String) -> Vec<Report> {
+        match std::mem::replace(&mut self.given_up, true) {
+            true => Vec::new(),
+            false => vec![Report::AgentDied { message }],
+        }
+    }
+
+    /// Whether the agent must be ended: that was told.
+    pub fn is_given_up(&self) -> bool {
+        self.given_up
+    }
+
+    fn perform(&mut self, welcome: &Welcome, things: Vec<Do>) -> Vec<Report> {
+        let mut reports = Vec::new();
+        let mut asked = None;
+        for thing in things {
+            match thing {
+                Do::Send(message) => {
+                    self.send(&message);
+                    asked = conversation::text_at(&message, "method").or(asked);
+                }
+                Do::Report(report) => {
+                    if matches!(report, Report::TurnEnded { .. }) {
+                        self.cancel_by = None;
+                    }
+                    reports.push(report);
+                }
+                Do::Call { id, method, params } => {
+                    let answers = self.call(welcome, id, &method, params);
+                    if method == "terminal/create" {
+                        failpoint::hit("acp", "terminal");
+                    }
+                    reports.extend(self.perform(welcome, answers));
+                }
+                Do::Log(text) => eprintln!("session-worker: the agent: {text}"),
+                Do::Give(report) => {
+                    if !std::mem::replace(&mut self.given_up, true) {
+                        reports.push(report);
+                    }
+                }
+            }
+        }
+        self.feed();
+        if let Some(method) = asked {
+            failpoint::hit("acp", method.trim_start_matches("session/"));
+        }
+        reports
+    }
+
+    fn call(&mut self, welcome: &Welcome, id: Value, method: &str, params: Value) -> Vec<Do> {
+        let answer = match method {
+            "fs/read_text_file" => files::read(&welcome.workdir, params),
+            "fs/write_text_file" => files::write(&welcome.workdir, params),
+            _ => return self.terminals.call(welcome, id, method, params),
+        };
+        vec![match answer {
+            Ok(answer) => conversation::result(id, answer),
+            Err(why) => conversation::error(id, INTERNAL, &why),
+        }]
+    }
+
+    fn send(&mut self, message: &Value) {
+        // JSON on one line: its own line ends are escaped.
+        self.outbox.extend_from_slice(message.to_string().as_bytes());
+        self.outbox.push(b'\n');
+    }
+}

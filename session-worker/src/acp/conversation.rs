@@ -1,0 +1,585 @@
+//! The client's side of the Agent Client Protocol, version 1, without any I/O: lines of the agent in, things to do
+//! out (<https://agentclientprotocol.com/protocol/v1/overview>).
+//!
+//! Only what the worker acts on is understood, with the types of the official schema where they are tolerant
+//! enough. Everything else is carried as it came: an agent may be newer than this file.
+
+use std::collections::BTreeMap;
+
+use agent_client_protocol_schema::v1 as acp;
+use protocol::wire::{Exchange, PermissionAsk, PermissionOption, Report, Spent, TurnEnd, Update};
+use protocol::{PromptId, Restore};
+use serde_json::{Value, json};
+
+use super::McpServer;
+use crate::text::transcript;
+
+/// Tool calls of a turn whose titles are remembered for the questions about them.
+const TOOLS: usize = 1_000;
+/// Method and parameters of a request that is not answered at once.
+const METHOD_NOT_FOUND: i64 = -32601;
+/// The agent wants a log-in (schema: `ErrorCode::AuthRequired`).
+const AUTH_REQUIRED: i64 = -32000;
+
+/// What an agent is opened with.
+#[derive(Debug)]
+pub struct Opening {
+    /// Absolute path in which it works.
+    pub cwd: String,
+    /// Tools that it is offered.
+    pub mcp_servers: Vec<McpServer>,
+    /// The log-in method to be used.
+    pub login: Option<String>,
+    /// The model to be chosen, where the agent has such a choice.
+    pub model: Option<String>,
+    /// What the agent itself called the conversation.
+    pub agent_session: Option<String>,
+    /// There were turns before.
+    pub conversation: bool,
+}
+
+/// Something to be done.
+#[derive(Debug, PartialEq)]
+pub enum Do {
+    /// Send the agent this message.
+    Send(Value),
+    /// Tell the manager.
+    Report(Report),
+    /// Do what the agent asks for, and answer.
+    Call {
+        /// The agent's id of the request.
+        id: Value,
+        /// What it asks for.
+        method: String,
+        /// With what.
+        params: Value,
+    },
+    /// Write this into the session's log.
+    Log(String),
+    /// The agent cannot be worked with: end it. The text is for a person.
+    Give(Report),
+}
+
+#[derive(Debug, PartialEq)]
+enum Stage {
+    Initializing,
+    LoggingIn,
+    Resuming,
+    Loading,
+    Creating,
+    ChoosingModel,
+    Ready,
+}
+
+#[derive(Debug)]
+struct Turn {
+    prompt: PromptId,
+    request: u64,
+    cancelled: bool,
+    /// Titles, kinds and files of its tool calls.
+    tools: BTreeMap<String, Tool>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Tool {
+    title: Option<String>,
+    kind: Option<String>,
+    paths: Vec<String>,
+}
+
+/// A conversation with an agent.
+#[derive(Debug)]
+pub struct Conversation {
+    opening: Opening,
+    stage: Stage,
+    /// The request that the stage waits for.
+    awaited: u64,
+    next: u64,
+    restore: Restore,
+    can_load: bool,
+    can_resume: bool,
+    logins: Vec<String>,
+    session: String,
+    agent_pid: u32,
+    turn: Option<Turn>,
+    /// Questions that wait for an answer: by our number, the agent's id of the request.
+    asks: BTreeMap<u64, Value>,
+    last_ask: u64,
+}
+
+impl Conversation {
+    /// Begins: what to send first.
+    pub fn begin(opening: Opening, agent_pid: u32) -> (Self, Vec<Do>) {
+        let mut conversation = Self {
+            opening,
+            stage: Stage::Initializing,
+            awaited: 0,
+            next: 0,
+            restore: Restore::Fresh,
+            can_load: false,
+            can_resume: false,
+            logins: Vec::new(),
+            session: String::new(),
+            agent_pid,
+            turn: None,
+            asks: BTreeMap::new(),
+            last_ask: 0,
+        };
+        let files = acp::FileSystemCapabilities::new().read_text_file(true).write_text_file(true);
+        let able = acp::ClientCapabilities::new().fs(files).terminal(true);
+        let me = acp::Implementation::new("kennel", env!("CARGO_PKG_VERSION")).title("kennel".to_owned());
+        let version = agent_client_protocol_schema::ProtocolVersion::V1;
+        let request = acp::InitializeRequest::new(version).client_capabilities(able).client_info(me);
+        let first = conversation.await_answer("initialize", to_value(&request));
+        (conversation, vec![first])
+    }
+
+    /// The prompt whose turn runs.
+    pub fn turn(&self) -> Option<PromptId> {
+        self.turn.as_ref().map(|turn| turn.prompt)
+    }
+
+    /// Takes a line that the agent wrote, without its end.
+    pub fn hear(&mut self, line: &str) -> Vec<Do> {
+        if line.trim().is_empty() {
+            return Vec::new();
+        }
+        let Ok(Value::Object(mut message)) = serde_json::from_str(line) else {
+            return vec![Do::Log(format!("not a message: {}", beginning(line)))];
+        };
+        let id = message.remove("id").filter(|id| !id.is_null());
+        let params = message.remove("params").unwrap_or(Value::Null);
+        match (message.get("method").and_then(Value::as_str), id) {
+            (Some(method), Some(id)) => self.asked(method.to_owned(), id, params),
+            (Some("session/update"), None) => self.update(params),
+            // What is told and needs no answer may be unknown: `$/cancel_request`, extensions.
+            (Some(method), None) => vec![Do::Log(format!("told {} and not heeded", beginning(method)))],
+            (None, Some(id)) => {
+                let answer = match (message.remove("result"), message.remove("error")) {
+                    (_, Some(error)) if !error.is_null() => Err(error),
+                    (result, _) => Ok(result.unwrap_or(Value::Null)),
+                };
+                self.answered(&id, answer)
+            }
+            (None, None) => vec![Do::Log(format!("not a message: {}", beginning(line)))],
+        }
+    }
+
+    /// Gives the agent a prompt. `history` is what it has to be told of the turns before.
+    pub fn prompt(&mut self, prompt: PromptId, text: String, history: &[Exchange]) -> Vec<Do> {
+        let blocks = json!([{ "type": "text", "text": transcript(history, text) }]);
+        let params = json!({ "sessionId": self.session, "prompt": blocks });
+        let (request, send) = self.request("session/prompt", params);
+        self.turn = Some(Turn { prompt, request, cancelled: false, tools: BTreeMap::new() });
+        let agent_pid = self.agent_pid;
+        vec![Do::Report(Report::TurnStarted { prompt, agent_pid }), send]
+    }
+
+    /// Asks the agent to end the turn. Its open questions are answered: agents wait for that, some for ever.
+    pub fn cancel(&mut self) -> Vec<Do> {
+        let Some(turn) = self.turn.as_mut().filter(|turn| !turn.cancelled) else {
+            return Vec::new();
+        };
+        turn.cancelled = true;
+        let cancel = notification("session/cancel", json!({ "sessionId": self.session }));
+        let asks = std::mem::take(&mut self.asks);
+        std::iter::once(Do::Send(cancel)).chain(asks.into_values().map(cancelled)).collect()
+    }
+
+    /// Somebody has decided about a question.
+    pub fn answer(&mut self, request: u64, option: Option<String>) -> Vec<Do> {
+        let Some(id) = self.asks.remove(&request) else {
+            return Vec::new();
+        };
+        vec![match option {
+            Some(option) => result(id, json!({ "outcome": { "outcome": "selected", "optionId": option } })),
+            None => cancelled(id),
+        }]
+    }
+
+    // --- what the agent asks ---
+
+    fn asked(&mut self, method: String, id: Value, params: Value) -> Vec<Do> {
+        let known = matches!(
+            method.as_str(),
+            "fs/read_text_file"
+                | "fs/write_text_file"
+                | "terminal/create"
+                | "terminal/output"
+                | "terminal/wait_for_exit"
+                | "terminal/kill"
+                | "terminal/release"
+        );
+        if method == "session/request_permission" {
+            return self.permission(id, params);
+        }
+        if known {
+            return vec![Do::Call { id, method, params }];
+        }
+        let message = format!("method not found: {}", beginning(&method));
+        vec![Do::Log(message.clone()), error(id, METHOD_NOT_FOUND, &message)]
+    }
+
+    fn permission(&mut self, id: Value, params: Value) -> Vec<Do> {
+        let tool = &params["toolCall"];
+        let tool_call = text_at(tool, "toolCallId").unwrap_or_default();
+        let Some(turn) = self.turn.as_ref().filter(|turn| !turn.cancelled) else {
+            return vec![cancelled(id)];
+        };
+        let mut about = turn.tools.get(&tool_call).cloned().unwrap_or_default();
+        about.learn(tool);
+        let options = params["options"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let options = options.iter().filter_map(|option| {
+            let id = text_at(option, "optionId")?;
+            let name = text_at(option, "name").unwrap_or_else(|| id.clone());
+            let kind = text_at(option, "kind").unwrap_or_default();
+            Some(PermissionOption { id, name, kind })
+        });
+        let ask = PermissionAsk {
+            tool_call,
+            title: about.title.unwrap_or_else(|| "use a tool".to_owned()),
+            kind: about.kind,
+            paths: about.paths,
+            options: options.collect(),
+        };
+        let prompt = turn.prompt;
+        self.last_ask += 1;
+        self.asks.insert(self.last_ask, id);
+        let (request, payload) = (self.last_ask, params.to_string());
+        vec![Do::Report(Report::PermissionAsked { prompt, request, ask, payload })]
+    }
+
+    fn update(&mut self, mut params: Value) -> Vec<Do> {
+        let session = text_at(&params, "sessionId").unwrap_or_default();
+        if !self.session.is_empty() && session != self.session {
+            return vec![Do::Log(format!("an update for another session, {}", beginning(&session)))];
+        }
+        let payload = params["update"].take();
+        if !payload.is_object() {
+            return vec![Do::Log("an update without content".to_owned())];
+        }
+        let kind = text_at(&payload, "sessionUpdate").unwrap_or_default();
+        // What the agent tells of the conversation that it loads is in the journal already.
+        let present = matches!(
+            kind.as_str(),
+            "available_commands_update" | "current_mode_update" | "config_option_update"
+        );
+        if self.stage != Stage::Ready && !present {
+            return Vec::new();
+        }
+        let update = self.understand(&kind, &payload);
+        let prompt = self.turn();
+        vec![Do::Report(Report::Update { prompt, update, payload: payload.to_string() })]
+    }
+
+    fn understand(&mut self, kind: &str, payload: &Value) -> Update {
+        let text = || text_at(&payload["content"], "text").unwrap_or_default();
+        match kind {
+            "agent_message_chunk" => Update::Message { text: text() },
+            "agent_thought_chunk" => Update::Thought { text: text() },
+            "tool_call" | "tool_call_update" => {
+                let Some(id) = text_at(payload, "toolCallId") else { return Update::Other };
+                let ended = matches!(payload["status"].as_str(), Some("completed" | "failed"));
+                let mut title = None;
+                if let Some(turn) = &mut self.turn {
+                    if let Some(tool) = turn.tools.get_mut(&id) {
+                        tool.learn(payload);
+                        title = tool.title.clone();
+                    } else if turn.tools.len() < TOOLS {
+                        let mut tool = Tool::default();
+                        tool.learn(payload);
+                        title = tool.title.clone();
+                        turn.tools.insert(id.clone(), tool);
+                    }
+                }
+                match kind {
+                    "tool_call" => Update::ToolCall { title: title.unwrap_or_else(|| id.clone()), id, ended },
+                    _ => Update::ToolCallUpdate { id, ended },
+                }
+            }
+            "plan" => Update::Plan,
+            "usage_update" => Update::Usage(Spent {
+                cost_micro_usd: match payload["cost"]["currency"].as_str() {
+                    Some("USD") => payload["cost"]["amount"].as_f64().map(|cost| (cost * 1e6) as u64),
+                    _ => None,
+                },
+                ..Spent::default()
+            }),
+            _ => Update::Other,
+        }
+    }
+
+    // --- what the agent answers ---
+
+    fn answered(&mut self, id: &Value, answer: Result<Value, Value>) -> Vec<Do> {
+        let id = id.as_u64();
+        if self.turn.as_ref().is_some_and(|turn| Some(turn.request) == id) {
+            return self.turn_ended(answer);
+        }
+        if self.stage == Stage::Ready || id != Some(self.awaited) {
+            return vec![Do::Log("an answer to nothing that was asked".to_owned())];
+        }
+        match (&self.stage, answer) {
+            (_, Err(error)) if error["code"].as_i64() == Some(AUTH_REQUIRED) => {
+                vec![self.needs_login(&error)]
+            }
+            (Stage::Initializing, Ok(result)) => self.initialized(result),
+            (Stage::LoggingIn, Ok(_)) => self.open(),
+            (Stage::Resuming, Ok(result)) => self.opened(Restore::Resumed, &result),
+            (Stage::Loading, Ok(result)) => self.opened(Restore::Loaded, &result),
+            (Stage::Creating, Ok(result)) => {
+                let Some(session) = text_at(&result, "sessionId") else {
+                    return vec![died("the agent opened a session without an id".to_owned())];
+                };
+                self.session = session;
+                let told = if self.opening.conversation { Restore::Replayed } else { Restore::Fresh };
+                self.opened(told, &result)
+            }
+            (Stage::ChoosingModel, Ok(_)) => self.ready(),
+            (Stage::Resuming, Err(error)) => {
+                let mut all =
+                    vec![notice(format!("the agent could not resume its conversation: {}", words(&error)))];
+                all.extend(if self.can_load { self.load() } else { self.create() });
+                all
+            }
+            (Stage::Loading, Err(error)) => {
+                let mut all =
+                    vec![notice(format!("the agent could not load its conversation: {}", words(&error)))];
+                all.extend(self.create());
+                all
+            }
+            (Stage::ChoosingModel, Err(error)) => {
+                let mut all = vec![notice(format!("the agent did not take the model: {}", words(&error)))];
+                all.extend(self.ready());
+                all
+            }
+            (Stage::Initializing | Stage::LoggingIn | Stage::Creating | Stage::Ready, Err(error)) => {
+                vec![died(format!("the agent refused to begin: {}", words(&error)))]
+            }
+            (Stage::Ready, Ok(_)) => Vec::new(),
+        }
+    }
+
+    fn initialized(&mut self, result: Value) -> Vec<Do> {
+        let answer = match serde_json::from_value::<acp::InitializeResponse>(result.clone()) {
+            Ok(answer) => answer,
+            Err(error) => return vec![died(format!("the agent's first answer is not one: {error}"))],
+        };
+        if answer.protocol_version != agent_client_protocol_schema::ProtocolVersion::V1 {
+            let version = answer.protocol_version;
+            return vec![died(format!("the agent speaks version {version} of the protocol, kennel 1"))];
+        }
+        self.can_load = answer.agent_capabilities.load_session;
+        self.can_resume = result["agentCapabilities"]["sessionCapabilities"]["resume"].is_object();
+        let methods = result["authMethods"].as_array().map(Vec::as_slice).unwrap_or_default();
+        self.logins = methods.iter().filter_map(|method| text_at(method, "id")).collect();
+        match self.opening.login.clone() {
+            Some(method) => {
+                self.stage = Stage::LoggingIn;
+                vec![self.await_answer("authenticate", json!({ "methodId": method }))]
+            }
+            None => self.open(),
+        }
+    }
+
+    /// The best way back into the conversation that the agent offers.
+    fn open(&mut self) -> Vec<Do> {
+        match self.opening.agent_session.clone() {
+            Some(session) if self.can_resume || self.can_load => {
+                self.session = session;
+                if self.can_resume { self.resume() } else { self.load() }
+            }
+            _ => self.create(),
+        }
+    }
+
+    fn resume(&mut self) -> Vec<Do> {
+        self.stage = Stage::Resuming;
+        let params = self.params(true);
+        vec![self.await_answer("session/resume", params)]
+    }
+
+    fn load(&mut self) -> Vec<Do> {
+        self.stage = Stage::Loading;
+        let params = self.params(true);
+        vec![self.await_answer("session/load", params)]
+    }
+
+    fn create(&mut self) -> Vec<Do> {
+        self.stage = Stage::Creating;
+        self.session.clear();
+        let params = self.params(false);
+        vec![self.await_answer("session/new", params)]
+    }
+
+    fn params(&self, known: bool) -> Value {
+        let servers = self.opening.mcp_servers.iter().map(|server| {
+            let env = server.env.iter().map(|(name, value)| json!({ "name": name, "value": value }));
+            json!({ "name": server.name, "command": server.command, "args": server.args, "env": env.collect::<Vec<_>>() })
+        });
+        let mut params = json!({ "cwd": self.opening.cwd, "mcpServers": servers.collect::<Vec<_>>() });
+        if known {
+            params["sessionId"] = json!(self.session);
+        }
+        params
+    }
+
+    fn opened(&mut self, restore: Restore, result: &Value) -> Vec<Do> {
+        self.restore = restore;
+        let mut all = vec![Do::Report(Report::AgentSession { id: self.session.clone() })];
+        let told = [("modes", &result["modes"]), ("configOptions", &result["configOptions"])];
+        let told: serde_json::Map<String, Value> = told
+            .into_iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(name, value)| (name.to_owned(), value.clone()))
+            .collect();
+        if !told.is_empty() {
+            let mut payload = json!({ "sessionUpdate": "session_opened" });
+            told.into_iter().for_each(|(name, value)| payload[name] = value);
+            let (update, payload) = (Update::Other, payload.to_string());
+            all.push(Do::Report(Report::Update { prompt: None, update, payload }));
+        }
+        let options = result["configOptions"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let choice = options.iter().find(|option| option["category"] == "model");
+        match (self.opening.model.clone(), choice.and_then(|option| text_at(option, "id"))) {
+            (Some(model), Some(option)) => {
+                self.stage = Stage::ChoosingModel;
+                let params = json!({ "sessionId": self.session, "configId": option, "value": model });
+                all.push(self.await_answer("session/set_config_option", params));
+            }
+            _ => all.extend(self.ready()),
+        }
+        all
+    }
+
+    fn ready(&mut self) -> Vec<Do> {
+        self.stage = Stage::Ready;
+        let (restore, agent_pid) = (self.restore, Some(self.agent_pid));
+        vec![Do::Report(Report::Ready { restore, agent_pid })]
+    }
+
+    fn turn_ended(&mut self, answer: Result<Value, Value>) -> Vec<Do> {
+        let Some(turn) = self.turn.take() else { return Vec::new() };
+        let mut all: Vec<Do> = std::mem::take(&mut self.asks).into_values().map(cancelled).collect();
+        let end = match answer {
+            Ok(result) => {
+                let usage = &result["usage"];
+                if usage.is_object() {
+                    let spent = Spent {
+                        input_tokens: usage["inputTokens"].as_u64(),
+                        output_tokens: usage["outputTokens"].as_u64(),
+                        cost_micro_usd: None,
+                    };
+                    let (update, payload) = (Update::Usage(spent), usage.to_string());
+                    all.push(Do::Report(Report::Update { prompt: Some(turn.prompt), update, payload }));
+                }
+                let reason = text_at(&result, "stopReason").unwrap_or_else(|| "unknown".to_owned());
+                TurnEnd::Stopped { reason }
+            }
+            // Agents answer so when they were asked to cancel, too.
+            Err(_) if turn.cancelled => TurnEnd::Stopped { reason: "cancelled".to_owned() },
+            Err(error) => TurnEnd::Failed { message: format!("the agent failed: {}", words(&error)) },
+        };
+        let (prompt, exit, left_behind) = (turn.prompt, None, 0);
+        all.push(Do::Report(Report::TurnEnded { prompt, end, exit, left_behind }));
+        all
+    }
+
+    fn needs_login(&self, error: &Value) -> Do {
+        let ways = match &self.logins[..] {
+            [] => String::new(),
+            ways => format!(
+                " It offers: {}.",
+                ways.iter().map(|way| beginning(way)).collect::<Vec<_>>().join(", ")
+            ),
+        };
+        let message = format!(
+            "the agent asks for a log-in ({}).{ways} Log in as `kennel agents ls --json` says for this agent, or \
+             name one of its ways as `login` in its profile, then restart the session",
+            words(error)
+        );
+        Do::Give(Report::LoginNeeded { message })
+    }
+
+    // --- messages ---
+
+    fn await_answer(&mut self, method: &str, params: Value) -> Do {
+        let (id, send) = self.request(method, params);
+        self.awaited = id;
+        send
+    }
+
+    fn request(&mut self, method: &str, params: Value) -> (u64, Do) {
+        self.next += 1;
+        let message = json!({ "jsonrpc": "2.0", "id": self.next, "method": method, "params": params });
+        (self.next, Do::Send(message))
+    }
+}
+
+impl Tool {
+    /// What is told of it may come in parts.
+    fn learn(&mut self, payload: &Value) {
+        self.title = text_at(payload, "title").or(self.title.take());
+        self.kind = text_at(payload, "kind").or(self.kind.take());
+        if let Some(locations) = payload["locations"].as_array() {
+            self.paths = locations.iter().filter_map(|location| text_at(location, "path")).collect();
+        }
+    }
+}
+
+fn notification(method: &str, params: Value) -> Value {
+    json!({ "jsonrpc": "2.0", "method": method, "params": params })
+}
+
+/// The answer to a request of the agent.
+pub fn result(id: Value, result: Value) -> Do {
+    Do::Send(json!({ "jsonrpc": "2.0", "id": id, "result": result }))
+}
+
+/// The refusal of a request of the agent.
+pub fn error(id: Value, code: i64, message: &str) -> Do {
+    Do::Send(json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code, "message": message } }))
+}
+
+fn cancelled(id: Value) -> Do {
+    result(id, json!({ "outcome": { "outcome": "cancelled" } }))
+}
+
+fn notice(text: String) -> Do {
+    Do::Report(Report::Notice { text })
+}
+
+/// The agent is to be ended.
+pub fn died(message: String) -> Do {
+    Do::Give(Report::AgentDied { message })
+}
+
+fn to_value<T: serde::Serialize>(value: &T) -> Value {
+    // Types of the schema always can be.
+    serde_json::to_value(value).unwrap_or(Value::Null)
+}
+
+/// A text in an object.
+pub fn text_at(value: &Value, name: &str) -> Option<String> {
+    value[name].as_str().map(str::to_owned)
+}
+
+/// An error as the agent words it.
+fn words(error: &Value) -> String {
+    let message = error["message"].as_str().unwrap_or("no reason given");
+    match &error["data"] {
+        Value::Null => beginning(message),
+        Value::String(data) => format!("{}: {}", beginning(message), beginning(data)),
+        data => format!("{}: {}", beginning(message), beginning(&data.to_string())),
+    }
+}
+
+/// The beginning of a text from outside, on one line and without control characters.
+fn beginning(text: &str) -> String {
+    const CHARS: usize = 300;
+    let mut shown: String = text.chars().take(CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.chars().nth(CHARS).is_some() {
+        shown.push('…');
+    }
+    shown
+}

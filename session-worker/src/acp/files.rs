@@ -1,0 +1,163 @@
+//! Files that an agent reads and writes by way of its client, within the session's directory.
+//!
+//! The kernel keeps them there: openat2(2) with `RESOLVE_BENEATH` refuses `..` and symlinks that lead out, whatever
+//! is moved meanwhile.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use agent_client_protocol_schema::v1 as acp;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use serde_json::{Value, json};
+
+/// The largest file that is read or written, in bytes: it has to fit into a line of the protocol.
+const LARGEST: u64 = 8 * 1024 * 1024;
+
+/// `fs/read_text_file`. The error is for the agent.
+pub fn read(workdir: &str, params: Value) -> Result<Value, String> {
+    let request: acp::ReadTextFileRequest = parse(params)?;
+    // A pipe must not be waited for.
+    let file = open(workdir, &request.path, OFlags::RDONLY | OFlags::NONBLOCK)?;
+    let mut bytes = Vec::new();
+    regular(&request.path, &file)?;
+    file.take(LARGEST + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| failed(&request.path, &error.to_string()))?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(failed(&request.path, &format!("it has more than {LARGEST} bytes")));
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    let content = match (request.line, request.limit) {
+        (None, None) => text.into_owned(),
+        (line, limit) => {
+            let skip = line.unwrap_or(1).saturating_sub(1) as usize;
+            let take = limit.map_or(usize::MAX, |limit| limit as usize);
+            text.split_inclusive('\n').skip(skip).take(take).collect()
+        }
+    };
+    Ok(json!({ "content": content }))
+}
+
+/// `fs/write_text_file`. The error is for the agent.
+pub fn write(workdir: &str, params: Value) -> Result<Value, String> {
+    let request: acp::WriteTextFileRequest = parse(params)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NONBLOCK;
+    let mut file = open(workdir, &request.path, flags)?;
+    regular(&request.path, &file)?;
+    let written = file.set_len(0).and_then(|()| file.write_all(request.content.as_bytes()));
+    written.map_err(|error| failed(&request.path, &error.to_string()))?;
+    Ok(json!({}))
+}
+
+fn parse<T: serde::de::DeserializeOwned>(params: Value) -> Result<T, String> {
+    serde_json::from_value(params).map_err(|error| format!("wrong parameters: {error}"))
+}
+
+fn open(workdir: &str, path: &Path, flags: OFlags) -> Result<File, String> {
+    let below = below(workdir, path).ok_or_else(|| outside(path))?;
+    let directory: OwnedFd =
+        rustix::fs::open(workdir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|error| failed(Path::new(workdir), &error.to_string()))?;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
+    let mode = if flags.contains(OFlags::CREATE) { mode } else { Mode::empty() };
+    match rustix::fs::openat2(&directory, below, flags | OFlags::CLOEXEC, mode, resolve) {
+        Ok(file) => Ok(file.into()),
+        Err(Errno::XDEV | Errno::LOOP) => Err(outside(path)),
+        Err(error) => Err(failed(path, &std::io::Error::from(error).to_string())),
+    }
+}
+
+/// The path relative to the working directory, by its names alone; what they lead to is the kernel's to say.
+fn below(workdir: &str, path: &Path) -> Option<PathBuf> {
+    let relative = if path.is_absolute() { path.strip_prefix(workdir).ok()? } else { path };
+    (!relative.as_os_str().is_empty()).then(|| relative.to_owned())
+}
+
+fn regular(path: &Path, file: &File) -> Result<(), String> {
+    match file.metadata() {
+        Ok(metadata) if metadata.is_file() => Ok(()),
+        Ok(_) => Err(failed(path, "it is not a regular file")),
+        Err(error) => Err(failed(path, &error.to_string())),
+    }
+}
+
+fn outside(path: &Path) -> String {
+    failed(path, "it is not below the session's working directory")
+}
+
+fn failed(path: &Path, why: &str) -> String {
+    format!("{}: {why}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place() -> (tempfile::TempDir, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let work = dir.path().canonicalize().unwrap().join("work");
+        std::fs::create_dir(&work).unwrap();
+        std::fs::write(dir.path().join("secret"), "secret").unwrap();
+        (dir, work.to_str().unwrap().to_owned())
+    }
+
+    fn reads(work: &str, path: &str) -> Result<String, String> {
+        let answer = read(work, json!({ "sessionId": "s", "path": path }))?;
+        Ok(answer["content"].as_str().unwrap().to_owned())
+    }
+
+    fn writes(work: &str, path: &str, content: &str) -> Result<Value, String> {
+        write(work, json!({ "sessionId": "s", "path": path, "content": content }))
+    }
+
+    #[test]
+    fn files_below_the_directory_are_read_and_written() {
+        let (_dir, work) = place();
+        let path = format!("{work}/a.txt");
+        writes(&work, &path, "one\ntwo\nthree\n").unwrap();
+        assert_eq!(reads(&work, &path).unwrap(), "one\ntwo\nthree\n");
+        let part = read(&work, json!({ "sessionId": "s", "path": path, "line": 2, "limit": 1 })).unwrap();
+        assert_eq!(part["content"], "two\n");
+        writes(&work, &path, "short").unwrap();
+        assert_eq!(reads(&work, &path).unwrap(), "short");
+    }
+
+    #[test]
+    fn nothing_outside_the_directory_is_reached() {
+        let (dir, work) = place();
+        std::os::unix::fs::symlink(dir.path().join("secret"), format!("{work}/link")).unwrap();
+        std::os::unix::fs::symlink(dir.path(), format!("{work}/out")).unwrap();
+        std::os::unix::fs::symlink("/proc/self/cwd", format!("{work}/magic")).unwrap();
+        let secret = dir.path().join("secret");
+        for path in [
+            secret.to_str().unwrap(),
+            &format!("{work}/../secret"),
+            &format!("{work}/link"),
+            &format!("{work}/out/secret"),
+            &format!("{work}/magic/Cargo.toml"),
+            "../secret",
+            "/etc/passwd",
+        ] {
+            assert!(reads(&work, path).is_err(), "{path} was read");
+            assert!(writes(&work, path, "spoiled").is_err(), "{path} was written");
+        }
+        assert_eq!(std::fs::read_to_string(secret).unwrap(), "secret");
+    }
+
+    #[test]
+    fn nobody_waits_for_a_pipe_or_reads_without_end() {
+        let (_dir, work) = place();
+        let pipe = format!("{work}/pipe");
+        nix::unistd::mkfifo(Path::new(&pipe), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(reads(&work, &pipe).unwrap_err().contains("not a regular file"));
+        let large = File::create(format!("{work}/large")).unwrap();
+        large.set_len(LARGEST + 1).unwrap();
+        assert!(reads(&work, &format!("{work}/large")).unwrap_err().contains("more than"));
+        assert!(reads(&work, &work).is_err());
+        assert!(reads(&work, &format!("{work}/none")).unwrap_err().contains("No such file"));
+    }
+}

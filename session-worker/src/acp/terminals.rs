@@ -1,0 +1,225 @@
+//! Commands that an agent runs by way of its client: `terminal/*`.
+//!
+//! They are below the worker like the agent itself, and end with it at the latest.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::process::Stdio;
+
+use agent_client_protocol_schema::v1 as acp;
+use protocol::Exit;
+use protocol::wire::Welcome;
+use rustix::pipe::PipeFlags;
+use rustix::process::Pid;
+use serde_json::{Value, json};
+use tokio::net::unix::pipe;
+
+use super::conversation::{Do, error, result, text_at};
+use crate::link::is_transient;
+use crate::program::{self, Plan, Start};
+use crate::tree;
+
+/// How many may be there at once.
+const MOST: usize = 64;
+/// How much of a command's output is kept where the agent does not say it, and at most, in bytes.
+const KEPT: u64 = 1024 * 1024;
+/// How much is read at once.
+const READ: usize = 16 * 1024;
+const INVALID_PARAMS: i64 = -32602;
+const INTERNAL: i64 = -32603;
+
+struct Terminal {
+    pid: Pid,
+    start: Start,
+    exit: Option<Exit>,
+    /// Standard output and standard error in one, as a terminal shows them.
+    output: Option<pipe::Receiver>,
+    kept: VecDeque<u8>,
+    limit: usize,
+    truncated: bool,
+    /// Requests that wait for the end.
+    waiting: Vec<Value>,
+}
+
+/// The commands of one agent.
+#[derive(Default)]
+pub struct Terminals {
+    all: BTreeMap<String, Terminal>,
+    count: u64,
+}
+
+impl Terminals {
+    /// Does what the agent asks for.
+    pub fn call(&mut self, welcome: &Welcome, id: Value, method: &str, params: Value) -> Vec<Do> {
+        if method == "terminal/create" {
+            return vec![match self.create(welcome, params) {
+                Ok(name) => result(id, json!({ "terminalId": name })),
+                Err(why) => error(id, INTERNAL, &why),
+            }];
+        }
+        let name = text_at(&params, "terminalId").unwrap_or_default();
+        let Some(terminal) = self.all.get_mut(&name) else {
+            return vec![error(id, INVALID_PARAMS, "there is no such terminal")];
+        };
+        match method {
+            "terminal/output" => {
+                // What has come since is part of the answer.
+                terminal.read();
+                vec![result(id, terminal.shown())]
+            }
+            "terminal/wait_for_exit" => {
+                terminal.waiting.push(id);
+                terminal.answer()
+            }
+            "terminal/kill" => {
+                terminal.kill();
+                vec![result(id, json!({}))]
+            }
+            _ => {
+                terminal.kill();
+                let mut all: Vec<Do> = std::mem::take(&mut terminal.waiting)
+                    .into_iter()
+                    .map(|waiting| error(waiting, INTERNAL, "the terminal was released"))
+                    .collect();
+                self.all.remove(&name);
+                all.push(result(id, json!({})));
+                all
+            }
+        }
+    }
+
+    fn create(&mut self, welcome: &Welcome, params: Value) -> Result<String, String> {
+        let request: acp::CreateTerminalRequest =
+            serde_json::from_value(params).map_err(|error| format!("wrong parameters: {error}"))?;
+        if self.all.len() >= MOST {
+            return Err(format!("{MOST} terminals are open; release one first"));
+        }
+        // Many agents send a whole command line as the command.
+        let mut argv = match request.args.is_empty() && request.command.contains(char::is_whitespace) {
+            true => vec!["/bin/sh".to_owned(), "-c".to_owned(), request.command],
+            false => vec![request.command],
+        };
+        argv.extend(request.args);
+        let workdir = match &request.cwd {
+            Some(cwd) => cwd.to_str().ok_or("the directory is not UTF-8")?.to_owned(),
+            None => welcome.workdir.clone(),
+        };
+        let env: Vec<(String, String)> =
+            request.env.into_iter().map(|variable| (variable.name, variable.value)).collect();
+        let limit = request.output_byte_limit.unwrap_or(KEPT).min(KEPT) as usize;
+        let terminal = Terminal::start(welcome, &argv, &workdir, &env, limit)
+            .map_err(|error| format!("the command was not started: {error}"))?;
+        self.count += 1;
+        let name = format!("terminal-{}", self.count);
+        self.all.insert(name.clone(), terminal);
+        Ok(name)
+    }
+
+    /// Resolves when [`Terminals::work`] may get further.
+    pub async fn ready(&self) {
+        let mut waits: Vec<_> = self.all.values().map(|terminal| Box::pin(terminal.ready())).collect();
+        std::future::poll_fn(|context| {
+            let ready = waits.iter_mut().any(|wait| wait.as_mut().poll(context).is_ready());
+            if ready { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        })
+        .await;
+    }
+
+    /// Reads what the commands have written, and answers who waits for those that have ended.
+    pub fn work(&mut self) -> Vec<Do> {
+        let mut all = Vec::new();
+        for terminal in self.all.values_mut() {
+            let _ = terminal.start.read();
+            terminal.read();
+            all.extend(terminal.answer());
+        }
+        all
+    }
+
+    /// A process is dead. Whether it was a terminal's.
+    pub fn ended(&mut self, pid: Pid, exit: Exit) -> bool {
+        let terminal = self.all.values_mut().find(|terminal| terminal.pid == pid);
+        terminal.map(|terminal| terminal.exit = Some(exit)).is_some()
+    }
+}
+
+impl Terminal {
+    fn start(
+        welcome: &Welcome,
+        argv: &[String],
+        workdir: &str,
+        env: &[(String, String)],
+        limit: usize,
+    ) -> io::Result<Self> {
+        let (ours, theirs) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        let output = pipe::Receiver::from_owned_fd(ours)?;
+        let stderr = theirs.try_clone()?;
+        let (stdin, stdout, stderr) = (Stdio::null(), theirs.into(), stderr.into());
+        let (pid, start) = program::start(welcome, Plan { argv, workdir, env, stdin, stdout, stderr })?;
+        let (kept, waiting) = (VecDeque::new(), Vec::new());
+        Ok(Self { pid, start, exit: None, output: Some(output), kept, limit, truncated: false, waiting })
+    }
+
+    async fn ready(&self) {
+        tokio::select! {
+            () = self.start.readable() => {}
+            () = async { match &self.output {
+                Some(output) => drop(output.readable().await),
+                None => std::future::pending().await,
+            }} => {}
+        }
+    }
+
+    fn read(&mut self) {
+        let mut buffer = [0; READ];
+        while let Some(output) = &self.output {
+            match output.try_read(&mut buffer) {
+                Ok(n) if n > 0 => self.keep(&buffer[..n]),
+                Err(error) if is_transient(&error) => return,
+                Ok(_) | Err(_) => self.output = None,
+            }
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        self.kept.extend(bytes);
+        if self.kept.len() > self.limit {
+            self.truncated = true;
+            self.kept.drain(..self.kept.len() - self.limit);
+        }
+    }
+
+    fn shown(&self) -> Value {
+        let bytes: Vec<u8> = self.kept.iter().copied().collect();
+        // Cut between characters: the continuation bytes at the front belong to one that is gone.
+        let begin =
+            if self.truncated { bytes.iter().take_while(|byte| **byte & 0xc0 == 0x80).count() } else { 0 };
+        let mut output = String::from_utf8_lossy(&bytes[begin..]).into_owned();
+        output.extend(self.start.failure());
+        let mut shown = json!({ "output": output, "truncated": self.truncated });
+        if let Some(exit) = self.exit {
+            shown["exitStatus"] = status(exit);
+        }
+        shown
+    }
+
+    /// Those who wait for its end, if it has come.
+    fn answer(&mut self) -> Vec<Do> {
+        let Some(exit) = self.exit else { return Vec::new() };
+        self.waiting.drain(..).map(|id| result(id, status(exit))).collect()
+    }
+
+    fn kill(&self) {
+        if self.exit.is_none() {
+            tree::kill(self.pid);
+        }
+    }
+}
+
+fn status(exit: Exit) -> Value {
+    match exit {
+        Exit::Code(code) => json!({ "exitCode": code }),
+        Exit::Signal(_) => json!({ "signal": exit.to_string().trim_start_matches("killed by ") }),
+        Exit::Unknown => json!({}),
+    }
+}

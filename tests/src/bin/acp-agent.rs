@@ -1,0 +1,417 @@
+//! An agent that speaks the Agent Client Protocol and does exactly what its prompt says, however badly an agent can
+//! behave.
+//!
+//! Options: `--load` and `--resume` (it can), `--memory DIR` (where it keeps its conversations, one file each),
+//! `--login` (it wants a log-in by the method `key`), `--forgets` (it refuses to load), `--early-exit`,
+//! `--other-version`, `--log FILE` (methods that it was asked for, one a line).
+//!
+//! The prompt is a script: steps with their arguments, separated by `;`.
+//!
+//! | step | what it does |
+//! |---|---|
+//! | `say TEXT` | a piece of its answer |
+//! | `think TEXT` | a piece of its thoughts |
+//! | `recall` | says how many prompts it remembers, and the last of them |
+//! | `tool ID TITLE` / `done ID` | begins / ends a tool call |
+//! | `ask ID KIND PATH` | asks for permission to use that tool, and says what was answered |
+//! | `read PATH` / `write PATH TEXT` | by way of the client; says what came of it |
+//! | `run COMMAND` | in a terminal of the client's; says its output and status |
+//! | `start COMMAND` | the same, and does not wait |
+//! | `plan` / `usage` / `news` / `elsewhere` | a plan; what was used; an unknown update; one for another session |
+//! | `noise TEXT` | a line that is no message |
+//! | `longline BYTES` | a line of that length |
+//! | `half` | half a line, and nothing more |
+//! | `unknown` / `stray` | asks for what nobody has heard of; answers what nobody asked |
+//! | `sleep 20ms` | waits, and heeds a cancel |
+//! | `deaf` | heeds no cancel and no SIGTERM from here on |
+//! | `fork` | starts a process in a session of its own |
+//! | `shut` | closes its standard output and lives on |
+//! | `mark FILE` | adds one byte to a file |
+//! | `exit N` | leaves |
+//! | `stop REASON` / `fail TEXT` | ends the turn so; else with `end_turn` |
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a fixture fails by panicking")]
+
+use std::collections::VecDeque;
+use std::fs::OpenOptions;
+use std::io::{BufRead, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if args == ["--child"] {
+        return std::thread::park_timeout(Duration::from_secs(120));
+    }
+    let has = |name: &str| args.iter().any(|arg| arg == name);
+    let value = |name: &str| {
+        let at = args.iter().position(|arg| arg == name)?;
+        args.get(at + 1).map(PathBuf::from)
+    };
+    if has("--early-exit") {
+        eprintln!("no, thanks");
+        std::process::exit(3);
+    }
+    let (sender, lines) = channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines() {
+            let message: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            if sender.send(message).is_err() {
+                return;
+            }
+        }
+    });
+    let mut agent = Agent {
+        lines,
+        later: VecDeque::new(),
+        can_load: has("--load"),
+        can_resume: has("--resume"),
+        forgets: has("--forgets"),
+        version: if has("--other-version") { 7 } else { 1 },
+        logged_in: !has("--login"),
+        memory: value("--memory"),
+        log: value("--log"),
+        session: String::new(),
+        prompts: Vec::new(),
+        next: 1000,
+        cancelled: false,
+        deaf: false,
+    };
+    while let Some(message) = agent.next_message() {
+        agent.handle(message);
+    }
+}
+
+struct Agent {
+    lines: Receiver<Value>,
+    later: VecDeque<Value>,
+    can_load: bool,
+    can_resume: bool,
+    forgets: bool,
+    version: u32,
+    logged_in: bool,
+    memory: Option<PathBuf>,
+    log: Option<PathBuf>,
+    session: String,
+    prompts: Vec<String>,
+    next: u64,
+    cancelled: bool,
+    deaf: bool,
+}
+
+/// How a turn ends.
+enum End {
+    Stop(String),
+    Fail(String),
+}
+
+impl Agent {
+    fn next_message(&mut self) -> Option<Value> {
+        self.later.pop_front().or_else(|| self.lines.recv().ok())
+    }
+
+    fn handle(&mut self, message: Value) {
+        let (id, params) = (message["id"].clone(), message["params"].clone());
+        let Some(method) = message["method"].as_str() else { return };
+        if let Some(log) = &self.log {
+            append(log, &format!("{method}\n"));
+        }
+        match method {
+            "initialize" => {
+                let mut able = json!({ "loadSession": self.can_load });
+                if self.can_resume {
+                    able["sessionCapabilities"] = json!({ "resume": {} });
+                }
+                let methods =
+                    if self.logged_in { json!([]) } else { json!([{ "id": "key", "name": "A key" }]) };
+                let version = self.version;
+                answer(
+                    id,
+                    json!({ "protocolVersion": version, "agentCapabilities": able, "authMethods": methods }),
+                );
+            }
+            "authenticate" => {
+                self.logged_in = params["methodId"] == "key";
+                answer(id, json!({}));
+            }
+            "session/new" if !self.logged_in => refuse(id, -32000, "Authentication required"),
+            "session/new" => {
+                self.session = format!("agent-session-{}-{}", std::process::id(), self.next);
+                self.prompts.clear();
+                answer(id, json!({ "sessionId": self.session, "modes": modes() }));
+            }
+            "session/load" if self.forgets => refuse(id, -32603, "it is forgotten"),
+            "session/load" | "session/resume" => {
+                self.session = params["sessionId"].as_str().unwrap().to_owned();
+                let Some(text) = self.file().and_then(|file| std::fs::read_to_string(file).ok()) else {
+                    return refuse(id, -32602, "no such session");
+                };
+                self.prompts = text.lines().map(str::to_owned).collect();
+                if method == "session/load" {
+                    for prompt in self.prompts.clone() {
+                        self.update(
+                            json!({ "sessionUpdate": "user_message_chunk", "content": text_block(&prompt) }),
+                        );
+                        self.say("replayed");
+                    }
+                }
+                answer(id, json!({}));
+            }
+            "session/prompt" => {
+                let blocks = params["prompt"].as_array().unwrap();
+                let text: String =
+                    blocks.iter().filter_map(|block| block["text"].as_str()).collect::<Vec<_>>().join("\n");
+                self.cancelled = false;
+                let end = self.play(&text);
+                self.prompts.push(text.replace('\n', " "));
+                if let Some(file) = self.file() {
+                    append(&file, &format!("{}\n", text.replace('\n', " ")));
+                }
+                match end {
+                    End::Fail(why) => refuse(id, -32603, &why),
+                    End::Stop(reason) => {
+                        let usage = json!({ "inputTokens": 100, "outputTokens": 20, "totalTokens": 120 });
+                        answer(id, json!({ "stopReason": reason, "usage": usage }));
+                    }
+                }
+            }
+            "session/cancel" => self.cancelled = true,
+            _ if id.is_null() => {}
+            _ => refuse(id, -32601, "method not found"),
+        }
+    }
+
+    fn file(&self) -> Option<PathBuf> {
+        self.memory.as_ref().map(|memory| memory.join(&self.session))
+    }
+
+    #[allow(clippy::zombie_processes, reason = "what it starts is to be left behind")]
+    fn play(&mut self, script: &str) -> End {
+        // What goes before the last line is the conversation that it is told.
+        let told = script.matches("User: ").count().saturating_sub(1);
+        let script = script.rsplit("User: ").next().unwrap();
+        for step in script.split(';').map(str::trim).filter(|step| !step.is_empty()) {
+            if self.cancelled && !self.deaf {
+                return End::Stop("cancelled".into());
+            }
+            let (verb, argument) = step.split_once(' ').unwrap_or((step, ""));
+            match verb {
+                "say" => self.say(argument),
+                "think" => {
+                    self.update(
+                        json!({ "sessionUpdate": "agent_thought_chunk", "content": text_block(argument) }),
+                    );
+                }
+                "recall" => {
+                    let last = self.prompts.last().cloned().unwrap_or_default();
+                    let text = format!("remembered {} told {told} last [{last}]", self.prompts.len());
+                    self.say(&text);
+                }
+                "tool" => {
+                    let (tool, title) = argument.split_once(' ').unwrap_or((argument, "a tool"));
+                    self.update(json!({ "sessionUpdate": "tool_call", "toolCallId": tool, "title": title,
+                        "kind": "execute", "status": "in_progress" }));
+                }
+                "done" => self.update(json!({ "sessionUpdate": "tool_call_update", "toolCallId": argument,
+                    "status": "completed" })),
+                "ask" => {
+                    let words: Vec<&str> = argument.split(' ').collect();
+                    let mut call = json!({ "toolCallId": words[0], "title": format!("may I {argument}?") });
+                    if let [_, kind, path] = words[..] {
+                        call["kind"] = json!(kind);
+                        call["locations"] = json!([{ "path": path }]);
+                    }
+                    let options = json!([
+                        { "optionId": "yes", "name": "Yes", "kind": "allow_once" },
+                        { "optionId": "always", "name": "Always", "kind": "allow_always" },
+                        { "optionId": "no", "name": "No", "kind": "reject_once" },
+                    ]);
+                    let params = json!({ "sessionId": self.session, "toolCall": call, "options": options });
+                    let answer = self.ask("session/request_permission", params);
+                    let outcome = &answer["result"]["outcome"];
+                    let said =
+                        outcome["optionId"].as_str().or(outcome["outcome"].as_str()).unwrap_or("nothing");
+                    self.say(&format!("answered {said}"));
+                }
+                "read" => {
+                    let path = json!({ "sessionId": self.session, "path": argument });
+                    let answer = self.ask("fs/read_text_file", path);
+                    self.say_answer(&answer["result"]["content"], &answer);
+                }
+                "write" => {
+                    let (path, content) = argument.split_once(' ').unwrap();
+                    let params = json!({ "sessionId": self.session, "path": path, "content": content });
+                    let answer = self.ask("fs/write_text_file", params);
+                    self.say_answer(&json!("written"), &answer);
+                }
+                "run" | "start" => self.run(argument, verb == "run"),
+                "plan" => {
+                    let entry = json!({ "content": "think", "priority": "high", "status": "pending" });
+                    self.update(json!({ "sessionUpdate": "plan", "entries": [entry] }));
+                }
+                "usage" => self.update(json!({ "sessionUpdate": "usage_update", "used": 5, "size": 10,
+                    "cost": { "amount": 0.25, "currency": "USD" } })),
+                "news" => self.update(json!({ "sessionUpdate": "something_new", "x": [1, { "y": "z" }] })),
+                "elsewhere" => {
+                    let update =
+                        json!({ "sessionUpdate": "agent_message_chunk", "content": text_block("elsewhere") });
+                    notify("session/update", json!({ "sessionId": "another", "update": update }));
+                }
+                "noise" => raw(argument),
+                "longline" => raw(&"x".repeat(argument.parse().unwrap())),
+                "half" => {
+                    print!("{{\"jsonrpc\":");
+                    std::io::stdout().flush().unwrap();
+                    self.wait(Duration::from_secs(60));
+                }
+                "unknown" => {
+                    let answer = self.ask("moon/land", json!({}));
+                    self.say(&format!("refused {}", answer["error"]["code"]));
+                }
+                "stray" => answer(json!(987_654), json!({})),
+                "sleep" => self.wait(duration(argument)),
+                "deaf" => {
+                    self.deaf = true;
+                    signal_hook::flag::register(15, Arc::new(AtomicBool::new(false))).unwrap();
+                }
+                "fork" => {
+                    let mut command = Command::new("setsid");
+                    command.arg(std::env::current_exe().unwrap()).arg("--child").stdin(Stdio::null());
+                    let child = command.stdout(Stdio::null()).spawn().unwrap();
+                    self.say(&format!("forked {}", child.id()));
+                }
+                "shut" => {
+                    let nothing = OpenOptions::new().write(true).open("/dev/null").unwrap();
+                    rustix::stdio::dup2_stdout(&nothing).unwrap();
+                    self.wait(Duration::from_secs(60));
+                }
+                "mark" => append(Path::new(argument), "x"),
+                "exit" => std::process::exit(argument.parse().unwrap()),
+                "stop" => return End::Stop(argument.into()),
+                "fail" => return End::Fail(argument.into()),
+                _ => panic!("unknown step `{step}`"),
+            }
+        }
+        if self.cancelled && !self.deaf {
+            End::Stop("cancelled".into())
+        } else {
+            End::Stop("end_turn".into())
+        }
+    }
+
+    fn run(&mut self, command: &str, wait: bool) {
+        let session = self.session.clone();
+        let params = json!({ "sessionId": session, "command": "/bin/sh", "args": ["-c", command] });
+        let created = self.ask("terminal/create", params);
+        let terminal = created["result"]["terminalId"].clone();
+        if terminal.is_null() {
+            return self.say_answer(&Value::Null, &created);
+        }
+        if !wait {
+            return self.say("started");
+        }
+        let params = json!({ "sessionId": session, "terminalId": terminal });
+        let status = self.ask("terminal/wait_for_exit", params.clone());
+        let output = self.ask("terminal/output", params.clone());
+        self.ask("terminal/release", params);
+        let text = format!("{}{}", output["result"]["output"].as_str().unwrap_or("?"), status["result"]);
+        self.say(&text);
+    }
+
+    fn say(&self, text: &str) {
+        self.update(json!({ "sessionUpdate": "agent_message_chunk", "content": text_block(text) }));
+    }
+
+    fn say_answer(&self, result: &Value, answer: &Value) {
+        match answer["error"]["message"].as_str() {
+            Some(why) => self.say(&format!("refused: {why}")),
+            None => self.say(result.as_str().unwrap_or_default()),
+        }
+    }
+
+    fn update(&self, update: Value) {
+        notify("session/update", json!({ "sessionId": self.session, "update": update }));
+    }
+
+    /// Asks the client, and hears of a cancel meanwhile.
+    fn ask(&mut self, method: &str, params: Value) -> Value {
+        self.next += 1;
+        let id = self.next;
+        raw(&json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }).to_string());
+        while let Ok(message) = self.lines.recv() {
+            if message["id"] == id && message["method"].is_null() {
+                return message;
+            }
+            self.meanwhile(message);
+        }
+        std::process::exit(0)
+    }
+
+    fn wait(&mut self, how_long: Duration) {
+        let end = Instant::now() + how_long;
+        while !self.cancelled || self.deaf {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            match self.lines.recv_timeout(left) {
+                Ok(message) => self.meanwhile(message),
+                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => return,
+                // The client is gone.
+                Err(_) if self.deaf => std::thread::park_timeout(left),
+                Err(_) => std::process::exit(0),
+            }
+        }
+    }
+
+    fn meanwhile(&mut self, message: Value) {
+        if message["method"] == "session/cancel" {
+            self.cancelled = true;
+        } else {
+            self.later.push_back(message);
+        }
+    }
+}
+
+fn modes() -> Value {
+    json!({ "currentModeId": "ask", "availableModes": [{ "id": "ask", "name": "Ask" }, { "id": "code", "name": "Code" }] })
+}
+
+fn text_block(text: &str) -> Value {
+    json!({ "type": "text", "text": text })
+}
+
+fn answer(id: Value, result: Value) {
+    raw(&json!({ "jsonrpc": "2.0", "id": id, "result": result }).to_string());
+}
+
+fn refuse(id: Value, code: i64, message: &str) {
+    raw(&json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code, "message": message } }).to_string());
+}
+
+fn notify(method: &str, params: Value) {
+    raw(&json!({ "jsonrpc": "2.0", "method": method, "params": params }).to_string());
+}
+
+/// A client that is gone is the end.
+fn raw(line: &str) {
+    let mut out = std::io::stdout().lock();
+    if out.write_all(format!("{line}\n").as_bytes()).and_then(|()| out.flush()).is_err() {
+        std::process::exit(0);
+    }
+}
+
+fn append(path: &Path, text: &str) {
+    let file = OpenOptions::new().create(true).append(true).open(path);
+    file.unwrap().write_all(text.as_bytes()).unwrap();
+}
+
+fn duration(text: &str) -> Duration {
+    Duration::from_millis(text.strip_suffix("ms").expect("a number of ms").parse().unwrap())
+}

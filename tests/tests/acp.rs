@@ -1,0 +1,369 @@
+//! Agents that live between prompts and speak ACP, on real processes: the fixture `acp-agent`, which does what its
+//! prompts say.
+
+use harness::real::*;
+use manager::protocol::api::*;
+use manager::protocol::event::{Decider, EventKind, Outcome};
+use manager::protocol::{PermissionId, PromptId, Restore, SessionId};
+use manager::{Error, WaitFor};
+
+/// A manager with an agent of each kind: what it can, and what its profile says more.
+async fn host() -> Host {
+    let host = Host::new().await;
+    let memory = host.dir.path().join("memory");
+    std::fs::create_dir(&memory).unwrap();
+    let (program, memory) = (beside("acp-agent"), memory.display().to_string());
+    let mut config = String::new();
+    for (name, options, more) in [
+        ("plain", "", ""),
+        ("loads", "--load --memory M", ""),
+        ("resumes", "--resume --load --memory M", ""),
+        ("forgets", "--load --forgets --memory M", ""),
+        ("closed", "--login", ""),
+        ("keyed", "--login", "login = \"key\""),
+        ("leaves", "--early-exit", ""),
+        ("newer", "--other-version", ""),
+        ("allows", "", "permissions = \"allow\""),
+        ("denies", "", "permissions = \"deny\""),
+        ("fails", "", "permissions = \"fail\""),
+        ("impatient", "", "permission_timeout = \"50ms\""),
+        (
+            "ruled",
+            "",
+            "rules = [{ kind = \"read\", then = \"allow\" }, { path = \"src\", then = \"allow\" }, { then = \"deny\" }]",
+        ),
+    ] {
+        let options = options.replace('M', &memory);
+        let words: Vec<String> = options.split_whitespace().map(|word| format!(", \"{word}\"")).collect();
+        let command = format!("command = [\"{}\"{}]", program.display(), words.concat());
+        config += &format!("[agents.{name}]\nkind = \"acp\"\n{command}\n{more}\n\n");
+    }
+    std::fs::write(host.config(), config).unwrap();
+    host
+}
+
+fn opts(host: &Host, agent: &str) -> SessionOpts {
+    SessionOpts { agent: Some(agent.into()), grace_ms: Some(500), ..host.opts() }
+}
+
+async fn session(host: &Host, agent: &str) -> SessionId {
+    host.session_with(opts(host, agent)).await
+}
+
+async fn asked(host: &Host, id: &SessionId) -> PermissionId {
+    let asked = host.event(id, "the question", |kind| matches!(kind, EventKind::PermissionRequested { .. }));
+    let EventKind::PermissionRequested { permission_id, .. } = asked.await.kind else { panic!() };
+    permission_id
+}
+
+async fn completed(host: &Host, id: &SessionId, prompt: PromptId) -> (Outcome, String) {
+    match host.end_of(id, prompt).await {
+        EventKind::TurnCompleted { outcome, stop_reason, .. } => (outcome, stop_reason),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn restarted(host: &Host, id: &SessionId, incarnation: u32) -> (Restore, String) {
+    let wanted = |kind: &EventKind| matches!(kind, EventKind::SessionRestarted { .. });
+    let mut stream = host.manager.subscribe(Some(0), Some(id.clone()));
+    loop {
+        let records = tokio::time::timeout(BOUND, stream.next()).await.expect("in time").unwrap().unwrap();
+        let events = records.iter().map(|record| record.event().unwrap());
+        let found = events.into_iter().find(|event| event.incarnation >= incarnation && wanted(&event.kind));
+        if let Some(EventKind::SessionRestarted { restore, reason, .. }) = found.map(|event| event.kind) {
+            return (restore, reason);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_agent_lives_between_prompts_and_all_it_tells_is_recorded() {
+    let host = host().await;
+    let id = session(&host, "plain").await;
+    let agent = host.manager.get_session(&id).await.unwrap().agent_pid.expect("an agent");
+    let script = "think hm; say hello ; say world; plan; usage; tool t1 make it; done t1; news; elsewhere; \
+                  noise not json; stray; unknown; stop max_tokens";
+    let prompt = host.send(&id, script).await;
+    assert_eq!(completed(&host, &id, prompt).await, (Outcome::Completed, "max_tokens".into()));
+    assert_eq!(host.printed(&id, prompt).await, "helloworldrefused -32601");
+    let names: Vec<&str> = host.events(&id).await.iter().map(|event| event.kind.name()).collect();
+    for name in ["thought.chunk", "plan.updated", "usage.updated", "tool_call.started", "tool_call.updated"] {
+        assert_eq!(
+            names.iter().filter(|found| **found == name).count(),
+            1 + usize::from(name == "usage.updated"),
+            "{name}"
+        );
+    }
+    let news = host.events(&id).await.into_iter().find_map(|event| match event.kind {
+        EventKind::AgentUpdated { prompt_id: Some(_), payload } => Some(payload),
+        _ => None,
+    });
+    assert_eq!(news.unwrap()["x"][1]["y"], "z", "what is unknown is carried as it came");
+    let info = host.manager.get_session(&id).await.unwrap();
+    let usage = info.usage.unwrap();
+    assert_eq!((usage.input_tokens, usage.output_tokens, usage.cost_usd), (100, 20, Some(0.25)));
+    assert_eq!((info.agent_pid, info.restore), (Some(agent), Some(Restore::Fresh)));
+    assert_eq!(host.run(&id, "recall").await, format!("remembered 1 told 0 last [{script}]"));
+    host.manager.shutdown().await;
+    assert!(!lives(agent));
+}
+
+#[tokio::test]
+async fn kill_worker_mid_turn_restores_the_conversation_as_well_as_the_agent_can() {
+    let host = host().await;
+    for (agent, restore, recalled) in [
+        ("resumes", Restore::Resumed, "remembered 1 told 0 last [say one]"),
+        ("loads", Restore::Loaded, "remembered 1 told 0 last [say one]"),
+        ("forgets", Restore::Replayed, "remembered 0 told 2 last []"),
+        ("plain", Restore::Replayed, "remembered 0 told 2 last []"),
+    ] {
+        let id = session(&host, agent).await;
+        assert_eq!(host.run(&id, "say one").await, "one");
+        let cut = host.send(&id, "tool t9 saw; say two; sleep 60000ms").await;
+        host.event(
+            &id,
+            "the words",
+            |kind| matches!(kind, EventKind::MessageChunk { text, .. } if text == "two"),
+        )
+        .await;
+        let agent_pid = host.manager.get_session(&id).await.unwrap().agent_pid.unwrap();
+        kill(host.pid(&id).await);
+        assert!(matches!(host.end_of(&id, cut).await, EventKind::TurnInterrupted { .. }), "{agent}");
+        assert_eq!(restarted(&host, &id, 2).await.0, restore, "{agent}");
+        assert!(!lives(agent_pid), "{agent}: the old agent lives beside the new one");
+        let torn = host.events(&id).await.into_iter().filter(|event| {
+            matches!(&event.kind, EventKind::ToolCallInterrupted { tool_call_id, .. } if tool_call_id == "t9")
+        });
+        assert_eq!(torn.count(), 1, "{agent}");
+        assert_eq!(host.run(&id, "recall").await, recalled, "{agent}");
+        let replayed =
+            host.events(&id).await.into_iter().any(
+                |event| matches!(event.kind, EventKind::MessageChunk { text, .. } if text == "replayed"),
+            );
+        assert!(!replayed, "{agent}: the journal has what the agent replays");
+    }
+    host.manager.shutdown().await;
+}
+
+#[tokio::test]
+async fn kill_agent_is_a_death_of_its_incarnation_and_the_session_comes_back() {
+    let host = host().await;
+    let id = session(&host, "loads").await;
+    host.run(&id, "say one").await;
+    let prompt = host.send(&id, "fork; say begun; sleep 60000ms").await;
+    host.event(&id, "begun", |kind| matches!(kind, EventKind::MessageChunk { text, .. } if text == "begun"))
+        .await;
+    let forked: u32 = host
+        .printed(&id, prompt)
+        .await
+        .trim_start_matches("forked ")
+        .trim_end_matches("begun")
+        .parse()
+        .unwrap();
+    kill(host.manager.get_session(&id).await.unwrap().agent_pid.unwrap());
+    let EventKind::TurnInterrupted { reason, .. } = host.end_of(&id, prompt).await else { panic!() };
+    assert!(reason.contains("in the middle of a turn: killed by SIGKILL"), "{reason}");
+    let (restore, reason) = restarted(&host, &id, 2).await;
+    assert_eq!(restore, Restore::Loaded);
+    assert!(reason.contains("SIGKILL"), "{reason}");
+    assert!(!lives(forked), "what the agent had started outlived it");
+    host.manager.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_leaves_in_a_turn_or_closes_its_output_is_replaced() {
+    let host = host().await;
+    for (script, words) in [
+        ("say x; exit 0", "in the middle of a turn: exit status 0"),
+        ("say x; shut", "closed its standard output"),
+        ("longline 9000000", "a line of more than"),
+    ] {
+        let id = session(&host, "plain").await;
+        let prompt = host.send(&id, script).await;
+        let EventKind::TurnInterrupted { reason, .. } = host.end_of(&id, prompt).await else {
+            panic!("{script}")
+        };
+        assert!(reason.contains(words), "{script}: {reason}");
+        assert_eq!(restarted(&host, &id, 2).await.0, Restore::Replayed, "{script}");
+        assert_eq!(host.run(&id, "say still here").await, "still here", "{script}");
+    }
+    host.manager.shutdown().await;
+}
+
+#[tokio::test]
+async fn abort_asks_the_agent_to_end_its_turn_and_ends_one_that_does_not() {
+    let host = host().await;
+    let id = session(&host, "loads").await;
+    let pid = host.manager.get_session(&id).await.unwrap().agent_pid;
+    let prompt = host.send(&id, "say x; sleep 60000ms").await;
+    host.event(&id, "x", |kind| matches!(kind, EventKind::MessageChunk { .. })).await;
+    host.manager.abort(&id).await.unwrap();
+    assert_eq!(completed(&host, &id, prompt).await, (Outcome::Aborted, "cancelled".into()));
+    assert_eq!(host.manager.get_session(&id).await.unwrap().agent_pid, pid, "the agent lives on");
+    let deaf = host.send(&id, "deaf; say y; sleep 60000ms").await;
+    host.event(&id, "y", |kind| matches!(kind, EventKind::MessageChunk { text, .. } if text == "y")).await;
+    host.manager.abort(&id).await.unwrap();
+    assert_eq!(completed(&host, &id, deaf).await.0, Outcome::Aborted);
+    let (restore, reason) = restarted(&host, &id, 2).await;
+    assert_eq!(restore, Restore::Loaded);
+    assert!(reason.contains("did not end the turn"), "{reason}");
+    let half = host.send(&id, "half").await;
+    host.manager.abort(&id).await.unwrap();
+    assert_eq!(completed(&host, &id, half).await.0, Outcome::Aborted);
+    host.manager.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_parked_permission_waits_for_the_first_answer_and_survives_nobody_looking() {
+    let host = host().await;
+    let id = session(&host, "plain").await;
+    let prompt = host.send(&id, "tool t1 rm -rf; ask t1; done t1").await;
+    let permission = asked(&host, &id).await;
+    assert_eq!(host.manager.get_session(&id).await.unwrap().status, Status::RequiresAction);
+    let open = host.manager.permissions(None).await.unwrap();
+    assert_eq!((open.len(), open[0].permission_id, open[0].options.len()), (1, permission, 3));
+    let wrong =
+        host.manager.answer_permission(&id, permission, PermissionAnswer::Option("maybe".into())).await;
+    assert_eq!(wrong.unwrap_err().code(), "no_such_option");
+    host.manager.answer_permission(&id, permission, PermissionAnswer::Option("always".into())).await.unwrap();
+    let late = host.manager.answer_permission(&id, permission, PermissionAnswer::Deny).await;
+    assert_eq!(late.unwrap_err().code(), "permission_settled");
+    host.end_of(&id, prompt).await;
+    assert_eq!(host.printed(&id, prompt).await, "answered always");
+    let unknown = host.manager.answer_permission(&id, PermissionId(1 << 40), PermissionAnswer::Deny).await;
+    assert_eq!(unknown.unwrap_err().code(), "no_such_permission");
+    host.manager.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_policy_of_a_session_answers_for_everybody() {
+    let host = host().await;
+    for (agent, script, said) in [
+        ("allows", "ask t1", "answered yes"),
+        ("denies", "ask t1", "answered no"),
+        ("ruled", "ask t1 read /etc/passwd", "answered yes"),
+        ("ruled", "ask t1 edit src/main.rs", "answered yes"),
+        ("ruled", "ask t1 edit src/../../x", "answered no"),
+        ("ruled", "ask t1 execute elsewhere", "answered no"),
+        ("impatient", "ask t1", "answered no"),
+    ] {
+        let id = session(&host, agent).await;
+        assert_eq!(host.run(&id, script).await, said, "{agent}: {script}");
+        let by = host.events(&id).await.into_iter().find_map(|event| match event.kind {
+            EventKind::PermissionResolved { by, .. } => Some(by),
+            _ => None,
+        });
+        assert_eq!(by, (agent != "impatient").then_some(Decider::Policy), "{agent}");
+    }
+    let id = session(&host, "fails").await;
+    let prompt = host.send(&id, "ask t1; say went on").await;
+    assert_eq!(completed(&host, &id, prompt).await.0, Outcome::Aborted);
+    host.manager.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_abort_cancels_open_permissions_and_a_crash_expires_them() {
+    let host = host().await;
+    let id = session(&host, "plain").await;
+    let prompt = host.send(&id, "ask t1").await;
+    let permission = asked(&host, &id).await;
+    host.manager.abort(&id).await.unwrap();
+    assert_eq!(completed(&host, &id, prompt).await.0, Outcome::Aborted);
+    assert_eq!(host.printed(&id, prompt).await, "answered cancelled");
+    let expired = |wanted: PermissionId| move |kind: &EventKind| matches!(kind, EventKind::PermissionExpired { permission_id, .. } if *permission_id == wanted);
+    host.event(&id, "its end", expired(permission)).await;
+    let other = session(&host, "plain").await;
+    host.send(&other, "ask t1").await;
+    let permission = asked(&host, &other).await;
+    kill(host.pid(&other).await);
+    host.event(&other, "its end", expired(permission)).await;
+    assert_eq!(host.manager.permissions(None).await.unwrap(), []);
+    host.manager.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_permission_is_answered_by_a_manager_that_came_later() {
+    let host = host().await;
+    let id = session(&host, "loads").await;
+    host.run(&id, "say one").await;
+    host.send(&id, "ask t1").await;
+    asked(&host, &id).await;
+    let host = host.restarted().await;
+    // Its worker ended with the manager: the question is said to be over, and the session is there again.
+    host.event(&id, "its end", |kind| matches!(kind, EventKind::PermissionExpired { .. })).await;
+    host.manager.wait(&id, WaitFor::Idle, Some(BOUND)).await.unwrap();
+    assert_eq!(host.manager.get_session(&id).await.unwrap().restore, Some(Restore::Loaded));
+    host.manager.shutdown().await;
+}
+
+#[tokio::test]
+async fn files_and_commands_go_by_way_of_the_worker_and_stay_in_the_directory() {
+    let host = host().await;
+    let id = session(&host, "plain").await;
+    let here = host.dir.path().canonicalize().unwrap();
+    let here = here.display();
+    assert_eq!(
+        host.run(&id, &format!("write {here}/a.txt some words; read {here}/a.txt")).await,
+        "writtensome words"
+    );
+    assert!(host.run(&id, "read /etc/passwd").await.contains("not below the session's working directory"));
+    assert_eq!(host.run(&id, "run echo out && false").await, "out\n{\"exitCode\":1}");
+    assert_eq!(host.run(&id, "run kill -9 $$").await, "{\"signal\":\"SIGKILL\"}");
+    host.manager.shutdown().await;
+}
+
+#[tokio::test]
+async fn commands_of_an_agent_end_with_its_session() {
+    let host = host().await;
+    let id = session(&host, "plain").await;
+    let file = host.dir.path().join("pid");
+    host.run(&id, &format!("start echo $$ > {}.new && mv {0}.new {0} && exec sleep 1000", file.display()))
+        .await;
+    let pid: u32 = until("its pid", || std::fs::read_to_string(&file).ok()?.trim().parse().ok());
+    assert!(lives(pid));
+    host.manager.stop_session(&id, Orphans::Stop).await.unwrap();
+    assert!(!lives(pid));
+    host.manager.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_wants_a_log_in_says_so_and_is_not_started_over_and_over() {
+    let host = host().await;
+    let info = host.manager.start_session(opts(&host, "closed"), None).await.unwrap();
+    let failed = host.manager.wait(&info.id, WaitFor::Ready, Some(BOUND)).await;
+    assert!(matches!(failed, Err(Error::SessionFailed { .. })), "{failed:?}");
+    let info = host.manager.get_session(&info.id).await.unwrap();
+    let reason = info.failure.unwrap().reason;
+    assert!(reason.contains("log-in") && reason.contains("key"), "{reason}");
+    assert_eq!(info.incarnation, 1);
+    let id = session(&host, "keyed").await;
+    assert_eq!(host.run(&id, "say in").await, "in");
+    host.manager.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_cannot_begin_fails_its_session_with_its_words() {
+    let host = host().await;
+    for (agent, words) in [("leaves", "exit status 3"), ("newer", "version 7")] {
+        let mut opts = opts(&host, agent);
+        opts.intensity = Some(1);
+        let id = host.manager.start_session(opts, None).await.unwrap().id;
+        let failed =
+            host.event(&id, "its failure", |kind| matches!(kind, EventKind::SessionFailed { .. })).await;
+        let EventKind::SessionFailed { reason, .. } = failed.kind else { panic!() };
+        assert!(reason.contains(words), "{agent}: {reason}");
+    }
+    host.manager.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_error_of_the_agent_is_said_and_is_no_crash() {
+    let host = host().await;
+    let id = session(&host, "plain").await;
+    let prompt = host.send(&id, "fail the model is down").await;
+    assert_eq!(completed(&host, &id, prompt).await, (Outcome::Completed, "error".into()));
+    let said = |kind: &EventKind| matches!(kind, EventKind::SystemMessage { text } if text.contains("the model is down"));
+    host.event(&id, "its words", said).await;
+    assert_eq!(host.run(&id, "say fine").await, "fine");
+    host.manager.shutdown().await;
+}

@@ -1,0 +1,641 @@
+//! Rules of one session whose agent lives between prompts: its permissions, its tool calls, its death.
+
+use std::sync::Arc;
+
+use harness::sample::{self, AT, ask, gone, id, identity, new_prompt, options, ready, turn};
+use manager::core::{
+    At, Command, Effect, Goal, Input, LastRestart, PermissionRule, Permissions, Phase, Refusal, Reply, Seen,
+    Session, Spec, State, Why, limits,
+};
+use protocol::api::{Failure, OnCrash, PermissionAnswer, PermissionPolicy, Status, Usage};
+use protocol::event::{Decider, EventKind, Outcome, Resolution};
+use protocol::wire::{PermissionAsk, Spent, TurnEnd, Update};
+use protocol::{Exit, PermissionId, PromptId, Restore, Stream};
+use serde_json::{Value, json};
+
+const PROMPT: PromptId = PromptId(7);
+/// What the worker's question is called in all of these tests: the first event of a step is number 50.
+const FIRST: PermissionId = PermissionId(50);
+
+/// A session in the middle of its first turn, with these rules about permissions.
+fn works(permissions: Permissions) -> Session {
+    let spec = Spec { workdir: "/srv/app".into(), permissions, ..sample::acp_spec() };
+    let mut session = Session { spec: Arc::new(spec), ..sample::session("s", ready()) };
+    session.turns.count = 1;
+    session.turns.running = turn(Phase::Started { agent_pid: 101 });
+    session
+}
+
+fn parks() -> Session {
+    works(Permissions::default())
+}
+
+fn by(policy: PermissionPolicy) -> Permissions {
+    Permissions { policy, ..Permissions::default() }
+}
+
+/// What one input came to.
+fn give(session: &mut Session, at: At, next: u64, input: Input) -> (Vec<EventKind>, Vec<Effect>) {
+    let step = session.step(at, next, &input).unwrap_or_else(|refusal| panic!("{input:?}: {refusal}"));
+    *session = step.next;
+    (step.events, step.effects)
+}
+
+fn see(session: &mut Session, seen: Seen) -> (Vec<EventKind>, Vec<Effect>) {
+    give(session, AT, 50, Input::Seen(session.incarnation, seen))
+}
+
+fn wish(session: &mut Session, command: Command) -> (Vec<EventKind>, Vec<Effect>) {
+    give(session, AT, 60, Input::Command(command))
+}
+
+fn asks(request: u64, ask: PermissionAsk) -> Seen {
+    Seen::PermissionAsked { prompt: PROMPT, request, ask, payload: json!({ "options": [] }) }
+}
+
+fn tells(update: Update) -> Seen {
+    Seen::Updated { prompt: Some(PROMPT), update, payload: payload() }
+}
+
+fn payload() -> Value {
+    json!({ "sessionUpdate": "something" })
+}
+
+fn ended(end: TurnEnd) -> Seen {
+    Seen::TurnEnded { prompt: PROMPT, end, exit: None, left_behind: 0 }
+}
+
+fn requested(permission_id: PermissionId, ask: &PermissionAsk) -> EventKind {
+    EventKind::PermissionRequested {
+        permission_id,
+        turn: 1,
+        prompt_id: PROMPT,
+        tool_call_id: ask.tool_call.clone(),
+        title: ask.title.clone(),
+        options: ask.options.clone(),
+        payload: json!({ "options": [] }),
+    }
+}
+
+fn resolved(option_id: &str, by: Decider) -> EventKind {
+    EventKind::PermissionResolved { permission_id: FIRST, option_id: option_id.into(), by }
+}
+
+fn expired(permission_id: PermissionId, reason: &str) -> EventKind {
+    EventKind::PermissionExpired { permission_id, reason: reason.into() }
+}
+
+fn answer(request: u64, option: Option<&str>) -> Effect {
+    Effect::Answer { incarnation: 1, request, option: option.map(str::to_owned) }
+}
+
+fn permit(answer: PermissionAnswer) -> Command {
+    Command::Permit(FIRST, answer)
+}
+
+fn named(option: &str) -> PermissionAnswer {
+    PermissionAnswer::Option(option.into())
+}
+
+fn waiting(session: &Session) -> Vec<PermissionId> {
+    session.permissions().into_iter().map(|permission| permission.permission_id).collect()
+}
+
+// --- permissions ---
+
+#[test]
+fn a_parked_permission_waits_for_the_first_answer_and_refuses_the_second() {
+    let mut session = parks();
+    assert_eq!(see(&mut session, asks(4, ask())), (vec![requested(FIRST, &ask())], Vec::new()));
+    assert_eq!((session.status(), session.deadline()), (Status::RequiresAction, None));
+    let waits = &session.permissions()[0];
+    assert_eq!((waits.permission_id, waits.prompt_id, &*waits.title), (FIRST, PROMPT, "Write notes.txt"));
+    assert_eq!((waits.session_id.clone(), waits.asked_at.0), (id("s"), AT.wall));
+
+    let told = wish(&mut session, permit(PermissionAnswer::Allow));
+    let counts = vec![resolved("allow_once", Decider::User)];
+    assert_eq!(told, (counts, vec![answer(4, Some("allow_once"))]));
+    assert_eq!((session.status(), waiting(&session)), (Status::Running, Vec::new()));
+    for second in [PermissionAnswer::Allow, PermissionAnswer::Deny, named("allow_once")] {
+        let refused = session.step(AT, 60, &Input::Command(permit(second))).unwrap_err();
+        assert_eq!(refused, Refusal::PermissionSettled(FIRST));
+    }
+    // After its turn too.
+    see(&mut session, ended(TurnEnd::Finished));
+    let refused = session.step(AT, 60, &Input::Command(permit(PermissionAnswer::Deny))).unwrap_err();
+    assert_eq!(refused, Refusal::PermissionSettled(FIRST));
+    let later = Command::Permit(PermissionId(51), PermissionAnswer::Allow);
+    let refused = session.step(AT, 60, &Input::Command(later)).unwrap_err();
+    assert_eq!(refused, Refusal::NoSuchPermission(PermissionId(51)));
+}
+
+#[test]
+fn an_answer_that_is_not_offered_changes_nothing() {
+    let mut session = parks();
+    see(&mut session, asks(1, PermissionAsk { options: options(&["allow_once"]), ..ask() }));
+    for wrong in [named("allow_always"), named(""), PermissionAnswer::Deny] {
+        let refused = session.step(AT, 60, &Input::Command(permit(wrong))).unwrap_err();
+        assert_eq!(refused, Refusal::NoSuchOption { id: FIRST, offered: vec!["allow_once".into()] });
+    }
+    assert_eq!(wish(&mut session, permit(named("allow_once"))).1, [answer(1, Some("allow_once"))]);
+}
+
+#[test]
+fn to_allow_is_to_allow_once_where_that_is_offered() {
+    let cases = [
+        (PermissionAnswer::Allow, vec!["allow_always", "allow_once"], "allow_once"),
+        (PermissionAnswer::Allow, vec!["reject_once", "allow_always"], "allow_always"),
+        (PermissionAnswer::Deny, vec!["reject_always", "reject_once"], "reject_once"),
+        (PermissionAnswer::Deny, vec!["allow_once", "reject_always"], "reject_always"),
+    ];
+    for (said, offered, chosen) in cases {
+        let mut session = parks();
+        see(&mut session, asks(1, PermissionAsk { options: options(&offered), ..ask() }));
+        assert_eq!(wish(&mut session, permit(said)).1, [answer(1, Some(chosen))], "{offered:?}");
+    }
+}
+
+#[test]
+fn permissions_are_answered_in_any_order() {
+    let mut session = parks();
+    see(&mut session, asks(1, ask()));
+    let second = PermissionId(51);
+    give(&mut session, AT, 51, Input::Seen(1, asks(2, ask())));
+    assert_eq!(waiting(&session), [FIRST, second]);
+    let told = wish(&mut session, Command::Permit(second, PermissionAnswer::Deny));
+    assert_eq!(told.1, [answer(2, Some("reject_once"))]);
+    assert_eq!(waiting(&session), [FIRST]);
+    assert_eq!(wish(&mut session, permit(PermissionAnswer::Allow)).1, [answer(1, Some("allow_once"))]);
+}
+
+#[test]
+fn policy_allow_answers_at_once_with_the_option_that_allows_once() {
+    let mut session = works(by(PermissionPolicy::Allow));
+    let told = see(&mut session, asks(3, ask()));
+    let events = vec![requested(FIRST, &ask()), resolved("allow_once", Decider::Policy)];
+    assert_eq!(told, (events, vec![answer(3, Some("allow_once"))]));
+    assert_eq!((waiting(&session), session.status()), (Vec::new(), Status::Running));
+}
+
+#[test]
+fn policy_deny_answers_at_once_with_the_option_that_denies_once() {
+    let mut session = works(by(PermissionPolicy::Deny));
+    let told = see(&mut session, asks(3, ask()));
+    let events = vec![requested(FIRST, &ask()), resolved("reject_once", Decider::Policy)];
+    assert_eq!(told, (events, vec![answer(3, Some("reject_once"))]));
+}
+
+#[test]
+fn a_policy_that_no_option_fits_denies_or_cancels() {
+    for (policy, offered, chosen, reason) in [
+        (
+            PermissionPolicy::Allow,
+            vec!["reject_once"],
+            Some("reject_once"),
+            "the agent offers no way to allow it",
+        ),
+        (PermissionPolicy::Allow, vec!["what"], None, "the agent offers no way to allow it"),
+        (PermissionPolicy::Deny, vec!["allow_once"], None, "the agent offers no way to deny it"),
+    ] {
+        let mut session = works(by(policy));
+        let (events, effects) =
+            see(&mut session, asks(1, PermissionAsk { options: options(&offered), ..ask() }));
+        assert_eq!(events[1..], [expired(FIRST, reason)]);
+        assert_eq!(effects, [answer(1, chosen)]);
+    }
+}
+
+#[test]
+fn policy_fail_aborts_the_turn() {
+    let mut session = works(by(PermissionPolicy::Fail));
+    let (events, effects) = see(&mut session, asks(1, ask()));
+    let reason = "the session's policy ends the turn";
+    assert_eq!(events, [requested(FIRST, &ask()), expired(FIRST, reason)]);
+    let abort = Effect::Abort { incarnation: 1, prompt: PROMPT };
+    assert_eq!(effects, [answer(1, Some("reject_once")), abort]);
+    let deadline = AT.mono + session.spec.grace_ms + limits::ABORT_SLACK_MS;
+    let phase = session.turns.running.as_ref().map(|turn| turn.phase.clone());
+    assert_eq!(phase, Some(Phase::Aborting { deadline, agent_pid: Some(101) }));
+    let (events, _) = see(&mut session, ended(TurnEnd::Stopped { reason: "end_turn".into() }));
+    let (outcome, stop_reason) = (Outcome::Aborted, "cancelled".into());
+    assert_eq!(
+        events,
+        [EventKind::TurnCompleted { turn: 1, prompt_id: PROMPT, outcome, stop_reason, exit: None }]
+    );
+}
+
+#[test]
+fn the_first_rule_that_fits_decides() {
+    let rule = |kind: Option<&str>, path: Option<&str>, then| PermissionRule {
+        kind: kind.map(str::to_owned),
+        path: path.map(str::to_owned),
+        then,
+    };
+    let permissions = Permissions {
+        policy: PermissionPolicy::Park,
+        rules: vec![
+            rule(Some("edit"), Some("secret"), PermissionPolicy::Deny),
+            rule(Some("edit"), None, PermissionPolicy::Allow),
+            rule(None, Some("/tmp"), PermissionPolicy::Fail),
+        ],
+        timeout_ms: 0,
+    };
+    let about = |kind: Option<&str>, paths: &[&str]| {
+        let paths = paths.iter().map(|path| (*path).to_owned()).collect();
+        let ask = PermissionAsk { kind: kind.map(str::to_owned), paths, ..ask() };
+        permissions.policy_for(&ask, "/srv/app")
+    };
+    assert_eq!(about(Some("edit"), &["secret/key"]), PermissionPolicy::Deny);
+    assert_eq!(about(Some("edit"), &["notes.txt"]), PermissionPolicy::Allow);
+    assert_eq!(about(Some("edit"), &["secret/key", "notes.txt"]), PermissionPolicy::Allow);
+    assert_eq!(about(Some("read"), &["/tmp/x"]), PermissionPolicy::Fail);
+    assert_eq!(about(None, &["/tmp/x"]), PermissionPolicy::Fail);
+    assert_eq!(about(None, &["notes.txt"]), PermissionPolicy::Park);
+    assert_eq!(about(Some("read"), &[]), PermissionPolicy::Park);
+}
+
+#[test]
+fn a_rule_about_a_path_does_not_fit_a_path_that_climbs_out() {
+    let allows = |below: &str, paths: &[&str]| {
+        let rule = PermissionRule { kind: None, path: Some(below.into()), then: PermissionPolicy::Allow };
+        let permissions = Permissions { rules: vec![rule], ..Permissions::default() };
+        let paths = paths.iter().map(|path| (*path).to_owned()).collect();
+        permissions.policy_for(&PermissionAsk { paths, ..ask() }, "/srv/app") == PermissionPolicy::Allow
+    };
+    for inside in [
+        "src",
+        "src/",
+        "./src/main.rs",
+        "/srv/app/src/main.rs",
+        "src/a/../b",
+        "other/../src/b",
+        "/srv//app/./src/b",
+        "../app/src/b",
+    ] {
+        assert!(allows("src", &[inside]), "{inside}");
+        assert!(allows("/srv/app/src", &[inside]), "{inside}");
+        assert!(allows("./src/", &[inside]), "{inside}");
+    }
+    for outside in [
+        "src/../secret",
+        "src/../../../etc/passwd",
+        "../src",
+        "/src/main.rs",
+        "srcs",
+        "src.rs",
+        "",
+        ".",
+        "/",
+        "../../../../src",
+        "/../srv/app/src",
+    ] {
+        assert!(!allows("src", &[outside]), "{outside}");
+    }
+    // All of them must lie below it, and of what touches no file that is told nothing is known.
+    assert!(allows("src", &["src/a", "src/b"]));
+    assert!(!allows("src", &["src/a", "b"]));
+    assert!(!allows("src", &[]));
+    // Whoever means everything says so.
+    assert!(allows("/", &["/etc/passwd"]));
+    assert!(allows(".", &["src/a"]) && !allows(".", &["../b"]));
+    assert!(!allows("../../..", &["src/a"]), "a rule that climbs above the root fits nothing");
+}
+
+#[test]
+fn a_permission_nobody_answers_is_denied_at_its_deadline_and_not_before() {
+    let mut session = works(Permissions { timeout_ms: 3_000, ..Permissions::default() });
+    see(&mut session, asks(1, ask()));
+    let later = At { mono: AT.mono + 1_000, ..AT };
+    give(&mut session, later, 51, Input::Seen(1, asks(2, ask())));
+    assert_eq!(session.deadline(), Some(AT.mono + 3_000));
+    let early = At { mono: AT.mono + 2_999, ..AT };
+    assert_eq!(give(&mut session, early, 60, Input::Tick), (Vec::new(), Vec::new()));
+    assert_eq!(waiting(&session), [FIRST, PermissionId(51)]);
+
+    let due = At { mono: AT.mono + 3_000, ..AT };
+    let reason = "nobody answered within 3 s";
+    let told = give(&mut session, due, 60, Input::Tick);
+    assert_eq!(told, (vec![expired(FIRST, reason)], vec![answer(1, Some("reject_once"))]));
+    assert_eq!((waiting(&session), session.deadline()), (vec![PermissionId(51)], Some(AT.mono + 4_000)));
+    let refused = session.step(due, 60, &Input::Command(permit(PermissionAnswer::Allow))).unwrap_err();
+    assert_eq!(refused, Refusal::PermissionSettled(FIRST));
+    // The turn goes on.
+    assert!(matches!(&session.turns.running, Some(turn) if turn.phase == Phase::Started { agent_pid: 101 }));
+}
+
+#[test]
+fn an_agent_that_offers_no_way_to_deny_is_told_that_its_question_is_cancelled() {
+    let mut session = works(Permissions { timeout_ms: 1, ..Permissions::default() });
+    see(&mut session, asks(1, PermissionAsk { options: options(&["allow_once"]), ..ask() }));
+    let due = At { mono: AT.mono + 1, ..AT };
+    assert_eq!(give(&mut session, due, 60, Input::Tick).1, [answer(1, None)]);
+}
+
+#[test]
+fn an_abort_expires_open_permissions() {
+    let mut session = parks();
+    see(&mut session, asks(1, ask()));
+    let (events, effects) = wish(&mut session, Command::Abort);
+    assert_eq!(events, [expired(FIRST, "the turn is being aborted")]);
+    // The worker cancels them with the turn.
+    assert_eq!(effects, [Effect::Abort { incarnation: 1, prompt: PROMPT }]);
+    assert_eq!(session.status(), Status::Running);
+    let refused = session.step(AT, 60, &Input::Command(permit(PermissionAnswer::Allow))).unwrap_err();
+    assert_eq!(refused, Refusal::PermissionSettled(FIRST));
+    // What it asked before it heard of that is the worker's to cancel.
+    assert_eq!(see(&mut session, asks(2, ask())), (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn a_question_of_another_turn_is_none() {
+    let mut session = parks();
+    let seen = Seen::PermissionAsked { prompt: PromptId(6), request: 1, ask: ask(), payload: Value::Null };
+    assert_eq!(see(&mut session, seen), (Vec::new(), Vec::new()));
+    assert_eq!(session.last_permission, None);
+}
+
+#[test]
+fn whoever_asks_without_end_is_told_no() {
+    let mut session = parks();
+    for request in 0..limits::PERMISSIONS as u64 {
+        let next = 50 + request;
+        give(&mut session, AT, next, Input::Seen(1, asks(request, ask())));
+    }
+    assert_eq!(session.permissions().len(), limits::PERMISSIONS);
+    let (events, effects) = give(&mut session, AT, 900, Input::Seen(1, asks(900, ask())));
+    assert_eq!(events[1..], [expired(PermissionId(900), "too many permissions wait already")]);
+    assert_eq!(effects, [answer(900, Some("reject_once"))]);
+    assert_eq!(session.permissions().len(), limits::PERMISSIONS);
+}
+
+#[test]
+fn what_was_answered_is_told_again_by_the_next_manager_until_the_turn_ends() {
+    let mut session = parks();
+    see(&mut session, asks(1, ask()));
+    wish(&mut session, permit(PermissionAnswer::Allow));
+    let deliver = Effect::Deliver { incarnation: 1, prompt: PROMPT };
+    assert_eq!(session.effects(), [deliver, answer(1, Some("allow_once"))]);
+    let written = serde_json::to_string(&session).unwrap();
+    let read: Session = serde_json::from_str(&written).unwrap();
+    assert_eq!(read.effects(), session.effects());
+    see(&mut session, ended(TurnEnd::Stopped { reason: "end_turn".into() }));
+    assert_eq!(session.effects(), []);
+}
+
+/// There is nobody any more to tell it to.
+#[test]
+fn an_answer_to_an_agent_that_is_being_ended_does_not_count() {
+    let stops = |session: &mut Session| drop(wish(session, Command::Stop));
+    let restarts = |session: &mut Session| drop(wish(session, Command::Restart));
+    let dies = |session: &mut Session| drop(see(session, Seen::AgentDied("the agent ended".into())));
+    let babbles = |session: &mut Session| drop(see(session, Seen::Faulted("it babbled".into())));
+    let loses_its_manager =
+        |session: &mut Session| drop(give(session, AT, 60, Input::Recovered { same_boot: true }));
+    let ends: [fn(&mut Session); 5] = [stops, restarts, dies, babbles, loses_its_manager];
+    for (case, end) in ends.into_iter().enumerate() {
+        let mut session = parks();
+        see(&mut session, asks(1, ask()));
+        end(&mut session);
+        assert_eq!(waiting(&session), [], "case {case}");
+        let refused = session.step(AT, 60, &Input::Command(permit(PermissionAnswer::Allow)));
+        assert_eq!(refused.map(|step| step.reply), Err(Refusal::PermissionSettled(FIRST)), "case {case}");
+        // Nor does what it asks now wait for anybody.
+        let session = &mut session;
+        session.spec = Arc::new(Spec { permissions: by(PermissionPolicy::Allow), ..sample::acp_spec() });
+        let (events, effects) = see(session, asks(2, ask()));
+        assert!(!events.iter().any(|event| matches!(event, EventKind::PermissionResolved { .. })));
+        assert_eq!((waiting(session), effects), (Vec::new(), Vec::new()), "case {case}");
+    }
+}
+
+// --- what it tells ---
+
+#[test]
+fn an_agents_words_are_kept_with_what_it_sent() {
+    let mut session = parks();
+    let text = || "words".to_owned();
+    let (turn, prompt_id) = (1, PROMPT);
+    for (update, event) in [
+        (
+            Update::Message { text: text() },
+            EventKind::MessageChunk {
+                turn,
+                prompt_id,
+                stream: Stream::Stdout,
+                text: text(),
+                payload: Some(payload()),
+            },
+        ),
+        (
+            Update::Thought { text: text() },
+            EventKind::ThoughtChunk { turn, prompt_id, text: text(), payload: payload() },
+        ),
+        (Update::Plan, EventKind::PlanUpdated { turn, prompt_id, payload: payload() }),
+        (Update::Other, EventKind::AgentUpdated { prompt_id: Some(prompt_id), payload: payload() }),
+    ] {
+        assert_eq!(see(&mut session, tells(update)).0, [event]);
+    }
+    // An answer is one message, and thoughts are none.
+    assert_eq!(session.turns.messages, 1);
+    let before = session.clone();
+    for prompt in [None, Some(PromptId(6))] {
+        for update in [Update::Message { text: text() }, Update::Plan, Update::Other] {
+            let late = Seen::Updated { prompt, update, payload: payload() };
+            let untold = EventKind::AgentUpdated { prompt_id: None, payload: payload() };
+            assert_eq!(see(&mut session, late).0, [untold], "it belongs to no turn");
+        }
+    }
+    assert_eq!(session, before);
+}
+
+#[test]
+fn a_turn_ends_with_the_reason_that_the_agent_gives() {
+    for reason in ["end_turn", "max_tokens", "refusal"] {
+        let mut session = parks();
+        let (events, _) = see(&mut session, ended(TurnEnd::Stopped { reason: reason.into() }));
+        let (outcome, stop_reason) = (Outcome::Completed, reason.to_owned());
+        assert_eq!(
+            events,
+            [EventKind::TurnCompleted { turn: 1, prompt_id: PROMPT, outcome, stop_reason, exit: None }]
+        );
+        assert!(matches!(session.state, State::Ready { .. }), "it lives on");
+    }
+}
+
+#[test]
+fn usage_is_kept_in_the_session() {
+    let mut session = parks();
+    assert_eq!(session.info(AT.mono).usage, None);
+    let spent = Spent { input_tokens: Some(100), output_tokens: Some(7), cost_micro_usd: None };
+    let (events, _) = see(&mut session, tells(Update::Usage(spent)));
+    let usage = Usage { input_tokens: 100, output_tokens: 7, cost_usd: None };
+    assert_eq!(events, [EventKind::UsageUpdated { usage: usage.clone(), payload: payload() }]);
+    assert_eq!(session.info(AT.mono).usage, Some(usage));
+
+    // What is not told stays as it was; it belongs to no turn.
+    let spent = Spent { input_tokens: Some(250), cost_micro_usd: Some(1_250_000), ..Spent::default() };
+    see(&mut session, ended(TurnEnd::Finished));
+    see(&mut session, Seen::Updated { prompt: None, update: Update::Usage(spent), payload: payload() });
+    let usage = Usage { input_tokens: 250, output_tokens: 7, cost_usd: Some(1.25) };
+    assert_eq!(session.info(AT.mono).usage, Some(usage.clone()));
+    // It outlives the process.
+    see(&mut session, gone(Exit::Signal(9)));
+    assert_eq!(session.info(AT.mono).usage, Some(usage));
+}
+
+#[test]
+fn a_tool_call_open_at_a_crash_is_said_to_be_interrupted() {
+    let mut session = parks();
+    let begins = |id: &str, ended| tells(Update::ToolCall { id: id.into(), title: "Run".into(), ended });
+    let goes_on = |id: &str, ended| tells(Update::ToolCallUpdate { id: id.into(), ended });
+    for seen in [
+        begins("done", false),
+        begins("open", false),
+        begins("done at once", true),
+        goes_on("never begun", false),
+        goes_on("open", false),
+        goes_on("done", true),
+    ] {
+        see(&mut session, seen);
+    }
+    let (events, _) = see(&mut session, gone(Exit::Signal(9)));
+    let interrupted =
+        |id: &str| EventKind::ToolCallInterrupted { turn: 1, prompt_id: PROMPT, tool_call_id: id.into() };
+    let reason = "worker killed by SIGKILL".to_owned();
+    assert_eq!(
+        events[..3],
+        [
+            interrupted("open"),
+            interrupted("never begun"),
+            EventKind::TurnInterrupted { turn: 1, prompt_id: PROMPT, reason, will_retry: false },
+        ]
+    );
+}
+
+#[test]
+fn a_tool_call_that_a_turn_leaves_open_is_said_to_be_interrupted_too() {
+    for (abort, end) in [(false, "end_turn"), (true, "cancelled")] {
+        let mut session = parks();
+        see(&mut session, tells(Update::ToolCall { id: "open".into(), title: "Run".into(), ended: false }));
+        if abort {
+            wish(&mut session, Command::Abort);
+        }
+        let (events, _) = see(&mut session, ended(TurnEnd::Stopped { reason: end.into() }));
+        let tool_call_id = "open".to_owned();
+        assert_eq!(events[0], EventKind::ToolCallInterrupted { turn: 1, prompt_id: PROMPT, tool_call_id });
+    }
+}
+
+#[test]
+fn what_the_agent_calls_its_conversation_is_kept_for_the_next() {
+    let mut session = parks();
+    see(&mut session, Seen::AgentSession("conversation-1".into()));
+    see(&mut session, gone(Exit::Signal(9)));
+    assert_eq!((session.incarnation, session.agent_session.as_deref()), (2, Some("conversation-1")));
+}
+
+#[test]
+fn a_notice_is_said_to_whoever_reads() {
+    let text = "there is a newer agent".to_owned();
+    let told = see(&mut parks(), Seen::Notice(text.clone()));
+    assert_eq!(told, (vec![EventKind::SystemMessage { text }], Vec::new()));
+}
+
+// --- how it ends ---
+
+#[test]
+fn an_agent_that_wants_a_log_in_fails_its_session_at_once() {
+    let why = "log in with `agent login`";
+    let starting = State::Starting { worker: Some(identity(100)), deadline: AT.mono + 1 };
+    let spec = Arc::new(sample::acp_spec());
+    let mut session = Session { spec, ..sample::session("s", starting) };
+    wish(&mut session, new_prompt("text"));
+    let (events, effects) = see(&mut session, Seen::LoginNeeded(why.into()));
+    assert_eq!((events, effects), (Vec::new(), vec![Effect::Terminate { incarnation: 1 }]));
+    let exit = Exit::Code(0);
+    let (events, _) = see(&mut session, gone(exit));
+    let failure =
+        Failure { reason: why.into(), exit: Some(exit), last_words: Vec::new(), survivors: Vec::new() };
+    let failed = EventKind::SessionFailed {
+        reason: why.into(),
+        exit: Some(exit),
+        last_words: Vec::new(),
+        survivors: Vec::new(),
+    };
+    assert_eq!(events, [failed], "it is not started again to the same end");
+    assert_eq!((&session.state, session.goal), (&State::Failed(failure), Goal::Up));
+    // Somebody has logged in.
+    assert_eq!(session.step(AT, 60, &Input::Command(Command::Restart)).unwrap().reply, Reply::Done);
+    wish(&mut session, Command::Restart);
+    assert!(matches!(session.state, State::Starting { .. }));
+    assert_eq!(session.turns.queue.len(), 1, "what was accepted waits");
+}
+
+#[test]
+fn a_dead_agent_restarts_its_session_with_its_own_words_as_the_reason() {
+    let why = "the agent ended: exit status 3";
+    let mut session = parks();
+    see(&mut session, asks(1, ask()));
+    let (_, effects) = see(&mut session, Seen::AgentDied(why.into()));
+    assert!(effects.contains(&Effect::Terminate { incarnation: 1 }), "{effects:?}");
+    assert!(matches!(&session.state, State::Stopping { why: Why::AgentDied(_), kills: 0, .. }));
+    // That the worker itself came to a good end is no good end.
+    let (events, _) = see(&mut session, gone(Exit::Code(0)));
+    let interrupted =
+        EventKind::TurnInterrupted { turn: 1, prompt_id: PROMPT, reason: why.into(), will_retry: false };
+    assert!(events.contains(&interrupted), "{events:?}");
+    let restarting = EventKind::SessionRestarting {
+        reason: why.into(),
+        old_pid: Some(100),
+        exit: Some(Exit::Code(0)),
+        delay_ms: 0,
+        deaths: 1,
+        last_words: Vec::new(),
+    };
+    assert_eq!(events.last(), Some(&restarting));
+    assert_eq!(session.last_restart, Some(LastRestart { reason: why.into(), old_pid: Some(100) }));
+    assert!(matches!(session.state, State::Starting { .. }));
+    // Whoever stopped it meanwhile gets what was asked for.
+    let mut session = parks();
+    see(&mut session, Seen::AgentDied(why.into()));
+    wish(&mut session, Command::Stop);
+    see(&mut session, gone(Exit::Code(0)));
+    assert_eq!(session.state, State::Stopped);
+}
+
+#[test]
+fn a_turn_that_is_repeated_asks_anew() {
+    let mut session = parks();
+    session.spec = Arc::new(Spec { on_crash: OnCrash::Retry, ..(*session.spec).clone() });
+    see(&mut session, asks(1, ask()));
+    wish(&mut session, permit(PermissionAnswer::Allow));
+    see(&mut session, gone(Exit::Signal(9)));
+    see(&mut session, Seen::Spawned(identity(101)));
+    see(&mut session, Seen::Ready { restore: Restore::Loaded, agent_pid: Some(102) });
+    let deliver = Effect::Deliver { incarnation: 2, prompt: PROMPT };
+    assert_eq!(session.effects(), [deliver], "the answer was to another question");
+    let (events, _) = give(&mut session, AT, 90, Input::Seen(2, asks(1, ask())));
+    assert!(matches!(&events[..], [EventKind::PermissionRequested { permission_id: PermissionId(90), .. }]));
+}
+
+#[test]
+fn a_prompt_that_an_agents_death_cut_off_can_be_decided_about() {
+    let mut session = parks();
+    see(&mut session, Seen::AgentDied("the agent ended".into()));
+    see(&mut session, gone(Exit::Code(0)));
+    let (events, _) = wish(&mut session, Command::Resolve(PROMPT, Resolution::Drop));
+    let action = Resolution::Drop;
+    assert_eq!(events, [EventKind::PromptResolved { prompt_id: PROMPT, action, retried_as: None }]);
+}
+
+#[test]
+fn an_agent_that_lives_between_prompts_has_longer_to_start() {
+    let session = Session::new(id("s"), Arc::new(sample::acp_spec()), AT, 0);
+    assert_eq!(session.deadline(), Some(AT.mono + limits::START_ACP_MS));
+    let mut session = session;
+    see(&mut session, Seen::Spawned(identity(100)));
+    let due = At { mono: AT.mono + limits::START_ACP_MS, ..AT };
+    give(&mut session, due, 50, Input::Tick);
+    let State::Stopping { why, .. } = &session.state else { panic!("{:?}", session.state) };
+    assert_eq!(*why, Why::Fault("the worker was not ready within 120 s".into()));
+}
