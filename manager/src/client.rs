@@ -45,6 +45,7 @@ pub struct Request {
     method: Method,
     path: String,
     key: Option<String>,
+    client: Option<u64>,
     body: Option<Bytes>,
     /// Asking twice does no more than asking once.
     pub repeatable: bool,
@@ -56,7 +57,8 @@ pub struct Request {
 
 impl Request {
     fn new(method: Method, path: impl Into<String>, repeatable: bool) -> Self {
-        Self { method, path: path.into(), key: None, body: None, repeatable, within: None, passive: false }
+        let (key, client, body, within, passive) = (None, None, None, None, false);
+        Self { method, path: path.into(), key, client, body, repeatable, within, passive }
     }
 
     /// A look at something that the manager knows without asking anybody.
@@ -95,6 +97,12 @@ impl Request {
     pub fn key(mut self, key: &str) -> Self {
         self.key = Some(key.to_owned());
         self.repeatable = true;
+        self
+    }
+
+    /// From this attached client: refused unless it drives.
+    pub fn from_client(mut self, client: Option<u64>) -> Self {
+        self.client = client;
         self
     }
 
@@ -209,6 +217,9 @@ impl Connection {
             .header(header::HOST, "kennel");
         if let Some(key) = &request.key {
             builder = builder.header("idempotency-key", key);
+        }
+        if let Some(client) = request.client {
+            builder = builder.header("kennel-client", client);
         }
         if request.body.is_some() {
             builder = builder.header(header::CONTENT_TYPE, "application/json");

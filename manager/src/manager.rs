@@ -27,6 +27,8 @@ pub const MAX_PROMPT: usize = 1024 * 1024;
 #[derive(Clone)]
 pub struct SessionManager {
     shared: Arc<Shared>,
+    /// On whose behalf commands are given, if not the owner's.
+    client: Option<EventId>,
 }
 
 struct Shared {
@@ -90,7 +92,10 @@ impl Builder {
         };
         let (inbox, feed) = supervisor::start(settings).await?;
         let started_at = Timestamp(crate::clock::wall_ms());
-        Ok(SessionManager { shared: Arc::new(Shared { inbox, feed, config, state_dir, started_at }) })
+        Ok(SessionManager {
+            shared: Arc::new(Shared { inbox, feed, config, state_dir, started_at }),
+            client: None,
+        })
     }
 }
 
@@ -269,7 +274,7 @@ impl SessionManager {
         let scope = journal::session_scope(id);
         let key = key.map(|key| IdempotencyKey::new(&scope, key, &prompt)).transpose()?;
         let new = NewPrompt { text: prompt.text.into(), when_busy: prompt.when_busy };
-        let ask = Ask::One(id.clone(), Input::Command(Command::Prompt(new)));
+        let ask = Ask::One(id.clone(), self.input(Command::Prompt(new)));
         let Reply::Accepted { prompt, disposition } = self.ask_keyed(ask, key).await? else {
             return Err(Error::Ended);
         };
@@ -326,6 +331,42 @@ impl SessionManager {
             Reply::Resolved { retried_as } => Ok(Resolved { prompt_id: prompt, retried_as }),
             _ => Err(Error::Ended),
         }
+    }
+
+    // --- clients ---
+
+    /// The same manager on behalf of an attached client: what changes a session is refused unless the client drives
+    /// it.
+    pub fn on_behalf_of(&self, client: Option<EventId>) -> Self {
+        Self { shared: self.shared.clone(), client }
+    }
+
+    /// Attaches a client and gives its id. It stays until it is detached, or until the manager ends.
+    ///
+    /// # Errors
+    /// `driven` if it wants to drive, another does, and it does not take over; `too_many_clients`; `invalid_client`
+    /// for a name that is empty, longer than 100 characters, or has control characters.
+    pub async fn attach(
+        &self,
+        id: &SessionId,
+        name: &str,
+        role: Role,
+        takeover: bool,
+    ) -> Result<EventId, Error> {
+        if name.is_empty() || name.chars().count() > 100 || name.chars().any(char::is_control) {
+            let what = "a client's name has 1 to 100 characters, none of them control characters";
+            return Err(Error::invalid("invalid_client", what));
+        }
+        let attach = Command::Attach { name: name.to_owned(), role, takeover };
+        match self.ask(Ask::One(id.clone(), Input::Command(attach))).await? {
+            Reply::Attached { client } => Ok(client),
+            _ => Err(Error::Ended),
+        }
+    }
+
+    /// Detaches a client. One that is not attached is not missed.
+    pub async fn detach(&self, id: &SessionId, client: EventId) -> Result<(), Error> {
+        self.ask(Ask::One(id.clone(), Input::Command(Command::Detach(client)))).await.map(drop)
     }
 
     // --- permissions, agents ---
@@ -509,7 +550,14 @@ impl SessionManager {
     }
 
     async fn command(&self, id: &SessionId, command: Command) -> Result<Reply, Error> {
-        self.ask(Ask::One(id.clone(), Input::Command(command))).await
+        self.ask(Ask::One(id.clone(), self.input(command))).await
+    }
+
+    fn input(&self, command: Command) -> Input {
+        match self.client {
+            Some(client) => Input::CommandBy(client, command),
+            None => Input::Command(command),
+        }
     }
 
     /// Looks at the manager's table between two steps. `now` is in milliseconds since boot.

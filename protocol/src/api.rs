@@ -57,6 +57,27 @@ pub struct SessionOpts {
     pub permission_timeout_ms: Option<u64>,
 }
 
+/// What an attached client may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Everything. At most one client of a session drives.
+    Driver,
+    /// Look on.
+    Viewer,
+}
+
+/// A client that is attached to a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ClientInfo {
+    /// Its id: `Kennel-Client` in its requests.
+    pub client_id: EventId,
+    /// What it calls itself.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+}
+
 /// What becomes of a permission that an agent asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -257,6 +278,9 @@ pub struct SessionInfo {
     pub failure: Option<Failure>,
     /// It never hibernates.
     pub pinned: bool,
+    /// Who is attached.
+    #[serde(default)]
+    pub clients: Vec<ClientInfo>,
     /// The session whose sub-agent it is.
     pub parent: Option<SessionId>,
 }

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use serde_json::Value;
 
-use crate::api::Usage;
+use crate::api::{Role, Usage};
 use crate::wire::PermissionOption;
 use crate::{EventId, Exit, Incarnation, PermissionId, PromptId, Restore, SessionId, Stream};
 
@@ -208,6 +208,16 @@ pub enum EventKind {
     #[serde(rename = "permission.expired")]
     PermissionExpired { permission_id: PermissionId, reason: String },
 
+    /// Somebody came, to drive or to look on. The event's id is the client's.
+    #[serde(rename = "client.attached")]
+    ClientAttached { client_id: EventId, name: String, role: Role },
+    /// It went, or its connection ended.
+    #[serde(rename = "client.detached")]
+    ClientDetached { client_id: EventId },
+    /// Another client drives from here on, or none.
+    #[serde(rename = "driver.changed")]
+    DriverChanged { driver: Option<EventId> },
+
     /// A sub-agent of this session was started.
     #[serde(rename = "subagent.started")]
     SubagentStarted { child: SessionId, task: String, model: Option<String> },
@@ -265,6 +275,9 @@ impl EventKind {
             PermissionRequested { .. } => "permission.requested",
             PermissionResolved { .. } => "permission.resolved",
             PermissionExpired { .. } => "permission.expired",
+            ClientAttached { .. } => "client.attached",
+            ClientDetached { .. } => "client.detached",
+            DriverChanged { .. } => "driver.changed",
             SubagentStarted { .. } => "subagent.started",
             SubagentCompleted { .. } => "subagent.completed",
             SubagentLost { .. } => "subagent.lost",

@@ -76,6 +76,7 @@ kinds! {
     /// What can happen to a session.
     INPUTS, input: Input {
         Input::Command(_) => "command",
+        Input::CommandBy(..) => "command by a client",
         Input::Seen(..) => "seen",
         Input::Recovered { .. } => "recovered",
         Input::Shutdown => "shutdown",
@@ -98,6 +99,8 @@ kinds! {
         Command::Clear => "clear",
         Command::Resolve(..) => "resolve",
         Command::Permit(..) => "permit",
+        Command::Attach { .. } => "attach",
+        Command::Detach(_) => "detach",
     }
 }
 
@@ -155,6 +158,9 @@ kinds! {
         EventKind::PermissionRequested { .. } => "permission.requested",
         EventKind::PermissionResolved { .. } => "permission.resolved",
         EventKind::PermissionExpired { .. } => "permission.expired",
+        EventKind::ClientAttached { .. } => "client.attached",
+        EventKind::ClientDetached { .. } => "client.detached",
+        EventKind::DriverChanged { .. } => "driver.changed",
         EventKind::SubagentStarted { .. } => "subagent.started",
         EventKind::SubagentCompleted { .. } => "subagent.completed",
         EventKind::SubagentLost { .. } => "subagent.lost",

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use harness::kinds;
 use harness::sample::{ask, options, spec};
 use manager::core::{
-    Answer, At, Command, Effect, Goal, Input, NewPrompt, Permission, Phase, Prompt, Seen, Session, Spec,
-    State, Turn, Why, limits,
+    Answer, At, Client, Command, Effect, Goal, Input, NewPrompt, Permission, Phase, Prompt, Seen, Session,
+    Spec, State, Turn, Why, limits,
 };
-use protocol::api::{Failure, OnCrash, PermissionAnswer, PermissionPolicy, RestartType, WhenBusy};
+use protocol::api::{Failure, OnCrash, PermissionAnswer, PermissionPolicy, RestartType, Role, WhenBusy};
 use protocol::event::{EventKind, Resolution};
 use protocol::wire::{Spent, TurnEnd, Update};
-use protocol::{Exit, Identity, PermissionId, PromptId, Restore, SessionId, Stream};
+use protocol::{EventId, Exit, Identity, PermissionId, PromptId, Restore, SessionId, Stream};
 use serde_json::json;
 
 const NOW: u64 = 10_000_000;
@@ -26,6 +26,8 @@ const INCARNATION: u32 = 4;
 const INTERRUPTED: PromptId = PromptId(3);
 const RUNNING: PromptId = PromptId(7);
 const QUEUED: PromptId = PromptId(8);
+const DRIVER: EventId = 20;
+const VIEWER: EventId = 21;
 const UNKNOWN: PromptId = PromptId(99);
 const SETTLED: PermissionId = PermissionId(11);
 const OPEN: PermissionId = PermissionId(12);
@@ -67,7 +69,7 @@ fn the_table_leaves_no_state_and_no_input_out() {
     complete(
         kinds::COMMANDS,
         inputs.iter().filter_map(|input| match input {
-            Input::Command(command) => Some(kinds::command(command)),
+            Input::Command(command) | Input::CommandBy(_, command) => Some(kinds::command(command)),
             _ => None,
         }),
     );
@@ -198,6 +200,17 @@ fn exhausted(mut session: Session) -> Session {
     }
 }
 
+/// With a driver and a viewer.
+fn driven(mut session: Session) -> Session {
+    let client = |id, role| Client { id, name: "somebody".into(), role };
+    session.clients = vec![client(DRIVER, Role::Driver), client(VIEWER, Role::Viewer)];
+    session
+}
+
+fn attach(role: Role, takeover: bool) -> Command {
+    Command::Attach { name: "somebody".into(), role, takeover }
+}
+
 fn states() -> Vec<(&'static str, Session)> {
     let starting = |worker| State::Starting { worker, deadline: NOW + 500 };
     let aborting = Phase::Aborting { deadline: NOW + 500, agent_pid: Some(401) };
@@ -212,6 +225,7 @@ fn states() -> Vec<(&'static str, Session)> {
         ("starting, spawned, after a death", restarted(base(starting(Some(worker())), true))),
         ("ready, idle", idle.clone()),
         ("ready, idle, never to hibernate", Session { pinned: true, ..idle.clone() }),
+        ("ready, idle, driven", driven(idle.clone())),
         ("ready, idle, with a sub-agent at work", Session { open_tasks: 1, ..idle.clone() }),
         ("ready, idle, one death short of too many", exhausted(base(idle.state.clone(), false))),
         (
@@ -231,6 +245,8 @@ fn states() -> Vec<(&'static str, Session)> {
             with_spec(asking(started(ready(None)), Some(NOW + 500)), |s| s.permissions.timeout_ms = 60_000),
         ),
         ("ready, turn started, a permission waits", asking(started(ready(None)), None)),
+        ("ready, turn started, driven", driven(started(ready(None)))),
+        ("hibernated, driven", driven(base(State::Hibernated, false))),
         ("ready, turn started, a tool call is open", with_tool(started(ready(None)))),
         (
             "ready, turn started, permissions allowed",
@@ -327,6 +343,12 @@ fn inputs(session: &Session) -> Vec<(&'static str, At, Input)> {
         command("permit permission-12, an option it has not", Command::Permit(OPEN, named("allow_always"))),
         command("permit permission-11, allow", Command::Permit(SETTLED, PermissionAnswer::Allow)),
         command("permit permission-99, allow", Command::Permit(NEVER, PermissionAnswer::Allow)),
+        command("attach, to drive", attach(Role::Driver, false)),
+        command("attach, to drive instead", attach(Role::Driver, true)),
+        command("attach, to look on", attach(Role::Viewer, false)),
+        command("detach client 20", Command::Detach(DRIVER)),
+        ("abort by client 20", now, Input::CommandBy(DRIVER, Command::Abort)),
+        ("abort by client 21", now, Input::CommandBy(VIEWER, Command::Abort)),
     ]);
     let seen = |name, seen| (name, now, Input::Seen(INCARNATION, seen));
     let ended =
@@ -491,6 +513,10 @@ fn facts(session: &Session, now: u64) -> Vec<(&'static str, String)> {
             usage.map_or("usage unknown".into(), |usage| format!("{} tokens read", usage.input_tokens))
         }),
         ("recovering", if session.recovering { "replacing" } else { "replacing nothing" }.into()),
+        ("clients", {
+            let clients = session.clients.iter().map(|client| format!("{} {:?}", client.id, client.role));
+            format!("clients [{}]", clients.collect::<Vec<_>>().join(" ").to_lowercase())
+        }),
         ("pinned", if session.pinned { "pinned" } else { "not pinned" }.into()),
         ("tasks", format!("{} open tasks", session.open_tasks)),
     ]

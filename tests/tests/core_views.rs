@@ -79,6 +79,7 @@ fn a_session_is_shown_as_it_is() {
         },
         failure: None,
         pinned: true,
+        clients: Vec::new(),
         parent: Some(id("parent")),
     };
     assert_eq!(shows.info(AT.mono + 20_000), shown);
@@ -240,7 +241,10 @@ fn after(refusal: &Refusal) -> Option<Refusal> {
             let offered = vec!["allow_once".into(), "a\u{1b}[2Jb".into()];
             Refusal::NoSuchOption { id: permission, offered }
         }
-        Refusal::NoSuchOption { .. } => Refusal::NotStopped(id),
+        Refusal::NoSuchOption { .. } => Refusal::Driven { id, name: "a\u{1b}[2Jb".into() },
+        Refusal::Driven { .. } => Refusal::NotDriver(id),
+        Refusal::NotDriver(_) => Refusal::TooManyClients { id, limit: limits::CLIENTS },
+        Refusal::TooManyClients { .. } => Refusal::NotStopped(id),
         Refusal::NotStopped(_) => Refusal::Unkillable { id, incarnation: 4, pids: vec![500, 501] },
         Refusal::Unkillable { .. } => Refusal::Closing,
         Refusal::Closing => return None,

@@ -8,8 +8,9 @@ use harness::sim::{Coverage, run};
 
 const SEEDS: u64 = 256;
 const STEPS: usize = 2_000;
-/// How answers to permissions can be refused.
-const PERMISSIONS: &[&str] = &["no_such_permission", "permission_settled", "no_such_option"];
+/// How answers to permissions, and clients, can be refused.
+const REFUSALS: &[&str] =
+    &["no_such_permission", "permission_settled", "no_such_option", "driven", "not_driver"];
 
 #[test]
 fn simulation_keeps_every_promise_whenever_anything_dies() {
@@ -47,7 +48,7 @@ fn simulation_keeps_every_promise_whenever_anything_dies() {
     missing("reason to end a process", kinds::WHYS, &coverage.whys);
     missing("observation", kinds::SEEN, &coverage.seen);
     missing("command", kinds::COMMANDS, &coverage.commands);
-    missing("refusal", PERMISSIONS, &coverage.refusals);
+    missing("refusal", REFUSALS, &coverage.refusals);
     assert!(coverage.managers > 4 * SEEDS, "managers died {} times only", coverage.managers);
 }
 

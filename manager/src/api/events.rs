@@ -43,6 +43,13 @@ pub struct EventsQuery {
     follow: Option<bool>,
 }
 
+impl EventsQuery {
+    /// From there on, without end.
+    pub fn after(after: Option<String>) -> Self {
+        Self { after, follow: None }
+    }
+}
+
 refuses!(EventsErrors: 400 "invalid_cursor");
 refuses!(SessionEventsErrors: 400 "invalid_cursor", 400 "invalid_id", 404 "no_such_session");
 
@@ -82,7 +89,7 @@ pub async fn of_session(
     stream_of(app, query, &headers, Some(id)).await
 }
 
-async fn stream_of(
+pub async fn stream_of(
     app: App,
     query: EventsQuery,
     headers: &HeaderMap,

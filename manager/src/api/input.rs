@@ -8,7 +8,7 @@ use axum::extract::{FromRequest, FromRequestParts, Query as AxumQuery, RawPathPa
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
-use protocol::{PermissionId, PromptId, SessionId};
+use protocol::{EventId, PermissionId, PromptId, SessionId};
 use serde::de::DeserializeOwned;
 
 use super::problem::ApiError;
@@ -30,6 +30,23 @@ pub struct Prompt(pub PromptId);
 
 /// The permission that `{permission}` in the path names.
 pub struct Permission(pub PermissionId);
+
+/// The attached client that a request is from, as `Kennel-Client` names it.
+pub struct Client(pub Option<EventId>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Client {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let wrong = |what: String| {
+            ApiError::bad_request("invalid_client", what)
+                .hint("it is the number that `attach` gave, or nothing")
+        };
+        let header = single(&parts.headers, "kennel-client").map_err(|what| wrong(what.to_string()))?;
+        let id = header.map(|text| text.parse().map_err(|_| wrong(format!("`{text}` is not a client's id"))));
+        Ok(Self(id.transpose()?))
+    }
+}
 
 /// The process that `{pid}` in the path names.
 pub struct Pid(pub u32);

@@ -3,6 +3,7 @@
 //! Routes and their description in OpenAPI come from the same place, the attribute on each handler, so neither
 //! can drift from the other. Errors are always a `Problem`, those of the HTTP layer itself included.
 
+mod attach;
 mod auth;
 mod events;
 mod input;
@@ -135,6 +136,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(prompts::queue, prompts::clear))
         .routes(routes!(prompts::edit, prompts::remove))
         .routes(routes!(prompts::resolve))
+        .routes(routes!(attach::attach))
         .routes(routes!(permissions::all))
         .routes(routes!(permissions::of_session))
         .routes(routes!(permissions::answer))

@@ -7,7 +7,7 @@ use protocol::api::{AgentInfo, AnswerRequest, PermissionInfo};
 use protocol::{PermissionId, SessionId};
 
 use super::App;
-use super::input::{Id, Json, Nothing, Permission, Query};
+use super::input::{Client, Id, Json, Nothing, Permission, Query};
 use super::problem::{Answer, WITH_BODY, refuses};
 
 refuses!(AllErrors:);
@@ -33,7 +33,7 @@ pub async fn of_session(
     Ok(Reply(app.manager.permissions(Some(&id)).await?))
 }
 
-refuses!(AnswerErrors: 400 "invalid_id", 404 "no_such_permission", 404 "no_such_session", 409 "permission_settled", 400 "no_such_option",
+refuses!(AnswerErrors: 400 "invalid_client", 409 "not_driver", 400 "invalid_id", 404 "no_such_permission", 404 "no_such_session", 409 "permission_settled", 400 "no_such_option",
     507 "journal_full"; + WITH_BODY);
 
 /// Answers a permission. The first answer counts; later ones are refused as `permission_settled`.
@@ -46,9 +46,10 @@ pub async fn answer(
     Id(id): Id,
     Permission(permission): Permission,
     _: Query<Nothing>,
+    Client(client): Client,
     Json(request): Json<AnswerRequest>,
 ) -> Answer<StatusCode> {
-    app.manager.answer_permission(&id, permission, request.answer).await?;
+    app.manager.on_behalf_of(client).answer_permission(&id, permission, request.answer).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -120,6 +120,9 @@ fn refused(refusal: &Refusal) -> StatusCode {
         | Refusal::NotInterrupted(_)
         | Refusal::NotStopped(_)
         | Refusal::PermissionSettled(_)
+        | Refusal::Driven { .. }
+        | Refusal::NotDriver(_)
+        | Refusal::TooManyClients { .. }
         | Refusal::Unkillable { .. } => StatusCode::CONFLICT,
         Refusal::Closing => StatusCode::SERVICE_UNAVAILABLE,
     }
@@ -156,6 +159,7 @@ const MEANINGS: &[(u16, &str, &str)] = &[
         "invalid_body",
         "the body is JSON with an unknown field, a wrong type, or without a field it needs",
     ),
+    (400, "invalid_client", "the client's id or name is not one"),
     (400, "invalid_cursor", "the cursor is not a number, or is beyond the last event"),
     (400, "invalid_env", "a variable's name or value is not one"),
     (400, "invalid_grace", "`grace_ms` is out of bounds"),
@@ -190,10 +194,12 @@ const MEANINGS: &[(u16, &str, &str)] = &[
     (404, "no_such_session", "there is no such session"),
     (409, "ambiguous_id", "several sessions begin so"),
     (409, "busy", "a turn runs or others wait, and `when_busy` is `reject`"),
+    (409, "driven", "another client drives the session"),
     (409, "id_retired", "a removed session had this id; ids are not used again"),
     (409, "id_taken", "a session has this id"),
     (409, "idempotency_key_reused", "the key was used before with another request"),
     (409, "no_turn", "no turn runs"),
+    (409, "not_driver", "the client that `Kennel-Client` names does not drive the session"),
     (409, "not_interrupted", "the prompt was not interrupted, or that was resolved already"),
     (409, "not_queued", "the prompt does not wait any more"),
     (409, "not_stopped", "the session has a process, and `force` is not set"),
@@ -204,6 +210,7 @@ const MEANINGS: &[(u16, &str, &str)] = &[
     (409, "session_stopped", "the session is stopped"),
     (409, "session_stopping", "the session is being stopped"),
     (409, "spec_mismatch", "the session exists with other options"),
+    (409, "too_many_clients", "as many clients are attached as may"),
     (409, "unkillable", "processes of the session survived SIGKILL"),
     (413, "body_too_large", "the body has more than 2 MiB"),
     (413, "prompt_too_large", "the text has more than 1 MiB"),

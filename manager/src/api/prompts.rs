@@ -9,10 +9,10 @@ use protocol::api::{
 use protocol::{PromptId, SessionId};
 
 use super::App;
-use super::input::{Id, Json, Key, NoBody, Nothing, Prompt, Query};
+use super::input::{Client, Id, Json, Key, NoBody, Nothing, Prompt, Query};
 use super::problem::{Answer, WITH_BODY, refuses};
 
-refuses!(SendErrors: 400 "empty_prompt", 400 "invalid_id", 400 "invalid_idempotency_key", 400 "invalid_prompt", 404 "no_such_session",
+refuses!(SendErrors: 400 "invalid_client", 409 "not_driver", 400 "empty_prompt", 400 "invalid_id", 400 "invalid_idempotency_key", 400 "invalid_prompt", 404 "no_such_session",
     409 "busy", 409 "idempotency_key_reused", 409 "queue_full", 409 "session_failed", 409 "session_stopped", 409 "session_stopping",
     413 "prompt_too_large", 507 "journal_full"; + WITH_BODY);
 
@@ -28,14 +28,15 @@ pub async fn send(
     State(app): State<App>,
     Id(id): Id,
     _: Query<Nothing>,
+    Client(client): Client,
     key: Key,
     Json(prompt): Json<PromptRequest>,
 ) -> Answer<(StatusCode, Reply<Accepted>)> {
-    let accepted = app.manager.send_prompt(&id, prompt, key.as_deref()).await?;
+    let accepted = app.manager.on_behalf_of(client).send_prompt(&id, prompt, key.as_deref()).await?;
     Ok((StatusCode::ACCEPTED, Reply(accepted)))
 }
 
-refuses!(AbortErrors: 400 "invalid_id", 404 "no_such_session", 409 "no_turn", 507 "journal_full");
+refuses!(AbortErrors: 400 "invalid_client", 409 "not_driver", 400 "invalid_id", 404 "no_such_session", 409 "no_turn", 507 "journal_full");
 
 /// Ends the running turn as aborted, and everything it started.
 ///
@@ -47,9 +48,10 @@ pub async fn abort(
     State(app): State<App>,
     Id(id): Id,
     _: Query<Nothing>,
+    Client(client): Client,
     _: NoBody,
 ) -> Answer<Reply<Aborted>> {
-    Ok(Reply(app.manager.abort(&id).await?))
+    Ok(Reply(app.manager.on_behalf_of(client).abort(&id).await?))
 }
 
 refuses!(QueueErrors: 400 "invalid_id", 404 "no_such_session");
@@ -66,7 +68,7 @@ pub async fn queue(
     Ok(Reply(app.manager.queue(&id).await?))
 }
 
-refuses!(ClearErrors: 400 "invalid_id", 404 "no_such_session", 507 "journal_full");
+refuses!(ClearErrors: 400 "invalid_client", 409 "not_driver", 400 "invalid_id", 404 "no_such_session", 507 "journal_full");
 
 /// Takes all waiting prompts out of the queue; they end as aborted.
 #[utoipa::path(delete, path = "/v1/sessions/{id}/queue", tag = "prompts", operation_id = "clear_queue",
@@ -76,13 +78,14 @@ pub async fn clear(
     State(app): State<App>,
     Id(id): Id,
     _: Query<Nothing>,
+    Client(client): Client,
     _: NoBody,
 ) -> Answer<Reply<Cleared>> {
-    let removed = app.manager.clear_queue(&id).await?;
+    let removed = app.manager.on_behalf_of(client).clear_queue(&id).await?;
     Ok(Reply(Cleared { removed }))
 }
 
-refuses!(EditErrors: 400 "empty_prompt", 400 "invalid_id", 400 "invalid_prompt", 404 "no_such_prompt", 404 "no_such_session",
+refuses!(EditErrors: 400 "invalid_client", 409 "not_driver", 400 "empty_prompt", 400 "invalid_id", 400 "invalid_prompt", 404 "no_such_prompt", 404 "no_such_session",
     409 "not_queued", 413 "prompt_too_large", 507 "journal_full"; + WITH_BODY);
 
 /// Replaces the text of a waiting prompt.
@@ -94,13 +97,14 @@ pub async fn edit(
     Id(id): Id,
     Prompt(prompt): Prompt,
     _: Query<Nothing>,
+    Client(client): Client,
     Json(request): Json<EditRequest>,
 ) -> Answer<StatusCode> {
-    app.manager.edit_prompt(&id, prompt, &request.text).await?;
+    app.manager.on_behalf_of(client).edit_prompt(&id, prompt, &request.text).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-refuses!(RemoveErrors: 400 "invalid_id", 404 "no_such_prompt", 404 "no_such_session", 409 "not_queued", 507 "journal_full");
+refuses!(RemoveErrors: 400 "invalid_client", 409 "not_driver", 400 "invalid_id", 404 "no_such_prompt", 404 "no_such_session", 409 "not_queued", 507 "journal_full");
 
 /// Takes a waiting prompt out of the queue; it ends as aborted.
 #[utoipa::path(delete, path = "/v1/sessions/{id}/queue/{prompt}", tag = "prompts", operation_id = "remove_prompt",
@@ -111,9 +115,10 @@ pub async fn remove(
     Id(id): Id,
     Prompt(prompt): Prompt,
     _: Query<Nothing>,
+    Client(client): Client,
     _: NoBody,
 ) -> Answer<StatusCode> {
-    app.manager.remove_prompt(&id, prompt).await?;
+    app.manager.on_behalf_of(client).remove_prompt(&id, prompt).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -116,6 +116,16 @@ pub enum Command {
         kennel send session-1 --no-wait --when-busy reject 'make test'"
     )]
     Send(Send),
+    /// Talk to a session: what was said, what is said, and what you say to it
+    ///
+    /// Shows the conversation so far and follows it. Each line that you type is a prompt; while a turn runs it waits its
+    /// turn. A permission that the agent asks for is answered by the number of an option. One client drives, others look
+    /// on. Ctrl-C ends the running turn; Ctrl-P Ctrl-Q, or Ctrl-D, detaches and stops nothing.
+    #[command(
+        after_help = "Examples:\n  kennel attach                      the session of this directory\n  \
+        kennel attach session-1 --read-only\n  kennel attach ~/src/app --takeover"
+    )]
+    Attach(Attach),
     /// List, edit and remove waiting prompts
     #[command(subcommand)]
     Queue(Queue),
@@ -304,6 +314,23 @@ pub struct Send {
     /// A key of your own: sent again under the same key, the prompt is accepted once
     #[arg(long)]
     pub key: Option<String>,
+}
+
+/// `attach`.
+#[derive(Debug, Args)]
+pub struct Attach {
+    /// The session's id, or the beginning of exactly one, or a directory; else the current directory
+    #[arg(value_name = "ID|DIR")]
+    pub what: Option<String>,
+    /// Look on, and change nothing
+    #[arg(long, conflicts_with = "takeover")]
+    pub read_only: bool,
+    /// Drive, also if somebody else does
+    #[arg(long)]
+    pub takeover: bool,
+    /// Begin with what happens from now on, without the conversation so far
+    #[arg(long)]
+    pub no_history: bool,
 }
 
 /// `queue`.

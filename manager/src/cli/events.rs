@@ -1,6 +1,7 @@
 //! `events`: what has happened, and what happens.
 
 use protocol::api::ManagerInfo;
+use protocol::api::Role;
 use protocol::event::{
     Decider, Disposition, Event, EventKind, Outcome as Ended, RemovedBy, Resolution, Timestamp,
 };
@@ -205,6 +206,18 @@ fn said(kind: &EventKind) -> String {
             format!("{permission_id}: {option_id}{who}")
         }
         EventKind::PermissionExpired { permission_id, reason } => format!("{permission_id}: {reason}"),
+        EventKind::ClientAttached { client_id, name, role } => {
+            let what = match role {
+                Role::Driver => "drives",
+                Role::Viewer => "looks on",
+            };
+            format!("client {client_id}, {name}, {what}")
+        }
+        EventKind::ClientDetached { client_id } => format!("client {client_id}"),
+        EventKind::DriverChanged { driver } => match driver {
+            Some(driver) => format!("client {driver} drives"),
+            None => "nobody drives".into(),
+        },
         EventKind::SubagentStarted { child, task, model } => {
             format!("{child}{}: {task}", some(", model ", model.as_ref()))
         }

@@ -4,6 +4,7 @@
 //! over its socket (`link.rs`, which also starts it) and prints what it says.
 
 mod args;
+mod attach;
 mod daemon;
 mod demo;
 mod error;
@@ -89,6 +90,7 @@ async fn dispatch(link: &Link<'_>, command: Command) -> Outcome {
         Command::Show(args) => sessions::show(link, &args.id).await,
         Command::Id(args) => sessions::id(link, args).await,
         Command::Send(args) => send::send(link, args).await,
+        Command::Attach(args) => attach::attach(link, args).await,
         Command::Queue(args) => queue::queue(link, args).await,
         Command::Permissions(args) => permissions::permissions(link, args).await,
         Command::Agents(args) => permissions::agents(link, &args).await,

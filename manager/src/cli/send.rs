@@ -136,7 +136,7 @@ async fn stream(link: &Link<'_>, view: &mut View<'_>, mut after: EventId) -> Out
 }
 
 /// Returns at the first Ctrl-C. A second one ends this process.
-async fn interrupted() {
+pub async fn interrupted() {
     let listen = || -> io::Result<UnixStream> {
         let (ours, handlers) = std::os::unix::net::UnixStream::pair()?;
         let armed = Arc::new(AtomicBool::new(false));
@@ -388,6 +388,9 @@ impl<'a> View<'a> {
             | EventKind::SessionStopped { .. }
             | EventKind::SessionUpdated { .. }
             | EventKind::ThoughtChunk { .. }
+            | EventKind::ClientAttached { .. }
+            | EventKind::ClientDetached { .. }
+            | EventKind::DriverChanged { .. }
             | EventKind::ToolCallUpdated { .. }
             | EventKind::ToolCallInterrupted { .. }
             | EventKind::PlanUpdated { .. }

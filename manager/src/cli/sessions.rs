@@ -411,6 +411,7 @@ mod tests {
                 survivors: vec![],
             }),
             pinned: false,
+            clients: Vec::new(),
             parent: None,
         }
     }

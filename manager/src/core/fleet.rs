@@ -104,6 +104,11 @@ pub enum Reply {
         /// The number.
         removed: u32,
     },
+    /// This client is attached.
+    Attached {
+        /// Its id.
+        client: EventId,
+    },
     /// An interrupted prompt is settled.
     Resolved {
         /// The prompt that repeats it.
@@ -285,7 +290,7 @@ impl Fleet {
 fn is_observation(ask: &Ask) -> bool {
     match ask {
         Ask::One(_, input) => match input {
-            Input::Command(_) => false,
+            Input::Command(_) | Input::CommandBy(..) => false,
             Input::Seen(..)
             | Input::Recovered { .. }
             | Input::Shutdown
@@ -369,7 +374,7 @@ impl<'a> Draft<'a> {
     fn one(&mut self, id: &SessionId, input: &Input) -> Result<Reply, Refusal> {
         let Some(before) = self.get(id).cloned() else {
             return match input {
-                Input::Command(_) => Err(Refusal::NoSuchSession(id.to_string())),
+                Input::Command(_) | Input::CommandBy(..) => Err(Refusal::NoSuchSession(id.to_string())),
                 // Something was still on its way when the session was removed.
                 _ => Ok(Reply::Done),
             };

@@ -7,6 +7,7 @@
 //! Read `session.rs` first: the states, and a short function for each.
 
 mod agent;
+mod clients;
 mod effect;
 mod fleet;
 mod judge;
@@ -17,6 +18,7 @@ mod turns;
 mod view;
 
 pub use agent::{Answer, Permission};
+pub use clients::Client;
 pub use effect::Effect;
 pub use fleet::{Ask, Change, Fleet, Reply, Undo};
 pub use judge::{Cause, Deaths, MAX_DELAY_MS};

@@ -40,6 +40,12 @@ pub enum Refusal {
     PermissionSettled(PermissionId),
     #[error("permission `{id}` cannot be answered so; it offers {}", listed(offered))]
     NoSuchOption { id: PermissionId, offered: Vec<String> },
+    #[error("session `{id}` is driven by {}; you were not attached", name.escape_debug())]
+    Driven { id: SessionId, name: String },
+    #[error("you do not drive session `{0}`; nothing was changed")]
+    NotDriver(SessionId),
+    #[error("{limit} clients are attached to session `{id}` already; you were not")]
+    TooManyClients { id: SessionId, limit: usize },
     #[error("session `{0}` still has a process; it was not removed")]
     NotStopped(SessionId),
     #[error("processes {pids:?} of session `{id}`, incarnation {incarnation}, survived SIGKILL")]
@@ -69,6 +75,9 @@ impl Refusal {
             Refusal::NoSuchPermission(_) => "no_such_permission",
             Refusal::PermissionSettled(_) => "permission_settled",
             Refusal::NoSuchOption { .. } => "no_such_option",
+            Refusal::Driven { .. } => "driven",
+            Refusal::NotDriver(_) => "not_driver",
+            Refusal::TooManyClients { .. } => "too_many_clients",
             Refusal::NotStopped(_) => "not_stopped",
             Refusal::Unkillable { .. } => "unkillable",
             Refusal::Closing => "manager_stopping",
@@ -107,6 +116,11 @@ impl Refusal {
                 "`kennel permissions ls` lists those that wait".into()
             }
             Refusal::NoSuchOption { .. } => "name one of these; the question still waits".into(),
+            Refusal::Driven { id, .. } => {
+                format!("`kennel attach {id} --takeover` drives instead, `--read-only` looks on")
+            }
+            Refusal::NotDriver(id) => format!("`kennel attach {id} --takeover` drives again"),
+            Refusal::TooManyClients { .. } => "detach some".into(),
             Refusal::NotStopped(id) => format!("`kennel stop {id}` first, or `kennel rm --force {id}`"),
             Refusal::Unkillable { .. } => "such a process waits for the kernel, often for a disk or network \
                                            file system; try again once it is gone"

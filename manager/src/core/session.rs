@@ -4,13 +4,14 @@
 
 use std::sync::Arc;
 
-use protocol::api::{Failure, PermissionAnswer, Usage};
+use protocol::api::{Failure, PermissionAnswer, Role, Usage};
 use protocol::event::{EventKind, Outcome, RemovedBy, Resolution};
 use protocol::wire::{PermissionAsk, TurnEnd, Update};
 use protocol::{EventId, Exit, Identity, Incarnation, PermissionId, PromptId, Restore, SessionId, Stream};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::clients::Client;
 use super::judge::{Cause, Deaths, Verdict, judge};
 use super::turns::{NewPrompt, Phase, Turns};
 use super::{At, Effect, Refusal, Reply, Spec};
@@ -27,6 +28,8 @@ pub mod limits {
     pub const START_MS: u64 = 20_000;
     /// The same for an agent that lives between prompts, which has a conversation to load.
     pub const START_ACP_MS: u64 = 120_000;
+    /// Clients that may be attached to one session.
+    pub const CLIENTS: usize = 1_000;
     /// Permissions that may wait at once.
     pub const PERMISSIONS: usize = 100;
     /// Answers to permissions that are kept after they were told, so that they can be told again.
@@ -190,6 +193,9 @@ pub struct Session {
     /// Tokens and cost, where the agent tells.
     #[serde(default)]
     pub usage: Option<Usage>,
+    /// Who is attached.
+    #[serde(default)]
+    pub clients: Vec<Client>,
     /// The newest permission that was asked for.
     #[serde(default)]
     pub last_permission: Option<PermissionId>,
@@ -200,6 +206,8 @@ pub struct Session {
 pub enum Input {
     /// Somebody wants something. May be refused.
     Command(Command),
+    /// An attached client wants something, which only the driver may.
+    CommandBy(EventId, Command),
     /// Something was observed. Never refused; ignored if it is about an earlier incarnation.
     Seen(Incarnation, Seen),
     /// A manager has taken the session over from the journal. `same_boot` says whether times still compare.
@@ -240,6 +248,17 @@ pub enum Command {
     Resolve(PromptId, Resolution),
     /// Answer a permission.
     Permit(PermissionId, PermissionAnswer),
+    /// Come, to drive or to look on.
+    Attach {
+        /// What the client calls itself.
+        name: String,
+        /// What it wants to do.
+        role: Role,
+        /// It drives, also if another does: that one looks on from then on.
+        takeover: bool,
+    },
+    /// Go.
+    Detach(EventId),
 }
 
 /// What can be observed of an incarnation.
@@ -404,6 +423,7 @@ impl Session {
             open_tasks: 0,
             agent_session: None,
             usage: None,
+            clients: Vec::new(),
             last_permission: None,
         }
     }
@@ -416,6 +436,10 @@ impl Session {
         let mut reply = Reply::Done;
         match input {
             Input::Command(command) => reply = next.command(at, command, &mut out)?,
+            Input::CommandBy(client, command) => {
+                next.drives(*client)?;
+                reply = next.command(at, command, &mut out)?;
+            }
             Input::Seen(incarnation, seen) if *incarnation == self.incarnation => {
                 next.seen(at, seen, &mut out)
             }
@@ -474,7 +498,8 @@ impl Session {
     }
 
     fn hibernates(&self) -> bool {
-        self.spec.hibernate_after_ms > 0 && !self.pinned && self.open_tasks == 0
+        let alone = self.open_tasks == 0 && self.clients.is_empty();
+        self.spec.hibernate_after_ms > 0 && !self.pinned && alone
     }
 
     pub(super) fn takes_prompts(&self) -> Result<(), Refusal> {
@@ -514,6 +539,11 @@ impl Session {
             Command::Clear => Ok(self.clear_queue(RemovedBy::Cleared, out)),
             Command::Resolve(prompt, action) => self.resolve(*prompt, *action, out),
             Command::Permit(permission, answer) => self.permit(*permission, answer, out),
+            Command::Attach { name, role, takeover } => self.attach(at, name, *role, *takeover, out),
+            Command::Detach(client) => {
+                self.detach(*client, out);
+                Ok(Reply::Done)
+            }
         }
     }
 
@@ -879,7 +909,7 @@ impl Session {
         self.begin(at);
     }
 
-    fn wake(&mut self, at: At, out: &mut Out) {
+    pub(super) fn wake(&mut self, at: At, out: &mut Out) {
         out.emit(EventKind::SessionWoken {});
         self.begin(at);
     }
@@ -911,6 +941,7 @@ impl Session {
             // Times of another boot mean nothing now.
             self.deaths.clear();
         }
+        self.detach_all(out);
         let deadline = at.mono + limits::ADOPT_MS;
         match &mut self.state {
             // The spawn was never put on record: whatever came of it was never welcomed and has left.

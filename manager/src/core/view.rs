@@ -1,6 +1,6 @@
 //! What outsiders see of a session, from the manager's own table.
 
-use protocol::api::{PromptState, QueuedPrompt, Restarts, SessionInfo, Status};
+use protocol::api::{ClientInfo, PromptState, QueuedPrompt, Restarts, SessionInfo, Status};
 use protocol::event::Timestamp;
 
 use super::session::{Session, State};
@@ -78,6 +78,15 @@ impl Session {
                 _ => None,
             },
             pinned: self.pinned,
+            clients: self
+                .clients
+                .iter()
+                .map(|client| ClientInfo {
+                    client_id: client.id,
+                    name: client.name.clone(),
+                    role: client.role,
+                })
+                .collect(),
             parent: self.parent.clone(),
         }
     }

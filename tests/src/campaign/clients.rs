@@ -150,7 +150,8 @@ impl<'a> Asker<'a> {
             835..843 => self.change_one(&plan, &path).await,
             843..850 => self.drop_one(&path).await,
             850..880 => self.token(&plan).await,
-            880..920 => self.subagent(&plan).await,
+            880..910 => self.subagent(&plan).await,
+            910..920 => self.attach(&plan).await,
             920..960 => drop(look::<SessionInfo>(&self.campaign.client, &path).await),
             _ => drop(look::<Vec<SessionInfo>>(&self.campaign.client, "/v1/sessions").await),
         }
@@ -246,6 +247,16 @@ impl<'a> Asker<'a> {
             _ => "sleep 5ms",
         };
         format!("say prompt {number}; mark {mark}; sleep {pause}ms; {what}; say done")
+    }
+
+    /// Drives a session for a moment, whoever drove before, and goes without a word.
+    async fn attach(&mut self, plan: &Plan) {
+        let path = format!("/v1/sessions/{}/attach?role=driver&takeover=true&name=somebody", plan.id);
+        if let Ok(mut events) = self.campaign.client.events(&path).await {
+            let pause = Duration::from_millis(self.rng.below(50));
+            let _ =
+                tokio::time::timeout(pause, async { while let Ok(Some(_)) = events.next().await {} }).await;
+        }
     }
 
     /// Answers a permission that waits, somehow.

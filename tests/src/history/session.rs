@@ -1,6 +1,6 @@
 //! One session's history: what its next event may be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use manager::core::{Cause, limits};
 use protocol::event::{Event, EventKind, Resolution};
@@ -62,6 +62,9 @@ pub(super) struct SessionView {
     turns: u64,
     pub(super) prompts: BTreeMap<PromptId, Place>,
     permissions: BTreeMap<PermissionId, Permission>,
+    /// Who is attached, and who of them drives.
+    clients: BTreeSet<EventId>,
+    driver: Option<EventId>,
     /// Restarts that count against the intensity, by the clock of the events.
     pub(super) restarts: Vec<u64>,
     pub(super) intensity: Option<(u32, u64)>,
@@ -244,6 +247,26 @@ impl SessionView {
                 {
                     found.push(format!("{permission_id} offers no {option_id}: {:?}", asked.offered));
                 }
+            }
+            ClientAttached { client_id, .. } => {
+                if *client_id != event.id {
+                    found.push(format!("client {client_id} came by event {}", event.id));
+                }
+                self.clients.insert(*client_id);
+            }
+            ClientDetached { client_id } => {
+                if !self.clients.remove(client_id) {
+                    found.push(format!("client {client_id} went and had not come"));
+                }
+            }
+            DriverChanged { driver } => {
+                if driver.is_some_and(|driver| !self.clients.contains(&driver)) {
+                    found.push(format!("{driver:?} drives and is not attached"));
+                }
+                if *driver == self.driver {
+                    found.push(format!("{driver:?} drove already"));
+                }
+                self.driver = *driver;
             }
             PermissionExpired { permission_id, .. } => {
                 self.permission_ends(*permission_id, found);

@@ -6,7 +6,7 @@ use manager::core::{
     Ask, Command, Input, NewPrompt, PermissionRule, Permissions, Refusal, Reply, Session, Spec,
 };
 use protocol::api::{
-    OnCrash, Orphans, PermissionAnswer, PermissionPolicy, RestartType, SessionOpts, WhenBusy,
+    OnCrash, Orphans, PermissionAnswer, PermissionPolicy, RestartType, Role, SessionOpts, WhenBusy,
 };
 use protocol::event::{Event, Resolution};
 use protocol::{EventId, PermissionId, PromptId, SessionId};
@@ -222,6 +222,9 @@ impl Sim {
             let answer = self.some_answer(&session, permission);
             return command(Command::Permit(permission, answer));
         }
+        if self.rng.chance(60) {
+            return self.some_client(&session);
+        }
         match self.rng.below(100) {
             0..40 => {
                 let ways = [
@@ -267,6 +270,26 @@ impl Sim {
             99 if self.rng.chance(100) => Some(Ask::Shutdown),
             _ => command(Command::Prompt(NewPrompt { text, when_busy: WhenBusy::Queue })),
         }
+    }
+
+    /// Somebody comes, goes, or does something as the one that came.
+    fn some_client(&mut self, session: &Session) -> Option<Ask> {
+        let clients: Vec<_> = session.clients.iter().map(|client| client.id).collect();
+        let client = self.rng.pick(&clients).unwrap_or(self.rng.below(3_000));
+        let role = if self.rng.chance(600) { Role::Driver } else { Role::Viewer };
+        let input = match self.rng.below(5) {
+            0 | 1 => {
+                let takeover = self.rng.chance(300);
+                Input::Command(Command::Attach { name: "somebody".into(), role, takeover })
+            }
+            2 => Input::Command(Command::Detach(client)),
+            3 => Input::CommandBy(client, Command::Abort),
+            _ => {
+                let prompt = NewPrompt { text: self.text(), when_busy: WhenBusy::Queue };
+                Input::CommandBy(client, Command::Prompt(prompt))
+            }
+        };
+        Some(Ask::One(session.id.clone(), input))
     }
 
     // --- those who watch ---

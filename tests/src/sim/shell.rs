@@ -461,7 +461,7 @@ impl Sim {
             }
             match &one.ask {
                 Ask::One(_, Input::Seen(_, seen)) => drop(self.coverage.seen.insert(kinds::seen(seen))),
-                Ask::One(_, Input::Command(command)) => {
+                Ask::One(_, Input::Command(command) | Input::CommandBy(_, command)) => {
                     self.coverage.commands.insert(kinds::command(command));
                 }
                 Ask::Stop(..) => drop(self.coverage.commands.insert(kinds::command(&Command::Stop))),

@@ -1,0 +1,94 @@
+//! Attached clients: a session's events for as long as the client stays, and the right to drive.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use futures_util::StreamExt;
+use futures_util::stream;
+use protocol::api::{ClientInfo, Role};
+use protocol::event::Event;
+use protocol::{EventId, SessionId};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::App;
+use super::events::{EventsQuery, stream_of};
+use super::input::{Id, Query};
+use super::problem::{Answer, refuses};
+use crate::manager::SessionManager;
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct AttachQuery {
+    /// What the client wants to do; else it looks on.
+    role: Option<Role>,
+    /// `true`: it drives, also if another client does, which looks on from then on.
+    takeover: Option<bool>,
+    /// What the client calls itself, 1 to 100 characters.
+    name: Option<String>,
+    /// Event id: the stream begins with the first event after it; 0 is the beginning. Without it, and without
+    /// `Last-Event-ID`, the stream begins now.
+    #[param(value_type = Option<u64>)]
+    after: Option<String>,
+}
+
+refuses!(AttachErrors: 400 "invalid_client", 400 "invalid_cursor", 400 "invalid_id", 404 "no_such_session", 409 "driven",
+    409 "too_many_clients", 507 "journal_full");
+
+/// Attaches a client for as long as it reads.
+///
+/// The stream is the session's, as `/v1/sessions/{id}/events` gives it, after one frame `event: attached` without an id,
+/// whose data is a `ClientInfo`. At most one client drives. A request that changes the session and carries
+/// `Kennel-Client: CLIENT_ID` is refused with `not_driver` unless that client drives. When the connection ends, the client is
+/// detached. A hibernated session is woken.
+#[utoipa::path(get, path = "/v1/sessions/{id}/attach", tag = "sessions", operation_id = "attach",
+    params(("id" = SessionId, Path, description = "The session."), AttachQuery,
+        ("Last-Event-ID" = Option<u64>, Header, description = "Event id: as `after`, and wins over it.")),
+    responses((status = 200, description = "The events.", body = Event, content_type = "text/event-stream"), AttachErrors))]
+pub async fn attach(
+    State(app): State<App>,
+    Id(id): Id,
+    Query(query): Query<AttachQuery>,
+    headers: HeaderMap,
+) -> Answer<Response> {
+    let role = query.role.unwrap_or(Role::Viewer);
+    let name = query.name.unwrap_or_else(|| "somebody".to_owned());
+    // What can be refused is refused before anybody is attached.
+    let events = EventsQuery::after(query.after);
+    app.manager.get_session(&id).await?;
+    let stream = stream_of(app.clone(), events, &headers, Some(id.clone())).await?;
+    let client = app.manager.attach(&id, &name, role, query.takeover.unwrap_or(false)).await?;
+    let stay = Stay { manager: app.manager.clone(), id, client };
+    let info = serde_json::to_string(&ClientInfo { client_id: client, name, role }).unwrap_or_default();
+    let first = stream::once(async move { Ok(format!("event: attached\ndata: {info}\n\n").into()) });
+    let (parts, body) = stream.into_parts();
+    let rest = body.into_data_stream().map(move |frames| {
+        // Detached when the stream is dropped.
+        let _ = &stay;
+        frames
+    });
+    Ok(Response::from_parts(parts, Body::from_stream(first.chain(rest))))
+}
+
+/// A client's stay, for as long as its connection.
+struct Stay {
+    manager: SessionManager,
+    id: SessionId,
+    client: EventId,
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        let (manager, id, client) = (self.manager.clone(), self.id.clone(), self.client);
+        // Without a runtime the manager ends, and takes all clients with it.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                if let Err(error) = manager.detach(&id, client).await {
+                    tracing::debug!(session = %id, client, "not detached: {error}");
+                }
+            });
+        }
+    }
+}

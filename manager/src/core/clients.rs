@@ -1,0 +1,86 @@
+//! Who is attached to a session: one driver at most, and any number of viewers.
+
+use protocol::EventId;
+use protocol::api::Role;
+use protocol::event::EventKind;
+use serde::{Deserialize, Serialize};
+
+use super::session::{Out, Session, State, limits};
+use super::{At, Refusal, Reply};
+
+/// A client that is attached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Client {
+    /// The event that says that it came.
+    pub id: EventId,
+    /// What it calls itself.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+}
+
+impl Session {
+    /// The client that drives, if one does.
+    pub fn driver(&self) -> Option<&Client> {
+        self.clients.iter().find(|client| client.role == Role::Driver)
+    }
+
+    pub(super) fn attach(
+        &mut self,
+        at: At,
+        name: &str,
+        role: Role,
+        takeover: bool,
+        out: &mut Out,
+    ) -> Result<Reply, Refusal> {
+        if self.clients.len() >= limits::CLIENTS {
+            return Err(Refusal::TooManyClients { id: self.id.clone(), limit: limits::CLIENTS });
+        }
+        let driver = self.clients.iter_mut().find(|client| client.role == Role::Driver);
+        match (role, driver) {
+            (Role::Driver, Some(driver)) if !takeover => {
+                let name = driver.name.clone();
+                return Err(Refusal::Driven { id: self.id.clone(), name });
+            }
+            (Role::Driver, Some(driver)) => driver.role = Role::Viewer,
+            (Role::Driver, None) | (Role::Viewer, _) => {}
+        }
+        let id = out.next_event();
+        out.emit(EventKind::ClientAttached { client_id: id, name: name.to_owned(), role });
+        self.clients.push(Client { id, name: name.to_owned(), role });
+        if role == Role::Driver {
+            out.emit(EventKind::DriverChanged { driver: Some(id) });
+        }
+        if matches!(self.state, State::Hibernated) {
+            self.wake(at, out);
+        }
+        Ok(Reply::Attached { client: id })
+    }
+
+    /// One that is not attached any more is not missed.
+    pub(super) fn detach(&mut self, client: EventId, out: &mut Out) {
+        let Some(index) = self.clients.iter().position(|attached| attached.id == client) else {
+            return;
+        };
+        let Client { role, .. } = self.clients.remove(index);
+        out.emit(EventKind::ClientDetached { client_id: client });
+        if role == Role::Driver {
+            out.emit(EventKind::DriverChanged { driver: None });
+        }
+    }
+
+    /// Connections end with the manager that they were made to.
+    pub(super) fn detach_all(&mut self, out: &mut Out) {
+        while let Some(client) = self.clients.first() {
+            self.detach(client.id, out);
+        }
+    }
+
+    /// Whether this client may change anything.
+    pub(super) fn drives(&self, client: EventId) -> Result<(), Refusal> {
+        match self.driver() {
+            Some(driver) if driver.id == client => Ok(()),
+            _ => Err(Refusal::NotDriver(self.id.clone())),
+        }
+    }
+}
