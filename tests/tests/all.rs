@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod acp;
+mod acp_side;
 mod attach;
 mod campaign;
 mod cli;

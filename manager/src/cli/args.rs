@@ -135,6 +135,16 @@ pub enum Command {
     /// List the agents that sessions can be started with
     #[command(subcommand)]
     Agents(Agents),
+    /// Be the agent of an editor that speaks ACP, on standard input and output
+    ///
+    /// For Zed, JetBrains, Neovim, Emacs and others: an editor that starts `kennel acp` in place of an agent gets that
+    /// agent in a session of kennel's. The session survives crashes of the agent, and it goes on when the editor is
+    /// closed; opened again, the editor shows what it has missed. Notes go to standard error.
+    #[command(
+        after_help = "Examples:\n  kennel acp --agent claude                     what an editor's settings name as its agent\n  \
+        kennel acp --agent codex --workdir-session    one session for each directory, for ever"
+    )]
+    Acp(Acp),
     /// Decide what becomes of an interrupted prompt
     #[command(
         after_help = "Examples:\n  kennel resolve prompt-17 --retry\n  kennel resolve prompt-17 --drop"
@@ -243,6 +253,17 @@ pub struct Options {
     /// How long a permission may wait for you; then it is denied. 0 = for ever
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub permission_timeout: Option<Duration>,
+}
+
+/// `acp`.
+#[derive(Debug, Args)]
+pub struct Acp {
+    /// The editor's new sessions are the directory's own, as with `ensure`
+    #[arg(long)]
+    pub workdir_session: bool,
+    /// What sessions are started with.
+    #[command(flatten)]
+    pub options: Options,
 }
 
 /// `start`.

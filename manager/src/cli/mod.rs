@@ -3,6 +3,7 @@
 //! `args.rs` says what can be typed; each command is a function in the file of its subject, which asks the daemon
 //! over its socket (`link.rs`, which also starts it) and prints what it says.
 
+mod acp;
 mod args;
 mod attach;
 mod daemon;
@@ -93,6 +94,7 @@ async fn dispatch(link: &Link<'_>, command: Command) -> Outcome {
         Command::Attach(args) => attach::attach(link, args).await,
         Command::Queue(args) => queue::queue(link, args).await,
         Command::Permissions(args) => permissions::permissions(link, args).await,
+        Command::Acp(args) => acp::acp(link, args).await,
         Command::Agents(args) => permissions::agents(link, &args).await,
         Command::Resolve(args) => queue::resolve(link, &args).await,
         Command::Abort(args) => queue::abort(link, &args.id).await,

@@ -105,7 +105,8 @@ pub fn random_key() -> Outcome<String> {
     }
 }
 
-fn stable_id(dir: &Path) -> Outcome<SessionId> {
+/// The id of a directory's session.
+pub fn stable_id(dir: &Path) -> Outcome<SessionId> {
     SessionManager::stable_session_id_for_workdir(dir).map_err(|error| {
         let failure = Failure::usage(error.to_string());
         match error.hint() {

@@ -1,0 +1,445 @@
+//! `acp`: kennel as an agent for editors, over standard input and output
+//! (<https://agentclientprotocol.com/protocol/v1/overview>).
+//!
+//! The editor's session is a kennel session under the same id. What this process does is translate: it holds
+//! nothing that is not in the journal, so it may die at any instant, and with the end of its input it leaves, while
+//! sessions and turns go on.
+
+mod panel;
+mod story;
+mod wire;
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent_client_protocol::schema::ProtocolVersion;
+use agent_client_protocol::v1::{Dispatch, Responder, schema};
+use agent_client_protocol::{Agent, Error, ErrorCode, on_receive_dispatch};
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use protocol::SessionId;
+use protocol::api::{SessionInfo, SessionOpts, Status};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, mpsc};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::args;
+use super::error::{Failure, Outcome};
+use super::link::Link;
+use super::sessions::{options, random_key, stable_id};
+use crate::client::Request;
+use panel::Panel;
+use wire::{Wire, Written};
+
+/// How long what the editor has asked for may take after it has gone.
+const AFTERWARDS: Duration = Duration::from_millis(1500);
+/// How long what it is told may take to be written then.
+const LAST_WORDS: Duration = Duration::from_millis(300);
+/// How long an agent may take to be ready until the editor is told of its session.
+const READY: Duration = Duration::from_secs(60);
+
+/// `acp`.
+pub async fn acp(link: &Link<'_>, args: args::Acp) -> Outcome {
+    let written = Arc::new(Written::default());
+    let (transport, all_written) = wire::stdio(written.clone());
+    let (heard, mut incoming) = mpsc::unbounded_channel();
+    let agent = Agent.v1().name("kennel").on_receive_dispatch(
+        async move |message: Dispatch, _| {
+            match message {
+                Dispatch::Response(answer, router) => router.route_with_result(answer)?,
+                // Nobody listens any more: the connection is being closed.
+                message => drop(heard.send(message)),
+            }
+            Ok(())
+        },
+        on_receive_dispatch!(),
+    );
+    let served = agent.connect_with(transport, async |connection| {
+        let (spawned, mut new) = mpsc::unbounded_channel();
+        let editor = Rc::new(Editor {
+            link,
+            wire: Wire::new(connection.clone(), written.clone()),
+            workdir_session: args.workdir_session,
+            opts: options(args.options),
+            panels: RefCell::default(),
+            opening: Mutex::default(),
+            initialized: Cell::new(false),
+            requests: Rc::default(),
+            spawned,
+        });
+        let mut tasks = FuturesUnordered::new();
+        let mut end = None;
+        loop {
+            let deadline = async {
+                match end {
+                    Some(end) => sleep_until(end).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                Some(task) = new.recv() => tasks.push(task),
+                Some(message) = incoming.recv() => editor.hear(message),
+                Some(()) = tasks.next() => {}
+                () = connection.incoming_closed(), if end.is_none() => end = Some(Instant::now() + AFTERWARDS),
+                () = deadline => break,
+            }
+            if end.is_some() && editor.requests.get() == 0 && incoming.is_empty() && new.is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    });
+    let served = served.await;
+    // An editor that does not read does not keep this process.
+    let _ = timeout(LAST_WORDS, all_written).await;
+    served.map_err(|error| Failure::failed("acp", format!("the connection to the editor: {}", said(&error))))
+}
+
+/// A message of the SDK, with what it says beside it.
+fn said(error: &Error) -> String {
+    let more = error.data.as_ref().map(|data| format!(" ({data})")).unwrap_or_default();
+    format!("{}{more}", error.message)
+}
+
+/// The editor at the other end.
+struct Editor<'a> {
+    link: &'a Link<'a>,
+    wire: Wire,
+    workdir_session: bool,
+    opts: SessionOpts,
+    /// Sessions that it has open.
+    panels: RefCell<BTreeMap<SessionId, Rc<Panel<'a>>>>,
+    /// Sessions are opened one after the other: two requests may be about the same.
+    opening: Mutex<()>,
+    initialized: Cell<bool>,
+    /// What has been asked for and is not done. A prompt is done with once it is accepted.
+    requests: Rc<Cell<usize>>,
+    spawned: mpsc::UnboundedSender<LocalBoxFuture<'a, ()>>,
+}
+
+/// An answer, and a session to be followed once it is sent.
+type Answer<'a> = Result<(Value, Option<Rc<Panel<'a>>>), Refused>;
+
+impl<'a> Editor<'a> {
+    fn spawn(&self, task: impl Future<Output = ()> + 'a) {
+        // The receiver lives as long as anything runs here.
+        let _ = self.spawned.send(Box::pin(task));
+    }
+
+    fn hear(self: &Rc<Self>, message: Dispatch) {
+        match message {
+            Dispatch::Request(request, responder) => {
+                let (editor, busy) = (self.clone(), self.busy());
+                let (method, params) = request.into_parts();
+                if method == "session/prompt" {
+                    let withdrawn = responder.cancellation();
+                    return self.spawn(async move {
+                        let result = editor.prompt(params, withdrawn, busy).await;
+                        respond(responder, result);
+                    });
+                }
+                if method == "initialize" {
+                    return respond(responder, self.initialize(params));
+                }
+                self.spawn(async move {
+                    let _busy = busy;
+                    let (result, panel) = match editor.asked(&method, params).await {
+                        Ok((result, panel)) => (Ok(result), panel),
+                        Err(refused) => (Err(refused), None),
+                    };
+                    respond(responder, result);
+                    if let Some(panel) = panel {
+                        editor.spawn(panel.follow(editor.clone()));
+                    }
+                });
+            }
+            Dispatch::Notification(told) if told.method() == "session/cancel" => {
+                let (editor, busy) = (self.clone(), self.busy());
+                // Not later: an answer that comes after this is one to a prompt that was cancelled.
+                let cancel = parse::<schema::CancelNotification>(told.into_parts().1);
+                let panel = cancel.ok().and_then(|cancel| editor.panel(&id(&cancel.session_id).ok()?));
+                let Some(panel) = panel else { return };
+                self.spawn(async move {
+                    panel.cancel(None).await;
+                    drop(busy);
+                });
+            }
+            // What is told and not known may be left unheard.
+            Dispatch::Notification(_) | Dispatch::Response(..) => {}
+        }
+    }
+
+    /// Something is in hand until this is dropped.
+    fn busy(&self) -> Busy {
+        self.requests.set(self.requests.get() + 1);
+        Busy(self.requests.clone())
+    }
+
+    fn panel(&self, id: &SessionId) -> Option<Rc<Panel<'a>>> {
+        self.panels.borrow().get(id).cloned()
+    }
+
+    fn forget(&self, id: &SessionId) {
+        self.panels.borrow_mut().remove(id);
+    }
+
+    // --- what an editor asks ---
+
+    fn initialize(&self, params: Value) -> Result<Value, Refused> {
+        let request: schema::InitializeRequest = parse(params)?;
+        self.initialized.set(true);
+        // An editor that cannot do with this version leaves; that is how the protocol has it.
+        if request.protocol_version != ProtocolVersion::V1 {
+            self.link.ui.note(&format!(
+                "the editor asks for version {} of ACP, kennel speaks 1",
+                request.protocol_version
+            ));
+        }
+        let sessions = schema::SessionCapabilities::new()
+            .list(schema::SessionListCapabilities::new())
+            .resume(schema::SessionResumeCapabilities::new());
+        let able = schema::AgentCapabilities::new()
+            .load_session(true)
+            .prompt_capabilities(schema::PromptCapabilities::new().embedded_context(true))
+            .session_capabilities(sessions);
+        let me = schema::Implementation::new("kennel", env!("CARGO_PKG_VERSION")).title("kennel".to_owned());
+        let answer =
+            schema::InitializeResponse::new(ProtocolVersion::V1).agent_capabilities(able).agent_info(me);
+        serde_json::to_value(answer).map_err(|error| Refused::internal(error.to_string()))
+    }
+
+    async fn asked(self: &Rc<Self>, method: &str, params: Value) -> Answer<'a> {
+        self.begun()?;
+        match method {
+            "session/new" => self.new_session(parse(params)?).await,
+            "session/load" => {
+                let request: schema::LoadSessionRequest = parse(params)?;
+                self.not_passed_on(request.mcp_servers.len());
+                self.reopen(&request.session_id, true).await
+            }
+            "session/resume" => {
+                let request: schema::ResumeSessionRequest = parse(params)?;
+                self.not_passed_on(request.mcp_servers.len());
+                self.reopen(&request.session_id, false).await
+            }
+            "session/list" => Ok((self.list(parse(params)?).await?, None)),
+            "session/set_mode" | "session/set_config_option" => {
+                let what = "kennel cannot change an agent's settings yet; set them in its own configuration";
+                Err(Refused::new(ErrorCode::METHOD_NOT_FOUND, what.to_owned()))
+            }
+            _ => Err(Refused::new(ErrorCode::METHOD_NOT_FOUND, format!("kennel does not know `{method}`"))),
+        }
+    }
+
+    fn begun(&self) -> Result<(), Refused> {
+        let what = "`initialize` comes first";
+        if self.initialized.get() {
+            Ok(())
+        } else {
+            Err(Refused::new(ErrorCode::INVALID_REQUEST, what.to_owned()))
+        }
+    }
+
+    fn not_passed_on(&self, servers: usize) {
+        if servers > 0 {
+            self.link.ui.note(&format!(
+                "{servers} MCP servers of the editor are not passed on: the agent's profile in config.toml names its own"
+            ));
+        }
+    }
+
+    async fn new_session(self: &Rc<Self>, request: schema::NewSessionRequest) -> Answer<'a> {
+        self.not_passed_on(request.mcp_servers.len());
+        let session = self.start(&request.cwd).await?;
+        let panel = self.open(session.id.clone(), false).await?;
+        let mut result = panel.0;
+        result["sessionId"] = json!(session.id);
+        Ok((result, panel.1))
+    }
+
+    /// A session in this directory, whose agent is ready.
+    async fn start(&self, cwd: &Path) -> Outcome<SessionInfo> {
+        let ready = READY.as_millis();
+        let Some(dir) = cwd.to_str().map(str::to_owned) else {
+            return Err(Failure::usage(format!(
+                "`{}` is not UTF-8; sessions need a directory whose path is",
+                cwd.display()
+            )));
+        };
+        let opts = SessionOpts { workdir: Some(dir), ..self.opts.clone() };
+        if self.workdir_session {
+            let id = stable_id(cwd)?;
+            return self
+                .link
+                .get(Request::put(format!("/v1/sessions/{id}?timeout_ms={ready}")).json(&opts))
+                .await;
+        }
+        let session: SessionInfo =
+            self.link.get(Request::post("/v1/sessions").key(&random_key()?).json(&opts)).await?;
+        let wait = format!("/v1/sessions/{}/wait?until=ready&timeout_ms={ready}", session.id);
+        match self.link.get(Request::get(wait).patient()).await {
+            // It may need longer, and prompts wait for it.
+            Err(failure) if failure.is("timeout") => Ok(session),
+            other => other,
+        }
+    }
+
+    /// A session that exists. One that was stopped, or has failed, is started again.
+    async fn reopen(self: &Rc<Self>, asked: &schema::SessionId, show: bool) -> Answer<'a> {
+        let id = id(asked)?;
+        let path = format!("/v1/sessions/{id}");
+        let session: SessionInfo = self.link.get(Request::get(&path)).await?;
+        if matches!(session.status, Status::Stopped | Status::Failed) {
+            let request = Request::put(format!("{path}?timeout_ms={}", READY.as_millis()));
+            self.link.get::<SessionInfo>(request).await?;
+        }
+        self.open(id, show).await
+    }
+
+    async fn open(self: &Rc<Self>, id: SessionId, show: bool) -> Answer<'a> {
+        let _alone = self.opening.lock().await;
+        let old = self.panel(&id);
+        if let Some(old) = &old {
+            old.retire();
+        }
+        let opened = Panel::open(self, id.clone(), show, old.as_deref()).await;
+        let panel = match opened {
+            Ok(panel) => Rc::new(panel),
+            Err(failure) => {
+                self.forget(&id);
+                return Err(failure.into());
+            }
+        };
+        self.panels.borrow_mut().insert(id, panel.clone());
+        Ok((Value::Object(panel.settings()), Some(panel)))
+    }
+
+    async fn prompt(
+        self: &Rc<Self>,
+        params: Value,
+        withdrawn: agent_client_protocol::RequestCancellation,
+        busy: Busy,
+    ) -> Result<Value, Refused> {
+        self.begun()?;
+        let request: schema::PromptRequest = parse(params)?;
+        let text =
+            story::text_of(&request.prompt).map_err(|why| Refused::new(ErrorCode::INVALID_PARAMS, why))?;
+        let id = id(&request.session_id)?;
+        let panel = match self.panel(&id) {
+            Some(panel) => panel,
+            // An editor that was started again may know of it without having opened it.
+            None => {
+                let (_, panel) = self.reopen(&request.session_id, false).await?;
+                let panel = panel.ok_or_else(|| Refused::internal("the session is not open".to_owned()))?;
+                self.spawn(panel.clone().follow(self.clone()));
+                panel
+            }
+        };
+        panel.prompt(self, text, withdrawn, busy).await
+    }
+
+    async fn list(&self, request: schema::ListSessionsRequest) -> Result<Value, Refused> {
+        if let Some(cursor) = request.cursor {
+            return Err(Refused::new(
+                ErrorCode::INVALID_PARAMS,
+                format!("`{cursor}` is not a cursor: lists are whole"),
+            ));
+        }
+        let mut sessions: Vec<SessionInfo> = self.link.get(Request::get("/v1/sessions")).await?;
+        if let Some(cwd) = request.cwd {
+            sessions.retain(|session| Path::new(&session.workdir) == cwd);
+        }
+        let told = |session: &SessionInfo| session.last_message_at.unwrap_or(session.created_at);
+        sessions.sort_by_key(|session| std::cmp::Reverse(told(session)));
+        let sessions = sessions.iter().map(|session| {
+            let title = session.title.as_ref().or(session.first_prompt.as_ref());
+            json!({ "sessionId": session.id, "cwd": session.workdir, "title": title, "updatedAt": told(session) })
+        });
+        Ok(json!({ "sessions": sessions.collect::<Vec<_>>() }))
+    }
+}
+
+/// Something is in hand, and is finished though the editor has gone.
+struct Busy(Rc<Cell<usize>>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// Why an editor does not get what it asks for.
+struct Refused {
+    code: ErrorCode,
+    why: String,
+    /// kennel's name of the problem.
+    problem: Option<String>,
+}
+
+impl Refused {
+    fn new(code: ErrorCode, why: String) -> Self {
+        Self { code, why, problem: None }
+    }
+
+    fn internal(why: String) -> Self {
+        Self::new(ErrorCode::INTERNAL_ERROR, why)
+    }
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        let why = words(&failure);
+        let Failure::Problem(problem, _) = failure else {
+            return Self::internal(why);
+        };
+        let code = match (problem.status, problem.code.as_str()) {
+            (_, "no_such_session") => ErrorCode::RESOURCE_NOT_FOUND,
+            (400 | 413, _) => ErrorCode::INVALID_PARAMS,
+            _ => ErrorCode::INTERNAL_ERROR,
+        };
+        Self { code, why, problem: Some(problem.code) }
+    }
+}
+
+/// A failure in one line, with what to do about it.
+fn words(failure: &Failure) -> String {
+    let Failure::Problem(problem, _) = failure else {
+        return "it was not possible".to_owned();
+    };
+    match &problem.hint {
+        Some(hint) => format!("{} ({hint})", problem.detail.trim_end()),
+        None => problem.detail.trim_end().to_owned(),
+    }
+}
+
+/// An editor that has gone needs no answer.
+fn respond(responder: Responder, result: Result<Value, Refused>) {
+    let _ = match result {
+        Ok(result) => responder.respond(result),
+        Err(refused) => {
+            let data = refused.problem.map(|problem| json!({ "code": problem }));
+            responder.respond_with_error(Error::new(refused.code, refused.why).data(data))
+        }
+    };
+}
+
+fn parse<T: DeserializeOwned>(params: Value) -> Result<T, Refused> {
+    serde_json::from_value(params).map_err(|error| Refused::new(ErrorCode::INVALID_PARAMS, error.to_string()))
+}
+
+fn id(asked: &schema::SessionId) -> Result<SessionId, Refused> {
+    asked.0.parse().map_err(|_| {
+        let why = format!("there is no session `{}`", asked.0);
+        Refused {
+            problem: Some("no_such_session".to_owned()),
+            ..Refused::new(ErrorCode::RESOURCE_NOT_FOUND, why)
+        }
+    })
+}

@@ -1,0 +1,489 @@
+//! What an editor is shown of a session, event by event. Without I/O: a replay and what happens now are told the
+//! same way.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use agent_client_protocol::v1::schema::{ContentBlock, EmbeddedResourceResource};
+use protocol::event::{EventKind, Outcome, RemovedBy};
+use protocol::{Exit, PermissionId, PromptId, Restore};
+use serde_json::{Map, Value, json};
+
+/// Something to be shown, or done, for an event.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Shown {
+    /// An update of this prompt's turn, or of none.
+    Update(Option<PromptId>, Value),
+    /// A prompt begins that the editor may not have sent.
+    User(PromptId, String),
+    /// kennel itself has something to say.
+    Note(String),
+    /// A permission waits for an answer.
+    Ask(PermissionId),
+    /// It waits no longer.
+    Settled(PermissionId),
+    /// A prompt's turn is over, or will not come.
+    Ended(PromptId, End),
+    /// The session is removed.
+    Gone,
+}
+
+/// How a prompt is answered.
+#[derive(Clone, Debug, PartialEq)]
+pub enum End {
+    /// With this stop reason.
+    Stop(&'static str),
+    /// With an error.
+    Error(String),
+}
+
+/// A permission that waits for an answer.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The prompt in whose turn it was asked.
+    pub prompt: PromptId,
+    /// What the agent wants to do.
+    pub title: String,
+    /// What the agent asked its client.
+    pub params: Value,
+}
+
+/// What has to be remembered of a session to tell what comes.
+#[derive(Debug, Default)]
+pub struct Story {
+    /// Prompts that wait, and their texts.
+    waiting: BTreeMap<PromptId, String>,
+    /// Prompts that have not ended.
+    open: BTreeSet<PromptId>,
+    /// Turns that were cut off, whose session is not back yet, and why.
+    crashed: BTreeMap<PromptId, String>,
+    questions: BTreeMap<PermissionId, Question>,
+    /// `modes` and `configOptions` as the agent has told them.
+    settings: Map<String, Value>,
+    last_message: Option<String>,
+}
+
+impl Story {
+    /// Prompts that have not ended.
+    pub fn open(&self) -> BTreeSet<PromptId> {
+        self.open.iter().chain(self.crashed.keys()).copied().collect()
+    }
+
+    /// Whether a session is waited for that went down in a turn.
+    pub fn is_down(&self) -> bool {
+        !self.crashed.is_empty()
+    }
+
+    /// Permissions that wait for an answer.
+    pub fn questions(&self) -> &BTreeMap<PermissionId, Question> {
+        &self.questions
+    }
+
+    /// `modes` and `configOptions`, where the agent has them.
+    pub fn settings(&self) -> &Map<String, Value> {
+        &self.settings
+    }
+
+    /// Takes the next event.
+    pub fn tell(&mut self, kind: &EventKind) -> Vec<Shown> {
+        match kind {
+            EventKind::PromptAccepted { prompt_id, text, .. } => {
+                self.waiting.insert(*prompt_id, text.clone());
+                self.open.insert(*prompt_id);
+                Vec::new()
+            }
+            EventKind::PromptEdited { prompt_id, text } => {
+                self.waiting.insert(*prompt_id, text.clone());
+                Vec::new()
+            }
+            // A retry begins a second time, and is not said again.
+            EventKind::PromptStarted { prompt_id } => {
+                let text = self.waiting.remove(prompt_id);
+                text.map(|text| Shown::User(*prompt_id, text)).into_iter().collect()
+            }
+            EventKind::PromptRemoved { prompt_id, reason } => self.removed(*prompt_id, *reason),
+            EventKind::TurnStarted { .. } => {
+                self.last_message = None;
+                Vec::new()
+            }
+            EventKind::TurnCompleted { prompt_id, outcome, stop_reason, exit, .. } => {
+                self.completed(*prompt_id, *outcome, stop_reason, *exit)
+            }
+            EventKind::TurnInterrupted { prompt_id, reason, will_retry, .. } => {
+                if *will_retry {
+                    return vec![note(format!("the turn was cut off ({reason}); it is tried again"))];
+                }
+                self.open.remove(prompt_id);
+                self.crashed.insert(*prompt_id, reason.clone());
+                Vec::new()
+            }
+            EventKind::MessageChunk { prompt_id, text, payload, .. } => {
+                let update = payload.clone().unwrap_or_else(|| message(text));
+                vec![Shown::Update(Some(*prompt_id), update)]
+            }
+            EventKind::ThoughtChunk { prompt_id, payload, .. }
+            | EventKind::ToolCallStarted { prompt_id, payload, .. }
+            | EventKind::ToolCallUpdated { prompt_id, payload, .. }
+            | EventKind::PlanUpdated { prompt_id, payload, .. } => {
+                vec![Shown::Update(Some(*prompt_id), payload.clone())]
+            }
+            // Or it would seem to run for ever.
+            EventKind::ToolCallInterrupted { prompt_id, tool_call_id, .. } => {
+                let update = json!({ "sessionUpdate": "tool_call_update", "toolCallId": tool_call_id, "status": "failed" });
+                vec![Shown::Update(Some(*prompt_id), update)]
+            }
+            EventKind::UsageUpdated { payload, .. } => told(None, payload),
+            EventKind::AgentUpdated { prompt_id, payload } => self.agent_updated(*prompt_id, payload),
+            EventKind::PermissionRequested { permission_id, prompt_id, title, payload, .. } => {
+                let question = Question { prompt: *prompt_id, title: title.clone(), params: payload.clone() };
+                self.questions.insert(*permission_id, question);
+                vec![Shown::Ask(*permission_id)]
+            }
+            EventKind::PermissionResolved { permission_id, .. }
+            | EventKind::PermissionExpired { permission_id, .. } => {
+                self.questions.remove(permission_id);
+                vec![Shown::Settled(*permission_id)]
+            }
+            EventKind::SystemMessage { text } => {
+                self.last_message = Some(text.clone());
+                vec![note(text.clone())]
+            }
+            EventKind::SessionRestarted { reason, restore, .. } => self.restarted(reason, *restore),
+            EventKind::SessionFailed { reason, last_words, .. } => self.failed(reason, last_words),
+            EventKind::SessionStopped { .. } => self.given_up("the session was stopped"),
+            EventKind::SessionDeleted {} => {
+                let mut all = self.given_up("the session was removed");
+                all.push(Shown::Gone);
+                all
+            }
+            EventKind::SessionCreated { .. }
+            | EventKind::SessionStarted { .. }
+            | EventKind::SessionReady { .. }
+            | EventKind::SessionRestarting { .. }
+            | EventKind::SessionHibernated {}
+            | EventKind::SessionWoken {}
+            | EventKind::SessionUpdated { .. }
+            | EventKind::PromptQueued { .. }
+            | EventKind::PromptResolved { .. }
+            | EventKind::ClientAttached { .. }
+            | EventKind::ClientDetached { .. }
+            | EventKind::DriverChanged { .. }
+            | EventKind::SubagentStarted { .. }
+            | EventKind::SubagentCompleted { .. }
+            | EventKind::SubagentLost { .. }
+            | EventKind::ManagerStarted { .. }
+            | EventKind::ManagerStopping {} => Vec::new(),
+        }
+    }
+
+    /// The session stays away for longer than an editor should be kept waiting.
+    pub fn impatient(&mut self) -> Vec<Shown> {
+        self.given_up("its agent is being restarted, which takes long")
+    }
+
+    fn removed(&mut self, prompt: PromptId, reason: RemovedBy) -> Vec<Shown> {
+        self.waiting.remove(&prompt);
+        self.open.remove(&prompt);
+        let why = match reason {
+            RemovedBy::Removed => "it was taken out of the queue",
+            RemovedBy::Cleared => "the queue was cleared",
+            RemovedBy::Stopped => "the session was stopped",
+        };
+        vec![note(format!("{prompt} was not run: {why}")), Shown::Ended(prompt, End::Stop("cancelled"))]
+    }
+
+    fn completed(
+        &mut self,
+        prompt: PromptId,
+        outcome: Outcome,
+        reason: &str,
+        exit: Option<Exit>,
+    ) -> Vec<Shown> {
+        self.open.remove(&prompt);
+        let mut all = Vec::new();
+        let end = match (outcome, reason) {
+            (Outcome::Aborted, _) => End::Stop("cancelled"),
+            // What the agent was not able to do was said just before.
+            (_, "error") => {
+                End::Error(self.last_message.take().unwrap_or_else(|| "the agent failed".to_owned()))
+            }
+            (_, "max_tokens") => End::Stop("max_tokens"),
+            (_, "max_turn_requests") => End::Stop("max_turn_requests"),
+            (_, "refusal") => End::Stop("refusal"),
+            (_, "cancelled") => End::Stop("cancelled"),
+            (_, "end_turn") => End::Stop("end_turn"),
+            // Clients fail on reasons that they do not know.
+            (_, other) => {
+                all.push(note(format!("the agent ended its turn with `{}`", one_line(other))));
+                End::Stop("end_turn")
+            }
+        };
+        if let Some(exit) = exit.filter(|exit| *exit != Exit::Code(0) && outcome == Outcome::Completed) {
+            all.push(note(exit.to_string()));
+        }
+        all.push(Shown::Ended(prompt, end));
+        all
+    }
+
+    fn agent_updated(&mut self, prompt: Option<PromptId>, payload: &Value) -> Vec<Shown> {
+        let mut learn = |name: &str| {
+            let told = payload.get(name).filter(|value| !value.is_null());
+            told.map(|value| self.settings.insert(name.to_owned(), value.clone()));
+        };
+        match payload["sessionUpdate"].as_str() {
+            // kennel's own word for what the agent said when it was opened.
+            Some("session_opened") => {
+                learn("modes");
+                learn("configOptions");
+                return Vec::new();
+            }
+            Some("config_option_update") => learn("configOptions"),
+            Some("current_mode_update") => {
+                if let Some(Value::Object(modes)) = self.settings.get_mut("modes") {
+                    modes.insert("currentModeId".to_owned(), payload["currentModeId"].clone());
+                }
+            }
+            _ => {}
+        }
+        told(prompt, payload)
+    }
+
+    fn restarted(&mut self, reason: &str, restore: Restore) -> Vec<Shown> {
+        let knows = match restore {
+            Restore::Resumed => "it took up its own session",
+            Restore::Loaded => "it read its own session again",
+            Restore::Replayed => "it is told the turns before",
+            Restore::Fresh => "it knows nothing of the turns before",
+        };
+        let crashed = std::mem::take(&mut self.crashed);
+        let Some(why) = crashed.values().next() else {
+            return vec![note(format!("the agent was restarted ({reason}): {restore}, {knows}"))];
+        };
+        let what = format!(
+            "the agent crashed in this turn ({why}) and was restored to the level `{restore}`, {knows}; the prompt is \
+             not repeated by itself"
+        );
+        let ended = crashed.keys().map(|prompt| Shown::Ended(*prompt, End::Stop("end_turn")));
+        std::iter::once(note(what)).chain(ended).collect()
+    }
+
+    /// Prompts that wait are kept for a restart, which nobody may ever ask for: the editor is told so, and waits no
+    /// longer.
+    fn failed(&mut self, reason: &str, last_words: &[String]) -> Vec<Shown> {
+        let words = last_words.last().map(|words| format!(": {}", one_line(words))).unwrap_or_default();
+        let what = format!("the session has failed: {reason}{words}. `kennel restart` brings it back");
+        let prompts = self.open();
+        self.crashed.clear();
+        let ended = prompts.into_iter().map(|prompt| Shown::Ended(prompt, End::Error(what.clone())));
+        std::iter::once(note(what.clone())).chain(ended).collect()
+    }
+
+    fn given_up(&mut self, why: &str) -> Vec<Shown> {
+        let crashed = std::mem::take(&mut self.crashed);
+        let all = crashed.into_iter().flat_map(|(prompt, reason)| {
+            let what = format!("the agent crashed in this turn ({reason}), and {why}");
+            [note(what), Shown::Ended(prompt, End::Stop("end_turn"))]
+        });
+        all.collect()
+    }
+}
+
+/// The prompt that an event is about, where it is about one.
+pub fn prompt_of(kind: &EventKind) -> Option<PromptId> {
+    match kind {
+        EventKind::PromptAccepted { prompt_id, .. }
+        | EventKind::PromptQueued { prompt_id, .. }
+        | EventKind::PromptEdited { prompt_id, .. }
+        | EventKind::PromptStarted { prompt_id }
+        | EventKind::PromptRemoved { prompt_id, .. }
+        | EventKind::PromptResolved { prompt_id, .. }
+        | EventKind::TurnStarted { prompt_id, .. }
+        | EventKind::TurnCompleted { prompt_id, .. }
+        | EventKind::TurnInterrupted { prompt_id, .. }
+        | EventKind::MessageChunk { prompt_id, .. }
+        | EventKind::ThoughtChunk { prompt_id, .. }
+        | EventKind::ToolCallStarted { prompt_id, .. }
+        | EventKind::ToolCallUpdated { prompt_id, .. }
+        | EventKind::ToolCallInterrupted { prompt_id, .. }
+        | EventKind::PlanUpdated { prompt_id, .. }
+        | EventKind::PermissionRequested { prompt_id, .. } => Some(*prompt_id),
+        EventKind::AgentUpdated { prompt_id, .. } => *prompt_id,
+        _ => None,
+    }
+}
+
+/// What an agent tells, if it is an update: token counts at the end of a turn are none.
+fn told(prompt: Option<PromptId>, payload: &Value) -> Vec<Shown> {
+    let is_update = payload["sessionUpdate"].is_string();
+    is_update.then(|| Shown::Update(prompt, payload.clone())).into_iter().collect()
+}
+
+fn note(text: String) -> Shown {
+    Shown::Note(text)
+}
+
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim().to_owned()
+}
+
+/// A piece of what the agent says.
+pub fn message(text: &str) -> Value {
+    chunk("agent_message_chunk", text)
+}
+
+/// What kennel says, told from what the agent says by being quoted.
+pub fn quoted(text: &str) -> Value {
+    message(&format!("\n\n> kennel: {}\n\n", one_line(text)))
+}
+
+/// What the user said.
+pub fn user(text: &str) -> Value {
+    chunk("user_message_chunk", text)
+}
+
+fn chunk(kind: &str, text: &str) -> Value {
+    json!({ "sessionUpdate": kind, "content": { "type": "text", "text": text } })
+}
+
+/// A prompt's text; each block begins on a line of its own.
+pub fn text_of(blocks: &[ContentBlock]) -> Result<String, String> {
+    let mut text = String::new();
+    for block in blocks {
+        if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        match block {
+            ContentBlock::Text(block) => text.push_str(&block.text),
+            ContentBlock::ResourceLink(link) => text.push_str(&link.uri),
+            ContentBlock::Resource(embedded) => match &embedded.resource {
+                EmbeddedResourceResource::TextResourceContents(resource) => {
+                    text.push_str(&format!("{}:\n{}", resource.uri, resource.text));
+                }
+                _ => return Err(refused("files that are not text")),
+            },
+            ContentBlock::Image(_) => return Err(refused("images")),
+            ContentBlock::Audio(_) => return Err(refused("audio")),
+            _ => return Err(refused("content of this type")),
+        }
+    }
+    Ok(text)
+}
+
+fn refused(what: &str) -> String {
+    format!("kennel does not take {what} in prompts; put it into a file and name the file. Nothing was sent")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accepted(story: &mut Story, number: u64) -> PromptId {
+        let prompt_id = PromptId(number);
+        let disposition = protocol::event::Disposition::Started;
+        let kind = EventKind::PromptAccepted { prompt_id, text: "do it".into(), disposition, retry_of: None };
+        assert_eq!(story.tell(&kind), []);
+        prompt_id
+    }
+
+    fn interrupted(prompt_id: PromptId, will_retry: bool) -> EventKind {
+        EventKind::TurnInterrupted { turn: 1, prompt_id, reason: "killed by SIGKILL".into(), will_retry }
+    }
+
+    fn ended(shown: &[Shown]) -> Vec<(PromptId, End)> {
+        let ended = shown.iter().filter_map(|shown| match shown {
+            Shown::Ended(prompt, end) => Some((*prompt, end.clone())),
+            _ => None,
+        });
+        ended.collect()
+    }
+
+    #[test]
+    fn a_crash_is_told_when_the_session_is_back_and_ends_the_turn() {
+        let mut story = Story::default();
+        let prompt = accepted(&mut story, 1);
+        assert_eq!(story.tell(&interrupted(prompt, false)), []);
+        assert!(story.is_down() && story.open().contains(&prompt));
+        let back = EventKind::SessionRestarted {
+            old_pid: None,
+            new_pid: 2,
+            reason: "x".into(),
+            restore: Restore::Loaded,
+        };
+        let shown = story.tell(&back);
+        assert!(
+            matches!(&shown[0], Shown::Note(text) if text.contains("SIGKILL") && text.contains("`loaded`"))
+        );
+        assert_eq!(ended(&shown), [(prompt, End::Stop("end_turn"))]);
+        assert!(story.open().is_empty() && !story.is_down());
+    }
+
+    #[test]
+    fn a_turn_that_is_tried_again_has_not_ended_and_is_not_said_twice() {
+        let mut story = Story::default();
+        let prompt = accepted(&mut story, 1);
+        let started = EventKind::PromptStarted { prompt_id: prompt };
+        assert_eq!(story.tell(&started), [Shown::User(prompt, "do it".into())]);
+        assert_eq!(ended(&story.tell(&interrupted(prompt, true))), []);
+        assert_eq!(story.tell(&started), []);
+        assert!(story.open().contains(&prompt));
+    }
+
+    #[test]
+    fn nobody_waits_for_a_session_that_has_failed() {
+        let mut story = Story::default();
+        let (one, two) = (accepted(&mut story, 1), accepted(&mut story, 2));
+        story.tell(&interrupted(one, false));
+        let failed = EventKind::SessionFailed {
+            reason: "too many deaths".into(),
+            exit: None,
+            last_words: vec!["a\u{7}b".into()],
+            survivors: vec![],
+        };
+        let shown = ended(&story.tell(&failed));
+        assert_eq!(shown.iter().map(|(prompt, _)| *prompt).collect::<Vec<_>>(), [one, two]);
+        assert!(matches!(&shown[0].1, End::Error(why) if why.contains("too many deaths: a b")));
+    }
+
+    #[test]
+    fn stop_reasons_are_those_that_clients_know() {
+        let mut story = Story::default();
+        for (outcome, reason, end) in [
+            (Outcome::Completed, "end_turn", End::Stop("end_turn")),
+            (Outcome::Completed, "max_tokens", End::Stop("max_tokens")),
+            (Outcome::Completed, "bored", End::Stop("end_turn")),
+            (Outcome::Aborted, "cancelled", End::Stop("cancelled")),
+            (Outcome::Completed, "error", End::Error("the agent failed".into())),
+        ] {
+            let prompt_id = accepted(&mut story, 1);
+            let stop_reason = reason.to_owned();
+            let kind = EventKind::TurnCompleted { turn: 1, prompt_id, outcome, stop_reason, exit: None };
+            assert_eq!(ended(&story.tell(&kind)), [(prompt_id, end)], "{reason}");
+        }
+    }
+
+    #[test]
+    fn settings_follow_what_the_agent_tells() {
+        let mut story = Story::default();
+        let mut tell = |payload| story.tell(&EventKind::AgentUpdated { prompt_id: None, payload });
+        let modes = json!({ "currentModeId": "ask", "availableModes": [] });
+        assert_eq!(tell(json!({ "sessionUpdate": "session_opened", "modes": modes })), []);
+        assert_eq!(tell(json!({ "sessionUpdate": "current_mode_update", "currentModeId": "code" })).len(), 1);
+        assert_eq!(tell(json!({ "inputTokens": 1 })), []);
+        assert_eq!(story.settings()["modes"]["currentModeId"], "code");
+    }
+
+    #[test]
+    fn blocks_of_a_prompt_begin_on_lines_of_their_own() {
+        let blocks = |value: Value| serde_json::from_value::<Vec<ContentBlock>>(value).unwrap();
+        let prompt = blocks(json!([
+            { "type": "text", "text": "look at" },
+            { "type": "resource_link", "name": "a.rs", "uri": "file:///a.rs" },
+            { "type": "resource", "resource": { "uri": "file:///b.rs", "text": "fn b() {}\n" } },
+            { "type": "text", "text": "please" },
+        ]));
+        assert_eq!(text_of(&prompt).unwrap(), "look at\nfile:///a.rs\nfile:///b.rs:\nfn b() {}\nplease");
+        let image = blocks(json!([{ "type": "image", "mimeType": "image/png", "data": "" }]));
+        assert!(text_of(&image).unwrap_err().contains("images"));
+        let blob = blocks(json!([{ "type": "resource", "resource": { "uri": "x", "blob": "" } }]));
+        assert!(text_of(&blob).is_err());
+    }
+}

@@ -1,0 +1,528 @@
+//! `kennel acp` as an editor sees it: lines of JSON over pipes, and everything behind them real.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+
+use harness::daemon::Daemon;
+use harness::real::{BOUND, beside, kill, lives, until};
+use manager::protocol::api::Status;
+use manager::protocol::event::EventKind;
+use serde_json::{Value, json};
+
+/// A daemon whose agents are the fixture: `plain`, and `loads`, which remembers.
+fn kennel() -> Daemon {
+    let daemon = Daemon::new();
+    let directory = daemon.dir.path().join("kennel");
+    let memory = daemon.dir.path().join("memory");
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::create_dir(&memory).unwrap();
+    let (program, memory) = (beside("acp-agent"), memory.display().to_string());
+    let program = program.display();
+    let config = format!(
+        "[defaults]\ngrace = \"500ms\"\n\n\
+         [agents.plain]\nkind = \"acp\"\ncommand = [\"{program}\"]\n\n\
+         [agents.loads]\nkind = \"acp\"\ncommand = [\"{program}\", \"--load\", \"--memory\", \"{memory}\"]\n\n\
+         [agents.allows]\nkind = \"acp\"\ncommand = [\"{program}\"]\npermissions = \"allow\"\n\n\
+         [agents.leaves]\nkind = \"acp\"\ncommand = [\"{program}\", \"--early-exit\"]\n"
+    );
+    std::fs::write(directory.join("config.toml"), config).unwrap();
+    daemon
+}
+
+/// An editor with `kennel acp` below it.
+struct Editor {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    lines: Receiver<Value>,
+    next: u64,
+    /// What it was told and asked so far, in order.
+    seen: Vec<Value>,
+    /// Answers that nobody has looked at.
+    answers: Vec<Value>,
+}
+
+impl Editor {
+    /// Starts it, and says hello.
+    fn new(daemon: &Daemon, args: &[&str]) -> Self {
+        let mut editor = Self::silent(daemon, args);
+        let hello = editor.ask("initialize", json!({ "protocolVersion": 1, "clientCapabilities": {} }));
+        assert_eq!(hello["result"]["protocolVersion"], 1, "{hello}");
+        editor
+    }
+
+    fn silent(daemon: &Daemon, args: &[&str]) -> Self {
+        let args: Vec<&str> = ["acp"].iter().chain(args).copied().collect();
+        let notes = File::create(daemon.dir.path().join("notes")).unwrap();
+        let mut child = daemon.command(&args).stdin(Stdio::piped()).stderr(notes).spawn().unwrap();
+        let (sender, lines) = channel();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            for line in stdout.lines() {
+                let line = line.unwrap();
+                let message = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+                if sender.send(message).is_err() {
+                    return;
+                }
+            }
+        });
+        let stdin = child.stdin.take();
+        Self { child, stdin, lines, next: 0, seen: Vec::new(), answers: Vec::new() }
+    }
+
+    fn send(&mut self, message: &Value) {
+        writeln!(self.stdin.as_mut().unwrap(), "{message}").unwrap();
+    }
+
+    /// Asks, and does not wait.
+    fn request(&mut self, method: &str, params: Value) -> u64 {
+        self.next += 1;
+        let id = self.next;
+        self.send(&json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }));
+        id
+    }
+
+    fn notify(&mut self, method: &str, params: Value) {
+        self.send(&json!({ "jsonrpc": "2.0", "method": method, "params": params }));
+    }
+
+    /// Reads one message.
+    fn read(&mut self, what: &str) {
+        let message = self.lines.recv_timeout(BOUND);
+        let message = message.unwrap_or_else(|error| panic!("{what}: {error}; seen: {:#?}", self.seen));
+        assert_eq!(message["jsonrpc"], "2.0");
+        if message["method"].is_null() { self.answers.push(message) } else { self.seen.push(message) }
+    }
+
+    /// The answer to a request.
+    fn answer(&mut self, id: u64) -> Value {
+        loop {
+            if let Some(at) = self.answers.iter().position(|answer| answer["id"] == id) {
+                return self.answers.remove(at);
+            }
+            self.read(&format!("the answer to {id}"));
+        }
+    }
+
+    fn ask(&mut self, method: &str, params: Value) -> Value {
+        let id = self.request(method, params);
+        self.answer(id)
+    }
+
+    /// Reads until it is told something like this.
+    fn hears(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let mut from = 0;
+        loop {
+            if let Some(found) = self.seen[from..].iter().find(|message| wanted(message)) {
+                return found.clone();
+            }
+            from = self.seen.len();
+            self.read(what);
+        }
+    }
+
+    /// Reads until the agent says something like this.
+    fn hears_text(&mut self, text: &str) {
+        self.hears(text, |message| {
+            let update = &message["params"]["update"];
+            let said = update["content"]["text"].as_str();
+            update["sessionUpdate"] == "agent_message_chunk" && said.is_some_and(|said| said.contains(text))
+        });
+    }
+
+    /// Reads until it is asked for a permission.
+    fn asked(&mut self) -> Value {
+        self.hears("a question", |message| message["method"] == "session/request_permission")
+    }
+
+    fn chooses(&mut self, question: &Value, option: &str) {
+        let outcome = json!({ "outcome": { "outcome": "selected", "optionId": option } });
+        self.send(&json!({ "jsonrpc": "2.0", "id": question["id"], "result": outcome }));
+    }
+
+    /// A new session.
+    fn session(&mut self, daemon: &Daemon) -> String {
+        let cwd = daemon.workdir();
+        let answer = self.ask("session/new", json!({ "cwd": cwd, "mcpServers": [] }));
+        answer["result"]["sessionId"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+    }
+
+    fn load(&mut self, daemon: &Daemon, id: &str) -> Value {
+        self.ask("session/load", json!({ "sessionId": id, "cwd": daemon.workdir(), "mcpServers": [] }))
+    }
+
+    fn prompt(&mut self, id: &str, text: &str) -> u64 {
+        let prompt = json!([{ "type": "text", "text": text }]);
+        self.request("session/prompt", json!({ "sessionId": id, "prompt": prompt }))
+    }
+
+    /// Runs a prompt to its end, and gives its stop reason.
+    fn run(&mut self, id: &str, text: &str) -> String {
+        let prompt = self.prompt(id, text);
+        self.stopped(prompt)
+    }
+
+    fn stopped(&mut self, prompt: u64) -> String {
+        let answer = self.answer(prompt);
+        answer["result"]["stopReason"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+    }
+
+    /// What it was told so far, one word a piece: the kind of each update, with its text.
+    fn told(&self) -> Vec<String> {
+        let updates = self.seen.iter().filter(|message| message["method"] == "session/update");
+        let told = updates.map(|message| {
+            let update = &message["params"]["update"];
+            let text = update["content"]["text"].as_str().unwrap_or_default();
+            let kind = update["sessionUpdate"].as_str().unwrap();
+            let kind = kind.trim_start_matches("agent_").trim_end_matches("_chunk");
+            format!("{kind} {}", text.trim()).trim().to_owned()
+        });
+        told.collect()
+    }
+
+    /// The end of its input, as when the editor is closed; it has to leave by itself.
+    fn close(mut self) {
+        self.stdin = None;
+        let child = &mut self.child;
+        let status = until("the end of `kennel acp`", || child.try_wait().unwrap());
+        assert!(status.success(), "{status}");
+    }
+}
+
+impl Drop for Editor {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_prompt_streams_what_the_agent_tells_as_it_came() {
+    let daemon = kennel();
+    let mut editor = Editor::silent(&daemon, &["--agent", "plain"]);
+    let early = editor.ask("session/list", json!({}));
+    assert_eq!(early["error"]["code"], -32600, "{early}");
+    let hello = editor.ask("initialize", json!({ "protocolVersion": 2 }));
+    let able = &hello["result"]["agentCapabilities"];
+    assert_eq!(hello["result"]["protocolVersion"], 1);
+    assert_eq!((&able["loadSession"], &able["promptCapabilities"]["image"]), (&json!(true), &json!(false)));
+    assert!(
+        able["sessionCapabilities"]["list"].is_object() && able["sessionCapabilities"]["resume"].is_object()
+    );
+    let new = editor.ask("session/new", json!({ "cwd": daemon.workdir(), "mcpServers": [] }));
+    assert_eq!(new["result"]["modes"]["currentModeId"], "ask", "{new}");
+    let id = new["result"]["sessionId"].as_str().unwrap().to_owned();
+    let script =
+        "think hm; say hello ; say world; plan; usage; tool t1 make it; done t1; news; stop max_tokens";
+    assert_eq!(editor.run(&id, script), "max_tokens");
+    let told = editor.told();
+    let wanted = [
+        "thought hm",
+        "message hello",
+        "message world",
+        "plan",
+        "usage_update",
+        "tool_call",
+        "tool_call_update",
+        "something_new",
+    ];
+    assert_eq!(told, wanted);
+    let news = &editor.seen.last().unwrap()["params"];
+    assert_eq!((&news["sessionId"], &news["update"]["x"][1]["y"]), (&json!(id), &json!("z")));
+    assert_eq!(daemon.show(&id).workdir, daemon.workdir().canonicalize().unwrap().display().to_string());
+    let failed = editor.prompt(&id, "say well; fail no more tokens");
+    let failed = editor.answer(failed);
+    assert!(failed["error"]["message"].as_str().unwrap().contains("no more tokens"), "{failed}");
+    editor.close();
+}
+
+#[test]
+fn a_prompts_blocks_become_one_text_and_images_are_refused() {
+    let daemon = kennel();
+    let mut editor = Editor::new(&daemon, &["--agent", "plain"]);
+    let id = editor.session(&daemon);
+    let prompt = json!([
+        { "type": "text", "text": "say one;" },
+        { "type": "resource_link", "name": "a", "uri": "say file:///a;" },
+        { "type": "resource", "resource": { "uri": "say b", "text": "; say three" } },
+    ]);
+    let answer = editor.ask("session/prompt", json!({ "sessionId": id, "prompt": prompt }));
+    assert_eq!(answer["result"]["stopReason"], "end_turn", "{answer}");
+    assert_eq!(editor.told(), ["message one", "message file:///a", "message b:", "message three"]);
+    let image = json!([{ "type": "image", "mimeType": "image/png", "data": "" }]);
+    let answer = editor.ask("session/prompt", json!({ "sessionId": id, "prompt": image }));
+    assert_eq!(answer["error"]["code"], -32602);
+    assert!(answer["error"]["message"].as_str().unwrap().contains("images"), "{answer}");
+    assert_eq!(daemon.show(&id).turn_count, 1);
+}
+
+#[test]
+fn a_permission_goes_to_the_editor_and_its_answer_to_the_agent() {
+    let daemon = kennel();
+    let mut editor = Editor::new(&daemon, &["--agent", "plain"]);
+    let id = editor.session(&daemon);
+    let prompt = editor.prompt(&id, "tool t1 rm; ask t1 execute rm; done t1");
+    let question = editor.asked();
+    assert_eq!(question["params"]["sessionId"], json!(id));
+    assert_eq!(question["params"]["toolCall"]["toolCallId"], "t1");
+    assert_eq!(question["params"]["options"][2]["optionId"], "no");
+    assert_eq!(daemon.show(&id).status, Status::RequiresAction);
+    editor.chooses(&question, "always");
+    assert_eq!(editor.stopped(prompt), "end_turn");
+    assert!(editor.told().contains(&"message answered always".to_owned()), "{:?}", editor.told());
+}
+
+#[test]
+fn a_permission_that_somebody_else_answers_is_withdrawn_from_the_editor() {
+    let daemon = kennel();
+    let mut editor = Editor::new(&daemon, &["--agent", "plain"]);
+    let id = editor.session(&daemon);
+    let prompt = editor.prompt(&id, "ask t1; say after");
+    let question = editor.asked();
+    let waiting: Vec<Value> = daemon.json(&["permissions", "ls", &id]);
+    daemon.ok(&["permissions", "allow", waiting[0]["permission_id"].as_str().unwrap()]);
+    editor.hears("that it is withdrawn", |message| {
+        message["method"] == "$/cancel_request" && message["params"]["requestId"] == question["id"]
+    });
+    editor.chooses(&question, "no");
+    assert_eq!(editor.stopped(prompt), "end_turn");
+    assert_eq!(editor.told(), ["message answered yes", "message after"]);
+    // An answer that is none decides nothing.
+    let prompt = editor.prompt(&id, "ask t2");
+    editor.seen.clear();
+    let question = editor.asked();
+    let refusal = json!({ "code": -32601, "message": "what?" });
+    editor.send(&json!({ "jsonrpc": "2.0", "id": question["id"], "error": refusal }));
+    editor.hears_text("waits for an answer");
+    let waiting: Vec<Value> = daemon.json(&["permissions", "ls", &id]);
+    daemon.ok(&["permissions", "deny", waiting[0]["permission_id"].as_str().unwrap()]);
+    assert_eq!(editor.stopped(prompt), "end_turn");
+}
+
+#[test]
+fn what_a_policy_answers_is_not_asked() {
+    let daemon = kennel();
+    let mut editor = Editor::new(&daemon, &["--agent", "allows"]);
+    let id = editor.session(&daemon);
+    assert_eq!(editor.run(&id, "ask t1"), "end_turn");
+    assert_eq!(editor.told(), ["message answered yes"]);
+    assert!(editor.seen.iter().all(|message| message["method"] == "session/update"), "{:#?}", editor.seen);
+}
+
+#[test]
+fn cancel_ends_what_runs_and_what_waits() {
+    let daemon = kennel();
+    let mut editor = Editor::new(&daemon, &["--agent", "plain"]);
+    let id = editor.session(&daemon);
+    let cancel = json!({ "sessionId": id });
+    let (one, two) = (editor.prompt(&id, "say begun; sleep 60000ms"), editor.prompt(&id, "say never"));
+    editor.hears_text("begun");
+    editor.notify("session/cancel", cancel.clone());
+    assert_eq!((editor.stopped(one), editor.stopped(two)), ("cancelled".into(), "cancelled".into()));
+    assert!(!editor.told().contains(&"message never".to_owned()), "{:?}", editor.told());
+    // At once, while the prompt is on its way.
+    let three = editor.prompt(&id, "sleep 60000ms");
+    editor.notify("session/cancel", cancel.clone());
+    assert_eq!(editor.stopped(three), "cancelled");
+    // With a question open, and by the request itself.
+    let four = editor.prompt(&id, "ask t1");
+    let question = editor.asked();
+    editor.notify("$/cancel_request", json!({ "requestId": four }));
+    let outcome = json!({ "outcome": { "outcome": "cancelled" } });
+    editor.send(&json!({ "jsonrpc": "2.0", "id": question["id"], "result": outcome }));
+    assert_eq!(editor.stopped(four), "cancelled");
+    assert_eq!(editor.run(&id, "say still here"), "end_turn");
+    assert!(editor.told().contains(&"message still here".to_owned()));
+}
+
+#[test]
+fn kill_worker_mid_turn_is_a_message_and_the_next_prompt_works() {
+    let daemon = kennel();
+    let mut editor = Editor::new(&daemon, &["--agent", "loads"]);
+    let id = editor.session(&daemon);
+    editor.run(&id, "say one");
+    let prompt = editor.prompt(&id, "tool t1 it; say two; sleep 60000ms");
+    editor.hears_text("two");
+    kill(daemon.show(&id).pid.unwrap());
+    assert_eq!(editor.stopped(prompt), "end_turn");
+    let told = editor.told();
+    let [.., torn, message] = &told[..] else { panic!("{told:?}") };
+    assert_eq!(torn, "tool_call_update", "a tool call does not seem to run for ever");
+    assert!(
+        message.contains("crashed") && message.contains("SIGKILL") && message.contains("`loaded`"),
+        "{message}"
+    );
+    assert_eq!(editor.run(&id, "recall"), "end_turn");
+    editor.hears_text("remembered 1 told 0 last [say one]");
+}
+
+#[test]
+fn an_editor_that_leaves_ends_nothing_and_finds_everything_when_it_comes_back() {
+    let daemon = kennel();
+    let mut editor = Editor::new(&daemon, &["--agent", "loads"]);
+    let id = editor.session(&daemon);
+    editor.run(&id, "think hm; say one; tool t1 it; done t1");
+    let running = editor.prompt(&id, "say two; ask t2; say three");
+    editor.asked();
+    editor.close();
+    assert_eq!(daemon.show(&id).status, Status::RequiresAction);
+
+    let mut editor = Editor::new(&daemon, &["--agent", "loads"]);
+    let loaded = editor.load(&daemon, &id);
+    assert_eq!(loaded["result"]["modes"]["currentModeId"], "ask", "{loaded}");
+    let before = [
+        "user_message think hm; say one; tool t1 it; done t1",
+        "thought hm",
+        "message one",
+        "tool_call",
+        "tool_call_update",
+        "user_message say two; ask t2; say three",
+        "message two",
+    ];
+    assert_eq!(editor.told(), before);
+    let question = editor.asked();
+    editor.chooses(&question, "yes");
+    editor.hears_text("three");
+    let all = [&before[..], &["message answered yes", "message three"]].concat();
+    assert_eq!(editor.told(), all);
+    daemon.idle(&id);
+    assert_eq!(editor.run(&id, "say four"), "end_turn");
+    assert_eq!(editor.told().last().unwrap(), "message four");
+    assert_eq!(running, 4);
+    editor.close();
+
+    // Resumed, it is not told what it has seen.
+    let mut editor = Editor::new(&daemon, &[]);
+    let resumed = editor.ask("session/resume", json!({ "sessionId": id, "cwd": daemon.workdir() }));
+    assert!(resumed["result"].is_object(), "{resumed}");
+    assert_eq!(editor.run(&id, "say five"), "end_turn");
+    assert_eq!(editor.told(), ["message five"]);
+    // Opened anew on the same connection, all is told again, once.
+    editor.seen.clear();
+    editor.load(&daemon, &id);
+    assert_eq!(editor.told().len(), all.len() + 4);
+    assert_eq!(editor.run(&id, "say six"), "end_turn");
+    assert_eq!(editor.told().len(), all.len() + 5);
+}
+
+#[test]
+fn a_prompt_sent_with_the_last_breath_is_accepted_and_runs() {
+    let daemon = kennel();
+    let mut editor = Editor::new(&daemon, &["--agent", "plain"]);
+    let id = editor.session(&daemon);
+    editor.prompt(&id, "say goodbye");
+    editor.close();
+    daemon.idle(&id);
+    let said = daemon
+        .events()
+        .into_iter()
+        .any(|event| matches!(&event.kind, EventKind::MessageChunk { text, .. } if text == "goodbye"));
+    assert!(said);
+}
+
+#[test]
+fn kill_manager_mid_turn_is_survived() {
+    let daemon = kennel();
+    let mut editor = Editor::new(&daemon, &["--agent", "loads"]);
+    let id = editor.session(&daemon);
+    editor.run(&id, "say one");
+    let prompt = editor.prompt(&id, "say two; sleep 60000ms");
+    editor.hears_text("two");
+    let old = daemon.pid();
+    kill(old);
+    until("the manager's death", || (!lives(old)).then_some(()));
+    assert_eq!(editor.stopped(prompt), "end_turn");
+    let told = editor.told();
+    assert!(told.last().unwrap().contains("crashed"), "{told:?}");
+    assert_eq!(told.iter().filter(|told| *told == "message two").count(), 1, "nothing is told twice");
+    assert_ne!(daemon.pid(), old, "it was started again");
+    assert_eq!(editor.run(&id, "say three"), "end_turn");
+    assert_eq!(editor.told().last().unwrap(), "message three");
+}
+
+#[test]
+fn a_daemon_that_is_stopped_on_purpose_stays_so_until_it_is_needed() {
+    let daemon = kennel();
+    let mut editor = Editor::new(&daemon, &["--agent", "loads"]);
+    let id = editor.session(&daemon);
+    let prompt = editor.prompt(&id, "say two; sleep 60000ms");
+    editor.hears_text("two");
+    daemon.ok(&["daemon", "stop"]);
+    let answer = editor.answer(prompt);
+    assert!(answer["error"]["message"].as_str().unwrap().contains("daemon was stopped"), "{answer}");
+    assert_eq!(editor.run(&id, "say three"), "end_turn");
+    assert_eq!(editor.told().last().unwrap(), "message three");
+}
+
+#[test]
+fn sessions_are_listed_by_directory_and_one_can_be_the_directorys_own() {
+    let daemon = kennel();
+    let mut editor = Editor::new(&daemon, &["--agent", "plain", "--workdir-session"]);
+    let id = editor.session(&daemon);
+    assert_eq!(id, daemon.ok(&["id", "--dir", "."]).trim());
+    editor.run(&id, "say one");
+    assert_eq!(editor.session(&daemon), id, "it is the same");
+    daemon.ok(&["start", "--id", "other", "--dir", "/", "--title", "a title"]);
+    let list = editor.ask("session/list", json!({}));
+    let ids: Vec<&str> = list["result"]["sessions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|session| session["sessionId"].as_str().unwrap())
+        .collect();
+    assert_eq!(ids.len(), 2, "{list}");
+    assert!(ids.contains(&id.as_str()) && ids.contains(&"other"), "{list}");
+    let list = editor.ask("session/list", json!({ "cwd": "/" }));
+    let sessions = list["result"]["sessions"].as_array().unwrap();
+    assert_eq!(sessions.len(), 1, "{list}");
+    assert_eq!((&sessions[0]["title"], &sessions[0]["cwd"]), (&json!("a title"), &json!("/")));
+    assert!(sessions[0]["updatedAt"].as_str().unwrap().ends_with('Z'));
+}
+
+#[test]
+fn what_cannot_be_done_is_said_clearly() {
+    let daemon = kennel();
+    let mut editor = Editor::new(&daemon, &["--agent", "leaves"]);
+    for (method, params) in [
+        ("session/load", json!({ "sessionId": "nope", "cwd": "/", "mcpServers": [] })),
+        ("session/resume", json!({ "sessionId": "no/pe", "cwd": "/" })),
+        ("session/prompt", json!({ "sessionId": "nope", "prompt": [{ "type": "text", "text": "x" }] })),
+    ] {
+        let answer = editor.ask(method, params);
+        assert_eq!(answer["error"]["code"], -32002, "{answer}");
+        assert_eq!(answer["error"]["data"]["code"], "no_such_session");
+        assert!(answer["error"]["message"].as_str().unwrap().contains("pe`"), "{answer}");
+    }
+    let unknown = editor.ask("session/set_mode", json!({ "sessionId": "x", "modeId": "code" }));
+    assert_eq!(unknown["error"]["code"], -32601);
+    let unknown = editor.ask("moon/land", json!({}));
+    assert_eq!(unknown["error"]["code"], -32601);
+    let wrong = editor.ask("session/new", json!({ "mcpServers": [] }));
+    assert_eq!(wrong["error"]["code"], -32602);
+    let nowhere = editor.ask("session/new", json!({ "cwd": "/nowhere", "mcpServers": [] }));
+    assert!(nowhere["error"]["message"].as_str().unwrap().contains("/nowhere"), "{nowhere}");
+    let leaves = editor.ask("session/new", json!({ "cwd": daemon.workdir(), "mcpServers": [] }));
+    assert!(leaves["error"]["message"].as_str().unwrap().contains("fail"), "{leaves}");
+    editor.close();
+}
+
+#[test]
+fn an_agent_without_the_protocol_is_shown_by_its_text() {
+    let daemon = kennel();
+    let mut editor = Editor::new(&daemon, &["--agent", "shell"]);
+    let id = editor.session(&daemon);
+    assert_eq!(editor.run(&id, "echo out; exit 3"), "end_turn");
+    assert_eq!(editor.told(), ["message out", "message > kennel: exit status 3"]);
+    assert_eq!(editor.run(&id, "echo err >&2"), "end_turn");
+    assert_eq!(editor.told().last().unwrap(), "message err");
+    // What others do in the session meanwhile is not told behind the back of an answered prompt.
+    daemon.ok(&["send", &id, "echo elsewhere"]);
+    assert_eq!(editor.run(&id, "echo mine"), "end_turn");
+    assert_eq!(editor.told().last().unwrap(), "message mine");
+    assert!(!editor.told().contains(&"message elsewhere".to_owned()));
+    editor.seen.clear();
+    editor.load(&daemon, &id);
+    assert!(editor.told().contains(&"message elsewhere".to_owned()), "{:?}", editor.told());
+}
