@@ -20,7 +20,7 @@ use std::time::Duration;
 use agent_client_protocol::schema::ProtocolVersion;
 use agent_client_protocol::v1::{Dispatch, Responder, schema};
 use agent_client_protocol::{Agent, Error, ErrorCode, on_receive_dispatch};
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::{FutureExt, LocalBoxFuture};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use protocol::SessionId;
 use protocol::api::{SessionInfo, SessionOpts, Status};
@@ -94,6 +94,8 @@ pub async fn acp(link: &Link<'_>, args: args::Acp) -> Outcome {
                 break;
             }
         }
+        editor.leave();
+        while let Some(Some(())) = tasks.next().now_or_never() {}
         Ok(())
     });
     let served = served.await;
@@ -188,6 +190,11 @@ impl<'a> Editor<'a> {
 
     fn forget(&self, id: &SessionId) {
         self.panels.borrow_mut().remove(id);
+    }
+
+    /// The editor has gone. Every request gets its answer, though nobody may read it.
+    fn leave(&self) {
+        self.panels.borrow().values().for_each(|panel| panel.leave());
     }
 
     // --- what an editor asks ---

@@ -136,6 +136,23 @@ impl<'a> Panel<'a> {
         }
     }
 
+    /// The editor has gone, and its prompts go on.
+    pub fn leave(&self) {
+        let id = &self.id;
+        self.give_up(&format!(
+            "the editor has gone and the turn goes on: `kennel events -f {id}` follows it"
+        ));
+    }
+
+    /// Lets the editor wait no longer.
+    fn give_up(&self, why: &str) {
+        let ours = std::mem::take(&mut self.state.borrow_mut().ours);
+        for ours in ours.into_values() {
+            // Who does not wait any more needs no answer.
+            let _ = ours.end.send(End::Error(why.to_owned()));
+        }
+    }
+
     // --- prompts ---
 
     /// Sends a prompt, and gives its stop reason once it has ended.
@@ -259,12 +276,7 @@ impl<'a> Panel<'a> {
             };
             // Nobody is kept waiting for it. With the editor's next prompt it is tried again.
             self.complain("cannot follow the session", &failure);
-            let why = super::words(&failure);
-            let ours = std::mem::take(&mut self.state.borrow_mut().ours);
-            for ours in ours.into_values() {
-                // Who does not wait any more needs no answer.
-                let _ = ours.end.send(End::Error(why.clone()));
-            }
+            self.give_up(&super::words(&failure));
             self.changed.notified().await;
         }
     }
