@@ -129,12 +129,29 @@ impl Request {
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: PathBuf,
+    token: Option<Token>,
+}
+
+/// A secret that is sent with every request.
+#[derive(Clone)]
+struct Token(String);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(..)")
+    }
 }
 
 impl Client {
     /// Of the daemon that listens on this socket, if one does.
     pub fn new(socket: PathBuf) -> Self {
-        Self { socket }
+        Self { socket, token: None }
+    }
+
+    /// Asks as the session whose token this is, `TOKEN` or `ID:TOKEN`, and not as the owner.
+    pub fn with_token(mut self, token: &str) -> Self {
+        self.token = Some(Token(token.to_owned()));
+        self
     }
 
     /// The socket.
@@ -189,7 +206,7 @@ impl Client {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
         // Its errors are those of the request, which are seen there.
         tokio::spawn(connection);
-        Ok(Connection { sender })
+        Ok(Connection { sender, token: self.token.clone() })
     }
 
     async fn send(&self, request: &Request) -> Result<Response<Incoming>, ClientError> {
@@ -201,6 +218,7 @@ impl Client {
 #[derive(Debug)]
 pub struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
+    token: Option<Token>,
 }
 
 impl Connection {
@@ -220,6 +238,9 @@ impl Connection {
         }
         if let Some(client) = request.client {
             builder = builder.header("kennel-client", client);
+        }
+        if let Some(Token(token)) = &self.token {
+            builder = builder.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
         if request.body.is_some() {
             builder = builder.header(header::CONTENT_TYPE, "application/json");

@@ -12,6 +12,7 @@
 //! model = "sonnet"                  # where none is asked for
 //! env = { NO_COLOR = "1" }          # journaled: no secrets here
 //! env_pass = ["ANTHROPIC_API_KEY"]  # passed on from the daemon's environment
+//! subagents = true                  # an ACP agent is offered kennel's tools for sub-agents; or false
 //!
 //! [defaults]
 //! agent = "claude"
@@ -22,6 +23,9 @@
 //! on_crash = "interrupt"
 //! grace = "2s"                      # between SIGTERM and SIGKILL
 //! env_pass = []
+//! subagent_depth = 3                # sub-agents of sub-agents: so deep at most
+//! subagent_breadth = 8              # so many at work for one parent
+//! subagent_total = 32               # so many below one session that nobody started as a sub-agent
 //! ```
 //!
 //! What a session's own options say comes first, then its agent's profile, then `[defaults]`, then what is
@@ -41,7 +45,7 @@ use protocol::SessionId;
 use protocol::api::{AgentInfo, AgentKind, OnCrash, PermissionPolicy, RestartType, SessionOpts};
 use protocol::wire::{Agent, McpServer, PromptVia};
 
-use crate::core::{PermissionRule, Permissions, Refusal, RestartPolicy, Spec};
+use crate::core::{PermissionRule, Permissions, Refusal, RestartPolicy, Spec, Subagents};
 use crate::error::Error;
 
 pub use env::{agent_env, base_env};
@@ -71,6 +75,9 @@ struct Defaults {
     hibernate_after_ms: Option<u64>,
     grace_ms: Option<u64>,
     env_pass: Vec<String>,
+    subagent_depth: Option<u32>,
+    subagent_breadth: Option<u32>,
+    subagent_total: Option<u32>,
 }
 
 #[derive(Clone, Debug)]
@@ -83,6 +90,7 @@ struct Profile {
     permissions: Option<PermissionPolicy>,
     permission_timeout_ms: Option<u64>,
     rules: Vec<PermissionRule>,
+    subagents: Option<bool>,
 }
 
 /// An MCP server as it is written.
@@ -125,6 +133,7 @@ impl Default for Profile {
             permissions: None,
             permission_timeout_ms: None,
             rules: Vec::new(),
+            subagents: None,
         }
     }
 }
@@ -209,7 +218,18 @@ impl Config {
                 rules: profile.rules,
                 timeout_ms: opts.permission_timeout_ms.or(profile.permission_timeout_ms).unwrap_or(0),
             },
+            subagents: self.subagents(profile.subagents),
         })
+    }
+
+    fn subagents(&self, offered: Option<bool>) -> Subagents {
+        let built_in = Subagents::default();
+        Subagents {
+            offered: offered.unwrap_or(built_in.offered),
+            depth: self.defaults.subagent_depth.unwrap_or(built_in.depth),
+            breadth: self.defaults.subagent_breadth.unwrap_or(built_in.breadth),
+            total: self.defaults.subagent_total.unwrap_or(built_in.total),
+        }
     }
 
     fn profile(&self, name: &str) -> Result<Profile, Error> {

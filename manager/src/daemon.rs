@@ -116,6 +116,12 @@ async fn live(options: DaemonOptions) -> Result<(), RunError> {
     if let Some(path) = &options.worker_path {
         builder = builder.worker_path(path);
     }
+    match std::env::current_exe() {
+        Ok(kennel) => builder = builder.mcp_server(kennel, &options.socket),
+        Err(error) => {
+            tracing::warn!("agents are offered no sub-agents: this program's path is not known: {error}")
+        }
+    }
     let manager = builder.start().await?;
     // Only now: whoever has not the state directory has no business with its socket.
     let (socket, listener) = match Socket::take(&options.socket).await {

@@ -19,6 +19,7 @@ mod manager;
 mod process;
 mod supervisor;
 mod sweep;
+mod tokens;
 mod workdir;
 mod workers;
 

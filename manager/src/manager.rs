@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::api::*;
-use protocol::event::{Resolution, Timestamp};
+use protocol::event::{EventKind, Outcome, Resolution, Timestamp};
 use protocol::{EventId, PermissionId, PromptId, SessionId};
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
@@ -16,9 +16,12 @@ use crate::error::{Error, StartError};
 use crate::feed::{Feed, Subscription};
 use crate::journal;
 use crate::supervisor::{self, IdempotencyKey, Msg, Settings};
+use crate::tokens::McpProgram;
 
 /// The longest prompt, in bytes.
 pub const MAX_PROMPT: usize = 1024 * 1024;
+/// The most of a turn's text that [`SessionManager::turn_result`] gives, in bytes.
+const MAX_RESULT: usize = 1024 * 1024;
 
 /// Hosts sessions, each in a process of its own, over one state directory.
 ///
@@ -46,6 +49,7 @@ pub struct Builder {
     worker_path: Option<PathBuf>,
     config: Option<PathBuf>,
     whole_process: bool,
+    mcp_server: Option<McpProgram>,
 }
 
 impl Builder {
@@ -74,6 +78,14 @@ impl Builder {
         self
     }
 
+    /// Offers sub-agents to agents that take MCP servers: `command`, the `kennel` executable, is run as `kennel mcp`
+    /// below such an agent and asks whoever serves this manager's API on `socket`. Without it agents are offered
+    /// nothing.
+    pub fn mcp_server(mut self, command: impl Into<PathBuf>, socket: impl Into<PathBuf>) -> Self {
+        self.mcp_server = Some(McpProgram { command: command.into(), socket: socket.into() });
+        self
+    }
+
     /// Takes the state directory over and brings every session back that is wanted up.
     pub async fn start(self) -> Result<SessionManager, StartError> {
         let Some(state_dir) = self.state_dir else {
@@ -89,6 +101,7 @@ impl Builder {
             state_dir: state_dir.clone(),
             worker_path: self.worker_path,
             whole_process: self.whole_process,
+            mcp_server: self.mcp_server,
         };
         let (inbox, feed) = supervisor::start(settings).await?;
         let started_at = Timestamp(crate::clock::wall_ms());
@@ -249,6 +262,36 @@ impl SessionManager {
         config::lookup(&typed, &ids)
     }
 
+    /// What the session's newest turn has said, from the journal, and how it stands.
+    pub async fn turn_result(&self, id: &SessionId) -> Result<TurnResult, Error> {
+        let mut result = TurnResult {
+            session_id: id.clone(),
+            // Before the events: what has ended by now is found to have ended there.
+            status: self.with_session(id, |session, _| session.status()).await?,
+            prompt_id: None,
+            outcome: None,
+            stop_reason: None,
+            exit: None,
+            text: String::new(),
+            truncated: false,
+        };
+        let mut events = self.subscribe(Some(0), Some(id.clone()));
+        while let Some(records) = events.ready().await? {
+            for record in records {
+                let event = record.event().map_err(|error| Error::Journal(error.to_string()))?;
+                add_to(&mut result, event.kind);
+            }
+        }
+        keep_end(&mut result);
+        Ok(result)
+    }
+
+    /// Whether `id` is a sub-agent of `root`, or of one that is.
+    pub(crate) async fn is_below(&self, id: &SessionId, root: &SessionId) -> Result<bool, Error> {
+        let (id, root) = (id.clone(), root.clone());
+        self.read(move |fleet, _| fleet.above(&id).any(|session| session.id == root)).await
+    }
+
     /// The session's token: 32 random bytes in url-safe base64, the same for as long as the session exists.
     /// A secret.
     pub async fn session_token(&self, id: &SessionId) -> Result<String, Error> {
@@ -401,6 +444,10 @@ impl SessionManager {
 
     /// Starts a session with a first prompt, below `parent` (a session id, or its worker's current pid). The
     /// handle comes at once; the task is on disk and is delivered as soon as the child is ready.
+    ///
+    /// # Errors
+    /// Those of [`start_session`](Self::start_session) and [`send_prompt`](Self::send_prompt), and `subagent_limit`
+    /// where a parent has as many sub-agents as it may, or is as deep.
     pub async fn start_background_subagent(
         &self,
         parent: Option<&str>,
@@ -628,6 +675,53 @@ fn created(reply: Reply) -> Result<SessionId, Error> {
         Reply::Created(id) | Reply::Existing(id) => Ok(id),
         _ => Err(Error::Ended),
     }
+}
+
+/// What an event adds to what is known of the newest turn.
+fn add_to(result: &mut TurnResult, kind: EventKind) {
+    match kind {
+        // One that a crash cut off and that goes to the agent again begins anew.
+        EventKind::PromptStarted { prompt_id } => {
+            *result = TurnResult {
+                session_id: result.session_id.clone(),
+                status: result.status,
+                prompt_id: Some(prompt_id),
+                outcome: None,
+                stop_reason: None,
+                exit: None,
+                text: String::new(),
+                truncated: false,
+            };
+        }
+        EventKind::MessageChunk { stream: protocol::Stream::Stdout, text, .. } => {
+            result.text.push_str(&text);
+            // Twice the limit, so that long texts are not moved with every piece.
+            if result.text.len() > 2 * MAX_RESULT {
+                keep_end(result);
+            }
+        }
+        EventKind::TurnCompleted { outcome, stop_reason, exit, .. } => {
+            keep_end(result);
+            (result.outcome, result.stop_reason, result.exit) = (Some(outcome), Some(stop_reason), exit);
+        }
+        EventKind::TurnInterrupted { reason, will_retry: false, .. } => {
+            keep_end(result);
+            (result.outcome, result.stop_reason) = (Some(Outcome::Interrupted), Some(reason));
+        }
+        _ => {}
+    }
+}
+
+fn keep_end(result: &mut TurnResult) {
+    result.truncated |= cut_to_end(&mut result.text, MAX_RESULT);
+}
+
+/// Leaves so many bytes at most of the end of a text, and says whether that was less than all.
+pub(crate) fn cut_to_end(text: &mut String, most: usize) -> bool {
+    let excess = text.len().saturating_sub(most);
+    let start = (excess..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
+    text.drain(..start);
+    start > 0
 }
 
 /// Bounds a prompt's text: 1 byte to [`MAX_PROMPT`], without NUL, which no command line can carry.

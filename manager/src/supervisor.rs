@@ -26,6 +26,7 @@ use crate::feed::{Feed, FeedWriter, Record};
 use crate::journal::{Journal, UsedKey};
 use crate::links::LinkEvent;
 use crate::process;
+use crate::tokens::{self, McpProgram};
 use crate::workers::{Sighting, Workers, World};
 
 pub use crate::workers::log_path;
@@ -49,6 +50,8 @@ pub struct Settings {
     pub worker_path: Option<PathBuf>,
     /// All children of this process are ours.
     pub whole_process: bool,
+    /// What agents are offered for starting sub-agents.
+    pub mcp_server: Option<McpProgram>,
 }
 
 /// What makes a request that is sent twice one request.
@@ -232,6 +235,7 @@ impl Supervisor {
             boot_id: boot_id.clone(),
             uuid: journal.uuid.clone(),
             whole_process: settings.whole_process,
+            mcp_server: settings.mcp_server,
         };
         let workers = Workers::new(world, events).map_err(os("cannot watch processes"))?;
         let mut supervisor = Self {
@@ -272,6 +276,7 @@ impl Supervisor {
             .map_err(|error| failed(error.to_string()))?;
         at_events("after", &changes);
         self.sweep_strays();
+        tokens::tidy(self.workers.state_dir(), |id| self.fleet.get(id).is_some());
         failpoint::hit("daemon", "swept");
         self.committed(&changes, records);
         // Also of those that the start has not changed.
@@ -563,6 +568,7 @@ impl Supervisor {
             self.show(&id, now);
             if self.fleet.get(&id).is_none() {
                 let _ = fs::remove_file(log_path(self.workers.state_dir(), &id));
+                tokens::remove(self.workers.state_dir(), &id);
             }
         }
     }

@@ -22,6 +22,7 @@ use crate::journal::Journal;
 use crate::links::{Link, LinkEvent};
 use crate::process::{self, Watch};
 use crate::sweep;
+use crate::tokens::{self, McpProgram};
 
 /// How long a dead worker's pipe may be silent before what may still be in it is given up, in milliseconds.
 const DRAIN_MS: u64 = 1_000;
@@ -92,6 +93,8 @@ pub struct World {
     pub uuid: String,
     /// All children of this process are ours.
     pub whole_process: bool,
+    /// What agents are offered for starting sub-agents.
+    pub mcp_server: Option<McpProgram>,
 }
 
 impl Workers {
@@ -134,7 +137,7 @@ impl Workers {
     ) -> Option<Sighting> {
         match effect {
             Effect::Spawn { incarnation } => return self.spawn(id, *incarnation),
-            Effect::Welcome { incarnation } => return self.welcome(id, *incarnation, session),
+            Effect::Welcome { incarnation } => return self.welcome(id, *incarnation, session, journal),
             Effect::Deliver { incarnation, prompt } => {
                 return self.deliver(id, *incarnation, *prompt, session, journal);
             }
@@ -237,13 +240,20 @@ impl Workers {
         }
     }
 
-    fn welcome(&mut self, id: &SessionId, incarnation: Incarnation, session: &Session) -> Option<Sighting> {
+    fn welcome(
+        &mut self,
+        id: &SessionId,
+        incarnation: Incarnation,
+        session: &Session,
+        journal: &Journal,
+    ) -> Option<Sighting> {
         let marker = self.marker(id, incarnation);
-        let worker = self.get(id, incarnation)?;
-        if std::mem::replace(&mut worker.welcomed, true) {
+        if std::mem::replace(&mut self.get(id, incarnation)?.welcomed, true) {
             return None;
         }
         let spec = &session.spec;
+        let (agent, offered) = self.with_subagents(id, session, journal);
+        let worker = self.get(id, incarnation)?;
         let fault = worker.send(
             id,
             Command::Welcome(Box::new(Welcome {
@@ -253,16 +263,55 @@ impl Workers {
                 marker,
                 workdir: spec.workdir.clone(),
                 env: config::agent_env(spec),
-                agent: spec.agent.clone(),
+                agent,
                 grace_ms: spec.grace_ms,
             })),
         );
         match &spec.agent {
             Agent::Acp { .. } if fault.is_none() => {
                 let (agent_session, conversation) = (session.agent_session.clone(), session.turns.count > 0);
-                worker.send(id, Command::Open { agent_session, conversation })
+                let fault = worker.send(id, Command::Open { agent_session, conversation });
+                let notice = |why| (id.clone(), incarnation, Seen::Notice(why));
+                fault.or(offered.err().map(notice))
             }
             Agent::Acp { .. } | Agent::Command { .. } | Agent::Shell => fault,
+        }
+    }
+
+    /// The session's agent with the tools for sub-agents added, where it takes any and is to have them; or why it
+    /// must do without.
+    fn with_subagents(
+        &self,
+        id: &SessionId,
+        session: &Session,
+        journal: &Journal,
+    ) -> (Agent, Result<(), String>) {
+        let mut agent = session.spec.agent.clone();
+        let (Agent::Acp { mcp_servers, .. }, Some(program), true) =
+            (&mut agent, &self.world.mcp_server, session.spec.subagents.offered)
+        else {
+            return (agent, Ok(()));
+        };
+        if mcp_servers.iter().any(|server| server.name == tokens::SERVER) {
+            // The profile has one of its own under that name.
+            return (agent, Ok(()));
+        }
+        let offered = match journal.token(id) {
+            Ok(Some(token)) => {
+                program.offer(&self.world.state_dir, id, &token).map_err(|error| error.to_string())
+            }
+            Ok(None) => Err("the session has no token on record".into()),
+            Err(error) => Err(error.to_string()),
+        };
+        match offered {
+            Ok(server) => {
+                mcp_servers.push(server);
+                (agent, Ok(()))
+            }
+            Err(why) => {
+                let why = format!("the agent has no tools for sub-agents until its next start: {why}");
+                (agent, Err(why))
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::event::{Disposition, Resolution, Timestamp};
+use crate::event::{Disposition, Outcome, Resolution, Timestamp};
 use crate::wire::PermissionOption;
 use crate::{EventId, Exit, Incarnation, PermissionId, PromptId, Restore, SessionId};
 
@@ -456,6 +456,27 @@ pub struct SubagentHandle {
     pub started_at: Timestamp,
     /// What it does now.
     pub status: Status,
+}
+
+/// What a session's newest turn has said, and how it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TurnResult {
+    /// The session.
+    pub session_id: SessionId,
+    /// What it does now.
+    pub status: Status,
+    /// The prompt whose turn it is; null where none was begun yet.
+    pub prompt_id: Option<PromptId>,
+    /// How the turn has ended; null while it runs.
+    pub outcome: Option<Outcome>,
+    /// Why it has ended: what the agent says, or what it died of.
+    pub stop_reason: Option<String>,
+    /// How the process ended that ran it, where one did.
+    pub exit: Option<Exit>,
+    /// What the agent has said on standard output, so far; of more than 1 MiB the end.
+    pub text: String,
+    /// The beginning of the text is left out.
+    pub truncated: bool,
 }
 
 /// What becomes of a stopped session's sub-agents.

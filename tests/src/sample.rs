@@ -27,6 +27,7 @@ pub fn spec() -> Spec {
         hibernate_after_ms: 600_000,
         grace_ms: 2_000,
         permissions: Permissions::default(),
+        subagents: Default::default(),
     }
 }
 

@@ -15,4 +15,5 @@ mod core_table;
 mod core_views;
 mod kills;
 mod library;
+mod mcp;
 mod simulation;

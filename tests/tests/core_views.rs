@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use harness::sample::{self, AT, gone, id, identity, prompt, ready, session, turn};
 use manager::core::{
-    At, Input, LastRestart, Phase, Refusal, RestartPolicy, Session, Spec, State, Why, limits,
+    At, Input, LastRestart, Phase, Refusal, RestartPolicy, Session, Spec, State, SubagentLimit, Why, limits,
 };
 use protocol::api::{Failure, OnCrash, PromptState, RestartType, Restarts, SessionInfo, SessionOpts, Status};
 use protocol::event::Timestamp;
@@ -246,7 +246,14 @@ fn after(refusal: &Refusal) -> Option<Refusal> {
         Refusal::NotDriver(_) => Refusal::TooManyClients { id, limit: limits::CLIENTS },
         Refusal::TooManyClients { .. } => Refusal::NotStopped(id),
         Refusal::NotStopped(_) => Refusal::Unkillable { id, incarnation: 4, pids: vec![500, 501] },
-        Refusal::Unkillable { .. } => Refusal::Closing,
+        Refusal::Unkillable { .. } => Refusal::SubagentLimit { id, what: SubagentLimit::Depth, limit: 3 },
+        Refusal::SubagentLimit { what: SubagentLimit::Depth, .. } => {
+            Refusal::SubagentLimit { id, what: SubagentLimit::Breadth, limit: 8 }
+        }
+        Refusal::SubagentLimit { what: SubagentLimit::Breadth, .. } => {
+            Refusal::SubagentLimit { id, what: SubagentLimit::Total, limit: 32 }
+        }
+        Refusal::SubagentLimit { what: SubagentLimit::Total, .. } => Refusal::Closing,
         Refusal::Closing => return None,
     })
 }

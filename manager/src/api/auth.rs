@@ -3,9 +3,19 @@
 //! Whoever reaches the socket is the owner: it has mode 0600, and the peer's uid is checked at every
 //! connection. A request that carries a session's token has that session's rights and no more, so that a token
 //! can be given to a program that shall not have the rest. Web pages have no business here.
+//!
+//! A token comes in one of two ways:
+//!
+//! - `Bearer TOKEN` with a request about one session: the token must be that session's, and everything about that
+//!   session is allowed.
+//! - `Bearer ID:TOKEN`: the caller is the session `ID`, if the token is that session's. Beside everything about
+//!   itself it may look at the sub-agents below it, prompt them, wait for them and end what they do; and it may
+//!   start sub-agents of its own and list them. What it claims is never believed: the id only says with which
+//!   token the given one is compared, and that in constant time. To look the session up by the token instead
+//!   would mean to compare it with every session's.
 
-use axum::extract::{RawPathParams, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{MatchedPath, RawPathParams, Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use protocol::SessionId;
@@ -16,28 +26,75 @@ use super::problem::{Answer, ApiError};
 use crate::core::Refusal;
 use crate::error::Error;
 
+/// The session whose token a request carries; none: the owner asks. Put into every request by [`check`].
+#[derive(Clone, Debug)]
+pub struct Caller(pub Option<SessionId>);
+
+/// What a caller may do to sub-agents below it, by method and route.
+const BELOW: &[(Method, &str)] = &[
+    (Method::GET, "/v1/sessions/{id}"),
+    (Method::GET, "/v1/sessions/{id}/events"),
+    (Method::GET, "/v1/sessions/{id}/log"),
+    (Method::GET, "/v1/sessions/{id}/permissions"),
+    (Method::GET, "/v1/sessions/{id}/queue"),
+    (Method::GET, "/v1/sessions/{id}/result"),
+    (Method::GET, "/v1/sessions/{id}/wait"),
+    (Method::POST, "/v1/sessions/{id}/prompts"),
+    (Method::POST, "/v1/sessions/{id}/abort"),
+    (Method::POST, "/v1/sessions/{id}/stop"),
+];
+
+/// The route by which a caller starts and lists its own sub-agents.
+const SUBAGENTS: &str = "/v1/subagents";
+
 /// Goes before every route, matched or not. `params` are those of the matched route: what is checked here is
 /// what the handler sees.
 pub async fn check(
     State(app): State<App>,
+    route: Option<MatchedPath>,
     params: Result<RawPathParams, axum::extract::rejection::RawPathParamsRejection>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Answer<Response> {
     no_web_page(request.headers())?;
-    if let Some(given) = bearer(request.headers())? {
-        let session = session_of(params.iter().flatten())?;
-        let right = match app.manager.session_token(&session).await {
-            Ok(right) => right,
-            // Whoever has no token is not told which sessions exist.
-            Err(Error::Refused(Refusal::NoSuchSession(_))) => return Err(bad_token()),
-            Err(error) => return Err(error.into()),
-        };
-        if !bool::from(right.as_bytes().ct_eq(given.as_bytes())) {
-            return Err(bad_token());
+    let caller = match bearer(request.headers())? {
+        None => None,
+        Some(bearer) => {
+            let about = session_of(params.iter().flatten());
+            let caller = match bearer.session {
+                Some(caller) => caller,
+                None => about.clone().ok_or_else(not_about_it)?,
+            };
+            has_token(&app, &caller, bearer.token).await?;
+            let route = route.as_ref().map_or("", |route| route.as_str());
+            match about {
+                Some(session) if session == caller => {}
+                Some(session) => {
+                    let listed =
+                        BELOW.iter().any(|(method, path)| request.method() == method && route == *path);
+                    if !listed || !app.manager.is_below(&session, &caller).await? {
+                        return Err(not_below(&session));
+                    }
+                }
+                None if route == SUBAGENTS => {}
+                None => return Err(not_about_it()),
+            }
+            Some(caller)
         }
-    }
+    };
+    request.extensions_mut().insert(Caller(caller));
     Ok(next.run(request).await)
+}
+
+/// Refuses a token that is not this session's.
+async fn has_token(app: &App, session: &SessionId, given: &str) -> Answer<()> {
+    let right = match app.manager.session_token(session).await {
+        Ok(right) => right,
+        // Whoever has no token is not told which sessions exist.
+        Err(Error::Refused(Refusal::NoSuchSession(_))) => return Err(bad_token()),
+        Err(error) => return Err(error.into()),
+    };
+    if bool::from(right.as_bytes().ct_eq(given.as_bytes())) { Ok(()) } else { Err(bad_token()) }
 }
 
 /// Browsers say where a page came from when it talks to another place.
@@ -49,30 +106,57 @@ fn no_web_page(headers: &HeaderMap) -> Answer<()> {
     Err(ApiError::new(StatusCode::FORBIDDEN, "origin_refused", detail))
 }
 
+/// A token as it was sent, and whose it is said to be.
+#[derive(Debug, PartialEq, Eq)]
+struct Bearer<'a> {
+    session: Option<SessionId>,
+    token: &'a str,
+}
+
 /// The token, if one was sent.
-fn bearer(headers: &HeaderMap) -> Answer<Option<&str>> {
+fn bearer(headers: &HeaderMap) -> Answer<Option<Bearer<'_>>> {
     let value = super::input::single(headers, "authorization").map_err(|_| bad_token())?;
     let Some(value) = value else { return Ok(None) };
-    let (scheme, token) = value.split_once(' ').ok_or_else(bad_token)?;
+    let (scheme, given) = value.split_once(' ').ok_or_else(bad_token)?;
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(bad_token());
     }
-    Ok(Some(token.trim()))
+    // Neither ids nor tokens have a colon in them.
+    match given.trim().split_once(':') {
+        None => Ok(Some(Bearer { session: None, token: given.trim() })),
+        Some((id, token)) => {
+            let session = id.parse().map_err(|_| bad_token())?;
+            Ok(Some(Bearer { session: Some(session), token }))
+        }
+    }
 }
 
 /// The session that the request is about, by the parameters of its route.
-fn session_of<'a>(params: impl Iterator<Item = (&'a str, &'a str)>) -> Answer<SessionId> {
+fn session_of<'a>(params: impl Iterator<Item = (&'a str, &'a str)>) -> Option<SessionId> {
     let mut ids = params.filter(|(name, _)| *name == "id");
-    ids.next().and_then(|(_, id)| id.parse().ok()).ok_or_else(|| {
-        let detail = "a session's token gives rights on that session only, and this request is not about it";
-        ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail)
-            .hint("ask without a token, as the socket's owner")
-    })
+    ids.next().and_then(|(_, id)| id.parse().ok())
+}
+
+fn not_about_it() -> ApiError {
+    let detail = "a session's token gives rights on that session only, and this request is not about it";
+    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail).hint(
+        "ask without a token, as the socket's owner; a session's own sub-agents are asked for with \
+         `Authorization: Bearer ID:TOKEN`",
+    )
+}
+
+/// The same whether there is such a session or not.
+fn not_below(session: &SessionId) -> ApiError {
+    let detail = format!("the token gives no such right on `{session}`; nothing was changed");
+    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail).hint(
+        "a session may look at sub-agents below it, prompt them, wait for them, and abort and stop them; \
+         `GET /v1/subagents` lists them",
+    )
 }
 
 fn bad_token() -> ApiError {
     ApiError::new(StatusCode::UNAUTHORIZED, "bad_token", "the token is not this session's")
-        .hint("`kennel token SESSION` prints it; it is sent as `Authorization: Bearer TOKEN`")
+        .hint("`kennel token SESSION` prints it; it is sent as `Authorization: Bearer TOKEN`, or `ID:TOKEN`")
 }
 
 #[cfg(test)]
@@ -87,12 +171,19 @@ mod tests {
 
     #[test]
     fn a_token_is_read_and_anything_else_refused() {
-        let token = |value| bearer(&with(header::AUTHORIZATION, value)).map(|token| token.map(str::to_owned));
+        let read = |value| {
+            let said = |given: Bearer<'_>| (given.session.map(|id| id.to_string()), given.token.to_owned());
+            bearer(&with(header::AUTHORIZATION, value)).map(|given| given.map(said))
+        };
         assert_eq!(bearer(&HeaderMap::new()).unwrap(), None);
-        assert_eq!(token("Bearer abc").unwrap().as_deref(), Some("abc"));
-        assert_eq!(token("bearer  abc ").unwrap().as_deref(), Some("abc"));
-        for wrong in ["abc", "Basic abc", "", "Bearer"] {
-            assert_eq!(token(wrong).unwrap_err().problem().code, "bad_token", "{wrong:?}");
+        for (value, session) in
+            [("Bearer abc", None), ("bearer  abc ", None), ("Bearer session-1:abc", Some("session-1"))]
+        {
+            let expected = (session.map(str::to_owned), "abc".to_owned());
+            assert_eq!(read(value).unwrap(), Some(expected), "{value}");
+        }
+        for wrong in ["abc", "Basic abc", "", "Bearer", "Bearer :abc", "Bearer ..:abc", "Bearer a b:abc"] {
+            assert_eq!(read(wrong).unwrap_err().problem().code, "bad_token", "{wrong:?}");
         }
         let mut twice = with(header::AUTHORIZATION, "Bearer abc");
         twice.append(header::AUTHORIZATION, HeaderValue::from_static("Bearer abd"));
@@ -104,7 +195,7 @@ mod tests {
         let about = |params: &[(&'static str, &'static str)]| session_of(params.iter().copied());
         assert_eq!(about(&[("id", "session-1"), ("prompt", "prompt-2")]).unwrap().as_str(), "session-1");
         for elsewhere in [&[][..], &[("prompt", "prompt-2")], &[("id", "..")], &[("pid", "1")]] {
-            assert_eq!(about(elsewhere).unwrap_err().problem().code, "forbidden");
+            assert_eq!(about(elsewhere), None);
         }
     }
 

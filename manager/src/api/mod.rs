@@ -76,7 +76,8 @@ impl Stop {
         title = "kennel",
         description = "Crash-isolated hosting of AI-agent sessions. HTTP/1.1 over a Unix socket: \
             `curl --unix-socket PATH http://kennel/v1/sessions`. Whoever reaches the socket is its owner; a request \
-            with a session's token (`Authorization: Bearer TOKEN`) has rights on that session only. Errors are \
+            with a session's token (`Authorization: Bearer TOKEN`) has rights on that session only, and as \
+            `Bearer ID:TOKEN` on the sub-agents below it too. Errors are \
             `application/problem+json` with a `code` that does not change between versions; clients go by the code, \
             people by `detail` and `hint`. An error means that nothing was changed, but for `timeout` and \
             `session_failed` with status 502: there, what was asked stays asked.",
@@ -126,6 +127,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(sessions::pin))
         .routes(routes!(sessions::unpin))
         .routes(routes!(sessions::wait))
+        .routes(routes!(sessions::result))
         .routes(routes!(sessions::token))
         .routes(routes!(sessions::log))
         .routes(routes!(sessions::stop_by_pid))

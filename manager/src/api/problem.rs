@@ -123,6 +123,7 @@ fn refused(refusal: &Refusal) -> StatusCode {
         | Refusal::Driven { .. }
         | Refusal::NotDriver(_)
         | Refusal::TooManyClients { .. }
+        | Refusal::SubagentLimit { .. }
         | Refusal::Unkillable { .. } => StatusCode::CONFLICT,
         Refusal::Closing => StatusCode::SERVICE_UNAVAILABLE,
     }
@@ -186,7 +187,7 @@ const MEANINGS: &[(u16, &str, &str)] = &[
     (400, "workdir_not_accessible", "the directory cannot be entered"),
     (400, "workdir_not_utf8", "the directory's real path is not UTF-8"),
     (401, "bad_token", "the token is not this session's"),
-    (403, "forbidden", "the token gives rights on its own session only"),
+    (403, "forbidden", "the token gives no such right on this session"),
     (403, "origin_refused", "the request comes from a web page"),
     (404, "no_such_permission", "the session has asked for no such permission"),
     (404, "no_such_pid", "no session has a process with this pid now"),
@@ -210,6 +211,7 @@ const MEANINGS: &[(u16, &str, &str)] = &[
     (409, "session_stopped", "the session is stopped"),
     (409, "session_stopping", "the session is being stopped"),
     (409, "spec_mismatch", "the session exists with other options"),
+    (409, "subagent_limit", "there are as many sub-agents as there may be, or they are as deep"),
     (409, "too_many_clients", "as many clients are attached as may"),
     (409, "unkillable", "processes of the session survived SIGKILL"),
     (413, "body_too_large", "the body has more than 2 MiB"),
@@ -368,6 +370,7 @@ mod tests {
             Refusal::NotInterrupted(prompt),
             Refusal::NotStopped(id()),
             Refusal::Unkillable { id: id(), incarnation: 1, pids: vec![2] },
+            Refusal::SubagentLimit { id: id(), what: crate::core::SubagentLimit::Total, limit: 32 },
             Refusal::Closing,
         ];
         let mut all: Vec<Error> = refusals.into_iter().map(Error::Refused).collect();

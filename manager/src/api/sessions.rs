@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::IntoResponse;
 use protocol::SessionId;
-use protocol::api::{Bootstrap, BootstrapRequest, Orphans, SessionInfo, SessionOpts, TokenReply};
+use protocol::api::{Bootstrap, BootstrapRequest, Orphans, SessionInfo, SessionOpts, TokenReply, TurnResult};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -279,10 +279,23 @@ pub async fn wait(
     Ok(Reply(app.manager.wait(&id, query.until.into(), timeout).await?))
 }
 
+/// What the session's newest turn has said, and how it stands.
+///
+/// From the journal; while the turn runs, what it has said so far.
+#[utoipa::path(get, path = "/v1/sessions/{id}/result", tag = "sessions", operation_id = "turn_result",
+    params(("id" = SessionId, Path, description = "The session.")),
+    responses((status = 200, description = "The turn.", body = TurnResult), ResultErrors))]
+pub async fn result(State(app): State<App>, Id(id): Id, _: Query<Nothing>) -> Answer<Reply<TurnResult>> {
+    Ok(Reply(app.manager.turn_result(&id).await?))
+}
+
+refuses!(ResultErrors: 400 "invalid_id", 404 "no_such_session", 507 "journal_full");
+
 /// The session's token.
 ///
-/// A secret: with `Authorization: Bearer TOKEN` a request has rights on this session and on nothing else. The
-/// same for as long as the session exists.
+/// A secret: with `Authorization: Bearer TOKEN` a request has rights on this session and on nothing else; with
+/// `Bearer ID:TOKEN`, where `ID` is the session, also on the sub-agents below it. The same for as long as the
+/// session exists.
 #[utoipa::path(get, path = "/v1/sessions/{id}/token", tag = "sessions", operation_id = "session_token",
     params(("id" = SessionId, Path, description = "The session.")),
     responses((status = 200, description = "The token.", body = TokenReply), OneErrors))]

@@ -1,35 +1,45 @@
 //! Background sub-agents.
 
-use axum::Json as Reply;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::{Extension, Json as Reply};
 use protocol::api::{SubagentHandle, SubagentRequest};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::App;
+use super::auth::Caller;
 use super::input::{Json, Key, Nothing, Query};
-use super::problem::{Answer, WITH_BODY, WITH_OPTIONS, refuses};
+use super::problem::{Answer, ApiError, WITH_BODY, WITH_OPTIONS, refuses};
 
 refuses!(StartErrors: 400 "empty_prompt", 400 "invalid_idempotency_key", 400 "invalid_prompt", 404 "no_such_pid", 404 "no_such_session",
-    409 "id_taken", 409 "idempotency_key_reused", 409 "session_failed", 409 "session_stopped", 409 "session_stopping",
+    409 "id_taken", 409 "idempotency_key_reused", 409 "session_failed", 409 "session_stopped", 409 "session_stopping", 409 "subagent_limit",
     413 "prompt_too_large"; + WITH_BODY, WITH_OPTIONS);
 
 /// Starts a session with a first prompt, below a parent or of nobody.
 ///
 /// The handle comes as soon as the child has a process; the task is on disk and is delivered as soon as the
-/// child is ready, whatever dies meanwhile.
+/// child is ready, whatever dies meanwhile. With `Authorization: Bearer ID:TOKEN` the parent is that session, and
+/// the sub-agent's permissions are those of its profile.
 #[utoipa::path(post, path = "/v1/subagents", tag = "sub-agents", operation_id = "start_background_subagent", request_body = SubagentRequest,
     params(("Idempotency-Key" = Option<String>, Header,
         description = "1 to 255 printable ASCII characters: a repeated request with the same key and body is answered with the same sub-agent; with another body it is refused.")),
     responses((status = 201, description = "The sub-agent.", body = SubagentHandle), StartErrors))]
 pub async fn start(
     State(app): State<App>,
+    Extension(caller): Extension<Caller>,
     _: Query<Nothing>,
     key: Key,
     Json(request): Json<SubagentRequest>,
 ) -> Answer<(StatusCode, Reply<SubagentHandle>)> {
     let SubagentRequest { parent, task, opts } = request;
+    let parent = caller.parent(parent)?;
+    if caller.0.is_some() && (opts.permissions.is_some() || opts.permission_timeout_ms.is_some()) {
+        // Else an agent that must ask could have somebody below it do what it may not.
+        let detail = "a session cannot say what its sub-agents may do without asking; nothing was started";
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail)
+            .hint("leave `permissions` and `permission_timeout_ms` out: the agent's profile says it"));
+    }
     let started = app.manager.start_background_subagent(parent.as_deref(), &task, opts, key.as_deref());
     Ok((StatusCode::CREATED, Reply(started.await?)))
 }
@@ -45,11 +55,31 @@ pub struct ListQuery {
 refuses!(ListErrors: 400 "invalid_id", 404 "no_such_pid", 404 "no_such_session");
 
 /// Sub-agents, oldest first.
+///
+/// With `Authorization: Bearer ID:TOKEN` that session's only.
 #[utoipa::path(get, path = "/v1/subagents", tag = "sub-agents", operation_id = "list_background_subagents",
     params(ListQuery), responses((status = 200, description = "The sub-agents.", body = [SubagentHandle]), ListErrors))]
 pub async fn list(
     State(app): State<App>,
+    Extension(caller): Extension<Caller>,
     Query(query): Query<ListQuery>,
 ) -> Answer<Reply<Vec<SubagentHandle>>> {
-    Ok(Reply(app.manager.list_background_subagents(query.parent.as_deref()).await?))
+    let parent = caller.parent(query.parent)?;
+    Ok(Reply(app.manager.list_background_subagents(parent.as_deref()).await?))
+}
+
+impl Caller {
+    /// Whose sub-agents a request is about: the owner says it, a session has only its own.
+    fn parent(&self, said: Option<String>) -> Answer<Option<String>> {
+        match &self.0 {
+            None => Ok(said),
+            Some(own) if said.as_deref().is_none_or(|said| said == own.as_str()) => Ok(Some(own.to_string())),
+            Some(own) => {
+                let detail =
+                    format!("the token is of session `{own}`, which has no rights on another's sub-agents");
+                Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail)
+                    .hint("leave `parent` out: it is the token's session"))
+            }
+        }
+    }
 }

@@ -381,3 +381,44 @@ fn only_the_owner_and_root_may_connect() {
     assert!(may_connect(1000, 1000) && may_connect(0, 1000) && may_connect(0, 0));
     assert!(!may_connect(1001, 1000) && !may_connect(1000, 0) && !may_connect(65534, 1000));
 }
+
+#[tokio::test]
+async fn a_token_with_its_sessions_id_reaches_the_sub_agents_below_and_no_others() {
+    let face = Face::new().await;
+    for id in ["boss", "other"] {
+        face.ask("POST", "/v1/sessions", json!({ "id": id })).await;
+    }
+    let token = async |id: &str| {
+        let (_, body) = face.ask("GET", &format!("/v1/sessions/{id}/token"), Value::Null).await;
+        format!("Bearer {id}:{}", body["token"].as_str().unwrap())
+    };
+    let (boss, other) = (token("boss").await, token("other").await);
+    let as_boss = [("authorization", boss.as_str())];
+    let (status, child) = face
+        .ask_with("POST", "/v1/subagents", json!({ "task": "x", "opts": { "id": "child" } }), &as_boss)
+        .await;
+    assert_eq!((status, &child["parent_session_id"]), (201, &json!("boss")), "{child}");
+    face.ask("POST", "/v1/subagents", json!({ "task": "x", "parent": "other" })).await;
+    let (_, own) = face.ask_with("GET", "/v1/subagents", Value::Null, &as_boss).await;
+    assert_eq!(own.as_array().unwrap().len(), 1, "{own}");
+    let forged = boss.replacen("boss:", "other:", 1);
+    for (method, uri, authorization, status) in [
+        ("GET", "/v1/sessions/child", &boss, 200),
+        ("GET", "/v1/sessions/child/result", &boss, 200),
+        ("GET", "/v1/sessions/child", &other, 403),
+        ("GET", "/v1/sessions/child/result", &other, 403),
+        ("GET", "/v1/sessions/boss", &other, 403),
+        ("DELETE", "/v1/sessions/child?force=true", &boss, 403),
+        ("POST", "/v1/sessions/child/pin", &boss, 403),
+        ("GET", "/v1/sessions/child/token", &boss, 403),
+        ("GET", "/v1/sessions", &boss, 403),
+        ("GET", "/v1/sessions/boss", &forged, 401),
+        ("GET", "/v1/sessions/other", &forged, 401),
+        ("GET", "/v1/subagents", &forged, 401),
+    ] {
+        let (found, body) =
+            face.ask_with(method, uri, Value::Null, &[("authorization", authorization)]).await;
+        assert_eq!(found, status, "{method} {uri} {authorization}: {body}");
+    }
+    face.end().await;
+}

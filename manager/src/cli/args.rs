@@ -95,7 +95,7 @@ pub enum Command {
     /// List sessions
     #[command(
         visible_alias = "list",
-        after_help = "Examples:\n  kennel ls --all\n  kennel ls --json | jq '.[].id'"
+        after_help = "Examples:\n  kennel ls --all\n  kennel ls --tree\n  kennel ls --json | jq '.[].id'"
     )]
     Ls(Ls),
     /// Show all about a session
@@ -189,6 +189,12 @@ pub enum Command {
     /// Start, list and wait for background sub-agents
     #[command(subcommand)]
     Subagent(Subagent),
+    /// Offer sub-agents to an agent, over the Model Context Protocol on standard input and output
+    ///
+    /// kennel gives this server to agents that take MCP servers by itself; `subagents = false` in a profile switches
+    /// that off. It acts for the session whose token is in the file that KENNEL_TOKEN_FILE names.
+    #[command(after_help = "Example:\n  kennel mcp")]
+    Mcp,
     /// Print a session's token, a secret
     #[command(after_help = "Example:\n  kennel token session-1")]
     Token(OneId),
@@ -303,6 +309,9 @@ pub struct Ls {
     /// Stopped and failed sessions too
     #[arg(long, short)]
     pub all: bool,
+    /// Sub-agents below their parents
+    #[arg(long, short)]
+    pub tree: bool,
 }
 
 /// `id`.
@@ -520,6 +529,14 @@ pub enum Subagent {
         /// Give up after this, with exit code 3
         #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
         timeout: Option<Duration>,
+    },
+    /// Print what a sub-agent's newest turn has said, without waiting
+    ///
+    /// Exits with 0 if the turn has ended well or still runs, with 1 if it failed or was aborted or interrupted.
+    #[command(after_help = "Example:\n  kennel subagent result session-2")]
+    Result {
+        /// The sub-agent's id, or the beginning of exactly one
+        id: String,
     },
 }
 

@@ -12,6 +12,7 @@ mod error;
 mod events;
 mod launch;
 mod link;
+mod mcp;
 mod permissions;
 mod queue;
 mod render;
@@ -20,6 +21,7 @@ mod sessions;
 mod sgr;
 mod subagent;
 mod ui;
+mod worktree;
 
 use std::process::ExitCode;
 
@@ -106,6 +108,7 @@ async fn dispatch(link: &Link<'_>, command: Command) -> Outcome {
         Command::Events(args) => events::events(link, args).await,
         Command::Logs(args) => sessions::logs(link, &args).await,
         Command::Wait(args) => sessions::wait(link, &args).await,
+        Command::Mcp => mcp::mcp(link.paths.clone()).await,
         Command::Subagent(args) => subagent::subagent(link, args).await,
         Command::Token(args) => sessions::token(link, &args.id).await,
         Command::Daemon(args) => daemon::daemon(link, &args).await,

@@ -1,5 +1,6 @@
 //! Sessions: start, look, wait, stop.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -130,12 +131,25 @@ pub async fn ls(link: &Link<'_>, args: args::Ls) -> Outcome {
     if link.ui.json {
         let mut list: Vec<serde_json::Value> = read(&answer)?;
         list.retain(|session| session["status"].as_str().is_none_or(up));
+        if args.tree {
+            let text = |session: &serde_json::Value, name: &str| session[name].as_str().map(str::to_owned);
+            let places = places(&list, |session| (text(session, "id"), text(session, "parent")));
+            list = places.into_iter().map(|(place, _)| list[place].take()).collect();
+        }
         return link.ui.object(serde_json::to_string(&list).unwrap_or_default().as_bytes());
     }
     let list: Vec<SessionInfo> = read(&answer)?;
     let shown: Vec<&SessionInfo> = list.iter().filter(|session| up(session.status.as_str())).collect();
+    let places = match args.tree {
+        true => places(&shown, |session| (Some(session.id.clone()), session.parent.clone())),
+        false => (0..shown.len()).map(|place| (place, 0)).collect(),
+    };
+    let shown: Vec<(&SessionInfo, usize)> =
+        places.into_iter().map(|(place, depth)| (shown[place], depth)).collect();
     if link.ui.quiet {
-        return link.ui.print(&shown.iter().map(|session| format!("{}\n", session.id)).collect::<String>());
+        return link
+            .ui
+            .print(&shown.iter().map(|(session, _)| format!("{}\n", session.id)).collect::<String>());
     }
     link.ui.print(&table(&shown, clock::wall_ms()).text(link.ui.out_colour))?;
     if shown.len() < list.len() && link.ui.out_is_terminal {
@@ -144,12 +158,34 @@ pub async fn ls(link: &Link<'_>, args: args::Ls) -> Outcome {
     Ok(())
 }
 
-fn table(sessions: &[&SessionInfo], now: u64) -> Table {
+/// The order in which sessions stand if each is right below its parent, and how many of those shown are above each.
+/// One whose parent is not shown stands by itself.
+fn places<T, K: Ord>(sessions: &[T], family: impl Fn(&T) -> (Option<K>, Option<K>)) -> Vec<(usize, usize)> {
+    let families: Vec<(Option<K>, Option<K>)> = sessions.iter().map(family).collect();
+    let named = families.iter().enumerate().filter_map(|(place, (id, _))| Some((id.as_ref()?, place)));
+    let by_id: BTreeMap<&K, usize> = named.collect();
+    let mut children: Vec<Vec<usize>> = vec![Vec::new(); sessions.len()];
+    let mut ahead = Vec::new();
+    for (place, (_, parent)) in families.iter().enumerate().rev() {
+        match parent.as_ref().and_then(|parent| by_id.get(parent)) {
+            Some(parent) => children[*parent].push(place),
+            None => ahead.push((place, 0)),
+        }
+    }
+    let mut places = Vec::new();
+    while let Some((session, depth)) = ahead.pop() {
+        places.push((session, depth));
+        ahead.extend(children[session].drain(..).map(|child| (child, depth + 1)));
+    }
+    places
+}
+
+fn table(sessions: &[(&SessionInfo, usize)], now: u64) -> Table {
     let mut table = Table::new(&["ID", "STATUS", "AGENT", "PID", "RESTARTS", "QUEUE", "AGE", "TITLE"]);
-    for session in sessions {
+    for (session, depth) in sessions {
         let title = session.title.as_deref().or(session.first_prompt.as_deref()).unwrap_or_default();
         table.row(vec![
-            session.id.as_str().into(),
+            format!("{}{}", "  ".repeat(*depth), session.id).into(),
             Cell::styled(session.status.as_str(), render::status_style(session.status)),
             render::short(&render::line(&session.agent), 20).into(),
             session.pid.map_or("-".into(), |pid| pid.to_string()).into(),
@@ -418,6 +454,16 @@ mod tests {
     }
 
     #[test]
+    fn children_stand_below_their_parents_and_orphans_by_themselves() {
+        let families = [("a", ""), ("b", ""), ("c", "a"), ("d", "c"), ("e", "gone"), ("f", "a"), ("g", "b")];
+        let order: Vec<(&str, usize)> = places(&families, |(id, parent)| (Some(*id), Some(*parent)))
+            .into_iter()
+            .map(|(place, depth)| (families[place].0, depth))
+            .collect();
+        assert_eq!(order, [("a", 0), ("c", 1), ("d", 2), ("f", 1), ("b", 0), ("g", 1), ("e", 0)]);
+    }
+
+    #[test]
     fn a_session_is_shown_with_what_there_is() {
         let text = pairs(&facts(&session(), 1_769_860_860_000), false);
         assert_eq!(
@@ -444,7 +490,7 @@ mod tests {
 
     #[test]
     fn a_list_has_one_harmless_line_a_session() {
-        let text = table(&[&session()], 1_769_860_860_000).text(false);
+        let text = table(&[(&session(), 0)], 1_769_860_860_000).text(false);
         assert_eq!(
             text,
             "ID         STATUS  AGENT  PID  RESTARTS  QUEUE  AGE  TITLE\n\

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use protocol::PromptId;
-use protocol::api::{SessionOpts, SubagentHandle, SubagentRequest};
-use protocol::event::{Event, EventKind};
+use protocol::api::{SessionOpts, SubagentHandle, SubagentRequest, TurnResult};
+use protocol::event::{Event, EventKind, Outcome as Ended};
+use protocol::{Exit, PromptId};
 
 use super::args;
 use super::error::{Failure, Outcome, exit};
@@ -24,6 +24,7 @@ pub async fn subagent(link: &Link<'_>, args: args::Subagent) -> Outcome {
         args::Subagent::Start(args) => start(link, *args).await,
         args::Subagent::Ls { parent } => ls(link, parent).await,
         args::Subagent::Wait { id, timeout } => wait(link, &id, timeout).await,
+        args::Subagent::Result { id } => result(link, &id).await,
     }
 }
 
@@ -93,6 +94,43 @@ async fn wait(link: &Link<'_>, typed: &str, timeout: Option<Duration>) -> Outcom
         let what = format!("the task of {id} did not end within {}", humantime::format_duration(timeout));
         Err(Failure::new(exit::TIMEOUT, "timeout", what).hint("it goes on"))
     })
+}
+
+async fn result(link: &Link<'_>, typed: &str) -> Outcome {
+    let id = link.find(typed).await?;
+    let answer = link.ask(Request::get(format!("/v1/sessions/{id}/result"))).await?;
+    let result: TurnResult = read(&answer)?;
+    let ends_well = match result.outcome {
+        // What came to an end may have come to an error, which only its exit status says.
+        Some(Ended::Completed) => {
+            result.exit.is_none_or(Exit::is_success) && result.stop_reason.as_deref() != Some("error")
+        }
+        Some(Ended::Aborted | Ended::Interrupted) => false,
+        None => true,
+    };
+    if link.ui.json {
+        link.ui.object(&answer)?;
+    } else {
+        if result.truncated {
+            link.ui.note(&format!("the beginning is left out; `kennel events {id}` prints all of it"));
+        }
+        let text = &result.text;
+        if link.ui.out_is_terminal {
+            link.ui.print(&render::output(text))?
+        } else {
+            link.ui.print(text)?
+        }
+        link.ui.note(&match (&result.prompt_id, result.outcome) {
+            (None, _) => format!("{id} ({}) has not begun yet", result.status),
+            (Some(prompt), None) => format!("{prompt} still runs"),
+            (Some(prompt), Some(_)) => {
+                let why = result.stop_reason.unwrap_or_default();
+                let exit = result.exit.map(|exit| format!(", {exit}")).unwrap_or_default();
+                format!("{prompt} has ended: {why}{exit}")
+            }
+        });
+    }
+    if ends_well { Ok(()) } else { Err(Failure::Told(exit::FAILURE)) }
 }
 
 /// A sub-agent's task is its first prompt, accepted when it was made.

@@ -65,6 +65,20 @@ pub(super) fn permission_timeout(millis: u64) -> Result<(), String> {
     Ok(())
 }
 
+pub(super) fn subagent_depth(depth: u32) -> Result<(), String> {
+    if depth > 16 {
+        return Err("sub-agents are at most 16 deep; 0 = there are none".into());
+    }
+    Ok(())
+}
+
+pub(super) fn subagents(number: u32) -> Result<(), String> {
+    if number > 1000 {
+        return Err("there are at most 1000 sub-agents of one session; 0 = there are none".into());
+    }
+    Ok(())
+}
+
 pub(super) fn env_name(name: &str) -> Result<(), String> {
     if name == protocol::MARKER {
         return Err(format!("{} is kennel's own variable", protocol::MARKER));

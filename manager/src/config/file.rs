@@ -42,6 +42,12 @@ struct RawDefaults {
     #[serde(deserialize_with = "grace")]
     grace: Option<u64>,
     env_pass: Vec<EnvName>,
+    #[serde(deserialize_with = "subagent_depth")]
+    subagent_depth: Option<u32>,
+    #[serde(deserialize_with = "subagents")]
+    subagent_breadth: Option<u32>,
+    #[serde(deserialize_with = "subagents")]
+    subagent_total: Option<u32>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -65,6 +71,7 @@ struct RawAgent {
     rules: Vec<RawRule>,
     #[serde(default)]
     mcp: BTreeMap<Spanned<String>, RawMcp>,
+    subagents: Option<Spanned<bool>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -198,6 +205,18 @@ fn intensity<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error
     Ok(Some(intensity))
 }
 
+fn subagent_depth<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    let depth = u32::deserialize(from)?;
+    bounds::subagent_depth(depth).map_err(de::Error::custom)?;
+    Ok(Some(depth))
+}
+
+fn subagents<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    let number = u32::deserialize(from)?;
+    bounds::subagents(number).map_err(de::Error::custom)?;
+    Ok(Some(number))
+}
+
 /// Reads the file; none where there is none.
 pub(super) fn read(path: &Path) -> Result<Option<String>, Error> {
     let failed = |why: String| {
@@ -277,12 +296,19 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Error> {
             hibernate_after_ms: defaults.hibernate_after,
             grace_ms: defaults.grace,
             env_pass: defaults.env_pass.into_iter().map(|name| name.0).collect(),
+            subagent_depth: defaults.subagent_depth,
+            subagent_breadth: defaults.subagent_breadth,
+            subagent_total: defaults.subagent_total,
         },
     })
 }
 
 fn profile(name: &str, at: usize, agent: RawAgent, text: &str) -> Result<Profile, (usize, String)> {
     let kind_at = agent.kind.span().start;
+    if let (Some(subagents), Kind::Shell | Kind::Command) = (&agent.subagents, agent.kind.get_ref()) {
+        let what = "only agents of kind \"acp\" are offered sub-agents; remove `subagents`";
+        return Err((subagents.span().start, what.into()));
+    }
     let runs = match agent.kind.into_inner() {
         Kind::Acp => {
             for (key, span) in [
@@ -374,6 +400,7 @@ fn profile(name: &str, at: usize, agent: RawAgent, text: &str) -> Result<Profile
             .into_iter()
             .map(|rule| PermissionRule { kind: rule.kind, path: rule.path, then: rule.then })
             .collect(),
+        subagents: agent.subagents.map(Spanned::into_inner),
     })
 }
 
@@ -457,6 +484,9 @@ mod tests {
             ("on_crash = \"panic\"", "`interrupt`"),
             ("agent = \"nobody\"", "[agents.NAME]"),
             ("env_pass = [\"A-B\"]", "A-B"),
+            ("subagent_depth = 17", "at most 16"),
+            ("subagent_breadth = 1001", "at most 1000"),
+            ("subagent_total = -1", "-1"),
             ("env_pass = [\"KENNEL_SESSION\"]", "KENNEL_SESSION"),
         ] {
             refused(&format!("\n[defaults]\n{line}\n"), 3, &[words]);
@@ -467,6 +497,8 @@ mod tests {
             ("kind = \"acp\"\ncommand = [\"x\"]\npermissions = \"ask\"", 5, "`park`"),
             ("kind = \"acp\"\ncommand = [\"x\"]\nrules = [{ kind = \"read\" }]", 5, "then"),
             ("kind = \"acp\"\ncommand = [\"x\"]\nmcp.docs.command = [\"./x\"]", 5, "absolute"),
+            ("kind = \"acp\"\ncommand = [\"x\"]\nsubagents = 3", 5, "boolean"),
+            ("kind = \"shell\"\nsubagents = false", 4, "\"acp\""),
             ("kind = \"docker\"", 3, "`shell`"),
             ("kind = \"command\"", 3, "needs a `command`"),
             ("command = [\"x\"]", 2, "kind"),

@@ -48,7 +48,8 @@ fn without_a_file_a_session_is_a_shell_in_the_home_directory() {
         on_crash: OnCrash::Interrupt,
         hibernate_after_ms: 4 * 3_600_000,
         grace_ms: 2000,
-        permissions: Default::default(),
+        permissions: Permissions::default(),
+        subagents: Subagents { offered: true, depth: 3, breadth: 8, total: 32 },
     };
     assert_eq!(spec, expected);
 }

@@ -8,7 +8,8 @@ use protocol::event::{Disposition, Event, EventKind, Timestamp};
 use protocol::{EventId, Incarnation, PromptId, SessionId};
 use serde::{Deserialize, Serialize};
 
-use super::session::{Command, Input, Note, Session, Task};
+use super::refusal::SubagentLimit;
+use super::session::{Command, Input, Note, Session, State, Task};
 use super::{At, Effect, Refusal, Spec};
 
 /// How far the event counter jumps at the first start after a boot, so that ids of events that a power cut took
@@ -200,6 +201,15 @@ impl Fleet {
         // A task's prompt number grows with time; clocks may not.
         subagents.sort_by_key(|session| session.task.as_ref().map(|task| task.prompt));
         subagents
+    }
+
+    /// The sessions above `id`, its parent first, as far as they still exist.
+    pub fn above<'a>(&'a self, id: &SessionId) -> impl Iterator<Item = &'a Arc<Session>> {
+        let parent = |session: &Arc<Session>| self.get(session.parent.as_ref()?);
+        // A parent is older than its child, but for one that came back to life under its id; nobody goes round
+        // in circles because of that.
+        std::iter::successors(self.get(id).and_then(parent), move |session| parent(session))
+            .take(self.sessions.len())
     }
 
     /// `id` and all sessions below it, parents first.
@@ -487,7 +497,8 @@ impl<'a> Draft<'a> {
         task: &Arc<str>,
     ) -> Result<SessionId, Refusal> {
         if let Some(parent) = parent {
-            self.fleet.expect(parent)?;
+            let session = self.fleet.expect(parent)?;
+            self.has_room(session)?;
         }
         let id = self.create(id, spec, parent, false)?;
         let prompt = super::NewPrompt { text: task.clone(), when_busy: Default::default() };
@@ -506,6 +517,28 @@ impl<'a> Draft<'a> {
             self.one(&listener, &Input::OpenTasks(1))?;
         }
         Ok(id)
+    }
+
+    /// Whether `parent` may have one more sub-agent.
+    fn has_room(&self, parent: &Session) -> Result<(), Refusal> {
+        let above: Vec<&Arc<Session>> = self.fleet.above(&parent.id).collect();
+        let root = above.last().map_or(parent, |root| root);
+        let limits = root.spec.subagents;
+        let refused =
+            |id: &SessionId, what, limit| Err(Refusal::SubagentLimit { id: id.clone(), what, limit });
+        if above.len() as u64 >= u64::from(limits.depth) {
+            return refused(&parent.id, SubagentLimit::Depth, limits.depth);
+        }
+        if parent.open_tasks >= limits.breadth {
+            return refused(&parent.id, SubagentLimit::Breadth, limits.breadth);
+        }
+        let below = self.fleet.tree(&root.id).into_iter().skip(1);
+        let lives = |session: &&Arc<Session>| !matches!(session.state, State::Stopped | State::Failed(_));
+        let total = below.filter(|id| self.fleet.get(id).as_ref().is_some_and(lives)).count();
+        if total as u64 >= u64::from(limits.total) {
+            return refused(&root.id, SubagentLimit::Total, limits.total);
+        }
+        Ok(())
     }
 
     /// The next generated id. Beyond what counts as a number it may be a name that somebody chose.

@@ -22,9 +22,9 @@ pub use clients::Client;
 pub use effect::Effect;
 pub use fleet::{Ask, Change, Fleet, Reply, Undo};
 pub use judge::{Cause, Deaths, MAX_DELAY_MS};
-pub use refusal::Refusal;
+pub use refusal::{Refusal, SubagentLimit};
 pub use session::{Command, Goal, Input, LastRestart, Note, Seen, Session, State, Step, Task, Why, limits};
-pub use spec::{PermissionRule, Permissions, RestartPolicy, Spec};
+pub use spec::{PermissionRule, Permissions, RestartPolicy, Spec, Subagents};
 pub use turns::{NewPrompt, Phase, Prompt, Turn, Turns};
 
 /// When a step happens. Deadlines use `mono`, which no change of the wall clock moves; people are shown `wall`.

@@ -50,8 +50,21 @@ pub enum Refusal {
     NotStopped(SessionId),
     #[error("processes {pids:?} of session `{id}`, incarnation {incarnation}, survived SIGKILL")]
     Unkillable { id: SessionId, incarnation: Incarnation, pids: Vec<u32> },
+    #[error("{}; no sub-agent was started", exceeded(id, *what, *limit))]
+    SubagentLimit { id: SessionId, what: SubagentLimit, limit: u32 },
     #[error("the manager is stopping; nothing was changed")]
     Closing,
+}
+
+/// What of sub-agents is limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubagentLimit {
+    /// How deep they are below one another.
+    Depth,
+    /// How many work for one parent at a time.
+    Breadth,
+    /// How many there are below one root.
+    Total,
 }
 
 impl Refusal {
@@ -80,6 +93,7 @@ impl Refusal {
             Refusal::TooManyClients { .. } => "too_many_clients",
             Refusal::NotStopped(_) => "not_stopped",
             Refusal::Unkillable { .. } => "unkillable",
+            Refusal::SubagentLimit { .. } => "subagent_limit",
             Refusal::Closing => "manager_stopping",
         }
     }
@@ -122,10 +136,41 @@ impl Refusal {
             Refusal::NotDriver(id) => format!("`kennel attach {id} --takeover` drives again"),
             Refusal::TooManyClients { .. } => "detach some".into(),
             Refusal::NotStopped(id) => format!("`kennel stop {id}` first, or `kennel rm --force {id}`"),
+            Refusal::SubagentLimit { what, .. } => match what {
+                SubagentLimit::Depth => {
+                    "do it in this session, or have a session further up start it; the limit is \
+                                         `subagent_depth` in config.toml"
+                        .into()
+                }
+                SubagentLimit::Breadth => "wait until one of them has ended, or abort one; the limit is \
+                                           `subagent_breadth` in config.toml"
+                    .into(),
+                SubagentLimit::Total => {
+                    "stop one that is not needed any more; the limit is `subagent_total` in \
+                                         config.toml"
+                        .into()
+                }
+            },
             Refusal::Unkillable { .. } => "such a process waits for the kernel, often for a disk or network \
                                            file system; try again once it is gone"
                 .into(),
         })
+    }
+}
+
+fn exceeded(id: &SessionId, what: SubagentLimit, limit: u32) -> String {
+    match what {
+        SubagentLimit::Depth => {
+            format!("session `{id}` is {limit} sub-agents deep already, which is as deep as they may be")
+        }
+        SubagentLimit::Breadth => {
+            format!("session `{id}` has {limit} sub-agents at work already, which is as many as it may have")
+        }
+        SubagentLimit::Total => {
+            format!(
+                "there are {limit} sub-agents below session `{id}` already, which is as many as there may be"
+            )
+        }
     }
 }
 

@@ -38,6 +38,29 @@ pub struct Spec {
     /// What becomes of permissions that the agent asks for.
     #[serde(default)]
     pub permissions: Permissions,
+    /// Whether its agent is offered sub-agents, and how many there may be below it.
+    #[serde(default)]
+    pub subagents: Subagents,
+}
+
+/// Whether a session's agent is offered sub-agents, and how many there may be. In a tree those of the root count:
+/// what is below a session must not be able to give itself more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subagents {
+    /// An agent that takes MCP servers is given kennel's own, which starts sub-agents.
+    pub offered: bool,
+    /// How many parents a sub-agent may have above it, one above the other.
+    pub depth: u32,
+    /// Sub-agents of one parent whose tasks are open.
+    pub breadth: u32,
+    /// Sub-agents below one root that are neither stopped nor failed.
+    pub total: u32,
+}
+
+impl Default for Subagents {
+    fn default() -> Self {
+        Self { offered: true, depth: 3, breadth: 8, total: 32 }
+    }
 }
 
 /// What becomes of permissions that an agent asks for.

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `say TEXT` | a piece of its answer |
 //! | `think TEXT` | a piece of its thoughts |
+//! | `servers` / `server NAME` | says the names of the MCP servers that it was given; one of them, as it was given |
 //! | `recall` | says how many prompts it remembers, and the last of them |
 //! | `tool ID TITLE` / `done ID` | begins / ends a tool call |
 //! | `ask ID KIND PATH` | asks for permission to use that tool, and says what was answered |
@@ -78,6 +79,7 @@ fn main() {
         memory: value("--memory"),
         log: value("--log"),
         session: String::new(),
+        servers: Vec::new(),
         prompts: Vec::new(),
         next: 1000,
         cancelled: false,
@@ -99,6 +101,7 @@ struct Agent {
     memory: Option<PathBuf>,
     log: Option<PathBuf>,
     session: String,
+    servers: Vec<Value>,
     prompts: Vec<String>,
     next: u64,
     cancelled: bool,
@@ -121,6 +124,9 @@ impl Agent {
         let Some(method) = message["method"].as_str() else { return };
         if let Some(log) = &self.log {
             append(log, &format!("{method}\n"));
+        }
+        if let Some(servers) = params["mcpServers"].as_array() {
+            self.servers = servers.clone();
         }
         match method {
             "initialize" => {
@@ -207,6 +213,15 @@ impl Agent {
                     self.update(
                         json!({ "sessionUpdate": "agent_thought_chunk", "content": text_block(argument) }),
                     );
+                }
+                "servers" => {
+                    let names: Vec<&str> =
+                        self.servers.iter().filter_map(|server| server["name"].as_str()).collect();
+                    self.say(&format!("servers [{}]", names.join(" ")));
+                }
+                "server" => {
+                    let found = self.servers.iter().find(|server| server["name"] == argument);
+                    self.say(&found.map_or("none".into(), Value::to_string));
                 }
                 "recall" => {
                     let last = self.prompts.last().cloned().unwrap_or_default();

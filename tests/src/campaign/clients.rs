@@ -212,18 +212,20 @@ impl<'a> Asker<'a> {
             // Its script is its profile's; what it is told here it never reads.
             Some("unread") => return format!("prompt {number} {}", "and more ".repeat(20_000)),
             Some("loads" | "resumes") => {
-                let what = match self.rng.below(1000) {
+                // A prompt that is the death of its agent, and is run again after each death, never ends.
+                let least = if plan.retries() { 80 } else { 0 };
+                let what = match self.rng.between(least, 999) {
                     0..20 => "exit 3",
                     20..40 => "exit 0",
-                    40..60 => "fail out of order",
-                    60..80 => "deaf; sleep 400ms",
-                    80..100 => "longline 9000000",
+                    40..60 => "longline 9000000",
+                    60..80 => "shut",
+                    80..100 => "fail out of order",
                     100..130 => "noise not json; stray; unknown; elsewhere",
                     130..230 => "tool t1 saw; sleep 60ms; done t1",
                     230..330 => "think hm; plan; usage; news",
                     330..530 => "ask t1",
                     530..630 => "run sleep 0.05; say ran",
-                    630..660 => "shut",
+                    630..660 => "deaf; sleep 400ms",
                     660..690 => "read /etc/passwd; write x.txt words",
                     _ => "sleep 5ms",
                 };

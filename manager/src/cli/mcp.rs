@@ -1,0 +1,485 @@
+//! `mcp`: the tools by which an agent starts sub-agents, served over the Model Context Protocol on standard input
+//! and output.
+//!
+//! kennel hands this program to agents that take MCP servers, and they run it below themselves. It is a client of
+//! the API like any other, with the token of the session that it runs in: whose sub-agents these are is what the
+//! token says, and not what the agent says.
+
+use std::fs::File;
+use std::future::Future;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hyper::body::Bytes;
+use protocol::SessionId;
+use protocol::api::{
+    PromptRequest, SessionInfo, SessionOpts, Status, SubagentHandle, SubagentRequest, TurnResult, WhenBusy,
+};
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CallToolResult, Implementation, ListToolsResult,
+    PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool, ToolAnnotations,
+};
+use rmcp::service::{RequestContext, ServerInitializeError};
+use rmcp::{ErrorData, RoleServer, ServerHandler, ServiceExt};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+use tokio::time::{Instant, sleep};
+
+use super::error::{Failure, Outcome};
+use super::link::read;
+use super::sessions::random_key;
+use super::worktree::Worktree;
+use crate::client::{Client, ClientError, Request, encoded};
+use crate::daemon::Paths;
+use crate::manager::cut_to_end;
+use crate::tokens::TOKEN_FILE;
+
+/// How long a daemon is waited for that has just gone away. One is never started from here: this runs in a session.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often it is looked for.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long `wait_subagent` waits, in seconds, unless it is told otherwise, and at most.
+const WAIT_S: (u64, u64) = (60, 600);
+/// The longest single wait, so that no lost connection costs more than that.
+const ROUND: Duration = Duration::from_secs(10);
+/// The most of what a sub-agent has said that an agent is told, in bytes: it has to fit into its context.
+const MAX_TEXT: usize = 100_000;
+/// The largest token file, in bytes.
+const MAX_TOKEN: u64 = 1024;
+
+const INSTRUCTIONS: &str = "Sub-agents work in the background, each in a process of its own that outlives crashes. \
+    Start one with a task, go on with your own work, wait for it, and read what it has said.";
+
+/// Serves the tools until standard input ends.
+pub async fn mcp(paths: Paths) -> Outcome {
+    let (own, bearer) = credentials()?;
+    let client = Client::new(paths.socket).with_token(&bearer);
+    let server = Server { client, own, state_dir: paths.state_dir };
+    let failed = |what: String| Failure::failed("mcp", format!("the MCP client cannot be served: {what}"));
+    let running = match server.serve(rmcp::transport::stdio_pipes()).await {
+        Ok(running) => running,
+        // Nobody has asked for anything.
+        Err(ServerInitializeError::ConnectionClosed(_) | ServerInitializeError::Cancelled) => return Ok(()),
+        Err(error) => return Err(failed(error.to_string())),
+    };
+    running.waiting().await.map(drop).map_err(|error| failed(error.to_string()))
+}
+
+/// The session's id, and `ID:TOKEN` as the API takes it.
+fn credentials() -> Outcome<(SessionId, String)> {
+    let usage = |what: String| {
+        Failure::usage(what)
+            .hint("kennel gives this server to its agents by itself; people use `kennel subagent`")
+    };
+    let path = std::env::var_os(TOKEN_FILE)
+        .map(PathBuf::from)
+        .ok_or_else(|| usage(format!("{TOKEN_FILE} does not say where the session's token is")))?;
+    let text = secret(&path).map_err(|why| usage(format!("{TOKEN_FILE}, {}: {why}", path.display())))?;
+    let id = text.split_once(':').and_then(|(id, _)| id.parse().ok());
+    let id = id.ok_or_else(|| usage(format!("{}: there is no ID:TOKEN in it", path.display())))?;
+    Ok((id, text))
+}
+
+/// What a file says that nobody else can read. `/dev/fd/N` names a descriptor that was inherited.
+fn secret(path: &Path) -> Result<String, String> {
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    let found = file.metadata().map_err(|error| error.to_string())?;
+    if found.is_file() && found.mode() & 0o077 != 0 {
+        return Err("others can read it; its mode must be 0600".into());
+    }
+    let mut text = String::new();
+    file.take(MAX_TOKEN).read_to_string(&mut text).map_err(|error| error.to_string())?;
+    Ok(text.trim().to_owned())
+}
+
+/// The tools, for one session.
+struct Server {
+    client: Client,
+    own: SessionId,
+    state_dir: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Start {
+    task: String,
+    agent: Option<String>,
+    workdir: Option<PathBuf>,
+    #[serde(default)]
+    worktree: bool,
+    title: Option<String>,
+    model: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct One {
+    id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wait {
+    id: String,
+    timeout: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Send {
+    id: String,
+    text: String,
+    #[serde(default)]
+    when_busy: WhenBusy,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Abort {
+    id: String,
+    #[serde(default)]
+    stop: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+fn tools() -> Vec<Tool> {
+    let id = || json!({ "type": "string", "description": "The sub-agent's session id." });
+    let tool =
+        |name: &'static str, description: &'static str, reads: bool, fields: Value, required: Value| {
+            let schema = json!({
+                "type": "object", "properties": fields, "required": required, "additionalProperties": false
+            });
+            let schema: Map<String, Value> = schema.as_object().cloned().unwrap_or_default();
+            Tool::new(name, description, schema).with_annotations(ToolAnnotations::new().read_only(reads))
+        };
+    vec![
+        tool(
+            "start_subagent",
+            "Starts a sub-agent with a task, in the background, and returns its session id at once. It knows nothing \
+             of this conversation: say all it needs in the task. Its permissions are those of its profile.",
+            false,
+            json!({
+                "task": { "type": "string", "description": "What it is to do." },
+                "agent": { "type": "string", "description": "The agent's profile; else the same as your own." },
+                "workdir": { "type": "string",
+                    "description": "Where it works, absolute or relative to your own directory; else the same as yours." },
+                "worktree": { "type": "boolean", "description": "It works in a new git worktree of your repository, on a \
+                    branch of its own, so that its changes do not meet yours. Not together with `workdir`. You merge the \
+                    branch and remove the worktree." },
+                "title": { "type": "string", "description": "A name for people." },
+                "model": { "type": "string", "description": "The model, for agents that are run with one." }
+            }),
+            json!(["task"]),
+        ),
+        tool("list_subagents", "Lists your sub-agents, oldest first.", true, json!({}), json!([])),
+        tool(
+            "read_result",
+            "Tells what a sub-agent's newest turn has said, and how it stands. `outcome` is null while the turn runs.",
+            true,
+            json!({ "id": id() }),
+            json!(["id"]),
+        ),
+        tool(
+            "wait_subagent",
+            "Waits until a sub-agent has nothing to do any more, and tells its result. `ended` is false if it still \
+             works when the time is over; it goes on then.",
+            true,
+            json!({
+                "id": id(),
+                "timeout": { "type": "integer", "minimum": 0, "maximum": WAIT_S.1,
+                    "description": format!("How long to wait, in seconds; {} without it.", WAIT_S.0) }
+            }),
+            json!(["id"]),
+        ),
+        tool(
+            "send_to_subagent",
+            "Sends a further prompt to a sub-agent. While it works the prompt waits, unless `when_busy` says otherwise.",
+            false,
+            json!({
+                "id": id(),
+                "text": { "type": "string", "description": "What to tell it." },
+                "when_busy": { "type": "string", "enum": ["queue", "reject", "interrupt"] }
+            }),
+            json!(["id", "text"]),
+        ),
+        tool(
+            "abort_subagent",
+            "Ends what a sub-agent does now, and everything that it started. It stays and can be sent further prompts, \
+             unless `stop` is set: then its process ends too, and it counts no more.",
+            false,
+            json!({ "id": id(), "stop": { "type": "boolean", "description": "It is not needed any more." } }),
+            json!(["id"]),
+        ),
+    ]
+}
+
+impl ServerHandler for Server {
+    fn get_info(&self) -> ServerConfig {
+        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+            .with_server_info(Implementation::new("kennel", env!("CARGO_PKG_VERSION")))
+            .with_instructions(INSTRUCTIONS)
+    }
+
+    fn list_tools(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> impl Future<Output = Result<ListToolsResult, ErrorData>> + std::marker::Send + '_ {
+        std::future::ready(Ok(ListToolsResult::with_all_items(tools())))
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let arguments = Value::Object(request.arguments.unwrap_or_default());
+        let work = self.call(&request.name, arguments);
+        let outcome = tokio::select! {
+            outcome = work => outcome,
+            // Nobody waits for the answer any more. What was asked of the daemon is done all the same.
+            () = context.ct.cancelled() => Err(Failure::failed("cancelled", "the call was cancelled")),
+        };
+        let result = match outcome {
+            Ok(value) => CallToolResult::structured(value),
+            // For the agent to read: an error of the protocol it would not see.
+            Err(Failure::Problem(problem, _)) => CallToolResult::structured_error(
+                json!({ "code": problem.code, "error": problem.detail, "hint": problem.hint }),
+            ),
+            Err(Failure::Told(_) | Failure::Unread) => CallToolResult::structured_error(json!({})),
+        };
+        Ok(result.into())
+    }
+}
+
+impl Server {
+    async fn call(&self, tool: &str, arguments: Value) -> Outcome<Value> {
+        match tool {
+            "start_subagent" => self.start(understood(arguments)?).await,
+            "list_subagents" => {
+                let Nothing {} = understood(arguments)?;
+                let list: Value = self.get("/v1/subagents".into()).await?;
+                Ok(json!({ "subagents": list }))
+            }
+            "read_result" => {
+                let One { id } = understood(arguments)?;
+                self.result(&id).await
+            }
+            "wait_subagent" => self.wait(understood(arguments)?).await,
+            "send_to_subagent" => {
+                let Send { id, text, when_busy } = understood(arguments)?;
+                let request = Request::post(format!("/v1/sessions/{}/prompts", encoded(&id)));
+                let request = request.key(&random_key()?).json(&PromptRequest { text, when_busy });
+                read(&self.ask(request).await?)
+            }
+            "abort_subagent" => {
+                let Abort { id, stop } = understood(arguments)?;
+                let id = encoded(&id);
+                if !stop {
+                    return read(&self.ask(Request::post(format!("/v1/sessions/{id}/abort"))).await?);
+                }
+                let request = Request::post(format!("/v1/sessions/{id}/stop")).repeatable();
+                let info: SessionInfo = read(&self.ask(request).await?)?;
+                Ok(json!({ "session_id": info.id, "status": info.status }))
+            }
+            other => Err(Failure::usage(format!("there is no tool `{other}`"))),
+        }
+    }
+
+    async fn start(&self, wish: Start) -> Outcome<Value> {
+        let own: SessionInfo = self.get(format!("/v1/sessions/{}", self.own)).await?;
+        let here = PathBuf::from(&own.workdir);
+        let worktree = match (wish.worktree, &wish.workdir) {
+            (false, _) => None,
+            (true, Some(_)) => {
+                return Err(Failure::usage(
+                    "`workdir` and `worktree` exclude each other; nothing was started",
+                ));
+            }
+            (true, None) => {
+                let (state_dir, here) = (self.state_dir.clone(), here.clone());
+                let made = tokio::task::spawn_blocking(move || Worktree::make(&state_dir, &here)).await;
+                Some(made.map_err(|error| Failure::failed("worktree", error.to_string()))??)
+            }
+        };
+        let workdir = match (&worktree, wish.workdir) {
+            (Some(worktree), _) => worktree.workdir.clone(),
+            (None, Some(given)) => here.join(given),
+            (None, None) => here,
+        };
+        let started = self.start_in(&own, workdir, wish.task, wish.agent, wish.title, wish.model).await;
+        match (started, worktree) {
+            (Ok(handle), None) => Ok(json!(handle)),
+            (Ok(handle), Some(worktree)) => {
+                let mut value = json!(handle);
+                value["worktree"] = json!(worktree.path);
+                value["branch"] = json!(worktree.branch);
+                Ok(value)
+            }
+            (Err(failure), None) => Err(failure),
+            (Err(failure), Some(worktree)) => {
+                // Refused: nobody works in it. Where the answer was lost, or came after the start, it stays.
+                let refused = |failure: &Failure| match failure {
+                    Failure::Problem(problem, _) => {
+                        (400..500).contains(&problem.status) && problem.code != "overtaken"
+                    }
+                    Failure::Told(_) | Failure::Unread => false,
+                };
+                if refused(&failure) {
+                    let _ = tokio::task::spawn_blocking(move || worktree.remove()).await;
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    async fn start_in(
+        &self,
+        own: &SessionInfo,
+        workdir: PathBuf,
+        task: String,
+        agent: Option<String>,
+        title: Option<String>,
+        model: Option<String>,
+    ) -> Outcome<SubagentHandle> {
+        let workdir = workdir.into_os_string().into_string().map_err(|path| {
+            Failure::usage(format!("the path `{}` is not UTF-8; nothing was started", path.display()))
+        })?;
+        let same = agent.as_ref().is_none_or(|agent| *agent == own.agent);
+        let opts = SessionOpts {
+            title,
+            agent: Some(agent.unwrap_or_else(|| own.agent.clone())),
+            // The same agent again is run with the same model, unless another is named.
+            model: model.or_else(|| own.model.clone().filter(|_| same)),
+            workdir: Some(workdir),
+            ..SessionOpts::default()
+        };
+        let request = Request::post("/v1/subagents").key(&random_key()?);
+        read(&self.ask(request.json(&SubagentRequest { parent: None, task, opts })).await?)
+    }
+
+    async fn result(&self, id: &str) -> Outcome<Value> {
+        let mut result: TurnResult = self.get(format!("/v1/sessions/{}/result", encoded(id))).await?;
+        result.truncated |= cut_to_end(&mut result.text, MAX_TEXT);
+        Ok(json!(result))
+    }
+
+    async fn wait(&self, wish: Wait) -> Outcome<Value> {
+        let seconds = wish.timeout.unwrap_or(WAIT_S.0).min(WAIT_S.1);
+        let deadline = Instant::now() + Duration::from_secs(seconds);
+        let id = encoded(&wish.id);
+        let ended = loop {
+            let info: SessionInfo = self.get(format!("/v1/sessions/{id}")).await?;
+            if is_at_rest(&info) {
+                break true;
+            }
+            let left = deadline.saturating_duration_since(Instant::now()).min(ROUND);
+            if left.is_zero() {
+                break false;
+            }
+            let path = format!("/v1/sessions/{id}/wait?until=idle&timeout_ms={}", left.as_millis().max(1));
+            match self.ask(Request::get(path).passive().patient()).await {
+                Ok(_) => {}
+                // The next look says what it came to.
+                Err(failure)
+                    if ["timeout", "session_failed", "overtaken"].iter().any(|code| failure.is(code)) => {}
+                Err(failure) => return Err(failure),
+            }
+        };
+        let mut result = self.result(&wish.id).await?;
+        result["ended"] = json!(ended);
+        Ok(result)
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: String) -> Outcome<T> {
+        read(&self.ask(Request::get(path)).await?)
+    }
+
+    /// Asks, and again for a while if the daemon is just gone: another comes back with the next command of a person.
+    async fn ask(&self, request: Request) -> Outcome<Bytes> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let error = match self.client.ask(&request).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let again = match &error {
+                ClientError::Absent(_) => true,
+                ClientError::Lost(_) => request.repeatable,
+                ClientError::Problem(problem) => request.repeatable && problem.code == "manager_stopping",
+                _ => false,
+            };
+            if !again || Instant::now() > deadline {
+                return Err(error.into());
+            }
+            sleep(LOOK).await;
+        }
+    }
+}
+
+/// Whether nothing is to come of it before somebody sends it something.
+fn is_at_rest(session: &SessionInfo) -> bool {
+    match session.status {
+        Status::Stopped | Status::Failed => true,
+        Status::Idle | Status::Hibernated => session.queue_length == 0,
+        Status::Starting
+        | Status::Running
+        | Status::RequiresAction
+        | Status::Adopting
+        | Status::Stopping
+        | Status::Restarting => false,
+    }
+}
+
+fn understood<T: DeserializeOwned>(arguments: Value) -> Outcome<T> {
+    serde_json::from_value(arguments)
+        .map_err(|error| Failure::usage(format!("the arguments make no sense: {error}; nothing was done")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn every_tool_says_what_it_takes() {
+        let tools = tools();
+        let names: Vec<&str> = tools.iter().map(|tool| &*tool.name).collect();
+        assert_eq!(
+            names,
+            [
+                "start_subagent",
+                "list_subagents",
+                "read_result",
+                "wait_subagent",
+                "send_to_subagent",
+                "abort_subagent"
+            ]
+        );
+        for tool in &tools {
+            assert!(tool.description.is_some());
+            assert_eq!(tool.input_schema["type"], "object", "{}", tool.name);
+            for (name, field) in tool.input_schema["properties"].as_object().unwrap() {
+                assert!(field["description"].is_string() || field["enum"].is_array(), "{} {name}", tool.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_that_others_can_read_is_not_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        std::fs::write(&path, "session-1:abc\n").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(secret(&path).unwrap_err().contains("0600"));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(secret(&path).unwrap(), "session-1:abc");
+    }
+}
