@@ -4,13 +4,14 @@
 //! returns the next state, the events that record the step, and the effects the new state wants and the old
 //! one did not. [`Fleet::step`] is the same for all sessions together: ids, sub-agents, start and shutdown.
 //!
-//! Read `session.rs` first: the states, and a short function for each.
+//! Read `session.rs` first: the states, the inputs and the commands; then `life.rs`, what becomes of a process.
 
 mod agent;
 mod clients;
 mod effect;
 mod fleet;
 mod judge;
+mod life;
 mod refusal;
 mod session;
 mod spec;

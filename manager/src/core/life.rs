@@ -1,0 +1,404 @@
+//! The life of a session's process: how it comes, dies, is ended, and what follows with time.
+
+use protocol::api::Failure;
+use protocol::event::{EventKind, RemovedBy};
+use protocol::{Exit, Identity, Restore};
+
+use super::At;
+use super::judge::{Cause, Verdict, judge};
+use super::session::{Goal, LastRestart, Note, Out, Session, State, Why, limits};
+use super::turns::Phase;
+
+impl Session {
+    pub(super) fn spawned(&mut self, at: At, spawned: &Identity, out: &mut Out) {
+        match &mut self.state {
+            State::Starting { worker: worker @ None, deadline } => {
+                *worker = Some(spawned.clone());
+                *deadline = at.mono + self.spec.start_ms();
+                out.emit(EventKind::SessionStarted { pid: spawned.pid });
+            }
+            // Somebody stopped it while the spawn was on its way: it is on record now, and told to leave.
+            State::Stopping { worker: worker @ None, .. } => *worker = Some(spawned.clone()),
+            State::Starting { .. }
+            | State::Ready { .. }
+            | State::Adopting { .. }
+            | State::Stopping { .. }
+            | State::Restarting { .. }
+            | State::Hibernated
+            | State::Stopped
+            | State::Failed(_) => {}
+        }
+    }
+
+    pub(super) fn spawn_failed(&mut self, at: At, error: &str, no_room: bool, out: &mut Out) {
+        match &self.state {
+            State::Starting { worker: None, .. } => {
+                let error = error.to_owned();
+                let cause = if no_room { Cause::NoRoom(error) } else { Cause::NoSpawn(error) };
+                self.died(at, cause, None, None, &[], out);
+            }
+            State::Stopping { worker: None, why, .. } => {
+                let why = why.clone();
+                self.ended(at, &why, None, None, &[], out);
+            }
+            State::Starting { .. }
+            | State::Ready { .. }
+            | State::Adopting { .. }
+            | State::Stopping { .. }
+            | State::Restarting { .. }
+            | State::Hibernated
+            | State::Stopped
+            | State::Failed(_) => {}
+        }
+    }
+
+    pub(super) fn ready(&mut self, at: At, restore: Restore, agent_pid: Option<u32>, out: &mut Out) {
+        let State::Starting { worker: Some(worker), .. } = &self.state else {
+            return;
+        };
+        let worker = worker.clone();
+        let pid = worker.pid;
+        self.state = State::Ready { worker, agent_pid, idle_since: at.mono };
+        self.restore = Some(restore);
+        out.emit(EventKind::SessionReady { pid, agent_pid, restore });
+        if std::mem::take(&mut self.recovering) {
+            let (old_pid, reason) = match &self.last_restart {
+                Some(last) => (last.old_pid, last.reason.clone()),
+                None => (None, String::new()),
+            };
+            out.emit(EventKind::SessionRestarted { old_pid, new_pid: pid, reason, restore });
+        }
+    }
+
+    pub(super) fn fault(&mut self, at: At, reason: &str) {
+        let worker = match &self.state {
+            State::Starting { worker, .. } => worker.clone(),
+            State::Ready { worker, .. } => Some(worker.clone()),
+            // It is on its way out already.
+            State::Adopting { .. } | State::Stopping { .. } => return,
+            State::Restarting { .. } | State::Hibernated | State::Stopped | State::Failed(_) => return,
+        };
+        self.state = State::Stopping {
+            worker,
+            why: Why::Fault(reason.to_owned()),
+            // A worker that misbehaves is not asked.
+            kills: 1,
+            deadline: at.mono + limits::KILL_MS,
+            give_up: at.mono + limits::UNKILLABLE_MS,
+        };
+    }
+
+    /// The worker says that it leaves, and why; it has its time to do so.
+    pub(super) fn leaving(&mut self, at: At, why: Why) {
+        match &self.state {
+            State::Starting { worker, .. } => {
+                let worker = worker.clone();
+                self.stopping(at, worker, why);
+            }
+            State::Ready { worker, .. } => {
+                let worker = worker.clone();
+                self.stopping(at, Some(worker), why);
+            }
+            // It is on its way out already.
+            State::Adopting { .. } | State::Stopping { .. } => {}
+            State::Restarting { .. } | State::Hibernated | State::Stopped | State::Failed(_) => {}
+        }
+    }
+
+    pub(super) fn gone(
+        &mut self,
+        at: At,
+        exit: Exit,
+        last_words: &[String],
+        survivors: &[u32],
+        out: &mut Out,
+    ) {
+        let pid = self.worker().map(|worker| worker.pid);
+        if !survivors.is_empty() && self.worker().is_some() {
+            let reason = format!("processes {survivors:?} survived SIGKILL");
+            let failure = Failure {
+                reason,
+                exit: Some(exit),
+                last_words: last_words.to_vec(),
+                survivors: survivors.to_vec(),
+            };
+            return self.fail(failure, out);
+        }
+        match &mut self.state {
+            State::Starting { .. } | State::Ready { .. } => {
+                self.died(at, Cause::Died(exit), pid, Some(exit), last_words, out);
+            }
+            State::Stopping { why, .. } | State::Adopting { after: why, .. } => {
+                let why = why.clone();
+                self.ended(at, &why, pid, Some(exit), last_words, out);
+            }
+            // What could not be killed is gone after all: if all of it is, it may be started again.
+            State::Failed(failure) => failure.survivors = survivors.to_vec(),
+            State::Restarting { .. } | State::Hibernated | State::Stopped => {}
+        }
+    }
+
+    /// A process that was being ended is gone.
+    fn ended(
+        &mut self,
+        at: At,
+        why: &Why,
+        pid: Option<u32>,
+        exit: Option<Exit>,
+        last_words: &[String],
+        out: &mut Out,
+    ) {
+        if !self.wanted() {
+            self.cut_turn("the session was stopped", None, out);
+            return self.stopped(exit, out);
+        }
+        match why {
+            Why::Stop | Why::Restart => {
+                let reason = "restarted by request";
+                self.cut_turn(reason, None, out);
+                // Every exit is told, also one that somebody asked for.
+                out.emit(EventKind::SessionRestarting {
+                    reason: reason.into(),
+                    old_pid: pid,
+                    exit,
+                    delay_ms: 0,
+                    deaths: self.deaths.within(at.mono, self.spec.restart.period_ms),
+                    last_words: last_words.to_vec(),
+                });
+                self.last_restart = Some(LastRestart { reason: reason.into(), old_pid: pid });
+                self.recovering = true;
+                self.begin(at);
+            }
+            Why::Hibernate => {
+                self.state = State::Hibernated;
+                out.emit(EventKind::SessionHibernated {});
+            }
+            Why::Shutdown | Why::Lost => self.died(at, Cause::ManagerLost, pid, exit, last_words, out),
+            Why::Fault(reason) | Why::AgentDied(reason) => {
+                self.died(at, Cause::Fault(reason.clone()), pid, exit, last_words, out);
+            }
+            Why::Hopeless(reason) => {
+                let (reason, last_words) = (reason.clone(), last_words.to_vec());
+                self.fail(Failure { reason, exit, last_words, survivors: Vec::new() }, out);
+            }
+        }
+    }
+
+    /// A death nobody asked for: the judge decides.
+    fn died(
+        &mut self,
+        at: At,
+        cause: Cause,
+        old_pid: Option<u32>,
+        exit: Option<Exit>,
+        last_words: &[String],
+        out: &mut Out,
+    ) {
+        let reason = cause.to_string();
+        self.cut_turn(&reason, None, out);
+        let policy = self.spec.restart;
+        match judge(&mut self.deaths, policy, at.mono, &cause, &self.id, self.incarnation) {
+            Verdict::Restart { delay_ms } => {
+                out.emit(EventKind::SessionRestarting {
+                    reason: reason.clone(),
+                    old_pid,
+                    exit,
+                    delay_ms,
+                    deaths: self.deaths.within(at.mono, policy.period_ms),
+                    last_words: last_words.to_vec(),
+                });
+                self.last_restart = Some(LastRestart { reason, old_pid });
+                self.recovering = true;
+                if delay_ms == 0 {
+                    self.begin(at);
+                } else {
+                    self.state = State::Restarting { until: at.mono + delay_ms };
+                }
+            }
+            Verdict::Stop => {
+                self.goal = Goal::Down;
+                self.clear_queue(RemovedBy::Stopped, out);
+                self.stopped(exit, out);
+            }
+            Verdict::Fail { reason } => {
+                self.fail(
+                    Failure { reason, exit, last_words: last_words.to_vec(), survivors: Vec::new() },
+                    out,
+                );
+            }
+        }
+    }
+
+    fn fail(&mut self, failure: Failure, out: &mut Out) {
+        self.cut_turn(&failure.reason, None, out);
+        self.recovering = false;
+        if let Some(task) = self.task.as_mut().filter(|task| task.open) {
+            task.open = false;
+            out.note(Note::TaskLost { reason: failure.reason.clone() });
+        }
+        out.emit(EventKind::SessionFailed {
+            reason: failure.reason.clone(),
+            exit: failure.exit,
+            last_words: failure.last_words.clone(),
+            survivors: failure.survivors.clone(),
+        });
+        self.state = State::Failed(failure);
+    }
+
+    pub(super) fn stopped(&mut self, exit: Option<Exit>, out: &mut Out) {
+        self.recovering = false;
+        self.state = State::Stopped;
+        out.emit(EventKind::SessionStopped { exit });
+    }
+
+    // --- starts and ends ---
+
+    fn begin(&mut self, at: At) {
+        if at.closing {
+            self.state = State::Restarting { until: at.mono };
+            return;
+        }
+        self.incarnation += 1;
+        self.state = State::Starting { worker: None, deadline: at.mono + self.spec.start_ms() };
+    }
+
+    pub(super) fn begin_anew(&mut self, at: At) {
+        self.deaths.clear();
+        self.begin(at);
+    }
+
+    pub(super) fn wake(&mut self, at: At, out: &mut Out) {
+        out.emit(EventKind::SessionWoken {});
+        self.begin(at);
+    }
+
+    pub(super) fn stopping(&mut self, at: At, worker: Option<Identity>, why: Why) {
+        let deadline = at.mono + self.spec.grace_ms + limits::STOP_SLACK_MS;
+        let give_up = deadline + limits::UNKILLABLE_MS;
+        self.state = State::Stopping { worker, why, kills: 0, deadline, give_up };
+    }
+
+    pub(super) fn shutdown(&mut self, at: At) {
+        match &mut self.state {
+            State::Starting { worker, .. } => {
+                let worker = worker.take();
+                self.stopping(at, worker, Why::Shutdown);
+            }
+            State::Ready { worker, .. } => {
+                let worker = worker.clone();
+                self.stopping(at, Some(worker), Why::Shutdown);
+            }
+            // These would be started again at their end; `begin` keeps them back while the manager closes.
+            State::Adopting { .. } | State::Stopping { .. } => {}
+            State::Restarting { .. } | State::Hibernated | State::Stopped | State::Failed(_) => {}
+        }
+    }
+
+    pub(super) fn recovered(&mut self, at: At, same_boot: bool, out: &mut Out) {
+        if !same_boot {
+            // Times of another boot mean nothing now.
+            self.deaths.clear();
+        }
+        self.detach_all(out);
+        let deadline = at.mono + limits::ADOPT_MS;
+        match &mut self.state {
+            // The spawn was never put on record: whatever came of it was never welcomed and has left.
+            State::Starting { worker: None, .. } => self.begin(at),
+            State::Starting { worker: Some(worker), .. } | State::Ready { worker, .. } => {
+                let worker = worker.clone();
+                self.state = State::Adopting { worker, after: Why::Lost, deadline };
+            }
+            State::Adopting { deadline: old, .. } => *old = deadline,
+            State::Stopping { worker: Some(worker), why, .. } => {
+                let (worker, after) = (worker.clone(), why.clone());
+                self.state = State::Adopting { worker, after, deadline };
+            }
+            State::Stopping { worker: None, why, .. } => {
+                let why = why.clone();
+                self.ended(at, &why, None, None, &[], out);
+            }
+            State::Restarting { until } => {
+                if !same_boot {
+                    *until = at.mono;
+                }
+            }
+            // What survived SIGKILL under the manager before is not ours to watch any more: the sweep at the
+            // start has looked for it.
+            State::Failed(failure) => failure.survivors.clear(),
+            State::Hibernated | State::Stopped => {}
+        }
+    }
+
+    // --- time ---
+
+    pub(super) fn tick(&mut self, at: At, out: &mut Out) {
+        if self.deadline().is_none_or(|deadline| at.mono < deadline) {
+            return;
+        }
+        match &mut self.state {
+            State::Starting { .. } => {
+                let seconds = self.spec.start_ms() / 1000;
+                self.fault(at, &format!("the worker was not ready within {seconds} s"));
+            }
+            State::Ready { worker, .. } => match &self.turns.running {
+                None => {
+                    let worker = worker.clone();
+                    self.stopping(at, Some(worker), Why::Hibernate);
+                }
+                Some(turn) => match turn.phase {
+                    Phase::Sent { .. } => {
+                        let seconds = limits::TAKE_PROMPT_MS / 1000;
+                        self.fault(at, &format!("the worker took no prompt within {seconds} s"));
+                    }
+                    Phase::Aborting { .. } => {
+                        self.fault(at, "the worker did not end the turn it was told to")
+                    }
+                    Phase::Started { .. } => self.expire_permissions(at, out),
+                },
+            },
+            State::Adopting { worker, after, .. } => {
+                self.state = State::Stopping {
+                    worker: Some(worker.clone()),
+                    why: after.clone(),
+                    kills: 1,
+                    deadline: at.mono + limits::KILL_MS,
+                    give_up: at.mono + limits::UNKILLABLE_MS,
+                };
+            }
+            State::Stopping { worker: None, why, .. } => {
+                let why = why.clone();
+                self.ended(at, &why, None, None, &[], out);
+            }
+            State::Stopping { worker: Some(worker), kills, deadline, give_up, .. } => {
+                // Time may jump, over the machine's sleep or a full disk: only what was killed survives that.
+                if *kills > 0 && at.mono >= *give_up {
+                    let reason = format!("process {} survived SIGKILL", worker.pid);
+                    let survivors = vec![worker.pid];
+                    self.fail(Failure { reason, exit: None, last_words: Vec::new(), survivors }, out);
+                } else {
+                    if *kills == 0 {
+                        *give_up = at.mono + limits::UNKILLABLE_MS;
+                    }
+                    *kills += 1;
+                    *deadline = (at.mono + limits::KILL_MS).min(*give_up);
+                }
+            }
+            State::Restarting { .. } => self.begin(at),
+            State::Hibernated | State::Stopped | State::Failed(_) => {}
+        }
+    }
+
+    /// What follows from the state at the end of any step, whatever led there.
+    pub(super) fn settle(&mut self, at: At, out: &mut Out) {
+        if matches!(self.state, State::Hibernated) && !self.turns.queue.is_empty() && !at.closing {
+            self.wake(at, out);
+        }
+        // Nobody can tell the agent any more.
+        if !matches!(self.state, State::Ready { .. })
+            && let Some(turn) = &mut self.turns.running
+        {
+            turn.close_permissions("the worker is being ended", out);
+        }
+        self.start_turn(at, out);
+    }
+}
