@@ -136,10 +136,12 @@ async fn kill_worker_mid_turn_restores_the_conversation_as_well_as_the_agent_can
         });
         assert_eq!(torn.count(), 1, "{agent}");
         assert_eq!(host.run(&id, "recall").await, recalled, "{agent}");
-        let replayed =
-            host.events(&id).await.into_iter().any(
-                |event| matches!(event.kind, EventKind::MessageChunk { text, .. } if text == "replayed"),
-            );
+        let is_replayed = |payload: &serde_json::Value| payload["content"]["text"] == "replayed";
+        let replayed = host.events(&id).await.into_iter().any(|event| match event.kind {
+            EventKind::MessageChunk { payload: Some(payload), .. }
+            | EventKind::AgentUpdated { payload, .. } => is_replayed(&payload),
+            _ => false,
+        });
         assert!(!replayed, "{agent}: the journal has what the agent replays");
     }
     host.manager.shutdown().await;
