@@ -251,18 +251,13 @@ impl<'a> Audit<'a> {
     /// Everything since the last time, in the order in which it is understood.
     fn tell_history(&mut self) {
         let seen = std::mem::take(&mut *self.campaign.seen());
-        // Somewhere between question and answer a restart by hand cleared the record of deaths.
-        let mut by_hand: Vec<(u64, SessionId)> = Vec::new();
-        for (id, begun, ended) in &seen.restarts {
-            by_hand.extend([(*begun, id.clone()), (*ended, id.clone())]);
-        }
-        by_hand.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+        let mut by_hand = ByHand(seen.restarts.clone());
         let is_removal = |event: &&Arc<Event>| matches!(event.kind, EventKind::SessionDeleted {});
         // Of these the recorder may have missed a part, if it came back after the removal.
         let removed: BTreeSet<SessionId> =
             seen.events.iter().filter(is_removal).filter_map(|event| event.session.clone()).collect();
         for event in seen.events {
-            while let Some((_, id)) = by_hand.pop_if(|(at, _)| *at <= event.at.0) {
+            for id in by_hand.before(event.at.0) {
                 self.history.restarted_by_hand(&id);
             }
             if event.id <= self.journal.last().map_or(0, |last| last.id) {
@@ -535,6 +530,21 @@ fn described<'a>(pids: impl Iterator<Item = &'a u32>) -> Vec<String> {
     pids.map(command).collect()
 }
 
+/// Restarts by hand: who, and from when to when it was asked for, in Unix milliseconds. Somewhere between question
+/// and answer the record of deaths is cleared; when in it is not said. A question is asked again when the daemon dies
+/// over it, so that the session may use up a budget before that moment and another after it.
+struct ByHand(Vec<(SessionId, u64, u64)>);
+
+impl ByHand {
+    /// Whose record may have been cleared between an event at this time and the one before.
+    fn before(&mut self, at: u64) -> BTreeSet<SessionId> {
+        let begun = self.0.iter().filter(|(_, begun, _)| *begun <= at + CUT_MS);
+        let cleared = begun.map(|(id, ..)| id.clone()).collect();
+        self.0.retain(|(_, _, ended)| ended + CUT_MS >= at);
+        cleared
+    }
+}
+
 /// Restarts that wait their time: never early, never forgotten.
 #[derive(Default)]
 struct Timers {
@@ -574,5 +584,22 @@ impl Timers {
             (_, None) => {}
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restart_by_hand_may_clear_the_record_at_any_moment_until_it_is_answered() {
+        let id = SessionId::numbered(1);
+        let mut by_hand = ByHand(vec![(id.clone(), 1_000, 3_000)]);
+        let cleared: Vec<u64> = [900, 1_000, 2_000, 3_000, 3_500, 3_600]
+            .into_iter()
+            .filter(|at| by_hand.before(*at).contains(&id))
+            .collect();
+        // 3,500 is the first event after the answer: the moment may have been just before it.
+        assert_eq!(cleared, [1_000, 2_000, 3_000, 3_500]);
     }
 }
