@@ -1,4 +1,5 @@
-//! The files by which sessions' tokens reach the tools that kennel offers to their agents.
+//! Sessions' tokens: those for looking on only, and the files by which tokens reach the tools that kennel offers to
+//! agents.
 //!
 //! A token is a secret, and so it is in no command line and in no environment: those are seen by whoever lists
 //! processes. What is handed on is the path of a file that only its owner can read.
@@ -8,8 +9,11 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use protocol::SessionId;
 use protocol::wire::McpServer;
+use sha2::{Digest, Sha256};
 
 /// What agents know the server by.
 pub const SERVER: &str = "kennel";
@@ -17,6 +21,12 @@ pub const SERVER: &str = "kennel";
 pub const TOKEN_FILE: &str = "KENNEL_TOKEN_FILE";
 /// The directory of the files, in the state directory.
 const DIRECTORY: &str = "tokens";
+
+/// The token with which one may look on at a session, made from the one with which one may do everything with it:
+/// there is nothing to be kept, and no way back.
+pub fn viewer(token: &str) -> String {
+    URL_SAFE_NO_PAD.encode(Sha256::digest(format!("kennel viewer\n{token}")))
+}
 
 /// The program that serves the tools for sub-agents, and where it finds the API.
 #[derive(Clone, Debug)]

@@ -517,7 +517,7 @@ pub struct Bootstrap {
 /// A session's token.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TokenReply {
-    /// 32 random bytes in url-safe base64. A secret.
+    /// 32 bytes that nobody can guess, in url-safe base64. A secret.
     pub token: String,
 }
 

@@ -1,5 +1,6 @@
 //! Attached clients: a session's events for as long as the client stays, and the right to drive.
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -13,6 +14,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::App;
+use super::auth::{Caller, looks_on};
 use super::events::{EventsQuery, stream_of};
 use super::input::{Id, Query};
 use super::problem::{Answer, refuses};
@@ -34,7 +36,7 @@ pub struct AttachQuery {
     after: Option<String>,
 }
 
-refuses!(AttachErrors: 400 "invalid_client", 400 "invalid_cursor", 400 "invalid_id", 404 "no_such_session", 409 "driven",
+refuses!(AttachErrors: 400 "invalid_client", 400 "invalid_cursor", 400 "invalid_id", 403 "forbidden", 404 "no_such_session", 409 "driven",
     409 "too_many_clients", 507 "journal_full");
 
 /// Attaches a client for as long as it reads.
@@ -52,8 +54,12 @@ pub async fn attach(
     Id(id): Id,
     Query(query): Query<AttachQuery>,
     headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
 ) -> Answer<Response> {
     let role = query.role.unwrap_or(Role::Viewer);
+    if caller.role == Role::Viewer && (role == Role::Driver || query.takeover == Some(true)) {
+        return Err(looks_on());
+    }
     let name = query.name.unwrap_or_else(|| "somebody".to_owned());
     // What can be refused is refused before anybody is attached.
     let events = EventsQuery::after(query.after);

@@ -13,22 +13,43 @@
 //!   start sub-agents of its own and list them. What it claims is never believed: the id only says with which
 //!   token the given one is compared, and that in constant time. To look the session up by the token instead
 //!   would mean to compare it with every session's.
+//!
+//! A session has a second token, for viewers, with which its own [`LOOKS`] can be asked for and nothing else.
 
 use axum::extract::{MatchedPath, RawPathParams, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use protocol::SessionId;
+use protocol::api::Role;
 use subtle::ConstantTimeEq;
 
 use super::App;
 use super::problem::{Answer, ApiError};
 use crate::core::Refusal;
 use crate::error::Error;
+use crate::tokens;
 
-/// The session whose token a request carries; none: the owner asks. Put into every request by [`check`].
+/// Who asks. Put into every request by [`check`].
 #[derive(Clone, Debug)]
-pub struct Caller(pub Option<SessionId>);
+pub struct Caller {
+    /// The session whose token the request carries; none: the owner asks.
+    pub session: Option<SessionId>,
+    /// The most that it may be.
+    pub role: Role,
+}
+
+/// What a viewer may ask for, about its session. Who attaches is refused the other role in the handler.
+const LOOKS: &[&str] = &[
+    "/v1/sessions/{id}",
+    "/v1/sessions/{id}/attach",
+    "/v1/sessions/{id}/events",
+    "/v1/sessions/{id}/log",
+    "/v1/sessions/{id}/permissions",
+    "/v1/sessions/{id}/queue",
+    "/v1/sessions/{id}/result",
+    "/v1/sessions/{id}/wait",
+];
 
 /// What a caller may do to sub-agents below it, by method and route.
 const BELOW: &[(Method, &str)] = &[
@@ -58,16 +79,21 @@ pub async fn check(
 ) -> Answer<Response> {
     no_web_page(request.headers())?;
     let caller = match bearer(request.headers())? {
-        None => None,
+        None => Caller { session: None, role: Role::Driver },
         Some(bearer) => {
             let about = session_of(params.iter().flatten());
             let caller = match bearer.session {
                 Some(caller) => caller,
                 None => about.clone().ok_or_else(not_about_it)?,
             };
-            has_token(&app, &caller, bearer.token).await?;
+            let role = role(&app, &caller, bearer.token).await?;
             let route = route.as_ref().map_or("", |route| route.as_str());
+            let looks = request.method() == Method::GET && LOOKS.contains(&route);
             match about {
+                Some(session) if role == Role::Viewer && (session != caller || !looks) => {
+                    return Err(looks_on());
+                }
+                None if role == Role::Viewer => return Err(looks_on()),
                 Some(session) if session == caller => {}
                 Some(session) => {
                     let listed =
@@ -79,22 +105,28 @@ pub async fn check(
                 None if route == SUBAGENTS => {}
                 None => return Err(not_about_it()),
             }
-            Some(caller)
+            Caller { session: Some(caller), role }
         }
     };
-    request.extensions_mut().insert(Caller(caller));
+    request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
 }
 
-/// Refuses a token that is not this session's.
-async fn has_token(app: &App, session: &SessionId, given: &str) -> Answer<()> {
+/// As what this token lets its bearer in; refused if it is not this session's.
+async fn role(app: &App, session: &SessionId, given: &str) -> Answer<Role> {
     let right = match app.manager.session_token(session).await {
         Ok(right) => right,
         // Whoever has no token is not told which sessions exist.
         Err(Error::Refused(Refusal::NoSuchSession(_))) => return Err(bad_token()),
         Err(error) => return Err(error.into()),
     };
-    if bool::from(right.as_bytes().ct_eq(given.as_bytes())) { Ok(()) } else { Err(bad_token()) }
+    let is = |token: &str| bool::from(token.as_bytes().ct_eq(given.as_bytes()));
+    // Both are always compared.
+    match (is(&right), is(&tokens::viewer(&right))) {
+        (true, _) => Ok(Role::Driver),
+        (_, true) => Ok(Role::Viewer),
+        (false, false) => Err(bad_token()),
+    }
 }
 
 /// Browsers say where a page came from when it talks to another place.
@@ -152,6 +184,13 @@ fn not_below(session: &SessionId) -> ApiError {
         "a session may look at sub-agents below it, prompt them, wait for them, and abort and stop them; \
          `GET /v1/subagents` lists them",
     )
+}
+
+/// A viewer wants more.
+pub fn looks_on() -> ApiError {
+    let detail = "a viewer's token lets look on at its session and nothing else; nothing was changed";
+    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail)
+        .hint("`kennel token SESSION`, without `--viewer`, prints the token that may drive it")
 }
 
 fn bad_token() -> ApiError {

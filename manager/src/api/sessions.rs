@@ -9,7 +9,9 @@ use axum::extract::State;
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::IntoResponse;
 use protocol::SessionId;
-use protocol::api::{Bootstrap, BootstrapRequest, Orphans, SessionInfo, SessionOpts, TokenReply, TurnResult};
+use protocol::api::{
+    Bootstrap, BootstrapRequest, Orphans, Role, SessionInfo, SessionOpts, TokenReply, TurnResult,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -17,6 +19,7 @@ use super::App;
 use super::input::{Id, Json, Key, NoBody, Nothing, OptionalJson, Pid, Query};
 use super::problem::{Answer, ApiError, WITH_BODY, WITH_OPTIONS, refuses};
 use crate::manager::{SessionManager, WaitFor};
+use crate::tokens;
 
 /// How long `PUT` and bootstrap wait for a session that does not say how long, in milliseconds.
 const START_TIMEOUT_MS: u64 = 30_000;
@@ -294,14 +297,30 @@ refuses!(ResultErrors: 400 "invalid_id", 404 "no_such_session", 507 "journal_ful
 /// The session's token.
 ///
 /// A secret: with `Authorization: Bearer TOKEN` a request has rights on this session and on nothing else; with
-/// `Bearer ID:TOKEN`, where `ID` is the session, also on the sub-agents below it. The same for as long as the
-/// session exists.
+/// `Bearer ID:TOKEN`, where `ID` is the session, also on the sub-agents below it. A viewer's token lets look on at
+/// this session and nothing else. Both are the same for as long as the session exists.
 #[utoipa::path(get, path = "/v1/sessions/{id}/token", tag = "sessions", operation_id = "session_token",
-    params(("id" = SessionId, Path, description = "The session.")),
+    params(("id" = SessionId, Path, description = "The session."), TokenQuery),
     responses((status = 200, description = "The token.", body = TokenReply), OneErrors))]
-pub async fn token(State(app): State<App>, Id(id): Id, _: Query<Nothing>) -> Answer<impl IntoResponse> {
+pub async fn token(
+    State(app): State<App>,
+    Id(id): Id,
+    Query(query): Query<TokenQuery>,
+) -> Answer<impl IntoResponse> {
     let token = app.manager.session_token(&id).await?;
+    let token = match query.role.unwrap_or(Role::Driver) {
+        Role::Driver => token,
+        Role::Viewer => tokens::viewer(&token),
+    };
     Ok(([NO_STORE], Reply(TokenReply { token })))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct TokenQuery {
+    /// What its bearer may be; else a driver.
+    role: Option<Role>,
 }
 
 #[derive(Deserialize, IntoParams)]

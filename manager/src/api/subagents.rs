@@ -34,7 +34,7 @@ pub async fn start(
 ) -> Answer<(StatusCode, Reply<SubagentHandle>)> {
     let SubagentRequest { parent, task, opts } = request;
     let parent = caller.parent(parent)?;
-    if caller.0.is_some() && (opts.permissions.is_some() || opts.permission_timeout_ms.is_some()) {
+    if caller.session.is_some() && (opts.permissions.is_some() || opts.permission_timeout_ms.is_some()) {
         // Else an agent that must ask could have somebody below it do what it may not.
         let detail = "a session cannot say what its sub-agents may do without asking; nothing was started";
         return Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail)
@@ -71,7 +71,7 @@ pub async fn list(
 impl Caller {
     /// Whose sub-agents a request is about: the owner says it, a session has only its own.
     fn parent(&self, said: Option<String>) -> Answer<Option<String>> {
-        match &self.0 {
+        match &self.session {
             None => Ok(said),
             Some(own) if said.as_deref().is_none_or(|said| said == own.as_str()) => Ok(Some(own.to_string())),
             Some(own) => {

@@ -383,6 +383,54 @@ fn only_the_owner_and_root_may_connect() {
 }
 
 #[tokio::test]
+async fn a_viewers_token_lets_look_on_and_nothing_else() {
+    let face = Face::new().await;
+    for id in ["mine", "other"] {
+        face.ask("POST", "/v1/sessions", json!({ "id": id })).await;
+    }
+    let child = json!({ "parent": "mine", "task": "true", "opts": { "id": "child" } });
+    assert_eq!(face.ask("POST", "/v1/subagents", child).await.0, 201);
+    let (_, body) = face.ask("GET", "/v1/sessions/mine/token?role=viewer", Value::Null).await;
+    let (_, driver) = face.ask("GET", "/v1/sessions/mine/token?role=driver", Value::Null).await;
+    assert_eq!(driver, face.ask("GET", "/v1/sessions/mine/token", Value::Null).await.1);
+    assert_ne!(body, driver);
+    let token = body["token"].as_str().unwrap();
+    let forms = [format!("Bearer {token}"), format!("Bearer mine:{token}")];
+    for (method, uri, status) in [
+        ("GET", "/v1/sessions/mine", 200),
+        ("GET", "/v1/sessions/mine/queue", 200),
+        ("GET", "/v1/sessions/mine/permissions", 200),
+        ("GET", "/v1/sessions/mine/log", 200),
+        ("GET", "/v1/sessions/mine/events?follow=false", 200),
+        // With it one could drive.
+        ("GET", "/v1/sessions/mine/token", 403),
+        ("GET", "/v1/sessions/mine/attach?role=driver", 403),
+        ("GET", "/v1/sessions/mine/attach?takeover=true", 403),
+        ("POST", "/v1/sessions/mine/prompts", 403),
+        ("POST", "/v1/sessions/mine/stop", 403),
+        ("POST", "/v1/sessions/mine/abort", 403),
+        ("POST", "/v1/sessions/mine/permissions/permission-1", 403),
+        ("DELETE", "/v1/sessions/mine", 403),
+        ("GET", "/v1/sessions", 403),
+        ("GET", "/v1/subagents", 403),
+    ] {
+        for form in &forms {
+            let (found, body) = face.ask_with(method, uri, Value::Null, &[("authorization", form)]).await;
+            assert_eq!(found, status, "{method} {uri} {body}");
+        }
+    }
+    for uri in ["/v1/sessions/other", "/v1/sessions/child"] {
+        for (form, status) in forms.iter().zip([401, 403]) {
+            let (found, _) = face.ask_with("GET", uri, Value::Null, &[("authorization", form)]).await;
+            assert_eq!(found, status, "{uri}");
+        }
+    }
+    let looks = Request::get("/v1/sessions/mine/attach").header("authorization", &forms[0]);
+    assert_eq!(face.send(looks.body(Body::empty()).unwrap()).await.status(), 200);
+    face.end().await;
+}
+
+#[tokio::test]
 async fn a_token_with_its_sessions_id_reaches_the_sub_agents_below_and_no_others() {
     let face = Face::new().await;
     for id in ["boss", "other"] {

@@ -196,11 +196,24 @@ pub enum Command {
     #[command(after_help = "Example:\n  kennel mcp")]
     Mcp,
     /// Print a session's token, a secret
-    #[command(after_help = "Example:\n  kennel token session-1")]
-    Token(OneId),
+    ///
+    /// Who has it may do everything with the session, and nothing with others.
+    #[command(after_help = "Examples:\n  kennel token session-1\n  kennel token session-1 --viewer")]
+    Token(TokenArgs),
     /// Run, look at and end the daemon
     #[command(subcommand)]
     Daemon(Daemon),
+}
+
+/// `token`.
+#[derive(Debug, Args)]
+pub struct TokenArgs {
+    /// The session's id, or the beginning of exactly one
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// The one with which one may look on and nothing else
+    #[arg(long)]
+    pub viewer: bool,
 }
 
 /// One session.

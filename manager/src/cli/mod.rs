@@ -110,7 +110,7 @@ async fn dispatch(link: &Link<'_>, command: Command) -> Outcome {
         Command::Wait(args) => sessions::wait(link, &args).await,
         Command::Mcp => mcp::mcp(link.paths.clone()).await,
         Command::Subagent(args) => subagent::subagent(link, args).await,
-        Command::Token(args) => sessions::token(link, &args.id).await,
+        Command::Token(args) => sessions::token(link, &args.id, args.viewer).await,
         Command::Daemon(args) => daemon::daemon(link, &args).await,
         // Needs no runtime, and has run before this one was built.
         Command::Demo => Ok(()),

@@ -389,9 +389,10 @@ pub async fn pin(link: &Link<'_>, typed: &str, pinned: bool) -> Outcome {
 }
 
 /// `token`.
-pub async fn token(link: &Link<'_>, typed: &str) -> Outcome {
+pub async fn token(link: &Link<'_>, typed: &str, viewer: bool) -> Outcome {
     let id = link.find(typed).await?;
-    let answer = link.ask(Request::get(format!("/v1/sessions/{id}/token"))).await?;
+    let role = if viewer { "viewer" } else { "driver" };
+    let answer = link.ask(Request::get(format!("/v1/sessions/{id}/token?role={role}"))).await?;
     if link.ui.json {
         return link.ui.object(&answer);
     }
