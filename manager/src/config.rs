@@ -351,6 +351,7 @@ impl Config {
                 built_in: !self.agents.contains_key(name),
                 login: known.map(|known| known.login.to_owned()),
                 install: known.map(|known| known.install.to_owned()),
+                details: None,
             })
         };
         names.into_iter().filter_map(info).collect()

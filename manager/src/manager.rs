@@ -436,8 +436,22 @@ impl SessionManager {
     }
 
     /// Every agent that sessions can be started with.
-    pub fn agents(&self) -> Result<Vec<AgentInfo>, Error> {
-        Ok(self.config()?.agents())
+    pub async fn agents(&self) -> Result<Vec<AgentInfo>, Error> {
+        let mut all = self.config()?.agents();
+        self.read(move |fleet, _| {
+            for agent in &mut all {
+                // Another program may be meant by the name by now.
+                let runs = |session: &&Arc<Session>| {
+                    session.agent_details.is_some()
+                        && session.spec.agent_name == agent.name
+                        && session.spec.agent.program() == agent.path.as_deref()
+                };
+                let newest = fleet.sessions().filter(runs).max_by_key(|session| session.created_at);
+                agent.details = newest.and_then(|session| session.agent_details.clone());
+            }
+            all
+        })
+        .await
     }
 
     // --- sub-agents ---

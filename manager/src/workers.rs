@@ -629,6 +629,7 @@ impl Worker {
             }
             Report::Fault { message } => return Err(message),
             Report::AgentSession { id } => Seen::AgentSession(id),
+            Report::Introduced(details) => Seen::Introduced(details),
             Report::Update { prompt, update, payload } => {
                 Seen::Updated { prompt, update, payload: object(&payload)? }
             }

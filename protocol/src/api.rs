@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::event::{Disposition, Outcome, Resolution, Timestamp};
-use crate::wire::PermissionOption;
+use crate::wire::{AgentDetails, PermissionOption};
 use crate::{EventId, Exit, Incarnation, PermissionId, PromptId, Restore, SessionId};
 
 /// What a session is started with. What is not given comes from the agent's profile, then from the defaults.
@@ -122,6 +122,9 @@ pub struct AgentInfo {
     pub login: Option<String>,
     /// How it is installed, where that is known.
     pub install: Option<String>,
+    /// What it said of itself in the newest session with it.
+    #[serde(default)]
+    pub details: Option<AgentDetails>,
 }
 
 /// An answer to a permission, as it is sent.
@@ -242,6 +245,9 @@ pub struct SessionInfo {
     pub title: Option<String>,
     /// The agent's profile.
     pub agent: String,
+    /// What the agent last said of itself, if it is one that does.
+    #[serde(default)]
+    pub agent_details: Option<AgentDetails>,
     /// The model asked for.
     pub model: Option<String>,
     /// What it does now.

@@ -122,6 +122,16 @@ pub enum Agent {
     },
 }
 
+impl Agent {
+    /// The absolute path of the program that is run.
+    pub fn program(&self) -> Option<&str> {
+        match self {
+            Agent::Shell => None,
+            Agent::Command { argv, .. } | Agent::Acp { argv, .. } => argv.first().map(String::as_str),
+        }
+    }
+}
+
 /// A program that offers tools over the Model Context Protocol on its standard input and output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
@@ -248,6 +258,22 @@ pub enum Report {
         /// The text.
         text: String,
     },
+    /// The agent has said what it is.
+    Introduced(AgentDetails),
+}
+
+/// What an agent that speaks the Agent Client Protocol says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
+pub struct AgentDetails {
+    /// Its name, where it says it.
+    pub name: Option<String>,
+    /// Its version, where it says it.
+    pub version: Option<String>,
+    /// It can resume a conversation without telling it again.
+    pub resume: bool,
+    /// It can load a conversation, and tells all of it again.
+    pub load: bool,
 }
 
 /// What kennel understands of something that an agent tells.

@@ -87,6 +87,8 @@ fn reports() -> Vec<(&'static str, FromWorker)> {
     let between = Report::Update { prompt: None, update: Update::Other, payload: payload() };
     let spent = Spent { input_tokens: Some(1200), output_tokens: Some(34), cost_micro_usd: Some(5_600_000) };
     let option = PermissionOption { id: "yes".into(), name: "Allow".into(), kind: "allow_once".into() };
+    let (name, version) = (Some("agent".into()), Some("1.2.3".into()));
+    let details = AgentDetails { name, version, resume: false, load: true };
     let ask = PermissionAsk {
         tool_call: id(),
         title: "Write a".into(),
@@ -113,6 +115,7 @@ fn reports() -> Vec<(&'static str, FromWorker)> {
         ("fault", Report::Fault { message: "out of step".into() }),
         ("turn-ended-stopped", ended(TurnEnd::Stopped { reason: "max_tokens".into() }, None, 0)),
         ("agent-session", Report::AgentSession { id: "ses-ä".into() }),
+        ("introduced", Report::Introduced(details)),
         ("update-message", update(Update::Message { text: "ä".into() })),
         ("update-thought", update(Update::Thought { text: "hm".into() })),
         ("update-tool-call", update(Update::ToolCall { id: id(), title: "Read a".into(), ended: false })),

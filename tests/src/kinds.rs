@@ -114,6 +114,7 @@ kinds! {
         Seen::Output { .. } => "output",
         Seen::TurnEnded { .. } => "turn ended",
         Seen::AgentSession(_) => "agent session",
+        Seen::Introduced(_) => "introduced",
         Seen::Updated { .. } => "updated",
         Seen::PermissionAsked { .. } => "permission asked",
         Seen::Notice(_) => "notice",

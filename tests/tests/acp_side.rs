@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use harness::daemon::Daemon;
 use harness::real::{BOUND, beside, kill, lives, until};
-use manager::protocol::api::Status;
+use manager::protocol::api::{AgentInfo, SessionInfo, Status};
 use manager::protocol::event::EventKind;
 use serde_json::{Value, json};
 
@@ -527,4 +527,30 @@ fn an_agent_without_the_protocol_is_shown_by_its_text() {
     editor.seen.clear();
     editor.load(&daemon, &id);
     assert!(editor.told().contains(&"message elsewhere".to_owned()), "{:?}", editor.told());
+}
+
+#[test]
+fn what_an_agent_is_can_be_asked_without_a_session_that_stays() {
+    let daemon = kennel();
+    // Whoever never had a session with it is told nothing that is not known.
+    let plain = agent(&daemon, &["agents", "ls"], "plain");
+    assert_eq!(plain.details, None);
+    let loads = agent(&daemon, &["agents", "ls", "plain", "loads", "--probe"], "loads").details.unwrap();
+    assert_eq!((loads.version.as_deref(), loads.load, loads.resume), (Some("0.1.7-fixture"), true, false));
+    // It left before it said what it is.
+    let said = daemon.run(&["agents", "ls", "leaves", "--probe"]);
+    assert_eq!(said.code, Some(0));
+    assert!(said.stderr.contains("leaves: "), "{}", said.stderr);
+    assert_eq!(daemon.run(&["agents", "ls", "nobody"]).code, Some(2));
+    assert!(daemon.json::<Vec<SessionInfo>>(&["ls"]).is_empty(), "the sessions were removed");
+
+    daemon.ok(&["start", "--id", "s", "--agent", "loads"]);
+    assert_eq!(agent(&daemon, &["agents", "ls"], "loads").details, Some(loads.clone()));
+    assert_eq!(daemon.idle("s").agent_details, Some(loads));
+    assert!(daemon.ok(&["show", "s"]).contains("acp-agent 0.1.7-fixture; offers to restore: load"));
+}
+
+fn agent(daemon: &Daemon, args: &[&str], name: &str) -> AgentInfo {
+    let agents: Vec<AgentInfo> = daemon.json(args);
+    agents.into_iter().find(|agent| agent.name == name).unwrap()
 }

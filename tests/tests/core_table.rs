@@ -14,7 +14,7 @@ use manager::core::{
 };
 use protocol::api::{Failure, OnCrash, PermissionAnswer, PermissionPolicy, RestartType, Role, WhenBusy};
 use protocol::event::{EventKind, Resolution};
-use protocol::wire::{Spent, TurnEnd, Update};
+use protocol::wire::{AgentDetails, Spent, TurnEnd, Update};
 use protocol::{EventId, Exit, Identity, PermissionId, PromptId, Restore, SessionId, Stream};
 use serde_json::json;
 
@@ -382,6 +382,15 @@ fn inputs(session: &Session) -> Vec<(&'static str, At, Input)> {
         seen("turn failed", ended(TurnEnd::Failed { message: "no agent".into() }, 0)),
         seen("turn stopped by the agent", ended(TurnEnd::Stopped { reason: "max_tokens".into() }, 0)),
         seen("agent session", Seen::AgentSession("conversation-1".into())),
+        seen(
+            "introduced",
+            Seen::Introduced(AgentDetails {
+                name: None,
+                version: Some("1.2".into()),
+                resume: true,
+                load: true,
+            }),
+        ),
         seen("message", updated(Some(RUNNING), Update::Message { text: "hi".into() })),
         seen("message, no prompt", updated(None, Update::Message { text: "hi".into() })),
         seen("thought", updated(Some(RUNNING), Update::Thought { text: "hm".into() })),
@@ -473,7 +482,8 @@ fn changes(before: &Session, after: &Session, now: u64) -> String {
 }
 
 /// Not told of a session to begin with: it is so of nearly all.
-const UNTOLD: [&str; 4] = ["permissions []", "tool calls []", "conversation unknown", "usage unknown"];
+const UNTOLD: [&str; 5] =
+    ["permissions []", "tool calls []", "conversation unknown", "agent unknown", "usage unknown"];
 
 /// What a person wants to know of a session, each with a name.
 fn facts(session: &Session, now: u64) -> Vec<(&'static str, String)> {
@@ -506,6 +516,10 @@ fn facts(session: &Session, now: u64) -> Vec<(&'static str, String)> {
         ("tools", {
             let tools: Vec<String> = turns.running.iter().flat_map(|turn| turn.tools.clone()).collect();
             format!("tool calls [{}]", tools.join(" "))
+        }),
+        ("agent details", {
+            let version = session.agent_details.as_ref().and_then(|details| details.version.as_deref());
+            format!("agent {}", version.unwrap_or("unknown"))
         }),
         ("agent session", format!("conversation {}", session.agent_session.as_deref().unwrap_or("unknown"))),
         ("usage", {

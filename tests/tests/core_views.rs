@@ -8,6 +8,7 @@ use manager::core::{
 };
 use protocol::api::{Failure, OnCrash, PromptState, RestartType, Restarts, SessionInfo, SessionOpts, Status};
 use protocol::event::Timestamp;
+use protocol::wire::AgentDetails;
 use protocol::{Exit, PermissionId, PromptId, Restore};
 
 fn told(failure: &str) -> Failure {
@@ -51,10 +52,13 @@ fn a_session_is_shown_as_it_is() {
     shows.turns.messages = 11;
     shows.turns.last_message_at = Some(AT.wall + 1);
     shows.turns.first_prompt = Some("how it began".into());
+    let said = AgentDetails { name: Some("it".into()), version: None, resume: true, load: false };
+    shows.agent_details = Some(said.clone());
     let shown = SessionInfo {
         id: id("s"),
         title: Some("a title".into()),
         agent: "shell".into(),
+        agent_details: Some(said.clone()),
         model: Some("a model".into()),
         status: Status::Running,
         workdir: "/work".into(),

@@ -59,5 +59,5 @@ refuses!(AgentsErrors: 500 "invalid_config");
 #[utoipa::path(get, path = "/v1/agents", tag = "manager", operation_id = "agents",
     responses((status = 200, description = "The agents.", body = [AgentInfo]), AgentsErrors))]
 pub async fn agents(State(app): State<App>, _: Query<Nothing>) -> Answer<Reply<Vec<AgentInfo>>> {
-    Ok(Reply(app.manager.agents()?))
+    Ok(Reply(app.manager.agents().await?))
 }

@@ -416,7 +416,7 @@ impl From<Failure> for Refused {
 }
 
 /// A failure in one line, with what to do about it.
-fn words(failure: &Failure) -> String {
+pub(super) fn words(failure: &Failure) -> String {
     let Failure::Problem(problem, _) = failure else {
         return "it was not possible".to_owned();
     };

@@ -437,8 +437,21 @@ pub enum Permissions {
 #[derive(Debug, Subcommand)]
 pub enum Agents {
     /// List agents, whether they are installed, and how to install them
-    #[command(visible_alias = "list", after_help = "Example:\n  kennel agents ls")]
-    Ls,
+    ///
+    /// Version and what an agent offers (to resume a conversation, to load it) are what it said of itself in the newest
+    /// session with it.
+    #[command(
+        visible_alias = "list",
+        after_help = "Examples:\n  kennel agents ls\n  kennel agents ls codex --probe"
+    )]
+    Ls {
+        /// These agents only
+        #[arg(value_name = "AGENT")]
+        names: Vec<String>,
+        /// Start each of them that is installed, one after the other, to hear what it is
+        #[arg(long)]
+        probe: bool,
+    },
 }
 
 /// `resolve`.

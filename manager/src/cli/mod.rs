@@ -4,6 +4,7 @@
 //! over its socket (`link.rs`, which also starts it) and prints what it says.
 
 mod acp;
+mod agents;
 mod args;
 mod attach;
 mod daemon;
@@ -97,7 +98,7 @@ async fn dispatch(link: &Link<'_>, command: Command) -> Outcome {
         Command::Queue(args) => queue::queue(link, args).await,
         Command::Permissions(args) => permissions::permissions(link, args).await,
         Command::Acp(args) => acp::acp(link, args).await,
-        Command::Agents(args) => permissions::agents(link, &args).await,
+        Command::Agents(args) => agents::agents(link, &args).await,
         Command::Resolve(args) => queue::resolve(link, &args).await,
         Command::Abort(args) => queue::abort(link, &args.id).await,
         Command::Stop(args) => sessions::stop(link, args).await,

@@ -1,12 +1,12 @@
-//! Permissions that agents ask for, and the agents themselves.
+//! Permissions that agents ask for.
 
 use protocol::PermissionId;
-use protocol::api::{AgentInfo, AgentKind, AnswerRequest, PermissionAnswer, PermissionInfo};
+use protocol::api::{AnswerRequest, PermissionAnswer, PermissionInfo};
 
 use super::args;
 use super::error::{Failure, Outcome, exit};
 use super::link::{Link, read};
-use super::render::{self, Cell, Table};
+use super::render::{self, Table};
 use crate::client::Request;
 
 /// The longest text in a table, in characters.
@@ -57,27 +57,4 @@ async fn answer(link: &Link<'_>, permission: PermissionId, answer: PermissionAns
     };
     let path = format!("/v1/sessions/{}/permissions/{permission}", found.session_id);
     link.ask(Request::post(path).json(&AnswerRequest { answer })).await.map(drop)
-}
-
-/// `agents`.
-pub async fn agents(link: &Link<'_>, args: &args::Agents) -> Outcome {
-    let args::Agents::Ls = args;
-    let answer = link.ask(Request::get("/v1/agents")).await?;
-    if link.ui.json {
-        return link.ui.object(&answer);
-    }
-    let mut table = Table::new(&["AGENT", "KIND", "PROGRAM", "TO INSTALL"]);
-    for agent in read::<Vec<AgentInfo>>(&answer)? {
-        let kind = match agent.kind {
-            AgentKind::Shell => "shell",
-            AgentKind::Command => "command",
-            AgentKind::Acp => "acp",
-        };
-        let (program, install) = match agent.path {
-            Some(path) => (Cell::styled(&path, render::GREEN), String::new()),
-            None => (Cell::styled("not found", render::YELLOW), agent.install.unwrap_or_default()),
-        };
-        table.row(vec![agent.name.into(), kind.into(), program, install.into()]);
-    }
-    link.ui.print(&table.text(link.ui.out_colour))
 }

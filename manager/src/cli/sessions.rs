@@ -245,6 +245,14 @@ fn facts(session: &SessionInfo, now: u64) -> Vec<(&'static str, String)> {
     let mut add = |name, value: Option<String>| facts.extend(value.map(|value| (name, value)));
     add("model", session.model.clone());
     add("agent pid", session.agent_pid.map(|pid| pid.to_string()));
+    add(
+        "agent says",
+        session.agent_details.as_ref().map(|details| {
+            let name = details.name.as_deref().unwrap_or("a nameless agent");
+            let version = details.version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
+            format!("{name}{version}; offers to restore: {}", super::agents::offers(details))
+        }),
+    );
     add("restore", session.restore.map(|restore| restore.to_string()));
     add("running", session.running_prompt.map(|prompt| prompt.to_string()));
     add("first prompt", session.first_prompt.clone());
@@ -420,6 +428,7 @@ mod tests {
             id: "session-1".parse().unwrap(),
             title: Some("\u{1b}]0;evil\u{7}\nname".into()),
             agent: "shell".into(),
+            agent_details: None,
             model: None,
             status: Status::Failed,
             workdir: "/tmp/\u{202e}x".into(),

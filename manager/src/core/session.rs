@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use protocol::api::{Failure, PermissionAnswer, Role, Usage};
 use protocol::event::{EventKind, Outcome, RemovedBy, Resolution};
-use protocol::wire::{PermissionAsk, TurnEnd, Update};
+use protocol::wire::{AgentDetails, PermissionAsk, TurnEnd, Update};
 use protocol::{EventId, Exit, Identity, Incarnation, PermissionId, PromptId, Restore, SessionId, Stream};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -190,6 +190,9 @@ pub struct Session {
     /// What its agent calls the conversation.
     #[serde(default)]
     pub agent_session: Option<String>,
+    /// What its agent last said of itself.
+    #[serde(default)]
+    pub agent_details: Option<AgentDetails>,
     /// Tokens and cost, where the agent tells.
     #[serde(default)]
     pub usage: Option<Usage>,
@@ -309,6 +312,8 @@ pub enum Seen {
     },
     /// What its agent calls the conversation.
     AgentSession(String),
+    /// Its agent has said what it is.
+    Introduced(AgentDetails),
     /// Its agent tells something of its work.
     Updated {
         /// In which prompt's turn; none between turns.
@@ -422,6 +427,7 @@ impl Session {
             task: None,
             open_tasks: 0,
             agent_session: None,
+            agent_details: None,
             usage: None,
             clients: Vec::new(),
             last_permission: None,
@@ -626,8 +632,10 @@ impl Session {
             Seen::TurnStarted { prompt, agent_pid } => self.turn_started(*prompt, *agent_pid, out),
             Seen::Output { prompt, stream, text } => self.said(at, *prompt, *stream, text.clone(), None, out),
             // Its end was told: what is still read of it is no part of the history.
-            Seen::AgentSession(_) | Seen::Updated { .. } | Seen::Notice(_) if self.worker().is_none() => {}
+            Seen::AgentSession(_) | Seen::Introduced(_) | Seen::Updated { .. } | Seen::Notice(_)
+                if self.worker().is_none() => {}
             Seen::AgentSession(id) => self.agent_session = Some(id.clone()),
+            Seen::Introduced(details) => self.agent_details = Some(details.clone()),
             Seen::Updated { prompt, update, payload } => self.updated(at, *prompt, update, payload, out),
             Seen::PermissionAsked { prompt, request, ask, payload } => {
                 self.permission_asked(at, *prompt, *request, ask, payload, out);

@@ -51,6 +51,7 @@ impl Session {
             id: self.id.clone(),
             title: self.spec.title.clone(),
             agent: self.spec.agent_name.clone(),
+            agent_details: self.agent_details.clone(),
             model: self.spec.model.clone(),
             status: self.status(),
             workdir: self.spec.workdir.clone(),

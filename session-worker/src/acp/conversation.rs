@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 
 use agent_client_protocol_schema::v1 as acp;
-use protocol::wire::{Exchange, PermissionAsk, PermissionOption, Report, Spent, TurnEnd, Update};
+use protocol::wire::{
+    AgentDetails, Exchange, PermissionAsk, PermissionOption, Report, Spent, TurnEnd, Update,
+};
 use protocol::{PromptId, Restore};
 use serde_json::{Value, json};
 
@@ -371,15 +373,20 @@ impl Conversation {
         }
         self.can_load = answer.agent_capabilities.load_session;
         self.can_resume = result["agentCapabilities"]["sessionCapabilities"]["resume"].is_object();
+        let about = |name| text_at(&result["agentInfo"], name).map(|text| beginning(&text));
+        let (name, version) = (about("name"), about("version"));
+        let details = AgentDetails { name, version, resume: self.can_resume, load: self.can_load };
+        let mut all = vec![Do::Report(Report::Introduced(details))];
         let methods = result["authMethods"].as_array().map(Vec::as_slice).unwrap_or_default();
         self.logins = methods.iter().filter_map(|method| text_at(method, "id")).collect();
         match self.opening.login.clone() {
             Some(method) => {
                 self.stage = Stage::LoggingIn;
-                vec![self.await_answer("authenticate", json!({ "methodId": method }))]
+                all.push(self.await_answer("authenticate", json!({ "methodId": method })));
             }
-            None => self.open(),
+            None => all.extend(self.open()),
         }
+        all
     }
 
     /// The best way back into the conversation that the agent offers.

@@ -139,7 +139,12 @@ impl Agent {
                 let version = self.version;
                 answer(
                     id,
-                    json!({ "protocolVersion": version, "agentCapabilities": able, "authMethods": methods }),
+                    json!({
+                        "protocolVersion": version,
+                        "agentCapabilities": able,
+                        "authMethods": methods,
+                        "agentInfo": { "name": "acp-agent", "version": "0.1.7-fixture" },
+                    }),
                 );
             }
             "authenticate" => {

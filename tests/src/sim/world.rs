@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use manager::core::Seen;
-use protocol::wire::{PermissionAsk, Spent, TurnEnd, Update};
+use protocol::wire::{AgentDetails, PermissionAsk, Spent, TurnEnd, Update};
 use protocol::{Exit, Identity, Incarnation, PromptId, Restore, SessionId, Stream};
 use serde_json::json;
 
@@ -377,6 +377,8 @@ impl Sim {
         if self.faults && self.rng.chance(20) {
             return self.leaves_saying(key, Seen::LoginNeeded("log in with `agent login`".into()));
         }
+        let details = AgentDetails { name: None, version: None, resume: true, load: true };
+        self.say(key, Seen::Introduced(details));
         if self.rng.chance(800) {
             let id = format!("conversation-{}", self.rng.below(3));
             self.say(key, Seen::AgentSession(id));

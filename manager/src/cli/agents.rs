@@ -1,0 +1,95 @@
+//! The agents that sessions can be started with.
+
+use protocol::api::{AgentInfo, AgentKind, RestartType, SessionInfo, SessionOpts};
+use protocol::wire::AgentDetails;
+
+use super::acp::words;
+use super::args;
+use super::error::{Failure, Outcome};
+use super::link::{Link, read};
+use super::render::{self, Cell, Table};
+use super::sessions::random_key;
+use crate::client::Request;
+
+/// How long an agent that is asked what it is may take, in milliseconds. The slowest known takes 13 s.
+const PROBE_MS: u64 = 60_000;
+
+/// `agents`.
+pub async fn agents(link: &Link<'_>, args: &args::Agents) -> Outcome {
+    let args::Agents::Ls { names, probe } = args;
+    let mut agents: Vec<AgentInfo> = link.get(Request::get("/v1/agents")).await?;
+    if let Some(unknown) = names.iter().find(|name| agents.iter().all(|agent| agent.name != **name)) {
+        return Err(Failure::usage(format!("there is no agent `{unknown}`"))
+            .hint("`kennel agents ls` lists those that kennel knows and those of `config.toml`"));
+    }
+    agents.retain(|agent| names.is_empty() || names.contains(&agent.name));
+    if *probe {
+        for agent in &mut agents {
+            if agent.kind == AgentKind::Acp && agent.path.is_some() {
+                let asked = ask(link, &agent.name);
+                match link.ui.waiting(&format!("asking {} what it is", agent.name), asked).await {
+                    Ok(details) => agent.details = details.or(agent.details.take()),
+                    Err(failure) => link.ui.note(&format!("{}: {}", agent.name, words(&failure))),
+                }
+            }
+        }
+    }
+    if link.ui.json {
+        let json = serde_json::to_vec(&agents).map_err(|error| Failure::failed("json", error.to_string()))?;
+        return link.ui.object(&json);
+    }
+    let mut table = Table::new(&["AGENT", "KIND", "VERSION", "OFFERS", "PROGRAM", "TO INSTALL"]);
+    for agent in agents {
+        let kind = match agent.kind {
+            AgentKind::Shell => "shell",
+            AgentKind::Command => "command",
+            AgentKind::Acp => "acp",
+        };
+        let version = agent.details.as_ref().and_then(|details| details.version.clone());
+        let offers = agent.details.as_ref().map_or("-", offers);
+        let (program, install) = match agent.path {
+            Some(path) => (Cell::styled(&path, render::GREEN), String::new()),
+            None => (Cell::styled("not found", render::YELLOW), agent.install.unwrap_or_default()),
+        };
+        let version = version.unwrap_or_else(|| "-".to_owned());
+        table.row(vec![
+            agent.name.into(),
+            kind.into(),
+            version.into(),
+            offers.into(),
+            program,
+            install.into(),
+        ]);
+    }
+    link.ui.print(&table.text(link.ui.out_colour))
+}
+
+/// The ways back into a conversation that an agent offers.
+pub fn offers(details: &AgentDetails) -> &'static str {
+    match (details.resume, details.load) {
+        (true, true) => "resume, load",
+        (true, false) => "resume",
+        (false, true) => "load",
+        (false, false) => "neither",
+    }
+}
+
+/// Starts a session with the agent in an empty directory, hears what the agent says of itself, and removes the
+/// session. An agent that wants a log-in has said it before.
+async fn ask(link: &Link<'_>, agent: &str) -> Outcome<Option<AgentDetails>> {
+    let dir = tempfile::tempdir().map_err(|error| Failure::failed("no_directory", error.to_string()))?;
+    let workdir = dir.path().to_str().map(str::to_owned);
+    let title = Some(format!("asks {agent} what it is"));
+    let restart = Some(RestartType::Temporary);
+    let opts = SessionOpts { agent: Some(agent.to_owned()), title, workdir, restart, ..Default::default() };
+    let path = format!("/v1/sessions/probe-{}", random_key()?);
+    let ready = link.ask(Request::put(format!("{path}?timeout_ms={PROBE_MS}")).json(&opts)).await;
+    let session = link.ask(Request::get(&path)).await;
+    let removed = link.ask(Request::delete(format!("{path}?force=true"))).await;
+    let details = read::<SessionInfo>(&session?)?.agent_details;
+    removed?;
+    match (details, ready) {
+        (None, Err(failure)) => Err(failure),
+        (details, _) => Ok(details),
+    }
+}
