@@ -6,6 +6,7 @@
 
 mod conversation;
 mod files;
+mod model_error;
 mod terminals;
 
 use std::io;

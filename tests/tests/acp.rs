@@ -369,3 +369,15 @@ async fn an_error_of_the_agent_is_said_and_is_no_crash() {
     assert_eq!(host.run(&id, "say fine").await, "fine");
     host.manager.shutdown().await;
 }
+
+#[tokio::test]
+async fn an_error_of_its_model_that_an_agent_gives_as_its_answer_is_said() {
+    let host = host().await;
+    let id = session(&host, "plain").await;
+    let prompt = host.send(&id, "say API Error: 529 overloaded").await;
+    assert_eq!(completed(&host, &id, prompt).await, (Outcome::Completed, "end_turn".into()));
+    let words = "an error of its model: API Error: 529 overloaded";
+    let said = |kind: &EventKind| matches!(kind, EventKind::SystemMessage { text } if text.ends_with(words));
+    host.event(&id, "that it is an error", said).await;
+    host.manager.shutdown().await;
+}

@@ -14,6 +14,7 @@ use protocol::{PromptId, Restore};
 use serde_json::{Value, json};
 
 use super::McpServer;
+use super::model_error::LastWords;
 use crate::text::transcript;
 
 /// Tool calls of a turn whose titles are remembered for the questions about them.
@@ -80,6 +81,7 @@ struct Turn {
     cancelled: bool,
     /// Titles, kinds and files of its tool calls.
     tools: BTreeMap<String, Tool>,
+    last_words: LastWords,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -172,7 +174,13 @@ impl Conversation {
         let blocks = json!([{ "type": "text", "text": transcript(history, text) }]);
         let params = json!({ "sessionId": self.session, "prompt": blocks });
         let (request, send) = self.request("session/prompt", params);
-        self.turn = Some(Turn { prompt, request, cancelled: false, tools: BTreeMap::new() });
+        self.turn = Some(Turn {
+            prompt,
+            request,
+            cancelled: false,
+            tools: BTreeMap::new(),
+            last_words: LastWords::default(),
+        });
         let agent_pid = self.agent_pid;
         vec![Do::Report(Report::TurnStarted { prompt, agent_pid }), send]
     }
@@ -277,13 +285,20 @@ impl Conversation {
     fn understand(&mut self, kind: &str, payload: &Value) -> Update {
         let text = || text_at(&payload["content"], "text").unwrap_or_default();
         match kind {
-            "agent_message_chunk" => Update::Message { text: text() },
+            "agent_message_chunk" => {
+                let text = text();
+                if let Some(turn) = &mut self.turn {
+                    turn.last_words.say(&text);
+                }
+                Update::Message { text }
+            }
             "agent_thought_chunk" => Update::Thought { text: text() },
             "tool_call" | "tool_call_update" => {
                 let Some(id) = text_at(payload, "toolCallId") else { return Update::Other };
                 let ended = matches!(payload["status"].as_str(), Some("completed" | "failed"));
                 let mut title = None;
                 if let Some(turn) = &mut self.turn {
+                    turn.last_words.forget();
                     if let Some(tool) = turn.tools.get_mut(&id) {
                         tool.learn(payload);
                         title = tool.title.clone();
@@ -481,6 +496,12 @@ impl Conversation {
                     all.push(Do::Report(Report::Update { prompt: Some(turn.prompt), update, payload }));
                 }
                 let reason = text_at(&result, "stopReason").unwrap_or_else(|| "unknown".to_owned());
+                if let Some(error) = turn.last_words.error() {
+                    let error = beginning(error);
+                    all.push(notice(format!(
+                        "the agent ended its turn with what looks like an error of its model: {error}"
+                    )));
+                }
                 TurnEnd::Stopped { reason }
             }
             // Agents answer so when they were asked to cancel, too.
