@@ -89,6 +89,7 @@ struct Profile {
     model: Option<String>,
     permissions: Option<PermissionPolicy>,
     permission_timeout_ms: Option<u64>,
+    start_timeout_ms: Option<u64>,
     rules: Vec<PermissionRule>,
     subagents: Option<bool>,
 }
@@ -132,6 +133,7 @@ impl Default for Profile {
             model: None,
             permissions: None,
             permission_timeout_ms: None,
+            start_timeout_ms: None,
             rules: Vec::new(),
             subagents: None,
         }
@@ -212,6 +214,7 @@ impl Config {
                 .hibernate_after_ms
                 .or(self.defaults.hibernate_after_ms)
                 .unwrap_or(HIBERNATE_AFTER_MS),
+            start_timeout_ms: profile.start_timeout_ms,
             grace_ms: opts.grace_ms.or(self.defaults.grace_ms).unwrap_or(GRACE_MS),
             permissions: Permissions {
                 policy: opts.permissions.or(profile.permissions).unwrap_or_default(),

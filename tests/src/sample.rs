@@ -26,6 +26,7 @@ pub fn spec() -> Spec {
         on_crash: OnCrash::Interrupt,
         hibernate_after_ms: 600_000,
         grace_ms: 2_000,
+        start_timeout_ms: None,
         permissions: Permissions::default(),
         subagents: Default::default(),
     }

@@ -23,6 +23,7 @@ async fn host() -> Host {
         ("keyed", "--login", "login = \"key\""),
         ("leaves", "--early-exit", ""),
         ("newer", "--other-version", ""),
+        ("mute", "--mute", "start_timeout = \"300ms\""),
         ("allows", "", "permissions = \"allow\""),
         ("denies", "", "permissions = \"deny\""),
         ("fails", "", "permissions = \"fail\""),
@@ -346,7 +347,9 @@ async fn an_agent_that_wants_a_log_in_says_so_and_is_not_started_over_and_over()
 #[tokio::test]
 async fn an_agent_that_cannot_begin_fails_its_session_with_its_words() {
     let host = host().await;
-    for (agent, words) in [("leaves", "exit status 3"), ("newer", "version 7")] {
+    for (agent, words) in
+        [("leaves", "exit status 3"), ("newer", "version 7"), ("mute", "was not ready within 0.3 s")]
+    {
         let mut opts = opts(&host, agent);
         opts.intensity = Some(1);
         let id = host.manager.start_session(opts, None).await.unwrap().id;

@@ -65,6 +65,13 @@ pub(super) fn permission_timeout(millis: u64) -> Result<(), String> {
     Ok(())
 }
 
+pub(super) fn start_timeout(millis: u64) -> Result<(), String> {
+    if !(100..=60 * MINUTE).contains(&millis) {
+        return Err("an agent may take between 100ms and 1h until it is ready".into());
+    }
+    Ok(())
+}
+
 pub(super) fn subagent_depth(depth: u32) -> Result<(), String> {
     if depth > 16 {
         return Err("sub-agents are at most 16 deep; 0 = there are none".into());

@@ -67,6 +67,8 @@ struct RawAgent {
     permissions: Option<PermissionPolicy>,
     #[serde(default, deserialize_with = "permission_timeout")]
     permission_timeout: Option<u64>,
+    #[serde(default, deserialize_with = "start_timeout")]
+    start_timeout: Option<u64>,
     #[serde(default)]
     rules: Vec<RawRule>,
     #[serde(default)]
@@ -197,6 +199,10 @@ fn grace<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
 
 fn permission_timeout<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
     bounded(from, bounds::permission_timeout)
+}
+
+fn start_timeout<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    bounded(from, bounds::start_timeout)
 }
 
 fn intensity<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
@@ -395,6 +401,7 @@ fn profile(name: &str, at: usize, agent: RawAgent, text: &str) -> Result<Profile
         model: agent.model.map(|model| model.0),
         permissions: agent.permissions,
         permission_timeout_ms: agent.permission_timeout,
+        start_timeout_ms: agent.start_timeout,
         rules: agent
             .rules
             .into_iter()

@@ -48,6 +48,7 @@ fn without_a_file_a_session_is_a_shell_in_the_home_directory() {
         on_crash: OnCrash::Interrupt,
         hibernate_after_ms: 4 * 3_600_000,
         grace_ms: 2000,
+        start_timeout_ms: None,
         permissions: Permissions::default(),
         subagents: Subagents { offered: true, depth: 3, breadth: 8, total: 32 },
     };
@@ -310,7 +311,7 @@ fn an_agent_that_is_known_needs_no_profile_and_takes_one() {
     let expected = Agent::Acp { argv: argv.clone(), login: None, mcp_servers: Vec::new() };
     assert_eq!((&spec.agent, spec.permissions.policy), (&expected, PermissionPolicy::Park));
     assert!(spec.env_pass.contains(&"OPENAI_API_KEY".to_owned()));
-    let text = "[agents.codex]\nkind = \"acp\"\nlogin = \"key\"\npermissions = \"deny\"\npermission_timeout = \"5m\"\n\
+    let text = "[agents.codex]\nkind = \"acp\"\nlogin = \"key\"\npermissions = \"deny\"\npermission_timeout = \"5m\"\nstart_timeout = \"3m\"\n\
         rules = [{ kind = \"read\", then = \"allow\" }]\n[agents.codex.mcp.docs]\ncommand = [\"other\", \"-x\"]\nenv = { A = \"1\" }";
     let spec = resolve(text, given.clone()).unwrap();
     let server = McpServer {
@@ -321,7 +322,7 @@ fn an_agent_that_is_known_needs_no_profile_and_takes_one() {
     };
     assert_eq!(spec.agent, Agent::Acp { argv, login: Some("key".into()), mcp_servers: vec![server] });
     assert_eq!((spec.permissions.policy, spec.permissions.timeout_ms), (PermissionPolicy::Deny, 300_000));
-    assert_eq!(spec.permissions.rules.len(), 1);
+    assert_eq!((spec.permissions.rules.len(), spec.start_ms()), (1, 180_000));
     let missing = resolve("", SessionOpts { agent: Some("goose".into()), ..given }).unwrap_err();
     assert_eq!(missing.code(), "agent_not_found");
     assert!(missing.hint().unwrap().contains("block.github.io/goose"), "{:?}", missing.hint());

@@ -337,7 +337,7 @@ impl Session {
         }
         match &mut self.state {
             State::Starting { .. } => {
-                let seconds = self.spec.start_ms() / 1000;
+                let seconds = self.spec.start_ms() as f64 / 1000.0;
                 self.fault(at, &format!("the worker was not ready within {seconds} s"));
             }
             State::Ready { worker, .. } => match &self.turns.running {

@@ -33,6 +33,9 @@ pub struct Spec {
     pub on_crash: OnCrash,
     /// Idle time after which the session hibernates, in milliseconds; 0 = never.
     pub hibernate_after_ms: u64,
+    /// How long a worker may take from its spawn until its agent is ready, in milliseconds, where the profile says it.
+    #[serde(default)]
+    pub start_timeout_ms: Option<u64>,
     /// Time between SIGTERM and SIGKILL for the agent's processes, in milliseconds.
     pub grace_ms: u64,
     /// What becomes of permissions that the agent asks for.
@@ -106,10 +109,10 @@ impl Spec {
     /// How long a worker of this agent may take from its spawn to ready, in milliseconds. Agents that live between
     /// prompts were seen to take up to 13 s on an idle machine; others have nothing to prepare.
     pub fn start_ms(&self) -> u64 {
-        match self.agent {
+        self.start_timeout_ms.unwrap_or(match self.agent {
             Agent::Acp { .. } => limits::START_ACP_MS,
             Agent::Shell | Agent::Command { .. } => limits::START_MS,
-        }
+        })
     }
 
     /// Names of the options in `given` that this spec was not made with. An option that is not given agrees

@@ -3,7 +3,7 @@
 //!
 //! Options: `--load` and `--resume` (it can), `--memory DIR` (where it keeps its conversations, one file each),
 //! `--login` (it wants a log-in by the method `key`), `--forgets` (it refuses to load), `--early-exit`,
-//! `--other-version`, `--log FILE` (methods that it was asked for, one a line).
+//! `--mute` (it reads nothing, and writes to standard error only), `--other-version`, `--log FILE` (methods that it was asked for, one a line).
 //!
 //! The prompt is a script: steps with their arguments, separated by `;`.
 //!
@@ -55,6 +55,10 @@ fn main() {
         let at = args.iter().position(|arg| arg == name)?;
         args.get(at + 1).map(PathBuf::from)
     };
+    if has("--mute") {
+        eprintln!("thinking");
+        return std::thread::park_timeout(Duration::from_secs(120));
+    }
     if has("--early-exit") {
         eprintln!("no, thanks");
         std::process::exit(3);
