@@ -261,6 +261,8 @@ fn kill_worker_idle_mid_turn_or_below_it_loses_nothing() {
     let id = session.id.as_str();
     let kept = Before::of(&daemon, &session);
     kill(session.pid.unwrap());
+    // Until its death is seen it is given prompts, and then nobody knows whether it had begun with them.
+    until("its death is seen", || (daemon.show(id).pid != session.pid).then_some(()));
     daemon.ok(&["send", id, "echo after an idle death"]);
     let idle = daemon.idle(id);
     assert_eq!((idle.incarnation, idle.restarts.in_window), (2, 1));
