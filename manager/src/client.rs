@@ -162,7 +162,10 @@ impl Client {
     /// A connection, to our own user's daemon or root's.
     pub async fn connect(&self) -> Result<UnixStream, ClientError> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::Absent(error),
+            // Reset: it died with this connection still in its queue.
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => {
+                ClientError::Absent(error)
+            }
             io::ErrorKind::PermissionDenied => {
                 ClientError::Denied(format!("cannot use {}: {error}", self.socket.display()))
             }

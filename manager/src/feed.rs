@@ -12,6 +12,7 @@ use protocol::event::Event;
 use protocol::{EventId, SessionId};
 use tokio::sync::{Semaphore, watch};
 
+use crate::blocking;
 use crate::error::Error;
 use crate::journal::{JournalError, Reader};
 
@@ -233,8 +234,8 @@ impl Subscription {
             drop(turn);
             records
         };
-        let read =
-            tokio::task::spawn_blocking(read).await.map_err(|error| Error::Journal(error.to_string()))?;
+        let read = blocking::run(read).await;
+        let read = read.ok_or_else(|| Error::Journal("its reader fell".into()))?;
         read.map_err(|error| Error::Journal(error.to_string()))
     }
 }

@@ -18,6 +18,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::App;
 use super::input::{Id, Json, Key, NoBody, Nothing, OptionalJson, Pid, Query};
 use super::problem::{Answer, ApiError, WITH_BODY, WITH_OPTIONS, refuses};
+use crate::blocking;
 use crate::manager::{SessionManager, WaitFor};
 use crate::tokens;
 
@@ -468,9 +469,8 @@ async fn stable_id(directory: String) -> Answer<SessionId> {
     Ok(blocking(move || SessionManager::stable_session_id_for_workdir(&path)).await??)
 }
 
-/// For what touches the disk: a file system that hangs stops one request and not all.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Answer<T> {
-    tokio::task::spawn_blocking(work).await.map_err(ApiError::internal)
+    blocking::run(work).await.ok_or_else(|| ApiError::internal("a thread of this request fell"))
 }
 
 #[cfg(test)]

@@ -1,0 +1,46 @@
+//! Work that waits for the disk: on a thread of its own, so that what hangs there holds up one request and not all.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::oneshot;
+
+/// Runs `work`, and gives what it comes to; none if it panicked.
+///
+/// Where the machine has no room for one more thread it is done on this one. (tokio's `spawn_blocking` panics then.)
+pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let work = Arc::new(Mutex::new(Some(work)));
+    let (done, result) = oneshot::channel();
+    let there = {
+        let work = work.clone();
+        move || {
+            if let Some(work) = take(&work) {
+                // Whoever asked may have gone.
+                let _ = done.send(work());
+            }
+        }
+    };
+    match std::thread::Builder::new().name("disk".into()).spawn(there) {
+        Ok(_) => result.await.ok(),
+        Err(error) => {
+            tracing::debug!(%error, "no thread");
+            take(&work).map(|work| work())
+        }
+    }
+}
+
+fn take<F>(work: &Mutex<Option<F>>) -> Option<F> {
+    work.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn work_is_done_elsewhere_and_a_panic_of_it_stays_there() {
+        let here = std::thread::current().id();
+        assert_ne!(run(move || std::thread::current().id()).await, Some(here));
+        let fell = run(|| panic!("on purpose, in a test")).await;
+        assert_eq!(fell, None::<()>);
+    }
+}
