@@ -302,9 +302,11 @@ impl<'a> Audit<'a> {
         }
     }
 
-    /// The last look: what the journal says from its beginning, what each prompt has done, and what is left when
-    /// the daemon has gone.
+    /// The last look, when nobody asks or reads any more: what the journal says from its beginning, what each prompt
+    /// has done, and what is left when the daemon has gone.
     pub async fn end(&mut self) {
+        self.rest().await;
+        self.tell_history();
         let kept = self.whole_journal().await;
         let deleted = |id: &SessionId| {
             let of = |event: &&Arc<Event>| event.session.as_ref() == Some(id);
@@ -339,7 +341,7 @@ impl<'a> Audit<'a> {
             let what = format!("event {id} was shown and is on record no more: {event:?}");
             self.wrong(what);
         }
-        // Somebody may have fallen asleep after the recorder had read to the end and hung up, and before others had.
+        // What came after the recorder had hung up, and others may have been shown.
         let last = self.last();
         for (_, event) in kept.into_iter().skip_while(|(id, _)| *id <= last) {
             let event = Arc::new(event);

@@ -374,12 +374,14 @@ impl Campaign {
         }
         self.over.store(true, Ordering::Relaxed);
         self.mode.send_replace(Mode::Over);
-        audit.end().await;
         for task in tasks {
-            if let Err(error) = task.await {
-                self.violation(None, format!("a client or subscriber fell: {error}"));
+            match tokio::time::timeout(PATIENCE * 2, task).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => self.violation(None, format!("a client or subscriber fell: {error}")),
+                Err(_) => self.violation(None, format!("a client waits for more than {:?}", PATIENCE * 2)),
             }
         }
+        audit.end().await;
         self.host.dismiss_bystanders();
         audit.report(begun.elapsed(), strikes.reached().clone())
     }
