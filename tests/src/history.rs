@@ -76,6 +76,15 @@ pub struct History {
     violations: Vec<Violation>,
 }
 
+/// What is wrong with this whole journal, at whose end nothing may be open.
+pub fn of(events: &[Event]) -> Vec<Violation> {
+    let mut history = History::new();
+    for event in events {
+        history.event(&Arc::new(event.clone()));
+    }
+    history.finish(&BTreeSet::new()).to_vec()
+}
+
 impl History {
     /// An empty one.
     pub fn new() -> Self {

@@ -3,10 +3,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
-use std::sync::Arc;
 
 use harness::daemon::{Daemon, finish};
-use harness::history::History;
+use harness::history;
 use harness::real::*;
 use manager::protocol::api::{Accepted, SessionInfo, Status};
 use manager::protocol::event::{Event, EventKind};
@@ -62,11 +61,7 @@ fn interrupted(events: &[Event], prompt: PromptId) -> bool {
 /// other invariant violated, pids and ids mapped both ways, the token as before, no orphan and no zombie.
 fn nothing_lost(daemon: &Daemon, before: &Before) -> Vec<Event> {
     let events = daemon.events();
-    let mut history = History::new();
-    for event in &events {
-        history.event(&Arc::new(event.clone()));
-    }
-    let violations = history.finish(&BTreeSet::new());
+    let violations = history::of(&events);
     assert!(violations.is_empty(), "{violations:#?}");
     assert!(ends(&events).values().all(|ends| *ends == 1), "{:?}", ends(&events));
     assert_eq!(daemon.ok(&["token", &before.id]), before.token);
