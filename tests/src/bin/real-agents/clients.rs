@@ -1,0 +1,248 @@
+//! The clients: editors made of the official SDKs, with `kennel acp` as their agent and a real agent behind it.
+//!
+//! The programs in `tests/real` only pass lines between us and the SDK: `{"do": …}` to them, and what they are told back.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use harness::history;
+use harness::real::{BOUND, kennel, kill, until};
+use manager::protocol::api::Status;
+use serde_json::{Value, json};
+
+use crate::Step;
+use crate::agents::{Agent, Housed};
+use crate::model::Model;
+use crate::trial::Session;
+
+/// How long `kennel acp` may take to leave once its input has ended.
+const LEAVES: Duration = Duration::from_secs(2);
+
+/// A client that is installed.
+pub struct Client {
+    /// Its name.
+    pub name: &'static str,
+    interpreter: PathBuf,
+    program: PathBuf,
+    through: Option<PathBuf>,
+}
+
+/// All of them; each starts its `kennel acp` through that program, if there is one.
+pub fn all(installed: &Path, through: Option<&Path>) -> Vec<Client> {
+    let client = |name, interpreter: &Path| Client {
+        name,
+        interpreter: interpreter.to_owned(),
+        program: installed.join(name),
+        through: through.map(Path::to_owned),
+    };
+    vec![client("client.mjs", Path::new("node")), client("client.py", &installed.join("venv/bin/python"))]
+}
+
+/// Puts a client through everything.
+pub fn trial(client: &Client, agent: &Agent, model: &Model) {
+    let step = |what: &str| Step::new(client.name, what);
+    let housed = agent.housed(model);
+    let daemon = &housed.daemon;
+
+    let doing = step("initialize, session/new");
+    let mut editor = Editor::start(client, agent, &housed);
+    editor.tells(json!({ "do": "new", "cwd": housed.work }));
+    let id = editor.hears("session").as_str().unwrap().to_owned();
+    let session = Session::new(&housed, &id);
+    assert_eq!(daemon.show(&id).agent, agent.name);
+    drop(doing);
+
+    let doing = step("prompt");
+    editor.prompt(&id, "SAY hello");
+    assert_eq!(editor.hears("stopped"), "end_turn");
+    assert!(editor.said.ends_with("hello"), "{:?}", editor.said);
+    drop(doing);
+
+    let doing = step("tool call with permission");
+    editor.prompt(&id, "TOOL echo by-a-tool > tool-file");
+    editor.hears("question");
+    let file = housed.work.join("tool-file");
+    assert!(!file.exists(), "the tool was used before it was allowed");
+    editor.tells(json!({ "do": "allow" }));
+    assert_eq!(editor.hears("stopped"), "end_turn");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "by-a-tool\n");
+    drop(doing);
+
+    let doing = step("cancel");
+    editor.prompt(&id, "SLOW 2000 50");
+    editor.hears_text("w3");
+    editor.tells(json!({ "do": "cancel", "session": id }));
+    assert_eq!(editor.hears("stopped"), "cancelled");
+    drop(doing);
+
+    let doing = step("kill -9 of the worker mid-turn is a message, and the conversation is remembered");
+    editor.prompt(&id, "SLOW 2000 50");
+    editor.hears_text("w3");
+    kill(daemon.show(&id).pid.unwrap());
+    assert_eq!(editor.hears("stopped"), "end_turn");
+    for part in ["> kennel: the agent crashed in this turn", "was restored to the level `"] {
+        assert!(editor.said.contains(part), "not told: {part:?}, but: {:?}", editor.said);
+    }
+    editor.prompt(&id, "RECALL");
+    assert_eq!(editor.hears("stopped"), "end_turn");
+    assert!(editor.said.contains("[SAY hello]"), "{:?}", editor.said);
+    drop(doing);
+
+    let doing = step("kill -9 of `kennel acp` mid-turn, and session/load shows what was missed");
+    editor.prompt(&id, "SLOW 40 50");
+    editor.hears_text("w3");
+    let worker = daemon.show(&id).pid;
+    kill(editor.pid);
+    editor.hears("left");
+    drop(editor);
+    let text: String = (0..40).map(|n| format!("w{n} ")).collect();
+    assert_eq!(
+        (daemon.show(&id).status, daemon.show(&id).pid),
+        (Status::Running, worker),
+        "the turn goes on"
+    );
+    let mut editor = Editor::start(client, agent, &housed);
+    editor.load(&id, &housed);
+    editor.hears_text("w39");
+    daemon.idle(&id);
+    assert!(editor.said.ends_with(&text), "not {text:?} once at the end of {:?}", editor.said);
+    assert_eq!(editor.users[..2], ["SAY hello", "TOOL echo by-a-tool > tool-file"]);
+    assert_eq!(editor.users.last().unwrap(), "SLOW 40 50");
+    drop(doing);
+
+    let doing = step("the end of its input ends `kennel acp` within 2 s, and nothing else");
+    editor.prompt(&id, "SLOW 60 50");
+    editor.hears_text("w3");
+    let ended = Instant::now();
+    editor.stdin = None;
+    assert_eq!(editor.hears("left"), 0);
+    let took = ended.elapsed();
+    assert!(took < LEAVES, "it took {took:?}");
+    drop(editor);
+    assert_eq!(
+        (daemon.show(&id).status, daemon.show(&id).pid),
+        (Status::Running, worker),
+        "the turn goes on"
+    );
+    daemon.idle(&id);
+    let mut editor = Editor::start(client, agent, &housed);
+    editor.load(&id, &housed);
+    let text: String = (0..60).map(|n| format!("w{n} ")).collect();
+    assert!(editor.said.ends_with(&text), "not {text:?} at the end of {:?}", editor.said);
+    editor.prompt(&id, "SAY goodbye");
+    assert_eq!(editor.hears("stopped"), "end_turn");
+    drop(editor);
+    drop(doing);
+
+    let doing = step("the history holds, and `daemon stop` leaves nothing");
+    let violations = history::of(&daemon.events());
+    assert!(violations.is_empty(), "{violations:#?}");
+    let uuid = session.uuid();
+    daemon.ok(&["daemon", "stop"]);
+    session.nothing_left(&uuid);
+    drop(doing);
+}
+
+/// A client that runs, with `kennel acp` below it.
+struct Editor {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    lines: Receiver<Value>,
+    /// Its `kennel acp`.
+    pid: u32,
+    /// What the agent has said since the last prompt, or since it was loaded.
+    said: String,
+    /// What users have said, as it was told.
+    users: Vec<String>,
+}
+
+impl Editor {
+    fn start(client: &Client, agent: &Agent, housed: &Housed) -> Self {
+        // The environment is that of a `kennel` command, and so is the daemon that it reaches.
+        let kennels = housed.daemon.command(&[]);
+        let mut command = Command::new(&client.interpreter);
+        command.arg(&client.program).args(&client.through).arg(kennel()).args(["acp", "--agent", agent.name]);
+        command.current_dir(&housed.work);
+        for (name, value) in kennels.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (sender, lines) = channel();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                let told = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+                if sender.send(told).is_err() {
+                    return;
+                }
+            }
+        });
+        let stdin = child.stdin.take();
+        let mut editor = Self { child, stdin, lines, pid: 0, said: String::new(), users: Vec::new() };
+        editor.pid = editor.hears("pid").as_u64().and_then(|pid| pid.try_into().ok()).unwrap();
+        editor
+    }
+
+    fn tells(&mut self, order: Value) {
+        writeln!(self.stdin.as_mut().unwrap(), "{order}").unwrap();
+    }
+
+    fn prompt(&mut self, session: &str, text: &str) {
+        self.said.clear();
+        self.tells(json!({ "do": "prompt", "session": session, "text": text }));
+    }
+
+    fn load(&mut self, session: &str, housed: &Housed) {
+        self.tells(json!({ "do": "load", "session": session, "cwd": housed.work }));
+        self.hears("loaded");
+    }
+
+    /// Reads one line, and keeps what it tells.
+    fn read(&mut self, what: &str) -> Value {
+        let told = self.lines.recv_timeout(BOUND);
+        let told = told.unwrap_or_else(|error| panic!("{what}: {error}; said so far: {:?}", self.said));
+        let update = &told["update"];
+        let text = update["content"]["text"].as_str().unwrap_or_default();
+        match update["sessionUpdate"].as_str() {
+            Some("agent_message_chunk") => self.said.push_str(text),
+            Some("user_message_chunk") => self.users.push(text.trim().to_owned()),
+            _ => {}
+        }
+        told
+    }
+
+    /// Reads until it is told this, and gives it. That something failed is told as an error, unless that is waited for.
+    fn hears(&mut self, what: &str) -> Value {
+        loop {
+            let told = self.read(what);
+            if let Some(value) = told.get(what) {
+                return value.clone();
+            }
+            assert!(told["error"].is_null() || what == "left", "{told} instead of `{what}`");
+        }
+    }
+
+    /// Reads until the agent has said this.
+    fn hears_text(&mut self, text: &str) {
+        while !self.said.contains(text) {
+            self.read(text);
+        }
+    }
+}
+
+impl Drop for Editor {
+    fn drop(&mut self) {
+        drop(self.stdin.take());
+        if std::thread::panicking() {
+            // It may have ended.
+            let _ = self.child.kill();
+        }
+        until("the end of the client", || self.child.try_wait().unwrap());
+    }
+}
