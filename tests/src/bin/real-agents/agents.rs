@@ -1,14 +1,9 @@
 //! The agents: how each is run, and made to use the model server and nothing of its user's.
 
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::mpsc::channel;
 
 use harness::daemon::Daemon;
-use harness::real::BOUND;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::model::Model;
 
@@ -20,16 +15,6 @@ pub struct Agent {
     pub package: &'static str,
     command: Vec<String>,
     prepare: fn(home: &Path, url: &str) -> Vec<(&'static str, String)>,
-}
-
-/// What an agent says of itself.
-pub struct Said {
-    /// Its version.
-    pub version: String,
-    /// It offers `session/resume`.
-    pub resume: bool,
-    /// It offers `session/load`.
-    pub load: bool,
 }
 
 /// All of them; each is started through that program, if there is one.
@@ -124,39 +109,7 @@ impl Agent {
         let profile =
             format!("[agents.{name}]\nkind = \"acp\"\ncommand = {command:?}\nenv = {{ {variables} }}\n");
         std::fs::write(config.join("config.toml"), profile).unwrap();
-        Housed { daemon, home, work, env }
-    }
-
-    /// What it says of itself, asked without kennel.
-    pub fn says(&self, housed: &Housed) -> Said {
-        let mut command = Command::new(&self.command[0]);
-        command.args(&self.command[1..]).envs(housed.env.iter().cloned()).current_dir(&housed.work);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        // Of its own, because the program is a wrapper around others.
-        let mut child = command.process_group(0).spawn().unwrap();
-        let hello = json!({ "protocolVersion": 1, "clientCapabilities": {} });
-        let hello = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello });
-        writeln!(child.stdin.as_ref().unwrap(), "{hello}").unwrap();
-        let (sender, answers) = channel();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        std::thread::spawn(move || {
-            let messages =
-                stdout.lines().map_while(Result::ok).filter_map(|line| serde_json::from_str(&line).ok());
-            messages
-                .filter(|message: &Value| message["id"] == 1)
-                .for_each(|message| drop(sender.send(message)));
-        });
-        let answer = answers.recv_timeout(BOUND);
-        let group = nix::unistd::Pid::from_raw(child.id().cast_signed());
-        nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL).unwrap();
-        child.wait().unwrap();
-        let answer = answer.unwrap_or_else(|error| panic!("no answer to `initialize`: {error}"));
-        let (info, able) = (&answer["result"]["agentInfo"], &answer["result"]["agentCapabilities"]);
-        Said {
-            version: info["version"].as_str().unwrap_or("not said").to_owned(),
-            resume: able["sessionCapabilities"]["resume"].is_object(),
-            load: able["loadSession"] == true,
-        }
+        Housed { daemon, home, work }
     }
 }
 
@@ -168,5 +121,4 @@ pub struct Housed {
     pub home: PathBuf,
     /// Where it works.
     pub work: PathBuf,
-    env: Vec<(&'static str, String)>,
 }

@@ -4,19 +4,20 @@ use std::time::Duration;
 
 use harness::history;
 use harness::real::{kill, lives, marked, mentioning, until, uuid};
-use manager::protocol::api::{Accepted, PermissionInfo, SessionInfo, Status};
+use manager::protocol::api::{Accepted, AgentInfo, PermissionInfo, SessionInfo, Status};
 use manager::protocol::event::{Event, EventKind, Outcome};
+use manager::protocol::wire::AgentDetails;
 use manager::protocol::{PromptId, Restore, Stream};
 
 use crate::Step;
-use crate::agents::{Agent, Housed, Said};
+use crate::agents::{Agent, Housed};
 use crate::model::Model;
 
 /// What came of a trial: a line of the table.
 pub struct Row {
     package: &'static str,
     name: &'static str,
-    said: Said,
+    said: AgentDetails,
     start: Duration,
     asked: usize,
     after_agent: Restore,
@@ -40,7 +41,7 @@ impl Row {
             .collect();
         format!(
             "| {name} (`{package}`) | {} | {} | {:.1} s | {asked} | `{after_agent}` | `{after_worker}` | {:.1} MiB |\n",
-            said.version,
+            said.version.as_deref().unwrap_or("not said"),
             offers.join(", "),
             start.as_secs_f64(),
             *worker_kib as f64 / 1024.0,
@@ -60,8 +61,9 @@ pub fn of(agent: &Agent, model: &Model) -> Row {
     let housed = agent.housed(model);
     let daemon = &housed.daemon;
 
-    let doing = step("initialize");
-    let said = agent.says(&housed);
+    let doing = step("what it says of itself");
+    let agents: Vec<AgentInfo> = daemon.json(&["agents", "ls", agent.name, "--probe"]);
+    let said = agents[0].details.clone().unwrap();
     drop(doing);
 
     let doing = step("start");
