@@ -36,6 +36,7 @@ mod bounds;
 mod built_in;
 mod env;
 mod file;
+mod mcp;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -191,10 +192,12 @@ impl Config {
         env_pass.sort();
         env_pass.dedup();
         let path = env.get("PATH").map(OsString::from).or_else(|| around.path.clone());
+        let mut agent = self.agent(agent_name, &profile.runs, model, path.clone())?;
+        mcp::add(&mut agent, &opts.mcp_servers, path)?;
         let built_in = RestartPolicy::default();
         Ok(Spec {
             agent_name: agent_name.to_owned(),
-            agent: self.agent(agent_name, &profile.runs, model, path)?,
+            agent,
             title: opts.title.clone(),
             model: model.cloned(),
             workdir: workdir(opts.workdir.as_deref(), around)?,

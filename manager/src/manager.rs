@@ -1,12 +1,14 @@
 //! [`SessionManager`]: the library's face. Every method asks the supervisor's loop and waits for its answer.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::api::*;
 use protocol::event::{EventKind, Outcome, Resolution, Timestamp};
-use protocol::{EventId, PermissionId, PromptId, SessionId};
+use protocol::wire::{CallAnswer, Offer};
+use protocol::{CallId, EventId, PermissionId, PromptId, SessionId};
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
@@ -395,12 +397,15 @@ impl SessionManager {
         name: &str,
         role: Role,
         takeover: bool,
+        offers: &[Offer],
     ) -> Result<EventId, Error> {
         if name.is_empty() || name.chars().count() > 100 || name.chars().any(char::is_control) {
             let what = "a client's name has 1 to 100 characters, none of them control characters";
             return Err(Error::invalid("invalid_client", what));
         }
-        let attach = Command::Attach { name: name.to_owned(), role, takeover };
+        let offers: BTreeSet<Offer> = offers.iter().copied().collect();
+        let offers = offers.into_iter().collect();
+        let attach = Command::Attach { name: name.to_owned(), role, takeover, offers };
         match self.ask(Ask::One(id.clone(), Input::Command(attach))).await? {
             Reply::Attached { client } => Ok(client),
             _ => Err(Error::Ended),
@@ -410,6 +415,12 @@ impl SessionManager {
     /// Detaches a client. One that is not attached is not missed.
     pub async fn detach(&self, id: &SessionId, client: EventId) -> Result<(), Error> {
         self.ask(Ask::One(id.clone(), Input::Command(Command::Detach(client)))).await.map(drop)
+    }
+
+    /// Answers what the agent wants done by the client on whose behalf this manager is, which must drive. The first
+    /// answer counts.
+    pub async fn answer_call(&self, id: &SessionId, call: CallId, answer: CallAnswer) -> Result<(), Error> {
+        self.command(id, Command::AnswerCall(call, answer)).await.map(drop)
     }
 
     // --- permissions, agents ---

@@ -11,8 +11,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use protocol::wire::{Agent, Command, FromWorker, PROTOCOL_VERSION, Report, Welcome};
-use protocol::{Exit, Identity, Incarnation, PromptId, Restore, SessionId, failpoint};
+use protocol::wire::{Agent, Command, FromWorker, Offer, PROTOCOL_VERSION, Report, Welcome};
+use protocol::{EventId, Exit, Identity, Incarnation, PromptId, Restore, SessionId, failpoint};
 use rustix::process::Signal;
 use tokio::sync::mpsc;
 
@@ -50,6 +50,10 @@ struct Worker {
     aborted: Option<PromptId>,
     /// Questions of the running turn that it was told the answers of.
     answered: BTreeSet<u64>,
+    /// Calls of the running turn that it was told the answers of.
+    called: BTreeSet<u64>,
+    /// What it was told last of the client that drives.
+    driver: (Option<EventId>, Vec<Offer>),
     /// Number of its last message.
     heard: u64,
     /// Since when its pipe has been closed while it lived.
@@ -155,6 +159,21 @@ impl Workers {
                     return worker.send(id, Command::Answer { request, option });
                 }
             }
+            Effect::Driver { incarnation, client, offers } => {
+                let worker = self.get(id, *incarnation)?;
+                let driver = (*client, offers.clone());
+                if worker.driver != driver {
+                    worker.driver = driver.clone();
+                    return worker.send(id, Command::Driver { client: driver.0, offers: driver.1 });
+                }
+            }
+            Effect::AnswerCall { incarnation, request, answer } => {
+                let worker = self.get(id, *incarnation)?;
+                if worker.called.insert(*request) {
+                    let (request, answer) = (*request, answer.clone());
+                    return worker.send(id, Command::CallAnswered { request, answer });
+                }
+            }
             Effect::Terminate { incarnation } => self.signal(id, *incarnation, Signal::TERM),
             Effect::Kill { incarnation, .. } => self.signal(id, *incarnation, Signal::KILL),
             Effect::Reclaim { incarnation, worker } => self.reclaim(id, *incarnation, worker, now),
@@ -231,6 +250,8 @@ impl Workers {
             delivered: None,
             aborted: None,
             answered: BTreeSet::new(),
+            called: BTreeSet::new(),
+            driver: Default::default(),
             heard: 0,
             closed_at: None,
             dead: None,
@@ -344,6 +365,7 @@ impl Workers {
         };
         worker.delivered = Some(prompt);
         worker.answered.clear();
+        worker.called.clear();
         worker.send(id, Command::Prompt { prompt, text: turn.prompt.text.to_string(), history })
     }
 
@@ -635,6 +657,9 @@ impl Worker {
             }
             Report::PermissionAsked { prompt, request, ask, payload } => {
                 Seen::PermissionAsked { prompt, request, ask, payload: object(&payload)? }
+            }
+            Report::CallAsked { prompt, request, client, method, payload } => {
+                Seen::CallAsked { prompt, request, client, method, payload: object(&payload)? }
             }
             Report::AgentDied { message } => Seen::AgentDied(message),
             Report::LoginNeeded { message } => Seen::LoginNeeded(message),

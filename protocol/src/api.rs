@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::event::{Disposition, Outcome, Resolution, Timestamp};
-use crate::wire::{AgentDetails, PermissionOption};
+use crate::wire::{AgentDetails, Offer, PermissionOption};
 use crate::{EventId, Exit, Incarnation, PermissionId, PromptId, Restore, SessionId};
 
 /// What a session is started with. What is not given comes from the agent's profile, then from the defaults.
@@ -55,6 +56,32 @@ pub struct SessionOpts {
     /// How long a permission may wait for an answer, in milliseconds; then it is denied. 0 = for ever.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub permission_timeout_ms: Option<u64>,
+    /// MCP servers for the agent, beside those of its profile; only for agents that speak ACP.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mcp_servers: Vec<McpServerOpts>,
+}
+
+/// A program that offers tools to the agent over the Model Context Protocol, on its standard input and output.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct McpServerOpts {
+    /// What the agent calls it, 1 to 100 characters; one of the profile's of that name is not given to the agent.
+    pub name: String,
+    /// The program: its absolute path, or its name on PATH.
+    pub command: String,
+    /// Its arguments. Never shown.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// Added to its environment. Never shown.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+}
+
+impl std::fmt::Debug for McpServerOpts {
+    /// Without what may be a secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("McpServerOpts").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// What an attached client may do.
@@ -76,6 +103,21 @@ pub struct ClientInfo {
     pub name: String,
     /// What it may do.
     pub role: Role,
+    /// What it can do for the agent while it drives.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub offers: Vec<Offer>,
+}
+
+/// What a client has to say to a call: one of the two.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CallRequest {
+    /// What came of it, as ACP has it for the method.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<Value>,
+    /// Why it could not be done, as ACP has it: `code` and `message`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Value>,
 }
 
 /// What becomes of a permission that an agent asks for.

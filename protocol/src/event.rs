@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::api::{Role, Usage};
 use crate::wire::PermissionOption;
-use crate::{EventId, Exit, Incarnation, PermissionId, PromptId, Restore, SessionId, Stream};
+use crate::{CallId, EventId, Exit, Incarnation, PermissionId, PromptId, Restore, SessionId, Stream};
 
 /// Unix time in milliseconds, in JSON an RFC 3339 text in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ToSchema)]
@@ -208,6 +208,26 @@ pub enum EventKind {
     #[serde(rename = "permission.expired")]
     PermissionExpired { permission_id: PermissionId, reason: String },
 
+    /// The agent wants something done that a client can do: read a file as the editor has it, ask its user. The event's
+    /// id is the call's.
+    #[serde(rename = "call.requested")]
+    CallRequested {
+        call_id: CallId,
+        turn: u64,
+        prompt_id: PromptId,
+        /// The client that is asked; absent where none is.
+        client_id: Option<EventId>,
+        /// ACP's name of what is to be done.
+        method: String,
+        payload: Value,
+    },
+    /// The client has answered. What it said is between it and the agent.
+    #[serde(rename = "call.answered")]
+    CallAnswered { call_id: CallId },
+    /// No client has answered, and none will be heard any more.
+    #[serde(rename = "call.expired")]
+    CallExpired { call_id: CallId, reason: String },
+
     /// Somebody came, to drive or to look on. The event's id is the client's.
     #[serde(rename = "client.attached")]
     ClientAttached { client_id: EventId, name: String, role: Role },
@@ -275,6 +295,9 @@ impl EventKind {
             PermissionRequested { .. } => "permission.requested",
             PermissionResolved { .. } => "permission.resolved",
             PermissionExpired { .. } => "permission.expired",
+            CallRequested { .. } => "call.requested",
+            CallAnswered { .. } => "call.answered",
+            CallExpired { .. } => "call.expired",
             ClientAttached { .. } => "client.attached",
             ClientDetached { .. } => "client.detached",
             DriverChanged { .. } => "driver.changed",
@@ -303,6 +326,8 @@ impl EventKind {
                 | UsageUpdated { .. }
                 | AgentUpdated { .. }
                 | PermissionRequested { .. }
+                | CallRequested { .. }
+                | CallAnswered { .. }
                 | TurnStarted { .. }
                 | SessionReady { .. }
                 | SessionRestarted { .. }

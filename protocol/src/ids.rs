@@ -20,6 +20,9 @@ pub enum IdError {
     /// A permission id is `permission-` and a number.
     #[error("`{0}` is not a permission id: `permission-` and a number, as `kennel permissions ls` prints it")]
     Permission(String),
+    /// A call id is `call-` and a number.
+    #[error("`{0}` is not a call's id: `call-` and a number, as the event `call.requested` has it")]
+    Call(String),
 }
 
 /// Stable name of a session: `session-7`, `workdir-0123456789abcdef`, or what the caller chose.
@@ -162,6 +165,14 @@ event_name!(
     Permission
 );
 
+event_name!(
+    /// Name of something that an agent wants done by a client: `call-` and the id of the event that recorded it.
+    CallId,
+    "call-",
+    "^call-[0-9]+$",
+    Call
+);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,5 +208,6 @@ mod tests {
         }
         assert_eq!("permission-20".parse(), Ok(PermissionId(20)));
         assert!("prompt-20".parse::<PermissionId>().is_err());
+        assert_eq!("call-21".parse(), Ok(CallId(21)));
     }
 }

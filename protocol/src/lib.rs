@@ -12,7 +12,7 @@ mod ids;
 mod nouns;
 pub mod wire;
 
-pub use ids::{IdError, PermissionId, PromptId, SessionId};
+pub use ids::{CallId, IdError, PermissionId, PromptId, SessionId};
 pub use nouns::{Exit, Identity, Restore, Stream};
 
 /// Counts the processes a session has had, from 1. Every record carries it, so that nothing of a replaced

@@ -14,7 +14,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Exit, Incarnation, PromptId, Restore, SessionId, Stream};
+use crate::{EventId, Exit, Incarnation, PromptId, Restore, SessionId, Stream};
 
 /// Version of this vocabulary. Raised when a message is added; earlier versions still decode.
 pub const PROTOCOL_VERSION: u32 = 2;
@@ -72,6 +72,89 @@ pub enum Command {
         request: u64,
         /// The option chosen; none: the question is cancelled.
         option: Option<String>,
+    },
+    /// What the client that drives can do for the agent. Sent when the agent is ready, and when it changes.
+    Driver {
+        /// The client, if it can do anything.
+        client: Option<EventId>,
+        /// What it can do.
+        offers: Vec<Offer>,
+    },
+    /// What has become of [`Report::CallAsked`].
+    CallAnswered {
+        /// Which.
+        request: u64,
+        /// What.
+        answer: CallAnswer,
+    },
+}
+
+/// Something that a client can do for the agent, in the place of the worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
+pub enum Offer {
+    /// It reads text files: what an editor has and has not saved is part of them.
+    #[serde(rename = "fs.read")]
+    ReadFile,
+    /// It writes text files.
+    #[serde(rename = "fs.write")]
+    WriteFile,
+    /// It runs commands.
+    #[serde(rename = "terminal")]
+    Terminal,
+    /// It asks its user for what the agent wants to know.
+    #[serde(rename = "elicitation")]
+    Elicitation,
+}
+
+impl Offer {
+    /// All of them.
+    pub const ALL: [Offer; 4] = [Offer::ReadFile, Offer::WriteFile, Offer::Terminal, Offer::Elicitation];
+
+    /// Its name in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Offer::ReadFile => "fs.read",
+            Offer::WriteFile => "fs.write",
+            Offer::Terminal => "terminal",
+            Offer::Elicitation => "elicitation",
+        }
+    }
+
+    /// What it takes to answer a method of ACP; none where a client is never asked.
+    pub fn of(method: &str) -> Option<Self> {
+        match method {
+            "fs/read_text_file" => Some(Offer::ReadFile),
+            "fs/write_text_file" => Some(Offer::WriteFile),
+            "elicitation/create" => Some(Offer::Elicitation),
+            _ if method.starts_with("terminal/") => Some(Offer::Terminal),
+            _ => None,
+        }
+    }
+}
+
+/// What has become of something that a client was to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CallAnswer {
+    /// It was done.
+    Result {
+        /// What came of it: a JSON text.
+        json: String,
+    },
+    /// The client could not do it.
+    Error {
+        /// Why: a JSON object with `code` and `message`.
+        json: String,
+    },
+    /// No client was asked.
+    NotAsked {
+        /// Why, for a person.
+        reason: String,
+    },
+    /// A client was asked, may have done it, and has not answered.
+    GivenUp {
+        /// Why, for a person.
+        reason: String,
     },
 }
 
@@ -260,6 +343,19 @@ pub enum Report {
     },
     /// The agent has said what it is.
     Introduced(AgentDetails),
+    /// The agent wants something done that a client can do, and waits for [`Command::CallAnswered`].
+    CallAsked {
+        /// The prompt whose turn it is.
+        prompt: PromptId,
+        /// Counts the calls of this worker from 1.
+        request: u64,
+        /// The client that is to do it; none: whichever can.
+        client: Option<EventId>,
+        /// ACP's name of what is to be done.
+        method: String,
+        /// With what: a JSON object.
+        payload: String,
+    },
 }
 
 /// What an agent that speaks the Agent Client Protocol says of itself.

@@ -59,6 +59,7 @@ fn commands() -> Vec<(&'static str, ToWorker)> {
     let acp_bare = Agent::Acp { argv: vec!["/usr/bin/gemini".into()], login: None, mcp_servers: Vec::new() };
     let exchange = Exchange { prompt: "before".into(), reply: "answer".into() };
     let prompt = Command::Prompt { prompt: PromptId(17), text: "echo ä".into(), history: vec![exchange] };
+    let called = |answer| Command::CallAnswered { request: 4, answer };
     let bodies = [
         ("welcome-shell", welcome(Agent::Shell)),
         ("welcome-command-stdin", welcome(command(PromptVia::Stdin, true))),
@@ -72,6 +73,12 @@ fn commands() -> Vec<(&'static str, ToWorker)> {
         ("open-again", Command::Open { agent_session: Some("ses-ä".into()), conversation: true }),
         ("answer", Command::Answer { request: 2, option: Some("allow-once".into()) }),
         ("answer-cancelled", Command::Answer { request: 2, option: None }),
+        ("driver", Command::Driver { client: Some(40), offers: Offer::ALL.to_vec() }),
+        ("driver-none", Command::Driver { client: None, offers: Vec::new() }),
+        ("call-result", called(CallAnswer::Result { json: "{\"content\":\"ä\"}".into() })),
+        ("call-error", called(CallAnswer::Error { json: "{\"code\":-32603,\"message\":\"no\"}".into() })),
+        ("call-not-asked", called(CallAnswer::NotAsked { reason: "nobody drives".into() })),
+        ("call-given-up", called(CallAnswer::GivenUp { reason: "the client went".into() })),
     ];
     bodies.into_iter().map(|(name, body)| (name, Envelope { incarnation: 3, seq: 5, ack: 9, body })).collect()
 }
@@ -98,6 +105,10 @@ fn reports() -> Vec<(&'static str, FromWorker)> {
     };
     let bare = PermissionAsk { kind: None, paths: Vec::new(), options: Vec::new(), ..ask.clone() };
     let asked = |ask| Report::PermissionAsked { prompt, request: 2, ask, payload: payload() };
+    let call = |client, method: &str| {
+        let method = method.to_owned();
+        Report::CallAsked { prompt, request: 4, client, method, payload: "{\"path\":\"/a\"}".to_owned() }
+    };
     let failed = TurnEnd::Failed { message: "no such program".into() };
     let bodies = [
         ("hello", Report::Hello { protocol: 1, build: "0.1.0 (00ff)".into(), resume_from: 2 }),
@@ -130,6 +141,8 @@ fn reports() -> Vec<(&'static str, FromWorker)> {
         ("agent-died", Report::AgentDied { message: "the agent exited with status 1".into() }),
         ("login-needed", Report::LoginNeeded { message: "run `gemini` and log in".into() }),
         ("notice", Report::Notice { text: "the conversation could not be found again".into() }),
+        ("call-asked", call(Some(40), "fs/read_text_file")),
+        ("call-asked-of-any", call(None, "elicitation/create")),
     ];
     bodies.into_iter().map(|(name, body)| (name, Envelope { incarnation: 3, seq: 5, ack: 9, body })).collect()
 }

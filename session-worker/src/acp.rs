@@ -4,6 +4,7 @@
 //! Its lines are read only while the manager takes what they become, so that a babbling agent waits and no memory
 //! grows; what it must be told is read out of a buffer that is bounded because its questions are.
 
+mod calls;
 mod conversation;
 mod files;
 mod model_error;
@@ -13,8 +14,8 @@ use std::io;
 use std::process::Stdio;
 use std::time::Duration;
 
-use protocol::wire::{Agent, Exchange, McpServer, Report, TurnEnd, Welcome};
-use protocol::{Exit, PromptId, failpoint};
+use protocol::wire::{Agent, CallAnswer, Exchange, McpServer, Offer, Report, TurnEnd, Welcome};
+use protocol::{EventId, Exit, PromptId, failpoint};
 use rustix::pipe::PipeFlags;
 use rustix::process::Pid;
 use serde_json::Value;
@@ -24,6 +25,7 @@ use tokio::time::Instant;
 use crate::agent::absolute;
 use crate::link::is_transient;
 use crate::program::{self, Plan, Start};
+use calls::{Asked, Calls, Next};
 use conversation::{Conversation, Do, Opening};
 use terminals::Terminals;
 
@@ -60,6 +62,7 @@ pub struct Acp {
     searched: usize,
     conversation: Conversation,
     terminals: Terminals,
+    calls: Calls,
     /// Why it must be ended; told once.
     given_up: bool,
 }
@@ -128,6 +131,7 @@ impl Acp {
             searched: 0,
             conversation,
             terminals: Terminals::default(),
+            calls: Calls::default(),
             given_up: false,
         };
         let reports = acp.perform(welcome, first);
@@ -246,13 +250,28 @@ impl Acp {
     /// Asks the agent to end the turn, which it must by `by`.
     pub fn cancel(&mut self, welcome: &Welcome, by: Instant) -> Vec<Report> {
         self.cancel_by = Some(self.cancel_by.map_or(by, |before| before.min(by)));
-        let things = self.conversation.cancel();
+        let mut things = self.conversation.cancel();
+        things.extend(self.calls.close());
         self.perform(welcome, things)
     }
 
     /// Somebody has decided about a question.
     pub fn answer(&mut self, welcome: &Welcome, request: u64, option: Option<String>) -> Vec<Report> {
         let things = self.conversation.answer(request, option);
+        self.perform(welcome, things)
+    }
+
+    /// Who drives, and what that client can do for the agent.
+    pub fn driven_by(&mut self, client: Option<EventId>, offers: Vec<Offer>) {
+        self.calls.driven_by(client, offers);
+    }
+
+    /// What has become of something that a client was to do.
+    pub fn call_answered(&mut self, welcome: &Welcome, request: u64, answer: CallAnswer) -> Vec<Report> {
+        let things = match self.calls.answered(request, answer) {
+            Some(next) => self.follow(welcome, next),
+            None => Vec::new(),
+        };
         self.perform(welcome, things)
     }
 
@@ -322,14 +341,15 @@ impl Acp {
                 Do::Report(report) => {
                     if matches!(report, Report::TurnEnded { .. }) {
                         self.cancel_by = None;
+                        let left = self.calls.close();
+                        reports.extend(self.perform(welcome, left));
                     }
                     reports.push(report);
                 }
                 Do::Call { id, method, params } => {
-                    let answers = self.call(welcome, id, &method, params);
-                    if method == "terminal/create" {
-                        failpoint::hit("acp", "terminal");
-                    }
+                    let turn = self.turn();
+                    let next = self.calls.ask(&welcome.workdir, turn, Asked { id, method, params });
+                    let answers = self.follow(welcome, next);
                     reports.extend(self.perform(welcome, answers));
                 }
                 Do::Log(text) => eprintln!("session-worker: the agent: {text}"),
@@ -345,6 +365,18 @@ impl Acp {
             failpoint::hit("acp", method.trim_start_matches("session/"));
         }
         reports
+    }
+
+    fn follow(&mut self, welcome: &Welcome, next: Next) -> Vec<Do> {
+        let Asked { id, method, params } = match next {
+            Next::Do(thing) => return vec![thing],
+            Next::Own(asked) => asked,
+        };
+        let answers = self.call(welcome, id, &method, params);
+        if method == "terminal/create" {
+            failpoint::hit("acp", "terminal");
+        }
+        answers
     }
 
     fn call(&mut self, welcome: &Welcome, id: Value, method: &str, params: Value) -> Vec<Do> {

@@ -371,6 +371,17 @@ impl Worker {
                 let reports = self.acp.as_mut().map(answered).unwrap_or_default();
                 self.tell(reports)
             }
+            Command::Driver { client, offers } => {
+                if let Some(acp) = &mut self.acp {
+                    acp.driven_by(client, offers);
+                }
+                Ok(())
+            }
+            Command::CallAnswered { request, answer } => {
+                let answered = |acp: &mut Acp| acp.call_answered(&self.welcome, request, answer);
+                let reports = self.acp.as_mut().map(answered).unwrap_or_default();
+                self.tell(reports)
+            }
             Command::Prompt { prompt, text, history } if self.acp.is_some() => {
                 match self.acp.as_ref().and_then(Acp::turn) {
                     Some(running) => self.fault(format!("{prompt} came while {running} was running")),
@@ -422,6 +433,7 @@ impl Worker {
             match &report {
                 Report::Update { .. } => failpoint::hit("acp", "update"),
                 Report::PermissionAsked { .. } => failpoint::hit("acp", "permission"),
+                Report::CallAsked { .. } => failpoint::hit("acp", "call"),
                 _ => {}
             }
             self.link.send(report)?;

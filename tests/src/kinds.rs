@@ -65,6 +65,8 @@ kinds! {
         Effect::Deliver { .. } => "deliver",
         Effect::Abort { .. } => "abort",
         Effect::Answer { .. } => "answer",
+        Effect::Driver { .. } => "driver",
+        Effect::AnswerCall { .. } => "respond",
         Effect::Terminate { .. } => "terminate",
         Effect::Kill { .. } => "kill",
         Effect::Reclaim { .. } => "reclaim",
@@ -101,6 +103,7 @@ kinds! {
         Command::Permit(..) => "permit",
         Command::Attach { .. } => "attach",
         Command::Detach(_) => "detach",
+        Command::AnswerCall(..) => "answer call",
     }
 }
 
@@ -117,6 +120,7 @@ kinds! {
         Seen::Introduced(_) => "introduced",
         Seen::Updated { .. } => "updated",
         Seen::PermissionAsked { .. } => "permission asked",
+        Seen::CallAsked { .. } => "call asked",
         Seen::Notice(_) => "notice",
         Seen::AgentDied(_) => "agent died",
         Seen::LoginNeeded(_) => "login needed",
@@ -159,6 +163,9 @@ kinds! {
         EventKind::PermissionRequested { .. } => "permission.requested",
         EventKind::PermissionResolved { .. } => "permission.resolved",
         EventKind::PermissionExpired { .. } => "permission.expired",
+        EventKind::CallRequested { .. } => "call.requested",
+        EventKind::CallAnswered { .. } => "call.answered",
+        EventKind::CallExpired { .. } => "call.expired",
         EventKind::ClientAttached { .. } => "client.attached",
         EventKind::ClientDetached { .. } => "client.detached",
         EventKind::DriverChanged { .. } => "driver.changed",

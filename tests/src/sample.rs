@@ -91,7 +91,16 @@ pub fn new_prompt(text: &str) -> Command {
 /// A session's first turn, of prompt 7.
 pub fn turn(phase: Phase) -> Option<Turn> {
     let (open, answers, tools) = (Vec::new(), Vec::new(), Vec::new());
-    Some(Turn { number: 1, prompt: prompt(7, "runs"), phase, spoke: false, open, answers, tools })
+    Some(Turn {
+        number: 1,
+        prompt: prompt(7, "runs"),
+        phase,
+        spoke: false,
+        open,
+        answers,
+        tools,
+        calls: Default::default(),
+    })
 }
 
 /// The end of a process that leaves nothing.

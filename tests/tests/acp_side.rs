@@ -12,7 +12,7 @@ use manager::protocol::event::EventKind;
 use serde_json::{Value, json};
 
 /// A daemon whose agents are the fixture: `plain`, and `loads`, which remembers.
-fn kennel() -> Daemon {
+pub(crate) fn kennel() -> Daemon {
     let daemon = Daemon::new();
     let directory = daemon.dir.path().join("kennel");
     let memory = daemon.dir.path().join("memory");
@@ -32,27 +32,27 @@ fn kennel() -> Daemon {
 }
 
 /// An editor with `kennel acp` below it.
-struct Editor {
+pub(crate) struct Editor {
     child: Child,
     stdin: Option<ChildStdin>,
     lines: Receiver<Value>,
     next: u64,
     /// What it was told and asked so far, in order.
-    seen: Vec<Value>,
+    pub(crate) seen: Vec<Value>,
     /// Answers that nobody has looked at.
     answers: Vec<Value>,
 }
 
 impl Editor {
     /// Starts it, and says hello.
-    fn new(daemon: &Daemon, args: &[&str]) -> Self {
+    pub(crate) fn new(daemon: &Daemon, args: &[&str]) -> Self {
         let mut editor = Self::silent(daemon, args);
         let hello = editor.ask("initialize", json!({ "protocolVersion": 1, "clientCapabilities": {} }));
         assert_eq!(hello["result"]["protocolVersion"], 1, "{hello}");
         editor
     }
 
-    fn silent(daemon: &Daemon, args: &[&str]) -> Self {
+    pub(crate) fn silent(daemon: &Daemon, args: &[&str]) -> Self {
         let args: Vec<&str> = ["acp"].iter().chain(args).copied().collect();
         let notes = File::create(daemon.dir.path().join("notes")).unwrap();
         let mut child = daemon.command(&args).stdin(Stdio::piped()).stderr(notes).spawn().unwrap();
@@ -71,7 +71,7 @@ impl Editor {
         Self { child, stdin, lines, next: 0, seen: Vec::new(), answers: Vec::new() }
     }
 
-    fn send(&mut self, message: &Value) {
+    pub(crate) fn send(&mut self, message: &Value) {
         writeln!(self.stdin.as_mut().unwrap(), "{message}").unwrap();
     }
 
@@ -105,13 +105,13 @@ impl Editor {
         }
     }
 
-    fn ask(&mut self, method: &str, params: Value) -> Value {
+    pub(crate) fn ask(&mut self, method: &str, params: Value) -> Value {
         let id = self.request(method, params);
         self.answer(id)
     }
 
     /// Reads until it is told something like this.
-    fn hears(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn hears(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let mut from = 0;
         loop {
             if let Some(found) = self.seen[from..].iter().find(|message| wanted(message)) {
@@ -123,7 +123,7 @@ impl Editor {
     }
 
     /// Reads until the agent says something like this.
-    fn hears_text(&mut self, text: &str) {
+    pub(crate) fn hears_text(&mut self, text: &str) {
         self.hears(text, |message| {
             let update = &message["params"]["update"];
             let said = update["content"]["text"].as_str();
@@ -142,17 +142,17 @@ impl Editor {
     }
 
     /// A new session.
-    fn session(&mut self, daemon: &Daemon) -> String {
+    pub(crate) fn session(&mut self, daemon: &Daemon) -> String {
         let cwd = daemon.workdir();
         let answer = self.ask("session/new", json!({ "cwd": cwd, "mcpServers": [] }));
         answer["result"]["sessionId"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
     }
 
-    fn load(&mut self, daemon: &Daemon, id: &str) -> Value {
+    pub(crate) fn load(&mut self, daemon: &Daemon, id: &str) -> Value {
         self.ask("session/load", json!({ "sessionId": id, "cwd": daemon.workdir(), "mcpServers": [] }))
     }
 
-    fn prompt(&mut self, id: &str, text: &str) -> u64 {
+    pub(crate) fn prompt(&mut self, id: &str, text: &str) -> u64 {
         let prompt = json!([{ "type": "text", "text": text }]);
         self.request("session/prompt", json!({ "sessionId": id, "prompt": prompt }))
     }
@@ -163,13 +163,13 @@ impl Editor {
         self.stopped(prompt)
     }
 
-    fn stopped(&mut self, prompt: u64) -> String {
+    pub(crate) fn stopped(&mut self, prompt: u64) -> String {
         let answer = self.answer(prompt);
         answer["result"]["stopReason"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
     }
 
     /// What it was told so far, one word a piece: the kind of each update, with its text.
-    fn told(&self) -> Vec<String> {
+    pub(crate) fn told(&self) -> Vec<String> {
         let updates = self.seen.iter().filter(|message| message["method"] == "session/update");
         let told = updates.map(|message| {
             let update = &message["params"]["update"];
@@ -182,7 +182,7 @@ impl Editor {
     }
 
     /// The end of its input, as when the editor is closed; it has to leave by itself.
-    fn close(mut self) {
+    pub(crate) fn close(mut self) {
         self.stdin = None;
         let child = &mut self.child;
         let status = until("the end of `kennel acp`", || child.try_wait().unwrap());

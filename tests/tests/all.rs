@@ -5,6 +5,7 @@
 mod acp;
 mod acp_side;
 mod attach;
+mod calls;
 mod campaign;
 mod cli;
 mod core_agents;
@@ -16,4 +17,5 @@ mod core_views;
 mod kills;
 mod library;
 mod mcp;
+mod mcp_side;
 mod simulation;

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use harness::kinds;
 use harness::sample::{ask, options, spec};
 use manager::core::{
-    Answer, At, Client, Command, Effect, Goal, Input, NewPrompt, Permission, Phase, Prompt, Seen, Session,
-    Spec, State, Turn, Why, limits,
+    Answer, At, Call, Client, Command, Effect, Goal, Input, NewPrompt, Permission, Phase, Prompt, Seen,
+    Session, Spec, State, Turn, Why, limits,
 };
 use protocol::api::{Failure, OnCrash, PermissionAnswer, PermissionPolicy, RestartType, Role, WhenBusy};
 use protocol::event::{EventKind, Resolution};
-use protocol::wire::{AgentDetails, Spent, TurnEnd, Update};
-use protocol::{EventId, Exit, Identity, PermissionId, PromptId, Restore, SessionId, Stream};
+use protocol::wire::{AgentDetails, CallAnswer, Offer, Spent, TurnEnd, Update};
+use protocol::{CallId, EventId, Exit, Identity, PermissionId, PromptId, Restore, SessionId, Stream};
 use serde_json::json;
 
 const NOW: u64 = 10_000_000;
@@ -31,6 +31,8 @@ const VIEWER: EventId = 21;
 const UNKNOWN: PromptId = PromptId(99);
 const SETTLED: PermissionId = PermissionId(11);
 const OPEN: PermissionId = PermissionId(12);
+const OPEN_CALL: CallId = CallId(13);
+const ASKED: CallId = CallId(14);
 const NEVER: PermissionId = PermissionId(99);
 
 #[test]
@@ -112,7 +114,16 @@ fn running(mut session: Session, phase: Phase) -> Session {
     session.turns.first_prompt = Some("text".into());
     let (open, answers, tools) = (Vec::new(), Vec::new(), Vec::new());
     let prompt = prompt(RUNNING);
-    session.turns.running = Some(Turn { number: 1, prompt, phase, spoke: false, open, answers, tools });
+    session.turns.running = Some(Turn {
+        number: 1,
+        prompt,
+        phase,
+        spoke: false,
+        open,
+        answers,
+        tools,
+        calls: Default::default(),
+    });
     session
 }
 
@@ -202,13 +213,30 @@ fn exhausted(mut session: Session) -> Session {
 
 /// With a driver and a viewer.
 fn driven(mut session: Session) -> Session {
-    let client = |id, role| Client { id, name: "somebody".into(), role };
+    let client = |id, role| Client { id, name: "somebody".into(), role, offers: Vec::new() };
     session.clients = vec![client(DRIVER, Role::Driver), client(VIEWER, Role::Viewer)];
     session
 }
 
+/// The driver can read files and ask its user, and is asked for a file and for an answer.
+fn calling(session: Session, expires: Option<u64>) -> Session {
+    let mut session = driven(session);
+    session.clients[0].offers = vec![Offer::ReadFile, Offer::Elicitation];
+    (session.had_offers, session.last_call) = (true, Some(ASKED));
+    if let Some(turn) = &mut session.turns.running {
+        let call = |id, request, needs, expires| Call { id, request, client: Some(DRIVER), needs, expires };
+        turn.calls.open.push(call(OPEN_CALL, 1, Offer::ReadFile, expires));
+        turn.calls.open.push(call(ASKED, 2, Offer::Elicitation, None));
+    }
+    session
+}
+
+fn result() -> CallAnswer {
+    CallAnswer::Result { json: "{}".into() }
+}
+
 fn attach(role: Role, takeover: bool) -> Command {
-    Command::Attach { name: "somebody".into(), role, takeover }
+    Command::Attach { name: "somebody".into(), role, takeover, offers: Vec::new() }
 }
 
 fn states() -> Vec<(&'static str, Session)> {
@@ -245,6 +273,11 @@ fn states() -> Vec<(&'static str, Session)> {
             with_spec(asking(started(ready(None)), Some(NOW + 500)), |s| s.permissions.timeout_ms = 60_000),
         ),
         ("ready, turn started, a permission waits", asking(started(ready(None)), None)),
+        ("ready, turn started, a client is asked", calling(started(ready(None)), Some(NOW + 500))),
+        (
+            "ready, turn started, a client is asked, policy is deny",
+            with_spec(calling(started(ready(None)), None), |s| s.permissions.policy = PermissionPolicy::Deny),
+        ),
         ("ready, turn started, driven", driven(started(ready(None)))),
         ("hibernated, driven", driven(base(State::Hibernated, false))),
         ("ready, turn started, a tool call is open", with_tool(started(ready(None)))),
@@ -347,6 +380,22 @@ fn inputs(session: &Session) -> Vec<(&'static str, At, Input)> {
         command("attach, to drive instead", attach(Role::Driver, true)),
         command("attach, to look on", attach(Role::Viewer, false)),
         command("detach client 20", Command::Detach(DRIVER)),
+        command("answer call-13, by nobody", Command::AnswerCall(OPEN_CALL, result())),
+        (
+            "answer call-13 by client 20",
+            now,
+            Input::CommandBy(DRIVER, Command::AnswerCall(OPEN_CALL, result())),
+        ),
+        (
+            "answer call-13 by client 21",
+            now,
+            Input::CommandBy(VIEWER, Command::AnswerCall(OPEN_CALL, result())),
+        ),
+        (
+            "answer call-99 by client 20",
+            now,
+            Input::CommandBy(DRIVER, Command::AnswerCall(CallId(99), result())),
+        ),
         ("abort by client 20", now, Input::CommandBy(DRIVER, Command::Abort)),
         ("abort by client 21", now, Input::CommandBy(VIEWER, Command::Abort)),
     ]);
@@ -365,6 +414,10 @@ fn inputs(session: &Session) -> Vec<(&'static str, At, Input)> {
     let tool = Update::ToolCall { id: "call-1".into(), title: "Write notes.txt".into(), ended: false };
     let tool_goes_on = |ended| Update::ToolCallUpdate { id: "call-1".into(), ended };
     let usage = Update::Usage(Spent { input_tokens: Some(5), ..Spent::default() });
+    let called = |client, method: &str| {
+        let method = method.to_owned();
+        Seen::CallAsked { prompt: RUNNING, request: 4, client, method, payload: json!({}) }
+    };
     let asked = |prompt| Seen::PermissionAsked { prompt, request: 3, ask: ask(), payload: json!({}) };
     all.extend([
         seen("spawned", Seen::Spawned(worker())),
@@ -381,6 +434,10 @@ fn inputs(session: &Session) -> Vec<(&'static str, At, Input)> {
         seen("turn aborted", ended(TurnEnd::Aborted, 0)),
         seen("turn failed", ended(TurnEnd::Failed { message: "no agent".into() }, 0)),
         seen("turn stopped by the agent", ended(TurnEnd::Stopped { reason: "max_tokens".into() }, 0)),
+        seen("call, of client 20", called(Some(DRIVER), "fs/read_text_file")),
+        seen("call, of client 19, which went", called(Some(19), "fs/read_text_file")),
+        seen("call, of client 20, which did not offer it", called(Some(DRIVER), "terminal/create")),
+        seen("call, a question to the user", called(None, "elicitation/create")),
         seen("agent session", Seen::AgentSession("conversation-1".into())),
         seen(
             "introduced",
@@ -619,6 +676,12 @@ fn event(kind: &EventKind) -> String {
         EventKind::PermissionResolved { permission_id, option_id, by } => {
             format!("{name}({permission_id}: {option_id}, {by:?})")
         }
+        EventKind::CallRequested { call_id, client_id, .. } => {
+            let of = client_id.map(|client| format!(", of {client}")).unwrap_or_default();
+            format!("{name}({call_id}{of})")
+        }
+        EventKind::CallAnswered { call_id } => format!("{name}({call_id})"),
+        EventKind::CallExpired { call_id, reason } => format!("{name}({call_id}: {reason})"),
         EventKind::PermissionExpired { permission_id, reason } => {
             format!("{name}({permission_id}: {reason})")
         }
@@ -639,6 +702,18 @@ fn effect(effect: &Effect) -> String {
         }
         Effect::Answer { incarnation, request, option } => {
             format!("!{name}({incarnation}, {request}: {})", option.as_deref().unwrap_or("cancelled"))
+        }
+        Effect::Driver { incarnation, client, offers } => {
+            let offers = offers.iter().map(|offer| offer.name()).collect::<Vec<_>>().join(" ");
+            format!("!{name}({incarnation}, {client:?}: {offers})")
+        }
+        Effect::AnswerCall { incarnation, request, answer } => {
+            let answer = match answer {
+                CallAnswer::Result { json } | CallAnswer::Error { json } => json,
+                CallAnswer::NotAsked { .. } => "not asked",
+                CallAnswer::GivenUp { .. } => "given up",
+            };
+            format!("!{name}({incarnation}, {request}: {answer})")
         }
         Effect::Kill { incarnation, round } => format!("!{name}({incarnation}, round {round})"),
     }

@@ -9,7 +9,7 @@ use manager::core::{
 use protocol::api::{Failure, OnCrash, PromptState, RestartType, Restarts, SessionInfo, SessionOpts, Status};
 use protocol::event::Timestamp;
 use protocol::wire::AgentDetails;
-use protocol::{Exit, PermissionId, PromptId, Restore};
+use protocol::{CallId, Exit, PermissionId, PromptId, Restore};
 
 fn told(failure: &str) -> Failure {
     Failure {
@@ -245,7 +245,9 @@ fn after(refusal: &Refusal) -> Option<Refusal> {
             let offered = vec!["allow_once".into(), "a\u{1b}[2Jb".into()];
             Refusal::NoSuchOption { id: permission, offered }
         }
-        Refusal::NoSuchOption { .. } => Refusal::Driven { id, name: "a\u{1b}[2Jb".into() },
+        Refusal::NoSuchOption { .. } => Refusal::NoSuchCall(CallId(9)),
+        Refusal::NoSuchCall(call) => Refusal::CallSettled(*call),
+        Refusal::CallSettled(_) => Refusal::Driven { id, name: "a\u{1b}[2Jb".into() },
         Refusal::Driven { .. } => Refusal::NotDriver(id),
         Refusal::NotDriver(_) => Refusal::TooManyClients { id, limit: limits::CLIENTS },
         Refusal::TooManyClients { .. } => Refusal::NotStopped(id),

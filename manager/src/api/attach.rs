@@ -9,6 +9,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use protocol::api::{ClientInfo, Role};
 use protocol::event::Event;
+use protocol::wire::Offer;
 use protocol::{EventId, SessionId};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -17,7 +18,7 @@ use super::App;
 use super::auth::{Caller, looks_on};
 use super::events::{EventsQuery, stream_of};
 use super::input::{Id, Query};
-use super::problem::{Answer, refuses};
+use super::problem::{Answer, ApiError, refuses};
 use crate::manager::SessionManager;
 
 #[derive(Deserialize, IntoParams)]
@@ -30,6 +31,9 @@ pub struct AttachQuery {
     takeover: Option<bool>,
     /// What the client calls itself, 1 to 100 characters.
     name: Option<String>,
+    /// What the client can do for the agent while it drives, with commas between: `fs.read`, `fs.write`, `terminal`,
+    /// `elicitation`. The event `call.requested` with its id asks for it.
+    offers: Option<String>,
     /// Event id: the stream begins with the first event after it; 0 is the beginning. Without it, and without
     /// `Last-Event-ID`, the stream begins now.
     #[param(value_type = Option<u64>)]
@@ -61,13 +65,15 @@ pub async fn attach(
         return Err(looks_on());
     }
     let name = query.name.unwrap_or_else(|| "somebody".to_owned());
+    let offers = offers(query.offers.as_deref().unwrap_or_default())?;
     // What can be refused is refused before anybody is attached.
     let events = EventsQuery::after(query.after);
     app.manager.get_session(&id).await?;
     let stream = stream_of(app.clone(), events, &headers, Some(id.clone())).await?;
-    let client = app.manager.attach(&id, &name, role, query.takeover.unwrap_or(false)).await?;
+    let client = app.manager.attach(&id, &name, role, query.takeover.unwrap_or(false), &offers).await?;
     let stay = Stay { manager: app.manager.clone(), id, client };
-    let info = serde_json::to_string(&ClientInfo { client_id: client, name, role }).unwrap_or_default();
+    let info =
+        serde_json::to_string(&ClientInfo { client_id: client, name, role, offers }).unwrap_or_default();
     let first = stream::once(async move { Ok(format!("event: attached\ndata: {info}\n\n").into()) });
     let (parts, body) = stream.into_parts();
     let rest = body.into_data_stream().map(move |frames| {
@@ -76,6 +82,22 @@ pub async fn attach(
         frames
     });
     Ok(Response::from_parts(parts, Body::from_stream(first.chain(rest))))
+}
+
+fn offers(listed: &str) -> Answer<Vec<Offer>> {
+    let names = listed.split(',').filter(|name| !name.is_empty());
+    let known = names.map(|name| {
+        let offer = Offer::ALL.into_iter().find(|offer| offer.name() == name);
+        offer.ok_or_else(|| {
+            let all = Offer::ALL.map(Offer::name).join(", ");
+            ApiError::bad_request(
+                "invalid_parameter",
+                format!("query: `{name}` cannot be offered; you were not attached"),
+            )
+            .hint(format!("it is one of {all}"))
+        })
+    });
+    known.collect()
 }
 
 /// A client's stay, for as long as its connection.

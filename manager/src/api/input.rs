@@ -8,7 +8,7 @@ use axum::extract::{FromRequest, FromRequestParts, Query as AxumQuery, RawPathPa
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
-use protocol::{EventId, PermissionId, PromptId, SessionId};
+use protocol::{CallId, EventId, PermissionId, PromptId, SessionId};
 use serde::de::DeserializeOwned;
 
 use super::problem::ApiError;
@@ -16,6 +16,8 @@ use super::problem::ApiError;
 /// The largest body, in bytes. A prompt of 1 MiB fits, its escapes in JSON included, unless nearly all of it
 /// is escaped.
 pub const MAX_BODY: usize = 2 * 1024 * 1024;
+/// The largest body of an answer to a call, in bytes: a file's content. It has to fit into a frame.
+pub const MAX_ANSWER: usize = 12 * 1024 * 1024;
 /// How much of a body that is too large is read and thrown away, so that a client that writes it all before it
 /// reads sees the answer and not a broken pipe.
 const MAX_DISCARDED: usize = 64 * 1024 * 1024;
@@ -30,6 +32,9 @@ pub struct Prompt(pub PromptId);
 
 /// The permission that `{permission}` in the path names.
 pub struct Permission(pub PermissionId);
+
+/// The call that `{call}` in the path names.
+pub struct Call(pub CallId);
 
 /// The attached client that a request is from, as `Kennel-Client` names it.
 pub struct Client(pub Option<EventId>);
@@ -72,6 +77,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Permission {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         Ok(Self(parameter(parts, state, "permission").await?.parse()?))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Call {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        Ok(Self(parameter(parts, state, "call").await?.parse()?))
     }
 }
 
@@ -160,7 +173,19 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
-        decode(&parts.headers, &read(&parts.headers, body).await?).map(Self)
+        decode(&parts.headers, &read(&parts.headers, body, MAX_BODY).await?).map(Self)
+    }
+}
+
+/// A body of JSON that may have a file's content in it.
+pub struct LongJson<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for LongJson<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        decode(&parts.headers, &read(&parts.headers, body, MAX_ANSWER).await?).map(Self)
     }
 }
 
@@ -172,7 +197,7 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJ
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
-        let bytes = read(&parts.headers, body).await?;
+        let bytes = read(&parts.headers, body, MAX_BODY).await?;
         if bytes.is_empty() {
             return Ok(Self(T::default()));
         }
@@ -188,7 +213,7 @@ impl<S: Send + Sync> FromRequest<S> for NoBody {
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
-        let bytes = read(&parts.headers, body).await?;
+        let bytes = read(&parts.headers, body, MAX_BODY).await?;
         if bytes.is_empty() || bytes.trim_ascii() == b"{}" {
             return Ok(Self);
         }
@@ -198,22 +223,22 @@ impl<S: Send + Sync> FromRequest<S> for NoBody {
 }
 
 /// The whole body, if it is not too large.
-async fn read(headers: &HeaderMap, mut body: Body) -> Result<Vec<u8>, ApiError> {
+async fn read(headers: &HeaderMap, mut body: Body, most: usize) -> Result<Vec<u8>, ApiError> {
     let length =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if headers.contains_key(header::EXPECT) && length.is_some_and(|length| length > MAX_BODY as u64) {
+    if headers.contains_key(header::EXPECT) && length.is_some_and(|length| length > most as u64) {
         // The client asks before it sends; it is told before it sends.
-        return Err(too_large());
+        return Err(too_large(most));
     }
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(broken)?.into_data() else {
             continue;
         };
-        if bytes.len() + data.len() > MAX_BODY {
+        if bytes.len() + data.len() > most {
             drop(bytes);
             discard(body).await;
-            return Err(too_large());
+            return Err(too_large(most));
         }
         bytes.extend_from_slice(&data);
     }
@@ -234,8 +259,8 @@ async fn discard(mut body: Body) {
     let _ = tokio::time::timeout(DISCARD_FOR, reading).await;
 }
 
-fn too_large() -> ApiError {
-    let detail = format!("the body has more than {MAX_BODY} bytes; nothing was changed");
+fn too_large(most: usize) -> ApiError {
+    let detail = format!("the body has more than {most} bytes; nothing was changed");
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
         .hint("put long input into a file and name the file in the prompt")
 }
@@ -324,8 +349,8 @@ mod tests {
     #[tokio::test]
     async fn a_large_body_is_refused_and_not_kept() {
         let headers = HeaderMap::new();
-        assert_eq!(read(&headers, Body::from(vec![b'x'; MAX_BODY])).await.unwrap().len(), MAX_BODY);
-        let error = read(&headers, Body::from(vec![b'x'; MAX_BODY + 1])).await.unwrap_err();
+        assert_eq!(read(&headers, Body::from(vec![b'x'; MAX_BODY]), MAX_BODY).await.unwrap().len(), MAX_BODY);
+        let error = read(&headers, Body::from(vec![b'x'; MAX_BODY + 1]), MAX_BODY).await.unwrap_err();
         assert_eq!((error.problem().status, &*error.problem().code), (413, "body_too_large"));
     }
 

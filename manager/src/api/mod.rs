@@ -5,6 +5,7 @@
 
 mod attach;
 mod auth;
+mod calls;
 mod events;
 mod input;
 mod permissions;
@@ -139,6 +140,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(prompts::edit, prompts::remove))
         .routes(routes!(prompts::resolve))
         .routes(routes!(attach::attach))
+        .routes(routes!(calls::answer))
         .routes(routes!(permissions::all))
         .routes(routes!(permissions::of_session))
         .routes(routes!(permissions::answer))

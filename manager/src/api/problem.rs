@@ -105,7 +105,8 @@ fn refused(refusal: &Refusal) -> StatusCode {
         Refusal::NoSuchSession(_)
         | Refusal::NoSuchPid(_)
         | Refusal::NoSuchPrompt(_)
-        | Refusal::NoSuchPermission(_) => StatusCode::NOT_FOUND,
+        | Refusal::NoSuchPermission(_)
+        | Refusal::NoSuchCall(_) => StatusCode::NOT_FOUND,
         Refusal::NoSuchOption { .. } => StatusCode::BAD_REQUEST,
         Refusal::IdTaken(_)
         | Refusal::IdRetired(_)
@@ -120,6 +121,7 @@ fn refused(refusal: &Refusal) -> StatusCode {
         | Refusal::NotInterrupted(_)
         | Refusal::NotStopped(_)
         | Refusal::PermissionSettled(_)
+        | Refusal::CallSettled(_)
         | Refusal::Driven { .. }
         | Refusal::NotDriver(_)
         | Refusal::TooManyClients { .. }
@@ -155,6 +157,7 @@ pub fn printable(text: &str) -> String {
 const MEANINGS: &[(u16, &str, &str)] = &[
     (400, "agent_not_found", "the agent's program is not on the daemon's PATH"),
     (400, "empty_prompt", "the text is empty"),
+    (400, "invalid_answer", "an answer to a call is either a result or an error"),
     (
         400,
         "invalid_body",
@@ -169,6 +172,7 @@ const MEANINGS: &[(u16, &str, &str)] = &[
     (400, "invalid_idempotency_key", "the key is not 1 to 255 printable ASCII characters without spaces"),
     (400, "invalid_intensity", "`intensity` is out of bounds"),
     (400, "invalid_json", "the body is not JSON"),
+    (400, "invalid_mcp_servers", "an MCP server is not one, or the agent takes none"),
     (400, "invalid_model", "the model's name is not one"),
     (400, "invalid_parameter", "a query parameter is unknown, missing or of a wrong type"),
     (400, "invalid_period", "`period_ms` is out of bounds"),
@@ -189,12 +193,14 @@ const MEANINGS: &[(u16, &str, &str)] = &[
     (401, "bad_token", "the token is not this session's"),
     (403, "forbidden", "the token gives no such right on this session"),
     (403, "origin_refused", "the request comes from a web page"),
+    (404, "no_such_call", "the session has no such call"),
     (404, "no_such_permission", "the session has asked for no such permission"),
     (404, "no_such_pid", "no session has a process with this pid now"),
     (404, "no_such_prompt", "the session has no such prompt"),
     (404, "no_such_session", "there is no such session"),
     (409, "ambiguous_id", "several sessions begin so"),
     (409, "busy", "a turn runs or others wait, and `when_busy` is `reject`"),
+    (409, "call_settled", "the call was answered already, or expired"),
     (409, "driven", "another client drives the session"),
     (409, "id_retired", "a removed session had this id; ids are not used again"),
     (409, "id_taken", "a session has this id"),
@@ -214,7 +220,7 @@ const MEANINGS: &[(u16, &str, &str)] = &[
     (409, "subagent_limit", "there are as many sub-agents as there may be, or they are as deep"),
     (409, "too_many_clients", "as many clients are attached as may"),
     (409, "unkillable", "processes of the session survived SIGKILL"),
-    (413, "body_too_large", "the body has more than 2 MiB"),
+    (413, "body_too_large", "the body has more than 2 MiB, an answer to a call more than 12"),
     (413, "prompt_too_large", "the text has more than 1 MiB"),
     (415, "unsupported_media_type", "the body is not `application/json`"),
     (500, "internal", "a fault of kennel"),
@@ -255,6 +261,7 @@ pub const WITH_OPTIONS: &[(u16, &str)] = &[
     (400, "invalid_hibernate_after"),
     (400, "invalid_id"),
     (400, "invalid_intensity"),
+    (400, "invalid_mcp_servers"),
     (400, "invalid_model"),
     (400, "invalid_period"),
     (400, "invalid_permission_timeout"),

@@ -204,6 +204,18 @@ async fn bad_input_is_refused_with_a_code_and_changes_nothing() {
         ),
         ("GET", "/v1/subagents?parent=no-such", Value::Null, 404, "no_such_session"),
         ("POST", "/v1/subagents", json!({"task": ""}), 400, "empty_prompt"),
+        ("GET", "/v1/sessions/session-1/attach?offers=fs.read,moon", Value::Null, 400, "invalid_parameter"),
+        ("POST", "/v1/sessions/session-1/calls/call-1", json!({"result": {}}), 409, "not_driver"),
+        ("POST", "/v1/sessions/session-1/calls/prompt-1", json!({"result": {}}), 400, "invalid_id"),
+        ("POST", "/v1/sessions/session-1/calls/call-1", json!({}), 400, "invalid_answer"),
+        ("POST", "/v1/sessions/session-1/calls/call-1", json!({"error": {"code": 1}}), 400, "invalid_answer"),
+        (
+            "POST",
+            "/v1/sessions",
+            json!({"mcp_servers": [{"name": "a", "command": "/bin/sh"}]}),
+            400,
+            "invalid_mcp_servers",
+        ),
     ];
     for (method, uri, body, status, code) in table {
         let (found, problem) = face.ask(method, uri, body).await;
@@ -235,7 +247,7 @@ async fn every_route_refuses_parameters_that_it_does_not_know() {
     let api: Value = serde_json::from_str(&openapi_json()).unwrap();
     for (path, methods) in api["paths"].as_object().unwrap() {
         let path = path.replace("{id}", "session-1").replace("{prompt}", "prompt-1").replace("{pid}", "1");
-        let path = path.replace("{permission}", "permission-1");
+        let path = path.replace("{permission}", "permission-1").replace("{call}", "call-1");
         for method in methods.as_object().unwrap().keys() {
             let uri = format!("{path}?no_such_parameter=1");
             let (status, problem) = face.ask(&method.to_uppercase(), &uri, Value::Null).await;

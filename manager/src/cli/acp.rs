@@ -5,6 +5,8 @@
 //! nothing that is not in the journal, so it may die at any instant, and with the end of its input it leaves, while
 //! sessions and turns go on.
 
+mod calls;
+mod mcp;
 mod panel;
 mod story;
 mod wire;
@@ -23,7 +25,8 @@ use agent_client_protocol::{Agent, Error, ErrorCode, on_receive_dispatch};
 use futures_util::future::{FutureExt, LocalBoxFuture};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use protocol::SessionId;
-use protocol::api::{SessionInfo, SessionOpts, Status};
+use protocol::api::{McpServerOpts, SessionInfo, SessionOpts, Status};
+use protocol::wire::Offer;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, mpsc};
@@ -70,6 +73,7 @@ pub async fn acp(link: &Link<'_>, args: args::Acp) -> Outcome {
             panels: RefCell::default(),
             opening: Mutex::default(),
             initialized: Cell::new(false),
+            offers: RefCell::default(),
             requests: Rc::default(),
             spawned,
         });
@@ -121,6 +125,8 @@ struct Editor<'a> {
     /// Sessions are opened one after the other: two requests may be about the same.
     opening: Mutex<()>,
     initialized: Cell<bool>,
+    /// What it can do for agents.
+    offers: RefCell<Vec<Offer>>,
     /// What has been asked for and is not done. A prompt is done with once it is accepted.
     requests: Rc<Cell<usize>>,
     spawned: mpsc::UnboundedSender<LocalBoxFuture<'a, ()>>,
@@ -202,6 +208,7 @@ impl<'a> Editor<'a> {
     fn initialize(&self, params: Value) -> Result<Value, Refused> {
         let request: schema::InitializeRequest = parse(params)?;
         self.initialized.set(true);
+        *self.offers.borrow_mut() = calls::offers(&request.client_capabilities);
         // An editor that cannot do with this version leaves; that is how the protocol has it.
         if request.protocol_version != ProtocolVersion::V1 {
             self.link.ui.note(&format!(
@@ -257,22 +264,40 @@ impl<'a> Editor<'a> {
     fn not_passed_on(&self, servers: usize) {
         if servers > 0 {
             self.link.ui.note(&format!(
-                "{servers} MCP servers of the editor are not passed on: the agent's profile in config.toml names its own"
+                "{servers} MCP servers of the editor are not passed on: the session has those that it was started with"
             ));
         }
     }
 
     async fn new_session(self: &Rc<Self>, request: schema::NewSessionRequest) -> Answer<'a> {
-        self.not_passed_on(request.mcp_servers.len());
-        let session = self.start(&request.cwd).await?;
+        let (servers, left) = mcp::servers(request.mcp_servers);
+        let mut notes = Vec::new();
+        if !left.is_empty() {
+            notes.push(mcp::left_out(&left, "kennel passes on those that are programs, no others"));
+        }
+        let names: Vec<String> = servers.iter().map(|server| server.name.clone()).collect();
+        let session = match self.start(&request.cwd, servers).await {
+            // An editor says them to every agent; for want of a tool no session is refused.
+            Err(failure) if ["invalid_mcp_servers", "spec_mismatch"].iter().any(|code| failure.is(code)) => {
+                let session = self.start(&request.cwd, Vec::new()).await?;
+                if !names.is_empty() {
+                    notes.push(mcp::left_out(&names, &words(&failure)));
+                }
+                session
+            }
+            other => other?,
+        };
         let panel = self.open(session.id.clone(), false).await?;
+        if let Some(panel) = &panel.1 {
+            panel.remark(notes);
+        }
         let mut result = panel.0;
         result["sessionId"] = json!(session.id);
         Ok((result, panel.1))
     }
 
     /// A session in this directory, whose agent is ready.
-    async fn start(&self, cwd: &Path) -> Outcome<SessionInfo> {
+    async fn start(&self, cwd: &Path, mcp_servers: Vec<McpServerOpts>) -> Outcome<SessionInfo> {
         let ready = READY.as_millis();
         let Some(dir) = cwd.to_str().map(str::to_owned) else {
             return Err(Failure::usage(format!(
@@ -280,7 +305,7 @@ impl<'a> Editor<'a> {
                 cwd.display()
             )));
         };
-        let opts = SessionOpts { workdir: Some(dir), ..self.opts.clone() };
+        let opts = SessionOpts { workdir: Some(dir), mcp_servers, ..self.opts.clone() };
         if self.workdir_session {
             let id = stable_id(cwd)?;
             return self

@@ -205,6 +205,12 @@ fn said(kind: &EventKind) -> String {
             };
             format!("{permission_id}: {option_id}{who}")
         }
+        EventKind::CallRequested { call_id, client_id, method, .. } => match client_id {
+            Some(client) => format!("{call_id}: {method}, client {client} is asked"),
+            None => format!("{call_id}: {method}"),
+        },
+        EventKind::CallAnswered { call_id } => call_id.to_string(),
+        EventKind::CallExpired { call_id, reason } => format!("{call_id}: {reason}"),
         EventKind::PermissionExpired { permission_id, reason } => format!("{permission_id}: {reason}"),
         EventKind::ClientAttached { client_id, name, role } => {
             let what = match role {

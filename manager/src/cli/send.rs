@@ -377,6 +377,9 @@ impl<'a> View<'a> {
                 return Some(Err(Failure::failed("removed", format!("{session} was removed"))));
             }
             EventKind::MessageChunk { .. }
+            | EventKind::CallRequested { .. }
+            | EventKind::CallAnswered { .. }
+            | EventKind::CallExpired { .. }
             | EventKind::PromptAccepted { .. }
             | EventKind::PromptResolved { .. }
             | EventKind::TurnStarted { .. }

@@ -79,6 +79,7 @@ pub fn options(options: args::Options) -> SessionOpts {
         grace_ms: options.grace.map(ms),
         permissions: options.permissions,
         permission_timeout_ms: options.permission_timeout.map(ms),
+        mcp_servers: Vec::new(),
     }
 }
 

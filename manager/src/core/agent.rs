@@ -313,6 +313,7 @@ impl Turn {
     /// The turn is over: what is open in it is said to be.
     pub(super) fn close(&mut self, out: &mut Out) {
         self.close_permissions("the turn ended", out);
+        self.close_calls("the turn ended", out);
         for tool_call_id in std::mem::take(&mut self.tools) {
             let (turn, prompt_id) = (self.number, self.prompt.id);
             out.emit(EventKind::ToolCallInterrupted { turn, prompt_id, tool_call_id });

@@ -3,6 +3,7 @@
 use protocol::EventId;
 use protocol::api::Role;
 use protocol::event::EventKind;
+use protocol::wire::Offer;
 use serde::{Deserialize, Serialize};
 
 use super::session::{Out, Session, State, limits};
@@ -17,6 +18,9 @@ pub struct Client {
     pub name: String,
     /// What it may do.
     pub role: Role,
+    /// What it can do for the agent while it drives.
+    #[serde(default)]
+    pub offers: Vec<Offer>,
 }
 
 impl Session {
@@ -31,6 +35,7 @@ impl Session {
         name: &str,
         role: Role,
         takeover: bool,
+        offers: &[Offer],
         out: &mut Out,
     ) -> Result<Reply, Refusal> {
         if self.clients.len() >= limits::CLIENTS {
@@ -47,7 +52,8 @@ impl Session {
         }
         let id = out.next_event();
         out.emit(EventKind::ClientAttached { client_id: id, name: name.to_owned(), role });
-        self.clients.push(Client { id, name: name.to_owned(), role });
+        self.clients.push(Client { id, name: name.to_owned(), role, offers: offers.to_vec() });
+        self.had_offers |= role == Role::Driver && !offers.is_empty();
         if role == Role::Driver {
             out.emit(EventKind::DriverChanged { driver: Some(id) });
         }

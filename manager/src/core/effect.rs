@@ -4,8 +4,10 @@
 //! did not. So they can be issued again at any time from the journal alone, after the manager died between
 //! commit and act, and each must do nothing when it was done already.
 
-use protocol::{Identity, Incarnation, PromptId};
+use protocol::wire::{CallAnswer, Offer};
+use protocol::{EventId, Identity, Incarnation, PromptId};
 
+use super::calls::Told;
 use super::session::{Session, State};
 use super::turns::Phase;
 
@@ -45,6 +47,24 @@ pub enum Effect {
         /// The option chosen; none: the question is cancelled.
         option: Option<String>,
     },
+    /// Tell it what the client that drives can do for its agent.
+    Driver {
+        /// Whom.
+        incarnation: Incarnation,
+        /// The client, if it can do anything.
+        client: Option<EventId>,
+        /// What it can do.
+        offers: Vec<Offer>,
+    },
+    /// Tell it what has become of a call.
+    AnswerCall {
+        /// Whom.
+        incarnation: Incarnation,
+        /// The worker's number of the call.
+        request: u64,
+        /// What.
+        answer: CallAnswer,
+    },
     /// Ask it to end its tree and leave: SIGTERM.
     Terminate {
         /// Whom.
@@ -80,6 +100,8 @@ impl Effect {
             Effect::Deliver { .. } => "deliver",
             Effect::Abort { .. } => "abort",
             Effect::Answer { .. } => "answer",
+            Effect::Driver { .. } => "driver",
+            Effect::AnswerCall { .. } => "respond",
             Effect::Terminate { .. } => "terminate",
             Effect::Kill { .. } => "kill",
             Effect::Reclaim { .. } => "reclaim",
@@ -100,11 +122,16 @@ impl Session {
             }
             State::Starting { worker: Some(_), .. } => vec![Effect::Welcome { incarnation }],
             State::Ready { .. } => {
+                let mut effects = Vec::new();
+                if self.had_offers {
+                    let (client, offers) = self.offered();
+                    effects.push(Effect::Driver { incarnation, client, offers });
+                }
                 let Some(turn) = &self.turns.running else {
-                    return Vec::new();
+                    return effects;
                 };
                 let prompt = turn.prompt.id;
-                let mut effects = vec![Effect::Deliver { incarnation, prompt }];
+                effects.push(Effect::Deliver { incarnation, prompt });
                 effects.extend(turn.answers.iter().map(|answer| Effect::Answer {
                     incarnation,
                     request: answer.request,
@@ -130,6 +157,15 @@ impl Session {
                 self.released(incarnation)
             }
         }
+    }
+
+    /// What was decided about calls. Of a step, and not of the state after it: there are file contents and secrets in
+    /// it, which are not for the journal, and a worker does not outlive the manager that would have told it.
+    pub(super) fn answers_to_calls(&self, told: Vec<Told>) -> impl Iterator<Item = Effect> {
+        let incarnation = self.incarnation;
+        let ready = matches!(self.state, State::Ready { .. });
+        let told = told.into_iter().filter(move |_| ready);
+        told.map(move |Told { request, answer }| Effect::AnswerCall { incarnation, request, answer })
     }
 
     fn released(&self, incarnation: Incarnation) -> Vec<Effect> {

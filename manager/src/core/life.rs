@@ -353,7 +353,10 @@ impl Session {
                     Phase::Aborting { .. } => {
                         self.fault(at, "the worker did not end the turn it was told to")
                     }
-                    Phase::Started { .. } => self.expire_permissions(at, out),
+                    Phase::Started { .. } => {
+                        self.expire_permissions(at, out);
+                        self.expire_calls(at, out);
+                    }
                 },
             },
             State::Adopting { worker, after, .. } => {
@@ -398,7 +401,9 @@ impl Session {
             && let Some(turn) = &mut self.turns.running
         {
             turn.close_permissions("the worker is being ended", out);
+            turn.close_calls("the worker is being ended", out);
         }
+        self.settle_calls(at, out);
         self.start_turn(at, out);
     }
 }

@@ -7,6 +7,7 @@
 //! Read `session.rs` first: the states, the inputs and the commands; then `life.rs`, what becomes of a process.
 
 mod agent;
+mod calls;
 mod clients;
 mod effect;
 mod fleet;
@@ -19,6 +20,7 @@ mod turns;
 mod view;
 
 pub use agent::{Answer, Permission};
+pub use calls::{Call, Calls, Told};
 pub use clients::Client;
 pub use effect::Effect;
 pub use fleet::{Ask, Change, Fleet, Reply, Undo};

@@ -1,6 +1,6 @@
 //! Why a command is refused. A refusal changes nothing.
 
-use protocol::{Incarnation, PermissionId, PromptId, SessionId};
+use protocol::{CallId, Incarnation, PermissionId, PromptId, SessionId};
 
 /// Why a command was refused, in words that say what was not changed and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +40,10 @@ pub enum Refusal {
     PermissionSettled(PermissionId),
     #[error("permission `{id}` cannot be answered so; it offers {}", listed(offered))]
     NoSuchOption { id: PermissionId, offered: Vec<String> },
+    #[error("no such call `{0}` in this session")]
+    NoSuchCall(CallId),
+    #[error("call `{0}` was answered already, or expired; this answer was not heard")]
+    CallSettled(CallId),
     #[error("session `{id}` is driven by {}; you were not attached", name.escape_debug())]
     Driven { id: SessionId, name: String },
     #[error("you do not drive session `{0}`; nothing was changed")]
@@ -88,6 +92,8 @@ impl Refusal {
             Refusal::NoSuchPermission(_) => "no_such_permission",
             Refusal::PermissionSettled(_) => "permission_settled",
             Refusal::NoSuchOption { .. } => "no_such_option",
+            Refusal::NoSuchCall(_) => "no_such_call",
+            Refusal::CallSettled(_) => "call_settled",
             Refusal::Driven { .. } => "driven",
             Refusal::NotDriver(_) => "not_driver",
             Refusal::TooManyClients { .. } => "too_many_clients",
@@ -128,6 +134,9 @@ impl Refusal {
             }
             Refusal::NoSuchPermission(_) | Refusal::PermissionSettled(_) => {
                 "`kennel permissions ls` lists those that wait".into()
+            }
+            Refusal::NoSuchCall(_) | Refusal::CallSettled(_) => {
+                "the events `call.requested` and `call.expired` say which wait".into()
             }
             Refusal::NoSuchOption { .. } => "name one of these; the question still waits".into(),
             Refusal::Driven { id, .. } => {

@@ -6,11 +6,14 @@ use std::sync::Arc;
 
 use protocol::api::{Failure, PermissionAnswer, Role, Usage};
 use protocol::event::{EventKind, Outcome, RemovedBy, Resolution};
-use protocol::wire::{AgentDetails, PermissionAsk, TurnEnd, Update};
-use protocol::{EventId, Exit, Identity, Incarnation, PermissionId, PromptId, Restore, SessionId, Stream};
+use protocol::wire::{AgentDetails, CallAnswer, Offer, PermissionAsk, TurnEnd, Update};
+use protocol::{
+    CallId, EventId, Exit, Identity, Incarnation, PermissionId, PromptId, Restore, SessionId, Stream,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::calls::Told;
 use super::clients::Client;
 use super::judge::Deaths;
 use super::turns::{NewPrompt, Phase, Turns};
@@ -32,6 +35,10 @@ pub mod limits {
     pub const CLIENTS: usize = 1_000;
     /// Permissions that may wait at once.
     pub const PERMISSIONS: usize = 100;
+    /// Calls that may wait at once.
+    pub const CALLS: usize = 100;
+    /// How long the client that drives has to do something for the agent.
+    pub const CALL_MS: u64 = 30_000;
     /// Answers to permissions that are kept after they were told, so that they can be told again.
     pub const ANSWERS: usize = 16;
     /// Open tool calls of one turn that are remembered.
@@ -202,6 +209,12 @@ pub struct Session {
     /// The newest permission that was asked for.
     #[serde(default)]
     pub last_permission: Option<PermissionId>,
+    /// The newest call that a client was to be asked.
+    #[serde(default)]
+    pub last_call: Option<CallId>,
+    /// A client that could do something for the agent has driven: the worker is told who does.
+    #[serde(default)]
+    pub had_offers: bool,
 }
 
 /// What happens to a session.
@@ -259,9 +272,13 @@ pub enum Command {
         role: Role,
         /// It drives, also if another does: that one looks on from then on.
         takeover: bool,
+        /// What it can do for the agent while it drives.
+        offers: Vec<Offer>,
     },
     /// Go.
     Detach(EventId),
+    /// Answer a call, which only the client that drives can.
+    AnswerCall(CallId, CallAnswer),
 }
 
 /// What can be observed of an incarnation.
@@ -334,6 +351,19 @@ pub enum Seen {
         /// The whole question.
         payload: Value,
     },
+    /// Its agent wants something done that a client can do.
+    CallAsked {
+        /// In which prompt's turn.
+        prompt: PromptId,
+        /// The worker's number of it.
+        request: u64,
+        /// The client that is to do it; none: whichever can.
+        client: Option<EventId>,
+        /// What.
+        method: String,
+        /// With what.
+        payload: Value,
+    },
     /// Something that a person should read.
     Notice(String),
     /// Its agent has ended, and it leaves.
@@ -389,6 +419,7 @@ pub(super) struct Out {
     base: EventId,
     events: Vec<EventKind>,
     notes: Vec<Note>,
+    told: Vec<Told>,
 }
 
 impl Out {
@@ -399,6 +430,11 @@ impl Out {
 
     pub(super) fn emit(&mut self, kind: EventKind) {
         self.events.push(kind);
+    }
+
+    /// The worker is told what has become of a call.
+    pub(super) fn tell(&mut self, told: Told) {
+        self.told.push(told);
     }
 
     pub(super) fn note(&mut self, note: Note) {
@@ -431,6 +467,8 @@ impl Session {
             usage: None,
             clients: Vec::new(),
             last_permission: None,
+            last_call: None,
+            had_offers: false,
         }
     }
 
@@ -438,9 +476,10 @@ impl Session {
     /// a refusal means that nothing changes.
     pub fn step(&self, at: At, next_event: EventId, input: &Input) -> Result<Step, Refusal> {
         let mut next = self.clone();
-        let mut out = Out { base: next_event, events: Vec::new(), notes: Vec::new() };
+        let mut out = Out { base: next_event, events: Vec::new(), notes: Vec::new(), told: Vec::new() };
         let mut reply = Reply::Done;
         match input {
+            Input::Command(Command::AnswerCall(..)) => return Err(Refusal::NotDriver(self.id.clone())),
             Input::Command(command) => reply = next.command(at, command, &mut out)?,
             Input::CommandBy(client, command) => {
                 next.drives(*client)?;
@@ -456,7 +495,8 @@ impl Session {
             Input::OpenTasks(change) => next.open_tasks = next.open_tasks.saturating_add_signed(*change),
         }
         next.settle(at, &mut out);
-        let effects = next.new_effects(self);
+        let mut effects = next.new_effects(self);
+        effects.extend(next.answers_to_calls(out.told));
         Ok(Step { next, events: out.events, effects, notes: out.notes, reply })
     }
 
@@ -492,7 +532,10 @@ impl Session {
                 None => self.hibernates().then(|| idle_since + self.spec.hibernate_after_ms),
                 Some(turn) => match turn.phase {
                     Phase::Sent { deadline } | Phase::Aborting { deadline, .. } => Some(deadline),
-                    Phase::Started { .. } => turn.open.iter().filter_map(|open| open.expires).min(),
+                    Phase::Started { .. } => {
+                        let permissions = turn.open.iter().filter_map(|open| open.expires);
+                        permissions.chain(turn.calls.deadline()).min()
+                    }
                 },
             },
             State::Hibernated | State::Stopped | State::Failed(_) => None,
@@ -545,7 +588,10 @@ impl Session {
             Command::Clear => Ok(self.clear_queue(RemovedBy::Cleared, out)),
             Command::Resolve(prompt, action) => self.resolve(*prompt, *action, out),
             Command::Permit(permission, answer) => self.permit(*permission, answer, out),
-            Command::Attach { name, role, takeover } => self.attach(at, name, *role, *takeover, out),
+            Command::Attach { name, role, takeover, offers } => {
+                self.attach(at, name, *role, *takeover, offers, out)
+            }
+            Command::AnswerCall(call, answer) => self.answer_call(*call, answer, out),
             Command::Detach(client) => {
                 self.detach(*client, out);
                 Ok(Reply::Done)
@@ -639,6 +685,9 @@ impl Session {
             Seen::Updated { prompt, update, payload } => self.updated(at, *prompt, update, payload, out),
             Seen::PermissionAsked { prompt, request, ask, payload } => {
                 self.permission_asked(at, *prompt, *request, ask, payload, out);
+            }
+            Seen::CallAsked { prompt, request, client, method, payload } => {
+                self.call_asked(at, *prompt, *request, *client, method, payload, out);
             }
             Seen::Notice(text) => out.emit(EventKind::SystemMessage { text: text.clone() }),
             Seen::AgentDied(why) => self.leaving(at, Why::AgentDied(why.clone())),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use protocol::api::{OnCrash, PermissionPolicy, RestartType, SessionOpts};
+use protocol::api::{McpServerOpts, OnCrash, PermissionPolicy, RestartType, SessionOpts};
 use protocol::wire::Agent;
 use serde::{Deserialize, Serialize};
 
@@ -115,6 +115,18 @@ impl Spec {
         })
     }
 
+    fn has_mcp_server(&self, given: &McpServerOpts) -> bool {
+        let Agent::Acp { mcp_servers, .. } = &self.agent else { return false };
+        mcp_servers.iter().any(|have| {
+            let env = have.env.iter().map(|(name, value)| (name, value)).eq(&given.env);
+            // Where its program was found is the manager's.
+            have.name == given.name
+                && have.args == given.args
+                && env
+                && have.command.ends_with(&given.command)
+        })
+    }
+
     /// Names of the options in `given` that this spec was not made with. An option that is not given agrees
     /// with everything: whoever asks for "the session of this directory" need not repeat how it was started.
     pub fn differs_from(&self, given: &SessionOpts) -> Vec<&'static str> {
@@ -134,6 +146,7 @@ impl Spec {
             ("hibernate_after_ms", differs(&given.hibernate_after_ms, &self.hibernate_after_ms)),
             ("grace_ms", differs(&given.grace_ms, &self.grace_ms)),
             ("permissions", differs(&given.permissions, &self.permissions.policy)),
+            ("mcp_servers", given.mcp_servers.iter().any(|server| !self.has_mcp_server(server))),
             ("permission_timeout_ms", differs(&given.permission_timeout_ms, &self.permissions.timeout_ms)),
         ];
         differing.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()

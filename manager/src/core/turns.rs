@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::agent::{Answer, Permission};
+use super::calls::Calls;
 use super::session::{Note, Out, Session, State, limits};
 use super::{At, Refusal, Reply};
 
@@ -53,6 +54,9 @@ pub struct Turn {
     /// Tool calls that have not ended, by the agent's ids.
     #[serde(default)]
     pub tools: Vec<String>,
+    /// What it wants done by a client.
+    #[serde(default)]
+    pub calls: Calls,
 }
 
 /// How far a turn is.
@@ -169,6 +173,7 @@ impl Session {
             open: Vec::new(),
             answers: Vec::new(),
             tools: Vec::new(),
+            calls: Calls::default(),
         });
     }
 
@@ -188,6 +193,7 @@ impl Session {
         };
         // The worker cancels them with the turn: some agents wait for ever for an answer.
         turn.close_permissions("the turn is being aborted", out);
+        turn.close_calls("the turn is being aborted", out);
         match turn.phase {
             Phase::Sent { .. } => turn.phase = Phase::Aborting { deadline, agent_pid: None },
             Phase::Started { agent_pid } => {

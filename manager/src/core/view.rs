@@ -12,7 +12,7 @@ impl Session {
         match &self.state {
             State::Starting { .. } => Status::Starting,
             State::Ready { .. } => match &self.turns.running {
-                Some(turn) if !turn.open.is_empty() => Status::RequiresAction,
+                Some(turn) if !turn.open.is_empty() || turn.calls.want_a_person() => Status::RequiresAction,
                 Some(_) => Status::Running,
                 None => Status::Idle,
             },
@@ -86,6 +86,7 @@ impl Session {
                     client_id: client.id,
                     name: client.name.clone(),
                     role: client.role,
+                    offers: client.offers.clone(),
                 })
                 .collect(),
             parent: self.parent.clone(),

@@ -130,7 +130,8 @@ impl Conversation {
             last_ask: 0,
         };
         let files = acp::FileSystemCapabilities::new().read_text_file(true).write_text_file(true);
-        let able = acp::ClientCapabilities::new().fs(files).terminal(true);
+        let forms = acp::ElicitationCapabilities::new().form(acp::ElicitationFormCapabilities::new());
+        let able = acp::ClientCapabilities::new().fs(files).terminal(true).elicitation(forms);
         let me = acp::Implementation::new("kennel", env!("CARGO_PKG_VERSION")).title("kennel".to_owned());
         let version = agent_client_protocol_schema::ProtocolVersion::V1;
         let request = acp::InitializeRequest::new(version).client_capabilities(able).client_info(me);
@@ -219,6 +220,7 @@ impl Conversation {
                 | "terminal/wait_for_exit"
                 | "terminal/kill"
                 | "terminal/release"
+                | "elicitation/create"
         );
         if method == "session/request_permission" {
             return self.permission(id, params);

@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use agent_client_protocol_schema::v1 as acp;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
@@ -52,23 +52,43 @@ pub fn write(workdir: &str, params: Value) -> Result<Value, String> {
     Ok(json!({}))
 }
 
+/// The absolute path of a request, if the worker would touch it: below the working directory, also by way of symlinks
+/// as they are now. It need not exist: an editor may know of a file that is not saved. The error is for the agent.
+pub fn may_be_reached(workdir: &str, params: &Value) -> Result<String, String> {
+    let path = Path::new(params["path"].as_str().ok_or("wrong parameters: no `path`")?);
+    let plain = !path.components().any(|part| matches!(part, Component::ParentDir));
+    match resolve(workdir, path, OFlags::PATH, Mode::empty()) {
+        Ok(_) if plain => {}
+        Err(Errno::NOENT) if plain => {}
+        // Whoever resolves it by its names alone may arrive elsewhere.
+        Ok(_) | Err(Errno::NOENT | Errno::XDEV | Errno::LOOP) => return Err(outside(path)),
+        Err(error) => return Err(failed(path, &std::io::Error::from(error).to_string())),
+    }
+    let absolute = Path::new(workdir).join(path);
+    absolute.to_str().map(str::to_owned).ok_or_else(|| failed(path, "it is not UTF-8"))
+}
+
 fn parse<T: serde::de::DeserializeOwned>(params: Value) -> Result<T, String> {
     serde_json::from_value(params).map_err(|error| format!("wrong parameters: {error}"))
 }
 
 fn open(workdir: &str, path: &Path, flags: OFlags) -> Result<File, String> {
-    let below = below(workdir, path).ok_or_else(|| outside(path))?;
-    let directory: OwnedFd =
-        rustix::fs::open(workdir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|error| failed(Path::new(workdir), &error.to_string()))?;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
     let mode = if flags.contains(OFlags::CREATE) { mode } else { Mode::empty() };
-    match rustix::fs::openat2(&directory, below, flags | OFlags::CLOEXEC, mode, resolve) {
+    match resolve(workdir, path, flags, mode) {
         Ok(file) => Ok(file.into()),
         Err(Errno::XDEV | Errno::LOOP) => Err(outside(path)),
         Err(error) => Err(failed(path, &std::io::Error::from(error).to_string())),
     }
+}
+
+/// Opens a path below the working directory; one that leads elsewhere is `XDEV` or `LOOP`.
+fn resolve(workdir: &str, path: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+    let below = below(workdir, path).ok_or(Errno::XDEV)?;
+    let directory =
+        rustix::fs::open(workdir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(&directory, below, flags | OFlags::CLOEXEC, mode, resolve)
 }
 
 /// The path relative to the working directory, by its names alone; what they lead to is the kernel's to say.
@@ -143,9 +163,21 @@ mod tests {
             "/etc/passwd",
         ] {
             assert!(reads(&work, path).is_err(), "{path} was read");
+            let handed_over = may_be_reached(&work, &json!({ "path": path }));
+            assert!(handed_over.is_err(), "{path} was handed over");
             assert!(writes(&work, path, "spoiled").is_err(), "{path} was written");
         }
         assert_eq!(std::fs::read_to_string(secret).unwrap(), "secret");
+    }
+
+    #[test]
+    fn a_file_that_is_not_saved_may_be_asked_for_and_a_way_out_through_it_not() {
+        let (_dir, work) = place();
+        let reach = |path: &str| may_be_reached(&work, &json!({ "path": path }));
+        assert_eq!(reach("new.txt"), Ok(format!("{work}/new.txt")));
+        assert_eq!(reach(&format!("{work}/a/new.txt")), Ok(format!("{work}/a/new.txt")));
+        assert!(reach(&format!("{work}/none/../../secret")).is_err());
+        assert!(may_be_reached(&work, &json!({})).is_err());
     }
 
     #[test]

@@ -16,6 +16,7 @@
 //! | `tool ID TITLE` / `done ID` | begins / ends a tool call |
 //! | `ask ID KIND PATH` | asks for permission to use that tool, and says what was answered |
 //! | `read PATH` / `write PATH TEXT` | by way of the client; says what came of it |
+//! | `elicit QUESTION` | asks the user by way of the client, in a form with the text `name`; says what was answered |
 //! | `run COMMAND` | in a terminal of the client's; says its output and status |
 //! | `start COMMAND` | the same, and does not wait |
 //! | `plan` / `usage` / `news` / `elsewhere` | a plan; what was used; an unknown update; one for another session |
@@ -273,6 +274,15 @@ impl Agent {
                     let params = json!({ "sessionId": self.session, "path": path, "content": content });
                     let answer = self.ask("fs/write_text_file", params);
                     self.say_answer(&json!("written"), &answer);
+                }
+                "elicit" => {
+                    let schema = json!({ "type": "object", "required": ["name"],
+                        "properties": { "name": { "type": "string", "title": "Your name" } } });
+                    let params = json!({ "sessionId": self.session, "mode": "form", "message": argument,
+                        "requestedSchema": schema });
+                    let answer = self.ask("elicitation/create", params);
+                    let (action, name) = (&answer["result"]["action"], &answer["result"]["content"]["name"]);
+                    self.say(&format!("{} {}", action.as_str().unwrap_or("?"), name.as_str().unwrap_or("-")));
                 }
                 "run" | "start" => self.run(argument, verb == "run"),
                 "plan" => {

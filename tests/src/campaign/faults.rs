@@ -149,6 +149,7 @@ pub const POINTS: &[&str] = &[
     "acp.cancel",
     "acp.update",
     "acp.permission",
+    "acp.call",
     "acp.terminal",
 ];
 

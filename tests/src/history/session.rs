@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use manager::core::{Cause, limits};
 use protocol::event::{Event, EventKind, Resolution};
-use protocol::{EventId, Exit, Incarnation, PermissionId, PromptId};
+use protocol::{CallId, EventId, Exit, Incarnation, PermissionId, PromptId};
 use serde_json::Value;
 
 /// Where a prompt is.
@@ -40,6 +40,13 @@ impl Turn {
     }
 }
 
+/// Something that a client is to do.
+#[derive(Debug)]
+struct Call {
+    prompt: PromptId,
+    ended: bool,
+}
+
 /// A question whether the agent is allowed something.
 #[derive(Debug)]
 struct Permission {
@@ -62,6 +69,8 @@ pub(super) struct SessionView {
     turns: u64,
     pub(super) prompts: BTreeMap<PromptId, Place>,
     permissions: BTreeMap<PermissionId, Permission>,
+    /// What clients are to do, each with the prompt of its turn.
+    calls: BTreeMap<CallId, Call>,
     /// Who is attached, and who of them drives.
     clients: BTreeSet<EventId>,
     driver: Option<EventId>,
@@ -248,6 +257,24 @@ impl SessionView {
                     found.push(format!("{permission_id} offers no {option_id}: {:?}", asked.offered));
                 }
             }
+            CallRequested { call_id, turn, prompt_id, client_id, .. } => {
+                self.spoken_by(incarnation, found);
+                self.in_turn(*turn, *prompt_id, found);
+                if event.id != call_id.0 {
+                    found.push(format!("{call_id} does not have its event's number"));
+                }
+                if client_id.is_some() && *client_id != self.driver {
+                    found.push(format!("{call_id} is for {client_id:?}, and {:?} drives", self.driver));
+                }
+                self.calls.insert(*call_id, Call { prompt: *prompt_id, ended: false });
+            }
+            CallAnswered { call_id } => {
+                if self.driver.is_none() {
+                    found.push(format!("{call_id} is answered, and nobody drives"));
+                }
+                self.call_ends(*call_id, found);
+            }
+            CallExpired { call_id, .. } => self.call_ends(*call_id, found),
             ClientAttached { client_id, .. } => {
                 if *client_id != event.id {
                     found.push(format!("client {client_id} came by event {}", event.id));
@@ -322,9 +349,24 @@ impl SessionView {
         Some(asked)
     }
 
+    fn call_ends(&mut self, id: CallId, found: &mut Vec<String>) {
+        let running = self.turn.as_ref().map(|turn| turn.prompt);
+        match self.calls.get_mut(&id) {
+            None => found.push(format!("{id} was never asked")),
+            Some(call) if call.ended => found.push(format!("{id} has ended before")),
+            Some(call) if running != Some(call.prompt) => {
+                found.push(format!("{id} is of {}, and {running:?} runs", call.prompt));
+            }
+            Some(call) => call.ended = true,
+        }
+    }
+
     /// Nothing of a turn is left open at its end.
     fn turn_ends(&mut self, found: &mut Vec<String>) {
         self.no_permission_is_open(found);
+        if let Some((id, _)) = self.calls.iter().find(|(_, call)| !call.ended) {
+            found.push(format!("{id} is still open"));
+        }
         let Some(turn) = &self.turn else { return };
         let told = turn.tools.iter().filter(|(.., stands)| *stands == Tool::Interrupted).count();
         // Of more than these nothing is told.
@@ -345,6 +387,16 @@ impl SessionView {
     pub(super) fn take_back(&mut self, event: &Event) {
         if let EventKind::PermissionRequested { permission_id, .. } = &event.kind {
             self.permissions.remove(permission_id);
+        }
+        match &event.kind {
+            EventKind::CallRequested { call_id, .. } => drop(self.calls.remove(call_id)),
+            // It waits again, until its turn is said to be cut off.
+            EventKind::CallAnswered { call_id } => {
+                if let Some(call) = self.calls.get_mut(call_id) {
+                    call.ended = false;
+                }
+            }
+            _ => {}
         }
         let Some(turn) = &mut self.turn else { return };
         turn.tools.retain(|(id, ..)| *id < event.id);

@@ -9,7 +9,8 @@ use protocol::api::{
     OnCrash, Orphans, PermissionAnswer, PermissionPolicy, RestartType, Role, SessionOpts, WhenBusy,
 };
 use protocol::event::{Event, Resolution};
-use protocol::{EventId, PermissionId, PromptId, SessionId};
+use protocol::wire::{CallAnswer, Offer};
+use protocol::{CallId, EventId, PermissionId, PromptId, SessionId};
 
 use super::{Sim, What};
 use crate::sample;
@@ -105,7 +106,10 @@ impl Sim {
                 Request { client, ask, key }
             }
         };
-        let answers = matches!(request.ask, Ask::One(_, Input::Command(Command::Permit(..))));
+        let answers = matches!(
+            request.ask,
+            Ask::One(_, Input::Command(Command::Permit(..)) | Input::CommandBy(_, Command::AnswerCall(..)))
+        );
         let doubled = request.key.is_some() && self.rng.chance(100) || answers && self.rng.chance(200);
         let Some(manager) = &mut self.manager else { return };
         manager.inbox.push_back(request.clone());
@@ -129,6 +133,11 @@ impl Sim {
             (Answer::Done(_), Ask::One(id, Input::Command(Command::Permit(permission, _)))) => {
                 if !self.permitted.insert(*permission) {
                     self.failures.push(format!("{id}: two answers to {permission} counted"));
+                }
+            }
+            (Answer::Done(_), Ask::One(id, Input::CommandBy(_, Command::AnswerCall(call, _)))) => {
+                if !self.called.insert(*call) {
+                    self.failures.push(format!("{id}: two answers to {call} counted"));
                 }
             }
             (Answer::Done(_), _) => {}
@@ -222,6 +231,21 @@ impl Sim {
             let answer = self.some_answer(&session, permission);
             return command(Command::Permit(permission, answer));
         }
+        let calls = session.turns.running.as_ref().map(|turn| &turn.calls.open[..]).unwrap_or_default();
+        let calls: Vec<CallId> = calls.iter().map(|call| call.id).collect();
+        if !calls.is_empty() && self.rng.chance(600) || self.rng.chance(10) {
+            let unknown = CallId(self.rng.below(3_000));
+            let settled = session.last_call.filter(|_| self.rng.chance(300));
+            let call = settled.or(self.rng.pick(&calls)).unwrap_or(unknown);
+            let clients: Vec<_> = session.clients.iter().map(|client| client.id).collect();
+            let driver = session.driver().map(|driver| driver.id).filter(|_| self.rng.chance(800));
+            let client = driver.or(self.rng.pick(&clients)).unwrap_or_default();
+            let answer = match self.rng.chance(800) {
+                true => CallAnswer::Result { json: "{}".into() },
+                false => CallAnswer::Error { json: "{}".into() },
+            };
+            return Some(Ask::One(id, Input::CommandBy(client, Command::AnswerCall(call, answer))));
+        }
         if self.rng.chance(60) {
             return self.some_client(&session);
         }
@@ -280,7 +304,8 @@ impl Sim {
         let input = match self.rng.below(5) {
             0 | 1 => {
                 let takeover = self.rng.chance(300);
-                Input::Command(Command::Attach { name: "somebody".into(), role, takeover })
+                let offers = Offer::ALL.into_iter().filter(|_| self.rng.chance(700)).collect();
+                Input::Command(Command::Attach { name: "somebody".into(), role, takeover, offers })
             }
             2 => Input::Command(Command::Detach(client)),
             3 => Input::CommandBy(client, Command::Abort),

@@ -13,7 +13,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
 use manager::core::{Ask, Goal, Session, State};
-use protocol::{PermissionId, PromptId, SessionId};
+use protocol::{CallId, PermissionId, PromptId, SessionId};
 
 use crate::history::History;
 use crate::kinds;
@@ -138,6 +138,8 @@ struct Sim {
     doomed: Option<SessionId>,
     /// Questions of which somebody was told that the answer counts.
     permitted: BTreeSet<PermissionId>,
+    /// Calls that were answered.
+    called: BTreeSet<CallId>,
     history: History,
     failures: Vec<String>,
     coverage: Coverage,
@@ -166,6 +168,7 @@ pub fn run(seed: u64, steps: usize) -> Result<Coverage, String> {
         counter: 0,
         doomed: None,
         permitted: BTreeSet::new(),
+        called: BTreeSet::new(),
         history: History::new(),
         failures: Vec::new(),
         coverage: Coverage::default(),

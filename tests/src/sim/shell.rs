@@ -34,6 +34,9 @@ struct Handle {
     aborted: Option<PromptId>,
     /// Questions of the running turn that it was told the answers of.
     answered: BTreeSet<u64>,
+    /// Calls that it was told of.
+    called: BTreeSet<u64>,
+    driver: Option<protocol::EventId>,
     dead: Option<(Exit, u64)>,
     buried: bool,
 }
@@ -476,15 +479,18 @@ impl Sim {
     /// An answer that counts is told to the agent.
     fn check_answers(&mut self, change: &Change) {
         for event in &change.events {
-            let (EventKind::PermissionResolved { permission_id, .. }, Some(id)) =
-                (&event.kind, &event.session)
-            else {
-                continue;
+            let Some(id) = &event.session else { continue };
+            let (what, told): (String, fn(&Effect) -> bool) = match &event.kind {
+                EventKind::PermissionResolved { permission_id, .. } => {
+                    (permission_id.to_string(), |effect| matches!(effect, Effect::Answer { .. }))
+                }
+                EventKind::CallAnswered { call_id } => {
+                    (call_id.to_string(), |effect| matches!(effect, Effect::AnswerCall { .. }))
+                }
+                _ => continue,
             };
-            let told =
-                |(of, effect): &(SessionId, Effect)| of == id && matches!(effect, Effect::Answer { .. });
-            if !change.effects.iter().any(told) {
-                let what = format!("{id}: {permission_id} is resolved, and the agent is not told");
+            if !change.effects.iter().any(|(of, effect)| of == id && told(effect)) {
+                let what = format!("{id}: {what} is answered, and the agent is not told");
                 self.failures.push(what);
             }
         }
@@ -614,6 +620,22 @@ impl Sim {
                     self.tell(key, ToWorker::Answer(*request, option.clone()));
                 }
             }
+            Effect::Driver { incarnation, client, .. } => {
+                if let Some(handle) = self.handle(id, *incarnation)
+                    && std::mem::replace(&mut handle.driver, *client) != *client
+                    && let Some(key) = handle.key
+                {
+                    self.tell(key, ToWorker::Driver(*client));
+                }
+            }
+            Effect::AnswerCall { incarnation, request, .. } => {
+                if let Some(handle) = self.handle(id, *incarnation)
+                    && handle.called.insert(*request)
+                    && let Some(key) = handle.key
+                {
+                    self.tell(key, ToWorker::Called(*request));
+                }
+            }
             Effect::Terminate { incarnation } => {
                 if let Some(key) = self.living(id, *incarnation) {
                     self.terminate(key);
@@ -659,6 +681,8 @@ impl Sim {
             delivered: None,
             aborted: None,
             answered: BTreeSet::new(),
+            called: BTreeSet::new(),
+            driver: None,
             dead: None,
             buried: false,
         };

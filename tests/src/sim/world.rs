@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use manager::core::Seen;
 use protocol::wire::{AgentDetails, PermissionAsk, Spent, TurnEnd, Update};
-use protocol::{Exit, Identity, Incarnation, PromptId, Restore, SessionId, Stream};
+use protocol::{EventId, Exit, Identity, Incarnation, PromptId, Restore, SessionId, Stream};
 use serde_json::json;
 
 use super::{Sim, What};
@@ -28,6 +28,8 @@ pub enum ToWorker {
     Prompt(PromptId),
     Abort(PromptId),
     Answer(u64, Option<String>),
+    Driver(Option<EventId>),
+    Called(u64),
 }
 
 /// What a worker does next.
@@ -43,6 +45,8 @@ pub enum Act {
     Update(Option<PromptId>),
     /// Its agent wants to be allowed something.
     Ask(PromptId),
+    /// Its agent wants something done that a client can do.
+    Call(PromptId),
     /// Its agent ends.
     AgentDies,
     /// It has something for a person to read.
@@ -81,6 +85,11 @@ pub struct Proc {
     /// Questions whose answers its agent waits for, and what it does only then.
     waits: BTreeSet<u64>,
     held: Vec<Act>,
+    /// Who drives and can do something for its agent, as it was told.
+    driver: Option<EventId>,
+    /// Calls that were asked for so far, and those that were not answered.
+    called: u64,
+    calls: BTreeSet<u64>,
     /// Tool calls of the turn so far.
     tools: u64,
     leaving: bool,
@@ -182,6 +191,9 @@ impl Sim {
             pipe: VecDeque::new(),
             turn: None,
             acp,
+            driver: None,
+            called: 0,
+            calls: BTreeSet::new(),
             asked: BTreeMap::new(),
             answered: BTreeSet::new(),
             waits: BTreeSet::new(),
@@ -250,6 +262,7 @@ impl Sim {
             Act::TurnStart(prompt) if proc.acp => self.agent_works(key, prompt),
             Act::Update(prompt) => self.agent_tells(key, prompt),
             Act::Ask(prompt) => self.agent_asks(key, prompt),
+            Act::Call(prompt) => self.agent_calls(key, prompt),
             Act::AgentDies => {
                 if !proc.leaving {
                     // What it did ends with it; the worker has no word for that.
@@ -366,6 +379,14 @@ impl Sim {
                 }
             }
             ToWorker::Answer(request, option) => self.answered_to(key, request, option),
+            ToWorker::Driver(client) => proc.driver = client,
+            ToWorker::Called(request) => {
+                // More than once, or unasked, is told to nobody.
+                if !proc.calls.remove(&request) {
+                    let what = format!("{}: call {request} is answered and does not wait", proc.session);
+                    self.failures.push(what);
+                }
+            }
         }
     }
 
@@ -415,6 +436,11 @@ impl Sim {
         if self.rng.chance(500) {
             for _ in 0..self.rng.between(1, 4) {
                 self.soon(key, 2_000, Act::Ask(prompt));
+            }
+        }
+        if self.rng.chance(500) {
+            for _ in 0..self.rng.between(1, 4) {
+                self.soon(key, 2_000, Act::Call(prompt));
             }
         }
         if self.faults && self.rng.chance(80) {
@@ -487,6 +513,26 @@ impl Sim {
         proc.waits.insert(request);
         let ask = PermissionAsk { kind, paths, options, ..sample::ask() };
         self.say(key, Seen::PermissionAsked { prompt, request, ask, payload: json!({}) });
+    }
+
+    fn agent_calls(&mut self, key: Key, prompt: PromptId) {
+        let methods =
+            ["fs/read_text_file", "fs/write_text_file", "terminal/create", "terminal/wait_for_exit"];
+        let method = self.rng.pick(&methods).filter(|_| self.rng.chance(700)).unwrap_or("elicitation/create");
+        let faults = self.faults;
+        let proc = &mut self.world.procs[key];
+        if proc.turn != Some(prompt) || proc.leaving || !faults {
+            return;
+        }
+        let client = if method == "elicitation/create" { None } else { proc.driver };
+        // The worker does it itself.
+        if client.is_none() && method != "elicitation/create" {
+            return;
+        }
+        proc.called += 1;
+        let (request, method) = (proc.called, method.to_owned());
+        proc.calls.insert(request);
+        self.say(key, Seen::CallAsked { prompt, request, client, method, payload: json!({}) });
     }
 
     fn answered_to(&mut self, key: Key, request: u64, option: Option<String>) {

@@ -10,7 +10,8 @@ use protocol::api::{
     Accepted, AnswerRequest, PermissionAnswer, PermissionInfo, PromptRequest, PromptState, QueuedPrompt,
 };
 use protocol::event::Event;
-use protocol::{EventId, PermissionId, PromptId, SessionId};
+use protocol::wire::Offer;
+use protocol::{CallId, EventId, PermissionId, PromptId, SessionId};
 use serde_json::{Map, Value, json};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
@@ -31,8 +32,8 @@ const TRIES: usize = 3;
 /// A session that the editor has open.
 pub struct Panel<'a> {
     id: SessionId,
-    link: &'a Link<'a>,
-    wire: Wire,
+    pub(super) link: &'a Link<'a>,
+    pub(super) wire: Wire,
     state: RefCell<State>,
     /// Prompts on their way to the daemon: what happens meanwhile may be about them.
     posting: Rc<Cell<usize>>,
@@ -41,6 +42,16 @@ pub struct Panel<'a> {
     /// The editor has opened the session anew; this view of it is over.
     retired: Cell<bool>,
     changed: Notify,
+    /// What the editor is told first.
+    remarks: RefCell<Vec<String>>,
+    /// Under this id it is attached, if it is.
+    pub(super) attached: Cell<EventId>,
+    /// It should attach anew.
+    pub(super) again: Cell<bool>,
+    /// Under this id it drives.
+    pub(super) client: Cell<Option<EventId>>,
+    /// What the editor was asked to do for the agent.
+    pub(super) calling: RefCell<BTreeMap<CallId, RequestCancellationHandle>>,
 }
 
 #[derive(Default)]
@@ -76,6 +87,11 @@ impl<'a> Panel<'a> {
             cancels: Cell::new(0),
             retired: Cell::new(false),
             changed: Notify::new(),
+            remarks: RefCell::default(),
+            attached: Cell::new(0),
+            again: Cell::new(false),
+            client: Cell::new(None),
+            calling: RefCell::default(),
         };
         'again: loop {
             let after = panel.state.borrow().cursor;
@@ -107,6 +123,39 @@ impl<'a> Panel<'a> {
         Ok(panel)
     }
 
+    /// The editor is told this once the session is open.
+    pub(super) fn remark(&self, remarks: Vec<String>) {
+        *self.remarks.borrow_mut() = remarks;
+    }
+
+    /// The session.
+    pub(super) fn id(&self) -> &SessionId {
+        &self.id
+    }
+
+    /// The last event that was heard.
+    pub(super) fn cursor(&self) -> EventId {
+        self.state.borrow().cursor
+    }
+
+    /// Whether this view of the session is over.
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.get()
+    }
+
+    /// What clients are to do, and have not answered.
+    pub(super) fn open_calls(&self) -> Vec<CallId> {
+        self.state.borrow().story.calls().keys().copied().collect()
+    }
+
+    /// A call that waits, if it is this client's to answer: a question to the user is whichever client's drives.
+    pub(super) fn asked_of(&self, client: EventId, id: CallId) -> Option<(String, Value)> {
+        let state = self.state.borrow();
+        let call = state.story.calls().get(&id)?;
+        let ours = call.client == Some(client) || Offer::of(&call.method) == Some(Offer::Elicitation);
+        (ours && call.params.is_object()).then(|| (call.method.clone(), call.params.clone()))
+    }
+
     /// What the agent has told of its modes and options.
     pub fn settings(&self) -> Map<String, Value> {
         self.state.borrow().story.settings().clone()
@@ -123,6 +172,7 @@ impl<'a> Panel<'a> {
         let mut left = old.state.borrow_mut();
         // Whatever the editor is still asked is asked again from here.
         std::mem::take(&mut left.asked).values().for_each(cancel);
+        std::mem::take(&mut *old.calling.borrow_mut()).values().for_each(cancel);
         let mut state = self.state.borrow_mut();
         let open = state.story.open();
         for (prompt, ours) in std::mem::take(&mut left.ours) {
@@ -258,14 +308,16 @@ impl<'a> Panel<'a> {
     /// Shows what happens until the session is gone or opened anew.
     pub async fn follow(self: Rc<Self>, editor: Rc<Editor<'a>>) {
         let questions: Vec<PermissionId> = self.state.borrow().story.questions().keys().copied().collect();
+        for remark in std::mem::take(&mut *self.remarks.borrow_mut()) {
+            self.wire.update(&self.id, story::quoted(&remark));
+        }
         questions.into_iter().for_each(|permission| self.clone().question(&editor, permission));
         while !self.retired.get() {
-            let after = self.state.borrow().cursor;
-            let path = format!("/v1/sessions/{}/events?after={after}", self.id);
-            let failure = match self.link.events(&path).await {
+            let failure = match self.come(&editor).await {
                 Err(failure) => failure,
                 Ok(mut events) => match self.listen(&editor, &mut events).await {
                     Ok(true) => return,
+                    Ok(false) if self.again.take() => continue,
                     Ok(false) if self.link.comes_back().await => continue,
                     Ok(false) => {
                         Failure::unreachable("the daemon was stopped; what waits, waits for its next start")
@@ -312,12 +364,19 @@ impl<'a> Panel<'a> {
             if self.retired.get() {
                 return Ok(true);
             }
+            if frame.event == "attached" {
+                self.attached(editor, &frame.data);
+                continue;
+            }
             self.wire.room().await;
             let (prompt, all) = self.read(&frame)?;
             for shown in all {
                 if self.show(editor, prompt, shown) {
                     return Ok(true);
                 }
+            }
+            if self.again.get() {
+                return Ok(false);
             }
             let mut state = self.state.borrow_mut();
             let down = state.story.is_down();
@@ -350,7 +409,8 @@ impl<'a> Panel<'a> {
             Shown::User(_, text) => self.wire.update(&self.id, story::user(&text)),
             Shown::Note(text) => self.wire.update(&self.id, story::quoted(&text)),
             // Questions that still wait are asked when all is shown.
-            Shown::Ask(_) | Shown::Settled(_) | Shown::Ended(..) | Shown::Gone => {}
+            Shown::Ask(_) | Shown::Settled(_) | Shown::Call(_) | Shown::CallSettled(_) => {}
+            Shown::Driver(_) | Shown::Ended(..) | Shown::Gone => {}
         }
     }
 
@@ -384,6 +444,9 @@ impl<'a> Panel<'a> {
                     cancel(&handle);
                 }
             }
+            Shown::Call(call) => self.clone().call(editor, call),
+            Shown::CallSettled(call) => self.call_settled(call),
+            Shown::Driver(driver) => self.driven_by(driver),
             Shown::Ended(prompt, end) => {
                 let mut state = self.state.borrow_mut();
                 state.followed.remove(&prompt);
@@ -402,7 +465,7 @@ impl<'a> Panel<'a> {
         false
     }
 
-    fn complain(&self, what: &str, failure: &Failure) {
+    pub(super) fn complain(&self, what: &str, failure: &Failure) {
         self.link.ui.note(&format!("{}: {what}: {}", self.id, super::words(failure)));
     }
 
@@ -474,7 +537,7 @@ impl<'a> Panel<'a> {
 }
 
 /// That a request cannot be withdrawn is no harm: its answer is ignored.
-fn cancel(handle: &RequestCancellationHandle) {
+pub(super) fn cancel(handle: &RequestCancellationHandle) {
     let _ = handle.cancel();
 }
 

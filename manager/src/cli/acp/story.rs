@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use agent_client_protocol::v1::schema::{ContentBlock, EmbeddedResourceResource};
 use protocol::event::{EventKind, Outcome, RemovedBy};
-use protocol::{Exit, PermissionId, PromptId, Restore};
+use protocol::{CallId, EventId, Exit, PermissionId, PromptId, Restore};
 use serde_json::{Map, Value, json};
 
 /// Something to be shown, or done, for an event.
@@ -21,6 +21,12 @@ pub enum Shown {
     Ask(PermissionId),
     /// It waits no longer.
     Settled(PermissionId),
+    /// The agent wants something done that a client can do.
+    Call(CallId),
+    /// That is not waited for any more.
+    CallSettled(CallId),
+    /// This client drives, or none does.
+    Driver(Option<EventId>),
     /// A prompt's turn is over, or will not come.
     Ended(PromptId, End),
     /// The session is removed.
@@ -47,6 +53,17 @@ pub struct Question {
     pub params: Value,
 }
 
+/// Something that a client is to do.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The client that is asked.
+    pub client: Option<EventId>,
+    /// ACP's name of it.
+    pub method: String,
+    /// With what.
+    pub params: Value,
+}
+
 /// What has to be remembered of a session to tell what comes.
 #[derive(Debug, Default)]
 pub struct Story {
@@ -57,6 +74,7 @@ pub struct Story {
     /// Turns that were cut off, whose session is not back yet, and why.
     crashed: BTreeMap<PromptId, String>,
     questions: BTreeMap<PermissionId, Question>,
+    calls: BTreeMap<CallId, Call>,
     /// `modes` and `configOptions` as the agent has told them.
     settings: Map<String, Value>,
     last_message: Option<String>,
@@ -76,6 +94,11 @@ impl Story {
     /// Permissions that wait for an answer.
     pub fn questions(&self) -> &BTreeMap<PermissionId, Question> {
         &self.questions
+    }
+
+    /// What clients are to do, and have not answered.
+    pub fn calls(&self) -> &BTreeMap<CallId, Call> {
+        &self.calls
     }
 
     /// `modes` and `configOptions`, where the agent has them.
@@ -143,6 +166,16 @@ impl Story {
                 self.questions.remove(permission_id);
                 vec![Shown::Settled(*permission_id)]
             }
+            EventKind::CallRequested { call_id, client_id, method, payload, .. } => {
+                let (client, method, params) = (*client_id, method.clone(), payload.clone());
+                self.calls.insert(*call_id, Call { client, method, params });
+                vec![Shown::Call(*call_id)]
+            }
+            EventKind::CallAnswered { call_id } | EventKind::CallExpired { call_id, .. } => {
+                self.calls.remove(call_id);
+                vec![Shown::CallSettled(*call_id)]
+            }
+            EventKind::DriverChanged { driver } => vec![Shown::Driver(*driver)],
             EventKind::SystemMessage { text } => {
                 self.last_message = Some(text.clone());
                 vec![note(text.clone())]
@@ -166,7 +199,6 @@ impl Story {
             | EventKind::PromptResolved { .. }
             | EventKind::ClientAttached { .. }
             | EventKind::ClientDetached { .. }
-            | EventKind::DriverChanged { .. }
             | EventKind::SubagentStarted { .. }
             | EventKind::SubagentCompleted { .. }
             | EventKind::SubagentLost { .. }
@@ -305,6 +337,7 @@ pub fn prompt_of(kind: &EventKind) -> Option<PromptId> {
         | EventKind::ToolCallUpdated { prompt_id, .. }
         | EventKind::ToolCallInterrupted { prompt_id, .. }
         | EventKind::PlanUpdated { prompt_id, .. }
+        | EventKind::CallRequested { prompt_id, .. }
         | EventKind::PermissionRequested { prompt_id, .. } => Some(*prompt_id),
         EventKind::AgentUpdated { prompt_id, .. } => *prompt_id,
         _ => None,

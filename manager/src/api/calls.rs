@@ -1,0 +1,46 @@
+//! Answers to what an agent wants done by the client that drives.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use protocol::api::CallRequest;
+use protocol::wire::CallAnswer;
+use protocol::{CallId, SessionId};
+
+use super::App;
+use super::input::{Call, Client, Id, LongJson, Nothing, Query};
+use super::problem::{Answer, ApiError, WITH_BODY, refuses};
+
+refuses!(CallErrors: 400 "invalid_client", 400 "invalid_answer", 400 "invalid_id", 404 "no_such_call", 404 "no_such_session",
+    409 "call_settled", 409 "not_driver", 507 "journal_full"; + WITH_BODY);
+
+/// Answers a call.
+///
+/// Only the client that drives can, with `Kennel-Client: CLIENT_ID`. The first answer counts; one that comes after the call
+/// has expired is refused as `call_settled`. The answer goes to the agent and is not recorded. At most 12 MiB.
+#[utoipa::path(post, path = "/v1/sessions/{id}/calls/{call}", tag = "sessions", operation_id = "answer_call",
+    request_body = CallRequest,
+    params(("id" = SessionId, Path, description = "The session."), ("call" = CallId, Path, description = "The call.")),
+    responses((status = 204, description = "It goes to the agent."), CallErrors))]
+pub async fn answer(
+    State(app): State<App>,
+    Id(id): Id,
+    Call(call): Call,
+    _: Query<Nothing>,
+    Client(client): Client,
+    LongJson(request): LongJson<CallRequest>,
+) -> Answer<StatusCode> {
+    let wrong = |what: &str| {
+        let detail = format!("{what}; nothing was changed, and {call} still waits if it did");
+        ApiError::bad_request("invalid_answer", detail)
+    };
+    let answer = match (request.result, request.error) {
+        (Some(result), None) => CallAnswer::Result { json: result.to_string() },
+        (None, Some(error)) if error["code"].is_i64() && error["message"].is_string() => {
+            CallAnswer::Error { json: error.to_string() }
+        }
+        (None, Some(_)) => return Err(wrong("`error` has a number `code` and a text `message`")),
+        (None, None) | (Some(_), Some(_)) => return Err(wrong("an answer has either `result` or `error`")),
+    };
+    app.manager.on_behalf_of(client).answer_call(&id, call, answer).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,129 @@
+//! What the editor does for the agent while it drives: its files as they are in the editor, its terminals, its forms.
+
+use std::rc::Rc;
+
+use agent_client_protocol::ErrorCode;
+use agent_client_protocol::v1::schema;
+use protocol::api::{CallRequest, ClientInfo, Role};
+use protocol::wire::Offer;
+use protocol::{CallId, EventId};
+use serde_json::{Value, json};
+
+use super::Editor;
+use super::panel::Panel;
+use crate::cli::error::{Failure, Outcome};
+use crate::client::{Events, Request, encoded};
+
+/// What an editor can do for the agent, as it has said.
+pub fn offers(able: &schema::ClientCapabilities) -> Vec<Offer> {
+    let forms = able.elicitation.as_ref().is_some_and(|able| able.form.is_some());
+    let all = [
+        (able.fs.read_text_file, Offer::ReadFile),
+        (able.fs.write_text_file, Offer::WriteFile),
+        (able.terminal, Offer::Terminal),
+        (forms, Offer::Elicitation),
+    ];
+    all.into_iter().filter(|(can, _)| *can).map(|(_, offer)| offer).collect()
+}
+
+impl<'a> Panel<'a> {
+    /// The session's events after the last that was heard. An editor that can do something for the agent drives,
+    /// unless somebody does already: whoever sits there has come to.
+    pub(super) async fn come(&self, editor: &Editor<'a>) -> Outcome<Events> {
+        let offers = editor.offers.borrow().iter().map(|offer| offer.name()).collect::<Vec<_>>().join(",");
+        self.client.set(None);
+        self.attached.set(0);
+        let id = self.id();
+        let after = self.cursor();
+        if offers.is_empty() {
+            return self.link.events(&format!("/v1/sessions/{id}/events?after={after}")).await;
+        }
+        let name = encoded("kennel acp");
+        let path =
+            |role| format!("/v1/sessions/{id}/attach?role={role}&name={name}&offers={offers}&after={after}");
+        match self.link.events(&path("driver")).await {
+            Err(failure) if failure.is("driven") => self.link.events(&path("viewer")).await,
+            other => other,
+        }
+    }
+
+    /// The editor is attached. What waits for somebody who can ask the user is asked.
+    pub(super) fn attached(self: &Rc<Self>, editor: &Rc<Editor<'a>>, data: &str) {
+        let info = serde_json::from_str::<ClientInfo>(data).ok();
+        self.attached.set(info.as_ref().map_or(0, |info| info.client_id));
+        self.client.set(info.filter(|info| info.role == Role::Driver).map(|info| info.client_id));
+        self.open_calls().into_iter().for_each(|call| self.clone().call(editor, call));
+    }
+
+    /// Another client drives, or none does: then this one does.
+    pub(super) fn driven_by(&self, driver: Option<EventId>) {
+        let me = self.attached.get();
+        // What was before it came is over.
+        if me == 0 || self.cursor() <= me {
+            return;
+        }
+        self.client.set(driver.filter(|driver| *driver == me));
+        self.again.set(driver.is_none());
+    }
+
+    /// Has the editor do what the agent wants done, if it is to.
+    pub(super) fn call(self: Rc<Self>, editor: &Rc<Editor<'a>>, id: CallId) {
+        let Some(client) = self.client.get().filter(|_| !self.is_retired()) else { return };
+        let Some((method, mut params)) = self.asked_of(client, id) else { return };
+        let at = editor.clone();
+        if Offer::of(&method).is_none_or(|needs| !at.offers.borrow().contains(&needs)) {
+            return;
+        }
+        params["sessionId"] = json!(self.id());
+        let Some(sent) = self.wire.ask(&method, params) else { return };
+        if let Some(doubled) = self.calling.borrow_mut().insert(id, sent.cancellation_handle()) {
+            super::panel::cancel(&doubled);
+        }
+        editor.spawn(async move {
+            let answer = sent.block_task().await;
+            // It is not waited for any more.
+            if self.calling.borrow_mut().remove(&id).is_none() {
+                return;
+            }
+            let _busy = at.busy();
+            let answer = match answer {
+                // What is answered with nothing is done.
+                Ok(Value::Null) => CallRequest { result: Some(json!({})), error: None },
+                Ok(result) => CallRequest { result: Some(result), error: None },
+                Err(error) => refusal(i32::from(error.code), &super::said(&error)),
+            };
+            let told = self.tell(client, id, &answer).await;
+            let told = match told {
+                Err(failure) if failure.is("body_too_large") => {
+                    let why = "the editor's answer is larger than kennel passes on";
+                    self.tell(client, id, &refusal(ErrorCode::INTERNAL_ERROR.into(), why)).await
+                }
+                told => told,
+            };
+            match told {
+                // It came too late, or another client drives now.
+                Err(failure)
+                    if ["call_settled", "no_such_call", "not_driver"].iter().any(|code| failure.is(code)) => {
+                }
+                Err(failure) => self.complain("cannot answer the agent", &failure),
+                Ok(()) => {}
+            }
+        });
+    }
+
+    async fn tell(&self, client: EventId, id: CallId, answer: &CallRequest) -> Result<(), Failure> {
+        let path = format!("/v1/sessions/{}/calls/{id}", self.id());
+        self.link.ask(Request::post(path).from_client(Some(client)).json(answer)).await.map(drop)
+    }
+
+    /// Nobody waits for what the editor was asked.
+    pub(super) fn call_settled(&self, id: CallId) {
+        if let Some(handle) = self.calling.borrow_mut().remove(&id) {
+            super::panel::cancel(&handle);
+        }
+    }
+}
+
+fn refusal(code: i32, message: &str) -> CallRequest {
+    CallRequest { result: None, error: Some(json!({ "code": code, "message": message })) }
+}

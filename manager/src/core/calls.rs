@@ -1,0 +1,245 @@
+//! What an agent wants done that an attached client can do in the worker's place: files as an editor has them,
+//! terminals, questions to the user.
+//!
+//! The client that drives is asked. Where it goes, or does not answer, the worker is told and sees to it.
+
+use protocol::api::PermissionPolicy;
+use protocol::event::EventKind;
+use protocol::wire::{CallAnswer, Offer, PermissionAsk};
+use protocol::{CallId, EventId, PromptId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::session::{Out, Session, State, limits};
+use super::turns::{Phase, Turn};
+use super::{At, Refusal, Reply};
+
+/// What ACP has for an answer that is none.
+const CANCEL: &str = r#"{"action":"cancel"}"#;
+/// What it has for a no.
+const DECLINE: &str = r#"{"action":"decline"}"#;
+
+/// Something that a client is to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Call {
+    /// Its id.
+    pub id: CallId,
+    /// The worker's number of it.
+    pub request: u64,
+    /// Who is asked; none: nobody that can do it drives now, and it waits for one.
+    pub client: Option<EventId>,
+    /// What it takes to do it.
+    pub needs: Offer,
+    /// When it is given up, in milliseconds since boot.
+    pub expires: Option<u64>,
+}
+
+/// What the worker is told of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The worker's number of it.
+    pub request: u64,
+    /// What has become of it.
+    pub answer: CallAnswer,
+}
+
+/// The calls of a turn.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Calls {
+    /// Those that wait for an answer, oldest first.
+    pub open: Vec<Call>,
+}
+
+impl Calls {
+    /// Whether one waits for a person.
+    pub fn want_a_person(&self) -> bool {
+        self.open.iter().any(|call| call.needs == Offer::Elicitation)
+    }
+
+    /// When the first is given up.
+    pub fn deadline(&self) -> Option<u64> {
+        self.open.iter().filter_map(|call| call.expires).min()
+    }
+
+    /// Takes out those of which this is so.
+    fn take(&mut self, so: impl FnMut(&Call) -> bool) -> Vec<Call> {
+        let (taken, open) = std::mem::take(&mut self.open).into_iter().partition(so);
+        self.open = open;
+        taken
+    }
+}
+
+impl Call {
+    /// Nobody does it; the worker is told so.
+    fn give_up(self, reason: &str, out: &mut Out) {
+        let answer = match (self.needs, self.client) {
+            (Offer::Elicitation, _) => CallAnswer::Result { json: CANCEL.to_owned() },
+            (_, Some(_)) => CallAnswer::GivenUp { reason: reason.to_owned() },
+            (_, None) => CallAnswer::NotAsked { reason: reason.to_owned() },
+        };
+        out.emit(EventKind::CallExpired { call_id: self.id, reason: reason.to_owned() });
+        out.tell(Told { request: self.request, answer });
+    }
+}
+
+/// How long the client has, in milliseconds; none: as long as the turn runs.
+fn patience(method: &str) -> Option<u64> {
+    // A command may run for as long as it likes.
+    (method != "terminal/wait_for_exit").then_some(limits::CALL_MS)
+}
+
+impl Session {
+    /// The client that drives, if it can do something for the agent, and what.
+    pub(super) fn offered(&self) -> (Option<EventId>, Vec<Offer>) {
+        let able = self.driver().filter(|driver| !driver.offers.is_empty());
+        able.map_or((None, Vec::new()), |driver| (Some(driver.id), driver.offers.clone()))
+    }
+
+    fn can(&self, needs: Offer) -> Option<EventId> {
+        let able = self.driver().filter(|driver| driver.offers.contains(&needs));
+        able.map(|driver| driver.id)
+    }
+
+    /// The agent wants something done.
+    #[allow(clippy::too_many_arguments, reason = "what a report has")]
+    pub(super) fn call_asked(
+        &mut self,
+        at: At,
+        prompt: PromptId,
+        request: u64,
+        client: Option<EventId>,
+        method: &str,
+        payload: &Value,
+        out: &mut Out,
+    ) {
+        let Some(needs) = Offer::of(method) else { return };
+        let (able, timeout) = (self.can(needs), self.spec.permissions.timeout_ms);
+        let policy = self.elicitation_policy();
+        // Nobody could tell it the answer.
+        if !matches!(self.state, State::Ready { .. }) {
+            return;
+        }
+        let Some(turn) = self.turns.running.as_mut().filter(|turn| turn.prompt.id == prompt) else {
+            return;
+        };
+        // The worker answers for whatever it asked before it heard of the abort.
+        if matches!(turn.phase, Phase::Aborting { .. }) {
+            return;
+        }
+        let id = CallId(out.next_event());
+        self.last_call = Some(id);
+        let asks = needs == Offer::Elicitation;
+        // What one client has begun is not for another.
+        let client_id = able.filter(|able| asks || client == Some(*able));
+        out.emit(EventKind::CallRequested {
+            call_id: id,
+            turn: turn.number,
+            prompt_id: prompt,
+            client_id,
+            method: method.to_owned(),
+            payload: payload.clone(),
+        });
+        let patience = if asks { (timeout > 0).then_some(timeout) } else { patience(method) };
+        let expires = patience.map(|patience| at.mono + patience);
+        let call = Call { id, request, client: client_id, needs, expires };
+        let calls = &mut turn.calls;
+        if calls.open.len() >= limits::CALLS {
+            let call = Call { client: None, ..call };
+            return call.give_up("too many calls wait already", out);
+        }
+        match client_id {
+            Some(_) => calls.open.push(call),
+            None if asks && policy == PermissionPolicy::Park => calls.open.push(call),
+            None if asks => self.decide_call(at, call, policy, out),
+            None => call.give_up("the client that offered it does not drive any more", out),
+        }
+    }
+
+    /// What becomes of questions to the user when nobody can ask. A rule about tools or files is not about them.
+    fn elicitation_policy(&self) -> PermissionPolicy {
+        let ask = PermissionAsk {
+            tool_call: String::new(),
+            title: String::new(),
+            kind: None,
+            paths: Vec::new(),
+            options: Vec::new(),
+        };
+        self.spec.permissions.policy_for(&ask, &self.spec.workdir)
+    }
+
+    /// The session's policy answers a question to the user: it can say no, and nothing else for certain.
+    fn decide_call(&mut self, at: At, call: Call, policy: PermissionPolicy, out: &mut Out) {
+        let (json, reason) = match policy {
+            PermissionPolicy::Park | PermissionPolicy::Allow => {
+                (CANCEL, "nobody is there to be asked, and the session's policy knows no answer")
+            }
+            PermissionPolicy::Deny => (DECLINE, "the session's policy declines it"),
+            PermissionPolicy::Fail => (CANCEL, "the session's policy ends the turn"),
+        };
+        let answer = CallAnswer::Result { json: json.to_owned() };
+        out.tell(Told { request: call.request, answer });
+        out.emit(EventKind::CallExpired { call_id: call.id, reason: reason.to_owned() });
+        if policy == PermissionPolicy::Fail {
+            self.abort_turn(at, out);
+        }
+    }
+
+    /// The client that drives answers.
+    pub(super) fn answer_call(
+        &mut self,
+        id: CallId,
+        answer: &CallAnswer,
+        out: &mut Out,
+    ) -> Result<Reply, Refusal> {
+        let turn = self.turns.running.as_mut();
+        let Some(call) = turn.and_then(|turn| turn.calls.take(|call| call.id == id).pop()) else {
+            // Ids grow: one that this session could have given, and that does not wait, is settled.
+            return Err(match self.last_call {
+                Some(last) if id <= last => Refusal::CallSettled(id),
+                _ => Refusal::NoSuchCall(id),
+            });
+        };
+        out.tell(Told { request: call.request, answer: answer.clone() });
+        out.emit(EventKind::CallAnswered { call_id: id });
+        Ok(Reply::Done)
+    }
+
+    /// Calls whose time is over are given up.
+    pub(super) fn expire_calls(&mut self, at: At, out: &mut Out) {
+        let Some(turn) = self.turns.running.as_mut() else { return };
+        for call in turn.calls.take(|call| call.expires.is_some_and(|expires| expires <= at.mono)) {
+            call.give_up("nobody answered in time", out);
+        }
+    }
+
+    /// What follows from who drives now.
+    pub(super) fn settle_calls(&mut self, at: At, out: &mut Out) {
+        let (driver, asker) = (self.driver().map(|driver| driver.id), self.can(Offer::Elicitation));
+        let policy = self.elicitation_policy();
+        let Some(turn) = self.turns.running.as_mut() else { return };
+        for call in &mut turn.calls.open {
+            if call.needs == Offer::Elicitation {
+                call.client = asker;
+            }
+        }
+        let calls = &mut turn.calls;
+        for call in calls.take(|call| call.needs != Offer::Elicitation && call.client != driver) {
+            call.give_up("the client that was asked does not drive any more", out);
+        }
+        if policy != PermissionPolicy::Park {
+            let unasked = calls.take(|call| call.client.is_none());
+            for call in unasked {
+                self.decide_call(at, call, policy, out);
+            }
+        }
+    }
+}
+
+impl Turn {
+    /// Nobody can be told any more: the worker sees to them, or is gone.
+    pub(super) fn close_calls(&mut self, reason: &str, out: &mut Out) {
+        for call in std::mem::take(&mut self.calls.open) {
+            out.emit(EventKind::CallExpired { call_id: call.id, reason: reason.to_owned() });
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! What the agent asks of its client and the client that drives can do better than the worker: each such request
+//! goes to the manager, and comes back answered or to be seen to here.
+
+use std::collections::BTreeMap;
+
+use protocol::wire::{CallAnswer, Offer, Report};
+use protocol::{EventId, PromptId};
+use serde_json::{Value, json};
+
+use super::conversation::{Do, error, result, text_at};
+use super::files;
+
+const INVALID_PARAMS: i64 = -32602;
+const INTERNAL: i64 = -32603;
+/// The turn in which it was asked is over (JSON-RPC of the Language Server Protocol, which ACP follows).
+const CANCELLED: i64 = -32800;
+
+/// A request of the agent.
+#[derive(Debug)]
+pub struct Asked {
+    /// The agent's id of it.
+    pub id: Value,
+    /// What it asks for.
+    pub method: String,
+    /// With what.
+    pub params: Value,
+}
+
+/// A terminal that is not the worker's.
+#[derive(Debug)]
+struct Elsewhere {
+    client: EventId,
+    /// What that client calls it.
+    id: String,
+}
+
+/// Requests that are not the worker's to answer.
+#[derive(Debug, Default)]
+pub struct Calls {
+    client: Option<EventId>,
+    offers: Vec<Offer>,
+    /// Those that wait, by our number.
+    open: BTreeMap<u64, Asked>,
+    last: u64,
+    /// By the name that the agent knows.
+    terminals: BTreeMap<String, Elsewhere>,
+    opened: u64,
+}
+
+/// What is to be done about a request.
+#[derive(Debug)]
+pub enum Next {
+    /// This, and then it is out of our hands.
+    Do(Do),
+    /// The worker sees to it itself.
+    Own(Asked),
+}
+
+impl Calls {
+    /// Who drives now, and what that client can do.
+    pub fn driven_by(&mut self, client: Option<EventId>, offers: Vec<Offer>) {
+        (self.client, self.offers) = (client, offers);
+    }
+
+    /// Hands a request over, if somebody else is to see to it. `turn` is the prompt whose turn runs.
+    pub fn ask(&mut self, workdir: &str, turn: Option<PromptId>, asked: Asked) -> Next {
+        let Some(needs) = Offer::of(&asked.method) else { return Next::Own(asked) };
+        if needs == Offer::Elicitation {
+            let form = asked.params["mode"].as_str().is_none_or(|mode| mode == "form");
+            return Next::Do(match turn {
+                _ if !form => error(asked.id, INVALID_PARAMS, "only forms can be shown"),
+                Some(prompt) => self.report(prompt, None, asked),
+                None => unanswered(asked),
+            });
+        }
+        let name = text_at(&asked.params, "terminalId").unwrap_or_default();
+        if let Some(terminal) = self.terminals.get(&name) {
+            return Next::Do(self.at_terminal(terminal.client, turn, &name, asked));
+        }
+        let fits = asked.method.starts_with("fs/") || asked.method == "terminal/create";
+        match (self.client, turn) {
+            (Some(client), Some(prompt)) if fits && self.offers.contains(&needs) => {
+                Next::Do(self.hand_over(workdir, client, prompt, needs, asked))
+            }
+            _ => Next::Own(asked),
+        }
+    }
+
+    fn hand_over(
+        &mut self,
+        workdir: &str,
+        client: EventId,
+        prompt: PromptId,
+        needs: Offer,
+        mut asked: Asked,
+    ) -> Do {
+        if needs != Offer::Terminal {
+            // What the worker may not touch is not reached by way of a client either.
+            match files::may_be_reached(workdir, &asked.params) {
+                Ok(path) => asked.params["path"] = json!(path),
+                Err(why) => return error(asked.id, INTERNAL, &why),
+            }
+        }
+        self.report(prompt, Some(client), asked)
+    }
+
+    fn at_terminal(&mut self, client: EventId, turn: Option<PromptId>, name: &str, mut asked: Asked) -> Do {
+        let released = asked.method == "terminal/release";
+        let there = self.terminals.get(name).map(|terminal| terminal.id.clone()).unwrap_or_default();
+        if released {
+            self.terminals.remove(name);
+        }
+        match turn {
+            Some(prompt) if self.client == Some(client) => {
+                asked.params["terminalId"] = json!(there);
+                self.report(prompt, Some(client), asked)
+            }
+            _ if released => result(asked.id, json!({})),
+            _ => error(asked.id, INTERNAL, "the client that had this terminal cannot be reached any more"),
+        }
+    }
+
+    fn report(&mut self, prompt: PromptId, client: Option<EventId>, asked: Asked) -> Do {
+        self.last += 1;
+        let (request, method, payload) = (self.last, asked.method.clone(), asked.params.to_string());
+        self.open.insert(request, asked);
+        Do::Report(Report::CallAsked { prompt, request, client, method, payload })
+    }
+
+    /// What has become of a request. Nothing, if it does not wait any more.
+    pub fn answered(&mut self, request: u64, answer: CallAnswer) -> Option<Next> {
+        let asked = self.open.remove(&request)?;
+        let own = asked.method.starts_with("fs/");
+        Some(match answer {
+            CallAnswer::Result { json } => Next::Do(match serde_json::from_str::<Value>(&json) {
+                Ok(value) => self.done(asked, value),
+                Err(_) => error(asked.id, INTERNAL, "the client's answer is no JSON"),
+            }),
+            CallAnswer::Error { json } => {
+                let why: Value = serde_json::from_str(&json).unwrap_or_default();
+                let code = why["code"].as_i64().unwrap_or(INTERNAL);
+                Next::Do(error(
+                    asked.id,
+                    code,
+                    why["message"].as_str().unwrap_or("the client could not do it"),
+                ))
+            }
+            CallAnswer::NotAsked { .. } if own || asked.method == "terminal/create" => Next::Own(asked),
+            // To read or write a file a second time does no harm. A command is another matter.
+            CallAnswer::GivenUp { .. } if own => Next::Own(asked),
+            CallAnswer::NotAsked { reason } | CallAnswer::GivenUp { reason } => {
+                Next::Do(error(asked.id, INTERNAL, &reason))
+            }
+        })
+    }
+
+    fn done(&mut self, asked: Asked, mut value: Value) -> Do {
+        if asked.method != "terminal/create" {
+            return result(asked.id, value);
+        }
+        let (Some(id), Some(client)) = (text_at(&value, "terminalId"), self.client) else {
+            return error(asked.id, INTERNAL, "the client opened a terminal without an id");
+        };
+        self.opened += 1;
+        // Not to be taken for one of the worker's own.
+        let name = format!("client-terminal-{}", self.opened);
+        value["terminalId"] = json!(name);
+        self.terminals.insert(name, Elsewhere { client, id });
+        result(asked.id, value)
+    }
+
+    /// The turn is over, or is to end: whatever waits is answered, for agents wait for that, some for ever.
+    pub fn close(&mut self) -> Vec<Do> {
+        std::mem::take(&mut self.open).into_values().map(unanswered).collect()
+    }
+}
+
+fn unanswered(asked: Asked) -> Do {
+    match asked.method.as_str() {
+        "elicitation/create" => result(asked.id, json!({ "action": "cancel" })),
+        _ => error(asked.id, CANCELLED, "the turn was ended"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TURN: Option<PromptId> = Some(PromptId(7));
+
+    fn asked(method: &str, params: Value) -> Asked {
+        Asked { id: json!(1), method: method.to_owned(), params }
+    }
+
+    fn sent(next: Next) -> Value {
+        match next {
+            Next::Do(Do::Send(message)) => message,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The number under which it was handed over, and with what.
+    fn handed(next: Next) -> (u64, Option<EventId>, Value) {
+        match next {
+            Next::Do(Do::Report(Report::CallAsked { request, client, payload, .. })) => {
+                (request, client, serde_json::from_str(&payload).unwrap())
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn terminal_at_client(calls: &mut Calls) -> String {
+        calls.driven_by(Some(20), vec![Offer::Terminal]);
+        let (request, client, _) = handed(calls.ask("/", TURN, asked("terminal/create", json!({}))));
+        assert_eq!(client, Some(20));
+        let answer = CallAnswer::Result { json: r#"{"terminalId":"terminal-1"}"#.into() };
+        let message = sent(calls.answered(request, answer).unwrap());
+        message["result"]["terminalId"].as_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_terminal_of_the_client_is_not_taken_for_one_of_the_worker() {
+        let mut calls = Calls::default();
+        let name = terminal_at_client(&mut calls);
+        assert_ne!(name, "terminal-1");
+        let own = calls.ask("/", TURN, asked("terminal/output", json!({ "terminalId": "terminal-1" })));
+        assert!(matches!(own, Next::Own(_)));
+        let (_, client, params) =
+            handed(calls.ask("/", TURN, asked("terminal/output", json!({ "terminalId": name }))));
+        assert_eq!((client, &params["terminalId"]), (Some(20), &json!("terminal-1")));
+    }
+
+    #[test]
+    fn a_terminal_of_a_client_that_went_is_an_error_and_can_be_released() {
+        let mut calls = Calls::default();
+        let name = terminal_at_client(&mut calls);
+        calls.driven_by(Some(30), vec![Offer::Terminal]);
+        let message = sent(calls.ask("/", TURN, asked("terminal/output", json!({ "terminalId": name }))));
+        assert!(message["error"]["message"].as_str().unwrap().contains("cannot be reached"));
+        let message = sent(calls.ask("/", TURN, asked("terminal/release", json!({ "terminalId": name }))));
+        assert!(message["result"].is_object());
+    }
+
+    #[test]
+    fn a_command_that_may_have_been_started_is_not_started_again() {
+        let mut calls = Calls::default();
+        calls.driven_by(Some(20), vec![Offer::Terminal]);
+        let mut ask = || handed(calls.ask("/", TURN, asked("terminal/create", json!({})))).0;
+        let (one, two) = (ask(), ask());
+        let reason = || "the client went".to_owned();
+        let given_up = calls.answered(one, CallAnswer::GivenUp { reason: reason() }).unwrap();
+        assert_eq!(sent(given_up)["error"]["message"], "the client went");
+        let not_asked = calls.answered(two, CallAnswer::NotAsked { reason: reason() }).unwrap();
+        assert!(matches!(not_asked, Next::Own(_)));
+        assert!(calls.answered(two, CallAnswer::NotAsked { reason: reason() }).is_none());
+    }
+
+    #[test]
+    fn whatever_waits_is_answered_at_the_end_of_the_turn() {
+        let mut calls = Calls::default();
+        let (request, client, _) = handed(calls.ask("/", TURN, asked("elicitation/create", json!({}))));
+        assert_eq!(client, None);
+        let all = calls.close();
+        assert!(matches!(&all[..], [Do::Send(message)] if message["result"]["action"] == "cancel"));
+        assert!(calls.answered(request, CallAnswer::Result { json: "{}".into() }).is_none());
+        let between_turns = calls.ask("/", None, asked("elicitation/create", json!({})));
+        assert_eq!(sent(between_turns)["result"]["action"], "cancel");
+    }
+}
