@@ -5,11 +5,11 @@ use std::time::Duration;
 use manager::client::{Client, ClientError, Request};
 use protocol::SessionId;
 use protocol::api::{
-    Accepted, AnswerRequest, EditRequest, PermissionAnswer, PermissionInfo, Problem, PromptRequest,
-    PromptState, QueuedPrompt, ResolveRequest, RestartType, SessionInfo, SessionOpts, SubagentHandle,
-    SubagentRequest, TokenReply, WhenBusy,
+    Accepted, AnswerRequest, CallRequest, ClientInfo, EditRequest, PermissionAnswer, PermissionInfo, Problem,
+    PromptRequest, PromptState, QueuedPrompt, ResolveRequest, RestartType, SessionInfo, SessionOpts,
+    SubagentHandle, SubagentRequest, TokenReply, WhenBusy,
 };
-use protocol::event::Resolution;
+use protocol::event::{Event, EventKind, Resolution};
 
 use super::{Campaign, PATIENCE};
 use crate::rng::Rng;
@@ -223,7 +223,9 @@ impl<'a> Asker<'a> {
                     100..130 => "noise not json; stray; unknown; elsewhere",
                     130..230 => "tool t1 saw; sleep 60ms; done t1",
                     230..330 => "think hm; plan; usage; news",
-                    330..530 => "ask t1",
+                    330..480 => "ask t1",
+                    480..505 => "elicit who",
+                    505..530 => "read notes",
                     530..630 => "run sleep 0.05; say ran",
                     630..660 => "deaf; sleep 400ms",
                     660..690 => "read /etc/passwd; write x.txt words",
@@ -253,11 +255,26 @@ impl<'a> Asker<'a> {
 
     /// Drives a session for a moment, whoever drove before, and goes without a word.
     async fn attach(&mut self, plan: &Plan) {
-        let path = format!("/v1/sessions/{}/attach?role=driver&takeover=true&name=somebody", plan.id);
+        let query = "role=driver&takeover=true&name=somebody&offers=fs.read,elicitation";
+        let path = format!("/v1/sessions/{}/attach?{query}", plan.id);
         if let Ok(mut events) = self.campaign.client.events(&path).await {
-            let pause = Duration::from_millis(self.rng.below(50));
-            let _ =
-                tokio::time::timeout(pause, async { while let Ok(Some(_)) = events.next().await {} }).await;
+            let pause = Duration::from_millis(self.rng.below(200));
+            let mut me = None;
+            let _ = tokio::time::timeout(pause, async {
+                while let Ok(Some(frame)) = events.next().await {
+                    if frame.event == "attached" {
+                        me = serde_json::from_str::<ClientInfo>(&frame.data).ok().map(|info| info.client_id);
+                    }
+                    let Ok(event) = serde_json::from_str::<Event>(&frame.data) else { continue };
+                    let EventKind::CallRequested { call_id, .. } = event.kind else { continue };
+                    let path = format!("/v1/sessions/{}/calls/{call_id}", plan.id);
+                    let content = serde_json::json!({ "action": "decline", "content": "text" });
+                    let answer = CallRequest { result: Some(content), error: None };
+                    let _ =
+                        self.campaign.client.ask(&Request::post(path).from_client(me).json(&answer)).await;
+                }
+            })
+            .await;
         }
     }
 
