@@ -156,6 +156,18 @@ fn a_form_is_shown_by_the_editor_and_its_answer_goes_to_the_agent() {
     assert_eq!(editor.told(), ["message accept secret-name"]);
 }
 
+#[test]
+fn whoever_sends_the_prompt_is_told_of_a_form_that_nobody_shows() {
+    let daemon = kennel();
+    let mut editor = Editor::new(&daemon, &["--agent", "allows"]);
+    let id = editor.session(&daemon);
+    let mut send = daemon.command(&["send", &id, "elicit who are you?"]);
+    let sent = send.stderr(std::process::Stdio::piped()).output().unwrap();
+    let (said, notes) = (String::from_utf8_lossy(&sent.stdout), String::from_utf8_lossy(&sent.stderr));
+    assert_eq!(said.trim(), "cancel -", "{notes}");
+    assert!(notes.contains("the agent asks: who are you?"), "{notes}");
+}
+
 // --- clients of the library ---
 
 async fn host() -> Host {

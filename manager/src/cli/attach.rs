@@ -258,6 +258,11 @@ impl<'a> View<'a> {
                 self.open.retain(|(open, _)| *open != permission_id);
                 self.note(&format!("{permission_id}: {option_id}"));
             }
+            EventKind::CallRequested { method, payload, .. } => {
+                if let Some(what) = super::events::asked_of_user(&method, &payload) {
+                    self.note(&what);
+                }
+            }
             EventKind::PermissionExpired { permission_id, reason } => {
                 self.open.retain(|(open, _)| *open != permission_id);
                 self.note(&format!("{permission_id} expired: {reason}"));

@@ -342,6 +342,11 @@ impl<'a> View<'a> {
                     format!("the agent asks: {title}; `kennel permissions allow {permission_id}` or `deny`");
                 self.note(&what);
             }
+            EventKind::CallRequested { method, payload, .. } => {
+                if let Some(what) = super::events::asked_of_user(method, payload) {
+                    self.note(&what);
+                }
+            }
             EventKind::PermissionExpired { permission_id, reason } => {
                 self.note(&format!("{permission_id} expired: {reason}"));
             }
@@ -377,7 +382,6 @@ impl<'a> View<'a> {
                 return Some(Err(Failure::failed("removed", format!("{session} was removed"))));
             }
             EventKind::MessageChunk { .. }
-            | EventKind::CallRequested { .. }
             | EventKind::CallAnswered { .. }
             | EventKind::CallExpired { .. }
             | EventKind::PromptAccepted { .. }

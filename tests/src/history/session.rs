@@ -44,6 +44,8 @@ impl Turn {
 #[derive(Debug)]
 struct Call {
     prompt: PromptId,
+    /// The only client that may answer.
+    of: Option<EventId>,
     ended: bool,
 }
 
@@ -257,7 +259,7 @@ impl SessionView {
                     found.push(format!("{permission_id} offers no {option_id}: {:?}", asked.offered));
                 }
             }
-            CallRequested { call_id, turn, prompt_id, client_id, .. } => {
+            CallRequested { call_id, turn, prompt_id, client_id, method, .. } => {
                 self.spoken_by(incarnation, found);
                 self.in_turn(*turn, *prompt_id, found);
                 if event.id != call_id.0 {
@@ -266,11 +268,17 @@ impl SessionView {
                 if client_id.is_some() && *client_id != self.driver {
                     found.push(format!("{call_id} is for {client_id:?}, and {:?} drives", self.driver));
                 }
-                self.calls.insert(*call_id, Call { prompt: *prompt_id, ended: false });
+                // Whoever drives can ask its user.
+                let of = client_id.filter(|_| method != "elicitation/create");
+                self.calls.insert(*call_id, Call { prompt: *prompt_id, of, ended: false });
             }
             CallAnswered { call_id } => {
                 if self.driver.is_none() {
                     found.push(format!("{call_id} is answered, and nobody drives"));
+                }
+                let of = self.calls.get(call_id).and_then(|call| call.of);
+                if of.is_some() && of != self.driver {
+                    found.push(format!("{call_id} is for {of:?} and answered by {:?}", self.driver));
                 }
                 self.call_ends(*call_id, found);
             }
