@@ -161,9 +161,8 @@ fn whoever_sends_the_prompt_is_told_of_a_form_that_nobody_shows() {
     let daemon = kennel();
     let mut editor = Editor::new(&daemon, &["--agent", "allows"]);
     let id = editor.session(&daemon);
-    let mut send = daemon.command(&["send", &id, "elicit who are you?"]);
-    let sent = send.stderr(std::process::Stdio::piped()).output().unwrap();
-    let (said, notes) = (String::from_utf8_lossy(&sent.stdout), String::from_utf8_lossy(&sent.stderr));
+    let sent = daemon.run(&["send", &id, "elicit who are you?"]);
+    let (said, notes) = (sent.stdout, sent.stderr);
     assert_eq!(said.trim(), "cancel -", "{notes}");
     assert!(notes.contains("the agent asks: who are you?"), "{notes}");
 }

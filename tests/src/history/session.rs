@@ -217,6 +217,7 @@ impl SessionView {
             | ThoughtChunk { turn, prompt_id, .. }
             | PlanUpdated { turn, prompt_id, .. } => {
                 self.spoken_by(incarnation, found);
+                self.calls_are_the_drivers(found);
                 self.in_turn(*turn, *prompt_id, found);
             }
             ToolCallStarted { turn, prompt_id, tool_call_id, payload, .. }
@@ -355,6 +356,14 @@ impl SessionView {
             found.push(format!("{id} is of {}, and {running:?} runs", asked.prompt));
         }
         Some(asked)
+    }
+
+    /// What one client was asked does not wait while another drives.
+    fn calls_are_the_drivers(&self, found: &mut Vec<String>) {
+        let left = |call: &Call| !call.ended && call.of.is_some() && call.of != self.driver;
+        if let Some((id, call)) = self.calls.iter().find(|(_, call)| left(call)) {
+            found.push(format!("{id} waits for {:?}, and {:?} drives", call.of, self.driver));
+        }
     }
 
     fn call_ends(&mut self, id: CallId, found: &mut Vec<String>) {
