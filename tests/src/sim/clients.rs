@@ -246,7 +246,8 @@ impl Sim {
             };
             return Some(Ask::One(id, Input::CommandBy(client, Command::AnswerCall(call, answer))));
         }
-        if self.rng.chance(60) {
+        // Who drives matters most while a client is asked.
+        if self.rng.chance(if calls.is_empty() { 60 } else { 400 }) {
             return self.some_client(&session);
         }
         match self.rng.below(100) {
