@@ -329,7 +329,16 @@ impl SessionManager {
     /// Ends the running turn as aborted, and everything it started. The session and its queue stay. Returns
     /// once the turn is over.
     pub async fn abort(&self, id: &SessionId) -> Result<Aborted, Error> {
-        let Reply::Aborting { prompt } = self.command(id, Command::Abort).await? else {
+        self.abort_by(id, Command::Abort).await
+    }
+
+    /// The same, if it is this prompt's turn that runs; `no_turn` if not.
+    pub async fn abort_prompt(&self, id: &SessionId, prompt: PromptId) -> Result<Aborted, Error> {
+        self.abort_by(id, Command::AbortOnly(prompt)).await
+    }
+
+    async fn abort_by(&self, id: &SessionId, command: Command) -> Result<Aborted, Error> {
+        let Reply::Aborting { prompt } = self.command(id, command).await? else {
             return Err(Error::Ended);
         };
         self.until(id, "the end of the turn", None, move |session| {

@@ -12,7 +12,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use protocol::wire::{Agent, Command, FromWorker, Offer, PROTOCOL_VERSION, Report, Welcome};
-use protocol::{EventId, Exit, Identity, Incarnation, PromptId, Restore, SessionId, failpoint};
+use protocol::{EventId, Exit, Identity, Incarnation, PromptId, SessionId, failpoint};
 use rustix::process::Signal;
 use tokio::sync::mpsc;
 
@@ -352,7 +352,7 @@ impl Workers {
         let told = match &session.spec.agent {
             Agent::Command { transcript, .. } => *transcript,
             // It remembers what it was told since it was started.
-            Agent::Acp { .. } => session.restore == Some(Restore::Replayed) && worker.delivered.is_none(),
+            Agent::Acp { .. } => session.owes_transcript && worker.delivered.is_none(),
             Agent::Shell => false,
         };
         let history = match told.then(|| journal.history(id, prompt)) {

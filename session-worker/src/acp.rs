@@ -60,6 +60,8 @@ pub struct Acp {
     line: Vec<u8>,
     /// How much of `line` is known to have no end in it.
     searched: usize,
+    /// There are whole lines in `line`, and too much waits for the agent already.
+    held_up: bool,
     conversation: Conversation,
     terminals: Terminals,
     calls: Calls,
@@ -129,6 +131,7 @@ impl Acp {
             stdout: Some(stdout),
             line: Vec::new(),
             searched: 0,
+            held_up: false,
             conversation,
             terminals: Terminals::default(),
             calls: Calls::default(),
@@ -156,6 +159,7 @@ impl Acp {
                 Some(stdout) => drop(stdout.readable().await),
                 None => std::future::pending().await,
             }}, if room => Ready::Stdout,
+            () = std::future::ready(()), if room && self.held_up => Ready::Stdout,
             () = self.terminals.ready() => Ready::Terminals,
         }
     }
@@ -181,6 +185,9 @@ impl Acp {
 
     /// Reads once what the agent says.
     pub fn read(&mut self, welcome: &Welcome) -> Vec<Report> {
+        if self.held_up {
+            return self.hear(welcome, &[]);
+        }
         let Some(stdout) = &self.stdout else { return Vec::new() };
         let mut buffer = vec![0; READ];
         match stdout.try_read(&mut buffer) {
@@ -214,7 +221,13 @@ impl Acp {
     fn hear(&mut self, welcome: &Welcome, bytes: &[u8]) -> Vec<Report> {
         self.line.extend_from_slice(bytes);
         let mut reports = Vec::new();
+        self.held_up = false;
         while let Some(end) = self.line[self.searched..].iter().position(|byte| *byte == b'\n') {
+            if self.outbox.len() - self.written >= UNREAD {
+                // Each of these lines may be answered with a whole file: they wait until it has read some.
+                self.held_up = true;
+                return reports;
+            }
             let rest = self.line.split_off(self.searched + end + 1);
             let line = std::mem::replace(&mut self.line, rest);
             self.searched = 0;
@@ -352,7 +365,7 @@ impl Acp {
                     let answers = self.follow(welcome, next);
                     reports.extend(self.perform(welcome, answers));
                 }
-                Do::Log(text) => eprintln!("session-worker: the agent: {text}"),
+                Do::Log(text) => crate::log(&format!("the agent: {text}")),
                 Do::Give(report) => {
                     if !std::mem::replace(&mut self.given_up, true) {
                         reports.push(report);

@@ -63,10 +63,15 @@ fn main() -> ExitCode {
     match worker::run() {
         Ok(code) => code.into(),
         Err(error) => {
-            eprintln!("session-worker: {error}");
+            log(&error.to_string());
             error.exit_code().into()
         }
     }
+}
+
+/// Writes a line into the session's log. A full disk, on which `eprintln!` panics, is no reason to end a session.
+fn log(text: &str) {
+    let _ = writeln!(std::io::stderr(), "session-worker: {text}");
 }
 
 fn one_byte() -> u8 {

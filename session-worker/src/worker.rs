@@ -29,7 +29,7 @@ use crate::acp::{self, Acp};
 use crate::agent::{self, Ready, Turn};
 use crate::link::{Link, Received};
 use crate::tree::{self, Ending, Round};
-use crate::{BUILD, exit};
+use crate::{BUILD, exit, log};
 
 /// More would overflow the clock.
 const LONGEST_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -37,6 +37,8 @@ const LONGEST_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 const LEFTOVER_GRACE: Duration = Duration::from_millis(500);
 /// The grace when the manager is gone.
 const LOST_GRACE: Duration = Duration::from_secs(2);
+/// Reads of what an agent said before its death: a pipe holds 64 KiB, or 1 MiB at most (pipe(7)).
+const LAST_READS: usize = 64;
 /// How long the last reports wait for a manager that does not read.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -429,7 +431,14 @@ impl Worker {
     /// Tells the manager what the agent that lives between prompts comes to. One that cannot be worked with is the
     /// end of this worker.
     fn tell(&mut self, reports: Vec<Report>) -> Result<(), Error> {
-        for report in reports {
+        for mut report in reports {
+            // An agent that ends its turn because it is being ended has not done with it.
+            if self.leaving.is_some()
+                && let Report::TurnEnded { end, .. } = &mut report
+                && matches!(end, TurnEnd::Stopped { reason } if reason == "cancelled")
+            {
+                *end = TurnEnd::Aborted;
+            }
             match &report {
                 Report::Update { .. } => failpoint::hit("acp", "update"),
                 Report::PermissionAsked { .. } => failpoint::hit("acp", "permission"),
@@ -503,7 +512,7 @@ impl Worker {
 
     /// Says the last word, and leaves.
     fn fault(&mut self, message: String) -> Result<(), Error> {
-        eprintln!("session-worker: {message}");
+        log(&message);
         self.link.send(Report::Fault { message })?;
         self.link.mute();
         self.leave(exit::FAULT, self.grace());
@@ -577,9 +586,12 @@ impl Worker {
         let Some(acp) = &mut self.acp else { return Ok(()) };
         let mut reports = acp.work(&self.welcome);
         if acp.exit.is_some() && !acp.is_given_up() {
-            // What it said at last is a few pipes full at most: nothing else is there to be held up.
-            while let Some(more) = acp.drain(&self.welcome) {
-                reports.extend(more);
+            // What it said at last is a pipe full at most; more comes from something that it has left behind.
+            for _ in 0..LAST_READS {
+                match acp.drain(&self.welcome) {
+                    Some(more) => reports.extend(more),
+                    None => break,
+                }
             }
             // One that is told to leave is expected to.
             if self.leaving.is_none() {

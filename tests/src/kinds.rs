@@ -95,6 +95,7 @@ kinds! {
         Command::Restart => "restart",
         Command::Prompt(_) => "prompt",
         Command::Abort => "abort",
+        Command::AbortOnly(_) => "abort one",
         Command::Pin(_) => "pin",
         Command::Edit(..) => "edit",
         Command::Remove(_) => "remove",

@@ -23,6 +23,7 @@ async fn host() -> Host {
         ("keyed", "--login", "login = \"key\""),
         ("leaves", "--early-exit", ""),
         ("newer", "--other-version", ""),
+        ("torn", "--load --dies-loading --memory M", ""),
         ("mute", "--mute", "start_timeout = \"300ms\""),
         ("allows", "", "permissions = \"allow\""),
         ("denies", "", "permissions = \"deny\""),
@@ -382,5 +383,29 @@ async fn an_error_of_its_model_that_an_agent_gives_as_its_answer_is_said() {
     let words = "an error of its model: API Error: 529 overloaded";
     let said = |kind: &EventKind| matches!(kind, EventKind::SystemMessage { text } if text.ends_with(words));
     host.event(&id, "that it is an error", said).await;
+    host.manager.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_turn_that_the_agent_itself_cancels_is_no_crash() {
+    let host = host().await;
+    let id = session(&host, "plain").await;
+    let prompt = host.send(&id, "say no; stop cancelled").await;
+    assert_eq!(completed(&host, &id, prompt).await, (Outcome::Aborted, "cancelled".into()));
+    assert_eq!(host.run(&id, "say on").await, "on");
+    assert_eq!(host.manager.get_session(&id).await.unwrap().incarnation, 1);
+    host.manager.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_dies_whenever_it_loads_its_conversation_is_told_it_instead() {
+    let host = host().await;
+    let id = session(&host, "torn").await;
+    assert_eq!(host.run(&id, "say one").await, "one");
+    kill(host.pid(&id).await);
+    let replayed =
+        |kind: &EventKind| matches!(kind, EventKind::SessionReady { restore: Restore::Replayed, .. });
+    host.event(&id, "that it is told the turns before", replayed).await;
+    assert_eq!(host.run(&id, "recall").await, "remembered 0 told 1 last []");
     host.manager.shutdown().await;
 }

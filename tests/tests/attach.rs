@@ -129,6 +129,27 @@ fn kill_daemon_while_somebody_is_attached_and_the_next_goes_on_where_it_was() {
 }
 
 #[test]
+fn whoever_was_displaced_looks_on_also_under_the_next_daemon() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start", "--id", "s"]);
+    let mut first = Person::new(&daemon, &["s"]);
+    first.types("echo from the first\n");
+    first.sees("from the first");
+    let mut second = Person::new(&daemon, &["s", "--takeover"]);
+    first.sees("somebody else drives now");
+    second.types("echo from the second\n");
+    second.sees("from the second");
+    daemon.kill();
+    first.sees("the daemon went away");
+    second.sees("the daemon went away");
+    until("both are back", || (daemon.show("s").clients.len() == 2).then_some(()));
+    second.types("echo still the second\n");
+    first.sees("still the second");
+    first.types("echo too late\n");
+    first.sees("you look on");
+}
+
+#[test]
 fn a_permission_is_answered_in_place_by_the_number_of_an_option() {
     let daemon = Daemon::new();
     let config = daemon.dir.path().join("kennel");

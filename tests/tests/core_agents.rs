@@ -639,3 +639,95 @@ fn an_agent_that_lives_between_prompts_has_longer_to_start() {
     let State::Stopping { why, .. } = &session.state else { panic!("{:?}", session.state) };
     assert_eq!(*why, Why::Fault("the worker was not ready within 120 s".into()));
 }
+
+#[test]
+fn a_turn_that_the_agent_itself_cancels_is_aborted_and_nothing_is_restarted() {
+    let mut session = parks();
+    let (events, effects) = see(&mut session, ended(TurnEnd::Stopped { reason: "cancelled".into() }));
+    let [EventKind::TurnCompleted { outcome, stop_reason, .. }] = &events[..] else { panic!("{events:?}") };
+    assert_eq!((*outcome, stop_reason.as_str()), (Outcome::Aborted, "cancelled"));
+    assert!(effects.is_empty() && session.turns.running.is_none() && session.turns.queue.is_empty());
+    assert!(matches!(session.state, State::Ready { .. }));
+}
+
+#[test]
+fn permissions_that_expire_at_once_are_all_answered_however_many_they_are() {
+    let mut session = works(Permissions { timeout_ms: 1_000, ..Permissions::default() });
+    let count = 3 * limits::ANSWERS as u64;
+    for request in 1..=count {
+        let incarnation = session.incarnation;
+        let seen = Input::Seen(incarnation, asks(request, sample::ask()));
+        give(&mut session, AT, 100 + request, seen);
+    }
+    let late = At { mono: AT.mono + 1_000, ..AT };
+    let mut answered = Vec::new();
+    while session.deadline().is_some_and(|due| due <= late.mono) {
+        let (_, effects) = give(&mut session, late, 1_000, Input::Tick);
+        assert!(!effects.is_empty(), "a tick that does nothing");
+        answered.extend(effects.into_iter().filter_map(|effect| match effect {
+            Effect::Answer { request, .. } => Some(request),
+            _ => None,
+        }));
+    }
+    assert_eq!(answered, (1..=count).collect::<Vec<_>>());
+}
+
+/// One start of an agent that has a conversation to take up.
+fn starts(session: &mut Session) {
+    session.state = State::Starting { worker: Some(sample::identity(100)), deadline: AT.mono + 1 };
+}
+
+#[test]
+fn an_agent_that_dies_again_and_again_over_its_conversation_is_given_a_new_one() {
+    let mut session = parks();
+    session.turns.running = None;
+    session.agent_session = Some("conversation-1".into());
+    session.was_ready = true;
+    // Its death in the middle of its work is none of those.
+    see(&mut session, sample::gone(Exit::Signal(9)));
+    assert_eq!((session.lost_starts, session.was_ready), (0, false));
+    for lost in 1..limits::LOST_STARTS {
+        starts(&mut session);
+        see(&mut session, sample::gone(Exit::Signal(9)));
+        assert_eq!(session.lost_starts, lost);
+    }
+    assert!(session.agent_session.is_some());
+    starts(&mut session);
+    let (events, _) = see(&mut session, sample::gone(Exit::Signal(9)));
+    assert!(
+        events
+            .iter()
+            .any(|event| matches!(event, EventKind::SystemMessage { text } if text.contains("begins anew")))
+    );
+    assert_eq!((session.agent_session.as_ref(), session.lost_starts), (None, 0));
+}
+
+#[test]
+fn a_start_that_comes_to_something_ends_the_row_of_those_that_did_not() {
+    let mut session = parks();
+    session.turns.running = None;
+    session.agent_session = Some("conversation-1".into());
+    session.lost_starts = limits::LOST_STARTS - 1;
+    starts(&mut session);
+    see(&mut session, Seen::Ready { restore: Restore::Loaded, agent_pid: Some(7) });
+    assert_eq!((session.lost_starts, session.was_ready), (0, true));
+}
+
+#[test]
+fn a_transcript_is_owed_until_a_turn_that_began_with_it_has_come_to_its_end() {
+    let mut session = parks();
+    session.turns.running = None;
+    starts(&mut session);
+    see(&mut session, Seen::Ready { restore: Restore::Replayed, agent_pid: Some(7) });
+    assert!(session.owes_transcript);
+    // It loads what it began then, which is nothing yet.
+    starts(&mut session);
+    see(&mut session, Seen::Ready { restore: Restore::Loaded, agent_pid: Some(7) });
+    assert!(session.owes_transcript);
+    for (end, owed) in [(TurnEnd::Aborted, true), (TurnEnd::Stopped { reason: "end_turn".into() }, false)] {
+        session.state = ready();
+        session.turns.running = turn(Phase::Started { agent_pid: 7 });
+        see(&mut session, ended(end));
+        assert_eq!(session.owes_transcript, owed);
+    }
+}

@@ -360,6 +360,8 @@ fn inputs(session: &Session) -> Vec<(&'static str, At, Input)> {
         command("prompt, reject if busy", new(WhenBusy::Reject)),
         command("prompt, interrupt if busy", new(WhenBusy::Interrupt)),
         command("abort", Command::Abort),
+        command("abort prompt-7", Command::AbortOnly(RUNNING)),
+        command("abort prompt-8, which waits", Command::AbortOnly(QUEUED)),
         command("pin", Command::Pin(true)),
         command("unpin", Command::Pin(false)),
         command("edit prompt-8", Command::Edit(QUEUED, "new".into())),

@@ -19,6 +19,7 @@ use super::auth::{Caller, looks_on};
 use super::events::{EventsQuery, stream_of};
 use super::input::{Id, Query};
 use super::problem::{Answer, ApiError, refuses};
+use crate::error::Error;
 use crate::manager::SessionManager;
 
 #[derive(Deserialize, IntoParams)]
@@ -70,8 +71,14 @@ pub async fn attach(
     let events = EventsQuery::after(query.after);
     app.manager.get_session(&id).await?;
     let stream = stream_of(app.clone(), events, &headers, Some(id.clone())).await?;
-    let client = app.manager.attach(&id, &name, role, query.takeover.unwrap_or(false), &offers).await?;
-    let stay = Stay { manager: app.manager.clone(), id, client };
+    let (takeover, called, able) = (query.takeover.unwrap_or(false), name.clone(), offers.clone());
+    // In a task of its own: a client that goes meanwhile is attached all the same, and must be detached.
+    let attached = tokio::spawn(async move {
+        let client = app.manager.attach(&id, &called, role, takeover, &able).await?;
+        Ok::<_, Error>(Stay { manager: app.manager.clone(), id, client })
+    });
+    let stay = attached.await.map_err(ApiError::internal)??;
+    let client = stay.client;
     let info =
         serde_json::to_string(&ClientInfo { client_id: client, name, role, offers }).unwrap_or_default();
     let first = stream::once(async move { Ok(format!("event: attached\ndata: {info}\n\n").into()) });

@@ -7,6 +7,8 @@ use protocol::api::{
     Aborted, Accepted, Cleared, EditRequest, PromptRequest, QueuedPrompt, ResolveRequest, Resolved,
 };
 use protocol::{PromptId, SessionId};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::App;
 use super::input::{Client, Id, Json, Key, NoBody, Nothing, Prompt, Query};
@@ -42,16 +44,30 @@ refuses!(AbortErrors: 400 "invalid_client", 409 "not_driver", 400 "invalid_id", 
 ///
 /// Answers once the turn is over. The session and its queue stay.
 #[utoipa::path(post, path = "/v1/sessions/{id}/abort", tag = "prompts", operation_id = "abort",
-    params(("id" = SessionId, Path, description = "The session.")),
+    params(("id" = SessionId, Path, description = "The session."), AbortQuery),
     responses((status = 200, description = "The turn that was ended.", body = Aborted), AbortErrors))]
 pub async fn abort(
     State(app): State<App>,
     Id(id): Id,
-    _: Query<Nothing>,
+    Query(query): Query<AbortQuery>,
     Client(client): Client,
     _: NoBody,
 ) -> Answer<Reply<Aborted>> {
-    Ok(Reply(app.manager.on_behalf_of(client).abort(&id).await?))
+    let manager = app.manager.on_behalf_of(client);
+    let aborted = match query.prompt {
+        None => manager.abort(&id).await?,
+        Some(prompt) => manager.abort_prompt(&id, prompt.parse()?).await?,
+    };
+    Ok(Reply(aborted))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct AbortQuery {
+    /// This prompt's turn only; if another one runs by now, or none, nothing is ended and `no_turn` is answered.
+    #[param(value_type = Option<PromptId>)]
+    prompt: Option<String>,
 }
 
 refuses!(QueueErrors: 400 "invalid_id", 404 "no_such_session");

@@ -37,8 +37,6 @@ pub async fn attach(link: &Link<'_>, args: args::Attach) -> Outcome {
     let mut takeover = args.takeover;
     loop {
         let mut events = view.come(link, after, takeover).await?;
-        // Whoever drove before the daemon went away drives on.
-        takeover |= role == Role::Driver;
         let lost = loop {
             tokio::select! {
                 frame = events.next() => match frame {
@@ -64,6 +62,9 @@ pub async fn attach(link: &Link<'_>, args: args::Attach) -> Outcome {
                 () = super::send::interrupted() => view.abort(link).await,
             }
         };
+        // Whoever drove before the daemon went away drives on; whoever was displaced looks on.
+        view.role = if view.drives { Role::Driver } else { Role::Viewer };
+        takeover = view.drives;
         view.client = None;
         if lost {
             view.note("the daemon went away; going on with the next");
@@ -166,6 +167,8 @@ struct View<'a> {
     role: Role,
     /// Under this id it is attached now.
     client: Option<EventId>,
+    /// It was this client that drove when that was last told.
+    drives: bool,
     out: Screen,
     line_open: bool,
     texts: HashMap<PromptId, String>,
@@ -177,7 +180,8 @@ impl<'a> View<'a> {
     fn new(ui: &'a Ui, session: SessionId, role: Role) -> Self {
         let out = Screen::new(Colours::of_output(ui.out_colour));
         let (client, texts, open) = (None, HashMap::new(), Vec::new());
-        Self { ui, session, role, client, out, line_open: false, texts, open }
+        let drives = role == Role::Driver;
+        Self { ui, session, role, client, drives, out, line_open: false, texts, open }
     }
 
     async fn come(&mut self, link: &Link<'_>, after: Option<EventId>, takeover: bool) -> Outcome<Events> {
@@ -205,6 +209,7 @@ impl<'a> View<'a> {
             }
             "attached" => {
                 self.client = serde_json::from_str::<ClientInfo>(&frame.data).ok().map(|info| info.client_id);
+                self.drives = self.role == Role::Driver;
                 return Ok(false);
             }
             _ => {}
@@ -297,11 +302,14 @@ impl<'a> View<'a> {
             }
             EventKind::SessionDeleted {} => self.note("the session was removed"),
             EventKind::SystemMessage { text } => self.note(&text),
-            EventKind::DriverChanged { driver } => match driver {
-                _ if driver == self.client || self.client.is_none() => {}
-                Some(_) => self.note("somebody else drives now; you look on"),
-                None => self.note("nobody drives now"),
-            },
+            EventKind::DriverChanged { driver } if self.client.is_some() => {
+                self.drives = driver == self.client;
+                match driver {
+                    _ if self.drives => {}
+                    Some(_) => self.note("somebody else drives now; you look on"),
+                    None => self.note("nobody drives now"),
+                }
+            }
             // The rest is for `kennel events`.
             _ => {}
         }

@@ -238,9 +238,11 @@ impl Session {
         let seconds = self.spec.permissions.timeout_ms / 1000;
         let Some(turn) = self.turns.running.as_mut() else { return };
         let due = |open: &Permission| open.expires.is_some_and(|expires| expires <= at.mono);
-        let (due, open) = std::mem::take(&mut turn.open).into_iter().partition(due);
+        let (mut due, mut open): (Vec<_>, Vec<_>) = std::mem::take(&mut turn.open).into_iter().partition(due);
+        // More answers than are kept would never reach the worker. The rest is still due, at once.
+        let rest = due.split_off(due.len().min(limits::ANSWERS));
+        open.splice(0..0, rest);
         turn.open = open;
-        let due: Vec<Permission> = due;
         for permission in due {
             turn.give_up(permission, &format!("nobody answered within {seconds} s"), out);
         }

@@ -60,6 +60,8 @@ impl Session {
         let pid = worker.pid;
         self.state = State::Ready { worker, agent_pid, idle_since: at.mono };
         self.restore = Some(restore);
+        self.owes_transcript |= restore == Restore::Replayed;
+        (self.lost_starts, self.was_ready) = (0, true);
         out.emit(EventKind::SessionReady { pid, agent_pid, restore });
         if std::mem::take(&mut self.recovering) {
             let (old_pid, reason) = match &self.last_restart {
@@ -195,6 +197,9 @@ impl Session {
         out: &mut Out,
     ) {
         let reason = cause.to_string();
+        if matches!(cause, Cause::Died(_) | Cause::Fault(_)) {
+            self.start_lost(out);
+        }
         self.cut_turn(&reason, None, out);
         let policy = self.spec.restart;
         match judge(&mut self.deaths, policy, at.mono, &cause, &self.id, self.incarnation) {
@@ -229,6 +234,19 @@ impl Session {
         }
     }
 
+    /// An agent that dies again and again over its conversation is given a new one, and is told the one before.
+    fn start_lost(&mut self, out: &mut Out) {
+        if self.agent_session.is_none() || self.was_ready {
+            return;
+        }
+        self.lost_starts += 1;
+        if self.lost_starts >= limits::LOST_STARTS {
+            (self.agent_session, self.lost_starts) = (None, 0);
+            let text = "the agent does not come to take up its conversation; it begins anew, and is told the turns before";
+            out.emit(EventKind::SystemMessage { text: text.into() });
+        }
+    }
+
     fn fail(&mut self, failure: Failure, out: &mut Out) {
         self.cut_turn(&failure.reason, None, out);
         self.recovering = false;
@@ -259,6 +277,7 @@ impl Session {
             return;
         }
         self.incarnation += 1;
+        self.was_ready = false;
         self.state = State::Starting { worker: None, deadline: at.mono + self.spec.start_ms() };
     }
 

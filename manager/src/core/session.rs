@@ -31,6 +31,8 @@ pub mod limits {
     pub const START_MS: u64 = 20_000;
     /// The same for an agent that lives between prompts, which has a conversation to load.
     pub const START_ACP_MS: u64 = 120_000;
+    /// Starts in a row that may fail before an agent's conversation is given up.
+    pub const LOST_STARTS: u32 = 2;
     /// Clients that may be attached to one session.
     pub const CLIENTS: usize = 1_000;
     /// Permissions that may wait at once.
@@ -197,6 +199,15 @@ pub struct Session {
     /// What its agent calls the conversation.
     #[serde(default)]
     pub agent_session: Option<String>,
+    /// Its agent began a conversation anew, and no turn in which it was told the one before has come to its end.
+    #[serde(default)]
+    pub owes_transcript: bool,
+    /// Its present or last process came to take prompts.
+    #[serde(default)]
+    pub was_ready: bool,
+    /// Starts in a row in which its agent did not come to take up the conversation.
+    #[serde(default)]
+    pub lost_starts: u32,
     /// What its agent last said of itself.
     #[serde(default)]
     pub agent_details: Option<AgentDetails>,
@@ -252,6 +263,8 @@ pub enum Command {
     Prompt(NewPrompt),
     /// End the running turn.
     Abort,
+    /// End this prompt's turn, if it is the one that runs.
+    AbortOnly(PromptId),
     /// Never hibernate, or do again.
     Pin(bool),
     /// Replace the text of a waiting prompt.
@@ -464,6 +477,9 @@ impl Session {
             open_tasks: 0,
             agent_session: None,
             agent_details: None,
+            owes_transcript: false,
+            was_ready: false,
+            lost_starts: 0,
             usage: None,
             clients: Vec::new(),
             last_permission: None,
@@ -576,6 +592,10 @@ impl Session {
             Command::Restart => self.restart(at, out),
             Command::Prompt(new) => self.accept(at, new, out),
             Command::Abort => self.abort(at, out),
+            Command::AbortOnly(prompt) => match &self.turns.running {
+                Some(turn) if turn.prompt.id == *prompt => self.abort(at, out),
+                Some(_) | None => Err(Refusal::NoTurn(self.id.clone())),
+            },
             Command::Pin(pinned) => {
                 if *pinned != self.pinned {
                     self.pinned = *pinned;

@@ -265,9 +265,9 @@ impl Session {
             TurnEnd::Stopped { .. } if !self.turns.runs_unasked(prompt) => {
                 self.complete_turn(Outcome::Aborted, "cancelled", exit, out);
             }
-            // Nobody asked for it: it was told to leave.
+            // Nobody asked for it here: some agents end their turn so when they are denied something.
             TurnEnd::Stopped { reason } if reason == "cancelled" => {
-                self.cut_turn("the agent cancelled the turn", exit, out);
+                self.complete_turn(Outcome::Aborted, "cancelled", exit, out);
             }
             TurnEnd::Stopped { reason } => self.complete_turn(Outcome::Completed, reason, exit, out),
             TurnEnd::Aborted => self.cut_turn("its worker was told to leave", exit, out),
@@ -313,6 +313,8 @@ impl Session {
             return;
         };
         turn.close(out);
+        // What it was told is part of its own record of the conversation from here on.
+        self.owes_transcript &= outcome != Outcome::Completed;
         let prompt_id = turn.prompt.id;
         out.emit(EventKind::TurnCompleted {
             turn: turn.number,

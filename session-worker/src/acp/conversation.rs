@@ -340,7 +340,7 @@ impl Conversation {
         }
         match (&self.stage, answer) {
             (_, Err(error)) if error["code"].as_i64() == Some(AUTH_REQUIRED) => {
-                vec![self.needs_login(&error)]
+                vec![Do::Give(Report::LoginNeeded { message: self.needs_login(&error) })]
             }
             (Stage::Initializing, Ok(result)) => self.initialized(result),
             (Stage::LoggingIn, Ok(_)) => self.open(),
@@ -508,6 +508,9 @@ impl Conversation {
             }
             // Agents answer so when they were asked to cancel, too.
             Err(_) if turn.cancelled => TurnEnd::Stopped { reason: "cancelled".to_owned() },
+            Err(error) if error["code"].as_i64() == Some(AUTH_REQUIRED) => {
+                TurnEnd::Failed { message: self.needs_login(&error) }
+            }
             Err(error) => TurnEnd::Failed { message: format!("the agent failed: {}", words(&error)) },
         };
         let (prompt, exit, left_behind) = (turn.prompt, None, 0);
@@ -515,7 +518,8 @@ impl Conversation {
         all
     }
 
-    fn needs_login(&self, error: &Value) -> Do {
+    /// What a person can do about it.
+    fn needs_login(&self, error: &Value) -> String {
         let ways = match &self.logins[..] {
             [] => String::new(),
             ways => format!(
@@ -523,12 +527,11 @@ impl Conversation {
                 ways.iter().map(|way| beginning(way)).collect::<Vec<_>>().join(", ")
             ),
         };
-        let message = format!(
+        format!(
             "the agent asks for a log-in ({}).{ways} Log in as `kennel agents ls --json` says for this agent, or \
              name one of its ways as `login` in its profile, then restart the session",
             words(error)
-        );
-        Do::Give(Report::LoginNeeded { message })
+        )
     }
 
     // --- messages ---

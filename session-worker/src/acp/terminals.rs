@@ -25,6 +25,8 @@ const MOST: usize = 64;
 const KEPT: u64 = 1024 * 1024;
 /// How much is read at once.
 const READ: usize = 16 * 1024;
+/// Reads of one command's output before others have their turn.
+const READS: usize = 16;
 const INVALID_PARAMS: i64 = -32602;
 const INTERNAL: i64 = -32603;
 
@@ -172,7 +174,9 @@ impl Terminal {
 
     fn read(&mut self) {
         let mut buffer = [0; READ];
-        while let Some(output) = &self.output {
+        // A command that writes without a pause must not keep the worker from everything else.
+        for _ in 0..READS {
+            let Some(output) = &self.output else { return };
             match output.try_read(&mut buffer) {
                 Ok(n) if n > 0 => self.keep(&buffer[..n]),
                 Err(error) if is_transient(&error) => return,

@@ -2,7 +2,7 @@
 //! behave.
 //!
 //! Options: `--load` and `--resume` (it can), `--memory DIR` (where it keeps its conversations, one file each),
-//! `--login` (it wants a log-in by the method `key`), `--forgets` (it refuses to load), `--early-exit`,
+//! `--login` (it wants a log-in by the method `key`), `--forgets` (it refuses to load), `--dies-loading`, `--early-exit`,
 //! `--mute` (it reads nothing, and writes to standard error only), `--other-version`, `--log FILE` (methods that it was asked for, one a line).
 //!
 //! The prompt is a script: steps with their arguments, separated by `;`.
@@ -79,6 +79,7 @@ fn main() {
         can_load: has("--load"),
         can_resume: has("--resume"),
         forgets: has("--forgets"),
+        dies_loading: has("--dies-loading"),
         version: if has("--other-version") { 7 } else { 1 },
         logged_in: !has("--login"),
         memory: value("--memory"),
@@ -101,6 +102,7 @@ struct Agent {
     can_load: bool,
     can_resume: bool,
     forgets: bool,
+    dies_loading: bool,
     version: u32,
     logged_in: bool,
     memory: Option<PathBuf>,
@@ -162,6 +164,7 @@ impl Agent {
                 self.prompts.clear();
                 answer(id, json!({ "sessionId": self.session, "modes": modes() }));
             }
+            "session/load" if self.dies_loading => std::process::exit(9),
             "session/load" if self.forgets => refuse(id, -32603, "it is forgotten"),
             "session/load" | "session/resume" => {
                 self.session = params["sessionId"].as_str().unwrap().to_owned();

@@ -262,7 +262,14 @@ impl Sim {
                 let when_busy = self.rng.pick(&ways).unwrap_or_default();
                 command(Command::Prompt(NewPrompt { text, when_busy }))
             }
-            40..48 => command(Command::Abort),
+            40..45 => command(Command::Abort),
+            45..48 => {
+                // As somebody has seen it a moment ago.
+                let running = session.turns.running.as_ref().map(|turn| turn.prompt.id);
+                let prompt =
+                    running.filter(|_| self.rng.chance(800)).unwrap_or(PromptId(self.rng.below(1_000)));
+                command(Command::AbortOnly(prompt))
+            }
             48..54 => command(Command::Restart),
             54..60 => command(Command::Up),
             60..64 => Some(Ask::Ensure { id, spec: session.spec.clone(), given: Box::default() }),

@@ -295,7 +295,9 @@ impl<'a> Panel<'a> {
         for queued in queue {
             let request = match queued.state {
                 PromptState::Queued => Request::delete(format!("{path}/{}", queued.prompt_id)),
-                PromptState::Running => Request::post(format!("/v1/sessions/{id}/abort")),
+                PromptState::Running => {
+                    Request::post(format!("/v1/sessions/{id}/abort?prompt={}", queued.prompt_id))
+                }
                 PromptState::Interrupted => continue,
             };
             self.link.ask(request).await?;
