@@ -51,6 +51,14 @@ pub enum Error {
         /// What happened to it.
         what: &'static str,
     },
+    /// The agent did not set what it was asked to.
+    #[error("the agent did not set {name}: {reason}")]
+    SettingRefused {
+        /// What.
+        name: String,
+        /// What the agent says to that.
+        reason: String,
+    },
     /// The journal cannot take a record: most often the disk is full. Nothing was changed.
     #[error("the journal could not be written ({0}); nothing was changed")]
     Journal(String),
@@ -79,6 +87,7 @@ impl Error {
             Error::Timeout { .. } => "timeout",
             Error::SessionFailed { .. } => "session_failed",
             Error::Overtaken { .. } => "overtaken",
+            Error::SettingRefused { .. } => "setting_refused",
             Error::Journal(_) => "journal_full",
             Error::Ended => "manager_stopping",
         }
@@ -95,6 +104,7 @@ impl Error {
                 Some(format!("`kennel logs {id}` shows its last words; `kennel restart {id}` tries again"))
             }
             Error::Overtaken { .. } => None,
+            Error::SettingRefused { .. } => Some("`kennel set ID` lists what can be set, and to what".into()),
             Error::Journal(_) => Some("make room on the disk of the state directory, then try again".into()),
             Error::Ended => Some("the next `kennel` command starts a new one".into()),
         }

@@ -18,6 +18,7 @@ mod journal;
 mod links;
 mod manager;
 mod process;
+mod settings;
 mod supervisor;
 mod sweep;
 mod tokens;

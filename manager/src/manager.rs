@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use protocol::api::*;
 use protocol::event::{EventKind, Outcome, Resolution, Timestamp};
-use protocol::wire::{CallAnswer, Offer};
+use protocol::wire::{CallAnswer, Offer, Setting};
 use protocol::{CallId, EventId, PermissionId, PromptId, SessionId};
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
@@ -17,6 +17,7 @@ use crate::core::{Ask, Command, Fleet, Input, NewPrompt, Refusal, Reply, Session
 use crate::error::{Error, StartError};
 use crate::feed::{Feed, Subscription};
 use crate::journal;
+use crate::settings::Offered;
 use crate::supervisor::{self, IdempotencyKey, Msg, Settings};
 use crate::tokens::McpProgram;
 
@@ -262,6 +263,79 @@ impl SessionManager {
         let ids: Vec<SessionId> =
             self.read(|fleet, _| fleet.sessions().map(|session| session.id.clone()).collect()).await?;
         config::lookup(&typed, &ids)
+    }
+
+    /// Sets something in the agent of a session: its `mode`, or one of its options. It stays set, whatever becomes of
+    /// the agent's process. Returns with the agent's answer, or once it is on record if the agent is not there now or
+    /// does not answer within `timeout`.
+    ///
+    /// # Errors
+    /// `no_settings` where the agent has none; `setting_refused` with what the agent says.
+    pub async fn set(
+        &self,
+        id: &SessionId,
+        name: &str,
+        value: &str,
+        timeout: Duration,
+    ) -> Result<SettingReply, Error> {
+        for text in [name, value] {
+            if text.is_empty() || text.chars().count() > 200 || text.chars().any(char::is_control) {
+                let what =
+                    "a setting's name and value have 1 to 200 characters, none of them control characters";
+                return Err(Error::invalid("invalid_setting", what));
+            }
+        }
+        let mut events = self.subscribe(None, Some(id.clone()));
+        let setting = Setting { name: name.to_owned(), value: value.to_owned() };
+        let Reply::Setting { number } = self.command(id, Command::Set(setting)).await? else {
+            return Err(Error::Ended);
+        };
+        let mut reply = SettingReply { name: name.to_owned(), value: value.to_owned(), answer: None };
+        if !self.with_session(id, |session, _| matches!(session.state, State::Ready { .. })).await? {
+            return Ok(reply);
+        }
+        let answered = async {
+            while let Some(records) = events.next().await? {
+                for record in records {
+                    let event = record.event().map_err(|error| Error::Journal(error.to_string()))?;
+                    match event.kind {
+                        EventKind::SettingChanged { setting_id, payload, .. } if setting_id == number => {
+                            return Ok(payload);
+                        }
+                        EventKind::SettingRefused { setting_id, name, reason, .. }
+                            if setting_id == number =>
+                        {
+                            return Err(Error::SettingRefused { name, reason });
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            Err(Error::Ended)
+        };
+        if let Ok(answer) = tokio::time::timeout(timeout, answered).await {
+            reply.answer = Some(answer?);
+        }
+        Ok(reply)
+    }
+
+    /// What can be set in the agent of a session, as it has told it, and what was.
+    pub async fn settings(&self, id: &SessionId) -> Result<SettingsInfo, Error> {
+        let settings = self.with_session(id, |session, _| session.settings.clone()).await?;
+        let mut offered = Offered::default();
+        let mut events = self.subscribe(Some(0), Some(id.clone()));
+        while let Some(records) = events.ready().await? {
+            for record in records {
+                offered.tell(&record.event().map_err(|error| Error::Journal(error.to_string()))?.kind);
+            }
+        }
+        let waiting = settings.asked.into_iter().map(|asked| (asked.setting.name, asked.setting.value));
+        Ok(SettingsInfo {
+            modes: offered.known().get("modes").cloned(),
+            config_options: offered.known().get("configOptions").cloned(),
+            set: settings.set,
+            waiting: waiting.collect(),
+        })
     }
 
     /// What the session's newest turn has said, from the journal, and how it stands.

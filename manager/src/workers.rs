@@ -11,7 +11,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use protocol::wire::{Agent, Command, FromWorker, Offer, PROTOCOL_VERSION, Report, Welcome};
+use protocol::wire::{
+    Agent, Command, FromWorker, Offer, PROTOCOL_VERSION, Report, Setting, SettingAnswer, Welcome,
+};
 use protocol::{EventId, Exit, Identity, Incarnation, PromptId, SessionId, failpoint};
 use rustix::process::Signal;
 use tokio::sync::mpsc;
@@ -54,6 +56,8 @@ struct Worker {
     called: BTreeSet<u64>,
     /// What it was told last of the client that drives.
     driver: (Option<EventId>, Vec<Offer>),
+    /// Settings that it was told.
+    set: BTreeSet<u64>,
     /// Number of its last message.
     heard: u64,
     /// Since when its pipe has been closed while it lived.
@@ -174,6 +178,13 @@ impl Workers {
                     return worker.send(id, Command::CallAnswered { request, answer });
                 }
             }
+            Effect::Set { incarnation, request, setting } => {
+                let worker = self.get(id, *incarnation)?;
+                if worker.set.insert(*request) {
+                    let (request, setting) = (*request, setting.clone());
+                    return worker.send(id, Command::Set { request, setting });
+                }
+            }
             Effect::Terminate { incarnation } => self.signal(id, *incarnation, Signal::TERM),
             Effect::Kill { incarnation, .. } => self.signal(id, *incarnation, Signal::KILL),
             Effect::Reclaim { incarnation, worker } => self.reclaim(id, *incarnation, worker, now),
@@ -250,6 +261,7 @@ impl Workers {
             delivered: None,
             aborted: None,
             answered: BTreeSet::new(),
+            set: BTreeSet::new(),
             called: BTreeSet::new(),
             driver: Default::default(),
             heard: 0,
@@ -291,7 +303,11 @@ impl Workers {
         match &spec.agent {
             Agent::Acp { .. } if fault.is_none() => {
                 let (agent_session, conversation) = (session.agent_session.clone(), session.turns.count > 0);
-                let fault = worker.send(id, Command::Open { agent_session, conversation });
+                let set = session.settings.set.iter();
+                let settings = set.map(|(name, value)| Setting { name: name.clone(), value: value.clone() });
+                let fault = worker.send(id, Command::Settings(settings.collect()));
+                let open = Command::Open { agent_session, conversation };
+                let fault = fault.or_else(|| worker.send(id, open));
                 let notice = |why| (id.clone(), incarnation, Seen::Notice(why));
                 fault.or(offered.err().map(notice))
             }
@@ -664,6 +680,13 @@ impl Worker {
             Report::AgentDied { message } => Seen::AgentDied(message),
             Report::LoginNeeded { message } => Seen::LoginNeeded(message),
             Report::Notice { text } => Seen::Notice(text),
+            Report::SettingAnswered { request, answer } => {
+                let answer = match answer {
+                    SettingAnswer::Set { payload } => Ok(object(&payload)?),
+                    SettingAnswer::Refused { reason } => Err(reason),
+                };
+                Seen::SettingAnswered { request, answer }
+            }
         }))
     }
 }

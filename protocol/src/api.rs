@@ -169,6 +169,39 @@ pub struct AgentInfo {
     pub details: Option<AgentDetails>,
 }
 
+/// What something in an agent is to be set to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SettingRequest {
+    /// The agent's id of a value, 1 to 200 characters.
+    pub value: String,
+}
+
+/// What became of a setting.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SettingReply {
+    /// What.
+    pub name: String,
+    /// To what.
+    pub value: String,
+    /// The agent's whole answer; null: it has not answered yet, and `setting.changed` or `setting.refused` will say
+    /// what it does.
+    pub answer: Option<Value>,
+}
+
+/// What can be set in a session's agent, in ACP's words, and what was.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SettingsInfo {
+    /// Its modes and the one that it is in; set by the name `mode`.
+    pub modes: Option<Value>,
+    /// Its options and what they are set to; set by their ids.
+    pub config_options: Option<Value>,
+    /// What was set here, and is set again in each process of the agent.
+    pub set: BTreeMap<String, String>,
+    /// What the agent has not answered yet.
+    pub waiting: BTreeMap<String, String>,
+}
+
 /// An answer to a permission, as it is sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -85,6 +85,12 @@ pub enum EventKind {
     /// The replacement is ready and the conversation is restored, to the level `restore`.
     #[serde(rename = "session.restarted")]
     SessionRestarted { old_pid: Option<u32>, new_pid: u32, reason: String, restore: Restore },
+    /// The agent has set something that somebody wanted set. `payload` is its whole answer.
+    #[serde(rename = "setting.changed")]
+    SettingChanged { setting_id: u64, name: String, value: String, payload: Value },
+    /// The agent did not set it.
+    #[serde(rename = "setting.refused")]
+    SettingRefused { setting_id: u64, name: String, value: String, reason: String },
     /// Idle for long, its process was ended; a prompt, attach or ensure brings it back.
     #[serde(rename = "session.hibernated")]
     SessionHibernated {},
@@ -270,6 +276,8 @@ impl EventKind {
             SessionRestarting { .. } => "session.restarting",
             SessionRestarted { .. } => "session.restarted",
             SessionHibernated {} => "session.hibernated",
+            SettingChanged { .. } => "setting.changed",
+            SettingRefused { .. } => "setting.refused",
             SessionWoken {} => "session.woken",
             SessionStopped { .. } => "session.stopped",
             SessionFailed { .. } => "session.failed",

@@ -87,6 +87,15 @@ pub enum Command {
         /// What.
         answer: CallAnswer,
     },
+    /// What was set in the agent before, to be set again before it takes prompts. Comes before [`Command::Open`].
+    Settings(Vec<Setting>),
+    /// Set something in the agent. Answered by [`Report::SettingAnswered`].
+    Set {
+        /// Counts the settings of this session from 1.
+        request: u64,
+        /// What, and to what.
+        setting: Setting,
+    },
 }
 
 /// Something that a client can do for the agent, in the place of the worker.
@@ -356,6 +365,13 @@ pub enum Report {
         /// With what: a JSON object.
         payload: String,
     },
+    /// What the agent says to [`Command::Set`].
+    SettingAnswered {
+        /// Which.
+        request: u64,
+        /// What.
+        answer: SettingAnswer,
+    },
 }
 
 /// What an agent that speaks the Agent Client Protocol says of itself.
@@ -370,6 +386,30 @@ pub struct AgentDetails {
     pub resume: bool,
     /// It can load a conversation, and tells all of it again.
     pub load: bool,
+}
+
+/// Something that can be set in an agent that speaks the Agent Client Protocol.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    /// The agent's id of a configuration option, or `mode`.
+    pub name: String,
+    /// The agent's id of a value.
+    pub value: String,
+}
+
+/// What an agent says to a setting.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SettingAnswer {
+    /// It is set.
+    Set {
+        /// Its whole answer: a JSON object.
+        payload: String,
+    },
+    /// It is not.
+    Refused {
+        /// Why, for a person.
+        reason: String,
+    },
 }
 
 /// What kennel understands of something that an agent tells.

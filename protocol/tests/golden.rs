@@ -80,7 +80,13 @@ fn commands() -> Vec<(&'static str, ToWorker)> {
         ("call-not-asked", called(CallAnswer::NotAsked { reason: "nobody drives".into() })),
         ("call-given-up", called(CallAnswer::GivenUp { reason: "the client went".into() })),
     ];
-    bodies.into_iter().map(|(name, body)| (name, Envelope { incarnation: 3, seq: 5, ack: 9, body })).collect()
+    let setting = || Setting { name: "mode".into(), value: "plan".into() };
+    let settings = [
+        ("settings", Command::Settings(vec![setting()])),
+        ("set", Command::Set { request: 4, setting: setting() }),
+    ];
+    let bodies = bodies.into_iter().chain(settings);
+    bodies.map(|(name, body)| (name, Envelope { incarnation: 3, seq: 5, ack: 9, body })).collect()
 }
 
 fn reports() -> Vec<(&'static str, FromWorker)> {

@@ -14,7 +14,7 @@ use std::io;
 use std::process::Stdio;
 use std::time::Duration;
 
-use protocol::wire::{Agent, CallAnswer, Exchange, McpServer, Offer, Report, TurnEnd, Welcome};
+use protocol::wire::{Agent, CallAnswer, Exchange, McpServer, Offer, Report, Setting, TurnEnd, Welcome};
 use protocol::{EventId, Exit, PromptId, failpoint};
 use rustix::pipe::PipeFlags;
 use rustix::process::Pid;
@@ -87,6 +87,7 @@ impl Acp {
         welcome: &Welcome,
         agent_session: Option<String>,
         conversation: bool,
+        settings: Vec<Setting>,
     ) -> Result<(Self, Vec<Report>), String> {
         let Agent::Acp { argv, login, mcp_servers } = &welcome.agent else {
             return Err("this agent does not live between prompts".to_owned());
@@ -97,6 +98,7 @@ impl Acp {
             mcp_servers: mcp_servers.clone(),
             login: login.clone(),
             model: welcome.env.iter().find(|(name, _)| name == MODEL).map(|(_, model)| model.clone()),
+            settings,
             agent_session,
             conversation,
         };
@@ -271,6 +273,12 @@ impl Acp {
     /// Somebody has decided about a question.
     pub fn answer(&mut self, welcome: &Welcome, request: u64, option: Option<String>) -> Vec<Report> {
         let things = self.conversation.answer(request, option);
+        self.perform(welcome, things)
+    }
+
+    /// Sets something in the agent.
+    pub fn set(&mut self, welcome: &Welcome, request: u64, setting: Setting) -> Vec<Report> {
+        let things = self.conversation.set(request, setting);
         self.perform(welcome, things)
     }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use nix::sys::signal::SigSet;
 use protocol::frame::FrameError;
-use protocol::wire::{Agent, Command, PROTOCOL_VERSION, Report, ToWorker, TurnEnd, Welcome};
+use protocol::wire::{Agent, Command, PROTOCOL_VERSION, Report, Setting, ToWorker, TurnEnd, Welcome};
 use protocol::{Exit, PromptId, failpoint};
 use rustix::fs::{Mode, OFlags, RawDir};
 use rustix::process::Pid;
@@ -234,6 +234,8 @@ struct Worker {
     turn: Option<Turn>,
     /// An agent that lives between prompts.
     acp: Option<Acp>,
+    /// What is to be set in it before it takes prompts.
+    settings: Vec<Setting>,
     /// The tree's end, while it is under way, and when its next round is due.
     ending: Option<(Ending, Instant)>,
     leaving: Option<Leaving>,
@@ -249,7 +251,17 @@ struct Leaving {
 impl Worker {
     fn new(lobby: Lobby, welcome: Box<Welcome>) -> Self {
         let Lobby { link, bell, terminated } = lobby;
-        Self { link, bell, terminated, welcome, turn: None, acp: None, ending: None, leaving: None }
+        Self {
+            link,
+            bell,
+            terminated,
+            welcome,
+            turn: None,
+            acp: None,
+            settings: Vec::new(),
+            ending: None,
+            leaving: None,
+        }
     }
 
     async fn live(mut self) -> Result<u8, Error> {
@@ -355,8 +367,18 @@ impl Worker {
         match envelope.body {
             Command::Welcome(_) => self.fault("a second Welcome".to_owned()),
             Command::Open { .. } if self.acp.is_some() => self.fault("a second Open".to_owned()),
+            Command::Settings(settings) => {
+                self.settings = settings;
+                Ok(())
+            }
+            Command::Set { request, setting } => {
+                let set = |acp: &mut Acp| acp.set(&self.welcome, request, setting);
+                let reports = self.acp.as_mut().map(set).unwrap_or_default();
+                self.tell(reports)
+            }
             Command::Open { agent_session, conversation } => {
-                match Acp::start(&self.welcome, agent_session, conversation) {
+                let settings = std::mem::take(&mut self.settings);
+                match Acp::start(&self.welcome, agent_session, conversation, settings) {
                     Ok((acp, reports)) => {
                         self.acp = Some(acp);
                         self.tell(reports)

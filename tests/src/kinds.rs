@@ -67,6 +67,7 @@ kinds! {
         Effect::Answer { .. } => "answer",
         Effect::Driver { .. } => "driver",
         Effect::AnswerCall { .. } => "respond",
+        Effect::Set { .. } => "set",
         Effect::Terminate { .. } => "terminate",
         Effect::Kill { .. } => "kill",
         Effect::Reclaim { .. } => "reclaim",
@@ -105,6 +106,7 @@ kinds! {
         Command::Attach { .. } => "attach",
         Command::Detach(_) => "detach",
         Command::AnswerCall(..) => "answer call",
+        Command::Set { .. } => "set",
     }
 }
 
@@ -122,6 +124,7 @@ kinds! {
         Seen::Updated { .. } => "updated",
         Seen::PermissionAsked { .. } => "permission asked",
         Seen::CallAsked { .. } => "call asked",
+        Seen::SettingAnswered { .. } => "setting answered",
         Seen::Notice(_) => "notice",
         Seen::AgentDied(_) => "agent died",
         Seen::LoginNeeded(_) => "login needed",
@@ -139,6 +142,8 @@ kinds! {
         EventKind::SessionRestarting { .. } => "session.restarting",
         EventKind::SessionRestarted { .. } => "session.restarted",
         EventKind::SessionHibernated {} => "session.hibernated",
+        EventKind::SettingChanged { .. } => "setting.changed",
+        EventKind::SettingRefused { .. } => "setting.refused",
         EventKind::SessionWoken {} => "session.woken",
         EventKind::SessionStopped { .. } => "session.stopped",
         EventKind::SessionFailed { .. } => "session.failed",

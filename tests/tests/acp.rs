@@ -409,3 +409,46 @@ async fn an_agent_that_dies_whenever_it_loads_its_conversation_is_told_it_instea
     assert_eq!(host.run(&id, "recall").await, "remembered 0 told 1 last []");
     host.manager.shutdown().await;
 }
+
+#[tokio::test]
+async fn what_is_set_in_an_agent_stays_set_whoever_dies() {
+    let host = host().await;
+    let id = session(&host, "loads").await;
+    let set = async |name: &str, value: &str| host.manager.set(&id, name, value, BOUND).await;
+    assert_eq!(host.run(&id, "settings").await, "mode ask effort low");
+    assert_eq!(set("mode", "code").await.unwrap().answer, Some(serde_json::json!({})));
+    let options = set("effort", "high").await.unwrap().answer.unwrap();
+    assert_eq!(options["configOptions"][0]["currentValue"], "high");
+    assert_eq!(host.run(&id, "settings").await, "mode code effort high");
+    for (name, value, words) in [
+        ("mode", "none", "no such mode"),
+        ("effort", "none", "no such value"),
+        ("colour", "red", "it has effort, mode"),
+    ] {
+        let refused = set(name, value).await.unwrap_err();
+        assert!(refused.code() == "setting_refused" && refused.to_string().contains(words), "{refused}");
+    }
+    let info = host.manager.settings(&id).await.unwrap();
+    assert_eq!(info.modes.unwrap()["currentModeId"], "code");
+    assert_eq!(info.config_options.unwrap()[0]["currentValue"], "high");
+    assert_eq!(
+        info.set.into_iter().collect::<Vec<_>>(),
+        [("effort".into(), "high".into()), ("mode".into(), "code".into())]
+    );
+    kill(host.pid(&id).await);
+    restarted(&host, &id, 2).await;
+    assert_eq!(host.run(&id, "settings").await, "mode code effort high");
+    // While nobody is there to set it, it waits.
+    host.manager.stop_session(&id, Default::default()).await.unwrap();
+    assert_eq!(set("effort", "low").await.unwrap().answer, None);
+    assert_eq!(host.manager.settings(&id).await.unwrap().waiting["effort"], "low");
+    let host = host.restarted().await;
+    host.manager.restart_session(&id).await.unwrap();
+    let low = |kind: &EventKind| matches!(kind, EventKind::SettingChanged { value, .. } if value == "low");
+    host.event(&id, "that it is set", low).await;
+    assert_eq!(host.run(&id, "settings").await, "mode code effort low");
+    let shell = host.session().await;
+    let none = host.manager.set(&shell, "mode", "code", BOUND).await.unwrap_err();
+    assert_eq!(none.code(), "no_settings");
+    host.manager.shutdown().await;
+}

@@ -498,7 +498,7 @@ fn what_cannot_be_done_is_said_clearly() {
         assert!(answer["error"]["message"].as_str().unwrap().contains("pe`"), "{answer}");
     }
     let unknown = editor.ask("session/set_mode", json!({ "sessionId": "x", "modeId": "code" }));
-    assert_eq!(unknown["error"]["code"], -32601);
+    assert_eq!(unknown["error"]["code"], -32002);
     let unknown = editor.ask("moon/land", json!({}));
     assert_eq!(unknown["error"]["code"], -32601);
     let wrong = editor.ask("session/new", json!({ "mcpServers": [] }));
@@ -553,4 +553,40 @@ fn what_an_agent_is_can_be_asked_without_a_session_that_stays() {
 fn agent(daemon: &Daemon, args: &[&str], name: &str) -> AgentInfo {
     let agents: Vec<AgentInfo> = daemon.json(args);
     agents.into_iter().find(|agent| agent.name == name).unwrap()
+}
+
+#[test]
+fn modes_and_options_go_through_to_the_agent_and_everybody_is_told() {
+    let daemon = kennel();
+    let mut editor = Editor::new(&daemon, &["--agent", "plain"]);
+    let new = editor.ask("session/new", json!({ "cwd": daemon.workdir(), "mcpServers": [] }));
+    let id = new["result"]["sessionId"].as_str().unwrap().to_owned();
+    assert_eq!(new["result"]["configOptions"][0]["currentValue"], "low", "{new}");
+    let mode = |mode: &str| json!({ "sessionId": id, "modeId": mode });
+    let option = |value: &str| json!({ "sessionId": id, "configId": "effort", "value": value });
+    assert_eq!(editor.ask("session/set_mode", mode("code"))["result"], json!({}));
+    let set = editor.ask("session/set_config_option", option("high"));
+    assert_eq!(set["result"]["configOptions"][0]["currentValue"], "high", "{set}");
+    for answer in [
+        editor.ask("session/set_mode", mode("none")),
+        editor.ask("session/set_config_option", option("none")),
+        editor.ask(
+            "session/set_config_option",
+            json!({ "sessionId": id, "configId": "effort", "value": true }),
+        ),
+    ] {
+        assert!(answer["error"]["message"].is_string(), "{answer}");
+    }
+    // What somebody else sets is told, and the agent does as it is set.
+    daemon.ok(&["set", &id, "mode=ask"]);
+    editor.hears("the mode", |message| message["params"]["update"]["currentModeId"] == "ask");
+    assert_eq!(editor.run(&id, "settings"), "end_turn");
+    editor.hears("what is set", |message| {
+        message["params"]["update"]["content"]["text"] == "mode ask effort high"
+    });
+    let listed = daemon.ok(&["set", &id]);
+    assert!(listed.contains("effort") && listed.contains("low, high"), "{listed}");
+    assert_eq!(daemon.run(&["set", &id, "mode=none"]).code, Some(7));
+    assert_eq!(daemon.run(&["set", &id, "mode"]).code, Some(2));
+    editor.close();
 }

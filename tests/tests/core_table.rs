@@ -14,7 +14,7 @@ use manager::core::{
 };
 use protocol::api::{Failure, OnCrash, PermissionAnswer, PermissionPolicy, RestartType, Role, WhenBusy};
 use protocol::event::{EventKind, Resolution};
-use protocol::wire::{AgentDetails, CallAnswer, Offer, Spent, TurnEnd, Update};
+use protocol::wire::{AgentDetails, CallAnswer, Offer, Setting, Spent, TurnEnd, Update};
 use protocol::{CallId, EventId, Exit, Identity, PermissionId, PromptId, Restore, SessionId, Stream};
 use serde_json::json;
 
@@ -382,6 +382,7 @@ fn inputs(session: &Session) -> Vec<(&'static str, At, Input)> {
         command("attach, to drive instead", attach(Role::Driver, true)),
         command("attach, to look on", attach(Role::Viewer, false)),
         command("detach client 20", Command::Detach(DRIVER)),
+        command("set", Command::Set(setting())),
         command("answer call-13, by nobody", Command::AnswerCall(OPEN_CALL, result())),
         (
             "answer call-13 by client 20",
@@ -440,6 +441,12 @@ fn inputs(session: &Session) -> Vec<(&'static str, At, Input)> {
         seen("call, of client 19, which went", called(Some(19), "fs/read_text_file")),
         seen("call, of client 20, which did not offer it", called(Some(DRIVER), "terminal/create")),
         seen("call, a question to the user", called(None, "elicitation/create")),
+        seen("setting 3 is set", Seen::SettingAnswered { request: 3, answer: Ok(json!({})) }),
+        seen("setting 3 is refused", Seen::SettingAnswered { request: 3, answer: Err("no".into()) }),
+        seen(
+            "setting 9 is set, of which nobody knows",
+            Seen::SettingAnswered { request: 9, answer: Ok(json!({})) },
+        ),
         seen("agent session", Seen::AgentSession("conversation-1".into())),
         seen(
             "introduced",
@@ -540,9 +547,19 @@ fn changes(before: &Session, after: &Session, now: u64) -> String {
     changed.join(", ")
 }
 
+fn setting() -> Setting {
+    Setting { name: "mode".into(), value: "code".into() }
+}
+
 /// Not told of a session to begin with: it is so of nearly all.
-const UNTOLD: [&str; 5] =
-    ["permissions []", "tool calls []", "conversation unknown", "agent unknown", "usage unknown"];
+const UNTOLD: [&str; 6] = [
+    "permissions []",
+    "tool calls []",
+    "conversation unknown",
+    "agent unknown",
+    "settings []",
+    "usage unknown",
+];
 
 /// What a person wants to know of a session, each with a name.
 fn facts(session: &Session, now: u64) -> Vec<(&'static str, String)> {
@@ -581,6 +598,11 @@ fn facts(session: &Session, now: u64) -> Vec<(&'static str, String)> {
             format!("agent {}", version.unwrap_or("unknown"))
         }),
         ("agent session", format!("conversation {}", session.agent_session.as_deref().unwrap_or("unknown"))),
+        ("settings", {
+            let asked = session.settings.asked.iter().map(|asked| asked.number.to_string());
+            let set = session.settings.set.iter().map(|(name, value)| format!("{name} {value}"));
+            format!("settings [{}]", set.chain(asked).collect::<Vec<_>>().join(" "))
+        }),
         ("usage", {
             let usage = session.usage.as_ref();
             usage.map_or("usage unknown".into(), |usage| format!("{} tokens read", usage.input_tokens))
@@ -709,6 +731,7 @@ fn effect(effect: &Effect) -> String {
             let offers = offers.iter().map(|offer| offer.name()).collect::<Vec<_>>().join(" ");
             format!("!{name}({incarnation}, {client:?}: {offers})")
         }
+        Effect::Set { incarnation, request, .. } => format!("!set({incarnation}, {request})"),
         Effect::AnswerCall { incarnation, request, answer } => {
             let answer = match answer {
                 CallAnswer::Result { json } | CallAnswer::Error { json } => json,

@@ -247,7 +247,9 @@ fn after(refusal: &Refusal) -> Option<Refusal> {
         }
         Refusal::NoSuchOption { .. } => Refusal::NoSuchCall(CallId(9)),
         Refusal::NoSuchCall(call) => Refusal::CallSettled(*call),
-        Refusal::CallSettled(_) => Refusal::Driven { id, name: "a\u{1b}[2Jb".into() },
+        Refusal::CallSettled(_) => Refusal::NoSettings { id, agent: "shell".into() },
+        Refusal::NoSettings { .. } => Refusal::TooManySettings { id, limit: limits::SETTINGS },
+        Refusal::TooManySettings { .. } => Refusal::Driven { id, name: "a\u{1b}[2Jb".into() },
         Refusal::Driven { .. } => Refusal::NotDriver(id),
         Refusal::NotDriver(_) => Refusal::TooManyClients { id, limit: limits::CLIENTS },
         Refusal::TooManyClients { .. } => Refusal::NotStopped(id),

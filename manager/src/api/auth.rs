@@ -48,6 +48,7 @@ const LOOKS: &[&str] = &[
     "/v1/sessions/{id}/permissions",
     "/v1/sessions/{id}/queue",
     "/v1/sessions/{id}/result",
+    "/v1/sessions/{id}/settings",
     "/v1/sessions/{id}/wait",
 ];
 

@@ -36,6 +36,9 @@ pub struct Permission(pub PermissionId);
 /// The call that `{call}` in the path names.
 pub struct Call(pub CallId);
 
+/// What `{name}` in the path names.
+pub struct Name(pub String);
+
 /// The attached client that a request is from, as `Kennel-Client` names it.
 pub struct Client(pub Option<EventId>);
 
@@ -85,6 +88,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Call {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         Ok(Self(parameter(parts, state, "call").await?.parse()?))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Name {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        Ok(Self(parameter(parts, state, "name").await?))
     }
 }
 

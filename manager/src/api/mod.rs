@@ -12,6 +12,7 @@ mod permissions;
 mod problem;
 mod prompts;
 mod sessions;
+mod settings;
 mod subagents;
 mod system;
 #[cfg(test)]
@@ -141,6 +142,8 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(prompts::resolve))
         .routes(routes!(attach::attach))
         .routes(routes!(calls::answer))
+        .routes(routes!(settings::all))
+        .routes(routes!(settings::set))
         .routes(routes!(permissions::all))
         .routes(routes!(permissions::of_session))
         .routes(routes!(permissions::answer))

@@ -92,7 +92,7 @@ pub fn status(error: &Error) -> StatusCode {
         Error::Invalid { code: "invalid_config", .. } => StatusCode::INTERNAL_SERVER_ERROR,
         Error::Invalid { code: "prompt_too_large", .. } => StatusCode::PAYLOAD_TOO_LARGE,
         Error::Invalid { .. } => StatusCode::BAD_REQUEST,
-        Error::KeyReused | Error::Overtaken { .. } => StatusCode::CONFLICT,
+        Error::KeyReused | Error::Overtaken { .. } | Error::SettingRefused { .. } => StatusCode::CONFLICT,
         Error::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
         Error::SessionFailed { .. } => StatusCode::BAD_GATEWAY,
         Error::Journal(_) => StatusCode::INSUFFICIENT_STORAGE,
@@ -122,6 +122,8 @@ fn refused(refusal: &Refusal) -> StatusCode {
         | Refusal::NotStopped(_)
         | Refusal::PermissionSettled(_)
         | Refusal::CallSettled(_)
+        | Refusal::NoSettings { .. }
+        | Refusal::TooManySettings { .. }
         | Refusal::Driven { .. }
         | Refusal::NotDriver(_)
         | Refusal::TooManyClients { .. }
@@ -178,6 +180,7 @@ const MEANINGS: &[(u16, &str, &str)] = &[
     (400, "invalid_period", "`period_ms` is out of bounds"),
     (400, "invalid_permission_timeout", "`permission_timeout_ms` is out of bounds"),
     (400, "invalid_prompt", "the text contains a NUL byte"),
+    (400, "invalid_setting", "the setting's name or value is not one"),
     (400, "invalid_title", "the title is too long or has control characters"),
     (400, "invalid_utf8", "the body is not UTF-8"),
     (400, "invalid_workdir", "the text is not a path, or says something else than the rest of the request"),
@@ -205,6 +208,7 @@ const MEANINGS: &[(u16, &str, &str)] = &[
     (409, "id_retired", "a removed session had this id; ids are not used again"),
     (409, "id_taken", "a session has this id"),
     (409, "idempotency_key_reused", "the key was used before with another request"),
+    (409, "no_settings", "the session's agent has no settings"),
     (409, "no_turn", "no turn runs"),
     (409, "not_driver", "the client that `Kennel-Client` names does not drive the session"),
     (409, "not_interrupted", "the prompt was not interrupted, or that was resolved already"),
@@ -216,9 +220,11 @@ const MEANINGS: &[(u16, &str, &str)] = &[
     (409, "session_failed", "the session has failed"),
     (409, "session_stopped", "the session is stopped"),
     (409, "session_stopping", "the session is being stopped"),
+    (409, "setting_refused", "the agent did not set it"),
     (409, "spec_mismatch", "the session exists with other options"),
     (409, "subagent_limit", "there are as many sub-agents as there may be, or they are as deep"),
     (409, "too_many_clients", "as many clients are attached as may"),
+    (409, "too_many_settings", "as many settings wait for the agent as may"),
     (409, "unkillable", "processes of the session survived SIGKILL"),
     (413, "body_too_large", "the body has more than 2 MiB, an answer to a call more than 12"),
     (413, "prompt_too_large", "the text has more than 1 MiB"),

@@ -25,7 +25,7 @@ use agent_client_protocol::{Agent, Error, ErrorCode, on_receive_dispatch};
 use futures_util::future::{FutureExt, LocalBoxFuture};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use protocol::SessionId;
-use protocol::api::{McpServerOpts, SessionInfo, SessionOpts, Status};
+use protocol::api::{McpServerOpts, SessionInfo, SessionOpts, SettingReply, SettingRequest, Status};
 use protocol::wire::Offer;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ use super::args;
 use super::error::{Failure, Outcome};
 use super::link::Link;
 use super::sessions::{options, random_key, stable_id};
-use crate::client::Request;
+use crate::client::{Request, encoded};
 use panel::Panel;
 use wire::{Wire, Written};
 
@@ -244,12 +244,27 @@ impl<'a> Editor<'a> {
                 self.reopen(&request.session_id, false).await
             }
             "session/list" => Ok((self.list(parse(params)?).await?, None)),
-            "session/set_mode" | "session/set_config_option" => {
-                let what = "kennel cannot change an agent's settings yet; set them in its own configuration";
-                Err(Refused::new(ErrorCode::METHOD_NOT_FOUND, what.to_owned()))
+            "session/set_mode" => {
+                let request: schema::SetSessionModeRequest = parse(params)?;
+                self.set(&request.session_id, "mode", &request.mode_id.to_string()).await?;
+                Ok((json!({}), None))
+            }
+            "session/set_config_option" => {
+                let (session, option, value) = setting(&params)?;
+                Ok((self.set(&session, option, value).await?, None))
             }
             _ => Err(Refused::new(ErrorCode::METHOD_NOT_FOUND, format!("kennel does not know `{method}`"))),
         }
+    }
+
+    /// Sets something in the agent below, and gives what it says to that.
+    async fn set(&self, session: &schema::SessionId, name: &str, value: &str) -> Result<Value, Refused> {
+        let path = format!("/v1/sessions/{}/settings/{}", id(session)?, encoded(name));
+        let request = Request::put(path).json(&SettingRequest { value: value.to_owned() }).patient();
+        let reply: SettingReply = self.link.get(request).await?;
+        let what =
+            || Refused::internal(format!("the agent has not answered yet; {name} is set when it is ready"));
+        reply.answer.ok_or_else(what)
     }
 
     fn begun(&self) -> Result<(), Refused> {
@@ -437,6 +452,19 @@ impl From<Failure> for Refused {
             _ => ErrorCode::INTERNAL_ERROR,
         };
         Self { code, why, problem: Some(problem.code) }
+    }
+}
+
+/// What `session/set_config_option` asks for.
+fn setting(params: &Value) -> Result<(schema::SessionId, &str, &str), Refused> {
+    match (&params["sessionId"], &params["configId"], &params["value"]) {
+        (Value::String(session), Value::String(option), Value::String(value)) => {
+            Ok((schema::SessionId::new(session.clone()), option, value))
+        }
+        _ => {
+            let what = "`sessionId`, `configId` and `value` are texts";
+            Err(Refused::new(ErrorCode::INVALID_PARAMS, what.to_owned()))
+        }
     }
 }
 

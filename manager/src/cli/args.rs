@@ -132,6 +132,11 @@ pub enum Command {
     /// List and answer permissions that agents ask for
     #[command(subcommand)]
     Permissions(Permissions),
+    /// List what can be set in a session's agent, or set it
+    ///
+    /// It stays set, whatever becomes of the agent's process.
+    #[command(after_help = "Examples:\n  kennel set session-1\n  kennel set session-1 mode=plan model=gpt-5")]
+    Set(Set),
     /// List the agents that sessions can be started with
     #[command(subcommand)]
     Agents(Agents),
@@ -203,6 +208,17 @@ pub enum Command {
     /// Run, look at and end the daemon
     #[command(subcommand)]
     Daemon(Daemon),
+}
+
+/// `set`.
+#[derive(Debug, Args)]
+pub struct Set {
+    /// The session's id, or the beginning of exactly one
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// The agent's name of a setting, or `mode`, and the value; without any, all are listed
+    #[arg(value_name = "NAME=VALUE")]
+    pub pairs: Vec<String>,
 }
 
 /// `token`.

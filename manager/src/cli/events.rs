@@ -141,6 +141,8 @@ fn said(kind: &EventKind) -> String {
                 old_pid.map_or("-".into(), |pid| pid.to_string())
             )
         }
+        EventKind::SettingChanged { name, value, .. } => format!("{name} = {value}"),
+        EventKind::SettingRefused { name, value, reason, .. } => format!("{name} = {value}: {reason}"),
         EventKind::SessionHibernated {} | EventKind::SessionWoken {} | EventKind::SessionDeleted {} => {
             String::new()
         }

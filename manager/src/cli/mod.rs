@@ -19,6 +19,7 @@ mod queue;
 mod render;
 mod send;
 mod sessions;
+mod settings;
 mod sgr;
 mod subagent;
 mod ui;
@@ -98,6 +99,7 @@ async fn dispatch(link: &Link<'_>, command: Command) -> Outcome {
         Command::Queue(args) => queue::queue(link, args).await,
         Command::Permissions(args) => permissions::permissions(link, args).await,
         Command::Acp(args) => acp::acp(link, args).await,
+        Command::Set(args) => settings::set(link, args).await,
         Command::Agents(args) => agents::agents(link, &args).await,
         Command::Resolve(args) => queue::resolve(link, &args).await,
         Command::Abort(args) => queue::abort(link, &args.id).await,

@@ -391,6 +391,8 @@ impl<'a> View<'a> {
             | EventKind::SessionStarted { .. }
             | EventKind::SessionReady { .. }
             | EventKind::SessionHibernated {}
+            | EventKind::SettingChanged { .. }
+            | EventKind::SettingRefused { .. }
             | EventKind::SessionWoken {}
             | EventKind::SessionStopped { .. }
             | EventKind::SessionUpdated { .. }

@@ -4,7 +4,7 @@
 //! did not. So they can be issued again at any time from the journal alone, after the manager died between
 //! commit and act, and each must do nothing when it was done already.
 
-use protocol::wire::{CallAnswer, Offer};
+use protocol::wire::{CallAnswer, Offer, Setting};
 use protocol::{EventId, Identity, Incarnation, PromptId};
 
 use super::calls::Told;
@@ -65,6 +65,15 @@ pub enum Effect {
         /// What.
         answer: CallAnswer,
     },
+    /// Have the agent set something.
+    Set {
+        /// Whose.
+        incarnation: Incarnation,
+        /// The setting's number.
+        request: u64,
+        /// What, and to what.
+        setting: Setting,
+    },
     /// Ask it to end its tree and leave: SIGTERM.
     Terminate {
         /// Whom.
@@ -102,6 +111,7 @@ impl Effect {
             Effect::Answer { .. } => "answer",
             Effect::Driver { .. } => "driver",
             Effect::AnswerCall { .. } => "respond",
+            Effect::Set { .. } => "set",
             Effect::Terminate { .. } => "terminate",
             Effect::Kill { .. } => "kill",
             Effect::Reclaim { .. } => "reclaim",
@@ -127,6 +137,11 @@ impl Session {
                     let (client, offers) = self.offered();
                     effects.push(Effect::Driver { incarnation, client, offers });
                 }
+                effects.extend(self.settings.asked.iter().map(|asked| Effect::Set {
+                    incarnation,
+                    request: asked.number,
+                    setting: asked.setting.clone(),
+                }));
                 let Some(turn) = &self.turns.running else {
                     return effects;
                 };

@@ -105,6 +105,11 @@ pub enum Reply {
         /// The number.
         removed: u32,
     },
+    /// The agent is to set it.
+    Setting {
+        /// The setting's number.
+        number: u64,
+    },
     /// This client is attached.
     Attached {
         /// Its id.

@@ -15,6 +15,7 @@ mod judge;
 mod life;
 mod refusal;
 mod session;
+mod settings;
 mod spec;
 mod turns;
 mod view;
@@ -27,6 +28,7 @@ pub use fleet::{Ask, Change, Fleet, Reply, Undo};
 pub use judge::{Cause, Deaths, MAX_DELAY_MS};
 pub use refusal::{Refusal, SubagentLimit};
 pub use session::{Command, Goal, Input, LastRestart, Note, Seen, Session, State, Step, Task, Why, limits};
+pub use settings::{Asked, Settings};
 pub use spec::{PermissionRule, Permissions, RestartPolicy, Spec, Subagents};
 pub use turns::{NewPrompt, Phase, Prompt, Turn, Turns};
 

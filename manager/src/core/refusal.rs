@@ -40,6 +40,10 @@ pub enum Refusal {
     PermissionSettled(PermissionId),
     #[error("permission `{id}` cannot be answered so; it offers {}", listed(offered))]
     NoSuchOption { id: PermissionId, offered: Vec<String> },
+    #[error("session `{id}` runs `{agent}`, in which nothing can be set; nothing was changed")]
+    NoSettings { id: SessionId, agent: String },
+    #[error("{limit} settings of session `{id}` wait for its agent already; nothing was changed")]
+    TooManySettings { id: SessionId, limit: usize },
     #[error("no such call `{0}` in this session")]
     NoSuchCall(CallId),
     #[error("call `{0}` was answered already, or expired; this answer was not heard")]
@@ -92,6 +96,8 @@ impl Refusal {
             Refusal::NoSuchPermission(_) => "no_such_permission",
             Refusal::PermissionSettled(_) => "permission_settled",
             Refusal::NoSuchOption { .. } => "no_such_option",
+            Refusal::NoSettings { .. } => "no_settings",
+            Refusal::TooManySettings { .. } => "too_many_settings",
             Refusal::NoSuchCall(_) => "no_such_call",
             Refusal::CallSettled(_) => "call_settled",
             Refusal::Driven { .. } => "driven",
@@ -134,6 +140,13 @@ impl Refusal {
             }
             Refusal::NoSuchPermission(_) | Refusal::PermissionSettled(_) => {
                 "`kennel permissions ls` lists those that wait".into()
+            }
+            Refusal::NoSettings { .. } => {
+                "agents that speak the Agent Client Protocol have settings; `kennel agents ls` lists them"
+                    .into()
+            }
+            Refusal::TooManySettings { id, .. } => {
+                format!("`kennel show {id}` says whether it works; they are set when its agent is ready")
             }
             Refusal::NoSuchCall(_) | Refusal::CallSettled(_) => {
                 "the events `call.requested` and `call.expired` say which wait".into()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use protocol::api::{Failure, PermissionAnswer, Role, Usage};
 use protocol::event::{EventKind, Outcome, RemovedBy, Resolution};
-use protocol::wire::{AgentDetails, CallAnswer, Offer, PermissionAsk, TurnEnd, Update};
+use protocol::wire::{AgentDetails, CallAnswer, Offer, PermissionAsk, Setting, TurnEnd, Update};
 use protocol::{
     CallId, EventId, Exit, Identity, Incarnation, PermissionId, PromptId, Restore, SessionId, Stream,
 };
@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::calls::Told;
 use super::clients::Client;
 use super::judge::Deaths;
+use super::settings::Settings;
 use super::turns::{NewPrompt, Phase, Turns};
 use super::{At, Effect, Refusal, Reply, Spec};
 
@@ -37,6 +38,8 @@ pub mod limits {
     pub const CLIENTS: usize = 1_000;
     /// Permissions that may wait at once.
     pub const PERMISSIONS: usize = 100;
+    /// Settings that may wait for the agent's answer.
+    pub const SETTINGS: usize = 16;
     /// Calls that may wait at once.
     pub const CALLS: usize = 100;
     /// How long the client that drives has to do something for the agent.
@@ -226,6 +229,9 @@ pub struct Session {
     /// A client that could do something for the agent has driven: the worker is told who does.
     #[serde(default)]
     pub had_offers: bool,
+    /// What is set in its agent.
+    #[serde(default)]
+    pub settings: Settings,
 }
 
 /// What happens to a session.
@@ -290,6 +296,8 @@ pub enum Command {
     },
     /// Go.
     Detach(EventId),
+    /// Set something in the agent.
+    Set(Setting),
     /// Answer a call, which only the client that drives can.
     AnswerCall(CallId, CallAnswer),
 }
@@ -376,6 +384,13 @@ pub enum Seen {
         method: String,
         /// With what.
         payload: Value,
+    },
+    /// The agent has set something, and gives what it says to that; or it has not, and says why.
+    SettingAnswered {
+        /// Which.
+        request: u64,
+        /// What.
+        answer: Result<Value, String>,
     },
     /// Something that a person should read.
     Notice(String),
@@ -485,6 +500,7 @@ impl Session {
             last_permission: None,
             last_call: None,
             had_offers: false,
+            settings: Settings::default(),
         }
     }
 
@@ -611,6 +627,7 @@ impl Session {
             Command::Attach { name, role, takeover, offers } => {
                 self.attach(at, name, *role, *takeover, offers, out)
             }
+            Command::Set(setting) => self.set(setting),
             Command::AnswerCall(call, answer) => self.answer_call(*call, answer, out),
             Command::Detach(client) => {
                 self.detach(*client, out);
@@ -698,7 +715,11 @@ impl Session {
             Seen::TurnStarted { prompt, agent_pid } => self.turn_started(*prompt, *agent_pid, out),
             Seen::Output { prompt, stream, text } => self.said(at, *prompt, *stream, text.clone(), None, out),
             // Its end was told: what is still read of it is no part of the history.
-            Seen::AgentSession(_) | Seen::Introduced(_) | Seen::Updated { .. } | Seen::Notice(_)
+            Seen::AgentSession(_)
+            | Seen::Introduced(_)
+            | Seen::Updated { .. }
+            | Seen::SettingAnswered { .. }
+            | Seen::Notice(_)
                 if self.worker().is_none() => {}
             Seen::AgentSession(id) => self.agent_session = Some(id.clone()),
             Seen::Introduced(details) => self.agent_details = Some(details.clone()),
@@ -709,6 +730,7 @@ impl Session {
             Seen::CallAsked { prompt, request, client, method, payload } => {
                 self.call_asked(at, *prompt, *request, *client, method, payload, out);
             }
+            Seen::SettingAnswered { request, answer } => self.setting_answered(*request, answer, out),
             Seen::Notice(text) => out.emit(EventKind::SystemMessage { text: text.clone() }),
             Seen::AgentDied(why) => self.leaving(at, Why::AgentDied(why.clone())),
             Seen::LoginNeeded(why) => self.leaving(at, Why::Hopeless(why.clone())),

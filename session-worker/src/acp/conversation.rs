@@ -4,11 +4,12 @@
 //! Only what the worker acts on is understood, with the types of the official schema where they are tolerant
 //! enough. Everything else is carried as it came: an agent may be newer than this file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use agent_client_protocol_schema::v1 as acp;
 use protocol::wire::{
-    AgentDetails, Exchange, PermissionAsk, PermissionOption, Report, Spent, TurnEnd, Update,
+    AgentDetails, Exchange, PermissionAsk, PermissionOption, Report, Setting, SettingAnswer, Spent, TurnEnd,
+    Update,
 };
 use protocol::{PromptId, Restore};
 use serde_json::{Value, json};
@@ -35,6 +36,8 @@ pub struct Opening {
     pub login: Option<String>,
     /// The model to be chosen, where the agent has such a choice.
     pub model: Option<String>,
+    /// What was set before, and is to be set again.
+    pub settings: Vec<Setting>,
     /// What the agent itself called the conversation.
     pub agent_session: Option<String>,
     /// There were turns before.
@@ -70,7 +73,8 @@ enum Stage {
     Resuming,
     Loading,
     Creating,
-    ChoosingModel,
+    /// Something is being set again, before all else.
+    Setting,
     Ready,
 }
 
@@ -109,6 +113,14 @@ pub struct Conversation {
     /// Questions that wait for an answer: by our number, the agent's id of the request.
     asks: BTreeMap<u64, Value>,
     last_ask: u64,
+    /// Ids of what can be set: configuration options.
+    options: BTreeSet<String>,
+    /// It has modes.
+    modes: bool,
+    /// What is still to be set before it takes prompts, the next one last.
+    to_set: Vec<Setting>,
+    /// What it was asked to set, by the number of the request to it: the number of the request to us.
+    setting: BTreeMap<u64, u64>,
 }
 
 impl Conversation {
@@ -128,6 +140,10 @@ impl Conversation {
             turn: None,
             asks: BTreeMap::new(),
             last_ask: 0,
+            options: BTreeSet::new(),
+            modes: false,
+            to_set: Vec::new(),
+            setting: BTreeMap::new(),
         };
         let files = acp::FileSystemCapabilities::new().read_text_file(true).write_text_file(true);
         let forms = acp::ElicitationCapabilities::new().form(acp::ElicitationFormCapabilities::new());
@@ -267,6 +283,7 @@ impl Conversation {
             return vec![Do::Log(format!("an update for another session, {}", beginning(&session)))];
         }
         let payload = params["update"].take();
+        self.learn_options(&payload);
         if !payload.is_object() {
             return vec![Do::Log("an update without content".to_owned())];
         }
@@ -335,6 +352,9 @@ impl Conversation {
         if self.turn.as_ref().is_some_and(|turn| Some(turn.request) == id) {
             return self.turn_ended(answer);
         }
+        if let Some(request) = id.and_then(|id| self.setting.remove(&id)) {
+            return vec![Do::Report(self.set_or_not(request, answer))];
+        }
         if self.stage == Stage::Ready || id != Some(self.awaited) {
             return vec![Do::Log("an answer to nothing that was asked".to_owned())];
         }
@@ -354,7 +374,10 @@ impl Conversation {
                 let told = if self.opening.conversation { Restore::Replayed } else { Restore::Fresh };
                 self.opened(told, &result)
             }
-            (Stage::ChoosingModel, Ok(_)) => self.ready(),
+            (Stage::Setting, Ok(result)) => {
+                self.learn_options(&result);
+                self.set_next()
+            }
             (Stage::Resuming, Err(error)) => {
                 let mut all =
                     vec![notice(format!("the agent could not resume its conversation: {}", words(&error)))];
@@ -367,9 +390,10 @@ impl Conversation {
                 all.extend(self.create());
                 all
             }
-            (Stage::ChoosingModel, Err(error)) => {
-                let mut all = vec![notice(format!("the agent did not take the model: {}", words(&error)))];
-                all.extend(self.ready());
+            (Stage::Setting, Err(error)) => {
+                let mut all =
+                    vec![notice(format!("the agent did not set what was set before: {}", words(&error)))];
+                all.extend(self.set_next());
                 all
             }
             (Stage::Initializing | Stage::LoggingIn | Stage::Creating | Stage::Ready, Err(error)) => {
@@ -463,17 +487,83 @@ impl Conversation {
             let (update, payload) = (Update::Other, payload.to_string());
             all.push(Do::Report(Report::Update { prompt: None, update, payload }));
         }
+        self.learn_options(result);
+        self.modes |= result["modes"].is_object();
         let options = result["configOptions"].as_array().map(Vec::as_slice).unwrap_or_default();
         let choice = options.iter().find(|option| option["category"] == "model");
-        match (self.opening.model.clone(), choice.and_then(|option| text_at(option, "id"))) {
-            (Some(model), Some(option)) => {
-                self.stage = Stage::ChoosingModel;
-                let params = json!({ "sessionId": self.session, "configId": option, "value": model });
-                all.push(self.await_answer("session/set_config_option", params));
-            }
-            _ => all.extend(self.ready()),
-        }
+        let choice = choice.and_then(|option| text_at(option, "id"));
+        let model = self.opening.model.clone().zip(choice).map(|(value, name)| Setting { name, value });
+        // What was set later goes before what the profile says.
+        self.to_set = self.opening.settings.iter().rev().cloned().chain(model).collect();
+        all.extend(self.set_next());
         all
+    }
+
+    // --- settings ---
+
+    fn learn_options(&mut self, told: &Value) {
+        if let Some(options) = told["configOptions"].as_array() {
+            self.options = options.iter().filter_map(|option| text_at(option, "id")).collect();
+        }
+    }
+
+    /// Sets again what was set before, one after the other: it may depend on what goes before it.
+    fn set_next(&mut self) -> Vec<Do> {
+        let mut all = Vec::new();
+        while let Some(setting) = self.to_set.pop() {
+            match self.setting_request(&setting) {
+                Some((method, params)) => {
+                    self.stage = Stage::Setting;
+                    all.push(self.await_answer(method, params));
+                    return all;
+                }
+                None => all
+                    .push(notice(format!("the agent has no setting {} any more", beginning(&setting.name)))),
+            }
+        }
+        all.extend(self.ready());
+        all
+    }
+
+    /// Sets something in the agent, whether a turn runs or not.
+    pub fn set(&mut self, request: u64, setting: Setting) -> Vec<Do> {
+        match self.setting_request(&setting) {
+            Some((method, params)) => {
+                let (id, send) = self.request(method, params);
+                self.setting.insert(id, request);
+                vec![send]
+            }
+            None => {
+                let mut known: Vec<&str> = self.options.iter().map(String::as_str).collect();
+                known.extend(self.modes.then_some("mode"));
+                let known = if known.is_empty() { "nothing".to_owned() } else { known.join(", ") };
+                let reason = format!("the agent has no such setting; it has {}", beginning(&known));
+                let answer = SettingAnswer::Refused { reason };
+                vec![Do::Report(Report::SettingAnswered { request, answer })]
+            }
+        }
+    }
+
+    fn setting_request(&self, setting: &Setting) -> Option<(&'static str, Value)> {
+        let Setting { name, value } = setting;
+        if self.options.contains(name) {
+            let params = json!({ "sessionId": self.session, "configId": name, "value": value });
+            return Some(("session/set_config_option", params));
+        }
+        let mode = name == "mode" && self.modes;
+        mode.then(|| ("session/set_mode", json!({ "sessionId": self.session, "modeId": value })))
+    }
+
+    fn set_or_not(&mut self, request: u64, answer: Result<Value, Value>) -> Report {
+        let answer = match answer {
+            Ok(result) => {
+                self.learn_options(&result);
+                let payload = if result.is_object() { result } else { json!({}) };
+                SettingAnswer::Set { payload: payload.to_string() }
+            }
+            Err(error) => SettingAnswer::Refused { reason: words(&error) },
+        };
+        Report::SettingAnswered { request, answer }
     }
 
     fn ready(&mut self) -> Vec<Do> {

@@ -20,6 +20,7 @@
 //! | `run COMMAND` | in a terminal of the client's; says its output and status |
 //! | `start COMMAND` | the same, and does not wait |
 //! | `plan` / `usage` / `news` / `elsewhere` | a plan; what was used; an unknown update; one for another session |
+//! | `settings` | says its mode and its effort |
 //! | `noise TEXT` | a line that is no message |
 //! | `longline BYTES` | a line of that length |
 //! | `half` | half a line, and nothing more |
@@ -90,6 +91,8 @@ fn main() {
         next: 1000,
         cancelled: false,
         deaf: false,
+        mode: "ask".into(),
+        effort: "low".into(),
     };
     while let Some(message) = agent.next_message() {
         agent.handle(message);
@@ -113,6 +116,8 @@ struct Agent {
     next: u64,
     cancelled: bool,
     deaf: bool,
+    mode: String,
+    effort: String,
 }
 
 /// How a turn ends.
@@ -162,7 +167,7 @@ impl Agent {
             "session/new" => {
                 self.session = format!("agent-session-{}-{}", std::process::id(), self.next);
                 self.prompts.clear();
-                answer(id, json!({ "sessionId": self.session, "modes": modes() }));
+                answer(id, self.opened());
             }
             "session/load" if self.dies_loading => std::process::exit(9),
             "session/load" if self.forgets => refuse(id, -32603, "it is forgotten"),
@@ -180,8 +185,22 @@ impl Agent {
                         self.say("replayed");
                     }
                 }
-                answer(id, json!({}));
+                answer(id, self.opened());
             }
+            "session/set_mode" => match params["modeId"].as_str().unwrap() {
+                mode @ ("ask" | "code") => {
+                    self.mode = mode.to_owned();
+                    answer(id, json!({}));
+                }
+                _ => refuse(id, -32602, "no such mode"),
+            },
+            "session/set_config_option" => match params["value"].as_str().unwrap() {
+                effort @ ("low" | "high") if params["configId"] == "effort" => {
+                    self.effort = effort.to_owned();
+                    answer(id, json!({ "configOptions": self.options() }));
+                }
+                _ => refuse(id, -32602, "no such value"),
+            },
             "session/prompt" => {
                 let blocks = params["prompt"].as_array().unwrap();
                 let text: String =
@@ -204,6 +223,16 @@ impl Agent {
             _ if id.is_null() => {}
             _ => refuse(id, -32601, "method not found"),
         }
+    }
+
+    fn opened(&self) -> Value {
+        let modes = json!({ "currentModeId": self.mode, "availableModes": [{ "id": "ask", "name": "Ask" }, { "id": "code", "name": "Code" }] });
+        json!({ "sessionId": self.session, "modes": modes, "configOptions": self.options() })
+    }
+
+    fn options(&self) -> Value {
+        let values = json!([{ "value": "low", "name": "Low" }, { "value": "high", "name": "High" }]);
+        json!([{ "id": "effort", "name": "Effort", "type": "select", "currentValue": self.effort, "options": values }])
     }
 
     fn file(&self) -> Option<PathBuf> {
@@ -330,6 +359,10 @@ impl Agent {
                 }
                 "mark" => append(Path::new(argument), "x"),
                 "exit" => std::process::exit(argument.parse().unwrap()),
+                "settings" => {
+                    let text = format!("mode {} effort {}", self.mode, self.effort);
+                    self.say(&text);
+                }
                 "stop" => return End::Stop(argument.into()),
                 "fail" => return End::Fail(argument.into()),
                 _ => panic!("unknown step `{step}`"),
@@ -414,10 +447,6 @@ impl Agent {
             self.later.push_back(message);
         }
     }
-}
-
-fn modes() -> Value {
-    json!({ "currentModeId": "ask", "availableModes": [{ "id": "ask", "name": "Ask" }, { "id": "code", "name": "Code" }] })
 }
 
 fn text_block(text: &str) -> Value {

@@ -80,6 +80,8 @@ pub(super) struct SessionView {
     pub(super) restarts: Vec<u64>,
     pub(super) intensity: Option<(u32, u64)>,
     pub(super) token: Option<String>,
+    /// Settings that were answered.
+    settings: BTreeSet<u64>,
     /// Its own task as a sub-agent: whether its end was told.
     pub(super) task: Option<bool>,
 }
@@ -149,6 +151,12 @@ impl SessionView {
             SessionHibernated {} => {
                 self.ended(incarnation, None, found);
                 self.stands = Stands::Hibernated;
+            }
+            SettingChanged { setting_id, .. } | SettingRefused { setting_id, .. } => {
+                self.spoken_by(incarnation, found);
+                if !self.settings.insert(*setting_id) {
+                    found.push(format!("setting {setting_id} was answered before"));
+                }
             }
             SessionWoken {} => {
                 if self.stands != Stands::Hibernated {

@@ -9,7 +9,7 @@ use protocol::api::{
     OnCrash, Orphans, PermissionAnswer, PermissionPolicy, RestartType, Role, SessionOpts, WhenBusy,
 };
 use protocol::event::{Event, Resolution};
-use protocol::wire::{CallAnswer, Offer};
+use protocol::wire::{CallAnswer, Offer, Setting};
 use protocol::{CallId, EventId, PermissionId, PromptId, SessionId};
 
 use super::{Sim, What};
@@ -270,7 +270,11 @@ impl Sim {
                     running.filter(|_| self.rng.chance(800)).unwrap_or(PromptId(self.rng.below(1_000)));
                 command(Command::AbortOnly(prompt))
             }
-            48..54 => command(Command::Restart),
+            48..50 => {
+                let name = if self.rng.chance(500) { "mode" } else { "model" };
+                command(Command::Set(Setting { name: name.into(), value: "code".into() }))
+            }
+            50..54 => command(Command::Restart),
             54..60 => command(Command::Up),
             60..64 => Some(Ask::Ensure { id, spec: session.spec.clone(), given: Box::default() }),
             64..69 => Some(Ask::Stop(id, Orphans::Stop)),

@@ -36,6 +36,8 @@ struct Handle {
     answered: BTreeSet<u64>,
     /// Calls that it was told of.
     called: BTreeSet<u64>,
+    /// Settings that it was told.
+    set: BTreeSet<u64>,
     driver: Option<protocol::EventId>,
     dead: Option<(Exit, u64)>,
     buried: bool,
@@ -628,6 +630,14 @@ impl Sim {
                     self.tell(key, ToWorker::Driver(*client));
                 }
             }
+            Effect::Set { incarnation, request, .. } => {
+                if let Some(handle) = self.handle(id, *incarnation)
+                    && handle.set.insert(*request)
+                    && let Some(key) = handle.key
+                {
+                    self.tell(key, ToWorker::Set(*request));
+                }
+            }
             Effect::AnswerCall { incarnation, request, .. } => {
                 if let Some(handle) = self.handle(id, *incarnation)
                     && handle.called.insert(*request)
@@ -682,6 +692,7 @@ impl Sim {
             aborted: None,
             answered: BTreeSet::new(),
             called: BTreeSet::new(),
+            set: BTreeSet::new(),
             driver: None,
             dead: None,
             buried: false,

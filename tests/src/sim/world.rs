@@ -30,6 +30,7 @@ pub enum ToWorker {
     Answer(u64, Option<String>),
     Driver(Option<EventId>),
     Called(u64),
+    Set(u64),
 }
 
 /// What a worker does next.
@@ -380,6 +381,11 @@ impl Sim {
             }
             ToWorker::Answer(request, option) => self.answered_to(key, request, option),
             ToWorker::Driver(client) => proc.driver = client,
+            ToWorker::Set(request) => {
+                let no = self.rng.chance(300);
+                let answer = if no { Err("no such value".to_owned()) } else { Ok(json!({})) };
+                self.say(key, Seen::SettingAnswered { request, answer });
+            }
             ToWorker::Called(request) => {
                 // More than once, or unasked, is told to nobody.
                 if !proc.calls.remove(&request) {

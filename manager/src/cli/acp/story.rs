@@ -8,6 +8,8 @@ use protocol::event::{EventKind, Outcome, RemovedBy};
 use protocol::{CallId, EventId, Exit, PermissionId, PromptId, Restore};
 use serde_json::{Map, Value, json};
 
+use crate::settings::Offered;
+
 /// Something to be shown, or done, for an event.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Shown {
@@ -75,8 +77,7 @@ pub struct Story {
     crashed: BTreeMap<PromptId, String>,
     questions: BTreeMap<PermissionId, Question>,
     calls: BTreeMap<CallId, Call>,
-    /// `modes` and `configOptions` as the agent has told them.
-    settings: Map<String, Value>,
+    settings: Offered,
     last_message: Option<String>,
 }
 
@@ -103,12 +104,16 @@ impl Story {
 
     /// `modes` and `configOptions`, where the agent has them.
     pub fn settings(&self) -> &Map<String, Value> {
-        &self.settings
+        self.settings.known()
     }
 
     /// Takes the next event.
     pub fn tell(&mut self, kind: &EventKind) -> Vec<Shown> {
+        if self.settings.tell(kind) {
+            return Vec::new();
+        }
         match kind {
+            EventKind::SettingChanged { name, value, payload, .. } => vec![set(name, value, payload)],
             EventKind::PromptAccepted { prompt_id, text, .. } => {
                 self.waiting.insert(*prompt_id, text.clone());
                 self.open.insert(*prompt_id);
@@ -155,7 +160,7 @@ impl Story {
                 vec![Shown::Update(Some(*prompt_id), update)]
             }
             EventKind::UsageUpdated { payload, .. } => told(None, payload),
-            EventKind::AgentUpdated { prompt_id, payload } => self.agent_updated(*prompt_id, payload),
+            EventKind::AgentUpdated { prompt_id, payload } => told(*prompt_id, payload),
             EventKind::PermissionRequested { permission_id, prompt_id, title, payload, .. } => {
                 let question = Question { prompt: *prompt_id, title: title.clone(), params: payload.clone() };
                 self.questions.insert(*permission_id, question);
@@ -193,6 +198,7 @@ impl Story {
             | EventKind::SessionReady { .. }
             | EventKind::SessionRestarting { .. }
             | EventKind::SessionHibernated {}
+            | EventKind::SettingRefused { .. }
             | EventKind::SessionWoken {}
             | EventKind::SessionUpdated { .. }
             | EventKind::PromptQueued { .. }
@@ -254,29 +260,6 @@ impl Story {
         }
         all.push(Shown::Ended(prompt, end));
         all
-    }
-
-    fn agent_updated(&mut self, prompt: Option<PromptId>, payload: &Value) -> Vec<Shown> {
-        let mut learn = |name: &str| {
-            let told = payload.get(name).filter(|value| !value.is_null());
-            told.map(|value| self.settings.insert(name.to_owned(), value.clone()));
-        };
-        match payload["sessionUpdate"].as_str() {
-            // kennel's own word for what the agent said when it was opened.
-            Some("session_opened") => {
-                learn("modes");
-                learn("configOptions");
-                return Vec::new();
-            }
-            Some("config_option_update") => learn("configOptions"),
-            Some("current_mode_update") => {
-                if let Some(Value::Object(modes)) = self.settings.get_mut("modes") {
-                    modes.insert("currentModeId".to_owned(), payload["currentModeId"].clone());
-                }
-            }
-            _ => {}
-        }
-        told(prompt, payload)
     }
 
     fn restarted(&mut self, reason: &str, restore: Restore) -> Vec<Shown> {
@@ -348,6 +331,17 @@ pub fn prompt_of(kind: &EventKind) -> Option<PromptId> {
 fn told(prompt: Option<PromptId>, payload: &Value) -> Vec<Shown> {
     let is_update = payload["sessionUpdate"].is_string();
     is_update.then(|| Shown::Update(prompt, payload.clone())).into_iter().collect()
+}
+
+/// What ACP has for something that was set by whomever.
+fn set(name: &str, value: &str, payload: &Value) -> Shown {
+    let update = match &payload["configOptions"] {
+        Value::Null if name == "mode" => {
+            json!({ "sessionUpdate": "current_mode_update", "currentModeId": value })
+        }
+        options => json!({ "sessionUpdate": "config_option_update", "configOptions": options }),
+    };
+    Shown::Update(None, update)
 }
 
 fn note(text: String) -> Shown {

@@ -1,0 +1,49 @@
+//! What is set in agents.
+
+use std::time::Duration;
+
+use axum::Json as Reply;
+use axum::extract::State;
+use protocol::SessionId;
+use protocol::api::{SettingReply, SettingRequest, SettingsInfo};
+
+use super::App;
+use super::input::{Client, Id, Json, Name, Nothing, Query};
+use super::problem::{Answer, WITH_BODY, refuses};
+
+/// How long an agent's answer is waited for. It may work for longer; then its answer is told by an event.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+refuses!(LookErrors: 400 "invalid_id", 404 "no_such_session");
+
+/// What can be set in a session's agent, and what was.
+///
+/// Modes and options are as the agent has told them, in ACP's words; null where it has none, or has not said yet.
+#[utoipa::path(get, path = "/v1/sessions/{id}/settings", tag = "settings", operation_id = "settings",
+    params(("id" = SessionId, Path, description = "The session.")),
+    responses((status = 200, description = "The settings.", body = SettingsInfo), LookErrors))]
+pub async fn all(State(app): State<App>, Id(id): Id, _: Query<Nothing>) -> Answer<Reply<SettingsInfo>> {
+    Ok(Reply(app.manager.settings(&id).await?))
+}
+
+refuses!(SetErrors: 400 "invalid_client", 400 "invalid_id", 400 "invalid_setting", 404 "no_such_session", 409 "no_settings",
+    409 "not_driver", 409 "setting_refused", 409 "too_many_settings", 507 "journal_full"; + WITH_BODY);
+
+/// Sets something in a session's agent: its `mode`, or an option by its id.
+///
+/// It stays set, whatever becomes of the agent's process. Where the agent is not there now, or does not answer within
+/// 20 s, `answer` is null; it is set when the agent is ready, and an event says what came of it.
+#[utoipa::path(put, path = "/v1/sessions/{id}/settings/{name}", tag = "settings", operation_id = "set", request_body = SettingRequest,
+    params(("id" = SessionId, Path, description = "The session."), ("name" = String, Path, description = "`mode`, or an option's id.")),
+    responses((status = 200, description = "What came of it.", body = SettingReply), SetErrors))]
+pub async fn set(
+    State(app): State<App>,
+    Id(id): Id,
+    Name(name): Name,
+    _: Query<Nothing>,
+    Client(client): Client,
+    Json(request): Json<SettingRequest>,
+) -> Answer<Reply<SettingReply>> {
+    let manager = app.manager.on_behalf_of(client);
+    Ok(Reply(manager.set(&id, &name, &request.value, PATIENCE).await?))
+}

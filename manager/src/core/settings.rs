@@ -1,0 +1,67 @@
+//! What people set in an agent: its mode, its model, its other options. What is set stays set, whatever becomes of the
+//! agent's process.
+
+use std::collections::BTreeMap;
+
+use protocol::event::EventKind;
+use protocol::wire::{Agent, Setting};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::session::{Out, Session, limits};
+use super::{Refusal, Reply};
+
+/// The settings of a session.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// What is set, by name.
+    pub set: BTreeMap<String, String>,
+    /// What the agent has not answered, oldest first.
+    pub asked: Vec<Asked>,
+    /// The number of the newest.
+    pub last: u64,
+}
+
+/// Something that somebody wants set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// Counts the settings of this session from 1.
+    pub number: u64,
+    /// What, and to what.
+    pub setting: Setting,
+}
+
+impl Session {
+    pub(super) fn set(&mut self, setting: &Setting) -> Result<Reply, Refusal> {
+        if !matches!(self.spec.agent, Agent::Acp { .. }) {
+            return Err(Refusal::NoSettings { id: self.id.clone(), agent: self.spec.agent_name.clone() });
+        }
+        if self.settings.asked.len() >= limits::SETTINGS {
+            return Err(Refusal::TooManySettings { id: self.id.clone(), limit: limits::SETTINGS });
+        }
+        self.settings.last += 1;
+        let number = self.settings.last;
+        self.settings.asked.push(Asked { number, setting: setting.clone() });
+        Ok(Reply::Setting { number })
+    }
+
+    /// The agent has set it, and gives what it says to that; or it has not, and says why.
+    pub(super) fn setting_answered(&mut self, number: u64, answer: &Result<Value, String>, out: &mut Out) {
+        let Some(index) = self.settings.asked.iter().position(|asked| asked.number == number) else {
+            return;
+        };
+        // An agent answers in its own order; of those before it nothing more is known than that they were asked.
+        let Setting { name, value } = self.settings.asked.remove(index).setting;
+        let setting_id = number;
+        match answer {
+            Ok(payload) => {
+                self.settings.set.insert(name.clone(), value.clone());
+                out.emit(EventKind::SettingChanged { setting_id, name, value, payload: payload.clone() });
+            }
+            Err(reason) => {
+                let reason = reason.clone();
+                out.emit(EventKind::SettingRefused { setting_id, name, value, reason });
+            }
+        }
+    }
+}
