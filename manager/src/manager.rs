@@ -291,30 +291,29 @@ impl SessionManager {
             return Err(Error::Ended);
         };
         let mut reply = SettingReply { name: name.to_owned(), value: value.to_owned(), answer: None };
-        if !self.with_session(id, |session, _| matches!(session.state, State::Ready { .. })).await? {
-            return Ok(reply);
+        // Until the agent has answered, or is not there to answer.
+        let waited = self.until(id, "the agent's answer", Some(timeout), move |session| {
+            let waits = session.settings.asked.iter().any(|asked| asked.number == number);
+            let over = !waits || !matches!(session.state, State::Ready { .. });
+            over.then_some(Ok(()))
+        });
+        match waited.await {
+            Ok(_) | Err(Error::Timeout { .. }) => {}
+            Err(error) => return Err(error),
         }
-        let answered = async {
-            while let Some(records) = events.next().await? {
-                for record in records {
-                    let event = record.event().map_err(|error| Error::Journal(error.to_string()))?;
-                    match event.kind {
-                        EventKind::SettingChanged { setting_id, payload, .. } if setting_id == number => {
-                            return Ok(payload);
-                        }
-                        EventKind::SettingRefused { setting_id, name, reason, .. }
-                            if setting_id == number =>
-                        {
-                            return Err(Error::SettingRefused { name, reason });
-                        }
-                        _ => {}
+        while let Some(records) = events.ready().await? {
+            for record in records {
+                let event = record.event().map_err(|error| Error::Journal(error.to_string()))?;
+                match event.kind {
+                    EventKind::SettingChanged { setting_id, payload, .. } if setting_id == number => {
+                        reply.answer = Some(payload);
                     }
+                    EventKind::SettingRefused { setting_id, name, reason, .. } if setting_id == number => {
+                        return Err(Error::SettingRefused { name, reason });
+                    }
+                    _ => {}
                 }
             }
-            Err(Error::Ended)
-        };
-        if let Ok(answer) = tokio::time::timeout(timeout, answered).await {
-            reply.answer = Some(answer?);
         }
         Ok(reply)
     }

@@ -7,7 +7,7 @@ use protocol::SessionId;
 use protocol::api::{
     Accepted, AnswerRequest, CallRequest, ClientInfo, EditRequest, PermissionAnswer, PermissionInfo, Problem,
     PromptRequest, PromptState, QueuedPrompt, ResolveRequest, RestartType, SessionInfo, SessionOpts,
-    SubagentHandle, SubagentRequest, TokenReply, WhenBusy,
+    SettingRequest, SubagentHandle, SubagentRequest, TokenReply, WhenBusy,
 };
 use protocol::event::{Event, EventKind, Resolution};
 
@@ -149,7 +149,8 @@ impl<'a> Asker<'a> {
             820..835 => self.request(&Request::delete(format!("{path}/queue"))).await,
             835..843 => self.change_one(&plan, &path).await,
             843..850 => self.drop_one(&path).await,
-            850..880 => self.token(&plan).await,
+            850..865 => self.token(&plan).await,
+            865..880 => self.set().await,
             880..910 => self.subagent(&plan).await,
             910..920 => self.attach(&plan).await,
             920..960 => drop(look::<SessionInfo>(&self.campaign.client, &path).await),
@@ -329,6 +330,18 @@ impl<'a> Asker<'a> {
         {
             self.campaign.token(&plan.id, reply.token);
         }
+    }
+
+    /// Sets something in an agent that has settings.
+    async fn set(&mut self) {
+        let acp = |plan: &&Plan| matches!(plan.opts.agent.as_deref(), Some("loads" | "resumes"));
+        let plans: Vec<SessionId> =
+            self.campaign.plans.iter().filter(acp).map(|plan| plan.id.clone()).collect();
+        let Some(id) = plans.get(self.rng.below(plans.len().max(1) as u64) as usize) else { return };
+        // The last of them is none.
+        let value = ["ask", "code", "none"][self.rng.below(3) as usize].to_owned();
+        let path = format!("/v1/sessions/{id}/settings/mode");
+        self.request(&Request::put(path).json(&SettingRequest { value })).await;
     }
 
     /// A sub-agent with a task of its own, removed with all its records when it has been at it for a while.
