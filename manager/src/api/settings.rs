@@ -6,13 +6,15 @@ use axum::Json as Reply;
 use axum::extract::State;
 use protocol::SessionId;
 use protocol::api::{SettingReply, SettingRequest, SettingsInfo};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::App;
 use super::input::{Client, Id, Json, Name, Nothing, Query};
 use super::problem::{Answer, WITH_BODY, refuses};
 
-/// How long an agent's answer is waited for. It may work for longer; then its answer is told by an event.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long an agent's answer is waited for, in milliseconds. It may work for longer; then its answer is told by an event.
+const PATIENCE_MS: u64 = 20_000;
 
 refuses!(LookErrors: 400 "invalid_id", 404 "no_such_session");
 
@@ -31,19 +33,28 @@ refuses!(SetErrors: 400 "invalid_client", 400 "invalid_id", 400 "invalid_setting
 
 /// Sets something in a session's agent: its `mode`, or an option by its id.
 ///
-/// It stays set, whatever becomes of the agent's process. Where the agent is not there now, or does not answer within
-/// 20 s, `answer` is null; it is set when the agent is ready, and an event says what came of it.
+/// It stays set, whatever becomes of the agent's process. Where the agent is not there now, or does not answer in time,
+/// `answer` is null; it is set when the agent is ready, and an event says what came of it.
 #[utoipa::path(put, path = "/v1/sessions/{id}/settings/{name}", tag = "settings", operation_id = "set", request_body = SettingRequest,
-    params(("id" = SessionId, Path, description = "The session."), ("name" = String, Path, description = "`mode`, or an option's id.")),
+    params(("id" = SessionId, Path, description = "The session."), ("name" = String, Path, description = "`mode`, or an option's id."), SetQuery),
     responses((status = 200, description = "What came of it.", body = SettingReply), SetErrors))]
 pub async fn set(
     State(app): State<App>,
     Id(id): Id,
     Name(name): Name,
-    _: Query<Nothing>,
+    Query(query): Query<SetQuery>,
     Client(client): Client,
     Json(request): Json<SettingRequest>,
 ) -> Answer<Reply<SettingReply>> {
     let manager = app.manager.on_behalf_of(client);
-    Ok(Reply(manager.set(&id, &name, &request.value, PATIENCE).await?))
+    let patience = Duration::from_millis(query.timeout_ms.unwrap_or(PATIENCE_MS));
+    Ok(Reply(manager.set(&id, &name, &request.value, patience).await?))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct SetQuery {
+    /// How long to wait for the agent's answer, in milliseconds; else 20 s.
+    timeout_ms: Option<u64>,
 }

@@ -58,6 +58,11 @@ impl Plan {
         (self.opts.intensity.unwrap_or(5), self.opts.period_ms.unwrap_or(60_000))
     }
 
+    /// Its agent speaks ACP: it asks, and has settings.
+    fn asks(&self) -> bool {
+        matches!(self.opts.agent.as_deref(), Some("loads" | "resumes"))
+    }
+
     /// An interrupted prompt goes to the agent again.
     pub fn retries(&self) -> bool {
         self.opts.on_crash == Some(protocol::api::OnCrash::Retry)
@@ -152,8 +157,8 @@ impl<'a> Asker<'a> {
             850..865 => self.token(&plan).await,
             865..880 => self.set().await,
             880..910 => self.subagent(&plan).await,
-            910..920 => self.attach(&plan).await,
-            920..960 => drop(look::<SessionInfo>(&self.campaign.client, &path).await),
+            910..930 => self.attach(&plan).await,
+            930..960 => drop(look::<SessionInfo>(&self.campaign.client, &path).await),
             _ => drop(look::<Vec<SessionInfo>>(&self.campaign.client, "/v1/sessions").await),
         }
     }
@@ -182,6 +187,10 @@ impl<'a> Asker<'a> {
             3..6 => WhenBusy::Reject,
             _ => WhenBusy::Queue,
         };
+        self.prompt(plan, number, text, when_busy).await;
+    }
+
+    async fn prompt(&mut self, plan: &Plan, number: u64, text: String, when_busy: WhenBusy) {
         self.asked += 1;
         let key = format!("{}-{}", self.name, self.asked);
         let request = Request::post(format!("/v1/sessions/{}/prompts", plan.id));
@@ -254,12 +263,19 @@ impl<'a> Asker<'a> {
         format!("say prompt {number}; mark {mark}; sleep {pause}ms; {what}; say done")
     }
 
-    /// Drives a session for a moment, whoever drove before, and goes without a word.
+    /// Drives a session for a moment, whoever drove before, and goes without a word. An agent that can ask is made to.
     async fn attach(&mut self, plan: &Plan) {
+        if plan.asks() {
+            let number = self.campaign.numbered();
+            let mark = self.campaign.host.place.marks().join(number.to_string());
+            let what = if self.rng.chance(500) { "elicit who" } else { "read notes" };
+            let text = format!("say prompt {number}; mark {}; sleep 30ms; {what}; say done", mark.display());
+            self.prompt(plan, number, text, WhenBusy::Interrupt).await;
+        }
         let query = "role=driver&takeover=true&name=somebody&offers=fs.read,elicitation";
         let path = format!("/v1/sessions/{}/attach?{query}", plan.id);
         if let Ok(mut events) = self.campaign.client.events(&path).await {
-            let pause = Duration::from_millis(self.rng.below(200));
+            let pause = Duration::from_millis(self.rng.below(300));
             let mut me = None;
             let _ = tokio::time::timeout(pause, async {
                 while let Ok(Some(frame)) = events.next().await {
@@ -334,13 +350,12 @@ impl<'a> Asker<'a> {
 
     /// Sets something in an agent that has settings.
     async fn set(&mut self) {
-        let acp = |plan: &&Plan| matches!(plan.opts.agent.as_deref(), Some("loads" | "resumes"));
-        let plans: Vec<SessionId> =
-            self.campaign.plans.iter().filter(acp).map(|plan| plan.id.clone()).collect();
+        let plans = self.campaign.plans.iter().filter(|plan| plan.asks());
+        let plans: Vec<SessionId> = plans.map(|plan| plan.id.clone()).collect();
         let Some(id) = plans.get(self.rng.below(plans.len().max(1) as u64) as usize) else { return };
         // The last of them is none.
         let value = ["ask", "code", "none"][self.rng.below(3) as usize].to_owned();
-        let path = format!("/v1/sessions/{id}/settings/mode");
+        let path = format!("/v1/sessions/{id}/settings/mode?timeout_ms=20");
         self.request(&Request::put(path).json(&SettingRequest { value })).await;
     }
 

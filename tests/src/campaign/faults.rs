@@ -207,6 +207,8 @@ pub struct Faults<'a> {
     armed: Vec<(Instant, String, bool)>,
     /// Every point, and how often it was reached while it was armed.
     points: BTreeMap<String, u64>,
+    /// Only points that were never reached are armed.
+    pub missed_only: bool,
     /// The size of the state's own file system in bytes, where it has one.
     disk: Option<u64>,
 }
@@ -224,7 +226,8 @@ impl<'a> Faults<'a> {
     pub fn new(host: &'a Host, seed: u64, uuid: &str, points: Vec<String>, disk: Option<u64>) -> Self {
         let points = points.into_iter().map(|name| (name, 0)).collect();
         let marker = format!("{MARKER}={uuid}/").into_bytes();
-        Self { host, rng: Rng::new(seed), marker, later: Vec::new(), armed: Vec::new(), points, disk }
+        let (rng, later, armed) = (Rng::new(seed), Vec::new(), Vec::new());
+        Self { host, rng, marker, later, armed, points, missed_only: false, disk }
     }
 
     /// Chooses.
@@ -415,7 +418,8 @@ impl<'a> Faults<'a> {
 
     /// Arms one of those that were reached least, so that all have their turn.
     fn arm(&mut self) -> Option<Vec<u32>> {
-        let free = |name: &String| !self.armed.iter().any(|(_, armed, _)| armed == name);
+        let missed = |name: &String| !self.missed_only || self.points[name] == 0;
+        let free = |name: &String| missed(name) && !self.armed.iter().any(|(_, armed, _)| armed == name);
         let idle: Vec<(&String, u64)> =
             self.points.iter().filter(|(name, _)| free(name)).map(|(name, times)| (name, *times)).collect();
         let least = idle.iter().map(|(_, times)| *times).min()?;

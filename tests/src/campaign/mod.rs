@@ -37,6 +37,8 @@ use subscribers::{Manner, Stopwatch, Subscriber};
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// How many ask.
 const CLIENTS: usize = 8;
+/// How long points that were not reached are still waited for when all else has been done.
+const POINTS_ONLY: Duration = Duration::from_secs(90);
 /// Kills between two quiet moments.
 const STORM: u64 = 250;
 /// Steps of the simulation of the same seed.
@@ -346,21 +348,31 @@ impl Campaign {
         let mut strikes = Faults::new(&self.host, self.options.seed, &audit.uuid, points, disk);
         let spare = if points_exist { 4 } else { 2 };
         let ends_at = self.options.duration.map(|duration| begun + duration);
-        // Points that were not reached yet get as much again.
-        let over = |kills: u64, all: bool| {
-            let enough = if all { self.options.kills } else { 2 * self.options.kills };
-            kills >= enough || ends_at.is_some_and(|at| Instant::now() >= at)
+        // The rarest points need work that goes on for a while: at last nothing else strikes.
+        let mut points_only: Option<Instant> = None;
+        let mut over = |kills: u64, strikes: &Faults<'_>| {
+            if kills >= self.options.kills && points_only.is_none() {
+                points_only = Some(Instant::now() + POINTS_ONLY);
+            }
+            let missed =
+                faults.contains(&Fault::Point) && strikes.reached().values().any(|times| *times == 0);
+            let ends_at =
+                points_only.map(|at| if missed { at } else { begun }).into_iter().chain(ends_at).min();
+            ends_at.is_some_and(|at| Instant::now() >= at)
         };
-        let all = |strikes: &Faults<'_>| strikes.reached().values().all(|times| *times > 0);
-        while !over(self.tally().kills, all(&strikes)) && audit.is_fine() {
+        while !over(self.tally().kills, &strikes) && audit.is_fine() {
             let until = self.tally().kills + STORM;
             let storm_ends = Instant::now() + Duration::from_secs(20);
             // A manager that is killed takes its faults with it: in some storms it lives, to show them.
             let spared = audit.storms().is_multiple_of(spare) && self.options.only.is_empty();
-            let faults: Vec<Fault> =
-                faults.iter().filter(|fault| !spared || !fault.strikes_manager()).copied().collect();
+            strikes.missed_only = self.tally().kills >= self.options.kills;
+            let chosen = |fault: &&Fault| match strikes.missed_only {
+                true => **fault == Fault::Point,
+                false => !spared || !fault.strikes_manager(),
+            };
+            let faults: Vec<Fault> = faults.iter().filter(chosen).copied().collect();
             while self.tally().kills < until
-                && !over(self.tally().kills, all(&strikes))
+                && !over(self.tally().kills, &strikes)
                 && Instant::now() < storm_ends
             {
                 let (pause, fault) = strikes.next(&faults);
