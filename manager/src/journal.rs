@@ -10,17 +10,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use protocol::event::{Event, EventKind};
-use protocol::wire::Exchange;
+use protocol::wire::{Attachment, Exchange};
 use protocol::{EventId, Incarnation, PromptId, SessionId, Stream};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
 
-use crate::core::{Change, Fleet, Prompt, Reply, Session};
+use crate::attachments;
+use crate::core::{Attached, Change, Fleet, Prompt, Reply, Session};
 use crate::error::StartError;
 use crate::feed::Record;
 use crate::supervisor::IdempotencyKey;
 
 /// The schema this kennel writes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 const SCHEMA: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -32,6 +33,13 @@ const SCHEMA: &str = "
     CREATE INDEX events_of_session ON events (session, id);
     CREATE TABLE keys (scope TEXT, key TEXT, request TEXT NOT NULL, reply TEXT NOT NULL,
                        PRIMARY KEY (scope, key)) WITHOUT ROWID;
+";
+
+/// What version 2 has and version 1 has not. What belongs to prompts that may still be run, beside their texts: read
+/// when they are, and not with their sessions.
+const SINCE_2: &str = "
+    CREATE TABLE attachments (prompt INTEGER, session TEXT NOT NULL, position INTEGER, doc TEXT NOT NULL);
+    CREATE INDEX attachments_of_prompt ON attachments (prompt, position);
 ";
 
 /// How much of a conversation is given to an agent that asks for its transcript, in bytes; the newest turns.
@@ -129,6 +137,15 @@ impl Journal {
                 project(&transaction, event)?;
             }
         }
+        for Attached { prompt, what } in changes.iter().flat_map(|change| &change.attached) {
+            // A prompt that ended in the same batch has no text any more.
+            let mut insert = transaction.prepare_cached(
+                "INSERT INTO attachments SELECT id, session, ?2, ?3 FROM prompts WHERE id = ?1",
+            )?;
+            for (position, attachment) in what.iter().enumerate() {
+                insert.execute(params![prompt.0, position, serde_json::to_string(attachment)?])?;
+            }
+        }
         {
             let mut update = transaction.prepare_cached("UPDATE sessions SET doc = ?2 WHERE id = ?1")?;
             for (id, session) in latest {
@@ -170,26 +187,44 @@ impl Journal {
         Ok(select.query_row([id.as_str()], |row| row.get(0)).optional()?)
     }
 
+    /// What belongs to a prompt, in its order.
+    pub fn attachments(&self, prompt: PromptId) -> Result<Vec<Attachment>, JournalError> {
+        let mut select = self
+            .connection
+            .prepare_cached("SELECT doc FROM attachments WHERE prompt = ?1 ORDER BY position")?;
+        let mut rows = select.query([prompt.0])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            found.push(serde_json::from_str(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?)?);
+        }
+        Ok(found)
+    }
+
     /// The turns before `prompt`, oldest first, as far back as the bound on their size reaches.
     pub fn history(&self, id: &SessionId, prompt: PromptId) -> Result<Vec<Exchange>, JournalError> {
         let mut select = self.connection.prepare_cached(
             "SELECT json FROM events WHERE session = ?1 AND type IN
              ('prompt.accepted', 'prompt.edited', 'prompt.started', 'message.chunk') ORDER BY id",
         )?;
-        let mut texts = HashMap::new();
+        let (mut texts, mut names) = (HashMap::new(), Vec::new());
         let mut turns: Vec<(PromptId, Exchange)> = Vec::new();
         let mut rows = select.query([id.as_str()])?;
         while let Some(row) = rows.next()? {
             let event: Event = serde_json::from_str(&row.get::<_, String>(0)?)?;
             match event.kind {
-                EventKind::PromptAccepted { prompt_id, text, .. }
-                | EventKind::PromptEdited { prompt_id, text } => {
+                EventKind::PromptAccepted { prompt_id, text, attachments, .. } => {
+                    names.extend(attachments.into_iter().map(|it| (prompt_id, it.name)));
+                    texts.insert(prompt_id, text);
+                }
+                EventKind::PromptEdited { prompt_id, text } => {
                     texts.insert(prompt_id, text);
                 }
                 EventKind::PromptStarted { prompt_id } if prompt_id != prompt => {
                     // One that a crash cut off and that was run again is told once, as it went at last.
                     turns.retain(|(id, _)| *id != prompt_id);
-                    let prompt = texts.get(&prompt_id).cloned().unwrap_or_default();
+                    let text = texts.get(&prompt_id).map(String::as_str).unwrap_or_default();
+                    let names = names.iter().filter(|(id, _)| *id == prompt_id);
+                    let prompt = attachments::told(text, names.map(|(_, name)| &**name));
                     turns.push((prompt_id, Exchange { prompt, reply: String::new() }));
                 }
                 EventKind::MessageChunk { prompt_id, stream: Stream::Stdout, text, .. } => {
@@ -229,9 +264,16 @@ fn prepare(connection: &mut Connection, found: u32) -> Result<(), JournalError> 
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.set_prepared_statement_cache_capacity(32);
+    if found == 1 {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(SINCE_2)?;
+        transaction.pragma_update(None, "user_version", VERSION)?;
+        transaction.commit()?;
+    }
     if found == 0 {
         let transaction = connection.transaction()?;
         transaction.execute_batch(SCHEMA)?;
+        transaction.execute_batch(SINCE_2)?;
         let mut uuid = [0; 16];
         random(&mut uuid)?;
         let uuid: String = uuid.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -293,10 +335,16 @@ fn load(connection: Connection) -> Result<Opened, JournalError> {
 /// Keeps the texts of prompts that may still be run.
 fn project(transaction: &Transaction<'_>, event: &Event) -> Result<(), rusqlite::Error> {
     let ended = match &event.kind {
-        EventKind::PromptAccepted { prompt_id, text, .. } => {
+        EventKind::PromptAccepted { prompt_id, text, retry_of, .. } => {
             let session = event.session.as_ref().map(SessionId::as_str);
             let mut insert = transaction.prepare_cached("INSERT INTO prompts VALUES (?1, ?2, ?3)")?;
             insert.execute(params![prompt_id.0, session, text])?;
+            if let Some(before) = retry_of {
+                // The prompt that it repeats is over with this, and its row is of no use any more.
+                let mut update =
+                    transaction.prepare_cached("UPDATE attachments SET prompt = ?1 WHERE prompt = ?2")?;
+                update.execute([prompt_id.0, before.0])?;
+            }
             return Ok(());
         }
         EventKind::PromptEdited { prompt_id, text } => {
@@ -311,6 +359,7 @@ fn project(transaction: &Transaction<'_>, event: &Event) -> Result<(), rusqlite:
         _ => return Ok(()),
     };
     transaction.prepare_cached("DELETE FROM prompts WHERE id = ?1")?.execute([ended.0])?;
+    transaction.prepare_cached("DELETE FROM attachments WHERE prompt = ?1")?.execute([ended.0])?;
     Ok(())
 }
 
@@ -323,6 +372,7 @@ fn remove(
     transaction.execute("DELETE FROM sessions WHERE id = ?1", [id.as_str()])?;
     transaction.execute("DELETE FROM events WHERE session = ?1", [id.as_str()])?;
     transaction.execute("DELETE FROM prompts WHERE session = ?1", [id.as_str()])?;
+    transaction.execute("DELETE FROM attachments WHERE session = ?1", [id.as_str()])?;
     transaction.execute("DELETE FROM keys WHERE scope = ?1", [session_scope(id)])?;
     transaction
         .execute("INSERT OR REPLACE INTO retired VALUES (?1, ?2)", params![id.as_str(), incarnation])?;

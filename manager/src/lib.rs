@@ -5,6 +5,7 @@
 //! links do), **observe** (they report back as input). `supervisor.rs` is the loop that turns them.
 
 pub mod api;
+mod attachments;
 mod blocking;
 pub mod cli;
 pub mod client;

@@ -12,6 +12,7 @@ use protocol::{CallId, EventId, PermissionId, PromptId, SessionId};
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::attachments;
 use crate::config::{self, Config};
 use crate::core::{Ask, Command, Fleet, Input, NewPrompt, Refusal, Reply, Session, State};
 use crate::error::{Error, StartError};
@@ -381,6 +382,7 @@ impl SessionManager {
     ///
     /// # Errors
     /// `session_stopped`, `session_failed`, `session_stopping`, `busy`, `queue_full`, `prompt_too_large`,
+    /// `invalid_attachment`, `attachments_too_large`, `no_attachments` where the agent takes none,
     /// `empty_prompt`, `idempotency_key_reused`, `journal_full`.
     pub async fn send_prompt(
         &self,
@@ -388,10 +390,15 @@ impl SessionManager {
         prompt: PromptRequest,
         key: Option<&str>,
     ) -> Result<Accepted, Error> {
-        check_prompt(&prompt.text)?;
+        // A picture may say it all.
+        if prompt.attachments.is_empty() || !prompt.text.is_empty() {
+            check_prompt(&prompt.text)?;
+        }
         let scope = journal::session_scope(id);
         let key = key.map(|key| IdempotencyKey::new(&scope, key, &prompt)).transpose()?;
-        let new = NewPrompt { text: prompt.text.into(), when_busy: prompt.when_busy };
+        let PromptRequest { text, when_busy, attachments } = prompt;
+        let attachments = attachments::check(attachments)?;
+        let new = NewPrompt { text: text.into(), when_busy, attachments };
         let ask = Ask::One(id.clone(), self.input(Command::Prompt(new)));
         let Reply::Accepted { prompt, disposition } = self.ask_keyed(ask, key).await? else {
             return Err(Error::Ended);

@@ -379,10 +379,27 @@ impl Workers {
             }
             None => Vec::new(),
         };
+        let attachments = match turn.prompt.attachments.is_empty() {
+            true => Vec::new(),
+            false => match journal.attachments(prompt) {
+                Ok(attachments) if attachments.len() == turn.prompt.attachments.len() => attachments,
+                other => {
+                    let error = other
+                        .map_or_else(|error| error.to_string(), |found| format!("{} found", found.len()));
+                    let why = format!("what belongs to the prompt could not be read: {error}");
+                    return Some((id.clone(), incarnation, Seen::Faulted(why)));
+                }
+            },
+        };
         worker.delivered = Some(prompt);
         worker.answered.clear();
         worker.called.clear();
-        worker.send(id, Command::Prompt { prompt, text: turn.prompt.text.to_string(), history })
+        let text = turn.prompt.text.to_string();
+        let command = match attachments.is_empty() {
+            true => Command::Prompt { prompt, text, history },
+            false => Command::PromptWith { prompt, text, history, attachments },
+        };
+        worker.send(id, command)
     }
 
     fn signal(&mut self, id: &SessionId, incarnation: Incarnation, signal: Signal) {

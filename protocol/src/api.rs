@@ -7,7 +7,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::event::{Disposition, Outcome, Resolution, Timestamp};
-use crate::wire::{AgentDetails, Offer, PermissionOption};
+use crate::wire::{AgentDetails, Attachment, AttachmentKind, Offer, PermissionOption};
 use crate::{EventId, Exit, Incarnation, PermissionId, PromptId, Restore, SessionId};
 
 /// What a session is started with. What is not given comes from the agent's profile, then from the defaults.
@@ -414,6 +414,50 @@ pub struct PromptRequest {
     /// What to do if a turn runs or others wait.
     #[serde(default)]
     pub when_busy: WhenBusy,
+    /// What belongs to it: at most 16, of at most 8 MiB together. Only agents that speak ACP take any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<AttachmentRequest>,
+}
+
+/// Something that belongs to a prompt: a `text`, or bytes as `data`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AttachmentRequest {
+    /// What people call it, such as a file's name: 1 to 200 characters, none of them control characters.
+    pub name: String,
+    /// Its media type; else what its name says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mime_type: Option<String>,
+    /// Where it came from; else made of its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uri: Option<String>,
+    /// Its text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Its bytes in base64 (RFC 4648, section 4).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
+}
+
+/// Something that belongs to a prompt, without what is in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AttachmentInfo {
+    /// Which sort of thing it is to an agent.
+    pub kind: AttachmentKind,
+    /// What people call it.
+    pub name: String,
+    /// Its media type.
+    pub mime_type: String,
+    /// How many bytes there are in it.
+    pub size: u64,
+}
+
+impl From<&Attachment> for AttachmentInfo {
+    fn from(attachment: &Attachment) -> Self {
+        let Attachment { kind, name, mime_type, content, .. } = attachment;
+        let (name, mime_type) = (name.clone(), mime_type.clone());
+        Self { kind: *kind, name, mime_type, size: content.size() as u64 }
+    }
 }
 
 /// What to do with a prompt if a turn runs or others wait.
@@ -451,6 +495,9 @@ pub struct QueuedPrompt {
     pub state: PromptState,
     /// Its text.
     pub text: String,
+    /// What belongs to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<AttachmentInfo>,
 }
 
 /// Where a prompt stands.

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use serde_json::Value;
 
-use crate::api::{Role, Usage};
+use crate::api::{AttachmentInfo, Role, Usage};
 use crate::wire::PermissionOption;
 use crate::{CallId, EventId, Exit, Incarnation, PermissionId, PromptId, Restore, SessionId, Stream};
 
@@ -124,6 +124,9 @@ pub enum EventKind {
         disposition: Disposition,
         /// The interrupted prompt that this one repeats.
         retry_of: Option<PromptId>,
+        /// What belongs to it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        attachments: Vec<AttachmentInfo>,
     },
     /// It waits behind `position` others.
     #[serde(rename = "prompt.queued")]

@@ -85,7 +85,21 @@ fn commands() -> Vec<(&'static str, ToWorker)> {
         ("settings", Command::Settings(vec![setting()])),
         ("set", Command::Set { request: 4, setting: setting() }),
     ];
-    let bodies = bodies.into_iter().chain(settings);
+    let attachment = |kind, content| Attachment {
+        kind,
+        name: "ä.png".into(),
+        mime_type: "image/png".into(),
+        uri: "file:///ä.png".into(),
+        content,
+    };
+    let attachments = vec![
+        attachment(AttachmentKind::Image, Content::Base64("AAEC".into())),
+        attachment(AttachmentKind::Audio, Content::Base64("AA==".into())),
+        attachment(AttachmentKind::File, Content::Text("words".into())),
+    ];
+    let (prompt, text, history) = (PromptId(17), "look".into(), Vec::new());
+    let with = [("prompt-with", Command::PromptWith { prompt, text, history, attachments })];
+    let bodies = bodies.into_iter().chain(settings).chain(with);
     bodies.map(|(name, body)| (name, Envelope { incarnation: 3, seq: 5, ack: 9, body })).collect()
 }
 

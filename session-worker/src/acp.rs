@@ -4,6 +4,7 @@
 //! Its lines are read only while the manager takes what they become, so that a babbling agent waits and no memory
 //! grows; what it must be told is read out of a buffer that is bounded because its questions are.
 
+mod attachments;
 mod calls;
 mod conversation;
 mod files;
@@ -14,7 +15,9 @@ use std::io;
 use std::process::Stdio;
 use std::time::Duration;
 
-use protocol::wire::{Agent, CallAnswer, Exchange, McpServer, Offer, Report, Setting, TurnEnd, Welcome};
+use protocol::wire::{
+    Agent, Attachment, CallAnswer, Exchange, McpServer, Offer, Report, Setting, TurnEnd, Welcome,
+};
 use protocol::{EventId, Exit, PromptId, failpoint};
 use rustix::pipe::PipeFlags;
 use rustix::process::Pid;
@@ -257,8 +260,9 @@ impl Acp {
         prompt: PromptId,
         text: String,
         history: &[Exchange],
+        attachments: &[Attachment],
     ) -> Vec<Report> {
-        let things = self.conversation.prompt(prompt, text, history);
+        let things = self.conversation.prompt(prompt, text, history, attachments);
         self.perform(welcome, things)
     }
 

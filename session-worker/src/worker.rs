@@ -17,7 +17,9 @@ use std::time::Duration;
 
 use nix::sys::signal::SigSet;
 use protocol::frame::FrameError;
-use protocol::wire::{Agent, Command, PROTOCOL_VERSION, Report, Setting, ToWorker, TurnEnd, Welcome};
+use protocol::wire::{
+    Agent, Attachment, Command, Exchange, PROTOCOL_VERSION, Report, Setting, ToWorker, TurnEnd, Welcome,
+};
 use protocol::{Exit, PromptId, failpoint};
 use rustix::fs::{Mode, OFlags, RawDir};
 use rustix::process::Pid;
@@ -407,16 +409,13 @@ impl Worker {
                 self.tell(reports)
             }
             Command::Prompt { prompt, text, history } if self.acp.is_some() => {
-                match self.acp.as_ref().and_then(Acp::turn) {
-                    Some(running) => self.fault(format!("{prompt} came while {running} was running")),
-                    None => {
-                        let prompted = |acp: &mut Acp| acp.prompt(&self.welcome, prompt, text, &history);
-                        let reports = self.acp.as_mut().map(prompted).unwrap_or_default();
-                        self.tell(reports)?;
-                        failpoint::hit("worker", "turn");
-                        Ok(())
-                    }
-                }
+                self.prompt(prompt, text, &history, &[])
+            }
+            Command::PromptWith { prompt, text, history, attachments } if self.acp.is_some() => {
+                self.prompt(prompt, text, &history, &attachments)
+            }
+            Command::PromptWith { prompt, .. } => {
+                Ok(self.link.send(failed(prompt, "this agent takes no attachments".to_owned()))?)
             }
             Command::Prompt { prompt, text, history } => match &self.turn {
                 Some(turn) => {
@@ -448,6 +447,24 @@ impl Worker {
                 Ok(())
             }
         }
+    }
+
+    /// Gives a prompt to the agent that lives between prompts.
+    fn prompt(
+        &mut self,
+        prompt: PromptId,
+        text: String,
+        history: &[Exchange],
+        attachments: &[Attachment],
+    ) -> Result<(), Error> {
+        if let Some(running) = self.acp.as_ref().and_then(Acp::turn) {
+            return self.fault(format!("{prompt} came while {running} was running"));
+        }
+        let prompted = |acp: &mut Acp| acp.prompt(&self.welcome, prompt, text, history, attachments);
+        let reports = self.acp.as_mut().map(prompted).unwrap_or_default();
+        self.tell(reports)?;
+        failpoint::hit("worker", "turn");
+        Ok(())
     }
 
     /// Tells the manager what the agent that lives between prompts comes to. One that cannot be worked with is the

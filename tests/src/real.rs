@@ -246,7 +246,7 @@ impl Host {
 
 /// A prompt with nothing special about it.
 pub fn prompt(text: &str) -> PromptRequest {
-    PromptRequest { text: text.into(), when_busy: Default::default() }
+    PromptRequest { text: text.into(), when_busy: Default::default(), attachments: Vec::new() }
 }
 
 /// A process's parent.

@@ -80,12 +80,12 @@ pub fn ready() -> State {
 
 /// A prompt that was accepted.
 pub fn prompt(id: u64, text: &str) -> Prompt {
-    Prompt { id: PromptId(id), text: text.into() }
+    Prompt::text(PromptId(id), text)
 }
 
 /// The wish that a prompt be accepted.
 pub fn new_prompt(text: &str) -> Command {
-    Command::Prompt(NewPrompt { text: text.into(), when_busy: WhenBusy::Queue })
+    Command::Prompt(NewPrompt::text(text, WhenBusy::Queue))
 }
 
 /// A session's first turn, of prompt 7.

@@ -24,6 +24,7 @@ pub(crate) fn kennel() -> Daemon {
         "[defaults]\ngrace = \"500ms\"\n\n\
          [agents.plain]\nkind = \"acp\"\ncommand = [\"{program}\"]\n\n\
          [agents.loads]\nkind = \"acp\"\ncommand = [\"{program}\", \"--load\", \"--memory\", \"{memory}\"]\n\n\
+         [agents.sees]\nkind = \"acp\"\ncommand = [\"{program}\", \"--image\", \"--audio\", \"--files\"]\n\n\
          [agents.allows]\nkind = \"acp\"\ncommand = [\"{program}\"]\npermissions = \"allow\"\n\n\
          [agents.leaves]\nkind = \"acp\"\ncommand = [\"{program}\", \"--early-exit\"]\n"
     );
@@ -207,7 +208,7 @@ fn a_prompt_streams_what_the_agent_tells_as_it_came() {
     let hello = editor.ask("initialize", json!({ "protocolVersion": 2 }));
     let able = &hello["result"]["agentCapabilities"];
     assert_eq!(hello["result"]["protocolVersion"], 1);
-    assert_eq!((&able["loadSession"], &able["promptCapabilities"]["image"]), (&json!(true), &json!(false)));
+    assert_eq!((&able["loadSession"], &able["promptCapabilities"]["image"]), (&json!(true), &json!(true)));
     assert!(
         able["sessionCapabilities"]["list"].is_object() && able["sessionCapabilities"]["resume"].is_object()
     );
@@ -239,23 +240,49 @@ fn a_prompt_streams_what_the_agent_tells_as_it_came() {
 }
 
 #[test]
-fn a_prompts_blocks_become_one_text_and_images_are_refused() {
+fn a_prompts_blocks_become_one_text_for_an_agent_that_takes_nothing_else() {
     let daemon = kennel();
-    let mut editor = Editor::new(&daemon, &["--agent", "plain"]);
+    let mut editor = Editor::new(&daemon, &["--agent", "shell"]);
     let id = editor.session(&daemon);
     let prompt = json!([
-        { "type": "text", "text": "say one;" },
-        { "type": "resource_link", "name": "a", "uri": "say file:///a;" },
-        { "type": "resource", "resource": { "uri": "say b", "text": "; say three" } },
+        { "type": "text", "text": "echo one" },
+        { "type": "resource_link", "name": "a", "uri": "echo file:///a" },
+        { "type": "resource", "resource": { "uri": "echo b", "text": "echo three" } },
     ]);
     let answer = editor.ask("session/prompt", json!({ "sessionId": id, "prompt": prompt }));
     assert_eq!(answer["result"]["stopReason"], "end_turn", "{answer}");
-    assert_eq!(editor.told(), ["message one", "message file:///a", "message b:", "message three"]);
+    assert_eq!(editor.told().concat().replace("message ", ""), "one\nfile:///a\nb:\nthree");
     let image = json!([{ "type": "image", "mimeType": "image/png", "data": "" }]);
     let answer = editor.ask("session/prompt", json!({ "sessionId": id, "prompt": image }));
-    assert_eq!(answer["error"]["code"], -32602);
-    assert!(answer["error"]["message"].as_str().unwrap().contains("images"), "{answer}");
+    assert!(answer["error"]["message"].as_str().unwrap().contains("takes no attachments"), "{answer}");
     assert_eq!(daemon.show(&id).turn_count, 1);
+}
+
+#[test]
+fn pictures_sounds_and_files_of_an_editor_go_through_to_the_agent() {
+    let daemon = kennel();
+    let mut editor = Editor::new(&daemon, &["--agent", "sees"]);
+    let id = editor.session(&daemon);
+    let prompt = json!([
+        { "type": "text", "text": "attached; say of" },
+        { "type": "image", "mimeType": "image/png", "data": "AAEC", "uri": "file:///a.png" },
+        { "type": "audio", "mimeType": "audio/wav", "data": "AAED" },
+        { "type": "resource", "resource": { "uri": "file:///b.rs", "mimeType": "text/x-rust", "text": "fn b() {}" } },
+        { "type": "resource", "resource": { "uri": "mem:c", "blob": "AAEE" } },
+    ]);
+    let answer = editor.ask("session/prompt", json!({ "sessionId": id, "prompt": prompt }));
+    assert_eq!(answer["result"]["stopReason"], "end_turn", "{answer}");
+    let seen = "image image/png file:///a.png AAEC, audio audio/wav AAED, \
+                resource text/x-rust file:///b.rs fn b() {}, resource application/octet-stream mem:c AAEE";
+    assert_eq!(editor.told(), [format!("message {seen}"), "message of\nfile:///b.rs".to_owned()]);
+    // Whoever looks later is told what there was.
+    let mut other = Editor::new(&daemon, &["--agent", "sees"]);
+    other.load(&daemon, &id);
+    let names = "(attached: a.png)\n(attached: sound)\n(attached: b.rs)\n(attached: c)";
+    other.hears("what there was", |message| {
+        let text = message["params"]["update"]["content"]["text"].as_str();
+        text.is_some_and(|text| text.ends_with(names))
+    });
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod acp;
 mod acp_side;
 mod attach;
+mod attachments;
 mod calls;
 mod campaign;
 mod cli;

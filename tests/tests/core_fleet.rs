@@ -215,13 +215,14 @@ fn a_sub_agents_life_is_told_to_its_parent_in_whole_events() {
         task: task.to_string(),
         model: Some("a model".into()),
     };
-    let (prompt_id, text) = (accepted, task.to_string());
-    let disposition = Disposition::Queued;
+    let (prompt_id, text, attachments) = (accepted, task.to_string(), Vec::new());
+    let (disposition, retry_of) = (Disposition::Queued, None);
+    let told_of = EventKind::PromptAccepted { prompt_id, text, disposition, retry_of, attachments };
     assert_eq!(
         change.events,
         [
             told(41, &child, 1, created(Some(parent.clone()))),
-            told(42, &child, 1, EventKind::PromptAccepted { prompt_id, text, disposition, retry_of: None }),
+            told(42, &child, 1, told_of),
             told(43, &child, 1, EventKind::PromptQueued { prompt_id, position: 0 }),
             told(44, &parent, 7, started),
         ]

@@ -74,8 +74,8 @@ fn command(session: &Session, step: Move) -> Command {
         0 => Command::Up,
         1 => Command::Stop,
         2 => Command::Restart,
-        3 => Command::Prompt(NewPrompt { text, when_busy: WhenBusy::Reject }),
-        4 => Command::Prompt(NewPrompt { text, when_busy: WhenBusy::Interrupt }),
+        3 => Command::Prompt(NewPrompt::text(text, WhenBusy::Reject)),
+        4 => Command::Prompt(NewPrompt::text(text, WhenBusy::Interrupt)),
         5 => Command::Abort,
         6 => Command::Pin(step.which & 1 == 0),
         7 => Command::Edit(prompt, text),
@@ -89,7 +89,7 @@ fn command(session: &Session, step: Move) -> Command {
             let other = PermissionAnswer::Option("nothing".into());
             Command::Permit(permission, answers.get(usize::from(step.which % 3)).cloned().unwrap_or(other))
         }
-        _ => Command::Prompt(NewPrompt { text, when_busy: WhenBusy::Queue }),
+        _ => Command::Prompt(NewPrompt::text(text, WhenBusy::Queue)),
     }
 }
 
@@ -168,10 +168,7 @@ fn input(session: &Session, at: &mut At, step: Move) -> Input {
                         }),
                     }
                 }
-                None => Input::Command(Command::Prompt(NewPrompt {
-                    text: "text".into(),
-                    when_busy: WhenBusy::Queue,
-                })),
+                None => Input::Command(Command::Prompt(NewPrompt::text("text", WhenBusy::Queue))),
             },
             State::Stopping { .. } | State::Adopting { .. } => {
                 mine(Seen::Gone { exit: Exit::Signal(15), last_words: Vec::new(), survivors: Vec::new() })
@@ -645,13 +642,12 @@ proptest! {
 #[test]
 fn queues_are_bounded() {
     let (mut session, at) = new_session(0);
-    let prompt =
-        Input::Command(Command::Prompt(NewPrompt { text: "text".into(), when_busy: WhenBusy::Queue }));
+    let prompt = Input::Command(Command::Prompt(NewPrompt::text("text", WhenBusy::Queue)));
     for n in 0..limits::QUEUE {
         session = session.step(at, 1 + 2 * n as EventId, &prompt).unwrap().next;
     }
     assert_eq!(session.turns.queue.len(), limits::QUEUE);
-    session.turns.interrupted.push(Prompt { id: PromptId(0), text: "text".into() });
+    session.turns.interrupted.push(Prompt::text(PromptId(0), "text"));
     let retry = Input::Command(Command::Resolve(PromptId(0), Resolution::Retry));
     let full = Refusal::QueueFull { id: session.id.clone(), limit: limits::QUEUE };
     for more in [&prompt, &retry] {
@@ -672,10 +668,9 @@ fn interrupted_prompts_are_bounded_and_the_oldest_is_said_to_be_dropped() {
             ..session
         };
         for n in 0..before as u64 {
-            session.turns.interrupted.push(Prompt { id: PromptId(n), text: "text".into() });
+            session.turns.interrupted.push(Prompt::text(PromptId(n), "text"));
         }
-        let prompt =
-            Input::Command(Command::Prompt(NewPrompt { text: "text".into(), when_busy: WhenBusy::Queue }));
+        let prompt = Input::Command(Command::Prompt(NewPrompt::text("text", WhenBusy::Queue)));
         let session = session.step(at, 1_000, &prompt).unwrap().next;
         let gone = Seen::Gone { exit: Exit::Signal(9), last_words: Vec::new(), survivors: Vec::new() };
         let step = session.step(at, 2_000, &Input::Seen(session.incarnation, gone)).unwrap();

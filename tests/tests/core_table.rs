@@ -14,7 +14,9 @@ use manager::core::{
 };
 use protocol::api::{Failure, OnCrash, PermissionAnswer, PermissionPolicy, RestartType, Role, WhenBusy};
 use protocol::event::{EventKind, Resolution};
-use protocol::wire::{AgentDetails, CallAnswer, Offer, Setting, Spent, TurnEnd, Update};
+use protocol::wire::{
+    AgentDetails, Attachment, AttachmentKind, CallAnswer, Content, Offer, Setting, Spent, TurnEnd, Update,
+};
 use protocol::{CallId, EventId, Exit, Identity, PermissionId, PromptId, Restore, SessionId, Stream};
 use serde_json::json;
 
@@ -95,7 +97,7 @@ fn worker() -> Identity {
 }
 
 fn prompt(id: PromptId) -> Prompt {
-    Prompt { id, text: format!("text of {id}").into() }
+    Prompt::text(id, format!("text of {id}"))
 }
 
 fn base(state: State, queued: bool) -> Session {
@@ -342,6 +344,17 @@ fn gone(exit: Exit) -> Seen {
     Seen::Gone { exit, last_words: Vec::new(), survivors: Vec::new() }
 }
 
+fn with_file() -> NewPrompt {
+    let file = Attachment {
+        kind: AttachmentKind::File,
+        name: "notes".into(),
+        mime_type: "text/plain".into(),
+        uri: "attachment:notes".into(),
+        content: Content::Text("words".into()),
+    };
+    NewPrompt { attachments: [file].into(), ..NewPrompt::text("new", WhenBusy::Queue) }
+}
+
 fn inputs(session: &Session) -> Vec<(&'static str, At, Input)> {
     let now = At { mono: NOW, wall: WALL, closing: false };
     let closing = At { closing: true, ..now };
@@ -351,7 +364,7 @@ fn inputs(session: &Session) -> Vec<(&'static str, At, Input)> {
     let mut all = Vec::new();
     let command = |name, command| (name, now, Input::Command(command));
     let named = |option: &str| PermissionAnswer::Option(option.into());
-    let new = |when_busy| Command::Prompt(NewPrompt { text: "new".into(), when_busy });
+    let new = |when_busy| Command::Prompt(NewPrompt::text("new", when_busy));
     all.extend([
         command("up", Command::Up),
         command("stop", Command::Stop),
@@ -359,6 +372,7 @@ fn inputs(session: &Session) -> Vec<(&'static str, At, Input)> {
         command("prompt", new(WhenBusy::Queue)),
         command("prompt, reject if busy", new(WhenBusy::Reject)),
         command("prompt, interrupt if busy", new(WhenBusy::Interrupt)),
+        command("prompt, with a file", Command::Prompt(with_file())),
         command("abort", Command::Abort),
         command("abort prompt-7", Command::AbortOnly(RUNNING)),
         command("abort prompt-8, which waits", Command::AbortOnly(QUEUED)),
@@ -680,9 +694,10 @@ fn event(kind: &EventKind) -> String {
         }
         EventKind::SessionFailed { reason, .. } => format!("{name}({reason})"),
         EventKind::SessionStopped { exit: Some(exit) } => format!("{name}({exit})"),
-        EventKind::PromptAccepted { disposition, retry_of, .. } => {
+        EventKind::PromptAccepted { disposition, retry_of, attachments, .. } => {
             let retry = retry_of.map_or(String::new(), |of| format!(", retry of {of}"));
-            format!("{name}({disposition:?}{retry})")
+            let with = if attachments.is_empty() { "" } else { ", with a file" };
+            format!("{name}({disposition:?}{retry}{with})")
         }
         EventKind::PromptQueued { position, .. } => format!("{name}({position})"),
         EventKind::PromptStarted { prompt_id } => format!("{name}({prompt_id})"),

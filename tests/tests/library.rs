@@ -354,7 +354,7 @@ async fn the_queue_can_be_listed_edited_shortened_and_cleared() {
     let removed = host.send(&id, "echo removed").await;
     let cleared = host.send(&id, "echo cleared").await;
     let manager = &host.manager;
-    let busy = PromptRequest { text: "echo".into(), when_busy: WhenBusy::Reject };
+    let busy = PromptRequest { when_busy: WhenBusy::Reject, ..prompt("echo") };
     assert_eq!(code(&manager.send_prompt(&id, busy, None).await.unwrap_err()), "busy");
     manager.edit_prompt(&id, edited, "echo new").await.unwrap();
     manager.remove_prompt(&id, removed).await.unwrap();
@@ -362,7 +362,7 @@ async fn the_queue_can_be_listed_edited_shortened_and_cleared() {
     let queue: Vec<_> =
         manager.queue(&id).await.unwrap().into_iter().map(|queued| queued.prompt_id).collect();
     assert_eq!(queue, [running, edited, cleared]);
-    let first = PromptRequest { text: "echo first".into(), when_busy: WhenBusy::Interrupt };
+    let first = PromptRequest { when_busy: WhenBusy::Interrupt, ..prompt("echo first") };
     let first = manager.send_prompt(&id, first, None).await.unwrap().prompt_id;
     let EventKind::TurnCompleted { outcome, .. } = host.end_of(&id, running).await else { panic!() };
     assert_eq!(outcome, Outcome::Aborted);

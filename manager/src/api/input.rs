@@ -16,8 +16,8 @@ use super::problem::ApiError;
 /// The largest body, in bytes. A prompt of 1 MiB fits, its escapes in JSON included, unless nearly all of it
 /// is escaped.
 pub const MAX_BODY: usize = 2 * 1024 * 1024;
-/// The largest body of an answer to a call, in bytes: a file's content. It has to fit into a frame.
-pub const MAX_ANSWER: usize = 12 * 1024 * 1024;
+/// The largest body with files in it, in bytes. It has to fit into a frame to a worker.
+pub const MAX_LONG: usize = 12 * 1024 * 1024;
 /// How much of a body that is too large is read and thrown away, so that a client that writes it all before it
 /// reads sees the answer and not a broken pipe.
 const MAX_DISCARDED: usize = 64 * 1024 * 1024;
@@ -188,7 +188,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     }
 }
 
-/// A body of JSON that may have a file's content in it.
+/// A body of JSON that may have files in it.
 pub struct LongJson<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for LongJson<T> {
@@ -196,7 +196,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for LongJson<T> {
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
-        decode(&parts.headers, &read(&parts.headers, body, MAX_ANSWER).await?).map(Self)
+        decode(&parts.headers, &read(&parts.headers, body, MAX_LONG).await?).map(Self)
     }
 }
 

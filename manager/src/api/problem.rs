@@ -90,7 +90,9 @@ pub fn status(error: &Error) -> StatusCode {
         Error::Invalid { code: "no_such_session", .. } => StatusCode::NOT_FOUND,
         // The request is right; the daemon's own file is not.
         Error::Invalid { code: "invalid_config", .. } => StatusCode::INTERNAL_SERVER_ERROR,
-        Error::Invalid { code: "prompt_too_large", .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        Error::Invalid { code: "prompt_too_large" | "attachments_too_large", .. } => {
+            StatusCode::PAYLOAD_TOO_LARGE
+        }
         Error::Invalid { .. } => StatusCode::BAD_REQUEST,
         Error::KeyReused | Error::Overtaken { .. } | Error::SettingRefused { .. } => StatusCode::CONFLICT,
         Error::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
@@ -116,6 +118,7 @@ fn refused(refusal: &Refusal) -> StatusCode {
         | Refusal::Stopping(_)
         | Refusal::Busy(_)
         | Refusal::QueueFull { .. }
+        | Refusal::NoAttachments { .. }
         | Refusal::NoTurn(_)
         | Refusal::NotQueued(_)
         | Refusal::NotInterrupted(_)
@@ -160,6 +163,7 @@ const MEANINGS: &[(u16, &str, &str)] = &[
     (400, "agent_not_found", "the agent's program is not on the daemon's PATH"),
     (400, "empty_prompt", "the text is empty"),
     (400, "invalid_answer", "an answer to a call is either a result or an error"),
+    (400, "invalid_attachment", "an attachment is not one, or there are more than 16"),
     (
         400,
         "invalid_body",
@@ -208,6 +212,7 @@ const MEANINGS: &[(u16, &str, &str)] = &[
     (409, "id_retired", "a removed session had this id; ids are not used again"),
     (409, "id_taken", "a session has this id"),
     (409, "idempotency_key_reused", "the key was used before with another request"),
+    (409, "no_attachments", "the session's agent takes no attachments"),
     (409, "no_settings", "the session's agent has no settings"),
     (409, "no_turn", "no turn runs"),
     (409, "not_driver", "the client that `Kennel-Client` names does not drive the session"),
@@ -226,7 +231,8 @@ const MEANINGS: &[(u16, &str, &str)] = &[
     (409, "too_many_clients", "as many clients are attached as may"),
     (409, "too_many_settings", "as many settings wait for the agent as may"),
     (409, "unkillable", "processes of the session survived SIGKILL"),
-    (413, "body_too_large", "the body has more than 2 MiB, an answer to a call more than 12"),
+    (413, "attachments_too_large", "the attachments have more than 8 MiB together"),
+    (413, "body_too_large", "the body has more than 2 MiB, one that may have files in it more than 12"),
     (413, "prompt_too_large", "the text has more than 1 MiB"),
     (415, "unsupported_media_type", "the body is not `application/json`"),
     (500, "internal", "a fault of kennel"),
@@ -377,6 +383,7 @@ mod tests {
             Refusal::Stopping(id()),
             Refusal::Busy(id()),
             Refusal::QueueFull { id: id(), limit: 100 },
+            Refusal::NoAttachments { id: id(), agent: "shell".into() },
             Refusal::NoTurn(id()),
             Refusal::NoSuchPrompt(prompt),
             Refusal::NotQueued(prompt),
@@ -390,6 +397,8 @@ mod tests {
         all.extend([
             Error::invalid("ambiguous_id", "x"),
             Error::invalid("prompt_too_large", "x"),
+            Error::invalid("attachments_too_large", "x"),
+            Error::invalid("invalid_attachment", "x"),
             Error::invalid("empty_prompt", "x"),
             Error::invalid("invalid_prompt", "x"),
             Error::invalid("invalid_id", "x"),

@@ -11,17 +11,18 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::App;
-use super::input::{Client, Id, Json, Key, NoBody, Nothing, Prompt, Query};
+use super::input::{Client, Id, Json, Key, LongJson, NoBody, Nothing, Prompt, Query};
 use super::problem::{Answer, WITH_BODY, refuses};
 
-refuses!(SendErrors: 400 "invalid_client", 409 "not_driver", 400 "empty_prompt", 400 "invalid_id", 400 "invalid_idempotency_key", 400 "invalid_prompt", 404 "no_such_session",
-    409 "busy", 409 "idempotency_key_reused", 409 "queue_full", 409 "session_failed", 409 "session_stopped", 409 "session_stopping",
-    413 "prompt_too_large", 507 "journal_full"; + WITH_BODY);
+refuses!(SendErrors: 400 "invalid_client", 409 "not_driver", 400 "empty_prompt", 400 "invalid_attachment", 400 "invalid_id", 400 "invalid_idempotency_key", 400 "invalid_prompt", 404 "no_such_session",
+    409 "busy", 409 "no_attachments", 409 "idempotency_key_reused", 409 "queue_full", 409 "session_failed", 409 "session_stopped", 409 "session_stopping",
+    413 "attachments_too_large", 413 "prompt_too_large", 507 "journal_full"; + WITH_BODY);
 
 /// Accepts a prompt.
 ///
-/// When the answer comes the prompt is on disk, and runs now or waits; it will end exactly once, whatever dies.
-/// Subscribe after `event_id` to see what becomes of it. The text has at most 1 MiB, the body at most 2 MiB.
+/// When the answer comes the prompt is on disk with all that belongs to it, and runs now or waits; it will end exactly
+/// once, whatever dies. Subscribe after `event_id` to see what becomes of it. The text has at most 1 MiB, attachments
+/// together 8 MiB, the body at most 12 MiB.
 #[utoipa::path(post, path = "/v1/sessions/{id}/prompts", tag = "prompts", operation_id = "send_prompt", request_body = PromptRequest,
     params(("id" = SessionId, Path, description = "The session."), ("Idempotency-Key" = Option<String>, Header,
         description = "1 to 255 printable ASCII characters, unique within the session: a repeated request with the same key and body is answered with the same prompt; with another body it is refused.")),
@@ -32,7 +33,7 @@ pub async fn send(
     _: Query<Nothing>,
     Client(client): Client,
     key: Key,
-    Json(prompt): Json<PromptRequest>,
+    LongJson(prompt): LongJson<PromptRequest>,
 ) -> Answer<(StatusCode, Reply<Accepted>)> {
     let accepted = app.manager.on_behalf_of(client).send_prompt(&id, prompt, key.as_deref()).await?;
     Ok((StatusCode::ACCEPTED, Reply(accepted)))

@@ -230,7 +230,7 @@ async fn bad_input_is_refused_with_a_code_and_changes_nothing() {
         (raw("application/json", b"{\"text\":\"\xff\"}"), 400, "invalid_utf8"),
         (raw("application/json", b"{\"text\":"), 400, "invalid_json"),
         (raw("text/plain", b"{\"text\":\"a\"}"), 415, "unsupported_media_type"),
-        (raw("application/json", &vec![b' '; input::MAX_BODY + 1]), 413, "body_too_large"),
+        (raw("application/json", &vec![b' '; input::MAX_LONG + 1]), 413, "body_too_large"),
     ] {
         let (found, problem) = read(face.send(request).await).await;
         assert_eq!((found, &problem["code"]), (status, &json!(code)), "{problem}");

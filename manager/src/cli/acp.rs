@@ -221,7 +221,9 @@ impl<'a> Editor<'a> {
             .resume(schema::SessionResumeCapabilities::new());
         let able = schema::AgentCapabilities::new()
             .load_session(true)
-            .prompt_capabilities(schema::PromptCapabilities::new().embedded_context(true))
+            .prompt_capabilities(
+                schema::PromptCapabilities::new().embedded_context(true).image(true).audio(true),
+            )
             .session_capabilities(sessions);
         let me = schema::Implementation::new("kennel", env!("CARGO_PKG_VERSION")).title("kennel".to_owned());
         let answer =
@@ -376,8 +378,8 @@ impl<'a> Editor<'a> {
     ) -> Result<Value, Refused> {
         self.begun()?;
         let request: schema::PromptRequest = parse(params)?;
-        let text =
-            story::text_of(&request.prompt).map_err(|why| Refused::new(ErrorCode::INVALID_PARAMS, why))?;
+        let said =
+            story::said(&request.prompt).map_err(|why| Refused::new(ErrorCode::INVALID_PARAMS, why))?;
         let id = id(&request.session_id)?;
         let panel = match self.panel(&id) {
             Some(panel) => panel,
@@ -389,7 +391,7 @@ impl<'a> Editor<'a> {
                 panel
             }
         };
-        panel.prompt(self, text, withdrawn, busy).await
+        panel.prompt(self, said, withdrawn, busy).await
     }
 
     async fn list(&self, request: schema::ListSessionsRequest) -> Result<Value, Refused> {

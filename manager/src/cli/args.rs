@@ -363,6 +363,9 @@ pub struct Send {
     /// The prompt, words joined by spaces; `-`, or nothing where standard input is no terminal: standard input
     #[arg(value_name = "TEXT")]
     pub text: Vec<String>,
+    /// A file that goes with it, as it is now: text, picture or sound; 16 at most, with 8 MiB together
+    #[arg(long = "file", short, value_name = "PATH")]
+    pub files: Vec<PathBuf>,
     /// Print the prompt's id and do not wait for its turn
     #[arg(long)]
     pub no_wait: bool,

@@ -18,6 +18,7 @@ use super::render;
 use super::sessions::{directory, random_key};
 use super::sgr::{Colours, Screen};
 use super::ui::Ui;
+use crate::attachments;
 use crate::client::sse::Frame;
 use crate::client::{ClientError, Events, Request, encoded};
 
@@ -226,8 +227,11 @@ impl<'a> View<'a> {
 
     fn heard(&mut self, kind: EventKind) -> Outcome {
         match kind {
-            EventKind::PromptAccepted { prompt_id, text, .. }
-            | EventKind::PromptEdited { prompt_id, text } => {
+            EventKind::PromptAccepted { prompt_id, text, attachments, .. } => {
+                let text = attachments::told(&text, attachments.iter().map(|it| &*it.name));
+                self.texts.insert(prompt_id, text);
+            }
+            EventKind::PromptEdited { prompt_id, text } => {
                 self.texts.insert(prompt_id, text);
             }
             EventKind::PromptQueued { prompt_id, position } => {
@@ -336,7 +340,8 @@ impl<'a> View<'a> {
             let answer = AnswerRequest { answer: PermissionAnswer::Option(option.id.clone()) };
             return self.ask(link, Request::post(path).json(&answer).repeatable()).await;
         }
-        let prompt = PromptRequest { text: line.trim_start().to_owned(), when_busy: WhenBusy::Queue };
+        let (text, attachments) = (line.trim_start().to_owned(), Vec::new());
+        let prompt = PromptRequest { text, when_busy: WhenBusy::Queue, attachments };
         let path = format!("/v1/sessions/{}/prompts", self.session);
         self.ask(link, Request::post(path).json(&prompt).key(&random_key()?)).await
     }

@@ -13,6 +13,7 @@ use super::error::{Failure, Outcome};
 use super::link::Link;
 use super::render;
 use super::ui::Ui;
+use crate::attachments;
 use crate::client::sse::Frame;
 use crate::client::{ClientError, Request};
 
@@ -154,8 +155,9 @@ fn said(kind: &EventKind) -> String {
             format!("{reason}{}{left}{words}", exited(exit))
         }
         EventKind::SessionUpdated { pinned } => (if *pinned { "pinned" } else { "not pinned" }).into(),
-        EventKind::PromptAccepted { prompt_id, text, disposition, retry_of } => {
+        EventKind::PromptAccepted { prompt_id, text, disposition, retry_of, attachments } => {
             let queued = if *disposition == Disposition::Queued { " (queued)" } else { "" };
+            let text = attachments::told(text, attachments.iter().map(|it| &*it.name));
             format!("{prompt_id}{queued}{}: {text}", some(", again ", retry_of.as_ref()))
         }
         EventKind::PromptQueued { prompt_id, position } => format!("{prompt_id} behind {position}"),

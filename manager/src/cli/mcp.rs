@@ -275,7 +275,8 @@ impl Server {
             "send_to_subagent" => {
                 let Send { id, text, when_busy } = understood(arguments)?;
                 let request = Request::post(format!("/v1/sessions/{}/prompts", encoded(&id)));
-                let request = request.key(&random_key()?).json(&PromptRequest { text, when_busy });
+                let prompt = PromptRequest { text, when_busy, attachments: Vec::new() };
+                let request = request.key(&random_key()?).json(&prompt);
                 read(&self.ask(request).await?)
             }
             "abort_subagent" => {

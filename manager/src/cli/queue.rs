@@ -8,6 +8,7 @@ use super::error::Outcome;
 use super::link::{Link, read};
 use super::render::{self, Cell, Table};
 use super::send;
+use crate::attachments;
 use crate::client::Request;
 
 /// The longest text in a table, in characters.
@@ -61,10 +62,11 @@ fn table(prompts: &[QueuedPrompt]) -> Table {
             PromptState::Queued => ("queued", render::YELLOW),
             PromptState::Interrupted => ("interrupted", render::RED),
         };
+        let names = prompt.attachments.iter().map(|it| &*it.name);
         table.row(vec![
             prompt.prompt_id.to_string().into(),
             Cell::styled(state, style),
-            render::short(&render::line(&prompt.text), MAX_TEXT).into(),
+            render::short(&render::line(&attachments::told(&prompt.text, names)), MAX_TEXT).into(),
         ]);
     }
     table
@@ -103,8 +105,12 @@ mod tests {
 
     #[test]
     fn a_queue_has_one_line_a_prompt() {
-        let prompt =
-            |id, state, text: &str| QueuedPrompt { prompt_id: PromptId(id), state, text: text.into() };
+        let prompt = |id, state, text: &str| QueuedPrompt {
+            prompt_id: PromptId(id),
+            state,
+            text: text.into(),
+            attachments: Vec::new(),
+        };
         let text = table(&[
             prompt(7, PromptState::Running, "make\ntest"),
             prompt(12, PromptState::Interrupted, &"x".repeat(200)),

@@ -1,12 +1,17 @@
 //! `send`: a prompt, and what becomes of it until it ends.
 
+use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use protocol::api::{Accepted, PromptRequest};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use protocol::api::{Accepted, AttachmentRequest, PromptRequest};
 use protocol::event::{Event, EventKind, Outcome as Ended, RemovedBy};
 use protocol::{EventId, PromptId, SessionId, Stream};
 use signal_hook::consts::SIGINT;
@@ -19,6 +24,7 @@ use super::error::{Failure, Outcome, exit};
 use super::link::{Link, read};
 use super::sgr::{Colours, Screen};
 use super::ui::Ui;
+use crate::attachments::MAX_ATTACHED;
 use crate::client::sse::Frame;
 use crate::client::{ClientError, Request};
 use crate::manager::MAX_PROMPT;
@@ -30,13 +36,16 @@ const SILENCE: Duration = Duration::from_secs(1);
 
 /// `send`.
 pub async fn send(link: &Link<'_>, args: args::Send) -> Outcome {
-    let text = text(args.text)?;
+    // Nothing need be said of a picture.
+    let silent = args.text.is_empty() && !args.files.is_empty() && io::stdin().is_terminal();
+    let text = if silent { String::new() } else { text(args.text)? };
+    let attachments = args.files.iter().map(|path| attachment(path)).collect::<Outcome<Vec<_>>>()?;
     let key = match args.key {
         Some(key) => key,
         None => super::sessions::random_key()?,
     };
     let id = link.find(&args.id).await?;
-    let prompt = PromptRequest { text, when_busy: args.when_busy };
+    let prompt = PromptRequest { text, when_busy: args.when_busy, attachments };
     let request = Request::post(format!("/v1/sessions/{id}/prompts")).key(&key).json(&prompt);
     let answer = link.ui.waiting("sending", link.ask(request)).await?;
     let accepted: Accepted = read(&answer)?;
@@ -77,6 +86,58 @@ pub fn text(words: Vec<String>) -> Outcome<String> {
             format!("the prompt is not UTF-8 (byte {at}); it was not sent"),
         )
     })
+}
+
+/// A file that goes with the prompt, as it is now.
+fn attachment(path: &Path) -> Outcome<AttachmentRequest> {
+    let failed = |error: io::Error| {
+        let what = format!("cannot read {}: {error}; nothing was sent", path.display());
+        Failure::new(exit::USAGE, "unreadable_file", what)
+    };
+    let too_large = || {
+        let what = format!(
+            "{} has more than {MAX_ATTACHED} bytes, which is what all attachments may have; nothing was sent",
+            path.display()
+        );
+        Failure::new(exit::USAGE, "attachments_too_large", what)
+            .hint("put it where the agent can read it, and name it in the prompt")
+    };
+    // One that never ends, such as a device, is not read to the end.
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_ATTACHED as u64 + 1).read_to_end(&mut bytes))
+        .map_err(failed)?;
+    if bytes.len() > MAX_ATTACHED {
+        return Err(too_large());
+    }
+    let absolute = std::path::absolute(path).map_err(failed)?;
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    let (text, data) = match String::from_utf8(bytes) {
+        Ok(text) if !text.contains('\0') => (Some(text), None),
+        Ok(text) => (None, Some(STANDARD.encode(text))),
+        Err(error) => (None, Some(STANDARD.encode(error.into_bytes()))),
+    };
+    Ok(AttachmentRequest {
+        name: name.replace(char::is_control, "_"),
+        mime_type: None,
+        uri: Some(file_uri(&absolute)),
+        text,
+        data,
+    })
+}
+
+/// A file's URI (RFC 8089).
+fn file_uri(path: &Path) -> String {
+    let mut uri = "file://".to_owned();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'.' | b'_' | b'~' => {
+                uri.push(char::from(*byte))
+            }
+            other => uri.push_str(&format!("%{other:02X}")),
+        }
+    }
+    uri
 }
 
 /// Prints what an accepted prompt's turn says, until the prompt has ended. Ctrl-C ends the stream, not the prompt.

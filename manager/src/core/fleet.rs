@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::refusal::SubagentLimit;
 use super::session::{Command, Input, Note, Session, State, Task};
-use super::{At, Effect, Refusal, Spec};
+use super::{At, Attached, Effect, Refusal, Spec};
 
 /// How far the event counter jumps at the first start after a boot, so that ids of events that a power cut took
 /// back, and that somebody may have seen, are never used again.
@@ -139,6 +139,8 @@ pub struct Change {
     pub next_event: EventId,
     /// What to record.
     pub events: Vec<Event>,
+    /// What to keep with that.
+    pub attached: Vec<Attached>,
     /// What to do.
     pub effects: Vec<(SessionId, Effect)>,
     /// What to answer.
@@ -332,6 +334,7 @@ struct Draft<'a> {
     next_number: u64,
     next_event: EventId,
     events: Vec<Event>,
+    attached: Vec<Attached>,
     effects: Vec<(SessionId, Effect)>,
 }
 
@@ -346,6 +349,7 @@ impl<'a> Draft<'a> {
             next_number: fleet.next_number,
             next_event: fleet.next_event,
             events: Vec::new(),
+            attached: Vec::new(),
             effects: Vec::new(),
         }
     }
@@ -358,6 +362,7 @@ impl<'a> Draft<'a> {
             next_number: self.next_number,
             next_event: self.next_event,
             events: self.events,
+            attached: self.attached,
             effects: self.effects,
             reply,
         }
@@ -403,6 +408,7 @@ impl<'a> Draft<'a> {
             };
             self.emit(Some((id, incarnation)), kind);
         }
+        self.attached.extend(step.attached);
         self.effects.extend(step.effects.into_iter().map(|effect| (id.clone(), effect)));
         let parent = step.next.parent.clone();
         if step.next != *before {
@@ -506,7 +512,7 @@ impl<'a> Draft<'a> {
             self.has_room(session)?;
         }
         let id = self.create(id, spec, parent, false)?;
-        let prompt = super::NewPrompt { text: task.clone(), when_busy: Default::default() };
+        let prompt = super::NewPrompt::text(task.clone(), Default::default());
         let reply = self.one(&id, &Input::Command(Command::Prompt(prompt)))?;
         let Reply::Accepted { prompt, .. } = reply else {
             return Ok(id);

@@ -30,7 +30,7 @@ pub use refusal::{Refusal, SubagentLimit};
 pub use session::{Command, Goal, Input, LastRestart, Note, Seen, Session, State, Step, Task, Why, limits};
 pub use settings::{Asked, Settings};
 pub use spec::{PermissionRule, Permissions, RestartPolicy, Spec, Subagents};
-pub use turns::{NewPrompt, Phase, Prompt, Turn, Turns};
+pub use turns::{Attached, NewPrompt, Phase, Prompt, Turn, Turns};
 
 /// When a step happens. Deadlines use `mono`, which no change of the wall clock moves; people are shown `wall`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -26,6 +26,8 @@ pub enum Refusal {
     Busy(SessionId),
     #[error("the queue of session `{id}` is full ({limit} prompts); the prompt was not accepted")]
     QueueFull { id: SessionId, limit: usize },
+    #[error("session `{id}` runs `{agent}`, which takes no attachments; the prompt was not accepted")]
+    NoAttachments { id: SessionId, agent: String },
     #[error("no turn runs in session `{0}`")]
     NoTurn(SessionId),
     #[error("no such prompt `{0}` in this session")]
@@ -89,6 +91,7 @@ impl Refusal {
             Refusal::Stopping(_) => "session_stopping",
             Refusal::Busy(_) => "busy",
             Refusal::QueueFull { .. } => "queue_full",
+            Refusal::NoAttachments { .. } => "no_attachments",
             Refusal::NoTurn(_) => "no_turn",
             Refusal::NoSuchPrompt(_) => "no_such_prompt",
             Refusal::NotQueued(_) => "not_queued",
@@ -134,6 +137,10 @@ impl Refusal {
                 format!("`kennel wait {id} --until idle`, or send it with --when-busy queue")
             }
             Refusal::QueueFull { id, .. } => format!("`kennel queue ls {id}` lists what waits"),
+            Refusal::NoAttachments { .. } => {
+                "agents that speak the Agent Client Protocol may take some; or name the file in the text"
+                    .into()
+            }
             Refusal::NoTurn(_) | Refusal::Closing => return None,
             Refusal::NoSuchPrompt(_) | Refusal::NotQueued(_) | Refusal::NotInterrupted(_) => {
                 "`kennel queue ls SESSION` lists prompts that wait or were interrupted".into()

@@ -17,7 +17,7 @@ use super::calls::Told;
 use super::clients::Client;
 use super::judge::Deaths;
 use super::settings::Settings;
-use super::turns::{NewPrompt, Phase, Turns};
+use super::turns::{Attached, NewPrompt, Phase, Turns};
 use super::{At, Effect, Refusal, Reply, Spec};
 
 /// Bounds of the core, in milliseconds where a name ends in `_MS`.
@@ -434,6 +434,8 @@ pub struct Step {
     pub next: Session,
     /// What to record.
     pub events: Vec<EventKind>,
+    /// What to keep with it.
+    pub attached: Vec<Attached>,
     /// What to do once that is recorded.
     pub effects: Vec<Effect>,
     /// What the fleet must know.
@@ -443,11 +445,13 @@ pub struct Step {
 }
 
 /// Collects what a step says.
+#[derive(Default)]
 pub(super) struct Out {
     base: EventId,
     events: Vec<EventKind>,
     notes: Vec<Note>,
     told: Vec<Told>,
+    attached: Vec<Attached>,
 }
 
 impl Out {
@@ -463,6 +467,11 @@ impl Out {
     /// The worker is told what has become of a call.
     pub(super) fn tell(&mut self, told: Told) {
         self.told.push(told);
+    }
+
+    /// Something is to be kept with what is recorded.
+    pub(super) fn keep(&mut self, attached: Attached) {
+        self.attached.push(attached);
     }
 
     pub(super) fn note(&mut self, note: Note) {
@@ -508,7 +517,7 @@ impl Session {
     /// a refusal means that nothing changes.
     pub fn step(&self, at: At, next_event: EventId, input: &Input) -> Result<Step, Refusal> {
         let mut next = self.clone();
-        let mut out = Out { base: next_event, events: Vec::new(), notes: Vec::new(), told: Vec::new() };
+        let mut out = Out { base: next_event, ..Out::default() };
         let mut reply = Reply::Done;
         match input {
             Input::Command(Command::AnswerCall(..)) => return Err(Refusal::NotDriver(self.id.clone())),
@@ -529,7 +538,8 @@ impl Session {
         next.settle(at, &mut out);
         let mut effects = next.new_effects(self);
         effects.extend(next.answers_to_calls(out.told));
-        Ok(Step { next, events: out.events, effects, notes: out.notes, reply })
+        let Out { events, notes, attached, .. } = out;
+        Ok(Step { next, events, attached, effects, notes, reply })
     }
 
     /// The process that is this session's now.

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use protocol::api::{OnCrash, WhenBusy};
+use protocol::api::{AttachmentInfo, OnCrash, WhenBusy};
 use protocol::event::{Disposition, EventKind, Outcome, RemovedBy, Resolution};
-use protocol::wire::TurnEnd;
+use protocol::wire::{Agent, Attachment, TurnEnd};
 use protocol::{Exit, PromptId, Stream};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -23,6 +23,9 @@ pub struct Prompt {
     /// Its text. The journal keeps it in a row of its own, written once, and not in the session's.
     #[serde(skip)]
     pub text: Arc<str>,
+    /// What belongs to it. What is in them is in the journal only, until it is handed to a worker.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<AttachmentInfo>,
 }
 
 /// A prompt that a client wants accepted.
@@ -32,6 +35,24 @@ pub struct NewPrompt {
     pub text: Arc<str>,
     /// What to do if a turn runs or others wait.
     pub when_busy: WhenBusy,
+    /// What belongs to it, checked by the caller.
+    pub attachments: Arc<[Attachment]>,
+}
+
+impl NewPrompt {
+    /// Nothing but a text.
+    pub fn text(text: impl Into<Arc<str>>, when_busy: WhenBusy) -> Self {
+        Self { text: text.into(), when_busy, attachments: Arc::default() }
+    }
+}
+
+/// What is to be kept for a prompt until it has ended, beside the session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// Which prompt.
+    pub prompt: PromptId,
+    /// What.
+    pub what: Arc<[Attachment]>,
 }
 
 /// The turn that runs.
@@ -100,6 +121,13 @@ pub struct Turns {
     pub first_prompt: Option<Arc<str>>,
 }
 
+impl Prompt {
+    /// Nothing but a text.
+    pub fn text(id: PromptId, text: impl Into<Arc<str>>) -> Self {
+        Self { id, text: text.into(), attachments: Vec::new() }
+    }
+}
+
 impl Turns {
     /// Whether this prompt's turn runs and nobody has asked for its end.
     pub(super) fn runs_unasked(&self, prompt: PromptId) -> bool {
@@ -111,6 +139,10 @@ impl Turns {
 impl Session {
     pub(super) fn accept(&mut self, at: At, new: &NewPrompt, out: &mut Out) -> Result<Reply, Refusal> {
         self.takes_prompts()?;
+        if !new.attachments.is_empty() && !matches!(self.spec.agent, Agent::Acp { .. }) {
+            let (id, agent) = (self.id.clone(), self.spec.agent_name.clone());
+            return Err(Refusal::NoAttachments { id, agent });
+        }
         let busy = self.turns.running.is_some() || !self.turns.queue.is_empty();
         if busy && new.when_busy == WhenBusy::Reject {
             return Err(Refusal::Busy(self.id.clone()));
@@ -119,7 +151,11 @@ impl Session {
             return Err(Refusal::QueueFull { id: self.id.clone(), limit: limits::QUEUE });
         }
         let first = new.when_busy == WhenBusy::Interrupt;
-        let reply = self.enqueue(&new.text, first, None, out);
+        let about = new.attachments.iter().map(AttachmentInfo::from).collect();
+        let reply = self.enqueue(&new.text, about, first, None, out);
+        if let (Reply::Accepted { prompt, .. }, false) = (&reply, new.attachments.is_empty()) {
+            out.keep(Attached { prompt: *prompt, what: new.attachments.clone() });
+        }
         if first && self.turns.running.is_some() {
             self.abort_turn(at, out);
         }
@@ -130,6 +166,7 @@ impl Session {
     pub(super) fn enqueue(
         &mut self,
         text: &Arc<str>,
+        attachments: Vec<AttachmentInfo>,
         first: bool,
         retry_of: Option<PromptId>,
         out: &mut Out,
@@ -138,8 +175,14 @@ impl Session {
         let ready = matches!(self.state, State::Ready { .. });
         let starts = ready && self.turns.running.is_none() && self.turns.queue.is_empty();
         let disposition = if starts { Disposition::Started } else { Disposition::Queued };
-        out.emit(EventKind::PromptAccepted { prompt_id, text: text.to_string(), disposition, retry_of });
-        let prompt = Prompt { id: prompt_id, text: text.clone() };
+        out.emit(EventKind::PromptAccepted {
+            prompt_id,
+            text: text.to_string(),
+            disposition,
+            retry_of,
+            attachments: attachments.clone(),
+        });
+        let prompt = Prompt { id: prompt_id, text: text.clone(), attachments };
         let position = if first { 0 } else { self.turns.queue.len() };
         self.turns.queue.insert(position, prompt);
         if !starts {
@@ -393,10 +436,13 @@ impl Session {
         let interrupted = self.turns.interrupted.remove(index);
         let retried_as = match action {
             Resolution::Drop => None,
-            Resolution::Retry => match self.enqueue(&interrupted.text, true, Some(prompt), out) {
-                Reply::Accepted { prompt, .. } => Some(prompt),
-                _ => None,
-            },
+            Resolution::Retry => {
+                let (text, about) = (&interrupted.text, interrupted.attachments.clone());
+                match self.enqueue(text, about, true, Some(prompt), out) {
+                    Reply::Accepted { prompt, .. } => Some(prompt),
+                    _ => None,
+                }
+            }
         };
         out.emit(EventKind::PromptResolved { prompt_id: prompt, action, retried_as });
         Ok(Reply::Resolved { retried_as })

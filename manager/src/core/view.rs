@@ -4,7 +4,7 @@ use protocol::api::{ClientInfo, PromptState, QueuedPrompt, Restarts, SessionInfo
 use protocol::event::Timestamp;
 
 use super::session::{Session, State};
-use super::turns::Phase;
+use super::turns::{Phase, Prompt};
 
 impl Session {
     /// What it does now, in one word.
@@ -99,7 +99,10 @@ impl Session {
         let queued = self.turns.queue.iter().map(|prompt| (prompt, PromptState::Queued));
         let interrupted = self.turns.interrupted.iter().map(|prompt| (prompt, PromptState::Interrupted));
         let all = interrupted.chain(running).chain(queued);
-        all.map(|(prompt, state)| QueuedPrompt { prompt_id: prompt.id, state, text: prompt.text.to_string() })
-            .collect()
+        let view = |(prompt, state): (&Prompt, PromptState)| {
+            let (text, attachments) = (prompt.text.to_string(), prompt.attachments.clone());
+            QueuedPrompt { prompt_id: prompt.id, state, text, attachments }
+        };
+        all.map(view).collect()
     }
 }

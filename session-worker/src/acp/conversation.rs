@@ -8,13 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use agent_client_protocol_schema::v1 as acp;
 use protocol::wire::{
-    AgentDetails, Exchange, PermissionAsk, PermissionOption, Report, Setting, SettingAnswer, Spent, TurnEnd,
-    Update,
+    AgentDetails, Attachment, Exchange, PermissionAsk, PermissionOption, Report, Setting, SettingAnswer,
+    Spent, TurnEnd, Update,
 };
 use protocol::{PromptId, Restore};
 use serde_json::{Value, json};
 
 use super::McpServer;
+use super::attachments::Takes;
 use super::model_error::LastWords;
 use crate::text::transcript;
 
@@ -106,6 +107,7 @@ pub struct Conversation {
     restore: Restore,
     can_load: bool,
     can_resume: bool,
+    takes: Takes,
     logins: Vec<String>,
     session: String,
     agent_pid: u32,
@@ -134,6 +136,7 @@ impl Conversation {
             restore: Restore::Fresh,
             can_load: false,
             can_resume: false,
+            takes: Takes::default(),
             logins: Vec::new(),
             session: String::new(),
             agent_pid,
@@ -187,8 +190,23 @@ impl Conversation {
     }
 
     /// Gives the agent a prompt. `history` is what it has to be told of the turns before.
-    pub fn prompt(&mut self, prompt: PromptId, text: String, history: &[Exchange]) -> Vec<Do> {
-        let blocks = json!([{ "type": "text", "text": transcript(history, text) }]);
+    pub fn prompt(
+        &mut self,
+        prompt: PromptId,
+        text: String,
+        history: &[Exchange],
+        attachments: &[Attachment],
+    ) -> Vec<Do> {
+        let attached = match self.takes.blocks(attachments) {
+            Ok(attached) => attached,
+            Err(message) => {
+                let (end, exit, left_behind) = (TurnEnd::Failed { message }, None, 0);
+                return vec![Do::Report(Report::TurnEnded { prompt, end, exit, left_behind })];
+            }
+        };
+        let text = transcript(history, text);
+        let text = (!text.is_empty()).then(|| json!({ "type": "text", "text": text }));
+        let blocks: Vec<Value> = text.into_iter().chain(attached).collect();
         let params = json!({ "sessionId": self.session, "prompt": blocks });
         let (request, send) = self.request("session/prompt", params);
         self.turn = Some(Turn {
@@ -414,6 +432,7 @@ impl Conversation {
         }
         self.can_load = answer.agent_capabilities.load_session;
         self.can_resume = result["agentCapabilities"]["sessionCapabilities"]["resume"].is_object();
+        self.takes = Takes::told(&result["agentCapabilities"]["promptCapabilities"]);
         let about = |name| text_at(&result["agentInfo"], name).map(|text| beginning(&text));
         let (name, version) = (about("name"), about("version"));
         let details = AgentDetails { name, version, resume: self.can_resume, load: self.can_load };
@@ -698,7 +717,7 @@ fn words(error: &Value) -> String {
 }
 
 /// The beginning of a text from outside, on one line and without control characters.
-fn beginning(text: &str) -> String {
+pub fn beginning(text: &str) -> String {
     const CHARS: usize = 300;
     let mut shown: String = text.chars().take(CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if text.chars().nth(CHARS).is_some() {

@@ -1,7 +1,7 @@
 //! An agent that speaks the Agent Client Protocol and does exactly what its prompt says, however badly an agent can
 //! behave.
 //!
-//! Options: `--load` and `--resume` (it can), `--memory DIR` (where it keeps its conversations, one file each),
+//! Options: `--load` and `--resume` (it can), `--image`, `--audio` and `--files` (it takes them in prompts), `--memory DIR` (where it keeps its conversations, one file each),
 //! `--login` (it wants a log-in by the method `key`), `--forgets` (it refuses to load), `--dies-loading`, `--early-exit`,
 //! `--mute` (it reads nothing, and writes to standard error only), `--other-version`, `--log FILE` (methods that it was asked for, one a line).
 //!
@@ -12,6 +12,7 @@
 //! | `say TEXT` | a piece of its answer |
 //! | `think TEXT` | a piece of its thoughts |
 //! | `servers` / `server NAME` | says the names of the MCP servers that it was given; one of them, as it was given |
+//! | `attached` | says what came with the prompt, block by block |
 //! | `recall` | says how many prompts it remembers, and the last of them |
 //! | `tool ID TITLE` / `done ID` | begins / ends a tool call |
 //! | `ask ID KIND PATH` | asks for permission to use that tool, and says what was answered |
@@ -79,6 +80,8 @@ fn main() {
         later: VecDeque::new(),
         can_load: has("--load"),
         can_resume: has("--resume"),
+        takes: json!({ "image": has("--image"), "audio": has("--audio"), "embeddedContext": has("--files") }),
+        attached: Vec::new(),
         forgets: has("--forgets"),
         dies_loading: has("--dies-loading"),
         version: if has("--other-version") { 7 } else { 1 },
@@ -104,6 +107,9 @@ struct Agent {
     later: VecDeque<Value>,
     can_load: bool,
     can_resume: bool,
+    takes: Value,
+    /// What came with the prompt.
+    attached: Vec<Value>,
     forgets: bool,
     dies_loading: bool,
     version: u32,
@@ -142,7 +148,7 @@ impl Agent {
         }
         match method {
             "initialize" => {
-                let mut able = json!({ "loadSession": self.can_load });
+                let mut able = json!({ "loadSession": self.can_load, "promptCapabilities": self.takes });
                 if self.can_resume {
                     able["sessionCapabilities"] = json!({ "resume": {} });
                 }
@@ -203,8 +209,8 @@ impl Agent {
             },
             "session/prompt" => {
                 let blocks = params["prompt"].as_array().unwrap();
-                let text: String =
-                    blocks.iter().filter_map(|block| block["text"].as_str()).collect::<Vec<_>>().join("\n");
+                let text = blocks[0]["text"].as_str().unwrap_or("attached").to_owned();
+                self.attached = blocks[usize::from(blocks[0]["type"] == "text")..].to_vec();
                 self.cancelled = false;
                 let end = self.play(&text);
                 self.prompts.push(text.replace('\n', " "));
@@ -264,6 +270,10 @@ impl Agent {
                 "server" => {
                     let found = self.servers.iter().find(|server| server["name"] == argument);
                     self.say(&found.map_or("none".into(), Value::to_string));
+                }
+                "attached" => {
+                    let attached: Vec<String> = self.attached.iter().map(shown).collect();
+                    self.say(&attached.join(", "));
                 }
                 "recall" => {
                     let last = self.prompts.last().cloned().unwrap_or_default();
@@ -471,6 +481,17 @@ fn raw(line: &str) {
     if out.write_all(format!("{line}\n").as_bytes()).and_then(|()| out.flush()).is_err() {
         std::process::exit(0);
     }
+}
+
+fn shown(block: &Value) -> String {
+    let inner = if block["type"] == "resource" { &block["resource"] } else { block };
+    let all =
+        [&block["type"], &inner["mimeType"], &inner["uri"], &inner["text"], &inner["data"], &inner["blob"]];
+    let words = all.iter().filter_map(|value| value.as_str());
+    // What is long is not said whole.
+    let words =
+        words.map(|word| if word.len() > 1_000 { format!("{} bytes", word.len()) } else { word.to_owned() });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 fn append(path: &Path, text: &str) {

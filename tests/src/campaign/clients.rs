@@ -5,9 +5,9 @@ use std::time::Duration;
 use manager::client::{Client, ClientError, Request};
 use protocol::SessionId;
 use protocol::api::{
-    Accepted, AnswerRequest, CallRequest, ClientInfo, EditRequest, PermissionAnswer, PermissionInfo, Problem,
-    PromptRequest, PromptState, QueuedPrompt, ResolveRequest, RestartType, SessionInfo, SessionOpts,
-    SettingRequest, SubagentHandle, SubagentRequest, TokenReply, WhenBusy,
+    Accepted, AnswerRequest, AttachmentRequest, CallRequest, ClientInfo, EditRequest, PermissionAnswer,
+    PermissionInfo, Problem, PromptRequest, PromptState, QueuedPrompt, ResolveRequest, RestartType,
+    SessionInfo, SessionOpts, SettingRequest, SubagentHandle, SubagentRequest, TokenReply, WhenBusy,
 };
 use protocol::event::{Event, EventKind, Resolution};
 
@@ -194,7 +194,14 @@ impl<'a> Asker<'a> {
         self.asked += 1;
         let key = format!("{}-{}", self.name, self.asked);
         let request = Request::post(format!("/v1/sessions/{}/prompts", plan.id));
-        let request = request.json(&PromptRequest { text, when_busy }).key(&key);
+        let file = plan.asks() && self.rng.chance(300);
+        let file = file.then(|| AttachmentRequest {
+            name: "notes".into(),
+            text: Some("words ".repeat(1_000)),
+            ..AttachmentRequest::default()
+        });
+        let attachments = file.into_iter().collect();
+        let request = request.json(&PromptRequest { text, when_busy, attachments }).key(&key);
         // Some are asked twice: the key makes it one prompt.
         for _ in 0..if self.rng.chance(100) { 2 } else { 1 } {
             match ask(&self.campaign.client, &request).await {

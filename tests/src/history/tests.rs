@@ -69,7 +69,8 @@ impl Story {
     fn prompt(&mut self, text: &str) -> PromptId {
         let prompt_id = PromptId(self.next + 1);
         let (disposition, retry_of) = (Disposition::Queued, None);
-        self.tell(1, EventKind::PromptAccepted { prompt_id, text: text.into(), disposition, retry_of });
+        let (text, attachments) = (text.into(), Vec::new());
+        self.tell(1, EventKind::PromptAccepted { prompt_id, text, disposition, retry_of, attachments });
         prompt_id
     }
 

@@ -9,7 +9,7 @@ use protocol::api::{
     OnCrash, Orphans, PermissionAnswer, PermissionPolicy, RestartType, Role, SessionOpts, WhenBusy,
 };
 use protocol::event::{Event, Resolution};
-use protocol::wire::{CallAnswer, Offer, Setting};
+use protocol::wire::{Agent, Attachment, AttachmentKind, CallAnswer, Content, Offer, Setting};
 use protocol::{CallId, EventId, PermissionId, PromptId, SessionId};
 
 use super::{Sim, What};
@@ -202,6 +202,23 @@ impl Sim {
         format!("text {}", self.counter).into()
     }
 
+    /// What goes with a prompt: to agents that take no attachments, rarely.
+    fn attachments(&mut self, session: &Session) -> Arc<[Attachment]> {
+        let takes = matches!(session.spec.agent, Agent::Acp { .. });
+        if !self.rng.chance(if takes { 400 } else { 20 }) {
+            return Arc::default();
+        }
+        let count = self.rng.between(1, 4);
+        let attachment = |_| Attachment {
+            kind: AttachmentKind::File,
+            name: "notes".into(),
+            mime_type: "text/plain".into(),
+            uri: "attachment:notes".into(),
+            content: Content::Text(self.text().to_string()),
+        };
+        (0..count).map(attachment).collect()
+    }
+
     /// Something that somebody may ask.
     fn something(&mut self) -> Option<Ask> {
         let count = self.manager.as_ref()?.fleet.sessions().count();
@@ -260,7 +277,8 @@ impl Sim {
                     WhenBusy::Reject,
                 ];
                 let when_busy = self.rng.pick(&ways).unwrap_or_default();
-                command(Command::Prompt(NewPrompt { text, when_busy }))
+                let attachments = self.attachments(&session);
+                command(Command::Prompt(NewPrompt { text, when_busy, attachments }))
             }
             40..45 => command(Command::Abort),
             45..48 => {
@@ -304,7 +322,7 @@ impl Sim {
                 Some(Ask::Subagent { parent, id: None, spec, task: text })
             }
             99 if self.rng.chance(100) => Some(Ask::Shutdown),
-            _ => command(Command::Prompt(NewPrompt { text, when_busy: WhenBusy::Queue })),
+            _ => command(Command::Prompt(NewPrompt::text(text, WhenBusy::Queue))),
         }
     }
 
@@ -322,7 +340,7 @@ impl Sim {
             2 => Input::Command(Command::Detach(client)),
             3 => Input::CommandBy(client, Command::Abort),
             _ => {
-                let prompt = NewPrompt { text: self.text(), when_busy: WhenBusy::Queue };
+                let prompt = NewPrompt::text(self.text(), WhenBusy::Queue);
                 Input::CommandBy(client, Command::Prompt(prompt))
             }
         };

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use manager::core::{Change, Fleet, Prompt, Reply, Session};
+use manager::core::{Attached, Change, Fleet, Prompt, Reply, Session};
+use protocol::api::AttachmentInfo;
 use protocol::event::{Event, EventKind};
+use protocol::wire::Attachment;
 use protocol::{EventId, Incarnation, PromptId, SessionId};
 
 /// A use of an idempotency key.
@@ -34,6 +36,7 @@ pub struct Journal {
     retired: BTreeMap<SessionId, Incarnation>,
     events: Vec<Arc<Event>>,
     texts: HashMap<PromptId, Arc<str>>,
+    attached: HashMap<PromptId, Arc<[Attachment]>>,
     keys: HashMap<(String, String), (UsedKey, u64)>,
     commits: u64,
     synced: Synced,
@@ -61,6 +64,11 @@ impl Journal {
         }
         for event in events {
             self.project(event);
+        }
+        for Attached { prompt, what } in changes.iter().flat_map(|change| &change.attached) {
+            if self.texts.contains_key(prompt) {
+                self.attached.insert(*prompt, what.clone());
+            }
         }
         // What was recorded of a session in the very batch that removed it is gone with it.
         let removed: Vec<&SessionId> =
@@ -93,14 +101,19 @@ impl Journal {
     /// Keeps the texts of prompts that may still be run, as the manager's journal does: sessions do not.
     fn project(&mut self, event: &Event) {
         match &event.kind {
-            EventKind::PromptAccepted { prompt_id, text, .. }
-            | EventKind::PromptEdited { prompt_id, text } => {
+            EventKind::PromptAccepted { prompt_id, text, retry_of, .. } => {
+                self.texts.insert(*prompt_id, text.as_str().into());
+                let before = retry_of.and_then(|before| self.attached.remove(&before));
+                self.attached.extend(before.map(|what| (*prompt_id, what)));
+            }
+            EventKind::PromptEdited { prompt_id, text } => {
                 self.texts.insert(*prompt_id, text.as_str().into());
             }
             EventKind::TurnCompleted { prompt_id, .. }
             | EventKind::PromptRemoved { prompt_id, .. }
             | EventKind::PromptResolved { prompt_id, .. } => {
                 self.texts.remove(prompt_id);
+                self.attached.remove(prompt_id);
             }
             _ => {}
         }
@@ -132,6 +145,14 @@ impl Journal {
         self.keys.get(key).map(|(used, _)| used)
     }
 
+    /// Why a prompt could not be handed on with all that belongs to it.
+    pub fn misses(&self, prompt: &Prompt) -> Option<String> {
+        let attached = self.attached.get(&prompt.id).map(|what| &**what).unwrap_or_default();
+        let found: Vec<AttachmentInfo> = attached.iter().map(AttachmentInfo::from).collect();
+        let differs = found != prompt.attachments;
+        differs.then(|| format!("{} has {:?}, kept is {found:?}", prompt.id, prompt.attachments))
+    }
+
     /// What a new manager finds: the sessions in their written form, the texts of their prompts from a table
     /// of their own.
     pub fn load(&self) -> Result<Fleet, String> {
@@ -146,6 +167,9 @@ impl Journal {
             for prompt in prompts {
                 let text = self.texts.get(&prompt.id);
                 prompt.text = text.ok_or_else(|| format!("the text of {} is lost", prompt.id))?.clone();
+                if let Some(problem) = self.misses(prompt) {
+                    return Err(problem);
+                }
             }
             if session != **stored {
                 return Err(format!("{} does not read back as it was written:\n{written}", stored.id));

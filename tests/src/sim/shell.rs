@@ -596,7 +596,11 @@ impl Sim {
                 }
             }
             Effect::Deliver { incarnation, prompt } => {
-                let runs = session.turns.running.as_ref().is_some_and(|turn| turn.prompt.id == *prompt);
+                let running = session.turns.running.as_ref().filter(|turn| turn.prompt.id == *prompt);
+                let runs = running.is_some();
+                if let Some(problem) = running.and_then(|turn| self.journal.misses(&turn.prompt)) {
+                    self.history.violation(Some(id), problem);
+                }
                 if let Some(handle) = self.handle(id, *incarnation).filter(|_| runs)
                     && handle.delivered.replace(*prompt) != Some(*prompt)
                 {

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
-use super::story::{self, End, Shown, Story};
+use super::story::{self, End, Said, Shown, Story};
 use super::wire::Wire;
 use super::{Busy, Editor, Refused};
 use crate::cli::error::{Failure, Outcome};
@@ -209,13 +209,13 @@ impl<'a> Panel<'a> {
     pub async fn prompt(
         self: Rc<Self>,
         editor: &Editor<'a>,
-        text: String,
+        said: Said,
         withdrawn: RequestCancellation,
         busy: Busy,
     ) -> Result<Value, Refused> {
         let before = self.cancels.get();
         self.posting.set(self.posting.get() + 1);
-        let accepted = self.post(text).await;
+        let accepted = self.post(said).await;
         // Unless the editor has opened the session anew meanwhile.
         let panel = editor.panel(&self.id).unwrap_or_else(|| self.clone());
         let waiting = accepted.map(|prompt| {
@@ -246,10 +246,20 @@ impl<'a> Panel<'a> {
         }
     }
 
-    async fn post(&self, text: String) -> Outcome<PromptId> {
+    async fn post(&self, said: Said) -> Outcome<PromptId> {
+        let Said { text, attachments, inline } = said;
+        let prompt = PromptRequest { text, when_busy: Default::default(), attachments };
+        match (self.accepted(&prompt).await, inline) {
+            (Err(Failure::Problem(problem, _)), Some(text)) if problem.code == "no_attachments" => {
+                self.accepted(&PromptRequest { text, attachments: Vec::new(), ..prompt }).await
+            }
+            (other, _) => other,
+        }
+    }
+
+    async fn accepted(&self, prompt: &PromptRequest) -> Outcome<PromptId> {
         let key = crate::cli::sessions::random_key()?;
-        let prompt = PromptRequest { text, when_busy: Default::default() };
-        let request = Request::post(format!("/v1/sessions/{}/prompts", self.id)).key(&key).json(&prompt);
+        let request = Request::post(format!("/v1/sessions/{}/prompts", self.id)).key(&key).json(prompt);
         Ok(read::<Accepted>(&self.link.ask(request).await?)?.prompt_id)
     }
 

@@ -4,10 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use agent_client_protocol::v1::schema::{ContentBlock, EmbeddedResourceResource};
+use protocol::api::AttachmentRequest;
 use protocol::event::{EventKind, Outcome, RemovedBy};
 use protocol::{CallId, EventId, Exit, PermissionId, PromptId, Restore};
 use serde_json::{Map, Value, json};
 
+use crate::attachments;
 use crate::settings::Offered;
 
 /// Something to be shown, or done, for an event.
@@ -114,8 +116,9 @@ impl Story {
         }
         match kind {
             EventKind::SettingChanged { name, value, payload, .. } => vec![set(name, value, payload)],
-            EventKind::PromptAccepted { prompt_id, text, .. } => {
-                self.waiting.insert(*prompt_id, text.clone());
+            EventKind::PromptAccepted { prompt_id, text, attachments, .. } => {
+                let text = attachments::told(text, attachments.iter().map(|it| &*it.name));
+                self.waiting.insert(*prompt_id, text);
                 self.open.insert(*prompt_id);
                 Vec::new()
             }
@@ -371,32 +374,86 @@ fn chunk(kind: &str, text: &str) -> Value {
     json!({ "sessionUpdate": kind, "content": { "type": "text", "text": text } })
 }
 
-/// A prompt's text; each block begins on a line of its own.
-pub fn text_of(blocks: &[ContentBlock]) -> Result<String, String> {
-    let mut text = String::new();
-    for block in blocks {
-        if !text.is_empty() && !text.ends_with('\n') {
-            text.push('\n');
-        }
-        match block {
-            ContentBlock::Text(block) => text.push_str(&block.text),
-            ContentBlock::ResourceLink(link) => text.push_str(&link.uri),
-            ContentBlock::Resource(embedded) => match &embedded.resource {
-                EmbeddedResourceResource::TextResourceContents(resource) => {
-                    text.push_str(&format!("{}:\n{}", resource.uri, resource.text));
-                }
-                _ => return Err(refused("files that are not text")),
-            },
-            ContentBlock::Image(_) => return Err(refused("images")),
-            ContentBlock::Audio(_) => return Err(refused("audio")),
-            _ => return Err(refused("content of this type")),
-        }
-    }
-    Ok(text)
+/// What an editor's user says.
+#[derive(Debug, Default, PartialEq)]
+pub struct Said {
+    /// Its text; each block begins on a line of its own.
+    pub text: String,
+    /// What belongs to it.
+    pub attachments: Vec<AttachmentRequest>,
+    /// All of it in one text, for an agent that takes nothing else. None if it cannot be.
+    pub inline: Option<String>,
 }
 
-fn refused(what: &str) -> String {
-    format!("kennel does not take {what} in prompts; put it into a file and name the file. Nothing was sent")
+/// A prompt of an editor.
+pub fn said(blocks: &[ContentBlock]) -> Result<Said, String> {
+    let mut said = Said { inline: Some(String::new()), ..Said::default() };
+    for block in blocks {
+        match block {
+            ContentBlock::Text(block) => said.add(&block.text, &block.text),
+            ContentBlock::ResourceLink(link) => said.add(&link.uri, &link.uri),
+            ContentBlock::Resource(embedded) => {
+                let (uri, mime_type, text, data) = match &embedded.resource {
+                    EmbeddedResourceResource::TextResourceContents(resource) => {
+                        (&resource.uri, &resource.mime_type, Some(resource.text.clone()), None)
+                    }
+                    EmbeddedResourceResource::BlobResourceContents(resource) => {
+                        (&resource.uri, &resource.mime_type, None, Some(resource.blob.clone()))
+                    }
+                    _ => return Err(refused()),
+                };
+                match &text {
+                    Some(text) => said.add(uri, &format!("{uri}:\n{text}")),
+                    None => said.inline = None,
+                }
+                said.attach(
+                    Some(uri),
+                    "file",
+                    AttachmentRequest { mime_type: mime_type.clone(), text, data, ..Default::default() },
+                );
+            }
+            ContentBlock::Image(image) => {
+                let (mime_type, data) = (Some(image.mime_type.clone()), Some(image.data.clone()));
+                said.inline = None;
+                let request = AttachmentRequest { mime_type, data, ..Default::default() };
+                said.attach(image.uri.as_deref(), "picture", request);
+            }
+            ContentBlock::Audio(audio) => {
+                let (mime_type, data) = (Some(audio.mime_type.clone()), Some(audio.data.clone()));
+                said.inline = None;
+                let request = AttachmentRequest { mime_type, data, ..Default::default() };
+                said.attach(None, "sound", request);
+            }
+            _ => return Err(refused()),
+        }
+    }
+    Ok(said)
+}
+
+impl Said {
+    fn add(&mut self, short: &str, whole: &str) {
+        let texts =
+            std::iter::once((&mut self.text, short)).chain(self.inline.as_mut().map(|all| (all, whole)));
+        for (all, new) in texts {
+            if !all.is_empty() && !all.ends_with('\n') {
+                all.push('\n');
+            }
+            all.push_str(new);
+        }
+    }
+
+    /// Its name is the end of its URI, if it has one.
+    fn attach(&mut self, uri: Option<&str>, what: &str, mut request: AttachmentRequest) {
+        let named = uri.and_then(|uri| uri.trim_end_matches('/').rsplit(['/', ':']).next());
+        let name = named.filter(|name| !name.is_empty()).unwrap_or(what);
+        request.name = name.chars().filter(|c| !c.is_control()).take(200).collect();
+        request.uri = uri.map(str::to_owned);
+        self.attachments.push(request);
+    }
+}
+
+fn refused() -> String {
+    "kennel does not know a type of content in this prompt. Nothing was sent".to_owned()
 }
 
 #[cfg(test)]
@@ -406,7 +463,8 @@ mod tests {
     fn accepted(story: &mut Story, number: u64) -> PromptId {
         let prompt_id = PromptId(number);
         let disposition = protocol::event::Disposition::Started;
-        let kind = EventKind::PromptAccepted { prompt_id, text: "do it".into(), disposition, retry_of: None };
+        let (text, attachments) = ("do it".into(), Vec::new());
+        let kind = EventKind::PromptAccepted { prompt_id, text, disposition, retry_of: None, attachments };
         assert_eq!(story.tell(&kind), []);
         prompt_id
     }
@@ -501,16 +559,28 @@ mod tests {
     #[test]
     fn blocks_of_a_prompt_begin_on_lines_of_their_own() {
         let blocks = |value: Value| serde_json::from_value::<Vec<ContentBlock>>(value).unwrap();
-        let prompt = blocks(json!([
+        let mut prompt = blocks(json!([
             { "type": "text", "text": "look at" },
             { "type": "resource_link", "name": "a.rs", "uri": "file:///a.rs" },
-            { "type": "resource", "resource": { "uri": "file:///b.rs", "text": "fn b() {}\n" } },
+            { "type": "resource", "resource": { "uri": "file:///src/b.rs", "text": "fn b() {}\n" } },
             { "type": "text", "text": "please" },
         ]));
-        assert_eq!(text_of(&prompt).unwrap(), "look at\nfile:///a.rs\nfile:///b.rs:\nfn b() {}\nplease");
-        let image = blocks(json!([{ "type": "image", "mimeType": "image/png", "data": "" }]));
-        assert!(text_of(&image).unwrap_err().contains("images"));
-        let blob = blocks(json!([{ "type": "resource", "resource": { "uri": "x", "blob": "" } }]));
-        assert!(text_of(&blob).is_err());
+        let found = said(&prompt).unwrap();
+        assert_eq!(found.text, "look at\nfile:///a.rs\nfile:///src/b.rs\nplease");
+        let inline = "look at\nfile:///a.rs\nfile:///src/b.rs:\nfn b() {}\nplease";
+        assert_eq!(found.inline.as_deref(), Some(inline));
+        let [file] = &found.attachments[..] else { panic!("{found:?}") };
+        let is = (&*file.name, file.uri.as_deref(), file.text.as_deref(), file.data.as_deref());
+        assert_eq!(is, ("b.rs", Some("file:///src/b.rs"), Some("fn b() {}\n"), None));
+        prompt.extend(blocks(json!([
+            { "type": "image", "mimeType": "image/png", "data": "AA==" },
+            { "type": "audio", "mimeType": "audio/wav", "data": "AA==" },
+            { "type": "resource", "resource": { "uri": "mem:x", "blob": "AA==" } },
+        ])));
+        let found = said(&prompt).unwrap();
+        // What an agent cannot be told in words is not left out.
+        assert_eq!(found.inline, None);
+        let names: Vec<&str> = found.attachments.iter().map(|it| &*it.name).collect();
+        assert_eq!(names, ["b.rs", "picture", "sound", "x"]);
     }
 }
