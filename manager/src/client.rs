@@ -3,7 +3,9 @@
 pub mod sse;
 
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -12,6 +14,7 @@ use hyper::client::conn::http1;
 use hyper::{Method, Response, header};
 use hyper_util::rt::TokioIo;
 use protocol::api::Problem;
+use rustix::fs::{FileType, Mode, OFlags};
 use serde::Serialize;
 use tokio::net::UnixStream;
 
@@ -129,6 +132,8 @@ impl Request {
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: PathBuf,
+    /// The same, opened.
+    opened: Option<Arc<OwnedFd>>,
     token: Option<Token>,
 }
 
@@ -145,7 +150,21 @@ impl std::fmt::Debug for Token {
 impl Client {
     /// Of the daemon that listens on this socket, if one does.
     pub fn new(socket: PathBuf) -> Self {
-        Self { socket, token: None }
+        Self { socket, opened: None, token: None }
+    }
+
+    /// By a descriptor of the socket, opened with `O_PATH`, that was inherited under this number; by the path where that is
+    /// no socket on which somebody listens. Needs `/proc`.
+    pub fn by_descriptor(mut self, number: u32) -> Self {
+        let path = format!("/proc/self/fd/{number}");
+        // Opened anew: that descriptor may be anybody's, and be closed by them.
+        let opened = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok();
+        let is_socket = |fd: &OwnedFd| {
+            rustix::fs::fstat(fd)
+                .is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Socket)
+        };
+        self.opened = opened.filter(is_socket).map(Arc::new);
+        self
     }
 
     /// Asks as the session whose token this is, `TOKEN` or `ID:TOKEN`, and not as the owner.
@@ -161,15 +180,26 @@ impl Client {
 
     /// A connection, to our own user's daemon or root's.
     pub async fn connect(&self) -> Result<UnixStream, ClientError> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
+        if let Some(opened) = &self.opened {
+            let path = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
+            // Of a daemon that is gone; the next has a socket of its own.
+            if let Ok(stream) = Self::connect_to(&path).await {
+                return Ok(stream);
+            }
+        }
+        Self::connect_to(&self.socket).await
+    }
+
+    async fn connect_to(socket: &Path) -> Result<UnixStream, ClientError> {
+        let stream = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
             // Reset: it died with this connection still in its queue.
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => {
                 ClientError::Absent(error)
             }
             io::ErrorKind::PermissionDenied => {
-                ClientError::Denied(format!("cannot use {}: {error}", self.socket.display()))
+                ClientError::Denied(format!("cannot use {}: {error}", socket.display()))
             }
-            _ => ClientError::Connect(format!("{}: {error}", self.socket.display())),
+            _ => ClientError::Connect(format!("{}: {error}", socket.display())),
         })?;
         let own = rustix::process::geteuid().as_raw();
         match stream.peer_cred().map(|peer| peer.uid()) {
@@ -177,9 +207,9 @@ impl Client {
             Ok(uid) if uid == own || uid == 0 || own == 0 => Ok(stream),
             Ok(uid) => Err(ClientError::Denied(format!(
                 "{} is served by another user (uid {uid})",
-                self.socket.display()
+                socket.display()
             ))),
-            Err(error) => Err(ClientError::Connect(format!("{}: {error}", self.socket.display()))),
+            Err(error) => Err(ClientError::Connect(format!("{}: {error}", socket.display()))),
         }
     }
 
@@ -373,6 +403,38 @@ mod tests {
         match problem.await {
             Err(ClientError::Problem(problem)) => assert_eq!(problem.code, "no_such_session"),
             other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_descriptor_of_the_socket_leads_there_without_the_path_until_nobody_listens() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let inherited = rustix::fs::open(&path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let client = Client::new(path.clone()).by_descriptor(inherited.as_raw_fd().unsigned_abs());
+        drop(inherited);
+        let (connected, accepted) = tokio::join!(client.connect(), listener.accept());
+        assert!(connected.is_ok() && accepted.is_ok());
+        drop(listener);
+        assert!(matches!(client.connect().await, Err(ClientError::Absent(_))));
+        let next = UnixListener::bind(&path).unwrap();
+        let (connected, accepted) = tokio::join!(client.connect(), next.accept());
+        assert!(connected.is_ok() && accepted.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_descriptor_of_something_else_is_not_heeded() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let file = std::fs::File::open(dir.path()).unwrap();
+        let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        for number in [file.as_raw_fd(), one.as_raw_fd(), listener.as_raw_fd(), 9999] {
+            let client = Client::new(path.clone()).by_descriptor(number.unsigned_abs());
+            let (connected, accepted) = tokio::join!(client.connect(), listener.accept());
+            assert!(connected.is_ok() && accepted.is_ok(), "{number}");
         }
     }
 

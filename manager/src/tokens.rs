@@ -47,7 +47,7 @@ impl McpProgram {
             args: vec!["mcp".into()],
             // Agents give their servers an environment of their own making: whatever is needed is said.
             env: vec![
-                ("KENNEL_SOCKET".into(), utf8(&self.socket)?),
+                (protocol::SOCKET.into(), utf8(&self.socket)?),
                 ("KENNEL_STATE_DIR".into(), utf8(state_dir)?),
                 (TOKEN_FILE.into(), utf8(&file)?),
             ],

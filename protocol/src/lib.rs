@@ -25,3 +25,8 @@ pub type EventId = u64;
 /// Name of the environment variable that marks every process below a session:
 /// `<state uuid>/<session id>/<incarnation>`. A manager finds its leftovers by it.
 pub const MARKER: &str = "KENNEL_SESSION";
+/// Name of the environment variable with the path of the manager's socket.
+pub const SOCKET: &str = "KENNEL_SOCKET";
+/// Name of the environment variable with the number of a descriptor of the manager's socket, opened with `O_PATH`: an MCP
+/// server connects by it where it has inherited it, else by the path.
+pub const MCP_FD: &str = "KENNEL_MCP_FD";

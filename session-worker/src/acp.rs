@@ -7,11 +7,13 @@
 mod attachments;
 mod calls;
 mod conversation;
+mod descriptors;
 mod files;
 mod model_error;
 mod terminals;
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -96,20 +98,27 @@ impl Acp {
             return Err("this agent does not live between prompts".to_owned());
         };
         absolute(argv)?;
+        let mut mcp_servers = mcp_servers.clone();
+        let inherited = descriptors::open(&mut mcp_servers);
         let opening = Opening {
             cwd: welcome.workdir.clone(),
-            mcp_servers: mcp_servers.clone(),
+            mcp_servers,
             login: login.clone(),
             model: welcome.env.iter().find(|(name, _)| name == MODEL).map(|(_, model)| model.clone()),
             settings,
             agent_session,
             conversation,
         };
-        Self::spawn(welcome, argv, opening)
+        Self::spawn(welcome, argv, opening, &inherited)
             .map_err(|error| format!("cannot start a process for {}: {error}", argv[0]))
     }
 
-    fn spawn(welcome: &Welcome, argv: &[String], opening: Opening) -> io::Result<(Self, Vec<Report>)> {
+    fn spawn(
+        welcome: &Welcome,
+        argv: &[String],
+        opening: Opening,
+        inherited: &[OwnedFd],
+    ) -> io::Result<(Self, Vec<Report>)> {
         let (agent_stdin, stdin) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         let (stdout, agent_stdout) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         let (stdin, stdout) = (pipe::Sender::from_owned_fd(stdin)?, pipe::Receiver::from_owned_fd(stdout)?);
@@ -122,6 +131,8 @@ impl Acp {
             // Ours: the session's log.
             stderr: Stdio::inherit(),
         };
+        // Closed again before anything else is started.
+        descriptors::hand_on(inherited)?;
         let (pid, start) = program::start(welcome, plan)?;
         let (conversation, first) = Conversation::begin(opening, pid.as_raw_pid().unsigned_abs());
         let mut acp = Self {

@@ -60,7 +60,7 @@ pub fn run(args: &[OsString]) -> u8 {
 }
 
 /// The status pipe under a descriptor of its own that exec closes; the inherited one is closed now, so that
-/// the agent gets only 0, 1 and 2.
+/// the agent gets 0, 1 and 2 and what it is meant to have.
 fn status_pipe(inherited: RawFd) -> io::Result<File> {
     let status = OpenOptions::new().write(true).open(format!("/proc/self/fd/{inherited}"))?;
     nix::unistd::close(inherited)?;

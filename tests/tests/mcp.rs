@@ -465,6 +465,38 @@ fn an_agent_is_given_the_tools_and_can_use_them() {
 }
 
 #[test]
+fn the_manager_is_reached_by_a_descriptor_where_the_path_leads_nowhere() {
+    let daemon = Daemon::new();
+    let program = beside("acp-agent").display().to_string();
+    configure(
+        &daemon,
+        &format!(
+            "[agents.passes]\nkind = \"acp\"\ncommand = [{program:?}]\n\
+             [agents.keeps]\nkind = \"acp\"\ncommand = [{program:?}, \"--closes\"]\n"
+        ),
+    );
+    for agent in ["passes", "keeps"] {
+        daemon.ok(&["start", "--id", agent, "--agent", agent]);
+        let said = daemon.ok(&["send", agent, "mcp kennel list_subagents"]);
+        assert!(said.contains("\"subagents\":[]"), "{agent}: {said}");
+    }
+    let server: Value = serde_json::from_str(&daemon.ok(&["send", "passes", "server kennel"])).unwrap();
+    let variables = server["env"].as_array().unwrap();
+    let socket =
+        variables.iter().find(|one| one["name"] == "KENNEL_SOCKET").unwrap()["value"].as_str().unwrap();
+    let hidden = |agent: &str| {
+        let script = format!(
+            "rename {socket} {socket}.away; mcp kennel list_subagents; rename {socket}.away {socket}"
+        );
+        daemon.ok(&["send", agent, &script])
+    };
+    assert!(hidden("passes").contains("\"subagents\":[]"));
+    // Most agents hand nothing on; then there is the path, and nothing else.
+    let said = hidden("keeps");
+    assert!(said.contains("daemon_unreachable"), "{said}");
+}
+
+#[test]
 fn people_see_the_tree_and_the_result() {
     let daemon = Daemon::new();
     let cases = trycmd::TestCases::new();

@@ -57,6 +57,8 @@ const INSTRUCTIONS: &str = "Sub-agents work in the background, each in a process
 pub async fn mcp(paths: Paths) -> Outcome {
     let (own, bearer) = credentials()?;
     let client = Client::new(paths.socket).with_token(&bearer);
+    let inherited = std::env::var(protocol::MCP_FD).ok().and_then(|number| number.parse().ok());
+    let client = inherited.into_iter().fold(client, Client::by_descriptor);
     let server = Server { client, own, state_dir: paths.state_dir };
     let failed = |what: String| Failure::failed("mcp", format!("the MCP client cannot be served: {what}"));
     let running = match server.serve(rmcp::transport::stdio_pipes()).await {

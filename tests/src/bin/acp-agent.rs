@@ -3,6 +3,7 @@
 //!
 //! Options: `--load` and `--resume` (it can), `--image`, `--audio` and `--files` (it takes them in prompts), `--memory DIR` (where it keeps its conversations, one file each),
 //! `--login` (it wants a log-in by the method `key`), `--forgets` (it refuses to load), `--dies-loading`, `--early-exit`,
+//! `--closes` (it closes what it has inherited beside 0, 1 and 2),
 //! `--mute` (it reads nothing, and writes to standard error only), `--other-version`, `--log FILE` (methods that it was asked for, one a line).
 //!
 //! The prompt is a script: steps with their arguments, separated by `;`.
@@ -13,6 +14,8 @@
 //! | `think TEXT` | a piece of its thoughts |
 //! | `servers` / `server NAME` | says the names of the MCP servers that it was given; one of them, as it was given |
 //! | `attached` | says what came with the prompt, block by block |
+//! | `mcp NAME TOOL` | starts that one of them, which inherits what the agent has open, calls a tool, and says what it says |
+//! | `rename PATH PATH` | gives a file another name |
 //! | `recall` | says how many prompts it remembers, and the last of them |
 //! | `tool ID TITLE` / `done ID` | begins / ends a tool call |
 //! | `ask ID KIND PATH` | asks for permission to use that tool, and says what was answered |
@@ -65,6 +68,9 @@ fn main() {
     if has("--early-exit") {
         eprintln!("no, thanks");
         std::process::exit(3);
+    }
+    if has("--closes") {
+        (3..256).for_each(|fd| _ = nix::unistd::close(fd));
     }
     let (sender, lines) = channel();
     std::thread::spawn(move || {
@@ -275,6 +281,15 @@ impl Agent {
                     let attached: Vec<String> = self.attached.iter().map(shown).collect();
                     self.say(&attached.join(", "));
                 }
+                "mcp" => {
+                    let (name, tool) = argument.split_once(' ').unwrap();
+                    let said = self.use_server(name, tool);
+                    self.say(&said);
+                }
+                "rename" => {
+                    let (from, to) = argument.split_once(' ').unwrap();
+                    std::fs::rename(from, to).unwrap();
+                }
                 "recall" => {
                     let last = self.prompts.last().cloned().unwrap_or_default();
                     let text = format!("remembered {} told {told} last [{last}]", self.prompts.len());
@@ -383,6 +398,33 @@ impl Agent {
         } else {
             End::Stop("end_turn".into())
         }
+    }
+
+    fn use_server(&self, name: &str, tool: &str) -> String {
+        let server = self.servers.iter().find(|server| server["name"] == name).unwrap();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let mut command = Command::new(text(&server["command"]));
+        command.args(server["args"].as_array().unwrap().iter().map(text)).env_clear();
+        command.envs(
+            server["env"].as_array().unwrap().iter().map(|one| (text(&one["name"]), text(&one["value"]))),
+        );
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let about = json!({ "name": "acp-agent", "version": "1" });
+        let hello = json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": about });
+        let mut stdin = child.stdin.take().unwrap();
+        for message in [
+            json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello }),
+            json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }),
+            json!({ "jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": { "name": tool, "arguments": {} } }),
+        ] {
+            writeln!(stdin, "{message}").unwrap();
+        }
+        let lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
+        let messages = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+        let answer = messages.into_iter().find(|message| message["id"] == 2);
+        drop(stdin);
+        child.wait().unwrap();
+        answer.map_or("it left".into(), |answer| answer["result"]["structuredContent"].to_string())
     }
 
     fn run(&mut self, command: &str, wait: bool) {
