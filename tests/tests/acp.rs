@@ -415,15 +415,18 @@ async fn what_is_set_in_an_agent_stays_set_whoever_dies() {
     let host = host().await;
     let id = session(&host, "loads").await;
     let set = async |name: &str, value: &str| host.manager.set(&id, name, value, BOUND).await;
-    assert_eq!(host.run(&id, "settings").await, "mode ask effort low");
+    assert_eq!(host.run(&id, "settings").await, "mode ask effort low brief false");
     assert_eq!(set("mode", "code").await.unwrap().answer, Some(serde_json::json!({})));
     let options = set("effort", "high").await.unwrap().answer.unwrap();
     assert_eq!(options["configOptions"][0]["currentValue"], "high");
-    assert_eq!(host.run(&id, "settings").await, "mode code effort high");
+    let options = set("brief", "true").await.unwrap().answer.unwrap();
+    assert_eq!(options["configOptions"][1]["currentValue"], true);
+    assert_eq!(host.run(&id, "settings").await, "mode code effort high brief true");
     for (name, value, words) in [
         ("mode", "none", "no such mode"),
         ("effort", "none", "no such value"),
-        ("colour", "red", "it has effort, mode"),
+        ("brief", "yes", "true or false"),
+        ("colour", "red", "it has brief, effort, mode"),
     ] {
         let refused = set(name, value).await.unwrap_err();
         assert!(refused.code() == "setting_refused" && refused.to_string().contains(words), "{refused}");
@@ -433,11 +436,12 @@ async fn what_is_set_in_an_agent_stays_set_whoever_dies() {
     assert_eq!(info.config_options.unwrap()[0]["currentValue"], "high");
     assert_eq!(
         info.set.into_iter().collect::<Vec<_>>(),
-        [("effort".into(), "high".into()), ("mode".into(), "code".into())]
+        [("brief", "true"), ("effort", "high"), ("mode", "code")]
+            .map(|(name, value)| (name.into(), value.into()))
     );
     kill(host.pid(&id).await);
     restarted(&host, &id, 2).await;
-    assert_eq!(host.run(&id, "settings").await, "mode code effort high");
+    assert_eq!(host.run(&id, "settings").await, "mode code effort high brief true");
     // While nobody is there to set it, it waits.
     host.manager.stop_session(&id, Default::default()).await.unwrap();
     assert_eq!(set("effort", "low").await.unwrap().answer, None);
@@ -446,7 +450,7 @@ async fn what_is_set_in_an_agent_stays_set_whoever_dies() {
     host.manager.restart_session(&id).await.unwrap();
     let low = |kind: &EventKind| matches!(kind, EventKind::SettingChanged { value, .. } if value == "low");
     host.event(&id, "that it is set", low).await;
-    assert_eq!(host.run(&id, "settings").await, "mode code effort low");
+    assert_eq!(host.run(&id, "settings").await, "mode code effort low brief true");
     let shell = host.session().await;
     let none = host.manager.set(&shell, "mode", "code", BOUND).await.unwrap_err();
     assert_eq!(none.code(), "no_settings");

@@ -604,15 +604,27 @@ fn modes_and_options_go_through_to_the_agent_and_everybody_is_told() {
     ] {
         assert!(answer["error"]["message"].is_string(), "{answer}");
     }
+    // One that has not said that it knows switches is not shown any.
+    assert_eq!(set["result"]["configOptions"].as_array().unwrap().len(), 1, "{set}");
+    let switch = json!({ "sessionId": id, "configId": "brief", "type": "boolean", "value": true });
+    let set = editor.ask("session/set_config_option", switch);
+    assert_eq!(set["result"]["configOptions"].as_array().unwrap().len(), 1, "{set}");
+    let mut knows = Editor::silent(&daemon, &["--agent", "plain"]);
+    let able = json!({ "session": { "configOptions": { "boolean": {} } } });
+    knows.ask("initialize", json!({ "protocolVersion": 1, "clientCapabilities": able }));
+    let new = knows.ask("session/new", json!({ "cwd": daemon.workdir(), "mcpServers": [] }));
+    assert_eq!(new["result"]["configOptions"][1]["currentValue"], false, "{new}");
+    knows.close();
     // What somebody else sets is told, and the agent does as it is set.
     daemon.ok(&["set", &id, "mode=ask"]);
     editor.hears("the mode", |message| message["params"]["update"]["currentModeId"] == "ask");
     assert_eq!(editor.run(&id, "settings"), "end_turn");
     editor.hears("what is set", |message| {
-        message["params"]["update"]["content"]["text"] == "mode ask effort high"
+        message["params"]["update"]["content"]["text"] == "mode ask effort high brief true"
     });
     let listed = daemon.ok(&["set", &id]);
     assert!(listed.contains("effort") && listed.contains("low, high"), "{listed}");
+    assert!(listed.contains("brief") && listed.contains("true, false"), "{listed}");
     assert_eq!(daemon.run(&["set", &id, "mode=none"]).code, Some(7));
     assert_eq!(daemon.run(&["set", &id, "mode"]).code, Some(2));
     editor.close();

@@ -159,7 +159,7 @@ impl<'a> Editor<'a> {
                 self.spawn(async move {
                     let _busy = busy;
                     let (result, panel) = match editor.asked(&method, params).await {
-                        Ok((result, panel)) => (Ok(result), panel),
+                        Ok((result, panel)) => (Ok(editor.wire.plain(result)), panel),
                         Err(refused) => (Err(refused), None),
                     };
                     respond(responder, result);
@@ -209,6 +209,9 @@ impl<'a> Editor<'a> {
         let request: schema::InitializeRequest = parse(params)?;
         self.initialized.set(true);
         *self.offers.borrow_mut() = calls::offers(&request.client_capabilities);
+        let session = request.client_capabilities.session.as_ref();
+        let switches = session.and_then(|able| able.config_options.as_ref()?.boolean.as_ref());
+        self.wire.shows_switches(switches.is_some());
         // An editor that cannot do with this version leaves; that is how the protocol has it.
         if request.protocol_version != ProtocolVersion::V1 {
             self.link.ui.note(&format!(
@@ -253,7 +256,7 @@ impl<'a> Editor<'a> {
             }
             "session/set_config_option" => {
                 let (session, option, value) = setting(&params)?;
-                Ok((self.set(&session, option, value).await?, None))
+                Ok((self.set(&session, option, &value).await?, None))
             }
             _ => Err(Refused::new(ErrorCode::METHOD_NOT_FOUND, format!("kennel does not know `{method}`"))),
         }
@@ -458,13 +461,18 @@ impl From<Failure> for Refused {
 }
 
 /// What `session/set_config_option` asks for.
-fn setting(params: &Value) -> Result<(schema::SessionId, &str, &str), Refused> {
-    match (&params["sessionId"], &params["configId"], &params["value"]) {
-        (Value::String(session), Value::String(option), Value::String(value)) => {
+fn setting(params: &Value) -> Result<(schema::SessionId, &str, String), Refused> {
+    let value = match &params["value"] {
+        Value::String(value) => Some(value.clone()),
+        Value::Bool(on) => Some(on.to_string()),
+        _ => None,
+    };
+    match (&params["sessionId"], &params["configId"], value) {
+        (Value::String(session), Value::String(option), Some(value)) => {
             Ok((schema::SessionId::new(session.clone()), option, value))
         }
         _ => {
-            let what = "`sessionId`, `configId` and `value` are texts";
+            let what = "`sessionId` and `configId` are texts, `value` is a text, true or false";
             Err(Refused::new(ErrorCode::INVALID_PARAMS, what.to_owned()))
         }
     }

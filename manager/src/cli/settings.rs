@@ -54,11 +54,11 @@ async fn list(link: &Link<'_>, path: &str) -> Outcome {
     for option in settings.config_options.iter().filter_map(Value::as_array).flatten() {
         let now = option["currentValue"].to_string();
         let name = option["id"].as_str().unwrap_or_default();
-        table.row(vec![
-            name.into(),
-            now.trim_matches('"').into(),
-            values(&option["options"], "value").into(),
-        ]);
+        let choices = match option["type"].as_str() {
+            Some("boolean") => "true, false".to_owned(),
+            _ => values(&option["options"], "value"),
+        };
+        table.row(vec![name.into(), now.trim_matches('"').into(), choices.into()]);
     }
     for (name, value) in &settings.waiting {
         table.row(vec![name.as_str().into(), format!("{value}, once the agent is ready").into(), "".into()]);

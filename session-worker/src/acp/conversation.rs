@@ -4,7 +4,7 @@
 //! Only what the worker acts on is understood, with the types of the official schema where they are tolerant
 //! enough. Everything else is carried as it came: an agent may be newer than this file.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use agent_client_protocol_schema::v1 as acp;
 use protocol::wire::{
@@ -115,8 +115,8 @@ pub struct Conversation {
     /// Questions that wait for an answer: by our number, the agent's id of the request.
     asks: BTreeMap<u64, Value>,
     last_ask: u64,
-    /// Ids of what can be set: configuration options.
-    options: BTreeSet<String>,
+    /// Ids of what can be set: configuration options, and whether they are switches.
+    options: BTreeMap<String, bool>,
     /// It has modes.
     modes: bool,
     /// What is still to be set before it takes prompts, the next one last.
@@ -143,14 +143,18 @@ impl Conversation {
             turn: None,
             asks: BTreeMap::new(),
             last_ask: 0,
-            options: BTreeSet::new(),
+            options: BTreeMap::new(),
             modes: false,
             to_set: Vec::new(),
             setting: BTreeMap::new(),
         };
         let files = acp::FileSystemCapabilities::new().read_text_file(true).write_text_file(true);
         let forms = acp::ElicitationCapabilities::new().form(acp::ElicitationFormCapabilities::new());
-        let able = acp::ClientCapabilities::new().fs(files).terminal(true).elicitation(forms);
+        let switches =
+            acp::SessionConfigOptionsCapabilities::new().boolean(acp::BooleanConfigOptionCapabilities::new());
+        let sessions = acp::ClientSessionCapabilities::new().config_options(switches);
+        let able =
+            acp::ClientCapabilities::new().fs(files).terminal(true).elicitation(forms).session(sessions);
         let me = acp::Implementation::new("kennel", env!("CARGO_PKG_VERSION")).title("kennel".to_owned());
         let version = agent_client_protocol_schema::ProtocolVersion::V1;
         let request = acp::InitializeRequest::new(version).client_capabilities(able).client_info(me);
@@ -522,7 +526,9 @@ impl Conversation {
 
     fn learn_options(&mut self, told: &Value) {
         if let Some(options) = told["configOptions"].as_array() {
-            self.options = options.iter().filter_map(|option| text_at(option, "id")).collect();
+            let all =
+                options.iter().map(|option| Some((text_at(option, "id")?, option["type"] == "boolean")));
+            self.options = all.flatten().collect();
         }
     }
 
@@ -531,13 +537,15 @@ impl Conversation {
         let mut all = Vec::new();
         while let Some(setting) = self.to_set.pop() {
             match self.setting_request(&setting) {
-                Some((method, params)) => {
+                Ok((method, params)) => {
                     self.stage = Stage::Setting;
                     all.push(self.await_answer(method, params));
                     return all;
                 }
-                None => all
-                    .push(notice(format!("the agent has no setting {} any more", beginning(&setting.name)))),
+                Err(why) => all.push(notice(format!(
+                    "{} is not set any more: {why}",
+                    beginning(&format!("{}={}", setting.name, setting.value))
+                ))),
             }
         }
         all.extend(self.ready());
@@ -547,30 +555,40 @@ impl Conversation {
     /// Sets something in the agent, whether a turn runs or not.
     pub fn set(&mut self, request: u64, setting: Setting) -> Vec<Do> {
         match self.setting_request(&setting) {
-            Some((method, params)) => {
+            Ok((method, params)) => {
                 let (id, send) = self.request(method, params);
                 self.setting.insert(id, request);
                 vec![send]
             }
-            None => {
-                let mut known: Vec<&str> = self.options.iter().map(String::as_str).collect();
-                known.extend(self.modes.then_some("mode"));
-                let known = if known.is_empty() { "nothing".to_owned() } else { known.join(", ") };
-                let reason = format!("the agent has no such setting; it has {}", beginning(&known));
+            Err(reason) => {
                 let answer = SettingAnswer::Refused { reason };
                 vec![Do::Report(Report::SettingAnswered { request, answer })]
             }
         }
     }
 
-    fn setting_request(&self, setting: &Setting) -> Option<(&'static str, Value)> {
+    /// What to ask the agent for, or why it is not asked.
+    fn setting_request(&self, setting: &Setting) -> Result<(&'static str, Value), String> {
         let Setting { name, value } = setting;
-        if self.options.contains(name) {
-            let params = json!({ "sessionId": self.session, "configId": name, "value": value });
-            return Some(("session/set_config_option", params));
+        let mut params = json!({ "sessionId": self.session, "configId": name, "value": value });
+        match self.options.get(name) {
+            Some(true) => {
+                let on: bool = value.parse().map_err(|_| "it can be true or false".to_owned())?;
+                params["type"] = json!("boolean");
+                params["value"] = json!(on);
+                Ok(("session/set_config_option", params))
+            }
+            Some(false) => Ok(("session/set_config_option", params)),
+            None if name == "mode" && self.modes => {
+                Ok(("session/set_mode", json!({ "sessionId": self.session, "modeId": value })))
+            }
+            None => {
+                let mut known: Vec<&str> = self.options.keys().map(String::as_str).collect();
+                known.extend(self.modes.then_some("mode"));
+                let known = if known.is_empty() { "nothing".to_owned() } else { known.join(", ") };
+                Err(format!("the agent has no such setting; it has {}", beginning(&known)))
+            }
         }
-        let mode = name == "mode" && self.modes;
-        mode.then(|| ("session/set_mode", json!({ "sessionId": self.session, "modeId": value })))
     }
 
     fn set_or_not(&mut self, request: u64, answer: Result<Value, Value>) -> Report {

@@ -24,7 +24,7 @@
 //! | `run COMMAND` | in a terminal of the client's; says its output and status |
 //! | `start COMMAND` | the same, and does not wait |
 //! | `plan` / `usage` / `news` / `elsewhere` | a plan; what was used; an unknown update; one for another session |
-//! | `settings` | says its mode and its effort |
+//! | `settings` | says its mode, its effort and whether it is brief |
 //! | `noise TEXT` | a line that is no message |
 //! | `longline BYTES` | a line of that length |
 //! | `half` | half a line, and nothing more |
@@ -102,6 +102,8 @@ fn main() {
         deaf: false,
         mode: "ask".into(),
         effort: "low".into(),
+        brief: false,
+        knows_switches: false,
     };
     while let Some(message) = agent.next_message() {
         agent.handle(message);
@@ -130,6 +132,9 @@ struct Agent {
     deaf: bool,
     mode: String,
     effort: String,
+    brief: bool,
+    /// The client has options that are true or false.
+    knows_switches: bool,
 }
 
 /// How a turn ends.
@@ -154,6 +159,8 @@ impl Agent {
         }
         match method {
             "initialize" => {
+                let session = &params["clientCapabilities"]["session"];
+                self.knows_switches = session["configOptions"]["boolean"].is_object();
                 let mut able = json!({ "loadSession": self.can_load, "promptCapabilities": self.takes });
                 if self.can_resume {
                     able["sessionCapabilities"] = json!({ "resume": {} });
@@ -206,13 +213,16 @@ impl Agent {
                 }
                 _ => refuse(id, -32602, "no such mode"),
             },
-            "session/set_config_option" => match params["value"].as_str().unwrap() {
-                effort @ ("low" | "high") if params["configId"] == "effort" => {
-                    self.effort = effort.to_owned();
-                    answer(id, json!({ "configOptions": self.options() }));
+            "session/set_config_option" => {
+                match (params["configId"].as_str().unwrap(), &params["value"]) {
+                    ("effort", Value::String(effort)) if ["low", "high"].contains(&effort.as_str()) => {
+                        self.effort = effort.clone();
+                    }
+                    ("brief", Value::Bool(on)) if params["type"] == "boolean" => self.brief = *on,
+                    _ => return refuse(id, -32602, "no such value"),
                 }
-                _ => refuse(id, -32602, "no such value"),
-            },
+                answer(id, json!({ "configOptions": self.options() }));
+            }
             "session/prompt" => {
                 let blocks = params["prompt"].as_array().unwrap();
                 let text = blocks[0]["text"].as_str().unwrap_or("attached").to_owned();
@@ -244,7 +254,10 @@ impl Agent {
 
     fn options(&self) -> Value {
         let values = json!([{ "value": "low", "name": "Low" }, { "value": "high", "name": "High" }]);
-        json!([{ "id": "effort", "name": "Effort", "type": "select", "currentValue": self.effort, "options": values }])
+        let effort = json!({ "id": "effort", "name": "Effort", "type": "select", "currentValue": self.effort,
+            "options": values });
+        let brief = json!({ "id": "brief", "name": "Brief", "type": "boolean", "currentValue": self.brief });
+        if self.knows_switches { json!([effort, brief]) } else { json!([effort]) }
     }
 
     fn file(&self) -> Option<PathBuf> {
@@ -385,7 +398,7 @@ impl Agent {
                 "mark" => append(Path::new(argument), "x"),
                 "exit" => std::process::exit(argument.parse().unwrap()),
                 "settings" => {
-                    let text = format!("mode {} effort {}", self.mode, self.effort);
+                    let text = format!("mode {} effort {} brief {}", self.mode, self.effort, self.brief);
                     self.say(&text);
                 }
                 "stop" => return End::Stop(argument.into()),

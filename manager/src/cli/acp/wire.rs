@@ -90,12 +90,28 @@ pub struct Wire {
     connection: ConnectionTo<Client>,
     sent: Rc<Cell<u64>>,
     written: Arc<Written>,
+    switches: Rc<Cell<bool>>,
 }
 
 impl Wire {
     /// Over this connection.
     pub fn new(connection: ConnectionTo<Client>, written: Arc<Written>) -> Self {
-        Self { connection, sent: Rc::default(), written }
+        Self { connection, sent: Rc::default(), written, switches: Rc::default() }
+    }
+
+    /// Whether the editor knows options that are true or false.
+    pub fn shows_switches(&self, yes: bool) {
+        self.switches.set(yes);
+    }
+
+    /// Leaves out the options that the editor does not know.
+    pub fn plain(&self, mut told: Value) -> Value {
+        if !self.switches.get()
+            && let Some(Value::Array(options)) = told.get_mut("configOptions")
+        {
+            options.retain(|option| option["type"] != "boolean");
+        }
+        told
     }
 
     /// Waits while the editor is far behind: what it has not read yet is safer in the journal.
@@ -107,9 +123,9 @@ impl Wire {
         self.written.more.notify_one();
     }
 
-    /// Sends an update, as it is.
+    /// Sends an update, as the editor can take it.
     pub fn update(&self, session: &SessionId, update: Value) {
-        let params = json!({ "sessionId": session, "update": update });
+        let params = json!({ "sessionId": session, "update": self.plain(update) });
         if let Ok(message) = UntypedMessage::new("session/update", params)
             && self.connection.send_notification(message).is_ok()
         {
