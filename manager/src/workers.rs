@@ -305,7 +305,8 @@ impl Workers {
                 let (agent_session, conversation) = (session.agent_session.clone(), session.turns.count > 0);
                 let set = session.settings.set.iter();
                 let settings = set.map(|(name, value)| Setting { name: name.clone(), value: value.clone() });
-                let fault = worker.send(id, Command::Settings(settings.collect()));
+                let fault = worker.send(id, Command::RestoreWithin(spec.restore_ms()));
+                let fault = fault.or_else(|| worker.send(id, Command::Settings(settings.collect())));
                 let open = Command::Open { agent_session, conversation };
                 let fault = fault.or_else(|| worker.send(id, open));
                 let notice = |why| (id.clone(), incarnation, Seen::Notice(why));

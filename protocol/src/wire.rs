@@ -107,6 +107,9 @@ pub enum Command {
         /// What belongs to it, at most 16.
         attachments: Vec<Attachment>,
     },
+    /// How long the agent may say nothing while it takes up its conversation, in milliseconds, before the next way back
+    /// into it is tried. Comes before [`Command::Open`].
+    RestoreWithin(u64),
 }
 
 /// Something that belongs to a prompt, beside its text.

@@ -84,6 +84,7 @@ fn commands() -> Vec<(&'static str, ToWorker)> {
     let settings = [
         ("settings", Command::Settings(vec![setting()])),
         ("set", Command::Set { request: 4, setting: setting() }),
+        ("restore-within", Command::RestoreWithin(40_000)),
     ];
     let attachment = |kind, content| Attachment {
         kind,

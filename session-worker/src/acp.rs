@@ -54,6 +54,10 @@ pub struct Acp {
     pub exit: Option<Exit>,
     /// Until when the turn must have ended that it was told to end.
     cancel_by: Option<Instant>,
+    /// How long it may say nothing while it takes up its conversation.
+    pub restore_within: Option<Duration>,
+    /// Until when it must say something more while it does.
+    restore_by: Option<Instant>,
     /// Its standard output is closed: until when its process must have ended, too.
     closed_by: Option<Instant>,
     start: Start,
@@ -139,6 +143,8 @@ impl Acp {
             pid,
             exit: None,
             cancel_by: None,
+            restore_within: None,
+            restore_by: None,
             closed_by: None,
             start,
             stdin,
@@ -249,6 +255,7 @@ impl Acp {
             self.searched = 0;
             let things = self.conversation.hear(&String::from_utf8_lossy(&line));
             reports.extend(self.perform(welcome, things));
+            self.watch();
         }
         self.searched = self.line.len();
         if self.line.len() > LINE {
@@ -256,6 +263,12 @@ impl Acp {
             reports.extend(self.give_up(format!("the agent wrote a line of more than {LINE} bytes")));
         }
         reports
+    }
+
+    /// From here on it is waited for anew, if it takes up its conversation.
+    fn watch(&mut self) {
+        let within = self.restore_within.filter(|_| self.conversation.is_taken_up());
+        self.restore_by = within.map(|within| Instant::now() + within);
     }
 
     /// Reads what the agent's commands say.
@@ -334,13 +347,20 @@ impl Acp {
 
     /// When [`Acp::hurry`] is due.
     pub fn deadline(&self) -> Option<Instant> {
-        [self.cancel_by, self.closed_by].into_iter().flatten().min().filter(|_| !self.given_up)
+        let all = [self.cancel_by, self.closed_by, self.restore_by];
+        all.into_iter().flatten().min().filter(|_| !self.given_up)
     }
 
-    /// Gives up an agent that did not do in time what it has to.
-    pub fn hurry(&mut self, now: Instant) -> Vec<Report> {
+    /// Gives up an agent that did not do in time what it has to, or its way back into the conversation.
+    pub fn hurry(&mut self, welcome: &Welcome, now: Instant) -> Vec<Report> {
         if self.closed_by.is_some_and(|by| by <= now) {
             return self.give_up("the agent closed its standard output".to_owned());
+        }
+        if self.restore_by.is_some_and(|by| by <= now) {
+            let things = self.conversation.too_slow();
+            let reports = self.perform(welcome, things);
+            self.watch();
+            return reports;
         }
         if self.cancel_by.is_none_or(|by| by > now) {
             return Vec::new();

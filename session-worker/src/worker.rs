@@ -238,6 +238,8 @@ struct Worker {
     acp: Option<Acp>,
     /// What is to be set in it before it takes prompts.
     settings: Vec<Setting>,
+    /// How long it may say nothing while it takes up its conversation.
+    restore_within: Option<Duration>,
     /// The tree's end, while it is under way, and when its next round is due.
     ending: Option<(Ending, Instant)>,
     leaving: Option<Leaving>,
@@ -261,6 +263,7 @@ impl Worker {
             turn: None,
             acp: None,
             settings: Vec::new(),
+            restore_within: None,
             ending: None,
             leaving: None,
         }
@@ -373,6 +376,10 @@ impl Worker {
                 self.settings = settings;
                 Ok(())
             }
+            Command::RestoreWithin(millis) => {
+                self.restore_within = Some(Duration::from_millis(millis).min(LONGEST_GRACE));
+                Ok(())
+            }
             Command::Set { request, setting } => {
                 let set = |acp: &mut Acp| acp.set(&self.welcome, request, setting);
                 let reports = self.acp.as_mut().map(set).unwrap_or_default();
@@ -381,7 +388,8 @@ impl Worker {
             Command::Open { agent_session, conversation } => {
                 let settings = std::mem::take(&mut self.settings);
                 match Acp::start(&self.welcome, agent_session, conversation, settings) {
-                    Ok((acp, reports)) => {
+                    Ok((mut acp, reports)) => {
+                        acp.restore_within = self.restore_within;
                         self.acp = Some(acp);
                         self.tell(reports)
                     }
@@ -495,7 +503,7 @@ impl Worker {
     /// An agent that does not do in time what it has to is ended.
     fn hurry(&mut self) -> Result<(), Error> {
         let now = Instant::now();
-        let reports = self.acp.as_mut().map(|acp| acp.hurry(now)).unwrap_or_default();
+        let reports = self.acp.as_mut().map(|acp| acp.hurry(&self.welcome, now)).unwrap_or_default();
         self.tell(reports)
     }
 

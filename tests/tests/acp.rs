@@ -24,6 +24,12 @@ async fn host() -> Host {
         ("leaves", "--early-exit", ""),
         ("newer", "--other-version", ""),
         ("torn", "--load --dies-loading --memory M", ""),
+        ("stuck", "--resume --load --hangs-resuming --memory M", "start_timeout = \"4500ms\""),
+        (
+            "stuck-twice",
+            "--resume --load --hangs-resuming --hangs-loading --memory M",
+            "start_timeout = \"4500ms\"",
+        ),
         ("mute", "--mute", "start_timeout = \"300ms\""),
         ("allows", "", "permissions = \"allow\""),
         ("denies", "", "permissions = \"deny\""),
@@ -407,6 +413,28 @@ async fn an_agent_that_dies_whenever_it_loads_its_conversation_is_told_it_instea
         |kind: &EventKind| matches!(kind, EventKind::SessionReady { restore: Restore::Replayed, .. });
     host.event(&id, "that it is told the turns before", replayed).await;
     assert_eq!(host.run(&id, "recall").await, "remembered 0 told 1 last []");
+    host.manager.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_hangs_over_its_conversation_takes_the_next_way_back_into_it() {
+    let host = host().await;
+    let all = [
+        ("stuck", Restore::Loaded, "remembered 1 told 0 last [say one]"),
+        ("stuck-twice", Restore::Replayed, "remembered 0 told 1 last []"),
+    ];
+    let all = all.map(async |(agent, restore, recalled)| {
+        let id = session(&host, agent).await;
+        assert_eq!(host.run(&id, "say one").await, "one");
+        kill(host.pid(&id).await);
+        assert_eq!(restarted(&host, &id, 2).await.0, restore, "{agent}");
+        assert_eq!(host.run(&id, "recall").await, recalled, "{agent}");
+        assert_eq!(host.manager.get_session(&id).await.unwrap().incarnation, 2, "{agent}: it took one process");
+        let said = |kind: &EventKind| matches!(kind, EventKind::SystemMessage { text } if text.contains("says nothing any more"));
+        host.event(&id, "why", said).await;
+    });
+    let [one, two] = all;
+    tokio::join!(one, two);
     host.manager.shutdown().await;
 }
 

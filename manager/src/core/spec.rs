@@ -115,6 +115,12 @@ impl Spec {
         })
     }
 
+    /// How long such an agent may say nothing while it takes up its conversation, in milliseconds. There are two ways to
+    /// do that, one after the other, and time must be left for what comes before and after.
+    pub fn restore_ms(&self) -> u64 {
+        self.start_ms() / 3
+    }
+
     fn has_mcp_server(&self, given: &McpServerOpts) -> bool {
         let Agent::Acp { mcp_servers, .. } = &self.agent else { return false };
         mcp_servers.iter().any(|have| {

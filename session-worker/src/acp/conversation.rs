@@ -400,18 +400,7 @@ impl Conversation {
                 self.learn_options(&result);
                 self.set_next()
             }
-            (Stage::Resuming, Err(error)) => {
-                let mut all =
-                    vec![notice(format!("the agent could not resume its conversation: {}", words(&error)))];
-                all.extend(if self.can_load { self.load() } else { self.create() });
-                all
-            }
-            (Stage::Loading, Err(error)) => {
-                let mut all =
-                    vec![notice(format!("the agent could not load its conversation: {}", words(&error)))];
-                all.extend(self.create());
-                all
-            }
+            (Stage::Resuming | Stage::Loading, Err(error)) => self.next_way(&words(&error)),
             (Stage::Setting, Err(error)) => {
                 let mut all =
                     vec![notice(format!("the agent did not set what was set before: {}", words(&error)))];
@@ -451,6 +440,30 @@ impl Conversation {
             None => all.extend(self.open()),
         }
         all
+    }
+
+    /// Whether it takes up its conversation now.
+    pub fn is_taken_up(&self) -> bool {
+        matches!(self.stage, Stage::Resuming | Stage::Loading)
+    }
+
+    /// It takes up its conversation, and has said nothing for too long. An answer that comes after all is one to nothing.
+    pub fn too_slow(&mut self) -> Vec<Do> {
+        self.next_way("it says nothing any more")
+    }
+
+    /// This way back into the conversation leads nowhere; tries the next.
+    fn next_way(&mut self, why: &str) -> Vec<Do> {
+        let (what, next) = match self.stage {
+            Stage::Resuming if self.can_load => ("resume", self.load()),
+            Stage::Resuming => ("resume", self.create()),
+            Stage::Loading => ("load", self.create()),
+            Stage::Initializing | Stage::LoggingIn | Stage::Creating | Stage::Setting | Stage::Ready => {
+                return Vec::new();
+            }
+        };
+        let failed = notice(format!("the agent could not {what} its conversation: {why}"));
+        std::iter::once(failed).chain(next).collect()
     }
 
     /// The best way back into the conversation that the agent offers.

@@ -3,6 +3,7 @@
 //!
 //! Options: `--load` and `--resume` (it can), `--image`, `--audio` and `--files` (it takes them in prompts), `--memory DIR` (where it keeps its conversations, one file each),
 //! `--login` (it wants a log-in by the method `key`), `--forgets` (it refuses to load), `--dies-loading`, `--early-exit`,
+//! `--hangs-resuming` and `--hangs-loading` (it never answers that),
 //! `--closes` (it closes what it has inherited beside 0, 1 and 2),
 //! `--mute` (it reads nothing, and writes to standard error only), `--other-version`, `--log FILE` (methods that it was asked for, one a line).
 //!
@@ -90,6 +91,8 @@ fn main() {
         attached: Vec::new(),
         forgets: has("--forgets"),
         dies_loading: has("--dies-loading"),
+        hangs_resuming: has("--hangs-resuming"),
+        hangs_loading: has("--hangs-loading"),
         version: if has("--other-version") { 7 } else { 1 },
         logged_in: !has("--login"),
         memory: value("--memory"),
@@ -120,6 +123,8 @@ struct Agent {
     attached: Vec<Value>,
     forgets: bool,
     dies_loading: bool,
+    hangs_resuming: bool,
+    hangs_loading: bool,
     version: u32,
     logged_in: bool,
     memory: Option<PathBuf>,
@@ -189,6 +194,8 @@ impl Agent {
                 answer(id, self.opened());
             }
             "session/load" if self.dies_loading => std::process::exit(9),
+            "session/load" if self.hangs_loading => {}
+            "session/resume" if self.hangs_resuming => {}
             "session/load" if self.forgets => refuse(id, -32603, "it is forgotten"),
             "session/load" | "session/resume" => {
                 self.session = params["sessionId"].as_str().unwrap().to_owned();
