@@ -439,6 +439,32 @@ async fn an_agent_that_hangs_over_its_conversation_takes_the_next_way_back_into_
 }
 
 #[tokio::test]
+async fn an_agent_that_asks_without_reading_waits_and_its_worker_does_not_grow() {
+    let host = host().await;
+    let here = host.dir.path().to_owned();
+    std::fs::write(here.join("big.txt"), "x".repeat(1 << 20)).unwrap();
+    let id = session(&host, "plain").await;
+    let info = host.manager.get_session(&id).await.unwrap();
+    let (worker, agent) = (info.pid.unwrap(), info.agent_pid.unwrap());
+    let prompt = host.send(&id, &format!("greedy 64 big.txt {}", here.join("go").display())).await;
+    let stopped = move || {
+        // The pipe to the agent is full, and the worker waits.
+        let stdin = std::fs::File::open(format!("/proc/{agent}/fd/0")).unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{worker}/status")).unwrap();
+        let full = rustix::io::ioctl_fionread(&stdin).unwrap() >= 64 * 1024 - 4096;
+        (full && status.contains("State:\tS")).then_some(status)
+    };
+    let status = tokio::task::spawn_blocking(move || until("that the worker waits", stopped)).await.unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(peak < 32 * 1024, "the worker has taken {peak} KiB for an agent that reads nothing");
+    std::fs::write(here.join("go"), "").unwrap();
+    host.end_of(&id, prompt).await;
+    assert_eq!(host.printed(&id, prompt).await, format!("64 answers of {} bytes", 64 << 20));
+    host.manager.shutdown().await;
+}
+
+#[tokio::test]
 async fn what_is_set_in_an_agent_stays_set_whoever_dies() {
     let host = host().await;
     let id = session(&host, "loads").await;

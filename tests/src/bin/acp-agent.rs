@@ -21,6 +21,7 @@
 //! | `tool ID TITLE` / `done ID` | begins / ends a tool call |
 //! | `ask ID KIND PATH` | asks for permission to use that tool, and says what was answered |
 //! | `read PATH` / `write PATH TEXT` | by way of the client; says what came of it |
+//! | `greedy COUNT PATH FILE` | asks for a file that often and reads no answer until there is FILE; says what then came |
 //! | `elicit QUESTION` | asks the user by way of the client, in a form with the text `name`; says what was answered |
 //! | `run COMMAND` | in a terminal of the client's; says its output and status |
 //! | `start COMMAND` | the same, and does not wait |
@@ -45,9 +46,9 @@ use std::fs::OpenOptions;
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -74,8 +75,11 @@ fn main() {
         (3..256).for_each(|fd| _ = nix::unistd::close(fd));
     }
     let (sender, lines) = channel();
+    let reads = Arc::new(Mutex::new(()));
+    let may_read = reads.clone();
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines() {
+            drop(may_read.lock().unwrap());
             let message: Value = serde_json::from_str(&line.unwrap()).unwrap();
             if sender.send(message).is_err() {
                 return;
@@ -84,6 +88,7 @@ fn main() {
     });
     let mut agent = Agent {
         lines,
+        reads,
         later: VecDeque::new(),
         can_load: has("--load"),
         can_resume: has("--resume"),
@@ -115,6 +120,8 @@ fn main() {
 
 struct Agent {
     lines: Receiver<Value>,
+    /// Whoever has it keeps standard input from being read.
+    reads: Arc<Mutex<()>>,
     later: VecDeque<Value>,
     can_load: bool,
     can_resume: bool,
@@ -352,6 +359,11 @@ impl Agent {
                     let answer = self.ask("fs/write_text_file", params);
                     self.say_answer(&json!("written"), &answer);
                 }
+                "greedy" => {
+                    let words: Vec<&str> = argument.split(' ').collect();
+                    let said = self.ask_greedily(words[0].parse().unwrap(), words[1], Path::new(words[2]));
+                    self.say(&said);
+                }
                 "elicit" => {
                     let schema = json!({ "type": "object", "required": ["name"],
                         "properties": { "name": { "type": "string", "title": "Your name" } } });
@@ -418,6 +430,28 @@ impl Agent {
         } else {
             End::Stop("end_turn".into())
         }
+    }
+
+    fn ask_greedily(&mut self, count: u64, path: &str, until: &Path) -> String {
+        let reads = self.reads.clone();
+        let held = reads.lock().unwrap();
+        let params = json!({ "sessionId": self.session, "path": path });
+        let ids = self.next + 1..=self.next + count;
+        let ask = |id| json!({ "jsonrpc": "2.0", "id": id, "method": "fs/read_text_file", "params": params });
+        let all: Vec<String> = ids.clone().map(|id| ask(id).to_string()).collect();
+        self.next += count;
+        raw(&all.join("\n"));
+        while !until.exists() {
+            std::thread::park_timeout(Duration::from_millis(2));
+        }
+        drop(held);
+        let mut bytes = 0;
+        for id in ids {
+            let answer = self.lines.recv().unwrap();
+            assert_eq!(answer["id"], id);
+            bytes += answer["result"]["content"].as_str().unwrap().len();
+        }
+        format!("{count} answers of {bytes} bytes")
     }
 
     fn use_server(&self, name: &str, tool: &str) -> String {
