@@ -1,7 +1,7 @@
 //! A manager in miniature: starts the real worker, speaks frames with it, waits with a bound.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command as Program, ExitStatus, Stdio};
@@ -101,12 +101,19 @@ impl Worker {
 
     pub fn spawn_by(mut program: Program) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut child = program
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(File::create(dir.path().join("log")).unwrap())
-            .spawn()
-            .unwrap();
+        program.stdin(Stdio::piped()).stdout(Stdio::piped());
+        program.stderr(File::create(dir.path().join("log")).unwrap());
+        let end = Instant::now() + BOUND;
+        let mut child = loop {
+            match program.spawn() {
+                // A copy of the program that was just written: another test forked meanwhile, and its child has the
+                // file open until it executes its own (execve(2), ETXTBSY).
+                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy && Instant::now() < end => {
+                    std::thread::yield_now();
+                }
+                spawned => break spawned.unwrap(),
+            }
+        };
         Self {
             to: child.stdin.take(),
             from: child.stdout.take(),
