@@ -525,6 +525,25 @@ impl SessionManager {
         Ok(all)
     }
 
+    /// Calls of a session that wait for an answer, oldest first.
+    pub async fn calls(&self, id: &SessionId) -> Result<Vec<CallInfo>, Error> {
+        let open = self.with_session(id, |session, _| session.calls()).await?;
+        let mut all = Vec::new();
+        for (call, client_id) in open {
+            let CallId(event) = call;
+            let mut events = self.subscribe(Some(event.saturating_sub(1)), Some(id.clone()));
+            let record = events.ready().await?.and_then(|records| records.into_iter().next());
+            let Some(record) = record else { continue };
+            let event = record.event().map_err(|error| Error::Journal(error.to_string()))?;
+            let EventKind::CallRequested { call_id, prompt_id, method, payload, .. } = event.kind else {
+                continue;
+            };
+            let (session_id, asked_at) = (id.clone(), event.at);
+            all.push(CallInfo { call_id, session_id, prompt_id, client_id, method, payload, asked_at });
+        }
+        Ok(all)
+    }
+
     /// Answers a permission. The first answer counts.
     pub async fn answer_permission(
         &self,

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::event::{Disposition, Outcome, Resolution, Timestamp};
 use crate::wire::{AgentDetails, Attachment, AttachmentKind, Offer, PermissionOption};
-use crate::{EventId, Exit, Incarnation, PermissionId, PromptId, Restore, SessionId};
+use crate::{CallId, EventId, Exit, Incarnation, PermissionId, PromptId, Restore, SessionId};
 
 /// What a session is started with. What is not given comes from the agent's profile, then from the defaults.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -118,6 +118,25 @@ pub struct CallRequest {
     /// Why it could not be done, as ACP has it: `code` and `message`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Value>,
+}
+
+/// A call that waits for an answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CallInfo {
+    /// Its id, which is its event's.
+    pub call_id: CallId,
+    /// The session.
+    pub session_id: SessionId,
+    /// The prompt in whose turn it was asked.
+    pub prompt_id: PromptId,
+    /// The client that is asked now; null: it waits for one that can do it.
+    pub client_id: Option<EventId>,
+    /// ACP's name of what is to be done.
+    pub method: String,
+    /// With what, as the agent has said it.
+    pub payload: Value,
+    /// When it was asked.
+    pub asked_at: Timestamp,
 }
 
 /// What becomes of a permission that an agent asks for.

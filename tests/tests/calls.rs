@@ -295,10 +295,18 @@ async fn a_question_to_the_user_waits_for_a_client_that_can_ask() {
     let (call, client) = asked(&host, &id).await;
     assert_eq!(client, None);
     assert_eq!(host.manager.get_session(&id).await.unwrap().status, Status::RequiresAction);
+    let open = host.manager.calls(&id).await.unwrap();
+    assert_eq!((open.len(), open[0].call_id, open[0].prompt_id, open[0].client_id), (1, call, prompt, None));
+    assert_eq!(
+        (open[0].method.as_str(), &open[0].payload["message"]),
+        ("elicitation/create", &json!("who?"))
+    );
     let driver = drives(&host, &id, false, &[Offer::Elicitation]).await;
+    assert_eq!(host.manager.calls(&id).await.unwrap()[0].client_id, Some(driver));
     host.manager.on_behalf_of(Some(driver)).answer_call(&id, call, accepts("me")).await.unwrap();
     host.end_of(&id, prompt).await;
     assert_eq!(host.printed(&id, prompt).await, "accept me");
+    assert_eq!(host.manager.calls(&id).await.unwrap(), []);
     host.manager.shutdown().await;
 }
 

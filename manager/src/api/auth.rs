@@ -43,6 +43,7 @@ pub struct Caller {
 const LOOKS: &[&str] = &[
     "/v1/sessions/{id}",
     "/v1/sessions/{id}/attach",
+    "/v1/sessions/{id}/calls",
     "/v1/sessions/{id}/events",
     "/v1/sessions/{id}/log",
     "/v1/sessions/{id}/permissions",
@@ -55,6 +56,7 @@ const LOOKS: &[&str] = &[
 /// What a caller may do to sub-agents below it, by method and route.
 const BELOW: &[(Method, &str)] = &[
     (Method::GET, "/v1/sessions/{id}"),
+    (Method::GET, "/v1/sessions/{id}/calls"),
     (Method::GET, "/v1/sessions/{id}/events"),
     (Method::GET, "/v1/sessions/{id}/log"),
     (Method::GET, "/v1/sessions/{id}/permissions"),

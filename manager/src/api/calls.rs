@@ -1,14 +1,29 @@
-//! Answers to what an agent wants done by the client that drives.
+//! What an agent wants done by the client that drives, and the answers to that.
 
+use axum::Json as Reply;
 use axum::extract::State;
 use axum::http::StatusCode;
-use protocol::api::CallRequest;
+use protocol::api::{CallInfo, CallRequest};
 use protocol::wire::CallAnswer;
 use protocol::{CallId, SessionId};
 
 use super::App;
 use super::input::{Call, Client, Id, LongJson, Nothing, Query};
 use super::problem::{Answer, ApiError, WITH_BODY, refuses};
+
+refuses!(ListErrors: 400 "invalid_id", 404 "no_such_session");
+
+/// Calls of a session that wait for an answer, oldest first.
+#[utoipa::path(get, path = "/v1/sessions/{id}/calls", tag = "sessions", operation_id = "calls",
+    params(("id" = SessionId, Path, description = "The session.")),
+    responses((status = 200, description = "The calls.", body = [CallInfo]), ListErrors))]
+pub async fn of_session(
+    State(app): State<App>,
+    Id(id): Id,
+    _: Query<Nothing>,
+) -> Answer<Reply<Vec<CallInfo>>> {
+    Ok(Reply(app.manager.calls(&id).await?))
+}
 
 refuses!(CallErrors: 400 "invalid_client", 400 "invalid_answer", 400 "invalid_id", 404 "no_such_call", 404 "no_such_session",
     409 "call_settled", 409 "not_driver", 507 "journal_full"; + WITH_BODY);

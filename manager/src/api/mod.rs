@@ -141,6 +141,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(prompts::edit, prompts::remove))
         .routes(routes!(prompts::resolve))
         .routes(routes!(attach::attach))
+        .routes(routes!(calls::of_session))
         .routes(routes!(calls::answer))
         .routes(routes!(settings::all))
         .routes(routes!(settings::set))

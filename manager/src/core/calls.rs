@@ -204,6 +204,12 @@ impl Session {
         Ok(Reply::Done)
     }
 
+    /// Calls that wait for an answer, oldest first, and who is asked. What they ask for is in the events of their ids.
+    pub fn calls(&self) -> Vec<(CallId, Option<EventId>)> {
+        let turn = self.turns.running.as_ref();
+        turn.into_iter().flat_map(|turn| turn.calls.open.iter().map(|call| (call.id, call.client))).collect()
+    }
+
     /// Calls whose time is over are given up.
     pub(super) fn expire_calls(&mut self, at: At, out: &mut Out) {
         let Some(turn) = self.turns.running.as_mut() else { return };
