@@ -149,20 +149,128 @@ fn whoever_was_displaced_looks_on_also_under_the_next_daemon() {
     first.sees("you look on");
 }
 
-#[test]
-fn a_permission_is_answered_in_place_by_the_number_of_an_option() {
+/// A daemon with a session `s` of an agent that asks.
+fn asking() -> Daemon {
     let daemon = Daemon::new();
     let config = daemon.dir.path().join("kennel");
     std::fs::create_dir_all(&config).unwrap();
     let agent = format!("[agents.x]\nkind = \"acp\"\ncommand = [\"{}\"]\n", beside("acp-agent").display());
     std::fs::write(config.join("config.toml"), agent).unwrap();
     daemon.ok(&["start", "--id", "s", "--agent", "x"]);
+    daemon
+}
+
+#[test]
+fn a_permission_is_answered_in_place_by_the_number_of_an_option() {
+    let daemon = asking();
     let mut person = Person::new(&daemon, &["s"]);
     person.types("tool t1 saw; ask t1\n");
     person.sees("the agent asks: may I t1?");
     person.sees("3) No");
     person.types("7\n");
-    person.sees("there is no option 7");
+    person.sees("no option 7 is there");
     person.types("2\n");
     person.sees("answered always");
+}
+
+#[test]
+fn of_two_permissions_each_is_answered_by_its_own_numbers_whichever_is_older() {
+    let daemon = asking();
+    let mut person = Person::new(&daemon, &["s"]);
+    person.types("ask-both one two\n");
+    person.sees("the agent asks: may I one?");
+    person.sees("3) No");
+    person.sees("the agent asks: may I two?");
+    person.sees("4) Yes");
+    person.sees("6) No");
+    person.types("4\n");
+    person.sees(": yes");
+    // Of one that is settled nothing is left to be hit by mistake.
+    person.types("4\n");
+    person.sees("no option 4 waits any more");
+    person.types("3\n");
+    person.sees("two yes, one no");
+    person.types("3\n");
+    person.sees("no option 3 waits any more");
+    person.types("ask three\n");
+    person.sees("1) Yes");
+    person.types("1\n");
+    person.sees("answered yes");
+}
+
+#[test]
+fn what_waits_is_shown_to_whoever_comes_later_also_without_the_history() {
+    let daemon = asking();
+    let mut first = Person::new(&daemon, &["s"]);
+    first.types("ask t1; elicit who are you?\n");
+    first.sees("3) No");
+    first.types("\x10\x11");
+    assert_eq!(first.leaves(), Some(0));
+    let mut second = Person::new(&daemon, &["s", "--no-history"]);
+    second.sees("the agent asks: may I t1?");
+    second.sees("3) No");
+    second.types("3\n");
+    second.sees("the agent asks: who are you?");
+    second.types("\x10\x11");
+    assert_eq!(second.leaves(), Some(0));
+    let mut third = Person::new(&daemon, &["s", "--no-history"]);
+    third.sees("the agent asks: who are you?");
+    third.types("the third\n");
+    third.sees("accept the third");
+}
+
+#[test]
+fn a_form_is_filled_in_field_by_field_and_those_who_look_on_see_that_one_is_asked() {
+    let daemon = asking();
+    let mut person = Person::new(&daemon, &["s"]);
+    until("it drives", || (daemon.show("s").clients.len() == 1).then_some(()));
+    let mut viewer = Person::new(&daemon, &["s", "--read-only"]);
+    until("it looks on", || (daemon.show("s").clients.len() == 2).then_some(()));
+    person.types("survey how are you?\n");
+    person.sees("the agent asks: how are you?");
+    person.sees("colour: one of 1) Red 2) Green");
+    person.sees("Your name:");
+    viewer.sees("the agent asks: how are you?; it is for the one who drives");
+    viewer.types("me\n");
+    viewer.sees("you look on");
+    person.types("Änne\n");
+    person.sees("count:");
+    person.types("many\n");
+    person.sees("not a whole number");
+    person.types("3\n");
+    person.sees("sure");
+    person.types("\n");
+    person.sees("colour");
+    person.types("2\n");
+    person.sees(r#"{"action":"accept","content":{"name":"Änne","count":3,"colour":"g"}}"#);
+    person.types("survey and now?; survey and then?\n");
+    person.sees("the agent asks: and now?");
+    person.types("/decline\n");
+    person.sees("the agent asks: and then?");
+    person.types("Änne\n");
+    person.sees("count:");
+    person.types("/cancel\n");
+    person.sees(r#"{"action":"cancel"}"#);
+    // The two outputs come as they come.
+    assert!(person.seen.iter().any(|line| line.contains(r#"{"action":"decline"}"#)), "{:#?}", person.seen);
+    // What was said is between the person and the agent, and the agent has said it again.
+    let events = daemon.ok(&["events", "s", "--json"]);
+    assert!(!events.lines().any(|line| line.contains("Änne") && !line.contains("message.chunk")), "{events}");
+}
+
+#[test]
+fn a_permission_waits_until_the_form_is_done_and_is_shown_then() {
+    let daemon = asking();
+    let mut person = Person::new(&daemon, &["s"]);
+    // What it finds on coming is found by then.
+    person.types("say here\n");
+    person.sees("> say here");
+    person.types("both t1 who are you?\n");
+    person.sees("the agent asks: who are you?");
+    person.sees("waits until the form is done");
+    // A number is an answer to the form, and allows nothing.
+    person.types("1\n");
+    person.sees("1) Yes");
+    person.types("3\n");
+    person.sees("accept 1, answered no");
 }

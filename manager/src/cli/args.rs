@@ -119,8 +119,8 @@ pub enum Command {
     /// Talk to a session: what was said, what is said, and what you say to it
     ///
     /// Shows the conversation so far and follows it. Each line that you type is a prompt; while a turn runs it waits its
-    /// turn. A permission that the agent asks for is answered by the number of an option. One client drives, others look
-    /// on. Ctrl-C ends the running turn; Ctrl-P Ctrl-Q, or Ctrl-D, detaches and stops nothing.
+    /// turn. A permission that the agent asks for is answered by the number of an option, a form field by field. One client
+    /// drives, others look on. Ctrl-C ends the running turn; Ctrl-P Ctrl-Q, or Ctrl-D, detaches and stops nothing.
     #[command(
         after_help = "Examples:\n  kennel attach                      the session of this directory\n  \
         kennel attach session-1 --read-only\n  kennel attach ~/src/app --takeover"

@@ -1,18 +1,22 @@
 //! `attach`: a person and a session, line by line.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::BufRead;
 use std::path::Path;
 
-use protocol::api::{AnswerRequest, ClientInfo, PermissionAnswer, PromptRequest, Role, WhenBusy};
+use protocol::api::{
+    AnswerRequest, CallInfo, CallRequest, ClientInfo, PermissionAnswer, PermissionInfo, PromptRequest, Role,
+    WhenBusy,
+};
 use protocol::event::{Event, EventKind, Outcome as Ended};
 use protocol::wire::PermissionOption;
-use protocol::{EventId, PermissionId, PromptId, SessionId, Stream};
+use protocol::{CallId, EventId, PermissionId, PromptId, SessionId, Stream};
 use rustix::termios::{InputModes, OptionalActions, SpecialCodeIndex, Termios};
 use tokio::sync::mpsc;
 
 use super::args;
 use super::error::{Failure, Outcome};
+use super::form::Form;
 use super::link::{Link, read};
 use super::render;
 use super::sessions::{directory, random_key};
@@ -46,6 +50,9 @@ pub async fn attach(link: &Link<'_>, args: args::Attach) -> Outcome {
                             return Ok(());
                         }
                         after = frame.id.or(after);
+                        if std::mem::take(&mut view.comes_up) {
+                            view.look(link).await;
+                        }
                     }
                     Ok(None) => break false,
                     Err(ClientError::Lost(_)) => break true,
@@ -173,16 +180,51 @@ struct View<'a> {
     out: Screen,
     line_open: bool,
     texts: HashMap<PromptId, String>,
+    /// What is shown now happens now.
+    live: bool,
+    /// It has just begun to.
+    comes_up: bool,
     /// Permissions that wait, oldest first.
-    open: Vec<(PermissionId, Vec<PermissionOption>)>,
+    open: Vec<Asked>,
+    /// Forms that wait for the person who drives, oldest first. The first is being filled in.
+    forms: VecDeque<(CallId, Form)>,
+    /// The highest number of an option since the last prompt was typed.
+    numbered: usize,
+}
+
+/// A permission that waits. The numbers of its options are its own as long as anybody can have them in mind: whatever
+/// comes meanwhile, what is typed is an answer to what was read.
+struct Asked {
+    id: PermissionId,
+    title: String,
+    options: Vec<PermissionOption>,
+    /// The number of its first option.
+    first: usize,
 }
 
 impl<'a> View<'a> {
     fn new(ui: &'a Ui, session: SessionId, role: Role) -> Self {
         let out = Screen::new(Colours::of_output(ui.out_colour));
-        let (client, texts, open) = (None, HashMap::new(), Vec::new());
-        let drives = role == Role::Driver;
-        Self { ui, session, role, client, drives, out, line_open: false, texts, open }
+        Self {
+            ui,
+            session,
+            role,
+            client: None,
+            drives: role == Role::Driver,
+            out,
+            line_open: false,
+            texts: HashMap::new(),
+            live: false,
+            comes_up: false,
+            open: Vec::new(),
+            forms: VecDeque::new(),
+            numbered: 0,
+        }
+    }
+
+    /// To a program, or where nothing is said, no form can be shown.
+    fn shows_forms(&self) -> bool {
+        !self.ui.json && !self.ui.quiet
     }
 
     async fn come(&mut self, link: &Link<'_>, after: Option<EventId>, takeover: bool) -> Outcome<Events> {
@@ -196,6 +238,9 @@ impl<'a> View<'a> {
             format!("/v1/sessions/{}/attach?role={role}&name={name}&takeover={takeover}", self.session);
         if let Some(after) = after {
             path += &format!("&after={after}");
+        }
+        if self.role == Role::Driver && self.shows_forms() {
+            path += "&offers=elicitation";
         }
         link.events(&path).await
     }
@@ -211,6 +256,7 @@ impl<'a> View<'a> {
             "attached" => {
                 self.client = serde_json::from_str::<ClientInfo>(&frame.data).ok().map(|info| info.client_id);
                 self.drives = self.role == Role::Driver;
+                self.live = false;
                 return Ok(false);
             }
             _ => {}
@@ -257,24 +303,23 @@ impl<'a> View<'a> {
                 self.note(&format!("tool call {tool_call_id} was cut off"));
             }
             EventKind::PermissionRequested { permission_id, title, options, .. } => {
-                self.note(&format!("{permission_id}: the agent asks: {title}"));
-                for (number, option) in options.iter().enumerate() {
-                    self.note(&format!("  {}) {}", number + 1, option.name));
-                }
-                self.open.push((permission_id, options));
+                self.permission(permission_id, title, options);
             }
             EventKind::PermissionResolved { permission_id, option_id, .. } => {
-                self.open.retain(|(open, _)| *open != permission_id);
+                self.open.retain(|open| open.id != permission_id);
                 self.note(&format!("{permission_id}: {option_id}"));
             }
-            EventKind::CallRequested { method, payload, .. } => {
-                if let Some(what) = super::events::asked_of_user(&method, &payload) {
-                    self.note(&what);
-                }
-            }
             EventKind::PermissionExpired { permission_id, reason } => {
-                self.open.retain(|(open, _)| *open != permission_id);
+                self.open.retain(|open| open.id != permission_id);
                 self.note(&format!("{permission_id} expired: {reason}"));
+            }
+            EventKind::CallRequested { call_id, method, payload, .. } => {
+                self.form(call_id, &method, &payload)
+            }
+            EventKind::CallAnswered { call_id } => self.form_ended(call_id, "it was answered"),
+            EventKind::CallExpired { call_id, reason } => self.form_ended(call_id, &reason),
+            EventKind::ClientAttached { client_id, .. } if self.client == Some(client_id) => {
+                (self.live, self.comes_up) = (true, true);
             }
             EventKind::TurnCompleted { outcome: Ended::Completed, stop_reason, exit, .. } => {
                 self.break_line()?;
@@ -308,6 +353,9 @@ impl<'a> View<'a> {
             EventKind::SystemMessage { text } => self.note(&text),
             EventKind::DriverChanged { driver } if self.client.is_some() => {
                 self.drives = driver == self.client;
+                if !self.drives {
+                    self.forms.clear();
+                }
                 match driver {
                     _ if self.drives => {}
                     Some(_) => self.note("somebody else drives now; you look on"),
@@ -320,8 +368,142 @@ impl<'a> View<'a> {
         Ok(())
     }
 
+    /// What waits for an answer when this client has come.
+    async fn look(&mut self, link: &Link<'_>) {
+        let path = format!("/v1/sessions/{}", self.session);
+        self.open.clear();
+        self.forms.clear();
+        // What cannot be had now will be told by events.
+        // Forms first: what is typed goes to them.
+        let calls = link.get::<Vec<CallInfo>>(Request::get(format!("{path}/calls"))).await;
+        for waits in calls.unwrap_or_default() {
+            self.form(waits.call_id, &waits.method, &waits.payload);
+        }
+        let permissions = link.get::<Vec<PermissionInfo>>(Request::get(format!("{path}/permissions"))).await;
+        for waits in permissions.unwrap_or_default() {
+            self.permission(waits.permission_id, waits.title, waits.options);
+        }
+    }
+
+    // --- what the agent asks ---
+
+    fn permission(&mut self, id: PermissionId, title: String, options: Vec<PermissionOption>) {
+        if !self.live {
+            return self.note(&format!("{id}: the agent asks: {title}"));
+        }
+        // It was found on coming here, too.
+        if self.open.iter().any(|open| open.id == id) {
+            return;
+        }
+        let first = self.numbered + 1;
+        self.numbered += options.len();
+        self.open.push(Asked { id, title, options, first });
+        match self.forms.is_empty() {
+            true => self.show_permission(self.open.len() - 1),
+            false => self.note(&format!("{id} waits until the form is done")),
+        }
+    }
+
+    fn show_permission(&mut self, at: usize) {
+        let Asked { id, title, options, first } = &self.open[at];
+        let asked = format!("{id}: the agent asks: {title}");
+        let options =
+            options.iter().enumerate().map(|(at, option)| format!("  {}) {}", first + at, option.name));
+        let lines: Vec<String> = std::iter::once(asked).chain(options).collect();
+        lines.iter().for_each(|line| self.note(line));
+    }
+
+    fn form(&mut self, id: CallId, method: &str, payload: &serde_json::Value) {
+        let asks = method == "elicitation/create" && self.shows_forms();
+        if !asks || self.forms.iter().any(|(known, _)| *known == id) {
+            return;
+        }
+        let form = Form::new(payload);
+        let asked = format!("{id}: the agent asks: {}", form.message());
+        if !self.live {
+            return self.note(&asked);
+        }
+        if !self.drives {
+            return self.note(&format!("{asked}; it is for the one who drives to answer"));
+        }
+        self.forms.push_back((id, form));
+        match self.forms.len() {
+            1 => self.show_form(),
+            _ => self.note(&format!("{id} waits until the form before it is done")),
+        }
+    }
+
+    fn show_form(&mut self) {
+        let Some((id, form)) = self.forms.front() else { return };
+        let mut lines = vec![format!("{id}: the agent asks: {}", form.message())];
+        lines.extend(form.lines());
+        lines.extend(form.question());
+        lines.iter().for_each(|line| self.note(line));
+    }
+
+    /// Somebody else has answered it, or nobody will.
+    fn form_ended(&mut self, id: CallId, why: &str) {
+        let known = self.forms.iter().position(|(known, _)| *known == id);
+        if let Some(at) = known {
+            self.forms.remove(at);
+            self.note(&format!("{id} is over: {why}"));
+            if at == 0 {
+                self.show_next();
+            }
+        }
+    }
+
+    /// After a form: what has waited for its end.
+    fn show_next(&mut self) {
+        match self.forms.is_empty() {
+            true => (0..self.open.len()).for_each(|at| self.show_permission(at)),
+            false => self.show_form(),
+        }
+    }
+
+    async fn fill_in(&mut self, link: &Link<'_>, line: &str) -> Outcome {
+        let Some((id, form)) = self.forms.front_mut() else { return Ok(()) };
+        let (id, taken) = (*id, form.take(line));
+        let question = form.question();
+        match taken {
+            Ok(Some(answer)) => {
+                // Whatever becomes of it, the next line is not for this form.
+                self.forms.pop_front();
+                let path = format!("/v1/sessions/{}/calls/{id}", self.session);
+                let answer = CallRequest { result: Some(answer), error: None };
+                self.ask(link, Request::post(path).json(&answer)).await?;
+                self.show_next();
+            }
+            Ok(None) => question.iter().for_each(|question| self.note(question)),
+            Err(why) => {
+                self.note(&why);
+                question.iter().for_each(|question| self.note(question));
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers the permission that has an option of this number.
+    async fn choose(&mut self, link: &Link<'_>, number: usize) -> Outcome {
+        let found = self.open.iter().find_map(|open| {
+            let option = open.options.get(number.checked_sub(open.first)?)?;
+            Some((open.id, option.id.clone()))
+        });
+        let Some((id, option)) = found else {
+            let why = if (1..=self.numbered).contains(&number) { "waits any more" } else { "is there" };
+            self.note(&format!("no option {number} {why}; a space before it makes it a prompt"));
+            return Ok(());
+        };
+        let path = format!("/v1/sessions/{}/permissions/{id}", self.session);
+        let answer = AnswerRequest { answer: PermissionAnswer::Option(option) };
+        self.ask(link, Request::post(path).json(&answer).repeatable()).await
+    }
+
     /// Does what a line asks for.
     async fn say(&mut self, link: &Link<'_>, line: &str) -> Outcome {
+        if !self.forms.is_empty() {
+            return self.fill_in(link, line).await;
+        }
         if line.trim().is_empty() {
             return Ok(());
         }
@@ -329,16 +511,14 @@ impl<'a> View<'a> {
             self.note("you look on; what you type is not sent");
             return Ok(());
         }
-        if let Some((permission, options)) = self.open.first()
-            && let Ok(number) = line.parse::<usize>()
+        if let Ok(number) = line.parse::<usize>()
+            && (!self.open.is_empty() || (1..=self.numbered).contains(&number))
         {
-            let Some(option) = number.checked_sub(1).and_then(|at| options.get(at)) else {
-                self.note(&format!("there is no option {number}; a space before it makes it a prompt"));
-                return Ok(());
-            };
-            let path = format!("/v1/sessions/{}/permissions/{permission}", self.session);
-            let answer = AnswerRequest { answer: PermissionAnswer::Option(option.id.clone()) };
-            return self.ask(link, Request::post(path).json(&answer).repeatable()).await;
+            return self.choose(link, number).await;
+        }
+        if self.open.is_empty() {
+            // What is typed from here on is typed after it.
+            self.numbered = 0;
         }
         let (text, attachments) = (line.trim_start().to_owned(), Vec::new());
         let prompt = PromptRequest { text, when_busy: WhenBusy::Queue, attachments };

@@ -239,11 +239,13 @@ fn said(kind: &EventKind) -> String {
     }
 }
 
-/// What a person is told of a form that the agent wants filled in: it takes an editor to show it.
+/// What a person is told of a form that the agent wants filled in, where it cannot be.
 pub fn asked_of_user(method: &str, payload: &serde_json::Value) -> Option<String> {
     let message = payload["message"].as_str().unwrap_or("something");
     let asks = method == "elicitation/create";
-    asks.then(|| format!("the agent asks: {message}; an editor that shows forms can answer, by `kennel acp`"))
+    asks.then(|| {
+        format!("the agent asks: {message}; `kennel attach`, or an editor that shows forms, can answer")
+    })
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod daemon;
 mod demo;
 mod error;
 mod events;
+mod form;
 mod launch;
 mod link;
 mod mcp;

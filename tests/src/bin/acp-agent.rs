@@ -20,9 +20,12 @@
 //! | `recall` | says how many prompts it remembers, and the last of them |
 //! | `tool ID TITLE` / `done ID` | begins / ends a tool call |
 //! | `ask ID KIND PATH` | asks for permission to use that tool, and says what was answered |
+//! | `ask-both ID ID` | asks for permission to use both tools at once, and says what was answered, in the order of the answers |
 //! | `read PATH` / `write PATH TEXT` | by way of the client; says what came of it |
 //! | `greedy COUNT PATH FILE` | asks for a file that often and reads no answer until there is FILE; says what then came |
 //! | `elicit QUESTION` | asks the user by way of the client, in a form with the text `name`; says what was answered |
+//! | `both ID QUESTION` | asks for both a form and a permission at once |
+//! | `survey QUESTION` | the same with a number, a switch and a choice; says the whole answer |
 //! | `run COMMAND` | in a terminal of the client's; says its output and status |
 //! | `start COMMAND` | the same, and does not wait |
 //! | `plan` / `usage` / `news` / `elsewhere` | a plan; what was used; an unknown update; one for another session |
@@ -329,6 +332,11 @@ impl Agent {
                 }
                 "done" => self.update(json!({ "sessionUpdate": "tool_call_update", "toolCallId": argument,
                     "status": "completed" })),
+                "ask-both" => {
+                    let both: Vec<&str> = argument.split(' ').collect();
+                    let said = self.ask_both(&both);
+                    self.say(&said);
+                }
                 "ask" => {
                     let words: Vec<&str> = argument.split(' ').collect();
                     let mut call = json!({ "toolCallId": words[0], "title": format!("may I {argument}?") });
@@ -336,12 +344,7 @@ impl Agent {
                         call["kind"] = json!(kind);
                         call["locations"] = json!([{ "path": path }]);
                     }
-                    let options = json!([
-                        { "optionId": "yes", "name": "Yes", "kind": "allow_once" },
-                        { "optionId": "always", "name": "Always", "kind": "allow_always" },
-                        { "optionId": "no", "name": "No", "kind": "reject_once" },
-                    ]);
-                    let params = json!({ "sessionId": self.session, "toolCall": call, "options": options });
+                    let params = json!({ "sessionId": self.session, "toolCall": call, "options": choices() });
                     let answer = self.ask("session/request_permission", params);
                     let outcome = &answer["result"]["outcome"];
                     let said =
@@ -372,6 +375,24 @@ impl Agent {
                     let answer = self.ask("elicitation/create", params);
                     let (action, name) = (&answer["result"]["action"], &answer["result"]["content"]["name"]);
                     self.say(&format!("{} {}", action.as_str().unwrap_or("?"), name.as_str().unwrap_or("-")));
+                }
+                "both" => {
+                    let (tool, question) = argument.split_once(' ').unwrap();
+                    let said = self.ask_form_and_tool(question, tool);
+                    self.say(&said);
+                }
+                "survey" => {
+                    let choices =
+                        json!([{ "const": "r", "title": "Red" }, { "const": "g", "title": "Green" }]);
+                    let schema = json!({ "type": "object", "required": ["name", "count"], "properties": {
+                        "name": { "type": "string", "title": "Your name" },
+                        "count": { "type": "integer", "minimum": 1, "maximum": 9 },
+                        "sure": { "type": "boolean" }, "colour": { "type": "string", "oneOf": choices },
+                    } });
+                    let params = json!({ "sessionId": self.session, "mode": "form", "message": argument,
+                        "requestedSchema": schema });
+                    let answer = self.ask("elicitation/create", params);
+                    self.say(&answer["result"].to_string());
                 }
                 "run" | "start" => self.run(argument, verb == "run"),
                 "plan" => {
@@ -430,6 +451,55 @@ impl Agent {
         } else {
             End::Stop("end_turn".into())
         }
+    }
+
+    fn ask_both(&mut self, tools: &[&str]) -> String {
+        let first = self.next + 1;
+        for tool in tools {
+            self.next += 1;
+            let call = json!({ "toolCallId": tool, "title": format!("may I {tool}?") });
+            let params = json!({ "sessionId": self.session, "toolCall": call, "options": choices() });
+            let ask = json!({ "jsonrpc": "2.0", "id": self.next, "method": "session/request_permission", "params": params });
+            raw(&ask.to_string());
+        }
+        let mut said = Vec::new();
+        while said.len() < tools.len() {
+            let Ok(message) = self.lines.recv() else { std::process::exit(0) };
+            match message["id"].as_u64().filter(|id| message["method"].is_null() && *id >= first) {
+                Some(id) => {
+                    let chosen = message["result"]["outcome"]["optionId"].as_str().unwrap_or("nothing");
+                    said.push(format!("{} {chosen}", tools[usize::try_from(id - first).unwrap()]));
+                }
+                None => self.meanwhile(message),
+            }
+        }
+        said.join(", ")
+    }
+
+    fn ask_form_and_tool(&mut self, question: &str, tool: &str) -> String {
+        let schema =
+            json!({ "type": "object", "required": ["name"], "properties": { "name": { "type": "string" } } });
+        let form = json!({ "sessionId": self.session, "mode": "form", "message": question, "requestedSchema": schema });
+        let call = json!({ "toolCallId": tool, "title": format!("may I {tool}?") });
+        let may = json!({ "sessionId": self.session, "toolCall": call, "options": choices() });
+        let asks = [("elicitation/create", form), ("session/request_permission", may)];
+        for (method, params) in asks {
+            self.next += 1;
+            raw(&json!({ "jsonrpc": "2.0", "id": self.next, "method": method, "params": params }).to_string());
+        }
+        let (mut name, mut option) = (None, None);
+        while name.is_none() || option.is_none() {
+            let Ok(message) = self.lines.recv() else { std::process::exit(0) };
+            let result = &message["result"];
+            match message["id"].as_u64().filter(|_| message["method"].is_null()) {
+                Some(id) if id == self.next => {
+                    option = result["outcome"]["optionId"].as_str().map(str::to_owned)
+                }
+                Some(_) => name = result["content"]["name"].as_str().map(str::to_owned),
+                None => self.meanwhile(message),
+            }
+        }
+        format!("accept {}, answered {}", name.unwrap_or_default(), option.unwrap_or_default())
     }
 
     fn ask_greedily(&mut self, count: u64, path: &str, until: &Path) -> String {
@@ -553,6 +623,15 @@ impl Agent {
             self.later.push_back(message);
         }
     }
+}
+
+/// The options of a permission.
+fn choices() -> Value {
+    json!([
+        { "optionId": "yes", "name": "Yes", "kind": "allow_once" },
+        { "optionId": "always", "name": "Always", "kind": "allow_always" },
+        { "optionId": "no", "name": "No", "kind": "reject_once" },
+    ])
 }
 
 fn text_block(text: &str) -> Value {
