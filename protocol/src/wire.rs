@@ -110,6 +110,41 @@ pub enum Command {
     /// How long the agent may say nothing while it takes up its conversation, in milliseconds, before the next way back
     /// into it is tried. Comes before [`Command::Open`].
     RestoreWithin(u64),
+    /// What the worker needs to outlive this manager. Sent once, with the first commands; a worker that has not
+    /// got it leaves when its link ends.
+    Shelter(Shelter),
+    /// Nothing is to be done: only the envelope's `ack` counts.
+    Acknowledge,
+}
+
+/// Where a worker stays while no manager is linked, and for how long.
+///
+/// It waits at `socket` for the next manager, which shows `secret` and hands over two pipes with it (SCM_RIGHTS,
+/// unix(7)): first the reading end of what the worker is told from then on, then the writing end of what it says.
+/// The worker says [`Report::Hello`] there, with the last command that it acted on. What it said meanwhile is in the
+/// file `spool`, as the same frames; those after the last that was committed come before whatever the new pipe brings.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shelter {
+    /// Absolute path; its directory is open to its owner only.
+    pub socket: String,
+    /// Nobody else knows it.
+    pub secret: [u8; 32],
+    /// Absolute path of the file for what is said while nobody hears it.
+    pub spool: String,
+    /// The most that the file may hold, in bytes: past it the agent is no longer read, and nothing is dropped.
+    pub spool_bytes: u64,
+    /// How long a running turn goes on without a manager, in milliseconds.
+    pub turn_ms: u64,
+    /// How long a worker without one stays, in milliseconds.
+    pub idle_ms: u64,
+}
+
+/// Without the secret, which no log may have.
+impl std::fmt::Debug for Shelter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { socket, spool, .. } = self;
+        f.debug_struct("Shelter").field("socket", socket).field("spool", spool).finish_non_exhaustive()
+    }
 }
 
 /// Something that belongs to a prompt, beside its text.

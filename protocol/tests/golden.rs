@@ -58,6 +58,14 @@ fn commands() -> Vec<(&'static str, ToWorker)> {
     };
     let acp_bare = Agent::Acp { argv: vec!["/usr/bin/gemini".into()], login: None, mcp_servers: Vec::new() };
     let exchange = Exchange { prompt: "before".into(), reply: "answer".into() };
+    let shelter = Shelter {
+        socket: "/run/k/door".into(),
+        secret: [7; 32],
+        spool: "/var/k/spool".into(),
+        spool_bytes: 1 << 26,
+        turn_ms: 3_600_000,
+        idle_ms: 600_000,
+    };
     let prompt = Command::Prompt { prompt: PromptId(17), text: "echo ä".into(), history: vec![exchange] };
     let called = |answer| Command::CallAnswered { request: 4, answer };
     let bodies = [
@@ -99,8 +107,9 @@ fn commands() -> Vec<(&'static str, ToWorker)> {
         attachment(AttachmentKind::File, Content::Text("words".into())),
     ];
     let (prompt, text, history) = (PromptId(17), "look".into(), Vec::new());
+    let adopted = [("shelter", Command::Shelter(shelter)), ("acknowledge", Command::Acknowledge)];
     let with = [("prompt-with", Command::PromptWith { prompt, text, history, attachments })];
-    let bodies = bodies.into_iter().chain(settings).chain(with);
+    let bodies = bodies.into_iter().chain(settings).chain(with).chain(adopted);
     bodies.map(|(name, body)| (name, Envelope { incarnation: 3, seq: 5, ack: 9, body })).collect()
 }
 

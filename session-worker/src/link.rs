@@ -1,12 +1,19 @@
-//! Frames to and from the manager over two pipes, without ever blocking.
+//! Frames to and from the manager over two pipes, without ever blocking; and what becomes of them while there is
+//! no manager.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use protocol::frame::{self, Decoder, FrameError};
+use protocol::frame::{Decoder, FrameError};
 use protocol::wire::{Envelope, FromWorker, Report, ToWorker};
 use protocol::{Incarnation, failpoint};
 use tokio::net::unix::pipe;
+
+use crate::outbox::Outbox;
+use crate::spool::Spool;
+
+/// How much may wait to be acknowledged before the agent is read no further, in bytes.
+const KEPT: usize = 256 * 1024;
 
 /// What one read from the manager brought.
 pub enum Received {
@@ -16,20 +23,36 @@ pub enum Received {
     End,
 }
 
+/// Who hears what is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stands {
+    /// A manager.
+    Linked,
+    /// Nobody now; it is kept for the next manager.
+    Alone,
+    /// Nobody any more.
+    Closed,
+}
+
 /// The worker's side of the link.
 pub struct Link {
     input: pipe::Receiver,
     output: pipe::Sender,
     decoder: Decoder,
-    /// Encoded frames that the pipe has not taken yet. Bounded: output of the agent is added only while it
-    /// is empty ([`Link::has_room`]), and of the other reports there are a few a turn.
-    outbox: Vec<u8>,
-    /// How much of `outbox` is written.
-    written: usize,
+    /// Bounded: output of the agent is added only while there is room ([`Link::has_room`]), and of the other
+    /// reports there are a few a turn.
+    outbox: Outbox,
+    spool: Option<Spool>,
+    /// The last message that is in the spool.
+    spooled: u64,
+    /// The manager says what it has made its own; until then it is kept.
+    kept: bool,
     incarnation: Incarnation,
     seq: u64,
     ack: u64,
-    open: bool,
+    stands: Stands,
+    /// The pipe to the manager takes nothing any more.
+    broken: bool,
     muted: bool,
 }
 
@@ -40,19 +63,22 @@ impl Link {
             input: pipe::Receiver::from_owned_fd(input)?,
             output: pipe::Sender::from_owned_fd(output)?,
             decoder: Decoder::default(),
-            outbox: Vec::new(),
-            written: 0,
+            outbox: Outbox::default(),
+            spool: None,
+            spooled: 0,
+            kept: true,
             incarnation: 0,
             seq: 0,
             ack: 0,
-            open: true,
+            stands: Stands::Linked,
+            broken: false,
             muted: false,
         })
     }
 
     /// Opens the numbering: sends `hello` as message 0.
     pub fn greet(&mut self, hello: Report) -> Result<(), FrameError> {
-        self.encode(hello)
+        self.outbox.push(&self.envelope(hello))
     }
 
     /// From now on every message belongs to this incarnation.
@@ -75,16 +101,69 @@ impl Link {
         self.ack
     }
 
-    /// Whether the manager may still be there.
-    pub fn is_open(&self) -> bool {
-        self.open
+    /// Whether the manager takes nothing any more.
+    pub fn is_broken(&self) -> bool {
+        self.stands == Stands::Linked && self.broken
+    }
+
+    /// Whether there is no manager, and what is said is kept for the next.
+    pub fn is_alone(&self) -> bool {
+        self.stands == Stands::Alone
     }
 
     /// Gives the manager up: what is unsent is dropped, and later reports are too.
     pub fn close(&mut self) {
-        self.open = false;
-        self.outbox = Vec::new();
-        self.written = 0;
+        self.stands = Stands::Closed;
+        self.outbox.clear();
+    }
+
+    /// This manager is gone, and another one may come: what it has not acknowledged is said again to that one.
+    pub fn keep_for_the_next(&mut self) {
+        self.stands = Stands::Alone;
+        self.decoder = Decoder::default();
+        self.outbox.rewind();
+        self.flush();
+    }
+
+    /// Another manager is there, or the same one by other pipes. What is in the spool it reads by itself.
+    pub fn take_up(&mut self, input: OwnedFd, output: OwnedFd, hello: Report) -> Result<(), LinkError> {
+        let (input, output) = (pipe::Receiver::from_owned_fd(input)?, pipe::Sender::from_owned_fd(output)?);
+        if self.stands == Stands::Linked {
+            self.keep_for_the_next();
+        }
+        (self.input, self.output) = (input, output);
+        (self.stands, self.broken) = (Stands::Linked, false);
+        let hello = Envelope { incarnation: self.incarnation, seq: 0, ack: self.ack, body: hello };
+        self.outbox.push_first(&hello)?;
+        Ok(())
+    }
+
+    /// What is said while nobody hears it goes here.
+    pub fn spool_to(&mut self, spool: Spool) {
+        self.spool = Some(spool);
+    }
+
+    /// Nobody will acknowledge anything: nothing is kept.
+    pub fn keep_nothing(&mut self) {
+        self.kept = false;
+        self.outbox.forget(u64::MAX);
+    }
+
+    /// The manager has made all messages up to this one its own.
+    pub fn confirm(&mut self, seq: u64) {
+        self.outbox.forget(seq);
+        if let Some(spool) = self.spool.as_mut().filter(|spool| !spool.is_empty() && seq >= self.spooled)
+            && let Err(error) = spool.clear()
+        {
+            eprintln!("session-worker: the spool cannot be emptied: {error}");
+        }
+    }
+
+    /// Makes sure that what is kept for the next manager survives the machine.
+    pub fn sync(&self) {
+        if let Some(Err(error)) = self.spool.as_ref().map(Spool::sync) {
+            eprintln!("session-worker: the spool cannot be synced: {error}");
+        }
     }
 
     /// Nothing may follow what was sent until now.
@@ -92,29 +171,36 @@ impl Link {
         self.muted = true;
     }
 
-    /// Whether everything sent has left for the manager, or never will.
+    /// Whether everything sent has left for the manager or into the spool, or never will.
     pub fn is_flushed(&self) -> bool {
-        self.outbox.is_empty()
+        self.stands == Stands::Closed || self.outbox.unwritten().is_empty()
     }
 
     /// Whether output of the agent may be added, which would be dropped silently if nobody is there to take it.
     pub fn has_room(&self) -> bool {
-        !self.open || self.muted || self.outbox.is_empty()
+        match self.stands {
+            _ if self.muted => true,
+            Stands::Closed => true,
+            Stands::Linked => self.is_flushed() && self.outbox.len() < KEPT,
+            Stands::Alone => self.is_flushed() && self.spool.as_ref().is_some_and(Spool::has_room),
+        }
     }
 
     /// Puts a report on its way.
     pub fn send(&mut self, report: Report) -> Result<(), FrameError> {
-        if !self.open || self.muted {
+        if self.stands == Stands::Closed || self.muted {
             return Ok(());
         }
         self.seq += 1;
-        self.encode(report)
+        self.outbox.push(&self.envelope(report))?;
+        if self.stands == Stands::Alone {
+            self.spool();
+        }
+        Ok(())
     }
 
-    fn encode(&mut self, body: Report) -> Result<(), FrameError> {
-        let envelope: FromWorker =
-            Envelope { incarnation: self.incarnation, seq: self.seq, ack: self.ack, body };
-        frame::encode(&envelope, &mut self.outbox)
+    fn envelope(&self, body: Report) -> FromWorker {
+        Envelope { incarnation: self.incarnation, seq: self.seq, ack: self.ack, body }
     }
 
     /// Resolves when [`Link::receive`] may have something.
@@ -148,22 +234,48 @@ impl Link {
         self.decoder.take()
     }
 
-    /// Writes what the pipe takes. A manager that is gone closes the link.
+    /// Writes what the pipe takes, or all of it into the spool.
     pub fn flush(&mut self) {
-        if !self.outbox.is_empty() {
+        match self.stands {
+            Stands::Closed => {}
+            Stands::Alone => self.spool(),
+            Stands::Linked => self.write(),
+        }
+    }
+
+    fn write(&mut self) {
+        if !self.is_flushed() {
             self.may_break();
         }
-        while self.written < self.outbox.len() {
-            match self.output.try_write(&self.outbox[self.written..]) {
-                Ok(n) => self.written += n,
+        while !self.is_flushed() {
+            match self.output.try_write(self.outbox.unwritten()) {
+                Ok(n) => self.outbox.wrote(n),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if is_transient(&error) => return,
-                Err(_) => return self.close(),
+                Err(_) => {
+                    self.broken = true;
+                    return;
+                }
             }
         }
-        // An idle worker keeps no buffer.
-        self.outbox = Vec::new();
-        self.written = 0;
+        if !self.kept {
+            self.outbox.clear();
+        }
+    }
+
+    /// If it cannot be, it stays here, and the agent is not read until it can.
+    fn spool(&mut self) {
+        let Some(spool) = &mut self.spool else { return };
+        if self.outbox.unwritten().is_empty() {
+            return;
+        }
+        match spool.append(self.outbox.unwritten()) {
+            Ok(()) => {
+                self.outbox.clear();
+                self.spooled = self.seq;
+            }
+            Err(error) => eprintln!("session-worker: the spool takes nothing: {error}"),
+        }
     }
 }
 
@@ -171,7 +283,8 @@ impl Link {
     /// Ways to break in the middle of a word, for the kill harness.
     fn may_break(&self) {
         if failpoint::armed("half", "report") {
-            let _ = self.output.try_write(&self.outbox[..self.outbox.len() / 2]);
+            let left = self.outbox.unwritten();
+            let _ = self.output.try_write(&left[..left.len() / 2]);
             failpoint::die();
         }
         if failpoint::armed("worker", "shut") {
@@ -185,4 +298,15 @@ impl Link {
 /// Whether an error of a pipe that does not block means "later".
 pub fn is_transient(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// Why a link could not be taken up again.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// What was handed over is no pair of pipes.
+    #[error("{0}")]
+    NoPipes(#[from] io::Error),
+    /// A message does not fit in a frame.
+    #[error("{0}")]
+    Frame(#[from] FrameError),
 }

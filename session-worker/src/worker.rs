@@ -29,7 +29,9 @@ use tokio::time::Instant;
 
 use crate::acp::{self, Acp};
 use crate::agent::{self, Ready, Turn};
-use crate::link::{Link, Received};
+use crate::link::{Link, LinkError, Received};
+use crate::shelter::{Knock, Pipes, Shelter};
+use crate::spool::Spool;
 use crate::tree::{self, Ending, Round};
 use crate::{BUILD, exit, log};
 
@@ -41,6 +43,8 @@ const LEFTOVER_GRACE: Duration = Duration::from_millis(500);
 const LOST_GRACE: Duration = Duration::from_secs(2);
 /// Reads of what an agent said before its death: a pipe holds 64 KiB, or 1 MiB at most (pipe(7)).
 const LAST_READS: usize = 64;
+/// Until a spool that takes nothing is tried again.
+const SPOOL_AGAIN: Duration = Duration::from_secs(1);
 /// How long the last reports wait for a manager that does not read.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -64,6 +68,9 @@ pub enum Error {
     /// A message to the manager that does not fit in a frame.
     #[error("a message to the manager: {0}")]
     Encode(#[from] FrameError),
+    /// The next manager's pipes are none.
+    #[error("the next manager: {0}")]
+    Link(#[from] LinkError),
 }
 
 impl Error {
@@ -71,7 +78,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::NoPipes(_) => exit::USAGE,
-            Error::Setup { .. } | Error::NotWelcome(_) | Error::Encode(_) => exit::FAULT,
+            Error::Setup { .. } | Error::NotWelcome(_) | Error::Encode(_) | Error::Link(_) => exit::FAULT,
         }
     }
 }
@@ -168,11 +175,7 @@ impl Lobby {
     /// The papers, or the status to leave with.
     async fn wait_for_welcome(&mut self) -> Result<Result<Box<Welcome>, u8>, Error> {
         failpoint::hit("worker", "hello");
-        self.link.greet(Report::Hello {
-            protocol: PROTOCOL_VERSION,
-            build: BUILD.to_owned(),
-            resume_from: 0,
-        })?;
+        self.link.greet(hello(0))?;
         loop {
             tokio::select! {
                 _ = self.bell.readable() => {
@@ -187,7 +190,7 @@ impl Lobby {
                     Ok(Received::End) | Err(_) => return Ok(Err(exit::DONE)),
                 },
             }
-            if !self.link.is_open() {
+            if self.link.is_broken() {
                 return Ok(Err(exit::DONE));
             }
             match self.link.next() {
@@ -203,6 +206,10 @@ impl Lobby {
             }
         }
     }
+}
+
+fn hello(resume_from: u64) -> Report {
+    Report::Hello { protocol: PROTOCOL_VERSION, build: BUILD.to_owned(), resume_from }
 }
 
 /// Empties the doorbell.
@@ -223,6 +230,8 @@ enum Wake {
     Turn(Ready),
     /// Something of the agent that lives between prompts.
     Acp(acp::Ready),
+    /// Somebody is at the door of the shelter.
+    Door(Knock),
     /// The instant asked for has come.
     Deadline,
 }
@@ -240,6 +249,12 @@ struct Worker {
     settings: Vec<Setting>,
     /// How long it may say nothing while it takes up its conversation.
     restore_within: Option<Duration>,
+    /// Where it waits for the next manager.
+    shelter: Option<Shelter>,
+    /// Since when there is no manager, or nothing to do without one.
+    alone_since: Instant,
+    /// The prompt that was given last: given again by a manager that does not know that it was, it is dropped.
+    last_prompt: Option<PromptId>,
     /// The tree's end, while it is under way, and when its next round is due.
     ending: Option<(Ending, Instant)>,
     leaving: Option<Leaving>,
@@ -264,6 +279,9 @@ impl Worker {
             acp: None,
             settings: Vec::new(),
             restore_within: None,
+            shelter: None,
+            alone_since: Instant::now(),
+            last_prompt: None,
             ending: None,
             leaving: None,
         }
@@ -278,7 +296,12 @@ impl Worker {
         }
         // What came in the same read as the Welcome.
         self.obey()?;
+        let mut at_work = false;
         loop {
+            if std::mem::replace(&mut at_work, self.is_at_work()) && !at_work && self.link.is_alone() {
+                self.alone_since = Instant::now();
+                self.link.sync();
+            }
             if let Some(code) = self.proceed()? {
                 return Ok(code);
             }
@@ -297,13 +320,26 @@ impl Worker {
                 },
                 Wake::Room => {
                     self.link.flush();
-                    if !self.link.is_open() {
+                    if self.link.is_broken() {
                         self.lose_link();
+                    }
+                }
+                Wake::Door(Knock::Came(Ok(visitor))) => {
+                    if let Some(shelter) = &mut self.shelter {
+                        shelter.admit(visitor);
+                    }
+                }
+                // Whoever came has gone again.
+                Wake::Door(Knock::Came(Err(_))) => {}
+                Wake::Door(Knock::Spoke) => {
+                    if let Some(pipes) = self.shelter.as_mut().and_then(Shelter::hear) {
+                        self.take_up(pipes)?;
                     }
                 }
                 Wake::Turn(ready) => self.work(ready)?,
                 Wake::Acp(ready) => self.work_acp(ready)?,
                 Wake::Deadline => {
+                    self.wait_no_longer();
                     self.hurry()?;
                     self.reap()?;
                 }
@@ -319,12 +355,17 @@ impl Worker {
         let deadline = match (&self.ending, &self.leaving) {
             (Some((_, next)), _) => Some(*next),
             (None, Some(leaving)) => leaving.until,
-            (None, None) => acp.and_then(Acp::deadline),
+            (None, None) => acp.and_then(Acp::deadline).into_iter().chain(self.alone_until()).min(),
         };
+        let linked = !self.link.is_alone();
         tokio::select! {
             _ = self.bell.readable() => Wake::Bell,
-            () = self.link.readable(), if self.leaving.is_none() => Wake::Frames,
-            () = self.link.writable(), if !self.link.is_flushed() => Wake::Room,
+            () = self.link.readable(), if linked && self.leaving.is_none() => Wake::Frames,
+            () = self.link.writable(), if linked && !self.link.is_flushed() => Wake::Room,
+            knock = async { match &self.shelter {
+                Some(shelter) => shelter.knocked().await,
+                None => std::future::pending().await,
+            }}, if self.leaving.is_none() => Wake::Door(knock),
             ready = async { match turn {
                 Some(turn) => turn.ready(self.link.has_room()).await,
                 None => std::future::pending().await,
@@ -369,6 +410,13 @@ impl Worker {
             return Ok(());
         }
         self.link.acknowledge(envelope.seq);
+        self.link.confirm(envelope.ack);
+        let begins =
+            matches!(envelope.body, Command::Welcome(_) | Command::Open { .. } | Command::Shelter(_));
+        if self.shelter.is_none() && !begins {
+            // A manager that would acknowledge gives shelter first.
+            self.link.keep_nothing();
+        }
         match envelope.body {
             Command::Welcome(_) => self.fault("a second Welcome".to_owned()),
             Command::Open { .. } if self.acp.is_some() => self.fault("a second Open".to_owned()),
@@ -400,6 +448,16 @@ impl Worker {
                     }
                 }
             }
+            Command::Shelter(papers) => {
+                self.open_shelter(papers);
+                Ok(())
+            }
+            Command::Acknowledge => Ok(()),
+            Command::Prompt { prompt, .. } | Command::PromptWith { prompt, .. }
+                if self.last_prompt == Some(prompt) =>
+            {
+                Ok(())
+            }
             Command::Answer { request, option } => {
                 let answered = |acp: &mut Acp| acp.answer(&self.welcome, request, option);
                 let reports = self.acp.as_mut().map(answered).unwrap_or_default();
@@ -423,6 +481,7 @@ impl Worker {
                 self.prompt(prompt, text, &history, &attachments)
             }
             Command::PromptWith { prompt, .. } => {
+                self.last_prompt = Some(prompt);
                 Ok(self.link.send(failed(prompt, "this agent takes no attachments".to_owned()))?)
             }
             Command::Prompt { prompt, text, history } => match &self.turn {
@@ -430,14 +489,17 @@ impl Worker {
                     let running = turn.prompt;
                     self.fault(format!("{prompt} came while {running} was running"))
                 }
-                None => match Turn::start(&self.welcome, prompt, text, &history) {
-                    Ok(turn) => {
-                        self.turn = Some(turn);
-                        failpoint::hit("worker", "turn");
-                        Ok(())
+                None => {
+                    self.last_prompt = Some(prompt);
+                    match Turn::start(&self.welcome, prompt, text, &history) {
+                        Ok(turn) => {
+                            self.turn = Some(turn);
+                            failpoint::hit("worker", "turn");
+                            Ok(())
+                        }
+                        Err(message) => Ok(self.link.send(failed(prompt, message))?),
                     }
-                    Err(message) => Ok(self.link.send(failed(prompt, message))?),
-                },
+                }
             },
             Command::Abort { prompt } => {
                 if self.turn.as_ref().is_some_and(|turn| turn.prompt == prompt) {
@@ -468,6 +530,7 @@ impl Worker {
         if let Some(running) = self.acp.as_ref().and_then(Acp::turn) {
             return self.fault(format!("{prompt} came while {running} was running"));
         }
+        self.last_prompt = Some(prompt);
         let prompted = |acp: &mut Acp| acp.prompt(&self.welcome, prompt, text, history, attachments);
         let reports = self.acp.as_mut().map(prompted).unwrap_or_default();
         self.tell(reports)?;
@@ -553,8 +616,56 @@ impl Worker {
     }
 
     fn lose_link(&mut self) {
-        self.link.close();
-        self.leave(exit::LINK_LOST, self.grace().min(LOST_GRACE));
+        if self.shelter.is_some() {
+            self.alone_since = Instant::now();
+            self.link.keep_for_the_next();
+        } else {
+            self.link.close();
+            self.leave(exit::LINK_LOST, self.grace().min(LOST_GRACE));
+        }
+    }
+
+    // --- without a manager ---
+
+    /// Whoever finds the shelter's place taken or closed has none, and leaves with its manager.
+    fn open_shelter(&mut self, papers: protocol::wire::Shelter) {
+        let spool = Spool::open(papers.spool.as_ref(), papers.spool_bytes);
+        match spool.and_then(|spool| Ok((spool, Shelter::open(papers)?))) {
+            Ok((spool, shelter)) => {
+                self.link.spool_to(spool);
+                self.shelter = Some(shelter);
+            }
+            Err(error) => eprintln!("session-worker: no shelter, it leaves with its manager: {error}"),
+        }
+    }
+
+    fn is_at_work(&self) -> bool {
+        self.turn.is_some() || self.acp.as_ref().is_some_and(|acp| acp.turn().is_some())
+    }
+
+    /// When it is left, without a manager; or when the spool is tried again.
+    fn alone_until(&self) -> Option<Instant> {
+        let shelter = self.shelter.as_ref().filter(|_| self.link.is_alone())?;
+        if !self.link.is_flushed() {
+            return Some(Instant::now() + SPOOL_AGAIN);
+        }
+        let patience = if self.is_at_work() { shelter.turn() } else { shelter.idle() };
+        Some(self.alone_since + patience.min(LONGEST_GRACE))
+    }
+
+    fn wait_no_longer(&mut self) {
+        if self.link.is_alone() && self.leaving.is_none() {
+            self.link.flush();
+            if self.alone_until().is_some_and(|until| until <= Instant::now()) {
+                self.leave(exit::LINK_LOST, self.grace().min(LOST_GRACE));
+            }
+        }
+    }
+
+    /// The next manager has come.
+    fn take_up(&mut self, pipes: Pipes) -> Result<(), Error> {
+        let hello = hello(self.link.acknowledged());
+        Ok(self.link.take_up(pipes.input, pipes.output, hello)?)
     }
 
     /// Says the last word, and leaves.
@@ -697,11 +808,20 @@ impl Worker {
         let Some(leaving) = &mut self.leaving else {
             return Ok(None);
         };
-        self.link.flush();
-        let now = Instant::now();
+        let (now, code) = (Instant::now(), leaving.code);
         let until = *leaving.until.get_or_insert(now + FAREWELL);
+        self.link.flush();
+        if self.link.is_broken() {
+            self.lose_link();
+        }
         let done = self.turn.is_none() && self.link.is_flushed();
-        Ok((done || now >= until).then_some(leaving.code))
+        if !done && now < until {
+            return Ok(None);
+        }
+        if self.link.is_alone() {
+            self.link.sync();
+        }
+        Ok(Some(code))
     }
 }
 

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod harness;
+#[path = "worker/shelter.rs"]
+mod shelter;
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;

@@ -1,18 +1,22 @@
 //! A manager in miniature: starts the real worker, speaks frames with it, waits with a bound.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, IoSlice, Read, Write};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command as Program, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use protocol::frame::{self, Decoder};
 use protocol::wire::{
-    Agent, Command, Envelope, Exchange, FromWorker, PROTOCOL_VERSION, PromptVia, Report, TurnEnd, Welcome,
+    Agent, Command, Envelope, Exchange, FromWorker, PROTOCOL_VERSION, PromptVia, Report, Shelter, TurnEnd,
+    Welcome,
 };
 use protocol::{Exit, PromptId, Stream};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 /// How long anything may take before the test fails. Never reached by a test that passes.
@@ -76,6 +80,30 @@ pub struct Turn {
     pub end: Option<TurnEnd>,
     pub exit: Option<Exit>,
     pub left_behind: u32,
+}
+
+impl Turn {
+    pub fn take(&mut self, report: Report) {
+        match report {
+            Report::TurnStarted { agent_pid, .. } => {
+                assert!(self.pid.is_none() && self.stdout.is_empty() && self.stderr.is_empty());
+                self.pid = Some(agent_pid);
+            }
+            Report::Output { stream, text, .. } => {
+                assert!((1..=64 * 1024).contains(&text.len()));
+                match stream {
+                    Stream::Stdout => self.stdout += &text,
+                    Stream::Stderr => self.stderr += &text,
+                }
+            }
+            Report::TurnEnded { end, exit, left_behind, .. } => {
+                self.end = Some(end);
+                self.exit = exit;
+                self.left_behind = left_behind;
+            }
+            other => panic!("not of a turn: {other:?}"),
+        }
+    }
 }
 
 pub struct Worker {
@@ -173,6 +201,75 @@ impl Worker {
         ready
     }
 
+    /// A worker that outlives its manager.
+    pub fn sheltered(change: impl FnOnce(&mut Shelter)) -> Self {
+        let mut worker = Self::shell();
+        let mut papers = Shelter {
+            socket: worker.path("door"),
+            secret: [7; 32],
+            spool: worker.path("spool"),
+            spool_bytes: 1 << 20,
+            turn_ms: LONG,
+            idle_ms: LONG,
+        };
+        change(&mut papers);
+        worker.send(Command::Shelter(papers));
+        until("its door is open", || Path::new(&worker.path("door")).exists());
+        worker
+    }
+
+    pub fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).to_str().unwrap().into()
+    }
+
+    /// The manager dies, with what it has read and not recorded: all after `recorded`.
+    pub fn desert(&mut self, recorded: u64) {
+        (self.to, self.from, self.decoder) = (None, None, Decoder::default());
+        self.heard = recorded;
+    }
+
+    pub fn heard(&self) -> u64 {
+        self.heard
+    }
+
+    /// The next manager comes, and shows what it knows.
+    pub fn visit(&mut self, secret: &[u8]) {
+        let (their_input, to) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        let (from, their_output) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        let door = UnixStream::connect(self.path("door")).unwrap();
+        let handed = [their_input.as_fd(), their_output.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        assert!(ancillary.push(SendAncillaryMessage::ScmRights(&handed)));
+        sendmsg(&door, &[IoSlice::new(secret)], &mut ancillary, SendFlags::NOSIGNAL).unwrap();
+        (self.to, self.from) = (Some(to.into()), Some(from.into()));
+    }
+
+    /// The next manager comes, and gives what was said while there was none: the reports of this turn.
+    pub fn come_back(&mut self, turn: &mut Turn) {
+        self.visit(&[7; 32]);
+        let hello = self.frame().expect("Hello");
+        let Report::Hello { resume_from, .. } = hello.body else { panic!("{hello:?}") };
+        assert_eq!((hello.incarnation, hello.seq), (INCARNATION, 0));
+        self.seq = resume_from;
+        for frame in self.spooled() {
+            if frame.seq > self.heard {
+                assert_eq!(frame.seq, self.heard + 1, "numbers without gaps");
+                self.heard = frame.seq;
+                turn.take(frame.body);
+            }
+        }
+    }
+
+    /// What is in the spool.
+    pub fn spooled(&self) -> Vec<FromWorker> {
+        let mut decoder = Decoder::default();
+        decoder.feed(&fs::read(self.path("spool")).unwrap());
+        let frames = std::iter::from_fn(|| decoder.take().unwrap()).collect();
+        decoder.finish().unwrap();
+        frames
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -257,25 +354,7 @@ impl Worker {
     }
 
     pub fn turn_report(&mut self, turn: &mut Turn) {
-        match self.report() {
-            Report::TurnStarted { agent_pid, .. } => {
-                assert!(turn.pid.is_none() && turn.stdout.is_empty() && turn.stderr.is_empty());
-                turn.pid = Some(agent_pid);
-            }
-            Report::Output { stream, text, .. } => {
-                assert!((1..=64 * 1024).contains(&text.len()));
-                match stream {
-                    Stream::Stdout => turn.stdout += &text,
-                    Stream::Stderr => turn.stderr += &text,
-                }
-            }
-            Report::TurnEnded { end, exit, left_behind, .. } => {
-                turn.end = Some(end);
-                turn.exit = exit;
-                turn.left_behind = left_behind;
-            }
-            other => panic!("not of a turn: {other:?}"),
-        }
+        turn.take(self.report());
     }
 
     pub fn run(&mut self, n: u64, text: &str) -> Turn {

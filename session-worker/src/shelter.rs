@@ -1,0 +1,133 @@
+//! Where the worker waits for the next manager when its own is gone.
+
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener as StdUnixListener;
+use std::path::Path;
+use std::time::Duration;
+
+use protocol::wire;
+use rustix::fs::{Mode, OFlags};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use tokio::net::{UnixListener, UnixStream};
+
+/// What a manager hands over.
+pub struct Pipes {
+    /// What the worker is told from now on.
+    pub input: OwnedFd,
+    /// What it says.
+    pub output: OwnedFd,
+}
+
+/// An open shelter. Its socket is removed with it.
+pub struct Shelter {
+    papers: wire::Shelter,
+    listener: UnixListener,
+    /// Who has come and has not shown anything yet. Whoever comes later takes the place: nobody can keep the door
+    /// shut by saying nothing.
+    visitor: Option<UnixStream>,
+}
+
+/// What happens at the door.
+pub enum Knock {
+    /// Somebody came.
+    Came(io::Result<UnixStream>),
+    /// Who is there says something, or has gone.
+    Spoke,
+}
+
+impl Shelter {
+    /// Opens the door.
+    pub fn open(papers: wire::Shelter) -> io::Result<Self> {
+        let path = Path::new(&papers.socket);
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = bind(path)?;
+        listener.set_nonblocking(true)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        Ok(Self { papers, listener: UnixListener::from_std(listener)?, visitor: None })
+    }
+
+    /// How long a running turn goes on without a manager.
+    pub fn turn(&self) -> Duration {
+        Duration::from_millis(self.papers.turn_ms)
+    }
+
+    /// How long a worker without one stays.
+    pub fn idle(&self) -> Duration {
+        Duration::from_millis(self.papers.idle_ms)
+    }
+
+    /// Waits for something at the door.
+    pub async fn knocked(&self) -> Knock {
+        tokio::select! {
+            came = self.listener.accept() => Knock::Came(came.map(|(visitor, _)| visitor)),
+            () = async { match &self.visitor {
+                Some(visitor) => { let _ = visitor.readable().await; }
+                None => std::future::pending().await,
+            }} => Knock::Spoke,
+        }
+    }
+
+    /// Lets somebody in who may be a manager: of the same user, or root.
+    pub fn admit(&mut self, visitor: UnixStream) {
+        let ours = rustix::process::geteuid().as_raw();
+        let theirs = visitor.peer_cred().map(|peer| peer.uid());
+        if matches!(theirs, Ok(uid) if uid == ours || uid == 0) {
+            self.visitor = Some(visitor);
+        }
+    }
+
+    /// What the visitor hands over, if it is a manager. Nobody else is answered.
+    pub fn hear(&mut self) -> Option<Pipes> {
+        let visitor = self.visitor.as_ref()?;
+        let received = match visitor.try_io(tokio::io::Interest::READABLE, || receive(visitor)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+            received => received,
+        };
+        self.visitor = None;
+        let (secret, mut handed) = received.ok()?;
+        let (output, input) = (handed.pop()?, handed.pop()?);
+        (handed.is_empty() && is_same(&secret, &self.papers.secret)).then_some(Pipes { input, output })
+    }
+}
+
+impl Drop for Shelter {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.papers.socket);
+    }
+}
+
+/// Binds a path of any length: what a socket's address can hold is 107 bytes (unix(7)), and a state directory may be
+/// longer. So the directory is named by a descriptor.
+fn bind(path: &Path) -> io::Result<StdUnixListener> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(directory, flags, Mode::empty())?;
+    StdUnixListener::bind(Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name))
+}
+
+fn receive(visitor: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+    let mut bytes = [0; 64];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let received =
+        recvmsg(visitor, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    let handed = ancillary.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+        _ => None,
+    });
+    let handed = handed.flatten().collect();
+    Ok((bytes[..received.bytes].to_vec(), handed))
+}
+
+/// In a time that does not depend on where they differ.
+fn is_same(given: &[u8], right: &[u8; 32]) -> bool {
+    given.len() == right.len() && given.iter().zip(right).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
+}
