@@ -51,6 +51,8 @@ pub struct Journal {
     synced: bool,
     /// Names the state directory in the marker of its processes.
     pub uuid: String,
+    /// By what is made of it workers know their manager.
+    pub secret: String,
 }
 
 /// A journal and what it remembers.
@@ -281,6 +283,7 @@ fn prepare(connection: &mut Connection, found: u32) -> Result<(), JournalError> 
         transaction.pragma_update(None, "user_version", VERSION)?;
         transaction.commit()?;
     }
+    connection.execute("INSERT OR IGNORE INTO meta VALUES ('secret', ?1)", [new_token()?])?;
     Ok(())
 }
 
@@ -289,6 +292,7 @@ fn load(connection: Connection) -> Result<Opened, JournalError> {
         connection.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0)).optional()
     };
     let uuid = meta("uuid")?.unwrap_or_default();
+    let secret = meta("secret")?.unwrap_or_default();
     let boot_id = meta("boot_id")?;
     let mut texts: HashMap<PromptId, Arc<str>> = HashMap::new();
     let mut select = connection.prepare("SELECT id, text FROM prompts")?;
@@ -329,7 +333,7 @@ fn load(connection: Connection) -> Result<Opened, JournalError> {
     let next_number = ids.filter_map(SessionId::number).max().unwrap_or(0).saturating_add(1);
     let last: Option<EventId> = connection.query_row("SELECT max(id) FROM events", [], |row| row.get(0))?;
     let fleet = Fleet::load(sessions, retired, next_number, last.unwrap_or(0) + 1);
-    Ok(Opened { journal: Journal { connection, synced: true, uuid }, fleet, boot_id })
+    Ok(Opened { journal: Journal { connection, synced: true, uuid, secret }, fleet, boot_id })
 }
 
 /// Keeps the texts of prompts that may still be run.

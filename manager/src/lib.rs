@@ -20,6 +20,7 @@ mod links;
 mod manager;
 mod process;
 mod settings;
+mod shelter;
 mod supervisor;
 mod sweep;
 mod tokens;

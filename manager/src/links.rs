@@ -1,6 +1,9 @@
 //! The two pipes to a worker: frames in, frames out, and never more in memory than one read of each.
+//!
+//! What a worker has said while it had no manager is in a file, and comes before what its new pipe brings.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -26,6 +29,8 @@ pub enum LinkEvent {
         incarnation: Incarnation,
         /// What.
         frames: Vec<FromWorker>,
+        /// How much was read for them, in bytes.
+        bytes: usize,
         /// Dropped once they are committed.
         permit: OwnedSemaphorePermit,
     },
@@ -46,26 +51,36 @@ pub struct Link {
     sent: u64,
     outgoing: mpsc::UnboundedSender<Vec<u8>>,
     reader: JoinHandle<()>,
-    writer: JoinHandle<()>,
+    writer: Option<JoinHandle<()>>,
 }
 
 impl Link {
-    /// Begins to read and write.
+    /// Begins to read and write. What is in `spool` is read first. Without pipes there is nothing more.
     pub fn open(
         session: SessionId,
         incarnation: Incarnation,
-        stdin: OwnedFd,
-        stdout: OwnedFd,
+        spool: Option<File>,
+        pipes: Option<Pipes>,
         events: mpsc::UnboundedSender<LinkEvent>,
     ) -> io::Result<Self> {
-        // Both ends are ours alone, so O_NONBLOCK surprises nobody.
-        let stdin = pipe::Sender::from_owned_fd(nonblocking(stdin)?)?;
-        let stdout = pipe::Receiver::from_owned_fd(nonblocking(stdout)?)?;
         // Bounded by the protocol: one prompt at a time, and a few words about it.
         let (outgoing, queue) = mpsc::unbounded_channel();
-        let reader = tokio::spawn(read(session, incarnation, stdout, events));
-        let writer = tokio::spawn(write(stdin, queue));
+        let (stdin, stdout) = match pipes {
+            // Both ends are ours alone, so O_NONBLOCK surprises nobody.
+            Some(Pipes { stdin, stdout }) => (
+                Some(pipe::Sender::from_owned_fd(nonblocking(stdin)?)?),
+                Some(pipe::Receiver::from_owned_fd(nonblocking(stdout)?)?),
+            ),
+            None => (None, None),
+        };
+        let reader = tokio::spawn(read(session, incarnation, spool, stdout, events));
+        let writer = stdin.map(|stdin| tokio::spawn(write(stdin, queue)));
         Ok(Self { incarnation, sent: 0, outgoing, reader, writer })
+    }
+
+    /// A worker that was told things by another manager: the numbers go on after the last that it acted on.
+    pub fn resume(&mut self, from: u64) {
+        self.sent = from;
     }
 
     /// Sends a command. `ack` is the worker's last message that is in the journal.
@@ -89,8 +104,18 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         self.reader.abort();
-        self.writer.abort();
+        if let Some(writer) = &self.writer {
+            writer.abort();
+        }
     }
+}
+
+/// Our ends of a worker's pipes.
+pub struct Pipes {
+    /// What it is told.
+    pub stdin: OwnedFd,
+    /// What it says.
+    pub stdout: OwnedFd,
 }
 
 fn nonblocking(fd: OwnedFd) -> io::Result<OwnedFd> {
@@ -101,44 +126,88 @@ fn nonblocking(fd: OwnedFd) -> io::Result<OwnedFd> {
 async fn read(
     session: SessionId,
     incarnation: Incarnation,
-    stdout: pipe::Receiver,
+    spool: Option<File>,
+    stdout: Option<pipe::Receiver>,
     events: mpsc::UnboundedSender<LinkEvent>,
 ) {
-    let one = Arc::new(Semaphore::new(1));
-    let mut decoder = Decoder::default();
-    let error = loop {
-        let Ok(permit) = one.clone().acquire_owned().await else {
-            break None;
-        };
-        if let Err(error) = stdout.readable().await {
-            break Some(error.to_string());
+    let mut reader = Reader { session, incarnation, events, one: Arc::new(Semaphore::new(1)) };
+    let mut error = match spool {
+        Some(spool) => reader.file(spool).await,
+        None => Ok(()),
+    };
+    if let (Ok(()), Some(stdout)) = (&error, stdout) {
+        error = reader.pipe(stdout).await;
+    }
+    let Reader { session, incarnation, events, .. } = reader;
+    let _ = events.send(LinkEvent::Ended { session, incarnation, error: error.err() });
+}
+
+struct Reader {
+    session: SessionId,
+    incarnation: Incarnation,
+    events: mpsc::UnboundedSender<LinkEvent>,
+    one: Arc<Semaphore>,
+}
+
+impl Reader {
+    /// Waits until what was read before is committed.
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, String> {
+        self.one.clone().acquire_owned().await.map_err(|error| error.to_string())
+    }
+
+    /// A worker that is killed leaves half a frame: nothing comes after it.
+    async fn file(&mut self, mut file: File) -> Result<(), String> {
+        let mut decoder = Decoder::default();
+        loop {
+            let permit = self.turn().await?;
+            let mut buffer = vec![0; READ];
+            match file.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(count) => self.tell(&mut decoder, &buffer[..count], permit)?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(format!("a spool that cannot be read: {error}")),
+            }
         }
-        // Made anew for each read: an idle link holds no buffer.
-        let mut buffer = Vec::with_capacity(READ);
-        match stdout.try_read_buf(&mut buffer) {
-            // Also inside a frame: a worker that is killed leaves half of one, and that is no fault of its.
-            Ok(0) => break None,
-            Ok(_) => decoder.feed(&buffer),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-            Err(error) => break Some(error.to_string()),
+    }
+
+    async fn pipe(&mut self, stdout: pipe::Receiver) -> Result<(), String> {
+        let mut decoder = Decoder::default();
+        loop {
+            let permit = self.turn().await?;
+            stdout.readable().await.map_err(|error| error.to_string())?;
+            // Made anew for each read: an idle link holds no buffer.
+            let mut buffer = Vec::with_capacity(READ);
+            match stdout.try_read_buf(&mut buffer) {
+                // Also inside a frame: a worker that is killed leaves half of one, and that is no fault of its.
+                Ok(0) => return Ok(()),
+                Ok(_) => self.tell(&mut decoder, &buffer, permit)?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.to_string()),
+            }
         }
+    }
+
+    fn tell(
+        &mut self,
+        decoder: &mut Decoder,
+        read: &[u8],
+        permit: OwnedSemaphorePermit,
+    ) -> Result<(), String> {
+        decoder.feed(read);
         let mut frames = Vec::new();
-        let garbage = loop {
+        let whole = loop {
             match decoder.take() {
                 Ok(Some(frame)) => frames.push(frame),
-                Ok(None) => break None,
-                Err(error) => break Some(error.to_string()),
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error.to_string()),
             }
         };
         if !frames.is_empty() {
-            let session = session.clone();
-            let _ = events.send(LinkEvent::Frames { session, incarnation, frames, permit });
+            let (session, incarnation, bytes) = (self.session.clone(), self.incarnation, read.len());
+            let _ = self.events.send(LinkEvent::Frames { session, incarnation, frames, bytes, permit });
         }
-        if garbage.is_some() {
-            break garbage;
-        }
-    };
-    let _ = events.send(LinkEvent::Ended { session, incarnation, error });
+        whole
+    }
 }
 
 async fn write(mut stdin: pipe::Sender, mut queue: mpsc::UnboundedReceiver<Vec<u8>>) {

@@ -26,6 +26,7 @@ use crate::feed::{Feed, FeedWriter, Record};
 use crate::journal::{Journal, UsedKey};
 use crate::links::LinkEvent;
 use crate::process;
+use crate::shelter::{self, Shelters};
 use crate::tokens::{self, McpProgram};
 use crate::workers::{Sighting, Workers, World};
 
@@ -157,7 +158,7 @@ async fn lock(state_dir: &Path) -> Result<fs::File, StartError> {
         let path = path.to_owned();
         move |source| StartError::StateDir { path, source }
     };
-    for directory in [state_dir.to_owned(), state_dir.join("logs")] {
+    for directory in [state_dir.to_owned(), state_dir.join("logs"), state_dir.join(shelter::DIRECTORY)] {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory);
         made.map_err(unusable(&directory))?;
     }
@@ -229,6 +230,7 @@ impl Supervisor {
             }
         };
         let (events, links) = mpsc::unbounded_channel();
+        let shelters = Shelters::new(&settings.state_dir, journal.secret.clone());
         let world = World {
             state_dir: settings.state_dir,
             worker_path: settings.worker_path,
@@ -236,6 +238,7 @@ impl Supervisor {
             uuid: journal.uuid.clone(),
             whole_process: settings.whole_process,
             mcp_server: settings.mcp_server,
+            shelters,
         };
         let workers = Workers::new(world, events).map_err(os("cannot watch processes"))?;
         let mut supervisor = Self {
@@ -583,11 +586,18 @@ impl Supervisor {
         self.observe(seen);
     }
 
-    /// Reaps the workers whose `Gone` is committed.
+    /// Tells workers what of theirs is on record, and reaps those whose `Gone` is.
     fn let_go(&mut self, observations: &[Ask]) {
         for ask in observations {
-            if let Ask::One(id, Input::Seen(incarnation, Seen::Gone { .. })) = ask {
-                self.workers.gone(id, *incarnation);
+            match ask {
+                Ask::One(id, Input::Seen(incarnation, Seen::Gone { .. })) => {
+                    self.workers.gone(id, *incarnation);
+                }
+                Ask::One(id, Input::Seen(incarnation, Seen::Heard(number))) => {
+                    let fault = self.workers.recorded(id, *incarnation, *number);
+                    self.observe(fault);
+                }
+                _ => {}
             }
         }
     }

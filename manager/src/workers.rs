@@ -21,8 +21,9 @@ use tokio::sync::mpsc;
 use crate::config;
 use crate::core::{Effect, Seen, Session, limits};
 use crate::journal::Journal;
-use crate::links::{Link, LinkEvent};
+use crate::links::{Link, LinkEvent, Pipes};
 use crate::process::{self, Watch};
+use crate::shelter::Shelters;
 use crate::sweep;
 use crate::tokens::{self, McpProgram};
 
@@ -32,6 +33,8 @@ const DRAIN_MS: u64 = 1_000;
 const CLOSED_MS: u64 = 1_000;
 /// Until an unfinished sweep is tried again, in milliseconds.
 const AGAIN_MS: u64 = 5;
+/// How much a worker may say before it is told what of it is on record, in bytes. It keeps what it is not told.
+const UNTOLD: usize = 32 * 1024;
 /// How much of the end of a log is read for the last words, in bytes, and how many lines are kept.
 const LAST_WORDS: (u64, usize) = (4096, 10);
 
@@ -48,6 +51,10 @@ struct Worker {
     /// Where its part of the log begins.
     log_start: u64,
     welcomed: bool,
+    /// An earlier manager has begun it.
+    adopted: bool,
+    /// It has not yet said that it goes on with this manager.
+    awaits_hello: bool,
     delivered: Option<PromptId>,
     aborted: Option<PromptId>,
     /// Questions of the running turn that it was told the answers of.
@@ -60,6 +67,12 @@ struct Worker {
     set: BTreeSet<u64>,
     /// Number of its last message.
     heard: u64,
+    /// Number of its last message that is on record.
+    recorded: u64,
+    /// What it has said since it was last told what is on record, in bytes.
+    untold: usize,
+    /// It has come to rest since then: it keeps nothing that is on record.
+    rests: bool,
     /// Since when its pipe has been closed while it lived.
     closed_at: Option<u64>,
     /// It is dead.
@@ -103,6 +116,8 @@ pub struct World {
     pub whole_process: bool,
     /// What agents are offered for starting sub-agents.
     pub mcp_server: Option<McpProgram>,
+    /// Where workers wait for the next manager.
+    pub shelters: Shelters,
 }
 
 impl Workers {
@@ -187,7 +202,9 @@ impl Workers {
             }
             Effect::Terminate { incarnation } => self.signal(id, *incarnation, Signal::TERM),
             Effect::Kill { incarnation, .. } => self.signal(id, *incarnation, Signal::KILL),
-            Effect::Reclaim { incarnation, worker } => self.reclaim(id, *incarnation, worker, now),
+            Effect::Reclaim { incarnation, worker } => {
+                self.reclaim(id, *incarnation, worker, session.heard, now);
+            }
             Effect::Release { incarnation } => self.release(id, *incarnation),
         }
         None
@@ -218,7 +235,8 @@ impl Workers {
         let marker = self.marker(id, incarnation);
         let spawned = process::spawn(&program, &marker, &self.world.boot_id, log)
             .map_err(|error| named(error, &program))?;
-        let link = Link::open(id.clone(), incarnation, spawned.stdin, spawned.stdout, self.events.clone());
+        let pipes = Pipes { stdin: spawned.stdin, stdout: spawned.stdout };
+        let link = Link::open(id.clone(), incarnation, None, Some(pipes), self.events.clone());
         let link = link.inspect_err(|_| process::end(spawned.pidfd.as_fd()))?;
         let identity = spawned.identity.clone();
         tracing::debug!(session = %id, incarnation, pid = identity.pid, "worker spawned");
@@ -258,6 +276,8 @@ impl Workers {
             link,
             log_start,
             welcomed: false,
+            adopted: false,
+            awaits_hello: false,
             delivered: None,
             aborted: None,
             answered: BTreeSet::new(),
@@ -265,6 +285,9 @@ impl Workers {
             called: BTreeSet::new(),
             driver: Default::default(),
             heard: 0,
+            recorded: 0,
+            untold: 0,
+            rests: false,
             closed_at: None,
             dead: None,
         };
@@ -300,20 +323,23 @@ impl Workers {
                 grace_ms: spec.grace_ms,
             })),
         );
-        match &spec.agent {
-            Agent::Acp { .. } if fault.is_none() => {
+        let open = match &spec.agent {
+            Agent::Acp { .. } => {
                 let (agent_session, conversation) = (session.agent_session.clone(), session.turns.count > 0);
                 let set = session.settings.set.iter();
                 let settings = set.map(|(name, value)| Setting { name: name.clone(), value: value.clone() });
-                let fault = worker.send(id, Command::RestoreWithin(spec.restore_ms()));
-                let fault = fault.or_else(|| worker.send(id, Command::Settings(settings.collect())));
-                let open = Command::Open { agent_session, conversation };
-                let fault = fault.or_else(|| worker.send(id, open));
-                let notice = |why| (id.clone(), incarnation, Seen::Notice(why));
-                fault.or(offered.err().map(notice))
+                let settings = Command::Settings(settings.collect());
+                let restore = Command::RestoreWithin(spec.restore_ms());
+                vec![restore, settings, Command::Open { agent_session, conversation }]
             }
-            Agent::Acp { .. } | Agent::Command { .. } | Agent::Shell => fault,
-        }
+            Agent::Command { .. } | Agent::Shell => Vec::new(),
+        };
+        // Last: a worker that has got it has got all.
+        let shelter = Some(Command::Shelter(self.world.shelters.papers(id, incarnation)));
+        let worker = self.get(id, incarnation)?;
+        let more = open.into_iter().chain(shelter).find_map(|command| worker.send(id, command));
+        let notice = |why| (id.clone(), incarnation, Seen::Notice(why));
+        fault.or(more).or(offered.err().map(notice))
     }
 
     /// The session's agent with the tools for sub-agents added, where it takes any and is to have them; or why it
@@ -366,6 +392,11 @@ impl Workers {
             return None;
         }
         let turn = session.turns.running.as_ref().filter(|turn| turn.prompt.id == prompt)?;
+        if worker.adopted && turn.is_taken() {
+            // By the manager before.
+            worker.delivered = Some(prompt);
+            return None;
+        }
         let told = match &session.spec.agent {
             Agent::Command { transcript, .. } => *transcript,
             // It remembers what it was told since it was started.
@@ -411,17 +442,59 @@ impl Workers {
         }
     }
 
-    /// Takes hold of a worker that an earlier manager left, dead or alive.
-    fn reclaim(&mut self, id: &SessionId, incarnation: Incarnation, identity: &Identity, now: u64) {
+    /// Takes hold of a worker that an earlier manager left, dead or alive: of what it says from now on, and of what
+    /// it has said since its message `heard`.
+    fn reclaim(
+        &mut self,
+        id: &SessionId,
+        incarnation: Incarnation,
+        identity: &Identity,
+        heard: u64,
+        now: u64,
+    ) {
         if self.workers.contains_key(id) {
             return;
         }
         let pidfd = process::open(identity, &self.world.boot_id);
         let gone = pidfd.is_none();
-        self.insert(id, incarnation, identity.clone(), pidfd, None, u64::MAX);
+        // One that does not let us in is on its way out; it is waited for, and then killed.
+        let pipes = if gone { None } else { self.world.shelters.visit(id, incarnation) };
+        let awaits_hello = pipes.is_some();
+        let link = self.link_to_adopted(id, incarnation, pipes);
+        self.insert(id, incarnation, identity.clone(), pidfd, link, u64::MAX);
+        if let Some(worker) = self.get(id, incarnation) {
+            (worker.adopted, worker.awaits_hello) = (true, awaits_hello);
+            (worker.heard, worker.recorded) = (heard, heard);
+        }
         if gone {
             self.died(id, Exit::Unknown, now);
         }
+    }
+
+    /// What it has said while it was alone, and then what comes by the pipes.
+    fn link_to_adopted(
+        &self,
+        id: &SessionId,
+        incarnation: Incarnation,
+        pipes: Option<Pipes>,
+    ) -> Option<Link> {
+        let spool = self.world.shelters.spool(id, incarnation);
+        if spool.is_none() && pipes.is_none() {
+            return None;
+        }
+        let link = Link::open(id.clone(), incarnation, spool, pipes, self.events.clone());
+        link.inspect_err(|error| tracing::error!(session = %id, %error, "no link to a worker")).ok()
+    }
+
+    /// All of its messages up to this number are on record.
+    pub fn recorded(&mut self, id: &SessionId, incarnation: Incarnation, number: u64) -> Option<Sighting> {
+        let worker = self.get(id, incarnation)?;
+        worker.recorded = worker.recorded.max(number);
+        let due = worker.untold >= UNTOLD || (worker.rests && worker.recorded == worker.heard);
+        if !due || worker.dead.is_some() {
+            return None;
+        }
+        worker.send(id, Command::Acknowledge)
     }
 
     /// Lets go of an incarnation. One that lives is killed; its end is looked after all the same.
@@ -457,6 +530,7 @@ impl Workers {
         if let Some(pidfd) = &worker.pidfd {
             process::reap(pidfd.as_fd());
         }
+        self.world.shelters.remove(id, worker.incarnation);
     }
 
     /// What a link said.
@@ -466,9 +540,11 @@ impl Workers {
         now: u64,
     ) -> (Vec<Sighting>, Option<tokio::sync::OwnedSemaphorePermit>) {
         match event {
-            LinkEvent::Frames { session, incarnation, frames, permit } => {
+            LinkEvent::Frames { session, incarnation, frames, bytes, permit } => {
                 let mut seen = Vec::new();
                 if let Some(worker) = self.get(&session, incarnation) {
+                    let before = worker.heard;
+                    worker.untold += bytes;
                     if let Some(dead) = &mut worker.dead {
                         dead.last_byte = now;
                     }
@@ -481,6 +557,9 @@ impl Workers {
                                 break;
                             }
                         }
+                    }
+                    if worker.heard > before {
+                        seen.push((session, incarnation, Seen::Heard(worker.heard)));
                     }
                 }
                 (seen, Some(permit))
@@ -534,6 +613,14 @@ impl Workers {
             tracing::debug!(session = %id, incarnation = worker.incarnation, pid = worker.identity.pid, %exit, "worker ended");
             worker.dead = Some(Dead { exit, since: now, last_byte: now, told: false, buried: false });
             self.unfinished.insert(id.clone(), now);
+            // One that never let us in has left what it said.
+            if worker.adopted && worker.link.is_none() && !std::mem::replace(&mut worker.awaits_hello, true) {
+                let incarnation = worker.incarnation;
+                let link = self.link_to_adopted(id, incarnation, None);
+                if let Some(worker) = self.workers.get_mut(id) {
+                    worker.link = link;
+                }
+            }
         }
     }
 
@@ -655,18 +742,30 @@ impl Workers {
 
 impl Worker {
     fn send(&mut self, id: &SessionId, command: Command) -> Option<Sighting> {
-        let ack = self.heard;
+        let ack = self.recorded;
+        (self.untold, self.rests) = (0, false);
         let error = self.link.as_mut()?.send(command, ack).err()?;
         Some((id.clone(), self.incarnation, Seen::Faulted(format!("a command could not be sent: {error}"))))
     }
 
     /// What a message means for the session, or what is wrong with it.
     fn understand(&mut self, frame: FromWorker) -> Result<Option<Seen>, String> {
-        if let Report::Hello { protocol, .. } = frame.body {
-            return match protocol {
-                PROTOCOL_VERSION => Ok(None),
-                other => Err(format!("the worker speaks protocol {other}, this manager {PROTOCOL_VERSION}")),
+        if let Report::Hello { protocol, resume_from, .. } = frame.body {
+            if protocol != PROTOCOL_VERSION {
+                return Err(format!(
+                    "the worker speaks protocol {protocol}, this manager {PROTOCOL_VERSION}"
+                ));
+            }
+            let Some(link) = self.link.as_mut().filter(|_| std::mem::take(&mut self.awaits_hello)) else {
+                return Ok(None);
             };
+            link.resume(resume_from);
+            self.welcomed = true;
+            return Ok(Some(Seen::Linked));
+        }
+        if self.adopted && frame.incarnation == self.incarnation && frame.seq <= self.heard {
+            // The manager before had put it on record, and had no time to say so.
+            return Ok(None);
         }
         if frame.incarnation != self.incarnation || frame.seq != self.heard + 1 {
             return Err(format!(
@@ -675,6 +774,7 @@ impl Worker {
             ));
         }
         self.heard = frame.seq;
+        self.rests |= matches!(frame.body, Report::Ready { .. } | Report::TurnEnded { .. });
         Ok(Some(match frame.body {
             Report::Hello { .. } => return Ok(None),
             Report::Ready { restore, agent_pid } => Seen::Ready { restore, agent_pid },

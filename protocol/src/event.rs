@@ -91,6 +91,9 @@ pub enum EventKind {
     /// The agent did not set it.
     #[serde(rename = "setting.refused")]
     SettingRefused { setting_id: u64, name: String, value: String, reason: String },
+    /// A manager has taken over the process that an earlier one left: it goes on, with its turn.
+    #[serde(rename = "session.adopted")]
+    SessionAdopted { pid: u32 },
     /// Idle for long, its process was ended; a prompt, attach or ensure brings it back.
     #[serde(rename = "session.hibernated")]
     SessionHibernated {},
@@ -281,6 +284,7 @@ impl EventKind {
             SessionHibernated {} => "session.hibernated",
             SettingChanged { .. } => "setting.changed",
             SettingRefused { .. } => "setting.refused",
+            SessionAdopted { .. } => "session.adopted",
             SessionWoken {} => "session.woken",
             SessionStopped { .. } => "session.stopped",
             SessionFailed { .. } => "session.failed",

@@ -9,6 +9,7 @@ mod attachments;
 mod calls;
 mod campaign;
 mod cli;
+mod core_adoption;
 mod core_agents;
 mod core_fleet;
 mod core_properties;

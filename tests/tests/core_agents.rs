@@ -389,9 +389,7 @@ fn an_answer_to_an_agent_that_is_being_ended_does_not_count() {
     let restarts = |session: &mut Session| drop(wish(session, Command::Restart));
     let dies = |session: &mut Session| drop(see(session, Seen::AgentDied("the agent ended".into())));
     let babbles = |session: &mut Session| drop(see(session, Seen::Faulted("it babbled".into())));
-    let loses_its_manager =
-        |session: &mut Session| drop(give(session, AT, 60, Input::Recovered { same_boot: true }));
-    let ends: [fn(&mut Session); 5] = [stops, restarts, dies, babbles, loses_its_manager];
+    let ends: [fn(&mut Session); 4] = [stops, restarts, dies, babbles];
     for (case, end) in ends.into_iter().enumerate() {
         let mut session = parks();
         see(&mut session, asks(1, ask()));

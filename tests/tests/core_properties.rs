@@ -6,7 +6,7 @@ use std::sync::Arc;
 use harness::sample;
 use manager::core::{
     Ask, At, Command, Effect, Fleet, Goal, Input, NewPrompt, Phase, Prompt, Refusal, Reply, Seen, Session,
-    Spec, State, Why, limits,
+    Spec, State, Was, Why, limits,
 };
 use proptest::prelude::*;
 use protocol::api::{
@@ -113,6 +113,8 @@ fn seen(session: &Session, step: Move) -> Seen {
             Seen::TurnEnded { prompt, end, exit: None, left_behind: u32::from(which.is_multiple_of(7)) }
         }
         7 if which < 128 => Seen::Faulted("garbage".into()),
+        8 if which < 128 => Seen::Linked,
+        9 if which < 128 => Seen::Heard(u64::from(step.wait)),
         10 => Seen::AgentSession("conversation".into()),
         11 => {
             let (id, ended) = (format!("call-{}", which % 4), which >= 128);
@@ -170,6 +172,7 @@ fn input(session: &Session, at: &mut At, step: Move) -> Input {
                 }
                 None => Input::Command(Command::Prompt(NewPrompt::text("text", WhenBusy::Queue))),
             },
+            State::Adopting { .. } if step.which < 160 => mine(Seen::Linked),
             State::Stopping { .. } | State::Adopting { .. } => {
                 mine(Seen::Gone { exit: Exit::Signal(15), last_words: Vec::new(), survivors: Vec::new() })
             }
@@ -393,7 +396,11 @@ proptest! {
             let resolved = step.events.iter().any(|event| matches!(event, EventKind::PermissionResolved { .. }));
             let before = step.before.effects();
             let told = |effect: &Effect| matches!(effect, Effect::Answer { .. }) && !before.contains(effect);
-            prop_assert!(!resolved || step.after.effects().iter().any(told), "{:?}", step.after.state);
+            // By the next manager, where its worker is not taken over yet.
+            let linked = Input::Seen(step.after.incarnation, Seen::Linked);
+            let adopted = step.after.step(At { closing: false, ..step.at }, 1, &linked).unwrap().next;
+            let mut effects = step.after.effects().into_iter().chain(adopted.effects());
+            prop_assert!(!resolved || effects.any(|effect| told(&effect)), "{:?}", step.after.state);
             Ok(())
         })?;
     }
@@ -401,7 +408,7 @@ proptest! {
     #[test]
     fn a_permission_waits_only_while_its_turn_runs_and_nobody_ends_it(choice: u8, moves in moves(80)) {
         walk(choice, &moves, |step| {
-            let works = matches!(step.after.state, State::Ready { .. })
+            let works = matches!(step.after.state, State::Ready { .. } | State::Adopting { was: Was::Ready { .. }, .. })
                 && step.after.turns.running.as_ref().is_some_and(|turn| !matches!(turn.phase, Phase::Aborting { .. }));
             let open = step.after.permissions();
             prop_assert!(works || open.is_empty(), "{open:?} in {:?}", step.after.state);

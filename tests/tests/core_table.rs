@@ -10,7 +10,7 @@ use harness::kinds;
 use harness::sample::{ask, options, spec};
 use manager::core::{
     Answer, At, Call, Client, Command, Effect, Goal, Input, NewPrompt, Permission, Phase, Prompt, Seen,
-    Session, Spec, State, Turn, Why, limits,
+    Session, Spec, State, Turn, Was, Why, limits,
 };
 use protocol::api::{Failure, OnCrash, PermissionAnswer, PermissionPolicy, RestartType, Role, WhenBusy};
 use protocol::event::{EventKind, Resolution};
@@ -177,7 +177,8 @@ fn stopping(why: Why, kills: u32, live: bool) -> Session {
 
 fn adopting(after: Why) -> Session {
     let goal = if after == Why::Stop { Goal::Down } else { Goal::Up };
-    let state = State::Adopting { worker: worker(), after, deadline: NOW + 500 };
+    let was = if after == Why::Lost { Was::Ready { agent_pid: None } } else { Was::Stopping };
+    let state = State::Adopting { worker: worker(), was, after, deadline: NOW + 500 };
     Session { goal, ..base(state, goal == Goal::Up) }
 }
 
@@ -245,6 +246,8 @@ fn states() -> Vec<(&'static str, Session)> {
     let starting = |worker| State::Starting { worker, deadline: NOW + 500 };
     let aborting = Phase::Aborting { deadline: NOW + 500, agent_pid: Some(401) };
     let idle = ready(None);
+    let adopting_start =
+        State::Adopting { worker: worker(), was: Was::Starting, after: Why::Lost, deadline: NOW + 500 };
     let restarted = |mut session: Session| {
         session.recovering = true;
         session
@@ -291,6 +294,17 @@ fn states() -> Vec<(&'static str, Session)> {
         (
             "ready, turn started, permissions end the turn",
             permitting(started(ready(None)), PermissionPolicy::Fail),
+        ),
+        ("adopting, lost, not ready yet", base(adopting_start.clone(), true)),
+        ("adopting, lost, not ready yet, after a death", restarted(base(adopting_start, true))),
+        ("adopting, lost, idle", Session { turns: Default::default(), ..adopting(Why::Lost) }),
+        (
+            "adopting, lost, with a turn sent",
+            running(adopting(Why::Lost), Phase::Sent { deadline: NOW - 500 }),
+        ),
+        (
+            "adopting, lost, with a turn aborting",
+            running(adopting(Why::Lost), Phase::Aborting { deadline: NOW - 500, agent_pid: Some(401) }),
         ),
         ("adopting, lost, with a turn", started(adopting(Why::Lost))),
         ("adopting, stop, with a turn", started(adopting(Why::Stop))),
@@ -485,6 +499,8 @@ fn inputs(session: &Session) -> Vec<(&'static str, At, Input)> {
         seen("notice", Seen::Notice("there is a newer agent".into())),
         seen("agent died", Seen::AgentDied("the agent ended".into())),
         seen("login needed", Seen::LoginNeeded("log in".into())),
+        seen("linked", Seen::Linked),
+        seen("heard", Seen::Heard(6)),
         seen("faulted", Seen::Faulted("it babbled".into())),
         seen("gone, exit status 0", gone(Exit::Code(0))),
         seen("gone, SIGKILL", gone(Exit::Signal(9))),
@@ -595,6 +611,7 @@ fn facts(session: &Session, now: u64) -> Vec<(&'static str, String)> {
                 }
             },
         ),
+        ("heard", format!("heard {}", session.heard)),
         ("queue", format!("queue [{}]", ids(&mut turns.queue.iter()))),
         ("interrupted", format!("interrupted [{}]", ids(&mut turns.interrupted.iter()))),
         ("deaths", format!("deaths {}", session.deaths.within(now, session.spec.restart.period_ms))),
@@ -650,8 +667,14 @@ fn state(state: &State, now: u64) -> String {
         State::Ready { worker, idle_since, .. } => {
             format!("ready(pid {}, idle {})", worker.pid, ms(*idle_since, now))
         }
-        State::Adopting { worker, after, deadline } => {
-            format!("adopting(pid {}, {}, until {})", worker.pid, kinds::why(after), ms(*deadline, now))
+        State::Adopting { worker, was, after, deadline } => {
+            let was = match was {
+                Was::Starting => "was starting",
+                Was::Ready { .. } => "was ready",
+                Was::Stopping => "was stopping",
+            };
+            let (pid, after) = (worker.pid, kinds::why(after));
+            format!("adopting(pid {pid}, {was}, {after}, until {})", ms(*deadline, now))
         }
         State::Stopping { worker, why, kills, deadline, give_up } => format!(
             "stopping({}, {}, {kills} kills, until {}, gives up {})",

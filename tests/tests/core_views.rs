@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use harness::sample::{self, AT, gone, id, identity, prompt, ready, session, turn};
 use manager::core::{
-    At, Input, LastRestart, Phase, Refusal, RestartPolicy, Session, Spec, State, SubagentLimit, Why, limits,
+    At, Input, LastRestart, Phase, Refusal, RestartPolicy, Session, Spec, State, SubagentLimit, Was, Why,
+    limits,
 };
 use protocol::api::{Failure, OnCrash, PromptState, RestartType, Restarts, SessionInfo, SessionOpts, Status};
 use protocol::event::Timestamp;
@@ -100,11 +101,13 @@ fn a_session_is_shown_as_it_is() {
 fn a_status_is_one_word_for_each_state() {
     let (worker, deadline) = (identity(100), AT.mono);
     let stopping = |worker| State::Stopping { worker, why: Why::Stop, kills: 0, deadline, give_up: deadline };
+    let adopting = |worker, was| State::Adopting { worker, was, after: Why::Lost, deadline };
     for (state, status, pid) in [
         (State::Starting { worker: None, deadline }, Status::Starting, None),
         (State::Starting { worker: Some(worker.clone()), deadline }, Status::Starting, Some(100)),
         (ready(), Status::Idle, Some(100)),
-        (State::Adopting { worker: worker.clone(), after: Why::Lost, deadline }, Status::Adopting, Some(100)),
+        (adopting(worker.clone(), Was::Starting), Status::Adopting, Some(100)),
+        (adopting(worker.clone(), Was::Ready { agent_pid: None }), Status::Adopting, Some(100)),
         (stopping(None), Status::Stopping, None),
         (stopping(Some(worker)), Status::Stopping, Some(100)),
         (State::Restarting { until: deadline }, Status::Restarting, None),
@@ -134,10 +137,15 @@ fn the_agents_process_is_the_one_that_lives_between_turns_or_the_turns_own() {
     assert_eq!(shown(None, Some(Phase::Started { agent_pid: 56 })), Some(56));
     assert_eq!(shown(None, Some(Phase::Aborting { deadline, agent_pid: Some(57) })), Some(57));
     assert_eq!(shown(None, Some(Phase::Aborting { deadline, agent_pid: None })), None);
-    // Its turn goes on while its worker is being ended.
-    let mut ends = session("s", State::Adopting { worker: identity(100), after: Why::Lost, deadline });
-    ends.turns.running = turn(Phase::Started { agent_pid: 56 });
-    assert_eq!(ends.info(AT.mono).agent_pid, Some(56));
+    // It goes on while its worker is asked to, and its turn while its worker is being ended.
+    let adopted = |was, phase: Option<Phase>| {
+        let state = State::Adopting { worker: identity(100), was, after: Why::Lost, deadline };
+        let mut session = session("s", state);
+        session.turns.running = phase.and_then(turn);
+        session.info(AT.mono).agent_pid
+    };
+    assert_eq!(adopted(Was::Ready { agent_pid: Some(55) }, None), Some(55));
+    assert_eq!(adopted(Was::Stopping, Some(Phase::Started { agent_pid: 56 })), Some(56));
 }
 
 #[test]

@@ -144,6 +144,7 @@ fn said(kind: &EventKind) -> String {
         }
         EventKind::SettingChanged { name, value, .. } => format!("{name} = {value}"),
         EventKind::SettingRefused { name, value, reason, .. } => format!("{name} = {value}: {reason}"),
+        EventKind::SessionAdopted { pid } => format!("pid {pid}"),
         EventKind::SessionHibernated {} | EventKind::SessionWoken {} | EventKind::SessionDeleted {} => {
             String::new()
         }

@@ -454,6 +454,7 @@ impl<'a> View<'a> {
             | EventKind::SessionHibernated {}
             | EventKind::SettingChanged { .. }
             | EventKind::SettingRefused { .. }
+            | EventKind::SessionAdopted { .. }
             | EventKind::SessionWoken {}
             | EventKind::SessionStopped { .. }
             | EventKind::SessionUpdated { .. }

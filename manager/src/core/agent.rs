@@ -7,7 +7,7 @@ use protocol::{PermissionId, PromptId, Stream};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::session::{Out, Session, State, limits};
+use super::session::{Out, Session, limits};
 use super::spec::{PermissionRule, Permissions};
 use super::turns::{Phase, Turn};
 use super::{At, Refusal, Reply};
@@ -152,7 +152,7 @@ impl Session {
         let policy = self.spec.permissions.policy_for(ask, &self.spec.workdir);
         let timeout = self.spec.permissions.timeout_ms;
         // Nobody could tell it the answer.
-        if !matches!(self.state, State::Ready { .. }) {
+        if !self.agent_goes_on() {
             return;
         }
         let Some(turn) = self.turns.running.as_mut().filter(|turn| turn.prompt.id == prompt) else {

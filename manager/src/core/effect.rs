@@ -86,7 +86,8 @@ pub enum Effect {
         /// Counts the rounds from 1.
         round: u32,
     },
-    /// A process that an earlier manager left: wait for its end, sweep what it left, and say `Gone`.
+    /// A process that an earlier manager left: take it over and say `Linked`, or wait for its end, sweep what it
+    /// left, and say `Gone`. What it said meanwhile is told before either.
     Reclaim {
         /// Which.
         incarnation: Incarnation,

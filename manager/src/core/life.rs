@@ -6,7 +6,7 @@ use protocol::{Exit, Identity, Restore};
 
 use super::At;
 use super::judge::{Cause, Verdict, judge};
-use super::session::{Goal, LastRestart, Note, Out, Session, State, Why, limits};
+use super::session::{Goal, LastRestart, Note, Out, Session, State, Was, Why, limits};
 use super::turns::Phase;
 
 impl Session {
@@ -53,12 +53,27 @@ impl Session {
     }
 
     pub(super) fn ready(&mut self, at: At, restore: Restore, agent_pid: Option<u32>, out: &mut Out) {
-        let State::Starting { worker: Some(worker), .. } = &self.state else {
-            return;
+        let pid = match &mut self.state {
+            State::Starting { worker: Some(worker), .. } => {
+                let worker = worker.clone();
+                let pid = worker.pid;
+                self.state = State::Ready { worker, agent_pid, idle_since: at.mono };
+                pid
+            }
+            // It came to this while nobody heard it.
+            State::Adopting { worker, was: was @ Was::Starting, .. } => {
+                *was = Was::Ready { agent_pid };
+                worker.pid
+            }
+            State::Starting { worker: None, .. }
+            | State::Ready { .. }
+            | State::Adopting { .. }
+            | State::Stopping { .. }
+            | State::Restarting { .. }
+            | State::Hibernated
+            | State::Stopped
+            | State::Failed(_) => return,
         };
-        let worker = worker.clone();
-        let pid = worker.pid;
-        self.state = State::Ready { worker, agent_pid, idle_since: at.mono };
         self.restore = Some(restore);
         self.owes_transcript |= restore == Restore::Replayed;
         (self.lost_starts, self.was_ready) = (0, true);
@@ -72,12 +87,39 @@ impl Session {
         }
     }
 
+    /// A worker of an earlier manager has answered this one, and goes on.
+    pub(super) fn linked(&mut self, at: At, out: &mut Out) {
+        let State::Adopting { worker, was, after, .. } = &self.state else {
+            return;
+        };
+        let (worker, after) = (worker.clone(), after.clone());
+        out.emit(EventKind::SessionAdopted { pid: worker.pid });
+        match was {
+            Was::Starting => {
+                let deadline = at.mono + self.spec.start_ms();
+                self.state = State::Starting { worker: Some(worker), deadline };
+            }
+            Was::Ready { agent_pid } => {
+                let agent_pid = *agent_pid;
+                self.state = State::Ready { worker, agent_pid, idle_since: at.mono };
+            }
+            Was::Stopping => return self.stopping(at, Some(worker), after),
+        }
+        // Nobody could tell it anything meanwhile: what it was to do in time it is told now.
+        let abort_by = at.mono + self.spec.grace_ms + limits::ABORT_SLACK_MS;
+        match self.turns.running.as_mut().map(|turn| &mut turn.phase) {
+            Some(Phase::Sent { deadline }) => *deadline = at.mono + limits::TAKE_PROMPT_MS,
+            Some(Phase::Aborting { deadline, .. }) => *deadline = abort_by,
+            Some(Phase::Started { .. }) | None => {}
+        }
+    }
+
     pub(super) fn fault(&mut self, at: At, reason: &str) {
         let worker = match &self.state {
             State::Starting { worker, .. } => worker.clone(),
-            State::Ready { worker, .. } => Some(worker.clone()),
             // It is on its way out already.
-            State::Adopting { .. } | State::Stopping { .. } => return,
+            State::Stopping { .. } | State::Adopting { was: Was::Stopping, .. } => return,
+            State::Ready { worker, .. } | State::Adopting { worker, .. } => Some(worker.clone()),
             State::Restarting { .. } | State::Hibernated | State::Stopped | State::Failed(_) => return,
         };
         self.state = State::Stopping {
@@ -97,12 +139,12 @@ impl Session {
                 let worker = worker.clone();
                 self.stopping(at, worker, why);
             }
-            State::Ready { worker, .. } => {
+            // It is on its way out already.
+            State::Stopping { .. } | State::Adopting { was: Was::Stopping, .. } => {}
+            State::Ready { worker, .. } | State::Adopting { worker, .. } => {
                 let worker = worker.clone();
                 self.stopping(at, Some(worker), why);
             }
-            // It is on its way out already.
-            State::Adopting { .. } | State::Stopping { .. } => {}
             State::Restarting { .. } | State::Hibernated | State::Stopped | State::Failed(_) => {}
         }
     }
@@ -278,6 +320,7 @@ impl Session {
         }
         self.incarnation += 1;
         self.was_ready = false;
+        self.heard = 0;
         self.state = State::Starting { worker: None, deadline: at.mono + self.spec.start_ms() };
     }
 
@@ -303,12 +346,12 @@ impl Session {
                 let worker = worker.take();
                 self.stopping(at, worker, Why::Shutdown);
             }
-            State::Ready { worker, .. } => {
+            State::Ready { worker, .. } | State::Adopting { worker, .. } => {
                 let worker = worker.clone();
                 self.stopping(at, Some(worker), Why::Shutdown);
             }
-            // These would be started again at their end; `begin` keeps them back while the manager closes.
-            State::Adopting { .. } | State::Stopping { .. } => {}
+            // It would be started again at its end; `begin` keeps it back while the manager closes.
+            State::Stopping { .. } => {}
             State::Restarting { .. } | State::Hibernated | State::Stopped | State::Failed(_) => {}
         }
     }
@@ -323,14 +366,18 @@ impl Session {
         match &mut self.state {
             // The spawn was never put on record: whatever came of it was never welcomed and has left.
             State::Starting { worker: None, .. } => self.begin(at),
-            State::Starting { worker: Some(worker), .. } | State::Ready { worker, .. } => {
-                let worker = worker.clone();
-                self.state = State::Adopting { worker, after: Why::Lost, deadline };
+            State::Starting { worker: Some(worker), .. } => {
+                let (worker, was) = (worker.clone(), Was::Starting);
+                self.state = State::Adopting { worker, was, after: Why::Lost, deadline };
+            }
+            State::Ready { worker, agent_pid, .. } => {
+                let (worker, was) = (worker.clone(), Was::Ready { agent_pid: *agent_pid });
+                self.state = State::Adopting { worker, was, after: Why::Lost, deadline };
             }
             State::Adopting { deadline: old, .. } => *old = deadline,
             State::Stopping { worker: Some(worker), why, .. } => {
                 let (worker, after) = (worker.clone(), why.clone());
-                self.state = State::Adopting { worker, after, deadline };
+                self.state = State::Adopting { worker, was: Was::Stopping, after, deadline };
             }
             State::Stopping { worker: None, why, .. } => {
                 let why = why.clone();
@@ -416,7 +463,7 @@ impl Session {
             self.wake(at, out);
         }
         // Nobody can tell the agent any more.
-        if !matches!(self.state, State::Ready { .. })
+        if !self.agent_goes_on()
             && let Some(turn) = &mut self.turns.running
         {
             turn.close_permissions("the worker is being ended", out);

@@ -27,7 +27,9 @@ pub use effect::Effect;
 pub use fleet::{Ask, Change, Fleet, Reply, Undo};
 pub use judge::{Cause, Deaths, MAX_DELAY_MS};
 pub use refusal::{Refusal, SubagentLimit};
-pub use session::{Command, Goal, Input, LastRestart, Note, Seen, Session, State, Step, Task, Why, limits};
+pub use session::{
+    Command, Goal, Input, LastRestart, Note, Seen, Session, State, Step, Task, Was, Why, limits,
+};
 pub use settings::{Asked, Settings};
 pub use spec::{PermissionRule, Permissions, RestartPolicy, Spec, Subagents};
 pub use turns::{Attached, NewPrompt, Phase, Prompt, Turn, Turns};

@@ -58,7 +58,7 @@ pub mod limits {
     pub const KILL_MS: u64 = 1_000;
     /// From the first SIGKILL until a process counts as unkillable.
     pub const UNKILLABLE_MS: u64 = 10_000;
-    /// What the workers of a dead manager have to leave by themselves.
+    /// What the workers of a dead manager have to answer the next one, or to leave by themselves.
     pub const ADOPT_MS: u64 = 5_000;
 }
 
@@ -90,13 +90,16 @@ pub enum State {
         /// Since when nothing has been asked of it.
         idle_since: u64,
     },
-    /// The journal says a worker of an earlier manager lives.
+    /// The journal says a worker of an earlier manager lives. It is asked to go on with this one.
     Adopting {
         /// The process.
         worker: Identity,
+        /// What it was doing.
+        #[serde(default)]
+        was: Was,
         /// What to do once it is gone.
         after: Why,
-        /// Until when it may leave by itself.
+        /// Until when it must have answered, or left by itself.
         deadline: u64,
     },
     /// Its process is being ended.
@@ -123,6 +126,21 @@ pub enum State {
     Stopped,
     /// Given up until somebody restarts it.
     Failed(Failure),
+}
+
+/// What a worker was doing when its manager died; what it has said since is taken into account.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Was {
+    /// It was being brought up.
+    Starting,
+    /// Its agent took prompts.
+    Ready {
+        /// The agent's own process, where one lives between prompts.
+        agent_pid: Option<u32>,
+    },
+    /// It was being ended.
+    #[default]
+    Stopping,
 }
 
 /// What a process is being ended for. What comes after also depends on the [`Goal`] at that time.
@@ -179,6 +197,9 @@ pub struct Session {
     pub state: State,
     /// The number of its present or last process; 0 before the first.
     pub incarnation: Incarnation,
+    /// Number of the last message of this process that is on record.
+    #[serde(default)]
+    pub heard: u64,
     /// Its conversation.
     pub turns: Turns,
     /// Deaths that count against the intensity.
@@ -400,6 +421,10 @@ pub enum Seen {
     LoginNeeded(String),
     /// It misbehaves and must go.
     Faulted(String),
+    /// A worker of an earlier manager goes on with this one. All that it said before was told.
+    Linked,
+    /// All of its messages up to this number were told.
+    Heard(u64),
     /// It is dead, all that it had said has been read, and nothing that it started lives. The last thing ever
     /// observed of an incarnation.
     Gone {
@@ -489,6 +514,7 @@ impl Session {
             goal: Goal::Up,
             state,
             incarnation: before + 1,
+            heard: 0,
             turns: Turns::default(),
             deaths: Deaths::default(),
             last_restart: None,
@@ -549,6 +575,11 @@ impl Session {
             State::Ready { worker, .. } | State::Adopting { worker, .. } => Some(worker),
             State::Restarting { .. } | State::Hibernated | State::Stopped | State::Failed(_) => None,
         }
+    }
+
+    /// Whether its agent can be told something, if only once its worker has been taken over.
+    pub(super) fn agent_goes_on(&self) -> bool {
+        matches!(self.state, State::Ready { .. } | State::Adopting { was: Was::Ready { .. }, .. })
     }
 
     /// Whether a process exists or may exist, a spawn on its way included.
@@ -673,8 +704,9 @@ impl Session {
         match &self.state {
             State::Starting { worker, .. } => self.stopping(at, worker.clone(), Why::Stop),
             State::Ready { worker, .. } => self.stopping(at, Some(worker.clone()), Why::Stop),
+            State::Adopting { worker, .. } => self.stopping(at, Some(worker.clone()), Why::Stop),
             // What comes after its end depends on the goal.
-            State::Adopting { .. } | State::Stopping { .. } => {}
+            State::Stopping { .. } => {}
             State::Restarting { .. } | State::Hibernated | State::Failed(_) => self.stopped(None, out),
             State::Stopped => {}
         }
@@ -690,13 +722,12 @@ impl Session {
                 let worker = worker.take();
                 self.stopping(at, worker, Why::Restart);
             }
-            State::Ready { worker, .. } => {
+            State::Ready { worker, .. } | State::Adopting { worker, .. } => {
                 let worker = worker.clone();
                 self.stopping(at, Some(worker), Why::Restart);
             }
-            State::Stopping { why: why @ (Why::Hibernate | Why::Hopeless(_)), .. }
-            | State::Adopting { after: why @ (Why::Hibernate | Why::Hopeless(_)), .. } => *why = Why::Restart,
-            State::Adopting { .. } | State::Stopping { .. } => {}
+            State::Stopping { why: why @ (Why::Hibernate | Why::Hopeless(_)), .. } => *why = Why::Restart,
+            State::Stopping { .. } => {}
             State::Restarting { until } => *until = at.mono,
             State::Hibernated => self.wake(at, out),
             State::Stopped | State::Failed(_) => self.begin_anew(at),
@@ -730,7 +761,10 @@ impl Session {
             | Seen::Updated { .. }
             | Seen::SettingAnswered { .. }
             | Seen::Notice(_)
+            | Seen::Heard(_)
                 if self.worker().is_none() => {}
+            Seen::Heard(number) => self.heard = self.heard.max(*number),
+            Seen::Linked => self.linked(at, out),
             Seen::AgentSession(id) => self.agent_session = Some(id.clone()),
             Seen::Introduced(details) => self.agent_details = Some(details.clone()),
             Seen::Updated { prompt, update, payload } => self.updated(at, *prompt, update, payload, out),
@@ -752,6 +786,11 @@ impl Session {
                     State::Ready { worker, .. } if unasked => {
                         let worker = worker.clone();
                         self.stopping(at, Some(worker), Why::Fault("the worker was told to leave".into()));
+                    }
+                    // Its time without a manager was over, or somebody ended it meanwhile: no fault of its.
+                    State::Adopting { worker, was: Was::Ready { .. }, .. } if unasked => {
+                        let worker = worker.clone();
+                        self.stopping(at, Some(worker), Why::Lost);
                     }
                     State::Ready { idle_since, .. } => *idle_since = at.mono,
                     State::Starting { .. }

@@ -80,6 +80,17 @@ pub struct Turn {
     pub calls: Calls,
 }
 
+impl Turn {
+    /// Its worker has said that it has the prompt. One that has not said so may have it.
+    pub fn is_taken(&self) -> bool {
+        match self.phase {
+            Phase::Sent { .. } => false,
+            Phase::Started { .. } => true,
+            Phase::Aborting { agent_pid, .. } => agent_pid.is_some(),
+        }
+    }
+}
+
 /// How far a turn is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {

@@ -3,7 +3,7 @@
 use protocol::api::{ClientInfo, PromptState, QueuedPrompt, Restarts, SessionInfo, Status};
 use protocol::event::Timestamp;
 
-use super::session::{Session, State};
+use super::session::{Session, State, Was};
 use super::turns::{Phase, Prompt};
 
 impl Session {
@@ -32,7 +32,9 @@ impl Session {
 
     fn agent_pid(&self) -> Option<u32> {
         let between_turns = match &self.state {
-            State::Ready { agent_pid, .. } => *agent_pid,
+            State::Ready { agent_pid, .. } | State::Adopting { was: Was::Ready { agent_pid }, .. } => {
+                *agent_pid
+            }
             _ => None,
         };
         let in_turn = self.turns.running.as_ref().and_then(|turn| match turn.phase {

@@ -158,6 +158,7 @@ impl SessionView {
                     found.push(format!("setting {setting_id} was answered before"));
                 }
             }
+            SessionAdopted { .. } => self.spoken_by(incarnation, found),
             SessionWoken {} => {
                 if self.stands != Stands::Hibernated {
                     found.push("it did not sleep".into());

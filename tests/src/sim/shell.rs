@@ -11,7 +11,7 @@ use protocol::{Exit, Incarnation, PromptId, SessionId};
 
 use super::clients::{Answer, Request};
 use super::journal::UsedKey;
-use super::world::{Key, Life, ToWorker};
+use super::world::{Key, Life, Said, ToWorker};
 use super::{Sim, kinds};
 use crate::sample;
 
@@ -30,6 +30,10 @@ struct Handle {
     /// None if it was gone when an earlier manager's was looked for.
     key: Option<Key>,
     welcomed: bool,
+    /// An earlier manager has begun it.
+    adopted: bool,
+    /// Number of its last message.
+    heard: u64,
     delivered: Option<PromptId>,
     aborted: Option<PromptId>,
     /// Questions of the running turn that it was told the answers of.
@@ -234,6 +238,11 @@ impl Sim {
             };
             handle.dead.get_or_insert((exit, now));
         }
+        let dead = |handle: &&Handle| handle.adopted && handle.dead.is_some();
+        let keys: Vec<Key> = self.m().workers.values().filter(dead).filter_map(|handle| handle.key).collect();
+        for key in keys {
+            self.read_spool(key);
+        }
     }
 
     fn hear(&mut self) {
@@ -245,12 +254,34 @@ impl Sim {
             let (incarnation, Some(key)) = (handle.incarnation, handle.key) else {
                 continue;
             };
+            let (adopted, before) = (handle.adopted, handle.heard);
+            let mut heard = before;
             let most = if self.rng.chance(300) { 1 } else { 8 };
             for _ in 0..most {
-                let Some(seen) = self.world.procs[key].pipe.pop_front() else {
+                let Some(said) = self.world.procs[key].pipe.pop_front() else {
                     break;
                 };
+                let seen = match said {
+                    // The manager before had put it on record.
+                    Said::Word(number, _) if adopted && number <= heard => continue,
+                    Said::Word(number, seen) => {
+                        if number != heard + 1 {
+                            self.failures.push(format!("{id}: message {number} came after {heard}"));
+                        }
+                        heard = number;
+                        seen
+                    }
+                    Said::Garbage(seen) => seen,
+                    Said::Hello => {
+                        self.handle(&id, incarnation).into_iter().for_each(|handle| handle.welcomed = true);
+                        Seen::Linked
+                    }
+                };
                 self.m().observed.push_back(Ask::One(id.clone(), Input::Seen(incarnation, seen)));
+            }
+            if heard > before {
+                self.handle(&id, incarnation).into_iter().for_each(|handle| handle.heard = heard);
+                self.m().observed.push_back(Ask::One(id, Input::Seen(incarnation, Seen::Heard(heard))));
             }
         }
     }
@@ -491,6 +522,13 @@ impl Sim {
                 }
                 _ => continue,
             };
+            let adopting = |session: &&Arc<Session>| {
+                session.id == *id && matches!(session.state, State::Adopting { .. })
+            };
+            // Its worker is told once it is taken over.
+            if change.sessions.iter().any(|session| adopting(&session)) {
+                continue;
+            }
             if !change.effects.iter().any(|(of, effect)| of == id && told(effect)) {
                 let what = format!("{id}: {what} is answered, and the agent is not told");
                 self.failures.push(what);
@@ -537,6 +575,12 @@ impl Sim {
         for one in stepped {
             if let Ask::One(id, Input::Seen(incarnation, Seen::Gone { .. })) = &one.ask {
                 self.let_go(id, *incarnation);
+            }
+            if let Ask::One(id, Input::Seen(incarnation, Seen::Heard(number))) = &one.ask
+                && self.rng.chance(500)
+                && let Some(key) = self.living(id, *incarnation)
+            {
+                self.acknowledge(key, *number);
             }
         }
         Ok(())
@@ -596,10 +640,19 @@ impl Sim {
                 }
             }
             Effect::Deliver { incarnation, prompt } => {
-                let running = session.turns.running.as_ref().filter(|turn| turn.prompt.id == *prompt);
-                let runs = running.is_some();
-                if let Some(problem) = running.and_then(|turn| self.journal.misses(&turn.prompt)) {
+                let turn = session.turns.running.as_ref().filter(|turn| turn.prompt.id == *prompt);
+                let runs = turn.is_some();
+                let taken = turn.is_some_and(|turn| turn.is_taken());
+                if let Some(problem) = turn.and_then(|turn| self.journal.misses(&turn.prompt)) {
                     self.history.violation(Some(id), problem);
+                }
+                if let Some(handle) = self.handle(id, *incarnation)
+                    && handle.adopted
+                    && taken
+                {
+                    // By the manager before.
+                    handle.delivered = Some(*prompt);
+                    return;
                 }
                 if let Some(handle) = self.handle(id, *incarnation).filter(|_| runs)
                     && handle.delivered.replace(*prompt) != Some(*prompt)
@@ -668,6 +721,12 @@ impl Sim {
                         |proc: &super::world::Proc| proc.session == *id && proc.incarnation == *incarnation;
                     let key = found.or_else(|| self.world.procs.iter().rposition(left));
                     self.take(id, *incarnation, key);
+                    if let Some(handle) = self.handle(id, *incarnation) {
+                        (handle.adopted, handle.heard) = (true, session.heard);
+                    }
+                    if let Some(key) = key {
+                        self.visit(key);
+                    }
                 }
             }
             Effect::Release { incarnation } => {
@@ -692,6 +751,8 @@ impl Sim {
             incarnation,
             key,
             welcomed: false,
+            adopted: false,
+            heard: 0,
             delivered: None,
             aborted: None,
             answered: BTreeSet::new(),

@@ -33,11 +33,24 @@ pub enum ToWorker {
     Set(u64),
 }
 
+/// What comes by a worker's pipe.
+#[derive(Clone, Debug)]
+pub enum Said {
+    /// Its message of this number.
+    Word(u64, Seen),
+    /// No message at all.
+    Garbage(Seen),
+    /// It goes on with the manager that has visited it.
+    Hello,
+}
+
 /// What a worker does next.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Act {
     /// Reads what it was told.
     Read,
+    /// Answers the manager that has visited it.
+    Hello,
     Ready,
     TurnStart(PromptId),
     Output(PromptId),
@@ -75,14 +88,21 @@ pub struct Proc {
     began: bool,
     inbox: VecDeque<ToWorker>,
     /// Said and not read.
-    pub pipe: VecDeque<Seen>,
+    pub pipe: VecDeque<Said>,
+    /// Said, and not known to be on record: its outbox and its spool.
+    kept: VecDeque<(u64, Seen)>,
+    spoken: u64,
+    /// What it says goes into its pipe.
+    heard_of: bool,
+    /// Prompts that it took.
+    took: BTreeSet<PromptId>,
     pub turn: Option<PromptId>,
     /// Its agent lives between prompts.
     acp: bool,
     /// What its agent has asked, by number: the options that were offered.
     asked: BTreeMap<u64, Vec<String>>,
     /// Questions that it was told the answers of.
-    answered: BTreeSet<u64>,
+    answered: BTreeMap<u64, u64>,
     /// Questions whose answers its agent waits for, and what it does only then.
     waits: BTreeSet<u64>,
     held: Vec<Act>,
@@ -190,13 +210,17 @@ impl Sim {
             began: false,
             inbox: VecDeque::new(),
             pipe: VecDeque::new(),
+            kept: VecDeque::new(),
+            spoken: 0,
+            heard_of: true,
+            took: BTreeSet::new(),
             turn: None,
             acp,
             driver: None,
             called: 0,
             calls: BTreeSet::new(),
             asked: BTreeMap::new(),
-            answered: BTreeSet::new(),
+            answered: BTreeMap::new(),
             waits: BTreeSet::new(),
             held: Vec::new(),
             tools: 0,
@@ -228,8 +252,37 @@ impl Sim {
 
     fn say(&mut self, key: Key, seen: Seen) {
         let proc = &mut self.world.procs[key];
-        if proc.linked {
-            proc.pipe.push_back(seen);
+        proc.spoken += 1;
+        proc.kept.push_back((proc.spoken, seen.clone()));
+        if proc.heard_of {
+            proc.pipe.push_back(Said::Word(proc.spoken, seen));
+        }
+    }
+
+    /// A new manager hands it two pipes. It need not let it in.
+    pub(super) fn visit(&mut self, key: Key) {
+        let refuses = self.faults && self.rng.chance(50);
+        let proc = &mut self.world.procs[key];
+        if proc.life != Life::Alive || proc.deaf || proc.leaving || refuses {
+            return;
+        }
+        proc.linked = true;
+        self.soon(key, 200, Act::Hello);
+    }
+
+    /// What a worker that is dead has said to nobody is read from its spool.
+    pub(super) fn read_spool(&mut self, key: Key) {
+        let proc = &mut self.world.procs[key];
+        if !std::mem::replace(&mut proc.heard_of, true) {
+            proc.pipe = proc.kept.iter().map(|(number, seen)| Said::Word(*number, seen.clone())).collect();
+        }
+    }
+
+    /// It is told what of its words is on record, and keeps the others.
+    pub(super) fn acknowledge(&mut self, key: Key, number: u64) {
+        let proc = &mut self.world.procs[key];
+        if proc.life == Life::Alive && proc.linked {
+            proc.kept.retain(|(kept, _)| *kept > number);
         }
     }
 
@@ -261,6 +314,16 @@ impl Sim {
             }
             Act::Ready if proc.acp => self.agent_begins(key),
             Act::TurnStart(prompt) if proc.acp => self.agent_works(key, prompt),
+            Act::Hello => {
+                if proc.linked && !proc.heard_of && !proc.leaving {
+                    // What its manager had told it comes before what the next one does.
+                    while let Some(told) = self.world.procs[key].inbox.pop_front() {
+                        self.told(key, told);
+                    }
+                    self.read_spool(key);
+                    self.world.procs[key].pipe.push_back(Said::Hello);
+                }
+            }
             Act::Update(prompt) => self.agent_tells(key, prompt),
             Act::Ask(prompt) => self.agent_asks(key, prompt),
             Act::Call(prompt) => self.agent_calls(key, prompt),
@@ -324,6 +387,12 @@ impl Sim {
         let proc = &mut self.world.procs[key];
         if proc.turn == Some(prompt) {
             proc.turn = None;
+            // A turn that was cut off may be repeated; what came to its end may not.
+            if matches!(&end, TurnEnd::Aborted)
+                || matches!(&end, TurnEnd::Stopped { reason } if reason == "cancelled")
+            {
+                proc.took.remove(&prompt);
+            }
             proc.tree = 0;
             proc.waits.clear();
             proc.held.clear();
@@ -364,6 +433,15 @@ impl Sim {
             ToWorker::Prompt(prompt) => {
                 if let Some(other) = proc.turn.filter(|other| *other != prompt) {
                     let what = format!("{}: {prompt} was given to a worker that runs {other}", proc.session);
+                    return self.failures.push(what);
+                }
+                if proc.turn == Some(prompt) {
+                    // Given again by a manager that cannot know.
+                    return;
+                }
+                if !proc.took.insert(prompt) {
+                    let what =
+                        format!("{}: {prompt} is over, and was given to its worker again", proc.session);
                     return self.failures.push(what);
                 }
                 proc.turn = Some(prompt);
@@ -542,6 +620,7 @@ impl Sim {
     }
 
     fn answered_to(&mut self, key: Key, request: u64, option: Option<String>) {
+        let generation = self.generation;
         let proc = &mut self.world.procs[key];
         let session = &proc.session;
         let wrong = match (proc.asked.get(&request), &option) {
@@ -549,7 +628,7 @@ impl Sim {
             (Some(offered), Some(option)) if !offered.contains(option) => {
                 Some(format!("{session}: question {request} offers {offered:?} and not {option}"))
             }
-            (Some(_), _) if !proc.answered.insert(request) => {
+            (Some(_), _) if proc.answered.insert(request, generation) == Some(generation) => {
                 Some(format!("{session}: question {request} is answered twice"))
             }
             (Some(_), _) => None,
@@ -633,19 +712,24 @@ impl Sim {
         proc.tree
     }
 
-    /// The manager is dead: all links end, and workers that notice end their trees and leave.
+    /// The manager is dead: all links end. Workers that were given shelter go on alone, the others leave.
     pub(super) fn links_end(&mut self) {
         for key in self.world.existing.clone() {
             let proc = &mut self.world.procs[key];
-            proc.linked = false;
+            (proc.linked, proc.heard_of) = (false, false);
             proc.pipe.clear();
-            proc.inbox.clear();
+            let arrived = self.rng.below(proc.inbox.len() as u64 + 1) as usize;
+            proc.inbox.truncate(arrived);
+            let sheltered = proc.began || proc.inbox.contains(&ToWorker::Welcome) && self.rng.chance(500);
+            // Its time alone may be over before anybody comes.
+            let stays = sheltered && !(self.faults && self.rng.chance(100));
             match proc.life {
                 Life::Zombie(_) => self.world.reap(key),
-                Life::Alive if !proc.deaf => {
+                Life::Alive if !proc.deaf && !proc.leaving && !stays => {
                     proc.leaving = true;
                     self.soon(key, 5_000, Act::Leave(Exit::Code(0)));
                 }
+                Life::Alive if !proc.deaf => self.soon(key, 5, Act::Read),
                 Life::Alive | Life::Reaped => {}
             }
         }
@@ -655,11 +739,14 @@ impl Sim {
     pub(super) fn machine_restarts(&mut self) {
         for key in self.world.existing.clone() {
             self.world.procs[key].tree = 0;
+            // A spool is not synced; that some of it is still there is not simulated.
+            self.world.procs[key].kept.clear();
             self.dies(key, Exit::Unknown);
             self.world.reap(key);
         }
         for proc in &mut self.world.procs {
             proc.tree = 0;
+            proc.kept.clear();
         }
         self.world.boot += 1;
     }
@@ -692,7 +779,8 @@ impl Sim {
                     "SIGSTOP"
                 }
                 40..48 => {
-                    self.say(key, Seen::Faulted("garbage".into()));
+                    let garbage = Said::Garbage(Seen::Faulted("garbage".into()));
+                    proc.pipe.extend(proc.heard_of.then_some(garbage));
                     "garbage"
                 }
                 48..58 => {
@@ -742,6 +830,9 @@ impl Sim {
                 for key in self.world.alive() {
                     let proc = &mut self.world.procs[key];
                     proc.tree += u32::from(!proc.killed);
+                    // It had no time to write all of it down.
+                    let written = self.rng.below(proc.kept.len() as u64 + 1) as usize;
+                    proc.kept.truncate(written);
                     self.kill(key);
                 }
             }

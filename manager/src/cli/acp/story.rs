@@ -202,6 +202,7 @@ impl Story {
             | EventKind::SessionRestarting { .. }
             | EventKind::SessionHibernated {}
             | EventKind::SettingRefused { .. }
+            | EventKind::SessionAdopted { .. }
             | EventKind::SessionWoken {}
             | EventKind::SessionUpdated { .. }
             | EventKind::PromptQueued { .. }

@@ -1,0 +1,113 @@
+//! Where workers wait when their manager is gone, and how the next one finds them there.
+
+use std::fs::{self, File};
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use protocol::wire::Shelter;
+use protocol::{Incarnation, SessionId};
+use rustix::fs::{Mode, OFlags};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::pipe::{PipeFlags, pipe_with};
+use sha2::{Digest, Sha256};
+
+use crate::links::Pipes;
+
+/// The directory, in the state directory.
+pub const DIRECTORY: &str = "workers";
+/// The most that a worker says to nobody, in bytes.
+const SPOOL_BYTES: u64 = 64 * 1024 * 1024;
+/// How long a turn goes on without a manager, in milliseconds.
+const TURN_MS: u64 = 60 * 60 * 1000;
+/// How long a worker without a manager and without a turn stays, in milliseconds.
+const IDLE_MS: u64 = 10 * 60 * 1000;
+
+/// All shelters of a state directory.
+pub struct Shelters {
+    directory: PathBuf,
+    /// What the secrets of the workers are made from. Only the journal has it.
+    secret: String,
+}
+
+impl Shelters {
+    /// Those in this state directory.
+    pub fn new(state_dir: &Path, secret: String) -> Self {
+        Self { directory: state_dir.join(DIRECTORY), secret }
+    }
+
+    /// What a worker is told of its own.
+    pub fn papers(&self, id: &SessionId, incarnation: Incarnation) -> Shelter {
+        let path = |name: PathBuf| name.to_string_lossy().into_owned();
+        Shelter {
+            socket: path(self.door(id, incarnation)),
+            secret: self.secret(id, incarnation),
+            spool: path(self.spool_path(id, incarnation)),
+            spool_bytes: SPOOL_BYTES,
+            turn_ms: TURN_MS,
+            idle_ms: IDLE_MS,
+        }
+    }
+
+    /// Hands a worker that waits there two new pipes, and gives our ends of them. None if nobody opens.
+    pub fn visit(&self, id: &SessionId, incarnation: Incarnation) -> Option<Pipes> {
+        let visited = self.try_visit(id, incarnation);
+        visited
+            .inspect_err(
+                |error| tracing::info!(session = %id, incarnation, %error, "no worker to be taken over"),
+            )
+            .ok()
+    }
+
+    fn try_visit(&self, id: &SessionId, incarnation: Incarnation) -> io::Result<Pipes> {
+        let door = self.door(id, incarnation);
+        let stream = connect(&door)?;
+        stream.set_nonblocking(true)?;
+        let (their_stdin, stdin) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (stdout, their_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
+        let handed = [their_stdin.as_fd(), their_stdout.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        if !ancillary.push(SendAncillaryMessage::ScmRights(&handed)) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let secret = self.secret(id, incarnation);
+        sendmsg(&stream, &[IoSlice::new(&secret)], &mut ancillary, SendFlags::NOSIGNAL)?;
+        Ok(Pipes { stdin, stdout })
+    }
+
+    /// What it has said to nobody.
+    pub fn spool(&self, id: &SessionId, incarnation: Incarnation) -> Option<File> {
+        File::open(self.spool_path(id, incarnation)).ok()
+    }
+
+    /// The worker is gone, and all that it has said is on record.
+    pub fn remove(&self, id: &SessionId, incarnation: Incarnation) {
+        let _ = fs::remove_file(self.door(id, incarnation));
+        let _ = fs::remove_file(self.spool_path(id, incarnation));
+    }
+
+    fn door(&self, id: &SessionId, incarnation: Incarnation) -> PathBuf {
+        self.directory.join(format!("{id}.{incarnation}.sock"))
+    }
+
+    fn spool_path(&self, id: &SessionId, incarnation: Incarnation) -> PathBuf {
+        self.directory.join(format!("{id}.{incarnation}.spool"))
+    }
+
+    fn secret(&self, id: &SessionId, incarnation: Incarnation) -> [u8; 32] {
+        Sha256::digest(format!("kennel shelter\n{}\n{id}\n{incarnation}", self.secret)).into()
+    }
+}
+
+/// To a path of any length: what a socket's address can hold is 107 bytes (unix(7)).
+fn connect(path: &Path) -> io::Result<UnixStream> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(directory, flags, Mode::empty())?;
+    UnixStream::connect(Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name))
+}
