@@ -324,6 +324,13 @@ impl Acp {
         self.perform(welcome, things)
     }
 
+    /// Another manager hears us.
+    pub fn taken_over(&mut self, welcome: &Welcome) -> Vec<Report> {
+        let next = self.calls.taken_over(self.turn());
+        let things = next.into_iter().flat_map(|next| self.follow(welcome, next)).collect();
+        self.perform(welcome, things)
+    }
+
     /// A process is dead.
     pub fn ended(&mut self, pid: Pid, exit: Exit) {
         if pid == self.pid {

@@ -665,7 +665,9 @@ impl Worker {
     /// The next manager has come.
     fn take_up(&mut self, pipes: Pipes) -> Result<(), Error> {
         let hello = hello(self.link.acknowledged());
-        Ok(self.link.take_up(pipes.input, pipes.output, hello)?)
+        self.link.take_up(pipes.input, pipes.output, hello)?;
+        let reports = self.acp.as_mut().map(|acp| acp.taken_over(&self.welcome)).unwrap_or_default();
+        self.tell(reports)
     }
 
     /// Says the last word, and leaves.

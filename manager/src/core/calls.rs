@@ -122,6 +122,10 @@ impl Session {
         let Some(turn) = self.turns.running.as_mut().filter(|turn| turn.prompt.id == prompt) else {
             return;
         };
+        // It is asked again of a manager that was not there the first time.
+        if turn.calls.open.iter().any(|call| call.request == request) {
+            return;
+        }
         // The worker answers for whatever it asked before it heard of the abort.
         if matches!(turn.phase, Phase::Aborting { .. }) {
             return;

@@ -176,7 +176,7 @@ impl Session {
     }
 
     /// What was decided about calls. Of a step, and not of the state after it: there are file contents and secrets in
-    /// it, which are not for the journal, and a worker does not outlive the manager that would have told it.
+    /// it, which are not for the journal. A worker that outlives the manager that would have told it asks again.
     pub(super) fn answers_to_calls(&self, told: Vec<Told>) -> impl Iterator<Item = Effect> {
         let incarnation = self.incarnation;
         let ready = matches!(self.state, State::Ready { .. });

@@ -154,6 +154,30 @@ impl Calls {
         })
     }
 
+    /// Another manager hears us, whose clients are others. A question to the user is asked again, for nobody knows
+    /// whether its answer was lost; what a client was to do may be done.
+    pub fn taken_over(&mut self, turn: Option<PromptId>) -> Vec<Next> {
+        self.driven_by(None, Vec::new());
+        let open: Vec<u64> = self.open.keys().copied().collect();
+        let next = open.into_iter().filter_map(|request| match (self.open.get(&request), turn) {
+            (Some(asked), Some(prompt)) if Offer::of(&asked.method) == Some(Offer::Elicitation) => {
+                let (method, payload) = (asked.method.clone(), asked.params.to_string());
+                Some(Next::Do(Do::Report(Report::CallAsked {
+                    prompt,
+                    request,
+                    client: None,
+                    method,
+                    payload,
+                })))
+            }
+            _ => {
+                let reason = "kennel's manager was replaced while a client was asked".to_owned();
+                self.answered(request, CallAnswer::GivenUp { reason })
+            }
+        });
+        next.collect()
+    }
+
     fn done(&mut self, asked: Asked, mut value: Value) -> Do {
         if asked.method != "terminal/create" {
             return result(asked.id, value);
@@ -253,6 +277,21 @@ mod tests {
         let not_asked = calls.answered(two, CallAnswer::NotAsked { reason: reason() }).unwrap();
         assert!(matches!(not_asked, Next::Own(_)));
         assert!(calls.answered(two, CallAnswer::NotAsked { reason: reason() }).is_none());
+    }
+
+    #[test]
+    fn what_a_client_was_asked_by_the_manager_before_is_seen_to_here_and_a_form_is_asked_again() {
+        let mut calls = Calls::default();
+        calls.driven_by(Some(20), Offer::ALL.to_vec());
+        let (form, ..) = handed(calls.ask("/", TURN, asked("elicitation/create", json!({}))));
+        handed(calls.ask("/", TURN, asked("terminal/create", json!({}))));
+        let mut next = calls.taken_over(TURN);
+        assert!(sent(next.pop().unwrap())["error"]["message"].as_str().unwrap().contains("replaced"));
+        assert_eq!(handed(next.pop().unwrap()).0, form);
+        let answer = CallAnswer::Result { json: r#"{"action":"decline"}"#.into() };
+        assert_eq!(sent(calls.answered(form, answer).unwrap())["result"]["action"], "decline");
+        // Whoever drove then is not asked any more.
+        assert!(matches!(calls.ask("/", TURN, asked("terminal/create", json!({}))), Next::Own(_)));
     }
 
     #[test]

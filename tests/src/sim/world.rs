@@ -110,7 +110,7 @@ pub struct Proc {
     driver: Option<EventId>,
     /// Calls that were asked for so far, and those that were not answered.
     called: u64,
-    calls: BTreeSet<u64>,
+    calls: BTreeMap<u64, (PromptId, &'static str)>,
     /// Tool calls of the turn so far.
     tools: u64,
     leaving: bool,
@@ -218,7 +218,7 @@ impl Sim {
             acp,
             driver: None,
             called: 0,
-            calls: BTreeSet::new(),
+            calls: BTreeMap::new(),
             asked: BTreeMap::new(),
             answered: BTreeMap::new(),
             waits: BTreeSet::new(),
@@ -252,6 +252,10 @@ impl Sim {
 
     fn say(&mut self, key: Key, seen: Seen) {
         let proc = &mut self.world.procs[key];
+        // Whoever is being killed says nothing more, though it may take a while to die.
+        if proc.killed {
+            return;
+        }
         proc.spoken += 1;
         proc.kept.push_back((proc.spoken, seen.clone()));
         if proc.heard_of {
@@ -322,6 +326,16 @@ impl Sim {
                     }
                     self.read_spool(key);
                     self.world.procs[key].pipe.push_back(Said::Hello);
+                    // What a client of the manager before was to do is seen to by the worker; the user is asked again.
+                    let proc = &mut self.world.procs[key];
+                    proc.driver = None;
+                    let turn = proc.turn;
+                    proc.calls.retain(|_, (prompt, method)| {
+                        Some(*prompt) == turn && *method == "elicitation/create"
+                    });
+                    for (request, (prompt, method)) in proc.calls.clone() {
+                        self.asks_for(key, prompt, request, None, method);
+                    }
                 }
             }
             Act::Update(prompt) => self.agent_tells(key, prompt),
@@ -466,7 +480,7 @@ impl Sim {
             }
             ToWorker::Called(request) => {
                 // More than once, or unasked, is told to nobody.
-                if !proc.calls.remove(&request) {
+                if proc.calls.remove(&request).is_none() {
                     let what = format!("{}: call {request} is answered and does not wait", proc.session);
                     self.failures.push(what);
                 }
@@ -614,9 +628,14 @@ impl Sim {
             return;
         }
         proc.called += 1;
-        let (request, method) = (proc.called, method.to_owned());
-        proc.calls.insert(request);
-        self.say(key, Seen::CallAsked { prompt, request, client, method, payload: json!({}) });
+        let request = proc.called;
+        proc.calls.insert(request, (prompt, method));
+        self.asks_for(key, prompt, request, client, method);
+    }
+
+    fn asks_for(&mut self, key: Key, prompt: PromptId, request: u64, client: Option<EventId>, method: &str) {
+        let (method, payload) = (method.to_owned(), json!({}));
+        self.say(key, Seen::CallAsked { prompt, request, client, method, payload });
     }
 
     fn answered_to(&mut self, key: Key, request: u64, option: Option<String>) {
