@@ -196,19 +196,16 @@ fn ctrl_c_ends_the_stream_and_not_the_prompt() {
 #[test]
 fn send_goes_on_over_a_daemon_that_dies() {
     let daemon = Daemon::new();
-    daemon.ok(&["start", "--on-crash", "retry"]);
-    let mut child = daemon.spawn(&[
-        "send",
-        "session-1",
-        "echo ran >> ran; [ $(wc -l < ran) = 2 ] || exec sleep 1000; echo twice",
-    ]);
-    let ran = daemon.workdir().join("ran");
-    until("the turn", || ran.exists().then_some(()));
+    daemon.ok(&["start"]);
+    let script = "echo one; touch ran; until [ -e on ]; do sleep 0.02; done; echo two";
+    let mut child = daemon.spawn(&["send", "session-1", script]);
+    until("the turn", || daemon.workdir().join("ran").exists().then_some(()));
     daemon.kill();
+    std::fs::write(daemon.workdir().join("on"), "").unwrap();
     let mut printed = String::new();
     child.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
     assert!(child.wait().unwrap().success());
-    assert_eq!(printed, "twice\n");
+    assert_eq!(printed, "one\ntwo\n");
 }
 
 #[test]

@@ -391,7 +391,9 @@ fn the_parent_hears_of_the_end_once_whatever_becomes_of_the_manager() {
     let daemon = Daemon::new();
     let token = session(&daemon, "boss");
     let mut mcp = Mcp::over(&daemon, &token);
-    let running = mcp.start("sleep 1000");
+    let gate = daemon.dir.path().join("gate");
+    let waits = format!("until [ -e {} ]; do sleep 0.02; done", gate.display());
+    let running = mcp.start(&waits);
     let mark = daemon.dir.path().join("marked");
     let ended = mcp.start(&format!("echo ended > {}", mark.display()));
     until("the turn", || (daemon.show(&running).running_prompt.is_some()).then_some(()));
@@ -401,14 +403,16 @@ fn the_parent_hears_of_the_end_once_whatever_becomes_of_the_manager() {
         daemon.kill();
         daemon.ok(&["daemon", "start"]);
         daemon.idle("boss");
-        daemon.idle(&running);
+        assert!(daemon.show(&running).running_prompt.is_some(), "it goes on");
     }
+    std::fs::write(&gate, "").unwrap();
     let result = mcp.ok("wait_subagent", json!({ "id": running }));
-    assert_eq!(result["outcome"], "interrupted", "{result}");
-    assert_eq!(ends(&daemon, "boss", &running), [Some(Outcome::Interrupted)]);
+    assert_eq!(result["outcome"], "completed", "{result}");
+    assert_eq!(ends(&daemon, "boss", &running), [Some(Outcome::Completed)]);
     assert_eq!(ends(&daemon, "boss", &ended), [Some(Outcome::Completed)]);
     // One that waits for a daemon that is gone goes on with the next.
-    let slow = mcp.start("sleep 1000");
+    std::fs::remove_file(&gate).unwrap();
+    let slow = mcp.start(&waits);
     mcp.next += 1;
     let asked = mcp.next;
     let wait = json!({ "name": "wait_subagent", "arguments": { "id": slow, "timeout": 60 } });
@@ -416,9 +420,10 @@ fn the_parent_hears_of_the_end_once_whatever_becomes_of_the_manager() {
     until("the turn", || (daemon.show(&slow).running_prompt.is_some()).then_some(()));
     daemon.kill();
     daemon.ok(&["daemon", "start"]);
+    std::fs::write(&gate, "").unwrap();
     let answer = mcp.lines.recv_timeout(BOUND).unwrap();
-    assert_eq!(answer["result"]["structuredContent"]["outcome"], "interrupted", "{answer}");
-    assert_eq!(ends(&daemon, "boss", &slow), [Some(Outcome::Interrupted)]);
+    assert_eq!(answer["result"]["structuredContent"]["outcome"], "completed", "{answer}");
+    assert_eq!(ends(&daemon, "boss", &slow), [Some(Outcome::Completed)]);
     assert_eq!(daemon.show(&running).parent, Some(id("boss")), "the tree is as it was");
 }
 

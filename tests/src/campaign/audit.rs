@@ -183,14 +183,16 @@ impl<'a> Audit<'a> {
             };
             self.uuid = uuid.to_owned();
         }
-        let children: BTreeSet<u32> = children(manager).into_iter().collect();
+        // Workers that it has taken over from the manager before are children of whoever takes in orphans: here.
+        let (adopted, orphans): (Vec<u32>, Vec<u32>) =
+            self.campaign.host.orphans().into_iter().partition(|pid| pids.contains(pid));
+        let children: BTreeSet<u32> = children(manager).into_iter().chain(adopted).collect();
         if children != pids {
             self.leftovers.zombies = children.iter().filter(|pid| !real::lives(**pid)).count();
             return Some(format!("the manager's children are {children:?} and its table says {workers:?}"));
         }
         self.leftovers.zombies = 0;
         let marked: BTreeSet<u32> = real::marked(&self.uuid).into_iter().collect();
-        let orphans = self.campaign.host.orphans();
         // An agent that lives between prompts is its worker's child, and has none of its own.
         let agents: BTreeMap<u32, u32> =
             sessions.iter().filter_map(|info| Some((info.agent_pid?, info.pid?))).collect();

@@ -243,8 +243,13 @@ impl<'a> Faults<'a> {
 
     fn workers(&self) -> Vec<Held> {
         let manager = self.host.daemon();
-        let pids = manager.map(children).unwrap_or_default();
-        pids.into_iter().filter_map(|pid| Held::of(pid, &self.marker)).collect()
+        // Those that a manager has left are ours until they have ended.
+        let pids = manager.map(children).unwrap_or_default().into_iter().chain(self.host.orphans());
+        let is_worker = |held: &Held| {
+            let name = std::fs::read_to_string(format!("/proc/{}/comm", held.pid));
+            name.is_ok_and(|name| name.trim_end() == "session-worker")
+        };
+        pids.filter_map(|pid| Held::of(pid, &self.marker)).filter(is_worker).collect()
     }
 
     fn one<T>(&mut self, mut from: Vec<T>) -> Option<T> {
