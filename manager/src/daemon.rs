@@ -18,7 +18,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 
-use crate::api::{self, Stop};
+use crate::api::{self, Leave, Stop};
 use crate::error::StartError;
 use crate::manager::SessionManager;
 
@@ -78,8 +78,9 @@ pub enum RunError {
     Hurried,
 }
 
-/// Runs the daemon in this process, until it is told to end by SIGTERM, SIGINT, SIGHUP or `POST
-/// /v1/manager/stop`. All processes of its sessions end with it; which sessions are wanted up is kept, and the
+/// Runs the daemon in this process, until it is told to end. By SIGTERM or SIGHUP, or by `POST /v1/manager/stop` with
+/// `hand_over`: then all processes of its sessions go on, and the next daemon takes them over. By SIGINT, or by
+/// `POST /v1/manager/stop`: then they end with it; which sessions are wanted up is kept, and the
 /// next daemon over the same state directory brings them back.
 ///
 /// # Errors
@@ -143,27 +144,32 @@ async fn live(options: DaemonOptions) -> Result<(), RunError> {
     let closed = Stop::default();
     let end = closed.clone();
     let router = api::router(manager.clone(), stop.clone());
-    let mut server = tokio::spawn(api::serve(listener, router, async move { end.requested().await }));
+    let mut server = tokio::spawn(api::serve(listener, router, async move { _ = end.requested().await }));
 
-    let result = tokio::select! {
-        name = signals.any() => {
-            tracing::info!("{name}: ending all sessions' processes");
-            Ok(())
-        }
-        () = stop.requested() => {
-            tracing::info!("asked to stop: ending all sessions' processes");
-            Ok(())
-        }
-        () = manager.ended() => Err(RunError::Lost),
-        ended = &mut server => Err(server_ended(ended)),
+    let (how, result) = tokio::select! {
+        // Who types Ctrl-C wants all of it gone; a service manager that starts it anew does not.
+        name = signals.any() => (if name == "SIGINT" { Leave::EndAll } else { Leave::HandOver }, Ok(name)),
+        how = stop.requested() => (how, Ok("asked to stop")),
+        () = manager.ended() => (Leave::EndAll, Err(RunError::Lost)),
+        ended = &mut server => (Leave::EndAll, Err(server_ended(ended))),
     };
     // Clients that ask now hear that it is stopping, and not that there is no daemon.
-    stop.request();
-    let result = tokio::select! {
-        () = manager.shutdown() => result,
-        () = signals.interrupt() => Err(RunError::Hurried),
+    stop.request(how);
+    let result = match (how, result) {
+        (Leave::HandOver, Ok(why)) => {
+            tracing::info!("{why}: leaving all sessions' processes to the next daemon");
+            manager.hand_over().await;
+            Ok(())
+        }
+        (_, result) => {
+            tracing::info!("{}: ending all sessions' processes", result.as_ref().unwrap_or(&"in trouble"));
+            tokio::select! {
+                () = manager.shutdown() => result.map(drop),
+                () = signals.interrupt() => Err(RunError::Hurried),
+            }
+        }
     };
-    closed.request();
+    closed.request(how);
     if !matches!(result, Err(RunError::Hurried))
         && !server.is_finished()
         && timeout(DRAIN, &mut server).await.is_err()
@@ -349,6 +355,11 @@ pub struct Paths {
     pub config: PathBuf,
 }
 
+/// Whether this kennel can read what the daemon over these paths has written. Changes nothing.
+pub fn check(paths: &Paths) -> Result<(), StartError> {
+    crate::supervisor::check(&paths.state_dir)
+}
+
 /// Why there is no place for a daemon's files.
 #[derive(Debug, thiserror::Error)]
 pub enum PathsError {
@@ -470,11 +481,10 @@ Restart=on-failure
 RestartSec=1
 UMask=0077
 
-# Only the daemon is signalled. On SIGTERM it ends every session's processes itself, agents before their workers,
-# and keeps which sessions are wanted up. If it is killed, the workers end their agents and leave by themselves.
-# systemd's default, control-group, would signal all of them at once and in no order.
+# Only the daemon is signalled. On SIGTERM it leaves its sessions' processes to the next daemon: they go on with their
+# turns over `systemctl --user restart kennel`, and over its being killed. `kennel daemon stop` ends all of them.
+# systemd's default, control-group, would signal all of them at once.
 KillMode=process
-# Longer than the daemon needs: each process has its grace, then SIGKILL.
 TimeoutStopSec=60
 
 # Every session is a tree of processes; systemd's default allows a user's service a few thousand.

@@ -90,17 +90,20 @@ pub enum JournalError {
 impl Journal {
     /// Opens or creates the journal. A newer one is not touched.
     pub fn open(path: &Path) -> Result<Opened, StartError> {
-        let failed =
-            |error: JournalError| StartError::Journal { path: path.into(), message: error.to_string() };
+        let failed = |error| unusable(path, error);
         let mut connection = Connection::open(path).map_err(|error| failed(error.into()))?;
-        let found = connection
-            .query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0))
-            .map_err(|error| failed(error.into()))?;
-        if found > VERSION {
-            return Err(StartError::NewerJournal { path: path.into(), found, known: VERSION });
-        }
+        let found = version(path, &connection)?;
         prepare(&mut connection, found).map_err(failed)?;
         load(connection).map_err(failed)
+    }
+
+    /// Whether [`open`](Self::open) would take the journal, as far as its version says. One that does not exist is taken.
+    pub fn check(path: &Path) -> Result<(), StartError> {
+        if !path.exists() {
+            return Ok(());
+        }
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
+        version(path, &connection.map_err(|error| unusable(path, error.into()))?).map(drop)
     }
 
     /// Remembers all of it or nothing. Once this returns, promises are on the disk; with `answered`, because
@@ -258,6 +261,21 @@ impl Journal {
         }
         Ok(())
     }
+}
+
+fn unusable(path: &Path, error: JournalError) -> StartError {
+    StartError::Journal { path: path.into(), message: error.to_string() }
+}
+
+/// The journal's version, if this kennel knows it.
+fn version(path: &Path, connection: &Connection) -> Result<u32, StartError> {
+    let found = connection
+        .query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0))
+        .map_err(|error| unusable(path, error.into()))?;
+    if found > VERSION {
+        return Err(StartError::NewerJournal { path: path.into(), found, known: VERSION });
+    }
+    Ok(found)
 }
 
 fn prepare(connection: &mut Connection, found: u32) -> Result<(), JournalError> {

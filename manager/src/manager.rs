@@ -704,6 +704,15 @@ impl SessionManager {
         }
     }
 
+    /// Leaves, and lets all processes go on: the next manager over this directory takes them over, with their turns.
+    /// Without one they end by themselves, a running turn after an hour at most, an idle session after ten minutes.
+    pub async fn hand_over(&self) {
+        let (reply, done) = oneshot::channel();
+        if self.send(Msg::HandOver { reply }).await.is_ok() {
+            let _ = done.await;
+        }
+    }
+
     /// Returns once the manager's loop has ended, for whatever reason.
     pub async fn ended(&self) {
         self.shared.inbox.closed().await;

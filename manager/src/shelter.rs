@@ -102,6 +102,14 @@ impl Shelters {
     }
 }
 
+/// Whether a worker waits in this state directory.
+pub fn anybody(state_dir: &Path) -> bool {
+    let entries = fs::read_dir(state_dir.join(DIRECTORY)).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.path())
+        .any(|path| path.extension().is_some_and(|extension| extension == "sock") && connect(&path).is_ok())
+}
+
 /// To a path of any length: what a socket's address can hold is 107 bytes (unix(7)).
 fn connect(path: &Path) -> io::Result<UnixStream> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {

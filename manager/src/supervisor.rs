@@ -97,11 +97,21 @@ pub enum Msg {
         /// The token.
         reply: oneshot::Sender<Result<String, Error>>,
     },
+    /// Leave, and let all processes go on.
+    HandOver {
+        /// Told when nothing is done here any more.
+        reply: oneshot::Sender<()>,
+    },
     /// End all processes, keep all goals.
     Shutdown {
         /// Told when nothing is left.
         reply: oneshot::Sender<()>,
     },
+}
+
+/// Whether the journal in this directory, if there is one, can be read by this kennel. Changes nothing.
+pub fn check(state_dir: &Path) -> Result<(), StartError> {
+    Journal::check(&state_dir.join(JOURNAL))
 }
 
 /// Takes the state directory over, and starts the loop.
@@ -207,6 +217,8 @@ struct Supervisor {
     /// The journal took nothing last time; tried again then.
     stalled_until: Option<u64>,
     closing: bool,
+    /// Somebody else is to go on with the processes.
+    left: bool,
     waiting_for_end: Vec<oneshot::Sender<()>>,
     sigchld: Option<tokio::net::UnixStream>,
 }
@@ -254,6 +266,7 @@ impl Supervisor {
             permits: Vec::new(),
             stalled_until: None,
             closing: false,
+            left: false,
             waiting_for_end: Vec::new(),
             sigchld,
         };
@@ -307,7 +320,8 @@ impl Supervisor {
         At { mono: clock::mono_ms(), wall: clock::wall_ms(), closing: self.closing }
     }
 
-    /// Turns until the manager is closed and no process is left. Gives back those who wait for that.
+    /// Turns until the manager is closed and no process is left, or until it leaves them to the next. Gives back those
+    /// who wait for that.
     async fn run(mut self, mut messages: mpsc::Receiver<Msg>) -> Vec<oneshot::Sender<()>> {
         let ended = match self.workers.descriptor().and_then(readable) {
             Ok(ended) => ended,
@@ -317,7 +331,8 @@ impl Supervisor {
             }
         };
         loop {
-            if self.closing && self.is_over() {
+            // What was heard and is not on record yet is said again to the next.
+            if self.left || self.closing && self.is_over() {
                 break;
             }
             let mut asked = Vec::new();
@@ -429,6 +444,7 @@ impl Supervisor {
                     self.waiting_for_end.push(reply);
                     self.close();
                 }
+                Msg::HandOver { reply } => self.leave(reply),
                 look => looks.push(look),
             }
         }
@@ -437,6 +453,12 @@ impl Supervisor {
         for look in looks {
             self.look(look);
         }
+    }
+
+    fn leave(&mut self, reply: oneshot::Sender<()>) {
+        self.waiting_for_end.push(reply);
+        // What is being ended already is not left to anybody.
+        self.left |= !self.closing;
     }
 
     fn close(&mut self) {
@@ -651,7 +673,7 @@ impl Supervisor {
                 });
                 let _ = reply.send(token);
             }
-            Msg::Ask { .. } | Msg::Shutdown { .. } => {}
+            Msg::Ask { .. } | Msg::Shutdown { .. } | Msg::HandOver { .. } => {}
         }
     }
 
@@ -666,6 +688,7 @@ impl Supervisor {
                     self.waiting_for_end.push(reply);
                     self.close();
                 }
+                Msg::HandOver { reply } => self.leave(reply),
                 look => self.look(look),
             }
         }

@@ -16,6 +16,7 @@ mod core_properties;
 mod core_rules;
 mod core_table;
 mod core_views;
+mod handover;
 mod kills;
 mod library;
 mod mcp;

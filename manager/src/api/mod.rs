@@ -44,31 +44,44 @@ struct App {
     openapi: Arc<str>,
 }
 
+/// How a daemon leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// All processes of its sessions end.
+    EndAll,
+    /// They go on, and the next daemon takes them over.
+    HandOver,
+}
+
 /// A wish that the daemon should end: made by `POST /v1/manager/stop`, heard by whoever runs the server.
 #[derive(Clone, Debug)]
-pub struct Stop(Arc<watch::Sender<bool>>);
+pub struct Stop(Arc<watch::Sender<Option<Leave>>>);
 
 impl Default for Stop {
     fn default() -> Self {
-        Self(Arc::new(watch::Sender::new(false)))
+        Self(Arc::new(watch::Sender::new(None)))
     }
 }
 
 impl Stop {
-    /// Asks for the end.
-    pub fn request(&self) {
-        self.0.send_replace(true);
+    /// Asks for the end. Who asked first is heard.
+    pub fn request(&self, how: Leave) {
+        self.0.send_modify(|wish| {
+            wish.get_or_insert(how);
+        });
     }
 
     /// Whether the end was asked for.
     pub fn is_requested(&self) -> bool {
-        *self.0.borrow()
+        self.0.borrow().is_some()
     }
 
     /// Returns once the end was asked for.
-    pub async fn requested(&self) {
+    pub async fn requested(&self) -> Leave {
+        let mut wishes = self.0.subscribe();
         // The sender lives in `self`, so this cannot fail.
-        let _ = self.0.subscribe().wait_for(|requested| *requested).await;
+        let wish = wishes.wait_for(Option::is_some).await.map(|wish| *wish);
+        wish.ok().flatten().unwrap_or(Leave::EndAll)
     }
 }
 

@@ -7,10 +7,12 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use protocol::api::{ManagerInfo, Status};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
-use super::App;
 use super::input::{NoBody, Nothing, Query};
 use super::problem::{Answer, ApiError, refuses};
+use super::{App, Leave};
 
 refuses!(NoErrors:);
 
@@ -36,19 +38,30 @@ pub async fn info(State(app): State<App>, _: Query<Nothing>) -> Answer<Reply<Man
 
 /// Ends the daemon, gracefully.
 ///
-/// All processes end, all goals are kept: the next daemon brings back every session that is wanted up. The
-/// answer comes before the end; the daemon is gone when its process is.
-#[utoipa::path(post, path = "/v1/manager/stop", tag = "manager", operation_id = "stop_manager",
+/// All processes end, all goals are kept: the next daemon brings back every session that is wanted up. With `hand_over`
+/// they go on with their turns, and the next daemon takes them over; without one a turn goes on for an hour, and a
+/// session that is idle for ten minutes. The answer comes before the end; the daemon is gone when its process is.
+#[utoipa::path(post, path = "/v1/manager/stop", tag = "manager", operation_id = "stop_manager", params(StopQuery),
     responses((status = 202, description = "It ends. `pid` is the process to wait for.", body = ManagerInfo), NoErrors))]
 pub async fn stop(
     State(app): State<App>,
-    _: Query<Nothing>,
+    Query(query): Query<StopQuery>,
     _: NoBody,
 ) -> Answer<(StatusCode, Reply<ManagerInfo>)> {
     let mut info = figures(&app).await?;
-    app.stop.request();
+    app.stop.request(if query.hand_over { Leave::HandOver } else { Leave::EndAll });
     info.state = "stopping".into();
     Ok((StatusCode::ACCEPTED, Reply(info)))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct StopQuery {
+    /// Processes go on, and the next daemon takes them over.
+    #[serde(default)]
+    #[param(required = false)]
+    hand_over: bool,
 }
 
 async fn figures(app: &App) -> Answer<ManagerInfo> {

@@ -355,7 +355,7 @@ async fn the_manager_tells_of_itself_and_ends_when_asked() {
     assert!(!face.stop.is_requested());
     let (status, info) = face.ask("POST", "/v1/manager/stop", Value::Null).await;
     assert_eq!((status, &info["state"]), (202, &json!("stopping")));
-    face.stop.requested().await;
+    assert_eq!(face.stop.requested().await, Leave::EndAll);
     assert_eq!(face.ask("GET", "/readyz", Value::Null).await.0, 503);
     face.manager.shutdown().await;
     let (status, problem) = face.ask("GET", "/v1/sessions", Value::Null).await;
@@ -370,7 +370,7 @@ async fn over_a_socket_a_large_body_is_answered_and_not_hung_up_on() {
     let end = Stop::default();
     let server = tokio::spawn(serve(listener, face.router.clone(), {
         let end = end.clone();
-        async move { end.requested().await }
+        async move { _ = end.requested().await }
     }));
     let mut stream = UnixStream::connect(&path).await.unwrap();
     let body = vec![b'x'; 10 * 1024 * 1024];
@@ -383,7 +383,7 @@ async fn over_a_socket_a_large_body_is_answered_and_not_hung_up_on() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("\"body_too_large\""), "{answer}");
-    end.request();
+    end.request(Leave::EndAll);
     server.await.unwrap().unwrap();
     face.end().await;
 }

@@ -629,9 +629,15 @@ pub enum Daemon {
     /// Tell whether it runs, and how it is
     #[command(after_help = "Examples:\n  kennel daemon status\n  kennel daemon status --json | jq .pid")]
     Status,
-    /// End it and start it again
+    /// Replace it by a new one, which takes its sessions over: their turns go on
     #[command(after_help = "Example:\n  kennel daemon restart")]
     Restart,
+    /// Look whether this kennel can go on where the daemon is; then replace the daemon by it
+    #[command(after_help = "Example:\n  kennel daemon upgrade")]
+    Upgrade,
+    /// Look whether this kennel can read the journal, and change nothing
+    #[command(after_help = "Example:\n  kennel daemon check && kennel daemon restart")]
+    Check,
     /// Print a systemd user unit that runs it
     #[command(after_help = "Example:\n  kennel daemon unit > ~/.config/systemd/user/kennel.service")]
     Unit,

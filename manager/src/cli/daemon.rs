@@ -19,7 +19,7 @@ use super::render;
 use super::sessions::pairs;
 use super::ui::Ui;
 use crate::client::{ClientError, Request};
-use crate::clock;
+use crate::{clock, shelter};
 
 /// How long a daemon that starts may take until it answers.
 const START: Duration = Duration::from_secs(10);
@@ -31,12 +31,21 @@ pub async fn daemon(link: &Link<'_>, args: &args::Daemon) -> Outcome {
     match args {
         args::Daemon::Start => start(link).await,
         args::Daemon::Stop => {
-            stop(link).await?;
+            stop(link, false).await?;
             if link.ui.json { link.ui.object(&stopped()) } else { Ok(()) }
         }
         args::Daemon::Restart => {
-            stop(link).await?;
+            stop(link, true).await?;
             start(link).await
+        }
+        args::Daemon::Upgrade => {
+            check(link)?;
+            stop(link, true).await?;
+            start(link).await
+        }
+        args::Daemon::Check => {
+            check(link)?;
+            link.ui.line(&format!("{}: the journal can be read", crate::VERSION))
         }
         args::Daemon::Status => status(link).await,
         // Run before there was a runtime.
@@ -108,8 +117,15 @@ async fn status(link: &Link<'_>) -> Outcome {
     link.ui.print(&pairs(&facts, link.ui.out_colour))
 }
 
-/// Ends the daemon, if there is one. Returns after its process is gone.
-async fn stop(link: &Link<'_>) -> Outcome {
+/// Whether this kennel could be the daemon.
+fn check(link: &Link<'_>) -> Outcome {
+    crate::daemon::check(&link.paths).map_err(|error| {
+        Failure::failed("cannot_take_over", format!("{error}")).hint("the daemon that runs was left as it is")
+    })
+}
+
+/// Ends the daemon, if there is one. Returns after its process is gone. With `hand_over` its sessions' processes go on.
+async fn stop(link: &Link<'_>, hand_over: bool) -> Outcome {
     let deadline = Instant::now() + START;
     loop {
         match link.client.connect().await {
@@ -118,16 +134,22 @@ async fn stop(link: &Link<'_>) -> Outcome {
                 // While the connection is open the pid is the daemon's, and the pidfd stays that for good.
                 let process = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK).ok());
                 drop(connection);
-                match link.client.ask(&Request::post("/v1/manager/stop")).await {
+                let path = if hand_over { "/v1/manager/stop?hand_over=true" } else { "/v1/manager/stop" };
+                match link.client.ask(&Request::post(path)).await {
                     Ok(_) | Err(ClientError::Absent(_) | ClientError::Lost(_)) => {}
                     Err(error) => return Err(error.into()),
                 }
                 link.ui.waiting("stopping the daemon", ended(link, process)).await?;
                 let pid = pid.map(|pid| format!(" (pid {})", pid.as_raw_nonzero())).unwrap_or_default();
-                link.ui.note(&format!("the daemon{pid} is stopped; the next one brings its sessions back"));
+                link.ui.note(&match hand_over {
+                    true => format!("the daemon{pid} has left; its sessions go on"),
+                    false => format!("the daemon{pid} is stopped; the next one brings its sessions back"),
+                });
                 return Ok(());
             }
             Err(ClientError::Absent(_)) => match holder(link) {
+                // Only a daemon ends them at once.
+                None if !hand_over && shelter::anybody(&link.paths.state_dir) => link.start().await?,
                 None => {
                     link.ui.note("no daemon runs");
                     return Ok(());

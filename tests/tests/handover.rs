@@ -1,0 +1,189 @@
+//! Workers outlive their manager: one that is killed, and one that leaves on purpose. On the shipped binaries, through
+//! the `kennel` command.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use harness::daemon::{Daemon, Said, finish};
+use harness::history;
+use harness::real::*;
+use manager::protocol::api::{Accepted, SessionInfo, Status};
+use manager::protocol::event::{Event, EventKind, Outcome};
+use manager::protocol::{PromptId, Stream};
+use nix::sys::signal::Signal;
+
+/// Goes on until there is a file `on`, and says something before and after.
+const WAITS: &str = "echo before; until [ -e on ]; do sleep 0.05; done; echo after";
+
+/// So many sessions, each in the middle of a turn that waits for the file.
+fn running(daemon: &Daemon, count: usize) -> BTreeMap<String, (u32, PromptId)> {
+    for _ in 0..count {
+        daemon.ok(&["start", "--intensity", "1"]);
+    }
+    let sessions: Vec<SessionInfo> = daemon.json(&["ls"]);
+    let mut all = BTreeMap::new();
+    for info in sessions {
+        let id = info.id.to_string();
+        let accepted: Accepted = daemon.json(&["send", "--no-wait", &id, WAITS]);
+        all.insert(id, (info.pid.unwrap(), accepted.prompt_id));
+    }
+    until("all turns", || (said(&daemon.events(), "before\n") == count).then_some(()));
+    all
+}
+
+fn said(events: &[Event], wanted: &str) -> usize {
+    let is = |kind: &EventKind| matches!(kind, EventKind::MessageChunk { stream: Stream::Stdout, text, .. } if text == wanted);
+    events.iter().filter(|event| is(&event.kind)).count()
+}
+
+/// The next command finds every session with its process and its turn; the turns end as if nothing had happened.
+fn goes_on(daemon: &Daemon, before: &BTreeMap<String, (u32, PromptId)>) {
+    for (id, (pid, prompt)) in before {
+        daemon.ok(&["wait", id, "--until", "running", "--timeout", "30s"]);
+        let info = daemon.show(id);
+        assert_eq!((info.pid, info.running_prompt), (Some(*pid), Some(*prompt)), "{info:?}");
+        assert_eq!((info.incarnation, info.restarts.in_window), (1, 0), "{info:?}");
+    }
+    std::fs::write(daemon.workdir().join("on"), "").unwrap();
+    for id in before.keys() {
+        daemon.idle(id);
+    }
+    let events = daemon.events();
+    assert!(history::of(&events).is_empty(), "{:#?}", history::of(&events));
+    assert_eq!((said(&events, "before\n"), said(&events, "after\n")), (before.len(), before.len()));
+    let adopted =
+        events.iter().filter(|event| matches!(event.kind, EventKind::SessionAdopted { .. })).count();
+    assert_eq!(adopted, before.len());
+    for (_, prompt) in before.values() {
+        let ends: Vec<&EventKind> = events
+            .iter()
+            .map(|event| &event.kind)
+            .filter(|kind| match kind {
+                EventKind::TurnCompleted { prompt_id, .. } | EventKind::TurnInterrupted { prompt_id, .. } => {
+                    prompt_id == prompt
+                }
+                _ => false,
+            })
+            .collect();
+        assert!(
+            matches!(ends[..], [EventKind::TurnCompleted { outcome: Outcome::Completed, .. }]),
+            "{ends:?}"
+        );
+    }
+}
+
+fn gone(pid: u32) {
+    until("the daemon's end", || (!lives(pid)).then_some(()));
+}
+
+#[test]
+fn kill_manager_in_the_middle_of_fifty_turns_and_all_of_them_go_on() {
+    let daemon = Daemon::new();
+    let before = running(&daemon, 50);
+    daemon.kill();
+    goes_on(&daemon, &before);
+}
+
+#[test]
+fn sigterm_leaves_every_turn_to_the_next_daemon() {
+    let daemon = Daemon::new();
+    let before = running(&daemon, 3);
+    let pid = daemon.pid();
+    signal(pid, Signal::SIGTERM);
+    gone(pid);
+    assert!(before.values().all(|(pid, _)| lives(*pid)));
+    goes_on(&daemon, &before);
+}
+
+#[test]
+fn daemon_restart_replaces_the_daemon_and_nothing_else() {
+    let daemon = Daemon::new();
+    let before = running(&daemon, 3);
+    let pid = daemon.pid();
+    daemon.ok(&["daemon", "restart"]);
+    assert_ne!(daemon.pid(), pid);
+    goes_on(&daemon, &before);
+}
+
+#[test]
+fn daemon_upgrade_to_a_new_file_where_the_old_one_was_deleted_interrupts_no_turn() {
+    let daemon = Daemon::new();
+    let programs = daemon.dir.path().join("bin");
+    std::fs::create_dir(&programs).unwrap();
+    let install = || {
+        for program in [kennel(), worker()] {
+            let name = program.file_name().unwrap();
+            let new = programs.join("new");
+            std::fs::copy(program, &new).unwrap();
+            std::fs::rename(&new, programs.join(name)).unwrap();
+        }
+    };
+    install();
+    let installed = |args: &[&str]| run_as(&programs.join("kennel"), &daemon, args);
+    assert_eq!(installed(&["daemon", "start"]).code, Some(0));
+    let before = running(&daemon, 3);
+    for program in [kennel(), worker()] {
+        std::fs::remove_file(programs.join(program.file_name().unwrap())).unwrap();
+    }
+    install();
+    let pid = daemon.pid();
+    let said = installed(&["daemon", "upgrade"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_ne!(daemon.pid(), pid);
+    let running = std::fs::read_link(format!("/proc/{}/exe", daemon.pid())).unwrap();
+    assert_eq!(running, programs.canonicalize().unwrap().join("kennel"));
+    goes_on(&daemon, &before);
+    // And there are workers for new sessions.
+    let info: SessionInfo = daemon.json(&["start"]);
+    assert_eq!(daemon.ok(&["send", info.id.as_str(), "echo new"]), "new\n");
+}
+
+fn run_as(program: &Path, daemon: &Daemon, args: &[&str]) -> Said {
+    let template = daemon.command(args);
+    let mut command = std::process::Command::new(program);
+    command.args(template.get_args()).current_dir(template.get_current_dir().unwrap());
+    for (name, value) in template.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.stdin(std::process::Stdio::null());
+    let child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn();
+    finish(child.unwrap())
+}
+
+#[test]
+fn a_kennel_that_cannot_read_the_journal_does_not_touch_the_daemon() {
+    let daemon = Daemon::new();
+    let before = running(&daemon, 1);
+    let pid = daemon.pid();
+    let journal = rusqlite::Connection::open(daemon.dir.path().join("state/journal.db")).unwrap();
+    let version: u32 = journal.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+    journal.pragma_update(None, "user_version", version + 1).unwrap();
+    for command in ["upgrade", "check"] {
+        let said = daemon.run(&["daemon", command]);
+        assert_eq!(said.code, Some(1), "{said:?}");
+        assert!(said.stderr.contains("it was not touched"), "{said:?}");
+    }
+    assert_eq!(daemon.pid(), pid);
+    journal.pragma_update(None, "user_version", version).unwrap();
+    assert!(daemon.ok(&["daemon", "check"]).contains("can be read"));
+    drop(journal);
+    daemon.ok(&["daemon", "upgrade"]);
+    goes_on(&daemon, &before);
+}
+
+#[test]
+fn daemon_stop_ends_also_what_a_daemon_that_left_has_left() {
+    let daemon = Daemon::new();
+    let before = running(&daemon, 2);
+    let pid = daemon.pid();
+    signal(pid, Signal::SIGTERM);
+    gone(pid);
+    daemon.ok(&["daemon", "stop"]);
+    assert!(before.values().all(|(pid, _)| !lives(*pid)), "{before:?}");
+    // Goals are kept.
+    let back = daemon.idle(before.keys().next().unwrap());
+    assert_eq!((back.status, back.incarnation), (Status::Idle, 2));
+}
