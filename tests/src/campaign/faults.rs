@@ -78,8 +78,10 @@ faults! {
     ManagerSegv = "manager-segv", 1;
     /// SIGABRT to the manager.
     ManagerAbrt = "manager-abrt", 1;
-    /// SIGTERM to the manager.
-    ManagerTerm = "manager-term", 4;
+    /// SIGTERM to the manager: it leaves its workers to the next.
+    ManagerTerm = "manager-term", 2;
+    /// SIGINT to the manager: it ends all processes and leaves.
+    ManagerInt = "manager-int", 2;
     /// SIGSTOP to the manager, later SIGCONT.
     ManagerStop = "manager-stop-cont", 1;
     /// SIGKILL to the manager and a stopped worker.
@@ -103,6 +105,7 @@ impl Fault {
                 | Fault::ManagerSegv
                 | Fault::ManagerAbrt
                 | Fault::ManagerTerm
+                | Fault::ManagerInt
                 | Fault::ManagerWorker
                 | Fault::Point
         )
@@ -322,6 +325,7 @@ impl<'a> Faults<'a> {
             Fault::ManagerSegv => self.manager(Signal::SIGSEGV).and_then(|_| self.manager(Signal::SIGSEGV)),
             Fault::ManagerAbrt => self.manager(Signal::SIGABRT),
             Fault::ManagerTerm => self.manager(Signal::SIGTERM),
+            Fault::ManagerInt => self.manager(Signal::SIGINT),
             Fault::ManagerStop => self.host.signal_daemon(Signal::SIGSTOP, false).map(|pid| {
                 let at = self.soon();
                 self.later.push((at, Later::ContinueManager(pid)));
