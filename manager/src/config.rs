@@ -194,6 +194,7 @@ impl Config {
         let path = env.get("PATH").map(OsString::from).or_else(|| around.path.clone());
         let mut agent = self.agent(agent_name, &profile.runs, model, path.clone())?;
         mcp::add(&mut agent, &opts.mcp_servers, path)?;
+        let remote_servers = mcp::remote(&mut agent, opts)?;
         let built_in = RestartPolicy::default();
         Ok(Spec {
             agent_name: agent_name.to_owned(),
@@ -225,6 +226,7 @@ impl Config {
                 timeout_ms: opts.permission_timeout_ms.or(profile.permission_timeout_ms).unwrap_or(0),
             },
             subagents: self.subagents(profile.subagents),
+            remote_servers,
         })
     }
 

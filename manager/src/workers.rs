@@ -330,7 +330,8 @@ impl Workers {
                 let settings = set.map(|(name, value)| Setting { name: name.clone(), value: value.clone() });
                 let settings = Command::Settings(settings.collect());
                 let restore = Command::RestoreWithin(spec.restore_ms());
-                vec![restore, settings, Command::Open { agent_session, conversation }]
+                let remote = Command::RemoteServers(spec.remote_servers.clone());
+                vec![restore, settings, remote, Command::Open { agent_session, conversation }]
             }
             Agent::Command { .. } | Agent::Shell => Vec::new(),
         };

@@ -7,7 +7,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::event::{Disposition, Outcome, Resolution, Timestamp};
-use crate::wire::{AgentDetails, Attachment, AttachmentKind, Offer, PermissionOption};
+use crate::wire::{AgentDetails, Attachment, AttachmentKind, Offer, PermissionOption, Transport};
 use crate::{CallId, EventId, Exit, Incarnation, PermissionId, PromptId, Restore, SessionId};
 
 /// What a session is started with. What is not given comes from the agent's profile, then from the defaults.
@@ -59,6 +59,9 @@ pub struct SessionOpts {
     /// MCP servers for the agent, beside those of its profile; only for agents that speak ACP.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mcp_servers: Vec<McpServerOpts>,
+    /// The same, of those that are reached by HTTP. One that the agent cannot reach so is named in a `system.message`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mcp_remote_servers: Vec<McpRemoteServerOpts>,
 }
 
 /// A program that offers tools to the agent over the Model Context Protocol, on its standard input and output.
@@ -81,6 +84,29 @@ impl std::fmt::Debug for McpServerOpts {
     /// Without what may be a secret.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("McpServerOpts").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// A server of tools over the Model Context Protocol that is reached by HTTP.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct McpRemoteServerOpts {
+    /// What the agent calls it, 1 to 100 characters; one of the profile's of that name is not given to the agent.
+    pub name: String,
+    /// How it is reached.
+    #[serde(default)]
+    pub transport: Transport,
+    /// Where: `http://` or `https://`. Never shown.
+    pub url: String,
+    /// Sent with each request. Never shown.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+}
+
+impl std::fmt::Debug for McpRemoteServerOpts {
+    /// Without what may be a secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("McpRemoteServerOpts").field("name", &self.name).finish_non_exhaustive()
     }
 }
 

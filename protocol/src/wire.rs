@@ -115,6 +115,8 @@ pub enum Command {
     Shelter(Shelter),
     /// Nothing is to be done: only the envelope's `ack` counts.
     Acknowledge,
+    /// MCP servers that the agent reaches by itself, if it can. Comes before [`Command::Open`].
+    RemoteServers(Vec<RemoteServer>),
 }
 
 /// Where a worker stays while no manager is linked, and for how long.
@@ -335,6 +337,48 @@ pub struct McpServer {
     pub args: Vec<String>,
     /// Added to its environment.
     pub env: Vec<(String, String)>,
+}
+
+/// A server of tools over the Model Context Protocol that is reached by HTTP.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoteServer {
+    /// What the agent calls it.
+    pub name: String,
+    /// How it is reached.
+    pub transport: Transport,
+    /// Where.
+    pub url: String,
+    /// Sent with each request.
+    pub headers: Vec<(String, String)>,
+}
+
+impl std::fmt::Debug for RemoteServer {
+    /// Without what may be a secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RemoteServer").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// How a server of tools is reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
+pub enum Transport {
+    /// By streamable HTTP.
+    #[default]
+    Http,
+    /// By HTTP and server-sent events, as before 2025.
+    Sse,
+}
+
+impl Transport {
+    /// Its name in ACP.
+    pub fn name(self) -> &'static str {
+        match self {
+            Transport::Http => "http",
+            Transport::Sse => "sse",
+        }
+    }
 }
 
 /// How a program that is started once a prompt gets the prompt's text.

@@ -88,11 +88,18 @@ fn commands() -> Vec<(&'static str, ToWorker)> {
         ("call-not-asked", called(CallAnswer::NotAsked { reason: "nobody drives".into() })),
         ("call-given-up", called(CallAnswer::GivenUp { reason: "the client went".into() })),
     ];
+    let remote = |transport| RemoteServer {
+        name: "docs".into(),
+        transport,
+        url: "https://docs.example/mcp".into(),
+        headers: vec![("Authorization".into(), "Bearer ä".into())],
+    };
     let setting = || Setting { name: "mode".into(), value: "plan".into() };
     let settings = [
         ("settings", Command::Settings(vec![setting()])),
         ("set", Command::Set { request: 4, setting: setting() }),
         ("restore-within", Command::RestoreWithin(40_000)),
+        ("remote-servers", Command::RemoteServers(vec![remote(Transport::Http), remote(Transport::Sse)])),
     ];
     let attachment = |kind, content| Attachment {
         kind,

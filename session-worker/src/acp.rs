@@ -18,7 +18,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use protocol::wire::{
-    Agent, Attachment, CallAnswer, Exchange, McpServer, Offer, Report, Setting, TurnEnd, Welcome,
+    Agent, Attachment, CallAnswer, Exchange, McpServer, Offer, RemoteServer, Report, Setting, TurnEnd,
+    Welcome,
 };
 use protocol::{EventId, Exit, PromptId, failpoint};
 use rustix::pipe::PipeFlags;
@@ -97,6 +98,7 @@ impl Acp {
         agent_session: Option<String>,
         conversation: bool,
         settings: Vec<Setting>,
+        remote_servers: Vec<RemoteServer>,
     ) -> Result<(Self, Vec<Report>), String> {
         let Agent::Acp { argv, login, mcp_servers } = &welcome.agent else {
             return Err("this agent does not live between prompts".to_owned());
@@ -107,6 +109,7 @@ impl Acp {
         let opening = Opening {
             cwd: welcome.workdir.clone(),
             mcp_servers,
+            remote_servers,
             login: login.clone(),
             model: welcome.env.iter().find(|(name, _)| name == MODEL).map(|(_, model)| model.clone()),
             settings,

@@ -18,7 +18,8 @@ use std::time::Duration;
 use nix::sys::signal::SigSet;
 use protocol::frame::FrameError;
 use protocol::wire::{
-    Agent, Attachment, Command, Exchange, PROTOCOL_VERSION, Report, Setting, ToWorker, TurnEnd, Welcome,
+    Agent, Attachment, Command, Exchange, PROTOCOL_VERSION, RemoteServer, Report, Setting, ToWorker, TurnEnd,
+    Welcome,
 };
 use protocol::{Exit, PromptId, failpoint};
 use rustix::fs::{Mode, OFlags, RawDir};
@@ -247,6 +248,8 @@ struct Worker {
     acp: Option<Acp>,
     /// What is to be set in it before it takes prompts.
     settings: Vec<Setting>,
+    /// MCP servers that it reaches by itself, if it can.
+    remote_servers: Vec<RemoteServer>,
     /// How long it may say nothing while it takes up its conversation.
     restore_within: Option<Duration>,
     /// Where it waits for the next manager.
@@ -278,6 +281,7 @@ impl Worker {
             turn: None,
             acp: None,
             settings: Vec::new(),
+            remote_servers: Vec::new(),
             restore_within: None,
             shelter: None,
             alone_since: Instant::now(),
@@ -424,6 +428,10 @@ impl Worker {
                 self.settings = settings;
                 Ok(())
             }
+            Command::RemoteServers(servers) => {
+                self.remote_servers = servers;
+                Ok(())
+            }
             Command::RestoreWithin(millis) => {
                 self.restore_within = Some(Duration::from_millis(millis).min(LONGEST_GRACE));
                 Ok(())
@@ -435,7 +443,8 @@ impl Worker {
             }
             Command::Open { agent_session, conversation } => {
                 let settings = std::mem::take(&mut self.settings);
-                match Acp::start(&self.welcome, agent_session, conversation, settings) {
+                let remote = std::mem::take(&mut self.remote_servers);
+                match Acp::start(&self.welcome, agent_session, conversation, settings, remote) {
                     Ok((mut acp, reports)) => {
                         acp.restore_within = self.restore_within;
                         self.acp = Some(acp);

@@ -29,6 +29,7 @@ pub fn spec() -> Spec {
         start_timeout_ms: None,
         permissions: Permissions::default(),
         subagents: Default::default(),
+        remote_servers: Vec::new(),
     }
 }
 

@@ -25,6 +25,7 @@ pub(crate) fn kennel() -> Daemon {
          [agents.plain]\nkind = \"acp\"\ncommand = [\"{program}\"]\n\n\
          [agents.loads]\nkind = \"acp\"\ncommand = [\"{program}\", \"--load\", \"--memory\", \"{memory}\"]\n\n\
          [agents.sees]\nkind = \"acp\"\ncommand = [\"{program}\", \"--image\", \"--audio\", \"--files\"]\n\n\
+         [agents.reaches]\nkind = \"acp\"\ncommand = [\"{program}\", \"--http\", \"--load\", \"--memory\", \"{memory}\"]\n\n\
          [agents.allows]\nkind = \"acp\"\ncommand = [\"{program}\"]\npermissions = \"allow\"\n\n\
          [agents.leaves]\nkind = \"acp\"\ncommand = [\"{program}\", \"--early-exit\"]\n"
     );

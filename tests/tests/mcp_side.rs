@@ -17,7 +17,7 @@ fn the_editors_mcp_servers_reach_the_agent_and_every_one_after_it_and_their_secr
     ]);
     let new = editor.ask("session/new", json!({ "cwd": daemon.workdir(), "mcpServers": servers }));
     let id = new["result"]["sessionId"].as_str().unwrap_or_else(|| panic!("{new}")).to_owned();
-    editor.hears_text("not given these MCP servers of the editor: web");
+    editor.hears_text("takes no MCP servers by http, and is not given these: web");
     let prompt = editor.prompt(&id, "server docs");
     assert_eq!(editor.stopped(prompt), "end_turn");
     let said = editor.told().pop().unwrap();
@@ -42,6 +42,47 @@ fn the_editors_mcp_servers_reach_the_agent_and_every_one_after_it_and_their_secr
     for text in shown {
         assert!(!text.contains("secret"), "{text}");
     }
+}
+
+#[test]
+fn servers_that_are_reached_by_http_are_given_to_an_agent_that_can_and_the_others_are_named() {
+    let daemon = kennel();
+    let mut editor = Editor::silent(&daemon, &["--agent", "reaches"]);
+    let hello = editor.ask("initialize", json!({ "protocolVersion": 1, "clientCapabilities": {} }));
+    let able = &hello["result"]["agentCapabilities"]["mcpCapabilities"];
+    assert_eq!((&able["http"], &able["sse"]), (&json!(true), &json!(true)), "{hello}");
+    let header = json!([{ "name": "Authorization", "value": "secret-header" }]);
+    let web = json!({ "type": "http", "name": "web", "url": "https://docs.example/mcp?key=secret", "headers": header });
+    let servers =
+        json!([web, { "type": "sse", "name": "old", "url": "http://old.example/sse", "headers": [] }]);
+    let new = editor.ask("session/new", json!({ "cwd": daemon.workdir(), "mcpServers": servers }));
+    let id = new["result"]["sessionId"].as_str().unwrap_or_else(|| panic!("{new}")).to_owned();
+    editor.hears_text("takes no MCP servers by sse, and is not given these: old");
+    for _ in 0..2 {
+        let prompt = editor.prompt(&id, "servers; server web");
+        assert_eq!(editor.stopped(prompt), "end_turn");
+        let told = editor.told();
+        let said: serde_json::Value = told
+            .iter()
+            .rev()
+            .find_map(|text| serde_json::from_str(text.strip_prefix("message ")?).ok())
+            .unwrap();
+        assert_eq!(said, web, "{told:?}");
+        assert!(told.iter().any(|text| text.contains("servers [kennel web]")), "{told:?}");
+        let before = daemon.show(&id);
+        kill(before.pid.unwrap());
+        until("that it is back", || (daemon.show(&id).incarnation > before.incarnation).then_some(()));
+    }
+    let events = daemon.ok(&["events", &id, "--json"]);
+    let events: String = events.lines().filter(|line| !line.contains("message.chunk")).collect();
+    for text in [daemon.ok(&["show", &id, "--json"]), daemon.ok(&["logs", &id]), events] {
+        assert!(!text.contains("secret"), "{text}");
+    }
+    let wrong = json!([{ "type": "http", "name": "odd", "url": "file:///secret", "headers": [] }]);
+    let new = editor.ask("session/new", json!({ "cwd": daemon.workdir(), "mcpServers": wrong }));
+    assert!(new["result"]["sessionId"].is_string(), "{new}");
+    editor.hears_text("not given these MCP servers of the editor: odd");
+    assert!(editor.told().iter().all(|text| !text.contains("file:")), "{:?}", editor.told());
 }
 
 #[test]

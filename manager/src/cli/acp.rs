@@ -25,7 +25,7 @@ use agent_client_protocol::{Agent, Error, ErrorCode, on_receive_dispatch};
 use futures_util::future::{FutureExt, LocalBoxFuture};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use protocol::SessionId;
-use protocol::api::{McpServerOpts, SessionInfo, SessionOpts, SettingReply, SettingRequest, Status};
+use protocol::api::{SessionInfo, SessionOpts, SettingReply, SettingRequest, Status};
 use protocol::wire::Offer;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -37,6 +37,7 @@ use super::error::{Failure, Outcome};
 use super::link::Link;
 use super::sessions::{options, random_key, stable_id};
 use crate::client::{Request, encoded};
+use mcp::Servers;
 use panel::Panel;
 use wire::{Wire, Written};
 
@@ -227,6 +228,7 @@ impl<'a> Editor<'a> {
             .prompt_capabilities(
                 schema::PromptCapabilities::new().embedded_context(true).image(true).audio(true),
             )
+            .mcp_capabilities(schema::McpCapabilities::new().http(true).sse(true))
             .session_capabilities(sessions);
         let me = schema::Implementation::new("kennel", env!("CARGO_PKG_VERSION")).title("kennel".to_owned());
         let answer =
@@ -290,16 +292,17 @@ impl<'a> Editor<'a> {
     }
 
     async fn new_session(self: &Rc<Self>, request: schema::NewSessionRequest) -> Answer<'a> {
-        let (servers, left) = mcp::servers(request.mcp_servers);
+        let servers = mcp::servers(request.mcp_servers);
         let mut notes = Vec::new();
-        if !left.is_empty() {
-            notes.push(mcp::left_out(&left, "kennel passes on those that are programs, no others"));
+        if !servers.left.is_empty() {
+            let why = "kennel passes on programs and those that are reached by HTTP, no others";
+            notes.push(mcp::left_out(&servers.left, why));
         }
-        let names: Vec<String> = servers.iter().map(|server| server.name.clone()).collect();
+        let names = servers.names();
         let session = match self.start(&request.cwd, servers).await {
             // An editor says them to every agent; for want of a tool no session is refused.
             Err(failure) if ["invalid_mcp_servers", "spec_mismatch"].iter().any(|code| failure.is(code)) => {
-                let session = self.start(&request.cwd, Vec::new()).await?;
+                let session = self.start(&request.cwd, Servers::default()).await?;
                 if !names.is_empty() {
                     notes.push(mcp::left_out(&names, &words(&failure)));
                 }
@@ -309,6 +312,9 @@ impl<'a> Editor<'a> {
         };
         let panel = self.open(session.id.clone(), false).await?;
         if let Some(panel) = &panel.1 {
+            // What was said while it came up nobody has heard yet.
+            let told = panel.told_before();
+            notes.extend(told.into_iter().filter(|_| session.turn_count == 0 && session.incarnation == 1));
             panel.remark(notes);
         }
         let mut result = panel.0;
@@ -317,7 +323,7 @@ impl<'a> Editor<'a> {
     }
 
     /// A session in this directory, whose agent is ready.
-    async fn start(&self, cwd: &Path, mcp_servers: Vec<McpServerOpts>) -> Outcome<SessionInfo> {
+    async fn start(&self, cwd: &Path, servers: Servers) -> Outcome<SessionInfo> {
         let ready = READY.as_millis();
         let Some(dir) = cwd.to_str().map(str::to_owned) else {
             return Err(Failure::usage(format!(
@@ -325,7 +331,8 @@ impl<'a> Editor<'a> {
                 cwd.display()
             )));
         };
-        let opts = SessionOpts { workdir: Some(dir), mcp_servers, ..self.opts.clone() };
+        let Servers { programs: mcp_servers, remote: mcp_remote_servers, .. } = servers;
+        let opts = SessionOpts { workdir: Some(dir), mcp_servers, mcp_remote_servers, ..self.opts.clone() };
         if self.workdir_session {
             let id = stable_id(cwd)?;
             return self

@@ -80,6 +80,7 @@ pub fn options(options: args::Options) -> SessionOpts {
         permissions: options.permissions,
         permission_timeout_ms: options.permission_timeout.map(ms),
         mcp_servers: Vec::new(),
+        mcp_remote_servers: Vec::new(),
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::ffi::OsString;
 
-use protocol::api::McpServerOpts;
-use protocol::wire::{Agent, McpServer};
+use protocol::api::{McpServerOpts, SessionOpts};
+use protocol::wire::{Agent, McpServer, RemoteServer};
 
 use super::{find_program, shown};
 use crate::error::Error;
@@ -23,6 +23,65 @@ fn wrong(what: impl Into<String>) -> Error {
     )
 }
 
+/// The name as it may be shown.
+fn named(name: &str) -> Result<String, Error> {
+    let plain = !name.chars().any(char::is_control);
+    if name.is_empty() || name.chars().count() > NAME_CHARS || !plain {
+        return Err(wrong(format!(
+            "an MCP server's name has 1 to {NAME_CHARS} characters, none of them control characters"
+        )));
+    }
+    Ok(shown(name, NAME_CHARS))
+}
+
+/// Those that are reached by HTTP; one of the same name as one of the profile's takes its place.
+pub(super) fn remote(agent: &mut Agent, opts: &SessionOpts) -> Result<Vec<RemoteServer>, Error> {
+    let given = &opts.mcp_remote_servers;
+    if given.is_empty() {
+        return Ok(Vec::new());
+    }
+    let Agent::Acp { mcp_servers, .. } = agent else {
+        return Err(wrong("this agent takes no MCP servers"));
+    };
+    let mut all: Vec<RemoteServer> = Vec::new();
+    let mut bytes = 0;
+    for server in given {
+        let name = named(&server.name)?;
+        if all.iter().any(|other| other.name == server.name)
+            || opts.mcp_servers.iter().any(|other| other.name == server.name)
+        {
+            return Err(wrong(format!("there are two MCP servers `{name}`")));
+        }
+        let place = server.url.strip_prefix("https://").or_else(|| server.url.strip_prefix("http://"));
+        let visible = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+        if place.is_none_or(str::is_empty) || !visible(&server.url) {
+            return Err(wrong(format!(
+                "the address of the MCP server `{name}` is no `http://` or `https://` one"
+            )));
+        }
+        // RFC 9110, section 5.
+        let token = |text: &str| {
+            let special = b"!#$%&'*+-.^_`|~";
+            !text.is_empty()
+                && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || special.contains(&byte))
+        };
+        let value = |text: &str| !text.chars().any(char::is_control);
+        if !server.headers.iter().all(|(name, text)| token(name) && value(text)) {
+            return Err(wrong(format!("a header of the MCP server `{name}` is not one")));
+        }
+        let headers: Vec<(String, String)> = server.headers.clone().into_iter().collect();
+        bytes += server.name.len() + server.url.len();
+        bytes += headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        let (name, transport, url) = (server.name.clone(), server.transport, server.url.clone());
+        all.push(RemoteServer { name, transport, url, headers });
+    }
+    if opts.mcp_servers.len() + all.len() > MOST || bytes > BYTES {
+        return Err(wrong(format!("a session takes at most {MOST} MCP servers, of {BYTES} bytes together")));
+    }
+    mcp_servers.retain(|have| all.iter().all(|server| server.name != have.name));
+    Ok(all)
+}
+
 /// Adds them; one of the same name as one of the profile's takes its place.
 pub(super) fn add(agent: &mut Agent, given: &[McpServerOpts], path: Option<OsString>) -> Result<(), Error> {
     if given.is_empty() {
@@ -39,13 +98,7 @@ pub(super) fn add(agent: &mut Agent, given: &[McpServerOpts], path: Option<OsStr
         return Err(wrong(format!("a session takes at most {MOST} MCP servers, of {BYTES} bytes together")));
     }
     for (index, server) in given.iter().enumerate() {
-        let name = shown(&server.name, NAME_CHARS);
-        let plain = !server.name.chars().any(char::is_control);
-        if server.name.is_empty() || server.name.chars().count() > NAME_CHARS || !plain {
-            return Err(wrong(format!(
-                "an MCP server's name has 1 to {NAME_CHARS} characters, none of them control characters"
-            )));
-        }
+        let name = named(&server.name)?;
         if given[..index].iter().any(|other| other.name == server.name) {
             return Err(wrong(format!("there are two MCP servers `{name}`")));
         }

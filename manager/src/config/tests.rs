@@ -1,5 +1,8 @@
 use std::os::unix::fs::PermissionsExt;
 
+use protocol::api::McpRemoteServerOpts;
+use protocol::wire::Transport;
+
 use super::*;
 
 fn config(text: &str) -> Config {
@@ -50,6 +53,7 @@ fn without_a_file_a_session_is_a_shell_in_the_home_directory() {
         grace_ms: 2000,
         start_timeout_ms: None,
         permissions: Permissions::default(),
+        remote_servers: Vec::new(),
         subagents: Subagents { offered: true, depth: 3, breadth: 8, total: 32 },
     };
     assert_eq!(spec, expected);
@@ -326,4 +330,40 @@ fn an_agent_that_is_known_needs_no_profile_and_takes_one() {
     let missing = resolve("", SessionOpts { agent: Some("goose".into()), ..given }).unwrap_err();
     assert_eq!(missing.code(), "agent_not_found");
     assert!(missing.hint().unwrap().contains("block.github.io/goose"), "{:?}", missing.hint());
+}
+
+#[test]
+fn servers_that_are_reached_by_http_are_looked_at_before_anything_is_started() {
+    let server = |name: &str, url: &str, header: (&str, &str)| McpRemoteServerOpts {
+        name: name.into(),
+        transport: Transport::Http,
+        url: url.into(),
+        headers: [(header.0.to_owned(), header.1.to_owned())].into(),
+    };
+    let good = server("web", "https://a.example/mcp", ("Authorization", "Bearer secret"));
+    let add = |servers: &[McpRemoteServerOpts]| {
+        let mut agent = Agent::Acp { argv: vec!["/bin/true".into()], login: None, mcp_servers: Vec::new() };
+        let opts = SessionOpts { mcp_remote_servers: servers.to_vec(), ..SessionOpts::default() };
+        super::mcp::remote(&mut agent, &opts)
+    };
+    assert_eq!(
+        add(std::slice::from_ref(&good)).unwrap()[0].headers,
+        [("Authorization".into(), "Bearer secret".into())]
+    );
+    for wrong in [
+        vec![good.clone(), good.clone()],
+        vec![server("", "https://a.example", ("a", "b"))],
+        vec![server("a", "file:///secret", ("a", "b"))],
+        vec![server("a", "https://", ("a", "b"))],
+        vec![server("a", "https://secret\r\nX: y", ("a", "b"))],
+        vec![server("a", "https://a.example", ("a b", "secret"))],
+        vec![server("a", "https://a.example", ("a", "secret\r\nX: y"))],
+        vec![server("a", "https://a.example", ("a", &"x".repeat(65_536)))],
+    ] {
+        let error = add(&wrong).unwrap_err();
+        assert!(error.code() == "invalid_mcp_servers" && !error.to_string().contains("secret"), "{error}");
+    }
+    let mut shell = Agent::Shell;
+    let opts = SessionOpts { mcp_remote_servers: vec![good], ..SessionOpts::default() };
+    assert_eq!(super::mcp::remote(&mut shell, &opts).unwrap_err().code(), "invalid_mcp_servers");
 }

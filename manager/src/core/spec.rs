@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use protocol::api::{McpServerOpts, OnCrash, PermissionPolicy, RestartType, SessionOpts};
-use protocol::wire::Agent;
+use protocol::api::{
+    McpRemoteServerOpts, McpServerOpts, OnCrash, PermissionPolicy, RestartType, SessionOpts,
+};
+use protocol::wire::{Agent, RemoteServer};
 use serde::{Deserialize, Serialize};
 
 use super::limits;
@@ -44,6 +46,9 @@ pub struct Spec {
     /// Whether its agent is offered sub-agents, and how many there may be below it.
     #[serde(default)]
     pub subagents: Subagents,
+    /// MCP servers that its agent reaches by itself, if it can.
+    #[serde(default)]
+    pub remote_servers: Vec<RemoteServer>,
 }
 
 /// Whether a session's agent is offered sub-agents, and how many there may be. In a tree those of the root count:
@@ -133,6 +138,13 @@ impl Spec {
         })
     }
 
+    fn has_remote_server(&self, given: &McpRemoteServerOpts) -> bool {
+        self.remote_servers.iter().any(|have| {
+            let headers = have.headers.iter().map(|(name, value)| (name, value)).eq(&given.headers);
+            (&have.name, have.transport, &have.url) == (&given.name, given.transport, &given.url) && headers
+        })
+    }
+
     /// Names of the options in `given` that this spec was not made with. An option that is not given agrees
     /// with everything: whoever asks for "the session of this directory" need not repeat how it was started.
     pub fn differs_from(&self, given: &SessionOpts) -> Vec<&'static str> {
@@ -153,6 +165,10 @@ impl Spec {
             ("grace_ms", differs(&given.grace_ms, &self.grace_ms)),
             ("permissions", differs(&given.permissions, &self.permissions.policy)),
             ("mcp_servers", given.mcp_servers.iter().any(|server| !self.has_mcp_server(server))),
+            (
+                "mcp_remote_servers",
+                given.mcp_remote_servers.iter().any(|server| !self.has_remote_server(server)),
+            ),
             ("permission_timeout_ms", differs(&given.permission_timeout_ms, &self.permissions.timeout_ms)),
         ];
         differing.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()

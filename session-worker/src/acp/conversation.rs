@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use agent_client_protocol_schema::v1 as acp;
 use protocol::wire::{
-    AgentDetails, Attachment, Exchange, PermissionAsk, PermissionOption, Report, Setting, SettingAnswer,
-    Spent, TurnEnd, Update,
+    AgentDetails, Attachment, Exchange, PermissionAsk, PermissionOption, RemoteServer, Report, Setting,
+    SettingAnswer, Spent, Transport, TurnEnd, Update,
 };
 use protocol::{PromptId, Restore};
 use serde_json::{Value, json};
@@ -33,6 +33,8 @@ pub struct Opening {
     pub cwd: String,
     /// Tools that it is offered.
     pub mcp_servers: Vec<McpServer>,
+    /// The same, of those that it reaches by itself, if it can.
+    pub remote_servers: Vec<RemoteServer>,
     /// The log-in method to be used.
     pub login: Option<String>,
     /// The model to be chosen, where the agent has such a choice.
@@ -108,6 +110,8 @@ pub struct Conversation {
     can_load: bool,
     can_resume: bool,
     takes: Takes,
+    /// Ways by which it can reach MCP servers by itself.
+    reaches: Vec<Transport>,
     logins: Vec<String>,
     session: String,
     agent_pid: u32,
@@ -137,6 +141,7 @@ impl Conversation {
             can_load: false,
             can_resume: false,
             takes: Takes::default(),
+            reaches: Vec::new(),
             logins: Vec::new(),
             session: String::new(),
             agent_pid,
@@ -426,6 +431,9 @@ impl Conversation {
         self.can_load = answer.agent_capabilities.load_session;
         self.can_resume = result["agentCapabilities"]["sessionCapabilities"]["resume"].is_object();
         self.takes = Takes::told(&result["agentCapabilities"]["promptCapabilities"]);
+        let able = &answer.agent_capabilities.mcp_capabilities;
+        let ways = [(able.http, Transport::Http), (able.sse, Transport::Sse)];
+        self.reaches = ways.into_iter().filter(|(can, _)| *can).map(|(_, way)| way).collect();
         let about = |name| text_at(&result["agentInfo"], name).map(|text| beginning(&text));
         let (name, version) = (about("name"), about("version"));
         let details = AgentDetails { name, version, resume: self.can_resume, load: self.can_load };
@@ -493,7 +501,22 @@ impl Conversation {
         self.stage = Stage::Creating;
         self.session.clear();
         let params = self.params(false);
-        vec![self.await_answer("session/new", params)]
+        let mut all = self.out_of_reach();
+        all.push(self.await_answer("session/new", params));
+        all
+    }
+
+    /// Names the servers that the agent cannot be given.
+    fn out_of_reach(&self) -> Vec<Do> {
+        let ways = [Transport::Http, Transport::Sse].into_iter().filter(|way| !self.reaches.contains(way));
+        let said = ways.filter_map(|way| {
+            let of_it = self.opening.remote_servers.iter().filter(|server| server.transport == way);
+            let names: Vec<String> = of_it.map(|server| beginning(&server.name)).collect();
+            let (how, names) = (way.name(), names.join(", "));
+            let text = format!("the agent takes no MCP servers by {how}, and is not given these: {names}");
+            (!names.is_empty()).then(|| notice(text))
+        });
+        said.collect()
     }
 
     fn params(&self, known: bool) -> Value {
@@ -501,6 +524,13 @@ impl Conversation {
             let env = server.env.iter().map(|(name, value)| json!({ "name": name, "value": value }));
             json!({ "name": server.name, "command": server.command, "args": server.args, "env": env.collect::<Vec<_>>() })
         });
+        let remote =
+            self.opening.remote_servers.iter().filter(|server| self.reaches.contains(&server.transport));
+        let remote = remote.map(|server| {
+            let headers = server.headers.iter().map(|(name, value)| json!({ "name": name, "value": value }));
+            json!({ "type": server.transport.name(), "name": server.name, "url": server.url, "headers": headers.collect::<Vec<_>>() })
+        });
+        let servers = servers.chain(remote);
         let mut params = json!({ "cwd": self.opening.cwd, "mcpServers": servers.collect::<Vec<_>>() });
         if known {
             params["sessionId"] = json!(self.session);

@@ -4,7 +4,7 @@
 //! Options: `--load` and `--resume` (it can), `--image`, `--audio` and `--files` (it takes them in prompts), `--memory DIR` (where it keeps its conversations, one file each),
 //! `--login` (it wants a log-in by the method `key`), `--forgets` (it refuses to load), `--dies-loading`, `--early-exit`,
 //! `--hangs-resuming` and `--hangs-loading` (it never answers that),
-//! `--closes` (it closes what it has inherited beside 0, 1 and 2),
+//! `--http` and `--sse` (it reaches MCP servers so), `--closes` (it closes what it has inherited beside 0, 1 and 2),
 //! `--mute` (it reads nothing, and writes to standard error only), `--other-version`, `--log FILE` (methods that it was asked for, one a line).
 //!
 //! The prompt is a script: steps with their arguments, separated by `;`.
@@ -101,6 +101,8 @@ fn main() {
         dies_loading: has("--dies-loading"),
         hangs_resuming: has("--hangs-resuming"),
         hangs_loading: has("--hangs-loading"),
+        http: has("--http"),
+        sse: has("--sse"),
         version: if has("--other-version") { 7 } else { 1 },
         logged_in: !has("--login"),
         memory: value("--memory"),
@@ -135,6 +137,8 @@ struct Agent {
     dies_loading: bool,
     hangs_resuming: bool,
     hangs_loading: bool,
+    http: bool,
+    sse: bool,
     version: u32,
     logged_in: bool,
     memory: Option<PathBuf>,
@@ -180,6 +184,7 @@ impl Agent {
                 if self.can_resume {
                     able["sessionCapabilities"] = json!({ "resume": {} });
                 }
+                able["mcpCapabilities"] = json!({ "http": self.http, "sse": self.sse });
                 let methods =
                     if self.logged_in { json!([]) } else { json!([{ "id": "key", "name": "A key" }]) };
                 let version = self.version;

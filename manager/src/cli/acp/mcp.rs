@@ -1,25 +1,53 @@
 //! The editor's own MCP servers, for the agents of its sessions.
 
 use agent_client_protocol::v1::schema;
-use protocol::api::McpServerOpts;
+use protocol::api::{McpRemoteServerOpts, McpServerOpts};
+use protocol::wire::Transport;
 
-/// Those that a session can be given, and the names of the others.
-pub fn servers(all: Vec<schema::McpServer>) -> (Vec<McpServerOpts>, Vec<String>) {
-    let (mut given, mut left) = (Vec::new(), Vec::new());
+/// Servers of the editor, as a session is given them.
+#[derive(Debug, Default)]
+pub struct Servers {
+    /// Programs.
+    pub programs: Vec<McpServerOpts>,
+    /// Those that are reached by HTTP.
+    pub remote: Vec<McpRemoteServerOpts>,
+    /// Names of those that nobody here knows how to give.
+    pub left: Vec<String>,
+}
+
+impl Servers {
+    /// The names of those that a session can be given.
+    pub fn names(&self) -> Vec<String> {
+        let programs = self.programs.iter().map(|server| server.name.clone());
+        programs.chain(self.remote.iter().map(|server| server.name.clone())).collect()
+    }
+}
+
+/// As the editor names them.
+pub fn servers(all: Vec<schema::McpServer>) -> Servers {
+    let mut servers = Servers::default();
+    let mut remote = |name, transport, url, headers: Vec<schema::HttpHeader>| {
+        let headers = headers.into_iter().map(|header| (header.name, header.value)).collect();
+        servers.remote.push(McpRemoteServerOpts { name, transport, url, headers });
+    };
     for server in all {
         match server {
-            schema::McpServer::Stdio(server) => given.push(McpServerOpts {
+            schema::McpServer::Stdio(server) => servers.programs.push(McpServerOpts {
                 name: server.name,
                 command: server.command.to_string_lossy().into_owned(),
                 args: server.args,
                 env: server.env.into_iter().map(|variable| (variable.name, variable.value)).collect(),
             }),
-            schema::McpServer::Http(server) => left.push(server.name),
-            schema::McpServer::Sse(server) => left.push(server.name),
-            _ => left.push("one of an unknown kind".to_owned()),
+            schema::McpServer::Http(server) => {
+                remote(server.name, Transport::Http, server.url, server.headers);
+            }
+            schema::McpServer::Sse(server) => {
+                remote(server.name, Transport::Sse, server.url, server.headers);
+            }
+            _ => servers.left.push("one of an unknown kind".to_owned()),
         }
     }
-    (given, left)
+    servers
 }
 
 /// What the user is told of those that were not passed on.

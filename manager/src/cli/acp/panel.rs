@@ -44,6 +44,8 @@ pub struct Panel<'a> {
     changed: Notify,
     /// What the editor is told first.
     remarks: RefCell<Vec<String>>,
+    /// Notes from before it was opened.
+    told_before: RefCell<Vec<String>>,
     /// Under this id it is attached, if it is.
     pub(super) attached: Cell<EventId>,
     /// It should attach anew.
@@ -88,6 +90,7 @@ impl<'a> Panel<'a> {
             retired: Cell::new(false),
             changed: Notify::new(),
             remarks: RefCell::default(),
+            told_before: RefCell::default(),
             attached: Cell::new(0),
             again: Cell::new(false),
             client: Cell::new(None),
@@ -101,9 +104,13 @@ impl<'a> Panel<'a> {
                 match events.next().await {
                     Ok(Some(frame)) => {
                         let (_, all) = panel.read(&frame)?;
-                        for shown in all.into_iter().filter(|_| show) {
-                            panel.wire.room().await;
-                            panel.replay(shown);
+                        for shown in all {
+                            if show {
+                                panel.wire.room().await;
+                                panel.replay(shown);
+                            } else if let Shown::Note(text) = shown {
+                                panel.told_before.borrow_mut().push(text);
+                            }
                         }
                     }
                     Ok(None) => break 'again,
@@ -121,6 +128,11 @@ impl<'a> Panel<'a> {
             panel.replace(old);
         }
         Ok(panel)
+    }
+
+    /// Notes from before it was opened that the editor was not shown.
+    pub(super) fn told_before(&self) -> Vec<String> {
+        std::mem::take(&mut *self.told_before.borrow_mut())
     }
 
     /// The editor is told this once the session is open.
