@@ -43,8 +43,10 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use protocol::SessionId;
-use protocol::api::{AgentInfo, AgentKind, OnCrash, PermissionPolicy, RestartType, SessionOpts};
-use protocol::wire::{Agent, McpServer, PromptVia};
+use protocol::api::{
+    AgentInfo, AgentKind, McpServersRequest, OnCrash, PermissionPolicy, RestartType, SessionOpts,
+};
+use protocol::wire::{Agent, McpServer, PromptVia, RemoteServer};
 
 use crate::core::{PermissionRule, Permissions, Refusal, RestartPolicy, Spec, Subagents};
 use crate::error::Error;
@@ -93,6 +95,15 @@ struct Profile {
     start_timeout_ms: Option<u64>,
     rules: Vec<PermissionRule>,
     subagents: Option<bool>,
+}
+
+/// MCP servers that a session is to have beside those that it has.
+pub(crate) fn added_servers(
+    spec: &Spec,
+    request: McpServersRequest,
+) -> Result<(Vec<McpServer>, Vec<RemoteServer>), Error> {
+    let path = spec.env.get("PATH").map(OsString::from);
+    mcp::added(spec, request, path.or_else(|| Surroundings::of_this_process().path))
 }
 
 /// An MCP server as it is written.

@@ -319,6 +319,24 @@ impl SessionManager {
         Ok(reply)
     }
 
+    /// Gives the agent of a session MCP servers beside those that it has; one of the same name is replaced. An agent that
+    /// runs is not told: its next process has them.
+    ///
+    /// # Errors
+    /// `invalid_mcp_servers`, also where the agent takes none, or would have too many.
+    pub async fn add_mcp_servers(
+        &self,
+        id: &SessionId,
+        request: McpServersRequest,
+    ) -> Result<McpServersReply, Error> {
+        let spec = self.with_session(id, |session, _| session.spec.clone()).await?;
+        let (programs, remote) = config::added_servers(&spec, request)?;
+        match self.command(id, Command::AddServers { programs, remote }).await? {
+            Reply::Servers { changed, next_process } => Ok(McpServersReply { changed, next_process }),
+            _ => Err(Error::Ended),
+        }
+    }
+
     /// What can be set in the agent of a session, as it has told it, and what was.
     pub async fn settings(&self, id: &SessionId) -> Result<SettingsInfo, Error> {
         let settings = self.with_session(id, |session, _| session.settings.clone()).await?;

@@ -110,6 +110,25 @@ impl std::fmt::Debug for McpRemoteServerOpts {
     }
 }
 
+/// MCP servers for the agent of a session that exists.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct McpServersRequest {
+    /// Programs.
+    pub mcp_servers: Vec<McpServerOpts>,
+    /// Those that are reached by HTTP.
+    pub mcp_remote_servers: Vec<McpRemoteServerOpts>,
+}
+
+/// What became of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct McpServersReply {
+    /// Names of those that the session did not have so.
+    pub changed: Vec<String>,
+    /// The agent that runs does not have them: its next process will.
+    pub next_process: bool,
+}
+
 /// What an attached client may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

@@ -107,6 +107,7 @@ kinds! {
         Command::Detach(_) => "detach",
         Command::AnswerCall(..) => "answer call",
         Command::Set { .. } => "set",
+        Command::AddServers { .. } => "add servers",
     }
 }
 

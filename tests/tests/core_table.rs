@@ -15,7 +15,8 @@ use manager::core::{
 use protocol::api::{Failure, OnCrash, PermissionAnswer, PermissionPolicy, RestartType, Role, WhenBusy};
 use protocol::event::{EventKind, Resolution};
 use protocol::wire::{
-    AgentDetails, Attachment, AttachmentKind, CallAnswer, Content, Offer, Setting, Spent, TurnEnd, Update,
+    AgentDetails, Attachment, AttachmentKind, CallAnswer, Content, Offer, RemoteServer, Setting, Spent,
+    Transport, TurnEnd, Update,
 };
 use protocol::{CallId, EventId, Exit, Identity, PermissionId, PromptId, Restore, SessionId, Stream};
 use serde_json::json;
@@ -411,6 +412,7 @@ fn inputs(session: &Session) -> Vec<(&'static str, At, Input)> {
         command("attach, to look on", attach(Role::Viewer, false)),
         command("detach client 20", Command::Detach(DRIVER)),
         command("set", Command::Set(setting())),
+        command("add servers", servers()),
         command("answer call-13, by nobody", Command::AnswerCall(OPEN_CALL, result())),
         (
             "answer call-13 by client 20",
@@ -577,17 +579,28 @@ fn changes(before: &Session, after: &Session, now: u64) -> String {
     changed.join(", ")
 }
 
+fn servers() -> Command {
+    let remote = RemoteServer {
+        name: "docs".into(),
+        transport: Transport::Http,
+        url: "https://docs.example".into(),
+        headers: Vec::new(),
+    };
+    Command::AddServers { programs: Vec::new(), remote: vec![remote] }
+}
+
 fn setting() -> Setting {
     Setting { name: "mode".into(), value: "code".into() }
 }
 
 /// Not told of a session to begin with: it is so of nearly all.
-const UNTOLD: [&str; 6] = [
+const UNTOLD: [&str; 7] = [
     "permissions []",
     "tool calls []",
     "conversation unknown",
     "agent unknown",
     "settings []",
+    "servers []",
     "usage unknown",
 ];
 
@@ -633,6 +646,11 @@ fn facts(session: &Session, now: u64) -> Vec<(&'static str, String)> {
             let asked = session.settings.asked.iter().map(|asked| asked.number.to_string());
             let set = session.settings.set.iter().map(|(name, value)| format!("{name} {value}"));
             format!("settings [{}]", set.chain(asked).collect::<Vec<_>>().join(" "))
+        }),
+        ("servers", {
+            let names: Vec<&str> =
+                session.spec.remote_servers.iter().map(|server| server.name.as_str()).collect();
+            format!("servers [{}]", names.join(" "))
         }),
         ("usage", {
             let usage = session.usage.as_ref();

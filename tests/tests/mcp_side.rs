@@ -116,3 +116,44 @@ fn the_session_of_a_directory_keeps_its_servers_when_the_editor_names_others() {
     assert_eq!(editor.stopped(prompt), "end_turn");
     editor.hears_text("servers [one");
 }
+
+#[test]
+fn servers_that_an_editor_names_for_a_session_that_exists_reach_the_agents_next_process() {
+    let daemon = kennel();
+    daemon.ok(&["start", "--id", "s", "--agent", "reaches"]);
+    daemon.idle("s");
+    let mut editor = Editor::new(&daemon, &["--agent", "reaches"]);
+    let servers = json!([
+        { "name": "docs", "command": "/bin/sh", "args": ["secret"], "env": [] },
+        { "type": "http", "name": "web", "url": "https://docs.example/secret", "headers": [] },
+    ]);
+    let open = |servers| json!({ "sessionId": "s", "cwd": daemon.workdir(), "mcpServers": servers });
+    let said = |editor: &mut Editor, words: &str| {
+        let prompt = editor.prompt("s", "servers");
+        assert_eq!(editor.stopped(prompt), "end_turn");
+        editor.hears_text(words);
+    };
+    assert!(editor.ask("session/load", open(servers.clone()))["result"].is_object());
+    editor.hears_text("its next process is given these MCP servers of the editor: docs, web");
+    said(&mut editor, "servers [kennel]");
+    // The same once more is nothing new.
+    assert!(editor.ask("session/load", open(servers.clone()))["result"].is_object());
+    let before = daemon.show("s");
+    kill(before.pid.unwrap());
+    until("that it is back", || (daemon.show("s").incarnation > before.incarnation).then_some(()));
+    said(&mut editor, "servers [docs kennel web]");
+    let told = editor.told();
+    assert_eq!(told.iter().filter(|text| text.contains("next process")).count(), 1, "{told:?}");
+    assert!(told.iter().all(|text| !text.contains("secret")), "{told:?}");
+    // One that is down has them at once.
+    editor.close();
+    daemon.ok(&["stop", "s"]);
+    daemon.kill();
+    let mut editor = Editor::new(&daemon, &["--agent", "reaches"]);
+    let more = json!([{ "name": "more", "command": "/bin/sh", "args": [], "env": [] }]);
+    assert!(editor.ask("session/load", open(more))["result"].is_object());
+    said(&mut editor, "servers [docs more kennel web]");
+    let wrong = json!([{ "name": "gone", "command": "/no/such/program", "args": [], "env": [] }]);
+    assert!(editor.ask("session/load", open(wrong))["result"].is_object());
+    editor.hears_text("there is no program `/no/such/program` for the MCP server `gone`");
+}

@@ -11,6 +11,7 @@ mod input;
 mod permissions;
 mod problem;
 mod prompts;
+mod servers;
 mod sessions;
 mod settings;
 mod subagents;
@@ -156,6 +157,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(attach::attach))
         .routes(routes!(calls::of_session))
         .routes(routes!(calls::answer))
+        .routes(routes!(servers::add))
         .routes(routes!(settings::all))
         .routes(routes!(settings::set))
         .routes(routes!(permissions::all))

@@ -25,7 +25,9 @@ use agent_client_protocol::{Agent, Error, ErrorCode, on_receive_dispatch};
 use futures_util::future::{FutureExt, LocalBoxFuture};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use protocol::SessionId;
-use protocol::api::{SessionInfo, SessionOpts, SettingReply, SettingRequest, Status};
+use protocol::api::{
+    McpServersReply, McpServersRequest, SessionInfo, SessionOpts, SettingReply, SettingRequest, Status,
+};
 use protocol::wire::Offer;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -242,13 +244,11 @@ impl<'a> Editor<'a> {
             "session/new" => self.new_session(parse(params)?).await,
             "session/load" => {
                 let request: schema::LoadSessionRequest = parse(params)?;
-                self.not_passed_on(request.mcp_servers.len());
-                self.reopen(&request.session_id, true).await
+                self.reopen(&request.session_id, true, request.mcp_servers).await
             }
             "session/resume" => {
                 let request: schema::ResumeSessionRequest = parse(params)?;
-                self.not_passed_on(request.mcp_servers.len());
-                self.reopen(&request.session_id, false).await
+                self.reopen(&request.session_id, false, request.mcp_servers).await
             }
             "session/list" => Ok((self.list(parse(params)?).await?, None)),
             "session/set_mode" => {
@@ -283,20 +283,33 @@ impl<'a> Editor<'a> {
         }
     }
 
-    fn not_passed_on(&self, servers: usize) {
-        if servers > 0 {
-            self.link.ui.note(&format!(
-                "{servers} MCP servers of the editor are not passed on: the session has those that it was started with"
-            ));
+    /// Gives a session that exists the editor's servers beside those that it has, and says what came of it where that is
+    /// not what the editor expects.
+    async fn give(&self, path: &str, servers: Vec<schema::McpServer>) -> Vec<String> {
+        let servers = mcp::servers(servers);
+        let mut notes = Vec::new();
+        if !servers.left.is_empty() {
+            notes.push(mcp::left_out(&servers.left, mcp::UNKNOWN));
         }
+        let names = servers.names();
+        if names.is_empty() {
+            return notes;
+        }
+        let request = McpServersRequest { mcp_servers: servers.programs, mcp_remote_servers: servers.remote };
+        let request = Request::put(format!("{path}/mcp_servers")).json(&request);
+        match self.link.get::<McpServersReply>(request).await {
+            Ok(reply) if reply.next_process => notes.push(mcp::next_process(&reply.changed)),
+            Ok(_) => {}
+            Err(failure) => notes.push(mcp::left_out(&names, &words(&failure))),
+        }
+        notes
     }
 
     async fn new_session(self: &Rc<Self>, request: schema::NewSessionRequest) -> Answer<'a> {
         let servers = mcp::servers(request.mcp_servers);
         let mut notes = Vec::new();
         if !servers.left.is_empty() {
-            let why = "kennel passes on programs and those that are reached by HTTP, no others";
-            notes.push(mcp::left_out(&servers.left, why));
+            notes.push(mcp::left_out(&servers.left, mcp::UNKNOWN));
         }
         let names = servers.names();
         let session = match self.start(&request.cwd, servers).await {
@@ -351,15 +364,26 @@ impl<'a> Editor<'a> {
     }
 
     /// A session that exists. One that was stopped, or has failed, is started again.
-    async fn reopen(self: &Rc<Self>, asked: &schema::SessionId, show: bool) -> Answer<'a> {
+    async fn reopen(
+        self: &Rc<Self>,
+        asked: &schema::SessionId,
+        show: bool,
+        servers: Vec<schema::McpServer>,
+    ) -> Answer<'a> {
         let id = id(asked)?;
         let path = format!("/v1/sessions/{id}");
         let session: SessionInfo = self.link.get(Request::get(&path)).await?;
+        // Before it is started or woken, so that this process of the agent has them already.
+        let notes = self.give(&path, servers).await;
         if matches!(session.status, Status::Stopped | Status::Failed) {
             let request = Request::put(format!("{path}?timeout_ms={}", READY.as_millis()));
             self.link.get::<SessionInfo>(request).await?;
         }
-        self.open(id, show).await
+        let opened = self.open(id, show).await?;
+        if let Some(panel) = &opened.1 {
+            panel.remark(notes);
+        }
+        Ok(opened)
     }
 
     async fn open(self: &Rc<Self>, id: SessionId, show: bool) -> Answer<'a> {
@@ -395,7 +419,7 @@ impl<'a> Editor<'a> {
             Some(panel) => panel,
             // An editor that was started again may know of it without having opened it.
             None => {
-                let (_, panel) = self.reopen(&request.session_id, false).await?;
+                let (_, panel) = self.reopen(&request.session_id, false, Vec::new()).await?;
                 let panel = panel.ok_or_else(|| Refused::internal("the session is not open".to_owned()))?;
                 self.spawn(panel.clone().follow(self.clone()));
                 panel

@@ -2,10 +2,11 @@
 
 use std::ffi::OsString;
 
-use protocol::api::{McpServerOpts, SessionOpts};
+use protocol::api::{McpServerOpts, McpServersRequest, SessionOpts};
 use protocol::wire::{Agent, McpServer, RemoteServer};
 
 use super::{find_program, shown};
+use crate::core::Spec;
 use crate::error::Error;
 
 /// How many a session may be given.
@@ -80,6 +81,35 @@ pub(super) fn remote(agent: &mut Agent, opts: &SessionOpts) -> Result<Vec<Remote
     }
     mcp_servers.retain(|have| all.iter().all(|server| server.name != have.name));
     Ok(all)
+}
+
+/// Those that a session is to have beside the others, if there is room.
+pub(super) fn added(
+    spec: &Spec,
+    request: McpServersRequest,
+    path: Option<OsString>,
+) -> Result<(Vec<McpServer>, Vec<RemoteServer>), Error> {
+    let McpServersRequest { mcp_servers: programs, mcp_remote_servers } = request;
+    let opts = SessionOpts { mcp_servers: programs, mcp_remote_servers, ..SessionOpts::default() };
+    // Of the same kind, with none.
+    let mut agent = spec.agent.clone();
+    let mut others = 0;
+    if let Agent::Acp { mcp_servers, .. } = &mut agent {
+        let named = |name: &str| {
+            opts.mcp_servers.iter().any(|server| server.name == name)
+                || opts.mcp_remote_servers.iter().any(|server| server.name == name)
+        };
+        others += mcp_servers.iter().filter(|have| !named(&have.name)).count();
+        others += spec.remote_servers.iter().filter(|have| !named(&have.name)).count();
+        mcp_servers.clear();
+    }
+    let remote = remote(&mut agent, &opts)?;
+    add(&mut agent, &opts.mcp_servers, path)?;
+    let Agent::Acp { mcp_servers: programs, .. } = agent else { return Ok(Default::default()) };
+    if others + programs.len() + remote.len() > MOST {
+        return Err(wrong(format!("a session takes at most {MOST} MCP servers")));
+    }
+    Ok((programs, remote))
 }
 
 /// Adds them; one of the same name as one of the profile's takes its place.

@@ -110,6 +110,13 @@ pub enum Reply {
         /// The setting's number.
         number: u64,
     },
+    /// MCP servers were added.
+    Servers {
+        /// Names of those that it did not have so.
+        changed: Vec<String>,
+        /// The agent that runs does not have them: its next process will.
+        next_process: bool,
+    },
     /// This client is attached.
     Attached {
         /// Its id.

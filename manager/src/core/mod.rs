@@ -14,6 +14,7 @@ mod fleet;
 mod judge;
 mod life;
 mod refusal;
+mod servers;
 mod session;
 mod settings;
 mod spec;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use protocol::api::{Failure, PermissionAnswer, Role, Usage};
 use protocol::event::{EventKind, Outcome, RemovedBy, Resolution};
-use protocol::wire::{AgentDetails, CallAnswer, Offer, PermissionAsk, Setting, TurnEnd, Update};
+use protocol::wire::{
+    AgentDetails, CallAnswer, McpServer, Offer, PermissionAsk, RemoteServer, Setting, TurnEnd, Update,
+};
 use protocol::{
     CallId, EventId, Exit, Identity, Incarnation, PermissionId, PromptId, Restore, SessionId, Stream,
 };
@@ -319,6 +321,13 @@ pub enum Command {
     Detach(EventId),
     /// Set something in the agent.
     Set(Setting),
+    /// Give the agent MCP servers beside those that it has.
+    AddServers {
+        /// Programs.
+        programs: Vec<McpServer>,
+        /// Those that it reaches by itself, if it can.
+        remote: Vec<RemoteServer>,
+    },
     /// Answer a call, which only the client that drives can.
     AnswerCall(CallId, CallAnswer),
 }
@@ -669,6 +678,7 @@ impl Session {
                 self.attach(at, name, *role, *takeover, offers, out)
             }
             Command::Set(setting) => self.set(setting),
+            Command::AddServers { programs, remote } => Ok(self.add_servers(programs, remote)),
             Command::AnswerCall(call, answer) => self.answer_call(*call, answer, out),
             Command::Detach(client) => {
                 self.detach(*client, out);

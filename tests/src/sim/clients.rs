@@ -9,7 +9,7 @@ use protocol::api::{
     OnCrash, Orphans, PermissionAnswer, PermissionPolicy, RestartType, Role, SessionOpts, WhenBusy,
 };
 use protocol::event::{Event, Resolution};
-use protocol::wire::{Agent, Attachment, AttachmentKind, CallAnswer, Content, Offer, Setting};
+use protocol::wire::{Agent, Attachment, AttachmentKind, CallAnswer, Content, McpServer, Offer, Setting};
 use protocol::{CallId, EventId, PermissionId, PromptId, SessionId};
 
 use super::{Sim, What};
@@ -290,7 +290,12 @@ impl Sim {
             }
             48..50 => {
                 let name = if self.rng.chance(500) { "mode" } else { "model" };
-                command(Command::Set(Setting { name: name.into(), value: "code".into() }))
+                match self.rng.chance(800) {
+                    true => command(Command::Set(Setting { name: name.into(), value: "code".into() })),
+                    false => {
+                        command(Command::AddServers { programs: vec![server(name)], remote: Vec::new() })
+                    }
+                }
             }
             50..54 => command(Command::Restart),
             54..60 => command(Command::Up),
@@ -426,6 +431,10 @@ impl Sim {
             self.history.caught_up(&name, self.published);
         }
     }
+}
+
+fn server(name: &str) -> McpServer {
+    McpServer { name: name.into(), command: "/bin/server".into(), args: Vec::new(), env: Vec::new() }
 }
 
 fn show(subscriber: &mut Subscriber, history: &mut crate::history::History, event: &Arc<Event>) {

@@ -50,8 +50,20 @@ pub fn servers(all: Vec<schema::McpServer>) -> Servers {
     servers
 }
 
+/// Why a server of an unknown kind is not passed on.
+pub const UNKNOWN: &str = "kennel passes on programs and those that are reached by HTTP, no others";
+
+/// What the user is told of those that come later.
+pub fn next_process(names: &[String]) -> String {
+    let names = shown(names);
+    format!("the agent runs already; its next process is given these MCP servers of the editor: {names}")
+}
+
+fn shown(names: &[String]) -> String {
+    names.iter().map(|name| name.escape_debug().to_string()).collect::<Vec<_>>().join(", ")
+}
+
 /// What the user is told of those that were not passed on.
 pub fn left_out(names: &[String], why: &str) -> String {
-    let names: Vec<String> = names.iter().map(|name| name.escape_debug().to_string()).collect();
-    format!("the agent is not given these MCP servers of the editor: {} ({why})", names.join(", "))
+    format!("the agent is not given these MCP servers of the editor: {} ({why})", shown(names))
 }

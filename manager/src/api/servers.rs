@@ -1,0 +1,30 @@
+//! MCP servers of a session that exists.
+
+use axum::Json as Reply;
+use axum::extract::State;
+use protocol::SessionId;
+use protocol::api::{McpServersReply, McpServersRequest};
+
+use super::App;
+use super::input::{Client, Id, Json, Nothing, Query};
+use super::problem::{Answer, WITH_BODY, refuses};
+
+refuses!(ServersErrors: 400 "invalid_client", 400 "invalid_id", 400 "invalid_mcp_servers", 404 "no_such_session", 409 "not_driver",
+    507 "journal_full"; + WITH_BODY);
+
+/// Gives a session's agent MCP servers beside those that it has; one of the same name is replaced.
+///
+/// An agent that runs is not told: its next process has them.
+#[utoipa::path(put, path = "/v1/sessions/{id}/mcp_servers", tag = "sessions", operation_id = "add_mcp_servers",
+    request_body = McpServersRequest,
+    params(("id" = SessionId, Path, description = "The session.")),
+    responses((status = 200, description = "What has changed.", body = McpServersReply), ServersErrors))]
+pub async fn add(
+    State(app): State<App>,
+    Id(id): Id,
+    _: Query<Nothing>,
+    Client(client): Client,
+    Json(request): Json<McpServersRequest>,
+) -> Answer<Reply<McpServersReply>> {
+    Ok(Reply(app.manager.on_behalf_of(client).add_mcp_servers(&id, request).await?))
+}
