@@ -130,16 +130,10 @@ async fn read(
     stdout: Option<pipe::Receiver>,
     events: mpsc::UnboundedSender<LinkEvent>,
 ) {
-    let mut reader = Reader { session, incarnation, events, one: Arc::new(Semaphore::new(1)) };
-    let mut error = match spool {
-        Some(spool) => reader.file(spool).await,
-        None => Ok(()),
-    };
-    if let (Ok(()), Some(stdout)) = (&error, stdout) {
-        error = reader.pipe(stdout).await;
-    }
+    let reader = Reader { session, incarnation, events, one: Arc::new(Semaphore::new(1)) };
+    let ended = reader.all(spool, stdout).await;
     let Reader { session, incarnation, events, .. } = reader;
-    let _ = events.send(LinkEvent::Ended { session, incarnation, error: error.err() });
+    let _ = events.send(LinkEvent::Ended { session, incarnation, error: ended.err() });
 }
 
 struct Reader {
@@ -155,22 +149,36 @@ impl Reader {
         self.one.clone().acquire_owned().await.map_err(|error| error.to_string())
     }
 
-    /// A worker that is killed leaves half a frame: nothing comes after it.
-    async fn file(&mut self, mut file: File) -> Result<(), String> {
+    async fn all(&self, mut spool: Option<File>, stdout: Option<pipe::Receiver>) -> Result<(), String> {
         let mut decoder = Decoder::default();
+        if let Some(spool) = &mut spool {
+            self.file(spool, &mut decoder).await?;
+        }
+        let Some(stdout) = stdout else { return Ok(()) };
+        // Until the worker has taken the pipes it goes on to speak to its spool. Once something comes by them, or never
+        // will, the spool is whole, and what was added to it comes first.
+        stdout.readable().await.map_err(|error| error.to_string())?;
+        if let Some(spool) = &mut spool {
+            self.file(spool, &mut decoder).await?;
+        }
+        self.pipe(stdout).await
+    }
+
+    /// Reads a spool on to its end. A worker that is killed leaves half a frame: nothing comes after it.
+    async fn file(&self, file: &mut File, decoder: &mut Decoder) -> Result<(), String> {
         loop {
             let permit = self.turn().await?;
             let mut buffer = vec![0; READ];
             match file.read(&mut buffer) {
                 Ok(0) => return Ok(()),
-                Ok(count) => self.tell(&mut decoder, &buffer[..count], permit)?,
+                Ok(count) => self.tell(decoder, &buffer[..count], permit)?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(format!("a spool that cannot be read: {error}")),
             }
         }
     }
 
-    async fn pipe(&mut self, stdout: pipe::Receiver) -> Result<(), String> {
+    async fn pipe(&self, stdout: pipe::Receiver) -> Result<(), String> {
         let mut decoder = Decoder::default();
         loop {
             let permit = self.turn().await?;
@@ -187,12 +195,7 @@ impl Reader {
         }
     }
 
-    fn tell(
-        &mut self,
-        decoder: &mut Decoder,
-        read: &[u8],
-        permit: OwnedSemaphorePermit,
-    ) -> Result<(), String> {
+    fn tell(&self, decoder: &mut Decoder, read: &[u8], permit: OwnedSemaphorePermit) -> Result<(), String> {
         decoder.feed(read);
         let mut frames = Vec::new();
         let whole = loop {
@@ -219,5 +222,48 @@ async fn write(mut stdin: pipe::Sender, mut queue: mpsc::UnboundedReceiver<Vec<u
         if stdin.write_all(&bytes).await.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use protocol::wire::Report;
+
+    use super::*;
+
+    fn frame(seq: u64) -> Vec<u8> {
+        let body = Report::Notice { text: format!("number {seq}") };
+        let mut bytes = Vec::new();
+        frame::encode(&Envelope { incarnation: 1, seq, ack: 0, body }, &mut bytes).unwrap();
+        bytes
+    }
+
+    async fn numbers(events: &mut mpsc::UnboundedReceiver<LinkEvent>) -> Vec<u64> {
+        match events.recv().await.unwrap() {
+            LinkEvent::Frames { frames, .. } => frames.iter().map(|frame| frame.seq).collect(),
+            LinkEvent::Ended { error, .. } => panic!("it ended: {error:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_worker_tells_its_spool_before_it_takes_the_pipes_comes_before_what_comes_by_them() {
+        let spool = tempfile::NamedTempFile::new().unwrap();
+        let mut told = std::fs::OpenOptions::new().append(true).open(spool.path()).unwrap();
+        told.write_all(&frame(1)).unwrap();
+        let (_their_stdin, stdin) = rustix::pipe::pipe().unwrap();
+        let (stdout, their_stdout) = rustix::pipe::pipe().unwrap();
+        let (sender, mut events) = mpsc::unbounded_channel();
+        let pipes = Some(Pipes { stdin, stdout });
+        let read = Some(File::open(spool.path()).unwrap());
+        let link = Link::open("s".parse().unwrap(), 1, read, pipes, sender).unwrap();
+        assert_eq!(numbers(&mut events).await, [1]);
+        // By now the spool was read to its end, as it was then.
+        told.write_all(&frame(2)).unwrap();
+        File::from(their_stdout).write_all(&frame(3)).unwrap();
+        assert_eq!(numbers(&mut events).await, [2]);
+        assert_eq!(numbers(&mut events).await, [3]);
+        drop(link);
     }
 }
