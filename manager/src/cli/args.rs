@@ -636,7 +636,7 @@ pub enum Daemon {
     #[command(after_help = "Example:\n  kennel daemon upgrade")]
     Upgrade,
     /// Look whether this kennel can read the journal, and change nothing
-    #[command(after_help = "Example:\n  kennel daemon check && kennel daemon restart")]
+    #[command(after_help = "Example:\n  kennel daemon check")]
     Check,
     /// Print a systemd user unit that runs it
     #[command(after_help = "Example:\n  kennel daemon unit > ~/.config/systemd/user/kennel.service")]
