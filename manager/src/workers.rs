@@ -55,6 +55,8 @@ struct Worker {
     adopted: bool,
     /// It has not yet said that it goes on with this manager.
     awaits_hello: bool,
+    /// It speaks another version of the protocol: it is told nothing but what its turn needs.
+    outdated: bool,
     delivered: Option<PromptId>,
     aborted: Option<PromptId>,
     /// Questions of the running turn that it was told the answers of.
@@ -181,7 +183,7 @@ impl Workers {
             Effect::Driver { incarnation, client, offers } => {
                 let worker = self.get(id, *incarnation)?;
                 let driver = (*client, offers.clone());
-                if worker.driver != driver {
+                if worker.driver != driver && !worker.outdated {
                     worker.driver = driver.clone();
                     return worker.send(id, Command::Driver { client: driver.0, offers: driver.1 });
                 }
@@ -195,7 +197,8 @@ impl Workers {
             }
             Effect::Set { incarnation, request, setting } => {
                 let worker = self.get(id, *incarnation)?;
-                if worker.set.insert(*request) {
+                // The one that replaces it is told.
+                if !worker.outdated && worker.set.insert(*request) {
                     let (request, setting) = (*request, setting.clone());
                     return worker.send(id, Command::Set { request, setting });
                 }
@@ -278,6 +281,7 @@ impl Workers {
             welcomed: false,
             adopted: false,
             awaits_hello: false,
+            outdated: false,
             delivered: None,
             aborted: None,
             answered: BTreeSet::new(),
@@ -752,17 +756,15 @@ impl Worker {
     /// What a message means for the session, or what is wrong with it.
     fn understand(&mut self, frame: FromWorker) -> Result<Option<Seen>, String> {
         if let Report::Hello { protocol, resume_from, .. } = frame.body {
-            if protocol != PROTOCOL_VERSION {
-                return Err(format!(
-                    "the worker speaks protocol {protocol}, this manager {PROTOCOL_VERSION}"
-                ));
-            }
+            let outdated = protocol != PROTOCOL_VERSION;
             let Some(link) = self.link.as_mut().filter(|_| std::mem::take(&mut self.awaits_hello)) else {
-                return Ok(None);
+                // One that was just started is of the program that is installed now.
+                let wrong = format!("the worker speaks protocol {protocol}, this manager {PROTOCOL_VERSION}");
+                return if outdated { Err(wrong) } else { Ok(None) };
             };
             link.resume(resume_from);
-            self.welcomed = true;
-            return Ok(Some(Seen::Linked));
+            (self.welcomed, self.outdated) = (true, outdated);
+            return Ok(Some(Seen::Linked { outdated }));
         }
         if self.adopted && frame.incarnation == self.incarnation && frame.seq <= self.heard {
             // The manager before had put it on record, and had no time to say so.

@@ -673,7 +673,12 @@ impl Worker {
 
     /// The next manager has come.
     fn take_up(&mut self, pipes: Pipes) -> Result<(), Error> {
-        let hello = hello(self.link.acknowledged());
+        let mut hello = hello(self.link.acknowledged());
+        if failpoint::armed("hello", "outdated")
+            && let Report::Hello { protocol, .. } = &mut hello
+        {
+            *protocol -= 1;
+        }
         self.link.take_up(pipes.input, pipes.output, hello)?;
         let reports = self.acp.as_mut().map(|acp| acp.taken_over(&self.welcome)).unwrap_or_default();
         self.tell(reports)

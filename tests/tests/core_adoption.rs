@@ -61,7 +61,7 @@ fn an_adopted_session_keeps_its_process_its_turn_its_queue_and_its_budget() {
     let reclaim = Effect::Reclaim { incarnation: before.incarnation, worker: identity(100) };
     assert_eq!(session.effects(), [reclaim]);
     assert_eq!(session.turns, before.turns);
-    assert_eq!(see(&mut session, Seen::Linked).0, ["session.adopted"]);
+    assert_eq!(see(&mut session, Seen::Linked { outdated: false }).0, ["session.adopted"]);
     let State::Ready { worker, .. } = &session.state else { panic!("{:?}", session.state) };
     assert_eq!(worker, &identity(100));
     assert_eq!((session.incarnation, &session.turns), (before.incarnation, &before.turns));
@@ -74,14 +74,14 @@ fn an_adopted_session_keeps_its_process_its_turn_its_queue_and_its_budget() {
 fn a_worker_that_was_starting_or_stopping_goes_on_with_that() {
     let starting = State::Starting { worker: Some(identity(100)), deadline: AT.mono };
     let mut session = after_the_manager_died(sample::session("s", starting));
-    see(&mut session, Seen::Linked);
+    see(&mut session, Seen::Linked { outdated: false });
     let State::Starting { worker: Some(_), deadline } = session.state else { panic!("{:?}", session.state) };
     assert_eq!(deadline, LATER.mono + session.spec.start_ms());
 
     let mut session = sample::session("s", ready());
     give(&mut session, AT, Input::Command(Command::Stop));
     let mut session = after_the_manager_died(session);
-    let (_, effects) = see(&mut session, Seen::Linked);
+    let (_, effects) = see(&mut session, Seen::Linked { outdated: false });
     assert_eq!(effects, [Effect::Terminate { incarnation: session.incarnation }]);
     assert!(matches!(session.state, State::Stopping { why: Why::Stop, .. }), "{:?}", session.state);
     see(&mut session, gone(Exit::Code(0)));
@@ -95,7 +95,7 @@ fn a_permission_stays_open_over_an_adoption_and_is_answered_after_it() {
     see(&mut session, asked);
     let mut session = after_the_manager_died(session);
     assert_eq!(session.permissions().len(), 1);
-    see(&mut session, Seen::Linked);
+    see(&mut session, Seen::Linked { outdated: false });
     let permit = Command::Permit(PermissionId(50), PermissionAnswer::Allow);
     let (events, effects) = give(&mut session, LATER, Input::Command(permit));
     assert_eq!(events, ["permission.resolved"]);
@@ -110,7 +110,7 @@ fn what_is_answered_while_it_is_adopted_is_told_after_it() {
     let mut session = after_the_manager_died(session);
     let permit = Command::Permit(PermissionId(50), PermissionAnswer::Allow);
     assert_eq!(give(&mut session, LATER, Input::Command(permit)).0, ["permission.resolved"]);
-    let (_, effects) = see(&mut session, Seen::Linked);
+    let (_, effects) = see(&mut session, Seen::Linked { outdated: false });
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Answer { request: 3, .. })), "{effects:?}");
 }
 
@@ -124,7 +124,7 @@ fn what_a_worker_did_meanwhile_counts() {
     assert_eq!(events, ["turn.completed"]);
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::Deliver { .. })), "{effects:?}");
     assert_eq!(session.turns.running, None);
-    let (events, effects) = see(&mut session, Seen::Linked);
+    let (events, effects) = see(&mut session, Seen::Linked { outdated: false });
     assert_eq!(events.first(), Some(&"session.adopted"));
     assert!(effects.contains(&Effect::Deliver { incarnation: session.incarnation, prompt: PromptId(8) }));
 
@@ -135,7 +135,7 @@ fn what_a_worker_did_meanwhile_counts() {
         see(&mut session, Seen::Ready { restore: Restore::Fresh, agent_pid: Some(55) }).0,
         ["session.ready"]
     );
-    see(&mut session, Seen::Linked);
+    see(&mut session, Seen::Linked { outdated: false });
     assert!(matches!(session.state, State::Ready { agent_pid: Some(55), .. }), "{:?}", session.state);
 
     // Its agent asked for something.
@@ -154,13 +154,13 @@ fn what_a_worker_did_meanwhile_counts() {
 #[test]
 fn a_prompt_that_may_not_have_arrived_is_given_again_and_has_its_time_again() {
     let mut session = after_the_manager_died(works(Phase::Sent { deadline: AT.mono }));
-    let (_, effects) = see(&mut session, Seen::Linked);
+    let (_, effects) = see(&mut session, Seen::Linked { outdated: false });
     assert!(effects.contains(&Effect::Deliver { incarnation: session.incarnation, prompt: PROMPT }));
     assert_eq!(session.deadline(), Some(LATER.mono + limits::TAKE_PROMPT_MS));
 
     let aborting = Phase::Aborting { deadline: AT.mono, agent_pid: Some(101) };
     let mut session = after_the_manager_died(works(aborting));
-    let (_, effects) = see(&mut session, Seen::Linked);
+    let (_, effects) = see(&mut session, Seen::Linked { outdated: false });
     assert!(effects.contains(&Effect::Abort { incarnation: session.incarnation, prompt: PROMPT }));
     let by = LATER.mono + session.spec.grace_ms + limits::ABORT_SLACK_MS;
     assert_eq!(session.deadline(), Some(by));
@@ -173,7 +173,7 @@ fn a_worker_whose_time_alone_was_over_takes_no_further_prompt_and_costs_nothing(
     let mut session = after_the_manager_died(session);
     let end = Seen::TurnEnded { prompt: PROMPT, end: TurnEnd::Aborted, exit: None, left_behind: 0 };
     see(&mut session, end);
-    see(&mut session, Seen::Linked);
+    see(&mut session, Seen::Linked { outdated: false });
     assert_eq!(session.turns.running, None);
     let (events, _) = see(&mut session, gone(Exit::Unknown));
     assert!(events.contains(&"session.restarting"), "{events:?}");
@@ -188,7 +188,7 @@ fn whoever_stops_or_restarts_what_is_being_adopted_ends_its_process() {
         let (_, effects) = give(&mut session, LATER, Input::Command(wish));
         assert_eq!(effects, [Effect::Terminate { incarnation: session.incarnation }]);
         // A worker that answers only now does not bring it back.
-        assert_eq!(see(&mut session, Seen::Linked).0, [""; 0]);
+        assert_eq!(see(&mut session, Seen::Linked { outdated: false }).0, [""; 0]);
         assert_eq!(session.status(), Status::Stopping);
         see(&mut session, gone(Exit::Code(0)));
         assert_eq!(session.status(), status);
@@ -240,7 +240,7 @@ fn what_is_on_record_is_counted_and_a_new_process_begins_at_nothing() {
     see(&mut session, Seen::Heard(4));
     assert_eq!(session.heard, 9);
     let mut session = after_the_manager_died(session);
-    see(&mut session, Seen::Linked);
+    see(&mut session, Seen::Linked { outdated: false });
     assert_eq!(session.heard, 9);
     see(&mut session, gone(Exit::Signal(9)));
     if matches!(session.state, State::Restarting { .. }) {
@@ -255,7 +255,36 @@ fn a_prompt_that_comes_while_it_is_adopted_waits_and_then_runs() {
     let mut session = after_the_manager_died(sample::session("s", ready()));
     let (events, _) = give(&mut session, LATER, Input::Command(new_prompt("next")));
     assert!(events.contains(&"prompt.accepted") && !events.contains(&"turn.started"), "{events:?}");
-    let (events, effects) = see(&mut session, Seen::Linked);
+    let (events, effects) = see(&mut session, Seen::Linked { outdated: false });
     assert!(events.contains(&"turn.started") || events.contains(&"prompt.started"), "{events:?}");
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Deliver { .. })), "{effects:?}");
+}
+
+#[test]
+fn an_outdated_worker_ends_its_turn_and_is_replaced_before_the_next() {
+    let mut session = started();
+    session.turns.queue.push_back(prompt(8, "waits"));
+    let mut session = after_the_manager_died(session);
+    see(&mut session, Seen::Linked { outdated: true });
+    assert!(matches!(session.state, State::Ready { .. }), "its turn goes on: {:?}", session.state);
+    let (events, effects) = see(&mut session, ended());
+    assert_eq!(events, ["turn.completed"]);
+    assert_eq!(effects, [Effect::Terminate { incarnation: session.incarnation }]);
+    assert!(matches!(session.state, State::Stopping { why: Why::Outdated, .. }), "{:?}", session.state);
+    let (events, _) = see(&mut session, gone(Exit::Code(0)));
+    assert_eq!(events, ["session.restarting"]);
+    assert!(matches!(session.state, State::Starting { .. }), "{:?}", session.state);
+    assert_eq!((session.outdated, session.turns.queue.len()), (false, 1));
+    assert_eq!(session.deaths.within(LATER.mono, session.spec.restart.period_ms), 0, "nobody's fault");
+}
+
+#[test]
+fn an_outdated_worker_that_is_idle_is_replaced_at_once() {
+    let mut session = after_the_manager_died(sample::session("s", ready()));
+    let (events, effects) = see(&mut session, Seen::Linked { outdated: true });
+    assert_eq!(events, ["session.adopted"]);
+    assert_eq!(effects, [Effect::Terminate { incarnation: session.incarnation }]);
+    give(&mut session, LATER, Input::Command(Command::Stop));
+    see(&mut session, gone(Exit::Code(0)));
+    assert_eq!(session.state, State::Stopped, "what is wanted then counts");
 }

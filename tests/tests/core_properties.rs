@@ -113,7 +113,7 @@ fn seen(session: &Session, step: Move) -> Seen {
             Seen::TurnEnded { prompt, end, exit: None, left_behind: u32::from(which.is_multiple_of(7)) }
         }
         7 if which < 128 => Seen::Faulted("garbage".into()),
-        8 if which < 128 => Seen::Linked,
+        8 if which < 128 => Seen::Linked { outdated: false },
         9 if which < 128 => Seen::Heard(u64::from(step.wait)),
         10 => Seen::AgentSession("conversation".into()),
         11 => {
@@ -172,7 +172,7 @@ fn input(session: &Session, at: &mut At, step: Move) -> Input {
                 }
                 None => Input::Command(Command::Prompt(NewPrompt::text("text", WhenBusy::Queue))),
             },
-            State::Adopting { .. } if step.which < 160 => mine(Seen::Linked),
+            State::Adopting { .. } if step.which < 160 => mine(Seen::Linked { outdated: false }),
             State::Stopping { .. } | State::Adopting { .. } => {
                 mine(Seen::Gone { exit: Exit::Signal(15), last_words: Vec::new(), survivors: Vec::new() })
             }
@@ -397,7 +397,7 @@ proptest! {
             let before = step.before.effects();
             let told = |effect: &Effect| matches!(effect, Effect::Answer { .. }) && !before.contains(effect);
             // By the next manager, where its worker is not taken over yet.
-            let linked = Input::Seen(step.after.incarnation, Seen::Linked);
+            let linked = Input::Seen(step.after.incarnation, Seen::Linked { outdated: false });
             let adopted = step.after.step(At { closing: false, ..step.at }, 1, &linked).unwrap().next;
             let mut effects = step.after.effects().into_iter().chain(adopted.effects());
             prop_assert!(!resolved || effects.any(|effect| told(&effect)), "{:?}", step.after.state);

@@ -88,11 +88,12 @@ impl Session {
     }
 
     /// A worker of an earlier manager has answered this one, and goes on.
-    pub(super) fn linked(&mut self, at: At, out: &mut Out) {
+    pub(super) fn linked(&mut self, at: At, outdated: bool, out: &mut Out) {
         let State::Adopting { worker, was, after, .. } = &self.state else {
             return;
         };
         let (worker, after) = (worker.clone(), after.clone());
+        self.outdated = outdated;
         out.emit(EventKind::SessionAdopted { pid: worker.pid });
         match was {
             Was::Starting => {
@@ -197,8 +198,11 @@ impl Session {
             return self.stopped(exit, out);
         }
         match why {
-            Why::Stop | Why::Restart => {
-                let reason = "restarted by request";
+            Why::Stop | Why::Restart | Why::Outdated => {
+                let reason = match why {
+                    Why::Outdated => "its worker was of another version of kennel",
+                    _ => "restarted by request",
+                };
                 self.cut_turn(reason, None, out);
                 // Every exit is told, also one that somebody asked for.
                 out.emit(EventKind::SessionRestarting {
@@ -321,6 +325,7 @@ impl Session {
         self.incarnation += 1;
         self.was_ready = false;
         self.heard = 0;
+        self.outdated = false;
         self.state = State::Starting { worker: None, deadline: at.mono + self.spec.start_ms() };
     }
 
@@ -457,6 +462,18 @@ impl Session {
         }
     }
 
+    /// What an older or newer program cannot be told may be in the next prompt.
+    fn replace_outdated(&mut self, at: At) {
+        if let State::Ready { worker, .. } = &self.state
+            && self.outdated
+            && self.turns.running.is_none()
+            && !at.closing
+        {
+            let worker = worker.clone();
+            self.stopping(at, Some(worker), Why::Outdated);
+        }
+    }
+
     /// What follows from the state at the end of any step, whatever led there.
     pub(super) fn settle(&mut self, at: At, out: &mut Out) {
         if matches!(self.state, State::Hibernated) && !self.turns.queue.is_empty() && !at.closing {
@@ -470,6 +487,7 @@ impl Session {
             turn.close_calls("the worker is being ended", out);
         }
         self.settle_calls(at, out);
+        self.replace_outdated(at);
         self.start_turn(at, out);
     }
 }

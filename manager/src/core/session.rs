@@ -158,6 +158,8 @@ pub enum Why {
     Shutdown,
     /// Its manager died.
     Lost,
+    /// Its program is of another version than the manager's.
+    Outdated,
     /// It misbehaved.
     Fault(String),
     /// Its agent ended.
@@ -255,6 +257,9 @@ pub struct Session {
     /// What is set in its agent.
     #[serde(default)]
     pub settings: Settings,
+    /// Its process was taken over and is of another version: it is replaced once nothing runs in it.
+    #[serde(default)]
+    pub outdated: bool,
 }
 
 /// What happens to a session.
@@ -431,7 +436,10 @@ pub enum Seen {
     /// It misbehaves and must go.
     Faulted(String),
     /// A worker of an earlier manager goes on with this one. All that it said before was told.
-    Linked,
+    Linked {
+        /// It speaks another version of the protocol than this manager.
+        outdated: bool,
+    },
     /// All of its messages up to this number were told.
     Heard(u64),
     /// It is dead, all that it had said has been read, and nothing that it started lives. The last thing ever
@@ -545,6 +553,7 @@ impl Session {
             last_call: None,
             had_offers: false,
             settings: Settings::default(),
+            outdated: false,
         }
     }
 
@@ -774,7 +783,7 @@ impl Session {
             | Seen::Heard(_)
                 if self.worker().is_none() => {}
             Seen::Heard(number) => self.heard = self.heard.max(*number),
-            Seen::Linked => self.linked(at, out),
+            Seen::Linked { outdated } => self.linked(at, *outdated, out),
             Seen::AgentSession(id) => self.agent_session = Some(id.clone()),
             Seen::Introduced(details) => self.agent_details = Some(details.clone()),
             Seen::Updated { prompt, update, payload } => self.updated(at, *prompt, update, payload, out),

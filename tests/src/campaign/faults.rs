@@ -138,6 +138,7 @@ pub const POINTS: &[&str] = &[
     "half.command",
     "half.report",
     "worker.hello",
+    "hello.outdated",
     "worker.welcome",
     "worker.turn",
     "worker.ending",

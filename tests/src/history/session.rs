@@ -470,7 +470,7 @@ impl SessionView {
 
     fn count_restart(&mut self, at: u64, reason: &str, found: &mut Vec<String>) {
         let free = reason == Cause::ManagerLost.to_string()
-            || reason == REQUESTED
+            || [REQUESTED, OUTDATED].contains(&reason)
             // Where the machine has no room that is no fault of the session; told apart by the text alone.
             || reason.starts_with("worker could not be started");
         let Some((intensity, period_ms)) = self.intensity.filter(|_| !free) else {
@@ -494,3 +494,5 @@ fn says_ended(payload: &Value) -> bool {
 
 /// The reason of a restart that somebody asked for.
 const REQUESTED: &str = "restarted by request";
+/// The reason of a replacement that an upgrade of kennel has brought.
+const OUTDATED: &str = "its worker was of another version of kennel";

@@ -32,6 +32,8 @@ struct Handle {
     welcomed: bool,
     /// An earlier manager has begun it.
     adopted: bool,
+    /// Its program is of another version.
+    outdated: bool,
     /// Number of its last message.
     heard: u64,
     delivered: Option<PromptId>,
@@ -272,9 +274,11 @@ impl Sim {
                         seen
                     }
                     Said::Garbage(seen) => seen,
-                    Said::Hello => {
-                        self.handle(&id, incarnation).into_iter().for_each(|handle| handle.welcomed = true);
-                        Seen::Linked
+                    Said::Hello { outdated } => {
+                        if let Some(handle) = self.handle(&id, incarnation) {
+                            (handle.welcomed, handle.outdated) = (true, outdated);
+                        }
+                        Seen::Linked { outdated }
                     }
                 };
                 self.m().observed.push_back(Ask::One(id.clone(), Input::Seen(incarnation, seen)));
@@ -752,6 +756,7 @@ impl Sim {
             key,
             welcomed: false,
             adopted: false,
+            outdated: false,
             heard: 0,
             delivered: None,
             aborted: None,

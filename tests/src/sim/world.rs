@@ -41,7 +41,10 @@ pub enum Said {
     /// No message at all.
     Garbage(Seen),
     /// It goes on with the manager that has visited it.
-    Hello,
+    Hello {
+        /// Its program is of another version.
+        outdated: bool,
+    },
 }
 
 /// What a worker does next.
@@ -94,6 +97,8 @@ pub struct Proc {
     spoken: u64,
     /// What it says goes into its pipe.
     heard_of: bool,
+    /// There is a newer version of its program.
+    outdated: bool,
     /// Prompts that it took.
     took: BTreeSet<PromptId>,
     pub turn: Option<PromptId>,
@@ -213,6 +218,7 @@ impl Sim {
             kept: VecDeque::new(),
             spoken: 0,
             heard_of: true,
+            outdated: false,
             took: BTreeSet::new(),
             turn: None,
             acp,
@@ -325,7 +331,11 @@ impl Sim {
                         self.told(key, told);
                     }
                     self.read_spool(key);
-                    self.world.procs[key].pipe.push_back(Said::Hello);
+                    // Once there is a newer version, it stays so.
+                    let outdated = std::mem::take(&mut self.world.procs[key].outdated)
+                        || self.faults && self.rng.chance(150);
+                    self.world.procs[key].outdated = outdated;
+                    self.world.procs[key].pipe.push_back(Said::Hello { outdated });
                     // What a client of the manager before was to do is seen to by the worker; the user is asked again.
                     let proc = &mut self.world.procs[key];
                     proc.driver = None;
@@ -733,10 +743,14 @@ impl Sim {
 
     /// The manager is dead: all links end. Workers that were given shelter go on alone, the others leave.
     pub(super) fn links_end(&mut self) {
+        // Of those that are dead, too: their spools are read anew by whoever comes next.
+        for proc in &mut self.world.procs {
+            proc.heard_of = false;
+            proc.pipe.clear();
+        }
         for key in self.world.existing.clone() {
             let proc = &mut self.world.procs[key];
-            (proc.linked, proc.heard_of) = (false, false);
-            proc.pipe.clear();
+            proc.linked = false;
             let arrived = self.rng.below(proc.inbox.len() as u64 + 1) as usize;
             proc.inbox.truncate(arrived);
             let sheltered = proc.began || proc.inbox.contains(&ToWorker::Welcome) && self.rng.chance(500);
