@@ -9,6 +9,7 @@ use protocol::wire::{Envelope, FromWorker, Report, ToWorker};
 use protocol::{Incarnation, failpoint};
 use tokio::net::unix::pipe;
 
+use crate::log;
 use crate::outbox::Outbox;
 use crate::spool::Spool;
 
@@ -155,14 +156,14 @@ impl Link {
         if let Some(spool) = self.spool.as_mut().filter(|spool| !spool.is_empty() && seq >= self.spooled)
             && let Err(error) = spool.clear()
         {
-            eprintln!("session-worker: the spool cannot be emptied: {error}");
+            log(&format!("the spool cannot be emptied: {error}"));
         }
     }
 
     /// Makes sure that what is kept for the next manager survives the machine.
     pub fn sync(&self) {
         if let Some(Err(error)) = self.spool.as_ref().map(Spool::sync) {
-            eprintln!("session-worker: the spool cannot be synced: {error}");
+            log(&format!("the spool cannot be synced: {error}"));
         }
     }
 
@@ -274,7 +275,7 @@ impl Link {
                 self.outbox.clear();
                 self.spooled = self.seq;
             }
-            Err(error) => eprintln!("session-worker: the spool takes nothing: {error}"),
+            Err(error) => log(&format!("the spool takes nothing: {error}")),
         }
     }
 }

@@ -415,9 +415,8 @@ impl Worker {
         }
         self.link.acknowledge(envelope.seq);
         self.link.confirm(envelope.ack);
-        let begins =
-            matches!(envelope.body, Command::Welcome(_) | Command::Open { .. } | Command::Shelter(_));
-        if self.shelter.is_none() && !begins {
+        let is_prompt = matches!(envelope.body, Command::Prompt { .. } | Command::PromptWith { .. });
+        if self.shelter.is_none() && is_prompt {
             // A manager that would acknowledge gives shelter first.
             self.link.keep_nothing();
         }
@@ -644,7 +643,7 @@ impl Worker {
                 self.link.spool_to(spool);
                 self.shelter = Some(shelter);
             }
-            Err(error) => eprintln!("session-worker: no shelter, it leaves with its manager: {error}"),
+            Err(error) => log(&format!("no shelter, it leaves with its manager: {error}")),
         }
     }
 

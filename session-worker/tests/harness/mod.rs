@@ -204,18 +204,25 @@ impl Worker {
     /// A worker that outlives its manager.
     pub fn sheltered(change: impl FnOnce(&mut Shelter)) -> Self {
         let mut worker = Self::shell();
-        let mut papers = Shelter {
-            socket: worker.path("door"),
-            secret: [7; 32],
-            spool: worker.path("spool"),
-            spool_bytes: 1 << 20,
-            turn_ms: LONG,
-            idle_ms: LONG,
-        };
+        let mut papers = worker.shelter();
         change(&mut papers);
+        // As for an agent that lives between prompts.
+        worker.send(Command::RestoreWithin(LONG));
+        worker.send(Command::Settings(Vec::new()));
         worker.send(Command::Shelter(papers));
         until("its door is open", || Path::new(&worker.path("door")).exists());
         worker
+    }
+
+    pub fn shelter(&self) -> Shelter {
+        Shelter {
+            socket: self.path("door"),
+            secret: [7; 32],
+            spool: self.path("spool"),
+            spool_bytes: 1 << 20,
+            turn_ms: LONG,
+            idle_ms: LONG,
+        }
     }
 
     pub fn path(&self, name: &str) -> String {

@@ -1,9 +1,10 @@
 //! Managers die and others come; the worker and its turn go on.
 
 use std::fs;
+use std::process::Command as Program;
 
-use super::harness::{INCARNATION, Turn, Worker, until};
-use protocol::wire::{Command, Report, TurnEnd};
+use super::harness::{INCARNATION, Turn, Worker, binary, until};
+use protocol::wire::{Agent, Command, Report, TurnEnd};
 use protocol::{Exit, PromptId};
 
 /// A turn that says `one`, and after each file that is made the next word.
@@ -185,4 +186,17 @@ fn a_manager_that_acknowledges_nothing_holds_the_agent_up_and_not_the_abort() {
         worker.turn_report(&mut turn);
     }
     assert_eq!(turn.end, Some(TurnEnd::Aborted));
+}
+
+#[test]
+fn a_worker_that_finds_no_shelter_goes_on_also_where_nothing_can_be_logged() {
+    let mut program = Program::new("/bin/sh");
+    program.args(["-c", "exec \"$0\" 2> /dev/full", binary()]);
+    let mut worker = Worker::spawn_by(program);
+    worker.welcome(Agent::Shell, 1_000);
+    let papers = worker.shelter();
+    worker.send(Command::Shelter(protocol::wire::Shelter { spool: worker.path("none/spool"), ..papers }));
+    assert_eq!(worker.run(1, "echo on").stdout, "on\n");
+    worker.desert(worker.heard());
+    assert_eq!(worker.code(), 75);
 }
