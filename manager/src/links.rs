@@ -130,10 +130,10 @@ async fn read(
     stdout: Option<pipe::Receiver>,
     events: mpsc::UnboundedSender<LinkEvent>,
 ) {
-    let reader = Reader { session, incarnation, events, one: Arc::new(Semaphore::new(1)) };
-    let ended = reader.all(spool, stdout).await;
+    let mut reader = Reader { session, incarnation, events, one: Arc::new(Semaphore::new(1)) };
+    let error = reader.all(spool, stdout).await;
     let Reader { session, incarnation, events, .. } = reader;
-    let _ = events.send(LinkEvent::Ended { session, incarnation, error: ended.err() });
+    let _ = events.send(LinkEvent::Ended { session, incarnation, error: error.err() });
 }
 
 struct Reader {
@@ -149,23 +149,24 @@ impl Reader {
         self.one.clone().acquire_owned().await.map_err(|error| error.to_string())
     }
 
-    async fn all(&self, mut spool: Option<File>, stdout: Option<pipe::Receiver>) -> Result<(), String> {
-        let mut decoder = Decoder::default();
-        if let Some(spool) = &mut spool {
-            self.file(spool, &mut decoder).await?;
+    async fn all(&mut self, spool: Option<File>, stdout: Option<pipe::Receiver>) -> Result<(), String> {
+        if let Some(mut spool) = spool {
+            let mut decoder = Decoder::default();
+            self.file(&mut spool, &mut decoder).await?;
+            if let Some(stdout) = &stdout {
+                // Until it finds the pipe it goes on writing into the spool, and from then on only into the pipe.
+                stdout.readable().await.map_err(|error| error.to_string())?;
+                self.file(&mut spool, &mut decoder).await?;
+            }
         }
-        let Some(stdout) = stdout else { return Ok(()) };
-        // Until the worker has taken the pipes it goes on to speak to its spool. Once something comes by them, or never
-        // will, the spool is whole, and what was added to it comes first.
-        stdout.readable().await.map_err(|error| error.to_string())?;
-        if let Some(spool) = &mut spool {
-            self.file(spool, &mut decoder).await?;
+        match stdout {
+            Some(stdout) => self.pipe(stdout).await,
+            None => Ok(()),
         }
-        self.pipe(stdout).await
     }
 
-    /// Reads a spool on to its end. A worker that is killed leaves half a frame: nothing comes after it.
-    async fn file(&self, file: &mut File, decoder: &mut Decoder) -> Result<(), String> {
+    /// Reads to its present end. A worker that is killed leaves half a frame there.
+    async fn file(&mut self, file: &mut File, decoder: &mut Decoder) -> Result<(), String> {
         loop {
             let permit = self.turn().await?;
             let mut buffer = vec![0; READ];
@@ -178,7 +179,7 @@ impl Reader {
         }
     }
 
-    async fn pipe(&self, stdout: pipe::Receiver) -> Result<(), String> {
+    async fn pipe(&mut self, stdout: pipe::Receiver) -> Result<(), String> {
         let mut decoder = Decoder::default();
         loop {
             let permit = self.turn().await?;
@@ -195,7 +196,12 @@ impl Reader {
         }
     }
 
-    fn tell(&self, decoder: &mut Decoder, read: &[u8], permit: OwnedSemaphorePermit) -> Result<(), String> {
+    fn tell(
+        &mut self,
+        decoder: &mut Decoder,
+        read: &[u8],
+        permit: OwnedSemaphorePermit,
+    ) -> Result<(), String> {
         decoder.feed(read);
         let mut frames = Vec::new();
         let whole = loop {
@@ -228,42 +234,45 @@ async fn write(mut stdin: pipe::Sender, mut queue: mpsc::UnboundedReceiver<Vec<u
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::time::Duration;
 
     use protocol::wire::Report;
+    use rustix::pipe::{PipeFlags, pipe_with};
 
     use super::*;
 
-    fn frame(seq: u64) -> Vec<u8> {
+    fn said(seq: u64) -> Vec<u8> {
         let body = Report::Notice { text: format!("number {seq}") };
         let mut bytes = Vec::new();
         frame::encode(&Envelope { incarnation: 1, seq, ack: 0, body }, &mut bytes).unwrap();
         bytes
     }
 
-    async fn numbers(events: &mut mpsc::UnboundedReceiver<LinkEvent>) -> Vec<u64> {
-        match events.recv().await.unwrap() {
-            LinkEvent::Frames { frames, .. } => frames.iter().map(|frame| frame.seq).collect(),
-            LinkEvent::Ended { error, .. } => panic!("it ended: {error:?}"),
+    async fn heard(events: &mut mpsc::UnboundedReceiver<LinkEvent>) -> Vec<u64> {
+        match tokio::time::timeout(Duration::from_secs(20), events.recv()).await.unwrap() {
+            Some(LinkEvent::Frames { frames, .. }) => frames.iter().map(|frame| frame.seq).collect(),
+            _ => panic!("no frames"),
         }
     }
 
     #[tokio::test]
-    async fn what_a_worker_tells_its_spool_before_it_takes_the_pipes_comes_before_what_comes_by_them() {
-        let spool = tempfile::NamedTempFile::new().unwrap();
-        let mut told = std::fs::OpenOptions::new().append(true).open(spool.path()).unwrap();
-        told.write_all(&frame(1)).unwrap();
-        let (_their_stdin, stdin) = rustix::pipe::pipe().unwrap();
-        let (stdout, their_stdout) = rustix::pipe::pipe().unwrap();
-        let (sender, mut events) = mpsc::unbounded_channel();
-        let pipes = Some(Pipes { stdin, stdout });
-        let read = Some(File::open(spool.path()).unwrap());
-        let link = Link::open("s".parse().unwrap(), 1, read, pipes, sender).unwrap();
-        assert_eq!(numbers(&mut events).await, [1]);
-        // By now the spool was read to its end, as it was then.
-        told.write_all(&frame(2)).unwrap();
-        File::from(their_stdout).write_all(&frame(3)).unwrap();
-        assert_eq!(numbers(&mut events).await, [2]);
-        assert_eq!(numbers(&mut events).await, [3]);
-        drop(link);
+    async fn what_a_worker_says_to_nobody_while_it_is_being_taken_over_comes_before_what_it_says_to_us() {
+        let mut written = tempfile::NamedTempFile::new().unwrap();
+        written.write_all(&said(1)).unwrap();
+        let (_their_stdin, stdin) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let (stdout, their_stdout) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let (events, mut link) = mpsc::unbounded_channel();
+        let (spool, pipes) = (written.reopen().unwrap(), Pipes { stdin, stdout });
+        let _open = Link::open("s".parse().unwrap(), 1, Some(spool), Some(pipes), events).unwrap();
+        assert_eq!(heard(&mut link).await, [1]);
+        // It has not looked at its door yet.
+        let (two, three) = (said(2), said(3));
+        written.write_all(&two[..5]).unwrap();
+        tokio::task::yield_now().await;
+        written.write_all(&two[5..]).unwrap();
+        written.write_all(&three).unwrap();
+        rustix::io::write(&their_stdout, &said(4)).unwrap();
+        assert_eq!(heard(&mut link).await, [2, 3]);
+        assert_eq!(heard(&mut link).await, [4]);
     }
 }

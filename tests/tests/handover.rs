@@ -85,6 +85,41 @@ fn kill_manager_in_the_middle_of_fifty_turns_and_all_of_them_go_on() {
 }
 
 #[test]
+fn kill_manager_again_and_again_and_an_agent_that_never_stops_talking_is_heard_whole() {
+    const COUNTS: &str = "i=0; until [ -e on ]; do echo $i; i=$((i+1)); done";
+    let daemon = Daemon::new();
+    for _ in 0..2 {
+        daemon.ok(&["start", "--intensity", "1"]);
+    }
+    let sessions: Vec<SessionInfo> = daemon.json(&["ls"]);
+    for info in &sessions {
+        daemon.ok(&["send", "--no-wait", info.id.as_str(), COUNTS]);
+    }
+    for _ in 0..3 {
+        until("all count", || {
+            let infos: Vec<SessionInfo> = daemon.json(&["ls"]);
+            infos.iter().all(|info| info.status == Status::Running).then_some(())
+        });
+        daemon.kill();
+    }
+    std::fs::write(daemon.workdir().join("on"), "").unwrap();
+    for info in &sessions {
+        let after = daemon.idle(info.id.as_str());
+        assert_eq!((after.pid, after.incarnation), (info.pid, 1), "{after:?}");
+        let events = daemon.events();
+        let mine = events.iter().filter(|event| event.session.as_ref() == Some(&info.id));
+        let mut counted = String::new();
+        for event in mine {
+            if let EventKind::MessageChunk { text, .. } = &event.kind {
+                counted += text;
+            }
+        }
+        let numbers: Vec<usize> = counted.lines().map(|line| line.parse().unwrap()).collect();
+        assert!(numbers.iter().copied().eq(0..numbers.len()), "{}: not all, or not once", info.id);
+    }
+}
+
+#[test]
 fn sigterm_leaves_every_turn_to_the_next_daemon() {
     let daemon = Daemon::new();
     let before = running(&daemon, 3);
