@@ -89,6 +89,18 @@ impl Shelters {
         let _ = fs::remove_file(self.spool_path(id, incarnation));
     }
 
+    /// Removes those of workers that are no more.
+    pub fn tidy(&self, exists: impl Fn(&SessionId, Incarnation) -> bool) {
+        for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let of = name.to_str().and_then(|name| name.rsplit_once('.')?.0.rsplit_once('.'));
+            let of = of.and_then(|(id, incarnation)| Some((id.parse().ok()?, incarnation.parse().ok()?)));
+            if !of.is_some_and(|(id, incarnation)| exists(&id, incarnation)) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
     fn door(&self, id: &SessionId, incarnation: Incarnation) -> PathBuf {
         self.directory.join(format!("{id}.{incarnation}.sock"))
     }

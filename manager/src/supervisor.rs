@@ -293,6 +293,8 @@ impl Supervisor {
         at_events("after", &changes);
         self.sweep_strays();
         tokens::tidy(self.workers.state_dir(), |id| self.fleet.get(id).is_some());
+        let with_worker = self.fleet.sessions().filter(|session| session.worker().is_some());
+        self.workers.tidy(&with_worker.map(|session| (&session.id, session.incarnation)).collect());
         failpoint::hit("daemon", "swept");
         self.committed(&changes, records);
         // Also of those that the start has not changed.

@@ -53,6 +53,8 @@ struct Worker {
     welcomed: bool,
     /// An earlier manager has begun it.
     adopted: bool,
+    /// It did not let us in: there is only what it has left.
+    left_only: bool,
     /// It has not yet said that it goes on with this manager.
     awaits_hello: bool,
     /// It speaks another version of the protocol: it is told nothing but what its turn needs.
@@ -233,6 +235,8 @@ impl Workers {
 
     fn try_spawn(&mut self, id: &SessionId, incarnation: Incarnation) -> io::Result<Identity> {
         let program = worker_program(self.world.worker_path.as_deref())?;
+        // A power cut may have taken off the record that there was one of this number.
+        self.world.shelters.remove(id, incarnation);
         let mut log = open_log(&self.world.state_dir, id)?;
         let log_start = log.seek(SeekFrom::End(0))?;
         let marker = self.marker(id, incarnation);
@@ -280,6 +284,7 @@ impl Workers {
             log_start,
             welcomed: false,
             adopted: false,
+            left_only: false,
             awaits_hello: false,
             outdated: false,
             delivered: None,
@@ -468,7 +473,7 @@ impl Workers {
         let link = self.link_to_adopted(id, incarnation, pipes);
         self.insert(id, incarnation, identity.clone(), pidfd, link, u64::MAX);
         if let Some(worker) = self.get(id, incarnation) {
-            (worker.adopted, worker.awaits_hello) = (true, awaits_hello);
+            (worker.adopted, worker.left_only, worker.awaits_hello) = (true, !awaits_hello, awaits_hello);
             (worker.heard, worker.recorded) = (heard, heard);
         }
         if gone {
@@ -574,7 +579,8 @@ impl Workers {
                 if let Some(worker) = self.get(&session, incarnation) {
                     worker.link = None;
                     worker.closed_at = Some(now);
-                    if let (Some(error), None) = (error, &worker.dead) {
+                    // What was left may be cut anywhere, or have lost its middle.
+                    if let (Some(error), None, false) = (error, &worker.dead, worker.left_only) {
                         seen.push((
                             session.clone(),
                             incarnation,
@@ -728,6 +734,11 @@ impl Workers {
         left
     }
 
+    /// Removes what is left of the shelters of workers that are not on record. `on_record` are those that are.
+    pub fn tidy(&self, on_record: &HashSet<(&SessionId, Incarnation)>) {
+        self.world.shelters.tidy(|id, incarnation| on_record.contains(&(id, incarnation)));
+    }
+
     /// Kills what earlier managers over this directory left and no session on record answers for. `reclaimed`
     /// are the sessions whose worker is looked after by itself.
     pub fn sweep_strays(&self, reclaimed: &HashSet<SessionId>) -> usize {
@@ -768,6 +779,11 @@ impl Worker {
         }
         if self.adopted && frame.incarnation == self.incarnation && frame.seq <= self.heard {
             // The manager before had put it on record, and had no time to say so.
+            return Ok(None);
+        }
+        if self.left_only && frame.seq != self.heard + 1 {
+            // The record lost its end in a power cut, and the spool did not. What came between is not known, so that what
+            // comes after means nothing.
             return Ok(None);
         }
         if frame.incarnation != self.incarnation || frame.seq != self.heard + 1 {

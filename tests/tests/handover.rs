@@ -222,3 +222,51 @@ fn daemon_stop_ends_also_what_a_daemon_that_left_has_left() {
     let back = daemon.idle(before.keys().next().unwrap());
     assert_eq!((back.status, back.incarnation), (Status::Idle, 2));
 }
+
+#[test]
+fn a_spool_that_goes_on_where_the_journal_does_not_is_no_fault_of_the_session() {
+    let daemon = Daemon::new();
+    let info: SessionInfo = daemon.json(&["start", "--intensity", "1"]);
+    let (id, pid) = (info.id.as_str(), info.pid.unwrap());
+    daemon.idle(id);
+    let state = daemon.dir.path().join("state");
+    let (journal, older) = (state.join("journal.db"), state.join("older.db"));
+    let open = rusqlite::Connection::open(&journal).unwrap();
+    open.execute("VACUUM INTO ?1", [older.to_str().unwrap()]).unwrap();
+    drop(open);
+    daemon.ok(&["send", id, "echo one"]);
+    daemon.ok(&["send", "--no-wait", id, WAITS]);
+    until("the turn", || (said(&daemon.events(), "before\n") == 1).then_some(()));
+    daemon.kill();
+    std::fs::write(daemon.workdir().join("on"), "").unwrap();
+    let spool = state.join(format!("workers/{id}.1.spool"));
+    let spooled = || std::fs::read(&spool).unwrap_or_default();
+    until("it is said to nobody", || spooled().windows(5).any(|said| said == b"after").then_some(()));
+    kill(pid);
+    gone(pid);
+    // As after a power cut: what was recorded last was not on the disk yet.
+    for tail in ["journal.db-wal", "journal.db-shm"] {
+        let _ = std::fs::remove_file(state.join(tail));
+    }
+    std::fs::rename(&older, &journal).unwrap();
+    let back = daemon.idle(id);
+    assert_eq!((back.incarnation, back.restarts.in_window), (2, 0), "{:#?}", daemon.events());
+    assert_eq!(said(&daemon.events(), "after\n"), 0, "what came between is not known");
+    assert!(!spool.exists());
+}
+
+#[test]
+fn what_is_left_of_workers_that_are_not_on_record_is_removed() {
+    let daemon = Daemon::new();
+    let before = running(&daemon, 1);
+    let workers = daemon.dir.path().join("state/workers");
+    for name in ["session-1.7.spool", "session-9.1.sock", "nonsense"] {
+        std::fs::write(workers.join(name), "").unwrap();
+    }
+    daemon.kill();
+    goes_on(&daemon, &before);
+    let entries = std::fs::read_dir(&workers).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["session-1.1.sock", "session-1.1.spool"]);
+}

@@ -264,8 +264,9 @@ impl Sim {
     }
 
     fn power_cut(&mut self) {
+        let alone = self.world.alone();
         self.crash("the machine loses its power");
-        self.machine_restarts();
+        self.machine_restarts(&alone);
         self.booted_at = self.now - 1_000;
         let kept = self.journal.power_cut();
         self.history.power_cut(kept);

@@ -163,6 +163,11 @@ impl World {
             .find(|&key| identity.boot_id == self.boot_id() && same(&self.procs[key]))
     }
 
+    /// Those whose words go, or went, into their spools.
+    pub fn alone(&self) -> BTreeSet<Key> {
+        (0..self.procs.len()).filter(|&key| !self.procs[key].heard_of).collect()
+    }
+
     pub fn alive(&self) -> Vec<Key> {
         self.existing.iter().copied().filter(|&key| self.procs[key].life == Life::Alive).collect()
     }
@@ -768,18 +773,17 @@ impl Sim {
         }
     }
 
-    /// Nothing survives a machine's restart.
-    pub(super) fn machine_restarts(&mut self) {
+    /// No process survives a machine's restart. Of what those said that were `alone` some is still in their spools,
+    /// from its beginning on.
+    pub(super) fn machine_restarts(&mut self, alone: &BTreeSet<Key>) {
         for key in self.world.existing.clone() {
-            self.world.procs[key].tree = 0;
-            // A spool is not synced; that some of it is still there is not simulated.
-            self.world.procs[key].kept.clear();
             self.dies(key, Exit::Unknown);
             self.world.reap(key);
         }
-        for proc in &mut self.world.procs {
+        for (key, proc) in self.world.procs.iter_mut().enumerate() {
             proc.tree = 0;
-            proc.kept.clear();
+            let written = if alone.contains(&key) { self.rng.below(proc.kept.len() as u64 + 1) } else { 0 };
+            proc.kept.truncate(written as usize);
         }
         self.world.boot += 1;
     }
