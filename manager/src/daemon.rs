@@ -74,7 +74,7 @@ pub enum RunError {
     #[error("the manager has ended unexpectedly; its sessions' processes end by themselves")]
     Lost,
     /// Interrupted a second time.
-    #[error("left at once; the sessions' processes end by themselves")]
+    #[error("left at once; what still runs is for the next daemon, or ends by itself within the hour")]
     Hurried,
 }
 

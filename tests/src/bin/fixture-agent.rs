@@ -49,6 +49,7 @@ fn main() {
         }
         ["--chain", until] => chain(until.parse().unwrap()),
         ["--limit", pid, resource, soft] => limit(pid, resource, soft),
+        ["--end-after", parent, directory] => end_after(parent, directory),
         ["--not-without", parent, program, ..] => not_without(parent, program, &args[3..]),
         ["--script", steps, ..] => play(steps),
         [] => {
@@ -170,14 +171,62 @@ fn limit(pid: &str, resource: &str, soft: &str) {
 }
 
 /// Becomes a program that is told to leave when the thread that started it is gone, so that a harness that is
-/// itself killed leaves nothing behind.
+/// itself killed leaves nothing behind. Told by SIGINT: a daemon leaves its workers to the next one by SIGTERM.
 fn not_without(parent: &str, program: &str, args: &[String]) {
-    use std::os::unix::process::CommandExt;
-    nix::sys::prctl::set_pdeathsig(Signal::SIGTERM).unwrap();
+    nix::sys::prctl::set_pdeathsig(Signal::SIGINT).unwrap();
     // It may have died before there was a signal for it.
     if std::os::unix::process::parent_id().to_string() == parent {
+        use std::os::unix::process::CommandExt;
         panic!("{program} cannot be run: {}", Command::new(program).args(args).exec());
     }
+}
+
+/// Once the thread that started it is gone, ends all that has to do with a directory: whose environment or arguments
+/// name it, who has something in it open, and who has the marker of such a process.
+fn end_after(parent: &str, directory: &str) {
+    use rustix::process::{Pid, PidfdFlags, Signal as Raw, pidfd_open, pidfd_send_signal};
+    let gone = nix::sys::signal::SigSet::from(Signal::SIGTERM);
+    gone.thread_block().unwrap();
+    nix::sys::prctl::set_pdeathsig(Signal::SIGTERM).unwrap();
+    if std::os::unix::process::parent_id().to_string() == parent {
+        gone.wait().unwrap();
+    }
+    let mut names = vec![directory.to_owned()];
+    loop {
+        let all = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.file_name());
+        let pids = all.filter_map(|name| name.to_str()?.parse::<i32>().ok());
+        let mut found = false;
+        for pid in pids.filter(|pid| pid.unsigned_abs() != std::process::id()) {
+            let Some(marker) = is_about(pid, &names) else { continue };
+            let Ok(pidfd) = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()) else { continue };
+            // What is held is looked at again: the first look may have been at another of that number.
+            if is_about(pid, &names).is_some() {
+                found = true;
+                let _ = pidfd_send_signal(&pidfd, Raw::KILL);
+                names.extend(marker.filter(|marker| !names.contains(marker)));
+            }
+        }
+        if !found {
+            return;
+        }
+    }
+}
+
+/// If it is, the marker that it has in common with others of its state directory, where it has one.
+fn is_about(pid: i32, names: &[String]) -> Option<Option<String>> {
+    let read = |file| {
+        let bytes = std::fs::read(format!("/proc/{pid}/{file}")).ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let (environ, cmdline) = (read("environ")?, read("cmdline")?);
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let open: Vec<_> = open.filter_map(|entry| std::fs::read_link(entry.path()).ok()).collect();
+    let has = |name: &String| {
+        environ.contains(name) || cmdline.contains(name) || open.iter().any(|path| path.starts_with(name))
+    };
+    let marker = environ.split('\0').find(|variable| variable.starts_with("KENNEL_SESSION="));
+    let marker = marker.and_then(|marker| Some(format!("{}/", marker.split_once('/')?.0)));
+    names.iter().any(has).then_some(marker)
 }
 
 fn chain(until: u128) {

@@ -63,6 +63,14 @@ impl Place {
         command
     }
 
+    /// Ends what is left when this process is killed: workers would wait for the next daemon.
+    fn guard(&self) -> Command {
+        let mut command = Command::new(&self.agent);
+        command.arg("--end-after").arg(std::process::id().to_string()).arg(&self.dir);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command
+    }
+
     fn daemon(&self) -> Command {
         let mut command = self.kept(&self.kennel);
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.dir.join("daemon.log"));
@@ -88,6 +96,7 @@ struct Inner {
     /// Deaths of the daemon that the campaign has caused and not yet seen.
     killed_at: Option<Instant>,
     bystanders: BTreeSet<u32>,
+    guard: Option<u32>,
     /// What must never be.
     wrong: Vec<String>,
     /// Ends of the daemon, by how.
@@ -119,6 +128,11 @@ impl Host {
     pub fn new(place: Place, points: bool) -> Arc<Self> {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
         let host = Arc::new(Self { place, inner: Mutex::default(), points });
+        {
+            // By the thread that lives for as long as the process.
+            let mut inner = host.inner();
+            inner.guard = Some(host.place.guard().spawn().unwrap().id());
+        }
         let reaper = host.clone();
         std::thread::spawn(move || reaper.reap());
         host
@@ -261,8 +275,11 @@ impl Host {
         }
     }
 
-    /// Ends the bystanders.
+    /// Ends the bystanders, and the guard.
     pub fn dismiss_bystanders(&self) {
+        if let Some(guard) = self.inner().guard.take() {
+            real::kill(guard);
+        }
         for pid in &self.inner().bystanders {
             real::signal(*pid, OURS);
         }
@@ -272,7 +289,8 @@ impl Host {
     /// in no time and do not count.
     pub fn orphans(&self) -> Vec<u32> {
         let inner = self.inner();
-        let known = |pid: &u32| inner.daemon == Some(*pid) || inner.bystanders.contains(pid);
+        let known =
+            |pid: &u32| [inner.daemon, inner.guard].contains(&Some(*pid)) || inner.bystanders.contains(pid);
         let children = children(std::process::id());
         children.into_iter().filter(|pid| !known(pid) && real::lives(*pid)).collect()
     }
