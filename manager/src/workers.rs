@@ -235,8 +235,6 @@ impl Workers {
 
     fn try_spawn(&mut self, id: &SessionId, incarnation: Incarnation) -> io::Result<Identity> {
         let program = worker_program(self.world.worker_path.as_deref())?;
-        // A power cut may have taken off the record that there was one of this number.
-        self.world.shelters.remove(id, incarnation);
         let mut log = open_log(&self.world.state_dir, id)?;
         let log_start = log.seek(SeekFrom::End(0))?;
         let marker = self.marker(id, incarnation);

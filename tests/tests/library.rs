@@ -327,34 +327,6 @@ async fn a_worker_that_cannot_be_started_fails_the_session_and_says_why() {
 }
 
 #[tokio::test]
-async fn what_a_process_of_the_same_number_has_left_is_gone_before_this_one_begins() {
-    use std::os::unix::fs::PermissionsExt;
-    let dir = tempfile::tempdir().unwrap();
-    let (state, silent) = (dir.path().join("state"), dir.path().join("silent"));
-    std::fs::write(&silent, "#!/bin/sh\nexec sleep 1000\n").unwrap();
-    std::fs::set_permissions(&silent, std::fs::Permissions::from_mode(0o700)).unwrap();
-    let builder = SessionManager::builder().state_dir(&state).worker_path(&silent);
-    let manager = builder.start().await.unwrap();
-    let left = state.join("workers/session-1.1.spool");
-    std::fs::write(&left, "what a power cut took off the record").unwrap();
-    let opts = SessionOpts { workdir: Some(dir.path().to_str().unwrap().into()), ..SessionOpts::default() };
-    let starting = tokio::spawn({
-        let manager = manager.clone();
-        async move { manager.start_session(opts, None).await }
-    });
-    let has_process = async || {
-        let sessions = manager.list_sessions().await.unwrap();
-        sessions.iter().any(|session| session.pid.is_some())
-    };
-    while !has_process().await {
-        tokio::task::yield_now().await;
-    }
-    assert!(!left.exists());
-    starting.abort();
-    manager.shutdown().await;
-}
-
-#[tokio::test]
 async fn an_idempotency_key_makes_two_requests_one_also_across_a_restart() {
     let host = Host::new().await;
     let id = host.session().await;

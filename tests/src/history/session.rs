@@ -416,6 +416,8 @@ impl SessionView {
         }
         match &event.kind {
             EventKind::CallRequested { call_id, .. } => drop(self.calls.remove(call_id)),
+            // Its spool may say again that it is ready.
+            EventKind::SessionRestarted { .. } => self.stands = Stands::Restarting,
             // It waits again, until its turn is said to be cut off.
             EventKind::CallAnswered { call_id } => {
                 if let Some(call) = self.calls.get_mut(call_id) {

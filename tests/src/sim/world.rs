@@ -89,7 +89,8 @@ pub struct Proc {
     child_of: u64,
     linked: bool,
     began: bool,
-    inbox: VecDeque<ToWorker>,
+    /// By which manager it was told, and what; not read yet.
+    inbox: VecDeque<(u64, ToWorker)>,
     /// Said and not read.
     pub pipe: VecDeque<Said>,
     /// Said, and not known to be on record: its outbox and its spool.
@@ -249,9 +250,10 @@ impl Sim {
     }
 
     pub(super) fn tell(&mut self, key: Key, what: ToWorker) {
+        let generation = self.generation;
         let proc = &mut self.world.procs[key];
         if proc.life == Life::Alive && proc.linked {
-            proc.inbox.push_back(what);
+            proc.inbox.push_back((generation, what));
             self.soon(key, 5, Act::Read);
         }
     }
@@ -318,8 +320,8 @@ impl Sim {
             }
             _ if proc.stopped || proc.stuck_until > now => self.after(500, What::Proc(key, act)),
             Act::Read => {
-                while let Some(told) = self.world.procs[key].inbox.pop_front() {
-                    self.told(key, told);
+                while let Some((by, told)) = self.world.procs[key].inbox.pop_front() {
+                    self.told(key, by, told);
                 }
             }
             Act::TurnEnd(_, TurnEnd::Stopped { .. }) | Act::Update(Some(_))
@@ -332,8 +334,8 @@ impl Sim {
             Act::Hello => {
                 if proc.linked && !proc.heard_of && !proc.leaving {
                     // What its manager had told it comes before what the next one does.
-                    while let Some(told) = self.world.procs[key].inbox.pop_front() {
-                        self.told(key, told);
+                    while let Some((by, told)) = self.world.procs[key].inbox.pop_front() {
+                        self.told(key, by, told);
                     }
                     self.read_spool(key);
                     // Once there is a newer version, it stays so.
@@ -430,7 +432,7 @@ impl Sim {
         }
     }
 
-    fn told(&mut self, key: Key, told: ToWorker) {
+    fn told(&mut self, key: Key, by: u64, told: ToWorker) {
         let hangs = self.faults && self.rng.chance(30);
         let proc = &mut self.world.procs[key];
         if proc.leaving || hangs && !matches!(told, ToWorker::Welcome) {
@@ -486,7 +488,7 @@ impl Sim {
                     self.soon(key, 1_000, Act::TurnEnd(prompt, end));
                 }
             }
-            ToWorker::Answer(request, option) => self.answered_to(key, request, option),
+            ToWorker::Answer(request, option) => self.answered_to(key, by, request, option),
             ToWorker::Driver(client) => proc.driver = client,
             ToWorker::Set(request) => {
                 let no = self.rng.chance(300);
@@ -653,8 +655,7 @@ impl Sim {
         self.say(key, Seen::CallAsked { prompt, request, client, method, payload });
     }
 
-    fn answered_to(&mut self, key: Key, request: u64, option: Option<String>) {
-        let generation = self.generation;
+    fn answered_to(&mut self, key: Key, by: u64, request: u64, option: Option<String>) {
         let proc = &mut self.world.procs[key];
         let session = &proc.session;
         let wrong = match (proc.asked.get(&request), &option) {
@@ -662,7 +663,7 @@ impl Sim {
             (Some(offered), Some(option)) if !offered.contains(option) => {
                 Some(format!("{session}: question {request} offers {offered:?} and not {option}"))
             }
-            (Some(_), _) if proc.answered.insert(request, generation) == Some(generation) => {
+            (Some(_), _) if proc.answered.insert(request, by) == Some(by) => {
                 Some(format!("{session}: question {request} is answered twice"))
             }
             (Some(_), _) => None,
@@ -758,7 +759,8 @@ impl Sim {
             proc.linked = false;
             let arrived = self.rng.below(proc.inbox.len() as u64 + 1) as usize;
             proc.inbox.truncate(arrived);
-            let sheltered = proc.began || proc.inbox.contains(&ToWorker::Welcome) && self.rng.chance(500);
+            let welcomed = proc.inbox.iter().any(|(_, told)| *told == ToWorker::Welcome);
+            let sheltered = proc.began || welcomed && self.rng.chance(500);
             // Its time alone may be over before anybody comes.
             let stays = sheltered && !(self.faults && self.rng.chance(100));
             match proc.life {
@@ -844,7 +846,10 @@ impl Sim {
                         1 => Seen::Updated { prompt: Some(prompt), update: Update::Plan, payload },
                         _ => Seen::PermissionAsked { prompt, request: 0, ask: sample::ask(), payload },
                     };
-                    self.say(key, seen);
+                    // Before it is welcomed it says nothing at all.
+                    if self.world.procs[key].began {
+                        self.say(key, seen);
+                    }
                     "a message about a prompt it has not"
                 }
             };
