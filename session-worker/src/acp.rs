@@ -327,11 +327,16 @@ impl Acp {
         self.perform(welcome, things)
     }
 
-    /// Another manager hears us.
-    pub fn taken_over(&mut self, welcome: &Welcome) -> Vec<Report> {
-        let next = self.calls.taken_over(self.turn());
+    /// The manager is gone.
+    pub fn left_alone(&mut self, welcome: &Welcome) -> Vec<Report> {
+        let next = self.calls.left_alone();
         let things = next.into_iter().flat_map(|next| self.follow(welcome, next)).collect();
         self.perform(welcome, things)
+    }
+
+    /// Another manager hears us.
+    pub fn taken_over(&mut self) -> Vec<Report> {
+        self.calls.taken_over(self.turn())
     }
 
     /// A process is dead.

@@ -126,12 +126,9 @@ impl Link {
         self.flush();
     }
 
-    /// Another manager is there, or the same one by other pipes. What is in the spool it reads by itself.
+    /// Another manager is there, after [`Link::keep_for_the_next`]. What is in the spool it reads by itself.
     pub fn take_up(&mut self, input: OwnedFd, output: OwnedFd, hello: Report) -> Result<(), LinkError> {
         let (input, output) = (pipe::Receiver::from_owned_fd(input)?, pipe::Sender::from_owned_fd(output)?);
-        if self.stands == Stands::Linked {
-            self.keep_for_the_next();
-        }
         (self.input, self.output) = (input, output);
         (self.stands, self.broken) = (Stands::Linked, false);
         let hello = Envelope { incarnation: self.incarnation, seq: 0, ack: self.ack, body: hello };

@@ -258,6 +258,8 @@ struct Worker {
     alone_since: Instant,
     /// The prompt that was given last: given again by a manager that does not know that it was, it is dropped.
     last_prompt: Option<PromptId>,
+    /// The same of what was to be set, by its number.
+    last_set: u64,
     /// The tree's end, while it is under way, and when its next round is due.
     ending: Option<(Ending, Instant)>,
     leaving: Option<Leaving>,
@@ -286,6 +288,7 @@ impl Worker {
             shelter: None,
             alone_since: Instant::now(),
             last_prompt: None,
+            last_set: 0,
             ending: None,
             leaving: None,
         }
@@ -320,12 +323,12 @@ impl Worker {
                 }
                 Wake::Frames => match self.link.receive() {
                     Ok(Received::Some) => self.obey()?,
-                    Ok(Received::End) | Err(_) => self.lose_link(),
+                    Ok(Received::End) | Err(_) => self.lose_link()?,
                 },
                 Wake::Room => {
                     self.link.flush();
                     if self.link.is_broken() {
-                        self.lose_link();
+                        self.lose_link()?;
                     }
                 }
                 Wake::Door(Knock::Came(Ok(visitor))) => {
@@ -435,7 +438,9 @@ impl Worker {
                 self.restore_within = Some(Duration::from_millis(millis).min(LONGEST_GRACE));
                 Ok(())
             }
+            Command::Set { request, .. } if request <= self.last_set => Ok(()),
             Command::Set { request, setting } => {
+                self.last_set = request;
                 let set = |acp: &mut Acp| acp.set(&self.welcome, request, setting);
                 let reports = self.acp.as_mut().map(set).unwrap_or_default();
                 self.tell(reports)
@@ -623,14 +628,16 @@ impl Worker {
         }
     }
 
-    fn lose_link(&mut self) {
-        if self.shelter.is_some() {
-            self.alone_since = Instant::now();
-            self.link.keep_for_the_next();
-        } else {
+    fn lose_link(&mut self) -> Result<(), Error> {
+        if self.shelter.is_none() {
             self.link.close();
             self.leave(exit::LINK_LOST, self.grace().min(LOST_GRACE));
+            return Ok(());
         }
+        self.alone_since = Instant::now();
+        self.link.keep_for_the_next();
+        let reports = self.acp.as_mut().map(|acp| acp.left_alone(&self.welcome)).unwrap_or_default();
+        self.tell(reports)
     }
 
     // --- without a manager ---
@@ -678,8 +685,12 @@ impl Worker {
         {
             *protocol -= 1;
         }
+        if !self.link.is_alone() {
+            // The manager before is dead: that it is has not been seen here yet.
+            self.lose_link()?;
+        }
         self.link.take_up(pipes.input, pipes.output, hello)?;
-        let reports = self.acp.as_mut().map(|acp| acp.taken_over(&self.welcome)).unwrap_or_default();
+        let reports = self.acp.as_mut().map(Acp::taken_over).unwrap_or_default();
         self.tell(reports)
     }
 
@@ -827,7 +838,7 @@ impl Worker {
         let until = *leaving.until.get_or_insert(now + FAREWELL);
         self.link.flush();
         if self.link.is_broken() {
-            self.lose_link();
+            self.lose_link()?;
         }
         let done = self.turn.is_none() && self.link.is_flushed();
         if !done && now < until {

@@ -154,28 +154,26 @@ impl Calls {
         })
     }
 
-    /// Another manager hears us, whose clients are others. A question to the user is asked again, for nobody knows
-    /// whether its answer was lost; what a client was to do may be done.
-    pub fn taken_over(&mut self, turn: Option<PromptId>) -> Vec<Next> {
+    /// The manager is gone, and its clients with it: what one of them was to do may be done, and is seen to as if that one
+    /// had not answered. Questions to the user wait for the next manager.
+    pub fn left_alone(&mut self) -> Vec<Next> {
         self.driven_by(None, Vec::new());
-        let open: Vec<u64> = self.open.keys().copied().collect();
-        let next = open.into_iter().filter_map(|request| match (self.open.get(&request), turn) {
-            (Some(asked), Some(prompt)) if Offer::of(&asked.method) == Some(Offer::Elicitation) => {
-                let (method, payload) = (asked.method.clone(), asked.params.to_string());
-                Some(Next::Do(Do::Report(Report::CallAsked {
-                    prompt,
-                    request,
-                    client: None,
-                    method,
-                    payload,
-                })))
-            }
-            _ => {
-                let reason = "kennel's manager was replaced while a client was asked".to_owned();
-                self.answered(request, CallAnswer::GivenUp { reason })
-            }
-        });
-        next.collect()
+        let asks = |asked: &Asked| Offer::of(&asked.method) == Some(Offer::Elicitation);
+        let open: Vec<u64> =
+            self.open.iter().filter(|(_, asked)| !asks(asked)).map(|(number, _)| *number).collect();
+        let reason = || "kennel's manager was replaced while a client was asked".to_owned();
+        open.into_iter()
+            .filter_map(|request| self.answered(request, CallAnswer::GivenUp { reason: reason() }))
+            .collect()
+    }
+
+    /// Another manager hears us. What is open is asked again, for nobody knows whether its answer was lost.
+    pub fn taken_over(&mut self, turn: Option<PromptId>) -> Vec<Report> {
+        let again = |(request, asked): (&u64, &Asked)| {
+            let (prompt, method, payload) = (turn?, asked.method.clone(), asked.params.to_string());
+            Some(Report::CallAsked { prompt, request: *request, client: None, method, payload })
+        };
+        self.open.iter().filter_map(again).collect()
     }
 
     fn done(&mut self, asked: Asked, mut value: Value) -> Do {
@@ -280,18 +278,23 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_was_asked_by_the_manager_before_is_seen_to_here_and_a_form_is_asked_again() {
+    fn what_a_client_was_asked_is_seen_to_when_the_manager_is_gone_and_a_form_is_asked_again_of_the_next() {
         let mut calls = Calls::default();
         calls.driven_by(Some(20), Offer::ALL.to_vec());
         let (form, ..) = handed(calls.ask("/", TURN, asked("elicitation/create", json!({}))));
         handed(calls.ask("/", TURN, asked("terminal/create", json!({}))));
-        let mut next = calls.taken_over(TURN);
+        let mut next = calls.left_alone();
         assert!(sent(next.pop().unwrap())["error"]["message"].as_str().unwrap().contains("replaced"));
-        assert_eq!(handed(next.pop().unwrap()).0, form);
-        let answer = CallAnswer::Result { json: r#"{"action":"decline"}"#.into() };
-        assert_eq!(sent(calls.answered(form, answer).unwrap())["result"]["action"], "decline");
+        assert!(next.is_empty());
         // Whoever drove then is not asked any more.
         assert!(matches!(calls.ask("/", TURN, asked("terminal/create", json!({}))), Next::Own(_)));
+        let mut again = calls.taken_over(TURN);
+        assert_eq!(handed(Next::Do(Do::Report(again.pop().unwrap()))).0, form);
+        assert!(again.is_empty());
+        let answer = || CallAnswer::Result { json: r#"{"action":"decline"}"#.into() };
+        assert_eq!(sent(calls.answered(form, answer()).unwrap())["result"]["action"], "decline");
+        assert!(calls.answered(form, answer()).is_none(), "a second answer is dropped");
+        assert!(calls.taken_over(TURN).is_empty());
     }
 
     #[test]

@@ -255,17 +255,33 @@ impl Worker {
     /// The next manager comes, and gives what was said while there was none: the reports of this turn.
     pub fn come_back(&mut self, turn: &mut Turn) {
         self.visit(&[7; 32]);
+        self.resume().into_iter().for_each(|report| turn.take(report));
+    }
+
+    /// What was said while there was no manager, once the worker has answered the next.
+    pub fn resume(&mut self) -> Vec<Report> {
         let hello = self.frame().expect("Hello");
         let Report::Hello { resume_from, .. } = hello.body else { panic!("{hello:?}") };
         assert_eq!((hello.incarnation, hello.seq), (INCARNATION, 0));
         self.seq = resume_from;
+        let mut said = Vec::new();
         for frame in self.spooled() {
             if frame.seq > self.heard {
                 assert_eq!(frame.seq, self.heard + 1, "numbers without gaps");
                 self.heard = frame.seq;
-                turn.take(frame.body);
+                said.push(frame.body);
             }
         }
+        said
+    }
+
+    /// All reports up to this one.
+    pub fn report_until(&mut self, wanted: impl Fn(&Report) -> bool) -> Vec<Report> {
+        let mut reports = vec![self.report()];
+        while !wanted(&reports[reports.len() - 1]) {
+            reports.push(self.report());
+        }
+        reports
     }
 
     /// What is in the spool.
@@ -335,7 +351,8 @@ impl Worker {
         assert_eq!(frame.seq, self.heard + 1, "numbers without gaps");
         assert!(frame.ack <= self.seq);
         self.heard = frame.seq;
-        if let Report::TurnEnded { .. } = frame.body {
+        // An agent that lives between prompts has no exit status, and stays.
+        if let Report::TurnEnded { exit: Some(_), .. } = frame.body {
             self.assert_nothing_left();
         }
         frame.body

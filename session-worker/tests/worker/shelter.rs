@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command as Program;
 
 use super::harness::{INCARNATION, Turn, Worker, binary, until};
-use protocol::wire::{Agent, Command, Report, TurnEnd};
+use protocol::wire::{Agent, CallAnswer, Command, Offer, Report, Setting, TurnEnd};
 use protocol::{Exit, PromptId};
 
 /// A turn that says `one`, and after each file that is made the next word.
@@ -199,4 +199,113 @@ fn a_worker_that_finds_no_shelter_goes_on_also_where_nothing_can_be_logged() {
     assert_eq!(worker.run(1, "echo on").stdout, "on\n");
     worker.desert(worker.heard());
     assert_eq!(worker.code(), 75);
+}
+
+/// An agent that lives between prompts. In a turn it asks for `file` and for an answer of the user, writes down what it is
+/// given, and ends the turn when it has both. It writes down what is set, too.
+const LIVES: &str = r#"
+said() { printf '{"jsonrpc":"2.0",%s}\n' "$1"; }
+while read -r line; do
+    id=${line#*\"id\":}; id=${id%%[,\}]*}
+    case $line in
+    *'"initialize"'*) said "\"id\":$id,\"result\":{\"protocolVersion\":1}";;
+    *'"session/new"'*)
+        modes='{"currentModeId":"ask","availableModes":[{"id":"ask","name":"Ask"},{"id":"plan","name":"Plan"}]}'
+        said "\"id\":$id,\"result\":{\"sessionId\":\"s\",\"modes\":$modes}";;
+    *'"session/set_mode"'*) echo "$line" >> modes; said "\"id\":$id,\"result\":{}";;
+    *'"session/prompt"'*)
+        turn=$id
+        said "\"id\":\"r1\",\"method\":\"fs/read_text_file\",\"params\":{\"sessionId\":\"s\",\"path\":\"$PWD/file\"}"
+        said '"id":"r2","method":"elicitation/create","params":{"sessionId":"s","mode":"form","message":"?","requestedSchema":{"type":"object","properties":{}}}';;
+    *'"r1"'*) echo "$line" > read; both="$both r";;
+    *'"r2"'*) echo "$line" > told; both="$both t";;
+    esac
+    if [ "${#both}" = 4 ]; then both=; said "\"id\":$turn,\"result\":{\"stopReason\":\"end_turn\"}"; fi
+done
+"#;
+
+/// A worker with such an agent, which has taken up its conversation.
+fn with_agent() -> Worker {
+    let mut worker = Worker::spawn();
+    let papers = worker.papers(
+        Agent::Acp {
+            argv: vec!["/bin/sh".into(), "-c".into(), LIVES.into()],
+            login: None,
+            mcp_servers: vec![],
+        },
+        1_000,
+    );
+    assert!(matches!(worker.frame().unwrap().body, Report::Hello { .. }));
+    worker.send_numbered(0, Command::Welcome(Box::new(papers)));
+    worker.send(Command::RestoreWithin(10_000));
+    worker.send(Command::Settings(Vec::new()));
+    worker.send(Command::Open { agent_session: None, conversation: false });
+    worker.send(Command::Shelter(worker.shelter()));
+    worker.report_until(|report| matches!(report, Report::Ready { .. }));
+    worker
+}
+
+fn set(request: u64, mode: &str) -> Command {
+    Command::Set { request, setting: Setting { name: "mode".into(), value: mode.into() } }
+}
+
+/// What the next manager is told, from the spool and then by the pipe, until this.
+fn hears(worker: &mut Worker, wanted: impl Fn(&Report) -> bool) -> Vec<Report> {
+    worker.visit(&[7; 32]);
+    let mut heard = worker.resume();
+    while !heard.iter().any(&wanted) {
+        heard.push(worker.report());
+    }
+    heard
+}
+
+fn calls(reports: &[Report]) -> Vec<(u64, &str)> {
+    let call = |report| match report {
+        &Report::CallAsked { request, ref method, .. } => Some((request, method.as_str())),
+        _ => None,
+    };
+    reports.iter().filter_map(call).collect()
+}
+
+#[test]
+fn what_a_client_was_asked_is_done_without_a_manager_and_the_next_one_is_asked_what_only_a_user_knows() {
+    let mut worker = with_agent();
+    fs::write(worker.path("file"), "as it is on the disk").unwrap();
+    worker.send(Command::Driver { client: Some(20), offers: Offer::ALL.to_vec() });
+    worker.prompt(1, "go");
+    let is_form =
+        |report: &Report| matches!(report, Report::CallAsked { method, .. } if method.starts_with("eli"));
+    let asked = worker.report_until(is_form);
+    assert_eq!(calls(&asked), [(1, "fs/read_text_file"), (2, "elicitation/create")]);
+    worker.desert(worker.heard());
+    until("the agent has read it", || {
+        fs::read_to_string(worker.path("read")).is_ok_and(|read| read.contains("as it is on the disk"))
+    });
+    let heard = hears(&mut worker, is_form);
+    assert_eq!(calls(&heard), [(2, "elicitation/create")]);
+    let answer = |action: &str| CallAnswer::Result { json: format!("{{\"action\":\"{action}\"}}") };
+    worker.send(Command::CallAnswered { request: 2, answer: answer("decline") });
+    // Twice, as of a manager that does not know whether the first one came.
+    worker.send(Command::CallAnswered { request: 2, answer: answer("accept") });
+    worker.send(set(1, "plan"));
+    worker.report_until(|report| matches!(report, Report::SettingAnswered { .. }));
+    assert!(fs::read_to_string(worker.path("told")).unwrap().contains("decline"));
+}
+
+#[test]
+fn a_setting_that_is_told_again_is_set_once_and_answered_once() {
+    let mut worker = with_agent();
+    let recorded = worker.heard();
+    worker.send(set(1, "plan"));
+    let answered = |report: &Report| matches!(report, Report::SettingAnswered { .. });
+    worker.report_until(answered);
+    worker.desert(recorded);
+    let heard = hears(&mut worker, answered);
+    assert!(matches!(heard.last(), Some(Report::SettingAnswered { request: 1, .. })), "{heard:?}");
+    worker.send(set(1, "plan"));
+    worker.send(set(2, "ask"));
+    let heard = worker.report_until(answered);
+    assert!(matches!(heard.last(), Some(Report::SettingAnswered { request: 2, .. })), "{heard:?}");
+    let modes = fs::read_to_string(worker.path("modes")).unwrap();
+    assert_eq!((modes.matches("\"plan\"").count(), modes.matches("\"ask\"").count()), (1, 1), "{modes}");
 }

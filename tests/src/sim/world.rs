@@ -117,6 +117,8 @@ pub struct Proc {
     /// Calls that were asked for so far, and those that were not answered.
     called: u64,
     calls: BTreeMap<u64, (PromptId, &'static str)>,
+    /// The newest setting that it was told.
+    set: u64,
     /// Tool calls of the turn so far.
     tools: u64,
     leaving: bool,
@@ -188,6 +190,16 @@ impl World {
     }
 }
 
+impl Proc {
+    /// What a client of a manager that is gone was to do is seen to by the worker itself.
+    fn sees_to_calls(&mut self) {
+        if !self.heard_of {
+            self.driver = None;
+            self.calls.retain(|_, (_, method)| *method == "elicitation/create");
+        }
+    }
+}
+
 impl Sim {
     pub(super) fn spawn(
         &mut self,
@@ -235,6 +247,7 @@ impl Sim {
             answered: BTreeMap::new(),
             waits: BTreeSet::new(),
             held: Vec::new(),
+            set: 0,
             tools: 0,
             leaving: false,
             stopped: false,
@@ -323,6 +336,7 @@ impl Sim {
                 while let Some((by, told)) = self.world.procs[key].inbox.pop_front() {
                     self.told(key, by, told);
                 }
+                self.world.procs[key].sees_to_calls();
             }
             Act::TurnEnd(_, TurnEnd::Stopped { .. }) | Act::Update(Some(_))
                 if patient && !proc.waits.is_empty() =>
@@ -337,19 +351,17 @@ impl Sim {
                     while let Some((by, told)) = self.world.procs[key].inbox.pop_front() {
                         self.told(key, by, told);
                     }
+                    self.world.procs[key].sees_to_calls();
                     self.read_spool(key);
                     // Once there is a newer version, it stays so.
                     let outdated = std::mem::take(&mut self.world.procs[key].outdated)
                         || self.faults && self.rng.chance(150);
                     self.world.procs[key].outdated = outdated;
                     self.world.procs[key].pipe.push_back(Said::Hello { outdated });
-                    // What a client of the manager before was to do is seen to by the worker; the user is asked again.
+                    // The user is asked again.
                     let proc = &mut self.world.procs[key];
-                    proc.driver = None;
                     let turn = proc.turn;
-                    proc.calls.retain(|_, (prompt, method)| {
-                        Some(*prompt) == turn && *method == "elicitation/create"
-                    });
+                    proc.calls.retain(|_, (prompt, _)| Some(*prompt) == turn);
                     for (request, (prompt, method)) in proc.calls.clone() {
                         self.asks_for(key, prompt, request, None, method);
                     }
@@ -490,7 +502,9 @@ impl Sim {
             }
             ToWorker::Answer(request, option) => self.answered_to(key, by, request, option),
             ToWorker::Driver(client) => proc.driver = client,
+            ToWorker::Set(request) if request <= proc.set => {}
             ToWorker::Set(request) => {
+                proc.set = request;
                 let no = self.rng.chance(300);
                 let answer = if no { Err("no such value".to_owned()) } else { Ok(json!({})) };
                 self.say(key, Seen::SettingAnswered { request, answer });
