@@ -270,3 +270,39 @@ fn what_is_left_of_workers_that_are_not_on_record_is_removed() {
     names.sort();
     assert_eq!(names, ["session-1.1.sock", "session-1.1.spool"]);
 }
+
+#[test]
+fn ten_daemons_at_once_are_one_and_the_others_touch_nothing() {
+    let daemon = Daemon::new();
+    let before = running(&daemon, 2);
+    let begun = |events: &[Event]| {
+        let is = |event: &&Event| matches!(event.kind, EventKind::ManagerStarted { .. });
+        events.iter().filter(is).count()
+    };
+    for round in 0..3 {
+        daemon.kill();
+        let all: Vec<_> = (0..10).map(|_| daemon.spawn(&["daemon", "run"])).collect();
+        until("one that serves", || (daemon.run(&["daemon", "status"]).code == Some(0)).then_some(()));
+        let serves = daemon.pid();
+        for child in all {
+            if child.id() != serves {
+                let said = finish(child);
+                assert_eq!(said.code, Some(7), "{said:?}");
+                assert!(said.stderr.contains("already serves"), "{said:?}");
+            }
+        }
+        assert_eq!(daemon.pid(), serves);
+        assert_eq!(begun(&daemon.events()), round + 2);
+        for (id, (pid, _)) in &before {
+            daemon.ok(&["wait", id, "--until", "running", "--timeout", "30s"]);
+            assert_eq!(daemon.show(id).pid, Some(*pid));
+        }
+    }
+    std::fs::write(daemon.workdir().join("on"), "").unwrap();
+    for id in before.keys() {
+        daemon.idle(id);
+    }
+    let events = daemon.events();
+    assert!(history::of(&events).is_empty(), "{:#?}", history::of(&events));
+    assert_eq!((said(&events, "before\n"), said(&events, "after\n")), (2, 2));
+}
