@@ -13,6 +13,18 @@
 //! env = { NO_COLOR = "1" }          # journaled: no secrets here
 //! env_pass = ["ANTHROPIC_API_KEY"]  # passed on from the daemon's environment
 //! subagents = true                  # an ACP agent is offered kennel's tools for sub-agents; or false
+//! sandbox = "none"                  # or "workdir", "strict" (and no network): see sandbox.rs
+//! sandbox_hide = ["~/.netrc"]       # beside what is hidden anyway
+//! sandbox_write = ["~/.codex"]      # beside the working directory and temporary files
+//! turn_timeout = "30m"              # a turn that takes longer is aborted; 0 = never
+//! stall_timeout = "20m"             # no sign of work for so long is said, and for half as long again ends the turn; 0 = never
+//! worker_timeout = "30s"            # as in [defaults]
+//! nice = 5                          # added to the nice value of its processes
+//! nofile = 4096                     # descriptors that each of them may have open
+//! memory = "2GiB"                   # what all of them may have together, or they are killed
+//! pids = 200                        # so many of them at once, threads included
+//! cpus = 1.5                        # so many processors' time for all of them together
+//! containment = "auto"              # or "pid_namespace" (or it does not start), "subreaper"
 //!
 //! [defaults]
 //! agent = "claude"
@@ -22,36 +34,47 @@
 //! period = "60s"
 //! on_crash = "interrupt"
 //! grace = "2s"                      # between SIGTERM and SIGKILL
+//! worker_timeout = "30s"            # a worker at work that says nothing for so long is replaced
 //! env_pass = []
 //! subagent_depth = 3                # sub-agents of sub-agents: so deep at most
 //! subagent_breadth = 8              # so many at work for one parent
 //! subagent_total = 32               # so many below one session that nobody started as a sub-agent
+//!
+//! [daemon]                          # read when it starts
+//! cgroup_root = "auto"              # where control groups are made: what is delegated to it; or "none", or a directory
+//!
+//! [retention]                       # as by `kennel prune`, at the start and every hour; without it all is kept
+//! max_age = "90d"                   # turns that ended longer ago go
+//! max_size = "2GiB"                 # the oldest turns go until the journal has no more in use
 //! ```
 //!
 //! What a session's own options say comes first, then its agent's profile, then `[defaults]`, then what is
 //! written above. The profile `shell` is there without a file. The file is read at every creation of a session;
-//! a session keeps what it was created with.
+//! a session keeps what it was created with. Whether there is a `[retention]` is looked at when the manager starts.
 
 mod bounds;
 mod built_in;
 mod env;
 mod file;
 mod mcp;
+mod sandbox;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use protocol::SessionId;
 use protocol::api::{
     AgentInfo, AgentKind, McpServersRequest, OnCrash, PermissionPolicy, RestartType, SessionOpts,
 };
 use protocol::wire::{Agent, McpServer, PromptVia, RemoteServer};
+use protocol::{Containment, Limits, Sandbox, SessionId};
 
-use crate::core::{PermissionRule, Permissions, Refusal, RestartPolicy, Spec, Subagents};
+use crate::core::{PermissionRule, Permissions, Refusal, RestartPolicy, Spec, Subagents, WORKER_TIMEOUT_MS};
 use crate::error::Error;
 
+pub(crate) use bounds::{cpus as to_milli_cpus, size as parse_size};
 pub use env::{agent_env, base_env};
+pub use sandbox::{check_workdir as check_sandbox_workdir, unavailable as sandbox_unavailable};
 
 /// Name of the profile that is always there.
 const SHELL: &str = "shell";
@@ -60,12 +83,35 @@ const MODEL: &str = "{model}";
 const HIBERNATE_AFTER_MS: u64 = 4 * 60 * 60 * 1000;
 const GRACE_MS: u64 = 2000;
 
+/// Where control groups for sessions are made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum CgroupRoot {
+    /// In what the service manager has delegated to this process, if it has.
+    #[default]
+    Auto,
+    /// Nowhere.
+    None,
+    /// In this directory of a control group file system; with `{controller}` in it, in one for each controller.
+    At(String),
+}
+
 /// `config.toml`, read and checked.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     path: PathBuf,
     agents: BTreeMap<String, Profile>,
     defaults: Defaults,
+    cgroup_root: CgroupRoot,
+    retention: Retention,
+}
+
+/// How much history is kept. What is not given bounds nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// The age, in milliseconds.
+    pub max_age_ms: Option<u64>,
+    /// How much of the journal may be in use, in bytes.
+    pub max_bytes: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -77,6 +123,7 @@ struct Defaults {
     on_crash: Option<OnCrash>,
     hibernate_after_ms: Option<u64>,
     grace_ms: Option<u64>,
+    worker_timeout_ms: Option<u64>,
     env_pass: Vec<String>,
     subagent_depth: Option<u32>,
     subagent_breadth: Option<u32>,
@@ -93,8 +140,16 @@ struct Profile {
     permissions: Option<PermissionPolicy>,
     permission_timeout_ms: Option<u64>,
     start_timeout_ms: Option<u64>,
+    turn_timeout_ms: Option<u64>,
+    stall_timeout_ms: Option<u64>,
+    worker_timeout_ms: Option<u64>,
+    limits: Limits,
     rules: Vec<PermissionRule>,
     subagents: Option<bool>,
+    containment: Option<Containment>,
+    sandbox: Option<Sandbox>,
+    sandbox_hide: Vec<String>,
+    sandbox_write: Vec<String>,
 }
 
 /// MCP servers that a session is to have beside those that it has.
@@ -146,8 +201,16 @@ impl Default for Profile {
             permissions: None,
             permission_timeout_ms: None,
             start_timeout_ms: None,
+            turn_timeout_ms: None,
+            stall_timeout_ms: None,
+            worker_timeout_ms: None,
+            limits: Limits::default(),
             rules: Vec::new(),
             subagents: None,
+            containment: None,
+            sandbox: None,
+            sandbox_hide: Vec::new(),
+            sandbox_write: Vec::new(),
         }
     }
 }
@@ -181,6 +244,16 @@ impl Config {
         }
     }
 
+    /// Where control groups for sessions are made. Taken by a manager when it starts.
+    pub(crate) fn cgroup_root(&self) -> &CgroupRoot {
+        &self.cgroup_root
+    }
+
+    /// How much history is kept.
+    pub fn retention(&self) -> Retention {
+        self.retention
+    }
+
     /// What a session with these options runs, every default filled in.
     ///
     /// # Errors
@@ -207,12 +280,14 @@ impl Config {
         mcp::add(&mut agent, &opts.mcp_servers, path)?;
         let remote_servers = mcp::remote(&mut agent, opts)?;
         let built_in = RestartPolicy::default();
+        let workdir = workdir(opts.workdir.as_deref(), around)?;
+        let walls = sandbox::walls(&profile, &workdir, around)?;
         Ok(Spec {
             agent_name: agent_name.to_owned(),
             agent,
             title: opts.title.clone(),
             model: model.cloned(),
-            workdir: workdir(opts.workdir.as_deref(), around)?,
+            workdir,
             env,
             env_pass,
             restart: RestartPolicy {
@@ -231,6 +306,19 @@ impl Config {
                 .unwrap_or(HIBERNATE_AFTER_MS),
             start_timeout_ms: profile.start_timeout_ms,
             grace_ms: opts.grace_ms.or(self.defaults.grace_ms).unwrap_or(GRACE_MS),
+            worker_timeout_ms: profile
+                .worker_timeout_ms
+                .or(self.defaults.worker_timeout_ms)
+                .unwrap_or(WORKER_TIMEOUT_MS),
+            stall_timeout_ms: profile.stall_timeout_ms,
+            turn_timeout_ms: opts.turn_timeout_ms.or(profile.turn_timeout_ms).unwrap_or(0),
+            limits: Limits {
+                nice: opts.nice.or(profile.limits.nice),
+                nofile: opts.nofile.or(profile.limits.nofile),
+                memory_bytes: opts.memory_bytes.or(profile.limits.memory_bytes),
+                pids: opts.pids.or(profile.limits.pids),
+                milli_cpus: opts.milli_cpus.or(profile.limits.milli_cpus),
+            },
             permissions: Permissions {
                 policy: opts.permissions.or(profile.permissions).unwrap_or_default(),
                 rules: profile.rules,
@@ -238,6 +326,8 @@ impl Config {
             },
             subagents: self.subagents(profile.subagents),
             remote_servers,
+            containment: profile.containment.unwrap_or_default(),
+            walls,
         })
     }
 
@@ -391,6 +481,12 @@ fn check_options(opts: &SessionOpts) -> Result<(), Error> {
     check("invalid_period", opts.period_ms, bounds::period)?;
     check("invalid_hibernate_after", opts.hibernate_after_ms, bounds::hibernate_after)?;
     check("invalid_grace", opts.grace_ms, bounds::grace)?;
+    check("invalid_turn_timeout", opts.turn_timeout_ms, bounds::turn_timeout)?;
+    check("invalid_nice", opts.nice, bounds::nice)?;
+    check("invalid_nofile", opts.nofile, bounds::nofile)?;
+    check("invalid_memory", opts.memory_bytes, bounds::memory)?;
+    check("invalid_pids", opts.pids, bounds::pids)?;
+    check("invalid_cpus", opts.milli_cpus, bounds::milli_cpus)?;
     check("invalid_permission_timeout", opts.permission_timeout_ms, bounds::permission_timeout)
 }
 
@@ -456,6 +552,12 @@ fn not_a_directory(name: &str) -> Error {
 fn not_accessible(name: &str, why: &str) -> Error {
     let message = format!("the working directory `{name}` cannot be entered: {why}");
     Error::invalid_with("workdir_not_accessible", message, "name a directory that this user can enter")
+}
+
+/// A number of processors as it is typed, in thousandths.
+pub(crate) fn parse_cpus(text: &str) -> Result<u32, String> {
+    let cpus: f64 = text.parse().map_err(|_| format!("`{}` is no number", shown(text, 80)))?;
+    to_milli_cpus(cpus)
 }
 
 /// The session that a person means: an id, or the only id that begins so.

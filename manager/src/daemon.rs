@@ -95,6 +95,7 @@ pub fn run(options: DaemonOptions) -> Result<(), RunError> {
     SigSet::empty().thread_set_mask().map_err(|error| os("cannot reset the signal mask")(error.into()))?;
     umask(Mode::from_raw_mode(0o077));
     raise_limit();
+    protect();
     let options = options.absolute().map_err(os("cannot read the current directory"))?;
     // A daemon must not keep a file system busy only because it was started there.
     std::env::set_current_dir("/").map_err(os("cannot change to /"))?;
@@ -158,7 +159,9 @@ async fn live(options: DaemonOptions) -> Result<(), RunError> {
     let result = match (how, result) {
         (Leave::HandOver, Ok(why)) => {
             tracing::info!("{why}: leaving all sessions' processes to the next daemon");
+            failpoint::hit("daemon", "handing-over");
             manager.hand_over().await;
+            failpoint::hit("daemon", "handed-over");
             Ok(())
         }
         (_, result) => {
@@ -218,6 +221,22 @@ fn raise_limit() {
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         tracing::warn!("the limit on open files stays as it is: {error}");
+    }
+}
+
+/// What the kernel's search for memory is told of this process (proc_pid_oom_score_adj(5)): far less likely than others to be
+/// killed, and not beyond reach, should it be the one that eats all of it. Workers inherit it, agents get one of their own.
+const OOM_SCORE: i32 = -500;
+
+/// When memory runs out, agents are to go and not what brings them back. Only who has CAP_SYS_RESOURCE may say so.
+fn protect() {
+    let path = "/proc/self/oom_score_adj";
+    let now = std::fs::read_to_string(path).ok().and_then(|score| score.trim().parse::<i32>().ok());
+    // Whoever started this may have said more.
+    if now.is_some_and(|now| now > OOM_SCORE)
+        && let Err(error) = std::fs::write(path, OOM_SCORE.to_string())
+    {
+        tracing::debug!(%error, "the kernel may kill this process as well as others when memory runs out");
     }
 }
 
@@ -491,6 +510,9 @@ TimeoutStopSec=60
 TasksMax=infinity
 # The daemon raises its own soft limit; agents keep the usual one.
 LimitNOFILE=1024:524288
+# Sessions get control groups of their own, in which their limits are kept.
+Delegate=memory pids cpu
+DelegateSubgroup=daemon
 # An agent that eats all memory should be killed, and not the daemon with it.
 OOMPolicy=continue
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use protocol::SessionId;
+use protocol::{EventId, SessionId};
 
 use crate::core::Refusal;
 
@@ -62,6 +62,15 @@ pub enum Error {
     /// The journal cannot take a record: most often the disk is full. Nothing was changed.
     #[error("the journal could not be written ({0}); nothing was changed")]
     Journal(String),
+    /// Events that were to come here were pruned. Those that are left follow; from `first_available` on all is there.
+    #[error("events before {first_available} were pruned; from there on all is there")]
+    Pruned {
+        /// The first event from which on all is there.
+        first_available: EventId,
+    },
+    /// Something on the disk of the state directory cannot be read. Nothing was changed.
+    #[error("cannot be read: {0}")]
+    Unread(String),
     /// The manager has ended.
     #[error("the manager has ended")]
     Ended,
@@ -89,6 +98,8 @@ impl Error {
             Error::Overtaken { .. } => "overtaken",
             Error::SettingRefused { .. } => "setting_refused",
             Error::Journal(_) => "journal_full",
+            Error::Pruned { .. } => "events_pruned",
+            Error::Unread(_) => "unread",
             Error::Ended => "manager_stopping",
         }
     }
@@ -106,6 +117,8 @@ impl Error {
             Error::Overtaken { .. } => None,
             Error::SettingRefused { .. } => Some("`kennel set ID` lists what can be set, and to what".into()),
             Error::Journal(_) => Some("make room on the disk of the state directory, then try again".into()),
+            Error::Pruned { .. } => Some("go on: what is left of them follows".into()),
+            Error::Unread(_) => Some("`kennel doctor` looks at journal and disk".into()),
             Error::Ended => Some("the next `kennel` command starts a new one".into()),
         }
     }
@@ -136,6 +149,20 @@ pub enum StartError {
         /// The file.
         path: PathBuf,
         /// Why.
+        message: String,
+    },
+    /// The journal is damaged, and what can be read of it could not be brought over. It was not changed.
+    #[error(
+        "the journal {} is damaged ({why}), and what can be read of it could not be brought over: {message}; it was not \
+         changed. Make room for two copies of it, or choose another --state-dir",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+        /// Why it could not be mended.
         message: String,
     },
     /// The journal was written by a newer kennel. It was not touched.

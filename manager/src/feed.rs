@@ -111,7 +111,7 @@ impl Feed {
     pub fn subscribe(self: &Arc<Self>, after: Option<EventId>, session: Option<SessionId>) -> Subscription {
         let head = self.head.clone();
         let after = after.unwrap_or(*head.borrow());
-        Subscription { feed: self.clone(), head, after, session }
+        Subscription { feed: self.clone(), head, after, session, told: Some(0) }
     }
 
     /// What the ring has after `after`, if it reaches back that far.
@@ -130,22 +130,31 @@ impl Feed {
         after: EventId,
         head: EventId,
         session: Option<&SessionId>,
-    ) -> Result<Vec<Record>, JournalError> {
+    ) -> Result<(Vec<Record>, Option<EventId>), JournalError> {
         let readers = || self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         let resting = readers().pop();
         let reader = match resting {
             Some(reader) => reader,
             None => Reader::open(&self.journal)?,
         };
-        let records = reader.events(after, head, session, CATCH_UP)?;
+        let found = reader.events(after, head, session, CATCH_UP)?;
         readers().push(reader);
-        Ok(records)
+        Ok(found)
     }
 }
 
 impl FeedWriter {
     pub fn feed(&self) -> Arc<Feed> {
         self.feed.clone()
+    }
+
+    /// Up to here events were pruned: who is behind that is told so by the journal.
+    pub fn forget(&self, upto: EventId) {
+        let mut ring = self.feed.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = ring.records.partition_point(|record| record.id <= upto);
+        let bytes: usize = ring.records.drain(..gone).map(|record| record.frame.len()).sum();
+        ring.bytes -= bytes;
+        ring.complete_after = ring.complete_after.max(upto);
     }
 
     /// Shows committed events. Never waits for anybody.
@@ -176,15 +185,24 @@ pub struct Subscription {
     head: watch::Receiver<EventId>,
     after: EventId,
     session: Option<SessionId>,
+    /// The last pruned event of which the subscriber was told; none if it is not to be told of any.
+    told: Option<EventId>,
 }
 
 impl Subscription {
+    /// Of what was pruned nothing is said: what is left is enough.
+    pub fn of_what_is_left(mut self) -> Self {
+        self.told = None;
+        self
+    }
+
     /// The next events, at least one, in order; none once the manager has ended and everything was given out.
     ///
     /// Safe to cancel: what was not returned is returned by the next call.
     ///
     /// # Errors
-    /// [`Error::Journal`] if the journal cannot be read.
+    /// [`Error::Pruned`], once, where events that were to come here were pruned: the next call goes on with those that are
+    /// left. [`Error::Journal`] if the journal cannot be read.
     pub async fn next(&mut self) -> Result<Option<Vec<Record>>, Error> {
         loop {
             let ended = self.head.has_changed().is_err();
@@ -200,6 +218,9 @@ impl Subscription {
     }
 
     /// The next events that exist already; none if the stream has been read up to now.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
     pub async fn ready(&mut self) -> Result<Option<Vec<Record>>, Error> {
         loop {
             let head = *self.head.borrow_and_update();
@@ -208,7 +229,16 @@ impl Subscription {
             }
             let (mut records, whole) = match self.feed.recent(self.after) {
                 Some(records) => (records, false),
-                None => (self.catch_up(head).await?, true),
+                None => {
+                    let (records, pruned) = self.catch_up(head).await?;
+                    if let (Some(pruned), Some(told)) = (pruned, &mut self.told)
+                        && pruned > self.after.max(*told)
+                    {
+                        *told = pruned;
+                        return Err(Error::Pruned { first_available: pruned + 1 });
+                    }
+                    (records, true)
+                }
             };
             // The journal is asked for this session's only; an answer that is not full reaches the head.
             let full = records.len() >= CATCH_UP;
@@ -226,7 +256,7 @@ impl Subscription {
         }
     }
 
-    async fn catch_up(&self, head: EventId) -> Result<Vec<Record>, Error> {
+    async fn catch_up(&self, head: EventId) -> Result<(Vec<Record>, Option<EventId>), Error> {
         let (feed, after, session) = (self.feed.clone(), self.after, self.session.clone());
         let turn = feed.reading.clone().acquire_owned().await;
         let read = move || {

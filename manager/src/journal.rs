@@ -12,6 +12,7 @@ use std::sync::Arc;
 use protocol::event::{Event, EventKind};
 use protocol::wire::{Attachment, Exchange};
 use protocol::{EventId, Incarnation, PromptId, SessionId, Stream};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
 
 use crate::attachments;
@@ -19,6 +20,13 @@ use crate::core::{Attached, Change, Fleet, Prompt, Reply, Session};
 use crate::error::StartError;
 use crate::feed::Record;
 use crate::supervisor::IdempotencyKey;
+
+mod prune;
+mod salvage;
+mod usage;
+mod wal;
+
+pub use prune::{Cut, Wish};
 
 /// The schema this kennel writes.
 const VERSION: u32 = 2;
@@ -45,6 +53,11 @@ const SINCE_2: &str = "
 /// How much of a conversation is given to an agent that asks for its transcript, in bytes; the newest turns.
 const HISTORY_BYTES: usize = 256 * 1024;
 
+/// Up to this size all of it is looked through at every start, in bytes; above, only at the first after a boot.
+const LOOKED_THROUGH: u64 = 64 << 20;
+/// Versions above this were never written by any kennel.
+const NO_VERSION: u32 = 1000;
+
 /// The writer's end.
 pub struct Journal {
     connection: Connection,
@@ -63,6 +76,8 @@ pub struct Opened {
     pub fleet: Fleet,
     /// The boot in which it was last written.
     pub boot_id: Option<String>,
+    /// What was lost of it, where it was damaged, in words.
+    pub lost: Option<String>,
 }
 
 /// A use of an idempotency key, to be remembered with the changes it stands for.
@@ -85,16 +100,73 @@ pub enum JournalError {
     /// The operating system gave no random bytes for a token.
     #[error("no random bytes: {0}")]
     Random(std::io::Error),
+    /// A file beside it cannot be read or written.
+    #[error("{0}")]
+    Io(std::io::Error),
+    /// It lacks what every journal has.
+    #[error("it lacks {0}")]
+    Lacks(&'static str),
+}
+
+impl JournalError {
+    /// Whether what is in the file is wrong, and not the way to it.
+    fn is_damage(&self) -> bool {
+        use rusqlite::{Error, ErrorCode};
+        match self {
+            JournalError::Sqlite(Error::SqliteFailure(error, _)) => {
+                matches!(
+                    error.code,
+                    ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown
+                )
+            }
+            // A table or column is missing, or a row holds what it cannot hold.
+            JournalError::Sqlite(_) | JournalError::Json(_) | JournalError::Lacks(_) => true,
+            JournalError::Random(_) | JournalError::Io(_) => false,
+        }
+    }
 }
 
 impl Journal {
-    /// Opens or creates the journal. A newer one is not touched.
-    pub fn open(path: &Path) -> Result<Opened, StartError> {
+    /// Opens or creates the journal. A newer one is not touched. Of a damaged one all that can be read is brought over
+    /// into a new one.
+    pub fn open(path: &Path, boot_id: &str) -> Result<Opened, StartError> {
         let failed = |error| unusable(path, error);
+        salvage::finish(path).map_err(|error| failed(JournalError::Io(error)))?;
+        let why = match damage(path, boot_id)? {
+            Some(why) => why,
+            None => match Self::open_whole(path) {
+                Err(Unopened::Damaged(why)) => why,
+                Err(Unopened::Other(error)) => return Err(error),
+                Ok(opened) => return Ok(opened),
+            },
+        };
+        tracing::error!(%why, "the journal is damaged");
+        salvage::salvage(path, &why).map_err(|error| StartError::Damaged {
+            path: path.into(),
+            why,
+            message: error.to_string(),
+        })?;
+        Self::open_whole(path).map_err(|error| match error {
+            Unopened::Damaged(message) => StartError::Journal { path: path.into(), message },
+            Unopened::Other(error) => error,
+        })
+    }
+
+    fn open_whole(path: &Path) -> Result<Opened, Unopened> {
+        let failed = |error: JournalError| match error.is_damage() {
+            true => Unopened::Damaged(error.to_string()),
+            false => Unopened::Other(unusable(path, error)),
+        };
         let mut connection = Connection::open(path).map_err(|error| failed(error.into()))?;
-        let found = version(path, &connection)?;
+        // Should it turn out to be damaged, it is kept as it was found.
+        let keep = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        connection.set_db_config(keep, true).map_err(|error| failed(error.into()))?;
+        let found = version(path, &connection).map_err(Unopened::Other)?;
         prepare(&mut connection, found).map_err(failed)?;
-        load(connection).map_err(failed)
+        let opened = load(connection).map_err(failed)?;
+        let changed = opened.journal.connection.set_db_config(keep, false);
+        changed.map_err(|error| failed(error.into()))?;
+        Ok(opened)
     }
 
     /// Whether [`open`](Self::open) would take the journal, as far as its version says. One that does not exist is taken.
@@ -169,6 +241,8 @@ impl Journal {
         }
         if let Some(boot_id) = boot_id {
             transaction.execute("INSERT OR REPLACE INTO meta VALUES ('boot_id', ?1)", [boot_id])?;
+            // It is said in this commit, and not again.
+            transaction.execute("DELETE FROM meta WHERE name = 'lost'", [])?;
         }
         transaction.commit()?;
         Ok(())
@@ -207,50 +281,8 @@ impl Journal {
 
     /// The turns before `prompt`, oldest first, as far back as the bound on their size reaches.
     pub fn history(&self, id: &SessionId, prompt: PromptId) -> Result<Vec<Exchange>, JournalError> {
-        let mut select = self.connection.prepare_cached(
-            "SELECT json FROM events WHERE session = ?1 AND type IN
-             ('prompt.accepted', 'prompt.edited', 'prompt.started', 'message.chunk') ORDER BY id",
-        )?;
-        let (mut texts, mut names) = (HashMap::new(), Vec::new());
-        let mut turns: Vec<(PromptId, Exchange)> = Vec::new();
-        let mut rows = select.query([id.as_str()])?;
-        while let Some(row) = rows.next()? {
-            let event: Event = serde_json::from_str(&row.get::<_, String>(0)?)?;
-            match event.kind {
-                EventKind::PromptAccepted { prompt_id, text, attachments, .. } => {
-                    names.extend(attachments.into_iter().map(|it| (prompt_id, it.name)));
-                    texts.insert(prompt_id, text);
-                }
-                EventKind::PromptEdited { prompt_id, text } => {
-                    texts.insert(prompt_id, text);
-                }
-                EventKind::PromptStarted { prompt_id } if prompt_id != prompt => {
-                    // One that a crash cut off and that was run again is told once, as it went at last.
-                    turns.retain(|(id, _)| *id != prompt_id);
-                    let text = texts.get(&prompt_id).map(String::as_str).unwrap_or_default();
-                    let names = names.iter().filter(|(id, _)| *id == prompt_id);
-                    let prompt = attachments::told(text, names.map(|(_, name)| &**name));
-                    turns.push((prompt_id, Exchange { prompt, reply: String::new() }));
-                }
-                EventKind::MessageChunk { prompt_id, stream: Stream::Stdout, text, .. } => {
-                    if let Some((_, turn)) = turns.iter_mut().rfind(|(id, _)| *id == prompt_id) {
-                        turn.reply.push_str(&text);
-                    }
-                }
-                _ => {}
-            }
-        }
-        let mut room = HISTORY_BYTES;
-        let mut newest: Vec<Exchange> = turns
-            .into_iter()
-            .rev()
-            .map_while(|(_, turn)| {
-                room = room.checked_sub(turn.prompt.len() + turn.reply.len())?;
-                Some(turn)
-            })
-            .collect();
-        newest.reverse();
-        Ok(newest)
+        let told = exchanges(&self.connection, id, |of| of == prompt)?;
+        Ok(told.into_iter().map(|(_, turn)| turn).collect())
     }
 
     /// Makes the next commit reach the disk before it returns, or not.
@@ -263,8 +295,131 @@ impl Journal {
     }
 }
 
+/// The turns of a session that its agent is told where it has to be, oldest first, with their prompts: as far back as the
+/// bound on their size reaches, and without those prompts.
+fn exchanges(
+    connection: &Connection,
+    id: &SessionId,
+    without: impl Fn(PromptId) -> bool,
+) -> Result<Vec<(PromptId, Exchange)>, JournalError> {
+    let mut select = connection.prepare_cached(
+        "SELECT json FROM events WHERE session = ?1 AND type IN
+         ('prompt.accepted', 'prompt.edited', 'prompt.started', 'message.chunk') ORDER BY id",
+    )?;
+    let (mut texts, mut names) = (HashMap::new(), Vec::new());
+    let mut turns: Vec<(PromptId, Exchange)> = Vec::new();
+    let mut rows = select.query([id.as_str()])?;
+    while let Some(row) = rows.next()? {
+        // What is damaged is not told.
+        let Ok(event) = serde_json::from_slice::<Event>(row.get_ref(0)?.as_bytes().unwrap_or_default())
+        else {
+            continue;
+        };
+        match event.kind {
+            EventKind::PromptAccepted { prompt_id, text, attachments, .. } => {
+                names.extend(attachments.into_iter().map(|it| (prompt_id, it.name)));
+                texts.insert(prompt_id, text);
+            }
+            EventKind::PromptEdited { prompt_id, text } => {
+                texts.insert(prompt_id, text);
+            }
+            EventKind::PromptStarted { prompt_id } if !without(prompt_id) => {
+                // One that a crash cut off and that was run again is told once, as it went at last.
+                turns.retain(|(id, _)| *id != prompt_id);
+                let text = texts.get(&prompt_id).map(String::as_str).unwrap_or_default();
+                let names = names.iter().filter(|(id, _)| *id == prompt_id);
+                let prompt = attachments::told(text, names.map(|(_, name)| &**name));
+                turns.push((prompt_id, Exchange { prompt, reply: String::new() }));
+            }
+            EventKind::MessageChunk { prompt_id, stream: Stream::Stdout, text, .. } => {
+                if let Some((_, turn)) = turns.iter_mut().rfind(|(id, _)| *id == prompt_id) {
+                    turn.reply.push_str(&text);
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut room = HISTORY_BYTES;
+    let mut newest: Vec<(PromptId, Exchange)> = turns
+        .into_iter()
+        .rev()
+        .map_while(|(prompt, turn)| {
+            room = room.checked_sub(turn.prompt.len() + turn.reply.len())?;
+            Some((prompt, turn))
+        })
+        .collect();
+    newest.reverse();
+    Ok(newest)
+}
+
 fn unusable(path: &Path, error: JournalError) -> StartError {
     StartError::Journal { path: path.into(), message: error.to_string() }
+}
+
+/// Why a journal was not opened.
+enum Unopened {
+    /// What is in it is wrong.
+    Damaged(String),
+    /// Anything else.
+    Other(StartError),
+}
+
+/// What is wrong with what is in the file, if anything is. Changes nothing.
+fn damage(path: &Path, boot_id: &str) -> Result<Option<String>, StartError> {
+    let length = match std::fs::metadata(path) {
+        Ok(found) => found.len(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
+        Err(error) => return Err(unusable(path, JournalError::Io(error))),
+    };
+    if length == 0 {
+        let why = if path.exists() { "the file is empty" } else { "the file is gone" };
+        return Ok(salvage::has_traces(path).then(|| format!("{why}, and there were sessions")));
+    }
+    match look_through(path, length, boot_id) {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) if error.is_damage() => return Ok(Some(error.to_string())),
+        Ok(Err(error)) => return Err(unusable(path, error)),
+        Err(newer) => return Err(newer),
+    }
+    match salvage::is_log_damaged(path) {
+        Ok(damaged) => Ok(damaged.then(|| "the log of its newest commits is torn".into())),
+        Err(error) => Err(unusable(path, JournalError::Io(error))),
+    }
+}
+
+/// Reads as much of the file as is reasonable at each start. The outer error is a version that is too new.
+fn look_through(path: &Path, length: u64, boot_id: &str) -> Result<Result<(), JournalError>, StartError> {
+    let look = || -> Result<Option<u32>, JournalError> {
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        let version = connection.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0))?;
+        if version > NO_VERSION {
+            return Err(JournalError::Lacks("a version"));
+        }
+        if version > VERSION {
+            return Ok(Some(version));
+        }
+        let tables: u32 = connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))?;
+        if tables == 0 && !salvage::has_traces(path) {
+            // Whoever began it died before there was anything in it.
+            return Ok(None);
+        }
+        let last: Option<String> = connection
+            .query_row("SELECT value FROM meta WHERE name = 'boot_id'", [], |row| row.get(0))
+            .optional()?;
+        if length <= LOOKED_THROUGH || last.as_deref() != Some(boot_id) {
+            let said: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+            if said != "ok" {
+                return Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(11), Some(said)).into());
+            }
+        }
+        Ok(None)
+    };
+    match look() {
+        Ok(None) => Ok(Ok(())),
+        Ok(Some(found)) => Err(StartError::NewerJournal { path: path.into(), found, known: VERSION }),
+        Err(error) => Ok(Err(error)),
+    }
 }
 
 /// The journal's version, if this kennel knows it.
@@ -309,9 +464,11 @@ fn load(connection: Connection) -> Result<Opened, JournalError> {
     let meta = |name: &str| -> Result<Option<String>, rusqlite::Error> {
         connection.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0)).optional()
     };
-    let uuid = meta("uuid")?.unwrap_or_default();
-    let secret = meta("secret")?.unwrap_or_default();
-    let boot_id = meta("boot_id")?;
+    let uuid = meta("uuid")?.ok_or(JournalError::Lacks("its name"))?;
+    let secret = meta("secret")?.ok_or(JournalError::Lacks("its secret"))?;
+    let (boot_id, lost) = (meta("boot_id")?, meta("lost")?);
+    // Ids up to here were given out by a journal that was damaged.
+    let floor: EventId = meta("floor")?.and_then(|floor| floor.parse().ok()).unwrap_or(0);
     let mut texts: HashMap<PromptId, Arc<str>> = HashMap::new();
     let mut select = connection.prepare("SELECT id, text FROM prompts")?;
     let mut rows = select.query([])?;
@@ -330,7 +487,8 @@ fn load(connection: Connection) -> Result<Opened, JournalError> {
         let prompts: Vec<&mut Prompt> =
             running.chain(&mut turns.queue).chain(&mut turns.interrupted).collect();
         for prompt in prompts {
-            prompt.text = texts.remove(&prompt.id).unwrap_or_default();
+            // Nothing is run in the place of a text that is not there.
+            prompt.text = texts.remove(&prompt.id).ok_or(JournalError::Lacks("the text of a prompt"))?;
         }
         sessions.push(session);
     }
@@ -350,8 +508,8 @@ fn load(connection: Connection) -> Result<Opened, JournalError> {
     let ids = sessions.iter().map(|session| &session.id).chain(retired.iter().map(|(id, _)| id));
     let next_number = ids.filter_map(SessionId::number).max().unwrap_or(0).saturating_add(1);
     let last: Option<EventId> = connection.query_row("SELECT max(id) FROM events", [], |row| row.get(0))?;
-    let fleet = Fleet::load(sessions, retired, next_number, last.unwrap_or(0) + 1);
-    Ok(Opened { journal: Journal { connection, synced: true, uuid, secret }, fleet, boot_id })
+    let fleet = Fleet::load(sessions, retired, next_number, last.unwrap_or(0).max(floor) + 1);
+    Ok(Opened { journal: Journal { connection, synced: true, uuid, secret }, fleet, boot_id, lost })
 }
 
 /// Keeps the texts of prompts that may still be run.
@@ -396,6 +554,7 @@ fn remove(
     transaction.execute("DELETE FROM prompts WHERE session = ?1", [id.as_str()])?;
     transaction.execute("DELETE FROM attachments WHERE session = ?1", [id.as_str()])?;
     transaction.execute("DELETE FROM keys WHERE scope = ?1", [session_scope(id)])?;
+    transaction.execute("DELETE FROM meta WHERE name = ?1", [prune::mark(id)])?;
     transaction
         .execute("INSERT OR REPLACE INTO retired VALUES (?1, ?2)", params![id.as_str(), incarnation])?;
     Ok(())
@@ -433,28 +592,36 @@ impl Reader {
         Ok(Self(connection))
     }
 
-    /// At most `limit` events after `after` and up to `upto`, of one session or of all.
+    /// At most `limit` events after `after` and up to `upto`, of one session or of all; and the last event that was pruned
+    /// of these, if any was.
     pub fn events(
         &self,
         after: EventId,
         upto: EventId,
         session: Option<&SessionId>,
         limit: usize,
-    ) -> Result<Vec<Record>, JournalError> {
+    ) -> Result<(Vec<Record>, Option<EventId>), JournalError> {
+        // At one moment: what is pruned between two looks would be missed by both.
+        let looked = self.0.unchecked_transaction()?;
+        let pruned = Self::pruned(&looked, session)?;
         let record = |row: &rusqlite::Row<'_>| {
             let session: Option<String> = row.get(1)?;
-            let (name, json) = (row.get_ref(2)?.as_str()?, row.get_ref(3)?.as_str()?);
-            Ok(Record::written(row.get(0)?, session.and_then(|id| id.parse().ok()), name, json))
+            // One that is damaged hides none of the others.
+            let text = |column| {
+                row.get_ref(column).map(|text| String::from_utf8_lossy(text.as_bytes().unwrap_or_default()))
+            };
+            let session = session.and_then(|id| id.parse().ok());
+            Ok(Record::written(row.get(0)?, session, &text(2)?, &text(3)?))
         };
         let records = match session {
             None => {
-                let mut select = self.0.prepare_cached(
+                let mut select = looked.prepare_cached(
                     "SELECT id, session, type, json FROM events WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3",
                 )?;
                 select.query_map(params![after, upto, limit], record)?.collect::<Result<_, _>>()?
             }
             Some(session) => {
-                let mut select = self.0.prepare_cached(
+                let mut select = looked.prepare_cached(
                     "SELECT id, session, type, json FROM events WHERE session = ?4 AND id > ?1 AND id <= ?2
                      ORDER BY id LIMIT ?3",
                 )?;
@@ -463,6 +630,11 @@ impl Reader {
                     .collect::<Result<_, _>>()?
             }
         };
-        Ok(records)
+        Ok((records, pruned))
     }
 }
+
+#[cfg(test)]
+mod prune_tests;
+#[cfg(test)]
+mod tests;

@@ -45,6 +45,15 @@ pub enum LinkEvent {
     },
 }
 
+impl LinkEvent {
+    /// Whose link it is.
+    pub fn session(&self) -> &SessionId {
+        match self {
+            LinkEvent::Frames { session, .. } | LinkEvent::Ended { session, .. } => session,
+        }
+    }
+}
+
 /// Our end of a worker's pipes. Dropping it closes both.
 pub struct Link {
     incarnation: Incarnation,
@@ -93,6 +102,11 @@ impl Link {
         // The writer is gone only if the worker has closed its end, which is found where it is read.
         let _ = self.outgoing.send(bytes);
         Ok(())
+    }
+
+    /// Number of the last command.
+    pub fn sent(&self) -> u64 {
+        self.sent
     }
 
     /// Stops reading: whatever is still in the pipe is lost.
@@ -274,5 +288,28 @@ mod tests {
         rustix::io::write(&their_stdout, &said(4)).unwrap();
         assert_eq!(heard(&mut link).await, [2, 3]);
         assert_eq!(heard(&mut link).await, [4]);
+    }
+
+    #[tokio::test]
+    async fn a_fuzzed_spool_is_read_as_far_as_it_goes_and_no_further() {
+        let whole: Vec<u8> = (1..=20).flat_map(said).collect();
+        let pieces = (1..=20).map(said).chain([whole.clone()]);
+        let mut mutator = harness::fuzz::Mutator::new(6, pieces);
+        for case in 0..harness::fuzz::cases(500) {
+            let mut written = tempfile::NamedTempFile::new().unwrap();
+            written.write_all(&mutator.changed(&whole)).unwrap();
+            let (events, mut link) = mpsc::unbounded_channel();
+            let spool = Some(written.reopen().unwrap());
+            let open = Link::open("s".parse().unwrap(), 1, spool, None, events).unwrap();
+            let mut closed = false;
+            while let Some(event) =
+                tokio::time::timeout(Duration::from_secs(20), link.recv()).await.expect("it ends")
+            {
+                assert!(!closed, "case {case}: something came after the end");
+                closed = !matches!(event, LinkEvent::Frames { .. });
+            }
+            assert!(closed, "case {case}: no end is told");
+            drop(open);
+        }
     }
 }

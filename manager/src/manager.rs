@@ -1,31 +1,31 @@
 //! [`SessionManager`]: the library's face. Every method asks the supervisor's loop and waits for its answer.
 
-use std::collections::BTreeSet;
+mod clients;
+mod prompts;
+mod retention;
+mod settings;
+mod subagents;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::api::*;
-use protocol::event::{EventKind, Outcome, Resolution, Timestamp};
-use protocol::wire::{CallAnswer, Offer, Setting};
-use protocol::{CallId, EventId, PermissionId, PromptId, SessionId};
+use protocol::event::Timestamp;
+use protocol::{EventId, SessionId};
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::attachments;
-use crate::config::{self, Config};
-use crate::core::{Ask, Command, Fleet, Input, NewPrompt, Refusal, Reply, Session, State};
+pub(crate) use self::prompts::cut_to_end;
+pub use self::prompts::{MAX_PROMPT, check_prompt};
+use crate::cgroups;
+use crate::config::{self, CgroupRoot, Config};
+use crate::core::{Ask, Command, Fleet, Input, Refusal, Reply, Session, Spec, State};
 use crate::error::{Error, StartError};
 use crate::feed::{Feed, Subscription};
-use crate::journal;
-use crate::settings::Offered;
+use crate::machine::{self, Machine};
 use crate::supervisor::{self, IdempotencyKey, Msg, Settings};
 use crate::tokens::McpProgram;
-
-/// The longest prompt, in bytes.
-pub const MAX_PROMPT: usize = 1024 * 1024;
-/// The most of a turn's text that [`SessionManager::turn_result`] gives, in bytes.
-const MAX_RESULT: usize = 1024 * 1024;
 
 /// Hosts sessions, each in a process of its own, over one state directory.
 ///
@@ -44,6 +44,8 @@ struct Shared {
     config: PathBuf,
     state_dir: PathBuf,
     started_at: Timestamp,
+    machine: Machine,
+    worker_path: Option<PathBuf>,
 }
 
 /// How a manager is to be started.
@@ -96,23 +98,36 @@ impl Builder {
             return Err(StartError::Config("a manager needs a state directory".into()));
         };
         let config = self.config.unwrap_or_else(|| state_dir.join("config.toml"));
-        if let Err(error) = Config::load(&config) {
-            // Sessions that exist keep what they were created with and must not wait until a typing error is
-            // mended; whoever starts a new one is told.
-            tracing::warn!(%error, "the configuration is wrong");
-        }
+        let cgroup_root = match Config::load(&config) {
+            Ok(config) => config.cgroup_root().clone(),
+            Err(error) => {
+                // Sessions that exist keep what they were created with and must not wait until a typing error is
+                // mended; whoever starts a new one is told.
+                tracing::warn!(%error, "the configuration is wrong");
+                CgroupRoot::default()
+            }
+        };
+        let cgroups = cgroups::Root::find(&cgroup_root, self.worker_path.as_deref()).await;
+        let cgroups = cgroups.unwrap_or_else(|error| {
+            // The machine may have been started anew since somebody made it. Each session says what it has instead.
+            tracing::warn!(%error, "the control groups that are set cannot be used, and none are made");
+            None
+        });
         let settings = Settings {
             state_dir: state_dir.clone(),
+            machine: Machine::probe(self.worker_path.as_deref()).await,
+            cgroups,
             worker_path: self.worker_path,
             whole_process: self.whole_process,
             mcp_server: self.mcp_server,
         };
+        let (machine, worker_path) = (settings.machine, settings.worker_path.clone());
         let (inbox, feed) = supervisor::start(settings).await?;
         let started_at = Timestamp(crate::clock::wall_ms());
-        Ok(SessionManager {
-            shared: Arc::new(Shared { inbox, feed, config, state_dir, started_at }),
-            client: None,
-        })
+        let shared = Shared { inbox, feed, config, state_dir, started_at, machine, worker_path };
+        let manager = SessionManager { shared: Arc::new(shared), client: None };
+        retention::keep(&manager);
+        Ok(manager)
     }
 }
 
@@ -141,6 +156,14 @@ impl SessionManager {
 
     // --- sessions ---
 
+    /// What a session with these options runs, if this machine can.
+    async fn spec(&self, opts: &SessionOpts) -> Result<Spec, Error> {
+        let spec = self.config()?.resolve(opts)?;
+        self.shared.machine.check(&spec)?;
+        machine::check_sandbox(&spec, self.shared.worker_path.as_deref(), &self.shared.state_dir).await?;
+        Ok(spec)
+    }
+
     /// A new session; returns once it has a process. With a `key`, a repeated call returns the same session.
     ///
     /// # Errors
@@ -148,7 +171,7 @@ impl SessionManager {
     /// [`Error::SessionFailed`] if no process can be had.
     pub async fn start_session(&self, opts: SessionOpts, key: Option<&str>) -> Result<SessionInfo, Error> {
         let id = opts.id.as_deref().map(parse_id).transpose()?;
-        let spec = self.config()?.resolve(&opts)?;
+        let spec = self.spec(&opts).await?;
         let key = key.map(|key| IdempotencyKey::new("sessions", key, &opts)).transpose()?;
         let reply = self.ask_keyed(Ask::Create { id, spec: Arc::new(spec) }, key).await?;
         let id = created(reply)?;
@@ -164,7 +187,7 @@ impl SessionManager {
         timeout: Duration,
     ) -> Result<SessionInfo, Error> {
         let id = parse_id(id)?;
-        let spec = self.config()?.resolve(&opts)?;
+        let spec = self.spec(&opts).await?;
         let mut given = opts;
         if given.workdir.is_some() {
             given.workdir = Some(spec.workdir.clone());
@@ -266,126 +289,6 @@ impl SessionManager {
         config::lookup(&typed, &ids)
     }
 
-    /// Sets something in the agent of a session: its `mode`, or one of its options. It stays set, whatever becomes of
-    /// the agent's process. Returns with the agent's answer, or once it is on record if the agent is not there now or
-    /// does not answer within `timeout`.
-    ///
-    /// # Errors
-    /// `no_settings` where the agent has none; `setting_refused` with what the agent says.
-    pub async fn set(
-        &self,
-        id: &SessionId,
-        name: &str,
-        value: &str,
-        timeout: Duration,
-    ) -> Result<SettingReply, Error> {
-        for text in [name, value] {
-            if text.is_empty() || text.chars().count() > 200 || text.chars().any(char::is_control) {
-                let what =
-                    "a setting's name and value have 1 to 200 characters, none of them control characters";
-                return Err(Error::invalid("invalid_setting", what));
-            }
-        }
-        let mut events = self.subscribe(None, Some(id.clone()));
-        let setting = Setting { name: name.to_owned(), value: value.to_owned() };
-        let Reply::Setting { number } = self.command(id, Command::Set(setting)).await? else {
-            return Err(Error::Ended);
-        };
-        let mut reply = SettingReply { name: name.to_owned(), value: value.to_owned(), answer: None };
-        // Until the agent has answered, or is not there to answer.
-        let waited = self.until(id, "the agent's answer", Some(timeout), move |session| {
-            let waits = session.settings.asked.iter().any(|asked| asked.number == number);
-            let over = !waits || !matches!(session.state, State::Ready { .. });
-            over.then_some(Ok(()))
-        });
-        match waited.await {
-            Ok(_) | Err(Error::Timeout { .. }) => {}
-            Err(error) => return Err(error),
-        }
-        while let Some(records) = events.ready().await? {
-            for record in records {
-                let event = record.event().map_err(|error| Error::Journal(error.to_string()))?;
-                match event.kind {
-                    EventKind::SettingChanged { setting_id, payload, .. } if setting_id == number => {
-                        reply.answer = Some(payload);
-                    }
-                    EventKind::SettingRefused { setting_id, name, reason, .. } if setting_id == number => {
-                        return Err(Error::SettingRefused { name, reason });
-                    }
-                    _ => {}
-                }
-            }
-        }
-        Ok(reply)
-    }
-
-    /// Gives the agent of a session MCP servers beside those that it has; one of the same name is replaced. An agent that
-    /// runs is not told: its next process has them.
-    ///
-    /// # Errors
-    /// `invalid_mcp_servers`, also where the agent takes none, or would have too many.
-    pub async fn add_mcp_servers(
-        &self,
-        id: &SessionId,
-        request: McpServersRequest,
-    ) -> Result<McpServersReply, Error> {
-        let spec = self.with_session(id, |session, _| session.spec.clone()).await?;
-        let (programs, remote) = config::added_servers(&spec, request)?;
-        match self.command(id, Command::AddServers { programs, remote }).await? {
-            Reply::Servers { changed, next_process } => Ok(McpServersReply { changed, next_process }),
-            _ => Err(Error::Ended),
-        }
-    }
-
-    /// What can be set in the agent of a session, as it has told it, and what was.
-    pub async fn settings(&self, id: &SessionId) -> Result<SettingsInfo, Error> {
-        let settings = self.with_session(id, |session, _| session.settings.clone()).await?;
-        let mut offered = Offered::default();
-        let mut events = self.subscribe(Some(0), Some(id.clone()));
-        while let Some(records) = events.ready().await? {
-            for record in records {
-                offered.tell(&record.event().map_err(|error| Error::Journal(error.to_string()))?.kind);
-            }
-        }
-        let waiting = settings.asked.into_iter().map(|asked| (asked.setting.name, asked.setting.value));
-        Ok(SettingsInfo {
-            modes: offered.known().get("modes").cloned(),
-            config_options: offered.known().get("configOptions").cloned(),
-            set: settings.set,
-            waiting: waiting.collect(),
-        })
-    }
-
-    /// What the session's newest turn has said, from the journal, and how it stands.
-    pub async fn turn_result(&self, id: &SessionId) -> Result<TurnResult, Error> {
-        let mut result = TurnResult {
-            session_id: id.clone(),
-            // Before the events: what has ended by now is found to have ended there.
-            status: self.with_session(id, |session, _| session.status()).await?,
-            prompt_id: None,
-            outcome: None,
-            stop_reason: None,
-            exit: None,
-            text: String::new(),
-            truncated: false,
-        };
-        let mut events = self.subscribe(Some(0), Some(id.clone()));
-        while let Some(records) = events.ready().await? {
-            for record in records {
-                let event = record.event().map_err(|error| Error::Journal(error.to_string()))?;
-                add_to(&mut result, event.kind);
-            }
-        }
-        keep_end(&mut result);
-        Ok(result)
-    }
-
-    /// Whether `id` is a sub-agent of `root`, or of one that is.
-    pub(crate) async fn is_below(&self, id: &SessionId, root: &SessionId) -> Result<bool, Error> {
-        let (id, root) = (id.clone(), root.clone());
-        self.read(move |fleet, _| fleet.above(&id).any(|session| session.id == root)).await
-    }
-
     /// The session's token: 32 random bytes in url-safe base64, the same for as long as the session exists.
     /// A secret.
     pub async fn session_token(&self, id: &SessionId) -> Result<String, Error> {
@@ -394,259 +297,10 @@ impl SessionManager {
         answer.await.map_err(|_| Error::Ended)?
     }
 
-    // --- prompts ---
-
-    /// Accepts a prompt: when this returns it is on disk. It runs now or waits.
-    ///
-    /// # Errors
-    /// `session_stopped`, `session_failed`, `session_stopping`, `busy`, `queue_full`, `prompt_too_large`,
-    /// `invalid_attachment`, `attachments_too_large`, `no_attachments` where the agent takes none,
-    /// `empty_prompt`, `idempotency_key_reused`, `journal_full`.
-    pub async fn send_prompt(
-        &self,
-        id: &SessionId,
-        prompt: PromptRequest,
-        key: Option<&str>,
-    ) -> Result<Accepted, Error> {
-        // A picture may say it all.
-        if prompt.attachments.is_empty() || !prompt.text.is_empty() {
-            check_prompt(&prompt.text)?;
-        }
-        let scope = journal::session_scope(id);
-        let key = key.map(|key| IdempotencyKey::new(&scope, key, &prompt)).transpose()?;
-        let PromptRequest { text, when_busy, attachments } = prompt;
-        let attachments = attachments::check(attachments)?;
-        let new = NewPrompt { text: text.into(), when_busy, attachments };
-        let ask = Ask::One(id.clone(), self.input(Command::Prompt(new)));
-        let Reply::Accepted { prompt, disposition } = self.ask_keyed(ask, key).await? else {
-            return Err(Error::Ended);
-        };
-        Ok(Accepted { session_id: id.clone(), prompt_id: prompt, event_id: prompt.0, disposition })
-    }
-
-    /// Ends the running turn as aborted, and everything it started. The session and its queue stay. Returns
-    /// once the turn is over.
-    pub async fn abort(&self, id: &SessionId) -> Result<Aborted, Error> {
-        self.abort_by(id, Command::Abort).await
-    }
-
-    /// The same, if it is this prompt's turn that runs; `no_turn` if not.
-    pub async fn abort_prompt(&self, id: &SessionId, prompt: PromptId) -> Result<Aborted, Error> {
-        self.abort_by(id, Command::AbortOnly(prompt)).await
-    }
-
-    async fn abort_by(&self, id: &SessionId, command: Command) -> Result<Aborted, Error> {
-        let Reply::Aborting { prompt } = self.command(id, command).await? else {
-            return Err(Error::Ended);
-        };
-        self.until(id, "the end of the turn", None, move |session| {
-            let runs = session.turns.running.as_ref().is_some_and(|turn| turn.prompt.id == prompt);
-            (!runs).then_some(Ok(()))
-        })
-        .await?;
-        Ok(Aborted { prompt_id: prompt })
-    }
-
-    /// Prompts that have not ended, and those that were interrupted and not resolved.
-    pub async fn queue(&self, id: &SessionId) -> Result<Vec<QueuedPrompt>, Error> {
-        self.with_session(id, |session, _| session.queue()).await
-    }
-
-    /// Replaces the text of a waiting prompt.
-    pub async fn edit_prompt(&self, id: &SessionId, prompt: PromptId, text: &str) -> Result<(), Error> {
-        check_prompt(text)?;
-        self.command(id, Command::Edit(prompt, text.into())).await.map(drop)
-    }
-
-    /// Takes a waiting prompt out of the queue; it ends as aborted.
-    pub async fn remove_prompt(&self, id: &SessionId, prompt: PromptId) -> Result<(), Error> {
-        self.command(id, Command::Remove(prompt)).await.map(drop)
-    }
-
-    /// Takes all waiting prompts out of the queue; they end as aborted. Returns how many.
-    pub async fn clear_queue(&self, id: &SessionId) -> Result<u32, Error> {
-        match self.command(id, Command::Clear).await? {
-            Reply::Cleared { removed } => Ok(removed),
-            _ => Err(Error::Ended),
-        }
-    }
-
-    /// Decides what becomes of an interrupted prompt: the same again at the head of the queue, or nothing.
-    pub async fn resolve_prompt(&self, prompt: PromptId, action: Resolution) -> Result<Resolved, Error> {
-        let session = self.read(move |fleet, _| {
-            let has =
-                |session: &&Arc<Session>| session.queue().iter().any(|queued| queued.prompt_id == prompt);
-            fleet.sessions().find(has).map(|session| session.id.clone())
-        });
-        let session = session.await?.ok_or(Error::Refused(Refusal::NotInterrupted(prompt)))?;
-        match self.command(&session, Command::Resolve(prompt, action)).await? {
-            Reply::Resolved { retried_as } => Ok(Resolved { prompt_id: prompt, retried_as }),
-            _ => Err(Error::Ended),
-        }
-    }
-
-    // --- clients ---
-
-    /// The same manager on behalf of an attached client: what changes a session is refused unless the client drives
-    /// it.
-    pub fn on_behalf_of(&self, client: Option<EventId>) -> Self {
-        Self { shared: self.shared.clone(), client }
-    }
-
-    /// Attaches a client and gives its id. It stays until it is detached, or until the manager ends.
-    ///
-    /// # Errors
-    /// `driven` if it wants to drive, another does, and it does not take over; `too_many_clients`; `invalid_client`
-    /// for a name that is empty, longer than 100 characters, or has control characters.
-    pub async fn attach(
-        &self,
-        id: &SessionId,
-        name: &str,
-        role: Role,
-        takeover: bool,
-        offers: &[Offer],
-    ) -> Result<EventId, Error> {
-        if name.is_empty() || name.chars().count() > 100 || name.chars().any(char::is_control) {
-            let what = "a client's name has 1 to 100 characters, none of them control characters";
-            return Err(Error::invalid("invalid_client", what));
-        }
-        let offers: BTreeSet<Offer> = offers.iter().copied().collect();
-        let offers = offers.into_iter().collect();
-        let attach = Command::Attach { name: name.to_owned(), role, takeover, offers };
-        match self.ask(Ask::One(id.clone(), Input::Command(attach))).await? {
-            Reply::Attached { client } => Ok(client),
-            _ => Err(Error::Ended),
-        }
-    }
-
-    /// Detaches a client. One that is not attached is not missed.
-    pub async fn detach(&self, id: &SessionId, client: EventId) -> Result<(), Error> {
-        self.ask(Ask::One(id.clone(), Input::Command(Command::Detach(client)))).await.map(drop)
-    }
-
-    /// Answers what the agent wants done by the client on whose behalf this manager is, which must drive. The first
-    /// answer counts.
-    pub async fn answer_call(&self, id: &SessionId, call: CallId, answer: CallAnswer) -> Result<(), Error> {
-        self.command(id, Command::AnswerCall(call, answer)).await.map(drop)
-    }
-
-    // --- permissions, agents ---
-
-    /// Permissions that wait for an answer, in one session or in all, oldest first.
-    pub async fn permissions(&self, id: Option<&SessionId>) -> Result<Vec<PermissionInfo>, Error> {
-        if let Some(id) = id {
-            return self.with_session(id, |session, _| session.permissions()).await;
-        }
-        let all = self.read(|fleet, _| fleet.sessions().flat_map(|session| session.permissions()).collect());
-        let mut all: Vec<PermissionInfo> = all.await?;
-        all.sort_by_key(|permission| permission.permission_id);
-        Ok(all)
-    }
-
-    /// Calls of a session that wait for an answer, oldest first.
-    pub async fn calls(&self, id: &SessionId) -> Result<Vec<CallInfo>, Error> {
-        let open = self.with_session(id, |session, _| session.calls()).await?;
-        let mut all = Vec::new();
-        for (call, client_id) in open {
-            let CallId(event) = call;
-            let mut events = self.subscribe(Some(event.saturating_sub(1)), Some(id.clone()));
-            let record = events.ready().await?.and_then(|records| records.into_iter().next());
-            let Some(record) = record else { continue };
-            let event = record.event().map_err(|error| Error::Journal(error.to_string()))?;
-            let EventKind::CallRequested { call_id, prompt_id, method, payload, .. } = event.kind else {
-                continue;
-            };
-            let (session_id, asked_at) = (id.clone(), event.at);
-            all.push(CallInfo { call_id, session_id, prompt_id, client_id, method, payload, asked_at });
-        }
-        Ok(all)
-    }
-
-    /// Answers a permission. The first answer counts.
-    pub async fn answer_permission(
-        &self,
-        id: &SessionId,
-        permission: PermissionId,
-        answer: PermissionAnswer,
-    ) -> Result<(), Error> {
-        self.command(id, Command::Permit(permission, answer)).await.map(drop)
-    }
-
-    /// Every agent that sessions can be started with.
-    pub async fn agents(&self) -> Result<Vec<AgentInfo>, Error> {
-        let mut all = self.config()?.agents();
-        self.read(move |fleet, _| {
-            for agent in &mut all {
-                // Another program may be meant by the name by now.
-                let runs = |session: &&Arc<Session>| {
-                    session.agent_details.is_some()
-                        && session.spec.agent_name == agent.name
-                        && session.spec.agent.program() == agent.path.as_deref()
-                };
-                let newest = fleet.sessions().filter(runs).max_by_key(|session| session.created_at);
-                agent.details = newest.and_then(|session| session.agent_details.clone());
-            }
-            all
-        })
-        .await
-    }
-
-    // --- sub-agents ---
-
-    /// Starts a session with a first prompt, below `parent` (a session id, or its worker's current pid). The
-    /// handle comes at once; the task is on disk and is delivered as soon as the child is ready.
-    ///
-    /// # Errors
-    /// Those of [`start_session`](Self::start_session) and [`send_prompt`](Self::send_prompt), and `subagent_limit`
-    /// where a parent has as many sub-agents as it may, or is as deep.
-    pub async fn start_background_subagent(
-        &self,
-        parent: Option<&str>,
-        task: &str,
-        opts: SessionOpts,
-        key: Option<&str>,
-    ) -> Result<SubagentHandle, Error> {
-        check_prompt(task)?;
-        let parent = self.parent(parent).await?;
-        let id = opts.id.as_deref().map(parse_id).transpose()?;
-        let key =
-            key.map(|key| IdempotencyKey::new("subagents", key, &(&parent, task, &opts))).transpose()?;
-        let spec = Arc::new(self.config()?.resolve(&opts)?);
-        let reply = self.ask_keyed(Ask::Subagent { parent, id, spec, task: task.into() }, key).await?;
-        let id = created(reply)?;
-        self.until(&id, "its process", None, has_pid).await?;
-        let handle =
-            self.read(move |fleet, _| fleet.get(&id).map(|child| subagent_handle(fleet, child))).await?;
-        handle.ok_or(Error::Ended)
-    }
-
-    /// The sub-agents of `parent` (a session id, or its worker's current pid), or all; oldest first.
-    pub async fn list_background_subagents(
-        &self,
-        parent: Option<&str>,
-    ) -> Result<Vec<SubagentHandle>, Error> {
-        let parent = self.parent(parent).await?;
-        self.read(move |fleet, _| {
-            let subagents = fleet.subagents(parent.as_ref());
-            subagents.into_iter().map(|child| subagent_handle(fleet, child)).collect()
-        })
-        .await
-    }
-
-    async fn parent(&self, parent: Option<&str>) -> Result<Option<SessionId>, Error> {
-        let Some(parent) = parent else { return Ok(None) };
-        if let Ok(pid) = parent.parse::<u32>() {
-            return self.session_id_for_pid(pid).await.map(Some);
-        }
-        let id = parse_id(parent)?;
-        self.with_session(&id, |_, _| ()).await?;
-        Ok(Some(id))
-    }
-
     // --- events ---
 
     /// All events after `after` (none: from now on), of one session or of all: first from the journal, then as
-    /// they come. No gap, no repeat; a slow reader slows nobody.
+    /// they come. No gap, no repeat; a slow reader slows nobody. Where events were [pruned](Self::prune) that is said.
     pub fn subscribe(&self, after: Option<EventId>, session: Option<SessionId>) -> Subscription {
         self.shared.feed.subscribe(after, session)
     }
@@ -837,71 +491,6 @@ fn created(reply: Reply) -> Result<SessionId, Error> {
     }
 }
 
-/// What an event adds to what is known of the newest turn.
-fn add_to(result: &mut TurnResult, kind: EventKind) {
-    match kind {
-        // One that a crash cut off and that goes to the agent again begins anew.
-        EventKind::PromptStarted { prompt_id } => {
-            *result = TurnResult {
-                session_id: result.session_id.clone(),
-                status: result.status,
-                prompt_id: Some(prompt_id),
-                outcome: None,
-                stop_reason: None,
-                exit: None,
-                text: String::new(),
-                truncated: false,
-            };
-        }
-        EventKind::MessageChunk { stream: protocol::Stream::Stdout, text, .. } => {
-            result.text.push_str(&text);
-            // Twice the limit, so that long texts are not moved with every piece.
-            if result.text.len() > 2 * MAX_RESULT {
-                keep_end(result);
-            }
-        }
-        EventKind::TurnCompleted { outcome, stop_reason, exit, .. } => {
-            keep_end(result);
-            (result.outcome, result.stop_reason, result.exit) = (Some(outcome), Some(stop_reason), exit);
-        }
-        EventKind::TurnInterrupted { reason, will_retry: false, .. } => {
-            keep_end(result);
-            (result.outcome, result.stop_reason) = (Some(Outcome::Interrupted), Some(reason));
-        }
-        _ => {}
-    }
-}
-
-fn keep_end(result: &mut TurnResult) {
-    result.truncated |= cut_to_end(&mut result.text, MAX_RESULT);
-}
-
-/// Leaves so many bytes at most of the end of a text, and says whether that was less than all.
-pub(crate) fn cut_to_end(text: &mut String, most: usize) -> bool {
-    let excess = text.len().saturating_sub(most);
-    let start = (excess..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
-    text.drain(..start);
-    start > 0
-}
-
-/// Bounds a prompt's text: 1 byte to [`MAX_PROMPT`], without NUL, which no command line can carry.
-pub fn check_prompt(text: &str) -> Result<(), Error> {
-    if text.trim().is_empty() {
-        return Err(Error::invalid("empty_prompt", "the prompt is empty; it was not accepted"));
-    }
-    if text.len() > MAX_PROMPT {
-        return Err(Error::invalid_with(
-            "prompt_too_large",
-            format!("the prompt has {} bytes, the limit is {MAX_PROMPT}; it was not accepted", text.len()),
-            "put long input into a file and name the file in the prompt",
-        ));
-    }
-    if text.contains('\0') {
-        return Err(Error::invalid("invalid_prompt", "the prompt contains a NUL byte; it was not accepted"));
-    }
-    Ok(())
-}
-
 fn failed(session: &Session) -> Option<Result<(), Error>> {
     match &session.state {
         State::Failed(failure) => {
@@ -932,20 +521,6 @@ fn is_down(session: &Session) -> Option<Result<(), Error>> {
         State::Failed(failure) if !failure.survivors.is_empty() => failed(session),
         _ if !session.has_process() => Some(Ok(())),
         _ => None,
-    }
-}
-
-fn subagent_handle(fleet: &Fleet, child: &Session) -> SubagentHandle {
-    let parent = child.parent.as_ref().and_then(|id| fleet.get(id));
-    SubagentHandle {
-        session_id: child.id.clone(),
-        pid: child.pid(),
-        parent_session_id: child.parent.clone(),
-        parent_pid: parent.and_then(|parent| parent.pid()),
-        task: child.task.as_ref().map(|task| task.text.to_string()).unwrap_or_default(),
-        model: child.spec.model.clone(),
-        started_at: Timestamp(child.created_at),
-        status: child.status(),
     }
 }
 

@@ -111,14 +111,27 @@ pub fn signal(pidfd: BorrowedFd<'_>, signal: Signal) {
 
 /// Field 22 of `/proc/PID/stat`: when the process started, in clock ticks after boot (proc_pid_stat(5)).
 pub fn start_time(pid: u32) -> io::Result<u64> {
+    field(&stat(pid)?, 22)
+}
+
+/// Field 52 of `/proc/PID/stat`, of a process that is dead and was not reaped: its wait status, if it is the one that
+/// is meant.
+pub fn unreaped(identity: &Identity) -> Option<i32> {
+    let stat = stat(identity.pid).ok()?;
+    let is_it = field::<u64>(&stat, 22).ok()? == identity.start_time && field::<char>(&stat, 3).ok()? == 'Z';
+    if is_it { field(&stat, 52).ok() } else { None }
+}
+
+/// `/proc/PID/stat` after the name in parentheses, which may contain anything, parentheses too.
+fn stat(pid: u32) -> io::Result<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name in parentheses may contain anything, parentheses too.
-    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-    fields
-        .split_whitespace()
-        .nth(19)
-        .and_then(|field| field.parse().ok())
-        .ok_or_else(|| io::ErrorKind::InvalidData.into())
+    Ok(stat.rsplit_once(')').map_or("", |(_, fields)| fields).to_owned())
+}
+
+/// A field by its number in proc_pid_stat(5), from 3 on.
+fn field<T: std::str::FromStr>(stat: &str, number: usize) -> io::Result<T> {
+    let field = stat.split_whitespace().nth(number - 3).and_then(|field| field.parse().ok());
+    field.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// Which boot of the machine this is (random(4)).
@@ -167,5 +180,20 @@ impl Watch {
     /// To be awaited: readable when something has ended.
     pub fn descriptor(&self) -> io::Result<OwnedFd> {
         self.epoll.as_fd().try_clone_to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pid_with_another_start_or_of_another_boot_is_nobody() {
+        let (own, boot) = (std::process::id(), "boot".to_owned());
+        let identity = Identity { pid: own, start_time: start_time(own).unwrap(), boot_id: boot.clone() };
+        assert!(open(&identity, &boot).is_some());
+        assert!(open(&identity, "another").is_none());
+        let another = Identity { start_time: identity.start_time + 1, ..identity };
+        assert!(open(&another, &boot).is_none());
     }
 }

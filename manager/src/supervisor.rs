@@ -19,27 +19,38 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
+use crate::cgroups::{self, Cgroups};
 use crate::clock;
 use crate::core::{Ask, At, Change, Effect, Fleet, Input, Reply, Seen, Session, State};
 use crate::error::{Error, StartError};
 use crate::feed::{Feed, FeedWriter, Record};
-use crate::journal::{Journal, UsedKey};
+use crate::journal::{Cut, Journal, UsedKey};
 use crate::links::LinkEvent;
+use crate::logs;
+use crate::machine::Machine;
 use crate::process;
+use crate::reserve::Reserve;
 use crate::shelter::{self, Shelters};
 use crate::tokens::{self, McpProgram};
 use crate::workers::{Sighting, Workers, World};
 
-pub use crate::workers::log_path;
+pub use crate::logs::path as log_path;
+
+mod prune;
+mod room;
+
+use prune::Pruning;
+use room::{Owed, Room};
 
 /// The journal's file, in the state directory.
-const JOURNAL: &str = "journal.db";
+/// The journal's file in the state directory.
+pub const JOURNAL: &str = "journal.db";
+/// How often it is looked whether logs are too long while there are processes, in milliseconds.
+const LOGS_MS: u64 = 10_000;
 /// How often the lock is tried, 10 ms apart.
 const LOCK_TRIES: u32 = 20;
 /// The most that one batch takes from each source.
 const BATCH: usize = 512;
-/// Until a commit that failed is tried again, in milliseconds.
-const RETRY_MS: u64 = 1_000;
 /// How often strays of earlier managers are looked for again at the start, and how long one look waits.
 const STRAY_ROUNDS: usize = 100;
 
@@ -49,6 +60,10 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// The `session-worker` program, if it was named.
     pub worker_path: Option<PathBuf>,
+    /// What agents can be held with.
+    pub machine: Machine,
+    /// Where control groups for sessions can be made.
+    pub cgroups: Option<cgroups::Root>,
     /// All children of this process are ours.
     pub whole_process: bool,
     /// What agents are offered for starting sub-agents.
@@ -97,6 +112,13 @@ pub enum Msg {
         /// The token.
         reply: oneshot::Sender<Result<String, Error>>,
     },
+    /// Remove history.
+    Prune {
+        /// Which.
+        cuts: Vec<Cut>,
+        /// Told when it is gone.
+        reply: prune::Reply,
+    },
     /// Leave, and let all processes go on.
     HandOver {
         /// Told when nothing is done here any more.
@@ -118,23 +140,30 @@ pub fn check(state_dir: &Path) -> Result<(), StartError> {
 pub async fn start(settings: Settings) -> Result<(mpsc::Sender<Msg>, Arc<Feed>), StartError> {
     let lock = lock(&settings.state_dir).await?;
     failpoint::hit("daemon", "locked");
+    // What was kept back is for a start, too.
+    Reserve::new(&settings.state_dir).free();
     let path = settings.state_dir.join(JOURNAL);
-    let opened = Journal::open(&path)?;
     let boot_id =
         process::boot_id().map_err(|source| StartError::Os { what: "cannot read the boot id", source })?;
+    let opened = Journal::open(&path, &boot_id)?;
     let feed = Feed::over(path, opened.fleet.next_event() - 1);
     let shared = feed.feed();
     let (inbox, messages) = mpsc::channel(BATCH);
     let (ready, started) = oneshot::channel();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|source| StartError::Os { what: "cannot build a runtime", source })?;
     let body = move || {
+        // Built here: where no thread can be had this closure is dropped, and a runtime must not be by whoever is in another.
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(source) => {
+                let _ = ready.send(Err(StartError::Os { what: "cannot build a runtime", source }));
+                return;
+            }
+        };
         let waiting = runtime.block_on(async move {
             // A new journal has no ids of another boot to steer clear of.
             let same_boot = opened.boot_id.is_none_or(|before| before == boot_id);
-            match Supervisor::new(settings, opened.journal, opened.fleet, feed, boot_id, same_boot) {
+            let found = Found { boot_id, same_boot, lost: opened.lost };
+            match Supervisor::new(settings, opened.journal, opened.fleet, feed, found) {
                 Ok(supervisor) => {
                     let _ = ready.send(Ok(()));
                     supervisor.run(messages).await
@@ -194,10 +223,37 @@ async fn lock(state_dir: &Path) -> Result<fs::File, StartError> {
     Ok(file)
 }
 
+/// What a manager finds.
+struct Found {
+    /// This boot of the machine.
+    boot_id: String,
+    /// The journal was last written in it.
+    same_boot: bool,
+    /// What was lost of the journal, if it was damaged.
+    lost: Option<String>,
+}
+
 /// One thing to be stepped.
 enum Item {
     Command { ask: Box<Ask>, key: Option<IdempotencyKey>, reply: Answer },
     Observation(Ask),
+}
+
+impl Item {
+    fn ask(&self) -> &Ask {
+        match self {
+            Item::Command { ask, .. } => ask,
+            Item::Observation(ask) => ask,
+        }
+    }
+
+    /// Whoever waits for an answer.
+    fn reply(self) -> Option<Answer> {
+        match self {
+            Item::Command { reply, .. } => Some(reply),
+            Item::Observation(_) => None,
+        }
+    }
 }
 
 struct Supervisor {
@@ -213,9 +269,18 @@ struct Supervisor {
     /// Observed and not yet committed, oldest first.
     observed: VecDeque<Ask>,
     /// Back-pressure on the links whose frames are in `observed`.
-    permits: Vec<OwnedSemaphorePermit>,
-    /// The journal took nothing last time; tried again then.
-    stalled_until: Option<u64>,
+    permits: Vec<(SessionId, OwnedSemaphorePermit)>,
+    /// What the journal has room for.
+    room: Room,
+    /// When more room is looked for.
+    room_at: Option<u64>,
+    reserve: Reserve,
+    /// Done, and not on record yet.
+    owed: Owed,
+    /// When the logs are looked at.
+    logs_at: u64,
+    /// History that goes.
+    pruning: VecDeque<Pruning>,
     closing: bool,
     /// Somebody else is to go on with the processes.
     left: bool,
@@ -229,8 +294,7 @@ impl Supervisor {
         journal: Journal,
         fleet: Fleet,
         feed: FeedWriter,
-        boot_id: String,
-        same_boot: bool,
+        found: Found,
     ) -> Result<Self, StartError> {
         let os = |what| move |source| StartError::Os { what, source };
         let sigchld = match settings.whole_process {
@@ -242,15 +306,18 @@ impl Supervisor {
             }
         };
         let (events, links) = mpsc::unbounded_channel();
+        let reserve = Reserve::new(&settings.state_dir);
         let shelters = Shelters::new(&settings.state_dir, journal.secret.clone());
         let world = World {
             state_dir: settings.state_dir,
             worker_path: settings.worker_path,
-            boot_id: boot_id.clone(),
+            boot_id: found.boot_id.clone(),
             uuid: journal.uuid.clone(),
             whole_process: settings.whole_process,
             mcp_server: settings.mcp_server,
             shelters,
+            machine: settings.machine,
+            cgroups: settings.cgroups.map(|root| Cgroups::new(root, &journal.uuid)),
         };
         let workers = Workers::new(world, events).map_err(os("cannot watch processes"))?;
         let mut supervisor = Self {
@@ -264,21 +331,26 @@ impl Supervisor {
             watches: HashMap::new(),
             observed: VecDeque::new(),
             permits: Vec::new(),
-            stalled_until: None,
+            room: Room::default(),
+            room_at: None,
+            reserve,
+            owed: Owed::default(),
+            logs_at: 0,
+            pruning: VecDeque::new(),
             closing: false,
             left: false,
             waiting_for_end: Vec::new(),
             sigchld,
         };
-        supervisor.take_over(boot_id, same_boot)?;
+        supervisor.take_over(found)?;
         Ok(supervisor)
     }
 
     /// The first batch: what is on record becomes this manager's business.
-    fn take_over(&mut self, boot_id: String, same_boot: bool) -> Result<(), StartError> {
-        let pid = std::process::id();
-        let ask =
-            Ask::ManagerStarted { pid, version: crate::VERSION.into(), boot_id: boot_id.clone(), same_boot };
+    fn take_over(&mut self, found: Found) -> Result<(), StartError> {
+        let (pid, version) = (std::process::id(), crate::VERSION.into());
+        let Found { boot_id, same_boot, lost } = found;
+        let ask = Ask::ManagerStarted { pid, version, boot_id: boot_id.clone(), same_boot, lost };
         let path = self.workers.state_dir().join(JOURNAL);
         let failed = |message: String| StartError::Journal { path: path.clone(), message };
         let change = self.fleet.step(self.now(), &ask).map_err(|refusal| failed(refusal.to_string()))?;
@@ -299,6 +371,7 @@ impl Supervisor {
         self.committed(&changes, records);
         // Also of those that the start has not changed.
         self.reschedule_all();
+        self.look_for_room();
         Ok(())
     }
 
@@ -349,7 +422,9 @@ impl Supervisor {
         let given_up =
             |id: &SessionId| matches!(self.fleet.get(id), Some(s) if matches!(s.state, State::Failed(_)));
         let processes = self.fleet.sessions().filter(|session| session.has_process());
-        self.workers.ids().all(given_up) && processes.map(|session| &session.id).all(given_up)
+        let ended = self.workers.ids().all(given_up) && processes.map(|session| &session.id).all(given_up);
+        // What cannot be recorded the next one finds out by itself.
+        ended || self.room == Room::Shut && self.workers.are_dead()
     }
 
     /// Waits until there is something to do, and takes what clients ask.
@@ -364,7 +439,7 @@ impl Supervisor {
         tokio::task::yield_now().await;
         let now = clock::mono_ms();
         let wake_at = self.wake_at();
-        let ready = self.stalled_until.is_none() && !self.observed.is_empty();
+        let ready = self.prunes() || self.observed.iter().any(|ask| self.takes(ask));
         if !ready && wake_at.is_none_or(|at| at > now) {
             let sleep = async {
                 match wake_at {
@@ -372,15 +447,13 @@ impl Supervisor {
                     None => std::future::pending().await,
                 }
             };
-            let stalled = self.stalled_until.is_some();
             tokio::select! {
                 msg = messages.recv() => match msg {
                     Some(msg) => asked.push(msg),
                     // The last handle is gone: so does the manager.
                     None => self.close(),
                 },
-                // Before the clock is right again nothing more is read: what is read must be remembered.
-                Some(event) = self.links.recv(), if !stalled => self.hear(event, now),
+                Some(event) = self.links.recv() => self.hear(event, now),
                 guard = ended.readable() => if let Ok(mut guard) = guard { guard.clear_ready() },
                 () = rung(self.sigchld.as_mut()) => {}
                 () = sleep => {}
@@ -393,9 +466,6 @@ impl Supervisor {
         }
         let now = clock::mono_ms();
         for _ in 0..BATCH {
-            if self.stalled_until.is_some() {
-                break;
-            }
             match self.links.try_recv() {
                 Ok(event) => self.hear(event, now),
                 Err(_) => break,
@@ -405,17 +475,20 @@ impl Supervisor {
 
     /// When the loop has something to do by itself, in milliseconds since boot.
     fn wake_at(&self) -> Option<u64> {
-        if let Some(at) = self.stalled_until {
-            return Some(at);
-        }
-        let timer = self.timers.first().map(|(at, _)| *at);
-        [timer, self.workers.deadline()].into_iter().flatten().min()
+        let timer = match self.room {
+            Room::Plenty => self.timers.first(),
+            Room::Tight | Room::Shut => self.timers.iter().find(|(_, id)| self.is_ending(id)),
+        };
+        let logs = self.workers.ids().next().map(|_| self.logs_at);
+        let timer = timer.map(|(at, _)| *at);
+        [timer, self.workers.deadline(), self.room_at, logs].into_iter().flatten().min()
     }
 
     fn hear(&mut self, event: LinkEvent, now: u64) {
+        let id = event.session().clone();
         let (seen, permit) = self.workers.heard(event, now);
         self.observe(seen);
-        self.permits.extend(permit);
+        self.permits.extend(permit.map(|permit| (id, permit)));
     }
 
     fn observe(&mut self, seen: impl IntoIterator<Item = Sighting>) {
@@ -428,30 +501,40 @@ impl Supervisor {
     fn turn(&mut self, asked: Vec<Msg>) {
         let at = self.now();
         self.workers.look(at.mono);
-        if let Some(until) = self.stalled_until {
-            if at.mono < until {
-                return self.refuse_all(asked);
-            }
-            self.stalled_until = None;
+        if self.room_at.is_some_and(|room_at| at.mono >= room_at) {
+            self.look_for_room();
         }
-        let buried = self.workers.bury(at.mono);
+        if at.mono >= self.logs_at {
+            self.workers.bound_logs();
+            self.logs_at = at.mono + LOGS_MS;
+        }
+        let (fleet, room) = (&self.fleet, self.room);
+        let buried = self.workers.bury(at.mono, |id| room.takes_end_of(fleet, id));
         self.observe(buried);
-        let mut items: Vec<Item> = self.observed.drain(..).map(Item::Observation).collect();
+        let silent = self.workers.beat(at.mono);
+        self.observe(silent);
+        let mut items = self.take_observed();
         items.extend(self.due(at.mono).into_iter().map(|id| Item::Observation(Ask::One(id, Input::Tick))));
         let mut looks = Vec::new();
         for msg in asked {
             match msg {
+                Msg::Ask { ask, reply, .. } if self.room != Room::Plenty && !self.fleet.ends(&ask) => {
+                    // While the journal takes nothing, nothing is promised; looks are free.
+                    let _ = reply.send(Err(Error::Journal("there is no room for more".into())));
+                }
                 Msg::Ask { ask, key, reply } => items.push(Item::Command { ask, key, reply }),
                 Msg::Shutdown { reply } => {
                     self.waiting_for_end.push(reply);
                     self.close();
                 }
                 Msg::HandOver { reply } => self.leave(reply),
+                Msg::Prune { cuts, reply } => self.pruning.push_back(Pruning::new(cuts, reply)),
                 look => looks.push(look),
             }
         }
-        items.extend(self.observed.drain(..).map(Item::Observation));
+        items.extend(self.take_observed());
         self.batch(items);
+        self.prune();
         for look in looks {
             self.look(look);
         }
@@ -472,8 +555,9 @@ impl Supervisor {
 
     /// Sessions whose deadline has come.
     fn due(&mut self, now: u64) -> Vec<SessionId> {
+        let come = self.timers.iter().take_while(|(at, _)| *at <= now);
         let due: Vec<(u64, SessionId)> =
-            self.timers.iter().take_while(|(at, _)| *at <= now).cloned().collect();
+            come.filter(|(_, id)| self.room == Room::Plenty || self.is_ending(id)).cloned().collect();
         for entry in &due {
             self.timers.remove(entry);
             self.due.remove(&entry.1);
@@ -483,96 +567,102 @@ impl Supervisor {
 
     /// Steps all of it, commits all of it, and only then answers, shows and acts.
     fn batch(&mut self, items: Vec<Item>) {
-        if items.is_empty() {
-            self.permits.clear();
+        if items.is_empty() && (self.owed.is_empty() || self.room == Room::Shut) {
+            self.release_permits();
             return;
         }
+        if self.room == Room::Shut {
+            return self.act_first(items);
+        }
         let at = self.now();
-        let mut changes: Vec<Change> = Vec::new();
+        let owed = self.owed.changes.len();
+        let mut changes = std::mem::take(&mut self.owed.changes);
         let mut undo = Vec::new();
+        let mut done: Vec<Item> = Vec::new();
         let mut answers: Vec<(Answer, Result<Reply, Error>)> = Vec::new();
-        let mut used: Vec<UsedKey> = Vec::new();
-        let mut observations = Vec::new();
+        let mut used = std::mem::take(&mut self.owed.used);
+        let owed_keys = used.len();
         for item in items {
-            let (ask, command) = match item {
-                Item::Observation(ask) => (Box::new(ask), None),
-                Item::Command { ask, key, reply } => match key.map(|key| self.replay(key, &used)) {
-                    None => (ask, Some((reply, None))),
-                    Some(Ok(key)) => (ask, Some((reply, Some(key)))),
-                    Some(Err(answer)) => {
-                        answers.push((reply, answer));
-                        continue;
-                    }
-                },
-            };
-            let step = self.fleet.step(at, &ask);
-            match (step, command) {
-                (Ok(change), command) => {
+            if let Item::Command { key: Some(key), .. } = &item
+                && let Err(answer) = self.replay(key, &used)
+            {
+                answers.extend(item.reply().map(|reply| (reply, answer)));
+                continue;
+            }
+            match (self.fleet.step(at, item.ask()), item) {
+                (Ok(change), item) => {
                     undo.push(self.fleet.adopt(&change));
-                    if let Some((reply, key)) = command {
-                        answers.push((reply, Ok(change.reply.clone())));
-                        used.extend(key.map(|key| UsedKey { key, reply: change.reply.clone() }));
-                    } else if !matches!(*ask, Ask::One(_, Input::Tick)) {
-                        // Ticks are not kept: if this fails, the timers bring those that are still due.
-                        observations.push(*ask);
+                    if let Item::Command { key: Some(key), .. } = &item {
+                        used.push(UsedKey { key: key.clone(), reply: change.reply.clone() });
                     }
                     changes.push(change);
+                    done.push(item);
                 }
-                (Err(refusal), Some((reply, _))) => answers.push((reply, Err(refusal.into()))),
-                (Err(refusal), None) => tracing::error!(%refusal, "an observation was refused"),
+                (Err(refusal), Item::Command { reply, .. }) => answers.push((reply, Err(refusal.into()))),
+                (Err(refusal), Item::Observation(_)) => {
+                    tracing::error!(%refusal, "an observation was refused");
+                }
             }
         }
         let records = records(&changes.iter().collect::<Vec<_>>());
         at_events("before", &changes);
+        let answering = !answers.is_empty()
+            || !self.owed.answers.is_empty()
+            || done.iter().any(|item| matches!(item, Item::Command { .. }));
         let committed = records.map_err(|error| error.to_string()).and_then(|records| {
             let empty = records.is_empty() && changes.iter().all(|change| change.sessions.is_empty());
-            let done = if empty {
-                Ok(())
-            } else {
-                self.journal.commit(&changes, &records, &used, None, !answers.is_empty())
-            };
-            done.map(|()| records).map_err(|error| error.to_string())
+            let written =
+                if empty { Ok(()) } else { self.journal.commit(&changes, &records, &used, None, answering) };
+            written.map(|()| records).map_err(|error| error.to_string())
         });
         match committed {
             Ok(records) => {
                 at_events("after", &changes);
-                self.permits.clear();
-                let answered = !answers.is_empty();
-                for (reply, answer) in answers {
+                self.release_permits();
+                let late = std::mem::take(&mut self.owed.answers);
+                for (reply, answer) in
+                    late.into_iter().map(|(reply, answer)| (reply, Ok(answer))).chain(answers)
+                {
                     // Whoever asked may have gone; what was asked is done all the same.
                     let _ = reply.send(answer);
                 }
-                if answered {
+                let mut observations = Vec::new();
+                for (item, change) in done.into_iter().zip(&changes[owed..]) {
+                    match item {
+                        Item::Command { reply, .. } => drop(reply.send(Ok(change.reply.clone()))),
+                        Item::Observation(ask) => observations.push(ask),
+                    }
+                }
+                if answering {
                     failpoint::hit("after", "answer");
                 }
                 self.committed(&changes, records);
                 self.let_go(&observations);
             }
             Err(error) => {
-                tracing::error!(%error, "the journal took nothing; tried again in a second");
                 for undo in undo.into_iter().rev() {
                     self.fleet.take_back(undo);
                 }
+                changes.truncate(owed);
+                used.truncate(owed_keys);
+                (self.owed.changes, self.owed.used) = (changes, used);
                 for (reply, answer) in answers {
                     let _ = reply.send(answer.and(Err(Error::Journal(error.clone()))));
                 }
-                // What was observed keeps its place and is told again.
-                self.observed = observations.into_iter().chain(self.observed.drain(..)).collect();
-                self.stalled_until = Some(at.mono + RETRY_MS);
-                self.reschedule_all();
+                self.no_room(done, &error);
             }
         }
     }
 
     /// A request that was answered before gets the same answer; a key that stands for another is refused.
-    fn replay(&self, key: IdempotencyKey, batch: &[UsedKey]) -> Result<IdempotencyKey, Result<Reply, Error>> {
+    fn replay(&self, key: &IdempotencyKey, batch: &[UsedKey]) -> Result<(), Result<Reply, Error>> {
         let same = |used: &&UsedKey| used.key.scope == key.scope && used.key.key == key.key;
         let before = match batch.iter().find(same) {
             Some(used) => Some((used.key.request.clone(), used.reply.clone())),
-            None => self.journal.used(&key).map_err(|error| Err(Error::Journal(error.to_string())))?,
+            None => self.journal.used(key).map_err(|error| Err(Error::Journal(error.to_string())))?,
         };
         match before {
-            None => Ok(key),
+            None => Ok(()),
             Some((request, reply)) if request == key.request => Err(Ok(reply)),
             Some(_) => Err(Err(Error::KeyReused)),
         }
@@ -594,7 +684,7 @@ impl Supervisor {
             self.schedule(&id);
             self.show(&id, now);
             if self.fleet.get(&id).is_none() {
-                let _ = fs::remove_file(log_path(self.workers.state_dir(), &id));
+                logs::remove(self.workers.state_dir(), &id);
                 tokens::remove(self.workers.state_dir(), &id);
             }
         }
@@ -604,9 +694,9 @@ impl Supervisor {
         let Some(session) = self.fleet.get(id).cloned() else {
             return;
         };
-        failpoint::hit("before", effect.name());
+        failpoint::hit_about("before", effect.name(), id);
         let seen = self.workers.act(id, effect, &session, &self.journal, now);
-        failpoint::hit("after", effect.name());
+        failpoint::hit_about("after", effect.name(), id);
         self.observe(seen);
     }
 
@@ -631,6 +721,7 @@ impl Supervisor {
             self.timers.remove(&(at, id.clone()));
         }
         let Some(session) = self.fleet.get(id) else { return };
+        self.workers.attend(id, session.is_at_work(), session.spec.worker_timeout_ms, clock::mono_ms());
         if self.closing && !session.has_process() {
             return;
         }
@@ -675,24 +766,7 @@ impl Supervisor {
                 });
                 let _ = reply.send(token);
             }
-            Msg::Ask { .. } | Msg::Shutdown { .. } | Msg::HandOver { .. } => {}
-        }
-    }
-
-    /// While the journal takes nothing, nothing is promised; looks are free.
-    fn refuse_all(&mut self, asked: Vec<Msg>) {
-        for msg in asked {
-            match msg {
-                Msg::Ask { reply, .. } => {
-                    let _ = reply.send(Err(Error::Journal("it took nothing a moment ago".into())));
-                }
-                Msg::Shutdown { reply } => {
-                    self.waiting_for_end.push(reply);
-                    self.close();
-                }
-                Msg::HandOver { reply } => self.leave(reply),
-                look => self.look(look),
-            }
+            Msg::Ask { .. } | Msg::Prune { .. } | Msg::Shutdown { .. } | Msg::HandOver { .. } => {}
         }
     }
 }
@@ -709,7 +783,10 @@ fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 /// Places to die at: before these events are on record, or after.
 fn at_events(place: &str, changes: &[Change]) {
     for event in changes.iter().flat_map(|change| &change.events) {
-        failpoint::hit(place, event.kind.name());
+        match &event.session {
+            Some(id) => failpoint::hit_about(place, event.kind.name(), id),
+            None => failpoint::hit(place, event.kind.name()),
+        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! What a dead worker leaves behind, and how it is found: as orphans that the kernel gives to us, the nearest
 //! subreaper, or by the marker in their environment.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 
 use protocol::MARKER;
+use rustix::io::Errno;
 use rustix::process::{PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, waitid};
 
 use crate::process;
@@ -20,37 +22,98 @@ pub struct Stray {
 
 impl Stray {
     /// Kills it.
-    pub fn kill(&self) {
+    fn kill(&self) {
         process::signal(self.pidfd.as_fd(), Signal::KILL);
     }
 }
 
-/// Every living process whose marker begins with `prefix` (`<state uuid>/…`), but for ourselves.
+/// How often a hunt lists all processes, at most.
+const PASSES: usize = 32;
+
+/// Kills every process whose marker begins with `prefix` (`<state uuid>/…`) and that is `wanted`, but for ourselves, and
+/// gives those that it has found.
+///
+/// Whoever starts its successor and leaves, over and over, is never where a list says. So each is killed as soon as it is
+/// found, and all processes that are new are looked at again until none of them has gone before it could be looked at.
 ///
 /// A zombie has no environment any more, so none is found.
-pub fn marked(prefix: &str) -> Vec<Stray> {
-    let wanted = format!("{MARKER}={prefix}");
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter(|pid| *pid != std::process::id())
-        .filter_map(|pid| {
-            marker_rest(pid, &wanted)?;
-            let pidfd = pidfd_open(process::pid(pid).ok()?, PidfdFlags::empty()).ok()?;
-            // Asked again after the pidfd was opened: if it still fits, the pidfd is the right one.
-            let session = marker_rest(pid, &wanted)?;
-            Some(Stray { pid, session, pidfd })
-        })
-        .collect()
+pub fn hunt(prefix: &str, wanted: impl Fn(&Stray) -> bool) -> Vec<Stray> {
+    let variable = format!("{MARKER}={prefix}");
+    let mut looked_at = HashSet::from([std::process::id()]);
+    let mut found = Vec::new();
+    for pass in 0..PASSES {
+        let before = found.len();
+        let mut missed = false;
+        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+                continue;
+            };
+            if !looked_at.insert(pid) {
+                continue;
+            }
+            match stray(pid, &variable) {
+                Look::Stray(stray) if wanted(&stray) => {
+                    stray.kill();
+                    found.push(stray);
+                }
+                Look::Stray(_) | Look::Other => {}
+                // In the first pass these are the kernel's own, and what ended long ago.
+                Look::Gone => missed |= pass > 0,
+            }
+        }
+        if pass > 0 && !missed && found.len() == before {
+            break;
+        }
+    }
+    found
 }
 
-/// What follows `wanted` in the environment of a process that has it.
-fn marker_rest(pid: u32, wanted: &str) -> Option<String> {
-    let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
+/// Every process whose marker begins with `prefix`, as one look at all finds it. Touches none.
+pub fn marked(prefix: &str) -> Vec<u32> {
+    let variable = format!("{MARKER}={prefix}");
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| matches!(marker_rest(*pid, &variable), Ok(Some(_)))).collect()
+}
+
+/// What a look at a process comes to.
+enum Look {
+    /// It has the marker.
+    Stray(Stray),
+    /// It has not.
+    Other,
+    /// It was gone before it could be looked at.
+    Gone,
+}
+
+fn stray(pid: u32, variable: &str) -> Look {
+    match marker_rest(pid, variable) {
+        Ok(Some(_)) => {}
+        Ok(None) => return Look::Other,
+        Err(gone) => return if gone { Look::Gone } else { Look::Other },
+    }
+    let Some(pidfd) = process::pid(pid).ok().and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else {
+        return Look::Gone;
+    };
+    // Asked again after the pidfd was opened: if it still fits, the pidfd is the right one.
+    match marker_rest(pid, variable) {
+        Ok(Some(session)) => Look::Stray(Stray { pid, session, pidfd }),
+        _ => Look::Gone,
+    }
+}
+
+/// What follows `variable` in the environment of a process that has it. The error is whether the process is gone.
+fn marker_rest(pid: u32, variable: &str) -> Result<Option<String>, bool> {
+    let environ = fs::read(format!("/proc/{pid}/environ")).map_err(|error| {
+        error.kind() == std::io::ErrorKind::NotFound
+            || error.raw_os_error() == Some(Errno::SRCH.raw_os_error())
+    })?;
+    if environ.is_empty() {
+        return Err(true);
+    }
     let mut variables = environ.split(|byte| *byte == 0);
-    let rest = variables.find_map(|variable| variable.strip_prefix(wanted.as_bytes()))?;
-    Some(String::from_utf8_lossy(rest).into_owned())
+    let rest = variables.find_map(|other| other.strip_prefix(variable.as_bytes()));
+    Ok(rest.map(|rest| String::from_utf8_lossy(rest).into_owned()))
 }
 
 /// How often one pass lists our children anew.

@@ -4,35 +4,45 @@
 //! **sweep** what it left → **drain** its pipe → `Gone` is committed → **reap**. Each step is one short pass of
 //! the loop; what is not finished is looked at again a moment later.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+mod burial;
+mod pulse;
+mod reports;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use protocol::wire::{
-    Agent, Command, FromWorker, Offer, PROTOCOL_VERSION, Report, Setting, SettingAnswer, Welcome,
-};
-use protocol::{EventId, Exit, Identity, Incarnation, PromptId, SessionId, failpoint};
+use protocol::wire::{Agent, Command, Offer, PROTOCOL_VERSION, Setting, Welcome};
+use protocol::{EventId, Exit, Groups, Identity, Incarnation, Level, PromptId, SessionId, Walls, failpoint};
 use rustix::process::Signal;
 use tokio::sync::mpsc;
 
+use self::pulse::Pulse;
+use crate::cgroups::Cgroups;
 use crate::config;
-use crate::core::{Effect, Seen, Session, limits};
+use crate::core::{Effect, Seen, Session};
 use crate::journal::Journal;
 use crate::links::{Link, LinkEvent, Pipes};
+use crate::logs;
+use crate::machine::Machine;
 use crate::process::{self, Watch};
 use crate::shelter::Shelters;
-use crate::sweep;
 use crate::tokens::{self, McpProgram};
 
+/// How long the parent of a process that is not our child is given to reap it, in milliseconds. Who takes in orphans
+/// does so at once, or never.
+const REAPED_MS: u64 = 200;
 /// How long a dead worker's pipe may be silent before what may still be in it is given up, in milliseconds.
 const DRAIN_MS: u64 = 1_000;
 /// How long a worker may live on after it has closed its pipe, in milliseconds: its end is usually on its way.
 const CLOSED_MS: u64 = 1_000;
 /// Until an unfinished sweep is tried again, in milliseconds.
 const AGAIN_MS: u64 = 5;
+/// The same while its end cannot be recorded anyway.
+const HELD_MS: u64 = 100;
 /// How much a worker may say before it is told what of it is on record, in bytes. It keeps what it is not told.
 const UNTOLD: usize = 32 * 1024;
 /// How much of the end of a log is read for the last words, in bytes, and how many lines are kept.
@@ -69,6 +79,13 @@ struct Worker {
     driver: (Option<EventId>, Vec<Offer>),
     /// Settings that it was told.
     set: BTreeSet<u64>,
+    /// Its last command to which something is due, and the last that it has said it acted on.
+    owed: u64,
+    acted: u64,
+    /// A turn runs in it.
+    at_work: bool,
+    /// While it owes something.
+    pulse: Option<Pulse>,
     /// Number of its last message.
     heard: u64,
     /// Number of its last message that is on record.
@@ -88,6 +105,8 @@ struct Dead {
     exit: Exit,
     since: u64,
     last_byte: u64,
+    /// Nothing that it has left lives.
+    swept: bool,
     /// It was said to be gone, with processes that survive it; their end is still to be said.
     told: bool,
     /// All of its tree is gone, and that was said.
@@ -103,6 +122,8 @@ pub struct Workers {
     events: mpsc::UnboundedSender<LinkEvent>,
     /// Sessions whose worker is dead and not buried, or has closed its pipe.
     unfinished: BTreeMap<SessionId, u64>,
+    /// When workers that owe something are looked at.
+    beats: BTreeSet<(u64, SessionId)>,
     world: World,
 }
 
@@ -122,6 +143,25 @@ pub struct World {
     pub mcp_server: Option<McpProgram>,
     /// Where workers wait for the next manager.
     pub shelters: Shelters,
+    /// What agents can be held with.
+    pub machine: Machine,
+    /// The control groups of sessions.
+    pub cgroups: Option<Cgroups>,
+}
+
+impl World {
+    /// Hides the manager's own files, too.
+    fn hide(&self, mut walls: Walls) -> Walls {
+        let socket = self.mcp_server.as_ref().map(|program| program.socket.as_path());
+        // A socket that is made anew at the same path is hidden only with its directory.
+        let place = socket.map(|socket| match socket.parent() {
+            Some(directory) if directory.ends_with("kennel") => directory,
+            _ => socket,
+        });
+        let own = [Some(self.state_dir.as_path()), place].into_iter().flatten();
+        walls.hidden.extend(own.filter_map(|path| path.to_str().map(str::to_owned)));
+        walls
+    }
 }
 
 impl Workers {
@@ -134,6 +174,7 @@ impl Workers {
             watch: Watch::new()?,
             events,
             unfinished: BTreeMap::new(),
+            beats: BTreeSet::new(),
             world,
         })
     }
@@ -146,6 +187,23 @@ impl Workers {
     /// The state directory.
     pub fn state_dir(&self) -> &Path {
         &self.world.state_dir
+    }
+
+    /// Empties the logs that are too long.
+    pub fn bound_logs(&mut self) {
+        for (id, worker) in &mut self.workers {
+            match logs::bound(&self.world.state_dir, id) {
+                Ok(false) => {}
+                Ok(true) => {
+                    tracing::info!(session = %id, "its log was too long; the newest part is kept beside it");
+                    // One of an earlier manager stays known as such.
+                    if worker.log_start != u64::MAX {
+                        worker.log_start = 0;
+                    }
+                }
+                Err(error) => tracing::warn!(session = %id, %error, "its log is too long and was not kept"),
+            }
+        }
     }
 
     /// Sessions with a process that is not reaped yet.
@@ -235,6 +293,9 @@ impl Workers {
 
     fn try_spawn(&mut self, id: &SessionId, incarnation: Incarnation) -> io::Result<Identity> {
         let program = worker_program(self.world.worker_path.as_deref())?;
+        if let Err(error) = logs::bound(&self.world.state_dir, id) {
+            tracing::warn!(session = %id, %error, "its log is too long and was not kept");
+        }
         let mut log = open_log(&self.world.state_dir, id)?;
         let log_start = log.seek(SeekFrom::End(0))?;
         let marker = self.marker(id, incarnation);
@@ -291,6 +352,10 @@ impl Workers {
             set: BTreeSet::new(),
             called: BTreeSet::new(),
             driver: Default::default(),
+            owed: 0,
+            acted: 0,
+            at_work: false,
+            pulse: None,
             heard: 0,
             recorded: 0,
             untold: 0,
@@ -316,6 +381,7 @@ impl Workers {
         }
         let spec = &session.spec;
         let (agent, offered) = self.with_subagents(id, session, journal);
+        let (level, demanded) = self.world.machine.level_for(spec);
         let worker = self.get(id, incarnation)?;
         let fault = worker.send(
             id,
@@ -330,6 +396,20 @@ impl Workers {
                 grace_ms: spec.grace_ms,
             })),
         );
+        let limits = spec.limits;
+        let (groups, by) = match &mut self.world.cgroups {
+            Some(cgroups) => {
+                cgroups.keep(id);
+                cgroups.make(id, &limits)
+            }
+            None => (Groups::default(), limits.without_groups()),
+        };
+        let level = match level {
+            Level::Subreaper if !groups.enter.is_empty() => Level::Cgroup,
+            level => level,
+        };
+        let contain = [Command::Contain { level, demanded }, Command::Limits { limits, by, groups }];
+        let sandbox = spec.walls.clone().map(|walls| Command::Sandbox(self.world.hide(walls)));
         let open = match &spec.agent {
             Agent::Acp { .. } => {
                 let (agent_session, conversation) = (session.agent_session.clone(), session.turns.count > 0);
@@ -345,7 +425,12 @@ impl Workers {
         // Last: a worker that has got it has got all.
         let shelter = Some(Command::Shelter(self.world.shelters.papers(id, incarnation)));
         let worker = self.get(id, incarnation)?;
-        let more = open.into_iter().chain(shelter).find_map(|command| worker.send(id, command));
+        let more = contain
+            .into_iter()
+            .chain(sandbox)
+            .chain(open)
+            .chain(shelter)
+            .find_map(|command| worker.send(id, command));
         let notice = |why| (id.clone(), incarnation, Seen::Notice(why));
         fault.or(more).or(offered.err().map(notice))
     }
@@ -359,9 +444,11 @@ impl Workers {
         journal: &Journal,
     ) -> (Agent, Result<(), String>) {
         let mut agent = session.spec.agent.clone();
-        let (Agent::Acp { mcp_servers, .. }, Some(program), true) =
-            (&mut agent, &self.world.mcp_server, session.spec.subagents.offered)
-        else {
+        let (Agent::Acp { mcp_servers, .. }, Some(program), true) = (
+            &mut agent,
+            &self.world.mcp_server,
+            session.spec.subagents.offered && session.spec.walls.is_none(),
+        ) else {
             return (agent, Ok(()));
         };
         if mcp_servers.iter().any(|server| server.name == tokens::SERVER) {
@@ -466,7 +553,9 @@ impl Workers {
         let pidfd = process::open(identity, &self.world.boot_id);
         let gone = pidfd.is_none();
         // One that does not let us in is on its way out; it is waited for, and then killed.
+        failpoint::hit_about("adopt", "found", id);
         let pipes = if gone { None } else { self.world.shelters.visit(id, incarnation) };
+        failpoint::hit_about("adopt", "visited", id);
         let awaits_hello = pipes.is_some();
         let link = self.link_to_adopted(id, incarnation, pipes);
         self.insert(id, incarnation, identity.clone(), pidfd, link, u64::MAX);
@@ -534,11 +623,14 @@ impl Workers {
         };
         self.by_number.remove(&worker.number);
         self.unfinished.remove(id);
-        failpoint::hit("dead", "unreaped");
+        failpoint::hit_about("dead", "unreaped", id);
         if let Some(pidfd) = &worker.pidfd {
             process::reap(pidfd.as_fd());
         }
         self.world.shelters.remove(id, worker.incarnation);
+        if let Some(cgroups) = &mut self.world.cgroups {
+            cgroups.remove(id);
+        }
     }
 
     /// What a link said.
@@ -620,7 +712,8 @@ impl Workers {
             && worker.dead.is_none()
         {
             tracing::debug!(session = %id, incarnation = worker.incarnation, pid = worker.identity.pid, %exit, "worker ended");
-            worker.dead = Some(Dead { exit, since: now, last_byte: now, told: false, buried: false });
+            worker.dead =
+                Some(Dead { exit, since: now, last_byte: now, swept: false, told: false, buried: false });
             self.unfinished.insert(id.clone(), now);
             // One that never let us in has left what it said.
             if worker.adopted && worker.link.is_none() && !std::mem::replace(&mut worker.awaits_hello, true) {
@@ -635,122 +728,8 @@ impl Workers {
 
     /// When [`bury`](Self::bury) is due again.
     pub fn deadline(&self) -> Option<u64> {
-        self.unfinished.values().min().copied()
-    }
-
-    /// Brings dead workers a step nearer to the grave: sweeps and drains. Those that are ready give `Gone`.
-    pub fn bury(&mut self, now: u64) -> Vec<Sighting> {
-        let due: Vec<SessionId> =
-            self.unfinished.iter().filter(|(_, at)| **at <= now).map(|(id, _)| id.clone()).collect();
-        if due.is_empty() {
-            return Vec::new();
-        }
-        let mut seen = Vec::new();
-        let dying = due.iter().any(|id| self.workers.get(id).is_some_and(|worker| worker.dead.is_some()));
-        let strangers = if dying && self.world.whole_process { self.strangers() } else { Vec::new() };
-        let marked = if dying { self.marked_leftovers(&due) } else { HashMap::new() };
-        for id in due {
-            self.unfinished.remove(&id);
-            let Some(worker) = self.workers.get_mut(&id) else {
-                continue;
-            };
-            let incarnation = worker.incarnation;
-            let Some(dead) = &mut worker.dead else {
-                // It lives and its pipe is closed.
-                if let Some(again) = worker.closed_at.map(|at| at + CLOSED_MS).filter(|at| *at > now) {
-                    self.unfinished.insert(id, again);
-                } else if let Some(exit) =
-                    worker.pidfd.as_ref().and_then(|pidfd| process::peek(pidfd.as_fd()))
-                {
-                    self.died(&id, exit, now);
-                } else {
-                    seen.push((id, incarnation, Seen::Faulted("the worker closed its pipe".into())));
-                }
-                continue;
-            };
-            if dead.buried {
-                continue;
-            }
-            failpoint::hit("dead", if worker.link.is_some() { "undrained" } else { "drained" });
-            let mut survivors = marked.get(&id).cloned().unwrap_or_default();
-            survivors.extend(&strangers);
-            let silent = now >= dead.last_byte + DRAIN_MS;
-            let drained = worker.link.is_none() || silent;
-            let patient = now < dead.since + limits::UNKILLABLE_MS;
-            if (!survivors.is_empty() && patient) || !drained {
-                self.unfinished.insert(id, now + AGAIN_MS);
-                continue;
-            }
-            dead.buried = survivors.is_empty();
-            if !dead.buried {
-                // What survives SIGKILL waits for the kernel. Its end is looked for, so that the session can be
-                // started again.
-                self.unfinished.insert(id.clone(), now + limits::KILL_MS);
-                if std::mem::replace(&mut dead.told, true) {
-                    continue;
-                }
-            }
-            if let Some(link) = worker.link.take() {
-                tracing::warn!(session = %id, incarnation, "a dead worker's pipe did not end; it was cut");
-                link.cut();
-            }
-            let exit = dead.exit;
-            let last_words = last_words(&log_path(&self.world.state_dir, &id), worker.log_start);
-            seen.push((id, incarnation, Seen::Gone { exit, last_words, survivors }));
-        }
-        seen
-    }
-
-    /// Orphans that the kernel has given to us, killed; those that still live.
-    fn strangers(&self) -> Vec<u32> {
-        // There are hardly ever any, so that to look through all workers costs nothing.
-        sweep::strangers(|pid| self.workers.values().any(|worker| worker.identity.pid == pid))
-    }
-
-    /// Processes that dead workers left and that we are not the subreaper of, killed; those that still live.
-    fn marked_leftovers(&self, due: &[SessionId]) -> HashMap<SessionId, Vec<u32>> {
-        // Orphans of our children come to us where we are the subreaper, unless they were never below us: the
-        // workers of an earlier manager.
-        let needs = |id: &&SessionId| {
-            let worker = self.workers.get(*id);
-            worker.is_some_and(|worker| {
-                worker.dead.is_some() && (!self.world.whole_process || worker.log_start == u64::MAX)
-            })
-        };
-        let wanted: HashSet<&SessionId> = due.iter().filter(needs).collect();
-        if wanted.is_empty() {
-            return HashMap::new();
-        }
-        let mut left: HashMap<SessionId, Vec<u32>> = HashMap::new();
-        for stray in sweep::marked(&format!("{}/", self.world.uuid)) {
-            let id = stray.session.split('/').next().and_then(|id| id.parse::<SessionId>().ok());
-            if let Some(id) = id.filter(|id| wanted.contains(id)) {
-                stray.kill();
-                left.entry(id).or_default().push(stray.pid);
-            }
-        }
-        left
-    }
-
-    /// Removes what is left of the shelters of workers that are not on record. `on_record` are those that are.
-    pub fn tidy(&self, on_record: &HashSet<(&SessionId, Incarnation)>) {
-        self.world.shelters.tidy(|id, incarnation| on_record.contains(&(id, incarnation)));
-    }
-
-    /// Kills what earlier managers over this directory left and no session on record answers for. `reclaimed`
-    /// are the sessions whose worker is looked after by itself.
-    pub fn sweep_strays(&self, reclaimed: &HashSet<SessionId>) -> usize {
-        let strays = sweep::marked(&format!("{}/", self.world.uuid));
-        let strays = strays.iter().filter(|stray| {
-            let id = stray.session.split('/').next().and_then(|id| id.parse().ok());
-            id.is_none_or(|id| !reclaimed.contains(&id))
-        });
-        strays
-            .map(|stray| {
-                tracing::warn!(pid = stray.pid, of = %stray.session.escape_debug(), "killed a process that was left behind");
-                stray.kill();
-            })
-            .count()
+        let beat = self.beats.first().map(|(at, _)| *at);
+        self.unfinished.values().min().copied().into_iter().chain(beat).min()
     }
 }
 
@@ -758,91 +737,24 @@ impl Worker {
     fn send(&mut self, id: &SessionId, command: Command) -> Option<Sighting> {
         let ack = self.recorded;
         (self.untold, self.rests) = (0, false);
-        let error = self.link.as_mut()?.send(command, ack).err()?;
+        let owes = !matches!(command, Command::Acknowledge);
+        let link = self.link.as_mut()?;
+        let sent = link.send(command, ack);
+        if owes {
+            self.owed = link.sent();
+        }
+        let error = sent.err()?;
         Some((id.clone(), self.incarnation, Seen::Faulted(format!("a command could not be sent: {error}"))))
     }
-
-    /// What a message means for the session, or what is wrong with it.
-    fn understand(&mut self, frame: FromWorker) -> Result<Option<Seen>, String> {
-        if let Report::Hello { protocol, resume_from, .. } = frame.body {
-            let outdated = protocol != PROTOCOL_VERSION;
-            let Some(link) = self.link.as_mut().filter(|_| std::mem::take(&mut self.awaits_hello)) else {
-                // One that was just started is of the program that is installed now.
-                let wrong = format!("the worker speaks protocol {protocol}, this manager {PROTOCOL_VERSION}");
-                return if outdated { Err(wrong) } else { Ok(None) };
-            };
-            link.resume(resume_from);
-            (self.welcomed, self.outdated) = (true, outdated);
-            return Ok(Some(Seen::Linked { outdated }));
-        }
-        if self.adopted && frame.incarnation == self.incarnation && frame.seq <= self.heard {
-            // The manager before had put it on record, and had no time to say so.
-            return Ok(None);
-        }
-        if self.left_only && frame.seq != self.heard + 1 {
-            // The record lost its end in a power cut, and the spool did not. What came between is not known, so that what
-            // comes after means nothing.
-            return Ok(None);
-        }
-        if frame.incarnation != self.incarnation || frame.seq != self.heard + 1 {
-            return Err(format!(
-                "message {} of incarnation {} came after message {} of incarnation {}",
-                frame.seq, frame.incarnation, self.heard, self.incarnation
-            ));
-        }
-        self.heard = frame.seq;
-        self.rests |= matches!(frame.body, Report::Ready { .. } | Report::TurnEnded { .. });
-        Ok(Some(match frame.body {
-            Report::Hello { .. } => return Ok(None),
-            Report::Ready { restore, agent_pid } => Seen::Ready { restore, agent_pid },
-            Report::TurnStarted { prompt, agent_pid } => Seen::TurnStarted { prompt, agent_pid },
-            Report::Output { prompt, stream, text } => Seen::Output { prompt, stream, text },
-            Report::TurnEnded { prompt, end, exit, left_behind } => {
-                Seen::TurnEnded { prompt, end, exit, left_behind }
-            }
-            Report::Fault { message } => return Err(message),
-            Report::AgentSession { id } => Seen::AgentSession(id),
-            Report::Introduced(details) => Seen::Introduced(details),
-            Report::Update { prompt, update, payload } => {
-                Seen::Updated { prompt, update, payload: object(&payload)? }
-            }
-            Report::PermissionAsked { prompt, request, ask, payload } => {
-                Seen::PermissionAsked { prompt, request, ask, payload: object(&payload)? }
-            }
-            Report::CallAsked { prompt, request, client, method, payload } => {
-                Seen::CallAsked { prompt, request, client, method, payload: object(&payload)? }
-            }
-            Report::AgentDied { message } => Seen::AgentDied(message),
-            Report::LoginNeeded { message } => Seen::LoginNeeded(message),
-            Report::Notice { text } => Seen::Notice(text),
-            Report::SettingAnswered { request, answer } => {
-                let answer = match answer {
-                    SettingAnswer::Set { payload } => Ok(object(&payload)?),
-                    SettingAnswer::Refused { reason } => Err(reason),
-                };
-                Seen::SettingAnswered { request, answer }
-            }
-        }))
-    }
-}
-
-/// What an agent sent. The worker has read it before, so that anything else is the worker's fault.
-fn object(payload: &str) -> Result<serde_json::Value, String> {
-    serde_json::from_str(payload).map_err(|error| format!("the worker sent what is no JSON: {error}"))
-}
-
-/// The session's log: everything its workers and agents wrote to standard error.
-pub fn log_path(state_dir: &Path, id: &SessionId) -> PathBuf {
-    state_dir.join("logs").join(format!("{id}.log"))
 }
 
 fn open_log(state_dir: &Path, id: &SessionId) -> io::Result<File> {
-    let path = log_path(state_dir, id);
+    let path = logs::path(state_dir, id);
     OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(|error| named(error, &path))
 }
 
 /// The program to spawn: looked for each time, so that an upgrade that replaces the file strands nobody.
-fn worker_program(named: Option<&Path>) -> io::Result<PathBuf> {
+pub fn worker_program(named: Option<&Path>) -> io::Result<PathBuf> {
     match named {
         Some(path) => std::path::absolute(path),
         None => {

@@ -1,5 +1,8 @@
 //! The HTTP API's bodies. `manager/openapi.json` is generated from these.
 
+mod disk;
+mod prune;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +11,13 @@ use utoipa::ToSchema;
 
 use crate::event::{Disposition, Outcome, Resolution, Timestamp};
 use crate::wire::{AgentDetails, Attachment, AttachmentKind, Offer, PermissionOption, Transport};
-use crate::{CallId, EventId, Exit, Incarnation, PermissionId, PromptId, Restore, SessionId};
+use crate::{
+    CallId, EventId, Exit, Incarnation, Level, LimitedBy, Limits, PermissionId, PromptId, Restore, Sandboxed,
+    SessionId,
+};
+
+pub use disk::{DiskUsage, FileUsage, JournalUsage, SessionUsage};
+pub use prune::{Gap, PruneReport, PruneRequest, PrunedSession};
 
 /// What a session is started with. What is not given comes from the agent's profile, then from the defaults.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -50,6 +59,26 @@ pub struct SessionOpts {
     /// How long the agent's processes have between SIGTERM and SIGKILL, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grace_ms: Option<u64>,
+    /// How long a turn may take, in milliseconds, the time included that it waits for somebody; then it is aborted, with
+    /// `timeout` as its stop reason. 0 = as long as it wants.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_timeout_ms: Option<u64>,
+    /// How much is added to the nice value of the agent's processes, 0 to 19.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nice: Option<u32>,
+    /// Descriptors that each of the agent's processes may have open, from 32.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nofile: Option<u64>,
+    /// Memory that the agent's processes may have together, in bytes, from 8 MiB. With more they are killed, and
+    /// `session.oom_killed` says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// Processes and threads that there may be of the agent at once, from 8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u32>,
+    /// Processor time of the agent's processes together, in thousandths of a processor, from 10.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub milli_cpus: Option<u32>,
     /// What becomes of a permission that the agent asks for and no rule of its profile is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub permissions: Option<PermissionPolicy>,
@@ -397,6 +426,18 @@ pub struct SessionInfo {
     pub pid: Option<u32>,
     /// The agent's process; null where none exists.
     pub agent_pid: Option<u32>,
+    /// What holds the agent's processes together, as the present or last worker says; null before the first.
+    #[serde(default)]
+    pub containment: Option<Level>,
+    /// The sandbox that the agent is in, as the present or last worker says; null where there is none.
+    #[serde(default)]
+    pub sandbox: Option<Sandboxed>,
+    /// What the agent's processes may use. A turn whose limits cannot be set ends with `error`.
+    #[serde(default)]
+    pub limits: Limits,
+    /// What sees to each of these limits, as the present or last worker says; null before the first.
+    #[serde(default)]
+    pub limited_by: Option<LimitedBy>,
     /// Counts its worker processes from 1.
     pub incarnation: Incarnation,
     /// What the agent knew of the turns before when it last became ready.

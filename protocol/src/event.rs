@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::api::{AttachmentInfo, Role, Usage};
 use crate::wire::PermissionOption;
-use crate::{CallId, EventId, Exit, Incarnation, PermissionId, PromptId, Restore, SessionId, Stream};
+use crate::{CallId, EventId, Exit, Incarnation, Keeper, PermissionId, PromptId, Restore, SessionId, Stream};
 
 /// Unix time in milliseconds, in JSON an RFC 3339 text in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ToSchema)]
@@ -91,6 +91,14 @@ pub enum EventKind {
     /// The agent did not set it.
     #[serde(rename = "setting.refused")]
     SettingRefused { setting_id: u64, name: String, value: String, reason: String },
+    /// Nothing shows that the agent works: no output, no processor time, no tool call, command or question that is open. Noticed
+    /// after the profile's `stall_timeout`, cancelled after half as long again.
+    #[serde(rename = "session.stalled")]
+    SessionStalled { turn: u64, prompt_id: PromptId, step: StallStep, quiet_ms: u64 },
+    /// Processes of it were killed because all together they had more memory than it may have; `peak_bytes` is the most
+    /// that they had, where that is known. What that ends is told after it.
+    #[serde(rename = "session.oom_killed")]
+    SessionOomKilled { peak_bytes: Option<u64>, limit_bytes: u64, by: Keeper },
     /// A manager has taken over the process that an earlier one left: it goes on, with its turn.
     #[serde(rename = "session.adopted")]
     SessionAdopted { pid: u32 },
@@ -284,6 +292,8 @@ impl EventKind {
             SessionHibernated {} => "session.hibernated",
             SettingChanged { .. } => "setting.changed",
             SettingRefused { .. } => "setting.refused",
+            SessionStalled { .. } => "session.stalled",
+            SessionOomKilled { .. } => "session.oom_killed",
             SessionAdopted { .. } => "session.adopted",
             SessionWoken {} => "session.woken",
             SessionStopped { .. } => "session.stopped",
@@ -380,6 +390,18 @@ pub enum Outcome {
     Aborted,
     /// A process died under it.
     Interrupted,
+}
+
+/// What is done about a turn in which nothing shows that its agent works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StallStep {
+    /// It is said.
+    Noticed,
+    /// The agent works again.
+    Resumed,
+    /// The agent is told to end the turn. One that does not is ended itself: SIGTERM, SIGKILL, restore.
+    Cancelled,
 }
 
 /// Why a waiting prompt was removed.

@@ -3,18 +3,33 @@
 //!
 //! A point is armed by a file of its name in the directory that [`DIRECTORY`] names. Whoever reaches the point
 //! first takes the file away, and with it the right to act: each file is one act, of one process. What the file
-//! says is the act: `kill` or `stop`; a point that breaks something of its own ([`armed`]) ignores it.
+//! says is the act: `kill`, `stop`, or `tell`, which stops too and says before who is there: the file [`TOLD`] and
+//! the point's name, with the pid, and after a space the session, where the caller knows it. A point that breaks
+//! something of its own ([`armed`]) ignores the act.
+
+use std::fmt::Display;
 
 /// Environment variable: the directory of armed points.
 pub const DIRECTORY: &str = "KENNEL_FAILPOINTS";
+/// What the name of a file begins with that says who stopped at a point.
+pub const TOLD: &str = ".at.";
 
 /// Dies or stops here, if this point is armed. A point's name is `place.what`.
 #[inline]
 pub fn hit(place: &str, what: &str) {
     #[cfg(feature = "failpoints")]
-    real::hit(place, what);
+    real::hit(place, what, None);
     #[cfg(not(feature = "failpoints"))]
     let _ = (place, what);
+}
+
+/// The same, for a process that has many sessions: it is about this one.
+#[inline]
+pub fn hit_about(place: &str, what: &str, session: &dyn Display) {
+    #[cfg(feature = "failpoints")]
+    real::hit(place, what, Some(session));
+    #[cfg(not(feature = "failpoints"))]
+    let _ = (place, what, session);
 }
 
 /// Whether something of the caller's own is to break here, once.
@@ -27,6 +42,19 @@ pub fn armed(place: &str, what: &str) -> bool {
     {
         let _ = (place, what);
         false
+    }
+}
+
+/// How far a clock is set, in milliseconds: what the file `clock.NAME` in the directory says, for as long as it is there.
+#[inline]
+#[must_use]
+pub fn set_by(clock: &str) -> i64 {
+    #[cfg(feature = "failpoints")]
+    return real::set_by(clock).unwrap_or(0);
+    #[cfg(not(feature = "failpoints"))]
+    {
+        let _ = clock;
+        0
     }
 }
 
@@ -50,26 +78,45 @@ pub fn inherit(command: &mut std::process::Command) {
 
 #[cfg(feature = "failpoints")]
 mod real {
-    use std::path::PathBuf;
+    use std::fmt::Display;
+    use std::path::{Path, PathBuf};
     use std::sync::OnceLock;
 
     use rustix::process::{Signal, getpid, kill_process};
 
-    pub fn claim(place: &str, what: &str) -> Option<String> {
+    fn directory() -> Option<&'static Path> {
         static DIRECTORY: OnceLock<Option<PathBuf>> = OnceLock::new();
-        let directory = DIRECTORY.get_or_init(|| std::env::var_os(super::DIRECTORY).map(PathBuf::from));
-        let file = directory.as_ref()?.join(format!("{place}.{what}"));
+        DIRECTORY.get_or_init(|| std::env::var_os(super::DIRECTORY).map(PathBuf::from)).as_deref()
+    }
+
+    pub fn claim(place: &str, what: &str) -> Option<String> {
+        let file = directory()?.join(format!("{place}.{what}"));
         let act = std::fs::read_to_string(&file).ok()?;
         std::fs::remove_file(&file).ok()?;
         Some(act)
     }
 
-    pub fn hit(place: &str, what: &str) {
+    pub fn set_by(clock: &str) -> Option<i64> {
+        std::fs::read_to_string(directory()?.join(format!("clock.{clock}"))).ok()?.trim().parse().ok()
+    }
+
+    pub fn hit(place: &str, what: &str, session: Option<&dyn Display>) {
         match claim(place, what).as_deref().map(str::trim) {
             None => {}
             Some("stop") => act(Signal::STOP),
+            // Whoever cannot say where it is goes on: nobody would come for it.
+            Some("tell") => drop(tell(&format!("{place}.{what}"), session).map(|()| act(Signal::STOP))),
             Some(_) => act(Signal::KILL),
         }
+    }
+
+    fn tell(point: &str, session: Option<&dyn Display>) -> Option<()> {
+        let session = session.map(|session| format!(" {session}")).unwrap_or_default();
+        let (new, file) = (format!(".new.{point}"), format!("{}{point}", super::TOLD));
+        let directory = directory()?;
+        // Appears whole.
+        std::fs::write(directory.join(&new), format!("{}{session}", std::process::id())).ok()?;
+        std::fs::rename(directory.join(new), directory.join(file)).ok()
     }
 
     pub fn act(signal: Signal) {

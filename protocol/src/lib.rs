@@ -4,15 +4,19 @@
 
 #[cfg(feature = "api")]
 pub mod api;
+mod containment;
 #[cfg(feature = "api")]
 pub mod event;
 pub mod failpoint;
 pub mod frame;
 mod ids;
+mod limits;
 mod nouns;
 pub mod wire;
 
+pub use containment::{Containment, Level, Sandbox, SandboxBy, Sandboxed, Walls};
 pub use ids::{CallId, IdError, PermissionId, PromptId, SessionId};
+pub use limits::{Groups, Keeper, LimitedBy, Limits};
 pub use nouns::{Exit, Identity, Restore, Stream};
 
 /// Counts the processes a session has had, from 1. Every record carries it, so that nothing of a replaced

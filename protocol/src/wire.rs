@@ -14,10 +14,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{EventId, Exit, Incarnation, PromptId, Restore, SessionId, Stream};
+use crate::{
+    EventId, Exit, Groups, Incarnation, Keeper, Level, LimitedBy, Limits, PromptId, Restore, Sandboxed,
+    SessionId, Stream, Walls,
+};
 
 /// Version of this vocabulary. Raised when a message is added; earlier versions still decode.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// One numbered message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,6 +120,26 @@ pub enum Command {
     Acknowledge,
     /// MCP servers that the agent reaches by itself, if it can. Comes before [`Command::Open`].
     RemoteServers(Vec<RemoteServer>),
+    /// What holds the agent's processes together. Comes before [`Command::Open`]. Answered by [`Report::Contained`].
+    Contain {
+        /// What the machine was found to be able to.
+        level: Level,
+        /// The agent does not run in less.
+        demanded: bool,
+    },
+    /// A sign of life is wanted. Answered at once by [`Report::Alive`], whatever else goes on.
+    Probe,
+    /// The agent runs in a sandbox, or not at all. Comes before [`Command::Open`]. Answered by [`Report::Sandboxed`].
+    Sandbox(Walls),
+    /// What the agent's processes may use. Comes before [`Command::Open`]. Answered by [`Report::Limited`].
+    Limits {
+        /// What.
+        limits: Limits,
+        /// What is to see to it.
+        by: LimitedBy,
+        /// The control groups that are there for it.
+        groups: Groups,
+    },
 }
 
 /// Where a worker stays while no manager is linked, and for how long.
@@ -514,6 +537,32 @@ pub enum Report {
         request: u64,
         /// What.
         answer: SettingAnswer,
+    },
+    /// What holds the agent's processes together: what is meant to, and again if it is found to be another.
+    Contained {
+        /// What does.
+        level: Level,
+    },
+    /// It lives.
+    Alive {
+        /// Processor time that all processes below it have used so far, in milliseconds, and those that they have reaped.
+        cpu_ms: u64,
+        /// Commands that it runs for its agent.
+        commands: u32,
+    },
+    /// The agent runs in this sandbox, or not at all.
+    Sandboxed(Sandboxed),
+    /// This sees to it that the agent's processes keep their limits.
+    Limited(LimitedBy),
+    /// Processes were killed because all together they had more memory than they may have. Comes before what that
+    /// ended.
+    OutOfMemory {
+        /// The most that they had, in bytes, where that is known.
+        peak_bytes: Option<u64>,
+        /// What they may have, in bytes.
+        limit_bytes: u64,
+        /// What saw to it.
+        by: Keeper,
     },
 }
 

@@ -12,7 +12,10 @@ use std::path::PathBuf;
 
 use protocol::frame::{self, Decoder};
 use protocol::wire::*;
-use protocol::{Exit, PromptId, Restore, SessionId, Stream};
+use protocol::{
+    Exit, Groups, Keeper, Level, LimitedBy, Limits, PromptId, Restore, Sandbox, SandboxBy, Sandboxed,
+    SessionId, Stream, Walls,
+};
 
 fn frame_of<T: serde::Serialize>(message: &T) -> String {
     let mut bytes = Vec::new();
@@ -94,11 +97,41 @@ fn commands() -> Vec<(&'static str, ToWorker)> {
         url: "https://docs.example/mcp".into(),
         headers: vec![("Authorization".into(), "Bearer ä".into())],
     };
+    let walls = Walls {
+        sandbox: Sandbox::Strict,
+        program: Some("/usr/bin/bwrap".into()),
+        hidden: vec!["/home/me/.ssh".into()],
+        writable: vec!["/home/me/.agent".into()],
+    };
+    let limits = Limits {
+        nice: Some(5),
+        nofile: Some(4096),
+        memory_bytes: Some(1 << 31),
+        pids: Some(200),
+        milli_cpus: Some(1500),
+    };
+    let by = LimitedBy {
+        nice: Some(Keeper::Priority),
+        nofile: Some(Keeper::Rlimit),
+        memory: Some(Keeper::CgroupV2),
+        pids: Some(Keeper::Watched),
+        cpus: None,
+    };
+    let groups = Groups {
+        enter: vec!["/sys/fs/cgroup/k/cgroup.procs".into()],
+        memory_events: Some("/sys/fs/cgroup/k/memory.events".into()),
+        memory_peak: Some("/sys/fs/cgroup/k/memory.peak".into()),
+    };
     let setting = || Setting { name: "mode".into(), value: "plan".into() };
     let settings = [
         ("settings", Command::Settings(vec![setting()])),
         ("set", Command::Set { request: 4, setting: setting() }),
         ("restore-within", Command::RestoreWithin(40_000)),
+        ("contain", Command::Contain { level: Level::PidNamespace, demanded: true }),
+        ("probe", Command::Probe),
+        ("contain-less", Command::Contain { level: Level::Subreaper, demanded: false }),
+        ("sandbox", Command::Sandbox(walls)),
+        ("limits", Command::Limits { limits, by, groups }),
         ("remote-servers", Command::RemoteServers(vec![remote(Transport::Http), remote(Transport::Sse)])),
     ];
     let attachment = |kind, content| Attachment {
@@ -180,6 +213,30 @@ fn reports() -> Vec<(&'static str, FromWorker)> {
         ("notice", Report::Notice { text: "the conversation could not be found again".into() }),
         ("call-asked", call(Some(40), "fs/read_text_file")),
         ("call-asked-of-any", call(None, "elicitation/create")),
+        ("alive", Report::Alive { cpu_ms: 1_234_567, commands: 2 }),
+        (
+            "sandboxed-less",
+            Report::Sandboxed(Sandboxed { sandbox: Sandbox::Strict, by: SandboxBy::Landlock }),
+        ),
+        (
+            "limited",
+            Report::Limited(LimitedBy {
+                memory: Some(Keeper::CgroupV1),
+                pids: Some(Keeper::None),
+                ..LimitedBy::default()
+            }),
+        ),
+        (
+            "out-of-memory",
+            Report::OutOfMemory { peak_bytes: Some(70_000), limit_bytes: 65_536, by: Keeper::CgroupV2 },
+        ),
+        (
+            "out-of-memory-watched",
+            Report::OutOfMemory { peak_bytes: None, limit_bytes: 65_536, by: Keeper::Watched },
+        ),
+        ("sandboxed", Report::Sandboxed(Sandboxed { sandbox: Sandbox::Workdir, by: SandboxBy::Bubblewrap })),
+        ("contained-by-cgroup", Report::Contained { level: Level::Cgroup }),
+        ("contained", Report::Contained { level: Level::PidNamespaceSharedProc }),
     ];
     bodies.into_iter().map(|(name, body)| (name, Envelope { incarnation: 3, seq: 5, ack: 9, body })).collect()
 }
@@ -214,6 +271,10 @@ fn every_message_keeps_the_bytes_it_had_when_its_version_was_new() {
     let names: Vec<&str> = all.lines().filter_map(|line| line.split(' ').next()).collect();
     let unique: BTreeSet<&str> = names.iter().copied().collect();
     assert_eq!(names.len(), unique.len(), "a name stands in two lines");
+    let commanded = commands().into_iter().map(|(name, _)| name);
+    let sampled: BTreeSet<&str> = commanded.chain(reports().into_iter().map(|(name, _)| name)).collect();
+    let unread: Vec<_> = unique.difference(&sampled).collect();
+    assert!(unread.is_empty(), "earlier versions have sent these, and nothing here reads them: {unread:?}");
 
     let missing = check(&all, commands()) + &check(&all, reports());
     let newest = file(PROTOCOL_VERSION);

@@ -29,6 +29,7 @@ use tokio::net::unix::pipe;
 use tokio::time::Instant;
 
 use crate::agent::absolute;
+use crate::exec_agent::Contain;
 use crate::link::is_transient;
 use crate::program::{self, Plan, Start};
 use calls::{Asked, Calls, Next};
@@ -49,7 +50,7 @@ const INTERNAL: i64 = -32603;
 
 /// The agent.
 pub struct Acp {
-    /// Its process.
+    /// The worker's child: its process, or what keeps its namespace.
     pub pid: Pid,
     /// How that process ended, once it did.
     pub exit: Option<Exit>,
@@ -61,7 +62,8 @@ pub struct Acp {
     restore_by: Option<Instant>,
     /// Its standard output is closed: until when its process must have ended, too.
     closed_by: Option<Instant>,
-    start: Start,
+    /// What is known of its start.
+    pub start: Start,
     stdin: pipe::Sender,
     outbox: Vec<u8>,
     written: usize,
@@ -95,6 +97,7 @@ impl Acp {
     /// Starts the agent, and begins to open its session. The error is for a person.
     pub fn start(
         welcome: &Welcome,
+        contain: &Contain,
         agent_session: Option<String>,
         conversation: bool,
         settings: Vec<Setting>,
@@ -105,7 +108,11 @@ impl Acp {
         };
         absolute(argv)?;
         let mut mcp_servers = mcp_servers.clone();
-        let inherited = descriptors::open(&mut mcp_servers);
+        // Whoever has the manager's socket is its owner: nobody in a sandbox is to.
+        let inherited = match contain {
+            Contain::Within(_) => Vec::new(),
+            Contain::No | Contain::IfPossible | Contain::Must => descriptors::open(&mut mcp_servers),
+        };
         let opening = Opening {
             cwd: welcome.workdir.clone(),
             mcp_servers,
@@ -116,12 +123,13 @@ impl Acp {
             agent_session,
             conversation,
         };
-        Self::spawn(welcome, argv, opening, &inherited)
+        Self::spawn(welcome, contain, argv, opening, &inherited)
             .map_err(|error| format!("cannot start a process for {}: {error}", argv[0]))
     }
 
     fn spawn(
         welcome: &Welcome,
+        contain: &Contain,
         argv: &[String],
         opening: Opening,
         inherited: &[OwnedFd],
@@ -140,8 +148,8 @@ impl Acp {
         };
         // Closed again before anything else is started.
         descriptors::hand_on(inherited)?;
-        let (pid, start) = program::start(welcome, plan)?;
-        let (conversation, first) = Conversation::begin(opening, pid.as_raw_pid().unsigned_abs());
+        let (pid, start) = program::start(welcome, contain, plan)?;
+        let (conversation, first) = Conversation::begin(opening);
         let mut acp = Self {
             pid,
             exit: None,
@@ -158,12 +166,17 @@ impl Acp {
             searched: 0,
             held_up: false,
             conversation,
-            terminals: Terminals::default(),
+            terminals: Terminals::new(contain.clone()),
             calls: Calls::default(),
             given_up: false,
         };
         let reports = acp.perform(welcome, first);
         Ok((acp, reports))
+    }
+
+    /// Commands that run for the agent.
+    pub fn commands(&self) -> u32 {
+        u32::try_from(self.terminals.running()).unwrap_or(u32::MAX)
     }
 
     /// The prompt whose turn runs.
@@ -173,7 +186,8 @@ impl Acp {
 
     /// Waits until something can be worked on; lines count only if there is `room` for what they become.
     pub async fn ready(&self, room: bool) -> Ready {
-        let room = room && self.outbox.len() - self.written < UNREAD;
+        // What it says waits until its process is known.
+        let room = room && !self.start.is_open() && self.outbox.len() - self.written < UNREAD;
         tokio::select! {
             () = self.start.readable() => Ready::Start,
             () = async { match self.outbox.is_empty() {
@@ -189,9 +203,12 @@ impl Acp {
         }
     }
 
-    /// Hears whether the agent runs. One that does not leaves, and that is told then.
+    /// Hears whether the agent runs, and where something outlives it how it ended. One that does not run leaves, and that
+    /// is told then.
     pub fn read_start(&mut self) {
         let _ = self.start.read();
+        self.conversation.agent_pid = self.start.pid().as_raw_pid().unsigned_abs();
+        self.exit = self.exit.or(self.start.exit());
     }
 
     /// Gives the agent what it takes of what waits for it.
@@ -342,7 +359,8 @@ impl Acp {
     /// A process is dead.
     pub fn ended(&mut self, pid: Pid, exit: Exit) {
         if pid == self.pid {
-            self.exit = Some(exit);
+            self.exit = self.exit.or(Some(self.start.exit_of_child(exit)));
+            self.conversation.agent_pid = self.start.pid().as_raw_pid().unsigned_abs();
         } else {
             self.terminals.ended(pid, exit);
         }
@@ -380,7 +398,8 @@ impl Acp {
         if self.cancel_by.is_none_or(|by| by > now) {
             return Vec::new();
         }
-        let mut reports: Vec<Report> = Vec::new();
+        let text = "the agent did not end its turn within its grace and is ended itself (SIGTERM)".to_owned();
+        let mut reports = vec![Report::Notice { text }];
         if let Some(prompt) = self.turn() {
             reports.push(Report::TurnEnded { prompt, end: TurnEnd::Aborted, exit: None, left_behind: 0 });
         }

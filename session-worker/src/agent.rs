@@ -10,6 +10,7 @@ use rustix::pipe::PipeFlags;
 use rustix::process::Pid;
 use tokio::net::unix::pipe;
 
+use crate::exec_agent::Contain;
 use crate::link::is_transient;
 use crate::program::{self, Plan, Start};
 use crate::text::{Utf8, pieces, transcript};
@@ -39,7 +40,7 @@ pub fn absolute(argv: &[String]) -> Result<(), String> {
 pub struct Turn {
     /// The prompt it answers.
     pub prompt: PromptId,
-    /// The agent's own process.
+    /// The worker's child: the agent's own process, or what keeps its namespace.
     pub pid: Pid,
     /// How that process ended, once it did.
     pub exit: Option<Exit>,
@@ -47,7 +48,8 @@ pub struct Turn {
     pub aborted: bool,
     /// How many processes outlived the agent's own.
     pub left_behind: u32,
-    start: Start,
+    /// What is known of its start.
+    pub start: Start,
     stdin: Option<Stdin>,
     stdout: Option<Output>,
     stderr: Option<Output>,
@@ -94,6 +96,7 @@ impl Turn {
     /// Starts the agent. The error is for a person.
     pub fn start(
         welcome: &Welcome,
+        contain: &Contain,
         prompt: PromptId,
         text: String,
         history: &[Exchange],
@@ -110,11 +113,17 @@ impl Turn {
             }
             Agent::Acp { .. } => return Err("this agent lives between prompts".to_owned()),
         };
-        Self::spawn(welcome, prompt, &argv, stdin)
+        Self::spawn(welcome, contain, prompt, &argv, stdin)
             .map_err(|error| format!("cannot start a process for {}: {error}", argv[0]))
     }
 
-    fn spawn(welcome: &Welcome, prompt: PromptId, argv: &[String], text: Option<String>) -> io::Result<Self> {
+    fn spawn(
+        welcome: &Welcome,
+        contain: &Contain,
+        prompt: PromptId,
+        argv: &[String],
+        text: Option<String>,
+    ) -> io::Result<Self> {
         let (stdin, agent_stdin) = match text {
             Some(text) => {
                 let (theirs, ours) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
@@ -134,7 +143,7 @@ impl Turn {
             stdout: agent_stdout.into(),
             stderr: agent_stderr.into(),
         };
-        let (pid, start) = program::start(welcome, plan)?;
+        let (pid, start) = program::start(welcome, contain, plan)?;
         Ok(Self {
             prompt,
             pid,
@@ -162,10 +171,17 @@ impl Turn {
         }
     }
 
-    /// Hears whether the agent runs; gives the report that says so, at most once.
+    /// Hears whether the agent runs, and where something outlives it how it ended; gives the report that it runs, at most
+    /// once.
     pub fn read_status(&mut self) -> Option<Report> {
-        let runs = self.start.read()?;
-        runs.then(|| self.started())
+        let news = self.start.read();
+        self.exit = self.exit.or(self.start.exit());
+        news?.then(|| self.started())
+    }
+
+    /// The worker's child is dead.
+    pub fn ended_child(&mut self, exit: Exit) {
+        self.exit = self.exit.or(Some(self.start.exit_of_child(exit)));
     }
 
     /// The same when the agent's process is dead, whatever the runtime knows of the pipe.
@@ -175,7 +191,7 @@ impl Turn {
     }
 
     fn started(&self) -> Report {
-        Report::TurnStarted { prompt: self.prompt, agent_pid: self.pid.as_raw_pid().unsigned_abs() }
+        Report::TurnStarted { prompt: self.prompt, agent_pid: self.start.pid().as_raw_pid().unsigned_abs() }
     }
 
     /// Gives the agent what it takes of the prompt.

@@ -6,13 +6,19 @@
 mod acp;
 mod agent;
 mod exec_agent;
+mod limits;
 mod link;
+mod namespace;
 mod outbox;
+mod probe;
 mod program;
+mod sandbox;
 mod shelter;
 mod spool;
 mod text;
 mod tree;
+mod walls;
+mod watch;
 mod worker;
 
 use std::ffi::OsString;
@@ -42,6 +48,11 @@ fn main() -> ExitCode {
     match (first.as_deref(), args.len()) {
         (None, _) => {}
         (Some("exec-agent"), _) => return exec_agent::run(&args[1..]).into(),
+        (Some("limited"), _) => {
+            return limits::heard(&args[1..]).map_or_else(exec_agent::internal, exec_agent::run).into();
+        }
+        (Some("init"), _) => return namespace::init(&args[1..]).into(),
+        (Some("probe"), _) => return probe::run(&args[1..]).into(),
         (Some("--version"), 1) => {
             println!("session-worker {BUILD}");
             return exit::DONE.into();

@@ -34,7 +34,8 @@ pub fn reap(mut on_exit: impl FnMut(Pid, Exit)) -> bool {
     }
 }
 
-fn exit(status: WaitStatus) -> Exit {
+/// How a process ended.
+pub fn exit(status: WaitStatus) -> Exit {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => Exit::Code(code),
         (None, Some(signal)) => Exit::Signal(signal),
@@ -47,6 +48,53 @@ pub fn living() -> Vec<Pid> {
     let mut pids = below();
     pids.retain(|pid| Stat::read(*pid).is_some_and(|stat| !stat.is_dead()));
     pids
+}
+
+/// Processor time that everything below has used, in milliseconds, and those that it has reaped.
+pub fn cpu_ms() -> u64 {
+    let ticks: u64 = below().into_iter().filter_map(|pid| Some(Stat::read(pid)?.ticks)).sum();
+    ticks.saturating_mul(1000) / rustix::param::clock_ticks_per_second().max(1)
+}
+
+/// What everything below uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    /// Memory, in bytes; what several share counts for each.
+    pub resident: u64,
+    /// Processes and threads.
+    pub tasks: u32,
+}
+
+/// What everything below uses.
+pub fn used() -> Used {
+    let one = |pid: Pid| (resident(pid), Stat::read(pid).map_or(0, |stat| stat.tasks));
+    below().into_iter().map(one).fold(Used::default(), |used, (resident, tasks)| Used {
+        resident: used.resident.saturating_add(resident),
+        tasks: used.tasks.saturating_add(tasks),
+    })
+}
+
+/// Resident memory of a process, in bytes: the second number of `/proc/PID/statm` is of pages (proc_pid_statm(5)).
+fn resident(pid: Pid) -> u64 {
+    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0);
+    pages.saturating_mul(rustix::param::page_size() as u64)
+}
+
+/// Memory of everything below, in bytes, where what is shared counts for each in equal parts.
+pub fn proportional_bytes() -> u64 {
+    let one = |pid: Pid| {
+        let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+        let kib = |line: &str| line.strip_prefix("Pss:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok();
+        // What may not be looked into counts as its own.
+        rollup.lines().find_map(kib).map_or_else(|| resident(pid), |kib| kib.saturating_mul(1024))
+    };
+    below().into_iter().map(one).fold(0, u64::saturating_add)
+}
+
+/// Kills everything below, once.
+pub fn kill_all() {
+    signal_all(Signal::KILL);
 }
 
 /// Kills a child of ours that is not reaped, and everything below it. What escapes to us meanwhile, by forking twice,
@@ -67,6 +115,7 @@ pub struct Ending {
     kill_at: Instant,
     give_up_at: Option<Instant>,
     pause: Duration,
+    killed: bool,
 }
 
 /// What a round of an [`Ending`] came to.
@@ -84,12 +133,17 @@ impl Ending {
     /// Sends SIGTERM to everything below.
     pub fn begin(now: Instant, grace: Duration) -> Self {
         signal_all(Signal::TERM);
-        Self { kill_at: now + grace, give_up_at: None, pause: PAUSE }
+        Self { kill_at: now + grace, give_up_at: None, pause: PAUSE, killed: false }
     }
 
     /// Shortens the grace, if it is longer.
     pub fn hasten(&mut self, kill_at: Instant) {
         self.kill_at = self.kill_at.min(kill_at);
+    }
+
+    /// Whether it has come to SIGKILL since this was last asked.
+    pub fn has_begun_to_kill(&mut self) -> bool {
+        std::mem::take(&mut self.killed)
     }
 
     /// Reaps, and kills if the grace is over. To be called at every death and at the instant asked for.
@@ -101,6 +155,7 @@ impl Ending {
             return Round::Next(self.kill_at);
         }
         signal_all(Signal::KILL);
+        self.killed = self.give_up_at.is_none();
         if reap(&mut on_exit) {
             return Round::Gone;
         }
@@ -231,6 +286,10 @@ fn below_by_scan(me: Pid) -> Vec<Pid> {
 struct Stat {
     state: char,
     parent: i32,
+    /// Processor time, in clock ticks: its own and that of the children that it has waited for.
+    ticks: u64,
+    /// Its threads; a zombie is still one.
+    tasks: u32,
 }
 
 impl Stat {
@@ -243,7 +302,12 @@ impl Stat {
     fn parse(stat: &str) -> Option<Self> {
         let (_, rest) = stat.rsplit_once(')')?;
         let mut fields = rest.split_ascii_whitespace();
-        Some(Self { state: fields.next()?.chars().next()?, parent: fields.next()?.parse().ok()? })
+        let (state, parent) = (fields.next()?.chars().next()?, fields.next()?.parse().ok()?);
+        let rest: Vec<&str> = fields.collect();
+        // Fields 14 to 17: utime, stime, cutime, cstime; field 20: num_threads.
+        let ticks = rest.iter().skip(9).take(4).map(|field| field.parse::<u64>().unwrap_or(0)).sum();
+        let tasks = rest.get(15).and_then(|field| field.parse().ok()).unwrap_or(1).max(1);
+        Some(Self { state, parent, ticks, tasks })
     }
 
     fn is_dead(&self) -> bool {
@@ -262,8 +326,8 @@ mod tests {
 
     #[test]
     fn a_process_name_cannot_forge_its_parent() {
-        let stat = Stat::parse("17 (evil) R 1 (x) S 42 17 17 0 -1");
-        assert_eq!(stat, Some(Stat { state: 'S', parent: 42 }));
+        let stat = Stat::parse("17 (evil) R 1 (x) S 42 17 17 0 -1 4194304 9 8 7 6 500 40 3 2 20 0 3 0 99");
+        assert_eq!(stat, Some(Stat { state: 'S', parent: 42, ticks: 545, tasks: 3 }));
         assert_eq!(Stat::parse("17 (cut"), None);
     }
 

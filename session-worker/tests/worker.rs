@@ -3,6 +3,8 @@
 // What clippy.toml allows in `#[test]` functions, for their helpers too.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "worker/contained.rs"]
+mod contained;
 mod harness;
 #[path = "worker/shelter.rs"]
 mod shelter;
@@ -169,6 +171,7 @@ fn abort_ends_the_whole_tree_escapees_and_the_deaf_too() {
     let turn = worker.turn();
     assert!(tree.iter().all(|process| !process.lives()));
     assert_eq!((turn.end, turn.exit), (Some(TurnEnd::Aborted), Some(Exit::Signal(9))));
+    assert_eq!(turn.notices, ["what did not end within its grace was killed (SIGKILL)"]);
     assert_eq!(worker.run(2, "echo next").stdout, "next\n");
 }
 
@@ -181,6 +184,24 @@ fn abort_lets_the_agent_end_well_and_forwards_its_last_words() {
     let turn = worker.turn();
     assert_eq!(turn.stdout, "bye\n");
     assert_eq!((turn.end, turn.exit), (Some(TurnEnd::Aborted), Some(Exit::Code(5))));
+    assert!(turn.notices.is_empty(), "{:?}", turn.notices);
+}
+
+#[test]
+fn a_worker_says_that_it_lives_whatever_its_agent_does_and_what_that_has_cost() {
+    let mut worker = Worker::shell();
+    worker.prompt(1, "echo up; while :; do :; done");
+    worker.turn_until(|out| out == "up\n");
+    let mut alive = || {
+        worker.send(Command::Probe);
+        match worker.report() {
+            Report::Alive { cpu_ms, .. } => cpu_ms,
+            other => panic!("{other:?}"),
+        }
+    };
+    until("the agent has used some time", || alive() > 0);
+    worker.abort(1);
+    worker.turn();
 }
 
 #[test]

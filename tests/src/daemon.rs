@@ -13,6 +13,8 @@ use crate::real::{BOUND, kennel, kill, lives, until};
 pub struct Daemon {
     /// The directory: the state in `state`, and room for the sessions.
     pub dir: tempfile::TempDir,
+    /// The program, and what it is started by.
+    program: Vec<std::ffi::OsString>,
 }
 
 /// What a command came to.
@@ -29,7 +31,33 @@ pub struct Said {
 impl Daemon {
     /// A directory that no daemon serves yet: the first command starts one.
     pub fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
+        Self::over(tempfile::tempdir().unwrap())
+    }
+
+    /// The same over this directory.
+    pub fn over(dir: tempfile::TempDir) -> Self {
+        Self { dir, program: vec![kennel().into()] }
+    }
+
+    /// From here on commands, and with the first of them the daemon, have this in their environment.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.program.splice(0..0, ["/usr/bin/env".into(), format!("{name}={value}").into()]);
+    }
+
+    /// From here on commands, and with the first of them the daemon, are another user's. `program` is `kennel` where that
+    /// user can run it.
+    pub fn run_as(&mut self, uid: u32, program: std::path::PathBuf) {
+        let uid = uid.to_string();
+        let words = ["setpriv", "--reuid", &uid, "--regid", &uid, "--clear-groups"];
+        self.program = words.iter().map(Into::into).chain([program.into()]).collect();
+    }
+
+    /// From here on commands, and with the first of them the daemon, are root in a user namespace of their own, in which
+    /// this shell command was run.
+    pub fn run_where(&mut self, set_up: &str) {
+        let script = format!("{set_up} && exec \"$0\" \"$@\"");
+        let words = ["unshare", "--user", "--map-root-user", "sh", "-c", &script];
+        self.program = words.iter().map(Into::into).chain([kennel().into()]).collect();
     }
 
     /// The directory in which sessions are started.
@@ -39,13 +67,20 @@ impl Daemon {
 
     /// A `kennel` command over this directory.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(kennel());
-        command.args(args).current_dir(self.dir.path());
+        let mut command = Command::new(&self.program[0]);
+        command.args(&self.program[1..]).args(args).current_dir(self.dir.path());
         command.env("KENNEL_STATE_DIR", self.dir.path().join("state"));
         command.env("XDG_RUNTIME_DIR", self.dir.path()).env("XDG_CONFIG_HOME", self.dir.path());
         command.env_remove("KENNEL_SESSION").env("NO_COLOR", "1");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
+    }
+
+    /// From here on the program has these limits, as prlimit(1) takes them. Root is not bound by that of processes.
+    pub fn limit(&mut self, limits: &[&str]) {
+        let program = self.program.len() - 1;
+        let words = ["prlimit"].iter().chain(limits).map(Into::into);
+        self.program.splice(program..program, words);
     }
 
     /// Starts a command and lets it run.

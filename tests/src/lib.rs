@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test harness fails by panicking")]
 
 pub mod campaign;
+pub mod cgroups;
 pub mod daemon;
+pub mod disk;
+pub mod fuzz;
 pub mod history;
 pub mod kinds;
 pub mod real;

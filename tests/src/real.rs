@@ -249,6 +249,36 @@ pub fn prompt(text: &str) -> PromptRequest {
     PromptRequest { text: text.into(), when_busy: Default::default(), attachments: Vec::new() }
 }
 
+/// The pid that a process below another has here, by the one that it has in its own namespace.
+pub fn outside(above: u32, inside: u32) -> u32 {
+    let named = |pid: &u32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let own = status
+            .lines()
+            .find_map(|line| line.strip_prefix("NSpid:")?.split_whitespace().last()?.parse().ok());
+        own == Some(inside)
+    };
+    until("a process of that number", || below(above).into_iter().find(|pid| named(pid) && lives(*pid)))
+}
+
+/// Every process below another, with those that are dead and not reaped.
+pub fn below(above: u32) -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| path_to(*pid, above).is_some()).collect()
+}
+
+/// The processes from one up to another above it, both left out; none if it is not above it.
+pub fn path_to(pid: u32, above: u32) -> Option<Vec<u32>> {
+    let mut path = Vec::new();
+    let mut at = parent(pid)?;
+    while at != above {
+        path.push(at);
+        at = parent(at).filter(|parent| *parent != 0)?;
+    }
+    Some(path)
+}
+
 /// A process's parent.
 pub fn parent(pid: u32) -> Option<u32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

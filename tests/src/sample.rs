@@ -26,10 +26,16 @@ pub fn spec() -> Spec {
         on_crash: OnCrash::Interrupt,
         hibernate_after_ms: 600_000,
         grace_ms: 2_000,
+        worker_timeout_ms: 30_000,
         start_timeout_ms: None,
+        turn_timeout_ms: 0,
+        stall_timeout_ms: None,
+        limits: Default::default(),
         permissions: Permissions::default(),
         subagents: Default::default(),
         remote_servers: Vec::new(),
+        containment: Default::default(),
+        walls: None,
     }
 }
 
@@ -101,6 +107,10 @@ pub fn turn(phase: Phase) -> Option<Turn> {
         answers,
         tools,
         calls: Default::default(),
+        until: None,
+        timed_out: false,
+        recorded: 0,
+        quiet: Default::default(),
     })
 }
 

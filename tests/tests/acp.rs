@@ -170,6 +170,7 @@ async fn kill_agent_is_a_death_of_its_incarnation_and_the_session_comes_back() {
         .trim_end_matches("begun")
         .parse()
         .unwrap();
+    let forked = outside(host.pid(&id).await, forked);
     kill(host.manager.get_session(&id).await.unwrap().agent_pid.unwrap());
     let EventKind::TurnInterrupted { reason, .. } = host.end_of(&id, prompt).await else { panic!() };
     assert!(reason.contains("in the middle of a turn: killed by SIGKILL"), "{reason}");
@@ -327,10 +328,13 @@ async fn commands_of_an_agent_end_with_its_session() {
     let host = host().await;
     let id = session(&host, "plain").await;
     let file = host.dir.path().join("pid");
-    host.run(&id, &format!("start echo $$ > {}.new && mv {0}.new {0} && exec sleep 1000", file.display()))
-        .await;
-    let pid: u32 = until("its pid", || std::fs::read_to_string(&file).ok()?.trim().parse().ok());
-    assert!(lives(pid));
+    host.run(&id, &format!("start touch {} && exec sleep 1001", file.display())).await;
+    let worker = host.pid(&id).await;
+    let is_it = |pid: &u32| {
+        std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == b"sleep\x001001\0")
+    };
+    let pid = until("the command", || below(worker).into_iter().find(is_it));
+    assert!(lives(pid) && file.exists());
     host.manager.stop_session(&id, Orphans::Stop).await.unwrap();
     assert!(!lives(pid));
     host.manager.shutdown().await;

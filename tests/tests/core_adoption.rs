@@ -167,6 +167,18 @@ fn a_prompt_that_may_not_have_arrived_is_given_again_and_has_its_time_again() {
 }
 
 #[test]
+fn what_a_turn_may_still_take_is_what_was_left_of_it() {
+    let mut session = started();
+    let until = LATER.mono + 700;
+    session.turns.running.iter_mut().for_each(|turn| turn.until = Some(until));
+    let mut session = after_the_manager_died(session);
+    see(&mut session, Seen::Linked { outdated: false });
+    assert_eq!(session.deadline(), Some(until));
+    let (_, effects) = give(&mut session, At { mono: until, ..LATER }, Input::Tick);
+    assert!(effects.contains(&Effect::Abort { incarnation: session.incarnation, prompt: PROMPT }));
+}
+
+#[test]
 fn a_worker_whose_time_alone_was_over_takes_no_further_prompt_and_costs_nothing() {
     let mut session = started();
     session.turns.queue.push_back(prompt(8, "waits"));

@@ -443,6 +443,9 @@ fn an_agents_words_are_kept_with_what_it_sent() {
             assert_eq!(see(&mut session, late).0, [untold], "it belongs to no turn");
         }
     }
+    // But for what it takes on record.
+    assert!(session.turns.between > 0);
+    session.turns.between = 0;
     assert_eq!(session, before);
 }
 

@@ -10,7 +10,7 @@ use manager::core::{
 };
 use protocol::api::{Orphans, SessionOpts};
 use protocol::event::{Disposition, Event, EventKind, Outcome, RemovedBy, Timestamp};
-use protocol::{Exit, Incarnation, PromptId, SessionId};
+use protocol::{Exit, Incarnation, PromptId, Restore, SessionId};
 
 const CLOSING: At = At { closing: true, ..AT };
 
@@ -135,7 +135,7 @@ fn a_closing_manager_takes_no_wishes_but_the_one_to_stop() {
     assert!(fleet.step(CLOSING, &Ask::Shutdown).is_ok());
     // What only says what is so is never refused.
     let (version, boot_id) = ("1.2.3".into(), "boot".into());
-    let started = Ask::ManagerStarted { pid: 77, version, boot_id, same_boot: true };
+    let started = Ask::ManagerStarted { pid: 77, version, boot_id, same_boot: true, lost: None };
     assert!(fleet.step(CLOSING, &started).is_ok());
     let heard = fleet.step(CLOSING, &Ask::One(root, Input::Seen(1, Seen::Spawned(identity(100))))).unwrap();
     assert!(matches!(kinds(&heard)[..], [EventKind::SessionStarted { pid: 100 }]), "{:?}", heard.events);
@@ -370,7 +370,7 @@ fn a_manager_that_starts_wants_all_that_any_session_wants() {
     let fleet = Fleet::load([running, waits, session("lives", ready())], [], 1, 10);
     let start = |same_boot| {
         let (version, boot_id) = ("1.2.3".into(), "this boot".into());
-        fleet.step(AT, &Ask::ManagerStarted { pid: 77, version, boot_id, same_boot }).unwrap()
+        fleet.step(AT, &Ask::ManagerStarted { pid: 77, version, boot_id, same_boot, lost: None }).unwrap()
     };
     let change = start(true);
     let (version, boot_id) = ("1.2.3".into(), "this boot".into());
@@ -416,4 +416,31 @@ fn a_change_whose_commit_failed_is_taken_back_whole() {
         fleet.take_back(undo);
         assert_eq!(fleet, before, "{wish:?}");
     }
+}
+
+#[test]
+fn only_what_ends_something_goes_on_without_room_and_only_signals_go_before_the_record() {
+    let mut fleet = Fleet::load([], [], 1, 1);
+    create(&mut fleet, Some("s"));
+    ask(&mut fleet, AT, &Ask::One(id("s"), Input::Seen(1, Seen::Spawned(identity(7)))));
+    let ready = Seen::Ready { restore: Restore::Fresh, agent_pid: None };
+    ask(&mut fleet, AT, &Ask::One(id("s"), Input::Seen(1, ready)));
+    let stop = Ask::Stop(id("s"), Orphans::Stop);
+    let said = Ask::One(id("s"), Input::Seen(1, Seen::Heard(1)));
+    let prompt = Ask::One(id("s"), Input::Command(new_prompt("a")));
+    let started = Ask::Create { id: None, spec: spec() };
+    assert!(fleet.ends(&stop) && fleet.ends(&Ask::Shutdown) && fleet.ends(&Ask::Remove(id("s"))));
+    assert!(!fleet.ends(&said) && !fleet.ends(&prompt) && !fleet.ends(&started));
+    assert!(!fleet.step(AT, &prompt).unwrap().may_act_first());
+    assert!(!fleet.step(AT, &started).unwrap().may_act_first());
+    let change = ask(&mut fleet, AT, &stop);
+    assert!(change.may_act_first(), "{change:?}");
+    // From here on all that its process says belongs to its end.
+    assert!(fleet.ends(&said) && !fleet.ends(&prompt));
+    let deadline = fleet.get(&id("s")).unwrap().deadline().unwrap();
+    let killed = fleet.step(At { mono: deadline, ..AT }, &Ask::One(id("s"), Input::Tick)).unwrap();
+    assert!(killed.may_act_first(), "{killed:?}");
+    // A process that has ended is not let go before that is on record.
+    let gone = fleet.step(AT, &Ask::One(id("s"), Input::Seen(1, gone(Exit::Code(0))))).unwrap();
+    assert!(!gone.may_act_first(), "{gone:?}");
 }

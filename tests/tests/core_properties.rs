@@ -43,6 +43,7 @@ fn some_spec(choice: u8) -> Spec {
     spec.hibernate_after_ms = if choice & 128 == 0 { 0 } else { 5_000 };
     use PermissionPolicy::*;
     spec.permissions.policy = [Park, Park, Park, Park, Park, Allow, Deny, Fail][usize::from(choice % 8)];
+    spec.turn_timeout_ms = if choice & 16 == 0 { 0 } else { 1_500 };
     spec.permissions.timeout_ms = if choice & 8 == 0 { 0 } else { 2_000 };
     spec
 }
@@ -738,7 +739,7 @@ fn ask(fleet: &Fleet, at: &mut At, step: Move) -> Ask {
         65..68 => {
             at.closing = false;
             let same_boot = step.which < 200;
-            Ask::ManagerStarted { pid: 1, version: "v".into(), boot_id: "boot".into(), same_boot }
+            Ask::ManagerStarted { pid: 1, version: "v".into(), boot_id: "boot".into(), same_boot, lost: None }
         }
         68 => {
             at.closing = true;

@@ -10,7 +10,7 @@ use manager::core::{
 };
 use protocol::api::{Failure, OnCrash, RestartType};
 use protocol::event::{Disposition, EventKind, Outcome, Resolution};
-use protocol::wire::TurnEnd;
+use protocol::wire::{Spent, TurnEnd, Update};
 use protocol::{Exit, PromptId, Restore, Stream};
 
 /// Gives a session its inputs, each of which must be taken, and returns what the last of them came to.
@@ -100,6 +100,29 @@ fn a_turn_aborted_before_it_began_is_known_by_its_process_once_it_does() {
     let later = At { mono: AT.mono + 5, ..AT };
     give(&mut session, later, Input::Command(Command::Abort));
     assert_eq!(session.deadline(), Some(deadline));
+}
+
+#[test]
+fn a_turn_whose_time_is_up_is_aborted_and_says_so_and_the_next_begins() {
+    let mut session = session("s", ready());
+    session.spec = Arc::new(Spec { turn_timeout_ms: 90_000, hibernate_after_ms: 0, ..sample::spec() });
+    wish(&mut session, new_prompt("text"));
+    give(&mut session, AT, Input::Command(new_prompt("next")));
+    session.turns.queue[0].id = PromptId(51);
+    let prompt = PromptId(50);
+    see(&mut session, AT, Seen::TurnStarted { prompt, agent_pid: 101 });
+    let due = At { mono: AT.mono + 90_000, ..AT };
+    assert_eq!(session.deadline(), Some(due.mono));
+    assert_eq!(give(&mut session, At { mono: due.mono - 1, ..AT }, Input::Tick).0, []);
+    let text = "the turn has not come to its end within 90 s, which is its limit, and is aborted".to_owned();
+    assert_eq!(give(&mut session, due, Input::Tick).0, [EventKind::SystemMessage { text }]);
+    assert!(matches!(session.turns.running.as_ref().unwrap().phase, Phase::Aborting { .. }));
+    let (end, exit) = (TurnEnd::Aborted, Some(Exit::Signal(15)));
+    let events = see(&mut session, due, Seen::TurnEnded { prompt, end, exit, left_behind: 0 });
+    let (outcome, stop_reason) = (Outcome::Aborted, "timeout".into());
+    let completed = EventKind::TurnCompleted { turn: 1, prompt_id: prompt, outcome, stop_reason, exit };
+    assert_eq!(events, [completed, EventKind::PromptStarted { prompt_id: PromptId(51) }]);
+    assert_eq!(session.turns.interrupted, []);
 }
 
 #[test]
@@ -387,4 +410,91 @@ fn a_task_ends_as_its_prompt_does() {
     let step = starts.step(AT, 50, &seen(lost)).unwrap();
     let reason = "processes [500] survived SIGKILL".into();
     assert_eq!(step.notes, [Note::TaskLost { reason }], "it waits for a restart by hand");
+}
+
+#[test]
+fn what_runs_waits_or_may_be_resolved_is_needed_and_so_is_all_of_a_sub_agent() {
+    let mut session = session("s", ready());
+    assert_eq!(session.needs_from(), u64::MAX);
+    session.turns = Turns { queue: [prompt(40, "a"), prompt(42, "b")].into(), ..Turns::default() };
+    assert_eq!(session.needs_from(), 40);
+    session.turns.running = turn(Phase::Started { agent_pid: 8 });
+    assert_eq!(session.needs_from(), 7);
+    session.turns.interrupted = vec![prompt(9, "c"), prompt(6, "d")];
+    assert_eq!(session.needs_from(), 6);
+    // Whoever waits for a sub-agent looks for its task and the end of it, whenever that was.
+    session.task = Some(Task { prompt: PromptId(5), text: "task".into(), open: false });
+    assert_eq!(session.needs_from(), 5);
+}
+
+#[test]
+fn what_an_agent_says_is_recorded_up_to_a_bound_and_that_is_said_once() {
+    let mut session = session("s", ready());
+    session.turns.running = turn(Phase::Started { agent_pid: 8 });
+    let prompt = PromptId(7);
+    let mib = |session: &mut Session, text: &str| {
+        let text = text.repeat(1 << 20);
+        see(session, AT, Seen::Output { prompt, stream: Stream::Stdout, text })
+    };
+    let most = limits::TURN_BYTES >> 20;
+    for _ in 0..most {
+        assert!(matches!(mib(&mut session, "x")[..], [EventKind::MessageChunk { .. }]));
+    }
+    let said = mib(&mut session, "y");
+    assert!(
+        matches!(&said[..], [EventKind::SystemMessage { text }] if text.contains("not recorded")),
+        "{said:?}"
+    );
+    assert_eq!(mib(&mut session, "z"), []);
+    let told = |update, payload| Seen::Updated { prompt: Some(prompt), update, payload };
+    let payload = serde_json::json!({ "toolCallId": "call" });
+    let call = Update::ToolCall { id: "call".into(), title: "runs".into(), ended: false };
+    assert_eq!(see(&mut session, AT, told(call, payload.clone())), []);
+    // The turn ends as ever, and the next has all of its room.
+    let events =
+        see(&mut session, AT, Seen::TurnEnded { prompt, end: TurnEnd::Finished, exit: None, left_behind: 0 });
+    assert!(matches!(events[..], [EventKind::TurnCompleted { .. }]), "no call is open: {events:?}");
+    wish(&mut session, new_prompt("next"));
+    let prompt = session.turns.running.as_ref().unwrap().prompt.id;
+    let text = "again".to_owned();
+    let events = see(&mut session, AT, Seen::Output { prompt, stream: Stream::Stdout, text });
+    assert!(matches!(events[..], [EventKind::MessageChunk { .. }]));
+    // Payloads count as well as texts.
+    let payload = serde_json::json!({ "content": "x".repeat(limits::TURN_BYTES as usize) });
+    let update = Update::Other;
+    let events = see(&mut session, AT, Seen::Updated { prompt: Some(prompt), update, payload });
+    assert!(matches!(&events[..], [EventKind::SystemMessage { text }] if text.contains("not recorded")));
+}
+
+#[test]
+fn what_an_agent_says_between_turns_is_recorded_up_to_a_bound_and_the_next_turn_has_all_of_its_room() {
+    let mut session = session("s", ready());
+    let payload = serde_json::json!({ "content": "x".repeat(1 << 20) });
+    let other = |session: &mut Session, prompt| {
+        see(session, AT, Seen::Updated { prompt, update: Update::Other, payload: payload.clone() })
+    };
+    // A payload is a little longer than its text.
+    for _ in 1..limits::BETWEEN_BYTES >> 20 {
+        assert!(matches!(other(&mut session, None)[..], [EventKind::AgentUpdated { prompt_id: None, .. }]));
+    }
+    let said = other(&mut session, None);
+    assert!(
+        matches!(&said[..], [EventKind::SystemMessage { text }] if text.contains("between two turns")),
+        "{said:?}"
+    );
+    assert_eq!(other(&mut session, None), []);
+    // What it has spent counts all the same.
+    let spent = |tokens| Update::Usage(Spent { input_tokens: Some(tokens), ..Spent::default() });
+    let payload = serde_json::json!({});
+    let update = spent(7);
+    assert_eq!(see(&mut session, AT, Seen::Updated { prompt: None, update, payload: payload.clone() }), []);
+    assert_eq!(session.usage.as_ref().map(|usage| usage.input_tokens), Some(7));
+    wish(&mut session, new_prompt("next"));
+    let prompt = session.turns.running.as_ref().map(|turn| turn.prompt.id);
+    assert!(matches!(other(&mut session, prompt)[..], [EventKind::AgentUpdated { .. }]));
+    let events = see(&mut session, AT, Seen::Updated { prompt, update: spent(9), payload });
+    assert!(
+        matches!(&events[..], [EventKind::UsageUpdated { usage, .. }] if usage.input_tokens == 9),
+        "{events:?}"
+    );
 }

@@ -9,16 +9,19 @@ use std::sync::Arc;
 use harness::kinds;
 use harness::sample::{ask, options, spec};
 use manager::core::{
-    Answer, At, Call, Client, Command, Effect, Goal, Input, NewPrompt, Permission, Phase, Prompt, Seen,
-    Session, Spec, State, Turn, Was, Why, limits,
+    Answer, At, Call, Client, Command, Effect, Goal, Input, NewPrompt, Permission, Phase, Prompt, Quiet,
+    Seen, Session, Spec, State, Turn, Was, Why, limits,
 };
 use protocol::api::{Failure, OnCrash, PermissionAnswer, PermissionPolicy, RestartType, Role, WhenBusy};
-use protocol::event::{EventKind, Resolution};
+use protocol::event::{EventKind, Resolution, StallStep};
 use protocol::wire::{
     AgentDetails, Attachment, AttachmentKind, CallAnswer, Content, Offer, RemoteServer, Setting, Spent,
     Transport, TurnEnd, Update,
 };
-use protocol::{CallId, EventId, Exit, Identity, PermissionId, PromptId, Restore, SessionId, Stream};
+use protocol::{
+    CallId, EventId, Exit, Identity, Keeper, Level, LimitedBy, PermissionId, PromptId, Restore, Sandbox,
+    SandboxBy, Sandboxed, SessionId, Stream,
+};
 use serde_json::json;
 
 const NOW: u64 = 10_000_000;
@@ -126,6 +129,10 @@ fn running(mut session: Session, phase: Phase) -> Session {
         answers,
         tools,
         calls: Default::default(),
+        until: None,
+        timed_out: false,
+        recorded: 0,
+        quiet: Default::default(),
     });
     session
 }
@@ -145,6 +152,19 @@ fn asking(mut session: Session, expires: Option<u64>) -> Session {
 fn with_tool(mut session: Session) -> Session {
     session.turns.running.iter_mut().for_each(|turn| turn.tools.push("call-1".into()));
     session
+}
+
+/// Its turn may take so long, and that is over soon.
+fn timed(mut session: Session) -> Session {
+    session.turns.running.iter_mut().for_each(|turn| turn.until = Some(NOW + 500));
+    with_spec(session, |spec| spec.turn_timeout_ms = 60_000)
+}
+
+/// Nothing has shown for so long that its agent works, in milliseconds; a minute is noticed.
+fn quiet(mut session: Session, ms: u64, step: Option<StallStep>) -> Session {
+    let quiet = Quiet { ms, looked_at: Some(NOW - 10_000), cpu: Some((7_000, NOW - 10_000)), step };
+    session.turns.running.iter_mut().for_each(|turn| turn.quiet = quiet.clone());
+    with_spec(session, |spec| spec.stall_timeout_ms = Some(60_000))
 }
 
 fn permitting(session: Session, policy: PermissionPolicy) -> Session {
@@ -273,6 +293,43 @@ fn states() -> Vec<(&'static str, Session)> {
             "ready, turn started, on_crash retry",
             with_spec(ready(Some(Phase::Started { agent_pid: 401 })), |s| s.on_crash = OnCrash::Retry),
         ),
+        (
+            "ready, turn sent, which may take so long",
+            with_spec(ready(Some(Phase::Sent { deadline: NOW + 500 })), |s| s.turn_timeout_ms = 60_000),
+        ),
+        (
+            "ready, turn started, soon quiet for long",
+            quiet(ready(Some(Phase::Started { agent_pid: 401 })), 55_000, None),
+        ),
+        (
+            "ready, turn started, soon quiet for long, with a tool in use",
+            quiet(with_tool(ready(Some(Phase::Started { agent_pid: 401 }))), 55_000, None),
+        ),
+        (
+            "ready, turn started, soon quiet for too long",
+            quiet(ready(Some(Phase::Started { agent_pid: 401 })), 85_000, Some(StallStep::Noticed)),
+        ),
+        (
+            "ready, aborting what was quiet for too long, on_crash retry",
+            with_spec(
+                quiet(
+                    ready(Some(Phase::Aborting { deadline: NOW + 500, agent_pid: Some(401) })),
+                    90_000,
+                    Some(StallStep::Cancelled),
+                ),
+                |s| s.on_crash = OnCrash::Retry,
+            ),
+        ),
+        ("ready, turn started, its time soon up", timed(ready(Some(Phase::Started { agent_pid: 401 })))),
+        (
+            "ready, turn started, its time soon up while a permission waits",
+            timed(asking(started(ready(None)), None)),
+        ),
+        ("ready, turn aborting, its time was up", {
+            let mut session = timed(ready(Some(aborting.clone())));
+            session.turns.running.iter_mut().for_each(|turn| turn.timed_out = true);
+            session
+        }),
         ("ready, turn aborting", ready(Some(aborting))),
         (
             "ready, turn started, a permission waits for so long",
@@ -479,6 +536,19 @@ fn inputs(session: &Session) -> Vec<(&'static str, At, Input)> {
             Seen::SettingAnswered { request: 9, answer: Ok(json!({})) },
         ),
         seen("agent session", Seen::AgentSession("conversation-1".into())),
+        seen("contained by a namespace", Seen::Contained(Level::PidNamespace)),
+        seen(
+            "in a sandbox",
+            Seen::Sandboxed(Sandboxed { sandbox: Sandbox::Strict, by: SandboxBy::Bubblewrap }),
+        ),
+        seen(
+            "limited by a control group",
+            Seen::Limited(LimitedBy { memory: Some(Keeper::CgroupV2), ..LimitedBy::default() }),
+        ),
+        seen(
+            "out of memory",
+            Seen::OutOfMemory { peak_bytes: Some(70_000), limit_bytes: 65_536, by: Keeper::CgroupV2 },
+        ),
         seen(
             "introduced",
             Seen::Introduced(AgentDetails {
@@ -499,6 +569,9 @@ fn inputs(session: &Session) -> Vec<(&'static str, At, Input)> {
         seen("another update, no prompt", updated(None, Update::Other)),
         seen("permission asked", asked(RUNNING)),
         seen("permission asked, another prompt", asked(UNKNOWN)),
+        seen("alive, and used the processor", Seen::Alive { cpu_ms: 7_200, commands: 0 }),
+        seen("alive, and used it hardly", Seen::Alive { cpu_ms: 7_100, commands: 0 }),
+        seen("alive, and runs a command", Seen::Alive { cpu_ms: 7_000, commands: 1 }),
         seen("notice", Seen::Notice("there is a newer agent".into())),
         seen("agent died", Seen::AgentDied("the agent ended".into())),
         seen("login needed", Seen::LoginNeeded("log in".into())),
@@ -622,7 +695,16 @@ fn facts(session: &Session, now: u64) -> Vec<(&'static str, String)> {
                 None => "no turn".into(),
                 Some(turn) => {
                     let spoke = if turn.spoke { ", has spoken" } else { "" };
-                    format!("turn of {} {}{spoke}", turn.prompt.id, phase(&turn.phase, now))
+                    let until =
+                        turn.until.map(|until| format!(", until {}", ms(until, now))).unwrap_or_default();
+                    let up = if turn.timed_out { ", timed out" } else { "" };
+                    let quiet = match turn.quiet.step {
+                        _ if turn.quiet == Quiet::default() => String::new(),
+                        None => format!(", quiet for {} ms", turn.quiet.ms),
+                        Some(step) => format!(", quiet for {} ms ({step:?})", turn.quiet.ms),
+                    };
+                    let of = turn.prompt.id;
+                    format!("turn of {of} {}{spoke}{until}{up}{quiet}", phase(&turn.phase, now))
                 }
             },
         ),
@@ -642,6 +724,15 @@ fn facts(session: &Session, now: u64) -> Vec<(&'static str, String)> {
         ("agent details", {
             let version = session.agent_details.as_ref().and_then(|details| details.version.as_deref());
             format!("agent {}", version.unwrap_or("unknown"))
+        }),
+        ("containment", {
+            let level = session.containment.map_or("unknown", Level::name);
+            format!("contained {level}")
+        }),
+        ("sandbox", session.sandbox.map_or("no sandbox".into(), |sandbox| format!("sandbox {sandbox}"))),
+        ("limited by", {
+            let memory = session.limited_by.and_then(|by| by.memory);
+            format!("memory limited by {}", memory.map_or("nothing", Keeper::name))
         }),
         ("agent session", format!("conversation {}", session.agent_session.as_deref().unwrap_or("unknown"))),
         ("settings", {

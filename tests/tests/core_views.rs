@@ -10,7 +10,9 @@ use manager::core::{
 use protocol::api::{Failure, OnCrash, PromptState, RestartType, Restarts, SessionInfo, SessionOpts, Status};
 use protocol::event::Timestamp;
 use protocol::wire::AgentDetails;
-use protocol::{CallId, Exit, PermissionId, PromptId, Restore};
+use protocol::{
+    CallId, Exit, Keeper, Level, LimitedBy, PermissionId, PromptId, Restore, Sandbox, SandboxBy, Sandboxed,
+};
 
 fn told(failure: &str) -> Failure {
     Failure {
@@ -55,6 +57,11 @@ fn a_session_is_shown_as_it_is() {
     shows.turns.first_prompt = Some("how it began".into());
     let said = AgentDetails { name: Some("it".into()), version: None, resume: true, load: false };
     shows.agent_details = Some(said.clone());
+    shows.containment = Some(Level::PidNamespace);
+    let walled = Sandboxed { sandbox: Sandbox::Workdir, by: SandboxBy::Bubblewrap };
+    shows.sandbox = Some(walled);
+    let kept = LimitedBy { memory: Some(Keeper::CgroupV1), ..LimitedBy::default() };
+    shows.limited_by = Some(kept);
     let shown = SessionInfo {
         id: id("s"),
         title: Some("a title".into()),
@@ -65,6 +72,10 @@ fn a_session_is_shown_as_it_is() {
         workdir: "/work".into(),
         pid: Some(100),
         agent_pid: Some(101),
+        containment: Some(Level::PidNamespace),
+        sandbox: Some(walled),
+        limits: Default::default(),
+        limited_by: Some(kept),
         incarnation: 9,
         restore: Some(Restore::Resumed),
         created_at: Timestamp(AT.wall),
@@ -199,6 +210,7 @@ fn an_option_differs_only_where_it_is_given_and_another() {
         on_crash: Some(spec.on_crash),
         hibernate_after_ms: Some(spec.hibernate_after_ms),
         grace_ms: Some(spec.grace_ms),
+        turn_timeout_ms: Some(spec.turn_timeout_ms),
         ..none()
     };
     assert!(spec.differs_from(&same).is_empty(), "{:?}", spec.differs_from(&same));
@@ -215,6 +227,12 @@ fn an_option_differs_only_where_it_is_given_and_another() {
         (SessionOpts { on_crash: Some(OnCrash::Retry), ..none() }, "on_crash"),
         (SessionOpts { hibernate_after_ms: Some(1), ..none() }, "hibernate_after_ms"),
         (SessionOpts { grace_ms: Some(1), ..none() }, "grace_ms"),
+        (SessionOpts { turn_timeout_ms: Some(1), ..none() }, "turn_timeout_ms"),
+        (SessionOpts { nice: Some(1), ..none() }, "nice"),
+        (SessionOpts { nofile: Some(64), ..none() }, "nofile"),
+        (SessionOpts { memory_bytes: Some(1 << 30), ..none() }, "memory_bytes"),
+        (SessionOpts { pids: Some(64), ..none() }, "pids"),
+        (SessionOpts { milli_cpus: Some(500), ..none() }, "milli_cpus"),
     ] {
         assert_eq!(spec.differs_from(&given), [name]);
     }

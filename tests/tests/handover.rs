@@ -9,7 +9,7 @@ use harness::history;
 use harness::real::*;
 use manager::protocol::api::{Accepted, SessionInfo, Status};
 use manager::protocol::event::{Event, EventKind, Outcome};
-use manager::protocol::{PromptId, Stream};
+use manager::protocol::{Exit, PromptId, Stream};
 use nix::sys::signal::Signal;
 
 /// Goes on until there is a file `on`, and says something before and after.
@@ -279,9 +279,11 @@ fn ten_daemons_at_once_are_one_and_the_others_touch_nothing() {
         let is = |event: &&Event| matches!(event.kind, EventKind::ManagerStarted { .. });
         events.iter().filter(is).count()
     };
-    for round in 0..3 {
+    for round in 0..10 {
         daemon.kill();
-        let all: Vec<_> = (0..10).map(|_| daemon.spawn(&["daemon", "run"])).collect();
+        // Ten at once, and two at once, which are alone with each other.
+        let starters = if round < 3 { 10 } else { 2 };
+        let all: Vec<_> = (0..starters).map(|_| daemon.spawn(&["daemon", "run"])).collect();
         until("one that serves", || (daemon.run(&["daemon", "status"]).code == Some(0)).then_some(()));
         let serves = daemon.pid();
         for child in all {
@@ -305,4 +307,143 @@ fn ten_daemons_at_once_are_one_and_the_others_touch_nothing() {
     let events = daemon.events();
     assert!(history::of(&events).is_empty(), "{:#?}", history::of(&events));
     assert_eq!((said(&events, "before\n"), said(&events, "after\n")), (2, 2));
+}
+
+#[test]
+fn how_an_adopted_worker_ended_is_known_where_the_kernel_tells_it() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start", "--id", "s"]);
+    let worker = daemon.idle("s").pid.unwrap();
+    daemon.kill();
+    assert_eq!(daemon.idle("s").pid, Some(worker), "it is taken over");
+    kill(worker);
+    let exit = until("its death", || {
+        daemon.events().into_iter().find_map(|event| match event.kind {
+            EventKind::SessionRestarting { exit, old_pid, .. } if old_pid == Some(worker) => Some(exit),
+            _ => None,
+        })
+    });
+    // `/proc` until it is reaped by its new parent, PIDFD_GET_INFO from then on; the latter from Linux 6.15 on.
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut version = release.split(['.', '-']).map(|number| number.parse::<u32>().unwrap_or(0));
+    let told = (version.next().unwrap(), version.next().unwrap()) >= (6, 15);
+    assert!(exit == Some(Exit::Signal(9)) || (!told && exit == Some(Exit::Unknown)), "{exit:?}");
+}
+
+#[test]
+fn a_pid_on_record_that_has_become_somebody_elses_is_never_signalled() {
+    let daemon = Daemon::new();
+    for id in ["moved", "other"] {
+        daemon.ok(&["start", "--id", id]);
+        daemon.idle(id);
+    }
+    let (moved, other) = (daemon.show("moved"), daemon.show("other"));
+    let manager = daemon.kill();
+    for worker in [moved.pid.unwrap(), other.pid.unwrap()] {
+        kill(worker);
+    }
+    until("the end of all", || {
+        [manager, moved.pid.unwrap(), other.pid.unwrap()].iter().all(|pid| !lives(*pid)).then_some(())
+    });
+    // As if the kernel had given the worker's pid to another process since.
+    let mut stranger = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+    let journal = rusqlite::Connection::open(daemon.workdir().join("state/journal.db")).unwrap();
+    let doc: String =
+        journal.query_row("SELECT doc FROM sessions WHERE id = 'moved'", [], |row| row.get(0)).unwrap();
+    let was = format!("\"pid\":{},", moved.pid.unwrap());
+    assert!(doc.contains(&was), "{doc}");
+    let doc = doc.replace(&was, &format!("\"pid\":{},", stranger.id()));
+    journal.execute("UPDATE sessions SET doc = ?1 WHERE id = 'moved'", [doc]).unwrap();
+    drop(journal);
+
+    for id in ["moved", "other"] {
+        assert_ne!(daemon.idle(id).pid, Some(stranger.id()));
+        assert_eq!(daemon.ok(&["send", id, "echo goes on"]), "goes on\n");
+    }
+    daemon.ok(&["stop", "moved"]);
+    daemon.ok(&["daemon", "stop"]);
+    assert!(stranger.try_wait().unwrap().is_none(), "a stranger was signalled");
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+}
+
+#[test]
+fn a_socket_and_a_lock_that_were_left_keep_nobody_out() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start", "--id", "s"]);
+    let worker = daemon.idle("s").pid;
+    let socket = daemon.workdir().join("state/kennel.sock");
+    daemon.kill();
+    assert!(socket.exists(), "it died without a chance to remove it");
+    assert_eq!(daemon.idle("s").pid, worker);
+    assert_eq!(daemon.ok(&["send", "s", "echo goes on"]), "goes on\n");
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn a_worker_of_another_version_ends_its_turn_and_is_replaced_before_the_next() {
+    let mut daemon = Daemon::new();
+    let points = daemon.workdir().join("points");
+    std::fs::create_dir(&points).unwrap();
+    daemon.set("KENNEL_FAILPOINTS", points.to_str().unwrap());
+    let before = running(&daemon, 1);
+    let (id, (pid, prompt)) = before.first_key_value().unwrap();
+    let outdated = points.join("hello.outdated");
+    std::fs::write(&outdated, "").unwrap();
+    daemon.kill();
+    daemon.ok(&["wait", id, "--until", "running", "--timeout", "30s"]);
+    let info = daemon.show(id);
+    assert_eq!((info.pid, info.running_prompt), (Some(*pid), Some(*prompt)), "{info:?}");
+    assert!(!outdated.exists(), "it has said that it is");
+    daemon.ok(&["send", "--no-wait", id, "echo next"]);
+    std::fs::write(daemon.workdir().join("on"), "").unwrap();
+    until("the next turn", || (said(&daemon.events(), "next\n") == 1).then_some(()));
+    let info = daemon.idle(id);
+    assert_ne!(info.pid, Some(*pid));
+    assert!(!lives(*pid));
+    assert_eq!((info.incarnation, info.restarts.in_window), (2, 0), "{info:?}");
+    let events = daemon.events();
+    assert!(history::of(&events).is_empty(), "{:#?}", history::of(&events));
+    assert_eq!((said(&events, "before\n"), said(&events, "after\n")), (1, 1));
+    let completed =
+        |kind: &EventKind| matches!(kind, EventKind::TurnCompleted { outcome: Outcome::Completed, .. });
+    assert_eq!(events.iter().filter(|event| completed(&event.kind)).count(), 2);
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn a_worker_whose_manager_stays_away_ends_all_of_its_own_and_the_next_one_restores_the_session() {
+    let mut daemon = Daemon::new();
+    let points = daemon.workdir().join("points");
+    std::fs::create_dir(&points).unwrap();
+    daemon.set("KENNEL_FAILPOINTS", points.to_str().unwrap());
+    let before = running(&daemon, 2);
+    daemon.ok(&["start", "--id", "idle"]);
+    let idle = daemon.idle("idle").pid.unwrap();
+    let uuid = uuid(idle);
+    // More time has passed than anybody waits.
+    std::fs::write(points.join("clock.alone"), (2 * 60 * 60 * 1000).to_string()).unwrap();
+    daemon.kill();
+    until("nobody's being left", || marked(&uuid).is_empty().then_some(()));
+    // What they have said to nobody is read by the next.
+    std::fs::remove_file(points.join("clock.alone")).unwrap();
+    assert_ne!(daemon.idle("idle").pid, Some(idle));
+    let ended = |events: &[Event], wanted: PromptId| {
+        let ends = events.iter().filter(|event| match &event.kind {
+            EventKind::TurnCompleted { prompt_id, .. } | EventKind::TurnInterrupted { prompt_id, .. } => {
+                *prompt_id == wanted
+            }
+            _ => false,
+        });
+        ends.count()
+    };
+    for (id, (pid, prompt)) in &before {
+        let info = daemon.idle(id);
+        assert_ne!(info.pid, Some(*pid), "{info:?}");
+        assert_eq!(ended(&daemon.events(), *prompt), 1);
+        assert_eq!(daemon.ok(&["send", id, "echo on"]), "on\n");
+    }
+    let events = daemon.events();
+    assert!(history::of(&events).is_empty(), "{:#?}", history::of(&events));
+    assert_eq!((said(&events, "before\n"), said(&events, "after\n")), (2, 0));
 }

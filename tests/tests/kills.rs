@@ -110,8 +110,10 @@ impl Before {
     }
 }
 
-fn file_with_number(path: &Path) -> u32 {
-    until("a pid in a file", || std::fs::read_to_string(path).ok()?.trim().parse().ok())
+/// The process below the session's worker that has written its own pid, as it knows it, into a file.
+fn written(daemon: &Daemon, id: &str, path: &Path) -> u32 {
+    let inside = until("a pid in a file", || std::fs::read_to_string(path).ok()?.trim().parse().ok());
+    outside(daemon.show(id).pid.unwrap(), inside)
 }
 
 /// A process in a session of its own, deaf to every polite signal, that writes its pid to `file`. With `env`
@@ -156,7 +158,7 @@ fn kill_manager_mid_turn_leaves_the_turn_running_and_goes_on_with_the_queue() {
     let waits = format!("until test -e {}; do sleep 0.02; done", go_on.display());
     let runs = send(&daemon, id, &format!("echo begun; echo $$ > {}; {waits}; echo done", file.display()));
     let queued = send(&daemon, id, "echo queued");
-    let agent = file_with_number(&file);
+    let agent = written(&daemon, id, &file);
     let kept = Before::of(&daemon, &session);
     daemon.kill();
     assert!(lives(agent), "the turn's process ended with the manager");
@@ -236,7 +238,7 @@ fn kill_worker_and_manager_together_leaves_no_process_behind() {
     let id = session.id.as_str();
     let file = daemon.workdir().join("escapee");
     let cut = send(&daemon, id, &escapee(&file, ""));
-    let escapee = file_with_number(&file);
+    let escapee = written(&daemon, id, &file);
     let kept = Before::of(&daemon, &session);
     let manager = daemon.pid();
     // Stopped, it cannot end its tree when its manager dies a moment before it.
@@ -255,7 +257,7 @@ fn kill_worker_ends_even_an_escapee_that_dropped_its_marker() {
     let id = session.id.as_str();
     let file = daemon.workdir().join("escapee");
     send(&daemon, id, &escapee(&file, "env -i PATH=$PATH"));
-    let escapee = file_with_number(&file);
+    let escapee = written(&daemon, id, &file);
     let kept = Before::of(&daemon, &session);
     assert!(!marked(&kept.uuid).contains(&escapee));
     kill(session.pid.unwrap());
@@ -281,7 +283,7 @@ fn kill_worker_idle_mid_turn_or_below_it_loses_nothing() {
 
     let file = daemon.workdir().join("mid-turn");
     let cut = send(&daemon, id, &escapee(&file, ""));
-    file_with_number(&file);
+    written(&daemon, id, &file);
     kill(idle.pid.unwrap());
     let after = daemon.idle(id);
     assert_ne!(after.pid, idle.pid);
@@ -289,7 +291,7 @@ fn kill_worker_idle_mid_turn_or_below_it_loses_nothing() {
 
     let file = daemon.workdir().join("below");
     let prompt = send(&daemon, id, &escapee(&file, ""));
-    let below = file_with_number(&file);
+    let below = written(&daemon, id, &file);
     kill(below);
     kill(daemon.show(id).agent_pid.unwrap());
     assert_eq!(daemon.idle(id).pid, after.pid, "the worker outlives what runs below it");
@@ -308,4 +310,34 @@ fn ten_commands_at_once_start_one_daemon() {
     }
     pids.dedup();
     assert_eq!(pids.len(), 1, "{pids:?}");
+}
+
+#[test]
+fn what_is_used_of_the_restart_budget_and_a_failure_outlive_the_managers_death() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start", "--id", "one", "--intensity", "2", "--period", "1h"]);
+    let dies = || {
+        let pid = daemon.idle("one").pid.unwrap();
+        kill(pid);
+        until("its death is seen", || (daemon.show("one").pid != Some(pid)).then_some(()));
+    };
+    dies();
+    daemon.kill();
+    dies();
+    daemon.kill();
+    dies();
+    let failed = |what| until(what, || Some(daemon.show("one")).filter(|info| info.status == Status::Failed));
+    let reason = failed("the third death within the hour").failure.unwrap().reason;
+    assert!(reason.contains("3 deaths"), "{reason}");
+    daemon.kill();
+    assert_eq!(failed("that it is on record").failure.unwrap().reason, reason);
+    let said = daemon.run(&["send", "one", "echo"]);
+    assert!(said.code == Some(7) && said.stderr.contains("kennel restart"), "{said:?}");
+    daemon.ok(&["restart", "one"]);
+    // With all of its budget.
+    dies();
+    dies();
+    daemon.idle("one");
+    let found = history::of(&daemon.events());
+    assert!(found.is_empty(), "{found:#?}");
 }

@@ -152,7 +152,7 @@ async fn escapee(host: &Host, id: &SessionId) -> u32 {
     host.send(id, ESCAPEE).await;
     let words = host.event(id, "its pid", |kind| matches!(kind, EventKind::MessageChunk { .. })).await;
     let EventKind::MessageChunk { text, .. } = words.kind else { panic!() };
-    text.trim().parse().unwrap()
+    outside(host.pid(id).await, text.trim().parse().unwrap())
 }
 
 #[tokio::test]
@@ -278,6 +278,44 @@ async fn an_idle_session_hibernates_and_a_prompt_wakes_it() {
     assert_eq!(host.run(&id, "echo later").await, "later\n");
     let info = host.manager.get_session(&id).await.unwrap();
     assert_eq!((info.status, info.pinned), (Status::Idle, true));
+    host.manager.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_turn_that_takes_too_long_ends_with_all_it_started_and_the_session_goes_on() {
+    let host = Host::new().await;
+    let opts = SessionOpts { turn_timeout_ms: Some(2_000), grace_ms: Some(50), ..host.opts() };
+    let id = host.session_with(opts).await;
+    let worker = host.pid(&id).await;
+    let escapee = escapee(&host, &id).await;
+    let ended =
+        host.event(&id, "the turn's end", |kind| matches!(kind, EventKind::TurnCompleted { .. })).await;
+    let EventKind::TurnCompleted { outcome, stop_reason, .. } = ended.kind else { panic!() };
+    assert_eq!((outcome, stop_reason.as_str()), (Outcome::Aborted, "timeout"));
+    assert!(!lives(escapee), "it outlived the turn");
+    assert_eq!((host.run(&id, "echo next").await, host.pid(&id).await), ("next\n".to_owned(), worker));
+    host.manager.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_agent_has_the_nice_value_and_the_descriptors_that_its_session_gives_it_also_after_a_crash() {
+    let host = Host::new().await;
+    let looks = "nice; ulimit -Sn; ulimit -Hn";
+    let plain = host.session().await;
+    let before = host.run(&plain, looks).await;
+    let nice: u32 = before.lines().next().unwrap().parse().unwrap();
+    let opts = SessionOpts { nice: Some(5), nofile: Some(777), ..host.opts() };
+    let id = host.session_with(opts).await;
+    let limited = format!("{}\n777\n777\n", nice + 5);
+    assert_eq!(host.run(&id, looks).await, limited);
+    kill(host.pid(&id).await);
+    host.event(&id, "the restart", is_restarted).await;
+    assert_eq!(host.run(&id, looks).await, limited);
+    assert_eq!(host.run(&plain, looks).await, before);
+    let host = host.restarted().await;
+    assert_eq!(host.run(&id, looks).await, limited);
+    let limits = host.manager.get_session(&id).await.unwrap().limits;
+    assert_eq!((limits.nice, limits.nofile), (Some(5), Some(777)));
     host.manager.shutdown().await;
 }
 

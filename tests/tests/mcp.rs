@@ -466,7 +466,8 @@ fn an_agent_is_given_the_tools_and_can_use_them() {
     daemon.ok(&["restart", "given"]);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("given:{token}"));
     daemon.ok(&["rm", "--force", "given"]);
-    assert!(!file.exists());
+    // After the answer: the removal is on record first.
+    until("the file has gone", || (!file.exists()).then_some(()));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use harness::kinds;
-use harness::sim::{Coverage, run};
+use harness::sim::{Coverage, run, run_by};
 
 const SEEDS: u64 = 256;
 const STEPS: usize = 2_000;
@@ -49,10 +49,23 @@ fn simulation_keeps_every_promise_whenever_anything_dies() {
     missing("observation", kinds::SEEN, &coverage.seen);
     missing("command", kinds::COMMANDS, &coverage.commands);
     missing("refusal", REFUSALS, &coverage.refusals);
+    assert!(coverage.acted_first > SEEDS / 4, "only {} acted before the record", coverage.acted_first);
     assert!(coverage.managers > 4 * SEEDS, "managers died {} times only", coverage.managers);
 }
 
 fn missing(what: &str, all: &[&'static str], found: &BTreeSet<&'static str>) {
     let missing: Vec<&&str> = all.iter().filter(|name| !found.contains(*name)).collect();
     assert!(missing.is_empty(), "no {what} {missing:?} in {SEEDS} seeds");
+}
+
+#[test]
+fn simulation_of_a_clock_that_jumps_an_hour_either_way_is_the_same_as_without() {
+    for seed in 0..8 {
+        let (_, runs_on) = run_by(seed, STEPS, false).unwrap_or_else(|problem| panic!("{problem}"));
+        let (_, jumps) = run_by(seed, STEPS, true).unwrap_or_else(|problem| panic!("{problem}"));
+        assert!(runs_on.len() > 100, "{} events", runs_on.len());
+        let differs = runs_on.iter().zip(&jumps).find(|(one, other)| one != other);
+        assert_eq!(differs, None, "seed {seed}");
+        assert_eq!(runs_on.len(), jumps.len(), "seed {seed}");
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! Each frame is one record: `id:` its id, `event:` its type, `data:` its JSON. A client that comes back gives
 //! the last id it saw and misses nothing. Frames without an id are kennel's own and move no cursor: a comment
-//! line every 15 s, and `event: problem` with a `Problem` if the journal cannot be read, after which the stream
+//! line every 15 s, `event: gap` with a `Gap` where events were pruned, and `event: problem` with a `Problem` if the journal cannot be read, after which the stream
 //! ends.
 
 use std::convert::Infallible;
@@ -16,6 +16,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
+use protocol::api::Gap;
 use protocol::event::Event;
 use protocol::{EventId, SessionId};
 use serde::Deserialize;
@@ -24,6 +25,7 @@ use utoipa::IntoParams;
 use super::App;
 use super::input::{Id, Query, single};
 use super::problem::{Answer, ApiError, refuses};
+use crate::error::Error;
 use crate::feed::Subscription;
 
 /// How often a silent stream says that it lives.
@@ -57,7 +59,8 @@ refuses!(SessionEventsErrors: 400 "invalid_cursor", 400 "invalid_id", 404 "no_su
 ///
 /// Server-sent events: `id:` is the event's id, `event:` its type, `data:` the `Event` as one line of JSON. The
 /// cursor is `Last-Event-ID`, which a client that reconnects sends of itself and which therefore wins, or
-/// `after`. A comment line is sent every 15 s. `event: problem`, without an id, says why a stream ends early. A
+/// `after`. A comment line is sent every 15 s. `event: gap`, without an id, says that events were pruned which were to
+/// come here: its `Gap` names the first from which on all is there; what is left of those before follows. `event: problem`, without an id, says why a stream ends early. A
 /// slow reader misses nothing and slows nobody.
 #[utoipa::path(get, path = "/v1/events", tag = "events", operation_id = "events",
     params(EventsQuery, ("Last-Event-ID" = Option<u64>, Header, description = "Event id: as `after`, and wins over it.")),
@@ -171,6 +174,10 @@ impl Reading {
                     self.ended |= !self.whole && record.last;
                     frames.push_str(record.frame());
                 }
+            }
+            Err(Error::Pruned { first_available }) => {
+                let gap = serde_json::to_string(&Gap { first_available }).unwrap_or_default();
+                let _ = write!(frames, "event: gap\ndata: {gap}\n\n");
             }
             Err(error) => {
                 self.ended = true;

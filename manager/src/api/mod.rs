@@ -6,6 +6,7 @@
 mod attach;
 mod auth;
 mod calls;
+mod disk;
 mod events;
 mod input;
 mod permissions;
@@ -107,7 +108,7 @@ impl Stop {
         (name = "sub-agents", description = "Sessions that work for others in the background."),
         (name = "manager", description = "The manager itself.")
     ),
-    components(schemas(protocol::api::Problem, protocol::event::Event)),
+    components(schemas(protocol::api::Gap, protocol::api::Problem, protocol::event::Event)),
     modifiers(&Token)
 )]
 struct Description;
@@ -136,6 +137,8 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(system::openapi))
         .routes(routes!(system::info))
         .routes(routes!(system::stop))
+        .routes(routes!(disk::usage))
+        .routes(routes!(disk::prune))
         .routes(routes!(sessions::list, sessions::create))
         .routes(routes!(sessions::get, sessions::ensure, sessions::remove))
         .routes(routes!(sessions::stop))

@@ -208,6 +208,28 @@ pub enum Command {
     /// Run, look at and end the daemon
     #[command(subcommand)]
     Daemon(Daemon),
+    /// Show what the state directory takes of the disk, by what and by which session
+    #[command(
+        after_help = "Examples:\n  kennel df\n  kennel df --all\n  kennel df --json | jq '.sessions[] | select(.event_bytes > 1e6) | .id'"
+    )]
+    Df(Df),
+    /// Remove history that is old, and files that belong to nothing any more
+    ///
+    /// Tells what would go, and asks. History goes by whole turns, the oldest first; what a session needs stays: prompts that
+    /// run, wait or may be resolved, the newest turn, and the turns that an agent is told where its conversation is lost.
+    /// Sessions stay; `kennel rm` removes those. The journal's file keeps its length and is filled again.
+    #[command(
+        after_help = "Examples:\n  kennel prune\n  kennel prune --older-than 90d\n  kennel prune --max-size 2GiB --dry-run\n  \
+        kennel prune --damaged --force"
+    )]
+    Prune(Prune),
+    /// Look whether this machine lets kennel keep its promise, and how to mend what does not
+    ///
+    /// Changes nothing, and starts no daemon. Exits with 1 if something that kennel promises does not hold.
+    #[command(
+        after_help = "Examples:\n  kennel doctor\n  kennel doctor --json | jq '.[] | select(.health != \"ok\")'"
+    )]
+    Doctor,
 }
 
 /// `set`.
@@ -281,6 +303,24 @@ pub struct Options {
     /// How long its processes have between SIGTERM and SIGKILL
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub grace: Option<Duration>,
+    /// How long a turn may take; then it is aborted. 0 = as long as it wants
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub turn_timeout: Option<Duration>,
+    /// Added to the nice value of its agent's processes, 0 to 19
+    #[arg(long, value_name = "N")]
+    pub nice: Option<u32>,
+    /// Descriptors that each of its agent's processes may have open
+    #[arg(long, value_name = "N")]
+    pub nofile: Option<u64>,
+    /// Memory that its agent's processes may have together, like 2GiB; with more they are killed
+    #[arg(long, value_name = "SIZE", value_parser = crate::config::parse_size)]
+    pub memory: Option<u64>,
+    /// Processes and threads that there may be of its agent at once
+    #[arg(long, value_name = "N")]
+    pub pids: Option<u32>,
+    /// Processors' time that its agent's processes may have together, like 1.5
+    #[arg(long, value_name = "N", value_parser = crate::config::parse_cpus)]
+    pub cpus: Option<u32>,
     /// What becomes of permissions that the agent asks for: wait for you, allow, deny, or abort the turn
     #[arg(long, value_name = "WHAT",
         value_parser = words::<PermissionPolicy>(&["park", "allow", "deny", "fail"]))]
@@ -553,6 +593,34 @@ pub struct Wait {
     pub timeout: Option<Duration>,
 }
 
+/// `df`.
+#[derive(Debug, Args)]
+pub struct Df {
+    /// All sessions; else the largest ten
+    #[arg(long, short)]
+    pub all: bool,
+}
+
+/// `prune`.
+#[derive(Debug, Args)]
+pub struct Prune {
+    /// Turns that ended longer ago than this
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub older_than: Option<Duration>,
+    /// The oldest turns, until the journal has no more than this in use
+    #[arg(long, value_name = "SIZE", value_parser = crate::config::parse_size)]
+    pub max_size: Option<u64>,
+    /// Damaged journals that were kept
+    #[arg(long)]
+    pub damaged: bool,
+    /// Tell what would go, and remove nothing
+    #[arg(long, conflicts_with = "force")]
+    pub dry_run: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    pub force: bool,
+}
+
 /// `subagent`.
 #[derive(Debug, Subcommand)]
 pub enum Subagent {
@@ -742,6 +810,8 @@ mod tests {
             ("kennel send s ls -la", ErrorKind::UnknownArgument),
             ("kennel stop", ErrorKind::MissingRequiredArgument),
             ("kennel stop a --all", ErrorKind::ArgumentConflict),
+            ("kennel prune --max-size 5", ErrorKind::ValueValidation),
+            ("kennel prune --dry-run --force", ErrorKind::ArgumentConflict),
             ("kennel resolve prompt-1", ErrorKind::MissingRequiredArgument),
             ("kennel resolve prompt-1 --retry --drop", ErrorKind::ArgumentConflict),
             ("kennel resolve 1 --drop", ErrorKind::ValueValidation),

@@ -253,6 +253,10 @@ impl<'a> View<'a> {
                     .map_err(|error| Failure::from(ClientError::Garbage(error.to_string())))?;
                 return Err(Failure::from(Box::<protocol::api::Problem>::new(problem)));
             }
+            "gap" => {
+                super::events::show_gap(self.ui, &frame.data)?;
+                return Ok(false);
+            }
             "attached" => {
                 self.client = serde_json::from_str::<ClientInfo>(&frame.data).ok().map(|info| info.client_id);
                 self.drives = self.role == Role::Driver;

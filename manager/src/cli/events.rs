@@ -1,9 +1,9 @@
 //! `events`: what has happened, and what happens.
 
-use protocol::api::ManagerInfo;
 use protocol::api::Role;
+use protocol::api::{Gap, ManagerInfo};
 use protocol::event::{
-    Decider, Disposition, Event, EventKind, Outcome as Ended, RemovedBy, Resolution, Timestamp,
+    Decider, Disposition, Event, EventKind, Outcome as Ended, RemovedBy, Resolution, StallStep, Timestamp,
 };
 use protocol::{Exit, Stream};
 use serde::Deserialize;
@@ -60,10 +60,24 @@ fn show(ui: &Ui, frame: &Frame) -> Outcome {
             .map_err(|error| Failure::from(ClientError::Garbage(error.to_string())))?;
         return Err(Failure::from(Box::<protocol::api::Problem>::new(problem)));
     }
+    if frame.event == "gap" {
+        return show_gap(ui, &frame.data);
+    }
     if ui.json {
         return ui.object(frame.data.as_bytes());
     }
     ui.line(&line(&frame.data, ui.out_colour))
+}
+
+/// Tells that events were pruned which were to come here. No event, so that in JSON it has a word of its own.
+pub fn show_gap(ui: &Ui, data: &str) -> Outcome {
+    if ui.json {
+        return ui.object(format!("{{\"gap\":{data}}}").as_bytes());
+    }
+    if let Ok(Gap { first_available }) = serde_json::from_str(data) {
+        ui.note(&format!("events before {first_available} were pruned; what is left of them follows"));
+    }
+    Ok(())
 }
 
 /// What all events have, those of later versions too.
@@ -144,7 +158,11 @@ fn said(kind: &EventKind) -> String {
         }
         EventKind::SettingChanged { name, value, .. } => format!("{name} = {value}"),
         EventKind::SettingRefused { name, value, reason, .. } => format!("{name} = {value}: {reason}"),
+        EventKind::SessionOomKilled { peak_bytes, limit_bytes, by } => {
+            render::out_of_memory(*peak_bytes, *limit_bytes, *by)
+        }
         EventKind::SessionAdopted { pid } => format!("pid {pid}"),
+        EventKind::SessionStalled { step, quiet_ms, .. } => stalled(*step, *quiet_ms),
         EventKind::SessionHibernated {} | EventKind::SessionWoken {} | EventKind::SessionDeleted {} => {
             String::new()
         }
@@ -237,6 +255,18 @@ fn said(kind: &EventKind) -> String {
         EventKind::SystemMessage { text } => text.clone(),
         EventKind::ManagerStarted { pid, version, .. } => format!("pid {pid}, kennel {version}"),
         EventKind::ManagerStopping {} => String::new(),
+    }
+}
+
+/// What a person is told of an agent that shows no sign of work.
+pub fn stalled(step: StallStep, quiet_ms: u64) -> String {
+    let quiet = render::duration(quiet_ms);
+    match step {
+        StallStep::Noticed => format!("the agent has shown no sign of work for {quiet}"),
+        StallStep::Resumed => format!("the agent works again, after {quiet}"),
+        StallStep::Cancelled => {
+            format!("the agent has shown no sign of work for {quiet} and is told to end its turn")
+        }
     }
 }
 

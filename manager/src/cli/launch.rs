@@ -22,7 +22,7 @@ const TAIL_LINES: usize = 10;
 
 /// Where a daemon that was started in the background writes its log.
 pub fn log_path(paths: &Paths) -> PathBuf {
-    paths.state_dir.join("daemon.log")
+    paths.state_dir.join(crate::logs::DAEMON)
 }
 
 /// How long the log is now.

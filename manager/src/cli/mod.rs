@@ -9,6 +9,8 @@ mod args;
 mod attach;
 mod daemon;
 mod demo;
+mod disk;
+mod doctor;
 mod error;
 mod events;
 mod form;
@@ -116,6 +118,9 @@ async fn dispatch(link: &Link<'_>, command: Command) -> Outcome {
         Command::Subagent(args) => subagent::subagent(link, args).await,
         Command::Token(args) => sessions::token(link, &args.id, args.viewer).await,
         Command::Daemon(args) => daemon::daemon(link, &args).await,
+        Command::Prune(args) => disk::prune(link, args).await,
+        Command::Df(args) => disk::df(link, &args).await,
+        Command::Doctor => doctor::doctor(link).await,
         // Needs no runtime, and has run before this one was built.
         Command::Demo => Ok(()),
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 use protocol::api::Status;
 use protocol::event::Timestamp;
+use protocol::{Keeper, LimitedBy, Limits};
 
 use super::sgr::{Colours, Screen};
 
@@ -147,9 +148,58 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     Ok(parsed)
 }
 
+/// A size with its unit.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [(u32, &str); 5] = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB"), (0, "B")];
+    let (shift, unit) = UNITS.into_iter().find(|(shift, _)| bytes >> shift > 0).unwrap_or((0, "B"));
+    let tenths = (bytes >> shift.saturating_sub(10)) % 1024 * 10 / 1024;
+    match shift {
+        0 => format!("{bytes}B"),
+        _ if tenths == 0 => format!("{}{unit}", bytes >> shift),
+        _ => format!("{}.{tenths}{unit}", bytes >> shift),
+    }
+}
+
+/// A session's limits: name, value, and what sees to it.
+pub fn limits(limits: &Limits, by: Option<&LimitedBy>) -> Vec<(&'static str, String, &'static str)> {
+    let keeper = |of: fn(&LimitedBy) -> Option<Keeper>| match by.map(of) {
+        None => "not told yet",
+        Some(keeper) => keeper.unwrap_or(Keeper::None).name(),
+    };
+    let cpus = limits.milli_cpus.map(|milli| (f64::from(milli) / 1000.0).to_string());
+    let all = [
+        ("nice", limits.nice.map(|nice| format!("+{nice}")), keeper(|by| by.nice)),
+        ("nofile", limits.nofile.map(|nofile| nofile.to_string()), keeper(|by| by.nofile)),
+        ("memory", limits.memory_bytes.map(size), keeper(|by| by.memory)),
+        ("pids", limits.pids.map(|pids| pids.to_string()), keeper(|by| by.pids)),
+        ("cpus", cpus, keeper(|by| by.cpus)),
+    ];
+    all.into_iter().filter_map(|(name, value, keeper)| Some((name, value?, keeper))).collect()
+}
+
+/// What `session.oom_killed` says.
+pub fn out_of_memory(peak_bytes: Option<u64>, limit_bytes: u64, by: Keeper) -> String {
+    let had = peak_bytes.map(|peak| format!(": they had {}", size(peak))).unwrap_or_default();
+    format!("processes were killed for their memory{had}, the limit is {} ({by})", size(limit_bytes))
+}
+
 /// A duration for people.
 pub fn duration(ms: u64) -> String {
     humantime::format_duration(Duration::from_millis(ms)).to_string()
+}
+
+/// A size for people, in the largest unit of which there is one.
+pub fn bytes(bytes: u64) -> String {
+    let mut units = ["KiB", "MiB", "GiB", "TiB"].into_iter();
+    let Some(mut unit) = units.next().filter(|_| bytes >= 1024) else { return format!("{bytes} B") };
+    let mut size = bytes as f64 / 1024.0;
+    // What would be written as 1024.0 is one of the next.
+    while size >= 1023.95
+        && let Some(next) = units.next()
+    {
+        (size, unit) = (size / 1024.0, next);
+    }
+    format!("{size:.1} {unit}")
 }
 
 /// A cell of a table: a text, and how it is painted.
@@ -274,6 +324,21 @@ mod tests {
         assert!(!time(Timestamp(u64::MAX)).is_empty());
         assert_eq!(short("hello", 5), "hello");
         assert_eq!(short("hello world", 7), "hello…");
+    }
+
+    #[test]
+    fn sizes_have_the_unit_that_fits() {
+        for (size, shown) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1536, "1.5 KiB"),
+            ((1 << 20) - 1, "1.0 MiB"),
+            (5 << 30, "5.0 GiB"),
+            (u64::MAX, "16777216.0 TiB"),
+        ] {
+            assert_eq!(bytes(size), shown);
+        }
     }
 
     #[test]

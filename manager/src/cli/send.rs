@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep_until};
 use super::args;
 use super::error::{Failure, Outcome, exit};
 use super::link::{Link, read};
+use super::render;
 use super::sgr::{Colours, Screen};
 use super::ui::Ui;
 use crate::attachments::MAX_ATTACHED;
@@ -397,6 +398,12 @@ impl<'a> View<'a> {
                 self.note(&format!("{session} is back with pid {new_pid}; the agent's memory: {restore}"));
             }
             EventKind::SystemMessage { text } => self.note(text),
+            EventKind::SessionStalled { step, quiet_ms, .. } => {
+                self.note(&super::events::stalled(*step, *quiet_ms));
+            }
+            EventKind::SessionOomKilled { peak_bytes, limit_bytes, by } => {
+                self.note(&render::out_of_memory(*peak_bytes, *limit_bytes, *by));
+            }
             EventKind::ToolCallStarted { title, .. } => self.note(&format!("tool: {title}")),
             EventKind::PermissionRequested { permission_id, title, .. } => {
                 let what =

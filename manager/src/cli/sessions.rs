@@ -77,6 +77,12 @@ pub fn options(options: args::Options) -> SessionOpts {
         on_crash: options.on_crash,
         hibernate_after_ms: options.hibernate_after.map(ms),
         grace_ms: options.grace.map(ms),
+        turn_timeout_ms: options.turn_timeout.map(ms),
+        nice: options.nice,
+        nofile: options.nofile,
+        memory_bytes: options.memory,
+        pids: options.pids,
+        milli_cpus: options.cpus,
         permissions: options.permissions,
         permission_timeout_ms: options.permission_timeout.map(ms),
         mcp_servers: Vec::new(),
@@ -255,6 +261,11 @@ fn facts(session: &SessionInfo, now: u64) -> Vec<(&'static str, String)> {
             format!("{name}{version}; offers to restore: {}", super::agents::offers(details))
         }),
     );
+    add("containment", session.containment.map(|level| level.to_string()));
+    add("sandbox", session.sandbox.map(|sandbox| sandbox.to_string()));
+    for (name, value, keeper) in render::limits(&session.limits, session.limited_by.as_ref()) {
+        add(name, Some(format!("{value} ({keeper})")));
+    }
     add("restore", session.restore.map(|restore| restore.to_string()));
     add("running", session.running_prompt.map(|prompt| prompt.to_string()));
     add("first prompt", session.first_prompt.clone());
@@ -422,6 +433,7 @@ mod tests {
     use protocol::Exit;
     use protocol::api::{Failure, Restarts};
     use protocol::event::Timestamp;
+    use protocol::{Keeper, Level, LimitedBy, Limits, Sandbox, SandboxBy, Sandboxed};
 
     use super::*;
 
@@ -436,6 +448,22 @@ mod tests {
             workdir: "/tmp/\u{202e}x".into(),
             pid: None,
             agent_pid: None,
+            containment: Some(Level::PidNamespace),
+            sandbox: Some(Sandboxed { sandbox: Sandbox::Strict, by: SandboxBy::Bubblewrap }),
+            limits: Limits {
+                nice: Some(5),
+                nofile: Some(64),
+                memory_bytes: Some(3 << 29),
+                pids: None,
+                milli_cpus: Some(1500),
+            },
+            limited_by: Some(LimitedBy {
+                nice: Some(Keeper::Priority),
+                nofile: Some(Keeper::Rlimit),
+                memory: Some(Keeper::Watched),
+                pids: None,
+                cpus: Some(Keeper::None),
+            }),
             incarnation: 3,
             restore: None,
             created_at: Timestamp(1_769_860_800_000),
@@ -492,6 +520,12 @@ mod tests {
              messages:     2\n\
              queue:        4\n\
              created:      2026-01-31T12:00:00Z (1m ago)\n\
+             containment:  pid_namespace\n\
+             sandbox:      strict (by bubblewrap)\n\
+             nice:         +5 (priority)\n\
+             nofile:       64 (rlimit)\n\
+             memory:       1.5GiB (watched)\n\
+             cpus:         1.5 (none)\n\
              first prompt: echo\n\
              failure:      too many deaths\n\
              exit:         killed by SIGKILL\n\

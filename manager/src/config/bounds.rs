@@ -51,6 +51,20 @@ pub(super) fn hibernate_after(millis: u64) -> Result<(), String> {
     Ok(())
 }
 
+pub(super) fn max_age(millis: u64) -> Result<(), String> {
+    if millis != 0 && !(MINUTE..=36_500 * DAY).contains(&millis) {
+        return Err("history is kept for 1m at least and a century at most, or for ever with 0".into());
+    }
+    Ok(())
+}
+
+pub(super) fn max_size(bytes: u64) -> Result<(), String> {
+    if bytes != 0 && bytes < 16 << 20 {
+        return Err("the journal has 16MiB at least, or what it needs with 0B".into());
+    }
+    Ok(())
+}
+
 pub(super) fn grace(millis: u64) -> Result<(), String> {
     if millis > 10 * MINUTE {
         return Err("the time between SIGTERM and SIGKILL is at most 10m".into());
@@ -58,9 +72,94 @@ pub(super) fn grace(millis: u64) -> Result<(), String> {
     Ok(())
 }
 
+pub(super) fn worker_timeout(millis: u64) -> Result<(), String> {
+    if !(100..=60 * MINUTE).contains(&millis) {
+        return Err("a worker at work may be silent for between 100ms and 1h".into());
+    }
+    Ok(())
+}
+
 pub(super) fn permission_timeout(millis: u64) -> Result<(), String> {
     if millis > 365 * DAY {
         return Err("a permission waits at most 365 days for an answer; 0 = for ever".into());
+    }
+    Ok(())
+}
+
+pub(super) fn nice(nice: u32) -> Result<(), String> {
+    if nice > 19 {
+        return Err("0 to 19 can be added to the nice value".into());
+    }
+    Ok(())
+}
+
+pub(super) fn nofile(nofile: u64) -> Result<(), String> {
+    // Below that no program gets as far as to say what is wrong; above, the kernel says no (proc_sys_fs(5), nr_open).
+    if !(32..=1_048_576).contains(&nofile) {
+        return Err("a process may have between 32 and 1048576 descriptors".into());
+    }
+    Ok(())
+}
+
+pub(super) fn memory(bytes: u64) -> Result<(), String> {
+    // With less not even a shell starts.
+    if !(8 << 20..=1 << 50).contains(&bytes) {
+        return Err("a session may have between 8MiB and 1024TiB of memory".into());
+    }
+    Ok(())
+}
+
+pub(super) fn pids(pids: u32) -> Result<(), String> {
+    // Two of them keep the agent's namespace; the kernel has 2^22 at most (proc_sys_kernel(5), pid_max).
+    if !(8..=4_194_304).contains(&pids) {
+        return Err("a session may have between 8 and 4194304 processes and threads".into());
+    }
+    Ok(())
+}
+
+pub(super) fn milli_cpus(milli_cpus: u32) -> Result<(), String> {
+    // The kernel's smallest quota is 1 ms in its usual period of 100 ms.
+    if !(10..=1_000_000).contains(&milli_cpus) {
+        return Err("a session may have between 0.01 and 1000 processors".into());
+    }
+    Ok(())
+}
+
+/// A number of processors, in thousandths.
+pub(crate) fn cpus(cpus: f64) -> Result<u32, String> {
+    let milli = (cpus * 1000.0).round();
+    // NaN is in no range.
+    let milli_cpus = if (0.0..=1e9).contains(&milli) { milli as u32 } else { 0 };
+    self::milli_cpus(milli_cpus).map(|()| milli_cpus)
+}
+
+/// A size with its unit, like `512MiB`, in bytes.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("`{}` is no size with its unit, like 512MiB or 2GiB", super::shown(text, 80));
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.trim_start() {
+        "B" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        "TiB" => 40,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    number.checked_mul(1 << shift).ok_or_else(wrong)
+}
+
+pub(super) fn turn_timeout(millis: u64) -> Result<(), String> {
+    if millis > 365 * DAY {
+        return Err("a turn takes at most 365 days; 0 = as long as it wants".into());
+    }
+    Ok(())
+}
+
+pub(super) fn stall_timeout(millis: u64) -> Result<(), String> {
+    if millis > DAY {
+        return Err("an agent may show no sign of work for at most 24h; 0 = for ever".into());
     }
     Ok(())
 }

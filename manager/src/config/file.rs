@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
 use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
+use std::path::{Component, Path};
 use std::time::Duration;
 
-use protocol::SessionId;
 use protocol::api::{OnCrash, PermissionPolicy, RestartType};
 use protocol::wire::PromptVia;
+use protocol::{Containment, Limits, Sandbox, SessionId};
 use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
 
-use super::{Config, Defaults, Profile, Runs, bounds, shown};
+use super::{CgroupRoot, Config, Defaults, Profile, Retention, Runs, bounds, shown};
 use crate::core::PermissionRule;
 use crate::error::Error;
 
@@ -24,7 +24,16 @@ const MAX_FILE: u64 = 1024 * 1024;
 #[serde(deny_unknown_fields, default)]
 struct RawFile {
     defaults: RawDefaults,
+    retention: RawRetention,
     agents: BTreeMap<Spanned<String>, RawAgent>,
+    daemon: RawDaemon,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawDaemon {
+    #[serde(deserialize_with = "cgroup_root")]
+    cgroup_root: CgroupRoot,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -41,6 +50,8 @@ struct RawDefaults {
     hibernate_after: Option<u64>,
     #[serde(deserialize_with = "grace")]
     grace: Option<u64>,
+    #[serde(deserialize_with = "worker_timeout")]
+    worker_timeout: Option<u64>,
     env_pass: Vec<EnvName>,
     #[serde(deserialize_with = "subagent_depth")]
     subagent_depth: Option<u32>,
@@ -48,6 +59,15 @@ struct RawDefaults {
     subagent_breadth: Option<u32>,
     #[serde(deserialize_with = "subagents")]
     subagent_total: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawRetention {
+    #[serde(deserialize_with = "max_age")]
+    max_age: Option<u64>,
+    #[serde(deserialize_with = "max_size")]
+    max_size: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -69,11 +89,33 @@ struct RawAgent {
     permission_timeout: Option<u64>,
     #[serde(default, deserialize_with = "start_timeout")]
     start_timeout: Option<u64>,
+    #[serde(default, deserialize_with = "turn_timeout")]
+    turn_timeout: Option<u64>,
+    #[serde(default, deserialize_with = "stall_timeout")]
+    stall_timeout: Option<u64>,
+    #[serde(default, deserialize_with = "worker_timeout")]
+    worker_timeout: Option<u64>,
+    #[serde(default, deserialize_with = "nice")]
+    nice: Option<u32>,
+    #[serde(default, deserialize_with = "nofile")]
+    nofile: Option<u64>,
+    #[serde(default, deserialize_with = "memory")]
+    memory: Option<u64>,
+    #[serde(default, deserialize_with = "pids")]
+    pids: Option<u32>,
+    #[serde(default, deserialize_with = "cpus")]
+    cpus: Option<u32>,
     #[serde(default)]
     rules: Vec<RawRule>,
     #[serde(default)]
     mcp: BTreeMap<Spanned<String>, RawMcp>,
     subagents: Option<Spanned<bool>>,
+    containment: Option<Containment>,
+    sandbox: Option<Sandbox>,
+    #[serde(default)]
+    sandbox_hide: Vec<HomePath>,
+    #[serde(default)]
+    sandbox_write: Vec<HomePath>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -90,6 +132,26 @@ struct RawMcp {
     command: Spanned<Vec<String>>,
     #[serde(default)]
     env: BTreeMap<EnvName, EnvValue>,
+}
+
+/// An absolute path, or one that begins with `~/`.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+struct HomePath(String);
+
+impl TryFrom<String> for HomePath {
+    type Error = String;
+
+    fn try_from(path: String) -> Result<Self, String> {
+        let leads_up = Path::new(&path).components().any(|part| part == Component::ParentDir);
+        if path.contains('\0') || path.len() > 4096 || leads_up {
+            return Err(format!("a path has at most 4096 bytes, no NUL and no `..`: {}", shown(&path, 100)));
+        }
+        match path.starts_with('/') || path.starts_with("~/") {
+            true => Ok(Self(path)),
+            false => Err(format!("a path is absolute or begins with `~/`: {}", shown(&path, 100))),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -197,12 +259,75 @@ fn grace<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
     bounded(from, bounds::grace)
 }
 
+fn worker_timeout<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    bounded(from, bounds::worker_timeout)
+}
+
 fn permission_timeout<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
     bounded(from, bounds::permission_timeout)
 }
 
 fn start_timeout<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
     bounded(from, bounds::start_timeout)
+}
+
+fn turn_timeout<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    bounded(from, bounds::turn_timeout)
+}
+
+fn stall_timeout<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    bounded(from, bounds::stall_timeout)
+}
+
+fn nice<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    let nice = u32::deserialize(from)?;
+    bounds::nice(nice).map_err(de::Error::custom)?;
+    Ok(Some(nice))
+}
+
+fn nofile<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    let nofile = u64::deserialize(from)?;
+    bounds::nofile(nofile).map_err(de::Error::custom)?;
+    Ok(Some(nofile))
+}
+
+fn cgroup_root<'de, D: Deserializer<'de>>(from: D) -> Result<CgroupRoot, D::Error> {
+    let root = String::deserialize(from)?;
+    match root.as_str() {
+        "auto" => Ok(CgroupRoot::Auto),
+        "none" => Ok(CgroupRoot::None),
+        _ if root.contains('\0') || !root.starts_with('/') || root.split('/').any(|part| part == "..") => {
+            let shown = shown(&root, 100);
+            Err(de::Error::custom(format!("`auto`, `none` or an absolute path without `..`, not {shown}")))
+        }
+        _ => Ok(CgroupRoot::At(root)),
+    }
+}
+
+fn memory<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    let bytes = bounds::size(&String::deserialize(from)?).map_err(de::Error::custom)?;
+    bounds::memory(bytes).map_err(de::Error::custom)?;
+    Ok(Some(bytes))
+}
+
+fn pids<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    let pids = u32::deserialize(from)?;
+    bounds::pids(pids).map_err(de::Error::custom)?;
+    Ok(Some(pids))
+}
+
+fn cpus<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    bounds::cpus(f64::deserialize(from)?).map(Some).map_err(de::Error::custom)
+}
+
+fn max_age<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    Ok(bounded(from, bounds::max_age)?.filter(|millis| *millis > 0))
+}
+
+fn max_size<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    let size = bounds::size(&String::deserialize(from)?).map_err(de::Error::custom)?;
+    bounds::max_size(size).map_err(de::Error::custom)?;
+    Ok(Some(size).filter(|size| *size > 0))
 }
 
 fn intensity<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
@@ -290,9 +415,12 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Error> {
         let what = format!("no agent `{}` is defined; write an [agents.NAME] for it", agent.get_ref());
         return Err(complain(Some(agent.span().start), &what));
     }
+    let RawRetention { max_age: max_age_ms, max_size: max_bytes } = raw.retention;
     Ok(Config {
         path: path.to_owned(),
         agents,
+        cgroup_root: raw.daemon.cgroup_root,
+        retention: Retention { max_age_ms, max_bytes },
         defaults: Defaults {
             agent: defaults.agent.map(Spanned::into_inner),
             restart: defaults.restart,
@@ -301,6 +429,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Error> {
             on_crash: defaults.on_crash,
             hibernate_after_ms: defaults.hibernate_after,
             grace_ms: defaults.grace,
+            worker_timeout_ms: defaults.worker_timeout,
             env_pass: defaults.env_pass.into_iter().map(|name| name.0).collect(),
             subagent_depth: defaults.subagent_depth,
             subagent_breadth: defaults.subagent_breadth,
@@ -402,12 +531,26 @@ fn profile(name: &str, at: usize, agent: RawAgent, text: &str) -> Result<Profile
         permissions: agent.permissions,
         permission_timeout_ms: agent.permission_timeout,
         start_timeout_ms: agent.start_timeout,
+        turn_timeout_ms: agent.turn_timeout,
+        stall_timeout_ms: agent.stall_timeout,
+        worker_timeout_ms: agent.worker_timeout,
+        limits: Limits {
+            nice: agent.nice,
+            nofile: agent.nofile,
+            memory_bytes: agent.memory,
+            pids: agent.pids,
+            milli_cpus: agent.cpus,
+        },
         rules: agent
             .rules
             .into_iter()
             .map(|rule| PermissionRule { kind: rule.kind, path: rule.path, then: rule.then })
             .collect(),
         subagents: agent.subagents.map(Spanned::into_inner),
+        containment: agent.containment,
+        sandbox: agent.sandbox,
+        sandbox_hide: agent.sandbox_hide.into_iter().map(|path| path.0).collect(),
+        sandbox_write: agent.sandbox_write.into_iter().map(|path| path.0).collect(),
     })
 }
 
@@ -487,6 +630,7 @@ mod tests {
             ("hibernate_after = 4", "\"4h\""),
             ("hibernate_after = \"soon\"", "\"4h\""),
             ("grace = \"11min\"", "10m"),
+            ("worker_timeout = \"0\"", "100ms"),
             ("restart = \"always\"", "`permanent`"),
             ("on_crash = \"panic\"", "`interrupt`"),
             ("agent = \"nobody\"", "[agents.NAME]"),
@@ -506,6 +650,25 @@ mod tests {
             ("kind = \"acp\"\ncommand = [\"x\"]\nmcp.docs.command = [\"./x\"]", 5, "absolute"),
             ("kind = \"acp\"\ncommand = [\"x\"]\nsubagents = 3", 5, "boolean"),
             ("kind = \"shell\"\nsubagents = false", 4, "\"acp\""),
+            ("kind = \"shell\"\nturn_timeout = \"366d\"", 4, "365 days"),
+            ("kind = \"shell\"\nstall_timeout = \"25h\"", 4, "24h"),
+            ("kind = \"shell\"\nworker_timeout = \"2h\"", 4, "1h"),
+            ("kind = \"shell\"\nnice = 20", 4, "0 to 19"),
+            ("kind = \"shell\"\nnofile = 31", 4, "between 32"),
+            ("kind = \"shell\"\nmemory = \"2 GB\"", 4, "512MiB"),
+            ("kind = \"shell\"\nmemory = 2147483648", 4, "string"),
+            ("kind = \"shell\"\nmemory = \"7MiB\"", 4, "between 8MiB"),
+            ("kind = \"shell\"\nmemory = \"99999999999999TiB\"", 4, "512MiB"),
+            ("kind = \"shell\"\npids = 7", 4, "between 8"),
+            ("kind = \"shell\"\ncpus = 0.001", 4, "between 0.01"),
+            ("kind = \"shell\"\ncpus = nan", 4, "between 0.01"),
+            ("kind = \"shell\"\ncpus = -1", 4, "between 0.01"),
+            ("kind = \"shell\"\ncontainment = \"cage\"", 4, "`pid_namespace`"),
+            ("kind = \"shell\"\nsandbox = \"cage\"", 4, "`strict`"),
+            ("kind = \"shell\"\nsandbox_hide = [\".ssh\"]", 4, "`~/`"),
+            ("kind = \"shell\"\nsandbox_write = [\"~/../x\"]", 4, "`..`"),
+            ("kind = \"shell\"\n[daemon]\ncgroup_root = \"sys/fs\"", 5, "absolute"),
+            ("kind = \"shell\"\n[daemon]\ncgroup_root = \"/sys/../x\"", 5, "`none`"),
             ("kind = \"docker\"", 3, "`shell`"),
             ("kind = \"command\"", 3, "needs a `command`"),
             ("command = [\"x\"]", 2, "kind"),

@@ -1,5 +1,6 @@
 use std::os::unix::fs::PermissionsExt;
 
+use protocol::Containment;
 use protocol::api::McpRemoteServerOpts;
 use protocol::wire::Transport;
 
@@ -51,9 +52,15 @@ fn without_a_file_a_session_is_a_shell_in_the_home_directory() {
         on_crash: OnCrash::Interrupt,
         hibernate_after_ms: 4 * 3_600_000,
         grace_ms: 2000,
+        worker_timeout_ms: 30_000,
         start_timeout_ms: None,
+        turn_timeout_ms: 0,
+        stall_timeout_ms: None,
+        limits: protocol::Limits::default(),
         permissions: Permissions::default(),
         remote_servers: Vec::new(),
+        containment: Containment::Auto,
+        walls: None,
         subagents: Subagents { offered: true, depth: 3, breadth: 8, total: 32 },
     };
     assert_eq!(spec, expected);
@@ -241,6 +248,16 @@ fn options_out_of_bounds_are_refused() {
         ("invalid_period", SessionOpts { period_ms: Some(86_400_001), ..opts() }),
         ("invalid_hibernate_after", SessionOpts { hibernate_after_ms: Some(u64::MAX), ..opts() }),
         ("invalid_grace", SessionOpts { grace_ms: Some(600_001), ..opts() }),
+        ("invalid_turn_timeout", SessionOpts { turn_timeout_ms: Some(u64::MAX), ..opts() }),
+        ("invalid_nice", SessionOpts { nice: Some(20), ..opts() }),
+        ("invalid_nofile", SessionOpts { nofile: Some(31), ..opts() }),
+        ("invalid_nofile", SessionOpts { nofile: Some(1_048_577), ..opts() }),
+        ("invalid_memory", SessionOpts { memory_bytes: Some((8 << 20) - 1), ..opts() }),
+        ("invalid_memory", SessionOpts { memory_bytes: Some(u64::MAX), ..opts() }),
+        ("invalid_pids", SessionOpts { pids: Some(7), ..opts() }),
+        ("invalid_pids", SessionOpts { pids: Some(u32::MAX), ..opts() }),
+        ("invalid_cpus", SessionOpts { milli_cpus: Some(9), ..opts() }),
+        ("invalid_cpus", SessionOpts { milli_cpus: Some(1_000_001), ..opts() }),
         ("invalid_env", SessionOpts { env: own("", "x"), ..opts() }),
         ("invalid_env", SessionOpts { env: own("1A", "x"), ..opts() }),
         ("invalid_env", SessionOpts { env: own("A=B", "x"), ..opts() }),
@@ -258,6 +275,12 @@ fn options_out_of_bounds_are_refused() {
         period_ms: Some(86_400_000),
         hibernate_after_ms: Some(365 * 86_400_000),
         grace_ms: Some(600_000),
+        turn_timeout_ms: Some(365 * 86_400_000),
+        nice: Some(19),
+        nofile: Some(32),
+        memory_bytes: Some(8 << 20),
+        pids: Some(8),
+        milli_cpus: Some(10),
         env: own("_a1", ""),
         ..opts()
     };
@@ -366,4 +389,47 @@ fn servers_that_are_reached_by_http_are_looked_at_before_anything_is_started() {
     let mut shell = Agent::Shell;
     let opts = SessionOpts { mcp_remote_servers: vec![good], ..SessionOpts::default() };
     assert_eq!(super::mcp::remote(&mut shell, &opts).unwrap_err().code(), "invalid_mcp_servers");
+}
+
+#[test]
+fn retention_is_by_age_and_size_and_none_where_none_is_written() {
+    assert_eq!(config("").retention(), Retention::default());
+    let written = config("[retention]\nmax_age = \"90d\"\nmax_size = \"2GiB\"").retention();
+    assert_eq!(written, Retention { max_age_ms: Some(90 * 86_400_000), max_bytes: Some(2 << 30) });
+    let unbounded = "[retention]\nmax_age = \"never\"\nmax_size = \"0B\"";
+    assert_eq!(config(unbounded).retention(), Retention::default());
+    for (wrong, line) in [
+        ("[retention]\nmax_age = \"1s\"", 2),
+        ("[retention]\n\nmax_age = 90", 3),
+        ("[retention]\nmax_size = \"1MiB\"", 2),
+        ("[retention]\nmax_size = \"2\"", 2),
+        ("[retention]\nmax_size = 2", 2),
+        ("[retention]\nage = \"90d\"", 2),
+    ] {
+        let error = file::parse(Path::new("/etc/kennel/config.toml"), wrong).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("/etc/kennel/config.toml:{line}: ")), "{error}");
+    }
+}
+
+#[test]
+fn what_a_profile_bounds_is_bound_in_its_sessions_unless_they_say_otherwise() {
+    let text = "[agents.bounded]\nkind = \"shell\"\nmemory = \"64MiB\"\npids = 33\ncpus = 1.5\nnice = 7\nnofile = 444\n\
+                turn_timeout = \"55s\"\nstall_timeout = \"3m\"\nworker_timeout = \"9s\"\n";
+    let spec = resolve(text, agent("bounded")).unwrap();
+    let limits = protocol::Limits {
+        nice: Some(7),
+        nofile: Some(444),
+        memory_bytes: Some(64 << 20),
+        pids: Some(33),
+        milli_cpus: Some(1_500),
+    };
+    assert_eq!(spec.limits, limits);
+    assert_eq!(
+        (spec.turn_timeout_ms, spec.stall_timeout_ms, spec.worker_timeout_ms),
+        (55_000, Some(180_000), 9_000)
+    );
+    let opts = SessionOpts { pids: Some(44), turn_timeout_ms: Some(66_000), ..agent("bounded") };
+    let spec = resolve(text, opts).unwrap();
+    assert_eq!(spec.limits, protocol::Limits { pids: Some(44), ..limits });
+    assert_eq!(spec.turn_timeout_ms, 66_000);
 }

@@ -7,9 +7,10 @@ use protocol::{PermissionId, PromptId, Stream};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::session::{Out, Session, limits};
+use super::limits;
+use super::session::{Out, Session};
 use super::spec::{PermissionRule, Permissions};
-use super::turns::{Phase, Turn};
+use super::turns::{Phase, Turn, weight};
 use super::{At, Refusal, Reply};
 
 /// A permission that waits for an answer.
@@ -103,21 +104,36 @@ impl Session {
         out: &mut Out,
     ) {
         let payload = payload.clone();
+        let running = self.turns.running.as_mut().filter(|turn| Some(turn.prompt.id) == prompt);
         if let Update::Usage(spent) = update {
             let usage = self.usage.get_or_insert_default();
             add(usage, spent);
-            return out.emit(EventKind::UsageUpdated { usage: usage.clone(), payload });
+            let records = match running {
+                Some(turn) => turn.records(weight(&payload), out),
+                None => self.turns.records_between(weight(&payload), out),
+            };
+            if records {
+                out.emit(EventKind::UsageUpdated { usage: usage.clone(), payload });
+            }
+            return;
         }
-        let running = self.turns.running.as_mut().filter(|turn| Some(turn.prompt.id) == prompt);
         let Some(turn) = running else {
-            return out.emit(EventKind::AgentUpdated { prompt_id: None, payload });
+            if self.turns.records_between(weight(&payload), out) {
+                out.emit(EventKind::AgentUpdated { prompt_id: None, payload });
+            }
+            return;
         };
         let (number, prompt_id) = (turn.number, turn.prompt.id);
+        if let Update::Message { text } = update {
+            let (text, payload) = (text.clone(), Some(payload));
+            return self.said(at, prompt_id, Stream::Stdout, text, payload, out);
+        }
+        // A tool call of which nothing is on record is none, and one whose end is not is interrupted with the turn.
+        if !turn.records(weight(&payload), out) {
+            self.turns.last_message_at = Some(at.wall);
+            return;
+        }
         let kind = match update {
-            Update::Message { text } => {
-                let (text, payload) = (text.clone(), Some(payload));
-                return self.said(at, prompt_id, Stream::Stdout, text, payload, out);
-            }
             Update::Thought { text } => {
                 EventKind::ThoughtChunk { turn: number, prompt_id, text: text.clone(), payload }
             }
@@ -131,7 +147,7 @@ impl Session {
                 EventKind::ToolCallUpdated { turn: number, prompt_id, tool_call_id: id.clone(), payload }
             }
             Update::Plan => EventKind::PlanUpdated { turn: number, prompt_id, payload },
-            Update::Usage(_) | Update::Other => {
+            Update::Message { .. } | Update::Usage(_) | Update::Other => {
                 EventKind::AgentUpdated { prompt_id: Some(prompt_id), payload }
             }
         };

@@ -10,7 +10,8 @@ use protocol::{CallId, EventId, PromptId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::session::{Out, Session, State, limits};
+use super::limits;
+use super::session::{Out, Session, State};
 use super::turns::{Phase, Turn};
 use super::{At, Refusal, Reply};
 

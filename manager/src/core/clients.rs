@@ -6,7 +6,8 @@ use protocol::event::EventKind;
 use protocol::wire::Offer;
 use serde::{Deserialize, Serialize};
 
-use super::session::{Out, Session, State, limits};
+use super::limits;
+use super::session::{Out, Session, State};
 use super::{At, Refusal, Reply};
 
 /// A client that is attached.

@@ -8,12 +8,13 @@ use protocol::event::{Disposition, Event, EventKind, Timestamp};
 use protocol::{EventId, Incarnation, PromptId, SessionId};
 use serde::{Deserialize, Serialize};
 
+use super::input::{Command, Input};
 use super::refusal::SubagentLimit;
-use super::session::{Command, Input, Note, Session, State, Task};
+use super::session::{Note, Session, State, Task};
 use super::{At, Attached, Effect, Refusal, Spec};
 
-/// How far the event counter jumps at the first start after a boot, so that ids of events that a power cut took
-/// back, and that somebody may have seen, are never used again.
+/// How far the event counter jumps at the first start after a boot or over a journal that was damaged, so that ids of
+/// events that are lost, and that somebody may have seen, are never used again.
 const BOOT_JUMP: EventId = 1 << 20;
 
 /// Every session, and the counters that outlive them.
@@ -74,6 +75,8 @@ pub enum Ask {
         boot_id: String,
         /// The journal was last written in this boot.
         same_boot: bool,
+        /// What was lost of the journal, if it was damaged.
+        lost: Option<String>,
     },
     /// The manager leaves and takes all processes with it.
     Shutdown,
@@ -260,8 +263,8 @@ impl Fleet {
             Ask::Remove(id) => draft.remove(id)?,
             Ask::One(_, Input::Tick) if at.closing && !draft.holds_process(ask) => Reply::Done,
             Ask::One(id, input) => draft.one(id, input)?,
-            Ask::ManagerStarted { pid, version, boot_id, same_boot } => {
-                draft.manager_started(*pid, version, boot_id, *same_boot)?
+            Ask::ManagerStarted { pid, version, boot_id, same_boot, lost } => {
+                draft.manager_started(*pid, version, boot_id, *same_boot, lost.as_deref())?
             }
             Ask::Shutdown => draft.shutdown()?,
         };
@@ -604,12 +607,16 @@ impl<'a> Draft<'a> {
         version: &str,
         boot_id: &str,
         same_boot: bool,
+        lost: Option<&str>,
     ) -> Result<Reply, Refusal> {
-        if !same_boot {
+        if !same_boot || lost.is_some() {
             self.next_event += BOOT_JUMP;
         }
         let (version, boot_id) = (version.to_owned(), boot_id.to_owned());
         self.emit(None, EventKind::ManagerStarted { pid, version, boot_id });
+        if let Some(lost) = lost {
+            self.emit(None, EventKind::SystemMessage { text: lost.to_owned() });
+        }
         for session in self.fleet.sessions() {
             // What the state before wanted died with the manager that was to do it: all of it is wanted now.
             self.one(&session.id, &Input::Recovered { same_boot })?;

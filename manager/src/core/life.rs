@@ -6,7 +6,8 @@ use protocol::{Exit, Identity, Restore};
 
 use super::At;
 use super::judge::{Cause, Verdict, judge};
-use super::session::{Goal, LastRestart, Note, Out, Session, State, Was, Why, limits};
+use super::limits;
+use super::session::{Goal, LastRestart, Note, Out, Session, State, Was, Why};
 use super::turns::Phase;
 
 impl Session {
@@ -15,6 +16,7 @@ impl Session {
             State::Starting { worker: worker @ None, deadline } => {
                 *worker = Some(spawned.clone());
                 *deadline = at.mono + self.spec.start_ms();
+                self.turns.between = 0;
                 out.emit(EventKind::SessionStarted { pid: spawned.pid });
             }
             // Somebody stopped it while the spawn was on its way: it is on record now, and told to leave.
@@ -425,6 +427,7 @@ impl Session {
                         self.fault(at, "the worker did not end the turn it was told to")
                     }
                     Phase::Started { .. } => {
+                        self.expire_turn(at, out);
                         self.expire_permissions(at, out);
                         self.expire_calls(at, out);
                     }

@@ -4,15 +4,20 @@
 //! returns the next state, the events that record the step, and the effects the new state wants and the old
 //! one did not. [`Fleet::step`] is the same for all sessions together: ids, sub-agents, start and shutdown.
 //!
-//! Read `session.rs` first: the states, the inputs and the commands; then `life.rs`, what becomes of a process.
+//! Read `input.rs` first, all that can happen to a session; then `session.rs`, its states and what each input does in them;
+//! then `life.rs`, what becomes of a process.
 
 mod agent;
 mod calls;
 mod clients;
 mod effect;
+mod ends;
 mod fleet;
+mod input;
 mod judge;
+mod kept;
 mod life;
+pub mod limits;
 mod refusal;
 mod servers;
 mod session;
@@ -20,20 +25,21 @@ mod settings;
 mod spec;
 mod turns;
 mod view;
+mod watchdog;
 
 pub use agent::{Answer, Permission};
 pub use calls::{Call, Calls, Told};
 pub use clients::Client;
 pub use effect::Effect;
 pub use fleet::{Ask, Change, Fleet, Reply, Undo};
+pub use input::{Command, Input, Seen};
 pub use judge::{Cause, Deaths, MAX_DELAY_MS};
 pub use refusal::{Refusal, SubagentLimit};
-pub use session::{
-    Command, Goal, Input, LastRestart, Note, Seen, Session, State, Step, Task, Was, Why, limits,
-};
+pub use session::{Goal, LastRestart, Note, Session, State, Step, Task, Was, Why};
 pub use settings::{Asked, Settings};
-pub use spec::{PermissionRule, Permissions, RestartPolicy, Spec, Subagents};
+pub use spec::{PermissionRule, Permissions, RestartPolicy, Spec, Subagents, WORKER_TIMEOUT_MS};
 pub use turns::{Attached, NewPrompt, Phase, Prompt, Turn, Turns};
+pub use watchdog::Quiet;
 
 /// When a step happens. Deadlines use `mono`, which no change of the wall clock moves; people are shown `wall`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,65 +4,22 @@
 
 use std::sync::Arc;
 
-use protocol::api::{Failure, PermissionAnswer, Role, Usage};
-use protocol::event::{EventKind, Outcome, RemovedBy, Resolution};
-use protocol::wire::{
-    AgentDetails, CallAnswer, McpServer, Offer, PermissionAsk, RemoteServer, Setting, TurnEnd, Update,
-};
+use protocol::api::{Failure, Usage};
+use protocol::event::{EventKind, Outcome, RemovedBy};
+use protocol::wire::{AgentDetails, TurnEnd};
 use protocol::{
-    CallId, EventId, Exit, Identity, Incarnation, PermissionId, PromptId, Restore, SessionId, Stream,
+    CallId, EventId, Identity, Incarnation, Level, LimitedBy, PermissionId, PromptId, Restore, Sandboxed,
+    SessionId,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::calls::Told;
 use super::clients::Client;
+use super::input::{Command, Input, Seen};
 use super::judge::Deaths;
 use super::settings::Settings;
-use super::turns::{Attached, NewPrompt, Phase, Turns};
+use super::turns::{Attached, Phase, Turns};
 use super::{At, Effect, Refusal, Reply, Spec};
-
-/// Bounds of the core, in milliseconds where a name ends in `_MS`.
-pub mod limits {
-    /// Prompts that may wait in one session.
-    pub const QUEUE: usize = 100;
-    /// Interrupted prompts that are remembered; past it the oldest is dropped, and that is said.
-    pub const INTERRUPTED: usize = 100;
-    /// How much of the first prompt is shown in lists.
-    pub const FIRST_PROMPT_CHARS: usize = 200;
-    /// From spawn to ready.
-    pub const START_MS: u64 = 20_000;
-    /// The same for an agent that lives between prompts, which has a conversation to load.
-    pub const START_ACP_MS: u64 = 120_000;
-    /// Starts in a row that may fail before an agent's conversation is given up.
-    pub const LOST_STARTS: u32 = 2;
-    /// Clients that may be attached to one session.
-    pub const CLIENTS: usize = 1_000;
-    /// Permissions that may wait at once.
-    pub const PERMISSIONS: usize = 100;
-    /// Settings that may wait for the agent's answer.
-    pub const SETTINGS: usize = 16;
-    /// Calls that may wait at once.
-    pub const CALLS: usize = 100;
-    /// How long the client that drives has to do something for the agent.
-    pub const CALL_MS: u64 = 30_000;
-    /// Answers to permissions that are kept after they were told, so that they can be told again.
-    pub const ANSWERS: usize = 16;
-    /// Open tool calls of one turn that are remembered.
-    pub const TOOL_CALLS: usize = 1_000;
-    /// From giving a worker a prompt to its taking it: also how a worker that hangs while idle is found.
-    pub const TAKE_PROMPT_MS: u64 = 10_000;
-    /// What a worker has beside its agent's grace to end a turn it was told to abort.
-    pub const ABORT_SLACK_MS: u64 = 5_000;
-    /// What a worker has beside its agent's grace to end its tree and leave.
-    pub const STOP_SLACK_MS: u64 = 3_000;
-    /// Between two rounds of SIGKILL.
-    pub const KILL_MS: u64 = 1_000;
-    /// From the first SIGKILL until a process counts as unkillable.
-    pub const UNKILLABLE_MS: u64 = 10_000;
-    /// What the workers of a dead manager have to answer the next one, or to leave by themselves.
-    pub const ADOPT_MS: u64 = 5_000;
-}
 
 /// What the operator wants. Only commands change it; the daemon's own shutdown never does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -260,198 +217,15 @@ pub struct Session {
     /// Its process was taken over and is of another version: it is replaced once nothing runs in it.
     #[serde(default)]
     pub outdated: bool,
-}
-
-/// What happens to a session.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Input {
-    /// Somebody wants something. May be refused.
-    Command(Command),
-    /// An attached client wants something, which only the driver may.
-    CommandBy(EventId, Command),
-    /// Something was observed. Never refused; ignored if it is about an earlier incarnation.
-    Seen(Incarnation, Seen),
-    /// A manager has taken the session over from the journal. `same_boot` says whether times still compare.
-    Recovered {
-        /// The machine has not been started anew since the journal was written.
-        same_boot: bool,
-    },
-    /// The manager leaves and takes its processes with it.
-    Shutdown,
-    /// Time has passed; the deadline may be due.
-    Tick,
-    /// The number of open sub-agent tasks changes.
-    OpenTasks(i32),
-}
-
-/// What somebody can want of a session.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Command {
-    /// Have it up: start or wake it if it is not.
-    Up,
-    /// Have it down.
-    Stop,
-    /// A new process, and a clean slate for the judge.
-    Restart,
-    /// Accept a prompt.
-    Prompt(NewPrompt),
-    /// End the running turn.
-    Abort,
-    /// End this prompt's turn, if it is the one that runs.
-    AbortOnly(PromptId),
-    /// Never hibernate, or do again.
-    Pin(bool),
-    /// Replace the text of a waiting prompt.
-    Edit(PromptId, Arc<str>),
-    /// Take a waiting prompt out.
-    Remove(PromptId),
-    /// Take all waiting prompts out.
-    Clear,
-    /// Decide about an interrupted prompt.
-    Resolve(PromptId, Resolution),
-    /// Answer a permission.
-    Permit(PermissionId, PermissionAnswer),
-    /// Come, to drive or to look on.
-    Attach {
-        /// What the client calls itself.
-        name: String,
-        /// What it wants to do.
-        role: Role,
-        /// It drives, also if another does: that one looks on from then on.
-        takeover: bool,
-        /// What it can do for the agent while it drives.
-        offers: Vec<Offer>,
-    },
-    /// Go.
-    Detach(EventId),
-    /// Set something in the agent.
-    Set(Setting),
-    /// Give the agent MCP servers beside those that it has.
-    AddServers {
-        /// Programs.
-        programs: Vec<McpServer>,
-        /// Those that it reaches by itself, if it can.
-        remote: Vec<RemoteServer>,
-    },
-    /// Answer a call, which only the client that drives can.
-    AnswerCall(CallId, CallAnswer),
-}
-
-/// What can be observed of an incarnation.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Seen {
-    /// Its process was spawned.
-    Spawned(Identity),
-    /// It could not be spawned. `no_room`: because the machine had no process, descriptor or memory left.
-    SpawnFailed {
-        /// Why, for a person.
-        error: String,
-        /// It is not the session's fault.
-        no_room: bool,
-    },
-    /// Its agent takes prompts.
-    Ready {
-        /// What the agent knows of the turns before.
-        restore: Restore,
-        /// The agent's process, where one lives between prompts.
-        agent_pid: Option<u32>,
-    },
-    /// It took a prompt.
-    TurnStarted {
-        /// Which.
-        prompt: PromptId,
-        /// The process that runs it.
-        agent_pid: u32,
-    },
-    /// Its agent said something.
-    Output {
-        /// In which prompt's turn.
-        prompt: PromptId,
-        /// On which output.
-        stream: Stream,
-        /// What.
-        text: String,
-    },
-    /// A turn is over.
-    TurnEnded {
-        /// Which prompt's.
-        prompt: PromptId,
-        /// Why.
-        end: TurnEnd,
-        /// How the agent's process ended.
-        exit: Option<Exit>,
-        /// Processes that were ended with it.
-        left_behind: u32,
-    },
-    /// What its agent calls the conversation.
-    AgentSession(String),
-    /// Its agent has said what it is.
-    Introduced(AgentDetails),
-    /// Its agent tells something of its work.
-    Updated {
-        /// In which prompt's turn; none between turns.
-        prompt: Option<PromptId>,
-        /// What of it is understood.
-        update: Update,
-        /// The whole of it.
-        payload: Value,
-    },
-    /// Its agent wants to be allowed something.
-    PermissionAsked {
-        /// In which prompt's turn.
-        prompt: PromptId,
-        /// The worker's number of the question.
-        request: u64,
-        /// What.
-        ask: PermissionAsk,
-        /// The whole question.
-        payload: Value,
-    },
-    /// Its agent wants something done that a client can do.
-    CallAsked {
-        /// In which prompt's turn.
-        prompt: PromptId,
-        /// The worker's number of it.
-        request: u64,
-        /// The client that is to do it; none: whichever can.
-        client: Option<EventId>,
-        /// What.
-        method: String,
-        /// With what.
-        payload: Value,
-    },
-    /// The agent has set something, and gives what it says to that; or it has not, and says why.
-    SettingAnswered {
-        /// Which.
-        request: u64,
-        /// What.
-        answer: Result<Value, String>,
-    },
-    /// Something that a person should read.
-    Notice(String),
-    /// Its agent has ended, and it leaves.
-    AgentDied(String),
-    /// Its agent wants somebody to log in, and it leaves.
-    LoginNeeded(String),
-    /// It misbehaves and must go.
-    Faulted(String),
-    /// A worker of an earlier manager goes on with this one. All that it said before was told.
-    Linked {
-        /// It speaks another version of the protocol than this manager.
-        outdated: bool,
-    },
-    /// All of its messages up to this number were told.
-    Heard(u64),
-    /// It is dead, all that it had said has been read, and nothing that it started lives. The last thing ever
-    /// observed of an incarnation.
-    Gone {
-        /// How it ended.
-        exit: Exit,
-        /// The last lines on its standard error.
-        last_words: Vec<String>,
-        /// Processes of its tree that survive SIGKILL.
-        survivors: Vec<u32>,
-    },
+    /// What holds its agent's processes together, as its present or last worker says.
+    #[serde(default)]
+    pub containment: Option<Level>,
+    /// The sandbox that its agent is in, as its present or last worker says.
+    #[serde(default)]
+    pub sandbox: Option<Sandboxed>,
+    /// What sees to its limits, as its present or last worker says.
+    #[serde(default)]
+    pub limited_by: Option<LimitedBy>,
 }
 
 /// What the rest of the fleet must know of a step.
@@ -554,6 +328,9 @@ impl Session {
             had_offers: false,
             settings: Settings::default(),
             outdated: false,
+            containment: None,
+            sandbox: None,
+            limited_by: None,
         }
     }
 
@@ -612,6 +389,11 @@ impl Session {
         }
     }
 
+    /// Whether a turn runs in its worker, which has something to say some time.
+    pub fn is_at_work(&self) -> bool {
+        matches!(self.state, State::Ready { .. }) && self.turns.running.is_some()
+    }
+
     /// When [`Input::Tick`] is due, in milliseconds since boot. Every state that is not a resting one has one.
     pub fn deadline(&self) -> Option<u64> {
         match &self.state {
@@ -625,7 +407,7 @@ impl Session {
                     Phase::Sent { deadline } | Phase::Aborting { deadline, .. } => Some(deadline),
                     Phase::Started { .. } => {
                         let permissions = turn.open.iter().filter_map(|open| open.expires);
-                        permissions.chain(turn.calls.deadline()).min()
+                        permissions.chain(turn.calls.deadline()).chain(turn.until).min()
                     }
                 },
             },
@@ -768,15 +550,22 @@ impl Session {
     // --- observations ---
 
     fn seen(&mut self, at: At, seen: &Seen, out: &mut Out) {
+        if seen.shows_work() {
+            self.worked(at, out);
+        }
         match seen {
             Seen::Spawned(worker) => self.spawned(at, worker, out),
             Seen::SpawnFailed { error, no_room } => self.spawn_failed(at, error, *no_room, out),
             Seen::Ready { restore, agent_pid } => self.ready(at, *restore, *agent_pid, out),
-            Seen::TurnStarted { prompt, agent_pid } => self.turn_started(*prompt, *agent_pid, out),
+            Seen::TurnStarted { prompt, agent_pid } => self.turn_started(at, *prompt, *agent_pid, out),
             Seen::Output { prompt, stream, text } => self.said(at, *prompt, *stream, text.clone(), None, out),
             // Its end was told: what is still read of it is no part of the history.
             Seen::AgentSession(_)
             | Seen::Introduced(_)
+            | Seen::Contained(_)
+            | Seen::Sandboxed(_)
+            | Seen::Limited(_)
+            | Seen::OutOfMemory { .. }
             | Seen::Updated { .. }
             | Seen::SettingAnswered { .. }
             | Seen::Notice(_)
@@ -786,6 +575,14 @@ impl Session {
             Seen::Linked { outdated } => self.linked(at, *outdated, out),
             Seen::AgentSession(id) => self.agent_session = Some(id.clone()),
             Seen::Introduced(details) => self.agent_details = Some(details.clone()),
+            Seen::Contained(level) => self.containment = Some(*level),
+            Seen::Sandboxed(sandboxed) => self.sandbox = Some(*sandboxed),
+            Seen::Limited(by) => self.limited_by = Some(*by),
+            Seen::OutOfMemory { peak_bytes, limit_bytes, by } => out.emit(EventKind::SessionOomKilled {
+                peak_bytes: *peak_bytes,
+                limit_bytes: *limit_bytes,
+                by: *by,
+            }),
             Seen::Updated { prompt, update, payload } => self.updated(at, *prompt, update, payload, out),
             Seen::PermissionAsked { prompt, request, ask, payload } => {
                 self.permission_asked(at, *prompt, *request, ask, payload, out);
@@ -794,6 +591,7 @@ impl Session {
                 self.call_asked(at, *prompt, *request, *client, method, payload, out);
             }
             Seen::SettingAnswered { request, answer } => self.setting_answered(*request, answer, out),
+            Seen::Alive { cpu_ms, commands } => self.alive(at, *cpu_ms, *commands, out),
             Seen::Notice(text) => out.emit(EventKind::SystemMessage { text: text.clone() }),
             Seen::AgentDied(why) => self.leaving(at, Why::AgentDied(why.clone())),
             Seen::LoginNeeded(why) => self.leaving(at, Why::Hopeless(why.clone())),

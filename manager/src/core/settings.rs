@@ -8,7 +8,8 @@ use protocol::wire::{Agent, Setting};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::session::{Out, Session, limits};
+use super::limits;
+use super::session::{Out, Session};
 use super::{Refusal, Reply};
 
 /// The settings of a session.

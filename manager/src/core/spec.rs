@@ -6,6 +6,7 @@ use protocol::api::{
     McpRemoteServerOpts, McpServerOpts, OnCrash, PermissionPolicy, RestartType, SessionOpts,
 };
 use protocol::wire::{Agent, RemoteServer};
+use protocol::{Containment, Limits, Walls};
 use serde::{Deserialize, Serialize};
 
 use super::limits;
@@ -40,6 +41,18 @@ pub struct Spec {
     pub start_timeout_ms: Option<u64>,
     /// Time between SIGTERM and SIGKILL for the agent's processes, in milliseconds.
     pub grace_ms: u64,
+    /// How long a worker that has something to do may be silent when it is asked for a sign of life, in milliseconds.
+    #[serde(default = "worker_timeout")]
+    pub worker_timeout_ms: u64,
+    /// How long nothing may show that the agent of a turn works, in milliseconds; if it is not said, [`Spec::stall_ms`] knows.
+    #[serde(default)]
+    pub stall_timeout_ms: Option<u64>,
+    /// How long a turn may take from its start, in milliseconds; 0 = as long as it wants.
+    #[serde(default)]
+    pub turn_timeout_ms: u64,
+    /// What its agent's processes may use.
+    #[serde(default)]
+    pub limits: Limits,
     /// What becomes of permissions that the agent asks for.
     #[serde(default)]
     pub permissions: Permissions,
@@ -49,6 +62,19 @@ pub struct Spec {
     /// MCP servers that its agent reaches by itself, if it can.
     #[serde(default)]
     pub remote_servers: Vec<RemoteServer>,
+    /// What is to hold its agent's processes together.
+    #[serde(default)]
+    pub containment: Containment,
+    /// The sandbox that its agent runs in. What hides the manager's own files is added when a worker is told.
+    #[serde(default)]
+    pub walls: Option<Walls>,
+}
+
+/// What [`Spec::worker_timeout_ms`] is if nobody says anything: long enough for a machine that is short of everything.
+pub const WORKER_TIMEOUT_MS: u64 = 30_000;
+
+fn worker_timeout() -> u64 {
+    WORKER_TIMEOUT_MS
 }
 
 /// Whether a session's agent is offered sub-agents, and how many there may be. In a tree those of the root count:
@@ -120,6 +146,15 @@ impl Spec {
         })
     }
 
+    /// How long nothing may show that the agent of a turn works until that is said, in milliseconds; 0 = for ever. A command may
+    /// wait for ever and be right; an agent that speaks has something to say, if only that a tool runs.
+    pub fn stall_ms(&self) -> u64 {
+        self.stall_timeout_ms.unwrap_or(match self.agent {
+            Agent::Acp { .. } => limits::STALL_ACP_MS,
+            Agent::Shell | Agent::Command { .. } => 0,
+        })
+    }
+
     /// How long such an agent may say nothing while it takes up its conversation, in milliseconds. There are two ways to
     /// do that, one after the other, and time must be left for what comes before and after.
     pub fn restore_ms(&self) -> u64 {
@@ -163,6 +198,12 @@ impl Spec {
             ("on_crash", differs(&given.on_crash, &self.on_crash)),
             ("hibernate_after_ms", differs(&given.hibernate_after_ms, &self.hibernate_after_ms)),
             ("grace_ms", differs(&given.grace_ms, &self.grace_ms)),
+            ("turn_timeout_ms", differs(&given.turn_timeout_ms, &self.turn_timeout_ms)),
+            ("nice", given.nice.is_some() && given.nice != self.limits.nice),
+            ("nofile", given.nofile.is_some() && given.nofile != self.limits.nofile),
+            ("memory_bytes", given.memory_bytes.is_some() && given.memory_bytes != self.limits.memory_bytes),
+            ("pids", given.pids.is_some() && given.pids != self.limits.pids),
+            ("milli_cpus", given.milli_cpus.is_some() && given.milli_cpus != self.limits.milli_cpus),
             ("permissions", differs(&given.permissions, &self.permissions.policy)),
             ("mcp_servers", given.mcp_servers.iter().any(|server| !self.has_mcp_server(server))),
             (

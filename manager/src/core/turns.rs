@@ -12,7 +12,9 @@ use serde_json::Value;
 
 use super::agent::{Answer, Permission};
 use super::calls::Calls;
-use super::session::{Note, Out, Session, State, limits};
+use super::limits;
+use super::session::{Note, Out, Session, State};
+use super::watchdog::{Quiet, STALLED};
 use super::{At, Refusal, Reply};
 
 /// A prompt that may still be run.
@@ -78,6 +80,18 @@ pub struct Turn {
     /// What it wants done by a client.
     #[serde(default)]
     pub calls: Calls,
+    /// When its time is up, in milliseconds since boot, if it has begun and its session says how long one may take.
+    #[serde(default)]
+    pub until: Option<u64>,
+    /// Its time was up before anybody asked for its end.
+    #[serde(default)]
+    pub timed_out: bool,
+    /// For how long nothing has shown that its agent works.
+    #[serde(default)]
+    pub quiet: Quiet,
+    /// How much of what the agent has said in it is on record, in bytes.
+    #[serde(default)]
+    pub recorded: u64,
 }
 
 impl Turn {
@@ -88,6 +102,11 @@ impl Turn {
             Phase::Started { .. } => true,
             Phase::Aborting { agent_pid, .. } => agent_pid.is_some(),
         }
+    }
+
+    /// The stop reason of a turn that was aborted.
+    fn why_aborted(&self) -> &'static str {
+        if self.timed_out { "timeout" } else { "cancelled" }
     }
 }
 
@@ -130,6 +149,9 @@ pub struct Turns {
     pub last_message_at: Option<u64>,
     /// The beginning of the first prompt.
     pub first_prompt: Option<Arc<str>>,
+    /// How much of what the agent has said since its newest turn, and in none, is on record, in bytes.
+    #[serde(default)]
+    pub between: u64,
 }
 
 impl Prompt {
@@ -144,6 +166,60 @@ impl Turns {
     pub(super) fn runs_unasked(&self, prompt: PromptId) -> bool {
         let asked = |turn: &Turn| matches!(turn.phase, Phase::Aborting { .. });
         self.running.as_ref().is_some_and(|turn| turn.prompt.id == prompt && !asked(turn))
+    }
+}
+
+impl Turn {
+    /// Whether there is room on record for so many bytes more of what the agent says. Once there is not, that is said, and
+    /// nothing more is recorded of what it says in this turn.
+    pub(super) fn records(&mut self, bytes: usize, out: &mut Out) -> bool {
+        takes(&mut self.recorded, bytes, limits::TURN_BYTES, out, |most| {
+            format!(
+                "the turn goes on, and what its agent says from here on is not recorded: one turn has {most} MiB on record at most"
+            )
+        })
+    }
+}
+
+impl Turns {
+    /// The same for what belongs to no turn; there is room again with the next turn, and with the next process.
+    pub(super) fn records_between(&mut self, bytes: usize, out: &mut Out) -> bool {
+        takes(&mut self.between, bytes, limits::BETWEEN_BYTES, out, |most| {
+            format!(
+                "what the agent says from here on until its next turn is not recorded: {most} MiB between two turns are on record at most"
+            )
+        })
+    }
+}
+
+/// Whether so many bytes more are within a bound, in bytes; whatever leaves it, it alone, is told, with the bound in MiB.
+fn takes(
+    recorded: &mut u64,
+    bytes: usize,
+    most: u64,
+    out: &mut Out,
+    tells: impl FnOnce(u64) -> String,
+) -> bool {
+    if *recorded > most {
+        return false;
+    }
+    *recorded += bytes as u64;
+    let records = *recorded <= most;
+    if !records {
+        out.emit(EventKind::SystemMessage { text: tells(most >> 20) });
+    }
+    records
+}
+
+/// About how many bytes a payload has in JSON: never more than it has.
+pub(super) fn weight(payload: &Value) -> usize {
+    match payload {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 1,
+        Value::String(text) => text.len() + 2,
+        Value::Array(items) => items.iter().map(|item| weight(item) + 1).sum::<usize>() + 1,
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| name.len() + 4 + weight(value)).sum::<usize>() + 1
+        }
     }
 }
 
@@ -211,6 +287,7 @@ impl Session {
             return;
         };
         self.turns.count += 1;
+        self.turns.between = 0;
         self.turns.messages += 1;
         self.turns.last_message_at = Some(at.wall);
         if self.turns.first_prompt.is_none() {
@@ -228,6 +305,10 @@ impl Session {
             answers: Vec::new(),
             tools: Vec::new(),
             calls: Calls::default(),
+            until: None,
+            timed_out: false,
+            recorded: 0,
+            quiet: Quiet::default(),
         });
     }
 
@@ -237,6 +318,10 @@ impl Session {
         };
         let prompt = turn.prompt.id;
         self.abort_turn(at, out);
+        if let Some(turn) = &mut self.turns.running {
+            // Whoever wants its end does not want to be asked what is to become of it.
+            turn.quiet.step = None;
+        }
         Ok(Reply::Aborting { prompt })
     }
 
@@ -258,12 +343,31 @@ impl Session {
         }
     }
 
-    pub(super) fn turn_started(&mut self, prompt: PromptId, agent_pid: u32, out: &mut Out) {
+    /// Ends the turn if its time is up.
+    pub(super) fn expire_turn(&mut self, at: At, out: &mut Out) {
+        let Some(turn) = &mut self.turns.running else { return };
+        if turn.until.is_none_or(|until| at.mono < until) {
+            return;
+        }
+        turn.timed_out = true;
+        let seconds = self.spec.turn_timeout_ms as f64 / 1000.0;
+        let text = format!(
+            "the turn has not come to its end within {seconds} s, which is its limit, and is aborted"
+        );
+        out.emit(EventKind::SystemMessage { text });
+        self.abort_turn(at, out);
+    }
+
+    pub(super) fn turn_started(&mut self, at: At, prompt: PromptId, agent_pid: u32, out: &mut Out) {
+        let limit = self.spec.turn_timeout_ms;
         let Some(turn) = self.turns.running.as_mut().filter(|turn| turn.prompt.id == prompt) else {
             return;
         };
         match &mut turn.phase {
-            Phase::Sent { .. } => turn.phase = Phase::Started { agent_pid },
+            Phase::Sent { .. } => {
+                turn.phase = Phase::Started { agent_pid };
+                turn.until = (limit > 0).then(|| at.mono.saturating_add(limit));
+            }
             Phase::Aborting { agent_pid: known @ None, .. } => *known = Some(agent_pid),
             Phase::Started { .. } | Phase::Aborting { .. } => return,
         }
@@ -287,6 +391,9 @@ impl Session {
             self.turns.messages += 1;
         }
         self.turns.last_message_at = Some(at.wall);
+        if !turn.records(text.len() + payload.as_ref().map_or(0, weight), out) {
+            return;
+        }
         let turn = turn.number;
         out.emit(EventKind::MessageChunk { turn, prompt_id: prompt, stream, text, payload });
     }
@@ -309,15 +416,18 @@ impl Session {
                 text: format!("{what} left in the background by the turn were ended with it"),
             });
         }
+        let aborted = self.turns.running.as_ref().map_or("cancelled", Turn::why_aborted);
+        let stalled = self.turns.running.as_ref().is_some_and(Turn::is_stalled);
         match end {
             TurnEnd::Finished => self.complete_turn(Outcome::Completed, "end_turn", exit, out),
             TurnEnd::Failed { message } => {
                 out.emit(EventKind::SystemMessage { text: message.clone() });
                 self.complete_turn(Outcome::Completed, "error", exit, out);
             }
+            TurnEnd::Stopped { .. } if stalled => self.cut_turn(STALLED, exit, out),
             // Agents end an aborted turn in words of their own.
             TurnEnd::Stopped { .. } if !self.turns.runs_unasked(prompt) => {
-                self.complete_turn(Outcome::Aborted, "cancelled", exit, out);
+                self.complete_turn(Outcome::Aborted, aborted, exit, out);
             }
             // Nobody asked for it here: some agents end their turn so when they are denied something.
             TurnEnd::Stopped { reason } if reason == "cancelled" => {
@@ -331,19 +441,22 @@ impl Session {
     /// The turn did not come to its own end: aborted if somebody asked for that, else interrupted.
     pub(super) fn cut_turn(&mut self, reason: &str, exit: Option<Exit>, out: &mut Out) {
         let Some(turn) = &self.turns.running else { return };
-        if matches!(turn.phase, Phase::Aborting { .. }) || !self.wanted() {
-            return self.complete_turn(Outcome::Aborted, "cancelled", exit, out);
+        let stalled = turn.is_stalled();
+        if matches!(turn.phase, Phase::Aborting { .. }) && !stalled || !self.wanted() {
+            let why = turn.why_aborted();
+            return self.complete_turn(Outcome::Aborted, why, exit, out);
         }
         let Some(mut turn) = self.turns.running.take() else {
             return;
         };
         turn.close(out);
         let prompt_id = turn.prompt.id;
-        let will_retry = self.spec.on_crash == OnCrash::Retry;
+        // Without end, if it stalls each time: no death is counted.
+        let will_retry = self.spec.on_crash == OnCrash::Retry && !stalled;
         out.emit(EventKind::TurnInterrupted {
             turn: turn.number,
             prompt_id,
-            reason: reason.to_owned(),
+            reason: if stalled { STALLED } else { reason }.to_owned(),
             will_retry,
         });
         if will_retry {

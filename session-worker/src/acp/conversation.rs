@@ -114,7 +114,8 @@ pub struct Conversation {
     reaches: Vec<Transport>,
     logins: Vec<String>,
     session: String,
-    agent_pid: u32,
+    /// The agent's process. It has answered nothing before that is known.
+    pub agent_pid: u32,
     turn: Option<Turn>,
     /// Questions that wait for an answer: by our number, the agent's id of the request.
     asks: BTreeMap<u64, Value>,
@@ -131,7 +132,7 @@ pub struct Conversation {
 
 impl Conversation {
     /// Begins: what to send first.
-    pub fn begin(opening: Opening, agent_pid: u32) -> (Self, Vec<Do>) {
+    pub fn begin(opening: Opening) -> (Self, Vec<Do>) {
         let mut conversation = Self {
             opening,
             stage: Stage::Initializing,
@@ -144,7 +145,7 @@ impl Conversation {
             reaches: Vec::new(),
             logins: Vec::new(),
             session: String::new(),
-            agent_pid,
+            agent_pid: 0,
             turn: None,
             asks: BTreeMap::new(),
             last_ask: 0,

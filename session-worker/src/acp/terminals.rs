@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::net::unix::pipe;
 
 use super::conversation::{Do, error, result, text_at};
+use crate::exec_agent::Contain;
 use crate::link::is_transient;
 use crate::program::{self, Plan, Start};
 use crate::tree;
@@ -44,13 +45,18 @@ struct Terminal {
 }
 
 /// The commands of one agent.
-#[derive(Default)]
 pub struct Terminals {
+    contain: Contain,
     all: BTreeMap<String, Terminal>,
     count: u64,
 }
 
 impl Terminals {
+    /// None yet.
+    pub fn new(contain: Contain) -> Self {
+        Self { contain, all: BTreeMap::new(), count: 0 }
+    }
+
     /// Does what the agent asks for.
     pub fn call(&mut self, welcome: &Welcome, id: Value, method: &str, params: Value) -> Vec<Do> {
         if method == "terminal/create" {
@@ -109,7 +115,7 @@ impl Terminals {
         let env: Vec<(String, String)> =
             request.env.into_iter().map(|variable| (variable.name, variable.value)).collect();
         let limit = request.output_byte_limit.unwrap_or(KEPT).min(KEPT) as usize;
-        let terminal = Terminal::start(welcome, &argv, &workdir, &env, limit)
+        let terminal = Terminal::start(welcome, &self.contain, &argv, &workdir, &env, limit)
             .map_err(|error| format!("the command was not started: {error}"))?;
         self.count += 1;
         let name = format!("terminal-{}", self.count);
@@ -132,22 +138,32 @@ impl Terminals {
         let mut all = Vec::new();
         for terminal in self.all.values_mut() {
             let _ = terminal.start.read();
+            terminal.exit = terminal.exit.or(terminal.start.exit());
             terminal.read();
             all.extend(terminal.answer());
         }
         all
     }
 
+    /// How many of the commands run.
+    pub fn running(&self) -> usize {
+        self.all.values().filter(|terminal| terminal.exit.is_none()).count()
+    }
+
     /// A process is dead. Whether it was a terminal's.
     pub fn ended(&mut self, pid: Pid, exit: Exit) -> bool {
         let terminal = self.all.values_mut().find(|terminal| terminal.pid == pid);
-        terminal.map(|terminal| terminal.exit = Some(exit)).is_some()
+        let ended = |terminal: &mut Terminal| {
+            terminal.exit = terminal.exit.or(Some(terminal.start.exit_of_child(exit)));
+        };
+        terminal.map(ended).is_some()
     }
 }
 
 impl Terminal {
     fn start(
         welcome: &Welcome,
+        contain: &Contain,
         argv: &[String],
         workdir: &str,
         env: &[(String, String)],
@@ -157,7 +173,8 @@ impl Terminal {
         let output = pipe::Receiver::from_owned_fd(ours)?;
         let stderr = theirs.try_clone()?;
         let (stdin, stdout, stderr) = (Stdio::null(), theirs.into(), stderr.into());
-        let (pid, start) = program::start(welcome, Plan { argv, workdir, env, stdin, stdout, stderr })?;
+        let (pid, start) =
+            program::start(welcome, contain, Plan { argv, workdir, env, stdin, stdout, stderr })?;
         let (kept, waiting) = (VecDeque::new(), Vec::new());
         Ok(Self { pid, start, exit: None, output: Some(output), kept, limit, truncated: false, waiting })
     }

@@ -80,6 +80,7 @@ pub struct Turn {
     pub end: Option<TurnEnd>,
     pub exit: Option<Exit>,
     pub left_behind: u32,
+    pub notices: Vec<String>,
 }
 
 impl Turn {
@@ -101,6 +102,7 @@ impl Turn {
                 self.exit = exit;
                 self.left_behind = left_behind;
             }
+            Report::Notice { text } => self.notices.push(text),
             other => panic!("not of a turn: {other:?}"),
         }
     }
@@ -403,8 +405,13 @@ impl Worker {
         fs::read_to_string(self.dir.path().join("log")).unwrap()
     }
 
+    /// What carries its marker and lives.
+    pub fn left(&self) -> Vec<(i32, String)> {
+        marked(&self.marker)
+    }
+
     pub fn assert_nothing_left(&self) {
-        let left = marked(&self.marker);
+        let left = self.left();
         assert!(left.is_empty(), "left behind: {left:?}");
     }
 }

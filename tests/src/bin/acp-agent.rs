@@ -35,6 +35,8 @@
 //! | `half` | half a line, and nothing more |
 //! | `unknown` / `stray` | asks for what nobody has heard of; answers what nobody asked |
 //! | `sleep 20ms` | waits, and heeds a cancel |
+//! | `spin 20ms` | uses the processor and says nothing |
+//! | `eat BYTES` | holds that much memory from here on |
 //! | `deaf` | heeds no cancel and no SIGTERM from here on |
 //! | `fork` | starts a process in a session of its own |
 //! | `shut` | closes its standard output and lives on |
@@ -204,7 +206,9 @@ impl Agent {
             }
             "session/new" if !self.logged_in => refuse(id, -32000, "Authentication required"),
             "session/new" => {
-                self.session = format!("agent-session-{}-{}", std::process::id(), self.next);
+                // In a namespace of its own each process has the same number.
+                let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
+                self.session = format!("agent-session-{now}-{}", self.next);
                 self.prompts.clear();
                 answer(id, self.opened());
             }
@@ -424,7 +428,17 @@ impl Agent {
                     self.say(&format!("refused {}", answer["error"]["code"]));
                 }
                 "stray" => answer(json!(987_654), json!({})),
+                "eat" => {
+                    // Until it ends.
+                    std::mem::forget(vec![1u8; argument.parse().unwrap()]);
+                }
                 "sleep" => self.wait(duration(argument)),
+                "spin" => {
+                    let end = Instant::now() + duration(argument);
+                    while Instant::now() < end {
+                        std::hint::spin_loop();
+                    }
+                }
                 "deaf" => {
                     self.deaf = true;
                     signal_hook::flag::register(15, Arc::new(AtomicBool::new(false))).unwrap();

@@ -18,6 +18,7 @@
 //! | `escape` | leaves a process in a session of its own, deaf, without its descriptors, its parent gone |
 //! | `chain 200ms` | starts a process that starts its successor and leaves, which does the same, so long |
 //! | `shut` | closes its outputs and lives on |
+//! | `try write FILE` | whether it can: prints `done` or `refused`; so with `read FILE`, `list DIR`, `signal PID`, `unix SOCKET`, `tcp ADDRESS`, `umount DIR`, `sandbox PROGRAM` (within bubblewrap) |
 //!
 //! Nothing that it starts lives longer than two minutes, whatever becomes of those who should end it.
 
@@ -92,9 +93,35 @@ fn play(script: &str) {
                 start(&["--chain", &until.to_string()]);
             }
             "shut" => shut(),
+            "try" => {
+                let (what, about) = argument.split_once(' ').unwrap();
+                let how = if attempt(what, about) { "done" } else { "refused" };
+                print(format!("{what} {how}\n").as_bytes());
+            }
             _ => panic!("unknown step `{step}`"),
         }
     }
+}
+
+fn attempt(what: &str, about: &str) -> bool {
+    match what {
+        "write" => std::fs::write(about, "x").is_ok(),
+        "read" => std::fs::read(about).is_ok_and(|bytes| !bytes.is_empty()),
+        "list" => std::fs::read_dir(about).is_ok_and(|mut entries| entries.next().is_some()),
+        "signal" => nix::sys::signal::kill(nix::unistd::Pid::from_raw(about.parse().unwrap()), None).is_ok(),
+        "unix" => std::os::unix::net::UnixStream::connect(about).is_ok(),
+        "tcp" => std::net::TcpStream::connect(about).is_ok(),
+        "umount" => runs(&["umount", about]),
+        "sandbox" => {
+            let words = "bwrap --ro-bind / / --dev /dev --unshare-pid --unshare-net --die-with-parent --";
+            runs(&words.split(' ').chain([about]).collect::<Vec<_>>())
+        }
+        _ => panic!("unknown attempt `{what}`"),
+    }
+}
+
+fn runs(words: &[&str]) -> bool {
+    Command::new(words[0]).args(&words[1..]).spawn().unwrap().wait().unwrap().success()
 }
 
 fn duration(text: &str) -> Duration {

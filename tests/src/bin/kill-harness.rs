@@ -31,13 +31,17 @@ struct Args {
     /// Run the daemon as this user; needed by root for `eagain`, whom the limit on processes does not bind
     #[arg(long)]
     uid: Option<u32>,
+    /// The kill matrix: at every point, the agent, the worker, the manager, both, and all processes at once are killed;
+    /// needs a build with the feature `failpoints`
+    #[arg(long, conflicts_with = "only")]
+    matrix: bool,
     /// Name all faults and points of this build
     #[arg(long)]
     list: bool,
 }
 
 fn main() -> ExitCode {
-    let Args { sessions, kills, seed, only, duration, uid, list } = Args::parse();
+    let Args { sessions, kills, seed, only, duration, uid, matrix, list } = Args::parse();
     if list {
         faults::Fault::ALL.iter().for_each(|fault| println!("{}", fault.name()));
         if cfg!(feature = "failpoints") {
@@ -45,7 +49,7 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    match campaign::run(Options { sessions, kills, seed, only, duration, uid }) {
+    match campaign::run(Options { sessions, kills, seed, only, duration, uid, matrix }) {
         Ok(report) => {
             println!("{report}");
             if report.is_fine() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

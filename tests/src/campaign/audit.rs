@@ -193,15 +193,18 @@ impl<'a> Audit<'a> {
         }
         self.leftovers.zombies = 0;
         let marked: BTreeSet<u32> = real::marked(&self.uuid).into_iter().collect();
-        // An agent that lives between prompts is its worker's child, and has none of its own.
+        // An agent that lives between prompts has no children of its own. Between its worker and it are those that keep its
+        // namespace, if it has one, and nobody else.
+        let mut known = pids.clone();
         let agents: BTreeMap<u32, u32> =
             sessions.iter().filter_map(|info| Some((info.agent_pid?, info.pid?))).collect();
-        if let Some((agent, worker)) =
-            agents.iter().find(|(agent, worker)| real::parent(**agent) != Some(**worker))
-        {
-            return Some(format!("the agent {agent} is not below its worker {worker}"));
+        for (&agent, &worker) in &agents {
+            let path = real::path_to(agent, worker);
+            let Some(path) = path.filter(|path| path.is_empty() || path.len() == 2) else {
+                return Some(format!("the agent {agent} is not below its worker {worker}"));
+            };
+            known.extend(path.into_iter().chain([agent]));
         }
-        let known: BTreeSet<u32> = pids.iter().chain(agents.keys()).copied().collect();
         self.leftovers.orphans = marked.difference(&known).count().max(orphans.len());
         if marked != known || !orphans.is_empty() {
             return Some(format!("left behind: {:?}", described(marked.difference(&known).chain(&orphans))));
@@ -472,6 +475,7 @@ impl<'a> Audit<'a> {
             leftovers: self.leftovers,
             workers: stopwatch.workers,
             managers: stopwatch.managers,
+            matrix: campaign.matrix().take(),
             log: campaign.host.log(),
             violations: self.history.violations().to_vec(),
         }

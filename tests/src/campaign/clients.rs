@@ -11,6 +11,7 @@ use protocol::api::{
 };
 use protocol::event::{Event, EventKind, Resolution};
 
+use super::errands::{By, Errand};
 use super::{Campaign, PATIENCE};
 use crate::rng::Rng;
 
@@ -58,6 +59,11 @@ impl Plan {
         (self.opts.intensity.unwrap_or(5), self.opts.period_ms.unwrap_or(60_000))
     }
 
+    /// Its agent lives between prompts.
+    pub fn lives_on(&self) -> bool {
+        self.asks()
+    }
+
     /// Its agent speaks ACP: it asks, and has settings.
     fn asks(&self) -> bool {
         matches!(self.opts.agent.as_deref(), Some("loads" | "resumes"))
@@ -66,6 +72,19 @@ impl Plan {
     /// An interrupted prompt goes to the agent again.
     pub fn retries(&self) -> bool {
         self.opts.on_crash == Some(protocol::api::OnCrash::Retry)
+    }
+}
+
+/// Whether a session is one to do this in.
+fn errand_fits(errand: Errand, plan: &Plan) -> bool {
+    match errand {
+        Errand::Drive | Errand::Permit | Errand::Stall => plan.asks(),
+        // A prompt that is the death of its agent, and is run again after each death, never ends.
+        Errand::Break => plan.asks() && !plan.retries(),
+        // A task that is not run again has ended with its turn.
+        Errand::Lose => plan.retries(),
+        Errand::Starve => plan.opts.agent.as_deref() == Some("fixture"),
+        _ => true,
     }
 }
 
@@ -141,11 +160,18 @@ impl<'a> Asker<'a> {
     }
 
     async fn act(&mut self) {
+        if self.rng.chance(300)
+            && let Some(errand) = self.campaign.errand(By::Client)
+        {
+            return self.go(errand).await;
+        }
         let plan = self.plan();
         let path = format!("/v1/sessions/{}", plan.id);
         match self.rng.below(1000) {
             0..580 => self.send(&plan).await,
-            580..600 => self.permit().await,
+            580..600 => {
+                self.permit().await;
+            }
             600..660 => self.post(&format!("{path}/abort")).await,
             660..690 => self.post(&format!("{path}/stop")).await,
             690..780 => self.restart(&plan).await,
@@ -156,11 +182,57 @@ impl<'a> Asker<'a> {
             843..850 => self.drop_one(&path).await,
             850..865 => self.token(&plan).await,
             865..880 => self.set().await,
-            880..910 => self.subagent(&plan).await,
+            880..910 => {
+                // Half of them are lost with their process.
+                let restart = self.rng.chance(500).then_some(RestartType::Temporary);
+                self.subagent(&plan, "fixture", "sleep 150ms", restart).await;
+            }
             910..930 => self.attach(&plan).await,
             930..960 => drop(look::<SessionInfo>(&self.campaign.client, &path).await),
             _ => drop(look::<Vec<SessionInfo>>(&self.campaign.client, "/v1/sessions").await),
         }
+    }
+
+    /// Brings somebody to a point.
+    async fn go(&mut self, errand: Errand) {
+        let plans: Vec<&Plan> = self.campaign.plans.iter().filter(|plan| errand_fits(errand, plan)).collect();
+        let at = self.rng.below(plans.len().max(1) as u64) as usize;
+        let Some(plan) = plans.get(at).map(|plan| (*plan).clone()) else { return };
+        let path = format!("/v1/sessions/{}", plan.id);
+        match errand {
+            Errand::Drive => self.attach(&plan).await,
+            Errand::Open => self.subagent(&plan, "loads", "sleep 50ms", None).await,
+            Errand::Lose => {
+                self.subagent(&plan, "loads", "sleep 50ms; exit 3", Some(RestartType::Temporary)).await;
+            }
+            Errand::Permit => {
+                self.urge(&plan, "ask t1").await;
+                for _ in 0..20 {
+                    if self.permit().await {
+                        break;
+                    }
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            }
+            Errand::Edit => {
+                self.urge(&plan, "sleep 300ms").await;
+                self.send(&plan).await;
+                self.change_one(&plan, &path).await;
+            }
+            Errand::Stall => self.urge(&plan, "sleep 2500ms").await,
+            Errand::Starve => self.urge(&plan, "eat 150000000; sleep 2s").await,
+            Errand::Break => self.urge(&plan, "tool t1 saw; sleep 20ms; exit 3").await,
+            // The harness sees to these.
+            Errand::Freeze | Errand::HandOver | Errand::End => {}
+        }
+    }
+
+    /// Has an agent do this at once.
+    async fn urge(&mut self, plan: &Plan, what: &str) {
+        let number = self.campaign.numbered();
+        let mark = self.campaign.host.place.marks().join(number.to_string());
+        let text = format!("say prompt {number}; mark {}; {what}; say done", mark.display());
+        self.prompt(plan, number, text, WhenBusy::Interrupt).await;
     }
 
     async fn restart(&self, plan: &Plan) {
@@ -227,7 +299,7 @@ impl<'a> Asker<'a> {
                 return format!("echo prompt {number}; printf x >> {mark}; sleep 0.0{pause:02}; echo done");
             }
             // Its script is its profile's; what it is told here it never reads.
-            Some("unread") => return format!("prompt {number} {}", "and more ".repeat(20_000)),
+            Some("unread") => return format!("prompt {number} {}", "and more ".repeat(12_000)),
             Some("loads" | "resumes") => {
                 // A prompt that is the death of its agent, and is run again after each death, never ends.
                 let least = if plan.retries() { 80 } else { 0 };
@@ -246,6 +318,8 @@ impl<'a> Asker<'a> {
                     530..630 => "run sleep 0.05; say ran",
                     630..660 => "deaf; sleep 400ms",
                     660..690 => "read /etc/passwd; write x.txt words",
+                    // Longer than nothing may be seen of it.
+                    690..700 => "sleep 2500ms",
                     _ => "sleep 5ms",
                 };
                 return format!("say prompt {number}; mark {mark}; sleep {pause}ms; {what}; say done");
@@ -259,8 +333,10 @@ impl<'a> Asker<'a> {
             60..90 => "deaf; sleep 400ms",
             90..120 => "flood 200000",
             120..150 => "babble 50000",
-            150..160 => "eat 30000000; sleep 50ms",
-            160..240 => "fork 3; sleep 50ms",
+            150..155 => "eat 30000000; sleep 50ms",
+            // More than it may.
+            155..165 => "eat 150000000; sleep 400ms",
+            165..240 => "fork 3; sleep 50ms",
             240..320 => "escape; sleep 50ms",
             320..328 => "chain 150ms; sleep 50ms",
             328..350 => "shut; sleep 60ms",
@@ -273,11 +349,8 @@ impl<'a> Asker<'a> {
     /// Drives a session for a moment, whoever drove before, and goes without a word. An agent that can ask is made to.
     async fn attach(&mut self, plan: &Plan) {
         if plan.asks() {
-            let number = self.campaign.numbered();
-            let mark = self.campaign.host.place.marks().join(number.to_string());
             let what = if self.rng.chance(500) { "elicit who" } else { "read notes" };
-            let text = format!("say prompt {number}; mark {}; sleep 30ms; {what}; say done", mark.display());
-            self.prompt(plan, number, text, WhenBusy::Interrupt).await;
+            self.urge(plan, &format!("sleep 30ms; {what}")).await;
         }
         let query = "role=driver&takeover=true&name=somebody&offers=fs.read,elicitation";
         let path = format!("/v1/sessions/{}/attach?{query}", plan.id);
@@ -302,12 +375,12 @@ impl<'a> Asker<'a> {
         }
     }
 
-    /// Answers a permission that waits, somehow.
-    async fn permit(&mut self) {
+    /// Answers a permission that waits, somehow; if there is one.
+    async fn permit(&mut self) -> bool {
         let waiting: Vec<PermissionInfo> =
             look(&self.campaign.client, "/v1/permissions").await.unwrap_or_default();
         let at = self.rng.below(waiting.len().max(1) as u64) as usize;
-        let Some(permission) = waiting.get(at) else { return };
+        let Some(permission) = waiting.get(at) else { return false };
         let answer = match self.rng.below(4) {
             0 => PermissionAnswer::Deny,
             1 => PermissionAnswer::Option("always".into()),
@@ -316,6 +389,7 @@ impl<'a> Asker<'a> {
         };
         let path = format!("/v1/sessions/{}/permissions/{}", permission.session_id, permission.permission_id);
         self.request(&Request::post(path).json(&AnswerRequest { answer }).repeatable()).await;
+        true
     }
 
     async fn queue(&self, path: &str) -> Vec<QueuedPrompt> {
@@ -367,12 +441,10 @@ impl<'a> Asker<'a> {
     }
 
     /// A sub-agent with a task of its own, removed with all its records when it has been at it for a while.
-    async fn subagent(&mut self, plan: &Plan) {
+    async fn subagent(&mut self, plan: &Plan, agent: &str, what: &str, restart: Option<RestartType>) {
         let number = self.campaign.numbered();
-        let task = format!("say prompt {number}; sleep 150ms");
-        // Half of them are lost with their process.
-        let restart = self.rng.chance(500).then_some(RestartType::Temporary);
-        let opts = SessionOpts { id: None, agent: Some("fixture".into()), restart, ..plan.opts.clone() };
+        let task = format!("say prompt {number}; {what}");
+        let opts = SessionOpts { id: None, agent: Some(agent.into()), restart, ..plan.opts.clone() };
         let request = SubagentRequest { parent: Some(plan.id.to_string()), task, opts };
         self.asked += 1;
         let key = format!("{}-{}", self.name, self.asked);

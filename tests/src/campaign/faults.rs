@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use protocol::MARKER;
-use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 
+use super::herd::{Held, Herd, is_stopped};
 use super::host::{Host, below, children, descriptors};
 use crate::rng::Rng;
+
+/// How long a worker may be stopped until it is killed, if nobody else does that.
+const FROZEN: Duration = Duration::from_secs(6);
 
 macro_rules! faults {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, $weight:literal;)+) => {
@@ -50,6 +51,8 @@ faults! {
     WorkerStop = "worker-stop-cont", 6;
     /// SIGKILL to a stopped worker.
     WorkerStopKill = "worker-stop-kill", 4;
+    /// SIGSTOP to a worker, until somebody finds that it does nothing more.
+    WorkerFreeze = "worker-freeze", 1;
     /// Bytes that are no frame in the pipe from a worker.
     GarbageReport = "garbage-report", 4;
     /// Bytes that are no frame in the pipe to a worker.
@@ -145,6 +148,14 @@ pub const POINTS: &[&str] = &[
     "worker.gone",
     "worker.leave",
     "worker.shut",
+    "worker.sheltered",
+    "worker.alone",
+    "worker.visited",
+    "worker.taken-over",
+    "adopt.found",
+    "adopt.visited",
+    "daemon.handing-over",
+    "daemon.handed-over",
     "acp.initialize",
     "acp.new",
     "acp.load",
@@ -157,39 +168,14 @@ pub const POINTS: &[&str] = &[
     "acp.terminal",
 ];
 
+/// Points at which something else than the process breaks.
+pub const BREAKS: &[&str] = &["half.command", "half.report", "hello.outdated", "worker.shut"];
+
 /// Every point: before and after each event is recorded, before and after each effect, and the rest.
 pub fn points() -> Vec<String> {
     let around = crate::kinds::EVENTS.iter().chain(crate::kinds::EFFECTS);
     let around = around.flat_map(|name| [format!("before.{name}"), format!("after.{name}")]);
     POINTS.iter().map(|name| (*name).to_owned()).chain(around).collect()
-}
-
-/// A process, held so that no other can be meant.
-pub struct Held {
-    /// Its pid.
-    pub pid: u32,
-    pidfd: OwnedFd,
-}
-
-impl Held {
-    /// The process, if it is of this campaign: it carries `marker`.
-    fn of(pid: u32, marker: &[u8]) -> Option<Self> {
-        let pidfd = pidfd_open(Pid::from_raw(i32::try_from(pid).ok()?)?, PidfdFlags::empty()).ok()?;
-        // Looked at after it was opened: what is found there is what is held.
-        let environ = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
-        let marked = environ.split(|byte| *byte == 0).any(|variable| variable.starts_with(marker));
-        marked.then_some(Self { pid, pidfd })
-    }
-
-    fn signal(&self, signal: Signal) -> bool {
-        let signal = rustix::process::Signal::from_named_raw(signal as i32).unwrap();
-        let sent = pidfd_send_signal(self.pidfd.as_fd(), signal).is_ok();
-        if signal == rustix::process::Signal::SEGV {
-            // The Rust runtime takes the first for a fault at an address, finds none and goes on.
-            let _ = pidfd_send_signal(self.pidfd.as_fd(), signal);
-        }
-        sent
-    }
 }
 
 /// Something to be undone.
@@ -204,8 +190,9 @@ enum Later {
 /// The faults of a campaign, from their seed.
 pub struct Faults<'a> {
     host: &'a Host,
-    rng: Rng,
-    marker: Vec<u8>,
+    herd: &'a Herd<'a>,
+    /// From the seed.
+    pub rng: Rng,
     later: Vec<(Instant, Later)>,
     /// Armed points, until when, and whether to kill there or to stop.
     armed: Vec<(Instant, String, bool)>,
@@ -226,12 +213,11 @@ pub enum Struck {
 }
 
 impl<'a> Faults<'a> {
-    /// Those of a seed, over the processes of the state directory `uuid`.
-    pub fn new(host: &'a Host, seed: u64, uuid: &str, points: Vec<String>, disk: Option<u64>) -> Self {
+    /// Those of a seed.
+    pub fn new(herd: &'a Herd<'a>, seed: u64, points: Vec<String>, disk: Option<u64>) -> Self {
         let points = points.into_iter().map(|name| (name, 0)).collect();
-        let marker = format!("{MARKER}={uuid}/").into_bytes();
         let (rng, later, armed) = (Rng::new(seed), Vec::new(), Vec::new());
-        Self { host, rng, marker, later, armed, points, missed_only: false, disk }
+        Self { host: herd.host, herd, rng, later, armed, points, missed_only: false, disk }
     }
 
     /// Chooses.
@@ -245,34 +231,23 @@ impl<'a> Faults<'a> {
         (Duration::from_micros(self.rng.below(16_000)), *chosen.unwrap())
     }
 
-    fn workers(&self) -> Vec<Held> {
-        let manager = self.host.daemon();
-        // Those that a manager has left are ours until they have ended.
-        let pids = manager.map(children).unwrap_or_default().into_iter().chain(self.host.orphans());
-        let is_worker = |held: &Held| {
-            let name = std::fs::read_to_string(format!("/proc/{}/comm", held.pid));
-            name.is_ok_and(|name| name.trim_end() == "session-worker")
-        };
-        pids.filter_map(|pid| Held::of(pid, &self.marker)).filter(is_worker).collect()
-    }
-
     fn one<T>(&mut self, mut from: Vec<T>) -> Option<T> {
         let at = self.rng.below(from.len() as u64) as usize;
         (at < from.len()).then(|| from.swap_remove(at))
     }
 
     fn worker(&mut self) -> Option<Held> {
-        let workers = self.workers();
+        let workers = self.herd.workers();
         self.one(workers)
     }
 
     /// A process of the tree below some worker: agents, or what they started.
     fn below(&mut self, agents: bool) -> Option<Held> {
         let mut found = Vec::new();
-        for worker in self.workers() {
+        for worker in self.herd.workers() {
             let agents_of = children(worker.pid);
             let pids = if agents { agents_of } else { agents_of.into_iter().flat_map(below).collect() };
-            found.extend(pids.into_iter().filter_map(|pid| Held::of(pid, &self.marker)));
+            found.extend(pids.into_iter().filter_map(|pid| self.herd.held(pid)));
         }
         self.one(found)
     }
@@ -289,6 +264,12 @@ impl<'a> Faults<'a> {
             Fault::WorkerAbrt => self.worker().filter(|it| it.signal(Signal::SIGABRT)).map(|it| vec![it.pid]),
             Fault::WorkerTerm => self.worker().filter(|it| it.signal(Signal::SIGTERM)).map(|it| vec![it.pid]),
             Fault::WorkerStop => self.worker().and_then(|it| self.stop(it)),
+            Fault::WorkerFreeze => self.worker().and_then(|it| {
+                let pid = it.pid;
+                it.signal(Signal::SIGSTOP)
+                    .then(|| self.later.push((Instant::now() + FROZEN, Later::Kill(it))))?;
+                Some(vec![pid])
+            }),
             Fault::WorkerStopKill => self
                 .worker()
                 .filter(|it| it.signal(Signal::SIGSTOP) && it.signal(Signal::SIGKILL))
@@ -318,8 +299,8 @@ impl<'a> Faults<'a> {
                 self.below(false).filter(|it| it.signal(Signal::SIGKILL)).map(|it| vec![it.pid])
             }
             Fault::WorkerAgent => self.worker().map(|worker| {
-                let agents = children(worker.pid).into_iter().filter_map(|pid| Held::of(pid, &self.marker));
-                let all = std::iter::once(worker).chain(agents.collect::<Vec<_>>());
+                let agents = self.herd.agents(worker.pid);
+                let all = std::iter::once(worker).chain(agents);
                 all.filter(|it| it.signal(Signal::SIGKILL)).map(|it| it.pid).collect()
             }),
             Fault::ManagerKill => self.manager(Signal::SIGKILL),
@@ -495,24 +476,25 @@ impl<'a> Faults<'a> {
         &self.points
     }
 
+    /// The points that nobody has reached.
+    pub fn missed(&self) -> Vec<String> {
+        self.points.iter().filter(|(_, times)| **times == 0).map(|(name, _)| name.clone()).collect()
+    }
+
     /// Lets go on what a point has stopped, or ends it. Gives the number of those that it has ended.
     fn thaw(&mut self, everything: bool) -> u64 {
-        let stopped = |pid: u32| {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
-        };
         let mut deaths = 0;
         if self.points.is_empty() {
             return deaths;
         }
-        for worker in self.workers() {
-            if stopped(worker.pid) {
+        for worker in self.herd.workers() {
+            if is_stopped(worker.pid) {
                 let kill = !everything && self.rng.chance(500);
                 worker.signal(if kill { Signal::SIGKILL } else { Signal::SIGCONT });
                 deaths += u64::from(kill);
             }
         }
-        if self.host.daemon().is_some_and(stopped) {
+        if self.host.daemon().is_some_and(is_stopped) {
             let kill = !everything && self.rng.chance(500);
             self.host.signal_daemon(if kill { Signal::SIGKILL } else { Signal::SIGCONT }, kill);
             deaths += u64::from(kill);

@@ -95,6 +95,8 @@ struct Inner {
     wanted: bool,
     /// Deaths of the daemon that the campaign has caused and not yet seen.
     killed_at: Option<Instant>,
+    /// How often the daemon got SIGINT: at the second it waits for nobody.
+    interrupted: u32,
     bystanders: BTreeSet<u32>,
     guard: Option<u32>,
     /// What must never be.
@@ -163,6 +165,7 @@ impl Host {
         if inner.daemon == Some(pid) {
             inner.daemon = None;
             let asked = inner.killed_at.take().is_some();
+            let interrupted = std::mem::take(&mut inner.interrupted);
             let (how, fine) = match status {
                 WaitStatus::Signaled(_, signal, _) => {
                     (signal.as_str().to_owned(), asked || (self.points && signal == Signal::SIGKILL))
@@ -171,6 +174,7 @@ impl Host {
                 WaitStatus::Exited(_, 1) if inner.starved == Some(pid) => {
                     ("refused without room".into(), true)
                 }
+                WaitStatus::Exited(_, 1) if interrupted > 1 => ("left at once".into(), true),
                 WaitStatus::Exited(_, code) => (format!("exit {code}"), code == 0 && asked),
                 other => (format!("{other:?}"), false),
             };
@@ -237,11 +241,14 @@ impl Host {
         command.spawn().and_then(|mut child| child.wait()).is_ok_and(|end| end.success())
     }
 
-    /// The last lines of the daemon's log.
+    /// The last lines of the daemon's log; before them the last panic, if there was one.
     pub fn log(&self) -> String {
         let log = std::fs::read_to_string(self.place.dir.join("daemon.log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(30)..].join("\n")
+        let last = lines.len().saturating_sub(30);
+        let panic = lines[..last].iter().rposition(|line| line.contains("panicked at"));
+        let panic = panic.map_or(&[][..], |at| &lines[at..(at + 30).min(last)]);
+        [panic, &lines[last..]].concat().join("\n")
     }
 
     /// The daemon's process.
@@ -256,6 +263,7 @@ impl Host {
         if lethal {
             inner.killed_at = Some(Instant::now());
         }
+        inner.interrupted += u32::from(signal == Signal::SIGINT);
         real::signal(pid, signal);
         Some(pid)
     }

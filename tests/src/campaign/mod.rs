@@ -6,8 +6,11 @@
 
 mod audit;
 mod clients;
+mod errands;
 pub mod faults;
+mod herd;
 mod host;
+mod matrix;
 mod report;
 mod subscribers;
 
@@ -26,10 +29,14 @@ use protocol::{PromptId, SessionId};
 use tokio::sync::{RwLock, watch};
 
 use crate::history::History;
+use crate::rng::Rng;
 use crate::{real, sim};
 use clients::{Asker, Plan, ask};
+use errands::{By, Errand, Errands};
 use faults::{Fault, Faults, Struck, points};
+use herd::Herd;
 use host::{Host, Place};
+use matrix::Matrix;
 pub use report::Report;
 use subscribers::{Manner, Stopwatch, Subscriber};
 
@@ -41,10 +48,16 @@ const CLIENTS: usize = 8;
 const POINTS_ONLY: Duration = Duration::from_secs(90);
 /// Kills between two quiet moments.
 const STORM: u64 = 250;
+/// How often the matrix looks who has come to a point.
+const MATRIX_LOOK: Duration = Duration::from_millis(2);
+/// How often it looks, while there is quiet, who has come to one late.
+const LET_GO: Duration = Duration::from_millis(50);
+/// In how many of 1,000 looks something happens beside the matrix.
+const MATRIX_STIR: u64 = 1;
 /// Steps of the simulation of the same seed.
 const STEPS: usize = 2_000;
 /// The journal's own file system, where the disk may be full, in bytes.
-const DISK: u64 = 2 << 30;
+const DISK: u64 = 4 << 30;
 
 /// What is to be run.
 #[derive(Clone, Debug)]
@@ -61,6 +74,8 @@ pub struct Options {
     pub duration: Option<Duration>,
     /// As whom the daemon runs.
     pub uid: Option<u32>,
+    /// The kill matrix, instead of faults at random.
+    pub matrix: bool,
 }
 
 /// What subscribers do.
@@ -95,6 +110,19 @@ struct Seen {
     violations: Vec<(Option<SessionId>, String)>,
 }
 
+/// Points that nobody has reached when all kills are done.
+struct Missed {
+    rng: Rng,
+    points: Vec<String>,
+    errands: Errands,
+}
+
+impl Missed {
+    fn errand(&mut self, by: By) -> Option<Errand> {
+        self.errands.choose(self.points.iter().map(String::as_str), by, &mut self.rng)
+    }
+}
+
 /// A campaign under way.
 pub struct Campaign {
     options: Options,
@@ -110,6 +138,8 @@ pub struct Campaign {
     seen: Mutex<Seen>,
     tally: Mutex<Tally>,
     stopwatch: Mutex<Stopwatch>,
+    matrix: Mutex<Option<Matrix>>,
+    missed: Mutex<Missed>,
     /// By the number in its text: the prompt that was accepted, and where.
     numbers: Mutex<HashMap<u64, (SessionId, PromptId)>>,
 }
@@ -129,6 +159,18 @@ impl Campaign {
 
     fn stopwatch(&self) -> MutexGuard<'_, Stopwatch> {
         self.stopwatch.lock().unwrap()
+    }
+
+    /// What can be done so that somebody comes to a point of the matrix, or to one that was missed.
+    fn errand(&self, by: By) -> Option<Errand> {
+        match &mut *self.matrix() {
+            Some(matrix) => matrix.errand(by),
+            None => self.missed.lock().unwrap().errand(by),
+        }
+    }
+
+    fn matrix(&self) -> MutexGuard<'_, Option<Matrix>> {
+        self.matrix.lock().unwrap()
     }
 
     /// A number for the next prompt's text.
@@ -159,6 +201,9 @@ impl Campaign {
 
     fn recorded(&self, event: Arc<Event>) {
         self.stopwatch().event(&event);
+        if let Some(matrix) = &mut *self.matrix() {
+            matrix.event(&event);
+        }
         self.seen().events.push(event);
     }
 
@@ -200,6 +245,9 @@ pub fn run(options: Options) -> Result<Report, String> {
     let known = |name: &String| {
         Fault::ALL.iter().any(|fault| fault.name() == name) || (points_exist && points().contains(name))
     };
+    if options.matrix && !points_exist {
+        return Err("this build has no points to die at: build it with --all-features".into());
+    }
     if let Some(name) = options.only.iter().find(|name| !known(name)) {
         return Err(format!("`{name}` is neither a fault nor a point of this build; --list names them"));
     }
@@ -268,13 +316,14 @@ fn prepare(dir: &Path, options: &Options) -> Place {
     }
     let (program, acp, memory) = (place.agent.display(), acp.display(), dir.join("memory"));
     let memory = memory.display();
+    let impatient = "worker_timeout = \"1s\"\nstall_timeout = \"500ms\"\n";
     let config = format!(
-        "[agents.fixture]\nkind = \"command\"\ncommand = [\"{program}\"]\n\n\
+        "[agents.fixture]\nkind = \"command\"\nmemory = \"100MiB\"\ncommand = [\"{program}\"]\n\n\
          [agents.argument]\nkind = \"command\"\ncommand = [\"{program}\"]\nprompt_via = \"argument\"\n\n\
          [agents.unread]\nkind = \"command\"\ncommand = [\"{program}\", \"--script\", \"say unread; sleep 30ms\"]\n\n\
-         [agents.loads]\nkind = \"acp\"\npermission_timeout = \"200ms\"\n\
+         [agents.loads]\nkind = \"acp\"\npermission_timeout = \"200ms\"\n{impatient}\
          command = [\"{acp}\", \"--load\", \"--memory\", \"{memory}\"]\n\n\
-         [agents.resumes]\nkind = \"acp\"\npermission_timeout = \"200ms\"\n\
+         [agents.resumes]\nkind = \"acp\"\npermission_timeout = \"200ms\"\n{impatient}\
          command = [\"{acp}\", \"--resume\", \"--load\", \"--memory\", \"{memory}\"]\n"
     );
     fs::write(dir.join("config.toml"), config).unwrap();
@@ -286,6 +335,9 @@ impl Campaign {
         let client = Client::new(host.place.socket());
         let workdir = host.place.dir.join("work");
         let plans = (1..=options.sessions).map(|n| Plan::numbered(n, workdir.to_str().unwrap())).collect();
+        let matrix = options.matrix.then(|| Matrix::new(options.seed));
+        let rng = Rng::new(options.seed);
+        let missed = Mutex::new(Missed { rng, points: Vec::new(), errands: Errands::default() });
         Self {
             options,
             host,
@@ -299,6 +351,8 @@ impl Campaign {
             seen: Mutex::default(),
             tally: Mutex::default(),
             stopwatch: Mutex::default(),
+            matrix: Mutex::new(matrix),
+            missed,
             numbers: Mutex::default(),
         }
     }
@@ -345,7 +399,9 @@ impl Campaign {
         audit.quiet().await;
         let (faults, points) = self.arsenal(points_exist, disk);
         let disk = disk.then_some(DISK);
-        let mut strikes = Faults::new(&self.host, self.options.seed, &audit.uuid, points, disk);
+        let herd = Herd::new(&self.host, &audit.uuid.clone());
+        let points = if self.options.matrix { Vec::new() } else { points };
+        let mut strikes = Faults::new(&herd, self.options.seed, points, disk);
         let spare = if points_exist { 4 } else { 2 };
         let ends_at = self.options.duration.map(|duration| begun + duration);
         // The rarest points need work that goes on for a while: at last nothing else strikes.
@@ -354,8 +410,7 @@ impl Campaign {
             if kills >= self.options.kills && points_only.is_none() {
                 points_only = Some(Instant::now() + POINTS_ONLY);
             }
-            let missed =
-                faults.contains(&Fault::Point) && strikes.reached().values().any(|times| *times == 0);
+            let missed = faults.contains(&Fault::Point) && !strikes.missed().is_empty();
             let ends_at =
                 points_only.map(|at| if missed { at } else { begun }).into_iter().chain(ends_at).min();
             ends_at.is_some_and(|at| Instant::now() >= at)
@@ -364,7 +419,8 @@ impl Campaign {
             let until = self.tally().kills + STORM;
             let storm_ends = Instant::now() + Duration::from_secs(20);
             // A manager that is killed takes its faults with it: in some storms it lives, to show them.
-            let spared = audit.storms().is_multiple_of(spare) && self.options.only.is_empty();
+            let spared =
+                audit.storms().is_multiple_of(spare) && self.options.only.is_empty() && !self.options.matrix;
             strikes.missed_only = self.tally().kills >= self.options.kills;
             let chosen = |fault: &&Fault| match strikes.missed_only {
                 true => **fault == Fault::Point,
@@ -375,14 +431,27 @@ impl Campaign {
                 && !over(self.tally().kills, &strikes)
                 && Instant::now() < storm_ends
             {
+                if self.options.matrix {
+                    tokio::time::sleep(MATRIX_LOOK).await;
+                    self.host.turn_bystanders();
+                    self.step_matrix(&herd, &mut strikes);
+                    continue;
+                }
                 let (pause, fault) = strikes.next(&faults);
                 tokio::time::sleep(pause).await;
                 self.host.turn_bystanders();
+                let fault = self.make_up(&strikes).unwrap_or(fault);
                 self.strike(&mut strikes, fault);
                 self.tally().kills += strikes.tend(false);
             }
             self.tally().kills += strikes.tend(true);
-            audit.quiet().await;
+            if let Some(matrix) = &mut *self.matrix() {
+                matrix.rest(&herd);
+            }
+            tokio::select! {
+                () = audit.quiet() => {}
+                () = self.let_go(&herd) => {}
+            }
         }
         self.over.store(true, Ordering::Relaxed);
         self.mode.send_replace(Mode::Over);
@@ -396,6 +465,47 @@ impl Campaign {
         audit.end().await;
         self.host.dismiss_bystanders();
         audit.report(begun.elapsed(), strikes.reached().clone())
+    }
+
+    /// Nobody stays stopped at a point of the matrix, however late he says that he is there.
+    async fn let_go(&self, herd: &Herd<'_>) {
+        loop {
+            tokio::time::sleep(LET_GO).await;
+            if let Some(matrix) = &mut *self.matrix() {
+                matrix.let_go(herd);
+            }
+        }
+    }
+
+    /// One look of the matrix, at the armed points and those who have come to one.
+    fn step_matrix(&self, herd: &Herd<'_>, strikes: &mut Faults<'_>) {
+        let mut matrix = self.matrix();
+        let Some(matrix) = &mut *matrix else {
+            return;
+        };
+        let plan = |id: &SessionId| self.plans.iter().find(|plan| plan.id == *id);
+        let (killed, manager) = matrix.tend(herd, |id| plan(id).is_some_and(|plan| plan.lives_on()));
+        if manager {
+            self.stopwatch().manager_struck();
+        }
+        self.tally().kills += killed;
+        matrix.arm(&self.host.place.points());
+        let errand = matrix.errand(By::Blow).and_then(Errand::blow);
+        let stir = || strikes.rng.chance(MATRIX_STIR).then_some(Fault::WorkerTerm);
+        if let Some(fault) = errand.or_else(stir) {
+            matrix.spoilt();
+            self.strike(strikes, fault);
+        }
+        self.tally().kills += strikes.tend(false);
+    }
+
+    /// At last: what the harness itself can do so that somebody comes to a point that was missed. Clients do the rest.
+    fn make_up(&self, strikes: &Faults<'_>) -> Option<Fault> {
+        if !strikes.missed_only {
+            return None;
+        }
+        self.missed.lock().unwrap().points = strikes.missed();
+        self.errand(By::Blow)?.blow()
     }
 
     fn strike(&self, strikes: &mut Faults<'_>, fault: Fault) {

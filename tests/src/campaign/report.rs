@@ -8,6 +8,7 @@ use protocol::event::{Event, EventKind, Outcome};
 
 use super::Options;
 use super::audit::Leftovers;
+use super::matrix::Matrix;
 use crate::history::Violation;
 
 /// What became of prompts.
@@ -41,7 +42,6 @@ impl Prompts {
 }
 
 /// A campaign's end.
-#[derive(Debug)]
 pub struct Report {
     /// What was asked for.
     pub options: Options,
@@ -75,6 +75,8 @@ pub struct Report {
     pub workers: Vec<Duration>,
     /// From the manager's death to its successor's start.
     pub managers: Vec<Duration>,
+    /// Who died where, and how long it took to make it good.
+    pub matrix: Option<Matrix>,
     /// The last lines of the daemon's log.
     pub log: String,
     /// What must never be.
@@ -115,8 +117,8 @@ impl fmt::Display for Report {
             f,
             "| **orphans / zombies / wrong pids signalled** | **{orphans} / {zombies} / {strangers}** |"
         )?;
-        writeln!(f, "| recovery of a session, p50 / p99 / max | {} |", spread(&self.workers))?;
-        writeln!(f, "| recovery of the manager, p50 / p99 / max | {} |", spread(&self.managers))?;
+        writeln!(f, "| recovery of a session, p50 / p99 / max | {} |", measured(&self.workers))?;
+        writeln!(f, "| recovery of the manager, p50 / p99 / max | {} |", measured(&self.managers))?;
         writeln!(f, "| refusals | {} |", listed(&self.refusals))?;
         writeln!(f, "| **violations** | **{}** |", self.violations.len())?;
         writeln!(f, "\n| fault | times |\n|---|---|")?;
@@ -137,6 +139,9 @@ impl fmt::Display for Report {
                 writeln!(f, "| {name} | {times} |")?;
             }
         }
+        if let Some(matrix) = &self.matrix {
+            writeln!(f, "\n{matrix}")?;
+        }
         for violation in &self.violations {
             writeln!(f, "\nVIOLATION: {violation}")?;
         }
@@ -152,14 +157,18 @@ fn listed(counts: &BTreeMap<String, u64>) -> String {
     if all.is_empty() { "none".into() } else { all.join(", ") }
 }
 
-fn spread(times: &[Duration]) -> String {
+/// These percentiles of the times.
+pub fn spread(times: &[Duration], per_cent: &[usize]) -> String {
     let mut times = times.to_vec();
     times.sort();
-    let at = |per_cent: usize| times.get((times.len() * per_cent / 100).min(times.len().saturating_sub(1)));
-    match (at(50), at(99), times.last()) {
-        (Some(p50), Some(p99), Some(max)) => {
-            format!("{p50:.1?} / {p99:.1?} / {max:.1?} ({} measured)", times.len())
-        }
-        _ => "not measured".into(),
+    let at = |per_cent: &usize| times.get((times.len() * per_cent / 100).min(times.len().saturating_sub(1)));
+    let shown: Vec<String> = per_cent.iter().filter_map(at).map(|time| format!("{time:.1?}")).collect();
+    shown.join(" / ")
+}
+
+fn measured(times: &[Duration]) -> String {
+    if times.is_empty() {
+        return "not measured".into();
     }
+    format!("{} ({} measured)", spread(times, &[50, 99, 100]), times.len())
 }

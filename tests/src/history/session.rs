@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use manager::core::{Cause, limits};
-use protocol::event::{Event, EventKind, Resolution};
+use protocol::event::{Event, EventKind, Resolution, StallStep};
 use protocol::{CallId, EventId, Exit, Incarnation, PermissionId, PromptId};
 use serde_json::Value;
 
@@ -23,6 +23,8 @@ struct Turn {
     number: Option<u64>,
     /// What was told of its tool calls, in the order of the events: a power cut can take the newest back.
     tools: Vec<(EventId, String, Tool)>,
+    /// What was told of its agent's silence, likewise.
+    stalls: Vec<(EventId, StallStep)>,
 }
 
 /// What an event says of a tool call.
@@ -158,7 +160,20 @@ impl SessionView {
                     found.push(format!("setting {setting_id} was answered before"));
                 }
             }
-            SessionAdopted { .. } => self.spoken_by(incarnation, found),
+            SessionStalled { turn, prompt_id, step, .. } => {
+                self.in_turn(*turn, *prompt_id, found);
+                let Some(turn) = &mut self.turn else { return };
+                let before = turn.stalls.last().map(|(_, step)| *step);
+                let fits = match step {
+                    StallStep::Noticed => matches!(before, None | Some(StallStep::Resumed)),
+                    StallStep::Resumed | StallStep::Cancelled => before == Some(StallStep::Noticed),
+                };
+                if !fits {
+                    found.push(format!("{step:?} came after {before:?}"));
+                }
+                turn.stalls.push((event.id, *step));
+            }
+            SessionOomKilled { .. } | SessionAdopted { .. } => self.spoken_by(incarnation, found),
             SessionWoken {} => {
                 if self.stands != Stands::Hibernated {
                     found.push("it did not sleep".into());
@@ -200,7 +215,8 @@ impl SessionView {
                 if let Some(turn) = &self.turn {
                     found.push(format!("the turn of {} has not ended", turn.prompt));
                 }
-                self.turn = Some(Turn { prompt: *prompt_id, number: None, tools: Vec::new() });
+                self.turn =
+                    Some(Turn { prompt: *prompt_id, number: None, tools: Vec::new(), stalls: Vec::new() });
                 self.turns += 1;
             }
             PromptResolved { prompt_id, action, retried_as } => {
@@ -428,6 +444,7 @@ impl SessionView {
         }
         let Some(turn) = &mut self.turn else { return };
         turn.tools.retain(|(id, ..)| *id < event.id);
+        turn.stalls.retain(|(id, _)| *id < event.id);
         if let EventKind::TurnStarted { .. } = &event.kind {
             turn.number = None;
         }

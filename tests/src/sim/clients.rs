@@ -46,6 +46,11 @@ impl Request {
         Some((scope, self.key.clone()?))
     }
 
+    /// Whether this is that one: a client asks one thing at a time.
+    pub fn is(&self, other: &Request) -> bool {
+        self.client == other.client
+    }
+
     /// What is compared when a key is used again.
     pub fn body(&self) -> String {
         match &self.ask {
@@ -167,6 +172,8 @@ impl Sim {
         spec.on_crash = if self.rng.chance(300) { OnCrash::Retry } else { OnCrash::Interrupt };
         spec.hibernate_after_ms = self.rng.pick(&[0, 2_000, 10_000]).unwrap_or(0);
         spec.grace_ms = self.rng.pick(&[200, 1_000]).unwrap_or(200);
+        spec.turn_timeout_ms = self.rng.pick(&[0, 0, 0, 1_500]).unwrap_or(0);
+        spec.stall_timeout_ms = self.rng.pick(&[None, Some(0), Some(500), Some(500)]).flatten();
         spec.permissions = self.some_permissions();
         Arc::new(spec)
     }
@@ -402,6 +409,11 @@ impl Sim {
             return;
         };
         self.published = last;
+        self.told.extend(
+            events
+                .iter()
+                .map(|event| format!("{} {} {:?} {:?}", self.now, event.id, event.session, event.kind)),
+        );
         for subscriber in self.subscribers.iter_mut().filter(|subscriber| subscriber.live) {
             if self.rng.chance(5) {
                 // Too slow for these: it will read them from the journal.

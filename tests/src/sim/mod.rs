@@ -26,6 +26,10 @@ use world::{Act, Key, World};
 /// How many who ask, and how many who watch.
 const CLIENTS: usize = 3;
 const SUBSCRIBERS: usize = 3;
+/// Where the wall clock begins: far from the one that deadlines use.
+const AHEAD: u64 = 1_700_000_000_000;
+/// How far somebody sets it, in milliseconds.
+const HOUR: u64 = 60 * 60 * 1000;
 /// Steps after which a world without faults must have come to rest.
 const PATIENCE: usize = 20_000;
 
@@ -50,6 +54,8 @@ pub struct Coverage {
     pub refusals: BTreeSet<&'static str>,
     /// How often a manager started.
     pub managers: u64,
+    /// How often a process was told to end before that was on record.
+    pub acted_first: u64,
 }
 
 impl Coverage {
@@ -74,6 +80,7 @@ impl Coverage {
         self.commands.extend(other.commands);
         self.refusals.extend(other.refusals);
         self.managers += other.managers;
+        self.acted_first += other.acted_first;
     }
 }
 
@@ -119,6 +126,12 @@ impl Ord for Later {
 struct Sim {
     rng: Rng,
     now: u64,
+    /// How far the wall clock is ahead of `now`.
+    wall_ahead: u64,
+    /// What decides when somebody sets it; it decides nothing else. None: it runs on for ever.
+    sets_clock: Option<Rng>,
+    /// What was recorded, and when, but for what the wall clock said.
+    told: Vec<String>,
     booted_at: u64,
     decided: u64,
     later: BinaryHeap<Reverse<Later>>,
@@ -127,6 +140,8 @@ struct Sim {
     world: World,
     journal: Journal,
     journal_fails_until: u64,
+    /// What is kept back on the full disk is enough for ends.
+    ends_fit: bool,
     manager: Option<Manager>,
     /// Counts the managers.
     generation: u64,
@@ -150,9 +165,21 @@ struct Sim {
 /// # Errors
 /// What must never be and was, with its history.
 pub fn run(seed: u64, steps: usize) -> Result<Coverage, String> {
+    run_by(seed, steps, false).map(|(coverage, _)| coverage)
+}
+
+/// As [`run`], with a wall clock that is set an hour ahead or back now and then, or never. Gives what was recorded, and when by
+/// the clock that nobody can set.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_by(seed: u64, steps: usize, sets_clock: bool) -> Result<(Coverage, Vec<String>), String> {
     let mut sim = Sim {
         rng: Rng::new(seed),
         now: 1_000_000,
+        wall_ahead: AHEAD,
+        sets_clock: sets_clock.then(|| Rng::new(seed ^ AHEAD)),
+        told: Vec::new(),
         booted_at: 0,
         decided: 0,
         later: BinaryHeap::new(),
@@ -160,6 +187,7 @@ pub fn run(seed: u64, steps: usize) -> Result<Coverage, String> {
         world: World::default(),
         journal: Journal::default(),
         journal_fails_until: 0,
+        ends_fit: true,
         manager: None,
         generation: 0,
         published: 0,
@@ -193,7 +221,7 @@ pub fn run(seed: u64, steps: usize) -> Result<Coverage, String> {
         Some(problem) => Err(sim.report(seed, problem)),
         None => {
             sim.coverage.managers = sim.generation;
-            Ok(sim.coverage)
+            Ok((sim.coverage, sim.told))
         }
     }
 }
@@ -206,6 +234,13 @@ impl Sim {
 
     /// The next thing happens. False if nothing is going to.
     fn step(&mut self) -> bool {
+        if let Some(rng) = &mut self.sets_clock
+            && rng.chance(20)
+        {
+            // Also twice in the same direction, and back to where it was.
+            let ahead = rng.pick(&[AHEAD - HOUR, AHEAD, AHEAD + HOUR, AHEAD + 2 * HOUR]);
+            self.wall_ahead = ahead.unwrap_or(AHEAD);
+        }
         let next = self.later.peek().map(|Reverse(later)| later.0);
         let wake = self.wake_at();
         let managers_turn = match (next, wake) {

@@ -56,16 +56,65 @@ pub struct Manager {
     workers: BTreeMap<SessionId, Handle>,
     observed: VecDeque<Ask>,
     pub inbox: VecDeque<Request>,
-    stalled_until: Option<u64>,
+    room: Room,
+    /// When more room is looked for.
+    room_at: Option<u64>,
+    owed: Owed,
     pub closing: bool,
     /// It does not look before then.
     pub busy_until: u64,
 }
 
+/// What the journal has room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Room {
+    #[default]
+    Plenty,
+    /// Ends only.
+    Tight,
+    Shut,
+}
+
+/// Done, and not on record yet.
+#[derive(Debug, Default)]
+struct Owed {
+    stepped: Vec<Stepped>,
+    answers: Vec<(Request, Answer)>,
+    used: Vec<UsedKey>,
+}
+
+#[derive(Debug)]
 struct Stepped {
     ask: Ask,
     change: Change,
-    observation: bool,
+}
+
+impl Manager {
+    /// Whether an observation is taken now, or waits for room.
+    fn takes(&self, ask: &Ask) -> bool {
+        match self.room {
+            Room::Plenty => true,
+            Room::Tight => self.fleet.ends(ask),
+            Room::Shut => matches!(ask, Ask::Shutdown),
+        }
+    }
+
+    /// Whether time does anything to this session now.
+    fn ticks(&self, id: &SessionId) -> bool {
+        let tick = || Ask::One(id.clone(), Input::Tick);
+        self.room == Room::Plenty || self.fleet.ends(&tick())
+    }
+
+    /// Whether it can be recorded that its process has ended.
+    fn may_end(&self, id: &SessionId) -> bool {
+        self.room != Room::Shut && self.ticks(id)
+    }
+
+    /// Whether more of this worker is read: not before what was read of it is on record.
+    fn reads(&self, id: &SessionId) -> bool {
+        self.room == Room::Plenty
+            || !self.observed.iter().any(|ask| matches!(ask, Ask::One(of, _) if of == id))
+    }
 }
 
 impl Sim {
@@ -76,7 +125,7 @@ impl Sim {
 
     fn at(&self) -> At {
         let closing = self.manager.as_ref().is_some_and(|manager| manager.closing);
-        At { mono: self.now - self.booted_at, wall: self.now, closing }
+        At { mono: self.now - self.booted_at, wall: self.now + self.wall_ahead, closing }
     }
 
     /// The manager may be killed here.
@@ -88,34 +137,38 @@ impl Sim {
     pub(super) fn wake_at(&self) -> Option<u64> {
         let manager = self.manager.as_ref()?;
         let soonest = |at: u64| at.max(manager.busy_until).max(self.now);
-        if let Some(until) = manager.stalled_until {
-            let asked = !manager.inbox.is_empty();
-            return Some(soonest(if asked { self.now } else { until + self.booted_at }));
-        }
-        let pending = !manager.observed.is_empty() || !manager.inbox.is_empty();
-        let mut again = None;
-        for handle in manager.workers.values() {
+        let takes = |ask: &Ask| manager.takes(ask);
+        let pending = manager.observed.iter().any(takes) || !manager.inbox.is_empty();
+        let mut again = manager.room_at.map(|at| at + self.booted_at);
+        for (id, handle) in &manager.workers {
             let proc = handle.key.map(|key| &self.world.procs[key]);
-            let speaks = proc.is_some_and(|proc| !proc.pipe.is_empty());
+            let speaks = manager.reads(id) && proc.is_some_and(|proc| !proc.pipe.is_empty());
             let died = handle.dead.is_none() && proc.is_none_or(|proc| proc.life != Life::Alive);
             if pending || speaks || died {
                 return Some(soonest(self.now));
             }
             if handle.dead.is_some() && !handle.buried {
-                again = Some(self.now + AGAIN_MS);
+                let soon = self.now + AGAIN_MS;
+                again = Some(again.map_or(soon, |at| at.min(soon)));
             }
         }
         if pending || manager.closing && self.can_leave() {
             return Some(soonest(self.now));
         }
         let sessions = manager.fleet.sessions().filter(|session| !manager.closing || session.has_process());
+        let sessions = sessions.filter(|session| manager.ticks(&session.id));
         let timers = sessions.filter_map(|session| session.deadline()).map(|at| at + self.booted_at);
         timers.chain(again).min().map(soonest)
     }
 
     fn can_leave(&self) -> bool {
         let done = |manager: &Manager| {
+            let dead = |handle: &Handle| {
+                handle.dead.is_some() && handle.key.is_none_or(|key| self.world.procs[key].tree == 0)
+            };
             manager.workers.is_empty() && !manager.fleet.sessions().any(|session| session.has_process())
+                // What cannot be recorded the next one finds out by itself.
+                || manager.room == Room::Shut && manager.workers.values().all(dead)
         };
         self.manager.as_ref().is_some_and(done)
     }
@@ -142,6 +195,7 @@ impl Sim {
             version: "sim".into(),
             boot_id: self.world.boot.to_string(),
             same_boot,
+            lost: None,
         };
         let at = self.at();
         let Ok(change) = self.m().fleet.step(at, &ask) else {
@@ -153,7 +207,7 @@ impl Sim {
         let events: Vec<Arc<Event>> = change.events.iter().cloned().map(Arc::new).collect();
         self.journal.boot = self.world.boot;
         self.journal.commit(std::slice::from_ref(&change), &events, &[]);
-        let stepped = [Stepped { ask, change, observation: true }];
+        let stepped = [Stepped { ask, change }];
         self.record(&stepped, &events);
         self.point()?;
         self.sweep_strays();
@@ -187,23 +241,19 @@ impl Sim {
         let at = self.at();
         self.m().busy_until = self.now + if self.rng.chance(300) { self.rng.below(100) } else { 0 };
         self.look();
-        if let Some(until) = self.m().stalled_until {
-            if at.mono < until {
-                let inbox = std::mem::take(&mut self.m().inbox);
-                for request in inbox {
-                    self.answered(&request, Answer::Later);
-                }
-                return Ok(());
-            }
-            self.m().stalled_until = None;
+        if self.m().room_at.is_some_and(|room_at| at.mono >= room_at) {
+            self.look_for_room(at);
         }
         self.hear();
         self.bury();
         let manager = self.m();
-        let mut items: Vec<(Ask, Option<Request>)> =
-            manager.observed.drain(..).map(|ask| (ask, None)).collect();
+        let observed = std::mem::take(&mut manager.observed);
+        let (taken, kept): (VecDeque<Ask>, VecDeque<Ask>) =
+            observed.into_iter().partition(|ask| manager.takes(ask));
+        manager.observed = kept;
+        let mut items: Vec<(Ask, Option<Request>)> = taken.into_iter().map(|ask| (ask, None)).collect();
         for session in manager.fleet.sessions() {
-            let runs = !manager.closing || session.has_process();
+            let runs = (!manager.closing || session.has_process()) && manager.ticks(&session.id);
             if session.deadline().is_some_and(|deadline| runs && deadline <= at.mono) {
                 items.push((Ask::One(session.id.clone(), Input::Tick), None));
             }
@@ -215,13 +265,13 @@ impl Sim {
                     items.push((Ask::Shutdown, None));
                 }
                 self.answered(&request, Answer::Done(Reply::Done));
+            } else if self.m().room != Room::Plenty && !self.m().fleet.ends(&request.ask) {
+                self.answered(&request, Answer::Later);
             } else {
                 items.push((request.ask.clone(), Some(request)));
             }
         }
-        if !items.is_empty() {
-            self.batch(items)?;
-        }
+        self.batch(items)?;
         if self.m().closing && self.can_leave() {
             self.history.fact(None, "the manager leaves".into());
             self.leave();
@@ -250,6 +300,9 @@ impl Sim {
     fn hear(&mut self) {
         let ids: Vec<SessionId> = self.m().workers.keys().cloned().collect();
         for id in ids {
+            if !self.manager.as_ref().is_some_and(|manager| manager.reads(&id)) {
+                continue;
+            }
             let Some(handle) = self.m().workers.get(&id) else {
                 continue;
             };
@@ -336,6 +389,9 @@ impl Sim {
             let left = key.map_or(0, |key| self.sweep(key));
             let drained = key.is_none_or(|key| self.world.procs[key].pipe.is_empty());
             let manager = self.manager.get_or_insert_default();
+            if !manager.may_end(&id) {
+                continue;
+            }
             let Some(handle) = manager.workers.get_mut(&id) else {
                 continue;
             };
@@ -359,10 +415,18 @@ impl Sim {
 
     fn batch(&mut self, items: Vec<(Ask, Option<Request>)>) -> Result<(), Crashed> {
         let at = self.at();
+        if items.is_empty() && (self.m().owed.stepped.is_empty() || self.m().room == Room::Shut) {
+            return Ok(());
+        }
+        if self.m().room == Room::Shut {
+            return self.act_first(items);
+        }
+        let Owed { stepped: owed, answers: late, used: owed_keys } = std::mem::take(&mut self.m().owed);
         let mut stepped: Vec<Stepped> = Vec::new();
         let mut undo = Vec::new();
         let mut answers: Vec<(Request, Answer)> = Vec::new();
-        let mut used: Vec<UsedKey> = Vec::new();
+        let mut used: Vec<UsedKey> = owed_keys.clone();
+        let mut again: Vec<(Ask, Option<Request>)> = Vec::new();
         let check = self.rng.chance(20).then(|| self.m().fleet.clone());
         for (ask, request) in items {
             self.point()?;
@@ -385,14 +449,14 @@ impl Sim {
                         self.failures.push(format!("time does nothing: {ask:?}"));
                     }
                     undo.push(self.m().fleet.adopt(&change));
-                    let observation = request.is_none();
+                    again.push((ask.clone(), request.clone()));
                     if let Some(request) = request {
                         if let Some(key) = key {
                             used.push(UsedKey { key, request: request.body(), reply: change.reply.clone() });
                         }
                         answers.push((request, Answer::Done(change.reply.clone())));
                     }
-                    stepped.push(Stepped { ask, change, observation });
+                    stepped.push(Stepped { ask, change });
                 }
                 Err(refusal) => match request {
                     Some(request) => answers.push((request, Answer::Refused(refusal))),
@@ -405,7 +469,8 @@ impl Sim {
             self.echo(at);
         }
         self.point()?;
-        if self.now < self.journal_fails_until {
+        let ends_fit = self.m().room == Room::Tight && self.ends_fit;
+        if self.now < self.journal_fails_until && !ends_fit {
             let manager = self.m();
             for undo in undo.into_iter().rev() {
                 manager.fleet.take_back(undo);
@@ -413,20 +478,19 @@ impl Sim {
             if check.is_some_and(|before| before != manager.fleet) {
                 self.failures.push("what was not committed was not taken back".into());
             }
-            let manager = self.m();
-            // Ticks come by themselves again, behind what was observed meanwhile.
-            let kept = |one: &Stepped| one.observation && !matches!(one.ask, Ask::One(_, Input::Tick));
-            let again: Vec<Ask> = stepped.into_iter().filter(kept).map(|one| one.ask).collect();
-            for ask in again.into_iter().rev() {
-                manager.observed.push_front(ask);
-            }
-            manager.stalled_until = Some(at.mono + RETRY_MS);
+            self.m().owed = Owed { stepped: owed, answers: late, used: owed_keys };
+            // Whoever is to be tried again is not answered.
             for (request, answer) in answers {
-                let answer = if let Answer::Refused(_) = answer { answer } else { Answer::Later };
-                self.answered(&request, answer);
+                match answer {
+                    Answer::Refused(_) => self.answered(&request, answer),
+                    _ if again.iter().any(|(_, other)| other.as_ref().is_some_and(|it| it.is(&request))) => {}
+                    _ => self.answered(&request, Answer::Later),
+                }
             }
-            return Ok(());
+            return self.no_room(at, again);
         }
+        let stepped: Vec<Stepped> = owed.into_iter().chain(stepped).collect();
+        let answers: Vec<(Request, Answer)> = late.into_iter().chain(answers).collect();
         let events: Vec<Arc<Event>> =
             stepped.iter().flat_map(|one| &one.change.events).cloned().map(Arc::new).collect();
         let changes: Vec<Change> = stepped.iter().map(|one| one.change.clone()).collect();
@@ -434,6 +498,92 @@ impl Sim {
         self.record(&stepped, &events);
         self.point()?;
         self.committed(&stepped, events, answers)
+    }
+
+    /// The journal has taken nothing of these, which were taken back.
+    fn no_room(&mut self, at: At, items: Vec<(Ask, Option<Request>)>) -> Result<(), Crashed> {
+        let manager = self.m();
+        manager.room_at = Some(at.mono + RETRY_MS);
+        manager.room = if manager.room == Room::Plenty { Room::Tight } else { Room::Shut };
+        let (mut ends, mut waiting) = (Vec::new(), Vec::new());
+        for (ask, request) in items {
+            match request {
+                request if self.m().fleet.ends(&ask) => ends.push((ask, request)),
+                Some(request) => self.answered(&request, Answer::Later),
+                // Ticks come by themselves again.
+                None if matches!(ask, Ask::One(_, Input::Tick)) => {}
+                None => waiting.push(ask),
+            }
+        }
+        let manager = self.m();
+        manager.observed = waiting.into_iter().chain(manager.observed.drain(..)).collect();
+        self.batch(ends)
+    }
+
+    fn look_for_room(&mut self, at: At) {
+        let full = self.now < self.journal_fails_until;
+        let manager = self.m();
+        (manager.room, manager.room_at) =
+            if full { (Room::Tight, Some(at.mono + RETRY_MS)) } else { (Room::Plenty, None) };
+    }
+
+    /// Not even ends fit: what only tells processes to end is done, and recorded later.
+    fn act_first(&mut self, items: Vec<(Ask, Option<Request>)>) -> Result<(), Crashed> {
+        let at = self.at();
+        let mut waiting = Vec::new();
+        for (ask, request) in items {
+            self.point()?;
+            let key = request.as_ref().and_then(Request::scoped_key);
+            if let (Some(key), Some(request)) = (&key, &request) {
+                let known =
+                    self.m().owed.used.iter().find(|used| used.key == *key).map(|used| used.reply.clone());
+                if let Some(reply) = known {
+                    self.m().owed.answers.push((request.clone(), Answer::Done(reply)));
+                    continue;
+                }
+                if let Some(reply) = self.journal.used(key).map(|used| used.reply.clone()) {
+                    self.answered(request, Answer::Done(reply));
+                    continue;
+                }
+            }
+            let change = match self.m().fleet.step(at, &ask) {
+                Ok(change) if ask == Ask::Shutdown || change.may_act_first() => change,
+                Ok(_) => {
+                    match request {
+                        Some(request) => self.answered(&request, Answer::Later),
+                        None if matches!(ask, Ask::One(_, Input::Tick)) => {}
+                        None => waiting.push(ask),
+                    }
+                    continue;
+                }
+                Err(refusal) => {
+                    if let Some(request) = request {
+                        self.answered(&request, Answer::Refused(refusal));
+                    }
+                    continue;
+                }
+            };
+            drop(self.m().fleet.adopt(&change));
+            for (id, effect) in &change.effects {
+                self.point()?;
+                if !matches!(effect, Effect::Terminate { .. } | Effect::Kill { .. }) {
+                    self.failures.push(format!("{id}: {effect:?} is done before it is recorded"));
+                }
+                self.do_effect(id, effect);
+            }
+            self.coverage.acted_first += 1;
+            if let Some(request) = request {
+                let owed = &mut self.m().owed;
+                if let Some(key) = key {
+                    owed.used.push(UsedKey { key, request: request.body(), reply: change.reply.clone() });
+                }
+                owed.answers.push((request, Answer::Done(change.reply.clone())));
+            }
+            self.m().owed.stepped.push(Stepped { ask, change });
+        }
+        let manager = self.m();
+        manager.observed = waiting.into_iter().chain(manager.observed.drain(..)).collect();
+        Ok(())
     }
 
     /// Whether this is a tick whose time has come.
@@ -497,7 +647,10 @@ impl Sim {
                 if let (EventKind::SessionCreated { .. }, Some(id)) = (&event.kind, &event.session) {
                     let made = one.change.sessions.iter().find(|session| session.id == *id);
                     if let Some(policy) = made.map(|session| session.spec.restart) {
-                        self.history.policy(id, policy.intensity, policy.period_ms);
+                        // Told by the clock of the events, which must run on for that.
+                        if self.sets_clock.is_none() {
+                            self.history.policy(id, policy.intensity, policy.period_ms);
+                        }
                     }
                 }
             }

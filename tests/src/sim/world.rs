@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use manager::core::Seen;
 use protocol::wire::{AgentDetails, PermissionAsk, Spent, TurnEnd, Update};
-use protocol::{EventId, Exit, Identity, Incarnation, PromptId, Restore, SessionId, Stream};
+use protocol::{
+    EventId, Exit, Identity, Incarnation, Keeper, Level, LimitedBy, PromptId, Restore, Sandbox, SandboxBy,
+    Sandboxed, SessionId, Stream,
+};
 use serde_json::json;
 
 use super::{Sim, What};
@@ -68,6 +71,8 @@ pub enum Act {
     AgentDies,
     /// It has something for a person to read.
     Notice,
+    /// It gives a sign of life, in the turn of this prompt.
+    Alive(PromptId),
     /// Ends its tree and leaves.
     Leave(Exit),
     /// Is continued after a SIGSTOP.
@@ -374,7 +379,18 @@ impl Sim {
                 if !proc.leaving {
                     // What it did ends with it; the worker has no word for that.
                     proc.turn = None;
+                    if self.rng.chance(300) {
+                        let (peak_bytes, limit_bytes) = (Some(70_000), 65_536);
+                        self.say(key, Seen::OutOfMemory { peak_bytes, limit_bytes, by: Keeper::Watched });
+                    }
                     self.leaves_saying(key, Seen::AgentDied("the agent ended: exit status 1".into()));
+                }
+            }
+            Act::Alive(prompt) => {
+                if proc.turn == Some(prompt) && !proc.leaving {
+                    let cpu_ms = if self.rng.chance(100) { now } else { 0 };
+                    let commands = u32::from(self.rng.chance(50));
+                    self.say(key, Seen::Alive { cpu_ms, commands });
                 }
             }
             Act::Notice => {
@@ -528,6 +544,11 @@ impl Sim {
             return self.leaves_saying(key, Seen::LoginNeeded("log in with `agent login`".into()));
         }
         let details = AgentDetails { name: None, version: None, resume: true, load: true };
+        self.say(key, Seen::Contained(Level::PidNamespace));
+        let sandboxed = Sandboxed { sandbox: Sandbox::Strict, by: SandboxBy::Bubblewrap };
+        self.say(key, Seen::Sandboxed(sandboxed));
+        let by = LimitedBy { memory: Some(Keeper::Watched), ..LimitedBy::default() };
+        self.say(key, Seen::Limited(by));
         self.say(key, Seen::Introduced(details));
         if self.rng.chance(800) {
             let id = format!("conversation-{}", self.rng.below(3));
@@ -559,6 +580,18 @@ impl Sim {
         }
         proc.tree = proc.tree.max(1);
         self.say(key, Seen::TurnStarted { prompt, agent_pid: 90_000 + key as u32 });
+        if self.faults && self.rng.chance(200) {
+            // It hangs, perhaps for a while only.
+            for _ in 0..self.rng.between(5, 15) {
+                self.soon(key, 4_000, Act::Alive(prompt));
+            }
+            for act in [Act::Update(Some(prompt)), Act::TurnEnd(prompt, TurnEnd::Aborted)] {
+                if self.rng.chance(500) {
+                    self.soon(key, 4_000, act);
+                }
+            }
+            return;
+        }
         for _ in 0..self.rng.below(6) {
             self.soon(key, 2_000, Act::Update(Some(prompt)));
         }
@@ -877,8 +910,11 @@ impl Sim {
                 self.history.fact(None, format!("nothing can be spawned until {until}"));
             }
             80..88 => {
-                self.journal_fails_until = self.now + self.rng.below(4_000);
-                self.history.fact(None, format!("the disk is full until {}", self.journal_fails_until));
+                let most = if self.rng.chance(300) { 20_000 } else { 4_000 };
+                self.journal_fails_until = self.now + self.rng.below(most);
+                self.ends_fit = self.rng.chance(500);
+                let what = if self.ends_fit { "full but for ends" } else { "full" };
+                self.history.fact(None, format!("the disk is {what} until {}", self.journal_fails_until));
             }
             88..93 => self.crash("the manager is killed"),
             93..95 => {

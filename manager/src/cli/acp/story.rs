@@ -10,6 +10,7 @@ use protocol::{CallId, EventId, Exit, PermissionId, PromptId, Restore};
 use serde_json::{Map, Value, json};
 
 use crate::attachments;
+use crate::cli::render;
 use crate::settings::Offered;
 
 /// Something to be shown, or done, for an event.
@@ -187,6 +188,12 @@ impl Story {
             EventKind::SystemMessage { text } => {
                 self.last_message = Some(text.clone());
                 vec![note(text.clone())]
+            }
+            EventKind::SessionStalled { step, quiet_ms, .. } => {
+                vec![note(crate::cli::events::stalled(*step, *quiet_ms))]
+            }
+            EventKind::SessionOomKilled { peak_bytes, limit_bytes, by } => {
+                vec![note(render::out_of_memory(*peak_bytes, *limit_bytes, *by))]
             }
             EventKind::SessionRestarted { reason, restore, .. } => self.restarted(reason, *restore),
             EventKind::SessionFailed { reason, last_words, .. } => self.failed(reason, last_words),

@@ -1,0 +1,41 @@
+//! What the state directory takes of its disk.
+
+use axum::Json as Reply;
+use axum::extract::State;
+use protocol::api::{DiskUsage, PruneReport, PruneRequest};
+
+use super::App;
+use super::input::{Json, Nothing, Query};
+use super::problem::{Answer, WITH_BODY, refuses};
+
+refuses!(UsageErrors: 500 "unread");
+
+/// What the state directory takes of its disk.
+///
+/// By what, and by which session. Of the journal, which is one file, a session has the bytes of its events' JSON and of its
+/// waiting prompts; the file is larger than their sum by what is empty in it and what SQLite needs around them.
+#[utoipa::path(get, path = "/v1/manager/disk", tag = "manager", operation_id = "disk_usage",
+    responses((status = 200, description = "The figures.", body = DiskUsage), UsageErrors))]
+pub async fn usage(State(app): State<App>, _: Query<Nothing>) -> Answer<Reply<DiskUsage>> {
+    Ok(Reply(app.manager.disk_usage().await?))
+}
+
+refuses!(PruneErrors: 500 "unread", 507 "journal_full"; + WITH_BODY);
+
+/// Removes history and files that nobody needs any more, or tells what would go.
+///
+/// History goes from its beginning and by whole turns. What stays, however old it is: prompts that run, wait or may be
+/// resolved, with all that came after them; the newest turn of each session; the turns that its agent is told where its
+/// conversation is lost (256 KiB of text); `session.created`; what its agent last told that can be set in it; all of
+/// a sub-agent. Sessions, idempotency keys and tokens are no history. Ages are by the wall clock of the events. Whoever asks
+/// for events from before gets `event: gap`. Leftovers go in any case. The answer comes when it is gone; until then all
+/// other requests are served.
+#[utoipa::path(post, path = "/v1/manager/prune", tag = "manager", operation_id = "prune", request_body = PruneRequest,
+    responses((status = 200, description = "What is gone, or would be.", body = PruneReport), PruneErrors))]
+pub async fn prune(
+    State(app): State<App>,
+    _: Query<Nothing>,
+    Json(request): Json<PruneRequest>,
+) -> Answer<Reply<PruneReport>> {
+    Ok(Reply(app.manager.prune(request).await?))
+}

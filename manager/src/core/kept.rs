@@ -1,0 +1,19 @@
+//! What of a session's history may go, and what it still needs.
+
+use protocol::{EventId, PromptId};
+
+use super::session::Session;
+
+impl Session {
+    /// The first event that is still needed: nothing from here on is ever pruned. `EventId::MAX` if none is.
+    ///
+    /// A prompt that runs, waits, or was interrupted and may be run again, with all that came after it. And what a
+    /// sub-agent was told and has answered: whoever waits for it looks for that.
+    pub fn needs_from(&self) -> EventId {
+        let turns = &self.turns;
+        let running = turns.running.iter().map(|turn| &turn.prompt);
+        let prompts = running.chain(&turns.queue).chain(&turns.interrupted).map(|prompt| prompt.id);
+        let prompts = prompts.chain(self.task.iter().map(|task| task.prompt));
+        prompts.map(|PromptId(event)| event).min().unwrap_or(EventId::MAX)
+    }
+}

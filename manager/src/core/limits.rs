@@ -1,0 +1,46 @@
+//! Bounds of the core, in milliseconds where a name ends in `_MS`.
+
+/// Prompts that may wait in one session.
+pub const QUEUE: usize = 100;
+/// Interrupted prompts that are remembered; past it the oldest is dropped, and that is said.
+pub const INTERRUPTED: usize = 100;
+/// How much of the first prompt is shown in lists.
+pub const FIRST_PROMPT_CHARS: usize = 200;
+/// From spawn to ready.
+pub const START_MS: u64 = 20_000;
+/// The same for an agent that lives between prompts, which has a conversation to load.
+pub const START_ACP_MS: u64 = 120_000;
+/// How long nothing may show that an agent works: longer than any that was seen to wait for its model (10 min).
+pub const STALL_ACP_MS: u64 = 20 * 60_000;
+/// Starts in a row that may fail before an agent's conversation is given up.
+pub const LOST_STARTS: u32 = 2;
+/// Clients that may be attached to one session.
+pub const CLIENTS: usize = 1_000;
+/// Permissions that may wait at once.
+pub const PERMISSIONS: usize = 100;
+/// Settings that may wait for the agent's answer.
+pub const SETTINGS: usize = 16;
+/// Calls that may wait at once.
+pub const CALLS: usize = 100;
+/// How long the client that drives has to do something for the agent.
+pub const CALL_MS: u64 = 30_000;
+/// Answers to permissions that are kept after they were told, so that they can be told again.
+pub const ANSWERS: usize = 16;
+/// Open tool calls of one turn that are remembered.
+pub const TOOL_CALLS: usize = 1_000;
+/// How much of what an agent says in one turn is recorded, in bytes of text and payloads.
+pub const TURN_BYTES: u64 = 64 << 20;
+/// The same between two turns.
+pub const BETWEEN_BYTES: u64 = 4 << 20;
+/// From giving a worker a prompt to its taking it: also how a worker that hangs while idle is found.
+pub const TAKE_PROMPT_MS: u64 = 10_000;
+/// What a worker has beside its agent's grace to end a turn it was told to abort.
+pub const ABORT_SLACK_MS: u64 = 5_000;
+/// What a worker has beside its agent's grace to end its tree and leave.
+pub const STOP_SLACK_MS: u64 = 3_000;
+/// Between two rounds of SIGKILL.
+pub const KILL_MS: u64 = 1_000;
+/// From the first SIGKILL until a process counts as unkillable.
+pub const UNKILLABLE_MS: u64 = 10_000;
+/// What the workers of a dead manager have to answer the next one, or to leave by themselves.
+pub const ADOPT_MS: u64 = 5_000;

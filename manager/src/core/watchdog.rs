@@ -1,0 +1,99 @@
+//! Whether the agent of a turn works. It may say nothing for long and still do; what tells is evidence, and its lack over
+//! a time that the session's profile sets.
+
+use protocol::event::{EventKind, StallStep};
+use serde::{Deserialize, Serialize};
+
+use super::At;
+use super::session::{Out, Session};
+use super::turns::{Phase, Turn};
+
+/// Of all the time, how much a process must have used of a processor to count as one that works: one part in so many.
+/// Agents that wait wake up now and then, and use less.
+const BUSY: u64 = 100;
+
+/// Why a turn that stalled was cut off, as its event says.
+pub(super) const STALLED: &str = "its agent showed no sign of work and was told to end the turn";
+
+/// For how long nothing has shown that the agent of a turn works.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quiet {
+    /// So long, in milliseconds. It is added up from looks, of which none counts for more than a worker may be silent: the
+    /// sleep of the machine, or of a manager, is nobody's silence.
+    pub ms: u64,
+    /// When it was last looked at, or last showed something, in milliseconds since boot.
+    pub looked_at: Option<u64>,
+    /// Processor time that its processes had used at the last look, in milliseconds, and when that was.
+    pub cpu: Option<(u64, u64)>,
+    /// What was done about it.
+    pub step: Option<StallStep>,
+}
+
+impl Quiet {
+    /// Whether its processes have used the processor since the last look. Not known at the first: nobody is blamed.
+    fn is_busy(&mut self, now: u64, cpu_ms: u64) -> bool {
+        let Some((before, at)) = self.cpu.replace((cpu_ms, now)) else { return true };
+        // Less is more: some of them have ended, and their time with them.
+        cpu_ms < before || (cpu_ms - before).saturating_mul(BUSY) > now.saturating_sub(at)
+    }
+}
+
+impl Turn {
+    /// It is being aborted because nothing showed that its agent worked.
+    pub fn is_stalled(&self) -> bool {
+        self.quiet.step == Some(StallStep::Cancelled)
+    }
+
+    fn waits_for_somebody(&self) -> bool {
+        !self.open.is_empty() || !self.calls.open.is_empty()
+    }
+}
+
+impl Session {
+    /// The agent showed that it works.
+    pub(super) fn worked(&mut self, at: At, out: &mut Out) {
+        if self.spec.stall_ms() == 0 {
+            return;
+        }
+        let Some(turn) = &mut self.turns.running else { return };
+        let quiet = &mut turn.quiet;
+        let quiet_ms = std::mem::take(&mut quiet.ms);
+        quiet.looked_at = Some(at.mono);
+        if quiet.step == Some(StallStep::Noticed) {
+            let step = StallStep::Resumed;
+            quiet.step = Some(step);
+            let (turn, prompt_id) = (turn.number, turn.prompt.id);
+            out.emit(EventKind::SessionStalled { turn, prompt_id, step, quiet_ms });
+        }
+    }
+
+    /// Its worker has given a sign of life: what its processes have used of the processor so far, and how many commands it
+    /// runs for its agent.
+    pub(super) fn alive(&mut self, at: At, cpu_ms: u64, commands: u32, out: &mut Out) {
+        let (limit, most) = (self.spec.stall_ms(), self.spec.worker_timeout_ms);
+        let Some(turn) = &mut self.turns.running else { return };
+        if limit == 0 || !matches!(turn.phase, Phase::Started { .. }) {
+            return;
+        }
+        let busy = turn.quiet.is_busy(at.mono, cpu_ms);
+        if busy || commands > 0 || !turn.tools.is_empty() || turn.waits_for_somebody() {
+            return self.worked(at, out);
+        }
+        let quiet = &mut turn.quiet;
+        let since = quiet.looked_at.replace(at.mono).map_or(0, |before| at.mono.saturating_sub(before));
+        quiet.ms = quiet.ms.saturating_add(since.min(most));
+        let noticed = quiet.step == Some(StallStep::Noticed);
+        let step = match noticed {
+            false if quiet.ms >= limit => StallStep::Noticed,
+            // Half as long again: time to look at it, or for it to go on.
+            true if quiet.ms >= limit.saturating_add(limit / 2) => StallStep::Cancelled,
+            _ => return,
+        };
+        quiet.step = Some(step);
+        let (turn, prompt_id, quiet_ms) = (turn.number, turn.prompt.id, quiet.ms);
+        out.emit(EventKind::SessionStalled { turn, prompt_id, step, quiet_ms });
+        if step == StallStep::Cancelled {
+            self.abort_turn(at, out);
+        }
+    }
+}

@@ -1,0 +1,431 @@
+//! Whether this machine lets kennel keep its promise, and what to do where it does not. Looks, and changes nothing;
+//! with or without a daemon.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use protocol::Level;
+use rusqlite::{Connection, OpenFlags};
+use rustix::process::{Resource, geteuid, getrlimit};
+use serde::Serialize;
+
+use crate::cgroups::Root;
+use crate::config::{CgroupRoot, Config};
+use crate::daemon::Paths;
+use crate::machine::Machine;
+use crate::{supervisor, sweep, workers};
+
+/// Descriptors that a session costs the daemon: two pipes, a pidfd, and a log for a moment.
+const DESCRIPTORS_EACH: u64 = 4;
+/// Processes that a session is reckoned with: a worker, an agent, and what it runs.
+const PROCESSES_EACH: u64 = 10;
+/// Fewer sessions than this are worth a word.
+const FEW_SESSIONS: u64 = 100;
+/// Less room than this on the journal's file system is trouble at once, in bytes.
+const NO_ROOM: u64 = 64 << 20;
+/// Less room than this is worth a word, in bytes.
+const LITTLE_ROOM: u64 = 1 << 30;
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// As it should be.
+    Ok,
+    /// kennel keeps its promise, and something is weaker or smaller than it could be.
+    Warning,
+    /// Something that kennel promises does not hold.
+    Problem,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What was looked at.
+    pub name: &'static str,
+    /// How it is.
+    pub health: Health,
+    /// What was found, for a person.
+    pub found: String,
+    /// What to do about it.
+    pub mend: Option<String>,
+}
+
+impl Finding {
+    fn ok(name: &'static str, found: impl Into<String>) -> Self {
+        Self { name, health: Health::Ok, found: found.into(), mend: None }
+    }
+
+    fn warning(name: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self { name, health: Health::Warning, found: found.into(), mend: Some(mend.into()) }
+    }
+
+    fn problem(name: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self { name, health: Health::Problem, found: found.into(), mend: Some(mend.into()) }
+    }
+}
+
+/// What the daemon says of itself.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// Its process; none if none runs.
+    pub pid: Option<u32>,
+    /// Its version and build.
+    pub version: Option<String>,
+    /// The processes of its sessions.
+    pub workers: Vec<u32>,
+}
+
+/// Looks at everything.
+pub async fn examine(paths: &Paths, told: &Told) -> Vec<Finding> {
+    let mut findings = vec![daemon(told), state_dir(&paths.state_dir), worker_program()];
+    // What is wrong with the configuration is told by its own finding.
+    let setting = Config::load(&paths.config).map(|config| config.cgroup_root().clone()).unwrap_or_default();
+    let root = Root::find(&setting, None).await;
+    let level = match Machine::probe(None).await.level {
+        Level::Subreaper if matches!(root, Ok(Some(_))) => Level::Cgroup,
+        level => level,
+    };
+    findings.push(containment(level));
+    findings.extend([configuration(&paths.config), journal(&paths.state_dir), room(&paths.state_dir)]);
+    findings.push(leftovers(&paths.state_dir, told));
+    findings.extend([user_namespaces(), bubblewrap(), cgroups(&setting, root), descriptors(), processes()]);
+    findings.extend(told.pid.and_then(oom_score));
+    findings.extend(told.pid.and_then(service_manager));
+    findings
+}
+
+fn daemon(told: &Told) -> Finding {
+    match (told.pid, &told.version) {
+        (Some(pid), Some(version)) if version != crate::VERSION => Finding::warning(
+            "daemon",
+            format!("runs, pid {pid}, version {version}; this is {}", crate::VERSION),
+            "`kennel daemon upgrade` replaces it and interrupts no turn",
+        ),
+        (Some(pid), _) => Finding::ok("daemon", format!("runs, pid {pid}")),
+        (None, _) => Finding::ok("daemon", "none runs; the next command that needs one starts it"),
+    }
+}
+
+fn state_dir(path: &Path) -> Finding {
+    const NAME: &str = "state directory";
+    let meta = match fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Finding::ok(NAME, format!("{} is not there yet", path.display()));
+        }
+        Err(error) => {
+            let found = format!("{}: {error}", path.display());
+            return Finding::problem(NAME, found, "choose another with --state-dir or KENNEL_STATE_DIR");
+        }
+        Ok(meta) => meta,
+    };
+    let (mode, owner) = (meta.permissions().mode() & 0o7777, meta.uid());
+    if owner != geteuid().as_raw() {
+        let found = format!("{} belongs to user {owner}", path.display());
+        return Finding::problem(NAME, found, "run kennel as that user, or choose another directory");
+    }
+    if mode & 0o077 != 0 {
+        let found = format!("{} has mode {mode:04o}: others can look into it", path.display());
+        return Finding::problem(NAME, found, format!("chmod 0700 {}", path.display()));
+    }
+    Finding::ok(NAME, format!("{}, yours alone", path.display()))
+}
+
+fn worker_program() -> Finding {
+    const NAME: &str = "session-worker";
+    const MEND: &str = "install it again beside kennel: `cargo install --locked --path session-worker`";
+    let program = match workers::worker_program(None) {
+        Ok(program) => program,
+        Err(error) => return Finding::problem(NAME, format!("its place is not known: {error}"), MEND),
+    };
+    let mut command = Command::new(&program);
+    command.arg("--build-id").env_clear().stdin(Stdio::null()).stderr(Stdio::null());
+    match run(&mut command) {
+        Ok(output) if output.status.success() => Finding::ok(NAME, program.display().to_string()),
+        Ok(output) => Finding::problem(NAME, format!("{} {}", program.display(), output.status), MEND),
+        Err(error) => Finding::problem(NAME, format!("{}: {error}", program.display()), MEND),
+    }
+}
+
+/// What a session's processes can be held by at best.
+fn containment(level: Level) -> Finding {
+    const NAME: &str = "containment";
+    match level {
+        Level::PidNamespace => Finding::ok(NAME, format!("{level}: nothing outlives its session's worker")),
+        Level::PidNamespaceSharedProc => {
+            let found = format!(
+                "{level}: nothing outlives its session's worker; agents see the machine's pids in /proc"
+            );
+            Finding::ok(NAME, found)
+        }
+        Level::Cgroup => Finding::ok(
+            NAME,
+            format!(
+                "{level}: a process that gets away when worker and manager are killed together is found in its group by the \
+                 next manager"
+            ),
+        ),
+        Level::Subreaper => Finding::warning(
+            NAME,
+            format!(
+                "{level}: a process that gets away lives on when worker and manager are killed together, until the next \
+                 manager ends it"
+            ),
+            "let ordinary users make user namespaces: see below",
+        ),
+    }
+}
+
+fn configuration(path: &Path) -> Finding {
+    const NAME: &str = "configuration";
+    let config = match Config::load(path) {
+        Ok(config) => config,
+        Err(error) => {
+            return Finding::problem(NAME, error.to_string(), "mend that line; running sessions go on");
+        }
+    };
+    let absent = config.agents().into_iter().filter(|agent| !agent.built_in && agent.path.is_none());
+    let absent: Vec<String> = absent.map(|agent| format!("{} ({})", agent.name, agent.program)).collect();
+    if absent.is_empty() {
+        return Finding::ok(NAME, format!("{} can be read", path.display()));
+    }
+    let found =
+        format!("{}: the programs of these agents are not there: {}", path.display(), absent.join(", "));
+    Finding::warning(NAME, found, "install them, or correct their `command`")
+}
+
+fn journal(state_dir: &Path) -> Finding {
+    const NAME: &str = "journal";
+    let path = state_dir.join(supervisor::JOURNAL);
+    if !path.exists() {
+        return Finding::ok(NAME, "there is none yet");
+    }
+    let size = |path: PathBuf| fs::metadata(path).map_or(0, |meta| meta.len());
+    let bytes = size(path.clone()) + size(state_dir.join(format!("{}-wal", supervisor::JOURNAL)));
+    if let Err(error) = supervisor::check(state_dir) {
+        return Finding::problem(NAME, error.to_string(), "use the kennel that wrote it, or a newer one");
+    }
+    match quick_check(&path) {
+        Ok(faults) if faults.is_empty() => Finding::ok(NAME, format!("whole, {}", mebibytes(bytes))),
+        Ok(faults) => {
+            let found = format!("{} is damaged: {}", path.display(), faults.join("; "));
+            Finding::problem(NAME, found, "make a copy of the state directory before anything else is done")
+        }
+        Err(error) => {
+            let found = format!("{} cannot be looked at: {error}", path.display());
+            Finding::problem(NAME, found, "make a copy of the state directory before anything else is done")
+        }
+    }
+}
+
+/// The first faults in the file, in SQLite's words.
+fn quick_check(path: &Path) -> Result<Vec<String>, rusqlite::Error> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    let mut check = connection.prepare("PRAGMA quick_check(3)")?;
+    let lines: Result<Vec<String>, rusqlite::Error> = check.query_map([], |row| row.get(0))?.collect();
+    Ok(lines?.into_iter().filter(|line| line != "ok").collect())
+}
+
+fn room(state_dir: &Path) -> Finding {
+    const NAME: &str = "disk";
+    // Of a directory that is not there yet the nearest that is.
+    let place = state_dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let room = match rustix::fs::statvfs(place) {
+        Ok(room) => room.f_bavail.saturating_mul(room.f_frsize),
+        Err(error) => {
+            return Finding::problem(NAME, format!("{}: {error}", place.display()), "look at the disk");
+        }
+    };
+    let found = format!("{} free at {}", mebibytes(room), place.display());
+    const MEND: &str = "make room: on a full disk no prompt is accepted";
+    if room < NO_ROOM {
+        Finding::problem(NAME, found, MEND)
+    } else if room < LITTLE_ROOM {
+        Finding::warning(NAME, found, MEND)
+    } else {
+        Finding::ok(NAME, found)
+    }
+}
+
+/// Processes with this state directory's marker that are nobody's: neither a worker in the daemon's table nor below one.
+fn leftovers(state_dir: &Path, told: &Told) -> Finding {
+    const NAME: &str = "leftovers";
+    let marked = match uuid(&state_dir.join(supervisor::JOURNAL)) {
+        Some(uuid) => sweep::marked(&format!("{uuid}/")),
+        None => return Finding::ok(NAME, "none"),
+    };
+    if told.pid.is_none() {
+        return match marked.len() {
+            0 => Finding::ok(NAME, "none"),
+            count => Finding::ok(
+                NAME,
+                format!("{count} processes wait for the next daemon, which takes them over"),
+            ),
+        };
+    }
+    let known = |pid: u32| {
+        let mut at = Some(pid);
+        std::iter::from_fn(|| {
+            let here = at?;
+            at = parent(here);
+            Some(here)
+        })
+        .any(|pid| told.workers.contains(&pid) || Some(pid) == told.pid)
+    };
+    let stray: Vec<String> =
+        marked.into_iter().filter(|pid| !known(*pid)).map(|pid| pid.to_string()).collect();
+    if stray.is_empty() {
+        return Finding::ok(NAME, "none");
+    }
+    Finding::problem(
+        NAME,
+        format!("processes of ended sessions still live: {}", stray.join(", ")),
+        "`kennel daemon restart` ends them and interrupts no turn",
+    )
+}
+
+fn uuid(journal: &Path) -> Option<String> {
+    let connection = Connection::open_with_flags(journal, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
+    connection.query_row("SELECT value FROM meta WHERE name = 'uuid'", [], |row| row.get(0)).ok()
+}
+
+/// Field 4 of `/proc/PID/stat`.
+fn parent(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok().filter(|parent| *parent > 0)
+}
+
+fn user_namespaces() -> Finding {
+    const NAME: &str = "user namespaces";
+    let number = |path: &str| fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    if geteuid().is_root() {
+        return Finding::ok(NAME, "not needed: this is root");
+    }
+    for (path, forbids, mend) in [
+        ("/proc/sys/user/max_user_namespaces", 0, "sysctl user.max_user_namespaces=10000"),
+        ("/proc/sys/kernel/unprivileged_userns_clone", 0, "sysctl kernel.unprivileged_userns_clone=1"),
+        (
+            "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+            1,
+            "give kennel's session-worker an AppArmor profile with `userns,`, \
+             or sysctl kernel.apparmor_restrict_unprivileged_userns=0",
+        ),
+    ] {
+        if number(path) == Some(forbids) {
+            return Finding::warning(NAME, format!("forbidden: {path} is {forbids}"), mend);
+        }
+    }
+    Finding::ok(NAME, "allowed")
+}
+
+fn bubblewrap() -> Finding {
+    const NAME: &str = "bubblewrap";
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    match std::env::split_paths(&path).map(|dir| dir.join("bwrap")).find(|program| program.is_file()) {
+        Some(program) => Finding::ok(NAME, program.display().to_string()),
+        None => Finding::warning(NAME, "not installed", "install the package `bubblewrap`"),
+    }
+}
+
+/// Where control groups for sessions would be made by a daemon that starts now.
+fn cgroups(setting: &CgroupRoot, root: Result<Option<Root>, String>) -> Finding {
+    const NAME: &str = "cgroups";
+    const MEND: &str = "name a directory that you may write to with `cgroup_root` in [daemon], or run the daemon as a systemd \
+         service with `Delegate=yes`; until then limits of memory and processes are watched, and none of processors is kept";
+    match root {
+        Ok(Some(root)) if root.has_memory() => Finding::ok(NAME, root.describe()),
+        Ok(Some(root)) => Finding::warning(NAME, format!("{}: none for memory", root.describe()), MEND),
+        Ok(None) if *setting == CgroupRoot::None => Finding::ok(NAME, "none are made, as `cgroup_root` says"),
+        Ok(None) => Finding::warning(NAME, "nothing is delegated to you", MEND),
+        Err(why) => Finding::problem(NAME, format!("`cgroup_root` cannot be used: {why}"), MEND),
+    }
+}
+
+fn descriptors() -> Finding {
+    const NAME: &str = "descriptors";
+    // The daemon raises its soft limit to the hard one.
+    let Some(limit) = getrlimit(Resource::Nofile).maximum else {
+        return Finding::ok(NAME, "not limited");
+    };
+    let found = format!("{limit}, enough for about {} sessions", limit / DESCRIPTORS_EACH);
+    match limit / DESCRIPTORS_EACH {
+        ..FEW_SESSIONS => Finding::warning(NAME, found, "raise the hard limit: `ulimit -Hn`, LimitNOFILE="),
+        _ => Finding::ok(NAME, found),
+    }
+}
+
+fn processes() -> Finding {
+    const NAME: &str = "processes";
+    let number = |path: &str| fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    // Root is not bound by its own limit (setrlimit(2)).
+    let own = getrlimit(Resource::Nproc).maximum.filter(|_| !geteuid().is_root());
+    let all = [own, number("/proc/sys/kernel/pid_max"), number("/proc/sys/kernel/threads-max")];
+    let Some(limit) = all.into_iter().flatten().min() else {
+        return Finding::ok(NAME, "not limited");
+    };
+    let found = format!("{limit}, enough for about {} sessions", limit / PROCESSES_EACH);
+    match limit / PROCESSES_EACH {
+        ..FEW_SESSIONS => {
+            Finding::warning(NAME, found, "raise what is lowest: `ulimit -Hu`, TasksMax=, kernel.pid_max")
+        }
+        _ => Finding::ok(NAME, found),
+    }
+}
+
+/// Whether the kernel would rather kill others than the daemon when memory runs out.
+fn oom_score(pid: u32) -> Option<Finding> {
+    const NAME: &str = "OOM score";
+    let score = fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).ok()?;
+    let score: i32 = score.trim().parse().ok()?;
+    let found = match score {
+        ..0 => format!("{score}: when memory runs out, the kernel looks for others than the daemon"),
+        _ => format!(
+            "{score}: to protect the daemon takes CAP_SYS_RESOURCE; agents have a higher one, and go first"
+        ),
+    };
+    Some(Finding::ok(NAME, found))
+}
+
+/// What systemd would do to the sessions when it stops the daemon, if it is what runs it.
+fn service_manager(pid: u32) -> Option<Finding> {
+    const NAME: &str = "systemd";
+    let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let path = cgroup
+        .lines()
+        .find_map(|line| line.strip_prefix("0::").or(line.split_once(":name=systemd:").map(|it| it.1)))?;
+    let unit = path.rsplit('/').next().filter(|unit| unit.ends_with(".service"))?;
+    let user = path.contains("/user@");
+    // A daemon that some other service's program has started by itself shares that one's fate.
+    let mut command = Command::new("systemctl");
+    command.args(if user { &["--user"][..] } else { &[] }).args([
+        "show",
+        "--property=KillMode",
+        "--value",
+        unit,
+    ]);
+    let output = run(command.stdin(Stdio::null()).stderr(Stdio::null())).ok()?;
+    let mode = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    Some(match mode.as_str() {
+        "" => return None,
+        "process" => Finding::ok(NAME, format!("{unit} leaves the sessions alone (KillMode=process)")),
+        _ => Finding::problem(
+            NAME,
+            format!(
+                "{unit} has KillMode={mode}: when it stops, all sessions' processes are killed with the daemon"
+            ),
+            "use the unit that `kennel daemon unit` prints",
+        ),
+    })
+}
+
+#[allow(clippy::disallowed_methods, reason = "not in the daemon: there is no reaper here")]
+fn run(command: &mut Command) -> std::io::Result<std::process::Output> {
+    command.output()
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{}.{} MiB", bytes >> 20, ((bytes >> 10) & 1023) * 10 / 1024)
+}

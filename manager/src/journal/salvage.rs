@@ -1,0 +1,493 @@
+//! What can still be read of a damaged journal is brought over into a new one. The damaged file is kept.
+//!
+//! The new journal is written whole beside the damaged one, synced, and named `journal.db.salvaged`; from then on it
+//! counts. Then the damaged files get their names (`journal.db.damaged-N`, and `-wal`), and the new one takes their place. A
+//! manager that dies in the middle of this is followed by one that goes on with it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::{self, File};
+use std::io;
+use std::ops::RangeInclusive;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use protocol::event::{Event, EventKind};
+use protocol::wire::Attachment;
+use protocol::{EventId, Incarnation, PromptId, SessionId};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OpenFlags, params, params_from_iter};
+
+use super::wal::{PAGE, Wal};
+use super::{JournalError, VERSION, prepare, prune};
+use crate::core::Session;
+
+/// The incarnation that is kept of a session that was lost: above any that its workers may have.
+const LOST: Incarnation = 1 << 20;
+/// Holes in a table of which what is behind them is still looked for.
+const HOLES: usize = 10_000;
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// Goes on with what a manager before has begun, and looks whether the journal's log holds commits that SQLite would
+/// not see.
+pub fn finish(path: &Path) -> io::Result<()> {
+    if named(path, ".salvaged").exists() { switch(path) } else { Ok(()) }
+}
+
+/// Whether the log has lost commits.
+pub fn is_log_damaged(path: &Path) -> io::Result<bool> {
+    Ok(Wal::read(&named(path, "-wal"))?.is_damaged())
+}
+
+/// Sessions of which there are files in this state directory.
+pub fn has_traces(path: &Path) -> bool {
+    !traces(path).is_empty()
+}
+
+/// Puts a new journal in the place of the damaged one. `why` says what is wrong with that.
+pub fn salvage(path: &Path, why: &str) -> Result<(), JournalError> {
+    let io = JournalError::Io;
+    let (raw, new) = (named(path, ".raw"), named(path, ".new"));
+    for left in [&raw, &new, &named(&new, "-wal"), &named(&new, "-shm"), &named(&new, "-journal")] {
+        remove(left).map_err(io)?;
+    }
+    let mut connection = Connection::open(&new)?;
+    prepare(&mut connection, 0)?;
+    // Its own beginning may have to stand in for that of the damaged one.
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    // It counts for nothing before it is synced whole.
+    connection.pragma_update(None, "synchronous", "OFF")?;
+    let mut lost = Vec::new();
+    let rows = read(path, &raw, &new, &mut lost)?;
+    write(&mut connection, path, rows, why, lost)?;
+    // All of it is in one file from here on.
+    connection.pragma_update(None, "journal_mode", "DELETE")?;
+    drop(connection);
+    remove(&raw).map_err(io)?;
+    File::open(&new).and_then(|file| file.sync_all()).map_err(io)?;
+    fs::rename(&new, named(path, ".salvaged")).map_err(io)?;
+    switch(path).map_err(io)
+}
+
+/// The name that the damaged journal gets, or has got last.
+fn aside(path: &Path) -> (PathBuf, PathBuf) {
+    let name = |number: u32| named(path, &format!(".damaged-{number}"));
+    let taken = |path: &PathBuf| path.exists() || named(path, "-wal").exists();
+    let free = (1..).find(|number| !taken(&name(*number))).unwrap_or(1);
+    (name(free), name(free.saturating_sub(1)))
+}
+
+fn switch(path: &Path) -> io::Result<()> {
+    let synced = || path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all());
+    synced()?;
+    let (free, before) = aside(path);
+    // A death between the two renames has left the log's under the number that the file is to have.
+    let name = if !before.exists() && named(&before, "-wal").exists() { before } else { free };
+    for part in ["-wal", ""] {
+        match fs::rename(named(path, part), named(&name, part)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => other?,
+        }
+    }
+    remove(&named(path, "-shm"))?;
+    fs::rename(named(path, ".salvaged"), path)?;
+    synced()
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+fn named(path: &Path, more: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(more);
+    name.into()
+}
+
+/// What was read, and looks like what was written.
+#[derive(Default)]
+struct Rows {
+    meta: BTreeMap<String, String>,
+    /// With their tokens.
+    sessions: BTreeMap<SessionId, (Option<String>, Session)>,
+    retired: BTreeMap<SessionId, Incarnation>,
+    prompts: BTreeMap<PromptId, (String, String)>,
+    events: BTreeMap<EventId, (Event, String)>,
+    keys: BTreeMap<(String, String), (String, String)>,
+    attachments: Vec<(u64, String, u64, String)>,
+}
+
+fn read(path: &Path, raw: &Path, template: &Path, lost: &mut Vec<String>) -> Result<Rows, JournalError> {
+    let mut bytes = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        other => other.map_err(JournalError::Io)?,
+    };
+    bytes.truncate(bytes.len() / PAGE * PAGE);
+    let wal = Wal::read(&named(path, "-wal")).map_err(JournalError::Io)?;
+    let wrong = wal.apply(&mut bytes);
+    if wrong > 0 {
+        lost.push(format!("{wrong} pages of the newest commits"));
+    }
+    let mut rows = Rows::default();
+    if bytes.len() < 2 * PAGE {
+        return Ok(rows);
+    }
+    head(&mut bytes);
+    put(raw, &bytes)?;
+    let connection = match open(raw) {
+        Ok(connection) => connection,
+        Err(_) => {
+            // All journals begin alike; what counts is behind that.
+            let begin = fs::read(template).map_err(JournalError::Io)?;
+            if begin.len() >= PAGE {
+                bytes[..PAGE].copy_from_slice(&begin[..PAGE]);
+            }
+            head(&mut bytes);
+            put(raw, &bytes)?;
+            lost.push("the beginning of the file".into());
+            match open(raw) {
+                Ok(connection) => connection,
+                Err(_) => return Ok(rows),
+            }
+        }
+    };
+    rows.fill(&connection, lost);
+    Ok(rows)
+}
+
+/// Makes the fixed parts of the file's head what they are in every journal.
+fn head(bytes: &mut [u8]) {
+    let pages = u32::try_from(bytes.len() / PAGE).unwrap_or(u32::MAX).to_be_bytes();
+    bytes[..16].copy_from_slice(MAGIC);
+    bytes[16..18].copy_from_slice(&(PAGE as u16).to_be_bytes());
+    // No log beside it, nothing reserved, the payload fractions that are the only ones.
+    bytes[18..24].copy_from_slice(&[1, 1, 0, 64, 32, 32]);
+    bytes[28..32].copy_from_slice(&pages);
+    // No free pages are needed: it is only read.
+    bytes[32..40].copy_from_slice(&[0; 8]);
+    bytes[44..48].copy_from_slice(&4u32.to_be_bytes());
+    bytes[52..56].copy_from_slice(&[0; 4]);
+    bytes[56..60].copy_from_slice(&1u32.to_be_bytes());
+    let counter: [u8; 4] = [bytes[24], bytes[25], bytes[26], bytes[27]];
+    bytes[92..96].copy_from_slice(&counter);
+}
+
+fn put(path: &Path, bytes: &[u8]) -> Result<(), JournalError> {
+    remove(path).map_err(JournalError::Io)?;
+    let file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path);
+    let written = file.and_then(|mut file| io::Write::write_all(&mut file, bytes));
+    written.map_err(JournalError::Io)
+}
+
+fn open(raw: &Path) -> Result<Connection, JournalError> {
+    let connection = Connection::open_with_flags(raw, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    for table in ["meta", "sessions", "retired", "prompts", "events", "keys"] {
+        connection.prepare(&format!("SELECT * FROM {table}"))?;
+    }
+    Ok(connection)
+}
+
+impl Rows {
+    fn fill(&mut self, connection: &Connection, lost: &mut Vec<String>) {
+        for row in keyed(connection, "meta", &["name"], 2, lost) {
+            if let [Value::Text(name), Value::Text(value)] = &row[..] {
+                self.meta.insert(name.clone(), value.clone());
+            }
+        }
+        for row in keyed(connection, "sessions", &["id"], 3, lost) {
+            let [Value::Text(id), Value::Text(token), Value::Text(doc)] = &row[..] else { continue };
+            if let (Ok(id), Ok(session)) = (id.parse::<SessionId>(), serde_json::from_str::<Session>(doc))
+                && session.id == id
+            {
+                self.sessions.insert(id, (Some(token.clone()), session));
+            }
+        }
+        for row in keyed(connection, "retired", &["id"], 2, lost) {
+            if let [Value::Text(id), Value::Integer(last)] = &row[..]
+                && let (Ok(id), Ok(last)) = (id.parse(), Incarnation::try_from(*last))
+            {
+                self.retired.insert(id, last);
+            }
+        }
+        for row in keyed(connection, "keys", &["scope", "key"], 4, lost) {
+            if let [Value::Text(scope), Value::Text(key), Value::Text(request), Value::Text(reply)] = &row[..]
+            {
+                self.keys.insert((scope.clone(), key.clone()), (request.clone(), reply.clone()));
+            }
+        }
+        for row in numbered(connection, "prompts", "id, session, text", 3, lost) {
+            if let [Value::Integer(id), Value::Text(session), Value::Text(text)] = &row[1..]
+                && let Ok(id) = u64::try_from(*id)
+            {
+                self.prompts.insert(PromptId(id), (session.clone(), text.clone()));
+            }
+        }
+        for row in numbered(connection, "events", "json", 1, lost) {
+            let (Value::Integer(id), Value::Text(json)) = (&row[0], &row[1]) else { continue };
+            match serde_json::from_str::<Event>(json) {
+                Ok(event) if i64::try_from(event.id) == Ok(*id) => {
+                    self.events.insert(event.id, (event, json.clone()));
+                }
+                _ => lost.push(format!("event {id}")),
+            }
+        }
+        if connection.prepare("SELECT * FROM attachments").is_ok() {
+            for row in numbered(connection, "attachments", "prompt, session, position, doc", 4, lost) {
+                if let [
+                    Value::Integer(prompt),
+                    Value::Text(session),
+                    Value::Integer(position),
+                    Value::Text(doc),
+                ] = &row[1..]
+                    && let (Ok(prompt), Ok(position)) = (u64::try_from(*prompt), u64::try_from(*position))
+                    && serde_json::from_str::<Attachment>(doc).is_ok()
+                {
+                    self.attachments.push((prompt, session.clone(), position, doc.clone()));
+                }
+            }
+        }
+    }
+
+    /// The prompts that events say are over, and the texts that they have.
+    fn told(&self) -> (BTreeSet<PromptId>, HashMap<PromptId, String>) {
+        let (mut over, mut texts) = (BTreeSet::new(), HashMap::new());
+        for (event, _) in self.events.values() {
+            match &event.kind {
+                EventKind::PromptAccepted { prompt_id, text, .. }
+                | EventKind::PromptEdited { prompt_id, text } => {
+                    texts.insert(*prompt_id, text.clone());
+                }
+                EventKind::TurnCompleted { prompt_id, .. }
+                | EventKind::PromptRemoved { prompt_id, .. }
+                | EventKind::PromptResolved { prompt_id, .. } => {
+                    over.insert(*prompt_id);
+                }
+                _ => {}
+            }
+        }
+        (over, texts)
+    }
+
+    /// Makes one whole of what may be of different times: nothing that has ended is begun again, and nothing is
+    /// run of which the text is not known.
+    fn reconcile(&mut self, lost: &mut Vec<String>) {
+        let (over, texts) = self.told();
+        for (id, (_, session)) in &mut self.sessions {
+            let mut known = |prompt: PromptId| {
+                let text = self.prompts.get(&prompt).map(|(_, text)| text).or_else(|| texts.get(&prompt));
+                let Some(text) = text.cloned() else { return false };
+                self.prompts.insert(prompt, (id.to_string(), text));
+                true
+            };
+            let turns = &mut session.turns;
+            turns.queue.retain(|prompt| {
+                let runs = !over.contains(&prompt.id) && known(prompt.id);
+                if !runs && !over.contains(&prompt.id) {
+                    lost.push(format!("the text of {}, which waited in `{id}`", prompt.id));
+                }
+                runs
+            });
+            turns.interrupted.retain(|prompt| !over.contains(&prompt.id) && known(prompt.id));
+            if turns
+                .running
+                .as_ref()
+                .is_some_and(|turn| over.contains(&turn.prompt.id) || !known(turn.prompt.id))
+            {
+                turns.running = None;
+            }
+            let waiting = turns.queue.iter_mut().chain(&mut turns.interrupted);
+            for prompt in waiting.chain(turns.running.iter_mut().map(|turn| &mut turn.prompt)) {
+                let has = |(of, ..): &&(u64, String, u64, String)| *of == prompt.id.0;
+                if self.attachments.iter().filter(has).count() != prompt.attachments.len() {
+                    lost.push(format!("what belongs to {}", prompt.id));
+                    prompt.attachments.clear();
+                }
+            }
+        }
+        let open: Vec<SessionId> = self
+            .sessions
+            .values()
+            .filter(|(_, session)| session.task.as_ref().is_some_and(|task| task.open))
+            .filter_map(|(_, session)| session.parent.clone())
+            .collect();
+        for (id, (_, session)) in &mut self.sessions {
+            session.open_tasks =
+                u32::try_from(open.iter().filter(|parent| *parent == id).count()).unwrap_or(0);
+        }
+    }
+
+    /// No id that anybody may have seen is above this.
+    fn highest(&self) -> EventId {
+        let events = self.events.keys().next_back().copied();
+        let prompts = self.prompts.keys().next_back().map(|prompt| prompt.0);
+        let held = self.sessions.values().flat_map(|(_, session)| {
+            let turns = &session.turns;
+            let running = turns.running.iter().map(|turn| turn.prompt.id.0);
+            running.chain(turns.queue.iter().chain(&turns.interrupted).map(|prompt| prompt.id.0))
+        });
+        // What is damaged may be a number as well.
+        held.chain(events).chain(prompts).filter(|id| *id < 1 << 52).max().unwrap_or(0)
+    }
+}
+
+fn write(
+    connection: &mut Connection,
+    path: &Path,
+    mut rows: Rows,
+    why: &str,
+    mut lost: Vec<String>,
+) -> Result<(), JournalError> {
+    rows.reconcile(&mut lost);
+    let mentioned = rows.events.values().filter_map(|(event, _)| event.session.clone());
+    let gone: BTreeSet<SessionId> = mentioned
+        .chain(traces(path))
+        .filter(|id| !rows.sessions.contains_key(id) && !rows.retired.contains_key(id))
+        .collect();
+    if !gone.is_empty() {
+        let names: Vec<&str> = gone.iter().map(SessionId::as_str).collect();
+        lost.push(format!("the sessions {}", names.join(", ")));
+    }
+    rows.retired.extend(gone.into_iter().map(|id| (id, LOST)));
+    let floor = rows.highest();
+    let transaction = connection.transaction()?;
+    let mut meta = rows.meta;
+    meta.retain(|name, _| matches!(&**name, "uuid" | "secret" | "boot_id") || prune::is_mark(name));
+    meta.insert("floor".into(), floor.to_string());
+    let kept = if path.exists() {
+        format!("the damaged file is kept as {}", named(&aside(path).0, "").display())
+    } else {
+        "there is no file to be kept".into()
+    };
+    let count =
+        format!("{} sessions and {} events were brought over", rows.sessions.len(), rows.events.len());
+    lost.dedup();
+    let more = lost.len().saturating_sub(20);
+    lost.truncate(20);
+    let lost = match (lost.is_empty(), more) {
+        (true, _) => "what else it held is not known".into(),
+        (false, 0) => format!("lost are: {}", lost.join("; ")),
+        (false, more) => format!("lost are: {}; and {more} more", lost.join("; ")),
+    };
+    meta.insert("lost".into(), format!("the journal was damaged ({why}): {count}; {lost}; {kept}"));
+    for (name, value) in &meta {
+        transaction.execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", [name, value])?;
+    }
+    for (id, (token, session)) in &rows.sessions {
+        let token = token.clone().map_or_else(super::new_token, Ok)?;
+        let doc = serde_json::to_string(session)?;
+        transaction.execute("INSERT INTO sessions VALUES (?1, ?2, ?3)", [id.as_str(), &token, &doc])?;
+    }
+    for (id, last) in &rows.retired {
+        transaction.execute("INSERT INTO retired VALUES (?1, ?2)", params![id.as_str(), last])?;
+    }
+    for (id, (session, text)) in &rows.prompts {
+        transaction.execute("INSERT INTO prompts VALUES (?1, ?2, ?3)", params![id.0, session, text])?;
+    }
+    for (id, (event, json)) in &rows.events {
+        let session = event.session.as_ref().map(SessionId::as_str);
+        let row = params![id, session, event.kind.name(), json];
+        transaction.prepare_cached("INSERT INTO events VALUES (?1, ?2, ?3, ?4)")?.execute(row)?;
+    }
+    for ((scope, key), (request, reply)) in &rows.keys {
+        transaction.execute("INSERT INTO keys VALUES (?1, ?2, ?3, ?4)", [scope, key, request, reply])?;
+    }
+    for (prompt, session, position, doc) in &rows.attachments {
+        let row = params![prompt, session, position, doc];
+        transaction.execute("INSERT INTO attachments VALUES (?1, ?2, ?3, ?4)", row)?;
+    }
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Sessions that have a log.
+fn traces(path: &Path) -> Vec<SessionId> {
+    let logs = path.parent().and_then(|dir| fs::read_dir(dir.join("logs")).ok());
+    let names = logs.into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter_map(|name| name.strip_suffix(".log")?.parse().ok()).collect()
+}
+
+/// The rows of a table that is ordered by what its rows hold: from both ends as far as it can be read.
+fn keyed(
+    connection: &Connection,
+    table: &str,
+    key: &[&str],
+    columns: usize,
+    lost: &mut Vec<String>,
+) -> Vec<Vec<Value>> {
+    let order = |direction: &str| {
+        let by: Vec<String> = key.iter().map(|column| format!("{column} {direction}")).collect();
+        format!("SELECT * FROM {table} ORDER BY {}", by.join(", "))
+    };
+    let (mut rows, whole) = scan(connection, &order("ASC"), &[], columns);
+    if !whole {
+        rows.extend(scan(connection, &order("DESC"), &[], columns).0);
+        lost.push(format!("a part of the table `{table}`"));
+    }
+    rows
+}
+
+/// The rows of a table that is ordered by a number, which comes first: what is behind a hole is looked for.
+fn numbered(
+    connection: &Connection,
+    table: &str,
+    names: &str,
+    columns: usize,
+    lost: &mut Vec<String>,
+) -> Vec<Vec<Value>> {
+    let mut rows: Vec<Vec<Value>> = Vec::new();
+    let all = format!("SELECT rowid, {names} FROM {table} WHERE rowid > ?1 ORDER BY rowid");
+    let one = format!("{all} LIMIT 1");
+    let mut after = 0i64;
+    for _ in 0..HOLES {
+        let (found, whole) = scan(connection, &all, &[Value::Integer(after)], columns + 1);
+        let last = found.last().and_then(|row| if let Value::Integer(id) = row[0] { Some(id) } else { None });
+        rows.extend(found);
+        if whole {
+            return rows;
+        }
+        let last = last.unwrap_or(after);
+        let reads = |after: i64| scan(connection, &one, &[Value::Integer(after)], columns + 1).1;
+        let far = (0..52).map(|power| last.saturating_add(1 << power)).find(|after| reads(*after));
+        let Some(far) = far else {
+            lost.push(format!("what came after {last} in the table `{table}`"));
+            return rows;
+        };
+        after = first(last.saturating_add(1)..=far, reads);
+        lost.push(format!("rows from {} of the table `{table}`", last + 1));
+    }
+    rows
+}
+
+/// The first number in the range that fits, if all that come after one that fits do; the last one does.
+fn first(range: RangeInclusive<i64>, fits: impl Fn(i64) -> bool) -> i64 {
+    let (mut low, mut high) = range.into_inner();
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if fits(middle) { high = middle } else { low = middle + 1 }
+    }
+    high
+}
+
+/// What a question gives until it fails, and whether it did not.
+fn scan(connection: &Connection, sql: &str, given: &[Value], columns: usize) -> (Vec<Vec<Value>>, bool) {
+    let mut found = Vec::new();
+    let Ok(mut select) = connection.prepare_cached(sql) else { return (found, false) };
+    if select.column_count() != columns {
+        return (found, false);
+    }
+    let Ok(mut rows) = select.query(params_from_iter(given)) else { return (found, false) };
+    loop {
+        match rows.next() {
+            Ok(Some(row)) => {
+                // Text that is no text is as good as none.
+                let value = |column| row.get::<_, Value>(column).unwrap_or(Value::Null);
+                found.push((0..columns).map(value).collect());
+            }
+            Ok(None) => return (found, true),
+            Err(_) => return (found, false),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Clients: who is attached to a session, and what agents ask of them.
+
+use std::collections::BTreeSet;
+
+use protocol::api::*;
+use protocol::event::EventKind;
+use protocol::wire::{CallAnswer, Offer};
+use protocol::{CallId, EventId, PermissionId, SessionId};
+
+use super::SessionManager;
+use crate::core::{Ask, Command, Input, Reply};
+use crate::error::Error;
+
+impl SessionManager {
+    /// The same manager on behalf of an attached client: what changes a session is refused unless the client drives
+    /// it.
+    pub fn on_behalf_of(&self, client: Option<EventId>) -> Self {
+        Self { shared: self.shared.clone(), client }
+    }
+
+    /// Attaches a client and gives its id. It stays until it is detached, or until the manager ends.
+    ///
+    /// # Errors
+    /// `driven` if it wants to drive, another does, and it does not take over; `too_many_clients`; `invalid_client`
+    /// for a name that is empty, longer than 100 characters, or has control characters.
+    pub async fn attach(
+        &self,
+        id: &SessionId,
+        name: &str,
+        role: Role,
+        takeover: bool,
+        offers: &[Offer],
+    ) -> Result<EventId, Error> {
+        if name.is_empty() || name.chars().count() > 100 || name.chars().any(char::is_control) {
+            let what = "a client's name has 1 to 100 characters, none of them control characters";
+            return Err(Error::invalid("invalid_client", what));
+        }
+        let offers: BTreeSet<Offer> = offers.iter().copied().collect();
+        let offers = offers.into_iter().collect();
+        let attach = Command::Attach { name: name.to_owned(), role, takeover, offers };
+        match self.ask(Ask::One(id.clone(), Input::Command(attach))).await? {
+            Reply::Attached { client } => Ok(client),
+            _ => Err(Error::Ended),
+        }
+    }
+
+    /// Detaches a client. One that is not attached is not missed.
+    pub async fn detach(&self, id: &SessionId, client: EventId) -> Result<(), Error> {
+        self.ask(Ask::One(id.clone(), Input::Command(Command::Detach(client)))).await.map(drop)
+    }
+
+    /// Answers what the agent wants done by the client on whose behalf this manager is, which must drive. The first
+    /// answer counts.
+    pub async fn answer_call(&self, id: &SessionId, call: CallId, answer: CallAnswer) -> Result<(), Error> {
+        self.command(id, Command::AnswerCall(call, answer)).await.map(drop)
+    }
+
+    /// Calls of a session that wait for an answer, oldest first.
+    pub async fn calls(&self, id: &SessionId) -> Result<Vec<CallInfo>, Error> {
+        let open = self.with_session(id, |session, _| session.calls()).await?;
+        let mut all = Vec::new();
+        for (call, client_id) in open {
+            let CallId(event) = call;
+            let mut events =
+                self.subscribe(Some(event.saturating_sub(1)), Some(id.clone())).of_what_is_left();
+            let record = events.ready().await?.and_then(|records| records.into_iter().next());
+            let Some(record) = record else { continue };
+            let event = record.event().map_err(|error| Error::Journal(error.to_string()))?;
+            let EventKind::CallRequested { call_id, prompt_id, method, payload, .. } = event.kind else {
+                continue;
+            };
+            let (session_id, asked_at) = (id.clone(), event.at);
+            all.push(CallInfo { call_id, session_id, prompt_id, client_id, method, payload, asked_at });
+        }
+        Ok(all)
+    }
+
+    /// Permissions that wait for an answer, in one session or in all, oldest first.
+    pub async fn permissions(&self, id: Option<&SessionId>) -> Result<Vec<PermissionInfo>, Error> {
+        if let Some(id) = id {
+            return self.with_session(id, |session, _| session.permissions()).await;
+        }
+        let all = self.read(|fleet, _| fleet.sessions().flat_map(|session| session.permissions()).collect());
+        let mut all: Vec<PermissionInfo> = all.await?;
+        all.sort_by_key(|permission| permission.permission_id);
+        Ok(all)
+    }
+
+    /// Answers a permission. The first answer counts.
+    pub async fn answer_permission(
+        &self,
+        id: &SessionId,
+        permission: PermissionId,
+        answer: PermissionAnswer,
+    ) -> Result<(), Error> {
+        self.command(id, Command::Permit(permission, answer)).await.map(drop)
+    }
+}

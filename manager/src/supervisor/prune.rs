@@ -1,0 +1,91 @@
+//! History that goes, a bite in each turn of the loop: between two of them everything else has its turn.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use protocol::SessionId;
+use tokio::sync::oneshot;
+
+use super::{Error, Room, Supervisor};
+use crate::journal::{Cut, JournalError};
+
+/// What is gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Of each session, and of none: events, the bytes of their JSON, and the last of them.
+    pub of: BTreeMap<Option<SessionId>, (u64, u64, u64)>,
+    /// How much more of the file is empty than before, in bytes.
+    pub freed: u64,
+}
+
+/// Told when all of it is gone, or why it is not.
+pub type Reply = oneshot::Sender<Result<Pruned, Error>>;
+
+/// Work that is under way.
+pub struct Pruning {
+    cuts: VecDeque<Cut>,
+    /// The last event of the first cut that was looked at.
+    at: u64,
+    free_before: Option<u64>,
+    done: Pruned,
+    reply: Reply,
+}
+
+impl Pruning {
+    /// Work that has not begun.
+    pub fn new(cuts: Vec<Cut>, reply: Reply) -> Self {
+        Self { cuts: cuts.into(), at: 0, free_before: None, done: Pruned::default(), reply }
+    }
+}
+
+impl Supervisor {
+    /// Whether there is a bite to be taken now.
+    pub(super) fn prunes(&self) -> bool {
+        !self.pruning.is_empty()
+    }
+
+    /// Takes one bite.
+    pub(super) fn prune(&mut self) {
+        let Some(mut pruning) = self.pruning.pop_front() else { return };
+        if self.room != Room::Plenty {
+            let full = "there is no room for what is written when history goes";
+            return drop(pruning.reply.send(Err(Error::Journal(full.into()))));
+        }
+        match self.take_bite(&mut pruning) {
+            Ok(()) if pruning.cuts.is_empty() => {
+                let free = self.journal.free_bytes().unwrap_or_default();
+                pruning.done.freed = free.saturating_sub(pruning.free_before.unwrap_or(free));
+                // Whoever asked may have gone.
+                let _ = pruning.reply.send(Ok(pruning.done));
+            }
+            Ok(()) => self.pruning.push_back(pruning),
+            // What is gone is gone, and said to be.
+            Err(error) => drop(pruning.reply.send(Err(Error::Journal(error.to_string())))),
+        }
+    }
+
+    fn take_bite(&mut self, pruning: &mut Pruning) -> Result<(), JournalError> {
+        if pruning.free_before.is_none() {
+            pruning.free_before = Some(self.journal.free_bytes()?);
+        }
+        let Some(cut) = pruning.cuts.front() else { return Ok(()) };
+        // Since it was looked at the session may have been removed, or its id may have come to another.
+        let stands = match &cut.session {
+            Some(id) => self.fleet.get(id).is_some_and(|session| session.needs_from() > cut.upto),
+            None => cut.owner().is_none_or(|id| self.fleet.get(&id).is_none()),
+        };
+        let bite = if stands { self.journal.bite(cut, pruning.at)? } else { Default::default() };
+        if bite.events > 0 {
+            self.feed.forget(bite.last_gone);
+        }
+        let of = pruning.done.of.entry(cut.session.clone()).or_default();
+        *of = (of.0 + bite.events, of.1 + bite.bytes, of.2.max(bite.last_gone));
+        match bite.upto.filter(|upto| *upto < cut.upto) {
+            Some(upto) => pruning.at = upto,
+            None => {
+                pruning.cuts.pop_front();
+                pruning.at = 0;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,186 @@
+//! What becomes of the loop when the journal takes nothing, most often because the disk is full.
+//!
+//! Three levels. *Plenty*: everything is taken. *Tight*: the last commit failed and what is kept back for ends has
+//! been given up; only ends are taken, everything else is refused, or waits where it was heard. *Shut*: not even ends
+//! fit; processes are told to end all the same, and that is recorded as soon as it can be. Once a second more room is
+//! looked for.
+
+use super::{Answer, Ask, Change, Error, Fleet, Input, Item, Reply, SessionId, Supervisor, UsedKey};
+use crate::clock;
+
+/// Until more room is looked for, in milliseconds.
+const RETRY_MS: u64 = 1_000;
+
+/// What the journal has room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Room {
+    /// Everything.
+    #[default]
+    Plenty,
+    /// Ends.
+    Tight,
+    /// Nothing.
+    Shut,
+}
+
+impl Room {
+    /// Whether it can be recorded that this session's process has ended.
+    pub fn takes_end_of(self, fleet: &Fleet, id: &SessionId) -> bool {
+        match self {
+            Room::Plenty => true,
+            Room::Tight => is_ending(fleet, id),
+            Room::Shut => false,
+        }
+    }
+}
+
+fn is_ending(fleet: &Fleet, id: &SessionId) -> bool {
+    fleet.ends(&Ask::One(id.clone(), Input::Tick))
+}
+
+/// Done and adopted, and not on record yet, oldest first.
+#[derive(Default)]
+pub struct Owed {
+    /// What was decided.
+    pub changes: Vec<Change>,
+    /// Whoever waits for it to be on record.
+    pub answers: Vec<(Answer, Reply)>,
+    /// What else is to be remembered with it.
+    pub used: Vec<UsedKey>,
+}
+
+impl Owed {
+    /// Whether nothing is.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+}
+
+impl Supervisor {
+    /// Whether an observation is taken now, or waits for room.
+    pub(super) fn takes(&self, ask: &Ask) -> bool {
+        match self.room {
+            Room::Plenty => true,
+            Room::Tight => self.fleet.ends(ask),
+            Room::Shut => matches!(ask, Ask::Shutdown),
+        }
+    }
+
+    pub(super) fn is_ending(&self, id: &SessionId) -> bool {
+        is_ending(&self.fleet, id)
+    }
+
+    /// What was observed and is taken now. The rest keeps its place.
+    pub(super) fn take_observed(&mut self) -> Vec<Item> {
+        let observed = std::mem::take(&mut self.observed);
+        let (taken, kept) = observed.into_iter().partition(|ask| self.takes(ask));
+        self.observed = kept;
+        std::collections::VecDeque::into_iter(taken).map(Item::Observation).collect()
+    }
+
+    /// Lets those links go on of which nothing waits any more.
+    pub(super) fn release_permits(&mut self) {
+        if self.observed.is_empty() {
+            return self.permits.clear();
+        }
+        let waits =
+            |id: &SessionId| self.observed.iter().any(|ask| matches!(ask, Ask::One(of, _) if of == id));
+        self.permits.retain(|(id, _)| waits(id));
+    }
+
+    /// Takes everything again, if there is enough room to keep some back.
+    pub(super) fn look_for_room(&mut self) {
+        let now = clock::mono_ms();
+        if self.room == Room::Shut {
+            // Deadlines that came meanwhile and did nothing.
+            self.reschedule_all();
+        }
+        match self.reserve.make() {
+            Ok(()) => {
+                if self.room != Room::Plenty {
+                    tracing::info!("the journal has room again");
+                }
+                (self.room, self.room_at) = (Room::Plenty, None);
+            }
+            Err(error) => {
+                if self.room == Room::Plenty {
+                    tracing::error!(%error, "the journal's disk is full: new work is refused until there is room");
+                }
+                (self.room, self.room_at) = (Room::Tight, Some(now + RETRY_MS));
+            }
+        }
+    }
+
+    /// The journal has taken nothing of `items`, which were taken back.
+    pub(super) fn no_room(&mut self, items: Vec<Item>, error: &str) {
+        self.room_at = Some(clock::mono_ms() + RETRY_MS);
+        let freed = self.room == Room::Plenty && self.reserve.free();
+        self.room = if freed { Room::Tight } else { Room::Shut };
+        tracing::error!(%error, freed, "the journal took nothing; tried again in a second");
+        let (mut ends, mut waiting) = (Vec::new(), Vec::new());
+        for item in items {
+            match item {
+                item if self.fleet.ends(item.ask()) => ends.push(item),
+                Item::Command { reply, .. } => drop(reply.send(Err(Error::Journal(error.to_owned())))),
+                // If this fails, the timers bring those that are still due.
+                Item::Observation(Ask::One(_, Input::Tick)) => {}
+                Item::Observation(ask) => waiting.push(ask),
+            }
+        }
+        // What was observed keeps its place and is told again.
+        self.observed = waiting.into_iter().chain(self.observed.drain(..)).collect();
+        self.reschedule_all();
+        self.batch(ends);
+    }
+
+    /// Not even ends fit: what only tells processes to end is done, and recorded later.
+    pub(super) fn act_first(&mut self, items: Vec<Item>) {
+        let at = self.now();
+        let mut waiting = Vec::new();
+        for item in items {
+            if let Item::Command { key: Some(key), .. } = &item
+                && let Err(answer) = self.replay(key, &self.owed.used)
+            {
+                match (item.reply(), answer) {
+                    // It may wait for the record as well as the one before it.
+                    (Some(reply), Ok(answer)) => self.owed.answers.push((reply, answer)),
+                    (Some(reply), answer) => drop(reply.send(answer)),
+                    (None, _) => {}
+                }
+                continue;
+            }
+            let leaves = matches!(item.ask(), Ask::Shutdown);
+            let change = match (self.fleet.step(at, item.ask()), item) {
+                (Ok(change), item) if leaves || change.may_act_first() => (change, item),
+                (Ok(_), Item::Command { reply, .. }) => {
+                    drop(reply.send(Err(Error::Journal("there is no room for more".into()))));
+                    continue;
+                }
+                // It comes again with the next look for room.
+                (Ok(_), Item::Observation(Ask::One(_, Input::Tick))) => continue,
+                (Ok(_), Item::Observation(ask)) => {
+                    waiting.push(ask);
+                    continue;
+                }
+                (Err(refusal), item) => {
+                    drop(item.reply().map(|reply| reply.send(Err(refusal.into()))));
+                    continue;
+                }
+            };
+            let (change, item) = change;
+            drop(self.fleet.adopt(&change));
+            for session in &change.sessions {
+                self.schedule(&session.id);
+            }
+            for (id, effect) in &change.effects {
+                self.act(id, effect, at.mono);
+            }
+            if let Item::Command { key, reply, .. } = item {
+                self.owed.used.extend(key.map(|key| UsedKey { key, reply: change.reply.clone() }));
+                self.owed.answers.push((reply, change.reply.clone()));
+            }
+            self.owed.changes.push(change);
+        }
+        self.observed = waiting.into_iter().chain(self.observed.drain(..)).collect();
+    }
+}

@@ -1,0 +1,120 @@
+//! What the state directory takes of its disk.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use protocol::SessionId;
+use protocol::api::{DiskUsage, FileUsage, SessionUsage};
+
+use crate::error::Error;
+use crate::journal::Reader;
+use crate::supervisor::JOURNAL;
+use crate::{logs, reserve, shelter};
+
+/// Looks at everything. `sessions` are those that exist.
+///
+/// # Errors
+/// [`Error::Journal`] if the journal or a directory cannot be read.
+pub fn look(state_dir: &Path, sessions: &BTreeSet<SessionId>) -> Result<DiskUsage, Error> {
+    let unread = |what: String| Error::Unread(what);
+    let file = |error: io::Error| unread(format!("{}: {error}", state_dir.display()));
+    let path = state_dir.join(JOURNAL);
+    let journal = Reader::open(&path).and_then(|reader| reader.usage());
+    let (mut journal, held) = journal.map_err(|error| unread(format!("{}: {error}", path.display())))?;
+    let mut all: BTreeMap<Option<SessionId>, SessionUsage> = BTreeMap::new();
+    for (id, held) in held {
+        // What is left of sessions that were removed is nobody's.
+        let of = of(&mut all, id.filter(|id| sessions.contains(id)));
+        of.events += held.events;
+        of.event_bytes += held.event_bytes;
+        of.prompt_bytes += held.prompt_bytes;
+    }
+    let (mut damaged, mut leftovers) = (Vec::new(), Vec::new());
+    let (mut reserve_bytes, mut daemon_log_bytes) = (0, 0);
+    for found in files(state_dir).map_err(file)? {
+        match &*found.name {
+            JOURNAL => journal.file_bytes = found.bytes,
+            reserve::NAME => reserve_bytes = found.bytes,
+            logs::DAEMON => daemon_log_bytes = found.bytes,
+            name => match name.strip_prefix(JOURNAL) {
+                Some("-wal") => journal.wal_bytes = found.bytes,
+                Some(rest) if rest.starts_with(".damaged-") => damaged.push(found),
+                // A salvage was cut short; it begins anew if it has to.
+                Some(rest) if rest == ".raw" || rest.starts_with(".new") => leftovers.push(found),
+                _ => {}
+            },
+        }
+    }
+    for found in files(&state_dir.join(logs::DIRECTORY)).map_err(file)? {
+        let id = logs::session_of(&found.name);
+        match id.filter(|id| sessions.contains(id)) {
+            Some(id) => of(&mut all, Some(id)).log_bytes += found.bytes,
+            None => {
+                let name = format!("{}/{}", logs::DIRECTORY, found.name);
+                leftovers.push(FileUsage { name, ..found });
+            }
+        }
+    }
+    for found in files(&state_dir.join(shelter::DIRECTORY)).map_err(file)? {
+        if let Some(id) = shelter::session_of(&found.name).filter(|id| sessions.contains(id)) {
+            of(&mut all, Some(id)).spool_bytes += found.bytes;
+        }
+    }
+    let mut sessions: Vec<SessionUsage> = all.into_values().collect();
+    for session in &mut sessions {
+        session.bytes = session.event_bytes + session.prompt_bytes + session.log_bytes + session.spool_bytes;
+    }
+    sessions.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.id.cmp(&b.id)));
+    let log_bytes = sessions.iter().map(|session| session.log_bytes).sum();
+    let spool_bytes = sessions.iter().map(|session| session.spool_bytes).sum();
+    let beside: u64 = damaged.iter().chain(&leftovers).map(|file| file.bytes).sum();
+    let room = rustix::fs::statvfs(state_dir).map_err(|error| file(error.into()))?;
+    Ok(DiskUsage {
+        state_dir: state_dir.display().to_string(),
+        available_bytes: room.f_bavail.saturating_mul(room.f_frsize),
+        total_bytes: journal.file_bytes
+            + journal.wal_bytes
+            + log_bytes
+            + daemon_log_bytes
+            + spool_bytes
+            + reserve_bytes
+            + beside,
+        journal,
+        log_bytes,
+        daemon_log_bytes,
+        spool_bytes,
+        reserve_bytes,
+        damaged,
+        leftovers,
+        sessions,
+    })
+}
+
+fn of(all: &mut BTreeMap<Option<SessionId>, SessionUsage>, id: Option<SessionId>) -> &mut SessionUsage {
+    all.entry(id.clone()).or_insert_with(|| SessionUsage { id, ..SessionUsage::default() })
+}
+
+/// Files in a directory, by name. One that is removed meanwhile is none; nor is a directory that is not there.
+fn files(directory: &Path) -> io::Result<Vec<FileUsage>> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        match entry.metadata() {
+            Ok(meta) if meta.is_file() => {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                found.push(FileUsage { name, bytes: meta.len() });
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(found)
+}

@@ -1,0 +1,155 @@
+//! From the death of a worker to its grave: what it left is swept, what it said is read to the end, and the session is told.
+
+use std::collections::{HashMap, HashSet};
+use std::os::fd::AsFd;
+
+use protocol::{Exit, Incarnation, SessionId, failpoint};
+
+use super::{AGAIN_MS, CLOSED_MS, DRAIN_MS, HELD_MS, REAPED_MS, Sighting, Workers, last_words};
+use crate::core::{Seen, limits};
+use crate::exit_info::{Known, exit_info};
+use crate::{logs, process, sweep};
+
+impl Workers {
+    /// Whether all of them are dead, and nothing that they have left lives.
+    pub fn are_dead(&self) -> bool {
+        self.workers.values().all(|worker| worker.dead.as_ref().is_some_and(|dead| dead.swept))
+    }
+
+    /// Brings dead workers a step nearer to the grave: sweeps and drains. Those that are ready give `Gone`, if
+    /// `may_end`: else what they said last waits in their pipes.
+    pub fn bury(&mut self, now: u64, may_end: impl Fn(&SessionId) -> bool) -> Vec<Sighting> {
+        let due: Vec<SessionId> =
+            self.unfinished.iter().filter(|(_, at)| **at <= now).map(|(id, _)| id.clone()).collect();
+        if due.is_empty() {
+            return Vec::new();
+        }
+        let mut seen = Vec::new();
+        let dying = due.iter().any(|id| self.workers.get(id).is_some_and(|worker| worker.dead.is_some()));
+        let strangers = if dying && self.world.whole_process { self.strangers() } else { Vec::new() };
+        let marked = if dying { self.marked_leftovers(&due) } else { HashMap::new() };
+        for id in due {
+            self.unfinished.remove(&id);
+            let Some(worker) = self.workers.get_mut(&id) else {
+                continue;
+            };
+            let incarnation = worker.incarnation;
+            let Some(dead) = &mut worker.dead else {
+                // It lives and its pipe is closed.
+                if let Some(again) = worker.closed_at.map(|at| at + CLOSED_MS).filter(|at| *at > now) {
+                    self.unfinished.insert(id, again);
+                } else if let Some(exit) =
+                    worker.pidfd.as_ref().and_then(|pidfd| process::peek(pidfd.as_fd()))
+                {
+                    self.died(&id, exit, now);
+                } else if may_end(&id) {
+                    seen.push((id, incarnation, Seen::Faulted("the worker closed its pipe".into())));
+                } else {
+                    self.unfinished.insert(id, now + HELD_MS);
+                }
+                continue;
+            };
+            if dead.buried {
+                continue;
+            }
+            failpoint::hit_about("dead", if worker.link.is_some() { "undrained" } else { "drained" }, &id);
+            let mut survivors = marked.get(&id).cloned().unwrap_or_default();
+            survivors.extend(&strangers);
+            if let Some(cgroups) = &self.world.cgroups {
+                survivors.extend(cgroups.kill(&id));
+                survivors.sort_unstable();
+                survivors.dedup();
+            }
+            dead.swept = survivors.is_empty();
+            if !may_end(&id) {
+                dead.last_byte = now;
+                self.unfinished.insert(id, now + if dead.swept { HELD_MS } else { AGAIN_MS });
+                continue;
+            }
+            let silent = now >= dead.last_byte + DRAIN_MS;
+            let drained = worker.link.is_none() || silent;
+            let patient = now < dead.since + limits::UNKILLABLE_MS;
+            if (!survivors.is_empty() && patient) || !drained {
+                self.unfinished.insert(id, now + AGAIN_MS);
+                continue;
+            }
+            // Of a process that is not our child another is told first.
+            if let (Exit::Unknown, Some(pidfd)) = (dead.exit, &worker.pidfd) {
+                match exit_info(pidfd.as_fd(), &worker.identity) {
+                    Known::Exit(exit) => dead.exit = exit,
+                    Known::NotYet if now < dead.since + REAPED_MS => {
+                        self.unfinished.insert(id, now + AGAIN_MS);
+                        continue;
+                    }
+                    Known::NotYet | Known::Never => {}
+                }
+            }
+            dead.buried = survivors.is_empty();
+            if !dead.buried {
+                // What survives SIGKILL waits for the kernel. Its end is looked for, so that the session can be
+                // started again.
+                self.unfinished.insert(id.clone(), now + limits::KILL_MS);
+                if std::mem::replace(&mut dead.told, true) {
+                    continue;
+                }
+            }
+            if let Some(link) = worker.link.take() {
+                tracing::warn!(session = %id, incarnation, "a dead worker's pipe did not end; it was cut");
+                link.cut();
+            }
+            let exit = dead.exit;
+            let last_words = last_words(&logs::path(&self.world.state_dir, &id), worker.log_start);
+            seen.push((id, incarnation, Seen::Gone { exit, last_words, survivors }));
+        }
+        seen
+    }
+
+    /// Orphans that the kernel has given to us, killed; those that still live.
+    fn strangers(&self) -> Vec<u32> {
+        // There are hardly ever any, so that to look through all workers costs nothing.
+        sweep::strangers(|pid| self.workers.values().any(|worker| worker.identity.pid == pid))
+    }
+
+    /// Processes that dead workers left and that we are not the subreaper of, killed; those that still live.
+    fn marked_leftovers(&self, due: &[SessionId]) -> HashMap<SessionId, Vec<u32>> {
+        // Orphans of our children come to us where we are the subreaper, unless they were never below us: the
+        // workers of an earlier manager.
+        let needs = |id: &&SessionId| {
+            let worker = self.workers.get(*id);
+            worker.is_some_and(|worker| {
+                worker.dead.is_some() && (!self.world.whole_process || worker.log_start == u64::MAX)
+            })
+        };
+        let wanted: HashSet<&SessionId> = due.iter().filter(needs).collect();
+        if wanted.is_empty() {
+            return HashMap::new();
+        }
+        let whose = |stray: &sweep::Stray| stray.session.split('/').next()?.parse::<SessionId>().ok();
+        let mut left: HashMap<SessionId, Vec<u32>> = HashMap::new();
+        let found = sweep::hunt(&format!("{}/", self.world.uuid), |stray| {
+            whose(stray).is_some_and(|id| wanted.contains(&id))
+        });
+        for (id, pid) in found.iter().filter_map(|stray| Some((whose(stray)?, stray.pid))) {
+            left.entry(id).or_default().push(pid);
+        }
+        left
+    }
+
+    /// Removes what is left of the shelters of workers that are not on record. `on_record` are those that are.
+    pub fn tidy(&self, on_record: &HashSet<(&SessionId, Incarnation)>) {
+        self.world.shelters.tidy(|id, incarnation| on_record.contains(&(id, incarnation)));
+    }
+
+    /// Kills what earlier managers over this directory left and no session on record answers for. `reclaimed`
+    /// are the sessions whose worker is looked after by itself.
+    pub fn sweep_strays(&self, reclaimed: &HashSet<SessionId>) -> usize {
+        let strays = sweep::hunt(&format!("{}/", self.world.uuid), |stray| {
+            let id = stray.session.split('/').next().and_then(|id| id.parse().ok());
+            id.is_none_or(|id| !reclaimed.contains(&id))
+        });
+        for stray in &strays {
+            tracing::warn!(pid = stray.pid, of = %stray.session.escape_debug(), "killed a process that was left behind");
+        }
+        strays.len() + self.world.cgroups.as_ref().map_or(0, |cgroups| cgroups.sweep(reclaimed))
+    }
+}

@@ -1,0 +1,142 @@
+//! What holds the processes of an agent together, so that none is left behind.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// How they are held, where that was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
+pub enum Containment {
+    /// As well as the machine can.
+    #[default]
+    Auto,
+    /// By a PID namespace, or not at all.
+    PidNamespace,
+    /// By their worker alone, without a namespace.
+    Subreaper,
+}
+
+/// How they are held. On the wire: grows by appending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
+pub enum Level {
+    /// They are in a PID namespace of their own (pid_namespaces(7)): with its first process the kernel ends all of them.
+    PidNamespace,
+    /// The same, but `/proc` shows them the machine's pids and not those that they have inside.
+    PidNamespaceSharedProc,
+    /// The worker inherits what their parents leave (`PR_SET_CHILD_SUBREAPER`), and ends it.
+    Subreaper,
+    /// The same, and they are in a control group (cgroups(7)): by it the manager finds those that have got away from their worker,
+    /// and the next manager those that it missed.
+    Cgroup,
+}
+
+impl Level {
+    /// All of them, the best first.
+    pub const ALL: [Level; 4] =
+        [Level::PidNamespace, Level::PidNamespaceSharedProc, Level::Cgroup, Level::Subreaper];
+
+    /// Whether the kernel ends all of them at once, whoever is dead by then.
+    pub fn is_namespace(self) -> bool {
+        match self {
+            Level::PidNamespace | Level::PidNamespaceSharedProc => true,
+            Level::Cgroup | Level::Subreaper => false,
+        }
+    }
+
+    /// Its name in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::PidNamespace => "pid_namespace",
+            Level::PidNamespaceSharedProc => "pid_namespace_shared_proc",
+            Level::Cgroup => "cgroup",
+            Level::Subreaper => "subreaper",
+        }
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// What an agent can reach, where that was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
+pub enum Sandbox {
+    /// All that its user can.
+    #[default]
+    None,
+    /// It writes below its working directory and to temporary files of its own only; secrets are hidden.
+    Workdir,
+    /// The same, without a network.
+    Strict,
+}
+
+impl Sandbox {
+    /// Its name in the configuration and the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Sandbox::None => "none",
+            Sandbox::Workdir => "workdir",
+            Sandbox::Strict => "strict",
+        }
+    }
+}
+
+/// What keeps an agent in its sandbox. On the wire: grows by appending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
+pub enum SandboxBy {
+    /// bubblewrap: namespaces and mounts.
+    Bubblewrap,
+    /// Mounts of kennel's own, and the kernel's Landlock: weaker, and no other sandbox nests in it.
+    Landlock,
+}
+
+/// The sandbox that an agent is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
+pub struct Sandboxed {
+    /// Which.
+    pub sandbox: Sandbox,
+    /// What keeps it there.
+    pub by: SandboxBy,
+}
+
+impl Walls {
+    /// The sandbox that they are.
+    pub fn sandboxed(&self) -> Sandboxed {
+        let by = if self.program.is_some() { SandboxBy::Bubblewrap } else { SandboxBy::Landlock };
+        Sandboxed { sandbox: self.sandbox, by }
+    }
+}
+
+impl fmt::Display for Sandboxed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let by = match self.by {
+            SandboxBy::Bubblewrap => "bubblewrap",
+            SandboxBy::Landlock => "Landlock",
+        };
+        write!(f, "{} (by {by})", self.sandbox.name())
+    }
+}
+
+/// What a worker needs to put its agent in a sandbox. All paths are absolute.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Walls {
+    /// Which.
+    pub sandbox: Sandbox,
+    /// The `bwrap` program; none: Landlock is to do.
+    pub program: Option<String>,
+    /// Files and directories that are not to be seen. Those that are not there need not be hidden.
+    pub hidden: Vec<String>,
+    /// Files and directories that may be written beside the working directory.
+    pub writable: Vec<String>,
+}

@@ -1,0 +1,208 @@
+//! What the manager says, and what is done about it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::wire::{Attachment, Command, Exchange, Offer, Report, ToWorker, TurnEnd};
+use protocol::{PromptId, failpoint};
+use tokio::time::Instant;
+
+use super::{Error, LONGEST_GRACE, Worker};
+use crate::acp::Acp;
+use crate::agent::Turn;
+use crate::exec_agent::Contain;
+use crate::watch::{MemoryGroup, Watch};
+use crate::{exit, limits, tree};
+
+impl Worker {
+    /// Acts on what the manager said.
+    pub(super) fn obey(&mut self) -> Result<(), Error> {
+        while self.leaving.is_none() {
+            match self.link.next() {
+                Ok(None) => break,
+                Ok(Some(envelope)) => self.command(envelope)?,
+                Err(error) => self.fault(format!("the manager sent {error}"))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn command(&mut self, envelope: ToWorker) -> Result<(), Error> {
+        let incarnation = self.link.incarnation();
+        if envelope.incarnation != incarnation {
+            return self.fault(format!(
+                "a command for incarnation {}, but this is {incarnation}",
+                envelope.incarnation
+            ));
+        }
+        // Sent again after a link was taken up again: acted on already.
+        if envelope.seq <= self.link.acknowledged() {
+            return Ok(());
+        }
+        self.link.acknowledge(envelope.seq);
+        self.link.confirm(envelope.ack);
+        let is_prompt = matches!(envelope.body, Command::Prompt { .. } | Command::PromptWith { .. });
+        if self.shelter.is_none() && is_prompt {
+            // A manager that would acknowledge gives shelter first.
+            self.link.keep_nothing();
+        }
+        match envelope.body {
+            Command::Welcome(_) => self.fault("a second Welcome".to_owned()),
+            Command::Open { .. } if self.acp.is_some() => self.fault("a second Open".to_owned()),
+            Command::Settings(settings) => {
+                self.settings = settings;
+                Ok(())
+            }
+            Command::RemoteServers(servers) => {
+                self.remote_servers = servers;
+                Ok(())
+            }
+            Command::RestoreWithin(millis) => {
+                self.restore_within = Some(Duration::from_millis(millis).min(LONGEST_GRACE));
+                Ok(())
+            }
+            Command::Set { request, .. } if request <= self.last_set => Ok(()),
+            Command::Set { request, setting } => {
+                self.last_set = request;
+                let set = |acp: &mut Acp| acp.set(&self.welcome, request, setting);
+                let reports = self.acp.as_mut().map(set).unwrap_or_default();
+                self.tell(reports)
+            }
+            Command::Open { agent_session, conversation } => {
+                let settings = std::mem::take(&mut self.settings);
+                let remote = std::mem::take(&mut self.remote_servers);
+                match Acp::start(&self.welcome, &self.contain, agent_session, conversation, settings, remote)
+                {
+                    Ok((mut acp, reports)) => {
+                        acp.restore_within = self.restore_within;
+                        self.acp = Some(acp);
+                        self.tell(reports)
+                    }
+                    Err(message) => {
+                        self.link.send(Report::AgentDied { message })?;
+                        self.leave(exit::DONE, self.grace());
+                        Ok(())
+                    }
+                }
+            }
+            Command::Shelter(papers) => {
+                self.open_shelter(papers);
+                Ok(())
+            }
+            Command::Acknowledge => Ok(()),
+            Command::Probe => {
+                let commands = self.acp.as_ref().map_or(0, Acp::commands);
+                Ok(self.link.send(Report::Alive { cpu_ms: tree::cpu_ms(), commands })?)
+            }
+            Command::Sandbox(walls) => {
+                let sandboxed = walls.sandboxed();
+                self.contain = Contain::Within(Arc::new(walls));
+                Ok(self.link.send(Report::Sandboxed(sandboxed))?)
+            }
+            Command::Limits { limits, by, groups } => {
+                limits::set(&limits, groups.enter.clone());
+                self.watch = Watch::new(&limits, &by);
+                self.memory = MemoryGroup::new(&limits, &by, groups);
+                Ok(self.link.send(Report::Limited(by))?)
+            }
+            Command::Contain { level, demanded } => {
+                self.contain = match (level.is_namespace(), demanded) {
+                    (_, true) => Contain::Must,
+                    (true, false) => Contain::IfPossible,
+                    (false, false) => Contain::No,
+                };
+                self.level = Some(level);
+                Ok(self.link.send(Report::Contained { level })?)
+            }
+            Command::Prompt { prompt, .. } | Command::PromptWith { prompt, .. }
+                if self.last_prompt == Some(prompt) =>
+            {
+                Ok(())
+            }
+            Command::Answer { request, option } => {
+                let answered = |acp: &mut Acp| acp.answer(&self.welcome, request, option);
+                let reports = self.acp.as_mut().map(answered).unwrap_or_default();
+                self.tell(reports)
+            }
+            Command::Driver { client, mut offers } => {
+                // What a client runs is in no sandbox.
+                offers
+                    .retain(|offer| *offer != Offer::Terminal || !matches!(self.contain, Contain::Within(_)));
+                if let Some(acp) = &mut self.acp {
+                    acp.driven_by(client, offers);
+                }
+                Ok(())
+            }
+            Command::CallAnswered { request, answer } => {
+                let answered = |acp: &mut Acp| acp.call_answered(&self.welcome, request, answer);
+                let reports = self.acp.as_mut().map(answered).unwrap_or_default();
+                self.tell(reports)
+            }
+            Command::Prompt { prompt, text, history } if self.acp.is_some() => {
+                self.prompt(prompt, text, &history, &[])
+            }
+            Command::PromptWith { prompt, text, history, attachments } if self.acp.is_some() => {
+                self.prompt(prompt, text, &history, &attachments)
+            }
+            Command::PromptWith { prompt, .. } => {
+                self.last_prompt = Some(prompt);
+                Ok(self.link.send(failed(prompt, "this agent takes no attachments".to_owned()))?)
+            }
+            Command::Prompt { prompt, text, history } => match &self.turn {
+                Some(turn) => {
+                    let running = turn.prompt;
+                    self.fault(format!("{prompt} came while {running} was running"))
+                }
+                None => {
+                    self.last_prompt = Some(prompt);
+                    match Turn::start(&self.welcome, &self.contain, prompt, text, &history) {
+                        Ok(turn) => {
+                            self.turn = Some(turn);
+                            failpoint::hit("worker", "turn");
+                            Ok(())
+                        }
+                        Err(message) => Ok(self.link.send(failed(prompt, message))?),
+                    }
+                }
+            },
+            Command::Abort { prompt } => {
+                if self.turn.as_ref().is_some_and(|turn| turn.prompt == prompt) {
+                    self.abort(self.grace());
+                }
+                let by = Instant::now() + self.grace();
+                let mut reports = Vec::new();
+                if let Some(acp) = self.acp.as_mut().filter(|acp| acp.turn() == Some(prompt)) {
+                    reports = acp.cancel(&self.welcome, by);
+                }
+                self.tell(reports)
+            }
+            Command::Shutdown => {
+                self.leave(exit::DONE, self.grace());
+                Ok(())
+            }
+        }
+    }
+
+    /// Gives a prompt to the agent that lives between prompts.
+    fn prompt(
+        &mut self,
+        prompt: PromptId,
+        text: String,
+        history: &[Exchange],
+        attachments: &[Attachment],
+    ) -> Result<(), Error> {
+        if let Some(running) = self.acp.as_ref().and_then(Acp::turn) {
+            return self.fault(format!("{prompt} came while {running} was running"));
+        }
+        self.last_prompt = Some(prompt);
+        let prompted = |acp: &mut Acp| acp.prompt(&self.welcome, prompt, text, history, attachments);
+        let reports = self.acp.as_mut().map(prompted).unwrap_or_default();
+        self.tell(reports)?;
+        failpoint::hit("worker", "turn");
+        Ok(())
+    }
+}
+
+fn failed(prompt: PromptId, message: String) -> Report {
+    Report::TurnEnded { prompt, end: TurnEnd::Failed { message }, exit: None, left_behind: 0 }
+}

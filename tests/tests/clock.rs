@@ -1,0 +1,63 @@
+//! A wall clock that jumps, on the shipped binaries: what it says is told, and nothing waits for it.
+
+use harness::daemon::Daemon;
+use harness::real::*;
+use manager::protocol::api::Status;
+use manager::protocol::event::{Event, EventKind};
+
+const HOUR: i64 = 60 * 60 * 1000;
+
+fn event(daemon: &Daemon, id: &str, wanted: impl Fn(&EventKind) -> bool) -> Option<Event> {
+    let of = |event: &Event| event.session.as_ref().is_some_and(|session| session.as_str() == id);
+    daemon.events().into_iter().find(|event| of(event) && wanted(&event.kind))
+}
+
+/// Deadlines that are half an hour away when the clock is set by a whole one stay where they are, and those that are near come.
+fn jump(by: i64) {
+    let mut daemon = Daemon::new();
+    let points = daemon.workdir().join("points");
+    std::fs::create_dir(&points).unwrap();
+    daemon.set("KENNEL_FAILPOINTS", points.to_str().unwrap());
+    daemon.ok(&["start", "--id", "far", "--hibernate-after", "30m"]);
+    daemon.ok(&["start", "--id", "works", "--turn-timeout", "30m"]);
+    daemon.ok(&["send", "--no-wait", "works", "until [ -e on ]; do sleep 0.05; done; echo done"]);
+    daemon.ok(&["wait", "works", "--until", "running", "--timeout", "30s"]);
+    // These are under way when the clock is set.
+    daemon.ok(&["start", "--id", "near", "--hibernate-after", "4s"]);
+    daemon.ok(&["start", "--id", "slow", "--turn-timeout", "4s"]);
+    daemon.ok(&["send", "--no-wait", "slow", "sleep 1h"]);
+    let before = daemon.events().last().unwrap().at.0;
+    std::fs::write(points.join("clock.wall"), by.to_string()).unwrap();
+
+    let timed_out = |kind: &EventKind| matches!(kind, EventKind::TurnCompleted { stop_reason, .. } if stop_reason == "timeout");
+    let out = until("the turn's limit", || event(&daemon, "slow", timed_out));
+    let set = out.at.0.cast_signed() - before.cast_signed();
+    assert!((set - by).abs() < HOUR / 2, "the clock is set, and people are shown it: {set} ms");
+    until("hibernation", || (daemon.show("near").status == Status::Hibernated).then_some(()));
+    // A worker that dies now is replaced as ever, and counts as one death.
+    let pid = daemon.show("far").pid.unwrap();
+    kill(pid);
+    until("another worker", || {
+        let far = daemon.show("far");
+        (far.status == Status::Idle && far.pid != Some(pid)).then_some(())
+    });
+    // What looks at all deadlines anew decides the same.
+    daemon.kill();
+    assert_eq!(daemon.show("works").status, Status::Running);
+    assert_eq!(daemon.idle("far").status, Status::Idle);
+    assert_eq!(event(&daemon, "works", timed_out), None);
+    assert_eq!(event(&daemon, "far", |kind| matches!(kind, EventKind::SessionHibernated {})), None);
+    std::fs::write(daemon.workdir().join("on"), "").unwrap();
+    daemon.idle("works");
+    assert!(harness::history::of(&daemon.events()).is_empty());
+}
+
+#[test]
+fn a_clock_that_jumps_an_hour_ahead_changes_no_deadline() {
+    jump(HOUR);
+}
+
+#[test]
+fn a_clock_that_jumps_an_hour_back_changes_no_deadline() {
+    jump(-HOUR);
+}

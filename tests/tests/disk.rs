@@ -1,0 +1,161 @@
+//! A disk that is full, on the shipped binaries: nothing is lost, ends go on, and it heals.
+
+use harness::daemon::{Daemon, Said, finish};
+use harness::disk::{SmallDisk, alone};
+use harness::history;
+use harness::real::*;
+use manager::protocol::api::Status;
+use manager::protocol::event::{EventKind, Outcome};
+
+/// Goes on until there is a file `on`.
+const WAITS: &str = "echo before; until [ -e on ]; do sleep 0.05; done; echo after";
+
+/// A daemon whose state lies on a small disk of its own, with a session that waits and one that rests.
+/// The daemon last, so that it is dropped first: without its disk it could not be reached any more, and would stay.
+fn on_a_small_disk() -> (SmallDisk, Daemon) {
+    let daemon = Daemon::new();
+    let disk = SmallDisk::at(&daemon.workdir().join("state"), 12 * 1024 * 1024);
+    daemon.ok(&["start", "--id", "works"]);
+    daemon.ok(&["start", "--id", "rests"]);
+    daemon.ok(&["send", "--no-wait", "works", WAITS]);
+    daemon.ok(&["wait", "works", "--until", "running", "--timeout", "30s"]);
+    (disk, daemon)
+}
+
+/// Sends until it is refused. Gives the number of prompts that were accepted before, and the refusal.
+fn send_until_refused(daemon: &Daemon) -> (usize, Said) {
+    // The journal goes on in room that it has already, until that is used up.
+    let large = format!("# {}", "x".repeat(100_000));
+    let mut accepted = 0;
+    until("a refusal", || {
+        let said = daemon.run(&["--json", "send", "--no-wait", "works", &large]);
+        accepted += usize::from(said.code == Some(0));
+        (said.code != Some(0)).then_some((accepted, said))
+    })
+}
+
+fn a_full_disk() {
+    let (disk, daemon) = on_a_small_disk();
+    disk.fill();
+    let (accepted, refused) = send_until_refused(&daemon);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("make room"), "{refused:?}");
+    let start = daemon.run(&["start"]);
+    assert!(start.stderr.contains("make room"), "{start:?}");
+    let told = daemon.run(&["--json", "send", "--no-wait", "works", "echo more"]).stderr;
+    assert!(told.contains("\"journal_full\"") && told.contains("507"), "{told}");
+    // What is kept back is for this.
+    let pid = daemon.show("rests").pid.unwrap();
+    daemon.ok(&["stop", "rests"]);
+    assert!(!lives(pid));
+    assert_eq!(daemon.show("rests").status, Status::Stopped);
+    assert_eq!(daemon.show("works").status, Status::Running);
+    assert!(!daemon.workdir().join("state/reserve").exists());
+    // The turn ends where nobody can record it.
+    std::fs::write(daemon.workdir().join("on"), "").unwrap();
+    disk.clear();
+    until("room", || {
+        (daemon.run(&["send", "--no-wait", "works", "echo healed"]).code == Some(0)).then_some(())
+    });
+    assert!(daemon.workdir().join("state/reserve").exists());
+    daemon.idle("works");
+    let events = daemon.events();
+    assert!(history::of(&events).is_empty(), "{:#?}", history::of(&events));
+    let completed =
+        |kind: &EventKind| matches!(kind, EventKind::TurnCompleted { outcome: Outcome::Completed, .. });
+    assert_eq!(events.iter().filter(|event| completed(&event.kind)).count(), accepted + 2);
+}
+
+#[test]
+fn a_full_disk_refuses_new_prompts_lets_sessions_end_and_heals() {
+    alone("disk::a_full_disk_refuses_new_prompts_lets_sessions_end_and_heals", a_full_disk);
+}
+
+fn a_manager_that_dies() {
+    let (disk, daemon) = on_a_small_disk();
+    disk.fill();
+    let (accepted, _) = send_until_refused(&daemon);
+    let pid = daemon.show("works").pid;
+    daemon.kill();
+    // There is no room but what is kept back, and that is enough to begin, and to end.
+    assert_eq!(daemon.show("works").pid, pid);
+    daemon.ok(&["stop", "rests"]);
+    assert_eq!(daemon.show("rests").status, Status::Stopped);
+    std::fs::write(daemon.workdir().join("on"), "").unwrap();
+    disk.clear();
+    until("room", || {
+        (daemon.run(&["send", "--no-wait", "works", "echo healed"]).code == Some(0)).then_some(())
+    });
+    daemon.idle("works");
+    let events = daemon.events();
+    assert!(history::of(&events).is_empty(), "{:#?}", history::of(&events));
+    let completed =
+        |kind: &EventKind| matches!(kind, EventKind::TurnCompleted { outcome: Outcome::Completed, .. });
+    assert_eq!(events.iter().filter(|event| completed(&event.kind)).count(), accepted + 2);
+}
+
+#[test]
+fn a_manager_that_dies_over_a_full_disk_is_followed_by_one_that_takes_over() {
+    alone(
+        "disk::a_manager_that_dies_over_a_full_disk_is_followed_by_one_that_takes_over",
+        a_manager_that_dies,
+    );
+}
+
+#[test]
+fn a_journal_that_takes_nothing_at_all_keeps_no_process_from_being_stopped() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start", "--id", "locked"]);
+    daemon.ok(&["send", "--no-wait", "locked", "trap '' TERM; while :; do sleep 0.05; done"]);
+    daemon.ok(&["wait", "locked", "--until", "running", "--timeout", "30s"]);
+    let before = daemon.show("locked");
+    let journal = rusqlite::Connection::open(daemon.workdir().join("state/journal.db")).unwrap();
+    journal.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let stop = daemon.spawn(&["stop", "locked"]);
+    until("the worker's end", || (!lives(before.pid.unwrap())).then_some(()));
+    until("its tree's end", || marked("/locked/").is_empty().then_some(()));
+    // Not on record, so not told.
+    let told: i64 = journal
+        .query_row("SELECT count(*) FROM events WHERE type = 'session.stopped'", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(told, 0);
+    journal.execute_batch("ROLLBACK").unwrap();
+    let said = finish(stop);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(daemon.show("locked").status, Status::Stopped);
+    let events = daemon.events();
+    assert!(history::of(&events).is_empty(), "{:#?}", history::of(&events));
+    let stopped = events.iter().filter(|event| matches!(event.kind, EventKind::SessionStopped { .. }));
+    assert_eq!(stopped.count(), 1);
+}
+
+#[test]
+fn a_log_that_grows_without_end_is_emptied_and_its_newest_part_is_kept() {
+    const MIB: u64 = 1024 * 1024;
+    let daemon = Daemon::new();
+    daemon.ok(&["start", "--id", "loud"]);
+    let log = daemon.workdir().join("state/logs/loud.log");
+    let length = || std::fs::metadata(&log).map_or(0, |found| found.len());
+    // As an agent does that inherits it.
+    let append = |text: &[u8]| {
+        let mut log = std::fs::OpenOptions::new().append(true).open(&log).unwrap();
+        std::io::Write::write_all(&mut log, text).unwrap();
+    };
+    append(&[vec![0; 40_000_000], b"newest\n".to_vec()].concat());
+    until("a shorter log", || (length() < 16 * MIB).then_some(()));
+    let kept = std::fs::read(log.with_extension("log.1")).unwrap();
+    assert!(kept.len() as u64 <= 4 * MIB && kept.ends_with(b"newest\n"), "{} bytes", kept.len());
+    // What comes after is where it is looked for.
+    let pid = daemon.idle("loud").pid.unwrap();
+    append(b"last words\n");
+    kill(pid);
+    until("another process", || daemon.show("loud").pid.filter(|new| *new != pid));
+    daemon.idle("loud");
+    let words = daemon.events().into_iter().find_map(|event| match event.kind {
+        EventKind::SessionRestarting { last_words, .. } => Some(last_words),
+        _ => None,
+    });
+    assert_eq!(words.unwrap(), ["last words"]);
+    daemon.ok(&["rm", "--force", "loud"]);
+    until("no log", || (!log.exists() && !log.with_extension("log.1").exists()).then_some(()));
+}

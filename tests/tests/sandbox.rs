@@ -1,0 +1,189 @@
+//! A hostile agent in a sandbox: what it tries, and what comes of it, for every user that the tests can be.
+//!
+//! By Landlock, and by bubblewrap where that is installed.
+
+use std::net::TcpListener;
+use std::os::unix::fs::chown;
+use std::path::Path;
+
+use harness::daemon::Daemon;
+use harness::real::*;
+use manager::protocol::api::SessionInfo;
+use manager::protocol::{Level, Sandbox, SandboxBy, Sandboxed};
+
+use super::containment::{User, daemon_over, each_ends_with_its_session, users};
+
+/// What sandboxes are made by.
+fn makers() -> Vec<SandboxBy> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let installed = std::env::split_paths(&path).any(|directory| directory.join("bwrap").is_file());
+    [SandboxBy::Landlock].into_iter().chain(installed.then_some(SandboxBy::Bubblewrap)).collect()
+}
+
+/// A daemon whose home, state and sockets are in no directory for temporary files: those are hidden anyway.
+fn daemon(user: User, sandbox: &str, by: SandboxBy) -> Daemon {
+    let place = match nix::unistd::geteuid().is_root() {
+        true => "/var/lib".into(),
+        false => std::env::var("HOME").unwrap(),
+    };
+    let dir = tempfile::Builder::new().prefix("kennel-test-").tempdir_in(place).unwrap();
+    let profile =
+        format!("sandbox = \"{sandbox}\"\nsandbox_hide = [\"~/mine\"]\nsandbox_write = [\"~/.agent\"]");
+    // Without a sandbox nothing at all is to be in the way.
+    let containment = if sandbox == "none" { "subreaper" } else { "auto" };
+    let mut daemon = daemon_over(dir, user, &format!("{profile}\ncontainment = \"{containment}\""));
+    let root = daemon.dir.path().to_owned();
+    for directory in ["home/.ssh", "home/.agent", "home/mine", "work", "other"] {
+        std::fs::create_dir_all(root.join(directory)).unwrap();
+    }
+    for file in ["home/.ssh/id_ed25519", "home/.netrc", "home/mine/notes", "home/readable", "other/file"] {
+        std::fs::write(root.join(file), "secret").unwrap();
+    }
+    if user == User::Nobody {
+        give_away(&root);
+    }
+    daemon.set("HOME", root.join("home").to_str().unwrap());
+    if by == SandboxBy::Landlock {
+        // All that is needed but for bubblewrap.
+        let tools = root.join("tools");
+        std::fs::create_dir(&tools).unwrap();
+        for tool in ["setpriv", "umount"] {
+            std::os::unix::fs::symlink(format!("/usr/bin/{tool}"), tools.join(tool)).unwrap();
+        }
+        daemon.set("PATH", tools.to_str().unwrap());
+    }
+    daemon
+}
+
+fn give_away(directory: &Path) {
+    chown(directory, Some(65534), Some(65534)).unwrap();
+    for entry in std::fs::read_dir(directory).unwrap().flatten() {
+        match entry.path().is_dir() {
+            true => give_away(&entry.path()),
+            false => chown(entry.path(), Some(65534), Some(65534)).unwrap(),
+        }
+    }
+}
+
+/// Where the daemon listens.
+fn socket(root: &Path) -> std::path::PathBuf {
+    let places = ["kennel", "state"].map(|place| root.join(place));
+    let entries = places.iter().flat_map(|place| std::fs::read_dir(place).unwrap().flatten());
+    let mut sockets =
+        entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "sock"));
+    sockets.next().expect("a socket")
+}
+
+/// What the agent of such a session could do.
+fn tried(daemon: &Daemon, listener: &TcpListener) -> Vec<String> {
+    let root = daemon.dir.path().to_owned();
+    let work = root.join("work");
+    let info: SessionInfo = daemon.json(&["start", "--agent", "fixture", "--dir", work.to_str().unwrap()]);
+    let id = info.id.as_str();
+    daemon.idle(id);
+    let at = |below: &str| root.join(below).display().to_string();
+    let temporary = std::env::temp_dir().join(format!("kennel-test-{}", std::process::id()));
+    let script = [
+        // Whatever comes of it: what is hidden stays so.
+        format!("try umount {}", at("home/.ssh")),
+        format!("try write {}", at("work/file")),
+        format!("try write {}", temporary.display()),
+        format!("try write {}", at("home/.agent/file")),
+        format!("try read {}", at("home/readable")),
+        format!("try write {}", at("other/new")),
+        format!("try write {}", at("home/.profile")),
+        format!("try read {}", at("home/.ssh/id_ed25519")),
+        format!("try read {}", at("home/.netrc")),
+        format!("try read {}", at("home/mine/notes")),
+        format!("try read {}", at("state/journal.db")),
+        format!("try list {}", at("state")),
+        format!("try unix {}", socket(&root).display()),
+        format!("try signal {}", daemon.pid()),
+        format!("try tcp {}", listener.local_addr().unwrap()),
+    ];
+    let said = daemon.ok(&["send", id, &script.join("; ")]);
+    assert_eq!(temporary.exists(), daemon.show(id).sandbox.is_none(), "temporary files are the agent's own");
+    let _ = std::fs::remove_file(temporary);
+    said.lines().skip(1).map(|line| line.rsplit_once(' ').unwrap().1.to_owned()).collect()
+}
+
+#[test]
+fn a_hostile_agent_reaches_its_work_and_nothing_else() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    for user in users() {
+        // All of it can be done: else it proves nothing that it cannot.
+        let free = tried(&daemon(*user, "none", SandboxBy::Bubblewrap), &listener);
+        assert_eq!(free, ["done"; 14], "{user:?}");
+        let sandboxes = [("workdir", Sandbox::Workdir, "done"), ("strict", Sandbox::Strict, "refused")];
+        let all = makers().into_iter().flat_map(|by| sandboxes.map(|sandbox| (by, sandbox)));
+        for (by, (name, sandbox, outside)) in all {
+            let daemon = daemon(*user, name, by);
+            let (can, cannot) = (["done"; 4], ["refused"; 9]);
+            let expected = [&can[..], &cannot[..], &[outside]].concat();
+            assert_eq!(tried(&daemon, &listener), expected, "{user:?} {name} {by:?}");
+            // Devices that this machine has, whichever those are.
+            for device in ["/dev/cpu", "/dev/net", "/dev/input", "/dev/mapper", "/dev/vfio"] {
+                let said = daemon.ok(&["send", "session-1", &format!("try list {device}")]);
+                assert_eq!(said, "list refused\n", "{user:?} {by:?} {device}");
+            }
+            let info = daemon.show("session-1");
+            assert_eq!(info.sandbox, Some(Sandboxed { sandbox, by }));
+            assert_eq!(info.containment, Some(Level::PidNamespace));
+            let shown = daemon.ok(&["show", "session-1"]);
+            assert!(shown.contains(&format!(" {}\n", Sandboxed { sandbox, by })), "{shown}");
+        }
+    }
+}
+
+fn refused(daemon: &Daemon) {
+    let work = daemon.dir.path().join("work");
+    let said = daemon.run(&["start", "--agent", "fixture", "--dir", work.to_str().unwrap()]);
+    assert_eq!(said.code, Some(2), "{said:?}");
+    for word in ["bubblewrap", "nothing was started", "install"] {
+        assert!(said.stderr.contains(word), "{said:?} lacks {word}");
+    }
+    assert_eq!(daemon.json::<Vec<SessionInfo>>(&["ls"]).len(), 0);
+}
+
+#[test]
+fn what_runs_in_a_sandbox_ends_with_its_session_and_tells_how_it_ended() {
+    for (user, by) in users().iter().flat_map(|user| makers().into_iter().map(move |by| (user, by))) {
+        let daemon = daemon(*user, "workdir", by);
+        each_ends_with_its_session(&daemon, Level::PidNamespace);
+        daemon.ok(&["restart", "session-1"]);
+        daemon.idle("session-1");
+        // The sandbox that an agent has of its own nests in bubblewrap's.
+        if by == SandboxBy::Bubblewrap {
+            assert_eq!(daemon.ok(&["send", "session-1", "try sandbox true"]), "sandbox done\n", "{user:?}");
+        }
+        for (script, status) in [("exit 7", "status 7"), ("signal SEGV", "SIGSEGV")] {
+            let said = daemon.run(&["send", "session-1", script]);
+            assert!(said.code == Some(1) && said.stderr.contains(status), "{user:?} {script}: {said:?}");
+        }
+    }
+}
+
+#[test]
+fn a_sandbox_that_cannot_be_made_starts_nothing() {
+    // The kernel makes no namespace; there is bubblewrap, or there is not.
+    for path in ["true", "export PATH=/nonexistent"] {
+        let mut unable = daemon(User::Own, "strict", SandboxBy::Bubblewrap);
+        unable.run_where(&format!("echo 0 > /proc/sys/user/max_pid_namespaces && {path}"));
+        let home = unable.dir.path().join("home");
+        unable.set("HOME", home.to_str().unwrap());
+        refused(&unable);
+    }
+}
+
+#[test]
+fn a_working_directory_that_shows_what_is_hidden_is_refused() {
+    let daemon = daemon(User::Own, "workdir", SandboxBy::Landlock);
+    let root = daemon.dir.path().to_owned();
+    for directory in ["home", "home/.ssh", "home/mine", ""] {
+        let directory = root.join(directory);
+        let said = daemon.run(&["start", "--agent", "fixture", "--dir", directory.to_str().unwrap()]);
+        assert_eq!(said.code, Some(2), "{said:?}");
+        assert!(said.stderr.contains("which is to be hidden; nothing was started"), "{said:?}");
+    }
+    assert!(lives(daemon.pid()));
+}
