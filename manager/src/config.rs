@@ -43,14 +43,16 @@
 //! [daemon]                          # read when it starts
 //! cgroup_root = "auto"              # where control groups are made: what is delegated to it; or "none", or a directory
 //!
-//! [retention]                       # as by `kennel prune`, at the start and every hour; without it all is kept
+//! [retention]                       # as by `kennel prune`, at the start and then; without it all is kept
 //! max_age = "90d"                   # turns that ended longer ago go
 //! max_size = "2GiB"                 # the oldest turns go until the journal has no more in use
+//! every = "1h"                      # between two looks, 1s at least
 //! ```
 //!
 //! What a session's own options say comes first, then its agent's profile, then `[defaults]`, then what is
 //! written above. The profile `shell` is there without a file. The file is read at every creation of a session;
-//! a session keeps what it was created with. Whether there is a `[retention]` is looked at when the manager starts.
+//! a session keeps what it was created with. Whether there is a `[retention]`, and how often it is looked at, is read
+//! when the manager starts.
 
 mod bounds;
 mod built_in;
@@ -106,12 +108,20 @@ pub struct Config {
 }
 
 /// How much history is kept. What is not given bounds nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// The age, in milliseconds.
     pub max_age_ms: Option<u64>,
     /// How much of the journal may be in use, in bytes.
     pub max_bytes: Option<u64>,
+    /// Between two looks, in milliseconds.
+    pub every_ms: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { max_age_ms: None, max_bytes: None, every_ms: 60 * 60 * 1000 }
+    }
 }
 
 #[derive(Clone, Debug, Default)]

@@ -255,3 +255,19 @@ fn manager_year(connection: &rusqlite::Connection) -> String {
     let sql = "SELECT substr(json, instr(json, '\"at\":\"') + 6, 4) FROM events LIMIT 1";
     connection.query_row(sql, [], |row| row.get(0)).unwrap()
 }
+
+#[test]
+fn what_the_configuration_does_not_want_kept_goes_while_the_manager_runs() {
+    let daemon = Daemon::new();
+    let config = daemon.workdir().join("kennel/config.toml");
+    std::fs::create_dir(config.parent().unwrap()).unwrap();
+    std::fs::write(&config, "[retention]\nmax_size = \"16MiB\"\nevery = \"1s\"\n").unwrap();
+    daemon.ok(&["start", "--id", "talks"]);
+    let pid = daemon.pid();
+    for turn in 0..6 {
+        daemon.ok(&["send", "talks", &format!("echo turn {turn}; head -c 4000000 /dev/zero | tr '\\0' x")]);
+    }
+    // All of it came after the look at the start, when there was nothing.
+    until("its history to go", || (of(&usage(&daemon), "talks").event_bytes < 17_000_000).then_some(()));
+    assert_eq!(daemon.pid(), pid);
+}

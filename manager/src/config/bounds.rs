@@ -65,6 +65,13 @@ pub(super) fn max_size(bytes: u64) -> Result<(), String> {
     Ok(())
 }
 
+pub(super) fn retention_every(millis: u64) -> Result<(), String> {
+    if !(SECOND..=DAY).contains(&millis) {
+        return Err("history is looked through every 1s at most and every 24h at least".into());
+    }
+    Ok(())
+}
+
 pub(super) fn grace(millis: u64) -> Result<(), String> {
     if millis > 10 * MINUTE {
         return Err("the time between SIGTERM and SIGKILL is at most 10m".into());

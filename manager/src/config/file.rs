@@ -68,6 +68,8 @@ struct RawRetention {
     max_age: Option<u64>,
     #[serde(deserialize_with = "max_size")]
     max_size: Option<u64>,
+    #[serde(deserialize_with = "retention_every")]
+    every: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -324,6 +326,10 @@ fn max_age<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> 
     Ok(bounded(from, bounds::max_age)?.filter(|millis| *millis > 0))
 }
 
+fn retention_every<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    bounded(from, bounds::retention_every)
+}
+
 fn max_size<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
     let size = bounds::size(&String::deserialize(from)?).map_err(de::Error::custom)?;
     bounds::max_size(size).map_err(de::Error::custom)?;
@@ -415,12 +421,13 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Error> {
         let what = format!("no agent `{}` is defined; write an [agents.NAME] for it", agent.get_ref());
         return Err(complain(Some(agent.span().start), &what));
     }
-    let RawRetention { max_age: max_age_ms, max_size: max_bytes } = raw.retention;
+    let RawRetention { max_age: max_age_ms, max_size: max_bytes, every } = raw.retention;
+    let every_ms = every.unwrap_or(Retention::default().every_ms);
     Ok(Config {
         path: path.to_owned(),
         agents,
         cgroup_root: raw.daemon.cgroup_root,
-        retention: Retention { max_age_ms, max_bytes },
+        retention: Retention { max_age_ms, max_bytes, every_ms },
         defaults: Defaults {
             agent: defaults.agent.map(Spanned::into_inner),
             restart: defaults.restart,

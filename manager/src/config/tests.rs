@@ -395,7 +395,11 @@ fn servers_that_are_reached_by_http_are_looked_at_before_anything_is_started() {
 fn retention_is_by_age_and_size_and_none_where_none_is_written() {
     assert_eq!(config("").retention(), Retention::default());
     let written = config("[retention]\nmax_age = \"90d\"\nmax_size = \"2GiB\"").retention();
-    assert_eq!(written, Retention { max_age_ms: Some(90 * 86_400_000), max_bytes: Some(2 << 30) });
+    let hour = 3_600_000;
+    let expected = Retention { max_age_ms: Some(90 * 86_400_000), max_bytes: Some(2 << 30), every_ms: hour };
+    assert_eq!(written, expected);
+    let often = config("[retention]\nmax_age = \"90d\"\nevery = \"2s\"").retention();
+    assert_eq!(often, Retention { every_ms: 2_000, max_bytes: None, ..expected });
     let unbounded = "[retention]\nmax_age = \"never\"\nmax_size = \"0B\"";
     assert_eq!(config(unbounded).retention(), Retention::default());
     for (wrong, line) in [
@@ -405,6 +409,9 @@ fn retention_is_by_age_and_size_and_none_where_none_is_written() {
         ("[retention]\nmax_size = \"2\"", 2),
         ("[retention]\nmax_size = 2", 2),
         ("[retention]\nage = \"90d\"", 2),
+        ("[retention]\nevery = \"900ms\"", 2),
+        ("[retention]\nevery = \"never\"", 2),
+        ("[retention]\nevery = \"25h\"", 2),
     ] {
         let error = file::parse(Path::new("/etc/kennel/config.toml"), wrong).unwrap_err();
         assert!(error.to_string().starts_with(&format!("/etc/kennel/config.toml:{line}: ")), "{error}");

@@ -18,19 +18,16 @@ use crate::journal::{Cut, Reader, Wish};
 use crate::supervisor::{JOURNAL, Msg};
 use crate::{blocking, clock, logs, usage};
 
-/// How often it is looked whether history is to go, where it is told to.
-const LOOK: Duration = Duration::from_secs(60 * 60);
-
-/// Removes what the configuration does not want kept, now and every hour, for as long as there is a manager. Where it
+/// Removes what the configuration does not want kept, now and again and again, for as long as there is a manager. Where it
 /// wants all kept nothing is begun, and nothing wakes up.
 pub(super) fn keep(manager: &SessionManager) {
-    match manager.config() {
-        Ok(config) if config.retention() != Retention::default() => {}
-        _ => return,
-    }
+    let every = match manager.config().map(|config| config.retention()) {
+        Ok(Retention { max_age_ms: None, max_bytes: None, .. }) | Err(_) => return,
+        Ok(Retention { every_ms, .. }) => Duration::from_millis(every_ms),
+    };
     let shared = Arc::downgrade(&manager.shared);
     tokio::spawn(async move {
-        let mut look = tokio::time::interval(LOOK);
+        let mut look = tokio::time::interval(every);
         // A machine that slept owes nothing.
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -38,7 +35,7 @@ pub(super) fn keep(manager: &SessionManager) {
             let Some(shared) = shared.upgrade() else { return };
             match (SessionManager { shared, client: None }).retain().await {
                 Err(Error::Ended) => return,
-                Err(error) => tracing::warn!(%error, "history was not pruned; it is tried again in an hour"),
+                Err(error) => tracing::warn!(%error, "history was not pruned; it is tried again"),
                 Ok(report) if report.events > 0 => {
                     let (events, bytes) = (report.events, report.event_bytes);
                     tracing::info!(events, bytes, "history was pruned, as the configuration says");
@@ -52,7 +49,7 @@ pub(super) fn keep(manager: &SessionManager) {
 impl SessionManager {
     /// Removes what the configuration, as it is now, does not want kept.
     async fn retain(&self) -> Result<PruneReport, Error> {
-        let Retention { max_age_ms, max_bytes } = self.config()?.retention();
+        let Retention { max_age_ms, max_bytes, .. } = self.config()?.retention();
         if max_age_ms.or(max_bytes).is_none() {
             return Ok(PruneReport::default());
         }
