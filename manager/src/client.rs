@@ -178,7 +178,8 @@ impl Client {
         &self.socket
     }
 
-    /// A connection, to our own user's daemon or root's.
+    /// A connection to our own user's daemon. Root may look after anybody's; no daemon hears another user, so that to ask
+    /// one of root's would be in vain.
     pub async fn connect(&self) -> Result<UnixStream, ClientError> {
         if let Some(opened) = &self.opened {
             let path = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
@@ -203,8 +204,7 @@ impl Client {
         })?;
         let own = rustix::process::geteuid().as_raw();
         match stream.peer_cred().map(|peer| peer.uid()) {
-            // Root may look after anybody's daemon.
-            Ok(uid) if uid == own || uid == 0 || own == 0 => Ok(stream),
+            Ok(uid) if uid == own || own == 0 => Ok(stream),
             Ok(uid) => Err(ClientError::Denied(format!(
                 "{} is served by another user (uid {uid})",
                 socket.display()

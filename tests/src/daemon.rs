@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use protocol::api::{ManagerInfo, SessionInfo, Status};
 use protocol::event::Event;
 
-use crate::real::{BOUND, kennel, kill, lives, until};
+use crate::real::{BOUND, kennel, kill, lives, mentioning, until};
 
 /// A state directory of its own, and whatever daemon serves it. Ends the daemon when dropped.
 pub struct Daemon {
@@ -55,9 +55,24 @@ impl Daemon {
     /// From here on commands, and with the first of them the daemon, are root in a user namespace of their own, in which
     /// this shell command was run.
     pub fn run_where(&mut self, set_up: &str) {
+        self.run_after(set_up);
+        self.program.splice(0..0, ["unshare", "--user", "--map-root-user"].map(Into::into));
+    }
+
+    /// From here on commands, and with the first of them the daemon, are an ordinary user's in a user namespace in which
+    /// nobody can make another.
+    pub fn run_without_user_namespaces(&mut self) {
+        // Who writes the bound needs a capability, and nobody after.
+        self.program.splice(0..0, ["setpriv", "--ambient-caps=-all", "--inh-caps=-all"].map(Into::into));
+        self.run_after("echo 0 > /proc/sys/user/max_user_namespaces");
+        let user = ["unshare", "--user", "--map-user=1000", "--map-group=1000", "--keep-caps"];
+        self.program.splice(0..0, user.map(Into::into));
+    }
+
+    /// From here on this shell command is run before each command, in the process that becomes it.
+    pub fn run_after(&mut self, set_up: &str) {
         let script = format!("{set_up} && exec \"$0\" \"$@\"");
-        let words = ["unshare", "--user", "--map-root-user", "sh", "-c", &script];
-        self.program = words.iter().map(Into::into).chain([kennel().into()]).collect();
+        self.program.splice(0..0, ["sh", "-c", &script].map(Into::into));
     }
 
     /// The directory in which sessions are started.
@@ -131,6 +146,16 @@ impl Daemon {
         self.json::<ManagerInfo>(&["daemon", "status"]).pid
     }
 
+    /// Where the daemon listens.
+    pub fn socket(&self) -> std::path::PathBuf {
+        let places = ["kennel", "state"].map(|place| self.dir.path().join(place));
+        let entries = places.iter().filter_map(|place| std::fs::read_dir(place).ok()).flatten().flatten();
+        let mut sockets = entries
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|end| end == "sock"));
+        sockets.next().expect("a socket")
+    }
+
     /// Kills the daemon outright.
     pub fn kill(&self) -> u32 {
         let pid = self.pid();
@@ -147,9 +172,15 @@ impl Default for Daemon {
 }
 
 impl Drop for Daemon {
+    /// After a test nothing that knows its directory may be left.
     fn drop(&mut self) {
         let child = self.command(&["daemon", "stop"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let _ = child.and_then(|mut child| child.wait());
+        // The first panic is the one that tells something; a second ends all tests.
+        if !std::thread::panicking() {
+            let place = self.dir.path().to_str().unwrap();
+            until("nothing is left of the test", || mentioning(place).is_empty().then_some(()));
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What tests on real processes share: the binaries under test, levels to wait for, and a look at `/proc`.
 
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -119,6 +120,18 @@ pub fn signal(pid: u32, signal: nix::sys::signal::Signal) {
 /// Kills a process outright.
 pub fn kill(pid: u32) {
     signal(pid, nix::sys::signal::Signal::SIGKILL);
+}
+
+/// A copy of the programs where anybody may run them.
+pub fn publish(programs: &[&Path], to: &Path) -> Vec<PathBuf> {
+    std::fs::create_dir_all(to).unwrap();
+    let published = programs.iter().map(|program| {
+        let copy = to.join(program.file_name().unwrap());
+        std::fs::copy(program, &copy).unwrap();
+        std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755)).unwrap();
+        copy
+    });
+    published.collect()
 }
 
 /// A manager inside the test, over a directory of its own.

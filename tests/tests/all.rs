@@ -32,6 +32,7 @@ mod limits;
 mod mcp;
 mod mcp_side;
 mod retention;
+mod rights;
 mod sandbox;
 mod simulation;
 mod stalls;

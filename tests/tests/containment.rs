@@ -1,7 +1,7 @@
 //! Who wants to get away: a process that forks twice and leaves session, group and descriptors behind, one that starts its
 //! successor and leaves, and one in the background. They end with their session, in every case and for every user.
 
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 
 use harness::daemon::Daemon;
@@ -42,16 +42,10 @@ pub fn daemon_over(dir: tempfile::TempDir, user: User, more: &str) -> Daemon {
     let mut agent = beside("fixture-agent");
     if user == User::Nobody {
         // Where the programs lie may be nobody's to look into.
-        let place = daemon.dir.path().join("bin");
-        std::fs::create_dir(&place).unwrap();
-        for program in [kennel(), worker(), &agent] {
-            let copy = place.join(program.file_name().unwrap());
-            std::fs::copy(program, &copy).unwrap();
-            std::fs::set_permissions(&copy, PermissionsExt::from_mode(0o755)).unwrap();
-        }
-        agent = place.join("fixture-agent");
+        let mut programs = publish(&[kennel(), worker(), &agent], &daemon.dir.path().join("bin"));
+        agent = programs.remove(2);
         chown(daemon.dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
-        daemon.run_as(NOBODY, place.join("kennel"));
+        daemon.run_as(NOBODY, programs.remove(0));
     }
     let directory = daemon.dir.path().join("kennel");
     std::fs::create_dir_all(&directory).unwrap();

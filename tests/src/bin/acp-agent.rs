@@ -694,5 +694,5 @@ fn append(path: &Path, text: &str) {
 }
 
 fn duration(text: &str) -> Duration {
-    Duration::from_millis(text.strip_suffix("ms").expect("a number of ms").parse().unwrap())
+    humantime::parse_duration(text).unwrap()
 }

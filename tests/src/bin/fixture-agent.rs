@@ -111,6 +111,13 @@ fn attempt(what: &str, about: &str) -> bool {
         "signal" => nix::sys::signal::kill(nix::unistd::Pid::from_raw(about.parse().unwrap()), None).is_ok(),
         "unix" => std::os::unix::net::UnixStream::connect(about).is_ok(),
         "tcp" => std::net::TcpStream::connect(about).is_ok(),
+        "ask" => is_told(about).unwrap_or(false),
+        "udp" => is_answered(about).unwrap_or(false),
+        "abstract" => {
+            use std::os::linux::net::SocketAddrExt;
+            let address = std::os::unix::net::SocketAddr::from_abstract_name(about).unwrap();
+            std::os::unix::net::UnixStream::connect_addr(&address).is_ok()
+        }
         "umount" => runs(&["umount", about]),
         "sandbox" => {
             let words = "bwrap --ro-bind / / --dev /dev --unshare-pid --unshare-net --die-with-parent --";
@@ -120,12 +127,30 @@ fn attempt(what: &str, about: &str) -> bool {
     }
 }
 
+/// Whether who listens at this path answers a question of HTTP.
+fn is_told(path: &str) -> std::io::Result<bool> {
+    let mut stream = std::os::unix::net::UnixStream::connect(path)?;
+    stream.write_all(b"GET /v1/manager HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer.contains(" 200 "))
+}
+
+/// Whether somebody at this address hears a datagram and says so.
+fn is_answered(address: &str) -> std::io::Result<bool> {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
+    socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+    socket.connect(address)?;
+    socket.send(b"hello")?;
+    Ok(socket.recv(&mut [0; 8])? > 0)
+}
+
 fn runs(words: &[&str]) -> bool {
     Command::new(words[0]).args(&words[1..]).spawn().unwrap().wait().unwrap().success()
 }
 
 fn duration(text: &str) -> Duration {
-    Duration::from_millis(text.strip_suffix("ms").expect("a number of ms").parse().unwrap())
+    humantime::parse_duration(text).unwrap()
 }
 
 /// Milliseconds by a clock that all processes share.

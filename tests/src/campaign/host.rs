@@ -342,16 +342,3 @@ pub fn below(pid: u32) -> Vec<u32> {
 pub fn descriptors(pid: u32) -> Option<usize> {
     Some(std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())
 }
-
-/// A copy of the programs where anybody may run them.
-pub fn publish(programs: &[&Path], to: &Path) -> Vec<PathBuf> {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::create_dir_all(to).unwrap();
-    let published = programs.iter().map(|program| {
-        let copy = to.join(program.file_name().unwrap());
-        std::fs::copy(program, &copy).unwrap();
-        std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755)).unwrap();
-        copy
-    });
-    published.collect()
-}

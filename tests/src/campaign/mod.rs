@@ -293,7 +293,7 @@ fn prepare(dir: &Path, options: &Options) -> Place {
     let (kennel, worker, agent, acp) = match options.uid {
         None => (real::kennel().clone(), real::worker().clone(), agent, acp),
         Some(_) => {
-            let copies = host::publish(&[real::kennel(), real::worker(), &agent, &acp], &dir.join("bin"));
+            let copies = real::publish(&[real::kennel(), real::worker(), &agent, &acp], &dir.join("bin"));
             (copies[0].clone(), copies[1].clone(), copies[2].clone(), copies[3].clone())
         }
     };
