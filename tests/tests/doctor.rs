@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use harness::daemon::Daemon;
+use harness::disk::{SmallDisk, alone};
 use harness::real::*;
 use serde_json::Value;
 
@@ -105,6 +106,36 @@ fn doctor_finds_a_process_that_an_ended_session_has_left() {
     assert_eq!((code, &found["health"]), (Some(1), &"problem".into()), "{findings:#?}");
     assert!(found["found"].as_str().unwrap().ends_with(&format!(": {}", left.id())), "{found}");
     assert_eq!(doctor(&daemon).0, Some(0));
+}
+
+#[test]
+fn doctor_finds_a_machine_without_user_namespaces_and_a_disk_that_is_full_soon_or_now() {
+    alone(
+        "doctor::doctor_finds_a_machine_without_user_namespaces_and_a_disk_that_is_full_soon_or_now",
+        || {
+            let mut daemon = Daemon::new();
+            daemon.run_without_user_namespaces();
+            let (code, findings) = doctor(&daemon);
+            assert_eq!(code, Some(0), "{findings:#?}");
+            for (name, found, mend) in [
+                ("user namespaces", "forbidden: /proc/sys/user/max_user_namespaces is 0", "sysctl "),
+                ("containment", "subreaper: ", "user namespaces"),
+            ] {
+                let finding = finding(&findings, name);
+                assert_eq!(finding["health"], "warning", "{finding}");
+                assert!(finding["found"].as_str().unwrap().starts_with(found), "{finding}");
+                assert!(finding["mend"].as_str().unwrap().contains(mend), "{finding}");
+            }
+            for (mebibytes, health, status) in [(500, "warning", 0), (50, "problem", 1)] {
+                let daemon = Daemon::new();
+                let _disk = SmallDisk::at(&daemon.dir.path().join("state"), mebibytes << 20);
+                let (code, findings) = doctor(&daemon);
+                let finding = finding(&findings, "disk");
+                assert_eq!((code, &finding["health"]), (Some(status), &health.into()), "{finding}");
+                assert!(finding["mend"].as_str().unwrap().starts_with("make room"), "{finding}");
+            }
+        },
+    );
 }
 
 #[test]

@@ -142,6 +142,15 @@ fn daemon_restart_replaces_the_daemon_and_nothing_else() {
 
 #[test]
 fn daemon_upgrade_to_a_new_file_where_the_old_one_was_deleted_interrupts_no_turn() {
+    replaced_where_the_file_was_deleted("upgrade");
+}
+
+#[test]
+fn daemon_restart_where_the_old_file_was_deleted_interrupts_no_turn() {
+    replaced_where_the_file_was_deleted("restart");
+}
+
+fn replaced_where_the_file_was_deleted(how: &str) {
     let daemon = Daemon::new();
     let programs = daemon.dir.path().join("bin");
     std::fs::create_dir(&programs).unwrap();
@@ -162,7 +171,7 @@ fn daemon_upgrade_to_a_new_file_where_the_old_one_was_deleted_interrupts_no_turn
     }
     install();
     let pid = daemon.pid();
-    let said = installed(&["daemon", "upgrade"]);
+    let said = installed(&["daemon", how]);
     assert_eq!(said.code, Some(0), "{said:?}");
     assert_ne!(daemon.pid(), pid);
     let running = std::fs::read_link(format!("/proc/{}/exe", daemon.pid())).unwrap();

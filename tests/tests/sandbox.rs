@@ -2,8 +2,10 @@
 //!
 //! By Landlock, and by bubblewrap where that is installed.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::chown;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 
 use harness::daemon::Daemon;
@@ -65,17 +67,38 @@ fn give_away(directory: &Path) {
     }
 }
 
-/// Where the daemon listens.
-fn socket(root: &Path) -> std::path::PathBuf {
-    let places = ["kennel", "state"].map(|place| root.join(place));
-    let entries = places.iter().flat_map(|place| std::fs::read_dir(place).unwrap().flatten());
-    let mut sockets =
-        entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "sock"));
-    sockets.next().expect("a socket")
+/// Who can be reached from outside of a sandbox.
+struct Outside {
+    /// Words for the agent: how each is reached.
+    ways: Vec<String>,
+    _open: (TcpListener, Option<TcpListener>, UnixListener),
+}
+
+impl Outside {
+    fn new() -> Self {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        // Some machines have no IPv6.
+        let tcp6 = TcpListener::bind("[::1]:0").ok();
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let name = format!("kennel-test-{}", std::process::id());
+        let unix = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        let mut ways = vec![
+            format!("tcp {}", tcp.local_addr().unwrap()),
+            format!("udp {}", udp.local_addr().unwrap()),
+            format!("abstract {name}"),
+        ];
+        ways.extend(tcp6.as_ref().map(|tcp6| format!("tcp {}", tcp6.local_addr().unwrap())));
+        std::thread::spawn(move || {
+            while let Ok((_, from)) = udp.recv_from(&mut [0; 8]) {
+                let _ = udp.send_to(b"hello", from);
+            }
+        });
+        Self { ways, _open: (tcp, tcp6, unix) }
+    }
 }
 
 /// What the agent of such a session could do.
-fn tried(daemon: &Daemon, listener: &TcpListener) -> Vec<String> {
+fn tried(daemon: &Daemon, outside: &Outside) -> Vec<String> {
     let root = daemon.dir.path().to_owned();
     let work = root.join("work");
     let info: SessionInfo = daemon.json(&["start", "--agent", "fixture", "--dir", work.to_str().unwrap()]);
@@ -83,7 +106,7 @@ fn tried(daemon: &Daemon, listener: &TcpListener) -> Vec<String> {
     daemon.idle(id);
     let at = |below: &str| root.join(below).display().to_string();
     let temporary = std::env::temp_dir().join(format!("kennel-test-{}", std::process::id()));
-    let script = [
+    let mut script = vec![
         // Whatever comes of it: what is hidden stays so.
         format!("try umount {}", at("home/.ssh")),
         format!("try write {}", at("work/file")),
@@ -97,10 +120,10 @@ fn tried(daemon: &Daemon, listener: &TcpListener) -> Vec<String> {
         format!("try read {}", at("home/mine/notes")),
         format!("try read {}", at("state/journal.db")),
         format!("try list {}", at("state")),
-        format!("try unix {}", socket(&root).display()),
+        format!("try unix {}", daemon.socket().display()),
         format!("try signal {}", daemon.pid()),
-        format!("try tcp {}", listener.local_addr().unwrap()),
     ];
+    script.extend(outside.ways.iter().map(|way| format!("try {way}")));
     let said = daemon.ok(&["send", id, &script.join("; ")]);
     assert_eq!(temporary.exists(), daemon.show(id).sandbox.is_none(), "temporary files are the agent's own");
     let _ = std::fs::remove_file(temporary);
@@ -109,18 +132,18 @@ fn tried(daemon: &Daemon, listener: &TcpListener) -> Vec<String> {
 
 #[test]
 fn a_hostile_agent_reaches_its_work_and_nothing_else() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let outside = Outside::new();
     for user in users() {
         // All of it can be done: else it proves nothing that it cannot.
-        let free = tried(&daemon(*user, "none", SandboxBy::Bubblewrap), &listener);
-        assert_eq!(free, ["done"; 14], "{user:?}");
+        let free = tried(&daemon(*user, "none", SandboxBy::Bubblewrap), &outside);
+        assert_eq!(free, vec!["done"; 13 + outside.ways.len()], "{user:?}");
         let sandboxes = [("workdir", Sandbox::Workdir, "done"), ("strict", Sandbox::Strict, "refused")];
         let all = makers().into_iter().flat_map(|by| sandboxes.map(|sandbox| (by, sandbox)));
-        for (by, (name, sandbox, outside)) in all {
+        for (by, (name, sandbox, reached)) in all {
             let daemon = daemon(*user, name, by);
             let (can, cannot) = (["done"; 4], ["refused"; 9]);
-            let expected = [&can[..], &cannot[..], &[outside]].concat();
-            assert_eq!(tried(&daemon, &listener), expected, "{user:?} {name} {by:?}");
+            let expected = [&can[..], &cannot[..], &vec![reached; outside.ways.len()]].concat();
+            assert_eq!(tried(&daemon, &outside), expected, "{user:?} {name} {by:?}");
             // Devices that this machine has, whichever those are.
             for device in ["/dev/cpu", "/dev/net", "/dev/input", "/dev/mapper", "/dev/vfio"] {
                 let said = daemon.ok(&["send", "session-1", &format!("try list {device}")]);
