@@ -57,7 +57,12 @@ fn by_nobody(daemon: &Daemon, program: &Path, args: &[&str]) -> Said {
     command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "--"]).arg(program).args(args);
     command.env_clear().env("XDG_RUNTIME_DIR", daemon.dir.path()).env("HOME", "/nowhere");
     command.env("KENNEL_STATE_DIR", daemon.dir.path().join("state")).current_dir("/");
-    finish(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+    run(command)
+}
+
+fn run(mut command: Command) -> Said {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    finish(command.spawn().unwrap())
 }
 
 #[test]
@@ -92,8 +97,10 @@ fn another_user_reads_nothing_and_is_not_heard_even_where_the_socket_is_open() {
     std::fs::set_permissions(socket.parent().unwrap(), PermissionsExt::from_mode(0o755)).unwrap();
     std::fs::set_permissions(&socket, PermissionsExt::from_mode(0o666)).unwrap();
     let script = format!("try unix {0}; try ask {0}", socket.display());
-    let own = Command::new(agent).args(["--script", &script]).output().unwrap();
-    assert_eq!(own.stdout, b"unix done\nask done\n", "{own:?}");
+    let mut own = Command::new(agent);
+    own.args(["--script", &script]);
+    let own = run(own);
+    assert_eq!(own.stdout, "unix done\nask done\n", "{own:?}");
     let said = by_nobody(&daemon, agent, &["--script", &script]);
     assert_eq!(said.stdout, "unix done\nask refused\n", "{said:?}");
     for args in [&["ls"][..], &["stop", "one"], &["daemon", "stop"]] {
