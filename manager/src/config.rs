@@ -13,9 +13,10 @@
 //! env = { NO_COLOR = "1" }          # journaled: no secrets here
 //! env_pass = ["ANTHROPIC_API_KEY"]  # passed on from the daemon's environment
 //! subagents = true                  # an ACP agent is offered kennel's tools for sub-agents; or false
-//! sandbox = "none"                  # or "workdir", "strict" (and no network): see sandbox.rs
+//! sandbox = "none"                  # or "workdir", "strict" (no network, an empty home): see sandbox.rs
 //! sandbox_hide = ["~/.netrc"]       # beside what is hidden anyway
-//! sandbox_write = ["~/.codex"]      # beside the working directory and temporary files
+//! sandbox_write = ["~/.codex"]      # beside the working directory, temporary files and a known agent's own state
+//! sandbox_read = ["~/.local"]       # shown where all else of the home directory is hidden
 //! turn_timeout = "30m"              # a turn that takes longer is aborted; 0 = never
 //! stall_timeout = "20m"             # no sign of work for so long is said, and for half as long again ends the turn; 0 = never
 //! worker_timeout = "30s"            # as in [defaults]
@@ -160,6 +161,7 @@ struct Profile {
     sandbox: Option<Sandbox>,
     sandbox_hide: Vec<String>,
     sandbox_write: Vec<String>,
+    sandbox_read: Vec<String>,
 }
 
 /// MCP servers that a session is to have beside those that it has.
@@ -221,6 +223,7 @@ impl Default for Profile {
             sandbox: None,
             sandbox_hide: Vec::new(),
             sandbox_write: Vec::new(),
+            sandbox_read: Vec::new(),
         }
     }
 }
@@ -229,6 +232,8 @@ impl Default for Profile {
 struct Surroundings {
     path: Option<OsString>,
     home: Option<PathBuf>,
+    /// `XDG_RUNTIME_DIR`.
+    runtime: Option<PathBuf>,
 }
 
 impl Surroundings {
@@ -238,7 +243,9 @@ impl Surroundings {
             let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok()??;
             Some(user.dir)
         });
-        Self { path: std::env::var_os("PATH"), home }
+        let runtime =
+            std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|runtime| runtime.is_absolute());
+        Self { path: std::env::var_os("PATH"), home, runtime }
     }
 }
 
@@ -291,7 +298,7 @@ impl Config {
         let remote_servers = mcp::remote(&mut agent, opts)?;
         let built_in = RestartPolicy::default();
         let workdir = workdir(opts.workdir.as_deref(), around)?;
-        let walls = sandbox::walls(&profile, &workdir, around)?;
+        let walls = sandbox::walls(&profile, agent_name, &workdir, &self.path, around)?;
         Ok(Spec {
             agent_name: agent_name.to_owned(),
             agent,

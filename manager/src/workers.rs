@@ -150,16 +150,17 @@ pub struct World {
 }
 
 impl World {
-    /// Hides the manager's own files, too.
+    /// Hides the manager's own files, too, and says in which boot this is.
     fn hide(&self, mut walls: Walls) -> Walls {
         let socket = self.mcp_server.as_ref().map(|program| program.socket.as_path());
-        // A socket that is made anew at the same path is hidden only with its directory.
-        let place = socket.map(|socket| match socket.parent() {
-            Some(directory) if directory.ends_with("kennel") => directory,
-            _ => socket,
-        });
+        // With its directory: the next manager makes another socket there.
+        let place = socket.and_then(Path::parent);
         let own = [Some(self.state_dir.as_path()), place].into_iter().flatten();
         walls.hidden.extend(own.filter_map(|path| path.to_str().map(str::to_owned)));
+        if walls.boot_id != self.boot_id {
+            // Some devices have other numbers since then; inodes and the time of birth stay.
+            walls.granted.iter_mut().for_each(|granted| granted.device = None);
+        }
         walls
     }
 }
@@ -409,7 +410,7 @@ impl Workers {
             level => level,
         };
         let contain = [Command::Contain { level, demanded }, Command::Limits { limits, by, groups }];
-        let sandbox = spec.walls.clone().map(|walls| Command::Sandbox(self.world.hide(walls)));
+        let sandbox = spec.walls.clone().map(|walls| Command::SandboxOf(Box::new(self.world.hide(walls))));
         let open = match &spec.agent {
             Agent::Acp { .. } => {
                 let (agent_session, conversation) = (session.agent_session.clone(), session.turns.count > 0);

@@ -1,6 +1,9 @@
 //! What holds the processes of an agent together, so that none is left behind.
 
 use std::fmt;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
@@ -128,15 +131,82 @@ impl fmt::Display for Sandboxed {
     }
 }
 
-/// What a worker needs to put its agent in a sandbox. All paths are absolute.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What a worker needs to put its agent in a sandbox: what the profile has settled when the session was created. All paths
+/// are absolute.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Walls {
-    /// Which.
+    /// Which sandbox.
     pub sandbox: Sandbox,
-    /// The `bwrap` program; none: Landlock is to do.
+    /// The `bwrap` program; none: kennel mounts by itself, and Landlock is to do.
     pub program: Option<String>,
-    /// Files and directories that are not to be seen. Those that are not there need not be hidden.
+    /// Files and directories that are not to be seen, also if they come to be only later.
     pub hidden: Vec<String>,
-    /// Files and directories that may be written beside the working directory.
+    /// Files and directories that may be written beside the working directory, without symlinks in their paths.
     pub writable: Vec<String>,
+    /// Files and directories that may be read where all else is hidden, without symlinks in their paths.
+    #[serde(default)]
+    pub readable: Vec<String>,
+    /// The home directory, where it is to be empty but for what is granted.
+    #[serde(default)]
+    pub home: Option<String>,
+    /// What lay at the working directory and at `writable` and `readable` when the session was created.
+    #[serde(default)]
+    pub granted: Vec<Granted>,
+    /// The boot in which that was so: devices have other numbers in the next.
+    #[serde(default)]
+    pub boot_id: String,
+}
+
+/// A place that was granted, and what lay there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Granted {
+    /// Its path.
+    pub path: String,
+    /// The device of its file system; none: not known in this boot.
+    pub device: Option<u64>,
+    /// Its inode.
+    pub inode: u64,
+    /// When it was made, in nanoseconds since the epoch, if its file system knows. Inodes are used again.
+    pub born: Option<i64>,
+}
+
+impl Granted {
+    /// What lies at a path: `metadata` is of what was opened there.
+    pub fn of(path: String, metadata: &Metadata) -> Self {
+        let born = metadata.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
+        Self {
+            path,
+            device: Some(metadata.dev()),
+            inode: metadata.ino(),
+            born: born.and_then(|born| i64::try_from(born.as_nanos()).ok()),
+        }
+    }
+
+    /// Whether `now`, seen at the same path, is the same.
+    pub fn is(&self, now: &Granted) -> bool {
+        fn agree<T: PartialEq>(before: &Option<T>, now: &Option<T>) -> bool {
+            before.is_none() || now.is_none() || before == now
+        }
+        self.inode == now.inode && agree(&self.device, &now.device) && agree(&self.born, &now.born)
+    }
+}
+
+/// [`Walls`] as protocol version 3 has them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WallsOfVersion3 {
+    /// [`Walls::sandbox`]
+    pub sandbox: Sandbox,
+    /// [`Walls::program`]
+    pub program: Option<String>,
+    /// [`Walls::hidden`]
+    pub hidden: Vec<String>,
+    /// [`Walls::writable`]
+    pub writable: Vec<String>,
+}
+
+impl From<WallsOfVersion3> for Walls {
+    fn from(walls: WallsOfVersion3) -> Self {
+        let WallsOfVersion3 { sandbox, program, hidden, writable } = walls;
+        Self { sandbox, program, hidden, writable, ..Self::default() }
+    }
 }

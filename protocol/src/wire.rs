@@ -16,11 +16,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     EventId, Exit, Groups, Incarnation, Keeper, Level, LimitedBy, Limits, PromptId, Restore, Sandboxed,
-    SessionId, Stream, Walls,
+    SessionId, Stream, Walls, WallsOfVersion3,
 };
 
 /// Version of this vocabulary. Raised when a message is added; earlier versions still decode.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// One numbered message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,8 +129,8 @@ pub enum Command {
     },
     /// A sign of life is wanted. Answered at once by [`Report::Alive`], whatever else goes on.
     Probe,
-    /// The agent runs in a sandbox, or not at all. Comes before [`Command::Open`]. Answered by [`Report::Sandboxed`].
-    Sandbox(Walls),
+    /// [`Command::SandboxOf`] as protocol version 3 has it.
+    Sandbox(WallsOfVersion3),
     /// What the agent's processes may use. Comes before [`Command::Open`]. Answered by [`Report::Limited`].
     Limits {
         /// What.
@@ -140,6 +140,8 @@ pub enum Command {
         /// The control groups that are there for it.
         groups: Groups,
     },
+    /// The agent runs in a sandbox, or not at all. Comes before [`Command::Open`]. Answered by [`Report::Sandboxed`].
+    SandboxOf(Box<Walls>),
 }
 
 /// Where a worker stays while no manager is linked, and for how long.

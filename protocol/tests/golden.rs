@@ -13,8 +13,8 @@ use std::path::PathBuf;
 use protocol::frame::{self, Decoder};
 use protocol::wire::*;
 use protocol::{
-    Exit, Groups, Keeper, Level, LimitedBy, Limits, PromptId, Restore, Sandbox, SandboxBy, Sandboxed,
-    SessionId, Stream, Walls,
+    Exit, Granted, Groups, Keeper, Level, LimitedBy, Limits, PromptId, Restore, Sandbox, SandboxBy,
+    Sandboxed, SessionId, Stream, Walls, WallsOfVersion3,
 };
 
 fn frame_of<T: serde::Serialize>(message: &T) -> String {
@@ -97,7 +97,7 @@ fn commands() -> Vec<(&'static str, ToWorker)> {
         url: "https://docs.example/mcp".into(),
         headers: vec![("Authorization".into(), "Bearer ä".into())],
     };
-    let walls = Walls {
+    let walls = WallsOfVersion3 {
         sandbox: Sandbox::Strict,
         program: Some("/usr/bin/bwrap".into()),
         hidden: vec!["/home/me/.ssh".into()],
@@ -147,9 +147,21 @@ fn commands() -> Vec<(&'static str, ToWorker)> {
         attachment(AttachmentKind::File, Content::Text("words".into())),
     ];
     let (prompt, text, history) = (PromptId(17), "look".into(), Vec::new());
+    let place = |device, born| Granted { path: "/home/me/work".into(), device, inode: 4711, born };
+    let sandbox_of = Walls {
+        sandbox: Sandbox::Strict,
+        program: None,
+        hidden: vec!["/home/me/.ssh".into()],
+        writable: vec!["/home/me/.agent".into()],
+        readable: vec!["/home/me/.local".into()],
+        home: Some("/home/me".into()),
+        granted: vec![place(Some(65024), Some(1_700_000_000_000_000_001)), place(None, None)],
+        boot_id: "95016d5f-7739-4f61-887d-ac640019cd07".into(),
+    };
+    let sandbox_of = [("sandbox-of", Command::SandboxOf(Box::new(sandbox_of)))];
     let adopted = [("shelter", Command::Shelter(shelter)), ("acknowledge", Command::Acknowledge)];
     let with = [("prompt-with", Command::PromptWith { prompt, text, history, attachments })];
-    let bodies = bodies.into_iter().chain(settings).chain(with).chain(adopted);
+    let bodies = bodies.into_iter().chain(settings).chain(with).chain(adopted).chain(sandbox_of);
     bodies.map(|(name, body)| (name, Envelope { incarnation: 3, seq: 5, ack: 9, body })).collect()
 }
 

@@ -14,6 +14,7 @@ mod terminals;
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ use tokio::net::unix::pipe;
 use tokio::time::Instant;
 
 use crate::agent::absolute;
-use crate::exec_agent::Contain;
+use crate::confine::Confinement;
 use crate::link::is_transient;
 use crate::program::{self, Plan, Start};
 use calls::{Asked, Calls, Next};
@@ -97,7 +98,7 @@ impl Acp {
     /// Starts the agent, and begins to open its session. The error is for a person.
     pub fn start(
         welcome: &Welcome,
-        contain: &Contain,
+        confinement: &Confinement,
         agent_session: Option<String>,
         conversation: bool,
         settings: Vec<Setting>,
@@ -109,9 +110,9 @@ impl Acp {
         absolute(argv)?;
         let mut mcp_servers = mcp_servers.clone();
         // Whoever has the manager's socket is its owner: nobody in a sandbox is to.
-        let inherited = match contain {
-            Contain::Within(_) => Vec::new(),
-            Contain::No | Contain::IfPossible | Contain::Must => descriptors::open(&mut mcp_servers),
+        let inherited = match confinement.contain.walls() {
+            Some(_) => Vec::new(),
+            None => descriptors::open(&mut mcp_servers),
         };
         let opening = Opening {
             cwd: welcome.workdir.clone(),
@@ -123,13 +124,13 @@ impl Acp {
             agent_session,
             conversation,
         };
-        Self::spawn(welcome, contain, argv, opening, &inherited)
+        Self::spawn(welcome, confinement, argv, opening, &inherited)
             .map_err(|error| format!("cannot start a process for {}: {error}", argv[0]))
     }
 
     fn spawn(
         welcome: &Welcome,
-        contain: &Contain,
+        confinement: &Confinement,
         argv: &[String],
         opening: Opening,
         inherited: &[OwnedFd],
@@ -139,7 +140,7 @@ impl Acp {
         let (stdin, stdout) = (pipe::Sender::from_owned_fd(stdin)?, pipe::Receiver::from_owned_fd(stdout)?);
         let plan = Plan {
             argv,
-            workdir: &welcome.workdir,
+            directory: PathBuf::new(),
             env: &[],
             stdin: agent_stdin.into(),
             stdout: agent_stdout.into(),
@@ -148,7 +149,7 @@ impl Acp {
         };
         // Closed again before anything else is started.
         descriptors::hand_on(inherited)?;
-        let (pid, start) = program::start(welcome, contain, plan)?;
+        let (pid, start) = program::start(welcome, confinement, plan)?;
         let (conversation, first) = Conversation::begin(opening);
         let mut acp = Self {
             pid,
@@ -166,7 +167,7 @@ impl Acp {
             searched: 0,
             held_up: false,
             conversation,
-            terminals: Terminals::new(contain.clone()),
+            terminals: Terminals::new(confinement.clone()),
             calls: Calls::default(),
             given_up: false,
         };

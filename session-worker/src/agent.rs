@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use protocol::wire::{Agent, Exchange, PromptVia, Report, TurnEnd, Welcome};
@@ -10,7 +11,7 @@ use rustix::pipe::PipeFlags;
 use rustix::process::Pid;
 use tokio::net::unix::pipe;
 
-use crate::exec_agent::Contain;
+use crate::confine::Confinement;
 use crate::link::is_transient;
 use crate::program::{self, Plan, Start};
 use crate::text::{Utf8, pieces, transcript};
@@ -96,7 +97,7 @@ impl Turn {
     /// Starts the agent. The error is for a person.
     pub fn start(
         welcome: &Welcome,
-        contain: &Contain,
+        confinement: &Confinement,
         prompt: PromptId,
         text: String,
         history: &[Exchange],
@@ -113,13 +114,13 @@ impl Turn {
             }
             Agent::Acp { .. } => return Err("this agent lives between prompts".to_owned()),
         };
-        Self::spawn(welcome, contain, prompt, &argv, stdin)
+        Self::spawn(welcome, confinement, prompt, &argv, stdin)
             .map_err(|error| format!("cannot start a process for {}: {error}", argv[0]))
     }
 
     fn spawn(
         welcome: &Welcome,
-        contain: &Contain,
+        confinement: &Confinement,
         prompt: PromptId,
         argv: &[String],
         text: Option<String>,
@@ -137,13 +138,13 @@ impl Turn {
         let (stderr, agent_stderr) = Output::pipe()?;
         let plan = Plan {
             argv,
-            workdir: &welcome.workdir,
+            directory: PathBuf::new(),
             env: &[],
             stdin: agent_stdin,
             stdout: agent_stdout.into(),
             stderr: agent_stderr.into(),
         };
-        let (pid, start) = program::start(welcome, contain, plan)?;
+        let (pid, start) = program::start(welcome, confinement, plan)?;
         Ok(Self {
             prompt,
             pid,

@@ -5,19 +5,14 @@
 
 mod acp;
 mod agent;
-mod exec_agent;
-mod limits;
+mod confine;
 mod link;
-mod namespace;
 mod outbox;
-mod probe;
 mod program;
-mod sandbox;
 mod shelter;
 mod spool;
 mod text;
 mod tree;
-mod walls;
 mod watch;
 mod worker;
 
@@ -47,12 +42,9 @@ fn main() -> ExitCode {
     let first = args.first().map(|arg| arg.to_string_lossy());
     match (first.as_deref(), args.len()) {
         (None, _) => {}
-        (Some("exec-agent"), _) => return exec_agent::run(&args[1..]).into(),
-        (Some("limited"), _) => {
-            return limits::heard(&args[1..]).map_or_else(exec_agent::internal, exec_agent::run).into();
-        }
-        (Some("init"), _) => return namespace::init(&args[1..]).into(),
-        (Some("probe"), _) => return probe::run(&args[1..]).into(),
+        (Some("exec-agent"), _) => return confine::trampoline::run(&args[1..]).into(),
+        (Some("init"), _) => return confine::namespace::init(&args[1..]).into(),
+        (Some("probe"), _) => return confine::probe::run(&args[1..]).into(),
         (Some("--version"), 1) => {
             println!("session-worker {BUILD}");
             return exit::DONE.into();

@@ -9,7 +9,6 @@ mod ending;
 mod lobby;
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,7 +17,6 @@ use nix::sys::signal::SigSet;
 use protocol::frame::FrameError;
 use protocol::wire::{Agent, RemoteServer, Report, Setting, TurnEnd, Welcome};
 use protocol::{Keeper, Level, PromptId, failpoint};
-use rustix::fs::{Mode, OFlags, RawDir};
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 
@@ -26,8 +24,8 @@ use self::ending::Leaving;
 use self::lobby::{Lobby, answer, lead_session, signals, take_pipes};
 use crate::acp::{self, Acp};
 use crate::agent::{self, Ready, Turn};
-use crate::exec_agent::Contain;
-use crate::limits;
+use crate::confine::Confinement;
+use crate::confine::descriptors::close_all_but;
 use crate::link::{Link, LinkError, Received};
 use crate::shelter::{Knock, Shelter};
 use crate::tree::{self, Ending};
@@ -103,25 +101,6 @@ pub fn run() -> Result<u8, Error> {
     })
 }
 
-/// Closes all descriptors but 0, 1, 2 and those that are `kept`.
-pub fn close_all_but(kept: &[i32]) -> io::Result<()> {
-    // Not by std, whose listing takes a buffer of 32 KiB that every worker would keep.
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = rustix::fs::open("/proc/self/fd", flags, Mode::empty())?;
-    let mut buffer = [MaybeUninit::uninit(); 1024];
-    let mut listing = RawDir::new(&directory, &mut buffer);
-    let mut open: Vec<i32> = Vec::new();
-    while let Some(entry) = listing.next() {
-        open.extend(entry?.file_name().to_str().ok().and_then(|name| name.parse::<i32>().ok()));
-    }
-    drop(directory);
-    for fd in open.into_iter().filter(|fd| *fd > 2 && !kept.contains(fd)) {
-        // The listing's own is among them, and closed already.
-        let _ = nix::unistd::close(fd);
-    }
-    Ok(())
-}
-
 /// What the worker wakes up for.
 enum Wake {
     /// A child died, or SIGTERM came.
@@ -156,7 +135,7 @@ struct Worker {
     /// How long it may say nothing while it takes up its conversation.
     restore_within: Option<Duration>,
     /// What its programs are held by.
-    contain: Contain,
+    confinement: Confinement,
     /// What it said of that last.
     level: Option<Level>,
     /// Of what no control group bounds.
@@ -191,7 +170,7 @@ impl Worker {
             settings: Vec::new(),
             remote_servers: Vec::new(),
             restore_within: None,
-            contain: Contain::No,
+            confinement: Confinement::default(),
             level: None,
             watch: None,
             memory: None,
@@ -412,7 +391,7 @@ impl Worker {
     /// Tells what a program is held by, if it is another level than was told before.
     fn contained(&mut self, level: Option<Level>) -> Result<(), Error> {
         let held = |level| match level {
-            Level::Subreaper if limits::grouped() => Level::Cgroup,
+            Level::Subreaper if self.confinement.limits.is_grouped() => Level::Cgroup,
             level => level,
         };
         let Some(level) = level.map(held).filter(|level| self.level.is_some_and(|told| told != *level))

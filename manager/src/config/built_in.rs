@@ -16,6 +16,8 @@ pub struct BuiltIn {
     pub install: &'static str,
     /// Variables that it is told from the daemon's environment.
     pub env_pass: &'static [&'static str],
+    /// Where it keeps its log-in, settings and conversations. In a sandbox it sees and writes these.
+    pub state: &'static [&'static str],
 }
 
 /// All of them.
@@ -26,6 +28,7 @@ pub const BUILT_IN: &[BuiltIn] = &[
         login: "run `claude` and type /login, or set ANTHROPIC_API_KEY for the daemon",
         install: "npm install -g @agentclientprotocol/claude-agent-acp",
         env_pass: &["ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CONFIG_DIR"],
+        state: &["~/.claude", "~/.claude.json"],
     },
     BuiltIn {
         name: "codex",
@@ -33,6 +36,7 @@ pub const BUILT_IN: &[BuiltIn] = &[
         login: "run `codex login`, or set OPENAI_API_KEY for the daemon",
         install: "npm install -g @zed-industries/codex-acp",
         env_pass: &["OPENAI_API_KEY", "CODEX_API_KEY", "OPENAI_BASE_URL", "CODEX_HOME"],
+        state: &["~/.codex"],
     },
     BuiltIn {
         name: "copilot",
@@ -40,6 +44,7 @@ pub const BUILT_IN: &[BuiltIn] = &[
         login: "run `copilot` and type /login",
         install: "npm install -g @github/copilot",
         env_pass: &["GH_TOKEN", "GITHUB_TOKEN", "COPILOT_GITHUB_TOKEN"],
+        state: &["~/.copilot", "~/.config/github-copilot"],
     },
     BuiltIn {
         name: "fast-agent",
@@ -47,6 +52,7 @@ pub const BUILT_IN: &[BuiltIn] = &[
         login: "set the key of its model for the daemon, for example ANTHROPIC_API_KEY",
         install: "uv tool install fast-agent-mcp",
         env_pass: &["ANTHROPIC_API_KEY", "OPENAI_API_KEY"],
+        state: &["~/.fast-agent"],
     },
     BuiltIn {
         name: "gemini",
@@ -54,6 +60,7 @@ pub const BUILT_IN: &[BuiltIn] = &[
         login: "run `gemini` and log in, or set GEMINI_API_KEY for the daemon",
         install: "npm install -g @google/gemini-cli",
         env_pass: &["GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_CLOUD_PROJECT"],
+        state: &["~/.gemini"],
     },
     BuiltIn {
         name: "goose",
@@ -61,6 +68,7 @@ pub const BUILT_IN: &[BuiltIn] = &[
         login: "run `goose configure`",
         install: "see https://block.github.io/goose",
         env_pass: &["GOOSE_PROVIDER", "GOOSE_MODEL", "OPENAI_API_KEY", "ANTHROPIC_API_KEY"],
+        state: &["~/.config/goose", "~/.local/share/goose", "~/.local/state/goose"],
     },
     BuiltIn {
         name: "kimi",
@@ -68,6 +76,7 @@ pub const BUILT_IN: &[BuiltIn] = &[
         login: "run `kimi` and type /login",
         install: "uv tool install kimi-cli",
         env_pass: &["KIMI_API_KEY", "KIMI_BASE_URL"],
+        state: &["~/.kimi"],
     },
     BuiltIn {
         name: "opencode",
@@ -75,6 +84,12 @@ pub const BUILT_IN: &[BuiltIn] = &[
         login: "run `opencode auth login`",
         install: "npm install -g opencode-ai",
         env_pass: &["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OPENCODE_CONFIG"],
+        state: &[
+            "~/.cache/opencode",
+            "~/.config/opencode",
+            "~/.local/share/opencode",
+            "~/.local/state/opencode",
+        ],
     },
     BuiltIn {
         name: "openhands",
@@ -82,6 +97,7 @@ pub const BUILT_IN: &[BuiltIn] = &[
         login: "run `openhands` once and choose a model",
         install: "uv tool install openhands",
         env_pass: &["LLM_API_KEY", "LLM_MODEL"],
+        state: &["~/.openhands"],
     },
     BuiltIn {
         name: "pi",
@@ -89,6 +105,7 @@ pub const BUILT_IN: &[BuiltIn] = &[
         login: "run `pi` and type /login",
         install: "npm install -g pi-acp",
         env_pass: &["ANTHROPIC_API_KEY", "OPENAI_API_KEY"],
+        state: &["~/.pi"],
     },
     BuiltIn {
         name: "qwen",
@@ -96,6 +113,7 @@ pub const BUILT_IN: &[BuiltIn] = &[
         login: "run `qwen` and log in, or set OPENAI_API_KEY for the daemon",
         install: "npm install -g @qwen-code/qwen-code",
         env_pass: &["OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL"],
+        state: &["~/.qwen"],
     },
     BuiltIn {
         name: "vibe",
@@ -103,6 +121,7 @@ pub const BUILT_IN: &[BuiltIn] = &[
         login: "run `vibe` once, or set MISTRAL_API_KEY for the daemon",
         install: "uv tool install mistral-vibe",
         env_pass: &["MISTRAL_API_KEY"],
+        state: &["~/.vibe"],
     },
 ];
 

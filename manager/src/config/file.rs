@@ -118,6 +118,8 @@ struct RawAgent {
     sandbox_hide: Vec<HomePath>,
     #[serde(default)]
     sandbox_write: Vec<HomePath>,
+    #[serde(default)]
+    sandbox_read: Vec<HomePath>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -558,6 +560,7 @@ fn profile(name: &str, at: usize, agent: RawAgent, text: &str) -> Result<Profile
         sandbox: agent.sandbox,
         sandbox_hide: agent.sandbox_hide.into_iter().map(|path| path.0).collect(),
         sandbox_write: agent.sandbox_write.into_iter().map(|path| path.0).collect(),
+        sandbox_read: agent.sandbox_read.into_iter().map(|path| path.0).collect(),
     })
 }
 
@@ -674,6 +677,7 @@ mod tests {
             ("kind = \"shell\"\nsandbox = \"cage\"", 4, "`strict`"),
             ("kind = \"shell\"\nsandbox_hide = [\".ssh\"]", 4, "`~/`"),
             ("kind = \"shell\"\nsandbox_write = [\"~/../x\"]", 4, "`..`"),
+            ("kind = \"shell\"\nsandbox_read = [\"x\"]", 4, "`~/`"),
             ("kind = \"shell\"\n[daemon]\ncgroup_root = \"sys/fs\"", 5, "absolute"),
             ("kind = \"shell\"\n[daemon]\ncgroup_root = \"/sys/../x\"", 5, "`none`"),
             ("kind = \"docker\"", 3, "`shell`"),

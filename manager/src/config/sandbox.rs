@@ -1,45 +1,219 @@
-//! What an agent in a sandbox is not to see, and what it may write.
+//! What an agent in a sandbox is not to see, and what it may read and write: settled when its session is created.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use protocol::{Sandbox, Walls};
+use protocol::{Granted, Sandbox, Walls};
 
-use super::{Profile, Surroundings, find_program, shown};
+use super::{Profile, Runs, Surroundings, built_in, find_program, shown};
 use crate::error::Error;
 
-/// Below the home directory: keys, tokens, passwords, and what a shell runs. Listed in README.md.
-pub const SECRETS: [&str; 24] = [
+/// Below the home directory: keys, tokens, passwords, histories, other agents' state, and what a shell runs. Listed in
+/// manager/docs/security.md.
+pub const SECRETS: &[&str] = &[
+    // Keys, and who is logged in where.
     ".ssh",
     ".gnupg",
+    ".pki",
+    ".password-store",
+    ".putty",
+    ".age",
+    ".step",
+    ".tsh",
+    ".Xauthority",
+    ".ICEauthority",
+    ".local/share/keyrings",
+    ".local/share/kwalletd",
+    ".config/op",
+    ".config/1Password",
+    ".config/Bitwarden",
+    ".config/Bitwarden CLI",
+    ".config/keybase",
+    ".config/sops",
+    ".config/tailscale",
+    // Clouds and clusters.
     ".aws",
     ".azure",
     ".oci",
     ".kube",
     ".docker",
+    ".helm",
+    ".fly",
+    ".boto",
+    ".s3cfg",
+    ".passwd-s3fs",
+    ".vault-token",
+    ".vault_pass",
+    ".terraform.d",
+    ".terraformrc",
+    ".pulumi",
+    ".databrickscfg",
+    ".snowflake",
+    ".dbt",
+    ".kaggle",
+    ".huggingface",
+    ".cache/huggingface/token",
+    ".vercel",
+    ".wrangler",
+    ".config/gcloud",
+    ".config/doctl",
+    ".config/rclone",
+    ".config/containers",
+    ".config/netlify",
+    ".config/stripe",
+    ".config/.wrangler",
+    ".config/heroku",
+    ".config/configstore",
+    ".local/share/com.vercel.cli",
+    ".local/share/containers",
+    // Sources and packages.
     ".netrc",
     ".npmrc",
+    ".yarnrc",
+    ".yarnrc.yml",
     ".pypirc",
     ".git-credentials",
-    ".password-store",
-    ".pgpass",
-    ".vault-token",
-    ".terraform.d",
+    ".cache/git",
+    ".subversion/auth",
+    ".cargo/credentials",
     ".cargo/credentials.toml",
-    ".config/gcloud",
+    ".gem/credentials",
+    ".m2/settings.xml",
+    ".m2/settings-security.xml",
+    ".gradle/gradle.properties",
+    ".nuget",
+    ".composer/auth.json",
+    ".config/composer/auth.json",
+    ".config/pypoetry/auth.toml",
     ".config/gh",
+    ".config/glab-cli",
+    ".config/hub",
     ".config/git/credentials",
-    ".config/op",
-    ".config/sops",
-    ".local/share/keyrings",
+    ".config/pip",
+    ".curlrc",
+    ".wgetrc",
+    // Data bases, mail, money.
+    ".pgpass",
+    ".my.cnf",
+    ".mylogin.cnf",
+    ".authinfo",
+    ".authinfo.gpg",
+    ".msmtprc",
+    ".mbsyncrc",
+    ".fetchmailrc",
+    ".thunderbird",
+    ".electrum",
+    ".bitcoin",
+    ".ethereum",
+    ".config/solana",
+    // Browsers and messengers: their cookies log in.
     ".mozilla",
+    ".librewolf",
     ".config/google-chrome",
+    ".config/chromium",
+    ".config/BraveSoftware",
+    ".config/microsoft-edge",
+    ".config/vivaldi",
+    ".config/opera",
+    ".config/Signal",
+    ".config/Slack",
+    ".config/discord",
+    ".var/app",
+    "snap",
+    // What was typed.
+    ".bash_history",
+    ".zsh_history",
+    ".zhistory",
+    ".history",
+    ".sh_history",
+    ".python_history",
+    ".node_repl_history",
+    ".psql_history",
+    ".mysql_history",
+    ".sqlite_history",
+    ".rediscli_history",
+    ".lesshst",
+    ".viminfo",
+    ".local/share/fish",
+    ".local/share/atuin",
+    ".local/state/psql",
+    // Agents: each sees its own.
+    ".claude",
+    ".claude.json",
+    ".codex",
+    ".gemini",
+    ".copilot",
+    ".qwen",
+    ".kimi",
+    ".pi",
+    ".vibe",
+    ".openhands",
+    ".fast-agent",
+    ".aider.conf.yml",
+    ".continue",
+    ".cursor",
+    ".factory",
+    ".windsurf",
+    ".codeium",
+    ".config/claude",
+    ".config/codex",
+    ".config/github-copilot",
+    ".config/goose",
+    ".config/opencode",
+    ".config/amp",
+    ".config/crush",
+    ".config/zed",
+    ".config/Cursor",
+    ".config/Code",
+    ".local/share/opencode",
+    ".local/share/goose",
+    ".local/share/amp",
+    ".local/share/crush",
+    ".local/state/goose",
+    ".local/state/opencode",
+    ".cache/opencode",
+    // kennel's own.
+    ".config/kennel",
+    ".local/state/kennel",
 ];
 
-/// The sandbox of a profile; none where there is to be none. bubblewrap is looked for on the daemon's PATH.
+/// What root could read besides, and what is nobody's in a sandbox.
+const OF_ROOT: &[&str] = &[
+    "/root",
+    "/home",
+    "/etc/shadow",
+    "/etc/shadow-",
+    "/etc/gshadow",
+    "/etc/gshadow-",
+    "/etc/ssh",
+    "/etc/ssl/private",
+    "/etc/sudoers",
+    "/etc/sudoers.d",
+    "/etc/krb5.keytab",
+    "/etc/kubernetes",
+    "/etc/wireguard",
+    "/etc/openvpn",
+    "/etc/NetworkManager/system-connections",
+    "/etc/kennel",
+    "/var/lib/docker",
+    "/var/lib/containerd",
+    "/var/lib/containers",
+    "/var/lib/kubelet",
+    "/var/spool/cron",
+];
+
+/// The sandbox of a profile; none where there is to be none. bubblewrap is looked for on the daemon's PATH. `config` is
+/// the file of the configuration, which is hidden, too.
 ///
 /// # Errors
 /// `sandbox_workdir` where the working directory would show what is to be hidden.
-pub(super) fn walls(profile: &Profile, workdir: &str, around: &Surroundings) -> Result<Option<Walls>, Error> {
+pub(super) fn walls(
+    profile: &Profile,
+    name: &str,
+    workdir: &str,
+    config: &Path,
+    around: &Surroundings,
+) -> Result<Option<Walls>, Error> {
     let sandbox = profile.sandbox.unwrap_or_default();
     if sandbox == Sandbox::None {
         return Ok(None);
@@ -50,13 +224,71 @@ pub(super) fn walls(profile: &Profile, workdir: &str, around: &Surroundings) -> 
         (Some(below), Some(home)) => home.join(below).to_str().map(str::to_owned),
         (Some(_), None) => None,
     };
-    let secrets = SECRETS.iter().map(|path| format!("~/{path}"));
-    let hidden: Vec<String> =
-        secrets.chain(profile.sandbox_hide.iter().cloned()).filter_map(|path| home(&path)).collect();
-    let writable = profile.sandbox_write.iter().filter_map(|path| home(path)).collect();
-    let walls = Walls { sandbox, program, hidden, writable };
+    let real =
+        |path: &str| home(path).and_then(|path| resolved(Path::new(&path)).to_str().map(str::to_owned));
+    let of_root: &[&str] = if nix::unistd::geteuid().is_root() { OF_ROOT } else { &[] };
+    let is_home = |path: &str| around.home.as_ref().is_some_and(|home| home.starts_with(path));
+    let mut hidden: Vec<String> = SECRETS.iter().filter_map(|path| home(&format!("~/{path}"))).collect();
+    hidden.extend(profile.sandbox_hide.iter().filter_map(|path| home(path)));
+    hidden.extend(of_root.iter().filter(|path| !is_home(path)).map(|path| (*path).to_owned()));
+    // Where there is one, sockets of the user's session lie there: mostly below /run, which is hidden anyway.
+    let holds = |directory: &Path| {
+        Path::new(workdir).starts_with(directory) || is_home(&directory.display().to_string())
+    };
+    hidden.extend(
+        around
+            .runtime
+            .iter()
+            .filter(|runtime| !holds(runtime))
+            .filter_map(|runtime| runtime.to_str().map(str::to_owned)),
+    );
+    hidden.extend(config.is_absolute().then(|| config.to_str().map(str::to_owned)).flatten());
+    let state = state(profile, name).iter().filter_map(|path| real(path));
+    let mut writable: Vec<String> =
+        profile.sandbox_write.iter().filter_map(|path| real(path)).chain(state).collect();
+    writable.sort();
+    writable.dedup();
+    let readable: Vec<String> = profile.sandbox_read.iter().filter_map(|path| real(path)).collect();
+    let empty_home = around.home.as_deref().filter(|_| sandbox == Sandbox::Strict).map(resolved);
+    let granted = [workdir.to_owned()].into_iter().chain(writable.iter().chain(&readable).cloned());
+    let granted =
+        granted.filter_map(|path| fs::symlink_metadata(&path).ok().map(|found| Granted::of(path, &found)));
+    let walls = Walls {
+        sandbox,
+        program,
+        hidden,
+        granted: granted.collect(),
+        writable,
+        readable,
+        home: empty_home.and_then(|home| home.to_str().map(str::to_owned)),
+        boot_id: crate::process::boot_id().unwrap_or_default(),
+    };
     check_places(&walls, workdir)?;
     Ok(Some(walls))
+}
+
+/// Where the agent of a profile keeps what it knows, if it is one that kennel knows: by the profile's name or its program.
+fn state(profile: &Profile, name: &str) -> &'static [&'static str] {
+    let program = match &profile.runs {
+        Runs::Shell => None,
+        Runs::Command { argv, .. } | Runs::Acp { argv, .. } => argv.first(),
+    };
+    let program = program.and_then(|program| Path::new(program).file_name()?.to_str());
+    let by_program = || built_in::BUILT_IN.iter().find(|known| Some(known.argv[0]) == program);
+    built_in::named(name).or_else(by_program).map_or(&[], |known| known.state)
+}
+
+/// Where a path really is, as far as there is something.
+fn resolved(path: &Path) -> PathBuf {
+    for above in path.ancestors() {
+        if let Ok(real) = fs::canonicalize(above) {
+            return match path.strip_prefix(above) {
+                Ok(rest) if !rest.as_os_str().is_empty() => real.join(rest),
+                _ => real,
+            };
+        }
+    }
+    path.to_owned()
 }
 
 /// Refuses a working directory that has in it, or is in, what is to be hidden: all of it can be read and written.
@@ -65,11 +297,16 @@ fn check_places(walls: &Walls, workdir: &str) -> Result<(), Error> {
     if special.contains(&workdir) {
         return Err(shows(workdir, Path::new(workdir)));
     }
-    for hidden in walls.hidden.iter().filter_map(|path| std::fs::canonicalize(path).ok()) {
+    let of_root = |path: &Path| OF_ROOT.iter().any(|of_root| path == Path::new(of_root));
+    for hidden in walls.hidden.iter().map(|path| resolved(Path::new(path))) {
         check_workdir(workdir, &hidden)?;
-        if Path::new(workdir).starts_with(&hidden) {
+        // Below /home there is everybody's work; a key's directory is no place for work.
+        if Path::new(workdir).starts_with(&hidden) && !of_root(&hidden) {
             return Err(shows(workdir, &hidden));
         }
+    }
+    if let Some(home) = &walls.home {
+        check_workdir(workdir, Path::new(home))?;
     }
     check_workdir(workdir, Path::new("/"))
 }
@@ -114,8 +351,8 @@ mod tests {
         path: Option<&str>,
         home: &Path,
     ) -> Result<Option<Walls>, Error> {
-        let around = Surroundings { path: path.map(Into::into), home: Some(home.to_owned()) };
-        walls(profile, workdir, &around)
+        let around = Surroundings { path: path.map(Into::into), home: Some(home.to_owned()), runtime: None };
+        walls(profile, "x", workdir, Path::new(""), &around)
     }
 
     #[test]
@@ -141,6 +378,9 @@ mod tests {
         for hidden in [at(".ssh"), at(".aws"), at("mine"), "/srv/keys".to_owned()] {
             assert!(walls.hidden.contains(&hidden), "{hidden}");
         }
+        assert_eq!(walls.home, Some(at("").trim_end_matches('/').to_owned()));
+        let granted: Vec<&str> = walls.granted.iter().map(|granted| granted.path.as_str()).collect();
+        assert_eq!(granted, [at("work")], "what is there when the session is created");
         for workdir in [at(""), at(".ssh"), at("mine/in"), "/".into(), "/tmp".into()] {
             let workdir = workdir.trim_end_matches('/').to_owned();
             let workdir = if workdir.is_empty() { "/" } else { &workdir };
@@ -151,5 +391,26 @@ mod tests {
         let without = made(&profile, &at("work"), Some("/nonexistent"), &home).unwrap().unwrap();
         assert_eq!(without.program, None);
         assert_eq!(made(&Profile::default(), &at(""), None, &home), Ok(None));
+        let workdir = Profile { sandbox: Some(Sandbox::Workdir), ..profile };
+        assert_eq!(made(&workdir, &at("work"), None, &home).unwrap().unwrap().home, None);
+    }
+
+    #[test]
+    fn an_agent_that_kennel_knows_sees_and_writes_its_own_state_and_no_other_agents() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = std::fs::canonicalize(dir.path()).unwrap();
+        std::fs::create_dir(home.join("work")).unwrap();
+        let at = |below: &str| home.join(below).to_str().unwrap().to_owned();
+        let around = Surroundings { path: None, home: Some(home.clone()), runtime: None };
+        let runs = |argv: &str| Runs::Acp { argv: vec![argv.into()], line: 0, login: None, mcp: Vec::new() };
+        for (name, argv) in [("codex", "codex-acp"), ("mine", "/opt/bin/codex-acp")] {
+            let profile = Profile { sandbox: Some(Sandbox::Strict), runs: runs(argv), ..Profile::default() };
+            let walls =
+                walls(&profile, name, &at("work"), Path::new("/etc/k.toml"), &around).unwrap().unwrap();
+            assert_eq!(walls.writable, [at(".codex")], "{name}");
+            assert!(
+                walls.hidden.contains(&at(".claude")) && walls.hidden.contains(&"/etc/k.toml".to_owned())
+            );
+        }
     }
 }

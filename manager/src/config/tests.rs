@@ -11,7 +11,7 @@ fn config(text: &str) -> Config {
 }
 
 fn around(path: &str) -> Surroundings {
-    Surroundings { path: Some(path.into()), home: Some("/".into()) }
+    Surroundings { path: Some(path.into()), home: Some("/".into()), runtime: None }
 }
 
 fn resolve(text: &str, opts: SessionOpts) -> Result<Spec, Error> {

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::path::{Component, Path, PathBuf};
 use std::process::Stdio;
 
 use agent_client_protocol_schema::v1 as acp;
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::net::unix::pipe;
 
 use super::conversation::{Do, error, result, text_at};
-use crate::exec_agent::Contain;
+use crate::confine::Confinement;
 use crate::link::is_transient;
 use crate::program::{self, Plan, Start};
 use crate::tree;
@@ -46,15 +47,15 @@ struct Terminal {
 
 /// The commands of one agent.
 pub struct Terminals {
-    contain: Contain,
+    confinement: Confinement,
     all: BTreeMap<String, Terminal>,
     count: u64,
 }
 
 impl Terminals {
     /// None yet.
-    pub fn new(contain: Contain) -> Self {
-        Self { contain, all: BTreeMap::new(), count: 0 }
+    pub fn new(confinement: Confinement) -> Self {
+        Self { confinement, all: BTreeMap::new(), count: 0 }
     }
 
     /// Does what the agent asks for.
@@ -108,19 +109,32 @@ impl Terminals {
             false => vec![request.command],
         };
         argv.extend(request.args);
-        let workdir = match &request.cwd {
-            Some(cwd) => cwd.to_str().ok_or("the directory is not UTF-8")?.to_owned(),
-            None => welcome.workdir.clone(),
-        };
+        let directory = self.directory(welcome, request.cwd)?;
         let env: Vec<(String, String)> =
             request.env.into_iter().map(|variable| (variable.name, variable.value)).collect();
         let limit = request.output_byte_limit.unwrap_or(KEPT).min(KEPT) as usize;
-        let terminal = Terminal::start(welcome, &self.contain, &argv, &workdir, &env, limit)
+        let terminal = Terminal::start(welcome, &self.confinement, &argv, directory, &env, limit)
             .map_err(|error| format!("the command was not started: {error}"))?;
         self.count += 1;
         let name = format!("terminal-{}", self.count);
         self.all.insert(name.clone(), terminal);
         Ok(name)
+    }
+
+    /// Where a command starts. In a sandbox that is the working directory or below it; what symlinks there make of it is
+    /// for the kernel to see, inside (`confine/namespace.rs`).
+    fn directory(&self, welcome: &Welcome, asked: Option<PathBuf>) -> Result<PathBuf, String> {
+        let asked = asked.unwrap_or_default();
+        if self.confinement.contain.walls().is_none() {
+            return Ok(asked);
+        }
+        let below = match asked.is_absolute() {
+            true => asked.strip_prefix(&welcome.workdir).ok().map(Path::to_owned),
+            false => Some(asked.clone()),
+        };
+        below.filter(|below| !below.components().any(|part| part == Component::ParentDir)).ok_or_else(|| {
+            format!("{} is not below the session's directory, {}", asked.display(), welcome.workdir)
+        })
     }
 
     /// Resolves when [`Terminals::work`] may get further.
@@ -163,9 +177,9 @@ impl Terminals {
 impl Terminal {
     fn start(
         welcome: &Welcome,
-        contain: &Contain,
+        confinement: &Confinement,
         argv: &[String],
-        workdir: &str,
+        directory: PathBuf,
         env: &[(String, String)],
         limit: usize,
     ) -> io::Result<Self> {
@@ -174,7 +188,7 @@ impl Terminal {
         let stderr = theirs.try_clone()?;
         let (stdin, stdout, stderr) = (Stdio::null(), theirs.into(), stderr.into());
         let (pid, start) =
-            program::start(welcome, contain, Plan { argv, workdir, env, stdin, stdout, stderr })?;
+            program::start(welcome, confinement, Plan { argv, directory, env, stdin, stdout, stderr })?;
         let (kept, waiting) = (VecDeque::new(), Vec::new());
         Ok(Self { pid, start, exit: None, output: Some(output), kept, limit, truncated: false, waiting })
     }

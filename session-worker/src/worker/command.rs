@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::wire::{Attachment, Command, Exchange, Offer, Report, ToWorker, TurnEnd};
-use protocol::{PromptId, failpoint};
+use protocol::{PromptId, Walls, failpoint};
 use tokio::time::Instant;
 
 use super::{Error, LONGEST_GRACE, Worker};
 use crate::acp::Acp;
 use crate::agent::Turn;
-use crate::exec_agent::Contain;
+use crate::confine::{Contain, ProgramLimits};
 use crate::watch::{MemoryGroup, Watch};
-use crate::{exit, limits, tree};
+use crate::{exit, tree};
 
 impl Worker {
     /// Acts on what the manager said.
@@ -71,8 +71,14 @@ impl Worker {
             Command::Open { agent_session, conversation } => {
                 let settings = std::mem::take(&mut self.settings);
                 let remote = std::mem::take(&mut self.remote_servers);
-                match Acp::start(&self.welcome, &self.contain, agent_session, conversation, settings, remote)
-                {
+                match Acp::start(
+                    &self.welcome,
+                    &self.confinement,
+                    agent_session,
+                    conversation,
+                    settings,
+                    remote,
+                ) {
                     Ok((mut acp, reports)) => {
                         acp.restore_within = self.restore_within;
                         self.acp = Some(acp);
@@ -94,19 +100,16 @@ impl Worker {
                 let commands = self.acp.as_ref().map_or(0, Acp::commands);
                 Ok(self.link.send(Report::Alive { cpu_ms: tree::cpu_ms(), commands })?)
             }
-            Command::Sandbox(walls) => {
-                let sandboxed = walls.sandboxed();
-                self.contain = Contain::Within(Arc::new(walls));
-                Ok(self.link.send(Report::Sandboxed(sandboxed))?)
-            }
+            Command::Sandbox(walls) => self.sandbox(walls.into()),
+            Command::SandboxOf(walls) => self.sandbox(*walls),
             Command::Limits { limits, by, groups } => {
-                limits::set(&limits, groups.enter.clone());
+                self.confinement.limits = ProgramLimits::new(&limits, groups.enter.clone());
                 self.watch = Watch::new(&limits, &by);
                 self.memory = MemoryGroup::new(&limits, &by, groups);
                 Ok(self.link.send(Report::Limited(by))?)
             }
             Command::Contain { level, demanded } => {
-                self.contain = match (level.is_namespace(), demanded) {
+                self.confinement.contain = match (level.is_namespace(), demanded) {
                     (_, true) => Contain::Must,
                     (true, false) => Contain::IfPossible,
                     (false, false) => Contain::No,
@@ -126,8 +129,8 @@ impl Worker {
             }
             Command::Driver { client, mut offers } => {
                 // What a client runs is in no sandbox.
-                offers
-                    .retain(|offer| *offer != Offer::Terminal || !matches!(self.contain, Contain::Within(_)));
+                let sandboxed = self.confinement.contain.walls().is_some();
+                offers.retain(|offer| *offer != Offer::Terminal || !sandboxed);
                 if let Some(acp) = &mut self.acp {
                     acp.driven_by(client, offers);
                 }
@@ -155,7 +158,7 @@ impl Worker {
                 }
                 None => {
                     self.last_prompt = Some(prompt);
-                    match Turn::start(&self.welcome, &self.contain, prompt, text, &history) {
+                    match Turn::start(&self.welcome, &self.confinement, prompt, text, &history) {
                         Ok(turn) => {
                             self.turn = Some(turn);
                             failpoint::hit("worker", "turn");
@@ -181,6 +184,12 @@ impl Worker {
                 Ok(())
             }
         }
+    }
+
+    fn sandbox(&mut self, walls: Walls) -> Result<(), Error> {
+        let sandboxed = walls.sandboxed();
+        self.confinement.contain = Contain::Within(Arc::new(walls));
+        Ok(self.link.send(Report::Sandboxed(sandboxed))?)
     }
 
     /// Gives a prompt to the agent that lives between prompts.

@@ -3,17 +3,16 @@
 //! `session-worker probe BWRAP workdir|strict` prints whether agents can be put in a sandbox.
 
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
+use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 
 use protocol::{Exit, Level, Sandbox, Walls};
-use rustix::io::FdFlags;
-use rustix::pipe::PipeFlags;
+use rustix::process::Pid;
 
-use crate::exec_agent::Contain;
-use crate::namespace::Word;
+use super::plan::{Plan, Program};
+use super::{Confinement, Contain, ProgramLimits, limits, status};
 use crate::program::trampoline;
 
 /// In the place of BWRAP: Landlock is to do.
@@ -23,20 +22,19 @@ const NONE: &str = "-";
 pub fn run(args: &[OsString]) -> u8 {
     let args: Vec<&str> = args.iter().filter_map(|arg| arg.to_str()).collect();
     let found = match args[..] {
-        ["groups", ref files @ ..] => match files.iter().try_for_each(|file| crate::limits::enter(file)) {
+        ["groups", ref files @ ..] => match files.iter().try_for_each(|file| limits::enter(file)) {
             Ok(()) => "groups entered".to_owned(),
             Err(error) => format!("groups {error}"),
         },
-        [] => format!("containment {}", level(&Contain::Must).unwrap_or(Level::Subreaper)),
+        [] => format!("containment {}", level(Contain::Must).unwrap_or(Level::Subreaper)),
         [program, name] => {
             let all = [Sandbox::Workdir, Sandbox::Strict];
             let Some(sandbox) = all.into_iter().find(|sandbox| sandbox.name() == name) else {
                 return crate::exit::USAGE;
             };
             let program = Some(program.to_owned()).filter(|program| program != NONE);
-            let (hidden, writable) = (Vec::new(), Vec::new());
-            let walls = Walls { sandbox, program, hidden, writable };
-            let made = level(&Contain::Within(Arc::new(walls))).is_ok_and(Level::is_namespace);
+            let walls = Walls { sandbox, program, ..Walls::default() };
+            let made = level(Contain::Within(Arc::new(walls))).is_ok_and(Level::is_namespace);
             format!("sandbox {}", if made { name } else { "none" })
         }
         _ => return crate::exit::USAGE,
@@ -46,27 +44,34 @@ pub fn run(args: &[OsString]) -> u8 {
 }
 
 /// Runs a program in it, and sees how that goes.
-fn level(contain: &Contain) -> io::Result<Level> {
-    let (mut said, inherited) = {
-        let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-        (std::fs::File::from(reader), writer)
+fn level(contain: Contain) -> io::Result<Level> {
+    let (ours, inherited) = status::pair()?;
+    let plan = Plan {
+        worker: std::process::id().cast_signed(),
+        confinement: Confinement { contain, limits: ProgramLimits::default() },
+        workdir: "/usr".to_owned(),
+        program: Program {
+            argv: ["/bin/sh", "-c", ":"].map(str::to_owned).into(),
+            env: Vec::new(),
+            directory: PathBuf::new(),
+        },
     };
-    rustix::io::fcntl_setfd(&inherited, FdFlags::empty())?;
-    let argv = ["/bin/sh".to_owned(), "-c".to_owned(), ":".to_owned()];
-    let mut command = trampoline(inherited.as_raw_fd(), contain, "/usr", &argv);
+    let (mut command, written) = trampoline(&plan, &inherited, "")?;
     command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn()?;
-    drop(inherited);
-    let mut text = String::new();
-    said.read_to_string(&mut text)?;
+    drop((inherited, written));
+    let mut known = status::Known::default();
+    while let Some(heard) = status::hear(&ours, true)? {
+        if known.take(&ours, Pid::from_child(&child), heard).is_err() {
+            break;
+        }
+    }
+    drop(ours);
     child.wait()?;
     // Whether the program was found to have done well counts, too: one that the kernel kills has no use of its namespace.
-    let mut words = text.lines().filter_map(Word::parse);
-    let runs = words.next();
-    let done = words.any(|word| word == Word::Ended(Exit::Code(0)));
-    Ok(match runs {
-        Some(Word::Runs { own_proc: true, .. }) if done => Level::PidNamespace,
-        Some(Word::Runs { own_proc: false, .. }) if done => Level::PidNamespaceSharedProc,
+    Ok(match (known.agent, known.exit) {
+        (Some((_, true)), Some(Exit::Code(0))) => Level::PidNamespace,
+        (Some((_, false)), Some(Exit::Code(0))) => Level::PidNamespaceSharedProc,
         _ => Level::Subreaper,
     })
 }

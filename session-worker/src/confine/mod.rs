@@ -1,0 +1,71 @@
+//! What a program of a session is put into before its first instruction: namespaces, a sandbox, limits.
+//!
+//! The worker writes a [`plan::Plan`] and starts the trampoline with it. The trampoline, and bubblewrap where it is used,
+//! run in a fixed environment; what the agent may say (environment, directory, arguments) is applied by the last process
+//! before the program, inside the walls that the session's profile alone has made.
+//!
+//! May use: `protocol`, `tree` for the status of a process. Used by: `program`, `worker`, `main`.
+
+pub mod descriptors;
+pub mod landlock;
+pub mod limits;
+pub mod mounts;
+pub mod namespace;
+pub mod plan;
+pub mod probe;
+pub mod sandbox;
+pub mod seccomp;
+pub mod status;
+pub mod syscalls;
+pub mod trampoline;
+
+use std::sync::Arc;
+
+use protocol::Walls;
+use serde::{Deserialize, Serialize};
+
+pub use limits::ProgramLimits;
+
+/// The status of a program that did not come to run, as shells have it.
+pub const NOT_RUN: u8 = 127;
+
+/// What failed, and how: `("PID namespace", EPERM)`.
+pub type Failed = (&'static str, std::io::Error);
+
+/// What every program of a session is put into.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confinement {
+    /// The namespaces or the sandbox.
+    pub contain: Contain,
+    /// The limits that each process inherits, and the control groups.
+    pub limits: ProgramLimits,
+}
+
+/// The namespaces or the sandbox of a program.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Contain {
+    /// None.
+    #[default]
+    No,
+    /// A PID namespace, if the kernel makes one.
+    IfPossible,
+    /// A PID namespace, or the program does not run.
+    Must,
+    /// A sandbox, which has a PID namespace, or the program does not run.
+    Within(Arc<Walls>),
+}
+
+impl Contain {
+    /// Whether the program must not run without it.
+    pub fn is_demanded(&self) -> bool {
+        matches!(self, Contain::Must | Contain::Within(_))
+    }
+
+    /// The sandbox, if it is one.
+    pub fn walls(&self) -> Option<&Walls> {
+        match self {
+            Contain::Within(walls) => Some(walls),
+            Contain::No | Contain::IfPossible | Contain::Must => None,
+        }
+    }
+}

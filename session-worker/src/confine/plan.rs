@@ -1,0 +1,87 @@
+//! What the trampoline is told: one value, on an inherited descriptor. Nothing of it stands in an argument or in the
+//! environment of the trampoline, of bubblewrap or of the namespace's first process.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use protocol::frame::{self, Decoder};
+use protocol::{Granted, Walls};
+use rustix::fs::MemfdFlags;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{Confinement, ProgramLimits};
+
+/// What the trampoline does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The worker's pid.
+    pub worker: i32,
+    /// What the program is put into.
+    pub confinement: Confinement,
+    /// The session's working directory, absolute.
+    pub workdir: String,
+    /// The program.
+    pub program: Program,
+}
+
+/// The program, and what it may decide itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// Its whole environment.
+    pub env: Vec<(String, String)>,
+    /// Where it starts: relative to the working directory, or absolute where there is no sandbox.
+    pub directory: PathBuf,
+}
+
+/// What the first process of a PID namespace does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InitPlan {
+    /// Who has made what it is in.
+    pub made: Made,
+    /// The session's working directory, absolute.
+    pub workdir: String,
+    /// The limits; those of descriptors are still to be set.
+    pub limits: ProgramLimits,
+    /// The program.
+    pub program: Program,
+}
+
+/// Who has made what the first process of a PID namespace is in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Made {
+    /// The trampoline: a PID namespace and no sandbox.
+    Namespace,
+    /// The trampoline: namespaces, in which this process mounts the sandbox.
+    Sandbox(Walls),
+    /// bubblewrap, which has mounted the sandbox. These places must be what they were when they were granted.
+    Bubblewrap {
+        /// The places, as bubblewrap was told them.
+        granted: Vec<Granted>,
+    },
+}
+
+/// Writes a plan where the next program can read it. The descriptor is closed at exec until somebody lets it be inherited.
+pub fn write(plan: &impl Serialize) -> io::Result<OwnedFd> {
+    let mut bytes = Vec::new();
+    frame::encode(plan, &mut bytes).map_err(io::Error::other)?;
+    let mut file = File::from(rustix::fs::memfd_create("kennel-plan", MemfdFlags::CLOEXEC)?);
+    file.write_all(&bytes)?;
+    Ok(file.into())
+}
+
+/// Reads a plan from an inherited descriptor, which stays open.
+pub fn read<T: DeserializeOwned>(fd: &OwnedFd) -> io::Result<T> {
+    // Not by the descriptor's own offset, which whoever wrote it has left at the end.
+    let file = File::open(format!("/proc/self/fd/{}", fd.as_raw_fd()))?;
+    let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+    let mut bytes = vec![0; length.min(frame::MAX_BODY + 4)];
+    file.read_exact_at(&mut bytes, 0)?;
+    let mut decoder = Decoder::default();
+    decoder.feed(&bytes);
+    decoder.take().map_err(io::Error::other)?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+}

@@ -1,0 +1,634 @@
+//! What an agent in a sandbox can see and write: the steps by which the view is made, for bubblewrap or for `mounts.rs`.
+//!
+//! The whole machine is there to be read, but for what is hidden. Written can be the working directory, what the profile
+//! grants, and temporary files that nobody else sees. `/run` is empty but for what names are resolved with: sockets there
+//! (of the session bus, of key agents, of docker) are ways out. In `strict` the home directory is empty, too.
+//!
+//! A hidden place is hidden by its *parent*: that is shown as a directory of kennel's own in which everything else of it
+//! is mounted. So what is made there later is hidden as well, and what replaces it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, Metadata};
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Component, Path, PathBuf};
+
+use protocol::{Granted, Sandbox, Walls};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+
+/// Empty, and the agent's own.
+pub const EMPTY: [&str; 3] = ["/tmp", "/var/tmp", "/run"];
+/// What stays of `/run`.
+const OF_RUN: [&str; 4] =
+    ["/run/systemd/resolve", "/run/NetworkManager", "/run/resolvconf", "/run/current-system"];
+/// What root without any rights could still read there of the whole machine.
+const OF_KERNEL: [&str; 3] = ["/sys/kernel/debug", "/sys/kernel/tracing", "/sys/firmware"];
+/// What root could write of `/proc`, whatever rights it has let go of: the owner's bits suffice.
+pub const ROOTS_OF_PROC: [&str; 8] = [
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+    "/proc/irq",
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/acpi",
+    "/proc/scsi",
+    "/proc/driver",
+];
+/// What tells root of the outside. For others it is not covered: no `/proc` could be mounted in a sandbox of theirs then.
+pub const MASKED_OF_PROC: [&str; 5] =
+    ["/proc/keys", "/proc/key-users", "/proc/kcore", "/proc/timer_list", "/proc/kmsg"];
+/// What the kernel makes. Nothing there is shown by its parent.
+const KERNEL: [&str; 3] = ["/proc", "/sys", "/dev"];
+/// The most entries of a directory that are mounted one by one; of more, what is hidden is mounted over.
+const ENTRIES: usize = 1000;
+/// The most symlinks and interpreters that are followed from a program.
+const HOPS: usize = 10;
+
+/// A step on the way to the view, the shorter paths first.
+#[derive(Debug)]
+pub enum Step {
+    /// An empty directory. One that is not `written` is made read-only at last, when what is in it is there.
+    Empty { path: PathBuf, written: bool },
+    /// An empty file.
+    Mask { path: PathBuf },
+    /// What is there outside. `held` is open in what was granted, and mounted in the place of the path.
+    Shown { path: PathBuf, written: bool, held: Option<OwnedFd> },
+    /// A symlink.
+    Link { path: PathBuf, target: PathBuf },
+}
+
+impl Step {
+    fn path(&self) -> &Path {
+        match self {
+            Step::Empty { path, .. }
+            | Step::Mask { path }
+            | Step::Shown { path, .. }
+            | Step::Link { path, .. } => path,
+        }
+    }
+}
+
+/// The view, and what was granted in it.
+#[derive(Debug)]
+pub struct View {
+    /// In order.
+    pub steps: Vec<Step>,
+    /// The places that were opened, as they are.
+    pub granted: Vec<Granted>,
+}
+
+/// Settles what the agent sees. `own` are places that the maker makes by himself.
+///
+/// # Errors
+/// Why a place cannot be granted, for a person.
+pub fn view(walls: &Walls, workdir: &str, argv: &[String], own: &[&str]) -> Result<View, String> {
+    let mut layout = Layout::default();
+    for path in EMPTY {
+        layout.empty(path, true);
+    }
+    layout.own.extend(own.iter().map(PathBuf::from));
+    for path in OF_KERNEL {
+        layout.empty(path, false);
+    }
+    if let Some(home) = &walls.home {
+        layout.empty(home, false);
+    }
+    for path in OF_RUN {
+        if let Ok(real) = fs::canonicalize(path) {
+            layout.shown.insert(real, Shown { written: false, held: None });
+        }
+    }
+    for path in &walls.readable {
+        layout.grant(walls, path, false, false)?;
+    }
+    for path in &walls.writable {
+        layout.grant(walls, path, true, false)?;
+    }
+    layout.grant(walls, workdir, true, true)?;
+    for path in walls.hidden.iter().map(Path::new) {
+        layout.hidden.insert(resolved(path));
+        // A symlink is hidden by its name as well: something else may stand there later.
+        if fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink())
+            && let (Some(parent), Some(name)) = (path.parent(), path.file_name())
+        {
+            layout.hidden.insert(resolved(parent).join(name));
+        }
+    }
+    if let Some(program) = argv.first().map(Path::new).filter(|program| program.is_absolute()) {
+        layout.program(program, HOPS);
+    }
+    for path in layout.hidden.clone() {
+        layout.hide(path)?;
+    }
+    Ok(layout.steps())
+}
+
+struct Shown {
+    written: bool,
+    held: Option<OwnedFd>,
+}
+
+#[derive(Default)]
+struct Layout {
+    /// What is to be hidden, where it really is.
+    hidden: BTreeSet<PathBuf>,
+    /// Empty directories, and whether they can be written.
+    empty: BTreeMap<PathBuf, bool>,
+    /// What the maker makes himself: like an empty directory, without a step.
+    own: Vec<PathBuf>,
+    shown: BTreeMap<PathBuf, Shown>,
+    links: BTreeMap<PathBuf, PathBuf>,
+    /// Hidden, and mounted over: their parents can be written.
+    masked: BTreeSet<PathBuf>,
+    /// Directories that are shown entry by entry, without these names.
+    divided: BTreeMap<PathBuf, BTreeSet<PathBuf>>,
+    granted: Vec<Granted>,
+}
+
+/// What holds at a path: what is said of the deepest path above it, or of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holds {
+    Empty,
+    Seen,
+    Written,
+}
+
+impl Layout {
+    fn empty(&mut self, path: &str, written: bool) {
+        if let Ok(real) = fs::canonicalize(path) {
+            self.empty.insert(real, written);
+        }
+    }
+
+    /// Opens a place that was granted and remembers it. A place that is not there is not granted.
+    fn grant(&mut self, walls: &Walls, path: &str, written: bool, needed: bool) -> Result<(), String> {
+        let refused = |why: &str| Err(format!("{path} is not what the session was given: {why}"));
+        let held = match open(Path::new(path)) {
+            Ok(held) => held,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !needed => return Ok(()),
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
+                return refused("there is a symlink in its path now");
+            }
+            Err(error) if needed => {
+                return Err(super::trampoline::no_workdir(path, &error));
+            }
+            Err(error) => return refused(&error.to_string()),
+        };
+        let metadata = metadata(&held).map_err(|error| format!("{path}: {error}"))?;
+        let now = Granted::of(path.to_owned(), &metadata);
+        if metadata.is_dir() {
+            let before = walls.granted.iter().find(|granted| granted.path == path);
+            if before.is_some_and(|before| !before.is(&now)) {
+                return refused(
+                    "another directory is there now; put the former back, or start a new session",
+                );
+            }
+        } else if !metadata.is_file() {
+            return refused("it is neither a directory nor a regular file");
+        } else if written && metadata.nlink() > 1 {
+            return refused("the file has a second name");
+        }
+        self.granted.push(now);
+        let (path, shown) = (PathBuf::from(path), Shown { written, held: Some(held) });
+        // What may be written and is named as readable, too, may be written.
+        if written || !self.shown.contains_key(&path) {
+            self.shown.insert(path, shown);
+        }
+        Ok(())
+    }
+
+    fn holds(&self, path: &Path) -> Holds {
+        for above in path.ancestors() {
+            match self.shown.get(above) {
+                Some(Shown { written: true, .. }) => return Holds::Written,
+                Some(Shown { written: false, .. }) => return Holds::Seen,
+                None => {}
+            }
+            let made = self.empty.contains_key(above) || self.own.iter().any(|own| own == above);
+            if made || self.hidden.contains(above) {
+                return Holds::Empty;
+            }
+        }
+        Holds::Seen
+    }
+
+    /// Shows a program that lies where all else is hidden, and what it cannot run without: the files that symlinks lead
+    /// to, the interpreter that it names, the packages beside a module of Node.js and the environment of one of Python.
+    /// Nothing that lies where an agent may write is followed.
+    fn program(&mut self, program: &Path, hops: usize) {
+        let mut path = program.to_owned();
+        for _ in 0..hops {
+            if self.holds(&path) == Holds::Written {
+                return;
+            }
+            let Ok(found) = fs::symlink_metadata(&path) else { return };
+            if !found.is_symlink() {
+                break;
+            }
+            let Ok(target) = fs::read_link(&path) else { return };
+            let next = match target.is_absolute() {
+                true => plain(&target),
+                false => plain(&path.parent().unwrap_or(Path::new("/")).join(&target)),
+            };
+            if self.holds(&path) == Holds::Empty {
+                self.links.insert(path, target);
+            }
+            path = next;
+        }
+        // Directories on the way may be symlinks.
+        let Ok(real) = fs::canonicalize(&path) else { return };
+        if self.holds(&real) == Holds::Written || !real.is_file() {
+            return;
+        }
+        if self.holds(&real) == Holds::Empty {
+            for place in around(&real) {
+                self.shown.entry(place).or_insert(Shown { written: false, held: None });
+            }
+        }
+        if let Some(interpreter) = interpreter(&real).filter(|_| hops > 0) {
+            self.program(&interpreter, hops - 1);
+        }
+    }
+
+    fn hide(&mut self, path: PathBuf) -> Result<(), String> {
+        // What is granted by this very name is not hidden; and what is empty anyway is.
+        if self.shown.contains_key(&path) || self.empty.contains_key(&path) {
+            return Ok(());
+        }
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+        let there = nearest(parent);
+        match self.holds(&there) {
+            // It is not there at all, or with what is above it.
+            Holds::Empty => return Ok(()),
+            Holds::Written => {
+                if there != parent || fs::symlink_metadata(&path).is_err() {
+                    // So that there is something to be mounted over: the agent could make it, too.
+                    fs::create_dir_all(&path)
+                        .map_err(|error| format!("{} cannot be hidden: {error}", path.display()))?;
+                }
+                self.masked.insert(path);
+                return Ok(());
+            }
+            Holds::Seen => {}
+        }
+        let of_kernel = KERNEL.iter().any(|kernel| there.starts_with(kernel));
+        if there == Path::new("/") || of_kernel {
+            if fs::symlink_metadata(&path).is_ok() {
+                self.masked.insert(path);
+            }
+            return Ok(());
+        }
+        let name = match there == parent {
+            true => PathBuf::from(name),
+            // Nothing of the name is there: it does not come to be.
+            false => path
+                .strip_prefix(&there)
+                .ok()
+                .and_then(|rest| rest.iter().next())
+                .map(PathBuf::from)
+                .unwrap_or_default(),
+        };
+        let few = fs::read_dir(&there).map(|entries| entries.take(ENTRIES + 1).count() <= ENTRIES);
+        if !few.unwrap_or(false) {
+            if fs::symlink_metadata(&path).is_ok() {
+                self.masked.insert(path);
+            }
+            return Ok(());
+        }
+        self.divided.entry(there).or_default().insert(name);
+        Ok(())
+    }
+
+    fn steps(mut self) -> View {
+        let mut steps: Vec<Step> = Vec::new();
+        let divided = std::mem::take(&mut self.divided);
+        for (directory, without) in &divided {
+            for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+                let (name, path) = (PathBuf::from(entry.file_name()), entry.path());
+                let settled = without.contains(&name)
+                    || divided.contains_key(&path)
+                    || self.empty.contains_key(&path)
+                    || self.shown.contains_key(&path)
+                    || self.links.contains_key(&path);
+                let Ok(kind) = entry.file_type() else { continue };
+                // A socket is a way to whoever listens.
+                if settled || kind.is_socket() || kind.is_fifo() || path.to_str().is_none() {
+                    continue;
+                }
+                if kind.is_symlink() {
+                    if let Ok(target) = fs::read_link(&path) {
+                        steps.push(Step::Link { path, target });
+                    }
+                } else {
+                    steps.push(Step::Shown { path, written: false, held: None });
+                }
+            }
+        }
+        let empty = std::mem::take(&mut self.empty).into_iter();
+        steps.extend(empty.map(|(path, written)| Step::Empty { path, written }));
+        // Where it is granted by this very name it is shown whole, but for what is hidden in it.
+        let shown =
+            std::mem::take(&mut self.shown).into_iter().filter(|(path, _)| !divided.contains_key(path));
+        steps.extend(shown.map(|(path, Shown { written, held })| Step::Shown { path, written, held }));
+        steps.extend(divided.into_keys().map(|path| Step::Empty { path, written: false }));
+        steps.extend(
+            std::mem::take(&mut self.links).into_iter().map(|(path, target)| Step::Link { path, target }),
+        );
+        steps.extend(std::mem::take(&mut self.masked).into_iter().map(|path| match path.is_dir() {
+            true => Step::Empty { path, written: false },
+            false => Step::Mask { path },
+        }));
+        steps.sort_by_key(|step| step.path().components().count());
+        View { steps, granted: self.granted }
+    }
+}
+
+/// Opens a place without following a symlink anywhere in its path. Not to be read: to be mounted, and to be looked at.
+pub fn open(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    Ok(rustix::fs::openat2(CWD, path, flags, Mode::empty(), resolve)?)
+}
+
+/// What lies at a path, by what was opened there.
+pub fn identify(path: &str, held: &OwnedFd) -> io::Result<Granted> {
+    Ok(Granted::of(path.to_owned(), &metadata(held)?))
+}
+
+fn metadata(held: &OwnedFd) -> io::Result<Metadata> {
+    fs::metadata(format!("/proc/self/fd/{}", held.as_raw_fd()))
+}
+
+/// Without `.` and `..`, by the letters alone.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => drop(plain.pop()),
+            Component::CurDir => {}
+            part => plain.push(part),
+        }
+    }
+    plain
+}
+
+/// The deepest directory at or above a path that is there.
+fn nearest(path: &Path) -> PathBuf {
+    let there = path.ancestors().find(|above| above.is_dir());
+    there.unwrap_or(Path::new("/")).to_owned()
+}
+
+/// Where a path really is, as far as there is something.
+fn resolved(path: &Path) -> PathBuf {
+    for above in path.ancestors() {
+        if let Ok(real) = fs::canonicalize(above) {
+            return match path.strip_prefix(above) {
+                Ok(rest) if !rest.as_os_str().is_empty() => real.join(rest),
+                _ => real,
+            };
+        }
+    }
+    path.to_owned()
+}
+
+/// What belongs to a program beside its own file.
+fn around(program: &Path) -> Vec<PathBuf> {
+    let is_modules = |path: &&Path| path.file_name().is_some_and(|name| name == "node_modules");
+    if let Some(modules) = program.ancestors().filter(is_modules).last() {
+        let prefix = modules.parent().filter(|lib| lib.file_name().is_some_and(|name| name == "lib"));
+        let bin = prefix.and_then(Path::parent).map(|prefix| prefix.join("bin")).filter(|bin| bin.is_dir());
+        return [modules.to_owned()].into_iter().chain(bin).collect();
+    }
+    let environment =
+        program.parent().and_then(Path::parent).filter(|above| above.join("pyvenv.cfg").is_file());
+    vec![environment.unwrap_or(program).to_owned()]
+}
+
+/// The interpreter that a script names in its first line.
+fn interpreter(program: &Path) -> Option<PathBuf> {
+    let mut line = String::new();
+    BufReader::new(fs::File::open(program).ok()?.take(256)).read_line(&mut line).ok()?;
+    let path = PathBuf::from(line.strip_prefix("#!")?.split_whitespace().next()?);
+    path.is_absolute().then(|| plain(&path))
+}
+
+/// The words of bubblewrap for a view, and then for what it starts. It mounts what is held by its descriptor, which must be
+/// inherited.
+pub fn bubblewrap(program: &str, sandbox: Sandbox, steps: &[Step]) -> Vec<String> {
+    let mut words = Words(vec![program.to_owned()]);
+    words.add(&["--unshare-pid", "--as-pid-1", "--die-with-parent", "--unshare-ipc"]);
+    // root, too: who may unmount sees what is hidden. One right is left, without which root cannot be root in a user
+    // namespace (user_namespaces(7)); init gives it up with that.
+    words.add(&["--cap-drop", "ALL"]);
+    if rustix::process::geteuid().is_root() {
+        words.add(&["--cap-add", "CAP_SETFCAP"]);
+    }
+    if sandbox == Sandbox::Strict {
+        words.add(&["--unshare-net"]);
+    }
+    words.add(&["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]);
+    if rustix::process::geteuid().is_root() {
+        for path in ROOTS_OF_PROC.into_iter().filter(|path| Path::new(path).exists()) {
+            words.add(&["--ro-bind", path, path]);
+        }
+        for path in MASKED_OF_PROC.into_iter().filter(|path| Path::new(path).exists()) {
+            words.add(&["--ro-bind", "/dev/null", path]);
+        }
+    }
+    for step in steps {
+        // One that is not UTF-8 was not named.
+        let Some(at) = step.path().to_str() else { continue };
+        match step {
+            Step::Empty { .. } => words.add(&["--tmpfs", at]),
+            Step::Mask { .. } => words.add(&["--ro-bind", "/dev/null", at]),
+            Step::Shown { written, held, .. } => {
+                let held = held.as_ref().map(|held| format!("/proc/self/fd/{}", held.as_raw_fd()));
+                let option = match (written, &held) {
+                    (true, _) => "--bind",
+                    (false, Some(_)) => "--ro-bind",
+                    // It may have gone since it was listed.
+                    (false, None) => "--ro-bind-try",
+                };
+                words.add(&[option, held.as_deref().unwrap_or(at), at]);
+            }
+            Step::Link { target, .. } => {
+                if let Some(target) = target.to_str() {
+                    words.add(&["--symlink", target, at]);
+                }
+            }
+        }
+    }
+    for step in steps {
+        if let (Step::Empty { written: false, .. }, Some(at)) = (step, step.path().to_str()) {
+            words.add(&["--remount-ro", at]);
+        }
+    }
+    words.add(&["--chdir", "/", "--"]);
+    words.0
+}
+
+struct Words(Vec<String>);
+
+impl Words {
+    fn add(&mut self, words: &[&str]) {
+        self.0.extend(words.iter().map(|word| (*word).to_owned()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A home with some things in it, and a place for work.
+    struct Home(tempfile::TempDir);
+
+    impl Home {
+        fn new() -> Self {
+            let home = Self(tempfile::tempdir_in(std::env::current_dir().unwrap()).unwrap());
+            for below in
+                ["state/worktrees/one", "home/.config/agent", "home/.config/other", "home/open", "work"]
+            {
+                fs::create_dir_all(home.at(below)).unwrap();
+            }
+            for below in ["home/.netrc", "home/open/file"] {
+                fs::write(home.at(below), "").unwrap();
+            }
+            std::os::unix::fs::symlink("open", home.at("home/link")).unwrap();
+            home
+        }
+
+        fn at(&self, below: &str) -> String {
+            let root = fs::canonicalize(self.0.path()).unwrap();
+            root.join(below).to_str().unwrap().to_owned()
+        }
+
+        fn walls(&self) -> Walls {
+            Walls {
+                sandbox: Sandbox::Workdir,
+                program: Some("/usr/bin/bwrap".into()),
+                hidden: ["state", "home/.config/other", "home/.ssh", "home/.netrc"]
+                    .map(|path| self.at(path))
+                    .into(),
+                writable: vec![self.at("home/.config/agent")],
+                ..Walls::default()
+            }
+        }
+
+        fn words(&self, walls: &Walls, workdir: &str) -> Vec<String> {
+            let view = view(walls, &self.at(workdir), &["/bin/sh".into()], &[]).unwrap();
+            bubblewrap("bwrap", walls.sandbox, &view.steps)
+        }
+    }
+
+    fn place(words: &[String], option: &str, path: &str) -> usize {
+        let last = |three: &&[String]| match option {
+            "--tmpfs" | "--remount-ro" => three[0] == option && three[1] == path,
+            _ => three[0] == option && three[2] == path,
+        };
+        let found = words.windows(3).position(|three| last(&three));
+        found.unwrap_or_else(|| panic!("no {option} {path} in {words:?}"))
+    }
+
+    fn has(words: &[String], path: &str) -> bool {
+        words.iter().any(|word| word == path)
+    }
+
+    #[test]
+    fn what_is_hidden_is_left_out_of_its_parent_whether_it_is_there_or_not() {
+        let home = Home::new();
+        let words = home.words(&home.walls(), "work");
+        let divided = place(&words, "--tmpfs", &home.at("home"));
+        assert!(divided < place(&words, "--ro-bind-try", &home.at("home/open")));
+        assert!(place(&words, "--symlink", &home.at("home/link")) > divided);
+        assert!(place(&words, "--remount-ro", &home.at("home")) > place(&words, "--bind", &home.at("work")));
+        for hidden in ["home/.ssh", "home/.netrc", "home/.config/other", "state"] {
+            assert!(!has(&words, &home.at(hidden)), "{hidden} in {words:?}");
+        }
+        assert!(
+            place(&words, "--bind", &home.at("home/.config/agent"))
+                > place(&words, "--tmpfs", &home.at("home/.config"))
+        );
+        assert!(!has(&words, "--unshare-net"));
+    }
+
+    #[test]
+    fn the_deeper_path_decides() {
+        let home = Home::new();
+        let words = home.words(&home.walls(), "state/worktrees/one");
+        place(&words, "--bind", &home.at("state/worktrees/one"));
+        // Where the agent may write, what is hidden is mounted over, and made if it is not there.
+        let walls = Walls { writable: vec![home.at("home")], ..home.walls() };
+        let words = home.words(&walls, "work");
+        let written = place(&words, "--bind", &home.at("home"));
+        for hidden in ["home/.ssh", "home/.config/other"] {
+            assert!(place(&words, "--tmpfs", &home.at(hidden)) > written, "{hidden}");
+        }
+        assert!(place(&words, "--ro-bind", &home.at("home/.netrc")) > written);
+        assert!(Path::new(&home.at("home/.ssh")).is_dir());
+    }
+
+    #[test]
+    fn an_empty_home_shows_what_is_granted_and_what_the_program_needs() {
+        let home = Home::new();
+        for directory in ["home/bin", "home/n/bin", "home/n/lib/node_modules/a", "home/venv/bin"] {
+            fs::create_dir_all(home.at(directory)).unwrap();
+        }
+        let link = |to: &str, at: &str| std::os::unix::fs::symlink(to, home.at(at)).unwrap();
+        fs::write(home.at("home/n/lib/node_modules/a/cli.js"), "#!/usr/bin/env node\n").unwrap();
+        fs::write(home.at("home/venv/pyvenv.cfg"), "").unwrap();
+        fs::write(home.at("home/venv/bin/python"), "").unwrap();
+        fs::write(home.at("home/venv/bin/tool"), format!("#!{}\n", home.at("home/venv/bin/python"))).unwrap();
+        fs::write(home.at("home/bin/alone"), "").unwrap();
+        link("../lib/node_modules/a/cli.js", "home/n/bin/a");
+        let walls = Walls { home: Some(home.at("home")), sandbox: Sandbox::Strict, ..home.walls() };
+        let shown = |program: &str| {
+            let view = view(&walls, &home.at("work"), &[home.at(program)], &[]).unwrap();
+            bubblewrap("bwrap", walls.sandbox, &view.steps)
+        };
+        let node = shown("home/n/bin/a");
+        for place_of in ["home/n/bin", "home/n/lib/node_modules"] {
+            place(&node, "--ro-bind-try", &home.at(place_of));
+        }
+        place(&shown("home/venv/bin/tool"), "--ro-bind-try", &home.at("home/venv"));
+        let alone = shown("home/bin/alone");
+        place(&alone, "--ro-bind-try", &home.at("home/bin/alone"));
+        for hidden in ["home/open", "home/bin", "home/link"] {
+            assert!(!has(&alone, &home.at(hidden)), "{hidden}");
+        }
+        place(&alone, "--bind", &home.at("home/.config/agent"));
+    }
+
+    #[test]
+    fn a_program_that_the_agent_can_exchange_shows_nothing_by_its_symlinks() {
+        let home = Home::new();
+        fs::create_dir_all(home.at("home/.ssh")).unwrap();
+        fs::write(home.at("home/.ssh/key"), "").unwrap();
+        std::os::unix::fs::symlink(home.at("home/.ssh/key"), home.at("work/agent")).unwrap();
+        let walls = Walls { home: Some(home.at("home")), ..home.walls() };
+        let view = view(&walls, &home.at("work"), &[home.at("work/agent")], &[]).unwrap();
+        let words = bubblewrap("bwrap", walls.sandbox, &view.steps);
+        assert!(!words.iter().any(|word| word.contains(".ssh")), "{words:?}");
+    }
+
+    #[test]
+    fn a_granted_place_that_was_exchanged_is_refused_with_the_reason() {
+        let home = Home::new();
+        let granted = |path: &str| Granted::of(home.at(path), &fs::metadata(home.at(path)).unwrap());
+        let walls = Walls { granted: vec![granted("work"), granted("home/.config/agent")], ..home.walls() };
+        let tried = || view(&walls, &home.at("work"), &["/bin/sh".into()], &[]).map(drop);
+        assert_eq!(tried(), Ok(()));
+        fs::rename(home.at("work"), home.at("elsewhere")).unwrap();
+        std::os::unix::fs::symlink("home", home.at("work")).unwrap();
+        assert!(tried().unwrap_err().contains("there is a symlink in its path now"));
+        fs::remove_file(home.at("work")).unwrap();
+        fs::create_dir(home.at("work")).unwrap();
+        assert!(tried().unwrap_err().contains("another directory is there now"));
+        fs::remove_dir(home.at("work")).unwrap();
+        assert!(tried().unwrap_err().contains("cannot enter the working directory"));
+        fs::rename(home.at("elsewhere"), home.at("work")).unwrap();
+        // What was granted and is gone is not granted.
+        fs::remove_dir(home.at("home/.config/agent")).unwrap();
+        assert_eq!(tried(), Ok(()));
+    }
+}

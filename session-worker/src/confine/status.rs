@@ -1,0 +1,260 @@
+//! What the trampoline and the first process of a namespace tell the worker, and how the worker knows that they do.
+//!
+//! A socket of packets. The kernel says with each packet who has sent it (`SCM_CREDENTIALS`, unix(7)), in the worker's own
+//! pids, so that nobody can speak for the first process of the namespace, whatever descriptors he comes by. The agent's
+//! process comes as a pidfd and not as a number.
+//!
+//! ```text
+//! first process                     worker
+//!   Here                 ──▶   is it a child of the keeper?
+//!                        ◀──   go on
+//!   Runs + pidfd         ──▶   is that a child of the first process?
+//!                        ◀──   go on
+//!   Ended(exit)          ──▶
+//! ```
+//!
+//! The trampoline says [`Word::Failed`] or nothing: its end closes at exec, which means that the program runs.
+
+use std::fs;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use protocol::Exit;
+use protocol::frame::{self, Decoder};
+use rustix::io::{Errno, FdFlags};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+use rustix::process::Pid;
+use serde::{Deserialize, Serialize};
+
+/// The longest reason, in bytes: a path and an error text.
+const REASON: usize = 6 * 1024;
+/// The longest packet, in bytes.
+const PACKET: usize = 8 * 1024;
+
+/// A packet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Word {
+    /// The first process of the namespace is there, and dies with the keeper from now on.
+    Here,
+    /// The program runs. A pidfd of it comes with the packet.
+    Runs {
+        /// It has a `/proc` of its own, in which its pids are those that it knows.
+        own_proc: bool,
+    },
+    /// The program has ended.
+    Ended(Exit),
+    /// The program does not run: why, for a person.
+    Failed(String),
+}
+
+/// A packet, and who the kernel says has sent it.
+pub struct Heard {
+    /// What was said.
+    pub word: Word,
+    /// The sender's process, in the receiver's PID namespace.
+    pub sender: Pid,
+    /// What came with it.
+    pub pidfd: Option<OwnedFd>,
+}
+
+/// Both ends: the worker's, and the one to be inherited. Both are closed at exec until [`inherit`].
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    rustix::net::sockopt::set_socket_passcred(&ours, true)?;
+    Ok((ours, theirs))
+}
+
+/// Lets the next program have it.
+pub fn inherit(fd: impl AsFd) -> io::Result<()> {
+    Ok(rustix::io::fcntl_setfd(fd, FdFlags::empty())?)
+}
+
+/// Says something; `pidfd` goes with it.
+pub fn say(socket: impl AsFd, word: &Word, pidfd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    frame::encode(word, &mut bytes).map_err(io::Error::other)?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let pidfd = pidfd.map(|pidfd| [pidfd]);
+    if let Some(pidfd) = &pidfd {
+        ancillary.push(SendAncillaryMessage::ScmRights(pidfd));
+    }
+    sendmsg(socket, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// Says why the program does not run. If nobody hears it, the worker is gone.
+pub fn say_failed(socket: impl AsFd, reason: &str) {
+    let mut end = reason.len().min(REASON);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    let _ = say(socket, &Word::Failed(reason[..end].to_owned()), None);
+}
+
+/// Hears a packet; `None` at the end. `wait` blocks until there is one.
+pub fn hear(socket: impl AsFd, wait: bool) -> io::Result<Option<Heard>> {
+    let mut bytes = [0; PACKET];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1), ScmCredentials(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let flags = if wait { RecvFlags::empty() } else { RecvFlags::DONTWAIT } | RecvFlags::CMSG_CLOEXEC;
+    let got = recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags)?;
+    let (mut sender, mut pidfd) = (None, None);
+    for message in ancillary.drain() {
+        match message {
+            RecvAncillaryMessage::ScmCredentials(credentials) => sender = Some(credentials.pid),
+            RecvAncillaryMessage::ScmRights(mut all) => pidfd = all.next(),
+            _ => {}
+        }
+    }
+    let Some(sender) = sender.filter(|_| got.bytes > 0) else { return Ok(None) };
+    let mut decoder = Decoder::default();
+    decoder.feed(&bytes[..got.bytes]);
+    match decoder.take() {
+        Ok(Some(word)) => Ok(Some(Heard { word, sender, pidfd })),
+        Ok(None) | Err(_) => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// The worker's word: go on.
+pub fn go_on(socket: impl AsFd) -> io::Result<()> {
+    rustix::net::send(socket, b"+", SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?;
+    Ok(())
+}
+
+/// Waits for that word.
+pub fn wait_for_word(socket: impl AsFd) -> io::Result<()> {
+    loop {
+        return match rustix::net::recv(&socket, &mut [0; 1][..], RecvFlags::empty()) {
+            Ok((0, _)) => Err(io::Error::other("the worker is gone")),
+            Ok(_) => Ok(()),
+            Err(Errno::INTR) => continue,
+            Err(error) => Err(error.into()),
+        };
+    }
+}
+
+/// The parent of a process that is there, or a zombie.
+pub fn parent_of(pid: Pid) -> Option<Pid> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in brackets may hold anything.
+    Pid::from_raw(stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?)
+}
+
+/// The pid that a pidfd stands for, in the PID namespace of this `/proc` (pidfd_open(2)); none once it is reaped.
+pub fn pid_of(pidfd: impl AsFd) -> Option<Pid> {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_fd().as_raw_fd())).ok()?;
+    Pid::from_raw(info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())?)
+}
+
+/// What the worker knows of a program from what it was told and has checked.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// The first process of the namespace.
+    pub init: Option<Pid>,
+    /// The program, and whether it has a `/proc` of its own.
+    pub agent: Option<(Pid, bool)>,
+    /// How the program ended.
+    pub exit: Option<Exit>,
+    /// Why it does not run.
+    pub failure: Option<String>,
+}
+
+impl Known {
+    /// Takes a packet, after asking the kernel whether it can be true. `child` is the worker's child, which keeps the
+    /// namespace.
+    ///
+    /// # Errors
+    /// What does not agree; nothing is taken then.
+    pub fn take(&mut self, socket: impl AsFd, child: Pid, heard: Heard) -> Result<(), &'static str> {
+        let Heard { word, sender, pidfd } = heard;
+        let from_init = self.init == Some(sender);
+        match word {
+            Word::Here if self.init.is_none() && parent_of(sender) == Some(child) => {
+                self.init = Some(sender);
+                go_on(socket).map_err(|_| "it is gone")
+            }
+            Word::Here => Err("it is not the first process of the agent's namespace"),
+            Word::Runs { own_proc } if from_init && self.agent.is_none() => {
+                let agent = pidfd.as_ref().and_then(pid_of).ok_or("it has named no process")?;
+                if parent_of(agent) != self.init {
+                    return Err("it has named a process that is not its own");
+                }
+                self.agent = Some((agent, own_proc));
+                go_on(socket).map_err(|_| "it is gone")
+            }
+            Word::Ended(exit) if from_init && self.agent.is_some() && self.exit.is_none() => {
+                self.exit = Some(exit);
+                Ok(())
+            }
+            Word::Failed(reason)
+                if self.agent.is_none() && (sender == child || from_init || self.init.is_none()) =>
+            {
+                self.failure = Some(reason);
+                Ok(())
+            }
+            Word::Runs { .. } | Word::Ended(_) | Word::Failed(_) => Err("another process has said it"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packet_is_heard_as_it_was_said_with_the_sender_that_the_kernel_names() {
+        let (ours, theirs) = pair().unwrap();
+        let me = rustix::process::getpid();
+        let words = [
+            Word::Here,
+            Word::Runs { own_proc: true },
+            Word::Ended(Exit::Signal(9)),
+            Word::Failed("ä".into()),
+        ];
+        for word in words {
+            say(&theirs, &word, None).unwrap();
+            let heard = hear(&ours, true).unwrap().unwrap();
+            assert_eq!((heard.word, heard.sender), (word, me));
+        }
+        say_failed(&theirs, &"ä".repeat(PACKET));
+        let Word::Failed(reason) = hear(&ours, true).unwrap().unwrap().word else { panic!("another word") };
+        assert_eq!(reason.len(), REASON);
+        rustix::net::send(&theirs, b"not a frame", SendFlags::empty()).unwrap();
+        assert!(hear(&ours, true).is_err());
+        drop(theirs);
+        assert!(hear(&ours, true).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_confirm_is_not_believed() {
+        let (ours, theirs) = pair().unwrap();
+        let (me, parent) = (rustix::process::getpid(), rustix::process::getppid().unwrap());
+        let pidfd = rustix::process::pidfd_open(me, rustix::process::PidfdFlags::empty()).unwrap();
+        let heard = |word: &Word, pidfd: Option<BorrowedFd<'_>>| {
+            say(&theirs, word, pidfd).unwrap();
+            hear(&ours, true).unwrap().unwrap()
+        };
+        let mut known = Known::default();
+        // This process is no child of itself.
+        assert!(known.take(&ours, me, heard(&Word::Here, None)).is_err());
+        // Whoever has not been here runs nothing, and ends nothing.
+        assert!(
+            known.take(&ours, parent, heard(&Word::Runs { own_proc: true }, Some(pidfd.as_fd()))).is_err()
+        );
+        assert!(known.take(&ours, parent, heard(&Word::Ended(Exit::Code(0)), None)).is_err());
+        known.take(&ours, parent, heard(&Word::Here, None)).unwrap();
+        assert!(known.take(&ours, parent, heard(&Word::Here, None)).is_err(), "a second one");
+        assert!(
+            known.take(&ours, parent, heard(&Word::Runs { own_proc: true }, None)).is_err(),
+            "no process"
+        );
+        let other = known.take(&ours, parent, heard(&Word::Runs { own_proc: true }, Some(pidfd.as_fd())));
+        assert_eq!(other, Err("it has named a process that is not its own"));
+        assert_eq!((known.agent, known.exit, known.failure), (None, None, None));
+    }
+}
