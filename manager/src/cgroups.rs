@@ -28,6 +28,8 @@ const CONTROLLER: &str = "{controller}";
 const CONTROLLERS: [&str; 3] = ["pids", "memory", "cpu"];
 /// What a session's directory ends with: so no session's name is that of a file there.
 const SUFFIX: &str = ".session";
+/// What a manager's directory begins with.
+const INSTANCE: &str = "kennel-";
 /// The period in which processor time is counted, in microseconds: the kernel's own (cpu.cfs_period_us).
 const PERIOD_US: u64 = 100_000;
 /// How often all processes of a group are listed to kill those that are new, at most.
@@ -161,6 +163,16 @@ fn kind(path: &Path) -> io::Result<u64> {
     if !path.is_absolute() || !fs::metadata(path)?.is_dir() {
         return Err(io::Error::new(io::ErrorKind::NotADirectory, "no directory with an absolute path"));
     }
+    // Whoever can write there decides which processes are in our groups, and those are killed.
+    let found = fs::metadata(path)?;
+    if ![geteuid().as_raw(), 0].contains(&found.uid()) || found.mode() & 0o002 != 0 {
+        let why = format!(
+            "another user can write there: it belongs to user {}, with mode {:o}; nothing was made in it",
+            found.uid(),
+            found.mode() & 0o7777
+        );
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    }
     Ok(rustix::fs::statfs(path)?.f_type as u64)
 }
 
@@ -248,7 +260,7 @@ pub struct Cgroups {
 impl Cgroups {
     /// Those of the state directory with this uuid.
     pub fn new(root: Root, uuid: &str) -> Self {
-        Self { root, instance: format!("kennel-{uuid}"), left: BTreeSet::new() }
+        Self { root, instance: format!("{INSTANCE}{uuid}"), left: BTreeSet::new() }
     }
 
     fn group(&self, tree: &Path, id: &SessionId) -> PathBuf {
@@ -419,23 +431,49 @@ fn remove(group: &Path) -> bool {
     whole(group).iter().rev().filter(stays).count() == 0
 }
 
-/// The processes of these groups and of those below them, but for our own, which is never there.
+/// The sessions' groups in which a process is, of whichever manager: the manager's name and the session, by the names of
+/// the directories.
+pub fn memberships(pid: u32) -> Vec<(String, SessionId)> {
+    // hierarchy:controllers:path (cgroups(7)).
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    text.lines().filter_map(|line| membership(line.splitn(3, ':').nth(2)?)).collect()
+}
+
+fn membership(path: &str) -> Option<(String, SessionId)> {
+    let parts: Vec<&str> = path.split('/').collect();
+    parts.windows(2).rev().find_map(|pair| {
+        let manager = pair[0].strip_prefix(INSTANCE)?;
+        Some((manager.to_owned(), pair[1].strip_suffix(SUFFIX)?.parse().ok()?))
+    })
+}
+
+/// The processes of these groups and of those below them, but for this one and its ancestors: they are there only if a
+/// session's own program has started this manager.
 fn members(groups: &[PathBuf]) -> BTreeSet<u32> {
+    let listed = listed(groups);
+    match listed.is_empty() {
+        true => listed,
+        false => listed.difference(&process::line()).copied().collect(),
+    }
+}
+
+fn listed(groups: &[PathBuf]) -> BTreeSet<u32> {
     let listed = groups.iter().flat_map(|group| whole(group)).map(|group| group.join("cgroup.procs"));
     let listed = listed.filter_map(|file| fs::read_to_string(file).ok()).collect::<Vec<_>>();
     // 0 is a process that this PID namespace does not know.
     let pids = listed.iter().flat_map(|text| text.lines()).filter_map(|line| line.parse::<u32>().ok());
-    pids.filter(|pid| *pid != 0 && *pid != std::process::id()).collect()
+    pids.filter(|pid| *pid != 0).collect()
 }
 
 fn kill(groups: &[PathBuf]) -> Vec<u32> {
     let mut tried = BTreeSet::new();
+    let at_once = listed(groups).is_disjoint(&process::line());
     for _ in 0..PASSES {
         let found = members(groups);
         if found.is_empty() {
             return Vec::new();
         }
-        for group in groups {
+        for group in groups.iter().filter(|_| at_once) {
             // All at once, forks included (cgroups(7), Linux 5.14; version 2 only).
             let file = group.join("cgroup.kill");
             if file.exists()
@@ -482,6 +520,30 @@ mod tests {
         assert_eq!(Root::find(&CgroupRoot::None, None).await, Ok(None));
     }
 
+    #[tokio::test]
+    async fn a_root_that_others_can_write_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let open: fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o707);
+        fs::set_permissions(dir.path(), open).unwrap();
+        let setting = CgroupRoot::At(dir.path().to_str().unwrap().to_owned());
+        let why = Root::find(&setting, None).await.unwrap_err();
+        assert!(why.contains("another user can write there"), "{why}");
+    }
+
+    #[test]
+    fn a_process_is_in_the_group_that_is_deepest() {
+        let id = |name: &str| name.parse::<SessionId>().unwrap();
+        for (path, found) in [
+            ("/", None),
+            ("/user.slice/kennel-a/x", None),
+            ("/kennel-a/one.session", Some(("a".to_owned(), id("one")))),
+            ("/s/kennel-a/one.session/own/deep", Some(("a".to_owned(), id("one")))),
+            ("/kennel-a/one.session/kennel-b/two.session", Some(("b".to_owned(), id("two")))),
+        ] {
+            assert_eq!(membership(path), found, "{path}");
+        }
+    }
+
     #[test]
     fn our_own_process_is_never_a_member() {
         let dir = tempfile::tempdir().unwrap();
@@ -489,6 +551,9 @@ mod tests {
         fs::create_dir_all(group.join("below")).unwrap();
         fs::write(group.join("cgroup.procs"), format!("0\n{}\n4000001\n", std::process::id())).unwrap();
         fs::write(group.join("below/cgroup.procs"), "4000002\n").unwrap();
-        assert_eq!(members(&[group]), BTreeSet::from([4_000_001, 4_000_002]));
+        assert_eq!(members(std::slice::from_ref(&group)), BTreeSet::from([4_000_001, 4_000_002]));
+        let parent = std::os::unix::process::parent_id();
+        fs::write(group.join("cgroup.procs"), format!("{parent}\n4000001\n")).unwrap();
+        assert_eq!(members(&[group]), BTreeSet::from([4_000_001, 4_000_002]), "nor is who has started us");
     }
 }

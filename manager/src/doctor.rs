@@ -15,7 +15,7 @@ use crate::cgroups::Root;
 use crate::config::{CgroupRoot, Config};
 use crate::daemon::Paths;
 use crate::machine::Machine;
-use crate::{supervisor, sweep, workers};
+use crate::{process, supervisor, sweep, workers};
 
 /// Descriptors that a session costs the daemon: two pipes, a pidfd, and a log for a moment.
 const DESCRIPTORS_EACH: u64 = 4;
@@ -254,7 +254,7 @@ fn room(state_dir: &Path) -> Finding {
 fn leftovers(state_dir: &Path, told: &Told) -> Finding {
     const NAME: &str = "leftovers";
     let marked = match uuid(&state_dir.join(supervisor::JOURNAL)) {
-        Some(uuid) => sweep::marked(&format!("{uuid}/")),
+        Some(uuid) => sweep::marked(&uuid),
         None => return Finding::ok(NAME, "none"),
     };
     if told.pid.is_none() {
@@ -267,13 +267,8 @@ fn leftovers(state_dir: &Path, told: &Told) -> Finding {
         };
     }
     let known = |pid: u32| {
-        let mut at = Some(pid);
-        std::iter::from_fn(|| {
-            let here = at?;
-            at = parent(here);
-            Some(here)
-        })
-        .any(|pid| told.workers.contains(&pid) || Some(pid) == told.pid)
+        let mut line = [pid].into_iter().chain(process::ancestors(pid));
+        line.any(|pid| told.workers.contains(&pid) || Some(pid) == told.pid)
     };
     let stray: Vec<String> =
         marked.into_iter().filter(|pid| !known(*pid)).map(|pid| pid.to_string()).collect();
@@ -290,12 +285,6 @@ fn leftovers(state_dir: &Path, told: &Told) -> Finding {
 fn uuid(journal: &Path) -> Option<String> {
     let connection = Connection::open_with_flags(journal, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
     connection.query_row("SELECT value FROM meta WHERE name = 'uuid'", [], |row| row.get(0)).ok()
-}
-
-/// Field 4 of `/proc/PID/stat`.
-fn parent(pid: u32) -> Option<u32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok().filter(|parent| *parent > 0)
 }
 
 fn user_namespaces() -> Finding {

@@ -1,5 +1,6 @@
 //! Processes: spawn, identify, watch, signal, reap. Always by pidfd (pidfd_open(2)), never by a pid alone.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -114,6 +115,39 @@ pub fn start_time(pid: u32) -> io::Result<u64> {
     field(&stat(pid)?, 22)
 }
 
+/// Field 4 of `/proc/PID/stat`: the parent's pid, 0 if it is in another PID namespace.
+pub fn parent(pid: u32) -> io::Result<u32> {
+    field(&stat(pid)?, 4)
+}
+
+/// The longest chain of parents that is followed: a list that changes meanwhile could be a circle.
+const GENERATIONS: usize = 4096;
+
+/// The parent of a process, and its parent, and so on.
+pub fn ancestors(pid: u32) -> impl Iterator<Item = u32> {
+    let above = |pid: &u32| parent(*pid).ok().filter(|parent| *parent != 0);
+    std::iter::successors(above(&pid), above).take(GENERATIONS)
+}
+
+/// This process and its ancestors.
+pub fn line() -> BTreeSet<u32> {
+    let me = std::process::id();
+    [me].into_iter().chain(ancestors(me)).collect()
+}
+
+/// Field 6 of `/proc/PID/stat`: the pid of the leader of the process's session, 0 if it is in another PID namespace.
+pub fn leader(pid: u32) -> io::Result<u32> {
+    field(&stat(pid)?, 6)
+}
+
+/// The users of a process: real, effective, saved, and of its file accesses (proc_pid_status(5)).
+pub fn users(pid: u32) -> io::Result<Vec<u32>> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
+    let users: Vec<u32> = line.split_whitespace().filter_map(|user| user.parse().ok()).collect();
+    if users.len() == 4 { Ok(users) } else { Err(io::ErrorKind::InvalidData.into()) }
+}
+
 /// Field 52 of `/proc/PID/stat`, of a process that is dead and was not reaped: its wait status, if it is the one that
 /// is meant.
 pub fn unreaped(identity: &Identity) -> Option<i32> {
@@ -186,6 +220,13 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ancestors_end_with_the_first_process() {
+        let line: Vec<u32> = ancestors(std::process::id()).collect();
+        assert_eq!(line.first(), Some(&std::os::unix::process::parent_id()));
+        assert!(line.len() < GENERATIONS && !line.contains(&0), "{line:?}");
+    }
 
     #[test]
     fn a_pid_with_another_start_or_of_another_boot_is_nobody() {

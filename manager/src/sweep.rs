@@ -1,22 +1,56 @@
 //! What a dead worker leaves behind, and how it is found: as orphans that the kernel gives to us, the nearest
 //! subreaper, or by the marker in their environment.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::fmt;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 
-use protocol::MARKER;
+use protocol::{Incarnation, MARKER, SessionId};
 use rustix::io::Errno;
-use rustix::process::{PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, waitid};
+use rustix::process::{PidfdFlags, Signal, WaitId, WaitIdOptions, geteuid, pidfd_open, waitid};
 
-use crate::process;
+use crate::{cgroups, process};
+
+/// The marker of a process: which incarnation of which manager's session has started it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Marker {
+    /// The manager's state directory, by its name in the journal.
+    pub manager: String,
+    /// The session.
+    pub session: SessionId,
+    /// The session's incarnation.
+    pub incarnation: Incarnation,
+}
+
+impl Marker {
+    /// Reads exactly what [`Marker`] writes: another spelling of the same number is no marker.
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('/');
+        let (manager, session, incarnation) = (parts.next()?, parts.next()?, parts.next()?);
+        let is_name =
+            manager.len() == 32 && manager.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let marker = Self {
+            manager: is_name.then(|| manager.to_owned())?,
+            session: session.parse().ok()?,
+            incarnation: incarnation.parse().ok()?,
+        };
+        (marker.to_string() == text).then_some(marker)
+    }
+}
+
+impl fmt::Display for Marker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.manager, self.session, self.incarnation)
+    }
+}
 
 /// A process that should not be there, and a hold on it.
 pub struct Stray {
     /// Its pid, which is its own for as long as `pidfd` is held and it was not reaped.
     pub pid: u32,
-    /// What follows the state directory's part of its marker: `session/incarnation`.
-    pub session: String,
+    /// The session whose marker the process carries.
+    pub session: SessionId,
     pidfd: OwnedFd,
 }
 
@@ -30,33 +64,38 @@ impl Stray {
 /// How often a hunt lists all processes, at most.
 const PASSES: usize = 32;
 
-/// Kills every process whose marker begins with `prefix` (`<state uuid>/…`) and that is `wanted`, but for ourselves, and
-/// gives those that it has found.
+/// Kills every process that an earlier incarnation of a `wanted` session of the manager `uuid` has left, and gives those
+/// that it has found.
+///
+/// A marker is a variable that anybody can set. So a process counts as left behind only if all of this agrees:
+///
+/// - Its marker is spelled exactly as a worker spells it, with this manager's name.
+/// - Its real, effective and saved user are the manager's, and whoever leads its session is no other user's process:
+///   else another user could have set the environment of a set-user-ID program.
+/// - It is in no other session's or manager's control group, and below no other manager's process.
+/// - It is neither this process, nor one of its ancestors, nor a child that has inherited the marker from this process.
 ///
 /// Whoever starts its successor and leaves, over and over, is never where a list says. So each is killed as soon as it is
 /// found, and all processes that are new are looked at again until none of them has gone before it could be looked at.
 ///
 /// A zombie has no environment any more, so none is found.
-pub fn hunt(prefix: &str, wanted: impl Fn(&Stray) -> bool) -> Vec<Stray> {
-    let variable = format!("{MARKER}={prefix}");
+pub fn hunt(uuid: &str, wanted: impl Fn(&SessionId) -> bool) -> Vec<Stray> {
+    let hunter = Hunter::new(uuid);
     let mut looked_at = HashSet::from([std::process::id()]);
     let mut found = Vec::new();
     for pass in 0..PASSES {
         let before = found.len();
         let mut missed = false;
-        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
-                continue;
-            };
+        for pid in everybody() {
             if !looked_at.insert(pid) {
                 continue;
             }
-            match stray(pid, &variable) {
-                Look::Stray(stray) if wanted(&stray) => {
+            match hunter.stray(pid) {
+                Look::Ours(stray) if wanted(&stray.session) => {
                     stray.kill();
                     found.push(stray);
                 }
-                Look::Stray(_) | Look::Other => {}
+                Look::Ours(_) | Look::Other => {}
                 // In the first pass these are the kernel's own, and what ended long ago.
                 Look::Gone => missed |= pass > 0,
             }
@@ -68,52 +107,133 @@ pub fn hunt(prefix: &str, wanted: impl Fn(&Stray) -> bool) -> Vec<Stray> {
     found
 }
 
-/// Every process whose marker begins with `prefix`, as one look at all finds it. Touches none.
-pub fn marked(prefix: &str) -> Vec<u32> {
-    let variable = format!("{MARKER}={prefix}");
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter(|pid| matches!(marker_rest(*pid, &variable), Ok(Some(_)))).collect()
+/// Every process that [`hunt`] would find for any session of this manager. Touches none.
+pub fn marked(uuid: &str) -> Vec<u32> {
+    let hunter = Hunter::new(uuid);
+    everybody().filter(|pid| matches!(hunter.look(*pid), Look::Ours(_))).collect()
 }
 
 /// What a look at a process comes to.
-enum Look {
-    /// It has the marker.
-    Stray(Stray),
-    /// It has not.
+enum Look<T> {
+    /// It is one of this manager's.
+    Ours(T),
+    /// It is not.
     Other,
     /// It was gone before it could be looked at.
     Gone,
 }
 
-fn stray(pid: u32, variable: &str) -> Look {
-    match marker_rest(pid, variable) {
-        Ok(Some(_)) => {}
-        Ok(None) => return Look::Other,
-        Err(gone) => return if gone { Look::Gone } else { Look::Other },
+/// What a process is compared with.
+struct Hunter<'a> {
+    uuid: &'a str,
+    /// This process, its parent, and so on.
+    line: BTreeSet<u32>,
+    /// This process carries a marker itself, and so do its children.
+    is_marked: bool,
+    /// The sessions' groups in which this process is, because a session's program has started it: they say nothing.
+    groups: Vec<(String, SessionId)>,
+}
+
+impl<'a> Hunter<'a> {
+    fn new(uuid: &'a str) -> Self {
+        let me = std::process::id();
+        let is_marked = !markers(me).unwrap_or_default().is_empty();
+        Self { uuid, line: process::line(), is_marked, groups: cgroups::memberships(me) }
     }
-    let Some(pidfd) = process::pid(pid).ok().and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else {
-        return Look::Gone;
-    };
-    // Asked again after the pidfd was opened: if it still fits, the pidfd is the right one.
-    match marker_rest(pid, variable) {
-        Ok(Some(session)) => Look::Stray(Stray { pid, session, pidfd }),
-        _ => Look::Gone,
+
+    fn stray(&self, pid: u32) -> Look<Stray> {
+        match self.look(pid) {
+            Look::Ours(_) => {}
+            Look::Other => return Look::Other,
+            Look::Gone => return Look::Gone,
+        }
+        let Some(pidfd) = process::pid(pid).ok().and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok())
+        else {
+            return Look::Gone;
+        };
+        // Asked again after the pidfd was opened: if it still fits, the pidfd is the right one.
+        match self.look(pid) {
+            Look::Ours(marker) => Look::Ours(Stray { pid, session: marker.session, pidfd }),
+            Look::Other | Look::Gone => Look::Gone,
+        }
+    }
+
+    fn look(&self, pid: u32) -> Look<Marker> {
+        if self.line.contains(&pid) {
+            return Look::Other;
+        }
+        let markers = match markers(pid) {
+            Ok(markers) => markers,
+            Err(Unread::Gone) => return Look::Gone,
+            Err(Unread::Closed) => return Look::Other,
+        };
+        // One that has two says nothing: no worker starts such a process.
+        let [marker] = &markers[..] else { return Look::Other };
+        match marker.manager == self.uuid && is_our_users(pid) && self.agrees(pid, marker) {
+            true => Look::Ours(marker.clone()),
+            false => Look::Other,
+        }
+    }
+
+    /// Whether the control group and the parents of a process say what its marker says, as far as they say anything.
+    fn agrees(&self, pid: u32, marker: &Marker) -> bool {
+        let groups = cgroups::memberships(pid);
+        let mut groups = groups.iter().filter(|group| !self.groups.contains(group));
+        if groups.any(|(uuid, session)| *uuid != self.uuid || *session != marker.session) {
+            return false;
+        }
+        for parent in process::ancestors(pid) {
+            if self.line.contains(&parent) {
+                // What is above this process is above both.
+                return !(self.is_marked && parent == std::process::id());
+            }
+            if markers(parent).is_ok_and(|markers| markers.iter().any(|marker| marker.manager != self.uuid)) {
+                return false;
+            }
+        }
+        true
     }
 }
 
-/// What follows `variable` in the environment of a process that has it. The error is whether the process is gone.
-fn marker_rest(pid: u32, variable: &str) -> Result<Option<String>, bool> {
+/// All processes that this PID namespace knows.
+fn everybody() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+}
+
+/// Whether a process is of our own user in every respect, and so is the leader of its session where it lives.
+fn is_our_users(pid: u32) -> bool {
+    let me = geteuid().as_raw();
+    let is_ours = |pid: u32| process::users(pid).is_ok_and(|users| users.iter().all(|user| *user == me));
+    // The leader may be gone, and it may be of another PID namespace: then it is told as 0.
+    let leader = process::leader(pid).ok().filter(|leader| *leader != 0 && *leader != pid);
+    let foreign_leader = leader.is_some_and(|leader| process::users(leader).is_ok() && !is_ours(leader));
+    is_ours(pid) && !foreign_leader
+}
+
+/// Why the environment of a process was not read.
+#[derive(Debug)]
+enum Unread {
+    /// It is gone, or is about to be.
+    Gone,
+    /// It is closed to us.
+    Closed,
+}
+
+/// The markers in the environment of a process: what only resembles one is none.
+fn markers(pid: u32) -> Result<Vec<Marker>, Unread> {
     let environ = fs::read(format!("/proc/{pid}/environ")).map_err(|error| {
-        error.kind() == std::io::ErrorKind::NotFound
-            || error.raw_os_error() == Some(Errno::SRCH.raw_os_error())
+        let is_gone = error.kind() == std::io::ErrorKind::NotFound
+            || error.raw_os_error() == Some(Errno::SRCH.raw_os_error());
+        if is_gone { Unread::Gone } else { Unread::Closed }
     })?;
     if environ.is_empty() {
-        return Err(true);
+        return Err(Unread::Gone);
     }
-    let mut variables = environ.split(|byte| *byte == 0);
-    let rest = variables.find_map(|other| other.strip_prefix(variable.as_bytes()));
-    Ok(rest.map(|rest| String::from_utf8_lossy(rest).into_owned()))
+    let values = environ
+        .split(|byte| *byte == 0)
+        .filter_map(|variable| variable.strip_prefix(MARKER.as_bytes())?.strip_prefix(b"="));
+    Ok(values.filter_map(|value| Marker::parse(std::str::from_utf8(value).ok()?)).collect())
 }
 
 /// How often one pass lists our children anew.
@@ -159,4 +279,28 @@ fn orphans() -> Vec<u32> {
     lists
         .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_marker_is_read_to_the_letter() {
+        let uuid = "0123456789abcdef0123456789abcdef";
+        let text = format!("{uuid}/session-1/7");
+        let marker = Marker::parse(&text).unwrap();
+        assert_eq!((marker.session.as_str(), marker.incarnation), ("session-1", 7));
+        assert_eq!(marker.to_string(), text);
+        for wrong in
+            ["", "/", "//", &text[1..], &text.to_uppercase(), &format!("{text}/"), &format!("{text} ")]
+        {
+            assert_eq!(Marker::parse(wrong), None, "{wrong:?}");
+        }
+        for rest in
+            ["session-1", "session-1/", "session-1/+7", "session-1/07", "session-1/-1", "/7", "a b/7", "../7"]
+        {
+            assert_eq!(Marker::parse(&format!("{uuid}/{rest}")), None, "{rest:?}");
+        }
+    }
 }

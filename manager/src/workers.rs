@@ -30,6 +30,7 @@ use crate::logs;
 use crate::machine::Machine;
 use crate::process::{self, Watch};
 use crate::shelter::Shelters;
+use crate::sweep::Marker;
 use crate::tokens::{self, McpProgram};
 
 /// How long the parent of a process that is not our child is given to reap it, in milliseconds. Who takes in orphans
@@ -312,7 +313,7 @@ impl Workers {
     }
 
     fn marker(&self, id: &SessionId, incarnation: Incarnation) -> String {
-        format!("{}/{id}/{incarnation}", self.world.uuid)
+        Marker { manager: self.world.uuid.clone(), session: id.clone(), incarnation }.to_string()
     }
 
     fn insert(

@@ -27,6 +27,7 @@ mod fuzz;
 mod handover;
 mod hangs;
 mod kills;
+mod leftovers;
 mod library;
 mod limits;
 mod mcp;

@@ -124,13 +124,9 @@ impl Workers {
         if wanted.is_empty() {
             return HashMap::new();
         }
-        let whose = |stray: &sweep::Stray| stray.session.split('/').next()?.parse::<SessionId>().ok();
         let mut left: HashMap<SessionId, Vec<u32>> = HashMap::new();
-        let found = sweep::hunt(&format!("{}/", self.world.uuid), |stray| {
-            whose(stray).is_some_and(|id| wanted.contains(&id))
-        });
-        for (id, pid) in found.iter().filter_map(|stray| Some((whose(stray)?, stray.pid))) {
-            left.entry(id).or_default().push(pid);
+        for stray in sweep::hunt(&self.world.uuid, |id| wanted.contains(id)) {
+            left.entry(stray.session).or_default().push(stray.pid);
         }
         left
     }
@@ -143,12 +139,9 @@ impl Workers {
     /// Kills what earlier managers over this directory left and no session on record answers for. `reclaimed`
     /// are the sessions whose worker is looked after by itself.
     pub fn sweep_strays(&self, reclaimed: &HashSet<SessionId>) -> usize {
-        let strays = sweep::hunt(&format!("{}/", self.world.uuid), |stray| {
-            let id = stray.session.split('/').next().and_then(|id| id.parse().ok());
-            id.is_none_or(|id| !reclaimed.contains(&id))
-        });
+        let strays = sweep::hunt(&self.world.uuid, |id| !reclaimed.contains(id));
         for stray in &strays {
-            tracing::warn!(pid = stray.pid, of = %stray.session.escape_debug(), "killed a process that was left behind");
+            tracing::warn!(pid = stray.pid, of = %stray.session, "killed a process that was left behind");
         }
         strays.len() + self.world.cgroups.as_ref().map_or(0, |cgroups| cgroups.sweep(reclaimed))
     }
