@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use tokio::time::{sleep, timeout};
 use crate::api::{self, Leave, Stop};
 use crate::error::StartError;
 use crate::manager::SessionManager;
+use crate::owned;
 
 /// The longest path of a socket, in bytes: `sun_path` without its NUL (unix(7)).
 const MAX_SOCKET: usize = 107;
@@ -296,12 +297,11 @@ impl Socket {
     async fn take(path: &Path) -> io::Result<(Self, UnixListener)> {
         check_length(path)?;
         if let Some(parent) = path.parent() {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
-            check_parent(parent)?;
+            owned::shared_directory(parent)?;
         }
         let mut name = path.as_os_str().to_owned();
         name.push(".lock");
-        let lock = fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(name)?;
+        let lock = owned::lock(Path::new(&name))?;
         locked(&lock).await?;
         match fs::symlink_metadata(path) {
             Ok(found) if found.file_type().is_socket() => fs::remove_file(path)?,
@@ -348,19 +348,6 @@ fn check_length(path: &Path) -> io::Result<()> {
     }
     let message = format!("the path has {length} bytes; a socket's has at most {MAX_SOCKET}");
     Err(io::Error::new(io::ErrorKind::InvalidInput, message))
-}
-
-/// Refuses a directory in which others could put a socket of theirs in the place of ours.
-fn check_parent(parent: &Path) -> io::Result<()> {
-    let found = fs::metadata(parent)?;
-    let (mode, sticky) = (found.mode(), found.mode() & 0o1000 != 0);
-    if ![geteuid().as_raw(), 0].contains(&found.uid()) {
-        return Err(io::Error::other(format!("{} belongs to another user", parent.display())));
-    }
-    if mode & 0o022 != 0 && !sticky {
-        return Err(io::Error::other(format!("{} can be written by others", parent.display())));
-    }
-    Ok(())
 }
 
 /// Where a daemon's files lie. The CLI and the daemon come to the same answer.
@@ -453,7 +440,7 @@ fn resolve(
         let name = if is_default { "kennel.sock" } else { &hashed };
         dir.join("kennel").join(name)
     });
-    let beside = state_dir.join("kennel.sock");
+    let beside = state_dir.join(crate::supervisor::SOCKET);
     let fits = |path: &PathBuf| check_length(path).is_ok();
     if let Some(socket) = runtime.filter(fits).or(Some(beside).filter(fits)) {
         return Ok(Paths { state_dir, socket, config });
@@ -542,6 +529,7 @@ fn quoted(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+    use std::os::unix::fs::DirBuilderExt;
 
     use super::*;
 

@@ -2,20 +2,22 @@
 //! with or without a daemon.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use protocol::Level;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::OpenFlags;
 use rustix::process::{Resource, geteuid, getrlimit};
 use serde::Serialize;
 
 use crate::cgroups::Root;
 use crate::config::{CgroupRoot, Config};
 use crate::daemon::Paths;
+use crate::error::StartError;
 use crate::machine::Machine;
-use crate::{process, supervisor, sweep, workers};
+use crate::owned::Untrusted;
+use crate::{journal, process, supervisor, sweep, workers};
 
 /// Descriptors that a session costs the daemon: two pipes, a pidfd, and a log for a moment.
 const DESCRIPTORS_EACH: u64 = 4;
@@ -111,26 +113,36 @@ fn daemon(told: &Told) -> Finding {
 
 fn state_dir(path: &Path) -> Finding {
     const NAME: &str = "state directory";
-    let meta = match fs::metadata(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Finding::ok(NAME, format!("{} is not there yet", path.display()));
-        }
+    let mode = match supervisor::trusted(path) {
+        Ok(None) => return Finding::ok(NAME, format!("{} is not there yet", path.display())),
+        Ok(Some(real)) => fs::symlink_metadata(real).map_or(0, |meta| meta.permissions().mode() & 0o7777),
         Err(error) => {
-            let found = format!("{}: {error}", path.display());
-            return Finding::problem(NAME, found, "choose another with --state-dir or KENNEL_STATE_DIR");
+            if let Some(found) = untrusted(&error) {
+                return Finding::problem(
+                    NAME,
+                    format!("{} {}", found.path.display(), found.why),
+                    found.mend.clone(),
+                );
+            }
+            return Finding::problem(
+                NAME,
+                error.to_string(),
+                "choose another with --state-dir or KENNEL_STATE_DIR",
+            );
         }
-        Ok(meta) => meta,
     };
-    let (mode, owner) = (meta.permissions().mode() & 0o7777, meta.uid());
-    if owner != geteuid().as_raw() {
-        let found = format!("{} belongs to user {owner}", path.display());
-        return Finding::problem(NAME, found, "run kennel as that user, or choose another directory");
-    }
     if mode & 0o077 != 0 {
         let found = format!("{} has mode {mode:04o}: others can look into it", path.display());
         return Finding::problem(NAME, found, format!("chmod 0700 {}", path.display()));
     }
     Finding::ok(NAME, format!("{}, yours alone", path.display()))
+}
+
+fn untrusted(error: &StartError) -> Option<&Untrusted> {
+    match error {
+        StartError::StateDir { source, .. } => source.get_ref()?.downcast_ref(),
+        _ => None,
+    }
 }
 
 fn worker_program() -> Finding {
@@ -199,6 +211,13 @@ fn configuration(path: &Path) -> Finding {
 fn journal(state_dir: &Path) -> Finding {
     const NAME: &str = "journal";
     let path = state_dir.join(supervisor::JOURNAL);
+    if let Err(error) = supervisor::trusted(state_dir) {
+        let why = match untrusted(&error) {
+            Some(_) => "not opened: see the state directory".to_owned(),
+            None => error.to_string(),
+        };
+        return Finding::problem(NAME, why, "mend the state directory first");
+    }
     if !path.exists() {
         return Finding::ok(NAME, "there is none yet");
     }
@@ -222,7 +241,7 @@ fn journal(state_dir: &Path) -> Finding {
 
 /// The first faults in the file, in SQLite's words.
 fn quick_check(path: &Path) -> Result<Vec<String>, rusqlite::Error> {
-    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let connection = journal::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
     let mut check = connection.prepare("PRAGMA quick_check(3)")?;
     let lines: Result<Vec<String>, rusqlite::Error> = check.query_map([], |row| row.get(0))?.collect();
@@ -253,7 +272,7 @@ fn room(state_dir: &Path) -> Finding {
 /// Processes with this state directory's marker that are nobody's: neither a worker in the daemon's table nor below one.
 fn leftovers(state_dir: &Path, told: &Told) -> Finding {
     const NAME: &str = "leftovers";
-    let marked = match uuid(&state_dir.join(supervisor::JOURNAL)) {
+    let marked = match uuid(state_dir) {
         Some(uuid) => sweep::marked(&uuid),
         None => return Finding::ok(NAME, "none"),
     };
@@ -282,8 +301,9 @@ fn leftovers(state_dir: &Path, told: &Told) -> Finding {
     )
 }
 
-fn uuid(journal: &Path) -> Option<String> {
-    let connection = Connection::open_with_flags(journal, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
+fn uuid(state_dir: &Path) -> Option<String> {
+    let journal = supervisor::trusted(state_dir).ok()??.join(supervisor::JOURNAL);
+    let connection = journal::connect(&journal, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
     connection.query_row("SELECT value FROM meta WHERE name = 'uuid'", [], |row| row.get(0)).ok()
 }
 

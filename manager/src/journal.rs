@@ -6,7 +6,7 @@
 //! <https://www.sqlite.org/pragma.html#pragma_synchronous>).
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use protocol::event::{Event, EventKind};
@@ -23,6 +23,7 @@ use crate::supervisor::IdempotencyKey;
 
 mod prune;
 mod salvage;
+mod schema;
 mod usage;
 mod wal;
 
@@ -157,11 +158,12 @@ impl Journal {
             true => Unopened::Damaged(error.to_string()),
             false => Unopened::Other(unusable(path, error)),
         };
-        let mut connection = Connection::open(path).map_err(|error| failed(error.into()))?;
+        let mut connection = connect(path, OpenFlags::default()).map_err(|error| failed(error.into()))?;
         // Should it turn out to be damaged, it is kept as it was found.
         let keep = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
         connection.set_db_config(keep, true).map_err(|error| failed(error.into()))?;
         let found = version(path, &connection).map_err(Unopened::Other)?;
+        schema::verify(path, &connection, found)?;
         prepare(&mut connection, found).map_err(failed)?;
         let opened = load(connection).map_err(failed)?;
         let changed = opened.journal.connection.set_db_config(keep, false);
@@ -174,7 +176,7 @@ impl Journal {
         if !path.exists() {
             return Ok(());
         }
-        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
+        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
         version(path, &connection.map_err(|error| unusable(path, error.into()))?).map(drop)
     }
 
@@ -390,7 +392,7 @@ fn damage(path: &Path, boot_id: &str) -> Result<Option<String>, StartError> {
 /// Reads as much of the file as is reasonable at each start. The outer error is a version that is too new.
 fn look_through(path: &Path, length: u64, boot_id: &str) -> Result<Result<(), JournalError>, StartError> {
     let look = || -> Result<Option<u32>, JournalError> {
-        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
         let version = connection.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0))?;
         if version > NO_VERSION {
@@ -420,6 +422,24 @@ fn look_through(path: &Path, length: u64, boot_id: &str) -> Result<Result<(), Jo
         Ok(Some(found)) => Err(StartError::NewerJournal { path: path.into(), found, known: VERSION }),
         Err(error) => Ok(Err(error)),
     }
+}
+
+/// Opens a journal's file, which is no link, and runs nothing that stands in it: no trigger, no view, no function in a
+/// schema that somebody else has written.
+pub fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, rusqlite::Error> {
+    // SQLite's own look at links is at all of the path, and those above the state directory are allowed.
+    let real = path.parent().and_then(|parent| std::fs::canonicalize(parent).ok());
+    let real = real.zip(path.file_name()).map_or_else(|| path.to_owned(), |(parent, name)| parent.join(name));
+    let connection = Connection::open_with_flags(real, flags | OpenFlags::SQLITE_OPEN_NOFOLLOW)?;
+    for (config, on) in [
+        (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
+        (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false),
+    ] {
+        connection.set_db_config(config, on)?;
+    }
+    Ok(connection)
 }
 
 /// The journal's version, if this kennel knows it.
@@ -586,8 +606,8 @@ pub struct Reader(Connection);
 
 impl Reader {
     /// Opens the journal for reading.
-    pub fn open(path: &PathBuf) -> Result<Self, JournalError> {
-        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    pub fn open(path: &Path) -> Result<Self, JournalError> {
+        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
         Ok(Self(connection))
     }

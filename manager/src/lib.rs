@@ -23,6 +23,7 @@ mod links;
 mod logs;
 mod machine;
 mod manager;
+mod owned;
 mod process;
 mod reserve;
 mod settings;

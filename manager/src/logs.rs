@@ -3,12 +3,13 @@
 //! The file is open in processes that know nothing of it, and append to it. So it is not renamed but emptied, after its
 //! newest part was kept beside it as `ID.log.1`. What is written in between is lost; it is a log.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use protocol::SessionId;
+
+use crate::owned::{self, How};
 
 /// The most that a log may hold when it is looked at, in bytes.
 pub const MOST: u64 = 16 * 1024 * 1024;
@@ -39,14 +40,14 @@ pub fn session_of(name: &str) -> Option<SessionId> {
 /// Empties the log if it is too long. True if it was.
 pub fn bound(state_dir: &Path, id: &SessionId) -> io::Result<bool> {
     let path = path(state_dir, id);
-    let length = match std::fs::metadata(&path) {
+    let length = match std::fs::symlink_metadata(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         other => other?.len(),
     };
     if length <= MOST {
         return Ok(false);
     }
-    let mut log = OpenOptions::new().read(true).write(true).open(&path)?;
+    let mut log = owned::open(&path, How::Keep)?;
     // On a full disk there is room only after it was emptied.
     let kept = keep(&mut log, length, &before(state_dir, id));
     log.set_len(0)?;
@@ -57,8 +58,7 @@ fn keep(log: &mut File, length: u64, to: &Path) -> io::Result<()> {
     let mut newest = Vec::new();
     log.seek(SeekFrom::Start(length.saturating_sub(KEPT)))?;
     log.take(KEPT).read_to_end(&mut newest)?;
-    let file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(to);
-    file?.write_all(&newest)
+    owned::open(to, How::Anew)?.write_all(&newest)
 }
 
 /// Removes what there is.

@@ -97,6 +97,8 @@ impl Builder {
         let Some(state_dir) = self.state_dir else {
             return Err(StartError::Config("a manager needs a state directory".into()));
         };
+        // Before anything in it is opened.
+        let state_dir = supervisor::take(&state_dir)?;
         let config = self.config.unwrap_or_else(|| state_dir.join("config.toml"));
         let cgroup_root = match Config::load(&config) {
             Ok(config) => config.cgroup_root().clone(),

@@ -1,12 +1,13 @@
 //! Room on the journal's disk that is kept back, so that ends still fit when nothing else does.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
+
+use crate::owned::{self, How};
 
 /// The file, in the state directory.
 pub const NAME: &str = "reserve";
@@ -27,10 +28,10 @@ impl Reserve {
 
     /// Makes it, if it is not there. Without enough room nothing is taken.
     pub fn make(&self) -> io::Result<()> {
-        if fs::metadata(&self.path).is_ok_and(|found| found.len() == SIZE) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|found| found.len() == SIZE) {
             return Ok(());
         }
-        let file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&self.path)?;
+        let file = owned::open(&self.path, How::Anew)?;
         let made = match fallocate(&file, FallocateFlags::empty(), 0, SIZE) {
             // This file system cannot; what is written takes room everywhere.
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => zeros(file),

@@ -15,6 +15,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use sha2::{Digest, Sha256};
 
 use crate::links::Pipes;
+use crate::owned::{self, How};
 
 /// The directory, in the state directory.
 pub const DIRECTORY: &str = "workers";
@@ -80,7 +81,14 @@ impl Shelters {
 
     /// What it has said to nobody.
     pub fn spool(&self, id: &SessionId, incarnation: Incarnation) -> Option<File> {
-        File::open(self.spool_path(id, incarnation)).ok()
+        let path = self.spool_path(id, incarnation);
+        match owned::open(&path, How::Read) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::error!(session = %id, incarnation, %error, "a spool is not read");
+                None
+            }
+            spool => spool.ok(),
+        }
     }
 
     /// The worker is gone, and all that it has said is on record.
@@ -132,7 +140,7 @@ fn connect(path: &Path) -> io::Result<UnixStream> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = rustix::fs::open(directory, flags, Mode::empty())?;
     UnixStream::connect(Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name))
 }

@@ -8,7 +8,6 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +27,9 @@ use crate::journal::{Cut, Journal, UsedKey};
 use crate::links::LinkEvent;
 use crate::logs;
 use crate::machine::Machine;
+use crate::owned::{self, How};
 use crate::process;
-use crate::reserve::Reserve;
+use crate::reserve::{self, Reserve};
 use crate::shelter::{self, Shelters};
 use crate::tokens::{self, McpProgram};
 use crate::workers::{Sighting, Workers, World};
@@ -43,8 +43,13 @@ use prune::Pruning;
 use room::{Owed, Room};
 
 /// The journal's file, in the state directory.
-/// The journal's file in the state directory.
 pub const JOURNAL: &str = "journal.db";
+/// The lock, in the state directory.
+pub const LOCK: &str = "lock";
+/// The directory of worktrees for sub-agents, in the state directory.
+pub const WORKTREES: &str = "worktrees";
+/// The socket, where it is in the state directory.
+pub const SOCKET: &str = "kennel.sock";
 /// How often it is looked whether logs are too long while there are processes, in milliseconds.
 const LOGS_MS: u64 = 10_000;
 /// How often the lock is tried, 10 ms apart.
@@ -133,7 +138,43 @@ pub enum Msg {
 
 /// Whether the journal in this directory, if there is one, can be read by this kennel. Changes nothing.
 pub fn check(state_dir: &Path) -> Result<(), StartError> {
-    Journal::check(&state_dir.join(JOURNAL))
+    match trusted(state_dir)? {
+        Some(state_dir) => Journal::check(&state_dir.join(JOURNAL)),
+        None => Ok(()),
+    }
+}
+
+/// The state directory's path without links, if it is there: it and what kennel has in it are this user's alone. Opens and
+/// changes nothing.
+pub fn trusted(state_dir: &Path) -> Result<Option<PathBuf>, StartError> {
+    let unusable = |source| StartError::StateDir { path: state_dir.to_owned(), source };
+    let Some(found) = owned::existing(state_dir).map_err(unusable)? else { return Ok(None) };
+    trust_contents(&found).map_err(unusable)?;
+    Ok(Some(found))
+}
+
+/// The state directory's path without links. Made if it is not there; as [`trusted`] otherwise.
+pub fn take(state_dir: &Path) -> Result<PathBuf, StartError> {
+    let unusable = |source| StartError::StateDir { path: state_dir.to_owned(), source };
+    let taken = owned::directory(state_dir).map_err(unusable)?;
+    trust_contents(&taken).map_err(unusable)?;
+    Ok(taken)
+}
+
+/// What kennel opens in a state directory; other names are not its own.
+fn trust_contents(state_dir: &Path) -> io::Result<()> {
+    let directories = [logs::DIRECTORY, shelter::DIRECTORY, tokens::DIRECTORY];
+    let files = [LOCK, reserve::NAME, WORKTREES, SOCKET, "kennel.sock.lock"];
+    owned::contents(state_dir, |name| {
+        directories.contains(&name)
+            || files.contains(&name)
+            || name.starts_with(JOURNAL)
+            || name.starts_with(logs::DAEMON)
+    })?;
+    for directory in directories.map(|name| state_dir.join(name)).iter().filter(|path| path.is_dir()) {
+        owned::contents(directory, |_| true)?;
+    }
+    Ok(())
 }
 
 /// Takes the state directory over, and starts the loop.
@@ -197,14 +238,11 @@ async fn lock(state_dir: &Path) -> Result<fs::File, StartError> {
         let path = path.to_owned();
         move |source| StartError::StateDir { path, source }
     };
-    for directory in [state_dir.to_owned(), state_dir.join("logs"), state_dir.join(shelter::DIRECTORY)] {
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory);
-        made.map_err(unusable(&directory))?;
+    for directory in [logs::DIRECTORY, shelter::DIRECTORY].map(|name| state_dir.join(name)) {
+        owned::directory(&directory).map_err(unusable(&directory))?;
     }
-    let path = state_dir.join("lock");
-    let file =
-        fs::OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(&path);
-    let mut file = file.map_err(unusable(&path))?;
+    let path = state_dir.join(LOCK);
+    let mut file = owned::open(&path, How::Keep).map_err(unusable(&path))?;
     let mut tries = LOCK_TRIES;
     while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         tries -= 1;

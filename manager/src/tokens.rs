@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -15,12 +15,14 @@ use protocol::SessionId;
 use protocol::wire::McpServer;
 use sha2::{Digest, Sha256};
 
+use crate::owned;
+
 /// What agents know the server by.
 pub const SERVER: &str = "kennel";
 /// Names the file with the token, for `kennel mcp`.
 pub const TOKEN_FILE: &str = "KENNEL_TOKEN_FILE";
 /// The directory of the files, in the state directory.
-const DIRECTORY: &str = "tokens";
+pub const DIRECTORY: &str = "tokens";
 
 /// The token with which one may look on at a session, made from the one with which one may do everything with it:
 /// there is nothing to be kept, and no way back.
@@ -59,7 +61,7 @@ impl McpProgram {
 /// anew finds the same as before.
 fn write(state_dir: &Path, id: &SessionId, token: &str) -> io::Result<PathBuf> {
     let directory = state_dir.join(DIRECTORY);
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
+    owned::directory(&directory)?;
     let path = directory.join(id.as_str());
     // No session's id begins with a dot.
     let new = directory.join(format!(".{id}"));

@@ -9,10 +9,9 @@ mod pulse;
 mod reports;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use protocol::wire::{Agent, Command, Offer, PROTOCOL_VERSION, Setting, Welcome};
@@ -28,6 +27,7 @@ use crate::journal::Journal;
 use crate::links::{Link, LinkEvent, Pipes};
 use crate::logs;
 use crate::machine::Machine;
+use crate::owned::{self, How};
 use crate::process::{self, Watch};
 use crate::shelter::Shelters;
 use crate::sweep::Marker;
@@ -752,7 +752,7 @@ impl Worker {
 
 fn open_log(state_dir: &Path, id: &SessionId) -> io::Result<File> {
     let path = logs::path(state_dir, id);
-    OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(|error| named(error, &path))
+    owned::open(&path, How::Append).map_err(|error| named(error, &path))
 }
 
 /// The program to spawn: looked for each time, so that an upgrade that replaces the file strands nobody.
@@ -782,7 +782,7 @@ fn named(error: io::Error, path: &Path) -> io::Error {
 /// The last lines of a log, of what was written after `start`.
 fn last_words(path: &Path, start: u64) -> Vec<String> {
     let read = || -> io::Result<String> {
-        let mut log = File::open(path)?;
+        let mut log = owned::open(path, How::Read)?;
         let end = log.seek(SeekFrom::End(0))?;
         let from = start.min(end).max(end.saturating_sub(LAST_WORDS.0));
         log.seek(SeekFrom::Start(from))?;

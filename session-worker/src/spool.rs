@@ -1,9 +1,29 @@
 //! What a worker says while no manager hears it: frames in a file, for the next one.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+
+/// Opens a regular file of this user's, neither itself nor its directory a link: whoever put one there would read what the
+/// session says, or have another file overwritten.
+fn open(path: &Path) -> io::Result<File> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(directory, flags | OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
+    let flags = flags | OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NONBLOCK;
+    let file = File::from(rustix::fs::openat(&directory, name, flags, Mode::from_raw_mode(0o600))?);
+    let found = file.metadata()?;
+    let own = rustix::process::geteuid().as_raw();
+    if found.is_file() && found.uid() == own && found.nlink() == 1 && found.mode() & 0o022 == 0 {
+        return Ok(file);
+    }
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, "the spool is not a file of this user alone"))
+}
 
 /// An open spool.
 #[derive(Debug)]
@@ -17,7 +37,7 @@ pub struct Spool {
 impl Spool {
     /// Opens the file, which is made if it is not there. `limit` is the most that it is to hold, in bytes.
     pub fn open(path: &Path, limit: u64) -> io::Result<Self> {
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+        let file = open(path)?;
         let length = file.metadata()?.len();
         Ok(Self { file, length, limit })
     }
@@ -57,5 +77,32 @@ impl Spool {
     /// Makes sure that it survives the machine.
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_spool_is_a_file_of_its_own_and_no_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let victim = dir.path().join("victim");
+        std::fs::write(&victim, "precious").unwrap();
+        let real = dir.path().join("workers");
+        std::fs::create_dir(&real).unwrap();
+        symlink(&victim, real.join("soft")).unwrap();
+        std::fs::hard_link(&victim, real.join("hard")).unwrap();
+        symlink(&real, dir.path().join("link")).unwrap();
+        for path in ["workers/soft", "workers/hard", "link/new", "workers"] {
+            let opened = Spool::open(&dir.path().join(path), 10);
+            assert!(opened.and_then(|mut spool| spool.append(b"x")).is_err(), "{path}");
+        }
+        assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
+        assert!(!real.join("new").exists());
+        let mut spool = Spool::open(&real.join("new"), 10).unwrap();
+        spool.append(b"frame").unwrap();
+        assert_eq!(std::fs::read(real.join("new")).unwrap(), b"frame");
     }
 }

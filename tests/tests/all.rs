@@ -32,6 +32,7 @@ mod library;
 mod limits;
 mod mcp;
 mod mcp_side;
+mod owned;
 mod retention;
 mod rights;
 mod sandbox;

@@ -67,7 +67,7 @@ fn a_manager_ends_what_has_its_marker_to_the_letter_and_nothing_that_only_resemb
         format!("{uuid}//1"),
         format!("{uuid}/../1"),
         format!("{uuid}/.hidden/1"),
-        format!("{uuid}"),
+        uuid.clone(),
         format!("{foreign}/gone/1"),
         format!("{foreign}/{uuid}/gone/1"),
     ];

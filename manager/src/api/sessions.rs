@@ -20,6 +20,7 @@ use super::input::{Id, Json, Key, NoBody, Nothing, OptionalJson, Pid, Query};
 use super::problem::{Answer, ApiError, WITH_BODY, WITH_OPTIONS, refuses};
 use crate::blocking;
 use crate::manager::{SessionManager, WaitFor};
+use crate::owned::{self, How};
 use crate::tokens;
 
 /// How long `PUT` and bootstrap wait for a session that does not say how long, in milliseconds.
@@ -359,7 +360,7 @@ pub async fn log(
 
 /// The last lines of a file, of its last `limit` bytes. A file that does not exist is empty.
 fn tail(path: &Path, lines: usize, limit: u64) -> io::Result<String> {
-    let mut file = match std::fs::File::open(path) {
+    let mut file = match owned::open(path, How::Read) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
         Err(error) => return Err(error),
@@ -479,7 +480,8 @@ mod tests {
 
     #[test]
     fn a_log_is_read_from_its_end() {
-        let path = std::env::temp_dir().join(format!("kennel-tail-{}", std::process::id()));
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
         let text: String = (1..=50_000).map(|n| format!("line {n}\n")).collect();
         std::fs::write(&path, &text).unwrap();
         assert_eq!(tail(&path, 0, MAX_LOG).unwrap(), "");

@@ -1,6 +1,5 @@
 //! `daemon`: run it, look at it, end it.
 
-use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -19,7 +18,8 @@ use super::render;
 use super::sessions::pairs;
 use super::ui::Ui;
 use crate::client::{ClientError, Request};
-use crate::{clock, shelter};
+use crate::owned::{self, How};
+use crate::{clock, shelter, supervisor};
 
 /// How long a daemon that starts may take until it answers.
 const START: Duration = Duration::from_secs(10);
@@ -195,7 +195,8 @@ async fn ended(link: &Link<'_>, process: Option<OwnedFd>) -> Outcome {
 
 /// The process that holds the state directory, by its own word, if any does.
 fn holder(link: &Link<'_>) -> Option<u32> {
-    let mut lock = File::open(link.paths.state_dir.join("lock")).ok()?;
+    let state_dir = supervisor::trusted(&link.paths.state_dir).ok()??;
+    let mut lock = owned::open(&state_dir.join(supervisor::LOCK), How::Read).ok()?;
     if flock(&lock, FlockOperation::NonBlockingLockShared).is_ok() {
         return None;
     }

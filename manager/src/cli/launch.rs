@@ -1,8 +1,7 @@
 //! Starting the daemon in the background, and running it there.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 
@@ -12,6 +11,8 @@ use super::error::{Failure, Outcome, exit};
 use super::ui::Ui;
 use crate::daemon::{self, DaemonOptions, Paths, RunError};
 use crate::error::StartError;
+use crate::owned::{self, How};
+use crate::supervisor;
 
 /// The exit code of a daemon that found another one serving its state directory.
 pub const LOST: i32 = exit::CONFLICT as i32;
@@ -33,7 +34,8 @@ pub fn log_length(paths: &Paths) -> u64 {
 /// The last lines that the log has got since it was so long.
 pub fn log_since(paths: &Paths, begin: u64) -> String {
     let read = || -> io::Result<String> {
-        let mut file = File::open(log_path(paths))?;
+        let state_dir = fs::canonicalize(&paths.state_dir)?;
+        let mut file = owned::open(&state_dir.join(crate::logs::DAEMON), How::Read)?;
         file.seek(SeekFrom::Start(begin.min(file.metadata()?.len())))?;
         let mut text = Vec::new();
         file.take(MAX_LOG).read_to_end(&mut text)?;
@@ -51,7 +53,9 @@ pub fn spawn(paths: &Paths) -> Outcome<Child> {
         Failure::unreachable(format!("no daemon runs, and none can be started: {what}: {error}"))
     };
     let exe = std::env::current_exe().map_err(|error| cannot("this program's own path", error))?;
-    let log = open_log(paths).map_err(|error| cannot(&paths.state_dir.display().to_string(), error))?;
+    let state_dir = supervisor::take(&paths.state_dir)
+        .map_err(|error| Failure::unreachable(format!("no daemon runs, and none can be started: {error}")))?;
+    let log = open_log(&state_dir).map_err(|error| cannot(&state_dir.display().to_string(), error))?;
     let second = log.try_clone().map_err(|error| cannot("the log", error))?;
     let mut command = Command::new(&exe);
     command.args(["daemon", "run", "--detached", "--state-dir"]).arg(&paths.state_dir);
@@ -59,13 +63,12 @@ pub fn spawn(paths: &Paths) -> Outcome<Child> {
     command.spawn().map_err(|error| cannot(&exe.display().to_string(), error))
 }
 
-fn open_log(paths: &Paths) -> io::Result<File> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&paths.state_dir)?;
-    let path = log_path(paths);
-    if log_length(paths) > MAX_LOG {
+fn open_log(state_dir: &Path) -> io::Result<File> {
+    let path = state_dir.join(crate::logs::DAEMON);
+    if fs::symlink_metadata(&path).is_ok_and(|found| found.len() > MAX_LOG) {
         fs::rename(&path, path.with_extension("log.old"))?;
     }
-    OpenOptions::new().create(true).append(true).mode(0o600).open(&path)
+    owned::open(&path, How::Append)
 }
 
 /// Runs the daemon in this process.

@@ -4,15 +4,14 @@
 //! A worktree lies in `worktrees/` below the state directory, not in the repository, where it would be in the way
 //! of tools that search. It belongs to whoever asked for it: kennel never removes one in which somebody has worked.
 
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::error::{Failure, Outcome};
 use super::sessions::random_key;
+use crate::owned;
+use crate::supervisor::WORKTREES;
 
-/// The directory of the worktrees, in the state directory.
-const DIRECTORY: &str = "worktrees";
 /// What git takes from its environment instead of from the directory: a hook that this runs below would set it.
 const GIT_VARIABLES: &[&str] =
     &["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_PREFIX"];
@@ -42,11 +41,8 @@ impl Worktree {
             })
             .unwrap_or_default();
         let name = format!("{name}-{}", &key[..8]);
-        let directory = state_dir.join(DIRECTORY);
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&directory)
+        let directory = state_dir.join(WORKTREES);
+        let directory = owned::directory(&directory)
             .map_err(|error| failed(format!("{}: {error}", directory.display())))?;
         let path = directory.join(&name);
         let branch = format!("kennel/{name}");

@@ -16,6 +16,7 @@ use toml::Spanned;
 use super::{CgroupRoot, Config, Defaults, Profile, Retention, Runs, bounds, shown};
 use crate::core::PermissionRule;
 use crate::error::Error;
+use crate::owned;
 
 /// The largest `config.toml`, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -376,6 +377,7 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, Error> {
     }
     let mut bytes = Vec::new();
     std::fs::File::open(path)
+        .and_then(|file| owned::believed(path, &file).map(|()| file))
         .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
         .map_err(|error| failed(error.to_string()))?;
     if bytes.len() as u64 > MAX_FILE {

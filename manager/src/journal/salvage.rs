@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io;
 use std::ops::RangeInclusive;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use protocol::event::{Event, EventKind};
@@ -18,8 +17,9 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, params, params_from_iter};
 
 use super::wal::{PAGE, Wal};
-use super::{JournalError, VERSION, prepare, prune};
+use super::{JournalError, VERSION, connect, prepare, prune};
 use crate::core::Session;
+use crate::owned::{self, How};
 
 /// The incarnation that is kept of a session that was lost: above any that its workers may have.
 const LOST: Incarnation = 1 << 20;
@@ -50,7 +50,7 @@ pub fn salvage(path: &Path, why: &str) -> Result<(), JournalError> {
     for left in [&raw, &new, &named(&new, "-wal"), &named(&new, "-shm"), &named(&new, "-journal")] {
         remove(left).map_err(io)?;
     }
-    let mut connection = Connection::open(&new)?;
+    let mut connection = connect(&new, OpenFlags::default())?;
     prepare(&mut connection, 0)?;
     // Its own beginning may have to stand in for that of the damaged one.
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
@@ -120,7 +120,7 @@ struct Rows {
 }
 
 fn read(path: &Path, raw: &Path, template: &Path, lost: &mut Vec<String>) -> Result<Rows, JournalError> {
-    let mut bytes = match fs::read(path) {
+    let mut bytes = match owned::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         other => other.map_err(JournalError::Io)?,
     };
@@ -140,7 +140,7 @@ fn read(path: &Path, raw: &Path, template: &Path, lost: &mut Vec<String>) -> Res
         Ok(connection) => connection,
         Err(_) => {
             // All journals begin alike; what counts is behind that.
-            let begin = fs::read(template).map_err(JournalError::Io)?;
+            let begin = owned::read(template).map_err(JournalError::Io)?;
             if begin.len() >= PAGE {
                 bytes[..PAGE].copy_from_slice(&begin[..PAGE]);
             }
@@ -176,13 +176,12 @@ fn head(bytes: &mut [u8]) {
 
 fn put(path: &Path, bytes: &[u8]) -> Result<(), JournalError> {
     remove(path).map_err(JournalError::Io)?;
-    let file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path);
-    let written = file.and_then(|mut file| io::Write::write_all(&mut file, bytes));
+    let written = owned::open(path, How::Anew).and_then(|mut file| io::Write::write_all(&mut file, bytes));
     written.map_err(JournalError::Io)
 }
 
 fn open(raw: &Path) -> Result<Connection, JournalError> {
-    let connection = Connection::open_with_flags(raw, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let connection = connect(raw, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     for table in ["meta", "sessions", "retired", "prompts", "events", "keys"] {
         connection.prepare(&format!("SELECT * FROM {table}"))?;
     }

@@ -4,9 +4,10 @@
 //! committed. So it says nothing of commits that are lost there. Here they are looked for. The format is
 //! <https://www.sqlite.org/fileformat2.html#walformat>.
 
-use std::fs;
 use std::io;
 use std::path::Path;
+
+use crate::owned;
 
 /// The size of a page, in bytes: what SQLite chooses where nobody else does.
 pub const PAGE: usize = 4096;
@@ -27,7 +28,7 @@ pub struct Wal {
 impl Wal {
     /// Reads it. One that is not there is empty.
     pub fn read(path: &Path) -> io::Result<Self> {
-        let bytes = match fs::read(path) {
+        let bytes = match owned::read(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             other => other?,
         };
