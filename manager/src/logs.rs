@@ -1,20 +1,24 @@
 //! Logs of sessions: what their workers and agents write to standard error, bounded.
 //!
-//! The file is open in processes that know nothing of it, and append to it. So it is not renamed but emptied, after its
-//! newest part was kept beside it as `ID.log.1`. What is written in between is lost; it is a log.
+//! The worker has the file as its descriptor 2, alone writes it, and bounds it as it writes: before the file gets too long,
+//! the worker renames it to `ID.log.1` and goes on in a new one. Nothing here looks at a log by a clock. What an agent wrote
+//! stands there byte for byte, also what looks like a line of the worker's.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use protocol::SessionId;
 
 use crate::owned::{self, How};
 
-/// The most that a log may hold when it is looked at, in bytes.
-pub const MOST: u64 = 16 * 1024 * 1024;
+/// The most that a log may hold when a worker gets it, in bytes: a worker of this kennel leaves half of that.
+const MOST: u64 = 16 * 1024 * 1024;
 /// How much of its end is kept then, in bytes: not more than can be copied in passing.
 const KEPT: u64 = 4 * 1024 * 1024;
+/// How much of the end of a log is read for the last words, in bytes, and how many lines are kept.
+const LAST_WORDS: (u64, usize) = (4096, 10);
 
 /// Where they are, in the state directory.
 pub const DIRECTORY: &str = "logs";
@@ -27,9 +31,11 @@ pub fn path(state_dir: &Path, id: &SessionId) -> PathBuf {
     state_dir.join(DIRECTORY).join(format!("{id}.log"))
 }
 
-/// What was kept of it when it was emptied last.
-fn before(state_dir: &Path, id: &SessionId) -> PathBuf {
-    state_dir.join(DIRECTORY).join(format!("{id}.log.1"))
+/// The part of a log that was written before: of a log that became too long.
+pub fn before(log: &Path) -> PathBuf {
+    let mut name = log.as_os_str().to_owned();
+    name.push(".1");
+    name.into()
 }
 
 /// The session whose log a file of this name is, or was.
@@ -37,21 +43,65 @@ pub fn session_of(name: &str) -> Option<SessionId> {
     name.strip_suffix(".1").unwrap_or(name).strip_suffix(".log")?.parse().ok()
 }
 
-/// Empties the log if it is too long. True if it was.
-pub fn bound(state_dir: &Path, id: &SessionId) -> io::Result<bool> {
+/// Where a worker's part of a log begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begin {
+    /// Device and inode: another file by that name was begun by the worker itself.
+    file: (u64, u64),
+    length: u64,
+}
+
+impl Begin {
+    /// At the end of what is in this file.
+    pub fn at_end_of(log: &File) -> io::Result<Self> {
+        let found = log.metadata()?;
+        Ok(Self { file: (found.dev(), found.ino()), length: found.len() })
+    }
+}
+
+/// The last lines of what a worker and its agent have written. None where it is not known where that begins.
+pub fn last_words(state_dir: &Path, id: &SessionId, begin: Option<&Begin>) -> Vec<String> {
+    let Some(begin) = begin else { return Vec::new() };
+    let log = path(state_dir, id);
+    let Ok((mut bytes, is_first)) = end_of(&log, begin) else { return Vec::new() };
+    if !is_first && (bytes.len() as u64) < LAST_WORDS.0 {
+        let older = end_of(&before(&log), begin).map_or(Vec::new(), |(older, _)| older);
+        bytes = [older, bytes].concat();
+        bytes.drain(..bytes.len().saturating_sub(LAST_WORDS.0 as usize));
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().collect();
+    let newest = lines.len().saturating_sub(LAST_WORDS.1);
+    lines[newest..].iter().map(|line| (*line).to_owned()).collect()
+}
+
+/// The end of a file, but nothing from before the beginning; and whether it is the file in which that is.
+fn end_of(path: &Path, begin: &Begin) -> io::Result<(Vec<u8>, bool)> {
+    let mut log = owned::open(path, How::Read)?;
+    let end = Begin::at_end_of(&log)?;
+    let is_first = end.file == begin.file;
+    let start = if is_first { begin.length.min(end.length) } else { 0 };
+    log.seek(SeekFrom::Start(start.max(end.length.saturating_sub(LAST_WORDS.0))))?;
+    let mut bytes = Vec::new();
+    log.take(LAST_WORDS.0).read_to_end(&mut bytes)?;
+    Ok((bytes, is_first))
+}
+
+/// Empties a log that is too long, after its newest part was kept beside it.
+pub fn bound(state_dir: &Path, id: &SessionId) -> io::Result<()> {
     let path = path(state_dir, id);
     let length = match std::fs::symlink_metadata(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other?.len(),
     };
     if length <= MOST {
-        return Ok(false);
+        return Ok(());
     }
     let mut log = owned::open(&path, How::Keep)?;
     // On a full disk there is room only after it was emptied.
-    let kept = keep(&mut log, length, &before(state_dir, id));
+    let kept = keep(&mut log, length, &before(&path));
     log.set_len(0)?;
-    kept.map(|()| true)
+    kept
 }
 
 fn keep(log: &mut File, length: u64, to: &Path) -> io::Result<()> {
@@ -63,6 +113,54 @@ fn keep(log: &mut File, length: u64, to: &Path) -> io::Result<()> {
 
 /// Removes what there is.
 pub fn remove(state_dir: &Path, id: &SessionId) {
-    let _ = std::fs::remove_file(path(state_dir, id));
-    let _ = std::fs::remove_file(before(state_dir, id));
+    let path = path(state_dir, id);
+    let _ = std::fs::remove_file(before(&path));
+    let _ = std::fs::remove_file(path);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_words_are_the_workers_own_also_where_it_has_begun_a_new_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let id: SessionId = "a.b".parse().unwrap();
+        owned::directory(&dir.path().join(DIRECTORY)).unwrap();
+        let log = path(dir.path(), &id);
+        std::fs::write(&log, "of an earlier worker\n").unwrap();
+        let begin = Begin::at_end_of(&File::open(&log).unwrap()).unwrap();
+        let words = || last_words(dir.path(), &id, Some(&begin));
+        assert_eq!(words(), Vec::<String>::new());
+        let append = |text: &str| owned::open(&log, How::Append).unwrap().write_all(text.as_bytes()).unwrap();
+        append("one\n");
+        assert_eq!(words(), ["one"]);
+        std::fs::rename(&log, before(&log)).unwrap();
+        append("two\n");
+        assert_eq!(words(), ["one", "two"]);
+        std::fs::write(before(&log), "three\n").unwrap();
+        std::fs::rename(&log, before(&log)).unwrap();
+        append(&"x".repeat(5000));
+        append("\nfour\n");
+        let last = words();
+        assert_eq!((last.len(), last[1].as_str()), (2, "four"));
+        assert_eq!(last_words(dir.path(), &id, None), Vec::<String>::new());
+        assert_eq!(session_of("a.b.log.1"), Some(id.clone()));
+        remove(dir.path(), &id);
+        assert!(!log.exists() && !before(&log).exists());
+    }
+
+    #[test]
+    fn a_log_that_an_earlier_kennel_has_let_grow_is_emptied_and_its_end_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let id: SessionId = "one".parse().unwrap();
+        owned::directory(&dir.path().join(DIRECTORY)).unwrap();
+        let log = path(dir.path(), &id);
+        bound(dir.path(), &id).unwrap();
+        std::fs::write(&log, [vec![0; MOST as usize], b"newest\n".to_vec()].concat()).unwrap();
+        bound(dir.path(), &id).unwrap();
+        assert_eq!(std::fs::metadata(&log).unwrap().len(), 0);
+        let kept = std::fs::read(before(&log)).unwrap();
+        assert!(kept.len() as u64 == KEPT && kept.ends_with(b"newest\n"));
+    }
 }

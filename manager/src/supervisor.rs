@@ -50,8 +50,6 @@ pub const LOCK: &str = "lock";
 pub const WORKTREES: &str = "worktrees";
 /// The socket, where it is in the state directory.
 pub const SOCKET: &str = "kennel.sock";
-/// How often it is looked whether logs are too long while there are processes, in milliseconds.
-const LOGS_MS: u64 = 10_000;
 /// How often the lock is tried, 10 ms apart.
 const LOCK_TRIES: u32 = 20;
 /// The most that one batch takes from each source.
@@ -315,8 +313,6 @@ struct Supervisor {
     reserve: Reserve,
     /// Done, and not on record yet.
     owed: Owed,
-    /// When the logs are looked at.
-    logs_at: u64,
     /// History that goes.
     pruning: VecDeque<Pruning>,
     closing: bool,
@@ -373,7 +369,6 @@ impl Supervisor {
             room_at: None,
             reserve,
             owed: Owed::default(),
-            logs_at: 0,
             pruning: VecDeque::new(),
             closing: false,
             left: false,
@@ -517,9 +512,8 @@ impl Supervisor {
             Room::Plenty => self.timers.first(),
             Room::Tight | Room::Shut => self.timers.iter().find(|(_, id)| self.is_ending(id)),
         };
-        let logs = self.workers.ids().next().map(|_| self.logs_at);
         let timer = timer.map(|(at, _)| *at);
-        [timer, self.workers.deadline(), self.room_at, logs].into_iter().flatten().min()
+        [timer, self.workers.deadline(), self.room_at].into_iter().flatten().min()
     }
 
     fn hear(&mut self, event: LinkEvent, now: u64) {
@@ -541,10 +535,6 @@ impl Supervisor {
         self.workers.look(at.mono);
         if self.room_at.is_some_and(|room_at| at.mono >= room_at) {
             self.look_for_room();
-        }
-        if at.mono >= self.logs_at {
-            self.workers.bound_logs();
-            self.logs_at = at.mono + LOGS_MS;
         }
         let (fleet, room) = (&self.fleet, self.room);
         let buried = self.workers.bury(at.mono, |id| room.takes_end_of(fleet, id));

@@ -10,7 +10,7 @@ mod reports;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -46,8 +46,6 @@ const AGAIN_MS: u64 = 5;
 const HELD_MS: u64 = 100;
 /// How much a worker may say before it is told what of it is on record, in bytes. It keeps what it is not told.
 const UNTOLD: usize = 32 * 1024;
-/// How much of the end of a log is read for the last words, in bytes, and how many lines are kept.
-const LAST_WORDS: (u64, usize) = (4096, 10);
 
 /// Something observed of an incarnation.
 pub type Sighting = (SessionId, Incarnation, Seen);
@@ -59,8 +57,8 @@ struct Worker {
     /// Its number in [`Watch`].
     number: u64,
     link: Option<Link>,
-    /// Where its part of the log begins.
-    log_start: u64,
+    /// Where its part of the log begins: the file, and how long it was.
+    log: Option<logs::Begin>,
     welcomed: bool,
     /// An earlier manager has begun it.
     adopted: bool,
@@ -191,23 +189,6 @@ impl Workers {
         &self.world.state_dir
     }
 
-    /// Empties the logs that are too long.
-    pub fn bound_logs(&mut self) {
-        for (id, worker) in &mut self.workers {
-            match logs::bound(&self.world.state_dir, id) {
-                Ok(false) => {}
-                Ok(true) => {
-                    tracing::info!(session = %id, "its log was too long; the newest part is kept beside it");
-                    // One of an earlier manager stays known as such.
-                    if worker.log_start != u64::MAX {
-                        worker.log_start = 0;
-                    }
-                }
-                Err(error) => tracing::warn!(session = %id, %error, "its log is too long and was not kept"),
-            }
-        }
-    }
-
     /// Sessions with a process that is not reaped yet.
     pub fn ids(&self) -> impl Iterator<Item = &SessionId> {
         self.workers.keys()
@@ -298,8 +279,8 @@ impl Workers {
         if let Err(error) = logs::bound(&self.world.state_dir, id) {
             tracing::warn!(session = %id, %error, "its log is too long and was not kept");
         }
-        let mut log = open_log(&self.world.state_dir, id)?;
-        let log_start = log.seek(SeekFrom::End(0))?;
+        let log = open_log(&self.world.state_dir, id)?;
+        let begin = logs::Begin::at_end_of(&log)?;
         let marker = self.marker(id, incarnation);
         let spawned = process::spawn(&program, &marker, &self.world.boot_id, log)
             .map_err(|error| named(error, &program))?;
@@ -308,7 +289,7 @@ impl Workers {
         let link = link.inspect_err(|_| process::end(spawned.pidfd.as_fd()))?;
         let identity = spawned.identity.clone();
         tracing::debug!(session = %id, incarnation, pid = identity.pid, "worker spawned");
-        self.insert(id, incarnation, spawned.identity, Some(spawned.pidfd), Some(link), log_start);
+        self.insert(id, incarnation, spawned.identity, Some(spawned.pidfd), Some(link), Some(begin));
         Ok(identity)
     }
 
@@ -323,7 +304,7 @@ impl Workers {
         identity: Identity,
         pidfd: Option<OwnedFd>,
         link: Option<Link>,
-        log_start: u64,
+        log: Option<logs::Begin>,
     ) {
         self.next_number += 1;
         let number = self.next_number;
@@ -342,7 +323,7 @@ impl Workers {
             pidfd,
             number,
             link,
-            log_start,
+            log,
             welcomed: false,
             adopted: false,
             left_only: false,
@@ -560,7 +541,7 @@ impl Workers {
         failpoint::hit_about("adopt", "visited", id);
         let awaits_hello = pipes.is_some();
         let link = self.link_to_adopted(id, incarnation, pipes);
-        self.insert(id, incarnation, identity.clone(), pidfd, link, u64::MAX);
+        self.insert(id, incarnation, identity.clone(), pidfd, link, None);
         if let Some(worker) = self.get(id, incarnation) {
             (worker.adopted, worker.left_only, worker.awaits_hello) = (true, !awaits_hello, awaits_hello);
             (worker.heard, worker.recorded) = (heard, heard);
@@ -777,21 +758,4 @@ fn named(error: io::Error, path: &Path) -> io::Error {
         }
         _ => error,
     }
-}
-
-/// The last lines of a log, of what was written after `start`.
-fn last_words(path: &Path, start: u64) -> Vec<String> {
-    let read = || -> io::Result<String> {
-        let mut log = owned::open(path, How::Read)?;
-        let end = log.seek(SeekFrom::End(0))?;
-        let from = start.min(end).max(end.saturating_sub(LAST_WORDS.0));
-        log.seek(SeekFrom::Start(from))?;
-        let mut text = Vec::new();
-        log.take(LAST_WORDS.0).read_to_end(&mut text)?;
-        Ok(String::from_utf8_lossy(&text).into_owned())
-    };
-    let text = read().unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    let newest = lines.len().saturating_sub(LAST_WORDS.1);
-    lines[newest..].iter().map(|line| (*line).to_owned()).collect()
 }

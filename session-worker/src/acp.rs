@@ -15,7 +15,6 @@ mod terminals;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::Duration;
 
 use protocol::wire::{
@@ -32,6 +31,7 @@ use tokio::time::Instant;
 use crate::agent::absolute;
 use crate::confine::Confinement;
 use crate::link::is_transient;
+use crate::logfile::Stderr;
 use crate::program::{self, Plan, Start};
 use calls::{Asked, Calls, Next};
 use conversation::{Conversation, Do, Opening};
@@ -69,6 +69,8 @@ pub struct Acp {
     outbox: Vec<u8>,
     written: usize,
     stdout: Option<pipe::Receiver>,
+    /// What it says beside the protocol: into the session's log, also while nobody takes anything else.
+    stderr: Stderr,
     /// What was read of a line whose end has not come.
     line: Vec<u8>,
     /// How much of `line` is known to have no end in it.
@@ -90,6 +92,8 @@ pub enum Ready {
     Stdin,
     /// [`Acp::read`]
     Stdout,
+    /// [`Acp::read_stderr`]
+    Stderr,
     /// [`Acp::work`]
     Terminals,
 }
@@ -137,6 +141,7 @@ impl Acp {
     ) -> io::Result<(Self, Vec<Report>)> {
         let (agent_stdin, stdin) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         let (stdout, agent_stdout) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        let (stderr, agent_stderr) = Stderr::pipe()?;
         let (stdin, stdout) = (pipe::Sender::from_owned_fd(stdin)?, pipe::Receiver::from_owned_fd(stdout)?);
         let plan = Plan {
             argv,
@@ -144,8 +149,7 @@ impl Acp {
             env: &[],
             stdin: agent_stdin.into(),
             stdout: agent_stdout.into(),
-            // Ours: the session's log.
-            stderr: Stdio::inherit(),
+            stderr: agent_stderr.into(),
         };
         // Closed again before anything else is started.
         descriptors::hand_on(inherited)?;
@@ -163,6 +167,7 @@ impl Acp {
             outbox: Vec::new(),
             written: 0,
             stdout: Some(stdout),
+            stderr,
             line: Vec::new(),
             searched: 0,
             held_up: false,
@@ -200,6 +205,7 @@ impl Acp {
                 None => std::future::pending().await,
             }}, if room => Ready::Stdout,
             () = std::future::ready(()), if room && self.held_up => Ready::Stdout,
+            () = self.stderr.readable() => Ready::Stderr,
             () = self.terminals.ready() => Ready::Terminals,
         }
     }
@@ -243,6 +249,16 @@ impl Acp {
                 Vec::new()
             }
         }
+    }
+
+    /// Puts into the session's log what the agent writes to its standard error: one piece.
+    pub fn read_stderr(&mut self) {
+        self.stderr.read();
+    }
+
+    /// The same with all that is there: the agent, or all of its tree, is dead.
+    pub fn drain_stderr(&mut self) {
+        self.stderr.drain();
     }
 
     /// Reads what is left when the agent's process is dead; `None` when all is read.

@@ -7,6 +7,7 @@ mod acp;
 mod agent;
 mod confine;
 mod link;
+mod logfile;
 mod outbox;
 mod program;
 mod shelter;
@@ -77,7 +78,7 @@ fn main() -> ExitCode {
 
 /// Writes a line into the session's log. A full disk, on which `eprintln!` panics, is no reason to end a session.
 fn log(text: &str) {
-    let _ = writeln!(std::io::stderr(), "session-worker: {text}");
+    logfile::line(text);
 }
 
 fn one_byte() -> u8 {

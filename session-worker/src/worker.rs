@@ -383,6 +383,10 @@ impl Worker {
                 Vec::new()
             }
             acp::Ready::Stdout => acp.read(&self.welcome),
+            acp::Ready::Stderr => {
+                acp.read_stderr();
+                return Ok(());
+            }
             acp::Ready::Terminals => acp.work(&self.welcome),
         };
         self.tell(reports)

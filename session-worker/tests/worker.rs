@@ -6,6 +6,8 @@
 #[path = "worker/contained.rs"]
 mod contained;
 mod harness;
+#[path = "worker/log.rs"]
+mod log;
 #[path = "worker/shelter.rs"]
 mod shelter;
 

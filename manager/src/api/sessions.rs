@@ -21,7 +21,7 @@ use super::problem::{Answer, ApiError, WITH_BODY, WITH_OPTIONS, refuses};
 use crate::blocking;
 use crate::manager::{SessionManager, WaitFor};
 use crate::owned::{self, How};
-use crate::tokens;
+use crate::{logs, tokens};
 
 /// How long `PUT` and bootstrap wait for a session that does not say how long, in milliseconds.
 const START_TIMEOUT_MS: u64 = 30_000;
@@ -358,8 +358,18 @@ pub async fn log(
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text))
 }
 
-/// The last lines of a file, of its last `limit` bytes. A file that does not exist is empty.
+/// The last lines of a log, of its last `limit` bytes; where it was begun anew lately, of the file before, too.
 fn tail(path: &Path, lines: usize, limit: u64) -> io::Result<String> {
+    let newest = tail_of(path, lines, limit)?;
+    let (count, length) = (newest.lines().count(), newest.len() as u64);
+    if count >= lines || length >= limit {
+        return Ok(newest);
+    }
+    Ok(tail_of(&logs::before(path), lines - count, limit - length)? + &newest)
+}
+
+/// The last lines of a file, of its last `limit` bytes. A file that does not exist is empty.
+fn tail_of(path: &Path, lines: usize, limit: u64) -> io::Result<String> {
     let mut file = match owned::open(path, How::Read) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
@@ -491,9 +501,12 @@ mod tests {
         let cut = tail(&path, 50_000, 1).unwrap();
         assert!(cut.starts_with("[kennel: what came before is left out"), "{:?}", &cut[..80]);
         assert!(cut.ends_with("line 50000\n") && cut.len() < 70_000);
+        std::fs::write(logs::before(&path), "older\noldest of the new\n").unwrap();
         std::fs::write(&path, b"one\n\xfftwo\nthree").unwrap();
+        assert_eq!(tail(&path, 4, MAX_LOG).unwrap(), "oldest of the new\none\n\u{fffd}two\nthree");
         assert_eq!(tail(&path, 2, MAX_LOG).unwrap(), "\u{fffd}two\nthree");
         std::fs::remove_file(&path).unwrap();
+        std::fs::remove_file(logs::before(&path)).unwrap();
         assert_eq!(tail(&path, 2, MAX_LOG).unwrap(), "");
     }
 }

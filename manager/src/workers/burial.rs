@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 
 use protocol::{Exit, Incarnation, SessionId, failpoint};
 
-use super::{AGAIN_MS, CLOSED_MS, DRAIN_MS, HELD_MS, REAPED_MS, Sighting, Workers, last_words};
+use super::{AGAIN_MS, CLOSED_MS, DRAIN_MS, HELD_MS, REAPED_MS, Sighting, Workers};
 use crate::core::{Seen, limits};
 use crate::exit_info::{Known, exit_info};
 use crate::{logs, process, sweep};
@@ -98,7 +98,11 @@ impl Workers {
                 link.cut();
             }
             let exit = dead.exit;
-            let last_words = last_words(&logs::path(&self.world.state_dir, &id), worker.log_start);
+            let last_words = logs::last_words(&self.world.state_dir, &id, worker.log.as_ref());
+            // A worker of an earlier kennel did not bound it.
+            if let Err(error) = logs::bound(&self.world.state_dir, &id) {
+                tracing::warn!(session = %id, %error, "its log is too long and was not kept");
+            }
             seen.push((id, incarnation, Seen::Gone { exit, last_words, survivors }));
         }
         seen
@@ -117,7 +121,7 @@ impl Workers {
         let needs = |id: &&SessionId| {
             let worker = self.workers.get(*id);
             worker.is_some_and(|worker| {
-                worker.dead.is_some() && (!self.world.whole_process || worker.log_start == u64::MAX)
+                worker.dead.is_some() && (!self.world.whole_process || worker.log.is_none())
             })
         };
         let wanted: HashSet<&SessionId> = due.iter().filter(needs).collect();

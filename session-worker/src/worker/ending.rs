@@ -134,6 +134,10 @@ impl Worker {
     fn mourn(&mut self) -> Result<(), Error> {
         let Some(acp) = &mut self.acp else { return Ok(()) };
         let mut reports = acp.work(&self.welcome);
+        if acp.exit.is_some() {
+            // In the log before its death is told.
+            acp.drain_stderr();
+        }
         if acp.exit.is_some() && !acp.is_given_up() {
             // What it said at last is a pipe full at most; more comes from something that it has left behind.
             for _ in 0..LAST_READS {
@@ -198,6 +202,9 @@ impl Worker {
         }
         if self.link.is_alone() {
             self.link.sync();
+        }
+        if let Some(acp) = &mut self.acp {
+            acp.drain_stderr();
         }
         Ok(Some(code))
     }

@@ -129,10 +129,16 @@ impl Worker {
         Self::spawn_by(Program::new(binary()))
     }
 
-    pub fn spawn_by(mut program: Program) -> Self {
+    pub fn spawn_by(program: Program) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let log = File::options().create(true).append(true).open(dir.path().join("log"));
+        Self::spawn_with(program, dir, log.unwrap())
+    }
+
+    /// One whose log is this file.
+    pub fn spawn_with(mut program: Program, dir: tempfile::TempDir, log: File) -> Self {
         program.stdin(Stdio::piped()).stdout(Stdio::piped());
-        program.stderr(File::create(dir.path().join("log")).unwrap());
+        program.stderr(log);
         let end = Instant::now() + BOUND;
         let mut child = loop {
             match program.spawn() {

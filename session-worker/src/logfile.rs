@@ -1,0 +1,245 @@
+//! The session's log: standard error of the worker, and of the agent by way of a pipe.
+//!
+//! The manager opens the file and hands it over as descriptor 2. Only the worker has it: what runs below writes into a
+//! pipe, whose bytes the worker puts here, and so nobody below can open the file again, empty it or write over it. The
+//! worker is the only writer, and therefore keeps the bound as it writes: a file that would get too long is first renamed
+//! to `NAME.1`, in the place of the one before. All bytes of an agent stand there as it wrote them, also those that look
+//! like a line of the worker's.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Mutex;
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
+use tokio::net::unix::pipe;
+
+use crate::link::is_transient;
+
+/// The longest log, in bytes. With the one beside it a session has twice as much.
+pub const MOST: u64 = 8 * 1024 * 1024;
+/// What an agent wrote is read in pieces of this size.
+const READ: usize = 64 * 1024;
+/// Reads of what an agent wrote before its death: a pipe holds 1 MiB at most (pipe(7)).
+const LAST_READS: usize = 32;
+
+static LOG: Mutex<Log> = Mutex::new(Log { dropped: 0, mid_line: false });
+
+/// What is known of the log beside what the file says itself.
+struct Log {
+    /// Bytes that did not fit on the disk since the last that did.
+    dropped: u64,
+    /// What was written last ends without a line's end.
+    mid_line: bool,
+}
+
+/// Writes a line of the worker's own.
+pub fn line(text: &str) {
+    if let Ok(mut log) = LOG.lock() {
+        log.line(&OnStderr, text);
+    }
+}
+
+/// Writes what an agent wrote.
+fn raw(bytes: &[u8]) {
+    if let Ok(mut log) = LOG.lock() {
+        log.write(&OnStderr, bytes);
+    }
+}
+
+/// Where a log is written to.
+trait Place {
+    /// Makes room for so many bytes.
+    fn make_room(&self, bytes: u64);
+    /// Writes all or says how much was written.
+    fn put(&self, bytes: &[u8]) -> Result<(), usize>;
+}
+
+impl Log {
+    fn line(&mut self, place: &impl Place, text: &str) {
+        let begin = if self.mid_line { "\n" } else { "" };
+        self.write(place, format!("{begin}session-worker: {text}\n").as_bytes());
+    }
+
+    /// What cannot be written is dropped and counted: an agent never waits for a disk that is full.
+    fn write(&mut self, place: &impl Place, bytes: &[u8]) {
+        let Some(last) = bytes.last() else { return };
+        if self.dropped > 0 {
+            let begin = if self.mid_line { "\n" } else { "" };
+            let said = format!(
+                "{begin}session-worker: the log could not be written: {} bytes are missing here\n",
+                self.dropped
+            );
+            if place.put(said.as_bytes()).is_err() {
+                self.dropped = self.dropped.saturating_add(bytes.len() as u64);
+                return;
+            }
+            (self.dropped, self.mid_line) = (0, false);
+        }
+        place.make_room(bytes.len() as u64);
+        match place.put(bytes) {
+            Ok(()) => self.mid_line = *last != b'\n',
+            Err(written) => {
+                self.dropped = self.dropped.saturating_add((bytes.len() - written) as u64);
+                self.mid_line |= written > 0;
+            }
+        }
+    }
+}
+
+/// Descriptor 2.
+struct OnStderr;
+
+impl Place for OnStderr {
+    fn make_room(&self, bytes: u64) {
+        let stderr = rustix::stdio::stderr();
+        let Ok(found) = rustix::fs::fstat(stderr) else { return };
+        let is_file = rustix::fs::FileType::from_raw_mode(found.st_mode).is_file();
+        if !is_file || (found.st_size as u64).saturating_add(bytes) <= MOST {
+            return;
+        }
+        // Where it cannot be put aside it is emptied: the bound counts for more than what was said long ago.
+        if put_aside().is_err() {
+            let _ = rustix::fs::ftruncate(stderr, 0);
+        }
+    }
+
+    fn put(&self, bytes: &[u8]) -> Result<(), usize> {
+        let mut written = 0;
+        while written < bytes.len() {
+            match rustix::io::write(rustix::stdio::stderr(), &bytes[written..]) {
+                Ok(n) if n > 0 => written += n,
+                Err(Errno::INTR) => {}
+                Ok(_) | Err(_) => return Err(written),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Renames the log to `NAME.1`, and goes on in a new one.
+fn put_aside() -> io::Result<()> {
+    let stderr = rustix::stdio::stderr();
+    let path = std::fs::read_link("/proc/self/fd/2")?;
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::NotFound.into());
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(directory, flags, Mode::empty())?;
+    // The name may be another file's by now, or nobody's.
+    let (named, open) =
+        (rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)?, rustix::fs::fstat(stderr)?);
+    if (named.st_dev, named.st_ino) != (open.st_dev, open.st_ino) {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    let mut beside = name.to_owned();
+    beside.push(".1");
+    rustix::fs::renameat(&directory, name, &directory, &beside)?;
+    let flags =
+        OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let new = rustix::fs::openat(&directory, name, flags, Mode::from_raw_mode(0o600)).and_then(take_place);
+    new.map_err(|error| {
+        // What is written goes on where it was.
+        let _ = rustix::fs::renameat(&directory, &beside, &directory, name);
+        error.into()
+    })
+}
+
+/// Standard output is the log, too: nothing that prints can get between the frames.
+fn take_place(new: OwnedFd) -> Result<(), Errno> {
+    rustix::stdio::dup2_stderr(&new)?;
+    rustix::stdio::dup2_stdout(&new)
+}
+
+/// Our end of an agent's standard error.
+#[derive(Debug)]
+pub struct Stderr(Option<pipe::Receiver>);
+
+impl Stderr {
+    /// A new one, and the agent's end.
+    pub fn pipe() -> io::Result<(Self, OwnedFd)> {
+        let (ours, theirs) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        Ok((Self(Some(pipe::Receiver::from_owned_fd(ours)?)), theirs))
+    }
+
+    /// Resolves when [`Stderr::read`] may get further.
+    pub async fn readable(&self) {
+        match &self.0 {
+            Some(pipe) => drop(pipe.readable().await),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Puts what an agent wrote into the log: one piece, so that whoever writes without a pause keeps the worker from
+    /// nothing else.
+    pub fn read(&mut self) {
+        let Some(pipe) = &self.0 else { return };
+        let mut buffer = vec![0; READ];
+        match pipe.try_read(&mut buffer) {
+            Ok(n) if n > 0 => raw(&buffer[..n]),
+            Err(error) if is_transient(&error) => {}
+            Ok(_) | Err(_) => self.0 = None,
+        }
+    }
+
+    /// The same with all that is there, whatever the runtime knows of the pipe: its writer is dead. Its end is not waited
+    /// for, nor is more read than a pipe can hold: a process elsewhere may have it open.
+    pub fn drain(&mut self) {
+        let Some(pipe) = &self.0 else { return };
+        let mut buffer = vec![0; READ];
+        for _ in 0..LAST_READS {
+            match rustix::io::read(pipe, &mut buffer) {
+                Ok(n) if n > 0 => raw(&buffer[..n]),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return,
+                Ok(_) | Err(_) => {
+                    self.0 = None;
+                    return;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::{Cell, RefCell};
+
+    /// A disk that is full now and then.
+    #[derive(Default)]
+    struct Disk {
+        has: RefCell<Vec<u8>>,
+        room: Cell<usize>,
+    }
+
+    impl Place for Disk {
+        fn make_room(&self, _: u64) {}
+
+        fn put(&self, bytes: &[u8]) -> Result<(), usize> {
+            let fits = bytes.len().min(self.room.get());
+            self.room.set(self.room.get() - fits);
+            self.has.borrow_mut().extend_from_slice(&bytes[..fits]);
+            if fits == bytes.len() { Ok(()) } else { Err(fits) }
+        }
+    }
+
+    #[test]
+    fn what_a_full_disk_does_not_take_is_counted_and_said_later() {
+        let (mut log, disk) = (Log { dropped: 0, mid_line: false }, Disk::default());
+        disk.room.set(8);
+        log.write(&disk, b"first\n");
+        log.write(&disk, b"second\n");
+        log.write(&disk, b"third\n");
+        disk.room.set(1000);
+        log.write(&disk, b"fourth");
+        log.line(&disk, "own");
+        let has = String::from_utf8(disk.has.take()).unwrap();
+        assert_eq!(
+            has,
+            "first\nse\nsession-worker: the log could not be written: 11 bytes are missing here\nfourth\n\
+             session-worker: own\n"
+        );
+    }
+}
