@@ -32,6 +32,7 @@ mod supervisor;
 mod sweep;
 mod tokens;
 mod usage;
+mod work;
 mod workdir;
 mod workers;
 
@@ -39,6 +40,7 @@ pub use error::{Error, StartError};
 pub use feed::{Record, Subscription};
 pub use manager::{Builder, MAX_PROMPT, SessionManager, WaitFor, check_prompt};
 pub use protocol;
+pub use work::LoopWork;
 
 /// Version and build of this kennel.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("KENNEL_BUILD_ID"), ")");

@@ -6,8 +6,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use protocol::frame::{self, Decoder};
+use protocol::frame::{self, Decoder, Framed};
 use protocol::wire::{Command, Envelope, FromWorker};
 use protocol::{Incarnation, SessionId, failpoint};
 use tokio::io::AsyncWriteExt;
@@ -27,10 +28,8 @@ pub enum LinkEvent {
         session: SessionId,
         /// Whose.
         incarnation: Incarnation,
-        /// What.
-        frames: Vec<FromWorker>,
-        /// How much was read for them, in bytes.
-        bytes: usize,
+        /// What, each with the size of its frame.
+        frames: Vec<Framed<FromWorker>>,
         /// Dropped once they are committed.
         permit: OwnedSemaphorePermit,
     },
@@ -59,6 +58,8 @@ pub struct Link {
     incarnation: Incarnation,
     sent: u64,
     outgoing: mpsc::UnboundedSender<Vec<u8>>,
+    /// How much was read, in bytes.
+    read: Arc<AtomicU64>,
     reader: JoinHandle<()>,
     writer: Option<JoinHandle<()>>,
 }
@@ -82,9 +83,12 @@ impl Link {
             ),
             None => (None, None),
         };
-        let reader = tokio::spawn(read(session, incarnation, spool, stdout, events));
+        let count = Arc::new(AtomicU64::new(0));
+        let reader =
+            Reader { session, incarnation, events, one: Arc::new(Semaphore::new(1)), read: count.clone() };
+        let reader = tokio::spawn(read(reader, spool, stdout));
         let writer = stdin.map(|stdin| tokio::spawn(write(stdin, queue)));
-        Ok(Self { incarnation, sent: 0, outgoing, reader, writer })
+        Ok(Self { incarnation, sent: 0, outgoing, read: count, reader, writer })
     }
 
     /// A worker that was told things by another manager: the numbers go on after the last that it acted on.
@@ -107,6 +111,11 @@ impl Link {
     /// Number of the last command.
     pub fn sent(&self) -> u64 {
         self.sent
+    }
+
+    /// How much was read so far, in bytes, whole messages or not.
+    pub fn read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
     }
 
     /// Stops reading: whatever is still in the pipe is lost.
@@ -137,14 +146,7 @@ fn nonblocking(fd: OwnedFd) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-async fn read(
-    session: SessionId,
-    incarnation: Incarnation,
-    spool: Option<File>,
-    stdout: Option<pipe::Receiver>,
-    events: mpsc::UnboundedSender<LinkEvent>,
-) {
-    let mut reader = Reader { session, incarnation, events, one: Arc::new(Semaphore::new(1)) };
+async fn read(mut reader: Reader, spool: Option<File>, stdout: Option<pipe::Receiver>) {
     let error = reader.all(spool, stdout).await;
     let Reader { session, incarnation, events, .. } = reader;
     let _ = events.send(LinkEvent::Ended { session, incarnation, error: error.err() });
@@ -155,6 +157,7 @@ struct Reader {
     incarnation: Incarnation,
     events: mpsc::UnboundedSender<LinkEvent>,
     one: Arc<Semaphore>,
+    read: Arc<AtomicU64>,
 }
 
 impl Reader {
@@ -216,18 +219,19 @@ impl Reader {
         read: &[u8],
         permit: OwnedSemaphorePermit,
     ) -> Result<(), String> {
+        self.read.fetch_add(read.len() as u64, Ordering::Relaxed);
         decoder.feed(read);
         let mut frames = Vec::new();
         let whole = loop {
-            match decoder.take() {
+            match decoder.take_framed() {
                 Ok(Some(frame)) => frames.push(frame),
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error.to_string()),
             }
         };
         if !frames.is_empty() {
-            let (session, incarnation, bytes) = (self.session.clone(), self.incarnation, read.len());
-            let _ = self.events.send(LinkEvent::Frames { session, incarnation, frames, bytes, permit });
+            let (session, incarnation) = (self.session.clone(), self.incarnation);
+            let _ = self.events.send(LinkEvent::Frames { session, incarnation, frames, permit });
         }
         whole
     }
@@ -264,7 +268,7 @@ mod tests {
 
     async fn heard(events: &mut mpsc::UnboundedReceiver<LinkEvent>) -> Vec<u64> {
         match tokio::time::timeout(Duration::from_secs(20), events.recv()).await.unwrap() {
-            Some(LinkEvent::Frames { frames, .. }) => frames.iter().map(|frame| frame.seq).collect(),
+            Some(LinkEvent::Frames { frames, .. }) => frames.iter().map(|frame| frame.message.seq).collect(),
             _ => panic!("no frames"),
         }
     }
@@ -288,6 +292,33 @@ mod tests {
         rustix::io::write(&their_stdout, &said(4)).unwrap();
         assert_eq!(heard(&mut link).await, [2, 3]);
         assert_eq!(heard(&mut link).await, [4]);
+    }
+
+    #[tokio::test]
+    async fn each_frame_counts_with_its_size_however_many_reads_it_took() {
+        let sizes = [1, 100, READ / 2, READ - 40, READ, READ + 1, 3 * READ, 280 * 1024, 7 << 20, 1];
+        let texts = sizes.map(|size| "x".repeat(size));
+        let (_their_stdin, stdin) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let (stdout, their_stdout) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let (events, mut link) = mpsc::unbounded_channel();
+        let open = Link::open("s".parse().unwrap(), 1, None, Some(Pipes { stdin, stdout }), events).unwrap();
+        let mut written = Vec::new();
+        for (seq, text) in (1..).zip(texts) {
+            let body = Report::Notice { text };
+            frame::encode(&Envelope { incarnation: 1, seq, ack: 0, body }, &mut written).unwrap();
+        }
+        let total = written.len();
+        let writer = std::thread::spawn(move || File::from(their_stdout).write_all(&written));
+        let mut counted = 0;
+        while let Some(event) =
+            tokio::time::timeout(Duration::from_secs(20), link.recv()).await.expect("it ends")
+        {
+            if let LinkEvent::Frames { frames, .. } = event {
+                counted += frames.iter().map(|frame| frame.size).sum::<usize>();
+            }
+        }
+        writer.join().unwrap().unwrap();
+        assert_eq!((counted, open.read()), (total, total as u64));
     }
 
     #[tokio::test]

@@ -26,6 +26,7 @@ use crate::feed::{Feed, Subscription};
 use crate::machine::{self, Machine};
 use crate::supervisor::{self, IdempotencyKey, Msg, Settings};
 use crate::tokens::McpProgram;
+use crate::work::{LoopWork, Work};
 
 /// Hosts sessions, each in a process of its own, over one state directory.
 ///
@@ -41,6 +42,7 @@ pub struct SessionManager {
 struct Shared {
     inbox: mpsc::Sender<Msg>,
     feed: Arc<Feed>,
+    work: Arc<Work>,
     config: PathBuf,
     state_dir: PathBuf,
     started_at: Timestamp,
@@ -124,9 +126,10 @@ impl Builder {
             mcp_server: self.mcp_server,
         };
         let (machine, worker_path) = (settings.machine, settings.worker_path.clone());
-        let (inbox, feed) = supervisor::start(settings).await?;
+        let work = Arc::new(Work::default());
+        let (inbox, feed) = supervisor::start(settings, work.clone()).await?;
         let started_at = Timestamp(crate::clock::wall_ms());
-        let shared = Shared { inbox, feed, config, state_dir, started_at, machine, worker_path };
+        let shared = Shared { inbox, feed, work, config, state_dir, started_at, machine, worker_path };
         let manager = SessionManager { shared: Arc::new(shared), client: None };
         retention::keep(&manager);
         Ok(manager)
@@ -338,6 +341,11 @@ impl SessionManager {
     }
 
     // --- the manager itself ---
+
+    /// What the manager's loop has done so far, in things done.
+    pub fn work(&self) -> LoopWork {
+        self.shared.work.so_far()
+    }
 
     /// The manager's own figures.
     pub async fn info(&self) -> Result<ManagerInfo, Error> {

@@ -32,6 +32,7 @@ use crate::process;
 use crate::reserve::{self, Reserve};
 use crate::shelter::{self, Shelters};
 use crate::tokens::{self, McpProgram};
+use crate::work::Work;
 use crate::workers::{Sighting, Workers, World};
 
 pub use crate::logs::path as log_path;
@@ -176,7 +177,10 @@ fn trust_contents(state_dir: &Path) -> io::Result<()> {
 }
 
 /// Takes the state directory over, and starts the loop.
-pub async fn start(settings: Settings) -> Result<(mpsc::Sender<Msg>, Arc<Feed>), StartError> {
+pub async fn start(
+    settings: Settings,
+    work: Arc<Work>,
+) -> Result<(mpsc::Sender<Msg>, Arc<Feed>), StartError> {
     let lock = lock(&settings.state_dir).await?;
     failpoint::hit("daemon", "locked");
     // What was kept back is for a start, too.
@@ -202,7 +206,7 @@ pub async fn start(settings: Settings) -> Result<(mpsc::Sender<Msg>, Arc<Feed>),
             // A new journal has no ids of another boot to steer clear of.
             let same_boot = opened.boot_id.is_none_or(|before| before == boot_id);
             let found = Found { boot_id, same_boot, lost: opened.lost };
-            match Supervisor::new(settings, opened.journal, opened.fleet, feed, found) {
+            match Supervisor::new(settings, opened.journal, opened.fleet, feed, found, work) {
                 Ok(supervisor) => {
                     let _ = ready.send(Ok(()));
                     supervisor.run(messages).await
@@ -329,6 +333,7 @@ impl Supervisor {
         fleet: Fleet,
         feed: FeedWriter,
         found: Found,
+        work: Arc<Work>,
     ) -> Result<Self, StartError> {
         let os = |what| move |source| StartError::Os { what, source };
         let sigchld = match settings.whole_process {
@@ -350,6 +355,7 @@ impl Supervisor {
             whole_process: settings.whole_process,
             mcp_server: settings.mcp_server,
             shelters,
+            work,
             machine: settings.machine,
             cgroups: settings.cgroups.map(|root| Cgroups::new(root, &journal.uuid)),
         };

@@ -13,7 +13,10 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use protocol::flow::Untold;
+use protocol::frame::Framed;
 use protocol::wire::{Agent, Command, Offer, PROTOCOL_VERSION, Setting, Welcome};
 use protocol::{EventId, Exit, Groups, Identity, Incarnation, Level, PromptId, SessionId, Walls, failpoint};
 use rustix::process::Signal;
@@ -32,6 +35,7 @@ use crate::process::{self, Watch};
 use crate::shelter::Shelters;
 use crate::sweep::Marker;
 use crate::tokens::{self, McpProgram};
+use crate::work::Work;
 
 /// How long the parent of a process that is not our child is given to reap it, in milliseconds. Who takes in orphans
 /// does so at once, or never.
@@ -44,8 +48,6 @@ const CLOSED_MS: u64 = 1_000;
 const AGAIN_MS: u64 = 5;
 /// The same while its end cannot be recorded anyway.
 const HELD_MS: u64 = 100;
-/// How much a worker may say before it is told what of it is on record, in bytes. It keeps what it is not told.
-const UNTOLD: usize = 32 * 1024;
 
 /// Something observed of an incarnation.
 pub type Sighting = (SessionId, Incarnation, Seen);
@@ -89,8 +91,8 @@ struct Worker {
     heard: u64,
     /// Number of its last message that is on record.
     recorded: u64,
-    /// What it has said since it was last told what is on record, in bytes.
-    untold: usize,
+    /// What it has said and was not told to be on record. It keeps what it is not told.
+    untold: Untold,
     /// It has come to rest since then: it keeps nothing that is on record.
     rests: bool,
     /// Since when its pipe has been closed while it lived.
@@ -106,6 +108,8 @@ struct Dead {
     last_byte: u64,
     /// Nothing that it has left lives.
     swept: bool,
+    /// What was read of its pipe by then, in bytes.
+    read: u64,
     /// It was said to be gone, with processes that survive it; their end is still to be said.
     told: bool,
     /// All of its tree is gone, and that was said.
@@ -144,6 +148,8 @@ pub struct World {
     pub shelters: Shelters,
     /// What agents can be held with.
     pub machine: Machine,
+    /// What is done is counted here.
+    pub work: Arc<Work>,
     /// The control groups of sessions.
     pub cgroups: Option<Cgroups>,
 }
@@ -341,7 +347,7 @@ impl Workers {
             pulse: None,
             heard: 0,
             recorded: 0,
-            untold: 0,
+            untold: Untold::default(),
             rests: false,
             closed_at: None,
             dead: None,
@@ -570,10 +576,14 @@ impl Workers {
     pub fn recorded(&mut self, id: &SessionId, incarnation: Incarnation, number: u64) -> Option<Sighting> {
         let worker = self.get(id, incarnation)?;
         worker.recorded = worker.recorded.max(number);
-        let due = worker.untold >= UNTOLD || (worker.rests && worker.recorded == worker.heard);
-        if !due || worker.dead.is_some() {
-            return None;
-        }
+        worker.untold.recorded(number);
+        self.tell_of_record(id)
+    }
+
+    /// Tells a worker what is on record, if that is due.
+    fn tell_of_record(&mut self, id: &SessionId) -> Option<Sighting> {
+        let worker = self.workers.get_mut(id).filter(|worker| worker.is_to_be_told())?;
+        self.world.work.acknowledged();
         worker.send(id, Command::Acknowledge)
     }
 
@@ -623,16 +633,18 @@ impl Workers {
         now: u64,
     ) -> (Vec<Sighting>, Option<tokio::sync::OwnedSemaphorePermit>) {
         match event {
-            LinkEvent::Frames { session, incarnation, frames, bytes, permit } => {
+            LinkEvent::Frames { session, incarnation, frames, permit } => {
                 let mut seen = Vec::new();
                 if let Some(worker) = self.get(&session, incarnation) {
                     let before = worker.heard;
-                    worker.untold += bytes;
-                    if let Some(dead) = &mut worker.dead {
-                        dead.last_byte = now;
-                    }
-                    for frame in frames {
-                        match worker.understand(frame) {
+                    for Framed { message, size } in frames {
+                        let (seq, before) = (message.seq, worker.heard);
+                        let understood = worker.understand(message);
+                        match worker.heard > before {
+                            true => worker.untold.heard(seq, size),
+                            false => worker.untold.heard_again(size),
+                        }
+                        match understood {
                             Ok(Some(sighting)) => seen.push((session.clone(), incarnation, sighting)),
                             Ok(None) => {}
                             Err(why) => {
@@ -641,8 +653,10 @@ impl Workers {
                             }
                         }
                     }
-                    if worker.heard > before {
-                        seen.push((session, incarnation, Seen::Heard(worker.heard)));
+                    match worker.heard > before {
+                        true => seen.push((session, incarnation, Seen::Heard(worker.heard))),
+                        // All of it was on record before: nothing is committed that would tell so.
+                        false => seen.extend(self.tell_of_record(&session)),
                     }
                 }
                 (seen, Some(permit))
@@ -695,8 +709,15 @@ impl Workers {
             && worker.dead.is_none()
         {
             tracing::debug!(session = %id, incarnation = worker.incarnation, pid = worker.identity.pid, %exit, "worker ended");
-            worker.dead =
-                Some(Dead { exit, since: now, last_byte: now, swept: false, told: false, buried: false });
+            worker.dead = Some(Dead {
+                exit,
+                since: now,
+                last_byte: now,
+                read: 0,
+                swept: false,
+                told: false,
+                buried: false,
+            });
             self.unfinished.insert(id.clone(), now);
             // One that never let us in has left what it said.
             if worker.adopted && worker.link.is_none() && !std::mem::replace(&mut worker.awaits_hello, true) {
@@ -717,9 +738,18 @@ impl Workers {
 }
 
 impl Worker {
+    /// Whether it is to be told now what is on record.
+    fn is_to_be_told(&self) -> bool {
+        let due = self.untold.is_due() || (self.rests && self.recorded == self.heard);
+        // Before its greeting the numbers of commands are not known.
+        due && self.dead.is_none() && !self.awaits_hello
+    }
+
     fn send(&mut self, id: &SessionId, command: Command) -> Option<Sighting> {
         let ack = self.recorded;
-        (self.untold, self.rests) = (0, false);
+        self.untold.told();
+        // What it has said last may not be on record yet: then it is still to be told.
+        self.rests &= self.recorded < self.heard;
         let owes = !matches!(command, Command::Acknowledge);
         let link = self.link.as_mut()?;
         let sent = link.send(command, ack);

@@ -14,6 +14,24 @@ pub const MAX_BODY: usize = 16 * 1024 * 1024;
 
 const HEADER: usize = size_of::<u32>();
 
+/// How many bytes a frame with a body of `body` bytes takes on the pipe, its header included.
+///
+/// Both ends of a link count what is not acknowledged yet by this one function: the worker what it keeps, the manager
+/// what it has on record and has not told. A count by anything else (what one read brought, the length of a text) makes
+/// one end wait for the other.
+pub const fn size(body: usize) -> usize {
+    HEADER + body
+}
+
+/// A message and how many bytes its frame took on the pipe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Framed<T> {
+    /// The message.
+    pub message: T,
+    /// [`size`] of its frame.
+    pub size: usize,
+}
+
 /// Why the bytes on a pipe are not frames, or a message does not fit in one.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
@@ -32,8 +50,8 @@ fn options() -> impl Options {
     bincode::DefaultOptions::new().with_fixint_encoding().with_limit(MAX_BODY as u64).reject_trailing_bytes()
 }
 
-/// Appends `message` as one frame to `out`. On an error `out` is as it was.
-pub fn encode<T: Serialize>(message: &T, out: &mut Vec<u8>) -> Result<(), FrameError> {
+/// Appends `message` as one frame to `out`, and returns the [`size`] of that frame. On an error `out` is as it was.
+pub fn encode<T: Serialize>(message: &T, out: &mut Vec<u8>) -> Result<usize, FrameError> {
     let start = out.len();
     out.extend_from_slice(&[0; HEADER]);
     if let Err(error) = options().serialize_into(&mut *out, message) {
@@ -43,7 +61,7 @@ pub fn encode<T: Serialize>(message: &T, out: &mut Vec<u8>) -> Result<(), FrameE
     let length = out.len() - start - HEADER;
     // The limit of `options` is below u32::MAX, so the conversion holds.
     out[start..start + HEADER].copy_from_slice(&(length as u32).to_le_bytes());
-    Ok(())
+    Ok(size(length))
 }
 
 /// Takes bytes as they come and gives whole messages back.
@@ -69,6 +87,11 @@ impl Decoder {
 
     /// The next whole message; `None` until more bytes are fed. After an error the pipe is out of step for good.
     pub fn take<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
+        Ok(self.take_framed()?.map(|framed| framed.message))
+    }
+
+    /// The next whole message with the size of its frame, as [`take`](Self::take).
+    pub fn take_framed<T: DeserializeOwned>(&mut self) -> Result<Option<Framed<T>>, FrameError> {
         let rest = &self.buffer[self.taken..];
         let Some((header, rest)) = rest.split_first_chunk::<HEADER>() else {
             return Ok(None);
@@ -81,13 +104,14 @@ impl Decoder {
             return Ok(None);
         };
         let message = options().deserialize(body).map_err(FrameError::Body)?;
-        self.taken += HEADER + length;
+        let size = size(length);
+        self.taken += size;
         if self.taken == self.buffer.len() {
             // An idle link keeps no buffer: a thousand idle sessions must cost little.
             self.buffer = Vec::new();
             self.taken = 0;
         }
-        Ok(Some(message))
+        Ok(Some(Framed { message, size }))
     }
 
     /// To be asked at the end of the pipe: an error if it ended inside a frame.

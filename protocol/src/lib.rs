@@ -8,6 +8,7 @@ mod containment;
 #[cfg(feature = "api")]
 pub mod event;
 pub mod failpoint;
+pub mod flow;
 pub mod frame;
 mod ids;
 mod limits;

@@ -6,15 +6,12 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use protocol::frame::{Decoder, FrameError};
 use protocol::wire::{Envelope, FromWorker, Report, ToWorker};
-use protocol::{Incarnation, failpoint};
+use protocol::{Incarnation, failpoint, flow};
 use tokio::net::unix::pipe;
 
 use crate::log;
 use crate::outbox::Outbox;
 use crate::spool::Spool;
-
-/// How much may wait to be acknowledged before the agent is read no further, in bytes.
-const KEPT: usize = 256 * 1024;
 
 /// What one read from the manager brought.
 pub enum Received {
@@ -179,7 +176,7 @@ impl Link {
         match self.stands {
             _ if self.muted => true,
             Stands::Closed => true,
-            Stands::Linked => self.is_flushed() && self.outbox.len() < KEPT,
+            Stands::Linked => self.is_flushed() && flow::has_room(self.outbox.len()),
             Stands::Alone => self.is_flushed() && self.spool.as_ref().is_some_and(Spool::has_room),
         }
     }

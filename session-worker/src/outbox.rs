@@ -12,30 +12,29 @@ pub struct Outbox {
     bytes: Vec<u8>,
     /// How much of `bytes` is written.
     written: usize,
-    /// Number and length of each frame in `bytes`.
+    /// Number and size of each frame in `bytes`, as [`frame::size`] counts it.
     frames: VecDeque<(u64, usize)>,
 }
 
 impl Outbox {
     /// Puts a frame at the end.
     pub fn push(&mut self, envelope: &FromWorker) -> Result<(), FrameError> {
-        let before = self.bytes.len();
-        frame::encode(envelope, &mut self.bytes)?;
-        self.frames.push_back((envelope.seq, self.bytes.len() - before));
+        let size = frame::encode(envelope, &mut self.bytes)?;
+        self.frames.push_back((envelope.seq, size));
         Ok(())
     }
 
     /// Puts a frame before all others, none of which is written.
     pub fn push_first(&mut self, envelope: &FromWorker) -> Result<(), FrameError> {
         let mut first = Vec::new();
-        frame::encode(envelope, &mut first)?;
-        self.frames.push_front((envelope.seq, first.len()));
+        let size = frame::encode(envelope, &mut first)?;
+        self.frames.push_front((envelope.seq, size));
         first.append(&mut self.bytes);
         self.bytes = first;
         Ok(())
     }
 
-    /// How much is here, in bytes.
+    /// How much is here, in bytes: the sum of [`frame::size`] of the frames that are not acknowledged.
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
@@ -82,6 +81,7 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
+    use protocol::flow::{self, Untold};
     use protocol::frame::Decoder;
     use protocol::wire::{Envelope, Report};
 
@@ -117,6 +117,114 @@ mod tests {
         assert_eq!((outbox.len(), outbox.unwritten().len()), (length, length - 1));
         outbox.rewind();
         assert_eq!(numbers(outbox.unwritten()), [3]);
+    }
+
+    /// A worker that has room says the next thing, its pipe is read in pieces, and what is whole is put on record. No timer
+    /// anywhere: whoever waits for an acknowledgement that does not come waits for ever.
+    #[derive(Default)]
+    struct Ends {
+        outbox: Outbox,
+        decoder: Decoder,
+        untold: Untold,
+        /// Number of the last message that is on record.
+        recorded: u64,
+        dice: u64,
+    }
+
+    impl Ends {
+        fn roll(&mut self, below: usize) -> usize {
+            // xorshift64, https://www.jstatsoft.org/article/view/v008i14
+            self.dice ^= self.dice << 13;
+            self.dice ^= self.dice >> 7;
+            self.dice ^= self.dice << 17;
+            (self.dice % below as u64) as usize
+        }
+
+        /// One read of the manager, of `most` bytes; whether it told the worker something after it.
+        fn read(&mut self, most: usize) -> bool {
+            let piece = self.outbox.unwritten();
+            let piece = piece[..most.min(piece.len())].to_vec();
+            self.outbox.wrote(piece.len());
+            self.decoder.feed(&piece);
+            while let Some(frame) = self.decoder.take_framed::<FromWorker>().unwrap() {
+                self.untold.heard(frame.message.seq, frame.size);
+                self.recorded = frame.message.seq;
+                // A command for another reason, before this is on record.
+                if self.roll(8) == 0 {
+                    self.untold.told();
+                    self.outbox.forget(self.recorded - 1);
+                }
+            }
+            self.untold.recorded(self.recorded);
+            let due = self.untold.is_due();
+            if due {
+                self.untold.told();
+                self.outbox.forget(self.recorded);
+            }
+            due
+        }
+    }
+
+    /// Sends frames of these sizes, each read of at most `read(dice)` bytes.
+    fn passes(sizes: &[usize], seed: u64, read: impl Fn(usize) -> usize) {
+        let mut ends = Ends { dice: seed, ..Ends::default() };
+        let none = frame::encode(&envelope_of(0, ""), &mut Vec::new()).unwrap();
+        for (seq, size) in (1..).zip(sizes) {
+            let text = "x".repeat(size.saturating_sub(none));
+            while !flow::has_room(ends.outbox.len()) {
+                let told = {
+                    let most = ends.roll(1 << 16);
+                    ends.read(read(most).max(1))
+                };
+                let waits = ends.outbox.unwritten().is_empty() && !flow::has_room(ends.outbox.len());
+                assert!(
+                    told || !waits,
+                    "seed {seed}: a full worker that is told nothing, before frame {seq}"
+                );
+            }
+            ends.outbox.push(&envelope_of(seq, &text)).unwrap();
+            // As the worker does: what is not written yet is no room.
+            while !ends.outbox.unwritten().is_empty() {
+                let most = ends.roll(1 << 16);
+                ends.read(read(most).max(1));
+            }
+        }
+        assert_eq!(ends.recorded, sizes.len() as u64);
+    }
+
+    fn envelope_of(seq: u64, text: &str) -> FromWorker {
+        Envelope { incarnation: 1, seq, ack: 0, body: Report::Notice { text: text.into() } }
+    }
+
+    #[test]
+    fn a_worker_that_is_full_is_told_so_without_any_timer_whatever_the_frames_and_the_reads() {
+        const READ: usize = 64 * 1024;
+        let near = |bound: usize| [bound - 1, bound, bound + 1];
+        let edges: Vec<usize> =
+            [flow::UNTOLD, READ, flow::KEPT, flow::KEPT + flow::UNTOLD].into_iter().flat_map(near).collect();
+        // Of one size each: enough of them to fill the worker three times, and at least five.
+        let small = [1, 40, 100, 1_000, 4_096, 10_000].into_iter().chain(edges.iter().copied());
+        for (seed, size) in (1..).zip(small.clone()) {
+            let sizes = vec![size; (3 * flow::KEPT / size.max(40)).max(5)];
+            passes(&sizes, seed, |_| READ);
+            passes(&sizes, seed, |dice| dice);
+            passes(&sizes, seed, |dice| dice % 700);
+        }
+        // Byte by byte.
+        passes(&edges, 7, |_| 1);
+        // The largest that there are.
+        for size in
+            [280 * 1024, 1 << 20, 7 << 20, frame::size(frame::MAX_BODY) - 1, frame::size(frame::MAX_BODY)]
+        {
+            passes(&[size; 3], 3, |_| READ);
+        }
+        // All of them in any order.
+        let all: Vec<usize> = small.chain([280 * 1024, 1 << 20]).collect();
+        for seed in 1..40 {
+            let mut dice = Ends { dice: seed * 7919, ..Ends::default() };
+            let sizes: Vec<usize> = (0..60).map(|_| all[dice.roll(all.len())]).collect();
+            passes(&sizes, seed, |dice| dice);
+        }
     }
 
     #[test]

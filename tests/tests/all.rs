@@ -30,6 +30,7 @@ mod kills;
 mod leftovers;
 mod library;
 mod limits;
+mod links;
 mod mcp;
 mod mcp_side;
 mod owned;

@@ -8,6 +8,7 @@ use protocol::{Exit, Incarnation, SessionId, failpoint};
 use super::{AGAIN_MS, CLOSED_MS, DRAIN_MS, HELD_MS, REAPED_MS, Sighting, Workers};
 use crate::core::{Seen, limits};
 use crate::exit_info::{Known, exit_info};
+use crate::links::Link;
 use crate::{logs, process, sweep};
 
 impl Workers {
@@ -65,6 +66,11 @@ impl Workers {
                 dead.last_byte = now;
                 self.unfinished.insert(id, now + if dead.swept { HELD_MS } else { AGAIN_MS });
                 continue;
+            }
+            // Also what is no whole message yet.
+            let read = worker.link.as_ref().map_or(0, Link::read);
+            if read != dead.read {
+                (dead.read, dead.last_byte) = (read, now);
             }
             let silent = now >= dead.last_byte + DRAIN_MS;
             let drained = worker.link.is_none() || silent;

@@ -6,6 +6,7 @@ use protocol::wire::Command;
 
 use super::{Sighting, Worker, Workers};
 use crate::core::Seen;
+use crate::links::Link;
 
 /// Looks in which nothing was heard after a question, until the worker is taken for dead. More than one: a manager that
 /// stood still itself finds many looks overdue, and has them as one.
@@ -32,19 +33,20 @@ pub(super) struct Pulse {
     every_ms: u64,
     /// When it is looked at next, in milliseconds since boot.
     pub next: u64,
+    /// What was heard of it at the last look, in bytes.
     heard: u64,
     asked: bool,
     silent: u32,
 }
 
 impl Pulse {
-    /// Of a worker whose newest message is number `heard`, and that may be silent for `timeout_ms`.
+    /// Of a worker of which `heard` bytes were read, and that may be silent for `timeout_ms`.
     pub fn new(timeout_ms: u64, heard: u64, now: u64) -> Self {
         let every_ms = (timeout_ms / u64::from(SILENT + 1)).max(1);
         Self { every_ms, next: now.saturating_add(every_ms), heard, asked: false, silent: 0 }
     }
 
-    /// Looks: whether it still `owes` anything, and what its newest message is. The worker is found hung after its
+    /// Looks: whether it still `owes` anything, and how many bytes of it were read. The worker is found hung after its
     /// timeout, and before a third more than that.
     pub fn look(&mut self, owes: bool, heard: u64, now: u64) -> Beat {
         self.next = now.saturating_add(self.every_ms);
@@ -72,7 +74,7 @@ impl Workers {
         };
         worker.at_work = at_work;
         if worker.owes() && worker.pulse.is_none() {
-            let pulse = Pulse::new(timeout_ms, worker.heard, now);
+            let pulse = Pulse::new(timeout_ms, worker.signs(), now);
             self.beats.insert((pulse.next, id.clone()));
             worker.pulse = Some(pulse);
         }
@@ -86,7 +88,7 @@ impl Workers {
             let Some(worker) = self.workers.get_mut(&id) else {
                 continue;
             };
-            let (owes, heard) = (worker.owes(), worker.heard);
+            let (owes, heard) = (worker.owes(), worker.signs());
             let Some(pulse) = &mut worker.pulse else {
                 continue;
             };
@@ -97,7 +99,10 @@ impl Workers {
             }
             match beat {
                 // One of another version may not know the question.
-                Beat::Ask if !worker.outdated => seen.extend(worker.send(&id, Command::Probe)),
+                Beat::Ask if !worker.outdated => {
+                    self.world.work.probed();
+                    seen.extend(worker.send(&id, Command::Probe));
+                }
                 Beat::Hung if !worker.outdated => {
                     let why = "the worker has not answered for too long".to_owned();
                     seen.push((id, worker.incarnation, Seen::Faulted(why)));
@@ -110,6 +115,11 @@ impl Workers {
 }
 
 impl Worker {
+    /// How much of it was read, in bytes. A large message is many signs of life before it is whole.
+    fn signs(&self) -> u64 {
+        self.link.as_ref().map_or(0, Link::read)
+    }
+
     /// It is alive, and has something to say some time.
     fn owes(&self) -> bool {
         self.dead.is_none()

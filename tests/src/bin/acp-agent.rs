@@ -32,6 +32,7 @@
 //! | `settings` | says its mode, its effort and whether it is brief |
 //! | `noise TEXT` | a line that is no message |
 //! | `longline BYTES` | a line of that length |
+//! | `messages COUNT BYTES` | so many pieces of its answer, each a text of that length |
 //! | `half` | half a line, and nothing more |
 //! | `unknown` / `stray` | asks for what nobody has heard of; answers what nobody asked |
 //! | `sleep 20ms` | waits, and heeds a cancel |
@@ -418,6 +419,11 @@ impl Agent {
                 }
                 "noise" => raw(argument),
                 "longline" => raw(&"x".repeat(argument.parse().unwrap())),
+                "messages" => {
+                    let (count, bytes) = argument.split_once(' ').unwrap();
+                    let text = "x".repeat(bytes.parse().unwrap());
+                    (0..count.parse().unwrap()).for_each(|_: u32| self.say(&text));
+                }
                 "half" => {
                     print!("{{\"jsonrpc\":");
                     std::io::stdout().flush().unwrap();
