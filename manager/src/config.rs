@@ -43,6 +43,10 @@
 //!
 //! [daemon]                          # read when it starts
 //! cgroup_root = "auto"              # where control groups are made: what is delegated to it; or "none", or a directory
+//! connections = 1024                # the most at once, 16 at least; each session has an eighth, all sessions half
+//! head_timeout = "10s"              # a request's head has so long to come; then 408
+//! idle_timeout = "2m"               # a connection rests so long between two requests; then it is closed
+//! stall_timeout = "2m"              # a client that takes nothing of what waits for it for so long is left
 //!
 //! [retention]                       # as by `kennel prune`, at the start and then; without it all is kept
 //! max_age = "90d"                   # turns that ended longer ago go
@@ -105,7 +109,27 @@ pub struct Config {
     agents: BTreeMap<String, Profile>,
     defaults: Defaults,
     cgroup_root: CgroupRoot,
+    connections: Connections,
     retention: Retention,
+}
+
+/// How many connections the daemon has, and how long each may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connections {
+    /// The most at once.
+    pub most: usize,
+    /// From a connection's beginning, or from a head's first byte, to the head's end, in milliseconds.
+    pub head_ms: u64,
+    /// Between two requests, in milliseconds.
+    pub idle_ms: u64,
+    /// How long a client may take nothing of what waits for it, in milliseconds.
+    pub stall_ms: u64,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self { most: 1024, head_ms: 10_000, idle_ms: 120_000, stall_ms: 120_000 }
+    }
 }
 
 /// How much history is kept. What is not given bounds nothing.
@@ -264,6 +288,11 @@ impl Config {
     /// Where control groups for sessions are made. Taken by a manager when it starts.
     pub(crate) fn cgroup_root(&self) -> &CgroupRoot {
         &self.cgroup_root
+    }
+
+    /// How many connections there may be. Taken by a daemon when it starts.
+    pub(crate) fn connections(&self) -> Connections {
+        self.connections
     }
 
     /// How much history is kept.

@@ -146,7 +146,8 @@ async fn live(options: DaemonOptions) -> Result<(), RunError> {
     let closed = Stop::default();
     let end = closed.clone();
     let router = api::router(manager.clone(), stop.clone());
-    let mut server = tokio::spawn(api::serve(listener, router, async move { _ = end.requested().await }));
+    let ended = async move { _ = end.requested().await };
+    let mut server = tokio::spawn(api::serve(listener, router, manager.connections(), ended));
 
     let (how, result) = tokio::select! {
         // Who types Ctrl-C wants all of it gone; a service manager that starts it anew does not.

@@ -3,10 +3,14 @@
 //! A subscriber holds nothing but a cursor. Recent events lie in one shared ring; whoever is further behind
 //! reads the journal. So any number of subscribers costs the loop one push and one doorbell an event, and a
 //! slow one costs it nothing.
+//!
+//! Nothing is buffered for a subscriber: what it is given at once is a page, of so many events and so many bytes at most,
+//! and the next one is looked for when it asks. An event that is larger than a page is given alone; to a stream over HTTP,
+//! which may take it as slowly as it likes, in pieces, each of which is looked for anew.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use protocol::event::Event;
 use protocol::{EventId, SessionId};
@@ -14,7 +18,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::blocking;
 use crate::error::Error;
-use crate::journal::{JournalError, Reader};
+use crate::journal::{JournalError, Large, Page, Reader};
 
 /// What ends a server-sent event after its data.
 const FRAME_END: &str = "\n\n";
@@ -24,6 +28,8 @@ const RING: usize = 4096;
 const RING_BYTES: usize = 8 * 1024 * 1024;
 /// How many events one look into the journal fetches.
 const CATCH_UP: usize = 512;
+/// The most bytes of a page of more than one event.
+const PAGE: usize = 1024 * 1024;
 
 /// How many look into the journal at once. More would not be faster, and each costs descriptors: SQLite keeps
 /// those of a reader until the writer lets go of the file (<https://www.sqlite.org/howtocorrupt.html>, 2.2).
@@ -51,12 +57,18 @@ impl Record {
 
     /// From what the journal keeps.
     pub(crate) fn written(id: EventId, session: Option<SessionId>, name: &str, json: &str) -> Self {
-        let mut frame = format!("id: {id}\nevent: {name}\ndata: ");
+        let mut frame = head_of(id, name);
         let begin = frame.len();
         frame.reserve_exact(json.len() + FRAME_END.len());
         frame += json;
         frame += FRAME_END;
         Self { id, session, last: name == "session.deleted", frame: frame.into(), json: begin }
+    }
+
+    /// The event's type.
+    fn name(&self) -> &str {
+        let head = self.frame[..self.json].lines().nth(1);
+        head.and_then(|line| line.strip_prefix("event: ")).unwrap_or_default()
     }
 
     /// The event as one line of JSON.
@@ -111,35 +123,78 @@ impl Feed {
     pub fn subscribe(self: &Arc<Self>, after: Option<EventId>, session: Option<SessionId>) -> Subscription {
         let head = self.head.clone();
         let after = after.unwrap_or(*head.borrow());
-        Subscription { feed: self.clone(), head, after, session, told: Some(0) }
+        let (told, upto, part) = (Some(0), None, None);
+        Subscription { feed: self.clone(), head, after, session, told, upto, part }
     }
 
-    /// What the ring has after `after`, if it reaches back that far.
-    fn recent(&self, after: EventId) -> Option<Vec<Record>> {
-        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        if after < ring.complete_after {
-            return None;
-        }
-        let start = ring.records.partition_point(|record| record.id <= after);
-        Some(ring.records.range(start..).take(CATCH_UP).cloned().collect())
-    }
-
-    /// The first events after `after` and up to `head`, from the journal.
-    fn look_up(
+    /// What the ring has after `after` and up to `head`, if it reaches back that far.
+    fn recent(
         &self,
         after: EventId,
         head: EventId,
         session: Option<&SessionId>,
-    ) -> Result<(Vec<Record>, Option<EventId>), JournalError> {
-        let readers = || self.readers.lock().unwrap_or_else(PoisonError::into_inner);
-        let resting = readers().pop();
-        let reader = match resting {
-            Some(reader) => reader,
-            None => Reader::open(&self.journal)?,
+        page: usize,
+    ) -> Option<Page> {
+        let ring = self.ring();
+        if after < ring.complete_after {
+            return None;
+        }
+        let start = ring.records.partition_point(|record| record.id <= after);
+        let mut found = Page { reached: head, ..Page::default() };
+        let mut bytes = 0;
+        for record in ring.records.range(start..).take_while(|record| record.id <= head) {
+            if session.is_some() && record.session.as_ref() != session {
+                continue;
+            }
+            let size = record.frame.len();
+            if found.records.is_empty() && size > page {
+                found.large = Some(Large { id: record.id, name: record.name().to_owned() });
+                found.reached = record.id;
+                break;
+            }
+            if found.records.len() >= CATCH_UP || bytes + size > page {
+                found.reached = found.records.last().map_or(after, |last: &Record| last.id);
+                break;
+            }
+            bytes += size;
+            found.records.push(record.clone());
+        }
+        Some(found)
+    }
+
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The record with this id, if the ring has it.
+    fn in_ring(&self, id: EventId) -> Option<Record> {
+        let ring = self.ring();
+        let at = ring.records.partition_point(|record| record.id < id);
+        ring.records.get(at).filter(|record| record.id == id).cloned()
+    }
+
+    /// Reads the journal, on a thread of its own and not together with too many others.
+    async fn read<T: Send + 'static>(
+        self: &Arc<Self>,
+        look: impl FnOnce(&Reader) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, Error> {
+        let feed = self.clone();
+        let turn = self.reading.clone().acquire_owned().await;
+        let read = move || {
+            let readers = || feed.readers.lock().unwrap_or_else(PoisonError::into_inner);
+            let resting = readers().pop();
+            let reader = match resting {
+                Some(reader) => reader,
+                None => Reader::open(&feed.journal)?,
+            };
+            let found = look(&reader)?;
+            readers().push(reader);
+            drop(turn);
+            Ok(found)
         };
-        let found = reader.events(after, head, session, CATCH_UP)?;
-        readers().push(reader);
-        Ok(found)
+        let read: Option<Result<T, JournalError>> = blocking::run(read).await;
+        let read = read.ok_or_else(|| Error::Journal("its reader fell".into()))?;
+        read.map_err(|error| Error::Journal(error.to_string()))
     }
 }
 
@@ -150,7 +205,7 @@ impl FeedWriter {
 
     /// Up to here events were pruned: who is behind that is told so by the journal.
     pub fn forget(&self, upto: EventId) {
-        let mut ring = self.feed.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ring = self.feed.ring();
         let gone = ring.records.partition_point(|record| record.id <= upto);
         let bytes: usize = ring.records.drain(..gone).map(|record| record.frame.len()).sum();
         ring.bytes -= bytes;
@@ -162,7 +217,7 @@ impl FeedWriter {
         let Some(last) = records.last().map(|record| record.id) else {
             return;
         };
-        let mut ring = self.feed.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ring = self.feed.ring();
         for record in records {
             ring.bytes += record.frame.len();
             ring.records.push_back(record);
@@ -187,6 +242,23 @@ pub struct Subscription {
     session: Option<SessionId>,
     /// The last pruned event of which the subscriber was told; none if it is not to be told of any.
     told: Option<EventId>,
+    /// The stream ends with this event.
+    upto: Option<EventId>,
+    /// An event that is given in pieces, of which not all was given.
+    part: Option<Part>,
+}
+
+/// How much of an event's JSON was given.
+struct Part {
+    id: EventId,
+    given: usize,
+}
+
+/// Server-sent events, or a piece of one, as they are sent.
+pub(crate) struct Text {
+    pub frames: String,
+    /// The last event of a session is among them.
+    pub last: bool,
 }
 
 impl Subscription {
@@ -196,7 +268,14 @@ impl Subscription {
         self
     }
 
-    /// The next events, at least one, in order; none once the manager has ended and everything was given out.
+    /// The stream ends with this event.
+    pub(crate) fn up_to(mut self, last: Option<EventId>) -> Self {
+        self.upto = last;
+        self
+    }
+
+    /// The next events, at least one, in order; none once the manager has ended and everything was given out. At most 512, and
+    /// more than 1 MiB only where one alone is larger.
     ///
     /// Safe to cancel: what was not returned is returned by the next call.
     ///
@@ -212,8 +291,7 @@ impl Subscription {
             if ended {
                 return Ok(None);
             }
-            // An error means that the loop is gone; one more look finds what it published last.
-            let _ = self.head.changed().await;
+            self.changed().await;
         }
     }
 
@@ -222,52 +300,136 @@ impl Subscription {
     /// # Errors
     /// As [`next`](Self::next).
     pub async fn ready(&mut self) -> Result<Option<Vec<Record>>, Error> {
+        while let Some(page) = self.page(PAGE).await? {
+            let Some(Large { id, .. }) = page.large else {
+                self.after = page.reached;
+                return Ok(Some(page.records));
+            };
+            let record = match self.feed.in_ring(id) {
+                Some(record) => Some(record),
+                None => self.feed.read(move |reader| reader.event(id)).await?,
+            };
+            self.after = page.reached;
+            if let Some(record) = record {
+                return Ok(Some(vec![record]));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next server-sent events, of so many bytes at most; none at the end, and where it is not to wait once the stream has been
+    /// read up to now. Of an event that is larger the next piece: then [`is_within`](Self::is_within) until its last was given.
+    ///
+    /// Safe to cancel.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next); also [`Error::Journal`] if what is left of an event is not there any more.
+    pub(crate) async fn text(&mut self, most: usize, wait: bool) -> Result<Option<Text>, Error> {
         loop {
-            let head = *self.head.borrow_and_update();
-            if self.after >= head {
-                return Ok(None);
-            }
-            let (mut records, whole) = match self.feed.recent(self.after) {
-                Some(records) => (records, false),
-                None => {
-                    let (records, pruned) = self.catch_up(head).await?;
-                    if let (Some(pruned), Some(told)) = (pruned, &mut self.told)
-                        && pruned > self.after.max(*told)
-                    {
-                        *told = pruned;
-                        return Err(Error::Pruned { first_available: pruned + 1 });
-                    }
-                    (records, true)
+            if let Some(part) = &self.part {
+                let (id, given) = (part.id, part.given);
+                let piece = match self.feed.in_ring(id) {
+                    Some(record) => Some(piece_of(record.json().as_bytes(), given, most)),
+                    None => self.feed.read(move |reader| reader.piece(id, given, most)).await?,
+                };
+                let Some((bytes, whole)) = piece else {
+                    return Err(Error::Journal(format!("event {id} was pruned while it was sent")));
+                };
+                let (text, taken) = readable(&bytes, whole);
+                let mut frames = text;
+                if whole {
+                    frames += FRAME_END;
+                    self.part = None;
+                } else {
+                    self.part = Some(Part { id, given: given + taken });
                 }
-            };
-            // The journal is asked for this session's only; an answer that is not full reaches the head.
-            let full = records.len() >= CATCH_UP;
-            let reached = match records.last() {
-                Some(record) if full || !whole => record.id,
-                _ => head,
-            };
-            self.after = self.after.max(reached);
-            if let Some(session) = &self.session {
-                records.retain(|record| record.session.as_ref() == Some(session));
+                return Ok(Some(Text { frames, last: false }));
             }
-            if !records.is_empty() {
-                return Ok(Some(records));
+            let ended = self.head.has_changed().is_err();
+            match self.page(most).await? {
+                Some(page) => {
+                    self.after = page.reached;
+                    if let Some(Large { id, name }) = page.large {
+                        self.part = Some(Part { id, given: 0 });
+                        return Ok(Some(Text { frames: head_of(id, &name), last: false }));
+                    }
+                    let last = page.records.iter().any(|record| record.last);
+                    let size = page.records.iter().map(|record| record.frame.len()).sum();
+                    let mut frames = String::with_capacity(size);
+                    frames.extend(page.records.iter().map(Record::frame));
+                    return Ok(Some(Text { frames, last }));
+                }
+                None if ended || !wait => return Ok(None),
+                None => self.changed().await,
             }
         }
     }
 
-    async fn catch_up(&self, head: EventId) -> Result<(Vec<Record>, Option<EventId>), Error> {
-        let (feed, after, session) = (self.feed.clone(), self.after, self.session.clone());
-        let turn = feed.reading.clone().acquire_owned().await;
-        let read = move || {
-            let records = feed.look_up(after, head, session.as_ref());
-            drop(turn);
-            records
-        };
-        let read = blocking::run(read).await;
-        let read = read.ok_or_else(|| Error::Journal("its reader fell".into()))?;
-        read.map_err(|error| Error::Journal(error.to_string()))
+    /// Whether an event has begun whose end was not given yet.
+    pub(crate) fn is_within(&self) -> bool {
+        self.part.is_some()
     }
+
+    async fn changed(&mut self) {
+        // An error means that the loop is gone; one more look finds what it published last.
+        let _ = self.head.changed().await;
+    }
+
+    /// The next page that has something in it. The cursor stays before it.
+    async fn page(&mut self, most: usize) -> Result<Option<Page>, Error> {
+        loop {
+            let newest = *self.head.borrow_and_update();
+            let head = self.upto.map_or(newest, |upto| upto.min(newest));
+            if self.after >= head {
+                return Ok(None);
+            }
+            let (after, session) = (self.after, self.session.clone());
+            let page = match self.feed.recent(after, head, session.as_ref(), most) {
+                Some(page) => page,
+                None => {
+                    let look =
+                        move |reader: &Reader| reader.events(after, head, session.as_ref(), CATCH_UP, most);
+                    self.feed.read(look).await?
+                }
+            };
+            if let (Some(pruned), Some(told)) = (page.pruned, &mut self.told)
+                && pruned > self.after.max(*told)
+            {
+                *told = pruned;
+                return Err(Error::Pruned { first_available: pruned + 1 });
+            }
+            if page.large.is_some() || !page.records.is_empty() {
+                return Ok(Some(page));
+            }
+            self.after = self.after.max(page.reached);
+        }
+    }
+}
+
+/// What comes before an event's JSON in a server-sent event.
+fn head_of(id: EventId, name: &str) -> String {
+    format!("id: {id}\nevent: {name}\ndata: ")
+}
+
+/// So many bytes of these at most, from there on, and whether they are the last.
+fn piece_of(bytes: &[u8], from: usize, most: usize) -> (Vec<u8>, bool) {
+    let rest = bytes.get(from..).unwrap_or_default();
+    (rest[..rest.len().min(most)].to_vec(), rest.len() <= most)
+}
+
+/// A piece as text, and how many of its bytes that is: a character whose end is in the next piece is left to it. What is no UTF-8 is
+/// replaced.
+pub(crate) fn readable(bytes: &[u8], whole: bool) -> (String, usize) {
+    let end = match bytes.utf8_chunks().last() {
+        // Up to three bytes that may become a character.
+        Some(chunk) if !whole && !chunk.invalid().is_empty() => {
+            let tail = chunk.invalid();
+            let unfinished = std::str::from_utf8(tail).is_err_and(|error| error.error_len().is_none());
+            if unfinished { bytes.len() - tail.len() } else { bytes.len() }
+        }
+        _ => bytes.len(),
+    };
+    (String::from_utf8_lossy(&bytes[..end]).into_owned(), end)
 }
 
 #[cfg(test)]

@@ -406,6 +406,12 @@ impl SessionManager {
         Config::load(&self.shared.config)
     }
 
+    /// How many connections the daemon around this manager may have.
+    pub(crate) fn connections(&self) -> config::Connections {
+        // Whoever starts a session is told that the configuration is wrong.
+        self.config().map(|config| config.connections()).unwrap_or_default()
+    }
+
     async fn send(&self, msg: Msg) -> Result<(), Error> {
         self.shared.inbox.send(msg).await.map_err(|_| Error::Ended)
     }

@@ -26,6 +26,7 @@ mod doctor;
 mod fuzz;
 mod handover;
 mod hangs;
+mod http;
 mod kills;
 mod leftovers;
 mod library;

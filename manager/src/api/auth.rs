@@ -25,6 +25,7 @@ use protocol::api::Role;
 use subtle::ConstantTimeEq;
 
 use super::App;
+use super::connections::Origin;
 use super::problem::{Answer, ApiError};
 use crate::core::Refusal;
 use crate::error::Error;
@@ -90,6 +91,9 @@ pub async fn check(
                 None => about.clone().ok_or_else(not_about_it)?,
             };
             let role = role(&app, &caller, bearer.token).await?;
+            if let Some(origin) = request.extensions().get::<Origin>() {
+                origin.belongs_to(&caller, role);
+            }
             let route = route.as_ref().map_or("", |route| route.as_str());
             let looks = request.method() == Method::GET && LOOKS.contains(&route);
             match about {

@@ -5,7 +5,6 @@
 //! line every 15 s, `event: gap` with a `Gap` where events were pruned, and `event: problem` with a `Problem` if the journal cannot be read, after which the stream
 //! ends.
 
-use std::convert::Infallible;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,6 +29,12 @@ use crate::feed::Subscription;
 
 /// How often a silent stream says that it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How many bytes of events may wait for all clients of streams together.
+const ALL_PIECES: usize = 32 * 1024 * 1024;
+/// The most that is given to one client at once, in bytes.
+const MAX_PIECE: usize = 64 * 1024;
+/// The least that is given at once, in bytes.
+const MIN_PIECE: usize = 4 * 1024;
 /// A comment, which no client sees as an event.
 const COMMENT: &[u8] = b":\n\n";
 
@@ -106,19 +111,24 @@ pub async fn stream_of(
             invalid_cursor(detail).hint("was the state directory replaced? begin again with `after=0`")
         );
     }
+    let upto = (query.follow == Some(false)).then_some(head);
     let reading = Reading {
         whole: session.is_none(),
-        subscription: app.manager.subscribe(after, session),
-        upto: (query.follow == Some(false)).then_some(head),
+        follow: upto.is_none(),
+        subscription: app.manager.subscribe(after, session).up_to(upto),
         ended: false,
-        _counted: app.streams.begin(),
+        counted: app.streams.begin(),
     };
     let frames = stream::unfold(reading, |mut reading| async move {
-        let frames = match tokio::time::timeout(KEEP_ALIVE, reading.next()).await {
-            Ok(frames) => frames?,
-            Err(_) => Bytes::from_static(COMMENT),
+        // Nothing may come between the pieces of one event.
+        let frames = match reading.subscription.is_within() {
+            true => reading.next().await?,
+            false => match tokio::time::timeout(KEEP_ALIVE, reading.next()).await {
+                Ok(frames) => frames?,
+                Err(_) => Ok(Bytes::from_static(COMMENT)),
+            },
         };
-        Some((Ok::<_, Infallible>(frames), reading))
+        Some((frames, reading))
     });
     let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
     Ok((headers, Body::from_stream(frames)).into_response())
@@ -147,33 +157,32 @@ struct Reading {
     subscription: Subscription,
     /// All sessions' events, and not one session's.
     whole: bool,
-    /// End after this event.
-    upto: Option<EventId>,
+    /// It waits for what has not happened yet.
+    follow: bool,
     ended: bool,
-    _counted: Counted,
+    counted: Counted,
 }
 
 impl Reading {
     /// The next frames, as they are sent; none at the end. Safe to cancel.
-    async fn next(&mut self) -> Option<Bytes> {
+    ///
+    /// # Errors
+    /// That an event has begun whose end cannot be given: all that is left is to break off.
+    async fn next(&mut self) -> Option<Result<Bytes, Error>> {
         if self.ended {
             return None;
         }
-        let records = match self.upto {
-            None => self.subscription.next().await,
-            Some(_) => self.subscription.ready().await,
-        };
         let mut frames = String::new();
-        match records {
-            Ok(records) => {
-                for record in records? {
-                    if self.upto.is_some_and(|upto| record.id > upto) {
-                        self.ended = true;
-                        break;
-                    }
-                    self.ended |= !self.whole && record.last;
-                    frames.push_str(record.frame());
-                }
+        match self.subscription.text(self.counted.piece(), self.follow).await {
+            Ok(text) => {
+                let text = text?;
+                self.ended |= !self.whole && text.last;
+                frames = text.frames;
+            }
+            Err(error) if self.subscription.is_within() => {
+                self.ended = true;
+                tracing::warn!("an event stream breaks off: {error}");
+                return Some(Err(error));
             }
             Err(Error::Pruned { first_available }) => {
                 let gap = serde_json::to_string(&Gap { first_available }).unwrap_or_default();
@@ -187,7 +196,7 @@ impl Reading {
                 let _ = write!(frames, "event: problem\ndata: {problem}\n\n");
             }
         }
-        Some(frames.into())
+        Some(Ok(frames.into()))
     }
 }
 
@@ -209,6 +218,13 @@ impl Streams {
 
 /// One stream, for as long as it is open.
 struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    /// How much of the events is given to this stream at once, in bytes: its share of what all streams together may hold.
+    fn piece(&self) -> usize {
+        (ALL_PIECES / self.0.load(Ordering::Relaxed).max(1)).clamp(MIN_PIECE, MAX_PIECE)
+    }
+}
 
 impl Drop for Counted {
     fn drop(&mut self) {

@@ -3,14 +3,16 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, Query as AxumQuery, RawPathParams, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
 use protocol::{CallId, EventId, PermissionId, PromptId, SessionId};
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
+use super::connections::Origin;
 use super::problem::ApiError;
 
 /// The largest body, in bytes. A prompt of 1 MiB fits, its escapes in JSON included, unless nearly all of it
@@ -23,6 +25,12 @@ pub const MAX_LONG: usize = 12 * 1024 * 1024;
 const MAX_DISCARDED: usize = 64 * 1024 * 1024;
 /// How long such a client is listened to.
 const DISCARD_FOR: Duration = Duration::from_secs(5);
+/// How long the next piece of a body may take.
+const SILENCE: Duration = Duration::from_secs(20);
+/// How long all of it may take, beside the time that it needs at [`SLOWEST`].
+const BODY_TIME: Duration = Duration::from_secs(30);
+/// The slowest that a body may come, in bytes a second.
+const SLOWEST: usize = 64 * 1024;
 
 /// The session that `{id}` in the path names. Not looked up yet.
 pub struct Id(pub SessionId);
@@ -184,7 +192,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
-        decode(&parts.headers, &read(&parts.headers, body, MAX_BODY).await?).map(Self)
+        decode(&parts.headers, &read(&parts, body, MAX_BODY).await?).map(Self)
     }
 }
 
@@ -196,7 +204,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for LongJson<T> {
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
-        decode(&parts.headers, &read(&parts.headers, body, MAX_LONG).await?).map(Self)
+        decode(&parts.headers, &read(&parts, body, MAX_LONG).await?).map(Self)
     }
 }
 
@@ -208,7 +216,7 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJ
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
-        let bytes = read(&parts.headers, body, MAX_BODY).await?;
+        let bytes = read(&parts, body, MAX_BODY).await?;
         if bytes.is_empty() {
             return Ok(Self(T::default()));
         }
@@ -224,7 +232,7 @@ impl<S: Send + Sync> FromRequest<S> for NoBody {
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
-        let bytes = read(&parts.headers, body, MAX_BODY).await?;
+        let bytes = read(&parts, body, MAX_BODY).await?;
         if bytes.is_empty() || bytes.trim_ascii() == b"{}" {
             return Ok(Self);
         }
@@ -233,16 +241,35 @@ impl<S: Send + Sync> FromRequest<S> for NoBody {
     }
 }
 
-/// The whole body, if it is not too large.
-async fn read(headers: &HeaderMap, mut body: Body, most: usize) -> Result<Vec<u8>, ApiError> {
-    let length =
-        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if headers.contains_key(header::EXPECT) && length.is_some_and(|length| length > most as u64) {
-        // The client asks before it sends; it is told before it sends.
+/// The whole body, if it is not too large, if there is room for it, and if it comes in time.
+async fn read(parts: &Parts, mut body: Body, most: usize) -> Result<Vec<u8>, ApiError> {
+    let length = parts.headers.get(header::CONTENT_LENGTH);
+    let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > most as u64) {
+        // Who asks before it sends is told before it sends.
+        if !parts.headers.contains_key(header::EXPECT) {
+            discard(body).await;
+        }
         return Err(too_large(most));
     }
-    let mut bytes = Vec::new();
-    while let Some(frame) = body.frame().await {
+    // One that does not say how long it is may become as long as it may.
+    let size = match length {
+        Some(length) => length as usize,
+        None if body.is_end_stream() => 0,
+        None => most,
+    };
+    if let Some(origin) = parts.extensions.get::<Origin>()
+        && let Err(error) = origin.reserve(size).await
+    {
+        discard(body).await;
+        return Err(error);
+    }
+    let mut bytes = Vec::with_capacity(size);
+    let end = Instant::now() + BODY_TIME + Duration::from_secs((size / SLOWEST) as u64);
+    loop {
+        let wait = SILENCE.min(end.saturating_duration_since(Instant::now()));
+        let frame = tokio::time::timeout(wait, body.frame()).await.map_err(|_| late())?;
+        let Some(frame) = frame else { return Ok(bytes) };
         let Ok(data) = frame.map_err(broken)?.into_data() else {
             continue;
         };
@@ -253,7 +280,6 @@ async fn read(headers: &HeaderMap, mut body: Body, most: usize) -> Result<Vec<u8
         }
         bytes.extend_from_slice(&data);
     }
-    Ok(bytes)
 }
 
 /// Reads on for a while and keeps nothing.
@@ -274,6 +300,14 @@ fn too_large(most: usize) -> ApiError {
     let detail = format!("the body has more than {most} bytes; nothing was changed");
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
         .hint("put long input into a file and name the file in the prompt")
+}
+
+fn late() -> ApiError {
+    let detail = "the body did not come in time; nothing was changed";
+    ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail).hint(format!(
+        "a body may pause for {} s, and comes with {SLOWEST} bytes a second at least",
+        SILENCE.as_secs()
+    ))
 }
 
 fn broken(error: axum::Error) -> ApiError {
@@ -317,7 +351,7 @@ fn is_json(content_type: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
+    use axum::http::{HeaderValue, Request};
     use protocol::api::PromptRequest;
 
     use super::*;
@@ -359,9 +393,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_large_body_is_refused_and_not_kept() {
-        let headers = HeaderMap::new();
-        assert_eq!(read(&headers, Body::from(vec![b'x'; MAX_BODY]), MAX_BODY).await.unwrap().len(), MAX_BODY);
-        let error = read(&headers, Body::from(vec![b'x'; MAX_BODY + 1]), MAX_BODY).await.unwrap_err();
+        let (parts, ()) = Request::new(()).into_parts();
+        assert_eq!(read(&parts, Body::from(vec![b'x'; MAX_BODY]), MAX_BODY).await.unwrap().len(), MAX_BODY);
+        let error = read(&parts, Body::from(vec![b'x'; MAX_BODY + 1]), MAX_BODY).await.unwrap_err();
         assert_eq!((error.problem().status, &*error.problem().code), (413, "body_too_large"));
     }
 

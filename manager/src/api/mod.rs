@@ -6,6 +6,7 @@
 mod attach;
 mod auth;
 mod calls;
+mod connections;
 mod disk;
 mod events;
 mod input;
@@ -20,21 +21,18 @@ mod system;
 #[cfg(test)]
 mod tests;
 
-use std::future::Future;
-use std::io;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::http::{Method, StatusCode, Uri};
-use axum::serve::Listener;
 use protocol::SessionId;
-use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::manager::SessionManager;
+pub use connections::serve;
 use problem::ApiError;
 
 /// What every handler can reach.
@@ -189,45 +187,6 @@ pub fn router(manager: SessionManager, stop: Stop) -> Router {
         // After the routes are matched and before they run, so that it sees the parameters that they see.
         .layer(axum::middleware::from_fn_with_state(app.clone(), auth::check))
         .with_state(app)
-}
-
-/// Serves the API to this user and root until `end` is ready; then lets running requests finish.
-pub async fn serve(
-    listener: UnixListener,
-    router: Router,
-    end: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    axum::serve(OwnerOnly(listener), router).with_graceful_shutdown(end).await
-}
-
-/// A listener that hangs up on strangers. The socket's mode keeps them out already; this holds also where the
-/// file was put, by mistake, where others can change it.
-struct OwnerOnly(UnixListener);
-
-impl Listener for OwnerOnly {
-    type Io = UnixStream;
-    type Addr = tokio::net::unix::SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        loop {
-            let (stream, address) = Listener::accept(&mut self.0).await;
-            let own = rustix::process::geteuid().as_raw();
-            match stream.peer_cred().map(|peer| peer.uid()) {
-                Ok(uid) if may_connect(uid, own) => return (stream, address),
-                Ok(uid) => tracing::warn!("a connection of uid {uid} was refused"),
-                Err(error) => tracing::warn!("a connection whose peer is unknown was refused: {error}"),
-            }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<Self::Addr> {
-        self.0.local_addr()
-    }
-}
-
-/// The user whose daemon this is, and root, whom nobody can keep out.
-fn may_connect(peer: u32, own: u32) -> bool {
-    peer == own || peer == 0
 }
 
 async fn no_such_route(method: Method, uri: Uri) -> ApiError {

@@ -75,8 +75,12 @@ impl From<protocol::IdError> for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let overloaded = self.0.code == "overloaded";
         let mut response = (status, axum::Json(self.0)).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        if overloaded {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
         response
     }
 }
@@ -191,6 +195,7 @@ const MEANINGS: &[(u16, &str, &str)] = &[
     (400, "invalid_permission_timeout", "`permission_timeout_ms` is out of bounds"),
     (400, "invalid_pids", "`pids` is out of bounds"),
     (400, "invalid_prompt", "the text contains a NUL byte"),
+    (400, "invalid_request", "this is no request of HTTP/1.1, or it has no end"),
     (400, "invalid_setting", "the setting's name or value is not one"),
     (400, "invalid_title", "the title is too long or has control characters"),
     (400, "invalid_turn_timeout", "`turn_timeout_ms` is out of bounds"),
@@ -213,6 +218,7 @@ const MEANINGS: &[(u16, &str, &str)] = &[
     (404, "no_such_pid", "no session has a process with this pid now"),
     (404, "no_such_prompt", "the session has no such prompt"),
     (404, "no_such_session", "there is no such session"),
+    (408, "request_timeout", "the request's head or body did not come in time"),
     (409, "ambiguous_id", "several sessions begin so"),
     (409, "busy", "a turn runs or others wait, and `when_busy` is `reject`"),
     (409, "call_settled", "the call was answered already, or expired"),
@@ -242,12 +248,19 @@ const MEANINGS: &[(u16, &str, &str)] = &[
     (413, "attachments_too_large", "the attachments have more than 8 MiB together"),
     (413, "body_too_large", "the body has more than 2 MiB, one that may have files in it more than 12"),
     (413, "prompt_too_large", "the text has more than 1 MiB"),
+    (414, "uri_too_long", "the URI has more than 16 KiB"),
     (415, "unsupported_media_type", "the body is not `application/json`"),
+    (431, "headers_too_large", "the request's head has more than 16 KiB or 100 lines"),
     (500, "internal", "a fault of kennel"),
     (500, "invalid_config", "`config.toml` is wrong"),
     (500, "unread", "the journal, or a directory beside it, cannot be read"),
     (502, "session_failed", "the session failed while it was waited for"),
     (503, "manager_stopping", "the manager ends; the next one brings the sessions back"),
+    (
+        503,
+        "overloaded",
+        "too many connections, or too many bytes of requests or answers, are waited for; the header `Retry-After` says when to try again",
+    ),
     (504, "timeout", "it did not happen in time; what was asked stays asked"),
     (
         507,
@@ -259,10 +272,15 @@ const MEANINGS: &[(u16, &str, &str)] = &[
 /// What any route may answer.
 const EVERYWHERE: &[(u16, &str)] = &[
     (400, "invalid_parameter"),
+    (400, "invalid_request"),
     (401, "bad_token"),
     (403, "forbidden"),
     (403, "origin_refused"),
+    (408, "request_timeout"),
+    (414, "uri_too_long"),
+    (431, "headers_too_large"),
     (503, "manager_stopping"),
+    (503, "overloaded"),
 ];
 
 /// What any route that takes a body may answer.

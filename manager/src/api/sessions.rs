@@ -1,13 +1,17 @@
 //! Sessions: start, look, stop.
 
+use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::Json as Reply;
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::IntoResponse;
+use futures_util::stream;
 use protocol::SessionId;
 use protocol::api::{
     Bootstrap, BootstrapRequest, Orphans, Role, SessionInfo, SessionOpts, TokenReply, TurnResult,
@@ -19,6 +23,7 @@ use super::App;
 use super::input::{Id, Json, Key, NoBody, Nothing, OptionalJson, Pid, Query};
 use super::problem::{Answer, ApiError, WITH_BODY, WITH_OPTIONS, refuses};
 use crate::blocking;
+use crate::feed::readable;
 use crate::manager::{SessionManager, WaitFor};
 use crate::owned::{self, How};
 use crate::{logs, tokens};
@@ -31,6 +36,8 @@ const TAIL: usize = 100;
 const MAX_TAIL: usize = 100_000;
 /// The most bytes of a log that are given.
 const MAX_LOG: u64 = 8 * 1024 * 1024;
+/// How much of a log is read at once, in bytes.
+const PIECE: u64 = 64 * 1024;
 /// What carries a secret is kept nowhere.
 const NO_STORE: (HeaderName, &str) = (header::CACHE_CONTROL, "no-store");
 
@@ -353,54 +360,103 @@ pub async fn log(
         return Err(ApiError::bad_request("invalid_parameter", detail));
     }
     let path = app.manager.log_path(&id);
-    let text = blocking(move || tail(&path, lines, MAX_LOG)).await?;
-    let text = text.map_err(|error| ApiError::internal(format!("the log cannot be read: {error}")))?;
-    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text))
+    let tails = blocking(move || tails(&path, lines, MAX_LOG)).await?;
+    let tails = tails.map_err(|error| ApiError::internal(format!("the log cannot be read: {error}")))?;
+    // Read as it is taken: a client that takes nothing holds one piece.
+    let pieces = stream::unfold(Some(tails), |tails| async move {
+        let mut tails = tails?;
+        let read = blocking::run(move || (next_piece(&mut tails), tails)).await;
+        match read {
+            Some((Ok(Some(text)), tails)) => Some((Ok(text), Some(tails))),
+            Some((Ok(None), _)) => None,
+            Some((Err(error), _)) => Some((Err(error), None)),
+            None => Some((Err(io::Error::other("a thread of this request fell")), None)),
+        }
+    });
+    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], Body::from_stream(pieces)))
 }
 
 /// The last lines of a log, of its last `limit` bytes; where it was begun anew lately, of the file before, too.
-fn tail(path: &Path, lines: usize, limit: u64) -> io::Result<String> {
-    let newest = tail_of(path, lines, limit)?;
-    let (count, length) = (newest.lines().count(), newest.len() as u64);
+fn tails(path: &Path, lines: usize, limit: u64) -> io::Result<VecDeque<Tail>> {
+    let newest = Tail::of(path, lines, limit)?;
+    let (count, length) = (newest.lines, newest.end - newest.at);
     if count >= lines || length >= limit {
-        return Ok(newest);
+        return Ok(VecDeque::from([newest]));
     }
-    Ok(tail_of(&logs::before(path), lines - count, limit - length)? + &newest)
+    Ok(VecDeque::from([Tail::of(&logs::before(path), lines - count, limit - length)?, newest]))
 }
 
-/// The last lines of a file, of its last `limit` bytes. A file that does not exist is empty.
-fn tail_of(path: &Path, lines: usize, limit: u64) -> io::Result<String> {
-    let mut file = match owned::open(path, How::Read) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
-        Err(error) => return Err(error),
-    };
-    if lines == 0 {
-        return Ok(String::new());
+/// The next piece of the first that has one.
+fn next_piece(tails: &mut VecDeque<Tail>) -> io::Result<Option<String>> {
+    while let Some(tail) = tails.front_mut() {
+        if let Some(text) = tail.next()? {
+            return Ok(Some(text));
+        }
+        tails.pop_front();
     }
-    let length = file.metadata()?.len();
-    let mut at = length;
-    let mut bytes = Vec::new();
-    let mut found = 0;
-    // Backwards, piece by piece: a log may be long, and few of its lines are wanted.
-    while at > 0 && length - at < limit && found <= lines {
-        let size = at.min(64 * 1024);
-        at -= size;
-        file.seek(SeekFrom::Start(at))?;
-        let mut piece = Vec::with_capacity(size as usize);
-        (&mut file).take(size).read_to_end(&mut piece)?;
-        found += piece.iter().filter(|byte| **byte == b'\n').count();
-        piece.append(&mut bytes);
-        bytes = piece;
+    Ok(None)
+}
+
+/// The last lines of a file, piece by piece.
+struct Tail {
+    /// How many.
+    lines: usize,
+    /// None: there is nothing in it.
+    file: Option<File>,
+    /// What is said before them.
+    note: Option<String>,
+    at: u64,
+    end: u64,
+}
+
+impl Tail {
+    /// The last lines of a file, of its last `limit` bytes. A file that does not exist is empty.
+    fn of(path: &Path, lines: usize, limit: u64) -> io::Result<Self> {
+        let mut file = match owned::open(path, How::Read) {
+            Ok(file) if lines > 0 => file,
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => return Ok(Self { lines: 0, file: None, note: None, at: 0, end: 0 }),
+        };
+        let end = file.metadata()?.len();
+        let (mut at, mut breaks) = (end, 0);
+        let mut piece = vec![0; PIECE as usize];
+        // Backwards, and without keeping anything: a log may be long, and few of its lines are wanted.
+        while at > 0 && end - at < limit {
+            let size = at.min(PIECE);
+            at -= size;
+            let piece = &mut piece[..size as usize];
+            file.seek(SeekFrom::Start(at))?;
+            file.read_exact(piece)?;
+            for (index, _) in piece.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
+                let after = at + index as u64 + 1;
+                breaks += usize::from(after < end);
+                if breaks == lines {
+                    return Ok(Self { lines, file: Some(file), note: None, at: after, end });
+                }
+            }
+        }
+        let cut = || format!("[kennel: what came before is left out; it is in {}]\n", path.display());
+        // The first line has no break before it.
+        let lines = breaks + usize::from(end > 0);
+        Ok(Self { lines, file: Some(file), note: (at > 0).then(cut), at, end })
     }
-    let body = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-    let breaks = body.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n');
-    let start = breaks.map(|(index, _)| index + 1).nth(lines - 1);
-    let text = String::from_utf8_lossy(&bytes[start.unwrap_or(0)..]).into_owned();
-    if start.is_none() && at > 0 {
-        return Ok(format!("[kennel: what came before is left out; it is in {}]\n{text}", path.display()));
+
+    fn next(&mut self) -> io::Result<Option<String>> {
+        if let Some(note) = self.note.take() {
+            return Ok(Some(note));
+        }
+        let Some(file) = self.file.as_mut().filter(|_| self.at < self.end) else { return Ok(None) };
+        let mut piece = vec![0; (self.end - self.at).min(PIECE) as usize];
+        file.seek(SeekFrom::Start(self.at))?;
+        let read = file.read(&mut piece)?;
+        if read == 0 {
+            // It has become shorter meanwhile.
+            return Ok(None);
+        }
+        let (text, taken) = readable(&piece[..read], self.at + read as u64 == self.end);
+        self.at += taken as u64;
+        Ok(Some(text))
     }
-    Ok(text)
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -490,6 +546,10 @@ mod tests {
 
     #[test]
     fn a_log_is_read_from_its_end() {
+        let tail = |path: &Path, lines, limit| -> io::Result<String> {
+            let mut tails = tails(path, lines, limit)?;
+            std::iter::from_fn(|| next_piece(&mut tails).transpose()).collect()
+        };
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         let text: String = (1..=50_000).map(|n| format!("line {n}\n")).collect();
@@ -501,6 +561,10 @@ mod tests {
         let cut = tail(&path, 50_000, 1).unwrap();
         assert!(cut.starts_with("[kennel: what came before is left out"), "{:?}", &cut[..80]);
         assert!(cut.ends_with("line 50000\n") && cut.len() < 70_000);
+        // Characters of three bytes, so that pieces end within some.
+        let long = "\u{20ac}".repeat(100_000);
+        std::fs::write(&path, &long).unwrap();
+        assert_eq!(tail(&path, 1, MAX_LOG).unwrap(), long);
         std::fs::write(logs::before(&path), "older\noldest of the new\n").unwrap();
         std::fs::write(&path, b"one\n\xfftwo\nthree").unwrap();
         assert_eq!(tail(&path, 4, MAX_LOG).unwrap(), "oldest of the new\none\n\u{fffd}two\nthree");

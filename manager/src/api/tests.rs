@@ -9,9 +9,12 @@ use axum::response::Response;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
 use tower::ServiceExt;
 
+use super::connections::serve;
 use super::*;
+use crate::config::Connections;
 
 struct Face {
     router: Router,
@@ -368,7 +371,7 @@ async fn over_a_socket_a_large_body_is_answered_and_not_hung_up_on() {
     let path = face.dir.path().join("api.sock");
     let listener = UnixListener::bind(&path).unwrap();
     let end = Stop::default();
-    let server = tokio::spawn(serve(listener, face.router.clone(), {
+    let server = tokio::spawn(serve(listener, face.router.clone(), Connections::default(), {
         let end = end.clone();
         async move { _ = end.requested().await }
     }));
@@ -386,12 +389,6 @@ async fn over_a_socket_a_large_body_is_answered_and_not_hung_up_on() {
     end.request(Leave::EndAll);
     server.await.unwrap().unwrap();
     face.end().await;
-}
-
-#[test]
-fn only_the_owner_and_root_may_connect() {
-    assert!(may_connect(1000, 1000) && may_connect(0, 1000) && may_connect(0, 0));
-    assert!(!may_connect(1001, 1000) && !may_connect(1000, 0) && !may_connect(65534, 1000));
 }
 
 #[tokio::test]

@@ -72,6 +72,20 @@ pub(super) fn retention_every(millis: u64) -> Result<(), String> {
     Ok(())
 }
 
+pub(super) fn connections(most: usize) -> Result<(), String> {
+    if !(16..=65_536).contains(&most) {
+        return Err("a daemon has between 16 and 65536 connections".into());
+    }
+    Ok(())
+}
+
+pub(super) fn http_timeout(millis: u64) -> Result<(), String> {
+    if !(100..=DAY).contains(&millis) {
+        return Err("a connection waits for between 100ms and 24h".into());
+    }
+    Ok(())
+}
+
 pub(super) fn grace(millis: u64) -> Result<(), String> {
     if millis > 10 * MINUTE {
         return Err("the time between SIGTERM and SIGKILL is at most 10m".into());

@@ -13,7 +13,7 @@ use protocol::{Containment, Limits, Sandbox, SessionId};
 use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
 
-use super::{CgroupRoot, Config, Defaults, Profile, Retention, Runs, bounds, shown};
+use super::{CgroupRoot, Config, Connections, Defaults, Profile, Retention, Runs, bounds, shown};
 use crate::core::PermissionRule;
 use crate::error::Error;
 use crate::owned;
@@ -35,6 +35,14 @@ struct RawFile {
 struct RawDaemon {
     #[serde(deserialize_with = "cgroup_root")]
     cgroup_root: CgroupRoot,
+    #[serde(deserialize_with = "connections")]
+    connections: Option<usize>,
+    #[serde(deserialize_with = "http_timeout")]
+    head_timeout: Option<u64>,
+    #[serde(deserialize_with = "http_timeout")]
+    idle_timeout: Option<u64>,
+    #[serde(deserialize_with = "http_timeout")]
+    stall_timeout: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -309,6 +317,16 @@ fn cgroup_root<'de, D: Deserializer<'de>>(from: D) -> Result<CgroupRoot, D::Erro
     }
 }
 
+fn connections<'de, D: Deserializer<'de>>(from: D) -> Result<Option<usize>, D::Error> {
+    let most = usize::deserialize(from)?;
+    bounds::connections(most).map_err(de::Error::custom)?;
+    Ok(Some(most))
+}
+
+fn http_timeout<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    bounded(from, bounds::http_timeout)
+}
+
 fn memory<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
     let bytes = bounds::size(&String::deserialize(from)?).map_err(de::Error::custom)?;
     bounds::memory(bytes).map_err(de::Error::custom)?;
@@ -427,10 +445,19 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Error> {
     }
     let RawRetention { max_age: max_age_ms, max_size: max_bytes, every } = raw.retention;
     let every_ms = every.unwrap_or(Retention::default().every_ms);
+    let RawDaemon { cgroup_root, connections, head_timeout, idle_timeout, stall_timeout } = raw.daemon;
+    let usual = Connections::default();
+    let connections = Connections {
+        most: connections.unwrap_or(usual.most),
+        head_ms: head_timeout.unwrap_or(usual.head_ms),
+        idle_ms: idle_timeout.unwrap_or(usual.idle_ms),
+        stall_ms: stall_timeout.unwrap_or(usual.stall_ms),
+    };
     Ok(Config {
         path: path.to_owned(),
         agents,
-        cgroup_root: raw.daemon.cgroup_root,
+        cgroup_root,
+        connections,
         retention: Retention { max_age_ms, max_bytes, every_ms },
         defaults: Defaults {
             agent: defaults.agent.map(Spanned::into_inner),

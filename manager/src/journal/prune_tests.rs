@@ -147,7 +147,7 @@ impl Maker {
     }
 
     fn events(&self) -> BTreeMap<EventId, Event> {
-        let (records, _) = self.reader().events(0, EventId::MAX >> 1, None, usize::MAX >> 1).unwrap();
+        let records = self.reader().events(0, EventId::MAX >> 1, None, 1 << 30, usize::MAX).unwrap().records;
         records.iter().map(|record| (record.id, record.event().unwrap())).collect()
     }
 

@@ -1,0 +1,233 @@
+//! Connections: who is let in, for how long each may keep what it has, and how many bytes all of them may hold.
+//!
+//! hyper reads and writes HTTP/1; this file owns everything around it. Each connection has a [`Seat`]. A seat says whose
+//! the connection is, what it waits for, and how many bytes of an answer it holds. The [`Room`] counts the seats.
+//!
+//! - A new connection is always let in. Above the limit the room closes another: first of whoever has more than its share,
+//!   then one that has sent no whole request for a second, then one that rests between two, then one of a session's, and
+//!   only then one of the owner's; of several the oldest. So nobody who floods the socket keeps the owner out of it.
+//! - A head that does not end is answered with 408. A connection that rests is closed. One that takes nothing of what
+//!   waits for it is closed, and the client goes on with `Last-Event-ID`.
+//! - A client that has sent its request and shuts its side down is answered. One that is gone is not: its handler ends at
+//!   once, and with it an attached client's stay.
+//! - What hyper refuses by itself is answered as a `Problem` too.
+
+mod room;
+mod wire;
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, HttpBody};
+use axum::http::{Request, Response, header};
+use axum::response::IntoResponse;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
+
+pub use self::room::{Origin, Who};
+use self::room::{Room, SMALL, Seat, overloaded};
+use self::wire::{Answered, Received, Wire};
+use super::problem::ApiError;
+use crate::config::Connections;
+
+/// The largest head of a request, and what hyper keeps for one connection beside one piece of a body, in bytes.
+pub const MAX_HEAD: usize = 16 * 1024;
+/// The most header lines of a request.
+const MAX_HEADERS: usize = 100;
+/// How long the last answer of a connection may take.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// How much is read and thrown away so that the last answer is seen.
+const FAREWELL_BYTES: usize = 1024 * 1024;
+
+/// Whose this connection is, by what the kernel says of its peer; none: nobody's who may connect.
+///
+/// The socket's mode keeps strangers out already; this holds also where the file was put, by mistake, where others can
+/// change it.
+fn recognise(stream: &UnixStream) -> Option<Who> {
+    let own = rustix::process::geteuid().as_raw();
+    match stream.peer_cred().map(|peer| peer.uid()) {
+        Ok(uid) if may_connect(uid, own) => Some(Who::Owner),
+        Ok(uid) => {
+            tracing::warn!("a connection of uid {uid} was refused");
+            None
+        }
+        Err(error) => {
+            tracing::warn!("a connection whose peer is unknown was refused: {error}");
+            None
+        }
+    }
+}
+
+/// The user whose daemon this is, and root, whom nobody can keep out.
+fn may_connect(peer: u32, own: u32) -> bool {
+    peer == own || peer == 0
+}
+
+/// Serves the API to this user and root until `end` is ready; then lets running requests finish.
+pub async fn serve(
+    listener: UnixListener,
+    router: Router,
+    limits: Connections,
+    end: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let room = Arc::new(Room::new(limits.into()));
+    let ending = watch::Sender::new(false);
+    // Each connection holds one end; the other hears when the last is gone.
+    let (alive, mut all_gone) = mpsc::channel::<()>(1);
+    let mut end = pin!(end);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut end => break,
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Most often for want of descriptors: somebody else's connection makes room for this one.
+                tracing::warn!("a connection cannot be accepted: {error}");
+                room.close_one();
+                sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Some(who) = recognise(&stream) else { continue };
+        let seat = room.enter(who);
+        let (room, router, ending) = (room.clone(), router.clone(), ending.subscribe());
+        let alive = alive.clone();
+        tokio::spawn(async move {
+            converse(stream, &seat, &room, router, ending).await;
+            room.leave(&seat);
+            drop(alive);
+        });
+    }
+    ending.send_replace(true);
+    drop((alive, listener));
+    all_gone.recv().await;
+    Ok(())
+}
+
+/// One connection, from its first byte to its last.
+async fn converse(
+    stream: UnixStream,
+    seat: &Arc<Seat>,
+    room: &Arc<Room>,
+    router: Router,
+    mut ending: watch::Receiver<bool>,
+) {
+    let stream = Arc::new(stream);
+    let router = TowerToHyperService::new(router);
+    let service = {
+        let (seat, room) = (seat.clone(), room.clone());
+        service_fn(move |request: Request<Incoming>| {
+            // At once: hyper looks whether more comes before it works on the answer.
+            seat.begin(request.body().is_end_stream());
+            answer(router.clone(), seat.clone(), room.clone(), request)
+        })
+    };
+    let mut http = http1::Builder::new();
+    http.max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS).header_read_timeout(None);
+    let wire = Wire::new(stream.clone(), seat.clone(), room.clone());
+    let result = {
+        let mut connection = pin!(http.serve_connection(TokioIo::new(wire), service));
+        let mut leaving = false;
+        loop {
+            tokio::select! {
+                result = connection.as_mut() => break Some(result),
+                () = seat.cut.notified() => break None,
+                _ = ending.wait_for(|ends| *ends), if !leaving => {
+                    leaving = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    };
+    if let Some(last) = seat.last_words(result, room.limits) {
+        // Whoever is not there any more does not hear it.
+        let _ = timeout(FAREWELL, say(&stream, last)).await;
+    }
+}
+
+/// One request, from its head's end to the answer's body.
+async fn answer(
+    router: TowerToHyperService<Router>,
+    seat: Arc<Seat>,
+    room: Arc<Room>,
+    request: Request<Incoming>,
+) -> Result<Response<Answered>, std::convert::Infallible> {
+    let origin = Origin::new(seat.clone(), room.clone());
+    let mut request = request.map(|body| Body::new(Received { body, seat: seat.clone() }));
+    request.extensions_mut().insert(origin.clone());
+    let mut response = match router.call(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    };
+    // What the handler had of the body is gone by now.
+    drop(origin);
+    let size = response.size_hint().exact().unwrap_or(0) as usize;
+    if size > SMALL && !room.admit(&seat, size) {
+        response =
+            overloaded("the daemon holds as many bytes of answers as it may; this one was thrown away")
+                .into_response();
+    }
+    Ok(response.map(|body| Answered { body, seat }))
+}
+
+/// A problem as the last thing that is said on a connection.
+async fn say(stream: &UnixStream, problem: ApiError) -> io::Result<()> {
+    let response = problem.into_response();
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    let mut head = format!("HTTP/1.1 {}\r\n", parts.status);
+    for (name, value) in &parts.headers {
+        if name != header::CONTENT_LENGTH {
+            head += &format!("{name}: {}\r\n", value.to_str().unwrap_or_default());
+        }
+    }
+    head += &format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len());
+    for part in [head.as_bytes(), &body] {
+        let mut rest = part;
+        while !rest.is_empty() {
+            stream.writable().await?;
+            match stream.try_write(rest) {
+                Ok(written) => rest = &rest[written..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    rustix::net::shutdown(stream, rustix::net::Shutdown::Write)?;
+    // A client that still writes sees the answer and not a broken pipe.
+    let (mut piece, mut seen) = (vec![0; 16 * 1024], 0);
+    while seen < FAREWELL_BYTES {
+        stream.readable().await?;
+        match stream.try_read(&mut piece) {
+            Ok(0) => break,
+            Ok(read) => seen += read,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_owner_and_root_may_connect() {
+        assert!(may_connect(1000, 1000) && may_connect(0, 1000) && may_connect(0, 0));
+        assert!(!may_connect(1001, 1000) && !may_connect(1000, 0) && !may_connect(65534, 1000));
+    }
+}

@@ -1,0 +1,438 @@
+//! Who has a seat, what each may keep, and who loses it when there is none left.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use protocol::SessionId;
+use protocol::api::Role;
+use rustix::process::{Resource, getrlimit};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
+
+use super::super::problem::ApiError;
+use super::{MAX_HEAD, MAX_HEADERS};
+use crate::config::Connections;
+
+/// A body up to this size needs no part of the budget, in bytes.
+pub const SMALL: usize = 64 * 1024;
+/// Bytes of request bodies that are read or worked on at once.
+const BODIES: usize = 64 * 1024 * 1024;
+/// How many of these may be of sessions, that is of whoever comes with a token or from below a worker.
+const BODIES_OF_SESSIONS: usize = 32 * 1024 * 1024;
+/// How long a request waits for a part of the budget.
+const BODY_PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes of answers that wait for their clients, in all.
+const ANSWERS: usize = 64 * 1024 * 1024;
+/// Who has taken nothing for so long may lose its place to another's answer.
+const SLOW: Duration = Duration::from_secs(1);
+/// The configuration's figures, as they are used here.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub connections: usize,
+    pub head: Duration,
+    pub idle: Duration,
+    pub stall: Duration,
+}
+
+impl From<Connections> for Limits {
+    fn from(set: Connections) -> Self {
+        // Sessions, their logs and the journal need descriptors too.
+        let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) / 4;
+        Self {
+            connections: set.most.min(usize::try_from(descriptors).unwrap_or(usize::MAX)).max(8),
+            head: Duration::from_millis(set.head_ms),
+            idle: Duration::from_millis(set.idle_ms),
+            stall: Duration::from_millis(set.stall_ms),
+        }
+    }
+}
+
+impl Limits {
+    /// The most connections of one session's token, role by role, and of what runs below one session's worker.
+    fn share(&self) -> usize {
+        (self.connections / 8).max(1)
+    }
+
+    /// The most connections of all sessions together. The rest is the owner's.
+    fn of_sessions(&self) -> usize {
+        (self.connections / 2).max(1)
+    }
+}
+
+/// Whose a connection is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Who {
+    /// The owner's, as far as is known.
+    #[default]
+    Owner,
+    /// Somebody's with this session's token, or with its rights: only a viewer's, or not.
+    Session(SessionId, bool),
+}
+
+/// The answer to whoever finds all room taken.
+pub fn overloaded(detail: &str) -> ApiError {
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail)
+        .hint("try again after `Retry-After` seconds; a body of at most 64 KiB is always taken")
+}
+
+/// All connections, and what they hold together.
+pub struct Room {
+    pub limits: Limits,
+    taken: Mutex<Taken>,
+    bodies: Arc<Semaphore>,
+    bodies_of_sessions: Arc<Semaphore>,
+}
+
+#[derive(Default)]
+pub struct Taken {
+    next: u64,
+    seats: BTreeMap<u64, Arc<Seat>>,
+    /// Bytes of answers that wait for their clients.
+    pub answers: usize,
+}
+
+impl Room {
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            taken: Mutex::default(),
+            bodies: Arc::new(Semaphore::new(BODIES)),
+            bodies_of_sessions: Arc::new(Semaphore::new(BODIES_OF_SESSIONS)),
+        }
+    }
+
+    pub fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A seat for a new connection. Another loses its seat where there is none left.
+    pub fn enter(self: &Arc<Self>, who: Who) -> Arc<Seat> {
+        let mut taken = self.taken();
+        taken.next += 1;
+        let seat = Arc::new(Seat::new(taken.next, who));
+        taken.seats.insert(seat.number, seat.clone());
+        taken.keep_to(&self.limits, Some(seat.number));
+        seat
+    }
+
+    /// The connection is found to be somebody else's.
+    fn rename(&self, seat: &Seat, who: Who) {
+        let mut taken = self.taken();
+        seat.state().who = who;
+        taken.keep_to(&self.limits, None);
+    }
+
+    pub fn leave(&self, seat: &Seat) {
+        let mut taken = self.taken();
+        taken.seats.remove(&seat.number);
+        taken.answers -= seat.state().give_back();
+    }
+
+    /// Closes the connection that can be missed most.
+    pub fn close_one(&self) {
+        let mut taken = self.taken();
+        taken.close(|_| true, None);
+    }
+
+    /// Whether so many bytes more of answers may wait. Those who have taken nothing for a while make room.
+    pub fn admit(&self, seat: &Seat, size: usize) -> bool {
+        let mut taken = self.taken();
+        while taken.answers > 0 && taken.answers + size > ANSWERS {
+            let holds = |seat: &&Arc<Seat>| {
+                let state = seat.state();
+                state.answer > 0 && state.stalled.is_some_and(|since| since.elapsed() >= SLOW)
+            };
+            let slowest = taken.seats.values().filter(holds).min_by_key(|seat| seat.state().stalled).cloned();
+            let Some(slowest) = slowest else { return false };
+            taken.answers -= slowest.state().give_back();
+            taken.seats.remove(&slowest.number);
+            slowest.cut.notify_one();
+        }
+        taken.answers += size;
+        seat.state().answer += size;
+        true
+    }
+}
+
+impl Taken {
+    /// Closes as many connections as there are too many. Not this one, which has only come.
+    fn keep_to(&mut self, limits: &Limits, newest: Option<u64>) {
+        // The usual case: nobody has too many.
+        if self.seats.len() <= limits.share() {
+            return;
+        }
+        let mut counts: BTreeMap<Who, usize> = BTreeMap::new();
+        for seat in self.seats.values() {
+            *counts.entry(seat.state().who.clone()).or_default() += 1;
+        }
+        let owners = counts.remove(&Who::Owner).unwrap_or(0);
+        for (who, count) in &counts {
+            for _ in limits.share()..*count {
+                self.close(|state| state.who == *who, newest);
+            }
+        }
+        while self.seats.len() > owners + limits.of_sessions() {
+            if !self.close(|state| state.who != Who::Owner, newest) {
+                break;
+            }
+        }
+        while self.seats.len() > limits.connections {
+            if !self.close(|_| true, newest) {
+                break;
+            }
+        }
+    }
+
+    /// Closes the connection of these that can be missed most, if there is one.
+    fn close(&mut self, of: impl Fn(&State) -> bool, newest: Option<u64>) -> bool {
+        let candidates = self.seats.values().filter(|seat| Some(seat.number) != newest && of(&seat.state()));
+        let Some(found) = candidates.min_by_key(|seat| seat.state().worth(seat.number)).cloned() else {
+            return false;
+        };
+        self.answers -= found.state().give_back();
+        self.seats.remove(&found.number);
+        found.cut.notify_one();
+        true
+    }
+}
+
+/// A connection's place.
+pub struct Seat {
+    number: u64,
+    state: Mutex<State>,
+    /// The connection is to be closed.
+    pub cut: Notify,
+}
+
+pub struct State {
+    pub who: Who,
+    pub phase: Phase,
+    /// Since when it is in this phase.
+    pub since: Instant,
+    /// The request's body has been read to its end.
+    pub received: bool,
+    /// The handler waits for more of the body than has come.
+    pub starving: bool,
+    /// The answer's body has been given to hyper to its end.
+    pub answered: bool,
+    /// Bytes of the answer that wait for the client.
+    pub answer: usize,
+    /// Since when the client has taken nothing, though something waits for it.
+    pub stalled: Option<Instant>,
+    /// What hyper wanted to answer by itself.
+    pub refused: Option<StatusCode>,
+    pub expired: bool,
+}
+
+/// What a connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Its first request's first byte.
+    Fresh,
+    /// The end of a head.
+    Head,
+    /// An answer.
+    Work,
+    /// Another request.
+    Rest,
+}
+
+impl State {
+    /// The smaller, the sooner it is closed to make room.
+    fn worth(&self, number: u64) -> (u8, Instant, u64) {
+        let owner = u8::from(self.who == Who::Owner);
+        let rank = match self.phase {
+            Phase::Fresh | Phase::Head if self.since.elapsed() >= SLOW => owner,
+            Phase::Rest => 2,
+            // Its request may be on the way.
+            Phase::Fresh | Phase::Head => 3 + 2 * owner,
+            Phase::Work => 4 + 2 * owner,
+        };
+        (rank, self.since, number)
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        (self.phase, self.since) = (phase, Instant::now());
+    }
+
+    fn give_back(&mut self) -> usize {
+        std::mem::take(&mut self.answer)
+    }
+}
+
+impl Seat {
+    pub fn new(number: u64, who: Who) -> Self {
+        let state = State {
+            who,
+            phase: Phase::Fresh,
+            since: Instant::now(),
+            received: true,
+            starving: false,
+            answered: false,
+            answer: 0,
+            stalled: None,
+            refused: None,
+            expired: false,
+        };
+        Self { number, state: Mutex::new(state), cut: Notify::new() }
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A head was read.
+    pub fn begin(&self, received: bool) {
+        let mut state = self.state();
+        state.enter(Phase::Work);
+        (state.received, state.starving, state.answered) = (received, false, false);
+    }
+
+    /// Bytes have come.
+    pub fn heard(&self) {
+        let mut state = self.state();
+        state.starving = false;
+        if matches!(state.phase, Phase::Fresh | Phase::Rest) {
+            // The time of a connection's first head began with the connection.
+            let since = if state.phase == Phase::Fresh { state.since } else { Instant::now() };
+            (state.phase, state.since) = (Phase::Head, since);
+        }
+    }
+
+    /// All that hyper had for the client has been given to the kernel. If the answer was among it the connection rests from now on:
+    /// gives how many bytes of the answer do not wait any more.
+    pub fn flushed(&self) -> Option<usize> {
+        let mut state = self.state();
+        if state.phase != Phase::Work || !state.answered {
+            return None;
+        }
+        state.enter(Phase::Rest);
+        Some(state.give_back())
+    }
+
+    /// Nothing that has not come yet is needed for the answer: that nothing more comes from the client is no fault.
+    pub fn waits_for_answer(&self) -> bool {
+        let state = self.state();
+        state.phase == Phase::Work && (state.received || !state.starving)
+    }
+
+    /// When the connection is closed if nothing comes.
+    pub fn deadline(&self, limits: &Limits) -> Option<Instant> {
+        let state = self.state();
+        let within = match state.phase {
+            Phase::Fresh | Phase::Head => limits.head,
+            Phase::Rest => limits.idle,
+            // Handlers have deadlines of their own.
+            Phase::Work => return None,
+        };
+        Some(state.since + within)
+    }
+
+    /// What the client is told at the end, if it can be told anything.
+    pub fn last_words(&self, result: Option<hyper::Result<()>>, limits: Limits) -> Option<ApiError> {
+        let state = self.state();
+        let untold = matches!(state.phase, Phase::Fresh | Phase::Head);
+        let refused = |status, code: &str, detail: &str| Some(ApiError::new(status, code, detail));
+        match (state.refused, result) {
+            (_, None) if untold => {
+                let detail =
+                    "there are as many connections as there may be; this one had sent no request yet";
+                Some(overloaded(detail))
+            }
+            (_, None) => None,
+            (Some(StatusCode::URI_TOO_LONG), _) => refused(
+                StatusCode::URI_TOO_LONG,
+                "uri_too_long",
+                &format!("the request's URI has more than {MAX_HEAD} bytes; nothing was changed"),
+            ),
+            (Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE), _) => refused(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "headers_too_large",
+                &format!(
+                    "the request's head has more than {MAX_HEAD} bytes or {MAX_HEADERS} lines; nothing was changed"
+                ),
+            ),
+            (Some(_), _) => refused(
+                StatusCode::BAD_REQUEST,
+                "invalid_request",
+                "this is no request of HTTP/1.1; nothing was changed",
+            ),
+            (None, Some(Err(_))) if state.expired && state.phase == Phase::Head => refused(
+                StatusCode::REQUEST_TIMEOUT,
+                "request_timeout",
+                &format!("the request's head did not end within {:?}; nothing was changed", limits.head),
+            ),
+            (None, Some(Err(error))) if state.phase == Phase::Head && error.is_incomplete_message() => {
+                refused(
+                    StatusCode::BAD_REQUEST,
+                    "invalid_request",
+                    "the request's head has no end; nothing was changed",
+                )
+            }
+            (None, Some(Err(error))) if state.phase == Phase::Head && error.is_parse() => refused(
+                StatusCode::BAD_REQUEST,
+                "invalid_request",
+                "this is no request of HTTP/1.1; nothing was changed",
+            ),
+            (None, Some(_)) => None,
+        }
+    }
+}
+
+/// Where a request has come from. In the extensions of every request that came over a connection.
+#[derive(Clone)]
+pub struct Origin {
+    seat: Arc<Seat>,
+    room: Arc<Room>,
+    /// Parts of the budget, for as long as the request is worked on.
+    held: Arc<Mutex<Vec<OwnedSemaphorePermit>>>,
+}
+
+impl Origin {
+    /// Of a request that has come over this connection.
+    pub fn new(seat: Arc<Seat>, room: Arc<Room>) -> Self {
+        Self { seat, room, held: Arc::default() }
+    }
+
+    /// Whose the connection is.
+    pub fn who(&self) -> Who {
+        self.seat.state().who.clone()
+    }
+
+    /// The request has this session's rights and no more: the connection counts as that session's from now on.
+    pub fn belongs_to(&self, session: &SessionId, role: Role) {
+        let who = Who::Session(session.clone(), role == Role::Viewer);
+        if self.who() != who {
+            self.room.rename(&self.seat, who);
+        }
+    }
+
+    /// Waits until a body of this size may be read.
+    ///
+    /// # Errors
+    /// `overloaded` if others hold all that there is for too long.
+    pub async fn reserve(&self, size: usize) -> Result<(), ApiError> {
+        if size <= SMALL {
+            return Ok(());
+        }
+        let size = size.min(BODIES_OF_SESSIONS) as u32;
+        let owner = self.who() == Who::Owner;
+        let take = async {
+            let share = match owner {
+                true => None,
+                false => Some(self.room.bodies_of_sessions.clone().acquire_many_owned(size).await),
+            };
+            let whole = self.room.bodies.clone().acquire_many_owned(size).await;
+            share.into_iter().chain([whole]).collect::<Result<Vec<_>, _>>()
+        };
+        match timeout(BODY_PATIENCE, take).await {
+            Ok(Ok(permits)) => {
+                self.held.lock().unwrap_or_else(PoisonError::into_inner).extend(permits);
+                Ok(())
+            }
+            _ => Err(overloaded("other requests' bodies take all the room there is; nothing was changed")),
+        }
+    }
+}
