@@ -35,6 +35,7 @@ use crate::logfile::Stderr;
 use crate::program::{self, Plan, Start};
 use calls::{Asked, Calls, Next};
 use conversation::{Conversation, Do, Opening};
+use files::Place;
 use terminals::Terminals;
 
 /// The longest line, in bytes. An agent that writes a longer one is ended.
@@ -79,6 +80,7 @@ pub struct Acp {
     held_up: bool,
     conversation: Conversation,
     terminals: Terminals,
+    place: Place,
     calls: Calls,
     /// Why it must be ended; told once.
     given_up: bool,
@@ -151,6 +153,8 @@ impl Acp {
             stdout: agent_stdout.into(),
             stderr: agent_stderr.into(),
         };
+        // Before the agent runs, which could put something else there.
+        let place = Place::open(&welcome.workdir, confinement.contain.walls());
         // Closed again before anything else is started.
         descriptors::hand_on(inherited)?;
         let (pid, start) = program::start(welcome, confinement, plan)?;
@@ -173,6 +177,7 @@ impl Acp {
             held_up: false,
             conversation,
             terminals: Terminals::new(confinement.clone()),
+            place,
             calls: Calls::default(),
             given_up: false,
         };
@@ -455,7 +460,7 @@ impl Acp {
                 }
                 Do::Call { id, method, params } => {
                     let turn = self.turn();
-                    let next = self.calls.ask(&welcome.workdir, turn, Asked { id, method, params });
+                    let next = self.calls.ask(&self.place, turn, Asked { id, method, params });
                     let answers = self.follow(welcome, next);
                     reports.extend(self.perform(welcome, answers));
                 }
@@ -488,8 +493,8 @@ impl Acp {
 
     fn call(&mut self, welcome: &Welcome, id: Value, method: &str, params: Value) -> Vec<Do> {
         let answer = match method {
-            "fs/read_text_file" => files::read(&welcome.workdir, params),
-            "fs/write_text_file" => files::write(&welcome.workdir, params),
+            "fs/read_text_file" => files::read(&self.place, params),
+            "fs/write_text_file" => files::write(&self.place, params),
             _ => return self.terminals.call(welcome, id, method, params),
         };
         vec![match answer {

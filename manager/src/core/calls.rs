@@ -92,13 +92,24 @@ fn patience(method: &str) -> Option<u64> {
 impl Session {
     /// The client that drives, if it can do something for the agent, and what.
     pub(super) fn offered(&self) -> (Option<EventId>, Vec<Offer>) {
-        let able = self.driver().filter(|driver| !driver.offers.is_empty());
-        able.map_or((None, Vec::new()), |driver| (Some(driver.id), driver.offers.clone()))
+        let Some(driver) = self.driver() else { return (None, Vec::new()) };
+        let offers: Vec<Offer> =
+            driver.offers.iter().copied().filter(|offer| self.may_be_done_outside(*offer)).collect();
+        if offers.is_empty() { (None, offers) } else { (Some(driver.id), offers) }
     }
 
     fn can(&self, needs: Offer) -> Option<EventId> {
         let able = self.driver().filter(|driver| driver.offers.contains(&needs));
-        able.map(|driver| driver.id)
+        able.filter(|_| self.may_be_done_outside(needs)).map(|driver| driver.id)
+    }
+
+    /// Whether a client may do this for the agent. A client opens files and runs commands with its own rights. The agent of
+    /// a sandbox would reach through the client what its walls hide, so it may only ask the user something.
+    fn may_be_done_outside(&self, offer: Offer) -> bool {
+        match offer {
+            Offer::Elicitation => true,
+            Offer::ReadFile | Offer::WriteFile | Offer::Terminal => self.spec.walls.is_none(),
+        }
     }
 
     /// The agent wants something done.

@@ -8,7 +8,7 @@ use protocol::{EventId, PromptId};
 use serde_json::{Value, json};
 
 use super::conversation::{Do, error, result, text_at};
-use super::files;
+use super::files::{self, Place};
 
 const INVALID_PARAMS: i64 = -32602;
 const INTERNAL: i64 = -32603;
@@ -63,7 +63,7 @@ impl Calls {
     }
 
     /// Hands a request over, if somebody else is to see to it. `turn` is the prompt whose turn runs.
-    pub fn ask(&mut self, workdir: &str, turn: Option<PromptId>, asked: Asked) -> Next {
+    pub fn ask(&mut self, place: &Place, turn: Option<PromptId>, asked: Asked) -> Next {
         let Some(needs) = Offer::of(&asked.method) else { return Next::Own(asked) };
         if needs == Offer::Elicitation {
             let form = asked.params["mode"].as_str().is_none_or(|mode| mode == "form");
@@ -80,7 +80,7 @@ impl Calls {
         let fits = asked.method.starts_with("fs/") || asked.method == "terminal/create";
         match (self.client, turn) {
             (Some(client), Some(prompt)) if fits && self.offers.contains(&needs) => {
-                Next::Do(self.hand_over(workdir, client, prompt, needs, asked))
+                Next::Do(self.hand_over(place, client, prompt, needs, asked))
             }
             _ => Next::Own(asked),
         }
@@ -88,7 +88,7 @@ impl Calls {
 
     fn hand_over(
         &mut self,
-        workdir: &str,
+        place: &Place,
         client: EventId,
         prompt: PromptId,
         needs: Offer,
@@ -96,7 +96,7 @@ impl Calls {
     ) -> Do {
         if needs != Offer::Terminal {
             // What the worker may not touch is not reached by way of a client either.
-            match files::may_be_reached(workdir, &asked.params) {
+            match files::may_be_reached(place, &asked.params) {
                 Ok(path) => asked.params["path"] = json!(path),
                 Err(why) => return error(asked.id, INTERNAL, &why),
             }
@@ -208,6 +208,10 @@ fn unanswered(asked: Asked) -> Do {
 mod tests {
     use super::*;
 
+    fn root() -> Place {
+        Place::open("/", None)
+    }
+
     const TURN: Option<PromptId> = Some(PromptId(7));
 
     fn asked(method: &str, params: Value) -> Asked {
@@ -233,7 +237,7 @@ mod tests {
 
     fn terminal_at_client(calls: &mut Calls) -> String {
         calls.driven_by(Some(20), vec![Offer::Terminal]);
-        let (request, client, _) = handed(calls.ask("/", TURN, asked("terminal/create", json!({}))));
+        let (request, client, _) = handed(calls.ask(&root(), TURN, asked("terminal/create", json!({}))));
         assert_eq!(client, Some(20));
         let answer = CallAnswer::Result { json: r#"{"terminalId":"terminal-1"}"#.into() };
         let message = sent(calls.answered(request, answer).unwrap());
@@ -245,10 +249,10 @@ mod tests {
         let mut calls = Calls::default();
         let name = terminal_at_client(&mut calls);
         assert_ne!(name, "terminal-1");
-        let own = calls.ask("/", TURN, asked("terminal/output", json!({ "terminalId": "terminal-1" })));
+        let own = calls.ask(&root(), TURN, asked("terminal/output", json!({ "terminalId": "terminal-1" })));
         assert!(matches!(own, Next::Own(_)));
         let (_, client, params) =
-            handed(calls.ask("/", TURN, asked("terminal/output", json!({ "terminalId": name }))));
+            handed(calls.ask(&root(), TURN, asked("terminal/output", json!({ "terminalId": name }))));
         assert_eq!((client, &params["terminalId"]), (Some(20), &json!("terminal-1")));
     }
 
@@ -257,9 +261,10 @@ mod tests {
         let mut calls = Calls::default();
         let name = terminal_at_client(&mut calls);
         calls.driven_by(Some(30), vec![Offer::Terminal]);
-        let message = sent(calls.ask("/", TURN, asked("terminal/output", json!({ "terminalId": name }))));
+        let message = sent(calls.ask(&root(), TURN, asked("terminal/output", json!({ "terminalId": name }))));
         assert!(message["error"]["message"].as_str().unwrap().contains("cannot be reached"));
-        let message = sent(calls.ask("/", TURN, asked("terminal/release", json!({ "terminalId": name }))));
+        let message =
+            sent(calls.ask(&root(), TURN, asked("terminal/release", json!({ "terminalId": name }))));
         assert!(message["result"].is_object());
     }
 
@@ -267,7 +272,7 @@ mod tests {
     fn a_command_that_may_have_been_started_is_not_started_again() {
         let mut calls = Calls::default();
         calls.driven_by(Some(20), vec![Offer::Terminal]);
-        let mut ask = || handed(calls.ask("/", TURN, asked("terminal/create", json!({})))).0;
+        let mut ask = || handed(calls.ask(&root(), TURN, asked("terminal/create", json!({})))).0;
         let (one, two) = (ask(), ask());
         let reason = || "the client went".to_owned();
         let given_up = calls.answered(one, CallAnswer::GivenUp { reason: reason() }).unwrap();
@@ -281,13 +286,13 @@ mod tests {
     fn what_a_client_was_asked_is_seen_to_when_the_manager_is_gone_and_a_form_is_asked_again_of_the_next() {
         let mut calls = Calls::default();
         calls.driven_by(Some(20), Offer::ALL.to_vec());
-        let (form, ..) = handed(calls.ask("/", TURN, asked("elicitation/create", json!({}))));
-        handed(calls.ask("/", TURN, asked("terminal/create", json!({}))));
+        let (form, ..) = handed(calls.ask(&root(), TURN, asked("elicitation/create", json!({}))));
+        handed(calls.ask(&root(), TURN, asked("terminal/create", json!({}))));
         let mut next = calls.left_alone();
         assert!(sent(next.pop().unwrap())["error"]["message"].as_str().unwrap().contains("replaced"));
         assert!(next.is_empty());
         // Whoever drove then is not asked any more.
-        assert!(matches!(calls.ask("/", TURN, asked("terminal/create", json!({}))), Next::Own(_)));
+        assert!(matches!(calls.ask(&root(), TURN, asked("terminal/create", json!({}))), Next::Own(_)));
         let mut again = calls.taken_over(TURN);
         assert_eq!(handed(Next::Do(Do::Report(again.pop().unwrap()))).0, form);
         assert!(again.is_empty());
@@ -300,12 +305,12 @@ mod tests {
     #[test]
     fn whatever_waits_is_answered_at_the_end_of_the_turn() {
         let mut calls = Calls::default();
-        let (request, client, _) = handed(calls.ask("/", TURN, asked("elicitation/create", json!({}))));
+        let (request, client, _) = handed(calls.ask(&root(), TURN, asked("elicitation/create", json!({}))));
         assert_eq!(client, None);
         let all = calls.close();
         assert!(matches!(&all[..], [Do::Send(message)] if message["result"]["action"] == "cancel"));
         assert!(calls.answered(request, CallAnswer::Result { json: "{}".into() }).is_none());
-        let between_turns = calls.ask("/", None, asked("elicitation/create", json!({})));
+        let between_turns = calls.ask(&root(), None, asked("elicitation/create", json!({})));
         assert_eq!(sent(between_turns)["result"]["action"], "cancel");
     }
 }

@@ -128,9 +128,11 @@ impl Worker {
                 self.tell(reports)
             }
             Command::Driver { client, mut offers } => {
-                // What a client runs is in no sandbox.
-                let sandboxed = self.confinement.contain.walls().is_some();
-                offers.retain(|offer| *offer != Offer::Terminal || !sandboxed);
+                // A client opens files and runs commands outside of every sandbox. Only the manager's word is not enough:
+                // an older one offers files, too.
+                if self.confinement.contain.walls().is_some() {
+                    offers.retain(|offer| *offer == Offer::Elicitation);
+                }
                 if let Some(acp) = &mut self.acp {
                     acp.driven_by(client, offers);
                 }
