@@ -35,6 +35,7 @@ mod usage;
 mod work;
 mod workdir;
 mod workers;
+mod worktrees;
 
 pub use error::{Error, StartError};
 pub use feed::{Record, Subscription};

@@ -164,13 +164,14 @@ fn tools() -> Vec<Tool> {
         tool(
             "start_subagent",
             "Starts a sub-agent with a task, in the background, and returns its session id at once. It knows nothing \
-             of this conversation: say all it needs in the task. Its permissions are those of its profile.",
+             of this conversation: say all it needs in the task. It can do no more than you can: its sandbox, limits and \
+             permissions are at most yours.",
             false,
             json!({
                 "task": { "type": "string", "description": "What it is to do." },
                 "agent": { "type": "string", "description": "The agent's profile; else the same as your own." },
                 "workdir": { "type": "string",
-                    "description": "Where it works, absolute or relative to your own directory; else the same as yours." },
+                    "description": "Where it works: your own directory, or one below it, absolute or relative to yours; else the same as yours." },
                 "worktree": { "type": "boolean", "description": "It works in a new git worktree of your repository, on a \
                     branch of its own, so that its changes do not meet yours. Not together with `workdir`. You merge the \
                     branch and remove the worktree." },
@@ -306,8 +307,8 @@ impl Server {
                 ));
             }
             (true, None) => {
-                let (state_dir, here) = (self.state_dir.clone(), here.clone());
-                let made = tokio::task::spawn_blocking(move || Worktree::make(&state_dir, &here)).await;
+                let (state_dir, own, here) = (self.state_dir.clone(), self.own.clone(), here.clone());
+                let made = tokio::task::spawn_blocking(move || Worktree::make(&state_dir, &own, &here)).await;
                 Some(made.map_err(|error| Failure::failed("worktree", error.to_string()))??)
             }
         };
