@@ -369,6 +369,7 @@ impl Config {
                 policy: opts.permissions.or(profile.permissions).unwrap_or_default(),
                 rules: profile.rules,
                 timeout_ms: opts.permission_timeout_ms.or(profile.permission_timeout_ms).unwrap_or(0),
+                above: None,
             },
             subagents: self.subagents(profile.subagents),
             remote_servers,

@@ -48,6 +48,8 @@ struct Shared {
     started_at: Timestamp,
     machine: Machine,
     worker_path: Option<PathBuf>,
+    uuid: String,
+    whole_process: bool,
 }
 
 /// How a manager is to be started.
@@ -126,10 +128,22 @@ impl Builder {
             mcp_server: self.mcp_server,
         };
         let (machine, worker_path) = (settings.machine, settings.worker_path.clone());
+        let whole_process = self.whole_process;
         let work = Arc::new(Work::default());
-        let (inbox, feed) = supervisor::start(settings, work.clone()).await?;
+        let (inbox, feed, uuid) = supervisor::start(settings, work.clone()).await?;
         let started_at = Timestamp(crate::clock::wall_ms());
-        let shared = Shared { inbox, feed, work, config, state_dir, started_at, machine, worker_path };
+        let shared = Shared {
+            inbox,
+            feed,
+            work,
+            config,
+            state_dir,
+            started_at,
+            machine,
+            worker_path,
+            uuid,
+            whole_process,
+        };
         let manager = SessionManager { shared: Arc::new(shared), client: None };
         retention::keep(&manager);
         Ok(manager)
@@ -200,6 +214,27 @@ impl SessionManager {
         let ask = Ask::Ensure { id: id.clone(), spec: Arc::new(spec), given: Box::new(given) };
         self.ask(ask).await?;
         self.until(&id, "its start", Some(timeout), is_up).await
+    }
+
+    /// The same for a session that exists; none is created.
+    ///
+    /// # Errors
+    /// `no_such_session` where there is none.
+    pub(crate) async fn get_ready(
+        &self,
+        id: &SessionId,
+        mut given: SessionOpts,
+        timeout: Duration,
+    ) -> Result<SessionInfo, Error> {
+        if given.workdir.is_some() {
+            given.workdir = Some(self.spec(&given).await?.workdir);
+        }
+        let differing = self.with_session(id, move |session, _| session.spec.differs_from(&given)).await?;
+        if !differing.is_empty() {
+            return Err(Error::Refused(Refusal::SpecMismatch { id: id.clone(), fields: differing }));
+        }
+        self.command(id, Command::Up).await?;
+        self.until(id, "its start", Some(timeout), is_up).await
     }
 
     /// The id that belongs to a working directory: `workdir-` and the first 16 hex digits of the SHA-256 of
@@ -281,6 +316,31 @@ impl SessionManager {
             fleet.sessions().find(holds).map(|session| session.id.clone())
         });
         found.await?.ok_or(Error::Refused(Refusal::NoSuchPid(pid)))
+    }
+
+    /// The session whose worker is one of these processes, each with its start time; and whether its agent is in a sandbox.
+    pub(crate) async fn session_above(
+        &self,
+        chain: Vec<(u32, u64)>,
+    ) -> Result<Option<(SessionId, bool)>, Error> {
+        self.read(move |fleet, _| {
+            let is_one = |session: &&Arc<Session>| {
+                session.worker().is_some_and(|worker| chain.contains(&(worker.pid, worker.start_time)))
+            };
+            let found = fleet.sessions().find(is_one)?;
+            Some((found.id.clone(), found.spec.walls.is_some()))
+        })
+        .await
+    }
+
+    /// The state directory's uuid: the first part of every marker.
+    pub(crate) fn uuid(&self) -> &str {
+        &self.shared.uuid
+    }
+
+    /// Whether all children of this process are workers.
+    pub(crate) fn is_whole_process(&self) -> bool {
+        self.shared.whole_process
     }
 
     /// The session that a person means: this id, or the only one that begins so.

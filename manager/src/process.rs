@@ -148,6 +148,12 @@ pub fn users(pid: u32) -> io::Result<Vec<u32>> {
     if users.len() == 4 { Ok(users) } else { Err(io::ErrorKind::InvalidData.into()) }
 }
 
+/// Fields 4 and 22 of `/proc/PID/stat`: the parent's pid, and when the process started.
+pub fn parent_and_start(pid: u32) -> io::Result<(u32, u64)> {
+    let stat = stat(pid)?;
+    Ok((field(&stat, 4)?, field(&stat, 22)?))
+}
+
 /// Field 52 of `/proc/PID/stat`, of a process that is dead and was not reaped: its wait status, if it is the one that
 /// is meant.
 pub fn unreaped(identity: &Identity) -> Option<i32> {

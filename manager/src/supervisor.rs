@@ -177,10 +177,11 @@ fn trust_contents(state_dir: &Path) -> io::Result<()> {
 }
 
 /// Takes the state directory over, and starts the loop.
+/// The last of what it gives is the state directory's uuid, the first part of every marker.
 pub async fn start(
     settings: Settings,
     work: Arc<Work>,
-) -> Result<(mpsc::Sender<Msg>, Arc<Feed>), StartError> {
+) -> Result<(mpsc::Sender<Msg>, Arc<Feed>, String), StartError> {
     let lock = lock(&settings.state_dir).await?;
     failpoint::hit("daemon", "locked");
     // What was kept back is for a start, too.
@@ -189,6 +190,7 @@ pub async fn start(
     let boot_id =
         process::boot_id().map_err(|source| StartError::Os { what: "cannot read the boot id", source })?;
     let opened = Journal::open(&path, &boot_id)?;
+    let uuid = opened.journal.uuid.clone();
     let feed = Feed::over(path, opened.fleet.next_event() - 1);
     let shared = feed.feed();
     let (inbox, messages) = mpsc::channel(BATCH);
@@ -228,7 +230,7 @@ pub async fn start(
         .spawn(body)
         .map_err(|source| StartError::Os { what: "cannot start the supervisor's thread", source })?;
     match started.await {
-        Ok(Ok(())) => Ok((inbox, shared)),
+        Ok(Ok(())) => Ok((inbox, shared, uuid)),
         Ok(Err(error)) => Err(error),
         Err(_) => Err(StartError::Os { what: "the supervisor", source: io::ErrorKind::BrokenPipe.into() }),
     }

@@ -30,6 +30,12 @@ pub fn viewer(token: &str) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(format!("kennel viewer\n{token}")))
 }
 
+/// The token that a session's own agent is given, made in the same way. With it the agent may look at its session, and
+/// start sub-agents and work with them. It cannot answer its own questions, change its own settings or its own servers.
+pub fn agent(token: &str) -> String {
+    URL_SAFE_NO_PAD.encode(Sha256::digest(format!("kennel agent\n{token}")))
+}
+
 /// The program that serves the tools for sub-agents, and where it finds the API.
 #[derive(Clone, Debug)]
 pub struct McpProgram {
@@ -40,9 +46,9 @@ pub struct McpProgram {
 }
 
 impl McpProgram {
-    /// Writes the session's token into its file, and gives what its agent is told to run.
+    /// Writes the token for the session's agent into its file, and gives what the agent is told to run.
     pub fn offer(&self, state_dir: &Path, id: &SessionId, token: &str) -> io::Result<McpServer> {
-        let file = write(state_dir, id, token)?;
+        let file = write(state_dir, id, &agent(token))?;
         Ok(McpServer {
             name: SERVER.into(),
             command: utf8(&self.command)?,
@@ -114,7 +120,9 @@ mod tests {
         );
         let file = PathBuf::from(&server.env.iter().find(|(name, _)| name == TOKEN_FILE).unwrap().1);
         assert!(!format!("{server:?}").contains("secret"));
-        assert_eq!(fs::read_to_string(&file).unwrap(), "session-1:secret\n");
+        let text = format!("session-1:{}\n", agent("secret"));
+        assert_eq!(fs::read_to_string(&file).unwrap(), text);
+        assert_ne!(agent("secret"), viewer("secret"));
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(file.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path};
 use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
@@ -208,5 +209,71 @@ impl From<WallsOfVersion3> for Walls {
     fn from(walls: WallsOfVersion3) -> Self {
         let WallsOfVersion3 { sandbox, program, hidden, writable } = walls;
         Self { sandbox, program, hidden, writable, ..Self::default() }
+    }
+}
+
+impl Walls {
+    /// Whether whoever is behind these walls reaches nothing that `parent` keeps from its own agent. The agent of `parent`
+    /// writes its working directory, too, and a working directory of these walls is below that: neither is compared here.
+    pub fn is_at_least(&self, parent: &Walls) -> bool {
+        let program = self.program.is_some() || parent.program.is_none();
+        let hidden = parent.hidden.iter().all(|path| self.hidden.contains(path));
+        let writable = self.writable.iter().all(|path| parent.lets_write(path));
+        let home = parent.home.is_none() || self.home == parent.home;
+        let readable = self.readable.iter().all(|path| parent.lets_read(path));
+        self.sandbox.rank() >= parent.sandbox.rank() && program && hidden && writable && home && readable
+    }
+
+    /// These walls with those of `parent` around them.
+    pub fn within(mut self, parent: &Walls) -> Walls {
+        if parent.sandbox.rank() > self.sandbox.rank() {
+            self.sandbox = parent.sandbox;
+        }
+        self.program = self.program.or_else(|| parent.program.clone());
+        for path in &parent.hidden {
+            if !self.hidden.contains(path) {
+                self.hidden.push(path.clone());
+            }
+        }
+        self.writable.retain(|path| parent.lets_write(path));
+        self.readable.retain(|path| parent.lets_read(path));
+        self.home = self.home.or_else(|| parent.home.clone());
+        self
+    }
+
+    /// Whether a path is in what is shown of the home directory, or where nothing is empty. What is hidden there stays so by
+    /// [`Walls::hidden`].
+    fn lets_read(&self, path: &str) -> bool {
+        let within = |place: &String| Path::new(path).starts_with(place);
+        let is_empty = self.home.as_ref().is_some_and(within);
+        let is_hidden = self.hidden.iter().any(within);
+        let shown = self.readable.iter().chain(&self.writable).any(within);
+        Self::is_plain(path) && (shown || !is_empty && !is_hidden)
+    }
+
+    /// Whether a path is in what may be written, beside the working directory. Of two places the deeper one decides.
+    fn lets_write(&self, path: &str) -> bool {
+        let deepest = |places: &[String]| {
+            let around = places.iter().map(Path::new).filter(|place| Path::new(path).starts_with(place));
+            around.map(|place| place.components().count()).max()
+        };
+        Self::is_plain(path) && deepest(&self.writable) > deepest(&self.hidden)
+    }
+
+    /// Whether a path is absolute and has no `..` in it, so that its names say where it leads.
+    pub fn is_plain(path: &str) -> bool {
+        let mut parts = Path::new(path).components();
+        path.starts_with('/') && parts.all(|part| !matches!(part, Component::ParentDir))
+    }
+}
+
+impl Sandbox {
+    /// How much it keeps from an agent, for comparison.
+    fn rank(self) -> u8 {
+        match self {
+            Sandbox::None => 0,
+            Sandbox::Workdir => 1,
+            Sandbox::Strict => 2,
+        }
     }
 }

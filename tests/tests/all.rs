@@ -37,6 +37,7 @@ mod mcp_side;
 mod owned;
 mod retention;
 mod rights;
+mod rights_of_agents;
 mod sandbox;
 mod simulation;
 mod stalls;

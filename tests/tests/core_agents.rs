@@ -238,7 +238,7 @@ fn the_first_rule_that_fits_decides() {
             rule(Some("edit"), None, PermissionPolicy::Allow),
             rule(None, Some("/tmp"), PermissionPolicy::Fail),
         ],
-        timeout_ms: 0,
+        ..Permissions::default()
     };
     let about = |kind: Option<&str>, paths: &[&str]| {
         let paths = paths.iter().map(|path| (*path).to_owned()).collect();

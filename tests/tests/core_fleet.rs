@@ -33,8 +33,13 @@ fn create(fleet: &mut Fleet, name: Option<&str>) -> SessionId {
 }
 
 fn subagent(fleet: &mut Fleet, parent: Option<&str>, name: &str) -> Change {
-    let wish =
-        Ask::Subagent { parent: parent.map(id), id: Some(id(name)), spec: spec(), task: "task".into() };
+    let wish = Ask::Subagent {
+        parent: parent.map(id),
+        id: Some(id(name)),
+        spec: spec(),
+        task: "task".into(),
+        wish: None,
+    };
     ask(fleet, AT, &wish)
 }
 
@@ -124,7 +129,7 @@ fn a_closing_manager_takes_no_wishes_but_the_one_to_stop() {
     for wish in [
         Ask::Create { id: None, spec: spec() },
         Ask::Ensure { id: root.clone(), spec: spec(), given },
-        Ask::Subagent { parent: None, id: None, spec: spec(), task: "task".into() },
+        Ask::Subagent { parent: None, id: None, spec: spec(), task: "task".into(), wish: None },
         Ask::Remove(root.clone()),
         Ask::One(root.clone(), Input::Command(new_prompt("text"))),
         Ask::One(root.clone(), Input::Command(Command::Up)),
@@ -206,7 +211,7 @@ fn a_sub_agents_life_is_told_to_its_parent_in_whole_events() {
     assert_eq!(change.effects, spawn.map(|effect| (parent.clone(), effect)));
 
     let task: Arc<str> = "look it up".into();
-    let wish = Ask::Subagent { parent: Some(parent.clone()), id: None, spec, task: task.clone() };
+    let wish = Ask::Subagent { parent: Some(parent.clone()), id: None, spec, task: task.clone(), wish: None };
     let change = ask(&mut fleet, AT, &wish);
     assert_eq!(change.reply, Reply::Created(child.clone()));
     let accepted = PromptId(42);
@@ -358,7 +363,8 @@ fn a_removed_session_leaves_its_number_and_nothing_else() {
     for wish in [Ask::Remove(id("s")), Ask::Stop(id("s"), Orphans::Keep)] {
         assert_eq!(fleet.step(AT, &wish), Err(Refusal::NoSuchSession("s".into())));
     }
-    let orphan = Ask::Subagent { parent: Some(id("s")), id: None, spec: spec(), task: "task".into() };
+    let orphan =
+        Ask::Subagent { parent: Some(id("s")), id: None, spec: spec(), task: "task".into(), wish: None };
     assert_eq!(fleet.step(AT, &orphan), Err(Refusal::NoSuchSession("s".into())));
 }
 
@@ -404,7 +410,7 @@ fn a_change_whose_commit_failed_is_taken_back_whole() {
     for wish in [
         Ask::Create { id: None, spec: spec() },
         Ask::Ensure { id: id("retired"), spec: spec(), given: Box::default() },
-        Ask::Subagent { parent: Some(id("lives")), id: None, spec: spec(), task: "task".into() },
+        Ask::Subagent { parent: Some(id("lives")), id: None, spec: spec(), task: "task".into(), wish: None },
         Ask::Stop(id("lives"), Orphans::Stop),
         Ask::Remove(id("stopped")),
         Ask::Shutdown,

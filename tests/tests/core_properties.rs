@@ -700,7 +700,7 @@ fn a_session_that_comes_back_counts_the_sub_agents_its_predecessor_left() {
     let mut fleet = Fleet::load([], [], 1, 1);
     for ask in [
         ensure.clone(),
-        Ask::Subagent { parent: Some(id.clone()), id: None, spec, task: "task".into() },
+        Ask::Subagent { parent: Some(id.clone()), id: None, spec, task: "task".into(), wish: None },
         Ask::Stop(id.clone(), Orphans::Keep),
         Ask::One(id.clone(), Input::Seen(1, gone)),
         Ask::Remove(id.clone()),
@@ -732,7 +732,7 @@ fn ask(fleet: &Fleet, at: &mut At, step: Move) -> Ask {
         10..20 => Ask::Ensure { id: named(step.which), spec, given: Box::new(SessionOpts::default()) },
         20..40 if sessions.len() < 8 => {
             let parent = (step.which < 230).then_some(id);
-            Ask::Subagent { parent, id: None, spec, task: "task".into() }
+            Ask::Subagent { parent, id: None, spec, task: "task".into(), wish: None }
         }
         40..50 => Ask::Stop(id, if step.wait & 1 == 0 { Orphans::Stop } else { Orphans::Keep }),
         50..65 => Ask::Remove(id),

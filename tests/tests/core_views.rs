@@ -288,7 +288,11 @@ fn after(refusal: &Refusal) -> Option<Refusal> {
         Refusal::SubagentLimit { what: SubagentLimit::Breadth, .. } => {
             Refusal::SubagentLimit { id, what: SubagentLimit::Total, limit: 32 }
         }
-        Refusal::SubagentLimit { what: SubagentLimit::Total, .. } => Refusal::Closing,
+        Refusal::SubagentLimit { what: SubagentLimit::Total, .. } => {
+            let what = vec!["pids: the parent has 100".into(), "nice: the parent has 3".into()];
+            Refusal::Weaker { id, what }
+        }
+        Refusal::Weaker { .. } => Refusal::Closing,
         Refusal::Closing => return None,
     })
 }

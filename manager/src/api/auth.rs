@@ -1,7 +1,8 @@
 //! Who may ask for what.
 //!
-//! Whoever reaches the socket is the owner: it has mode 0600, and the peer's uid is checked at every
-//! connection. A request that carries a session's token has that session's rights and no more, so that a token
+//! The owner's uid is the owner: the socket has mode 0600, and the peer's uid is checked at every connection. A peer that
+//! runs below a session's worker ([`Peer`]) is that session's agent: without a token it has the agent's rights, and in a
+//! sandbox none. A request that carries a session's token has that session's rights and no more, so that a token
 //! can be given to a program that shall not have the rest. Web pages have no business here.
 //!
 //! A token comes in one of two ways:
@@ -14,9 +15,14 @@
 //!   token the given one is compared, and that in constant time. To look the session up by the token instead
 //!   would mean to compare it with every session's.
 //!
-//! A session has a second token, for viewers, with which its own [`LOOKS`] can be asked for and nothing else.
+//! A session has a second token, for viewers, with which its own [`LOOKS`] can be asked for and nothing else; and a third
+//! one, for its agent, with which sub-agents can be worked with, too. An agent never has more: a driver's token that
+//! comes from below that session's own worker counts as the agent's. So no agent answers its own questions.
+//!
+//! What a session starts below itself can do no more than itself (`core/authority.rs`). A sub-agent that the owner has
+//! started and that can do more is looked at and ended from above, but not sent prompts.
 
-use axum::extract::{MatchedPath, RawPathParams, Request, State};
+use axum::extract::{ConnectInfo, MatchedPath, RawPathParams, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -26,6 +32,7 @@ use subtle::ConstantTimeEq;
 
 use super::App;
 use super::connections::Origin;
+use super::peer::{Peer, Standing};
 use super::problem::{Answer, ApiError};
 use crate::core::Refusal;
 use crate::error::Error;
@@ -38,6 +45,17 @@ pub struct Caller {
     pub session: Option<SessionId>,
     /// The most that it may be.
     pub role: Role,
+}
+
+/// What a caller may do with its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// All.
+    Driver,
+    /// What a session's own agent may: look at its session, start sub-agents and work with them.
+    Agent,
+    /// Look on.
+    Viewer,
 }
 
 /// What a viewer may ask for, about its session. Who attaches is refused the other role in the handler.
@@ -69,6 +87,9 @@ const BELOW: &[(Method, &str)] = &[
     (Method::POST, "/v1/sessions/{id}/stop"),
 ];
 
+/// The route by which a session is told what to do.
+const PROMPTS: &str = "/v1/sessions/{id}/prompts";
+
 /// The route by which a caller starts and lists its own sub-agents.
 const SUBAGENTS: &str = "/v1/subagents";
 
@@ -82,36 +103,78 @@ pub async fn check(
     next: Next,
 ) -> Answer<Response> {
     no_web_page(request.headers())?;
-    let caller = match bearer(request.headers())? {
-        None => Caller { session: None, role: Role::Driver },
+    // Whoever serves the routes says who has connected; where nobody does, nobody is believed.
+    let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.clone());
+    let peer = peer.ok_or_else(|| nobody("it is not known who has connected"))?;
+    let standing = peer.standing(&app.manager).await?;
+    let about = session_of(params.iter().flatten());
+    let given = bearer(request.headers())?;
+    let known = match given {
+        None => match standing {
+            Standing::Owner => None,
+            Standing::Nobody { why } => return Err(nobody(why)),
+            Standing::Agent { session, sandboxed: true } => return Err(sandboxed(&session)),
+            Standing::Agent { session, sandboxed: false } => Some((session, Kind::Agent)),
+        },
         Some(bearer) => {
-            let about = session_of(params.iter().flatten());
             let caller = match bearer.session {
                 Some(caller) => caller,
                 None => about.clone().ok_or_else(not_about_it)?,
             };
-            let role = role(&app, &caller, bearer.token).await?;
+            let kind = kind(&app, &caller, bearer.token).await?;
+            Some(match standing {
+                Standing::Agent { session, .. } if session == caller && kind == Kind::Driver => {
+                    (caller, Kind::Agent)
+                }
+                Standing::Agent { session, sandboxed: true } if session != caller => {
+                    return Err(sandboxed(&session));
+                }
+                Standing::Agent { .. } | Standing::Owner | Standing::Nobody { .. } => (caller, kind),
+            })
+        }
+    };
+    let caller = match known {
+        None => Caller { session: None, role: Role::Driver },
+        Some((caller, kind)) => {
             if let Some(origin) = request.extensions().get::<Origin>() {
+                let role = if kind == Kind::Driver { Role::Driver } else { Role::Viewer };
                 origin.belongs_to(&caller, role);
             }
             let route = route.as_ref().map_or("", |route| route.as_str());
             let looks = request.method() == Method::GET && LOOKS.contains(&route);
-            match about {
-                Some(session) if role == Role::Viewer && (session != caller || !looks) => {
-                    return Err(looks_on());
+            match (about, kind) {
+                (Some(session), Kind::Viewer) if session != caller || !looks => return Err(looks_on()),
+                (None, Kind::Viewer) => return Err(looks_on()),
+                (Some(session), Kind::Agent) if session == caller && !looks => {
+                    return Err(not_for_its_agent(&session));
                 }
-                None if role == Role::Viewer => return Err(looks_on()),
-                Some(session) if session == caller => {}
-                Some(session) => {
+                (Some(session), _) if session == caller => {}
+                (Some(session), Kind::Driver | Kind::Agent | Kind::Viewer) => {
                     let listed =
                         BELOW.iter().any(|(method, path)| request.method() == method && route == *path);
                     if !listed || !app.manager.is_below(&session, &caller).await? {
                         return Err(not_below(&session));
                     }
+                    // The owner may have started one that can do more.
+                    let weaker = match request.method() == Method::POST && route == PROMPTS {
+                        true => app.manager.weaker_than(&session, &caller).await?,
+                        false => Some(Vec::new()),
+                    };
+                    match weaker {
+                        None => return Err(not_below(&session)),
+                        Some(what) if !what.is_empty() => return Err(weaker_than(&session, &what)),
+                        Some(_) => {}
+                    }
                 }
-                None if route == SUBAGENTS => {}
-                None => return Err(not_about_it()),
+                (None, Kind::Driver | Kind::Agent) if route == SUBAGENTS => {}
+                (None, Kind::Driver) => return Err(not_about_it()),
+                (None, Kind::Agent) => return Err(not_for_its_agent(&caller)),
             }
+            let role = match kind {
+                Kind::Driver => Role::Driver,
+                Kind::Agent if route == SUBAGENTS => Role::Driver,
+                Kind::Agent | Kind::Viewer => Role::Viewer,
+            };
             Caller { session: Some(caller), role }
         }
     };
@@ -120,7 +183,7 @@ pub async fn check(
 }
 
 /// As what this token lets its bearer in; refused if it is not this session's.
-async fn role(app: &App, session: &SessionId, given: &str) -> Answer<Role> {
+async fn kind(app: &App, session: &SessionId, given: &str) -> Answer<Kind> {
     let right = match app.manager.session_token(session).await {
         Ok(right) => right,
         // Whoever has no token is not told which sessions exist.
@@ -128,11 +191,12 @@ async fn role(app: &App, session: &SessionId, given: &str) -> Answer<Role> {
         Err(error) => return Err(error.into()),
     };
     let is = |token: &str| bool::from(token.as_bytes().ct_eq(given.as_bytes()));
-    // Both are always compared.
-    match (is(&right), is(&tokens::viewer(&right))) {
-        (true, _) => Ok(Role::Driver),
-        (_, true) => Ok(Role::Viewer),
-        (false, false) => Err(bad_token()),
+    // All are always compared.
+    match (is(&right), is(&tokens::agent(&right)), is(&tokens::viewer(&right))) {
+        (true, _, _) => Ok(Kind::Driver),
+        (_, true, _) => Ok(Kind::Agent),
+        (_, _, true) => Ok(Kind::Viewer),
+        (false, false, false) => Err(bad_token()),
     }
 }
 
@@ -191,6 +255,40 @@ fn not_below(session: &SessionId) -> ApiError {
         "a session may look at sub-agents below it, prompt them, wait for them, and abort and stop them; \
          `GET /v1/subagents` lists them",
     )
+}
+
+/// The owner's own sub-agent of a session, which can do what the session cannot.
+fn weaker_than(session: &SessionId, what: &[&str]) -> ApiError {
+    let detail = format!(
+        "session `{session}` can do more than the session that asks ({}); nothing was sent to it",
+        what.join(", ")
+    );
+    ApiError::new(StatusCode::FORBIDDEN, "weaker_than_parent", detail)
+        .hint("its owner sends it prompts: `kennel send`; or start another sub-agent")
+}
+
+fn nobody(why: &str) -> ApiError {
+    let detail = format!("without a token this client has no rights here: {why}; nothing was changed");
+    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail).hint(
+        "ask from a process that the daemon sees and that no session has started, or send a session's token",
+    )
+}
+
+fn sandboxed(session: &SessionId) -> ApiError {
+    let detail = format!(
+        "this client runs in the sandbox of session `{session}`, and has no rights but by that session's token; \
+         nothing was changed"
+    );
+    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail).hint("ask from outside of the sandbox")
+}
+
+fn not_for_its_agent(session: &SessionId) -> ApiError {
+    let detail = format!(
+        "this client is the agent of session `{session}`, which may look at its session and start sub-agents, and \
+         nothing else; nothing was changed"
+    );
+    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail)
+        .hint("ask from a terminal that no session of this daemon has started")
 }
 
 /// A viewer wants more.

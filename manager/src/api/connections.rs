@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, HttpBody};
+use axum::extract::ConnectInfo;
 use axum::http::{Request, Response, header};
 use axum::response::IntoResponse;
 use http_body_util::BodyExt;
@@ -38,6 +39,7 @@ use tokio::time::{sleep, timeout};
 pub use self::room::{Origin, Who};
 use self::room::{Room, SMALL, Seat, overloaded};
 use self::wire::{Answered, Received, Wire};
+use super::peer::Peer;
 use super::problem::ApiError;
 use crate::config::Connections;
 
@@ -102,11 +104,13 @@ pub async fn serve(
             }
         };
         let Some(who) = recognise(&stream) else { continue };
+        // At once: a process that has ended cannot be told from an agent.
+        let peer = Peer::of(&stream);
         let seat = room.enter(who);
         let (room, router, ending) = (room.clone(), router.clone(), ending.subscribe());
         let alive = alive.clone();
         tokio::spawn(async move {
-            converse(stream, &seat, &room, router, ending).await;
+            converse(stream, peer, &seat, &room, router, ending).await;
             room.leave(&seat);
             drop(alive);
         });
@@ -120,6 +124,7 @@ pub async fn serve(
 /// One connection, from its first byte to its last.
 async fn converse(
     stream: UnixStream,
+    peer: Peer,
     seat: &Arc<Seat>,
     room: &Arc<Room>,
     router: Router,
@@ -129,7 +134,8 @@ async fn converse(
     let router = TowerToHyperService::new(router);
     let service = {
         let (seat, room) = (seat.clone(), room.clone());
-        service_fn(move |request: Request<Incoming>| {
+        service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(ConnectInfo(peer.clone()));
             // At once: hyper looks whether more comes before it works on the answer.
             seat.begin(request.body().is_end_stream());
             answer(router.clone(), seat.clone(), room.clone(), request)

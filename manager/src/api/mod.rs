@@ -10,6 +10,7 @@ mod connections;
 mod disk;
 mod events;
 mod input;
+mod peer;
 mod permissions;
 mod problem;
 mod prompts;
@@ -90,7 +91,8 @@ impl Stop {
     info(
         title = "kennel",
         description = "Crash-isolated hosting of AI-agent sessions. HTTP/1.1 over a Unix socket: \
-            `curl --unix-socket PATH http://kennel/v1/sessions`. Whoever reaches the socket is its owner; a request \
+            `curl --unix-socket PATH http://kennel/v1/sessions`. A client of the daemon's user is the owner, unless a \
+            session has started it: then it has the rights of that session's agent, and in a sandbox none. A request \
             with a session's token (`Authorization: Bearer TOKEN`) has rights on that session only, and as \
             `Bearer ID:TOKEN` on the sub-agents below it too. Errors are \
             `application/problem+json` with a `code` that does not change between versions; clients go by the code, \

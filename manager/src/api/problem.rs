@@ -138,6 +138,7 @@ fn refused(refusal: &Refusal) -> StatusCode {
         | Refusal::TooManyClients { .. }
         | Refusal::SubagentLimit { .. }
         | Refusal::Unkillable { .. } => StatusCode::CONFLICT,
+        Refusal::Weaker { .. } => StatusCode::FORBIDDEN,
         Refusal::Closing => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
@@ -213,6 +214,7 @@ const MEANINGS: &[(u16, &str, &str)] = &[
     (401, "bad_token", "the token is not this session's"),
     (403, "forbidden", "the token gives no such right on this session"),
     (403, "origin_refused", "the request comes from a web page"),
+    (403, "weaker_than_parent", "the sub-agent would be bound less than its parent"),
     (404, "no_such_call", "the session has no such call"),
     (404, "no_such_permission", "the session has asked for no such permission"),
     (404, "no_such_pid", "no session has a process with this pid now"),

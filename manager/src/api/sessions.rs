@@ -6,11 +6,11 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use axum::Json as Reply;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::IntoResponse;
+use axum::{Extension, Json as Reply};
 use futures_util::stream;
 use protocol::SessionId;
 use protocol::api::{
@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::App;
+use super::auth::Caller;
 use super::input::{Id, Json, Key, NoBody, Nothing, OptionalJson, Pid, Query};
 use super::problem::{Answer, ApiError, WITH_BODY, WITH_OPTIONS, refuses};
 use crate::blocking;
@@ -104,6 +105,7 @@ pub async fn ensure(
     State(app): State<App>,
     Id(id): Id,
     Query(query): Query<EnsureQuery>,
+    Extension(caller): Extension<Caller>,
     OptionalJson(mut opts): OptionalJson<SessionOpts>,
 ) -> Answer<Reply<SessionInfo>> {
     if opts.id.take().is_some_and(|given| given != id.as_str()) {
@@ -113,6 +115,10 @@ pub async fn ensure(
         ));
     }
     let timeout = Duration::from_millis(query.timeout_ms.unwrap_or(START_TIMEOUT_MS));
+    if caller.session.is_some() {
+        // A token is of a session that exists: if somebody removes it meanwhile, none is made in its place.
+        return Ok(Reply(app.manager.get_ready(&id, opts, timeout).await?));
+    }
     Ok(Reply(app.manager.start_or_get_session(id.as_str(), opts, timeout).await?))
 }
 

@@ -12,7 +12,7 @@ use super::auth::Caller;
 use super::input::{Json, Key, Nothing, Query};
 use super::problem::{Answer, ApiError, WITH_BODY, WITH_OPTIONS, refuses};
 
-refuses!(StartErrors: 400 "empty_prompt", 400 "invalid_idempotency_key", 400 "invalid_prompt", 404 "no_such_pid", 404 "no_such_session",
+refuses!(StartErrors: 400 "empty_prompt", 400 "invalid_idempotency_key", 400 "invalid_prompt", 403 "weaker_than_parent", 404 "no_such_pid", 404 "no_such_session",
     409 "id_taken", 409 "idempotency_key_reused", 409 "session_failed", 409 "session_stopped", 409 "session_stopping", 409 "subagent_limit",
     413 "prompt_too_large"; + WITH_BODY, WITH_OPTIONS);
 
@@ -20,7 +20,8 @@ refuses!(StartErrors: 400 "empty_prompt", 400 "invalid_idempotency_key", 400 "in
 ///
 /// The handle comes as soon as the child has a process; the task is on disk and is delivered as soon as the
 /// child is ready, whatever dies meanwhile. With `Authorization: Bearer ID:TOKEN` the parent is that session, and
-/// the sub-agent's permissions are those of its profile.
+/// the sub-agent can do no more than the parent: its sandbox, limits, turn timeout, permissions and secrets are at
+/// most the parent's, and it works in the parent's directory or below. What is left out is the parent's.
 #[utoipa::path(post, path = "/v1/subagents", tag = "sub-agents", operation_id = "start_background_subagent", request_body = SubagentRequest,
     params(("Idempotency-Key" = Option<String>, Header,
         description = "1 to 255 printable ASCII characters: a repeated request with the same key and body is answered with the same sub-agent; with another body it is refused.")),
@@ -40,8 +41,11 @@ pub async fn start(
         return Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail)
             .hint("leave `permissions` and `permission_timeout_ms` out: the agent's profile says it"));
     }
-    let started = app.manager.start_background_subagent(parent.as_deref(), &task, opts, key.as_deref());
-    Ok((StatusCode::CREATED, Reply(started.await?)))
+    let started = match &caller.session {
+        None => app.manager.start_background_subagent(parent.as_deref(), &task, opts, key.as_deref()).await,
+        Some(own) => app.manager.start_subagent_of(own, &task, opts, key.as_deref()).await,
+    };
+    Ok((StatusCode::CREATED, Reply(started?)))
 }
 
 #[derive(Deserialize, IntoParams)]

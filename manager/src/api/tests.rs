@@ -30,7 +30,9 @@ impl Face {
             SessionManager::builder().state_dir(dir.path().join("state")).worker_path("/usr/bin/wc");
         let manager = builder.start().await.unwrap();
         let stop = Stop::default();
-        Self { router: router(manager.clone(), stop.clone()), manager, stop, dir }
+        let router = router(manager.clone(), stop.clone());
+        let router = router.layer(axum::Extension(axum::extract::ConnectInfo(crate::api::peer::Peer::own())));
+        Self { router, manager, stop, dir }
     }
 
     async fn send(&self, request: Request<Body>) -> Response {

@@ -7,6 +7,7 @@ use protocol::{PermissionId, PromptId, Stream};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::authority::stricter;
 use super::limits;
 use super::session::{Out, Session};
 use super::spec::{PermissionRule, Permissions};
@@ -53,7 +54,11 @@ impl Permissions {
     /// What becomes of this question.
     pub fn policy_for(&self, ask: &PermissionAsk, workdir: &str) -> PermissionPolicy {
         let rule = self.rules.iter().find(|rule| rule.fits(ask, workdir));
-        rule.map_or(self.policy, |rule| rule.then)
+        let own = rule.map_or(self.policy, |rule| rule.then);
+        match &self.above {
+            None => own,
+            Some(above) => stricter(own, above.permissions.policy_for(ask, &above.workdir)),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::input::{Command, Input};
 use super::refusal::SubagentLimit;
 use super::session::{Note, Session, State, Task};
-use super::{At, Attached, Effect, Refusal, Spec};
+use super::{At, Attached, Effect, Refusal, Spec, Wish};
 
 /// How far the event counter jumps at the first start after a boot or over a journal that was damaged, so that ids of
 /// events that are lost, and that somebody may have seen, are never used again.
@@ -58,6 +58,8 @@ pub enum Ask {
         spec: Arc<Spec>,
         /// Its first prompt.
         task: Arc<str>,
+        /// What the parent itself asked for; none: the owner asks, who may do all.
+        wish: Option<Box<Wish>>,
     },
     /// Stop a session and, unless they are kept, all below it.
     Stop(SessionId, Orphans),
@@ -256,7 +258,8 @@ impl Fleet {
         let reply = match ask {
             Ask::Create { id, spec } => Reply::Created(draft.create(id.as_ref(), spec, None, false)?),
             Ask::Ensure { id, spec, given } => draft.ensure(id, spec, given)?,
-            Ask::Subagent { parent, id, spec, task } => {
+            Ask::Subagent { parent, id, spec, task, wish } => {
+                let spec = &draft.no_weaker(parent.as_ref(), spec, wish.as_deref())?;
                 Reply::Created(draft.subagent(parent.as_ref(), id.as_ref(), spec, task)?)
             }
             Ask::Stop(id, orphans) => draft.stop(id, *orphans)?,
@@ -508,6 +511,21 @@ impl<'a> Draft<'a> {
         }
         self.one(id, &Input::Command(Command::Up))?;
         Ok(Reply::Existing(id.clone()))
+    }
+
+    /// What a sub-agent runs: what its parent may give it, if the parent itself asks.
+    fn no_weaker(
+        &self,
+        parent: Option<&SessionId>,
+        spec: &Arc<Spec>,
+        wish: Option<&Wish>,
+    ) -> Result<Arc<Spec>, Refusal> {
+        let (Some(parent), Some(wish)) = (parent, wish) else { return Ok(spec.clone()) };
+        let session = self.fleet.expect(parent)?;
+        match session.spec.below(spec, wish) {
+            Ok(spec) => Ok(Arc::new(spec)),
+            Err(what) => Err(Refusal::Weaker { id: parent.clone(), what }),
+        }
     }
 
     fn subagent(

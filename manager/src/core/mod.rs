@@ -8,6 +8,7 @@
 //! then `life.rs`, what becomes of a process.
 
 mod agent;
+mod authority;
 mod calls;
 mod clients;
 mod effect;
@@ -28,6 +29,7 @@ mod view;
 mod watchdog;
 
 pub use agent::{Answer, Permission};
+pub use authority::{Above, Wish};
 pub use calls::{Call, Calls, Told};
 pub use clients::Client;
 pub use effect::Effect;

@@ -62,6 +62,8 @@ pub enum Refusal {
     Unkillable { id: SessionId, incarnation: Incarnation, pids: Vec<u32> },
     #[error("{}; no sub-agent was started", exceeded(id, *what, *limit))]
     SubagentLimit { id: SessionId, what: SubagentLimit, limit: u32 },
+    #[error("a sub-agent of session `{id}` can do no more than `{id}` itself ({}); no sub-agent was started", what.join("; "))]
+    Weaker { id: SessionId, what: Vec<String> },
     #[error("the manager is stopping; nothing was changed")]
     Closing,
 }
@@ -109,6 +111,7 @@ impl Refusal {
             Refusal::NotStopped(_) => "not_stopped",
             Refusal::Unkillable { .. } => "unkillable",
             Refusal::SubagentLimit { .. } => "subagent_limit",
+            Refusal::Weaker { .. } => "weaker_than_parent",
             Refusal::Closing => "manager_stopping",
         }
     }
@@ -180,6 +183,10 @@ impl Refusal {
                         .into()
                 }
             },
+            Refusal::Weaker { .. } => {
+                "leave these out: a sub-agent has them from its parent; or have the owner start a session"
+                    .into()
+            }
             Refusal::Unkillable { .. } => "such a process waits for the kernel, often for a disk or network \
                                            file system; try again once it is gone"
                 .into(),

@@ -9,6 +9,7 @@ use protocol::wire::{Agent, RemoteServer};
 use protocol::{Containment, Limits, Walls};
 use serde::{Deserialize, Serialize};
 
+use super::authority::Above;
 use super::limits;
 
 /// A session's settings, with every default filled in.
@@ -106,6 +107,9 @@ pub struct Permissions {
     pub rules: Vec<PermissionRule>,
     /// How long one may wait, in milliseconds; 0 = for ever.
     pub timeout_ms: u64,
+    /// The permissions of the session that has started this one. What they do not allow is not allowed here.
+    #[serde(default)]
+    pub above: Option<Box<Above>>,
 }
 
 /// Decides about some of the permissions.

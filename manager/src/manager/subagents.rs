@@ -7,7 +7,7 @@ use protocol::api::*;
 use protocol::event::Timestamp;
 
 use super::{SessionManager, check_prompt, created, has_pid, parse_id};
-use crate::core::{Ask, Fleet, Session};
+use crate::core::{Ask, Fleet, Session, Wish};
 use crate::error::Error;
 use crate::supervisor::IdempotencyKey;
 
@@ -25,13 +25,54 @@ impl SessionManager {
         opts: SessionOpts,
         key: Option<&str>,
     ) -> Result<SubagentHandle, Error> {
-        check_prompt(task)?;
         let parent = self.parent(parent).await?;
+        self.start_subagent(parent, task, opts.clone(), opts, None, key).await
+    }
+
+    /// The same, asked for by the parent itself: the sub-agent can do no more than `parent`.
+    ///
+    /// # Errors
+    /// Those of [`start_background_subagent`](Self::start_background_subagent), and `weaker_than_parent`.
+    pub(crate) async fn start_subagent_of(
+        &self,
+        parent: &SessionId,
+        task: &str,
+        given: SessionOpts,
+        key: Option<&str>,
+    ) -> Result<SubagentHandle, Error> {
+        let spec = self.with_session(parent, |session, _| session.spec.clone()).await?;
+        let same = given.agent.as_ref().is_none_or(|agent| *agent == spec.agent_name);
+        let opts = SessionOpts {
+            agent: Some(given.agent.clone().unwrap_or_else(|| spec.agent_name.clone())),
+            model: given.model.clone().or_else(|| spec.model.clone().filter(|_| same)),
+            workdir: Some(given.workdir.clone().unwrap_or_else(|| spec.workdir.clone())),
+            ..given.clone()
+        };
+        // Only the state directory's own path is resolved: what lies in it is where it seems to be, or nowhere.
+        let state_dir = std::fs::canonicalize(&self.shared.state_dir).ok();
+        let worktrees = state_dir.and_then(|state_dir| {
+            crate::worktrees::of_session(&state_dir, parent).to_str().map(str::to_owned)
+        });
+        let wish = Box::new(Wish { given: given.clone(), worktrees });
+        self.start_subagent(Some(parent.clone()), task, given, opts, Some(wish), key).await
+    }
+
+    /// `named` is what the request says: a repeated one with the same key must say the same.
+    async fn start_subagent(
+        &self,
+        parent: Option<SessionId>,
+        task: &str,
+        named: SessionOpts,
+        opts: SessionOpts,
+        wish: Option<Box<Wish>>,
+        key: Option<&str>,
+    ) -> Result<SubagentHandle, Error> {
+        check_prompt(task)?;
         let id = opts.id.as_deref().map(parse_id).transpose()?;
         let key =
-            key.map(|key| IdempotencyKey::new("subagents", key, &(&parent, task, &opts))).transpose()?;
+            key.map(|key| IdempotencyKey::new("subagents", key, &(&parent, task, &named))).transpose()?;
         let spec = Arc::new(self.spec(&opts).await?);
-        let reply = self.ask_keyed(Ask::Subagent { parent, id, spec, task: task.into() }, key).await?;
+        let reply = self.ask_keyed(Ask::Subagent { parent, id, spec, task: task.into(), wish }, key).await?;
         let id = created(reply)?;
         self.until(&id, "its process", None, has_pid).await?;
         let handle =
@@ -56,6 +97,20 @@ impl SessionManager {
     pub(crate) async fn is_below(&self, id: &SessionId, root: &SessionId) -> Result<bool, Error> {
         let (id, root) = (id.clone(), root.clone());
         self.read(move |fleet, _| fleet.above(&id).any(|session| session.id == root)).await
+    }
+
+    /// In what `id` is weaker than `root`; none where one of them does not exist.
+    pub(crate) async fn weaker_than(
+        &self,
+        id: &SessionId,
+        root: &SessionId,
+    ) -> Result<Option<Vec<&'static str>>, Error> {
+        let (id, root) = (id.clone(), root.clone());
+        self.read(move |fleet, _| {
+            let (own, root) = (fleet.get(&id)?, fleet.get(&root)?);
+            Some(own.spec.weaker_than(&root.spec))
+        })
+        .await
     }
 
     async fn parent(&self, parent: Option<&str>) -> Result<Option<SessionId>, Error> {

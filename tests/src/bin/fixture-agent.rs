@@ -18,6 +18,7 @@
 //! | `escape` | leaves a process in a session of its own, deaf, without its descriptors, its parent gone |
 //! | `chain 200ms` | starts a process that starts its successor and leaves, which does the same, so long |
 //! | `shut` | closes its outputs and lives on |
+//! | `http SOCKET METHOD PATH TOKEN BODY` | asks over HTTP, and prints the status and the code of an error; `-` is no token, no body |
 //! | `try write FILE` | whether it can: prints `done` or `refused`; so with `read FILE`, `list DIR`, `signal PID`, `unix SOCKET`, `tcp ADDRESS`, `umount DIR`, `sandbox PROGRAM` (within bubblewrap) |
 //!
 //! Nothing that it starts lives longer than two minutes, whatever becomes of those who should end it.
@@ -98,9 +99,39 @@ fn play(script: &str) {
                 let how = if attempt(what, about) { "done" } else { "refused" };
                 print(format!("{what} {how}\n").as_bytes());
             }
+            "http" => {
+                let answer = request(argument).unwrap_or_else(|error| format!("unreached {error}"));
+                print(format!("{answer}\n").as_bytes());
+            }
             _ => panic!("unknown step `{step}`"),
         }
     }
+}
+
+/// Asks over HTTP, and gives the status and the code of the error, if it is one. `-` is no token, and no body.
+fn request(argument: &str) -> std::io::Result<String> {
+    let words: Vec<&str> = argument.split(' ').collect();
+    let &[socket, method, path, token, body] = &words[..] else {
+        panic!("http SOCKET METHOD PATH TOKEN BODY")
+    };
+    let mut stream = std::os::unix::net::UnixStream::connect(socket)?;
+    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
+    if token != "-" {
+        head += &format!("Authorization: Bearer {token}\r\n");
+    }
+    if body != "-" {
+        head += &format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+    }
+    let body = if body == "-" { "" } else { body };
+    stream.write_all(format!("{head}\r\n{body}").as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let status = answer.split(' ').nth(1).unwrap_or("none").to_owned();
+    let code = answer.split_once("\"code\":\"").and_then(|(_, rest)| rest.split('"').next());
+    Ok(match code {
+        Some(code) if status.starts_with(['4', '5']) => format!("{status} {code}"),
+        _ => status,
+    })
 }
 
 fn attempt(what: &str, about: &str) -> bool {

@@ -187,7 +187,12 @@ impl Sim {
             then: self.rng.pick(&[Park, Allow, Deny, Fail]).unwrap_or_default(),
         };
         let rules = if self.rng.chance(300) { vec![rule] } else { Vec::new() };
-        Permissions { policy, rules, timeout_ms: self.rng.pick(&[0, 1_000, 10_000]).unwrap_or(0) }
+        Permissions {
+            policy,
+            rules,
+            timeout_ms: self.rng.pick(&[0, 1_000, 10_000]).unwrap_or(0),
+            above: None,
+        }
     }
 
     /// An answer to a question, which may be none of those that it offers.
@@ -331,7 +336,7 @@ impl Sim {
             89..96 if count < 8 => {
                 let parent = self.rng.chance(900).then_some(id);
                 let spec = self.some_spec();
-                Some(Ask::Subagent { parent, id: None, spec, task: text })
+                Some(Ask::Subagent { parent, id: None, spec, task: text, wish: None })
             }
             99 if self.rng.chance(100) => Some(Ask::Shutdown),
             _ => command(Command::Prompt(NewPrompt::text(text, WhenBusy::Queue))),

@@ -1,0 +1,226 @@
+//! Who is at the other end of a connection, by the kernel's word.
+//!
+//! The owner's uid alone does not make an owner: agents have it, too. So the daemon looks once, when it accepts a
+//! connection, at the processes above the peer. A peer below a worker is that session's agent, in whatever namespaces it
+//! runs: the daemon's `/proc` shows its real parents. A peer that cannot be seen, or that is dead, is nobody.
+//!
+//! A marker in an environment and the name of a control group only ever take rights away: anybody can set the first.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use nix::sys::socket::{getsockopt, sockopt};
+use protocol::{MARKER, SessionId};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{PidfdFlags, pidfd_open};
+use tokio::net::UnixStream;
+use tokio::sync::OnceCell;
+
+use crate::error::Error;
+use crate::manager::SessionManager;
+use crate::process;
+
+/// The most processes that are looked at above one another. No person has so many; an agent could make millions.
+const DEPTH: usize = 128;
+/// How often a look is begun anew, because a process ended meanwhile.
+const LOOKS: usize = 8;
+/// How much of an environment is read, in bytes.
+const ENVIRON: u64 = 64 * 1024;
+
+/// The other end of a connection.
+#[derive(Clone, Debug)]
+pub struct Peer(Arc<Seen>);
+
+#[derive(Debug)]
+struct Seen {
+    look: Look,
+    standing: OnceCell<Standing>,
+}
+
+/// What a peer may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The user whose daemon this is.
+    Owner,
+    /// The agent of this session, or a program that it has started.
+    Agent {
+        /// The session.
+        session: SessionId,
+        /// It is in a sandbox: without a token it has no rights.
+        sandboxed: bool,
+    },
+    /// Nobody who can be told from an agent.
+    Nobody {
+        /// Why, for its error.
+        why: &'static str,
+    },
+}
+
+/// A process and those above it, as they were when it connected.
+#[derive(Debug, PartialEq, Eq)]
+enum Look {
+    /// This process.
+    Own,
+    /// The peer first, with their start times.
+    Above { chain: Vec<(u32, u64)>, marks: Vec<String>, groups: Vec<String> },
+    /// It could not be looked at.
+    Hidden(&'static str),
+}
+
+const UNSEEN: &str = "its process is in a PID namespace that the daemon does not see";
+const GONE: &str = "its process ended before the daemon could look at it";
+const DEEP: &str = "more processes are above one another than the daemon looks at";
+const LEFT: &str = "its process was left behind by a session's agent";
+
+impl Peer {
+    /// Looks who has connected.
+    pub fn of(stream: &UnixStream) -> Self {
+        Self::new(look(stream).unwrap_or(Look::Hidden(GONE)))
+    }
+
+    /// This process itself, which holds the manager: tests ask without a connection.
+    #[cfg(test)]
+    pub fn own() -> Self {
+        Self::new(Look::Own)
+    }
+
+    fn new(look: Look) -> Self {
+        Self(Arc::new(Seen { look, standing: OnceCell::new() }))
+    }
+
+    /// What it may be. Asked of the manager once for each connection.
+    pub async fn standing(&self, manager: &SessionManager) -> Result<Standing, Error> {
+        let found = self.0.standing.get_or_try_init(|| async {
+            let (chain, marks, groups) = match &self.0.look {
+                Look::Own => return Ok(Standing::Owner),
+                Look::Hidden(why) => return Ok(Standing::Nobody { why }),
+                Look::Above { chain, marks, groups } => (chain, marks, groups),
+            };
+            if let Some((session, sandboxed)) = manager.session_above(chain.clone()).await? {
+                return Ok(Standing::Agent { session, sandboxed });
+            }
+            let uuid = manager.uuid();
+            let marked = marks.iter().any(|mark| mark.split('/').next() == Some(uuid));
+            let group = format!("/kennel-{uuid}/");
+            let grouped = groups.iter().any(|line| line.contains(&group));
+            // All children of a daemon are workers, or what dead workers have left.
+            let left = manager.is_whole_process() && chain.iter().any(|(pid, _)| *pid == std::process::id());
+            Ok::<_, Error>(match marked || grouped || left {
+                true => Standing::Nobody { why: LEFT },
+                false => Standing::Owner,
+            })
+        });
+        found.await.cloned()
+    }
+}
+
+fn look(stream: &UnixStream) -> io::Result<Look> {
+    let Some(pid) = stream.peer_cred()?.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0)
+    else {
+        return Ok(Look::Hidden(UNSEEN));
+    };
+    if pid == std::process::id() {
+        return Ok(Look::Own);
+    }
+    let pidfd = hold(stream, pid)?;
+    for _ in 0..LOOKS {
+        let found = above(pid);
+        // Only now: the pid was its own all the while.
+        if has_ended(&pidfd)? {
+            return Ok(Look::Hidden(GONE));
+        }
+        match found {
+            Ok(Some(look)) => return Ok(look),
+            // A process between has ended; its children have another parent by now.
+            Ok(None) => {}
+            Err(error) => tracing::debug!(pid, %error, "a peer is looked at again"),
+        }
+    }
+    Ok(Look::Hidden(GONE))
+}
+
+/// A hold on the process that has connected, and on no other that has its pid later.
+fn hold(stream: &UnixStream, pid: u32) -> io::Result<OwnedFd> {
+    match getsockopt(&stream.as_fd(), sockopt::PeerPidfd) {
+        Ok(pidfd) => Ok(pidfd),
+        // Before Linux 6.5. It may have ended, and another may have its pid, between its connection and this.
+        Err(nix::errno::Errno::ENOPROTOOPT) => Ok(pidfd_open(process::pid(pid)?, PidfdFlags::empty())?),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn has_ended(pidfd: &OwnedFd) -> io::Result<bool> {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    Ok(poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&now))? > 0)
+}
+
+/// A process and all above it. None: one of them has ended meanwhile.
+fn above(pid: u32) -> io::Result<Option<Look>> {
+    let (mut chain, mut marks, mut groups) = (Vec::new(), Vec::new(), Vec::new());
+    let mut next = pid;
+    // 0 is above the first process of this PID namespace.
+    while next != 0 {
+        if chain.len() == DEPTH {
+            return Ok(Some(Look::Hidden(DEEP)));
+        }
+        let (parent, started) = match process::parent_and_start(next) {
+            Ok(found) => found,
+            Err(error) => match chain.last() {
+                // Where users see their own processes only, somebody else's ends the look, and no worker is above it: workers
+                // are this user's. If it has ended, its child has another parent now.
+                Some((child, _)) if process::parent_and_start(*child)?.0 == next => break,
+                Some(_) => return Ok(None),
+                None => return Err(error),
+            },
+        };
+        // Who has this pid now is younger than its child: the parent has ended.
+        if chain.last().is_some_and(|(_, child): &(u32, u64)| started > *child) {
+            return Ok(None);
+        }
+        chain.push((next, started));
+        marks.extend(marker_of(next));
+        groups.extend(std::fs::read_to_string(format!("/proc/{next}/cgroup")));
+        next = parent;
+    }
+    Ok(Some(Look::Above { chain, marks, groups }))
+}
+
+fn marker_of(pid: u32) -> Option<String> {
+    use std::io::Read;
+    let mut environ = Vec::new();
+    let file = std::fs::File::open(format!("/proc/{pid}/environ")).ok()?;
+    file.take(ENVIRON).read_to_end(&mut environ).ok()?;
+    let mut variables = environ.split(|byte| *byte == 0);
+    let marker = variables.find_map(|one| one.strip_prefix(MARKER.as_bytes())?.strip_prefix(b"="))?;
+    Some(String::from_utf8_lossy(marker).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn this_process_is_known_and_a_child_is_below_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let client = UnixStream::connect(&path).await.unwrap();
+        let (here, _) = listener.accept().await.unwrap();
+        assert_eq!(look(&here).unwrap(), Look::Own);
+        drop(client);
+        let mut child =
+            Command::new("sleep").arg("1000").env(MARKER, "u/s/1").stdin(Stdio::null()).spawn().unwrap();
+        let Some(Look::Above { chain, marks, .. }) = above(child.id()).unwrap() else { panic!() };
+        assert_eq!((chain[0].0, chain[1].0), (child.id(), std::process::id()));
+        assert!(chain.windows(2).all(|pair| pair[0].1 >= pair[1].1));
+        assert!(marks.is_empty() || marks[0] == "u/s/1", "{marks:?}");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(above(child.id()).is_err());
+    }
+}

@@ -1,0 +1,288 @@
+//! What a session can give to its sub-agents: nothing that it does not have.
+//!
+//! An agent that holds its session's token can start sub-agents. [`Spec::below`] makes such a sub-agent no weaker than
+//! its parent: what the agent did not name is taken from the parent, what it named and would be weaker is refused.
+//! [`Spec::weaker_than`] is the same rule as a question. It is asked again before a session sends a prompt to a session
+//! below it, because the owner may start weaker ones and a journal may have some of an older version.
+
+use std::path::Path;
+
+use protocol::api::{PermissionPolicy, SessionOpts};
+use protocol::wire::Agent;
+use protocol::{Containment, Limits, Walls};
+use serde::{Deserialize, Serialize};
+
+use super::spec::{Permissions, Spec};
+
+/// The request of a session for a sub-agent.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Wish {
+    /// The options that the session named.
+    pub given: SessionOpts,
+    /// The directory in which kennel makes git worktrees for this parent; none where it makes none.
+    pub worktrees: Option<String>,
+}
+
+/// The answers of a session above, which bind the sessions below it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Above {
+    /// Its permissions.
+    pub permissions: Permissions,
+    /// Its working directory, to which paths in its rules are relative.
+    pub workdir: String,
+}
+
+/// Names of variables that the loader and the shells obey before a program's first instruction, by their beginnings.
+const LOADER: [&str; 9] =
+    ["LD_", "GLIBC_", "GCONV_", "LOCPATH", "MALLOC_", "BASH_", "SHELLOPTS", "KENNEL_", "BWRAP_"];
+
+impl Spec {
+    /// The spec of a sub-agent that a session asks for, made no weaker than this one, its parent's.
+    ///
+    /// # Errors
+    /// The options that the session named and that are weaker, each with the reason.
+    pub fn below(&self, child: &Spec, wish: &Wish) -> Result<Spec, Vec<String>> {
+        let mut refused = self.refused(child, wish);
+        let mut child = child.clone();
+        child.walls = match (&self.walls, child.walls.take()) {
+            (None, own) => own,
+            (Some(parent), None) => Some(parent.clone()),
+            (Some(parent), Some(own)) => Some(own.within(parent)),
+        };
+        child.containment = stronger(child.containment, self.containment);
+        child.limits = lower(child.limits, self.limits);
+        if self.turn_timeout_ms > 0 && !(1..=self.turn_timeout_ms).contains(&child.turn_timeout_ms) {
+            child.turn_timeout_ms = self.turn_timeout_ms;
+        }
+        child.subagents.offered &= self.subagents.offered;
+        if !self.asks_nobody() {
+            let (permissions, workdir) = (self.permissions.clone(), self.workdir.clone());
+            child.permissions.above = Some(Box::new(Above { permissions, workdir }));
+        }
+        if self.walls.is_some() {
+            self.keep_secrets(&mut child, &wish.given);
+        }
+        // Nothing that is lowered above can be here; what is left is refused, whoever thought of it.
+        for what in child.weaker_than(self) {
+            if !refused.iter().any(|known| known.starts_with(what)) {
+                refused.push(format!("{what}: the parent has less"));
+            }
+        }
+        if refused.is_empty() { Ok(child) } else { Err(refused) }
+    }
+
+    /// What the session named and may not have.
+    fn refused(&self, child: &Spec, wish: &Wish) -> Vec<String> {
+        let given = &wish.given;
+        let mut refused = Vec::new();
+        let mut refuse = |name: &str, why: String| refused.push(format!("{name}: {why}"));
+        let above = |given: Option<u64>, parent: Option<u64>| match (given, parent) {
+            (Some(given), Some(parent)) if given > parent => Some(parent),
+            _ => None,
+        };
+        let limits = &self.limits;
+        for (name, given, parent) in [
+            ("nofile", given.nofile, limits.nofile),
+            ("memory_bytes", given.memory_bytes, limits.memory_bytes),
+            ("pids", given.pids.map(u64::from), limits.pids.map(u64::from)),
+            ("milli_cpus", given.milli_cpus.map(u64::from), limits.milli_cpus.map(u64::from)),
+        ] {
+            if let Some(parent) = above(given, parent) {
+                refuse(name, format!("the parent has {parent}"));
+            }
+        }
+        if let (Some(given), Some(parent)) = (given.nice, limits.nice)
+            && given < parent
+        {
+            refuse("nice", format!("the parent has {parent}"));
+        }
+        if let Some(given) = given.turn_timeout_ms
+            && self.turn_timeout_ms > 0
+            && (given == 0 || given > self.turn_timeout_ms)
+        {
+            refuse("turn_timeout_ms", format!("the parent has {}", self.turn_timeout_ms));
+        }
+        let own = is_at_or_below(&child.workdir, &self.workdir);
+        let worktrees = wish.worktrees.as_deref().filter(|_| self.walls.is_none());
+        let worktree =
+            worktrees.is_some_and(|all| child.workdir != all && is_at_or_below(&child.workdir, all));
+        if !own && !worktree {
+            refuse("workdir", format!("it is not below the parent's, {}", self.workdir));
+        }
+        if self.walls.is_some() {
+            let loader =
+                |name: &&String| name.as_str() == "ENV" || LOADER.iter().any(|start| name.starts_with(start));
+            for name in given.env.keys().filter(loader) {
+                refuse("env", format!("`{name}` is not for a sandboxed session to set"));
+            }
+        }
+        if !self.asks_nobody() {
+            // Each of these is a way to run a program without the question that the parent's agent would ask.
+            if child.agent.never_asks() {
+                let agent = &child.agent_name;
+                refuse("agent", format!("`{agent}` never asks for permission, and the parent's agent must"));
+            }
+            if !given.env.is_empty() {
+                refuse(
+                    "env",
+                    "the parent's agent must ask for permission, and an environment can change that".into(),
+                );
+            }
+            if !given.mcp_servers.is_empty() {
+                refuse(
+                    "mcp_servers",
+                    "the parent's agent must ask for permission, and a server is a program".into(),
+                );
+            }
+            if given.permissions.is_some() {
+                refuse("permissions", "they are the parent's".into());
+            }
+        }
+        refused
+    }
+
+    /// Takes away what another profile has of the daemon's secrets and this one has not.
+    fn keep_secrets(&self, child: &mut Spec, given: &SessionOpts) {
+        child.env_pass.retain(|name| self.env_pass.contains(name));
+        child
+            .env
+            .retain(|name, value| self.env.get(name) == Some(value) || given.env.get(name) == Some(value));
+        let named = |name: &str| {
+            let local = given.mcp_servers.iter().any(|server| server.name == name);
+            local || given.mcp_remote_servers.iter().any(|server| server.name == name)
+        };
+        let own = match &self.agent {
+            Agent::Acp { mcp_servers, .. } => mcp_servers.as_slice(),
+            Agent::Shell | Agent::Command { .. } => &[],
+        };
+        if let Agent::Acp { mcp_servers, .. } = &mut child.agent {
+            mcp_servers.retain(|server| own.contains(server) || named(&server.name));
+        }
+        child.remote_servers.retain(|server| self.remote_servers.contains(server) || named(&server.name));
+    }
+
+    /// In what this session is weaker than `parent`; nothing: it can do no more than `parent` can.
+    pub fn weaker_than(&self, parent: &Spec) -> Vec<&'static str> {
+        let walls = match (&self.walls, &parent.walls) {
+            (_, None) => true,
+            (None, Some(_)) => false,
+            (Some(own), Some(parent)) => own.is_at_least(parent),
+        };
+        let (own, most) = (&self.limits, &parent.limits);
+        let turn =
+            parent.turn_timeout_ms == 0 || (1..=parent.turn_timeout_ms).contains(&self.turn_timeout_ms);
+        let inside = |path: &str| is_at_or_below(path, &parent.workdir);
+        let secrets =
+            parent.walls.is_none() || self.env_pass.iter().all(|name| parent.env_pass.contains(name));
+        let holds = [
+            ("sandbox", walls),
+            ("workdir", parent.walls.is_none() || inside(&self.workdir)),
+            ("containment", strength(self.containment) >= strength(parent.containment)),
+            ("nice", most.nice.is_none_or(|least| own.nice.is_some_and(|own| own >= least))),
+            ("nofile", at_most(own.nofile, most.nofile)),
+            ("memory_bytes", at_most(own.memory_bytes, most.memory_bytes)),
+            ("pids", at_most(own.pids, most.pids)),
+            ("milli_cpus", at_most(own.milli_cpus, most.milli_cpus)),
+            ("turn_timeout_ms", turn),
+            ("permissions", parent.asks_nobody() || self.asks_as(parent)),
+            ("env_pass", secrets),
+        ];
+        holds.into_iter().filter(|(_, holds)| !holds).map(|(name, _)| name).collect()
+    }
+
+    /// Whether its agent does all that it wants without a question to anybody.
+    fn asks_nobody(&self) -> bool {
+        self.agent.never_asks() || self.permissions.allows_all()
+    }
+
+    /// Whether whatever this session may do without a question `parent` may do so, too.
+    fn asks_as(&self, parent: &Spec) -> bool {
+        if self.agent.never_asks() {
+            return false;
+        }
+        let same = self.workdir == parent.workdir && self.permissions == parent.permissions;
+        let mut above = self.permissions.above.as_deref();
+        while let Some(one) = above {
+            if one.workdir == parent.workdir && one.permissions == parent.permissions {
+                return true;
+            }
+            above = one.permissions.above.as_deref();
+        }
+        same || self.permissions.allows_nothing()
+    }
+}
+
+trait NeverAsks {
+    fn never_asks(&self) -> bool;
+}
+
+impl NeverAsks for Agent {
+    /// Whether kennel hears no question of such an agent.
+    fn never_asks(&self) -> bool {
+        match self {
+            Agent::Shell | Agent::Command { .. } => true,
+            Agent::Acp { .. } => false,
+        }
+    }
+}
+
+impl Permissions {
+    fn allows_all(&self) -> bool {
+        let allows = |policy| policy == PermissionPolicy::Allow;
+        let own = allows(self.policy) && self.rules.iter().all(|rule| allows(rule.then));
+        own && self.above.as_ref().is_none_or(|above| above.permissions.allows_all())
+    }
+
+    fn allows_nothing(&self) -> bool {
+        let denies = |policy| matches!(policy, PermissionPolicy::Deny | PermissionPolicy::Fail);
+        denies(self.policy) && self.rules.iter().all(|rule| denies(rule.then))
+    }
+}
+
+/// Of two answers to one question the one that allows less; the first, if they allow as much.
+pub(super) fn stricter(own: PermissionPolicy, above: PermissionPolicy) -> PermissionPolicy {
+    let rank = |policy| match policy {
+        PermissionPolicy::Allow => 0,
+        PermissionPolicy::Park => 1,
+        PermissionPolicy::Deny | PermissionPolicy::Fail => 2,
+    };
+    if rank(above) > rank(own) { above } else { own }
+}
+
+fn strength(containment: Containment) -> u8 {
+    match containment {
+        Containment::Subreaper => 0,
+        Containment::Auto => 1,
+        Containment::PidNamespace => 2,
+    }
+}
+
+fn stronger(one: Containment, other: Containment) -> Containment {
+    if strength(one) >= strength(other) { one } else { other }
+}
+
+fn at_most<T: PartialOrd>(own: Option<T>, most: Option<T>) -> bool {
+    most.is_none_or(|most| own.is_some_and(|own| own <= most))
+}
+
+fn lower(own: Limits, most: Limits) -> Limits {
+    fn least<T: Ord>(own: Option<T>, most: Option<T>) -> Option<T> {
+        match (own, most) {
+            (Some(own), Some(most)) => Some(own.min(most)),
+            (own, most) => own.or(most),
+        }
+    }
+    Limits {
+        // The higher, the later it runs.
+        nice: own.nice.max(most.nice),
+        nofile: least(own.nofile, most.nofile),
+        memory_bytes: least(own.memory_bytes, most.memory_bytes),
+        pids: least(own.pids, most.pids),
+        milli_cpus: least(own.milli_cpus, most.milli_cpus),
+    }
+}
+
+/// Whether a path is another or below it, by their names. Both have been resolved: neither has `..` or a symlink in it.
+fn is_at_or_below(path: &str, place: &str) -> bool {
+    Walls::is_plain(path) && Path::new(path).starts_with(place)
+}
