@@ -179,7 +179,7 @@ pub fn openapi_json() -> String {
     description.to_pretty_json().map(|json| json + "\n").unwrap_or_default()
 }
 
-/// The API over a manager.
+/// The API over a manager. It answers those whom [`serve`] has looked at, and nobody else.
 pub fn router(manager: SessionManager, stop: Stop) -> Router {
     let app = App { manager, stop, streams: events::Streams::default(), openapi: openapi_json().into() };
     let (router, _) = routes().split_for_parts();

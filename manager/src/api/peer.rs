@@ -63,7 +63,7 @@ enum Look {
     /// This process.
     Own,
     /// The peer first, with their start times.
-    Above { chain: Vec<(u32, u64)>, marks: Vec<String>, groups: Vec<String> },
+    Above { chain: Vec<(u32, u64)>, marks: Vec<String>, groups: String },
     /// It could not be looked at.
     Hidden(&'static str),
 }
@@ -103,7 +103,7 @@ impl Peer {
             let uuid = manager.uuid();
             let marked = marks.iter().any(|mark| mark.split('/').next() == Some(uuid));
             let group = format!("/kennel-{uuid}/");
-            let grouped = groups.iter().any(|line| line.contains(&group));
+            let grouped = groups.contains(&group);
             // All children of a daemon are workers, or what dead workers have left.
             let left = manager.is_whole_process() && chain.iter().any(|(pid, _)| *pid == std::process::id());
             Ok::<_, Error>(match marked || grouped || left {
@@ -157,7 +157,9 @@ fn has_ended(pidfd: &OwnedFd) -> io::Result<bool> {
 
 /// A process and all above it. None: one of them has ended meanwhile.
 fn above(pid: u32) -> io::Result<Option<Look>> {
-    let (mut chain, mut marks, mut groups) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut chain, mut marks) = (Vec::new(), Vec::new());
+    // A child is born in the groups of its parent: those of the peer say enough.
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     let mut next = pid;
     // 0 is above the first process of this PID namespace.
     while next != 0 {
@@ -180,7 +182,6 @@ fn above(pid: u32) -> io::Result<Option<Look>> {
         }
         chain.push((next, started));
         marks.extend(marker_of(next));
-        groups.extend(std::fs::read_to_string(format!("/proc/{next}/cgroup")));
         next = parent;
     }
     Ok(Some(Look::Above { chain, marks, groups }))

@@ -481,3 +481,31 @@ async fn a_token_with_its_sessions_id_reaches_the_sub_agents_below_and_no_others
     }
     face.end().await;
 }
+
+#[tokio::test]
+async fn a_token_makes_no_session_in_the_place_of_one_that_is_gone() {
+    let face = Face::new().await;
+    let id: SessionId = "gone".parse().unwrap();
+    // As a request that was let in just before the session was removed.
+    let caller = auth::Caller { session: Some(id.clone()), role: protocol::api::Role::Driver };
+    let openapi = String::new().into();
+    let app =
+        App { manager: face.manager.clone(), stop: face.stop.clone(), streams: Default::default(), openapi };
+    let (router, _) = routes().split_for_parts();
+    let router = router.layer(axum::Extension(caller)).with_state(app);
+    let request = Request::put("/v1/sessions/gone").body(Body::empty()).unwrap();
+    let (status, problem) = read(router.oneshot(request).await.unwrap()).await;
+    assert_eq!((status, &problem["code"]), (404, &json!("no_such_session")));
+    assert_eq!(face.manager.list_sessions().await.unwrap(), []);
+    face.end().await;
+}
+
+#[tokio::test]
+async fn nobody_is_believed_where_it_is_not_known_who_has_connected() {
+    let face = Face::new().await;
+    let router = router(face.manager.clone(), face.stop.clone());
+    let request = Request::get("/v1/sessions").body(Body::empty()).unwrap();
+    let (status, problem) = read(router.oneshot(request).await.unwrap()).await;
+    assert_eq!((status, &problem["code"]), (403, &json!("forbidden")));
+    face.end().await;
+}
