@@ -1,5 +1,6 @@
 //! Work that waits for the disk: on a thread of its own, so that what hangs there holds up one request and not all.
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
@@ -28,6 +29,20 @@ pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -
     }
 }
 
+thread_local! {
+    static IS_LOOP: Cell<bool> = const { Cell::new(false) };
+}
+
+/// From here on this thread is the loop's.
+pub fn this_is_the_loop() {
+    IS_LOOP.set(true);
+}
+
+/// To be said by all work that grows with what is on record: the loop, which everybody waits for, does none of it.
+pub fn never_on_the_loop() {
+    debug_assert!(!IS_LOOP.get(), "history is read on the loop's thread");
+}
+
 fn take<F>(work: &Mutex<Option<F>>) -> Option<F> {
     work.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
@@ -42,5 +57,12 @@ mod tests {
         assert_ne!(run(move || std::thread::current().id()).await, Some(here));
         let fell = run(|| panic!("on purpose, in a test")).await;
         assert_eq!(fell, None::<()>);
+    }
+
+    #[test]
+    #[should_panic(expected = "history is read on the loop's thread")]
+    fn the_loop_reads_no_history() {
+        this_is_the_loop();
+        never_on_the_loop();
     }
 }

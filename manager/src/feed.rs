@@ -173,26 +173,32 @@ impl Feed {
         ring.records.get(at).filter(|record| record.id == id).cloned()
     }
 
-    /// Reads the journal, on a thread of its own and not together with too many others.
-    async fn read<T: Send + 'static>(
+    /// Reads the journal with a reader that rests, or a new one, which rests then.
+    pub fn read<T>(&self, look: impl FnOnce(&Reader) -> Result<T, JournalError>) -> Result<T, JournalError> {
+        let readers = || self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let resting = readers().pop();
+        let reader = match resting {
+            Some(reader) => reader,
+            None => Reader::open(&self.journal)?,
+        };
+        let found = look(&reader)?;
+        readers().push(reader);
+        Ok(found)
+    }
+
+    /// The same on a thread of its own, when it is this one's turn.
+    pub async fn read_elsewhere<T: Send + 'static>(
         self: &Arc<Self>,
         look: impl FnOnce(&Reader) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<T, Error> {
-        let feed = self.clone();
         let turn = self.reading.clone().acquire_owned().await;
+        let feed = self.clone();
         let read = move || {
-            let readers = || feed.readers.lock().unwrap_or_else(PoisonError::into_inner);
-            let resting = readers().pop();
-            let reader = match resting {
-                Some(reader) => reader,
-                None => Reader::open(&feed.journal)?,
-            };
-            let found = look(&reader)?;
-            readers().push(reader);
+            let found = feed.read(look);
             drop(turn);
-            Ok(found)
+            found
         };
-        let read: Option<Result<T, JournalError>> = blocking::run(read).await;
+        let read = blocking::run(read).await;
         let read = read.ok_or_else(|| Error::Journal("its reader fell".into()))?;
         read.map_err(|error| Error::Journal(error.to_string()))
     }
@@ -307,7 +313,7 @@ impl Subscription {
             };
             let record = match self.feed.in_ring(id) {
                 Some(record) => Some(record),
-                None => self.feed.read(move |reader| reader.event(id)).await?,
+                None => self.feed.read_elsewhere(move |reader| reader.event(id)).await?,
             };
             self.after = page.reached;
             if let Some(record) = record {
@@ -330,7 +336,7 @@ impl Subscription {
                 let (id, given) = (part.id, part.given);
                 let piece = match self.feed.in_ring(id) {
                     Some(record) => Some(piece_of(record.json().as_bytes(), given, most)),
-                    None => self.feed.read(move |reader| reader.piece(id, given, most)).await?,
+                    None => self.feed.read_elsewhere(move |reader| reader.piece(id, given, most)).await?,
                 };
                 let Some((bytes, whole)) = piece else {
                     return Err(Error::Journal(format!("event {id} was pruned while it was sent")));
@@ -389,7 +395,7 @@ impl Subscription {
                 None => {
                     let look =
                         move |reader: &Reader| reader.events(after, head, session.as_ref(), CATCH_UP, most);
-                    self.feed.read(look).await?
+                    self.feed.read_elsewhere(look).await?
                 }
             };
             if let (Some(pruned), Some(told)) = (page.pruned, &mut self.told)

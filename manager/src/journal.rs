@@ -10,20 +10,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 use protocol::event::{Event, EventKind};
-use protocol::wire::{Attachment, Exchange};
-use protocol::{EventId, Incarnation, PromptId, SessionId, Stream};
+use protocol::{EventId, Incarnation, PromptId, SessionId};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
 
-use crate::attachments;
 use crate::core::{Attached, Change, Fleet, Prompt, Reply, Session};
 use crate::error::StartError;
 use crate::feed::Record;
 use crate::supervisor::IdempotencyKey;
 
 mod prune;
+mod removed;
 mod salvage;
 mod schema;
+mod transcript;
 mod usage;
 mod wal;
 
@@ -50,9 +50,6 @@ const SINCE_2: &str = "
     CREATE TABLE attachments (prompt INTEGER, session TEXT NOT NULL, position INTEGER, doc TEXT NOT NULL);
     CREATE INDEX attachments_of_prompt ON attachments (prompt, position);
 ";
-
-/// How much of a conversation is given to an agent that asks for its transcript, in bytes; the newest turns.
-const HISTORY_BYTES: usize = 256 * 1024;
 
 /// Up to this size all of it is looked through at every start, in bytes; above, only at the first after a boot.
 const LOOKED_THROUGH: u64 = 64 << 20;
@@ -204,6 +201,7 @@ impl Journal {
             }
             if let Some(id) = &change.revived {
                 transaction.prepare_cached("DELETE FROM retired WHERE id = ?1")?.execute([id.as_str()])?;
+                removed::revive(&transaction, id)?;
             }
         }
         let mut kinds = events();
@@ -262,29 +260,27 @@ impl Journal {
         Ok(Some((request, serde_json::from_str(&reply)?)))
     }
 
+    /// What earlier managers of this boot did not count as time, in milliseconds.
+    pub fn unheard(&self, boot_id: &str) -> Result<u64, JournalError> {
+        let mut select = self.connection.prepare_cached("SELECT value FROM meta WHERE name = 'unheard'")?;
+        let value: Option<String> = select.query_row([], |row| row.get(0)).optional()?;
+        let of_this_boot = value.as_ref().and_then(|value| value.strip_prefix(boot_id)?.strip_prefix(' '));
+        Ok(of_this_boot.and_then(|ms| ms.parse().ok()).unwrap_or(0))
+    }
+
+    /// Remembers that. A power cut takes it back, and with it the boot that it is about.
+    pub fn remember_unheard(&mut self, boot_id: &str, ms: u64) -> Result<(), JournalError> {
+        self.sync(false)?;
+        let mut insert =
+            self.connection.prepare_cached("INSERT OR REPLACE INTO meta VALUES ('unheard', ?1)")?;
+        insert.execute([format!("{boot_id} {ms}")])?;
+        Ok(())
+    }
+
     /// A session's token.
     pub fn token(&self, id: &SessionId) -> Result<Option<String>, JournalError> {
         let mut select = self.connection.prepare_cached("SELECT token FROM sessions WHERE id = ?1")?;
         Ok(select.query_row([id.as_str()], |row| row.get(0)).optional()?)
-    }
-
-    /// What belongs to a prompt, in its order.
-    pub fn attachments(&self, prompt: PromptId) -> Result<Vec<Attachment>, JournalError> {
-        let mut select = self
-            .connection
-            .prepare_cached("SELECT doc FROM attachments WHERE prompt = ?1 ORDER BY position")?;
-        let mut rows = select.query([prompt.0])?;
-        let mut found = Vec::new();
-        while let Some(row) = rows.next()? {
-            found.push(serde_json::from_str(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?)?);
-        }
-        Ok(found)
-    }
-
-    /// The turns before `prompt`, oldest first, as far back as the bound on their size reaches.
-    pub fn history(&self, id: &SessionId, prompt: PromptId) -> Result<Vec<Exchange>, JournalError> {
-        let told = exchanges(&self.connection, id, |of| of == prompt)?;
-        Ok(told.into_iter().map(|(_, turn)| turn).collect())
     }
 
     /// Makes the next commit reach the disk before it returns, or not.
@@ -295,63 +291,6 @@ impl Journal {
         }
         Ok(())
     }
-}
-
-/// The turns of a session that its agent is told where it has to be, oldest first, with their prompts: as far back as the
-/// bound on their size reaches, and without those prompts.
-fn exchanges(
-    connection: &Connection,
-    id: &SessionId,
-    without: impl Fn(PromptId) -> bool,
-) -> Result<Vec<(PromptId, Exchange)>, JournalError> {
-    let mut select = connection.prepare_cached(
-        "SELECT json FROM events WHERE session = ?1 AND type IN
-         ('prompt.accepted', 'prompt.edited', 'prompt.started', 'message.chunk') ORDER BY id",
-    )?;
-    let (mut texts, mut names) = (HashMap::new(), Vec::new());
-    let mut turns: Vec<(PromptId, Exchange)> = Vec::new();
-    let mut rows = select.query([id.as_str()])?;
-    while let Some(row) = rows.next()? {
-        // What is damaged is not told.
-        let Ok(event) = serde_json::from_slice::<Event>(row.get_ref(0)?.as_bytes().unwrap_or_default())
-        else {
-            continue;
-        };
-        match event.kind {
-            EventKind::PromptAccepted { prompt_id, text, attachments, .. } => {
-                names.extend(attachments.into_iter().map(|it| (prompt_id, it.name)));
-                texts.insert(prompt_id, text);
-            }
-            EventKind::PromptEdited { prompt_id, text } => {
-                texts.insert(prompt_id, text);
-            }
-            EventKind::PromptStarted { prompt_id } if !without(prompt_id) => {
-                // One that a crash cut off and that was run again is told once, as it went at last.
-                turns.retain(|(id, _)| *id != prompt_id);
-                let text = texts.get(&prompt_id).map(String::as_str).unwrap_or_default();
-                let names = names.iter().filter(|(id, _)| *id == prompt_id);
-                let prompt = attachments::told(text, names.map(|(_, name)| &**name));
-                turns.push((prompt_id, Exchange { prompt, reply: String::new() }));
-            }
-            EventKind::MessageChunk { prompt_id, stream: Stream::Stdout, text, .. } => {
-                if let Some((_, turn)) = turns.iter_mut().rfind(|(id, _)| *id == prompt_id) {
-                    turn.reply.push_str(&text);
-                }
-            }
-            _ => {}
-        }
-    }
-    let mut room = HISTORY_BYTES;
-    let mut newest: Vec<(PromptId, Exchange)> = turns
-        .into_iter()
-        .rev()
-        .map_while(|(prompt, turn)| {
-            room = room.checked_sub(turn.prompt.len() + turn.reply.len())?;
-            Some((prompt, turn))
-        })
-        .collect();
-    newest.reverse();
-    Ok(newest)
 }
 
 fn unusable(path: &Path, error: JournalError) -> StartError {
@@ -570,10 +509,9 @@ fn remove(
     incarnation: Incarnation,
 ) -> Result<(), rusqlite::Error> {
     transaction.execute("DELETE FROM sessions WHERE id = ?1", [id.as_str()])?;
-    transaction.execute("DELETE FROM events WHERE session = ?1", [id.as_str()])?;
+    removed::begin(transaction, id)?;
     transaction.execute("DELETE FROM prompts WHERE session = ?1", [id.as_str()])?;
     transaction.execute("DELETE FROM attachments WHERE session = ?1", [id.as_str()])?;
-    transaction.execute("DELETE FROM keys WHERE scope = ?1", [session_scope(id)])?;
     transaction.execute("DELETE FROM meta WHERE name = ?1", [prune::mark(id)])?;
     transaction
         .execute("INSERT OR REPLACE INTO retired VALUES (?1, ?2)", params![id.as_str(), incarnation])?;
@@ -582,6 +520,10 @@ fn remove(
 
 /// The scope of idempotency keys that belong to one session.
 pub fn session_scope(id: &SessionId) -> String {
+    scope_of(id.as_str())
+}
+
+fn scope_of(id: &str) -> String {
     format!("session/{id}")
 }
 
@@ -632,8 +574,17 @@ impl Reader {
             Some(session) => ("session = ?5 AND", session.as_str()),
             None => ("?5 = '' AND", ""),
         };
+        // Hardly ever: while a large session that was removed is cleared away.
+        let hidden = match session.is_none() && removed::is_any_left(&looked)? {
+            true => format!("AND NOT {}", removed::IS_LEFT),
+            false => String::new(),
+        };
+        let after = match session {
+            Some(session) => after.max(removed::floor(&looked, session)?),
+            None => after,
+        };
         let mut select = looked.prepare_cached(&format!(
-            "SELECT {columns} FROM events WHERE {of_one} id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3"
+            "SELECT {columns} FROM events WHERE {of_one} id > ?1 AND id <= ?2 {hidden} ORDER BY id LIMIT ?3"
         ))?;
         let page = i64::try_from(page).unwrap_or(i64::MAX);
         let mut rows = select.query(params![after, upto, limit + 1, page, name])?;

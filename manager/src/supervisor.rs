@@ -18,16 +18,19 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
+use crate::blocking;
 use crate::cgroups::{self, Cgroups};
 use crate::clock;
 use crate::core::{Ask, At, Change, Effect, Fleet, Input, Reply, Seen, Session, State};
 use crate::error::{Error, StartError};
 use crate::feed::{Feed, FeedWriter, Record};
+use crate::fetch::{Fetched, Fetcher};
 use crate::journal::{Cut, Journal, UsedKey};
 use crate::links::LinkEvent;
 use crate::logs;
 use crate::machine::Machine;
 use crate::owned::{self, How};
+use crate::pace::Pace;
 use crate::process;
 use crate::reserve::{self, Reserve};
 use crate::shelter::{self, Shelters};
@@ -196,6 +199,7 @@ pub async fn start(
     let (inbox, messages) = mpsc::channel(BATCH);
     let (ready, started) = oneshot::channel();
     let body = move || {
+        blocking::this_is_the_loop();
         // Built here: where no thread can be had this closure is dropped, and a runtime must not be by whoever is in another.
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
@@ -299,11 +303,15 @@ impl Item {
 }
 
 struct Supervisor {
+    /// This boot of the machine.
+    boot_id: String,
     fleet: Fleet,
     journal: Journal,
     feed: FeedWriter,
     workers: Workers,
     links: mpsc::UnboundedReceiver<LinkEvent>,
+    /// What was read for prompts.
+    fetched: mpsc::UnboundedReceiver<Fetched>,
     /// When each session's next tick is due.
     timers: BTreeSet<(u64, SessionId)>,
     due: HashMap<SessionId, u64>,
@@ -319,8 +327,11 @@ struct Supervisor {
     reserve: Reserve,
     /// Done, and not on record yet.
     owed: Owed,
+    pace: Pace,
     /// History that goes.
     pruning: VecDeque<Pruning>,
+    /// Something of removed sessions may be left.
+    clears: bool,
     closing: bool,
     /// Somebody else is to go on with the processes.
     left: bool,
@@ -346,6 +357,10 @@ impl Supervisor {
                 Some(sigchld_doorbell().map_err(os("cannot listen for SIGCHLD"))?)
             }
         };
+        let unheard = journal.unheard(&found.boot_id).unwrap_or_else(|error| {
+            tracing::warn!(%error, "deadlines count from the boot again");
+            0
+        });
         let (events, links) = mpsc::unbounded_channel();
         let reserve = Reserve::new(&settings.state_dir);
         let shelters = Shelters::new(&settings.state_dir, journal.secret.clone());
@@ -361,13 +376,17 @@ impl Supervisor {
             machine: settings.machine,
             cgroups: settings.cgroups.map(|root| Cgroups::new(root, &journal.uuid)),
         };
-        let workers = Workers::new(world, events).map_err(os("cannot watch processes"))?;
+        let (answers, fetched) = mpsc::unbounded_channel();
+        let fetcher = Fetcher::new(feed.feed(), answers);
+        let workers = Workers::new(world, events, fetcher).map_err(os("cannot watch processes"))?;
         let mut supervisor = Self {
+            boot_id: found.boot_id.clone(),
             fleet,
             journal,
             feed,
             workers,
             links,
+            fetched,
             timers: BTreeSet::new(),
             due: HashMap::new(),
             watches: HashMap::new(),
@@ -377,7 +396,9 @@ impl Supervisor {
             room_at: None,
             reserve,
             owed: Owed::default(),
+            pace: Pace::after(unheard),
             pruning: VecDeque::new(),
+            clears: true,
             closing: false,
             left: false,
             waiting_for_end: Vec::new(),
@@ -433,7 +454,12 @@ impl Supervisor {
     }
 
     fn now(&self) -> At {
-        At { mono: clock::mono_ms(), wall: clock::wall_ms(), closing: self.closing }
+        At { mono: self.mono(), wall: clock::wall_ms(), closing: self.closing }
+    }
+
+    /// The time since boot, less that in which the loop could hear nobody, in milliseconds.
+    fn mono(&self) -> u64 {
+        self.pace.shows(clock::mono_ms())
     }
 
     /// Turns until the manager is closed and no process is left, or until it leaves them to the next. Gives back those
@@ -478,8 +504,10 @@ impl Supervisor {
         // However much clients ask: the links read and write in tasks of their own on this thread, and a worker
         // that is not heard in time is taken for dead.
         tokio::task::yield_now().await;
-        let now = clock::mono_ms();
-        let wake_at = self.wake_at();
+        let began = clock::mono_ms();
+        self.pace.listens(began);
+        let now = self.pace.shows(began);
+        let wake_at = Pace::sleep(now, self.wake_at(), self.timers.first().map(|(at, _)| *at));
         let ready = self.prunes() || self.observed.iter().any(|ask| self.takes(ask));
         if !ready && wake_at.is_none_or(|at| at > now) {
             let sleep = async {
@@ -495,22 +523,42 @@ impl Supervisor {
                     None => self.close(),
                 },
                 Some(event) = self.links.recv() => self.hear(event, now),
+                Some(fetched) = self.fetched.recv() => self.hand_over(fetched, now),
                 guard = ended.readable() => if let Ok(mut guard) = guard { guard.clear_ready() },
                 () = rung(self.sigchld.as_mut()) => {}
                 () = sleep => {}
             }
+            let planned = wake_at.map(|at| began + (at - now));
+            self.pace.ceases(clock::mono_ms(), planned);
+            if self.pace.has_slept() {
+                // What was said meanwhile waits in the pipes, and is heard before anybody is judged.
+                tokio::task::yield_now().await;
+            }
         }
+        self.remember_pace();
         while asked.len() < BATCH
             && let Ok(msg) = messages.try_recv()
         {
             asked.push(msg);
         }
-        let now = clock::mono_ms();
+        let now = self.mono();
+        while let Ok(fetched) = self.fetched.try_recv() {
+            self.hand_over(fetched, now);
+        }
         for _ in 0..BATCH {
             match self.links.try_recv() {
                 Ok(event) => self.hear(event, now),
                 Err(_) => break,
             }
+        }
+    }
+
+    /// The next manager's clock goes on from where this one's is.
+    fn remember_pace(&mut self) {
+        if let Some(unheard) = self.pace.news()
+            && let Err(error) = self.journal.remember_unheard(&self.boot_id, unheard)
+        {
+            tracing::debug!(%error, "what the loop has not heard is not on record");
         }
     }
 
@@ -531,6 +579,17 @@ impl Supervisor {
         self.permits.extend(permit.map(|permit| (id, permit)));
     }
 
+    /// A prompt goes to its worker with what was read for it; and then what else its session wants.
+    fn hand_over(&mut self, fetched: Fetched, now: u64) {
+        let id = fetched.wanted.session.clone();
+        let session = self.fleet.get(&id).cloned();
+        let seen = self.workers.fetched(fetched, session.as_deref(), now);
+        self.observe(seen);
+        for effect in session.map(|session| session.effects()).unwrap_or_default() {
+            self.act(&id, &effect, now);
+        }
+    }
+
     fn observe(&mut self, seen: impl IntoIterator<Item = Sighting>) {
         let asks =
             seen.into_iter().map(|(id, incarnation, seen)| Ask::One(id, Input::Seen(incarnation, seen)));
@@ -541,6 +600,7 @@ impl Supervisor {
     fn turn(&mut self, asked: Vec<Msg>) {
         let at = self.now();
         self.workers.look(at.mono);
+        self.workers.fetch(at.mono);
         if self.room_at.is_some_and(|room_at| at.mono >= room_at) {
             self.look_for_room();
         }
@@ -571,6 +631,7 @@ impl Supervisor {
         items.extend(self.take_observed());
         self.batch(items);
         self.prune();
+        self.clear_away();
         for look in looks {
             self.look(look);
         }
@@ -711,8 +772,9 @@ impl Supervisor {
         for change in changes {
             touched.extend(change.sessions.iter().map(|session| session.id.clone()));
             touched.extend(change.removed.iter().map(|(id, _)| id.clone()));
+            self.clears |= change.removed.is_some();
         }
-        let now = clock::mono_ms();
+        let now = self.mono();
         for (id, effect) in changes.iter().flat_map(|change| &change.effects) {
             self.act(id, effect, now);
         }
@@ -757,7 +819,7 @@ impl Supervisor {
             self.timers.remove(&(at, id.clone()));
         }
         let Some(session) = self.fleet.get(id) else { return };
-        self.workers.attend(id, session.is_at_work(), session.spec.worker_timeout_ms, clock::mono_ms());
+        self.workers.attend(id, session.is_at_work(), session.spec.worker_timeout_ms, self.mono());
         if self.closing && !session.has_process() {
             return;
         }
@@ -791,7 +853,7 @@ impl Supervisor {
             Msg::Read(look) => look(&self.fleet, self.now()),
             Msg::Watch { id, mut check } => {
                 let session = self.fleet.get(&id).map(|session| &**session);
-                if !check(session, clock::mono_ms()) {
+                if !check(session, self.pace.shows(clock::mono_ms())) {
                     self.watches.entry(id).or_default().push(check);
                 }
             }

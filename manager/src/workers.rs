@@ -26,6 +26,7 @@ use self::pulse::Pulse;
 use crate::cgroups::Cgroups;
 use crate::config;
 use crate::core::{Effect, Seen, Session};
+use crate::fetch::{Fetched, Fetcher, Found, Wanted};
 use crate::journal::Journal;
 use crate::links::{Link, LinkEvent, Pipes};
 use crate::logs;
@@ -71,6 +72,8 @@ struct Worker {
     /// It speaks another version of the protocol: it is told nothing but what its turn needs.
     outdated: bool,
     delivered: Option<PromptId>,
+    /// What this prompt needs is being read.
+    fetching: Option<PromptId>,
     aborted: Option<PromptId>,
     /// Questions of the running turn that it was told the answers of.
     answered: BTreeSet<u64>,
@@ -127,6 +130,7 @@ pub struct Workers {
     unfinished: BTreeMap<SessionId, u64>,
     /// When workers that owe something are looked at.
     beats: BTreeSet<(u64, SessionId)>,
+    fetcher: Fetcher,
     world: World,
 }
 
@@ -172,7 +176,7 @@ impl World {
 
 impl Workers {
     /// None yet. What links hear goes to `events`.
-    pub fn new(world: World, events: mpsc::UnboundedSender<LinkEvent>) -> io::Result<Self> {
+    pub fn new(world: World, events: mpsc::UnboundedSender<LinkEvent>, fetcher: Fetcher) -> io::Result<Self> {
         Ok(Self {
             workers: HashMap::new(),
             by_number: HashMap::new(),
@@ -181,6 +185,7 @@ impl Workers {
             events,
             unfinished: BTreeMap::new(),
             beats: BTreeSet::new(),
+            fetcher,
             world,
         })
     }
@@ -213,11 +218,12 @@ impl Workers {
             Effect::Spawn { incarnation } => return self.spawn(id, *incarnation),
             Effect::Welcome { incarnation } => return self.welcome(id, *incarnation, session, journal),
             Effect::Deliver { incarnation, prompt } => {
-                return self.deliver(id, *incarnation, *prompt, session, journal);
+                return self.deliver(id, *incarnation, *prompt, session, now);
             }
             Effect::Abort { incarnation, prompt } => {
                 let worker = self.get(id, *incarnation)?;
-                if worker.aborted != Some(*prompt) {
+                // One that was not delivered is aborted when it is.
+                if worker.aborted != Some(*prompt) && worker.fetching != Some(*prompt) {
                     worker.aborted = Some(*prompt);
                     return worker.send(id, Command::Abort { prompt: *prompt });
                 }
@@ -336,6 +342,7 @@ impl Workers {
             awaits_hello: false,
             outdated: false,
             delivered: None,
+            fetching: None,
             aborted: None,
             answered: BTreeSet::new(),
             set: BTreeSet::new(),
@@ -463,16 +470,17 @@ impl Workers {
         }
     }
 
+    /// Gives a worker its prompt, or has what belongs to that read first: [`fetched`](Self::fetched) goes on then.
     fn deliver(
         &mut self,
         id: &SessionId,
         incarnation: Incarnation,
         prompt: PromptId,
         session: &Session,
-        journal: &Journal,
+        now: u64,
     ) -> Option<Sighting> {
         let worker = self.get(id, incarnation)?;
-        if worker.delivered == Some(prompt) {
+        if worker.delivered == Some(prompt) || worker.fetching == Some(prompt) {
             return None;
         }
         let turn = session.turns.running.as_ref().filter(|turn| turn.prompt.id == prompt)?;
@@ -481,41 +489,38 @@ impl Workers {
             worker.delivered = Some(prompt);
             return None;
         }
-        let told = match &session.spec.agent {
-            Agent::Command { transcript, .. } => *transcript,
-            // It remembers what it was told since it was started.
-            Agent::Acp { .. } => session.owes_transcript && worker.delivered.is_none(),
-            Agent::Shell => false,
-        };
-        let history = match told.then(|| journal.history(id, prompt)) {
-            Some(Ok(history)) => history,
-            Some(Err(error)) => {
-                let why = format!("the conversation before could not be read: {error}");
-                return Some((id.clone(), incarnation, Seen::Faulted(why)));
-            }
-            None => Vec::new(),
-        };
-        let attachments = match turn.prompt.attachments.is_empty() {
-            true => Vec::new(),
-            false => match journal.attachments(prompt) {
-                Ok(attachments) if attachments.len() == turn.prompt.attachments.len() => attachments,
-                other => {
-                    let error = other
-                        .map_or_else(|error| error.to_string(), |found| format!("{} found", found.len()));
-                    let why = format!("what belongs to the prompt could not be read: {error}");
-                    return Some((id.clone(), incarnation, Seen::Faulted(why)));
-                }
-            },
-        };
-        worker.delivered = Some(prompt);
-        worker.answered.clear();
-        worker.called.clear();
+        // What lives between prompts remembers what it was told since it was started.
+        let history = session.is_told_history() && !(session.owes_transcript && worker.delivered.is_some());
+        let attachments = turn.prompt.attachments.len();
+        if history || attachments > 0 {
+            worker.fetching = Some(prompt);
+            let session = id.clone();
+            self.fetcher.ask(Wanted { session, incarnation, prompt, history, attachments }, now);
+            return None;
+        }
         let text = turn.prompt.text.to_string();
-        let command = match attachments.is_empty() {
-            true => Command::Prompt { prompt, text, history },
-            false => Command::PromptWith { prompt, text, history, attachments },
+        worker.hand_over(id, prompt, text, Found::default())
+    }
+
+    /// What a prompt needs was read: it is given to its worker, if that waits for it still. What is to be told then.
+    pub fn fetched(&mut self, fetched: Fetched, session: Option<&Session>, now: u64) -> Vec<Sighting> {
+        self.fetcher.answered(now);
+        let Fetched { wanted: Wanted { session: id, incarnation, prompt, .. }, found } = fetched;
+        let Some(worker) = self.get(&id, incarnation).filter(|worker| worker.fetching == Some(prompt)) else {
+            return Vec::new();
         };
-        worker.send(id, command)
+        worker.fetching = None;
+        let running = session.and_then(|session| session.turns.running.as_ref());
+        let Some(turn) = running.filter(|turn| turn.prompt.id == prompt) else { return Vec::new() };
+        match found {
+            Ok(found) => {
+                let fault = worker.hand_over(&id, prompt, turn.prompt.text.to_string(), found);
+                // From now on it is the worker that is waited for.
+                let handed = (id, incarnation, Seen::Handed(prompt));
+                vec![fault.unwrap_or(handed)]
+            }
+            Err(why) => vec![(id, incarnation, Seen::Faulted(why))],
+        }
     }
 
     fn signal(&mut self, id: &SessionId, incarnation: Incarnation, signal: Signal) {
@@ -733,11 +738,35 @@ impl Workers {
     /// When [`bury`](Self::bury) is due again.
     pub fn deadline(&self) -> Option<u64> {
         let beat = self.beats.first().map(|(at, _)| *at);
-        self.unfinished.values().min().copied().into_iter().chain(beat).min()
+        self.unfinished.values().min().copied().into_iter().chain(beat).chain(self.fetcher.deadline()).min()
+    }
+
+    /// Begins to read what could not be read before.
+    pub fn fetch(&mut self, now: u64) {
+        self.fetcher.begin(now);
     }
 }
 
 impl Worker {
+    /// Gives it a prompt, with all that belongs to it.
+    fn hand_over(
+        &mut self,
+        id: &SessionId,
+        prompt: PromptId,
+        text: String,
+        found: Found,
+    ) -> Option<Sighting> {
+        self.delivered = Some(prompt);
+        self.answered.clear();
+        self.called.clear();
+        let Found { history, attachments } = found;
+        let command = match attachments.is_empty() {
+            true => Command::Prompt { prompt, text, history },
+            false => Command::PromptWith { prompt, text, history, attachments },
+        };
+        self.send(id, command)
+    }
+
     /// Whether it is to be told now what is on record.
     fn is_to_be_told(&self) -> bool {
         let due = self.untold.is_due() || (self.rests && self.recorded == self.heard);

@@ -128,6 +128,7 @@ kinds! {
         Seen::Limited(_) => "limited",
         Seen::OutOfMemory { .. } => "out of memory",
         Seen::Linked { .. } => "linked",
+        Seen::Handed(_) => "handed",
         Seen::Heard(_) => "heard",
         Seen::Updated { .. } => "updated",
         Seen::PermissionAsked { .. } => "permission asked",

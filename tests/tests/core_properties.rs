@@ -116,6 +116,7 @@ fn seen(session: &Session, step: Move) -> Seen {
         7 if which < 128 => Seen::Faulted("garbage".into()),
         8 if which < 128 => Seen::Linked { outdated: false },
         9 if which < 128 => Seen::Heard(u64::from(step.wait)),
+        9 => Seen::Handed(prompt),
         10 => Seen::AgentSession("conversation".into()),
         11 => {
             let (id, ended) = (format!("call-{}", which % 4), which >= 128);

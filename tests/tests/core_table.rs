@@ -577,6 +577,8 @@ fn inputs(session: &Session) -> Vec<(&'static str, At, Input)> {
         seen("login needed", Seen::LoginNeeded("log in".into())),
         seen("linked", Seen::Linked { outdated: false }),
         seen("linked, of another version", Seen::Linked { outdated: true }),
+        seen("handed over", Seen::Handed(RUNNING)),
+        seen("handed over, another prompt", Seen::Handed(UNKNOWN)),
         seen("heard", Seen::Heard(6)),
         seen("faulted", Seen::Faulted("it babbled".into())),
         seen("gone, exit status 0", gone(Exit::Code(0))),

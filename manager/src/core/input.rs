@@ -215,6 +215,8 @@ pub enum Seen {
         /// It speaks another version of the protocol than this manager.
         outdated: bool,
     },
+    /// What its prompt needs from the journal was read, and it was given the prompt with it.
+    Handed(PromptId),
     /// All of its messages up to this number were told.
     Heard(u64),
     /// It is dead, all that it had said has been read, and nothing that it started lives. The last thing ever
@@ -253,6 +255,7 @@ impl Seen {
             | Seen::Notice(_)
             | Seen::AgentDied(_)
             | Seen::LoginNeeded(_)
+            | Seen::Handed(_)
             | Seen::Heard(_)
             | Seen::Linked { .. }
             | Seen::Faulted(_)

@@ -34,6 +34,8 @@ pub const TURN_BYTES: u64 = 64 << 20;
 pub const BETWEEN_BYTES: u64 = 4 << 20;
 /// From giving a worker a prompt to its taking it: also how a worker that hangs while idle is found.
 pub const TAKE_PROMPT_MS: u64 = 10_000;
+/// What reading what a prompt needs from the journal may take before that: its attachments, the conversation before it.
+pub const READ_PROMPT_MS: u64 = 60_000;
 /// What a worker has beside its agent's grace to end a turn it was told to abort.
 pub const ABORT_SLACK_MS: u64 = 5_000;
 /// What a worker has beside its agent's grace to end its tree and leave.

@@ -572,6 +572,7 @@ impl Session {
             | Seen::Heard(_)
                 if self.worker().is_none() => {}
             Seen::Heard(number) => self.heard = self.heard.max(*number),
+            Seen::Handed(prompt) => self.handed(at, *prompt),
             Seen::Linked { outdated } => self.linked(at, *outdated, out),
             Seen::AgentSession(id) => self.agent_session = Some(id.clone()),
             Seen::Introduced(details) => self.agent_details = Some(details.clone()),

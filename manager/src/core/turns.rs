@@ -295,7 +295,11 @@ impl Session {
             self.turns.first_prompt = Some(beginning.into());
         }
         out.emit(EventKind::PromptStarted { prompt_id: prompt.id });
-        let phase = Phase::Sent { deadline: at.mono + limits::TAKE_PROMPT_MS };
+        let reading = match self.is_told_history() || !prompt.attachments.is_empty() {
+            true => limits::READ_PROMPT_MS,
+            false => 0,
+        };
+        let phase = Phase::Sent { deadline: at.mono + reading + limits::TAKE_PROMPT_MS };
         self.turns.running = Some(Turn {
             number: self.turns.count,
             prompt,
@@ -356,6 +360,24 @@ impl Session {
         );
         out.emit(EventKind::SystemMessage { text });
         self.abort_turn(at, out);
+    }
+
+    /// Whether the agent is told the turns before with its next prompt.
+    pub fn is_told_history(&self) -> bool {
+        match &self.spec.agent {
+            Agent::Command { transcript, .. } => *transcript,
+            Agent::Acp { .. } => self.owes_transcript,
+            Agent::Shell => false,
+        }
+    }
+
+    /// The worker has the prompt, and from now on its own time to take it.
+    pub(super) fn handed(&mut self, at: At, prompt: PromptId) {
+        if let Some(turn) = self.turns.running.as_mut().filter(|turn| turn.prompt.id == prompt)
+            && let Phase::Sent { deadline } = &mut turn.phase
+        {
+            *deadline = at.mono + limits::TAKE_PROMPT_MS;
+        }
     }
 
     pub(super) fn turn_started(&mut self, at: At, prompt: PromptId, agent_pid: u32, out: &mut Out) {

@@ -11,13 +11,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use protocol::event::Timestamp;
+use protocol::event::{Event, EventKind, Timestamp};
 use protocol::{EventId, PromptId, SessionId};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::Deserialize;
 
+use super::transcript::exchanges;
 use super::usage::free_bytes;
-use super::{Journal, JournalError, Reader, exchanges};
+use super::{Journal, JournalError, Reader, removed};
+use crate::blocking;
 
 /// The most rows that one bite looks at.
 const BITE_ROWS: usize = 256;
@@ -104,6 +106,7 @@ impl Reader {
         needs: &BTreeMap<SessionId, EventId>,
         wish: Wish,
     ) -> Result<Vec<Cut>, JournalError> {
+        blocking::never_on_the_loop();
         let looked = self.0.unchecked_transaction()?;
         let mut histories = Vec::new();
         for owner in of_nobody(&looked, needs)? {
@@ -177,6 +180,34 @@ impl Reader {
                 select.query_row([], number)
             }
         }
+    }
+}
+
+impl Reader {
+    /// What tells what can be set in a session's agent and what was, oldest first: from where the agent has last said all
+    /// of it.
+    pub fn told_of_settings(&self, id: &SessionId) -> Result<Vec<EventKind>, JournalError> {
+        blocking::never_on_the_loop();
+        let looked = self.0.unchecked_transaction()?;
+        let from = match opened(&looked, id)? {
+            EventId::MAX => removed::floor(&looked, id)?,
+            opened => opened,
+        };
+        let mut select = looked.prepare_cached(
+            "SELECT json FROM events WHERE session = ?1 AND id >= ?2
+             AND (type = 'setting.changed' OR type = 'agent.updated'
+                  AND (instr(json, 'session_opened') OR instr(json, 'config_option_update')
+                       OR instr(json, 'current_mode_update')))
+             ORDER BY id",
+        )?;
+        let mut rows = select.query(params![id.as_str(), from])?;
+        let mut told = Vec::new();
+        while let Some(row) = rows.next()? {
+            // What is damaged tells nothing.
+            let json = row.get_ref(0)?.as_bytes().unwrap_or_default();
+            told.extend(serde_json::from_slice::<Event>(json).map(|event| event.kind));
+        }
+        Ok(told)
     }
 }
 
@@ -257,10 +288,14 @@ fn stays(id: EventId, kind: &str, json: Option<&str>, opened: EventId) -> bool {
 /// Where the agent has last said all that can be set in it; the end of time if it never has.
 fn opened(connection: &Connection, id: &SessionId) -> Result<EventId, rusqlite::Error> {
     let mut select = connection.prepare_cached(
-        "SELECT id FROM events WHERE session = ?1 AND type = 'agent.updated' AND instr(json, 'session_opened')
+        "SELECT id FROM events
+         WHERE session = ?1 AND id > ?2 AND type = 'agent.updated' AND instr(json, 'session_opened')
          ORDER BY id DESC LIMIT 1",
     )?;
-    Ok(select.query_row([id.as_str()], |row| row.get(0)).optional()?.unwrap_or(EventId::MAX))
+    Ok(select
+        .query_row(params![id.as_str(), removed::floor(connection, id)?], |row| row.get(0))
+        .optional()?
+        .unwrap_or(EventId::MAX))
 }
 
 /// The turns of a session that may go, oldest first.

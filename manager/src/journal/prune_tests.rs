@@ -107,7 +107,7 @@ impl Maker {
             (State::Ready { .. }, Some(prompt), 2..4) => seen(Seen::TurnStarted { prompt, agent_pid: 8 }),
             (State::Ready { .. }, Some(prompt), 4..12) => {
                 let text = format!("{number} {}", "x".repeat(size));
-                seen(Seen::Output { prompt, stream: Stream::Stdout, text })
+                seen(Seen::Output { prompt, stream: protocol::Stream::Stdout, text })
             }
             (State::Ready { .. }, Some(_), 12..14) if self.below(2) == 0 => {
                 seen(Seen::Gone { exit: Exit::Code(1), last_words: vec![], survivors: vec![] })
@@ -162,7 +162,7 @@ impl Maker {
             open.map(|prompt| (session.id.clone(), prompt)).collect::<Vec<_>>()
         });
         of.map(|(id, prompt)| {
-            let told = self.opened.journal.history(&id, prompt).unwrap();
+            let told = self.reader().history(&id, prompt).unwrap();
             (id, prompt, told.into_iter().map(|turn| (turn.prompt, turn.reply)).collect())
         })
         .collect()
@@ -365,8 +365,8 @@ fn the_newest_turn_stays_also_if_it_is_more_than_an_agent_is_told() {
         let new = NewPrompt::text("much".to_owned(), WhenBusy::Queue);
         let reply = maker.step(Ask::One(id.clone(), Input::Command(Command::Prompt(new))));
         let Some(Reply::Accepted { prompt, .. }) = reply else { panic!("{reply:?}") };
-        let text = "x".repeat(HISTORY_BYTES + 1);
-        maker.step(seen(Seen::Output { prompt, stream: Stream::Stdout, text }));
+        let text = "x".repeat(super::transcript::MOST_BYTES + 1);
+        maker.step(seen(Seen::Output { prompt, stream: protocol::Stream::Stdout, text }));
         maker.step(seen(Seen::TurnEnded { prompt, end: TurnEnd::Finished, exit: None, left_behind: 0 }));
         prompts.push(prompt);
     }
@@ -408,4 +408,75 @@ fn what_an_agent_said_can_be_set_outlives_the_turns_around_it() {
         }
     }
     assert_eq!(offered(&maker), before);
+}
+
+/// The same turns as [`transcript::exchanges`] finds, read from the beginning of the history.
+fn forwards(events: &[Event], without: PromptId) -> Told {
+    let (mut texts, mut turns) = (std::collections::HashMap::new(), Vec::<(PromptId, String, String)>::new());
+    for event in events {
+        match &event.kind {
+            EventKind::PromptAccepted { prompt_id, text, .. }
+            | EventKind::PromptEdited { prompt_id, text } => {
+                texts.insert(*prompt_id, text.clone());
+            }
+            EventKind::PromptStarted { prompt_id } if *prompt_id != without => {
+                turns.retain(|(id, ..)| id != prompt_id);
+                turns.push((*prompt_id, texts.get(prompt_id).cloned().unwrap_or_default(), String::new()));
+            }
+            EventKind::MessageChunk { prompt_id, stream: protocol::Stream::Stdout, text, .. } => {
+                if let Some((.., reply)) = turns.iter_mut().rfind(|(id, ..)| id == prompt_id) {
+                    reply.push_str(text);
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut room = super::transcript::MOST_BYTES;
+    let newest = turns.into_iter().rev();
+    let mut told: Told = newest
+        .map_while(|(_, prompt, reply)| {
+            room = room.checked_sub(prompt.len() + reply.len())?;
+            Some((prompt, reply))
+        })
+        .collect();
+    told.reverse();
+    told
+}
+
+#[test]
+fn a_conversation_read_from_its_end_is_the_one_that_is_read_from_its_beginning() {
+    let (mut compared, mut edited, mut cut) = (0, 0, 0);
+    for seed in 0..6 {
+        let mut maker = Maker::new(seed);
+        for step in 0..300 {
+            maker.happen();
+            let queued = maker
+                .opened
+                .fleet
+                .sessions()
+                .find_map(|session| Some((session.id.clone(), session.turns.queue.front()?.id)));
+            if let Some((id, prompt)) = queued.filter(|_| step % 7 == 0) {
+                let edit = Command::Edit(prompt, format!("edited in step {step}").into());
+                maker.step(Ask::One(id, Input::Command(edit)));
+                edited += 1;
+            }
+            if step % 10 > 0 {
+                continue;
+            }
+            let events: Vec<Event> = maker.events().into_values().collect();
+            for (id, prompt, told) in maker.told() {
+                let of: Vec<Event> =
+                    events.iter().filter(|event| event.session.as_ref() == Some(&id)).cloned().collect();
+                let expected = forwards(&of, prompt);
+                cut += usize::from(expected.len() < forwards_all(&of));
+                assert_eq!(told, expected, "seed {seed}, step {step}, {id}, {prompt}");
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared > 200 && edited > 20 && cut > 20, "{compared} compared, {edited} edited, {cut} cut");
+}
+
+fn forwards_all(events: &[Event]) -> usize {
+    events.iter().filter(|event| matches!(event.kind, EventKind::PromptStarted { .. })).count()
 }

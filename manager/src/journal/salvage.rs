@@ -17,7 +17,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, params, params_from_iter};
 
 use super::wal::{PAGE, Wal};
-use super::{JournalError, VERSION, connect, prepare, prune};
+use super::{JournalError, VERSION, connect, prepare, prune, removed};
 use crate::core::Session;
 use crate::owned::{self, How};
 
@@ -352,7 +352,9 @@ fn write(
     let floor = rows.highest();
     let transaction = connection.transaction()?;
     let mut meta = rows.meta;
-    meta.retain(|name, _| matches!(&**name, "uuid" | "secret" | "boot_id") || prune::is_mark(name));
+    meta.retain(|name, _| {
+        matches!(&**name, "uuid" | "secret" | "boot_id") || prune::is_mark(name) || removed::is_note(name)
+    });
     meta.insert("floor".into(), floor.to_string());
     let kept = if path.exists() {
         format!("the damaged file is kept as {}", named(&aside(path).0, "").display())

@@ -80,7 +80,7 @@ fn write(checkpoint: bool) -> Written {
         writer.step(seen(Seen::TurnStarted { prompt, agent_pid: 8 }));
         for number in 0..40 {
             let text = format!("{number} {}", "word ".repeat(100));
-            writer.step(seen(Seen::Output { prompt, stream: Stream::Stdout, text }));
+            writer.step(seen(Seen::Output { prompt, stream: protocol::Stream::Stdout, text }));
         }
     }
     if checkpoint {

@@ -7,6 +7,7 @@ use protocol::api::JournalUsage;
 use rusqlite::Connection;
 
 use super::{JournalError, Reader};
+use crate::blocking;
 
 /// Of one session, or of none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +25,7 @@ impl Reader {
     ///
     /// It reads a few bytes of every row: on a thread that nobody waits for.
     pub fn usage(&self) -> Result<(JournalUsage, BTreeMap<Option<SessionId>, Held>), JournalError> {
+        blocking::never_on_the_loop();
         // All of it at one moment.
         let looked = self.0.unchecked_transaction()?;
         let mut usage = JournalUsage { free_bytes: free_bytes(&looked)?, ..JournalUsage::default() };

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use protocol::api::*;
 use protocol::event::{EventKind, Outcome, Resolution};
-use protocol::{PromptId, SessionId};
+use protocol::{Exit, PromptId, SessionId};
 
 use super::SessionManager;
 use crate::core::{Ask, Command, NewPrompt, Refusal, Reply, Session};
 use crate::error::Error;
+use crate::journal::Reader;
 use crate::supervisor::IdempotencyKey;
 use crate::{attachments, journal};
 
@@ -120,13 +121,15 @@ impl SessionManager {
             text: String::new(),
             truncated: false,
         };
-        let mut events = self.subscribe(Some(0), Some(id.clone())).of_what_is_left();
-        while let Some(records) = events.ready().await? {
-            for record in records {
-                let event = record.event().map_err(|error| Error::Journal(error.to_string()))?;
-                add_to(&mut result, event.kind);
-            }
-        }
+        // Backwards, and no further than is told: a turn may have said any number of things.
+        let of = id.clone();
+        let read = move |reader: &Reader| {
+            let mut newest = Newest::default();
+            let whole = reader.newest_turn(&of, |kind| newest.add(kind))?;
+            Ok((newest, whole))
+        };
+        let (newest, whole) = self.shared.feed.read_elsewhere(read).await?;
+        newest.tell(&mut result, whole);
         keep_end(&mut result);
         Ok(result)
     }
@@ -150,38 +153,49 @@ pub fn check_prompt(text: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// What an event adds to what is known of the newest turn.
-fn add_to(result: &mut TurnResult, kind: EventKind) {
-    match kind {
-        // One that a crash cut off and that goes to the agent again begins anew.
-        EventKind::PromptStarted { prompt_id } => {
-            *result = TurnResult {
-                session_id: result.session_id.clone(),
-                status: result.status,
-                prompt_id: Some(prompt_id),
-                outcome: None,
-                stop_reason: None,
-                exit: None,
-                text: String::new(),
-                truncated: false,
-            };
-        }
-        EventKind::MessageChunk { stream: protocol::Stream::Stdout, text, .. } => {
-            result.text.push_str(&text);
-            // Twice the limit, so that long texts are not moved with every piece.
-            if result.text.len() > 2 * MAX_RESULT {
-                keep_end(result);
+/// What is known of the newest turn, whose events come newest first.
+#[derive(Default)]
+struct Newest {
+    prompt: Option<PromptId>,
+    end: Option<(Outcome, String, Option<Exit>)>,
+    /// Pieces of what it has said, newest first.
+    pieces: Vec<String>,
+    bytes: usize,
+}
+
+impl Newest {
+    /// Adds an event that came before all others. Whether enough is known.
+    fn add(&mut self, kind: EventKind) -> bool {
+        match kind {
+            EventKind::PromptStarted { prompt_id } => self.prompt = Some(prompt_id),
+            EventKind::MessageChunk { prompt_id, stream: protocol::Stream::Stdout, text, .. } => {
+                self.prompt = Some(prompt_id);
+                self.bytes += text.len();
+                self.pieces.push(text);
             }
+            EventKind::TurnCompleted { outcome, stop_reason, exit, .. } => {
+                self.end.get_or_insert((outcome, stop_reason, exit));
+            }
+            EventKind::TurnInterrupted { reason, will_retry: false, .. } => {
+                self.end.get_or_insert((Outcome::Interrupted, reason, None));
+            }
+            _ => {}
         }
-        EventKind::TurnCompleted { outcome, stop_reason, exit, .. } => {
-            keep_end(result);
+        self.bytes > MAX_RESULT
+    }
+
+    /// Tells it; whether all of it was looked at is `whole`.
+    fn tell(self, result: &mut TurnResult, whole: bool) {
+        result.prompt_id = self.prompt;
+        // Where nothing was ever begun nothing is told.
+        if self.prompt.is_none() {
+            return;
+        }
+        result.truncated = !whole;
+        result.text = self.pieces.into_iter().rev().collect();
+        if let Some((outcome, stop_reason, exit)) = self.end {
             (result.outcome, result.stop_reason, result.exit) = (Some(outcome), Some(stop_reason), exit);
         }
-        EventKind::TurnInterrupted { reason, will_retry: false, .. } => {
-            keep_end(result);
-            (result.outcome, result.stop_reason) = (Some(Outcome::Interrupted), Some(reason));
-        }
-        _ => {}
     }
 }
 

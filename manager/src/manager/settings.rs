@@ -91,11 +91,10 @@ impl SessionManager {
     pub async fn settings(&self, id: &SessionId) -> Result<SettingsInfo, Error> {
         let settings = self.with_session(id, |session, _| session.settings.clone()).await?;
         let mut offered = Offered::default();
-        let mut events = self.subscribe(Some(0), Some(id.clone())).of_what_is_left();
-        while let Some(records) = events.ready().await? {
-            for record in records {
-                offered.tell(&record.event().map_err(|error| Error::Journal(error.to_string()))?.kind);
-            }
+        let of = id.clone();
+        let told = self.shared.feed.read_elsewhere(move |reader| reader.told_of_settings(&of)).await?;
+        for kind in &told {
+            offered.tell(kind);
         }
         let waiting = settings.asked.into_iter().map(|asked| (asked.setting.name, asked.setting.value));
         Ok(SettingsInfo {

@@ -40,7 +40,18 @@ impl Pruning {
 impl Supervisor {
     /// Whether there is a bite to be taken now.
     pub(super) fn prunes(&self) -> bool {
-        !self.pruning.is_empty()
+        !self.pruning.is_empty() || (self.clears && self.room == Room::Plenty)
+    }
+
+    /// Takes one bite of what is left of removed sessions.
+    pub(super) fn clear_away(&mut self) {
+        if self.clears && self.room == Room::Plenty {
+            self.clears = self.journal.clear_away().unwrap_or_else(|error| {
+                // The next removal, or the next manager, goes on.
+                tracing::warn!(%error, "what is left of removed sessions stays for now");
+                false
+            });
+        }
     }
 
     /// Takes one bite.

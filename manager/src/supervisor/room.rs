@@ -6,7 +6,6 @@
 //! looked for.
 
 use super::{Answer, Ask, Change, Error, Fleet, Input, Item, Reply, SessionId, Supervisor, UsedKey};
-use crate::clock;
 
 /// Until more room is looked for, in milliseconds.
 const RETRY_MS: u64 = 1_000;
@@ -90,7 +89,7 @@ impl Supervisor {
 
     /// Takes everything again, if there is enough room to keep some back.
     pub(super) fn look_for_room(&mut self) {
-        let now = clock::mono_ms();
+        let now = self.mono();
         if self.room == Room::Shut {
             // Deadlines that came meanwhile and did nothing.
             self.reschedule_all();
@@ -113,7 +112,7 @@ impl Supervisor {
 
     /// The journal has taken nothing of `items`, which were taken back.
     pub(super) fn no_room(&mut self, items: Vec<Item>, error: &str) {
-        self.room_at = Some(clock::mono_ms() + RETRY_MS);
+        self.room_at = Some(self.mono() + RETRY_MS);
         let freed = self.room == Room::Plenty && self.reserve.free();
         self.room = if freed { Room::Tight } else { Room::Shut };
         tracing::error!(%error, freed, "the journal took nothing; tried again in a second");

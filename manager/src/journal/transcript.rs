@@ -1,0 +1,212 @@
+//! What was said in a session, read backwards from its end and no further than is wanted.
+//!
+//! Histories grow without bound. So nothing here runs on the loop's thread, and each look is bounded in rows and bytes.
+
+use std::collections::HashMap;
+
+use protocol::event::{Event, EventKind};
+use protocol::wire::{Attachment, Exchange};
+use protocol::{PromptId, SessionId, Stream};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{JournalError, Reader, removed};
+use crate::{attachments, blocking};
+
+/// How much of a conversation is given to an agent that asks for its transcript, in bytes; the newest turns.
+pub(super) const MOST_BYTES: usize = 256 * 1024;
+/// The most rows of a history that one look reads.
+pub(super) const MOST_ROWS: usize = 300_000;
+
+/// One turn, while it is read from its end to its beginning.
+struct Turn {
+    prompt: PromptId,
+    reply: String,
+    /// The text of its prompt, once it was met.
+    text: Option<String>,
+    /// Names of what belongs to its prompt, once they were met.
+    names: Option<Vec<String>>,
+}
+
+impl Turn {
+    /// A text of its prompt was met; the newest counts. How many bytes more are known with it.
+    fn meet(&mut self, text: String) -> usize {
+        match self.text {
+            Some(_) => 0,
+            None => self.text.insert(text).len(),
+        }
+    }
+}
+
+impl Reader {
+    /// The turns before `prompt`, oldest first, as far back as the bounds reach.
+    pub fn history(&self, id: &SessionId, prompt: PromptId) -> Result<Vec<Exchange>, JournalError> {
+        let told = exchanges(&self.0, id, |of| of == prompt)?;
+        Ok(told.into_iter().map(|(_, turn)| turn).collect())
+    }
+
+    /// What belongs to a prompt, in its order.
+    pub fn attachments(&self, prompt: PromptId) -> Result<Vec<Attachment>, JournalError> {
+        blocking::never_on_the_loop();
+        let mut select =
+            self.0.prepare_cached("SELECT doc FROM attachments WHERE prompt = ?1 ORDER BY position")?;
+        let mut rows = select.query([prompt.0])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            found.push(serde_json::from_str(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?)?);
+        }
+        Ok(found)
+    }
+
+    /// The events of a session's newest turn, newest first, until `each` has enough. Whether the turn's beginning was
+    /// reached.
+    pub fn newest_turn(
+        &self,
+        id: &SessionId,
+        mut each: impl FnMut(EventKind) -> bool,
+    ) -> Result<bool, JournalError> {
+        blocking::never_on_the_loop();
+        let mut select = self.0.prepare_cached(
+            "SELECT CASE WHEN type IN ('prompt.started', 'message.chunk', 'turn.completed', 'turn.interrupted')
+                    THEN json END
+             FROM events WHERE session = ?1 AND id > ?3 ORDER BY id DESC LIMIT ?2",
+        )?;
+        let floor = removed::floor(&self.0, id)?;
+        let mut rows = select.query(params![id.as_str(), MOST_ROWS, floor])?;
+        let mut count = 0;
+        while let Some(row) = rows.next()? {
+            count += 1;
+            let Some(event) = event(row.get_ref(0)?) else { continue };
+            let begins = matches!(event.kind, EventKind::PromptStarted { .. });
+            let enough = each(event.kind);
+            if begins {
+                return Ok(true);
+            }
+            if enough {
+                return Ok(false);
+            }
+        }
+        Ok(count < MOST_ROWS)
+    }
+}
+
+/// What is damaged is not told.
+fn event(json: rusqlite::types::ValueRef<'_>) -> Option<Event> {
+    serde_json::from_slice(json.as_bytes().ok()?).ok()
+}
+
+/// The turns of a session that its agent is told where it has to be, oldest first, with their prompts: as far back as the
+/// bounds reach, and without those prompts.
+pub(super) fn exchanges(
+    connection: &Connection,
+    id: &SessionId,
+    without: impl Fn(PromptId) -> bool,
+) -> Result<Vec<(PromptId, Exchange)>, JournalError> {
+    blocking::never_on_the_loop();
+    let mut select = connection.prepare_cached(
+        "SELECT id, CASE WHEN type IN ('prompt.accepted', 'prompt.edited', 'prompt.started', 'message.chunk')
+                    THEN json END
+         FROM events WHERE session = ?1 AND id > ?3 ORDER BY id DESC LIMIT ?2",
+    )?;
+    let mut rows = select.query(params![id.as_str(), MOST_ROWS, removed::floor(connection, id)?])?;
+    // Newest first. One that a crash cut off and that was run again is told once, as it went at last.
+    let mut turns: Vec<Turn> = Vec::new();
+    let mut begun: HashMap<PromptId, usize> = HashMap::new();
+    // Pieces of replies whose turn's beginning was not met yet, newest first.
+    let mut pieces: HashMap<PromptId, Vec<String>> = HashMap::new();
+    let mut known_bytes = 0;
+    let mut reached = u64::MAX;
+    while let Some(row) = rows.next()? {
+        reached = row.get(0)?;
+        let Some(event) = event(row.get_ref(1)?) else { continue };
+        match event.kind {
+            EventKind::MessageChunk { prompt_id, stream: Stream::Stdout, text, .. }
+                if !without(prompt_id) && !begun.contains_key(&prompt_id) =>
+            {
+                known_bytes += text.len();
+                pieces.entry(prompt_id).or_default().push(text);
+            }
+            EventKind::PromptStarted { prompt_id }
+                if !without(prompt_id) && !begun.contains_key(&prompt_id) =>
+            {
+                let reply = pieces.remove(&prompt_id).unwrap_or_default().into_iter().rev().collect();
+                begun.insert(prompt_id, turns.len());
+                turns.push(Turn { prompt: prompt_id, reply, text: None, names: None });
+            }
+            EventKind::PromptEdited { prompt_id, text } => {
+                if let Some(turn) = begun.get(&prompt_id).and_then(|at| turns.get_mut(*at)) {
+                    known_bytes += turn.meet(text);
+                }
+            }
+            EventKind::PromptAccepted { prompt_id, text, attachments, .. } => {
+                if let Some(turn) = begun.get(&prompt_id).and_then(|at| turns.get_mut(*at)) {
+                    known_bytes += turn.meet(text);
+                    turn.names.get_or_insert(attachments.into_iter().map(|it| it.name).collect());
+                }
+            }
+            _ => {}
+        }
+        // What comes before this has no room any more.
+        if known_bytes > MOST_BYTES {
+            break;
+        }
+    }
+    let mut room = MOST_BYTES;
+    let mut told = Vec::new();
+    for mut turn in turns {
+        if turn.names.is_none() && !find_prompt(connection, id, &mut turn, reached)? {
+            break;
+        }
+        let (text, names) = (turn.text.unwrap_or_default(), turn.names.unwrap_or_default());
+        let prompt = attachments::told(&text, names.iter().map(String::as_str));
+        let Some(left) = room.checked_sub(prompt.len() + turn.reply.len()) else { break };
+        room = left;
+        told.push((turn.prompt, Exchange { prompt, reply: turn.reply }));
+    }
+    told.reverse();
+    Ok(told)
+}
+
+/// Finds the prompt of a turn whose beginning was met, and which was accepted before `reached`. Whether its text is known
+/// then.
+fn find_prompt(
+    connection: &Connection,
+    id: &SessionId,
+    turn: &mut Turn,
+    reached: u64,
+) -> Result<bool, JournalError> {
+    if turn.text.is_none() {
+        // It may have been edited while another turn ran, which may have said any number of things.
+        let mut select = connection.prepare_cached(
+            "SELECT CASE type WHEN 'prompt.edited' THEN json END FROM events
+             WHERE session = ?1 AND id > ?2 AND id < ?3 ORDER BY id DESC LIMIT ?4",
+        )?;
+        let mut rows = select.query(params![id.as_str(), turn.prompt.0, reached, MOST_ROWS])?;
+        let mut count = 0;
+        while let Some(row) = rows.next()? {
+            count += 1;
+            match event(row.get_ref(0)?).map(|event| event.kind) {
+                Some(EventKind::PromptEdited { prompt_id, text }) if prompt_id == turn.prompt => {
+                    turn.text = Some(text);
+                    break;
+                }
+                _ => {}
+            }
+        }
+        if turn.text.is_none() && count == MOST_ROWS {
+            return Ok(false);
+        }
+    }
+    // A prompt has the number of the event that accepted it.
+    let mut select = connection.prepare_cached(
+        "SELECT CASE type WHEN 'prompt.accepted' THEN json END FROM events WHERE id = ?1 AND session = ?2",
+    )?;
+    let accepted = select
+        .query_row(params![turn.prompt.0, id.as_str()], |row| row.get_ref(0).map(event))
+        .optional()?
+        .flatten();
+    if let Some(EventKind::PromptAccepted { text, attachments, .. }) = accepted.map(|event| event.kind) {
+        turn.text.get_or_insert(text);
+        turn.names = Some(attachments.into_iter().map(|it| it.name).collect());
+    }
+    Ok(true)
+}

@@ -1,0 +1,115 @@
+//! The clock of the loop. Deadlines judge others by their silence, and the loop hears nobody while it is busy or not run:
+//! that time is nobody's silence and does not count.
+//!
+//! So each stretch in which the loop did not listen counts for [`MOST_MS`] at most: a long turn of the loop itself, a process
+//! that was stopped, a machine that slept. The last two show as a sleep that ended too late. When in that sleep the process
+//! stood still is not known, so all of it counts for no more; it is short while a deadline is near ([`Pace::sleep`]).
+
+/// The most that one stretch without listening counts, in milliseconds.
+pub const MOST_MS: u64 = 250;
+/// The longest sleep while a deadline is near, and how near that is, in milliseconds.
+const NEAR: (u64, u64) = (1_000, 15_000);
+
+/// Time since boot, less what nobody was heard in.
+#[derive(Debug, Default)]
+pub struct Pace {
+    unheard: u64,
+    /// When the loop last began or ceased to listen, in milliseconds since boot.
+    at: Option<u64>,
+    changed: bool,
+}
+
+impl Pace {
+    /// One that goes on where another manager of this boot has left off.
+    pub fn after(unheard: u64) -> Self {
+        Self { unheard, at: None, changed: false }
+    }
+
+    /// What the loop's clock shows when so much time has passed since boot.
+    pub fn shows(&self, mono: u64) -> u64 {
+        mono.saturating_sub(self.unheard)
+    }
+
+    /// The loop begins to listen. What has passed since it ceased was a turn.
+    pub fn listens(&mut self, mono: u64) {
+        if let Some(ceased) = self.at {
+            self.miss(mono.saturating_sub(ceased));
+        }
+        self.at = Some(mono);
+    }
+
+    /// The loop ceases to listen, at `mono`; it wanted to at `planned`, if at any time.
+    pub fn ceases(&mut self, mono: u64, planned: Option<u64>) {
+        if let (Some(began), Some(planned)) = (self.at, planned)
+            && mono > planned.max(began) + MOST_MS
+        {
+            self.miss(mono - began);
+        }
+        self.at = Some(mono);
+    }
+
+    /// When to wake: at `wake_at`, or earlier where a `deadline` is near. All by the loop's clock, which shows `now`.
+    pub fn sleep(now: u64, wake_at: Option<u64>, deadline: Option<u64>) -> Option<u64> {
+        let near = deadline.filter(|at| *at <= now + NEAR.1).map(|_| now + NEAR.0);
+        wake_at.into_iter().chain(near).min()
+    }
+
+    /// What is not counted any more, in milliseconds, if that is news.
+    pub fn news(&mut self) -> Option<u64> {
+        std::mem::take(&mut self.changed).then_some(self.unheard)
+    }
+
+    /// Whether something was not counted since [`news`](Self::news) was asked for.
+    pub fn has_slept(&self) -> bool {
+        self.changed
+    }
+
+    fn miss(&mut self, passed: u64) {
+        let unheard = passed.saturating_sub(MOST_MS);
+        self.unheard += unheard;
+        self.changed |= unheard > 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_turn_and_a_stop_count_for_a_moment_and_short_ones_in_full() {
+        let mut pace = Pace::default();
+        pace.listens(1_000);
+        // Nothing was due: it has listened all the time.
+        pace.ceases(60_000, None);
+        assert_eq!((pace.shows(60_000), pace.news()), (60_000, None));
+        pace.listens(60_100);
+        pace.ceases(60_200, Some(60_150));
+        assert_eq!(pace.shows(60_200), 60_200);
+        // A turn of thirteen seconds.
+        pace.listens(73_200);
+        assert_eq!(pace.shows(73_200), 60_200 + MOST_MS);
+        // It was to be woken after a second and was stopped for an hour.
+        pace.ceases(73_200 + 3_600_000, Some(74_200));
+        assert_eq!(pace.shows(73_200 + 3_600_000), 60_200 + 2 * MOST_MS);
+        assert!(pace.news().is_some() && pace.news().is_none());
+    }
+
+    #[test]
+    fn sleeps_are_short_only_while_a_deadline_is_near() {
+        assert_eq!(Pace::sleep(0, None, None), None);
+        assert_eq!(Pace::sleep(0, Some(10_000), None), Some(10_000));
+        assert_eq!(Pace::sleep(0, Some(10_000), Some(10_000)), Some(1_000));
+        assert_eq!(Pace::sleep(0, Some(300), Some(300)), Some(300));
+        assert_eq!(Pace::sleep(0, Some(60_000), Some(60_000)), Some(60_000));
+    }
+
+    #[test]
+    fn the_next_manager_goes_on_and_never_back() {
+        let mut pace = Pace::after(5_000);
+        assert_eq!(pace.shows(90_000), 85_000);
+        pace.listens(90_000);
+        pace.ceases(99_000, Some(91_000));
+        let (before, unheard) = (pace.shows(99_000), pace.news().unwrap());
+        assert_eq!(Pace::after(unheard).shows(99_000), before);
+    }
+}
