@@ -38,7 +38,18 @@ pub struct Ready {
 impl Host {
     /// Starts one, and waits until it answers.
     pub async fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::over(tempfile::tempdir().unwrap()).await
+    }
+
+    /// Ends it in order, lets `between` change its state directory, and starts another over it.
+    pub async fn again(mut self, between: impl FnOnce(&std::path::Path)) -> Self {
+        self.stop().await;
+        let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap());
+        between(&dir.path().join("state"));
+        Self::over(dir).await
+    }
+
+    async fn over(dir: tempfile::TempDir) -> Self {
         let socket = dir.path().join("s");
         let child = Command::new(kennel())
             .args(["daemon", "run"])
@@ -146,6 +157,10 @@ impl Host {
 
     /// Ends it in order.
     pub async fn end(mut self) {
+        self.stop().await;
+    }
+
+    async fn stop(&mut self) {
         self.ask(Request::post("/v1/manager/stop")).await;
         let begin = Instant::now();
         while self.child.try_wait().unwrap().is_none() {

@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a measurement that cannot be made ends")]
 
+mod bulk;
 mod events;
 mod floor;
 mod host;
@@ -25,6 +26,12 @@ fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if args.first().is_some_and(|arg| arg == "--say") {
         return events::say(&args[1..]);
+    }
+    if args.first().is_some_and(|arg| arg == "--bulk-agent") {
+        return bulk::agent();
+    }
+    if args.first().is_some_and(|arg| arg == "--frames") {
+        return bulk::frames(&args[1..]);
     }
     // Before there is any other thread.
     floor::block_sigchld();
@@ -51,6 +58,18 @@ fn main() {
         }
         if wanted("stopped") {
             stopped::measure(&mut table).await;
+        }
+        if wanted("link") {
+            bulk::link(&mut table).await;
+        }
+        if wanted("history") {
+            bulk::history(&mut table).await;
+        }
+        if wanted("permissions") {
+            bulk::permissions(&mut table).await;
+        }
+        if wanted("readers") {
+            bulk::readers(&mut table).await;
         }
     });
     print!("{}", table.text());
