@@ -4,6 +4,7 @@
 
 #[cfg(feature = "api")]
 pub mod api;
+pub mod bounds;
 mod containment;
 #[cfg(feature = "api")]
 pub mod event;
@@ -11,6 +12,7 @@ pub mod failpoint;
 pub mod flow;
 pub mod frame;
 mod ids;
+pub mod json;
 mod limits;
 mod nouns;
 pub mod wire;
