@@ -17,11 +17,13 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use protocol::bounds::LINE;
+use protocol::json::{Scan, Unread, Why};
 use protocol::wire::{
     Agent, Attachment, CallAnswer, Exchange, McpServer, Offer, RemoteServer, Report, Setting, TurnEnd,
     Welcome,
 };
-use protocol::{EventId, Exit, PromptId, failpoint};
+use protocol::{EventId, Exit, PromptId, bounds, failpoint};
 use rustix::pipe::PipeFlags;
 use rustix::process::Pid;
 use serde_json::Value;
@@ -38,14 +40,16 @@ use conversation::{Conversation, Do, Opening};
 use files::Place;
 use terminals::Terminals;
 
-/// The longest line, in bytes. An agent that writes a longer one is ended.
-const LINE: usize = 8 * 1024 * 1024;
 /// How long an agent may live on after it has closed its standard output.
 const CLOSED: Duration = Duration::from_secs(1);
 /// How much is read at once.
 const READ: usize = 32 * 1024;
 /// While more than this waits for the agent to read it, its own lines wait too, in bytes.
 const UNREAD: usize = 4 * 1024 * 1024;
+/// An agent for which more than this is held is ended, in bytes: [`Acp::held`].
+const HELD: usize = 48 * 1024 * 1024;
+/// Of what was written so much is kept at most, in bytes, before the rest is moved to the front.
+const WRITTEN: usize = 1024 * 1024;
 /// The manager's name for the model, in the environment.
 const MODEL: &str = "KENNEL_MODEL";
 const INTERNAL: i64 = -32603;
@@ -76,6 +80,8 @@ pub struct Acp {
     line: Vec<u8>,
     /// How much of `line` is known to have no end in it.
     searched: usize,
+    /// A line that is too long and whose end has not come: what is known of it, and how long it is so far, in bytes.
+    skipped: Option<(Scan, usize)>,
     /// There are whole lines in `line`, and too much waits for the agent already.
     held_up: bool,
     conversation: Conversation,
@@ -174,6 +180,7 @@ impl Acp {
             stderr,
             line: Vec::new(),
             searched: 0,
+            skipped: None,
             held_up: false,
             conversation,
             terminals: Terminals::new(confinement.clone()),
@@ -188,6 +195,13 @@ impl Acp {
     /// Commands that run for the agent.
     pub fn commands(&self) -> u32 {
         u32::try_from(self.terminals.running()).unwrap_or(u32::MAX)
+    }
+
+    /// How much is held here for the agent, in bytes, beside what a message takes while it is being read. It is bounded,
+    /// because the worker is outside the limits of its session.
+    fn held(&self) -> usize {
+        let here = self.line.len() + self.outbox.len();
+        here + self.conversation.held() + self.calls.held() + self.terminals.held()
     }
 
     /// The prompt whose turn runs.
@@ -228,7 +242,13 @@ impl Acp {
         while self.written < self.outbox.len() {
             match self.stdin.try_write(&self.outbox[self.written..]) {
                 Ok(n) => self.written += n,
-                Err(error) if is_transient(&error) => return,
+                Err(error) if is_transient(&error) => {
+                    if self.written > WRITTEN {
+                        self.outbox.drain(..self.written);
+                        self.written = 0;
+                    }
+                    return;
+                }
                 // It does not read any more: its end, or what it still says, decides.
                 Err(_) => self.written = self.outbox.len(),
             }
@@ -283,8 +303,16 @@ impl Acp {
     }
 
     fn hear(&mut self, welcome: &Welcome, bytes: &[u8]) -> Vec<Report> {
-        self.line.extend_from_slice(bytes);
         let mut reports = Vec::new();
+        let bytes = match self.skip(bytes) {
+            Some((unread, rest)) => {
+                let things = unread.map(|unread| self.conversation.unread(unread)).unwrap_or_default();
+                reports.extend(self.perform(welcome, things));
+                rest
+            }
+            None => return reports,
+        };
+        self.line.extend_from_slice(bytes);
         self.held_up = false;
         while let Some(end) = self.line[self.searched..].iter().position(|byte| *byte == b'\n') {
             if self.outbox.len() - self.written >= UNREAD {
@@ -293,18 +321,34 @@ impl Acp {
                 return reports;
             }
             let rest = self.line.split_off(self.searched + end + 1);
-            let line = std::mem::replace(&mut self.line, rest);
+            let mut line = std::mem::replace(&mut self.line, rest);
+            line.pop();
             self.searched = 0;
-            let things = self.conversation.hear(&String::from_utf8_lossy(&line));
+            let things = self.conversation.hear(line);
             reports.extend(self.perform(welcome, things));
             self.watch();
         }
         self.searched = self.line.len();
         if self.line.len() > LINE {
+            let mut scan = Scan::default();
+            scan.push(&self.line);
+            self.skipped = Some((scan, self.line.len()));
             (self.line, self.searched) = (Vec::new(), 0);
-            reports.extend(self.give_up(format!("the agent wrote a line of more than {LINE} bytes")));
         }
         reports
+    }
+
+    /// Leaves out what belongs to a line that is too long. Gives what comes after it, and what is known of it once it has
+    /// ended; nothing while it has not.
+    fn skip<'a>(&mut self, bytes: &'a [u8]) -> Option<(Option<Unread>, &'a [u8])> {
+        let Some((scan, length)) = &mut self.skipped else { return Some((None, bytes)) };
+        let end = bytes.iter().position(|byte| *byte == b'\n');
+        let inside = end.unwrap_or(bytes.len());
+        scan.push(&bytes[..inside]);
+        *length += inside;
+        let (end, (scan, length)) = (end?, self.skipped.take()?);
+        let unread = Unread { why: Why::TooLong(length, LINE), head: scan.head() };
+        Some((Some(unread), &bytes[end + 1..]))
     }
 
     /// From here on it is waited for anew, if it takes up its conversation.
@@ -456,7 +500,7 @@ impl Acp {
                         let left = self.calls.close();
                         reports.extend(self.perform(welcome, left));
                     }
-                    reports.push(report);
+                    reports.extend(self.bounded(report));
                 }
                 Do::Call { id, method, params } => {
                     let turn = self.turn();
@@ -467,16 +511,44 @@ impl Acp {
                 Do::Log(text) => crate::log(&format!("the agent: {text}")),
                 Do::Give(report) => {
                     if !std::mem::replace(&mut self.given_up, true) {
-                        reports.push(report);
+                        reports.extend(self.bounded(report));
                     }
                 }
             }
         }
+        if self.calls.was_full() {
+            let text =
+                "a request of the agent was refused: too many wait for a client already, or it is too large";
+            self.conversation.say("calls", || text.to_owned());
+        }
+        reports.extend(self.conversation.notices().into_iter().map(|text| Report::Notice { text }));
         self.feed();
+        let held = self.held();
+        if held > HELD {
+            (self.outbox, self.written) = (Vec::new(), 0);
+            let message =
+                format!("the agent has its worker hold {held} bytes for it, and {HELD} are allowed");
+            reports.extend(self.give_up(message));
+        }
         if let Some(method) = asked {
             failpoint::hit("acp", method.trim_start_matches("session/"));
         }
         reports
+    }
+
+    /// A report within its bounds. What that cuts is said.
+    fn bounded(&mut self, mut report: Report) -> Option<Report> {
+        match bounds::bound(&mut report) {
+            Ok(None) => {}
+            Ok(Some(what)) => {
+                self.conversation.say(what, || format!("{what} was too long, and was cut or left out"));
+            }
+            Err(what) => {
+                self.conversation.say(what, || format!("{what} is too long, and was left out"));
+                return None;
+            }
+        }
+        Some(report)
     }
 
     fn follow(&mut self, welcome: &Welcome, next: Next) -> Vec<Do> {
@@ -504,8 +576,8 @@ impl Acp {
     }
 
     fn send(&mut self, message: &Value) {
-        // JSON on one line: its own line ends are escaped.
-        self.outbox.extend_from_slice(message.to_string().as_bytes());
+        // JSON on one line: its own line ends are escaped. Nothing is refused by a buffer in memory.
+        let _ = serde_json::to_writer(&mut self.outbox, message);
         self.outbox.push(b'\n');
     }
 }

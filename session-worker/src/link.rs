@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use protocol::frame::{Decoder, FrameError};
 use protocol::wire::{Envelope, FromWorker, Report, ToWorker};
-use protocol::{Incarnation, failpoint, flow};
+use protocol::{Incarnation, bounds, failpoint, flow};
 use tokio::net::unix::pipe;
 
 use crate::log;
@@ -182,8 +182,13 @@ impl Link {
     }
 
     /// Puts a report on its way.
-    pub fn send(&mut self, report: Report) -> Result<(), FrameError> {
+    pub fn send(&mut self, mut report: Report) -> Result<(), FrameError> {
         if self.stands == Stands::Closed || self.muted {
+            return Ok(());
+        }
+        // Whatever it came from: one that does not fit into a frame would be the worker's end.
+        if let Err(what) = bounds::bound(&mut report) {
+            log(&format!("not told: {what} is too long"));
             return Ok(());
         }
         self.seq += 1;

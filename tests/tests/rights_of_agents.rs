@@ -521,7 +521,7 @@ fn some_walls() -> impl Strategy<Value = Option<Walls>> {
     let walls = (kind, any::<bool>(), places(), places()).prop_map(|(sandbox, program, hidden, writable)| {
         let owned = |places: Vec<&str>| places.into_iter().map(str::to_owned).collect();
         let program = program.then(|| "/usr/bin/bwrap".to_owned());
-        Walls { sandbox, program, hidden: owned(hidden), writable: owned(writable) }
+        Walls { sandbox, program, hidden: owned(hidden), writable: owned(writable), ..Walls::default() }
     });
     prop::option::of(walls)
 }
@@ -602,7 +602,13 @@ proptest! {
 fn each_way_to_be_weaker_has_its_name() {
     let walls = |hidden: &[&str], writable: &[&str]| {
         let owned = |places: &[&str]| places.iter().map(|place| (*place).to_owned()).collect();
-        Walls { sandbox: Sandbox::Strict, program: None, hidden: owned(hidden), writable: owned(writable) }
+        Walls {
+            sandbox: Sandbox::Strict,
+            program: None,
+            hidden: owned(hidden),
+            writable: owned(writable),
+            ..Walls::default()
+        }
     };
     let parent = Spec {
         workdir: "/w".into(),

@@ -4,12 +4,16 @@
 use std::collections::BTreeMap;
 
 use protocol::wire::{CallAnswer, Offer, Report};
-use protocol::{EventId, PromptId};
+use protocol::{EventId, PromptId, bounds, json as lenient};
 use serde_json::{Value, json};
 
 use super::conversation::{Do, error, result, text_at};
 use super::files::{self, Place};
 
+/// How much all requests that wait may hold together, in bytes.
+const HELD: usize = 16 * 1024 * 1024;
+/// Terminals of clients that may be open at once.
+const TERMINALS: usize = 64;
 const INVALID_PARAMS: i64 = -32602;
 const INTERNAL: i64 = -32603;
 /// The turn in which it was asked is over (JSON-RPC of the Language Server Protocol, which ACP follows).
@@ -26,6 +30,26 @@ pub struct Asked {
     pub params: Value,
 }
 
+/// A request that waits. As text: what JSON becomes in memory is many times as large.
+#[derive(Debug)]
+struct Open {
+    id: Value,
+    method: String,
+    payload: String,
+}
+
+impl Open {
+    fn asked(self) -> Asked {
+        // It was written by us.
+        let params = serde_json::from_str(&self.payload).unwrap_or_default();
+        Asked { id: self.id, method: self.method, params }
+    }
+
+    fn bytes(&self) -> usize {
+        self.payload.len() + self.method.len() + bounds::ID
+    }
+}
+
 /// A terminal that is not the worker's.
 #[derive(Debug)]
 struct Elsewhere {
@@ -40,7 +64,11 @@ pub struct Calls {
     client: Option<EventId>,
     offers: Vec<Offer>,
     /// Those that wait, by our number.
-    open: BTreeMap<u64, Asked>,
+    open: BTreeMap<u64, Open>,
+    /// How much is in `open`, in bytes.
+    held: usize,
+    /// A request was refused because too many wait, or too large ones.
+    full: bool,
     last: u64,
     /// By the name that the agent knows.
     terminals: BTreeMap<String, Elsewhere>,
@@ -78,6 +106,10 @@ impl Calls {
             return Next::Do(self.at_terminal(terminal.client, turn, &name, asked));
         }
         let fits = asked.method.starts_with("fs/") || asked.method == "terminal/create";
+        if asked.method == "terminal/create" && self.terminals.len() >= TERMINALS {
+            let why = format!("{TERMINALS} terminals are open; release one first");
+            return Next::Do(error(asked.id, INTERNAL, &why));
+        }
         match (self.client, turn) {
             (Some(client), Some(prompt)) if fits && self.offers.contains(&needs) => {
                 Next::Do(self.hand_over(place, client, prompt, needs, asked))
@@ -121,20 +153,49 @@ impl Calls {
     }
 
     fn report(&mut self, prompt: PromptId, client: Option<EventId>, asked: Asked) -> Do {
+        let Asked { id, method, params } = asked;
+        let open = Open { id, method, payload: params.to_string() };
+        if self.open.len() >= bounds::CALLS
+            || open.payload.len() > bounds::PAYLOAD
+            || self.held + open.bytes() > HELD
+        {
+            self.full = true;
+            return error(open.id, INTERNAL, "too many requests wait already, or this one is too large");
+        }
         self.last += 1;
-        let (request, method, payload) = (self.last, asked.method.clone(), asked.params.to_string());
-        self.open.insert(request, asked);
+        let (request, method, payload) = (self.last, open.method.clone(), open.payload.clone());
+        self.held += open.bytes();
+        self.open.insert(request, open);
         Do::Report(Report::CallAsked { prompt, request, client, method, payload })
+    }
+
+    /// Takes out one that waits.
+    fn take(&mut self, request: u64) -> Option<Asked> {
+        let open = self.open.remove(&request)?;
+        self.held -= open.bytes();
+        Some(open.asked())
+    }
+
+    /// Whether one was refused since the last time, because there were too many.
+    pub fn was_full(&mut self) -> bool {
+        std::mem::take(&mut self.full)
+    }
+
+    /// What is held here of what the agent has said, in bytes.
+    pub fn held(&self) -> usize {
+        self.held
     }
 
     /// What has become of a request. Nothing, if it does not wait any more.
     pub fn answered(&mut self, request: u64, answer: CallAnswer) -> Option<Next> {
-        let asked = self.open.remove(&request)?;
+        let asked = self.take(request)?;
         let own = asked.method.starts_with("fs/");
         Some(match answer {
-            CallAnswer::Result { json } => Next::Do(match serde_json::from_str::<Value>(&json) {
-                Ok(value) => self.done(asked, value),
-                Err(_) => error(asked.id, INTERNAL, "the client's answer is no JSON"),
+            CallAnswer::Result { json } => Next::Do(match lenient::read(json.as_bytes()) {
+                Ok(read) => self.done(asked, read.value),
+                Err(unread) => {
+                    error(asked.id, INTERNAL, &format!("the client's answer cannot be read: {}", unread.why))
+                }
             }),
             CallAnswer::Error { json } => {
                 let why: Value = serde_json::from_str(&json).unwrap_or_default();
@@ -158,7 +219,7 @@ impl Calls {
     /// had not answered. Questions to the user wait for the next manager.
     pub fn left_alone(&mut self) -> Vec<Next> {
         self.driven_by(None, Vec::new());
-        let asks = |asked: &Asked| Offer::of(&asked.method) == Some(Offer::Elicitation);
+        let asks = |asked: &Open| Offer::of(&asked.method) == Some(Offer::Elicitation);
         let open: Vec<u64> =
             self.open.iter().filter(|(_, asked)| !asks(asked)).map(|(number, _)| *number).collect();
         let reason = || "kennel's manager was replaced while a client was asked".to_owned();
@@ -169,8 +230,8 @@ impl Calls {
 
     /// Another manager hears us. What is open is asked again, for nobody knows whether its answer was lost.
     pub fn taken_over(&mut self, turn: Option<PromptId>) -> Vec<Report> {
-        let again = |(request, asked): (&u64, &Asked)| {
-            let (prompt, method, payload) = (turn?, asked.method.clone(), asked.params.to_string());
+        let again = |(request, asked): (&u64, &Open)| {
+            let (prompt, method, payload) = (turn?, asked.method.clone(), asked.payload.clone());
             Some(Report::CallAsked { prompt, request: *request, client: None, method, payload })
         };
         self.open.iter().filter_map(again).collect()
@@ -183,6 +244,9 @@ impl Calls {
         let (Some(id), Some(client)) = (text_at(&value, "terminalId"), self.client) else {
             return error(asked.id, INTERNAL, "the client opened a terminal without an id");
         };
+        if !bounds::fits(&id, bounds::ID) {
+            return error(asked.id, INTERNAL, "the client opened a terminal under an id that is too long");
+        }
         self.opened += 1;
         // Not to be taken for one of the worker's own.
         let name = format!("client-terminal-{}", self.opened);
@@ -193,7 +257,8 @@ impl Calls {
 
     /// The turn is over, or is to end: whatever waits is answered, for agents wait for that, some for ever.
     pub fn close(&mut self) -> Vec<Do> {
-        std::mem::take(&mut self.open).into_values().map(unanswered).collect()
+        self.held = 0;
+        std::mem::take(&mut self.open).into_values().map(Open::asked).map(unanswered).collect()
     }
 }
 

@@ -4,15 +4,16 @@
 //! Only what the worker acts on is understood, with the types of the official schema where they are tolerant
 //! enough. Everything else is carried as it came: an agent may be newer than this file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use agent_client_protocol_schema::v1 as acp;
+use protocol::json::{self, Read, Unread, Why};
 use protocol::wire::{
     AgentDetails, Attachment, Exchange, PermissionAsk, PermissionOption, RemoteServer, Report, Setting,
     SettingAnswer, Spent, Transport, TurnEnd, Update,
 };
-use protocol::{PromptId, Restore};
-use serde_json::{Value, json};
+use protocol::{PromptId, Restore, bounds};
+use serde_json::{Map, Value, json};
 
 use super::McpServer;
 use super::attachments::Takes;
@@ -21,8 +22,17 @@ use crate::text::transcript;
 
 /// Tool calls of a turn whose titles are remembered for the questions about them.
 const TOOLS: usize = 1_000;
-/// Method and parameters of a request that is not answered at once.
+/// What is remembered of all of them together at most, in bytes.
+const TOOLS_BYTES: usize = 4 * 1024 * 1024;
+/// Options that can be set in an agent; of those beyond it nothing can be.
+const SETTABLE: usize = 256;
+/// Ways to log in that are named to a person.
+const LOGINS: usize = 32;
+const PARSE_ERROR: i64 = -32700;
+const INVALID_REQUEST: i64 = -32600;
 const METHOD_NOT_FOUND: i64 = -32601;
+const INVALID_PARAMS: i64 = -32602;
+const INTERNAL: i64 = -32603;
 /// The agent wants a log-in (schema: `ErrorCode::AuthRequired`).
 const AUTH_REQUIRED: i64 = -32000;
 
@@ -88,6 +98,8 @@ struct Turn {
     cancelled: bool,
     /// Titles, kinds and files of its tool calls.
     tools: BTreeMap<String, Tool>,
+    /// How much is in `tools`, in bytes.
+    tool_bytes: usize,
     last_words: LastWords,
 }
 
@@ -96,6 +108,8 @@ struct Tool {
     title: Option<String>,
     kind: Option<String>,
     paths: Vec<String>,
+    /// It has more paths than are kept, or longer ones: none is known.
+    has_too_many_paths: bool,
 }
 
 /// A conversation with an agent.
@@ -128,6 +142,10 @@ pub struct Conversation {
     to_set: Vec<Setting>,
     /// What it was asked to set, by the number of the request to it: the number of the request to us.
     setting: BTreeMap<u64, u64>,
+    /// What a person was told in this turn of what the agent sends, so that it is told once.
+    said: BTreeSet<&'static str>,
+    /// What a person is still to be told.
+    notices: Vec<String>,
 }
 
 impl Conversation {
@@ -153,6 +171,8 @@ impl Conversation {
             modes: false,
             to_set: Vec::new(),
             setting: BTreeMap::new(),
+            said: BTreeSet::new(),
+            notices: Vec::new(),
         };
         let files = acp::FileSystemCapabilities::new().read_text_file(true).write_text_file(true);
         let forms = acp::ElicitationCapabilities::new().form(acp::ElicitationFormCapabilities::new());
@@ -173,21 +193,94 @@ impl Conversation {
         self.turn.as_ref().map(|turn| turn.prompt)
     }
 
+    /// Tells a person something about what the agent sends, once in a turn.
+    pub fn say(&mut self, about: &'static str, text: impl FnOnce() -> String) {
+        if self.said.insert(about) {
+            self.notices.push(text());
+        }
+    }
+
+    /// What a person is to be told.
+    pub fn notices(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// What is held here of what the agent has said, in bytes.
+    pub fn held(&self) -> usize {
+        let tools = self.turn.as_ref().map_or(0, |turn| turn.tool_bytes);
+        tools + (self.options.len() + self.asks.len()) * bounds::ID
+    }
+
     /// Takes a line that the agent wrote, without its end.
-    pub fn hear(&mut self, line: &str) -> Vec<Do> {
-        if line.trim().is_empty() {
+    pub fn hear(&mut self, line: Vec<u8>) -> Vec<Do> {
+        if line.trim_ascii().is_empty() {
             return Vec::new();
         }
-        let Ok(Value::Object(mut message)) = serde_json::from_str(line) else {
-            return vec![Do::Log(format!("not a message: {}", beginning(line)))];
-        };
+        let read = json::read(&line);
+        let begins = beginning(&String::from_utf8_lossy(&line[..line.len().min(400)]));
+        // It may have megabytes, and so has what was made of it.
+        drop(line);
+        match read {
+            Ok(Read { value: Value::Object(message), repaired }) => {
+                if repaired {
+                    self.say("repaired", || {
+                        "the agent sends JSON with faults (half a character, a number that is none); what was wrong was \
+                         replaced"
+                            .to_owned()
+                    });
+                }
+                self.message(message, &begins)
+            }
+            Ok(Read { value: Value::Array(_), .. }) => {
+                let why = "several messages on one line are not taken";
+                vec![Do::Log(format!("not a message: {begins}")), error(Value::Null, INVALID_REQUEST, why)]
+            }
+            Ok(_) => vec![Do::Log(format!("not a message: {begins}"))],
+            Err(unread) => {
+                let mut all = vec![Do::Log(format!("not a message: {begins}"))];
+                all.extend(self.unread(unread));
+                all
+            }
+        }
+    }
+
+    /// A line that cannot be read: whoever waits for an answer gets one.
+    pub fn unread(&mut self, unread: Unread) -> Vec<Do> {
+        let Unread { why, head } = unread;
+        let is_message = head.is_message() || head.may_have_id;
+        if matches!(why, Why::NotJson(_)) && !is_message {
+            return Vec::new();
+        }
+        let about =
+            head.method.as_deref().map(|method| format!(" ({})", beginning(method))).unwrap_or_default();
+        let text = format!("a message{about} cannot be read: {why}");
+        self.say("unread", || format!("the agent sent {text}; it was left out"));
+        match (head.calls, head.id) {
+            (true, Some(id)) => vec![error(id, PARSE_ERROR, &text)],
+            (false, Some(id)) => self.answered(&id, Err(json!({ "code": PARSE_ERROR, "message": text }))),
+            // JSON-RPC has an answer for whoever cannot be named.
+            (_, None) if head.may_have_id => vec![error(Value::Null, PARSE_ERROR, &text)],
+            (_, None) => Vec::new(),
+        }
+    }
+
+    fn message(&mut self, mut message: Map<String, Value>, begins: &str) -> Vec<Do> {
         let id = message.remove("id").filter(|id| !id.is_null());
         let params = message.remove("params").unwrap_or(Value::Null);
+        let is_request = message.contains_key("method");
+        if let (Some(id), true) = (&id, is_request)
+            && !is_id(id)
+        {
+            let what = format!("the id of a request is a text or a number of at most {} bytes", bounds::ID);
+            self.say("id", || format!("a request of the agent was refused: {what}"));
+            return vec![error(Value::Null, INVALID_REQUEST, &what)];
+        }
         match (message.get("method").and_then(Value::as_str), id) {
             (Some(method), Some(id)) => self.asked(method.to_owned(), id, params),
             (Some("session/update"), None) => self.update(params),
             // What is told and needs no answer may be unknown: `$/cancel_request`, extensions.
             (Some(method), None) => vec![Do::Log(format!("told {} and not heeded", beginning(method)))],
+            (None, Some(id)) if is_request => vec![error(id, INVALID_REQUEST, "the method is no text")],
             (None, Some(id)) => {
                 let answer = match (message.remove("result"), message.remove("error")) {
                     (_, Some(error)) if !error.is_null() => Err(error),
@@ -195,7 +288,7 @@ impl Conversation {
                 };
                 self.answered(&id, answer)
             }
-            (None, None) => vec![Do::Log(format!("not a message: {}", beginning(line)))],
+            (None, None) => vec![Do::Log(format!("not a message: {begins}"))],
         }
     }
 
@@ -219,11 +312,13 @@ impl Conversation {
         let blocks: Vec<Value> = text.into_iter().chain(attached).collect();
         let params = json!({ "sessionId": self.session, "prompt": blocks });
         let (request, send) = self.request("session/prompt", params);
+        self.said.clear();
         self.turn = Some(Turn {
             prompt,
             request,
             cancelled: false,
             tools: BTreeMap::new(),
+            tool_bytes: 0,
             last_words: LastWords::default(),
         });
         let agent_pid = self.agent_pid;
@@ -284,21 +379,40 @@ impl Conversation {
         };
         let mut about = turn.tools.get(&tool_call).cloned().unwrap_or_default();
         about.learn(tool);
+        let prompt = turn.prompt;
         let options = params["options"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let count = options.len();
         let options = options.iter().filter_map(|option| {
             let id = text_at(option, "optionId")?;
             let name = text_at(option, "name").unwrap_or_else(|| id.clone());
             let kind = text_at(option, "kind").unwrap_or_default();
             Some(PermissionOption { id, name, kind })
         });
+        let options: Vec<PermissionOption> = options.take(bounds::OPTIONS + 1).collect();
+        let refused = if self.asks.len() >= bounds::PERMISSIONS {
+            Some((INTERNAL, format!("{} questions wait for an answer already", bounds::PERMISSIONS)))
+        } else if count > bounds::OPTIONS {
+            Some((INVALID_PARAMS, format!("a question has at most {} options", bounds::OPTIONS)))
+        } else if !bounds::fits(&tool_call, bounds::TOOL_ID) {
+            Some((INVALID_PARAMS, format!("the id of a tool call has at most {} bytes", bounds::TOOL_ID)))
+        } else if !options.iter().all(|option| bounds::fits(&option.id, bounds::ID)) {
+            Some((INVALID_PARAMS, format!("the id of an option has at most {} bytes", bounds::ID)))
+        } else if about.has_too_many_paths {
+            Some((INVALID_PARAMS, format!("a tool call has at most {} locations", bounds::PATHS)))
+        } else {
+            None
+        };
+        if let Some((code, why)) = refused {
+            self.say("permission", || format!("a question of the agent was refused: {why}"));
+            return vec![error(id, code, &why)];
+        }
         let ask = PermissionAsk {
             tool_call,
             title: about.title.unwrap_or_else(|| "use a tool".to_owned()),
             kind: about.kind,
             paths: about.paths,
-            options: options.collect(),
+            options,
         };
-        let prompt = turn.prompt;
         self.last_ask += 1;
         self.asks.insert(self.last_ask, id);
         let (request, payload) = (self.last_ask, params.to_string());
@@ -343,19 +457,17 @@ impl Conversation {
             "tool_call" | "tool_call_update" => {
                 let Some(id) = text_at(payload, "toolCallId") else { return Update::Other };
                 let ended = matches!(payload["status"].as_str(), Some("completed" | "failed"));
-                let mut title = None;
-                if let Some(turn) = &mut self.turn {
-                    turn.last_words.forget();
-                    if let Some(tool) = turn.tools.get_mut(&id) {
-                        tool.learn(payload);
-                        title = tool.title.clone();
-                    } else if turn.tools.len() < TOOLS {
-                        let mut tool = Tool::default();
-                        tool.learn(payload);
-                        title = tool.title.clone();
-                        turn.tools.insert(id.clone(), tool);
-                    }
+                if !bounds::fits(&id, bounds::TOOL_ID) {
+                    self.say("tool", || {
+                        let most = bounds::TOOL_ID;
+                        format!("a tool call of the agent is not followed: its id has more than {most} bytes")
+                    });
+                    return Update::Other;
                 }
+                let title = self.turn.as_mut().and_then(|turn| {
+                    turn.last_words.forget();
+                    turn.learn(&id, payload)
+                });
                 match kind {
                     "tool_call" => Update::ToolCall { title: title.unwrap_or_else(|| id.clone()), id, ended },
                     _ => Update::ToolCallUpdate { id, ended },
@@ -398,6 +510,12 @@ impl Conversation {
                 let Some(session) = text_at(&result, "sessionId") else {
                     return vec![died("the agent opened a session without an id".to_owned())];
                 };
+                if !bounds::fits(&session, bounds::SESSION_ID) {
+                    let (has, most) = (session.len(), bounds::SESSION_ID);
+                    let what =
+                        format!("the agent's id of its session has {has} bytes, and {most} are allowed");
+                    return vec![died(what)];
+                }
                 self.session = session;
                 let told = if self.opening.conversation { Restore::Replayed } else { Restore::Fresh };
                 self.opened(told, &result)
@@ -440,7 +558,8 @@ impl Conversation {
         let details = AgentDetails { name, version, resume: self.can_resume, load: self.can_load };
         let mut all = vec![Do::Report(Report::Introduced(details))];
         let methods = result["authMethods"].as_array().map(Vec::as_slice).unwrap_or_default();
-        self.logins = methods.iter().filter_map(|method| text_at(method, "id")).collect();
+        let ways = methods.iter().filter_map(|method| text_at(method, "id"));
+        self.logins = ways.filter(|id| bounds::fits(id, bounds::ID)).take(LOGINS).collect();
         match self.opening.login.clone() {
             Some(method) => {
                 self.stage = Stage::LoggingIn;
@@ -572,7 +691,14 @@ impl Conversation {
         if let Some(options) = told["configOptions"].as_array() {
             let all =
                 options.iter().map(|option| Some((text_at(option, "id")?, option["type"] == "boolean")));
-            self.options = all.flatten().collect();
+            let all = all.flatten().filter(|(id, _)| bounds::fits(id, bounds::ID));
+            self.options = all.take(SETTABLE).collect();
+            if self.options.len() < options.len() {
+                self.say("options", || {
+                    let (most, ids) = (SETTABLE, bounds::ID);
+                    format!("not all that the agent offers can be set: {most} options at most, ids of {ids} bytes at most")
+                });
+            }
         }
     }
 
@@ -720,14 +846,55 @@ impl Conversation {
     }
 }
 
+impl Turn {
+    /// Remembers what is told of a tool call, as far as there is room; its title, if it has told one.
+    fn learn(&mut self, id: &str, payload: &Value) -> Option<String> {
+        let known = self.tools.remove(id);
+        self.tool_bytes -= known.as_ref().map_or(0, |tool| id.len() + tool.bytes());
+        let mut tool = known.unwrap_or_default();
+        tool.learn(payload);
+        let title = tool.title.clone();
+        let bytes = id.len() + tool.bytes();
+        if self.tools.len() < TOOLS && self.tool_bytes + bytes <= TOOLS_BYTES {
+            self.tool_bytes += bytes;
+            self.tools.insert(id.to_owned(), tool);
+        }
+        title
+    }
+}
+
 impl Tool {
     /// What is told of it may come in parts.
     fn learn(&mut self, payload: &Value) {
-        self.title = text_at(payload, "title").or(self.title.take());
-        self.kind = text_at(payload, "kind").or(self.kind.take());
+        let part = |name, most| {
+            let mut text = text_at(payload, name)?;
+            bounds::cut(&mut text, most);
+            Some(text)
+        };
+        self.title = part("title", bounds::TITLE).or(self.title.take());
+        self.kind = part("kind", bounds::KIND).or(self.kind.take());
         if let Some(locations) = payload["locations"].as_array() {
-            self.paths = locations.iter().filter_map(|location| text_at(location, "path")).collect();
+            let paths = locations.iter().filter_map(|location| text_at(location, "path"));
+            self.paths = paths.take(bounds::PATHS + 1).collect();
+            self.has_too_many_paths = !bounds::paths_fit(&self.paths);
+            if self.has_too_many_paths {
+                self.paths = Vec::new();
+            }
         }
+    }
+
+    fn bytes(&self) -> usize {
+        let texts = [&self.title, &self.kind].into_iter().flatten().chain(&self.paths);
+        size_of::<Self>() + texts.map(|text| text.len() + size_of::<String>()).sum::<usize>()
+    }
+}
+
+/// Whether JSON-RPC takes it for an id, and it is not too long to be kept.
+fn is_id(id: &Value) -> bool {
+    match id {
+        Value::String(id) => bounds::fits(id, bounds::ID),
+        Value::Number(_) => true,
+        _ => false,
     }
 }
 
@@ -786,4 +953,50 @@ pub fn beginning(text: &str) -> String {
         shown.push('…');
     }
     shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_of_tool_calls_is_bounded_whatever_they_say() {
+        let mut turn = Turn {
+            prompt: PromptId(1),
+            request: 1,
+            cancelled: false,
+            tools: BTreeMap::new(),
+            tool_bytes: 0,
+            last_words: LastWords::default(),
+        };
+        let path = "p".repeat(200);
+        let locations: Vec<Value> = (0..bounds::PATHS).map(|_| json!({ "path": path })).collect();
+        for round in 0..3 {
+            for number in 0..TOOLS {
+                let told = json!({ "title": "t".repeat(20_000), "kind": "k".repeat(20_000), "locations": locations });
+                let title = turn.learn(&format!("call-{number}"), &told).unwrap();
+                assert!(bounds::fits(&title, bounds::TITLE), "round {round}");
+            }
+            let held: usize = turn.tools.iter().map(|(id, tool)| id.len() + tool.bytes()).sum();
+            assert_eq!(held, turn.tool_bytes);
+            assert!(held <= TOOLS_BYTES && held > TOOLS_BYTES / 2, "{held} bytes");
+        }
+        // What is told in parts is one tool call, and what is forgotten is not counted.
+        let before = turn.tool_bytes;
+        turn.learn("call-0", &json!({ "title": "short" }));
+        assert!(turn.tool_bytes < before);
+    }
+
+    #[test]
+    fn a_tool_call_with_more_paths_than_are_kept_has_none_and_says_so() {
+        let mut tool = Tool::default();
+        let told = |count: usize| {
+            let locations: Vec<Value> = (0..count).map(|at| json!({ "path": format!("/{at}") })).collect();
+            json!({ "locations": locations })
+        };
+        tool.learn(&told(bounds::PATHS));
+        assert!(tool.paths.len() == bounds::PATHS && !tool.has_too_many_paths);
+        tool.learn(&told(bounds::PATHS + 1));
+        assert!(tool.paths.is_empty() && tool.has_too_many_paths, "rules by path see none of them");
+    }
 }

@@ -93,15 +93,22 @@ pub fn read(place: &Place, params: Value) -> Result<Value, String> {
     if bytes.len() as u64 > LARGEST {
         return Err(failed(&request.path, &format!("it has more than {LARGEST} bytes")));
     }
-    let text = String::from_utf8_lossy(&bytes);
+    let text = match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+    };
     let content = match (request.line, request.limit) {
-        (None, None) => text.into_owned(),
+        (None, None) => text,
         (line, limit) => {
             let skip = line.unwrap_or(1).saturating_sub(1) as usize;
             let take = limit.map_or(usize::MAX, |limit| limit as usize);
             text.split_inclusive('\n').skip(skip).take(take).collect()
         }
     };
+    // Control characters are six times as long there.
+    if protocol::bounds::length(&content) as u64 > LARGEST {
+        return Err(failed(&request.path, &format!("it has more than {LARGEST} bytes in JSON")));
+    }
     Ok(json!({ "content": content }))
 }
 
@@ -280,6 +287,7 @@ mod tests {
             program: None,
             hidden: vec![format!("{work}/keys")],
             writable: vec![format!("{work}/keys/open")],
+            ..Walls::default()
         };
         let place = Place::open(&work, Some(&walls));
         let asks = |name: &str| read(&place, json!({ "sessionId": "s", "path": name }));

@@ -8,8 +8,8 @@ use std::path::{Component, Path, PathBuf};
 use std::process::Stdio;
 
 use agent_client_protocol_schema::v1 as acp;
-use protocol::Exit;
 use protocol::wire::Welcome;
+use protocol::{Exit, bounds};
 use rustix::pipe::PipeFlags;
 use rustix::process::Pid;
 use serde_json::{Value, json};
@@ -25,6 +25,10 @@ use crate::tree;
 const MOST: usize = 64;
 /// How much of a command's output is kept where the agent does not say it, and at most, in bytes.
 const KEPT: u64 = 1024 * 1024;
+/// How much of the output of all commands together is kept, in bytes.
+const KEPT_IN_ALL: usize = 8 * 1024 * 1024;
+/// How many requests may wait for the ends of commands at once.
+const WAITS: usize = 128;
 /// How much is read at once.
 const READ: usize = 16 * 1024;
 /// Reads of one command's output before others have their turn.
@@ -67,6 +71,7 @@ impl Terminals {
             }];
         }
         let name = text_at(&params, "terminalId").unwrap_or_default();
+        let waits: usize = self.all.values().map(|terminal| terminal.waiting.len()).sum();
         let Some(terminal) = self.all.get_mut(&name) else {
             return vec![error(id, INVALID_PARAMS, "there is no such terminal")];
         };
@@ -74,7 +79,12 @@ impl Terminals {
             "terminal/output" => {
                 // What has come since is part of the answer.
                 terminal.read();
-                vec![result(id, terminal.shown())]
+                let shown = terminal.shown();
+                self.trim();
+                vec![result(id, shown)]
+            }
+            "terminal/wait_for_exit" if waits >= WAITS && terminal.exit.is_none() => {
+                vec![error(id, INTERNAL, &format!("{WAITS} requests wait for the ends of commands already"))]
             }
             "terminal/wait_for_exit" => {
                 terminal.waiting.push(id);
@@ -150,13 +160,36 @@ impl Terminals {
     /// Reads what the commands have written, and answers who waits for those that have ended.
     pub fn work(&mut self) -> Vec<Do> {
         let mut all = Vec::new();
-        for terminal in self.all.values_mut() {
+        let names: Vec<String> = self.all.keys().cloned().collect();
+        for name in names {
+            let Some(terminal) = self.all.get_mut(&name) else { continue };
             let _ = terminal.start.read();
             terminal.exit = terminal.exit.or(terminal.start.exit());
             terminal.read();
             all.extend(terminal.answer());
+            self.trim();
         }
         all
+    }
+
+    /// What is held here for the agent, in bytes.
+    pub fn held(&self) -> usize {
+        let held = |terminal: &Terminal| terminal.kept.capacity() + terminal.waiting.len() * bounds::ID;
+        self.all.values().map(held).sum()
+    }
+
+    /// Keeps the output of all commands together within its bound, at the cost of whichever has the most.
+    fn trim(&mut self) {
+        loop {
+            let kept: usize = self.all.values().map(|terminal| terminal.kept.len()).sum();
+            let most = self.all.values_mut().max_by_key(|terminal| terminal.kept.len());
+            let Some(most) = most.filter(|_| kept > KEPT_IN_ALL) else { return };
+            // Somewhat more than needed, so that it is not moved with every read.
+            let cut = (kept - KEPT_IN_ALL).max(most.kept.len() / 4).min(most.kept.len());
+            most.kept.drain(..cut);
+            most.kept.shrink_to_fit();
+            most.truncated = true;
+        }
     }
 
     /// How many of the commands run.
@@ -217,11 +250,12 @@ impl Terminal {
     }
 
     fn keep(&mut self, bytes: &[u8]) {
+        let bytes = &bytes[bytes.len().saturating_sub(self.limit)..];
+        let excess = (self.kept.len() + bytes.len()).saturating_sub(self.limit);
+        self.truncated |= excess > 0;
+        // Before there is more: a buffer that grows does so twofold.
+        self.kept.drain(..excess);
         self.kept.extend(bytes);
-        if self.kept.len() > self.limit {
-            self.truncated = true;
-            self.kept.drain(..self.kept.len() - self.limit);
-        }
     }
 
     fn shown(&self) -> Value {

@@ -33,6 +33,8 @@
 //! | `noise TEXT` | a line that is no message |
 //! | `longline BYTES` | a line of that length |
 //! | `messages COUNT BYTES` | so many pieces of its answer, each a text of that length |
+//! | `wire LINE` / `wires COUNT LINE` | that line, once or so often, with `$S` for its session, `$P` for the prompt's request and `$I` for the count; `«N×TEXT»` is a text N times, `«hex:FF»` a byte |
+//! | `heard` | waits for the next answer; says its id and code, or `ok` |
 //! | `half` | half a line, and nothing more |
 //! | `unknown` / `stray` | asks for what nobody has heard of; answers what nobody asked |
 //! | `sleep 20ms` | waits, and heeds a cancel |
@@ -111,6 +113,7 @@ fn main() {
         memory: value("--memory"),
         log: value("--log"),
         session: String::new(),
+        prompt: Value::Null,
         servers: Vec::new(),
         prompts: Vec::new(),
         next: 1000,
@@ -147,6 +150,8 @@ struct Agent {
     memory: Option<PathBuf>,
     log: Option<PathBuf>,
     session: String,
+    /// The id of the request whose turn runs.
+    prompt: Value,
     servers: Vec<Value>,
     prompts: Vec<String>,
     next: u64,
@@ -255,6 +260,7 @@ impl Agent {
                 let text = blocks[0]["text"].as_str().unwrap_or("attached").to_owned();
                 self.attached = blocks[usize::from(blocks[0]["type"] == "text")..].to_vec();
                 self.cancelled = false;
+                self.prompt = id.clone();
                 let end = self.play(&text);
                 self.prompts.push(text.replace('\n', " "));
                 if let Some(file) = self.file() {
@@ -424,6 +430,15 @@ impl Agent {
                     let text = "x".repeat(bytes.parse().unwrap());
                     (0..count.parse().unwrap()).for_each(|_: u32| self.say(&text));
                 }
+                "wire" => self.wire(argument, 0),
+                "wires" => {
+                    let (count, line) = argument.split_once(' ').unwrap();
+                    (1..=count.parse().unwrap()).for_each(|index| self.wire(line, index));
+                }
+                "heard" => {
+                    let said = self.heard();
+                    self.say(&said);
+                }
                 "half" => {
                     print!("{{\"jsonrpc\":");
                     std::io::stdout().flush().unwrap();
@@ -475,6 +490,37 @@ impl Agent {
             End::Stop("cancelled".into())
         } else {
             End::Stop("end_turn".into())
+        }
+    }
+
+    fn wire(&self, line: &str, index: u32) {
+        let line = line.replace("$S", &self.session).replace("$I", &index.to_string());
+        let line = line.replace("$P", &self.prompt.to_string());
+        let mut bytes = Vec::new();
+        for piece in line.split('«') {
+            let Some((inside, after)) = piece.split_once('»') else {
+                bytes.extend_from_slice(piece.as_bytes());
+                continue;
+            };
+            match inside.split_once('×') {
+                Some((count, text)) => bytes.extend(text.repeat(count.parse().unwrap()).into_bytes()),
+                None => bytes.push(u8::from_str_radix(inside.strip_prefix("hex:").unwrap(), 16).unwrap()),
+            }
+            bytes.extend_from_slice(after.as_bytes());
+        }
+        bytes.push(b'\n');
+        write(&bytes);
+    }
+
+    fn heard(&mut self) -> String {
+        loop {
+            let Ok(message) = self.lines.recv() else { std::process::exit(0) };
+            if message["method"].is_null() {
+                let code = &message["error"]["code"];
+                let code = if code.is_null() { "ok".to_owned() } else { code.to_string() };
+                return format!("[{} {code}]", message["id"]);
+            }
+            self.meanwhile(message);
         }
     }
 
@@ -677,8 +723,12 @@ fn notify(method: &str, params: Value) {
 
 /// A client that is gone is the end.
 fn raw(line: &str) {
+    write(format!("{line}\n").as_bytes());
+}
+
+fn write(bytes: &[u8]) {
     let mut out = std::io::stdout().lock();
-    if out.write_all(format!("{line}\n").as_bytes()).and_then(|()| out.flush()).is_err() {
+    if out.write_all(bytes).and_then(|()| out.flush()).is_err() {
         std::process::exit(0);
     }
 }
