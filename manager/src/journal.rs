@@ -664,7 +664,7 @@ pub struct Large {
 fn record(row: &rusqlite::Row<'_>, json: usize) -> Result<Record, rusqlite::Error> {
     let session: Option<String> = row.get(1)?;
     let session = session.and_then(|id| id.parse().ok());
-    Ok(Record::written(row.get(0)?, session, &text(row, 2)?, &text(row, json)?))
+    Ok(Record::stored(row.get(0)?, session, &text(row, 2)?, &text(row, json)?))
 }
 
 fn text<'a>(row: &'a rusqlite::Row<'_>, column: usize) -> Result<std::borrow::Cow<'a, str>, rusqlite::Error> {

@@ -756,7 +756,9 @@ impl Supervisor {
         let same = |used: &&UsedKey| used.key.scope == key.scope && used.key.key == key.key;
         let before = match batch.iter().find(same) {
             Some(used) => Some((used.key.request.clone(), used.reply.clone())),
-            None => self.journal.used(key).map_err(|error| Err(Error::Journal(error.to_string())))?,
+            None => {
+                self.journal.used(key).map_err(|error| Err(Error::Unread(format!("the journal: {error}"))))?
+            }
         };
         match before {
             None => Ok(()),
@@ -859,8 +861,10 @@ impl Supervisor {
             }
             Msg::Token { id, reply } => {
                 let token = self.fleet.expect(&id).map_err(Error::from).and_then(|_| {
-                    let token = self.journal.token(&id).map_err(|error| Error::Journal(error.to_string()))?;
-                    token.ok_or_else(|| Error::Journal(format!("no token of `{id}` is on record")))
+                    let token = self.journal.token(&id);
+                    let token = token.map_err(|error| Error::Unread(format!("the journal: {error}")))?;
+                    token
+                        .ok_or_else(|| Error::Unread(format!("the journal: no token of `{id}` is on record")))
                 });
                 let _ = reply.send(token);
             }

@@ -16,7 +16,7 @@ use crate::{logs, reserve, shelter};
 /// Looks at everything. `sessions` are those that exist.
 ///
 /// # Errors
-/// [`Error::Journal`] if the journal or a directory cannot be read.
+/// [`Error::Unread`] if the journal or a directory cannot be read.
 pub fn look(state_dir: &Path, sessions: &BTreeSet<SessionId>) -> Result<DiskUsage, Error> {
     let unread = |what: String| Error::Unread(what);
     let file = |error: io::Error| unread(format!("{}: {error}", state_dir.display()));

@@ -281,6 +281,7 @@ const EVERYWHERE: &[(u16, &str)] = &[
     (408, "request_timeout"),
     (414, "uri_too_long"),
     (431, "headers_too_large"),
+    (500, "unread"),
     (503, "manager_stopping"),
     (503, "overloaded"),
 ];

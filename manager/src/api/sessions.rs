@@ -307,7 +307,7 @@ pub async fn result(State(app): State<App>, Id(id): Id, _: Query<Nothing>) -> An
     Ok(Reply(app.manager.turn_result(&id).await?))
 }
 
-refuses!(ResultErrors: 400 "invalid_id", 404 "no_such_session", 507 "journal_full");
+refuses!(ResultErrors: 400 "invalid_id", 404 "no_such_session");
 
 /// The session's token.
 ///

@@ -65,7 +65,7 @@ impl SessionManager {
                 self.subscribe(Some(event.saturating_sub(1)), Some(id.clone())).of_what_is_left();
             let record = events.ready().await?.and_then(|records| records.into_iter().next());
             let Some(record) = record else { continue };
-            let event = record.event().map_err(|error| Error::Journal(error.to_string()))?;
+            let event = record.event()?;
             let EventKind::CallRequested { call_id, prompt_id, method, payload, .. } = event.kind else {
                 continue;
             };

@@ -72,7 +72,7 @@ impl SessionManager {
         }
         while let Some(records) = events.ready().await? {
             for record in records {
-                let event = record.event().map_err(|error| Error::Journal(error.to_string()))?;
+                let event = record.event()?;
                 match event.kind {
                     EventKind::SettingChanged { setting_id, payload, .. } if setting_id == number => {
                         reply.answer = Some(payload);
