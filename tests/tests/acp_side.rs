@@ -77,6 +77,12 @@ impl Editor {
         writeln!(self.stdin.as_mut().unwrap(), "{message}").unwrap();
     }
 
+    /// Sends a line, whatever it is.
+    pub(crate) fn write(&mut self, line: &[u8]) {
+        let stdin = self.stdin.as_mut().unwrap();
+        stdin.write_all(line).and_then(|()| stdin.write_all(b"\n")).unwrap();
+    }
+
     /// Asks, and does not wait.
     fn request(&mut self, method: &str, params: Value) -> u64 {
         self.next += 1;
@@ -99,8 +105,12 @@ impl Editor {
 
     /// The answer to a request.
     fn answer(&mut self, id: u64) -> Value {
+        self.answer_to(&json!(id))
+    }
+
+    pub(crate) fn answer_to(&mut self, id: &Value) -> Value {
         loop {
-            if let Some(at) = self.answers.iter().position(|answer| answer["id"] == id) {
+            if let Some(at) = self.answers.iter().position(|answer| answer["id"] == *id) {
                 return self.answers.remove(at);
             }
             self.read(&format!("the answer to {id}"));

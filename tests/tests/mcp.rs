@@ -246,6 +246,32 @@ fn a_sub_agent_can_have_a_worktree_of_its_own() {
 }
 
 #[test]
+fn a_request_that_cannot_be_read_is_answered_and_the_tools_are_served_on() {
+    let daemon = Daemon::new();
+    let mut mcp = Mcp::over(&daemon, &session(&daemon, "boss"));
+    let deep = "[".repeat(200) + &"]".repeat(200);
+    for (line, id) in [
+        (format!(r#"{{"jsonrpc":"2.0","id":901,"method":"tools/call","params":{deep}}}"#), json!(901)),
+        (r#"{"jsonrpc":"2.0","id":"x","method":"tools/call","params":{]}"#.into(), json!("x")),
+        (r#"{"jsonrpc":"2.0","method":"tools/call","params":{"#.into(), Value::Null),
+        (
+            format!(r#"{{"jsonrpc":"2.0","id":902,"method":"m","params":"{}"}}"#, "x".repeat(8 << 20)),
+            json!(902),
+        ),
+    ] {
+        writeln!(mcp.child.stdin.as_mut().unwrap(), "{line}").unwrap();
+        let answer = mcp.lines.recv_timeout(BOUND).unwrap();
+        assert_eq!((&answer["id"], &answer["error"]["code"]), (&id, &json!(-32700)), "{answer}");
+    }
+    // Half of a character, in a name that is shown.
+    let line = r#"{"jsonrpc":"2.0","id":903,"method":"tools/call","params":{"name":"start_subagent","arguments":{"task":"true","title":"cut \ud83d"}}}"#;
+    writeln!(mcp.child.stdin.as_mut().unwrap(), "{line}").unwrap();
+    let answer = mcp.lines.recv_timeout(BOUND).unwrap();
+    assert_eq!((&answer["id"], &answer["result"]["isError"]), (&json!(903), &json!(false)), "{answer}");
+    assert_eq!(mcp.ok("list_subagents", json!({}))["subagents"].as_array().unwrap().len(), 1);
+}
+
+#[test]
 fn a_token_reaches_down_and_neither_up_nor_sideways() {
     let daemon = Daemon::new();
     let (boss, other) = (session(&daemon, "boss"), session(&daemon, "other"));

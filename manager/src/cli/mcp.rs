@@ -26,9 +26,12 @@ use rmcp::{ErrorData, RoleServer, ServerHandler, ServiceExt};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::error::{Failure, Outcome};
+use super::lines;
 use super::link::read;
 use super::sessions::random_key;
 use super::worktree::Worktree;
@@ -47,6 +50,14 @@ const WAIT_S: (u64, u64) = (60, 600);
 const ROUND: Duration = Duration::from_secs(10);
 /// The most of what a sub-agent has said that an agent is told, in bytes: it has to fit into its context.
 const MAX_TEXT: usize = 100_000;
+/// The longest line that is read, in bytes. A task has at most 1 MiB, in JSON up to six times that.
+const MAX_LINE: usize = 8 * 1024 * 1024;
+/// How many lines wait between two threads.
+const AHEAD: usize = 4;
+/// How much waits in a pipe within this process, in bytes.
+const PIPE: usize = 64 * 1024;
+/// How long what the client is told may take to be written at the end.
+const LAST_WORDS: Duration = Duration::from_millis(300);
 /// The largest token file, in bytes.
 const MAX_TOKEN: u64 = 1024;
 
@@ -61,13 +72,43 @@ pub async fn mcp(paths: Paths) -> Outcome {
     let client = inherited.into_iter().fold(client, Client::by_descriptor);
     let server = Server { client, own, state_dir: paths.state_dir };
     let failed = |what: String| Failure::failed("mcp", format!("the MCP client cannot be served: {what}"));
-    let running = match server.serve(rmcp::transport::stdio_pipes()).await {
+    let (lines, written) = stdio();
+    let running = match server.serve(lines).await {
         Ok(running) => running,
         // Nobody has asked for anything.
         Err(ServerInitializeError::ConnectionClosed(_) | ServerInitializeError::Cancelled) => return Ok(()),
         Err(error) => return Err(failed(error.to_string())),
     };
-    running.waiting().await.map(drop).map_err(|error| failed(error.to_string()))
+    let served = running.waiting().await;
+    // A client that does not read does not keep this process.
+    let _ = timeout(LAST_WORDS, written).await;
+    served.map(drop).map_err(|error| failed(error.to_string()))
+}
+
+/// Standard input and output, as pipes within this process: what comes is bounded and can be read. The receiver hears when
+/// everything is written, after the pipes are closed.
+fn stdio() -> ((DuplexStream, DuplexStream), oneshot::Receiver<()>) {
+    let (outgoing, written) = lines::to_stdout(AHEAD, || {});
+    let mut incoming = lines::from_stdin(MAX_LINE, AHEAD, &outgoing);
+    let (theirs, mut input) = tokio::io::duplex(PIPE);
+    let (output, ours) = tokio::io::duplex(PIPE);
+    tokio::spawn(async move {
+        while let Some(Ok(mut line)) = incoming.recv().await {
+            line.push('\n');
+            if input.write_all(line.as_bytes()).await.is_err() {
+                break;
+            }
+        }
+    });
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(ours).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            if outgoing.send(line).await.is_err() {
+                break;
+            }
+        }
+    });
+    ((theirs, output), written)
 }
 
 /// The session's id, and `ID:TOKEN` as the API takes it.

@@ -15,6 +15,7 @@ mod error;
 mod events;
 mod form;
 mod launch;
+mod lines;
 mod link;
 mod mcp;
 mod permissions;

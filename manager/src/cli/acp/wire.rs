@@ -1,7 +1,7 @@
 //! The editor's end of the line: standard input and output, and what is sent over them.
 
 use std::cell::Cell;
-use std::io::{self, BufRead, Read, Write};
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,11 +11,13 @@ use agent_client_protocol::{Agent, Client, ConnectTo, Lines, UntypedMessage};
 use futures_util::{sink, stream};
 use protocol::SessionId;
 use serde_json::{Value, json};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
+
+use crate::cli::lines;
 
 /// The longest line that is read. A prompt has at most 1 MiB, in JSON up to six times that; what an editor embeds
-/// beyond it is refused by size and not by cutting it off.
-const MAX_LINE: u64 = 64 * 1024 * 1024;
+/// beyond it is refused.
+const MAX_LINE: usize = 64 * 1024 * 1024;
 /// How many lines may wait to be written before the journal is read no further.
 const AHEAD: u64 = 256;
 /// How many lines wait between two threads.
@@ -28,35 +30,13 @@ pub struct Written {
     more: Notify,
 }
 
-/// Standard input and output as a transport; the receiver hears when everything is written. They are read and
-/// written by threads: they may be anything, and are shared with whoever started this process, so that they cannot
-/// be switched to what an event loop needs.
+/// Standard input and output as a transport; the receiver hears when everything is written.
 pub fn stdio(written: Arc<Written>) -> (impl ConnectTo<Agent> + 'static, oneshot::Receiver<()>) {
-    let (lines, incoming) = mpsc::channel::<io::Result<String>>(BUFFER);
-    std::thread::spawn(move || {
-        let mut stdin = io::stdin().lock();
-        while let Some(line) = next_line(&mut stdin) {
-            let failed = line.is_err();
-            if lines.blocking_send(line).is_err() || failed {
-                break;
-            }
-        }
+    let (outgoing, finished) = lines::to_stdout(BUFFER, move || {
+        written.lines.fetch_add(1, Ordering::Relaxed);
+        written.more.notify_one();
     });
-    let (outgoing, mut to_write) = mpsc::channel::<String>(BUFFER);
-    let (done, finished) = oneshot::channel();
-    std::thread::spawn(move || {
-        let mut stdout = io::stdout().lock();
-        while let Some(mut line) = to_write.blocking_recv() {
-            line.push('\n');
-            if stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()).is_err() {
-                break;
-            }
-            written.lines.fetch_add(1, Ordering::Relaxed);
-            written.more.notify_one();
-        }
-        // Nobody may be waiting for it.
-        let _ = done.send(());
-    });
+    let incoming = lines::from_stdin(MAX_LINE, BUFFER, &outgoing);
     let incoming =
         stream::unfold(incoming, |mut lines| async move { lines.recv().await.map(|line| (line, lines)) });
     let outgoing = sink::unfold(outgoing, |lines, line: String| async move {
@@ -64,24 +44,6 @@ pub fn stdio(written: Arc<Written>) -> (impl ConnectTo<Agent> + 'static, oneshot
         lines.send(line).await.map(|()| lines).map_err(gone)
     });
     (Lines::new(outgoing, incoming), finished)
-}
-
-/// The next line without its end; none at the end of the input.
-fn next_line(input: &mut impl BufRead) -> Option<io::Result<String>> {
-    let mut bytes = Vec::new();
-    if let Err(error) = input.take(MAX_LINE).read_until(b'\n', &mut bytes) {
-        return Some(Err(error));
-    }
-    if bytes.len() as u64 == MAX_LINE && !bytes.ends_with(b"\n") {
-        let what = format!("a line of more than {MAX_LINE} bytes");
-        return Some(Err(io::Error::new(io::ErrorKind::InvalidData, what)));
-    }
-    if bytes.is_empty() {
-        return None;
-    }
-    let end = bytes.len() - usize::from(bytes.ends_with(b"\n"));
-    bytes.truncate(end);
-    Some(Ok(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 /// What is sent to the editor. That it has gone is seen elsewhere.
@@ -138,18 +100,5 @@ impl Wire {
         let message = UntypedMessage::new(method, params).ok()?;
         self.sent.set(self.sent.get() + 1);
         Some(self.connection.send_request(message))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_read_whole_and_the_last_needs_no_end() {
-        let mut input = &b"one\n\n\xffthree"[..];
-        let lines: Vec<String> =
-            std::iter::from_fn(|| next_line(&mut input)).map(|line| line.unwrap()).collect();
-        assert_eq!(lines, ["one", "", "\u{fffd}three"]);
     }
 }
