@@ -6,6 +6,7 @@ mod acp;
 mod acp_side;
 mod attach;
 mod attachments;
+mod bounds;
 mod bulk;
 mod calls;
 mod campaign;
