@@ -298,6 +298,9 @@ mod tests {
             let mut kept = text.to_owned();
             assert!(!cut(&mut kept, 256) && kept == text);
         }
+        // Short, and long in JSON.
+        let mut long = "\u{1}".repeat(43);
+        assert!(cut(&mut long, 256) && length(&long) <= 256, "{long:?}");
         assert!(fits(&"\u{1}".repeat(42), 256) && !fits(&"\u{1}".repeat(43), 256));
         assert!(fits(&"x".repeat(256), 256) && !fits(&"x".repeat(257), 256));
     }
