@@ -43,3 +43,4 @@ mod rights_of_agents;
 mod sandbox;
 mod simulation;
 mod stalls;
+mod terminal;

@@ -5,6 +5,7 @@
 //! group's name contains a word. Nothing here fails because something is slow.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a measurement that cannot be made ends")]
+#![allow(clippy::disallowed_macros, reason = "no word of a stranger's is printed here")]
 
 mod bulk;
 mod events;

@@ -108,7 +108,8 @@ pub enum Command {
     Id(Id),
     /// Send a prompt, stream what the agent says, and end with its turn
     ///
-    /// The agent's standard output goes to standard output, everything else to standard error. The prompt is on disk
+    /// The agent's standard output goes to standard output, everything else to standard error. A file or pipe gets the
+    /// agent's bytes as they are; a terminal gets text and colours, and shows everything else as an escape. The prompt is on disk
     /// before anything is shown; Ctrl-C ends the stream and not the prompt. Exits with 0 if the agent succeeded, with 1
     /// if it failed or its turn was aborted or interrupted.
     #[command(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -190,20 +190,24 @@ impl<'a> Demo<'a> {
                 }
             });
         }
-        let mut printed = Vec::new();
+        let (mut printed, mut shown) = (Vec::new(), 0);
         let end = Instant::now() + STEP;
         while Instant::now() < end && !self.ended.load(Ordering::Relaxed) {
             match pieces.recv_timeout(LOOK) {
                 Ok(piece) => {
-                    let mut out = std::io::stdout().lock();
-                    out.write_all(&piece)?;
-                    out.flush()?;
                     printed.extend(piece);
+                    // Whole lines: no character is cut.
+                    if let Some(end) = printed[shown..].iter().rposition(|byte| *byte == b'\n') {
+                        let end = shown + end + 1;
+                        self.ui.print(&String::from_utf8_lossy(&printed[shown..end]))?;
+                        shown = end;
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
+        self.ui.print(&String::from_utf8_lossy(&printed[shown..]))?;
         let status = self.end_of(child)?;
         self.check(status.success(), &format!("`{line}` succeeds ({status})"))?;
         String::from_utf8(printed).map_err(|_| Failure::failed("demo", format!("`{line}` printed no text")))

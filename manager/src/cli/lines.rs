@@ -3,6 +3,7 @@
 
 use std::io::{self, BufRead, Read, Write};
 
+use super::ui;
 use protocol::json::{self, Scan, Unread, Why};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
@@ -108,8 +109,8 @@ pub fn from_stdin(
                 Ok(Line::Message(text)) => lines.blocking_send(Ok(text)).is_ok(),
                 Ok(Line::Repaired(text)) => {
                     if !std::mem::replace(&mut said, true) {
-                        eprintln!(
-                            "kennel: a message was no JSON (half a character, a number that is none); what was wrong was replaced"
+                        ui::tell(
+                            "kennel: a message was no JSON (half a character, a number that is none); what was wrong was replaced",
                         );
                     }
                     lines.blocking_send(Ok(text)).is_ok()
@@ -140,6 +141,10 @@ pub fn to_stdout(
     let (outgoing, mut to_write) = mpsc::channel::<String>(ahead);
     let (done, finished) = oneshot::channel();
     std::thread::spawn(move || {
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "a program reads it, and no terminal: JSON, with its controls escaped"
+        )]
         let mut stdout = io::stdout().lock();
         while let Some(mut line) = to_write.blocking_recv() {
             line.push('\n');

@@ -20,7 +20,7 @@ mod link;
 mod mcp;
 mod permissions;
 mod queue;
-mod render;
+pub(crate) mod render;
 mod send;
 mod sessions;
 mod settings;
@@ -73,12 +73,10 @@ fn unparsed(error: &clap::Error) -> ExitCode {
         let text = error.render().to_string();
         let said = text.trim().trim_start_matches("error: ");
         if let Some(text) = Failure::usage(said).text(true, false) {
-            use std::io::Write;
-            let _ = std::io::stderr().write_all(text.as_bytes());
+            ui::tell(&text);
         }
     } else {
-        // A pipe whose reader has gone is no news.
-        let _ = error.print();
+        ui::unparsed(error);
     }
     ExitCode::from(if error.use_stderr() { exit::USAGE } else { 0 })
 }

@@ -44,8 +44,10 @@ pub fn status_style(status: Status) -> Style {
 fn is_tricky(c: char) -> bool {
     c.is_control()
         || matches!(c,
-            '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}'
+            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// Appends a character, harmless.
@@ -89,6 +91,20 @@ pub fn output(text: &str) -> String {
 fn harmless(text: &str, colours: Colours) -> String {
     let mut screen = Screen::new(colours);
     screen.feed(text) + &screen.end()
+}
+
+/// What kennel prints, however it was made: of all that could drive a terminal only colours are left, the ones of
+/// [`paint`]. All that is printed passes here once more, so that a text of a stranger's that somebody has forgotten to make
+/// harmless does no harm.
+pub(super) fn printed(text: &str) -> String {
+    let mut screen = Screen::new(Colours::Pass);
+    screen.feed(text) + &screen.rest()
+}
+
+/// A stranger's text in a line of a log: it can begin no line of its own.
+pub(crate) fn logged(text: &str) -> String {
+    let (body, end) = text.strip_suffix('\n').map_or((text, ""), |body| (body, "\n"));
+    block(body).replace('\n', "\n    ") + end
 }
 
 /// JSON in which nothing can drive a terminal: outside of plain text there are only strings, and there any
@@ -202,20 +218,26 @@ pub fn bytes(bytes: u64) -> String {
     format!("{size:.1} {unit}")
 }
 
-/// A cell of a table: a text, and how it is painted.
+/// The most characters of a cell.
+const MAX_CELL: usize = 1000;
+
+/// A cell of a table: a text on one line, harmless whoever has written it, and how it is painted.
 #[derive(Clone, Debug)]
 pub struct Cell(String, Style);
 
-impl<T: Into<String>> From<T> for Cell {
+impl<T: AsRef<str>> From<T> for Cell {
     fn from(text: T) -> Self {
-        Self(text.into(), Style::new())
+        Self::styled(text, Style::new())
     }
 }
 
 impl Cell {
     /// In this style.
-    pub fn styled(text: impl Into<String>, style: Style) -> Self {
-        Self(text.into(), style)
+    pub fn styled(text: impl AsRef<str>, style: Style) -> Self {
+        let text = text.as_ref();
+        // What stands below another is moved to the right.
+        let indent = text.len() - text.trim_start_matches(' ').len();
+        Self(" ".repeat(indent) + &short(&line(text), MAX_CELL), style)
     }
 }
 
@@ -288,6 +310,24 @@ mod tests {
         // Colours are for agents that stream, not for titles.
         assert_eq!(line("\u{1b}[31mred"), "\\u{1b}[31mred");
         assert_eq!(block("\u{1b}[31mred"), "\\u{1b}[31mred");
+    }
+
+    #[test]
+    fn what_is_printed_has_no_more_than_colours() {
+        let painted = paint("red", RED, true);
+        assert_eq!(printed(&format!("{painted}\n\tä\n")), format!("{painted}\n\tä\n"));
+        for (forgotten, shown) in [
+            ("\u{1b}]52;c;aGk=\u{7}", "\\u{1b}]52;c;aGk=\\u{7}"),
+            ("\u{1b}[2J\u{1b}[8mhidden", "\\u{1b}[2J\\u{1b}[8mhidden"),
+            ("\u{9b}2J\u{202e}\u{1b}", "\\u{9b}2J\\u{202e}\\u{1b}"),
+            ("a\rb", "a\nb"),
+        ] {
+            assert_eq!(printed(forgotten), shown);
+        }
+        let mut table = Table::new(&["A"]);
+        table.row(vec!["  \u{1b}]52;c;aGk=\u{7}\nx\u{ad}".into()]);
+        assert_eq!(table.text(false), "A\n  \\u{1b}]52;c;aGk=\\u{7} x\\u{ad}\n");
+        assert_eq!(logged("a\u{1b}[31m\nINFO forged\n"), "a\\u{1b}[31m\n    INFO forged\n");
     }
 
     #[test]

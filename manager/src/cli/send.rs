@@ -349,10 +349,15 @@ impl<'a> View<'a> {
         if is_terminal && !shown.is_empty() {
             self.line_open = !shown.ends_with('\n');
         }
-        match stream {
-            Stream::Stdout => self.ui.print(&shown),
-            Stream::Stderr => {
+        match (stream, is_terminal) {
+            (Stream::Stdout, true) => self.ui.print(&shown),
+            (Stream::Stdout, false) => self.ui.pass_on(&shown),
+            (Stream::Stderr, true) => {
                 self.ui.tell(&shown);
+                Ok(())
+            }
+            (Stream::Stderr, false) => {
+                self.ui.tell_on(&shown);
                 Ok(())
             }
         }

@@ -425,7 +425,7 @@ pub async fn logs(link: &Link<'_>, args: &args::Logs) -> Outcome {
     let id = link.find(&args.id).await?;
     let answer = link.ask(Request::get(format!("/v1/sessions/{id}/log?tail={}", args.tail))).await?;
     let text = String::from_utf8_lossy(&answer);
-    if link.ui.out_is_terminal { link.ui.print(&render::output(&text)) } else { link.ui.print(&text) }
+    link.ui.pass_on(&text)
 }
 
 #[cfg(test)]

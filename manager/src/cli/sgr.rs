@@ -58,6 +58,13 @@ impl Screen {
         out
     }
 
+    /// What was held back, and the colours as they are.
+    pub fn rest(&mut self) -> String {
+        let mut out = String::new();
+        self.release(&mut out);
+        out
+    }
+
     fn step(&mut self, c: char, out: &mut String) {
         match self.held.as_str() {
             "" => match c {

@@ -115,11 +115,7 @@ async fn result(link: &Link<'_>, typed: &str) -> Outcome {
             link.ui.note(&format!("the beginning is left out; `kennel events {id}` prints all of it"));
         }
         let text = &result.text;
-        if link.ui.out_is_terminal {
-            link.ui.print(&render::output(text))?
-        } else {
-            link.ui.print(text)?
-        }
+        link.ui.pass_on(text)?;
         link.ui.note(&match (&result.prompt_id, result.outcome) {
             (None, _) => format!("{id} ({}) has not begun yet", result.status),
             (Some(prompt), None) => format!("{prompt} still runs"),

@@ -1,4 +1,10 @@
 //! Where output goes: results to standard output, everything else to standard error.
+//!
+//! Nothing else here writes to either (the lints see to that), and all that is written passes [`render::printed`]: what an
+//! agent, a journal or the API says cannot drive the terminal, whoever prints it. The one way past is
+//! [`Ui::pass_on`], for what a program reads: it leads to a terminal never.
+
+#![allow(clippy::disallowed_methods, reason = "this is the one place that writes to the outputs")]
 
 use std::cell::Cell;
 use std::future::Future;
@@ -51,11 +57,17 @@ impl Ui {
         }
     }
 
-    /// Prints a result as it is.
+    /// Prints a result.
     pub fn print(&self, text: &str) -> Outcome {
-        let mut out = io::stdout().lock();
-        out.write_all(text.as_bytes())?;
-        Ok(out.flush()?)
+        Ok(to_stdout(&render::printed(text))?)
+    }
+
+    /// Prints what an agent wrote: byte for byte where a program reads it, harmless on a terminal.
+    pub fn pass_on(&self, text: &str) -> Outcome {
+        match self.out_is_terminal {
+            true => self.print(&render::output(text)),
+            false => Ok(to_stdout(text)?),
+        }
     }
 
     /// Prints a line.
@@ -79,8 +91,15 @@ impl Ui {
 
     /// Writes to standard error. Whether anybody reads it changes nothing.
     pub fn tell(&self, text: &str) {
-        let mut err = io::stderr().lock();
-        let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
+        tell(text);
+    }
+
+    /// The same with what an agent wrote, as [`pass_on`](Self::pass_on).
+    pub fn tell_on(&self, text: &str) {
+        match self.err_is_terminal {
+            true => self.tell(&render::output(text)),
+            false => to_stderr(text),
+        }
     }
 
     /// As [`waiting`](Self::waiting), if nothing better is said already.
@@ -119,11 +138,48 @@ impl Ui {
     /// Writes over the last line of the terminal what is waited for.
     pub fn progress(&self, text: &str) {
         let text = render::paint(&render::line(text), render::DIM, self.err_colour);
-        self.tell(&format!("\r\u{1b}[K{text}"));
+        to_stderr(&format!("\r\u{1b}[K{}", render::printed(&text)));
     }
 
     /// Takes it away.
     pub fn clear_progress(&self) {
-        self.tell("\r\u{1b}[K");
+        to_stderr("\r\u{1b}[K");
     }
+}
+
+/// Writes to standard error, before it is known how the command line wants it.
+pub fn tell(text: &str) {
+    to_stderr(&render::printed(text));
+}
+
+/// Prints to standard output, before it is known how the command line wants it.
+pub fn print(text: &str) {
+    // A pipe whose reader has gone is no news.
+    let _ = to_stdout(&render::printed(text));
+}
+
+fn to_stdout(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+fn to_stderr(text: &str) {
+    let mut err = io::stderr().lock();
+    let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
+}
+
+/// Prints what clap says of the command line: help to standard output, errors to standard error, with its colours where they
+/// are wanted.
+pub fn unparsed(error: &clap::Error) {
+    let (said, to_err) = (error.render(), error.use_stderr());
+    let choice = match to_err {
+        true => anstream::AutoStream::choice(&io::stderr()),
+        false => anstream::AutoStream::choice(&io::stdout()),
+    };
+    let text = match choice {
+        anstream::ColorChoice::Never => said.to_string(),
+        _ => said.ansi().to_string(),
+    };
+    if to_err { tell(&text) } else { print(&text) }
 }
