@@ -59,11 +59,11 @@
 //! a session keeps what it was created with. Whether there is a `[retention]`, and how often it is looked at, is read
 //! when the manager starts.
 
-mod bounds;
+pub(crate) mod bounds;
 mod built_in;
 mod env;
 mod file;
-mod mcp;
+pub(crate) mod mcp;
 mod sandbox;
 
 use std::collections::BTreeMap;

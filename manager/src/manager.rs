@@ -579,6 +579,8 @@ fn failed(session: &Session) -> Option<Result<(), Error>> {
 fn has_pid(session: &Session) -> Option<Result<(), Error>> {
     match &session.state {
         _ if session.pid().is_some() => Some(Ok(())),
+        // Of a request that is repeated: it had one, and has none until something is asked of it.
+        State::Hibernated => Some(Ok(())),
         State::Stopped => Some(Err(Error::Overtaken { id: session.id.clone(), what: "was stopped" })),
         _ => failed(session),
     }

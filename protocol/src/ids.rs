@@ -110,7 +110,7 @@ macro_rules! event_name {
 
             fn from_str(s: &str) -> Result<Self, IdError> {
                 s.strip_prefix($prefix)
-                    .filter(|n| n.bytes().all(|b| b.is_ascii_digit()))
+                    .filter(|n| n.len() <= 18 && n.bytes().all(|b| b.is_ascii_digit()))
                     .and_then(|n| n.parse().ok())
                     .map(Self)
                     .ok_or_else(|| IdError::$error(s.chars().take(80).flat_map(char::escape_default).collect()))
@@ -152,7 +152,7 @@ event_name!(
     /// unique across sessions and grows with time.
     PromptId,
     "prompt-",
-    "^prompt-[0-9]+$",
+    "^prompt-[0-9]{1,18}$",
     Prompt
 );
 
@@ -161,7 +161,7 @@ event_name!(
     /// question.
     PermissionId,
     "permission-",
-    "^permission-[0-9]+$",
+    "^permission-[0-9]{1,18}$",
     Permission
 );
 
@@ -169,7 +169,7 @@ event_name!(
     /// Name of something that an agent wants done by a client: `call-` and the id of the event that recorded it.
     CallId,
     "call-",
-    "^call-[0-9]+$",
+    "^call-[0-9]{1,18}$",
     Call
 );
 
@@ -203,7 +203,7 @@ mod tests {
     fn prompt_ids_read_back_what_they_print() {
         assert_eq!("prompt-17".parse(), Ok(PromptId(17)));
         assert_eq!(PromptId(17).to_string(), "prompt-17");
-        for bad in ["17", "prompt-", "prompt-x", "prompt-+1", "prompt--1"] {
+        for bad in ["17", "prompt-", "prompt-x", "prompt-+1", "prompt--1", "prompt-1000000000000000000"] {
             assert!(bad.parse::<PromptId>().is_err(), "{bad}");
         }
         assert_eq!("permission-20".parse(), Ok(PermissionId(20)));

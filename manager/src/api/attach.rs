@@ -8,7 +8,6 @@ use axum::response::Response;
 use futures_util::StreamExt;
 use futures_util::stream;
 use protocol::api::{ClientInfo, Role};
-use protocol::event::Event;
 use protocol::wire::Offer;
 use protocol::{EventId, SessionId};
 use serde::Deserialize;
@@ -16,7 +15,7 @@ use utoipa::IntoParams;
 
 use super::App;
 use super::auth::{Caller, looks_on};
-use super::events::{EventsQuery, stream_of};
+use super::events::{EventsQuery, Frame, stream_of};
 use super::input::{Id, Query};
 use super::problem::{Answer, ApiError, refuses};
 use crate::error::Error;
@@ -37,11 +36,11 @@ pub struct AttachQuery {
     offers: Option<String>,
     /// Event id: the stream begins with the first event after it; 0 is the beginning. Without it, and without
     /// `Last-Event-ID`, the stream begins now.
-    #[param(value_type = Option<u64>)]
+    #[param(value_type = u64, required = false)]
     after: Option<String>,
 }
 
-refuses!(AttachErrors: 400 "invalid_client", 400 "invalid_cursor", 400 "invalid_id", 403 "forbidden", 404 "no_such_session", 409 "driven",
+refuses!(AttachErrors: 400 "invalid_client", 400 "invalid_cursor", 409 "invalid_cursor", 400 "invalid_id", 403 "forbidden", 404 "no_such_session", 409 "driven",
     409 "too_many_clients", 507 "journal_full");
 
 /// Attaches a client for as long as it reads.
@@ -52,8 +51,8 @@ refuses!(AttachErrors: 400 "invalid_client", 400 "invalid_cursor", 400 "invalid_
 /// detached. A hibernated session is woken.
 #[utoipa::path(get, path = "/v1/sessions/{id}/attach", tag = "sessions", operation_id = "attach",
     params(("id" = SessionId, Path, description = "The session."), AttachQuery,
-        ("Last-Event-ID" = Option<u64>, Header, description = "Event id: as `after`, and wins over it.")),
-    responses((status = 200, description = "The events.", body = Event, content_type = "text/event-stream"), AttachErrors))]
+        ("Last-Event-ID" = u64, Header, description = "Event id: as `after`, and wins over it.")),
+    responses((status = 200, description = "The events.", body = Frame, content_type = "text/event-stream"), AttachErrors))]
 pub async fn attach(
     State(app): State<App>,
     Id(id): Id,

@@ -8,7 +8,7 @@ use protocol::wire::CallAnswer;
 use protocol::{CallId, SessionId};
 
 use super::App;
-use super::input::{Call, Client, Id, LongJson, Nothing, Query};
+use super::input::{Call, Client, Id, LongJson, Nothing, Query, mend_numbers};
 use super::problem::{Answer, ApiError, WITH_BODY, refuses};
 
 refuses!(ListErrors: 400 "invalid_id", 404 "no_such_session");
@@ -48,7 +48,11 @@ pub async fn answer(
         let detail = format!("{what}; nothing was changed, and {call} still waits if it did");
         ApiError::bad_request("invalid_answer", detail)
     };
-    let answer = match (request.result, request.error) {
+    let CallRequest { result, mut error } = request;
+    if let Some(code) = error.as_mut().and_then(|error| error.get_mut("code")) {
+        mend_numbers(code);
+    }
+    let answer = match (result, error) {
         (Some(result), None) => CallAnswer::Result { json: result.to_string() },
         (None, Some(error)) if error["code"].is_i64() && error["message"].is_string() => {
             CallAnswer::Error { json: error.to_string() }

@@ -5,8 +5,8 @@ use axum::extract::State;
 use protocol::api::{DiskUsage, PruneReport, PruneRequest};
 
 use super::App;
-use super::input::{Json, Nothing, Query};
-use super::problem::{Answer, WITH_BODY, refuses};
+use super::input::{Json, MAX_NUMBER, Nothing, Query};
+use super::problem::{Answer, ApiError, WITH_BODY, refuses};
 
 refuses!(UsageErrors: 500 "unread");
 
@@ -20,7 +20,7 @@ pub async fn usage(State(app): State<App>, _: Query<Nothing>) -> Answer<Reply<Di
     Ok(Reply(app.manager.disk_usage().await?))
 }
 
-refuses!(PruneErrors: 500 "unread", 507 "journal_full"; + WITH_BODY);
+refuses!(PruneErrors: 400 "invalid_body", 500 "unread", 507 "journal_full"; + WITH_BODY);
 
 /// Removes history and files that nobody needs any more, or tells what would go.
 ///
@@ -37,5 +37,11 @@ pub async fn prune(
     _: Query<Nothing>,
     Json(request): Json<PruneRequest>,
 ) -> Answer<Reply<PruneReport>> {
+    for (name, value) in [("older_than_ms", request.older_than_ms), ("max_bytes", request.max_bytes)] {
+        if value.is_some_and(|value| value > MAX_NUMBER) {
+            let detail = format!("the body: `{name}` is at most {MAX_NUMBER}; nothing was changed");
+            return Err(ApiError::bad_request("invalid_body", detail));
+        }
+    }
     Ok(Reply(app.manager.prune(request).await?))
 }

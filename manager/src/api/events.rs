@@ -12,17 +12,16 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use protocol::api::Gap;
-use protocol::event::Event;
 use protocol::{EventId, SessionId};
 use serde::Deserialize;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
 use super::App;
-use super::input::{Id, Query, single};
+use super::input::{Id, MAX_NUMBER, Query, single};
 use super::problem::{Answer, ApiError, refuses};
 use crate::error::Error;
 use crate::feed::Subscription;
@@ -38,13 +37,26 @@ const MIN_PIECE: usize = 4 * 1024;
 /// A comment, which no client sees as an event.
 const COMMENT: &[u8] = b":\n\n";
 
+/// A server-sent event, by its fields.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "described, and written without it")]
+pub struct Frame {
+    /// The event's id. Frames of the stream itself have none: `attached`, `gap`, `problem`.
+    #[schema(required = false)]
+    id: Option<String>,
+    /// The event's type, or that of the stream's own frame.
+    event: String,
+    /// One line of JSON: an `Event`, a `ClientInfo`, a `Gap` or a `Problem`.
+    data: String,
+}
+
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct EventsQuery {
     /// Event id: the stream begins with the first event after it; 0 is the beginning. Without it, and without
     /// `Last-Event-ID`, the stream begins now.
-    #[param(value_type = Option<u64>)]
+    #[param(value_type = u64, required = false)]
     after: Option<String>,
     /// `false`: the stream ends with the last event that exists at the time of the request.
     follow: Option<bool>,
@@ -57,8 +69,8 @@ impl EventsQuery {
     }
 }
 
-refuses!(EventsErrors: 400 "invalid_cursor");
-refuses!(SessionEventsErrors: 400 "invalid_cursor", 400 "invalid_id", 404 "no_such_session");
+refuses!(EventsErrors: 400 "invalid_cursor", 409 "invalid_cursor");
+refuses!(SessionEventsErrors: 400 "invalid_cursor", 409 "invalid_cursor", 400 "invalid_id", 404 "no_such_session");
 
 /// All events.
 ///
@@ -68,8 +80,8 @@ refuses!(SessionEventsErrors: 400 "invalid_cursor", 400 "invalid_id", 404 "no_su
 /// come here: its `Gap` names the first from which on all is there; what is left of those before follows. `event: problem`, without an id, says why a stream ends early. A
 /// slow reader misses nothing and slows nobody.
 #[utoipa::path(get, path = "/v1/events", tag = "events", operation_id = "events",
-    params(EventsQuery, ("Last-Event-ID" = Option<u64>, Header, description = "Event id: as `after`, and wins over it.")),
-    responses((status = 200, description = "The events.", body = Event, content_type = "text/event-stream"), EventsErrors))]
+    params(EventsQuery, ("Last-Event-ID" = u64, Header, description = "Event id: as `after`, and wins over it.")),
+    responses((status = 200, description = "The events.", body = Frame, content_type = "text/event-stream"), EventsErrors))]
 pub async fn all(
     State(app): State<App>,
     Query(query): Query<EventsQuery>,
@@ -84,8 +96,8 @@ pub async fn all(
 /// after `session.deleted`.
 #[utoipa::path(get, path = "/v1/sessions/{id}/events", tag = "events", operation_id = "session_events",
     params(("id" = SessionId, Path, description = "The session."), EventsQuery,
-        ("Last-Event-ID" = Option<u64>, Header, description = "Event id: as `after`, and wins over it.")),
-    responses((status = 200, description = "The events.", body = Event, content_type = "text/event-stream"), SessionEventsErrors))]
+        ("Last-Event-ID" = u64, Header, description = "Event id: as `after`, and wins over it.")),
+    responses((status = 200, description = "The events.", body = Frame, content_type = "text/event-stream"), SessionEventsErrors))]
 pub async fn of_session(
     State(app): State<App>,
     Id(id): Id,
@@ -107,9 +119,8 @@ pub async fn stream_of(
     let head = app.manager.info().await?.last_event_id;
     if after.is_some_and(|after| after > head) {
         let detail = format!("the last event is {head}, the cursor is beyond it");
-        return Err(
-            invalid_cursor(detail).hint("was the state directory replaced? begin again with `after=0`")
-        );
+        return Err(ApiError::new(StatusCode::CONFLICT, "invalid_cursor", detail)
+            .hint("was the state directory replaced? begin again with `after=0`"));
     }
     let upto = (query.follow == Some(false)).then_some(head);
     let reading = Reading {
@@ -138,12 +149,15 @@ pub async fn stream_of(
 /// header is the newer one.
 fn cursor(headers: &HeaderMap, after: Option<&str>) -> Answer<Option<EventId>> {
     let header = single(headers, "last-event-id").map_err(invalid_cursor)?.filter(|text| !text.is_empty());
-    let Some(text) = header.or(after) else {
-        return Ok(None);
-    };
+    // Also the one that does not win must be one.
+    let (header, after) = (header.map(event_id).transpose()?, after.map(event_id).transpose()?);
+    Ok(header.or(after))
+}
+
+fn event_id(text: &str) -> Answer<EventId> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse() {
-        Ok(id) if digits => Ok(Some(id)),
+        Ok(id) if digits && id <= MAX_NUMBER => Ok(id),
         _ => Err(invalid_cursor(format!("`{text}` is not an event id"))),
     }
 }
@@ -258,7 +272,8 @@ mod tests {
             );
             assert!(!error.problem().detail.contains('\u{1b}'));
         }
-        assert!(at(Some("x"), Some("3")).is_err());
+        assert!(at(Some("x"), Some("3")).is_err() && at(Some("3"), Some("x")).is_err());
+        assert!(at(None, Some("9223372036854775808")).is_err());
     }
 
     #[test]

@@ -9,7 +9,9 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
 use protocol::{CallId, EventId, PermissionId, PromptId, SessionId};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::connections::Origin;
@@ -20,6 +22,10 @@ use super::problem::ApiError;
 pub const MAX_BODY: usize = 2 * 1024 * 1024;
 /// The largest body with files in it, in bytes. It has to fit into a frame to a worker.
 pub const MAX_LONG: usize = 12 * 1024 * 1024;
+/// The largest number that anything may be, as JSON knows integers of 64 bits.
+pub const MAX_NUMBER: u64 = i64::MAX as u64;
+/// The longest that may be waited, in milliseconds: a year.
+pub const MAX_WAIT_MS: u64 = 365 * 24 * 3_600_000;
 /// How much of a body that is too large is read and thrown away, so that a client that writes it all before it
 /// reads sees the answer and not a broken pipe.
 const MAX_DISCARDED: usize = 64 * 1024 * 1024;
@@ -59,8 +65,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Client {
                 .hint("it is the number that `attach` gave, or nothing")
         };
         let header = single(&parts.headers, "kennel-client").map_err(|what| wrong(what.to_string()))?;
-        let id = header.map(|text| text.parse().map_err(|_| wrong(format!("`{text}` is not a client's id"))));
-        Ok(Self(id.transpose()?))
+        let read = |text: &str| {
+            let id = text.parse().ok().filter(|id| *id <= MAX_NUMBER);
+            id.ok_or_else(|| wrong(format!("`{text}` is not a client's id")))
+        };
+        Ok(Self(header.map(read).transpose()?))
     }
 }
 
@@ -151,6 +160,21 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     }
 }
 
+/// How long to wait, in milliseconds.
+#[derive(Clone, Copy)]
+pub struct Wait(pub Duration);
+
+impl<'de> serde::Deserialize<'de> for Wait {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let millis = u64::deserialize(from)?;
+        if millis > MAX_WAIT_MS {
+            let what = format!("a time to wait is at most {MAX_WAIT_MS} milliseconds");
+            return Err(serde::de::Error::custom(what));
+        }
+        Ok(Self(Duration::from_millis(millis)))
+    }
+}
+
 /// The value of `Idempotency-Key`, where it was sent. The manager judges it.
 pub struct Key(pub Option<String>);
 
@@ -187,7 +211,7 @@ pub fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>,
 /// A body of JSON.
 pub struct Json<T>(pub T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+impl<T: DeserializeOwned + Serialize, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
@@ -199,7 +223,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
 /// A body of JSON that may have files in it.
 pub struct LongJson<T>(pub T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for LongJson<T> {
+impl<T: DeserializeOwned + Serialize, S: Send + Sync> FromRequest<S> for LongJson<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
@@ -211,7 +235,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for LongJson<T> {
 /// A body of JSON all of whose fields have defaults: none, or `null`, is `{}`.
 pub struct OptionalJson<T>(pub T);
 
-impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJson<T> {
+impl<T: DeserializeOwned + Serialize + Default, S: Send + Sync> FromRequest<S> for OptionalJson<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
@@ -314,7 +338,7 @@ fn broken(error: axum::Error) -> ApiError {
     ApiError::bad_request("invalid_body", format!("the body ended early: {error}"))
 }
 
-fn decode<T: DeserializeOwned>(headers: &HeaderMap, bytes: &[u8]) -> Result<T, ApiError> {
+fn decode<T: DeserializeOwned + Serialize>(headers: &HeaderMap, bytes: &[u8]) -> Result<T, ApiError> {
     let content_type = headers.get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?"));
     if !content_type.is_some_and(is_json) {
         let sent = content_type.map_or("nothing".into(), |sent| format!("`{sent}`"));
@@ -332,16 +356,64 @@ fn decode<T: DeserializeOwned>(headers: &HeaderMap, bytes: &[u8]) -> Result<T, A
             format!("the body is not UTF-8 at byte {at}; nothing was changed"),
         )
     })?;
-    let object = matches!(text.trim_ascii_start().bytes().next(), Some(b'{' | b'n'));
-    if !object && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() {
-        // serde would take an array for a struct, its fields in their order.
-        return Err(ApiError::bad_request("invalid_body", "the body is no JSON object; nothing was changed"));
+    let body: T = serde_json::from_str(text).or_else(|error| with_whole_numbers(text).ok_or(error)).map_err(
+        |error| {
+            let code = if error.is_data() { "invalid_body" } else { "invalid_json" };
+            ApiError::bad_request(code, format!("the body: {error}; nothing was changed"))
+                .hint("`GET /v1/openapi.json` describes each route's body")
+        },
+    )?;
+    // serde takes an array for a struct, its fields in their order.
+    if text.contains('[') {
+        let sent: Option<Value> = serde_json::from_str(text).ok();
+        let meant = serde_json::to_value(&body).ok();
+        if sent.zip(meant).is_some_and(|(sent, meant)| has_list_for_object(&sent, &meant)) {
+            let detail = "the body has a list where an object belongs; nothing was changed";
+            return Err(ApiError::bad_request("invalid_body", detail));
+        }
     }
-    serde_json::from_str(text).map_err(|error| {
-        let code = if error.is_data() { "invalid_body" } else { "invalid_json" };
-        ApiError::bad_request(code, format!("the body: {error}; nothing was changed"))
-            .hint("`GET /v1/openapi.json` describes each route's body")
-    })
+    Ok(body)
+}
+
+/// Whether something was sent as a list that is an object.
+fn has_list_for_object(sent: &Value, meant: &Value) -> bool {
+    match (sent, meant) {
+        (Value::Array(_), Value::Object(_)) => true,
+        (Value::Array(sent), Value::Array(meant)) => {
+            sent.iter().zip(meant).any(|(sent, meant)| has_list_for_object(sent, meant))
+        }
+        (Value::Object(sent), Value::Object(meant)) => sent
+            .iter()
+            .any(|(name, sent)| meant.get(name).is_some_and(|meant| has_list_for_object(sent, meant))),
+        _ => false,
+    }
+}
+
+/// The same where a number is written as `5.0` and 5 is meant, which is the same number in JSON (RFC 8259, section 6).
+fn with_whole_numbers<T: DeserializeOwned>(text: &str) -> Option<T> {
+    let mut value = serde_json::from_str(text).ok()?;
+    if !mend_numbers(&mut value) {
+        return None;
+    }
+    serde_json::from_value(value).ok()
+}
+
+/// Makes whole numbers of those that are written as others, and says whether there was one.
+pub fn mend_numbers(value: &mut Value) -> bool {
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            let float = number.as_f64().unwrap_or(f64::NAN);
+            // Above that not each whole number is one.
+            let whole = float.fract() == 0.0 && float.abs() < 9e15;
+            if whole {
+                *value = Value::from(float as i64);
+            }
+            whole
+        }
+        Value::Array(values) => values.iter_mut().fold(false, |any, value| mend_numbers(value) | any),
+        Value::Object(fields) => fields.values_mut().fold(false, |any, value| mend_numbers(value) | any),
+        _ => false,
+    }
 }
 
 fn is_json(content_type: &str) -> bool {
@@ -352,7 +424,7 @@ fn is_json(content_type: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use axum::http::{HeaderValue, Request};
-    use protocol::api::PromptRequest;
+    use protocol::api::{PromptRequest, SessionOpts};
 
     use super::*;
 
@@ -371,11 +443,19 @@ mod tests {
     #[test]
     fn bad_bodies_have_codes_of_their_own() {
         assert_eq!(decode::<PromptRequest>(&json(), br#"{"text":"hi"}"#).unwrap().text, "hi");
+        let opts = decode::<SessionOpts>(&json(), br#"{"nice":5.0,"grace_ms":1e3}"#).unwrap();
+        assert_eq!((opts.nice, opts.grace_ms), (Some(5), Some(1000)));
+        for wrong in
+            [&br#"{"nice":5.5}"#[..], br#"{"nice":-1.0}"#, br#"{"nice":1e300}"#, br#"{"nice":5.0,"x":1}"#]
+        {
+            assert!(decode::<SessionOpts>(&json(), wrong).is_err());
+        }
         for (body, expected, names) in [
             (&b"{\"text\":\"hi\",\"txet\":1}"[..], "invalid_body", "txet"),
             (b"{\"text\":5}", "invalid_body", "integer"),
             (b"{}", "invalid_body", "text"),
             (b"[\"hi\"]", "invalid_body", "object"),
+            (b"{\"text\":\"hi\",\"attachments\":[[\"a\",null,null,\"x\"]]}", "invalid_body", "object"),
             (b"null", "invalid_body", "null"),
             (b"{\"text\":", "invalid_json", "EOF"),
             (b"", "invalid_json", "EOF"),

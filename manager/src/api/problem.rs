@@ -89,7 +89,7 @@ impl IntoResponse for ApiError {
 pub fn status(error: &Error) -> StatusCode {
     match error {
         Error::Refused(refusal) => refused(refusal),
-        Error::Invalid { code: "ambiguous_id", .. } => StatusCode::CONFLICT,
+        Error::Invalid { code, .. } if BY_STATE.contains(code) => StatusCode::CONFLICT,
         // With a hint of its own, which `Refusal` has not.
         Error::Invalid { code: "no_such_session", .. } => StatusCode::NOT_FOUND,
         // The request is right; the daemon's own file is not.
@@ -107,6 +107,19 @@ pub fn status(error: &Error) -> StatusCode {
         Error::Ended => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
+
+/// Nothing is wrong with such a request by itself: it does not fit what there is here.
+const BY_STATE: &[&str] = &[
+    "agent_not_found",
+    "ambiguous_id",
+    "mcp_servers_refused",
+    "model_required",
+    "no_such_agent",
+    "no_such_workdir",
+    "workdir_not_a_directory",
+    "workdir_not_accessible",
+    "workdir_not_utf8",
+];
 
 fn refused(refusal: &Refusal) -> StatusCode {
     match refusal {
@@ -167,7 +180,6 @@ pub fn printable(text: &str) -> String {
 /// Every error that a route may document: status, code, when it comes. `session_failed` has two statuses: a
 /// refusal because it had failed before is a conflict, a failure while it was waited for is a bad gateway.
 const MEANINGS: &[(u16, &str, &str)] = &[
-    (400, "agent_not_found", "the agent's program is not on the daemon's PATH"),
     (400, "empty_prompt", "the text is empty"),
     (400, "invalid_answer", "an answer to a call is either a result or an error"),
     (400, "invalid_attachment", "an attachment is not one, or there are more than 16"),
@@ -178,7 +190,7 @@ const MEANINGS: &[(u16, &str, &str)] = &[
     ),
     (400, "invalid_client", "the client's id or name is not one"),
     (400, "invalid_cpus", "`milli_cpus` is out of bounds"),
-    (400, "invalid_cursor", "the cursor is not a number, or is beyond the last event"),
+    (400, "invalid_cursor", "the cursor is not a number"),
     (400, "invalid_env", "a variable's name or value is not one"),
     (400, "invalid_grace", "`grace_ms` is out of bounds"),
     (400, "invalid_hibernate_after", "`hibernate_after_ms` is out of bounds"),
@@ -186,7 +198,7 @@ const MEANINGS: &[(u16, &str, &str)] = &[
     (400, "invalid_idempotency_key", "the key is not 1 to 255 printable ASCII characters without spaces"),
     (400, "invalid_intensity", "`intensity` is out of bounds"),
     (400, "invalid_json", "the body is not JSON"),
-    (400, "invalid_mcp_servers", "an MCP server is not one, or the agent takes none"),
+    (400, "invalid_mcp_servers", "an MCP server is not one"),
     (400, "invalid_memory", "`memory_bytes` is out of bounds"),
     (400, "invalid_model", "the model's name is not one"),
     (400, "invalid_nice", "`nice` is out of bounds"),
@@ -201,16 +213,10 @@ const MEANINGS: &[(u16, &str, &str)] = &[
     (400, "invalid_title", "the title is too long or has control characters"),
     (400, "invalid_turn_timeout", "`turn_timeout_ms` is out of bounds"),
     (400, "invalid_utf8", "the body is not UTF-8"),
-    (400, "invalid_workdir", "the text is not a path, or says something else than the rest of the request"),
-    (400, "model_required", "the agent is run with a model, and none was given"),
-    (400, "no_such_agent", "the configuration has no such agent"),
+    (400, "invalid_workdir", "the text is not a path"),
     (400, "no_such_option", "the agent does not offer this answer"),
-    (400, "no_such_workdir", "there is no such directory"),
     (400, "unexpected_body", "the request has a body where none belongs"),
-    (400, "workdir_not_a_directory", "the path is not one of a directory"),
     (400, "workdir_not_absolute", "the path is not absolute"),
-    (400, "workdir_not_accessible", "the directory cannot be entered"),
-    (400, "workdir_not_utf8", "the directory's real path is not UTF-8"),
     (401, "bad_token", "the token is not this session's"),
     (403, "forbidden", "the token gives no such right on this session"),
     (403, "origin_refused", "the request comes from a web page"),
@@ -221,6 +227,7 @@ const MEANINGS: &[(u16, &str, &str)] = &[
     (404, "no_such_prompt", "the session has no such prompt"),
     (404, "no_such_session", "there is no such session"),
     (408, "request_timeout", "the request's head or body did not come in time"),
+    (409, "agent_not_found", "the agent's program is not on the daemon's PATH"),
     (409, "ambiguous_id", "several sessions begin so"),
     (409, "busy", "a turn runs or others wait, and `when_busy` is `reject`"),
     (409, "call_settled", "the call was answered already, or expired"),
@@ -228,8 +235,15 @@ const MEANINGS: &[(u16, &str, &str)] = &[
     (409, "id_retired", "a removed session had this id; ids are not used again"),
     (409, "id_taken", "a session has this id"),
     (409, "idempotency_key_reused", "the key was used before with another request"),
+    (409, "invalid_cursor", "the cursor is beyond the last event"),
+    (409, "invalid_id", "the body's id is not the one that the rest of the request says"),
+    (409, "invalid_workdir", "`opts.workdir` is not `workdir`"),
+    (409, "mcp_servers_refused", "the agent takes no MCP servers, or not these, or not so many"),
+    (409, "model_required", "the agent is run with a model, and none was given"),
     (409, "no_attachments", "the session's agent takes no attachments"),
     (409, "no_settings", "the session's agent has no settings"),
+    (409, "no_such_agent", "the configuration has no such agent"),
+    (409, "no_such_workdir", "there is no such directory"),
     (409, "no_turn", "no turn runs"),
     (409, "not_driver", "the client that `Kennel-Client` names does not drive the session"),
     (409, "not_interrupted", "the prompt was not interrupted, or that was resolved already"),
@@ -247,6 +261,9 @@ const MEANINGS: &[(u16, &str, &str)] = &[
     (409, "too_many_clients", "as many clients are attached as may"),
     (409, "too_many_settings", "as many settings wait for the agent as may"),
     (409, "unkillable", "processes of the session survived SIGKILL"),
+    (409, "workdir_not_a_directory", "the path is not one of a directory"),
+    (409, "workdir_not_accessible", "the directory cannot be entered"),
+    (409, "workdir_not_utf8", "the directory's real path is not UTF-8"),
     (413, "attachments_too_large", "the attachments have more than 8 MiB together"),
     (413, "body_too_large", "the body has more than 2 MiB, one that may have files in it more than 12"),
     (413, "prompt_too_large", "the text has more than 1 MiB"),
@@ -297,7 +314,7 @@ pub const WITH_BODY: &[(u16, &str)] = &[
 
 /// What any route that creates or revives a session may answer.
 pub const WITH_OPTIONS: &[(u16, &str)] = &[
-    (400, "agent_not_found"),
+    (409, "agent_not_found"),
     (400, "invalid_cpus"),
     (400, "invalid_env"),
     (400, "invalid_grace"),
@@ -315,14 +332,16 @@ pub const WITH_OPTIONS: &[(u16, &str)] = &[
     (400, "invalid_title"),
     (400, "invalid_turn_timeout"),
     (400, "invalid_workdir"),
-    (400, "model_required"),
-    (400, "no_such_agent"),
-    (400, "no_such_workdir"),
-    (400, "workdir_not_a_directory"),
+    (409, "model_required"),
+    (409, "no_such_agent"),
+    (409, "no_such_workdir"),
+    (409, "workdir_not_a_directory"),
     (400, "workdir_not_absolute"),
-    (400, "workdir_not_accessible"),
-    (400, "workdir_not_utf8"),
+    (409, "workdir_not_accessible"),
+    (409, "workdir_not_utf8"),
+    (404, "no_such_session"),
     (409, "id_retired"),
+    (409, "mcp_servers_refused"),
     (409, "overtaken"),
     (500, "invalid_config"),
     (502, "session_failed"),

@@ -9,7 +9,7 @@ use super::App;
 use super::input::{Client, Id, Json, Nothing, Query};
 use super::problem::{Answer, WITH_BODY, refuses};
 
-refuses!(ServersErrors: 400 "invalid_client", 400 "invalid_id", 400 "invalid_mcp_servers", 404 "no_such_session", 409 "not_driver",
+refuses!(ServersErrors: 400 "invalid_client", 400 "invalid_id", 400 "invalid_mcp_servers", 409 "mcp_servers_refused", 404 "no_such_session", 409 "not_driver",
     507 "journal_full"; + WITH_BODY);
 
 /// Gives a session's agent MCP servers beside those that it has; one of the same name is replaced.

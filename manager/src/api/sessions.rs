@@ -21,7 +21,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::App;
 use super::auth::Caller;
-use super::input::{Id, Json, Key, NoBody, Nothing, OptionalJson, Pid, Query};
+use super::input::{Id, Json, Key, NoBody, Nothing, OptionalJson, Pid, Query, Wait};
 use super::problem::{Answer, ApiError, WITH_BODY, WITH_OPTIONS, refuses};
 use crate::blocking;
 use crate::feed::readable;
@@ -57,7 +57,7 @@ refuses!(CreateErrors: 400 "invalid_idempotency_key", 409 "id_taken", 409 "idemp
 ///
 /// Answers once it has a process; `pid` is its worker's. No body is `{}`: a shell in the home directory.
 #[utoipa::path(post, path = "/v1/sessions", tag = "sessions", operation_id = "start_session",
-    params(("Idempotency-Key" = Option<String>, Header,
+    params(("Idempotency-Key" = String, Header,
         description = "1 to 255 printable ASCII characters: a repeated request with the same key and body is answered with the same session; with another body it is refused.")),
     request_body(content = Option<SessionOpts>),
     responses((status = 201, description = "The session.", body = SessionInfo), CreateErrors))]
@@ -87,10 +87,11 @@ pub async fn get(State(app): State<App>, Id(id): Id, _: Query<Nothing>) -> Answe
 #[into_params(parameter_in = Query)]
 pub struct EnsureQuery {
     /// How long to wait until it is ready, in milliseconds; 30000 without it. What was asked stays asked when the time is over.
-    timeout_ms: Option<u64>,
+    #[param(value_type = u64, required = false)]
+    timeout_ms: Option<Wait>,
 }
 
-refuses!(EnsureErrors: 409 "session_stopping", 409 "spec_mismatch", 409 "unkillable", 504 "timeout"; + WITH_BODY, WITH_OPTIONS);
+refuses!(EnsureErrors: 409 "invalid_id", 409 "session_stopping", 409 "spec_mismatch", 409 "unkillable", 504 "timeout"; + WITH_BODY, WITH_OPTIONS);
 
 /// The session under this id, ready.
 ///
@@ -109,12 +110,10 @@ pub async fn ensure(
     OptionalJson(mut opts): OptionalJson<SessionOpts>,
 ) -> Answer<Reply<SessionInfo>> {
     if opts.id.take().is_some_and(|given| given != id.as_str()) {
-        return Err(ApiError::bad_request(
-            "invalid_id",
-            "the body's `id` is not the path's; nothing was changed",
-        ));
+        let detail = "the body's `id` is not the path's; nothing was changed";
+        return Err(ApiError::new(StatusCode::CONFLICT, "invalid_id", detail));
     }
-    let timeout = Duration::from_millis(query.timeout_ms.unwrap_or(START_TIMEOUT_MS));
+    let timeout = query.timeout_ms.map_or(Duration::from_millis(START_TIMEOUT_MS), |wait| wait.0);
     if caller.session.is_some() {
         // A token is of a session that exists: if somebody removes it meanwhile, none is made in its place.
         return Ok(Reply(app.manager.get_ready(&id, opts, timeout).await?));
@@ -277,7 +276,8 @@ pub struct WaitQuery {
     #[param(inline)]
     until: Until,
     /// How long, in milliseconds; without it as long as it takes.
-    timeout_ms: Option<u64>,
+    #[param(value_type = u64, required = false)]
+    timeout_ms: Option<Wait>,
 }
 
 refuses!(WaitErrors: 400 "invalid_id", 404 "no_such_session", 409 "overtaken", 502 "session_failed", 504 "timeout");
@@ -293,7 +293,7 @@ pub async fn wait(
     Id(id): Id,
     Query(query): Query<WaitQuery>,
 ) -> Answer<Reply<SessionInfo>> {
-    let timeout = query.timeout_ms.map(Duration::from_millis);
+    let timeout = query.timeout_ms.map(|wait| wait.0);
     Ok(Reply(app.manager.wait(&id, query.until.into(), timeout).await?))
 }
 
@@ -503,7 +503,7 @@ pub async fn lookup(State(app): State<App>, Query(query): Query<LookupQuery>) ->
     Ok(Reply(Found { id }))
 }
 
-refuses!(BootstrapErrors: 409 "session_stopping", 409 "spec_mismatch", 409 "unkillable", 504 "timeout"; + WITH_BODY, WITH_OPTIONS);
+refuses!(BootstrapErrors: 409 "invalid_id", 409 "invalid_workdir", 409 "session_stopping", 409 "spec_mismatch", 409 "unkillable", 504 "timeout"; + WITH_BODY, WITH_OPTIONS);
 
 /// The session of a working directory, ready, and its token.
 ///
@@ -519,11 +519,13 @@ pub async fn bootstrap(
     let id = stable_id(workdir.clone()).await?;
     if opts.id.take().is_some_and(|given| given != id.as_str()) {
         let detail = format!("the id of this directory's session is `{id}`; nothing was changed");
-        return Err(ApiError::bad_request("invalid_id", detail).hint("leave `opts.id` out"));
+        return Err(ApiError::new(StatusCode::CONFLICT, "invalid_id", detail).hint("leave `opts.id` out"));
     }
     if opts.workdir.replace(workdir.clone()).is_some_and(|given| given != workdir) {
         let detail = "`opts.workdir` is not `workdir`; nothing was changed";
-        return Err(ApiError::bad_request("invalid_workdir", detail).hint("leave `opts.workdir` out"));
+        return Err(
+            ApiError::new(StatusCode::CONFLICT, "invalid_workdir", detail).hint("leave `opts.workdir` out")
+        );
     }
     let timeout = Duration::from_millis(START_TIMEOUT_MS);
     let session = app.manager.start_or_get_session(id.as_str(), opts, timeout).await?;

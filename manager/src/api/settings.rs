@@ -10,7 +10,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::App;
-use super::input::{Client, Id, Json, Name, Nothing, Query};
+use super::input::{Client, Id, Json, Name, Nothing, Query, Wait};
 use super::problem::{Answer, WITH_BODY, refuses};
 
 /// How long an agent's answer is waited for, in milliseconds. It may work for longer; then its answer is told by an event.
@@ -47,7 +47,7 @@ pub async fn set(
     Json(request): Json<SettingRequest>,
 ) -> Answer<Reply<SettingReply>> {
     let manager = app.manager.on_behalf_of(client);
-    let patience = Duration::from_millis(query.timeout_ms.unwrap_or(PATIENCE_MS));
+    let patience = query.timeout_ms.map_or(Duration::from_millis(PATIENCE_MS), |wait| wait.0);
     Ok(Reply(manager.set(&id, &name, &request.value, patience).await?))
 }
 
@@ -56,5 +56,6 @@ pub async fn set(
 #[into_params(parameter_in = Query)]
 pub struct SetQuery {
     /// How long to wait for the agent's answer, in milliseconds; else 20 s.
-    timeout_ms: Option<u64>,
+    #[param(value_type = u64, required = false)]
+    timeout_ms: Option<Wait>,
 }

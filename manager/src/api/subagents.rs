@@ -23,7 +23,7 @@ refuses!(StartErrors: 400 "empty_prompt", 400 "invalid_idempotency_key", 400 "in
 /// the sub-agent can do no more than the parent: its sandbox, limits, turn timeout, permissions and secrets are at
 /// most the parent's, and it works in the parent's directory or below. What is left out is the parent's.
 #[utoipa::path(post, path = "/v1/subagents", tag = "sub-agents", operation_id = "start_background_subagent", request_body = SubagentRequest,
-    params(("Idempotency-Key" = Option<String>, Header,
+    params(("Idempotency-Key" = String, Header,
         description = "1 to 255 printable ASCII characters: a repeated request with the same key and body is answered with the same sub-agent; with another body it is refused.")),
     responses((status = 201, description = "The sub-agent.", body = SubagentHandle), StartErrors))]
 pub async fn start(

@@ -314,7 +314,11 @@ impl<'a> Editor<'a> {
         let names = servers.names();
         let session = match self.start(&request.cwd, servers).await {
             // An editor says them to every agent; for want of a tool no session is refused.
-            Err(failure) if ["invalid_mcp_servers", "spec_mismatch"].iter().any(|code| failure.is(code)) => {
+            Err(failure)
+                if ["invalid_mcp_servers", "mcp_servers_refused", "spec_mismatch"]
+                    .iter()
+                    .any(|code| failure.is(code)) =>
+            {
                 let session = self.start(&request.cwd, Servers::default()).await?;
                 if !names.is_empty() {
                     notes.push(mcp::left_out(&names, &words(&failure)));

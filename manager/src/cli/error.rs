@@ -118,11 +118,26 @@ impl Failure {
     }
 }
 
+/// Conflicts with what there is on this machine: what was typed names something that is not there.
+const MISNAMED: &[&str] = &[
+    "agent_not_found",
+    "invalid_id",
+    "invalid_workdir",
+    "mcp_servers_refused",
+    "model_required",
+    "no_such_agent",
+    "no_such_workdir",
+    "workdir_not_a_directory",
+    "workdir_not_accessible",
+    "workdir_not_utf8",
+];
+
 /// The exit code of an error of the API.
 fn exit_of(problem: &Problem) -> u8 {
     match (problem.status, problem.code.as_str()) {
         (404, "no_such_session" | "no_such_pid" | "no_such_prompt") => exit::NO_SUCH,
         (400 | 413 | 415, _) => exit::USAGE,
+        (409, code) if MISNAMED.contains(&code) => exit::USAGE,
         (401 | 403, _) => exit::DENIED,
         (409, _) => exit::CONFLICT,
         (503, _) => exit::UNREACHABLE,
@@ -193,7 +208,7 @@ mod tests {
             (404, "no_such_session", 4),
             (404, "no_such_prompt", 4),
             (404, "no_such_route", 1),
-            (400, "no_such_agent", 2),
+            (409, "no_such_agent", 2),
             (413, "prompt_too_large", 2),
             (401, "bad_token", 5),
             (409, "spec_mismatch", 7),

@@ -10,10 +10,10 @@ use crate::core::Spec;
 use crate::error::Error;
 
 /// How many a session may be given.
-const MOST: usize = 50;
+pub(crate) const MOST: usize = 50;
 /// How much they may say together, in bytes: each start of the agent sends it.
 const BYTES: usize = 64 * 1024;
-const NAME_CHARS: usize = 100;
+pub(crate) const NAME_CHARS: usize = 100;
 
 fn wrong(what: impl Into<String>) -> Error {
     // Neither arguments nor environment are ever quoted: there may be secrets in them.
@@ -22,6 +22,12 @@ fn wrong(what: impl Into<String>) -> Error {
         what.into(),
         "leave it out, or correct it; nothing was started",
     )
+}
+
+/// Nothing is wrong with it by itself, and it cannot be had here.
+fn refused(what: impl Into<String>) -> Error {
+    let hint = "leave it out, or correct it; nothing was started";
+    Error::invalid_with("mcp_servers_refused", what.into(), hint)
 }
 
 /// The name as it may be shown.
@@ -42,7 +48,7 @@ pub(super) fn remote(agent: &mut Agent, opts: &SessionOpts) -> Result<Vec<Remote
         return Ok(Vec::new());
     }
     let Agent::Acp { mcp_servers, .. } = agent else {
-        return Err(wrong("this agent takes no MCP servers"));
+        return Err(refused("this agent takes no MCP servers"));
     };
     let mut all: Vec<RemoteServer> = Vec::new();
     let mut bytes = 0;
@@ -51,7 +57,7 @@ pub(super) fn remote(agent: &mut Agent, opts: &SessionOpts) -> Result<Vec<Remote
         if all.iter().any(|other| other.name == server.name)
             || opts.mcp_servers.iter().any(|other| other.name == server.name)
         {
-            return Err(wrong(format!("there are two MCP servers `{name}`")));
+            return Err(refused(format!("there are two MCP servers `{name}`")));
         }
         let place = server.url.strip_prefix("https://").or_else(|| server.url.strip_prefix("http://"));
         let visible = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
@@ -77,7 +83,9 @@ pub(super) fn remote(agent: &mut Agent, opts: &SessionOpts) -> Result<Vec<Remote
         all.push(RemoteServer { name, transport, url, headers });
     }
     if opts.mcp_servers.len() + all.len() > MOST || bytes > BYTES {
-        return Err(wrong(format!("a session takes at most {MOST} MCP servers, of {BYTES} bytes together")));
+        return Err(refused(format!(
+            "a session takes at most {MOST} MCP servers, of {BYTES} bytes together"
+        )));
     }
     mcp_servers.retain(|have| all.iter().all(|server| server.name != have.name));
     Ok(all)
@@ -107,7 +115,7 @@ pub(super) fn added(
     add(&mut agent, &opts.mcp_servers, path)?;
     let Agent::Acp { mcp_servers: programs, .. } = agent else { return Ok(Default::default()) };
     if others + programs.len() + remote.len() > MOST {
-        return Err(wrong(format!("a session takes at most {MOST} MCP servers")));
+        return Err(refused(format!("a session takes at most {MOST} MCP servers")));
     }
     Ok((programs, remote))
 }
@@ -118,19 +126,21 @@ pub(super) fn add(agent: &mut Agent, given: &[McpServerOpts], path: Option<OsStr
         return Ok(());
     }
     let Agent::Acp { mcp_servers, .. } = agent else {
-        return Err(wrong("this agent takes no MCP servers"));
+        return Err(refused("this agent takes no MCP servers"));
     };
     let texts = |server: &McpServerOpts| {
         let env = server.env.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
         server.name.len() + server.command.len() + server.args.iter().map(String::len).sum::<usize>() + env
     };
     if given.len() > MOST || given.iter().map(texts).sum::<usize>() > BYTES {
-        return Err(wrong(format!("a session takes at most {MOST} MCP servers, of {BYTES} bytes together")));
+        return Err(refused(format!(
+            "a session takes at most {MOST} MCP servers, of {BYTES} bytes together"
+        )));
     }
     for (index, server) in given.iter().enumerate() {
         let name = named(&server.name)?;
         if given[..index].iter().any(|other| other.name == server.name) {
-            return Err(wrong(format!("there are two MCP servers `{name}`")));
+            return Err(refused(format!("there are two MCP servers `{name}`")));
         }
         if server
             .args
@@ -146,7 +156,7 @@ pub(super) fn add(agent: &mut Agent, given: &[McpServerOpts], path: Option<OsStr
         }
         let Some(command) = find_program(&server.command, path.clone()) else {
             let command = shown(&server.command, 200);
-            return Err(wrong(format!("there is no program `{command}` for the MCP server `{name}`")));
+            return Err(refused(format!("there is no program `{command}` for the MCP server `{name}`")));
         };
         let env = server.env.clone().into_iter().collect();
         let server = McpServer { name: server.name.clone(), command, args: server.args.clone(), env };

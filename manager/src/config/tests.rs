@@ -384,11 +384,12 @@ fn servers_that_are_reached_by_http_are_looked_at_before_anything_is_started() {
         vec![server("a", "https://a.example", ("a", &"x".repeat(65_536)))],
     ] {
         let error = add(&wrong).unwrap_err();
-        assert!(error.code() == "invalid_mcp_servers" && !error.to_string().contains("secret"), "{error}");
+        let codes = ["invalid_mcp_servers", "mcp_servers_refused"];
+        assert!(codes.contains(&error.code()) && !error.to_string().contains("secret"), "{error}");
     }
     let mut shell = Agent::Shell;
     let opts = SessionOpts { mcp_remote_servers: vec![good], ..SessionOpts::default() };
-    assert_eq!(super::mcp::remote(&mut shell, &opts).unwrap_err().code(), "invalid_mcp_servers");
+    assert_eq!(super::mcp::remote(&mut shell, &opts).unwrap_err().code(), "mcp_servers_refused");
 }
 
 #[test]

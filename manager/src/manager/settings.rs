@@ -109,7 +109,7 @@ impl SessionManager {
     /// runs is not told: its next process has them.
     ///
     /// # Errors
-    /// `invalid_mcp_servers`, also where the agent takes none, or would have too many.
+    /// `invalid_mcp_servers`; `mcp_servers_refused` where the agent takes none, or would have too many.
     pub async fn add_mcp_servers(
         &self,
         id: &SessionId,

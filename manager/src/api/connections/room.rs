@@ -52,7 +52,8 @@ impl From<Connections> for Limits {
 impl Limits {
     /// The most connections of one session's token, role by role, and of what runs below one session's worker.
     fn share(&self) -> usize {
-        (self.connections / 8).max(1)
+        // Far fewer than may be attached to one session (`core::limits::CLIENTS`), so that no token fills all places.
+        (self.connections / 8).clamp(1, crate::core::limits::CLIENTS / 4)
     }
 
     /// The most connections of all sessions together. The rest is the owner's.

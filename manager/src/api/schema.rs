@@ -1,0 +1,252 @@
+//! What the API's description says of values beside their types: bounds, lengths, patterns.
+//!
+//! utoipa's attributes take literals only. So the bounds are put into the finished description here, from the constants that the
+//! code enforces. The test below asks the code about each of them.
+
+use serde_json::{Value, json};
+
+use super::input::{MAX_NUMBER, MAX_WAIT_MS};
+use crate::attachments::MAX_ATTACHMENTS;
+use crate::config::{bounds, mcp};
+
+/// No control characters (Unicode's category Cc).
+const PLAIN: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
+/// No NUL.
+const NO_NUL: &str = r"^[^\u0000]*$";
+const ABSOLUTE: &str = r"^/[^\u0000]*$";
+const SESSION_ID: &str = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$";
+/// Something that is no white space (Unicode's property `White_Space`), and no NUL.
+const PROMPT: &str = concat!(
+    r"^[^\u0000]*",
+    r"[^\u0000\u0009-\u000d\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]",
+    r"[^\u0000]*$"
+);
+/// Neither control characters nor white space, and no `-` at the beginning.
+const MODEL: &str = concat!(
+    r"^[^\u0000-\u0020\u007f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000-]",
+    r"[^\u0000-\u0020\u007f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]*$"
+);
+const ENV_NAME: &str = "^[A-Za-z_][A-Za-z0-9_]*$";
+const HEADER_NAME: &str = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$";
+const KEY: &str = "^[!-~]{1,255}$";
+const OFFERS: &str =
+    r"^((fs\.read|fs\.write|terminal|elicitation)?,)*(fs\.read|fs\.write|terminal|elicitation)?$";
+const BASE64: &str =
+    concat!("^([A-Za-z0-9+/]{4})*", "([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$");
+const MEDIA_TYPE: &str = r"^[^\u0000-\u001f\u007f-\u009f/]*/[^\u0000-\u001f\u007f-\u009f]*$";
+
+fn range(bounds: &bounds::Range) -> Value {
+    json!({ "minimum": bounds.start(), "maximum": bounds.end() })
+}
+
+fn chars(least: usize, most: usize) -> Value {
+    json!({ "minLength": least, "maxLength": most, "pattern": PLAIN })
+}
+
+fn pattern(pattern: &str) -> Value {
+    json!({ "pattern": pattern })
+}
+
+/// By schema and property.
+fn properties() -> Vec<(&'static str, &'static str, Value)> {
+    let number = json!({ "maximum": MAX_NUMBER });
+    let env = json!({
+        "propertyNames": { "type": "string", "pattern": ENV_NAME, "not": { "const": protocol::MARKER } },
+        "additionalProperties": { "type": "string", "pattern": NO_NUL },
+    });
+    let program_env = json!({
+        "propertyNames": { "type": "string", "pattern": r"^[^=\u0000]+$" },
+        "additionalProperties": { "type": "string", "pattern": NO_NUL },
+    });
+    let headers = json!({
+        "propertyNames": { "type": "string", "pattern": HEADER_NAME },
+        "additionalProperties": { "type": "string", "pattern": PLAIN },
+    });
+    let servers = json!({ "maxItems": mcp::MOST });
+    vec![
+        ("SessionOpts", "id", pattern(SESSION_ID)),
+        ("SessionOpts", "title", chars(0, bounds::TEXT_CHARS)),
+        ("SessionOpts", "model", json!({ "pattern": MODEL, "maxLength": bounds::TEXT_CHARS })),
+        ("SessionOpts", "workdir", pattern(ABSOLUTE)),
+        ("SessionOpts", "env", env),
+        ("SessionOpts", "intensity", range(&bounds::INTENSITY)),
+        ("SessionOpts", "period_ms", range(&bounds::PERIOD)),
+        ("SessionOpts", "hibernate_after_ms", range(&bounds::HIBERNATE_AFTER)),
+        ("SessionOpts", "grace_ms", range(&bounds::GRACE)),
+        ("SessionOpts", "turn_timeout_ms", range(&bounds::TURN_TIMEOUT)),
+        ("SessionOpts", "nice", range(&bounds::NICE)),
+        ("SessionOpts", "nofile", range(&bounds::NOFILE)),
+        ("SessionOpts", "memory_bytes", range(&bounds::MEMORY)),
+        ("SessionOpts", "pids", range(&bounds::PIDS)),
+        ("SessionOpts", "milli_cpus", range(&bounds::MILLI_CPUS)),
+        ("SessionOpts", "permission_timeout_ms", range(&bounds::PERMISSION_TIMEOUT)),
+        ("SessionOpts", "mcp_servers", servers.clone()),
+        ("SessionOpts", "mcp_remote_servers", servers.clone()),
+        ("McpServersRequest", "mcp_servers", servers.clone()),
+        ("McpServersRequest", "mcp_remote_servers", servers),
+        ("McpServerOpts", "name", chars(1, mcp::NAME_CHARS)),
+        ("McpServerOpts", "args", json!({ "items": { "type": "string", "pattern": NO_NUL } })),
+        ("McpServerOpts", "env", program_env),
+        ("McpRemoteServerOpts", "name", chars(1, mcp::NAME_CHARS)),
+        ("McpRemoteServerOpts", "url", pattern("^https?://[!-~]+$")),
+        ("McpRemoteServerOpts", "headers", headers),
+        ("BootstrapRequest", "workdir", pattern(ABSOLUTE)),
+        ("PromptRequest", "text", pattern(PROMPT)),
+        ("PromptRequest", "attachments", json!({ "maxItems": MAX_ATTACHMENTS })),
+        ("EditRequest", "text", pattern(PROMPT)),
+        ("SubagentRequest", "task", pattern(PROMPT)),
+        ("SubagentRequest", "parent", pattern(SESSION_ID)),
+        ("SettingRequest", "value", chars(1, 200)),
+        ("AttachmentRequest", "name", chars(1, 200)),
+        ("AttachmentRequest", "mime_type", json!({ "pattern": MEDIA_TYPE, "maxLength": 100 })),
+        ("AttachmentRequest", "uri", chars(1, 2_000)),
+        ("AttachmentRequest", "data", pattern(BASE64)),
+        ("PruneRequest", "older_than_ms", number.clone()),
+        ("PruneRequest", "max_bytes", number),
+    ]
+}
+
+/// By a parameter's name, wherever it is one.
+fn parameters() -> Vec<(&'static str, Value)> {
+    vec![
+        ("Idempotency-Key", pattern(KEY)),
+        ("Last-Event-ID", json!({ "maximum": MAX_NUMBER })),
+        ("after", json!({ "maximum": MAX_NUMBER })),
+        ("timeout_ms", json!({ "maximum": MAX_WAIT_MS })),
+        ("offers", pattern(OFFERS)),
+        ("parent", pattern(SESSION_ID)),
+        ("dir", pattern(ABSOLUTE)),
+    ]
+}
+
+/// Puts them into the description.
+pub fn bound(api: &mut Value) {
+    for (schema, property, more) in properties() {
+        let at = &mut api["components"]["schemas"][schema]["properties"][property];
+        add(at, &more);
+    }
+    let schemas = &mut api["components"]["schemas"];
+    // Which of several fields there are.
+    schemas["AttachmentRequest"]["oneOf"] = json!([one_of("text", "data"), one_of("data", "text")]);
+    schemas["CallRequest"]["oneOf"] = json!([one_of("result", "error"), one_of("error", "result")]);
+    let error = json!({
+        "type": ["object", "null"],
+        "required": ["code", "message"],
+        "properties": { "code": { "type": "integer", "format": "int64" }, "message": { "type": "string" } },
+    });
+    add(&mut schemas["CallRequest"]["properties"]["error"], &error);
+    if let Some(answers) = schemas["PermissionAnswer"]["oneOf"].as_array_mut() {
+        for answer in answers.iter_mut().filter(|answer| answer["type"] == "object") {
+            answer["additionalProperties"] = false.into();
+        }
+    }
+    let parameters = parameters();
+    let Some(paths) = api["paths"].as_object_mut() else { return };
+    for (path, methods) in paths {
+        let Some(methods) = methods.as_object_mut() else { continue };
+        for method in methods.values_mut() {
+            let Some(listed) = method.get_mut("parameters").and_then(Value::as_array_mut) else { continue };
+            for parameter in listed {
+                let name = parameter["name"].as_str().unwrap_or_default().to_owned();
+                let schema = &mut parameter["schema"];
+                // What is left out is not there: a parameter has no null.
+                if let Some(kinds) = schema.get_mut("type").and_then(Value::as_array_mut) {
+                    kinds.retain(|kind| kind != "null");
+                    if let [kind] = &kinds[..] {
+                        schema["type"] = kind.clone();
+                    }
+                }
+                for (_, more) in parameters.iter().filter(|(bounded, _)| *bounded == name) {
+                    add(schema, more);
+                }
+                let is_setting = path.contains("/settings/");
+                match name.as_str() {
+                    "name" if is_setting => add(schema, &chars(1, 200)),
+                    "name" => add(schema, &chars(1, 100)),
+                    "Idempotency-Key" | "Last-Event-ID" => parameter["required"] = false.into(),
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+/// An object that has the one and not the other.
+fn one_of(one: &str, other: &str) -> Value {
+    json!({
+        "required": [one],
+        "properties": { one: { "not": { "type": "null" } }, other: { "type": "null" } },
+    })
+}
+
+fn add(schema: &mut Value, more: &Value) {
+    let (Some(schema), Some(more)) = (schema.as_object_mut(), more.as_object()) else { return };
+    for (name, value) in more {
+        schema.insert(name.clone(), value.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::api::SessionOpts;
+
+    use super::*;
+    use crate::config::Config;
+
+    fn described() -> Value {
+        serde_json::from_str(&super::super::openapi_json()).unwrap()
+    }
+
+    #[test]
+    fn what_is_bounded_is_there_and_is_bounded() {
+        let api = described();
+        for (schema, property, more) in properties() {
+            let found = &api["components"]["schemas"][schema]["properties"][property];
+            assert!(found["type"] != Value::Null, "{schema}.{property} is not described");
+            for (name, value) in more.as_object().unwrap() {
+                assert_eq!(&found[name], value, "{schema}.{property}");
+            }
+        }
+        let listed =
+            api["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap().values());
+        let all: Vec<&Value> =
+            listed.flat_map(|method| method["parameters"].as_array().into_iter().flatten()).collect();
+        for (name, more) in parameters() {
+            let mut found = all.iter().filter(|parameter| parameter["name"] == name).peekable();
+            assert!(found.peek().is_some(), "{name} is no parameter");
+            for parameter in found {
+                let (name, value) = more.as_object().unwrap().iter().next().unwrap();
+                assert_eq!(&parameter["schema"][name], value, "{parameter}");
+            }
+        }
+        // What is asked with has no null.
+        let null = |parameter: &&&Value| parameter["schema"]["type"].as_array().is_some();
+        assert_eq!(all.iter().filter(null).count(), 0);
+    }
+
+    #[test]
+    fn every_number_of_a_sessions_options_is_taken_up_to_its_bounds_and_not_beyond() {
+        let config = Config::load(std::path::Path::new("/no/such/config.toml")).unwrap();
+        let judged = |property: &str, value: u64| {
+            let opts: SessionOpts = serde_json::from_value(json!({ property: value })).unwrap();
+            config.resolve(&opts).map(drop).map_err(|error| error.code())
+        };
+        let api = described();
+        let properties = api["components"]["schemas"]["SessionOpts"]["properties"].as_object().unwrap();
+        let mut numbers = 0;
+        for (property, schema) in properties.iter().filter(|(_, schema)| !schema["format"].is_null()) {
+            let bound =
+                |name: &str| schema[name].as_u64().unwrap_or_else(|| panic!("{property} has no {name}"));
+            let (least, most) = (bound("minimum"), bound("maximum"));
+            assert_eq!(judged(property, least), Ok(()), "{property}");
+            assert_eq!(judged(property, most), Ok(()), "{property}");
+            let beyond = [least.checked_sub(1), most.checked_add(1)];
+            for value in beyond.into_iter().flatten() {
+                let code = judged(property, value).expect_err(property);
+                assert!(code.starts_with("invalid_"), "{property}: {code}");
+            }
+            numbers += 1;
+        }
+        assert_eq!(numbers, 11);
+    }
+}
