@@ -98,6 +98,12 @@ impl Daemon {
         self.program.splice(program..program, words);
     }
 
+    /// From here on the program is started by this one, with these arguments before its own.
+    pub fn run_through(&mut self, words: &[&str]) {
+        let program = self.program.len() - 1;
+        self.program.splice(program..program, words.iter().map(Into::into));
+    }
+
     /// Starts a command and lets it run.
     pub fn spawn(&self, args: &[&str]) -> Child {
         self.command(args).spawn().unwrap()

@@ -41,6 +41,7 @@ mod retention;
 mod rights;
 mod rights_of_agents;
 mod sandbox;
+mod sandbox_matrix;
 mod simulation;
 mod stalls;
 mod terminal;
