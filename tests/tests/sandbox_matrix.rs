@@ -5,6 +5,7 @@
 //! Each probe is also run without a sandbox, where it must reach what it is after: else it would prove nothing.
 
 mod outside;
+mod swaps;
 mod table;
 
 use std::collections::BTreeMap;

@@ -5,6 +5,8 @@
 //   probes outside D  is what there is to be reached: sockets, memory, keys, a terminal. Prints `NAME VALUE` lines and
 //                     `ready`, and takes all of it away when its standard input ends.
 //   probes keys F P.. joins a new session keyring with a secret key in it, writes the key's number to F, becomes P.
+//   probes try STEP   tries one step and says the secret if it is reached.
+//   probes http S     sends its standard input to a socket and prints the answer.
 //   probes race A B T swaps the names A and B without a pause for T milliseconds.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -297,6 +299,8 @@ static int do_pidfdns(char **a) {
 
 // Processes. A process of that number that is another one counts for nothing.
 static int is_process(const char *pid, const char *name) {
+    // The first one of a namespace is known by its number.
+    if (!strcmp(pid, "1")) return 1;
     char path[64], text[512] = {0};
     snprintf(path, sizeof path, "/proc/%s/cmdline", pid);
     int fd = open(path, O_RDONLY);
@@ -844,6 +848,103 @@ static int do_env(char **a) { return did(setenv(a[0], a[1], 1), "setenv"); }
 static int do_cd(char **a) { return did(chdir(a[0]), "chdir"); }
 static int do_umask(char **a) { umask((mode_t)strtol(a[0], NULL, 8)); return REACHED; }
 
+static int do_mountopt(char **a) { return did(mount(a[0], a[1], a[0], 0, a[2]), "mount"); }
+// Whether a program that is another user's by its mode becomes that user.
+static int do_newprivs(char **a) {
+    (void)a;
+    int set = prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0);
+    return set == 1 ? said(REFUSED, "no new privileges") : said(REACHED, "programs may give rights");
+}
+static int do_openpty(char **a) {
+    (void)a;
+    int master, slave;
+    if (openpty(&master, &slave, NULL, NULL, NULL) < 0) return failed("openpty");
+    if (write(master, "x\n", 2) < 0) return failed("write");
+    return said(REACHED, "a terminal of its own");
+}
+// Rights over what was not made within: those of the first user namespace.
+static int do_rights(char **a) {
+    struct stat own;
+    char text[4096] = {0};
+    int fd = open("/proc/self/status", O_RDONLY);
+    if (fd < 0 || read(fd, text, sizeof text - 1) < 0) return failed("status");
+    char *at = strstr(text, "CapEff:");
+    unsigned long long rights = at ? strtoull(at + 7, NULL, 16) : 0;
+    if (stat("/proc/self/ns/user", &own) < 0) return failed("ns/user");
+    if ((long long)own.st_ino != atoll(a[0])) return said(REFUSED, "rights over a namespace of its own at most");
+    return rights ? said(REACHED, "rights over the machine") : said(REFUSED, "no rights");
+}
+static int do_fchmod(char **a) {
+    int fd = open(a[0], O_RDONLY);
+    return fd < 0 ? failed("open") : did(fchmod(fd, 0777), "fchmod");
+}
+static int do_futimes(char **a) {
+    int fd = open(a[0], O_RDONLY);
+    return fd < 0 ? failed("open") : did(futimens(fd, NULL), "futimens");
+}
+static int do_fxattr(char **a) {
+    int fd = open(a[0], O_RDONLY);
+    return fd < 0 ? failed("open") : did(fsetxattr(fd, "user.touched", "x", 1, 0), "fsetxattr");
+}
+static int do_fallocate(char **a) {
+    int fd = open(a[0], O_WRONLY);
+    return fd < 0 ? failed("open") : did(fallocate(fd, 0, 0, 4096), "fallocate");
+}
+static int do_opathhere(char **a) {
+    // The parent of a descriptor, step by step.
+    int fd = open(".", O_PATH | O_DIRECTORY);
+    for (int i = 0; i < 16 && fd >= 0; i++) fd = openat(fd, "..", O_PATH | O_DIRECTORY);
+    if (fd < 0) return failed("..");
+    int file = openat(fd, a[0] + 1, O_RDONLY);
+    return file < 0 ? failed("openat") : read_fd(file);
+}
+static int do_exchangedir(char **a) {
+    // A directory of its own in the place of what hides.
+    mkdir("decoy", 0755);
+    if (syscall(SYS_renameat2, AT_FDCWD, "decoy", AT_FDCWD, a[0], RENAME_EXCHANGE) < 0) return failed("exchange");
+    return do_read(a + 1);
+}
+static int do_connector(char **a) {
+    // What all processes of the machine do.
+    struct stat own;
+    if (stat("/proc/self/ns/net", &own) < 0) return failed("ns/net");
+    int fd = socket(AF_NETLINK, SOCK_DGRAM, NETLINK_CONNECTOR);
+    if (fd < 0) return failed("socket");
+    struct sockaddr_nl address = {.nl_family = AF_NETLINK, .nl_groups = 1};
+    if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0) return failed("bind");
+    return (long long)own.st_ino == atoll(a[0]) ? said(REACHED, "hears of all processes") : said(REFUSED, "an own network");
+}
+static int do_uringsqpoll(char **a) {
+    // A thread of the kernel's that goes on when its process is gone, or runs with other rights.
+    struct io_uring_params params = {.flags = IORING_SETUP_SQPOLL};
+    int ring = (int)syscall(SYS_io_uring_setup, 4, &params);
+    if (ring < 0) return failed("io_uring");
+    return do_read(a);
+}
+static int do_uringmkdir(char **a) {
+    struct io_uring_sqe sqe = {.opcode = IORING_OP_MKDIRAT, .fd = AT_FDCWD, .addr = (unsigned long)a[0], .len = 0755};
+    int done;
+    if (ring_do(&sqe, &done) < 0) return failed("io_uring");
+    if (done < 0) errno = -done;
+    return did(done, "mkdir by the ring");
+}
+static int do_uringunlink(char **a) {
+    struct io_uring_sqe sqe = {.opcode = IORING_OP_UNLINKAT, .fd = AT_FDCWD, .addr = (unsigned long)a[0]};
+    int done;
+    if (ring_do(&sqe, &done) < 0) return failed("io_uring");
+    if (done < 0) errno = -done;
+    return did(done, "unlink by the ring");
+}
+static int do_uringsocket(char **a) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(a[0]))};
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    int fd = socket(AF_INET, SOCK_STREAM, 0), done;
+    struct io_uring_sqe sqe = {.opcode = IORING_OP_CONNECT, .fd = fd, .addr = (unsigned long)&address, .off = sizeof address};
+    if (ring_do(&sqe, &done) < 0) return failed("io_uring");
+    if (done < 0) errno = -done;
+    return did(done, "connect by the ring");
+}
+
 #define STEP(name) {#name, do_##name}
 static struct { const char *name; int (*run)(char **); } steps[] = {
     STEP(read), STEP(list), STEP(open), STEP(openw), STEP(write), STEP(create), STEP(put), STEP(trunc), STEP(otrunc), STEP(tmpfile),
@@ -860,6 +961,8 @@ static struct { const char *name; int (*run)(char **); } steps[] = {
     STEP(bpf), STEP(bpfprog), STEP(perf), STEP(kexec), STEP(module), STEP(finitmodule), STEP(delmodule), STEP(reboot), STEP(swapon),
     STEP(swapoff), STEP(acct), STEP(syslog), STEP(iopl), STEP(settime), STEP(hostname), STEP(inotify), STEP(fanotify), STEP(handle),
     STEP(secretmem), STEP(pty), STEP(tiocsti), STEP(ctty), STEP(devpts), STEP(nest), STEP(landlock), STEP(dumpable), STEP(follow),
+    STEP(mountopt), STEP(newprivs), STEP(openpty), STEP(rights), STEP(fchmod), STEP(futimes), STEP(fxattr), STEP(fallocate),
+    STEP(opathhere), STEP(exchangedir), STEP(connector), STEP(uringsqpoll), STEP(uringmkdir), STEP(uringunlink), STEP(uringsocket),
     STEP(spawn), STEP(env), STEP(cd), STEP(umask),
 };
 
@@ -955,7 +1058,7 @@ static int outside(const char *dir, const char *secret) {
     mqd_t queue = mq_open(name, O_CREAT | O_RDWR | O_NONBLOCK, 0600, NULL);
     if (queue != (mqd_t)-1) mq_send(queue, CANARY, strlen(CANARY), 0);
     printf("mq %s\n", name);
-    char shmfile[128], tmpsock[128], tmpfile[128], abstract[64];
+    char shmfile[128], runsock[128], tmpsock[128], tmpfile[128], abstract[64];
     snprintf(shmfile, sizeof shmfile, "/dev/shm/kennel-test-%d", pid);
     int fd = open(shmfile, O_CREAT | O_RDWR, 0600);
     if (write(fd, CANARY, strlen(CANARY)) < 0) return 9;
@@ -972,6 +1075,14 @@ static int outside(const char *dir, const char *secret) {
     snprintf(path, sizeof path, "%s/door", dir);
     if (listener(path, 0, SOCK_STREAM) < 0) return 9;
     printf("seensock %s\n", path);
+    snprintf(path, sizeof path, "%s/../run/bus", dir);
+    if (listener(path, 0, SOCK_STREAM) < 0) return 9;
+    snprintf(path, sizeof path, "%s/../home/.gnupg/S.gpg-agent", dir);
+    if (listener(path, 0, SOCK_STREAM) < 0) return 9;
+    // Root's alone.
+    snprintf(runsock, sizeof runsock, "/run/kennel-test-%d.sock", pid);
+    listener(runsock, 0, SOCK_STREAM);
+    printf("runsock %s\n", runsock);
     snprintf(path, sizeof path, "%s/slot", dir);
     int slot = listener(path, 0, SOCK_DGRAM);
     printf("slot %s\n", path);
@@ -1029,6 +1140,7 @@ static int outside(const char *dir, const char *secret) {
     unlink(shmfile);
     unlink(tmpfile);
     unlink(tmpsock);
+    unlink(runsock);
     syscall(SYS_keyctl, KEYCTL_UNLINK, key, (long)KEY_SPEC_USER_KEYRING);
     syscall(SYS_keyctl, KEYCTL_UNLINK, open_key, (long)KEY_SPEC_USER_KEYRING);
     return 0;
@@ -1058,10 +1170,36 @@ static int race(char **a) {
     return 0;
 }
 
+static int http(const char *path) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    strncpy(address.sun_path, path, sizeof address.sun_path - 1);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) return 9;
+    static char bytes[1 << 16];
+    ssize_t n;
+    while ((n = read(0, bytes, sizeof bytes)) > 0)
+        if (write(fd, bytes, (size_t)n) < 0) return 9;
+    while ((n = read(fd, bytes, sizeof bytes)) > 0)
+        if (write(1, bytes, (size_t)n) < 0) return 9;
+    return 0;
+}
+
 int main(int argc, char **argv) {
     if (argc >= 4 && !strcmp(argv[1], "outside")) return outside(argv[2], argv[3]);
     if (argc >= 4 && !strcmp(argv[1], "keys")) return with_keys(argv + 2);
     if (argc >= 5 && !strcmp(argv[1], "race")) return race(argv + 2);
+    if (argc >= 3 && !strcmp(argv[1], "http")) return http(argv[2]);
+    if (argc >= 3 && !strcmp(argv[1], "try")) {
+        // One step, its words as arguments; says the secret if it is reached.
+        char text[4096] = {0};
+        for (int i = 2; i < argc; i++) {
+            strncat(text, argv[i], sizeof text - strlen(text) - 2);
+            strcat(text, " ");
+        }
+        int word = step(text);
+        printf("%s %s\n", word == REACHED ? CANARY : "refused", why);
+        return 0;
+    }
     static char line[1 << 16];
     while (fgets(line, sizeof line, stdin)) {
         line[strcspn(line, "\n")] = 0;

@@ -13,6 +13,8 @@ use harness::real::*;
 use manager::protocol::api::SessionInfo;
 use manager::protocol::{Sandbox, SandboxBy};
 
+use serde_json::{Value, json};
+
 use super::table::{Control, LATE, Probe, SECRETS};
 use super::{Kind, Results};
 use crate::containment::User;
@@ -141,13 +143,14 @@ impl Cell {
             "home/mine/canary",
             "home/mine2/file",
             "home/mine3/canary",
+            "home/mine4/canary",
             "home/sibling/canary",
             "outside/canary",
             "elsewhere/canary",
         ] {
             make(file, CANARY);
         }
-        for directory in ["pre-terminal", "pre-profile", "pre-audit"] {
+        for directory in ["pre-terminal", "pre-profile", "pre-audit", "pre-kin"] {
             make(&format!("home/project/{directory}/none"), "");
             std::fs::copy(preload, root.join(format!("home/project/{directory}/preload.so"))).unwrap();
         }
@@ -165,14 +168,24 @@ impl Cell {
         let profile = |name: &str, env: &str| {
             format!(
                 "[agents.{name}]\nkind = \"acp\"\ncommand = [\"{agent}\"]\nsandbox = \"{sandbox}\"\n\
-                 containment = \"{containment}\"\nsandbox_hide = [\"~/mine\", \"~/mine2\", \"~/mine3\", \"~/late\"]\nsandbox_write = [\"~/.agent\"]\n{env}\n"
+                 containment = \"{containment}\"\nsandbox_hide = [\"~/mine\", \"~/mine2\", \"~/mine3\", \"~/mine4\", \"~/late\"]\nsandbox_write = [\"~/.agent\"]\n{env}\n"
             )
         };
         let preloaded = format!("env = {{ LD_PRELOAD = \"{at}/home/project/pre-profile/preload.so\" }}");
+        let shell = |name: &str, sandbox: &str, more: &str| {
+            format!(
+                "[agents.{name}]\nkind = \"shell\"\nsandbox = \"{sandbox}\"\ncontainment = \"{containment}\"\n{more}\n"
+            )
+        };
+        let shells = [
+            shell("walled", sandbox, r#"sandbox_hide = ["~/mine"]"#),
+            shell("open", sandbox, r#"sandbox_write = ["~/mine4"]"#),
+        ];
         let config = format!(
-            "{}{}[agents.free]\nkind = \"shell\"\n[defaults]\ngrace = \"100ms\"\n# {CANARY}\n",
+            "{}{}{}[agents.free]\nkind = \"shell\"\n[defaults]\ngrace = \"100ms\"\n# {CANARY}\n",
             profile("hostile", ""),
-            profile("preloaded", &preloaded)
+            profile("preloaded", &preloaded),
+            shells.concat()
         );
         make("home/.config/kennel/config.toml", &config);
         if kind.user == User::Nobody {
@@ -236,6 +249,7 @@ impl Cell {
         fact("daemon", daemon.pid().to_string());
         fact("worker", worker.to_string());
         fact("keeper", below(worker).first().unwrap_or(&worker).to_string());
+        fact("agent", main.agent_pid.unwrap().to_string());
         fact("siblingagent", sibling.agent_pid.unwrap().to_string());
         let init = if kind.sandbox == Sandbox::None { worker } else { 1 };
         fact("init", init.to_string());
@@ -305,6 +319,7 @@ impl Cell {
             "forge: agent_pid of the session".into(),
             (word.into(), format!("agent_pid is {agent:?}")),
         );
+        self.kin(&mut results);
         self.environment(&mut results);
         self.daemon.ok(&["daemon", "restart"]);
         self.daemon.idle("canary-main");
@@ -354,6 +369,56 @@ impl Cell {
         found.lines().map(split).collect()
     }
 
+    /// What the session's token is good for: sub-agents are no freer than it is.
+    fn kin(&self, results: &mut Results) {
+        let token = self.daemon.ok(&["token", "canary-main"]);
+        let fact = |name: &str| self.facts[name].as_str();
+        let secret = format!("cat {}", fact("secret"));
+        let hidden = format!("cat {}/mine4/canary", fact("home"));
+        let writes = |what: &str| format!("echo x > {}/{what}", fact("outside"));
+        let library = format!("{}/pre-kin/preload.so", fact("work"));
+        for (name, agent, workdir, task, preload) in [
+            ("of a profile without a sandbox", "free", fact("work"), &secret, ""),
+            ("with less hidden", "open", fact("work"), &hidden, ""),
+            ("in another directory", "walled", fact("outside"), &writes("by-kin"), ""),
+            ("in the directory above", "walled", fact("root"), &writes("by-kin-above"), ""),
+            ("LD_PRELOAD", "walled", fact("work"), &secret, library.as_str()),
+        ] {
+            let env = if preload.is_empty() { json!({}) } else { json!({ "LD_PRELOAD": preload }) };
+            let opts = json!({ "agent": agent, "workdir": workdir, "env": env });
+            let started = self.asks("POST", "/v1/subagents", &token, &json!({ "task": task, "opts": opts }));
+            let said = match started["session_id"].as_str() {
+                None => started.clone(),
+                Some(id) => until("the end of a sub-agent's task", || {
+                    let result = self.asks("GET", &format!("/v1/sessions/{id}/result"), &token, &Value::Null);
+                    (!result["outcome"].is_null()).then_some(result)
+                }),
+            };
+            let made = task.split_once("> ").is_some_and(|(_, path)| Path::new(path).exists());
+            let reached = made || said.to_string().contains(CANARY);
+            let word = if reached { "reached" } else { "refused" };
+            results.insert(format!("kin: by its token, {name}"), (word.into(), said.to_string()));
+        }
+    }
+
+    /// Asks the API as somebody does who has this token.
+    fn asks(&self, method: &str, path: &str, token: &str, body: &Value) -> Value {
+        let mut command = as_user(self.kind.user, &self.root.join("bin/probes"));
+        command.arg("http").arg(self.facts["socket"].as_str()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: kennel\r\nAuthorization: Bearer canary-main:{}\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            token.trim(),
+            body.len()
+        );
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), request.as_bytes()).unwrap();
+        let answer = finish_within(child, PROBES).stdout;
+        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
+    }
+
     /// Code that the session's environment brings runs inside only.
     fn environment(&self, results: &mut Results) {
         let project = self.root.join("home/project");
@@ -366,6 +431,7 @@ impl Cell {
             ("environment: LD_PRELOAD of the profile", "pre-profile"),
             ("environment: LD_PRELOAD of terminal/create", "pre-terminal"),
             ("environment: LD_AUDIT of terminal/create", "pre-audit"),
+            ("environment: LD_PRELOAD of a sub-agent", "pre-kin"),
         ] {
             let log = std::fs::read_to_string(project.join(directory).join("log")).unwrap_or_default();
             let space = format!("pid:[{}]", self.facts["ns_pid"]);

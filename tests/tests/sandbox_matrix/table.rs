@@ -146,6 +146,7 @@ const OWN: &[Row] = &[
     ),
     ("own: a sandbox within", "nest", Bubblewrap, BOTH),
     ("own: Landlock within", "landlock", Always, BOTH),
+    ("own: a terminal", "openpty", Always, BOTH),
 ];
 
 /// What lies on the disk.
@@ -231,6 +232,20 @@ const FILES: &[Row] = &[
     ("write: the own log", "openw {state}/logs/canary-main.log", Never, BOTH),
     ("write: kennel's configuration", "openw {home}/.config/kennel/config.toml", Never, BOTH),
     ("write: a program start of the machine", "openw /etc/ld.so.preload | openw /etc/passwd", Never, ROOT),
+    ("read: up from the working directory by descriptors", "opathhere {secret}", Never, BOTH),
+    (
+        "read: a directory in the place of a hidden one",
+        "exchangedir {home}/.ssh {work}/decoy/id_ed25519",
+        Never,
+        SAFE,
+    ),
+    ("read: by a thread of io_uring's", "uringsqpoll {secret}", Never, BOTH),
+    ("write: mode, of an open file", "fchmod {victim}", Never, BOTH),
+    ("write: times, of an open file", "futimes {victim}", Never, BOTH),
+    ("write: attributes, of an open file", "fxattr {victim}", Never, BOTH),
+    ("write: room for a file", "fallocate {victim}", Never, BOTH),
+    ("write: a directory by io_uring", "uringmkdir {new}", Never, BOTH),
+    ("write: remove a file by io_uring", "uringunlink {victim}", Never, BOTH),
 ];
 
 /// Mounts, and namespaces of the agent's own in which it is root.
@@ -384,6 +399,18 @@ const MOUNTS: &[Row] = &[
     ("namespace: that of the machine's mounts", "samens mnt {ns_mnt}", Never, BOTH),
     ("namespace: that of the machine's PIDs", "samens pid {ns_pid}", Never, BOTH),
     ("namespace: that of the machine's network", "interfaces {ns_net}", Workdir, BOTH),
+    (
+        "mount: control groups of version 1",
+        "mkdir {tmp} | unshare user mnt cgroup | mountopt cgroup {tmp} pids | openw {tmp}/cgroup.procs",
+        Never,
+        Control::None("the machine may have control groups of another version"),
+    ),
+    (
+        "mount: limits of its control group",
+        "mkdir {tmp} | unshare user mnt cgroup | mountopt cgroup {tmp} pids | openw {tmp}/pids.max",
+        Never,
+        Control::None("the machine may have control groups of another version"),
+    ),
 ];
 
 /// Processes, and what they have open.
@@ -461,6 +488,9 @@ const PROCESSES: &[Row] = &[
     ("descriptor: the log opened again and emptied", "reopen 2 truncate", Never, BOTH),
     ("descriptor: the log cut short", "truncfd 2", Never, BOTH),
     ("descriptor: the log written over", "seekfd 2", Never, BOTH),
+    ("process: rights that a program gives", "newprivs", Never, BOTH),
+    ("process: rights over the machine", "rights {ns_user}", Never, ROOT),
+    ("process: counters of another", "perf {outsider}", Never, ROOT),
 ];
 
 /// The kernel and the machine.
@@ -543,6 +573,16 @@ const MACHINE: &[Row] = &[
         Never,
         ROOT,
     ),
+    ("machine: the kernel's messages by /proc", "open /proc/kmsg", Never, ROOT),
+    ("machine: where packets go", "openw /proc/sys/net/ipv4/ip_forward", Never, ROOT),
+    (
+        "machine: how many namespaces there may be",
+        "openw /proc/sys/user/max_user_namespaces",
+        Never,
+        Control::None("it takes a right that root may lack in a virtual machine"),
+    ),
+    ("machine: how keys are kept", "openw /proc/sys/kernel/keys/maxkeys", Never, ROOT),
+    ("machine: what all processes do", "connector {ns_net}", Workdir, BOTH),
 ];
 
 /// Other processes' ears: sockets, memory, keys, terminals.
@@ -596,6 +636,11 @@ const TALK: &[Row] = &[
     ("key: one that is open to the user, by number", "keyread {okey}", Never, BOTH),
     ("key: the names of keys", "read /proc/keys", Never, BOTH),
     ("key: the user's, as root of a namespace", "unshare user | keyread {ukey}", Never, BOTH),
+    ("talk: TCP by io_uring", "uringsocket {tcp}", Workdir, BOTH),
+    ("talk: a socket in /run", "unix {runsock}", Never, ROOT),
+    ("talk: a socket in the runtime directory", "unix {root}/run/bus", Never, BOTH),
+    ("talk: a key agent in a hidden directory", "unix {home}/.gnupg/S.gpg-agent", Never, BOTH),
+    ("talk: the machine's log", "dgram /dev/log", Never, Control::None("the machine may have none")),
 ];
 
 /// By way of the client, and of kennel itself.
@@ -716,6 +761,44 @@ const CLIENT: &[Row] = &[
         Never,
         Control::None("bubblewrap may not be there"),
     ),
+    (
+        "terminal: words that bubblewrap would take",
+        "terminal - - --bind / / /bin/cat {secret}",
+        Never,
+        Control::None("there is no such command"),
+    ),
+    (
+        "terminal: init's descriptors, lied to",
+        "terminal - - {work}/probes try procfds /proc/1/fd {outsider}",
+        Never,
+        SAFE,
+    ),
+    ("terminal: init is traced", "terminal - - {work}/probes try ptrace {init} session-worker", Never, BOTH),
+    ("terminal: any descriptor that is inherited", "terminal - - {work}/probes try fds", Never, NO_FD),
+    (
+        "terminal: the agent of the same session is seen",
+        "terminal - - {work}/probes try seen {agent} hostile-agent",
+        Never,
+        BOTH,
+    ),
+    ("terminal: a key of the login", "terminal - - {work}/probes try keyread {skey}", Never, BOTH),
+    ("terminal: shared memory of the outside", "terminal - - {work}/probes try shm {shm}", Never, BOTH),
+    ("terminal: the user's terminal", "terminal - - {work}/probes try pty {pty}", Never, BOTH),
+    ("terminal: TCP", "terminal - - {work}/probes try tcp {tcp}", Workdir, BOTH),
+    ("terminal: a secret that was made later", "terminal - - /bin/cat {home}/late/canary", Never, BOTH),
+    ("terminal: kennel's socket", "terminal - - {work}/probes try ask {socket}", Never, BOTH),
+    (
+        "terminal: what happens to cores",
+        "terminal - - {work}/probes try openw /proc/sys/kernel/core_pattern",
+        Never,
+        ROOT,
+    ),
+    (
+        "terminal: an empty directory name",
+        "terminal  - /bin/cat {secret}",
+        Never,
+        Control::None("there is no such directory"),
+    ),
 ];
 
 /// Once the daemon has been replaced: the sockets are new ones.
@@ -732,6 +815,12 @@ const FOUND: &[Row] = &[
     ("environment: LD_PRELOAD of the profile", "", Never, BOTH),
     ("environment: LD_PRELOAD of terminal/create", "", Never, BOTH),
     ("environment: LD_AUDIT of terminal/create", "", Never, BOTH),
+    ("kin: by its token, of a profile without a sandbox", "", Never, BOTH),
+    ("kin: by its token, with less hidden", "", Never, BOTH),
+    ("kin: by its token, in another directory", "", Never, BOTH),
+    ("kin: by its token, in the directory above", "", Never, BOTH),
+    ("kin: by its token, LD_PRELOAD", "", Never, BOTH),
+    ("environment: LD_PRELOAD of a sub-agent", "", Never, BOTH),
 ];
 
 pub fn probes() -> Vec<Probe> {

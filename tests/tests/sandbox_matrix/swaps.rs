@@ -1,0 +1,173 @@
+//! Places that somebody swaps for a way to the secrets: before a start, and without a pause while there are starts.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use harness::daemon::Daemon;
+use manager::protocol::Sandbox;
+use manager::protocol::api::SessionInfo;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use super::Kind;
+use crate::containment::{User, users};
+use crate::sandbox::{daemon, makers};
+
+/// How many programs are started in each sandbox while a place is swapped.
+const STARTS: usize = 24;
+/// How often it is swapped meanwhile, at least.
+const SWAPS: u32 = 300;
+
+/// A session whose every prompt is a start, and the place that is swapped.
+struct Swapped {
+    daemon: Daemon,
+    home: PathBuf,
+    /// What the session was given, and what takes its place.
+    place: PathBuf,
+    other: PathBuf,
+}
+
+impl Swapped {
+    /// `place` is what is swapped for a symlink to `leads`, both below the test's directory; `work` is where the session works.
+    fn new(kind: Kind, work: &str, place: &str, leads: &str) -> Self {
+        let daemon = daemon(kind.user, kind.sandbox.name(), kind.by);
+        let root = daemon.dir.path().to_owned();
+        std::fs::create_dir_all(root.join(work)).unwrap();
+        let other = root.join("other-place");
+        std::os::unix::fs::symlink(root.join(leads), &other).unwrap();
+        if kind.user == User::Nobody {
+            crate::sandbox::give_away(&root.join(work.split('/').next().unwrap()));
+            std::os::unix::fs::lchown(&other, Some(65534), Some(65534)).unwrap();
+        }
+        let directory = root.join(work).display().to_string();
+        let info: SessionInfo = daemon.json(&["start", "--agent", "fixture", "--dir", &directory]);
+        daemon.idle(info.id.as_str());
+        Self { home: root.join("home"), place: root.join(place), other, daemon }
+    }
+
+    fn swap(&self) {
+        renameat_with(CWD, &self.place, CWD, &self.other, RenameFlags::EXCHANGE).unwrap();
+    }
+
+    /// One start, in which the agent goes for the keys. Gives what it has reached.
+    fn goes(&self, what: &str) -> Option<String> {
+        let home = self.home.display();
+        let place = self.place.display();
+        let script = format!(
+            "try read {home}/.ssh/id_ed25519; try read id_ed25519; try read {place}/id_ed25519; \
+             try write {home}/.ssh/authorized_keys; try write authorized_keys; try write {place}/authorized_keys"
+        );
+        let said = self.daemon.run(&["send", "session-1", &script]);
+        let planted = std::fs::remove_file(self.home.join(".ssh/authorized_keys")).is_ok();
+        let reached = planted || said.stdout.contains("read done");
+        reached.then(|| format!("{what}: a key was read, or planted: {said:?}"))
+    }
+
+    fn works(&self, what: &str) {
+        // A session that has failed in the meantime is started again.
+        self.daemon.run(&["restart", "session-1"]);
+        let said = self.daemon.run(&["send", "session-1", "try write works"]);
+        assert!(said.stdout.contains("write done"), "{what}: it works no more: {said:?}");
+    }
+}
+
+/// What is swapped, where the session works, and where the symlink leads.
+const PLACES: [(&str, &str, &str, &str); 4] = [
+    ("the working directory", "work", "work", "home/.ssh"),
+    ("what the working directory is in", "deep/.ssh", "deep", "home"),
+    ("the working directory, by the home directory", "work", "work", "home"),
+    ("what may be written", "work", "home/.agent", "home/.ssh"),
+];
+
+fn kinds() -> Vec<Kind> {
+    let mut kinds = Vec::new();
+    for user in users() {
+        for by in makers() {
+            for sandbox in [Sandbox::Workdir, Sandbox::Strict] {
+                kinds.push(Kind { user: *user, by, sandbox });
+            }
+        }
+    }
+    kinds
+}
+
+#[test]
+fn a_place_that_was_swapped_is_not_followed_at_the_next_start() {
+    let mut faults = Vec::new();
+    for kind in kinds() {
+        for (what, work, place, leads) in PLACES {
+            let what = format!("{}: {what}", kind.name());
+            let swapped = Swapped::new(kind, work, place, leads);
+            faults.extend(swapped.goes(&format!("{what}, not swapped")));
+            swapped.swap();
+            faults.extend(swapped.goes(&what));
+            swapped.daemon.run(&["restart", "session-1"]);
+            faults.extend(swapped.goes(&format!("{what}, restarted")));
+            swapped.swap();
+            swapped.works(&what);
+        }
+    }
+    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
+}
+
+#[test]
+fn without_a_sandbox_a_place_that_was_swapped_is_followed() {
+    for user in users() {
+        let kind = Kind { user: *user, by: manager::protocol::SandboxBy::Bubblewrap, sandbox: Sandbox::None };
+        for (what, work, place, leads) in PLACES {
+            let swapped = Swapped::new(kind, work, place, leads);
+            swapped.swap();
+            assert!(swapped.goes(what).is_some(), "{what}: this proves nothing");
+        }
+    }
+}
+
+#[test]
+fn a_place_that_is_swapped_all_the_time_is_never_followed() {
+    let (mut starts, mut swaps, mut faults) = (0, 0, Vec::new());
+    for kind in kinds() {
+        for (what, work, place, leads) in [PLACES[0], PLACES[3]] {
+            let swapped = Swapped::new(kind, work, place, leads);
+            let (over, count) = (AtomicBool::new(false), AtomicU32::new(0));
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    while !over.load(Ordering::Relaxed) {
+                        swapped.swap();
+                        // Both ways are there for a while: else nobody would find either.
+                        if count.fetch_add(1, Ordering::Relaxed) % 64 == 0 {
+                            std::thread::yield_now();
+                        }
+                    }
+                });
+                let ends = Ends(&over);
+                let what = format!("{}: {what}", kind.name());
+                for _ in 0..STARTS / 2 {
+                    faults.extend(swapped.goes(&what));
+                    starts += 1;
+                }
+                drop(ends);
+            });
+            if !is_directory(&swapped.place) {
+                swapped.swap();
+            }
+            swapped.works(&kind.name());
+            let count = count.into_inner();
+            assert!(count >= SWAPS, "{count} swaps only");
+            swaps += count;
+        }
+    }
+    println!("{starts} starts, {swaps} swaps");
+    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
+}
+
+/// Says that it is over, also when the test panics.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn is_directory(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|meta| meta.is_dir())
+}
