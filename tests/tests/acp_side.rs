@@ -122,6 +122,27 @@ impl Editor {
         self.answer(id)
     }
 
+    /// Answers what it is asked until this prompt's turn is over. Gives the answer to that.
+    pub(crate) fn serves(&mut self, prompt: u64, mut answers: impl FnMut(&Value) -> Value) -> Value {
+        let mut from = self.seen.len();
+        loop {
+            if let Some(at) = self.answers.iter().position(|answer| answer["id"] == prompt) {
+                return self.answers.remove(at);
+            }
+            self.read("the end of a turn");
+            for asked in self.seen[from..]
+                .iter()
+                .filter(|message| !message["id"].is_null())
+                .cloned()
+                .collect::<Vec<_>>()
+            {
+                let result = answers(&asked);
+                self.send(&json!({ "jsonrpc": "2.0", "id": asked["id"], "result": result }));
+            }
+            from = self.seen.len();
+        }
+    }
+
     /// Reads until it is told something like this.
     pub(crate) fn hears(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let mut from = 0;

@@ -68,7 +68,7 @@ impl Mcp {
     }
 
     /// What a tool says, and whether it is an error.
-    fn call(&mut self, tool: &str, arguments: Value) -> (Value, bool) {
+    pub(crate) fn call(&mut self, tool: &str, arguments: Value) -> (Value, bool) {
         let answer = self.ask("tools/call", json!({ "name": tool, "arguments": arguments }));
         let result = &answer["result"];
         // The same twice: as text for the model, and as an object for programs.
@@ -117,7 +117,7 @@ fn session(daemon: &Daemon, name: &str) -> PathBuf {
     token_file(daemon, name)
 }
 
-fn token_file(daemon: &Daemon, name: &str) -> PathBuf {
+pub(crate) fn token_file(daemon: &Daemon, name: &str) -> PathBuf {
     let path = daemon.dir.path().join(format!("{name}.token"));
     let mut file = std::fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path).unwrap();
     write!(file, "{name}:{}", daemon.ok(&["token", name])).unwrap();

@@ -4,6 +4,8 @@
 //!
 //! Each probe is also run without a sandbox, where it must reach what it is after: else it would prove nothing.
 
+mod editor;
+mod hooks;
 mod outside;
 mod swaps;
 mod table;

@@ -204,6 +204,11 @@ impl Cell {
         ] {
             daemon.set(name, value);
         }
+        let mut path = format!("{home}/project/bin:{}", std::env::var("PATH").unwrap());
+        std::fs::create_dir(root.join("home/project/bin")).unwrap();
+        if kind.user == User::Nobody {
+            chown(root.join("home/project/bin"), Some(NOBODY), Some(NOBODY)).unwrap();
+        }
         if kind.by == SandboxBy::Landlock {
             // All that is needed but for bubblewrap.
             let tools = root.join("tools");
@@ -211,8 +216,9 @@ impl Cell {
             for tool in ["setpriv", "umount", "cat"] {
                 std::os::unix::fs::symlink(format!("/usr/bin/{tool}"), tools.join(tool)).unwrap();
             }
-            daemon.set("PATH", tools.to_str().unwrap());
+            path = format!("{home}/project/bin:{}", tools.display());
         }
+        daemon.set("PATH", &path);
         let secret = root.join("home/.ssh/id_ed25519");
         let outside = Outside::new(kind.user, &probes, &root.join("outside"), &secret);
         let mut facts = outside.facts.clone();
@@ -260,6 +266,11 @@ impl Cell {
             }
         }
         Self { kind, outside: Some(outside), daemon, root, facts }
+    }
+
+    /// The test's directory.
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     fn victim(&self, probe: &Probe) -> (PathBuf, PathBuf) {
@@ -324,6 +335,7 @@ impl Cell {
         self.daemon.ok(&["daemon", "restart"]);
         self.daemon.idle("canary-main");
         results.extend(self.run("later", &later));
+        self.planted(&mut results);
         for probe in &mine {
             let (victim, new) = self.victim(probe);
             let made = probe.steps.split_once("{=").and_then(|(_, rest)| rest.split_once('}'));
@@ -399,6 +411,27 @@ impl Cell {
             let word = if reached { "reached" } else { "refused" };
             results.insert(format!("kin: by its token, {name}"), (word.into(), said.to_string()));
         }
+    }
+
+    /// A program that an agent has left where the daemon's PATH leads first: nobody runs it outside.
+    fn planted(&self, results: &mut Results) {
+        let ran = self.root.join("outside/planted-ran");
+        for program in ["bwrap", "setpriv", "umount", "git", "sh"] {
+            let planted = self.root.join("home/project/bin").join(program);
+            let script =
+                format!("#!/bin/sh\necho {program} >> {}\nexec /usr/bin/{program} \"$@\"\n", ran.display());
+            std::fs::write(&planted, script).unwrap();
+            std::fs::set_permissions(&planted, PermissionsExt::from_mode(0o755)).unwrap();
+        }
+        let dir = self.facts["work"].as_str();
+        self.daemon.run(&["start", "--id", "planted", "--agent", "hostile", "--dir", dir]);
+        self.daemon.run(&["wait", "planted", "--until", "idle", "--timeout", "10s"]);
+        self.daemon.run(&["restart", "canary-main"]);
+        self.daemon.run(&["wait", "canary-main", "--until", "idle", "--timeout", "10s"]);
+        let ran = std::fs::read_to_string(ran).unwrap_or_default();
+        let word = if ran.is_empty() { "refused" } else { "reached" };
+        results
+            .insert("plant: programs where PATH leads first".into(), (word.into(), ran.replace('\n', " ")));
     }
 
     /// Asks the API as somebody does who has this token.

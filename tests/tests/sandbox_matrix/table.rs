@@ -821,6 +821,12 @@ const FOUND: &[Row] = &[
     ("kin: by its token, in the directory above", "", Never, BOTH),
     ("kin: by its token, LD_PRELOAD", "", Never, BOTH),
     ("environment: LD_PRELOAD of a sub-agent", "", Never, BOTH),
+    (
+        "plant: programs where PATH leads first",
+        "",
+        Never,
+        Control::None("without a sandbox none of them is run"),
+    ),
 ];
 
 pub fn probes() -> Vec<Probe> {
