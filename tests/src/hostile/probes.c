@@ -107,6 +107,14 @@ static int do_list(char **a) {
     int fd = open(a[0], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     return fd < 0 ? failed(a[0]) : list_fd(fd);
 }
+static int do_entries(char **a) {
+    DIR *dir = opendir(a[0]);
+    if (!dir) return failed(a[0]);
+    struct dirent *entry;
+    while ((entry = readdir(dir)))
+        if (entry->d_name[0] != '.') return said(REACHED, entry->d_name);
+    return said(REFUSED, "it is empty, or looks so");
+}
 static int do_open(char **a) { return did(open(a[0], O_RDONLY | O_NONBLOCK | O_NOCTTY), a[0]); }
 static int do_openw(char **a) { return did(open(a[0], O_WRONLY | O_NONBLOCK | O_NOCTTY), a[0]); }
 static int touch_fd(int fd) {
@@ -947,7 +955,7 @@ static int do_uringsocket(char **a) {
 
 #define STEP(name) {#name, do_##name}
 static struct { const char *name; int (*run)(char **); } steps[] = {
-    STEP(read), STEP(list), STEP(open), STEP(openw), STEP(write), STEP(create), STEP(put), STEP(trunc), STEP(otrunc), STEP(tmpfile),
+    STEP(read), STEP(list), STEP(entries), STEP(open), STEP(openw), STEP(write), STEP(create), STEP(put), STEP(trunc), STEP(otrunc), STEP(tmpfile),
     STEP(mkdir), STEP(rmdir), STEP(fifo), STEP(device), STEP(rename), STEP(exchange), STEP(link), STEP(symlink), STEP(unlink),
     STEP(chmod), STEP(chown), STEP(utimes), STEP(xattr), STEP(chattr), STEP(opath), STEP(roreopen), STEP(opathchmod), STEP(mmapwrite),
     STEP(bind), STEP(bind1), STEP(mount), STEP(umount), STEP(detach), STEP(private), STEP(remount), STEP(superremount), STEP(overlay),

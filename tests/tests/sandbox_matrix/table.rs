@@ -167,7 +167,26 @@ const FILES: &[Row] = &[
     ("read: temporary files of the outside", "read {tmpfile}", Never, BOTH),
     ("read: shared memory of the outside", "read {shmfile}", Never, BOTH),
     ("read: root's directory", "open /root", Root, ROOT),
-    ("read: passwords of the machine", "open /etc/shadow", Root, ROOT),
+    ("read: passwords of the machine", "open /etc/shadow", Never, ROOT),
+    (
+        "read: passwords of the machine, as they were",
+        "open /etc/shadow-",
+        Never,
+        Control::None("the machine may have none"),
+    ),
+    ("read: passwords of groups", "open /etc/gshadow", Never, ROOT),
+    (
+        "read: the machine's own key",
+        "open /etc/ssh/ssh_host_ed25519_key",
+        Never,
+        Control::None("the machine may have none"),
+    ),
+    (
+        "read: keys of the machine's certificates",
+        "entries /etc/ssl/private",
+        Never,
+        Control::None("the machine may have none"),
+    ),
     ("read: through /proc/self/root", "read /proc/self/root{secret}", Never, BOTH),
     ("read: through /proc/self/cwd", "read /proc/self/cwd/../.ssh/id_ed25519", Never, BOTH),
     ("read: through a symlink within", "symlink {secret} {tmp} | read {tmp}", Never, BOTH),
@@ -436,9 +455,9 @@ const PROCESSES: &[Row] = &[
     ("process: take a descriptor of init", "getfd {init} session-worker", Never, BOTH),
     ("process: init's root", "read /proc/{init}/root{secret}", Never, BOTH),
     ("process: init's directory", "follow /proc/{init}/cwd", Never, BOTH),
-    ("process: init's descriptors", "open /proc/{init}/fd", Never, BOTH),
+    ("process: init's descriptors", "entries /proc/{init}/fd", Never, BOTH),
     ("process: init's program", "follow /proc/{init}/exe", Never, BOTH),
-    ("process: init's mapped files", "open /proc/{init}/map_files", Never, BOTH),
+    ("process: init's mapped files", "entries /proc/{init}/map_files", Never, BOTH),
     ("process: init's namespaces", "follow /proc/{init}/ns/user", Never, BOTH),
     (
         "process: init's descriptors, each opened and lied to",
@@ -582,7 +601,7 @@ const MACHINE: &[Row] = &[
         Control::None("it takes a right that root may lack in a virtual machine"),
     ),
     ("machine: how keys are kept", "openw /proc/sys/kernel/keys/maxkeys", Never, ROOT),
-    ("machine: what all processes do", "connector {ns_net}", Workdir, BOTH),
+    ("machine: what all processes do", "connector {ns_net}", Never, BOTH),
 ];
 
 /// Other processes' ears: sockets, memory, keys, terminals.
@@ -602,7 +621,7 @@ const TALK: &[Row] = &[
     ("talk: raw IP", "raw", Never, ROOT),
     ("talk: packets", "packet", Never, ROOT),
     ("talk: netlink of the machine", "netlink {ns_net}", Workdir, BOTH),
-    ("talk: vsock", "vsock", Workdir, Control::None("the machine may be no virtual one")),
+    ("talk: vsock", "vsock", Never, Control::None("the machine may be no virtual one")),
     ("talk: SysV shared memory", "shm {shm}", Never, BOTH),
     ("talk: SysV semaphores", "sem {sem}", Never, BOTH),
     ("talk: SysV messages", "msg {msg}", Never, BOTH),
