@@ -98,6 +98,12 @@ impl Daemon {
         self.program.splice(program..program, words);
     }
 
+    /// From here on this `kennel` is the program.
+    pub fn run_program(&mut self, program: std::path::PathBuf) {
+        self.program.pop();
+        self.program.push(program.into());
+    }
+
     /// From here on the program is started by this one, with these arguments before its own.
     pub fn run_through(&mut self, words: &[&str]) {
         let program = self.program.len() - 1;

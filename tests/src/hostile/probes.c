@@ -953,6 +953,79 @@ static int do_uringsocket(char **a) {
     return did(done, "connect by the ring");
 }
 
+// A socket that the ring makes: no filter of system calls sees it.
+static int ring_socket(int family, int type, int protocol) {
+    struct io_uring_sqe sqe = {.opcode = 45 /* IORING_OP_SOCKET */, .fd = family, .off = (unsigned long long)type, .len = (unsigned)protocol};
+    int fd;
+    if (ring_do(&sqe, &fd) < 0) return -1;
+    if (fd < 0) { errno = -fd; return -1; }
+    return fd;
+}
+static int do_uringvsock(char **a) {
+    (void)a;
+    int fd = ring_socket(AF_VSOCK, SOCK_STREAM, 0);
+    return did(fd, "a socket to the host by the ring");
+}
+static int do_uringconnector(char **a) {
+    int fd = ring_socket(AF_NETLINK, SOCK_DGRAM, NETLINK_CONNECTOR);
+    if (fd < 0) return failed("socket by the ring");
+    struct stat own;
+    struct sockaddr_nl address = {.nl_family = AF_NETLINK, .nl_groups = 1};
+    if (stat("/proc/self/ns/net", &own) < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0) return failed("bind");
+    return (long long)own.st_ino == atoll(a[0]) ? said(REACHED, "hears of all processes") : said(REFUSED, "an own network");
+}
+static int do_uringpacket(char **a) { (void)a; return did(ring_socket(AF_ALG, SOCK_SEQPACKET, 0), "a socket of the kernel's ciphers by the ring"); }
+// The same call by the numbers of another table: what filters it by the usual number does not see it.
+static int do_keyx32(char **a) {
+#ifdef __x86_64__
+    char text[64];
+    long n = syscall(0x40000000 | SYS_keyctl, KEYCTL_READ, atol(a[0]), text, sizeof text);
+    if (n < 0) return failed("KEYCTL_READ by the x32 table");
+    return has_canary(text, (size_t)n) ? said(REACHED, "read the secret") : said(REFUSED, "another key");
+#else
+    (void)a;
+    return said(UNSUPPORTED, "one table only");
+#endif
+}
+static int do_key32(char **a) {
+#ifdef __x86_64__
+    char *text = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+    if (text == MAP_FAILED) return failed("mmap");
+    long n;
+    __asm__ volatile("int $0x80" : "=a"(n) : "0"(288L), "b"((long)KEYCTL_READ), "c"(atol(a[0])), "d"(text), "S"(64L) : "memory", "r8", "r9", "r10", "r11");
+    n = (int)n;
+    if (n < 0) { errno = (int)-n; return failed("KEYCTL_READ by the 32-bit table"); }
+    return has_canary(text, (size_t)n) ? said(REACHED, "read the secret") : said(REFUSED, "another key");
+#else
+    (void)a;
+    return said(UNSUPPORTED, "one table only");
+#endif
+}
+static int do_vsock32(char **a) {
+    (void)a;
+#ifdef __x86_64__
+    long fd;
+    __asm__ volatile("int $0x80" : "=a"(fd) : "0"(359L), "b"((long)AF_VSOCK), "c"((long)SOCK_STREAM), "d"(0L) : "memory", "r8", "r9", "r10", "r11");
+    fd = (int)fd;
+    if (fd < 0) errno = (int)-fd;
+    return did(fd, "a socket to the host by the 32-bit table");
+#else
+    return said(UNSUPPORTED, "one table only");
+#endif
+}
+// A shared descriptor table and a thread that was there before: filters are a thread's own.
+static int do_clonecgroup(char **a) {
+    long child = syscall(SYS_clone, CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWCGROUP | SIGCHLD, NULL, NULL, NULL, NULL);
+    if (child < 0) return failed("clone");
+    if (child == 0) {
+        mkdir(a[0], 0755);
+        _exit(mount("cgroup2", a[0], "cgroup2", 0, NULL) == 0 ? REACHED : REFUSED);
+    }
+    int status;
+    waitpid((pid_t)child, &status, 0);
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? said(REACHED, "mounted") : said(REFUSED, "not mounted");
+}
+
 #define STEP(name) {#name, do_##name}
 static struct { const char *name; int (*run)(char **); } steps[] = {
     STEP(read), STEP(list), STEP(entries), STEP(open), STEP(openw), STEP(write), STEP(create), STEP(put), STEP(trunc), STEP(otrunc), STEP(tmpfile),
@@ -971,6 +1044,7 @@ static struct { const char *name; int (*run)(char **); } steps[] = {
     STEP(secretmem), STEP(pty), STEP(tiocsti), STEP(ctty), STEP(devpts), STEP(nest), STEP(landlock), STEP(dumpable), STEP(follow),
     STEP(mountopt), STEP(newprivs), STEP(openpty), STEP(rights), STEP(fchmod), STEP(futimes), STEP(fxattr), STEP(fallocate),
     STEP(opathhere), STEP(exchangedir), STEP(connector), STEP(uringsqpoll), STEP(uringmkdir), STEP(uringunlink), STEP(uringsocket),
+    STEP(uringvsock), STEP(uringconnector), STEP(uringpacket), STEP(keyx32), STEP(key32), STEP(vsock32), STEP(clonecgroup),
     STEP(spawn), STEP(env), STEP(cd), STEP(umask),
 };
 
@@ -1015,6 +1089,8 @@ static void try(char *line) {
     waitpid(child, &status, 0);
     const char *words[] = {"reached", "refused", "unsupported"};
     const char *word = WIFEXITED(status) && WEXITSTATUS(status) < 3 ? words[WEXITSTATUS(status)]
+        // Killed by a filter of system calls.
+        : WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS ? "refused"
         : WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM ? "hung" : "broken";
     printf("%s\t%s\t%s\n", line, word, told);
     fflush(stdout);

@@ -150,12 +150,16 @@ impl Cell {
         ] {
             make(file, CANARY);
         }
-        for directory in ["pre-terminal", "pre-profile", "pre-audit", "pre-kin"] {
+        for directory in ["pre-terminal", "pre-profile", "pre-audit", "pre-kin", "pre-exe"] {
             make(&format!("home/project/{directory}/none"), "");
             std::fs::copy(preload, root.join(format!("home/project/{directory}/preload.so"))).unwrap();
         }
         std::fs::copy(&probes, root.join("home/project/probes")).unwrap();
         make("home/project/canary-of-its-own", CANARY);
+        make("home/project/interpreted", "#!/proc/self/exe\n");
+        let interpreted = root.join("home/project/interpreted");
+        std::fs::set_permissions(interpreted, PermissionsExt::from_mode(0o755)).unwrap();
+        make("home/.agent/deep/secret/canary", CANARY);
         // For races: a directory, and a link that takes its place.
         make("home/project/swap/none", "");
         for (to, link) in [("home/.ssh", "swapped"), ("home/.ssh", "link"), ("outside", "out")] {
@@ -168,7 +172,8 @@ impl Cell {
         let profile = |name: &str, env: &str| {
             format!(
                 "[agents.{name}]\nkind = \"acp\"\ncommand = [\"{agent}\"]\nsandbox = \"{sandbox}\"\n\
-                 containment = \"{containment}\"\nsandbox_hide = [\"~/mine\", \"~/mine2\", \"~/mine3\", \"~/mine4\", \"~/late\"]\nsandbox_write = [\"~/.agent\"]\n{env}\n"
+                 containment = \"{containment}\"\nsandbox_hide = [\"~/mine\", \"~/mine2\", \"~/mine3\", \"~/mine4\", \"~/late\", \
+                 \"~/.agent/deep/secret\", \"~/.agent/plant/hidden\"]\nsandbox_write = [\"~/.agent\"]\n{env}\n"
             )
         };
         let preloaded = format!("env = {{ LD_PRELOAD = \"{at}/home/project/pre-profile/preload.so\" }}");
@@ -191,6 +196,8 @@ impl Cell {
         if kind.user == User::Nobody {
             give_away(&root);
             daemon.run_as(NOBODY, programs.remove(0));
+        } else {
+            daemon.run_program(programs.remove(0));
         }
         let key = root.join("run/key");
         daemon.run_through(&[probes.to_str().unwrap(), "keys", key.to_str().unwrap()]);
@@ -316,6 +323,8 @@ impl Cell {
                 chown(&victim, Some(NOBODY), Some(NOBODY)).unwrap();
             }
         }
+        let own_program = self.root.join("bin/session-worker");
+        let own_before = Snapshot::of(&own_program);
         let before: BTreeMap<&str, Snapshot> =
             mine.iter().map(|probe| (probe.name.as_str(), Snapshot::of(&self.victim(probe).0))).collect();
         let (now, later): (Vec<&Probe>, Vec<&Probe>) = mine.iter().partition(|probe| !probe.after_restart);
@@ -335,7 +344,12 @@ impl Cell {
         self.daemon.ok(&["daemon", "restart"]);
         self.daemon.idle("canary-main");
         results.extend(self.run("later", &later));
+        let word = if Snapshot::of(&own_program) == own_before { "refused" } else { "reached" };
+        results.insert("exe: kennel's own program is as it was".into(), (word.into(), String::new()));
         self.planted(&mut results);
+        let word = if self.root.join("outside/hidden").exists() { "reached" } else { "refused" };
+        let name = "hidden: nothing is made through a planted symlink";
+        results.insert(name.into(), (word.into(), String::new()));
         for probe in &mine {
             let (victim, new) = self.victim(probe);
             let made = probe.steps.split_once("{=").and_then(|(_, rest)| rest.split_once('}'));

@@ -510,6 +510,24 @@ const PROCESSES: &[Row] = &[
     ("process: rights that a program gives", "newprivs", Never, BOTH),
     ("process: rights over the machine", "rights {ns_user}", Never, ROOT),
     ("process: counters of another", "perf {outsider}", Never, ROOT),
+    (
+        "process: trace init, as root of a namespace",
+        "unshare user | ptrace {init} session-worker",
+        Never,
+        Control::None("without a sandbox that is another namespace's process"),
+    ),
+    (
+        "process: write init's memory, as root of a namespace",
+        "unshare user | vmwrite {init} session-worker",
+        Never,
+        Control::None("without a sandbox that is another namespace's process"),
+    ),
+    (
+        "process: take a descriptor of init, as root of a namespace",
+        "unshare user | getfd {init} session-worker",
+        Never,
+        Control::None("without a sandbox that is another namespace's process"),
+    ),
 ];
 
 /// The kernel and the machine.
@@ -660,6 +678,33 @@ const TALK: &[Row] = &[
     ("talk: a socket in the runtime directory", "unix {root}/run/bus", Never, BOTH),
     ("talk: a key agent in a hidden directory", "unix {home}/.gnupg/S.gpg-agent", Never, BOTH),
     ("talk: the machine's log", "dgram /dev/log", Never, Control::None("the machine may have none")),
+    ("talk: vsock by io_uring", "uringvsock", Never, BOTH),
+    ("talk: what all processes do, by io_uring", "uringconnector {ns_net}", Never, BOTH),
+    (
+        "talk: the kernel's ciphers by io_uring",
+        "uringpacket",
+        Never,
+        Control::None("the kernel may have none"),
+    ),
+    ("talk: vsock by the 32-bit calls", "vsock32", Never, Control::None("the kernel may have no such calls")),
+    (
+        "key: the user's, by the 32-bit calls",
+        "key32 {okey}",
+        Never,
+        Control::None("the kernel may have no such calls"),
+    ),
+    (
+        "key: the user's, by the x32 calls",
+        "keyx32 {okey}",
+        Never,
+        Control::None("the kernel may have no such calls"),
+    ),
+    (
+        "mount: control groups in a clone",
+        "clonecgroup {tmp}",
+        Never,
+        Control::None("it may be mounted already, of another version"),
+    ),
 ];
 
 /// By way of the client, and of kennel itself.
@@ -818,6 +863,37 @@ const CLIENT: &[Row] = &[
         Never,
         Control::None("there is no such directory"),
     ),
+    ("hidden: below what may be written", "read {home}/.agent/deep/secret/canary", Never, BOTH),
+    (
+        "hidden: below what may be written, its parent moved",
+        "rename {home}/.agent/deep {home}/.agent/moved | read {home}/.agent/moved/secret/canary",
+        Never,
+        BOTH,
+    ),
+    (
+        "terminal: a hidden place whose parent was moved",
+        "terminal - - /bin/cat {home}/.agent/moved/secret/canary",
+        Never,
+        BOTH,
+    ),
+    (
+        "hidden: a symlink is planted above what is to be hidden",
+        "symlink {outside} {home}/.agent/plant | list {work}",
+        Never,
+        Control::None("it is seen at the next start"),
+    ),
+    (
+        "terminal: kennel's own program, with a library",
+        "terminal - LD_PRELOAD={work}/pre-exe/preload.so /proc/self/exe",
+        Never,
+        Control::None("`exe` says what it came to"),
+    ),
+    (
+        "terminal: kennel's own program, as an interpreter",
+        "terminal - LD_PRELOAD={work}/pre-exe/preload.so {work}/interpreted",
+        Never,
+        Control::None("`exe` says what it came to"),
+    ),
 ];
 
 /// Once the daemon has been replaced: the sockets are new ones.
@@ -826,6 +902,7 @@ const LATER: &[Row] = &[
     ("later: kennel's new socket by a descriptor", "unixfd {socket}", Never, BOTH),
     ("later: the directory of sockets", "read {root}/elsewhere/canary", Never, BOTH),
     ("later: the journal", "open {state}/journal.db", Never, BOTH),
+    ("later: a hidden place whose parent was moved", "read {home}/.agent/moved/secret/canary", Never, BOTH),
 ];
 
 /// What the test finds out by itself.
