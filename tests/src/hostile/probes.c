@@ -111,6 +111,18 @@ static int do_entries(char **a) {
     DIR *dir = opendir(a[0]);
     if (!dir) return failed(a[0]);
     struct dirent *entry;
+    // Names alone lead nowhere.
+    while ((entry = readdir(dir))) {
+        char path[PATH_MAX], to[PATH_MAX];
+        snprintf(path, sizeof path, "%s/%s", a[0], entry->d_name);
+        if (entry->d_name[0] != '.' && readlink(path, to, sizeof to) >= 0) return said(REACHED, entry->d_name);
+    }
+    return said(REFUSED, "nothing there leads anywhere");
+}
+static int do_anything(char **a) {
+    DIR *dir = opendir(a[0]);
+    if (!dir) return failed(a[0]);
+    struct dirent *entry;
     while ((entry = readdir(dir)))
         if (entry->d_name[0] != '.') return said(REACHED, entry->d_name);
     return said(REFUSED, "it is empty, or looks so");
@@ -1028,7 +1040,7 @@ static int do_clonecgroup(char **a) {
 
 #define STEP(name) {#name, do_##name}
 static struct { const char *name; int (*run)(char **); } steps[] = {
-    STEP(read), STEP(list), STEP(entries), STEP(open), STEP(openw), STEP(write), STEP(create), STEP(put), STEP(trunc), STEP(otrunc), STEP(tmpfile),
+    STEP(read), STEP(list), STEP(entries), STEP(anything), STEP(open), STEP(openw), STEP(write), STEP(create), STEP(put), STEP(trunc), STEP(otrunc), STEP(tmpfile),
     STEP(mkdir), STEP(rmdir), STEP(fifo), STEP(device), STEP(rename), STEP(exchange), STEP(link), STEP(symlink), STEP(unlink),
     STEP(chmod), STEP(chown), STEP(utimes), STEP(xattr), STEP(chattr), STEP(opath), STEP(roreopen), STEP(opathchmod), STEP(mmapwrite),
     STEP(bind), STEP(bind1), STEP(mount), STEP(umount), STEP(detach), STEP(private), STEP(remount), STEP(superremount), STEP(overlay),

@@ -345,7 +345,9 @@ impl Cell {
         self.daemon.idle("canary-main");
         results.extend(self.run("later", &later));
         let word = if Snapshot::of(&own_program) == own_before { "refused" } else { "reached" };
-        results.insert("exe: kennel's own program is as it was".into(), (word.into(), String::new()));
+        let log = std::fs::read_to_string(self.root.join("home/project/pre-exe/log")).unwrap_or_default();
+        results
+            .insert("exe: kennel's own program is as it was".into(), (word.into(), log.replace('\n', ", ")));
         self.planted(&mut results);
         let word = if self.root.join("outside/hidden").exists() { "reached" } else { "refused" };
         let name = "hidden: nothing is made through a planted symlink";

@@ -183,7 +183,7 @@ const FILES: &[Row] = &[
     ),
     (
         "read: keys of the machine's certificates",
-        "entries /etc/ssl/private",
+        "anything /etc/ssl/private",
         Never,
         Control::None("the machine may have none"),
     ),
@@ -879,7 +879,7 @@ const CLIENT: &[Row] = &[
     (
         "hidden: a symlink is planted above what is to be hidden",
         "symlink {outside} {home}/.agent/plant | list {work}",
-        Never,
+        Always,
         Control::None("it is seen at the next start"),
     ),
     (
@@ -917,6 +917,13 @@ const FOUND: &[Row] = &[
     ("kin: by its token, in the directory above", "", Never, BOTH),
     ("kin: by its token, LD_PRELOAD", "", Never, BOTH),
     ("environment: LD_PRELOAD of a sub-agent", "", Never, BOTH),
+    ("exe: kennel's own program is as it was", "", Never, SAFE),
+    (
+        "hidden: nothing is made through a planted symlink",
+        "",
+        Never,
+        Control::None("without a sandbox nothing is hidden"),
+    ),
     (
         "plant: programs where PATH leads first",
         "",
