@@ -1,5 +1,7 @@
 //! Gives the binary its build id.
 
+#![allow(clippy::disallowed_macros, reason = "cargo reads what a build script prints")]
+
 include!("../protocol/build_id.rs");
 
 fn main() {

@@ -110,7 +110,7 @@ pub fn from_stdin(
                 Ok(Line::Repaired(text)) => {
                     if !std::mem::replace(&mut said, true) {
                         ui::tell(
-                            "kennel: a message was no JSON (half a character, a number that is none); what was wrong was replaced",
+                            "kennel: a message was no JSON (half a character, a number that is none); what was wrong was replaced\n",
                         );
                     }
                     lines.blocking_send(Ok(text)).is_ok()
