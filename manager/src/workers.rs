@@ -650,8 +650,10 @@ impl Workers {
                             false => worker.untold.heard_again(size),
                         }
                         match understood {
-                            Ok(Some(sighting)) => seen.push((session.clone(), incarnation, sighting)),
-                            Ok(None) => {}
+                            Ok(understood) => {
+                                let all = understood.seen.into_iter().chain(understood.notice);
+                                seen.extend(all.map(|it| (session.clone(), incarnation, it)));
+                            }
                             Err(why) => {
                                 seen.push((session.clone(), incarnation, Seen::Faulted(why)));
                                 break;

@@ -110,6 +110,7 @@ pub fn turn(phase: Phase) -> Option<Turn> {
         until: None,
         timed_out: false,
         recorded: 0,
+        asked: 0,
         quiet: Default::default(),
     })
 }

@@ -9,7 +9,7 @@ use manager::core::{
 };
 use protocol::api::{Failure, OnCrash, PermissionAnswer, PermissionPolicy, Status, Usage};
 use protocol::event::{Decider, EventKind, Outcome, Resolution};
-use protocol::wire::{PermissionAsk, Spent, TurnEnd, Update};
+use protocol::wire::{CallAnswer, PermissionAsk, Spent, TurnEnd, Update};
 use protocol::{Exit, PermissionId, PromptId, Restore, Stream};
 use serde_json::{Value, json};
 
@@ -366,6 +366,48 @@ fn whoever_asks_without_end_is_told_no() {
     assert_eq!(events[1..], [expired(PermissionId(900), "too many permissions wait already")]);
     assert_eq!(effects, [answer(900, Some("reject_once"))]);
     assert_eq!(session.permissions().len(), limits::PERMISSIONS);
+}
+
+#[test]
+fn questions_count_against_the_record_of_their_turn_and_what_is_on_no_record_is_denied() {
+    let mut session = works(by(PermissionPolicy::Allow));
+    let long = PermissionAsk { title: "t".repeat(1 << 20), ..ask() };
+    let fills = json!({ "x": "x".repeat(limits::TURN_BYTES as usize) });
+    let first = Seen::PermissionAsked { prompt: PROMPT, request: 1, ask: long.clone(), payload: fills };
+    let (events, effects) = see(&mut session, first);
+    // That it is full is said first, and the question is recorded without its payload.
+    let [
+        EventKind::SystemMessage { .. },
+        EventKind::PermissionRequested { permission_id, payload, .. },
+        resolved,
+    ] = &events[..]
+    else {
+        panic!("{events:?}")
+    };
+    assert_eq!((*permission_id, payload), (PermissionId(51), &json!({})), "its id is its event's");
+    assert!(matches!(resolved, EventKind::PermissionResolved { permission_id: PermissionId(51), .. }));
+    assert_eq!(effects, [answer(1, Some("allow_once"))]);
+    let most = limits::ASKS_BYTES >> 20;
+    for request in 2..most {
+        let (events, effects) = see(&mut session, asks(request, long.clone()));
+        assert!(matches!(
+            events[..],
+            [EventKind::PermissionRequested { .. }, EventKind::PermissionResolved { .. }]
+        ));
+        assert_eq!(effects, [answer(request, Some("allow_once"))]);
+    }
+    let (events, effects) = see(&mut session, asks(70, long.clone()));
+    assert!(
+        matches!(&events[..], [EventKind::SystemMessage { text }] if text.contains("allowed nothing more"))
+    );
+    assert_eq!(effects, [answer(70, Some("reject_once"))]);
+    assert_eq!(see(&mut session, asks(71, ask())), (Vec::new(), vec![answer(71, Some("reject_once"))]));
+    // What a client is to do it reads in the record: it is not asked.
+    let (prompt, client, payload) = (PROMPT, None, json!({}));
+    let form = Seen::CallAsked { prompt, request: 1, client, method: "elicitation/create".into(), payload };
+    let cancelled = CallAnswer::Result { json: r#"{"action":"cancel"}"#.into() };
+    let told = Effect::AnswerCall { incarnation: 1, request: 1, answer: cancelled };
+    assert_eq!(see(&mut session, form), (Vec::new(), vec![told]));
 }
 
 #[test]

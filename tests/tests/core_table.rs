@@ -132,6 +132,7 @@ fn running(mut session: Session, phase: Phase) -> Session {
         until: None,
         timed_out: false,
         recorded: 0,
+        asked: 0,
         quiet: Default::default(),
     });
     session

@@ -3,7 +3,7 @@
 use protocol::api::{PermissionAnswer, PermissionInfo, PermissionPolicy, Usage};
 use protocol::event::{Decider, EventKind, Timestamp};
 use protocol::wire::{PermissionAsk, PermissionOption, Spent, Update};
-use protocol::{PermissionId, PromptId, Stream};
+use protocol::{PermissionId, PromptId, Stream, bounds};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -43,6 +43,15 @@ pub struct Answer {
 }
 
 impl Permission {
+    /// About how many bytes it has in the session's document: never fewer.
+    fn bytes(&self) -> usize {
+        let options = self.options.iter().map(|option| {
+            let texts = [&option.id, &option.name, &option.kind];
+            texts.into_iter().map(|text| bounds::length(text)).sum::<usize>() + 32
+        });
+        bounds::length(&self.title) + options.sum::<usize>() + 160
+    }
+
     /// The option that allows or denies, rather once than for ever.
     fn option(&self, allows: bool) -> Option<&PermissionOption> {
         let kinds = if allows { ["allow_once", "allow_always"] } else { ["reject_once", "reject_always"] };
@@ -183,17 +192,10 @@ impl Session {
         if matches!(turn.phase, Phase::Aborting { .. }) {
             return;
         }
+        let options: usize = ask.options.iter().map(|it| it.id.len() + it.name.len() + it.kind.len()).sum();
+        let bytes = ask.tool_call.len() + ask.title.len() + options;
+        let recorded = turn.records_ask(bytes, payload, out);
         let id = PermissionId(out.next_event());
-        self.last_permission = Some(id);
-        out.emit(EventKind::PermissionRequested {
-            permission_id: id,
-            turn: turn.number,
-            prompt_id: prompt,
-            tool_call_id: ask.tool_call.clone(),
-            title: ask.title.clone(),
-            options: ask.options.clone(),
-            payload: payload.clone(),
-        });
         let permission = Permission {
             id,
             request,
@@ -202,9 +204,26 @@ impl Session {
             asked_at: at.wall,
             expires: (timeout > 0).then(|| at.mono + timeout),
         };
+        let Some(payload) = recorded else {
+            let option = permission.option(false).map(|option| option.id.clone());
+            return turn.answer(&permission, option);
+        };
+        self.last_permission = Some(id);
+        out.emit(EventKind::PermissionRequested {
+            permission_id: id,
+            turn: turn.number,
+            prompt_id: prompt,
+            tool_call_id: ask.tool_call.clone(),
+            title: ask.title.clone(),
+            options: ask.options.clone(),
+            payload,
+        });
+        let waiting: usize = turn.open.iter().map(Permission::bytes).sum();
+        let full = turn.open.len() >= limits::PERMISSIONS
+            || waiting + permission.bytes() > limits::PERMISSIONS_BYTES;
         match policy {
             // Whoever asks without end is told no.
-            PermissionPolicy::Park if turn.open.len() >= limits::PERMISSIONS => {
+            PermissionPolicy::Park if full => {
                 turn.give_up(permission, "too many permissions wait already", out);
             }
             PermissionPolicy::Park => turn.open.push(permission),
@@ -292,7 +311,12 @@ impl Turn {
         match (known, ended) {
             (Some(index), true) => drop(self.tools.remove(index)),
             // More than a person could look at: what is past it is not told of at a crash.
-            (None, false) if self.tools.len() < limits::TOOL_CALLS => self.tools.push(id.to_owned()),
+            (None, false) if self.tools.len() < limits::TOOL_CALLS => {
+                let ids: usize = self.tools.iter().map(|open| bounds::length(open)).sum();
+                if ids + bounds::length(id) <= limits::TOOL_CALLS_BYTES {
+                    self.tools.push(id.to_owned());
+                }
+            }
             (Some(_), false) | (None, _) => {}
         }
     }

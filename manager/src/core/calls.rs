@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::limits;
 use super::session::{Out, Session, State};
-use super::turns::{Phase, Turn};
+use super::turns::{Phase, Turn, weight};
 use super::{At, Refusal, Reply};
 
 /// What ACP has for an answer that is none.
@@ -141,6 +141,15 @@ impl Session {
         // The worker answers for whatever it asked before it heard of the abort.
         if matches!(turn.phase, Phase::Aborting { .. }) {
             return;
+        }
+        if !turn.records(method.len() + weight(payload), out) {
+            // Whoever is to do it reads it in the record.
+            let reason = "the turn's record is full".to_owned();
+            let answer = match needs {
+                Offer::Elicitation => CallAnswer::Result { json: CANCEL.to_owned() },
+                Offer::ReadFile | Offer::WriteFile | Offer::Terminal => CallAnswer::NotAsked { reason },
+            };
+            return out.tell(Told { request, answer });
         }
         let id = CallId(out.next_event());
         self.last_call = Some(id);

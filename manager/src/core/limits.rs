@@ -17,19 +17,30 @@ pub const LOST_STARTS: u32 = 2;
 /// Clients that may be attached to one session.
 pub const CLIENTS: usize = 1_000;
 /// Permissions that may wait at once.
-pub const PERMISSIONS: usize = 100;
+pub const PERMISSIONS: usize = protocol::bounds::PERMISSIONS;
+/// The most that they may have together in the session's document, in bytes.
+pub const PERMISSIONS_BYTES: usize = 128 << 10;
 /// Settings that may wait for the agent's answer.
 pub const SETTINGS: usize = 16;
+/// Settings that are remembered, to be set again in the agent's next process.
+pub const SET: usize = 64;
 /// Calls that may wait at once.
-pub const CALLS: usize = 100;
+pub const CALLS: usize = protocol::bounds::CALLS;
 /// How long the client that drives has to do something for the agent.
 pub const CALL_MS: u64 = 30_000;
 /// Answers to permissions that are kept after they were told, so that they can be told again.
 pub const ANSWERS: usize = 16;
 /// Open tool calls of one turn that are remembered.
 pub const TOOL_CALLS: usize = 1_000;
+/// The most that their ids may have together, in bytes.
+pub const TOOL_CALLS_BYTES: usize = 64 << 10;
+/// The most of a session's document that its workers can bring it to, in bytes: what they say is in it only within bounds.
+pub const DOCUMENT: usize = 384 << 10;
 /// How much of what an agent says in one turn is recorded, in bytes of text and payloads.
 pub const TURN_BYTES: u64 = 64 << 20;
+/// What is recorded of permissions and calls once that is full, in bytes. Their payloads are not. Past it they are refused: what
+/// is on no record is not allowed.
+pub const ASKS_BYTES: u64 = 8 << 20;
 /// The same between two turns.
 pub const BETWEEN_BYTES: u64 = 4 << 20;
 /// From giving a worker a prompt to its taking it: also how a worker that hangs while idle is found.

@@ -56,7 +56,16 @@ impl Session {
         let setting_id = number;
         match answer {
             Ok(payload) => {
-                self.settings.set.insert(name.clone(), value.clone());
+                let set = &mut self.settings.set;
+                if set.len() < limits::SET || set.contains_key(&name) {
+                    set.insert(name.clone(), value.clone());
+                } else {
+                    let most = limits::SET;
+                    let text = format!(
+                        "`{name}` is set, and is not when the agent starts again: {most} settings are remembered"
+                    );
+                    out.emit(EventKind::SystemMessage { text });
+                }
                 out.emit(EventKind::SettingChanged { setting_id, name, value, payload: payload.clone() });
             }
             Err(reason) => {

@@ -17,6 +17,9 @@ use super::session::{Note, Out, Session, State};
 use super::watchdog::{Quiet, STALLED};
 use super::{At, Refusal, Reply};
 
+/// What an event has beside its texts and its payload, in bytes.
+const EVENT: usize = 256;
+
 /// A prompt that may still be run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prompt {
@@ -92,6 +95,9 @@ pub struct Turn {
     /// How much of what the agent has said in it is on record, in bytes.
     #[serde(default)]
     pub recorded: u64,
+    /// How much of what it has asked is on record since `recorded` is full, in bytes.
+    #[serde(default)]
+    pub asked: u64,
 }
 
 impl Turn {
@@ -178,6 +184,22 @@ impl Turn {
                 "the turn goes on, and what its agent says from here on is not recorded: one turn has {most} MiB on record at most"
             )
         })
+    }
+}
+
+impl Turn {
+    /// What is recorded of a question, which has so many bytes beside its payload. Once the turn's record is full that is
+    /// the question without its payload, and after [`limits::ASKS_BYTES`] of these it is nothing.
+    pub(super) fn records_ask(&mut self, bytes: usize, payload: &Value, out: &mut Out) -> Option<Value> {
+        if self.records(bytes + weight(payload), out) {
+            return Some(payload.clone());
+        }
+        let records = takes(&mut self.asked, bytes + EVENT, limits::ASKS_BYTES, out, |most| {
+            format!(
+                "the agent is allowed nothing more in this turn: {most} MiB of its questions are on record beside what it has said, and what is on no record is not allowed"
+            )
+        });
+        records.then(|| Value::Object(serde_json::Map::new()))
     }
 }
 
@@ -312,6 +334,7 @@ impl Session {
             until: None,
             timed_out: false,
             recorded: 0,
+            asked: 0,
             quiet: Quiet::default(),
         });
     }
