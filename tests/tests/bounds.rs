@@ -56,11 +56,11 @@ async fn a_worker_stays_small_whatever_its_agent_has_it_hold() {
     let update = |text: &str| UPDATE.replace("TEXT", text);
     // Output that stays, of commands that stay: more than a mebibyte each.
     let command = "start head -c 1200000 /dev/zero | tr '\\000' x && mktemp done-XXXXXX && exec sleep 1000; "
-        .repeat(32);
-    let read = "run until [ $(ls | grep -c ^done-) -ge 32 ]\ndo sleep 0.01\ndone";
+        .repeat(60);
+    let read = "run until [ $(ls | grep -c ^done-) -ge 60 ]\ndo sleep 0.01\ndone";
     for (what, script, said) in [
         ("waits", format!("start sleep 1000; wires 16 {WAITS}; heard"), "started[null -32600]".to_owned()),
-        ("terminals", command + read, "started".repeat(32) + "{\"exitCode\":0}"),
+        ("terminals", command + read, "started".repeat(60) + "{\"exitCode\":0}"),
         ("long lines", format!("wires 2 {}; say done", says("«8300000×x»")), String::new()),
         ("longer lines", format!("wires 2 {}; say done", says("«12000000×x»")), "done".into()),
         ("brackets", "wires 2 «8300000×[»; say done".into(), "done".into()),
