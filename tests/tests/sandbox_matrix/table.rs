@@ -122,6 +122,7 @@ const ROOT: Control = Control::Root;
 const TREE: Control = Control::None("without a mount namespace it would change the machine's mounts");
 const INSIDE: Control = Control::None("there is no first process of a namespace without one");
 const SAFE: Control = Control::None("without a sandbox it would break the session that is to tell");
+const PIPE: Control = Control::None("every agent writes its log into a pipe");
 const NO_FD: Control = Control::None("without a sandbox nothing is inherited either");
 
 use Expect::{Always, Bubblewrap, Never, Root, Workdir};
@@ -503,10 +504,10 @@ const PROCESSES: &[Row] = &[
         Never,
         Control::None("without a sandbox nothing is inherited either"),
     ),
-    ("descriptor: the log opened again", "reopen 2", Never, BOTH),
-    ("descriptor: the log opened again and emptied", "reopen 2 truncate", Never, BOTH),
-    ("descriptor: the log cut short", "truncfd 2", Never, BOTH),
-    ("descriptor: the log written over", "seekfd 2", Never, BOTH),
+    ("descriptor: the log opened again", "reopen 2", Never, PIPE),
+    ("descriptor: the log opened again and emptied", "reopen 2 truncate", Never, PIPE),
+    ("descriptor: the log cut short", "truncfd 2", Never, PIPE),
+    ("descriptor: the log written over", "seekfd 2", Never, PIPE),
     ("process: rights that a program gives", "newprivs", Never, BOTH),
     ("process: rights over the machine", "rights {ns_user}", Never, ROOT),
     ("process: counters of another", "perf {outsider}", Never, ROOT),
