@@ -411,3 +411,51 @@ fn whatever_bytes_are_wrong_nothing_panics_and_nothing_is_lost_in_silence() {
     }
     assert!(found > 30, "only {found} of 100 were damaged so that it was seen");
 }
+
+#[test]
+fn a_session_of_many_events_is_gone_at_once_and_cleared_away_later_whoever_has_its_name_then() {
+    let dir = in_memory();
+    let path = dir.path().join("journal.db");
+    let mut writer = Writer { opened: Journal::open(&path, BOOT).unwrap() };
+    let id: SessionId = "large".parse().unwrap();
+    let seen = |incarnation, seen| Ask::One(id.clone(), Input::Seen(incarnation, seen));
+    writer.step(Ask::Create { id: Some(id.clone()), spec: spec() });
+    let identity = Identity { pid: 7, start_time: 1, boot_id: BOOT.into() };
+    writer.step(seen(1, Seen::Spawned(identity.clone())));
+    for number in 0..2_000 {
+        writer.step(seen(1, Seen::Notice(format!("number {number}"))));
+    }
+    writer.step(Ask::Stop(id.clone(), protocol::api::Orphans::Stop));
+    let gone = Seen::Gone { exit: protocol::Exit::Code(0), last_words: vec![], survivors: vec![] };
+    writer.step(seen(1, gone));
+    writer.step(Ask::Remove(id.clone()));
+    let names = || -> Vec<String> {
+        let reader = Reader::open(&path).unwrap();
+        let all = |session| reader.events(0, EventId::MAX >> 1, session, usize::MAX >> 1).unwrap().0;
+        let (of_it, of_all) = (all(Some(&id)), all(None));
+        let names = |records: &[Record]| -> Vec<String> {
+            records.iter().map(|record| record.event().unwrap().kind.name().to_owned()).collect()
+        };
+        assert_eq!(names(&of_it), names(&of_all));
+        names(&of_it)
+    };
+    assert_eq!(names(), ["session.deleted"]);
+    let left = count(&writer.opened, "events");
+    assert!((1_000..2_000).contains(&left), "one bite was taken: {left}");
+    // Its name begins anew, and the manager is replaced.
+    writer.step(Ask::Ensure { id: id.clone(), spec: spec(), given: Box::default() });
+    let incarnation = writer.opened.fleet.get(&id).unwrap().incarnation;
+    writer.step(seen(incarnation, Seen::Spawned(identity)));
+    writer.step(seen(incarnation, Seen::Notice("the new one".into())));
+    let new = names();
+    assert!(new.contains(&"session.created".to_owned()) && new.len() < 10, "{new:?}");
+    drop(writer);
+    let mut opened = Journal::open(&path, BOOT).unwrap();
+    let mut bites = 0;
+    while opened.journal.clear_away().unwrap() {
+        bites += 1;
+    }
+    assert!(bites >= 2, "{bites}");
+    assert_eq!(names(), new);
+    assert_eq!(count(&opened, "events"), new.len() as u64);
+}
