@@ -802,6 +802,8 @@ impl Sim {
                 let turn = session.turns.running.as_ref().filter(|turn| turn.prompt.id == *prompt);
                 let runs = turn.is_some();
                 let taken = turn.is_some_and(|turn| turn.is_taken());
+                let reads =
+                    session.is_told_history() || turn.is_some_and(|turn| !turn.prompt.attachments.is_empty());
                 if let Some(problem) = turn.and_then(|turn| self.journal.misses(&turn.prompt)) {
                     self.history.violation(Some(id), problem);
                 }
@@ -819,6 +821,11 @@ impl Sim {
                     handle.answered.clear();
                     if let Some(key) = handle.key {
                         self.tell(key, ToWorker::Prompt(*prompt));
+                    }
+                    // A reader is quick here; what belongs to the prompt is looked for above.
+                    if reads {
+                        let handed = Input::Seen(*incarnation, Seen::Handed(*prompt));
+                        self.m().observed.push_back(Ask::One(id.clone(), handed));
                     }
                 }
             }
