@@ -67,7 +67,7 @@ pub(crate) mod mcp;
 mod sandbox;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use protocol::api::{
@@ -537,20 +537,26 @@ fn check_options(opts: &SessionOpts) -> Result<(), Error> {
     check("invalid_permission_timeout", opts.permission_timeout_ms, bounds::permission_timeout)
 }
 
-/// The program's absolute path. Relative entries of PATH are passed over: what they mean depends on where the
-/// daemon was started.
+/// The program's absolute path.
 fn find_program(program: &str, path: Option<OsString>) -> Option<String> {
+    programs(program, path.as_deref()).next()
+}
+
+/// The absolute paths of all programs of this name on PATH, in its order. Relative entries of PATH are passed over: what they
+/// mean depends on where the daemon was started.
+fn programs(program: &str, path: Option<&OsStr>) -> impl Iterator<Item = String> {
     let executable = |file: &PathBuf| {
         let runs = rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok();
         runs && std::fs::metadata(file).is_ok_and(|metadata| metadata.is_file())
     };
-    let found = if program.starts_with('/') {
-        Some(PathBuf::from(program)).filter(executable)
-    } else {
-        let dirs: Vec<PathBuf> = std::env::split_paths(&path?).filter(|dir| dir.is_absolute()).collect();
-        dirs.iter().map(|dir| dir.join(program)).find(executable)
+    let candidates: Vec<PathBuf> = match program.starts_with('/') {
+        true => vec![PathBuf::from(program)],
+        false => {
+            let dirs = path.map(std::env::split_paths).into_iter().flatten();
+            dirs.filter(|dir| dir.is_absolute()).map(|dir| dir.join(program)).collect()
+        }
     };
-    found?.into_os_string().into_string().ok()
+    candidates.into_iter().filter(executable).filter_map(|file| file.into_os_string().into_string().ok())
 }
 
 /// An existing directory's path without symlinks.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use protocol::{Granted, Sandbox, Walls};
 
-use super::{Profile, Runs, Surroundings, built_in, find_program, shown};
+use super::{Profile, Runs, Surroundings, built_in, programs, shown};
 use crate::error::Error;
 
 /// Below the home directory: keys, tokens, passwords, histories, other agents' state, and what a shell runs. Listed in
@@ -218,7 +218,6 @@ pub(super) fn walls(
     if sandbox == Sandbox::None {
         return Ok(None);
     }
-    let program = find_program("bwrap", around.path.clone());
     let home = |path: &str| match (path.strip_prefix("~/"), &around.home) {
         (None, _) => Some(path.to_owned()),
         (Some(below), Some(home)) => home.join(below).to_str().map(str::to_owned),
@@ -253,6 +252,13 @@ pub(super) fn walls(
     let granted = [workdir.to_owned()].into_iter().chain(writable.iter().chain(&readable).cloned());
     let granted =
         granted.filter_map(|path| fs::symlink_metadata(&path).ok().map(|found| Granted::of(path, &found)));
+    // It runs outside: not one that the agent could put there.
+    let out_of_reach = |program: &String| {
+        let (named, real) = (Path::new(program), resolved(Path::new(program)));
+        let mut places = writable.iter().map(String::as_str).chain([workdir]);
+        !places.any(|place| named.starts_with(place) || real.starts_with(place))
+    };
+    let program = programs("bwrap", around.path.as_deref()).find(out_of_reach);
     let walls = Walls {
         sandbox,
         program,
@@ -307,6 +313,12 @@ fn check_places(walls: &Walls, workdir: &str) -> Result<(), Error> {
     }
     if let Some(home) = &walls.home {
         check_workdir(workdir, Path::new(home))?;
+    }
+    // kennel's own programs run outside of every sandbox.
+    if let Ok(own) = std::env::current_exe() {
+        for place in walls.writable.iter().map(String::as_str).chain([workdir]) {
+            check_workdir(place, &own)?;
+        }
     }
     check_workdir(workdir, Path::new("/"))
 }
@@ -387,6 +399,11 @@ mod tests {
             let refused = made(&profile, workdir, bin.to_str(), &home).unwrap_err();
             assert_eq!(refused.code(), "sandbox_workdir", "{workdir}");
         }
+        assert_eq!(walls.program.as_deref(), bin.join("bwrap").to_str());
+        // One that the agent could put there is none.
+        std::fs::copy(bin.join("bwrap"), home.join("work/bwrap")).unwrap();
+        let path = format!("{}:{}", at("work"), bin.display());
+        let walls = made(&profile, &at("work"), Some(&path), &home).unwrap().unwrap();
         assert_eq!(walls.program.as_deref(), bin.join("bwrap").to_str());
         let without = made(&profile, &at("work"), Some("/nonexistent"), &home).unwrap().unwrap();
         assert_eq!(without.program, None);

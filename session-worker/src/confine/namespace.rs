@@ -152,16 +152,32 @@ pub fn become_bubblewrap(status: &OwnedFd, plan: &Plan, walls: &Walls) -> String
         Ok(view) => view,
         Err(reason) => return reason,
     };
+    if let Some(bubblewrap) = walls.program.as_deref().filter(|program| view.lets_write(program)) {
+        return format!("{bubblewrap} makes no sandbox: the agent could write it");
+    }
     match bubblewrap(status, plan, walls, view) {
         Ok(mut command) => unprepared(&("bubblewrap", command.exec())),
         Err(failed) => unprepared(&failed),
     }
 }
 
-fn bubblewrap(status: &OwnedFd, plan: &Plan, walls: &Walls, view: sandbox::View) -> Result<Command, Failed> {
-    // Inside, this program has no path.
-    let program = rustix::fs::open("/proc/self/exe", OFlags::PATH, Mode::empty())
-        .map_err(|error| ("session-worker", error.into()))?;
+fn bubblewrap(
+    status: &OwnedFd,
+    plan: &Plan,
+    walls: &Walls,
+    mut view: sandbox::View,
+) -> Result<Command, Failed> {
+    let own = sandbox::own_program().map_err(|error| ("session-worker", error))?;
+    let copy = match own {
+        Some(step) => {
+            view.steps.push(step);
+            None
+        }
+        None => Some(sandbox::copy_of_own_program().map_err(|error| ("session-worker", error))?),
+    };
+    if let Some(copy) = &copy {
+        status::inherit(copy).map_err(|error| ("descriptors", error))?;
+    }
     for step in &view.steps {
         if let sandbox::Step::Shown { held: Some(held), .. } = step {
             status::inherit(held).map_err(|error| ("descriptors", error))?;
@@ -180,13 +196,17 @@ fn bubblewrap(status: &OwnedFd, plan: &Plan, walls: &Walls, view: sandbox::View)
     let mut command = Command::new(&words[0]);
     command
         .args(&words[1..])
-        .arg(format!("/proc/self/fd/{}", program.as_raw_fd()))
+        .arg(copy.as_ref().map_or(sandbox::OWN_PROGRAM.to_owned(), own_path))
         .arg("init")
         .arg(status.as_raw_fd().to_string())
         .arg(plan.as_raw_fd().to_string());
     // They stay open until exec, and are inherited there.
-    std::mem::forget((program, plan, view.steps));
+    std::mem::forget((copy, plan, view.steps));
     Ok(command)
+}
+
+fn own_path(held: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", held.as_raw_fd())
 }
 
 /// The first process of the namespace: `session-worker init STATUS-FD PLAN-FD`.
@@ -280,18 +300,18 @@ impl From<Failed> for Unprepared {
 fn prepare(status: &OwnedFd, plan: &InitPlan) -> Result<bool, Unprepared> {
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(|error| ("death signal", error.into()))?;
     SigSet::empty().thread_set_mask().map_err(|error| ("signal mask", error.into()))?;
-    // The keeper may have died before the death signal was set. From in here it has no pid; the worker knows.
-    status::say(status, &Word::Here, None).map_err(|error| ("status socket", error))?;
-    status::wait_for_word(status).map_err(|error| ("parent", error))?;
     descriptors::close_all_but(&[status.as_raw_fd()]).map_err(|error| ("descriptors", error))?;
-    // That of the keeper has no number in here.
-    rustix::process::setsid().map_err(|error| ("session", error.into()))?;
+    if plan.made != Made::Mounted {
+        // The keeper may have died before the death signal was set. From in here it has no pid; the worker knows.
+        status::say(status, &Word::Here, None).map_err(|error| ("status socket", error))?;
+        status::wait_for_word(status).map_err(|error| ("parent", error))?;
+        // That of the keeper has no number in here.
+        rustix::process::setsid().map_err(|error| ("session", error.into()))?;
+    }
     let own_proc = match &plan.made {
         Made::Namespace => own_proc_alone()?,
-        Made::Sandbox(walls) => {
-            mount_sandbox(walls, plan)?;
-            true
-        }
+        Made::Sandbox(walls) => return Err(begin_again(status, plan, walls)),
+        Made::Mounted => true,
         Made::Bubblewrap { granted } => {
             granted.iter().try_for_each(unchanged).map_err(Unprepared::Place)?;
             have_no_rights().map_err(|error| ("user namespace", error))?;
@@ -328,10 +348,50 @@ fn mount_proc() -> io::Result<()> {
     Ok(mount("proc", "/proc", "proc", flags, None)?)
 }
 
-/// The whole sandbox, without bubblewrap.
-fn mount_sandbox(walls: &Walls, plan: &InitPlan) -> Result<(), Unprepared> {
+/// Makes the sandbox, without bubblewrap, and becomes this program again: by the way on which it was started an agent that
+/// starts it could change it. Comes back only if that fails.
+fn begin_again(status: &OwnedFd, plan: &InitPlan, walls: &Walls) -> Unprepared {
+    let own = match mount_sandbox(walls, plan) {
+        Ok(own) => own,
+        Err(unprepared) => return unprepared,
+    };
+    let (workdir, program) = (plan.workdir.clone(), plan.program.clone());
+    let next = InitPlan { made: Made::Mounted, workdir, limits: plan.limits.clone(), program };
+    let next = plan::write(&next).and_then(|next| {
+        status::inherit(&next)?;
+        status::inherit(status)?;
+        Ok(next)
+    });
+    let next = match next {
+        Ok(next) => next,
+        Err(error) => return Unprepared::Step(("plan", error)),
+    };
+    let error = Command::new(own)
+        .arg0("session-worker")
+        .arg("init")
+        .arg(status.as_raw_fd().to_string())
+        .arg(next.as_raw_fd().to_string())
+        .exec();
+    Unprepared::Step(("session-worker", error))
+}
+
+/// The whole sandbox, without bubblewrap. Gives where this program is in it.
+fn mount_sandbox(walls: &Walls, plan: &InitPlan) -> Result<String, Unprepared> {
     let view = sandbox::view(walls, &plan.workdir, &plan.program.argv, &mounts::OWN);
-    let view = view.map_err(Unprepared::Place)?;
+    let mut view = view.map_err(Unprepared::Place)?;
+    let own = match sandbox::own_program().map_err(|error| ("session-worker", error))? {
+        Some(step) => {
+            view.steps.push(step);
+            sandbox::OWN_PROGRAM.to_owned()
+        }
+        None => {
+            let copy = sandbox::copy_of_own_program().map_err(|error| ("session-worker", error))?;
+            let path = own_path(&copy);
+            // Until exec, which closes it.
+            std::mem::forget(copy);
+            path
+        }
+    };
     mounts::mount_view(&view)?;
     // The old one shows processes that are not to be seen.
     mount_proc().map_err(|error| ("/proc", error))?;
@@ -341,7 +401,7 @@ fn mount_sandbox(walls: &Walls, plan: &InitPlan) -> Result<(), Unprepared> {
     }
     have_no_rights().map_err(|error| ("user namespace", error))?;
     landlock::keep_from_writing(&view).map_err(|error| ("Landlock", error))?;
-    Ok(())
+    Ok(own)
 }
 
 /// Whether what bubblewrap has mounted there is what was granted. Nothing of it can be exchanged any more.

@@ -58,6 +58,8 @@ pub enum Made {
     Namespace,
     /// The trampoline: namespaces, in which this process mounts the sandbox.
     Sandbox(Walls),
+    /// This process itself, before it became this program again from where an agent cannot change it.
+    Mounted,
     /// bubblewrap, which has mounted the sandbox. These places must be what they were when they were granted.
     Bubblewrap {
         /// The places, as bubblewrap was told them.

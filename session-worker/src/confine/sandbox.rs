@@ -15,7 +15,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
 use protocol::{Granted, Sandbox, Walls};
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, ResolveFlags, SealFlags};
 
 /// Empty, and the agent's own.
 pub const EMPTY: [&str; 3] = ["/tmp", "/var/tmp", "/run"];
@@ -76,6 +76,19 @@ pub struct View {
     pub steps: Vec<Step>,
     /// The places that were opened, as they are.
     pub granted: Vec<Granted>,
+}
+
+impl View {
+    /// Whether what a path leads to lies in something that the agent may write.
+    pub fn lets_write(&self, path: &str) -> bool {
+        let real = fs::canonicalize(path).unwrap_or_else(|_| path.into());
+        let mut written = self
+            .steps
+            .iter()
+            .filter(|step| matches!(step, Step::Shown { written: true, .. }))
+            .map(Step::path);
+        written.any(|place| real.starts_with(place) || Path::new(path).starts_with(place))
+    }
 }
 
 /// Settles what the agent sees. `own` are places that the maker makes by himself.
@@ -267,6 +280,7 @@ impl Layout {
                     fs::create_dir_all(&path)
                         .map_err(|error| format!("{} cannot be hidden: {error}", path.display()))?;
                 }
+                self.stay(parent);
                 self.masked.insert(path);
                 return Ok(());
             }
@@ -298,6 +312,19 @@ impl Layout {
         }
         self.divided.entry(there).or_default().insert(name);
         Ok(())
+    }
+
+    /// Makes a directory that may be written, and those above it, places of mounts: a directory that something is mounted in
+    /// can be renamed, and what was hidden in it would be seen under its other name; a place of a mount cannot.
+    fn stay(&mut self, directory: &Path) {
+        for above in directory.ancestors() {
+            if self.shown.contains_key(above) {
+                return;
+            }
+            if let Ok(held) = open(above) {
+                self.shown.insert(above.to_owned(), Shown { written: true, held: Some(held) });
+            }
+        }
     }
 
     fn steps(mut self) -> View {
@@ -342,6 +369,30 @@ impl Layout {
         steps.sort_by_key(|step| step.path().components().count());
         View { steps, granted: self.granted }
     }
+}
+
+/// Where this program is shown in a sandbox: nowhere does an agent reach it by a mount that can be written.
+pub const OWN_PROGRAM: &str = "/run/kennel-init";
+
+/// This program, to be shown read-only in a sandbox at [`OWN_PROGRAM`]; none where its file has gone, as in an upgrade.
+pub fn own_program() -> io::Result<Option<Step>> {
+    let running = fs::metadata("/proc/self/exe")?;
+    let held = fs::read_link("/proc/self/exe").and_then(|path| open(&path));
+    let same = held.as_ref().is_ok_and(|held| {
+        metadata(held).is_ok_and(|found| (found.dev(), found.ino()) == (running.dev(), running.ino()))
+    });
+    let shown = |held| Step::Shown { path: OWN_PROGRAM.into(), written: false, held: Some(held) };
+    Ok(held.ok().filter(|_| same).map(shown))
+}
+
+/// A copy of this program that nobody can change.
+pub fn copy_of_own_program() -> io::Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let mut copy = fs::File::from(rustix::fs::memfd_create("kennel-init", flags)?);
+    io::copy(&mut fs::File::open("/proc/self/exe")?, &mut copy)?;
+    let all = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    rustix::fs::fcntl_add_seals(&copy, all)?;
+    Ok(copy.into())
 }
 
 /// Opens a place without following a symlink anywhere in its path. Not to be read: to be mounted, and to be looked at.
@@ -565,6 +616,8 @@ mod tests {
             assert!(place(&words, "--tmpfs", &home.at(hidden)) > written, "{hidden}");
         }
         assert!(place(&words, "--ro-bind", &home.at("home/.netrc")) > written);
+        // What it is in cannot be moved away with it.
+        place(&words, "--bind", &home.at("home/.config"));
         assert!(Path::new(&home.at("home/.ssh")).is_dir());
     }
 

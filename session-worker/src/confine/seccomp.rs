@@ -7,6 +7,8 @@
 //!   `clone3` hides its flags from a filter: it is answered as by a kernel that has none, and programs take `clone`.
 //! - Keys: a key that its owner may read is read by its number, whatever keyring it is in (keyrings(7)).
 //!
+//! - Rings of calls (io_uring(7)): what is asked by a ring passes every filter. They are answered as by a kernel without them.
+//!
 //! Where the processor's architecture is not known to the filter's maker, no sandbox can be had.
 
 use std::collections::BTreeMap;
@@ -62,5 +64,7 @@ fn refused() -> Rules {
 
 /// What is not there.
 fn hidden() -> Rules {
-    Ok(BTreeMap::from([(libc::SYS_clone3, Vec::new())]))
+    let calls =
+        [libc::SYS_clone3, libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
+    Ok(calls.into_iter().map(|call| (call, Vec::new())).collect())
 }

@@ -19,6 +19,8 @@ pub enum Expect {
     Bubblewrap,
     /// Where it is root's agent: files that are no secrets of kennel's user, but of the machine.
     Root,
+    /// In sandboxes of an ordinary user by bubblewrap: what is covered there lets no other sandbox nest.
+    BubblewrapUser,
 }
 
 impl Expect {
@@ -29,6 +31,7 @@ impl Expect {
             Expect::Always => true,
             Expect::Bubblewrap => by == SandboxBy::Bubblewrap,
             Expect::Root => root,
+            Expect::BubblewrapUser => by == SandboxBy::Bubblewrap && !root,
         }
     }
 }
@@ -125,7 +128,7 @@ const SAFE: Control = Control::None("without a sandbox it would break the sessio
 const PIPE: Control = Control::None("every agent writes its log into a pipe");
 const NO_FD: Control = Control::None("without a sandbox nothing is inherited either");
 
-use Expect::{Always, Bubblewrap, Never, Root, Workdir};
+use Expect::{Always, Bubblewrap, BubblewrapUser, Never, Root, Workdir};
 
 type Row = (&'static str, &'static str, Expect, Control);
 
@@ -629,9 +632,9 @@ const TALK: &[Row] = &[
     ("talk: TCP, IPv6", "tcp6 {tcp6}", Workdir, BOTH),
     ("talk: UDP", "udp {udp}", Workdir, BOTH),
     ("talk: an abstract socket", "abstract {abstract}", Workdir, BOTH),
-    ("talk: an abstract socket by io_uring", "uringunix {abstract}", Workdir, BOTH),
-    ("talk: a socket in a directory that is seen", "unix {seensock}", Workdir, BOTH),
-    ("talk: a datagram to a socket that is seen", "dgram {slot}", Workdir, BOTH),
+    ("talk: an abstract socket by io_uring", "uringunix {abstract}", Never, BOTH),
+    ("talk: a socket in a directory that is seen", "unix {seensock}", Always, BOTH),
+    ("talk: a datagram to a socket that is seen", "dgram {slot}", Always, BOTH),
     ("talk: a socket in /tmp", "unix {tmpsock}", Never, BOTH),
     ("talk: kennel's socket", "ask {socket}", Never, BOTH),
     ("talk: kennel's socket by a descriptor", "unixfd {socket}", Never, BOTH),
@@ -672,9 +675,9 @@ const TALK: &[Row] = &[
     ("key: the user's, requested", "keyrequest {ukeyname}", Never, BOTH),
     ("key: the user's, changed", "keyupdate {ukey}", Never, BOTH),
     ("key: one that is open to the user, by number", "keyread {okey}", Never, BOTH),
-    ("key: the names of keys", "read /proc/keys", Never, BOTH),
+    ("key: the names of keys", "read /proc/keys", BubblewrapUser, BOTH),
     ("key: the user's, as root of a namespace", "unshare user | keyread {ukey}", Never, BOTH),
-    ("talk: TCP by io_uring", "uringsocket {tcp}", Workdir, BOTH),
+    ("talk: TCP by io_uring", "uringsocket {tcp}", Never, BOTH),
     ("talk: a socket in /run", "unix {runsock}", Never, ROOT),
     ("talk: a socket in the runtime directory", "unix {root}/run/bus", Never, BOTH),
     ("talk: a key agent in a hidden directory", "unix {home}/.gnupg/S.gpg-agent", Never, BOTH),
