@@ -132,6 +132,13 @@ pub(crate) struct FeedWriter {
     head: watch::Sender<EventId>,
 }
 
+impl Drop for FeedWriter {
+    /// Whoever closes the journal last puts what is in its log into its file, if he may write: readers go before.
+    fn drop(&mut self) {
+        self.feed.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
 #[derive(Default)]
 struct Ring {
     records: VecDeque<Record>,

@@ -306,8 +306,9 @@ struct Supervisor {
     /// This boot of the machine.
     boot_id: String,
     fleet: Fleet,
-    journal: Journal,
+    /// Before the journal: fields are dropped in this order.
     feed: FeedWriter,
+    journal: Journal,
     workers: Workers,
     links: mpsc::UnboundedReceiver<LinkEvent>,
     /// What was read for prompts.

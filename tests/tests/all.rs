@@ -42,6 +42,7 @@ mod rights;
 mod rights_of_agents;
 mod sandbox;
 mod sandbox_matrix;
+mod security_page;
 mod simulation;
 mod stalls;
 mod terminal;

@@ -523,7 +523,8 @@ fn the_manager_is_reached_by_a_descriptor_where_the_path_leads_nowhere() {
         );
         daemon.ok(&["send", agent, &script])
     };
-    assert!(hidden("passes").contains("\"subagents\":[]"));
+    let said = hidden("passes");
+    assert!(said.contains("\"subagents\":[]"), "{said}");
     // Most agents hand nothing on; then there is the path, and nothing else.
     let said = hidden("keeps");
     assert!(said.contains("daemon_unreachable"), "{said}");

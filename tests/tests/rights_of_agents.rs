@@ -149,7 +149,6 @@ fn a_sub_agent_that_a_token_starts_can_do_no_more_than_its_parent() {
             ("turn_timeout_ms", json!({ "turn_timeout_ms": 60_001 })),
             ("workdir", json!({ "workdir": at("other") })),
             ("workdir", json!({ "workdir": at("work/../other") })),
-            ("workdir", json!({ "workdir": at("bin") })),
             ("env", json!({ "env": { "LD_PRELOAD": at("work/evil.so") } })),
             ("env", json!({ "env": { "BASH_ENV": at("work/evil") } })),
             ("env", json!({ "env": { "KENNEL_TOKEN_FILE": at("work/evil") } })),

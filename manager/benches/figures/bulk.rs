@@ -1,5 +1,7 @@
 //! Many bytes of one session: how fast they pass, and what the other sessions notice of them.
 
+#![allow(clippy::disallowed_methods, reason = "the floor of a pipe is what a program writes to it")]
+
 use std::io::{BufRead, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};

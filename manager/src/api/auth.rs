@@ -31,8 +31,8 @@ use protocol::api::Role;
 use subtle::ConstantTimeEq;
 
 use super::App;
-use super::connections::Origin;
-use super::peer::{Peer, Standing};
+use super::connections::{Origin, overloaded};
+use super::peer::{NO_ROOM, Peer, Standing};
 use super::problem::{Answer, ApiError};
 use crate::core::Refusal;
 use crate::error::Error;
@@ -107,6 +107,9 @@ pub async fn check(
     let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.clone());
     let peer = peer.ok_or_else(|| nobody("it is not known who has connected"))?;
     let standing = peer.standing(&app.manager).await?;
+    if standing == (Standing::Nobody { why: NO_ROOM }) {
+        return Err(overloaded(NO_ROOM));
+    }
     let about = session_of(params.iter().flatten());
     let given = bearer(request.headers())?;
     let known = match given {

@@ -36,8 +36,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
-pub use self::room::{Origin, Who};
-use self::room::{Room, SMALL, Seat, overloaded};
+pub use self::room::{Origin, Who, overloaded};
+use self::room::{Room, SMALL, Seat};
 use self::wire::{Answered, Received, Wire};
 use super::peer::Peer;
 use super::problem::ApiError;

@@ -69,6 +69,8 @@ enum Look {
 }
 
 const UNSEEN: &str = "its process is in a PID namespace that the daemon does not see";
+/// For now: the client is to try again.
+pub const NO_ROOM: &str = "the daemon has no descriptors left to look at its process";
 const GONE: &str = "its process ended before the daemon could look at it";
 const DEEP: &str = "more processes are above one another than the daemon looks at";
 const LEFT: &str = "its process was left behind by a session's agent";
@@ -76,7 +78,10 @@ const LEFT: &str = "its process was left behind by a session's agent";
 impl Peer {
     /// Looks who has connected.
     pub fn of(stream: &UnixStream) -> Self {
-        Self::new(look(stream).unwrap_or(Look::Hidden(GONE)))
+        Self::new(look(stream).unwrap_or_else(|error| match process::is_no_room(&error) {
+            true => Look::Hidden(NO_ROOM),
+            false => Look::Hidden(GONE),
+        }))
     }
 
     /// This process itself, which holds the manager: tests ask without a connection.
@@ -134,6 +139,8 @@ fn look(stream: &UnixStream) -> io::Result<Look> {
             Ok(Some(look)) => return Ok(look),
             // A process between has ended; its children have another parent by now.
             Ok(None) => {}
+            // What could not be read might have shown that it is an agent.
+            Err(error) if process::is_no_room(&error) => return Err(error),
             Err(error) => tracing::debug!(pid, %error, "a peer is looked at again"),
         }
     }
@@ -159,7 +166,10 @@ fn has_ended(pidfd: &OwnedFd) -> io::Result<bool> {
 fn above(pid: u32) -> io::Result<Option<Look>> {
     let (mut chain, mut marks) = (Vec::new(), Vec::new());
     // A child is born in the groups of its parent: those of the peer say enough.
-    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let groups = match std::fs::read_to_string(format!("/proc/{pid}/cgroup")) {
+        Err(error) if process::is_no_room(&error) => return Err(error),
+        groups => groups.unwrap_or_default(),
+    };
     let mut next = pid;
     // 0 is above the first process of this PID namespace.
     while next != 0 {
@@ -168,6 +178,7 @@ fn above(pid: u32) -> io::Result<Option<Look>> {
         }
         let (parent, started) = match process::parent_and_start(next) {
             Ok(found) => found,
+            Err(error) if process::is_no_room(&error) => return Err(error),
             Err(error) => match chain.last() {
                 // Where users see their own processes only, somebody else's ends the look, and no worker is above it: workers
                 // are this user's. If it has ended, its child has another parent now.
@@ -181,20 +192,27 @@ fn above(pid: u32) -> io::Result<Option<Look>> {
             return Ok(None);
         }
         chain.push((next, started));
-        marks.extend(marker_of(next));
+        marks.extend(marker_of(next)?);
         next = parent;
     }
     Ok(Some(Look::Above { chain, marks, groups }))
 }
 
-fn marker_of(pid: u32) -> Option<String> {
+/// The marker in the environment of a process, if it has one and may be looked into.
+fn marker_of(pid: u32) -> io::Result<Option<String>> {
     use std::io::Read;
     let mut environ = Vec::new();
-    let file = std::fs::File::open(format!("/proc/{pid}/environ")).ok()?;
-    file.take(ENVIRON).read_to_end(&mut environ).ok()?;
+    let file = match std::fs::File::open(format!("/proc/{pid}/environ")) {
+        Err(error) if process::is_no_room(&error) => return Err(error),
+        Err(_) => return Ok(None),
+        Ok(file) => file,
+    };
+    if file.take(ENVIRON).read_to_end(&mut environ).is_err() {
+        return Ok(None);
+    }
     let mut variables = environ.split(|byte| *byte == 0);
-    let marker = variables.find_map(|one| one.strip_prefix(MARKER.as_bytes())?.strip_prefix(b"="))?;
-    Some(String::from_utf8_lossy(marker).into_owned())
+    let marker = variables.find_map(|one| one.strip_prefix(MARKER.as_bytes())?.strip_prefix(b"="));
+    Ok(marker.map(|marker| String::from_utf8_lossy(marker).into_owned()))
 }
 
 #[cfg(test)]

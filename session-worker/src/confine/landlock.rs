@@ -25,12 +25,18 @@ const DEVICES: [&str; 8] = [
     "/dev/mqueue",
 ];
 
-/// From here on this process, and all that it starts, writes nothing but what it may.
-pub fn keep_from_writing(view: &View) -> io::Result<()> {
-    let places = view.steps.iter().filter_map(|step| match step {
+/// What may be written in a view.
+pub fn written(view: &View) -> Vec<PathBuf> {
+    let written = view.steps.iter().filter_map(|step| match step {
         Step::Empty { path, written: true } | Step::Shown { path, written: true, .. } => Some(path.clone()),
         Step::Empty { .. } | Step::Shown { .. } | Step::Mask { .. } | Step::Link { .. } => None,
     });
+    written.collect()
+}
+
+/// From here on this process, and all that it starts, writes nothing but these places and its devices.
+pub fn keep_from_writing(written: &[PathBuf]) -> io::Result<()> {
+    let places = written.iter().cloned();
     let places = places.chain(DEVICES.iter().chain([&super::mounts::SHM]).map(PathBuf::from));
     let writes: BitFlags<AccessFs> = AccessFs::from_write(NEEDED);
     let ruleset = Ruleset::default()

@@ -23,7 +23,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -300,8 +300,10 @@ impl From<Failed> for Unprepared {
 fn prepare(status: &OwnedFd, plan: &InitPlan) -> Result<bool, Unprepared> {
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(|error| ("death signal", error.into()))?;
     SigSet::empty().thread_set_mask().map_err(|error| ("signal mask", error.into()))?;
-    descriptors::close_all_but(&[status.as_raw_fd()]).map_err(|error| ("descriptors", error))?;
-    if plan.made != Made::Mounted {
+    if plan.made != Made::Namespace {
+        descriptors::close_all_but(&[status.as_raw_fd()]).map_err(|error| ("descriptors", error))?;
+    }
+    if !matches!(plan.made, Made::Mounted { .. }) {
         // The keeper may have died before the death signal was set. From in here it has no pid; the worker knows.
         status::say(status, &Word::Here, None).map_err(|error| ("status socket", error))?;
         status::wait_for_word(status).map_err(|error| ("parent", error))?;
@@ -311,7 +313,11 @@ fn prepare(status: &OwnedFd, plan: &InitPlan) -> Result<bool, Unprepared> {
     let own_proc = match &plan.made {
         Made::Namespace => own_proc_alone()?,
         Made::Sandbox(walls) => return Err(begin_again(status, plan, walls)),
-        Made::Mounted => true,
+        Made::Mounted { written } => {
+            have_no_rights().map_err(|error| ("user namespace", error))?;
+            landlock::keep_from_writing(written).map_err(|error| ("Landlock", error))?;
+            true
+        }
         Made::Bubblewrap { granted } => {
             granted.iter().try_for_each(unchanged).map_err(Unprepared::Place)?;
             have_no_rights().map_err(|error| ("user namespace", error))?;
@@ -349,14 +355,15 @@ fn mount_proc() -> io::Result<()> {
 }
 
 /// Makes the sandbox, without bubblewrap, and becomes this program again: by the way on which it was started an agent that
-/// starts it could change it. Comes back only if that fails.
+/// starts it could change it. Comes back only if that fails. Root lets go of its rights only after that: whoever has rights in
+/// the user namespace in which a program was started looks into it (ptrace(2)).
 fn begin_again(status: &OwnedFd, plan: &InitPlan, walls: &Walls) -> Unprepared {
-    let own = match mount_sandbox(walls, plan) {
-        Ok(own) => own,
+    let (own, written) = match mount_sandbox(walls, plan) {
+        Ok(made) => made,
         Err(unprepared) => return unprepared,
     };
     let (workdir, program) = (plan.workdir.clone(), plan.program.clone());
-    let next = InitPlan { made: Made::Mounted, workdir, limits: plan.limits.clone(), program };
+    let next = InitPlan { made: Made::Mounted { written }, workdir, limits: plan.limits.clone(), program };
     let next = plan::write(&next).and_then(|next| {
         status::inherit(&next)?;
         status::inherit(status)?;
@@ -375,8 +382,8 @@ fn begin_again(status: &OwnedFd, plan: &InitPlan, walls: &Walls) -> Unprepared {
     Unprepared::Step(("session-worker", error))
 }
 
-/// The whole sandbox, without bubblewrap. Gives where this program is in it.
-fn mount_sandbox(walls: &Walls, plan: &InitPlan) -> Result<String, Unprepared> {
+/// The whole view of a sandbox, without bubblewrap. Gives where this program is in it, and what may be written.
+fn mount_sandbox(walls: &Walls, plan: &InitPlan) -> Result<(String, Vec<PathBuf>), Unprepared> {
     let view = sandbox::view(walls, &plan.workdir, &plan.program.argv, &mounts::OWN);
     let mut view = view.map_err(Unprepared::Place)?;
     let own = match sandbox::own_program().map_err(|error| ("session-worker", error))? {
@@ -399,9 +406,7 @@ fn mount_sandbox(walls: &Walls, plan: &InitPlan) -> Result<String, Unprepared> {
     if !geteuid().is_root() {
         mount_right(false).map_err(|error| ("capabilities", error))?;
     }
-    have_no_rights().map_err(|error| ("user namespace", error))?;
-    landlock::keep_from_writing(&view).map_err(|error| ("Landlock", error))?;
-    Ok(own)
+    Ok((own, landlock::written(&view)))
 }
 
 /// Whether what bubblewrap has mounted there is what was granted. Nothing of it can be exchanged any more.

@@ -59,7 +59,10 @@ pub enum Made {
     /// The trampoline: namespaces, in which this process mounts the sandbox.
     Sandbox(Walls),
     /// This process itself, before it became this program again from where an agent cannot change it.
-    Mounted,
+    Mounted {
+        /// What may be written.
+        written: Vec<PathBuf>,
+    },
     /// bubblewrap, which has mounted the sandbox. These places must be what they were when they were granted.
     Bubblewrap {
         /// The places, as bubblewrap was told them.

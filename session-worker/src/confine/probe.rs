@@ -49,7 +49,8 @@ fn level(contain: Contain) -> io::Result<Level> {
     let plan = Plan {
         worker: std::process::id().cast_signed(),
         confinement: Confinement { contain, limits: ProgramLimits::default() },
-        workdir: "/usr".to_owned(),
+        // Anything that is there; nothing is written. Not where bubblewrap lies: an agent must not be able to write that.
+        workdir: "/etc".to_owned(),
         program: Program {
             argv: ["/bin/sh", "-c", ":"].map(str::to_owned).into(),
             env: Vec::new(),

@@ -187,9 +187,9 @@ impl Campaign {
         self.seen().tokens.push((id.clone(), token));
     }
 
-    /// A client was told no. That is fine, unless it was told nothing.
+    /// A client was told no. That is fine, unless it was told nothing. A daemon without descriptors says so.
     fn refused(&self, id: Option<&SessionId>, problem: &Problem) {
-        if problem.status == 0 || problem.status >= 500 {
+        if problem.status == 0 || problem.status >= 500 && problem.code != "overloaded" {
             self.violation(id, format!("{}: {}", problem.code, problem.detail));
         }
         *self.tally().refusals.entry(problem.code.clone()).or_default() += 1;

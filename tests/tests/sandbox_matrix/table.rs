@@ -126,6 +126,8 @@ const TREE: Control = Control::None("without a mount namespace it would change t
 const INSIDE: Control = Control::None("there is no first process of a namespace without one");
 const SAFE: Control = Control::None("without a sandbox it would break the session that is to tell");
 const PIPE: Control = Control::None("every agent writes its log into a pipe");
+const AGENT: Control =
+    Control::None("without a sandbox it is an agent, too: rights_of_agents.rs shows that the owner may");
 const NO_FD: Control = Control::None("without a sandbox nothing is inherited either");
 
 use Expect::{Always, Bubblewrap, BubblewrapUser, Never, Root, Workdir};
@@ -636,7 +638,7 @@ const TALK: &[Row] = &[
     ("talk: a socket in a directory that is seen", "unix {seensock}", Always, BOTH),
     ("talk: a datagram to a socket that is seen", "dgram {slot}", Always, BOTH),
     ("talk: a socket in /tmp", "unix {tmpsock}", Never, BOTH),
-    ("talk: kennel's socket", "ask {socket}", Never, BOTH),
+    ("talk: kennel's socket", "ask {socket}", Never, AGENT),
     ("talk: kennel's socket by a descriptor", "unixfd {socket}", Never, BOTH),
     ("talk: kennel's socket through /proc/self/root", "unixfd /proc/self/root{socket}", Never, BOTH),
     ("talk: kennel's directory of sockets", "read {root}/elsewhere/canary", Never, BOTH),
@@ -822,7 +824,7 @@ const CLIENT: &[Row] = &[
         Control::None("the client writes what is in the working directory only"),
     ),
     ("kennel: a way to it is given", "offered", Never, BOTH),
-    ("kennel: its command from inside", "env KENNEL_SOCKET {socket} | spawn {kennel} ls", Never, BOTH),
+    ("kennel: its command from inside", "env KENNEL_SOCKET {socket} | spawn {kennel} ls", Never, AGENT),
     (
         "nested: bubblewrap within, over the secret",
         "spawn bwrap --bind / / cat {secret}",
@@ -854,7 +856,7 @@ const CLIENT: &[Row] = &[
     ("terminal: the user's terminal", "terminal - - {work}/probes try pty {pty}", Never, BOTH),
     ("terminal: TCP", "terminal - - {work}/probes try tcp {tcp}", Workdir, BOTH),
     ("terminal: a secret that was made later", "terminal - - /bin/cat {home}/late/canary", Never, BOTH),
-    ("terminal: kennel's socket", "terminal - - {work}/probes try ask {socket}", Never, BOTH),
+    ("terminal: kennel's socket", "terminal - - {work}/probes try ask {socket}", Never, AGENT),
     (
         "terminal: what happens to cores",
         "terminal - - {work}/probes try openw /proc/sys/kernel/core_pattern",
@@ -902,8 +904,8 @@ const CLIENT: &[Row] = &[
 
 /// Once the daemon has been replaced: the sockets are new ones.
 const LATER: &[Row] = &[
-    ("later: kennel's new socket", "ask {socket}", Never, BOTH),
-    ("later: kennel's new socket by a descriptor", "unixfd {socket}", Never, BOTH),
+    ("later: kennel's new socket", "ask {socket}", Never, AGENT),
+    ("later: kennel's new socket by a descriptor", "unixfd {socket}", Never, AGENT),
     ("later: the directory of sockets", "read {root}/elsewhere/canary", Never, BOTH),
     ("later: the journal", "open {state}/journal.db", Never, BOTH),
     ("later: a hidden place whose parent was moved", "read {home}/.agent/moved/secret/canary", Never, BOTH),
@@ -915,12 +917,12 @@ const FOUND: &[Row] = &[
     ("environment: LD_PRELOAD of the profile", "", Never, BOTH),
     ("environment: LD_PRELOAD of terminal/create", "", Never, BOTH),
     ("environment: LD_AUDIT of terminal/create", "", Never, BOTH),
-    ("kin: by its token, of a profile without a sandbox", "", Never, BOTH),
-    ("kin: by its token, with less hidden", "", Never, BOTH),
-    ("kin: by its token, in another directory", "", Never, BOTH),
-    ("kin: by its token, in the directory above", "", Never, BOTH),
-    ("kin: by its token, LD_PRELOAD", "", Never, BOTH),
-    ("environment: LD_PRELOAD of a sub-agent", "", Never, BOTH),
+    ("kin: by its token, of a profile without a sandbox", "", Never, AGENT),
+    ("kin: by its token, with less hidden", "", Never, AGENT),
+    ("kin: by its token, in another directory", "", Never, AGENT),
+    ("kin: by its token, in the directory above", "", Never, AGENT),
+    ("kin: by its token, LD_PRELOAD", "", Never, AGENT),
+    ("environment: LD_PRELOAD of a sub-agent", "", Never, AGENT),
     ("exe: kennel's own program is as it was", "", Never, SAFE),
     (
         "hidden: nothing is made through a planted symlink",

@@ -131,10 +131,11 @@ impl Room {
         taken.answers -= seat.state().give_back();
     }
 
-    /// Closes the connection that can be missed most.
+    /// Closes the connection that can be missed most, of those that have asked for nothing for a while. Whoever has just
+    /// come or works waits with the others for descriptors.
     pub fn close_one(&self) {
         let mut taken = self.taken();
-        taken.close(|_| true, None);
+        taken.close(|state| state.phase != Phase::Work && state.since.elapsed() >= SLOW, None);
     }
 
     /// Whether so many bytes more of answers may wait. Those who have taken nothing for a while make room.
