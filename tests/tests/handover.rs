@@ -316,6 +316,9 @@ fn ten_daemons_at_once_are_one_and_the_others_touch_nothing() {
     let events = daemon.events();
     assert!(history::of(&events).is_empty(), "{:#?}", history::of(&events));
     assert_eq!((said(&events, "before\n"), said(&events, "after\n")), (2, 2));
+    // Nobody reads any more what the daemon that serves writes about its end.
+    daemon.ok(&["daemon", "stop"]);
+    before.values().for_each(|(pid, _)| gone(*pid));
 }
 
 #[test]

@@ -272,16 +272,16 @@ pub async fn readers(table: &mut Table) {
     let body = serde_json::json!({ "text": format!("say {} {}", SAID >> 16, 1 << 16) }).to_string();
     let mut dead = Vec::new();
     for _ in 0..ROUNDS {
-        // At rest: the agent says as much, and nobody is deaf.
-        dead.clear();
-        for rounds in [&mut without, &mut with] {
+        // The floor: the agent says as much, and nobody is deaf.
+        for (rounds, deaf) in [(&mut without, 0), (&mut with, 4)] {
+            dead.clear();
+            for _ in 0..deaf {
+                dead.push(host.tap_at("/v1/events?after=0").await);
+            }
             let mut tap = host.tap_at(&format!("/v1/sessions/{large}/events")).await;
             wire.done(&request("POST", &format!("/v1/sessions/{large}/prompts"), &body)).await;
             rounds.push(others(&host, &mut wire, &other).await);
             tap.until(|kind, _| kind == b"turn.completed").await;
-            for _ in 0..4 {
-                dead.push(host.tap_at("/v1/events?after=0").await);
-            }
         }
     }
     let name = "p99 of another session's prompt beside four readers that do not read; floor: without them";
