@@ -257,10 +257,7 @@ impl<'a> Audit<'a> {
     fn tell_history(&mut self) {
         let seen = std::mem::take(&mut *self.campaign.seen());
         let mut by_hand = ByHand(seen.restarts.clone());
-        let is_removal = |event: &&Arc<Event>| matches!(event.kind, EventKind::SessionDeleted {});
-        // Of these the recorder may have missed a part, if it came back after the removal.
-        let removed: BTreeSet<SessionId> =
-            seen.events.iter().filter(is_removal).filter_map(|event| event.session.clone()).collect();
+        let removed = removed_in(&seen.events);
         for event in seen.events {
             for id in by_hand.before(event.at.0) {
                 self.history.restarted_by_hand(&id);
@@ -268,15 +265,7 @@ impl<'a> Audit<'a> {
             if event.id <= self.journal.last().map_or(0, |last| last.id) {
                 self.leftovers.events_doubled += 1;
             }
-            let of_removed = |id: &SessionId| removed.contains(id);
-            let gone =
-                event.session.as_ref().is_some_and(of_removed) || child(&event.kind).is_some_and(of_removed);
-            match event.kind {
-                EventKind::SessionDeleted {} => self.history.removed_unseen(&event),
-                EventKind::SessionCreated { .. } => self.history.event(&event),
-                _ if gone => self.history.unjudged(&event),
-                _ => self.history.event(&event),
-            }
+            self.tell_event(&event, &removed);
             if let (EventKind::SessionCreated { parent, .. }, Some(id)) = (&event.kind, &event.session) {
                 let plan = self.campaign.plans.iter().find(|plan| plan.id == *parent.as_ref().unwrap_or(id));
                 if let Some((intensity, period)) = plan.map(|plan| plan.policy()) {
@@ -304,6 +293,19 @@ impl<'a> Audit<'a> {
         for what in self.campaign.host.wrong() {
             self.leftovers.strangers += usize::from(what.starts_with("a stranger"));
             self.history.violation(None, what);
+        }
+    }
+
+    /// Tells the history of an event. Of sessions that were `removed` a part may be missing.
+    fn tell_event(&mut self, event: &Arc<Event>, removed: &BTreeSet<SessionId>) {
+        let of_removed = |id: &SessionId| removed.contains(id);
+        let gone =
+            event.session.as_ref().is_some_and(of_removed) || child(&event.kind).is_some_and(of_removed);
+        match event.kind {
+            EventKind::SessionDeleted {} => self.history.removed_unseen(event),
+            EventKind::SessionCreated { .. } => self.history.event(event),
+            _ if gone => self.history.unjudged(event),
+            _ => self.history.event(event),
         }
     }
 
@@ -348,9 +350,11 @@ impl<'a> Audit<'a> {
         }
         // What came after the recorder had hung up, and others may have been shown.
         let last = self.last();
-        for (_, event) in kept.into_iter().skip_while(|(id, _)| *id <= last) {
-            let event = Arc::new(event);
-            self.history.event(&event);
+        let rest = kept.into_iter().skip_while(|(id, _)| *id <= last);
+        let rest: Vec<Arc<Event>> = rest.map(|(_, event)| Arc::new(event)).collect();
+        let removed = removed_in(&rest);
+        for event in rest {
+            self.tell_event(&event, &removed);
             self.journal.push(event);
         }
         self.count_runs();
@@ -484,6 +488,12 @@ impl<'a> Audit<'a> {
 
 fn table(sessions: &[SessionInfo]) -> Vec<(&SessionId, Status, Option<u32>)> {
     sessions.iter().map(|info| (&info.id, info.status, info.pid)).collect()
+}
+
+/// The sessions that are removed in these events. Whoever reads them only after the removal does not see all of what they did.
+fn removed_in(events: &[Arc<Event>]) -> BTreeSet<SessionId> {
+    let removals = events.iter().filter(|event| matches!(event.kind, EventKind::SessionDeleted {}));
+    removals.filter_map(|event| event.session.clone()).collect()
 }
 
 /// The sub-agent that an event of its parent is about.
