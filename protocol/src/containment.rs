@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
@@ -78,7 +78,7 @@ pub enum Sandbox {
     None,
     /// It writes below its working directory and to temporary files of its own only; secrets are hidden.
     Workdir,
-    /// The same, without a network.
+    /// The same without a network, and with an empty home directory but for what is granted.
     Strict,
 }
 
@@ -190,6 +190,19 @@ impl Granted {
         }
         self.inode == now.inode && agree(&self.device, &now.device) && agree(&self.born, &now.born)
     }
+}
+
+/// Where a path really is, as far as there is something: manager and worker settle by it what is hidden.
+pub fn resolved(path: &Path) -> PathBuf {
+    for above in path.ancestors() {
+        if let Ok(real) = std::fs::canonicalize(above) {
+            return match path.strip_prefix(above) {
+                Ok(rest) if !rest.as_os_str().is_empty() => real.join(rest),
+                _ => real,
+            };
+        }
+    }
+    path.to_owned()
 }
 
 /// [`Walls`] as protocol version 3 has them.

@@ -17,7 +17,9 @@ mod limits;
 mod nouns;
 pub mod wire;
 
-pub use containment::{Containment, Granted, Level, Sandbox, SandboxBy, Sandboxed, Walls, WallsOfVersion3};
+pub use containment::{
+    Containment, Granted, Level, Sandbox, SandboxBy, Sandboxed, Walls, WallsOfVersion3, resolved,
+};
 pub use ids::{CallId, IdError, PermissionId, PromptId, SessionId};
 pub use limits::{Groups, Keeper, LimitedBy, Limits};
 pub use nouns::{Exit, Identity, Restore, Stream};

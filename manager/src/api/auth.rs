@@ -25,7 +25,7 @@
 use axum::extract::{ConnectInfo, MatchedPath, RawPathParams, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use protocol::SessionId;
 use protocol::api::Role;
 use subtle::ConstantTimeEq;
@@ -108,7 +108,10 @@ pub async fn check(
     let peer = peer.ok_or_else(|| nobody("it is not known who has connected"))?;
     let standing = peer.standing(&app.manager).await?;
     if standing == (Standing::Nobody { why: NO_ROOM }) {
-        return Err(overloaded(NO_ROOM));
+        // The next connection is looked at anew.
+        let mut answer = overloaded(NO_ROOM).into_response();
+        answer.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+        return Ok(answer);
     }
     let about = session_of(params.iter().flatten());
     let given = bearer(request.headers())?;

@@ -1,15 +1,14 @@
 //! What an agent in a sandbox is not to see, and what it may read and write: settled when its session is created.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use protocol::{Granted, Sandbox, Walls};
+use protocol::{Granted, Sandbox, Walls, resolved};
 
 use super::{Profile, Runs, Surroundings, built_in, programs, shown};
 use crate::error::Error;
 
-/// Below the home directory: keys, tokens, passwords, histories, other agents' state, and what a shell runs. Listed in
-/// manager/docs/security.md.
+/// Below the home directory: keys, tokens, passwords, histories, and the state of other agents.
 pub const SECRETS: &[&str] = &[
     // Keys, and who is logged in where.
     ".ssh",
@@ -284,19 +283,6 @@ fn state(profile: &Profile, name: &str) -> &'static [&'static str] {
     built_in::named(name).or_else(by_program).map_or(&[], |known| known.state)
 }
 
-/// Where a path really is, as far as there is something.
-fn resolved(path: &Path) -> PathBuf {
-    for above in path.ancestors() {
-        if let Ok(real) = fs::canonicalize(above) {
-            return match path.strip_prefix(above) {
-                Ok(rest) if !rest.as_os_str().is_empty() => real.join(rest),
-                _ => real,
-            };
-        }
-    }
-    path.to_owned()
-}
-
 /// Refuses a working directory that has in it, or is in, what is to be hidden: all of it can be read and written.
 fn check_places(walls: &Walls, workdir: &str) -> Result<(), Error> {
     let special = ["/tmp", "/var/tmp", "/run", "/dev", "/proc", "/sys"];
@@ -316,8 +302,15 @@ fn check_places(walls: &Walls, workdir: &str) -> Result<(), Error> {
     }
     // kennel's own programs run outside of every sandbox.
     if let Ok(own) = std::env::current_exe() {
-        for place in walls.writable.iter().map(String::as_str).chain([workdir]) {
-            check_workdir(place, &own)?;
+        check_workdir(workdir, &own)?;
+        if let Some(place) = walls.writable.iter().find(|place| own.starts_with(place)) {
+            return Err(Error::invalid_with(
+                "sandbox_workdir",
+                format!(
+                    "an agent that may write {place} could change kennel's own program; nothing was started"
+                ),
+                "name narrower directories in the profile's sandbox_write",
+            ));
         }
     }
     check_workdir(workdir, Path::new("/"))

@@ -14,7 +14,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
-use protocol::{Granted, Sandbox, Walls};
+use protocol::{Granted, Sandbox, Walls, resolved};
 use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, ResolveFlags, SealFlags};
 
 /// Empty, and the agent's own.
@@ -35,7 +35,7 @@ pub const ROOTS_OF_PROC: [&str; 8] = [
     "/proc/scsi",
     "/proc/driver",
 ];
-/// What tells root of the outside. For others it is not covered: no `/proc` could be mounted in a sandbox of theirs then.
+/// What tells of the outside. bubblewrap covers it for root only: no `/proc` could be mounted in a sandbox within otherwise.
 pub const MASKED_OF_PROC: [&str; 5] =
     ["/proc/keys", "/proc/key-users", "/proc/kcore", "/proc/timer_list", "/proc/kmsg"];
 /// What the kernel makes. Nothing there is shown by its parent.
@@ -277,7 +277,7 @@ impl Layout {
             Holds::Written => {
                 if there != parent || fs::symlink_metadata(&path).is_err() {
                     // So that there is something to be mounted over: the agent could make it, too.
-                    fs::create_dir_all(&path)
+                    make_beneath(&there, path.strip_prefix(&there).unwrap_or(Path::new("")))
                         .map_err(|error| format!("{} cannot be hidden: {error}", path.display()))?;
                 }
                 self.stay(parent);
@@ -402,6 +402,22 @@ pub fn open(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat2(CWD, path, flags, Mode::empty(), resolve)?)
 }
 
+/// Makes a directory and those above it, below one that an agent may write. No symlink that the agent puts there leads it
+/// elsewhere.
+fn make_beneath(there: &Path, below: &Path) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let mut at = open(there)?;
+    for name in below.iter() {
+        match rustix::fs::mkdirat(&at, name, Mode::RWXU) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        at = rustix::fs::openat2(&at, name, flags, Mode::empty(), resolve)?;
+    }
+    Ok(())
+}
+
 /// What lies at a path, by what was opened there.
 pub fn identify(path: &str, held: &OwnedFd) -> io::Result<Granted> {
     Ok(Granted::of(path.to_owned(), &metadata(held)?))
@@ -428,19 +444,6 @@ fn plain(path: &Path) -> PathBuf {
 fn nearest(path: &Path) -> PathBuf {
     let there = path.ancestors().find(|above| above.is_dir());
     there.unwrap_or(Path::new("/")).to_owned()
-}
-
-/// Where a path really is, as far as there is something.
-fn resolved(path: &Path) -> PathBuf {
-    for above in path.ancestors() {
-        if let Ok(real) = fs::canonicalize(above) {
-            return match path.strip_prefix(above) {
-                Ok(rest) if !rest.as_os_str().is_empty() => real.join(rest),
-                _ => real,
-            };
-        }
-    }
-    path.to_owned()
 }
 
 /// What belongs to a program beside its own file.
@@ -619,6 +622,18 @@ mod tests {
         // What it is in cannot be moved away with it.
         place(&words, "--bind", &home.at("home/.config"));
         assert!(Path::new(&home.at("home/.ssh")).is_dir());
+    }
+
+    #[test]
+    fn what_is_made_to_be_hidden_is_made_beneath_what_is_granted_whatever_the_agent_puts_there() {
+        let home = Home::new();
+        fs::create_dir(home.at("elsewhere")).unwrap();
+        std::os::unix::fs::symlink(home.at("elsewhere"), home.at("home/way")).unwrap();
+        let there = home.at("home");
+        assert!(make_beneath(Path::new(&there), Path::new("way/made")).is_err());
+        assert!(!Path::new(&home.at("elsewhere/made")).exists());
+        make_beneath(Path::new(&there), Path::new("a/b")).unwrap();
+        assert!(Path::new(&home.at("home/a/b")).is_dir());
     }
 
     #[test]

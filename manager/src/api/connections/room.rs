@@ -75,7 +75,7 @@ pub enum Who {
 /// The answer to whoever finds all room taken.
 pub fn overloaded(detail: &str) -> ApiError {
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail)
-        .hint("try again after `Retry-After` seconds; a body of at most 64 KiB is always taken")
+        .hint("try again after `Retry-After` seconds")
 }
 
 /// All connections, and what they hold together.
