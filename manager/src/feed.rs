@@ -44,15 +44,20 @@ pub struct Record {
     pub session: Option<SessionId>,
     /// The event is a session's last.
     pub(crate) last: bool,
-    frame: Arc<str>,
+    /// Not a `str`: that would copy what may be many megabytes once more.
+    frame: Arc<String>,
     /// Where in the frame the JSON begins.
     json: usize,
 }
 
 impl Record {
     pub(crate) fn new(event: &Event) -> Result<Self, serde_json::Error> {
-        let json = serde_json::to_string(event)?;
-        Ok(Self::written(event.id, event.session.clone(), event.kind.name(), &json))
+        let name = event.kind.name();
+        let mut frame = head_of(event.id, name).into_bytes();
+        let json = frame.len();
+        serde_json::to_writer(&mut frame, event)?;
+        let frame = String::from_utf8(frame).map_err(serde::ser::Error::custom)?;
+        Ok(Self::framed(event.id, event.session.clone(), name, frame, json))
     }
 
     /// From what the journal keeps.
@@ -61,8 +66,14 @@ impl Record {
         let begin = frame.len();
         frame.reserve_exact(json.len() + FRAME_END.len());
         frame += json;
+        Self::framed(id, session, name, frame, begin)
+    }
+
+    fn framed(id: EventId, session: Option<SessionId>, name: &str, mut frame: String, json: usize) -> Self {
         frame += FRAME_END;
-        Self { id, session, last: name == "session.deleted", frame: frame.into(), json: begin }
+        // What is kept is counted by its length.
+        frame.shrink_to_fit();
+        Self { id, session, last: name == "session.deleted", frame: Arc::new(frame), json }
     }
 
     /// The event's type.

@@ -9,8 +9,8 @@
 use std::collections::VecDeque;
 
 /// While a worker keeps as many bytes of frames as this, or more, it reads its agent no further. One frame may be larger
-/// than this: it goes alone.
-pub const KEPT: usize = 256 * 1024;
+/// than this: it goes alone. A few messages of any common size fit, so that one is on its way while another is written down.
+pub const KEPT: usize = 1024 * 1024;
 
 /// Once as many bytes of frames as this are on record and not told, the manager tells.
 pub const UNTOLD: usize = 32 * 1024;

@@ -30,8 +30,9 @@ use crate::feed::Subscription;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How many bytes of events may wait for all clients of streams together.
 const ALL_PIECES: usize = 32 * 1024 * 1024;
-/// The most that is given to one client at once, in bytes.
-const MAX_PIECE: usize = 64 * 1024;
+/// The most that is given to one client at once, in bytes. A piece of a large event is found by walking to it, so small pieces of
+/// one cost the square of its size.
+const MAX_PIECE: usize = 1024 * 1024;
 /// The least that is given at once, in bytes.
 const MIN_PIECE: usize = 4 * 1024;
 /// A comment, which no client sees as an event.
