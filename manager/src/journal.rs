@@ -19,6 +19,7 @@ use crate::error::StartError;
 use crate::feed::Record;
 use crate::supervisor::IdempotencyKey;
 
+mod checkpoint;
 mod prune;
 mod removed;
 mod salvage;
@@ -58,6 +59,8 @@ const NO_VERSION: u32 = 1000;
 
 /// The writer's end.
 pub struct Journal {
+    /// Ends before the connection does, which closes the file as the last one.
+    checkpointer: Option<checkpoint::Checkpointer>,
     connection: Connection,
     synced: bool,
     /// Names the state directory in the marker of its processes.
@@ -162,9 +165,13 @@ impl Journal {
         let found = version(path, &connection).map_err(Unopened::Other)?;
         schema::verify(path, &connection, found)?;
         prepare(&mut connection, found).map_err(failed)?;
-        let opened = load(connection).map_err(failed)?;
-        let changed = opened.journal.connection.set_db_config(keep, false);
-        changed.map_err(|error| failed(error.into()))?;
+        let mut opened = load(connection).map_err(failed)?;
+        let journal = &mut opened.journal;
+        let begun = journal.connection.set_db_config(keep, false).and_then(|_| {
+            journal.checkpointer = checkpoint::Checkpointer::start(path, &mut journal.connection)?;
+            Ok(())
+        });
+        begun.map_err(|error| failed(error.into()))?;
         Ok(opened)
     }
 
@@ -468,7 +475,12 @@ fn load(connection: Connection) -> Result<Opened, JournalError> {
     let next_number = ids.filter_map(SessionId::number).max().unwrap_or(0).saturating_add(1);
     let last: Option<EventId> = connection.query_row("SELECT max(id) FROM events", [], |row| row.get(0))?;
     let fleet = Fleet::load(sessions, retired, next_number, last.unwrap_or(0).max(floor) + 1);
-    Ok(Opened { journal: Journal { connection, synced: true, uuid, secret }, fleet, boot_id, lost })
+    Ok(Opened {
+        journal: Journal { checkpointer: None, connection, synced: true, uuid, secret },
+        fleet,
+        boot_id,
+        lost,
+    })
 }
 
 /// Keeps the texts of prompts that may still be run.
