@@ -2,9 +2,9 @@
 
 #![allow(clippy::disallowed_methods, reason = "the floor of a pipe is what a program writes to it")]
 
-use std::io::{BufRead, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use protocol::frame::{self, Decoder};
@@ -76,39 +76,84 @@ fn question(id: usize, title: &str) -> serde_json::Value {
     serde_json::json!({ "jsonrpc": "2.0", "id": 1_000 + id, "method": "session/request_permission", "params": params })
 }
 
-/// The floor: a process that writes the frames which a worker would send for these messages.
-pub fn frames(args: &[String]) {
-    let [count, size] = args else { panic!("--frames COUNT BYTES") };
-    let text = "x".repeat(size.parse().unwrap());
-    let mut out = std::io::stdout().lock();
-    for seq in 0..count.parse().unwrap() {
-        let update = Update::Message { text: text.clone() };
-        let payload = update_of(&text).to_string();
-        let body = Report::Update { prompt: Some(PromptId(1)), update, payload };
-        let mut bytes = Vec::new();
-        frame::encode(&Envelope { incarnation: 1, seq, ack: 0, body }, &mut bytes).unwrap();
-        out.write_all(&bytes).unwrap();
-    }
-}
-
-fn through_a_pipe(count: usize, size: usize) -> f64 {
-    let begin = Instant::now();
-    let mut writer = Command::new(std::env::current_exe().unwrap())
-        .args(["--frames", &count.to_string(), &size.to_string()])
+/// Between agent and floor: a process that asks the agent to say so much, reads each line of its answer as JSON, and writes the
+/// frame that a worker would send for it.
+pub fn relay(args: &[String]) {
+    let [count, size] = args else { panic!("--relay COUNT BYTES") };
+    let mut agent = Command::new(std::env::current_exe().unwrap())
+        .arg("--bulk-agent")
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut out = writer.stdout.take().unwrap();
-    let (mut decoder, mut buffer, mut seen) = (Decoder::default(), vec![0; 64 * 1024], 0);
-    while let Ok(read @ 1..) = out.read(&mut buffer) {
-        decoder.feed(&buffer[..read]);
-        while let Some(frame) = decoder.take::<FromWorker>().unwrap() {
-            seen += usize::from(frame.incarnation == 1);
-        }
+    let prompt = serde_json::json!([{ "type": "text", "text": format!("say {count} {size}") }]);
+    let request = serde_json::json!({ "id": 1, "method": "session/prompt", "params": { "prompt": prompt } });
+    agent.stdin.take().unwrap().write_all(format!("{request}\n").as_bytes()).unwrap();
+    let mut out = std::io::stdout().lock();
+    for (seq, text) in BufReader::new(agent.stdout.take().unwrap()).lines().enumerate() {
+        let message: serde_json::Value = serde_json::from_str(&text.unwrap()).unwrap();
+        let update = &message["params"]["update"];
+        let Some(text) = update["content"]["text"].as_str() else { continue };
+        let body = Report::Update {
+            prompt: Some(PromptId(1)),
+            update: Update::Message { text: text.into() },
+            payload: update.to_string(),
+        };
+        let mut bytes = Vec::new();
+        frame::encode(&Envelope { incarnation: 1, seq: seq as u64, ack: 0, body }, &mut bytes).unwrap();
+        out.write_all(&bytes).unwrap();
     }
-    writer.wait().unwrap();
+    agent.wait().unwrap();
+}
+
+/// The floor: the same agent, the same two pipes, and what is in the frames kept, whenever nothing more is in the pipe, in one
+/// synced commit.
+fn through_pipes(dir: &Path, count: usize, size: usize) -> f64 {
+    let file = dir.join("floor.db");
+    let mut journal = rusqlite::Connection::open(&file).unwrap();
+    journal.pragma_update(None, "journal_mode", "WAL").unwrap();
+    journal.pragma_update(None, "synchronous", "FULL").unwrap();
+    journal.execute("CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, json TEXT)", []).unwrap();
+    let begin = Instant::now();
+    let mut relay = Command::new(std::env::current_exe().unwrap())
+        .args(["--relay", &count.to_string(), &size.to_string()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = relay.stdout.take().unwrap();
+    let (mut decoder, mut buffer, mut seen) = (Decoder::default(), vec![0; 64 * 1024], 0);
+    let mut more = true;
+    while more {
+        let commit = journal.transaction().unwrap();
+        let mut kept = 0;
+        {
+            let mut insert = commit.prepare_cached("INSERT INTO events (json) VALUES (?1)").unwrap();
+            loop {
+                let read = out.read(&mut buffer).unwrap();
+                more = read > 0;
+                decoder.feed(&buffer[..read]);
+                while let Some(frame) = decoder.take::<FromWorker>().unwrap() {
+                    let Report::Update { update: Update::Message { text }, payload, .. } = frame.body else {
+                        panic!("another report")
+                    };
+                    let text = serde_json::to_string(&text).unwrap();
+                    insert.execute([format!("{{\"text\":{text},\"acp\":{payload}}}")]).unwrap();
+                    kept += 1;
+                }
+                if !more || kept > 0 && rustix::io::ioctl_fionread(&out).unwrap() == 0 {
+                    break;
+                }
+            }
+        }
+        commit.commit().unwrap();
+        seen += kept;
+    }
+    relay.wait().unwrap();
     assert_eq!(seen, count);
-    ms(begin.elapsed())
+    let taken = ms(begin.elapsed());
+    drop(journal);
+    std::fs::remove_file(file).unwrap();
+    taken
 }
 
 async fn host() -> Host {
@@ -152,12 +197,12 @@ pub async fn link(table: &mut Table) {
         let (mut ours, mut floor) = (Vec::new(), Vec::new());
         for _ in 0..TIMES {
             ours.push(turn(&host, &mut wire, &id, &format!("say {count} {size}")).await);
-            floor.push(through_a_pipe(count, size));
+            floor.push(through_pipes(host.dir.path(), count, size));
         }
         let each: Vec<String> = ours.iter().map(|ms| format!("{ms:.0}")).collect();
         eprintln!("messages of {} KiB, each: {} ms", size >> 10, each.join(" "));
         let name = format!(
-            "40 MB through a turn, messages of {} KiB; floor: the same frames through a pipe",
+            "40 MB through a turn, messages of {} KiB; floor: the same through two pipes into a file",
             size >> 10
         );
         table.against(&name, "ms", &ours, &floor, Aim::Ratio(1.2));
@@ -180,6 +225,41 @@ async fn others(host: &Host, wire: &mut Wire, other: &SessionId) -> f64 {
     quantile(&times, 0.99)
 }
 
+/// Computes until it is killed.
+pub fn spin() {
+    loop {
+        std::hint::black_box(0);
+    }
+}
+
+/// As many processes that compute and have nothing to do with kennel as there are processors.
+struct Busy(Vec<Child>);
+
+impl Busy {
+    fn start() -> Self {
+        let program = std::env::current_exe().unwrap();
+        let many = std::thread::available_parallelism().unwrap().get();
+        Self((0..many).map(|_| Command::new(&program).arg("--spin").spawn().unwrap()).collect())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        for process in &mut self.0 {
+            // It is ours and was not waited for, so its number is nobody else's.
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+    }
+}
+
+/// What [`others`] notice of anything that takes the processors, and at rest.
+async fn floors(host: &Host, wire: &mut Wire, other: &SessionId) -> (f64, f64) {
+    let rest = others(host, wire, other).await;
+    let _busy = Busy::start();
+    (others(host, wire, other).await, rest)
+}
+
 /// Beside a session with a million pieces of history that is restarted, prompted and asked for its result.
 pub async fn history(table: &mut Table) {
     eprintln!("history");
@@ -191,9 +271,11 @@ pub async fn history(table: &mut Table) {
     drop(wire);
     let host = host.again(|state| inflate(state, &large)).await;
     let mut wire = host.wire().await;
-    let (mut with, mut without) = (Vec::new(), Vec::new());
+    let (mut with, mut without, mut resting) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        without.push(others(&host, &mut wire, &other).await);
+        let (beside, rest) = floors(&host, &mut wire, &other).await;
+        without.push(beside);
+        resting.push(rest);
         let mut busy = host.wire().await;
         let body = serde_json::json!({ "text": "what now?" }).to_string();
         let requests = [
@@ -214,8 +296,9 @@ pub async fn history(table: &mut Table) {
             () = work => {}
         }
     }
-    let name = "p99 of another session's prompt beside a million pieces of history in use; floor: at rest";
+    let name = "p99 of another session's prompt beside a million pieces of history in use; floor: beside processes that compute";
     table.against(name, "µs", &with, &without, Aim::Ratio(1.0));
+    table.alone("the same at rest", "µs", &resting, Aim::Told);
     host.end().await;
 }
 
@@ -245,18 +328,21 @@ pub async fn permissions(table: &mut Table) {
     let mut wire = host.wire().await;
     let large = session(&host, &mut wire, "large", "bulk").await;
     let other = session(&host, &mut wire, "other", "shell").await;
-    let (mut with, mut without) = (Vec::new(), Vec::new());
+    let (mut with, mut without, mut resting) = (Vec::new(), Vec::new(), Vec::new());
     let body = serde_json::json!({ "text": format!("ask {ASKS} {ASKED}") }).to_string();
     for _ in 0..ROUNDS {
-        without.push(others(&host, &mut wire, &other).await);
+        let (beside, rest) = floors(&host, &mut wire, &other).await;
+        without.push(beside);
+        resting.push(rest);
         let mut tap = host.tap_at(&format!("/v1/sessions/{large}/events")).await;
         wire.done(&request("POST", &format!("/v1/sessions/{large}/prompts"), &body)).await;
         with.push(others(&host, &mut wire, &other).await);
         // The agent ends its turn by itself; whatever becomes of the questions.
         tap.until(|kind, _| matches!(kind, b"turn.completed" | b"turn.interrupted")).await;
     }
-    let name = "p99 of another session's prompt while an agent asks 40 permissions of 7 MB; floor: at rest";
+    let name = "p99 of another session's prompt while an agent asks 40 permissions of 7 MB; floor: beside processes that compute";
     table.against(name, "µs", &with, &without, Aim::Ratio(1.0));
+    table.alone("the same at rest", "µs", &resting, Aim::Told);
     table.alone("daemon's memory (PSS) after that", "KiB", &[crate::host::pss(host.pid())], Aim::Told);
     host.end().await;
 }

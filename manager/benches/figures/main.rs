@@ -31,8 +31,11 @@ fn main() {
     if args.first().is_some_and(|arg| arg == "--bulk-agent") {
         return bulk::agent();
     }
-    if args.first().is_some_and(|arg| arg == "--frames") {
-        return bulk::frames(&args[1..]);
+    if args.first().is_some_and(|arg| arg == "--relay") {
+        return bulk::relay(&args[1..]);
+    }
+    if args.first().is_some_and(|arg| arg == "--spin") {
+        return bulk::spin();
     }
     // Before there is any other thread.
     floor::block_sigchld();
