@@ -7,6 +7,9 @@ use protocol::{EventId, SessionId};
 
 use crate::core::Refusal;
 
+/// A longer name is not said again, in bytes.
+const MAX_SUBJECT: usize = 1024;
+
 /// Why a request came to nothing. Each has a stable [`code`](Error::code) and, where there is one, a
 /// [`hint`](Error::hint).
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -23,6 +26,8 @@ pub enum Error {
         message: String,
         /// What to do.
         hint: Option<String>,
+        /// Which of several it is about, by its name.
+        subject: Option<String>,
     },
     /// The idempotency key was used before, with another request. Nothing was changed.
     #[error("the idempotency key was used before with another request; nothing was changed")]
@@ -79,12 +84,30 @@ pub enum Error {
 impl Error {
     /// Bad input.
     pub fn invalid(code: &'static str, message: impl Into<String>) -> Self {
-        Self::Invalid { code, message: message.into(), hint: None }
+        Self::Invalid { code, message: message.into(), hint: None, subject: None }
     }
 
     /// Bad input, and what to do about it.
     pub fn invalid_with(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::Invalid { code, message: message.into(), hint: Some(hint.into()) }
+        Self::Invalid { code, message: message.into(), hint: Some(hint.into()), subject: None }
+    }
+
+    /// Names the one of several that the bad input is.
+    pub(crate) fn about(mut self, name: &str) -> Self {
+        if let Self::Invalid { subject, .. } = &mut self
+            && name.len() <= MAX_SUBJECT
+        {
+            *subject = Some(name.to_owned());
+        }
+        self
+    }
+
+    /// Which of several it is about, by its name, where it is about one.
+    pub fn subject(&self) -> Option<&str> {
+        match self {
+            Self::Invalid { subject, .. } => subject.as_deref(),
+            _ => None,
+        }
     }
 
     /// Stable name, for programs.

@@ -330,6 +330,8 @@ pub enum PermissionAnswer {
     Allow,
     /// The option that denies it once, or else one that denies it.
     Deny,
+    /// None of its options: the question was closed. It is denied, or cancelled where no option denies it.
+    Cancel,
 }
 
 /// Which deaths of a worker nobody asked for are answered with a restart (OTP's names).
@@ -790,4 +792,7 @@ pub struct Problem {
     /// What to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// Which of several things of the request it is about, by its name: without it the request may be right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
 }

@@ -578,14 +578,112 @@ fn an_agent_without_the_protocol_is_shown_by_its_text() {
     assert_eq!(editor.told(), ["message out", "message > kennel: exit status 3"]);
     assert_eq!(editor.run(&id, "echo err >&2"), "end_turn");
     assert_eq!(editor.told().last().unwrap(), "message err");
-    // What others do in the session meanwhile is not told behind the back of an answered prompt.
+    // What others do in the session is shown as it happens, with what they asked.
     daemon.ok(&["send", &id, "echo elsewhere"]);
+    editor.hears_text("elsewhere");
+    assert_eq!(editor.told()[3..], ["user_message echo elsewhere", "message elsewhere"]);
     assert_eq!(editor.run(&id, "echo mine"), "end_turn");
     assert_eq!(editor.told().last().unwrap(), "message mine");
-    assert!(!editor.told().contains(&"message elsewhere".to_owned()));
-    editor.seen.clear();
+}
+
+#[test]
+fn a_turn_is_seen_in_every_editor_and_asks_only_the_one_it_belongs_to() {
+    let daemon = kennel();
+    let mut one = Editor::new(&daemon, &["--agent", "plain"]);
+    let mut two = Editor::new(&daemon, &["--agent", "plain"]);
+    let id = one.session(&daemon);
+    two.load(&daemon, &id);
+    let prompt = one.prompt(&id, "say before; ask t1; say after");
+    let question = one.asked();
+    two.hears_text("before");
+    // Its own stop is about its own prompts.
+    two.notify("session/cancel", json!({ "sessionId": id }));
+    one.chooses(&question, "yes");
+    assert_eq!(one.stopped(prompt), "end_turn");
+    two.hears_text("after");
+    assert_eq!(two.told()[0], "user_message say before; ask t1; say after");
+    assert!(
+        two.seen.iter().all(|message| message["method"] != "session/request_permission"),
+        "{:?}",
+        two.seen
+    );
+}
+
+#[test]
+fn a_question_that_the_user_closes_is_answered() {
+    let daemon = kennel();
+    let mut editor = Editor::new(&daemon, &["--agent", "plain"]);
+    let id = editor.session(&daemon);
+    let prompt = editor.prompt(&id, "ask t1; say after");
+    let question = editor.asked();
+    let closed = json!({ "outcome": { "outcome": "cancelled" } });
+    editor.send(&json!({ "jsonrpc": "2.0", "id": question["id"], "result": closed }));
+    assert_eq!(editor.stopped(prompt), "end_turn");
+    assert_eq!(editor.told(), ["message answered no", "message after"]);
+}
+
+#[test]
+fn one_bad_server_of_an_editor_costs_no_other() {
+    let daemon = kennel();
+    let mut editor = Editor::new(&daemon, &["--agent", "loads"]);
+    let server =
+        |name: &str, command: &str| json!({ "name": name, "command": command, "args": [], "env": [] });
+    let servers = json!([
+        server("bad", "/no/such/program"),
+        server("good", "/bin/true"),
+        server("bad", "/bin/cat"),
+        server("\u{1}", "/bin/true"),
+        server("last", "/bin/cat"),
+    ]);
+    let answer = editor.ask("session/new", json!({ "cwd": daemon.workdir(), "mcpServers": servers }));
+    let id = answer["result"]["sessionId"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned();
+    assert_eq!(editor.run(&id, "servers"), "end_turn");
+    let told = editor.told().join("\n");
+    assert!(told.contains("message servers [good last kennel]"), "{told}");
+    assert!(told.contains("not given these MCP servers of the editor: bad"), "{told}");
+    // The same where the session exists already.
+    let params = json!({ "sessionId": id, "cwd": daemon.workdir(), "mcpServers": [
+        server("worse", "/no/such/program"), server("more", "/bin/true") ] });
+    editor.ask("session/load", params);
+    editor.hears_text("given these MCP servers of the editor: more");
+    editor.hears_text("not given these MCP servers of the editor: worse");
+}
+
+#[test]
+fn a_session_that_could_not_begin_leaves_nothing() {
+    let daemon = kennel();
+    let mut editor = Editor::new(&daemon, &["--agent", "leaves"]);
+    for _ in 0..2 {
+        let answer = editor.ask("session/new", json!({ "cwd": daemon.workdir(), "mcpServers": [] }));
+        assert!(answer["error"]["message"].as_str().unwrap().contains("removed again"), "{answer}");
+    }
+    assert_eq!(daemon.json::<Vec<SessionInfo>>(&["ls", "--all"]), []);
+}
+
+#[test]
+fn a_session_that_is_closed_has_no_process_and_can_be_opened_again() {
+    let daemon = kennel();
+    let mut editor = Editor::new(&daemon, &["--agent", "loads"]);
+    let id = editor.session(&daemon);
+    assert_eq!(editor.run(&id, "say one"), "end_turn");
+    let prompt = editor.prompt(&id, "say begun; sleep 60000ms");
+    editor.hears_text("begun");
+    let agent = until("its agent", || daemon.show(&id).agent_pid);
+    assert_eq!(editor.ask("session/close", json!({ "sessionId": id }))["result"], json!({}));
+    assert_eq!(editor.stopped(prompt), "cancelled");
+    assert_eq!(daemon.show(&id).status, Status::Stopped);
+    until("its agent is gone", || (!lives(agent)).then_some(()));
     editor.load(&daemon, &id);
-    assert!(editor.told().contains(&"message elsewhere".to_owned()), "{:?}", editor.told());
+    assert_eq!(editor.run(&id, "say two"), "end_turn");
+    // Nobody's work is ended by it but the editor's own.
+    daemon.ok(&["send", "--no-wait", &id, "say theirs; sleep 60000ms"]);
+    editor.hears_text("theirs");
+    assert_eq!(editor.ask("session/close", json!({ "sessionId": id }))["result"], json!({}));
+    assert_eq!(daemon.show(&id).status, Status::Running);
+    assert_eq!(editor.ask("session/delete", json!({ "sessionId": id }))["result"], json!({}));
+    assert_eq!(daemon.json::<Vec<SessionInfo>>(&["ls", "--all"]), []);
+    let gone = editor.ask("session/delete", json!({ "sessionId": id }));
+    assert_eq!(gone["error"]["code"], -32002, "{gone}");
 }
 
 #[test]

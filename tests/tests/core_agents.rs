@@ -156,6 +156,20 @@ fn to_allow_is_to_allow_once_where_that_is_offered() {
 }
 
 #[test]
+fn a_question_that_is_closed_is_denied_or_cancelled_and_waits_no_longer() {
+    for (offered, told) in
+        [(vec!["allow_once", "reject_once"], Some("reject_once")), (vec!["allow_once"], None)]
+    {
+        let mut session = parks();
+        see(&mut session, asks(1, PermissionAsk { options: options(&offered), ..ask() }));
+        let closed = wish(&mut session, permit(PermissionAnswer::Cancel));
+        let events = vec![expired(FIRST, "the question was closed without an answer")];
+        assert_eq!(closed, (events, vec![answer(1, told)]));
+        assert_eq!((session.status(), waiting(&session)), (Status::Running, Vec::new()));
+    }
+}
+
+#[test]
 fn permissions_are_answered_in_any_order() {
     let mut session = parks();
     see(&mut session, asks(1, ask()));

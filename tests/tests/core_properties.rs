@@ -86,9 +86,9 @@ fn command(session: &Session, step: Move) -> Command {
         11 | 12 => {
             let open = session.permissions().first().map(|open| open.permission_id);
             let permission = open.or(session.last_permission).unwrap_or(PermissionId(9_999_999));
-            let answers = [PermissionAnswer::Allow, PermissionAnswer::Deny];
+            let answers = [PermissionAnswer::Allow, PermissionAnswer::Deny, PermissionAnswer::Cancel];
             let other = PermissionAnswer::Option("nothing".into());
-            Command::Permit(permission, answers.get(usize::from(step.which % 3)).cloned().unwrap_or(other))
+            Command::Permit(permission, answers.get(usize::from(step.which % 4)).cloned().unwrap_or(other))
         }
         _ => Command::Prompt(NewPrompt::text(text, WhenBusy::Queue)),
     }

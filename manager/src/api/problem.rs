@@ -30,6 +30,7 @@ impl ApiError {
             code: code.into(),
             detail: printable(detail.as_ref()),
             hint: None,
+            subject: None,
         }))
     }
 
@@ -58,7 +59,8 @@ impl ApiError {
 
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
-        let made = Self::new(status(&error), error.code(), error.to_string());
+        let mut made = Self::new(status(&error), error.code(), error.to_string());
+        made.0.subject = error.subject().map(str::to_owned);
         match error.hint() {
             Some(hint) => made.hint(hint),
             None => made,

@@ -12,7 +12,7 @@ mod story;
 mod wire;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::Path;
 use std::rc::Rc;
@@ -24,11 +24,12 @@ use agent_client_protocol::v1::{Dispatch, Responder, schema};
 use agent_client_protocol::{Agent, Error, ErrorCode, on_receive_dispatch};
 use futures_util::future::{FutureExt, LocalBoxFuture};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use protocol::SessionId;
 use protocol::api::{
-    McpServersReply, McpServersRequest, SessionInfo, SessionOpts, SettingReply, SettingRequest, Status,
+    McpServersReply, McpServersRequest, PromptState, QueuedPrompt, SessionInfo, SessionOpts, SettingReply,
+    SettingRequest, Status,
 };
 use protocol::wire::Offer;
+use protocol::{EventId, PromptId, SessionId};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, mpsc};
@@ -224,7 +225,9 @@ impl<'a> Editor<'a> {
         }
         let sessions = schema::SessionCapabilities::new()
             .list(schema::SessionListCapabilities::new())
-            .resume(schema::SessionResumeCapabilities::new());
+            .resume(schema::SessionResumeCapabilities::new())
+            .close(schema::SessionCloseCapabilities::new())
+            .delete(schema::SessionDeleteCapabilities::new());
         let able = schema::AgentCapabilities::new()
             .load_session(true)
             .prompt_capabilities(
@@ -249,6 +252,14 @@ impl<'a> Editor<'a> {
             "session/resume" => {
                 let request: schema::ResumeSessionRequest = parse(params)?;
                 self.reopen(&request.session_id, false, request.mcp_servers).await
+            }
+            "session/close" => {
+                self.close(id(&parse::<schema::CloseSessionRequest>(params)?.session_id)?).await?;
+                Ok((json!({}), None))
+            }
+            "session/delete" => {
+                self.delete(id(&parse::<schema::DeleteSessionRequest>(params)?.session_id)?).await?;
+                Ok((json!({}), None))
             }
             "session/list" => Ok((self.list(parse(params)?).await?, None)),
             "session/set_mode" => {
@@ -291,16 +302,19 @@ impl<'a> Editor<'a> {
         if !servers.left.is_empty() {
             notes.push(mcp::left_out(&servers.left, mcp::UNKNOWN));
         }
-        let names = servers.names();
-        if names.is_empty() {
-            return notes;
-        }
-        let request = McpServersRequest { mcp_servers: servers.programs, mcp_remote_servers: servers.remote };
-        let request = Request::put(format!("{path}/mcp_servers")).json(&request);
-        match self.link.get::<McpServersReply>(request).await {
-            Ok(reply) if reply.next_process => notes.push(mcp::next_process(&reply.changed)),
+        let given = without_the_bad(servers, &mut notes, async |servers| {
+            if servers.names().is_empty() {
+                return Ok(None);
+            }
+            let Servers { programs: mcp_servers, remote: mcp_remote_servers, .. } = servers;
+            let request = McpServersRequest { mcp_servers, mcp_remote_servers };
+            let request = Request::put(format!("{path}/mcp_servers")).json(&request);
+            self.link.get::<McpServersReply>(request).await.map(Some)
+        });
+        match given.await {
+            Ok(Some(reply)) if reply.next_process => notes.push(mcp::next_process(&reply.changed)),
             Ok(_) => {}
-            Err(failure) => notes.push(mcp::left_out(&names, &words(&failure))),
+            Err((failure, names)) => notes.push(mcp::left_out(&names, &words(&failure))),
         }
         notes
     }
@@ -311,21 +325,19 @@ impl<'a> Editor<'a> {
         if !servers.left.is_empty() {
             notes.push(mcp::left_out(&servers.left, mcp::UNKNOWN));
         }
-        let names = servers.names();
-        let session = match self.start(&request.cwd, servers).await {
+        let started =
+            without_the_bad(servers, &mut notes, async |servers| self.start(&request.cwd, servers).await);
+        let session = match started.await {
+            Ok(session) => session,
             // An editor says them to every agent; for want of a tool no session is refused.
-            Err(failure)
-                if ["invalid_mcp_servers", "mcp_servers_refused", "spec_mismatch"]
-                    .iter()
-                    .any(|code| failure.is(code)) =>
-            {
+            Err((failure, names)) if failure.is("spec_mismatch") || is_about_servers(&failure) => {
                 let session = self.start(&request.cwd, Servers::default()).await?;
                 if !names.is_empty() {
                     notes.push(mcp::left_out(&names, &words(&failure)));
                 }
                 session
             }
-            other => other?,
+            Err((failure, _)) => return Err(failure.into()),
         };
         let panel = self.open(session.id.clone(), false).await?;
         if let Some(panel) = &panel.1 {
@@ -363,8 +375,60 @@ impl<'a> Editor<'a> {
         match self.link.get(Request::get(wait).patient()).await {
             // It may need longer, and prompts wait for it.
             Err(failure) if failure.is("timeout") => Ok(session),
+            Err(failure) if failure.is("session_failed") => Err(self.stillborn(&session.id, failure).await),
             other => other,
         }
+    }
+
+    /// A session that was made for the editor and never came up: the editor hears why, and nothing of it stays.
+    async fn stillborn(&self, id: &SessionId, failure: Failure) -> Failure {
+        let path = format!("/v1/sessions/{id}");
+        let found = self.link.get::<SessionInfo>(Request::get(&path)).await;
+        let words = found.ok().and_then(|found| found.failure).map(|failure| failure.last_words);
+        if let Err(failure) = self.link.ask(Request::delete(format!("{path}?force=true"))).await {
+            self.link.ui.note(&format!("{id} has failed and cannot be removed: {}", self::words(&failure)));
+            return failure;
+        }
+        match failure {
+            Failure::Problem(mut problem, exit) => {
+                for word in words.unwrap_or_default() {
+                    problem.detail = format!("{}\n{word}", problem.detail.trim_end());
+                }
+                problem.hint = Some("the session was removed again".to_owned());
+                Failure::Problem(problem, exit)
+            }
+            other => other,
+        }
+    }
+
+    /// The editor is done with a session: its prompts end, and so do the processes, unless somebody else is there too.
+    async fn close(&self, id: SessionId) -> Outcome {
+        let path = format!("/v1/sessions/{id}");
+        let session: SessionInfo = self.link.get(Request::get(&path)).await?;
+        let (me, mine) = self.leave_session(&id).await;
+        let queue: Vec<QueuedPrompt> = self.link.get(Request::get(format!("{path}/queue"))).await?;
+        let theirs = |queued: &QueuedPrompt| {
+            queued.state != PromptState::Interrupted && !mine.contains(&queued.prompt_id)
+        };
+        if session.clients.iter().any(|client| client.client_id != me) || queue.iter().any(theirs) {
+            self.link.ui.note(&format!("{id} goes on: somebody else uses it"));
+            return Ok(());
+        }
+        self.link.ask(Request::post(format!("{path}/stop")).repeatable()).await.map(drop)
+    }
+
+    /// Nothing of the session stays.
+    async fn delete(&self, id: SessionId) -> Outcome {
+        self.leave_session(&id).await;
+        self.link.ask(Request::delete(format!("/v1/sessions/{id}?force=true"))).await.map(drop)
+    }
+
+    /// The editor has the session open no longer. Under which id it was attached, and which prompts it waited for.
+    async fn leave_session(&self, id: &SessionId) -> (EventId, BTreeSet<PromptId>) {
+        let Some(panel) = self.panel(id) else { return Default::default() };
+        let prompts = panel.close().await;
+        self.forget(id);
+        (panel.attached.get(), prompts)
     }
 
     /// A session that exists. One that was stopped, or has failed, is started again.
@@ -450,6 +514,35 @@ impl<'a> Editor<'a> {
             json!({ "sessionId": session.id, "cwd": session.workdir, "title": title, "updatedAt": told(session) })
         });
         Ok(json!({ "sessions": sessions.collect::<Vec<_>>() }))
+    }
+}
+
+/// Whether it is about what an editor says of its MCP servers.
+fn is_about_servers(failure: &Failure) -> bool {
+    failure.is("invalid_mcp_servers") || failure.is("mcp_servers_refused")
+}
+
+/// Does something with the editor's servers, and again without one that is refused by itself, which is noted. A failure comes
+/// with the names of those that were left.
+async fn without_the_bad<T>(
+    mut servers: Servers,
+    notes: &mut Vec<String>,
+    mut act: impl AsyncFnMut(Servers) -> Outcome<T>,
+) -> Result<T, (Failure, Vec<String>)> {
+    loop {
+        let failure = match act(servers.clone()).await {
+            Ok(done) => return Ok(done),
+            Err(failure) => failure,
+        };
+        match &failure {
+            Failure::Problem(problem, _) if is_about_servers(&failure) => match &problem.subject {
+                Some(bad) if servers.without(bad) => {
+                    notes.push(mcp::left_out(std::slice::from_ref(bad), &problem.detail));
+                }
+                _ => return Err((failure, servers.names())),
+            },
+            _ => return Err((failure, servers.names())),
+        }
     }
 }
 

@@ -60,6 +60,7 @@ impl Failure {
             code: code.into(),
             detail: detail.into(),
             hint: None,
+            subject: None,
         };
         Self::Problem(Box::new(problem), exit)
     }
@@ -198,6 +199,7 @@ mod tests {
             code: code.into(),
             detail: "it \u{1b}[2J broke\n".into(),
             hint: Some("mend it".into()),
+            subject: None,
         })
         .into()
     }

@@ -36,7 +36,8 @@ fn named(name: &str) -> Result<String, Error> {
     if name.is_empty() || name.chars().count() > NAME_CHARS || !plain {
         return Err(wrong(format!(
             "an MCP server's name has 1 to {NAME_CHARS} characters, none of them control characters"
-        )));
+        ))
+        .about(name));
     }
     Ok(shown(name, NAME_CHARS))
 }
@@ -57,14 +58,15 @@ pub(super) fn remote(agent: &mut Agent, opts: &SessionOpts) -> Result<Vec<Remote
         if all.iter().any(|other| other.name == server.name)
             || opts.mcp_servers.iter().any(|other| other.name == server.name)
         {
-            return Err(refused(format!("there are two MCP servers `{name}`")));
+            return Err(refused(format!("there are two MCP servers `{name}`")).about(&server.name));
         }
         let place = server.url.strip_prefix("https://").or_else(|| server.url.strip_prefix("http://"));
         let visible = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
         if place.is_none_or(str::is_empty) || !visible(&server.url) {
             return Err(wrong(format!(
                 "the address of the MCP server `{name}` is no `http://` or `https://` one"
-            )));
+            ))
+            .about(&server.name));
         }
         // RFC 9110, section 5.
         let token = |text: &str| {
@@ -74,7 +76,7 @@ pub(super) fn remote(agent: &mut Agent, opts: &SessionOpts) -> Result<Vec<Remote
         };
         let value = |text: &str| !text.chars().any(char::is_control);
         if !server.headers.iter().all(|(name, text)| token(name) && value(text)) {
-            return Err(wrong(format!("a header of the MCP server `{name}` is not one")));
+            return Err(wrong(format!("a header of the MCP server `{name}` is not one")).about(&server.name));
         }
         let headers: Vec<(String, String)> = server.headers.clone().into_iter().collect();
         bytes += server.name.len() + server.url.len();
@@ -140,7 +142,7 @@ pub(super) fn add(agent: &mut Agent, given: &[McpServerOpts], path: Option<OsStr
     for (index, server) in given.iter().enumerate() {
         let name = named(&server.name)?;
         if given[..index].iter().any(|other| other.name == server.name) {
-            return Err(refused(format!("there are two MCP servers `{name}`")));
+            return Err(refused(format!("there are two MCP servers `{name}`")).about(&server.name));
         }
         if server
             .args
@@ -152,11 +154,13 @@ pub(super) fn add(agent: &mut Agent, given: &[McpServerOpts], path: Option<OsStr
         {
             return Err(wrong(format!(
                 "an argument or a variable of the MCP server `{name}` is not one that a program can be given"
-            )));
+            ))
+            .about(&server.name));
         }
         let Some(command) = find_program(&server.command, path.clone()) else {
             let command = shown(&server.command, 200);
-            return Err(refused(format!("there is no program `{command}` for the MCP server `{name}`")));
+            let what = format!("there is no program `{command}` for the MCP server `{name}`");
+            return Err(refused(what).about(&server.name));
         };
         let env = server.env.clone().into_iter().collect();
         let server = McpServer { name: server.name.clone(), command, args: server.args.clone(), env };

@@ -251,6 +251,11 @@ impl Session {
         };
         let permission = &turn.open[index];
         let option = match answer {
+            PermissionAnswer::Cancel => {
+                let permission = turn.open.remove(index);
+                turn.give_up(permission, "the question was closed without an answer", out);
+                return Ok(Reply::Done);
+            }
             PermissionAnswer::Option(id) => permission.options.iter().find(|option| option.id == *id),
             PermissionAnswer::Allow => permission.option(true),
             PermissionAnswer::Deny => permission.option(false),

@@ -113,7 +113,15 @@ pub async fn ask(client: &Client, request: &Request) -> Result<Vec<u8>, Box<Prob
             let code = "unanswered".to_owned();
             let detail = format!("no answer within {PATIENCE:?} to {request:?}; the last was {answer:?}");
             let (kind, title) = (String::new(), String::new());
-            return Err(Box::new(Problem { kind, title, status: 0, code, detail, hint: None }));
+            return Err(Box::new(Problem {
+                kind,
+                title,
+                status: 0,
+                code,
+                detail,
+                hint: None,
+                subject: None,
+            }));
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -381,10 +389,11 @@ impl<'a> Asker<'a> {
             look(&self.campaign.client, "/v1/permissions").await.unwrap_or_default();
         let at = self.rng.below(waiting.len().max(1) as u64) as usize;
         let Some(permission) = waiting.get(at) else { return false };
-        let answer = match self.rng.below(4) {
+        let answer = match self.rng.below(5) {
             0 => PermissionAnswer::Deny,
             1 => PermissionAnswer::Option("always".into()),
             2 => PermissionAnswer::Option("no such option".into()),
+            3 => PermissionAnswer::Cancel,
             _ => PermissionAnswer::Allow,
         };
         let path = format!("/v1/sessions/{}/permissions/{}", permission.session_id, permission.permission_id);

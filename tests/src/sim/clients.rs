@@ -201,9 +201,10 @@ impl Sim {
         let offered: Vec<String> =
             open.into_iter().flat_map(|open| open.options).map(|option| option.id).collect();
         let option = offered.get(self.rng.below(offered.len() as u64) as usize);
-        match (self.rng.below(4), option) {
+        match (self.rng.below(5), option) {
             (0, _) => PermissionAnswer::Allow,
             (1, _) => PermissionAnswer::Deny,
+            (3, _) => PermissionAnswer::Cancel,
             (2, Some(option)) => PermissionAnswer::Option(option.clone()),
             _ => PermissionAnswer::Option("nothing".into()),
         }

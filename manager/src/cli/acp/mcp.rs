@@ -5,7 +5,7 @@ use protocol::api::{McpRemoteServerOpts, McpServerOpts};
 use protocol::wire::Transport;
 
 /// Servers of the editor, as a session is given them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Servers {
     /// Programs.
     pub programs: Vec<McpServerOpts>,
@@ -20,6 +20,18 @@ impl Servers {
     pub fn names(&self) -> Vec<String> {
         let programs = self.programs.iter().map(|server| server.name.clone());
         programs.chain(self.remote.iter().map(|server| server.name.clone())).collect()
+    }
+}
+
+impl Servers {
+    /// Leaves the last one of this name out. Whether there was one.
+    pub fn without(&mut self, name: &str) -> bool {
+        if let Some(at) = self.remote.iter().rposition(|server| server.name == name) {
+            self.remote.remove(at);
+            return true;
+        }
+        let at = self.programs.iter().rposition(|server| server.name == name);
+        at.map(|at| self.programs.remove(at)).is_some()
     }
 }
 

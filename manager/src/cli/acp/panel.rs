@@ -65,10 +65,19 @@ struct State {
     ours: BTreeMap<PromptId, Ours>,
     /// Prompts that had not ended when the editor opened the session.
     followed: BTreeSet<PromptId>,
+    /// Prompts of others whose turns are shown while they run. The editor neither ends them nor is asked their questions.
+    watched: BTreeSet<PromptId>,
     /// Questions that the editor was asked.
     asked: BTreeMap<PermissionId, RequestCancellationHandle>,
     /// When nobody is kept waiting any longer for a session that is down.
     until: Option<Instant>,
+}
+
+impl State {
+    /// Whether the turn of this prompt is shown as it runs.
+    fn is_shown(&self, prompt: PromptId) -> bool {
+        self.ours.contains_key(&prompt) || self.followed.contains(&prompt) || self.watched.contains(&prompt)
+    }
 }
 
 struct Ours {
@@ -177,6 +186,24 @@ impl<'a> Panel<'a> {
     pub fn retire(&self) {
         self.retired.set(true);
         self.changed.notify_one();
+    }
+
+    /// The editor is done with it: its own prompts end and are answered, and what it was asked is withdrawn. Gives these prompts.
+    pub async fn close(&self) -> BTreeSet<PromptId> {
+        let ours: BTreeSet<PromptId> = self.state.borrow().ours.keys().copied().collect();
+        for prompt in &ours {
+            self.cancel(Some(*prompt)).await;
+        }
+        let mut state = self.state.borrow_mut();
+        std::mem::take(&mut state.asked).values().for_each(cancel);
+        std::mem::take(&mut *self.calling.borrow_mut()).values().for_each(cancel);
+        for ours in std::mem::take(&mut state.ours).into_values() {
+            // Who does not wait any more needs no answer.
+            let _ = ours.end.send(End::Stop("cancelled"));
+        }
+        drop(state);
+        self.retire();
+        ours
     }
 
     /// Takes the place of another.
@@ -440,22 +467,19 @@ impl<'a> Panel<'a> {
 
     /// Shows something that happens. Whether it is the last.
     fn show(self: &Rc<Self>, editor: &Rc<Editor<'a>>, about: Option<PromptId>, shown: Shown) -> bool {
-        let visible = |prompt| {
-            let state = self.state.borrow();
-            state.ours.contains_key(&prompt) || state.followed.contains(&prompt)
-        };
         match shown {
-            // Turns of others are shown when the editor opens the session anew: what comes after a prompt was
-            // answered belongs to none that the editor knows.
-            Shown::Update(Some(prompt), _) | Shown::User(prompt, _) if !visible(prompt) => {}
             Shown::Update(_, update) => self.wire.update(&self.id, update),
             Shown::User(prompt, _) if self.state.borrow().ours.contains_key(&prompt) => {}
-            Shown::User(_, text) => self.wire.update(&self.id, story::user(&text)),
+            // Somebody else's, who may sit in another editor.
+            Shown::User(prompt, text) => {
+                self.state.borrow_mut().watched.insert(prompt);
+                self.wire.update(&self.id, story::user(&text));
+            }
             Shown::Note(text) => {
                 let state = self.state.borrow();
                 let heard = match about {
-                    Some(prompt) => state.ours.contains_key(&prompt) || state.followed.contains(&prompt),
-                    None => !state.ours.is_empty() || !state.followed.is_empty(),
+                    Some(prompt) => state.is_shown(prompt),
+                    None => !(state.ours.is_empty() && state.followed.is_empty() && state.watched.is_empty()),
                 };
                 match heard {
                     true => self.wire.update(&self.id, story::quoted(&text)),
@@ -474,6 +498,7 @@ impl<'a> Panel<'a> {
             Shown::Ended(prompt, end) => {
                 let mut state = self.state.borrow_mut();
                 state.followed.remove(&prompt);
+                state.watched.remove(&prompt);
                 if let Some(ours) = state.ours.remove(&prompt) {
                     let end = if ours.cancelled { End::Stop("cancelled") } else { end };
                     // Who does not wait any more needs no answer.
@@ -515,11 +540,14 @@ impl<'a> Panel<'a> {
                 return;
             }
             let _busy = at.busy();
-            let chosen =
-                answer.ok().and_then(|answer| answer["outcome"]["optionId"].as_str().map(str::to_owned));
-            match chosen {
-                Some(option) => self.answer(permission, option).await,
-                None => self.unanswered(permission, prompt, &title),
+            let outcome = answer.ok().map(|mut answer| answer["outcome"].take()).unwrap_or_default();
+            match (outcome["optionId"].as_str(), outcome["outcome"].as_str()) {
+                (Some(option), _) => {
+                    self.answer(permission, PermissionAnswer::Option(option.to_owned())).await;
+                }
+                // The user closed the question.
+                (None, Some("cancelled")) => self.answer(permission, PermissionAnswer::Cancel).await,
+                _ => self.unanswered(permission, prompt, &title),
             }
         });
     }
@@ -532,8 +560,8 @@ impl<'a> Panel<'a> {
         asked.then(|| (question.prompt, question.title.clone(), question.params.clone()))
     }
 
-    async fn answer(&self, permission: PermissionId, option: String) {
-        let answer = AnswerRequest { answer: PermissionAnswer::Option(option) };
+    async fn answer(&self, permission: PermissionId, answer: PermissionAnswer) {
+        let answer = AnswerRequest { answer };
         let path = format!("/v1/sessions/{}/permissions/{permission}", self.id);
         match self.link.ask(Request::post(path).json(&answer)).await {
             Ok(_) => {}
