@@ -471,6 +471,25 @@ pub struct SessionInfo {
     pub clients: Vec<ClientInfo>,
     /// The session whose sub-agent it is.
     pub parent: Option<SessionId>,
+    /// Sub-agents that its agent has within itself, as the agent tells: at most 32, the newest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub children: Vec<ChildInfo>,
+}
+
+/// A sub-agent that an agent has within itself. It is no session of kennel's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ChildInfo {
+    /// The agent's id of it.
+    pub id: String,
+    /// The child whose sub-agent it is; none if it is the agent's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// What it is for, in the agent's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// What it does, in ACP's words: `running`, `idle`, `requires_action`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
 }
 
 /// Tokens and cost.

@@ -610,6 +610,51 @@ fn a_turn_is_seen_in_every_editor_and_asks_only_the_one_it_belongs_to() {
 }
 
 #[test]
+fn sub_agents_within_an_agent_are_recorded_and_shown_to_editors_that_know_them() {
+    let daemon = kennel();
+    let mut plain = Editor::new(&daemon, &["--agent", "plain"]);
+    let id = plain.session(&daemon);
+    let mut knows = Editor::silent(&daemon, &["--agent", "plain"]);
+    let able = json!({ "subagents": {} });
+    knows.ask("initialize", json!({ "protocolVersion": 1, "clientCapabilities": able }));
+    knows.load(&daemon, &id);
+    assert_eq!(plain.run(&id, "child one; say after"), "end_turn");
+    // An editor that did not say so is told nothing of them.
+    assert_eq!(plain.told(), ["message after"]);
+    knows.hears_text("after");
+    let told: Vec<(&str, &Value)> = knows
+        .seen
+        .iter()
+        .filter(|message| message["method"] == "session/update")
+        .map(|message| (message["params"]["sessionId"].as_str().unwrap(), &message["params"]["update"]))
+        .collect();
+    let of =
+        |session: &str| told.iter().filter(|(of, _)| *of == session).map(|(_, it)| *it).collect::<Vec<_>>();
+    let (child, below) = (format!("{id}/one"), format!("{id}/one-2"));
+    assert_eq!(of(&child)[0]["content"]["text"], "found it");
+    assert_eq!(of(&child)[1]["sessionId"], json!(below));
+    assert_eq!(of(&below)[0]["content"]["text"], "dug it up");
+    assert_eq!(of(&id)[1]["sessionId"], json!(child));
+    let children = daemon.show(&id).children;
+    let words: Vec<_> = children
+        .iter()
+        .map(|it| (&*it.id, it.parent.as_deref(), it.title.as_deref(), it.state.as_deref()))
+        .collect();
+    assert_eq!(
+        words,
+        [
+            ("one", None, Some("Explorer"), Some("idle")),
+            ("one-2", Some("one"), Some("Digger"), Some("running")),
+        ]
+    );
+    let shown = daemon.ok(&["show", &id]);
+    assert!(shown.contains("Explorer (idle)") && shown.contains("Digger (running), of one"), "{shown}");
+    assert!(daemon.ok(&["events", &id]).contains("sub-agent one: found it"));
+    // What they say is not what the agent said.
+    assert_eq!(daemon.ok(&["subagent", "result", &id]).trim(), "after");
+}
+
+#[test]
 fn a_question_that_the_user_closes_is_answered() {
     let daemon = kennel();
     let mut editor = Editor::new(&daemon, &["--agent", "plain"]);

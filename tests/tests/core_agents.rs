@@ -9,7 +9,7 @@ use manager::core::{
 };
 use protocol::api::{Failure, OnCrash, PermissionAnswer, PermissionPolicy, Status, Usage};
 use protocol::event::{Decider, EventKind, Outcome, Resolution};
-use protocol::wire::{CallAnswer, PermissionAsk, Spent, TurnEnd, Update};
+use protocol::wire::{AgentDetails, CallAnswer, PermissionAsk, Spent, TurnEnd, Update};
 use protocol::{Exit, PermissionId, PromptId, Restore, Stream};
 use serde_json::{Value, json};
 
@@ -167,6 +167,31 @@ fn a_question_that_is_closed_is_denied_or_cancelled_and_waits_no_longer() {
         assert_eq!(closed, (events, vec![answer(1, told)]));
         assert_eq!((session.status(), waiting(&session)), (Status::Running, Vec::new()));
     }
+}
+
+#[test]
+fn what_an_agent_tells_of_its_sub_agents_is_kept_in_bounds_and_begins_anew_with_its_process() {
+    let mut session = parks();
+    let tell = |session: &mut Session, told: Value| {
+        see(session, Seen::Updated { prompt: Some(PROMPT), update: Update::Other, payload: told });
+        session.info(AT.mono).children
+    };
+    let child = |id: &str, title: Value| json!({ "sessionUpdate": "subagent_update", "sessionId": id, "title": title });
+    for number in 0..40 {
+        tell(&mut session, child(&format!("c{number}"), json!("t".repeat(5000))));
+    }
+    let mut told = child("c39", Value::Null);
+    told["state"] = json!({ "state": "running" });
+    let children = tell(&mut session, told);
+    assert_eq!((children.len(), &*children[0].id, &*children[31].id), (32, "c8", "c39"));
+    assert!(children[0].title.as_ref().unwrap().len() < 300);
+    assert_eq!((children[31].title.as_deref(), children[31].state.as_deref()), (None, Some("running")));
+    // Not its name: nothing.
+    assert_eq!(tell(&mut session, child(&"x".repeat(500), json!("long"))), children);
+    assert_eq!(tell(&mut session, json!({ "sessionUpdate": "subagent_update", "sessionId": 5 })), children);
+    let details = AgentDetails { name: None, version: None, resume: false, load: false };
+    see(&mut session, Seen::Introduced(details));
+    assert_eq!(session.info(AT.mono).children, []);
 }
 
 #[test]

@@ -97,6 +97,7 @@ fn a_session_is_shown_as_it_is() {
         pinned: true,
         clients: Vec::new(),
         parent: Some(id("parent")),
+        children: Vec::new(),
     };
     assert_eq!(shows.info(AT.mono + 20_000), shown);
     // Thirty seconds after the first death only two count.

@@ -210,6 +210,7 @@ impl<'a> Editor<'a> {
     // --- what an editor asks ---
 
     fn initialize(&self, params: Value) -> Result<Value, Refused> {
+        self.wire.shows_children(params["clientCapabilities"]["subagents"].is_object());
         let request: schema::InitializeRequest = parse(params)?;
         self.initialized.set(true);
         *self.offers.borrow_mut() = calls::offers(&request.client_capabilities);

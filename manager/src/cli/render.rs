@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
-use protocol::api::Status;
+use protocol::api::{ChildInfo, Status};
 use protocol::event::Timestamp;
 use protocol::{Keeper, LimitedBy, Limits};
 
@@ -174,6 +174,14 @@ pub fn size(bytes: u64) -> String {
         _ if tenths == 0 => format!("{}{unit}", bytes >> shift),
         _ => format!("{}.{tenths}{unit}", bytes >> shift),
     }
+}
+
+/// A sub-agent within an agent.
+pub fn child(child: &ChildInfo) -> String {
+    let title = child.title.as_deref().unwrap_or(&child.id);
+    let state = child.state.as_ref().map(|state| format!(" ({state})")).unwrap_or_default();
+    let parent = child.parent.as_ref().map(|parent| format!(", of {parent}")).unwrap_or_default();
+    format!("{title}{state}{parent}")
 }
 
 /// A session's limits: name, value, and what sees to it.

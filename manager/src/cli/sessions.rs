@@ -271,6 +271,9 @@ fn facts(session: &SessionInfo, now: u64) -> Vec<(&'static str, String)> {
     add("first prompt", session.first_prompt.clone());
     add("last message", session.last_message_at.map(ago));
     add("parent", session.parent.as_ref().map(|parent| parent.to_string()));
+    for child in &session.children {
+        add("sub-agent", Some(render::child(child)));
+    }
     add("pinned", session.pinned.then(|| "yes".to_owned()));
     add(
         "last restart",
@@ -490,6 +493,7 @@ mod tests {
             pinned: false,
             clients: Vec::new(),
             parent: None,
+            children: Vec::new(),
         }
     }
 

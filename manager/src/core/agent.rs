@@ -117,6 +117,7 @@ impl Session {
         payload: &Value,
         out: &mut Out,
     ) {
+        self.learn_child(payload);
         let payload = payload.clone();
         let running = self.turns.running.as_mut().filter(|turn| Some(turn.prompt.id) == prompt);
         if let Update::Usage(spent) = update {

@@ -10,6 +10,7 @@
 mod agent;
 mod authority;
 mod calls;
+mod children;
 mod clients;
 mod effect;
 mod ends;

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use protocol::api::{Failure, Usage};
+use protocol::api::{ChildInfo, Failure, Usage};
 use protocol::event::{EventKind, Outcome, RemovedBy};
 use protocol::wire::{AgentDetails, TurnEnd};
 use protocol::{
@@ -196,6 +196,9 @@ pub struct Session {
     /// What its agent last said of itself.
     #[serde(default)]
     pub agent_details: Option<AgentDetails>,
+    /// Sub-agents that its present or last process has told of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub children: Vec<ChildInfo>,
     /// Tokens and cost, where the agent tells.
     #[serde(default)]
     pub usage: Option<Usage>,
@@ -318,6 +321,7 @@ impl Session {
             open_tasks: 0,
             agent_session: None,
             agent_details: None,
+            children: Vec::new(),
             owes_transcript: false,
             was_ready: false,
             lost_starts: 0,
@@ -575,7 +579,10 @@ impl Session {
             Seen::Handed(prompt) => self.handed(at, *prompt),
             Seen::Linked { outdated } => self.linked(at, *outdated, out),
             Seen::AgentSession(id) => self.agent_session = Some(id.clone()),
-            Seen::Introduced(details) => self.agent_details = Some(details.clone()),
+            Seen::Introduced(details) => {
+                self.agent_details = Some(details.clone());
+                self.children.clear();
+            }
             Seen::Contained(level) => self.containment = Some(*level),
             Seen::Sandboxed(sandboxed) => self.sandbox = Some(*sandboxed),
             Seen::Limited(by) => self.limited_by = Some(*by),

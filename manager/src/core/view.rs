@@ -96,6 +96,7 @@ impl Session {
                 })
                 .collect(),
             parent: self.parent.clone(),
+            children: self.children.clone(),
         }
     }
 

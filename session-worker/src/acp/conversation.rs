@@ -28,6 +28,8 @@ const TOOLS_BYTES: usize = 4 * 1024 * 1024;
 const SETTABLE: usize = 256;
 /// Ways to log in that are named to a person.
 const LOGINS: usize = 32;
+/// Sub-agents that an agent can tell of, in one process.
+const CHILDREN: usize = 256;
 const PARSE_ERROR: i64 = -32700;
 const INVALID_REQUEST: i64 = -32600;
 const METHOD_NOT_FOUND: i64 = -32601;
@@ -142,6 +144,8 @@ pub struct Conversation {
     to_set: Vec<Setting>,
     /// What it was asked to set, by the number of the request to it: the number of the request to us.
     setting: BTreeMap<u64, u64>,
+    /// Sub-agents that it has told of, by its ids of them.
+    children: BTreeSet<String>,
     /// What a person was told in this turn of what the agent sends, so that it is told once.
     said: BTreeSet<&'static str>,
     /// What a person is still to be told.
@@ -171,6 +175,7 @@ impl Conversation {
             modes: false,
             to_set: Vec::new(),
             setting: BTreeMap::new(),
+            children: BTreeSet::new(),
             said: BTreeSet::new(),
             notices: Vec::new(),
         };
@@ -184,7 +189,10 @@ impl Conversation {
         let me = acp::Implementation::new("kennel", env!("CARGO_PKG_VERSION")).title("kennel".to_owned());
         let version = agent_client_protocol_schema::ProtocolVersion::V1;
         let request = acp::InitializeRequest::new(version).client_capabilities(able).client_info(me);
-        let first = conversation.await_answer("initialize", to_value(&request));
+        let mut request = to_value(&request);
+        // Stable since this schema's version, which has no type for it.
+        request["clientCapabilities"]["subagents"] = json!({});
+        let first = conversation.await_answer("initialize", request);
         (conversation, vec![first])
     }
 
@@ -208,7 +216,7 @@ impl Conversation {
     /// What is held here of what the agent has said, in bytes.
     pub fn held(&self) -> usize {
         let tools = self.turn.as_ref().map_or(0, |turn| turn.tool_bytes);
-        tools + (self.options.len() + self.asks.len()) * bounds::ID
+        tools + (self.options.len() + self.asks.len() + self.children.len()) * bounds::ID
     }
 
     /// Takes a line that the agent wrote, without its end.
@@ -421,10 +429,10 @@ impl Conversation {
 
     fn update(&mut self, mut params: Value) -> Vec<Do> {
         let session = text_at(&params, "sessionId").unwrap_or_default();
-        if !self.session.is_empty() && session != self.session {
-            return vec![Do::Log(format!("an update for another session, {}", beginning(&session)))];
-        }
         let payload = params["update"].take();
+        if !self.session.is_empty() && session != self.session {
+            return self.child_update(session, payload);
+        }
         self.learn_options(&payload);
         if !payload.is_object() {
             return vec![Do::Log("an update without content".to_owned())];
@@ -438,9 +446,39 @@ impl Conversation {
         if self.stage != Stage::Ready && !present {
             return Vec::new();
         }
+        self.learn_child(&payload);
         let update = self.understand(&kind, &payload);
         let prompt = self.turn();
         vec![Do::Report(Report::Update { prompt, update, payload: payload.to_string() })]
+    }
+
+    /// A sub-agent within the agent tells something. It is recorded with its id, and is no part of what the agent says.
+    fn child_update(&mut self, child: String, update: Value) -> Vec<Do> {
+        if !self.children.contains(&child) {
+            return vec![Do::Log(format!("an update for another session, {}", beginning(&child)))];
+        }
+        self.learn_child(&update);
+        if self.stage != Stage::Ready || !update.is_object() {
+            return Vec::new();
+        }
+        let payload = json!({ "sessionUpdate": "child_update", "sessionId": child, "update": update });
+        let (prompt, update) = (self.turn(), Update::Other);
+        vec![Do::Report(Report::Update { prompt, update, payload: payload.to_string() })]
+    }
+
+    /// A child is told of before anything is told with its id.
+    fn learn_child(&mut self, update: &Value) {
+        if update["sessionUpdate"] != "subagent_update" {
+            return;
+        }
+        let Some(id) = text_at(update, "sessionId").filter(|id| bounds::fits(id, bounds::ID)) else { return };
+        if self.children.len() < CHILDREN {
+            self.children.insert(id);
+        } else if !self.children.contains(&id) {
+            self.say("children", || {
+                format!("the agent has more than {CHILDREN} sub-agents; of others nothing is recorded")
+            });
+        }
     }
 
     fn understand(&mut self, kind: &str, payload: &Value) -> Update {
@@ -473,7 +511,7 @@ impl Conversation {
                     _ => Update::ToolCallUpdate { id, ended },
                 }
             }
-            "plan" => Update::Plan,
+            "plan" | "plan_update" | "plan_removed" => Update::Plan,
             "usage_update" => Update::Usage(Spent {
                 cost_micro_usd: match payload["cost"]["currency"].as_str() {
                     Some("USD") => payload["cost"]["amount"].as_f64().map(|cost| (cost * 1e6) as u64),

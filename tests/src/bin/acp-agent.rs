@@ -13,6 +13,7 @@
 //! |---|---|
 //! | `say TEXT` | a piece of its answer |
 //! | `think TEXT` | a piece of its thoughts |
+//! | `child NAME` | tells of a sub-agent within itself, and of one within that; both say something |
 //! | `servers` / `server NAME` | says the names of the MCP servers that it was given; one of them, as it was given |
 //! | `attached` | says what came with the prompt, block by block |
 //! | `mcp NAME TOOL` | starts that one of them, which inherits what the agent has open, calls a tool, and says what it says |
@@ -418,6 +419,7 @@ impl Agent {
                 "usage" => self.update(json!({ "sessionUpdate": "usage_update", "used": 5, "size": 10,
                     "cost": { "amount": 0.25, "currency": "USD" } })),
                 "news" => self.update(json!({ "sessionUpdate": "something_new", "x": [1, { "y": "z" }] })),
+                "child" => self.child(argument),
                 "elsewhere" => {
                     let update =
                         json!({ "sessionUpdate": "agent_message_chunk", "content": text_block("elsewhere") });
@@ -654,6 +656,28 @@ impl Agent {
 
     fn update(&self, update: Value) {
         notify("session/update", json!({ "sessionId": self.session, "update": update }));
+    }
+
+    /// Has a sub-agent within itself, which has one too; both say something.
+    fn child(&self, name: &str) {
+        let told =
+            |of: &str, update: Value| notify("session/update", json!({ "sessionId": of, "update": update }));
+        let (running, below) = (json!({ "state": "running" }), format!("{name}-2"));
+        let child = |id: &str, title: &str| {
+            json!({ "sessionUpdate": "subagent_update", "sessionId": id,
+            "title": title, "state": running })
+        };
+        let says =
+            |text: &str| json!({ "sessionUpdate": "agent_message_chunk", "content": text_block(text) });
+        told(&self.session, child(name, "Explorer"));
+        told(name, says("found it"));
+        told(name, child(&below, "Digger"));
+        told(&below, says("dug it up"));
+        told(
+            &self.session,
+            json!({ "sessionUpdate": "subagent_update", "sessionId": name,
+            "state": { "state": "idle" } }),
+        );
     }
 
     /// Asks the client, and hears of a cancel meanwhile.

@@ -53,17 +53,23 @@ pub struct Wire {
     sent: Rc<Cell<u64>>,
     written: Arc<Written>,
     switches: Rc<Cell<bool>>,
+    children: Rc<Cell<bool>>,
 }
 
 impl Wire {
     /// Over this connection.
     pub fn new(connection: ConnectionTo<Client>, written: Arc<Written>) -> Self {
-        Self { connection, sent: Rc::default(), written, switches: Rc::default() }
+        Self { connection, sent: Rc::default(), written, switches: Rc::default(), children: Rc::default() }
     }
 
     /// Whether the editor knows options that are true or false.
     pub fn shows_switches(&self, yes: bool) {
         self.switches.set(yes);
+    }
+
+    /// Whether the editor knows sub-agents within an agent.
+    pub fn shows_children(&self, yes: bool) {
+        self.children.set(yes);
     }
 
     /// Leaves out the options that the editor does not know.
@@ -87,11 +93,32 @@ impl Wire {
 
     /// Sends an update, as the editor can take it.
     pub fn update(&self, session: &SessionId, update: Value) {
+        let Some((session, update)) = self.addressed(session, update) else { return };
         let params = json!({ "sessionId": session, "update": self.plain(update) });
         if let Ok(message) = UntypedMessage::new("session/update", params)
             && self.connection.send_notification(message).is_ok()
         {
             self.sent.set(self.sent.get() + 1);
+        }
+    }
+
+    /// Under which id the editor hears it; none if it would not know what it is. To the editor a child's id begins with the
+    /// session's, so that no agent can speak in another session.
+    fn addressed(&self, session: &SessionId, mut update: Value) -> Option<(String, Value)> {
+        let child = |update: &Value| Some(format!("{session}/{}", update["sessionId"].as_str()?));
+        match update["sessionUpdate"].as_str() {
+            Some("child_update") => {
+                let (inside, of) = (update["update"].take(), child(&update)?);
+                let (_, inside) = self.addressed(session, inside)?;
+                self.children.get().then_some((of, inside))
+            }
+            Some("subagent_update") => {
+                update["sessionId"] = child(&update)?.into();
+                self.children.get().then(|| (session.to_string(), update))
+            }
+            // They name sessions by the agent's ids.
+            Some("session_message" | "session_message_chunk") => None,
+            _ => Some((session.to_string(), update)),
         }
     }
 
