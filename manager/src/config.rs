@@ -199,10 +199,9 @@ pub(crate) fn added_servers(
 
 /// An MCP server as it is written.
 #[derive(Clone, Debug)]
-struct Mcp {
-    name: String,
-    argv: Vec<String>,
-    env: BTreeMap<String, String>,
+enum Mcp {
+    Program { name: String, argv: Vec<String>, env: BTreeMap<String, String> },
+    Remote(RemoteServer),
 }
 
 #[derive(Clone, Debug)]
@@ -224,6 +223,20 @@ enum Runs {
         login: Option<String>,
         mcp: Vec<Mcp>,
     },
+}
+
+impl Profile {
+    /// MCP servers that its agent reaches by itself.
+    fn remote_servers(&self) -> impl Iterator<Item = RemoteServer> {
+        let all: &[Mcp] = match &self.runs {
+            Runs::Acp { mcp, .. } => mcp,
+            Runs::Shell | Runs::Command { .. } => &[],
+        };
+        all.iter().filter_map(|server| match server {
+            Mcp::Remote(server) => Some(server.clone()),
+            Mcp::Program { .. } => None,
+        })
+    }
 }
 
 impl Default for Profile {
@@ -324,7 +337,8 @@ impl Config {
         let path = env.get("PATH").map(OsString::from).or_else(|| around.path.clone());
         let mut agent = self.agent(agent_name, &profile.runs, model, path.clone())?;
         mcp::add(&mut agent, &opts.mcp_servers, path)?;
-        let remote_servers = mcp::remote(&mut agent, opts)?;
+        let mut remote_servers = mcp::remote(&mut agent, opts)?;
+        remote_servers.extend(profile.remote_servers().filter(|server| !mcp::names(opts, &server.name)));
         let built_in = RestartPolicy::default();
         let workdir = workdir(opts.workdir.as_deref(), around)?;
         let walls = sandbox::walls(&profile, agent_name, &workdir, &self.path, around)?;
@@ -445,11 +459,15 @@ impl Config {
                 Agent::Command { argv, prompt_via: *prompt_via, transcript: *transcript }
             }
             Runs::Acp { login, mcp, .. } => {
-                let servers = mcp.iter().map(|server| {
-                    let mut argv = server.argv.clone();
+                let programs = mcp.iter().filter_map(|server| match server {
+                    Mcp::Program { name, argv, env } => Some((name, argv, env)),
+                    Mcp::Remote(_) => None,
+                });
+                let servers = programs.map(|(its_name, argv, env)| {
+                    let mut argv = argv.clone();
                     let command = self.program(name, &argv.remove(0), line, path.clone())?;
-                    let env = server.env.clone().into_iter().collect();
-                    Ok(McpServer { name: server.name.clone(), command, args: argv, env })
+                    let env = env.clone().into_iter().collect();
+                    Ok(McpServer { name: its_name.clone(), command, args: argv, env })
                 });
                 let mcp_servers = servers.collect::<Result<_, Error>>()?;
                 Agent::Acp { argv, login: login.clone(), mcp_servers }
@@ -492,7 +510,10 @@ impl Config {
         names.dedup();
         let info = |name: &str| {
             let profile = self.profile(name).ok()?;
-            let known = built_in::named(name);
+            let known = match &profile.runs {
+                Runs::Acp { argv, .. } => built_in::extended(name, argv.first().map(String::as_str)),
+                _ => None,
+            };
             let (kind, program) = match &profile.runs {
                 Runs::Shell => (AgentKind::Shell, "/bin/sh".to_owned()),
                 Runs::Command { argv, .. } => (AgentKind::Command, argv[0].clone()),

@@ -1,7 +1,9 @@
 //! Agents that kennel knows without being told: what to run, how to log in, how to install.
 //!
-//! From each project's own documentation of its ACP mode. A profile of the same name in `config.toml` goes
-//! before these.
+//! From each project's own documentation of its ACP mode. A profile in `config.toml` that has the name of one, or runs its
+//! program, extends it.
+
+use std::path::Path;
 
 /// An agent that speaks the Agent Client Protocol.
 #[derive(Clone, Copy, Debug)]
@@ -128,6 +130,26 @@ pub const BUILT_IN: &[BuiltIn] = &[
 /// The one of this name.
 pub fn named(name: &str) -> Option<&'static BuiltIn> {
     BUILT_IN.iter().find(|agent| agent.name == name)
+}
+
+/// The one that a profile of this name, which runs this program, extends.
+pub fn extended(name: &str, program: Option<&str>) -> Option<&'static BuiltIn> {
+    let file = program.and_then(|program| Path::new(program).file_name()?.to_str());
+    named(name).or_else(|| BUILT_IN.iter().find(|known| Some(known.argv[0]) == file))
+}
+
+impl BuiltIn {
+    /// Its command, for a profile that says so much of it: nothing, or its program only.
+    pub fn completed(&self, written: Option<Vec<String>>) -> Vec<String> {
+        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let Some(mut argv) = written else { return owned(self.argv) };
+        let is_its =
+            |program: &String| Path::new(program).file_name().is_some_and(|name| name == self.argv[0]);
+        if argv.len() == 1 && is_its(&argv[0]) {
+            argv.extend(owned(&self.argv[1..]));
+        }
+        argv
+    }
 }
 
 #[cfg(test)]

@@ -8,12 +8,12 @@ use std::path::{Component, Path};
 use std::time::Duration;
 
 use protocol::api::{OnCrash, PermissionPolicy, RestartType};
-use protocol::wire::PromptVia;
+use protocol::wire::{PromptVia, RemoteServer, Transport};
 use protocol::{Containment, Limits, Sandbox, SessionId};
 use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
 
-use super::{CgroupRoot, Config, Connections, Defaults, Profile, Retention, Runs, bounds, shown};
+use super::{CgroupRoot, Config, Connections, Defaults, Mcp, Profile, Retention, Runs, bounds, shown};
 use crate::core::PermissionRule;
 use crate::error::Error;
 use crate::owned;
@@ -84,7 +84,7 @@ struct RawRetention {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawAgent {
-    kind: Spanned<Kind>,
+    kind: Option<Spanned<Kind>>,
     command: Option<Spanned<Vec<String>>>,
     #[serde(default)]
     env: BTreeMap<EnvName, EnvValue>,
@@ -142,9 +142,52 @@ struct RawRule {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawMcp {
-    command: Spanned<Vec<String>>,
+    command: Option<Spanned<Vec<String>>>,
     #[serde(default)]
     env: BTreeMap<EnvName, EnvValue>,
+    url: Option<Spanned<String>>,
+    transport: Option<Transport>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+}
+
+impl RawMcp {
+    /// Of an agent that is written at this byte: the server, or what is wrong with it, and where.
+    fn checked(self, name: Spanned<String>, at: usize) -> Result<Mcp, (usize, String)> {
+        let name = name.into_inner();
+        match (self.command, self.url) {
+            (Some(command), None) if self.headers.is_empty() && self.transport.is_none() => {
+                let at = command.span().start;
+                let argv = command.into_inner();
+                bounds::argv(&argv).map_err(|what| (at, what))?;
+                let env: BTreeMap<_, _> =
+                    self.env.into_iter().map(|(name, value)| (name.0, value.0)).collect();
+                bounds::env(&env).map_err(|what| (at, what))?;
+                Ok(Mcp::Program { name, argv, env })
+            }
+            (None, Some(url)) if self.env.is_empty() => {
+                let at = url.span().start;
+                let transport = self.transport.unwrap_or_default();
+                let headers = self.headers.into_iter().collect();
+                let server = RemoteServer { name, transport, url: url.into_inner(), headers };
+                super::mcp::check(&server).map_err(|what| (at, what))?;
+                Ok(Mcp::Remote(server))
+            }
+            (Some(command), _) => {
+                let what = "an MCP server that is a program has `command` and `env`; `url`, `transport` and `headers` are \
+                            for one that is reached by HTTP";
+                Err((command.span().start, what.to_owned()))
+            }
+            (None, Some(url)) => {
+                let what = "an MCP server that is reached by HTTP has no `env`; it has `headers`";
+                Err((url.span().start, what.to_owned()))
+            }
+            (None, None) => {
+                let what = format!("the MCP server `{}` needs a `command`, or a `url`", shown(&name, 80));
+                Err((at, what))
+            }
+        }
+    }
 }
 
 /// An absolute path, or one that begins with `~/`.
@@ -439,6 +482,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Error> {
     if let Some(agent) = &defaults.agent
         && agent.get_ref() != super::SHELL
         && !agents.contains_key(agent.get_ref())
+        && super::built_in::named(agent.get_ref()).is_none()
     {
         let what = format!("no agent `{}` is defined; write an [agents.NAME] for it", agent.get_ref());
         return Err(complain(Some(agent.span().start), &what));
@@ -477,12 +521,23 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Error> {
 }
 
 fn profile(name: &str, at: usize, agent: RawAgent, text: &str) -> Result<Profile, (usize, String)> {
-    let kind_at = agent.kind.span().start;
-    if let (Some(subagents), Kind::Shell | Kind::Command) = (&agent.subagents, agent.kind.get_ref()) {
+    let known = match &agent.command {
+        Some(command) => super::built_in::extended(name, command.get_ref().first().map(String::as_str)),
+        None => super::built_in::named(name),
+    };
+    let (kind, kind_at) = match (&agent.kind, known) {
+        (Some(kind), _) => (*kind.get_ref(), kind.span().start),
+        (None, Some(_)) => (Kind::Acp, at),
+        (None, None) => {
+            let what = format!("agent `{name}` needs a `kind`: \"acp\", \"command\" or \"shell\"");
+            return Err((at, what));
+        }
+    };
+    if let (Some(subagents), Kind::Shell | Kind::Command) = (&agent.subagents, kind) {
         let what = "only agents of kind \"acp\" are offered sub-agents; remove `subagents`";
         return Err((subagents.span().start, what.into()));
     }
-    let runs = match agent.kind.into_inner() {
+    let runs = match kind {
         Kind::Acp => {
             for (key, span) in [
                 ("prompt_via", agent.prompt_via.as_ref().map(|it| it.span())),
@@ -492,18 +547,18 @@ fn profile(name: &str, at: usize, agent: RawAgent, text: &str) -> Result<Profile
                     return Err((span.start, format!("kind \"acp\" has no `{key}`; remove it")));
                 }
             }
-            let known = super::built_in::named(name);
             let (line, argv) = match (agent.command, known) {
-                (Some(command), _) => {
+                (Some(command), known) => {
                     let at = command.span().start;
                     let argv = command.into_inner();
                     bounds::argv(&argv).map_err(|what| (at, what))?;
+                    let argv = match known {
+                        Some(known) => known.completed(Some(argv)),
+                        None => argv,
+                    };
                     (line_of(text.as_bytes(), at), argv)
                 }
-                (None, Some(known)) => {
-                    let argv = known.argv.iter().map(|word| (*word).to_owned()).collect();
-                    (line_of(text.as_bytes(), kind_at), argv)
-                }
+                (None, Some(known)) => (line_of(text.as_bytes(), kind_at), known.completed(None)),
                 (None, None) => {
                     let what =
                         format!("agent `{name}` needs a `command`, for example command = [\"codex-acp\"]");
@@ -512,13 +567,8 @@ fn profile(name: &str, at: usize, agent: RawAgent, text: &str) -> Result<Profile
             };
             let mut mcp = Vec::new();
             for (name, server) in agent.mcp {
-                let at = server.command.span().start;
-                let argv = server.command.into_inner();
-                bounds::argv(&argv).map_err(|what| (at, what))?;
-                let env: BTreeMap<_, _> =
-                    server.env.into_iter().map(|(name, value)| (name.0, value.0)).collect();
-                bounds::env(&env).map_err(|what| (at, what))?;
-                mcp.push(super::Mcp { name: name.into_inner(), argv, env });
+                let at = name.span().start;
+                mcp.push(server.checked(name, at)?);
             }
             Runs::Acp { argv, line, login: agent.login.map(Spanned::into_inner), mcp }
         }
@@ -560,10 +610,12 @@ fn profile(name: &str, at: usize, agent: RawAgent, text: &str) -> Result<Profile
     };
     let env: BTreeMap<_, _> = agent.env.into_iter().map(|(name, value)| (name.0, value.0)).collect();
     bounds::env(&env).map_err(|what| (at, what))?;
+    let known = known.filter(|_| matches!(runs, Runs::Acp { .. }));
+    let its_own = known.into_iter().flat_map(|known| known.env_pass).map(|name| (*name).to_owned());
     Ok(Profile {
         runs,
         env,
-        env_pass: agent.env_pass.into_iter().map(|name| name.0).collect(),
+        env_pass: agent.env_pass.into_iter().map(|name| name.0).chain(its_own).collect(),
         on_crash: agent.on_crash,
         model: agent.model.map(|model| model.0),
         permissions: agent.permissions,

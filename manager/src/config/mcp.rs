@@ -42,6 +42,31 @@ fn named(name: &str) -> Result<String, Error> {
     Ok(shown(name, NAME_CHARS))
 }
 
+/// What is wrong with one that is reached by HTTP. Neither its address nor a header is ever quoted.
+pub(super) fn check(server: &RemoteServer) -> Result<(), String> {
+    let name = shown(&server.name, NAME_CHARS);
+    let place = server.url.strip_prefix("https://").or_else(|| server.url.strip_prefix("http://"));
+    if place.is_none_or(str::is_empty) || !server.url.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(format!("the address of the MCP server `{name}` is no `http://` or `https://` one"));
+    }
+    // RFC 9110, section 5.
+    let special = b"!#$%&'*+-.^_`|~";
+    let token = |text: &str| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || special.contains(&byte))
+    };
+    let value = |text: &str| !text.chars().any(char::is_control);
+    match server.headers.iter().all(|(name, text)| token(name) && value(text)) {
+        true => Ok(()),
+        false => Err(format!("a header of the MCP server `{name}` is not one")),
+    }
+}
+
+/// Whether a session's options name a server so.
+pub(super) fn names(opts: &SessionOpts, name: &str) -> bool {
+    opts.mcp_servers.iter().any(|server| server.name == name)
+        || opts.mcp_remote_servers.iter().any(|server| server.name == name)
+}
+
 /// Those that are reached by HTTP; one of the same name as one of the profile's takes its place.
 pub(super) fn remote(agent: &mut Agent, opts: &SessionOpts) -> Result<Vec<RemoteServer>, Error> {
     let given = &opts.mcp_remote_servers;
@@ -60,29 +85,13 @@ pub(super) fn remote(agent: &mut Agent, opts: &SessionOpts) -> Result<Vec<Remote
         {
             return Err(refused(format!("there are two MCP servers `{name}`")).about(&server.name));
         }
-        let place = server.url.strip_prefix("https://").or_else(|| server.url.strip_prefix("http://"));
-        let visible = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
-        if place.is_none_or(str::is_empty) || !visible(&server.url) {
-            return Err(wrong(format!(
-                "the address of the MCP server `{name}` is no `http://` or `https://` one"
-            ))
-            .about(&server.name));
-        }
-        // RFC 9110, section 5.
-        let token = |text: &str| {
-            let special = b"!#$%&'*+-.^_`|~";
-            !text.is_empty()
-                && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || special.contains(&byte))
-        };
-        let value = |text: &str| !text.chars().any(char::is_control);
-        if !server.headers.iter().all(|(name, text)| token(name) && value(text)) {
-            return Err(wrong(format!("a header of the MCP server `{name}` is not one")).about(&server.name));
-        }
         let headers: Vec<(String, String)> = server.headers.clone().into_iter().collect();
+        let (named, transport, url) = (server.name.clone(), server.transport, server.url.clone());
+        let server = RemoteServer { name: named, transport, url, headers };
+        check(&server).map_err(|what| wrong(what).about(&server.name))?;
         bytes += server.name.len() + server.url.len();
-        bytes += headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
-        let (name, transport, url) = (server.name.clone(), server.transport, server.url.clone());
-        all.push(RemoteServer { name, transport, url, headers });
+        bytes += server.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        all.push(server);
     }
     if opts.mcp_servers.len() + all.len() > MOST || bytes > BYTES {
         return Err(refused(format!(

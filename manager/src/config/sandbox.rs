@@ -278,9 +278,7 @@ fn state(profile: &Profile, name: &str) -> &'static [&'static str] {
         Runs::Shell => None,
         Runs::Command { argv, .. } | Runs::Acp { argv, .. } => argv.first(),
     };
-    let program = program.and_then(|program| Path::new(program).file_name()?.to_str());
-    let by_program = || built_in::BUILT_IN.iter().find(|known| Some(known.argv[0]) == program);
-    built_in::named(name).or_else(by_program).map_or(&[], |known| known.state)
+    built_in::extended(name, program.map(String::as_str)).map_or(&[], |known| known.state)
 }
 
 /// Refuses a working directory that has in it, or is in, what is to be hidden: all of it can be read and written.

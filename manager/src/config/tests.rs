@@ -1,7 +1,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use protocol::Containment;
-use protocol::api::McpRemoteServerOpts;
+use protocol::api::{McpRemoteServerOpts, McpServerOpts};
 use protocol::wire::Transport;
 
 use super::*;
@@ -353,6 +353,88 @@ fn an_agent_that_is_known_needs_no_profile_and_takes_one() {
     let missing = resolve("", SessionOpts { agent: Some("goose".into()), ..given }).unwrap_err();
     assert_eq!(missing.code(), "agent_not_found");
     assert!(missing.hint().unwrap().contains("block.github.io/goose"), "{:?}", missing.hint());
+}
+
+#[test]
+fn a_profile_extends_the_agent_that_it_names_or_runs() {
+    let dir = programs(&["codex-acp", "copilot", "gemini"]);
+    let path = dir.path().to_str().unwrap();
+    let given =
+        |name: &str| SessionOpts { env: [("PATH".to_owned(), path.to_owned())].into(), ..agent(name) };
+    let argv = |spec: &Spec| match &spec.agent {
+        Agent::Acp { argv, .. } => argv.clone(),
+        other => panic!("{other:?}"),
+    };
+    let text = "[defaults]\nagent = \"copilot\"\n[agents.codex]\npermissions = \"allow\"\nenv_pass = [\"MINE\"]\n\
+        [agents.gemini]\nkind = \"acp\"\ncommand = [\"gemini\"]\n\
+        [agents.work]\nkind = \"acp\"\ncommand = [\"copilot\"]\n\
+        [agents.own]\nkind = \"acp\"\ncommand = [\"copilot\", \"--other\"]";
+    let codex = resolve(text, given("codex")).unwrap();
+    assert_eq!(
+        (argv(&codex), codex.permissions.policy),
+        (vec![format!("{path}/codex-acp")], PermissionPolicy::Allow)
+    );
+    for name in ["MINE", "OPENAI_API_KEY"] {
+        assert!(codex.env_pass.contains(&name.to_owned()), "{:?}", codex.env_pass);
+    }
+    let known = |name| super::built_in::named(name).unwrap();
+    assert_eq!(argv(&resolve(text, given("gemini")).unwrap())[1..], known("gemini").argv[1..]);
+    let work = resolve(text, given("work")).unwrap();
+    assert_eq!(argv(&work)[1..], known("copilot").argv[1..]);
+    assert!(work.env_pass.contains(&"GH_TOKEN".to_owned()));
+    // What is written is what is run.
+    assert_eq!(argv(&resolve(text, given("own")).unwrap())[1..], ["--other"]);
+    let usual = SessionOpts { agent: None, ..given("") };
+    assert_eq!(resolve(text, usual).unwrap().agent_name, "copilot");
+    let config = super::file::parse(Path::new("/c.toml"), text).unwrap();
+    for info in
+        config.agents().iter().filter(|info| ["codex", "gemini", "work", "own"].contains(&&*info.name))
+    {
+        assert!(info.login.is_some() && info.install.is_some() && !info.built_in, "{info:?}");
+    }
+}
+
+#[test]
+fn a_profile_names_servers_that_are_reached_by_http() {
+    let dir = programs(&["codex-acp", "other"]);
+    let path = dir.path().to_str().unwrap();
+    let mut given = SessionOpts { env: [("PATH".to_owned(), path.to_owned())].into(), ..agent("codex") };
+    let text = "[agents.codex.mcp.docs]\nurl = \"https://docs.example/mcp\"\nheaders = { Authorization = \"Bearer x\" }\n\
+        [agents.codex.mcp.old]\nurl = \"http://127.0.0.1:1/sse\"\ntransport = \"sse\"\n\
+        [agents.codex.mcp.local]\ncommand = [\"other\"]";
+    let names =
+        |spec: &Spec| spec.remote_servers.iter().map(|server| server.name.clone()).collect::<Vec<_>>();
+    let spec = resolve(text, given.clone()).unwrap();
+    assert_eq!(names(&spec), ["docs", "old"]);
+    assert_eq!(
+        (spec.remote_servers[0].transport, spec.remote_servers[1].transport),
+        (Transport::Http, Transport::Sse)
+    );
+    assert_eq!(spec.remote_servers[0].headers, [("Authorization".to_owned(), "Bearer x".to_owned())]);
+    // One that the session is given goes before the profile's.
+    given.mcp_servers = vec![McpServerOpts {
+        name: "docs".into(),
+        command: "other".into(),
+        args: vec![],
+        env: Default::default(),
+    }];
+    assert_eq!(names(&resolve(text, given.clone()).unwrap()), ["old"]);
+    for (wrong, word) in [
+        ("url = \"file:///x\"", "http://"),
+        ("url = \"https://a\"\ncommand = [\"other\"]", "reached by HTTP"),
+        ("url = \"https://a\"\nenv = { A = \"b\" }", "headers"),
+        ("url = \"https://a\"\nheaders = { \"a b\" = \"secret\" }", "header"),
+        ("command = [\"other\"]\ntransport = \"sse\"", "reached by HTTP"),
+        ("", "`url`"),
+    ] {
+        let text = format!("[agents.codex.mcp.docs]\n{wrong}");
+        let error = super::file::parse(Path::new("/c.toml"), &text).unwrap_err();
+        let said = error.to_string();
+        assert!(
+            error.code() == "invalid_config" && said.contains(word) && !said.contains("secret"),
+            "{wrong}: {said}"
+        );
+    }
 }
 
 #[test]
