@@ -133,6 +133,7 @@ pub fn bound(report: &mut Report) -> Result<Option<&'static str>, &'static str> 
             cuts.ask(ask);
         }
         Report::AgentDied { message } => cuts.text(message, TEXT, "how the agent ended"),
+        Report::NotRun { message, .. } => cuts.text(message, TEXT, "why the agent does not run"),
         Report::LoginNeeded { message } => cuts.text(message, TEXT, "how to log in"),
         Report::Notice { text } => cuts.text(text, TEXT, "a message"),
         Report::Introduced(AgentDetails { name, version, resume, load }) => {

@@ -566,6 +566,13 @@ pub enum Report {
         /// What saw to it.
         by: Keeper,
     },
+    /// The agent's program did not come to run, so that nothing of the conversation is lost. The worker leaves.
+    NotRun {
+        /// Why, for a person.
+        message: String,
+        /// The cause may pass by itself: the program is missing, or another process is writing it.
+        passes: bool,
+    },
 }
 
 /// What an agent that speaks the Agent Client Protocol says of itself.

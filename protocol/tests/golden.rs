@@ -221,6 +221,7 @@ fn reports() -> Vec<(&'static str, FromWorker)> {
         ("permission-asked", asked(ask)),
         ("permission-asked-bare", asked(bare)),
         ("agent-died", Report::AgentDied { message: "the agent exited with status 1".into() }),
+        ("not-run", Report::NotRun { message: "cannot run /usr/bin/agent".into(), passes: true }),
         ("login-needed", Report::LoginNeeded { message: "run `gemini` and log in".into() }),
         ("notice", Report::Notice { text: "the conversation could not be found again".into() }),
         ("call-asked", call(Some(40), "fs/read_text_file")),

@@ -50,6 +50,10 @@ const UNREAD: usize = 4 * 1024 * 1024;
 const HELD: usize = 48 * 1024 * 1024;
 /// Of what was written so much is kept at most, in bytes, before the rest is moved to the front.
 const WRITTEN: usize = 1024 * 1024;
+/// The status of a shell, `env` or other wrapper that has not found the program it was to run.
+const UNFOUND: i32 = 127;
+/// The same of one that has found it and could not execute it.
+const UNEXECUTED: i32 = 126;
 /// The manager's name for the model, in the environment.
 const MODEL: &str = "KENNEL_MODEL";
 const INTERNAL: i64 = -32603;
@@ -88,6 +92,8 @@ pub struct Acp {
     terminals: Terminals,
     place: Place,
     calls: Calls,
+    /// It has written something to its standard output.
+    has_spoken: bool,
     /// Why it must be ended; told once.
     given_up: bool,
 }
@@ -186,6 +192,7 @@ impl Acp {
             terminals: Terminals::new(confinement.clone()),
             place,
             calls: Calls::default(),
+            has_spoken: false,
             given_up: false,
         };
         let reports = acp.perform(welcome, first);
@@ -303,6 +310,7 @@ impl Acp {
     }
 
     fn hear(&mut self, welcome: &Welcome, bytes: &[u8]) -> Vec<Report> {
+        self.has_spoken |= !bytes.is_empty();
         let mut reports = Vec::new();
         let bytes = match self.skip(bytes) {
             Some((unread, rest)) => {
@@ -436,12 +444,20 @@ impl Acp {
     pub fn last_words(&mut self) -> Vec<Report> {
         let exit = self.exit.unwrap_or(Exit::Unknown);
         let _ = self.start.finish();
-        let message = match (self.start.failure(), self.turn()) {
-            (Some(failure), _) => failure,
-            (None, Some(_)) => format!("the agent ended in the middle of a turn: {exit}"),
-            (None, None) => format!("the agent ended: {exit}"),
+        let (message, passes) = match (self.start.failure(), self.turn()) {
+            (Some(failure), _) => (failure, self.start.is_absent()),
+            (None, _) if matches!(exit, Exit::Code(UNFOUND | UNEXECUTED)) && !self.has_spoken => {
+                (format!("the agent's program did not run: {exit} before its first word"), true)
+            }
+            (None, Some(_)) => {
+                return self.give_up(format!("the agent ended in the middle of a turn: {exit}"));
+            }
+            (None, None) => return self.give_up(format!("the agent ended: {exit}")),
         };
-        self.give_up(message)
+        match std::mem::replace(&mut self.given_up, true) {
+            true => Vec::new(),
+            false => vec![Report::NotRun { message, passes }],
+        }
     }
 
     /// When [`Acp::hurry`] is due.

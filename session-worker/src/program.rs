@@ -140,6 +140,11 @@ impl Start {
         self.known.failure.clone()
     }
 
+    /// Whether the kernel refused to execute the program itself: it may be there the next time.
+    pub fn is_absent(&self) -> bool {
+        self.known.is_absent
+    }
+
     /// The program's own process, once that is known.
     pub fn pid(&self) -> Pid {
         self.known.agent.map_or(self.child, |(agent, _)| agent)

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use protocol::event::{Event, EventKind};
 use protocol::{EventId, Exit, Incarnation, PromptId, SessionId};
+pub use session::MISSING;
 use session::{Place, SessionView};
 
 /// How many lines of history a violation shows.

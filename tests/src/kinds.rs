@@ -54,6 +54,7 @@ kinds! {
         Why::Outdated => "outdated",
         Why::Fault(_) => "fault",
         Why::AgentDied(_) => "agent died",
+        Why::NotRun { .. } => "not run",
         Why::Hopeless(_) => "hopeless",
     }
 }
@@ -137,6 +138,7 @@ kinds! {
         Seen::Alive { .. } => "alive",
         Seen::Notice(_) => "notice",
         Seen::AgentDied(_) => "agent died",
+        Seen::NotRun { .. } => "not run",
         Seen::LoginNeeded(_) => "login needed",
         Seen::Faulted(_) => "faulted",
         Seen::Gone { .. } => "gone",

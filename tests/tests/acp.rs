@@ -420,6 +420,77 @@ async fn an_agent_that_dies_whenever_it_loads_its_conversation_is_told_it_instea
 }
 
 #[tokio::test]
+async fn an_agent_whose_program_is_missing_for_a_while_is_waited_for_and_keeps_its_conversation() {
+    use std::os::unix::fs::PermissionsExt;
+    let host = host().await;
+    let (place, kept) = (host.dir.path().join("bin"), host.dir.path().join("kept"));
+    let memory = host.dir.path().join("memory");
+    std::fs::create_dir(&place).unwrap();
+    let (program, aside) = (place.join("agent"), place.join("aside"));
+    let script = |path: &std::path::Path, text: &str| {
+        let _ = std::fs::remove_file(path);
+        std::fs::write(path, text).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    script(&kept, &format!("#!/bin/sh\nexec {} \"$@\"\n", beside("acp-agent").display()));
+    std::os::unix::fs::symlink(&kept, &program).unwrap();
+    let command = format!("[\"{}\", \"--load\", \"--memory\", \"{}\"]", program.display(), memory.display());
+    let profile = format!("[agents.moved]\nkind = \"acp\"\ncommand = {command}\n");
+    std::fs::write(host.config(), profile).unwrap();
+    let id = session(&host, "moved").await;
+    assert_eq!(host.run(&id, "say one").await, "one");
+    // Missing; a wrapper that does not find its program; one that cannot be executed; one that is being written.
+    let mut incarnation = 1;
+    let busy = std::cell::RefCell::new(None);
+    let ways: [(&str, &dyn Fn()); 4] = [
+        ("No such file", &|| std::fs::rename(&program, &aside).unwrap()),
+        ("exit status 127", &|| script(&program, "#!/bin/sh\nexec /nonexistent/node\n")),
+        ("ermission denied", &|| {
+            script(&program, "#!/bin/sh\n");
+            std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o644)).unwrap();
+        }),
+        ("Text file busy", &|| {
+            std::fs::remove_file(&program).unwrap();
+            std::fs::copy("/bin/true", &program).unwrap();
+            *busy.borrow_mut() = Some(std::fs::OpenOptions::new().append(true).open(&program).unwrap());
+        }),
+    ];
+    for (said, away) in ways {
+        away();
+        kill(host.pid(&id).await);
+        // More starts than the budget of restarts has.
+        let mut failed = 0;
+        let mut stream = host.manager.subscribe(Some(0), Some(id.clone()));
+        while failed < 6 {
+            let records = tokio::time::timeout(BOUND, stream.next()).await.expect(said).unwrap().unwrap();
+            for record in records {
+                let event = record.event().unwrap();
+                if let EventKind::SessionRestarting { reason, .. } = &event.kind
+                    && event.incarnation > incarnation
+                {
+                    assert!(reason.contains(said), "{said}: {reason}");
+                    failed += 1;
+                }
+            }
+        }
+        *busy.borrow_mut() = None;
+        let next = place.join("next");
+        std::os::unix::fs::symlink(&kept, &next).unwrap();
+        std::fs::rename(&next, &program).unwrap();
+        assert_eq!(restarted(&host, &id, incarnation + 1).await.0, Restore::Loaded, "{said}");
+        assert_eq!(
+            host.run(&id, "recall").await.split(' ').nth(3),
+            Some("0"),
+            "{said}: it is told nothing anew"
+        );
+        incarnation = host.manager.get_session(&id).await.unwrap().incarnation;
+    }
+    let given_up = |event: &manager::protocol::event::Event| matches!(&event.kind, EventKind::SystemMessage { text } if text.contains("begins anew"));
+    assert!(!host.events(&id).await.iter().any(given_up));
+    host.manager.shutdown().await;
+}
+
+#[tokio::test]
 async fn an_agent_that_hangs_over_its_conversation_takes_the_next_way_back_into_it() {
     let host = host().await;
     let all = [

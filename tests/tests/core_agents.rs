@@ -795,6 +795,103 @@ fn a_start_that_comes_to_something_ends_the_row_of_those_that_did_not() {
     assert_eq!((session.lost_starts, session.was_ready), (0, true));
 }
 
+/// Starts whose worker says that the agent's program did not come to run, from `AT` on, until the session is no more
+/// started. Gives the waits between them, in milliseconds.
+fn starts_without_a_program(session: &mut Session, passes: bool) -> Vec<u64> {
+    let (mut at, mut waits) = (AT, Vec::new());
+    loop {
+        session.state = State::Starting { worker: Some(sample::identity(100)), deadline: at.mono + 1 };
+        let not_run = Seen::NotRun { message: "cannot run /bin/agent".into(), passes };
+        give(session, at, 50, Input::Seen(session.incarnation, not_run));
+        assert!(matches!(session.state, State::Stopping { why: Why::NotRun { .. }, .. }));
+        give(session, at, 50, Input::Seen(session.incarnation, gone(Exit::Code(0))));
+        match session.state {
+            State::Restarting { until } => waits.push(until - at.mono),
+            State::Starting { .. } => waits.push(0),
+            _ => return waits,
+        }
+        at.mono += waits.last().unwrap();
+    }
+}
+
+/// An idle session with a conversation.
+fn has_conversation() -> Session {
+    let mut session = parks();
+    session.turns.running = None;
+    session.agent_session = Some("conversation-1".into());
+    session
+}
+
+#[test]
+fn a_program_that_is_missing_is_waited_for_and_costs_neither_budget_nor_conversation() {
+    let mut session = has_conversation();
+    let waits = starts_without_a_program(&mut session, true);
+    let State::Failed(failure) = &session.state else { panic!("{:?}", session.state) };
+    assert!(
+        failure.reason.contains("cannot run /bin/agent") && failure.reason.contains("60 s"),
+        "{failure:?}"
+    );
+    assert_eq!(waits.iter().sum::<u64>(), 60_000, "{waits:?}");
+    assert!(
+        (10..40).contains(&waits.len()) && waits.iter().all(|wait| (1..7_000).contains(wait)),
+        "{waits:?}"
+    );
+    assert_eq!(session.deaths.within(AT.mono, u64::MAX / 2), 0);
+    assert_eq!((session.agent_session.as_deref(), session.lost_starts), (Some("conversation-1"), 0));
+    // Whoever starts it again has the whole minute again.
+    wish(&mut session, Command::Restart);
+    assert_eq!(starts_without_a_program(&mut session, true).iter().sum::<u64>(), 60_000);
+}
+
+#[test]
+fn a_program_that_comes_back_is_run_with_its_conversation_and_the_next_absence_is_another() {
+    let mut session = has_conversation();
+    starts(&mut session);
+    see(&mut session, Seen::NotRun { message: "cannot run /bin/agent".into(), passes: true });
+    let (events, _) = see(&mut session, gone(Exit::Code(0)));
+    let restarting = |event: &EventKind| {
+        matches!(event, EventKind::SessionRestarting { reason, deaths: 0, delay_ms: 75..=125, .. }
+            if reason == "cannot run /bin/agent")
+    };
+    assert!(events.iter().any(restarting), "{events:?}");
+    assert_eq!(session.status(), Status::Restarting);
+    starts(&mut session);
+    let (events, _) = see(&mut session, Seen::Ready { restore: Restore::Resumed, agent_pid: Some(7) });
+    let restarted =
+        |event: &EventKind| matches!(event, EventKind::SessionRestarted { restore: Restore::Resumed, .. });
+    assert!(events.iter().any(restarted), "{events:?}");
+    assert_eq!((session.absence.as_ref(), session.agent_session.as_deref()), (None, Some("conversation-1")));
+    // A worker that was ready has run the program, whatever it says.
+    see(&mut session, Seen::NotRun { message: "cannot run /bin/agent".into(), passes: true });
+    assert!(matches!(session.state, State::Stopping { why: Why::AgentDied(_), .. }));
+}
+
+#[test]
+fn a_start_that_cannot_be_prepared_is_judged_as_a_death_and_keeps_the_conversation() {
+    let mut session = has_conversation();
+    let waits = starts_without_a_program(&mut session, false);
+    assert_eq!(waits.len() as u32, session.spec.restart.intensity);
+    assert!(matches!(session.state, State::Failed(_)));
+    assert_eq!((session.agent_session.as_deref(), session.lost_starts), (Some("conversation-1"), 0));
+}
+
+#[test]
+fn a_worker_that_cannot_be_spawned_is_waited_for_as_long() {
+    let mut session = has_conversation();
+    let mut at = AT;
+    let failed = Seen::SpawnFailed { error: "No such file or directory".into(), no_room: false };
+    while !matches!(session.state, State::Failed(_)) {
+        session.state = State::Starting { worker: None, deadline: at.mono + 1 };
+        let seen = Input::Seen(session.incarnation, failed.clone());
+        give(&mut session, at, 50, seen);
+        if let State::Restarting { until } = session.state {
+            at.mono = until;
+        }
+    }
+    assert_eq!(at.mono, AT.mono + 60_000);
+    assert_eq!(session.agent_session.as_deref(), Some("conversation-1"));
+}
+
 #[test]
 fn a_transcript_is_owed_until_a_turn_that_began_with_it_has_come_to_its_end() {
     let mut session = parks();

@@ -134,6 +134,7 @@ fn seen(session: &Session, step: Move) -> Seen {
             Seen::PermissionAsked { prompt, request, ask: sample::ask(), payload }
         }
         14 if which < 64 => Seen::AgentDied("the agent ended".into()),
+        14 if which < 72 => Seen::NotRun { message: "no program".into(), passes: which & 1 == 0 },
         14 if which < 80 => Seen::LoginNeeded("log in".into()),
         14 => Seen::Notice("there is a newer agent".into()),
         _ => {
@@ -563,7 +564,7 @@ proptest! {
                 if let State::Stopping { why, .. } | State::Adopting { after: why, .. } = &session.state {
                     let gone = Seen::Gone { exit: Exit::Signal(9), last_words: Vec::new(), survivors: Vec::new() };
                     let next = session.step(at, 1, &Input::Seen(session.incarnation, gone)).unwrap().next;
-                    let judged = matches!(why, Why::Fault(_) | Why::AgentDied(_) | Why::Hopeless(_));
+                    let judged = matches!(why, Why::Fault(_) | Why::AgentDied(_) | Why::NotRun { .. } | Why::Hopeless(_));
                     let comes_up = matches!(next.state, State::Starting { .. });
                     prop_assert!(comes_up || judged, "{:?} becomes {:?}", session.state, next.state);
                 }

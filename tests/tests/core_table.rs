@@ -402,6 +402,14 @@ fn states() -> Vec<(&'static str, Session)> {
             "stopping, agent died, with a turn, a permission waits and a tool call is open",
             with_tool(asking(started(stopping(Why::AgentDied("the agent ended".into()), 0, true)), None)),
         ),
+        (
+            "stopping, not run, and that may pass",
+            stopping(Why::NotRun { message: "no program".into(), passes: true }, 0, true),
+        ),
+        (
+            "stopping, not run, and that will not pass",
+            stopping(Why::NotRun { message: "no sandbox".into(), passes: false }, 0, true),
+        ),
         ("stopping, hopeless", stopping(Why::Hopeless("log in".into()), 0, true)),
         ("stopping, hopeless, with a turn", started(stopping(Why::Hopeless("log in".into()), 0, true))),
         ("restarting", base(State::Restarting { until: NOW + 500 }, true)),
@@ -575,6 +583,7 @@ fn inputs(session: &Session) -> Vec<(&'static str, At, Input)> {
         seen("alive, and runs a command", Seen::Alive { cpu_ms: 7_000, commands: 1 }),
         seen("notice", Seen::Notice("there is a newer agent".into())),
         seen("agent died", Seen::AgentDied("the agent ended".into())),
+        seen("not run, and that may pass", Seen::NotRun { message: "no program".into(), passes: true }),
         seen("login needed", Seen::LoginNeeded("log in".into())),
         seen("linked", Seen::Linked { outdated: false }),
         seen("linked, of another version", Seen::Linked { outdated: true }),

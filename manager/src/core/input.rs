@@ -206,6 +206,13 @@ pub enum Seen {
     Notice(String),
     /// Its agent has ended, and it leaves.
     AgentDied(String),
+    /// Its agent's program did not come to run, and it leaves.
+    NotRun {
+        /// Why, for a person.
+        message: String,
+        /// The cause may pass by itself.
+        passes: bool,
+    },
     /// Its agent wants somebody to log in, and it leaves.
     LoginNeeded(String),
     /// It misbehaves and must go.
@@ -254,6 +261,7 @@ impl Seen {
             | Seen::Alive { .. }
             | Seen::Notice(_)
             | Seen::AgentDied(_)
+            | Seen::NotRun { .. }
             | Seen::LoginNeeded(_)
             | Seen::Handed(_)
             | Seen::Heard(_)

@@ -12,6 +12,12 @@ pub const MAX_DELAY_MS: u64 = 10_000;
 const FIRST_DELAY_MS: u64 = 10;
 /// How long to wait when the machine itself had no room for a process, in milliseconds.
 const NO_ROOM_DELAY_MS: u64 = 1_000;
+/// How long a program may be missing before its session fails, in milliseconds: an installer replaces it meanwhile.
+pub const ABSENCE_MS: u64 = 60_000;
+/// The wait after the first start that did not run its program, in milliseconds; each further one is twice as long.
+const FIRST_ABSENCE_DELAY_MS: u64 = 100;
+/// The longest of these waits, in milliseconds, before jitter.
+const MAX_ABSENCE_DELAY_MS: u64 = 5_000;
 
 /// What brought the process to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,8 +26,15 @@ pub enum Cause {
     Died(Exit),
     /// kennel ended it because it misbehaved.
     Fault(String),
-    /// It could not be spawned.
+    /// It could not be spawned: its program never ran.
     NoSpawn(String),
+    /// The agent's program never ran.
+    NotRun {
+        /// Why, for a person.
+        message: String,
+        /// The cause may pass by itself: the program is missing, or another process is writing it.
+        passes: bool,
+    },
     /// It could not be spawned because the machine had no process, descriptor or memory left: no fault of the
     /// session, so it costs nothing of its budget and is tried for ever.
     NoRoom(String),
@@ -33,7 +46,7 @@ impl std::fmt::Display for Cause {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Cause::Died(exit) => write!(f, "worker {exit}"),
-            Cause::Fault(why) => write!(f, "{why}"),
+            Cause::Fault(why) | Cause::NotRun { message: why, .. } => write!(f, "{why}"),
             Cause::NoSpawn(why) | Cause::NoRoom(why) => write!(f, "worker could not be started: {why}"),
             Cause::ManagerLost => f.write_str("its manager was gone"),
         }
@@ -74,6 +87,37 @@ impl Deaths {
     }
 }
 
+/// Starts in a row of which none came to run its program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Absence {
+    /// When the first of them failed, in milliseconds since boot.
+    pub since: u64,
+    /// How many they are.
+    pub starts: u32,
+}
+
+/// Judges a start that never ran its program. Such a start is no death: it costs nothing of the budget. kennel tries again
+/// for [`ABSENCE_MS`].
+pub(super) fn judge_absence(
+    absence: &mut Option<Absence>,
+    now: u64,
+    cause: &Cause,
+    session: &SessionId,
+    incarnation: Incarnation,
+) -> Verdict {
+    let absence = absence.get_or_insert(Absence { since: now, starts: 0 });
+    let passed = now.saturating_sub(absence.since);
+    if passed >= ABSENCE_MS {
+        let seconds = passed / 1000;
+        return Verdict::Fail { reason: format!("{cause}; no start ran it for {seconds} s") };
+    }
+    let doubled = FIRST_ABSENCE_DELAY_MS.saturating_mul(2u64.saturating_pow(absence.starts));
+    absence.starts = absence.starts.saturating_add(1);
+    let delay = jittered(doubled.min(MAX_ABSENCE_DELAY_MS), session, incarnation);
+    // The last start is at the end of the time.
+    Verdict::Restart { delay_ms: delay.min(ABSENCE_MS - passed) }
+}
+
 /// Judges a death and records it.
 pub(super) fn judge(
     deaths: &mut Deaths,
@@ -88,7 +132,7 @@ pub(super) fn judge(
         Cause::NoRoom(_) => {
             return Verdict::Restart { delay_ms: jittered(NO_ROOM_DELAY_MS, session, incarnation) };
         }
-        Cause::Died(_) | Cause::Fault(_) | Cause::NoSpawn(_) => {}
+        Cause::Died(_) | Cause::Fault(_) | Cause::NotRun { .. } | Cause::NoSpawn(_) => {}
     }
     let good_end = matches!(cause, Cause::Died(exit) if exit.is_success());
     match policy.kind {

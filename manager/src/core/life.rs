@@ -5,7 +5,7 @@ use protocol::event::{EventKind, RemovedBy};
 use protocol::{Exit, Identity, Restore};
 
 use super::At;
-use super::judge::{Cause, Verdict, judge};
+use super::judge::{Cause, Verdict, judge, judge_absence};
 use super::limits;
 use super::session::{Goal, LastRestart, Note, Out, Session, State, Was, Why};
 use super::turns::Phase;
@@ -78,7 +78,7 @@ impl Session {
         };
         self.restore = Some(restore);
         self.owes_transcript |= restore == Restore::Replayed;
-        (self.lost_starts, self.was_ready) = (0, true);
+        (self.lost_starts, self.was_ready, self.absence) = (0, true, None);
         out.emit(EventKind::SessionReady { pid, agent_pid, restore });
         if std::mem::take(&mut self.recovering) {
             let (old_pid, reason) = match &self.last_restart {
@@ -133,6 +133,13 @@ impl Session {
             deadline: at.mono + limits::KILL_MS,
             give_up: at.mono + limits::UNKILLABLE_MS,
         };
+    }
+
+    /// The worker says that its agent's program did not come to run. A worker that was ready has run it.
+    pub(super) fn not_run(&mut self, at: At, message: &str, passes: bool) {
+        let message = message.to_owned();
+        let why = if self.was_ready { Why::AgentDied(message) } else { Why::NotRun { message, passes } };
+        self.leaving(at, why);
     }
 
     /// The worker says that it leaves, and why; it has its time to do so.
@@ -227,6 +234,10 @@ impl Session {
             Why::Fault(reason) | Why::AgentDied(reason) => {
                 self.died(at, Cause::Fault(reason.clone()), pid, exit, last_words, out);
             }
+            Why::NotRun { message, passes } => {
+                let cause = Cause::NotRun { message: message.clone(), passes: *passes };
+                self.died(at, cause, pid, exit, last_words, out);
+            }
             Why::Hopeless(reason) => {
                 let (reason, last_words) = (reason.clone(), last_words.to_vec());
                 self.fail(Failure { reason, exit, last_words, survivors: Vec::new() }, out);
@@ -245,12 +256,26 @@ impl Session {
         out: &mut Out,
     ) {
         let reason = cause.to_string();
+        // A program that did not come to run has taken up no conversation, and lost none.
         if matches!(cause, Cause::Died(_) | Cause::Fault(_)) {
+            self.absence = None;
             self.start_lost(out);
         }
         self.cut_turn(&reason, None, out);
         let policy = self.spec.restart;
-        match judge(&mut self.deaths, policy, at.mono, &cause, &self.id, self.incarnation) {
+        let verdict = match &cause {
+            Cause::NotRun { passes: true, .. } | Cause::NoSpawn(_) => {
+                judge_absence(&mut self.absence, at.mono, &cause, &self.id, self.incarnation)
+            }
+            Cause::NotRun { passes: false, .. }
+            | Cause::Died(_)
+            | Cause::Fault(_)
+            | Cause::NoRoom(_)
+            | Cause::ManagerLost => {
+                judge(&mut self.deaths, policy, at.mono, &cause, &self.id, self.incarnation)
+            }
+        };
+        match verdict {
             Verdict::Restart { delay_ms } => {
                 out.emit(EventKind::SessionRestarting {
                     reason: reason.clone(),
@@ -333,6 +358,7 @@ impl Session {
 
     pub(super) fn begin_anew(&mut self, at: At) {
         self.deaths.clear();
+        self.absence = None;
         self.begin(at);
     }
 
@@ -367,6 +393,7 @@ impl Session {
         if !same_boot {
             // Times of another boot mean nothing now.
             self.deaths.clear();
+            self.absence = None;
         }
         self.detach_all(out);
         let deadline = at.mono + limits::ADOPT_MS;
@@ -447,13 +474,14 @@ impl Session {
                 self.ended(at, &why, None, None, &[], out);
             }
             State::Stopping { worker: Some(worker), kills, deadline, give_up, .. } => {
-                // Time may jump, over the machine's sleep or a full disk: only what was killed survives that.
-                if *kills > 0 && at.mono >= *give_up {
+                // Time may jump, over the machine's sleep or a full disk: what has died meanwhile is told after this tick.
+                let jumped = at.mono > *deadline + limits::KILL_MS;
+                if *kills > 0 && at.mono >= *give_up && !jumped {
                     let reason = format!("process {} survived SIGKILL", worker.pid);
                     let survivors = vec![worker.pid];
                     self.fail(Failure { reason, exit: None, last_words: Vec::new(), survivors }, out);
                 } else {
-                    if *kills == 0 {
+                    if *kills == 0 || jumped {
                         *give_up = at.mono + limits::UNKILLABLE_MS;
                     }
                     *kills += 1;

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::calls::Told;
 use super::clients::Client;
 use super::input::{Command, Input, Seen};
-use super::judge::Deaths;
+use super::judge::{Absence, Deaths};
 use super::settings::Settings;
 use super::turns::{Attached, Phase, Turns};
 use super::{At, Effect, Refusal, Reply, Spec};
@@ -121,6 +121,13 @@ pub enum Why {
     Fault(String),
     /// Its agent ended.
     AgentDied(String),
+    /// Its agent's program did not come to run.
+    NotRun {
+        /// Why, for a person.
+        message: String,
+        /// The cause may pass by itself.
+        passes: bool,
+    },
     /// To start it again would come to the same.
     Hopeless(String),
 }
@@ -165,6 +172,9 @@ pub struct Session {
     pub turns: Turns,
     /// Deaths that count against the intensity.
     pub deaths: Deaths,
+    /// Starts in a row of which none came to run its program.
+    #[serde(default)]
+    pub absence: Option<Absence>,
     /// Why the process before this one was replaced.
     pub last_restart: Option<LastRestart>,
     /// The present start answers a death or a restart, and `session.restarted` is still to be told.
@@ -311,6 +321,7 @@ impl Session {
             heard: 0,
             turns: Turns::default(),
             deaths: Deaths::default(),
+            absence: None,
             last_restart: None,
             recovering: false,
             restore: None,
@@ -522,6 +533,7 @@ impl Session {
         self.refuse_survivors()?;
         self.goal = Goal::Up;
         self.deaths.clear();
+        self.absence = None;
         match &mut self.state {
             State::Starting { worker, .. } => {
                 let worker = worker.take();
@@ -602,6 +614,7 @@ impl Session {
             Seen::Alive { cpu_ms, commands } => self.alive(at, *cpu_ms, *commands, out),
             Seen::Notice(text) => out.emit(EventKind::SystemMessage { text: text.clone() }),
             Seen::AgentDied(why) => self.leaving(at, Why::AgentDied(why.clone())),
+            Seen::NotRun { message, passes } => self.not_run(at, message, *passes),
             Seen::LoginNeeded(why) => self.leaving(at, Why::Hopeless(why.clone())),
             Seen::TurnEnded { prompt, end, exit, left_behind } => {
                 let unasked = *end == TurnEnd::Aborted && self.turns.runs_unasked(*prompt);

@@ -100,6 +100,7 @@ fn meaning(report: Report) -> Result<Seen, String> {
             Seen::CallAsked { prompt, request, client, method, payload: object(&payload)? }
         }
         Report::AgentDied { message } => Seen::AgentDied(message),
+        Report::NotRun { message, passes } => Seen::NotRun { message, passes },
         Report::LoginNeeded { message } => Seen::LoginNeeded(message),
         Report::Notice { text } => Seen::Notice(text),
         Report::SettingAnswered { request, answer } => {
@@ -273,6 +274,7 @@ mod tests {
                     1 => Report::AgentDied { message: self.text() },
                     2 => Report::LoginNeeded { message: self.text() },
                     3 => Report::Fault { message: self.text() },
+                    4 => Report::NotRun { message: self.text(), passes: true },
                     _ => Report::Ready { restore: Restore::Fresh, agent_pid: Some(7) },
                 },
                 _ => Report::TurnStarted { prompt, agent_pid: 7 },

@@ -40,7 +40,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use super::plan::{self, InitPlan, Made, Plan, Program};
-use super::status::{self, Word};
+use super::status::{self, NotRun, Word};
 use super::trampoline::{inherited, internal, no_workdir, unprepared};
 use super::{Failed, NOT_RUN, descriptors, landlock, mounts, sandbox, seccomp, syscalls};
 use crate::tree;
@@ -218,25 +218,27 @@ pub fn init(args: &[OsString]) -> u8 {
     let read = plan::read::<InitPlan>(&plan);
     drop(plan);
     let begun = read
-        .map_err(|error| format!("cannot read what is to be run: {error}"))
+        .map_err(|error| NotRun::from(format!("cannot read what is to be run: {error}")))
         .and_then(|plan| begin(&status, &plan, &marker));
     match begun {
         Ok(program) => look_after(program, &status),
         Err(reason) => {
-            status::say_failed(&status, &reason);
+            status::say_failed(&status, reason);
             NOT_RUN
         }
     }
 }
 
 /// Starts the program. Gives its pid in here.
-fn begin(status: &OwnedFd, plan: &InitPlan, marker: &str) -> Result<Pid, String> {
+fn begin(status: &OwnedFd, plan: &InitPlan, marker: &str) -> Result<Pid, NotRun> {
     let own_proc = prepare(status, plan).map_err(|failed| match failed {
         Unprepared::Step(failed) => unprepared(&failed),
         Unprepared::Place(reason) => reason,
     })?;
     let Program { argv, env, directory } = &plan.program;
-    let Some((program, args)) = argv.split_first() else { return Err("there is no program".to_owned()) };
+    let Some((program, args)) = argv.split_first() else {
+        return Err("there is no program".to_owned().into());
+    };
     enter_directory(plan, directory)?;
     plan.limits.bound_descriptors().map_err(|failed| unprepared(&failed))?;
     let command = |program: &str, args: &[String]| {
@@ -255,7 +257,7 @@ fn begin(status: &OwnedFd, plan: &InitPlan, marker: &str) -> Result<Pid, String>
         let args: Vec<String> = [program.clone()].into_iter().chain(args.iter().cloned()).collect();
         spawned = command("/bin/sh", &args);
     }
-    let child = spawned.map_err(|error| format!("cannot run {program}: {error}"))?;
+    let child = spawned.map_err(|error| NotRun::refused(program, &error))?;
     let inside = Pid::from_child(&child);
     let unfound = |error: io::Error| format!("cannot find the agent's process: {error}");
     let pidfd =

@@ -49,6 +49,30 @@ pub enum Word {
     Ended(Exit),
     /// The program does not run: why, for a person.
     Failed(String),
+    /// The same, and the kernel refused to execute the program itself.
+    Absent(String),
+}
+
+/// Why a program does not run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotRun {
+    /// What it was to run in was not made. The text is for a person.
+    Unprepared(String),
+    /// The kernel refused to execute the program: it is missing, or another process is writing it. The text is for a person.
+    Absent(String),
+}
+
+impl NotRun {
+    /// The kernel's answer to the last exec.
+    pub fn refused(program: &str, error: &io::Error) -> Self {
+        NotRun::Absent(format!("cannot run {program}: {error}"))
+    }
+}
+
+impl From<String> for NotRun {
+    fn from(reason: String) -> Self {
+        NotRun::Unprepared(reason)
+    }
 }
 
 /// A packet, and who the kernel says has sent it.
@@ -88,12 +112,20 @@ pub fn say(socket: impl AsFd, word: &Word, pidfd: Option<BorrowedFd<'_>>) -> io:
 }
 
 /// Says why the program does not run. If nobody hears it, the worker is gone.
-pub fn say_failed(socket: impl AsFd, reason: &str) {
-    let mut end = reason.len().min(REASON);
-    while !reason.is_char_boundary(end) {
-        end -= 1;
-    }
-    let _ = say(socket, &Word::Failed(reason[..end].to_owned()), None);
+pub fn say_failed(socket: impl AsFd, reason: NotRun) {
+    let bounded = |mut reason: String| {
+        let mut end = reason.len().min(REASON);
+        while !reason.is_char_boundary(end) {
+            end -= 1;
+        }
+        reason.truncate(end);
+        reason
+    };
+    let word = match reason {
+        NotRun::Unprepared(reason) => Word::Failed(bounded(reason)),
+        NotRun::Absent(reason) => Word::Absent(bounded(reason)),
+    };
+    let _ = say(socket, &word, None);
 }
 
 /// Hears a packet; `None` at the end. `wait` blocks until there is one.
@@ -162,6 +194,8 @@ pub struct Known {
     pub exit: Option<Exit>,
     /// Why it does not run.
     pub failure: Option<String>,
+    /// The kernel refused to execute the program itself.
+    pub is_absent: bool,
 }
 
 impl Known {
@@ -191,14 +225,25 @@ impl Known {
                 self.exit = Some(exit);
                 Ok(())
             }
-            Word::Failed(reason)
-                if self.agent.is_none() && (sender == child || from_init || self.init.is_none()) =>
-            {
+            Word::Failed(reason) if self.may_fail(sender, child) => {
                 self.failure = Some(reason);
                 Ok(())
             }
-            Word::Runs { .. } | Word::Ended(_) | Word::Failed(_) => Err("another process has said it"),
+            Word::Absent(reason) if self.may_fail(sender, child) => {
+                (self.failure, self.is_absent) = (Some(reason), true);
+                Ok(())
+            }
+            Word::Runs { .. } | Word::Ended(_) | Word::Failed(_) | Word::Absent(_) => {
+                Err("another process has said it")
+            }
         }
+    }
+}
+
+impl Known {
+    /// Whether this process can know that the program does not run.
+    fn may_fail(&self, sender: Pid, child: Pid) -> bool {
+        self.agent.is_none() && (sender == child || self.init.is_none_or(|init| init == sender))
     }
 }
 
@@ -215,13 +260,14 @@ mod tests {
             Word::Runs { own_proc: true },
             Word::Ended(Exit::Signal(9)),
             Word::Failed("ä".into()),
+            Word::Absent("ä".into()),
         ];
         for word in words {
             say(&theirs, &word, None).unwrap();
             let heard = hear(&ours, true).unwrap().unwrap();
             assert_eq!((heard.word, heard.sender), (word, me));
         }
-        say_failed(&theirs, &"ä".repeat(PACKET));
+        say_failed(&theirs, "ä".repeat(PACKET).into());
         let Word::Failed(reason) = hear(&ours, true).unwrap().unwrap().word else { panic!("another word") };
         assert_eq!(reason.len(), REASON);
         rustix::net::send(&theirs, b"not a frame", SendFlags::empty()).unwrap();

@@ -22,6 +22,7 @@ use protocol::MARKER;
 use rustix::process::Pid;
 
 use super::plan::{self, Plan, Program};
+use super::status::NotRun;
 use super::{Contain, Failed, NOT_RUN, namespace, status};
 
 /// Becomes the program; comes back only if that fails, or when the namespace that this process keeps has ended.
@@ -32,7 +33,7 @@ pub fn run(args: &[OsString]) -> u8 {
     let plan: Plan = match plan::read(&plan) {
         Ok(plan) => plan,
         Err(error) => {
-            status::say_failed(&status, &format!("cannot read what is to be run: {error}"));
+            status::say_failed(&status, format!("cannot read what is to be run: {error}").into());
             return NOT_RUN;
         }
     };
@@ -44,36 +45,36 @@ pub fn run(args: &[OsString]) -> u8 {
         Contain::Within(walls) => namespace::enter(false, Some(walls.sandbox)),
     });
     let reason = match (entered, &plan.confinement.contain) {
-        (Err(failed), _) => unprepared(&failed),
+        (Err(failed), _) => unprepared(&failed).into(),
         (Ok(_), Contain::Within(walls)) if walls.program.is_some() => {
-            namespace::become_bubblewrap(&status, &plan, walls)
+            namespace::become_bubblewrap(&status, &plan, walls).into()
         }
         (Ok(Some(entered)), _) => match entered.keep(&status, &plan) {
             Ok(code) => return code,
-            Err(failed) => unprepared(&failed),
+            Err(failed) => unprepared(&failed).into(),
         },
         (Ok(None), _) => become_program(&plan),
     };
-    status::say_failed(&status, &reason);
+    status::say_failed(&status, reason);
     NOT_RUN
 }
 
 /// Comes back only if that fails, with the reason.
-fn become_program(plan: &Plan) -> String {
+fn become_program(plan: &Plan) -> NotRun {
     let Program { argv, env, directory } = &plan.program;
     if let Err(error) = std::env::set_current_dir(Path::new(&plan.workdir).join(directory)) {
-        return no_workdir(&plan.workdir, &error);
+        return no_workdir(&plan.workdir, &error).into();
     }
-    let Some((program, args)) = argv.split_first() else { return "there is no program".to_owned() };
+    let Some((program, args)) = argv.split_first() else { return "there is no program".to_owned().into() };
     if let Err(failed) = plan.confinement.limits.bound_descriptors() {
-        return unprepared(&failed);
+        return unprepared(&failed).into();
     }
     let mut command = Command::new(program);
     command.args(args).env_clear().envs(env.iter().map(|(name, value)| (name, value)));
     if let Some(marker) = std::env::var_os(MARKER) {
         command.env(MARKER, marker);
     }
-    format!("cannot run {program}: {}", command.exec())
+    NotRun::refused(program, &command.exec())
 }
 
 /// For a person: what of the preparation failed.

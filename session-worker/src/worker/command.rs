@@ -85,7 +85,7 @@ impl Worker {
                         self.tell(reports)
                     }
                     Err(message) => {
-                        self.link.send(Report::AgentDied { message })?;
+                        self.link.send(Report::NotRun { message, passes: true })?;
                         self.leave(exit::DONE, self.grace());
                         Ok(())
                     }

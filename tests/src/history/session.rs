@@ -490,8 +490,9 @@ impl SessionView {
     fn count_restart(&mut self, at: u64, reason: &str, found: &mut Vec<String>) {
         let free = reason == Cause::ManagerLost.to_string()
             || [REQUESTED, OUTDATED].contains(&reason)
-            // Where the machine has no room that is no fault of the session; told apart by the text alone.
-            || reason.starts_with("worker could not be started");
+            // A start that ran no program is no death; told apart by the text alone.
+            || reason.starts_with("worker could not be started")
+            || reason == MISSING;
         let Some((intensity, period_ms)) = self.intensity.filter(|_| !free) else {
             return;
         };
@@ -511,6 +512,8 @@ fn says_ended(payload: &Value) -> bool {
     matches!(payload["status"].as_str(), Some("completed" | "failed"))
 }
 
+/// What a worker of the simulation says of a program that may come back.
+pub const MISSING: &str = "its program is missing";
 /// The reason of a restart that somebody asked for.
 const REQUESTED: &str = "restarted by request";
 /// The reason of a replacement that an upgrade of kennel has brought.

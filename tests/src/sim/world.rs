@@ -11,6 +11,7 @@ use protocol::{
 use serde_json::json;
 
 use super::{Sim, What};
+use crate::history::MISSING;
 use crate::sample;
 
 /// Names a process beyond doubt.
@@ -542,6 +543,11 @@ impl Sim {
         }
         if self.faults && self.rng.chance(20) {
             return self.leaves_saying(key, Seen::LoginNeeded("log in with `agent login`".into()));
+        }
+        if self.faults && self.rng.chance(40) {
+            let passes = self.rng.chance(700);
+            let message = if passes { MISSING } else { "its sandbox cannot be made" };
+            return self.leaves_saying(key, Seen::NotRun { message: message.into(), passes });
         }
         let details = AgentDetails { name: None, version: None, resume: true, load: true };
         self.say(key, Seen::Contained(Level::PidNamespace));
