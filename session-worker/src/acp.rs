@@ -510,8 +510,9 @@ impl Acp {
                     self.send(&message);
                     asked = conversation::text_at(&message, "method").or(asked);
                 }
-                Do::Report(report) => {
-                    if matches!(report, Report::TurnEnded { .. }) {
+                Do::Report(mut report) => {
+                    if let Report::TurnEnded { left_behind, .. } = &mut report {
+                        *left_behind += self.terminals.end_turn();
                         self.cancel_by = None;
                         let left = self.calls.close();
                         reports.extend(self.perform(welcome, left));

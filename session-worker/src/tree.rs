@@ -97,6 +97,23 @@ pub fn kill_all() {
     signal_all(Signal::KILL);
 }
 
+/// Kills everything below that has this in its environment, `NAME=value`, wherever it has escaped to.
+pub fn kill_marked(variable: &str) {
+    let mut killed = HashSet::new();
+    let has_it = |pid: &Pid| {
+        let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environ.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes())
+    };
+    for _ in 0..PASSES {
+        let new: Vec<Pid> = living().into_iter().filter(|pid| !killed.contains(pid) && has_it(pid)).collect();
+        if new.is_empty() {
+            return;
+        }
+        new.iter().for_each(|pid| send(*pid, Signal::KILL));
+        killed.extend(new);
+    }
+}
+
 /// Kills a child of ours that is not reaped, and everything below it. What escapes to us meanwhile, by forking twice,
 /// is ended with the session.
 pub fn kill(pid: Pid) {

@@ -327,7 +327,7 @@ async fn commands_of_an_agent_end_with_its_session() {
     let host = host().await;
     let id = session(&host, "plain").await;
     let file = host.dir.path().join("pid");
-    host.run(&id, &format!("start touch {} && exec sleep 1001", file.display())).await;
+    host.send(&id, &format!("start touch {} && exec sleep 1001; sleep 60s", file.display())).await;
     let worker = host.pid(&id).await;
     let is_it = |pid: &u32| {
         std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == b"sleep\x001001\0")
@@ -336,6 +336,51 @@ async fn commands_of_an_agent_end_with_its_session() {
     assert!(lives(pid) && file.exists());
     host.manager.stop_session(&id, Orphans::Stop).await.unwrap();
     assert!(!lives(pid));
+    host.manager.shutdown().await;
+}
+
+#[tokio::test]
+async fn commands_of_an_agent_end_with_the_turn_that_started_them_however_it_ends() {
+    let host = host().await;
+    let config = std::fs::read_to_string(host.config()).unwrap();
+    let bare = config.replacen("[agents.plain]", "[agents.bare]\ncontainment = \"subreaper\"", 1);
+    let bare = &bare[..bare.find("\n\n").unwrap() + 2];
+    std::fs::write(host.config(), format!("{config}{bare}")).unwrap();
+    for agent in ["plain", "bare"] {
+        let id = session(&host, agent).await;
+        let worker = host.pid(&id).await;
+        let named = |seconds: u32| {
+            let line = format!("sleep\0{seconds}\0");
+            let is_it = |pid: &u32| {
+                std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|found| found == line.as_bytes())
+            };
+            below(worker).into_iter().filter(is_it).filter(|pid| lives(*pid)).count()
+        };
+        for (end, outcome, seconds) in [
+            ("stop end_turn", Outcome::Completed, 2001),
+            ("fail no", Outcome::Completed, 2002),
+            ("sleep 60s", Outcome::Aborted, 2003),
+        ] {
+            // One that waits, one that its command leaves behind, and one that escapes.
+            let all = format!("sleep {seconds} & (setsid sleep {seconds} &) ; exec sleep {seconds}");
+            let left = format!("(setsid sleep {seconds} &) ; sleep {seconds} & true");
+            // ';' separates the steps of the script.
+            let [all, left] = [all, left].map(|line| line.replace(';', "\n"));
+            let prompt = host.send(&id, &format!("start {all}; run {left}; say up; {end}")).await;
+            let up = |kind: &EventKind| matches!(kind, EventKind::MessageChunk { prompt_id, text, .. } if *prompt_id == prompt && text == "up");
+            host.event(&id, "its commands", up).await;
+            if outcome == Outcome::Aborted {
+                until("its commands", || (named(seconds) == 3).then_some(()));
+                host.manager.abort(&id).await.unwrap();
+            }
+            assert_eq!(completed(&host, &id, prompt).await.0, outcome, "{agent}");
+            until("the end of its commands", || (named(seconds) == 0).then_some(()));
+        }
+        let info = host.manager.get_session(&id).await.unwrap();
+        assert_eq!((info.incarnation, info.pid), (1, Some(worker)), "{agent}: the agent lives");
+        let said = |kind: &EventKind| matches!(kind, EventKind::SystemMessage { text } if text.contains("1 process"));
+        host.event(&id, "what was left behind", said).await;
+    }
     host.manager.shutdown().await;
 }
 

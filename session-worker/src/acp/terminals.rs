@@ -1,6 +1,7 @@
 //! Commands that an agent runs by way of its client: `terminal/*`.
 //!
-//! They are below the worker like the agent itself, and end with it at the latest.
+//! They are below the worker like the agent itself. A command ends with the turn that started it, with all that it has
+//! started: [`Terminals::end_turn`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -33,11 +34,18 @@ const WAITS: usize = 128;
 const READ: usize = 16 * 1024;
 /// Reads of one command's output before others have their turn.
 const READS: usize = 16;
+/// Every process of a command has this in its environment, with the name of its terminal: by it those are found that have
+/// escaped to the worker.
+const MARK: &str = "KENNEL_TERMINAL";
 const INVALID_PARAMS: i64 = -32602;
 const INTERNAL: i64 = -32603;
 
 struct Terminal {
+    /// What its processes have in their environment.
+    mark: String,
     pid: Pid,
+    /// That process was reaped: its pid may be another's.
+    is_reaped: bool,
     start: Start,
     exit: Option<Exit>,
     /// Standard output and standard error in one, as a terminal shows them.
@@ -54,12 +62,14 @@ pub struct Terminals {
     confinement: Confinement,
     all: BTreeMap<String, Terminal>,
     count: u64,
+    /// The marks of the commands that were started since the last turn ended.
+    in_turn: Vec<String>,
 }
 
 impl Terminals {
     /// None yet.
     pub fn new(confinement: Confinement) -> Self {
-        Self { confinement, all: BTreeMap::new(), count: 0 }
+        Self { confinement, all: BTreeMap::new(), count: 0, in_turn: Vec::new() }
     }
 
     /// Does what the agent asks for.
@@ -120,13 +130,16 @@ impl Terminals {
         };
         argv.extend(request.args);
         let directory = self.directory(welcome, request.cwd)?;
-        let env: Vec<(String, String)> =
-            request.env.into_iter().map(|variable| (variable.name, variable.value)).collect();
+        self.count += 1;
+        let name = format!("terminal-{}", self.count);
+        let asked = request.env.into_iter().map(|variable| (variable.name, variable.value));
+        let mark = (MARK.to_owned(), name.clone());
+        // The last of two values counts.
+        let env: Vec<(String, String)> = asked.chain([mark]).collect();
         let limit = request.output_byte_limit.unwrap_or(KEPT).min(KEPT) as usize;
         let terminal = Terminal::start(welcome, &self.confinement, &argv, directory, &env, limit)
             .map_err(|error| format!("the command was not started: {error}"))?;
-        self.count += 1;
-        let name = format!("terminal-{}", self.count);
+        self.in_turn.push(terminal.mark.clone());
         self.all.insert(name.clone(), terminal);
         Ok(name)
     }
@@ -197,10 +210,19 @@ impl Terminals {
         self.all.values().filter(|terminal| terminal.exit.is_none()).count()
     }
 
+    /// Kills what the commands of the turn that is over have left. Gives how many of them still ran.
+    pub fn end_turn(&mut self) -> u32 {
+        let running = u32::try_from(self.running()).unwrap_or(u32::MAX);
+        self.all.values().for_each(Terminal::kill);
+        std::mem::take(&mut self.in_turn).iter().for_each(|mark| tree::kill_marked(mark));
+        running
+    }
+
     /// A process is dead. Whether it was a terminal's.
     pub fn ended(&mut self, pid: Pid, exit: Exit) -> bool {
-        let terminal = self.all.values_mut().find(|terminal| terminal.pid == pid);
+        let terminal = self.all.values_mut().find(|terminal| terminal.pid == pid && !terminal.is_reaped);
         let ended = |terminal: &mut Terminal| {
+            terminal.is_reaped = true;
             terminal.exit = terminal.exit.or(Some(terminal.start.exit_of_child(exit)));
         };
         terminal.map(ended).is_some()
@@ -222,8 +244,19 @@ impl Terminal {
         let (stdin, stdout, stderr) = (Stdio::null(), theirs.into(), stderr.into());
         let (pid, start) =
             program::start(welcome, confinement, Plan { argv, directory, env, stdin, stdout, stderr })?;
-        let (kept, waiting) = (VecDeque::new(), Vec::new());
-        Ok(Self { pid, start, exit: None, output: Some(output), kept, limit, truncated: false, waiting })
+        let mark = env.last().map(|(name, value)| format!("{name}={value}")).unwrap_or_default();
+        Ok(Self {
+            mark,
+            pid,
+            is_reaped: false,
+            start,
+            exit: None,
+            output: Some(output),
+            kept: VecDeque::new(),
+            limit,
+            truncated: false,
+            waiting: Vec::new(),
+        })
     }
 
     async fn ready(&self) {
@@ -278,10 +311,12 @@ impl Terminal {
         self.waiting.drain(..).map(|id| result(id, status(exit))).collect()
     }
 
+    /// Kills the command and all that it has started.
     fn kill(&self) {
-        if self.exit.is_none() {
+        if !self.is_reaped {
             tree::kill(self.pid);
         }
+        tree::kill_marked(&self.mark);
     }
 }
 
