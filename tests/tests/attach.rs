@@ -87,9 +87,12 @@ fn one_drives_others_look_on_and_a_takeover_changes_that() {
     daemon.ok(&["start", "--id", "s"]);
     let mut first = Person::new(&daemon, &["s"]);
     until("it drives", || (daemon.show("s").clients.len() == 1).then_some(()));
-    let refused = daemon.run(&["attach", "s"]);
-    assert_eq!(refused.code, Some(7), "{refused:?}");
-    assert!(refused.stderr.contains("--takeover"), "{refused:?}");
+    let mut beside = Person::new(&daemon, &["s"]);
+    let told = beside.sees("is driven by kennel attach ");
+    assert!(told.contains("you look on") && told.contains("--takeover"), "{told}");
+    beside.types("echo from beside\n\x10\x11");
+    assert_eq!(beside.leaves(), Some(7), "what was not sent is told to a program");
+    until("it is gone", || (daemon.show("s").clients.len() == 1).then_some(()));
     let mut viewer = Person::new(&daemon, &["s", "--read-only"]);
     first.types("echo from the first\n");
     viewer.sees("from the first");
@@ -103,7 +106,8 @@ fn one_drives_others_look_on_and_a_takeover_changes_that() {
     first.sees("from the second");
     let roles: Vec<Role> = daemon.show("s").clients.iter().map(|client| client.role).collect();
     assert_eq!(roles.iter().filter(|role| **role == Role::Driver).count(), 1, "{roles:?}");
-    assert!(!daemon.ok(&["events", "s"]).contains("from the viewer"));
+    let events = daemon.ok(&["events", "s"]);
+    assert!(!events.contains("from the viewer") && !events.contains("from beside"), "{events}");
     drop(second);
     until("it is gone", || (daemon.show("s").clients.len() == 2).then_some(()));
 }
@@ -273,4 +277,138 @@ fn a_permission_waits_until_the_form_is_done_and_is_shown_then() {
     person.sees("1) Yes");
     person.types("3\n");
     person.sees("accept 1, answered no");
+}
+
+#[test]
+fn without_an_id_and_with_a_directory_it_is_the_directorys_session() {
+    let daemon = Daemon::new();
+    let below = daemon.dir.path().join("below");
+    std::fs::create_dir(&below).unwrap();
+    let mut here = Person::new(&daemon, &[]);
+    here.types("pwd\n");
+    here.sees(&format!("{}", daemon.dir.path().display()));
+    let mut there = Person::new(&daemon, &["below"]);
+    there.types("pwd\n");
+    there.sees(&format!("{}", below.display()));
+    let id = daemon.ok(&["id"]);
+    assert_eq!(daemon.show(id.trim()).clients.len(), 1);
+}
+
+/// Runs `attach` with this on its standard input, to its end.
+fn piped(daemon: &Daemon, args: &[&str], input: &str) -> harness::daemon::Said {
+    let mut child = daemon.command(&[&["attach"], args].concat()).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    harness::daemon::finish(child)
+}
+
+#[test]
+fn the_end_of_a_pipe_detaches_once_all_that_it_asked_for_was_shown() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start", "--id", "s"]);
+    let said = piped(&daemon, &["s"], "sleep 0.3; echo one\nsleep 0.3; echo two\necho no newline");
+    assert_eq!(said.code, Some(0), "{said:?}");
+    for shown in ["> sleep 0.3; echo one\none\n", "two\n", "\nno newline\n"] {
+        assert!(said.stdout.contains(shown), "{shown}: {said:?}");
+    }
+    assert!(said.stderr.contains("detached; s goes on"), "{said:?}");
+    // Without any input: the conversation so far, and what runs.
+    daemon.ok(&["send", "--no-wait", "s", "sleep 0.5; echo three"]);
+    let said = daemon.run(&["attach", "s"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.stdout.contains("one\n") && said.stdout.ends_with("three\n"), "{said:?}");
+    let said = daemon.run(&["attach", "--read-only", "--no-history", "s"]);
+    assert_eq!((said.code, &*said.stdout), (Some(0), ""), "{said:?}");
+    let long = "x".repeat(1024 * 1024 + 1);
+    let said = piped(&daemon, &["s", "--no-history"], &format!("{long}\necho short\n"));
+    assert_eq!(said.code, Some(2), "{:?}", said.stderr);
+    assert!(said.stderr.contains("it was not sent") && said.stdout.ends_with("short\n"), "{said:?}");
+}
+
+#[test]
+fn a_session_that_does_not_go_on_is_not_said_to() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start", "--id", "s"]);
+    daemon.ok(&["send", "s", "echo before"]);
+    daemon.ok(&["stop", "s"]);
+    let said = daemon.run(&["attach", "s"]);
+    assert!(said.stdout.contains("before"), "{said:?}");
+    assert!(said.stderr.contains("detached; s is stopped"), "{said:?}");
+    assert!(said.stderr.contains("kennel restart s") && !said.stderr.contains("goes on"), "{said:?}");
+    let said = piped(&daemon, &["s"], "echo refused\n");
+    assert_eq!(said.code, Some(7), "{said:?}");
+    let failing = "[agents.gone]\nkind = \"acp\"\ncommand = [\"/bin/false\"]\n";
+    std::fs::create_dir_all(daemon.dir.path().join("kennel")).unwrap();
+    std::fs::write(daemon.dir.path().join("kennel/config.toml"), failing).unwrap();
+    daemon.ok(&["start", "--id", "f", "--agent", "gone"]);
+    daemon.ok(&["wait", "f", "--until", "failed", "--timeout", "30s"]);
+    let said = daemon.run(&["attach", "f"]);
+    assert!(said.stderr.contains("detached; f has failed"), "{said:?}");
+}
+
+#[test]
+fn a_permission_that_waits_is_shown_once_and_offered_to_the_one_who_drives() {
+    let daemon = asking();
+    daemon.ok(&["send", "--no-wait", "s", "ask t1"]);
+    until("it asks", || (daemon.show("s").status == Status::RequiresAction).then_some(()));
+    let mut first = Person::new(&daemon, &["s"]);
+    first.sees("3) No");
+    let mut viewer = Person::new(&daemon, &["s"]);
+    viewer.sees("you look on");
+    let told = viewer.sees("may I t1?");
+    assert!(told.contains("it is for the one who drives"), "{told}");
+    viewer.types("1\n");
+    viewer.sees("you look on; what you type is not sent");
+    daemon.kill();
+    first.sees("the daemon went away");
+    until("it is back", || (daemon.show("s").clients.len() == 2).then_some(()));
+    first.types("2\n");
+    first.sees("answered always");
+    viewer.sees("answered always");
+    for person in [&first, &viewer] {
+        let asked = person.seen.iter().filter(|line| line.contains("may I t1?")).count();
+        assert_eq!(asked, 1, "{:#?}", person.seen);
+    }
+    assert!(!viewer.seen.iter().any(|line| line.contains("1) ")), "{:#?}", viewer.seen);
+    // What was answered is part of the past, and waits for nobody.
+    let said = daemon.run(&["attach", "s"]);
+    assert!(said.stderr.contains("the agent asked: may I t1?: always"), "{said:?}");
+    // Nobody is left to type a number.
+    let mut pipe = Person::new(&daemon, &["s", "--takeover", "--no-history"]);
+    pipe.types("ask t2\n");
+    drop(pipe.child.stdin.take());
+    let told = pipe.sees("kennel permissions allow ");
+    let id = told.split("allow ").nth(1).unwrap().split('`').next().unwrap();
+    daemon.ok(&["permissions", "allow", id]);
+    pipe.sees("answered yes");
+    assert_eq!(pipe.leaves(), Some(0));
+}
+
+#[test]
+fn whoever_drives_has_a_name_also_without_a_user() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start", "--id", "s"]);
+    let mut command = daemon.command(&["attach", "s"]);
+    let mut child = command.env_remove("USER").env("LOGNAME", "\n").stdin(Stdio::piped()).spawn().unwrap();
+    let clients = until("it drives", || Some(daemon.show("s").clients).filter(|them| them.len() == 1));
+    assert!(clients[0].name.starts_with("kennel attach of uid "), "{clients:?}");
+    drop(child.stdin.take());
+    harness::daemon::finish(child);
+}
+
+#[test]
+fn abort_names_the_prompt_and_spares_the_next() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start", "--id", "s"]);
+    daemon.ok(&["send", "s", "echo over"]);
+    let over = daemon.events().into_iter().find_map(|event| match event.kind {
+        protocol::event::EventKind::PromptStarted { prompt_id } => Some(prompt_id.to_string()),
+        _ => None,
+    });
+    daemon.ok(&["send", "--no-wait", "s", "echo next; exec sleep 1000"]);
+    until("it runs", || (daemon.show("s").status == Status::Running).then_some(()));
+    let said = daemon.run(&["abort", "s", &over.unwrap()]);
+    assert_eq!(said.code, Some(7), "{said:?}");
+    let running = daemon.show("s").running_prompt.unwrap().to_string();
+    assert_eq!(daemon.ok(&["abort", "s", &running]).trim(), running);
+    assert_eq!(daemon.run(&["abort", "s", "seventeen"]).code, Some(2));
 }

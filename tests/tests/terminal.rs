@@ -187,3 +187,182 @@ fn a_program_that_reads_gets_an_agents_words_as_they_are() {
         "{list}"
     );
 }
+
+/// A command in a terminal of its own, whose keys are typed here.
+struct Tty {
+    child: std::process::Child,
+    said: std::sync::Arc<std::sync::Mutex<Vec<u8>>>,
+    /// How much of what was said was looked for already.
+    seen: usize,
+}
+
+impl Tty {
+    fn new(mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        let (said, mut stdout) = (std::sync::Arc::default(), child.stdout.take().unwrap());
+        let keeps: std::sync::Arc<std::sync::Mutex<Vec<u8>>> = std::sync::Arc::clone(&said);
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(read @ 1..) = stdout.read(&mut buffer) {
+                keeps.lock().unwrap().extend_from_slice(&buffer[..read]);
+            }
+        });
+        Self { child, said, seen: 0 }
+    }
+
+    fn types(&mut self, keys: &[u8]) {
+        std::io::Write::write_all(self.child.stdin.as_mut().unwrap(), keys).unwrap();
+    }
+
+    /// Waits until this is shown, after all that was seen before.
+    fn sees(&mut self, words: &str) {
+        let end = std::time::Instant::now() + BOUND;
+        loop {
+            let said = String::from_utf8_lossy(&self.said.lock().unwrap()[self.seen..]).into_owned();
+            if let Some(at) = said.find(words) {
+                self.seen += said[..at + words.len()].len();
+                return;
+            }
+            assert!(std::time::Instant::now() < end, "not shown: {words}\n{}", self.all());
+            std::thread::park_timeout(std::time::Duration::from_millis(2));
+        }
+    }
+
+    fn all(&self) -> String {
+        String::from_utf8_lossy(&self.said.lock().unwrap()).into_owned()
+    }
+
+    fn ends(mut self) -> (Option<i32>, String) {
+        let status = until("the command ends", || self.child.try_wait().unwrap());
+        (status.code(), self.all())
+    }
+}
+
+impl Drop for Tty {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The texts of all prompts.
+fn prompts(daemon: &Daemon) -> Vec<String> {
+    let texts = daemon.events().into_iter().filter_map(|event| match event.kind {
+        protocol::event::EventKind::PromptAccepted { text, .. } => Some(text),
+        _ => None,
+    });
+    texts.collect()
+}
+
+#[test]
+fn each_ctrl_c_in_attach_ends_the_turn_that_is_shown_and_nothing_else() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start", "--id", "s"]);
+    let mut tty = Tty::new(terminal(&daemon, &["attach", "s"]));
+    // Signals mean something to it only once it has said something.
+    tty.types(b"echo be''gun\n");
+    tty.sees("begun\r\n");
+    let client = until("it drives", || daemon.show("s").clients.first().map(|client| client.client_id));
+    for round in 0..3 {
+        let line = format!("echo round''{round}; exec sleep 1000\n");
+        tty.types(line.as_bytes());
+        tty.sees(&format!("round{round}\r\n"));
+        tty.types(b"half a line\x03");
+        tty.sees("the turn was aborted");
+    }
+    // One that comes too late is for no turn.
+    tty.types(b"\x03");
+    tty.sees("no turn runs");
+    tty.types(b"echo st''ill here\n");
+    tty.sees("still here\r\n");
+    assert_eq!(daemon.show("s").clients[0].client_id, client);
+    assert!(!prompts(&daemon).iter().any(|text| text.contains("half a line")), "{:?}", prompts(&daemon));
+    tty.types(b"\x04");
+    let (code, said) = tty.ends();
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
+fn attach_opens_no_more_descriptors_however_much_it_shows() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start", "--id", "s"]);
+    let mut tty = Tty::new(terminal(&daemon, &["attach", "s"]));
+    tty.types(b"echo be''gun\n");
+    tty.sees("begun\r\n");
+    let place = daemon.dir.path().to_str().unwrap().to_owned();
+    let client = until("the client", || {
+        mentioning(&place).into_iter().find(|pid| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).ends_with("kennel\0attach\0s\0")
+        })
+    });
+    let open = || std::fs::read_dir(format!("/proc/{client}/fd")).unwrap().count();
+    let before = open();
+    tty.types(b"for n in $(seq 300); do echo $n; sleep 0.001; done; echo do''ne\n");
+    tty.sees("done\r\n");
+    until("no more than before", || (open() <= before + 1).then_some(()));
+}
+
+#[test]
+fn a_line_typed_in_a_terminal_is_sent_whole_and_edited_before() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start", "--id", "s"]);
+    let mut tty = Tty::new(terminal(&daemon, &["attach", "s", "--no-history"]));
+    let long = format!(": {}; echo lo''ng", "x".repeat(20_000));
+    // The terminal must have been taken over before: a shell's own line is no longer than 4,095 bytes.
+    tty.types(b"echo be''gun\n");
+    tty.sees("begun\r\n");
+    tty.types(long.as_bytes());
+    tty.types(b"\n");
+    tty.sees("long\r\n");
+    tty.types("echo wrogn\u{7f}\u{7f}ng é\u{7f}e''nd\n".as_bytes());
+    tty.sees("wrong end\r\n");
+    tty.types(b"never sent\x15\x10\x11");
+    let (code, said) = tty.ends();
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(prompts(&daemon)[1..], [long, "echo wrong e''nd".to_owned()]);
+}
+
+#[test]
+fn after_ctrl_z_and_fg_the_keys_that_detach_detach() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start", "--id", "s"]);
+    for shell in ["bash --norc -i", "dash -i"] {
+        let mut command = terminal(&daemon, &["attach", "s", "--no-history"]);
+        // What is typed at the shell is this.
+        let attach = command.get_args().nth(1).unwrap().to_str().unwrap().to_owned();
+        command = {
+            let mut with = Command::new("script");
+            with.args(["-qec", shell, "/dev/null"]).current_dir(daemon.dir.path());
+            for (name, value) in command.get_envs() {
+                match value {
+                    Some(value) => with.env(name, value),
+                    None => with.env_remove(name),
+                };
+            }
+            with.stdout(Stdio::piped()).stderr(Stdio::piped());
+            with
+        };
+        let mut tty = Tty::new(command);
+        tty.types(b"echo rea''dy\n");
+        tty.sees("ready\r\n");
+        tty.types(format!("{attach}\n").as_bytes());
+        until("it drives", || (daemon.show("s").clients.len() == 1).then_some(()));
+        tty.types(b"echo be''gun\n");
+        tty.sees("begun\r\n");
+        tty.types(b"\x1a");
+        tty.sees("topped");
+        // The shell has its own way with the keys meanwhile.
+        tty.types(b"stty -a; echo sto''pped\n");
+        tty.sees("stopped\r\n");
+        assert!(tty.all().contains(" icanon"), "{}", tty.all());
+        tty.types(b"fg\n");
+        tty.types(b"echo back''again\n");
+        tty.sees("backagain\r\n");
+        tty.types(b"not for the agent\x10\x11");
+        tty.sees("detached");
+        tty.types(b"exit\n");
+        tty.ends();
+        assert!(!prompts(&daemon).iter().any(|text| text.contains("not for")), "{:?}", prompts(&daemon));
+    }
+}

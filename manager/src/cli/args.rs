@@ -121,7 +121,8 @@ pub enum Command {
     ///
     /// Shows the conversation so far and follows it. Each line that you type is a prompt; while a turn runs it waits its
     /// turn. A permission that the agent asks for is answered by the number of an option, a form field by field. One client
-    /// drives, others look on. Ctrl-C ends the running turn; Ctrl-P Ctrl-Q, or Ctrl-D, detaches and stops nothing.
+    /// drives; a second one looks on. Ctrl-C ends the turn that is shown; Ctrl-P Ctrl-Q, or Ctrl-D, detaches and stops
+    /// nothing. At the end of a pipe or file, attach detaches once no prompt runs or waits.
     #[command(
         after_help = "Examples:\n  kennel attach                      the session of this directory\n  \
         kennel attach session-1 --read-only\n  kennel attach ~/src/app --takeover"
@@ -157,8 +158,11 @@ pub enum Command {
     )]
     Resolve(Resolve),
     /// End the running turn and all it started; session and queue stay
-    #[command(after_help = "Example:\n  kennel abort session-1")]
-    Abort(OneId),
+    ///
+    /// With a prompt's id, kennel ends that prompt's turn and no other: where it has ended meanwhile, the next one goes on
+    /// and the exit code is 7. Without one, it is the prompt that runs when kennel looks.
+    #[command(after_help = "Examples:\n  kennel abort session-1\n  kennel abort session-1 prompt-17")]
+    Abort(Abort),
     /// Stop sessions; returns after all their processes are gone
     #[command(
         after_help = "Examples:\n  kennel stop session-1 session-2\n  kennel stop --pid 4711\n  kennel stop --all"
@@ -261,6 +265,17 @@ pub struct OneId {
     /// The session's id, or the beginning of exactly one
     #[arg(value_name = "ID")]
     pub id: String,
+}
+
+/// `abort`.
+#[derive(Debug, Args)]
+pub struct Abort {
+    /// The session's id, or the beginning of exactly one
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// The prompt whose turn is to end; else the one that runs now
+    #[arg(value_name = "PROMPT")]
+    pub prompt: Option<PromptId>,
 }
 
 /// Some sessions.

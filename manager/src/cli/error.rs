@@ -93,6 +93,14 @@ impl Failure {
         matches!(self, Self::Problem(problem, _) if problem.code == code)
     }
 
+    /// What happened, in words, if it is not told yet.
+    pub fn detail(&self) -> Option<&str> {
+        match self {
+            Self::Problem(problem, _) => Some(&problem.detail),
+            Self::Told(_) | Self::Unread => None,
+        }
+    }
+
     /// The exit code.
     pub fn exit(&self) -> u8 {
         match self {

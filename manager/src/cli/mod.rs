@@ -25,6 +25,7 @@ mod send;
 mod sessions;
 mod settings;
 mod sgr;
+mod signals;
 mod subagent;
 mod ui;
 mod worktree;
@@ -104,7 +105,7 @@ async fn dispatch(link: &Link<'_>, command: Command) -> Outcome {
         Command::Set(args) => settings::set(link, args).await,
         Command::Agents(args) => agents::agents(link, &args).await,
         Command::Resolve(args) => queue::resolve(link, &args).await,
-        Command::Abort(args) => queue::abort(link, &args.id).await,
+        Command::Abort(args) => queue::abort(link, &args).await,
         Command::Stop(args) => sessions::stop(link, args).await,
         Command::Restart(args) => sessions::restart(link, &args).await,
         Command::Rm(args) => sessions::rm(link, &args).await,

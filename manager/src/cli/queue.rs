@@ -1,10 +1,12 @@
 //! Prompts that wait, run, or were interrupted.
 
-use protocol::api::{Aborted, Cleared, EditRequest, PromptState, QueuedPrompt, ResolveRequest, Resolved};
+use protocol::api::{
+    Aborted, Cleared, EditRequest, PromptState, QueuedPrompt, ResolveRequest, Resolved, SessionInfo,
+};
 use protocol::event::Resolution;
 
 use super::args;
-use super::error::Outcome;
+use super::error::{Failure, Outcome, exit};
 use super::link::{Link, read};
 use super::render::{self, Cell, Table};
 use super::send;
@@ -87,9 +89,20 @@ pub async fn resolve(link: &Link<'_>, args: &args::Resolve) -> Outcome {
 }
 
 /// `abort`.
-pub async fn abort(link: &Link<'_>, typed: &str) -> Outcome {
-    let id = link.find(typed).await?;
-    let request = Request::post(format!("/v1/sessions/{id}/abort"));
+pub async fn abort(link: &Link<'_>, args: &args::Abort) -> Outcome {
+    let id = link.find(&args.id).await?;
+    let prompt = match args.prompt {
+        Some(prompt) => prompt,
+        // Named before it is ended: a request that has to be repeated, or comes late, ends no other turn.
+        None => {
+            let info: SessionInfo = link.get(Request::get(format!("/v1/sessions/{id}"))).await?;
+            info.running_prompt.ok_or_else(|| {
+                let what = format!("no turn runs in session `{id}`");
+                Failure::new(exit::CONFLICT, "no_turn", what)
+            })?
+        }
+    };
+    let request = Request::post(format!("/v1/sessions/{id}/abort?prompt={prompt}")).repeatable();
     let answer = link.ui.waiting("waiting for the end of the turn", link.ask(request)).await?;
     if link.ui.json {
         return link.ui.object(&answer);

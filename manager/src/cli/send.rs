@@ -2,11 +2,8 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use base64::Engine;
@@ -14,9 +11,6 @@ use base64::engine::general_purpose::STANDARD;
 use protocol::api::{Accepted, AttachmentRequest, PromptRequest};
 use protocol::event::{Event, EventKind, Outcome as Ended, RemovedBy};
 use protocol::{EventId, PromptId, SessionId, Stream};
-use signal_hook::consts::SIGINT;
-use tokio::io::AsyncReadExt;
-use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep_until};
 
 use super::args;
@@ -24,6 +18,7 @@ use super::error::{Failure, Outcome, exit};
 use super::link::{Link, read};
 use super::render;
 use super::sgr::{Colours, Screen};
+use super::signals::interrupted;
 use super::ui::Ui;
 use crate::attachments::MAX_ATTACHED;
 use crate::client::sse::Frame;
@@ -195,26 +190,6 @@ async fn stream(link: &Link<'_>, view: &mut View<'_>, mut after: EventId) -> Out
             }
         }
     }
-}
-
-/// Returns at the first Ctrl-C. A second one ends this process.
-pub async fn interrupted() {
-    let listen = || -> io::Result<UnixStream> {
-        let (ours, handlers) = std::os::unix::net::UnixStream::pair()?;
-        let armed = Arc::new(AtomicBool::new(false));
-        signal_hook::flag::register_conditional_default(SIGINT, armed.clone())?;
-        signal_hook::flag::register(SIGINT, armed)?;
-        signal_hook::low_level::pipe::register(SIGINT, OwnedFd::from(handlers))?;
-        ours.set_nonblocking(true)?;
-        UnixStream::from_std(ours)
-    };
-    if let Ok(mut pipe) = listen()
-        && let Ok(1) = pipe.read(&mut [0]).await
-    {
-        return;
-    }
-    // Then Ctrl-C does what it does by itself.
-    std::future::pending().await
 }
 
 /// One prompt's life on the screen.

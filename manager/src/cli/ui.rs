@@ -152,6 +152,29 @@ pub fn tell(text: &str) {
     to_stderr(&render::printed(text));
 }
 
+/// Whether one of the outputs is a terminal.
+pub fn has_terminal() -> bool {
+    io::stderr().is_terminal() || io::stdout().is_terminal()
+}
+
+/// Shows what a person types, on whichever output is a terminal.
+pub fn echo(text: &str) {
+    show(&render::printed(&render::block(text)));
+}
+
+/// Takes so many columns back of what was shown last.
+pub fn erase(columns: usize) {
+    show(&"\u{8} \u{8}".repeat(columns));
+}
+
+fn show(text: &str) {
+    match io::stderr().is_terminal() {
+        true => to_stderr(text),
+        // A terminal that is gone is found by what is read next.
+        false => drop(to_stdout(text)),
+    }
+}
+
 /// Prints to standard output, before it is known how the command line wants it.
 pub fn print(text: &str) {
     // A pipe whose reader has gone is no news.

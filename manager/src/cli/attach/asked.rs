@@ -1,0 +1,227 @@
+//! What the agent asks of an attached person: permissions, by the numbers of their options, and forms.
+
+use std::time::Duration;
+
+use protocol::api::{AnswerRequest, CallRequest, PermissionAnswer, PermissionInfo};
+use protocol::event::Decider;
+use protocol::wire::PermissionOption;
+use protocol::{CallId, PermissionId};
+use tokio::time::Instant;
+
+use super::super::form::Form;
+use super::view::{Said, View, decided};
+use crate::client::Request;
+
+/// How long a permission is not shown, because a policy may answer it. The answer comes with the same commit.
+const BRIEFLY: Duration = Duration::from_millis(100);
+
+/// A permission that waits. The numbers of its options are its own as long as anybody can have them in mind: whatever
+/// comes meanwhile, what is typed is an answer to what was read.
+pub struct Asked {
+    id: PermissionId,
+    title: String,
+    options: Vec<PermissionOption>,
+    /// The number of its first option; none before this client was offered to answer it.
+    first: Option<usize>,
+    shown: bool,
+}
+
+impl View<'_> {
+    pub(super) fn permission(&mut self, id: PermissionId, title: String, options: Vec<PermissionOption>) {
+        // It was found on coming here, too.
+        if self.open.iter().any(|open| open.id == id) {
+            return;
+        }
+        self.open.push(Asked { id, title, options, first: None, shown: false });
+        // Of the past those are shown that still wait, once the present is reached.
+        if self.live {
+            self.due = Some(Instant::now() + BRIEFLY);
+        }
+    }
+
+    /// Of all permissions that waited when this client came. Those that were offered keep their numbers.
+    pub(super) fn permissions(&mut self, waiting: Vec<PermissionInfo>) {
+        self.open.retain(|open| waiting.iter().any(|waits| waits.permission_id == open.id));
+        for waits in waiting {
+            self.permission(waits.permission_id, waits.title, waits.options);
+        }
+        self.show_due_now();
+    }
+
+    pub(super) fn permission_ended(&mut self, id: PermissionId, option: &str, by: Decider) {
+        let known = self.open.iter().position(|open| open.id == id).map(|at| self.open.remove(at));
+        let decided = decided(option, by);
+        match known {
+            Some(open) if !open.shown => {
+                self.note(&format!("{id}: the agent asked: {}: {decided}", open.title));
+            }
+            _ => self.note(&format!("{id}: {decided}")),
+        }
+    }
+
+    pub(super) fn permission_expired(&mut self, id: PermissionId, reason: &str) {
+        let known = self.open.iter().position(|open| open.id == id).map(|at| self.open.remove(at));
+        match known {
+            Some(open) if !open.shown => {
+                self.note(&format!("{id}: the agent asked: {}; expired: {reason}", open.title));
+            }
+            _ => self.note(&format!("{id} expired: {reason}")),
+        }
+    }
+
+    /// When a permission is to be shown, if one is.
+    pub fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Shows the permissions that no policy has answered.
+    pub fn show_due(&mut self) {
+        if self.due.is_some() {
+            self.show_due_now();
+        }
+    }
+
+    fn show_due_now(&mut self) {
+        self.due = None;
+        if !self.live {
+            return;
+        }
+        for at in 0..self.open.len() {
+            if self.open[at].shown {
+                continue;
+            }
+            match self.forms.is_empty() {
+                true => self.show_permission(at),
+                false => {
+                    let id = self.open[at].id;
+                    self.note(&format!("{id} waits until the form is done"));
+                }
+            }
+        }
+    }
+
+    fn show_permission(&mut self, at: usize) {
+        let Asked { id, title, options, first, shown } = &mut self.open[at];
+        *shown = true;
+        let asked = format!("{id}: the agent asks: {title}");
+        let lines = if self.mute {
+            vec![format!("{asked}; `kennel permissions allow {id}` or `deny`")]
+        } else if !self.drives {
+            vec![format!("{asked}; it is for the one who drives to answer")]
+        } else {
+            let first = *first.get_or_insert(self.numbered + 1);
+            self.numbered = self.numbered.max(first + options.len() - 1);
+            let options =
+                options.iter().enumerate().map(|(at, option)| format!("  {}) {}", first + at, option.name));
+            std::iter::once(asked).chain(options).collect()
+        };
+        lines.iter().for_each(|line| self.note(line));
+    }
+
+    /// Answers the permission that has an option of this number.
+    pub(super) fn choose(&mut self, number: usize) -> Said {
+        let found = self.open.iter().find_map(|open| {
+            let option = open.options.get(number.checked_sub(open.first?)?)?;
+            Some((open.id, option.id.clone()))
+        });
+        let Some((id, option)) = found else {
+            let why = if (1..=self.numbered).contains(&number) { "waits any more" } else { "is there" };
+            self.note(&format!("no option {number} {why}; a space before it makes it a prompt"));
+            return Said::Unsent;
+        };
+        let path = format!("/v1/sessions/{}/permissions/{id}", self.session);
+        let answer = AnswerRequest { answer: PermissionAnswer::Option(option) };
+        Said::request(Request::post(path).json(&answer).repeatable())
+    }
+
+    pub(super) fn form(&mut self, id: CallId, method: &str, payload: &serde_json::Value) {
+        let asks = method == "elicitation/create" && self.shows_forms();
+        if !asks || self.forms.iter().any(|(known, _)| *known == id) {
+            return;
+        }
+        let form = Form::new(payload);
+        let asked = format!("{id}: the agent asks: {}", form.message());
+        if !self.live {
+            return self.note(&asked);
+        }
+        if !self.drives {
+            return self.note(&format!("{asked}; it is for the one who drives to answer"));
+        }
+        if self.mute {
+            self.note(&format!("{asked}; nobody is here to answer"));
+            let request = self.answers(id, serde_json::json!({ "action": "cancel" }));
+            return self.owed.push(request);
+        }
+        self.forms.push_back((id, form));
+        match self.forms.len() {
+            1 => self.show_form(),
+            _ => self.note(&format!("{id} waits until the form before it is done")),
+        }
+    }
+
+    fn show_form(&mut self) {
+        let Some((id, form)) = self.forms.front() else { return };
+        let mut lines = vec![format!("{id}: the agent asks: {}", form.message())];
+        lines.extend(form.lines());
+        lines.extend(form.question());
+        lines.iter().for_each(|line| self.note(line));
+    }
+
+    /// Somebody else has answered it, or nobody will.
+    pub(super) fn form_ended(&mut self, id: CallId, why: &str) {
+        let known = self.forms.iter().position(|(known, _)| *known == id);
+        if let Some(at) = known {
+            self.forms.remove(at);
+            self.note(&format!("{id} is over: {why}"));
+            if at == 0 {
+                self.show_next();
+            }
+        }
+    }
+
+    /// After a form: what has waited for its end.
+    fn show_next(&mut self) {
+        match self.forms.is_empty() {
+            true => (0..self.open.len()).for_each(|at| self.show_permission(at)),
+            false => self.show_form(),
+        }
+    }
+
+    pub(super) fn fill_in(&mut self, line: &str) -> Said {
+        let Some((id, form)) = self.forms.front_mut() else { return Said::Nothing };
+        let (id, taken) = (*id, form.take(line));
+        let question = form.question();
+        match taken {
+            Ok(Some(answer)) => {
+                // Whatever becomes of it, the next line is not for this form.
+                self.forms.pop_front();
+                let request = self.answers(id, answer);
+                self.show_next();
+                return Said::request(request);
+            }
+            Ok(None) => question.iter().for_each(|question| self.note(question)),
+            Err(why) => {
+                self.note(&why);
+                question.iter().for_each(|question| self.note(question));
+            }
+        }
+        Said::Nothing
+    }
+
+    fn answers(&self, id: CallId, answer: serde_json::Value) -> Request {
+        let path = format!("/v1/sessions/{}/calls/{id}", self.session);
+        Request::post(path).json(&CallRequest { result: Some(answer), error: None })
+    }
+
+    /// Nothing can be typed any more: forms are cancelled, and who else can answer a permission is said.
+    pub fn nobody_answers(&mut self) {
+        self.mute = true;
+        for (id, _) in std::mem::take(&mut self.forms) {
+            let request = self.answers(id, serde_json::json!({ "action": "cancel" }));
+            self.owed.push(request);
+        }
+        if self.live {
+            (0..self.open.len()).for_each(|at| self.show_permission(at));
+        }
+    }
+}

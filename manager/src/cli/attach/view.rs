@@ -1,0 +1,471 @@
+//! What an attached person sees: a session's events as text, and what is known of the session from them.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use protocol::api::{
+    Accepted, CallInfo, ClientInfo, PermissionInfo, PromptRequest, PromptState, QueuedPrompt, Role,
+    SessionInfo, Status, WhenBusy,
+};
+use protocol::event::{Decider, Event, EventKind, Outcome as Ended};
+use protocol::{CallId, EventId, PromptId, SessionId, Stream};
+use tokio::time::Instant;
+
+use super::super::error::{Failure, Outcome};
+use super::super::events;
+use super::super::form::Form;
+use super::super::link::Link;
+use super::super::render;
+use super::super::sessions::random_key;
+use super::super::sgr::{Colours, Screen};
+use super::super::ui::Ui;
+use super::asked::Asked;
+use crate::attachments;
+use crate::client::sse::Frame;
+use crate::client::{ClientError, Request, encoded};
+
+/// The longest name of a client, in characters.
+const MAX_NAME: usize = 100;
+
+/// The session on the screen.
+pub struct View<'a> {
+    pub(super) ui: &'a Ui,
+    /// Which session.
+    pub session: SessionId,
+    /// What this client wants to do.
+    pub role: Role,
+    /// Under this id it is attached now.
+    pub client: Option<EventId>,
+    /// It was this client that drove when that was last told.
+    pub drives: bool,
+    /// What is shown now happens now.
+    pub live: bool,
+    /// It has just begun to: [`View::look`] is to be called.
+    pub comes_up: bool,
+    out: Screen,
+    line_open: bool,
+    texts: HashMap<PromptId, String>,
+    /// The newest event that was shown.
+    newest: EventId,
+    /// Prompts that have not ended, as far as events and the daemon have told.
+    prompts: BTreeSet<PromptId>,
+    running: Option<PromptId>,
+    standing: Standing,
+    /// Permissions that wait, oldest first.
+    pub(super) open: Vec<Asked>,
+    /// Forms that wait for the person who drives, oldest first. The first is being filled in.
+    pub(super) forms: VecDeque<(CallId, Form)>,
+    /// The highest number of an option since the last prompt was typed.
+    pub(super) numbered: usize,
+    /// The newest permission is shown from then on, unless a policy answers it first.
+    pub(super) due: Option<Instant>,
+    /// Nothing can be typed any more.
+    pub(super) mute: bool,
+    /// Requests that nobody typed.
+    pub(super) owed: Vec<Request>,
+}
+
+/// How the session is.
+enum Standing {
+    Unknown,
+    Up,
+    Stopped,
+    Failed(String),
+}
+
+/// What a typed line comes to.
+pub enum Said {
+    /// The daemon is to be asked for it.
+    Request(Box<Request>),
+    /// It was not sent, and that was said.
+    Unsent,
+    /// It was for this client alone.
+    Nothing,
+}
+
+impl Said {
+    pub(super) fn request(request: Request) -> Self {
+        Self::Request(Box::new(request))
+    }
+}
+
+impl<'a> View<'a> {
+    /// Of a session to which this client is to be attached.
+    pub fn new(ui: &'a Ui, session: SessionId, role: Role) -> Self {
+        let out = Screen::new(Colours::of_output(ui.out_colour));
+        Self {
+            ui,
+            session,
+            role,
+            client: None,
+            drives: role == Role::Driver,
+            live: false,
+            comes_up: false,
+            out,
+            line_open: false,
+            texts: HashMap::new(),
+            newest: 0,
+            prompts: BTreeSet::new(),
+            running: None,
+            standing: Standing::Unknown,
+            open: Vec::new(),
+            forms: VecDeque::new(),
+            numbered: 0,
+            due: None,
+            mute: false,
+            owed: Vec::new(),
+        }
+    }
+
+    /// To a program, or where nothing is said, no form can be shown.
+    pub(super) fn shows_forms(&self) -> bool {
+        !self.ui.json && !self.ui.quiet
+    }
+
+    /// The path of the API that attaches this client.
+    pub fn path(&self, after: Option<EventId>, takeover: bool) -> String {
+        let drives = self.role == Role::Driver;
+        let role = if drives { "driver" } else { "viewer" };
+        let name = encoded(&name());
+        let takeover = takeover && drives;
+        let mut path =
+            format!("/v1/sessions/{}/attach?role={role}&name={name}&takeover={takeover}", self.session);
+        if let Some(after) = after {
+            path += &format!("&after={after}");
+        }
+        if drives && self.shows_forms() && !self.mute {
+            path += "&offers=elicitation";
+        }
+        path
+    }
+
+    /// The daemon is gone, and this client is attached to nothing.
+    pub fn gone(&mut self) {
+        self.role = if self.drives { Role::Driver } else { Role::Viewer };
+        (self.client, self.live) = (None, false);
+    }
+
+    /// The prompt whose turn runs on the screen.
+    pub fn running(&self) -> Option<PromptId> {
+        self.running
+    }
+
+    /// Whether no prompt runs or waits.
+    pub fn at_rest(&self) -> bool {
+        self.prompts.is_empty()
+    }
+
+    /// Why prompts that wait will wait for somebody, if they will.
+    pub fn failed(&self) -> Option<Failure> {
+        let Standing::Failed(reason) = &self.standing else { return None };
+        let session = &self.session;
+        let waits = self.prompts.first()?;
+        let what = format!("{session} has failed: {reason}; {waits} waits");
+        Some(
+            Failure::failed("session_failed", what)
+                .hint(format!("`kennel logs {session}` shows why; `kennel restart {session}` goes on")),
+        )
+    }
+
+    /// What is said to a person who detaches.
+    pub fn parting(&self) -> String {
+        let session = &self.session;
+        match &self.standing {
+            Standing::Unknown => format!("detached from {session}"),
+            Standing::Up => format!("detached; {session} goes on"),
+            Standing::Stopped => format!("detached; {session} is stopped"),
+            Standing::Failed(_) => format!("detached; {session} has failed"),
+        }
+    }
+
+    /// A prompt of this client was accepted. Its events may have been shown by now.
+    pub fn accepted(&mut self, accepted: &Accepted) {
+        if accepted.event_id > self.newest {
+            self.prompts.insert(accepted.prompt_id);
+        }
+    }
+
+    /// Tells that the daemon has refused what was typed.
+    pub fn refused(&mut self, failure: &Failure) -> Outcome {
+        self.break_line()?;
+        if let Some(text) = failure.text(false, self.ui.err_colour) {
+            self.ui.tell(&text);
+        }
+        Ok(())
+    }
+
+    /// Shows what happened. Returns whether the session is gone.
+    pub fn show(&mut self, frame: &Frame) -> Outcome<bool> {
+        match frame.event.as_str() {
+            "problem" => {
+                let problem = serde_json::from_str(&frame.data)
+                    .map_err(|error| Failure::from(ClientError::Garbage(error.to_string())))?;
+                return Err(Failure::from(Box::<protocol::api::Problem>::new(problem)));
+            }
+            "gap" => {
+                events::show_gap(self.ui, &frame.data)?;
+                return Ok(false);
+            }
+            "attached" => {
+                self.client = serde_json::from_str::<ClientInfo>(&frame.data).ok().map(|info| info.client_id);
+                self.drives = self.role == Role::Driver;
+                self.live = false;
+                return Ok(false);
+            }
+            _ => {}
+        }
+        self.newest = frame.id.unwrap_or(self.newest);
+        if self.ui.json {
+            self.ui.object(frame.data.as_bytes())?;
+        }
+        // An event of a later version's kind is not for this one.
+        let Ok(event) = serde_json::from_str::<Event>(&frame.data) else { return Ok(false) };
+        self.know(&event.kind);
+        let gone = matches!(event.kind, EventKind::SessionDeleted {});
+        if !matches!(event.kind, EventKind::PermissionResolved { .. }) {
+            self.show_due();
+        }
+        self.heard(event.kind)?;
+        Ok(gone)
+    }
+
+    /// Keeps what an event tells of the session.
+    fn know(&mut self, kind: &EventKind) {
+        match kind {
+            EventKind::PromptAccepted { prompt_id, .. } => {
+                self.prompts.insert(*prompt_id);
+            }
+            EventKind::PromptStarted { prompt_id } => self.running = Some(*prompt_id),
+            EventKind::TurnInterrupted { will_retry: true, .. } => self.running = None,
+            EventKind::TurnInterrupted { prompt_id, .. } | EventKind::TurnCompleted { prompt_id, .. } => {
+                self.running = None;
+                self.prompts.remove(prompt_id);
+            }
+            EventKind::PromptRemoved { prompt_id, .. } => {
+                self.prompts.remove(prompt_id);
+            }
+            EventKind::SessionStopped { .. } => self.standing = Standing::Stopped,
+            EventKind::SessionFailed { reason, .. } => self.standing = Standing::Failed(reason.clone()),
+            EventKind::SessionStarted { .. }
+            | EventKind::SessionReady { .. }
+            | EventKind::SessionRestarting { .. }
+            | EventKind::SessionWoken {} => self.standing = Standing::Up,
+            _ => {}
+        }
+    }
+
+    fn heard(&mut self, kind: EventKind) -> Outcome {
+        match kind {
+            EventKind::PromptAccepted { prompt_id, text, attachments, .. } => {
+                let text = attachments::told(&text, attachments.iter().map(|it| &*it.name));
+                self.texts.insert(prompt_id, text);
+            }
+            EventKind::PromptEdited { prompt_id, text } => {
+                self.texts.insert(prompt_id, text);
+            }
+            EventKind::PromptQueued { prompt_id, position: 0 } => {
+                self.note(&format!("{prompt_id} waits; it is the next"));
+            }
+            EventKind::PromptQueued { prompt_id, position } => {
+                self.note(&format!("{prompt_id} waits behind {position} others"));
+            }
+            EventKind::PromptStarted { prompt_id } => {
+                let text = self.texts.remove(&prompt_id).unwrap_or_default();
+                self.break_line()?;
+                let shown =
+                    render::paint(&format!("> {}", render::block(&text)), render::BOLD, self.ui.out_colour);
+                self.print(&format!("{shown}\n"))?;
+            }
+            EventKind::MessageChunk { stream, text, .. } => self.chunk(stream, &text)?,
+            EventKind::ToolCallStarted { title, .. } => self.note(&format!("tool: {title}")),
+            EventKind::ToolCallInterrupted { tool_call_id, .. } => {
+                self.note(&format!("tool call {tool_call_id} was cut off"));
+            }
+            EventKind::PermissionRequested { permission_id, title, options, .. } => {
+                self.permission(permission_id, title, options);
+            }
+            EventKind::PermissionResolved { permission_id, option_id, by } => {
+                self.permission_ended(permission_id, &option_id, by);
+            }
+            EventKind::PermissionExpired { permission_id, reason } => {
+                self.permission_expired(permission_id, &reason);
+            }
+            EventKind::CallRequested { call_id, method, payload, .. } => {
+                self.form(call_id, &method, &payload)
+            }
+            EventKind::CallAnswered { call_id } => self.form_ended(call_id, "it was answered"),
+            EventKind::CallExpired { call_id, reason } => self.form_ended(call_id, &reason),
+            EventKind::ClientAttached { client_id, .. } if self.client == Some(client_id) => {
+                (self.live, self.comes_up) = (true, true);
+            }
+            EventKind::DriverChanged { driver } if self.client.is_some() => self.driver(driver),
+            other => self.ended(other)?,
+        }
+        Ok(())
+    }
+
+    fn chunk(&mut self, stream: Stream, text: &str) -> Outcome {
+        let shown = self.out.feed(text);
+        if stream == Stream::Stdout || !shown.trim().is_empty() {
+            self.line_open =
+                !shown.is_empty() && !shown.ends_with('\n') || shown.is_empty() && self.line_open;
+            self.print(&shown)?;
+        }
+        Ok(())
+    }
+
+    fn driver(&mut self, driver: Option<EventId>) {
+        self.drives = driver == self.client;
+        if !self.drives {
+            self.forms.clear();
+        }
+        match driver {
+            _ if self.drives => {}
+            Some(_) => self.note("somebody else drives now; you look on"),
+            None => self.note("nobody drives now"),
+        }
+    }
+
+    /// Tells of ends: of turns, processes and sessions.
+    fn ended(&mut self, kind: EventKind) -> Outcome {
+        match kind {
+            EventKind::TurnCompleted { outcome: Ended::Completed, stop_reason, exit, .. } => {
+                self.break_line()?;
+                if let Some(exit) = exit.filter(|exit| !exit.is_success()) {
+                    self.note(&format!("the agent failed: {exit}"));
+                } else if stop_reason != "end_turn" {
+                    self.note(&format!("the turn ended: {stop_reason}"));
+                }
+            }
+            EventKind::TurnCompleted { .. } => self.note("the turn was aborted"),
+            EventKind::TurnInterrupted { prompt_id, reason, will_retry, .. } => {
+                let next = match will_retry {
+                    true => "it is tried again".to_owned(),
+                    false => format!("`kennel resolve {prompt_id} --retry` sends it again"),
+                };
+                self.note(&format!("the turn was cut off: {reason}; {next}"));
+            }
+            EventKind::SessionRestarting { reason, .. } => self.note(&format!("{reason}; restarting")),
+            EventKind::SessionRestarted { restore, .. } => {
+                self.note(&format!("the session is back; the agent's memory: {restore}"));
+            }
+            EventKind::SessionStopped { .. } => self.note("the session was stopped"),
+            EventKind::SessionFailed { reason, .. } => {
+                let what = format!(
+                    "the session has failed: {reason}; `kennel restart {}` tries again",
+                    self.session
+                );
+                self.note(&what);
+            }
+            EventKind::SessionDeleted {} => self.note("the session was removed"),
+            EventKind::SystemMessage { text } => self.note(&text),
+            // The rest is for `kennel events`.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Asks how the session is and what waits for an answer, when this client has come.
+    pub async fn look(&mut self, link: &Link<'_>) {
+        let path = format!("/v1/sessions/{}", self.session);
+        // What cannot be had now will be told by events.
+        if let Ok(info) = link.get::<SessionInfo>(Request::get(&*path)).await {
+            self.standing = match (info.status, info.failure) {
+                (Status::Stopped, _) => Standing::Stopped,
+                (Status::Failed, failure) => {
+                    Standing::Failed(failure.map(|failure| failure.reason).unwrap_or_default())
+                }
+                _ => Standing::Up,
+            };
+            if matches!(self.standing, Standing::Stopped | Standing::Failed(_)) {
+                let how = if info.status == Status::Failed { "has failed" } else { "is stopped" };
+                self.note(&format!("{0} {how}; `kennel restart {0}` starts it", self.session));
+            }
+        }
+        let queue = link.get::<Vec<QueuedPrompt>>(Request::get(format!("{path}/queue"))).await;
+        for prompt in queue.unwrap_or_default() {
+            match prompt.state {
+                PromptState::Running => self.running = Some(prompt.prompt_id),
+                PromptState::Queued => {}
+                PromptState::Interrupted => continue,
+            }
+            self.prompts.insert(prompt.prompt_id);
+        }
+        // Forms first: what is typed goes to them.
+        let calls = link.get::<Vec<CallInfo>>(Request::get(format!("{path}/calls"))).await;
+        self.forms.clear();
+        for waits in calls.unwrap_or_default() {
+            self.form(waits.call_id, &waits.method, &waits.payload);
+        }
+        let permissions = link.get::<Vec<PermissionInfo>>(Request::get(format!("{path}/permissions"))).await;
+        self.permissions(permissions.unwrap_or_default());
+    }
+
+    /// Does what a line asks for.
+    pub fn say(&mut self, line: &str) -> Outcome<Said> {
+        self.show_due();
+        if !self.forms.is_empty() {
+            return Ok(self.fill_in(line));
+        }
+        if line.trim().is_empty() {
+            return Ok(Said::Nothing);
+        }
+        if self.role == Role::Viewer {
+            self.note("you look on; what you type is not sent");
+            return Ok(Said::Unsent);
+        }
+        if let Ok(number) = line.parse::<usize>()
+            && (!self.open.is_empty() || (1..=self.numbered).contains(&number))
+        {
+            return Ok(self.choose(number));
+        }
+        if self.open.is_empty() {
+            // What is typed from here on is typed after it.
+            self.numbered = 0;
+        }
+        let (text, attachments) = (line.trim_start().to_owned(), Vec::new());
+        let prompt = PromptRequest { text, when_busy: WhenBusy::Queue, attachments };
+        let path = format!("/v1/sessions/{}/prompts", self.session);
+        Ok(Said::request(Request::post(path).json(&prompt).key(&random_key()?)))
+    }
+
+    fn print(&self, text: &str) -> Outcome {
+        if self.ui.json { Ok(()) } else { self.ui.print(text) }
+    }
+
+    fn break_line(&mut self) -> Outcome {
+        if std::mem::take(&mut self.line_open) { self.print("\n") } else { Ok(()) }
+    }
+
+    /// Says something between the agent's lines.
+    pub fn note(&mut self, text: &str) {
+        if !self.ui.json {
+            // A reader that is gone is found by what is printed next.
+            let _ = self.break_line();
+            self.ui.note(text);
+        }
+    }
+
+    /// Leaves the output as it should be found.
+    pub fn close(&mut self) {
+        let rest = self.out.end();
+        let _ = self.print(&rest).and_then(|()| self.break_line());
+    }
+}
+
+/// How a permission was decided, for people.
+pub(super) fn decided(option: &str, by: Decider) -> String {
+    match by {
+        Decider::User => option.to_owned(),
+        Decider::Policy => format!("{option}, by the session's policy"),
+    }
+}
+
+/// What this client calls itself: by its user, where the environment or at least the kernel knows one.
+fn name() -> String {
+    let named = ["USER", "LOGNAME"].into_iter().filter_map(|name| std::env::var(name).ok());
+    let mut named = named.map(|name| name.replace(char::is_control, "").trim().to_owned());
+    let user = named
+        .find(|name| !name.is_empty())
+        .unwrap_or_else(|| format!("of uid {}", rustix::process::getuid().as_raw()));
+    format!("kennel attach {user}").chars().take(MAX_NAME).collect()
+}
