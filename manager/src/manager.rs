@@ -159,6 +159,8 @@ pub enum WaitFor {
     Ready,
     /// A turn runs.
     Running,
+    /// A turn waits for a person's answer.
+    RequiresAction,
     /// Stopped.
     Stopped,
     /// Given up.
@@ -383,6 +385,7 @@ impl SessionManager {
                 WaitFor::Idle => idle,
                 WaitFor::Ready => matches!(session.state, State::Ready { .. }),
                 WaitFor::Running => session.status() == Status::Running,
+                WaitFor::RequiresAction => session.status() == Status::RequiresAction,
                 WaitFor::Stopped => session.status() == Status::Stopped,
                 WaitFor::Failed => session.status() == Status::Failed,
                 WaitFor::Hibernated => session.status() == Status::Hibernated,

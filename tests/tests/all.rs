@@ -25,6 +25,7 @@ mod core_views;
 mod damage;
 mod disk;
 mod doctor;
+mod edges;
 mod fuzz;
 mod handover;
 mod hangs;

@@ -247,6 +247,8 @@ pub enum Until {
     Ready,
     /// A turn runs.
     Running,
+    /// A turn waits for a person's answer.
+    RequiresAction,
     /// Stopped.
     Stopped,
     /// Given up.
@@ -261,6 +263,7 @@ impl From<Until> for WaitFor {
             Until::Idle => WaitFor::Idle,
             Until::Ready => WaitFor::Ready,
             Until::Running => WaitFor::Running,
+            Until::RequiresAction => WaitFor::RequiresAction,
             Until::Stopped => WaitFor::Stopped,
             Until::Failed => WaitFor::Failed,
             Until::Hibernated => WaitFor::Hibernated,

@@ -111,7 +111,8 @@ pub enum Command {
     /// The agent's standard output goes to standard output, everything else to standard error. A file or pipe gets the
     /// agent's bytes as they are; a terminal gets text and colours, and shows everything else as an escape. The prompt is on disk
     /// before anything is shown; Ctrl-C ends the stream and not the prompt. Exits with 0 if the agent succeeded, with 1
-    /// if it failed or its turn was aborted or interrupted.
+    /// if it failed, refused (`refusal`), ended early (`max_tokens`, `max_turn_requests`), or its turn was aborted or
+    /// interrupted. From the first word that begins with `-` and is no option of kennel, all is the prompt; after `--`, too.
     #[command(
         after_help = "Examples:\n  kennel send session-1 'make test'\n  kennel send session-1 < prompt.txt\n  \
         kennel send session-1 --no-wait --when-busy reject 'make test'"
@@ -193,7 +194,8 @@ pub enum Command {
     Logs(Logs),
     /// Wait until a session is in a state
     #[command(
-        after_help = "Examples:\n  kennel wait session-1 --until idle --timeout 20s\n  kennel wait session-1 --until stopped"
+        after_help = "Examples:\n  kennel wait session-1 --until idle --timeout 20s\n  kennel wait session-1 --until stopped\n  \
+        kennel wait session-1 --until requires_action"
     )]
     Wait(Wait),
     /// Start, list and wait for background sub-agents
@@ -602,7 +604,7 @@ pub struct Wait {
     pub id: String,
     /// The state
     #[arg(long, value_name = "STATE", default_value = "idle",
-        value_parser = PossibleValuesParser::new(["idle", "ready", "running", "stopped", "failed", "hibernated"]))]
+        value_parser = PossibleValuesParser::new(["idle", "ready", "running", "requires_action", "stopped", "failed", "hibernated"]))]
     pub until: String,
     /// Give up after this, with exit code 3
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
@@ -822,8 +824,6 @@ mod tests {
             ("kennel start --id ..", ErrorKind::ValueValidation),
             ("kennel start --period 5", ErrorKind::ValueValidation),
             ("kennel start --restart sometimes", ErrorKind::InvalidValue),
-            // Words of a prompt that look like options are not taken for text behind somebody's back.
-            ("kennel send s ls -la", ErrorKind::UnknownArgument),
             ("kennel stop", ErrorKind::MissingRequiredArgument),
             ("kennel stop a --all", ErrorKind::ArgumentConflict),
             ("kennel prune --max-size 5", ErrorKind::ValueValidation),

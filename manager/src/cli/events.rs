@@ -132,6 +132,9 @@ fn ended(outcome: Ended) -> &'static str {
 /// What an event says, for people.
 fn said(kind: &EventKind) -> String {
     let exited = |exit: &Option<Exit>| some(", ", exit.as_ref());
+    if let Some(text) = super::send::late_text(kind) {
+        return format!("(after its turn) {}", render::output(text));
+    }
     match kind {
         EventKind::SessionCreated { agent, workdir, title, model, parent } => format!(
             "{agent} in {workdir}{}{}{}",

@@ -28,11 +28,12 @@ mod sgr;
 mod signals;
 mod subagent;
 mod ui;
+mod words;
 mod worktree;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use args::{Cli, Command, Daemon};
 use error::{Failure, Outcome, exit};
@@ -41,7 +42,7 @@ use ui::Ui;
 
 /// Runs what the command line asks for.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(words::apart(&Cli::command(), std::env::args_os().collect())) {
         Ok(cli) => cli,
         Err(error) => return unparsed(&error),
     };

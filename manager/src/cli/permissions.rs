@@ -2,15 +2,13 @@
 
 use protocol::PermissionId;
 use protocol::api::{AnswerRequest, PermissionAnswer, PermissionInfo};
+use protocol::wire::PermissionOption;
 
 use super::args;
 use super::error::{Failure, Outcome, exit};
 use super::link::{Link, read};
 use super::render::{self, Table};
 use crate::client::Request;
-
-/// The longest text in a table, in characters.
-const MAX_TEXT: usize = 60;
 
 /// `permissions`.
 pub async fn permissions(link: &Link<'_>, args: args::Permissions) -> Outcome {
@@ -37,12 +35,16 @@ async fn ls(link: &Link<'_>, typed: Option<&str>) -> Outcome {
     }
     let mut table = Table::new(&["PERMISSION", "SESSION", "OPTIONS", "WHAT"]);
     for permission in read::<Vec<PermissionInfo>>(&answer)? {
-        let options: Vec<String> = permission.options.into_iter().map(|option| option.id).collect();
+        let named = |option: PermissionOption| match option.name == option.id {
+            true => option.id,
+            false => format!("{} ({})", option.id, option.name),
+        };
+        let options: Vec<String> = permission.options.into_iter().map(named).collect();
         table.row(vec![
             permission.permission_id.to_string().into(),
             permission.session_id.to_string().into(),
-            render::short(&render::line(&options.join(", ")), MAX_TEXT).into(),
-            render::short(&render::line(&permission.title), MAX_TEXT).into(),
+            render::line(&options.join(", ")).into(),
+            render::line(&permission.title).into(),
         ]);
     }
     link.ui.print(&table.text(link.ui.out_colour))

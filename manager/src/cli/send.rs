@@ -9,8 +9,8 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use protocol::api::{Accepted, AttachmentRequest, PromptRequest};
-use protocol::event::{Event, EventKind, Outcome as Ended, RemovedBy};
-use protocol::{EventId, PromptId, SessionId, Stream};
+use protocol::event::{Decider, Event, EventKind, Outcome as Ended, RemovedBy};
+use protocol::{EventId, PermissionId, PromptId, SessionId, Stream};
 use tokio::time::{Instant, sleep_until};
 
 use super::args;
@@ -22,7 +22,7 @@ use super::signals::interrupted;
 use super::ui::Ui;
 use crate::attachments::MAX_ATTACHED;
 use crate::client::sse::Frame;
-use crate::client::{ClientError, Request};
+use crate::client::{ClientError, Events, Request};
 use crate::manager::MAX_PROMPT;
 
 /// How long a prompt waits before it is worth a line that it does.
@@ -169,6 +169,7 @@ async fn stream(link: &Link<'_>, view: &mut View<'_>, mut after: EventId) -> Out
             match next {
                 Ok(Some(frame)) => {
                     if let Some(ended) = view.show(&frame)? {
+                        view.linger(&mut events).await?;
                         return ended;
                     }
                     after = frame.id.unwrap_or(after);
@@ -203,6 +204,10 @@ struct View<'a> {
     line_open: bool,
     /// Said if it is still true after a moment.
     held: Option<(Instant, String)>,
+    /// What the agent wants to be allowed; said if it still waits after a moment.
+    asked: Option<(Instant, PermissionId, String)>,
+    /// The turn has ended, and its agent lives on.
+    lingers: bool,
     /// What is waited for, since when, and whether the last line says so.
     doing: &'static str,
     since: Instant,
@@ -225,6 +230,8 @@ impl<'a> View<'a> {
             err: screen(ui.err_colour),
             line_open: false,
             held: None,
+            asked: None,
+            lingers: false,
             doing: "waits",
             since: now,
             next_tick: now + SILENCE,
@@ -234,14 +241,17 @@ impl<'a> View<'a> {
 
     /// Until there is something to be said without having heard anything.
     async fn patience(&self) {
-        match &self.held {
-            Some((until, _)) => sleep_until((*until).min(self.next_tick)).await,
-            None => sleep_until(self.next_tick).await,
-        }
+        let held = self.held.as_ref().map(|(until, _)| *until);
+        let asked = self.asked.as_ref().map(|(until, ..)| *until);
+        let next = held.into_iter().chain(asked).fold(self.next_tick, Instant::min);
+        sleep_until(next).await;
     }
 
     fn tick(&mut self) {
         let now = Instant::now();
+        if self.asked.as_ref().is_some_and(|(until, ..)| *until <= now) {
+            self.ask();
+        }
         if self.held.as_ref().is_some_and(|(until, _)| *until <= now)
             && let Some((_, text)) = self.held.take()
         {
@@ -356,7 +366,36 @@ impl<'a> View<'a> {
         } else if let EventKind::MessageChunk { stream, text, .. } = &event.kind {
             self.chunk(*stream, text)?;
         }
+        if !matches!(event.kind, EventKind::PermissionResolved { .. } | EventKind::PermissionExpired { .. }) {
+            self.ask();
+        }
         Ok(self.heard(&event.kind))
+    }
+
+    /// Prints what the agent says just after the end of its turn. Nobody tells when that is all.
+    async fn linger(&mut self, events: &mut Events) -> Outcome {
+        let end = Instant::now() + BRIEFLY;
+        while self.lingers
+            && let Ok(Ok(Some(frame))) = tokio::time::timeout_at(end, events.next()).await
+        {
+            let Ok(event) = serde_json::from_str::<Event>(&frame.data) else { continue };
+            if matches!(event.kind, EventKind::PromptStarted { .. }) {
+                break;
+            }
+            let Some(text) = late_text(&event.kind) else { continue };
+            match self.ui.json {
+                true => self.ui.object(frame.data.as_bytes())?,
+                false => self.chunk(Stream::Stdout, text)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what the agent wants to be allowed, unless a policy has answered.
+    fn ask(&mut self) {
+        if let Some((_, id, title)) = self.asked.take() {
+            self.note(&format!("the agent asks: {title}; `kennel permissions allow {id}` or `deny`"));
+        }
     }
 
     fn heard(&mut self, kind: &EventKind) -> End {
@@ -386,9 +425,18 @@ impl<'a> View<'a> {
             }
             EventKind::ToolCallStarted { title, .. } => self.note(&format!("tool: {title}")),
             EventKind::PermissionRequested { permission_id, title, .. } => {
-                let what =
-                    format!("the agent asks: {title}; `kennel permissions allow {permission_id}` or `deny`");
-                self.note(&what);
+                // A policy answers with the same commit.
+                self.asked = Some((Instant::now() + BRIEFLY, *permission_id, title.clone()));
+            }
+            EventKind::PermissionResolved { permission_id, option_id, by: Decider::Policy } => {
+                if let Some((_, id, title)) = self.asked.take_if(|(_, id, _)| id == permission_id) {
+                    self.note(&format!(
+                        "{id}: the agent asked: {title}: {option_id}, by the session's policy"
+                    ));
+                }
+            }
+            EventKind::PermissionResolved { permission_id, .. } => {
+                self.asked.take_if(|(_, id, _)| id == permission_id);
             }
             EventKind::CallRequested { method, payload, .. } => {
                 if let Some(what) = super::events::asked_of_user(method, payload) {
@@ -396,6 +444,9 @@ impl<'a> View<'a> {
                 }
             }
             EventKind::PermissionExpired { permission_id, reason } => {
+                if let Some((_, _, title)) = self.asked.take_if(|(_, id, _)| id == permission_id) {
+                    self.note(&format!("the agent asked: {title}"));
+                }
                 self.note(&format!("{permission_id} expired: {reason}"));
             }
             EventKind::TurnInterrupted { reason, will_retry: true, .. } => {
@@ -410,6 +461,8 @@ impl<'a> View<'a> {
                     .hint(format!("`kennel resolve {prompt} --retry` sends it again"))));
             }
             EventKind::TurnCompleted { outcome, stop_reason, exit, .. } => {
+                // Only an agent that lives on can say more.
+                self.lingers = *outcome == Ended::Completed && exit.is_none();
                 return Some(completed(prompt, *outcome, stop_reason, *exit));
             }
             EventKind::PromptRemoved { reason, .. } => {
@@ -454,7 +507,6 @@ impl<'a> View<'a> {
             | EventKind::PlanUpdated { .. }
             | EventKind::UsageUpdated { .. }
             | EventKind::AgentUpdated { .. }
-            | EventKind::PermissionResolved { .. }
             | EventKind::SubagentStarted { .. }
             | EventKind::SubagentCompleted { .. }
             | EventKind::SubagentLost { .. }
@@ -473,10 +525,32 @@ fn completed(prompt: PromptId, outcome: Ended, stop_reason: &str, exit: Option<p
             Err(Failure::failed("agent_failed", format!("the agent failed: {exit}")))
         }
         (Ended::Completed, _) if stop_reason == "error" => {
-            Err(Failure::failed("agent_failed", "the agent could not be run"))
+            Err(Failure::failed("agent_failed", "the turn ended with an error, which stands above"))
+        }
+        (Ended::Completed, _) if early(stop_reason).is_some() => {
+            Err(Failure::failed(stop_reason, early(stop_reason).unwrap_or_default()))
         }
         (Ended::Completed, _) => Ok(()),
     }
+}
+
+/// What a stop reason says to a person, where the agent did not come to the end of its work (ACP's reasons).
+pub fn early(stop_reason: &str) -> Option<&'static str> {
+    match stop_reason {
+        "refusal" => Some("the agent refused to go on (refusal)"),
+        "max_tokens" => Some("the turn ended early: the model's limit of tokens was reached (max_tokens)"),
+        "max_turn_requests" => {
+            Some("the turn ended early: the limit of requests in a turn was reached (max_turn_requests)")
+        }
+        _ => None,
+    }
+}
+
+/// What an agent says after the end of its turn.
+pub fn late_text(kind: &EventKind) -> Option<&str> {
+    let EventKind::AgentUpdated { prompt_id: None, payload } = kind else { return None };
+    let said = payload["sessionUpdate"] == "agent_message_chunk";
+    said.then(|| payload["content"]["text"].as_str()).flatten()
 }
 
 /// The prompt that an event is about, if it is about one.
@@ -518,6 +592,9 @@ mod tests {
         assert_eq!(exit_of(Ended::Completed, "end_turn", None), 0);
         assert_eq!(exit_of(Ended::Completed, "end_turn", Some(Exit::Code(3))), 1);
         assert_eq!(exit_of(Ended::Completed, "error", None), 1);
+        for early in ["refusal", "max_tokens", "max_turn_requests"] {
+            assert_eq!(exit_of(Ended::Completed, early, None), 1);
+        }
         assert_eq!(exit_of(Ended::Aborted, "cancelled", None), 1);
         assert_eq!(exit_of(Ended::Interrupted, "", None), 1);
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt};
 use hyper::body::Bytes;
 use protocol::SessionId;
-use protocol::api::{Orphans, SessionInfo, SessionOpts, Status, TokenReply};
+use protocol::api::{CallInfo, Orphans, PermissionInfo, SessionInfo, SessionOpts, Status, TokenReply};
 
 use super::args;
 use super::error::{Failure, Outcome};
@@ -160,6 +160,16 @@ pub async fn ls(link: &Link<'_>, args: args::Ls) -> Outcome {
             .print(&shown.iter().map(|(session, _)| format!("{}\n", session.id)).collect::<String>());
     }
     link.ui.print(&table(&shown, clock::wall_ms()).text(link.ui.out_colour))?;
+    let needs = list.iter().filter(|session| session.status == Status::RequiresAction);
+    let needs: Vec<String> = needs.map(|session| session.id.to_string()).collect();
+    if !needs.is_empty() {
+        let verb = if needs.len() == 1 { "waits" } else { "wait" };
+        link.ui.note(&format!(
+            "{} {verb} for somebody's answer: `kennel permissions ls`, `kennel attach {}`",
+            needs.join(", "),
+            needs[0]
+        ));
+    }
     if shown.len() < list.len() && link.ui.out_is_terminal {
         link.ui.note(&format!("{} more stopped or failed: `kennel ls --all`", list.len() - shown.len()));
     }
@@ -213,7 +223,23 @@ pub async fn show(link: &Link<'_>, typed: &str) -> Outcome {
     if link.ui.json {
         return link.ui.object(&answer);
     }
-    link.ui.print(&pairs(&facts(&read(&answer)?, clock::wall_ms()), link.ui.out_colour))
+    let mut facts = facts(&read(&answer)?, clock::wall_ms());
+    facts.extend(needs(link, &id).await?.into_iter().map(|what| ("needs", what)));
+    link.ui.print(&pairs(&facts, link.ui.out_colour))
+}
+
+/// What the session's agent waits for somebody to answer.
+async fn needs(link: &Link<'_>, id: &SessionId) -> Outcome<Vec<String>> {
+    let path = format!("/v1/sessions/{id}");
+    let permissions: Vec<PermissionInfo> = link.get(Request::get(format!("{path}/permissions"))).await?;
+    let permissions = permissions.into_iter().map(|asked| {
+        let id = asked.permission_id;
+        format!("an answer to {id}: {}; `kennel permissions allow {id}` or `deny`", asked.title)
+    });
+    let calls: Vec<CallInfo> = link.get(Request::get(format!("{path}/calls"))).await?;
+    let calls =
+        calls.into_iter().filter_map(|call| super::events::asked_of_user(&call.method, &call.payload));
+    Ok(permissions.chain(calls).collect())
 }
 
 /// Names and values, one a line.

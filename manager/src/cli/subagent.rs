@@ -103,7 +103,11 @@ async fn result(link: &Link<'_>, typed: &str) -> Outcome {
     let ends_well = match result.outcome {
         // What came to an end may have come to an error, which only its exit status says.
         Some(Ended::Completed) => {
-            result.exit.is_none_or(Exit::is_success) && result.stop_reason.as_deref() != Some("error")
+            result.exit.is_none_or(Exit::is_success)
+                && result
+                    .stop_reason
+                    .as_deref()
+                    .is_none_or(|reason| reason != "error" && send::early(reason).is_none())
         }
         Some(Ended::Aborted | Ended::Interrupted) => false,
         None => true,

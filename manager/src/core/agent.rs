@@ -52,7 +52,15 @@ impl Permission {
         bounds::length(&self.title) + options.sum::<usize>() + 160
     }
 
-    /// The option that allows or denies, rather once than for ever.
+    /// The one option that allows, rather once than for ever. Several of a kind are a question of their own, which only
+    /// somebody who names one of them has answered.
+    fn only_way_to_allow(&self) -> Option<&PermissionOption> {
+        let first = self.option(true)?;
+        let others = self.options.iter().filter(|option| option.kind == first.kind && option.id != first.id);
+        (others.count() == 0).then_some(first)
+    }
+
+    /// The first option that allows or denies, rather once than for ever.
     fn option(&self, allows: bool) -> Option<&PermissionOption> {
         let kinds = if allows { ["allow_once", "allow_always"] } else { ["reject_once", "reject_always"] };
         kinds.iter().find_map(|kind| self.options.iter().find(|option| option.kind == *kind))
@@ -258,7 +266,7 @@ impl Session {
                 return Ok(Reply::Done);
             }
             PermissionAnswer::Option(id) => permission.options.iter().find(|option| option.id == *id),
-            PermissionAnswer::Allow => permission.option(true),
+            PermissionAnswer::Allow => permission.only_way_to_allow(),
             PermissionAnswer::Deny => permission.option(false),
         };
         let Some(option_id) = option.map(|option| option.id.clone()) else {

@@ -161,7 +161,11 @@ impl Refusal {
             Refusal::NoSuchCall(_) | Refusal::CallSettled(_) => {
                 "the events `call.requested` and `call.expired` say which wait".into()
             }
-            Refusal::NoSuchOption { .. } => "name one of these; the question still waits".into(),
+            Refusal::NoSuchOption { id, .. } => {
+                format!(
+                    "name one of these: `kennel permissions allow {id} --option OPTION`; the question still waits"
+                )
+            }
             Refusal::Driven { id, .. } => {
                 format!("`kennel attach {id} --takeover` drives instead, `--read-only` looks on")
             }

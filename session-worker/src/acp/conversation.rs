@@ -383,7 +383,14 @@ impl Conversation {
         let tool = &params["toolCall"];
         let tool_call = text_at(tool, "toolCallId").unwrap_or_default();
         let Some(turn) = self.turn.as_ref().filter(|turn| !turn.cancelled) else {
-            return vec![cancelled(id)];
+            let what = text_at(tool, "title").unwrap_or_else(|| "use a tool".to_owned());
+            let told = self.turn.is_none().then(|| {
+                let what = beginning(&what);
+                notice(format!(
+                    "between two turns the agent asked: {what}; nobody could answer, and it was not allowed"
+                ))
+            });
+            return told.into_iter().chain([cancelled(id)]).collect();
         };
         let mut about = turn.tools.get(&tool_call).cloned().unwrap_or_default();
         about.learn(tool);

@@ -123,6 +123,8 @@ fn main() {
         mode: "ask".into(),
         effort: "low".into(),
         brief: false,
+        late: None,
+        late_ask: None,
         knows_switches: false,
     };
     while let Some(message) = agent.next_message() {
@@ -161,6 +163,9 @@ struct Agent {
     mode: String,
     effort: String,
     brief: bool,
+    /// What it says, and what it wants to be allowed, after the end of its turn.
+    late: Option<String>,
+    late_ask: Option<String>,
     /// The client has options that are true or false.
     knows_switches: bool,
 }
@@ -272,6 +277,15 @@ impl Agent {
                     End::Stop(reason) => {
                         let usage = json!({ "inputTokens": 100, "outputTokens": 20, "totalTokens": 120 });
                         answer(id, json!({ "stopReason": reason, "usage": usage }));
+                        if let Some(text) = self.late.take() {
+                            self.say(&text);
+                        }
+                        if let Some(tool) = self.late_ask.take() {
+                            let call = json!({ "toolCallId": tool, "title": format!("may I {tool}?") });
+                            let params =
+                                json!({ "sessionId": self.session, "toolCall": call, "options": choices() });
+                            self.ask("session/request_permission", params);
+                        }
                     }
                 }
             }
@@ -349,6 +363,21 @@ impl Agent {
                 }
                 "done" => self.update(json!({ "sessionUpdate": "tool_call_update", "toolCallId": argument,
                     "status": "completed" })),
+                "late" => self.late = Some(argument.into()),
+                "late-ask" => self.late_ask = Some(argument.into()),
+                // Its options are all of one kind.
+                "choose" => {
+                    let options = json!([
+                        { "optionId": "a", "name": "Plan A", "kind": "allow_once" },
+                        { "optionId": "b", "name": "Plan B", "kind": "allow_once" },
+                        { "optionId": "no", "name": "Neither", "kind": "reject_once" },
+                    ]);
+                    let call = json!({ "toolCallId": "choice", "title": argument });
+                    let params = json!({ "sessionId": self.session, "toolCall": call, "options": options });
+                    let answer = self.ask("session/request_permission", params);
+                    let said = answer["result"]["outcome"]["optionId"].as_str().unwrap_or("nothing");
+                    self.say(&format!("answered {said}"));
+                }
                 "ask-both" => {
                     let both: Vec<&str> = argument.split(' ').collect();
                     let said = self.ask_both(&both);

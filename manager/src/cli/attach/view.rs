@@ -15,6 +15,7 @@ use super::super::events;
 use super::super::form::Form;
 use super::super::link::Link;
 use super::super::render;
+use super::super::send;
 use super::super::sessions::random_key;
 use super::super::sgr::{Colours, Screen};
 use super::super::ui::Ui;
@@ -254,6 +255,9 @@ impl<'a> View<'a> {
     }
 
     fn heard(&mut self, kind: EventKind) -> Outcome {
+        if let Some(text) = send::late_text(&kind) {
+            return self.chunk(Stream::Stdout, text);
+        }
         match kind {
             EventKind::PromptAccepted { prompt_id, text, attachments, .. } => {
                 let text = attachments::told(&text, attachments.iter().map(|it| &*it.name));
@@ -332,6 +336,8 @@ impl<'a> View<'a> {
                 self.break_line()?;
                 if let Some(exit) = exit.filter(|exit| !exit.is_success()) {
                     self.note(&format!("the agent failed: {exit}"));
+                } else if let Some(early) = send::early(&stop_reason) {
+                    self.note(early);
                 } else if stop_reason != "end_turn" {
                     self.note(&format!("the turn ended: {stop_reason}"));
                 }

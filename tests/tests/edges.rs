@@ -1,0 +1,117 @@
+//! What an agent asks and says at the edges of its turns, and what a person at the command line is told of it.
+
+use harness::daemon::Daemon;
+use harness::real::*;
+use protocol::api::{PermissionInfo, Status};
+use protocol::event::EventKind;
+
+/// A daemon with a session `s` of an agent that asks. Its permissions are somebody's to answer.
+fn asking(options: &[&str]) -> Daemon {
+    let daemon = Daemon::new();
+    let config = daemon.dir.path().join("kennel");
+    std::fs::create_dir_all(&config).unwrap();
+    let agent = format!("[agents.x]\nkind = \"acp\"\ncommand = [\"{}\"]\n", beside("acp-agent").display());
+    std::fs::write(config.join("config.toml"), agent).unwrap();
+    daemon.ok(&[&["start", "--id", "s", "--agent", "x"], options].concat());
+    daemon
+}
+
+#[test]
+fn allow_picks_none_of_several_ways_and_names_them() {
+    let daemon = asking(&[]);
+    daemon.ok(&["send", "--no-wait", "s", "choose which plan?"]);
+    daemon.ok(&["wait", "s", "--until", "requires_action", "--timeout", "30s"]);
+    let asked =
+        daemon.json::<Vec<PermissionInfo>>(&["permissions", "ls"]).remove(0).permission_id.to_string();
+    let refused = daemon.run(&["permissions", "allow", &asked]);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.stderr.contains("a, b") && refused.stderr.contains("--option"), "{refused:?}");
+    assert_eq!(daemon.show("s").status, Status::RequiresAction);
+    daemon.ok(&["permissions", "allow", &asked, "--option", "b"]);
+    daemon.idle("s");
+    assert!(daemon.ok(&["subagent", "result", "s"]).contains("answered b"));
+}
+
+#[test]
+fn a_session_that_needs_somebody_says_so_and_what_it_asks_is_shown_whole() {
+    let daemon = asking(&[]);
+    let command = format!("rm -rf {}/the-end", "a-long-name/".repeat(20));
+    daemon.ok(&["send", "--no-wait", "s", &format!("ask {command}")]);
+    daemon.ok(&["wait", "s", "--until", "requires_action", "--timeout", "30s"]);
+    let listed = daemon.ok(&["permissions", "ls"]);
+    assert!(listed.contains(&command) && listed.contains("yes (Yes), always (Always), no (No)"), "{listed}");
+    let list = daemon.run(&["ls"]);
+    assert!(list.stdout.contains("requires_action"), "{list:?}");
+    assert!(list.stderr.contains("s waits for somebody's answer: `kennel permissions ls`"), "{list:?}");
+    let shown = daemon.ok(&["show", "s"]);
+    assert!(shown.contains("needs:") && shown.contains(&command), "{shown}");
+    assert!(shown.contains("kennel permissions allow permission-"), "{shown}");
+    assert_eq!(daemon.run(&["wait", "s", "--until", "requires_action"]).code, Some(0));
+}
+
+#[test]
+fn what_a_policy_has_answered_is_nobodys_to_answer() {
+    let daemon = asking(&["--permissions", "allow"]);
+    let said = daemon.run(&["send", "s", "ask t1"]);
+    assert!(said.stdout.contains("answered yes"), "{said:?}");
+    assert!(said.stderr.contains("may I t1?: yes, by the session's policy"), "{said:?}");
+    assert!(!said.stderr.contains("kennel permissions"), "{said:?}");
+    let said = daemon.run(&["attach", "s"]);
+    assert!(said.stderr.contains("may I t1?: yes, by the session's policy"), "{said:?}");
+}
+
+#[test]
+fn an_agent_that_did_not_come_to_the_end_of_its_work_is_no_success() {
+    let daemon = asking(&[]);
+    for reason in ["refusal", "max_tokens", "max_turn_requests"] {
+        let said = daemon.run(&["send", "s", &format!("say half; stop {reason}")]);
+        assert_eq!((said.code, &*said.stdout), (Some(1), "half"), "{said:?}");
+        assert!(said.stderr.contains(reason), "{said:?}");
+        assert_eq!(daemon.run(&["subagent", "result", "s"]).code, Some(1));
+        let seen = daemon.run(&["attach", "s"]);
+        assert!(seen.stderr.contains(&format!("({reason})")), "{seen:?}");
+    }
+    assert_eq!(daemon.run(&["send", "s", "say all"]).code, Some(0));
+    let failed = daemon.run(&["send", "s", "fail 401 Unauthorized"]);
+    assert_eq!(failed.code, Some(1), "{failed:?}");
+    assert!(!failed.stderr.contains("could not be run") && failed.stderr.contains("401"), "{failed:?}");
+}
+
+#[test]
+fn what_an_agent_says_after_the_end_of_its_turn_is_shown() {
+    let daemon = asking(&[]);
+    let said = daemon.run(&["send", "s", "late and the rest; say first,"]);
+    assert_eq!((said.code, &*said.stdout), (Some(0), "first,and the rest"), "{said:?}");
+    let seen = daemon.run(&["attach", "s"]);
+    assert!(seen.stdout.contains("and the rest"), "{seen:?}");
+    assert!(daemon.ok(&["events", "s"]).contains("(after its turn) and the rest"));
+}
+
+#[test]
+fn what_an_agent_asks_between_two_turns_is_said() {
+    let daemon = asking(&[]);
+    daemon.ok(&["send", "s", "late-ask t9"]);
+    until("it is said", || {
+        let said = daemon.events().into_iter().any(|event| match event.kind {
+            EventKind::SystemMessage { text } => {
+                text.contains("between two turns the agent asked: may I t9?")
+            }
+            _ => false,
+        });
+        said.then_some(())
+    });
+    assert_eq!(daemon.ok(&["send", "s", "say on"]), "on");
+}
+
+#[test]
+fn words_of_a_prompt_that_begin_with_a_dash_are_the_prompt() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start", "--id", "s"]);
+    assert_eq!(daemon.ok(&["send", "s", "printf", "%s", "-n"]), "-n");
+    let prompt = daemon.ok(&["send", "s", "--no-wait", "-x", "--key"]);
+    let texts = daemon.events().into_iter().filter_map(|event| match event.kind {
+        EventKind::PromptAccepted { text, prompt_id, .. } => Some((prompt_id.to_string(), text)),
+        _ => None,
+    });
+    assert_eq!(texts.last(), Some((prompt.trim().to_owned(), "-x --key".to_owned())));
+}
