@@ -7,6 +7,8 @@
 
 use crate::wire::{AgentDetails, PermissionAsk, PermissionOption, Report, SettingAnswer, TurnEnd, Update};
 
+/// The longest argument of a program, in bytes: the kernel's MAX_ARG_STRLEN (execve(2)), less the NUL byte at its end.
+pub const ARGUMENT: usize = 128 * 1024 - 1;
 /// The longest line of an agent.
 pub const LINE: usize = 8 * 1024 * 1024;
 /// The longest payload or text that is carried as it came. Two of them fit into a frame.

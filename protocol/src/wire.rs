@@ -14,6 +14,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounds::ARGUMENT;
 use crate::{
     EventId, Exit, Groups, Incarnation, Keeper, Level, LimitedBy, Limits, PromptId, Restore, Sandboxed,
     SessionId, Stream, Walls, WallsOfVersion3,
@@ -413,8 +414,20 @@ impl Transport {
 pub enum PromptVia {
     /// On standard input, which then ends.
     Stdin,
-    /// As the last argument; standard input is empty. Bounded by the kernel at 128 KiB (execve(2)).
+    /// As the last argument; standard input is empty. Bounded by the kernel at 128 KiB (execve(2)). A text that begins with
+    /// `-` gets a space before it, so that it is no option, unless the last word of the command is `--`.
     Argument,
+}
+
+impl Agent {
+    /// How many bytes a prompt may have, where it becomes an argument.
+    pub fn longest_prompt(&self) -> Option<usize> {
+        match self {
+            // Room for the space that keeps it from being an option.
+            Agent::Shell | Agent::Command { prompt_via: PromptVia::Argument, .. } => Some(ARGUMENT - 1),
+            Agent::Command { prompt_via: PromptVia::Stdin, .. } | Agent::Acp { .. } => None,
+        }
+    }
 }
 
 /// One turn of the conversation before.

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::Stdio;
 
+use protocol::bounds::ARGUMENT;
 use protocol::wire::{Agent, Exchange, PromptVia, Report, TurnEnd, Welcome};
 use protocol::{Exit, PromptId, Restore, Stream};
 use rustix::pipe::PipeFlags;
@@ -18,6 +19,8 @@ use crate::text::{Utf8, pieces, transcript};
 
 /// The longest text of one [`Report::Output`].
 const OUTPUT: usize = 64 * 1024;
+/// More than a transcript has beside the texts of one exchange, or of all, in bytes.
+const TOLD_BESIDE: usize = 128;
 /// How much is read at once: with the beginning of a character from the read before, one report.
 const READ: usize = OUTPUT - 3;
 
@@ -35,6 +38,32 @@ pub fn absolute(argv: &[String]) -> Result<(), String> {
         Some(program) if program.starts_with('/') => Ok(()),
         _ => Err(format!("the agent's program is not an absolute path: {argv:?}")),
     }
+}
+
+/// Whether the program takes what follows for no option.
+fn ends_options(argv: &[String]) -> bool {
+    argv.last().is_some_and(|last| last == "--")
+}
+
+/// A prompt that becomes an argument and must not become an option: a space before it changes nothing of what it says.
+fn guarded(text: String, options_have_ended: bool) -> String {
+    match text.starts_with(['-', '+']) && !options_have_ended {
+        true => format!(" {text}"),
+        false => text,
+    }
+}
+
+/// The prompt with as many of the last turns before as fit into so many bytes.
+fn transcript_within(most: usize, history: &[Exchange], text: String) -> String {
+    let size = |exchange: &Exchange| exchange.prompt.len() + exchange.reply.len() + TOLD_BESIDE;
+    let mut left = most.saturating_sub(text.len() + TOLD_BESIDE);
+    let fits = |exchange: &&Exchange| {
+        let rest = left.checked_sub(size(exchange));
+        left = rest.unwrap_or(left);
+        rest.is_some()
+    };
+    let kept = history.iter().rev().take_while(fits).count();
+    transcript(&history[history.len() - kept..], text)
 }
 
 /// A turn whose process was started.
@@ -103,13 +132,18 @@ impl Turn {
         history: &[Exchange],
     ) -> Result<Self, String> {
         let (argv, stdin) = match &welcome.agent {
-            Agent::Shell => (vec!["/bin/sh".to_owned(), "-c".to_owned(), text], None),
+            // A command line that began with `-` or `+` would be options of the shell.
+            Agent::Shell => (vec!["/bin/sh".to_owned(), "-c".to_owned(), guarded(text, false)], None),
             Agent::Command { argv, prompt_via, transcript: told } => {
                 absolute(argv)?;
-                let text = transcript(if *told { history } else { &[] }, text);
+                let history = if *told { history } else { &[] };
                 match prompt_via {
-                    PromptVia::Stdin => (argv.clone(), Some(text)),
-                    PromptVia::Argument => (argv.iter().cloned().chain([text]).collect(), None),
+                    PromptVia::Stdin => (argv.clone(), Some(transcript(history, text))),
+                    PromptVia::Argument => {
+                        let text =
+                            guarded(transcript_within(ARGUMENT - 1, history, text), ends_options(argv));
+                        (argv.iter().cloned().chain([text]).collect(), None)
+                    }
                 }
             }
             Agent::Acp { .. } => return Err("this agent lives between prompts".to_owned()),

@@ -467,7 +467,33 @@ fn a_prompt_the_kernel_does_not_take_as_argument_fails_and_the_next_one_runs() {
     let nul = worker.run(2, "a\0b");
     assert!(matches!(long.end, Some(TurnEnd::Failed { .. })), "{:?}", long.end);
     assert!(matches!(nul.end, Some(TurnEnd::Failed { .. })), "{:?}", nul.end);
-    assert_eq!(worker.run(3, "-n 'a b'").stdout, "-n 'a b'\n");
+    assert_eq!(worker.run(3, "a b").stdout, "a b\n");
+}
+
+#[test]
+fn a_prompt_that_begins_like_an_option_is_none() {
+    let mut worker = Worker::ready(command(&["/bin/echo"], PromptVia::Argument, false));
+    assert_eq!(worker.run(1, "-n").stdout, " -n\n");
+    assert_eq!(worker.run(2, "--version").stdout, " --version\n");
+    let mut worker = Worker::ready(command(&["/bin/cat", "--"], PromptVia::Argument, false));
+    let whole = worker.run(1, "--version");
+    assert!(whole.stderr.contains("'--version'") || whole.stderr.contains("--version:"), "{}", whole.stderr);
+    let mut worker = Worker::shell();
+    assert_eq!(worker.run(1, "-x; echo on").stdout, "on\n");
+    assert_eq!(worker.run(2, "+x; echo on").stdout, "on\n");
+}
+
+#[test]
+fn an_argument_is_told_as_much_of_the_turns_before_as_fits() {
+    let mut worker = Worker::ready(command(&["/usr/bin/printf", "%s"], PromptVia::Argument, true));
+    let turn = |n: usize| protocol::wire::Exchange { prompt: format!("turn {n}"), reply: "x".repeat(50_000) };
+    let history = vec![turn(1), turn(2), turn(3)];
+    worker.prompt_with(1, "now", history);
+    let told = worker.turn();
+    assert_eq!(told.end, Some(TurnEnd::Finished));
+    let has = |n: usize| told.stdout.contains(&format!("User: turn {n}\n"));
+    assert_eq!((has(1), has(2), has(3)), (false, true, true));
+    assert!(told.stdout.ends_with("User: now"));
 }
 
 #[test]

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use harness::sample::{self, AT, ask, gone, id, identity, new_prompt, options, ready, turn};
 use manager::core::{
-    At, Command, Effect, Goal, Input, LastRestart, PermissionRule, Permissions, Phase, Refusal, Reply, Seen,
-    Session, Spec, State, Why, limits,
+    At, Command, Effect, Goal, Input, LastRestart, NewPrompt, PermissionRule, Permissions, Phase, Refusal,
+    Reply, Seen, Session, Spec, State, Why, limits,
 };
-use protocol::api::{Failure, OnCrash, PermissionAnswer, PermissionPolicy, Status, Usage};
+use protocol::api::{Failure, OnCrash, PermissionAnswer, PermissionPolicy, Status, Usage, WhenBusy};
 use protocol::event::{Decider, EventKind, Outcome, Resolution};
-use protocol::wire::{AgentDetails, CallAnswer, PermissionAsk, Spent, TurnEnd, Update};
+use protocol::wire::{Agent, AgentDetails, CallAnswer, PermissionAsk, PromptVia, Spent, TurnEnd, Update};
 use protocol::{Exit, PermissionId, PromptId, Restore, Stream};
 use serde_json::{Value, json};
 
@@ -752,6 +752,32 @@ fn permissions_that_expire_at_once_are_all_answered_however_many_they_are() {
         }));
     }
     assert_eq!(answered, (1..=count).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_prompt_that_cannot_become_an_argument_is_refused_before_it_is_accepted() {
+    let argument =
+        |prompt_via| Agent::Command { argv: vec!["/bin/agent".into()], prompt_via, transcript: true };
+    let acp = sample::acp_spec().agent;
+    for (agent, is_bounded) in [
+        (Agent::Shell, true),
+        (argument(PromptVia::Argument), true),
+        (argument(PromptVia::Stdin), false),
+        (acp, false),
+    ] {
+        let spec = Arc::new(Spec { agent, ..sample::acp_spec() });
+        let mut session = Session { spec, ..sample::session("s", State::Hibernated) };
+        session.turns.queue.push_back(sample::prompt(8, "waits"));
+        let text = |bytes| "x".repeat(bytes);
+        let prompt = |bytes| Command::Prompt(NewPrompt::text(&*text(bytes), WhenBusy::Queue));
+        let edit = |bytes| Command::Edit(PromptId(8), text(bytes).into());
+        for command in [prompt(131_071), edit(131_071)] {
+            let refused = session.step(AT, 60, &Input::Command(command)).err();
+            assert_eq!(refused.map(|refusal| refusal.code()), is_bounded.then_some("prompt_too_large"));
+        }
+        assert!(session.step(AT, 60, &Input::Command(edit(131_070))).is_ok());
+        wish(&mut session, prompt(131_070));
+    }
 }
 
 /// One start of an agent that has a conversation to take up.

@@ -263,7 +263,10 @@ fn after(refusal: &Refusal) -> Option<Refusal> {
         Refusal::Stopping(_) => Refusal::Busy(id),
         Refusal::Busy(_) => Refusal::QueueFull { id, limit: limits::QUEUE },
         Refusal::QueueFull { .. } => Refusal::NoAttachments { id, agent: "shell".into() },
-        Refusal::NoAttachments { .. } => Refusal::NoTurn(id),
+        Refusal::NoAttachments { .. } => {
+            Refusal::TooLongForAgent { id, agent: "shell".into(), bytes: 200_000, limit: 131_070 }
+        }
+        Refusal::TooLongForAgent { .. } => Refusal::NoTurn(id),
         Refusal::NoTurn(_) => Refusal::NoSuchPrompt(prompt),
         Refusal::NoSuchPrompt(_) => Refusal::NotQueued(prompt),
         Refusal::NotQueued(_) => Refusal::NotInterrupted(prompt),

@@ -349,7 +349,7 @@ async fn too_many_deaths_fail_the_session_with_its_last_words_until_it_is_restar
 }
 
 #[tokio::test]
-async fn a_worker_that_cannot_be_started_fails_the_session_and_says_why() {
+async fn a_worker_that_cannot_be_started_is_waited_for_and_that_is_said() {
     let dir = tempfile::tempdir().unwrap();
     let builder = SessionManager::builder().state_dir(dir.path().join("state"));
     let manager = builder.worker_path(dir.path().join("no-such-worker")).start().await.unwrap();
@@ -358,9 +358,22 @@ async fn a_worker_that_cannot_be_started_fails_the_session_and_says_why() {
         intensity: Some(0),
         ..SessionOpts::default()
     };
-    let error = manager.start_session(opts, None).await.unwrap_err();
-    assert_eq!(code(&error), "session_failed");
-    assert!(error.to_string().contains("no-such-worker"), "{error}");
+    let mut stream = manager.subscribe(Some(0), None);
+    let mut said = 0;
+    let starts = async {
+        while said < 3 {
+            for record in stream.next().await.unwrap().unwrap() {
+                if let EventKind::SessionRestarting { reason, deaths, .. } = record.event().unwrap().kind {
+                    assert!(reason.contains("no-such-worker") && deaths == 0, "{reason}");
+                    said += 1;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        started = manager.start_session(opts, None) => panic!("{started:?}"),
+        starts = tokio::time::timeout(BOUND, starts) => starts.unwrap(),
+    }
     manager.shutdown().await;
 }
 
@@ -564,6 +577,18 @@ async fn beside_the_library_a_child_of_the_program_lives() {
     child.start_kill().unwrap();
     let status = tokio::time::timeout(BOUND, child.wait()).await.unwrap().unwrap();
     assert!(!status.success(), "the library reaped a stranger");
+    host.manager.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_prompt_that_becomes_an_argument_is_accepted_only_if_the_kernel_takes_it() {
+    let host = Host::new().await;
+    let id = host.session().await;
+    let long =
+        |bytes: usize| format!("echo on; :{}", " x".repeat(bytes)).chars().take(bytes).collect::<String>();
+    let refused = host.manager.send_prompt(&id, prompt(&long(131_071)), None).await.unwrap_err();
+    assert_eq!(code(&refused), "prompt_too_large");
+    assert_eq!(host.run(&id, &long(131_070)).await, "on\n");
     host.manager.shutdown().await;
 }
 

@@ -153,6 +153,7 @@ fn refused(refusal: &Refusal) -> StatusCode {
         | Refusal::TooManyClients { .. }
         | Refusal::SubagentLimit { .. }
         | Refusal::Unkillable { .. } => StatusCode::CONFLICT,
+        Refusal::TooLongForAgent { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         Refusal::Weaker { .. } => StatusCode::FORBIDDEN,
         Refusal::Closing => StatusCode::SERVICE_UNAVAILABLE,
     }
@@ -268,7 +269,11 @@ const MEANINGS: &[(u16, &str, &str)] = &[
     (409, "workdir_not_utf8", "the directory's real path is not UTF-8"),
     (413, "attachments_too_large", "the attachments have more than 8 MiB together"),
     (413, "body_too_large", "the body has more than 2 MiB, one that may have files in it more than 12"),
-    (413, "prompt_too_large", "the text has more than 1 MiB"),
+    (
+        413,
+        "prompt_too_large",
+        "the text has more than 1 MiB, or than the 128 KiB of an agent that gets it as an argument",
+    ),
     (414, "uri_too_long", "the URI has more than 16 KiB"),
     (415, "unsupported_media_type", "the body is not `application/json`"),
     (431, "headers_too_large", "the request's head has more than 16 KiB or 100 lines"),
@@ -441,6 +446,7 @@ mod tests {
             Refusal::Busy(id()),
             Refusal::QueueFull { id: id(), limit: 100 },
             Refusal::NoAttachments { id: id(), agent: "shell".into() },
+            Refusal::TooLongForAgent { id: id(), agent: "shell".into(), bytes: 2, limit: 1 },
             Refusal::NoTurn(id()),
             Refusal::NoSuchPrompt(prompt),
             Refusal::NotQueued(prompt),

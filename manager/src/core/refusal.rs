@@ -28,6 +28,10 @@ pub enum Refusal {
     QueueFull { id: SessionId, limit: usize },
     #[error("session `{id}` runs `{agent}`, which takes no attachments; the prompt was not accepted")]
     NoAttachments { id: SessionId, agent: String },
+    #[error(
+        "session `{id}` runs `{agent}`, which gets a prompt as an argument: {bytes} bytes are more than the {limit} that the kernel takes; the prompt was not accepted"
+    )]
+    TooLongForAgent { id: SessionId, agent: String, bytes: usize, limit: usize },
     #[error("no turn runs in session `{0}`")]
     NoTurn(SessionId),
     #[error("no such prompt `{0}` in this session")]
@@ -94,6 +98,7 @@ impl Refusal {
             Refusal::Busy(_) => "busy",
             Refusal::QueueFull { .. } => "queue_full",
             Refusal::NoAttachments { .. } => "no_attachments",
+            Refusal::TooLongForAgent { .. } => "prompt_too_large",
             Refusal::NoTurn(_) => "no_turn",
             Refusal::NoSuchPrompt(_) => "no_such_prompt",
             Refusal::NotQueued(_) => "not_queued",
@@ -142,6 +147,10 @@ impl Refusal {
             Refusal::QueueFull { id, .. } => format!("`kennel queue ls {id}` lists what waits"),
             Refusal::NoAttachments { .. } => {
                 "agents that speak the Agent Client Protocol may take some; or name the file in the text"
+                    .into()
+            }
+            Refusal::TooLongForAgent { .. } => {
+                "put long input into a file and name the file in the prompt; or set `prompt_via = \"stdin\"` in the agent's profile"
                     .into()
             }
             Refusal::NoTurn(_) | Refusal::Closing => return None,

@@ -252,6 +252,7 @@ impl Session {
             let (id, agent) = (self.id.clone(), self.spec.agent_name.clone());
             return Err(Refusal::NoAttachments { id, agent });
         }
+        self.can_run(&new.text)?;
         let busy = self.turns.running.is_some() || !self.turns.queue.is_empty();
         if busy && new.when_busy == WhenBusy::Reject {
             return Err(Refusal::Busy(self.id.clone()));
@@ -269,6 +270,17 @@ impl Session {
             self.abort_turn(at, out);
         }
         Ok(reply)
+    }
+
+    /// What is accepted can be run.
+    fn can_run(&self, text: &str) -> Result<(), Refusal> {
+        match self.spec.agent.longest_prompt() {
+            Some(limit) if text.len() > limit => {
+                let (id, agent) = (self.id.clone(), self.spec.agent_name.clone());
+                Err(Refusal::TooLongForAgent { id, agent, bytes: text.len(), limit })
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Puts a prompt into the queue; `settle` starts it if nothing stands before it.
@@ -553,6 +565,7 @@ impl Session {
         out: &mut Out,
     ) -> Result<Reply, Refusal> {
         let index = self.queued(prompt)?;
+        self.can_run(text)?;
         self.turns.queue[index].text = text.clone();
         out.emit(EventKind::PromptEdited { prompt_id: prompt, text: text.to_string() });
         Ok(Reply::Done)
