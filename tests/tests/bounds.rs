@@ -126,6 +126,46 @@ async fn a_request_that_cannot_be_read_is_answered_and_the_agent_lives() {
 }
 
 #[tokio::test]
+async fn a_line_however_long_ends_no_agent_also_after_a_restart() {
+    let host = host().await;
+    let id = session(&host).await;
+    for incarnation in [1, 2] {
+        for (what, line) in [
+            ("a notification", UPDATE.replace("TEXT", "\"«100000000×x»\"")),
+            ("a piece of its answer", SAYS.replace("TEXT", "«9000000×x»")),
+            (
+                "an answer that nobody waits for",
+                r#"{"jsonrpc":"2.0","id":4711,"result":"«9000000×x»"}"#.into(),
+            ),
+        ] {
+            let before = notices(&host, &id).await.len();
+            assert_eq!(host.run(&id, &format!("wire {line}; say on")).await, "on", "{what}");
+            let told = notices(&host, &id).await.split_off(before);
+            assert!(told.iter().any(|text| text.contains("left out")), "{what}: {told:?}");
+        }
+        // The end of the turn itself is too long.
+        let line = r#"{"jsonrpc":"2.0","id":$P,"result":{"stopReason":"end_turn","x":"«9000000×x»"}}"#;
+        let prompt = host.send(&id, &format!("wire {line}")).await;
+        let EventKind::TurnCompleted { stop_reason, .. } = host.end_of(&id, prompt).await else { panic!() };
+        assert_eq!(stop_reason, "error");
+        let info = host.manager.get_session(&id).await.unwrap();
+        assert_eq!(info.incarnation, incarnation, "it lives");
+        if incarnation == 1 {
+            kill(info.agent_pid.unwrap());
+            let is_next = |kind: &EventKind| matches!(kind, EventKind::SessionRestarted { .. });
+            host.event(&id, "its restart", is_next).await;
+        }
+    }
+    // An agent of text.
+    let id = host.session().await;
+    let said = host.run(&id, "head -c 9000000 /dev/zero | tr '\\0' x").await;
+    assert_eq!((said.len(), said.trim_matches('x')), (9_000_000, ""));
+    assert_eq!(host.run(&id, "echo on").await, "on\n");
+    assert_eq!(host.manager.get_session(&id).await.unwrap().incarnation, 1);
+    host.manager.shutdown().await;
+}
+
+#[tokio::test]
 async fn what_is_nearly_json_is_repaired_and_that_is_said_once_a_turn() {
     let host = host().await;
     let id = session(&host).await;
