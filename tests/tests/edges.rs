@@ -115,3 +115,22 @@ fn words_of_a_prompt_that_begin_with_a_dash_are_the_prompt() {
     });
     assert_eq!(texts.last(), Some((prompt.trim().to_owned(), "-x --key".to_owned())));
 }
+
+#[test]
+fn an_agent_that_cannot_be_asked_what_it_is_has_its_last_lines_told() {
+    let daemon = Daemon::new();
+    let config = daemon.dir.path().join("kennel");
+    std::fs::create_dir_all(&config).unwrap();
+    let profiles = "[agents.broken]\nkind = \"acp\"\ncommand = [\"/bin/sh\", \"-c\", \"echo no licence >&2; exit 3\"]\n\
+                    [agents.mine]\nkind = \"acp\"\ncommand = [\"/nowhere/codex-acp\"]\n";
+    std::fs::write(config.join("config.toml"), profiles).unwrap();
+    let said = daemon.run(&["agents", "ls", "broken", "--probe"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.stderr.contains("no licence"), "{said:?}");
+    assert!(!said.stderr.contains("kennel logs") && !said.stderr.contains("probe-"), "{said:?}");
+    assert!(daemon.ok(&["ls", "--all", "--quiet"]).is_empty());
+    // A profile of a name of its own that runs a known agent has that one's advice.
+    let agents: Vec<serde_json::Value> = daemon.json(&["agents", "ls", "mine", "codex"]);
+    assert!(agents[0]["login"].is_string(), "{agents:?}");
+    assert_eq!(agents[0]["login"], agents[1]["login"]);
+}

@@ -14,6 +14,9 @@ use crate::client::Request;
 /// How long an agent that is asked what it is may take, in milliseconds. The slowest known takes 13 s.
 const PROBE_MS: u64 = 60_000;
 
+/// How many lines of its log are told of an agent that did not become ready.
+const LOG_LINES: usize = 5;
+
 /// `agents`.
 pub async fn agents(link: &Link<'_>, args: &args::Agents) -> Outcome {
     let args::Agents::Ls { names, probe } = args;
@@ -82,14 +85,29 @@ async fn ask(link: &Link<'_>, agent: &str) -> Outcome<Option<AgentDetails>> {
     let title = Some(format!("asks {agent} what it is"));
     let restart = Some(RestartType::Temporary);
     let opts = SessionOpts { agent: Some(agent.to_owned()), title, workdir, restart, ..Default::default() };
-    let path = format!("/v1/sessions/probe-{}", random_key()?);
+    let id = format!("probe-{}", random_key()?);
+    let path = format!("/v1/sessions/{id}");
     let ready = link.ask(Request::put(format!("{path}?timeout_ms={PROBE_MS}")).json(&opts)).await;
     let session = link.ask(Request::get(&path)).await;
+    // With the session its log goes.
+    let log = match &ready {
+        Ok(_) => String::new(),
+        Err(_) => link
+            .ask(Request::get(format!("{path}/log?tail={LOG_LINES}")))
+            .await
+            .map_or_else(|_| String::new(), |log| String::from_utf8_lossy(&log).trim().to_owned()),
+    };
     let removed = link.ask(Request::delete(format!("{path}?force=true"))).await;
     let details = read::<SessionInfo>(&session?)?.agent_details;
     removed?;
     match (details, ready) {
-        (None, Err(failure)) => Err(failure),
+        (None, Err(failure)) => {
+            let what = failure.detail().unwrap_or("the agent did not become ready");
+            // The session is no more: nobody is to look for it.
+            let what = what.replace(&format!("session `{id}`"), "asking it");
+            let said = if log.is_empty() { String::new() } else { format!("; its last lines: {log}") };
+            Err(Failure::failed("session_failed", what + &said))
+        }
         (details, _) => Ok(details),
     }
 }

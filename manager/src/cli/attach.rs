@@ -181,7 +181,7 @@ impl<'a> Desk<'a> {
                 return Ok(Left::Detached);
             }
             let may_type = self.requests.len() < WAITING && !self.ended;
-            let due = self.view.due();
+            let due = self.view.next();
             tokio::select! {
                 frame = events.next() => match frame {
                     Ok(Some(frame)) => {
@@ -211,7 +211,7 @@ impl<'a> Desk<'a> {
                 },
                 answer = answer(&mut self.asking) => self.answered(answer)?,
                 answer = answer(&mut self.aborting) => self.answered(answer.map(|_| None))?,
-                () = until(due) => self.view.show_due(),
+                () = until(due) => self.view.tick(),
                 signal = self.signals.next() => if self.mind(signal) {
                     self.abort();
                 },

@@ -1,5 +1,7 @@
 //! `events`: what has happened, and what happens.
 
+use std::time::Duration;
+
 use protocol::api::Role;
 use protocol::api::{Gap, ManagerInfo};
 use protocol::event::{
@@ -275,6 +277,19 @@ pub fn stalled(step: StallStep, quiet_ms: u64) -> String {
         StallStep::Cancelled => {
             format!("the agent has shown no sign of work for {quiet} and is told to end its turn")
         }
+    }
+}
+
+/// For how long a turn shows nothing until a person is told what it waits for.
+pub const QUIET: Duration = Duration::from_secs(30);
+
+/// What a person is told of a turn that shows nothing for so long: what it waits for, as far as is known. `tool` is the
+/// title of a tool call that has not ended.
+pub fn quiet(since: Duration, tool: Option<&str>) -> String {
+    let since = format!("{}s", since.as_secs());
+    match tool {
+        Some(tool) => format!("no sign for {since}; the turn waits for its tool: {tool}"),
+        None => format!("no sign for {since}; the turn waits for its agent, or the agent for its model"),
     }
 }
 

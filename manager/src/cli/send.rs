@@ -30,6 +30,9 @@ const BRIEFLY: Duration = Duration::from_millis(400);
 /// How long a silence may be until a person is told what is waited for.
 const SILENCE: Duration = Duration::from_secs(1);
 
+/// What a prompt does whose turn runs.
+const RUNS: &str = "runs";
+
 /// `send`.
 pub async fn send(link: &Link<'_>, args: args::Send) -> Outcome {
     // Nothing need be said of a picture.
@@ -213,6 +216,8 @@ struct View<'a> {
     since: Instant,
     next_tick: Instant,
     shown: bool,
+    /// When its turn last showed something, and when it is told that it shows nothing.
+    sign: Option<(Instant, Instant)>,
 }
 
 /// How the prompt has ended, if it has.
@@ -236,6 +241,7 @@ impl<'a> View<'a> {
             since: now,
             next_tick: now + SILENCE,
             shown: false,
+            sign: None,
         }
     }
 
@@ -243,7 +249,11 @@ impl<'a> View<'a> {
     async fn patience(&self) {
         let held = self.held.as_ref().map(|(until, _)| *until);
         let asked = self.asked.as_ref().map(|(until, ..)| *until);
-        let next = held.into_iter().chain(asked).fold(self.next_tick, Instant::min);
+        let next = held
+            .into_iter()
+            .chain(asked)
+            .chain(self.sign.map(|(_, told)| told))
+            .fold(self.next_tick, Instant::min);
         sleep_until(next).await;
     }
 
@@ -251,6 +261,10 @@ impl<'a> View<'a> {
         let now = Instant::now();
         if self.asked.as_ref().is_some_and(|(until, ..)| *until <= now) {
             self.ask();
+        }
+        if let Some((since, _)) = self.sign.filter(|(_, told)| *told <= now) {
+            self.sign = Some((since, now + super::events::QUIET));
+            self.note(&super::events::quiet(since.elapsed(), None));
         }
         if self.held.as_ref().is_some_and(|(until, _)| *until <= now)
             && let Some((_, text)) = self.held.take()
@@ -366,6 +380,10 @@ impl<'a> View<'a> {
         } else if let EventKind::MessageChunk { stream, text, .. } = &event.kind {
             self.chunk(*stream, text)?;
         }
+        let asks =
+            matches!(event.kind, EventKind::PermissionRequested { .. } | EventKind::CallRequested { .. });
+        let now = Instant::now();
+        self.sign = (self.doing == RUNS && !asks).then_some((now, now + super::events::QUIET));
         if !matches!(event.kind, EventKind::PermissionResolved { .. } | EventKind::PermissionExpired { .. }) {
             self.ask();
         }
@@ -407,7 +425,7 @@ impl<'a> View<'a> {
             EventKind::PromptQueued { position, .. } => {
                 self.hold(format!("{prompt} is queued behind {position} others"))
             }
-            EventKind::PromptStarted { .. } => self.does("runs"),
+            EventKind::PromptStarted { .. } => self.does(RUNS),
             EventKind::PromptEdited { .. } => self.note(&format!("{prompt} was edited")),
             EventKind::SessionRestarting { reason, old_pid, .. } => {
                 let pid = old_pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();

@@ -8,9 +8,11 @@ use futures_util::stream::{self, StreamExt};
 use hyper::body::Bytes;
 use protocol::SessionId;
 use protocol::api::{CallInfo, Orphans, PermissionInfo, SessionInfo, SessionOpts, Status, TokenReply};
+use protocol::event::Timestamp;
 
 use super::args;
 use super::error::{Failure, Outcome};
+use super::events;
 use super::link::{Link, read};
 use super::render::{self, Cell, Table};
 use crate::client::Request;
@@ -170,6 +172,11 @@ pub async fn ls(link: &Link<'_>, args: args::Ls) -> Outcome {
             needs[0]
         ));
     }
+    for (session, _) in &shown {
+        if let Some(quiet) = quiet(session, clock::wall_ms()) {
+            link.ui.note(&format!("{}: {quiet}; `kennel logs {0}` may show more", session.id));
+        }
+    }
     if shown.len() < list.len() && link.ui.out_is_terminal {
         link.ui.note(&format!("{} more stopped or failed: `kennel ls --all`", list.len() - shown.len()));
     }
@@ -223,9 +230,19 @@ pub async fn show(link: &Link<'_>, typed: &str) -> Outcome {
     if link.ui.json {
         return link.ui.object(&answer);
     }
-    let mut facts = facts(&read(&answer)?, clock::wall_ms());
+    let session: SessionInfo = read(&answer)?;
+    let now = clock::wall_ms();
+    let (mut facts, quiet) = (facts(&session, now), quiet(&session, now));
+    facts.extend(quiet.map(|quiet| ("quiet", quiet)));
     facts.extend(needs(link, &id).await?.into_iter().map(|what| ("needs", what)));
     link.ui.print(&pairs(&facts, link.ui.out_colour))
+}
+
+/// What is told of a turn that has shown nothing for long.
+fn quiet(session: &SessionInfo, now: u64) -> Option<String> {
+    let Timestamp(last) = session.last_message_at.filter(|_| session.status == Status::Running)?;
+    let since = Duration::from_millis(now.saturating_sub(last));
+    (since >= events::QUIET).then(|| events::quiet(since, None))
 }
 
 /// What the session's agent waits for somebody to answer.
@@ -521,6 +538,19 @@ mod tests {
             parent: None,
             children: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_turn_without_a_sign_for_long_says_what_it_waits_for() {
+        let Timestamp(begun) = session().created_at;
+        let running =
+            SessionInfo { status: Status::Running, last_message_at: Some(Timestamp(begun)), ..session() };
+        assert_eq!(quiet(&running, begun + 29_999), None);
+        let told = quiet(&running, begun + 31_000).unwrap();
+        assert!(told.contains("no sign for 31s") && told.contains("its model"), "{told}");
+        let asks = SessionInfo { status: Status::RequiresAction, ..running };
+        assert_eq!(quiet(&asks, begun + 99_000), None, "it is known what that waits for");
+        assert!(events::quiet(events::QUIET, Some("make")).ends_with("its tool: make"));
     }
 
     #[test]

@@ -103,9 +103,12 @@ mod tests {
 
     #[test]
     fn options_stay_options() {
-        let sent = send(&["send", "s", "--no-wait", "--key=k", "a", "--file", "-x", "-q", "-b"]).unwrap();
-        assert_eq!((sent.no_wait, sent.key.as_deref(), sent.text.join(" ")), (true, Some("k"), "-b".into()));
-        assert_eq!(sent.files, [std::path::PathBuf::from("-x")]);
+        let sent = send(&["send", "s", "--no-wait", "--key=k", "a", "--file", "x", "-q", "-b"]).unwrap();
+        assert_eq!(
+            (sent.no_wait, sent.key.as_deref(), sent.text.join(" ")),
+            (true, Some("k"), "a -b".into())
+        );
+        assert_eq!(sent.files, [std::path::PathBuf::from("x")]);
         assert!(send(&["send", "-x", "s"]).is_none());
         let args = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
         let apart = |words: &[&str]| apart(&Cli::command(), args(words));

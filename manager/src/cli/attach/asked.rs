@@ -69,11 +69,6 @@ impl View<'_> {
         }
     }
 
-    /// When a permission is to be shown, if one is.
-    pub fn due(&self) -> Option<Instant> {
-        self.due
-    }
-
     /// Shows the permissions that no policy has answered.
     pub fn show_due(&mut self) {
         if self.due.is_some() {

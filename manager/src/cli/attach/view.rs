@@ -1,6 +1,6 @@
 //! What an attached person sees: a session's events as text, and what is known of the session from them.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use protocol::api::{
     Accepted, CallInfo, ClientInfo, PermissionInfo, PromptRequest, PromptState, QueuedPrompt, Role,
@@ -61,6 +61,10 @@ pub struct View<'a> {
     pub(super) due: Option<Instant>,
     /// Nothing can be typed any more.
     pub(super) mute: bool,
+    /// When the running turn last showed something, and when it is told that it shows nothing.
+    sign: Option<(Instant, Instant)>,
+    /// Titles of tool calls of the running turn that have not ended, by their ids.
+    tools: BTreeMap<String, String>,
     /// Requests that nobody typed.
     pub(super) owed: Vec<Request>,
 }
@@ -113,6 +117,8 @@ impl<'a> View<'a> {
             numbered: 0,
             due: None,
             mute: false,
+            sign: None,
+            tools: BTreeMap::new(),
             owed: Vec::new(),
         }
     }
@@ -221,6 +227,7 @@ impl<'a> View<'a> {
         // An event of a later version's kind is not for this one.
         let Ok(event) = serde_json::from_str::<Event>(&frame.data) else { return Ok(false) };
         self.know(&event.kind);
+        self.signs(&event.kind);
         let gone = matches!(event.kind, EventKind::SessionDeleted {});
         if !matches!(event.kind, EventKind::PermissionResolved { .. }) {
             self.show_due();
@@ -251,6 +258,49 @@ impl<'a> View<'a> {
             | EventKind::SessionRestarting { .. }
             | EventKind::SessionWoken {} => self.standing = Standing::Up,
             _ => {}
+        }
+    }
+
+    /// Keeps when a turn last showed something, and which tools it uses.
+    fn signs(&mut self, kind: &EventKind) {
+        match kind {
+            EventKind::ToolCallStarted { tool_call_id, title, .. } => {
+                self.tools.insert(tool_call_id.clone(), title.clone());
+            }
+            EventKind::ToolCallUpdated { tool_call_id, payload, .. }
+                if matches!(payload["status"].as_str(), Some("completed" | "failed")) =>
+            {
+                self.tools.remove(tool_call_id);
+            }
+            EventKind::PromptStarted { .. }
+            | EventKind::TurnCompleted { .. }
+            | EventKind::TurnInterrupted { .. } => {
+                self.tools.clear();
+            }
+            _ => {}
+        }
+        let now = Instant::now();
+        self.sign = self.running.map(|_| (now, now + events::QUIET));
+    }
+
+    /// When the next thing is to be shown that no event brings.
+    pub fn next(&self) -> Option<Instant> {
+        let quiet = self.sign.filter(|_| self.live && self.open.is_empty() && self.forms.is_empty());
+        self.due.into_iter().chain(quiet.map(|(_, told)| told)).min()
+    }
+
+    /// Shows what no event brings: permissions that no policy has answered, and what a quiet turn waits for.
+    pub fn tick(&mut self) {
+        let now = Instant::now();
+        if self.due.is_some_and(|due| due <= now) {
+            self.show_due();
+        }
+        if let Some((since, told)) = self.sign
+            && told <= now
+        {
+            self.sign = Some((since, now + events::QUIET));
+            let tool = self.tools.values().next_back().cloned();
+            self.note(&events::quiet(since.elapsed(), tool.as_deref()));
         }
     }
 
