@@ -18,6 +18,8 @@ use rustix::fs::{FileType, Mode, OFlags};
 use serde::Serialize;
 use tokio::net::UnixStream;
 
+use crate::address::{self, Found};
+
 /// The longest answer that is read: far above a list of as many sessions as a machine can hold.
 const MAX_ANSWER: usize = 256 * 1024 * 1024;
 /// The longest error that is read.
@@ -132,6 +134,8 @@ impl Request {
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: PathBuf,
+    /// Whose daemon's address comes before `socket`.
+    state_dir: Option<PathBuf>,
     /// The same, opened.
     opened: Option<Arc<OwnedFd>>,
     token: Option<Token>,
@@ -150,7 +154,13 @@ impl std::fmt::Debug for Token {
 impl Client {
     /// Of the daemon that listens on this socket, if one does.
     pub fn new(socket: PathBuf) -> Self {
-        Self { socket, opened: None, token: None }
+        Self { socket, state_dir: None, opened: None, token: None }
+    }
+
+    /// Of the daemon that serves this state directory, wherever the daemon listens; on `socket` where the state directory
+    /// does not tell.
+    pub fn of_state_dir(state_dir: PathBuf, socket: PathBuf) -> Self {
+        Self { state_dir: Some(state_dir), ..Self::new(socket) }
     }
 
     /// By a descriptor of the socket, opened with `O_PATH`, that was inherited under this number; by the path where that is
@@ -173,9 +183,17 @@ impl Client {
         self
     }
 
-    /// The socket.
-    pub fn socket(&self) -> &Path {
-        &self.socket
+    /// The socket, as it is now.
+    ///
+    /// # Errors
+    /// [`ClientError::Absent`] if nobody serves the state directory.
+    pub fn socket(&self) -> Result<PathBuf, ClientError> {
+        match self.state_dir.as_deref().map(address::find) {
+            Some(Found::Served { socket: Some(socket), .. }) => Ok(socket),
+            Some(Found::Free) => Err(ClientError::Absent(io::ErrorKind::NotFound.into())),
+            // Who knows: a daemon of another version, or one whose state directory is not seen from here.
+            Some(Found::Served { socket: None, .. } | Found::Unknown) | None => Ok(self.socket.clone()),
+        }
     }
 
     /// A connection to our own user's daemon. Root may look after anybody's; no daemon hears another user, so that to ask
@@ -188,7 +206,7 @@ impl Client {
                 return Ok(stream);
             }
         }
-        Self::connect_to(&self.socket).await
+        Self::connect_to(&self.socket()?).await
     }
 
     async fn connect_to(socket: &Path) -> Result<UnixStream, ClientError> {

@@ -5,30 +5,30 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::signal::SigSet;
 use protocol::{MARKER, failpoint};
-use rustix::fs::{FlockOperation, Mode, flock};
+use rustix::fs::Mode;
 use rustix::process::{Resource, geteuid, getrlimit, setrlimit, umask};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::io::AsyncReadExt;
-use tokio::net::{UnixListener, UnixStream};
-use tokio::time::{sleep, timeout};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use crate::api::{self, Leave, Stop};
 use crate::error::StartError;
 use crate::manager::SessionManager;
-use crate::owned;
 
-/// The longest path of a socket, in bytes: `sun_path` without its NUL (unix(7)).
-const MAX_SOCKET: usize = 107;
+mod socket;
+
+use socket::{Keeper, check_length, check_place};
+
 /// How long requests may run on after the manager has ended.
 const DRAIN: Duration = Duration::from_secs(2);
-/// How long the daemon before this one may take to leave the socket after it has left the state directory.
-const SUCCESSION: Duration = Duration::from_secs(10);
 
 /// How the daemon is to run.
 #[derive(Clone, Debug)]
@@ -125,13 +125,20 @@ async fn live(options: DaemonOptions) -> Result<(), RunError> {
             tracing::warn!("agents are offered no sub-agents: this program's path is not known: {error}")
         }
     }
+    // A place that is no good is no reason to take the sessions over first.
+    let socket = |source| RunError::Socket { path: options.socket.clone(), source };
+    crate::supervisor::trusted(&options.state_dir)?;
+    check_place(&options.socket).map_err(socket)?;
     let manager = builder.start().await?;
     // Only now: whoever has not the state directory has no business with its socket.
-    let (socket, listener) = match Socket::take(&options.socket).await {
+    let state_dir = manager.state_dir().to_owned();
+    let others = other_sockets(&state_dir);
+    let (mut keeper, listener) = match Keeper::take(&options.socket, others, &state_dir).await {
         Ok(taken) => taken,
         Err(source) => {
-            manager.shutdown().await;
-            return Err(RunError::Socket { path: options.socket, source });
+            // Its sessions' processes are for a daemon that has a socket.
+            manager.hand_over().await;
+            return Err(socket(source));
         }
     };
     failpoint::hit("daemon", "listening");
@@ -147,7 +154,8 @@ async fn live(options: DaemonOptions) -> Result<(), RunError> {
     let end = closed.clone();
     let router = api::router(manager.clone(), stop.clone());
     let ended = async move { _ = end.requested().await };
-    let mut server = tokio::spawn(api::serve(listener, router, manager.connections(), ended));
+    let (moved, listeners) = mpsc::channel(1);
+    let mut server = tokio::spawn(api::serve(listener, listeners, router, manager.connections(), ended));
 
     let (how, result) = tokio::select! {
         // Who types Ctrl-C wants all of it gone; a service manager that starts it anew does not.
@@ -155,6 +163,7 @@ async fn live(options: DaemonOptions) -> Result<(), RunError> {
         how = stop.requested() => (how, Ok("asked to stop")),
         () = manager.ended() => (Leave::EndAll, Err(RunError::Lost)),
         ended = &mut server => (Leave::EndAll, Err(server_ended(ended))),
+        never = keeper.keep(&moved) => match never {},
     };
     // Clients that ask now hear that it is stopping, and not that there is no daemon.
     stop.request(how);
@@ -181,7 +190,7 @@ async fn live(options: DaemonOptions) -> Result<(), RunError> {
     {
         tracing::warn!("requests that still ran were cut off");
     }
-    socket.leave();
+    keeper.leave();
     tracing::info!("gone");
     result
 }
@@ -305,81 +314,27 @@ async fn heard(pipe: &mut UnixStream) {
     }
 }
 
-/// The daemon's hold on its socket: a lock on a file beside it. The state directory's lock does not do, because
-/// `KENNEL_SOCKET` can name one socket for two state directories, and because the manager gives it up before the
-/// last answers are given.
-struct Socket {
-    path: PathBuf,
-    _lock: fs::File,
-}
-
-impl Socket {
-    /// Listens on `path`, in place of whatever dead daemon left there.
-    async fn take(path: &Path) -> io::Result<(Self, UnixListener)> {
-        check_length(path)?;
-        if let Some(parent) = path.parent() {
-            owned::shared_directory(parent)?;
-        }
-        let mut name = path.as_os_str().to_owned();
-        name.push(".lock");
-        let lock = owned::lock(Path::new(&name))?;
-        locked(&lock).await?;
-        match fs::symlink_metadata(path) {
-            Ok(found) if found.file_type().is_socket() => fs::remove_file(path)?,
-            Ok(_) => return Err(io::Error::other("there is something else, which is no socket")),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-        // The umask of `run` lets nobody else in from the first moment; this takes the bits away that mean nothing.
-        let listener = std::os::unix::net::UnixListener::bind(path)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-        listener.set_nonblocking(true)?;
-        Ok((Self { path: path.to_owned(), _lock: lock }, UnixListener::from_std(listener)?))
-    }
-
-    /// Removes it. The file of the lock stays: removing it would let two daemons each lock a file of that name.
-    fn leave(self) {
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
-/// Waits for the lock for as long as a daemon that ends may hold it.
-async fn locked(file: &fs::File) -> io::Result<()> {
-    let try_until = tokio::time::Instant::now() + SUCCESSION;
-    loop {
-        match flock(file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(()),
-            Err(rustix::io::Errno::WOULDBLOCK) if tokio::time::Instant::now() < try_until => {
-                sleep(Duration::from_millis(20)).await;
-            }
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(io::Error::other(
-                    "another daemon, over another state directory, serves this socket",
-                ));
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-fn check_length(path: &Path) -> io::Result<()> {
-    let length = path.as_os_str().len();
-    if length <= MAX_SOCKET {
-        return Ok(());
-    }
-    let message = format!("the path has {length} bytes; a socket's has at most {MAX_SOCKET}");
-    Err(io::Error::new(io::ErrorKind::InvalidInput, message))
-}
-
 /// Where a daemon's files lie. The CLI and the daemon come to the same answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paths {
     /// The state directory.
     pub state_dir: PathBuf,
-    /// The socket.
+    /// The socket, where the state directory has no address.
     pub socket: PathBuf,
+    /// `KENNEL_SOCKET` names the socket.
+    pub named: bool,
     /// The configuration.
     pub config: PathBuf,
+}
+
+impl Paths {
+    /// Makes sure that `KENNEL_SOCKET`, if it is set, names nothing that is no socket.
+    pub fn check_socket(&self) -> Result<(), PathsError> {
+        match self.named.then(|| check_place(&self.socket)) {
+            Some(Err(source)) => Err(PathsError::Socket { path: self.socket.clone(), source }),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Whether this kennel can read what the daemon over these paths has written. Changes nothing.
@@ -399,9 +354,14 @@ pub enum PathsError {
     /// The state directory's name is not one.
     #[error("the state directory: {0}")]
     StateDir(String),
-    /// `KENNEL_SOCKET` is too long for a socket.
-    #[error("KENNEL_SOCKET: {0}")]
-    Socket(io::Error),
+    /// `KENNEL_SOCKET` can be no socket.
+    #[error("KENNEL_SOCKET names {}: {source}", path.display())]
+    Socket {
+        /// What it names.
+        path: PathBuf,
+        /// Why that cannot be.
+        source: io::Error,
+    },
     /// Somebody else made the directory that would be ours.
     #[error("{} is not a directory that only you can use; remove it or set KENNEL_SOCKET", .0.display())]
     NotOurs(PathBuf),
@@ -411,7 +371,7 @@ pub enum PathsError {
 /// (<https://specifications.freedesktop.org/basedir-spec/latest/>). Creates nothing.
 ///
 /// State directory: `--state-dir`, `KENNEL_STATE_DIR`, `$XDG_STATE_HOME/kennel`, `~/.local/state/kennel`.
-/// Socket: `KENNEL_SOCKET`; else in `$XDG_RUNTIME_DIR/kennel/`, `kennel.sock` for the default state directory
+/// Socket, where no daemon has written its address into the state directory: `KENNEL_SOCKET`; else in `$XDG_RUNTIME_DIR/kennel/`, `kennel.sock` for the default state directory
 /// and a hash of the path for another; else in the state directory; else, if that path is too long for a
 /// socket, in `/tmp/kennel-UID/`. Configuration: `KENNEL_CONFIG`, `$XDG_CONFIG_HOME/kennel/config.toml`,
 /// `~/.config/kennel/config.toml`.
@@ -453,8 +413,10 @@ fn resolve(
     };
     if let Some(socket) = env("KENNEL_SOCKET") {
         let socket = absolute(socket.into())?;
-        check_length(&socket).map_err(PathsError::Socket)?;
-        return Ok(Paths { state_dir, socket, config });
+        if let Err(source) = check_length(&socket) {
+            return Err(PathsError::Socket { path: socket, source });
+        }
+        return Ok(Paths { state_dir, socket, named: true, config });
     }
     let hashed = format!("{}.sock", short_hash(&state_dir)?);
     let runtime = xdg("XDG_RUNTIME_DIR").filter(|dir| is_private(dir, uid)).map(|dir| {
@@ -464,14 +426,21 @@ fn resolve(
     let beside = state_dir.join(crate::supervisor::SOCKET);
     let fits = |path: &PathBuf| check_length(path).is_ok();
     if let Some(socket) = runtime.filter(fits).or(Some(beside).filter(fits)) {
-        return Ok(Paths { state_dir, socket, config });
+        return Ok(Paths { state_dir, socket, named: false, config });
     }
     let dir = tmp.join(format!("kennel-{uid}"));
     // In /tmp anybody can be there first and wait for what we would tell him.
     if fs::symlink_metadata(&dir).is_ok() && !is_private(&dir, uid) {
         return Err(PathsError::NotOurs(dir));
     }
-    Ok(Paths { state_dir, socket: dir.join(hashed), config })
+    Ok(Paths { state_dir, socket: dir.join(hashed), named: false, config })
+}
+
+/// Where a daemon listens whose own socket has vanished with its directory.
+fn other_sockets(state_dir: &Path) -> Vec<PathBuf> {
+    let no_environment = |_: &str| None;
+    let found = resolve(Some(state_dir.to_owned()), &no_environment, geteuid().as_raw(), Path::new("/tmp"));
+    found.map(|paths| paths.socket).into_iter().collect()
 }
 
 /// Whether this is a directory, no link to one, that only this user can use.
@@ -550,7 +519,7 @@ fn quoted(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
-    use std::os::unix::fs::DirBuilderExt;
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 
     use super::*;
 
@@ -612,7 +581,7 @@ mod tests {
         assert_eq!(world.resolve(None).unwrap(), {
             let state_dir = world.path("home/.local/state/kennel");
             let socket = state_dir.join("kennel.sock");
-            Paths { state_dir, socket, config: world.path("home/.config/kennel/config.toml") }
+            Paths { state_dir, socket, named: false, config: world.path("home/.config/kennel/config.toml") }
         });
     }
 
@@ -678,7 +647,7 @@ mod tests {
         let found = world.resolve(None).unwrap();
         assert_eq!((&*found.socket, &*found.config), (Path::new("/s.sock"), Path::new("/c.toml")));
         let world = world.with("KENNEL_SOCKET", format!("/{}", "x".repeat(107)));
-        assert!(matches!(world.resolve(None), Err(PathsError::Socket(_))));
+        assert!(matches!(world.resolve(None), Err(PathsError::Socket { .. })));
     }
 
     #[test]
@@ -689,54 +658,6 @@ mod tests {
         let found = world.resolve(Some(Path::new("/state"))).unwrap();
         assert_eq!(found.config, Path::new("/state/config.toml"));
         assert_eq!(found.socket, Path::new("/state/kennel.sock"));
-    }
-
-    #[tokio::test]
-    async fn the_socket_is_ours_alone_replaces_a_dead_one_and_goes() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("run/kennel.sock");
-        let (socket, listener) = Socket::take(&path).await.unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().mode() & 0o777, 0o700);
-        // Killed: the file stays, the lock goes.
-        drop((socket, listener));
-        assert!(path.exists());
-        let (socket, _listener) = Socket::take(&path).await.unwrap();
-        UnixStream::connect(&path).await.unwrap();
-        socket.leave();
-        assert!(!path.exists());
-    }
-
-    #[tokio::test]
-    async fn a_socket_in_use_is_waited_for_and_what_is_no_socket_is_not_removed() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("kennel.sock");
-        let (socket, _listener) = Socket::take(&path).await.unwrap();
-        let waiting = tokio::spawn({
-            let path = path.clone();
-            async move { Socket::take(&path).await.map(|(socket, _)| socket.leave()) }
-        });
-        // Not a guess at how long it takes: the other only has to have had a chance to do wrong.
-        for _ in 0..20 {
-            tokio::task::yield_now().await;
-        }
-        assert!(!waiting.is_finished() && path.exists());
-        socket.leave();
-        waiting.await.unwrap().unwrap();
-
-        fs::write(&path, "precious").unwrap();
-        assert!(Socket::take(&path).await.is_err());
-        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
-    }
-
-    #[tokio::test]
-    async fn a_directory_that_others_can_write_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        let path = dir.path().join("kennel.sock");
-        assert!(Socket::take(&path).await.is_err());
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o1777)).unwrap();
-        assert!(Socket::take(&path).await.is_ok());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! four words: **step** ([`core`]: pure, decides), **commit** (the journal remembers), **act** (processes and
 //! links do), **observe** (they report back as input). `supervisor.rs` is the loop that turns them.
 
+mod address;
 pub mod api;
 mod attachments;
 mod blocking;

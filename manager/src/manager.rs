@@ -469,6 +469,11 @@ impl SessionManager {
         Config::load(&self.shared.config)
     }
 
+    /// The state directory, without links.
+    pub(crate) fn state_dir(&self) -> &Path {
+        &self.shared.state_dir
+    }
+
     /// How many connections the daemon around this manager may have.
     pub(crate) fn connections(&self) -> config::Connections {
         // Whoever starts a session is told that the configuration is wrong.

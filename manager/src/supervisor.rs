@@ -18,6 +18,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
+use crate::address;
 use crate::blocking;
 use crate::cgroups::{self, Cgroups};
 use crate::clock;
@@ -166,7 +167,7 @@ pub fn take(state_dir: &Path) -> Result<PathBuf, StartError> {
 /// What kennel opens in a state directory; other names are not its own.
 fn trust_contents(state_dir: &Path) -> io::Result<()> {
     let directories = [logs::DIRECTORY, shelter::DIRECTORY, tokens::DIRECTORY];
-    let files = [LOCK, reserve::NAME, WORKTREES, SOCKET, "kennel.sock.lock"];
+    let files = [LOCK, address::NAME, reserve::NAME, WORKTREES, SOCKET, "kennel.sock.lock"];
     owned::contents(state_dir, |name| {
         directories.contains(&name)
             || files.contains(&name)
@@ -263,6 +264,8 @@ async fn lock(state_dir: &Path) -> Result<fs::File, StartError> {
         let pid = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
         return Err(StartError::Locked { dir: state_dir.to_owned(), pid });
     }
+    // Of a daemon that is dead: somebody else may listen there by now.
+    address::forget(state_dir);
     // Only for the message above; the lock itself is what counts.
     let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
     written.map_err(unusable(&path))?;
@@ -879,7 +882,7 @@ impl Supervisor {
     deprecated,
     reason = "its successor is unsafe, against types that change their descriptor; OwnedFd does not"
 )]
-fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+pub fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(fd, Interest::READABLE)
 }
 

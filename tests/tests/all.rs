@@ -4,6 +4,7 @@
 
 mod acp;
 mod acp_side;
+mod address;
 mod attach;
 mod attachments;
 mod bounds;

@@ -517,9 +517,12 @@ fn the_manager_is_reached_by_a_descriptor_where_the_path_leads_nowhere() {
     let variables = server["env"].as_array().unwrap();
     let socket =
         variables.iter().find(|one| one["name"] == "KENNEL_SOCKET").unwrap()["value"].as_str().unwrap();
+    let plain = daemon.dir.path().join("plain").display().to_string();
     let hidden = |agent: &str| {
+        // The daemon remakes a socket that is gone, and removes nothing that is in its place.
+        std::fs::write(&plain, "").unwrap();
         let script = format!(
-            "rename {socket} {socket}.away; mcp kennel list_subagents; rename {socket}.away {socket}"
+            "rename {socket} {socket}.away; rename {plain} {socket}; mcp kennel list_subagents; rename {socket}.away {socket}"
         );
         daemon.ok(&["send", agent, &script])
     };

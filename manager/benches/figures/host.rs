@@ -91,7 +91,7 @@ impl Host {
 
     /// A connection that is kept.
     pub async fn wire(&self) -> Wire {
-        Wire::open(self.client.socket()).await
+        Wire::open(&self.client.socket().unwrap()).await
     }
 
     /// All events from now on.
@@ -101,7 +101,7 @@ impl Host {
 
     /// A stream of events, once it has begun.
     pub async fn tap_at(&self, path: &str) -> Tap {
-        let mut stream = UnixStream::connect(self.client.socket()).await.unwrap();
+        let mut stream = UnixStream::connect(self.client.socket().unwrap()).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nhost: kennel\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut tap = Tap { stream, held: Vec::new(), kind: Vec::new() };

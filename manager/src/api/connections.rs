@@ -76,9 +76,11 @@ fn may_connect(peer: u32, own: u32) -> bool {
     peer == own || peer == 0
 }
 
-/// Serves the API to this user and root until `end` is ready; then lets running requests finish.
+/// Serves the API to this user and root until `end` is ready; then lets running requests finish. A listener that comes
+/// through `moved` takes the place of the one before.
 pub async fn serve(
-    listener: UnixListener,
+    mut listener: UnixListener,
+    mut moved: mpsc::Receiver<UnixListener>,
     router: Router,
     limits: Connections,
     end: impl Future<Output = ()> + Send + 'static,
@@ -91,6 +93,10 @@ pub async fn serve(
     loop {
         let accepted = tokio::select! {
             () = &mut end => break,
+            Some(next) = moved.recv() => {
+                listener = next;
+                continue;
+            }
             accepted = listener.accept() => accepted,
         };
         let stream = match accepted {

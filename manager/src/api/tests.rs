@@ -395,10 +395,16 @@ async fn over_a_socket_a_large_body_is_answered_and_not_hung_up_on() {
     let path = face.dir.path().join("api.sock");
     let listener = UnixListener::bind(&path).unwrap();
     let end = Stop::default();
-    let server = tokio::spawn(serve(listener, face.router.clone(), Connections::default(), {
-        let end = end.clone();
-        async move { _ = end.requested().await }
-    }));
+    let server = tokio::spawn(serve(
+        listener,
+        tokio::sync::mpsc::channel(1).1,
+        face.router.clone(),
+        Connections::default(),
+        {
+            let end = end.clone();
+            async move { _ = end.requested().await }
+        },
+    ));
     let mut stream = UnixStream::connect(&path).await.unwrap();
     let body = vec![b'x'; 10 * 1024 * 1024];
     let head = format!(

@@ -1,12 +1,11 @@
 //! `daemon`: run it, look at it, end it.
 
-use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use hyper::body::Bytes;
 use protocol::api::ManagerInfo;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::time::{Instant, sleep};
@@ -17,14 +16,16 @@ use super::link::{Link, read};
 use super::render;
 use super::sessions::pairs;
 use super::ui::Ui;
+use crate::address::{self, Found};
 use crate::client::{ClientError, Request};
-use crate::owned::{self, How};
-use crate::{clock, shelter, supervisor};
+use crate::{clock, shelter};
 
 /// How long a daemon that starts may take until it answers.
 const START: Duration = Duration::from_secs(10);
 /// How long one that ends may take.
 const END: Duration = Duration::from_secs(60);
+/// How long `status` waits for one that holds the state directory and does not answer yet.
+const MOMENT: Duration = Duration::from_secs(2);
 
 /// `daemon`, but for what needs no connection.
 pub async fn daemon(link: &Link<'_>, args: &args::Daemon) -> Outcome {
@@ -72,10 +73,50 @@ async fn start(link: &Link<'_>) -> Outcome {
     link.ui.line(&format!("running, pid {}", read::<ManagerInfo>(&answer)?.pid))
 }
 
+/// Asks a daemon that runs, and starts none. One that is just starting, or whose socket has vanished, is given a moment.
+async fn asked(link: &Link<'_>) -> Result<Bytes, ClientError> {
+    let deadline = Instant::now() + MOMENT;
+    loop {
+        let answer = link.client.ask(&Request::get("/v1/manager")).await;
+        let absent = matches!(answer, Err(ClientError::Absent(_)));
+        if !absent || holder(link).is_none() || Instant::now() > deadline {
+            return answer;
+        }
+        address::knock(&link.paths.state_dir);
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Of a daemon that holds the state directory and is not there where it is asked.
+fn unreachable(link: &Link<'_>, pid: u32) -> Outcome {
+    if link.ui.json {
+        let object = serde_json::json!({ "pid": pid, "state": "unreachable" });
+        link.ui.object(&object.to_string().into_bytes())?;
+    } else {
+        let mut facts = vec![
+            ("state", "unreachable: it runs, and nobody listens on the socket".to_owned()),
+            ("pid", pid.to_string()),
+            ("state dir", link.paths.state_dir.display().to_string()),
+            ("socket", link.socket().display().to_string()),
+        ];
+        if let Found::Served { socket: Some(socket), .. } = address::find(&link.paths.state_dir)
+            && socket != link.paths.socket
+            && link.paths.named
+        {
+            facts.push(("listens on", format!("{}; unset KENNEL_SOCKET", socket.display())));
+        }
+        link.ui.print(&pairs(&facts, link.ui.out_colour))?;
+    }
+    Err(Failure::Told(exit::UNREACHABLE))
+}
+
 async fn status(link: &Link<'_>) -> Outcome {
-    let answer = match link.client.ask(&Request::get("/v1/manager")).await {
+    let answer = match asked(link).await {
         Ok(answer) => answer,
         Err(ClientError::Absent(_)) => {
+            if let Some(pid) = holder(link) {
+                return unreachable(link, pid);
+            }
             if link.ui.json {
                 link.ui.object(&stopped())?;
             } else {
@@ -108,7 +149,7 @@ async fn status(link: &Link<'_>) -> Outcome {
         ("sessions", if sessions.is_empty() { "none".into() } else { sessions.join(", ") }),
         ("last event", info.last_event_id.to_string()),
         ("state dir", info.state_dir),
-        ("socket", link.paths.socket.display().to_string()),
+        ("socket", link.socket().display().to_string()),
         ("config", link.paths.config.display().to_string()),
     ];
     if info.version != crate::VERSION {
@@ -160,8 +201,11 @@ async fn stop(link: &Link<'_>, hand_over: bool) -> Outcome {
                     return Err(Failure::unreachable(what)
                         .hint(format!("`kill -9 {pid}` ends it and harms no session")));
                 }
-                // It is just starting, or just leaving.
-                Some(_) => sleep(Duration::from_millis(10)).await,
+                // It is just starting, or just leaving, or its socket has vanished.
+                Some(_) => {
+                    link.holder().await?;
+                    sleep(Duration::from_millis(10)).await;
+                }
             },
             Err(error) => return Err(error.into()),
         }
@@ -195,12 +239,8 @@ async fn ended(link: &Link<'_>, process: Option<OwnedFd>) -> Outcome {
 
 /// The process that holds the state directory, by its own word, if any does.
 fn holder(link: &Link<'_>) -> Option<u32> {
-    let state_dir = supervisor::trusted(&link.paths.state_dir).ok()??;
-    let mut lock = owned::open(&state_dir.join(supervisor::LOCK), How::Read).ok()?;
-    if flock(&lock, FlockOperation::NonBlockingLockShared).is_ok() {
-        return None;
+    match address::find(&link.paths.state_dir) {
+        Found::Served { pid, .. } => Some(pid.unwrap_or(0)),
+        Found::Free | Found::Unknown => None,
     }
-    let mut text = String::new();
-    lock.read_to_string(&mut text).ok()?;
-    Some(text.trim().parse().unwrap_or(0))
 }

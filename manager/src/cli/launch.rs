@@ -79,7 +79,7 @@ pub fn run(ui: &Ui, paths: Paths, worker_path: Option<PathBuf>, detached: bool) 
         // group, which a process that was just spawned is not.
         let _ = rustix::process::setsid();
     }
-    let Paths { state_dir, socket, config } = paths;
+    let Paths { state_dir, socket, config, .. } = paths;
     let ended = daemon::run(DaemonOptions { state_dir, socket, config, worker_path });
     let Err(error) = ended else {
         return ExitCode::SUCCESS;

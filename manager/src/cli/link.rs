@@ -1,6 +1,7 @@
 //! The way to the daemon: asking it, asking again when it went away, starting it when there is none.
 
 use std::cell::RefCell;
+use std::path::PathBuf;
 use std::process::Child;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tokio::time::{Instant, sleep};
 use super::error::{Failure, Outcome};
 use super::launch;
 use super::ui::Ui;
+use crate::address::{self, Found};
 use crate::client::{Client, ClientError, Events, Request, encoded};
 use crate::daemon::Paths;
 
@@ -43,7 +45,8 @@ pub struct Link<'a> {
 impl<'a> Link<'a> {
     /// To the daemon with these files.
     pub fn new(ui: &'a Ui, paths: Paths) -> Self {
-        let client = Client::new(paths.socket.clone());
+        let (state_dir, socket) = (paths.state_dir.clone(), paths.socket.clone());
+        let client = if paths.named { Client::new(socket) } else { Client::of_state_dir(state_dir, socket) };
         Self { ui, paths, client, children: RefCell::default() }
     }
 
@@ -124,6 +127,7 @@ impl<'a> Link<'a> {
         let deadline = Instant::now() + START;
         let begin = launch::log_length(&self.paths);
         let mut child: Option<Child> = None;
+        let mut holder = None;
         loop {
             match self.client.connect().await {
                 Ok(connection) => {
@@ -134,7 +138,7 @@ impl<'a> Link<'a> {
                     return Ok(());
                 }
                 Err(ClientError::Absent(error)) if std::env::var_os(MARKER).is_some() => {
-                    let what = format!("no daemon answers on {} ({error})", self.client.socket().display());
+                    let what = format!("no daemon answers on {} ({error})", self.socket().display());
                     return Err(Failure::unreachable(what).hint(
                         "a command inside a session does not start one; `kennel daemon start` from outside does",
                     ));
@@ -144,7 +148,11 @@ impl<'a> Link<'a> {
             }
             let ended = child.as_mut().and_then(|child| child.try_wait().ok().flatten());
             match ended {
-                None if child.is_none() => child = Some(launch::spawn(&self.paths)?),
+                None if child.is_none() => match self.holder().await? {
+                    None => child = Some(launch::spawn(&self.paths)?),
+                    // One that is starting, or leaving, or whose socket has vanished. Another would lose against it.
+                    Some(pid) => holder = pid,
+                },
                 // It has lost against another, which will answer, or which is just ending and then gives way.
                 Some(status) if status.code() == Some(launch::LOST) => child = None,
                 Some(status) => {
@@ -158,11 +166,62 @@ impl<'a> Link<'a> {
             }
             if Instant::now() > deadline {
                 self.children.borrow_mut().extend(child);
-                let what = format!("no daemon answered within {}", humantime::format_duration(START));
-                return Err(Failure::unreachable(what)
-                    .hint(format!("its log is {}", launch::log_path(&self.paths).display())));
+                return Err(self.silent(holder));
             }
             sleep(LOOK).await;
+        }
+    }
+
+    /// The socket that is asked, as it is now.
+    pub fn socket(&self) -> PathBuf {
+        self.client.socket().unwrap_or_else(|_| self.paths.socket.clone())
+    }
+
+    /// The process of the daemon that serves the state directory, by its own word, if one does. Asks that daemon to look
+    /// after its socket.
+    ///
+    /// # Errors
+    /// If `KENNEL_SOCKET` names another socket than the one where it listens.
+    pub async fn holder(&self) -> Outcome<Option<Option<u32>>> {
+        let Found::Served { pid, socket } = address::find(&self.paths.state_dir) else { return Ok(None) };
+        match socket {
+            // One that is just dead has its lock for a moment longer, and does not answer.
+            Some(socket)
+                if self.paths.named
+                    && socket != self.paths.socket
+                    && Client::new(socket.clone()).ask(&Request::get("/healthz")).await.is_ok() =>
+            {
+                Err(Failure::unreachable(format!(
+                    "KENNEL_SOCKET names {}, and nobody listens there; the daemon{} of {} listens on {}",
+                    self.paths.socket.display(),
+                    pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default(),
+                    self.paths.state_dir.display(),
+                    socket.display()
+                ))
+                .hint("unset KENNEL_SOCKET: the state directory has the daemon's address"))
+            }
+            _ => {
+                address::knock(&self.paths.state_dir);
+                Ok(Some(pid))
+            }
+        }
+    }
+
+    /// Of a daemon that does not answer in time.
+    fn silent(&self, holder: Option<u32>) -> Failure {
+        let log = launch::log_path(&self.paths);
+        let within = humantime::format_duration(START);
+        match holder {
+            Some(pid) => {
+                let (state_dir, socket) = (self.paths.state_dir.display(), self.socket());
+                Failure::unreachable(format!(
+                    "the daemon (pid {pid}) holds {state_dir} and does not answer on {} within {within}",
+                    socket.display()
+                ))
+                .hint(format!("`kill -9 {pid}` ends it and harms no session; its log is {}", log.display()))
+            }
+            None => Failure::unreachable(format!("no daemon answered within {within}"))
+                .hint(format!("its log is {}", log.display())),
         }
     }
 

@@ -67,7 +67,8 @@ const INSTRUCTIONS: &str = "Sub-agents work in the background, each in a process
 /// Serves the tools until standard input ends.
 pub async fn mcp(paths: Paths) -> Outcome {
     let (own, bearer) = credentials()?;
-    let client = Client::new(paths.socket).with_token(&bearer);
+    // What an agent's server was told once is no longer true of a daemon whose socket had to move.
+    let client = Client::of_state_dir(paths.state_dir.clone(), paths.socket).with_token(&bearer);
     let inherited = std::env::var(protocol::MCP_FD).ok().and_then(|number| number.parse().ok());
     let client = inherited.into_iter().fold(client, Client::by_descriptor);
     let server = Server { client, own, state_dir: paths.state_dir };

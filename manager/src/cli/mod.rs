@@ -84,6 +84,10 @@ fn unparsed(error: &clap::Error) -> ExitCode {
 }
 
 fn in_runtime(ui: &Ui, paths: crate::daemon::Paths, command: Command) -> Outcome {
+    // An agent's server has other ways to the daemon, too.
+    if !matches!(command, Command::Mcp) {
+        paths.check_socket().map_err(|error| Failure::failed("paths", error.to_string()))?;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
