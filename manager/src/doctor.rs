@@ -200,6 +200,12 @@ fn configuration(path: &Path) -> Finding {
     };
     let absent = config.agents().into_iter().filter(|agent| !agent.built_in && agent.path.is_none());
     let absent: Vec<String> = absent.map(|agent| format!("{} ({})", agent.name, agent.program)).collect();
+    if fs::symlink_metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+        return Finding::ok(
+            NAME,
+            format!("{} is not there; the built-in agents and defaults apply", path.display()),
+        );
+    }
     if absent.is_empty() {
         return Finding::ok(NAME, format!("{} can be read", path.display()));
     }

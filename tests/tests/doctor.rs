@@ -31,6 +31,8 @@ fn doctor_finds_a_sound_directory_sound_with_a_daemon_and_without_and_starts_non
     let (code, findings) = doctor(&daemon);
     assert_eq!(code, Some(0), "{findings:#?}");
     assert!(!daemon.dir.path().join("state").exists(), "it made something");
+    let config = finding(&findings, "configuration")["found"].as_str().unwrap();
+    assert!(config.contains("is not there") && !config.contains("can be read"), "{config}");
     daemon.ok(&["start", "--id", "one"]);
     daemon.idle("one");
     let (code, findings) = doctor(&daemon);
