@@ -18,6 +18,10 @@ const PASSES: usize = 8;
 /// The pause between rounds of SIGKILL, while no death rings the bell first.
 const PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+/// Passes in which nothing that is marked was found, until nothing is taken to be left.
+const QUIET: usize = 3;
+/// The most passes: with what is found again and again the end of the session deals.
+const MARKED_PASSES: usize = 32;
 /// What still lives so long after SIGKILL hangs in the kernel or is not ours to signal.
 const GIVE_UP: Duration = Duration::from_secs(10);
 
@@ -97,20 +101,33 @@ pub fn kill_all() {
     signal_all(Signal::KILL);
 }
 
-/// Kills everything below that has this in its environment, `NAME=value`, wherever it has escaped to.
-pub fn kill_marked(variable: &str) {
-    let mut killed = HashSet::new();
-    let has_it = |pid: &Pid| {
-        let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environ.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes())
-    };
-    for _ in 0..PASSES {
-        let new: Vec<Pid> = living().into_iter().filter(|pid| !killed.contains(pid) && has_it(pid)).collect();
-        if new.is_empty() {
+/// Kills everything below that has one of these in its environment, each `NAME=value`, wherever it has escaped to.
+///
+/// One pass may miss what forks or is handed to another parent meanwhile, and a process within exec(2) shows no environment.
+/// So it looks until nothing is found [`QUIET`] times in a row.
+pub fn kill_marked(variables: &[String]) {
+    if variables.is_empty() {
+        return;
+    }
+    let mut quiet = 0;
+    for _ in 0..MARKED_PASSES {
+        let mut found = false;
+        for pid in living() {
+            // What may not be looked into, or is gone, was not started as a command.
+            let Ok(environ) = fs::read(format!("/proc/{pid}/environ")) else { continue };
+            let has_it = |entry: &[u8]| variables.iter().any(|variable| entry == variable.as_bytes());
+            if environ.split(|byte| *byte == 0).any(has_it) {
+                send(pid, Signal::KILL);
+                found = true;
+            }
+            found |= environ.is_empty();
+        }
+        quiet = if found { 0 } else { quiet + 1 };
+        if quiet == QUIET {
             return;
         }
-        new.iter().for_each(|pid| send(*pid, Signal::KILL));
-        killed.extend(new);
+        #[allow(clippy::disallowed_methods, reason = "nothing tells that a process has left exec(2)")]
+        std::thread::sleep(PAUSE);
     }
 }
 

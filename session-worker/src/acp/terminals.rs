@@ -213,8 +213,8 @@ impl Terminals {
     /// Kills what the commands of the turn that is over have left. Gives how many of them still ran.
     pub fn end_turn(&mut self) -> u32 {
         let running = u32::try_from(self.running()).unwrap_or(u32::MAX);
-        self.all.values().for_each(Terminal::kill);
-        std::mem::take(&mut self.in_turn).iter().for_each(|mark| tree::kill_marked(mark));
+        self.all.values().for_each(Terminal::kill_below);
+        tree::kill_marked(&std::mem::take(&mut self.in_turn));
         running
     }
 
@@ -313,10 +313,15 @@ impl Terminal {
 
     /// Kills the command and all that it has started.
     fn kill(&self) {
+        self.kill_below();
+        tree::kill_marked(std::slice::from_ref(&self.mark));
+    }
+
+    /// Kills the command and what is below it.
+    fn kill_below(&self) {
         if !self.is_reaped {
             tree::kill(self.pid);
         }
-        tree::kill_marked(&self.mark);
     }
 }
 

@@ -180,7 +180,9 @@ pub fn parent_of(pid: Pid) -> Option<Pid> {
 /// The pid that a pidfd stands for, in the PID namespace of this `/proc` (pidfd_open(2)); none once it is reaped.
 pub fn pid_of(pidfd: impl AsFd) -> Option<Pid> {
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_fd().as_raw_fd())).ok()?;
-    Pid::from_raw(info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())?)
+    let pid: i32 = info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())?;
+    // A process that was reaped has -1, which is no pid, and to kill(2) everybody's.
+    Pid::from_raw(pid.max(0))
 }
 
 /// What the worker knows of a program from what it was told and has checked.
@@ -274,6 +276,16 @@ mod tests {
         assert!(hear(&ours, true).is_err());
         drop(theirs);
         assert!(hear(&ours, true).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_process_that_was_reaped_has_no_pid() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+        assert_eq!(pid_of(&pidfd), Some(pid));
+        child.wait().unwrap();
+        assert_eq!(pid_of(&pidfd), None);
     }
 
     #[test]
