@@ -539,7 +539,12 @@ mod tests {
 
     impl Home {
         fn new() -> Self {
-            let home = Self(tempfile::tempdir_in(std::env::current_dir().unwrap()).unwrap());
+            // Not where a sandbox has a directory of its own: there it would show nothing of this.
+            let private = |dir: &PathBuf| ["/tmp", "/var/tmp", "/run"].iter().any(|own| dir.starts_with(own));
+            let places = [std::env::current_dir().ok(), std::env::var_os("HOME").map(PathBuf::from)];
+            let place = places.into_iter().flatten().find(|dir| !private(dir));
+            let place = place.expect("neither this checkout nor HOME is outside of /tmp, /var/tmp and /run");
+            let home = Self(tempfile::tempdir_in(place).unwrap());
             for below in
                 ["state/worktrees/one", "home/.config/agent", "home/.config/other", "home/open", "work"]
             {
