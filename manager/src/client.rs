@@ -371,6 +371,8 @@ pub fn encoded(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixListener;
 
@@ -424,6 +426,12 @@ mod tests {
         }
     }
 
+    /// Ends a listener for everybody. Dropped alone, it lives on in a process that another test's thread has forked and that
+    /// has not reached its program yet.
+    fn hang_up(listener: impl AsFd) {
+        rustix::net::shutdown(listener, rustix::net::Shutdown::Both).unwrap();
+    }
+
     #[tokio::test]
     async fn a_descriptor_of_the_socket_leads_there_without_the_path_until_nobody_listens() {
         let dir = tempfile::tempdir().unwrap();
@@ -435,7 +443,7 @@ mod tests {
         drop(inherited);
         let (connected, accepted) = tokio::join!(client.connect(), listener.accept());
         assert!(connected.is_ok() && accepted.is_ok());
-        drop(listener);
+        hang_up(listener);
         assert!(matches!(client.connect().await, Err(ClientError::Absent(_))));
         let next = UnixListener::bind(&path).unwrap();
         let (connected, accepted) = tokio::join!(client.connect(), next.accept());
@@ -461,7 +469,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
         assert!(matches!(Client::new(path.clone()).connect().await, Err(ClientError::Absent(_))));
-        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        hang_up(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(matches!(Client::new(path).connect().await, Err(ClientError::Absent(_))));
     }
 }
