@@ -101,22 +101,19 @@ pub fn kill_all() {
     signal_all(Signal::KILL);
 }
 
-/// Kills everything below that has one of these in its environment, each `NAME=value`, wherever it has escaped to.
+/// Kills everything below that has a marked variable in its environment, wherever it has escaped to. `is_mark` is given each
+/// variable as `NAME=value`.
 ///
 /// One pass may miss what forks or is handed to another parent meanwhile, and a process within exec(2) shows no environment.
 /// So it looks until nothing is found [`QUIET`] times in a row.
-pub fn kill_marked(variables: &[String]) {
-    if variables.is_empty() {
-        return;
-    }
+pub fn kill_marked(is_mark: impl Fn(&[u8]) -> bool) {
     let mut quiet = 0;
     for _ in 0..MARKED_PASSES {
         let mut found = false;
         for pid in living() {
             // What may not be looked into, or is gone, was not started as a command.
             let Ok(environ) = fs::read(format!("/proc/{pid}/environ")) else { continue };
-            let has_it = |entry: &[u8]| variables.iter().any(|variable| entry == variable.as_bytes());
-            if environ.split(|byte| *byte == 0).any(has_it) {
+            if environ.split(|byte| *byte == 0).any(&is_mark) {
                 send(pid, Signal::KILL);
                 found = true;
             }

@@ -62,14 +62,14 @@ pub struct Terminals {
     confinement: Confinement,
     all: BTreeMap<String, Terminal>,
     count: u64,
-    /// The marks of the commands that were started since the last turn ended.
-    in_turn: Vec<String>,
+    /// A command was started since the last turn ended.
+    has_started: bool,
 }
 
 impl Terminals {
     /// None yet.
     pub fn new(confinement: Confinement) -> Self {
-        Self { confinement, all: BTreeMap::new(), count: 0, in_turn: Vec::new() }
+        Self { confinement, all: BTreeMap::new(), count: 0, has_started: false }
     }
 
     /// Does what the agent asks for.
@@ -139,7 +139,7 @@ impl Terminals {
         let limit = request.output_byte_limit.unwrap_or(KEPT).min(KEPT) as usize;
         let terminal = Terminal::start(welcome, &self.confinement, &argv, directory, &env, limit)
             .map_err(|error| format!("the command was not started: {error}"))?;
-        self.in_turn.push(terminal.mark.clone());
+        self.has_started = true;
         self.all.insert(name.clone(), terminal);
         Ok(name)
     }
@@ -214,7 +214,10 @@ impl Terminals {
     pub fn end_turn(&mut self) -> u32 {
         let running = u32::try_from(self.running()).unwrap_or(u32::MAX);
         self.all.values().for_each(Terminal::kill_below);
-        tree::kill_marked(&std::mem::take(&mut self.in_turn));
+        if std::mem::take(&mut self.has_started) {
+            let any = format!("{MARK}=");
+            tree::kill_marked(|variable| variable.starts_with(any.as_bytes()));
+        }
         running
     }
 
@@ -314,7 +317,7 @@ impl Terminal {
     /// Kills the command and all that it has started.
     fn kill(&self) {
         self.kill_below();
-        tree::kill_marked(std::slice::from_ref(&self.mark));
+        tree::kill_marked(|variable| variable == self.mark.as_bytes());
     }
 
     /// Kills the command and what is below it.
