@@ -532,7 +532,7 @@ pub struct Failure {
 }
 
 /// A prompt to be accepted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PromptRequest {
     /// What to tell the agent: 1 byte to 1 MiB, without NUL.

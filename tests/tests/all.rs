@@ -26,6 +26,7 @@ mod core_views;
 mod damage;
 mod disk;
 mod doctor;
+mod documents;
 mod edges;
 mod fuzz;
 mod handover;
