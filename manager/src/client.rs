@@ -19,6 +19,7 @@ use serde::Serialize;
 use tokio::net::UnixStream;
 
 use crate::address::{self, Found};
+use crate::process;
 
 /// The longest answer that is read: far above a list of as many sessions as a machine can hold.
 const MAX_ANSWER: usize = 256 * 1024 * 1024;
@@ -292,6 +293,10 @@ impl Connection {
         }
         if let Some(Token(token)) = &self.token {
             builder = builder.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        if let (Some(mask), Some(_)) = (process::umask(), &request.body) {
+            // What is created here is run with it.
+            builder = builder.header("kennel-umask", format!("{mask:04o}"));
         }
         if request.body.is_some() {
             builder = builder.header(header::CONTENT_TYPE, "application/json");

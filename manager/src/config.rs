@@ -25,6 +25,7 @@
 //! memory = "2GiB"                   # what all of them may have together, or they are killed
 //! pids = 200                        # so many of them at once, threads included
 //! cpus = 1.5                        # so many processors' time for all of them together
+//! umask = "022"                     # of its programs; without it that of the client which creates the session
 //! containment = "auto"              # or "pid_namespace" (or it does not start), "subreaper"
 //!
 //! [defaults]
@@ -37,6 +38,7 @@
 //! grace = "2s"                      # between SIGTERM and SIGKILL
 //! worker_timeout = "30s"            # a worker at work that says nothing for so long is replaced
 //! env_pass = []
+//! umask = "022"                     # where the profile has none
 //! subagent_depth = 3                # sub-agents of sub-agents: so deep at most
 //! subagent_breadth = 8              # so many at work for one parent
 //! subagent_total = 32               # so many below one session that nobody started as a sub-agent
@@ -79,8 +81,8 @@ use protocol::{Containment, Limits, Sandbox, SessionId};
 use crate::core::{PermissionRule, Permissions, Refusal, RestartPolicy, Spec, Subagents, WORKER_TIMEOUT_MS};
 use crate::error::Error;
 
-pub(crate) use bounds::{cpus as to_milli_cpus, size as parse_size};
-pub use env::{agent_env, base_env};
+pub(crate) use bounds::{cpus as to_milli_cpus, size as parse_size, umask as parse_umask};
+pub use env::{agent_env, base_env, places};
 pub use sandbox::{check_workdir as check_sandbox_workdir, unavailable as sandbox_unavailable};
 
 /// Name of the profile that is always there.
@@ -163,6 +165,7 @@ struct Defaults {
     subagent_depth: Option<u32>,
     subagent_breadth: Option<u32>,
     subagent_total: Option<u32>,
+    umask: Option<u32>,
 }
 
 #[derive(Clone, Debug)]
@@ -179,6 +182,7 @@ struct Profile {
     stall_timeout_ms: Option<u64>,
     worker_timeout_ms: Option<u64>,
     limits: Limits,
+    umask: Option<u32>,
     rules: Vec<PermissionRule>,
     subagents: Option<bool>,
     containment: Option<Containment>,
@@ -254,6 +258,7 @@ impl Default for Profile {
             stall_timeout_ms: None,
             worker_timeout_ms: None,
             limits: Limits::default(),
+            umask: None,
             rules: Vec::new(),
             subagents: None,
             containment: None,
@@ -379,6 +384,7 @@ impl Config {
                 pids: opts.pids.or(profile.limits.pids),
                 milli_cpus: opts.milli_cpus.or(profile.limits.milli_cpus),
             },
+            umask: profile.umask.or(self.defaults.umask).or(opts.umask),
             permissions: Permissions {
                 policy: opts.permissions.or(profile.permissions).unwrap_or_default(),
                 rules: profile.rules,
@@ -552,6 +558,7 @@ fn check_options(opts: &SessionOpts) -> Result<(), Error> {
     check("invalid_turn_timeout", opts.turn_timeout_ms, bounds::turn_timeout)?;
     check("invalid_nice", opts.nice, bounds::nice)?;
     check("invalid_nofile", opts.nofile, bounds::nofile)?;
+    check("invalid_umask", opts.umask, bounds::umask_number)?;
     check("invalid_memory", opts.memory_bytes, bounds::memory)?;
     check("invalid_pids", opts.pids, bounds::pids)?;
     check("invalid_cpus", opts.milli_cpus, bounds::milli_cpus)?;

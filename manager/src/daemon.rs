@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::signal::SigSet;
+use protocol::wire::Inherited;
 use protocol::{MARKER, failpoint};
 use rustix::fs::Mode;
 use rustix::process::{Resource, geteuid, getrlimit, setrlimit, umask};
@@ -23,6 +24,7 @@ use crate::api::{self, Leave, Stop};
 use crate::error::StartError;
 use crate::manager::SessionManager;
 
+pub mod aloof;
 mod socket;
 
 use socket::{Keeper, check_length, check_place};
@@ -94,7 +96,12 @@ pub fn run(options: DaemonOptions) -> Result<(), RunError> {
     let os = |what| move |source: io::Error| RunError::Os { what, source };
     // Whoever started this may have blocked signals, and all threads would inherit it: before any is made.
     SigSet::empty().thread_set_mask().map_err(|error| os("cannot reset the signal mask")(error.into()))?;
-    umask(Mode::from_raw_mode(0o077));
+    // What this process sets for itself is not what sessions' programs inherit.
+    let inherited = Inherited {
+        umask: Some(umask(Mode::from_raw_mode(0o077)).as_raw_mode() & 0o777),
+        open_files: getrlimit(Resource::Nofile).current,
+        places: Vec::new(),
+    };
     raise_limit();
     protect();
     let options = options.absolute().map_err(os("cannot read the current directory"))?;
@@ -104,18 +111,19 @@ pub fn run(options: DaemonOptions) -> Result<(), RunError> {
         .enable_all()
         .build()
         .map_err(os("cannot build a runtime"))?;
-    let result = runtime.block_on(live(options));
+    let result = runtime.block_on(live(options, inherited));
     // A file system that hangs may hold a blocking thread for ever.
     runtime.shutdown_background();
     result
 }
 
-async fn live(options: DaemonOptions) -> Result<(), RunError> {
+async fn live(options: DaemonOptions, inherited: Inherited) -> Result<(), RunError> {
     // First of all, so that an early signal is heard and does not kill.
     let os = |what| move |source: io::Error| RunError::Os { what, source };
     let mut signals = Signals::new().map_err(os("cannot listen for signals"))?;
     let mut builder =
         SessionManager::builder().state_dir(&options.state_dir).config(&options.config).whole_process(true);
+    builder = builder.inherited(inherited);
     if let Some(path) = &options.worker_path {
         builder = builder.worker_path(path);
     }
@@ -475,7 +483,6 @@ Type=exec
 ExecStart={exe} daemon run
 Restart=on-failure
 RestartSec=1
-UMask=0077
 
 # Only the daemon is signalled. On SIGTERM it leaves its sessions' processes to the next daemon: they go on with their
 # turns over `systemctl --user restart kennel`, and over its being killed. `kennel daemon stop` ends all of them.
@@ -668,5 +675,7 @@ mod tests {
             "{unit}"
         );
         assert!(unit.contains("\nKillMode=process\n"));
+        // The daemon sets its own; sessions of clients that say none get that of the login.
+        assert!(!unit.contains("UMask"));
     }
 }

@@ -1,7 +1,7 @@
 //! How a process ended that is not our child. While its parent has not reaped it `/proc` says so; afterwards
 //! `PIDFD_GET_INFO` does (`linux/pidfd.h`; the exit status since Linux 6.15).
 //!
-//! The only file with `unsafe` in it: the call is an ioctl, for which no crate has a safe function.
+//! One of two files with `unsafe` in them, with `daemon/aloof.rs`: the call is an ioctl, for which no crate has a safe function.
 #![allow(
     unsafe_code,
     reason = "an ioctl that no crate wraps; the kernel writes into a structure of known size"

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use protocol::api::*;
 use protocol::event::Timestamp;
+use protocol::wire::Inherited;
 use protocol::{EventId, SessionId};
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
@@ -60,6 +61,7 @@ pub struct Builder {
     config: Option<PathBuf>,
     whole_process: bool,
     mcp_server: Option<McpProgram>,
+    inherited: Inherited,
 }
 
 impl Builder {
@@ -96,6 +98,13 @@ impl Builder {
         self
     }
 
+    /// What sessions' programs inherit where neither the configuration nor the client sets it. Without it they inherit from
+    /// this process. For a process that has changed its own, as the `kennel` daemon does.
+    pub fn inherited(mut self, inherited: Inherited) -> Self {
+        self.inherited = inherited;
+        self
+    }
+
     /// Takes the state directory over and brings every session back that is wanted up.
     pub async fn start(self) -> Result<SessionManager, StartError> {
         let Some(state_dir) = self.state_dir else {
@@ -126,6 +135,7 @@ impl Builder {
             worker_path: self.worker_path,
             whole_process: self.whole_process,
             mcp_server: self.mcp_server,
+            inherited: self.inherited,
         };
         let (machine, worker_path) = (settings.machine, settings.worker_path.clone());
         let whole_process = self.whole_process;

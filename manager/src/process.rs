@@ -148,6 +148,14 @@ pub fn users(pid: u32) -> io::Result<Vec<u32>> {
     if users.len() == 4 { Ok(users) } else { Err(io::ErrorKind::InvalidData.into()) }
 }
 
+/// The file mode creation mask of this process; none if `/proc` does not say it. Reading it by umask(2) would change it for
+/// all threads.
+pub fn umask() -> Option<u32> {
+    let status = std::fs::read_to_string("/proc/thread-self/status").ok()?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
+    u32::from_str_radix(mask.trim(), 8).ok()
+}
+
 /// Fields 4 and 22 of `/proc/PID/stat`: the parent's pid, and when the process started.
 pub fn parent_and_start(pid: u32) -> io::Result<(u32, u64)> {
     let stat = stat(pid)?;

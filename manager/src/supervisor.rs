@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use protocol::wire::Inherited;
 use protocol::{SessionId, failpoint};
 use rustix::fs::{FlockOperation, flock};
 use tokio::io::unix::AsyncFd;
@@ -76,6 +77,8 @@ pub struct Settings {
     pub whole_process: bool,
     /// What agents are offered for starting sub-agents.
     pub mcp_server: Option<McpProgram>,
+    /// What sessions' programs inherit where nothing else is set.
+    pub inherited: Inherited,
 }
 
 /// What makes a request that is sent twice one request.
@@ -378,6 +381,7 @@ impl Supervisor {
             shelters,
             work,
             machine: settings.machine,
+            inherited: settings.inherited,
             cgroups: settings.cgroups.map(|root| Cgroups::new(root, &journal.uuid)),
         };
         let (answers, fetched) = mpsc::unbounded_channel();

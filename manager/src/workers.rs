@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use protocol::flow::Untold;
 use protocol::frame::Framed;
-use protocol::wire::{Agent, Command, Offer, PROTOCOL_VERSION, Setting, Welcome};
+use protocol::wire::{Agent, Command, Inherited, Offer, PROTOCOL_VERSION, Setting, Welcome};
 use protocol::{EventId, Exit, Groups, Identity, Incarnation, Level, PromptId, SessionId, Walls, failpoint};
 use rustix::process::Signal;
 use tokio::sync::mpsc;
@@ -156,6 +156,8 @@ pub struct World {
     pub work: Arc<Work>,
     /// The control groups of sessions.
     pub cgroups: Option<Cgroups>,
+    /// What sessions' programs inherit where nothing else is set.
+    pub inherited: Inherited,
 }
 
 impl World {
@@ -404,7 +406,16 @@ impl Workers {
             Level::Subreaper if !groups.enter.is_empty() => Level::Cgroup,
             level => level,
         };
-        let contain = [Command::Contain { level, demanded }, Command::Limits { limits, by, groups }];
+        let inherited = Inherited {
+            umask: spec.umask.or(self.world.inherited.umask),
+            places: config::places(spec),
+            ..self.world.inherited.clone()
+        };
+        let contain = [
+            Command::Inherit(inherited),
+            Command::Contain { level, demanded },
+            Command::Limits { limits, by, groups },
+        ];
         let sandbox = spec.walls.clone().map(|walls| Command::SandboxOf(Box::new(self.world.hide(walls))));
         let open = match &spec.agent {
             Agent::Acp { .. } => {

@@ -91,6 +91,10 @@ pub struct SessionOpts {
     /// The same, of those that are reached by HTTP. One that the agent cannot reach so is named in a `system.message`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mcp_remote_servers: Vec<McpRemoteServerOpts>,
+    /// The file mode creation mask of the client (umask(2)), 0 to 0o777. It applies where the configuration sets none. Over
+    /// HTTP the header `Kennel-Umask` carries it.
+    #[serde(skip)]
+    pub umask: Option<u32>,
 }
 
 /// A program that offers tools to the agent over the Model Context Protocol, on its standard input and output.

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Version of this vocabulary. Raised when a message is added; earlier versions still decode.
-pub const PROTOCOL_VERSION: u32 = 4;
+pub const PROTOCOL_VERSION: u32 = 5;
 
 /// One numbered message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,6 +143,21 @@ pub enum Command {
     },
     /// The agent runs in a sandbox, or not at all. Comes before [`Command::Open`]. Answered by [`Report::Sandboxed`].
     SandboxOf(Box<Walls>),
+    /// What the session's programs inherit. Comes before [`Command::Open`].
+    Inherit(Inherited),
+}
+
+/// What the programs of a session inherit in the place of what the daemon has set for itself. What is absent, they inherit
+/// from the process that spawned the worker.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inherited {
+    /// The file mode creation mask (umask(2)).
+    pub umask: Option<u32>,
+    /// The soft limit on open files (getrlimit(2)), where the profile sets none. The hard limit bounds it.
+    pub open_files: Option<u64>,
+    /// Names of variables in [`Welcome::env`] whose values are paths that the daemon was started with. A program does not get
+    /// one whose path does not exist.
+    pub places: Vec<String>,
 }
 
 /// Where a worker stays while no manager is linked, and for how long.

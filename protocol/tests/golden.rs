@@ -161,7 +161,13 @@ fn commands() -> Vec<(&'static str, ToWorker)> {
     let sandbox_of = [("sandbox-of", Command::SandboxOf(Box::new(sandbox_of)))];
     let adopted = [("shelter", Command::Shelter(shelter)), ("acknowledge", Command::Acknowledge)];
     let with = [("prompt-with", Command::PromptWith { prompt, text, history, attachments })];
-    let bodies = bodies.into_iter().chain(settings).chain(with).chain(adopted).chain(sandbox_of);
+    let inherited = Inherited { umask: Some(0o027), open_files: Some(4096), places: vec!["TMPDIR".into()] };
+    let started = [
+        ("inherit", Command::Inherit(inherited)),
+        ("inherit-nothing", Command::Inherit(Inherited::default())),
+    ];
+    let bodies =
+        bodies.into_iter().chain(settings).chain(with).chain(adopted).chain(sandbox_of).chain(started);
     bodies.map(|(name, body)| (name, Envelope { incarnation: 3, seq: 5, ack: 9, body })).collect()
 }
 

@@ -166,7 +166,8 @@ impl Acp {
             stderr: agent_stderr.into(),
         };
         // Before the agent runs, which could put something else there.
-        let place = Place::open(&welcome.workdir, confinement.contain.walls());
+        let umask = confinement.limits.inherited.umask.unwrap_or(0o077);
+        let place = Place::open(&welcome.workdir, confinement.contain.walls(), umask);
         // Closed again before anything else is started.
         descriptors::hand_on(inherited)?;
         let (pid, start) = program::start(welcome, confinement, plan)?;

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use protocol::wire::Welcome;
@@ -77,7 +77,11 @@ pub fn start(welcome: &Welcome, confinement: &Confinement, plan: Plan<'_>) -> io
     let ours = std::os::unix::net::UnixDatagram::from(ours);
     ours.set_nonblocking(true)?;
     let socket = UnixDatagram::from_std(ours)?;
-    let env = welcome.env.iter().chain(plan.env).cloned().collect();
+    let places = &confinement.limits.inherited.places;
+    // The daemon outlives what it was started with, as a temporary directory or that of a login.
+    let is_gone = |name: &String, value: &String| places.contains(name) && !Path::new(value).exists();
+    let there = welcome.env.iter().filter(|(name, value)| !is_gone(name, value));
+    let env = there.chain(plan.env).cloned().collect();
     let what = plan::Plan {
         worker: std::process::id().cast_signed(),
         confinement: confinement.clone(),

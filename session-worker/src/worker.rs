@@ -80,6 +80,9 @@ pub fn run() -> Result<u8, Error> {
     // What the launcher left open beyond 0, 1 and 2: nothing of ours is there yet. With the write end of another worker's
     // pipe, say, that worker would never see the end of its input.
     setup("descriptors", close_all_but(&[]))?;
+    // What this process makes for itself is its user's alone. Programs get what this process was started with, or what the
+    // manager says.
+    let umask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let (input, output) = setup("frame pipes", take_pipes())?;
     setup("session", lead_session())?;
     setup("subreaper", nix::sys::prctl::set_child_subreaper(true))?;
@@ -95,7 +98,11 @@ pub fn run() -> Result<u8, Error> {
         let link = Link::new(input, output).map_err(Error::NoPipes)?;
         let mut lobby = Lobby { link, bell, terminated };
         match lobby.wait_for_welcome().await? {
-            Ok(welcome) => Worker::new(lobby, welcome).live().await,
+            Ok(welcome) => {
+                let mut worker = Worker::new(lobby, welcome);
+                worker.confinement.limits.inherited.umask = Some(umask.as_raw_mode());
+                worker.live().await
+            }
             Err(code) => Ok(code),
         }
     })

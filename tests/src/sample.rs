@@ -31,6 +31,7 @@ pub fn spec() -> Spec {
         turn_timeout_ms: 0,
         stall_timeout_ms: None,
         limits: Default::default(),
+        umask: None,
         permissions: Permissions::default(),
         subagents: Default::default(),
         remote_servers: Vec::new(),

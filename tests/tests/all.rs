@@ -32,6 +32,7 @@ mod fuzz;
 mod handover;
 mod hangs;
 mod http;
+mod inheritance;
 mod kills;
 mod leftovers;
 mod library;

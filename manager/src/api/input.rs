@@ -73,6 +73,19 @@ impl<S: Send + Sync> FromRequestParts<S> for Client {
     }
 }
 
+/// The file mode creation mask of the client, as `Kennel-Umask` carries it.
+pub struct Umask(pub Option<u32>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Umask {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let wrong = |what: String| ApiError::bad_request("invalid_umask", what);
+        let header = single(&parts.headers, "kennel-umask").map_err(|what| wrong(what.to_string()))?;
+        Ok(Self(header.map(crate::config::parse_umask).transpose().map_err(wrong)?))
+    }
+}
+
 /// The process that `{pid}` in the path names.
 pub struct Pid(pub u32);
 

@@ -21,7 +21,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::App;
 use super::auth::Caller;
-use super::input::{Id, Json, Key, NoBody, Nothing, OptionalJson, Pid, Query, Wait};
+use super::input::{Id, Json, Key, NoBody, Nothing, OptionalJson, Pid, Query, Umask, Wait};
 use super::problem::{Answer, ApiError, WITH_BODY, WITH_OPTIONS, refuses};
 use crate::blocking;
 use crate::feed::readable;
@@ -55,7 +55,9 @@ refuses!(CreateErrors: 400 "invalid_idempotency_key", 409 "id_taken", 409 "idemp
 
 /// A new session.
 ///
-/// Answers once it has a process; `pid` is its worker's. No body is `{}`: a shell in the home directory.
+/// Answers once it has a process; `pid` is its worker's. No body is `{}`: a shell in the home directory. The header
+/// `Kennel-Umask: 0022` carries the client's file mode creation mask (umask(2)), in octal. The session's programs inherit it
+/// where the configuration sets none.
 #[utoipa::path(post, path = "/v1/sessions", tag = "sessions", operation_id = "start_session",
     params(("Idempotency-Key" = String, Header,
         description = "1 to 255 printable ASCII characters: a repeated request with the same key and body is answered with the same session; with another body it is refused.")),
@@ -65,8 +67,10 @@ pub async fn create(
     State(app): State<App>,
     _: Query<Nothing>,
     key: Key,
+    Umask(umask): Umask,
     OptionalJson(opts): OptionalJson<SessionOpts>,
 ) -> Answer<impl IntoResponse> {
+    let opts = SessionOpts { umask, ..opts };
     let session = app.manager.start_session(opts, key.as_deref()).await?;
     let location = [(header::LOCATION, format!("/v1/sessions/{}", session.id))];
     Ok((StatusCode::CREATED, location, Reply(session)))
@@ -107,8 +111,10 @@ pub async fn ensure(
     Id(id): Id,
     Query(query): Query<EnsureQuery>,
     Extension(caller): Extension<Caller>,
+    Umask(umask): Umask,
     OptionalJson(mut opts): OptionalJson<SessionOpts>,
 ) -> Answer<Reply<SessionInfo>> {
+    opts.umask = umask;
     if opts.id.take().is_some_and(|given| given != id.as_str()) {
         let detail = "the body's `id` is not the path's; nothing was changed";
         return Err(ApiError::new(StatusCode::CONFLICT, "invalid_id", detail));
@@ -516,9 +522,11 @@ refuses!(BootstrapErrors: 409 "invalid_id", 409 "invalid_workdir", 409 "session_
 pub async fn bootstrap(
     State(app): State<App>,
     _: Query<Nothing>,
+    Umask(umask): Umask,
     Json(request): Json<BootstrapRequest>,
 ) -> Answer<impl IntoResponse> {
     let BootstrapRequest { workdir, mut opts } = request;
+    opts.umask = umask;
     let id = stable_id(workdir.clone()).await?;
     if opts.id.take().is_some_and(|given| given != id.as_str()) {
         let detail = format!("the id of this directory's session is `{id}`; nothing was changed");

@@ -3,13 +3,13 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json as Reply};
-use protocol::api::{SubagentHandle, SubagentRequest};
+use protocol::api::{SessionOpts, SubagentHandle, SubagentRequest};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::App;
 use super::auth::Caller;
-use super::input::{Json, Key, Nothing, Query};
+use super::input::{Json, Key, Nothing, Query, Umask};
 use super::problem::{Answer, ApiError, WITH_BODY, WITH_OPTIONS, refuses};
 
 refuses!(StartErrors: 400 "empty_prompt", 400 "invalid_idempotency_key", 400 "invalid_prompt", 403 "weaker_than_parent", 404 "no_such_pid", 404 "no_such_session",
@@ -31,9 +31,11 @@ pub async fn start(
     Extension(caller): Extension<Caller>,
     _: Query<Nothing>,
     key: Key,
+    Umask(umask): Umask,
     Json(request): Json<SubagentRequest>,
 ) -> Answer<(StatusCode, Reply<SubagentHandle>)> {
     let SubagentRequest { parent, task, opts } = request;
+    let opts = SessionOpts { umask, ..opts };
     let parent = caller.parent(parent)?;
     if caller.session.is_some() && (opts.permissions.is_some() || opts.permission_timeout_ms.is_some()) {
         // Else an agent that must ask could have somebody below it do what it may not.

@@ -78,6 +78,9 @@ pub fn run(ui: &Ui, paths: Paths, worker_path: Option<PathBuf>, detached: bool) 
         // Away from the terminal of whoever happened to need a daemon. This fails only for the leader of a process
         // group, which a process that was just spawned is not.
         let _ = rustix::process::setsid();
+        for stays in daemon::aloof::reset() {
+            ui.tell(&format!("sessions inherit from the client that started this daemon: {stays}"));
+        }
     }
     let Paths { state_dir, socket, config, .. } = paths;
     let ended = daemon::run(DaemonOptions { state_dir, socket, config, worker_path });

@@ -87,6 +87,7 @@ pub fn options(options: args::Options) -> SessionOpts {
         milli_cpus: options.cpus,
         permissions: options.permissions,
         permission_timeout_ms: options.permission_timeout.map(ms),
+        umask: None,
         mcp_servers: Vec::new(),
         mcp_remote_servers: Vec::new(),
     }

@@ -30,6 +30,8 @@ pub(crate) const MEMORY: Range = 8 << 20..=1 << 50;
 pub(crate) const PIDS: Range = 8..=4_194_304;
 // The kernel's smallest quota is 1 ms in its usual period of 100 ms.
 pub(crate) const MILLI_CPUS: Range = 10..=1_000_000;
+/// All bits that a umask can have.
+const UMASK: u32 = 0o777;
 
 pub(super) fn title(title: &str) -> Result<(), String> {
     if title.chars().count() > TEXT_CHARS || title.chars().any(char::is_control) {
@@ -136,6 +138,20 @@ pub(super) fn nice(nice: u32) -> Result<(), String> {
 pub(super) fn nofile(nofile: u64) -> Result<(), String> {
     if !NOFILE.contains(&nofile) {
         return Err("a process may have between 32 and 1048576 descriptors".into());
+    }
+    Ok(())
+}
+
+/// A file mode creation mask as umask(1) takes it.
+pub(crate) fn umask(text: &str) -> Result<u32, String> {
+    let octal = (1..=4).contains(&text.len()) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+    let mask = u32::from_str_radix(text, 8).ok().filter(|mask| octal && *mask <= UMASK);
+    mask.ok_or_else(|| "a umask is written as octal digits from \"000\" to \"777\", like \"022\"".to_owned())
+}
+
+pub(super) fn umask_number(mask: u32) -> Result<(), String> {
+    if mask > UMASK {
+        return Err("a umask has the bits 0o777 at most".into());
     }
     Ok(())
 }

@@ -4,7 +4,8 @@
 //! there. An agent gets
 //!
 //! 1. what a program needs to find itself at home ([`base_env`]): who and where the user is, the language, the
-//!    terminal, the time zone, the XDG directories, and how the network is reached (proxies, certificates);
+//!    time zone, the XDG directories, and how the network is reached (proxies, certificates). A path of these that no
+//!    longer exists ([`places`]) is left out at each start of a program: the daemon outlives the client that started it;
 //! 2. what `env_pass` names in `config.toml`: `ANTHROPIC_API_KEY`, `SSH_AUTH_SOCK` and the like. Only the names
 //!    are in the journal; the values are read from the daemon's environment at each start of a worker, and a
 //!    name that is not there is left out;
@@ -28,10 +29,9 @@ const BASE: &[&str] = &[
     "SHELL",
     "TMPDIR",
     "USER",
-    // Language, terminal, time.
+    // Language, time. Not TERM: an agent has no terminal, and that of the client which started the daemon is not its own.
     "LANG",
     "LANGUAGE",
-    "TERM",
     "TZ",
     // https://specifications.freedesktop.org/basedir-spec/latest/
     "XDG_CACHE_HOME",
@@ -55,6 +55,11 @@ const BASE: &[&str] = &[
     "SSL_CERT_FILE",
 ];
 
+/// Of these the ones whose value is a path that must exist: a program that is given a wrong one fails, and without one it
+/// finds its own.
+const PLACES: &[&str] =
+    &["NODE_EXTRA_CA_CERTS", "SHELL", "SSL_CERT_DIR", "SSL_CERT_FILE", "TMPDIR", "XDG_RUNTIME_DIR"];
+
 /// Name of the variable that tells an agent which model was asked for.
 const MODEL: &str = "KENNEL_MODEL";
 
@@ -63,6 +68,12 @@ pub fn base_env(vars: impl Iterator<Item = (OsString, OsString)>) -> Vec<(String
     vars.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(name, _)| name.starts_with("LC_") || BASE.contains(&name.as_str()))
         .collect()
+}
+
+/// Names of variables that a program gets from this process's environment only if their paths exist. What the session itself
+/// says is not looked at.
+pub fn places(spec: &Spec) -> Vec<String> {
+    PLACES.iter().filter(|name| !spec.env.contains_key(**name)).map(|name| (*name).to_owned()).collect()
 }
 
 /// The whole environment of a session's agent but for the marker, from this process's environment as it is now.

@@ -68,6 +68,8 @@ struct RawDefaults {
     subagent_breadth: Option<u32>,
     #[serde(deserialize_with = "subagents")]
     subagent_total: Option<u32>,
+    #[serde(deserialize_with = "umask")]
+    umask: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -110,6 +112,8 @@ struct RawAgent {
     nice: Option<u32>,
     #[serde(default, deserialize_with = "nofile")]
     nofile: Option<u64>,
+    #[serde(default, deserialize_with = "umask")]
+    umask: Option<u32>,
     #[serde(default, deserialize_with = "memory")]
     memory: Option<u64>,
     #[serde(default, deserialize_with = "pids")]
@@ -347,6 +351,10 @@ fn nofile<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
     Ok(Some(nofile))
 }
 
+fn umask<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    bounds::umask(&String::deserialize(from)?).map(Some).map_err(de::Error::custom)
+}
+
 fn cgroup_root<'de, D: Deserializer<'de>>(from: D) -> Result<CgroupRoot, D::Error> {
     let root = String::deserialize(from)?;
     match root.as_str() {
@@ -516,6 +524,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Error> {
             subagent_depth: defaults.subagent_depth,
             subagent_breadth: defaults.subagent_breadth,
             subagent_total: defaults.subagent_total,
+            umask: defaults.umask,
         },
     })
 }
@@ -631,6 +640,7 @@ fn profile(name: &str, at: usize, agent: RawAgent, text: &str) -> Result<Profile
             pids: agent.pids,
             milli_cpus: agent.cpus,
         },
+        umask: agent.umask,
         rules: agent
             .rules
             .into_iter()
@@ -722,6 +732,8 @@ mod tests {
             ("hibernate_after = \"soon\"", "\"4h\""),
             ("grace = \"11min\"", "10m"),
             ("worker_timeout = \"0\"", "100ms"),
+            ("umask = \"0888\"", "octal"),
+            ("umask = 22", "string"),
             ("restart = \"always\"", "`permanent`"),
             ("on_crash = \"panic\"", "`interrupt`"),
             ("agent = \"nobody\"", "[agents.NAME]"),

@@ -57,6 +57,7 @@ fn without_a_file_a_session_is_a_shell_in_the_home_directory() {
         turn_timeout_ms: 0,
         stall_timeout_ms: None,
         limits: protocol::Limits::default(),
+        umask: None,
         permissions: Permissions::default(),
         remote_servers: Vec::new(),
         containment: Containment::Auto,

@@ -54,6 +54,10 @@ pub struct Spec {
     /// What its agent's processes may use.
     #[serde(default)]
     pub limits: Limits,
+    /// The file mode creation mask of its programs (umask(2)): the configuration's, else that of the client that created the
+    /// session. Absent: that with which the daemon was started.
+    #[serde(default)]
+    pub umask: Option<u32>,
     /// What becomes of permissions that the agent asks for.
     #[serde(default)]
     pub permissions: Permissions,

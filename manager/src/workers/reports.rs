@@ -187,6 +187,7 @@ mod tests {
             turn_timeout_ms: 0,
             stall_timeout_ms: None,
             limits: Default::default(),
+            umask: None,
             permissions: Permissions::default(),
             subagents: Default::default(),
             remote_servers: Vec::new(),

@@ -274,7 +274,7 @@ mod tests {
     use super::*;
 
     fn root() -> Place {
-        Place::open("/", None)
+        Place::open("/", None, 0o022)
     }
 
     const TURN: Option<PromptId> = Some(PromptId(7));

@@ -28,11 +28,13 @@ pub struct Place {
     hidden: Vec<PathBuf>,
     /// What is written all the same, below something that is hidden.
     writable: Vec<PathBuf>,
+    /// The file mode creation mask of the agent: what it has written by the worker gets the mode that it would give itself.
+    umask: Mode,
 }
 
 impl Place {
     /// Opens the directory. The manager has resolved its path: no part of it is a symlink, or somebody has changed it.
-    pub fn open(workdir: &str, walls: Option<&Walls>) -> Self {
+    pub fn open(workdir: &str, walls: Option<&Walls>, umask: u32) -> Self {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         let directory = rustix::fs::openat2(rustix::fs::CWD, workdir, flags, Mode::empty(), resolve);
@@ -42,7 +44,8 @@ impl Place {
         let hidden = paths(|walls| &walls.hidden);
         let mut writable: Vec<PathBuf> = paths(|walls| &walls.writable);
         writable.push(workdir.into());
-        Self { workdir: workdir.to_owned(), directory, hidden, writable }
+        let umask = Mode::from_raw_mode(umask & 0o777);
+        Self { workdir: workdir.to_owned(), directory, hidden, writable, umask }
     }
 
     /// Whether a path is in what the sandbox hides. Of two places the deeper one decides.
@@ -144,9 +147,13 @@ fn parse<T: serde::de::DeserializeOwned>(params: Value) -> Result<T, String> {
 }
 
 fn open(place: &Place, path: &Path, flags: OFlags) -> Result<File, String> {
-    let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
-    let mode = if flags.contains(OFlags::CREATE) { mode } else { Mode::empty() };
-    match place.resolve(path, flags, mode) {
+    let creates = flags.contains(OFlags::CREATE);
+    let mode = if creates { Mode::from_raw_mode(0o666) } else { Mode::empty() };
+    // The worker has one thread, and makes nothing of its own meanwhile.
+    let own = creates.then(|| rustix::process::umask(place.umask));
+    let resolved = place.resolve(path, flags, mode);
+    own.map(rustix::process::umask);
+    match resolved {
         Ok(file) => Ok(file.into()),
         Err(Errno::XDEV | Errno::LOOP) => Err(outside(path)),
         Err(error) => Err(failed(path, &std::io::Error::from(error).to_string())),
@@ -182,12 +189,12 @@ mod tests {
     }
 
     fn reads(work: &str, path: &str) -> Result<String, String> {
-        let answer = read(&Place::open(work, None), json!({ "sessionId": "s", "path": path }))?;
+        let answer = read(&Place::open(work, None, 0o022), json!({ "sessionId": "s", "path": path }))?;
         Ok(answer["content"].as_str().unwrap().to_owned())
     }
 
     fn writes(work: &str, path: &str, content: &str) -> Result<Value, String> {
-        write(&Place::open(work, None), json!({ "sessionId": "s", "path": path, "content": content }))
+        write(&Place::open(work, None, 0o022), json!({ "sessionId": "s", "path": path, "content": content }))
     }
 
     #[test]
@@ -196,9 +203,11 @@ mod tests {
         let path = format!("{work}/a.txt");
         writes(&work, &path, "one\ntwo\nthree\n").unwrap();
         assert_eq!(reads(&work, &path).unwrap(), "one\ntwo\nthree\n");
-        let part =
-            read(&Place::open(&work, None), json!({ "sessionId": "s", "path": path, "line": 2, "limit": 1 }))
-                .unwrap();
+        let part = read(
+            &Place::open(&work, None, 0o022),
+            json!({ "sessionId": "s", "path": path, "line": 2, "limit": 1 }),
+        )
+        .unwrap();
         assert_eq!(part["content"], "two\n");
         writes(&work, &path, "short").unwrap();
         assert_eq!(reads(&work, &path).unwrap(), "short");
@@ -221,7 +230,7 @@ mod tests {
             "/etc/passwd",
         ] {
             assert!(reads(&work, path).is_err(), "{path} was read");
-            let handed_over = may_be_reached(&Place::open(&work, None), &json!({ "path": path }));
+            let handed_over = may_be_reached(&Place::open(&work, None, 0o022), &json!({ "path": path }));
             assert!(handed_over.is_err(), "{path} was handed over");
             assert!(writes(&work, path, "spoiled").is_err(), "{path} was written");
         }
@@ -231,11 +240,11 @@ mod tests {
     #[test]
     fn a_file_that_is_not_saved_may_be_asked_for_and_a_way_out_through_it_not() {
         let (_dir, work) = place();
-        let reach = |path: &str| may_be_reached(&Place::open(&work, None), &json!({ "path": path }));
+        let reach = |path: &str| may_be_reached(&Place::open(&work, None, 0o022), &json!({ "path": path }));
         assert_eq!(reach("new.txt"), Ok(format!("{work}/new.txt")));
         assert_eq!(reach(&format!("{work}/a/new.txt")), Ok(format!("{work}/a/new.txt")));
         assert!(reach(&format!("{work}/none/../../secret")).is_err());
-        assert!(may_be_reached(&Place::open(&work, None), &json!({})).is_err());
+        assert!(may_be_reached(&Place::open(&work, None, 0o022), &json!({})).is_err());
     }
 
     #[test]
@@ -257,16 +266,16 @@ mod tests {
         std::fs::create_dir(dir.path().join("keys")).unwrap();
         std::fs::write(dir.path().join("keys/id"), "secret").unwrap();
         std::fs::write(format!("{work}/own"), "mine").unwrap();
-        let before = Place::open(&work, None);
+        let before = Place::open(&work, None, 0o022);
         std::fs::rename(&work, dir.path().join("moved")).unwrap();
         std::os::unix::fs::symlink(dir.path().join("keys"), &work).unwrap();
         let asks = |place: &Place, name: &str| read(place, json!({ "sessionId": "s", "path": name }));
         assert_eq!(asks(&before, "own").unwrap()["content"], "mine");
         for path in ["id", &format!("{work}/id")] {
             assert!(asks(&before, path).is_err());
-            assert!(may_be_reached(&Place::open(&work, None), &json!({ "path": path })).is_err());
+            assert!(may_be_reached(&Place::open(&work, None, 0o022), &json!({ "path": path })).is_err());
             assert!(
-                asks(&Place::open(&work, None), path).is_err(),
+                asks(&Place::open(&work, None, 0o022), path).is_err(),
                 "a symlink is not the session's directory"
             );
         }
@@ -289,7 +298,7 @@ mod tests {
             writable: vec![format!("{work}/keys/open")],
             ..Walls::default()
         };
-        let place = Place::open(&work, Some(&walls));
+        let place = Place::open(&work, Some(&walls), 0o022);
         let asks = |name: &str| read(&place, json!({ "sessionId": "s", "path": name }));
         assert!(asks("b").is_ok() && asks("keys/open/a").is_ok());
         for name in ["keys/id", "link", "./keys/id"] {

@@ -4,6 +4,8 @@
 use std::io;
 
 use protocol::Limits;
+use protocol::wire::Inherited;
+use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
@@ -21,12 +23,14 @@ pub struct ProgramLimits {
     pub nofile: Option<u64>,
     /// Files that name the members of control groups: it enters them.
     pub enter: Vec<String>,
+    /// What it has in the place of what this process has for itself.
+    pub inherited: Inherited,
 }
 
 impl ProgramLimits {
-    /// What the manager says.
-    pub fn new(limits: &Limits, enter: Vec<String>) -> Self {
-        Self { nice: limits.nice, nofile: limits.nofile, enter }
+    /// Takes over what the manager says.
+    pub fn set(&mut self, limits: &Limits, enter: Vec<String>) {
+        (self.nice, self.nofile, self.enter) = (limits.nice, limits.nofile, enter);
     }
 
     /// Whether the program is in a control group.
@@ -34,8 +38,8 @@ impl ProgramLimits {
         !self.enter.is_empty()
     }
 
-    /// Sets them in this process, which enters the control groups. But for the descriptors: whoever makes a sandbox needs
-    /// more of them than the program.
+    /// Sets them in this process, which enters the control groups. But for [`ProgramLimits::finish`]: whoever makes a sandbox
+    /// needs more descriptors than the program, and closes what it makes to others.
     pub fn enforce(&self) -> Result<(), Failed> {
         for file in &self.enter {
             enter(file).map_err(|error| ("control group", error))?;
@@ -47,9 +51,12 @@ impl ProgramLimits {
         Ok(())
     }
 
-    /// Bounds the descriptors of this process, which is about to become the program or to start it.
-    pub fn bound_descriptors(&self) -> Result<(), Failed> {
-        few_descriptors().map_err(|error| ("descriptor limit", error))?;
+    /// Bounds the descriptors of this process, which is about to become the program or to start it, and sets its umask.
+    pub fn finish(&self) -> Result<(), Failed> {
+        if let Some(mask) = self.inherited.umask {
+            rustix::process::umask(Mode::from_raw_mode(mask & 0o777));
+        }
+        few_descriptors(self.inherited.open_files).map_err(|error| ("descriptor limit", error))?;
         if let Some(nofile) = self.nofile {
             let limit = Rlimit { current: Some(nofile), maximum: Some(nofile) };
             setrlimit(Resource::Nofile, limit).map_err(|error| ("limit of descriptors", error.into()))?;
@@ -66,10 +73,11 @@ pub fn enter(file: &str) -> io::Result<()> {
     entered.map_err(|error| io::Error::new(error.kind(), format!("{file}: {error}")))
 }
 
-/// Takes the soft limit on descriptors back to what programs expect: the manager raises its own for its many
-/// workers, and select(2) cannot handle descriptors from 1024 on.
-fn few_descriptors() -> io::Result<()> {
+/// Takes the soft limit on descriptors back to what it was before the manager raised it for its many workers. Where nobody
+/// says what that was, it is what programs expect: select(2) cannot handle descriptors from 1024 on.
+fn few_descriptors(before: Option<u64>) -> io::Result<()> {
     let limit = getrlimit(Resource::Nofile);
-    let current = Some(limit.current.map_or(USUAL_DESCRIPTORS, |current| current.min(USUAL_DESCRIPTORS)));
+    let before = before.unwrap_or(USUAL_DESCRIPTORS);
+    let current = Some(limit.current.map_or(before, |current| current.min(before)));
     Ok(setrlimit(Resource::Nofile, Rlimit { current, ..limit })?)
 }

@@ -240,7 +240,7 @@ fn begin(status: &OwnedFd, plan: &InitPlan, marker: &str) -> Result<Pid, NotRun>
         return Err("there is no program".to_owned().into());
     };
     enter_directory(plan, directory)?;
-    plan.limits.bound_descriptors().map_err(|failed| unprepared(&failed))?;
+    plan.limits.finish().map_err(|failed| unprepared(&failed))?;
     let command = |program: &str, args: &[String]| {
         let mut command = Command::new(program);
         // A group of its own; the session is ours, and has no terminal.

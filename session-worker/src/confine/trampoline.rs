@@ -66,7 +66,7 @@ fn become_program(plan: &Plan) -> NotRun {
         return no_workdir(&plan.workdir, &error).into();
     }
     let Some((program, args)) = argv.split_first() else { return "there is no program".to_owned().into() };
-    if let Err(failed) = plan.confinement.limits.bound_descriptors() {
+    if let Err(failed) = plan.confinement.limits.finish() {
         return unprepared(&failed).into();
     }
     let mut command = Command::new(program);

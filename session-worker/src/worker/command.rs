@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{Error, LONGEST_GRACE, Worker};
 use crate::acp::Acp;
 use crate::agent::Turn;
-use crate::confine::{Contain, ProgramLimits};
+use crate::confine::Contain;
 use crate::watch::{MemoryGroup, Watch};
 use crate::{exit, tree};
 
@@ -103,10 +103,16 @@ impl Worker {
             Command::Sandbox(walls) => self.sandbox(walls.into()),
             Command::SandboxOf(walls) => self.sandbox(*walls),
             Command::Limits { limits, by, groups } => {
-                self.confinement.limits = ProgramLimits::new(&limits, groups.enter.clone());
+                self.confinement.limits.set(&limits, groups.enter.clone());
                 self.watch = Watch::new(&limits, &by);
                 self.memory = MemoryGroup::new(&limits, &by, groups);
                 Ok(self.link.send(Report::Limited(by))?)
+            }
+            Command::Inherit(given) => {
+                let inherited = &mut self.confinement.limits.inherited;
+                inherited.umask = given.umask.or(inherited.umask);
+                (inherited.open_files, inherited.places) = (given.open_files, given.places);
+                Ok(())
             }
             Command::Contain { level, demanded } => {
                 self.confinement.contain = match (level.is_namespace(), demanded) {
