@@ -68,7 +68,7 @@ mod file;
 pub(crate) mod mcp;
 mod sandbox;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
@@ -395,6 +395,7 @@ impl Config {
             remote_servers,
             containment: profile.containment.unwrap_or_default(),
             walls,
+            offers: opts.offers.iter().copied().collect::<BTreeSet<_>>().into_iter().collect(),
         })
     }
 

@@ -425,7 +425,10 @@ impl Workers {
                 let settings = Command::Settings(settings.collect());
                 let restore = Command::RestoreWithin(spec.restore_ms());
                 let remote = Command::RemoteServers(spec.remote_servers.clone());
-                vec![restore, settings, remote, Command::Open { agent_session, conversation }]
+                let (client, offers) = session.offered_at_start();
+                let driver = (!offers.is_empty()).then_some(Command::Driver { client, offers });
+                let open = Command::Open { agent_session, conversation };
+                [restore, settings, remote].into_iter().chain(driver).chain([open]).collect()
             }
             Agent::Command { .. } | Agent::Shell => Vec::new(),
         };

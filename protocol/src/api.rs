@@ -95,6 +95,10 @@ pub struct SessionOpts {
     /// HTTP the header `Kennel-Umask` carries it.
     #[serde(skip)]
     pub umask: Option<u32>,
+    /// What the client can do for the agent that starts the session, and attaches to it then: an agent hears at its start
+    /// whether it can ask for files.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub offers: Vec<Offer>,
 }
 
 /// A program that offers tools to the agent over the Model Context Protocol, on its standard input and output.

@@ -56,7 +56,6 @@ const UNFOUND: i32 = 127;
 const UNEXECUTED: i32 = 126;
 /// The manager's name for the model, in the environment.
 const MODEL: &str = "KENNEL_MODEL";
-const INTERNAL: i64 = -32603;
 
 /// The agent.
 pub struct Acp {
@@ -121,6 +120,7 @@ impl Acp {
         conversation: bool,
         settings: Vec<Setting>,
         remote_servers: Vec<RemoteServer>,
+        driver: (Option<EventId>, Vec<Offer>),
     ) -> Result<(Self, Vec<Report>), String> {
         let Agent::Acp { argv, login, mcp_servers } = &welcome.agent else {
             return Err("this agent does not live between prompts".to_owned());
@@ -136,14 +136,18 @@ impl Acp {
             cwd: welcome.workdir.clone(),
             mcp_servers,
             remote_servers,
+            reads_files: driver.1.contains(&Offer::ReadFile),
+            writes_files: driver.1.contains(&Offer::WriteFile),
             login: login.clone(),
             model: welcome.env.iter().find(|(name, _)| name == MODEL).map(|(_, model)| model.clone()),
             settings,
             agent_session,
             conversation,
         };
-        Self::spawn(welcome, confinement, argv, opening, &inherited)
-            .map_err(|error| format!("cannot start a process for {}: {error}", argv[0]))
+        let (mut acp, reports) = Self::spawn(welcome, confinement, argv, opening, &inherited)
+            .map_err(|error| format!("cannot start a process for {}: {error}", argv[0]))?;
+        acp.driven_by(driver.0, driver.1);
+        Ok((acp, reports))
     }
 
     fn spawn(
@@ -589,7 +593,7 @@ impl Acp {
         };
         vec![match answer {
             Ok(answer) => conversation::result(id, answer),
-            Err(why) => conversation::error(id, INTERNAL, &why),
+            Err(refused) => refused.error(id),
         }]
     }
 

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use nix::sys::signal::SigSet;
 use protocol::frame::FrameError;
-use protocol::wire::{Agent, RemoteServer, Report, Setting, TurnEnd, Welcome};
-use protocol::{Keeper, Level, PromptId, failpoint};
+use protocol::wire::{Agent, Offer, RemoteServer, Report, Setting, TurnEnd, Welcome};
+use protocol::{EventId, Keeper, Level, PromptId, failpoint};
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 
@@ -139,6 +139,8 @@ struct Worker {
     settings: Vec<Setting>,
     /// MCP servers that it reaches by itself, if it can.
     remote_servers: Vec<RemoteServer>,
+    /// The client that drives, and what it can do for the agent.
+    driver: (Option<EventId>, Vec<Offer>),
     /// How long it may say nothing while it takes up its conversation.
     restore_within: Option<Duration>,
     /// What its programs are held by.
@@ -176,6 +178,7 @@ impl Worker {
             acp: None,
             settings: Vec::new(),
             remote_servers: Vec::new(),
+            driver: Default::default(),
             restore_within: None,
             confinement: Confinement::default(),
             level: None,

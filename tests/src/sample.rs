@@ -37,6 +37,7 @@ pub fn spec() -> Spec {
         remote_servers: Vec::new(),
         containment: Default::default(),
         walls: None,
+        offers: Vec::new(),
     }
 }
 

@@ -307,7 +307,7 @@ async fn a_permission_is_answered_by_a_manager_that_came_later() {
 }
 
 #[tokio::test]
-async fn files_and_commands_go_by_way_of_the_worker_and_stay_in_the_directory() {
+async fn files_and_commands_go_by_way_of_the_worker_and_reach_what_the_agents_own_shell_reaches() {
     let host = host().await;
     let id = session(&host, "plain").await;
     let here = host.dir.path().canonicalize().unwrap();
@@ -316,7 +316,12 @@ async fn files_and_commands_go_by_way_of_the_worker_and_stay_in_the_directory() 
         host.run(&id, &format!("write {here}/a.txt some words; read {here}/a.txt")).await,
         "writtensome words"
     );
-    assert!(host.run(&id, "read /etc/passwd").await.contains("not below the session's working directory"));
+    assert!(host.run(&id, "read /etc/passwd").await.contains("root:"));
+    assert!(host.run(&id, "read none.txt").await.contains("Resource not found: none.txt"));
+    let outside = tempfile::tempdir().unwrap();
+    let outside = outside.path().join("new/er.txt");
+    assert_eq!(host.run(&id, &format!("write {} far", outside.display())).await, "written");
+    assert_eq!(std::fs::read_to_string(outside).unwrap(), "far");
     assert_eq!(host.run(&id, "run echo out && false").await, "out\n{\"exitCode\":1}");
     assert_eq!(host.run(&id, "run kill -9 $$").await, "{\"signal\":\"SIGKILL\"}");
     host.manager.shutdown().await;

@@ -64,18 +64,62 @@ fn what_is_not_saved_is_read_from_the_editor_and_written_there() {
 }
 
 #[test]
-fn what_the_editor_refuses_is_refused_and_what_is_outside_is_not_asked_for() {
+fn what_the_editor_refuses_is_refused_and_what_is_outside_is_the_workers() {
     let daemon = kennel();
     let (mut editor, id) = able(&daemon);
-    let prompt = editor.prompt(&id, "read /etc/passwd; read gone.txt");
+    let prompt = editor.prompt(&id, "read /etc/hostname-that-is-not; read gone.txt");
     let question = requested(&mut editor, "fs/read_text_file");
     assert_eq!(question["params"]["path"], json!(in_workdir(&daemon, "gone.txt")));
     let why = json!({ "code": -32002, "message": "no such buffer" });
     editor.send(&json!({ "jsonrpc": "2.0", "id": question["id"], "error": why }));
     assert_eq!(editor.stopped(prompt), "end_turn");
     let told = editor.told();
-    assert!(told[0].contains("not below the session's working directory"), "{told:?}");
+    assert!(told[0].contains("Resource not found: /etc/hostname-that-is-not"), "{told:?}");
     assert!(told[1].contains("refused: no such buffer"), "{told:?}");
+}
+
+#[test]
+fn an_agent_hears_of_the_files_of_a_client_only_while_one_drives_that_has_them() {
+    let daemon = kennel();
+    let here = |name: &str| in_workdir(&daemon, name);
+    // Nobody is there: it sees to its files itself, and can make one.
+    let alone = daemon.ok(&["start", "--agent", "plain"]).trim().to_owned();
+    let send = |id: &str, text: &str| daemon.ok(&["send", id, text]).trim().to_owned();
+    assert_eq!(send(&alone, "able"), "reads false writes false");
+    assert_eq!(send(&alone, &format!("create {} x", here("alone/a.txt"))), "made");
+    // An editor that starts one is attached only once the agent runs, and counts.
+    let (mut editor, id) = able(&daemon);
+    let prompt = editor.prompt(&id, "able");
+    assert_eq!(editor.stopped(prompt), "end_turn");
+    editor.hears_text("reads true writes true");
+    // It says that there is no such file in ACP's words, which reach the agent whole.
+    let path = here("made/new.txt");
+    let prompt = editor.prompt(&id, &format!("create {path} text"));
+    let question = requested(&mut editor, "fs/read_text_file");
+    let none = json!({ "code": -32002, "message": "Resource not found", "data": { "uri": path } });
+    editor.send(&json!({ "jsonrpc": "2.0", "id": question["id"], "error": none }));
+    let question = requested(&mut editor, "fs/write_text_file");
+    replies(&mut editor, &question, json!({}));
+    assert_eq!(editor.stopped(prompt), "end_turn");
+    editor.hears_text("made by the client");
+    // What it has heard it goes on asking for when the editor has gone, and the worker sees to it.
+    editor.close();
+    until("that nobody is there", || daemon.show(&id).clients.is_empty().then_some(()));
+    let path = here("gone/on.txt");
+    assert_eq!(send(&id, &format!("create {path} text")), "made by the client");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "text");
+    // The next process of the agent hears that nobody drives.
+    daemon.ok(&["restart", &id]);
+    assert_eq!(send(&id, "able"), "reads false writes false");
+    // Somebody who starts it again from an editor is on the way already.
+    daemon.ok(&["stop", &id]);
+    let mut again = Editor::silent(&daemon, &["--agent", "plain"]);
+    let able = json!({ "fs": { "readTextFile": true } });
+    again.ask("initialize", json!({ "protocolVersion": 1, "clientCapabilities": able }));
+    again.load(&daemon, &id);
+    let prompt = again.prompt(&id, "able");
+    assert_eq!(again.stopped(prompt), "end_turn");
+    again.hears_text("reads true writes false");
 }
 
 #[test]

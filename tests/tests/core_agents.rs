@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use harness::sample::{self, AT, ask, gone, id, identity, new_prompt, options, ready, turn};
 use manager::core::{
-    At, Command, Effect, Goal, Input, LastRestart, NewPrompt, PermissionRule, Permissions, Phase, Refusal,
-    Reply, Seen, Session, Spec, State, Why, limits,
+    Ask, At, Change, Command, Effect, Fleet, Goal, Input, LastRestart, NewPrompt, PermissionRule,
+    Permissions, Phase, Refusal, Reply, Seen, Session, Spec, State, Why, limits,
 };
-use protocol::api::{Failure, OnCrash, PermissionAnswer, PermissionPolicy, Status, Usage, WhenBusy};
+use protocol::api::{Failure, OnCrash, PermissionAnswer, PermissionPolicy, Role, Status, Usage, WhenBusy};
 use protocol::event::{Decider, EventKind, Outcome, Resolution};
-use protocol::wire::{Agent, AgentDetails, CallAnswer, PermissionAsk, PromptVia, Spent, TurnEnd, Update};
+use protocol::wire::{
+    Agent, AgentDetails, CallAnswer, Offer, PermissionAsk, PromptVia, Spent, TurnEnd, Update,
+};
 use protocol::{Exit, PermissionId, PromptId, Restore, Stream};
 use serde_json::{Value, json};
 
@@ -935,4 +937,33 @@ fn a_transcript_is_owed_until_a_turn_that_began_with_it_has_come_to_its_end() {
         see(&mut session, ended(end));
         assert_eq!(session.owes_transcript, owed);
     }
+}
+
+#[test]
+fn an_agent_that_starts_hears_of_a_client_that_drives_or_is_on_its_way() {
+    let made_by_editor = Spec { offers: vec![Offer::ReadFile], ..sample::acp_spec() };
+    let spec = Arc::new(made_by_editor.clone());
+    let Change { sessions, .. } = Fleet::default()
+        .step(AT, &Ask::Create { id: Some(id("s")), spec })
+        .unwrap_or_else(|refusal| panic!("{refusal}"));
+    let mut session = Session::clone(&sessions[0]);
+    assert_eq!(session.offered_at_start(), (None, vec![Offer::ReadFile]));
+    // What comes is what counts.
+    let offers = vec![Offer::WriteFile];
+    let attach = Command::Attach { name: "e".into(), role: Role::Driver, takeover: false, offers };
+    let mut driven = session.clone();
+    wish(&mut driven, attach);
+    let client = driven.clients[0].id;
+    assert_eq!(driven.offered_at_start(), (Some(client), vec![Offer::WriteFile]));
+    wish(&mut driven, Command::Detach(client));
+    assert_eq!(driven.offered_at_start(), (None, Vec::new()));
+    // Whoever has not come by the time that the agent is ready is not waited for any more.
+    see(&mut session, Seen::Spawned(identity(100)));
+    see(&mut session, Seen::Ready { restore: Restore::Fresh, agent_pid: Some(101) });
+    assert_eq!(session.offered_at_start(), (None, Vec::new()));
+    // In a sandbox no client opens files.
+    let walls = Some(protocol::Walls::default());
+    let walled = Spec { walls, ..made_by_editor };
+    let session = Session { spec: Arc::new(walled), awaited: vec![Offer::ReadFile], ..session };
+    assert_eq!(session.offered_at_start(), (None, Vec::new()));
 }

@@ -362,7 +362,9 @@ impl<'a> Editor<'a> {
             )));
         };
         let Servers { programs: mcp_servers, remote: mcp_remote_servers, .. } = servers;
-        let opts = SessionOpts { workdir: Some(dir), mcp_servers, mcp_remote_servers, ..self.opts.clone() };
+        let offers = self.offers.borrow().clone();
+        let opts =
+            SessionOpts { workdir: Some(dir), mcp_servers, mcp_remote_servers, offers, ..self.opts.clone() };
         if self.workdir_session {
             let id = stable_id(cwd)?;
             return self
@@ -445,7 +447,8 @@ impl<'a> Editor<'a> {
         // Before it is started or woken, so that this process of the agent has them already.
         let notes = self.give(&path, servers).await;
         if matches!(session.status, Status::Stopped | Status::Failed) {
-            let request = Request::put(format!("{path}?timeout_ms={}", READY.as_millis()));
+            let opts = SessionOpts { offers: self.offers.borrow().clone(), ..SessionOpts::default() };
+            let request = Request::put(format!("{path}?timeout_ms={}", READY.as_millis())).json(&opts);
             self.link.get::<SessionInfo>(request).await?;
         }
         let opened = self.open(id, show).await?;

@@ -90,6 +90,7 @@ pub fn options(options: args::Options) -> SessionOpts {
         umask: None,
         mcp_servers: Vec::new(),
         mcp_remote_servers: Vec::new(),
+        offers: Vec::new(),
     }
 }
 

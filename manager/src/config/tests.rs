@@ -62,6 +62,7 @@ fn without_a_file_a_session_is_a_shell_in_the_home_directory() {
         remote_servers: Vec::new(),
         containment: Containment::Auto,
         walls: None,
+        offers: Vec::new(),
         subagents: Subagents { offered: true, depth: 3, breadth: 8, total: 32 },
     };
     assert_eq!(spec, expected);

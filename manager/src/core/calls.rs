@@ -98,6 +98,16 @@ impl Session {
         if offers.is_empty() { (None, offers) } else { (Some(driver.id), offers) }
     }
 
+    /// The same for an agent that is to be started, which hears then, and never again, what it can ask for: also if the
+    /// client is on its way only.
+    pub fn offered_at_start(&self) -> (Option<EventId>, Vec<Offer>) {
+        if self.driver().is_some() {
+            return self.offered();
+        }
+        let may = |offer: &Offer| self.may_be_done_outside(*offer);
+        (None, self.awaited.iter().copied().filter(may).collect())
+    }
+
     fn can(&self, needs: Offer) -> Option<EventId> {
         let able = self.driver().filter(|driver| driver.offers.contains(&needs));
         able.filter(|_| self.may_be_done_outside(needs)).map(|driver| driver.id)

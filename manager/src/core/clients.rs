@@ -56,6 +56,9 @@ impl Session {
         self.clients.push(Client { id, name: name.to_owned(), role, offers: offers.to_vec() });
         self.had_offers |= role == Role::Driver && !offers.is_empty();
         if role == Role::Driver {
+            self.awaited.clear();
+        }
+        if role == Role::Driver {
             out.emit(EventKind::DriverChanged { driver: Some(id) });
         }
         if matches!(self.state, State::Hibernated) {

@@ -479,6 +479,7 @@ impl<'a> Draft<'a> {
         }
         let mut session = Session::new(id.clone(), spec.clone(), self.at, before.unwrap_or(0));
         session.parent = parent.cloned();
+        session.awaited = spec.offers.clone();
         if before.is_some() {
             // The id's predecessor may have left sub-agents behind that still work: they report to this one.
             let works = |child: &&Arc<Session>| {
@@ -509,7 +510,14 @@ impl<'a> Draft<'a> {
         if !fields.is_empty() {
             return Err(Refusal::SpecMismatch { id: id.clone(), fields });
         }
+        let starts = !session.has_process();
         self.one(id, &Input::Command(Command::Up))?;
+        if starts
+            && !spec.offers.is_empty()
+            && let Some(session) = self.changed.get_mut(id)
+        {
+            Arc::make_mut(session).awaited = spec.offers.clone();
+        }
         Ok(Reply::Existing(id.clone()))
     }
 

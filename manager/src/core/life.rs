@@ -77,6 +77,8 @@ impl Session {
             | State::Failed(_) => return,
         };
         self.restore = Some(restore);
+        // Its agent has heard of it.
+        self.awaited.clear();
         self.owes_transcript |= restore == Restore::Replayed;
         (self.lost_starts, self.was_ready, self.absence) = (0, true, None);
         out.emit(EventKind::SessionReady { pid, agent_pid, restore });

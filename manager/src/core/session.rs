@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use protocol::api::{ChildInfo, Failure, Usage};
 use protocol::event::{EventKind, Outcome, RemovedBy};
-use protocol::wire::{AgentDetails, TurnEnd};
+use protocol::wire::{AgentDetails, Offer, TurnEnd};
 use protocol::{
     CallId, EventId, Identity, Incarnation, Level, LimitedBy, PermissionId, PromptId, Restore, Sandboxed,
     SessionId,
@@ -224,6 +224,9 @@ pub struct Session {
     /// A client that could do something for the agent has driven: the worker is told who does.
     #[serde(default)]
     pub had_offers: bool,
+    /// What a client can do for its agent that has started it and is not attached yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub awaited: Vec<Offer>,
     /// What is set in its agent.
     #[serde(default)]
     pub settings: Settings,
@@ -341,6 +344,7 @@ impl Session {
             last_permission: None,
             last_call: None,
             had_offers: false,
+            awaited: Vec::new(),
             settings: Settings::default(),
             outdated: false,
             containment: None,

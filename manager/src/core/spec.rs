@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use protocol::api::{
     McpRemoteServerOpts, McpServerOpts, OnCrash, PermissionPolicy, RestartType, SessionOpts,
 };
-use protocol::wire::{Agent, RemoteServer};
+use protocol::wire::{Agent, Offer, RemoteServer};
 use protocol::{Containment, Limits, Walls};
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +73,9 @@ pub struct Spec {
     /// The sandbox that its agent runs in. What hides the manager's own files is added when a worker is told.
     #[serde(default)]
     pub walls: Option<Walls>,
+    /// What the client that made the session can do for its agent, and is to attach for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub offers: Vec<Offer>,
 }
 
 /// What [`Spec::worker_timeout_ms`] is if nobody says anything: long enough for a machine that is short of everything.

@@ -193,6 +193,7 @@ mod tests {
             remote_servers: Vec::new(),
             containment: Default::default(),
             walls: None,
+            offers: Vec::new(),
         };
         Session::new("s".parse().unwrap(), Arc::new(spec), AT, 0)
     }

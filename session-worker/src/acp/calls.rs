@@ -7,15 +7,13 @@ use protocol::wire::{CallAnswer, Offer, Report};
 use protocol::{EventId, PromptId, bounds, json as lenient};
 use serde_json::{Value, json};
 
-use super::conversation::{Do, error, result, text_at};
-use super::files::{self, Place};
+use super::conversation::{Do, INTERNAL, INVALID_PARAMS, error, error_about, result, text_at};
+use super::files::{self, For, Place};
 
 /// How much all requests that wait may hold together, in bytes.
 const HELD: usize = 16 * 1024 * 1024;
 /// Terminals of clients that may be open at once.
 const TERMINALS: usize = 64;
-const INVALID_PARAMS: i64 = -32602;
-const INTERNAL: i64 = -32603;
 /// The turn in which it was asked is over (JSON-RPC of the Language Server Protocol, which ACP follows).
 const CANCELLED: i64 = -32800;
 
@@ -112,7 +110,7 @@ impl Calls {
         }
         match (self.client, turn) {
             (Some(client), Some(prompt)) if fits && self.offers.contains(&needs) => {
-                Next::Do(self.hand_over(place, client, prompt, needs, asked))
+                self.hand_over(place, client, prompt, needs, asked)
             }
             _ => Next::Own(asked),
         }
@@ -125,15 +123,16 @@ impl Calls {
         prompt: PromptId,
         needs: Offer,
         mut asked: Asked,
-    ) -> Do {
+    ) -> Next {
         if needs != Offer::Terminal {
             // What the worker may not touch is not reached by way of a client either.
-            match files::may_be_reached(place, &asked.params) {
-                Ok(path) => asked.params["path"] = json!(path),
-                Err(why) => return error(asked.id, INTERNAL, &why),
+            match files::whose(place, &asked.params) {
+                Ok(For::Client(path)) => asked.params["path"] = json!(path),
+                Ok(For::Worker) => return Next::Own(asked),
+                Err(refused) => return Next::Do(refused.error(asked.id)),
             }
         }
-        self.report(prompt, Some(client), asked)
+        Next::Do(self.report(prompt, Some(client), asked))
     }
 
     fn at_terminal(&mut self, client: EventId, turn: Option<PromptId>, name: &str, mut asked: Asked) -> Do {
@@ -200,11 +199,8 @@ impl Calls {
             CallAnswer::Error { json } => {
                 let why: Value = serde_json::from_str(&json).unwrap_or_default();
                 let code = why["code"].as_i64().unwrap_or(INTERNAL);
-                Next::Do(error(
-                    asked.id,
-                    code,
-                    why["message"].as_str().unwrap_or("the client could not do it"),
-                ))
+                let message = why["message"].as_str().unwrap_or("the client could not do it");
+                Next::Do(error_about(asked.id, code, message, why["data"].clone()))
             }
             CallAnswer::NotAsked { .. } if own || asked.method == "terminal/create" => Next::Own(asked),
             // To read or write a file a second time does no harm. A command is another matter.

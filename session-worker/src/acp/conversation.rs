@@ -33,8 +33,12 @@ const CHILDREN: usize = 256;
 const PARSE_ERROR: i64 = -32700;
 const INVALID_REQUEST: i64 = -32600;
 const METHOD_NOT_FOUND: i64 = -32601;
-const INVALID_PARAMS: i64 = -32602;
-const INTERNAL: i64 = -32603;
+/// Its parameters cannot be understood.
+pub const INVALID_PARAMS: i64 = -32602;
+/// It was not possible.
+pub const INTERNAL: i64 = -32603;
+/// There is no such file (schema: `ErrorCode::ResourceNotFound`).
+pub const RESOURCE_NOT_FOUND: i64 = -32002;
 /// The agent wants a log-in (schema: `ErrorCode::AuthRequired`).
 const AUTH_REQUIRED: i64 = -32000;
 
@@ -47,6 +51,10 @@ pub struct Opening {
     pub mcp_servers: Vec<McpServer>,
     /// The same, of those that it reaches by itself, if it can.
     pub remote_servers: Vec<RemoteServer>,
+    /// A client drives that reads files for it.
+    pub reads_files: bool,
+    /// The same for writing them.
+    pub writes_files: bool,
     /// The log-in method to be used.
     pub login: Option<String>,
     /// The model to be chosen, where the agent has such a choice.
@@ -179,7 +187,11 @@ impl Conversation {
             said: BTreeSet::new(),
             notices: Vec::new(),
         };
-        let files = acp::FileSystemCapabilities::new().read_text_file(true).write_text_file(true);
+        // It is told once, and the worker has nothing to add to what it reads and writes by itself. What it asks for all the
+        // same, or asks for after that client has gone, is seen to.
+        let files = acp::FileSystemCapabilities::new()
+            .read_text_file(conversation.opening.reads_files)
+            .write_text_file(conversation.opening.writes_files);
         let forms = acp::ElicitationCapabilities::new().form(acp::ElicitationFormCapabilities::new());
         let switches =
             acp::SessionConfigOptionsCapabilities::new().boolean(acp::BooleanConfigOptionCapabilities::new());
@@ -954,7 +966,16 @@ pub fn result(id: Value, result: Value) -> Do {
 
 /// The refusal of a request of the agent.
 pub fn error(id: Value, code: i64, message: &str) -> Do {
-    Do::Send(json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code, "message": message } }))
+    error_about(id, code, message, Value::Null)
+}
+
+/// The same with what it is about, for programs.
+pub fn error_about(id: Value, code: i64, message: &str, data: Value) -> Do {
+    let mut error = json!({ "code": code, "message": message });
+    if !data.is_null() {
+        error["data"] = data;
+    }
+    Do::Send(json!({ "jsonrpc": "2.0", "id": id, "error": error }))
 }
 
 fn cancelled(id: Value) -> Do {

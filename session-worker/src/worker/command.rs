@@ -78,6 +78,7 @@ impl Worker {
                     conversation,
                     settings,
                     remote,
+                    self.driver.clone(),
                 ) {
                     Ok((mut acp, reports)) => {
                         acp.restore_within = self.restore_within;
@@ -139,8 +140,10 @@ impl Worker {
                 if self.confinement.contain.walls().is_some() {
                     offers.retain(|offer| *offer == Offer::Elicitation);
                 }
-                if let Some(acp) = &mut self.acp {
-                    acp.driven_by(client, offers);
+                match &mut self.acp {
+                    Some(acp) => acp.driven_by(client, offers),
+                    // It is told at its start.
+                    None => self.driver = (client, offers),
                 }
                 Ok(())
             }

@@ -23,6 +23,8 @@
 //! | `ask ID KIND PATH` | asks for permission to use that tool, and says what was answered |
 //! | `ask-both ID ID` | asks for permission to use both tools at once, and says what was answered, in the order of the answers |
 //! | `read PATH` / `write PATH TEXT` | by way of the client; says what came of it |
+//! | `create PATH TEXT` | as some agents make a file: reads it first, by way of the client if that reads files, and takes any error but "no such file" as final |
+//! | `able` | says which files the client has said that it reads and writes |
 //! | `greedy COUNT PATH FILE` | asks for a file that often and reads no answer until there is FILE; says what then came |
 //! | `elicit QUESTION` | asks the user by way of the client, in a form with the text `name`; says what was answered |
 //! | `both ID QUESTION` | asks for both a form and a permission at once |
@@ -126,6 +128,7 @@ fn main() {
         late: None,
         late_ask: None,
         knows_switches: false,
+        client_files: Value::Null,
     };
     while let Some(message) = agent.next_message() {
         agent.handle(message);
@@ -168,6 +171,8 @@ struct Agent {
     late_ask: Option<String>,
     /// The client has options that are true or false.
     knows_switches: bool,
+    /// What the client has said of its files.
+    client_files: Value,
 }
 
 /// How a turn ends.
@@ -192,6 +197,7 @@ impl Agent {
         }
         match method {
             "initialize" => {
+                self.client_files = params["clientCapabilities"]["fs"].clone();
                 let session = &params["clientCapabilities"]["session"];
                 self.knows_switches = session["configOptions"]["boolean"].is_object();
                 let mut able = json!({ "loadSession": self.can_load, "promptCapabilities": self.takes });
@@ -407,6 +413,15 @@ impl Agent {
                     let params = json!({ "sessionId": self.session, "path": path, "content": content });
                     let answer = self.ask("fs/write_text_file", params);
                     self.say_answer(&json!("written"), &answer);
+                }
+                "create" => {
+                    let (path, content) = argument.split_once(' ').unwrap();
+                    let said = self.create(path, content);
+                    self.say(&said);
+                }
+                "able" => {
+                    let does = |name: &str| self.client_files[name] == true;
+                    self.say(&format!("reads {} writes {}", does("readTextFile"), does("writeTextFile")));
                 }
                 "greedy" => {
                     let words: Vec<&str> = argument.split(' ').collect();
@@ -624,6 +639,36 @@ impl Agent {
             bytes += answer["result"]["content"].as_str().unwrap().len();
         }
         format!("{count} answers of {bytes} bytes")
+    }
+
+    /// Reads a file before it makes it, and gives up over whatever does not say that there is none.
+    fn create(&mut self, path: &str, content: &str) -> String {
+        let session = self.session.clone();
+        let missing = match self.client_files["readTextFile"] == true {
+            true => {
+                let answer = self.ask("fs/read_text_file", json!({ "sessionId": session, "path": path }));
+                match &answer["error"] {
+                    Value::Null => Ok(()),
+                    error if error["code"] == -32002 && error["data"]["uri"] == path => Ok(()),
+                    error => Err(error["message"].to_string()),
+                }
+            }
+            false => match std::fs::read(path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.to_string()),
+                Ok(_) | Err(_) => Ok(()),
+            },
+        };
+        if let Err(why) = missing {
+            return format!("not made: {why}");
+        }
+        if self.client_files["writeTextFile"] == true {
+            let params = json!({ "sessionId": session, "path": path, "content": content });
+            let answer = self.ask("fs/write_text_file", params);
+            return answer["error"]["message"].as_str().unwrap_or("made by the client").to_owned();
+        }
+        let parent = Path::new(path).parent().unwrap();
+        std::fs::create_dir_all(parent).and_then(|()| std::fs::write(path, content)).unwrap();
+        "made".to_owned()
     }
 
     fn use_server(&self, name: &str, tool: &str) -> String {

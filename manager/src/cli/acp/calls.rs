@@ -90,13 +90,13 @@ impl<'a> Panel<'a> {
                 // What is answered with nothing is done.
                 Ok(Value::Null) => CallRequest { result: Some(json!({})), error: None },
                 Ok(result) => CallRequest { result: Some(result), error: None },
-                Err(error) => refusal(i32::from(error.code), &super::said(&error)),
+                Err(error) => refusal(i32::from(error.code), &super::said(&error), error.data),
             };
             let told = self.tell(client, id, &answer).await;
             let told = match told {
                 Err(failure) if failure.is("body_too_large") => {
                     let why = "the editor's answer is larger than kennel passes on";
-                    self.tell(client, id, &refusal(ErrorCode::INTERNAL_ERROR.into(), why)).await
+                    self.tell(client, id, &refusal(ErrorCode::INTERNAL_ERROR.into(), why, None)).await
                 }
                 told => told,
             };
@@ -124,6 +124,10 @@ impl<'a> Panel<'a> {
     }
 }
 
-fn refusal(code: i32, message: &str) -> CallRequest {
-    CallRequest { result: None, error: Some(json!({ "code": code, "message": message })) }
+fn refusal(code: i32, message: &str, data: Option<Value>) -> CallRequest {
+    let mut error = json!({ "code": code, "message": message });
+    if let Some(data) = data {
+        error["data"] = data;
+    }
+    CallRequest { result: None, error: Some(error) }
 }
