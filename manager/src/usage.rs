@@ -1,6 +1,6 @@
 //! What the state directory takes of its disk.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -11,13 +11,13 @@ use protocol::api::{DiskUsage, FileUsage, SessionUsage};
 use crate::error::Error;
 use crate::journal::Reader;
 use crate::supervisor::JOURNAL;
-use crate::{logs, reserve, shelter};
+use crate::{logs, reserve, shelter, worktrees};
 
-/// Looks at everything. `sessions` are those that exist.
+/// Looks at everything. `sessions` are those that exist, with their working directories.
 ///
 /// # Errors
 /// [`Error::Unread`] if the journal or a directory cannot be read.
-pub fn look(state_dir: &Path, sessions: &BTreeSet<SessionId>) -> Result<DiskUsage, Error> {
+pub fn look(state_dir: &Path, sessions: &BTreeMap<SessionId, String>) -> Result<DiskUsage, Error> {
     let unread = |what: String| Error::Unread(what);
     let file = |error: io::Error| unread(format!("{}: {error}", state_dir.display()));
     let path = state_dir.join(JOURNAL);
@@ -26,7 +26,7 @@ pub fn look(state_dir: &Path, sessions: &BTreeSet<SessionId>) -> Result<DiskUsag
     let mut all: BTreeMap<Option<SessionId>, SessionUsage> = BTreeMap::new();
     for (id, held) in held {
         // What is left of sessions that were removed is nobody's.
-        let of = of(&mut all, id.filter(|id| sessions.contains(id)));
+        let of = of(&mut all, id.filter(|id| sessions.contains_key(id)));
         of.events += held.events;
         of.event_bytes += held.event_bytes;
         of.prompt_bytes += held.prompt_bytes;
@@ -49,7 +49,7 @@ pub fn look(state_dir: &Path, sessions: &BTreeSet<SessionId>) -> Result<DiskUsag
     }
     for found in files(&state_dir.join(logs::DIRECTORY)).map_err(file)? {
         let id = logs::session_of(&found.name);
-        match id.filter(|id| sessions.contains(id)) {
+        match id.filter(|id| sessions.contains_key(id)) {
             Some(id) => of(&mut all, Some(id)).log_bytes += found.bytes,
             None => {
                 let name = format!("{}/{}", logs::DIRECTORY, found.name);
@@ -58,17 +58,28 @@ pub fn look(state_dir: &Path, sessions: &BTreeSet<SessionId>) -> Result<DiskUsag
         }
     }
     for found in files(&state_dir.join(shelter::DIRECTORY)).map_err(file)? {
-        if let Some(id) = shelter::session_of(&found.name).filter(|id| sessions.contains(id)) {
+        if let Some(id) = shelter::session_of(&found.name).filter(|id| sessions.contains_key(id)) {
             of(&mut all, Some(id)).spool_bytes += found.bytes;
         }
     }
+    let worktrees = worktrees::look(state_dir, sessions).map_err(file)?;
+    for found in &worktrees {
+        let asked = worktrees::asked_for_by(&found.name).filter(|id| sessions.contains_key(id));
+        let whose = found.sessions.first().cloned().or(asked);
+        of(&mut all, whose).worktree_bytes += found.bytes;
+    }
     let mut sessions: Vec<SessionUsage> = all.into_values().collect();
     for session in &mut sessions {
-        session.bytes = session.event_bytes + session.prompt_bytes + session.log_bytes + session.spool_bytes;
+        session.bytes = session.event_bytes
+            + session.prompt_bytes
+            + session.log_bytes
+            + session.spool_bytes
+            + session.worktree_bytes;
     }
     sessions.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.id.cmp(&b.id)));
     let log_bytes = sessions.iter().map(|session| session.log_bytes).sum();
     let spool_bytes = sessions.iter().map(|session| session.spool_bytes).sum();
+    let worktree_bytes = worktrees.iter().map(|worktree| worktree.bytes).sum();
     let beside: u64 = damaged.iter().chain(&leftovers).map(|file| file.bytes).sum();
     let room = rustix::fs::statvfs(state_dir).map_err(|error| file(error.into()))?;
     Ok(DiskUsage {
@@ -80,12 +91,15 @@ pub fn look(state_dir: &Path, sessions: &BTreeSet<SessionId>) -> Result<DiskUsag
             + daemon_log_bytes
             + spool_bytes
             + reserve_bytes
+            + worktree_bytes
             + beside,
         journal,
         log_bytes,
         daemon_log_bytes,
         spool_bytes,
         reserve_bytes,
+        worktree_bytes,
+        worktrees,
         damaged,
         leftovers,
         sessions,

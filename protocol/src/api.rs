@@ -16,8 +16,8 @@ use crate::{
     SessionId,
 };
 
-pub use disk::{DiskUsage, FileUsage, JournalUsage, SessionUsage};
-pub use prune::{Gap, PruneReport, PruneRequest, PrunedSession};
+pub use disk::{DiskUsage, FileUsage, JournalUsage, SessionUsage, WorktreeUsage};
+pub use prune::{Gap, PruneReport, PruneRequest, PrunedSession, PrunedWorktree};
 
 /// What a session is started with. What is not given comes from the agent's profile, then from the defaults.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]

@@ -3,13 +3,9 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use harness::daemon::{Daemon, Said, finish};
 use harness::real::*;
-
-/// Far below the ten seconds for which a client waits for a daemon that does not answer.
-const AT_ONCE: Duration = Duration::from_secs(5);
 
 /// A daemon that listens in `$XDG_RUNTIME_DIR/kennel/`, with one session.
 fn daemon() -> Daemon {
@@ -137,9 +133,9 @@ fn a_socket_that_vanished_is_remade_and_one_whose_directory_cannot_be_is_elsewhe
 }
 
 fn with_socket(daemon: &Daemon, socket: &Path, args: &[&str]) -> Said {
-    let begun = Instant::now();
     let said = finish(daemon.in_run(args).env("KENNEL_SOCKET", socket).spawn().unwrap());
-    assert!(begun.elapsed() < AT_ONCE, "{args:?}: {said:#?}");
+    // It fails for what it sees, and not because it has waited in vain.
+    assert!(!said.stderr.contains("within"), "{args:?}: {said:#?}");
     said
 }
 

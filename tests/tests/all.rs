@@ -50,3 +50,4 @@ mod security_page;
 mod simulation;
 mod stalls;
 mod terminal;
+mod worktrees;

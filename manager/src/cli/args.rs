@@ -173,6 +173,9 @@ pub enum Command {
     #[command(after_help = "Example:\n  kennel restart session-1")]
     Restart(Ids),
     /// Remove stopped sessions and their records
+    ///
+    /// A git worktree of a sub-agent goes with the last session that works in it, and its branch too, if all is committed
+    /// and on another branch. Otherwise it stays, and kennel says why.
     #[command(
         visible_alias = "remove",
         after_help = "Examples:\n  kennel rm session-1\n  kennel rm --force session-1"
@@ -224,7 +227,9 @@ pub enum Command {
     ///
     /// Tells what would go, and asks. History goes by whole turns, the oldest first; what a session needs stays: prompts that
     /// run, wait or may be resolved, the newest turn, and the turns that an agent is told where its conversation is lost.
-    /// Sessions stay; `kennel rm` removes those. The journal's file keeps its length and is filled again.
+    /// Sessions stay; `kennel rm` removes those. The journal's file keeps its length and is filled again. Git worktrees of
+    /// sub-agents go with their branches once no session or process is in them, all is committed, and every commit is on another
+    /// branch; what git ignores goes with them.
     #[command(
         after_help = "Examples:\n  kennel prune\n  kennel prune --older-than 90d\n  kennel prune --max-size 2GiB --dry-run\n  \
         kennel prune --damaged --force"

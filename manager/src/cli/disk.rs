@@ -1,14 +1,20 @@
 //! `df` and `prune`: what the state directory takes of the disk, and what of it goes.
 
 use std::io::{self, BufRead, IsTerminal};
+use std::path::Path;
 
-use protocol::api::{DiskUsage, FileUsage, PruneReport, PruneRequest};
+use protocol::SessionId;
+use protocol::api::{
+    DiskUsage, FileUsage, PruneReport, PruneRequest, PrunedWorktree, SessionInfo, WorktreeUsage,
+};
 
 use super::args;
 use super::error::{Failure, Outcome};
 use super::link::{Link, read};
 use super::render::{self, Table, bytes};
+use super::worktree::remains;
 use crate::client::Request;
+use crate::worktrees;
 
 /// How many sessions are shown where not all are asked for.
 const LARGEST: usize = 10;
@@ -43,11 +49,7 @@ fn by_what(usage: &DiskUsage) -> Table {
         bytes(journal.prompt_bytes + journal.attachment_bytes),
         bytes(journal.free_bytes)
     );
-    let files = |files: &[FileUsage]| match files.len() {
-        0 => String::new(),
-        1 => "1 file".into(),
-        count => format!("{count} files"),
-    };
+    let files = |files: &[FileUsage]| count(files.len(), "file");
     for (what, size, of_it) in [
         ("journal", journal.file_bytes, of_it),
         ("its newest commits", journal.wal_bytes, String::new()),
@@ -55,6 +57,7 @@ fn by_what(usage: &DiskUsage) -> Table {
         ("the daemon's log", usage.daemon_log_bytes, String::new()),
         ("spools", usage.spool_bytes, String::new()),
         ("reserve", usage.reserve_bytes, String::new()),
+        ("worktrees", usage.worktree_bytes, count(usage.worktrees.len(), "worktree")),
         ("damaged journals", sum(&usage.damaged), files(&usage.damaged)),
         ("leftovers", sum(&usage.leftovers), files(&usage.leftovers)),
         ("total", usage.total_bytes, format!("{} available", bytes(usage.available_bytes))),
@@ -64,8 +67,17 @@ fn by_what(usage: &DiskUsage) -> Table {
     table
 }
 
+/// How many there are; nothing for none.
+fn count(count: usize, of: &str) -> String {
+    match count {
+        0 => String::new(),
+        1 => format!("1 {of}"),
+        count => format!("{count} {of}s"),
+    }
+}
+
 fn by_session(usage: &DiskUsage, most: usize) -> Table {
-    let mut table = Table::new(&["SESSION", "SIZE", "EVENTS", "JOURNAL", "LOG", "SPOOL"]);
+    let mut table = Table::new(&["SESSION", "SIZE", "EVENTS", "JOURNAL", "LOG", "SPOOL", "WORKTREE"]);
     for session in usage.sessions.iter().take(most) {
         table.row(vec![
             session.id.as_ref().map_or("-".into(), ToString::to_string).into(),
@@ -74,6 +86,7 @@ fn by_session(usage: &DiskUsage, most: usize) -> Table {
             bytes(session.event_bytes + session.prompt_bytes).into(),
             bytes(session.log_bytes).into(),
             bytes(session.spool_bytes).into(),
+            bytes(session.worktree_bytes).into(),
         ]);
     }
     table
@@ -89,9 +102,10 @@ pub async fn prune(link: &Link<'_>, args: args::Prune) -> Outcome {
     };
     if !args.force {
         let answer = ask(link, &request).await?;
-        let would: PruneReport = read(&answer)?;
+        let worktrees = worktrees(link, true).await?;
+        let would = PruneReport { worktrees, ..read(&answer)? };
         if args.dry_run {
-            return if link.ui.json { link.ui.object(&answer) } else { link.ui.print(&told(&would, link)) };
+            return tell(link, &answer, &would);
         }
         if !is_empty(&would) && (link.ui.json || !io::stdin().is_terminal()) {
             return Err(Failure::usage("nobody can be asked here; nothing was removed")
@@ -109,11 +123,68 @@ pub async fn prune(link: &Link<'_>, args: args::Prune) -> Outcome {
         }
     }
     request.dry_run = false;
-    let answer = link.ui.waiting("removing", ask(link, &request)).await?;
-    if link.ui.json {
-        return link.ui.object(&answer);
+    let removing = async {
+        let answer = ask(link, &request).await?;
+        Ok::<_, Failure>((answer, worktrees(link, false).await?))
+    };
+    let (answer, worktrees) = link.ui.waiting("removing", removing).await?;
+    tell(link, &answer, &PruneReport { worktrees, ..read(&answer)? })
+}
+
+/// Prints a report: the manager's, with what became of the worktrees.
+fn tell(link: &Link<'_>, answer: &[u8], report: &PruneReport) -> Outcome {
+    if !link.ui.json {
+        return link.ui.print(&told(report, link));
     }
-    link.ui.print(&told(&read(&answer)?, link))
+    // The manager may be newer and say more.
+    let mut object: serde_json::Value = read(answer)?;
+    object["worktrees"] = serde_json::json!(report.worktrees);
+    link.ui.object(object.to_string().as_bytes())
+}
+
+/// Removes the worktrees that nobody needs, or says which would go.
+async fn worktrees(link: &Link<'_>, dry_run: bool) -> Outcome<Vec<PrunedWorktree>> {
+    let usage: DiskUsage = link.get(Request::get("/v1/manager/disk")).await?;
+    let state_dir = link.paths.state_dir.clone();
+    let settled = tokio::task::spawn_blocking(move || {
+        let settle = |worktree| remains::settle(&state_dir, worktree, dry_run);
+        usage.worktrees.iter().map(settle).collect()
+    });
+    settled.await.map_err(|error| Failure::failed("worktrees", error.to_string()))
+}
+
+/// After sessions were removed: removes the worktrees in which they worked or for which they had asked, if nobody needs them.
+/// `before` is the list of sessions as it was.
+pub async fn after_rm(link: &Link<'_>, before: &[SessionInfo], removed: &[SessionId]) -> Outcome {
+    let Ok(state_dir) = std::fs::canonicalize(&link.paths.state_dir) else { return Ok(()) };
+    let gone = before.iter().filter(|session| removed.contains(&session.id));
+    let mut names: Vec<String> =
+        gone.filter_map(|session| worktrees::around(&state_dir, Path::new(&session.workdir))).collect();
+    for id in removed {
+        names.extend(worktrees::names(&state_dir, Some(id)).unwrap_or_default());
+    }
+    names.sort();
+    names.dedup();
+    names.retain(|name| state_dir.join(name).is_dir());
+    if names.is_empty() {
+        return Ok(());
+    }
+    let now: Vec<SessionInfo> = link.get(Request::get("/v1/sessions")).await?;
+    let settled = tokio::task::spawn_blocking(move || {
+        let settle = |name: String| {
+            let sessions = now.iter().map(|session| (&session.id, &*session.workdir));
+            let sessions = remains::users(&state_dir, &name, sessions);
+            remains::settle(&state_dir, &WorktreeUsage { name, bytes: 0, sessions }, false)
+        };
+        names.into_iter().map(settle).collect::<Vec<PrunedWorktree>>()
+    });
+    for worktree in settled.await.map_err(|error| Failure::failed("worktrees", error.to_string()))? {
+        link.ui.note(&match worktree.stays {
+            Some(why) => format!("the worktree {} stays: {why}", worktree.name),
+            None => format!("the worktree {} is removed", worktree.name),
+        });
+    }
+    Ok(())
 }
 
 async fn ask(link: &Link<'_>, request: &PruneRequest) -> Outcome<hyper::body::Bytes> {
@@ -121,14 +192,25 @@ async fn ask(link: &Link<'_>, request: &PruneRequest) -> Outcome<hyper::body::By
 }
 
 fn is_empty(report: &PruneReport) -> bool {
-    report.sessions.is_empty() && report.damaged.is_empty() && report.leftovers.is_empty()
+    let worktrees = report.worktrees.iter().all(|worktree| worktree.stays.is_some());
+    report.sessions.is_empty() && report.damaged.is_empty() && report.leftovers.is_empty() && worktrees
 }
 
 fn told(report: &PruneReport, link: &Link<'_>) -> String {
-    if is_empty(report) {
-        return "nothing to remove\n".into();
-    }
     let mut text = String::new();
+    for worktree in &report.worktrees {
+        if let Some(why) = &worktree.stays {
+            text += &format!(
+                "stays: {} ({}): {}\n",
+                render::line(&worktree.name),
+                bytes(worktree.bytes),
+                render::line(why)
+            );
+        }
+    }
+    if is_empty(report) {
+        return text + "nothing to remove\n";
+    }
     if !report.sessions.is_empty() {
         let mut table = Table::new(&["SESSION", "EVENTS", "SIZE", "LEFT FROM"]);
         for session in &report.sessions {
@@ -142,7 +224,10 @@ fn told(report: &PruneReport, link: &Link<'_>) -> String {
         text += &table.text(link.ui.out_colour);
         text.push('\n');
     }
-    let files = report.damaged.iter().chain(&report.leftovers);
+    let gone = report.worktrees.iter().filter(|worktree| worktree.stays.is_none());
+    let trees: Vec<FileUsage> =
+        gone.map(|worktree| FileUsage { name: worktree.name.clone(), bytes: worktree.bytes }).collect();
+    let files = report.damaged.iter().chain(&report.leftovers).chain(&trees);
     if files.clone().next().is_some() {
         let mut table = Table::new(&["SIZE", "FILE"]);
         for file in files.clone() {

@@ -1,5 +1,6 @@
 //! Sessions: start, look, wait, stop.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -408,10 +409,16 @@ pub async fn restart(link: &Link<'_>, args: &args::Ids) -> Outcome {
 
 /// `rm`.
 pub async fn rm(link: &Link<'_>, args: &args::Rm) -> Outcome {
-    each(link, &args.ids.ids, "removing", async |id| {
-        link.ask(Request::delete(format!("/v1/sessions/{id}?force={}", args.force))).await
-    })
-    .await
+    let before: Vec<SessionInfo> = link.get(Request::get("/v1/sessions")).await?;
+    let removed = RefCell::new(Vec::new());
+    let all = each(link, &args.ids.ids, "removing", async |id| {
+        let answer = link.ask(Request::delete(format!("/v1/sessions/{id}?force={}", args.force))).await?;
+        removed.borrow_mut().push(id.clone());
+        Ok(answer)
+    });
+    let outcome = all.await;
+    super::disk::after_rm(link, &before, &removed.into_inner()).await?;
+    outcome
 }
 
 /// Does the same to some sessions, and tells of each as of one alone; one that fails does not keep the others from

@@ -11,6 +11,8 @@
 //! What has to be done in the repository itself, to add a branch and a worktree without files, runs no program but git
 //! ([`git`]).
 
+pub mod remains;
+
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
@@ -18,6 +20,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use protocol::SessionId;
+use rustix::fs::{FlockOperation, flock};
 
 use super::error::{Failure, Outcome};
 use super::sessions::random_key;
@@ -50,6 +53,9 @@ const SETTINGS: &[&str] = &[
 /// Sections of a repository's configuration that newer versions of git run programs from where no setting above reaches.
 const REFUSED: &str = r"^hook\.";
 
+/// What the names of kennel's branches begin with.
+const BRANCHES: &str = "kennel/";
+
 /// A worktree that was made just now.
 #[derive(Debug)]
 pub struct Worktree {
@@ -60,6 +66,8 @@ pub struct Worktree {
     /// Its branch.
     pub branch: String,
     repository: PathBuf,
+    /// Held until its session is there: nobody removes it meanwhile.
+    _lock: std::fs::File,
 }
 
 impl Worktree {
@@ -80,12 +88,17 @@ impl Worktree {
         let name = format!("{name}-{}", &key[..8]);
         let directory = own_directory(state_dir, session)?;
         let path = directory.join(&name);
-        let branch = format!("kennel/{name}");
+        let branch = format!("{BRANCHES}{name}");
         let shown = path.to_str().ok_or_else(|| failed(format!("{} is not UTF-8", path.display())))?;
         // Made here, and new: git fills a directory that is there and empty.
-        make_directory(&path)?;
-        let made =
-            Self { workdir: path.clone(), path: path.clone(), branch, repository: repository.top.clone() };
+        let lock = make_directory(&path)?;
+        let made = Self {
+            workdir: path.clone(),
+            path: path.clone(),
+            branch,
+            repository: repository.top.clone(),
+            _lock: lock,
+        };
         let add = [
             "worktree",
             "add",
@@ -148,8 +161,13 @@ fn own_directory(state_dir: &Path, session: &SessionId) -> Outcome<PathBuf> {
     Ok(directory)
 }
 
-fn make_directory(path: &Path) -> Outcome {
-    let made = std::fs::DirBuilder::new().mode(0o700).create(path);
+/// Makes a directory and holds a lock on it.
+fn make_directory(path: &Path) -> Outcome<std::fs::File> {
+    let made = std::fs::DirBuilder::new().mode(0o700).create(path).and_then(|()| {
+        let lock = std::fs::File::open(path)?;
+        flock(&lock, FlockOperation::NonBlockingLockShared)?;
+        Ok(lock)
+    });
     made.map_err(|error| failed(format!("{}: {error}", path.display())))
 }
 
@@ -191,22 +209,39 @@ impl Repository {
 
     /// Fills a worktree that has no files yet, by a git directory of our own.
     fn check_out(&self, worktree: &Path) -> Outcome {
-        let private =
-            tempfile::tempdir().map_err(|error| failed(format!("no temporary directory: {error}")))?;
-        let git_dir = private.path().join("git");
-        let format = format!("--object-format={}", self.format);
-        let shown = git_dir.to_str().ok_or_else(|| failed(format!("{} is not UTF-8", git_dir.display())))?;
-        git(private.path(), &["init", "--quiet", "--bare", "--template=", &format, "--", shown])?;
-        let index = private.path().join("index");
-        let around: [(&str, &Path); 4] = [
-            ("GIT_DIR", &git_dir),
-            ("GIT_WORK_TREE", worktree),
-            ("GIT_OBJECT_DIRECTORY", &self.objects),
-            ("GIT_INDEX_FILE", &index),
-        ];
-        git_with(worktree, &around, &["read-tree", "--reset", "-u", &self.head])?;
+        let own = OwnGit::new(&self.format, &self.objects, worktree).map_err(failed)?;
+        own.run(&["read-tree", "--reset", "-u", &self.head]).map_err(failed)?;
         // The worktree's own index, so that git knows there which files have changed: the same, with no file looked at.
         git(worktree, &["read-tree", "--reset", &self.head]).map(drop)
+    }
+}
+
+/// A git directory of our own over a worktree: with our configuration, and the objects of the worktree's repository.
+struct OwnGit<'a> {
+    private: tempfile::TempDir,
+    objects: &'a Path,
+    worktree: &'a Path,
+}
+
+impl<'a> OwnGit<'a> {
+    fn new(format: &str, objects: &'a Path, worktree: &'a Path) -> Result<Self, String> {
+        let private = tempfile::tempdir().map_err(|error| format!("no temporary directory: {error}"))?;
+        let git_dir = private.path().join("git");
+        let format = format!("--object-format={format}");
+        let shown = git_dir.to_str().ok_or_else(|| format!("{} is not UTF-8", git_dir.display()))?;
+        tried(private.path(), &[], &["init", "--quiet", "--bare", "--template=", &format, "--", shown])?;
+        Ok(Self { private, objects, worktree })
+    }
+
+    fn run(&self, args: &[&str]) -> Result<String, String> {
+        let (git_dir, index) = (self.private.path().join("git"), self.private.path().join("index"));
+        let around: [(&str, &Path); 4] = [
+            ("GIT_DIR", &git_dir),
+            ("GIT_WORK_TREE", self.worktree),
+            ("GIT_OBJECT_DIRECTORY", self.objects),
+            ("GIT_INDEX_FILE", &index),
+        ];
+        tried(self.worktree, &around, args)
     }
 }
 
@@ -221,6 +256,11 @@ fn git(directory: &Path, args: &[&str]) -> Outcome<String> {
 }
 
 fn git_with(directory: &Path, around: &[(&str, &Path)], args: &[&str]) -> Outcome<String> {
+    tried(directory, around, args).map_err(failed)
+}
+
+/// The same; an error is what git says.
+fn tried(directory: &Path, around: &[(&str, &Path)], args: &[&str]) -> Result<String, String> {
     static TRUSTED: OnceLock<Vec<String>> = OnceLock::new();
     let trusted = TRUSTED.get_or_init(owners_safe_directories);
     let mut command = plain_git();
@@ -273,10 +313,10 @@ fn plain_git() -> Command {
 }
 
 #[allow(clippy::disallowed_methods, reason = "`kennel mcp` is a process of its own, with no reaper in it")]
-fn run(command: &mut Command) -> Outcome<String> {
-    let output = command.output().map_err(|error| failed(format!("git cannot be run: {error}")))?;
+fn run(command: &mut Command) -> Result<String, String> {
+    let output = command.output().map_err(|error| format!("git cannot be run: {error}"))?;
     if !output.status.success() {
-        return Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+        return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_owned())
 }

@@ -62,8 +62,9 @@ impl SessionManager {
     /// # Errors
     /// [`Error::Unread`] if it cannot be looked at.
     pub async fn disk_usage(&self) -> Result<DiskUsage, Error> {
-        let sessions =
-            self.read(|fleet, _| fleet.sessions().map(|session| session.id.clone()).collect()).await?;
+        let sessions = self
+            .read(|fleet, _| fleet.sessions().map(|it| (it.id.clone(), it.spec.workdir.clone())).collect())
+            .await?;
         let state_dir = self.shared.state_dir.clone();
         let looked = blocking::run(move || usage::look(&state_dir, &sessions)).await;
         looked.ok_or_else(|| Error::Unread("the look at the disk fell".into()))?

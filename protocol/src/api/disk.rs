@@ -12,7 +12,7 @@ pub struct DiskUsage {
     pub state_dir: String,
     /// What this user could still write to its file system.
     pub available_bytes: u64,
-    /// What the files take that are told of here: journal, logs, spools, damaged journals, leftovers and reserve.
+    /// What the files take that are told of here: journal, logs, spools, damaged journals, leftovers, reserve and worktrees.
     pub total_bytes: u64,
     /// The record of all that happened.
     pub journal: JournalUsage,
@@ -24,6 +24,12 @@ pub struct DiskUsage {
     pub spool_bytes: u64,
     /// What is kept back for a full disk.
     pub reserve_bytes: u64,
+    /// Git worktrees of sub-agents.
+    #[serde(default)]
+    pub worktree_bytes: u64,
+    /// The same, each by itself, by name.
+    #[serde(default)]
+    pub worktrees: Vec<WorktreeUsage>,
     /// Damaged journals that were kept.
     pub damaged: Vec<FileUsage>,
     /// Files that belong to nothing any more: logs of sessions that are no more, and what was to become a journal.
@@ -64,6 +70,17 @@ pub struct FileUsage {
     pub bytes: u64,
 }
 
+/// A git worktree that kennel has made for a sub-agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WorktreeUsage {
+    /// Its name in the state directory: `worktrees/SESSION/NAME`, by the session that asked for it.
+    pub name: String,
+    /// The lengths of its files. kennel counts at most a million files in all worktrees together.
+    pub bytes: u64,
+    /// The sessions whose working directory is in it, whatever their status.
+    pub sessions: Vec<SessionId>,
+}
+
 /// What a session takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SessionUsage {
@@ -81,4 +98,7 @@ pub struct SessionUsage {
     pub log_bytes: u64,
     /// What its workers have said that is not on record yet.
     pub spool_bytes: u64,
+    /// Git worktrees: of the first session that works there, else of the one that asked for them.
+    #[serde(default)]
+    pub worktree_bytes: u64,
 }

@@ -41,6 +41,21 @@ pub struct PruneReport {
     pub damaged: Vec<FileUsage>,
     /// Files that belonged to nothing any more.
     pub leftovers: Vec<FileUsage>,
+    /// Git worktrees of sub-agents. Only the command `kennel prune` looks at them and removes some: the manager runs no git.
+    #[serde(default)]
+    pub worktrees: Vec<PrunedWorktree>,
+}
+
+/// What becomes of a git worktree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PrunedWorktree {
+    /// Its name in the state directory.
+    pub name: String,
+    /// The lengths of its files.
+    pub bytes: u64,
+    /// Why it stays; absent: it is gone with its branch, or would be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stays: Option<String>,
 }
 
 /// What is gone of a session's history, or would be.

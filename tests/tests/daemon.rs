@@ -1,0 +1,246 @@
+//! What the daemon says of its configuration and its environment, what it does on signals, and how it is started.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use harness::daemon::{Daemon, Said, finish};
+use harness::real::*;
+use manager::protocol::api::{AgentInfo, ManagerInfo, SessionInfo, Status};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+/// A daemon whose configuration says this.
+fn with_config(text: &str) -> Daemon {
+    let daemon = Daemon::new();
+    write(&config_of(&daemon), text);
+    daemon
+}
+
+fn config_of(daemon: &Daemon) -> PathBuf {
+    daemon.dir.path().join("kennel/config.toml")
+}
+
+fn write(path: &Path, text: &str) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, text).unwrap();
+}
+
+fn run_in(daemon: &Daemon, args: &[&str], change: impl Fn(&mut Command)) -> Said {
+    let mut command = daemon.command(args);
+    change(&mut command);
+    finish(command.spawn().unwrap())
+}
+
+fn findings(daemon: &Daemon, change: impl Fn(&mut Command)) -> Vec<Value> {
+    serde_json::from_str(&run_in(daemon, &["--json", "doctor"], change).stdout).unwrap()
+}
+
+fn finding<'a>(findings: &'a [Value], name: &str) -> Option<&'a Value> {
+    findings.iter().find(|finding| finding["name"] == name)
+}
+
+#[test]
+fn the_daemon_says_which_configuration_it_reads_and_another_one_of_the_caller_is_told_as_not_read() {
+    let daemon = with_config("[agents.daemons]\nkind = \"shell\"\n");
+    let own = config_of(&daemon);
+    daemon.ok(&["start", "--agent", "daemons"]);
+    let info: ManagerInfo = daemon.json(&["daemon", "status"]);
+    assert_eq!(info.config.as_deref(), own.to_str());
+    let same = daemon.ok(&["daemon", "status"]);
+    assert!(same.contains(own.to_str().unwrap()) && !same.contains("your config"), "{same}");
+    // A link to the same file is the same file.
+    let link = daemon.dir.path().join("link.toml");
+    std::os::unix::fs::symlink(&own, &link).unwrap();
+    let by_link = run_in(&daemon, &["daemon", "status"], |command| _ = command.env("KENNEL_CONFIG", &link));
+    assert!(!by_link.stdout.contains("your config"), "{by_link:?}");
+    let other = daemon.dir.path().join("other.toml");
+    write(&other, "nonsense = 1\n");
+    let by_home = daemon.dir.path().join("home");
+    let changes: [&dyn Fn(&mut Command); 2] =
+        [&|command| _ = command.env("KENNEL_CONFIG", &other), &|command| {
+            command.env("XDG_CONFIG_HOME", &by_home);
+        }];
+    for change in changes {
+        let said = run_in(&daemon, &["daemon", "status"], change);
+        let line = |name: &str| said.stdout.lines().find(|line| line.starts_with(name)).map(str::to_owned);
+        assert!(line("config:").unwrap().ends_with(own.to_str().unwrap()), "{said:?}");
+        let told = line("your config:").unwrap();
+        assert!(told.contains("does not read") && told.contains("kennel daemon restart"), "{told}");
+        let findings = findings(&daemon, change);
+        let read = finding(&findings, "configuration").unwrap();
+        assert!(
+            read["health"] == "ok" && read["found"].as_str().unwrap().contains(own.to_str().unwrap()),
+            "{read}"
+        );
+        let told = finding(&findings, "your configuration").unwrap();
+        assert!(
+            told["health"] == "warning" && told["mend"].as_str().unwrap().contains("daemon restart"),
+            "{told}"
+        );
+    }
+    // What it says to do is right.
+    let restarted =
+        run_in(&daemon, &["daemon", "restart"], |command| _ = command.env("KENNEL_CONFIG", &other));
+    assert_eq!(restarted.code, Some(0), "{restarted:?}");
+    let info: ManagerInfo = daemon.json(&["daemon", "status"]);
+    assert_eq!(info.config.as_deref(), other.to_str());
+}
+
+#[test]
+fn the_unit_is_of_the_state_directory_the_configuration_and_the_socket_that_were_asked_for() {
+    let daemon = Daemon::new();
+    let lines = |args: &[&str], change: &dyn Fn(&mut Command)| -> Vec<String> {
+        let said = run_in(&daemon, args, |command| {
+            let home = daemon.dir.path().join("home");
+            command
+                .env_remove("KENNEL_STATE_DIR")
+                .env_remove("XDG_CONFIG_HOME")
+                .env_remove("XDG_STATE_HOME")
+                .env("HOME", home);
+            change(command);
+        });
+        assert_eq!(said.code, Some(0), "{said:?}");
+        said.stdout
+            .lines()
+            .filter(|line| line.starts_with("ExecStart=") || line.starts_with("Environment="))
+            .map(str::to_owned)
+            .collect()
+    };
+    let exec = |rest: &str| format!("ExecStart=\"{}\" daemon run{rest}", kennel().display());
+    assert_eq!(lines(&["daemon", "unit"], &|_| ()), [exec("")]);
+    let asked = exec(" --state-dir \"/srv/agents\"");
+    assert_eq!(
+        lines(&["daemon", "unit", "--state-dir", "/srv/agents"], &|_| ()),
+        std::slice::from_ref(&asked)
+    );
+    let by_environment = |command: &mut Command| {
+        command
+            .env("KENNEL_STATE_DIR", "/srv/agents")
+            .env("KENNEL_CONFIG", "/srv/my 50%.toml")
+            .env("KENNEL_SOCKET", "/srv/k.sock");
+    };
+    let config = "Environment=\"KENNEL_CONFIG=/srv/my 50%%.toml\"".to_owned();
+    assert_eq!(
+        lines(&["daemon", "unit"], &by_environment),
+        [asked, config, "Environment=\"KENNEL_SOCKET=/srv/k.sock\"".to_owned()]
+    );
+}
+
+#[test]
+fn a_variable_of_env_pass_that_the_daemon_does_not_have_is_told_at_the_start_in_show_and_by_doctor() {
+    let mut daemon = with_config(
+        "[defaults]\nenv_pass = [\"FOR_ALL\"]\n[agents.mine]\nkind = \"shell\"\nenv_pass = [\"A_KEY\", \"PATH\"]\n\
+         [agents.full]\nkind = \"shell\"\nenv_pass = [\"OTHER_KEY\"]\nenv = { OTHER_KEY = \"1\", FOR_ALL = \"1\" }\n\
+         [agents.codex]\nkind = \"acp\"\nenv_pass = [\"CODEX_API_KEY\"]\n",
+    );
+    let started = daemon.run(&["start", "--agent", "mine", "--id", "one"]);
+    assert_eq!((started.code, &*started.stdout), (Some(0), "one\n"), "{started:?}");
+    assert!(
+        started.stderr.contains("A_KEY, FOR_ALL") && started.stderr.contains("daemon restart"),
+        "{started:?}"
+    );
+    assert!(!started.stderr.contains("PATH"), "{started:?}");
+    assert_eq!(daemon.show("one").env_missing, ["A_KEY", "FOR_ALL"]);
+    assert!(daemon.ok(&["show", "one"]).contains("A_KEY, FOR_ALL"));
+    assert!(daemon.run(&["ensure", "--id", "one"]).stderr.contains("A_KEY"));
+    let full = daemon.run(&["start", "--agent", "full", "--id", "full"]);
+    assert!(full.code == Some(0) && full.stderr.is_empty(), "{full:?}");
+    // Of what kennel itself hands on to an agent that it knows nobody has to have all; what is written is wanted.
+    let agents: Vec<AgentInfo> = daemon.json(&["agents", "ls"]);
+    let missing = |name: &str| agents.iter().find(|agent| agent.name == name).unwrap().env_missing.clone();
+    assert_eq!(
+        (missing("codex"), missing("claude")),
+        (vec!["CODEX_API_KEY".to_owned(), "FOR_ALL".to_owned()], vec!["FOR_ALL".to_owned()])
+    );
+    let told = |daemon: &Daemon| {
+        let findings = findings(daemon, |_| ());
+        finding(&findings, "environment")
+            .map(|told| (told["health"].clone(), told["found"].as_str().unwrap().to_owned()))
+    };
+    let (health, found) = told(&daemon).unwrap();
+    assert!(health == "warning" && found.contains("A_KEY (mine)") && found.contains("FOR_ALL ("), "{found}");
+    // What it says to do is right: in a daemon that has them, nothing is told.
+    for name in ["A_KEY", "FOR_ALL", "CODEX_API_KEY"] {
+        daemon.set(name, "x");
+    }
+    daemon.ok(&["daemon", "restart"]);
+    daemon.ok(&["restart", "one"]);
+    assert_eq!(daemon.show("one").env_missing, [""; 0]);
+    assert_eq!(daemon.ok(&["send", "one", "echo $A_KEY $FOR_ALL"]), "x x\n");
+    assert_eq!(told(&daemon), None);
+}
+
+#[test]
+fn a_broken_configuration_is_its_owners_error_with_file_line_and_advice() {
+    let daemon = with_config("[agents.good]\nkind = \"shell\"\n");
+    daemon.ok(&["start", "--id", "before"]);
+    let path = config_of(&daemon);
+    std::fs::write(&path, "[agents.good]\nkind = \"shell\"\n\nnonsense = 1\n").unwrap();
+    for args in [&["start"][..], &["ensure"], &["agents", "ls"], &["subagent", "start", "true"]] {
+        let said = daemon.run(&[&["--json"], args].concat());
+        let problem: Value =
+            serde_json::from_str(&said.stderr).unwrap_or_else(|error| panic!("{error}: {said:?}"));
+        assert_eq!((said.code, problem["status"].as_u64()), (Some(2), Some(409)), "{args:?}: {said:?}");
+        assert_eq!(problem["code"], "invalid_config");
+        let place = format!("{}:4: ", path.display());
+        assert!(problem["detail"].as_str().unwrap().starts_with(&place), "{problem}");
+        assert!(problem["hint"].as_str().unwrap().contains("correct that line"), "{problem}");
+    }
+    // What is there goes on.
+    assert_eq!(daemon.ok(&["send", "before", "echo on"]), "on\n");
+    assert_eq!(daemon.json::<Vec<SessionInfo>>(&["ls"]).len(), 1);
+}
+
+/// What `daemon run --help` says of a signal: the sentence that names it.
+fn sentence(help: &str, signal: &str) -> String {
+    let text = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut sentences = text.split(". ");
+    sentences
+        .find(|sentence| sentence.contains(signal))
+        .unwrap_or_else(|| panic!("{signal} is not in {text}"))
+        .to_owned()
+}
+
+#[test]
+fn each_signal_does_to_the_daemon_what_its_help_says() {
+    let help = Daemon::new().ok(&["daemon", "run", "--help"]);
+    for (signal, name, word, goes_on) in [
+        (Signal::SIGTERM, "SIGTERM", "leave its sessions' processes to the next daemon", true),
+        (Signal::SIGHUP, "SIGHUP", "leave its sessions' processes to the next daemon", true),
+        (Signal::SIGINT, "SIGINT", "all processes of its sessions", false),
+    ] {
+        assert!(sentence(&help, name).contains(word), "{name}: {help}");
+        let daemon = Daemon::new();
+        daemon.ok(&["start", "--id", "one"]);
+        daemon.ok(&["send", "--no-wait", "one", "until [ -e on ]; do sleep 0.05; done; echo after"]);
+        daemon.ok(&["wait", "one", "--until", "running", "--timeout", "30s"]);
+        let (worker, pid) = (daemon.show("one").pid.unwrap(), daemon.pid());
+        harness::real::signal(pid, signal);
+        until("the daemon's end", || (!lives(pid)).then_some(()));
+        assert_eq!(lives(worker), goes_on, "{name}");
+        std::fs::write(daemon.workdir().join("on"), "").unwrap();
+        let after = daemon.idle("one");
+        assert_eq!(after.pid == Some(worker), goes_on, "{name}");
+        assert_eq!(after.status, Status::Idle, "{name}: the next daemon has it again");
+    }
+}
+
+#[test]
+fn a_daemon_that_is_killed_while_it_starts_is_started_again() {
+    let daemon = Daemon::new();
+    let command = daemon.spawn(&["start", "--id", "one"]);
+    let parent = command.id();
+    let mut killed = Vec::new();
+    while killed.len() < 3 {
+        let started = until("a daemon that starts", || {
+            let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
+            let mut children = children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok());
+            children.find(|pid| !killed.contains(pid))
+        });
+        kill(started);
+        killed.push(started);
+    }
+    let said = finish(command);
+    assert_eq!((said.code, &*said.stdout), (Some(0), "one\n"), "{said:?}");
+    daemon.idle("one");
+}
