@@ -209,11 +209,12 @@ fn files_on_the_command_line_go_with_the_prompt_as_they_are_then() {
     };
     let (picture, notes) = (file("a picture.png", b"\x89PNG"), file("notes", b"words"));
     daemon.ok(&["start", "--agent", "sees"]);
-    daemon.ok(&["send", "--no-wait", "session-1", "sleep 200ms"]);
+    daemon.ok(&["send", "--no-wait", "session-1", "sleep 60s"]);
     daemon.ok(&["send", "--no-wait", "session-1", "attached", "--file", &picture, "-f", &notes]);
     assert!(daemon.ok(&["queue", "ls", "session-1"]).contains("(attached: a picture.png)"));
     std::fs::remove_file(&picture).unwrap();
     std::fs::write(&notes, "other words").unwrap();
+    daemon.ok(&["abort", "session-1"]);
     daemon.idle("session-1");
     let workdir = daemon.workdir().display().to_string();
     let said = daemon.ok(&["subagent", "result", "session-1"]);

@@ -377,9 +377,11 @@ mod tests {
         let path = format!("{work}/a.txt");
         writes(&work, &path, "one\ntwo\nthree\n").unwrap();
         assert_eq!(reads(&work, &path).unwrap(), "one\ntwo\nthree\n");
-        let part =
-            read(&Place::open(&work, None, 0o022), json!({ "sessionId": "s", "path": path, "line": 2, "limit": 1 }))
-                .unwrap();
+        let part = read(
+            &Place::open(&work, None, 0o022),
+            json!({ "sessionId": "s", "path": path, "line": 2, "limit": 1 }),
+        )
+        .unwrap();
         assert_eq!(part["content"], "two\n");
         writes(&work, &path, "short").unwrap();
         assert_eq!(reads(&work, &path).unwrap(), "short");
@@ -417,7 +419,8 @@ mod tests {
     fn a_file_that_is_not_saved_may_be_asked_for_and_a_way_out_through_it_not() {
         let (_dir, work) = place();
         for walls in [None, Some(walls())] {
-            let reach = |path: &str| whose(&Place::open(&work, walls.as_ref(), 0o022), &json!({ "path": path }));
+            let reach =
+                |path: &str| whose(&Place::open(&work, walls.as_ref(), 0o022), &json!({ "path": path }));
             assert_eq!(reach("new.txt"), Ok(For::Client(format!("{work}/new.txt"))));
             let below = format!("{work}/a/new.txt");
             assert_eq!(reach(&below), Ok(For::Client(below)));
