@@ -1,11 +1,18 @@
-//! The two clocks. Deadlines use the one that nobody can set.
+//! The clocks. Deadlines use the one that nobody can set and that stands still while the machine sleeps: nobody works, and
+//! nobody answers, on a laptop that is closed.
 
 use protocol::failpoint;
 use rustix::time::{ClockId, clock_gettime};
 
-/// Milliseconds since boot, time asleep included (CLOCK_BOOTTIME, clock_gettime(2)).
+/// Milliseconds since boot, time asleep not included (CLOCK_MONOTONIC, clock_gettime(2)).
 pub fn mono_ms() -> u64 {
-    milliseconds(ClockId::Boottime)
+    milliseconds(ClockId::Monotonic)
+}
+
+/// How long the machine has slept since boot, in milliseconds.
+pub fn asleep_ms() -> u64 {
+    let boot = milliseconds(ClockId::Boottime).saturating_add_signed(failpoint::set_by("boot"));
+    boot.saturating_sub(mono_ms())
 }
 
 /// Milliseconds since 1970.

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use protocol::event::{Event, EventKind};
@@ -267,19 +268,29 @@ impl Journal {
         Ok(Some((request, serde_json::from_str(&reply)?)))
     }
 
-    /// What earlier managers of this boot did not count as time, in milliseconds.
-    pub fn unheard(&self, boot_id: &str) -> Result<u64, JournalError> {
-        let mut select = self.connection.prepare_cached("SELECT value FROM meta WHERE name = 'unheard'")?;
-        let value: Option<String> = select.query_row([], |row| row.get(0)).optional()?;
-        let of_this_boot = value.as_ref().and_then(|value| value.strip_prefix(boot_id)?.strip_prefix(' '));
-        Ok(of_this_boot.and_then(|ms| ms.parse().ok()).unwrap_or(0))
+    /// How far the clock of the last manager of this boot is behind that of the machine, in milliseconds. None if no manager of
+    /// this boot has said so.
+    pub fn behind(&self, boot_id: &str) -> Result<Option<i64>, JournalError> {
+        self.of_this_boot("behind", boot_id)
     }
 
-    /// Remembers that. A power cut takes it back, and with it the boot that it is about.
-    pub fn remember_unheard(&mut self, boot_id: &str, ms: u64) -> Result<(), JournalError> {
+    /// What managers of this boot did not count as time that counted the time asleep, in milliseconds.
+    pub fn unheard(&self, boot_id: &str) -> Result<u64, JournalError> {
+        Ok(self.of_this_boot("unheard", boot_id)?.unwrap_or(0))
+    }
+
+    fn of_this_boot<T: FromStr>(&self, name: &str, boot_id: &str) -> Result<Option<T>, JournalError> {
+        let mut select = self.connection.prepare_cached("SELECT value FROM meta WHERE name = ?1")?;
+        let value: Option<String> = select.query_row([name], |row| row.get(0)).optional()?;
+        let of_this_boot = value.as_ref().and_then(|value| value.strip_prefix(boot_id)?.strip_prefix(' '));
+        Ok(of_this_boot.and_then(|ms| ms.parse().ok()))
+    }
+
+    /// Remembers [`Journal::behind`]. A power cut takes it back, and with it the boot that it is about.
+    pub fn remember_behind(&mut self, boot_id: &str, ms: i64) -> Result<(), JournalError> {
         self.sync(false)?;
         let mut insert =
-            self.connection.prepare_cached("INSERT OR REPLACE INTO meta VALUES ('unheard', ?1)")?;
+            self.connection.prepare_cached("INSERT OR REPLACE INTO meta VALUES ('behind', ?1)")?;
         insert.execute([format!("{boot_id} {ms}")])?;
         Ok(())
     }

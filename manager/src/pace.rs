@@ -1,19 +1,21 @@
 //! The clock of the loop. Deadlines judge others by their silence, and the loop hears nobody while it is busy or not run:
 //! that time is nobody's silence and does not count.
 //!
-//! So each stretch in which the loop did not listen counts for [`MOST_MS`] at most: a long turn of the loop itself, a process
-//! that was stopped, a machine that slept. The last two show as a sleep that ended too late. When in that sleep the process
-//! stood still is not known, so all of it counts for no more; it is short while a deadline is near ([`Pace::sleep`]).
+//! So each stretch in which the loop did not listen counts for [`MOST_MS`] at most: a long turn of the loop itself, or a process
+//! that was stopped. The latter shows as a sleep that ended too late. When in that sleep the process stood still is not known, so
+//! all of it counts for no more; it is short while a deadline is near ([`Pace::sleep`]). While the machine sleeps its clock
+//! stands still (`clock.rs`).
 
 /// The most that one stretch without listening counts, in milliseconds.
 pub const MOST_MS: u64 = 250;
 /// The longest sleep while a deadline is near, and how near that is, in milliseconds.
 const NEAR: (u64, u64) = (1_000, 15_000);
 
-/// Time since boot, less what nobody was heard in.
+/// Time awake since boot, less what nobody was heard in.
 #[derive(Debug, Default)]
 pub struct Pace {
-    unheard: u64,
+    /// How far the loop's clock is behind that of the machine, in milliseconds.
+    behind: i64,
     /// When the loop last began or ceased to listen, in milliseconds since boot.
     at: Option<u64>,
     changed: bool,
@@ -21,13 +23,24 @@ pub struct Pace {
 
 impl Pace {
     /// One that goes on where another manager of this boot has left off.
-    pub fn after(unheard: u64) -> Self {
-        Self { unheard, at: None, changed: false }
+    pub fn after(behind: i64) -> Self {
+        Self { behind, at: None, changed: false }
     }
 
-    /// What the loop's clock shows when so much time has passed since boot.
+    /// One that goes on where a manager of this boot has left off that counted the time asleep, less `unheard`, of which
+    /// `asleep` has passed by now. All in milliseconds.
+    pub fn after_counting_sleep(unheard: u64, asleep: u64) -> Self {
+        Self::after(unheard.cast_signed().saturating_sub(asleep.cast_signed()))
+    }
+
+    /// How far its clock is behind that of the machine, in milliseconds.
+    pub fn behind(&self) -> i64 {
+        self.behind
+    }
+
+    /// What the loop's clock shows when so much time awake has passed since boot.
     pub fn shows(&self, mono: u64) -> u64 {
-        mono.saturating_sub(self.unheard)
+        mono.saturating_add_signed(self.behind.saturating_neg())
     }
 
     /// The loop begins to listen. What has passed since it ceased was a turn.
@@ -55,8 +68,8 @@ impl Pace {
     }
 
     /// What is not counted any more, in milliseconds, if that is news.
-    pub fn news(&mut self) -> Option<u64> {
-        std::mem::take(&mut self.changed).then_some(self.unheard)
+    pub fn news(&mut self) -> Option<i64> {
+        std::mem::take(&mut self.changed).then_some(self.behind)
     }
 
     /// Whether something was not counted since [`news`](Self::news) was asked for.
@@ -66,7 +79,7 @@ impl Pace {
 
     fn miss(&mut self, passed: u64) {
         let unheard = passed.saturating_sub(MOST_MS);
-        self.unheard += unheard;
+        self.behind = self.behind.saturating_add_unsigned(unheard);
         self.changed |= unheard > 0;
     }
 }
@@ -109,7 +122,17 @@ mod tests {
         assert_eq!(pace.shows(90_000), 85_000);
         pace.listens(90_000);
         pace.ceases(99_000, Some(91_000));
-        let (before, unheard) = (pace.shows(99_000), pace.news().unwrap());
-        assert_eq!(Pace::after(unheard).shows(99_000), before);
+        let (before, behind) = (pace.shows(99_000), pace.news().unwrap());
+        assert_eq!(Pace::after(behind).shows(99_000), before);
+    }
+
+    #[test]
+    fn a_deadline_of_a_manager_that_counted_sleep_is_as_near_as_it_was() {
+        // Awake for 50 s and asleep for 40 s, of which it had heard nobody for 5 s.
+        let before = 50_000 + 40_000 - 5_000;
+        let pace = Pace::after_counting_sleep(5_000, 40_000);
+        assert_eq!(pace.shows(50_000), before);
+        assert_eq!(Pace::after(pace.behind()).shows(51_000), before + 1_000);
+        assert_eq!(Pace::after_counting_sleep(60_000, 0).shows(50_000), 0);
     }
 }

@@ -27,7 +27,7 @@ use crate::core::{Ask, At, Change, Effect, Fleet, Input, Reply, Seen, Session, S
 use crate::error::{Error, StartError};
 use crate::feed::{Feed, FeedWriter, Record};
 use crate::fetch::{Fetched, Fetcher};
-use crate::journal::{Cut, Journal, UsedKey};
+use crate::journal::{Cut, Journal, JournalError, UsedKey};
 use crate::links::LinkEvent;
 use crate::logs;
 use crate::machine::Machine;
@@ -346,10 +346,24 @@ struct Supervisor {
     sigchld: Option<tokio::net::UnixStream>,
 }
 
+/// The clock of the loop, which goes on from that of an earlier manager of this boot.
+fn pace(journal: &mut Journal, found: &Found) -> Result<Pace, JournalError> {
+    let pace = match journal.behind(&found.boot_id)? {
+        Some(behind) => return Ok(Pace::after(behind)),
+        // Its deadlines are on record with the time asleep in them.
+        None if found.same_boot => {
+            Pace::after_counting_sleep(journal.unheard(&found.boot_id)?, clock::asleep_ms())
+        }
+        None => Pace::default(),
+    };
+    journal.remember_behind(&found.boot_id, pace.behind())?;
+    Ok(pace)
+}
+
 impl Supervisor {
     fn new(
         settings: Settings,
-        journal: Journal,
+        mut journal: Journal,
         fleet: Fleet,
         feed: FeedWriter,
         found: Found,
@@ -364,9 +378,9 @@ impl Supervisor {
                 Some(sigchld_doorbell().map_err(os("cannot listen for SIGCHLD"))?)
             }
         };
-        let unheard = journal.unheard(&found.boot_id).unwrap_or_else(|error| {
+        let pace = pace(&mut journal, &found).unwrap_or_else(|error| {
             tracing::warn!(%error, "deadlines count from the boot again");
-            0
+            Pace::default()
         });
         let (events, links) = mpsc::unbounded_channel();
         let reserve = Reserve::new(&settings.state_dir);
@@ -404,7 +418,7 @@ impl Supervisor {
             room_at: None,
             reserve,
             owed: Owed::default(),
-            pace: Pace::after(unheard),
+            pace,
             pruning: VecDeque::new(),
             clears: true,
             closing: false,
@@ -465,7 +479,7 @@ impl Supervisor {
         At { mono: self.mono(), wall: clock::wall_ms(), closing: self.closing }
     }
 
-    /// The time since boot, less that in which the loop could hear nobody, in milliseconds.
+    /// The time awake since boot, less that in which the loop could hear nobody, in milliseconds.
     fn mono(&self) -> u64 {
         self.pace.shows(clock::mono_ms())
     }
@@ -563,14 +577,14 @@ impl Supervisor {
 
     /// The next manager's clock goes on from where this one's is.
     fn remember_pace(&mut self) {
-        if let Some(unheard) = self.pace.news()
-            && let Err(error) = self.journal.remember_unheard(&self.boot_id, unheard)
+        if let Some(behind) = self.pace.news()
+            && let Err(error) = self.journal.remember_behind(&self.boot_id, behind)
         {
             tracing::debug!(%error, "what the loop has not heard is not on record");
         }
     }
 
-    /// When the loop has something to do by itself, in milliseconds since boot.
+    /// When the loop has something to do by itself, in milliseconds of its own clock.
     fn wake_at(&self) -> Option<u64> {
         let timer = match self.room {
             Room::Plenty => self.timers.first(),

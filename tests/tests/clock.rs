@@ -1,4 +1,5 @@
-//! A wall clock that jumps, on the shipped binaries: what it says is told, and nothing waits for it.
+//! Clocks that jump, on the shipped binaries: the wall clock when somebody sets it, and with it the clock that counts time
+//! asleep when the machine sleeps. What the wall clock says is told, and nothing waits for either.
 
 use harness::daemon::Daemon;
 use harness::real::*;
@@ -60,4 +61,55 @@ fn a_clock_that_jumps_an_hour_ahead_changes_no_deadline() {
 #[test]
 fn a_clock_that_jumps_an_hour_back_changes_no_deadline() {
     jump(-HOUR);
+}
+
+/// What a session does once it is taken over.
+fn status(daemon: &Daemon, id: &str) -> Status {
+    until("the session is taken over", || {
+        Some(daemon.show(id).status).filter(|status| *status != Status::Adopting)
+    })
+}
+
+/// How often a laptop is closed, and for how long, in milliseconds. All of it leaves seconds of 90 minutes.
+const NAPS: [i64; 3] = [60 * 60 * 1000, 29 * 60 * 1000, 56 * 1000];
+
+#[test]
+fn a_machine_that_sleeps_brings_no_deadline_nearer() {
+    let mut daemon = Daemon::new();
+    let points = daemon.workdir().join("points");
+    std::fs::create_dir(&points).unwrap();
+    daemon.set("KENNEL_FAILPOINTS", points.to_str().unwrap());
+    let agent = beside("acp-agent");
+    let profile =
+        format!("[agents.asks]\nkind = \"acp\"\ncommand = [{agent:?}]\npermission_timeout = \"90m\"\n");
+    std::fs::create_dir(daemon.workdir().join("kennel")).unwrap();
+    std::fs::write(daemon.workdir().join("kennel/config.toml"), profile).unwrap();
+    daemon.ok(&["start", "--id", "rests", "--hibernate-after", "90m"]);
+    daemon.ok(&["start", "--id", "works", "--turn-timeout", "90m"]);
+    daemon.ok(&["send", "--no-wait", "works", "until [ -e on ]; do sleep 0.05; done; echo done"]);
+    daemon.ok(&["start", "--id", "asks", "--agent", "asks"]);
+    daemon.ok(&["send", "--no-wait", "asks", "ask call-1 edit a.txt"]);
+    until("a question", || (daemon.show("asks").status == Status::RequiresAction).then_some(()));
+    let mut slept = 0;
+    for nap in NAPS {
+        slept += nap;
+        for clock in ["boot", "wall"] {
+            std::fs::write(points.join(format!("clock.{clock}")), slept.to_string()).unwrap();
+        }
+        // It wakes for somebody, and not for a deadline that has passed.
+        daemon.ok(&["ls"]);
+    }
+    // By now the deadlines of a clock that counts sleep are over.
+    daemon.ok(&["start", "--id", "slow", "--turn-timeout", "5s"]);
+    daemon.ok(&["send", "--no-wait", "slow", "sleep 1h"]);
+    let timed_out = |kind: &EventKind| matches!(kind, EventKind::TurnCompleted { stop_reason, .. } if stop_reason == "timeout");
+    until("the turn's limit", || event(&daemon, "slow", timed_out));
+    for _ in 0..2 {
+        let now = ["rests", "works", "asks"].map(|id| status(&daemon, id));
+        assert_eq!(now, [Status::Idle, Status::Running, Status::RequiresAction]);
+        // The next manager knows how near each is.
+        daemon.kill();
+    }
+    std::fs::write(daemon.workdir().join("on"), "").unwrap();
+    daemon.idle("works");
 }

@@ -353,7 +353,9 @@ fn write(
     let transaction = connection.transaction()?;
     let mut meta = rows.meta;
     meta.retain(|name, _| {
-        matches!(&**name, "uuid" | "secret" | "boot_id") || prune::is_mark(name) || removed::is_note(name)
+        matches!(&**name, "uuid" | "secret" | "boot_id" | "behind")
+            || prune::is_mark(name)
+            || removed::is_note(name)
     });
     meta.insert("floor".into(), floor.to_string());
     let kept = if path.exists() {
