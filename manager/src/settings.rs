@@ -1,56 +1,53 @@
 //! What can be set in an agent, and what is set now, as its events tell it.
 
 use protocol::event::EventKind;
+use protocol::settings;
 use serde_json::{Map, Value, json};
 
 /// `modes` and `configOptions`, in ACP's words.
 #[derive(Clone, Debug, Default)]
-pub struct Offered(Map<String, Value>);
+pub struct Offered(settings::Offered);
 
 impl Offered {
     /// Takes the next event; whether it is kennel's own word for what the agent said when it was opened.
     pub fn tell(&mut self, kind: &EventKind) -> bool {
         match kind {
-            EventKind::AgentUpdated { payload, .. } => self.update(payload),
-            EventKind::SettingChanged { name, value, payload, .. } => {
-                self.learn("configOptions", payload);
-                if payload["configOptions"].is_null() && name == "mode" {
-                    self.mode(json!(value));
-                }
-                false
-            }
-            _ => false,
-        }
-    }
-
-    fn update(&mut self, payload: &Value) -> bool {
-        match payload["sessionUpdate"].as_str() {
-            Some("session_opened") => {
-                self.learn("modes", payload);
-                self.learn("configOptions", payload);
+            EventKind::AgentUpdated { payload, .. } if payload["sessionUpdate"] == "session_opened" => {
+                self.0 = settings::Offered::opened(payload);
                 return true;
             }
-            Some("config_option_update") => self.learn("configOptions", payload),
-            Some("current_mode_update") => self.mode(payload["currentModeId"].clone()),
+            EventKind::AgentUpdated { payload, .. } => self.0.update(payload),
+            EventKind::SettingChanged { name, value, payload, .. } => self.0.set(name, value, payload),
             _ => {}
         }
         false
     }
 
-    fn learn(&mut self, name: &str, payload: &Value) {
-        if let Some(told) = payload.get(name).filter(|value| !value.is_null()) {
-            self.0.insert(name.to_owned(), told.clone());
-        }
-    }
-
-    fn mode(&mut self, id: Value) {
-        if let Some(Value::Object(modes)) = self.0.get_mut("modes") {
-            modes.insert("currentModeId".to_owned(), id);
-        }
-    }
-
     /// What the agent has of them.
     pub fn known(&self) -> &Map<String, Value> {
-        &self.0
+        self.0.known()
+    }
+
+    /// What is set under this name.
+    pub fn current(&self, name: &str) -> Option<String> {
+        self.0.current(name)
+    }
+
+    /// As updates of ACP: what is otherwise than it was before.
+    pub fn changes_since(&self, before: &Map<String, Value>) -> Vec<Value> {
+        let (was, is) = (|name| before.get(name), |name| self.known().get(name));
+        let mode = |modes: Option<&Value>| modes.map(|modes| modes["currentModeId"].clone());
+        let mut changes = Vec::new();
+        if let (Some(was), Some(is)) = (mode(was("modes")), mode(is("modes")))
+            && was != is
+        {
+            changes.push(json!({ "sessionUpdate": "current_mode_update", "currentModeId": is }));
+        }
+        if let (Some(was), Some(is)) = (was("configOptions"), is("configOptions"))
+            && was != is
+        {
+            changes.push(json!({ "sessionUpdate": "config_option_update", "configOptions": is }));
+        }
+        changes
     }
 }

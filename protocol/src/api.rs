@@ -428,6 +428,9 @@ pub struct SessionInfo {
     pub agent_details: Option<AgentDetails>,
     /// The model asked for.
     pub model: Option<String>,
+    /// The model that the agent last said it uses, where it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_model: Option<String>,
     /// What it does now.
     pub status: Status,
     /// Where the agent runs.

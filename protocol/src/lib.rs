@@ -15,6 +15,7 @@ mod ids;
 pub mod json;
 mod limits;
 mod nouns;
+pub mod settings;
 pub mod wire;
 
 pub use containment::{

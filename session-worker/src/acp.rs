@@ -132,6 +132,8 @@ impl Acp {
             Some(_) => Vec::new(),
             None => descriptors::open(&mut mcp_servers),
         };
+        let model = welcome.env.iter().find(|(name, _)| name == MODEL).map(|(_, model)| model.clone());
+        let names = |model: &String| argv.iter().skip(1).any(|word| word.contains(model.as_str()));
         let opening = Opening {
             cwd: welcome.workdir.clone(),
             mcp_servers,
@@ -139,7 +141,8 @@ impl Acp {
             reads_files: driver.1.contains(&Offer::ReadFile),
             writes_files: driver.1.contains(&Offer::WriteFile),
             login: login.clone(),
-            model: welcome.env.iter().find(|(name, _)| name == MODEL).map(|(_, model)| model.clone()),
+            started_with_model: model.as_ref().is_some_and(names),
+            model,
             settings,
             agent_session,
             conversation,

@@ -47,6 +47,7 @@ mod rights_of_agents;
 mod sandbox;
 mod sandbox_matrix;
 mod security_page;
+mod shown;
 mod simulation;
 mod stalls;
 mod terminal;

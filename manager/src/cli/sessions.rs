@@ -297,7 +297,7 @@ fn facts(session: &SessionInfo, now: u64) -> Vec<(&'static str, String)> {
         ("created", ago(session.created_at)),
     ];
     let mut add = |name, value: Option<String>| facts.extend(value.map(|value| (name, value)));
-    add("model", session.model.clone());
+    add("model", model(session));
     add("agent pid", session.agent_pid.map(|pid| pid.to_string()));
     add(
         "agent says",
@@ -483,6 +483,17 @@ pub async fn logs(link: &Link<'_>, args: &args::Logs) -> Outcome {
     link.ui.pass_on(&text)
 }
 
+/// The model that the agent uses, as it says, and another that was asked for.
+fn model(session: &SessionInfo) -> Option<String> {
+    match (&session.model, &session.agent_model) {
+        (Some(asked), Some(now)) if asked != now => Some(format!("{now} ({asked} was asked for)")),
+        (Some(asked), None) => {
+            Some(format!("- ({asked} was asked for; the agent does not say what it uses)"))
+        }
+        (_, now) => now.clone(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use protocol::Exit;
@@ -499,6 +510,7 @@ mod tests {
             agent: "shell".into(),
             agent_details: None,
             model: None,
+            agent_model: None,
             status: Status::Failed,
             workdir: "/tmp/\u{202e}x".into(),
             pid: None,
@@ -547,6 +559,22 @@ mod tests {
             parent: None,
             children: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_model_that_the_agent_has_not_confirmed_is_not_claimed() {
+        let says = |asked: Option<&str>, now: Option<&str>| {
+            let (asked, now) = (asked.map(str::to_owned), now.map(str::to_owned));
+            model(&SessionInfo { model: asked, agent_model: now, ..session() })
+        };
+        assert_eq!(says(None, None), None);
+        assert_eq!(
+            says(Some("big"), None).as_deref(),
+            Some("- (big was asked for; the agent does not say what it uses)")
+        );
+        assert_eq!(says(Some("big"), Some("big")).as_deref(), Some("big"));
+        assert_eq!(says(Some("big"), Some("small")).as_deref(), Some("small (big was asked for)"));
+        assert_eq!(says(None, Some("small")).as_deref(), Some("small"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `set`: what can be set in a session's agent, and setting it.
 
 use protocol::api::{SettingReply, SettingRequest, SettingsInfo};
+use protocol::settings::{mode_option, now};
 use serde_json::Value;
 
 use super::args;
@@ -47,23 +48,44 @@ async fn list(link: &Link<'_>, path: &str) -> Outcome {
     }
     let settings: SettingsInfo = read(&answer)?;
     let mut table = Table::new(&["SETTING", "NOW", "CAN BE"]);
-    if let Some(modes) = &settings.modes {
-        let now = modes["currentModeId"].as_str().unwrap_or_default();
-        table.row(vec!["mode".into(), now.into(), values(&modes["availableModes"], "id").into()]);
+    for row in rows(&settings) {
+        table.row(row.into_iter().map(Into::into).collect());
     }
-    for option in settings.config_options.iter().filter_map(Value::as_array).flatten() {
-        let now = option["currentValue"].to_string();
+    link.ui.print(&table.text(link.ui.out_colour))
+}
+
+/// A row for each setting: its name, what the agent last confirmed, what it can be.
+fn rows(settings: &SettingsInfo) -> Vec<[String; 3]> {
+    let mut rows = Vec::new();
+    let no_options = Value::Null;
+    let options = settings.config_options.as_ref().unwrap_or(&no_options);
+    let mode_option = mode_option(options).map(|option| option["id"].clone());
+    // An agent that has its mode as an option, too, has one mode.
+    if let Some(modes) = settings.modes.as_ref().filter(|_| mode_option.is_none()) {
+        let now = modes["currentModeId"].as_str().unwrap_or_default().to_owned();
+        rows.push(["mode".to_owned(), now, values(&modes["availableModes"], "id")]);
+    }
+    for option in options.as_array().into_iter().flatten() {
         let name = option["id"].as_str().unwrap_or_default();
         let choices = match option["type"].as_str() {
             Some("boolean") => "true, false".to_owned(),
             _ => values(&option["options"], "value"),
         };
-        table.row(vec![name.into(), now.trim_matches('"').into(), choices.into()]);
+        rows.push([name.to_owned(), now(options, name).unwrap_or_default(), choices]);
+    }
+    let row_of = |name: &str| mode_option.as_ref().and_then(Value::as_str).filter(|_| name == "mode");
+    for (name, value) in &settings.set {
+        let name = row_of(name).unwrap_or(name);
+        match rows.iter_mut().find(|row| row[0] == name) {
+            Some([_, now, _]) if now != value => *now = format!("{now} ({value} was set)"),
+            Some(_) => {}
+            None => rows.push([name.to_owned(), format!("- ({value} was set)"), String::new()]),
+        }
     }
     for (name, value) in &settings.waiting {
-        table.row(vec![name.as_str().into(), format!("{value}, once the agent is ready").into(), "".into()]);
+        rows.push([name.clone(), format!("{value}, once the agent is ready"), String::new()]);
     }
-    link.ui.print(&table.text(link.ui.out_colour))
+    rows
 }
 
 /// The ids of what can be chosen, in groups or not.
@@ -77,4 +99,38 @@ fn values(choices: &Value, id: &str) -> String {
     let mut all = Vec::new();
     collect(choices, id, &mut all);
     all.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_shown_is_what_the_agent_confirmed_and_what_was_set_beside_it() {
+        let mode = json!({ "id": "approvals", "category": "mode", "type": "select", "currentValue": "ask",
+            "options": [{ "value": "ask" }, { "value": "yolo" }] });
+        let brief = json!({ "id": "brief", "type": "boolean", "currentValue": true });
+        let modes = json!({ "currentModeId": "ask", "availableModes": [{ "id": "ask" }] });
+        let map = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let settings = SettingsInfo {
+            modes: Some(modes),
+            config_options: Some(json!([mode, brief])),
+            set: map(&[("mode", "yolo"), ("brief", "true"), ("gone", "x")]),
+            waiting: map(&[("model", "big")]),
+        };
+        let text = |row: &[&str; 3]| row.map(str::to_owned);
+        let wanted = [
+            ["approvals", "ask (yolo was set)", "ask, yolo"],
+            ["brief", "true", "true, false"],
+            ["gone", "- (x was set)", ""],
+            ["model", "big, once the agent is ready", ""],
+        ];
+        assert_eq!(rows(&settings), wanted.iter().map(text).collect::<Vec<_>>());
+        let settings = SettingsInfo { config_options: None, set: map(&[("mode", "ask")]), ..settings };
+        assert_eq!(rows(&settings)[0], text(&["mode", "ask", "ask"]));
+    }
 }

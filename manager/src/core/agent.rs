@@ -126,6 +126,7 @@ impl Session {
         out: &mut Out,
     ) {
         self.learn_child(payload);
+        self.learn_model(payload);
         let payload = payload.clone();
         let running = self.turns.running.as_mut().filter(|turn| Some(turn.prompt.id) == prompt);
         if let Update::Usage(spent) = update {

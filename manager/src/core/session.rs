@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use protocol::api::{ChildInfo, Failure, Usage};
 use protocol::event::{EventKind, Outcome, RemovedBy};
-use protocol::wire::{AgentDetails, Offer, TurnEnd};
+use protocol::wire::{AgentDetails, Offer, Setting, TurnEnd};
 use protocol::{
     CallId, EventId, Identity, Incarnation, Level, LimitedBy, PermissionId, PromptId, Restore, Sandboxed,
     SessionId,
@@ -209,6 +209,9 @@ pub struct Session {
     /// Sub-agents that its present or last process has told of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub children: Vec<ChildInfo>,
+    /// The option that is its agent's choice of a model, and the model that the agent last said it uses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_model: Option<Setting>,
     /// Tokens and cost, where the agent tells.
     #[serde(default)]
     pub usage: Option<Usage>,
@@ -339,6 +342,7 @@ impl Session {
             owes_transcript: false,
             was_ready: false,
             lost_starts: 0,
+            agent_model: None,
             usage: None,
             clients: Vec::new(),
             last_permission: None,

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use protocol::bounds;
 use protocol::event::EventKind;
 use protocol::wire::{Agent, Setting};
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,20 @@ pub struct Asked {
 }
 
 impl Session {
+    /// Learns the model that the agent uses, from whatever it tells of its options.
+    pub(super) fn learn_model(&mut self, told: &Value) {
+        let option = told["configOptions"].as_array().into_iter().flatten();
+        let option = option.into_iter().find(|option| option["category"] == "model");
+        let fits = |text: &&str| bounds::fits(text, bounds::ID);
+        let text = |name: &str| option?[name].as_str().filter(fits).map(str::to_owned);
+        match (text("id"), text("currentValue")) {
+            (Some(name), Some(value)) => self.agent_model = Some(Setting { name, value }),
+            // Another process may be of another version.
+            _ if told["sessionUpdate"] == "session_opened" => self.agent_model = None,
+            _ => {}
+        }
+    }
+
     pub(super) fn set(&mut self, setting: &Setting) -> Result<Reply, Refusal> {
         if !matches!(self.spec.agent, Agent::Acp { .. }) {
             return Err(Refusal::NoSettings { id: self.id.clone(), agent: self.spec.agent_name.clone() });
@@ -56,6 +71,12 @@ impl Session {
         let setting_id = number;
         match answer {
             Ok(payload) => {
+                self.learn_model(payload);
+                if let Some(model) = self.agent_model.as_mut().filter(|model| model.name == name)
+                    && !payload["configOptions"].is_array()
+                {
+                    model.value.clone_from(&value);
+                }
                 let set = &mut self.settings.set;
                 if set.len() < limits::SET || set.contains_key(&name) {
                     set.insert(name.clone(), value.clone());

@@ -55,6 +55,7 @@ impl Session {
             agent: self.spec.agent_name.clone(),
             agent_details: self.agent_details.clone(),
             model: self.spec.model.clone(),
+            agent_model: self.agent_model.as_ref().map(|model| model.value.clone()),
             status: self.status(),
             workdir: self.spec.workdir.clone(),
             pid: self.pid(),

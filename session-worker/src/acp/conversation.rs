@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use agent_client_protocol_schema::v1 as acp;
 use protocol::json::{self, Read, Unread, Why};
+use protocol::settings::{self, Offered};
 use protocol::wire::{
     AgentDetails, Attachment, Exchange, PermissionAsk, PermissionOption, RemoteServer, Report, Setting,
     SettingAnswer, Spent, Transport, TurnEnd, Update,
@@ -59,6 +60,8 @@ pub struct Opening {
     pub login: Option<String>,
     /// The model to be chosen, where the agent has such a choice.
     pub model: Option<String>,
+    /// Its command line names the model.
+    pub started_with_model: bool,
     /// What was set before, and is to be set again.
     pub settings: Vec<Setting>,
     /// What the agent itself called the conversation.
@@ -122,6 +125,16 @@ struct Tool {
     has_too_many_paths: bool,
 }
 
+/// Something that an agent is to set.
+#[derive(Debug)]
+struct Asked {
+    /// The number of the request to us; none: it was set before.
+    request: Option<u64>,
+    setting: Setting,
+    /// What the agent has said since that it is.
+    told: Option<String>,
+}
+
 /// A conversation with an agent.
 #[derive(Debug)]
 pub struct Conversation {
@@ -148,10 +161,16 @@ pub struct Conversation {
     options: BTreeMap<String, bool>,
     /// It has modes.
     modes: bool,
+    /// The option that is its mode, too.
+    mode_option: Option<String>,
+    /// What it has said of all that since its session was opened; kept until it takes prompts.
+    offered: Offered,
+    /// How much is in that, in bytes.
+    offered_bytes: usize,
     /// What is still to be set before it takes prompts, the next one last.
     to_set: Vec<Setting>,
-    /// What it was asked to set, by the number of the request to it: the number of the request to us.
-    setting: BTreeMap<u64, u64>,
+    /// What it was asked to set and has not answered, by the number of the request to it.
+    setting: BTreeMap<u64, Asked>,
     /// Sub-agents that it has told of, by its ids of them.
     children: BTreeSet<String>,
     /// What a person was told in this turn of what the agent sends, so that it is told once.
@@ -181,6 +200,9 @@ impl Conversation {
             last_ask: 0,
             options: BTreeMap::new(),
             modes: false,
+            mode_option: None,
+            offered: Offered::default(),
+            offered_bytes: 0,
             to_set: Vec::new(),
             setting: BTreeMap::new(),
             children: BTreeSet::new(),
@@ -228,7 +250,7 @@ impl Conversation {
     /// What is held here of what the agent has said, in bytes.
     pub fn held(&self) -> usize {
         let tools = self.turn.as_ref().map_or(0, |turn| turn.tool_bytes);
-        tools + (self.options.len() + self.asks.len() + self.children.len()) * bounds::ID
+        tools + self.offered_bytes + (self.options.len() + self.asks.len() + self.children.len()) * bounds::ID
     }
 
     /// Takes a line that the agent wrote, without its end.
@@ -453,6 +475,7 @@ impl Conversation {
             return self.child_update(session, payload);
         }
         self.learn_options(&payload);
+        self.learn_settings(&payload);
         if !payload.is_object() {
             return vec![Do::Log("an update without content".to_owned())];
         }
@@ -549,8 +572,11 @@ impl Conversation {
         if self.turn.as_ref().is_some_and(|turn| Some(turn.request) == id) {
             return self.turn_ended(answer);
         }
-        if let Some(request) = id.and_then(|id| self.setting.remove(&id)) {
-            return vec![Do::Report(self.set_or_not(request, answer))];
+        if let Some(asked) = id.and_then(|id| self.setting.remove(&id)) {
+            return match asked.request {
+                Some(request) => self.set_or_not(request, asked, answer),
+                None => self.set_again(asked, answer),
+            };
         }
         if self.stage == Stage::Ready || id != Some(self.awaited) {
             return vec![Do::Log("an answer to nothing that was asked".to_owned())];
@@ -577,21 +603,11 @@ impl Conversation {
                 let told = if self.opening.conversation { Restore::Replayed } else { Restore::Fresh };
                 self.opened(told, &result)
             }
-            (Stage::Setting, Ok(result)) => {
-                self.learn_options(&result);
-                self.set_next()
-            }
             (Stage::Resuming | Stage::Loading, Err(error)) => self.next_way(&words(&error)),
-            (Stage::Setting, Err(error)) => {
-                let mut all =
-                    vec![notice(format!("the agent did not set what was set before: {}", words(&error)))];
-                all.extend(self.set_next());
-                all
-            }
-            (Stage::Initializing | Stage::LoggingIn | Stage::Creating | Stage::Ready, Err(error)) => {
+            (Stage::Initializing | Stage::LoggingIn | Stage::Creating, Err(error)) => {
                 vec![died(format!("the agent refused to begin: {}", words(&error)))]
             }
-            (Stage::Ready, Ok(_)) => Vec::new(),
+            (Stage::Setting | Stage::Ready, _) => Vec::new(),
         }
     }
 
@@ -718,23 +734,20 @@ impl Conversation {
     fn opened(&mut self, restore: Restore, result: &Value) -> Vec<Do> {
         self.restore = restore;
         let mut all = vec![Do::Report(Report::AgentSession { id: self.session.clone() })];
-        let told = [("modes", &result["modes"]), ("configOptions", &result["configOptions"])];
-        let told: serde_json::Map<String, Value> = told
-            .into_iter()
-            .filter(|(_, value)| !value.is_null())
-            .map(|(name, value)| (name.to_owned(), value.clone()))
-            .collect();
-        if !told.is_empty() {
-            let mut payload = json!({ "sessionUpdate": "session_opened" });
-            told.into_iter().for_each(|(name, value)| payload[name] = value);
-            let (update, payload) = (Update::Other, payload.to_string());
-            all.push(Do::Report(Report::Update { prompt: None, update, payload }));
-        }
+        self.offered = Offered::opened(result);
+        self.offered_bytes = result.to_string().len();
         self.learn_options(result);
         self.modes |= result["modes"].is_object();
         let options = result["configOptions"].as_array().map(Vec::as_slice).unwrap_or_default();
         let choice = options.iter().find(|option| option["category"] == "model");
         let choice = choice.and_then(|option| text_at(option, "id"));
+        if let (Some(model), None, false) = (&self.opening.model, &choice, self.opening.started_with_model) {
+            let model = beginning(model);
+            all.push(notice(format!(
+                "the agent offers no choice of its model: `{model}` was asked for and is not set (its command line can name \
+                 it with {{model}})"
+            )));
+        }
         let model = self.opening.model.clone().zip(choice).map(|(value, name)| Setting { name, value });
         // What was set later goes before what the profile says.
         self.to_set = self.opening.settings.iter().rev().cloned().chain(model).collect();
@@ -750,6 +763,8 @@ impl Conversation {
                 options.iter().map(|option| Some((text_at(option, "id")?, option["type"] == "boolean")));
             let all = all.flatten().filter(|(id, _)| bounds::fits(id, bounds::ID));
             self.options = all.take(SETTABLE).collect();
+            let mode = settings::mode_option(&told["configOptions"]).and_then(|option| text_at(option, "id"));
+            self.mode_option = mode.filter(|id| self.options.contains_key(id));
             if self.options.len() < options.len() {
                 self.say("options", || {
                     let (most, ids) = (SETTABLE, bounds::ID);
@@ -766,7 +781,9 @@ impl Conversation {
             match self.setting_request(&setting) {
                 Ok((method, params)) => {
                     self.stage = Stage::Setting;
-                    all.push(self.await_answer(method, params));
+                    let (id, send) = self.request(method, params);
+                    self.setting.insert(id, Asked { request: None, setting, told: None });
+                    all.push(send);
                     return all;
                 }
                 Err(why) => all.push(notice(format!(
@@ -784,7 +801,7 @@ impl Conversation {
         match self.setting_request(&setting) {
             Ok((method, params)) => {
                 let (id, send) = self.request(method, params);
-                self.setting.insert(id, request);
+                self.setting.insert(id, Asked { request: Some(request), setting, told: None });
                 vec![send]
             }
             Err(reason) => {
@@ -797,6 +814,11 @@ impl Conversation {
     /// What to ask the agent for, or why it is not asked.
     fn setting_request(&self, setting: &Setting) -> Result<(&'static str, Value), String> {
         let Setting { name, value } = setting;
+        // An agent that has its mode in two forms has one mode.
+        let name = match &self.mode_option {
+            Some(option) if name == "mode" => option,
+            Some(_) | None => name,
+        };
         let mut params = json!({ "sessionId": self.session, "configId": name, "value": value });
         match self.options.get(name) {
             Some(true) => {
@@ -818,22 +840,92 @@ impl Conversation {
         }
     }
 
-    fn set_or_not(&mut self, request: u64, answer: Result<Value, Value>) -> Report {
-        let answer = match answer {
+    /// Takes to heart what the agent tells of its settings, for those that were asked for and are not answered.
+    fn learn_settings(&mut self, told: &Value) {
+        if self.stage != Stage::Ready {
+            self.offered.update(told);
+        }
+        for asked in self.setting.values_mut() {
+            let name = &asked.setting.name;
+            let mode = (told["sessionUpdate"] == "current_mode_update")
+                .then(|| text_at(told, "currentModeId"))
+                .flatten()
+                .filter(|_| name == "mode" || self.mode_option.as_ref() == Some(name));
+            asked.told = mode.or_else(|| settings::now(&told["configOptions"], name)).or(asked.told.take());
+        }
+    }
+
+    /// What the agent has set by its answer, which is given as it holds; and what a person is told if that is not what it was
+    /// asked for.
+    fn confirmed(&mut self, asked: &Asked, mut answer: Value) -> (Value, Vec<Do>) {
+        self.learn_options(&answer);
+        let Setting { name, value } = &asked.setting;
+        let answered = settings::now(&answer["configOptions"], name);
+        let is_it = |told: &&String| *told == value;
+        // Some have two places for one setting, and only one of them is up to date.
+        let holds = asked.told.as_ref().filter(is_it).or(answered.as_ref()).or(asked.told.as_ref());
+        let holds = holds.map_or_else(|| value.clone(), String::clone);
+        if answered.as_ref().is_some_and(|answered| *answered != holds) {
+            let mut mended = Offered::opened(&answer);
+            mended.set(name, &holds, &Value::Null);
+            answer["configOptions"] = mended.known()["configOptions"].clone();
+        }
+        if !answer.is_object() {
+            answer = json!({});
+        }
+        if holds == *value {
+            return (answer, Vec::new());
+        }
+        if answered.is_none() {
+            answer["currentModeId"] = json!(holds);
+        }
+        let (asked, holds) = (beginning(&format!("{name}={value}")), beginning(&holds));
+        (answer, vec![notice(format!("the agent was asked to set {asked}, and says that it is {holds}"))])
+    }
+
+    fn set_or_not(&mut self, request: u64, asked: Asked, answer: Result<Value, Value>) -> Vec<Do> {
+        let (answer, mut all) = match answer {
             Ok(result) => {
-                self.learn_options(&result);
-                let payload = if result.is_object() { result } else { json!({}) };
-                SettingAnswer::Set { payload: payload.to_string() }
+                let (payload, said) = self.confirmed(&asked, result);
+                (SettingAnswer::Set { payload: payload.to_string() }, said)
             }
-            Err(error) => SettingAnswer::Refused { reason: words(&error) },
+            Err(error) => (SettingAnswer::Refused { reason: words(&error) }, Vec::new()),
         };
-        Report::SettingAnswered { request, answer }
+        all.push(Do::Report(Report::SettingAnswered { request, answer }));
+        all
+    }
+
+    /// The agent has answered something that was set before.
+    fn set_again(&mut self, asked: Asked, answer: Result<Value, Value>) -> Vec<Do> {
+        let Setting { name, value } = &asked.setting;
+        let mut all = match answer {
+            Ok(result) => {
+                let (answer, said) = self.confirmed(&asked, result);
+                self.offered.set(name, value, &answer);
+                said
+            }
+            Err(error) => {
+                let what = beginning(&format!("{name}={value}"));
+                let why = words(&error);
+                vec![notice(format!("the agent did not set {what}: {why}"))]
+            }
+        };
+        all.extend(self.set_next());
+        all
     }
 
     fn ready(&mut self) -> Vec<Do> {
         self.stage = Stage::Ready;
+        // What it has confirmed by now, and not what it began with.
+        self.offered_bytes = 0;
+        let mut payload = Value::Object(std::mem::take(&mut self.offered).into_known());
+        payload["sessionUpdate"] = json!("session_opened");
+        let (prompt, update, payload) = (None, Update::Other, payload.to_string());
         let (restore, agent_pid) = (self.restore, Some(self.agent_pid));
-        vec![Do::Report(Report::Ready { restore, agent_pid })]
+        vec![
+            Do::Report(Report::Update { prompt, update, payload }),
+            Do::Report(Report::Ready { restore, agent_pid }),
+        ]
     }
 
     fn turn_ended(&mut self, answer: Result<Value, Value>) -> Vec<Do> {

@@ -4,6 +4,8 @@
 //! Options: `--load` and `--resume` (it can), `--image`, `--audio` and `--files` (it takes them in prompts), `--memory DIR` (where it keeps its conversations, one file each),
 //! `--login` (it wants a log-in by the method `key`), `--forgets` (it refuses to load), `--dies-loading`, `--early-exit`,
 //! `--hangs-resuming` and `--hangs-loading` (it never answers that),
+//! `--two-modes` (its mode is an option, too), `--one-form` (so, and it tells of a change as a mode only), `--stubborn` (it
+//! agrees to a mode, and stays in its own), `--models` (it has a choice of two),
 //! `--http` and `--sse` (it reaches MCP servers so), `--closes` (it closes what it has inherited beside 0, 1 and 2),
 //! `--mute` (it reads nothing, and writes to standard error only), `--other-version`, `--log FILE` (methods that it was asked for, one a line).
 //!
@@ -129,6 +131,11 @@ fn main() {
         late_ask: None,
         knows_switches: false,
         client_files: Value::Null,
+        two_modes: has("--two-modes") || has("--one-form"),
+        one_form: has("--one-form"),
+        stubborn: has("--stubborn"),
+        models: has("--models"),
+        model: "small".into(),
     };
     while let Some(message) = agent.next_message() {
         agent.handle(message);
@@ -173,6 +180,11 @@ struct Agent {
     knows_switches: bool,
     /// What the client has said of its files.
     client_files: Value,
+    two_modes: bool,
+    one_form: bool,
+    stubborn: bool,
+    models: bool,
+    model: String,
 }
 
 /// How a turn ends.
@@ -251,6 +263,12 @@ impl Agent {
                 answer(id, self.opened());
             }
             "session/set_mode" => match params["modeId"].as_str().unwrap() {
+                "ask" | "code" if self.stubborn => {
+                    self.update(
+                        json!({ "sessionUpdate": "current_mode_update", "currentModeId": self.mode }),
+                    );
+                    answer(id, json!({}));
+                }
                 mode @ ("ask" | "code") => {
                     self.mode = mode.to_owned();
                     answer(id, json!({}));
@@ -261,6 +279,19 @@ impl Agent {
                 match (params["configId"].as_str().unwrap(), &params["value"]) {
                     ("effort", Value::String(effort)) if ["low", "high"].contains(&effort.as_str()) => {
                         self.effort = effort.clone();
+                    }
+                    ("model", Value::String(model)) if ["small", "big"].contains(&model.as_str()) => {
+                        self.model = model.clone();
+                    }
+                    ("approvals", Value::String(mode)) if ["ask", "code"].contains(&mode.as_str()) => {
+                        let stale = self.options();
+                        self.mode = mode.clone();
+                        if self.one_form {
+                            let told =
+                                json!({ "sessionUpdate": "current_mode_update", "currentModeId": mode });
+                            self.update(told);
+                            return answer(id, json!({ "configOptions": stale }));
+                        }
                     }
                     ("brief", Value::Bool(on)) if params["type"] == "boolean" => self.brief = *on,
                     _ => return refuse(id, -32602, "no such value"),
@@ -311,7 +342,22 @@ impl Agent {
         let effort = json!({ "id": "effort", "name": "Effort", "type": "select", "currentValue": self.effort,
             "options": values });
         let brief = json!({ "id": "brief", "name": "Brief", "type": "boolean", "currentValue": self.brief });
-        if self.knows_switches { json!([effort, brief]) } else { json!([effort]) }
+        let mut options = if self.knows_switches { vec![effort, brief] } else { vec![effort] };
+        let select = |id: &str, now: &str, values: [&str; 2]| {
+            let values = values.map(|value| json!({ "value": value, "name": value }));
+            json!({ "id": id, "name": id, "type": "select", "currentValue": now, "options": values })
+        };
+        if self.two_modes {
+            let mut approvals = select("approvals", &self.mode, ["ask", "code"]);
+            approvals["category"] = json!("mode");
+            options.push(approvals);
+        }
+        if self.models {
+            let mut model = select("model", &self.model, ["small", "big"]);
+            model["category"] = json!("model");
+            options.push(model);
+        }
+        json!(options)
     }
 
     fn file(&self) -> Option<PathBuf> {

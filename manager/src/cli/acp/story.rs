@@ -110,13 +110,44 @@ impl Story {
         self.settings.known()
     }
 
+    /// What an editor is to hear of an event about settings: whatever is otherwise than it was, in each form that the agent
+    /// has it in, for an editor may know one form only.
+    fn set(&mut self, kind: &EventKind) -> Vec<Shown> {
+        let before = self.settings.known().clone();
+        let opened = self.settings.tell(kind);
+        let changes = self.settings.changes_since(&before);
+        match kind {
+            EventKind::AgentUpdated { prompt_id, payload } if !opened => {
+                let others = changes.into_iter().filter(|it| it["sessionUpdate"] != payload["sessionUpdate"]);
+                told(*prompt_id, payload)
+                    .into_iter()
+                    .chain(others.map(|it| Shown::Update(None, it)))
+                    .collect()
+            }
+            // Whoever has set it anew to what it was waits for a word, too.
+            EventKind::SettingChanged { name, .. } if changes.is_empty() => {
+                let known = self.settings.known();
+                let update = match (known.get("configOptions"), self.settings.current("mode")) {
+                    (None, Some(mode)) if name == "mode" => {
+                        json!({ "sessionUpdate": "current_mode_update", "currentModeId": mode })
+                    }
+                    (Some(options), _) => {
+                        json!({ "sessionUpdate": "config_option_update", "configOptions": options })
+                    }
+                    (None, _) => return Vec::new(),
+                };
+                vec![Shown::Update(None, update)]
+            }
+            _ => changes.into_iter().map(|it| Shown::Update(None, it)).collect(),
+        }
+    }
+
     /// Takes the next event.
     pub fn tell(&mut self, kind: &EventKind) -> Vec<Shown> {
-        if self.settings.tell(kind) {
-            return Vec::new();
+        if is_about_settings(kind) {
+            return self.set(kind);
         }
         match kind {
-            EventKind::SettingChanged { name, value, payload, .. } => vec![set(name, value, payload)],
             EventKind::PromptAccepted { prompt_id, text, attachments, .. } => {
                 let text = attachments::told(text, attachments.iter().map(|it| &*it.name));
                 self.waiting.insert(*prompt_id, text);
@@ -127,6 +158,8 @@ impl Story {
                 self.waiting.insert(*prompt_id, text.clone());
                 Vec::new()
             }
+            // Seen to above.
+            EventKind::SettingChanged { .. } => Vec::new(),
             // A retry begins a second time, and is not said again.
             EventKind::PromptStarted { prompt_id } => {
                 let text = self.waiting.remove(prompt_id);
@@ -344,15 +377,16 @@ fn told(prompt: Option<PromptId>, payload: &Value) -> Vec<Shown> {
     is_update.then(|| Shown::Update(prompt, payload.clone())).into_iter().collect()
 }
 
-/// What ACP has for something that was set by whomever.
-fn set(name: &str, value: &str, payload: &Value) -> Shown {
-    let update = match &payload["configOptions"] {
-        Value::Null if name == "mode" => {
-            json!({ "sessionUpdate": "current_mode_update", "currentModeId": value })
-        }
-        options => json!({ "sessionUpdate": "config_option_update", "configOptions": options }),
-    };
-    Shown::Update(None, update)
+/// Whether it tells what is set in the agent.
+fn is_about_settings(kind: &EventKind) -> bool {
+    match kind {
+        EventKind::SettingChanged { .. } => true,
+        EventKind::AgentUpdated { payload, .. } => matches!(
+            payload["sessionUpdate"].as_str(),
+            Some("session_opened" | "config_option_update" | "current_mode_update")
+        ),
+        _ => false,
+    }
 }
 
 fn note(text: String) -> Shown {
@@ -561,7 +595,40 @@ mod tests {
         assert_eq!(tell(json!({ "sessionUpdate": "session_opened", "modes": modes })), []);
         assert_eq!(tell(json!({ "sessionUpdate": "current_mode_update", "currentModeId": "code" })).len(), 1);
         assert_eq!(tell(json!({ "inputTokens": 1 })), []);
-        assert_eq!(story.settings()["modes"]["currentModeId"], "code");
+        // The next process is in another mode, which nobody has set.
+        let modes = json!({ "currentModeId": "ask", "availableModes": [] });
+        let shown = tell(json!({ "sessionUpdate": "session_opened", "modes": modes }));
+        let ask = json!({ "sessionUpdate": "current_mode_update", "currentModeId": "ask" });
+        assert_eq!(shown, [Shown::Update(None, ask)]);
+        assert_eq!(story.settings()["modes"]["currentModeId"], "ask");
+    }
+
+    #[test]
+    fn an_editor_hears_of_a_mode_in_each_form_that_the_agent_has_it_in() {
+        let mut story = Story::default();
+        let mode = |mode: &str| {
+            let values = json!([{ "value": "ask" }, { "value": "yolo" }]);
+            json!([{ "id": "approvals", "category": "mode", "currentValue": mode, "options": values }])
+        };
+        let modes = json!({ "currentModeId": "ask", "availableModes": [{ "id": "ask" }, { "id": "yolo" }] });
+        let opened =
+            json!({ "sessionUpdate": "session_opened", "modes": modes, "configOptions": mode("ask") });
+        story.tell(&EventKind::AgentUpdated { prompt_id: None, payload: opened });
+        let payload = json!({ "configOptions": mode("yolo") });
+        let (name, value) = ("mode".to_owned(), "yolo".to_owned());
+        let set = EventKind::SettingChanged { setting_id: 1, name, value, payload };
+        let both = [
+            json!({ "sessionUpdate": "current_mode_update", "currentModeId": "yolo" }),
+            json!({ "sessionUpdate": "config_option_update", "configOptions": mode("yolo") }),
+        ];
+        let both = both.map(|update| Shown::Update(None, update));
+        assert_eq!(story.tell(&set), both);
+        // Set to what it is already, whoever has set it hears so.
+        assert_eq!(story.tell(&set), both[1..]);
+        let payload = json!({ "sessionUpdate": "current_mode_update", "currentModeId": "ask" });
+        let told = story.tell(&EventKind::AgentUpdated { prompt_id: None, payload: payload.clone() });
+        let options = json!({ "sessionUpdate": "config_option_update", "configOptions": mode("ask") });
+        assert_eq!(told, [Shown::Update(None, payload), Shown::Update(None, options)]);
     }
 
     #[test]
