@@ -82,7 +82,7 @@ use crate::core::{PermissionRule, Permissions, Refusal, RestartPolicy, Spec, Sub
 use crate::error::Error;
 
 pub(crate) use bounds::{cpus as to_milli_cpus, size as parse_size, umask as parse_umask};
-pub use env::{agent_env, base_env, places};
+pub use env::{agent_env, base_env, missing as missing_env, places};
 pub use sandbox::{check_workdir as check_sandbox_workdir, unavailable as sandbox_unavailable};
 
 /// Name of the profile that is always there.
@@ -173,6 +173,8 @@ struct Profile {
     runs: Runs,
     env: BTreeMap<String, String>,
     env_pass: Vec<String>,
+    /// Those of `env_pass` that are written.
+    env_named: Vec<String>,
     on_crash: Option<OnCrash>,
     model: Option<String>,
     permissions: Option<PermissionPolicy>,
@@ -249,6 +251,7 @@ impl Default for Profile {
             runs: Runs::Shell,
             env: BTreeMap::new(),
             env_pass: Vec::new(),
+            env_named: Vec::new(),
             on_crash: None,
             model: None,
             permissions: None,
@@ -336,9 +339,8 @@ impl Config {
         let mut env = profile.env.clone();
         env.extend(opts.env.clone());
         bounds::env(&env).map_err(|what| Error::invalid("invalid_env", what))?;
-        let mut env_pass = [&self.defaults.env_pass[..], &profile.env_pass[..]].concat();
-        env_pass.sort();
-        env_pass.dedup();
+        let env_pass = self.with_defaults(&profile.env_pass);
+        let env_named = self.with_defaults(&profile.env_named);
         let path = env.get("PATH").map(OsString::from).or_else(|| around.path.clone());
         let mut agent = self.agent(agent_name, &profile.runs, model, path.clone())?;
         mcp::add(&mut agent, &opts.mcp_servers, path)?;
@@ -355,6 +357,7 @@ impl Config {
             workdir,
             env,
             env_pass,
+            env_named,
             restart: RestartPolicy {
                 kind: opts.restart.or(self.defaults.restart).unwrap_or(built_in.kind),
                 intensity: opts.intensity.or(self.defaults.intensity).unwrap_or(built_in.intensity),
@@ -397,6 +400,14 @@ impl Config {
             walls,
             offers: opts.offers.iter().copied().collect::<BTreeSet<_>>().into_iter().collect(),
         })
+    }
+
+    /// Names of variables, with those of `[defaults]`, each once.
+    fn with_defaults(&self, names: &[String]) -> Vec<String> {
+        let mut all = [&self.defaults.env_pass[..], names].concat();
+        all.sort();
+        all.dedup();
+        all
     }
 
     fn subagents(&self, offered: Option<bool>) -> Subagents {
@@ -535,6 +546,7 @@ impl Config {
                 built_in: !self.agents.contains_key(name),
                 login: known.map(|known| known.login.to_owned()),
                 install: known.map(|known| known.install.to_owned()),
+                env_missing: env::missing(&self.with_defaults(&profile.env_named), &profile.env),
                 details: None,
             })
         };

@@ -345,6 +345,12 @@ impl Paths {
     }
 }
 
+/// Whether two paths lead to one file, or would.
+pub fn same_file(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    one == other || real(one) == real(other)
+}
+
 /// Whether this kennel can read what the daemon over these paths has written. Changes nothing.
 pub fn check(paths: &Paths) -> Result<(), StartError> {
     crate::supervisor::check(&paths.state_dir)
@@ -465,9 +471,30 @@ fn short_hash(dir: &Path) -> Result<String, PathsError> {
     Ok(id.as_str().trim_start_matches("workdir-").to_owned())
 }
 
-/// A systemd user unit for this program, for `~/.config/systemd/user/kennel.service`.
-pub fn unit(exe: &Path) -> String {
-    let exe = quoted(&exe.to_string_lossy());
+/// A systemd user unit for this program over these paths, for `~/.config/systemd/user/kennel.service`. It names the paths
+/// that a user's service would not find by itself: that has the user's home directory and no other variable of this terminal.
+pub fn unit(exe: &Path, paths: &Paths) -> String {
+    unit_beside(exe, paths, &|name| std::env::var_os(name).filter(|_| name == "HOME"))
+}
+
+fn unit_beside(exe: &Path, paths: &Paths, env: &dyn Fn(&str) -> Option<OsString>) -> String {
+    let by_itself = resolve(None, env, geteuid().as_raw(), Path::new("/tmp")).ok();
+    let exe = quoted(&exe.to_string_lossy(), true);
+    let is =
+        |path: &Path, of: fn(&Paths) -> &PathBuf| by_itself.as_ref().is_some_and(|found| of(found) == path);
+    let state_dir = match is(&paths.state_dir, |paths| &paths.state_dir) {
+        true => String::new(),
+        false => format!(" --state-dir {}", quoted(&paths.state_dir.to_string_lossy(), true)),
+    };
+    let mut environment = String::new();
+    let named = [
+        ("KENNEL_CONFIG", &paths.config, !is(&paths.config, |paths| &paths.config)),
+        ("KENNEL_SOCKET", &paths.socket, paths.named),
+    ];
+    for (name, path, _) in named.into_iter().filter(|(.., write)| *write) {
+        let word = quoted(&format!("{name}={}", path.to_string_lossy()), false);
+        environment += &format!("Environment={word}\n");
+    }
     format!(
         "\
 # Written by `kennel daemon unit`. To use it:
@@ -480,8 +507,8 @@ Description=kennel, crash-isolated hosting of AI agent sessions
 
 [Service]
 Type=exec
-ExecStart={exe} daemon run
-Restart=on-failure
+ExecStart={exe} daemon run{state_dir}
+{environment}Restart=on-failure
 RestartSec=1
 
 # Only the daemon is signalled. On SIGTERM it leaves its sessions' processes to the next daemon: they go on with their
@@ -509,13 +536,15 @@ WantedBy=default.target
     )
 }
 
-/// A word for a command line in a unit (systemd.service(5), "Command lines").
-fn quoted(word: &str) -> String {
+/// A word in a unit (systemd.syntax(7)); on a command line `$` begins a variable (systemd.service(5), "Command lines"), in an
+/// `Environment=` it does not (systemd.exec(5)).
+fn quoted(word: &str, in_command: bool) -> String {
     let mut out = String::from("\"");
     for c in word.chars() {
         match c {
             '"' | '\\' => out.extend(['\\', c]),
-            '%' | '$' => out.extend([c, c]),
+            '$' if in_command => out.extend([c, c]),
+            '%' => out.extend([c, c]),
             '\n' => out.push_str("\\n"),
             _ => out.push(c),
         }
@@ -669,13 +698,31 @@ mod tests {
 
     #[test]
     fn the_unit_survives_odd_paths() {
-        let unit = unit(Path::new("/opt/my \"dogs\"/100%/$x/kennel"));
+        let world = World::new();
+        let paths = world.resolve(None).unwrap();
+        let env = |name: &str| world.env.get(name).cloned();
+        let unit = unit_beside(Path::new("/opt/my \"dogs\"/100%/$x/kennel"), &paths, &env);
         assert!(
-            unit.contains("\nExecStart=\"/opt/my \\\"dogs\\\"/100%%/$$x/kennel\" daemon run\n"),
+            unit.contains("\nExecStart=\"/opt/my \\\"dogs\\\"/100%%/$$x/kennel\" daemon run\nRestart="),
             "{unit}"
         );
         assert!(unit.contains("\nKillMode=process\n"));
         // The daemon sets its own; sessions of clients that say none get that of the login.
         assert!(!unit.contains("UMask"));
+    }
+
+    #[test]
+    fn the_unit_names_what_a_service_would_not_find_by_itself() {
+        let world = World::new().with("KENNEL_SOCKET", "/s.sock").with("XDG_CONFIG_HOME", "/a $b/100%");
+        let paths = world.resolve(Some(Path::new("/my state"))).unwrap();
+        let home = |name: &str| world.env.get(name).filter(|_| name == "HOME").cloned();
+        let unit = unit_beside(Path::new("/kennel"), &paths, &home);
+        for line in [
+            "ExecStart=\"/kennel\" daemon run --state-dir \"/my state\"",
+            "Environment=\"KENNEL_CONFIG=/a $b/100%%/kennel/config.toml\"",
+            "Environment=\"KENNEL_SOCKET=/s.sock\"",
+        ] {
+            assert!(unit.lines().any(|found| found == line), "{line}\n{unit}");
+        }
     }
 }

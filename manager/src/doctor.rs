@@ -1,12 +1,14 @@
 //! Whether this machine lets kennel keep its promise, and what to do where it does not. Looks, and changes nothing;
 //! with or without a daemon.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use protocol::Level;
+use protocol::api::AgentInfo;
 use rusqlite::OpenFlags;
 use rustix::process::{Resource, geteuid, getrlimit};
 use serde::Serialize;
@@ -78,20 +80,30 @@ pub struct Told {
     pub version: Option<String>,
     /// The processes of its sessions.
     pub workers: Vec<u32>,
+    /// The configuration that it reads.
+    pub config: Option<PathBuf>,
+    /// Its agents; none if it does not say.
+    pub agents: Option<Vec<AgentInfo>>,
 }
 
 /// Looks at everything.
 pub async fn examine(paths: &Paths, told: &Told) -> Vec<Finding> {
     let mut findings = vec![daemon(told), state_dir(&paths.state_dir), worker_program()];
     // What is wrong with the configuration is told by its own finding.
-    let setting = Config::load(&paths.config).map(|config| config.cgroup_root().clone()).unwrap_or_default();
+    let config = told.config.as_deref().unwrap_or(&paths.config);
+    let setting = Config::load(config).map(|config| config.cgroup_root().clone()).unwrap_or_default();
     let root = Root::find(&setting, None).await;
     let level = match Machine::probe(None).await.level {
         Level::Subreaper if matches!(root, Ok(Some(_))) => Level::Cgroup,
         level => level,
     };
     findings.push(containment(level));
-    findings.extend([configuration(&paths.config), journal(&paths.state_dir), room(&paths.state_dir)]);
+    findings.push(configuration(config));
+    findings.extend(own_configuration(config, &paths.config));
+    // A daemon that is started from here has this environment.
+    let agents = told.agents.clone().or_else(|| Some(Config::load(config).ok()?.agents()));
+    findings.extend(agents.as_deref().and_then(environment));
+    findings.extend([journal(&paths.state_dir), room(&paths.state_dir)]);
     findings.push(leftovers(&paths.state_dir, told));
     findings.extend([user_namespaces(), bubblewrap(), cgroups(&setting, root), descriptors(), processes()]);
     findings.extend(told.pid.and_then(oom_score));
@@ -212,6 +224,40 @@ fn configuration(path: &Path) -> Finding {
     let found =
         format!("{}: the programs of these agents are not there: {}", path.display(), absent.join(", "));
     Finding::warning(NAME, found, "install them, or correct their `command`")
+}
+
+/// Where the caller's environment names another configuration than the daemon reads.
+fn own_configuration(read: &Path, own: &Path) -> Option<Finding> {
+    let (read_by_daemon, named_here) = (read.display(), own.display());
+    (!crate::daemon::same_file(read, own)).then(|| {
+        Finding::warning(
+            "your configuration",
+            format!("this environment names {named_here}; the daemon reads {read_by_daemon}"),
+            "`kennel daemon restart` starts a daemon that reads yours, and interrupts no turn",
+        )
+    })
+}
+
+/// Which variables of `env_pass` the daemon's environment lacks.
+fn environment(agents: &[AgentInfo]) -> Option<Finding> {
+    let mut lacking: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for agent in agents {
+        for name in &agent.env_missing {
+            lacking.entry(name).or_default().push(&agent.name);
+        }
+    }
+    let told = |(name, agents): (&str, Vec<&str>)| match agents.len() {
+        1..=3 => format!("{name} ({})", agents.join(", ")),
+        count => format!("{name} ({count} agents)"),
+    };
+    let lacking: Vec<String> = lacking.into_iter().map(told).collect();
+    (!lacking.is_empty()).then(|| {
+        Finding::warning(
+            "environment",
+            format!("`env_pass` names variables that are not set: {}", lacking.join("; ")),
+            "set them where the daemon is started, then `kennel daemon restart`",
+        )
+    })
 }
 
 fn journal(state_dir: &Path) -> Finding {

@@ -160,6 +160,13 @@ impl Builder {
     }
 }
 
+/// What outsiders see of a session: what the core knows, and what this process's environment lacks of what it should hand on.
+fn told(session: &Session, now: u64) -> SessionInfo {
+    let mut info = session.info(now);
+    info.env_missing = config::missing_env(&session.spec.env_named, &session.spec.env);
+    info
+}
+
 /// What [`SessionManager::wait`] waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitFor {
@@ -309,14 +316,14 @@ impl SessionManager {
     /// All sessions, in the order of their creation.
     pub async fn list_sessions(&self) -> Result<Vec<SessionInfo>, Error> {
         let mut list: Vec<SessionInfo> =
-            self.read(|fleet, now| fleet.sessions().map(|session| session.info(now)).collect()).await?;
+            self.read(|fleet, now| fleet.sessions().map(|session| told(session, now)).collect()).await?;
         list.sort_by(|a, b| (a.created_at, a.id.number(), &a.id).cmp(&(b.created_at, b.id.number(), &b.id)));
         Ok(list)
     }
 
     /// One session.
     pub async fn get_session(&self, id: &SessionId) -> Result<SessionInfo, Error> {
-        self.with_session(id, |session, now| session.info(now)).await
+        self.with_session(id, told).await
     }
 
     /// The session whose worker, or whose agent, has this pid now.
@@ -439,6 +446,7 @@ impl SessionManager {
             state: if stopping { "stopping" } else { "running" }.into(),
             version: crate::VERSION.into(),
             state_dir: self.shared.state_dir.display().to_string(),
+            config: Some(self.shared.config.display().to_string()),
             started_at: self.shared.started_at,
             sessions,
             last_event_id,
@@ -553,7 +561,7 @@ impl SessionManager {
         let check = move |session: Option<&Session>, now: u64| {
             let verdict = match session {
                 None => Some(Err(Error::Refused(Refusal::NoSuchSession(name.to_string())))),
-                Some(session) => reached(session).map(|verdict| verdict.map(|()| session.info(now))),
+                Some(session) => reached(session).map(|verdict| verdict.map(|()| told(session, now))),
             };
             if let Some(verdict) = verdict
                 && let Some(reply) = reply.take()

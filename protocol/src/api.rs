@@ -265,6 +265,9 @@ pub struct AgentInfo {
     pub login: Option<String>,
     /// How it is installed, where that is known.
     pub install: Option<String>,
+    /// Variables that the configuration names in `env_pass` for it and that the manager's environment lacks, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env_missing: Vec<String>,
     /// What it said of itself in the newest session with it.
     #[serde(default)]
     pub details: Option<AgentDetails>,
@@ -426,6 +429,10 @@ pub struct SessionInfo {
     /// What the agent last said of itself, if it is one that does.
     #[serde(default)]
     pub agent_details: Option<AgentDetails>,
+    /// Variables that the configuration names in `env_pass` and that the manager's environment lacks, by name: the agent
+    /// starts without them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env_missing: Vec<String>,
     /// The model asked for.
     pub model: Option<String>,
     /// The model that the agent last said it uses, where it says so.
@@ -797,6 +804,9 @@ pub struct ManagerInfo {
     pub version: String,
     /// Its state directory.
     pub state_dir: String,
+    /// The path of the `config.toml` that the manager reads, whether the file exists or not; absent from older managers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
     /// When it started.
     pub started_at: Timestamp,
     /// Sessions by status.

@@ -22,6 +22,7 @@ pub fn spec() -> Spec {
         workdir: "/".into(),
         env: Default::default(),
         env_pass: Default::default(),
+        env_named: Default::default(),
         restart: RestartPolicy::default(),
         on_crash: OnCrash::Interrupt,
         hibernate_after_ms: 600_000,

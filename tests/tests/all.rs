@@ -23,6 +23,7 @@ mod core_rules;
 mod core_stalls;
 mod core_table;
 mod core_views;
+mod daemon;
 mod damage;
 mod disk;
 mod doctor;

@@ -67,6 +67,7 @@ fn a_session_is_shown_as_it_is() {
         title: Some("a title".into()),
         agent: "shell".into(),
         agent_details: Some(said.clone()),
+        env_missing: Vec::new(),
         model: Some("a model".into()),
         agent_model: None,
         status: Status::Running,

@@ -53,7 +53,7 @@ pub async fn answer(
     Ok(StatusCode::NO_CONTENT)
 }
 
-refuses!(AgentsErrors: 500 "invalid_config");
+refuses!(AgentsErrors: 409 "invalid_config");
 
 /// Agents that sessions can be started with: those of `config.toml`, and those that kennel knows.
 #[utoipa::path(get, path = "/v1/agents", tag = "manager", operation_id = "agents",

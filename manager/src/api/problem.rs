@@ -94,8 +94,6 @@ pub fn status(error: &Error) -> StatusCode {
         Error::Invalid { code, .. } if BY_STATE.contains(code) => StatusCode::CONFLICT,
         // With a hint of its own, which `Refusal` has not.
         Error::Invalid { code: "no_such_session", .. } => StatusCode::NOT_FOUND,
-        // The request is right; the daemon's own file is not.
-        Error::Invalid { code: "invalid_config", .. } => StatusCode::INTERNAL_SERVER_ERROR,
         Error::Invalid { code: "prompt_too_large" | "attachments_too_large", .. } => {
             StatusCode::PAYLOAD_TOO_LARGE
         }
@@ -114,6 +112,8 @@ pub fn status(error: &Error) -> StatusCode {
 const BY_STATE: &[&str] = &[
     "agent_not_found",
     "ambiguous_id",
+    // The request is right; the user's own file is not.
+    "invalid_config",
     "mcp_servers_refused",
     "model_required",
     "no_such_agent",
@@ -239,6 +239,7 @@ const MEANINGS: &[(u16, &str, &str)] = &[
     (409, "id_retired", "a removed session had this id; ids are not used again"),
     (409, "id_taken", "a session has this id"),
     (409, "idempotency_key_reused", "the key was used before with another request"),
+    (409, "invalid_config", "`config.toml` is wrong; `detail` names the file and the line"),
     (409, "invalid_cursor", "the cursor is beyond the last event"),
     (409, "invalid_id", "the body's id is not the one that the rest of the request says"),
     (409, "invalid_workdir", "`opts.workdir` is not `workdir`"),
@@ -279,7 +280,6 @@ const MEANINGS: &[(u16, &str, &str)] = &[
     (415, "unsupported_media_type", "the body is not `application/json`"),
     (431, "headers_too_large", "the request's head has more than 16 KiB or 100 lines"),
     (500, "internal", "a fault of kennel"),
-    (500, "invalid_config", "`config.toml` is wrong"),
     (500, "unread", "the journal, or a directory beside it, cannot be read"),
     (502, "session_failed", "the session failed while it was waited for"),
     (503, "manager_stopping", "the manager ends; the next one brings the sessions back"),
@@ -352,7 +352,7 @@ pub const WITH_OPTIONS: &[(u16, &str)] = &[
     (409, "id_retired"),
     (409, "mcp_servers_refused"),
     (409, "overtaken"),
-    (500, "invalid_config"),
+    (409, "invalid_config"),
     (502, "session_failed"),
     (507, "journal_full"),
 ];
@@ -502,6 +502,7 @@ mod tests {
             "409 queue_full",
             "409 idempotency_key_reused",
             "409 ambiguous_id",
+            "409 invalid_config",
             "400 empty_prompt",
             "413 prompt_too_large",
             "502 session_failed",

@@ -143,6 +143,7 @@ mod tests {
             state: "running".into(),
             version: "0.1.0 (\"x\")".into(),
             state_dir: "/".into(),
+            config: None,
             started_at: Timestamp(1_500),
             sessions: [("idle".to_owned(), 3)].into(),
             last_event_id: 42,

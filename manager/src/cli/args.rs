@@ -701,7 +701,8 @@ pub struct SubagentStart {
 pub enum Daemon {
     /// Run it here, in the foreground
     ///
-    /// SIGTERM, SIGINT and SIGHUP end it and all processes of its sessions; which sessions are wanted up is kept.
+    /// SIGTERM and SIGHUP end it and leave its sessions' processes to the next daemon: their turns go on. SIGINT (Ctrl-C) ends
+    /// it and all processes of its sessions; the next daemon brings the sessions back. A second SIGINT ends it at once.
     #[command(after_help = "Example:\n  kennel daemon run")]
     Run {
         /// The session-worker program; else the one beside this executable

@@ -1,6 +1,7 @@
 //! `daemon`: run it, look at it, end it.
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::Duration;
 
 use hyper::body::Bytes;
@@ -18,6 +19,7 @@ use super::sessions::pairs;
 use super::ui::Ui;
 use crate::address::{self, Found};
 use crate::client::{ClientError, Request};
+use crate::daemon::{Paths, same_file};
 use crate::{clock, shelter};
 
 /// How long a daemon that starts may take until it answers.
@@ -55,10 +57,10 @@ pub async fn daemon(link: &Link<'_>, args: &args::Daemon) -> Outcome {
 }
 
 /// `daemon unit`.
-pub fn unit(ui: &Ui) -> Outcome {
+pub fn unit(ui: &Ui, paths: &Paths) -> Outcome {
     let exe = std::env::current_exe()
         .map_err(|error| Failure::failed("exe", format!("this program's own path is not known: {error}")))?;
-    ui.print(&crate::daemon::unit(&exe))
+    ui.print(&crate::daemon::unit(&exe, paths))
 }
 
 fn stopped() -> Vec<u8> {
@@ -150,8 +152,18 @@ async fn status(link: &Link<'_>) -> Outcome {
         ("last event", info.last_event_id.to_string()),
         ("state dir", info.state_dir),
         ("socket", link.socket().display().to_string()),
-        ("config", link.paths.config.display().to_string()),
+        ("config", info.config.clone().unwrap_or_else(|| link.paths.config.display().to_string())),
     ];
+    if let Some(read) = info.config.as_deref().filter(|read| !same_file(Path::new(read), &link.paths.config))
+    {
+        facts.push((
+            "your config",
+            format!(
+                "{}, which this daemon does not read; `kennel daemon restart` starts one that reads it and not {read}",
+                link.paths.config.display()
+            ),
+        ));
+    }
     if info.version != crate::VERSION {
         facts.push(("this kennel", format!("{}; `kennel daemon restart` starts it", crate::VERSION)));
     }

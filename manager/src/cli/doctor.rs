@@ -36,7 +36,10 @@ async fn told(link: &Link<'_>) -> Told {
     let sessions =
         sessions.ok().and_then(|answer| read::<Vec<SessionInfo>>(&answer).ok()).unwrap_or_default();
     let workers = sessions.iter().filter_map(|session| session.pid).collect();
-    Told { pid: Some(info.pid), version: Some(info.version), workers }
+    let agents = link.client.ask(&Request::get("/v1/agents")).await;
+    let agents = agents.ok().and_then(|answer| read(&answer).ok());
+    let config = info.config.map(Into::into);
+    Told { pid: Some(info.pid), version: Some(info.version), workers, config, agents }
 }
 
 fn shown(findings: &[Finding], colour: bool) -> String {

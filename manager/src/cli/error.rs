@@ -127,9 +127,11 @@ impl Failure {
     }
 }
 
-/// Conflicts with what there is on this machine: what was typed names something that is not there.
+/// Conflicts with what there is on this machine: what was typed, or written into `config.toml`, is wrong or names something
+/// that is not there.
 const MISNAMED: &[&str] = &[
     "agent_not_found",
+    "invalid_config",
     "invalid_id",
     "invalid_workdir",
     "mcp_servers_refused",

@@ -27,6 +27,8 @@ const END: Duration = Duration::from_secs(60);
 const SUCCESSION: Duration = Duration::from_secs(5);
 /// How often a level is looked at.
 const LOOK: Duration = Duration::from_millis(10);
+/// How long after a daemon was killed while it started the next one is started; twice as long each time.
+const KILLED: Duration = Duration::from_millis(20);
 /// How often a request is repeated whose connection was lost.
 const REPEATS: usize = 10;
 
@@ -128,6 +130,7 @@ impl<'a> Link<'a> {
         let begin = launch::log_length(&self.paths);
         let mut child: Option<Child> = None;
         let mut holder = None;
+        let mut pause = KILLED;
         loop {
             match self.client.connect().await {
                 Ok(connection) => {
@@ -155,6 +158,12 @@ impl<'a> Link<'a> {
                 },
                 // It has lost against another, which will answer, or which is just ending and then gives way.
                 Some(status) if status.code() == Some(launch::LOST) => child = None,
+                // Somebody has killed it, which says nothing about the next one.
+                Some(status) if status.code().is_none() && Instant::now() + pause < deadline => {
+                    child = None;
+                    sleep(pause).await;
+                    pause *= 2;
+                }
                 Some(status) => {
                     let said = launch::log_since(&self.paths, begin);
                     return Err(Failure::unreachable(format!(

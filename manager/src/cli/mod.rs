@@ -54,7 +54,7 @@ pub fn main() -> ExitCode {
         (Command::Daemon(Daemon::Run { worker, detached }), Ok(paths)) => {
             return launch::run(&ui, paths, worker, detached);
         }
-        (Command::Daemon(Daemon::Unit), _) => daemon::unit(&ui),
+        (Command::Daemon(Daemon::Unit), Ok(paths)) => daemon::unit(&ui, &paths),
         (Command::Demo, _) => demo::run(&ui),
         (command, Ok(paths)) => in_runtime(&ui, paths, command),
         (_, Err(failure)) => Err(failure),

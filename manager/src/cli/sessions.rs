@@ -32,7 +32,31 @@ pub async fn start(link: &Link<'_>, args: args::Start) -> Outcome {
     opts.workdir = Some(directory(args.dir)?);
     let request = Request::post("/v1/sessions").key(&random_key()?).json(&opts);
     let answer = link.ui.waiting("starting the session", link.ask(request)).await?;
-    print_id(link, &answer)
+    print_id(link, &answer)?;
+    warn(link, &answer)
+}
+
+/// Names what a session that was just started lacks.
+fn warn(link: &Link<'_>, answer: &Bytes) -> Outcome {
+    if !link.ui.json {
+        let session: SessionInfo = read(answer)?;
+        if let Some(lacks) = lacks(&session) {
+            link.ui.note(&format!("warning: {}: {lacks}", session.id));
+        }
+    }
+    Ok(())
+}
+
+/// Which variables the session's agent lacks, and what to do about it.
+pub fn lacks(session: &SessionInfo) -> Option<String> {
+    (!session.env_missing.is_empty()).then(|| {
+        format!(
+            "`env_pass` names {}, and the daemon's environment does not have it; set it, run `kennel daemon restart`, then \
+             `kennel restart {}`",
+            session.env_missing.join(", "),
+            session.id
+        )
+    })
 }
 
 /// `ensure`.
@@ -61,7 +85,8 @@ pub async fn ensure(link: &Link<'_>, args: args::Ensure) -> Outcome {
     let timeout = args.timeout.as_millis();
     let request = Request::put(format!("/v1/sessions/{id}?timeout_ms={timeout}")).json(&opts);
     let answer = link.ui.waiting(&format!("waiting for {id}"), link.ask(request)).await?;
-    print_id(link, &answer)
+    print_id(link, &answer)?;
+    warn(link, &answer)
 }
 
 /// What the API starts a session with, but for id and directory.
@@ -307,6 +332,7 @@ fn facts(session: &SessionInfo, now: u64) -> Vec<(&'static str, String)> {
             format!("{name}{version}; offers to restore: {}", super::agents::offers(details))
         }),
     );
+    add("environment", lacks(session));
     add("containment", session.containment.map(|level| level.to_string()));
     add("sandbox", session.sandbox.map(|sandbox| sandbox.to_string()));
     for (name, value, keeper) in render::limits(&session.limits, session.limited_by.as_ref()) {
@@ -509,6 +535,7 @@ mod tests {
             title: Some("\u{1b}]0;evil\u{7}\nname".into()),
             agent: "shell".into(),
             agent_details: None,
+            env_missing: Vec::new(),
             model: None,
             agent_model: None,
             status: Status::Failed,

@@ -81,6 +81,16 @@ pub fn agent_env(spec: &Spec) -> Vec<(String, String)> {
     compose(spec, std::env::vars_os)
 }
 
+/// Of `names`, those that this process's environment lacks, or has with a value that is not UTF-8, and that `env` does
+/// not give a value.
+pub fn missing(names: &[String], env: &BTreeMap<String, String>) -> Vec<String> {
+    missing_from(names, env, |name| std::env::var(name).is_ok())
+}
+
+fn missing_from(names: &[String], env: &BTreeMap<String, String>, has: impl Fn(&str) -> bool) -> Vec<String> {
+    names.iter().filter(|name| !env.contains_key(*name) && !has(name)).cloned().collect()
+}
+
 fn compose<I: Iterator<Item = (OsString, OsString)>>(
     spec: &Spec,
     vars: impl Fn() -> I,
@@ -137,6 +147,13 @@ mod tests {
     fn values_that_are_not_utf8_are_left_out() {
         let odd = OsString::from_vec(b"/bin:\xff".to_vec());
         assert_eq!(base_env([("PATH".into(), odd)].into_iter()), []);
+    }
+
+    #[test]
+    fn a_variable_is_missing_if_neither_the_daemon_nor_the_profile_has_it() {
+        let names = ["A", "B", "C"].map(str::to_owned);
+        let env = [("B".to_owned(), "1".to_owned())].into();
+        assert_eq!(missing_from(&names, &env, |name| name == "A"), ["C"]);
     }
 
     #[test]

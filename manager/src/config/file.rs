@@ -621,10 +621,12 @@ fn profile(name: &str, at: usize, agent: RawAgent, text: &str) -> Result<Profile
     bounds::env(&env).map_err(|what| (at, what))?;
     let known = known.filter(|_| matches!(runs, Runs::Acp { .. }));
     let its_own = known.into_iter().flat_map(|known| known.env_pass).map(|name| (*name).to_owned());
+    let env_named: Vec<String> = agent.env_pass.into_iter().map(|name| name.0).collect();
     Ok(Profile {
         runs,
         env,
-        env_pass: agent.env_pass.into_iter().map(|name| name.0).chain(its_own).collect(),
+        env_pass: env_named.iter().cloned().chain(its_own).collect(),
+        env_named,
         on_crash: agent.on_crash,
         model: agent.model.map(|model| model.0),
         permissions: agent.permissions,

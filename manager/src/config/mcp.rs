@@ -114,12 +114,8 @@ pub(super) fn added(
     let mut agent = spec.agent.clone();
     let mut others = 0;
     if let Agent::Acp { mcp_servers, .. } = &mut agent {
-        let named = |name: &str| {
-            opts.mcp_servers.iter().any(|server| server.name == name)
-                || opts.mcp_remote_servers.iter().any(|server| server.name == name)
-        };
-        others += mcp_servers.iter().filter(|have| !named(&have.name)).count();
-        others += spec.remote_servers.iter().filter(|have| !named(&have.name)).count();
+        others += mcp_servers.iter().filter(|have| !names(&opts, &have.name)).count();
+        others += spec.remote_servers.iter().filter(|have| !names(&opts, &have.name)).count();
         mcp_servers.clear();
     }
     let remote = remote(&mut agent, &opts)?;

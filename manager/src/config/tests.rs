@@ -48,6 +48,7 @@ fn without_a_file_a_session_is_a_shell_in_the_home_directory() {
         workdir: "/".into(),
         env: BTreeMap::new(),
         env_pass: Vec::new(),
+        env_named: Vec::new(),
         restart: RestartPolicy { kind: RestartType::Transient, intensity: 5, period_ms: 60_000 },
         on_crash: OnCrash::Interrupt,
         hibernate_after_ms: 4 * 3_600_000,

@@ -144,6 +144,7 @@ impl Spec {
     /// Takes away what another profile has of the daemon's secrets and this one has not.
     fn keep_secrets(&self, child: &mut Spec, given: &SessionOpts) {
         child.env_pass.retain(|name| self.env_pass.contains(name));
+        child.env_named.retain(|name| self.env_pass.contains(name));
         child
             .env
             .retain(|name, value| self.env.get(name) == Some(value) || given.env.get(name) == Some(value));

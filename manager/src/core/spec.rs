@@ -31,6 +31,10 @@ pub struct Spec {
     /// worker: so a key that they hold is not in the journal.
     #[serde(default)]
     pub env_pass: Vec<String>,
+    /// Those of `env_pass` that the configuration itself names. The others are what a known agent may use and need not
+    /// have, so that nobody misses them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env_named: Vec<String>,
     /// What a death is answered with.
     pub restart: RestartPolicy,
     /// What becomes of a prompt whose turn a crash cut off.

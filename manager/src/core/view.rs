@@ -54,6 +54,8 @@ impl Session {
             title: self.spec.title.clone(),
             agent: self.spec.agent_name.clone(),
             agent_details: self.agent_details.clone(),
+            // The core knows no environment: whoever asks fills it in.
+            env_missing: Vec::new(),
             model: self.spec.model.clone(),
             agent_model: self.agent_model.as_ref().map(|model| model.value.clone()),
             status: self.status(),

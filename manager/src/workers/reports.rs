@@ -178,6 +178,7 @@ mod tests {
             workdir: "/".into(),
             env: Default::default(),
             env_pass: Default::default(),
+            env_named: Default::default(),
             restart: RestartPolicy::default(),
             on_crash: protocol::api::OnCrash::Interrupt,
             hibernate_after_ms: 0,
