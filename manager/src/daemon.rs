@@ -141,7 +141,8 @@ async fn live(options: DaemonOptions, inherited: Inherited) -> Result<(), RunErr
     // Only now: whoever has not the state directory has no business with its socket.
     let state_dir = manager.state_dir().to_owned();
     let others = other_sockets(&state_dir);
-    let (mut keeper, listener) = match Keeper::take(&options.socket, others, &state_dir).await {
+    let taken = Keeper::take(&options.socket, others, &state_dir, manager.clone()).await;
+    let (mut keeper, listener) = match taken {
         Ok(taken) => taken,
         Err(source) => {
             // Its sessions' processes are for a daemon that has a socket.
@@ -171,8 +172,10 @@ async fn live(options: DaemonOptions, inherited: Inherited) -> Result<(), RunErr
         how = stop.requested() => (how, Ok("asked to stop")),
         () = manager.ended() => (Leave::EndAll, Err(RunError::Lost)),
         ended = &mut server => (Leave::EndAll, Err(server_ended(ended))),
-        never = keeper.keep(&moved) => match never {},
+        () = keeper.keep(&moved) => (Leave::EndAll, Ok("another daemon serves the state directory")),
     };
+    // No next daemon can know of them.
+    let how = if manager.state_dir_gone() { Leave::EndAll } else { how };
     // Clients that ask now hear that it is stopping, and not that there is no daemon.
     stop.request(how);
     let result = match (how, result) {

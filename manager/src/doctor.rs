@@ -78,6 +78,8 @@ pub struct Told {
     pub pid: Option<u32>,
     /// Its version and build.
     pub version: Option<String>,
+    /// Its state directory was deleted under it.
+    pub state_dir_gone: bool,
     /// The processes of its sessions.
     pub workers: Vec<u32>,
     /// The configuration that it reads.
@@ -113,6 +115,11 @@ pub async fn examine(paths: &Paths, told: &Told) -> Vec<Finding> {
 
 fn daemon(told: &Told) -> Finding {
     match (told.pid, &told.version) {
+        (Some(pid), _) if told.state_dir_gone => Finding::problem(
+            "daemon",
+            format!("runs, pid {pid}, and its state directory was deleted: no new work is taken"),
+            "`kennel daemon stop` ends its sessions; the next daemon begins anew, or with a backup that you put there",
+        ),
         (Some(pid), Some(version)) if version != crate::VERSION => Finding::warning(
             "daemon",
             format!("runs, pid {pid}, version {version}; this is {}", crate::VERSION),

@@ -76,6 +76,12 @@ pub enum Error {
     /// Something on the disk of the state directory cannot be read. Nothing was changed.
     #[error("cannot be read: {0}")]
     Unread(String),
+    /// The state directory was deleted while the manager served it. Nothing was changed.
+    #[error(
+        "the state directory {} was deleted: the next daemon will know nothing of its sessions, and no new work is taken",
+        .0.display()
+    )]
+    StateDirGone(PathBuf),
     /// The manager has ended.
     #[error("the manager has ended")]
     Ended,
@@ -123,6 +129,7 @@ impl Error {
             Error::Journal(_) => "journal_full",
             Error::Pruned { .. } => "events_pruned",
             Error::Unread(_) => "unread",
+            Error::StateDirGone(_) => "state_dir_gone",
             Error::Ended => "manager_stopping",
         }
     }
@@ -142,6 +149,11 @@ impl Error {
             Error::Journal(_) => Some("make room on the disk of the state directory, then try again".into()),
             Error::Pruned { .. } => Some("go on: what is left of them follows".into()),
             Error::Unread(_) => Some("`kennel doctor` looks at journal and disk".into()),
+            Error::StateDirGone(_) => Some(
+                "let running turns end, then `kennel daemon stop`: it ends the sessions, and the next daemon begins anew, or with \
+                 the backup that you put there"
+                    .into(),
+            ),
             Error::Ended => Some("the next `kennel` command starts a new one".into()),
         }
     }

@@ -8,6 +8,7 @@ mod subagents;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use protocol::api::*;
@@ -51,6 +52,8 @@ struct Shared {
     worker_path: Option<PathBuf>,
     uuid: String,
     whole_process: bool,
+    /// The state directory was deleted.
+    state_dir_gone: AtomicBool,
 }
 
 /// How a manager is to be started.
@@ -153,6 +156,7 @@ impl Builder {
             worker_path,
             uuid,
             whole_process,
+            state_dir_gone: AtomicBool::new(false),
         };
         let manager = SessionManager { shared: Arc::new(shared), client: None };
         retention::keep(&manager);
@@ -443,7 +447,12 @@ impl SessionManager {
         };
         Ok(ManagerInfo {
             pid: std::process::id(),
-            state: if stopping { "stopping" } else { "running" }.into(),
+            state: match stopping {
+                true => "stopping",
+                false if self.state_dir_gone() => "state_dir_gone",
+                false => "running",
+            }
+            .into(),
             version: crate::VERSION.into(),
             state_dir: self.shared.state_dir.display().to_string(),
             config: Some(self.shared.config.display().to_string()),
@@ -490,6 +499,16 @@ impl SessionManager {
     /// The state directory, without links.
     pub(crate) fn state_dir(&self) -> &Path {
         &self.shared.state_dir
+    }
+
+    /// Takes note that the state directory was deleted: no next manager will know of what happens from now on.
+    pub(crate) fn lose_state_dir(&self) {
+        self.shared.state_dir_gone.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the state directory was deleted.
+    pub(crate) fn state_dir_gone(&self) -> bool {
+        self.shared.state_dir_gone.load(Ordering::Relaxed)
     }
 
     /// How many connections the daemon around this manager may have.

@@ -798,7 +798,7 @@ pub struct TokenReply {
 pub struct ManagerInfo {
     /// Its process.
     pub pid: u32,
-    /// `running` or `stopping`.
+    /// `running`, `stopping`, or `state_dir_gone`: the state directory was deleted, and new work is refused.
     pub state: String,
     /// Version and build.
     pub version: String,

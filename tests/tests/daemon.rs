@@ -244,3 +244,84 @@ fn a_daemon_that_is_killed_while_it_starts_is_started_again() {
     assert_eq!((said.code, &*said.stdout), (Some(0), "one\n"), "{said:?}");
     daemon.idle("one");
 }
+
+/// Sees to it that a daemon over a state directory with a running turn notices what is done to the directory, says so
+/// everywhere, takes nothing new, lets the turn end, and ends all when it is stopped.
+fn notices(daemon: &Daemon, delete: impl Fn(&Path)) {
+    daemon.ok(&["start", "--id", "one"]);
+    daemon.ok(&["send", "--no-wait", "one", "until [ -e on ]; do sleep 0.05; done; echo after > done"]);
+    daemon.ok(&["wait", "one", "--until", "running", "--timeout", "30s"]);
+    let (pid, worker) = (daemon.pid(), daemon.show("one").pid.unwrap());
+    delete(&daemon.dir.path().join("state"));
+    let status = || daemon.run(&["--json", "daemon", "status"]);
+    until("the daemon's notice", || status().stdout.contains("\"state_dir_gone\"").then_some(()));
+    // Its place is taken again, so that nobody starts another one.
+    until("the lock", || daemon.dir.path().join("state/lock").exists().then_some(()));
+    assert_eq!(daemon.pid(), pid);
+    let text = daemon.ok(&["daemon", "status"]);
+    assert!(text.contains("was deleted") && text.contains("kennel daemon stop"), "{text}");
+    let findings = findings(daemon, |_| ());
+    assert_eq!(finding(&findings, "daemon").unwrap()["health"], "problem", "{findings:#?}");
+    for args in [&["send", "one", "echo no"][..], &["start"], &["restart", "one"], &["queue", "clear", "one"]]
+    {
+        let said = daemon.run(&[&["--json"], args].concat());
+        assert_eq!(said.code, Some(1), "{args:?}: {said:?}");
+        assert!(
+            said.stderr.contains("\"state_dir_gone\"") && said.stderr.contains("507"),
+            "{args:?}: {said:?}"
+        );
+    }
+    assert_eq!(daemon.show("one").status, Status::Running);
+    std::fs::write(daemon.workdir().join("on"), "").unwrap();
+    until("the turn's end", || daemon.workdir().join("done").exists().then_some(()));
+    daemon.idle("one");
+    daemon.ok(&["daemon", "restart"]);
+    assert!(!lives(pid) && !lives(worker), "nobody could take the worker over");
+    assert_eq!(daemon.json::<Vec<SessionInfo>>(&["ls", "--all"]), []);
+    daemon.ok(&["start", "--id", "anew"]);
+}
+
+#[test]
+fn a_state_directory_that_is_deleted_under_its_daemon_is_noticed_and_said() {
+    notices(&Daemon::new(), |state| std::fs::remove_dir_all(state).unwrap());
+}
+
+#[test]
+fn a_state_directory_that_is_deleted_with_the_socket_in_it_is_noticed_and_said() {
+    let mut daemon = Daemon::new();
+    // No runtime directory: the socket is in the state directory.
+    daemon.run_through(&["/usr/bin/env", "-u", "XDG_RUNTIME_DIR"]);
+    notices(&daemon, |state| std::fs::remove_dir_all(state).unwrap());
+}
+
+#[test]
+fn a_state_directory_whose_content_is_deleted_is_noticed_and_said() {
+    notices(&Daemon::new(), |state| {
+        for entry in std::fs::read_dir(state).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                std::fs::remove_dir_all(path).unwrap()
+            } else {
+                std::fs::remove_file(path).unwrap()
+            }
+        }
+    });
+}
+
+#[test]
+fn a_daemon_whose_state_directory_another_one_has_taken_ends_with_its_sessions() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start", "--id", "one"]);
+    let (pid, worker) = (daemon.pid(), daemon.show("one").pid.unwrap());
+    let state = daemon.dir.path().join("state");
+    // Made elsewhere and moved into its place, so that no moment is without one.
+    let other = daemon.dir.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    std::fs::set_permissions(&other, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let lock = std::fs::File::create(other.join("lock")).unwrap();
+    lock.lock().unwrap();
+    std::fs::rename(&state, daemon.dir.path().join("away")).unwrap();
+    std::fs::rename(&other, &state).unwrap();
+    until("the daemon's end", || (!lives(pid) && !lives(worker)).then_some(()));
+    drop(lock);
+}

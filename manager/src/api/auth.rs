@@ -184,8 +184,18 @@ pub async fn check(
             Caller { session: Some(caller), role }
         }
     };
+    let route = route.as_ref().map_or("", |route| route.as_str());
+    if app.manager.state_dir_gone() && !ends(request.method(), route) {
+        return Err(Error::StateDirGone(app.manager.state_dir().to_owned()).into());
+    }
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
+}
+
+/// Whether a request only looks, or ends something: what can be done without a record that lasts.
+fn ends(method: &Method, route: &str) -> bool {
+    let ends = route.ends_with("/stop") || route.ends_with("/abort");
+    method == Method::GET || (method == Method::POST && ends)
 }
 
 /// As what this token lets its bearer in; refused if it is not this session's.

@@ -101,7 +101,7 @@ pub fn status(error: &Error) -> StatusCode {
         Error::KeyReused | Error::Overtaken { .. } | Error::SettingRefused { .. } => StatusCode::CONFLICT,
         Error::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
         Error::SessionFailed { .. } => StatusCode::BAD_GATEWAY,
-        Error::Journal(_) => StatusCode::INSUFFICIENT_STORAGE,
+        Error::Journal(_) | Error::StateDirGone(_) => StatusCode::INSUFFICIENT_STORAGE,
         Error::Pruned { .. } => StatusCode::GONE,
         Error::Unread(_) => StatusCode::INTERNAL_SERVER_ERROR,
         Error::Ended => StatusCode::SERVICE_UNAVAILABLE,
@@ -294,6 +294,7 @@ const MEANINGS: &[(u16, &str, &str)] = &[
         "journal_full",
         "the journal could not be written, most often for want of disk; nothing was changed",
     ),
+    (507, "state_dir_gone", "the state directory was deleted; no new work is taken"),
 ];
 
 /// What any route may answer.
@@ -309,6 +310,7 @@ const EVERYWHERE: &[(u16, &str)] = &[
     (500, "unread"),
     (503, "manager_stopping"),
     (503, "overloaded"),
+    (507, "state_dir_gone"),
 ];
 
 /// What any route that takes a body may answer.
@@ -475,6 +477,7 @@ mod tests {
             Error::SessionFailed { id: id(), reason: "x".into() },
             Error::Overtaken { id: id(), what: "was stopped" },
             Error::Journal("x".into()),
+            Error::StateDirGone("/x".into()),
             Error::Ended,
         ]);
         all

@@ -143,6 +143,7 @@ async fn status(link: &Link<'_>) -> Outcome {
     let info: ManagerInfo = read(&answer)?;
     let sessions: Vec<String> =
         info.sessions.iter().map(|(status, count)| format!("{count} {status}")).collect();
+    let gone = info.state == "state_dir_gone";
     let mut facts = vec![
         ("state", info.state),
         ("pid", info.pid.to_string()),
@@ -162,6 +163,14 @@ async fn status(link: &Link<'_>) -> Outcome {
                 "{}, which this daemon does not read; `kennel daemon restart` starts one that reads it and not {read}",
                 link.paths.config.display()
             ),
+        ));
+    }
+    if gone {
+        facts.push((
+            "warning",
+            "its state directory was deleted: the next daemon will know nothing of these sessions, and no new work is taken; \
+             `kennel daemon stop` ends them"
+                .to_owned(),
         ));
     }
     if info.version != crate::VERSION {

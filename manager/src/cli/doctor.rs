@@ -39,7 +39,8 @@ async fn told(link: &Link<'_>) -> Told {
     let agents = link.client.ask(&Request::get("/v1/agents")).await;
     let agents = agents.ok().and_then(|answer| read(&answer).ok());
     let config = info.config.map(Into::into);
-    Told { pid: Some(info.pid), version: Some(info.version), workers, config, agents }
+    let state_dir_gone = info.state == "state_dir_gone";
+    Told { state_dir_gone, pid: Some(info.pid), version: Some(info.version), workers, config, agents }
 }
 
 fn shown(findings: &[Finding], colour: bool) -> String {

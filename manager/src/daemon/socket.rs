@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener as Bound;
@@ -16,6 +16,8 @@ use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
+use crate::manager::SessionManager;
+use crate::owned::How;
 use crate::{address, owned, supervisor};
 
 /// The longest path of a socket, in bytes: `sun_path` without its NUL (unix(7)).
@@ -25,6 +27,8 @@ const SUCCESSION: Duration = Duration::from_secs(10);
 
 /// How long after something has happened to the socket the daemon looks.
 const SETTLE: Duration = Duration::from_millis(100);
+/// How long whoever deletes a state directory may take, before another directory is made in its place.
+const REMOVAL: Duration = Duration::from_secs(1);
 
 /// The daemon's hold on its socket: a lock on a file beside it. The state directory's lock does not do, because
 /// `KENNEL_SOCKET` can name one socket for two state directories, and because the manager gives it up before the
@@ -146,6 +150,15 @@ pub(super) fn check_length(path: &Path) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, message))
 }
 
+/// Which files these are, as far as they are there.
+fn seen(paths: Vec<PathBuf>) -> Vec<(PathBuf, (u64, u64))> {
+    let seen = |path: PathBuf| {
+        let seen = identity(&fs::symlink_metadata(&path).ok()?);
+        Some((path, seen))
+    };
+    paths.into_iter().filter_map(seen).collect()
+}
+
 /// Keeps the socket where clients find it. A socket can vanish under its daemon: `/run/user/UID` goes with the user's last
 /// login, and cleaners empty `/tmp`. The kernel reports it (inotify(7)); at rest nothing wakes.
 pub(super) struct Keeper {
@@ -154,6 +167,12 @@ pub(super) struct Keeper {
     others: Vec<PathBuf>,
     socket: Socket,
     watch: Option<AsyncFd<OwnedFd>>,
+    manager: SessionManager,
+    /// The state directory, its lock and the journal, as they were when this was made. One that is not there could not be looked
+    /// at then.
+    home: Vec<(PathBuf, (u64, u64))>,
+    /// The lock of the directory that stands in the place of the one that was deleted.
+    lock: Option<fs::File>,
 }
 
 impl Keeper {
@@ -162,6 +181,7 @@ impl Keeper {
         path: &Path,
         others: Vec<PathBuf>,
         state_dir: &Path,
+        manager: SessionManager,
     ) -> io::Result<(Self, UnixListener)> {
         let (socket, listener) = Socket::take(path).await?;
         address::write(state_dir, path)?;
@@ -169,30 +189,51 @@ impl Keeper {
         let watch = watch.and_then(supervisor::readable).inspect_err(|error| {
             tracing::warn!(%error, "a socket that vanishes will not be noticed");
         });
-        let keeper = Self { state_dir: state_dir.to_owned(), others, socket, watch: watch.ok() };
+        let home =
+            [state_dir.to_owned(), state_dir.join(supervisor::LOCK), state_dir.join(supervisor::JOURNAL)];
+        let home = seen(home.into());
+        let (state_dir, watch) = (state_dir.to_owned(), watch.ok());
+        let keeper = Self { state_dir, others, socket, watch, manager, home, lock: None };
         keeper.look_there();
         Ok((keeper, listener))
     }
 
-    /// The kernel is to report what happens to the socket, its directory and the address's file. Entries of the directory
-    /// are not watched: it may be `/tmp`.
+    /// The kernel is to report what happens to the socket, its directory, the address's file, and the state directory with lock
+    /// and journal. Entries of the socket's directory are not watched: it may be `/tmp`.
     fn look_there(&self) {
         let Some(watch) = &self.watch else { return };
         let flags = WatchFlags::ATTRIB | WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF;
         let address = self.state_dir.join(address::NAME);
-        for path in [Some(&*self.socket.path), self.socket.path.parent(), Some(&*address)] {
-            if let Some(Err(error)) = path.map(|path| inotify::add_watch(watch, path, flags)) {
+        let socket = [Some(&*self.socket.path), self.socket.path.parent(), Some(&*address)];
+        let home = self.home.iter().map(|(path, _)| &**path);
+        for path in socket.into_iter().flatten().chain(home) {
+            if let Err(error) = inotify::add_watch(watch, path, flags) {
                 tracing::debug!(%error, "a path is not watched");
             }
         }
     }
 
-    /// Remakes the socket each time that it vanishes, and hands the new listener on. Never ends.
-    pub(super) async fn keep(&mut self, listeners: &mpsc::Sender<UnixListener>) -> std::convert::Infallible {
+    /// Remakes the socket each time that it vanishes, and hands the new listener on. Notes that the state directory was deleted,
+    /// and takes its place again, so that clients hear of it. Ends when another daemon has that place.
+    pub(super) async fn keep(&mut self, listeners: &mpsc::Sender<UnixListener>) {
         loop {
             self.something_happened().await;
             // Whoever removes a whole directory is not to find a new socket in it meanwhile.
             sleep(SETTLE).await;
+            if self.is_homeless() {
+                if !self.manager.state_dir_gone() {
+                    self.manager.lose_state_dir();
+                    let state_dir = self.state_dir.display();
+                    tracing::error!("the state directory {state_dir} was deleted; no new work is taken");
+                }
+                sleep(REMOVAL).await;
+                if let Err(error) = self.take_place() {
+                    if error.kind() == io::ErrorKind::WouldBlock {
+                        return;
+                    }
+                    tracing::error!(%error, "its place cannot be taken again");
+                }
+            }
             if !self.socket.is_there()
                 && let Some(listener) = self.remake()
             {
@@ -201,6 +242,34 @@ impl Keeper {
             }
             self.look_there();
         }
+    }
+
+    /// Whether the state directory, its lock or the journal is gone, or another one is in its place.
+    fn is_homeless(&self) -> bool {
+        self.home.iter().any(|(path, was)| {
+            fs::symlink_metadata(path).map_or_else(
+                |error| error.kind() == io::ErrorKind::NotFound,
+                |found| identity(&found) != *was,
+            )
+        })
+    }
+
+    /// Makes the state directory anew where it is gone, with a lock and an address, and nothing else.
+    fn take_place(&mut self) -> io::Result<()> {
+        let state_dir = owned::directory(&self.state_dir)?;
+        let mut lock = owned::open(&state_dir.join(supervisor::LOCK), How::Keep)?;
+        // The old one, where that is still there, is held by this process already.
+        let old =
+            self.home.iter().any(|(_, was)| lock.metadata().is_ok_and(|found| identity(&found) == *was));
+        if !old {
+            flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+            lock.set_len(0)?;
+            writeln!(lock, "{}", std::process::id())?;
+        }
+        address::write(&state_dir, &self.socket.path)?;
+        self.lock = Some(lock);
+        self.home = seen(vec![state_dir.clone(), state_dir.join(supervisor::LOCK)]);
+        Ok(())
     }
 
     async fn something_happened(&self) {
