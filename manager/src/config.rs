@@ -82,7 +82,7 @@ use crate::core::{PermissionRule, Permissions, Refusal, RestartPolicy, Spec, Sub
 use crate::error::Error;
 
 pub(crate) use bounds::{cpus as to_milli_cpus, size as parse_size, umask as parse_umask};
-pub use env::{agent_env, base_env, missing as missing_env, places};
+pub use env::{agent_env, base_env, missing as missing_env, path_of, places};
 pub use sandbox::{check_workdir as check_sandbox_workdir, unavailable as sandbox_unavailable};
 
 /// Name of the profile that is always there.
@@ -231,6 +231,16 @@ enum Runs {
     },
 }
 
+impl Runs {
+    /// The program, as it is written.
+    fn program(&self) -> Option<&String> {
+        match self {
+            Runs::Shell => None,
+            Runs::Command { argv, .. } | Runs::Acp { argv, .. } => argv.first(),
+        }
+    }
+}
+
 impl Profile {
     /// MCP servers that its agent reaches by itself.
     fn remote_servers(&self) -> impl Iterator<Item = RemoteServer> {
@@ -349,9 +359,12 @@ impl Config {
         let built_in = RestartPolicy::default();
         let workdir = workdir(opts.workdir.as_deref(), around)?;
         let walls = sandbox::walls(&profile, agent_name, &workdir, &self.path, around)?;
+        let model_in = |word: &String| model.map_or(word.clone(), |model| word.replace(MODEL, model));
+        let program = profile.runs.program().map(model_in);
         Ok(Spec {
             agent_name: agent_name.to_owned(),
             agent,
+            program,
             title: opts.title.clone(),
             model: model.cloned(),
             workdir,

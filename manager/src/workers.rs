@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use protocol::flow::Untold;
 use protocol::frame::Framed;
-use protocol::wire::{Agent, Command, Inherited, Offer, PROTOCOL_VERSION, Setting, Welcome};
+use protocol::wire::{Agent, Command, Find, Inherited, Offer, PROTOCOL_VERSION, Setting, Welcome};
 use protocol::{EventId, Exit, Groups, Identity, Incarnation, Level, PromptId, SessionId, Walls, failpoint};
 use rustix::process::Signal;
 use tokio::sync::mpsc;
@@ -413,6 +413,7 @@ impl Workers {
         };
         let contain = [
             Command::Inherit(inherited),
+            Command::Find(Find { path: config::path_of(spec), program: spec.program.clone() }),
             Command::Contain { level, demanded },
             Command::Limits { limits, by, groups },
         ];

@@ -446,6 +446,9 @@ pub struct SessionInfo {
     pub pid: Option<u32>,
     /// The agent's process; null where none exists.
     pub agent_pid: Option<u32>,
+    /// The absolute path of the agent's program that the present or last worker has run; null before the first, and for the shell agent.
+    #[serde(default)]
+    pub program: Option<String>,
     /// What holds the agent's processes together, as the present or last worker says; null before the first.
     #[serde(default)]
     pub containment: Option<Level>,

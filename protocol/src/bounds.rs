@@ -115,6 +115,7 @@ pub fn bound(report: &mut Report) -> Result<Option<&'static str>, &'static str> 
             match end {
                 TurnEnd::Finished | TurnEnd::Aborted => {}
                 TurnEnd::Failed { message } => cuts.text(message, TEXT, "why a turn failed"),
+                TurnEnd::NotRun { message } => cuts.text(message, TEXT, "why the agent does not run"),
                 TurnEnd::Stopped { reason } => cuts.text(reason, NAME, "a stop reason"),
             }
         }
@@ -136,6 +137,11 @@ pub fn bound(report: &mut Report) -> Result<Option<&'static str>, &'static str> 
         }
         Report::AgentDied { message } => cuts.text(message, TEXT, "how the agent ended"),
         Report::NotRun { message, .. } => cuts.text(message, TEXT, "why the agent does not run"),
+        Report::Program { path } => {
+            if !fits(path, PATH) {
+                return Err("the path of the agent's program");
+            }
+        }
         Report::LoginNeeded { message } => cuts.text(message, TEXT, "how to log in"),
         Report::Notice { text } => cuts.text(text, TEXT, "a message"),
         Report::Introduced(AgentDetails { name, version, resume, load }) => {

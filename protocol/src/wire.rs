@@ -145,6 +145,18 @@ pub enum Command {
     SandboxOf(Box<Walls>),
     /// What the session's programs inherit. Comes before [`Command::Open`].
     Inherit(Inherited),
+    /// How the session's programs are found at each start. Comes before [`Command::Open`].
+    Find(Find),
+}
+
+/// How a worker finds the programs of its session. It looks at each start: an upgrade may have moved them since the session
+/// was created.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Find {
+    /// The value of PATH.
+    pub path: Option<String>,
+    /// The agent's program as the profile names it: a name, or an absolute path. Absent where that is not known.
+    pub program: Option<String>,
 }
 
 /// What the programs of a session inherit in the place of what the daemon has set for itself. What is absent, they inherit
@@ -601,6 +613,11 @@ pub enum Report {
         /// The cause may pass by itself: the program is missing, or another process is writing it.
         passes: bool,
     },
+    /// The agent's program that is about to run. Sent when it is another one than the worker has said last.
+    Program {
+        /// Its absolute path.
+        path: String,
+    },
 }
 
 /// What an agent that speaks the Agent Client Protocol says of itself.
@@ -732,5 +749,10 @@ pub enum TurnEnd {
     Stopped {
         /// Why, in its words: `end_turn`, `max_tokens`, `refusal` and so on.
         reason: String,
+    },
+    /// The kernel refused to execute the agent's program, so that it knows nothing of the prompt. The cause may pass by itself.
+    NotRun {
+        /// Why, for a person.
+        message: String,
     },
 }

@@ -165,6 +165,8 @@ fn commands() -> Vec<(&'static str, ToWorker)> {
     let started = [
         ("inherit", Command::Inherit(inherited)),
         ("inherit-nothing", Command::Inherit(Inherited::default())),
+        ("find", Command::Find(Find { path: Some("/usr/bin".into()), program: Some("codex-acp".into()) })),
+        ("find-nothing", Command::Find(Find::default())),
     ];
     let bodies =
         bodies.into_iter().chain(settings).chain(with).chain(adopted).chain(sandbox_of).chain(started);
@@ -228,6 +230,8 @@ fn reports() -> Vec<(&'static str, FromWorker)> {
         ("permission-asked-bare", asked(bare)),
         ("agent-died", Report::AgentDied { message: "the agent exited with status 1".into() }),
         ("not-run", Report::NotRun { message: "cannot run /usr/bin/agent".into(), passes: true }),
+        ("program", Report::Program { path: "/usr/bin/agent".into() }),
+        ("turn-ended-not-run", ended(TurnEnd::NotRun { message: "cannot run /ä".into() }, None, 0)),
         ("login-needed", Report::LoginNeeded { message: "run `gemini` and log in".into() }),
         ("notice", Report::Notice { text: "the conversation could not be found again".into() }),
         ("call-asked", call(Some(40), "fs/read_text_file")),

@@ -291,6 +291,8 @@ impl Turn {
         let (end, exit) = match self.start.failure() {
             _ if self.aborted => (TurnEnd::Aborted, self.exit),
             // The process that ended was the trampoline, not the agent.
+            // It has heard nothing of the prompt.
+            Some(message) if self.start.is_absent() => (TurnEnd::NotRun { message }, None),
             Some(message) => (TurnEnd::Failed { message }, None),
             None => (TurnEnd::Finished, self.exit),
         };

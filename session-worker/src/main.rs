@@ -6,6 +6,7 @@
 mod acp;
 mod agent;
 mod confine;
+mod find;
 mod link;
 mod logfile;
 mod outbox;

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use nix::sys::signal::SigSet;
 use protocol::frame::FrameError;
-use protocol::wire::{Agent, Offer, RemoteServer, Report, Setting, TurnEnd, Welcome};
+use protocol::wire::{Agent, Find, Offer, RemoteServer, Report, Setting, TurnEnd, Welcome};
 use protocol::{EventId, Keeper, Level, PromptId, failpoint};
 use tokio::net::UnixStream;
 use tokio::time::Instant;
@@ -143,6 +143,10 @@ struct Worker {
     driver: (Option<EventId>, Vec<Offer>),
     /// How long it may say nothing while it takes up its conversation.
     restore_within: Option<Duration>,
+    /// How its programs are found.
+    find: Find,
+    /// The agent's program that was told last.
+    program: Option<String>,
     /// What its programs are held by.
     confinement: Confinement,
     /// What it said of that last.
@@ -180,6 +184,8 @@ impl Worker {
             remote_servers: Vec::new(),
             driver: Default::default(),
             restore_within: None,
+            find: Find::default(),
+            program: None,
             confinement: Confinement::default(),
             level: None,
             watch: None,

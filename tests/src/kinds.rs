@@ -139,6 +139,7 @@ kinds! {
         Seen::Notice(_) => "notice",
         Seen::AgentDied(_) => "agent died",
         Seen::NotRun { .. } => "not run",
+        Seen::Program(_) => "program",
         Seen::LoginNeeded(_) => "login needed",
         Seen::Faulted(_) => "faulted",
         Seen::Gone { .. } => "gone",

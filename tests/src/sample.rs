@@ -17,6 +17,7 @@ pub fn spec() -> Spec {
     Spec {
         agent_name: "shell".into(),
         agent: Agent::Shell,
+        program: None,
         title: None,
         model: None,
         workdir: "/".into(),

@@ -41,6 +41,7 @@ mod limits;
 mod links;
 mod mcp;
 mod mcp_side;
+mod moved;
 mod owned;
 mod retention;
 mod rights;

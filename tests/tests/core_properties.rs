@@ -109,6 +109,7 @@ fn seen(session: &Session, step: Move) -> Seen {
                 0 => TurnEnd::Aborted,
                 1 => TurnEnd::Failed { message: "no".into() },
                 2 => TurnEnd::Stopped { reason: "end_turn".into() },
+                3 => TurnEnd::NotRun { message: "no program".into() },
                 _ => TurnEnd::Finished,
             };
             Seen::TurnEnded { prompt, end, exit: None, left_behind: u32::from(which.is_multiple_of(7)) }

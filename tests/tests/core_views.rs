@@ -74,6 +74,7 @@ fn a_session_is_shown_as_it_is() {
         workdir: "/work".into(),
         pid: Some(100),
         agent_pid: Some(101),
+        program: None,
         containment: Some(Level::PidNamespace),
         sandbox: Some(walled),
         limits: Default::default(),

@@ -332,6 +332,7 @@ fn facts(session: &SessionInfo, now: u64) -> Vec<(&'static str, String)> {
             format!("{name}{version}; offers to restore: {}", super::agents::offers(details))
         }),
     );
+    add("program", session.program.clone());
     add("environment", lacks(session));
     add("containment", session.containment.map(|level| level.to_string()));
     add("sandbox", session.sandbox.map(|sandbox| sandbox.to_string()));
@@ -542,6 +543,7 @@ mod tests {
             workdir: "/tmp/\u{202e}x".into(),
             pid: None,
             agent_pid: None,
+            program: Some("/usr/bin/agent".into()),
             containment: Some(Level::PidNamespace),
             sandbox: Some(Sandboxed { sandbox: Sandbox::Strict, by: SandboxBy::Bubblewrap }),
             limits: Limits {
@@ -644,6 +646,7 @@ mod tests {
              messages:     2\n\
              queue:        4\n\
              created:      2026-01-31T12:00:00Z (1m ago)\n\
+             program:      /usr/bin/agent\n\
              containment:  pid_namespace\n\
              sandbox:      strict (by bubblewrap)\n\
              nice:         +5 (priority)\n\

@@ -76,6 +76,11 @@ pub fn places(spec: &Spec) -> Vec<String> {
     PLACES.iter().filter(|name| !spec.env.contains_key(**name)).map(|name| (*name).to_owned()).collect()
 }
 
+/// The PATH by which a session's programs are found: its own, or this process's as it is now.
+pub fn path_of(spec: &Spec) -> Option<String> {
+    spec.env.get("PATH").cloned().or_else(|| std::env::var("PATH").ok())
+}
+
 /// The whole environment of a session's agent but for the marker, from this process's environment as it is now.
 pub fn agent_env(spec: &Spec) -> Vec<(String, String)> {
     compose(spec, std::env::vars_os)

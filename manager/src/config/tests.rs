@@ -43,6 +43,7 @@ fn without_a_file_a_session_is_a_shell_in_the_home_directory() {
     let expected = Spec {
         agent_name: "shell".into(),
         agent: Agent::Shell,
+        program: None,
         title: None,
         model: None,
         workdir: "/".into(),

@@ -213,6 +213,8 @@ pub enum Seen {
         /// The cause may pass by itself.
         passes: bool,
     },
+    /// Its agent's program that is about to run: the absolute path.
+    Program(String),
     /// Its agent wants somebody to log in, and it leaves.
     LoginNeeded(String),
     /// It misbehaves and must go.
@@ -262,6 +264,7 @@ impl Seen {
             | Seen::Notice(_)
             | Seen::AgentDied(_)
             | Seen::NotRun { .. }
+            | Seen::Program(_)
             | Seen::LoginNeeded(_)
             | Seen::Handed(_)
             | Seen::Heard(_)

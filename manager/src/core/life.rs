@@ -144,6 +144,16 @@ impl Session {
         self.leaving(at, why);
     }
 
+    /// The worker has found the agent's program. An upgrade that has moved it is told.
+    pub(super) fn runs(&mut self, path: &str, out: &mut Out) {
+        let before = self.program.as_deref().or(self.spec.agent.program());
+        if let Some(before) = before.filter(|before| *before != path) {
+            let text = format!("the agent's program is {path} now; it was {before}");
+            out.emit(EventKind::SystemMessage { text });
+        }
+        self.program = Some(path.to_owned());
+    }
+
     /// The worker says that it leaves, and why; it has its time to do so.
     pub(super) fn leaving(&mut self, at: At, why: Why) {
         match &self.state {
@@ -347,6 +357,7 @@ impl Session {
     // --- starts and ends ---
 
     fn begin(&mut self, at: At) {
+        self.turns.not_before = None;
         if at.closing {
             self.state = State::Restarting { until: at.mono };
             return;
@@ -396,6 +407,7 @@ impl Session {
             // Times of another boot mean nothing now.
             self.deaths.clear();
             self.absence = None;
+            self.turns.not_before = None;
         }
         self.detach_all(out);
         let deadline = at.mono + limits::ADOPT_MS;
@@ -443,6 +455,8 @@ impl Session {
                 self.fault(at, &format!("the worker was not ready within {seconds} s"));
             }
             State::Ready { worker, .. } => match &self.turns.running {
+                // `settle` takes it to the agent again.
+                None if self.turns.not_before.is_some() => {}
                 None => {
                     let worker = worker.clone();
                     self.stopping(at, Some(worker), Why::Hibernate);

@@ -245,6 +245,9 @@ pub struct Session {
     /// What sees to its limits, as its present or last worker says.
     #[serde(default)]
     pub limited_by: Option<LimitedBy>,
+    /// The agent's program that its present or last worker has run, or tried to run: an absolute path.
+    #[serde(default)]
+    pub program: Option<String>,
 }
 
 /// What the rest of the fleet must know of a step.
@@ -354,6 +357,7 @@ impl Session {
             containment: None,
             sandbox: None,
             limited_by: None,
+            program: None,
         }
     }
 
@@ -425,6 +429,8 @@ impl Session {
             | State::Stopping { deadline, .. } => Some(*deadline),
             State::Restarting { until } => Some(*until),
             State::Ready { idle_since, .. } => match &self.turns.running {
+                // A prompt that waits is tried again, and nothing else.
+                None if self.turns.not_before.is_some() => self.turns.not_before,
                 None => self.hibernates().then(|| idle_since + self.spec.hibernate_after_ms),
                 Some(turn) => match turn.phase {
                     Phase::Sent { deadline } | Phase::Aborting { deadline, .. } => Some(deadline),
@@ -589,6 +595,7 @@ impl Session {
             | Seen::Contained(_)
             | Seen::Sandboxed(_)
             | Seen::Limited(_)
+            | Seen::Program(_)
             | Seen::OutOfMemory { .. }
             | Seen::Updated { .. }
             | Seen::SettingAnswered { .. }
@@ -606,6 +613,7 @@ impl Session {
             Seen::Contained(level) => self.containment = Some(*level),
             Seen::Sandboxed(sandboxed) => self.sandbox = Some(*sandboxed),
             Seen::Limited(by) => self.limited_by = Some(*by),
+            Seen::Program(path) => self.runs(path, out),
             Seen::OutOfMemory { peak_bytes, limit_bytes, by } => out.emit(EventKind::SessionOomKilled {
                 peak_bytes: *peak_bytes,
                 limit_bytes: *limit_bytes,
@@ -626,7 +634,7 @@ impl Session {
             Seen::LoginNeeded(why) => self.leaving(at, Why::Hopeless(why.clone())),
             Seen::TurnEnded { prompt, end, exit, left_behind } => {
                 let unasked = *end == TurnEnd::Aborted && self.turns.runs_unasked(*prompt);
-                self.turn_ended(*prompt, end, *exit, *left_behind, out);
+                self.turn_ended(at, *prompt, end, *exit, *left_behind, out);
                 match &mut self.state {
                     // Somebody else told the worker to leave: it takes no further prompt.
                     State::Ready { worker, .. } if unasked => {

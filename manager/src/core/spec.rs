@@ -17,8 +17,11 @@ use super::limits;
 pub struct Spec {
     /// The profile's name.
     pub agent_name: String,
-    /// What the profile said when the session was created.
+    /// What the profile said when the session was created, with programs where they were then.
     pub agent: Agent,
+    /// The agent's program as the profile names it. The worker finds it at each start.
+    #[serde(default)]
+    pub program: Option<String>,
     /// A name for people.
     pub title: Option<String>,
     /// The model asked for.

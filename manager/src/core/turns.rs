@@ -6,12 +6,13 @@ use std::sync::Arc;
 use protocol::api::{AttachmentInfo, OnCrash, WhenBusy};
 use protocol::event::{Disposition, EventKind, Outcome, RemovedBy, Resolution};
 use protocol::wire::{Agent, Attachment, TurnEnd};
-use protocol::{Exit, PromptId, Stream};
+use protocol::{Exit, Incarnation, PromptId, Stream};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::agent::{Answer, Permission};
 use super::calls::Calls;
+use super::judge::{Cause, Verdict, judge_absence};
 use super::limits;
 use super::session::{Note, Out, Session, State};
 use super::watchdog::{Quiet, STALLED};
@@ -155,6 +156,10 @@ pub struct Turns {
     pub last_message_at: Option<u64>,
     /// The beginning of the first prompt.
     pub first_prompt: Option<Arc<str>>,
+    /// The next prompt is one whose agent's program did not come to run: it is not tried again before then, in milliseconds since
+    /// boot.
+    #[serde(default)]
+    pub not_before: Option<u64>,
     /// How much of what the agent has said since its newest turn, and in none, is on record, in bytes.
     #[serde(default)]
     pub between: u64,
@@ -317,6 +322,17 @@ impl Session {
         if !matches!(self.state, State::Ready { .. }) || self.turns.running.is_some() || at.closing {
             return;
         }
+        if self.turns.queue.is_empty() {
+            self.turns.not_before = None;
+            return;
+        }
+        match self.turns.not_before {
+            Some(not_before) if at.mono < not_before => return,
+            Some(_) => {}
+            // No start before it failed.
+            None => self.absence = None,
+        }
+        self.turns.not_before = None;
         let Some(prompt) = self.turns.queue.pop_front() else {
             return;
         };
@@ -458,6 +474,7 @@ impl Session {
     /// The worker says the turn is over.
     pub(super) fn turn_ended(
         &mut self,
+        at: At,
         prompt: PromptId,
         end: &TurnEnd,
         exit: Option<Exit>,
@@ -477,6 +494,10 @@ impl Session {
         let stalled = self.turns.running.as_ref().is_some_and(Turn::is_stalled);
         match end {
             TurnEnd::Finished => self.complete_turn(Outcome::Completed, "end_turn", exit, out),
+            TurnEnd::NotRun { message } if self.turns.runs_unasked(prompt) && self.wanted() => {
+                self.turn_not_run(at, message, out);
+            }
+            TurnEnd::NotRun { .. } => self.complete_turn(Outcome::Aborted, aborted, exit, out),
             TurnEnd::Failed { message } => {
                 out.emit(EventKind::SystemMessage { text: message.clone() });
                 self.complete_turn(Outcome::Completed, "error", exit, out);
@@ -492,6 +513,36 @@ impl Session {
             }
             TurnEnd::Stopped { reason } => self.complete_turn(Outcome::Completed, reason, exit, out),
             TurnEnd::Aborted => self.cut_turn("its worker was told to leave", exit, out),
+        }
+    }
+
+    /// The agent's program did not come to run, and has heard nothing of the prompt: it is tried again, for as long as a
+    /// missing program is waited for.
+    fn turn_not_run(&mut self, at: At, message: &str, out: &mut Out) {
+        let cause = Cause::NotRun { message: message.to_owned(), passes: true };
+        // Each try has a number of its own, so that the waits differ.
+        let tries = self.turns.count as Incarnation;
+        match judge_absence(&mut self.absence, at.mono, &cause, &self.id, tries) {
+            Verdict::Restart { delay_ms } => {
+                let Some(mut turn) = self.turns.running.take() else { return };
+                turn.close(out);
+                out.emit(EventKind::TurnInterrupted {
+                    turn: turn.number,
+                    prompt_id: turn.prompt.id,
+                    reason: message.to_owned(),
+                    will_retry: true,
+                });
+                // It was given to nobody.
+                self.turns.messages = self.turns.messages.saturating_sub(1);
+                self.turns.queue.push_front(turn.prompt);
+                self.turns.not_before = Some(at.mono + delay_ms);
+            }
+            Verdict::Fail { reason } => {
+                self.absence = None;
+                out.emit(EventKind::SystemMessage { text: reason });
+                self.complete_turn(Outcome::Completed, "error", None, out);
+            }
+            Verdict::Stop => self.complete_turn(Outcome::Completed, "error", None, out),
         }
     }
 

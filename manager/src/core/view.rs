@@ -14,6 +14,8 @@ impl Session {
             State::Ready { .. } => match &self.turns.running {
                 Some(turn) if !turn.open.is_empty() || turn.calls.want_a_person() => Status::RequiresAction,
                 Some(_) => Status::Running,
+                // Its agent's program is missing, and is waited for.
+                None if self.turns.not_before.is_some() => Status::Running,
                 None => Status::Idle,
             },
             State::Adopting { .. } => Status::Adopting,
@@ -62,6 +64,7 @@ impl Session {
             workdir: self.spec.workdir.clone(),
             pid: self.pid(),
             agent_pid: self.agent_pid(),
+            program: self.program.clone(),
             containment: self.containment,
             sandbox: self.sandbox,
             limits: self.spec.limits,

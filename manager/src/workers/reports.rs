@@ -1,6 +1,6 @@
 //! What workers say, in the words of the core.
 
-use protocol::wire::{FromWorker, PROTOCOL_VERSION, Report, SettingAnswer};
+use protocol::wire::{FromWorker, PROTOCOL_VERSION, Report, SettingAnswer, TurnEnd};
 use protocol::{bounds, json};
 use serde_json::Value;
 
@@ -47,6 +47,10 @@ impl Worker {
             ));
         }
         (self.heard, self.acted) = (frame.seq, frame.ack);
+        if let Report::TurnEnded { prompt, end: TurnEnd::NotRun { .. }, .. } = &frame.body {
+            // It knows nothing of that prompt, and may be given it again.
+            self.delivered.take_if(|delivered| *delivered == *prompt);
+        }
         self.rests |= matches!(frame.body, Report::Ready { .. } | Report::TurnEnded { .. });
         Ok(Some(frame.body))
     }
@@ -101,6 +105,7 @@ fn meaning(report: Report) -> Result<Seen, String> {
         }
         Report::AgentDied { message } => Seen::AgentDied(message),
         Report::NotRun { message, passes } => Seen::NotRun { message, passes },
+        Report::Program { path } => Seen::Program(path),
         Report::LoginNeeded { message } => Seen::LoginNeeded(message),
         Report::Notice { text } => Seen::Notice(text),
         Report::SettingAnswered { request, answer } => {
@@ -173,6 +178,7 @@ mod tests {
         let spec = Spec {
             agent_name: "agent".into(),
             agent,
+            program: None,
             title: None,
             model: None,
             workdir: "/".into(),

@@ -65,7 +65,12 @@ pub enum NotRun {
 impl NotRun {
     /// The kernel's answer to the last exec.
     pub fn refused(program: &str, error: &io::Error) -> Self {
-        NotRun::Absent(format!("cannot run {program}: {error}"))
+        let reason = format!("cannot run {program}: {error}");
+        match error.raw_os_error() {
+            // The same arguments are too long the next time.
+            Some(errno) if errno == Errno::TOOBIG.raw_os_error() => NotRun::Unprepared(reason),
+            _ => NotRun::Absent(reason),
+        }
     }
 }
 

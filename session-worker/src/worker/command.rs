@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use protocol::wire::{Attachment, Command, Exchange, Offer, Report, ToWorker, TurnEnd};
+use protocol::wire::{Agent, Attachment, Command, Exchange, Offer, Report, ToWorker, TurnEnd};
 use protocol::{PromptId, Walls, failpoint};
 use tokio::time::Instant;
 
@@ -12,7 +12,7 @@ use crate::acp::Acp;
 use crate::agent::Turn;
 use crate::confine::Contain;
 use crate::watch::{MemoryGroup, Watch};
-use crate::{exit, tree};
+use crate::{exit, find, tree};
 
 impl Worker {
     /// Acts on what the manager said.
@@ -69,6 +69,7 @@ impl Worker {
                 self.tell(reports)
             }
             Command::Open { agent_session, conversation } => {
+                self.find_programs()?;
                 let settings = std::mem::take(&mut self.settings);
                 let remote = std::mem::take(&mut self.remote_servers);
                 match Acp::start(
@@ -113,6 +114,10 @@ impl Worker {
                 let inherited = &mut self.confinement.limits.inherited;
                 inherited.umask = given.umask.or(inherited.umask);
                 (inherited.open_files, inherited.places) = (given.open_files, given.places);
+                Ok(())
+            }
+            Command::Find(find) => {
+                self.find = find;
                 Ok(())
             }
             Command::Contain { level, demanded } => {
@@ -169,6 +174,7 @@ impl Worker {
                 }
                 None => {
                     self.last_prompt = Some(prompt);
+                    self.find_programs()?;
                     match Turn::start(&self.welcome, &self.confinement, prompt, text, &history) {
                         Ok(turn) => {
                             self.turn = Some(turn);
@@ -195,6 +201,27 @@ impl Worker {
                 Ok(())
             }
         }
+    }
+
+    /// Looks where the programs of the session are now, and tells what of the agent is about to run.
+    fn find_programs(&mut self) -> Result<(), Error> {
+        let path = self.find.path.as_deref();
+        let found = match &mut self.welcome.agent {
+            Agent::Shell => return Ok(()),
+            Agent::Command { argv, .. } => find::agent(argv, &self.find),
+            Agent::Acp { argv, mcp_servers, .. } => {
+                for server in mcp_servers {
+                    server.command = find::program(None, &server.command, path);
+                }
+                find::agent(argv, &self.find)
+            }
+        };
+        if found.is_some() && found != self.program {
+            self.program = found.clone();
+            let report = found.map(|path| Report::Program { path });
+            report.map_or(Ok(()), |report| self.link.send(report))?;
+        }
+        Ok(())
     }
 
     fn sandbox(&mut self, walls: Walls) -> Result<(), Error> {

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use protocol::wire::Report;
+use protocol::wire::{Report, TurnEnd};
 use protocol::{Exit, failpoint};
 use rustix::process::Pid;
 use tokio::time::Instant;
@@ -180,7 +180,12 @@ impl Worker {
                             watch.forget();
                         }
                         if let Some(turn) = self.turn.take() {
-                            self.link.send(turn.ended())?;
+                            let ended = turn.ended();
+                            if matches!(ended, Report::TurnEnded { end: TurnEnd::NotRun { .. }, .. }) {
+                                // It may be given again: nothing of it was done.
+                                self.last_prompt = None;
+                            }
+                            self.link.send(ended)?;
                         }
                         break;
                     }

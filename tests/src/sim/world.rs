@@ -406,6 +406,15 @@ impl Sim {
                 }
             }
             Act::TurnStart(prompt) => {
+                if proc.turn == Some(prompt)
+                    && !proc.leaving
+                    && !proc.acp
+                    && self.faults
+                    && self.rng.chance(100)
+                {
+                    return self.ends_turn(key, prompt, TurnEnd::NotRun { message: MISSING.into() });
+                }
+                let proc = &mut self.world.procs[key];
                 if proc.turn == Some(prompt) && !proc.leaving {
                     proc.tree += 1;
                     self.say(key, Seen::TurnStarted { prompt, agent_pid: 90_000 + key as u32 });
@@ -448,7 +457,7 @@ impl Sim {
         if proc.turn == Some(prompt) {
             proc.turn = None;
             // A turn that was cut off may be repeated; what came to its end may not.
-            if matches!(&end, TurnEnd::Aborted)
+            if matches!(&end, TurnEnd::Aborted | TurnEnd::NotRun { .. })
                 || matches!(&end, TurnEnd::Stopped { reason } if reason == "cancelled")
             {
                 proc.took.remove(&prompt);
@@ -549,6 +558,7 @@ impl Sim {
             let message = if passes { MISSING } else { "its sandbox cannot be made" };
             return self.leaves_saying(key, Seen::NotRun { message: message.into(), passes });
         }
+        self.say(key, Seen::Program("/usr/bin/agent".into()));
         let details = AgentDetails { name: None, version: None, resume: true, load: true };
         self.say(key, Seen::Contained(Level::PidNamespace));
         let sandboxed = Sandboxed { sandbox: Sandbox::Strict, by: SandboxBy::Bubblewrap };

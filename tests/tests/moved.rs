@@ -1,0 +1,110 @@
+//! Agents that an upgrade moves, or takes away for a while.
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use harness::daemon::Daemon;
+use harness::real::*;
+use manager::protocol::api::Status;
+use manager::protocol::event::EventKind;
+
+/// A daemon on whose PATH are `v1` and `v2`, with these agents.
+fn daemon(config: &str) -> (Daemon, PathBuf) {
+    let mut daemon = Daemon::new();
+    let root = daemon.workdir().to_owned();
+    for directory in ["v1", "v2", "kennel"] {
+        std::fs::create_dir(root.join(directory)).unwrap();
+    }
+    std::fs::write(root.join("kennel/config.toml"), config).unwrap();
+    let path = format!("{0}/v1:{0}/v2:{1}", root.display(), std::env::var("PATH").unwrap());
+    daemon.set("PATH", &path);
+    (daemon, root)
+}
+
+fn script(file: &Path, text: &str) {
+    // Written aside: what is being written cannot be executed.
+    let aside = file.with_extension("new");
+    std::fs::write(&aside, format!("#!/bin/sh\n{text}\n")).unwrap();
+    std::fs::set_permissions(&aside, PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::rename(aside, file).unwrap();
+}
+
+fn messages(daemon: &Daemon, id: &str) -> Vec<String> {
+    let of = daemon
+        .events()
+        .into_iter()
+        .filter(|event| event.session.as_ref().is_some_and(|of| of.as_str() == id));
+    let text = |kind| if let EventKind::SystemMessage { text } = kind { Some(text) } else { None };
+    of.filter_map(|event| text(event.kind)).collect()
+}
+
+#[test]
+fn an_agent_that_an_upgrade_moves_is_run_where_it_is_at_its_next_start() {
+    let profiles = "[agents.named]\nkind = \"acp\"\ncommand = [\"moving\"]\n[agents.each]\nkind = \"command\"\ncommand = [\"each\"]\n";
+    let (daemon, root) = daemon("");
+    let (old, new) = (root.join("v1"), root.join("v2"));
+    // One that is named by its path, as under a version manager.
+    let pinned = format!("[agents.pinned]\nkind = \"acp\"\ncommand = [{:?}]\n", old.join("moving"));
+    std::fs::write(root.join("kennel/config.toml"), format!("{profiles}{pinned}")).unwrap();
+    symlink(beside("acp-agent"), old.join("moving")).unwrap();
+    script(&old.join("each"), "echo from v1");
+    for id in ["named", "pinned", "each"] {
+        daemon.ok(&["start", "--id", id, "--agent", id]);
+        daemon.idle(id);
+    }
+    assert_eq!(daemon.ok(&["send", "each", "hello"]).trim(), "from v1");
+    for id in ["named", "pinned"] {
+        assert_eq!(daemon.show(id).program.as_deref(), old.join("moving").to_str());
+    }
+    std::fs::remove_file(old.join("moving")).unwrap();
+    std::fs::remove_file(old.join("each")).unwrap();
+    symlink(beside("acp-agent"), new.join("moving")).unwrap();
+    script(&new.join("each"), "echo from v2");
+    // The next prompt of an agent that is started for each, and the next start of one that lives.
+    assert_eq!(daemon.ok(&["send", "each", "hello"]).trim(), "from v2");
+    for id in ["named", "pinned"] {
+        let agent = daemon.show(id).agent_pid.unwrap();
+        kill(agent);
+        until("another agent", || daemon.show(id).agent_pid.filter(|pid| *pid != agent));
+        daemon.idle(id);
+        daemon.ok(&["restart", id]);
+        daemon.idle(id);
+    }
+    for (id, name) in [("named", "moving"), ("pinned", "moving"), ("each", "each")] {
+        assert_eq!(daemon.show(id).program.as_deref(), new.join(name).to_str(), "{id}");
+        let told = messages(&daemon, id);
+        let moved = told.iter().filter(|text| text.contains(new.join(name).to_str().unwrap())).count();
+        assert_eq!(moved, 1, "{id}: {told:?}");
+    }
+}
+
+#[test]
+fn a_command_whose_program_is_missing_for_a_while_is_run_once_when_it_is_back() {
+    let (daemon, root) = daemon("[agents.each]\nkind = \"command\"\ncommand = [\"each\"]\n");
+    let program = root.join("v1/each");
+    script(&program, "echo once >>runs; cat");
+    daemon.ok(&["start", "--id", "each", "--agent", "each", "--dir", root.to_str().unwrap()]);
+    daemon.idle("each");
+    std::fs::remove_file(&program).unwrap();
+    daemon.ok(&["send", "--no-wait", "each", "hello"]);
+    let tries = |daemon: &Daemon| {
+        let retried = |event: &&manager::protocol::event::Event| matches!(&event.kind, EventKind::TurnInterrupted { will_retry: true, reason, .. } if reason.contains(program.to_str().unwrap()));
+        daemon.events().iter().filter(retried).count()
+    };
+    until("two tries", || (tries(&daemon) >= 2).then_some(()));
+    assert_eq!(daemon.show("each").status, Status::Running);
+    // The next daemon tries it, too.
+    daemon.kill();
+    let before = tries(&daemon);
+    until("another try", || (tries(&daemon) > before).then_some(()));
+    script(&program, "echo once >>runs; cat");
+    daemon.idle("each");
+    let said = |event: &manager::protocol::event::Event| matches!(&event.kind, EventKind::MessageChunk { text, .. } if text == "hello");
+    assert_eq!(daemon.events().iter().filter(|event| said(event)).count(), 1);
+    assert_eq!(std::fs::read_to_string(root.join("runs")).unwrap(), "once\n");
+    assert!(
+        harness::history::of(&daemon.events()).is_empty(),
+        "{:?}",
+        harness::history::of(&daemon.events())
+    );
+}
