@@ -321,8 +321,9 @@ pub struct PermissionInfo {
     pub permission_id: PermissionId,
     /// The session.
     pub session_id: SessionId,
-    /// The prompt in whose turn it was asked.
-    pub prompt_id: PromptId,
+    /// The prompt in whose turn it was asked; absent where that was between two turns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_id: Option<PromptId>,
     /// What the agent wants to do, in its words.
     pub title: String,
     /// What can be answered.

@@ -214,8 +214,12 @@ pub enum EventKind {
     #[serde(rename = "permission.requested")]
     PermissionRequested {
         permission_id: PermissionId,
-        turn: u64,
-        prompt_id: PromptId,
+        /// Absent where it is asked between two turns.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        turn: Option<u64>,
+        /// The same.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        prompt_id: Option<PromptId>,
         tool_call_id: String,
         title: String,
         options: Vec<PermissionOption>,
@@ -280,6 +284,13 @@ pub enum EventKind {
 }
 
 impl EventKind {
+    /// What an agent says in no turn: after the end of one it belongs to that one's answer.
+    pub fn late_text(&self) -> Option<&str> {
+        let EventKind::AgentUpdated { prompt_id: None, payload } = self else { return None };
+        let said = payload["sessionUpdate"] == "agent_message_chunk";
+        said.then(|| payload["content"]["text"].as_str()).flatten()
+    }
+
     /// The name in `type`.
     pub fn name(&self) -> &'static str {
         use EventKind::*;

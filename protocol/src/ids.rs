@@ -156,6 +156,11 @@ event_name!(
     Prompt
 );
 
+impl PromptId {
+    /// No prompt: what a worker says instead of one, where a message has room for nothing else.
+    pub const NONE: Self = Self(0);
+}
+
 event_name!(
     /// Name of a permission that an agent asked for: `permission-` and the id of the event that recorded the
     /// question.

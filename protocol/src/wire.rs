@@ -533,7 +533,7 @@ pub enum Report {
     },
     /// The agent wants to be allowed something, and waits for [`Command::Answer`].
     PermissionAsked {
-        /// The prompt whose turn it is.
+        /// The prompt whose turn it is; [`PromptId::NONE`] between turns.
         prompt: PromptId,
         /// Counts the questions of this worker from 1.
         request: u64,

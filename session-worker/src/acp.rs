@@ -529,6 +529,13 @@ impl Acp {
                 }
                 Do::Call { id, method, params } => {
                     let turn = self.turn();
+                    if turn.is_none() && method == "elicitation/create" {
+                        let asks = conversation::text_at(&params, "message").unwrap_or_default();
+                        self.conversation.say("form", || {
+                            let asks = conversation::beginning(&asks);
+                            format!("between two turns the agent asked its user: {asks}; nobody could answer")
+                        });
+                    }
                     let next = self.calls.ask(&self.place, turn, Asked { id, method, params });
                     let answers = self.follow(welcome, next);
                     reports.extend(self.perform(welcome, answers));

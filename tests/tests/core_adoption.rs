@@ -91,7 +91,7 @@ fn a_worker_that_was_starting_or_stopping_goes_on_with_that() {
 #[test]
 fn a_permission_stays_open_over_an_adoption_and_is_answered_after_it() {
     let mut session = started();
-    let asked = Seen::PermissionAsked { prompt: PROMPT, request: 3, ask: ask(), payload: json!({}) };
+    let asked = Seen::PermissionAsked { prompt: Some(PROMPT), request: 3, ask: ask(), payload: json!({}) };
     see(&mut session, asked);
     let mut session = after_the_manager_died(session);
     assert_eq!(session.permissions().len(), 1);
@@ -105,7 +105,7 @@ fn a_permission_stays_open_over_an_adoption_and_is_answered_after_it() {
 #[test]
 fn what_is_answered_while_it_is_adopted_is_told_after_it() {
     let mut session = started();
-    let asked = Seen::PermissionAsked { prompt: PROMPT, request: 3, ask: ask(), payload: json!({}) };
+    let asked = Seen::PermissionAsked { prompt: Some(PROMPT), request: 3, ask: ask(), payload: json!({}) };
     see(&mut session, asked);
     let mut session = after_the_manager_died(session);
     let permit = Command::Permit(PermissionId(50), PermissionAnswer::Allow);
@@ -140,7 +140,7 @@ fn what_a_worker_did_meanwhile_counts() {
 
     // Its agent asked for something.
     let mut session = after_the_manager_died(started());
-    let asked = Seen::PermissionAsked { prompt: PROMPT, request: 3, ask: ask(), payload: json!({}) };
+    let asked = Seen::PermissionAsked { prompt: Some(PROMPT), request: 3, ask: ask(), payload: json!({}) };
     assert_eq!(see(&mut session, asked).0, ["permission.requested"]);
     assert_eq!(session.permissions().len(), 1);
 

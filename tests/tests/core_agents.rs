@@ -52,7 +52,7 @@ fn wish(session: &mut Session, command: Command) -> (Vec<EventKind>, Vec<Effect>
 }
 
 fn asks(request: u64, ask: PermissionAsk) -> Seen {
-    Seen::PermissionAsked { prompt: PROMPT, request, ask, payload: json!({ "options": [] }) }
+    Seen::PermissionAsked { prompt: Some(PROMPT), request, ask, payload: json!({ "options": [] }) }
 }
 
 fn tells(update: Update) -> Seen {
@@ -70,8 +70,8 @@ fn ended(end: TurnEnd) -> Seen {
 fn requested(permission_id: PermissionId, ask: &PermissionAsk) -> EventKind {
     EventKind::PermissionRequested {
         permission_id,
-        turn: 1,
-        prompt_id: PROMPT,
+        turn: Some(1),
+        prompt_id: Some(PROMPT),
         tool_call_id: ask.tool_call.clone(),
         title: ask.title.clone(),
         options: ask.options.clone(),
@@ -111,7 +111,10 @@ fn a_parked_permission_waits_for_the_first_answer_and_refuses_the_second() {
     assert_eq!(see(&mut session, asks(4, ask())), (vec![requested(FIRST, &ask())], Vec::new()));
     assert_eq!((session.status(), session.deadline()), (Status::RequiresAction, None));
     let waits = &session.permissions()[0];
-    assert_eq!((waits.permission_id, waits.prompt_id, &*waits.title), (FIRST, PROMPT, "Write notes.txt"));
+    assert_eq!(
+        (waits.permission_id, waits.prompt_id, &*waits.title),
+        (FIRST, Some(PROMPT), "Write notes.txt")
+    );
     assert_eq!((waits.session_id.clone(), waits.asked_at.0), (id("s"), AT.wall));
 
     let told = wish(&mut session, permit(PermissionAnswer::Allow));
@@ -390,7 +393,8 @@ fn an_abort_expires_open_permissions() {
 #[test]
 fn a_question_of_another_turn_is_none() {
     let mut session = parks();
-    let seen = Seen::PermissionAsked { prompt: PromptId(6), request: 1, ask: ask(), payload: Value::Null };
+    let seen =
+        Seen::PermissionAsked { prompt: Some(PromptId(6)), request: 1, ask: ask(), payload: Value::Null };
     assert_eq!(see(&mut session, seen), (Vec::new(), Vec::new()));
     assert_eq!(session.last_permission, None);
 }
@@ -414,7 +418,7 @@ fn questions_count_against_the_record_of_their_turn_and_what_is_on_no_record_is_
     let mut session = works(by(PermissionPolicy::Allow));
     let long = PermissionAsk { title: "t".repeat(1 << 20), ..ask() };
     let fills = json!({ "x": "x".repeat(limits::TURN_BYTES as usize) });
-    let first = Seen::PermissionAsked { prompt: PROMPT, request: 1, ask: long.clone(), payload: fills };
+    let first = Seen::PermissionAsked { prompt: Some(PROMPT), request: 1, ask: long.clone(), payload: fills };
     let (events, effects) = see(&mut session, first);
     // That it is full is said first, and the question is recorded without its payload.
     let [
@@ -966,4 +970,70 @@ fn an_agent_that_starts_hears_of_a_client_that_drives_or_is_on_its_way() {
     let walled = Spec { walls, ..made_by_editor };
     let session = Session { spec: Arc::new(walled), awaited: vec![Offer::ReadFile], ..session };
     assert_eq!(session.offered_at_start(), (None, Vec::new()));
+}
+
+/// The same session after its turn.
+fn rests(permissions: Permissions) -> Session {
+    let mut session = works(permissions);
+    see(&mut session, ended(TurnEnd::Stopped { reason: "end_turn".into() }));
+    session
+}
+
+fn asks_between(request: u64) -> Seen {
+    Seen::PermissionAsked { prompt: None, request, ask: ask(), payload: json!({ "options": [] }) }
+}
+
+#[test]
+fn what_is_asked_between_turns_follows_the_policy() {
+    let told = |option: &str| Effect::Answer { incarnation: 1, request: 1, option: Some(option.into()) };
+    for (policy, option) in [
+        (PermissionPolicy::Allow, "allow_once"),
+        (PermissionPolicy::Deny, "reject_once"),
+        (PermissionPolicy::Fail, "reject_once"),
+    ] {
+        let mut session = rests(by(policy));
+        let (events, effects) = see(&mut session, asks_between(1));
+        let EventKind::PermissionRequested { turn: None, prompt_id: None, permission_id: FIRST, .. } =
+            &events[0]
+        else {
+            panic!("{policy:?}: {events:?}")
+        };
+        assert_eq!(events.len(), 2, "{policy:?}");
+        assert_eq!(effects, [told(option)], "{policy:?}");
+        assert_eq!(session.status(), Status::Idle, "{policy:?}");
+    }
+}
+
+#[test]
+fn what_is_asked_between_turns_waits_as_in_a_turn_and_outlives_the_next_one() {
+    let mut session = rests(Permissions { timeout_ms: 1_000, ..Permissions::default() });
+    see(&mut session, asks_between(1));
+    assert_eq!((session.status(), session.deadline()), (Status::RequiresAction, Some(AT.mono + 1_000)));
+    let [open] = &session.permissions()[..] else { panic!() };
+    assert_eq!((open.permission_id, open.prompt_id), (FIRST, None));
+    // A turn comes and goes.
+    wish(&mut session, new_prompt("more"));
+    let prompt = session.turns.running.as_ref().unwrap().prompt.id;
+    see(&mut session, Seen::TurnStarted { prompt, agent_pid: 101 });
+    assert_eq!((session.status(), session.deadline()), (Status::RequiresAction, Some(AT.mono + 1_000)));
+    let end = TurnEnd::Stopped { reason: "end_turn".into() };
+    see(&mut session, Seen::TurnEnded { prompt, end, exit: None, left_behind: 0 });
+    assert_eq!(session.permissions().len(), 1);
+    let mut answered = session.clone();
+    let (events, effects) = wish(&mut answered, Command::Permit(FIRST, PermissionAnswer::Allow));
+    assert_eq!(events, [resolved("allow_once", Decider::User)]);
+    assert_eq!(effects, [Effect::Answer { incarnation: 1, request: 1, option: Some("allow_once".into()) }]);
+    assert_eq!(answered.status(), Status::Idle);
+    let again = answered.step(AT, 99, &Input::Command(Command::Permit(FIRST, PermissionAnswer::Deny)));
+    assert_eq!(again.unwrap_err(), Refusal::PermissionSettled(FIRST));
+    // Time denies it, and its worker's end closes it.
+    let mut expired = session.clone();
+    let (events, _) = give(&mut expired, At { mono: AT.mono + 1_000, ..AT }, 70, Input::Tick);
+    assert!(matches!(&events[..], [EventKind::PermissionExpired { permission_id: FIRST, .. }]), "{events:?}");
+    assert!(matches!(expired.state, State::Ready { .. }), "it is no rest that has ended");
+    let (events, _) = see(&mut session, gone(Exit::Signal(9)));
+    assert!(
+        events.iter().any(|event| matches!(event, EventKind::PermissionExpired { permission_id: FIRST, .. }))
+    );
+    assert!(session.permissions().is_empty() && session.turns.asked.answers.is_empty());
 }

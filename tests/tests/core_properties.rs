@@ -132,7 +132,7 @@ fn seen(session: &Session, step: Move) -> Seen {
         }
         12 | 13 => {
             let request = u64::from(step.wait);
-            Seen::PermissionAsked { prompt, request, ask: sample::ask(), payload }
+            Seen::PermissionAsked { prompt: Some(prompt), request, ask: sample::ask(), payload }
         }
         14 if which < 64 => Seen::AgentDied("the agent ended".into()),
         14 if which < 72 => Seen::NotRun { message: "no program".into(), passes: which & 1 == 0 },
@@ -372,7 +372,7 @@ proptest! {
                     | EventKind::ToolCallUpdated { prompt_id, .. }
                     | EventKind::ToolCallInterrupted { prompt_id, .. }
                     | EventKind::AgentUpdated { prompt_id: Some(prompt_id), .. }
-                    | EventKind::PermissionRequested { prompt_id, .. }
+                    | EventKind::PermissionRequested { prompt_id: Some(prompt_id), .. }
                     | EventKind::TurnCompleted { prompt_id, .. }
                     | EventKind::TurnInterrupted { prompt_id, .. } => {
                         prop_assert_eq!(Some(*prompt_id), running.map(|turn| turn.prompt.id));

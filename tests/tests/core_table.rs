@@ -518,7 +518,8 @@ fn inputs(session: &Session) -> Vec<(&'static str, At, Input)> {
         let method = method.to_owned();
         Seen::CallAsked { prompt: RUNNING, request: 4, client, method, payload: json!({}) }
     };
-    let asked = |prompt| Seen::PermissionAsked { prompt, request: 3, ask: ask(), payload: json!({}) };
+    let asked =
+        |prompt| Seen::PermissionAsked { prompt: Some(prompt), request: 3, ask: ask(), payload: json!({}) };
     all.extend([
         seen("spawned", Seen::Spawned(worker())),
         seen("spawn failed", failed(false)),
@@ -579,6 +580,10 @@ fn inputs(session: &Session) -> Vec<(&'static str, At, Input)> {
         seen("another update, no prompt", updated(None, Update::Other)),
         seen("permission asked", asked(RUNNING)),
         seen("permission asked, another prompt", asked(UNKNOWN)),
+        seen(
+            "permission asked, between turns",
+            Seen::PermissionAsked { prompt: None, request: 3, ask: ask(), payload: json!({}) },
+        ),
         seen("alive, and used the processor", Seen::Alive { cpu_ms: 7_200, commands: 0 }),
         seen("alive, and used it hardly", Seen::Alive { cpu_ms: 7_100, commands: 0 }),
         seen("alive, and runs a command", Seen::Alive { cpu_ms: 7_000, commands: 1 }),

@@ -88,19 +88,43 @@ fn what_an_agent_says_after_the_end_of_its_turn_is_shown() {
 }
 
 #[test]
-fn what_an_agent_asks_between_two_turns_is_said() {
+fn what_an_agent_asks_between_two_turns_is_shown_and_answered_as_in_a_turn() {
+    let late = |daemon: &Daemon, words: &str| {
+        until("that it says what was answered", || {
+            let mut events = daemon.events().into_iter();
+            events.find(|event| event.kind.late_text().is_some_and(|text| text == words)).map(drop)
+        });
+    };
     let daemon = asking(&[]);
     daemon.ok(&["send", "s", "late-ask t9"]);
-    until("it is said", || {
-        let said = daemon.events().into_iter().any(|event| match event.kind {
-            EventKind::SystemMessage { text } => {
-                text.contains("between two turns the agent asked: may I t9?")
-            }
-            _ => false,
-        });
-        said.then_some(())
-    });
+    daemon.ok(&["wait", "s", "--until", "requires_action", "--timeout", "20s"]);
+    let listed = daemon.ok(&["permissions", "ls"]);
+    assert!(listed.contains("may I t9?"), "{listed}");
+    let permission = listed.split_whitespace().find(|word| word.starts_with("permission-")).unwrap();
+    assert!(daemon.ok(&["show", "s"]).contains(permission));
+    // Who comes is asked, too.
+    let seen = daemon.run(&["attach", "s", "--takeover"]);
+    assert!(seen.stderr.contains("may I t9?") || seen.stdout.contains("may I t9?"), "{seen:?}");
+    daemon.ok(&["permissions", "allow", permission]);
+    late(&daemon, "answered yes");
     assert_eq!(daemon.ok(&["send", "s", "say on"]), "on");
+    for (policy, words) in [("allow", "answered yes"), ("deny", "answered no")] {
+        let daemon = asking(&["--permissions", policy]);
+        daemon.ok(&["send", "s", "late-ask t9"]);
+        late(&daemon, words);
+    }
+}
+
+#[test]
+fn what_an_agent_says_after_the_end_of_its_turn_is_in_the_transcript() {
+    let daemon = asking(&[]);
+    daemon.ok(&["send", "s", "late and the rest; say first,"]);
+    until("that it is said", || {
+        daemon.events().into_iter().find(|event| event.kind.late_text() == Some("and the rest")).map(drop)
+    });
+    daemon.ok(&["restart", "s"]);
+    let told = daemon.ok(&["send", "s", "transcript"]);
+    assert!(told.contains("first,and the rest"), "{told}");
 }
 
 #[test]

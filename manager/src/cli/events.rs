@@ -134,7 +134,7 @@ fn ended(outcome: Ended) -> &'static str {
 /// What an event says, for people.
 fn said(kind: &EventKind) -> String {
     let exited = |exit: &Option<Exit>| some(", ", exit.as_ref());
-    if let Some(text) = super::send::late_text(kind) {
+    if let Some(text) = kind.late_text() {
         return format!("(after its turn) {}", render::output(text));
     }
     match kind {

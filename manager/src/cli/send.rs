@@ -400,12 +400,23 @@ impl<'a> View<'a> {
             if matches!(event.kind, EventKind::PromptStarted { .. }) {
                 break;
             }
-            let Some(text) = late_text(&event.kind) else { continue };
-            match self.ui.json {
-                true => self.ui.object(frame.data.as_bytes())?,
-                false => self.chunk(Stream::Stdout, text)?,
+            let text = event.kind.late_text();
+            let asks = matches!(
+                event.kind,
+                EventKind::PermissionRequested { .. }
+                    | EventKind::PermissionResolved { .. }
+                    | EventKind::PermissionExpired { .. }
+                    | EventKind::SystemMessage { .. }
+            );
+            match (self.ui.json, text) {
+                (true, _) if asks || text.is_some() => self.ui.object(frame.data.as_bytes())?,
+                (false, Some(text)) => self.chunk(Stream::Stdout, text)?,
+                // What it asks between turns waits for somebody, too.
+                _ if asks => drop(self.heard(&event.kind)),
+                _ => {}
             }
         }
+        self.ask();
         Ok(())
     }
 
@@ -564,13 +575,6 @@ pub fn early(stop_reason: &str) -> Option<&'static str> {
     }
 }
 
-/// What an agent says after the end of its turn.
-pub fn late_text(kind: &EventKind) -> Option<&str> {
-    let EventKind::AgentUpdated { prompt_id: None, payload } = kind else { return None };
-    let said = payload["sessionUpdate"] == "agent_message_chunk";
-    said.then(|| payload["content"]["text"].as_str()).flatten()
-}
-
 /// The prompt that an event is about, if it is about one.
 pub fn prompt_of(kind: &EventKind) -> Option<PromptId> {
     match kind {
@@ -588,8 +592,8 @@ pub fn prompt_of(kind: &EventKind) -> Option<PromptId> {
         | EventKind::ToolCallStarted { prompt_id, .. }
         | EventKind::ToolCallUpdated { prompt_id, .. }
         | EventKind::ToolCallInterrupted { prompt_id, .. }
-        | EventKind::PlanUpdated { prompt_id, .. }
-        | EventKind::PermissionRequested { prompt_id, .. } => Some(*prompt_id),
+        | EventKind::PlanUpdated { prompt_id, .. } => Some(*prompt_id),
+        EventKind::PermissionRequested { prompt_id, .. } => *prompt_id,
         _ => None,
     }
 }

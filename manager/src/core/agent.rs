@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::authority::stricter;
 use super::limits;
-use super::session::{Out, Session};
+use super::session::{Out, Session, State};
 use super::spec::{PermissionRule, Permissions};
 use super::turns::{Phase, Turn, weight};
 use super::{At, Refusal, Reply};
@@ -183,7 +183,7 @@ impl Session {
     pub(super) fn permission_asked(
         &mut self,
         at: At,
-        prompt: PromptId,
+        prompt: Option<PromptId>,
         request: u64,
         ask: &PermissionAsk,
         payload: &Value,
@@ -195,16 +195,23 @@ impl Session {
         if !self.agent_goes_on() {
             return;
         }
-        let Some(turn) = self.turns.running.as_mut().filter(|turn| turn.prompt.id == prompt) else {
-            return;
-        };
-        // The worker answers for whatever it asked before it heard of the abort.
-        if matches!(turn.phase, Phase::Aborting { .. }) {
-            return;
-        }
         let options: usize = ask.options.iter().map(|it| it.id.len() + it.name.len() + it.kind.len()).sum();
         let bytes = ask.tool_call.len() + ask.title.len() + options;
-        let recorded = turn.records_ask(bytes, payload, out);
+        let (turn, recorded) = match (prompt, &mut self.turns.running) {
+            // The worker answers for whatever it asked before it heard of the abort.
+            (Some(_), Some(turn)) if matches!(turn.phase, Phase::Aborting { .. }) => return,
+            (Some(prompt), Some(turn)) if turn.prompt.id == prompt => {
+                (Some(turn.number), turn.records_ask(bytes, payload, out))
+            }
+            (Some(_), _) => return,
+            (None, _) => {
+                let records = self.turns.records_between(bytes + weight(payload), out);
+                (None, records.then(|| payload.clone()))
+            }
+        };
+        if let (None, State::Ready { idle_since, .. }) = (prompt, &mut self.state) {
+            *idle_since = at.mono;
+        }
         let id = PermissionId(out.next_event());
         let permission = Permission {
             id,
@@ -216,31 +223,35 @@ impl Session {
         };
         let Some(payload) = recorded else {
             let option = permission.option(false).map(|option| option.id.clone());
-            return turn.answer(&permission, option);
+            return self.turns.asking(turn.is_some()).answer(&permission, option);
         };
         self.last_permission = Some(id);
         out.emit(EventKind::PermissionRequested {
             permission_id: id,
-            turn: turn.number,
+            turn,
             prompt_id: prompt,
             tool_call_id: ask.tool_call.clone(),
             title: ask.title.clone(),
             options: ask.options.clone(),
             payload,
         });
-        let waiting: usize = turn.open.iter().map(Permission::bytes).sum();
-        let full = turn.open.len() >= limits::PERMISSIONS
+        let waiting: usize = self.turns.questions().map(|(_, open)| open.bytes()).sum();
+        let full = self.turns.questions().count() >= limits::PERMISSIONS
             || waiting + permission.bytes() > limits::PERMISSIONS_BYTES;
+        let mut asking = self.turns.asking(turn.is_some());
         match policy {
             // Whoever asks without end is told no.
             PermissionPolicy::Park if full => {
-                turn.give_up(permission, "too many permissions wait already", out);
+                asking.give_up(permission, "too many permissions wait already", out);
             }
-            PermissionPolicy::Park => turn.open.push(permission),
-            PermissionPolicy::Allow => turn.decide(permission, true, out),
-            PermissionPolicy::Deny => turn.decide(permission, false, out),
+            PermissionPolicy::Park => asking.open.push(permission),
+            PermissionPolicy::Allow => asking.decide(permission, true, out),
+            PermissionPolicy::Deny => asking.decide(permission, false, out),
+            PermissionPolicy::Fail if turn.is_none() => {
+                asking.give_up(permission, "the session's policy denies what is asked between turns", out);
+            }
             PermissionPolicy::Fail => {
-                turn.give_up(permission, "the session's policy ends the turn", out);
+                asking.give_up(permission, "the session's policy ends the turn", out);
                 self.abort_turn(at, out);
             }
         }
@@ -249,21 +260,22 @@ impl Session {
     /// Somebody answers.
     pub(super) fn permit(
         &mut self,
+        at: At,
         id: PermissionId,
         answer: &PermissionAnswer,
         out: &mut Out,
     ) -> Result<Reply, Refusal> {
-        let Some(turn) = self.turns.running.as_mut() else {
+        let in_turn =
+            self.turns.running.as_ref().is_some_and(|turn| turn.open.iter().any(|open| open.id == id));
+        let mut asking = self.turns.asking(in_turn);
+        let Some(index) = asking.open.iter().position(|open| open.id == id) else {
             return Err(self.no_permission(id));
         };
-        let Some(index) = turn.open.iter().position(|open| open.id == id) else {
-            return Err(self.no_permission(id));
-        };
-        let permission = &turn.open[index];
+        let permission = &asking.open[index];
         let option = match answer {
             PermissionAnswer::Cancel => {
-                let permission = turn.open.remove(index);
-                turn.give_up(permission, "the question was closed without an answer", out);
+                let permission = asking.open.remove(index);
+                asking.give_up(permission, "the question was closed without an answer", out);
                 return Ok(Reply::Done);
             }
             PermissionAnswer::Option(id) => permission.options.iter().find(|option| option.id == *id),
@@ -274,9 +286,13 @@ impl Session {
             let offered = permission.options.iter().map(|option| option.id.clone()).collect();
             return Err(Refusal::NoSuchOption { id, offered });
         };
-        let permission = turn.open.remove(index);
-        turn.answer(&permission, Some(option_id.clone()));
+        let permission = asking.open.remove(index);
+        asking.answer(&permission, Some(option_id.clone()));
         out.emit(EventKind::PermissionResolved { permission_id: id, option_id, by: Decider::User });
+        // The agent has something to do.
+        if let State::Ready { idle_since, .. } = &mut self.state {
+            *idle_since = at.mono;
+        }
         Ok(Reply::Done)
     }
 
@@ -291,32 +307,59 @@ impl Session {
     /// Permissions whose time is over are denied.
     pub(super) fn expire_permissions(&mut self, at: At, out: &mut Out) {
         let seconds = self.spec.permissions.timeout_ms / 1000;
-        let Some(turn) = self.turns.running.as_mut() else { return };
         let due = |open: &Permission| open.expires.is_some_and(|expires| expires <= at.mono);
-        let (mut due, mut open): (Vec<_>, Vec<_>) = std::mem::take(&mut turn.open).into_iter().partition(due);
-        // More answers than are kept would never reach the worker. The rest is still due, at once.
-        let rest = due.split_off(due.len().min(limits::ANSWERS));
-        open.splice(0..0, rest);
-        turn.open = open;
-        for permission in due {
-            turn.give_up(permission, &format!("nobody answered within {seconds} s"), out);
+        for in_turn in [true, false] {
+            let mut asking = self.turns.asking(in_turn);
+            let (mut due, mut open): (Vec<_>, Vec<_>) =
+                std::mem::take(asking.open).into_iter().partition(due);
+            // More answers than are kept would never reach the worker. The rest is still due, at once.
+            let rest = due.split_off(due.len().min(limits::ANSWERS));
+            open.splice(0..0, rest);
+            *asking.open = open;
+            for permission in due {
+                asking.give_up(permission, &format!("nobody answered within {seconds} s"), out);
+            }
         }
     }
 
     /// Permissions that wait for an answer.
     pub fn permissions(&self) -> Vec<PermissionInfo> {
-        let turn = self.turns.running.as_ref();
-        let open = turn.into_iter().flat_map(|turn| turn.open.iter().map(|open| (turn.prompt.id, open)));
-        open.map(|(prompt_id, open)| PermissionInfo {
+        let info = |(prompt_id, open): (Option<PromptId>, &Permission)| PermissionInfo {
             permission_id: open.id,
             session_id: self.id.clone(),
             prompt_id,
             title: open.title.clone(),
             options: open.options.clone(),
             asked_at: Timestamp(open.asked_at),
-        })
-        .collect()
+        };
+        self.turns.questions().map(info).collect()
     }
+}
+
+/// What an agent asks while no turn runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Questions {
+    /// Permissions that wait for an answer, oldest first.
+    pub open: Vec<Permission>,
+    /// What was decided about the newest of the others.
+    pub answers: Vec<Answer>,
+}
+
+impl Questions {
+    pub(super) fn asking(&mut self) -> Asking<'_> {
+        Asking { open: &mut self.open, answers: &mut self.answers }
+    }
+
+    /// When the first expires, in milliseconds since boot.
+    pub(super) fn deadline(&self) -> Option<u64> {
+        self.open.iter().filter_map(|open| open.expires).min()
+    }
+}
+
+/// The questions of a turn, or of none.
+pub(super) struct Asking<'a> {
+    open: &'a mut Vec<Permission>,
+    answers: &'a mut Vec<Answer>,
 }
 
 impl Turn {
@@ -336,6 +379,23 @@ impl Turn {
         }
     }
 
+    pub(super) fn asking(&mut self) -> Asking<'_> {
+        Asking { open: &mut self.open, answers: &mut self.answers }
+    }
+
+    /// The turn is over: what is open in it is said to be.
+    pub(super) fn close(&mut self, out: &mut Out) {
+        self.asking().close("the turn ended", out);
+        self.close_calls("the turn ended", out);
+        for tool_call_id in std::mem::take(&mut self.tools) {
+            let (turn, prompt_id) = (self.number, self.prompt.id);
+            out.emit(EventKind::ToolCallInterrupted { turn, prompt_id, tool_call_id });
+        }
+        self.answers.clear();
+    }
+}
+
+impl Asking<'_> {
     fn answer(&mut self, permission: &Permission, option: Option<String>) {
         // A turn may ask without end, and each of its steps writes them all.
         if self.answers.len() >= limits::ANSWERS {
@@ -365,22 +425,11 @@ impl Turn {
     }
 
     /// Nobody can answer any more: the worker cancels the questions, or is gone.
-    pub(super) fn close_permissions(&mut self, reason: &str, out: &mut Out) {
-        for open in std::mem::take(&mut self.open) {
+    pub(super) fn close(&mut self, reason: &str, out: &mut Out) {
+        for open in std::mem::take(self.open) {
             let reason = reason.to_owned();
             out.emit(EventKind::PermissionExpired { permission_id: open.id, reason });
         }
-    }
-
-    /// The turn is over: what is open in it is said to be.
-    pub(super) fn close(&mut self, out: &mut Out) {
-        self.close_permissions("the turn ended", out);
-        self.close_calls("the turn ended", out);
-        for tool_call_id in std::mem::take(&mut self.tools) {
-            let (turn, prompt_id) = (self.number, self.prompt.id);
-            out.emit(EventKind::ToolCallInterrupted { turn, prompt_id, tool_call_id });
-        }
-        self.answers.clear();
     }
 }
 

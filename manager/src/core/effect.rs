@@ -7,6 +7,7 @@
 use protocol::wire::{CallAnswer, Offer, Setting};
 use protocol::{EventId, Identity, Incarnation, PromptId};
 
+use super::agent::Answer;
 use super::calls::Told;
 use super::session::{Session, State};
 use super::turns::Phase;
@@ -121,6 +122,14 @@ impl Effect {
     }
 }
 
+fn answers(incarnation: Incarnation, all: &[Answer]) -> impl Iterator<Item = Effect> {
+    all.iter().map(move |answer| Effect::Answer {
+        incarnation,
+        request: answer.request,
+        option: answer.option.clone(),
+    })
+}
+
 impl Session {
     /// What this state wants done, by whoever holds it: the whole of it, to be issued on every start.
     pub fn effects(&self) -> Vec<Effect> {
@@ -143,16 +152,13 @@ impl Session {
                     request: asked.number,
                     setting: asked.setting.clone(),
                 }));
+                effects.extend(answers(incarnation, &self.turns.asked.answers));
                 let Some(turn) = &self.turns.running else {
                     return effects;
                 };
                 let prompt = turn.prompt.id;
                 effects.push(Effect::Deliver { incarnation, prompt });
-                effects.extend(turn.answers.iter().map(|answer| Effect::Answer {
-                    incarnation,
-                    request: answer.request,
-                    option: answer.option.clone(),
-                }));
+                effects.extend(answers(incarnation, &turn.answers));
                 match turn.phase {
                     Phase::Sent { .. } | Phase::Started { .. } => {}
                     Phase::Aborting { .. } => effects.push(Effect::Abort { incarnation, prompt }),

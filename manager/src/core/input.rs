@@ -166,8 +166,8 @@ pub enum Seen {
     },
     /// Its agent wants to be allowed something.
     PermissionAsked {
-        /// In which prompt's turn.
-        prompt: PromptId,
+        /// In which prompt's turn; none between turns.
+        prompt: Option<PromptId>,
         /// The worker's number of the question.
         request: u64,
         /// What.

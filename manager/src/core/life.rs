@@ -455,11 +455,14 @@ impl Session {
                 self.fault(at, &format!("the worker was not ready within {seconds} s"));
             }
             State::Ready { worker, .. } => match &self.turns.running {
-                // `settle` takes it to the agent again.
-                None if self.turns.not_before.is_some() => {}
                 None => {
                     let worker = worker.clone();
-                    self.stopping(at, Some(worker), Why::Hibernate);
+                    self.expire_permissions(at, out);
+                    // A prompt that waits is taken to the agent again by `settle`.
+                    let rests = self.turns.not_before.is_none();
+                    if rests && self.rest_ends().is_some_and(|end| end <= at.mono) {
+                        self.stopping(at, Some(worker), Why::Hibernate);
+                    }
                 }
                 Some(turn) => match turn.phase {
                     Phase::Sent { .. } => {
@@ -527,11 +530,14 @@ impl Session {
             self.wake(at, out);
         }
         // Nobody can tell the agent any more.
-        if !self.agent_goes_on()
-            && let Some(turn) = &mut self.turns.running
-        {
-            turn.close_permissions("the worker is being ended", out);
-            turn.close_calls("the worker is being ended", out);
+        if !self.agent_goes_on() {
+            let why = "the worker is being ended";
+            self.turns.asked.asking().close(why, out);
+            self.turns.asked.answers.clear();
+            if let Some(turn) = &mut self.turns.running {
+                turn.asking().close(why, out);
+                turn.close_calls(why, out);
+            }
         }
         self.settle_calls(at, out);
         self.replace_outdated(at);

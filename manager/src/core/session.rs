@@ -428,15 +428,18 @@ impl Session {
             | State::Adopting { deadline, .. }
             | State::Stopping { deadline, .. } => Some(*deadline),
             State::Restarting { until } => Some(*until),
-            State::Ready { idle_since, .. } => match &self.turns.running {
-                // A prompt that waits is tried again, and nothing else.
-                None if self.turns.not_before.is_some() => self.turns.not_before,
-                None => self.hibernates().then(|| idle_since + self.spec.hibernate_after_ms),
+            State::Ready { .. } => match &self.turns.running {
+                // A prompt that waits is tried again; else the session goes to sleep.
+                None => {
+                    let next = self.turns.not_before.or_else(|| self.rest_ends());
+                    next.into_iter().chain(self.turns.asked.deadline()).min()
+                }
                 Some(turn) => match turn.phase {
                     Phase::Sent { deadline } | Phase::Aborting { deadline, .. } => Some(deadline),
                     Phase::Started { .. } => {
                         let permissions = turn.open.iter().filter_map(|open| open.expires);
-                        permissions.chain(turn.calls.deadline()).chain(turn.until).min()
+                        let others = turn.calls.deadline().into_iter().chain(self.turns.asked.deadline());
+                        permissions.chain(others).chain(turn.until).min()
                     }
                 },
             },
@@ -448,8 +451,20 @@ impl Session {
         self.goal == Goal::Up
     }
 
+    /// When it hibernates, in milliseconds since boot, if nothing happens until then.
+    pub(super) fn rest_ends(&self) -> Option<u64> {
+        match &self.state {
+            State::Ready { idle_since, .. } => {
+                self.hibernates().then(|| idle_since + self.spec.hibernate_after_ms)
+            }
+            _ => None,
+        }
+    }
+
     fn hibernates(&self) -> bool {
-        let alone = self.open_tasks == 0 && self.clients.is_empty();
+        // Whoever is to answer its agent finds it awake.
+        let asks = !self.turns.asked.open.is_empty();
+        let alone = self.open_tasks == 0 && self.clients.is_empty() && !asks;
         self.spec.hibernate_after_ms > 0 && !self.pinned && alone
     }
 
@@ -493,7 +508,7 @@ impl Session {
             Command::Remove(prompt) => self.remove(*prompt, out),
             Command::Clear => Ok(self.clear_queue(RemovedBy::Cleared, out)),
             Command::Resolve(prompt, action) => self.resolve(*prompt, *action, out),
-            Command::Permit(permission, answer) => self.permit(*permission, answer, out),
+            Command::Permit(permission, answer) => self.permit(at, *permission, answer, out),
             Command::Attach { name, role, takeover, offers } => {
                 self.attach(at, name, *role, *takeover, offers, out)
             }

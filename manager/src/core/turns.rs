@@ -10,7 +10,7 @@ use protocol::{Exit, Incarnation, PromptId, Stream};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::agent::{Answer, Permission};
+use super::agent::{Answer, Asking, Permission, Questions};
 use super::calls::Calls;
 use super::judge::{Cause, Verdict, judge_absence};
 use super::limits;
@@ -163,6 +163,9 @@ pub struct Turns {
     /// How much of what the agent has said since its newest turn, and in none, is on record, in bytes.
     #[serde(default)]
     pub between: u64,
+    /// What it has asked in no turn.
+    #[serde(default)]
+    pub asked: Questions,
 }
 
 impl Prompt {
@@ -209,6 +212,21 @@ impl Turn {
 }
 
 impl Turns {
+    /// The questions of the turn that runs, or of none.
+    pub(super) fn asking(&mut self, in_turn: bool) -> Asking<'_> {
+        match &mut self.running {
+            Some(turn) if in_turn => turn.asking(),
+            Some(_) | None => self.asked.asking(),
+        }
+    }
+
+    /// Permissions that wait for an answer, with the prompt in whose turn they were asked.
+    pub fn questions(&self) -> impl Iterator<Item = (Option<PromptId>, &Permission)> {
+        let turn = self.running.as_ref();
+        let in_turn = turn.into_iter().flat_map(|turn| turn.open.iter().map(|it| (Some(turn.prompt.id), it)));
+        in_turn.chain(self.asked.open.iter().map(|it| (None, it)))
+    }
+
     /// The same for what belongs to no turn; there is room again with the next turn, and with the next process.
     pub(super) fn records_between(&mut self, bytes: usize, out: &mut Out) -> bool {
         takes(&mut self.between, bytes, limits::BETWEEN_BYTES, out, |most| {
@@ -386,7 +404,7 @@ impl Session {
             return;
         };
         // The worker cancels them with the turn: some agents wait for ever for an answer.
-        turn.close_permissions("the turn is being aborted", out);
+        turn.asking().close("the turn is being aborted", out);
         turn.close_calls("the turn is being aborted", out);
         match turn.phase {
             Phase::Sent { .. } => turn.phase = Phase::Aborting { deadline, agent_pid: None },

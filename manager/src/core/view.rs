@@ -12,6 +12,7 @@ impl Session {
         match &self.state {
             State::Starting { .. } => Status::Starting,
             State::Ready { .. } => match &self.turns.running {
+                _ if !self.turns.asked.open.is_empty() => Status::RequiresAction,
                 Some(turn) if !turn.open.is_empty() || turn.calls.want_a_person() => Status::RequiresAction,
                 Some(_) => Status::Running,
                 // Its agent's program is missing, and is waited for.

@@ -67,6 +67,7 @@ impl Reader {
         blocking::never_on_the_loop();
         let mut select = self.0.prepare_cached(
             "SELECT CASE WHEN type IN ('prompt.started', 'message.chunk', 'turn.completed', 'turn.interrupted')
+                           OR type = 'agent.updated' AND instr(json, 'agent_message_chunk')
                     THEN json END
              FROM events WHERE session = ?1 AND id > ?3 ORDER BY id DESC LIMIT ?2",
         )?;
@@ -103,7 +104,8 @@ pub(super) fn exchanges(
 ) -> Result<Vec<(PromptId, Exchange)>, JournalError> {
     blocking::never_on_the_loop();
     let mut select = connection.prepare_cached(
-        "SELECT id, CASE WHEN type IN ('prompt.accepted', 'prompt.edited', 'prompt.started', 'message.chunk')
+        "SELECT id, CASE WHEN type IN ('prompt.accepted', 'prompt.edited', 'prompt.started', 'message.chunk', 'turn.completed')
+                           OR type = 'agent.updated' AND instr(json, 'agent_message_chunk')
                     THEN json END
          FROM events WHERE session = ?1 AND id > ?3 ORDER BY id DESC LIMIT ?2",
     )?;
@@ -113,17 +115,35 @@ pub(super) fn exchanges(
     let mut begun: HashMap<PromptId, usize> = HashMap::new();
     // Pieces of replies whose turn's beginning was not met yet, newest first.
     let mut pieces: HashMap<PromptId, Vec<String>> = HashMap::new();
+    // What was said between two turns, newest first.
+    let mut late: Vec<String> = Vec::new();
     let mut known_bytes = 0;
     let mut reached = u64::MAX;
     while let Some(row) = rows.next()? {
         reached = row.get(0)?;
         let Some(event) = event(row.get_ref(1)?) else { continue };
+        if matches!(event.kind, EventKind::PromptStarted { .. }) {
+            late.clear();
+        }
         match event.kind {
             EventKind::MessageChunk { prompt_id, stream: Stream::Stdout, text, .. }
                 if !without(prompt_id) && !begun.contains_key(&prompt_id) =>
             {
                 known_bytes += text.len();
                 pieces.entry(prompt_id).or_default().push(text);
+            }
+            // What an agent says just after the end of its turn is the end of its answer.
+            EventKind::TurnCompleted { prompt_id, .. } => {
+                let late = std::mem::take(&mut late);
+                if !without(prompt_id) && !begun.contains_key(&prompt_id) {
+                    pieces.entry(prompt_id).or_default().extend(late);
+                }
+            }
+            EventKind::AgentUpdated { .. } => {
+                if let Some(text) = event.kind.late_text() {
+                    known_bytes += text.len();
+                    late.push(text.to_owned());
+                }
             }
             EventKind::PromptStarted { prompt_id }
                 if !without(prompt_id) && !begun.contains_key(&prompt_id) =>

@@ -173,6 +173,13 @@ impl Newest {
                 self.bytes += text.len();
                 self.pieces.push(text);
             }
+            // Just after the end of its turn: the end of its answer.
+            EventKind::AgentUpdated { .. } if self.end.is_none() => {
+                if let Some(text) = kind.late_text() {
+                    self.bytes += text.len();
+                    self.pieces.push(text.to_owned());
+                }
+            }
             EventKind::TurnCompleted { outcome, stop_reason, exit, .. } => {
                 self.end.get_or_insert((outcome, stop_reason, exit));
             }
@@ -209,4 +216,40 @@ pub(crate) fn cut_to_end(text: &mut String, most: usize) -> bool {
     let start = (excess..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
     text.drain(..start);
     start > 0
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_said_just_after_the_end_of_a_turn_is_the_end_of_its_result() {
+        let chunk =
+            |text: &str| json!({ "sessionUpdate": "agent_message_chunk", "content": { "text": text } });
+        let said = |text: &str| EventKind::MessageChunk {
+            turn: 1,
+            prompt_id: PromptId(3),
+            stream: protocol::Stream::Stdout,
+            text: text.to_owned(),
+            payload: None,
+        };
+        let mut newest = Newest::default();
+        // As they are read: the newest first.
+        newest.add(EventKind::AgentUpdated { prompt_id: None, payload: chunk(" end") });
+        newest.add(EventKind::AgentUpdated { prompt_id: None, payload: json!({ "sessionUpdate": "plan" }) });
+        let (turn, prompt_id, outcome, exit) = (1, PromptId(3), Outcome::Completed, None);
+        newest.add(EventKind::TurnCompleted {
+            turn,
+            prompt_id,
+            outcome,
+            stop_reason: "end_turn".into(),
+            exit,
+        });
+        newest.add(EventKind::AgentUpdated { prompt_id: None, payload: chunk("of the turn before") });
+        newest.add(said("the"));
+        assert_eq!(newest.pieces.into_iter().rev().collect::<String>(), "the end");
+        assert_eq!(newest.end.map(|(.., stop_reason, _)| stop_reason).as_deref(), Some("end_turn"));
+    }
 }

@@ -1,7 +1,7 @@
 //! What workers say, in the words of the core.
 
 use protocol::wire::{FromWorker, PROTOCOL_VERSION, Report, SettingAnswer, TurnEnd};
-use protocol::{bounds, json};
+use protocol::{PromptId, bounds, json};
 use serde_json::Value;
 
 use super::Worker;
@@ -98,6 +98,7 @@ fn meaning(report: Report) -> Result<Seen, String> {
             Seen::Updated { prompt, update, payload: object(&payload)? }
         }
         Report::PermissionAsked { prompt, request, ask, payload } => {
+            let prompt = Some(prompt).filter(|prompt| *prompt != PromptId::NONE);
             Seen::PermissionAsked { prompt, request, ask, payload: object(&payload)? }
         }
         Report::CallAsked { prompt, request, client, method, payload } => {

@@ -154,8 +154,8 @@ pub struct Conversation {
     /// The agent's process. It has answered nothing before that is known.
     pub agent_pid: u32,
     turn: Option<Turn>,
-    /// Questions that wait for an answer: by our number, the agent's id of the request.
-    asks: BTreeMap<u64, Value>,
+    /// Questions that wait for an answer, by our number: the agent's id of the request, and whether it was asked in a turn.
+    asks: BTreeMap<u64, (Value, bool)>,
     last_ask: u64,
     /// Ids of what can be set: configuration options, and whether they are switches.
     options: BTreeMap<String, bool>,
@@ -374,13 +374,22 @@ impl Conversation {
         };
         turn.cancelled = true;
         let cancel = notification("session/cancel", json!({ "sessionId": self.session }));
-        let asks = std::mem::take(&mut self.asks);
-        std::iter::once(Do::Send(cancel)).chain(asks.into_values().map(cancelled)).collect()
+        let asks = self.close_asks();
+        std::iter::once(Do::Send(cancel)).chain(asks).collect()
+    }
+
+    /// Answers the questions of the turn. What was asked between turns is not its.
+    fn close_asks(&mut self) -> Vec<Do> {
+        let (in_turn, between) =
+            std::mem::take(&mut self.asks).into_iter().partition(|(_, (_, in_turn))| *in_turn);
+        self.asks = between;
+        let in_turn: BTreeMap<u64, (Value, bool)> = in_turn;
+        in_turn.into_values().map(|(id, _)| cancelled(id)).collect()
     }
 
     /// Somebody has decided about a question.
     pub fn answer(&mut self, request: u64, option: Option<String>) -> Vec<Do> {
-        let Some(id) = self.asks.remove(&request) else {
+        let Some((id, _)) = self.asks.remove(&request) else {
             return Vec::new();
         };
         vec![match option {
@@ -416,19 +425,22 @@ impl Conversation {
     fn permission(&mut self, id: Value, params: Value) -> Vec<Do> {
         let tool = &params["toolCall"];
         let tool_call = text_at(tool, "toolCallId").unwrap_or_default();
-        let Some(turn) = self.turn.as_ref().filter(|turn| !turn.cancelled) else {
-            let what = text_at(tool, "title").unwrap_or_else(|| "use a tool".to_owned());
-            let told = self.turn.is_none().then(|| {
-                let what = beginning(&what);
-                notice(format!(
-                    "between two turns the agent asked: {what}; nobody could answer, and it was not allowed"
-                ))
-            });
-            return told.into_iter().chain([cancelled(id)]).collect();
+        let in_turn = match (&self.turn, &self.stage) {
+            (Some(turn), _) if turn.cancelled => return vec![cancelled(id)],
+            (Some(turn), _) => Some(turn),
+            (None, Stage::Ready) => None,
+            // Whoever could answer does not know of the agent yet.
+            (None, _) => {
+                let what = beginning(&text_at(tool, "title").unwrap_or_else(|| "use a tool".to_owned()));
+                let text = format!(
+                    "while it started the agent asked: {what}; nobody could answer, and it was not allowed"
+                );
+                return vec![notice(text), cancelled(id)];
+            }
         };
-        let mut about = turn.tools.get(&tool_call).cloned().unwrap_or_default();
+        let mut about = in_turn.and_then(|turn| turn.tools.get(&tool_call).cloned()).unwrap_or_default();
         about.learn(tool);
-        let prompt = turn.prompt;
+        let prompt = in_turn.map_or(PromptId::NONE, |turn| turn.prompt);
         let options = params["options"].as_array().map(Vec::as_slice).unwrap_or_default();
         let count = options.len();
         let options = options.iter().filter_map(|option| {
@@ -463,7 +475,7 @@ impl Conversation {
             options,
         };
         self.last_ask += 1;
-        self.asks.insert(self.last_ask, id);
+        self.asks.insert(self.last_ask, (id, prompt != PromptId::NONE));
         let (request, payload) = (self.last_ask, params.to_string());
         vec![Do::Report(Report::PermissionAsked { prompt, request, ask, payload })]
     }
@@ -930,7 +942,7 @@ impl Conversation {
 
     fn turn_ended(&mut self, answer: Result<Value, Value>) -> Vec<Do> {
         let Some(turn) = self.turn.take() else { return Vec::new() };
-        let mut all: Vec<Do> = std::mem::take(&mut self.asks).into_values().map(cancelled).collect();
+        let mut all = self.close_asks();
         let end = match answer {
             Ok(result) => {
                 let usage = &result["usage"];

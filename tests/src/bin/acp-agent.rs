@@ -26,6 +26,8 @@
 //! | `ask-both ID ID` | asks for permission to use both tools at once, and says what was answered, in the order of the answers |
 //! | `read PATH` / `write PATH TEXT` | by way of the client; says what came of it |
 //! | `create PATH TEXT` | as some agents make a file: reads it first, by way of the client if that reads files, and takes any error but "no such file" as final |
+//! | `transcript` | says what it was told with its prompt |
+//! | `late TEXT` / `late-ask ID` | says that, or asks for that permission and says what was answered, after the end of its turn |
 //! | `able` | says which files the client has said that it reads and writes |
 //! | `greedy COUNT PATH FILE` | asks for a file that often and reads no answer until there is FILE; says what then came |
 //! | `elicit QUESTION` | asks the user by way of the client, in a form with the text `name`; says what was answered |
@@ -321,7 +323,12 @@ impl Agent {
                             let call = json!({ "toolCallId": tool, "title": format!("may I {tool}?") });
                             let params =
                                 json!({ "sessionId": self.session, "toolCall": call, "options": choices() });
-                            self.ask("session/request_permission", params);
+                            let answer = self.ask("session/request_permission", params);
+                            let outcome = &answer["result"]["outcome"];
+                            self.say(&format!(
+                                "answered {}",
+                                outcome["optionId"].as_str().unwrap_or("nothing")
+                            ));
                         }
                     }
                 }
@@ -368,6 +375,7 @@ impl Agent {
     fn play(&mut self, script: &str) -> End {
         // What goes before the last line is the conversation that it is told.
         let told = script.matches("User: ").count().saturating_sub(1);
+        let whole = script.to_owned();
         let script = script.rsplit("User: ").next().unwrap();
         for step in script.split(';').map(str::trim).filter(|step| !step.is_empty()) {
             if self.cancelled && !self.deaf {
@@ -465,6 +473,7 @@ impl Agent {
                     let said = self.create(path, content);
                     self.say(&said);
                 }
+                "transcript" => self.say(&whole),
                 "able" => {
                     let does = |name: &str| self.client_files[name] == true;
                     self.say(&format!("reads {} writes {}", does("readTextFile"), does("writeTextFile")));

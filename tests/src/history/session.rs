@@ -54,7 +54,8 @@ struct Call {
 /// A question whether the agent is allowed something.
 #[derive(Debug)]
 struct Permission {
-    prompt: PromptId,
+    /// None: it was asked between turns.
+    prompt: Option<PromptId>,
     offered: Vec<String>,
     ended: bool,
 }
@@ -268,7 +269,11 @@ impl SessionView {
             UsageUpdated { .. } => self.spoken_by(incarnation, found),
             PermissionRequested { permission_id, turn, prompt_id, options, .. } => {
                 self.spoken_by(incarnation, found);
-                self.in_turn(*turn, *prompt_id, found);
+                match (turn, prompt_id) {
+                    (Some(turn), Some(prompt)) => self.in_turn(*turn, *prompt, found),
+                    (None, None) => {}
+                    other => found.push(format!("{permission_id} is asked in half a turn: {other:?}")),
+                }
                 if event.id != permission_id.0 {
                     found.push(format!("{permission_id} does not have its event's number"));
                 }
@@ -377,8 +382,8 @@ impl SessionView {
         if std::mem::replace(&mut asked.ended, true) {
             found.push(format!("{id} has ended before"));
         }
-        if running != Some(asked.prompt) {
-            found.push(format!("{id} is of {}, and {running:?} runs", asked.prompt));
+        if asked.prompt.is_some() && running != asked.prompt {
+            found.push(format!("{id} is of {:?}, and {running:?} runs", asked.prompt));
         }
         Some(asked)
     }
@@ -420,7 +425,9 @@ impl SessionView {
     }
 
     fn no_permission_is_open(&self, found: &mut Vec<String>) {
-        if let Some((id, _)) = self.permissions.iter().find(|(_, asked)| !asked.ended) {
+        if let Some((id, _)) =
+            self.permissions.iter().find(|(_, asked)| asked.prompt.is_some() && !asked.ended)
+        {
             found.push(format!("{id} is still open"));
         }
     }

@@ -116,8 +116,8 @@ impl Story {
             1,
             EventKind::PermissionRequested {
                 permission_id,
-                turn,
-                prompt_id,
+                turn: Some(turn),
+                prompt_id: Some(prompt_id),
                 tool_call_id,
                 title,
                 options,
@@ -530,8 +530,8 @@ fn a_permission_that_is_asked_twice_is_found() {
         1,
         EventKind::PermissionRequested {
             permission_id,
-            turn,
-            prompt_id,
+            turn: Some(turn),
+            prompt_id: Some(prompt_id),
             tool_call_id,
             title,
             options,
@@ -585,8 +585,8 @@ fn work_outside_its_turn_is_found() {
             EventKind::AgentUpdated { prompt_id: Some(prompt_id), payload: payload() },
             EventKind::PermissionRequested {
                 permission_id: PermissionId(8),
-                turn,
-                prompt_id,
+                turn: Some(turn),
+                prompt_id: Some(prompt_id),
                 tool_call_id: id,
                 title: String::new(),
                 options,

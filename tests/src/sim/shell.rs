@@ -359,7 +359,7 @@ impl Sim {
             1 => Seen::Faulted("garbage".into()),
             2 => Seen::Output { prompt, stream: protocol::Stream::Stdout, text: "echo".into() },
             3 => Seen::Updated { prompt: Some(prompt), update: Update::Other, payload },
-            4 => Seen::PermissionAsked { prompt, request: 1, ask: sample::ask(), payload },
+            4 => Seen::PermissionAsked { prompt: Some(prompt), request: 1, ask: sample::ask(), payload },
             5 => Seen::AgentDied("echo".into()),
             _ => Seen::Ready { restore: protocol::Restore::Fresh, agent_pid: None },
         };

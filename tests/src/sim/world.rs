@@ -690,7 +690,7 @@ impl Sim {
         proc.asked.insert(request, options.iter().map(|option| option.id.clone()).collect());
         proc.waits.insert(request);
         let ask = PermissionAsk { kind, paths, options, ..sample::ask() };
-        self.say(key, Seen::PermissionAsked { prompt, request, ask, payload: json!({}) });
+        self.say(key, Seen::PermissionAsked { prompt: Some(prompt), request, ask, payload: json!({}) });
     }
 
     fn agent_calls(&mut self, key: Key, prompt: PromptId) {
@@ -907,7 +907,12 @@ impl Sim {
                     let seen = match self.rng.below(3) {
                         0 => Seen::TurnStarted { prompt, agent_pid: 1 },
                         1 => Seen::Updated { prompt: Some(prompt), update: Update::Plan, payload },
-                        _ => Seen::PermissionAsked { prompt, request: 0, ask: sample::ask(), payload },
+                        _ => Seen::PermissionAsked {
+                            prompt: Some(prompt),
+                            request: 0,
+                            ask: sample::ask(),
+                            payload,
+                        },
                     };
                     // Before it is welcomed it says nothing at all.
                     if self.world.procs[key].began {

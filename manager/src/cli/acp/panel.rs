@@ -552,10 +552,12 @@ impl<'a> Panel<'a> {
         });
     }
 
-    fn asks(&self, permission: PermissionId) -> Option<(PromptId, String, Value)> {
+    fn asks(&self, permission: PermissionId) -> Option<(Option<PromptId>, String, Value)> {
         let state = self.state.borrow();
         let question = state.story.questions().get(&permission)?;
-        let visible = state.ours.contains_key(&question.prompt) || state.followed.contains(&question.prompt);
+        // What belongs to no turn is everybody's.
+        let shown = |prompt: PromptId| state.ours.contains_key(&prompt) || state.followed.contains(&prompt);
+        let visible = question.prompt.is_none_or(shown);
         let asked = visible && question.params.is_object() && !self.retired.get();
         asked.then(|| (question.prompt, question.title.clone(), question.params.clone()))
     }
@@ -575,11 +577,13 @@ impl<'a> Panel<'a> {
     }
 
     /// An editor that gives no answer decides nothing: the question waits for whoever comes.
-    fn unanswered(&self, permission: PermissionId, prompt: PromptId, title: &str) {
+    fn unanswered(&self, permission: PermissionId, prompt: Option<PromptId>, title: &str) {
         let state = self.state.borrow();
         let waits = state.story.questions().contains_key(&permission)
-            && state.ours.get(&prompt).is_none_or(|ours| !ours.cancelled)
-            && (state.ours.contains_key(&prompt) || state.followed.contains(&prompt));
+            && prompt.is_none_or(|prompt| match state.ours.get(&prompt) {
+                Some(ours) => !ours.cancelled,
+                None => state.followed.contains(&prompt),
+            });
         if waits {
             let what =
                 format!("{title} waits for an answer: `kennel permissions allow {permission}` or `deny`");

@@ -50,8 +50,8 @@ pub enum End {
 /// A permission that waits for an answer.
 #[derive(Clone, Debug)]
 pub struct Question {
-    /// The prompt in whose turn it was asked.
-    pub prompt: PromptId,
+    /// The prompt in whose turn it was asked; none between turns.
+    pub prompt: Option<PromptId>,
     /// What the agent wants to do.
     pub title: String,
     /// What the agent asked its client.
@@ -364,9 +364,10 @@ pub fn prompt_of(kind: &EventKind) -> Option<PromptId> {
         | EventKind::ToolCallUpdated { prompt_id, .. }
         | EventKind::ToolCallInterrupted { prompt_id, .. }
         | EventKind::PlanUpdated { prompt_id, .. }
-        | EventKind::CallRequested { prompt_id, .. }
-        | EventKind::PermissionRequested { prompt_id, .. } => Some(*prompt_id),
-        EventKind::AgentUpdated { prompt_id, .. } => *prompt_id,
+        | EventKind::CallRequested { prompt_id, .. } => Some(*prompt_id),
+        EventKind::AgentUpdated { prompt_id, .. } | EventKind::PermissionRequested { prompt_id, .. } => {
+            *prompt_id
+        }
         _ => None,
     }
 }

@@ -305,7 +305,7 @@ impl<'a> View<'a> {
     }
 
     fn heard(&mut self, kind: EventKind) -> Outcome {
-        if let Some(text) = send::late_text(&kind) {
+        if let Some(text) = kind.late_text() {
             return self.chunk(Stream::Stdout, text);
         }
         match kind {
