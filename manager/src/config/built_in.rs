@@ -1,6 +1,7 @@
 //! Agents that kennel knows without being told: what to run, how to log in, how to install.
 //!
-//! From each project's own documentation of its ACP mode. A profile in `config.toml` that has the name of one, or runs its
+//! From each project's own documentation of its ACP mode; `tests/real/run` compares what is published with it, and starts
+//! most of them. A profile in `config.toml` that has the name of one, or runs its
 //! program, extends it.
 
 use std::path::Path;
@@ -18,8 +19,40 @@ pub struct BuiltIn {
     pub install: &'static str,
     /// Variables that it is told from the daemon's environment.
     pub env_pass: &'static [&'static str],
+    /// Where it is published, unless that is no registry.
+    pub package: Option<Package>,
     /// Where it keeps its log-in, settings and conversations. In a sandbox it sees and writes these.
     pub state: &'static [&'static str],
+}
+
+/// What a registry has of an agent. `tests/real/run` compares it with the registry.
+#[derive(Clone, Copy, Debug)]
+pub struct Package {
+    /// The registry.
+    pub registry: Registry,
+    /// The package whose program `argv` names.
+    pub name: &'static str,
+    /// The oldest version that `argv` works with.
+    pub minimum: &'static str,
+    /// Why no older one.
+    pub why: &'static str,
+}
+
+/// Where packages are published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registry {
+    /// registry.npmjs.org.
+    Npm,
+    /// pypi.org.
+    PyPi,
+}
+
+const fn npm(name: &'static str, minimum: &'static str, why: &'static str) -> Option<Package> {
+    Some(Package { registry: Registry::Npm, name, minimum, why })
+}
+
+const fn pypi(name: &'static str, minimum: &'static str, why: &'static str) -> Option<Package> {
+    Some(Package { registry: Registry::PyPi, name, minimum, why })
 }
 
 /// All of them.
@@ -30,14 +63,24 @@ pub const BUILT_IN: &[BuiltIn] = &[
         login: "run `claude` and type /login, or set ANTHROPIC_API_KEY for the daemon",
         install: "npm install -g @agentclientprotocol/claude-agent-acp",
         env_pass: &["ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CONFIG_DIR"],
+        package: npm(
+            "@agentclientprotocol/claude-agent-acp",
+            "0.49.0",
+            "the oldest that was tried; it resumes conversations",
+        ),
         state: &["~/.claude", "~/.claude.json"],
     },
     BuiltIn {
         name: "codex",
         argv: &["codex-acp"],
         login: "run `codex login`, or set OPENAI_API_KEY for the daemon",
-        install: "npm install -g @zed-industries/codex-acp",
+        install: "npm install -g @agentclientprotocol/codex-acp",
         env_pass: &["OPENAI_API_KEY", "CODEX_API_KEY", "OPENAI_BASE_URL", "CODEX_HOME"],
+        package: npm(
+            "@agentclientprotocol/codex-acp",
+            "2.6.0",
+            "the oldest that was tried; @zed-industries/codex-acp, before it, ends with 0.16.0",
+        ),
         state: &["~/.codex"],
     },
     BuiltIn {
@@ -46,22 +89,25 @@ pub const BUILT_IN: &[BuiltIn] = &[
         login: "run `copilot` and type /login",
         install: "npm install -g @github/copilot",
         env_pass: &["GH_TOKEN", "GITHUB_TOKEN", "COPILOT_GITHUB_TOKEN"],
-        state: &["~/.copilot", "~/.config/github-copilot"],
+        package: npm("@github/copilot", "1.0.102", "the oldest that was tried"),
+        state: &["~/.cache/copilot", "~/.copilot", "~/.config/github-copilot"],
     },
     BuiltIn {
         name: "fast-agent",
-        argv: &["fast-agent-acp"],
+        argv: &["fast-agent", "acp"],
         login: "set the key of its model for the daemon, for example ANTHROPIC_API_KEY",
         install: "uv tool install fast-agent-mcp",
         env_pass: &["ANTHROPIC_API_KEY", "OPENAI_API_KEY"],
+        package: pypi("fast-agent-mcp", "0.10.48", "the oldest that was tried"),
         state: &["~/.fast-agent"],
     },
     BuiltIn {
         name: "gemini",
-        argv: &["gemini", "--experimental-acp"],
+        argv: &["gemini", "--acp"],
         login: "run `gemini` and log in, or set GEMINI_API_KEY for the daemon",
         install: "npm install -g @google/gemini-cli",
         env_pass: &["GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_CLOUD_PROJECT"],
+        package: npm("@google/gemini-cli", "0.33.0", "the first with --acp; it was --experimental-acp"),
         state: &["~/.gemini"],
     },
     BuiltIn {
@@ -70,15 +116,21 @@ pub const BUILT_IN: &[BuiltIn] = &[
         login: "run `goose configure`",
         install: "see https://block.github.io/goose",
         env_pass: &["GOOSE_PROVIDER", "GOOSE_MODEL", "OPENAI_API_KEY", "ANTHROPIC_API_KEY"],
+        package: None,
         state: &["~/.config/goose", "~/.local/share/goose", "~/.local/state/goose"],
     },
     BuiltIn {
         name: "kimi",
         argv: &["kimi", "acp"],
-        login: "run `kimi` and type /login",
-        install: "uv tool install kimi-cli",
-        env_pass: &["KIMI_API_KEY", "KIMI_BASE_URL"],
-        state: &["~/.kimi"],
+        login: "run `kimi login`, or set KIMI_API_KEY for the daemon",
+        install: "npm install -g @moonshot-ai/kimi-code",
+        env_pass: &["KIMI_API_KEY", "KIMI_BASE_URL", "KIMI_CODE_HOME"],
+        package: npm(
+            "@moonshot-ai/kimi-code",
+            "2.1.0",
+            "the oldest that was tried; PyPI's kimi-cli is its predecessor",
+        ),
+        state: &["~/.kimi-code"],
     },
     BuiltIn {
         name: "opencode",
@@ -86,6 +138,7 @@ pub const BUILT_IN: &[BuiltIn] = &[
         login: "run `opencode auth login`",
         install: "npm install -g opencode-ai",
         env_pass: &["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OPENCODE_CONFIG"],
+        package: npm("opencode-ai", "1.18.33", "the oldest that was tried"),
         state: &[
             "~/.cache/opencode",
             "~/.config/opencode",
@@ -99,22 +152,25 @@ pub const BUILT_IN: &[BuiltIn] = &[
         login: "run `openhands` once and choose a model",
         install: "uv tool install openhands",
         env_pass: &["LLM_API_KEY", "LLM_MODEL"],
+        package: pypi("openhands", "1.16.0", "the oldest with `openhands acp` that was looked at"),
         state: &["~/.openhands"],
     },
     BuiltIn {
         name: "pi",
         argv: &["pi-acp"],
         login: "run `pi` and type /login",
-        install: "npm install -g pi-acp",
+        install: "npm install -g pi-acp @earendil-works/pi-coding-agent",
         env_pass: &["ANTHROPIC_API_KEY", "OPENAI_API_KEY"],
+        package: npm("pi-acp", "0.0.34", "the oldest that was tried"),
         state: &["~/.pi"],
     },
     BuiltIn {
         name: "qwen",
-        argv: &["qwen", "--experimental-acp"],
+        argv: &["qwen", "--acp"],
         login: "run `qwen` and log in, or set OPENAI_API_KEY for the daemon",
         install: "npm install -g @qwen-code/qwen-code",
         env_pass: &["OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL"],
+        package: npm("@qwen-code/qwen-code", "0.7.1", "0.5.2 has --experimental-acp only"),
         state: &["~/.qwen"],
     },
     BuiltIn {
@@ -123,6 +179,7 @@ pub const BUILT_IN: &[BuiltIn] = &[
         login: "run `vibe` once, or set MISTRAL_API_KEY for the daemon",
         install: "uv tool install mistral-vibe",
         env_pass: &["MISTRAL_API_KEY"],
+        package: pypi("mistral-vibe", "3.0.3", "the oldest with `vibe-acp` that was looked at"),
         state: &["~/.vibe"],
     },
 ];
@@ -161,5 +218,22 @@ mod tests {
         assert!(BUILT_IN.is_sorted_by(|a, b| a.name < b.name));
         assert!(BUILT_IN.iter().all(|agent| !agent.argv[0].contains('/')));
         assert!(named("codex").is_some() && named("shell").is_none());
+    }
+
+    #[test]
+    fn an_agent_is_installed_from_the_package_that_the_tests_compare() {
+        for agent in BUILT_IN {
+            let Some(Package { registry, name, minimum, why }) = agent.package else { continue };
+            let words = match registry {
+                Registry::Npm => "npm install -g ",
+                Registry::PyPi => "uv tool install ",
+            };
+            let packages = agent.install.strip_prefix(words).expect(agent.name);
+            assert!(packages.split(' ').any(|package| package == name), "{}", agent.install);
+            assert!(
+                minimum.split('.').all(|number| number.parse::<u32>().is_ok()) && !why.is_empty(),
+                "{minimum}"
+            );
+        }
     }
 }
