@@ -1,6 +1,8 @@
 //! What an agent in a sandbox is not to see, and what it may read and write: settled when its session is created.
 
 use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use protocol::{Granted, Sandbox, Walls, resolved};
@@ -242,7 +244,9 @@ pub(super) fn walls(
             .filter_map(|runtime| runtime.to_str().map(str::to_owned)),
     );
     hidden.extend(config.is_absolute().then(|| config.to_str().map(str::to_owned)).flatten());
-    let state = state(profile, name).iter().filter_map(|path| real(path));
+    let state = state(profile, name);
+    state.iter().filter_map(|path| home(path)).for_each(|path| make(Path::new(&path)));
+    let state = state.iter().filter_map(|path| real(path));
     let mut writable: Vec<String> =
         profile.sandbox_write.iter().filter_map(|path| real(path)).chain(state).collect();
     writable.sort();
@@ -280,6 +284,16 @@ fn state(profile: &Profile, name: &str) -> &'static [&'static str] {
         Runs::Command { argv, .. } | Runs::Acp { argv, .. } => argv.first(),
     };
     built_in::extended(name, program.map(String::as_str)).map_or(&[], |known| known.state)
+}
+
+/// Makes a directory in which an agent keeps its state, before the agent's first start: within the sandbox it could not, and most
+/// agents end over that. A name with an ending is a file, without which agents begin. Where it fails, nothing is granted.
+fn make(path: &Path) {
+    let absent = fs::symlink_metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound);
+    if absent && path.extension().is_none() {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+        made.unwrap_or_else(|error| tracing::warn!(path = %path.display(), %error, "no state directory"));
+    }
 }
 
 /// Refuses a working directory that has in it, or is in, what is to be hidden: all of it can be read and written.
@@ -417,6 +431,8 @@ mod tests {
             let walls =
                 walls(&profile, name, &at("work"), Path::new("/etc/k.toml"), &around).unwrap().unwrap();
             assert_eq!(walls.writable, [at(".codex")], "{name}");
+            // Before its first start it is not there, and in its sandbox the agent could not make it.
+            assert!(walls.granted.iter().any(|granted| granted.path == at(".codex")), "{name}: {walls:?}");
             assert!(
                 walls.hidden.contains(&at(".claude")) && walls.hidden.contains(&"/etc/k.toml".to_owned())
             );
