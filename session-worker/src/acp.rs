@@ -301,6 +301,11 @@ impl Acp {
         self.stderr.drain();
     }
 
+    /// The end of what the agent wrote to its standard error.
+    pub fn complaints(&self) -> String {
+        self.stderr.tail()
+    }
+
     /// Reads what is left when the agent's process is dead; `None` when all is read.
     pub fn drain(&mut self, welcome: &Welcome) -> Option<Vec<Report>> {
         let stdout = self.stdout.as_ref()?;

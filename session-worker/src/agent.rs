@@ -15,7 +15,7 @@ use tokio::net::unix::pipe;
 use crate::confine::Confinement;
 use crate::link::is_transient;
 use crate::program::{self, Plan, Start};
-use crate::text::{Utf8, pieces, transcript};
+use crate::text::{Tail, Utf8, pieces, transcript};
 
 /// The longest text of one [`Report::Output`].
 const OUTPUT: usize = 64 * 1024;
@@ -83,6 +83,8 @@ pub struct Turn {
     stdin: Option<Stdin>,
     stdout: Option<Output>,
     stderr: Option<Output>,
+    /// The end of what it wrote to its standard error.
+    complaints: Tail,
     buffer: Vec<u8>,
 }
 
@@ -189,6 +191,7 @@ impl Turn {
             stdin,
             stdout: Some(stdout),
             stderr: Some(stderr),
+            complaints: Tail::default(),
             buffer: vec![0; READ],
         })
     }
@@ -250,7 +253,12 @@ impl Turn {
         };
         let Some(output) = slot else { return Vec::new() };
         match output.pipe.try_read(&mut self.buffer) {
-            Ok(n) if n > 0 => reports(self.prompt, stream, &output.utf8.push(&self.buffer[..n])),
+            Ok(n) if n > 0 => {
+                if stream == Stream::Stderr {
+                    self.complaints.push(&self.buffer[..n]);
+                }
+                reports(self.prompt, stream, &output.utf8.push(&self.buffer[..n]))
+            }
             Err(error) if is_transient(&error) => Vec::new(),
             Ok(_) | Err(_) => {
                 let text = output.utf8.finish();
@@ -275,6 +283,9 @@ impl Turn {
         match rustix::io::read(&output.pipe, &mut self.buffer[..most]) {
             Ok(n) if n > 0 => {
                 output.left = Some(left.saturating_sub(n as u64));
+                if stream == Stream::Stderr {
+                    self.complaints.push(&self.buffer[..n]);
+                }
                 Some(reports(self.prompt, stream, &output.utf8.push(&self.buffer[..n])))
             }
             Err(rustix::io::Errno::INTR) => Some(Vec::new()),
@@ -284,6 +295,12 @@ impl Turn {
                 Some(reports(self.prompt, stream, text))
             }
         }
+    }
+
+    /// The end of what it wrote to its standard error, where it failed.
+    pub fn complaints(&self) -> Option<String> {
+        let failed = self.exit.is_some_and(|exit| !exit.is_success()) && !self.aborted;
+        failed.then(|| self.complaints.text())
     }
 
     /// The report that ends the turn.

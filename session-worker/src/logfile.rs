@@ -16,6 +16,7 @@ use rustix::pipe::PipeFlags;
 use tokio::net::unix::pipe;
 
 use crate::link::is_transient;
+use crate::text::Tail;
 
 /// The longest log, in bytes. With the one beside it a session has twice as much.
 pub const MOST: u64 = 8 * 1024 * 1024;
@@ -154,18 +155,27 @@ fn take_place(new: OwnedFd) -> Result<(), Errno> {
 
 /// Our end of an agent's standard error.
 #[derive(Debug)]
-pub struct Stderr(Option<pipe::Receiver>);
+pub struct Stderr {
+    pipe: Option<pipe::Receiver>,
+    /// What was written last.
+    tail: Tail,
+}
 
 impl Stderr {
     /// A new one, and the agent's end.
     pub fn pipe() -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-        Ok((Self(Some(pipe::Receiver::from_owned_fd(ours)?)), theirs))
+        Ok((Self { pipe: Some(pipe::Receiver::from_owned_fd(ours)?), tail: Tail::default() }, theirs))
+    }
+
+    /// What the agent wrote last.
+    pub fn tail(&self) -> String {
+        self.tail.text()
     }
 
     /// Resolves when [`Stderr::read`] may get further.
     pub async fn readable(&self) {
-        match &self.0 {
+        match &self.pipe {
             Some(pipe) => drop(pipe.readable().await),
             None => std::future::pending().await,
         }
@@ -174,27 +184,33 @@ impl Stderr {
     /// Puts what an agent wrote into the log: one piece, so that whoever writes without a pause keeps the worker from
     /// nothing else.
     pub fn read(&mut self) {
-        let Some(pipe) = &self.0 else { return };
+        let Some(pipe) = &self.pipe else { return };
         let mut buffer = vec![0; READ];
         match pipe.try_read(&mut buffer) {
-            Ok(n) if n > 0 => raw(&buffer[..n]),
+            Ok(n) if n > 0 => {
+                raw(&buffer[..n]);
+                self.tail.push(&buffer[..n]);
+            }
             Err(error) if is_transient(&error) => {}
-            Ok(_) | Err(_) => self.0 = None,
+            Ok(_) | Err(_) => self.pipe = None,
         }
     }
 
     /// The same with all that is there, whatever the runtime knows of the pipe: its writer is dead. Its end is not waited
     /// for, nor is more read than a pipe can hold: a process elsewhere may have it open.
     pub fn drain(&mut self) {
-        let Some(pipe) = &self.0 else { return };
+        let Some(pipe) = &self.pipe else { return };
         let mut buffer = vec![0; READ];
         for _ in 0..LAST_READS {
             match rustix::io::read(pipe, &mut buffer) {
-                Ok(n) if n > 0 => raw(&buffer[..n]),
+                Ok(n) if n > 0 => {
+                    raw(&buffer[..n]);
+                    self.tail.push(&buffer[..n]);
+                }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return,
                 Ok(_) | Err(_) => {
-                    self.0 = None;
+                    self.pipe = None;
                     return;
                 }
             }

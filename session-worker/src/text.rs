@@ -102,6 +102,26 @@ pub fn transcript(history: &[Exchange], prompt: String) -> String {
     text
 }
 
+/// The most that a [`Tail`] keeps, in bytes.
+const TAIL: usize = 8 * 1024;
+
+/// The end of what was written.
+#[derive(Debug, Default)]
+pub struct Tail(Vec<u8>);
+
+impl Tail {
+    /// Something more was written.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(&bytes[bytes.len().saturating_sub(TAIL)..]);
+        self.0.drain(..self.0.len().saturating_sub(TAIL));
+    }
+
+    /// What is kept.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0).into_owned()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

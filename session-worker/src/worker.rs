@@ -24,8 +24,8 @@ use self::ending::Leaving;
 use self::lobby::{Lobby, answer, lead_session, signals, take_pipes};
 use crate::acp::{self, Acp};
 use crate::agent::{self, Ready, Turn};
-use crate::confine::Confinement;
 use crate::confine::descriptors::close_all_but;
+use crate::confine::{Confinement, refusal};
 use crate::link::{Link, LinkError, Received};
 use crate::shelter::{Knock, Shelter};
 use crate::tree::{self, Ending};
@@ -320,6 +320,7 @@ impl Worker {
             if matches!(report, Report::TurnEnded { .. } | Report::AgentDied { .. }) {
                 self.tell_of_memory()?;
             }
+            self.name_sandbox(&mut report);
             if let Report::AgentDied { message } = &mut report
                 && std::mem::take(&mut self.starved)
             {
@@ -341,6 +342,44 @@ impl Worker {
             self.leave(exit::DONE, self.grace());
         }
         Ok(())
+    }
+
+    /// Says in the reason of a failure in which sandbox that was, and what would have to be granted.
+    fn name_sandbox(&self, report: &mut Report) {
+        let Some(walls) = self.confinement.contain.walls() else { return };
+        let (workdir, home) = (&self.welcome.workdir, self.home());
+        match report {
+            Report::AgentDied { message } | Report::NotRun { message, .. } => {
+                let complaints = self.acp.as_ref().map(Acp::complaints).unwrap_or_default();
+                let about = refusal::about(walls, workdir, home, &[message, &complaints]);
+                message.push_str(&about);
+            }
+            Report::TurnEnded { end: TurnEnd::NotRun { message }, .. } => {
+                let about = refusal::about(walls, workdir, home, &[]);
+                message.push_str(&about);
+            }
+            // Many a turn fails for another reason: only what the sandbox has refused is laid on it.
+            Report::TurnEnded { end: TurnEnd::Failed { message }, .. }
+                if refusal::refused(walls, workdir, home, message).is_some() =>
+            {
+                let about = refusal::about(walls, workdir, home, &[message]);
+                message.push_str(&about);
+            }
+            _ => {}
+        }
+    }
+
+    /// The home directory of the agent.
+    fn home(&self) -> Option<&str> {
+        self.welcome.env.iter().find(|(name, _)| name == "HOME").map(|(_, home)| home.as_str())
+    }
+
+    /// What the sandbox has refused a program that has failed, for a person.
+    fn refused(&self, complaints: &str) -> Option<Report> {
+        let walls = self.confinement.contain.walls()?;
+        refusal::refused(walls, &self.welcome.workdir, self.home(), complaints)?;
+        let about = refusal::about(walls, &self.welcome.workdir, self.home(), &[complaints]);
+        Some(Report::Notice { text: format!("the agent failed{about}") })
     }
 
     /// An agent that does not do in time what it has to is ended.

@@ -30,6 +30,7 @@ mod doctor;
 mod documents;
 mod edges;
 mod fuzz;
+mod granted;
 mod handover;
 mod hangs;
 mod http;

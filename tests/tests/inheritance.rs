@@ -41,6 +41,17 @@ rm -f made; touch made; echo "mode $(stat -c %a made)"
 const ODD: &str = "trap '' INT QUIT USR1 PIPE && umask 077 && ulimit -S -n 700 && ulimit -S -f 1000000";
 const ODDER: &[&str] = &["nice", "-n", "5", "taskset", "-c", "0", "ionice", "-c", "3", "chrt", "-b", "0"];
 
+/// A directory for PATH with all programs but bubblewrap, below this one.
+pub fn without_bubblewrap(root: &Path) -> PathBuf {
+    let tools = root.join("tools");
+    std::fs::create_dir(&tools).unwrap();
+    let installed = std::fs::read_dir("/usr/bin").unwrap().flatten();
+    for tool in installed.filter(|tool| tool.file_name() != "bwrap") {
+        symlink(tool.path(), tools.join(tool.file_name())).unwrap();
+    }
+    tools
+}
+
 struct World {
     daemon: Daemon,
     work: PathBuf,
@@ -68,14 +79,7 @@ impl World {
         std::fs::write(root.join("kennel/config.toml"), config).unwrap();
         std::fs::set_permissions(root.join("kennel"), PermissionsExt::from_mode(0o700)).unwrap();
         if by == SandboxBy::Landlock {
-            // All programs but bubblewrap.
-            let tools = root.join("tools");
-            std::fs::create_dir(&tools).unwrap();
-            for tool in
-                std::fs::read_dir("/usr/bin").unwrap().flatten().filter(|tool| tool.file_name() != "bwrap")
-            {
-                symlink(tool.path(), tools.join(tool.file_name())).unwrap();
-            }
+            let tools = without_bubblewrap(&root);
             daemon.set("PATH", tools.to_str().unwrap());
         }
         Self { daemon, work }

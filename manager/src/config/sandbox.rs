@@ -1,8 +1,8 @@
 //! What an agent in a sandbox is not to see, and what it may read and write: settled when its session is created.
 
 use std::fs;
-use std::io::ErrorKind;
-use std::os::unix::fs::DirBuilderExt;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use protocol::{Granted, Sandbox, Walls, resolved};
@@ -146,7 +146,6 @@ pub const SECRETS: &[&str] = &[
     ".copilot",
     ".qwen",
     ".kimi",
-    ".kimi-code",
     ".pi",
     ".vibe",
     ".openhands",
@@ -244,9 +243,10 @@ pub(super) fn walls(
             .filter_map(|runtime| runtime.to_str().map(str::to_owned)),
     );
     hidden.extend(config.is_absolute().then(|| config.to_str().map(str::to_owned)).flatten());
-    let state = state(profile, name);
-    state.iter().filter_map(|path| home(path)).for_each(|path| make(Path::new(&path)));
-    let state = state.iter().filter_map(|path| real(path));
+    let known = state(profile, name);
+    // What is not there cannot be granted, and its parent cannot be written inside.
+    known.iter().filter_map(|path| home(path)).for_each(|path| make(Path::new(&path)));
+    let state = known.iter().filter_map(|path| real(path));
     let mut writable: Vec<String> =
         profile.sandbox_write.iter().filter_map(|path| real(path)).chain(state).collect();
     writable.sort();
@@ -277,6 +277,25 @@ pub(super) fn walls(
     Ok(Some(walls))
 }
 
+/// Makes the state of an agent that kennel knows, where it is missing: a directory, or a file of JSON with nothing in it. What
+/// cannot be made is not granted, and the agent says so itself.
+fn make(path: &Path) {
+    if fs::symlink_metadata(path).is_ok() {
+        return;
+    }
+    let directory = |path: &Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    let made = match path.extension().is_some_and(|kind| kind == "json") {
+        false => directory(path),
+        true => {
+            let file = fs::File::options().write(true).create_new(true).mode(0o600).open(path);
+            file.and_then(|mut file| file.write_all(b"{}\n"))
+        }
+    };
+    if let Err(error) = made {
+        tracing::debug!(path = %path.display(), %error, "the state of an agent is not made");
+    }
+}
+
 /// Where the agent of a profile keeps what it knows, if it is one that kennel knows: by the profile's name or its program.
 fn state(profile: &Profile, name: &str) -> &'static [&'static str] {
     let program = match &profile.runs {
@@ -284,16 +303,6 @@ fn state(profile: &Profile, name: &str) -> &'static [&'static str] {
         Runs::Command { argv, .. } | Runs::Acp { argv, .. } => argv.first(),
     };
     built_in::extended(name, program.map(String::as_str)).map_or(&[], |known| known.state)
-}
-
-/// Makes a directory in which an agent keeps its state, before the agent's first start: within the sandbox it could not, and most
-/// agents end over that. A name with an ending is a file, without which agents begin. Where it fails, nothing is granted.
-fn make(path: &Path) {
-    let absent = fs::symlink_metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound);
-    if absent && path.extension().is_none() {
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-        made.unwrap_or_else(|error| tracing::warn!(path = %path.display(), %error, "no state directory"));
-    }
 }
 
 /// Refuses a working directory that has in it, or is in, what is to be hidden: all of it can be read and written.
@@ -431,8 +440,12 @@ mod tests {
             let walls =
                 walls(&profile, name, &at("work"), Path::new("/etc/k.toml"), &around).unwrap().unwrap();
             assert_eq!(walls.writable, [at(".codex")], "{name}");
-            // Before its first start it is not there, and in its sandbox the agent could not make it.
-            assert!(walls.granted.iter().any(|granted| granted.path == at(".codex")), "{name}: {walls:?}");
+            // It is there from the first session on, or nothing could be granted.
+            assert!(
+                Path::new(&at(".codex")).is_dir()
+                    && walls.granted.iter().any(|granted| granted.path == at(".codex"))
+            );
+            assert!(!Path::new(&at(".claude")).exists());
             assert!(
                 walls.hidden.contains(&at(".claude")) && walls.hidden.contains(&"/etc/k.toml".to_owned())
             );

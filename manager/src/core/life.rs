@@ -452,7 +452,10 @@ impl Session {
         match &mut self.state {
             State::Starting { .. } => {
                 let seconds = self.spec.start_ms() as f64 / 1000.0;
-                self.fault(at, &format!("the worker was not ready within {seconds} s"));
+                let sandbox = self.spec.walls.as_ref().map(|walls| walls.sandbox.name());
+                let sandbox = sandbox.map(|name| format!("; its agent's sandbox is `{name}`"));
+                let reason = format!("the worker was not ready within {seconds} s");
+                self.fault(at, &(reason + &sandbox.unwrap_or_default()));
             }
             State::Ready { worker, .. } => match &self.turns.running {
                 None => {

@@ -13,6 +13,7 @@ pub mod mounts;
 pub mod namespace;
 pub mod plan;
 pub mod probe;
+pub mod refusal;
 pub mod sandbox;
 pub mod seccomp;
 pub mod status;

@@ -87,7 +87,9 @@ impl Worker {
                         self.tell(reports)
                     }
                     Err(message) => {
-                        self.link.send(Report::NotRun { message, passes: true })?;
+                        let mut report = Report::NotRun { message, passes: true };
+                        self.name_sandbox(&mut report);
+                        self.link.send(report)?;
                         self.leave(exit::DONE, self.grace());
                         Ok(())
                     }

@@ -180,7 +180,11 @@ impl Worker {
                             watch.forget();
                         }
                         if let Some(turn) = self.turn.take() {
-                            let ended = turn.ended();
+                            if let Some(refused) = turn.complaints().and_then(|text| self.refused(&text)) {
+                                self.link.send(refused)?;
+                            }
+                            let mut ended = turn.ended();
+                            self.name_sandbox(&mut ended);
                             if matches!(ended, Report::TurnEnded { end: TurnEnd::NotRun { .. }, .. }) {
                                 // It may be given again: nothing of it was done.
                                 self.last_prompt = None;
