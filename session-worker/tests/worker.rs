@@ -447,10 +447,22 @@ fn a_program_that_cannot_run_is_named() {
     {
         let mut worker = Worker::ready(command(&[program], PromptVia::Stdin, false));
         let turn = worker.run(1, "hello");
-        let Some(TurnEnd::Failed { message }) = turn.end else { panic!("{turn:?}") };
+        // One that is not there may come back; what is no program of its own is an error.
+        let (message, passes) = match turn.end {
+            Some(TurnEnd::NotRun { message }) => (message, true),
+            Some(TurnEnd::Failed { message }) => (message, false),
+            end => panic!("{end:?}"),
+        };
         assert!(message.contains(program) && message.contains(why), "{message}");
-        assert_eq!((turn.pid, turn.exit), (None, None));
+        assert_eq!((turn.pid, turn.exit, passes), (None, None, program != "agent"));
     }
+    // It knows nothing of a prompt that it could not run, and takes it again.
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("agent");
+    let mut worker = Worker::ready(command(&[program.to_str().unwrap()], PromptVia::Stdin, false));
+    assert!(matches!(worker.run(1, "hello").end, Some(TurnEnd::NotRun { .. })));
+    std::os::unix::fs::symlink("/bin/cat", &program).unwrap();
+    assert_eq!(worker.run(1, "hello").stdout, "hello");
 }
 
 #[test]

@@ -67,9 +67,9 @@ impl NotRun {
     pub fn refused(program: &str, error: &io::Error) -> Self {
         let reason = format!("cannot run {program}: {error}");
         match error.raw_os_error() {
-            // The same arguments are too long the next time.
-            Some(errno) if errno == Errno::TOOBIG.raw_os_error() => NotRun::Unprepared(reason),
-            _ => NotRun::Absent(reason),
+            // The same arguments are too long the next time, or none (std finds a NUL before the kernel is asked).
+            Some(errno) if errno != Errno::TOOBIG.raw_os_error() => NotRun::Absent(reason),
+            _ => NotRun::Unprepared(reason),
         }
     }
 }

@@ -103,6 +103,8 @@ impl Turn {
                 self.left_behind = left_behind;
             }
             Report::Notice { text } => self.notices.push(text),
+            // Before the first turn.
+            Report::Program { .. } => {}
             other => panic!("not of a turn: {other:?}"),
         }
     }

@@ -87,7 +87,7 @@ fn how_it_ended_is_told_exactly() {
             assert_eq!((turn.end, turn.exit), (Some(TurnEnd::Finished), Some(exit)), "{user}: {text}");
         }
         let mut missing = contained(user, LONG, command(&["/nonexistent"], PromptVia::Stdin, false));
-        let Some(TurnEnd::Failed { message }) = missing.run(1, "").end else { panic!("it ran") };
+        let Some(TurnEnd::NotRun { message }) = missing.run(1, "").end else { panic!("it ran") };
         assert!(message.contains("cannot run /nonexistent: No such file"), "{message}");
     }
 }
