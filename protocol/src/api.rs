@@ -439,6 +439,12 @@ pub struct SessionInfo {
     /// The model that the agent last said it uses, where it says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_model: Option<String>,
+    /// What was last said of its agent while that is being started: where to log in, for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_notice: Option<String>,
+    /// Its newest turn has ended without an answer or a tool call.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub empty_turn: bool,
     /// What it does now.
     pub status: Status,
     /// Where the agent runs.

@@ -9,6 +9,7 @@ mod calls;
 mod conversation;
 mod descriptors;
 mod files;
+mod login;
 mod model_error;
 mod terminals;
 
@@ -292,8 +293,10 @@ impl Acp {
     }
 
     /// Puts into the session's log what the agent writes to its standard error: one piece.
-    pub fn read_stderr(&mut self) {
-        self.stderr.read();
+    pub fn read_stderr(&mut self, welcome: &Welcome) -> Vec<Report> {
+        let printed = self.stderr.read();
+        let things = self.conversation.printed(&printed);
+        self.perform(welcome, things)
     }
 
     /// The same with all that is there: the agent, or all of its tree, is dead.
@@ -324,7 +327,8 @@ impl Acp {
 
     fn hear(&mut self, welcome: &Welcome, bytes: &[u8]) -> Vec<Report> {
         self.has_spoken |= !bytes.is_empty();
-        let mut reports = Vec::new();
+        // What it has printed before it said this may belong to it.
+        let mut reports = self.read_stderr(welcome);
         let bytes = match self.skip(bytes) {
             Some((unread, rest)) => {
                 let things = unread.map(|unread| self.conversation.unread(unread)).unwrap_or_default();

@@ -182,18 +182,21 @@ impl Stderr {
     }
 
     /// Puts what an agent wrote into the log: one piece, so that whoever writes without a pause keeps the worker from
-    /// nothing else.
-    pub fn read(&mut self) {
-        let Some(pipe) = &self.pipe else { return };
+    /// nothing else. Gives what that was.
+    pub fn read(&mut self) -> Vec<u8> {
+        let Some(pipe) = &self.pipe else { return Vec::new() };
         let mut buffer = vec![0; READ];
         match pipe.try_read(&mut buffer) {
             Ok(n) if n > 0 => {
                 raw(&buffer[..n]);
                 self.tail.push(&buffer[..n]);
+                buffer.truncate(n);
+                return buffer;
             }
             Err(error) if is_transient(&error) => {}
             Ok(_) | Err(_) => self.pipe = None,
         }
+        Vec::new()
     }
 
     /// The same with all that is there, whatever the runtime knows of the pipe: its writer is dead. Its end is not waited

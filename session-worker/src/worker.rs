@@ -438,10 +438,7 @@ impl Worker {
                 Vec::new()
             }
             acp::Ready::Stdout => acp.read(&self.welcome),
-            acp::Ready::Stderr => {
-                acp.read_stderr();
-                return Ok(());
-            }
+            acp::Ready::Stderr => acp.read_stderr(&self.welcome),
             acp::Ready::Terminals => acp.work(&self.welcome),
         };
         self.tell(reports)

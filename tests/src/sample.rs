@@ -107,6 +107,7 @@ pub fn turn(phase: Phase) -> Option<Turn> {
         prompt: prompt(7, "runs"),
         phase,
         spoke: false,
+        acted: false,
         open,
         answers,
         tools,

@@ -21,6 +21,7 @@ async fn host() -> Host {
         ("forgets", "--load --forgets --memory M", ""),
         ("closed", "--login", ""),
         ("keyed", "--login", "login = \"key\""),
+        ("printing", "--login --login-url https://auth.example/device?code=AB-12 --login-seen M/seen", ""),
         ("leaves", "--early-exit", ""),
         ("newer", "--other-version", ""),
         ("torn", "--load --dies-loading --memory M", ""),
@@ -401,6 +402,23 @@ async fn an_agent_that_wants_a_log_in_says_so_and_is_not_started_over_and_over()
     assert_eq!(info.incarnation, 1);
     let id = session(&host, "keyed").await;
     assert_eq!(host.run(&id, "say in").await, "in");
+    host.manager.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_address_to_log_in_at_is_shown_where_a_person_looks() {
+    let host = host().await;
+    let id = host.manager.start_session(opts(&host, "printing"), None).await.unwrap().id;
+    let at = "open https://auth.example/device?code=AB-12";
+    let says = |text: &str| text.contains(at) && !text.contains('\u{1b}') && !text.contains("[2J");
+    host.event(&id, "where", |kind| matches!(kind, EventKind::SystemMessage { text } if says(text))).await;
+    // While it waits for its user.
+    let info = host.manager.get_session(&id).await.unwrap();
+    assert!(info.start_notice.is_some_and(|text| says(&text)));
+    std::fs::write(host.dir.path().join("memory/seen"), "").unwrap();
+    let failed = host.manager.wait(&id, WaitFor::Failed, Some(BOUND)).await.unwrap();
+    let reason = failed.failure.unwrap().reason;
+    assert!(reason.contains("Open https://auth.example/device?code=AB-12 to log in."), "{reason}");
     host.manager.shutdown().await;
 }
 

@@ -25,6 +25,8 @@ fn works(permissions: Permissions) -> Session {
     let mut session = Session { spec: Arc::new(spec), ..sample::session("s", ready()) };
     session.turns.count = 1;
     session.turns.running = turn(Phase::Started { agent_pid: 101 });
+    // Turns in which nothing is done have a test of their own.
+    session.turns.running.as_mut().unwrap().acted = true;
     session
 }
 
@@ -1036,4 +1038,37 @@ fn what_is_asked_between_turns_waits_as_in_a_turn_and_outlives_the_next_one() {
         events.iter().any(|event| matches!(event, EventKind::PermissionExpired { permission_id: FIRST, .. }))
     );
     assert!(session.permissions().is_empty() && session.turns.asked.answers.is_empty());
+}
+
+#[test]
+fn a_turn_that_ends_without_an_answer_or_a_tool_call_is_said_to_be_empty() {
+    let text = |text: &str| Update::Message { text: text.into() };
+    let tool = Update::ToolCall { id: "t".into(), title: "t".into(), ended: true };
+    for (update, payload, empty) in [
+        (None, json!({}), true),
+        (Some(text("")), json!({ "content": { "type": "text", "text": "" } }), true),
+        (Some(Update::Thought { text: "hm".into() }), payload(), true),
+        (Some(text("a word")), json!({ "content": { "type": "text", "text": "a word" } }), false),
+        (Some(text("")), json!({ "content": { "type": "image" } }), false),
+        (Some(tool), payload(), false),
+        (Some(Update::Plan), payload(), false),
+    ] {
+        let mut session = parks();
+        session.turns.running.as_mut().unwrap().acted = false;
+        if let Some(update) = update.clone() {
+            see(&mut session, Seen::Updated { prompt: Some(PROMPT), update, payload });
+        }
+        let (events, _) = see(&mut session, ended(TurnEnd::Stopped { reason: "end_turn".into() }));
+        let is_said = events.iter().any(
+            |event| matches!(event, EventKind::SystemMessage { text } if text.starts_with("the turn is empty")),
+        );
+        assert_eq!((is_said, session.info(0).empty_turn), (empty, empty), "{update:?}");
+        // The next one begins anew, and one that is aborted or says why it ended is another matter.
+        wish(&mut session, new_prompt("more"));
+        assert!(!session.info(0).empty_turn);
+    }
+    let mut session = parks();
+    session.turns.running.as_mut().unwrap().acted = false;
+    let (events, _) = see(&mut session, ended(TurnEnd::Stopped { reason: "max_tokens".into() }));
+    assert!(events.iter().all(|event| !matches!(event, EventKind::SystemMessage { .. })), "{events:?}");
 }

@@ -125,6 +125,7 @@ fn running(mut session: Session, phase: Phase) -> Session {
         prompt,
         phase,
         spoke: false,
+        acted: true,
         open,
         answers,
         tools,

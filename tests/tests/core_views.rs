@@ -70,6 +70,8 @@ fn a_session_is_shown_as_it_is() {
         env_missing: Vec::new(),
         model: Some("a model".into()),
         agent_model: None,
+        start_notice: None,
+        empty_turn: false,
         status: Status::Running,
         workdir: "/work".into(),
         pid: Some(100),

@@ -158,3 +158,15 @@ fn an_agent_that_cannot_be_asked_what_it_is_has_its_last_lines_told() {
     assert!(agents[0]["login"].is_string(), "{agents:?}");
     assert_eq!(agents[0]["login"], agents[1]["login"]);
 }
+
+#[test]
+fn a_turn_without_an_answer_is_said_to_be_empty_wherever_one_looks() {
+    let daemon = asking(&[]);
+    let sent = daemon.run(&["send", "s", "think hm"]);
+    assert_eq!((sent.code, &*sent.stdout), (Some(0), ""), "{sent:?}");
+    assert!(sent.stderr.contains("the turn is empty"), "{sent:?}");
+    assert!(daemon.ok(&["show", "s"]).contains("ended without an answer or a tool call"));
+    assert!(daemon.ok(&["events", "s"]).contains("the turn is empty"));
+    assert_eq!(daemon.ok(&["send", "s", "say on"]), "on");
+    assert!(!daemon.ok(&["show", "s"]).contains("ended without an answer"));
+}

@@ -323,6 +323,8 @@ fn facts(session: &SessionInfo, now: u64) -> Vec<(&'static str, String)> {
     ];
     let mut add = |name, value: Option<String>| facts.extend(value.map(|value| (name, value)));
     add("model", model(session));
+    add("start", session.start_notice.clone());
+    add("last turn", session.empty_turn.then(|| "ended without an answer or a tool call".to_owned()));
     add("agent pid", session.agent_pid.map(|pid| pid.to_string()));
     add(
         "agent says",
@@ -539,6 +541,8 @@ mod tests {
             env_missing: Vec::new(),
             model: None,
             agent_model: None,
+            start_notice: None,
+            empty_turn: false,
             status: Status::Failed,
             workdir: "/tmp/\u{202e}x".into(),
             pid: None,

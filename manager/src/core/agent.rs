@@ -148,6 +148,8 @@ impl Session {
             return;
         };
         let (number, prompt_id) = (turn.number, turn.prompt.id);
+        turn.acted |=
+            matches!(update, Update::ToolCall { .. } | Update::ToolCallUpdate { .. } | Update::Plan);
         if let Update::Message { text } = update {
             let (text, payload) = (text.clone(), Some(payload));
             return self.said(at, prompt_id, Stream::Stdout, text, payload, out);
@@ -201,6 +203,7 @@ impl Session {
             // The worker answers for whatever it asked before it heard of the abort.
             (Some(_), Some(turn)) if matches!(turn.phase, Phase::Aborting { .. }) => return,
             (Some(prompt), Some(turn)) if turn.prompt.id == prompt => {
+                turn.acted = true;
                 (Some(turn.number), turn.records_ask(bytes, payload, out))
             }
             (Some(_), _) => return,

@@ -152,6 +152,7 @@ impl Session {
         if matches!(turn.phase, Phase::Aborting { .. }) {
             return;
         }
+        turn.acted = true;
         if !turn.records(method.len() + weight(payload), out) {
             // Whoever is to do it reads it in the record.
             let reason = "the turn's record is full".to_owned();

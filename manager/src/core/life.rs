@@ -77,6 +77,7 @@ impl Session {
             | State::Failed(_) => return,
         };
         self.restore = Some(restore);
+        self.start_notice = None;
         // Its agent has heard of it.
         self.awaited.clear();
         self.owes_transcript |= restore == Restore::Replayed;
@@ -363,6 +364,7 @@ impl Session {
             return;
         }
         self.incarnation += 1;
+        self.start_notice = None;
         self.was_ready = false;
         self.heard = 0;
         self.outdated = false;

@@ -230,6 +230,9 @@ pub struct Session {
     /// What a client can do for its agent that has started it and is not attached yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub awaited: Vec<Offer>,
+    /// What was last said of its agent since that is being started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_notice: Option<String>,
     /// What is set in its agent.
     #[serde(default)]
     pub settings: Settings,
@@ -352,6 +355,7 @@ impl Session {
             last_call: None,
             had_offers: false,
             awaited: Vec::new(),
+            start_notice: None,
             settings: Settings::default(),
             outdated: false,
             containment: None,
@@ -643,7 +647,12 @@ impl Session {
             }
             Seen::SettingAnswered { request, answer } => self.setting_answered(*request, answer, out),
             Seen::Alive { cpu_ms, commands } => self.alive(at, *cpu_ms, *commands, out),
-            Seen::Notice(text) => out.emit(EventKind::SystemMessage { text: text.clone() }),
+            Seen::Notice(text) => {
+                if matches!(self.state, State::Starting { .. }) {
+                    self.start_notice = Some(text.clone());
+                }
+                out.emit(EventKind::SystemMessage { text: text.clone() });
+            }
             Seen::AgentDied(why) => self.leaving(at, Why::AgentDied(why.clone())),
             Seen::NotRun { message, passes } => self.not_run(at, message, *passes),
             Seen::LoginNeeded(why) => self.leaving(at, Why::Hopeless(why.clone())),

@@ -72,6 +72,9 @@ pub struct Turn {
     pub phase: Phase,
     /// The agent has said something on standard output.
     pub spoke: bool,
+    /// It has done something else that can be seen: used a tool, planned, asked.
+    #[serde(default)]
+    pub acted: bool,
     /// Permissions that wait for an answer, oldest first.
     #[serde(default)]
     pub open: Vec<Permission>,
@@ -109,6 +112,10 @@ impl Turn {
             Phase::Started { .. } => true,
             Phase::Aborting { agent_pid, .. } => agent_pid.is_some(),
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        !self.spoke && !self.acted
     }
 
     /// The stop reason of a turn that was aborted.
@@ -166,6 +173,9 @@ pub struct Turns {
     /// What it has asked in no turn.
     #[serde(default)]
     pub asked: Questions,
+    /// The newest turn came to its end without a word.
+    #[serde(default)]
+    pub empty: bool,
 }
 
 impl Prompt {
@@ -355,7 +365,7 @@ impl Session {
             return;
         };
         self.turns.count += 1;
-        self.turns.between = 0;
+        (self.turns.between, self.turns.empty) = (0, false);
         self.turns.messages += 1;
         self.turns.last_message_at = Some(at.wall);
         if self.turns.first_prompt.is_none() {
@@ -373,6 +383,7 @@ impl Session {
             prompt,
             phase,
             spoke: false,
+            acted: false,
             open: Vec::new(),
             answers: Vec::new(),
             tools: Vec::new(),
@@ -477,7 +488,9 @@ impl Session {
         let Some(turn) = self.turns.running.as_mut().filter(|turn| turn.prompt.id == prompt) else {
             return;
         };
-        if stream == Stream::Stdout && !turn.spoke {
+        let is_text = |payload: &Value| payload["content"]["type"] == "text";
+        let nothing = text.is_empty() && payload.as_ref().is_none_or(is_text);
+        if stream == Stream::Stdout && !turn.spoke && !nothing {
             turn.spoke = true;
             self.turns.messages += 1;
         }
@@ -529,7 +542,15 @@ impl Session {
             TurnEnd::Stopped { reason } if reason == "cancelled" => {
                 self.complete_turn(Outcome::Aborted, "cancelled", exit, out);
             }
-            TurnEnd::Stopped { reason } => self.complete_turn(Outcome::Completed, reason, exit, out),
+            TurnEnd::Stopped { reason } => {
+                if reason == "end_turn" && self.turns.running.as_ref().is_some_and(Turn::is_empty) {
+                    self.turns.empty = true;
+                    let text = "the turn is empty: the agent ended it without an answer or a tool call, as some do when their \
+                                model refuses or cannot be reached";
+                    out.emit(EventKind::SystemMessage { text: text.to_owned() });
+                }
+                self.complete_turn(Outcome::Completed, reason, exit, out);
+            }
             TurnEnd::Aborted => self.cut_turn("its worker was told to leave", exit, out),
         }
     }

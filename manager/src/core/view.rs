@@ -60,6 +60,8 @@ impl Session {
             // The core knows no environment: whoever asks fills it in.
             env_missing: Vec::new(),
             model: self.spec.model.clone(),
+            start_notice: self.start_notice.clone(),
+            empty_turn: self.turns.empty,
             agent_model: self.agent_model.as_ref().map(|model| model.value.clone()),
             status: self.status(),
             workdir: self.spec.workdir.clone(),

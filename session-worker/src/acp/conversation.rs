@@ -18,6 +18,7 @@ use serde_json::{Map, Value, json};
 
 use super::McpServer;
 use super::attachments::Takes;
+use super::login::{Addresses, address};
 use super::model_error::LastWords;
 use crate::text::transcript;
 
@@ -29,6 +30,8 @@ const TOOLS_BYTES: usize = 4 * 1024 * 1024;
 const SETTABLE: usize = 256;
 /// Ways to log in that are named to a person.
 const LOGINS: usize = 32;
+/// How much of a line that is no message is looked at for where to log in, in bytes.
+const LOOKED_AT: usize = 8 * 1024;
 /// Sub-agents that an agent can tell of, in one process.
 const CHILDREN: usize = 256;
 const PARSE_ERROR: i64 = -32700;
@@ -177,6 +180,8 @@ pub struct Conversation {
     said: BTreeSet<&'static str>,
     /// What a person is still to be told.
     notices: Vec<String>,
+    /// Where it wants somebody to log in.
+    addresses: Addresses,
 }
 
 impl Conversation {
@@ -208,6 +213,7 @@ impl Conversation {
             children: BTreeSet::new(),
             said: BTreeSet::new(),
             notices: Vec::new(),
+            addresses: Addresses::default(),
         };
         // It is told once, and the worker has nothing to add to what it reads and writes by itself. What it asks for all the
         // same, or asks for after that client has gone, is seen to.
@@ -242,6 +248,12 @@ impl Conversation {
         }
     }
 
+    /// Hears what the agent prints beside the protocol.
+    pub fn printed(&mut self, bytes: &[u8]) -> Vec<Do> {
+        let address = self.addresses.hear(bytes);
+        address.map(|at| notice(format!("the agent asks you to log in: open {at}"))).into_iter().collect()
+    }
+
     /// What a person is to be told.
     pub fn notices(&mut self) -> Vec<String> {
         std::mem::take(&mut self.notices)
@@ -259,6 +271,14 @@ impl Conversation {
             return Vec::new();
         }
         let read = json::read(&line);
+        // Some print to the wrong output.
+        let printed = match &read {
+            Ok(Read { value: Value::Object(_) | Value::Array(_), .. }) => Vec::new(),
+            Ok(_) | Err(_) => {
+                let part = &line[..line.len().min(LOOKED_AT)];
+                self.printed(&[part, b"\n"].concat())
+            }
+        };
         let begins = beginning(&String::from_utf8_lossy(&line[..line.len().min(400)]));
         // It may have megabytes, and so has what was made of it.
         drop(line);
@@ -277,9 +297,10 @@ impl Conversation {
                 let why = "several messages on one line are not taken";
                 vec![Do::Log(format!("not a message: {begins}")), error(Value::Null, INVALID_REQUEST, why)]
             }
-            Ok(_) => vec![Do::Log(format!("not a message: {begins}"))],
+            Ok(_) => std::iter::once(Do::Log(format!("not a message: {begins}"))).chain(printed).collect(),
             Err(unread) => {
                 let mut all = vec![Do::Log(format!("not a message: {begins}"))];
+                all.extend(printed);
                 all.extend(self.unread(unread));
                 all
             }
@@ -985,8 +1006,12 @@ impl Conversation {
                 ways.iter().map(|way| beginning(way)).collect::<Vec<_>>().join(", ")
             ),
         };
+        // Whole, however long the agent's words are.
+        let said = [&error["message"], &error["data"]].map(|text| text.as_str().and_then(address));
+        let at = said.into_iter().flatten().next().or_else(|| self.addresses.newest().map(str::to_owned));
+        let at = at.map(|at| format!(" Open {at} to log in.")).unwrap_or_default();
         format!(
-            "the agent asks for a log-in ({}).{ways} Log in as `kennel agents ls --json` says for this agent, or \
+            "the agent asks for a log-in ({}).{at}{ways} Log in as `kennel agents ls --json` says for this agent, or \
              name one of its ways as `login` in its profile, then restart the session",
             words(error)
         )

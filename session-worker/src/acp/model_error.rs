@@ -9,6 +9,28 @@ const LONGEST: usize = 2_048;
 /// Words beside which a number from 400 to 599 is the status of an HTTP response.
 const WORDS: [&str; 6] = ["error", "status", "http", "failed", "request", "unauthorized"];
 
+/// How agents word a stream of their model that was cut, in lines that are about nothing else.
+const CUT: [&str; 16] = [
+    "stream disconnected",
+    "stream error",
+    "stream closed",
+    "stream ended",
+    "stream was cut",
+    "premature close",
+    "connection error",
+    "connection closed",
+    "connection reset",
+    "socket hang up",
+    "econnreset",
+    "fetch failed",
+    "network error",
+    "incomplete chunked read",
+    "response ended prematurely",
+    "error decoding response body",
+];
+/// A longer line is no bare error, in bytes.
+const BARE: usize = 300;
+
 /// The last thing that an agent said in a turn, since its last tool call.
 #[derive(Debug, Default)]
 pub struct LastWords {
@@ -40,6 +62,15 @@ impl LastWords {
 
 fn is_error(line: &str) -> bool {
     let line = line.to_lowercase();
+    let line = line.trim_start_matches(|c: char| !c.is_alphanumeric());
+    // An answer about such errors seldom begins with one.
+    let cut = |rest: &str| CUT.iter().any(|words| rest.starts_with(words));
+    let after_error = line
+        .split_once("error")
+        .map(|(before, rest)| (before.len() < 20, rest.trim_start_matches([':', ' '])));
+    if line.len() <= BARE && (cut(line) || after_error.is_some_and(|(begins, rest)| begins && cut(rest))) {
+        return true;
+    }
     let numbers = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '.');
     let status = numbers.filter_map(|word| word.trim_end_matches('.').parse::<u16>().ok());
     line.starts_with("api error")
@@ -66,6 +97,9 @@ mod tests {
             "Error code: 401 - invalid x-api-key",
             "exceeded retry limit, last status: 429 Too Many Requests",
             "HTTP 503.",
+            "stream disconnected before completion: error sending request",
+            "Error: Premature close",
+            "⚠ Internal error: connection reset by peer",
         ] {
             assert_eq!(error(text).as_deref(), Some(text), "{text}");
             assert_eq!(error(&format!("I look at it.\n  {text}\n")).as_deref(), Some(text));
@@ -78,6 +112,8 @@ mod tests {
             "There are 404 files in the directory.",
             "I fixed the error in line 4500 of http.rs.",
             "The request took 1.500 s and failed once.",
+            "I fixed the socket hang up: the connection error came from a proxy.",
+            "The stream ended when the file did.",
             "",
         ] {
             assert_eq!(error(text), None, "{text}");

@@ -4,6 +4,7 @@
 //! Options: `--load` and `--resume` (it can), `--image`, `--audio` and `--files` (it takes them in prompts), `--memory DIR` (where it keeps its conversations, one file each),
 //! `--login` (it wants a log-in by the method `key`), `--forgets` (it refuses to load), `--dies-loading`, `--early-exit`,
 //! `--hangs-resuming` and `--hangs-loading` (it never answers that),
+//! `--login-url URL` (it prints that, and then asks for the log-in once there is the file `--login-seen`),
 //! `--two-modes` (its mode is an option, too), `--one-form` (so, and it tells of a change as a mode only), `--stubborn` (it
 //! agrees to a mode, and stays in its own), `--models` (it has a choice of two),
 //! `--http` and `--sse` (it reaches MCP servers so), `--closes` (it closes what it has inherited beside 0, 1 and 2),
@@ -133,6 +134,8 @@ fn main() {
         late_ask: None,
         knows_switches: false,
         client_files: Value::Null,
+        login_url: value("--login-url").map(|url| url.display().to_string()),
+        login_seen: value("--login-seen"),
         two_modes: has("--two-modes") || has("--one-form"),
         one_form: has("--one-form"),
         stubborn: has("--stubborn"),
@@ -182,6 +185,8 @@ struct Agent {
     knows_switches: bool,
     /// What the client has said of its files.
     client_files: Value,
+    login_url: Option<String>,
+    login_seen: Option<PathBuf>,
     two_modes: bool,
     one_form: bool,
     stubborn: bool,
@@ -236,7 +241,16 @@ impl Agent {
                 self.logged_in = params["methodId"] == "key";
                 answer(id, json!({}));
             }
-            "session/new" if !self.logged_in => refuse(id, -32000, "Authentication required"),
+            "session/new" if !self.logged_in => {
+                if let Some(url) = &self.login_url {
+                    eprintln!("\u{1b}]0;evil\u{7}Please log in:\n\n  {url}\u{1b}[2J");
+                    // As one that waits for its user, until that is seen.
+                    while !self.login_seen.as_ref().is_none_or(|file| file.exists()) {
+                        std::thread::park_timeout(Duration::from_millis(2));
+                    }
+                }
+                refuse(id, -32000, "Authentication required");
+            }
             "session/new" => {
                 // In a namespace of its own each process has the same number.
                 let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
