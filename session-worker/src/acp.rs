@@ -37,7 +37,7 @@ use crate::link::is_transient;
 use crate::logfile::Stderr;
 use crate::program::{self, Plan, Start};
 use calls::{Asked, Calls, Next};
-use conversation::{Conversation, Do, Opening};
+use conversation::{Conversation, Do, Opening, SystemPrompt};
 use files::Place;
 use terminals::Terminals;
 
@@ -57,6 +57,10 @@ const UNFOUND: i32 = 127;
 const UNEXECUTED: i32 = 126;
 /// The manager's name for the model, in the environment.
 const MODEL: &str = "KENNEL_MODEL";
+/// What the agent is told beside its own system prompt.
+const SYSTEM_PROMPT: &str = "KENNEL_SYSTEM_PROMPT";
+/// What it is told in the place of that.
+const SYSTEM_PROMPT_INSTEAD: &str = "KENNEL_SYSTEM_PROMPT_INSTEAD";
 
 /// The agent.
 pub struct Acp {
@@ -134,6 +138,11 @@ impl Acp {
             None => descriptors::open(&mut mcp_servers),
         };
         let model = welcome.env.iter().find(|(name, _)| name == MODEL).map(|(_, model)| model.clone());
+        let told = |wanted| {
+            let text = welcome.env.iter().find(|(name, _)| name == wanted).map(|(_, text)| text.clone());
+            text.filter(|text| !text.trim().is_empty())
+        };
+        let instead = told(SYSTEM_PROMPT_INSTEAD).map(SystemPrompt::Instead);
         let names = |model: &String| argv.iter().skip(1).any(|word| word.contains(model.as_str()));
         let opening = Opening {
             cwd: welcome.workdir.clone(),
@@ -144,6 +153,7 @@ impl Acp {
             login: login.clone(),
             started_with_model: model.as_ref().is_some_and(names),
             model,
+            system_prompt: instead.or_else(|| told(SYSTEM_PROMPT).map(SystemPrompt::Beside)),
             settings,
             agent_session,
             conversation,

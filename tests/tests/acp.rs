@@ -22,6 +22,9 @@ async fn host() -> Host {
         ("closed", "--login", ""),
         ("keyed", "--login", "login = \"key\""),
         ("printing", "--login --login-url https://auth.example/device?code=AB-12 --login-seen M/seen", ""),
+        ("prompted", "--system-prompt --load --memory M", "env = { KENNEL_SYSTEM_PROMPT = \"be brief\" }"),
+        ("own", "--own-prompt", "env = { KENNEL_SYSTEM_PROMPT_INSTEAD = \"be a poet\" }"),
+        ("old", "", "env = { KENNEL_SYSTEM_PROMPT = \"be brief\" }"),
         ("leaves", "--early-exit", ""),
         ("newer", "--other-version", ""),
         ("torn", "--load --dies-loading --memory M", ""),
@@ -402,6 +405,31 @@ async fn an_agent_that_wants_a_log_in_says_so_and_is_not_started_over_and_over()
     assert_eq!(info.incarnation, 1);
     let id = session(&host, "keyed").await;
     assert_eq!(host.run(&id, "say in").await, "in");
+    host.manager.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_system_prompt_is_given_in_the_form_that_the_agent_takes_or_that_it_does_not_is_said() {
+    let host = host().await;
+    let brief = r#"[{"mode":"append","content":[{"type":"text","text":"be brief"}]},null]"#;
+    let id = session(&host, "prompted").await;
+    assert_eq!(host.run(&id, "system").await, brief);
+    kill(host.pid(&id).await);
+    restarted(&host, &id, 2).await;
+    assert_eq!(host.run(&id, "system").await, brief, "the next process is told it, too");
+    for (agent, system, words) in [
+        ("own", "[null,null]", "no system prompt in the place of its own"),
+        ("old", r#"[null,{"append":"be brief"}]"#, "does not say that it takes a system prompt"),
+    ] {
+        let id = session(&host, agent).await;
+        assert_eq!(host.run(&id, "system").await, system, "{agent}");
+        host.event(
+            &id,
+            words,
+            |kind| matches!(kind, EventKind::SystemMessage { text } if text.contains(words)),
+        )
+        .await;
+    }
     host.manager.shutdown().await;
 }
 

@@ -804,3 +804,18 @@ fn modes_and_options_go_through_to_the_agent_and_everybody_is_told() {
     assert_eq!(daemon.run(&["set", &id, "mode"]).code, Some(2));
     editor.close();
 }
+
+#[test]
+fn a_system_prompt_of_an_editor_goes_through_to_the_agent() {
+    let daemon = kennel();
+    let mut editor = Editor::new(&daemon, &["--agent", "plain"]);
+    let prompt = json!({ "systemPrompt": { "append": "be brief" } });
+    let new =
+        editor.ask("session/new", json!({ "cwd": daemon.workdir(), "mcpServers": [], "_meta": prompt }));
+    let id = new["result"]["sessionId"].as_str().unwrap().to_owned();
+    assert_eq!(editor.run(&id, "system"), "end_turn");
+    editor.hears_text(r#"[null,{"append":"be brief"}]"#);
+    let bad = json!({ "cwd": daemon.workdir(), "mcpServers": [], "systemPrompt": { "mode": "whisper" } });
+    assert_eq!(editor.ask("session/new", bad)["error"]["code"], -32602);
+    editor.close();
+}

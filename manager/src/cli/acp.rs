@@ -8,6 +8,7 @@
 mod calls;
 mod mcp;
 mod panel;
+mod prompt;
 mod story;
 mod wire;
 
@@ -245,7 +246,10 @@ impl<'a> Editor<'a> {
     async fn asked(self: &Rc<Self>, method: &str, params: Value) -> Answer<'a> {
         self.begun()?;
         match method {
-            "session/new" => self.new_session(parse(params)?).await,
+            "session/new" => {
+                let prompt = prompt::of(&params)?;
+                self.new_session(parse(params)?, prompt).await
+            }
             "session/load" => {
                 let request: schema::LoadSessionRequest = parse(params)?;
                 self.reopen(&request.session_id, true, request.mcp_servers).await
@@ -320,19 +324,29 @@ impl<'a> Editor<'a> {
         notes
     }
 
-    async fn new_session(self: &Rc<Self>, request: schema::NewSessionRequest) -> Answer<'a> {
+    async fn new_session(
+        self: &Rc<Self>,
+        request: schema::NewSessionRequest,
+        prompt: Option<prompt::Variable>,
+    ) -> Answer<'a> {
         let servers = mcp::servers(request.mcp_servers);
         let mut notes = Vec::new();
         if !servers.left.is_empty() {
             notes.push(mcp::left_out(&servers.left, mcp::UNKNOWN));
         }
-        let started =
-            without_the_bad(servers, &mut notes, async |servers| self.start(&request.cwd, servers).await);
+        let started = without_the_bad(servers, &mut notes, async |servers| {
+            self.start(&request.cwd, servers, &prompt).await
+        });
         let session = match started.await {
             Ok(session) => session,
             // An editor says them to every agent; for want of a tool no session is refused.
             Err((failure, names)) if failure.is("spec_mismatch") || is_about_servers(&failure) => {
-                let session = self.start(&request.cwd, Servers::default()).await?;
+                let session = self.start(&request.cwd, Servers::default(), &None).await?;
+                if prompt.is_some() {
+                    notes.push(
+                        "the editor's system prompt was left out: the session exists without it".to_owned(),
+                    );
+                }
                 if !names.is_empty() {
                     notes.push(mcp::left_out(&names, &words(&failure)));
                 }
@@ -353,7 +367,12 @@ impl<'a> Editor<'a> {
     }
 
     /// A session in this directory, whose agent is ready.
-    async fn start(&self, cwd: &Path, servers: Servers) -> Outcome<SessionInfo> {
+    async fn start(
+        &self,
+        cwd: &Path,
+        servers: Servers,
+        prompt: &Option<prompt::Variable>,
+    ) -> Outcome<SessionInfo> {
         let ready = READY.as_millis();
         let Some(dir) = cwd.to_str().map(str::to_owned) else {
             return Err(Failure::usage(format!(
@@ -365,6 +384,8 @@ impl<'a> Editor<'a> {
         let offers = self.offers.borrow().clone();
         let opts =
             SessionOpts { workdir: Some(dir), mcp_servers, mcp_remote_servers, offers, ..self.opts.clone() };
+        let mut opts = opts;
+        opts.env.extend(prompt.clone());
         if self.workdir_session {
             let id = stable_id(cwd)?;
             return self

@@ -13,6 +13,9 @@
 //! 4. what `env` says in the profile and in the session's own options. This is in the journal, a file that only
 //!    its owner can read, but a file: `env_pass` is the better place for a secret.
 //!
+//! `KENNEL_SYSTEM_PROMPT` and `KENNEL_SYSTEM_PROMPT_INSTEAD` among these are also for the worker, which gives them to an agent
+//! that speaks ACP as its system prompt. As variables they reach workers and programs of every version.
+//!
 //! Later ones replace earlier ones. The marker ([`protocol::MARKER`]) is set by the worker and by nobody else.
 
 use std::collections::BTreeMap;

@@ -63,6 +63,8 @@ pub struct Opening {
     pub login: Option<String>,
     /// The model to be chosen, where the agent has such a choice.
     pub model: Option<String>,
+    /// What it is told of itself, where it takes that.
+    pub system_prompt: Option<SystemPrompt>,
     /// Its command line names the model.
     pub started_with_model: bool,
     /// What was set before, and is to be set again.
@@ -71,6 +73,27 @@ pub struct Opening {
     pub agent_session: Option<String>,
     /// There were turns before.
     pub conversation: bool,
+}
+
+/// A system prompt for an agent.
+#[derive(Debug)]
+pub enum SystemPrompt {
+    /// Beside its own.
+    Beside(String),
+    /// In the place of its own.
+    Instead(String),
+}
+
+/// How an agent takes a system prompt, as far as it says so (`sessionCapabilities.systemPrompt`).
+#[derive(Debug, Default, PartialEq)]
+enum TakesPrompt {
+    /// It says nothing of it: some take it as `_meta.systemPrompt` all the same.
+    #[default]
+    Untold,
+    /// Beside its own.
+    Beside,
+    /// In its place, too.
+    Instead,
 }
 
 /// Something to be done.
@@ -150,6 +173,7 @@ pub struct Conversation {
     can_load: bool,
     can_resume: bool,
     takes: Takes,
+    takes_prompt: TakesPrompt,
     /// Ways by which it can reach MCP servers by itself.
     reaches: Vec<Transport>,
     logins: Vec<String>,
@@ -196,6 +220,7 @@ impl Conversation {
             can_load: false,
             can_resume: false,
             takes: Takes::default(),
+            takes_prompt: TakesPrompt::default(),
             reaches: Vec::new(),
             logins: Vec::new(),
             session: String::new(),
@@ -656,6 +681,12 @@ impl Conversation {
         self.can_load = answer.agent_capabilities.load_session;
         self.can_resume = result["agentCapabilities"]["sessionCapabilities"]["resume"].is_object();
         self.takes = Takes::told(&result["agentCapabilities"]["promptCapabilities"]);
+        let prompt = &result["agentCapabilities"]["sessionCapabilities"]["systemPrompt"];
+        self.takes_prompt = match (prompt.is_object(), prompt["mode"]["override"].is_object()) {
+            (true, true) => TakesPrompt::Instead,
+            (true, false) => TakesPrompt::Beside,
+            (false, _) => TakesPrompt::Untold,
+        };
         let able = &answer.agent_capabilities.mcp_capabilities;
         let ways = [(able.http, Transport::Http), (able.sse, Transport::Sse)];
         self.reaches = ways.into_iter().filter(|(can, _)| *can).map(|(_, way)| way).collect();
@@ -702,12 +733,49 @@ impl Conversation {
 
     /// The best way back into the conversation that the agent offers.
     fn open(&mut self) -> Vec<Do> {
-        match self.opening.agent_session.clone() {
+        let mut all: Vec<Do> =
+            self.prompt_not_taken().map(|why| notice(why.to_owned())).into_iter().collect();
+        all.extend(match self.opening.agent_session.clone() {
             Some(session) if self.can_resume || self.can_load => {
                 self.session = session;
                 if self.can_resume { self.resume() } else { self.load() }
             }
             _ => self.create(),
+        });
+        all
+    }
+
+    /// Why it is not certain that the agent takes its system prompt.
+    fn prompt_not_taken(&self) -> Option<&'static str> {
+        match (self.opening.system_prompt.as_ref()?, &self.takes_prompt) {
+            (_, TakesPrompt::Untold) => Some(
+                "the agent does not say that it takes a system prompt; it is given one as `_meta.systemPrompt`, which it may pass over",
+            ),
+            (SystemPrompt::Instead(_), TakesPrompt::Beside) => {
+                Some("the agent takes no system prompt in the place of its own, and is not given one")
+            }
+            _ => None,
+        }
+    }
+
+    /// Gives the agent its system prompt, in the form in which it takes it.
+    fn add_prompt(&self, params: &mut Value) {
+        let Some(prompt) = &self.opening.system_prompt else { return };
+        let content = |text: &str| json!([{ "type": "text", "text": text }]);
+        match (prompt, &self.takes_prompt) {
+            (SystemPrompt::Beside(text), TakesPrompt::Untold) => {
+                params["_meta"] = json!({ "systemPrompt": { "append": text } });
+            }
+            (SystemPrompt::Instead(text), TakesPrompt::Untold) => {
+                params["_meta"] = json!({ "systemPrompt": text });
+            }
+            (SystemPrompt::Beside(text), _) => {
+                params["systemPrompt"] = json!({ "mode": "append", "content": content(text) });
+            }
+            (SystemPrompt::Instead(text), TakesPrompt::Instead) => {
+                params["systemPrompt"] = json!({ "mode": "override", "content": content(text) });
+            }
+            (SystemPrompt::Instead(_), TakesPrompt::Beside) => {}
         }
     }
 
@@ -761,6 +829,7 @@ impl Conversation {
         if known {
             params["sessionId"] = json!(self.session);
         }
+        self.add_prompt(&mut params);
         params
     }
 

@@ -5,6 +5,7 @@
 //! `--login` (it wants a log-in by the method `key`), `--forgets` (it refuses to load), `--dies-loading`, `--early-exit`,
 //! `--hangs-resuming` and `--hangs-loading` (it never answers that),
 //! `--login-url URL` (it prints that, and then asks for the log-in once there is the file `--login-seen`),
+//! `--system-prompt` (it takes one), `--own-prompt` (it takes one beside its own only),
 //! `--two-modes` (its mode is an option, too), `--one-form` (so, and it tells of a change as a mode only), `--stubborn` (it
 //! agrees to a mode, and stays in its own), `--models` (it has a choice of two),
 //! `--http` and `--sse` (it reaches MCP servers so), `--closes` (it closes what it has inherited beside 0, 1 and 2),
@@ -27,6 +28,7 @@
 //! | `ask-both ID ID` | asks for permission to use both tools at once, and says what was answered, in the order of the answers |
 //! | `read PATH` / `write PATH TEXT` | by way of the client; says what came of it |
 //! | `create PATH TEXT` | as some agents make a file: reads it first, by way of the client if that reads files, and takes any error but "no such file" as final |
+//! | `system` | says its system prompt, in both forms |
 //! | `transcript` | says what it was told with its prompt |
 //! | `late TEXT` / `late-ask ID` | says that, or asks for that permission and says what was answered, after the end of its turn |
 //! | `able` | says which files the client has said that it reads and writes |
@@ -134,6 +136,12 @@ fn main() {
         late_ask: None,
         knows_switches: false,
         client_files: Value::Null,
+        takes_prompt: match (has("--system-prompt"), has("--own-prompt")) {
+            (true, _) => Some(json!({ "mode": { "override": {} } })),
+            (false, true) => Some(json!({})),
+            (false, false) => None,
+        },
+        system: Value::Null,
         login_url: value("--login-url").map(|url| url.display().to_string()),
         login_seen: value("--login-seen"),
         two_modes: has("--two-modes") || has("--one-form"),
@@ -185,6 +193,8 @@ struct Agent {
     knows_switches: bool,
     /// What the client has said of its files.
     client_files: Value,
+    takes_prompt: Option<Value>,
+    system: Value,
     login_url: Option<String>,
     login_seen: Option<PathBuf>,
     two_modes: bool,
@@ -211,6 +221,9 @@ impl Agent {
         if let Some(log) = &self.log {
             append(log, &format!("{method}\n"));
         }
+        if method.starts_with("session/") && params["cwd"].is_string() {
+            self.system = json!([params["systemPrompt"], params["_meta"]["systemPrompt"]]);
+        }
         if let Some(servers) = params["mcpServers"].as_array() {
             self.servers = servers.clone();
         }
@@ -222,6 +235,9 @@ impl Agent {
                 let mut able = json!({ "loadSession": self.can_load, "promptCapabilities": self.takes });
                 if self.can_resume {
                     able["sessionCapabilities"] = json!({ "resume": {} });
+                }
+                if let Some(mode) = &self.takes_prompt {
+                    able["sessionCapabilities"]["systemPrompt"] = mode.clone();
                 }
                 able["mcpCapabilities"] = json!({ "http": self.http, "sse": self.sse });
                 let methods =
@@ -488,6 +504,7 @@ impl Agent {
                     self.say(&said);
                 }
                 "transcript" => self.say(&whole),
+                "system" => self.say(&self.system.to_string()),
                 "able" => {
                     let does = |name: &str| self.client_files[name] == true;
                     self.say(&format!("reads {} writes {}", does("readTextFile"), does("writeTextFile")));
