@@ -6,14 +6,15 @@ mod retention;
 mod settings;
 mod subagents;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use protocol::api::*;
 use protocol::event::Timestamp;
-use protocol::wire::Inherited;
+use protocol::wire::{Agent, Inherited};
 use protocol::{EventId, SessionId};
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
@@ -54,6 +55,7 @@ struct Shared {
     whole_process: bool,
     /// The state directory was deleted.
     state_dir_gone: AtomicBool,
+    around: Arc<Around>,
 }
 
 /// How a manager is to be started.
@@ -140,6 +142,7 @@ impl Builder {
             mcp_server: self.mcp_server,
             inherited: self.inherited,
         };
+        let offers_tools = settings.mcp_server.is_some();
         let (machine, worker_path) = (settings.machine, settings.worker_path.clone());
         let whole_process = self.whole_process;
         let work = Arc::new(Work::default());
@@ -157,6 +160,7 @@ impl Builder {
             uuid,
             whole_process,
             state_dir_gone: AtomicBool::new(false),
+            around: Arc::new(Around { offers_tools, took_tools: Mutex::default() }),
         };
         let manager = SessionManager { shared: Arc::new(shared), client: None };
         retention::keep(&manager);
@@ -164,11 +168,29 @@ impl Builder {
     }
 }
 
-/// What outsiders see of a session: what the core knows, and what this process's environment lacks of what it should hand on.
-fn told(session: &Session, now: u64) -> SessionInfo {
-    let mut info = session.info(now);
-    info.env_missing = config::missing_env(&session.spec.env_named, &session.spec.env);
-    info
+/// What the core does not know of sessions, and outsiders see.
+#[derive(Debug)]
+struct Around {
+    /// Agents are offered tools for sub-agents.
+    offers_tools: bool,
+    /// The sessions whose agent has started kennel's MCP server.
+    took_tools: Mutex<BTreeSet<SessionId>>,
+}
+
+impl Around {
+    /// What outsiders see of a session.
+    fn told(&self, session: &Session, now: u64) -> SessionInfo {
+        let mut info = session.info(now);
+        info.env_missing = config::missing_env(&session.spec.env_named, &session.spec.env);
+        let offered = self.offers_tools && session.spec.subagents.offered && session.spec.walls.is_none();
+        let took = || self.took_tools.lock().is_ok_and(|took| took.contains(&session.id));
+        info.subagent_tools = matches!(session.spec.agent, Agent::Acp { .. }).then(|| match offered {
+            false => SubagentTools::Off,
+            true if took() => SubagentTools::Taken,
+            true => SubagentTools::Offered,
+        });
+        info
+    }
 }
 
 /// What [`SessionManager::wait`] waits for.
@@ -308,7 +330,11 @@ impl SessionManager {
         if force {
             self.stop_session(id, Orphans::Stop).await?;
         }
-        self.ask(Ask::Remove(id.clone())).await.map(drop)
+        self.ask(Ask::Remove(id.clone())).await?;
+        if let Ok(mut took) = self.shared.around.took_tools.lock() {
+            took.remove(id);
+        }
+        Ok(())
     }
 
     /// Keeps the session from hibernating, or lets it again.
@@ -319,15 +345,19 @@ impl SessionManager {
 
     /// All sessions, in the order of their creation.
     pub async fn list_sessions(&self) -> Result<Vec<SessionInfo>, Error> {
-        let mut list: Vec<SessionInfo> =
-            self.read(|fleet, now| fleet.sessions().map(|session| told(session, now)).collect()).await?;
+        let around = self.shared.around.clone();
+        let all = self.read(move |fleet, now| {
+            fleet.sessions().map(|session| around.told(session, now)).collect::<Vec<SessionInfo>>()
+        });
+        let mut list = all.await?;
         list.sort_by(|a, b| (a.created_at, a.id.number(), &a.id).cmp(&(b.created_at, b.id.number(), &b.id)));
         Ok(list)
     }
 
     /// One session.
     pub async fn get_session(&self, id: &SessionId) -> Result<SessionInfo, Error> {
-        self.with_session(id, told).await
+        let around = self.shared.around.clone();
+        self.with_session(id, move |session, now| around.told(session, now)).await
     }
 
     /// The session whose worker, or whose agent, has this pid now.
@@ -511,6 +541,13 @@ impl SessionManager {
         self.shared.state_dir_gone.load(Ordering::Relaxed)
     }
 
+    /// Takes note that a session's agent has started kennel's MCP server.
+    pub(crate) fn took_tools(&self, id: &SessionId) {
+        if let Ok(mut took) = self.shared.around.took_tools.lock() {
+            took.insert(id.clone());
+        }
+    }
+
     /// How many connections the daemon around this manager may have.
     pub(crate) fn connections(&self) -> config::Connections {
         // Whoever starts a session is told that the configuration is wrong.
@@ -576,11 +613,11 @@ impl SessionManager {
     ) -> Result<SessionInfo, Error> {
         let (reply, answer) = oneshot::channel();
         let mut reply = Some(reply);
-        let name = id.clone();
+        let (name, around) = (id.clone(), self.shared.around.clone());
         let check = move |session: Option<&Session>, now: u64| {
             let verdict = match session {
                 None => Some(Err(Error::Refused(Refusal::NoSuchSession(name.to_string())))),
-                Some(session) => reached(session).map(|verdict| verdict.map(|()| told(session, now))),
+                Some(session) => reached(session).map(|verdict| verdict.map(|()| around.told(session, now))),
             };
             if let Some(verdict) = verdict
                 && let Some(reply) = reply.take()

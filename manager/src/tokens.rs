@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use crate::owned;
 
 /// What agents know the server by.
-pub const SERVER: &str = "kennel";
+pub const SERVER: &str = protocol::MCP_SERVER;
 /// Names the file with the token, for `kennel mcp`.
 pub const TOKEN_FILE: &str = "KENNEL_TOKEN_FILE";
 /// The directory of the files, in the state directory.

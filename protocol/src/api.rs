@@ -434,6 +434,9 @@ pub struct SessionInfo {
     /// starts without them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub env_missing: Vec<String>,
+    /// Whether its agent has kennel's tools for sub-agents; absent for agents that speak no ACP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subagent_tools: Option<SubagentTools>,
     /// The model asked for.
     pub model: Option<String>,
     /// The model that the agent last said it uses, where it says so.
@@ -502,6 +505,19 @@ pub struct SessionInfo {
     /// Sub-agents that its agent has within itself, as the agent tells: at most 32, the newest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub children: Vec<ChildInfo>,
+}
+
+/// Whether an agent has kennel's tools for sub-agents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SubagentTools {
+    /// The profile switches them off, or the agent is in a sandbox.
+    Off,
+    /// kennel names its MCP server to the agent, and the agent has not started it since the manager started. ACP has no
+    /// word for an agent that starts none.
+    Offered,
+    /// The agent has started kennel's MCP server since the manager started.
+    Taken,
 }
 
 /// A sub-agent that an agent has within itself. It is no session of kennel's.

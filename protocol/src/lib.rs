@@ -40,3 +40,5 @@ pub const SOCKET: &str = "KENNEL_SOCKET";
 /// Name of the environment variable with the number of a descriptor of the manager's socket, opened with `O_PATH`: an MCP
 /// server connects by it where it has inherited it, else by the path.
 pub const MCP_FD: &str = "KENNEL_MCP_FD";
+/// Name of the MCP server by which kennel gives an agent its tools for sub-agents.
+pub const MCP_SERVER: &str = "kennel";

@@ -27,6 +27,7 @@ pub(crate) fn kennel() -> Daemon {
          [agents.sees]\nkind = \"acp\"\ncommand = [\"{program}\", \"--image\", \"--audio\", \"--files\"]\n\n\
          [agents.reaches]\nkind = \"acp\"\ncommand = [\"{program}\", \"--http\", \"--load\", \"--memory\", \"{memory}\"]\n\n\
          [agents.allows]\nkind = \"acp\"\ncommand = [\"{program}\"]\npermissions = \"allow\"\n\n\
+         [agents.noprograms]\nkind = \"acp\"\ncommand = [\"{program}\", \"--no-stdio\"]\n\n\
          [agents.leaves]\nkind = \"acp\"\ncommand = [\"{program}\", \"--early-exit\"]\n"
     );
     std::fs::write(directory.join("config.toml"), config).unwrap();

@@ -29,6 +29,7 @@ mod disk;
 mod doctor;
 mod documents;
 mod edges;
+mod flows;
 mod fuzz;
 mod granted;
 mod handover;

@@ -110,7 +110,7 @@ fn a_wrong_configuration_keeps_nobody_from_looking() {
     std::fs::write(daemon.workdir().join("kennel/config.toml"), "[defaults]\nnonsense = 1\n").unwrap();
     daemon.ok(&["ls"]);
     let said = daemon.run(&["start"]);
-    assert_eq!(said.code, Some(1), "{said:#?}");
+    assert_eq!(said.code, Some(2), "{said:#?}");
     assert!(said.stderr.contains("nonsense") && said.stderr.contains("config.toml:2"), "{said:#?}");
 }
 

@@ -68,6 +68,7 @@ fn a_session_is_shown_as_it_is() {
         agent: "shell".into(),
         agent_details: Some(said.clone()),
         env_missing: Vec::new(),
+        subagent_tools: None,
         model: Some("a model".into()),
         agent_model: None,
         start_notice: None,

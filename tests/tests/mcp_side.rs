@@ -1,6 +1,7 @@
 //! The MCP servers of an editor, on their way to the agent by `kennel acp`.
 
 use harness::real::{kill, until};
+use manager::protocol::api::SubagentTools;
 use serde_json::json;
 
 use crate::acp_side::{Editor, kennel};
@@ -156,4 +157,34 @@ fn servers_that_an_editor_names_for_a_session_that_exists_reach_the_agents_next_
     let wrong = json!([{ "name": "gone", "command": "/no/such/program", "args": [], "env": [] }]);
     assert!(editor.ask("session/load", open(wrong))["result"].is_object());
     editor.hears_text("there is no program `/no/such/program` for the MCP server `gone`");
+}
+
+#[test]
+fn who_has_no_tools_for_sub_agents_is_said_as_far_as_it_can_be_known() {
+    let daemon = kennel();
+    let config = daemon.dir.path().join("kennel/config.toml");
+    let mut text = std::fs::read_to_string(&config).unwrap();
+    text += "\n[agents.without]\nkind = \"acp\"\nsubagents = false\ncommand = [";
+    text += &format!("{:?}]\n", harness::real::beside("acp-agent").display().to_string());
+    std::fs::write(&config, text).unwrap();
+    for agent in ["plain", "noprograms", "without", "shell"] {
+        daemon.ok(&["start", "--agent", agent, "--id", agent]);
+        daemon.idle(agent);
+    }
+    let tools = |id: &str| daemon.show(id).subagent_tools;
+    assert_eq!(
+        ["plain", "noprograms", "without", "shell"].map(tools),
+        [Some(SubagentTools::Offered), Some(SubagentTools::Offered), Some(SubagentTools::Off), None]
+    );
+    assert!(daemon.ok(&["show", "plain"]).contains("has not started kennel's MCP server"));
+    assert!(daemon.ok(&["show", "without"]).contains("no tools for them"));
+    // An agent that says that it takes none is believed, and it is said at once.
+    let said = daemon.ok(&["events", "noprograms"]);
+    assert!(said.contains("is not given these: kennel; so it has no tools for sub-agents"), "{said}");
+    assert!(daemon.ok(&["send", "noprograms", "servers"]).contains("servers []"));
+    assert!(!daemon.ok(&["events", "plain"]).contains("no tools for sub-agents"));
+    // One that starts the server has them.
+    daemon.ok(&["send", "plain", "mcp kennel list_subagents"]);
+    assert_eq!(tools("plain"), Some(SubagentTools::Taken));
+    assert_eq!(tools("noprograms"), Some(SubagentTools::Offered));
 }

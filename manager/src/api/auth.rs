@@ -123,11 +123,15 @@ pub async fn check(
             Standing::Agent { session, sandboxed: false } => Some((session, Kind::Agent)),
         },
         Some(bearer) => {
+            let by_name = bearer.session.is_some();
             let caller = match bearer.session {
                 Some(caller) => caller,
                 None => about.clone().ok_or_else(not_about_it)?,
             };
             let kind = kind(&app, &caller, bearer.token).await?;
+            if by_name && kind != Kind::Viewer {
+                app.manager.took_tools(&caller);
+            }
             Some(match standing {
                 Standing::Agent { session, .. } if session == caller && kind == Kind::Driver => {
                     (caller, Kind::Agent)

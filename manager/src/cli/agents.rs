@@ -64,7 +64,7 @@ pub async fn agents(link: &Link<'_>, args: &args::Agents) -> Outcome {
             install.into(),
         ]);
     }
-    link.ui.print(&table.text(link.ui.out_colour))
+    link.ui.print(&table.text(link.ui.out_colour, link.ui.columns))
 }
 
 /// The ways back into a conversation that an agent offers.

@@ -26,13 +26,13 @@ pub async fn df(link: &Link<'_>, args: &args::Df) -> Outcome {
         return link.ui.object(&answer);
     }
     let usage: DiskUsage = read(&answer)?;
-    link.ui.print(&by_what(&usage).text(link.ui.out_colour))?;
+    link.ui.print(&by_what(&usage).text(link.ui.out_colour, link.ui.columns))?;
     if usage.sessions.is_empty() {
         return Ok(());
     }
     let shown = if args.all { usage.sessions.len() } else { LARGEST };
     link.ui.print("\n")?;
-    link.ui.print(&by_session(&usage, shown).text(link.ui.out_colour))?;
+    link.ui.print(&by_session(&usage, shown).text(link.ui.out_colour, link.ui.columns))?;
     if usage.sessions.len() > shown {
         link.ui.note(&format!("{} more; `kennel df --all` lists them", usage.sessions.len() - shown));
     }
@@ -221,7 +221,7 @@ fn told(report: &PruneReport, link: &Link<'_>) -> String {
                 session.first_available.to_string().into(),
             ]);
         }
-        text += &table.text(link.ui.out_colour);
+        text += &table.text(link.ui.out_colour, link.ui.columns);
         text.push('\n');
     }
     let gone = report.worktrees.iter().filter(|worktree| worktree.stays.is_none());
@@ -233,7 +233,7 @@ fn told(report: &PruneReport, link: &Link<'_>) -> String {
         for file in files.clone() {
             table.row(vec![bytes(file.bytes).into(), render::line(&file.name).into()]);
         }
-        text += &table.text(link.ui.out_colour);
+        text += &table.text(link.ui.out_colour, link.ui.columns);
         text.push('\n');
     }
     let of_files: u64 = files.map(|file| file.bytes).sum();

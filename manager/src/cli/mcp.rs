@@ -71,6 +71,7 @@ pub async fn mcp(paths: Paths) -> Outcome {
     let client = Client::of_state_dir(paths.state_dir.clone(), paths.socket).with_token(&bearer);
     let inherited = std::env::var(protocol::MCP_FD).ok().and_then(|number| number.parse().ok());
     let client = inherited.into_iter().fold(client, Client::by_descriptor);
+    let (asks, name) = (client.clone(), own.clone());
     let server = Server { client, own, state_dir: paths.state_dir };
     let failed = |what: String| Failure::failed("mcp", format!("the MCP client cannot be served: {what}"));
     let (lines, written) = stdio();
@@ -80,6 +81,10 @@ pub async fn mcp(paths: Paths) -> Outcome {
         Err(ServerInitializeError::ConnectionClosed(_) | ServerInitializeError::Cancelled) => return Ok(()),
         Err(error) => return Err(failed(error.to_string())),
     };
+    // So the daemon knows that the agent has these tools. It may have gone, and whoever uses a tool hears of that.
+    tokio::spawn(async move {
+        let _ = asks.ask(&Request::get(format!("/v1/sessions/{name}"))).await;
+    });
     let served = running.waiting().await;
     // A client that does not read does not keep this process.
     let _ = timeout(LAST_WORDS, written).await;

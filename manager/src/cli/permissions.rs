@@ -47,7 +47,7 @@ async fn ls(link: &Link<'_>, typed: Option<&str>) -> Outcome {
             render::line(&permission.title).into(),
         ]);
     }
-    link.ui.print(&table.text(link.ui.out_colour))
+    link.ui.print(&table.text(link.ui.out_colour, link.ui.columns))
 }
 
 async fn answer(link: &Link<'_>, permission: PermissionId, answer: PermissionAnswer) -> Outcome {

@@ -49,7 +49,7 @@ async fn ls(link: &Link<'_>, typed: &str) -> Outcome {
         return link.ui.object(&answer);
     }
     let prompts: Vec<QueuedPrompt> = read(&answer)?;
-    link.ui.print(&table(&prompts).text(link.ui.out_colour))?;
+    link.ui.print(&table(&prompts).text(link.ui.out_colour, link.ui.columns))?;
     if let Some(cut) = prompts.iter().find(|prompt| prompt.state == PromptState::Interrupted) {
         link.ui.note(&format!("interrupted: `kennel resolve {} --retry` or `--drop`", cut.prompt_id));
     }
@@ -128,7 +128,7 @@ mod tests {
             prompt(7, PromptState::Running, "make\ntest"),
             prompt(12, PromptState::Interrupted, &"x".repeat(200)),
         ])
-        .text(false);
+        .text(false, None);
         let long = "x".repeat(79);
         assert_eq!(
             text,

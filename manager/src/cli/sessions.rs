@@ -8,7 +8,9 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt};
 use hyper::body::Bytes;
 use protocol::SessionId;
-use protocol::api::{CallInfo, Orphans, PermissionInfo, SessionInfo, SessionOpts, Status, TokenReply};
+use protocol::api::{
+    CallInfo, Orphans, PermissionInfo, SessionInfo, SessionOpts, Status, SubagentTools, TokenReply,
+};
 use protocol::event::Timestamp;
 
 use super::args;
@@ -189,7 +191,7 @@ pub async fn ls(link: &Link<'_>, args: args::Ls) -> Outcome {
             .ui
             .print(&shown.iter().map(|(session, _)| format!("{}\n", session.id)).collect::<String>());
     }
-    link.ui.print(&table(&shown, clock::wall_ms()).text(link.ui.out_colour))?;
+    link.ui.print(&table(&shown, clock::wall_ms()).text(link.ui.out_colour, link.ui.columns))?;
     let needs = list.iter().filter(|session| session.status == Status::RequiresAction);
     let needs: Vec<String> = needs.map(|session| session.id.to_string()).collect();
     if !needs.is_empty() {
@@ -234,7 +236,8 @@ fn places<T, K: Ord>(sessions: &[T], family: impl Fn(&T) -> (Option<K>, Option<K
 }
 
 fn table(sessions: &[(&SessionInfo, usize)], now: u64) -> Table {
-    let mut table = Table::new(&["ID", "STATUS", "AGENT", "PID", "RESTARTS", "QUEUE", "AGE", "TITLE"]);
+    let mut table =
+        Table::new(&["ID", "STATUS", "AGENT", "PID", "RESTARTS", "QUEUE", "AGE", "TITLE"]).cuts_last();
     for (session, depth) in sessions {
         let title = session.title.as_deref().or(session.first_prompt.as_deref()).unwrap_or_default();
         table.row(vec![
@@ -336,6 +339,20 @@ fn facts(session: &SessionInfo, now: u64) -> Vec<(&'static str, String)> {
     );
     add("program", session.program.clone());
     add("environment", lacks(session));
+    add(
+        "sub-agents",
+        session.subagent_tools.map(|tools| {
+            match tools {
+                SubagentTools::Off => "no tools for them: `subagents = false`, or a sandbox",
+                SubagentTools::Taken => "the agent has tools for them",
+                SubagentTools::Offered => {
+                    "tools offered; the agent has not started kennel's MCP server since the daemon started, and has none until \
+                     it does"
+                }
+            }
+            .to_owned()
+        }),
+    );
     add("containment", session.containment.map(|level| level.to_string()));
     add("sandbox", session.sandbox.map(|sandbox| sandbox.to_string()));
     for (name, value, keeper) in render::limits(&session.limits, session.limited_by.as_ref()) {
@@ -539,6 +556,7 @@ mod tests {
             agent: "shell".into(),
             agent_details: None,
             env_missing: Vec::new(),
+            subagent_tools: None,
             model: None,
             agent_model: None,
             start_notice: None,
@@ -667,7 +685,7 @@ mod tests {
 
     #[test]
     fn a_list_has_one_harmless_line_a_session() {
-        let text = table(&[(&session(), 0)], 1_769_860_860_000).text(false);
+        let text = table(&[(&session(), 0)], 1_769_860_860_000).text(false, None);
         assert_eq!(
             text,
             "ID         STATUS  AGENT  PID  RESTARTS  QUEUE  AGE  TITLE\n\

@@ -51,7 +51,7 @@ async fn list(link: &Link<'_>, path: &str) -> Outcome {
     for row in rows(&settings) {
         table.row(row.into_iter().map(Into::into).collect());
     }
-    link.ui.print(&table.text(link.ui.out_colour))
+    link.ui.print(&table.text(link.ui.out_colour, link.ui.columns))
 }
 
 /// A row for each setting: its name, what the agent last confirmed, what it can be.

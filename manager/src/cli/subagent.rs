@@ -63,7 +63,7 @@ async fn ls(link: &Link<'_>, typed: Option<String>) -> Outcome {
         return link.ui.object(&answer);
     }
     let handles: Vec<SubagentHandle> = read(&answer)?;
-    link.ui.print(&table(&handles, clock::wall_ms()).text(link.ui.out_colour))
+    link.ui.print(&table(&handles, clock::wall_ms()).text(link.ui.out_colour, link.ui.columns))
 }
 
 fn table(handles: &[SubagentHandle], now: u64) -> Table {

@@ -28,6 +28,8 @@ pub struct Ui {
     pub quiet: bool,
     /// Standard output is a terminal.
     pub out_is_terminal: bool,
+    /// How wide the terminal of standard output is; none where it is no terminal, or does not say.
+    pub columns: Option<usize>,
     /// Standard error is a terminal.
     pub err_is_terminal: bool,
     /// Standard output has colours.
@@ -50,6 +52,7 @@ impl Ui {
             json: global.json,
             quiet: global.quiet,
             out_is_terminal: io::stdout().is_terminal(),
+            columns: columns(),
             err_is_terminal: io::stderr().is_terminal(),
             out_colour: colour(anstream::AutoStream::choice(&io::stdout())),
             err_colour: colour(anstream::AutoStream::choice(&io::stderr())),
@@ -150,6 +153,12 @@ impl Ui {
 /// Writes to standard error, before it is known how the command line wants it.
 pub fn tell(text: &str) {
     to_stderr(&render::printed(text));
+}
+
+fn columns() -> Option<usize> {
+    let stdout = io::stdout();
+    let size = rustix::termios::tcgetwinsize(&stdout).ok().filter(|_| stdout.is_terminal())?;
+    (size.ws_col > 0).then_some(size.ws_col.into())
 }
 
 /// Whether one of the outputs is a terminal.

@@ -59,6 +59,7 @@ impl Session {
             agent_details: self.agent_details.clone(),
             // The core knows no environment: whoever asks fills it in.
             env_missing: Vec::new(),
+            subagent_tools: None,
             model: self.spec.model.clone(),
             start_notice: self.start_notice.clone(),
             empty_turn: self.turns.empty,

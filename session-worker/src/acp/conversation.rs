@@ -176,6 +176,8 @@ pub struct Conversation {
     takes_prompt: TakesPrompt,
     /// Ways by which it can reach MCP servers by itself.
     reaches: Vec<Transport>,
+    /// It takes MCP servers that are programs. Version 1 of the protocol wants every agent to; one that says no is believed.
+    takes_programs: bool,
     logins: Vec<String>,
     session: String,
     /// The agent's process. It has answered nothing before that is known.
@@ -222,6 +224,7 @@ impl Conversation {
             takes: Takes::default(),
             takes_prompt: TakesPrompt::default(),
             reaches: Vec::new(),
+            takes_programs: true,
             logins: Vec::new(),
             session: String::new(),
             agent_pid: 0,
@@ -690,6 +693,8 @@ impl Conversation {
         let able = &answer.agent_capabilities.mcp_capabilities;
         let ways = [(able.http, Transport::Http), (able.sse, Transport::Sse)];
         self.reaches = ways.into_iter().filter(|(can, _)| *can).map(|(_, way)| way).collect();
+        let programs = result["agentCapabilities"]["mcpCapabilities"].get("stdio");
+        self.takes_programs = !matches!(programs, Some(Value::Null | Value::Bool(false)));
         let about = |name| text_at(&result["agentInfo"], name).map(|text| beginning(&text));
         let (name, version) = (about("name"), about("version"));
         let details = AgentDetails { name, version, resume: self.can_resume, load: self.can_load };
@@ -810,11 +815,24 @@ impl Conversation {
             let text = format!("the agent takes no MCP servers by {how}, and is not given these: {names}");
             (!names.is_empty()).then(|| notice(text))
         });
-        said.collect()
+        let programs: Vec<String> =
+            self.opening.mcp_servers.iter().map(|server| beginning(&server.name)).collect();
+        let no_programs = (!self.takes_programs && !programs.is_empty()).then(|| {
+            let names = programs.join(", ");
+            let tools = match programs.iter().any(|name| name == protocol::MCP_SERVER) {
+                true => "; so it has no tools for sub-agents",
+                false => "",
+            };
+            notice(format!(
+                "the agent takes no MCP servers that are programs, and is not given these: {names}{tools}"
+            ))
+        });
+        said.chain(no_programs).collect()
     }
 
     fn params(&self, known: bool) -> Value {
-        let servers = self.opening.mcp_servers.iter().map(|server| {
+        let programs = self.opening.mcp_servers.iter().filter(|_| self.takes_programs);
+        let servers = programs.map(|server| {
             let env = server.env.iter().map(|(name, value)| json!({ "name": name, "value": value }));
             json!({ "name": server.name, "command": server.command, "args": server.args, "env": env.collect::<Vec<_>>() })
         });

@@ -8,7 +8,7 @@
 //! `--system-prompt` (it takes one), `--own-prompt` (it takes one beside its own only),
 //! `--two-modes` (its mode is an option, too), `--one-form` (so, and it tells of a change as a mode only), `--stubborn` (it
 //! agrees to a mode, and stays in its own), `--models` (it has a choice of two),
-//! `--http` and `--sse` (it reaches MCP servers so), `--closes` (it closes what it has inherited beside 0, 1 and 2),
+//! `--http` and `--sse` (it reaches MCP servers so), `--no-stdio` (it takes none that is a program), `--closes` (it closes what it has inherited beside 0, 1 and 2),
 //! `--mute` (it reads nothing, and writes to standard error only), `--other-version`, `--log FILE` (methods that it was asked for, one a line).
 //!
 //! The prompt is a script: steps with their arguments, separated by `;`.
@@ -118,6 +118,7 @@ fn main() {
         hangs_loading: has("--hangs-loading"),
         http: has("--http"),
         sse: has("--sse"),
+        no_programs: has("--no-stdio"),
         version: if has("--other-version") { 7 } else { 1 },
         logged_in: !has("--login"),
         memory: value("--memory"),
@@ -171,6 +172,7 @@ struct Agent {
     hangs_loading: bool,
     http: bool,
     sse: bool,
+    no_programs: bool,
     version: u32,
     logged_in: bool,
     memory: Option<PathBuf>,
@@ -240,6 +242,9 @@ impl Agent {
                     able["sessionCapabilities"]["systemPrompt"] = mode.clone();
                 }
                 able["mcpCapabilities"] = json!({ "http": self.http, "sse": self.sse });
+                if self.no_programs {
+                    able["mcpCapabilities"]["stdio"] = json!(false);
+                }
                 let methods =
                     if self.logged_in { json!([]) } else { json!([{ "id": "key", "name": "A key" }]) };
                 let version = self.version;

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::termios::{InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios};
 use signal_hook::consts::SIGINT;
 use tokio::sync::mpsc;
+use unicode_width::UnicodeWidthStr;
 
 use super::super::render;
 use super::super::ui;
@@ -296,20 +297,7 @@ impl Echo {
 fn width(c: char) -> usize {
     let mut shown = String::new();
     render::push(&mut shown, c);
-    match c {
-        _ if shown.len() != c.len_utf8() => shown.len(),
-        '\u{300}'..='\u{36f}' => 0,
-        '\u{1100}'..='\u{115f}'
-        | '\u{2e80}'..='\u{a4cf}'
-        | '\u{ac00}'..='\u{d7a3}'
-        | '\u{f900}'..='\u{faff}'
-        | '\u{fe30}'..='\u{fe6f}'
-        | '\u{ff00}'..='\u{ff60}'
-        | '\u{ffe0}'..='\u{ffe6}'
-        | '\u{1f300}'..='\u{1faff}'
-        | '\u{20000}'..='\u{3fffd}' => 2,
-        _ => 1,
-    }
+    shown.width()
 }
 
 /// A terminal that hands over every key, until this is dropped. Ctrl-C, Ctrl-Z and Ctrl-\ stay signals.
