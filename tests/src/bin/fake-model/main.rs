@@ -1,8 +1,8 @@
 //! A model server on loopback that does what the newest prompt says, so that real agents can be tried offline.
 //!
 //! It speaks what they speak: OpenAI Responses (`…/responses`), OpenAI chat completions (`…/chat/completions`), Anthropic
-//! Messages (`…/messages`), each as a stream or whole, and lists of models. It prints its port, which the kernel chose, and
-//! lives until its standard input ends.
+//! Messages (`…/messages`), Gemini (`…:generateContent`, `…:streamGenerateContent`), each as a stream or whole, and lists of
+//! models. It prints its port, which the kernel chose, and lives until its standard input ends.
 //!
 //! The last line of the newest user text that begins with one of these words decides:
 //!
@@ -15,6 +15,8 @@
 //! | `FAIL` | HTTP status 400 |
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a fixture fails by panicking")]
+
+mod gemini;
 
 use std::io::{BufRead, BufReader, Error, ErrorKind, Read, Result, Write};
 use std::net::{TcpListener, TcpStream};
@@ -41,7 +43,14 @@ fn serve(connection: &TcpStream) -> Result<()> {
     let mut reader = BufReader::new(connection);
     while let Some((method, path, body)) = request(&mut reader)? {
         let path = path.split('?').next().unwrap_or_default();
-        let format = match path.rsplit('/').next() {
+        let last = path.rsplit('/').next();
+        let streamed = last.is_some_and(|last| last.ends_with(":streamGenerateContent"));
+        let format = match last {
+            Some(last) if streamed || last.ends_with(":generateContent") => Format::Gemini,
+            Some(last) if last.ends_with(":countTokens") => {
+                whole(connection, 200, &json!({ "totalTokens": 10 }))?;
+                continue;
+            }
             Some("responses") => Format::Responses,
             Some("completions") => Format::Chat,
             Some("messages") => Format::Messages,
@@ -60,11 +69,15 @@ fn serve(connection: &TcpStream) -> Result<()> {
             }
         };
         let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
+        log(path, &asked);
         let reply = reply(format, &asked);
         if matches!(reply, Reply::Fail) {
-            let error = json!({ "type": "invalid_request_error", "message": "the model was told to fail", "code": "told" });
+            let code = if matches!(format, Format::Gemini) { json!(400) } else { json!("told") };
+            let error = json!({
+                "type": "invalid_request_error", "message": "the model was told to fail", "code": code, "status": "INVALID_ARGUMENT",
+            });
             whole(connection, 400, &json!({ "type": "error", "error": error }))?;
-        } else if asked["stream"] == true {
+        } else if streamed || asked["stream"] == true {
             // Its end is the connection's: the length is not known before.
             return stream(connection, format, &asked, &reply);
         } else {
@@ -72,6 +85,13 @@ fn serve(connection: &TcpStream) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Writes a request down where `KENNEL_FAKE_MODEL_LOG` says, for whoever wonders what an agent sends.
+fn log(path: &str, asked: &Value) {
+    let Some(file) = std::env::var_os("KENNEL_FAKE_MODEL_LOG") else { return };
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(file).unwrap();
+    writeln!(file, "{path} {asked}").unwrap();
 }
 
 /// Reads one request: its method, path and body. None at the connection's end.
@@ -127,6 +147,7 @@ enum Format {
     Responses,
     Chat,
     Messages,
+    Gemini,
 }
 
 /// What is answered.
@@ -160,6 +181,9 @@ fn text(content: &Value) -> String {
 
 /// What users and tools said in a request, in order.
 fn conversation(format: Format, asked: &Value) -> Vec<Entry> {
+    if matches!(format, Format::Gemini) {
+        return gemini::conversation(asked);
+    }
     let list = if matches!(format, Format::Responses) { &asked["input"] } else { &asked["messages"] };
     let mut entries = Vec::new();
     for message in list.as_array().into_iter().flatten() {
@@ -188,12 +212,16 @@ fn orders(text: &str) -> impl DoubleEndedIterator<Item = &str> {
     // Agents add long texts of their own, as blocks of their own; none of their lines begins so.
     let known =
         |line: &&str| matches!(line.split(' ').next(), Some("SAY" | "SLOW" | "TOOL" | "RECALL" | "FAIL"));
-    text.lines().map(str::trim).filter(known)
+    // What kennel replays of a lost conversation has whoever said it before it.
+    text.lines().map(|line| line.trim().trim_start_matches("User: ")).filter(known)
 }
 
 fn reply(format: Format, asked: &Value) -> Reply {
     let said = |text: String| Reply::Say(vec![text], Duration::ZERO);
-    let tools = asked["tools"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let tools = match format {
+        Format::Gemini => gemini::tools(asked),
+        _ => asked["tools"].as_array().cloned().unwrap_or_default(),
+    };
     if tools.is_empty() {
         return said("a title".into());
     }
@@ -216,7 +244,7 @@ fn reply(format: Format, asked: &Value) -> Reply {
             let (count, apart) = (numbers.next().unwrap_or(100), numbers.next().unwrap_or(100));
             Reply::Say((0..count).map(|n| format!("w{n} ")).collect(), Duration::from_millis(apart))
         }
-        "TOOL" => call(tools, rest).unwrap_or_else(|| said("there is no shell tool".into())),
+        "TOOL" => call(&tools, rest).unwrap_or_else(|| said("there is no shell tool".into())),
         "RECALL" => {
             let texts = entries.iter().filter_map(|entry| match entry {
                 Entry::User(text) => Some(text),
@@ -236,8 +264,9 @@ fn call(tools: &[Value], command: &str) -> Option<Reply> {
     tools.iter().find_map(|tool| {
         let tool = if tool["function"].is_object() { &tool["function"] } else { tool };
         let name = tool["name"].as_str()?;
-        if !matches!(name.to_ascii_lowercase().as_str(), "bash" | "shell" | "shell_command" | "exec_command")
-        {
+        const SHELLS: [&str; 6] =
+            ["bash", "shell", "shell_command", "exec_command", "run_shell_command", "execute"];
+        if !SHELLS.contains(&name.to_ascii_lowercase().as_str()) {
             return None;
         }
         let schema =
@@ -245,8 +274,19 @@ fn call(tools: &[Value], command: &str) -> Option<Reply> {
         let properties = schema["properties"].as_object()?;
         let key = ["command", "cmd"].into_iter().find(|key| properties.contains_key(*key))?;
         let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let some = |name: &str| match properties[name]["type"].as_str() {
+            Some("boolean") => json!(false),
+            Some("number" | "integer") => json!(1),
+            Some("array") => json!([]),
+            _ => json!("a test"),
+        };
         let mut arguments: Value =
-            required.map(|name| (name.to_owned(), json!("a test"))).collect::<serde_json::Map<_, _>>().into();
+            required.map(|name| (name.to_owned(), some(name))).collect::<serde_json::Map<_, _>>().into();
+        // codex does not ask otherwise: it tries in its own sandbox.
+        if properties.contains_key("sandbox_permissions") {
+            arguments["sandbox_permissions"] = json!("require_escalated");
+            arguments["justification"] = json!("a test");
+        }
         let list = properties[key]["type"] == "array";
         arguments[key] = if list { json!(["sh", "-c", command]) } else { json!(command) };
         Some(Reply::Call(name.into(), arguments))
@@ -276,6 +316,7 @@ fn answer(format: Format, asked: &Value, reply: &Reply) -> Value {
             "id": format!("msg_{id}"), "type": "message", "role": "assistant", "model": model, "stop_reason": "end_turn",
             "stop_sequence": null, "usage": usage(), "content": [{ "type": "text", "text": text }],
         }),
+        Format::Gemini => gemini::answer(reply),
     }
 }
 
@@ -311,6 +352,7 @@ fn stream(mut connection: &TcpStream, format: Format, asked: &Value, reply: &Rep
             connection.write_all(b"data: [DONE]\n\n")
         }
         Format::Messages => stream_messages(&mut send, asked, reply),
+        Format::Gemini => gemini::stream(&mut send, reply),
     }
 }
 
