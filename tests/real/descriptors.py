@@ -21,7 +21,6 @@ SECONDS = 60
 
 AGENTS = {
     "codex": (["codex-acp"], {"OPENAI_API_KEY": "sk-fake"}),
-    "codex, without its launcher": (["codex-acp-linux-x64"], {"OPENAI_API_KEY": "sk-fake"}),
     "claude": (["claude-agent-acp"], {"ANTHROPIC_API_KEY": "sk-ant-fake", "ANTHROPIC_BASE_URL": "http://127.0.0.1:9"}),
     "opencode": (["opencode", "acp"], {}),
 }

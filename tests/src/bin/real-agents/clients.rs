@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 
 use harness::history;
 use harness::real::{BOUND, kennel, kill, parent, until};
+use manager::protocol::Sandbox;
 use manager::protocol::api::Status;
 use serde_json::{Value, json};
 
 use crate::Step;
-use crate::agents::{Agent, Housed};
+use crate::agents::{Agent, Housed, Installed};
 use crate::model::Model;
-use crate::trial::Session;
+use crate::session::Session;
 
 /// How long `kennel acp` may take to leave once its input has ended.
 const LEAVES: Duration = Duration::from_secs(2);
@@ -42,9 +43,9 @@ pub fn all(installed: &Path, through: Option<&Path>) -> Vec<Client> {
 }
 
 /// Puts a client through everything.
-pub fn trial(client: &Client, agent: &Agent, model: &Model) {
+pub fn trial(client: &Client, agent: &Agent, installed: &Installed, model: &Model) {
     let step = |what: &str| Step::new(client.name, what);
-    let housed = agent.housed(model);
+    let housed = agent.housed(installed, model, Sandbox::None);
     let daemon = &housed.daemon;
 
     let doing = step("initialize, session/new");

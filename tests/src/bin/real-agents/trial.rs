@@ -3,201 +3,298 @@
 use std::time::Duration;
 
 use harness::history;
-use harness::real::{kill, lives, marked, mentioning, until, uuid};
-use manager::protocol::api::{Accepted, AgentInfo, PermissionInfo, SessionInfo, Status};
+use harness::real::{kill, lives, mentioning, until};
+use manager::protocol::api::{SessionInfo, Status};
 use manager::protocol::event::{Event, EventKind, Outcome};
 use manager::protocol::wire::AgentDetails;
-use manager::protocol::{PromptId, Restore, Stream};
+use manager::protocol::{PromptId, Restore, Sandbox};
 
 use crate::Step;
-use crate::agents::{Agent, Housed};
+use crate::agents::{Agent, Housed, Installed, Part};
 use crate::model::Model;
+use crate::session::{Session, assert_dead};
 
-/// What came of a trial: a line of the table.
-pub struct Row {
-    package: &'static str,
-    name: &'static str,
-    said: AgentDetails,
-    start: Duration,
-    asked: usize,
-    after_agent: Restore,
-    after_worker: Restore,
-    worker_kib: u64,
+/// What an agent did behind walls that leave it its model.
+pub struct Life {
+    /// What it says of itself.
+    pub said: AgentDetails,
+    /// From its first process to its being ready.
+    pub start: Duration,
+    /// How many permissions it asked for.
+    pub asked: usize,
+    /// The level told after the agent was killed.
+    pub after_agent: Restore,
+    /// After the worker was.
+    pub after_worker: Restore,
+    /// After daemon and worker were.
+    pub after_both: Restore,
+    /// Memory of kennel's part.
+    pub worker_kib: u64,
 }
 
-impl Row {
-    /// All lines, in Markdown.
-    pub fn table(rows: &[&Self]) -> String {
-        let head = "| agent | version | offers | start to ready | permissions asked | after `kill -9` of the agent | of the \
-                    worker | memory of kennel's part (PSS of the worker) |\n|---|---|---|---|---|---|---|---|\n";
-        rows.iter().fold(head.to_owned(), |table, row| table + &row.line())
-    }
-
-    fn line(&self) -> String {
-        let Self { package, name, said, start, asked, after_agent, after_worker, worker_kib } = self;
-        let offers: Vec<&str> = [(said.resume, "resume"), (said.load, "load")]
-            .into_iter()
-            .filter_map(|(offered, name)| offered.then_some(name))
-            .collect();
-        format!(
-            "| {name} (`{package}`) | {} | {} | {:.1} s | {asked} | `{after_agent}` | `{after_worker}` | {:.1} MiB |\n",
-            said.version.as_deref().unwrap_or("not said"),
-            offers.join(", "),
-            start.as_secs_f64(),
-            *worker_kib as f64 / 1024.0,
-        )
-    }
-}
-
-/// A session of an agent's.
-pub struct Session<'a> {
+/// A life in progress.
+struct Trial<'a> {
+    agent: &'a Agent,
     housed: &'a Housed,
-    id: String,
+    session: Session<'a>,
+    sandbox: Sandbox,
+    asked: usize,
+    crashes: usize,
 }
 
-/// Puts an agent through everything.
-pub fn of(agent: &Agent, model: &Model) -> Row {
-    let step = |what: &str| Step::new(agent.name, what);
-    let housed = agent.housed(model);
-    let daemon = &housed.daemon;
+/// The whole life, with this sandbox or none.
+pub fn life(agent: &Agent, installed: &Installed, model: &Model, sandbox: Sandbox) -> Life {
+    let housed = agent.housed(installed, model, sandbox);
+    let mut trial = Trial::start(agent, &housed, sandbox);
+    let uuid = trial.session.uuid();
+    let start = start_time(&housed.daemon.events());
+    let said = housed.daemon.show(&trial.session.id).agent_details.unwrap();
+    trial.prompt_and_tool();
+    trial.abort();
+    let after_agent = trial.agent_dies();
+    let after_worker = trial.worker_dies();
+    trial.daemon_dies();
+    let after_both = trial.daemon_and_worker_die();
+    trial.model_fails();
+    let worker_kib = pss_kib(housed.daemon.idle(&trial.session.id).pid.unwrap());
+    trial.stop_and_restart(&uuid);
+    trial.hibernates();
+    let asked = trial.asked;
+    trial.end(&uuid);
+    Life { said, start, asked, after_agent, after_worker, after_both, worker_kib }
+}
 
-    let doing = step("what it says of itself");
-    let agents: Vec<AgentInfo> = daemon.json(&["agents", "ls", agent.name, "--probe"]);
-    let said = agents[0].details.clone().unwrap();
-    drop(doing);
+/// The life of an agent that has no network, and so no model: it starts, fails each prompt, dies, comes back, and leaves nothing.
+pub fn without_network(agent: &Agent, installed: &Installed, model: &Model) {
+    let housed = agent.housed(installed, model, Sandbox::Strict);
+    let mut trial = Trial::start(agent, &housed, Sandbox::Strict);
+    let uuid = trial.session.uuid();
+    trial.no_answer();
+    trial.all_die_idle();
+    trial.end(&uuid);
+}
 
-    let doing = step("start");
-    let work = housed.work.display().to_string();
-    let info: SessionInfo = daemon.json(&["start", "--agent", agent.name, "--dir", &work]);
-    let session = Session::new(&housed, info.id.as_str());
-    let uuid = session.uuid();
-    let start = start_time(&daemon.events());
-    drop(doing);
+impl<'a> Trial<'a> {
+    fn start(agent: &'a Agent, housed: &'a Housed, sandbox: Sandbox) -> Self {
+        let doing = Step::new(agent.name, &format!("{}: start", sandbox.name()));
+        let work = housed.work.display().to_string();
+        let info: SessionInfo = housed.daemon.json(&["start", "--agent", agent.name, "--dir", &work]);
+        let session = Session::new(housed, info.id.as_str());
+        housed.daemon.idle(&session.id);
+        drop(doing);
+        Self { agent, housed, session, sandbox, asked: 0, crashes: 0 }
+    }
 
-    let doing = step("prompt");
-    assert_said(&session.send("SAY one"), "one");
-    drop(doing);
+    fn step(&self, what: &str) -> Step {
+        Step::new(self.agent.name, &format!("{}: {what}", self.sandbox.name()))
+    }
 
-    let doing = step("tool call with permission");
-    let prompt = session.begin("TOOL echo by-a-tool > tool-file");
-    session.asked();
-    let file = housed.work.join("tool-file");
-    assert!(!file.exists(), "the tool was used before it was allowed");
-    assert_eq!(daemon.show(&session.id).status, Status::RequiresAction);
-    let mut asked = session.allow_until_end(prompt);
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), "by-a-tool\n");
-    assert_said(&session.printed(prompt), "the tool said:");
-    drop(doing);
+    fn prompt_and_tool(&mut self) {
+        let _doing = self.step("prompt");
+        assert_said(&self.session.send("SAY one"), "one");
+        drop(_doing);
 
-    let doing = step("abort");
-    let prompt = session.begin("SLOW 2000 50");
-    session.until_printed(prompt, "w3");
-    daemon.ok(&["abort", &session.id]);
-    daemon.idle(&session.id);
-    let aborted = |kind: &EventKind| matches!(kind, EventKind::TurnCompleted { prompt_id, outcome: Outcome::Aborted, .. } if *prompt_id == prompt);
-    assert!(session.events().iter().any(|event| aborted(&event.kind)), "{:#?}", session.events());
-    assert_said(&session.send("SAY two"), "two");
-    drop(doing);
+        let _doing = self.step("tool call with permission");
+        let prompt = self.session.begin("TOOL echo by-a-tool > tool-file");
+        let file = self.housed.work.join("tool-file");
+        if self.agent.lacks(Part::Permissions).is_none() {
+            self.session.asked();
+            assert!(!file.exists(), "the tool was used before it was allowed");
+            assert_eq!(self.housed.daemon.show(&self.session.id).status, Status::RequiresAction);
+        }
+        let asked = self.session.allow_until_end(prompt);
+        assert_eq!(asked == 0, self.agent.lacks(Part::Permissions).is_some(), "it asked {asked} times");
+        self.asked += asked;
+        let said = self.session.printed(prompt);
+        assert_eq!(std::fs::read_to_string(&file).ok().as_deref(), Some("by-a-tool\n"), "{said}");
+        assert_said(&said, "the tool said:");
+    }
 
-    let doing = step("kill -9 of the agent mid-turn");
-    let prompt = session.begin("SLOW 2000 50");
-    session.until_printed(prompt, "w3");
-    let before = session.agents_processes();
-    kill(daemon.show(&session.id).agent_pid.unwrap());
-    let after_agent = session.restored(prompt, 1);
-    assert_dead(&before);
-    assert_said(&session.printed(prompt), "w0 w1 w2 w3");
-    drop(doing);
+    fn abort(&mut self) {
+        let _doing = self.step("abort");
+        let prompt = self.begin_slow(2000);
+        self.housed.daemon.ok(&["abort", &self.session.id]);
+        self.housed.daemon.idle(&self.session.id);
+        let aborted = |kind: &EventKind| matches!(kind, EventKind::TurnCompleted { prompt_id, outcome: Outcome::Aborted, .. } if *prompt_id == prompt);
+        let events = self.session.events();
+        assert!(events.iter().any(|event| aborted(&event.kind)), "{events:#?}");
+        assert_said(&self.session.send("SAY two"), "two");
+    }
 
-    let doing = step("the conversation is remembered after that");
-    let recalled = session.send("RECALL");
-    assert_said(&recalled, "[SAY one]");
-    assert_said(&recalled, "[TOOL echo by-a-tool > tool-file]");
-    assert_said(&recalled, "[SAY two]");
-    drop(doing);
+    /// A turn that has begun to say so many words.
+    fn begin_slow(&self, words: usize) -> PromptId {
+        let prompt = self.session.begin(&format!("SLOW {words} 50"));
+        self.session.until_printed(prompt, "w3");
+        prompt
+    }
 
-    let doing = step("kill -9 of the worker while a tool runs");
-    // Deaf, and in a session of its own, as a server that an agent starts.
-    let name = format!("escapee-of-{}-{}", agent.name, std::process::id());
-    let prompt = session.begin(&format!(
-        "TOOL ESCAPEE={name} setsid sh -c 'trap \"\" TERM HUP INT; while :; do sleep 1000; done' & sleep 1000"
-    ));
-    session.asked();
-    asked += session.allow_until(|| (!mentioning(&name).is_empty()).then_some(())).0;
-    let before = [session.agents_processes(), mentioning(&name)].concat();
-    kill(daemon.show(&session.id).pid.unwrap());
-    let after_worker = session.restored(prompt, 2);
-    assert_dead(&before);
-    drop(doing);
+    fn agent_dies(&mut self) -> Restore {
+        let _doing = self.step("kill -9 of the agent mid-turn");
+        let prompt = self.begin_slow(2000);
+        let before = self.session.agents_processes();
+        kill(self.housed.daemon.show(&self.session.id).agent_pid.unwrap());
+        let level = self.restored(prompt);
+        assert_dead(&before);
+        assert_said(&self.session.printed(prompt), "w0 w1 w2 w3");
+        drop(_doing);
+        self.remembers(&["[SAY one]", "[TOOL echo by-a-tool > tool-file]", "[SAY two]"]);
+        level
+    }
 
-    let doing = step("the conversation is remembered after that too");
-    let recalled = session.send("RECALL");
-    assert_said(&recalled, "[SAY one]");
-    assert_said(&recalled, "[SAY two]");
-    drop(doing);
+    fn restored(&mut self, prompt: PromptId) -> Restore {
+        self.crashes += 1;
+        let level = self.session.restored(prompt, self.crashes);
+        let itself = matches!(level, Restore::Resumed | Restore::Loaded);
+        // That it loads after all is no fault: it depends on the clock.
+        assert!(itself || self.agent.lacks(Part::Loads).is_some(), "it was {level}");
+        level
+    }
 
-    let doing = step("an error of the model");
-    let prompt = session.begin("FAIL");
-    session.end_of(prompt);
-    let about = |event: &&Event| serde_json::to_string(event).unwrap().contains("told to fail");
-    assert!(session.events().iter().any(|event| about(&event)), "nobody was told: {:#?}", session.events());
-    assert_said(&session.send("SAY three"), "three");
-    drop(doing);
+    fn remembers(&self, texts: &[&str]) {
+        let _doing = self.step("the conversation is remembered");
+        let recalled = self.session.send("RECALL");
+        for text in texts {
+            match self.agent.lacks(Part::Memory) {
+                None => assert_said(&recalled, text),
+                Some(_) => assert!(!recalled.contains(text), "it remembers after all: {recalled}"),
+            }
+        }
+    }
 
-    let doing = step("memory");
-    let worker_kib = pss_kib(daemon.idle(&session.id).pid.unwrap());
-    drop(doing);
+    /// The worker dies while a tool runs that is deaf, and in a session of its own, as a server that an agent starts.
+    fn worker_dies(&mut self) -> Restore {
+        let _doing = self.step("kill -9 of the worker while a tool runs");
+        let name = format!("escapee-of-{}-{}", self.agent.name, std::process::id());
+        let prompt = self.session.begin(&format!(
+            "TOOL ESCAPEE={name} setsid sh -c 'trap \"\" TERM HUP INT; while :; do sleep 1000; done' & sleep 1000"
+        ));
+        self.asked += self.session.allow_until(|| (!mentioning(&name).is_empty()).then_some(())).0;
+        let before = [self.session.agents_processes(), mentioning(&name)].concat();
+        kill(self.housed.daemon.show(&self.session.id).pid.unwrap());
+        let level = self.restored(prompt);
+        assert_dead(&before);
+        drop(_doing);
+        self.remembers(&["[SAY one]", "[SAY two]"]);
+        level
+    }
 
-    let doing = step("stop leaves nothing");
-    let before = session.agents_processes();
-    daemon.ok(&["stop", &session.id]);
-    assert_dead(&before);
-    session.nothing_left(&uuid);
-    drop(doing);
+    /// The daemon dies; the turn goes on in the worker, and nothing of it is missing.
+    fn daemon_dies(&mut self) {
+        let _doing = self.step("kill -9 of the daemon mid-turn changes nothing");
+        let prompt = self.begin_slow(40);
+        let before = self.housed.daemon.show(&self.session.id);
+        self.housed.daemon.kill();
+        let end = self.session.end_of(prompt);
+        assert!(matches!(end, EventKind::TurnCompleted { outcome: Outcome::Completed, .. }), "{end:?}");
+        let text: String = (0..40).map(|n| format!("w{n} ")).collect();
+        assert_said(&self.session.printed(prompt), text.trim());
+        let after = self.housed.daemon.idle(&self.session.id);
+        assert_eq!((after.pid, after.agent_pid), (before.pid, before.agent_pid));
+    }
 
-    let doing = step("restart remembers");
-    daemon.ok(&["restart", &session.id]);
-    daemon.idle(&session.id);
-    assert_said(&session.send("RECALL"), "[SAY one]");
-    drop(doing);
+    fn daemon_and_worker_die(&mut self) -> Restore {
+        let _doing = self.step("kill -9 of the daemon and the worker mid-turn");
+        let prompt = self.begin_slow(2000);
+        let before = self.session.agents_processes();
+        let worker = self.housed.daemon.show(&self.session.id).pid.unwrap();
+        let daemon = self.housed.daemon.pid();
+        kill(daemon);
+        kill(worker);
+        until("the death of both", || (!lives(daemon) && !lives(worker)).then_some(()));
+        let level = self.restored(prompt);
+        assert_dead(&before);
+        drop(_doing);
+        self.remembers(&["[SAY one]", "[SAY two]"]);
+        level
+    }
 
-    let doing = step("the history holds");
-    let violations = history::of(&daemon.events());
-    assert!(violations.is_empty(), "{violations:#?}");
-    drop(doing);
+    fn model_fails(&mut self) {
+        let _doing = self.step("an error of the model");
+        let prompt = self.session.begin("FAIL");
+        self.session.end_of(prompt);
+        let about = |event: &&Event| serde_json::to_string(event).unwrap().contains("told to fail");
+        let events = self.session.events();
+        match (self.agent.lacks(Part::ModelErrors), events.iter().any(|event| about(&event))) {
+            (None, told) => assert!(told, "nobody was told: {:#?}", events),
+            (Some(_), told) => assert!(!told, "it says so after all"),
+        }
+        assert_said(&self.session.send("SAY three"), "three");
+    }
 
-    let doing = step("`daemon stop` leaves nothing");
-    daemon.ok(&["daemon", "stop"]);
-    session.nothing_left(&uuid);
-    let dir = daemon.dir.path().display().to_string();
-    until("the end of everything below the daemon", || mentioning(&dir).is_empty().then_some(()));
-    drop(doing);
+    fn stop_and_restart(&mut self, uuid: &str) {
+        let _doing = self.step("stop leaves nothing, and restart remembers");
+        let before = self.session.agents_processes();
+        self.housed.daemon.ok(&["stop", &self.session.id]);
+        assert_dead(&before);
+        self.session.nothing_left(uuid);
+        self.housed.daemon.ok(&["restart", &self.session.id]);
+        self.housed.daemon.idle(&self.session.id);
+        drop(_doing);
+        self.remembers(&["[SAY one]"]);
+    }
 
-    Row {
-        package: agent.package,
-        name: agent.name,
-        said,
-        start,
-        asked,
-        after_agent,
-        after_worker,
-        worker_kib,
+    /// Another session of the agent's hibernates, and a prompt wakes it.
+    fn hibernates(&mut self) {
+        let _doing = self.step("hibernate leaves nothing, and a prompt wakes it");
+        let daemon = &self.housed.daemon;
+        daemon.ok(&["stop", &self.session.id]);
+        let work = self.housed.work.display().to_string();
+        let words = ["start", "--agent", self.agent.name, "--dir", &work, "--hibernate-after", "1s"];
+        let info: SessionInfo = daemon.json(&words);
+        let other = Session::new(self.housed, info.id.as_str());
+        let uuid = other.uuid();
+        assert_said(&other.send("SAY four"), "four");
+        daemon.ok(&["wait", &other.id, "--until", "hibernated", "--timeout", "30s"]);
+        other.nothing_left(&uuid);
+        let recalled = other.send("RECALL");
+        if self.agent.lacks(Part::Memory).is_none() {
+            assert_said(&recalled, "[SAY four]");
+        }
+        daemon.ok(&["stop", &other.id]);
+        other.nothing_left(&uuid);
+    }
+
+    /// A prompt to an agent that cannot reach its model ends, by itself or by abort, without an answer.
+    fn no_answer(&self) {
+        let _doing = self.step("a prompt gets no answer, and can be aborted");
+        let prompt = self.session.begin("SAY something");
+        // Some try again for minutes.
+        self.housed.daemon.run(&["wait", &self.session.id, "--until", "idle", "--timeout", "2s"]);
+        self.housed.daemon.run(&["abort", &self.session.id]);
+        self.session.end_of(prompt);
+        self.housed.daemon.idle(&self.session.id);
+        let said = self.session.printed(prompt);
+        assert!(said.trim() != "something", "there is a network: {said}");
+    }
+
+    /// Daemon and worker die at once, and with them the agent.
+    fn all_die_idle(&mut self) {
+        let _doing = self.step("kill -9 of the daemon and the worker at rest");
+        let before = self.session.agents_processes();
+        let info = self.housed.daemon.show(&self.session.id);
+        let all = [self.housed.daemon.pid(), info.pid.unwrap()];
+        all.iter().for_each(|pid| kill(*pid));
+        until("their death", || all.iter().all(|pid| !lives(*pid)).then_some(()));
+        until("another process", || {
+            let now = self.housed.daemon.show(&self.session.id);
+            (now.status == Status::Idle && now.pid.is_some() && now.pid != info.pid).then_some(())
+        });
+        assert_dead(&before);
+    }
+
+    fn end(self, uuid: &str) {
+        let _doing = self.step("the history holds, and `daemon stop` leaves nothing");
+        let violations = history::of(&self.housed.daemon.events());
+        assert!(violations.is_empty(), "{violations:#?}");
+        self.housed.daemon.ok(&["daemon", "stop"]);
+        let dir = self.housed.daemon.dir.path().display().to_string();
+        until("the end of everything below the daemon", || mentioning(&dir).is_empty().then_some(()));
+        self.session.nothing_left(uuid);
     }
 }
 
 fn assert_said(text: &str, wanted: &str) {
     assert!(text.contains(wanted), "not said: {wanted:?}, but: {text:?}");
-}
-
-/// None of these is left, of an agent that is replaced or stopped.
-fn assert_dead(processes: &[u32]) {
-    let left: Vec<u32> = processes.iter().copied().filter(|pid| lives(*pid)).collect();
-    assert!(left.is_empty(), "these were left behind: {left:?} {:?}", shown(&left));
-}
-
-fn shown(processes: &[u32]) -> Vec<String> {
-    let command = |pid| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    processes.iter().map(|pid| command(pid).replace('\0', " ")).collect()
 }
 
 /// From the session's first process to its being ready, by the journal.
@@ -211,122 +308,4 @@ fn pss_kib(pid: u32) -> u64 {
     let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
     let pss = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap();
     pss.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
-impl<'a> Session<'a> {
-    /// The session of this id.
-    pub fn new(housed: &'a Housed, id: &str) -> Self {
-        Self { housed, id: id.to_owned() }
-    }
-
-    /// What the markers below its manager share.
-    pub fn uuid(&self) -> String {
-        uuid(self.housed.daemon.idle(&self.id).pid.unwrap())
-    }
-
-    /// All that happened in it.
-    fn events(&self) -> Vec<Event> {
-        let events = self.housed.daemon.events().into_iter();
-        events.filter(|event| event.session.as_ref().is_some_and(|id| id.as_str() == self.id)).collect()
-    }
-
-    /// Runs a prompt to its end, and gives what the agent said.
-    fn send(&self, text: &str) -> String {
-        self.housed.daemon.ok(&["send", &self.id, text])
-    }
-
-    /// Sends a prompt, and does not wait.
-    fn begin(&self, text: &str) -> PromptId {
-        self.housed.daemon.json::<Accepted>(&["send", "--no-wait", &self.id, text]).prompt_id
-    }
-
-    /// What the agent has said in a prompt's turn.
-    fn printed(&self, prompt: PromptId) -> String {
-        let events = self.events();
-        let chunks = events.iter().filter_map(|event| match &event.kind {
-            EventKind::MessageChunk { prompt_id, stream: Stream::Stdout, text, .. }
-                if *prompt_id == prompt =>
-            {
-                Some(text.as_str())
-            }
-            _ => None,
-        });
-        chunks.collect()
-    }
-
-    fn until_printed(&self, prompt: PromptId, text: &str) {
-        until(&format!("{text:?} in the turn"), || self.printed(prompt).contains(text).then_some(()));
-    }
-
-    fn open(&self) -> Vec<PermissionInfo> {
-        self.housed.daemon.json(&["permissions", "ls", &self.id])
-    }
-
-    /// Waits until the agent asks for a permission.
-    fn asked(&self) {
-        until("a question", || (!self.open().is_empty()).then_some(()));
-    }
-
-    /// Allows what is asked until there is something; gives how often, and that.
-    fn allow_until<T>(&self, mut look: impl FnMut() -> Option<T>) -> (usize, T) {
-        let mut allowed = 0;
-        let found = until("what was allowed", || {
-            for question in self.open() {
-                // It may have ended meanwhile; then the next look shows it.
-                let said =
-                    self.housed.daemon.run(&["permissions", "allow", &question.permission_id.to_string()]);
-                allowed += usize::from(said.code == Some(0));
-            }
-            look()
-        });
-        (allowed, found)
-    }
-
-    fn allow_until_end(&self, prompt: PromptId) -> usize {
-        self.allow_until(|| self.ended(prompt)).0
-    }
-
-    fn ended(&self, prompt: PromptId) -> Option<EventKind> {
-        let ended = |kind: &EventKind| match kind {
-            EventKind::TurnCompleted { prompt_id, .. } | EventKind::TurnInterrupted { prompt_id, .. } => {
-                *prompt_id == prompt
-            }
-            _ => false,
-        };
-        self.events().into_iter().map(|event| event.kind).find(ended)
-    }
-
-    fn end_of(&self, prompt: PromptId) -> EventKind {
-        until("the end of the turn", || self.ended(prompt))
-    }
-
-    /// Waits until the session is back after its `nth` crash, which must have interrupted the prompt; gives the level
-    /// that was told.
-    fn restored(&self, prompt: PromptId, nth: usize) -> Restore {
-        let end = self.end_of(prompt);
-        assert!(matches!(end, EventKind::TurnInterrupted { .. }), "{end:?}");
-        let level = until("the restore", || {
-            let events = self.events();
-            let mut levels = events.iter().filter_map(|event| match &event.kind {
-                EventKind::SessionRestarted { restore, .. } => Some(*restore),
-                _ => None,
-            });
-            levels.nth(nth - 1)
-        });
-        self.housed.daemon.idle(&self.id);
-        level
-    }
-
-    /// The agent and all that it has started.
-    fn agents_processes(&self) -> Vec<u32> {
-        let processes = mentioning(&self.housed.home.display().to_string());
-        assert!(!processes.is_empty(), "an agent that runs has its home in its environment");
-        processes
-    }
-
-    /// No process of the session's is left.
-    pub fn nothing_left(&self, uuid: &str) {
-        let left = [marked(uuid), mentioning(&self.housed.home.display().to_string())].concat();
-        assert!(left.is_empty(), "left behind: {left:?} {:?}", shown(&left));
-    }
 }
