@@ -62,7 +62,7 @@
 //! when the manager starts.
 
 pub(crate) mod bounds;
-mod built_in;
+pub mod built_in;
 mod env;
 mod file;
 pub(crate) mod mcp;
@@ -82,7 +82,6 @@ use crate::core::{PermissionRule, Permissions, Refusal, RestartPolicy, Spec, Sub
 use crate::error::Error;
 
 pub(crate) use bounds::{cpus as to_milli_cpus, size as parse_size, umask as parse_umask};
-pub use built_in::{BUILT_IN, BuiltIn, Package, Registry};
 pub use env::{agent_env, base_env, missing as missing_env, path_of, places};
 pub use sandbox::{check_workdir as check_sandbox_workdir, unavailable as sandbox_unavailable};
 

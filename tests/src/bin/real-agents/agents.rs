@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use harness::daemon::Daemon;
-use manager::config::{BUILT_IN, BuiltIn, Registry};
+use manager::config::built_in::{BUILT_IN, BuiltIn, Registry};
 use manager::protocol::Sandbox;
 
 use serde_json::json;
