@@ -1,5 +1,7 @@
 //! A session of an agent's: what is asked of it, and what it leaves.
 
+use std::time::Duration;
+
 use harness::real::{kennel, lives, marked, mentioning, until, uuid, worker};
 use manager::protocol::api::{Accepted, PermissionInfo};
 use manager::protocol::event::{Event, EventKind};
@@ -23,6 +25,18 @@ pub fn assert_dead(processes: &[u32]) {
 fn shown(processes: &[u32]) -> Vec<String> {
     let command = |pid| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     processes.iter().map(|pid| command(pid).replace('\0', " ")).collect()
+}
+
+/// Looks until there is something. Each look is a `kennel` command that prints all events: without a pause they would take the
+/// processors from the agent that is waited for.
+pub fn slowly<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    until(what, || {
+        let found = look();
+        if found.is_none() {
+            std::thread::park_timeout(Duration::from_millis(100));
+        }
+        found
+    })
 }
 
 impl<'a> Session<'a> {
@@ -77,7 +91,7 @@ impl<'a> Session<'a> {
 
     /// Waits until the agent has said this in a prompt's turn.
     pub fn until_printed(&self, prompt: PromptId, text: &str) {
-        until(&format!("{text:?} in the turn"), || {
+        slowly(&format!("{text:?} in the turn"), || {
             let ended = self.ended(prompt);
             let printed = self.printed(prompt);
             assert!(ended.is_none() || printed.contains(text), "{ended:?} without {text:?}: {printed:?}");
@@ -91,13 +105,13 @@ impl<'a> Session<'a> {
 
     /// Waits until the agent asks for a permission.
     pub fn asked(&self) {
-        until("a question", || (!self.open().is_empty()).then_some(()));
+        slowly("a question", || (!self.open().is_empty()).then_some(()));
     }
 
     /// Allows what is asked until there is something; gives how often, and that.
     pub fn allow_until<T>(&self, mut look: impl FnMut() -> Option<T>) -> (usize, T) {
         let mut allowed = 0;
-        let found = until("what was allowed", || {
+        let found = slowly("what was allowed", || {
             for question in self.open() {
                 // It may have ended meanwhile; then the next look shows it.
                 let said =
@@ -126,7 +140,7 @@ impl<'a> Session<'a> {
 
     /// Waits for the end of a prompt's turn.
     pub fn end_of(&self, prompt: PromptId) -> EventKind {
-        until("the end of the turn", || self.ended(prompt))
+        slowly("the end of the turn", || self.ended(prompt))
     }
 
     /// Waits until the session is back after its `nth` crash, which must have interrupted the prompt; gives the level
@@ -134,7 +148,7 @@ impl<'a> Session<'a> {
     pub fn restored(&self, prompt: PromptId, nth: usize) -> Restore {
         let end = self.end_of(prompt);
         assert!(matches!(end, EventKind::TurnInterrupted { .. }), "{end:?}");
-        let level = until("the restore", || {
+        let level = slowly("the restore", || {
             let events = self.events();
             let mut levels = events.iter().filter_map(|event| match &event.kind {
                 EventKind::SessionRestarted { restore, .. } => Some(*restore),

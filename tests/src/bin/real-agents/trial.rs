@@ -12,7 +12,7 @@ use manager::protocol::{PromptId, Restore, Sandbox};
 use crate::Step;
 use crate::agents::{Agent, Housed, Installed, Part};
 use crate::model::Model;
-use crate::session::{Session, assert_dead};
+use crate::session::{Session, assert_dead, slowly};
 
 /// What an agent did behind walls that leave it its model.
 pub struct Life {
@@ -275,7 +275,7 @@ impl<'a> Trial<'a> {
         let all = [self.housed.daemon.pid(), info.pid.unwrap()];
         all.iter().for_each(|pid| kill(*pid));
         until("their death", || all.iter().all(|pid| !lives(*pid)).then_some(()));
-        until("another process", || {
+        slowly("another process", || {
             let now = self.housed.daemon.show(&self.session.id);
             (now.status == Status::Idle && now.pid.is_some() && now.pid != info.pid).then_some(())
         });
