@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Timespec, Timestamps, UTIME_NOW, flock, futimens};
 
-use crate::owned::{self, How};
 use crate::supervisor::LOCK;
+use crate::system::owned::{self, How};
 
 /// The file, in the state directory.
 pub const NAME: &str = "address";

@@ -16,9 +16,9 @@ use protocol::event::{Event, EventKind, Timestamp};
 use protocol::{EventId, Incarnation, SessionId};
 use tokio::sync::{Semaphore, watch};
 
-use crate::blocking;
 use crate::error::Error;
 use crate::journal::{JournalError, Large, Page, Reader};
+use crate::system::blocking;
 
 /// What ends a server-sent event after its data.
 const FRAME_END: &str = "\n\n";

@@ -7,34 +7,20 @@
 mod address;
 pub mod api;
 mod attachments;
-mod blocking;
-mod cgroups;
 pub mod cli;
 pub mod client;
-mod clock;
 pub mod config;
 pub mod core;
 mod daemon;
-mod doctor;
 mod error;
-mod exit_info;
 mod feed;
 mod fetch;
 mod journal;
-mod links;
-mod logs;
-mod machine;
-mod manager;
-mod owned;
 mod pace;
-mod process;
-mod reserve;
+mod session_manager;
 mod settings;
-mod shelter;
 mod supervisor;
-mod sweep;
-mod tokens;
-mod usage;
+mod system;
 mod work;
 mod workdir;
 mod workers;
@@ -42,8 +28,8 @@ mod worktrees;
 
 pub use error::{Error, StartError};
 pub use feed::{Record, Subscription};
-pub use manager::{Builder, MAX_PROMPT, SessionManager, WaitFor, check_prompt};
 pub use protocol;
+pub use session_manager::{Builder, MAX_PROMPT, SessionManager, WaitFor, check_prompt};
 pub use work::LoopWork;
 
 /// Version and build of this kennel.

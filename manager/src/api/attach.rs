@@ -19,7 +19,7 @@ use super::events::{EventsQuery, Frame, stream_of};
 use super::input::{Id, Query};
 use super::problem::{Answer, ApiError, refuses};
 use crate::error::Error;
-use crate::manager::SessionManager;
+use crate::session_manager::SessionManager;
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]

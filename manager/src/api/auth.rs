@@ -36,7 +36,7 @@ use super::peer::{NO_ROOM, Peer, Standing};
 use super::problem::{Answer, ApiError};
 use crate::core::Refusal;
 use crate::error::Error;
-use crate::tokens;
+use crate::workers::tokens;
 
 /// Who asks. Put into every request by [`check`].
 #[derive(Clone, Debug)]

@@ -33,7 +33,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::manager::SessionManager;
+use crate::session_manager::SessionManager;
 pub use connections::serve;
 use problem::ApiError;
 

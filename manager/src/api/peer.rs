@@ -18,8 +18,8 @@ use tokio::net::UnixStream;
 use tokio::sync::OnceCell;
 
 use crate::error::Error;
-use crate::manager::SessionManager;
-use crate::process;
+use crate::session_manager::SessionManager;
+use crate::system::process;
 
 /// The most processes that are looked at above one another. No person has so many; an agent could make millions.
 const DEPTH: usize = 128;

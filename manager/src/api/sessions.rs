@@ -23,11 +23,11 @@ use super::App;
 use super::auth::Caller;
 use super::input::{Id, Json, Key, NoBody, Nothing, OptionalJson, Pid, Query, Umask, Wait};
 use super::problem::{Answer, ApiError, WITH_BODY, WITH_OPTIONS, refuses};
-use crate::blocking;
 use crate::feed::readable;
-use crate::manager::{SessionManager, WaitFor};
-use crate::owned::{self, How};
-use crate::{logs, tokens};
+use crate::session_manager::{SessionManager, WaitFor};
+use crate::system::blocking;
+use crate::system::owned::{self, How};
+use crate::workers::{logs, tokens};
 
 /// How long `PUT` and bootstrap wait for a session that does not say how long, in milliseconds.
 const START_TIMEOUT_MS: u64 = 30_000;

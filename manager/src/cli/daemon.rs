@@ -20,7 +20,8 @@ use super::ui::Ui;
 use crate::address::{self, Found};
 use crate::client::{ClientError, Request};
 use crate::daemon::{Paths, same_file};
-use crate::{clock, shelter};
+use crate::system::clock;
+use crate::workers::shelter;
 
 /// How long a daemon that starts may take until it answers.
 const START: Duration = Duration::from_secs(10);

@@ -6,7 +6,7 @@ use super::error::{Failure, Outcome, exit};
 use super::link::{Link, read};
 use super::render;
 use crate::client::Request;
-use crate::doctor::{Finding, Health, Told, examine};
+use crate::daemon::doctor::{Finding, Health, Told, examine};
 
 /// `doctor`. Fails if something that kennel promises does not hold.
 pub async fn doctor(link: &Link<'_>) -> Outcome {

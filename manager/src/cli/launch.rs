@@ -11,8 +11,8 @@ use super::error::{Failure, Outcome, exit};
 use super::ui::Ui;
 use crate::daemon::{self, DaemonOptions, Paths, RunError};
 use crate::error::StartError;
-use crate::owned::{self, How};
 use crate::supervisor;
+use crate::system::owned::{self, How};
 
 /// The exit code of a daemon that found another one serving its state directory.
 pub const LOST: i32 = exit::CONFLICT as i32;
@@ -23,7 +23,7 @@ const TAIL_LINES: usize = 10;
 
 /// Where a daemon that was started in the background writes its log.
 pub fn log_path(paths: &Paths) -> PathBuf {
-    paths.state_dir.join(crate::logs::DAEMON)
+    paths.state_dir.join(crate::workers::logs::DAEMON)
 }
 
 /// How long the log is now.
@@ -35,7 +35,7 @@ pub fn log_length(paths: &Paths) -> u64 {
 pub fn log_since(paths: &Paths, begin: u64) -> String {
     let read = || -> io::Result<String> {
         let state_dir = fs::canonicalize(&paths.state_dir)?;
-        let mut file = owned::open(&state_dir.join(crate::logs::DAEMON), How::Read)?;
+        let mut file = owned::open(&state_dir.join(crate::workers::logs::DAEMON), How::Read)?;
         file.seek(SeekFrom::Start(begin.min(file.metadata()?.len())))?;
         let mut text = Vec::new();
         file.take(MAX_LOG).read_to_end(&mut text)?;
@@ -64,7 +64,7 @@ pub fn spawn(paths: &Paths) -> Outcome<Child> {
 }
 
 fn open_log(state_dir: &Path) -> io::Result<File> {
-    let path = state_dir.join(crate::logs::DAEMON);
+    let path = state_dir.join(crate::workers::logs::DAEMON);
     if fs::symlink_metadata(&path).is_ok_and(|found| found.len() > MAX_LOG) {
         fs::rename(&path, path.with_extension("log.old"))?;
     }

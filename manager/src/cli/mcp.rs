@@ -37,8 +37,8 @@ use super::sessions::random_key;
 use super::worktree::Worktree;
 use crate::client::{Client, ClientError, Request, encoded};
 use crate::daemon::Paths;
-use crate::manager::cut_to_end;
-use crate::tokens::TOKEN_FILE;
+use crate::session_manager::cut_to_end;
+use crate::workers::tokens::TOKEN_FILE;
 
 /// How long a daemon is waited for that has just gone away. One is never started from here: this runs in a session.
 const PATIENCE: Duration = Duration::from_secs(5);

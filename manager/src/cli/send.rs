@@ -23,7 +23,7 @@ use super::ui::Ui;
 use crate::attachments::MAX_ATTACHED;
 use crate::client::sse::Frame;
 use crate::client::{ClientError, Events, Request};
-use crate::manager::MAX_PROMPT;
+use crate::session_manager::MAX_PROMPT;
 
 /// How long a prompt waits before it is worth a line that it does.
 const BRIEFLY: Duration = Duration::from_millis(400);

@@ -19,8 +19,8 @@ use super::events;
 use super::link::{Link, read};
 use super::render::{self, Cell, Table};
 use crate::client::Request;
-use crate::clock;
-use crate::manager::SessionManager;
+use crate::session_manager::SessionManager;
+use crate::system::clock;
 
 /// How many sessions are stopped, restarted or removed at once.
 const AT_ONCE: usize = 16;

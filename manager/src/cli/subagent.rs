@@ -13,7 +13,7 @@ use super::render::{self, Cell, Table};
 use super::send;
 use super::sessions;
 use crate::client::{Request, encoded};
-use crate::clock;
+use crate::system::clock;
 
 /// The longest task in a table, in characters.
 const MAX_TASK: usize = 60;

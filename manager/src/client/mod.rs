@@ -19,7 +19,7 @@ use serde::Serialize;
 use tokio::net::UnixStream;
 
 use crate::address::{self, Found};
-use crate::process;
+use crate::system::process;
 
 /// The longest answer that is read: far above a list of as many sessions as a machine can hold.
 const MAX_ANSWER: usize = 256 * 1024 * 1024;

@@ -16,7 +16,7 @@ use toml::Spanned;
 use super::{CgroupRoot, Config, Connections, Defaults, Mcp, Profile, Retention, Runs, bounds, shown};
 use crate::core::PermissionRule;
 use crate::error::Error;
-use crate::owned;
+use crate::system::owned;
 
 /// The largest `config.toml`, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;

@@ -271,7 +271,7 @@ pub(super) fn walls(
         writable,
         readable,
         home: empty_home.and_then(|home| home.to_str().map(str::to_owned)),
-        boot_id: crate::process::boot_id().unwrap_or_default(),
+        boot_id: crate::system::process::boot_id().unwrap_or_default(),
     };
     check_places(&walls, workdir)?;
     Ok(Some(walls))

@@ -22,9 +22,10 @@ use tokio::time::timeout;
 
 use crate::api::{self, Leave, Stop};
 use crate::error::StartError;
-use crate::manager::SessionManager;
+use crate::session_manager::SessionManager;
 
 pub mod aloof;
+pub(crate) mod doctor;
 mod socket;
 
 use socket::{Keeper, check_length, check_place};

@@ -16,9 +16,10 @@ use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use crate::manager::SessionManager;
-use crate::owned::How;
-use crate::{address, owned, supervisor};
+use crate::session_manager::SessionManager;
+use crate::system::owned;
+use crate::system::owned::How;
+use crate::{address, supervisor};
 
 /// The longest path of a socket, in bytes: `sun_path` without its NUL (unix(7)).
 const MAX_SOCKET: usize = 107;

@@ -696,5 +696,6 @@ fn text<'a>(row: &'a rusqlite::Row<'_>, column: usize) -> Result<std::borrow::Co
 
 #[cfg(test)]
 mod prune_tests;
+pub(crate) mod reserve;
 #[cfg(test)]
 mod tests;

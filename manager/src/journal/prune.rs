@@ -19,7 +19,7 @@ use serde::Deserialize;
 use super::transcript::exchanges;
 use super::usage::free_bytes;
 use super::{Journal, JournalError, Reader, removed};
-use crate::blocking;
+use crate::system::blocking;
 
 /// The most rows that one bite looks at.
 const BITE_ROWS: usize = 256;

@@ -19,7 +19,7 @@ use rusqlite::{Connection, OpenFlags, params, params_from_iter};
 use super::wal::{PAGE, Wal};
 use super::{JournalError, VERSION, connect, prepare, prune, removed};
 use crate::core::Session;
-use crate::owned::{self, How};
+use crate::system::owned::{self, How};
 
 /// The incarnation that is kept of a session that was lost: above any that its workers may have.
 const LOST: Incarnation = 1 << 20;

@@ -10,7 +10,8 @@ use protocol::{PromptId, SessionId, Stream};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{JournalError, Reader, removed};
-use crate::{attachments, blocking};
+use crate::attachments;
+use crate::system::blocking;
 
 /// How much of a conversation is given to an agent that asks for its transcript, in bytes; the newest turns.
 pub(super) const MOST_BYTES: usize = 256 * 1024;

@@ -7,7 +7,7 @@ use protocol::api::JournalUsage;
 use rusqlite::Connection;
 
 use super::{JournalError, Reader};
-use crate::blocking;
+use crate::system::blocking;
 
 /// Of one session, or of none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -7,7 +7,7 @@
 use std::io;
 use std::path::Path;
 
-use crate::owned;
+use crate::system::owned;
 
 /// The size of a page, in bytes: what SQLite chooses where nobody else does.
 pub const PAGE: usize = 4096;

@@ -20,27 +20,24 @@ use tokio::io::{AsyncReadExt, Interest};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::address;
-use crate::blocking;
-use crate::cgroups::{self, Cgroups};
-use crate::clock;
 use crate::core::{Ask, At, Change, Effect, Fleet, Input, Reply, Seen, Session, State};
 use crate::error::{Error, StartError};
 use crate::feed::{Feed, FeedWriter, Record};
 use crate::fetch::{Fetched, Fetcher};
+use crate::journal::reserve::{self, Reserve};
 use crate::journal::{Cut, Journal, JournalError, UsedKey};
-use crate::links::LinkEvent;
-use crate::logs;
-use crate::machine::Machine;
-use crate::owned::{self, How};
 use crate::pace::Pace;
-use crate::process;
-use crate::reserve::{self, Reserve};
-use crate::shelter::{self, Shelters};
-use crate::tokens::{self, McpProgram};
+use crate::system::cgroups::{self, Cgroups};
+use crate::system::owned::{self, How};
+use crate::system::probe::Machine;
+use crate::system::{blocking, clock, process};
 use crate::work::Work;
-use crate::workers::{Sighting, Workers, World};
+use crate::workers::link::LinkEvent;
+use crate::workers::shelter::{self, Shelters};
+use crate::workers::tokens::{self, McpProgram};
+use crate::workers::{Sighting, Workers, World, logs};
 
-pub use crate::logs::path as log_path;
+pub use crate::workers::logs::path as log_path;
 
 mod prune;
 mod room;

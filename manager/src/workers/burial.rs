@@ -7,9 +7,10 @@ use protocol::{Exit, Incarnation, SessionId, failpoint};
 
 use super::{AGAIN_MS, CLOSED_MS, DRAIN_MS, HELD_MS, REAPED_MS, Sighting, Workers};
 use crate::core::{Seen, limits};
-use crate::exit_info::{Known, exit_info};
-use crate::links::Link;
-use crate::{logs, process, sweep};
+use crate::system::exit_info::{Known, exit_info};
+use crate::system::{process, sweep};
+use crate::workers::link::Link;
+use crate::workers::logs;
 
 impl Workers {
     /// Whether all of them are dead, and nothing that they have left lives.

@@ -5,8 +5,12 @@
 //! the loop; what is not finished is looked at again a moment later.
 
 mod burial;
+pub(crate) mod link;
+pub(crate) mod logs;
 mod pulse;
 mod reports;
+pub(crate) mod shelter;
+pub(crate) mod tokens;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
@@ -23,20 +27,19 @@ use rustix::process::Signal;
 use tokio::sync::mpsc;
 
 use self::pulse::Pulse;
-use crate::cgroups::Cgroups;
 use crate::config;
 use crate::core::{Effect, Seen, Session};
 use crate::fetch::{Fetched, Fetcher, Found, Wanted};
 use crate::journal::Journal;
-use crate::links::{Link, LinkEvent, Pipes};
-use crate::logs;
-use crate::machine::Machine;
-use crate::owned::{self, How};
-use crate::process::{self, Watch};
-use crate::shelter::Shelters;
-use crate::sweep::Marker;
-use crate::tokens::{self, McpProgram};
+use crate::system::cgroups::Cgroups;
+use crate::system::owned::{self, How};
+use crate::system::probe::Machine;
+use crate::system::process::{self, Watch};
+use crate::system::sweep::Marker;
 use crate::work::Work;
+use crate::workers::link::{Link, LinkEvent, Pipes};
+use crate::workers::shelter::Shelters;
+use crate::workers::tokens::McpProgram;
 
 /// How long the parent of a process that is not our child is given to reap it, in milliseconds. Who takes in orphans
 /// does so at once, or never.

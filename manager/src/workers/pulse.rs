@@ -6,7 +6,7 @@ use protocol::wire::Command;
 
 use super::{Sighting, Worker, Workers};
 use crate::core::Seen;
-use crate::links::Link;
+use crate::workers::link::Link;
 
 /// Looks in which nothing was heard after a question, until the worker is taken for dead. More than one: a manager that
 /// stood still itself finds many looks overdue, and has them as one.

@@ -14,7 +14,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::super::render;
 use super::super::ui;
-use crate::manager::MAX_PROMPT;
+use crate::session_manager::MAX_PROMPT;
 
 /// Ctrl-P Ctrl-Q, as docker has it.
 const DETACH: [u8; 2] = [0x10, 0x11];

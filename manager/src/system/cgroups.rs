@@ -19,8 +19,7 @@ use rustix::io::Errno;
 use rustix::process::{PidfdFlags, Signal, geteuid, pidfd_open};
 
 use crate::config::CgroupRoot;
-use crate::machine;
-use crate::process;
+use crate::system::{probe, process};
 
 /// What stands for a controller's name in the root of version 1.
 const CONTROLLER: &str = "{controller}";
@@ -116,7 +115,7 @@ impl Root {
             Ok(()) => {
                 let files: Vec<String> =
                     groups.iter().map(|group| text(&group.join("cgroup.procs"))).collect();
-                match machine::can_enter(named, &files).await {
+                match probe::can_enter(named, &files).await {
                     true => Ok(()),
                     false => Err(format!("no process can be put in {}", files.join(", "))),
                 }

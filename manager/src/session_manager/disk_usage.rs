@@ -9,9 +9,10 @@ use protocol::SessionId;
 use protocol::api::{DiskUsage, FileUsage, SessionUsage};
 
 use crate::error::Error;
-use crate::journal::Reader;
+use crate::journal::{Reader, reserve};
 use crate::supervisor::JOURNAL;
-use crate::{logs, reserve, shelter, worktrees};
+use crate::workers::{logs, shelter};
+use crate::worktrees;
 
 /// Looks at everything. `sessions` are those that exist, with their working directories.
 ///

@@ -14,8 +14,8 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use rustix::pipe::{PipeFlags, pipe_with};
 use sha2::{Digest, Sha256};
 
-use crate::links::Pipes;
-use crate::owned::{self, How};
+use crate::system::owned::{self, How};
+use crate::workers::link::Pipes;
 
 /// The directory, in the state directory.
 pub const DIRECTORY: &str = "workers";

@@ -15,7 +15,7 @@ use protocol::SessionId;
 use protocol::wire::McpServer;
 use sha2::{Digest, Sha256};
 
-use crate::owned;
+use crate::system::owned;
 
 /// What agents know the server by.
 pub const SERVER: &str = protocol::MCP_SERVER;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use protocol::SessionId;
 
-use crate::owned::{self, How};
+use crate::system::owned::{self, How};
 
 /// The most that a log may hold when a worker gets it, in bytes: a worker of this kennel leaves half of that.
 const MOST: u64 = 16 * 1024 * 1024;

@@ -13,13 +13,14 @@ use rusqlite::OpenFlags;
 use rustix::process::{Resource, geteuid, getrlimit};
 use serde::Serialize;
 
-use crate::cgroups::Root;
 use crate::config::{CgroupRoot, Config};
 use crate::daemon::Paths;
 use crate::error::StartError;
-use crate::machine::Machine;
-use crate::owned::Untrusted;
-use crate::{journal, process, supervisor, sweep, workers};
+use crate::system::cgroups::Root;
+use crate::system::owned::Untrusted;
+use crate::system::probe::Machine;
+use crate::system::{process, sweep};
+use crate::{journal, supervisor, workers};
 
 /// Descriptors that a session costs the daemon: two pipes, a pidfd, and a log for a moment.
 const DESCRIPTORS_EACH: u64 = 4;

@@ -10,7 +10,7 @@ use protocol::{Incarnation, MARKER, SessionId};
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, Signal, WaitId, WaitIdOptions, geteuid, pidfd_open, waitid};
 
-use crate::{cgroups, process};
+use crate::system::{cgroups, process};
 
 /// The marker of a process: which incarnation of which manager's session has started it.
 #[derive(Clone, Debug, PartialEq, Eq)]

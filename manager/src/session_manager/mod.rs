@@ -1,9 +1,10 @@
 //! [`SessionManager`]: the library's face. Every method asks the supervisor's loop and waits for its answer.
 
+pub(crate) mod agent_settings;
 mod clients;
+pub(crate) mod disk;
+pub(crate) mod disk_usage;
 mod prompts;
-mod retention;
-mod settings;
 mod subagents;
 
 use std::collections::BTreeSet;
@@ -21,15 +22,15 @@ use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use self::prompts::cut_to_end;
 pub use self::prompts::{MAX_PROMPT, check_prompt};
-use crate::cgroups;
 use crate::config::{self, CgroupRoot, Config};
 use crate::core::{Ask, Command, Fleet, Input, Refusal, Reply, Session, Spec, State};
 use crate::error::{Error, StartError};
 use crate::feed::{Feed, Subscription};
-use crate::machine::{self, Machine};
 use crate::supervisor::{self, IdempotencyKey, Msg, Settings};
-use crate::tokens::McpProgram;
+use crate::system::cgroups;
+use crate::system::probe::{self, Machine};
 use crate::work::{LoopWork, Work};
+use crate::workers::tokens::McpProgram;
 
 /// Hosts sessions, each in a process of its own, over one state directory.
 ///
@@ -147,7 +148,7 @@ impl Builder {
         let whole_process = self.whole_process;
         let work = Arc::new(Work::default());
         let (inbox, feed, uuid) = supervisor::start(settings, work.clone()).await?;
-        let started_at = Timestamp(crate::clock::wall_ms());
+        let started_at = Timestamp(crate::system::clock::wall_ms());
         let shared = Shared {
             inbox,
             feed,
@@ -163,7 +164,7 @@ impl Builder {
             around: Arc::new(Around { offers_tools, took_tools: Mutex::default() }),
         };
         let manager = SessionManager { shared: Arc::new(shared), client: None };
-        retention::keep(&manager);
+        disk::keep(&manager);
         Ok(manager)
     }
 }
@@ -224,7 +225,7 @@ impl SessionManager {
     async fn spec(&self, opts: &SessionOpts) -> Result<Spec, Error> {
         let spec = self.config()?.resolve(opts)?;
         self.shared.machine.check(&spec)?;
-        machine::check_sandbox(&spec, self.shared.worker_path.as_deref(), &self.shared.state_dir).await?;
+        probe::check_sandbox(&spec, self.shared.worker_path.as_deref(), &self.shared.state_dir).await?;
         Ok(spec)
     }
 

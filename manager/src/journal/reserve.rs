@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
-use crate::owned::{self, How};
+use crate::system::owned::{self, How};
 
 /// The file, in the state directory.
 pub const NAME: &str = "reserve";

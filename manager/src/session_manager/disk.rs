@@ -15,12 +15,14 @@ use crate::config::Retention;
 use crate::core::Fleet;
 use crate::error::Error;
 use crate::journal::{Cut, Reader, Wish};
+use crate::session_manager::disk_usage;
 use crate::supervisor::{JOURNAL, Msg};
-use crate::{blocking, clock, logs, usage};
+use crate::system::{blocking, clock};
+use crate::workers::logs;
 
 /// Removes what the configuration does not want kept, now and again and again, for as long as there is a manager. Where it
 /// wants all kept nothing is begun, and nothing wakes up.
-pub(super) fn keep(manager: &SessionManager) {
+pub(crate) fn keep(manager: &SessionManager) {
     let every = match manager.config().map(|config| config.retention()) {
         Ok(Retention { max_age_ms: None, max_bytes: None, .. }) | Err(_) => return,
         Ok(Retention { every_ms, .. }) => Duration::from_millis(every_ms),
@@ -66,7 +68,7 @@ impl SessionManager {
             .read(|fleet, _| fleet.sessions().map(|it| (it.id.clone(), it.spec.workdir.clone())).collect())
             .await?;
         let state_dir = self.shared.state_dir.clone();
-        let looked = blocking::run(move || usage::look(&state_dir, &sessions)).await;
+        let looked = blocking::run(move || disk_usage::look(&state_dir, &sessions)).await;
         looked.ok_or_else(|| Error::Unread("the look at the disk fell".into()))?
     }
 

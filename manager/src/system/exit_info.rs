@@ -13,7 +13,7 @@ use std::os::fd::BorrowedFd;
 use protocol::{Exit, Identity};
 use rustix::io;
 
-use crate::process;
+use crate::system::process;
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, ioctl, opcode};
 
 /// `PIDFD_INFO_EXIT`.
