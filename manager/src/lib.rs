@@ -16,13 +16,12 @@ mod error;
 mod feed;
 mod fetch;
 mod journal;
+mod offered;
 mod pace;
 mod session_manager;
-mod settings;
 mod supervisor;
 mod system;
 mod work;
-mod workdir;
 mod workers;
 mod worktrees;
 

@@ -742,3 +742,4 @@ fn shown(text: &str, chars: usize) -> String {
 
 #[cfg(test)]
 mod tests;
+pub(crate) mod workdir;

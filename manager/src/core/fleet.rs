@@ -1,5 +1,7 @@
 //! All sessions together: ids, sub-agents, the manager's own start and end.
 
+pub(crate) mod ends;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

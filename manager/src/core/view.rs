@@ -1,5 +1,7 @@
 //! What outsiders see of a session, from the manager's own table.
 
+pub(crate) mod kept;
+
 use protocol::api::{ClientInfo, PromptState, QueuedPrompt, Restarts, SessionInfo, Status};
 use protocol::event::Timestamp;
 

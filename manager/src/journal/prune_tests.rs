@@ -390,7 +390,7 @@ fn what_an_agent_said_can_be_set_outlives_the_turns_around_it() {
         maker.happen();
     }
     let offered = |maker: &Maker| {
-        let mut offered: BTreeMap<Option<SessionId>, crate::settings::Offered> = BTreeMap::new();
+        let mut offered: BTreeMap<Option<SessionId>, crate::offered::Offered> = BTreeMap::new();
         for event in maker.events().values() {
             offered.entry(event.session.clone()).or_default().tell(&event.kind);
         }

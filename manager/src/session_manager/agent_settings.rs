@@ -12,7 +12,7 @@ use super::SessionManager;
 use crate::config;
 use crate::core::{Command, Reply, Session, State};
 use crate::error::Error;
-use crate::settings::Offered;
+use crate::offered::Offered;
 
 impl SessionManager {
     /// Every agent that sessions can be started with.

@@ -287,7 +287,7 @@ impl SessionManager {
     /// its absolute, normalised path. `..` and trailing slashes do not matter; symlinks are resolved as far as
     /// the path exists.
     pub fn stable_session_id_for_workdir(path: &Path) -> Result<SessionId, Error> {
-        crate::workdir::session_id(path)
+        crate::config::workdir::session_id(path)
     }
 
     /// Ends the session's process, its whole tree, and its sub-agents unless they are to be kept. Returns

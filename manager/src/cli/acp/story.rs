@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::attachments;
 use crate::cli::render;
-use crate::settings::Offered;
+use crate::offered::Offered;
 
 /// Something to be shown, or done, for an event.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,10 +3,10 @@
 //! A journal without room must not keep anybody from stopping what fills it. So ends have room that is kept back for
 //! them, and where even that is used up, signals are sent first and recorded later. Everything else waits.
 
-use super::Effect;
-use super::fleet::{Ask, Change, Fleet};
-use super::input::Input;
-use super::session::{State, Was};
+use crate::core::Effect;
+use crate::core::fleet::{Ask, Change, Fleet};
+use crate::core::input::Input;
+use crate::core::session::{State, Was};
 
 impl Fleet {
     /// Whether `ask` is there to end something: it goes on while everything else waits for room.
