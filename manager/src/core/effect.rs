@@ -7,10 +7,10 @@
 use protocol::wire::{CallAnswer, Offer, Setting};
 use protocol::{EventId, Identity, Incarnation, PromptId};
 
-use super::agent::Answer;
-use super::calls::Told;
 use super::session::{Session, State};
-use super::turns::Phase;
+use crate::core::rules::calls::Told;
+use crate::core::rules::permissions::Answer;
+use crate::core::rules::turns::Phase;
 
 /// Something to be done outside the core, for one session. Doing it twice is doing it once.
 #[derive(Clone, Debug, PartialEq, Eq)]

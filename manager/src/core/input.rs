@@ -13,7 +13,7 @@ use protocol::{
 };
 use serde_json::Value;
 
-use super::turns::NewPrompt;
+use crate::core::rules::turns::NewPrompt;
 
 /// What happens to a session.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,40 +7,32 @@
 //! Read `input.rs` first, all that can happen to a session; then `session.rs`, its states and what each input does in them;
 //! then `life.rs`, what becomes of a process.
 
-mod agent;
 mod authority;
-mod calls;
 mod children;
-mod clients;
 mod effect;
 mod fleet;
 mod input;
-mod judge;
-mod life;
 pub mod limits;
 mod refusal;
-mod servers;
+pub(crate) mod rules;
 mod session;
-mod settings;
 mod spec;
-mod turns;
 mod view;
-mod watchdog;
 
-pub use agent::{Answer, Permission};
 pub use authority::{Above, Wish};
-pub use calls::{Call, Calls, Told};
-pub use clients::Client;
 pub use effect::Effect;
 pub use fleet::{Ask, Change, Fleet, Reply, Undo};
 pub use input::{Command, Input, Seen};
-pub use judge::{Cause, Deaths, MAX_DELAY_MS};
 pub use refusal::{Refusal, SubagentLimit};
+pub use rules::calls::{Call, Calls, Told};
+pub use rules::clients::Client;
+pub use rules::judge::{Cause, Deaths, MAX_DELAY_MS};
+pub use rules::permissions::{Answer, Permission};
+pub use rules::settings::{Asked, Settings};
+pub use rules::turns::{Attached, NewPrompt, Phase, Prompt, Turn, Turns};
+pub use rules::watchdog::Quiet;
 pub use session::{Goal, LastRestart, Note, Session, State, Step, Task, Was, Why};
-pub use settings::{Asked, Settings};
 pub use spec::{PermissionRule, Permissions, RestartPolicy, Spec, Subagents, WORKER_TIMEOUT_MS};
-pub use turns::{Attached, NewPrompt, Phase, Prompt, Turn, Turns};
-pub use watchdog::Quiet;
 
 /// When a step happens. Deadlines use `mono`, which no change of the wall clock moves; people are shown `wall`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,13 +13,13 @@ use protocol::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::calls::Told;
-use super::clients::Client;
 use super::input::{Command, Input, Seen};
-use super::judge::{Absence, Deaths};
-use super::settings::Settings;
-use super::turns::{Attached, Phase, Turns};
 use super::{At, Effect, Refusal, Reply, Spec};
+use crate::core::rules::calls::Told;
+use crate::core::rules::clients::Client;
+use crate::core::rules::judge::{Absence, Deaths};
+use crate::core::rules::settings::Settings;
+use crate::core::rules::turns::{Attached, Phase, Turns};
 
 /// What the operator wants. Only commands change it; the daemon's own shutdown never does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use protocol::api::{ClientInfo, PromptState, QueuedPrompt, Restarts, SessionInfo
 use protocol::event::Timestamp;
 
 use super::session::{Session, State, Was};
-use super::turns::{Phase, Prompt};
+use crate::core::rules::turns::{Phase, Prompt};
 
 impl Session {
     /// What it does now, in one word.

@@ -10,13 +10,12 @@ use protocol::{Exit, Incarnation, PromptId, Stream};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::agent::{Answer, Asking, Permission, Questions};
 use super::calls::Calls;
 use super::judge::{Cause, Verdict, judge_absence};
-use super::limits;
-use super::session::{Note, Out, Session, State};
 use super::watchdog::{Quiet, STALLED};
-use super::{At, Refusal, Reply};
+use crate::core::rules::permissions::{Answer, Asking, Permission, Questions};
+use crate::core::session::{Note, Out, Session, State};
+use crate::core::{At, Refusal, Reply, limits};
 
 /// What an event has beside its texts and its payload, in bytes.
 const EVENT: usize = 256;
@@ -187,7 +186,7 @@ impl Prompt {
 
 impl Turns {
     /// Whether this prompt's turn runs and nobody has asked for its end.
-    pub(super) fn runs_unasked(&self, prompt: PromptId) -> bool {
+    pub(in crate::core) fn runs_unasked(&self, prompt: PromptId) -> bool {
         let asked = |turn: &Turn| matches!(turn.phase, Phase::Aborting { .. });
         self.running.as_ref().is_some_and(|turn| turn.prompt.id == prompt && !asked(turn))
     }
@@ -196,7 +195,7 @@ impl Turns {
 impl Turn {
     /// Whether there is room on record for so many bytes more of what the agent says. Once there is not, that is said, and
     /// nothing more is recorded of what it says in this turn.
-    pub(super) fn records(&mut self, bytes: usize, out: &mut Out) -> bool {
+    pub(in crate::core) fn records(&mut self, bytes: usize, out: &mut Out) -> bool {
         takes(&mut self.recorded, bytes, limits::TURN_BYTES, out, |most| {
             format!(
                 "the turn goes on, and what its agent says from here on is not recorded: one turn has {most} MiB on record at most"
@@ -208,7 +207,12 @@ impl Turn {
 impl Turn {
     /// What is recorded of a question, which has so many bytes beside its payload. Once the turn's record is full that is
     /// the question without its payload, and after [`limits::ASKS_BYTES`] of these it is nothing.
-    pub(super) fn records_ask(&mut self, bytes: usize, payload: &Value, out: &mut Out) -> Option<Value> {
+    pub(in crate::core) fn records_ask(
+        &mut self,
+        bytes: usize,
+        payload: &Value,
+        out: &mut Out,
+    ) -> Option<Value> {
         if self.records(bytes + weight(payload), out) {
             return Some(payload.clone());
         }
@@ -223,7 +227,7 @@ impl Turn {
 
 impl Turns {
     /// The questions of the turn that runs, or of none.
-    pub(super) fn asking(&mut self, in_turn: bool) -> Asking<'_> {
+    pub(in crate::core) fn asking(&mut self, in_turn: bool) -> Asking<'_> {
         match &mut self.running {
             Some(turn) if in_turn => turn.asking(),
             Some(_) | None => self.asked.asking(),
@@ -238,7 +242,7 @@ impl Turns {
     }
 
     /// The same for what belongs to no turn; there is room again with the next turn, and with the next process.
-    pub(super) fn records_between(&mut self, bytes: usize, out: &mut Out) -> bool {
+    pub(in crate::core) fn records_between(&mut self, bytes: usize, out: &mut Out) -> bool {
         takes(&mut self.between, bytes, limits::BETWEEN_BYTES, out, |most| {
             format!(
                 "what the agent says from here on until its next turn is not recorded: {most} MiB between two turns are on record at most"
@@ -267,7 +271,7 @@ fn takes(
 }
 
 /// About how many bytes a payload has in JSON: never more than it has.
-pub(super) fn weight(payload: &Value) -> usize {
+pub(in crate::core) fn weight(payload: &Value) -> usize {
     match payload {
         Value::Null | Value::Bool(_) | Value::Number(_) => 1,
         Value::String(text) => text.len() + 2,
@@ -279,7 +283,12 @@ pub(super) fn weight(payload: &Value) -> usize {
 }
 
 impl Session {
-    pub(super) fn accept(&mut self, at: At, new: &NewPrompt, out: &mut Out) -> Result<Reply, Refusal> {
+    pub(in crate::core) fn accept(
+        &mut self,
+        at: At,
+        new: &NewPrompt,
+        out: &mut Out,
+    ) -> Result<Reply, Refusal> {
         self.takes_prompts()?;
         if !new.attachments.is_empty() && !matches!(self.spec.agent, Agent::Acp { .. }) {
             let (id, agent) = (self.id.clone(), self.spec.agent_name.clone());
@@ -317,7 +326,7 @@ impl Session {
     }
 
     /// Puts a prompt into the queue; `settle` starts it if nothing stands before it.
-    pub(super) fn enqueue(
+    pub(in crate::core) fn enqueue(
         &mut self,
         text: &Arc<str>,
         attachments: Vec<AttachmentInfo>,
@@ -346,7 +355,7 @@ impl Session {
     }
 
     /// Takes the next prompt to the agent, if one waits and nothing runs.
-    pub(super) fn start_turn(&mut self, at: At, out: &mut Out) {
+    pub(in crate::core) fn start_turn(&mut self, at: At, out: &mut Out) {
         if !matches!(self.state, State::Ready { .. }) || self.turns.running.is_some() || at.closing {
             return;
         }
@@ -396,7 +405,7 @@ impl Session {
         });
     }
 
-    pub(super) fn abort(&mut self, at: At, out: &mut Out) -> Result<Reply, Refusal> {
+    pub(in crate::core) fn abort(&mut self, at: At, out: &mut Out) -> Result<Reply, Refusal> {
         let Some(turn) = &self.turns.running else {
             return Err(Refusal::NoTurn(self.id.clone()));
         };
@@ -409,7 +418,7 @@ impl Session {
         Ok(Reply::Aborting { prompt })
     }
 
-    pub(super) fn abort_turn(&mut self, at: At, out: &mut Out) {
+    pub(in crate::core) fn abort_turn(&mut self, at: At, out: &mut Out) {
         let deadline = at.mono + self.spec.grace_ms + limits::ABORT_SLACK_MS;
         let Some(turn) = &mut self.turns.running else {
             return;
@@ -428,7 +437,7 @@ impl Session {
     }
 
     /// Ends the turn if its time is up.
-    pub(super) fn expire_turn(&mut self, at: At, out: &mut Out) {
+    pub(in crate::core) fn expire_turn(&mut self, at: At, out: &mut Out) {
         let Some(turn) = &mut self.turns.running else { return };
         if turn.until.is_none_or(|until| at.mono < until) {
             return;
@@ -452,7 +461,7 @@ impl Session {
     }
 
     /// The worker has the prompt, and from now on its own time to take it.
-    pub(super) fn handed(&mut self, at: At, prompt: PromptId) {
+    pub(in crate::core) fn handed(&mut self, at: At, prompt: PromptId) {
         if let Some(turn) = self.turns.running.as_mut().filter(|turn| turn.prompt.id == prompt)
             && let Phase::Sent { deadline } = &mut turn.phase
         {
@@ -460,7 +469,7 @@ impl Session {
         }
     }
 
-    pub(super) fn turn_started(&mut self, at: At, prompt: PromptId, agent_pid: u32, out: &mut Out) {
+    pub(in crate::core) fn turn_started(&mut self, at: At, prompt: PromptId, agent_pid: u32, out: &mut Out) {
         let limit = self.spec.turn_timeout_ms;
         let Some(turn) = self.turns.running.as_mut().filter(|turn| turn.prompt.id == prompt) else {
             return;
@@ -476,7 +485,7 @@ impl Session {
         out.emit(EventKind::TurnStarted { turn: turn.number, prompt_id: prompt, agent_pid });
     }
 
-    pub(super) fn said(
+    pub(in crate::core) fn said(
         &mut self,
         at: At,
         prompt: PromptId,
@@ -503,7 +512,7 @@ impl Session {
     }
 
     /// The worker says the turn is over.
-    pub(super) fn turn_ended(
+    pub(in crate::core) fn turn_ended(
         &mut self,
         at: At,
         prompt: PromptId,
@@ -586,7 +595,7 @@ impl Session {
     }
 
     /// The turn did not come to its own end: aborted if somebody asked for that, else interrupted.
-    pub(super) fn cut_turn(&mut self, reason: &str, exit: Option<Exit>, out: &mut Out) {
+    pub(in crate::core) fn cut_turn(&mut self, reason: &str, exit: Option<Exit>, out: &mut Out) {
         let Some(turn) = &self.turns.running else { return };
         let stalled = turn.is_stalled();
         if matches!(turn.phase, Phase::Aborting { .. }) && !stalled || !self.wanted() {
@@ -648,7 +657,7 @@ impl Session {
         }
     }
 
-    pub(super) fn edit(
+    pub(in crate::core) fn edit(
         &mut self,
         prompt: PromptId,
         text: &Arc<str>,
@@ -661,7 +670,7 @@ impl Session {
         Ok(Reply::Done)
     }
 
-    pub(super) fn remove(&mut self, prompt: PromptId, out: &mut Out) -> Result<Reply, Refusal> {
+    pub(in crate::core) fn remove(&mut self, prompt: PromptId, out: &mut Out) -> Result<Reply, Refusal> {
         let index = self.queued(prompt)?;
         self.turns.queue.remove(index);
         out.emit(EventKind::PromptRemoved { prompt_id: prompt, reason: RemovedBy::Removed });
@@ -669,7 +678,7 @@ impl Session {
         Ok(Reply::Done)
     }
 
-    pub(super) fn clear_queue(&mut self, reason: RemovedBy, out: &mut Out) -> Reply {
+    pub(in crate::core) fn clear_queue(&mut self, reason: RemovedBy, out: &mut Out) -> Reply {
         let removed = self.turns.queue.len() as u32;
         for prompt in std::mem::take(&mut self.turns.queue) {
             out.emit(EventKind::PromptRemoved { prompt_id: prompt.id, reason });
@@ -691,7 +700,7 @@ impl Session {
         })
     }
 
-    pub(super) fn resolve(
+    pub(in crate::core) fn resolve(
         &mut self,
         prompt: PromptId,
         action: Resolution,

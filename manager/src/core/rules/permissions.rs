@@ -7,12 +7,11 @@ use protocol::{PermissionId, PromptId, Stream, bounds};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::authority::stricter;
-use super::limits;
-use super::session::{Out, Session, State};
-use super::spec::{PermissionRule, Permissions};
 use super::turns::{Phase, Turn, weight};
-use super::{At, Refusal, Reply};
+use crate::core::authority::stricter;
+use crate::core::session::{Out, Session, State};
+use crate::core::spec::{PermissionRule, Permissions};
+use crate::core::{At, Refusal, Reply, limits};
 
 /// A permission that waits for an answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,7 +116,7 @@ fn names<'a>(path: &'a str, workdir: &'a str) -> Option<Vec<&'a str>> {
 
 impl Session {
     /// The agent tells something of its work.
-    pub(super) fn updated(
+    pub(in crate::core) fn updated(
         &mut self,
         at: At,
         prompt: Option<PromptId>,
@@ -182,7 +181,7 @@ impl Session {
     }
 
     /// The agent wants to be allowed something.
-    pub(super) fn permission_asked(
+    pub(in crate::core) fn permission_asked(
         &mut self,
         at: At,
         prompt: Option<PromptId>,
@@ -261,7 +260,7 @@ impl Session {
     }
 
     /// Somebody answers.
-    pub(super) fn permit(
+    pub(in crate::core) fn permit(
         &mut self,
         at: At,
         id: PermissionId,
@@ -308,7 +307,7 @@ impl Session {
     }
 
     /// Permissions whose time is over are denied.
-    pub(super) fn expire_permissions(&mut self, at: At, out: &mut Out) {
+    pub(in crate::core) fn expire_permissions(&mut self, at: At, out: &mut Out) {
         let seconds = self.spec.permissions.timeout_ms / 1000;
         let due = |open: &Permission| open.expires.is_some_and(|expires| expires <= at.mono);
         for in_turn in [true, false] {
@@ -349,18 +348,18 @@ pub struct Questions {
 }
 
 impl Questions {
-    pub(super) fn asking(&mut self) -> Asking<'_> {
+    pub(in crate::core) fn asking(&mut self) -> Asking<'_> {
         Asking { open: &mut self.open, answers: &mut self.answers }
     }
 
     /// When the first expires, in milliseconds since boot.
-    pub(super) fn deadline(&self) -> Option<u64> {
+    pub(in crate::core) fn deadline(&self) -> Option<u64> {
         self.open.iter().filter_map(|open| open.expires).min()
     }
 }
 
 /// The questions of a turn, or of none.
-pub(super) struct Asking<'a> {
+pub(in crate::core) struct Asking<'a> {
     open: &'a mut Vec<Permission>,
     answers: &'a mut Vec<Answer>,
 }
@@ -382,12 +381,12 @@ impl Turn {
         }
     }
 
-    pub(super) fn asking(&mut self) -> Asking<'_> {
+    pub(in crate::core) fn asking(&mut self) -> Asking<'_> {
         Asking { open: &mut self.open, answers: &mut self.answers }
     }
 
     /// The turn is over: what is open in it is said to be.
-    pub(super) fn close(&mut self, out: &mut Out) {
+    pub(in crate::core) fn close(&mut self, out: &mut Out) {
         self.asking().close("the turn ended", out);
         self.close_calls("the turn ended", out);
         for tool_call_id in std::mem::take(&mut self.tools) {
@@ -428,7 +427,7 @@ impl Asking<'_> {
     }
 
     /// Nobody can answer any more: the worker cancels the questions, or is gone.
-    pub(super) fn close(&mut self, reason: &str, out: &mut Out) {
+    pub(in crate::core) fn close(&mut self, reason: &str, out: &mut Out) {
         for open in std::mem::take(self.open) {
             let reason = reason.to_owned();
             out.emit(EventKind::PermissionExpired { permission_id: open.id, reason });

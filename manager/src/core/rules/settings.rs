@@ -9,9 +9,8 @@ use protocol::wire::{Agent, Setting};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::limits;
-use super::session::{Out, Session};
-use super::{Refusal, Reply};
+use crate::core::session::{Out, Session};
+use crate::core::{Refusal, Reply, limits};
 
 /// The settings of a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +34,7 @@ pub struct Asked {
 
 impl Session {
     /// Learns the model that the agent uses, from whatever it tells of its options.
-    pub(super) fn learn_model(&mut self, told: &Value) {
+    pub(in crate::core) fn learn_model(&mut self, told: &Value) {
         let option = told["configOptions"].as_array().into_iter().flatten();
         let option = option.into_iter().find(|option| option["category"] == "model");
         let fits = |text: &&str| bounds::fits(text, bounds::ID);
@@ -48,7 +47,7 @@ impl Session {
         }
     }
 
-    pub(super) fn set(&mut self, setting: &Setting) -> Result<Reply, Refusal> {
+    pub(in crate::core) fn set(&mut self, setting: &Setting) -> Result<Reply, Refusal> {
         if !matches!(self.spec.agent, Agent::Acp { .. }) {
             return Err(Refusal::NoSettings { id: self.id.clone(), agent: self.spec.agent_name.clone() });
         }
@@ -62,7 +61,12 @@ impl Session {
     }
 
     /// The agent has set it, and gives what it says to that; or it has not, and says why.
-    pub(super) fn setting_answered(&mut self, number: u64, answer: &Result<Value, String>, out: &mut Out) {
+    pub(in crate::core) fn setting_answered(
+        &mut self,
+        number: u64,
+        answer: &Result<Value, String>,
+        out: &mut Out,
+    ) {
         let Some(index) = self.settings.asked.iter().position(|asked| asked.number == number) else {
             return;
         };

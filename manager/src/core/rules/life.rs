@@ -4,14 +4,13 @@ use protocol::api::Failure;
 use protocol::event::{EventKind, RemovedBy};
 use protocol::{Exit, Identity, Restore};
 
-use super::At;
 use super::judge::{Cause, Verdict, judge, judge_absence};
-use super::limits;
-use super::session::{Goal, LastRestart, Note, Out, Session, State, Was, Why};
 use super::turns::Phase;
+use crate::core::session::{Goal, LastRestart, Note, Out, Session, State, Was, Why};
+use crate::core::{At, limits};
 
 impl Session {
-    pub(super) fn spawned(&mut self, at: At, spawned: &Identity, out: &mut Out) {
+    pub(in crate::core) fn spawned(&mut self, at: At, spawned: &Identity, out: &mut Out) {
         match &mut self.state {
             State::Starting { worker: worker @ None, deadline } => {
                 *worker = Some(spawned.clone());
@@ -32,7 +31,7 @@ impl Session {
         }
     }
 
-    pub(super) fn spawn_failed(&mut self, at: At, error: &str, no_room: bool, out: &mut Out) {
+    pub(in crate::core) fn spawn_failed(&mut self, at: At, error: &str, no_room: bool, out: &mut Out) {
         match &self.state {
             State::Starting { worker: None, .. } => {
                 let error = error.to_owned();
@@ -54,7 +53,7 @@ impl Session {
         }
     }
 
-    pub(super) fn ready(&mut self, at: At, restore: Restore, agent_pid: Option<u32>, out: &mut Out) {
+    pub(in crate::core) fn ready(&mut self, at: At, restore: Restore, agent_pid: Option<u32>, out: &mut Out) {
         let pid = match &mut self.state {
             State::Starting { worker: Some(worker), .. } => {
                 let worker = worker.clone();
@@ -93,7 +92,7 @@ impl Session {
     }
 
     /// A worker of an earlier manager has answered this one, and goes on.
-    pub(super) fn linked(&mut self, at: At, outdated: bool, out: &mut Out) {
+    pub(in crate::core) fn linked(&mut self, at: At, outdated: bool, out: &mut Out) {
         let State::Adopting { worker, was, after, .. } = &self.state else {
             return;
         };
@@ -120,7 +119,7 @@ impl Session {
         }
     }
 
-    pub(super) fn fault(&mut self, at: At, reason: &str) {
+    pub(in crate::core) fn fault(&mut self, at: At, reason: &str) {
         let worker = match &self.state {
             State::Starting { worker, .. } => worker.clone(),
             // It is on its way out already.
@@ -139,14 +138,14 @@ impl Session {
     }
 
     /// The worker says that its agent's program did not come to run. A worker that was ready has run it.
-    pub(super) fn not_run(&mut self, at: At, message: &str, passes: bool) {
+    pub(in crate::core) fn not_run(&mut self, at: At, message: &str, passes: bool) {
         let message = message.to_owned();
         let why = if self.was_ready { Why::AgentDied(message) } else { Why::NotRun { message, passes } };
         self.leaving(at, why);
     }
 
     /// The worker has found the agent's program. An upgrade that has moved it is told.
-    pub(super) fn runs(&mut self, path: &str, out: &mut Out) {
+    pub(in crate::core) fn runs(&mut self, path: &str, out: &mut Out) {
         let before = self.program.as_deref().or(self.spec.agent.program());
         if let Some(before) = before.filter(|before| *before != path) {
             let text = format!("the agent's program is {path} now; it was {before}");
@@ -156,7 +155,7 @@ impl Session {
     }
 
     /// The worker says that it leaves, and why; it has its time to do so.
-    pub(super) fn leaving(&mut self, at: At, why: Why) {
+    pub(in crate::core) fn leaving(&mut self, at: At, why: Why) {
         match &self.state {
             State::Starting { worker, .. } => {
                 let worker = worker.clone();
@@ -172,7 +171,7 @@ impl Session {
         }
     }
 
-    pub(super) fn gone(
+    pub(in crate::core) fn gone(
         &mut self,
         at: At,
         exit: Exit,
@@ -349,7 +348,7 @@ impl Session {
         self.state = State::Failed(failure);
     }
 
-    pub(super) fn stopped(&mut self, exit: Option<Exit>, out: &mut Out) {
+    pub(in crate::core) fn stopped(&mut self, exit: Option<Exit>, out: &mut Out) {
         self.recovering = false;
         self.state = State::Stopped;
         out.emit(EventKind::SessionStopped { exit });
@@ -371,24 +370,24 @@ impl Session {
         self.state = State::Starting { worker: None, deadline: at.mono + self.spec.start_ms() };
     }
 
-    pub(super) fn begin_anew(&mut self, at: At) {
+    pub(in crate::core) fn begin_anew(&mut self, at: At) {
         self.deaths.clear();
         self.absence = None;
         self.begin(at);
     }
 
-    pub(super) fn wake(&mut self, at: At, out: &mut Out) {
+    pub(in crate::core) fn wake(&mut self, at: At, out: &mut Out) {
         out.emit(EventKind::SessionWoken {});
         self.begin(at);
     }
 
-    pub(super) fn stopping(&mut self, at: At, worker: Option<Identity>, why: Why) {
+    pub(in crate::core) fn stopping(&mut self, at: At, worker: Option<Identity>, why: Why) {
         let deadline = at.mono + self.spec.grace_ms + limits::STOP_SLACK_MS;
         let give_up = deadline + limits::UNKILLABLE_MS;
         self.state = State::Stopping { worker, why, kills: 0, deadline, give_up };
     }
 
-    pub(super) fn shutdown(&mut self, at: At) {
+    pub(in crate::core) fn shutdown(&mut self, at: At) {
         match &mut self.state {
             State::Starting { worker, .. } => {
                 let worker = worker.take();
@@ -404,7 +403,7 @@ impl Session {
         }
     }
 
-    pub(super) fn recovered(&mut self, at: At, same_boot: bool, out: &mut Out) {
+    pub(in crate::core) fn recovered(&mut self, at: At, same_boot: bool, out: &mut Out) {
         if !same_boot {
             // Times of another boot mean nothing now.
             self.deaths.clear();
@@ -447,7 +446,7 @@ impl Session {
 
     // --- time ---
 
-    pub(super) fn tick(&mut self, at: At, out: &mut Out) {
+    pub(in crate::core) fn tick(&mut self, at: At, out: &mut Out) {
         if self.deadline().is_none_or(|deadline| at.mono < deadline) {
             return;
         }
@@ -530,7 +529,7 @@ impl Session {
     }
 
     /// What follows from the state at the end of any step, whatever led there.
-    pub(super) fn settle(&mut self, at: At, out: &mut Out) {
+    pub(in crate::core) fn settle(&mut self, at: At, out: &mut Out) {
         if matches!(self.state, State::Hibernated) && !self.turns.queue.is_empty() && !at.closing {
             self.wake(at, out);
         }

@@ -10,10 +10,9 @@ use protocol::{CallId, EventId, PromptId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::limits;
-use super::session::{Out, Session, State};
 use super::turns::{Phase, Turn, weight};
-use super::{At, Refusal, Reply};
+use crate::core::session::{Out, Session, State};
+use crate::core::{At, Refusal, Reply, limits};
 
 /// What ACP has for an answer that is none.
 const CANCEL: &str = r#"{"action":"cancel"}"#;
@@ -91,7 +90,7 @@ fn patience(method: &str) -> Option<u64> {
 
 impl Session {
     /// The client that drives, if it can do something for the agent, and what.
-    pub(super) fn offered(&self) -> (Option<EventId>, Vec<Offer>) {
+    pub(in crate::core) fn offered(&self) -> (Option<EventId>, Vec<Offer>) {
         let Some(driver) = self.driver() else { return (None, Vec::new()) };
         let offers: Vec<Offer> =
             driver.offers.iter().copied().filter(|offer| self.may_be_done_outside(*offer)).collect();
@@ -124,7 +123,7 @@ impl Session {
 
     /// The agent wants something done.
     #[allow(clippy::too_many_arguments, reason = "what a report has")]
-    pub(super) fn call_asked(
+    pub(in crate::core) fn call_asked(
         &mut self,
         at: At,
         prompt: PromptId,
@@ -221,7 +220,7 @@ impl Session {
     }
 
     /// The client that drives answers.
-    pub(super) fn answer_call(
+    pub(in crate::core) fn answer_call(
         &mut self,
         id: CallId,
         answer: &CallAnswer,
@@ -247,7 +246,7 @@ impl Session {
     }
 
     /// Calls whose time is over are given up.
-    pub(super) fn expire_calls(&mut self, at: At, out: &mut Out) {
+    pub(in crate::core) fn expire_calls(&mut self, at: At, out: &mut Out) {
         let Some(turn) = self.turns.running.as_mut() else { return };
         for call in turn.calls.take(|call| call.expires.is_some_and(|expires| expires <= at.mono)) {
             call.give_up("nobody answered in time", out);
@@ -255,7 +254,7 @@ impl Session {
     }
 
     /// What follows from who drives now.
-    pub(super) fn settle_calls(&mut self, at: At, out: &mut Out) {
+    pub(in crate::core) fn settle_calls(&mut self, at: At, out: &mut Out) {
         let (driver, asker) = (self.driver().map(|driver| driver.id), self.can(Offer::Elicitation));
         let policy = self.elicitation_policy();
         let Some(turn) = self.turns.running.as_mut() else { return };
@@ -279,7 +278,7 @@ impl Session {
 
 impl Turn {
     /// Nobody can be told any more: the worker sees to them, or is gone.
-    pub(super) fn close_calls(&mut self, reason: &str, out: &mut Out) {
+    pub(in crate::core) fn close_calls(&mut self, reason: &str, out: &mut Out) {
         for call in std::mem::take(&mut self.calls.open) {
             out.emit(EventKind::CallExpired { call_id: call.id, reason: reason.to_owned() });
         }

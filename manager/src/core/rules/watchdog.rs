@@ -4,16 +4,16 @@
 use protocol::event::{EventKind, StallStep};
 use serde::{Deserialize, Serialize};
 
-use super::At;
-use super::session::{Out, Session};
 use super::turns::{Phase, Turn};
+use crate::core::At;
+use crate::core::session::{Out, Session};
 
 /// Of all the time, how much a process must have used of a processor to count as one that works: one part in so many.
 /// Agents that wait wake up now and then, and use less.
 const BUSY: u64 = 100;
 
 /// Why a turn that stalled was cut off, as its event says.
-pub(super) const STALLED: &str = "its agent showed no sign of work and was told to end the turn";
+pub(in crate::core) const STALLED: &str = "its agent showed no sign of work and was told to end the turn";
 
 /// For how long nothing has shown that the agent of a turn works.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +51,7 @@ impl Turn {
 
 impl Session {
     /// The agent showed that it works.
-    pub(super) fn worked(&mut self, at: At, out: &mut Out) {
+    pub(in crate::core) fn worked(&mut self, at: At, out: &mut Out) {
         if self.spec.stall_ms() == 0 {
             return;
         }
@@ -69,7 +69,7 @@ impl Session {
 
     /// Its worker has given a sign of life: what its processes have used of the processor so far, and how many commands it
     /// runs for its agent.
-    pub(super) fn alive(&mut self, at: At, cpu_ms: u64, commands: u32, out: &mut Out) {
+    pub(in crate::core) fn alive(&mut self, at: At, cpu_ms: u64, commands: u32, out: &mut Out) {
         let (limit, most) = (self.spec.stall_ms(), self.spec.worker_timeout_ms);
         let Some(turn) = &mut self.turns.running else { return };
         if limit == 0 || !matches!(turn.phase, Phase::Started { .. }) {

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use protocol::wire::{Agent, McpServer, RemoteServer};
 
-use super::Reply;
-use super::session::Session;
+use crate::core::Reply;
+use crate::core::session::Session;
 
 impl Session {
     /// Adds servers to those of the agent; one of the same name is replaced. An agent that runs has what it was given:
     /// its next process has these.
-    pub(super) fn add_servers(&mut self, programs: &[McpServer], remote: &[RemoteServer]) -> Reply {
+    pub(in crate::core) fn add_servers(&mut self, programs: &[McpServer], remote: &[RemoteServer]) -> Reply {
         let mut spec = self.spec.as_ref().clone();
         let mut changed = Vec::new();
         if let Agent::Acp { mcp_servers, .. } = &mut spec.agent {

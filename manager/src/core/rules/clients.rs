@@ -6,9 +6,8 @@ use protocol::event::EventKind;
 use protocol::wire::Offer;
 use serde::{Deserialize, Serialize};
 
-use super::limits;
-use super::session::{Out, Session, State};
-use super::{At, Refusal, Reply};
+use crate::core::session::{Out, Session, State};
+use crate::core::{At, Refusal, Reply, limits};
 
 /// A client that is attached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +29,7 @@ impl Session {
         self.clients.iter().find(|client| client.role == Role::Driver)
     }
 
-    pub(super) fn attach(
+    pub(in crate::core) fn attach(
         &mut self,
         at: At,
         name: &str,
@@ -68,7 +67,7 @@ impl Session {
     }
 
     /// One that is not attached any more is not missed.
-    pub(super) fn detach(&mut self, client: EventId, out: &mut Out) {
+    pub(in crate::core) fn detach(&mut self, client: EventId, out: &mut Out) {
         let Some(index) = self.clients.iter().position(|attached| attached.id == client) else {
             return;
         };
@@ -80,14 +79,14 @@ impl Session {
     }
 
     /// Connections end with the manager that they were made to.
-    pub(super) fn detach_all(&mut self, out: &mut Out) {
+    pub(in crate::core) fn detach_all(&mut self, out: &mut Out) {
         while let Some(client) = self.clients.first() {
             self.detach(client.id, out);
         }
     }
 
     /// Whether this client may change anything.
-    pub(super) fn drives(&self, client: EventId) -> Result<(), Refusal> {
+    pub(in crate::core) fn drives(&self, client: EventId) -> Result<(), Refusal> {
         match self.driver() {
             Some(driver) if driver.id == client => Ok(()),
             _ => Err(Refusal::NotDriver(self.id.clone())),

@@ -4,7 +4,7 @@ use protocol::api::RestartType;
 use protocol::{Exit, Incarnation, SessionId};
 use serde::{Deserialize, Serialize};
 
-use super::spec::RestartPolicy;
+use crate::core::spec::RestartPolicy;
 
 /// The longest backoff, in milliseconds, before jitter.
 pub const MAX_DELAY_MS: u64 = 10_000;
@@ -98,7 +98,7 @@ pub struct Absence {
 
 /// Judges a start that never ran its program. Such a start is no death: it costs nothing of the budget. kennel tries again
 /// for [`ABSENCE_MS`].
-pub(super) fn judge_absence(
+pub(in crate::core) fn judge_absence(
     absence: &mut Option<Absence>,
     now: u64,
     cause: &Cause,
@@ -119,7 +119,7 @@ pub(super) fn judge_absence(
 }
 
 /// Judges a death and records it.
-pub(super) fn judge(
+pub(in crate::core) fn judge(
     deaths: &mut Deaths,
     policy: RestartPolicy,
     now: u64,
