@@ -5,10 +5,10 @@ use protocol::wire::AgentDetails;
 
 use super::acp::words;
 use super::args;
-use super::error::{Failure, Outcome};
 use super::link::{Link, read};
-use super::render::{self, Cell, Table};
 use super::sessions::random_key;
+use crate::cli::ui::error::{Failure, Outcome};
+use crate::cli::ui::render::{self, Cell, Table};
 use crate::client::Request;
 
 /// How long an agent that is asked what it is may take, in milliseconds. The slowest known takes 13 s.

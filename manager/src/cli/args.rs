@@ -9,7 +9,7 @@ use protocol::api::{OnCrash, Orphans, PermissionPolicy, RestartType, WhenBusy};
 use protocol::{PermissionId, PromptId, SessionId};
 use serde::de::DeserializeOwned;
 
-use super::render::parse_duration;
+use crate::cli::ui::render::parse_duration;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -12,12 +12,12 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::time::{Instant, sleep};
 
 use super::args;
-use super::error::{Failure, Outcome, exit};
 use super::link::{Link, read};
-use super::render;
 use super::sessions::pairs;
 use super::ui::Ui;
 use crate::address::{self, Found};
+use crate::cli::ui::error::{Failure, Outcome, exit};
+use crate::cli::ui::render;
 use crate::client::{ClientError, Request};
 use crate::daemon::{Paths, same_file};
 use crate::system::clock;

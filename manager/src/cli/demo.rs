@@ -14,9 +14,9 @@ use protocol::MARKER;
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use super::error::{Failure, Outcome, exit};
-use super::render;
 use super::ui::Ui;
+use crate::cli::ui::error::{Failure, Outcome, exit};
+use crate::cli::ui::render;
 
 /// How long one command may take.
 const STEP: Duration = Duration::from_secs(30);

@@ -9,10 +9,10 @@ use protocol::api::{
 };
 
 use super::args;
-use super::error::{Failure, Outcome};
 use super::link::{Link, read};
-use super::render::{self, Table, bytes};
 use super::worktree::remains;
+use crate::cli::ui::error::{Failure, Outcome};
+use crate::cli::ui::render::{self, Table, bytes};
 use crate::client::Request;
 use crate::worktrees;
 

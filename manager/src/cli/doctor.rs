@@ -2,9 +2,9 @@
 
 use protocol::api::{ManagerInfo, SessionInfo};
 
-use super::error::{Failure, Outcome, exit};
 use super::link::{Link, read};
-use super::render;
+use crate::cli::ui::error::{Failure, Outcome, exit};
+use crate::cli::ui::render;
 use crate::client::Request;
 use crate::daemon::doctor::{Finding, Health, Told, examine};
 

@@ -11,11 +11,11 @@ use protocol::{Exit, Stream};
 use serde::Deserialize;
 
 use super::args;
-use super::error::{Failure, Outcome};
 use super::link::Link;
-use super::render;
 use super::ui::Ui;
 use crate::attachments;
+use crate::cli::ui::error::{Failure, Outcome};
+use crate::cli::ui::render;
 use crate::client::sse::Frame;
 use crate::client::{ClientError, Request};
 

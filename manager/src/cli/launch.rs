@@ -7,8 +7,8 @@ use std::process::{Child, Command, ExitCode, Stdio};
 
 use protocol::MARKER;
 
-use super::error::{Failure, Outcome, exit};
 use super::ui::Ui;
+use crate::cli::ui::error::{Failure, Outcome, exit};
 use crate::daemon::{self, DaemonOptions, Paths, RunError};
 use crate::error::StartError;
 use crate::supervisor;

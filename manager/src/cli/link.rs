@@ -12,10 +12,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
 
-use super::error::{Failure, Outcome};
 use super::launch;
 use super::ui::Ui;
 use crate::address::{self, Found};
+use crate::cli::ui::error::{Failure, Outcome};
 use crate::client::{Client, ClientError, Events, Request, encoded};
 use crate::daemon::Paths;
 

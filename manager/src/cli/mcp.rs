@@ -30,11 +30,11 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::error::{Failure, Outcome};
 use super::lines;
 use super::link::read;
 use super::sessions::random_key;
 use super::worktree::Worktree;
+use crate::cli::ui::error::{Failure, Outcome};
 use crate::client::{Client, ClientError, Request, encoded};
 use crate::daemon::Paths;
 use crate::session_manager::cut_to_end;

@@ -11,23 +11,19 @@ mod daemon;
 mod demo;
 mod disk;
 mod doctor;
-mod error;
 mod events;
-mod form;
 mod launch;
 mod lines;
 mod link;
 mod mcp;
 mod permissions;
 mod queue;
-pub(crate) mod render;
 mod send;
 mod sessions;
 mod settings;
-mod sgr;
 mod signals;
 mod subagent;
-mod ui;
+pub(crate) mod ui;
 mod words;
 mod worktree;
 
@@ -36,9 +32,9 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use args::{Cli, Command, Daemon};
-use error::{Failure, Outcome, exit};
 use link::Link;
 use ui::Ui;
+use ui::error::{Failure, Outcome, exit};
 
 /// Runs what the command line asks for.
 pub fn main() -> ExitCode {

@@ -5,9 +5,9 @@ use protocol::api::{AnswerRequest, PermissionAnswer, PermissionInfo};
 use protocol::wire::PermissionOption;
 
 use super::args;
-use super::error::{Failure, Outcome, exit};
 use super::link::{Link, read};
-use super::render::{self, Table};
+use crate::cli::ui::error::{Failure, Outcome, exit};
+use crate::cli::ui::render::{self, Table};
 use crate::client::Request;
 
 /// `permissions`.

@@ -6,11 +6,11 @@ use protocol::api::{
 use protocol::event::Resolution;
 
 use super::args;
-use super::error::{Failure, Outcome, exit};
 use super::link::{Link, read};
-use super::render::{self, Cell, Table};
 use super::send;
 use crate::attachments;
+use crate::cli::ui::error::{Failure, Outcome, exit};
+use crate::cli::ui::render::{self, Cell, Table};
 use crate::client::Request;
 
 /// The longest text in a table, in characters.

@@ -14,13 +14,13 @@ use protocol::{EventId, PermissionId, PromptId, SessionId, Stream};
 use tokio::time::{Instant, sleep_until};
 
 use super::args;
-use super::error::{Failure, Outcome, exit};
 use super::link::{Link, read};
-use super::render;
-use super::sgr::{Colours, Screen};
 use super::signals::interrupted;
 use super::ui::Ui;
 use crate::attachments::MAX_ATTACHED;
+use crate::cli::ui::error::{Failure, Outcome, exit};
+use crate::cli::ui::render;
+use crate::cli::ui::sgr::{Colours, Screen};
 use crate::client::sse::Frame;
 use crate::client::{ClientError, Events, Request};
 use crate::session_manager::MAX_PROMPT;

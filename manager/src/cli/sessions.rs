@@ -14,10 +14,10 @@ use protocol::api::{
 use protocol::event::Timestamp;
 
 use super::args;
-use super::error::{Failure, Outcome};
 use super::events;
 use super::link::{Link, read};
-use super::render::{self, Cell, Table};
+use crate::cli::ui::error::{Failure, Outcome};
+use crate::cli::ui::render::{self, Cell, Table};
 use crate::client::Request;
 use crate::session_manager::SessionManager;
 use crate::system::clock;

@@ -5,9 +5,9 @@ use protocol::settings::{mode_option, now};
 use serde_json::Value;
 
 use super::args;
-use super::error::{Failure, Outcome};
 use super::link::{Link, read};
-use super::render::Table;
+use crate::cli::ui::error::{Failure, Outcome};
+use crate::cli::ui::render::Table;
 use crate::client::{Request, encoded};
 
 /// `set`.

@@ -9,7 +9,7 @@ use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 
-use super::error::{Failure, Outcome};
+use crate::cli::ui::error::{Failure, Outcome};
 
 /// A signal that has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

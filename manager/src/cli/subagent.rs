@@ -7,11 +7,11 @@ use protocol::event::{Event, EventKind, Outcome as Ended};
 use protocol::{Exit, PromptId};
 
 use super::args;
-use super::error::{Failure, Outcome, exit};
 use super::link::{Link, read};
-use super::render::{self, Cell, Table};
 use super::send;
 use super::sessions;
+use crate::cli::ui::error::{Failure, Outcome, exit};
+use crate::cli::ui::render::{self, Cell, Table};
 use crate::client::{Request, encoded};
 use crate::system::clock;
 

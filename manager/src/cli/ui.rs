@@ -6,6 +6,11 @@
 
 #![allow(clippy::disallowed_methods, reason = "this is the one place that writes to the outputs")]
 
+pub(crate) mod error;
+pub(crate) mod form;
+pub(crate) mod render;
+pub(crate) mod sgr;
+
 use std::cell::Cell;
 use std::future::Future;
 use std::io::{self, IsTerminal, Write};
@@ -13,8 +18,7 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use super::args::{ColourChoice, Global};
-use super::error::Outcome;
-use super::render;
+use crate::cli::ui::error::Outcome;
 
 /// How long nothing is said about a wait.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::Editor;
 use super::panel::Panel;
-use crate::cli::error::{Failure, Outcome};
+use crate::cli::ui::error::{Failure, Outcome};
 use crate::client::{Events, Request, encoded};
 
 /// What an editor can do for the agent, as it has said.

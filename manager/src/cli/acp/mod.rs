@@ -37,9 +37,9 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::args;
-use super::error::{Failure, Outcome};
 use super::link::Link;
 use super::sessions::{options, random_key, stable_id};
+use crate::cli::ui::error::{Failure, Outcome};
 use crate::client::{Request, encoded};
 use mcp::Servers;
 use panel::Panel;

@@ -19,8 +19,8 @@ use tokio::time::{Instant, sleep_until};
 use super::story::{self, End, Said, Shown, Story};
 use super::wire::Wire;
 use super::{Busy, Editor, Refused};
-use crate::cli::error::{Failure, Outcome};
 use crate::cli::link::{Link, read};
+use crate::cli::ui::error::{Failure, Outcome};
 use crate::client::sse::Frame;
 use crate::client::{ClientError, Request};
 

@@ -10,7 +10,7 @@ use protocol::{CallId, EventId, Exit, PermissionId, PromptId, Restore};
 use serde_json::{Map, Value, json};
 
 use crate::attachments;
-use crate::cli::render;
+use crate::cli::ui::render;
 use crate::offered::Offered;
 
 /// Something to be shown, or done, for an event.

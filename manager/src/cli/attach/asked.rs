@@ -8,8 +8,8 @@ use protocol::wire::PermissionOption;
 use protocol::{CallId, PermissionId};
 use tokio::time::Instant;
 
-use super::super::form::Form;
 use super::view::{Said, View, decided};
+use crate::cli::ui::form::Form;
 use crate::client::Request;
 
 /// How long a permission is not shown, because a policy may answer it. The answer comes with the same commit.

@@ -12,8 +12,8 @@ use signal_hook::consts::SIGINT;
 use tokio::sync::mpsc;
 use unicode_width::UnicodeWidthStr;
 
-use super::super::render;
 use super::super::ui;
+use crate::cli::ui::render;
 use crate::session_manager::MAX_PROMPT;
 
 /// Ctrl-P Ctrl-Q, as docker has it.

@@ -12,10 +12,10 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::sleep_until;
 
 use super::args;
-use super::error::{Failure, Outcome, exit};
 use super::link::{Link, read};
 use super::sessions::directory;
 use super::signals::{Signal, Signals};
+use crate::cli::ui::error::{Failure, Outcome, exit};
 use crate::client::{ClientError, Events, Request};
 
 mod asked;

@@ -10,17 +10,17 @@ use protocol::event::{Decider, Event, EventKind, Outcome as Ended};
 use protocol::{CallId, EventId, PromptId, SessionId, Stream};
 use tokio::time::Instant;
 
-use super::super::error::{Failure, Outcome};
 use super::super::events;
-use super::super::form::Form;
 use super::super::link::Link;
-use super::super::render;
 use super::super::send;
 use super::super::sessions::random_key;
-use super::super::sgr::{Colours, Screen};
 use super::super::ui::Ui;
 use super::asked::Asked;
 use crate::attachments;
+use crate::cli::ui::error::{Failure, Outcome};
+use crate::cli::ui::form::Form;
+use crate::cli::ui::render;
+use crate::cli::ui::sgr::{Colours, Screen};
 use crate::client::sse::Frame;
 use crate::client::{ClientError, Request, encoded};
 

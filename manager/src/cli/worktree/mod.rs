@@ -22,8 +22,8 @@ use std::sync::OnceLock;
 use protocol::SessionId;
 use rustix::fs::{FlockOperation, flock};
 
-use super::error::{Failure, Outcome};
 use super::sessions::random_key;
+use crate::cli::ui::error::{Failure, Outcome};
 use crate::worktrees;
 
 /// Set before anything that a repository says, and stronger than it. Nothing of it runs a program, and nothing of it

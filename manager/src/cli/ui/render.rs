@@ -52,7 +52,7 @@ fn is_tricky(c: char) -> bool {
 }
 
 /// Appends a character, harmless.
-pub(super) fn push(out: &mut String, c: char) {
+pub(in crate::cli) fn push(out: &mut String, c: char) {
     if is_tricky(c) {
         out.extend(c.escape_default());
     } else {
@@ -97,7 +97,7 @@ fn harmless(text: &str, colours: Colours) -> String {
 /// What kennel prints, however it was made: of all that could drive a terminal only colours are left, the ones of
 /// [`paint`]. All that is printed passes here once more, so that a text of a stranger's that somebody has forgotten to make
 /// harmless does no harm.
-pub(super) fn printed(text: &str) -> String {
+pub(in crate::cli) fn printed(text: &str) -> String {
     let mut screen = Screen::new(Colours::Pass);
     screen.feed(text) + &screen.rest()
 }
