@@ -1,6 +1,10 @@
 //! Frames to and from the manager over two pipes, without ever blocking; and what becomes of them while there is
 //! no manager.
 
+pub(crate) mod outbox;
+pub(crate) mod shelter;
+pub(crate) mod spool;
+
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -9,9 +13,9 @@ use protocol::wire::{Envelope, FromWorker, Report, ToWorker};
 use protocol::{Incarnation, bounds, failpoint, flow};
 use tokio::net::unix::pipe;
 
+use crate::link::outbox::Outbox;
+use crate::link::spool::Spool;
 use crate::log;
-use crate::outbox::Outbox;
-use crate::spool::Spool;
 
 /// What one read from the manager brought.
 pub enum Received {

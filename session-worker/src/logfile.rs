@@ -15,8 +15,8 @@ use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use tokio::net::unix::pipe;
 
+use crate::agent::text::Tail;
 use crate::link::is_transient;
-use crate::text::Tail;
 
 /// The longest log, in bytes. With the one beside it a session has twice as much.
 pub const MOST: u64 = 8 * 1024 * 1024;

@@ -3,19 +3,11 @@
 //!
 //! It is started by `kennel` and by nobody else.
 
-mod acp;
 mod agent;
 mod confine;
 mod find;
 mod link;
 mod logfile;
-mod outbox;
-mod program;
-mod shelter;
-mod spool;
-mod text;
-mod tree;
-mod watch;
 mod worker;
 
 use std::ffi::OsString;

@@ -43,7 +43,7 @@ use super::plan::{self, InitPlan, Made, Plan, Program};
 use super::status::{self, NotRun, Word};
 use super::trampoline::{inherited, internal, no_workdir, unprepared};
 use super::{Failed, NOT_RUN, descriptors, landlock, mounts, sandbox, seccomp, syscalls};
-use crate::tree;
+use crate::worker::tree;
 
 /// A process whose next child is the first of a PID namespace.
 pub struct Entered(());

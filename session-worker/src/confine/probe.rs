@@ -13,7 +13,7 @@ use rustix::process::Pid;
 
 use super::plan::{Plan, Program};
 use super::{Confinement, Contain, ProgramLimits, limits, status};
-use crate::program::trampoline;
+use crate::agent::program::trampoline;
 
 /// In the place of BWRAP: Landlock is to do.
 const NONE: &str = "-";

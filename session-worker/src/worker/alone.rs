@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 use super::lobby::hello;
 use super::{Error, LONGEST_GRACE, Worker};
-use crate::acp::Acp;
-use crate::shelter::{Pipes, Shelter};
-use crate::spool::Spool;
+use crate::agent::acp::Acp;
+use crate::link::shelter::{Pipes, Shelter};
+use crate::link::spool::Spool;
 use crate::{exit, log};
 
 /// The grace when the manager is gone.

@@ -8,11 +8,12 @@ use protocol::{PromptId, Walls, failpoint};
 use tokio::time::Instant;
 
 use super::{Error, LONGEST_GRACE, Worker};
-use crate::acp::Acp;
-use crate::agent::Turn;
+use crate::agent::acp::Acp;
+use crate::agent::per_prompt::Turn;
 use crate::confine::Contain;
-use crate::watch::{MemoryGroup, Watch};
-use crate::{exit, find, tree};
+use crate::worker::tree;
+use crate::worker::watch::{MemoryGroup, Watch};
+use crate::{exit, find};
 
 impl Worker {
     /// Acts on what the manager said.

@@ -7,6 +7,8 @@ mod alone;
 mod command;
 mod ending;
 mod lobby;
+pub(crate) mod tree;
+pub(crate) mod watch;
 
 use std::io;
 use std::sync::Arc;
@@ -22,14 +24,14 @@ use tokio::time::Instant;
 
 use self::ending::Leaving;
 use self::lobby::{Lobby, answer, lead_session, signals, take_pipes};
-use crate::acp::{self, Acp};
-use crate::agent::{self, Ready, Turn};
+use crate::agent::acp::{self, Acp};
+use crate::agent::per_prompt::{self, Ready, Turn};
 use crate::confine::descriptors::close_all_but;
 use crate::confine::{Confinement, refusal};
+use crate::link::shelter::{Knock, Shelter};
 use crate::link::{Link, LinkError, Received};
-use crate::shelter::{Knock, Shelter};
-use crate::tree::{self, Ending};
-use crate::watch::{Excess, MemoryGroup, Watch};
+use crate::worker::tree::Ending;
+use crate::worker::watch::{Excess, MemoryGroup, Watch};
 use crate::{exit, log};
 
 /// More would overflow the clock.
@@ -204,7 +206,7 @@ impl Worker {
         failpoint::hit("worker", "welcome");
         // An agent that lives between prompts says by itself when it is ready.
         if !matches!(self.welcome.agent, Agent::Acp { .. }) {
-            let restore = agent::restore(&self.welcome.agent);
+            let restore = per_prompt::restore(&self.welcome.agent);
             self.link.send(Report::Ready { restore, agent_pid: None })?;
         }
         // What came in the same read as the Welcome.

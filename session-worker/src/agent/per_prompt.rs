@@ -12,10 +12,10 @@ use rustix::pipe::PipeFlags;
 use rustix::process::Pid;
 use tokio::net::unix::pipe;
 
+use crate::agent::program::{self, Plan, Start};
+use crate::agent::text::{Tail, Utf8, pieces, transcript};
 use crate::confine::Confinement;
 use crate::link::is_transient;
-use crate::program::{self, Plan, Start};
-use crate::text::{Tail, Utf8, pieces, transcript};
 
 /// The longest text of one [`Report::Output`].
 const OUTPUT: usize = 64 * 1024;

@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 use tokio::net::unix::pipe;
 
 use super::conversation::{Do, error, result, text_at};
+use crate::agent::program::{self, Plan, Start};
 use crate::confine::Confinement;
 use crate::link::is_transient;
-use crate::program::{self, Plan, Start};
-use crate::tree;
+use crate::worker::tree;
 
 /// How many may be there at once.
 const MOST: usize = 64;

@@ -15,7 +15,7 @@ use tokio::net::UnixDatagram;
 use crate::confine::plan::{self, Program};
 use crate::confine::{Confinement, status};
 use crate::link::is_transient;
-use crate::tree;
+use crate::worker::tree;
 
 /// What is told of a program that did not come to run and of which nothing was said.
 const NOT_MADE: &str = "cannot prepare the agent's process: what it was to run in was not made; why may stand in the session's log";

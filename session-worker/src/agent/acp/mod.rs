@@ -31,11 +31,11 @@ use serde_json::Value;
 use tokio::net::unix::pipe;
 use tokio::time::Instant;
 
-use crate::agent::absolute;
+use crate::agent::per_prompt::absolute;
+use crate::agent::program::{self, Plan, Start};
 use crate::confine::Confinement;
 use crate::link::is_transient;
 use crate::logfile::Stderr;
-use crate::program::{self, Plan, Start};
 use calls::{Asked, Calls, Next};
 use conversation::{Conversation, Do, Opening, SystemPrompt};
 use files::Place;

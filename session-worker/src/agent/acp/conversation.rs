@@ -20,7 +20,7 @@ use super::McpServer;
 use super::attachments::Takes;
 use super::login::{Addresses, address};
 use super::model_error::LastWords;
-use crate::text::transcript;
+use crate::agent::text::transcript;
 
 /// Tool calls of a turn whose titles are remembered for the questions about them.
 const TOOLS: usize = 1_000;
