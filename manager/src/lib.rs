@@ -2,7 +2,7 @@
 //!
 //! [`SessionManager`] is the library; the `kennel` binary is a daemon and a command line around it. Inside,
 //! four words: **step** ([`core`]: pure, decides), **commit** (the journal remembers), **act** (processes and
-//! links do), **observe** (they report back as input). `supervisor.rs` is the loop that turns them.
+//! links do), **observe** (they report back as input). `supervisor/` is the loop that turns them.
 
 mod address;
 pub mod api;

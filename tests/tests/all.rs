@@ -7,6 +7,7 @@ mod acp_side;
 mod address;
 mod attach;
 mod attachments;
+mod boundaries;
 mod bounds;
 mod bulk;
 mod calls;

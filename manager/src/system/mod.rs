@@ -1,4 +1,8 @@
-//! TODO
+//! The machine, as the rest of the manager sees it: processes and how they ended, what is left over of them, control groups,
+//! clocks, files that are ours alone, and what this system can do.
+//!
+//! Everything here may be used by any folder but `core/`; it uses none of them but for their types. Processes are started,
+//! signalled and reaped here, on behalf of `supervisor/` and `workers/` only (`tests/tests/boundaries.rs`).
 
 pub(crate) mod blocking;
 pub(crate) mod cgroups;

@@ -1,4 +1,4 @@
-//! The manager's shell around the core, as `manager/src/supervisor.rs` and `workers.rs` have it: step, commit,
+//! The manager's shell around the core, as `manager/src/supervisor/` and `workers/` have it: step, commit,
 //! act, observe. It may die between any two of these.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
