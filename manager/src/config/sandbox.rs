@@ -146,6 +146,7 @@ pub const SECRETS: &[&str] = &[
     ".copilot",
     ".qwen",
     ".kimi",
+    ".kimi-code",
     ".pi",
     ".vibe",
     ".openhands",
