@@ -64,7 +64,12 @@ const FLOWS: &[(&str, Before, End, &str)] = &[
     ("kennel ls", Sessions, Code(0), "session-1"),
     ("kennel events session-1", Sessions, Code(0), "session.created"),
     ("kennel stop session-1", Sessions, Code(0), "session-1"),
-    ("npm install -g @zed-industries/codex-acp && codex login", Nothing, Code(0), "npm install"),
+    (
+        "npm install -g @openai/codex @agentclientprotocol/codex-acp && codex login",
+        Nothing,
+        Code(0),
+        "npm install",
+    ),
     ("kennel start --agent codex", Nothing, Code(0), "session-1"),
     ("kennel send session-1 'what does this project do?'", Settings, Code(0), "heard"),
     (

@@ -382,8 +382,8 @@ impl SessionView {
         if std::mem::replace(&mut asked.ended, true) {
             found.push(format!("{id} has ended before"));
         }
-        if asked.prompt.is_some() && running != asked.prompt {
-            found.push(format!("{id} is of {:?}, and {running:?} runs", asked.prompt));
+        if let Some(prompt) = asked.prompt.filter(|prompt| running != Some(*prompt)) {
+            found.push(format!("{id} is of {prompt}, and {running:?} runs"));
         }
         Some(asked)
     }
@@ -410,7 +410,7 @@ impl SessionView {
 
     /// Nothing of a turn is left open at its end.
     fn turn_ends(&mut self, found: &mut Vec<String>) {
-        self.no_permission_is_open(found);
+        self.no_permission_is_open(found, |asked| asked.prompt.is_some());
         if let Some((id, _)) = self.calls.iter().find(|(_, call)| !call.ended) {
             found.push(format!("{id} is still open"));
         }
@@ -424,10 +424,8 @@ impl SessionView {
         }
     }
 
-    fn no_permission_is_open(&self, found: &mut Vec<String>) {
-        if let Some((id, _)) =
-            self.permissions.iter().find(|(_, asked)| asked.prompt.is_some() && !asked.ended)
-        {
+    fn no_permission_is_open(&self, found: &mut Vec<String>, may_be: impl Fn(&Permission) -> bool) {
+        if let Some((id, _)) = self.permissions.iter().find(|(_, asked)| may_be(asked) && !asked.ended) {
             found.push(format!("{id} is still open"));
         }
     }
@@ -462,7 +460,7 @@ impl SessionView {
         if let Some(turn) = &self.turn {
             found.push(format!("the turn of {} has not ended", turn.prompt));
         }
-        self.no_permission_is_open(found);
+        self.no_permission_is_open(found, |_| true);
         match self.live.take() {
             Some(live) if live != incarnation => {
                 found.push(format!("incarnation {live} lives, and not {incarnation}"))

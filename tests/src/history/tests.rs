@@ -109,6 +109,15 @@ impl Story {
     }
 
     fn asked(&mut self, turn: u64, prompt_id: PromptId) -> PermissionId {
+        self.asks(Some(turn), Some(prompt_id))
+    }
+
+    fn asked_between_turns(&mut self) -> &mut Self {
+        self.asks(None, None);
+        self
+    }
+
+    fn asks(&mut self, turn: Option<u64>, prompt_id: Option<PromptId>) -> PermissionId {
         let permission_id = PermissionId(self.next + 1);
         let (tool_call_id, title) = ("call".into(), "Write a file".into());
         let (options, payload) = (crate::sample::options(&["allow_once", "reject_once"]), json!({}));
@@ -116,8 +125,8 @@ impl Story {
             1,
             EventKind::PermissionRequested {
                 permission_id,
-                turn: Some(turn),
-                prompt_id: Some(prompt_id),
+                turn,
+                prompt_id,
                 tool_call_id,
                 title,
                 options,
@@ -566,7 +575,11 @@ fn a_permission_that_outlives_its_session_is_found() {
         let mut story = Story::default();
         let prompt = story.works();
         story.asked(1, prompt);
-        story.tell(1, end).is_wrong("is still open");
+        story.tell(1, end.clone()).is_wrong("is still open");
+
+        let mut story = Story::default();
+        let prompt = story.works();
+        story.completed(1, 1, prompt).asked_between_turns().tell(1, end).is_wrong("is still open");
     }
 }
 

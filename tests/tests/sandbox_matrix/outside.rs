@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -240,8 +241,20 @@ impl Cell {
         fact("socket", format!("{at}/elsewhere/door.sock"));
         fact("secret", format!("{home}/.ssh/id_ed25519"));
         fact("kennel", format!("{at}/bin/kennel"));
-        daemon.ok(&["daemon", "start"]);
+        // In the foreground it keeps the session keyring of its login, as a unit's does: only a sandbox is between it and agents.
+        let mut running =
+            daemon.command(&["daemon", "run"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::spawn(move || running.wait());
+        let door = root.join("elsewhere/door.sock");
+        until("a daemon", || UnixStream::connect(&door).ok());
+        // Each command has a keyring of its own: the number is the daemon's while none has run after it.
         fact("skey", std::fs::read_to_string(&key).unwrap());
+        let log = root.join("state/daemon.log");
+        std::fs::write(&log, "its log\n").unwrap();
+        std::fs::set_permissions(&log, std::fs::Permissions::from_mode(0o600)).unwrap();
+        if kind.user == User::Nobody {
+            chown(&log, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
         let sibling = format!("{home}/sibling");
         let project = format!("{home}/project");
         let _: SessionInfo =
