@@ -30,6 +30,9 @@ def numbers(version):
     return [int(number) for number in re.findall(r"\d+", version)[:3]]
 
 
+NOBODY = "NewConnectionError|NameResolutionError|ConnectTimeoutError|ReadTimeoutError|ProxyError|Max retries exceeded|Retrying"
+
+
 def asked(command, absent):
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=150)
@@ -37,6 +40,9 @@ def asked(command, absent):
         raise Silent(f"{command[0]}: {error}") from error
     if done.returncode == 0:
         return done.stdout
+    # pip says that there is no such package also where nobody answers.
+    if re.search(NOBODY, done.stdout + done.stderr):
+        raise Silent(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()[-400:]}")
     if re.search(absent, done.stdout + done.stderr):
         return None
     raise Silent(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()[-400:]}")

@@ -1041,6 +1041,39 @@ fn what_is_asked_between_turns_waits_as_in_a_turn_and_outlives_the_next_one() {
 }
 
 #[test]
+fn of_many_questions_that_expire_at_once_without_a_turn_each_denial_reaches_the_worker() {
+    let mut session = rests(Permissions { timeout_ms: 1_000, ..Permissions::default() });
+    let asked = limits::ANSWERS as u64 + 4;
+    for request in 1..=asked {
+        give(&mut session, AT, 100 + request, Input::Seen(1, asks_between(request)));
+    }
+    assert_eq!(session.permissions().len() as u64, asked);
+    let mut told = Vec::new();
+    let mut at = At { mono: AT.mono + 1_000, ..AT };
+    for round in 0..2 {
+        let (_, effects) = give(&mut session, at, 500 + 100 * round, Input::Tick);
+        told.extend(effects.iter().filter_map(|effect| match effect {
+            Effect::Answer { request, .. } => Some(*request),
+            _ => None,
+        }));
+        at.mono += 1;
+    }
+    told.sort();
+    assert_eq!(told, Vec::from_iter(1..=asked));
+}
+
+#[test]
+fn an_answer_that_comes_after_the_end_of_its_turn_makes_the_turn_no_empty_one() {
+    let mut session = parks();
+    session.turns.running.as_mut().unwrap().acted = false;
+    see(&mut session, ended(TurnEnd::Stopped { reason: "end_turn".into() }));
+    assert!(session.info(0).empty_turn);
+    let update = Update::Message { text: "late".into() };
+    see(&mut session, Seen::Updated { prompt: None, update, payload: payload() });
+    assert!(!session.info(0).empty_turn);
+}
+
+#[test]
 fn a_turn_that_ends_without_an_answer_or_a_tool_call_is_said_to_be_empty() {
     let text = |text: &str| Update::Message { text: text.into() };
     let tool = Update::ToolCall { id: "t".into(), title: "t".into(), ended: true };

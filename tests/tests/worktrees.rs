@@ -174,3 +174,54 @@ fn a_repository_that_an_agent_has_written_runs_nothing_when_its_worktree_is_look
     assert!(!tree.exists(), "it could go");
     assert!(!mark.exists(), "{}", std::fs::read_to_string(&mark).unwrap());
 }
+
+/// What an agent can write into the repository so that git, looking for a worktree by what stands there, finds another one.
+const MISLED: &str = "git worktree add -q ../mine; echo precious > ../mine/precious; \
+    mkdir -p y$(dirname TREE); ln -s $(realpath ../mine) yTREE; \
+    echo $PWD/y/TREE/.git > .git/worktrees/mine/gitdir; echo /nowhere/.git > .git/worktrees/NAME/gitdir";
+
+#[test]
+fn a_repository_that_leads_git_astray_costs_nobody_a_file_and_its_hooks_do_not_run() {
+    let (daemon, repository, mut mcp) = place();
+    let (id, tree) = worked(&mut mcp, "true");
+    let name = tree.file_name().unwrap().to_str().unwrap();
+    sh(&repository, &MISLED.replace("TREE", tree.to_str().unwrap()).replace("NAME", name));
+    let said = daemon.run(&["rm", "--force", &id]);
+    assert!(said.stderr.contains("its `.git` is that of another worktree"), "{said:?}");
+    let mine = daemon.workdir().join("mine");
+    assert_eq!(std::fs::read_to_string(mine.join("precious")).unwrap(), "precious\n");
+    assert!(mine.join("file").exists() && tree.exists());
+
+    // A directory of another repository's worktree is named by nobody but its own.
+    let (id, tree) = worked(&mut mcp, "true");
+    sh(
+        daemon.workdir(),
+        "git init -q -b main other; cd other; git commit -q --allow-empty -m one; git worktree add -q ../hers",
+    );
+    let hers = sh(&daemon.workdir().join("hers"), "git rev-parse --absolute-git-dir");
+    std::fs::write(tree.join(".git"), format!("gitdir: {hers}")).unwrap();
+    let said = daemon.run(&["rm", "--force", &id]);
+    assert!(said.stderr.contains("its `.git` is that of another worktree"), "{said:?}");
+    assert!(Path::new(hers.trim()).join("HEAD").exists());
+
+    // Newer versions of git run hooks that a configuration defines.
+    let (id, tree) = worked(&mut mcp, "true");
+    sh(&repository, "git config hook.h.command 'touch ran'; git config hook.h.event reference-transaction");
+    let said = daemon.run(&["rm", "--force", &id]);
+    assert!(said.stderr.contains("defines hooks"), "{said:?}");
+    assert!(tree.exists() && !tree.join("ran").exists());
+}
+
+#[test]
+fn a_worktree_that_leads_out_of_itself_goes_without_what_it_leads_to() {
+    let (daemon, _, mut mcp) = place();
+    let precious = daemon.workdir().join("precious");
+    std::fs::create_dir(&precious).unwrap();
+    std::fs::write(precious.join("file"), "mine").unwrap();
+    // What git ignores may be anything.
+    let (id, tree) = worked(&mut mcp, &format!("ln -s {} build", precious.display()));
+    let said = daemon.run(&["rm", "--force", &id]);
+    assert!(said.stderr.contains("is removed"), "{said:?}");
+    assert!(!tree.exists());
+    assert_eq!(std::fs::read_to_string(precious.join("file")).unwrap(), "mine");
+}

@@ -196,9 +196,12 @@ pub async fn check(
     Ok(next.run(request).await)
 }
 
-/// Whether a request only looks, or ends something: what can be done without a record that lasts.
+/// Whether a request only looks, or ends something, a turn that waits for an answer among it: what can be done without a record
+/// that lasts.
 fn ends(method: &Method, route: &str) -> bool {
-    let ends = route.ends_with("/stop") || route.ends_with("/abort");
+    let ends = ["/stop", "/abort", "/permissions/{permission}", "/calls/{call}"]
+        .iter()
+        .any(|end| route.ends_with(end));
     method == Method::GET || (method == Method::POST && ends)
 }
 

@@ -4,9 +4,7 @@ use std::io::{self, BufRead, IsTerminal};
 use std::path::Path;
 
 use protocol::SessionId;
-use protocol::api::{
-    DiskUsage, FileUsage, PruneReport, PruneRequest, PrunedWorktree, SessionInfo, WorktreeUsage,
-};
+use protocol::api::{DiskUsage, FileUsage, PruneReport, PruneRequest, PrunedWorktree, SessionInfo};
 
 use super::args;
 use super::link::{Link, read};
@@ -145,12 +143,35 @@ fn tell(link: &Link<'_>, answer: &[u8], report: &PruneReport) -> Outcome {
 /// Removes the worktrees that nobody needs, or says which would go.
 async fn worktrees(link: &Link<'_>, dry_run: bool) -> Outcome<Vec<PrunedWorktree>> {
     let usage: DiskUsage = link.get(Request::get("/v1/manager/disk")).await?;
-    let state_dir = link.paths.state_dir.clone();
-    let settled = tokio::task::spawn_blocking(move || {
-        let settle = |worktree| remains::settle(&state_dir, worktree, dry_run);
-        usage.worktrees.iter().map(settle).collect()
-    });
-    settled.await.map_err(|error| Failure::failed("worktrees", error.to_string()))
+    let all = usage.worktrees.into_iter().map(|worktree| (worktree.name, worktree.bytes));
+    settled(link, all.collect(), dry_run).await
+}
+
+/// What becomes of these worktrees, each with its name and bytes.
+async fn settled(link: &Link<'_>, all: Vec<(String, u64)>, dry_run: bool) -> Outcome<Vec<PrunedWorktree>> {
+    let broken = |error: tokio::task::JoinError| Failure::failed("worktrees", error.to_string());
+    let state_dir =
+        std::fs::canonicalize(&link.paths.state_dir).unwrap_or_else(|_| link.paths.state_dir.clone());
+    let mut settled = Vec::new();
+    for (name, bytes) in all {
+        let (directory, held) = (state_dir.clone(), name.clone());
+        let stays = match tokio::task::spawn_blocking(move || remains::hold(&directory, &held))
+            .await
+            .map_err(broken)?
+        {
+            Err(why) => Some(why),
+            Ok(held) => {
+                // Only now: whoever was making it has its session, or is told that it is held.
+                let now: Vec<SessionInfo> = link.get(Request::get("/v1/sessions")).await?;
+                let sessions = now.iter().map(|session| (&session.id, &*session.workdir));
+                let sessions = remains::users(&state_dir, &name, sessions);
+                let settle = move || held.settle(&sessions, dry_run);
+                tokio::task::spawn_blocking(settle).await.map_err(broken)?.err()
+            }
+        };
+        settled.push(PrunedWorktree { name, bytes, stays });
+    }
+    Ok(settled)
 }
 
 /// After sessions were removed: removes the worktrees in which they worked or for which they had asked, if nobody needs them.
@@ -169,16 +190,7 @@ pub async fn after_rm(link: &Link<'_>, before: &[SessionInfo], removed: &[Sessio
     if names.is_empty() {
         return Ok(());
     }
-    let now: Vec<SessionInfo> = link.get(Request::get("/v1/sessions")).await?;
-    let settled = tokio::task::spawn_blocking(move || {
-        let settle = |name: String| {
-            let sessions = now.iter().map(|session| (&session.id, &*session.workdir));
-            let sessions = remains::users(&state_dir, &name, sessions);
-            remains::settle(&state_dir, &WorktreeUsage { name, bytes: 0, sessions }, false)
-        };
-        names.into_iter().map(settle).collect::<Vec<PrunedWorktree>>()
-    });
-    for worktree in settled.await.map_err(|error| Failure::failed("worktrees", error.to_string()))? {
+    for worktree in settled(link, names.into_iter().map(|name| (name, 0)).collect(), false).await? {
         link.ui.note(&match worktree.stays {
             Some(why) => format!("the worktree {} stays: {why}", worktree.name),
             None => format!("the worktree {} is removed", worktree.name),

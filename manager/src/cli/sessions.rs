@@ -463,7 +463,9 @@ pub async fn rm(link: &Link<'_>, args: &args::Rm) -> Outcome {
         Ok(answer)
     });
     let outcome = all.await;
-    super::disk::after_rm(link, &before, &removed.into_inner()).await?;
+    if let Err(failure) = super::disk::after_rm(link, &before, &removed.into_inner()).await {
+        link.ui.note(&format!("worktrees were left as they are: {}", super::acp::words(&failure)));
+    }
     outcome
 }
 

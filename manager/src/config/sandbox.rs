@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use protocol::{Granted, Sandbox, Walls, resolved};
@@ -284,6 +284,11 @@ fn make(path: &Path) {
     if fs::symlink_metadata(path).is_ok() {
         return;
     }
+    // Under sudo it may be somebody else's home, who could not write there afterwards.
+    let above = path.ancestors().skip(1).find_map(|above| fs::metadata(above).ok());
+    if above.is_none_or(|above| above.uid() != rustix::process::geteuid().as_raw()) {
+        return;
+    }
     let directory = |path: &Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     let made = match path.extension().is_some_and(|kind| kind == "json") {
         false => directory(path),
@@ -293,7 +298,7 @@ fn make(path: &Path) {
         }
     };
     if let Err(error) = made {
-        tracing::debug!(path = %path.display(), %error, "the state of an agent is not made");
+        tracing::warn!(path = %path.display(), %error, "the state of an agent is not made");
     }
 }
 

@@ -39,6 +39,7 @@ pub fn about(walls: &Walls, workdir: &str, home: Option<&str>, texts: &[&str]) -
 pub fn refused(walls: &Walls, workdir: &str, home: Option<&str>, text: &str) -> Option<String> {
     let home = home.filter(|home| home.len() > 1).map(Path::new);
     text.lines().find_map(|line| {
+        let line = &plain(line);
         let small = line.to_lowercase();
         let is_refusal = REFUSED.iter().any(|word| small.contains(word));
         let is_missing = MISSING.iter().any(|word| small.contains(word));
@@ -57,6 +58,23 @@ pub fn refused(walls: &Walls, workdir: &str, home: Option<&str>, text: &str) -> 
     })
 }
 
+/// A line without colours and other control sequences (ECMA-48), and with a space for each other control character.
+fn plain(line: &str) -> String {
+    let mut plain = String::with_capacity(line.len());
+    let mut rest = line.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '\u{1b}' if rest.as_str().starts_with('[') => {
+                rest.next();
+                rest.by_ref().find(|c| ('\u{40}'..='\u{7e}').contains(c));
+            }
+            c if c.is_control() => plain.push(' '),
+            c => plain.push(c),
+        }
+    }
+    plain
+}
+
 /// The absolute paths in a line; `~` is the home directory.
 fn paths<'a>(line: &'a str, home: Option<&'a Path>) -> impl Iterator<Item = PathBuf> + 'a {
     let begins = move |at: usize| {
@@ -70,7 +88,9 @@ fn paths<'a>(line: &'a str, home: Option<&'a Path>) -> impl Iterator<Item = Path
             '~' => home?.join(path.strip_prefix("~/")?),
             _ => PathBuf::from(path),
         };
-        let plain = path.components().count() > 1 && !path.as_os_str().to_string_lossy().contains("/..");
+        // What has a backslash is no path that a profile can name as it stands.
+        let text = path.to_string_lossy();
+        let plain = path.components().count() > 1 && !text.contains("/..") && !text.contains('\\');
         (plain && path.as_os_str().len() <= LONGEST).then_some(path)
     })
 }
@@ -143,10 +163,13 @@ mod tests {
                 "~/.mine",
             ),
             ("cat: /home/me/.ssh/id: No such file or directory", "~/.ssh"),
+            ("\u{1b}[31m/home/me/.mine: Permission denied\u{1b}[0m", "~/.mine"),
+            ("EROFS: read-only file system, mkdir /home/me/.mine\u{1b}[0m", "~/.mine"),
         ] {
             let hint = said(Sandbox::Workdir, text).unwrap_or_else(|| panic!("{text}"));
             assert!(hint.contains(&format!("sandbox_write = [\"{grants}\"]")), "{text}: {hint}");
         }
+        assert_eq!(said(Sandbox::Workdir, "EROFS: mkdir /home/me/.mine\\x"), None, "no TOML");
         let hint = said(Sandbox::Strict, "ENOENT: no such file or directory, open '/home/me/.mine/a'");
         assert!(hint.is_some_and(|hint| hint.contains("~/.mine")));
     }

@@ -121,11 +121,10 @@ impl Worktree {
 
     /// Takes it back, with its branch. For one in which nobody has worked.
     pub fn remove(&self) {
-        let path = self.path.to_string_lossy();
-        let _ = git(&self.repository, &["worktree", "remove", "--force", "--", &path]);
-        let _ = git(&self.repository, &["branch", "--quiet", "-D", "--", &self.branch]);
-        // Where git does not know it. Only if it is empty.
-        let _ = std::fs::remove_dir(&self.path);
+        let branch = format!("refs/heads/{}", self.branch);
+        let own = git(&self.path, &["rev-parse", "--absolute-git-dir"]).unwrap_or_default();
+        let _ = git(&self.repository, &["update-ref", "--no-deref", "-d", &branch]);
+        let _ = remains::discard(&self.path, Path::new(&own));
     }
 }
 

@@ -3,15 +3,15 @@
 //!
 //! Whatever cannot be found out counts as a reason to stay. What git ignores is of no value: git removes that, too.
 
-use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use protocol::SessionId;
-use protocol::api::{PrunedWorktree, WorktreeUsage};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, ResolveFlags, flock};
 
-use super::{BRANCHES, OwnGit, tried};
+use super::{BRANCHES, OwnGit, REFUSED, tried};
 
 /// Files in a worktree's git directory that are there while somebody is in the middle of something.
 const UNDER_WAY: &[&str] = &[
@@ -25,67 +25,112 @@ const UNDER_WAY: &[&str] = &[
     "sequencer",
 ];
 
-/// Removes a worktree if it may go, and says what became of it. With `dry_run` it stays.
-pub fn settle(state_dir: &Path, worktree: &WorktreeUsage, dry_run: bool) -> PrunedWorktree {
-    let stays = match judged(state_dir, worktree) {
-        Err(why) => Some(why),
-        Ok(_) if dry_run => None,
-        Ok(free) => free.remove().err(),
-    };
-    PrunedWorktree { name: worktree.name.clone(), bytes: worktree.bytes, stays }
+/// A worktree that nobody is making, and that nobody begins to make a session for while this is held.
+pub struct Held {
+    path: PathBuf,
+    _lock: fs::File,
 }
 
 /// A worktree in which nothing is that is not elsewhere.
 struct Free {
-    path: PathBuf,
-    /// The repository's own git directory.
-    repository: PathBuf,
-    /// kennel's branch, if it is there.
-    branch: Option<String>,
+    held: Held,
+    /// The worktree's own git directory, in the repository's.
+    own: PathBuf,
+    /// kennel's branch, if it is there, and its commit.
+    branch: Option<(String, String)>,
 }
 
-/// Whether a worktree may go, or why it stays.
-fn judged(state_dir: &Path, worktree: &WorktreeUsage) -> Result<Free, String> {
-    if let [first, rest @ ..] = &worktree.sessions[..] {
-        let others = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
-        return Err(format!("in use: {first}{others} works there; `kennel rm` removes a session"));
-    }
+/// Holds a worktree, or says why it stays. `name` is that below the state directory. Whoever makes a worktree holds it until its
+/// session is there: so who works in it is to be asked after this.
+pub fn hold(state_dir: &Path, name: &str) -> Result<Held, String> {
     let unknown = |error: &dyn std::fmt::Display| format!("it cannot be looked at: {error}");
     let state_dir = fs::canonicalize(state_dir).map_err(|error| unknown(&error))?;
-    let path = state_dir.join(&worktree.name);
+    let path = state_dir.join(name);
     let found = fs::symlink_metadata(&path).map_err(|error| unknown(&error))?;
     if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() {
         return Err("it is no directory of this user".to_owned());
     }
-    // Held by whoever makes it, until its session is there.
     let lock = fs::File::open(&path).map_err(|error| unknown(&error))?;
     flock(&lock, FlockOperation::NonBlockingLockExclusive)
         .map_err(|_| "in use: it is being made for a sub-agent".to_owned())?;
-    if let Some(pid) = process_in(&path) {
-        return Err(format!("in use: process {pid} is in it"));
+    Ok(Held { path, _lock: lock })
+}
+
+impl Held {
+    /// Removes it if it may go; else says why it stays. `sessions` are those that work in it now. With `dry_run` it stays.
+    pub fn settle(self, sessions: &[SessionId], dry_run: bool) -> Result<(), String> {
+        let free = self.judged(sessions)?;
+        if dry_run { Ok(()) } else { free.remove() }
     }
-    let repository = looked_into(&path)?;
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let branch = format!("{BRANCHES}{name}");
-    let there = in_it(
-        &path,
-        &["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("refs/heads/{branch}")],
-    );
-    let branch = there.ok().map(|_| branch);
-    nothing_is_only_here(&path, branch.as_deref())?;
-    Ok(Free { path, repository, branch })
+
+    /// Whether it may go, or why it stays.
+    fn judged(self, sessions: &[SessionId]) -> Result<Free, String> {
+        if let [first, rest @ ..] = sessions {
+            let others = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+            return Err(format!("in use: {first}{others} works there; `kennel rm` removes a session"));
+        }
+        let path = &self.path;
+        let within = process_in(path).map_err(|error| format!("it cannot be looked at: {error}"))?;
+        if let Some(pid) = within {
+            return Err(format!("in use: process {pid} is in it"));
+        }
+        let own = looked_into(path)?;
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let branch = format!("{BRANCHES}{name}");
+        let full = format!("refs/heads/{branch}");
+        let there = in_it(path, &["rev-parse", "--verify", "--quiet", "--end-of-options", &full]);
+        nothing_is_only_here(path, there.is_ok().then_some(&*branch))?;
+        Ok(Free { own, branch: there.ok().map(|commit| (full, commit)), held: self })
+    }
 }
 
 impl Free {
-    fn remove(&self) -> Result<(), String> {
-        let path = self.path.to_string_lossy();
-        tried(&self.repository, &[], &["worktree", "remove", "--force", "--", &path]).map_err(said)?;
-        if let Some(branch) = &self.branch {
-            tried(&self.repository, &[], &["branch", "--quiet", "-D", "--", branch]).map_err(said)?;
+    /// The branch first: if somebody has committed to it meanwhile, all stays. git removes no directory here. It would look for
+    /// the worktree by what stands in the repository, which an agent may have written, and follow links there.
+    fn remove(self) -> Result<(), String> {
+        let path = &self.held.path;
+        refuses_hooks(path)?;
+        if let Some((branch, commit)) = &self.branch {
+            let delete = ["update-ref", "--no-deref", "-d", branch, commit];
+            in_it(path, &delete).map_err(said)?;
         }
-        // The session's directory, after its last worktree.
-        let _ = self.path.parent().map(fs::remove_dir);
-        Ok(())
+        discard(path, &self.own).map_err(|error| format!("it cannot be removed: {error}"))
+    }
+}
+
+/// Removes a worktree's files, and what its repository has of it, following no link. `own` is its git directory, which names it
+/// back ([`names_back`]).
+pub(super) fn discard(path: &Path, own: &Path) -> io::Result<()> {
+    let named = names_back(own, path);
+    fs::remove_dir_all(path)?;
+    // The session's directory, after its last worktree.
+    let _ = path.parent().map(fs::remove_dir);
+    if let (true, Some(all), Some(name)) = (named, own.parent(), own.file_name()) {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let all = rustix::fs::openat2(rustix::fs::CWD, all, flags, Mode::empty(), resolve)?;
+        // By the descriptor: nobody exchanges what leads there.
+        let entry = Path::new("/proc/self/fd").join(all.as_raw_fd().to_string()).join(name);
+        fs::remove_dir_all(entry)?;
+    }
+    Ok(())
+}
+
+/// Whether a git directory is that of the worktree at `path`: it lies among a repository's worktrees and names the worktree's
+/// `.git`. Any file `.git` can name any git directory.
+fn names_back(own: &Path, path: &Path) -> bool {
+    let among = own.parent().and_then(Path::file_name).is_some_and(|name| name == "worktrees");
+    let text = fs::read_to_string(own.join("gitdir")).unwrap_or_default();
+    among && Path::new(text.trim_end_matches('\n')) == path.join(".git")
+}
+
+/// Refuses a repository whose configuration defines hooks: newer versions of git run them, and no setting keeps them from it.
+fn refuses_hooks(path: &Path) -> Result<(), String> {
+    match in_it(path, &["config", "--includes", "--name-only", "--get-regexp", REFUSED]) {
+        Ok(found) if !found.is_empty() => {
+            Err("its repository's configuration defines hooks (`hook.NAME`)".to_owned())
+        }
+        _ => Ok(()),
     }
 }
 
@@ -100,7 +145,7 @@ fn said(what: String) -> String {
     format!("git: {}", what.lines().next().unwrap_or_default())
 }
 
-/// Makes sure that nothing in a worktree is changed or under way. Gives its repository's git directory.
+/// Makes sure that nothing in a worktree is changed or under way. Gives its own git directory.
 fn looked_into(path: &Path) -> Result<PathBuf, String> {
     let asked = |args: &[&str]| in_it(path, args).map_err(said);
     if asked(&["rev-parse", "--show-toplevel"])?.as_str() != path.to_string_lossy() {
@@ -111,13 +156,17 @@ fn looked_into(path: &Path) -> Result<PathBuf, String> {
     if own == repository {
         return Err("it is a repository of its own".to_owned());
     }
+    if own.parent().and_then(Path::parent) != Some(&*repository) || !names_back(&own, path) {
+        return Err("its `.git` is that of another worktree".to_owned());
+    }
+    refuses_hooks(path)?;
     if let Some(under_way) = UNDER_WAY.iter().find(|file| fs::symlink_metadata(own.join(file)).is_ok()) {
         return Err(format!("in use: git has `{under_way}` for it"));
     }
     let staged = asked(&["diff-index", "--cached", "--name-only", "--no-ext-diff", "HEAD", "--"])?;
     let changed = changed(path).map_err(said)?;
     match staged.lines().count().max(changed) {
-        0 => Ok(repository),
+        0 => Ok(own),
         1 => Err("1 file is not committed".to_owned()),
         count => Err(format!("{count} files are not committed")),
     }
@@ -163,15 +212,19 @@ fn nothing_is_only_here(path: &Path, branch: Option<&str>) -> Result<(), String>
 }
 
 /// A process of this user that is in a directory.
-fn process_in(directory: &Path) -> Option<u32> {
-    let entries = fs::read_dir("/proc").ok()?.flatten();
-    let mut pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+fn process_in(directory: &Path) -> io::Result<Option<u32>> {
     let inside = |pid: &u32| {
         ["cwd", "root", "exe"].iter().any(|link| {
             fs::read_link(format!("/proc/{pid}/{link}")).is_ok_and(|place| place.starts_with(directory))
         })
     };
-    pids.find(inside)
+    for entry in fs::read_dir("/proc")? {
+        let pid = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
+        if let Some(pid) = pid.filter(inside) {
+            return Ok(Some(pid));
+        }
+    }
+    Ok(None)
 }
 
 /// The sessions of a list whose working directory is in the worktree.

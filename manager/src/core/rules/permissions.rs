@@ -141,6 +141,12 @@ impl Session {
             return;
         }
         let Some(turn) = running else {
+            // The answer of the turn that has just ended may come after its end.
+            self.turns.empty &= match update {
+                Update::Message { text } => text.is_empty(),
+                Update::ToolCall { .. } | Update::ToolCallUpdate { .. } | Update::Plan => false,
+                _ => true,
+            };
             if self.turns.records_between(weight(&payload), out) {
                 out.emit(EventKind::AgentUpdated { prompt_id: None, payload });
             }
@@ -310,7 +316,9 @@ impl Session {
     pub(in crate::core) fn expire_permissions(&mut self, at: At, out: &mut Out) {
         let seconds = self.spec.permissions.timeout_ms / 1000;
         let due = |open: &Permission| open.expires.is_some_and(|expires| expires <= at.mono);
-        for in_turn in [true, false] {
+        // Without a turn there is one list, and it is gone through once: more answers than are kept would push others out.
+        let lists: &[bool] = if self.turns.running.is_some() { &[true, false] } else { &[false] };
+        for &in_turn in lists {
             let mut asking = self.turns.asking(in_turn);
             let (mut due, mut open): (Vec<_>, Vec<_>) =
                 std::mem::take(asking.open).into_iter().partition(due);

@@ -278,8 +278,8 @@ impl Conversation {
 
     /// Hears what the agent prints beside the protocol.
     pub fn printed(&mut self, bytes: &[u8]) -> Vec<Do> {
-        let address = self.addresses.hear(bytes);
-        address.map(|at| notice(format!("the agent asks you to log in: open {at}"))).into_iter().collect()
+        let addresses = self.addresses.hear(bytes).into_iter();
+        addresses.map(|at| notice(format!("the agent asks you to log in: open {at}"))).collect()
     }
 
     /// What a person is to be told.
@@ -1023,6 +1023,9 @@ impl Conversation {
                 let (answer, said) = self.confirmed(&asked, result);
                 self.offered.set(name, value, &answer);
                 said
+            }
+            Err(error) if error["code"].as_i64() == Some(AUTH_REQUIRED) => {
+                return vec![Do::Give(Report::LoginNeeded { message: self.needs_login(&error) })];
             }
             Err(error) => {
                 let what = beginning(&format!("{name}={value}"));

@@ -37,15 +37,15 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// Hears what is printed; an address that was not told before.
-    pub fn hear(&mut self, bytes: &[u8]) -> Option<String> {
-        let mut found = None;
+    /// Hears what is printed. Gives the addresses that were not told before.
+    pub fn hear(&mut self, bytes: &[u8]) -> Vec<String> {
+        let mut found = Vec::new();
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let room = LINE.saturating_sub(self.line.len());
             self.line.extend_from_slice(&piece[..piece.len().min(room)]);
             if piece.ends_with(b"\n") {
                 let line = std::mem::take(&mut self.line);
-                found = found.or(self.look(&String::from_utf8_lossy(&line)));
+                found.extend(self.look(&String::from_utf8_lossy(&line)));
             }
         }
         found
@@ -108,21 +108,29 @@ mod tests {
             ("login https://a.example/no-end-yet", None),
         ] {
             let mut addresses = Addresses::default();
-            let mut all = printed.as_bytes().chunks(7).filter_map(|piece| addresses.hear(piece));
+            let mut all = printed.as_bytes().chunks(7).flat_map(|piece| addresses.hear(piece));
             assert_eq!(all.next().as_deref(), found, "{printed:?}");
         }
+    }
+
+    #[test]
+    fn each_address_that_is_printed_at_once_is_told() {
+        let printed =
+            b"Sign in: see https://docs.example/auth\nThen open https://auth.example/device?code=AB\n";
+        let told = ["https://docs.example/auth", "https://auth.example/device?code=AB"];
+        assert_eq!(Addresses::default().hear(printed), told);
     }
 
     #[test]
     fn what_is_told_is_bounded_and_told_once() {
         let mut addresses = Addresses::default();
         let long = format!("login https://a.example/{}\n", "x".repeat(LONGEST));
-        assert_eq!(addresses.hear(long.as_bytes()), None);
-        assert_eq!(addresses.hear(&b"x".repeat(1 << 20)), None);
+        assert_eq!(addresses.hear(long.as_bytes()), [""; 0]);
+        assert_eq!(addresses.hear(&b"x".repeat(1 << 20)), [""; 0]);
         assert!(addresses.line.len() <= LINE);
         addresses.hear(b"\n");
         let told =
-            (0..20).filter_map(|n| addresses.hear(format!("login https://a.example/{}\n", n / 2).as_bytes()));
+            (0..20).flat_map(|n| addresses.hear(format!("login https://a.example/{}\n", n / 2).as_bytes()));
         assert_eq!(told.count(), MOST);
         assert_eq!(addresses.newest(), Some("https://a.example/2"));
     }
