@@ -309,7 +309,7 @@ impl Table {
                     blank = 0;
                     out.push_str(&paint(&text, cell.1, colour && cell.1 != Style::new()));
                 }
-                blank += width - text.width() + 2;
+                blank += width.saturating_sub(text.width()) + 2;
             }
             out.push('\n');
         }
