@@ -13,7 +13,7 @@ use protocol::event::Event;
 use protocol::wire::Offer;
 use protocol::{CallId, EventId, PermissionId, PromptId, SessionId};
 use serde_json::{Map, Value, json};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Mutex, Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::story::{self, End, Said, Shown, Story};
@@ -28,6 +28,8 @@ use crate::client::{ClientError, Request};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often it is tried to cancel a prompt that goes from waiting to running meanwhile.
 const TRIES: usize = 3;
+/// So long a cancellation waits for prompts that are on their way.
+const POSTED: Duration = Duration::from_secs(2);
 
 /// A session that the editor has open.
 pub struct Panel<'a> {
@@ -37,6 +39,10 @@ pub struct Panel<'a> {
     state: RefCell<State>,
     /// Prompts on their way to the daemon: what happens meanwhile may be about them.
     posting: Rc<Cell<usize>>,
+    /// Held while one is on its way: the next waits behind it.
+    in_order: Rc<Mutex<()>>,
+    /// One of them was answered for.
+    posted: Rc<Notify>,
     /// Counts the editor's cancels.
     cancels: Cell<u64>,
     /// The editor has opened the session anew; this view of it is over.
@@ -95,6 +101,8 @@ impl<'a> Panel<'a> {
             wire: editor.wire.clone(),
             state: RefCell::default(),
             posting: old.map(|old| old.posting.clone()).unwrap_or_default(),
+            in_order: old.map(|old| old.in_order.clone()).unwrap_or_default(),
+            posted: old.map(|old| old.posted.clone()).unwrap_or_default(),
             cancels: Cell::new(0),
             retired: Cell::new(false),
             changed: Notify::new(),
@@ -254,7 +262,11 @@ impl<'a> Panel<'a> {
     ) -> Result<Value, Refused> {
         let before = self.cancels.get();
         self.posting.set(self.posting.get() + 1);
-        let accepted = self.post(said).await;
+        let accepted = {
+            // Each has a connection of its own: the daemon would take them in any order.
+            let _in_order = self.in_order.lock().await;
+            self.post(said).await
+        };
         // Unless the editor has opened the session anew meanwhile.
         let panel = editor.panel(&self.id).unwrap_or_else(|| self.clone());
         let waiting = accepted.map(|prompt| {
@@ -264,6 +276,7 @@ impl<'a> Panel<'a> {
             (prompt, ended, cancelled)
         });
         self.posting.set(self.posting.get() - 1);
+        self.posted.notify_waiters();
         self.changed.notify_one();
         panel.changed.notify_one();
         let (prompt, mut ended, cancelled) = waiting?;
@@ -304,6 +317,12 @@ impl<'a> Panel<'a> {
 
     /// The editor wants its prompts to end, or one of them.
     pub async fn cancel(&self, only: Option<PromptId>) {
+        if only.is_none() {
+            self.cancels.set(self.cancels.get() + 1);
+            self.state.borrow_mut().ours.values_mut().for_each(|ours| ours.cancelled = true);
+            // What is on its way waits behind the turn that runs, and would be run at once if that ended first.
+            let _ = tokio::time::timeout(POSTED, self.all_posted()).await;
+        }
         let mut prompts = BTreeSet::new();
         {
             let mut state = self.state.borrow_mut();
@@ -314,11 +333,21 @@ impl<'a> Panel<'a> {
                 }
             }
             if only.is_none() {
-                self.cancels.set(self.cancels.get() + 1);
                 prompts.extend(&state.followed);
             }
         }
         self.end(prompts).await;
+    }
+
+    /// Resolves when the daemon has answered for each prompt that was sent to it.
+    async fn all_posted(&self) {
+        loop {
+            let posted = self.posted.notified();
+            if self.posting.get() == 0 {
+                return;
+            }
+            posted.await;
+        }
     }
 
     /// Takes prompts out of the queue, and aborts the turn of the one that runs.
