@@ -51,6 +51,7 @@ impl<'a> Panel<'a> {
     pub(super) fn attached(self: &Rc<Self>, editor: &Rc<Editor<'a>>, data: &str) {
         let info = serde_json::from_str::<ClientInfo>(data).ok();
         self.attached.set(info.as_ref().map_or(0, |info| info.client_id));
+        self.came.notify_waiters();
         self.client.set(info.filter(|info| info.role == Role::Driver).map(|info| info.client_id));
         self.open_calls().into_iter().for_each(|call| self.clone().call(editor, call));
     }

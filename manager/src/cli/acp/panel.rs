@@ -28,6 +28,8 @@ use crate::client::{ClientError, Request};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often it is tried to cancel a prompt that goes from waiting to running meanwhile.
 const TRIES: usize = 3;
+/// So long a prompt waits for its editor to be attached, and is sent then.
+const ATTACHES: Duration = Duration::from_secs(2);
 /// So long a cancellation waits for prompts that are on their way.
 const POSTED: Duration = Duration::from_secs(2);
 
@@ -54,6 +56,8 @@ pub struct Panel<'a> {
     told_before: RefCell<Vec<String>>,
     /// Under this id it is attached, if it is.
     pub(super) attached: Cell<EventId>,
+    /// It was attached.
+    pub(super) came: Notify,
     /// It should attach anew.
     pub(super) again: Cell<bool>,
     /// Under this id it drives.
@@ -109,6 +113,7 @@ impl<'a> Panel<'a> {
             remarks: RefCell::default(),
             told_before: RefCell::default(),
             attached: Cell::new(0),
+            came: Notify::new(),
             again: Cell::new(false),
             client: Cell::new(None),
             calling: RefCell::default(),
@@ -261,6 +266,10 @@ impl<'a> Panel<'a> {
         busy: Busy,
     ) -> Result<Value, Refused> {
         let before = self.cancels.get();
+        if !editor.offers.borrow().is_empty() {
+            // Else its turn begins without what the editor can do: the agent would read files as they are on disk.
+            let _ = tokio::time::timeout(ATTACHES, self.is_attached()).await;
+        }
         self.posting.set(self.posting.get() + 1);
         let accepted = {
             // Each has a connection of its own: the daemon would take them in any order.
@@ -337,6 +346,17 @@ impl<'a> Panel<'a> {
             }
         }
         self.end(prompts).await;
+    }
+
+    /// Resolves when the editor is attached to the session.
+    async fn is_attached(&self) {
+        loop {
+            let came = self.came.notified();
+            if self.attached.get() != 0 || self.retired.get() {
+                return;
+            }
+            came.await;
+        }
     }
 
     /// Resolves when the daemon has answered for each prompt that was sent to it.
