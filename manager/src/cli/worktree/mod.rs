@@ -2,7 +2,7 @@
 //! files.
 //!
 //! A worktree lies in `worktrees/SESSION/` below the state directory, not in the repository, where it would be in the way
-//! of tools that search. It belongs to whoever asked for it: kennel never removes one in which somebody has worked.
+//! of tools that search. It belongs to whoever asked for it: kennel removes one only if all that is in it is elsewhere ([`remains`]).
 //!
 //! An agent in a sandbox may have written everything in the repository that lies in its working directory: configuration,
 //! hooks, attributes, links. This process runs in no sandbox, so nothing of that may make it run a program, or write
