@@ -709,3 +709,20 @@ async fn a_worker_is_heard_while_others_are_being_started() {
     }
     host.manager.shutdown().await;
 }
+
+#[tokio::test]
+async fn whoever_is_answered_finds_what_was_answered_in_the_events() {
+    let host = Host::new().await;
+    let id = host.session().await;
+    let mut events = host.manager.subscribe(None, Some(id.clone()));
+    for _ in 0..300 {
+        let prompt = host.send(&id, "true").await;
+        let mut there = Vec::new();
+        while let Some(records) = events.ready().await.unwrap() {
+            there.extend(records.iter().map(|record| record.event().unwrap().kind));
+        }
+        let accepted = |kind: &EventKind| matches!(kind, EventKind::PromptAccepted { prompt_id, .. } if *prompt_id == prompt);
+        assert!(there.iter().any(accepted), "{prompt}: {there:?}");
+        host.manager.wait(&id, manager::WaitFor::Idle, Some(BOUND)).await.unwrap();
+    }
+}

@@ -73,7 +73,9 @@ fn terminal(daemon: &Daemon, args: &[&str]) -> Command {
     let quoted = |word: &std::ffi::OsStr| format!("'{}'", word.to_str().unwrap().replace('\'', r"'\''"));
     let words: Vec<String> = [plain.get_program()].into_iter().chain(plain.get_args()).map(quoted).collect();
     let mut command = Command::new("script");
-    command.args(["-qec", &words.join(" "), "/dev/null"]).current_dir(daemon.dir.path());
+    // `exec`: a shell in between would die of the Ctrl-C that its child survives.
+    let line = format!("exec {}", words.join(" "));
+    command.args(["-qec", &line, "/dev/null"]).current_dir(daemon.dir.path());
     for (name, value) in plain.get_envs() {
         match value {
             Some(value) => command.env(name, value),

@@ -2,7 +2,7 @@
 //!
 //! It owns the sessions alone, and alone spawns, signals and reaps. It runs on a thread of its own, so that no
 //! other task of the program delays it, and it waits for nobody: what all sources have brought is stepped as one
-//! batch, committed as one transaction, and only then answered, shown and acted on.
+//! batch, committed as one transaction, and only then shown, answered and acted on.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::fs;
@@ -449,7 +449,8 @@ impl Supervisor {
         let with_worker = self.fleet.sessions().filter(|session| session.worker().is_some());
         self.workers.tidy(&with_worker.map(|session| (&session.id, session.incarnation)).collect());
         failpoint::hit("daemon", "swept");
-        self.committed(&changes, records);
+        self.feed.publish(records);
+        self.committed(&changes);
         // Also of those that the start has not changed.
         self.reschedule_all();
         self.look_for_room();
@@ -681,7 +682,7 @@ impl Supervisor {
         due.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// Steps all of it, commits all of it, and only then answers, shows and acts.
+    /// Steps all of it, commits all of it, and only then shows, answers and acts.
     fn batch(&mut self, items: Vec<Item>) {
         if items.is_empty() && (self.owed.is_empty() || self.room == Room::Shut) {
             self.release_permits();
@@ -735,6 +736,8 @@ impl Supervisor {
             Ok(records) => {
                 at_events("after", &changes);
                 self.release_permits();
+                // Before the answers: whoever was answered and then reads the events finds there what was answered.
+                self.feed.publish(records);
                 let late = std::mem::take(&mut self.owed.answers);
                 for (reply, answer) in
                     late.into_iter().map(|(reply, answer)| (reply, Ok(answer))).chain(answers)
@@ -752,7 +755,7 @@ impl Supervisor {
                 if answering {
                     failpoint::hit("after", "answer");
                 }
-                self.committed(&changes, records);
+                self.committed(&changes);
                 self.let_go(&observations);
             }
             Err(error) => {
@@ -786,9 +789,8 @@ impl Supervisor {
         }
     }
 
-    /// It is remembered: now it may be seen, and be done.
-    fn committed(&mut self, changes: &[Change], records: Vec<Record>) {
-        self.feed.publish(records);
+    /// It is remembered and seen: now it may be done.
+    fn committed(&mut self, changes: &[Change]) {
         let mut touched = BTreeSet::new();
         for change in changes {
             touched.extend(change.sessions.iter().map(|session| session.id.clone()));
