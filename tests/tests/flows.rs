@@ -1,6 +1,6 @@
-//! Every example of `README.md` and of each `--help`, typed as it stands there: in a terminal of 40 columns, without a terminal,
-//! in cron's environment, and by another user. The list is read from these texts, so that an example without a row in
-//! [`FLOWS`] fails.
+//! Every example of `README.md`, of each page in `manager/docs/` and of each `--help`, typed as it stands there: in a terminal of
+//! 40 columns, without a terminal, in cron's environment, and by another user. The list is read from these texts, so that an
+//! example without a row in [`FLOWS`] fails. A recorded session is typed whole, and its output compared.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -59,7 +59,8 @@ const FLOWS: &[(&str, Before, End, &str)] = &[
     ("kennel start --title mine", Nothing, Code(0), "session-1"),
     ("kennel start --title demo", Nothing, Code(0), "session-1"),
     ("kennel send session-1 'make test'", Sessions, Code(0), "made test"),
-    ("kill -9 \"$(kennel show session-1 --json | jq .pid)\"", Sessions, Code(0), ""),
+    ("kennel send session-1 'echo hello'", Sessions, Code(0), "hello"),
+    ("kill -9 20004", Sessions, Code(0), ""),
     ("kennel attach session-1", Sessions, Input(""), ""),
     ("kennel ls", Sessions, Code(0), "session-1"),
     ("kennel events session-1", Sessions, Code(0), "session.created"),
@@ -201,19 +202,66 @@ fn helps(command: &[&str], all: &mut Vec<String>) {
     all.push(said.stdout);
 }
 
-/// The lines that README.md has somebody type, without comments.
-fn typed_in_readme() -> Vec<String> {
-    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap();
-    let lines = readme.lines().filter_map(|line| line.strip_prefix("$ "));
-    lines.map(|line| line.split("  #").next().unwrap().trim().to_owned()).collect()
+/// The console blocks of README.md and of the pages in `manager/docs/`.
+fn consoles() -> Vec<String> {
+    let blocks = super::documents::pages().into_iter().flat_map(|page| page.blocks("console"));
+    blocks.collect()
+}
+
+/// The command of a line of a console block, without its comment; `None` for a line of output.
+fn typed(line: &str) -> Option<&str> {
+    Some(line.strip_prefix("$ ")?.split("  #").next().unwrap().trim())
+}
+
+/// A recorded line with what differs from run to run taken out: long numbers, ages, and the width of columns.
+fn without_chance(line: &str) -> String {
+    let words = line.split_whitespace().map(|word| {
+        let digits = word.bytes().take_while(u8::is_ascii_digit).count();
+        match &word[digits..] {
+            "" if digits > 2 => "NUMBER",
+            "s" | "m" if digits > 0 => "AGE",
+            _ => word,
+        }
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 #[test]
-fn every_example_of_the_readme_and_of_each_help_is_a_flow_here_and_no_flow_is_of_another_time() {
+fn a_recorded_session_shows_what_it_shows_when_it_is_typed() {
+    let recorded: Vec<String> =
+        consoles().into_iter().filter(|block| block.lines().any(|line| typed(line).is_none())).collect();
+    assert!(!recorded.is_empty(), "no console block has output");
+    for block in recorded {
+        let world = World::new(Nothing);
+        let mut shown: Vec<String> = Vec::new();
+        for command in block.lines().filter_map(typed) {
+            shown.push(format!("$ {command}"));
+            // The pid of the recording is that of the session now.
+            let pid = command.strip_prefix("kill -9 ").map(|_| world.daemon.idle("session-1").pid.unwrap());
+            let said = finish(
+                world.shell(&pid.map_or(command.to_owned(), |pid| format!("kill -9 {pid}"))).spawn().unwrap(),
+            );
+            assert_eq!(said.code, Some(0), "{command}: {said:#?}");
+            shown.extend(format!("{}{}", said.stdout, said.stderr).lines().map(str::to_owned));
+            if let Some(pid) = pid {
+                until("the crash", || (world.daemon.show("session-1").pid != Some(pid)).then_some(()));
+                world.daemon.idle("session-1");
+            }
+        }
+        let plain = |lines: Vec<&str>| lines.into_iter().map(without_chance).collect::<Vec<_>>();
+        let (there, here) =
+            (plain(block.lines().collect()), plain(shown.iter().map(String::as_str).collect()));
+        assert_eq!(there, here, "{}", shown.join("\n"));
+    }
+}
+
+#[test]
+fn every_example_of_the_pages_and_of_each_help_is_a_flow_here_and_no_flow_is_of_another_time() {
     let mut all = Vec::new();
     helps(&[], &mut all);
-    let written: BTreeSet<String> =
-        all.iter().flat_map(|help| examples(help)).chain(typed_in_readme()).collect();
+    let in_pages = consoles();
+    let in_pages = in_pages.iter().flat_map(|block| block.lines().filter_map(typed).map(str::to_owned));
+    let written: BTreeSet<String> = all.iter().flat_map(|help| examples(help)).chain(in_pages).collect();
     assert!(written.len() > 80, "{written:#?}");
     let here: BTreeSet<String> = FLOWS.iter().map(|(line, ..)| (*line).to_owned()).collect();
     let missing: Vec<_> = written.difference(&here).collect();
@@ -275,7 +323,7 @@ impl World {
             std::fs::create_dir_all(home.join(directory)).unwrap();
         }
         std::os::unix::fs::symlink(kennel(), home.join("bin/kennel")).unwrap();
-        // The state directory is the default one, of which README speaks.
+        // The state directory is the default one, of which the pages speak.
         std::fs::create_dir_all(home.join("xdg")).unwrap();
         std::fs::create_dir(home.join("state")).unwrap();
         std::fs::set_permissions(home.join("state"), std::fs::Permissions::from_mode(0o700)).unwrap();
@@ -322,6 +370,7 @@ impl World {
         }
         let pid = daemon.idle("session-1").pid.unwrap();
         self.names.push(("4711", pid.to_string()));
+        self.names.push(("20004", pid.to_string()));
         match before {
             Stopped => _ = daemon.ok(&["stop", "session-1"]),
             Running | Interrupted => {
@@ -353,9 +402,12 @@ impl World {
         let mut line = example.to_owned();
         // What waits can be edited and taken out; what runs can be aborted.
         let prompt = if example.contains("queue") { name("WAITING") } else { name("prompt-17") };
-        for (written, real) in
-            [("prompt-17", prompt), ("permission-17", name("permission-17")), ("4711", name("4711"))]
-        {
+        for (written, real) in [
+            ("prompt-17", prompt),
+            ("permission-17", name("permission-17")),
+            ("4711", name("4711")),
+            ("20004", name("20004")),
+        ] {
             if let Some(real) = real {
                 line = line.replace(written, &real);
             }

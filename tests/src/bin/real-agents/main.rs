@@ -157,11 +157,11 @@ fn main() -> ExitCode {
         }
     }
     println!("\n{}", table::of(&lives));
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    let stale = table::stale(&lives, &readme);
+    let results = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/results.md")).unwrap();
+    let stale = table::stale(&lives, &results);
     if !stale.is_empty() {
-        eprintln!("real agents: tests/README.md says otherwise; write there:\n{}", stale.concat());
-        failed.push("tests/README.md");
+        eprintln!("real agents: tests/results.md says otherwise; write there:\n{}", stale.concat());
+        failed.push("tests/results.md");
     }
     if failed.is_empty() {
         return ExitCode::SUCCESS;

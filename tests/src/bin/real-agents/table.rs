@@ -1,4 +1,4 @@
-//! The table in `tests/README.md`: what each agent was seen to do.
+//! The table in `tests/results.md`: what each agent was seen to do.
 
 use crate::agents::Agent;
 use crate::trial::Life;
@@ -10,12 +10,12 @@ pub fn of(lives: &[(&Agent, Option<&Life>)]) -> String {
     lives.iter().fold(head.to_owned(), |table, (agent, life)| table + &line(agent, *life))
 }
 
-/// What `tests/README.md` says otherwise of these agents: only times and memory may differ from run to run, and what the level of
+/// What `tests/results.md` says otherwise of these agents: only times and memory may differ from run to run, and what the level of
 /// an agent is that does not always load.
-pub fn stale(lives: &[(&Agent, Option<&Life>)], readme: &str) -> Vec<String> {
+pub fn stale(lives: &[(&Agent, Option<&Life>)], results: &str) -> Vec<String> {
     let written = |agent: &Agent, life: &Life| {
         let (first, last) = (first_cells(agent, life), format!("| {} |", lacks(agent)));
-        readme.lines().any(|line| line.starts_with(&first) && line.ends_with(&last))
+        results.lines().any(|line| line.starts_with(&first) && line.ends_with(&last))
     };
     let lived = lives.iter().filter_map(|(agent, life)| Some((agent, (*life)?)));
     lived.filter(|(agent, life)| !written(agent, life)).map(|(agent, life)| line(agent, Some(life))).collect()
