@@ -213,7 +213,9 @@ fn each_path_that_a_text_names_is_there() {
     for page in all_texts().into_iter().filter(|page| !page.path.ends_with("CHANGELOG.md")) {
         let prose = page.prose().join("\n");
         let named = prose.split('`').skip(1).step_by(2).filter(|name| {
-            members.iter().any(|member| name.starts_with(member)) && !name.contains([' ', '*', '{', '(']) && !name.contains("NNNN")
+            members.iter().any(|member| name.starts_with(member))
+                && !name.contains([' ', '*', '{', '('])
+                && !name.contains("NNNN")
         });
         // Pages of `tests/` name what lies there from there.
         let here = page.path.parent().unwrap();

@@ -2,7 +2,7 @@
 //!
 //! `tests/real/run` installs them and starts this. Everything runs offline, against `fake-model`, each agent with a daemon, a
 //! home and a directory of its own. A failure says which agent and which step; the table at the end is the one in
-//! `tests/README.md`.
+//! `tests/results.md`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
