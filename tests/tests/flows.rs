@@ -72,7 +72,7 @@ const FLOWS: &[(&str, Before, End, &str)] = &[
         "npm install",
     ),
     ("kennel start --agent codex", Nothing, Code(0), "session-1"),
-    ("kennel send session-1 'what does this project do?'", Settings, Code(0), "heard"),
+    ("kennel send session-2 'what does this project do?'", Settings, Code(0), "heard"),
     (
         "curl --unix-socket \"$XDG_RUNTIME_DIR/kennel/kennel.sock\" http://kennel/v1/sessions",
         Sessions,
@@ -361,7 +361,10 @@ impl World {
         let daemon = &self.daemon;
         match before {
             Nothing => return,
-            Asking | Settings => _ = daemon.ok(&["start", "--agent", "claude"]),
+            Asking | Settings => {
+                daemon.ok(&["start", "--agent", "claude"]);
+                self.names.push(("session-2", "session-1".into()));
+            }
             Sessions | Stopped | Running | Interrupted => {
                 daemon.ok(&["start"]);
                 daemon.ok(&["subagent", "start", "--parent", "session-1", "echo below"]);
@@ -407,6 +410,7 @@ impl World {
             ("permission-17", name("permission-17")),
             ("4711", name("4711")),
             ("20004", name("20004")),
+            ("session-2", name("session-2")),
         ] {
             if let Some(real) = real {
                 line = line.replace(written, &real);
