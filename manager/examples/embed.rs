@@ -1,4 +1,4 @@
-//! A session in a program of your own, without a daemon: README.md shows this.
+//! A session in a program of your own, without a daemon: manager/docs/api.md shows this.
 #![allow(clippy::disallowed_macros, reason = "an example shows what it does")]
 
 use manager::SessionManager;
