@@ -2,18 +2,20 @@
 
 use std::sync::Arc;
 
-use protocol::api::{PermissionAnswer, Role};
-use protocol::event::Resolution;
+use protocol::api::{Orphans, PermissionAnswer, Role, SessionOpts};
+use protocol::event::{Disposition, Resolution};
 use protocol::wire::{
     AgentDetails, CallAnswer, McpServer, Offer, PermissionAsk, RemoteServer, Setting, TurnEnd, Update,
 };
 use protocol::{
     CallId, EventId, Exit, Identity, Incarnation, Keeper, Level, LimitedBy, PermissionId, PromptId, Restore,
-    Sandboxed, Stream,
+    Sandboxed, SessionId, Stream,
 };
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::core::rules::turns::NewPrompt;
+use crate::core::model::spec::Spec;
+use crate::core::model::turn::NewPrompt;
 
 /// What happens to a session.
 #[derive(Clone, Debug, PartialEq)]
@@ -273,4 +275,120 @@ impl Seen {
             | Seen::Gone { .. } => false,
         }
     }
+}
+
+/// Something that concerns the fleet.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ask {
+    /// A new session.
+    Create {
+        /// Its id; else the next number.
+        id: Option<SessionId>,
+        /// What it runs.
+        spec: Arc<Spec>,
+    },
+    /// The session under this id, which is started if it is not up, and created if it does not exist.
+    Ensure {
+        /// The id.
+        id: SessionId,
+        /// What it runs if it is created.
+        spec: Arc<Spec>,
+        /// What the caller said of it, compared with a session that exists.
+        given: Box<SessionOpts>,
+    },
+    /// A new session with a first prompt, below `parent`.
+    Subagent {
+        /// Whose sub-agent it is.
+        parent: Option<SessionId>,
+        /// Its id; else the next number.
+        id: Option<SessionId>,
+        /// What it runs.
+        spec: Arc<Spec>,
+        /// Its first prompt.
+        task: Arc<str>,
+        /// What the parent itself asked for; none: the owner asks, who may do all.
+        wish: Option<Box<Wish>>,
+    },
+    /// Stop a session and, unless they are kept, all below it.
+    Stop(SessionId, Orphans),
+    /// Remove a session that has no process, with its records.
+    Remove(SessionId),
+    /// One session's business.
+    One(SessionId, Input),
+    /// A manager has loaded the journal.
+    ManagerStarted {
+        /// Its process.
+        pid: u32,
+        /// Version and build.
+        version: String,
+        /// The machine's boot.
+        boot_id: String,
+        /// The journal was last written in this boot.
+        same_boot: bool,
+        /// What was lost of the journal, if it was damaged.
+        lost: Option<String>,
+    },
+    /// The manager leaves and takes all processes with it.
+    Shutdown,
+}
+
+/// The request of a session for a sub-agent.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Wish {
+    /// The options that the session named.
+    pub given: SessionOpts,
+    /// The directory in which kennel makes git worktrees for this parent; none where it makes none.
+    pub worktrees: Option<String>,
+}
+
+/// What a command comes to, for whoever gave it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// Done, or under way.
+    Done,
+    /// This session was created.
+    Created(SessionId),
+    /// This session existed.
+    Existing(SessionId),
+    /// A prompt is accepted.
+    Accepted {
+        /// Its id, which is its event's id too.
+        prompt: PromptId,
+        /// What became of it.
+        disposition: Disposition,
+    },
+    /// This prompt's turn is being ended.
+    Aborting {
+        /// The prompt.
+        prompt: PromptId,
+    },
+    /// So many waiting prompts were removed.
+    Cleared {
+        /// The number.
+        removed: u32,
+    },
+    /// The agent is to set it.
+    Setting {
+        /// The setting's number.
+        number: u64,
+    },
+    /// MCP servers were added.
+    Servers {
+        /// Names of those that it did not have so.
+        changed: Vec<String>,
+        /// The agent that runs does not have them: its next process will.
+        next_process: bool,
+    },
+    /// This client is attached.
+    Attached {
+        /// Its id.
+        client: EventId,
+    },
+    /// An interrupted prompt is settled.
+    Resolved {
+        /// The prompt that repeats it.
+        retried_as: Option<PromptId>,
+    },
+    /// These sessions are being stopped, the one asked for first.
+    Stopping(Vec<SessionId>),
 }

@@ -3,10 +3,10 @@
 //! A journal without room must not keep anybody from stopping what fills it. So ends have room that is kept back for
 //! them, and where even that is used up, signals are sent first and recorded later. Everything else waits.
 
-use crate::core::Effect;
-use crate::core::fleet::{Ask, Change, Fleet};
-use crate::core::input::Input;
-use crate::core::session::{State, Was};
+use crate::core::effect::Effect;
+use crate::core::fleet::{Change, Fleet};
+use crate::core::input::{Ask, Input};
+use crate::core::model::state::{State, Was};
 
 impl Fleet {
     /// Whether `ask` is there to end something: it goes on while everything else waits for room.

@@ -7,60 +7,25 @@ use protocol::api::PermissionPolicy;
 use protocol::event::EventKind;
 use protocol::wire::{CallAnswer, Offer, PermissionAsk};
 use protocol::{CallId, EventId, PromptId};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::turns::{Phase, Turn, weight};
-use crate::core::session::{Out, Session, State};
-use crate::core::{At, Refusal, Reply, limits};
+use crate::core::at::At;
+use crate::core::effect::Told;
+use crate::core::input::Reply;
+use crate::core::limits;
+use crate::core::model::session::Session;
+use crate::core::model::state::State;
+use crate::core::model::turn::{Call, Calls, Phase, Turn};
+use crate::core::out::Out;
+use crate::core::refusal::Refusal;
+use crate::core::rules::recording::weight;
 
 /// What ACP has for an answer that is none.
 const CANCEL: &str = r#"{"action":"cancel"}"#;
 /// What it has for a no.
 const DECLINE: &str = r#"{"action":"decline"}"#;
 
-/// Something that a client is to do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Call {
-    /// Its id.
-    pub id: CallId,
-    /// The worker's number of it.
-    pub request: u64,
-    /// Who is asked; none: nobody that can do it drives now, and it waits for one.
-    pub client: Option<EventId>,
-    /// What it takes to do it.
-    pub needs: Offer,
-    /// When it is given up, in milliseconds since boot.
-    pub expires: Option<u64>,
-}
-
-/// What the worker is told of a call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
-    /// The worker's number of it.
-    pub request: u64,
-    /// What has become of it.
-    pub answer: CallAnswer,
-}
-
-/// The calls of a turn.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Calls {
-    /// Those that wait for an answer, oldest first.
-    pub open: Vec<Call>,
-}
-
 impl Calls {
-    /// Whether one waits for a person.
-    pub fn want_a_person(&self) -> bool {
-        self.open.iter().any(|call| call.needs == Offer::Elicitation)
-    }
-
-    /// When the first is given up.
-    pub fn deadline(&self) -> Option<u64> {
-        self.open.iter().filter_map(|call| call.expires).min()
-    }
-
     /// Takes out those of which this is so.
     fn take(&mut self, so: impl FnMut(&Call) -> bool) -> Vec<Call> {
         let (taken, open) = std::mem::take(&mut self.open).into_iter().partition(so);

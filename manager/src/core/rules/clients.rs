@@ -4,24 +4,14 @@ use protocol::EventId;
 use protocol::api::Role;
 use protocol::event::EventKind;
 use protocol::wire::Offer;
-use serde::{Deserialize, Serialize};
 
-use crate::core::session::{Out, Session, State};
-use crate::core::{At, Refusal, Reply, limits};
-
-/// A client that is attached.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Client {
-    /// The event that says that it came.
-    pub id: EventId,
-    /// What it calls itself.
-    pub name: String,
-    /// What it may do.
-    pub role: Role,
-    /// What it can do for the agent while it drives.
-    #[serde(default)]
-    pub offers: Vec<Offer>,
-}
+use crate::core::at::At;
+use crate::core::input::Reply;
+use crate::core::limits;
+use crate::core::model::session::{Client, Session};
+use crate::core::model::state::State;
+use crate::core::out::Out;
+use crate::core::refusal::Refusal;
 
 impl Session {
     /// The client that drives, if one does.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use protocol::wire::{Agent, McpServer, RemoteServer};
 
-use crate::core::Reply;
-use crate::core::session::Session;
+use crate::core::input::Reply;
+use crate::core::model::session::Session;
 
 impl Session {
     /// Adds servers to those of the agent; one of the same name is replaced. An agent that runs has what it was given:

@@ -1,12 +1,13 @@
 //! What outsiders see of a session, from the manager's own table.
 
-pub(crate) mod kept;
+mod retention;
 
 use protocol::api::{ClientInfo, PromptState, QueuedPrompt, Restarts, SessionInfo, Status};
 use protocol::event::Timestamp;
 
-use super::session::{Session, State, Was};
-use crate::core::rules::turns::{Phase, Prompt};
+use crate::core::model::session::Session;
+use crate::core::model::state::{State, Was};
+use crate::core::model::turn::{Phase, Prompt};
 
 impl Session {
     /// What it does now, in one word.

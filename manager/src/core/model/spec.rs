@@ -9,8 +9,7 @@ use protocol::wire::{Agent, Offer, RemoteServer};
 use protocol::{Containment, Limits, Walls};
 use serde::{Deserialize, Serialize};
 
-use super::authority::Above;
-use super::limits;
+use crate::core::limits;
 
 /// A session's settings, with every default filled in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -232,4 +231,13 @@ impl Spec {
         ];
         differing.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }
+}
+
+/// The answers of a session above, which bind the sessions below it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Above {
+    /// Its permissions.
+    pub permissions: Permissions,
+    /// Its working directory, to which paths in its rules are relative.
+    pub workdir: String,
 }

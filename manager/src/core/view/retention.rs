@@ -2,7 +2,7 @@
 
 use protocol::{EventId, PromptId};
 
-use crate::core::session::Session;
+use crate::core::model::session::Session;
 
 impl Session {
     /// The first event that is still needed: nothing from here on is ever pruned. `EventId::MAX` if none is.

@@ -5,14 +5,14 @@ use protocol::api::ChildInfo;
 use protocol::bounds;
 use serde_json::Value;
 
-use super::session::Session;
+use crate::core::model::session::Session;
 
 /// How many of them are kept: the newest.
 pub const MOST: usize = 32;
 
 impl Session {
     /// Learns what is told of a child. What is not named stays as it was, and `null` takes it back.
-    pub(super) fn learn_child(&mut self, payload: &Value) {
+    pub(in crate::core) fn learn_child(&mut self, payload: &Value) {
         let (parent, told) = match payload["sessionUpdate"].as_str() {
             Some("subagent_update") => (None, payload),
             // What a child tells, with its id.

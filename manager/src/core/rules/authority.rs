@@ -10,27 +10,9 @@ use std::path::Path;
 use protocol::api::{PermissionPolicy, SessionOpts};
 use protocol::wire::Agent;
 use protocol::{Containment, Limits, Walls};
-use serde::{Deserialize, Serialize};
 
-use super::spec::{Permissions, Spec};
-
-/// The request of a session for a sub-agent.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Wish {
-    /// The options that the session named.
-    pub given: SessionOpts,
-    /// The directory in which kennel makes git worktrees for this parent; none where it makes none.
-    pub worktrees: Option<String>,
-}
-
-/// The answers of a session above, which bind the sessions below it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Above {
-    /// Its permissions.
-    pub permissions: Permissions,
-    /// Its working directory, to which paths in its rules are relative.
-    pub workdir: String,
-}
+use crate::core::input::Wish;
+use crate::core::model::spec::{Above, Permissions, Spec};
 
 /// Names of variables that the loader and the shells obey before a program's first instruction, by their beginnings.
 const LOADER: [&str; 9] =
@@ -241,7 +223,7 @@ impl Permissions {
 }
 
 /// Of two answers to one question the one that allows less; the first, if they allow as much.
-pub(super) fn stricter(own: PermissionPolicy, above: PermissionPolicy) -> PermissionPolicy {
+pub(in crate::core) fn stricter(own: PermissionPolicy, above: PermissionPolicy) -> PermissionPolicy {
     let rank = |policy| match policy {
         PermissionPolicy::Allow => 0,
         PermissionPolicy::Park => 1,

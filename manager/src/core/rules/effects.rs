@@ -1,0 +1,87 @@
+//! The effects that each state wants.
+
+use protocol::Incarnation;
+
+use crate::core::effect::{Effect, Told};
+use crate::core::model::session::Session;
+use crate::core::model::state::State;
+use crate::core::model::turn::{Answer, Phase};
+
+fn answers(incarnation: Incarnation, all: &[Answer]) -> impl Iterator<Item = Effect> {
+    all.iter().map(move |answer| Effect::Answer {
+        incarnation,
+        request: answer.request,
+        option: answer.option.clone(),
+    })
+}
+
+impl Session {
+    /// What this state wants done, by whoever holds it: the whole of it, to be issued on every start.
+    pub fn effects(&self) -> Vec<Effect> {
+        let incarnation = self.incarnation;
+        match &self.state {
+            State::Starting { worker: None, .. } => {
+                let mut effects = self.released(incarnation - 1);
+                effects.push(Effect::Spawn { incarnation });
+                effects
+            }
+            State::Starting { worker: Some(_), .. } => vec![Effect::Welcome { incarnation }],
+            State::Ready { .. } => {
+                let mut effects = Vec::new();
+                if self.had_offers {
+                    let (client, offers) = self.offered();
+                    effects.push(Effect::Driver { incarnation, client, offers });
+                }
+                effects.extend(self.settings.asked.iter().map(|asked| Effect::Set {
+                    incarnation,
+                    request: asked.number,
+                    setting: asked.setting.clone(),
+                }));
+                effects.extend(answers(incarnation, &self.turns.asked.answers));
+                let Some(turn) = &self.turns.running else {
+                    return effects;
+                };
+                let prompt = turn.prompt.id;
+                effects.push(Effect::Deliver { incarnation, prompt });
+                effects.extend(answers(incarnation, &turn.answers));
+                match turn.phase {
+                    Phase::Sent { .. } | Phase::Started { .. } => {}
+                    Phase::Aborting { .. } => effects.push(Effect::Abort { incarnation, prompt }),
+                }
+                effects
+            }
+            State::Adopting { worker, .. } => {
+                vec![Effect::Reclaim { incarnation, worker: worker.clone() }]
+            }
+            State::Stopping { worker: None, .. } => Vec::new(),
+            State::Stopping { worker: Some(_), kills: 0, .. } => vec![Effect::Terminate { incarnation }],
+            State::Stopping { worker: Some(_), kills, .. } => {
+                vec![Effect::Kill { incarnation, round: *kills }]
+            }
+            // What cannot be killed is not over; it is let go once it is.
+            State::Failed(failure) if !failure.survivors.is_empty() => Vec::new(),
+            State::Restarting { .. } | State::Hibernated | State::Stopped | State::Failed(_) => {
+                self.released(incarnation)
+            }
+        }
+    }
+
+    /// What was decided about calls. Of a step, and not of the state after it: there are file contents and secrets in
+    /// it, which are not for the journal. A worker that outlives the manager that would have told it asks again.
+    pub(in crate::core) fn answers_to_calls(&self, told: Vec<Told>) -> impl Iterator<Item = Effect> {
+        let incarnation = self.incarnation;
+        let ready = matches!(self.state, State::Ready { .. });
+        let told = told.into_iter().filter(move |_| ready);
+        told.map(move |Told { request, answer }| Effect::AnswerCall { incarnation, request, answer })
+    }
+
+    fn released(&self, incarnation: Incarnation) -> Vec<Effect> {
+        if incarnation == 0 { Vec::new() } else { vec![Effect::Release { incarnation }] }
+    }
+
+    /// What this state wants and `before` did not.
+    pub(in crate::core) fn new_effects(&self, before: &Session) -> Vec<Effect> {
+        let done = before.effects();
+        self.effects().into_iter().filter(|effect| !done.contains(effect)).collect()
+    }
+}
