@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, VecDeque};
 use protocol::SessionId;
 use tokio::sync::oneshot;
 
-use super::{Error, Room, Supervisor};
+use super::Supervisor;
+use crate::error::Error;
 use crate::journal::{Cut, JournalError};
+use crate::supervisor::room::Room;
 
 /// What is gone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

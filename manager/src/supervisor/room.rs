@@ -5,7 +5,13 @@
 //! fit; processes are told to end all the same, and that is recorded as soon as it can be. Once a second more room is
 //! looked for.
 
-use super::{Answer, Ask, Change, Error, Fleet, Input, Item, Reply, SessionId, Supervisor, UsedKey};
+use protocol::SessionId;
+
+use super::Supervisor;
+use crate::core::{Ask, Change, Fleet, Input, Reply};
+use crate::error::Error;
+use crate::journal::UsedKey;
+use crate::supervisor::inbox::{Answer, Item};
 
 /// Until more room is looked for, in milliseconds.
 const RETRY_MS: u64 = 1_000;
