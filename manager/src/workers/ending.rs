@@ -4,15 +4,129 @@ use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd;
 
 use protocol::{Exit, Incarnation, SessionId, failpoint};
+use rustix::process::Signal;
 
-use super::{AGAIN_MS, CLOSED_MS, DRAIN_MS, HELD_MS, REAPED_MS, Sighting, Workers};
+use super::{Sighting, Workers};
 use crate::core::{Seen, limits};
 use crate::system::exit_info::{Known, exit_info};
 use crate::system::{process, sweep};
 use crate::workers::link::Link;
 use crate::workers::logs;
+use crate::workers::worker::Dead;
+
+/// How long the parent of a process that is not our child is given to reap it, in milliseconds. Who takes in orphans
+/// does so at once, or never.
+const REAPED_MS: u64 = 200;
+
+/// How long a dead worker's pipe may be silent before what may still be in it is given up, in milliseconds.
+const DRAIN_MS: u64 = 1_000;
+
+/// How long a worker may live on after it has closed its pipe, in milliseconds: its end is usually on its way.
+const CLOSED_MS: u64 = 1_000;
+
+/// Until an unfinished sweep is tried again, in milliseconds.
+const AGAIN_MS: u64 = 5;
+
+/// The same while its end cannot be recorded anyway.
+const HELD_MS: u64 = 100;
 
 impl Workers {
+    pub(super) fn signal(&mut self, id: &SessionId, incarnation: Incarnation, signal: Signal) {
+        if let Some(worker) = self.get(id, incarnation)
+            && let (Some(pidfd), None) = (&worker.pidfd, &worker.dead)
+        {
+            process::signal(pidfd.as_fd(), signal);
+        }
+    }
+
+    /// Lets go of an incarnation. One that lives is killed; its end is looked after all the same.
+    pub(super) fn release(&mut self, id: &SessionId, incarnation: Incarnation) {
+        let Some(worker) = self.workers.get(id).filter(|worker| worker.incarnation <= incarnation) else {
+            return;
+        };
+        if let (Some(pidfd), None) = (&worker.pidfd, &worker.dead) {
+            process::signal(pidfd.as_fd(), Signal::KILL);
+        }
+        if worker.dead.as_ref().is_some_and(|dead| dead.buried) {
+            self.reap(id);
+        }
+    }
+
+    /// Its `Gone` is committed: the zombie may go, and with it the last hold on the pid.
+    pub fn gone(&mut self, id: &SessionId, incarnation: Incarnation) {
+        if self
+            .get(id, incarnation)
+            .is_some_and(|worker| worker.dead.as_ref().is_some_and(|dead| dead.buried))
+        {
+            self.reap(id);
+        }
+    }
+
+    fn reap(&mut self, id: &SessionId) {
+        let Some(worker) = self.workers.remove(id) else {
+            return;
+        };
+        self.by_number.remove(&worker.number);
+        self.unfinished.remove(id);
+        failpoint::hit_about("dead", "unreaped", id);
+        if let Some(pidfd) = &worker.pidfd {
+            process::reap(pidfd.as_fd());
+        }
+        self.world.shelters.remove(id, worker.incarnation);
+        if let Some(cgroups) = &mut self.world.cgroups {
+            cgroups.remove(id);
+        }
+    }
+
+    /// Looks which processes have ended: one pass over those that have, whatever the number of those that live.
+    pub fn look(&mut self, now: u64) {
+        loop {
+            let ended = self.watch.ended();
+            if ended.is_empty() {
+                return;
+            }
+            for number in ended {
+                let Some(id) = self.by_number.get(&number).cloned() else {
+                    continue;
+                };
+                let Some(worker) = self.workers.get(&id) else {
+                    continue;
+                };
+                let Some(pidfd) = &worker.pidfd else { continue };
+                self.watch.remove(pidfd.as_fd());
+                if let Some(exit) = process::peek(pidfd.as_fd()) {
+                    self.died(&id, exit, now);
+                }
+            }
+        }
+    }
+
+    pub(super) fn died(&mut self, id: &SessionId, exit: Exit, now: u64) {
+        if let Some(worker) = self.workers.get_mut(id)
+            && worker.dead.is_none()
+        {
+            tracing::debug!(session = %id, incarnation = worker.incarnation, pid = worker.identity.pid, %exit, "worker ended");
+            worker.dead = Some(Dead {
+                exit,
+                since: now,
+                last_byte: now,
+                read: 0,
+                swept: false,
+                told: false,
+                buried: false,
+            });
+            self.unfinished.insert(id.clone(), now);
+            // One that never let us in has left what it said.
+            if worker.adopted && worker.link.is_none() && !std::mem::replace(&mut worker.awaits_hello, true) {
+                let incarnation = worker.incarnation;
+                let link = self.link_to_adopted(id, incarnation, None);
+                if let Some(worker) = self.workers.get_mut(id) {
+                    worker.link = link;
+                }
+            }
+        }
+    }
+
     /// Whether all of them are dead, and nothing that they have left lives.
     pub fn are_dead(&self) -> bool {
         self.workers.values().all(|worker| worker.dead.as_ref().is_some_and(|dead| dead.swept))
