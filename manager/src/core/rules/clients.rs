@@ -46,8 +46,6 @@ impl Session {
         self.had_offers |= role == Role::Driver && !offers.is_empty();
         if role == Role::Driver {
             self.awaited.clear();
-        }
-        if role == Role::Driver {
             out.emit(EventKind::DriverChanged { driver: Some(id) });
         }
         if matches!(self.state, State::Hibernated) {

@@ -118,7 +118,7 @@ impl Session {
         let policy = self.spec.restart;
         let verdict = match &cause {
             Cause::NotRun { passes: true, .. } | Cause::NoSpawn(_) => {
-                judge_absence(&mut self.absence, at.mono, &cause, &self.id, self.incarnation)
+                judge_absence(&mut self.absence, at.mono, &cause, &self.id, self.incarnation).into()
             }
             Cause::NotRun { passes: false, .. }
             | Cause::Died(_)

@@ -64,6 +64,24 @@ pub enum Verdict {
     Fail { reason: String },
 }
 
+/// The decision after a start that never ran its program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::core) enum Retry {
+    /// Try again after so many milliseconds.
+    After { delay_ms: u64 },
+    /// Give up, for this reason.
+    GiveUp { reason: String },
+}
+
+impl From<Retry> for Verdict {
+    fn from(retry: Retry) -> Self {
+        match retry {
+            Retry::After { delay_ms } => Self::Restart { delay_ms },
+            Retry::GiveUp { reason } => Self::Fail { reason },
+        }
+    }
+}
+
 /// Judges a start that never ran its program. Such a start is no death: it costs nothing of the budget. kennel tries again
 /// for [`ABSENCE_MS`].
 pub(in crate::core) fn judge_absence(
@@ -72,18 +90,18 @@ pub(in crate::core) fn judge_absence(
     cause: &Cause,
     session: &SessionId,
     incarnation: Incarnation,
-) -> Verdict {
+) -> Retry {
     let absence = absence.get_or_insert(Absence { since: now, starts: 0 });
     let passed = now.saturating_sub(absence.since);
     if passed >= ABSENCE_MS {
         let seconds = passed / 1000;
-        return Verdict::Fail { reason: format!("{cause}; no start ran it for {seconds} s") };
+        return Retry::GiveUp { reason: format!("{cause}; no start ran it for {seconds} s") };
     }
     let doubled = FIRST_ABSENCE_DELAY_MS.saturating_mul(2u64.saturating_pow(absence.starts));
     absence.starts = absence.starts.saturating_add(1);
     let delay = jittered(doubled.min(MAX_ABSENCE_DELAY_MS), session, incarnation);
     // The last start is at the end of the time.
-    Verdict::Restart { delay_ms: delay.min(ABSENCE_MS - passed) }
+    Retry::After { delay_ms: delay.min(ABSENCE_MS - passed) }
 }
 
 /// Judges a death and records it.

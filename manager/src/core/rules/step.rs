@@ -50,10 +50,8 @@ impl Session {
             Command::Restart => self.restart(at, out),
             Command::Prompt(new) => self.accept(at, new, out),
             Command::Abort => self.abort(at, out),
-            Command::AbortOnly(prompt) => match &self.turns.running {
-                Some(turn) if turn.prompt.id == *prompt => self.abort(at, out),
-                Some(_) | None => Err(Refusal::NoTurn(self.id.clone())),
-            },
+            Command::AbortOnly(prompt) if self.turns.current() == Some(*prompt) => self.abort(at, out),
+            Command::AbortOnly(_) => Err(Refusal::NoTurn(self.id.clone())),
             Command::Pin(pinned) => {
                 if *pinned != self.pinned {
                     self.pinned = *pinned;
@@ -140,29 +138,34 @@ impl Session {
             Seen::TurnEnded { prompt, end, exit, left_behind } => {
                 let unasked = *end == TurnEnd::Aborted && self.turns.runs_unasked(*prompt);
                 self.turn_ended(at, *prompt, end, *exit, *left_behind, out);
-                match &mut self.state {
-                    // Somebody else told the worker to leave: it takes no further prompt.
-                    State::Ready { worker, .. } if unasked => {
-                        let worker = worker.clone();
-                        self.stopping(at, Some(worker), Why::Fault("the worker was told to leave".into()));
-                    }
-                    // Its time without a manager was over, or somebody ended it meanwhile: no fault of its.
-                    State::Adopting { worker, was: Was::Ready { .. }, .. } if unasked => {
-                        let worker = worker.clone();
-                        self.stopping(at, Some(worker), Why::Lost);
-                    }
-                    State::Ready { idle_since, .. } => *idle_since = at.mono,
-                    State::Starting { .. }
-                    | State::Adopting { .. }
-                    | State::Stopping { .. }
-                    | State::Restarting { .. }
-                    | State::Hibernated
-                    | State::Stopped
-                    | State::Failed(_) => {}
-                }
+                self.after_turn(at, unasked);
             }
             Seen::Faulted(reason) => self.fault(at, reason),
             Seen::Gone { exit, last_words, survivors } => self.gone(at, *exit, last_words, survivors, out),
+        }
+    }
+
+    /// What the end of a turn means for the process. `unasked`: the worker aborted the turn, and kennel had not asked for that.
+    fn after_turn(&mut self, at: At, unasked: bool) {
+        match &mut self.state {
+            // Somebody else told the worker to leave: it takes no further prompt.
+            State::Ready { worker, .. } if unasked => {
+                let worker = worker.clone();
+                self.stopping(at, Some(worker), Why::Fault("the worker was told to leave".into()));
+            }
+            // Its time without a manager was over, or somebody ended it meanwhile: no fault of its.
+            State::Adopting { worker, was: Was::Ready { .. }, .. } if unasked => {
+                let worker = worker.clone();
+                self.stopping(at, Some(worker), Why::Lost);
+            }
+            State::Ready { idle_since, .. } => *idle_since = at.mono,
+            State::Starting { .. }
+            | State::Adopting { .. }
+            | State::Stopping { .. }
+            | State::Restarting { .. }
+            | State::Hibernated
+            | State::Stopped
+            | State::Failed(_) => {}
         }
     }
 }

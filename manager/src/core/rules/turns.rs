@@ -14,7 +14,7 @@ use crate::core::model::state::State;
 use crate::core::model::turn::{Calls, Phase, Quiet, Turn};
 use crate::core::out::{Note, Out};
 use crate::core::refusal::Refusal;
-use crate::core::rules::judge::{Cause, Verdict, judge_absence};
+use crate::core::rules::judge::{Cause, Retry, judge_absence};
 use crate::core::rules::recording;
 use crate::core::rules::watchdog::STALLED;
 
@@ -70,11 +70,15 @@ impl Session {
         });
     }
 
+    /// Ends the running turn. A prompt that waits for its missing program leaves the queue instead: nothing runs that could end.
     pub(in crate::core) fn abort(&mut self, at: At, out: &mut Out) -> Result<Reply, Refusal> {
-        let Some(turn) = &self.turns.running else {
+        let Some(prompt) = self.turns.current() else {
             return Err(Refusal::NoTurn(self.id.clone()));
         };
-        let prompt = turn.prompt.id;
+        if self.turns.running.is_none() {
+            self.remove(prompt, out)?;
+            return Ok(Reply::Aborting { prompt });
+        }
         self.abort_turn(at, out);
         if let Some(turn) = &mut self.turns.running {
             // Whoever wants its end does not want to be asked what is to become of it.
@@ -236,7 +240,7 @@ impl Session {
         // Each try has a number of its own, so that the waits differ.
         let tries = self.turns.count as Incarnation;
         match judge_absence(&mut self.absence, at.mono, &cause, &self.id, tries) {
-            Verdict::Restart { delay_ms } => {
+            Retry::After { delay_ms } => {
                 let Some(mut turn) = self.turns.running.take() else { return };
                 turn.close(out);
                 out.emit(EventKind::TurnInterrupted {
@@ -250,12 +254,11 @@ impl Session {
                 self.turns.queue.push_front(turn.prompt);
                 self.turns.not_before = Some(at.mono + delay_ms);
             }
-            Verdict::Fail { reason } => {
+            Retry::GiveUp { reason } => {
                 self.absence = None;
                 out.emit(EventKind::SystemMessage { text: reason });
                 self.complete_turn(Outcome::Completed, "error", None, out);
             }
-            Verdict::Stop => self.complete_turn(Outcome::Completed, "error", None, out),
         }
     }
 

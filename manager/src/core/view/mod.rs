@@ -84,7 +84,7 @@ impl Session {
             turn_count: self.turns.count,
             first_prompt: self.turns.first_prompt.as_deref().map(str::to_owned),
             queue_length: self.turns.queue.len() as u32,
-            running_prompt: self.turns.running.as_ref().map(|turn| turn.prompt.id),
+            running_prompt: self.turns.current(),
             usage: self.usage.clone(),
             restarts: Restarts {
                 in_window: self.deaths.within(now, policy.period_ms),
