@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use protocol::{SessionId, failpoint};
 
-use crate::core::{Ask, Change, Effect, Input, Reply, Seen};
+use crate::core::{Ask, Change, Effect, Input, Reply, Seen, Undo};
 use crate::error::Error;
 use crate::feed::Record;
 use crate::journal::UsedKey;
@@ -13,8 +13,52 @@ use crate::supervisor::inbox::{Answer, IdempotencyKey, Item};
 use crate::supervisor::room::Room;
 use crate::workers::{logs, tokens};
 
+/// A batch between its steps and its commit.
+struct Batch {
+    /// Changes to record, oldest first. The first `owed_changes` were done before they could be recorded.
+    changes: Vec<Change>,
+    owed_changes: usize,
+    /// Idempotency keys to record with their replies. The first `owed_keys` belong to the changes that are owed.
+    used: Vec<UsedKey>,
+    owed_keys: usize,
+    /// How to take back each change that is not owed.
+    undo: Vec<Undo>,
+    /// The item of each change that is not owed.
+    done: Vec<Item>,
+    /// Answers that no change stands for: refusals and repeated requests.
+    answers: Vec<(Answer, Result<Reply, Error>)>,
+}
+
+impl Batch {
+    /// Whether a client waits for this commit, which is synced then.
+    fn answers_somebody(&self) -> bool {
+        !self.answers.is_empty() || self.done.iter().any(|item| matches!(item, Item::Command { .. }))
+    }
+}
+
+/// What an idempotency key says about a request.
+pub(super) enum Replay {
+    /// No request had this key before.
+    New,
+    /// The same request was answered before: the answer is the same.
+    Answered(Reply),
+    /// The key stands for another request, or the journal cannot be read.
+    Refused(Error),
+}
+
+impl Replay {
+    /// The answer to a request that is not new.
+    fn answer(self) -> Option<Result<Reply, Error>> {
+        match self {
+            Replay::New => None,
+            Replay::Answered(reply) => Some(Ok(reply)),
+            Replay::Refused(error) => Some(Err(error)),
+        }
+    }
+}
+
 impl Supervisor {
-    /// Steps all of it, commits all of it, and only then shows, answers and acts.
+    /// Steps all of it, commits all of it, and only then publishes, answers and acts.
     pub(super) fn batch(&mut self, items: Vec<Item>) {
         if items.is_empty() && (self.owed.is_empty() || self.room == Room::Shut) {
             self.release_permits();
@@ -23,101 +67,116 @@ impl Supervisor {
         if self.room == Room::Shut {
             return self.act_first(items);
         }
+        let batch = self.step_all(items);
+        at_events("before", &batch.changes);
+        let answers = batch.answers_somebody() || !self.owed.answers.is_empty();
+        match self.commit(&batch, answers) {
+            Ok(records) => self.finish(batch, records, answers),
+            Err(error) => self.take_back(batch, &error),
+        }
+    }
+
+    /// Steps and adopts items in their order, after what was done before it could be recorded.
+    fn step_all(&mut self, items: Vec<Item>) -> Batch {
         let at = self.now();
-        let owed = self.owed.changes.len();
-        let mut changes = std::mem::take(&mut self.owed.changes);
-        let mut undo = Vec::new();
-        let mut done: Vec<Item> = Vec::new();
-        let mut answers: Vec<(Answer, Result<Reply, Error>)> = Vec::new();
-        let mut used = std::mem::take(&mut self.owed.used);
-        let owed_keys = used.len();
+        let changes = std::mem::take(&mut self.owed.changes);
+        let used = std::mem::take(&mut self.owed.used);
+        let (owed_changes, owed_keys) = (changes.len(), used.len());
+        let (undo, done, answers) = (Vec::new(), Vec::new(), Vec::new());
+        let mut batch = Batch { owed_changes, owed_keys, changes, used, undo, done, answers };
         for item in items {
             if let Item::Command { key: Some(key), .. } = &item
-                && let Err(answer) = self.replay(key, &used)
+                && let Some(answer) = self.replay(key, &batch.used).answer()
             {
-                answers.extend(item.reply().map(|reply| (reply, answer)));
+                batch.answers.extend(item.reply().map(|reply| (reply, answer)));
                 continue;
             }
             match (self.fleet.step(at, item.ask()), item) {
                 (Ok(change), item) => {
-                    undo.push(self.fleet.adopt(&change));
+                    batch.undo.push(self.fleet.adopt(&change));
                     if let Item::Command { key: Some(key), .. } = &item {
-                        used.push(UsedKey { key: key.clone(), reply: change.reply.clone() });
+                        batch.used.push(UsedKey { key: key.clone(), reply: change.reply.clone() });
                     }
-                    changes.push(change);
-                    done.push(item);
+                    batch.changes.push(change);
+                    batch.done.push(item);
                 }
-                (Err(refusal), Item::Command { reply, .. }) => answers.push((reply, Err(refusal.into()))),
+                (Err(refusal), Item::Command { reply, .. }) => {
+                    batch.answers.push((reply, Err(refusal.into())));
+                }
                 (Err(refusal), Item::Observation(_)) => {
                     tracing::error!(%refusal, "an observation was refused");
                 }
             }
         }
-        let records = records(&changes.iter().collect::<Vec<_>>());
-        at_events("before", &changes);
-        let answering = !answers.is_empty()
-            || !self.owed.answers.is_empty()
-            || done.iter().any(|item| matches!(item, Item::Command { .. }));
-        let committed = records.map_err(|error| error.to_string()).and_then(|records| {
-            let empty = records.is_empty() && changes.iter().all(|change| change.sessions.is_empty());
-            let written =
-                if empty { Ok(()) } else { self.journal.commit(&changes, &records, &used, None, answering) };
-            written.map(|()| records).map_err(|error| error.to_string())
-        });
-        match committed {
-            Ok(records) => {
-                at_events("after", &changes);
-                self.release_permits();
-                // Before the answers: whoever was answered and then reads the events finds there what was answered.
-                self.feed.publish(records);
-                let late = std::mem::take(&mut self.owed.answers);
-                for (reply, answer) in
-                    late.into_iter().map(|(reply, answer)| (reply, Ok(answer))).chain(answers)
-                {
-                    // Whoever asked may have gone; what was asked is done all the same.
-                    let _ = reply.send(answer);
-                }
-                let mut observations = Vec::new();
-                for (item, change) in done.into_iter().zip(&changes[owed..]) {
-                    match item {
-                        Item::Command { reply, .. } => drop(reply.send(Ok(change.reply.clone()))),
-                        Item::Observation(ask) => observations.push(ask),
-                    }
-                }
-                if answering {
-                    failpoint::hit("after", "answer");
-                }
-                self.committed(&changes);
-                self.let_go(&observations);
-            }
-            Err(error) => {
-                for undo in undo.into_iter().rev() {
-                    self.fleet.take_back(undo);
-                }
-                changes.truncate(owed);
-                used.truncate(owed_keys);
-                (self.owed.changes, self.owed.used) = (changes, used);
-                for (reply, answer) in answers {
-                    let _ = reply.send(answer.and(Err(Error::Journal(error.clone()))));
-                }
-                self.no_room(done, &error);
-            }
-        }
+        batch
     }
 
-    /// A request that was answered before gets the same answer; a key that stands for another is refused.
-    pub(super) fn replay(&self, key: &IdempotencyKey, batch: &[UsedKey]) -> Result<(), Result<Reply, Error>> {
+    /// Writes the batch into the journal as one transaction, and returns its events.
+    fn commit(&mut self, batch: &Batch, synced: bool) -> Result<Vec<Record>, String> {
+        let Batch { changes, used, .. } = batch;
+        let records = records(&changes.iter().collect::<Vec<_>>()).map_err(|error| error.to_string())?;
+        let empty = records.is_empty() && changes.iter().all(|change| change.sessions.is_empty());
+        if !empty {
+            let written = self.journal.commit(changes, &records, used, None, synced);
+            written.map_err(|error| error.to_string())?;
+        }
+        Ok(records)
+    }
+
+    /// The batch is on record: publishes, answers, acts.
+    fn finish(&mut self, batch: Batch, records: Vec<Record>, answers: bool) {
+        at_events("after", &batch.changes);
+        self.release_permits();
+        // Before the answers: whoever was answered and then reads the events finds there what was answered.
+        self.feed.publish(records);
+        let late = std::mem::take(&mut self.owed.answers);
+        let late = late.into_iter().map(|(reply, answer)| (reply, Ok(answer)));
+        for (reply, answer) in late.chain(batch.answers) {
+            // Whoever asked may have gone; what was asked is done all the same.
+            let _ = reply.send(answer);
+        }
+        let mut observations = Vec::new();
+        for (item, change) in batch.done.into_iter().zip(&batch.changes[batch.owed_changes..]) {
+            match item {
+                Item::Command { reply, .. } => drop(reply.send(Ok(change.reply.clone()))),
+                Item::Observation(ask) => observations.push(ask),
+            }
+        }
+        if answers {
+            failpoint::hit("after", "answer");
+        }
+        self.committed(&batch.changes);
+        self.let_go(&observations);
+    }
+
+    /// The journal took nothing of the batch: the fleet is as it was before.
+    fn take_back(&mut self, mut batch: Batch, error: &str) {
+        for undo in batch.undo.into_iter().rev() {
+            self.fleet.take_back(undo);
+        }
+        batch.changes.truncate(batch.owed_changes);
+        batch.used.truncate(batch.owed_keys);
+        (self.owed.changes, self.owed.used) = (batch.changes, batch.used);
+        for (reply, answer) in batch.answers {
+            let _ = reply.send(answer.and(Err(Error::Journal(error.to_owned()))));
+        }
+        self.no_room(batch.done, error);
+    }
+
+    /// Whether a request with this key was answered before, in the journal or in this batch.
+    pub(super) fn replay(&self, key: &IdempotencyKey, batch: &[UsedKey]) -> Replay {
         let same = |used: &&UsedKey| used.key.scope == key.scope && used.key.key == key.key;
         let before = match batch.iter().find(same) {
             Some(used) => Some((used.key.request.clone(), used.reply.clone())),
-            None => {
-                self.journal.used(key).map_err(|error| Err(Error::Unread(format!("the journal: {error}"))))?
-            }
+            None => match self.journal.used(key) {
+                Ok(before) => before,
+                Err(error) => return Replay::Refused(Error::Unread(format!("the journal: {error}"))),
+            },
         };
         match before {
-            None => Ok(()),
-            Some((request, reply)) if request == key.request => Err(Ok(reply)),
-            Some(_) => Err(Err(Error::KeyReused)),
+            None => Replay::New,
+            Some((request, reply)) if request == key.request => Replay::Answered(reply),
+            Some(_) => Replay::Refused(Error::KeyReused),
         }
     }
 

@@ -11,6 +11,7 @@ use super::Supervisor;
 use crate::core::{Ask, Change, Fleet, Input, Reply};
 use crate::error::Error;
 use crate::journal::UsedKey;
+use crate::supervisor::batch::Replay;
 use crate::supervisor::inbox::{Answer, Item};
 
 /// Until more room is looked for, in milliseconds.
@@ -143,16 +144,19 @@ impl Supervisor {
         let at = self.now();
         let mut waiting = Vec::new();
         for item in items {
-            if let Item::Command { key: Some(key), .. } = &item
-                && let Err(answer) = self.replay(key, &self.owed.used)
-            {
-                match (item.reply(), answer) {
-                    // It may wait for the record as well as the one before it.
-                    (Some(reply), Ok(answer)) => self.owed.answers.push((reply, answer)),
-                    (Some(reply), answer) => drop(reply.send(answer)),
-                    (None, _) => {}
+            if let Item::Command { key: Some(key), .. } = &item {
+                match self.replay(key, &self.owed.used) {
+                    Replay::New => {}
+                    // The repeated request waits for the record as well as the one before it.
+                    Replay::Answered(answer) => {
+                        self.owed.answers.extend(item.reply().map(|reply| (reply, answer)));
+                        continue;
+                    }
+                    Replay::Refused(error) => {
+                        drop(item.reply().map(|reply| reply.send(Err(error))));
+                        continue;
+                    }
                 }
-                continue;
             }
             let leaves = matches!(item.ask(), Ask::Shutdown);
             let change = match (self.fleet.step(at, item.ask()), item) {
