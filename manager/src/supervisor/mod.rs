@@ -235,8 +235,8 @@ impl Supervisor {
             self.look_for_room();
         }
         let (fleet, room) = (&self.fleet, self.room);
-        let buried = self.workers.bury(at.mono, |id| room.takes_end_of(fleet, id));
-        self.observe(buried);
+        let ended = self.workers.finish_ended(at.mono, |id| room.takes_end_of(fleet, id));
+        self.observe(ended);
         let silent = self.workers.beat(at.mono);
         self.observe(silent);
         let mut items = self.take_observed();

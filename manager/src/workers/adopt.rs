@@ -5,6 +5,7 @@ use protocol::{Exit, Identity, Incarnation, SessionId, failpoint};
 use crate::system::process;
 use crate::workers::Workers;
 use crate::workers::link::{Link, Pipes};
+use crate::workers::worker::{Handshake, Origin, Worker};
 
 impl Workers {
     /// Takes hold of a worker that an earlier manager left, dead or alive: of what it says from now on, and of what
@@ -26,13 +27,10 @@ impl Workers {
         failpoint::hit_about("adopt", "found", id);
         let pipes = if gone { None } else { self.world.shelters.visit(id, incarnation) };
         failpoint::hit_about("adopt", "visited", id);
-        let awaits_hello = pipes.is_some();
+        let handshake = if pipes.is_some() { Handshake::Awaited } else { Handshake::Refused };
         let link = self.link_to_adopted(id, incarnation, pipes);
-        self.insert(id, incarnation, identity.clone(), pidfd, link, None);
-        if let Some(worker) = self.get(id, incarnation) {
-            (worker.adopted, worker.left_only, worker.awaits_hello) = (true, !awaits_hello, awaits_hello);
-            (worker.heard, worker.recorded) = (heard, heard);
-        }
+        let origin = Origin::Adopted(handshake);
+        self.insert(id, Worker::new(incarnation, identity.clone(), pidfd, link, origin, heard));
         if gone {
             self.died(id, Exit::Unknown, now);
         }

@@ -23,7 +23,7 @@ impl Workers {
             return None;
         }
         let turn = session.turns.running.as_ref().filter(|turn| turn.prompt.id == prompt)?;
-        if worker.adopted && turn.is_taken() {
+        if worker.is_adopted() && turn.is_taken() {
             // By the manager before.
             worker.delivered = Some(prompt);
             return None;

@@ -1,4 +1,5 @@
-//! From the death of a worker to its grave: what it left is swept, what it said is read to the end, and the session is told.
+//! The end of a worker, from its death to its reaping: its tree is swept, its pipe is read to the end, and the session hears of
+//! its end.
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd;
@@ -6,13 +7,12 @@ use std::os::fd::AsFd;
 use protocol::{Exit, Incarnation, SessionId, failpoint};
 use rustix::process::Signal;
 
-use super::{Sighting, Workers};
 use crate::core::{Seen, limits};
 use crate::system::exit_info::{Known, exit_info};
 use crate::system::{process, sweep};
 use crate::workers::link::Link;
-use crate::workers::logs;
-use crate::workers::worker::Dead;
+use crate::workers::worker::{Dead, Gone};
+use crate::workers::{Sighting, Workers, logs};
 
 /// How long the parent of a process that is not our child is given to reap it, in milliseconds. Who takes in orphans
 /// does so at once, or never.
@@ -47,17 +47,14 @@ impl Workers {
         if let (Some(pidfd), None) = (&worker.pidfd, &worker.dead) {
             process::signal(pidfd.as_fd(), Signal::KILL);
         }
-        if worker.dead.as_ref().is_some_and(|dead| dead.buried) {
+        if worker.is_gone() {
             self.reap(id);
         }
     }
 
     /// Its `Gone` is committed: the zombie may go, and with it the last hold on the pid.
     pub fn gone(&mut self, id: &SessionId, incarnation: Incarnation) {
-        if self
-            .get(id, incarnation)
-            .is_some_and(|worker| worker.dead.as_ref().is_some_and(|dead| dead.buried))
-        {
+        if self.get(id, incarnation).is_some_and(|worker| worker.is_gone()) {
             self.reap(id);
         }
     }
@@ -106,18 +103,10 @@ impl Workers {
             && worker.dead.is_none()
         {
             tracing::debug!(session = %id, incarnation = worker.incarnation, pid = worker.identity.pid, %exit, "worker ended");
-            worker.dead = Some(Dead {
-                exit,
-                since: now,
-                last_byte: now,
-                read: 0,
-                swept: false,
-                told: false,
-                buried: false,
-            });
+            worker.dead = Some(Dead::new(exit, now));
             self.unfinished.insert(id.clone(), now);
-            // One that never let us in has left what it said.
-            if worker.adopted && worker.link.is_none() && !std::mem::replace(&mut worker.awaits_hello, true) {
+            // What it said after its link ended, or without one, is in its spool.
+            if worker.is_adopted() && worker.link.is_none() && !worker.awaits_hello() {
                 let incarnation = worker.incarnation;
                 let link = self.link_to_adopted(id, incarnation, None);
                 if let Some(worker) = self.workers.get_mut(id) {
@@ -132,9 +121,9 @@ impl Workers {
         self.workers.values().all(|worker| worker.dead.as_ref().is_some_and(|dead| dead.swept))
     }
 
-    /// Brings dead workers a step nearer to the grave: sweeps and drains. Those that are ready give `Gone`, if
-    /// `may_end`: else what they said last waits in their pipes.
-    pub fn bury(&mut self, now: u64, may_end: impl Fn(&SessionId) -> bool) -> Vec<Sighting> {
+    /// Takes each worker that is dead, or has closed its pipe, one step further: sweeps its tree and drains its pipe. Those that
+    /// are done give `Gone`, if the journal `takes_end`; else their last messages wait in their pipes.
+    pub fn finish_ended(&mut self, now: u64, takes_end: impl Fn(&SessionId) -> bool) -> Vec<Sighting> {
         let due: Vec<SessionId> =
             self.unfinished.iter().filter(|(_, at)| **at <= now).map(|(id, _)| id.clone()).collect();
         if due.is_empty() {
@@ -143,90 +132,107 @@ impl Workers {
         let mut seen = Vec::new();
         let dying = due.iter().any(|id| self.workers.get(id).is_some_and(|worker| worker.dead.is_some()));
         let strangers = if dying && self.world.whole_process { self.strangers() } else { Vec::new() };
-        let marked = if dying { self.marked_leftovers(&due) } else { HashMap::new() };
+        let mut marked = if dying { self.marked_leftovers(&due) } else { HashMap::new() };
         for id in due {
             self.unfinished.remove(&id);
-            let Some(worker) = self.workers.get_mut(&id) else {
-                continue;
-            };
-            let incarnation = worker.incarnation;
-            let Some(dead) = &mut worker.dead else {
-                // It lives and its pipe is closed.
-                if let Some(again) = worker.closed_at.map(|at| at + CLOSED_MS).filter(|at| *at > now) {
-                    self.unfinished.insert(id, again);
-                } else if let Some(exit) =
-                    worker.pidfd.as_ref().and_then(|pidfd| process::peek(pidfd.as_fd()))
-                {
-                    self.died(&id, exit, now);
-                } else if may_end(&id) {
-                    seen.push((id, incarnation, Seen::Faulted("the worker closed its pipe".into())));
-                } else {
-                    self.unfinished.insert(id, now + HELD_MS);
+            let Some(worker) = self.workers.get(&id) else { continue };
+            let takes_end = takes_end(&id);
+            seen.extend(match &worker.dead {
+                None => self.pipe_closed(&id, now, takes_end),
+                Some(dead) if dead.gone == Gone::Whole => None,
+                Some(_) => {
+                    let drained = if worker.link.is_some() { "undrained" } else { "drained" };
+                    failpoint::hit_about("dead", drained, &id);
+                    let mut survivors = marked.remove(&id).unwrap_or_default();
+                    survivors.extend(&strangers);
+                    self.finish_dead(&id, survivors, now, takes_end)
                 }
-                continue;
-            };
-            if dead.buried {
-                continue;
-            }
-            failpoint::hit_about("dead", if worker.link.is_some() { "undrained" } else { "drained" }, &id);
-            let mut survivors = marked.get(&id).cloned().unwrap_or_default();
-            survivors.extend(&strangers);
-            if let Some(cgroups) = &self.world.cgroups {
-                survivors.extend(cgroups.kill(&id));
-                survivors.sort_unstable();
-                survivors.dedup();
-            }
-            dead.swept = survivors.is_empty();
-            if !may_end(&id) {
-                dead.last_byte = now;
-                self.unfinished.insert(id, now + if dead.swept { HELD_MS } else { AGAIN_MS });
-                continue;
-            }
-            // Also what is no whole message yet.
-            let read = worker.link.as_ref().map_or(0, Link::read);
-            if read != dead.read {
-                (dead.read, dead.last_byte) = (read, now);
-            }
-            let silent = now >= dead.last_byte + DRAIN_MS;
-            let drained = worker.link.is_none() || silent;
-            let patient = now < dead.since + limits::UNKILLABLE_MS;
-            if (!survivors.is_empty() && patient) || !drained {
-                self.unfinished.insert(id, now + AGAIN_MS);
-                continue;
-            }
-            // Of a process that is not our child another is told first.
-            if let (Exit::Unknown, Some(pidfd)) = (dead.exit, &worker.pidfd) {
-                match exit_info(pidfd.as_fd(), &worker.identity) {
-                    Known::Exit(exit) => dead.exit = exit,
-                    Known::NotYet if now < dead.since + REAPED_MS => {
-                        self.unfinished.insert(id, now + AGAIN_MS);
-                        continue;
-                    }
-                    Known::NotYet | Known::Never => {}
-                }
-            }
-            dead.buried = survivors.is_empty();
-            if !dead.buried {
-                // What survives SIGKILL waits for the kernel. Its end is looked for, so that the session can be
-                // started again.
-                self.unfinished.insert(id.clone(), now + limits::KILL_MS);
-                if std::mem::replace(&mut dead.told, true) {
-                    continue;
-                }
-            }
-            if let Some(link) = worker.link.take() {
-                tracing::warn!(session = %id, incarnation, "a dead worker's pipe did not end; it was cut");
-                link.cut();
-            }
-            let exit = dead.exit;
-            let last_words = logs::last_words(&self.world.state_dir, &id, worker.log.as_ref());
-            // A worker of an earlier kennel did not bound it.
-            if let Err(error) = logs::bound(&self.world.state_dir, &id) {
-                tracing::warn!(session = %id, %error, "its log is too long and was not kept");
-            }
-            seen.push((id, incarnation, Seen::Gone { exit, last_words, survivors }));
+            });
         }
         seen
+    }
+
+    /// A worker lives and its pipe is closed: it is given a moment to end, and is at fault after that.
+    fn pipe_closed(&mut self, id: &SessionId, now: u64, takes_end: bool) -> Option<Sighting> {
+        let worker = self.workers.get(id)?;
+        let incarnation = worker.incarnation;
+        if let Some(again) = worker.closed_at.map(|at| at + CLOSED_MS).filter(|at| *at > now) {
+            self.unfinished.insert(id.clone(), again);
+        } else if let Some(exit) = worker.pidfd.as_ref().and_then(|pidfd| process::peek(pidfd.as_fd())) {
+            self.died(id, exit, now);
+        } else if takes_end {
+            let fault = Seen::Faulted("the worker closed its pipe".into());
+            return Some((id.clone(), incarnation, fault));
+        } else {
+            self.unfinished.insert(id.clone(), now + HELD_MS);
+        }
+        None
+    }
+
+    /// One pass over a dead worker, of whose tree `survivors` were just killed and may still live.
+    fn finish_dead(
+        &mut self,
+        id: &SessionId,
+        mut survivors: Vec<u32>,
+        now: u64,
+        takes_end: bool,
+    ) -> Option<Sighting> {
+        if let Some(cgroups) = &self.world.cgroups {
+            survivors.extend(cgroups.kill(id));
+            survivors.sort_unstable();
+            survivors.dedup();
+        }
+        let worker = self.workers.get_mut(id)?;
+        let dead = worker.dead.as_mut()?;
+        dead.swept = survivors.is_empty();
+        if !takes_end {
+            dead.last_byte = now;
+            self.unfinished.insert(id.clone(), now + if dead.swept { HELD_MS } else { AGAIN_MS });
+            return None;
+        }
+        // Also what is no whole message yet.
+        let read = worker.link.as_ref().map_or(0, Link::read);
+        if read != dead.read {
+            (dead.read, dead.last_byte) = (read, now);
+        }
+        let silent = now >= dead.last_byte + DRAIN_MS;
+        let drained = worker.link.is_none() || silent;
+        let patient = now < dead.since + limits::UNKILLABLE_MS;
+        if (!survivors.is_empty() && patient) || !drained {
+            self.unfinished.insert(id.clone(), now + AGAIN_MS);
+            return None;
+        }
+        // Of a process that is not our child another is told first.
+        if let (Exit::Unknown, Some(pidfd)) = (dead.exit, &worker.pidfd) {
+            match exit_info(pidfd.as_fd(), &worker.identity) {
+                Known::Exit(exit) => dead.exit = exit,
+                Known::NotYet if now < dead.since + REAPED_MS => {
+                    self.unfinished.insert(id.clone(), now + AGAIN_MS);
+                    return None;
+                }
+                Known::NotYet | Known::Never => {}
+            }
+        }
+        let before = dead.gone;
+        dead.gone = if survivors.is_empty() { Gone::Whole } else { Gone::WithSurvivors };
+        if dead.gone == Gone::WithSurvivors {
+            // What survives SIGKILL waits for the kernel. Its end is looked for, so that the session can be started again.
+            self.unfinished.insert(id.clone(), now + limits::KILL_MS);
+            if before == Gone::WithSurvivors {
+                return None;
+            }
+        }
+        let (incarnation, exit) = (worker.incarnation, dead.exit);
+        if let Some(link) = worker.link.take() {
+            tracing::warn!(session = %id, incarnation, "a dead worker's pipe did not end; it was cut");
+            link.cut();
+        }
+        let last_words = logs::last_words(&self.world.state_dir, id, worker.origin.log());
+        // A worker of an earlier kennel did not bound it.
+        if let Err(error) = logs::bound(&self.world.state_dir, id) {
+            tracing::warn!(session = %id, %error, "its log is too long and was not kept");
+        }
+        Some((id.clone(), incarnation, Seen::Gone { exit, last_words, survivors }))
     }
 
     /// Orphans that the kernel has given to us, killed; those that still live.
@@ -242,7 +248,7 @@ impl Workers {
         let needs = |id: &&SessionId| {
             let worker = self.workers.get(*id);
             worker.is_some_and(|worker| {
-                worker.dead.is_some() && (!self.world.whole_process || worker.log.is_none())
+                worker.dead.is_some() && (!self.world.whole_process || worker.is_adopted())
             })
         };
         let wanted: HashSet<&SessionId> = due.iter().filter(needs).collect();

@@ -50,7 +50,7 @@ pub struct Workers {
     next_number: u64,
     watch: Watch,
     events: mpsc::UnboundedSender<LinkEvent>,
-    /// Sessions whose worker is dead and not buried, or has closed its pipe.
+    /// Sessions whose worker is dead and not reaped, or has closed its pipe.
     unfinished: BTreeMap<SessionId, u64>,
     /// When workers that owe something are looked at.
     beats: BTreeSet<(u64, SessionId)>,
@@ -122,7 +122,7 @@ impl Workers {
             Effect::Driver { incarnation, client, offers } => {
                 let worker = self.get(id, *incarnation)?;
                 let driver = (*client, offers.clone());
-                if worker.driver != driver && !worker.outdated {
+                if worker.driver != driver && !worker.is_outdated() {
                     worker.driver = driver.clone();
                     return worker.send(id, Command::Driver { client: driver.0, offers: driver.1 });
                 }
@@ -137,7 +137,7 @@ impl Workers {
             Effect::Set { incarnation, request, setting } => {
                 let worker = self.get(id, *incarnation)?;
                 // The one that replaces it is told.
-                if !worker.outdated && worker.set.insert(*request) {
+                if !worker.is_outdated() && worker.set.insert(*request) {
                     let (request, setting) = (*request, setting.clone());
                     return worker.send(id, Command::Set { request, setting });
                 }

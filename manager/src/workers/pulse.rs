@@ -99,11 +99,11 @@ impl Workers {
             }
             match beat {
                 // One of another version may not know the question.
-                Beat::Ask if !worker.outdated => {
+                Beat::Ask if !worker.is_outdated() => {
                     self.world.work.probed();
                     seen.extend(worker.send(&id, Command::Probe));
                 }
-                Beat::Hung if !worker.outdated => {
+                Beat::Hung if !worker.is_outdated() => {
                     let why = "the worker has not answered for too long".to_owned();
                     seen.push((id, worker.incarnation, Seen::Faulted(why)));
                 }
@@ -124,7 +124,7 @@ impl Worker {
     fn owes(&self) -> bool {
         self.dead.is_none()
             && self.link.is_some()
-            && !self.awaits_hello
+            && !self.awaits_hello()
             && (self.at_work || self.acted < self.owed)
     }
 }

@@ -52,7 +52,7 @@ impl Workers {
                     worker.link = None;
                     worker.closed_at = Some(now);
                     // What was left may be cut anywhere, or have lost its middle.
-                    if let (Some(error), None, false) = (error, &worker.dead, worker.left_only) {
+                    if let (Some(error), None, false) = (error, &worker.dead, worker.is_refused()) {
                         seen.push((
                             session.clone(),
                             incarnation,

@@ -4,8 +4,8 @@ use protocol::wire::{FromWorker, PROTOCOL_VERSION, Report, SettingAnswer, TurnEn
 use protocol::{PromptId, bounds, json};
 use serde_json::Value;
 
-use super::Worker;
 use crate::core::Seen;
+use crate::workers::worker::{Handshake, Origin, Worker};
 
 impl Worker {
     /// What a message means for the session, or what is wrong with it. A worker bounds what its agent says; one of another
@@ -21,21 +21,22 @@ impl Worker {
     fn news(&mut self, frame: FromWorker) -> Result<Option<Report>, String> {
         if let Report::Hello { protocol, resume_from, .. } = frame.body {
             let outdated = protocol != PROTOCOL_VERSION;
-            let Some(link) = self.link.as_mut().filter(|_| std::mem::take(&mut self.awaits_hello)) else {
+            let awaited = self.awaits_hello();
+            let Some(link) = self.link.as_mut().filter(|_| awaited) else {
                 // One that was just started is of the program that is installed now.
                 let wrong = format!("the worker speaks protocol {protocol}, this manager {PROTOCOL_VERSION}");
                 return if outdated { Err(wrong) } else { Ok(None) };
             };
             link.resume(resume_from);
             (self.owed, self.acted) = (resume_from, resume_from);
-            (self.welcomed, self.outdated) = (true, outdated);
+            self.origin = Origin::Adopted(Handshake::Done { outdated });
             return Ok(Some(frame.body));
         }
-        if self.adopted && frame.incarnation == self.incarnation && frame.seq <= self.heard {
+        if self.is_adopted() && frame.incarnation == self.incarnation && frame.seq <= self.heard {
             // The manager before had put it on record, and had no time to say so.
             return Ok(None);
         }
-        if self.left_only && frame.seq != self.heard + 1 {
+        if self.is_refused() && frame.seq != self.heard + 1 {
             // The record lost its end in a power cut, and the spool did not. What came between is not known, so that what
             // comes after means nothing.
             return Ok(None);

@@ -1,12 +1,10 @@
 //! The spawn of a worker, and its entry into the table.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::Path;
 
-use protocol::flow::Untold;
 use protocol::{Identity, Incarnation, SessionId};
 use rustix::process::Signal;
 
@@ -16,7 +14,7 @@ use crate::system::sweep::Marker;
 use crate::system::{owned, process};
 use crate::workers::link::{Link, Pipes};
 use crate::workers::program::worker_program;
-use crate::workers::worker::Worker;
+use crate::workers::worker::{Origin, Worker};
 use crate::workers::{Sighting, Workers, logs};
 
 impl Workers {
@@ -49,7 +47,8 @@ impl Workers {
         let link = link.inspect_err(|_| process::end(spawned.pidfd.as_fd()))?;
         let identity = spawned.identity.clone();
         tracing::debug!(session = %id, incarnation, pid = identity.pid, "worker spawned");
-        self.insert(id, incarnation, spawned.identity, Some(spawned.pidfd), Some(link), Some(begin));
+        let (pidfd, origin) = (Some(spawned.pidfd), Origin::Spawned { log: begin, welcomed: false });
+        self.insert(id, Worker::new(incarnation, spawned.identity, pidfd, Some(link), origin, 0));
         Ok(identity)
     }
 
@@ -57,18 +56,12 @@ impl Workers {
         Marker { manager: self.world.uuid.clone(), session: id.clone(), incarnation }.to_string()
     }
 
-    pub(super) fn insert(
-        &mut self,
-        id: &SessionId,
-        incarnation: Incarnation,
-        identity: Identity,
-        pidfd: Option<OwnedFd>,
-        link: Option<Link>,
-        log: Option<logs::Begin>,
-    ) {
+    /// Enters a worker into the table, and watches for its end.
+    pub(super) fn insert(&mut self, id: &SessionId, mut worker: Worker) {
         self.next_number += 1;
         let number = self.next_number;
-        if let Some(pidfd) = &pidfd
+        worker.number = number;
+        if let Some(pidfd) = &worker.pidfd
             && let Err(error) = self.watch.add(pidfd.as_fd(), number)
         {
             // Its end would never be seen; so it ends now, and the next sweep of unfinished ones finds it.
@@ -77,36 +70,6 @@ impl Workers {
             self.unfinished.insert(id.clone(), 0);
         }
         self.by_number.insert(number, id.clone());
-        let worker = Worker {
-            incarnation,
-            identity,
-            pidfd,
-            number,
-            link,
-            log,
-            welcomed: false,
-            adopted: false,
-            left_only: false,
-            awaits_hello: false,
-            outdated: false,
-            delivered: None,
-            fetching: None,
-            aborted: None,
-            answered: BTreeSet::new(),
-            set: BTreeSet::new(),
-            called: BTreeSet::new(),
-            driver: Default::default(),
-            owed: 0,
-            acted: 0,
-            at_work: false,
-            pulse: None,
-            heard: 0,
-            recorded: 0,
-            untold: Untold::default(),
-            rests: false,
-            closed_at: None,
-            dead: None,
-        };
         if let Some(before) = self.workers.insert(id.clone(), worker) {
             self.by_number.remove(&before.number);
         }

@@ -6,6 +6,7 @@ use protocol::{Groups, Incarnation, Level, SessionId};
 use crate::config;
 use crate::core::{Seen, Session};
 use crate::journal::Journal;
+use crate::workers::worker::Origin;
 use crate::workers::{Sighting, Workers, tokens};
 
 impl Workers {
@@ -17,8 +18,9 @@ impl Workers {
         journal: &Journal,
     ) -> Option<Sighting> {
         let marker = self.marker(id, incarnation);
-        if std::mem::replace(&mut self.get(id, incarnation)?.welcomed, true) {
-            return None;
+        match &mut self.get(id, incarnation)?.origin {
+            Origin::Spawned { welcomed, .. } if !*welcomed => *welcomed = true,
+            Origin::Spawned { .. } | Origin::Adopted(_) => return None,
         }
         let spec = &session.spec;
         let (agent, offered) = self.with_subagents(id, session, journal);
