@@ -7,98 +7,98 @@
 use protocol::wire::{CallAnswer, Offer, Setting};
 use protocol::{EventId, Identity, Incarnation, PromptId};
 
-/// Something to be done outside the core, for one session. Doing it twice is doing it once.
+/// An action outside the core, for one session. Each is idempotent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Spawn this incarnation's worker; answered by `Spawned` or `SpawnFailed`.
+    /// Spawn this incarnation's worker. `Spawned` or `SpawnFailed` answers.
     Spawn {
-        /// Which.
+        /// The incarnation to spawn.
         incarnation: Incarnation,
     },
-    /// Its identity is in the journal: let it begin.
+    /// Send the first commands to a worker whose identity is on record.
     Welcome {
-        /// Whom.
+        /// The worker's incarnation.
         incarnation: Incarnation,
     },
-    /// Hand it the running turn's prompt.
+    /// Send the running turn's prompt.
     Deliver {
-        /// To whom.
+        /// The worker's incarnation.
         incarnation: Incarnation,
-        /// Which prompt.
+        /// The prompt.
         prompt: PromptId,
     },
-    /// Tell it to end the running turn.
+    /// Tell the worker to end the running turn.
     Abort {
-        /// Whom.
+        /// The worker's incarnation.
         incarnation: Incarnation,
-        /// Which prompt's turn.
+        /// The turn's prompt.
         prompt: PromptId,
     },
-    /// Tell it what was decided about a permission.
+    /// Send the answer to a permission request.
     Answer {
-        /// Whom.
+        /// The worker's incarnation.
         incarnation: Incarnation,
-        /// The worker's number of the question.
+        /// The worker's number of the request.
         request: u64,
-        /// The option chosen; none: the question is cancelled.
+        /// The chosen option; none: the request is cancelled.
         option: Option<String>,
     },
-    /// Tell it what the client that drives can do for its agent.
+    /// Send the driver and its offers.
     Driver {
-        /// Whom.
+        /// The worker's incarnation.
         incarnation: Incarnation,
-        /// The client, if it can do anything.
+        /// The driver; none if no driver can serve requests of the agent.
         client: Option<EventId>,
-        /// What it can do.
+        /// Requests of the agent that the driver can serve.
         offers: Vec<Offer>,
     },
-    /// Tell it what has become of a call.
+    /// Send the answer to a call.
     AnswerCall {
-        /// Whom.
+        /// The worker's incarnation.
         incarnation: Incarnation,
         /// The worker's number of the call.
         request: u64,
-        /// What.
+        /// The answer.
         answer: CallAnswer,
     },
-    /// Have the agent set something.
+    /// Change a setting of the agent.
     Set {
-        /// Whose.
+        /// The worker's incarnation.
         incarnation: Incarnation,
         /// The setting's number.
         request: u64,
-        /// What, and to what.
+        /// The setting's name and value.
         setting: Setting,
     },
-    /// Ask it to end its tree and leave: SIGTERM.
+    /// Send SIGTERM: the worker ends its tree and exits.
     Terminate {
-        /// Whom.
+        /// The worker's incarnation.
         incarnation: Incarnation,
     },
-    /// SIGKILL, again in each round.
+    /// Send SIGKILL, once per round.
     Kill {
-        /// Whom.
+        /// The worker's incarnation.
         incarnation: Incarnation,
-        /// Counts the rounds from 1.
+        /// The number of the round, from 1.
         round: u32,
     },
-    /// A process that an earlier manager left: take it over and say `Linked`, or wait for its end, sweep what it
-    /// left, and say `Gone`. What it said meanwhile is told before either.
+    /// Take over a worker of an earlier manager. `Linked` answers, or `Gone` after the worker's tree was swept. All that
+    /// the worker said meanwhile is observed before either.
     Reclaim {
-        /// Which.
+        /// The worker's incarnation.
         incarnation: Incarnation,
-        /// The process.
+        /// The worker's process.
         worker: Identity,
     },
-    /// Let go of this incarnation and all before: reap, close the link.
+    /// Close the link of this incarnation and of all before, and reap their workers.
     Release {
-        /// The last that is over.
+        /// The last incarnation to release.
         incarnation: Incarnation,
     },
 }
 
 impl Effect {
-    /// Its name, in one word.
+    /// The effect's name, in one word.
     pub fn name(&self) -> &'static str {
         match self {
             Effect::Spawn { .. } => "spawn",
@@ -117,11 +117,11 @@ impl Effect {
     }
 }
 
-/// What the worker is told of a call.
+/// The answer to a call, on its way to the worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
-    /// The worker's number of it.
+pub struct AnsweredCall {
+    /// The worker's number of the call.
     pub request: u64,
-    /// What has become of it.
+    /// The answer.
     pub answer: CallAnswer,
 }

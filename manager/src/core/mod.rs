@@ -19,7 +19,7 @@ mod rules;
 mod view;
 
 pub use at::At;
-pub use effect::{Effect, Told};
+pub use effect::{AnsweredCall, Effect};
 pub use fleet::{Change, Fleet, Undo};
 pub use input::{Ask, Command, Input, Reply, Seen, Wish};
 pub use model::deaths::Deaths;

@@ -3,55 +3,55 @@
 use protocol::EventId;
 use protocol::event::{EventKind, Outcome};
 
-use crate::core::effect::{Effect, Told};
+use crate::core::effect::{AnsweredCall, Effect};
 use crate::core::input::Reply;
 use crate::core::model::session::Session;
 use crate::core::model::turn::Attached;
 
-/// What the rest of the fleet must know of a step.
+/// News of a sub-agent for the fleet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
-    /// This sub-agent's task ended.
+    /// The sub-agent's task ended.
     TaskEnded {
-        /// How.
+        /// The outcome of the task's prompt.
         outcome: Outcome,
     },
-    /// This sub-agent failed with its task open.
+    /// The sub-agent failed before its task ended.
     TaskLost {
-        /// Why.
+        /// The reason for which the sub-agent failed.
         reason: String,
     },
 }
 
-/// What one step comes to.
+/// The result of one step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
-    /// The session after it.
+    /// The session after the step.
     pub next: Session,
-    /// What to record.
+    /// Events to record.
     pub events: Vec<EventKind>,
-    /// What to keep with it.
+    /// Attachments to record.
     pub attached: Vec<Attached>,
-    /// What to do once that is recorded.
+    /// Effects to perform once the events are recorded.
     pub effects: Vec<Effect>,
-    /// What the fleet must know.
+    /// News for the fleet.
     pub notes: Vec<Note>,
-    /// What to tell whoever gave the command.
+    /// The answer to the command.
     pub reply: Reply,
 }
 
-/// Collects what a step says.
+/// Collects the results of a step while it is made.
 #[derive(Default)]
 pub(in crate::core) struct Out {
     pub(in crate::core) base: EventId,
     pub(in crate::core) events: Vec<EventKind>,
     pub(in crate::core) notes: Vec<Note>,
-    pub(in crate::core) told: Vec<Told>,
+    pub(in crate::core) answered_calls: Vec<AnsweredCall>,
     pub(in crate::core) attached: Vec<Attached>,
 }
 
 impl Out {
-    /// The id that the next emitted event will have.
+    /// The id of the event that `emit` adds next.
     pub(in crate::core) fn next_event(&self) -> EventId {
         self.base + self.events.len() as EventId
     }
@@ -60,12 +60,12 @@ impl Out {
         self.events.push(kind);
     }
 
-    /// The worker is told what has become of a call.
-    pub(in crate::core) fn tell(&mut self, told: Told) {
-        self.told.push(told);
+    /// Sends the answer to a call.
+    pub(in crate::core) fn answer_call(&mut self, answered: AnsweredCall) {
+        self.answered_calls.push(answered);
     }
 
-    /// Something is to be kept with what is recorded.
+    /// Records attachments of a prompt.
     pub(in crate::core) fn keep(&mut self, attached: Attached) {
         self.attached.push(attached);
     }

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::feed::Record;
 use crate::journal::UsedKey;
 use crate::supervisor::Supervisor;
-use crate::supervisor::inbox::{Answer, IdempotencyKey, Item};
+use crate::supervisor::inbox::{Answer, IdempotencyKey, Item, Replay};
 use crate::supervisor::room::Room;
 use crate::workers::{logs, tokens};
 
@@ -21,7 +21,7 @@ struct Batch {
     /// Idempotency keys to record with their replies. The first `owed_keys` belong to the changes that are owed.
     used: Vec<UsedKey>,
     owed_keys: usize,
-    /// How to take back each change that is not owed.
+    /// One undo for each change that is not owed.
     undo: Vec<Undo>,
     /// The item of each change that is not owed.
     done: Vec<Item>,
@@ -33,27 +33,6 @@ impl Batch {
     /// Whether a client waits for this commit, which is synced then.
     fn answers_somebody(&self) -> bool {
         !self.answers.is_empty() || self.done.iter().any(|item| matches!(item, Item::Command { .. }))
-    }
-}
-
-/// What an idempotency key says about a request.
-pub(super) enum Replay {
-    /// No request had this key before.
-    New,
-    /// The same request was answered before: the answer is the same.
-    Answered(Reply),
-    /// The key stands for another request, or the journal cannot be read.
-    Refused(Error),
-}
-
-impl Replay {
-    /// The answer to a request that is not new.
-    fn answer(self) -> Option<Result<Reply, Error>> {
-        match self {
-            Replay::New => None,
-            Replay::Answered(reply) => Some(Ok(reply)),
-            Replay::Refused(error) => Some(Err(error)),
-        }
     }
 }
 
@@ -146,7 +125,7 @@ impl Supervisor {
             failpoint::hit("after", "answer");
         }
         self.committed(&batch.changes);
-        self.let_go(&observations);
+        self.acknowledge_and_reap(&observations);
     }
 
     /// The journal took nothing of the batch: the fleet is as it was before.
@@ -180,7 +159,7 @@ impl Supervisor {
         }
     }
 
-    /// It is remembered and seen: now it may be done.
+    /// Performs the effects of changes that are on record and published.
     pub(super) fn committed(&mut self, changes: &[Change]) {
         let mut touched = BTreeSet::new();
         for change in changes {
@@ -213,7 +192,7 @@ impl Supervisor {
     }
 
     /// Tells workers what of theirs is on record, and reaps those whose `Gone` is.
-    pub(super) fn let_go(&mut self, observations: &[Ask]) {
+    pub(super) fn acknowledge_and_reap(&mut self, observations: &[Ask]) {
         for ask in observations {
             match ask {
                 Ask::One(id, Input::Seen(incarnation, Seen::Gone { .. })) => {

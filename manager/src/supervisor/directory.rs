@@ -10,7 +10,7 @@ use crate::supervisor::files::{JOURNAL, LOCK, SOCKET, WORKTREES};
 use crate::system::owned;
 use crate::workers::{logs, shelter, tokens};
 
-/// Whether the journal in this directory, if there is one, can be read by this kennel. Changes nothing.
+/// Checks that this kennel can read the journal in a directory. A directory without a journal passes. Changes nothing.
 pub fn check(state_dir: &Path) -> Result<(), StartError> {
     match trusted(state_dir)? {
         Some(state_dir) => Journal::check(&state_dir.join(JOURNAL)),
@@ -35,7 +35,7 @@ pub fn take(state_dir: &Path) -> Result<PathBuf, StartError> {
     Ok(taken)
 }
 
-/// What kennel opens in a state directory; other names are not its own.
+/// Checks the owner and mode of all that kennel opens in a state directory. Ignores other names.
 fn trust_contents(state_dir: &Path) -> io::Result<()> {
     let directories = [logs::DIRECTORY, shelter::DIRECTORY, tokens::DIRECTORY];
     let files = [LOCK, address::NAME, reserve::NAME, WORKTREES, SOCKET, "kennel.sock.lock"];

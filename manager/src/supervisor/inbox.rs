@@ -17,53 +17,53 @@ pub(super) type Check = Box<dyn FnMut(Option<&Session>, u64) -> bool + Send>;
 
 pub(super) type Answer = oneshot::Sender<Result<Reply, Error>>;
 
-/// What the loop is asked.
+/// A message to the loop.
 pub enum Msg {
     /// A step.
     Ask {
-        /// What.
+        /// The input of the fleet.
         ask: Box<Ask>,
         /// If it may have been asked before.
         key: Option<IdempotencyKey>,
         /// Answered after the commit.
         reply: Answer,
     },
-    /// A look at the table, between two batches.
+    /// Read the table between two batches.
     Read(Look),
-    /// A look at one session now and after each of its changes, until it returns true.
+    /// Watch one session: the check runs now and after each change, until it returns true.
     Watch {
-        /// Which.
+        /// The session.
         id: SessionId,
-        /// Given the session and the time since boot.
+        /// Gets the session and the time since boot.
         check: Check,
     },
     /// A session's token.
     Token {
-        /// Whose.
+        /// The session.
         id: SessionId,
         /// The token.
         reply: oneshot::Sender<Result<String, Error>>,
     },
     /// Remove history.
     Prune {
-        /// Which.
+        /// The parts of the history to remove.
         cuts: Vec<Cut>,
-        /// Told when it is gone.
+        /// Answered once they are removed.
         reply: prune::Reply,
     },
     /// Leave, and let all processes go on.
     HandOver {
-        /// Told when nothing is done here any more.
+        /// Answered once the loop has ended.
         reply: oneshot::Sender<()>,
     },
     /// End all processes, keep all goals.
     Shutdown {
-        /// Told when nothing is left.
+        /// Answered once no process is left.
         reply: oneshot::Sender<()>,
     },
 }
 
-/// One thing to be stepped.
+/// One input for a batch.
 pub(super) enum Item {
     Command { ask: Box<Ask>, key: Option<IdempotencyKey>, reply: Answer },
     Observation(Ask),
@@ -77,7 +77,7 @@ impl Item {
         }
     }
 
-    /// Whoever waits for an answer.
+    /// The channel for the answer, if a client waits for one.
     pub(super) fn reply(self) -> Option<Answer> {
         match self {
             Item::Command { reply, .. } => Some(reply),
@@ -86,13 +86,34 @@ impl Item {
     }
 }
 
-/// What makes a request that is sent twice one request.
+/// The identity of a request, so that a repeated request is done once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdempotencyKey {
     /// Within which the key is unique.
     pub scope: String,
     /// The client's key.
     pub key: String,
-    /// Hash of the request.
+    /// Hash of the request that the key stands for.
     pub request: String,
+}
+
+/// The verdict of an idempotency key on a request.
+pub(super) enum Replay {
+    /// No request had this key before.
+    New,
+    /// The same request was answered before, and gets the same answer.
+    Answered(Reply),
+    /// The key stands for another request, or the journal cannot be read.
+    Refused(Error),
+}
+
+impl Replay {
+    /// The answer to a request that is not new.
+    pub(super) fn answer(self) -> Option<Result<Reply, Error>> {
+        match self {
+            Replay::New => None,
+            Replay::Answered(reply) => Some(Ok(reply)),
+            Replay::Refused(error) => Some(Err(error)),
+        }
+    }
 }

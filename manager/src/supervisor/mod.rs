@@ -45,7 +45,7 @@ pub use self::start::{Settings, start};
 pub use crate::workers::logs::path as log_path;
 
 struct Supervisor {
-    /// This boot of the machine.
+    /// The machine's boot id.
     boot_id: String,
     fleet: Fleet,
     /// Before the journal: fields are dropped in this order.
@@ -53,9 +53,9 @@ struct Supervisor {
     journal: Journal,
     workers: Workers,
     links: mpsc::UnboundedReceiver<LinkEvent>,
-    /// What was read for prompts.
+    /// Attachments and histories that were read for prompts.
     fetched: mpsc::UnboundedReceiver<Fetched>,
-    /// When each session's next tick is due.
+    /// The next tick of each session, by time in milliseconds.
     timers: BTreeSet<(u64, SessionId)>,
     due: HashMap<SessionId, u64>,
     watches: HashMap<SessionId, Vec<Check>>,
@@ -63,20 +63,20 @@ struct Supervisor {
     observed: VecDeque<Ask>,
     /// Back-pressure on the links whose frames are in `observed`.
     permits: Vec<(SessionId, OwnedSemaphorePermit)>,
-    /// What the journal has room for.
+    /// The room in the journal.
     room: Room,
-    /// When more room is looked for.
+    /// Time at which the loop looks for more room, in milliseconds.
     room_at: Option<u64>,
     reserve: Reserve,
-    /// Done, and not on record yet.
+    /// Changes that were done and are not on record yet.
     owed: Owed,
     pace: Pace,
     /// History that goes.
     pruning: VecDeque<Pruning>,
-    /// Something of removed sessions may be left.
+    /// The journal may hold remains of removed sessions.
     clears: bool,
     closing: bool,
-    /// Somebody else is to go on with the processes.
+    /// The loop ends, and another manager takes over its workers.
     left: bool,
     waiting_for_end: Vec<oneshot::Sender<()>>,
     sigchld: Option<tokio::net::UnixStream>,
@@ -114,7 +114,7 @@ impl Supervisor {
         self.waiting_for_end
     }
 
-    /// Whether nothing is left that could still be ended: only what survives SIGKILL is not waited for.
+    /// Whether no process is left that could still be ended. What survives SIGKILL is not waited for.
     fn is_over(&self) -> bool {
         let given_up =
             |id: &SessionId| matches!(self.fleet.get(id), Some(s) if matches!(s.state, State::Failed(_)));
@@ -152,7 +152,7 @@ impl Supervisor {
                     // The last handle is gone: so does the manager.
                     None => self.close(),
                 },
-                Some(event) = self.links.recv() => self.hear(event, now),
+                Some(event) = self.links.recv() => self.receive(event, now),
                 Some(fetched) = self.fetched.recv() => self.hand_over(fetched, now),
                 guard = ended.readable() => if let Ok(mut guard) = guard { guard.clear_ready() },
                 () = rung(self.sigchld.as_mut()) => {}
@@ -177,7 +177,7 @@ impl Supervisor {
         }
         for _ in 0..BATCH {
             match self.links.try_recv() {
-                Ok(event) => self.hear(event, now),
+                Ok(event) => self.receive(event, now),
                 Err(_) => break,
             }
         }
@@ -192,7 +192,7 @@ impl Supervisor {
         }
     }
 
-    /// When the loop has something to do by itself, in milliseconds of its own clock.
+    /// Time at which the loop has something to do by itself, in milliseconds of its own clock.
     fn wake_at(&self) -> Option<u64> {
         let timer = match self.room {
             Room::Plenty => self.timers.first(),
@@ -202,9 +202,9 @@ impl Supervisor {
         [timer, self.workers.deadline(), self.room_at].into_iter().flatten().min()
     }
 
-    fn hear(&mut self, event: LinkEvent, now: u64) {
+    fn receive(&mut self, event: LinkEvent, now: u64) {
         let id = event.session().clone();
-        let (seen, permit) = self.workers.heard(event, now);
+        let (seen, permit) = self.workers.receive(event, now);
         self.observe(seen);
         self.permits.extend(permit.map(|permit| (id, permit)));
     }
@@ -314,7 +314,7 @@ impl Supervisor {
         }
     }
 
-    /// Lets those look who wait for something to become of a session.
+    /// Runs the checks that watch a session.
     fn show(&mut self, id: &SessionId, now: u64) {
         let Some(checks) = self.watches.get_mut(id) else {
             return;

@@ -10,16 +10,16 @@ use crate::error::Error;
 use crate::journal::{Cut, JournalError};
 use crate::supervisor::room::Room;
 
-/// What is gone.
+/// The history that was removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pruned {
-    /// Of each session, and of none: events, the bytes of their JSON, and the last of them.
+    /// By session, and for events without a session: number of events, bytes of their JSON, and id of the last.
     pub of: BTreeMap<Option<SessionId>, (u64, u64, u64)>,
-    /// How much more of the file is empty than before, in bytes.
+    /// By how much the unused part of the file grew, in bytes.
     pub freed: u64,
 }
 
-/// Told when all of it is gone, or why it is not.
+/// Answers the request to prune.
 pub type Reply = oneshot::Sender<Result<Pruned, Error>>;
 
 /// Work that is under way.
@@ -40,12 +40,12 @@ impl Pruning {
 }
 
 impl Supervisor {
-    /// Whether there is a bite to be taken now.
+    /// Whether some history waits to be removed.
     pub(super) fn prunes(&self) -> bool {
         !self.pruning.is_empty() || (self.clears && self.room == Room::Plenty)
     }
 
-    /// Takes one bite of what is left of removed sessions.
+    /// Removes a part of what is left of removed sessions.
     pub(super) fn clear_away(&mut self) {
         if self.clears && self.room == Room::Plenty {
             self.clears = self.journal.clear_away().unwrap_or_else(|error| {
@@ -56,7 +56,7 @@ impl Supervisor {
         }
     }
 
-    /// Takes one bite.
+    /// Removes a part of the history that a client wants pruned.
     pub(super) fn prune(&mut self) {
         let Some(mut pruning) = self.pruning.pop_front() else { return };
         if self.room != Room::Plenty {

@@ -11,13 +11,12 @@ use super::Supervisor;
 use crate::core::{Ask, Change, Fleet, Input, Reply};
 use crate::error::Error;
 use crate::journal::UsedKey;
-use crate::supervisor::batch::Replay;
-use crate::supervisor::inbox::{Answer, Item};
+use crate::supervisor::inbox::{Answer, Item, Replay};
 
-/// Until more room is looked for, in milliseconds.
+/// Time between two looks for room, in milliseconds.
 const RETRY_MS: u64 = 1_000;
 
-/// What the journal has room for.
+/// The room in the journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Room {
     /// Everything.
@@ -25,12 +24,12 @@ pub enum Room {
     Plenty,
     /// Ends.
     Tight,
-    /// Nothing.
+    /// Not even ends fit.
     Shut,
 }
 
 impl Room {
-    /// Whether it can be recorded that this session's process has ended.
+    /// Whether the journal takes the end of this session's process.
     pub fn takes_end_of(self, fleet: &Fleet, id: &SessionId) -> bool {
         match self {
             Room::Plenty => true,
@@ -44,26 +43,26 @@ fn is_ending(fleet: &Fleet, id: &SessionId) -> bool {
     fleet.ends(&Ask::One(id.clone(), Input::Tick))
 }
 
-/// Done and adopted, and not on record yet, oldest first.
+/// Changes that were done and adopted, and are not on record yet, oldest first.
 #[derive(Default)]
 pub struct Owed {
-    /// What was decided.
+    /// The changes.
     pub changes: Vec<Change>,
-    /// Whoever waits for it to be on record.
+    /// Clients whose answer waits for the record.
     pub answers: Vec<(Answer, Reply)>,
-    /// What else is to be remembered with it.
+    /// Idempotency keys to record with the changes.
     pub used: Vec<UsedKey>,
 }
 
 impl Owed {
-    /// Whether nothing is.
+    /// Whether nothing is owed.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
     }
 }
 
 impl Supervisor {
-    /// Whether an observation is taken now, or waits for room.
+    /// Whether an observation is stepped now; else it waits for room.
     pub(super) fn takes(&self, ask: &Ask) -> bool {
         match self.room {
             Room::Plenty => true,
@@ -76,7 +75,7 @@ impl Supervisor {
         is_ending(&self.fleet, id)
     }
 
-    /// What was observed and is taken now. The rest keeps its place.
+    /// Takes the observations that are stepped now. The others keep their order.
     pub(super) fn take_observed(&mut self) -> Vec<Item> {
         let observed = std::mem::take(&mut self.observed);
         let (taken, kept) = observed.into_iter().partition(|ask| self.takes(ask));
@@ -84,7 +83,7 @@ impl Supervisor {
         std::collections::VecDeque::into_iter(taken).map(Item::Observation).collect()
     }
 
-    /// Lets those links go on of which nothing waits any more.
+    /// Lets a link read on once none of its observations waits.
     pub(super) fn release_permits(&mut self) {
         if self.observed.is_empty() {
             return self.permits.clear();
@@ -94,7 +93,7 @@ impl Supervisor {
         self.permits.retain(|(id, _)| waits(id));
     }
 
-    /// Takes everything again, if there is enough room to keep some back.
+    /// Looks for room, and accepts everything again if the reserve could be made.
     pub(super) fn look_for_room(&mut self) {
         let now = self.mono();
         if self.room == Room::Shut {

@@ -35,42 +35,42 @@ use crate::workers::shelter::Shelters;
 use crate::workers::tokens::McpProgram;
 use crate::workers::{Workers, World, logs, shelter, tokens};
 
-/// How often the lock is tried, 10 ms apart.
+/// Tries to take the lock, 10 ms apart.
 const LOCK_TRIES: u32 = 20;
 
-/// How often strays of earlier managers are looked for again at the start, and how long one look waits.
+/// Passes over stray processes of earlier managers at the start, 2 ms apart.
 const STRAY_ROUNDS: usize = 100;
 
-/// How the loop is to run.
+/// Settings of the loop.
 pub struct Settings {
-    /// Where the journal, the lock and the logs lie.
+    /// The directory of the journal, the lock and the logs.
     pub state_dir: PathBuf,
     /// The `session-worker` program, if it was named.
     pub worker_path: Option<PathBuf>,
-    /// What agents can be held with.
+    /// The containment that this machine offers.
     pub machine: Machine,
-    /// Where control groups for sessions can be made.
+    /// The parent of control groups for sessions; none where kennel may make none.
     pub cgroups: Option<cgroups::Root>,
-    /// All children of this process are ours.
+    /// All children of this process are workers or orphans of workers.
     pub whole_process: bool,
-    /// What agents are offered for starting sub-agents.
+    /// The MCP server for sub-agents that agents are offered.
     pub mcp_server: Option<McpProgram>,
-    /// What sessions' programs inherit where nothing else is set.
+    /// The umask, environment and places that programs of sessions inherit unless something else is set.
     pub inherited: Inherited,
 }
 
-/// What a manager finds.
+/// The state of the journal at the start.
 pub(super) struct Found {
-    /// This boot of the machine.
+    /// The machine's boot id.
     boot_id: String,
     /// The journal was last written in it.
     same_boot: bool,
-    /// What was lost of the journal, if it was damaged.
+    /// The part of a damaged journal that was lost, for a person.
     lost: Option<String>,
 }
 
-/// Takes the state directory over, and starts the loop.
-/// The last of what it gives is the state directory's uuid, the first part of every marker.
+/// Locks the state directory and starts the loop. Returns the loop's inbox, its feed, and the state directory's uuid, which
+/// begins every marker.
 pub async fn start(
     settings: Settings,
     work: Arc<Work>,

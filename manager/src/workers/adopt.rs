@@ -8,8 +8,7 @@ use crate::workers::link::{Link, Pipes};
 use crate::workers::worker::{Handshake, Origin, Worker};
 
 impl Workers {
-    /// Takes hold of a worker that an earlier manager left, dead or alive: of what it says from now on, and of what
-    /// it has said since its message `heard`.
+    /// Adopts the worker of an earlier manager, dead or alive, and reads what it said after its message `heard`.
     pub(super) fn reclaim(
         &mut self,
         id: &SessionId,
@@ -36,7 +35,7 @@ impl Workers {
         }
     }
 
-    /// What it has said while it was alone, and then what comes by the pipes.
+    /// A link that reads the worker's spool first, and then its pipe; none where there is neither.
     pub(super) fn link_to_adopted(
         &self,
         id: &SessionId,

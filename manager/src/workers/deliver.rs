@@ -41,12 +41,12 @@ impl Workers {
         worker.hand_over(id, prompt, text, Found::default())
     }
 
-    /// Begins to read what could not be read before.
+    /// Starts the reads that had to wait.
     pub fn fetch(&mut self, now: u64) {
         self.fetcher.begin(now);
     }
 
-    /// What a prompt needs was read: it is given to its worker, if that waits for it still. What is to be told then.
+    /// Sends a prompt whose attachments and history were read, if its worker still waits for it.
     pub fn fetched(&mut self, fetched: Fetched, session: Option<&Session>, now: u64) -> Vec<Sighting> {
         self.fetcher.answered(now);
         let Fetched { wanted: Wanted { session: id, incarnation, prompt, .. }, found } = fetched;

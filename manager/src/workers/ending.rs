@@ -14,20 +14,20 @@ use crate::workers::link::Link;
 use crate::workers::worker::{Dead, Gone};
 use crate::workers::{Sighting, Workers, logs};
 
-/// How long the parent of a process that is not our child is given to reap it, in milliseconds. Who takes in orphans
-/// does so at once, or never.
+/// How long the parent of a process that is not our child has to reap it, in milliseconds. A parent reaps at once, or
+/// never.
 const REAPED_MS: u64 = 200;
 
-/// How long a dead worker's pipe may be silent before what may still be in it is given up, in milliseconds.
+/// How long a dead worker's pipe may be silent before it is cut, in milliseconds.
 const DRAIN_MS: u64 = 1_000;
 
-/// How long a worker may live on after it has closed its pipe, in milliseconds: its end is usually on its way.
+/// How long a worker may live after it has closed its pipe, in milliseconds.
 const CLOSED_MS: u64 = 1_000;
 
-/// Until an unfinished sweep is tried again, in milliseconds.
+/// Time between two passes over a dead worker, in milliseconds.
 const AGAIN_MS: u64 = 5;
 
-/// The same while its end cannot be recorded anyway.
+/// The same while the journal does not take the worker's end, in milliseconds.
 const HELD_MS: u64 = 100;
 
 impl Workers {
@@ -39,7 +39,7 @@ impl Workers {
         }
     }
 
-    /// Lets go of an incarnation. One that lives is killed; its end is looked after all the same.
+    /// Releases an incarnation: kills its worker if it lives, and reaps it if its end is on record.
     pub(super) fn release(&mut self, id: &SessionId, incarnation: Incarnation) {
         let Some(worker) = self.workers.get(id).filter(|worker| worker.incarnation <= incarnation) else {
             return;
@@ -52,7 +52,7 @@ impl Workers {
         }
     }
 
-    /// Its `Gone` is committed: the zombie may go, and with it the last hold on the pid.
+    /// Reaps a worker whose `Gone` is on record. The zombie held the pid until now.
     pub fn gone(&mut self, id: &SessionId, incarnation: Incarnation) {
         if self.get(id, incarnation).is_some_and(|worker| worker.is_gone()) {
             self.reap(id);
@@ -116,13 +116,13 @@ impl Workers {
         }
     }
 
-    /// Whether all of them are dead, and nothing that they have left lives.
+    /// Whether all workers are dead and their trees swept.
     pub fn are_dead(&self) -> bool {
         self.workers.values().all(|worker| worker.dead.as_ref().is_some_and(|dead| dead.swept))
     }
 
-    /// Takes each worker that is dead, or has closed its pipe, one step further: sweeps its tree and drains its pipe. Those that
-    /// are done give `Gone`, if the journal `takes_end`; else their last messages wait in their pipes.
+    /// Sweeps the tree and drains the pipe of each worker that is dead or has closed its pipe. Gives `Gone` for those that
+    /// are done and whose end the journal `takes_end`; the others keep their last messages in their pipes.
     pub fn finish_ended(&mut self, now: u64, takes_end: impl Fn(&SessionId) -> bool) -> Vec<Sighting> {
         let due: Vec<SessionId> =
             self.unfinished.iter().filter(|(_, at)| **at <= now).map(|(id, _)| id.clone()).collect();
@@ -169,7 +169,7 @@ impl Workers {
         None
     }
 
-    /// One pass over a dead worker, of whose tree `survivors` were just killed and may still live.
+    /// Makes one pass over a dead worker. `survivors` were just sent SIGKILL, and may still live.
     fn finish_dead(
         &mut self,
         id: &SessionId,

@@ -19,33 +19,33 @@ use tokio::task::JoinHandle;
 /// The most that one read takes.
 const READ: usize = 64 * 1024;
 
-/// What a link tells the loop.
+/// An event of a link, for the loop.
 pub enum LinkEvent {
     /// The worker said something. While the loop holds `permit` no more is read from that worker: one that
     /// babbles fills its own pipe, not our memory, and waits its turn like all others.
     Frames {
-        /// Whose.
+        /// The session.
         session: SessionId,
-        /// Whose.
+        /// The worker's incarnation.
         incarnation: Incarnation,
-        /// What, each with the size of its frame.
+        /// The messages, each with the size of its frame.
         frames: Vec<Framed<FromWorker>>,
         /// Dropped once they are committed.
         permit: OwnedSemaphorePermit,
     },
-    /// Nothing more will come.
+    /// The link has ended: no more frames come.
     Ended {
-        /// Whose.
+        /// The session.
         session: SessionId,
-        /// Whose.
+        /// The worker's incarnation.
         incarnation: Incarnation,
-        /// What was wrong with what came, if anything.
+        /// The error in the last bytes, if there was one.
         error: Option<String>,
     },
 }
 
 impl LinkEvent {
-    /// Whose link it is.
+    /// The link's session.
     pub fn session(&self) -> &SessionId {
         match self {
             LinkEvent::Frames { session, .. } | LinkEvent::Ended { session, .. } => session,
@@ -58,14 +58,14 @@ pub struct Link {
     incarnation: Incarnation,
     sent: u64,
     outgoing: mpsc::UnboundedSender<Vec<u8>>,
-    /// How much was read, in bytes.
+    /// Bytes that were read.
     read: Arc<AtomicU64>,
     reader: JoinHandle<()>,
     writer: Option<JoinHandle<()>>,
 }
 
 impl Link {
-    /// Begins to read and write. What is in `spool` is read first. Without pipes there is nothing more.
+    /// Begins to read and write. Reads `spool` first; without pipes, reads nothing else.
     pub fn open(
         session: SessionId,
         incarnation: Incarnation,
@@ -113,7 +113,7 @@ impl Link {
         self.sent
     }
 
-    /// How much was read so far, in bytes, whole messages or not.
+    /// Bytes that were read so far, partial frames included.
     pub fn read(&self) -> u64 {
         self.read.load(Ordering::Relaxed)
     }
@@ -135,9 +135,9 @@ impl Drop for Link {
 
 /// Our ends of a worker's pipes.
 pub struct Pipes {
-    /// What it is told.
+    /// The worker's standard input, for commands.
     pub stdin: OwnedFd,
-    /// What it says.
+    /// The worker's standard output, for reports.
     pub stdout: OwnedFd,
 }
 

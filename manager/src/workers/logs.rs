@@ -15,12 +15,12 @@ use crate::system::owned::{self, How};
 
 /// The most that a log may hold when a worker gets it, in bytes: a worker of this kennel leaves half of that.
 const MOST: u64 = 16 * 1024 * 1024;
-/// How much of its end is kept then, in bytes: not more than can be copied in passing.
+/// How much of the log's end is kept then, in bytes: few enough to be copied within one turn of the loop.
 const KEPT: u64 = 4 * 1024 * 1024;
-/// How much of the end of a log is read for the last words, in bytes, and how many lines are kept.
+/// Limits of the last words: bytes at the end of a log, and lines.
 const LAST_WORDS: (u64, usize) = (4096, 10);
 
-/// Where they are, in the state directory.
+/// The directory of logs, in the state directory.
 pub const DIRECTORY: &str = "logs";
 
 /// The daemon's own log, in the state directory.
@@ -43,7 +43,7 @@ pub fn session_of(name: &str) -> Option<SessionId> {
     name.strip_suffix(".1").unwrap_or(name).strip_suffix(".log")?.parse().ok()
 }
 
-/// Where a worker's part of a log begins.
+/// The beginning of a worker's part of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Begin {
     /// Device and inode: another file by that name was begun by the worker itself.

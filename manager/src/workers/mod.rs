@@ -8,6 +8,7 @@ mod adopt;
 mod deliver;
 mod ending;
 pub(crate) mod link;
+mod liveness;
 pub(crate) mod logs;
 pub(crate) mod program;
 mod pulse;
@@ -40,10 +41,10 @@ use crate::workers::worker::Worker;
 pub use self::program::worker_program;
 pub use self::world::World;
 
-/// Something observed of an incarnation.
+/// An observation of one incarnation of a session.
 pub type Sighting = (SessionId, Incarnation, Seen);
 
-/// All of them.
+/// The workers of all sessions.
 pub struct Workers {
     workers: HashMap<SessionId, Worker>,
     by_number: HashMap<u64, SessionId>,
@@ -52,14 +53,14 @@ pub struct Workers {
     events: mpsc::UnboundedSender<LinkEvent>,
     /// Sessions whose worker is dead and not reaped, or has closed its pipe.
     unfinished: BTreeMap<SessionId, u64>,
-    /// When workers that owe something are looked at.
+    /// Times at which the workers that owe an answer are checked.
     beats: BTreeSet<(u64, SessionId)>,
     fetcher: Fetcher,
     world: World,
 }
 
 impl Workers {
-    /// None yet. What links hear goes to `events`.
+    /// A table without workers. Links send their events to `events`.
     pub fn new(world: World, events: mpsc::UnboundedSender<LinkEvent>, fetcher: Fetcher) -> io::Result<Self> {
         Ok(Self {
             workers: HashMap::new(),
@@ -156,7 +157,8 @@ impl Workers {
         self.workers.get_mut(id).filter(|worker| worker.incarnation == incarnation)
     }
 
-    /// When [`bury`](Self::bury) is due again.
+    /// Time at which [`finish_ended`](Self::finish_ended), [`beat`](Self::beat) or [`fetch`](Self::fetch) has something to
+    /// do, in milliseconds.
     pub fn deadline(&self) -> Option<u64> {
         let beat = self.beats.first().map(|(at, _)| *at);
         self.unfinished.values().min().copied().into_iter().chain(beat).chain(self.fetcher.deadline()).min()

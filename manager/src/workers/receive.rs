@@ -9,8 +9,8 @@ use crate::workers::link::LinkEvent;
 use crate::workers::{Sighting, Workers};
 
 impl Workers {
-    /// What a link said.
-    pub fn heard(
+    /// Handles an event of a link. Gives the observations, and the permit that lets the link read on.
+    pub fn receive(
         &mut self,
         event: LinkEvent,
         now: u64,
@@ -41,7 +41,7 @@ impl Workers {
                     match worker.heard > before {
                         true => seen.push((session, incarnation, Seen::Heard(worker.heard))),
                         // All of it was on record before: nothing is committed that would tell so.
-                        false => seen.extend(self.tell_of_record(&session)),
+                        false => seen.extend(self.acknowledge(&session)),
                     }
                 }
                 (seen, Some(permit))
@@ -66,17 +66,17 @@ impl Workers {
         }
     }
 
-    /// All of its messages up to this number are on record.
+    /// Notes that all messages of the worker up to this number are on record, and acknowledges them if that is due.
     pub fn recorded(&mut self, id: &SessionId, incarnation: Incarnation, number: u64) -> Option<Sighting> {
         let worker = self.get(id, incarnation)?;
         worker.recorded = worker.recorded.max(number);
         worker.untold.recorded(number);
-        self.tell_of_record(id)
+        self.acknowledge(id)
     }
 
     /// Tells a worker what is on record, if that is due.
-    pub(super) fn tell_of_record(&mut self, id: &SessionId) -> Option<Sighting> {
-        let worker = self.workers.get_mut(id).filter(|worker| worker.is_to_be_told())?;
+    pub(super) fn acknowledge(&mut self, id: &SessionId) -> Option<Sighting> {
+        let worker = self.workers.get_mut(id).filter(|worker| worker.owes_acknowledgement())?;
         self.world.work.acknowledged();
         worker.send(id, Command::Acknowledge)
     }

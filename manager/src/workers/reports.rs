@@ -8,8 +8,8 @@ use crate::core::Seen;
 use crate::workers::worker::{Handshake, Origin, Worker};
 
 impl Worker {
-    /// What a message means for the session, or what is wrong with it. A worker bounds what its agent says; one of another
-    /// version, or one that an agent has taken over, may not, so that it is done here again.
+    /// The observations in a message, or the fault of the worker that sent it. Enforces the limits again that a worker
+    /// enforces, because a worker of another version, or one that an agent controls, may not.
     pub(super) fn understand(&mut self, frame: FromWorker) -> Result<Understood, String> {
         match self.news(frame)? {
             Some(report) => understood(report),
@@ -57,7 +57,7 @@ impl Worker {
     }
 }
 
-/// What a report means for the session, within bounds.
+/// The observations in a report, within limits.
 fn understood(mut report: Report) -> Result<Understood, String> {
     let cut = bounds::bound(&mut report).map_err(|what| format!("the worker sent {what}, too long"))?;
     let seen = meaning(report)?;
@@ -123,17 +123,17 @@ fn meaning(report: Report) -> Result<Seen, String> {
 /// Under this name a payload that cannot be kept says why.
 const UNREAD: &str = "kennel.unread";
 
-/// What a worker's message comes to.
+/// The observations in one message.
 #[derive(Default)]
 pub(super) struct Understood {
-    /// What was observed.
+    /// The observation.
     pub seen: Option<Seen>,
-    /// What a person should read of it.
+    /// A notice for a person, where something was cut.
     pub notice: Option<Seen>,
 }
 
-/// What an agent sent. The worker has read it before, so that what is no JSON is the worker's fault. What is nested too
-/// deeply would make an event that nobody can read: it is left out.
+/// Parses an agent's JSON. The worker has parsed it before, so that invalid JSON is the worker's fault. Replaces a value
+/// that is nested too deeply by a note: nobody could read the event.
 fn object(payload: &str) -> Result<Value, String> {
     let mut scan = json::Scan::default();
     scan.push(payload.as_bytes());
@@ -293,7 +293,7 @@ mod tests {
         }
     }
 
-    /// Whatever workers say, and however large, a session stays small: it is written with each batch.
+    /// A session stays small whatever its workers send, because each batch writes it.
     #[test]
     fn no_sequence_of_reports_makes_a_session_larger_than_its_bound() {
         let (mut largest, mut parked, mut tools, mut deaths) = (0, 0, 0, 0);

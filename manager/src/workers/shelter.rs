@@ -21,25 +21,25 @@ use crate::workers::link::Pipes;
 pub const DIRECTORY: &str = "workers";
 /// The most that a worker says to nobody, in bytes.
 const SPOOL_BYTES: u64 = 64 * 1024 * 1024;
-/// How long a turn goes on without a manager, in milliseconds.
+/// How long a turn may go on without a manager, in milliseconds.
 const TURN_MS: u64 = 60 * 60 * 1000;
-/// How long a worker without a manager and without a turn stays, in milliseconds.
+/// How long an idle worker stays without a manager, in milliseconds.
 const IDLE_MS: u64 = 10 * 60 * 1000;
 
-/// All shelters of a state directory.
+/// The shelters in a state directory: sockets where workers without a manager wait.
 pub struct Shelters {
     directory: PathBuf,
-    /// What the secrets of the workers are made from. Only the journal has it.
+    /// The journal's secret, from which the secrets of the workers are derived.
     secret: String,
 }
 
 impl Shelters {
-    /// Those in this state directory.
+    /// The shelters in this state directory.
     pub fn new(state_dir: &Path, secret: String) -> Self {
         Self { directory: state_dir.join(DIRECTORY), secret }
     }
 
-    /// What a worker is told of its own.
+    /// The address, secret and limits of a worker's own shelter.
     pub fn papers(&self, id: &SessionId, incarnation: Incarnation) -> Shelter {
         let path = |name: PathBuf| name.to_string_lossy().into_owned();
         Shelter {
@@ -79,7 +79,7 @@ impl Shelters {
         Ok(Pipes { stdin, stdout })
     }
 
-    /// What it has said to nobody.
+    /// The worker's spool: its messages while it had no manager.
     pub fn spool(&self, id: &SessionId, incarnation: Incarnation) -> Option<File> {
         let path = self.spool_path(id, incarnation);
         match owned::open(&path, How::Read) {

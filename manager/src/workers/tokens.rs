@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use crate::system::owned;
 
-/// What agents know the server by.
+/// The name under which agents know the server.
 pub const SERVER: &str = protocol::MCP_SERVER;
 /// Names the file with the token, for `kennel mcp`.
 pub const TOKEN_FILE: &str = "KENNEL_TOKEN_FILE";

@@ -16,11 +16,11 @@ use crate::workers::{Sighting, logs};
 pub(super) struct Worker {
     pub(super) incarnation: Incarnation,
     pub(super) identity: Identity,
-    /// None where the process was gone before this manager could open it.
+    /// The handle of the process; none if it was gone before this manager could open it.
     pub(super) pidfd: Option<OwnedFd>,
     /// The worker's number in [`Watch`](crate::system::process::Watch).
     pub(super) number: u64,
-    /// None once the worker has closed its pipe, and where there was nothing to read.
+    /// The link; none once the worker has closed its pipe, and where there was nothing to read.
     pub(super) link: Option<Link>,
     pub(super) origin: Origin,
     /// The last prompt that this manager gave to the worker.
@@ -53,7 +53,7 @@ pub(super) struct Worker {
     pub(super) untold: Untold,
     /// The worker came to rest after the last acknowledgement: one is sent as soon as all of its messages are on record.
     pub(super) rests: bool,
-    /// When the worker closed its pipe, in milliseconds since boot.
+    /// Time at which the worker closed its pipe, in milliseconds since boot.
     pub(super) closed_at: Option<u64>,
     /// Present once the process has died.
     pub(super) dead: Option<Dead>,
@@ -63,7 +63,7 @@ pub(super) struct Worker {
 pub(super) enum Origin {
     /// This manager.
     Spawned {
-        /// Where the worker's part of the log begins.
+        /// The beginning of the worker's part of the log.
         log: logs::Begin,
         /// The worker got its first commands.
         welcomed: bool,
@@ -72,7 +72,7 @@ pub(super) enum Origin {
     Adopted(Handshake),
 }
 
-/// How far the adoption of a worker is.
+/// The stage of an adoption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Handshake {
     /// The worker did not take the new pipes: only its spool can be read.
@@ -87,7 +87,7 @@ pub(super) enum Handshake {
 }
 
 impl Origin {
-    /// Where the worker's part of the log begins; unknown for the worker of an earlier manager.
+    /// The beginning of the worker's part of the log; unknown for the worker of an earlier manager.
     pub(super) fn log(&self) -> Option<&logs::Begin> {
         match self {
             Origin::Spawned { log, .. } => Some(log),
@@ -99,21 +99,21 @@ impl Origin {
 /// A dead worker that is not reaped yet.
 pub(super) struct Dead {
     pub(super) exit: Exit,
-    /// When the death was seen, in milliseconds since boot.
+    /// Time at which the death was seen, in milliseconds since boot.
     pub(super) since: u64,
-    /// When the pipe last brought something, in milliseconds since boot.
+    /// Time at which the pipe last brought something, in milliseconds since boot.
     pub(super) last_byte: u64,
     /// No process of the worker's tree lived at the last sweep.
     pub(super) swept: bool,
-    /// How much of the pipe was read at the last look, in bytes.
+    /// Bytes that were read at the last pass.
     pub(super) read: u64,
     pub(super) gone: Gone,
 }
 
-/// What the session was told of the end of its worker.
+/// The session's knowledge of the end of its worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Gone {
-    /// Nothing yet.
+    /// The session knows of no end.
     Unsaid,
     /// The worker is gone, and processes that it started survive SIGKILL.
     WithSurvivors,
@@ -190,8 +190,8 @@ impl Worker {
         self.dead.as_ref().is_some_and(|dead| dead.gone == Gone::Whole)
     }
 
-    /// Whether it is to be told now what is on record.
-    pub(super) fn is_to_be_told(&self) -> bool {
+    /// Whether an acknowledgement is due.
+    pub(super) fn owes_acknowledgement(&self) -> bool {
         let due = self.untold.is_due() || (self.rests && self.recorded == self.heard);
         // Before its greeting the numbers of commands are not known.
         due && self.dead.is_none() && !self.awaits_hello()

@@ -12,29 +12,29 @@ use crate::work::Work;
 use crate::workers::shelter::Shelters;
 use crate::workers::tokens::McpProgram;
 
-/// What all workers have in common.
+/// The resources and settings that all workers share.
 pub struct World {
     /// The state directory.
     pub state_dir: PathBuf,
     /// The `session-worker` program, if it was named.
     pub worker_path: Option<PathBuf>,
-    /// This boot.
+    /// The machine's boot id.
     pub boot_id: String,
     /// First part of every marker.
     pub uuid: String,
-    /// All children of this process are ours.
+    /// All children of this process are workers or orphans of workers.
     pub whole_process: bool,
-    /// What agents are offered for starting sub-agents.
+    /// The MCP server for sub-agents that agents are offered.
     pub mcp_server: Option<McpProgram>,
-    /// Where workers wait for the next manager.
+    /// The sockets where workers wait for the next manager.
     pub shelters: Shelters,
-    /// What agents can be held with.
+    /// The containment that this machine offers.
     pub machine: Machine,
-    /// What is done is counted here.
+    /// The counters of work done.
     pub work: Arc<Work>,
     /// The control groups of sessions.
     pub cgroups: Option<Cgroups>,
-    /// What sessions' programs inherit where nothing else is set.
+    /// The umask, environment and places that programs of sessions inherit unless something else is set.
     pub inherited: Inherited,
 }
 

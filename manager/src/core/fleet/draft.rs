@@ -18,8 +18,8 @@ use crate::core::model::turn::{Attached, NewPrompt};
 use crate::core::out::Note;
 use crate::core::refusal::{Refusal, SubagentLimit};
 
-/// How far the event counter jumps at the first start after a boot or over a journal that was damaged, so that ids of
-/// events that are lost, and that somebody may have seen, are never used again.
+/// Jump of the event counter at the first start after a boot, or over a damaged journal. So the ids of lost events, which
+/// somebody may have seen, are never used again.
 const BOOT_JUMP: EventId = 1 << 20;
 
 /// A step over several sessions, none of which is the fleet's yet.
@@ -211,7 +211,7 @@ impl<'a> Draft<'a> {
         Ok(Reply::Existing(id.clone()))
     }
 
-    /// What a sub-agent runs: what its parent may give it, if the parent itself asks.
+    /// The spec of a sub-agent, bounded by its parent's if the parent itself asks.
     pub(super) fn no_weaker(
         &self,
         parent: Option<&SessionId>,

@@ -29,7 +29,7 @@ pub struct Fleet {
     next_event: EventId,
 }
 
-/// What one step comes to: to be committed whole, then adopted, then acted on.
+/// The result of one step. It is committed whole, then adopted, then acted on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
     /// Sessions that changed.
@@ -42,17 +42,17 @@ pub struct Change {
     pub next_number: u64,
     /// Counters after it.
     pub next_event: EventId,
-    /// What to record.
+    /// Events to record.
     pub events: Vec<Event>,
-    /// What to keep with that.
+    /// Attachments to record.
     pub attached: Vec<Attached>,
-    /// What to do.
+    /// Effects to perform after the commit.
     pub effects: Vec<(SessionId, Effect)>,
-    /// What to answer.
+    /// The answer to the command.
     pub reply: Reply,
 }
 
-/// How to take an adopted change back, when its commit failed.
+/// The way back from an adopted change whose commit failed.
 #[derive(Debug)]
 pub struct Undo {
     sessions: Vec<(SessionId, Option<Arc<Session>>)>,
@@ -142,7 +142,7 @@ impl Fleet {
         tree
     }
 
-    /// What `ask` does. Only commands are refused; a refusal means that nothing changes.
+    /// Steps the fleet by one input. Only commands are refused; a refusal changes nothing.
     pub fn step(&self, at: At, ask: &Ask) -> Result<Change, Refusal> {
         let mut draft = Draft::new(self, at);
         if at.closing && !matches!(ask, Ask::Stop(..) | Ask::Shutdown) && !is_observation(ask) {

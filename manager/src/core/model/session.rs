@@ -19,129 +19,129 @@ use crate::core::model::spec::Spec;
 use crate::core::model::state::{Goal, State, Was};
 use crate::core::model::turn::{Phase, Turns};
 
-/// Why the process before the present one was replaced.
+/// The replacement of the process before the present one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastRestart {
-    /// In words.
+    /// The reason, for a person.
     pub reason: String,
-    /// The process that was replaced.
+    /// The process that was replaced; none where it never ran.
     pub old_pid: Option<u32>,
 }
 
 /// A sub-agent's first prompt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
-    /// The prompt.
+    /// The prompt's id.
     pub prompt: PromptId,
-    /// Its text.
+    /// The prompt's text.
     pub text: Arc<str>,
-    /// It has not ended, and nobody has been told that it was lost.
+    /// The prompt has not ended, and its session has not failed since.
     pub open: bool,
 }
 
-/// One session, whole: what the journal keeps of it, and what a step needs.
+/// The whole of one session: the journal keeps it, and a step needs nothing else.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Session {
-    /// Its stable id.
+    /// The session's stable id.
     pub id: SessionId,
-    /// What it runs and under which rules.
+    /// The agent and its settings.
     pub spec: Arc<Spec>,
-    /// What the operator wants.
+    /// The operator's goal.
     pub goal: Goal,
-    /// What is.
+    /// The present state.
     pub state: State,
-    /// The number of its present or last process; 0 before the first.
+    /// The number of the present or last process; 0 before the first.
     pub incarnation: Incarnation,
     /// Number of the last message of this process that is on record.
     #[serde(default)]
     pub heard: u64,
-    /// Its conversation.
+    /// The conversation.
     pub turns: Turns,
     /// Deaths that count against the intensity.
     pub deaths: Deaths,
-    /// Starts in a row of which none came to run its program.
+    /// Starts in a row that did not run the agent's program; none if the last one did.
     #[serde(default)]
     pub absence: Option<Absence>,
-    /// Why the process before this one was replaced.
+    /// The reason for the present process, if it replaced another.
     pub last_restart: Option<LastRestart>,
-    /// The present start answers a death or a restart, and `session.restarted` is still to be told.
+    /// The present start follows a death or a restart, and `session.restarted` is not published yet.
     pub recovering: bool,
-    /// What the agent knew of the turns before when it last became ready.
+    /// How much of the earlier turns the agent knew when it last became ready.
     pub restore: Option<Restore>,
-    /// It never hibernates.
+    /// The session never hibernates.
     pub pinned: bool,
-    /// When it was created, unix time in milliseconds.
+    /// Time of creation, unix time in milliseconds.
     pub created_at: u64,
-    /// The session whose sub-agent it is.
+    /// The parent, if the session is a sub-agent.
     pub parent: Option<SessionId>,
-    /// What it was started to do, if it is a sub-agent.
+    /// The sub-agent's first prompt.
     pub task: Option<Task>,
-    /// Its sub-agents whose tasks are open.
+    /// How many sub-agents have an open task.
     pub open_tasks: u32,
-    /// What its agent calls the conversation.
+    /// The agent's id of its conversation.
     #[serde(default)]
     pub agent_session: Option<String>,
-    /// Its agent began a conversation anew, and no turn in which it was told the one before has come to its end.
+    /// The agent began a new conversation, and no turn that replays the old one to it has completed yet.
     #[serde(default)]
     pub owes_transcript: bool,
-    /// Its present or last process came to take prompts.
+    /// The present or last process became ready.
     #[serde(default)]
     pub was_ready: bool,
-    /// Starts in a row in which its agent did not come to take up the conversation.
+    /// Starts in a row in which the agent died before it had restored its conversation.
     #[serde(default)]
     pub lost_starts: u32,
-    /// What its agent last said of itself.
+    /// The agent's name, version and abilities, as last reported.
     #[serde(default)]
     pub agent_details: Option<AgentDetails>,
-    /// Sub-agents that its present or last process has told of.
+    /// Sub-agents inside the agent, as its present or last process reported them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub children: Vec<ChildInfo>,
-    /// The option that is its agent's choice of a model, and the model that the agent last said it uses.
+    /// The agent's option for its model, with the model that the agent last reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_model: Option<Setting>,
-    /// Tokens and cost, where the agent tells.
+    /// Tokens and cost, if the agent reports them.
     #[serde(default)]
     pub usage: Option<Usage>,
-    /// Who is attached.
+    /// Attached clients.
     #[serde(default)]
     pub clients: Vec<Client>,
-    /// The newest permission that was asked for.
+    /// The newest permission request.
     #[serde(default)]
     pub last_permission: Option<PermissionId>,
-    /// The newest call that a client was to be asked.
+    /// The newest call of the agent.
     #[serde(default)]
     pub last_call: Option<CallId>,
-    /// A client that could do something for the agent has driven: the worker is told who does.
+    /// A client with offers has driven the session, so the worker is kept informed about the driver.
     #[serde(default)]
     pub had_offers: bool,
-    /// What a client can do for its agent that has started it and is not attached yet.
+    /// Offers of a client that started the agent and is not attached yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub awaited: Vec<Offer>,
-    /// What was last said of its agent since that is being started.
+    /// The last notice about the agent's present start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_notice: Option<String>,
-    /// What is set in its agent.
+    /// Settings of the agent.
     #[serde(default)]
     pub settings: Settings,
-    /// Its process was taken over and is of another version: it is replaced once nothing runs in it.
+    /// The process was adopted and has another version: it is replaced between two turns.
     #[serde(default)]
     pub outdated: bool,
-    /// What holds its agent's processes together, as its present or last worker says.
+    /// The containment of the agent's processes, as the present or last worker reported it.
     #[serde(default)]
     pub containment: Option<Level>,
-    /// The sandbox that its agent is in, as its present or last worker says.
+    /// The agent's sandbox, as the present or last worker reported it.
     #[serde(default)]
     pub sandbox: Option<Sandboxed>,
-    /// What sees to its limits, as its present or last worker says.
+    /// The mechanisms that enforce the limits, as the present or last worker reported them.
     #[serde(default)]
     pub limited_by: Option<LimitedBy>,
-    /// The agent's program that its present or last worker has run, or tried to run: an absolute path.
+    /// Absolute path of the agent's program that the present or last worker ran, or tried to run.
     #[serde(default)]
     pub program: Option<String>,
 }
 
 impl Session {
-    /// A session that begins its first start.
+    /// A session at its first start.
     pub fn new(id: SessionId, spec: Arc<Spec>, at: At, before: Incarnation) -> Self {
         let state = State::Starting { worker: None, deadline: at.mono + spec.start_ms() };
         Self {
@@ -185,7 +185,7 @@ impl Session {
         }
     }
 
-    /// The process that is this session's now.
+    /// The session's process, if one is on record.
     pub fn worker(&self) -> Option<&Identity> {
         match &self.state {
             State::Starting { worker, .. } | State::Stopping { worker, .. } => worker.as_ref(),
@@ -194,12 +194,12 @@ impl Session {
         }
     }
 
-    /// Whether its agent can be told something, if only once its worker has been taken over.
+    /// Whether the agent can still be told something, if only once its worker is adopted.
     pub(in crate::core) fn agent_goes_on(&self) -> bool {
         matches!(self.state, State::Ready { .. } | State::Adopting { was: Was::Ready { .. }, .. })
     }
 
-    /// Whether a process exists or may exist, a spawn on its way included.
+    /// Whether the session has a process, or a spawn is under way.
     pub fn has_process(&self) -> bool {
         match &self.state {
             State::Starting { .. }
@@ -211,12 +211,12 @@ impl Session {
         }
     }
 
-    /// Whether a turn runs in its worker, which has something to say some time.
+    /// Whether a turn runs, so that the worker owes a report.
     pub fn is_at_work(&self) -> bool {
         matches!(self.state, State::Ready { .. }) && self.turns.running.is_some()
     }
 
-    /// When [`Input::Tick`] is due, in milliseconds since boot. Every state that is not a resting one has one.
+    /// Time of the next [`Input::Tick`](crate::core::Input::Tick), in milliseconds since boot. Resting states have none.
     pub fn deadline(&self) -> Option<u64> {
         match &self.state {
             State::Starting { deadline, .. }
@@ -246,7 +246,7 @@ impl Session {
         self.goal == Goal::Up
     }
 
-    /// When it hibernates, in milliseconds since boot, if nothing happens until then.
+    /// Time at which the idle session hibernates, in milliseconds since boot.
     pub(in crate::core) fn rest_ends(&self) -> Option<u64> {
         match &self.state {
             State::Ready { idle_since, .. } => {
@@ -268,36 +268,36 @@ impl Session {
     // --- observations ---
 }
 
-/// A client that is attached.
+/// An attached client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Client {
-    /// The event that says that it came.
+    /// The event of the attachment, which is the client's id.
     pub id: EventId,
-    /// What it calls itself.
+    /// The client's name for itself.
     pub name: String,
-    /// What it may do.
+    /// The client's role.
     pub role: Role,
-    /// What it can do for the agent while it drives.
+    /// Requests of the agent that the client can serve while it drives.
     #[serde(default)]
     pub offers: Vec<Offer>,
 }
 
-/// The settings of a session.
+/// Settings of a session's agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
-    /// What is set, by name.
+    /// Values that the agent accepted, by name.
     pub set: BTreeMap<String, String>,
-    /// What the agent has not answered, oldest first.
+    /// Changes that the agent has not answered, oldest first.
     pub asked: Vec<Asked>,
-    /// The number of the newest.
+    /// The number of the newest change.
     pub last: u64,
 }
 
-/// Something that somebody wants set.
+/// A change of a setting that waits for the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
-    /// Counts the settings of this session from 1.
+    /// The number of the change, from 1 in each session.
     pub number: u64,
-    /// What, and to what.
+    /// The setting's name and value.
     pub setting: Setting,
 }

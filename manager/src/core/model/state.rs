@@ -4,113 +4,113 @@ use protocol::Identity;
 use protocol::api::Failure;
 use serde::{Deserialize, Serialize};
 
-/// What the operator wants. Only commands change it; the daemon's own shutdown never does.
+/// The operator's goal for a session. Only commands change it; the daemon's own shutdown never does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Goal {
-    /// The session lives.
+    /// The session is to be up.
     Up,
-    /// It is stopped.
+    /// The session is to be stopped.
     Down,
 }
 
-/// What is.
+/// The state of a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
-    /// A worker is being brought up. Without `worker` none is on record yet.
+    /// A worker is starting.
     Starting {
-        /// The spawned process.
+        /// The spawned process; none until its identity is on record.
         worker: Option<Identity>,
-        /// Until when it must be ready.
+        /// The worker must be ready by then, in milliseconds since boot.
         deadline: u64,
     },
-    /// The agent takes prompts; whether a turn runs is in [`Turns::running`].
+    /// The agent takes prompts. [`Turns::running`](super::turn::Turns::running) holds the running turn.
     Ready {
-        /// The process.
+        /// The worker's process.
         worker: Identity,
-        /// The agent's own process, where one lives between prompts.
+        /// The agent's process; none for an agent that runs once per prompt.
         agent_pid: Option<u32>,
-        /// Since when nothing has been asked of it.
+        /// When the session was last used, in milliseconds since boot.
         idle_since: u64,
     },
-    /// The journal says a worker of an earlier manager lives. It is asked to go on with this one.
+    /// The journal names a worker of an earlier manager, and this manager tries to take it over.
     Adopting {
-        /// The process.
+        /// The worker's process.
         worker: Identity,
-        /// What it was doing.
+        /// The worker's state under the earlier manager, brought up to date by its later messages.
         #[serde(default)]
         was: Was,
-        /// What to do once it is gone.
+        /// The reason with which its end is handled.
         after: Why,
-        /// Until when it must have answered, or left by itself.
+        /// The worker must have said hello, or exited, by then, in milliseconds since boot.
         deadline: u64,
     },
-    /// Its process is being ended.
+    /// The worker is being ended.
     Stopping {
-        /// The process; none if a spawn is on its way and not on record yet.
+        /// The worker's process; none if a spawn is under way and not on record yet.
         worker: Option<Identity>,
-        /// What for.
+        /// The reason.
         why: Why,
         /// Rounds of SIGKILL so far.
         kills: u32,
-        /// When the next round is due.
+        /// Time of the next SIGKILL, in milliseconds since boot.
         deadline: u64,
-        /// When it counts as unkillable.
+        /// From then on the process counts as unkillable, in milliseconds since boot.
         give_up: u64,
     },
-    /// Between a death and the next start.
+    /// The session waits between a death and the next start.
     Restarting {
-        /// When the next start is due.
+        /// Time of the next start, in milliseconds since boot.
         until: u64,
     },
-    /// Without a process until something is asked of it.
+    /// The session sleeps without a process until somebody uses it.
     Hibernated,
-    /// Ended by request.
+    /// The session was stopped on request.
     Stopped,
-    /// Given up until somebody restarts it.
+    /// The session failed, and stays so until somebody restarts it.
     Failed(Failure),
 }
 
-/// What a worker was doing when its manager died; what it has said since is taken into account.
+/// The state of an adopted worker under its earlier manager, brought up to date by its later messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Was {
-    /// It was being brought up.
+    /// The worker was starting.
     Starting,
-    /// Its agent took prompts.
+    /// The agent took prompts.
     Ready {
-        /// The agent's own process, where one lives between prompts.
+        /// The agent's process; none for an agent that runs once per prompt.
         agent_pid: Option<u32>,
     },
-    /// It was being ended.
+    /// The worker was being ended.
     #[default]
     Stopping,
 }
 
-/// What a process is being ended for. What comes after also depends on the [`Goal`] at that time.
+/// The reason for which a process is ended. The [`Goal`] at its end also decides what follows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Why {
-    /// Somebody stops the session.
+    /// Somebody stopped the session.
     Stop,
-    /// It has been idle for long.
+    /// The session was idle for its hibernation time.
     Hibernate,
-    /// Somebody restarts it.
+    /// Somebody restarted the session.
     Restart,
-    /// The manager leaves.
+    /// The manager is about to exit.
     Shutdown,
-    /// Its manager died.
+    /// The manager died.
     Lost,
-    /// Its program is of another version than the manager's.
+    /// The worker's version differs from the manager's.
     Outdated,
-    /// It misbehaved.
+    /// The worker broke the protocol or a deadline.
     Fault(String),
-    /// Its agent ended.
+    /// The agent died.
     AgentDied(String),
-    /// Its agent's program did not come to run.
+    /// The agent's program did not run.
     NotRun {
-        /// Why, for a person.
+        /// The reason, for a person.
         message: String,
         /// The cause may pass by itself.
         passes: bool,
     },
-    /// To start it again would come to the same.
+    /// Another start would fail in the same way.
     Hopeless(String),
 }

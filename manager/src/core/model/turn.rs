@@ -9,98 +9,98 @@ use protocol::wire::{Attachment, Offer, PermissionOption};
 use protocol::{CallId, EventId, PermissionId, PromptId};
 use serde::{Deserialize, Serialize};
 
-/// A prompt that may still be run.
+/// A prompt that waits, runs or was interrupted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prompt {
-    /// Its id.
+    /// The prompt's id.
     pub id: PromptId,
-    /// Its text. The journal keeps it in a row of its own, written once, and not in the session's.
+    /// The prompt's text. The journal keeps it in a row of its own, which is written once.
     #[serde(skip)]
     pub text: Arc<str>,
-    /// What belongs to it. What is in them is in the journal only, until it is handed to a worker.
+    /// The names and sizes of its attachments. Their content is in the journal until a worker gets it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attachments: Vec<AttachmentInfo>,
 }
 
-/// A prompt that a client wants accepted.
+/// A prompt that a client sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewPrompt {
-    /// Its text, checked by the caller.
+    /// The text, checked by the caller.
     pub text: Arc<str>,
-    /// What to do if a turn runs or others wait.
+    /// What to do if a turn runs or other prompts wait.
     pub when_busy: WhenBusy,
-    /// What belongs to it, checked by the caller.
+    /// The attachments, checked by the caller.
     pub attachments: Arc<[Attachment]>,
 }
 
 impl NewPrompt {
-    /// Nothing but a text.
+    /// A prompt without attachments.
     pub fn text(text: impl Into<Arc<str>>, when_busy: WhenBusy) -> Self {
         Self { text: text.into(), when_busy, attachments: Arc::default() }
     }
 }
 
 impl Prompt {
-    /// Nothing but a text.
+    /// A prompt without attachments.
     pub fn text(id: PromptId, text: impl Into<Arc<str>>) -> Self {
         Self { id, text: text.into(), attachments: Vec::new() }
     }
 }
 
-/// What is to be kept for a prompt until it has ended, beside the session.
+/// Attachments that the journal keeps beside the session until their prompt ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attached {
-    /// Which prompt.
+    /// The prompt's id.
     pub prompt: PromptId,
-    /// What.
+    /// The attachments.
     pub what: Arc<[Attachment]>,
 }
 
-/// The turn that runs.
+/// A running turn.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Turn {
-    /// Counts the session's turns from 1.
+    /// The number of the turn, from 1 in each session.
     pub number: u64,
-    /// What the agent was told.
+    /// The prompt that the agent got.
     pub prompt: Prompt,
-    /// How far it is.
+    /// The phase of the turn.
     pub phase: Phase,
-    /// The agent has said something on standard output.
+    /// The agent wrote to standard output.
     pub spoke: bool,
-    /// It has done something else that can be seen: used a tool, planned, asked.
+    /// The agent used a tool, planned or asked.
     #[serde(default)]
     pub acted: bool,
     /// Permissions that wait for an answer, oldest first.
     #[serde(default)]
     pub open: Vec<Permission>,
-    /// What was decided about the others.
+    /// Answers to the other permission requests.
     #[serde(default)]
     pub answers: Vec<Answer>,
-    /// Tool calls that have not ended, by the agent's ids.
+    /// The agent's ids of tool calls that have not ended.
     #[serde(default)]
     pub tools: Vec<String>,
-    /// What it wants done by a client.
+    /// Calls of the agent that a client can serve.
     #[serde(default)]
     pub calls: Calls,
-    /// When its time is up, in milliseconds since boot, if it has begun and its session says how long one may take.
+    /// The turn's time limit, in milliseconds since boot; none before the turn starts, or without a limit.
     #[serde(default)]
     pub until: Option<u64>,
-    /// Its time was up before anybody asked for its end.
+    /// The time limit passed before anybody aborted the turn.
     #[serde(default)]
     pub timed_out: bool,
-    /// For how long nothing has shown that its agent works.
+    /// How long the agent has shown no sign of work.
     #[serde(default)]
     pub quiet: Quiet,
-    /// How much of what the agent has said in it is on record, in bytes.
+    /// How much of the agent's messages in this turn is on record, in bytes.
     #[serde(default)]
     pub recorded: u64,
-    /// How much of what it has asked is on record since `recorded` is full, in bytes.
+    /// How much of the agent's requests is on record since `recorded` reached its limit, in bytes.
     #[serde(default)]
     pub asked: u64,
 }
 
 impl Turn {
-    /// Its worker has said that it has the prompt. One that has not said so may have it.
+    /// Whether the worker has confirmed the prompt. A worker may have a prompt that it has not confirmed.
     pub fn is_taken(&self) -> bool {
         match self.phase {
             Phase::Sent { .. } => false,
@@ -118,7 +118,7 @@ impl Turn {
         if self.timed_out { "timeout" } else { "cancelled" }
     }
 
-    /// It is being aborted because nothing showed that its agent worked.
+    /// Whether the turn is being aborted because the agent showed no sign of work.
     pub fn is_stalled(&self) -> bool {
         self.quiet.step == Some(StallStep::Cancelled)
     }
@@ -128,24 +128,24 @@ impl Turn {
     }
 }
 
-/// How far a turn is.
+/// The phase of a turn.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
-    /// Given to the worker, which must take it by `deadline`.
+    /// The prompt was sent to the worker.
     Sent {
-        /// In milliseconds since boot.
+        /// The worker must confirm the prompt by then, in milliseconds since boot.
         deadline: u64,
     },
-    /// The agent works on it.
+    /// The agent works.
     Started {
-        /// The process.
+        /// The agent's process.
         agent_pid: u32,
     },
-    /// Somebody asked for its end, which must come by `deadline`.
+    /// The turn is being ended before its own end.
     Aborting {
-        /// In milliseconds since boot.
+        /// The turn must end by then, in milliseconds since boot.
         deadline: u64,
-        /// The agent's process, if it had begun.
+        /// The agent's process; none if the turn had not started.
         agent_pid: Option<u32>,
     },
 }
@@ -155,41 +155,40 @@ pub enum Phase {
 pub struct Turns {
     /// Prompts that wait, the next one first.
     pub queue: VecDeque<Prompt>,
-    /// The turn that runs. Only a session with a process has one.
+    /// The running turn. Only a session with a process has one.
     pub running: Option<Turn>,
-    /// Prompts whose turn was cut off and of which nobody has said what is to become of them.
+    /// Interrupted prompts that no one has resolved yet.
     pub interrupted: Vec<Prompt>,
-    /// Turns begun.
+    /// How many turns have begun.
     pub count: u64,
-    /// Prompts given to the agent, and answers that came back.
+    /// How many prompts the agent got, plus how many answers came back.
     pub messages: u64,
-    /// When a user or agent last said something, unix time in milliseconds.
+    /// Time of the last message of a user or the agent, unix time in milliseconds.
     pub last_message_at: Option<u64>,
     /// The beginning of the first prompt.
     pub first_prompt: Option<Arc<str>>,
-    /// The next prompt is one whose agent's program did not come to run: it is not tried again before then, in milliseconds since
-    /// boot.
+    /// The program of the next prompt did not run. kennel retries the prompt then, in milliseconds since boot.
     #[serde(default)]
     pub not_before: Option<u64>,
-    /// How much of what the agent has said since its newest turn, and in none, is on record, in bytes.
+    /// How much of the agent's messages since its newest turn is on record, in bytes.
     #[serde(default)]
     pub between: u64,
-    /// What it has asked in no turn.
+    /// Permission requests that belong to no turn.
     #[serde(default)]
     pub asked: Questions,
-    /// The newest turn came to its end without a word.
+    /// The newest turn ended without a message or a tool call.
     #[serde(default)]
     pub empty: bool,
 }
 
 impl Turns {
-    /// Whether this prompt's turn runs and nobody has asked for its end.
+    /// Whether this prompt's turn runs and nobody has aborted it.
     pub(in crate::core) fn runs_unasked(&self, prompt: PromptId) -> bool {
         let asked = |turn: &Turn| matches!(turn.phase, Phase::Aborting { .. });
         self.running.as_ref().is_some_and(|turn| turn.prompt.id == prompt && !asked(turn))
     }
 
-    /// The prompt that the session works on: its turn runs, or its agent's program is missing and kennel tries it again.
+    /// The prompt that the session works on: its turn runs, or kennel waits for its missing program.
     pub fn current(&self) -> Option<PromptId> {
         let waits = || self.not_before.and(self.queue.front()).map(|prompt| prompt.id);
         self.running.as_ref().map(|turn| turn.prompt.id).or_else(waits)
@@ -203,94 +202,95 @@ impl Turns {
     }
 }
 
-/// A permission that waits for an answer.
+/// A permission request that waits for an answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Permission {
-    /// Its id.
+    /// The permission's id.
     pub id: PermissionId,
     /// The worker's number of the question.
     pub request: u64,
-    /// What the agent wants to do, in its words.
+    /// The action, in the agent's words.
     pub title: String,
-    /// What can be answered.
+    /// The possible answers.
     pub options: Vec<PermissionOption>,
-    /// When it was asked, unix time in milliseconds.
+    /// Time of the request, unix time in milliseconds.
     pub asked_at: u64,
-    /// When it is denied for want of an answer, in milliseconds since boot.
+    /// Time at which the request expires and is denied, in milliseconds since boot; none: never.
     pub expires: Option<u64>,
 }
 
-/// A decision that the worker is told.
+/// An answer to a permission request, for the worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
-    /// The permission.
+    /// The permission's id.
     pub id: PermissionId,
-    /// The worker's number of the question.
+    /// The worker's number of the request.
     pub request: u64,
     /// The option chosen; none: the question is cancelled.
     pub option: Option<String>,
 }
 
-/// What an agent asks while no turn runs.
+/// Permission requests that belong to no turn.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Questions {
     /// Permissions that wait for an answer, oldest first.
     pub open: Vec<Permission>,
-    /// What was decided about the newest of the others.
+    /// Answers to the newest of the other requests.
     pub answers: Vec<Answer>,
 }
 
 impl Questions {
-    /// When the first expires, in milliseconds since boot.
+    /// Time at which the first request expires, in milliseconds since boot.
     pub(in crate::core) fn deadline(&self) -> Option<u64> {
         self.open.iter().filter_map(|open| open.expires).min()
     }
 }
 
-/// Something that a client is to do.
+/// A call of the agent that waits for a client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Call {
-    /// Its id.
+    /// The call's id.
     pub id: CallId,
-    /// The worker's number of it.
+    /// The worker's number of the call.
     pub request: u64,
-    /// Who is asked; none: nobody that can do it drives now, and it waits for one.
+    /// The client that must answer; none: no client that can drives now, and the call waits for one.
     pub client: Option<EventId>,
-    /// What it takes to do it.
+    /// The offer that a client needs for this call.
     pub needs: Offer,
-    /// When it is given up, in milliseconds since boot.
+    /// Time at which the call expires, in milliseconds since boot.
     pub expires: Option<u64>,
 }
 
 /// The calls of a turn.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Calls {
-    /// Those that wait for an answer, oldest first.
+    /// Calls that wait for an answer, oldest first.
     pub open: Vec<Call>,
 }
 
 impl Calls {
-    /// Whether one waits for a person.
+    /// Whether a call waits for a person.
     pub fn want_a_person(&self) -> bool {
         self.open.iter().any(|call| call.needs == Offer::Elicitation)
     }
 
-    /// When the first is given up.
+    /// Time at which the first call expires, in milliseconds since boot.
     pub fn deadline(&self) -> Option<u64> {
         self.open.iter().filter_map(|call| call.expires).min()
     }
 }
 
-/// For how long nothing has shown that the agent of a turn works.
+/// How long the agent of a turn has shown no sign of work.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quiet {
-    /// So long, in milliseconds. It is added up from looks, of which none counts for more than a worker may be silent: the
-    /// sleep of the machine, or of a manager, is nobody's silence.
+    /// The time without a sign of work, in milliseconds: the sum of observations, each of which counts for at most
+    /// `worker_timeout`. So a sleep of the machine or of a manager does not count.
     pub ms: u64,
-    /// When it was last looked at, or last showed something, in milliseconds since boot.
+    /// Time of the last observation or sign of work, in milliseconds since boot.
     pub looked_at: Option<u64>,
-    /// Processor time that its processes had used at the last look, in milliseconds, and when that was.
+    /// Processor time of the agent's processes at the last observation, and the time of that observation, both in
+    /// milliseconds.
     pub cpu: Option<(u64, u64)>,
-    /// What was done about it.
+    /// The last step against the stall.
     pub step: Option<StallStep>,
 }

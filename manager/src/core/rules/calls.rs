@@ -10,7 +10,7 @@ use protocol::{CallId, EventId, PromptId};
 use serde_json::Value;
 
 use crate::core::at::At;
-use crate::core::effect::Told;
+use crate::core::effect::AnsweredCall;
 use crate::core::input::Reply;
 use crate::core::limits;
 use crate::core::model::session::Session;
@@ -43,7 +43,7 @@ impl Call {
             (_, None) => CallAnswer::NotAsked { reason: reason.to_owned() },
         };
         out.emit(EventKind::CallExpired { call_id: self.id, reason: reason.to_owned() });
-        out.tell(Told { request: self.request, answer });
+        out.answer_call(AnsweredCall { request: self.request, answer });
     }
 }
 
@@ -124,7 +124,7 @@ impl Session {
                 Offer::Elicitation => CallAnswer::Result { json: CANCEL.to_owned() },
                 Offer::ReadFile | Offer::WriteFile | Offer::Terminal => CallAnswer::NotAsked { reason },
             };
-            return out.tell(Told { request, answer });
+            return out.answer_call(AnsweredCall { request, answer });
         }
         let id = CallId(out.next_event());
         self.last_call = Some(id);
@@ -177,7 +177,7 @@ impl Session {
             PermissionPolicy::Fail => (CANCEL, "the session's policy ends the turn"),
         };
         let answer = CallAnswer::Result { json: json.to_owned() };
-        out.tell(Told { request: call.request, answer });
+        out.answer_call(AnsweredCall { request: call.request, answer });
         out.emit(EventKind::CallExpired { call_id: call.id, reason: reason.to_owned() });
         if policy == PermissionPolicy::Fail {
             self.abort_turn(at, out);
@@ -199,7 +199,7 @@ impl Session {
                 _ => Refusal::NoSuchCall(id),
             });
         };
-        out.tell(Told { request: call.request, answer: answer.clone() });
+        out.answer_call(AnsweredCall { request: call.request, answer: answer.clone() });
         out.emit(EventKind::CallAnswered { call_id: id });
         Ok(Reply::Done)
     }

@@ -2,7 +2,7 @@
 
 use protocol::Incarnation;
 
-use crate::core::effect::{Effect, Told};
+use crate::core::effect::{AnsweredCall, Effect};
 use crate::core::model::session::Session;
 use crate::core::model::state::State;
 use crate::core::model::turn::{Answer, Phase};
@@ -68,11 +68,18 @@ impl Session {
 
     /// What was decided about calls. Of a step, and not of the state after it: there are file contents and secrets in
     /// it, which are not for the journal. A worker that outlives the manager that would have told it asks again.
-    pub(in crate::core) fn answers_to_calls(&self, told: Vec<Told>) -> impl Iterator<Item = Effect> {
+    pub(in crate::core) fn answers_to_calls(
+        &self,
+        answered: Vec<AnsweredCall>,
+    ) -> impl Iterator<Item = Effect> {
         let incarnation = self.incarnation;
         let ready = matches!(self.state, State::Ready { .. });
-        let told = told.into_iter().filter(move |_| ready);
-        told.map(move |Told { request, answer }| Effect::AnswerCall { incarnation, request, answer })
+        let answered = answered.into_iter().filter(move |_| ready);
+        answered.map(move |AnsweredCall { request, answer }| Effect::AnswerCall {
+            incarnation,
+            request,
+            answer,
+        })
     }
 
     fn released(&self, incarnation: Incarnation) -> Vec<Effect> {

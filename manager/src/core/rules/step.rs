@@ -38,7 +38,7 @@ impl Session {
         }
         next.settle(at, &mut out);
         let mut effects = next.new_effects(self);
-        effects.extend(next.answers_to_calls(out.told));
+        effects.extend(next.answers_to_calls(out.answered_calls));
         let Out { events, notes, attached, .. } = out;
         Ok(Step { next, events, attached, effects, notes, reply })
     }
