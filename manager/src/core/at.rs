@@ -1,10 +1,10 @@
 //! The time of a step.
 
-/// When a step happens. Deadlines use `mono`, which no change of the wall clock moves; people are shown `wall`.
+/// The time of a step. Deadlines use `mono`, which no change of the wall clock moves; people see `wall`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct At {
-    /// Milliseconds since boot, time asleep not included (CLOCK_MONOTONIC, clock_gettime(2)), less what the manager could not
-    /// hear in. Goes on from manager to manager; another boot begins anew.
+    /// Milliseconds since boot without sleep (CLOCK_MONOTONIC, clock_gettime(2)), less the time in which the manager could
+    /// hear nothing. The next manager goes on from there; another boot begins anew.
     pub mono: u64,
     /// Milliseconds since 1970 (CLOCK_REALTIME).
     pub wall: u64,

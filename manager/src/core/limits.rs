@@ -2,11 +2,11 @@
 
 /// Prompts that may wait in one session.
 pub const QUEUE: usize = 100;
-/// Interrupted prompts that are remembered; past it the oldest is dropped, and that is said.
+/// Interrupted prompts that are remembered. One more drops the oldest, with an event.
 pub const INTERRUPTED: usize = 100;
 /// Characters of the first prompt in lists.
 pub const FIRST_PROMPT_CHARS: usize = 200;
-/// From spawn to ready.
+/// Time from spawn to ready.
 pub const START_MS: u64 = 20_000;
 /// The same for ACP agents, which may load a conversation.
 pub const START_ACP_MS: u64 = 120_000;
@@ -28,7 +28,7 @@ pub const SET: usize = 64;
 pub const CALLS: usize = protocol::bounds::CALLS;
 /// Time that the driver has to answer a call.
 pub const CALL_MS: u64 = 30_000;
-/// Answers to permissions that are kept after they were told, so that they can be told again.
+/// Answers to permission requests that are kept after they were sent, so that they can be sent again.
 pub const ANSWERS: usize = 16;
 /// Open tool calls of one turn that are remembered.
 pub const TOOL_CALLS: usize = 1_000;
@@ -43,7 +43,7 @@ pub const TURN_BYTES: u64 = 64 << 20;
 pub const ASKS_BYTES: u64 = 8 << 20;
 /// Limit of an agent's messages on record between two turns, in bytes.
 pub const BETWEEN_BYTES: u64 = 4 << 20;
-/// From giving a worker a prompt to its taking it: also how a worker that hangs while idle is found.
+/// Time in which a worker must confirm a prompt. It also finds a worker that hangs while idle.
 pub const TAKE_PROMPT_MS: u64 = 10_000;
 /// Time to read a prompt's attachments and history from the journal.
 pub const READ_PROMPT_MS: u64 = 60_000;
@@ -51,9 +51,9 @@ pub const READ_PROMPT_MS: u64 = 60_000;
 pub const ABORT_SLACK_MS: u64 = 5_000;
 /// Time to end a worker's tree and exit, beside the agent's grace.
 pub const STOP_SLACK_MS: u64 = 3_000;
-/// Between two rounds of SIGKILL.
+/// Time between two rounds of SIGKILL.
 pub const KILL_MS: u64 = 1_000;
-/// From the first SIGKILL until a process counts as unkillable.
+/// Time from the first SIGKILL until a process counts as unkillable.
 pub const UNKILLABLE_MS: u64 = 10_000;
 /// Time in which workers of a dead manager must answer the next one, or exit.
 pub const ADOPT_MS: u64 = 5_000;

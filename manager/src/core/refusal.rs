@@ -2,7 +2,7 @@
 
 use protocol::{CallId, Incarnation, PermissionId, PromptId, SessionId};
 
-/// Why a command was refused, in words that say what was not changed and what to do.
+/// The reason for which a command was refused. The message says what was not changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)] // each variant's message says it
 pub enum Refusal {
@@ -72,19 +72,19 @@ pub enum Refusal {
     Closing,
 }
 
-/// What of sub-agents is limited.
+/// A limit of sub-agents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubagentLimit {
-    /// How deep they are below one another.
+    /// How many parents a sub-agent may have above it.
     Depth,
-    /// How many work for one parent at a time.
+    /// How many sub-agents of one parent may work at a time.
     Breadth,
-    /// How many there are below one root.
+    /// How many sub-agents there may be below one root.
     Total,
 }
 
 impl Refusal {
-    /// Stable name, for programs.
+    /// The stable name, for programs.
     pub fn code(&self) -> &'static str {
         match self {
             Refusal::NoSuchSession(_) => "no_such_session",

@@ -191,7 +191,7 @@ impl Supervisor {
         self.observe(seen);
     }
 
-    /// Tells workers what of theirs is on record, and reaps those whose `Gone` is.
+    /// Acknowledges messages that are on record, and reaps workers whose `Gone` is.
     pub(super) fn acknowledge_and_reap(&mut self, observations: &[Ask]) {
         for ask in observations {
             match ask {
@@ -208,7 +208,7 @@ impl Supervisor {
     }
 }
 
-/// Places to die at: before these events are on record, or after.
+/// Failpoints: before these events are on record, or after.
 pub(super) fn at_events(place: &str, changes: &[Change]) {
     for event in changes.iter().flat_map(|change| &change.events) {
         match &event.session {

@@ -14,7 +14,7 @@ pub(super) fn sigchld_doorbell() -> io::Result<tokio::net::UnixStream> {
     tokio::net::UnixStream::from_std(ours)
 }
 
-/// Waits for the doorbell, and takes all its ringing so far as one.
+/// Waits until the doorbell rings, and takes all that it has rung so far as one.
 pub(super) async fn rung(doorbell: Option<&mut tokio::net::UnixStream>) {
     let Some(doorbell) = doorbell else {
         return std::future::pending().await;

@@ -23,7 +23,7 @@ pub enum Msg {
     Ask {
         /// The input of the fleet.
         ask: Box<Ask>,
-        /// If it may have been asked before.
+        /// The key of a request that may be repeated.
         key: Option<IdempotencyKey>,
         /// Answered after the commit.
         reply: Answer,
@@ -44,19 +44,19 @@ pub enum Msg {
         /// The token.
         reply: oneshot::Sender<Result<String, Error>>,
     },
-    /// Remove history.
+    /// Remove a part of the history.
     Prune {
         /// The parts of the history to remove.
         cuts: Vec<Cut>,
         /// Answered once they are removed.
         reply: prune::Reply,
     },
-    /// Leave, and let all processes go on.
+    /// End the loop, and leave all processes to the next manager.
     HandOver {
         /// Answered once the loop has ended.
         reply: oneshot::Sender<()>,
     },
-    /// End all processes, keep all goals.
+    /// End all processes. The goals stay.
     Shutdown {
         /// Answered once no process is left.
         reply: oneshot::Sender<()>,
@@ -89,7 +89,7 @@ impl Item {
 /// The identity of a request, so that a repeated request is done once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdempotencyKey {
-    /// Within which the key is unique.
+    /// The scope in which the key is unique.
     pub scope: String,
     /// The client's key.
     pub key: String,

@@ -59,7 +59,7 @@ struct Supervisor {
     timers: BTreeSet<(u64, SessionId)>,
     due: HashMap<SessionId, u64>,
     watches: HashMap<SessionId, Vec<Check>>,
-    /// Observed and not yet committed, oldest first.
+    /// Observations that are not committed yet, oldest first.
     observed: VecDeque<Ask>,
     /// Back-pressure on the links whose frames are in `observed`.
     permits: Vec<(SessionId, OwnedSemaphorePermit)>,
@@ -71,7 +71,7 @@ struct Supervisor {
     /// Changes that were done and are not on record yet.
     owed: Owed,
     pace: Pace,
-    /// History that goes.
+    /// Parts of the history that are being removed.
     pruning: VecDeque<Pruning>,
     /// The journal may hold remains of removed sessions.
     clears: bool,
@@ -92,8 +92,8 @@ impl Supervisor {
         self.pace.shows(clock::mono_ms())
     }
 
-    /// Turns until the manager is closed and no process is left, or until it leaves them to the next. Gives back those
-    /// who wait for that.
+    /// Runs until the manager is closed and no process is left, or until it hands over. Gives the channels that wait for
+    /// that.
     async fn run(mut self, mut messages: mpsc::Receiver<Msg>) -> Vec<oneshot::Sender<()>> {
         let ended = match self.workers.descriptor().and_then(readable) {
             Ok(ended) => ended,
@@ -124,7 +124,7 @@ impl Supervisor {
         ended || self.room == Room::Shut && self.workers.are_dead()
     }
 
-    /// Waits until there is something to do, and takes what clients ask.
+    /// Waits for something to do, and takes the messages of clients.
     async fn wait(
         &mut self,
         ended: &AsyncFd<OwnedFd>,
@@ -226,7 +226,7 @@ impl Supervisor {
         self.observed.extend(asks);
     }
 
-    /// One turn: observe, step, commit, act.
+    /// Makes one turn: observe, step, commit, act.
     fn turn(&mut self, asked: Vec<Msg>) {
         let at = self.now();
         self.workers.look(at.mono);
@@ -280,7 +280,7 @@ impl Supervisor {
         }
     }
 
-    /// Sessions whose deadline has come.
+    /// Takes the sessions whose deadline has passed.
     fn due(&mut self, now: u64) -> Vec<SessionId> {
         let come = self.timers.iter().take_while(|(at, _)| *at <= now);
         let due: Vec<(u64, SessionId)> =
@@ -349,7 +349,7 @@ impl Supervisor {
     }
 }
 
-/// To be awaited until it is readable.
+/// Wraps a descriptor so that a task can wait until it is readable.
 #[allow(
     deprecated,
     reason = "its successor is unsafe, against types that change their descriptor; OwnedFd does not"

@@ -22,7 +22,7 @@ pub struct Pruned {
 /// Answers the request to prune.
 pub type Reply = oneshot::Sender<Result<Pruned, Error>>;
 
-/// Work that is under way.
+/// A part of the history that is being removed.
 pub struct Pruning {
     cuts: VecDeque<Cut>,
     /// The last event of the first cut that was looked at.
@@ -33,7 +33,7 @@ pub struct Pruning {
 }
 
 impl Pruning {
-    /// Work that has not begun.
+    /// A part of the history of which nothing is removed yet.
     pub fn new(cuts: Vec<Cut>, reply: Reply) -> Self {
         Self { cuts: cuts.into(), at: 0, free_before: None, done: Pruned::default(), reply }
     }

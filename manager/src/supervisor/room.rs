@@ -19,12 +19,12 @@ const RETRY_MS: u64 = 1_000;
 /// The room in the journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Room {
-    /// Everything.
+    /// The journal takes everything.
     #[default]
     Plenty,
-    /// Ends.
+    /// The journal takes ends only.
     Tight,
-    /// Not even ends fit.
+    /// The journal takes nothing.
     Shut,
 }
 
@@ -138,7 +138,7 @@ impl Supervisor {
         self.batch(ends);
     }
 
-    /// Not even ends fit: what only tells processes to end is done, and recorded later.
+    /// Performs changes that only signal processes, before they can be recorded. All others wait or are refused.
     pub(super) fn act_first(&mut self, items: Vec<Item>) {
         let at = self.now();
         let mut waiting = Vec::new();

@@ -130,7 +130,7 @@ pub async fn start(
     }
 }
 
-/// Makes sure of being the only manager over this directory. Whoever loses touches nothing.
+/// Takes the lock of the state directory. A manager that does not get it changes nothing.
 async fn lock(state_dir: &Path) -> Result<fs::File, StartError> {
     let unusable = |path: &Path| {
         let path = path.to_owned();
@@ -275,8 +275,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Ends what lives with our marker and belongs to no worker on record: its worker and its manager died
-    /// together.
+    /// Kills marked processes whose session has no worker on record: the worker and its manager died together.
     fn sweep_strays(&self) {
         let adopting = self.fleet.sessions().filter(|session| session.worker().is_some());
         let reclaimed: HashSet<SessionId> = adopting.map(|session| session.id.clone()).collect();

@@ -9,7 +9,7 @@ use crate::workers::worker::Worker;
 use crate::workers::{Sighting, Workers};
 
 impl Workers {
-    /// Gives a worker its prompt, or has what belongs to that read first: [`fetched`](Self::fetched) goes on then.
+    /// Sends a prompt to its worker, or starts to read what it needs: [`fetched`](Self::fetched) sends it then.
     pub(super) fn deliver(
         &mut self,
         id: &SessionId,
@@ -69,7 +69,7 @@ impl Workers {
 }
 
 impl Worker {
-    /// Gives it a prompt, with all that belongs to it.
+    /// Sends a prompt with its attachments and history.
     fn hand_over(
         &mut self,
         id: &SessionId,

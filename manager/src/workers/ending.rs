@@ -75,7 +75,7 @@ impl Workers {
         }
     }
 
-    /// Looks which processes have ended: one pass over those that have, whatever the number of those that live.
+    /// Notes the processes that have ended. The cost depends on those that have ended, not on those that live.
     pub fn look(&mut self, now: u64) {
         loop {
             let ended = self.watch.ended();
@@ -235,13 +235,13 @@ impl Workers {
         Some((id.clone(), incarnation, Seen::Gone { exit, last_words, survivors }))
     }
 
-    /// Orphans that the kernel has given to us, killed; those that still live.
+    /// Kills orphans that the kernel has given to this process. Gives the pids of those that still live.
     fn strangers(&self) -> Vec<u32> {
         // There are hardly ever any, so that to look through all workers costs nothing.
         sweep::strangers(|pid| self.workers.values().any(|worker| worker.identity.pid == pid))
     }
 
-    /// Processes that dead workers left and that we are not the subreaper of, killed; those that still live.
+    /// Kills processes that dead workers left and that are not below this process. Gives the pids of those that still live.
     fn marked_leftovers(&self, due: &[SessionId]) -> HashMap<SessionId, Vec<u32>> {
         // Orphans of our children come to us where we are the subreaper, unless they were never below us: the
         // workers of an earlier manager.
@@ -262,13 +262,13 @@ impl Workers {
         left
     }
 
-    /// Removes what is left of the shelters of workers that are not on record. `on_record` are those that are.
+    /// Removes the shelters of workers that are not `on_record`.
     pub fn tidy(&self, on_record: &HashSet<(&SessionId, Incarnation)>) {
         self.world.shelters.tidy(|id, incarnation| on_record.contains(&(id, incarnation)));
     }
 
-    /// Kills what earlier managers over this directory left and no session on record answers for. `reclaimed`
-    /// are the sessions whose worker is looked after by itself.
+    /// Kills processes that earlier managers of this directory left. Spares those of the sessions in `reclaimed`, whose
+    /// workers are adopted.
     pub fn sweep_strays(&self, reclaimed: &HashSet<SessionId>) -> usize {
         let strays = sweep::hunt(&self.world.uuid, |id| !reclaimed.contains(id));
         for stray in &strays {

@@ -30,7 +30,7 @@ pub enum LinkEvent {
         incarnation: Incarnation,
         /// The messages, each with the size of its frame.
         frames: Vec<Framed<FromWorker>>,
-        /// Dropped once they are committed.
+        /// Held until the frames are committed.
         permit: OwnedSemaphorePermit,
     },
     /// The link has ended: no more frames come.
@@ -108,7 +108,7 @@ impl Link {
         Ok(())
     }
 
-    /// Number of the last command.
+    /// The number of the last command.
     pub fn sent(&self) -> u64 {
         self.sent
     }
@@ -118,7 +118,7 @@ impl Link {
         self.read.load(Ordering::Relaxed)
     }
 
-    /// Stops reading: whatever is still in the pipe is lost.
+    /// Stops reading. Unread bytes in the pipe are lost.
     pub fn cut(&self) {
         self.reader.abort();
     }
@@ -161,7 +161,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// Waits until what was read before is committed.
+    /// Waits until the frames that were read before are committed.
     async fn turn(&self) -> Result<OwnedSemaphorePermit, String> {
         self.one.clone().acquire_owned().await.map_err(|error| error.to_string())
     }
@@ -182,7 +182,7 @@ impl Reader {
         }
     }
 
-    /// Reads to its present end. A worker that is killed leaves half a frame there.
+    /// Reads a file to its present end. A worker that was killed leaves half a frame there.
     async fn file(&mut self, file: &mut File, decoder: &mut Decoder) -> Result<(), String> {
         loop {
             let permit = self.turn().await?;

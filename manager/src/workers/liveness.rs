@@ -25,7 +25,8 @@ impl Workers {
         }
     }
 
-    /// Feels the pulse of those whose time it is. One that does not answer is at fault.
+    /// Checks the workers whose time has come, and probes those that were silent. Gives a fault for each that does not
+    /// answer.
     pub fn beat(&mut self, now: u64) -> Vec<Sighting> {
         let mut seen = Vec::new();
         while let Some((_, id)) = self.beats.first().filter(|(at, _)| *at <= now).cloned() {

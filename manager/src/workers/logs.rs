@@ -52,7 +52,7 @@ pub struct Begin {
 }
 
 impl Begin {
-    /// At the end of what is in this file.
+    /// The beginning of a part at the present end of this file.
     pub fn at_end_of(log: &File) -> io::Result<Self> {
         let found = log.metadata()?;
         Ok(Self { file: (found.dev(), found.ino()), length: found.len() })
@@ -87,7 +87,7 @@ fn end_of(path: &Path, begin: &Begin) -> io::Result<(Vec<u8>, bool)> {
     Ok((bytes, is_first))
 }
 
-/// Empties a log that is too long, after its newest part was kept beside it.
+/// Empties a log that is too long, and keeps its newest part beside it.
 pub fn bound(state_dir: &Path, id: &SessionId) -> io::Result<()> {
     let path = path(state_dir, id);
     let length = match std::fs::symlink_metadata(&path) {
@@ -111,7 +111,7 @@ fn keep(log: &mut File, length: u64, to: &Path) -> io::Result<()> {
     owned::open(to, How::Anew)?.write_all(&newest)
 }
 
-/// Removes what there is.
+/// Removes a session's logs.
 pub fn remove(state_dir: &Path, id: &SessionId) {
     let path = path(state_dir, id);
     let _ = std::fs::remove_file(before(&path));

@@ -74,7 +74,7 @@ impl Workers {
         self.acknowledge(id)
     }
 
-    /// Tells a worker what is on record, if that is due.
+    /// Acknowledges the messages that are on record, if that is due.
     pub(super) fn acknowledge(&mut self, id: &SessionId) -> Option<Sighting> {
         let worker = self.workers.get_mut(id).filter(|worker| worker.owes_acknowledgement())?;
         self.world.work.acknowledged();

@@ -52,7 +52,7 @@ impl Shelters {
         }
     }
 
-    /// Hands a worker that waits there two new pipes, and gives our ends of them. None if nobody opens.
+    /// Sends two new pipes to a worker that waits, and gives our ends of them; none if no worker answers.
     pub fn visit(&self, id: &SessionId, incarnation: Incarnation) -> Option<Pipes> {
         let visited = self.try_visit(id, incarnation);
         visited
@@ -97,7 +97,7 @@ impl Shelters {
         let _ = fs::remove_file(self.spool_path(id, incarnation));
     }
 
-    /// Removes those of workers that are no more.
+    /// Removes the files of workers that do not exist.
     pub fn tidy(&self, exists: impl Fn(&SessionId, Incarnation) -> bool) {
         for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
             let name = entry.file_name();
@@ -135,7 +135,7 @@ pub fn anybody(state_dir: &Path) -> bool {
         .any(|path| path.extension().is_some_and(|extension| extension == "sock") && connect(&path).is_ok())
 }
 
-/// To a path of any length: what a socket's address can hold is 107 bytes (unix(7)).
+/// Connects to a path of any length: a socket's address holds 107 bytes (unix(7)).
 fn connect(path: &Path) -> io::Result<UnixStream> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());

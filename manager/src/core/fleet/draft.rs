@@ -256,7 +256,7 @@ impl<'a> Draft<'a> {
         Ok(id)
     }
 
-    /// Whether `parent` may have one more sub-agent.
+    /// Refuses a sub-agent for which a limit leaves no room.
     fn has_room(&self, parent: &Session) -> Result<(), Refusal> {
         let above: Vec<&Arc<Session>> = self.fleet.above(&parent.id).collect();
         let root = above.last().map_or(parent, |root| root);

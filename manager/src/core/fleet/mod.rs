@@ -38,9 +38,9 @@ pub struct Change {
     pub removed: Option<(SessionId, Incarnation)>,
     /// An id that came back to life.
     pub revived: Option<SessionId>,
-    /// Counters after it.
+    /// The number of the next generated id after the change.
     pub next_number: u64,
-    /// Counters after it.
+    /// The id of the next event after the change.
     pub next_event: EventId,
     /// Events to record.
     pub events: Vec<Event>,
@@ -167,7 +167,7 @@ impl Fleet {
         Ok(draft.finish(reply))
     }
 
-    /// Makes a change the fleet's own. The change is either committed or taken back before anybody sees it.
+    /// Makes a change part of the fleet. The caller commits the change, or takes it back before anybody sees it.
     pub fn adopt(&mut self, change: &Change) -> Undo {
         let mut undo = Undo {
             sessions: Vec::new(),
@@ -191,7 +191,7 @@ impl Fleet {
         undo
     }
 
-    /// Takes an adopted change back. Changes are taken back in the opposite order of their adoption.
+    /// Takes an adopted change back. The newest change is taken back first.
     pub fn take_back(&mut self, undo: Undo) {
         for (id, before) in undo.sessions.into_iter().rev() {
             match before {

@@ -53,7 +53,7 @@ impl Spec {
         if refused.is_empty() { Ok(child) } else { Err(refused) }
     }
 
-    /// What the session named and may not have.
+    /// The options that the session named and may not have, each with the reason.
     fn refused(&self, child: &Spec, wish: &Wish) -> Vec<String> {
         let given = &wish.given;
         let mut refused = Vec::new();
@@ -123,7 +123,7 @@ impl Spec {
         refused
     }
 
-    /// Takes away what another profile has of the daemon's secrets and this one has not.
+    /// Removes the daemon's secrets that the child's profile has and this session has not.
     fn keep_secrets(&self, child: &mut Spec, given: &SessionOpts) {
         child.env_pass.retain(|name| self.env_pass.contains(name));
         child.env_named.retain(|name| self.env_pass.contains(name));
@@ -144,7 +144,7 @@ impl Spec {
         child.remote_servers.retain(|server| self.remote_servers.contains(server) || named(&server.name));
     }
 
-    /// In what this session is weaker than `parent`; nothing: it can do no more than `parent` can.
+    /// The options in which this session is weaker than `parent`; empty if it can do no more than `parent`.
     pub fn weaker_than(&self, parent: &Spec) -> Vec<&'static str> {
         let walls = match (&self.walls, &parent.walls) {
             (_, None) => true,
@@ -173,12 +173,12 @@ impl Spec {
         holds.into_iter().filter(|(_, holds)| !holds).map(|(name, _)| name).collect()
     }
 
-    /// Whether its agent does all that it wants without a question to anybody.
+    /// Whether the agent does all that it wants without asking for permission.
     fn asks_nobody(&self) -> bool {
         self.agent.never_asks() || self.permissions.allows_all()
     }
 
-    /// Whether whatever this session may do without a question `parent` may do so, too.
+    /// Whether `parent` may do without asking all that this session may do without asking.
     fn asks_as(&self, parent: &Spec) -> bool {
         if self.agent.never_asks() {
             return false;
@@ -200,7 +200,7 @@ trait NeverAsks {
 }
 
 impl NeverAsks for Agent {
-    /// Whether kennel hears no question of such an agent.
+    /// Whether kennel gets no permission requests of such an agent.
     fn never_asks(&self) -> bool {
         match self {
             Agent::Shell | Agent::Command { .. } => true,
@@ -222,7 +222,7 @@ impl Permissions {
     }
 }
 
-/// Of two answers to one question the one that allows less; the first, if they allow as much.
+/// The policy of the two that allows less; the first, if both allow as much.
 pub(in crate::core) fn stricter(own: PermissionPolicy, above: PermissionPolicy) -> PermissionPolicy {
     let rank = |policy| match policy {
         PermissionPolicy::Allow => 0,
@@ -265,7 +265,7 @@ fn lower(own: Limits, most: Limits) -> Limits {
     }
 }
 
-/// Whether a path is another or below it, by their names. Both have been resolved: neither has `..` or a symlink in it.
+/// Whether a path is `place` or below it, by their names. Both were resolved before: neither has `..` or a symlink in it.
 fn is_at_or_below(path: &str, place: &str) -> bool {
     Walls::is_plain(path) && Path::new(path).starts_with(place)
 }

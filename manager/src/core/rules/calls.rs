@@ -20,13 +20,13 @@ use crate::core::out::Out;
 use crate::core::refusal::Refusal;
 use crate::core::rules::recording::weight;
 
-/// What ACP has for an answer that is none.
+/// ACP's answer to a form that nobody answered.
 const CANCEL: &str = r#"{"action":"cancel"}"#;
-/// What it has for a no.
+/// ACP's answer to a form that the user declined.
 const DECLINE: &str = r#"{"action":"decline"}"#;
 
 impl Calls {
-    /// Takes out those of which this is so.
+    /// Removes and returns the open calls for which `so` is true.
     fn take(&mut self, so: impl FnMut(&Call) -> bool) -> Vec<Call> {
         let (taken, open) = std::mem::take(&mut self.open).into_iter().partition(so);
         self.open = open;
@@ -35,7 +35,7 @@ impl Calls {
 }
 
 impl Call {
-    /// Nobody does it; the worker is told so.
+    /// Expires a call, and tells the worker.
     fn give_up(self, reason: &str, out: &mut Out) {
         let answer = match (self.needs, self.client) {
             (Offer::Elicitation, _) => CallAnswer::Result { json: CANCEL.to_owned() },
@@ -47,7 +47,7 @@ impl Call {
     }
 }
 
-/// How long the client has, in milliseconds; none: as long as the turn runs.
+/// Time limit of a call, in milliseconds; none: as long as the turn runs.
 fn patience(method: &str) -> Option<u64> {
     // A command may run for as long as it likes.
     (method != "terminal/wait_for_exit").then_some(limits::CALL_MS)
@@ -77,8 +77,8 @@ impl Session {
         able.filter(|_| self.may_be_done_outside(needs)).map(|driver| driver.id)
     }
 
-    /// Whether a client may do this for the agent. A client opens files and runs commands with its own rights. The agent of
-    /// a sandbox would reach through the client what its walls hide, so it may only ask the user something.
+    /// Whether a client may serve this request. A client opens files and runs commands with its own rights. Through it a
+    /// sandboxed agent would reach what its sandbox hides, so such an agent may only ask the user something.
     fn may_be_done_outside(&self, offer: Offer) -> bool {
         match offer {
             Offer::Elicitation => true,
@@ -155,7 +155,7 @@ impl Session {
         }
     }
 
-    /// What becomes of questions to the user when nobody can ask. A rule about tools or files is not about them.
+    /// The policy for questions to the user when no client can ask. Rules about tools or files do not apply.
     fn elicitation_policy(&self) -> PermissionPolicy {
         let ask = PermissionAsk {
             tool_call: String::new(),
@@ -204,13 +204,14 @@ impl Session {
         Ok(Reply::Done)
     }
 
-    /// Calls that wait for an answer, oldest first, and who is asked. What they ask for is in the events of their ids.
+    /// Calls that wait for an answer, oldest first, with the client that must answer. Their parameters are in the events of
+    /// their ids.
     pub fn calls(&self) -> Vec<(CallId, Option<EventId>)> {
         let turn = self.turns.running.as_ref();
         turn.into_iter().flat_map(|turn| turn.calls.open.iter().map(|call| (call.id, call.client))).collect()
     }
 
-    /// Calls whose time is over are given up.
+    /// Expires calls whose time limit has passed.
     pub(in crate::core) fn expire_calls(&mut self, at: At, out: &mut Out) {
         let Some(turn) = self.turns.running.as_mut() else { return };
         for call in turn.calls.take(|call| call.expires.is_some_and(|expires| expires <= at.mono)) {
@@ -218,7 +219,7 @@ impl Session {
         }
     }
 
-    /// What follows from who drives now.
+    /// Moves open calls to the present driver, or expires them.
     pub(in crate::core) fn settle_calls(&mut self, at: At, out: &mut Out) {
         let (driver, asker) = (self.driver().map(|driver| driver.id), self.can(Offer::Elicitation));
         let policy = self.elicitation_policy();
@@ -242,7 +243,7 @@ impl Session {
 }
 
 impl Turn {
-    /// Nobody can be told any more: the worker sees to them, or is gone.
+    /// Expires all open calls. No answer can reach the worker any more, or the worker answers them itself.
     pub(in crate::core) fn close_calls(&mut self, reason: &str, out: &mut Out) {
         for call in std::mem::take(&mut self.calls.open) {
             out.emit(EventKind::CallExpired { call_id: call.id, reason: reason.to_owned() });

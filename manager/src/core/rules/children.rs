@@ -7,11 +7,11 @@ use serde_json::Value;
 
 use crate::core::model::session::Session;
 
-/// How many of them are kept: the newest.
+/// How many of an agent's own sub-agents are kept. Older ones are dropped.
 pub const MOST: usize = 32;
 
 impl Session {
-    /// Learns what is told of a child. What is not named stays as it was, and `null` takes it back.
+    /// Learns from a report about one of the agent's own sub-agents. Absent fields stay, and `null` clears a field.
     pub(in crate::core) fn learn_child(&mut self, payload: &Value) {
         let (parent, told) = match payload["sessionUpdate"].as_str() {
             Some("subagent_update") => (None, payload),

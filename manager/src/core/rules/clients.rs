@@ -54,7 +54,7 @@ impl Session {
         Ok(Reply::Attached { client: id })
     }
 
-    /// One that is not attached any more is not missed.
+    /// Detaches a client. A client that is not attached is ignored.
     pub(in crate::core) fn detach(&mut self, client: EventId, out: &mut Out) {
         let Some(index) = self.clients.iter().position(|attached| attached.id == client) else {
             return;
@@ -66,14 +66,14 @@ impl Session {
         }
     }
 
-    /// Connections end with the manager that they were made to.
+    /// Detaches all clients: their connections ended with their manager.
     pub(in crate::core) fn detach_all(&mut self, out: &mut Out) {
         while let Some(client) = self.clients.first() {
             self.detach(client.id, out);
         }
     }
 
-    /// Whether this client may change anything.
+    /// Refuses a client that does not drive.
     pub(in crate::core) fn drives(&self, client: EventId) -> Result<(), Refusal> {
         match self.driver() {
             Some(driver) if driver.id == client => Ok(()),

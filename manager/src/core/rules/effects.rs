@@ -16,7 +16,7 @@ fn answers(incarnation: Incarnation, all: &[Answer]) -> impl Iterator<Item = Eff
 }
 
 impl Session {
-    /// What this state wants done, by whoever holds it: the whole of it, to be issued on every start.
+    /// All effects of this state, which are issued again at every start.
     pub fn effects(&self) -> Vec<Effect> {
         let incarnation = self.incarnation;
         match &self.state {
@@ -66,8 +66,8 @@ impl Session {
         }
     }
 
-    /// What was decided about calls. Of a step, and not of the state after it: there are file contents and secrets in
-    /// it, which are not for the journal. A worker that outlives the manager that would have told it asks again.
+    /// Answers to calls. They belong to a step and not to the state after it, because they hold file contents and secrets,
+    /// which the journal must not keep. A worker whose manager died before it answered calls again.
     pub(in crate::core) fn answers_to_calls(
         &self,
         answered: Vec<AnsweredCall>,
@@ -86,7 +86,7 @@ impl Session {
         if incarnation == 0 { Vec::new() } else { vec![Effect::Release { incarnation }] }
     }
 
-    /// What this state wants and `before` did not.
+    /// The effects of this state that `before` had not.
     pub(in crate::core) fn new_effects(&self, before: &Session) -> Vec<Effect> {
         let done = before.effects();
         self.effects().into_iter().filter(|effect| !done.contains(effect)).collect()

@@ -10,35 +10,35 @@ use crate::core::model::spec::RestartPolicy;
 pub const MAX_DELAY_MS: u64 = 10_000;
 /// The second restart within the period waits this long, in milliseconds; each further one four times as long.
 const FIRST_DELAY_MS: u64 = 10;
-/// How long to wait when the machine itself had no room for a process, in milliseconds.
+/// Wait after a spawn for which the machine had no room, in milliseconds.
 const NO_ROOM_DELAY_MS: u64 = 1_000;
-/// How long a program may be missing before its session fails, in milliseconds: an installer replaces it meanwhile.
+/// How long a program may be missing before its session fails, in milliseconds. An installer may replace it meanwhile.
 pub const ABSENCE_MS: u64 = 60_000;
 /// The wait after the first start that did not run its program, in milliseconds; each further one is twice as long.
 const FIRST_ABSENCE_DELAY_MS: u64 = 100;
 /// The longest of these waits, in milliseconds, before jitter.
 const MAX_ABSENCE_DELAY_MS: u64 = 5_000;
 
-/// What brought the process to its end.
+/// The cause of a process's end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// It died of itself or was killed by a stranger.
+    /// The process exited, or somebody else killed it.
     Died(Exit),
-    /// kennel ended it because it misbehaved.
+    /// kennel killed the process, because it broke the protocol or a deadline.
     Fault(String),
-    /// It could not be spawned: its program never ran.
+    /// The process could not be spawned: its program never ran.
     NoSpawn(String),
     /// The agent's program never ran.
     NotRun {
-        /// Why, for a person.
+        /// The reason, for a person.
         message: String,
         /// The cause may pass by itself: the program is missing, or another process is writing it.
         passes: bool,
     },
-    /// It could not be spawned because the machine had no process, descriptor or memory left: no fault of the
-    /// session, so it costs nothing of its budget and is tried for ever.
+    /// The process could not be spawned, because the machine had no process, descriptor or memory left. That is no fault of
+    /// the session: it costs nothing of the budget, and kennel tries for ever.
     NoRoom(String),
-    /// Its manager died or was stopped: no fault of the session either.
+    /// The manager died or was stopped. That is no fault of the session either.
     ManagerLost,
 }
 
@@ -58,7 +58,7 @@ impl std::fmt::Display for Cause {
 pub enum Verdict {
     /// Start again after so many milliseconds.
     Restart { delay_ms: u64 },
-    /// It came to its own good end.
+    /// Do not start again: the process ended well.
     Stop,
     /// Give up, for this reason.
     Fail { reason: String },

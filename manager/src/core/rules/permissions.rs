@@ -17,7 +17,7 @@ use crate::core::refusal::Refusal;
 use crate::core::rules::recording::weight;
 
 impl Permission {
-    /// About how many bytes it has in the session's document: never fewer.
+    /// An upper bound of the request's bytes in the session's document.
     fn bytes(&self) -> usize {
         let options = self.options.iter().map(|option| {
             let texts = [&option.id, &option.name, &option.kind];
@@ -192,7 +192,7 @@ impl Session {
         }
     }
 
-    /// Somebody answers.
+    /// Answers a permission request.
     pub(in crate::core) fn permit(
         &mut self,
         at: At,
@@ -239,7 +239,7 @@ impl Session {
         }
     }
 
-    /// Permissions whose time is over are denied.
+    /// Denies permission requests whose time limit has passed.
     pub(in crate::core) fn expire_permissions(&mut self, at: At, out: &mut Out) {
         let seconds = self.spec.permissions.timeout_ms / 1000;
         let due = |open: &Permission| open.expires.is_some_and(|expires| expires <= at.mono);
@@ -286,7 +286,7 @@ pub(in crate::core) struct Asking<'a> {
 }
 
 impl Turn {
-    /// Notes whether a tool call is open.
+    /// Adds a tool call to the open ones, or removes it once it has ended.
     fn track(&mut self, id: &str, ended: bool) {
         let known = self.tools.iter().position(|open| open == id);
         match (known, ended) {
@@ -340,14 +340,14 @@ impl Asking<'_> {
         }
     }
 
-    /// It is not answered by anybody: denied where that is possible.
+    /// Expires a request without an answer of anybody: denied, if the agent offers that.
     fn give_up(&mut self, permission: Permission, reason: &str, out: &mut Out) {
         let option = permission.option(false).map(|option| option.id.clone());
         self.answer(&permission, option);
         out.emit(EventKind::PermissionExpired { permission_id: permission.id, reason: reason.to_owned() });
     }
 
-    /// Nobody can answer any more: the worker cancels the questions, or is gone.
+    /// Expires all open requests. No answer can reach the worker any more, or the worker cancels them itself.
     pub(in crate::core) fn close(&mut self, reason: &str, out: &mut Out) {
         for open in std::mem::take(self.open) {
             let reason = reason.to_owned();

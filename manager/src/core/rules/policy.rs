@@ -7,7 +7,8 @@ use crate::core::model::spec::{PermissionRule, Permissions};
 use crate::core::rules::authority::stricter;
 
 impl Permissions {
-    /// What becomes of this question.
+    /// The policy for a permission request: the first rule that matches decides, and sessions above can only make it
+    /// stricter.
     pub fn policy_for(&self, ask: &PermissionAsk, workdir: &str) -> PermissionPolicy {
         let rule = self.rules.iter().find(|rule| rule.fits(ask, workdir));
         let own = rule.map_or(self.policy, |rule| rule.then);
@@ -29,8 +30,8 @@ impl PermissionRule {
     }
 }
 
-/// Whether `path` is `below` or beneath it, both relative to `workdir` unless absolute. By their names alone: a
-/// symlink can lead elsewhere, as the documentation says.
+/// Whether `path` is `below` or beneath it, both relative to `workdir` unless absolute. Compares names alone: a symlink can
+/// lead elsewhere.
 fn is_below(path: &str, below: &str, workdir: &str) -> bool {
     match (names(path, workdir), names(below, workdir)) {
         (Some(path), Some(below)) => path.starts_with(&below),

@@ -48,7 +48,7 @@ impl Session {
         Ok(reply)
     }
 
-    /// What is accepted can be run.
+    /// Refuses a prompt that the agent's program cannot take as an argument.
     fn can_run(&self, text: &str) -> Result<(), Refusal> {
         match self.spec.agent.longest_prompt() {
             Some(limit) if text.len() > limit => {
@@ -59,7 +59,7 @@ impl Session {
         }
     }
 
-    /// Puts a prompt into the queue; `settle` starts it if nothing stands before it.
+    /// Inserts a prompt into the queue. `settle` starts it if nothing is before it.
     pub(in crate::core) fn enqueue(
         &mut self,
         text: &Arc<str>,

@@ -7,12 +7,12 @@ use crate::core::limits;
 use crate::core::model::turn::{Turn, Turns};
 use crate::core::out::Out;
 
-/// What an event has beside its texts and its payload, in bytes.
+/// Bytes of an event beside its texts and its payload.
 const EVENT: usize = 256;
 
 impl Turn {
-    /// Whether there is room on record for so many bytes more of what the agent says. Once there is not, that is said, and
-    /// nothing more is recorded of what it says in this turn.
+    /// Whether the turn's record has room for so many bytes more. Says once that it has not, and records no more messages
+    /// of the turn.
     pub(in crate::core) fn records(&mut self, bytes: usize, out: &mut Out) -> bool {
         takes(&mut self.recorded, bytes, limits::TURN_BYTES, out, |most| {
             format!(
@@ -21,8 +21,8 @@ impl Turn {
         })
     }
 
-    /// What is recorded of a question, which has so many bytes beside its payload. Once the turn's record is full that is
-    /// the question without its payload, and after [`limits::ASKS_BYTES`] of these it is nothing.
+    /// The payload to record with a request that has so many bytes beside it. Once the turn's record is full the payload is
+    /// empty, and after [`limits::ASKS_BYTES`] of such requests nothing is recorded.
     pub(in crate::core) fn records_ask(
         &mut self,
         bytes: usize,
@@ -52,7 +52,8 @@ impl Turns {
     }
 }
 
-/// Whether so many bytes more are within a bound, in bytes; whatever leaves it, it alone, is told, with the bound in MiB.
+/// Whether a record has room for so many bytes more. The first that does not fit emits a message, which gets the limit in
+/// MiB.
 fn takes(
     recorded: &mut u64,
     bytes: usize,
@@ -71,7 +72,7 @@ fn takes(
     records
 }
 
-/// About how many bytes a payload has in JSON: never more than it has.
+/// A lower bound of a payload's bytes as JSON.
 pub(in crate::core) fn weight(payload: &Value) -> usize {
     match payload {
         Value::Null | Value::Bool(_) | Value::Number(_) => 1,

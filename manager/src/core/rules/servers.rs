@@ -8,8 +8,8 @@ use crate::core::input::Reply;
 use crate::core::model::session::Session;
 
 impl Session {
-    /// Adds servers to those of the agent; one of the same name is replaced. An agent that runs has what it was given:
-    /// its next process has these.
+    /// Adds MCP servers to those of the agent, and replaces those of the same name. A running agent keeps what it has: its
+    /// next process gets these.
     pub(in crate::core) fn add_servers(&mut self, programs: &[McpServer], remote: &[RemoteServer]) -> Reply {
         let mut spec = self.spec.as_ref().clone();
         let mut changed = Vec::new();

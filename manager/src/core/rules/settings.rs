@@ -13,7 +13,7 @@ use crate::core::out::Out;
 use crate::core::refusal::Refusal;
 
 impl Session {
-    /// Learns the model that the agent uses, from whatever it tells of its options.
+    /// Learns the agent's model from a report about its options.
     pub(in crate::core) fn learn_model(&mut self, told: &Value) {
         let option = told["configOptions"].as_array().into_iter().flatten();
         let option = option.into_iter().find(|option| option["category"] == "model");

@@ -14,8 +14,8 @@ use crate::core::out::{Out, Step};
 use crate::core::refusal::Refusal;
 
 impl Session {
-    /// What `input` does. The first event of the step will have the id `next_event`. Only commands are refused;
-    /// a refusal means that nothing changes.
+    /// Steps the session by one input. `next_event` is the id of the step's first event. Only commands are refused; a
+    /// refusal changes nothing.
     pub fn step(&self, at: At, next_event: EventId, input: &Input) -> Result<Step, Refusal> {
         let mut next = self.clone();
         let mut out = Out { base: next_event, ..Out::default() };
@@ -145,7 +145,8 @@ impl Session {
         }
     }
 
-    /// What the end of a turn means for the process. `unasked`: the worker aborted the turn, and kennel had not asked for that.
+    /// Handles the end of a turn in the state of the process. `unasked`: the worker aborted the turn without kennel's
+    /// request.
     fn after_turn(&mut self, at: At, unasked: bool) {
         match &mut self.state {
             // Somebody else told the worker to leave: it takes no further prompt.

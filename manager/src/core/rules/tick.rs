@@ -80,7 +80,7 @@ impl Session {
         }
     }
 
-    /// What an older or newer program cannot be told may be in the next prompt.
+    /// Replaces a worker of another version between two turns: it may not understand the next prompt.
     fn replace_outdated(&mut self, at: At) {
         if let State::Ready { worker, .. } = &self.state
             && self.outdated
@@ -92,7 +92,7 @@ impl Session {
         }
     }
 
-    /// What follows from the state at the end of any step, whatever led there.
+    /// Does what follows from the state at the end of every step.
     pub(in crate::core) fn settle(&mut self, at: At, out: &mut Out) {
         if matches!(self.state, State::Hibernated) && !self.turns.queue.is_empty() && !at.closing {
             self.wake(at, out);

@@ -19,7 +19,7 @@ use crate::core::rules::recording;
 use crate::core::rules::watchdog::STALLED;
 
 impl Session {
-    /// Takes the next prompt to the agent, if one waits and nothing runs.
+    /// Starts the next prompt's turn, if a prompt waits and nothing runs.
     pub(in crate::core) fn start_turn(&mut self, at: At, out: &mut Out) {
         if !matches!(self.state, State::Ready { .. }) || self.turns.running.is_some() || at.closing {
             return;
@@ -105,7 +105,7 @@ impl Session {
         }
     }
 
-    /// Ends the turn if its time is up.
+    /// Aborts the turn if its time limit has passed.
     pub(in crate::core) fn expire_turn(&mut self, at: At, out: &mut Out) {
         let Some(turn) = &mut self.turns.running else { return };
         if turn.until.is_none_or(|until| at.mono < until) {
@@ -120,7 +120,7 @@ impl Session {
         self.abort_turn(at, out);
     }
 
-    /// Whether the agent is told the turns before with its next prompt.
+    /// Whether the next prompt brings the agent the history of earlier turns.
     pub fn is_told_history(&self) -> bool {
         match &self.spec.agent {
             Agent::Command { transcript, .. } => *transcript,
@@ -317,7 +317,7 @@ impl Session {
         self.prompt_ended(prompt_id, outcome, out);
     }
 
-    /// Every end of a prompt comes by here, once: a sub-agent's task is one of them.
+    /// Ends a sub-agent's task with its prompt. Every end of a prompt comes by here, once.
     pub(in crate::core) fn prompt_ended(&mut self, prompt: PromptId, outcome: Outcome, out: &mut Out) {
         if let Some(task) = self.task.as_mut().filter(|task| task.open && task.prompt == prompt) {
             task.open = false;

@@ -8,15 +8,15 @@ use crate::core::model::session::Session;
 use crate::core::model::turn::{Phase, Quiet};
 use crate::core::out::Out;
 
-/// Of all the time, how much a process must have used of a processor to count as one that works: one part in so many.
-/// Agents that wait wake up now and then, and use less.
+/// A process works if it uses at least one part in so many of a processor. Agents that wait wake up now and then, and use
+/// less.
 const BUSY: u64 = 100;
 
-/// Why a turn that stalled was cut off, as its event says.
+/// The reason of a turn that was cut off because it stalled, in its event.
 pub(in crate::core) const STALLED: &str = "its agent showed no sign of work and was told to end the turn";
 
 impl Quiet {
-    /// Whether its processes have used the processor since the last look. Not known at the first: nobody is blamed.
+    /// Whether the processes have used the processor since the last observation. The first observation counts as work.
     fn is_busy(&mut self, now: u64, cpu_ms: u64) -> bool {
         let Some((before, at)) = self.cpu.replace((cpu_ms, now)) else { return true };
         // Less is more: some of them have ended, and their time with them.
@@ -42,8 +42,8 @@ impl Session {
         }
     }
 
-    /// Its worker has given a sign of life: what its processes have used of the processor so far, and how many commands it
-    /// runs for its agent.
+    /// Handles a worker's answer to a probe: the processor time of its processes so far, in milliseconds, and how many
+    /// commands it runs for its agent.
     pub(in crate::core) fn alive(&mut self, at: At, cpu_ms: u64, commands: u32, out: &mut Out) {
         let (limit, most) = (self.spec.stall_ms(), self.spec.worker_timeout_ms);
         let Some(turn) = &mut self.turns.running else { return };

@@ -10,7 +10,7 @@ use crate::core::model::state::{State, Was};
 use crate::core::model::turn::{Phase, Prompt};
 
 impl Session {
-    /// What it does now, in one word.
+    /// The session's status.
     pub fn status(&self) -> Status {
         match &self.state {
             State::Starting { .. } => Status::Starting,
@@ -31,7 +31,7 @@ impl Session {
         }
     }
 
-    /// Its worker's pid; none where no process is on record.
+    /// The worker's pid; none where no process is on record.
     pub fn pid(&self) -> Option<u32> {
         self.worker().map(|worker| worker.pid)
     }
@@ -51,7 +51,7 @@ impl Session {
         between_turns.or(in_turn)
     }
 
-    /// Everything that `kennel show` prints. `now` is in milliseconds since boot.
+    /// All that `kennel show` prints. `now` is in milliseconds since boot.
     pub fn info(&self, now: u64) -> SessionInfo {
         let policy = self.spec.restart;
         let last = self.last_restart.as_ref();
@@ -113,7 +113,7 @@ impl Session {
         }
     }
 
-    /// Its prompts that have not ended, and those that were interrupted and not resolved.
+    /// Prompts that wait, run or were interrupted and not resolved.
     pub fn queue(&self) -> Vec<QueuedPrompt> {
         let running = self.turns.running.iter().map(|turn| (&turn.prompt, PromptState::Running));
         let queued = self.turns.queue.iter().map(|prompt| (prompt, PromptState::Queued));
