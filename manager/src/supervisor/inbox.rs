@@ -1,12 +1,13 @@
 //! The messages of the loop: what others ask of it, and one thing to be stepped.
 
+use std::collections::BTreeMap;
+
 use protocol::SessionId;
 use tokio::sync::oneshot;
 
 use crate::core::{Ask, At, Fleet, Reply, Session};
 use crate::error::Error;
 use crate::journal::Cut;
-use crate::supervisor::prune;
 
 /// The most that one batch takes from each source.
 pub(super) const BATCH: usize = 512;
@@ -49,7 +50,7 @@ pub enum Msg {
         /// The parts of the history to remove.
         cuts: Vec<Cut>,
         /// Answered once they are removed.
-        reply: prune::Reply,
+        reply: PruneReply,
     },
     /// End the loop, and leave all processes to the next manager.
     HandOver {
@@ -117,3 +118,15 @@ impl Replay {
         }
     }
 }
+
+/// The history that was removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// By session, and for events without a session: number of events, bytes of their JSON, and id of the last.
+    pub of: BTreeMap<Option<SessionId>, (u64, u64, u64)>,
+    /// By how much the unused part of the file grew, in bytes.
+    pub freed: u64,
+}
+
+/// Answers the request to prune.
+pub type PruneReply = oneshot::Sender<Result<Pruned, Error>>;

@@ -1,26 +1,12 @@
 //! History that goes, a bite in each turn of the loop: between two of them everything else has its turn.
 
-use std::collections::{BTreeMap, VecDeque};
-
-use protocol::SessionId;
-use tokio::sync::oneshot;
+use std::collections::VecDeque;
 
 use super::Supervisor;
 use crate::error::Error;
 use crate::journal::{Cut, JournalError};
+use crate::supervisor::inbox::{PruneReply, Pruned};
 use crate::supervisor::room::Room;
-
-/// The history that was removed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pruned {
-    /// By session, and for events without a session: number of events, bytes of their JSON, and id of the last.
-    pub of: BTreeMap<Option<SessionId>, (u64, u64, u64)>,
-    /// By how much the unused part of the file grew, in bytes.
-    pub freed: u64,
-}
-
-/// Answers the request to prune.
-pub type Reply = oneshot::Sender<Result<Pruned, Error>>;
 
 /// A part of the history that is being removed.
 pub struct Pruning {
@@ -29,12 +15,12 @@ pub struct Pruning {
     at: u64,
     free_before: Option<u64>,
     done: Pruned,
-    reply: Reply,
+    reply: PruneReply,
 }
 
 impl Pruning {
     /// A part of the history of which nothing is removed yet.
-    pub fn new(cuts: Vec<Cut>, reply: Reply) -> Self {
+    pub fn new(cuts: Vec<Cut>, reply: PruneReply) -> Self {
         Self { cuts: cuts.into(), at: 0, free_before: None, done: Pruned::default(), reply }
     }
 }

@@ -10,6 +10,7 @@ use crate::workers::worker::Origin;
 use crate::workers::{Sighting, Workers, tokens};
 
 impl Workers {
+    /// Sends a new worker all that it needs to begin, once.
     pub(super) fn welcome(
         &mut self,
         id: &SessionId,
@@ -63,28 +64,13 @@ impl Workers {
             Command::Limits { limits, by, groups },
         ];
         let sandbox = spec.walls.clone().map(|walls| Command::SandboxOf(Box::new(self.world.hide(walls))));
-        let open = match &spec.agent {
-            Agent::Acp { .. } => {
-                let (agent_session, conversation) = (session.agent_session.clone(), session.turns.count > 0);
-                let set = session.settings.set.iter();
-                let settings = set.map(|(name, value)| Setting { name: name.clone(), value: value.clone() });
-                let settings = Command::Settings(settings.collect());
-                let restore = Command::RestoreWithin(spec.restore_ms());
-                let remote = Command::RemoteServers(spec.remote_servers.clone());
-                let (client, offers) = session.offered_at_start();
-                let driver = (!offers.is_empty()).then_some(Command::Driver { client, offers });
-                let open = Command::Open { agent_session, conversation };
-                [restore, settings, remote].into_iter().chain(driver).chain([open]).collect()
-            }
-            Agent::Command { .. } | Agent::Shell => Vec::new(),
-        };
         // Last: a worker that has got it has got all.
         let shelter = Some(Command::Shelter(self.world.shelters.papers(id, incarnation)));
         let worker = self.get(id, incarnation)?;
         let more = contain
             .into_iter()
             .chain(sandbox)
-            .chain(open)
+            .chain(opening(session))
             .chain(shelter)
             .find_map(|command| worker.send(id, command));
         let notice = |why| (id.clone(), incarnation, Seen::Notice(why));
@@ -128,5 +114,25 @@ impl Workers {
                 (agent, Err(why))
             }
         }
+    }
+}
+
+/// The commands by which an ACP agent takes up its conversation. Other agents need none.
+fn opening(session: &Session) -> Vec<Command> {
+    let spec = &session.spec;
+    match &spec.agent {
+        Agent::Acp { .. } => {
+            let (agent_session, conversation) = (session.agent_session.clone(), session.turns.count > 0);
+            let set = session.settings.set.iter();
+            let settings = set.map(|(name, value)| Setting { name: name.clone(), value: value.clone() });
+            let settings = Command::Settings(settings.collect());
+            let restore = Command::RestoreWithin(spec.restore_ms());
+            let remote = Command::RemoteServers(spec.remote_servers.clone());
+            let (client, offers) = session.offered_at_start();
+            let driver = (!offers.is_empty()).then_some(Command::Driver { client, offers });
+            let open = Command::Open { agent_session, conversation };
+            [restore, settings, remote].into_iter().chain(driver).chain([open]).collect()
+        }
+        Agent::Command { .. } | Agent::Shell => Vec::new(),
     }
 }
