@@ -1,6 +1,6 @@
-//! What people can do about errors, in the words of the command line.
+//! Hints for people about errors, in the words of the command line.
 //!
-//! The core refuses and knows nothing of commands that a person types; what helps is here, for the API and the command line.
+//! The core refuses, and knows no commands that a person types. The API and the command line get their hints here.
 
 use crate::core::{Refusal, SubagentLimit};
 use crate::error::Error;

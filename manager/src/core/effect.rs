@@ -1,8 +1,8 @@
-//! What a state wants done.
+//! The effects of a step: actions outside the core.
 //!
-//! Effects belong to states, not to transitions: a step's effects are what the new state wants and the old one
-//! did not. So they can be issued again at any time from the journal alone, after the manager died between
-//! commit and act, and each must do nothing when it was done already.
+//! Effects belong to states, not to transitions: a step's effects are those of the new state that the old one had not. So
+//! the journal alone is enough to issue them again, after the manager died between commit and act. Each does nothing if it
+//! was done already.
 
 use protocol::wire::{CallAnswer, Offer, Setting};
 use protocol::{EventId, Identity, Incarnation, PromptId};

@@ -1,4 +1,4 @@
-//! All that can happen to a session: what somebody wants of it, and what is observed of its processes.
+//! The inputs of the core: commands to a session or the fleet, observations of processes, and the replies.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Bounds of the core, in milliseconds where a name ends in `_MS`.
+//! Limits of the core, in milliseconds where a name ends in `_MS`.
 
 /// Prompts that may wait in one session.
 pub const QUEUE: usize = 100;

@@ -1,4 +1,4 @@
-//! The result of a step, and what collects it while the step is made.
+//! The result of a step, and the collector that a step writes it into.
 
 use protocol::EventId;
 use protocol::event::{EventKind, Outcome};

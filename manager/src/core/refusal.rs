@@ -1,4 +1,4 @@
-//! Why a command is refused. A refusal changes nothing.
+//! The reasons for which a command is refused. A refusal changes nothing.
 
 use protocol::{CallId, Incarnation, PermissionId, PromptId, SessionId};
 

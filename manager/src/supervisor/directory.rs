@@ -1,4 +1,4 @@
-//! The state directory: the names in it, and whose they are.
+//! The state directory: its owner, its mode and its contents are checked before use.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! The messages of the loop: what others ask of it, and one thing to be stepped.
+//! The messages to the loop, and the inputs of one batch.
 
 use std::collections::BTreeMap;
 

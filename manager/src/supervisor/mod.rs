@@ -1,8 +1,8 @@
 //! The supervisor's loop: **step** (decide), **commit** (remember), **act** (do), **observe** (hear back).
 //!
-//! It owns the sessions alone, and alone spawns, signals and reaps. It runs on a thread of its own, so that no
-//! other task of the program delays it, and it waits for nobody: what all sources have brought is stepped as one
-//! batch, committed as one transaction, and only then shown, answered and acted on.
+//! The loop alone owns the sessions, and alone spawns, signals and reaps. It runs on a thread of its own, so that no other
+//! task delays it, and it waits for no session. It steps the inputs of all sources as one batch, commits them as one
+//! transaction, and only then publishes, answers and acts.
 
 mod batch;
 mod directory;

@@ -1,4 +1,4 @@
-//! History that goes, a bite in each turn of the loop: between two of them everything else has its turn.
+//! Removal of history, a small part in each turn of the loop, so that everything else goes on.
 
 use std::collections::VecDeque;
 

@@ -1,9 +1,8 @@
-//! What becomes of the loop when the journal takes nothing, most often because the disk is full.
+//! The loop while the journal takes nothing, most often because the disk is full.
 //!
-//! Three levels. *Plenty*: everything is taken. *Tight*: the last commit failed and what is kept back for ends has
-//! been given up; only ends are taken, everything else is refused, or waits where it was heard. *Shut*: not even ends
-//! fit; processes are told to end all the same, and that is recorded as soon as it can be. Once a second more room is
-//! looked for.
+//! There are three levels. *Plenty*: the journal takes everything. *Tight*: the last commit failed, and the reserve for
+//! ends was freed; ends are taken, everything else is refused or waits in its pipe. *Shut*: not even ends fit; processes
+//! are signalled all the same, and that is recorded later. The loop looks for more room once a second.
 
 use protocol::SessionId;
 

@@ -1,4 +1,4 @@
-//! Workers that an earlier manager has left.
+//! The adoption of workers that an earlier manager spawned.
 
 use protocol::{Exit, Identity, Incarnation, SessionId, failpoint};
 

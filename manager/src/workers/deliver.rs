@@ -1,4 +1,4 @@
-//! A prompt on its way to a worker: what it needs is read first, then it is sent.
+//! The delivery of a prompt: its attachments and history are read first, then it is sent.
 
 use protocol::wire::Command;
 use protocol::{Incarnation, PromptId, SessionId};

@@ -1,6 +1,6 @@
 //! The two pipes to a worker: frames in, frames out, and never more in memory than one read of each.
 //!
-//! What a worker has said while it had no manager is in a file, and comes before what its new pipe brings.
+//! A worker without a manager writes its messages into a spool file. They come before those of its new pipe.
 
 use std::fs::File;
 use std::io::{self, Read};

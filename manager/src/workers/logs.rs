@@ -1,8 +1,8 @@
-//! Logs of sessions: what their workers and agents write to standard error, bounded.
+//! Logs of sessions: the standard error of their workers and agents, within a limit.
 //!
-//! The worker has the file as its descriptor 2, alone writes it, and bounds it as it writes: before the file gets too long,
-//! the worker renames it to `ID.log.1` and goes on in a new one. Nothing here looks at a log by a clock. What an agent wrote
-//! stands there byte for byte, also what looks like a line of the worker's.
+//! The worker has the file as its descriptor 2 and alone writes it. Before the file gets too long, the worker renames it to
+//! `ID.log.1` and goes on in a new one. No timer looks at a log. An agent's output stands there byte for byte, even if it
+//! looks like a line of the worker's.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};

@@ -1,8 +1,8 @@
-//! The processes that belong to sessions: everything the loop does to them and hears of them.
+//! The processes that belong to sessions: the loop spawns, tells, hears, signals and reaps them here.
 //!
-//! The end of a worker goes in this order: its pidfd is readable → **peek** (the zombie keeps the pid) →
-//! **sweep** what it left → **drain** its pipe → `Gone` is committed → **reap**. Each step is one short pass of
-//! the loop; what is not finished is looked at again a moment later.
+//! The end of a worker goes in this order: its pidfd is readable → **peek** (the zombie keeps the pid) → **sweep** its tree
+//! → **drain** its pipe → `Gone` is committed → **reap**. Each step is one short pass of the loop. An unfinished one is
+//! repeated a moment later.
 
 mod adopt;
 mod deliver;

@@ -1,4 +1,4 @@
-//! The worker's program.
+//! The path of the worker's program.
 
 use std::io;
 use std::path::{Path, PathBuf};

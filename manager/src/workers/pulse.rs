@@ -1,4 +1,4 @@
-//! The checks of one worker that owes an answer: when the next is, and what follows from what was read meanwhile.
+//! The checks of one worker that owes an answer: their times, and the verdict of each.
 
 /// Looks in which nothing was heard after a question, until the worker is taken for dead. More than one: a manager that
 /// stood still itself finds many looks overdue, and has them as one.

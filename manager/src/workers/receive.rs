@@ -1,4 +1,4 @@
-//! What workers say, and what they are told to be on record.
+//! Messages of workers, and their acknowledgement.
 
 use protocol::frame::Framed;
 use protocol::wire::Command;

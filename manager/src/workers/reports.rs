@@ -1,4 +1,4 @@
-//! What workers say, in the words of the core.
+//! Messages of workers, translated into observations of the core.
 
 use protocol::wire::{FromWorker, PROTOCOL_VERSION, Report, SettingAnswer, TurnEnd};
 use protocol::{PromptId, bounds, json};

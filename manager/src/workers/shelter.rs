@@ -1,4 +1,4 @@
-//! Where workers wait when their manager is gone, and how the next one finds them there.
+//! Shelters: the sockets where workers without a manager wait, and where the next manager finds them.
 
 use std::fs::{self, File};
 use std::io::{self, IoSlice};

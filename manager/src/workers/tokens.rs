@@ -1,8 +1,7 @@
-//! Sessions' tokens: those for looking on only, and the files by which tokens reach the tools that kennel offers to
-//! agents.
+//! Tokens of sessions: those of viewers and agents, and the files through which tokens reach kennel's own MCP server.
 //!
-//! A token is a secret, and so it is in no command line and in no environment: those are seen by whoever lists
-//! processes. What is handed on is the path of a file that only its owner can read.
+//! A token is a secret, so no command line and no environment holds one: whoever lists processes sees those. A process gets
+//! the path of a file that only its owner can read.
 
 use std::fs;
 use std::io::{self, Write};

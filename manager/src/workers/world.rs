@@ -1,4 +1,4 @@
-//! What all workers have in common.
+//! Resources and settings that all workers share.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! A change of the fleet while it is made: what each [`Ask`](crate::core::Ask) does.
+//! A change of the fleet while it is made, with one function for each [`Ask`](crate::core::Ask).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
-//! What goes on while the journal takes nothing: ends.
+//! Ends: the inputs that are taken while the journal takes nothing else.
 //!
-//! A journal without room must not keep anybody from stopping what fills it. So ends have room that is kept back for
-//! them, and where even that is used up, signals are sent first and recorded later. Everything else waits.
+//! A full journal must not keep anybody from stopping the sessions that fill it. So a reserve is kept for ends. Where even
+//! that is used up, signals are sent first and recorded later. Everything else waits.
 
 use crate::core::effect::Effect;
 use crate::core::fleet::{Change, Fleet};

@@ -1,4 +1,4 @@
-//! All sessions together: ids, sub-agents, the manager's own start and end.
+//! All sessions together: ids, sub-agents, and the manager's own start and shutdown.
 
 mod draft;
 mod ends;

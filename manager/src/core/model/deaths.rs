@@ -1,4 +1,4 @@
-//! What counts against a session: the deaths of its processes, and starts that never ran its program.
+//! The counters of the judge: deaths of a session's processes, and starts that never ran its program.
 
 use serde::{Deserialize, Serialize};
 

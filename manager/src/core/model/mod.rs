@@ -1,7 +1,6 @@
-//! The data of the core: what the journal keeps of a session, and what a session is made from.
+//! The data of the core: types, their constructors and questions about them.
 //!
-//! These files hold types, their constructors and questions about them. They import nothing of the rules, of inputs or of
-//! what a step gives; the rules, the views and the fleet import them.
+//! These files import nothing of the rules, of inputs or of results. The rules, the views and the fleet import them.
 
 pub(crate) mod deaths;
 pub(crate) mod session;

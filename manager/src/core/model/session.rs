@@ -1,6 +1,4 @@
-//! One session: its states, and what each input does in each of them.
-//!
-//! The table of all states and inputs is `tests/snapshots/transitions.md`, made from this file.
+//! One session: its document in the journal, its clients and its settings.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What a session runs and under which rules: settled when it is created.
+//! The spec of a session: its agent, limits and policies, fixed when it is created.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The states of a session, and what each of them holds.
+//! The states of a session, with the data of each.
 
 use protocol::Identity;
 use protocol::api::Failure;

@@ -1,9 +1,9 @@
-//! What a session can give to its sub-agents: nothing that it does not have.
+//! The rights that a session can give to its sub-agents: none that it does not have.
 //!
-//! An agent that holds its session's token can start sub-agents. [`Spec::below`] makes such a sub-agent no weaker than
-//! its parent: what the agent did not name is taken from the parent, what it named and would be weaker is refused.
-//! [`Spec::weaker_than`] is the same rule as a question. It is asked again before a session sends a prompt to a session
-//! below it, because the owner may start weaker ones and a journal may have some of an older version.
+//! An agent that holds its session's token can start sub-agents. [`Spec::below`] makes such a sub-agent no weaker than its
+//! parent: options that the agent did not name come from the parent, and weaker ones are refused. [`Spec::weaker_than`]
+//! asks the same question. kennel asks it again before a session sends a prompt to a session below it, because the owner
+//! may start weaker ones, and an older journal may hold some.
 
 use std::path::Path;
 

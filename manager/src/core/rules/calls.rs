@@ -1,7 +1,6 @@
-//! What an agent wants done that an attached client can do in the worker's place: files as an editor has them,
-//! terminals, questions to the user.
+//! Calls of an agent that an attached client can serve: files as an editor has them, terminals, questions to the user.
 //!
-//! The client that drives is asked. Where it goes, or does not answer, the worker is told and sees to it.
+//! The driver serves a call. If the driver leaves or does not answer, the worker serves the call itself.
 
 use protocol::api::PermissionPolicy;
 use protocol::event::EventKind;

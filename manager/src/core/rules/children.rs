@@ -1,5 +1,5 @@
-//! Sub-agents that an agent has within itself, as it tells of them
-//! (<https://agentclientprotocol.com/protocol/v1/subagents>). They have no processes that kennel knows.
+//! Sub-agents inside an agent, as the agent reports them (<https://agentclientprotocol.com/protocol/v1/subagents>). kennel
+//! knows no processes of theirs.
 
 use protocol::api::ChildInfo;
 use protocol::bounds;

@@ -1,4 +1,4 @@
-//! Who is attached to a session: one driver at most, and any number of viewers.
+//! Attached clients: one driver at most, and any number of viewers.
 
 use protocol::EventId;
 use protocol::api::Role;

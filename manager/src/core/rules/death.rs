@@ -1,4 +1,4 @@
-//! What follows the end of a session's process.
+//! The end of a session's process: the judge decides, and the session starts again, stops or fails.
 
 use protocol::Exit;
 use protocol::api::Failure;

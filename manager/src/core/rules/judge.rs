@@ -1,4 +1,4 @@
-//! The one place that decides after a death nobody asked for: restart type, then intensity, then backoff.
+//! The judge, which alone decides after a death that nobody asked for: restart type, then intensity, then backoff.
 
 use protocol::api::RestartType;
 use protocol::{Exit, Incarnation, SessionId};

@@ -1,4 +1,4 @@
-//! The life of a session's process: how it comes, dies, is ended, and what follows with time.
+//! The life of a session's process: spawn, ready, adoption, stop and shutdown.
 
 use protocol::event::EventKind;
 use protocol::{Identity, Restore};

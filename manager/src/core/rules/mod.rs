@@ -1,9 +1,10 @@
-//! What a session does of itself and in answer to what happens, a subject in each file: one input (`step`), a person's
-//! commands (`commands`), its process (`life`, `death`, `judge`, `tick`), its prompts (`queue`, `turns`, `recording`), what its
-//! agent asks for (`permissions`, `policy`, `calls`), who is attached (`clients`), what is set in its agent (`settings`,
-//! `servers`), silence (`watchdog`), its sub-agents (`authority`, `children`), and the effects of a state (`effects`).
+//! The rules of a session, a subject in each file: one input (`step`), a person's commands (`commands`), its process
+//! (`life`, `death`, `judge`, `tick`), its prompts (`queue`, `turns`, `recording`), requests of its agent (`permissions`,
+//! `policy`, `calls`), attached clients (`clients`), its agent's settings (`settings`, `servers`), silence (`watchdog`),
+//! its sub-agents (`authority`, `children`), and the effects of a state (`effects`).
 //!
-//! All of them are methods of [`Session`](crate::core::Session), which `Session::step` calls, and as pure as that.
+//! Nearly all of them are methods of [`Session`](crate::core::Session), which `Session::step` calls. They are as pure as
+//! that.
 
 mod authority;
 mod calls;

@@ -1,4 +1,4 @@
-//! What an agent that lives between prompts tells and asks: its work, its tool calls, its permissions.
+//! Reports and permission requests of an ACP agent.
 
 use protocol::api::{PermissionAnswer, PermissionInfo, PermissionPolicy, Usage};
 use protocol::event::{Decider, EventKind, Timestamp};

@@ -1,4 +1,4 @@
-//! What a session's permission rules decide about a question.
+//! The policy of a session for a permission request.
 
 use protocol::api::PermissionPolicy;
 use protocol::wire::PermissionAsk;

@@ -1,4 +1,4 @@
-//! Bounds on what is recorded of an agent: per turn, and between turns.
+//! Limits of an agent's messages on record, in a turn and between turns.
 
 use protocol::event::EventKind;
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! MCP servers that a session's agent is given beside those that it was created with.
+//! MCP servers that are added to a session after its creation.
 
 use std::sync::Arc;
 

@@ -1,5 +1,4 @@
-//! What people set in an agent: its mode, its model, its other options. What is set stays set, whatever becomes of the
-//! agent's process.
+//! Settings of an agent: its mode, its model, its other options. They outlive the agent's process.
 
 use protocol::bounds;
 use protocol::event::EventKind;

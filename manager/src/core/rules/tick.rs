@@ -1,4 +1,4 @@
-//! What follows from time alone, and from the state at the end of each step.
+//! Deadlines, and what follows from the state at the end of each step.
 
 use protocol::api::Failure;
 

@@ -1,4 +1,4 @@
-//! A session's conversation: the prompts that wait, the turn that runs, the prompts that were cut off.
+//! The running turn: its start, its messages, its abort and its end.
 
 use protocol::api::OnCrash;
 use protocol::event::{EventKind, Outcome, Resolution};

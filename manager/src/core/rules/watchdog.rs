@@ -1,5 +1,5 @@
-//! Whether the agent of a turn works. It may say nothing for long and still do; what tells is evidence, and its lack over
-//! a time that the session's profile sets.
+//! The watchdog of a turn: it looks for evidence that the agent works, and says so when there is none for the profile's
+//! time.
 
 use protocol::event::{EventKind, StallStep};
 

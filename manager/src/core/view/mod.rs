@@ -1,4 +1,4 @@
-//! What outsiders see of a session, from the manager's own table.
+//! The public view of a session, made from the manager's own table.
 
 mod retention;
 

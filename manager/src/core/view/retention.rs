@@ -1,4 +1,4 @@
-//! What of a session's history may go, and what it still needs.
+//! The part of a session's history that must stay.
 
 use protocol::{EventId, PromptId};
 
