@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Timespec, Timestamps, UTIME_NOW, flock, futimens};
 
-use crate::supervisor::LOCK;
+use crate::supervisor::files::LOCK;
 use crate::system::owned::{self, How};
 
 /// The file, in the state directory.

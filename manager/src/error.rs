@@ -133,30 +133,6 @@ impl Error {
             Error::Ended => "manager_stopping",
         }
     }
-
-    /// What to do about it.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Error::Refused(refusal) => refusal.hint(),
-            Error::Invalid { hint, .. } => hint.clone(),
-            Error::KeyReused => Some("use a new key for a new request".into()),
-            Error::Timeout { .. } => Some("`kennel show` and `kennel events` tell what it does".into()),
-            Error::SessionFailed { id, .. } => {
-                Some(format!("`kennel logs {id}` shows its last words; `kennel restart {id}` tries again"))
-            }
-            Error::Overtaken { .. } => None,
-            Error::SettingRefused { .. } => Some("`kennel set ID` lists what can be set, and to what".into()),
-            Error::Journal(_) => Some("make room on the disk of the state directory, then try again".into()),
-            Error::Pruned { .. } => Some("go on: what is left of them follows".into()),
-            Error::Unread(_) => Some("`kennel doctor` looks at journal and disk".into()),
-            Error::StateDirGone(_) => Some(
-                "let running turns end, then `kennel daemon stop`: it ends the sessions, and the next daemon begins anew, or with \
-                 the backup that you put there"
-                    .into(),
-            ),
-            Error::Ended => Some("the next `kennel` command starts a new one".into()),
-        }
-    }
 }
 
 /// Why a manager could not be started. Nothing was changed.

@@ -15,6 +15,7 @@ mod daemon;
 mod error;
 mod feed;
 mod fetch;
+mod hints;
 mod journal;
 mod offered;
 mod pace;

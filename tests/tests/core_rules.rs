@@ -9,7 +9,7 @@ use manager::core::{
     Spec, State, Task, Turns, Why, limits,
 };
 use protocol::api::{Failure, OnCrash, RestartType, Status};
-use protocol::event::{Disposition, EventKind, Outcome, Resolution};
+use protocol::event::{Disposition, EventKind, Outcome, RemovedBy, Resolution};
 use protocol::wire::{Spent, TurnEnd, Update};
 use protocol::{Exit, PromptId, Restore, Stream};
 
@@ -563,6 +563,45 @@ fn a_prompt_that_waits_for_its_program_can_be_removed_and_leaves_no_wait_behind(
     let aborted =
         |event: &EventKind| matches!(event, EventKind::TurnCompleted { outcome: Outcome::Aborted, .. });
     assert!(events.iter().any(aborted) && session.turns.queue.is_empty(), "{events:?}");
+}
+
+/// A session whose prompt waits for its missing program, and the prompt.
+fn waits_for_its_program() -> (Session, PromptId) {
+    let mut session = session("s", ready());
+    wish(&mut session, new_prompt("text"));
+    let prompt = session.turns.running.as_ref().unwrap().prompt.id;
+    let end = TurnEnd::NotRun { message: "cannot run /bin/agent".into() };
+    see(&mut session, AT, Seen::TurnEnded { prompt, end, exit: None, left_behind: 0 });
+    assert_eq!((session.status(), session.info(AT.mono).running_prompt), (Status::Running, Some(prompt)));
+    (session, prompt)
+}
+
+#[test]
+fn a_prompt_that_waits_for_its_program_is_aborted_at_once() {
+    for by_name in [false, true] {
+        let (mut session, prompt) = waits_for_its_program();
+        let abort = if by_name { Command::AbortOnly(prompt) } else { Command::Abort };
+        let step = session.step(AT, 500, &Input::Command(abort)).unwrap();
+        assert_eq!(step.reply, Reply::Aborting { prompt });
+        let removed = EventKind::PromptRemoved { prompt_id: prompt, reason: RemovedBy::Removed };
+        assert_eq!(step.events, [removed]);
+        session = step.next;
+        assert_eq!((session.status(), session.turns.not_before), (Status::Idle, None));
+        assert!(session.step(AT, 501, &Input::Command(Command::Abort)).is_err(), "nothing runs any more");
+    }
+}
+
+#[test]
+fn an_abort_of_another_prompt_leaves_the_one_that_waits_for_its_program() {
+    let (mut session, prompt) = waits_for_its_program();
+    session = session.step(AT, 100, &Input::Command(new_prompt("next"))).unwrap().next;
+    let next = session.turns.queue[1].id;
+    assert!(session.step(AT, 500, &Input::Command(Command::AbortOnly(next))).is_err());
+    assert_eq!(session.turns.queue[0].id, prompt);
+    // Without its predecessor the next one is tried when that would have been.
+    let not_before = session.turns.not_before;
+    wish(&mut session, Command::Abort);
+    assert_eq!((session.turns.queue[0].id, session.turns.not_before), (next, not_before));
 }
 
 #[test]

@@ -53,7 +53,7 @@ fn the_transition_table_is_the_agreed_one() {
 const HEAD: &str = "\
 # What each input does in each state of a session
 
-Made by `tests/tests/core_table.rs` from `manager/src/core/session.rs`; a change here is a change of policy.
+Made by `tests/tests/core_table.rs` from `manager/src/core/rules/`; a change here is a change of policy.
 
 A line is `input -> next state, what else changed | event, event | !effect`. `-` is a state that stays. Times are
 milliseconds from now; every process is incarnation 4 with pid 400; prompt-3 was interrupted, prompt-7 runs,

@@ -320,7 +320,7 @@ fn refusals_say_what_was_not_done_and_what_to_do() {
 const REFUSALS: &str = "\
 # What a refused command is answered with
 
-Made by `tests/tests/core_views.rs` from `manager/src/core/refusal.rs`. A line is the code, which programs may rely on,
+Made by `tests/tests/core_views.rs` from `manager/src/core/refusal.rs` and `manager/src/hints.rs`. A line is the code, which programs may rely on,
 and the message; below it what to do about it.
 
 ";

@@ -97,6 +97,15 @@ fn a_command_whose_program_is_missing_for_a_while_is_run_once_when_it_is_back() 
     daemon.kill();
     let before = tries(&daemon);
     until("another try", || (tries(&daemon) > before).then_some(()));
+    // An abort ends the prompt that waits, as it would end a turn that runs.
+    let hello = daemon.show("each").running_prompt.unwrap();
+    daemon.ok(&["send", "--no-wait", "each", "never"]);
+    assert_eq!(daemon.ok(&["abort", "each"]).trim(), hello.to_string());
+    let never = daemon.show("each").running_prompt.unwrap();
+    assert_ne!(never, hello);
+    daemon.ok(&["abort", "each", &never.to_string()]);
+    assert_eq!(daemon.show("each").status, Status::Idle);
+    daemon.ok(&["send", "--no-wait", "each", "hello"]);
     script(&program, "echo once >>runs; cat");
     daemon.idle("each");
     let said = |event: &manager::protocol::event::Event| matches!(&event.kind, EventKind::MessageChunk { text, .. } if text == "hello");

@@ -19,7 +19,7 @@
 //! one, for its agent, with which sub-agents can be worked with, too. An agent never has more: a driver's token that
 //! comes from below that session's own worker counts as the agent's. So no agent answers its own questions.
 //!
-//! What a session starts below itself can do no more than itself (`core/authority.rs`). A sub-agent that the owner has
+//! What a session starts below itself can do no more than itself (`core/rules/authority.rs`). A sub-agent that the owner has
 //! started and that can do more is looked at and ended from above, but not sent prompts.
 
 use axum::extract::{ConnectInfo, MatchedPath, RawPathParams, Request, State};

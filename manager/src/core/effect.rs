@@ -1,109 +1,104 @@
-//! What a state wants done.
+//! The effects of a step: actions outside the core.
 //!
-//! Effects belong to states, not to transitions: a step's effects are what the new state wants and the old one
-//! did not. So they can be issued again at any time from the journal alone, after the manager died between
-//! commit and act, and each must do nothing when it was done already.
+//! Effects belong to states, not to transitions: a step's effects are those of the new state that the old one had not. So
+//! the journal alone is enough to issue them again, after the manager died between commit and act. Each does nothing if it
+//! was done already.
 
 use protocol::wire::{CallAnswer, Offer, Setting};
 use protocol::{EventId, Identity, Incarnation, PromptId};
 
-use super::session::{Session, State};
-use crate::core::rules::calls::Told;
-use crate::core::rules::permissions::Answer;
-use crate::core::rules::turns::Phase;
-
-/// Something to be done outside the core, for one session. Doing it twice is doing it once.
+/// An action outside the core, for one session. Each is idempotent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Spawn this incarnation's worker; answered by `Spawned` or `SpawnFailed`.
+    /// Spawn this incarnation's worker. `Spawned` or `SpawnFailed` answers.
     Spawn {
-        /// Which.
+        /// The incarnation to spawn.
         incarnation: Incarnation,
     },
-    /// Its identity is in the journal: let it begin.
+    /// Send the first commands to a worker whose identity is on record.
     Welcome {
-        /// Whom.
+        /// The worker's incarnation.
         incarnation: Incarnation,
     },
-    /// Hand it the running turn's prompt.
+    /// Send the running turn's prompt.
     Deliver {
-        /// To whom.
+        /// The worker's incarnation.
         incarnation: Incarnation,
-        /// Which prompt.
+        /// The prompt.
         prompt: PromptId,
     },
-    /// Tell it to end the running turn.
+    /// Tell the worker to end the running turn.
     Abort {
-        /// Whom.
+        /// The worker's incarnation.
         incarnation: Incarnation,
-        /// Which prompt's turn.
+        /// The turn's prompt.
         prompt: PromptId,
     },
-    /// Tell it what was decided about a permission.
+    /// Send the answer to a permission request.
     Answer {
-        /// Whom.
+        /// The worker's incarnation.
         incarnation: Incarnation,
-        /// The worker's number of the question.
+        /// The worker's number of the request.
         request: u64,
-        /// The option chosen; none: the question is cancelled.
+        /// The chosen option; none: the request is cancelled.
         option: Option<String>,
     },
-    /// Tell it what the client that drives can do for its agent.
+    /// Send the driver and its offers.
     Driver {
-        /// Whom.
+        /// The worker's incarnation.
         incarnation: Incarnation,
-        /// The client, if it can do anything.
+        /// The driver; none if no driver can serve requests of the agent.
         client: Option<EventId>,
-        /// What it can do.
+        /// Requests of the agent that the driver can serve.
         offers: Vec<Offer>,
     },
-    /// Tell it what has become of a call.
+    /// Send the answer to a call.
     AnswerCall {
-        /// Whom.
+        /// The worker's incarnation.
         incarnation: Incarnation,
         /// The worker's number of the call.
         request: u64,
-        /// What.
+        /// The answer.
         answer: CallAnswer,
     },
-    /// Have the agent set something.
+    /// Change a setting of the agent.
     Set {
-        /// Whose.
+        /// The worker's incarnation.
         incarnation: Incarnation,
         /// The setting's number.
         request: u64,
-        /// What, and to what.
+        /// The setting's name and value.
         setting: Setting,
     },
-    /// Ask it to end its tree and leave: SIGTERM.
+    /// Send SIGTERM: the worker ends its tree and exits.
     Terminate {
-        /// Whom.
+        /// The worker's incarnation.
         incarnation: Incarnation,
     },
-    /// SIGKILL, again in each round.
+    /// Send SIGKILL, once per round.
     Kill {
-        /// Whom.
+        /// The worker's incarnation.
         incarnation: Incarnation,
-        /// Counts the rounds from 1.
+        /// The number of the round, from 1.
         round: u32,
     },
-    /// A process that an earlier manager left: take it over and say `Linked`, or wait for its end, sweep what it
-    /// left, and say `Gone`. What it said meanwhile is told before either.
+    /// Take over a worker of an earlier manager. `Linked` answers, or `Gone` after the worker's tree was swept. All that
+    /// the worker said meanwhile is observed before either.
     Reclaim {
-        /// Which.
+        /// The worker's incarnation.
         incarnation: Incarnation,
-        /// The process.
+        /// The worker's process.
         worker: Identity,
     },
-    /// Let go of this incarnation and all before: reap, close the link.
+    /// Close the link of this incarnation and of all before, and reap their workers.
     Release {
-        /// The last that is over.
+        /// The last incarnation to release.
         incarnation: Incarnation,
     },
 }
 
 impl Effect {
-    /// Its name, in one word.
+    /// The effect's name, in one word.
     pub fn name(&self) -> &'static str {
         match self {
             Effect::Spawn { .. } => "spawn",
@@ -122,81 +117,11 @@ impl Effect {
     }
 }
 
-fn answers(incarnation: Incarnation, all: &[Answer]) -> impl Iterator<Item = Effect> {
-    all.iter().map(move |answer| Effect::Answer {
-        incarnation,
-        request: answer.request,
-        option: answer.option.clone(),
-    })
-}
-
-impl Session {
-    /// What this state wants done, by whoever holds it: the whole of it, to be issued on every start.
-    pub fn effects(&self) -> Vec<Effect> {
-        let incarnation = self.incarnation;
-        match &self.state {
-            State::Starting { worker: None, .. } => {
-                let mut effects = self.released(incarnation - 1);
-                effects.push(Effect::Spawn { incarnation });
-                effects
-            }
-            State::Starting { worker: Some(_), .. } => vec![Effect::Welcome { incarnation }],
-            State::Ready { .. } => {
-                let mut effects = Vec::new();
-                if self.had_offers {
-                    let (client, offers) = self.offered();
-                    effects.push(Effect::Driver { incarnation, client, offers });
-                }
-                effects.extend(self.settings.asked.iter().map(|asked| Effect::Set {
-                    incarnation,
-                    request: asked.number,
-                    setting: asked.setting.clone(),
-                }));
-                effects.extend(answers(incarnation, &self.turns.asked.answers));
-                let Some(turn) = &self.turns.running else {
-                    return effects;
-                };
-                let prompt = turn.prompt.id;
-                effects.push(Effect::Deliver { incarnation, prompt });
-                effects.extend(answers(incarnation, &turn.answers));
-                match turn.phase {
-                    Phase::Sent { .. } | Phase::Started { .. } => {}
-                    Phase::Aborting { .. } => effects.push(Effect::Abort { incarnation, prompt }),
-                }
-                effects
-            }
-            State::Adopting { worker, .. } => {
-                vec![Effect::Reclaim { incarnation, worker: worker.clone() }]
-            }
-            State::Stopping { worker: None, .. } => Vec::new(),
-            State::Stopping { worker: Some(_), kills: 0, .. } => vec![Effect::Terminate { incarnation }],
-            State::Stopping { worker: Some(_), kills, .. } => {
-                vec![Effect::Kill { incarnation, round: *kills }]
-            }
-            // What cannot be killed is not over; it is let go once it is.
-            State::Failed(failure) if !failure.survivors.is_empty() => Vec::new(),
-            State::Restarting { .. } | State::Hibernated | State::Stopped | State::Failed(_) => {
-                self.released(incarnation)
-            }
-        }
-    }
-
-    /// What was decided about calls. Of a step, and not of the state after it: there are file contents and secrets in
-    /// it, which are not for the journal. A worker that outlives the manager that would have told it asks again.
-    pub(super) fn answers_to_calls(&self, told: Vec<Told>) -> impl Iterator<Item = Effect> {
-        let incarnation = self.incarnation;
-        let ready = matches!(self.state, State::Ready { .. });
-        let told = told.into_iter().filter(move |_| ready);
-        told.map(move |Told { request, answer }| Effect::AnswerCall { incarnation, request, answer })
-    }
-
-    fn released(&self, incarnation: Incarnation) -> Vec<Effect> {
-        if incarnation == 0 { Vec::new() } else { vec![Effect::Release { incarnation }] }
-    }
-
-    /// What this state wants and `before` did not.
-    pub(super) fn new_effects(&self, before: &Session) -> Vec<Effect> {
-        let done = before.effects();
-        self.effects().into_iter().filter(|effect| !done.contains(effect)).collect()
-    }
+/// The answer to a call, on its way to the worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnsweredCall {
+    /// The worker's number of the call.
+    pub request: u64,
+    /// The answer.
+    pub answer: CallAnswer,
 }

@@ -1,247 +1,248 @@
-//! All that can happen to a session: what somebody wants of it, and what is observed of its processes.
+//! The inputs of the core: commands to a session or the fleet, observations of processes, and the replies.
 
 use std::sync::Arc;
 
-use protocol::api::{PermissionAnswer, Role};
-use protocol::event::Resolution;
+use protocol::api::{Orphans, PermissionAnswer, Role, SessionOpts};
+use protocol::event::{Disposition, Resolution};
 use protocol::wire::{
     AgentDetails, CallAnswer, McpServer, Offer, PermissionAsk, RemoteServer, Setting, TurnEnd, Update,
 };
 use protocol::{
     CallId, EventId, Exit, Identity, Incarnation, Keeper, Level, LimitedBy, PermissionId, PromptId, Restore,
-    Sandboxed, Stream,
+    Sandboxed, SessionId, Stream,
 };
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::core::rules::turns::NewPrompt;
+use crate::core::model::spec::Spec;
+use crate::core::model::turn::NewPrompt;
 
-/// What happens to a session.
+/// One input of a session's step.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
-    /// Somebody wants something. May be refused.
+    /// A command of the owner or of the API. The session may refuse it.
     Command(Command),
-    /// An attached client wants something, which only the driver may.
+    /// A command of an attached client. Only the driver may give one.
     CommandBy(EventId, Command),
-    /// Something was observed. Never refused; ignored if it is about an earlier incarnation.
+    /// An observation of a process. Never refused; ignored if the incarnation is not the present one.
     Seen(Incarnation, Seen),
-    /// A manager has taken the session over from the journal. `same_boot` says whether times still compare.
+    /// A new manager has loaded the session from the journal.
     Recovered {
-        /// The machine has not been started anew since the journal was written.
+        /// The machine did not boot again since the journal was written, so deadlines on record still compare.
         same_boot: bool,
     },
-    /// The manager leaves and takes its processes with it.
+    /// The manager is about to exit, and ends its processes.
     Shutdown,
-    /// Time has passed; the deadline may be due.
+    /// Time has passed: the deadline may have been reached.
     Tick,
-    /// The number of open sub-agent tasks changes.
+    /// The number of open sub-agent tasks changes by so many.
     OpenTasks(i32),
 }
 
-/// What somebody can want of a session.
+/// A command to a session.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
-    /// Have it up: start or wake it if it is not.
+    /// Start or wake the session if it is not up.
     Up,
-    /// Have it down.
+    /// Stop the session.
     Stop,
-    /// A new process, and a clean slate for the judge.
+    /// Start a new process, and forget all deaths.
     Restart,
     /// Accept a prompt.
     Prompt(NewPrompt),
-    /// End the running turn.
+    /// End the running turn, or remove the prompt that waits for its missing program.
     Abort,
-    /// End this prompt's turn, if it is the one that runs.
+    /// The same as `Abort`, if the session works on this prompt; else refused.
     AbortOnly(PromptId),
-    /// Never hibernate, or do again.
+    /// Keep the session from hibernating (true), or let it hibernate (false).
     Pin(bool),
     /// Replace the text of a waiting prompt.
     Edit(PromptId, Arc<str>),
-    /// Take a waiting prompt out.
+    /// Remove a waiting prompt from the queue.
     Remove(PromptId),
-    /// Take all waiting prompts out.
+    /// Remove all waiting prompts.
     Clear,
-    /// Decide about an interrupted prompt.
+    /// Retry or drop an interrupted prompt.
     Resolve(PromptId, Resolution),
     /// Answer a permission.
     Permit(PermissionId, PermissionAnswer),
-    /// Come, to drive or to look on.
+    /// Attach a client.
     Attach {
-        /// What the client calls itself.
+        /// The client's name for itself.
         name: String,
-        /// What it wants to do.
+        /// The role that the client asks for.
         role: Role,
-        /// It drives, also if another does: that one looks on from then on.
+        /// The client becomes the driver even if another client drives; that one becomes a viewer.
         takeover: bool,
-        /// What it can do for the agent while it drives.
+        /// Requests of the agent that the client can serve while it drives.
         offers: Vec<Offer>,
     },
-    /// Go.
+    /// Detach a client.
     Detach(EventId),
-    /// Set something in the agent.
+    /// Change a setting of the agent.
     Set(Setting),
-    /// Give the agent MCP servers beside those that it has.
+    /// Add MCP servers to those of the agent.
     AddServers {
-        /// Programs.
+        /// Servers that kennel starts as programs.
         programs: Vec<McpServer>,
-        /// Those that it reaches by itself, if it can.
+        /// Servers that the agent connects to by itself, if it supports that.
         remote: Vec<RemoteServer>,
     },
-    /// Answer a call, which only the client that drives can.
+    /// Answer a call of the agent. Only the driver may.
     AnswerCall(CallId, CallAnswer),
 }
 
-/// What can be observed of an incarnation.
+/// An observation of one incarnation.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Seen {
-    /// Its process was spawned.
+    /// The worker's process was spawned.
     Spawned(Identity),
-    /// It could not be spawned. `no_room`: because the machine had no process, descriptor or memory left.
+    /// The worker's process could not be spawned.
     SpawnFailed {
-        /// Why, for a person.
+        /// The error, for a person.
         error: String,
-        /// It is not the session's fault.
+        /// The machine had no process, descriptor or memory left: no fault of the session.
         no_room: bool,
     },
-    /// Its agent takes prompts.
+    /// The agent takes prompts.
     Ready {
-        /// What the agent knows of the turns before.
+        /// How much of the earlier turns the agent knows.
         restore: Restore,
-        /// The agent's process, where one lives between prompts.
+        /// The agent's process; none for an agent that runs once per prompt.
         agent_pid: Option<u32>,
     },
-    /// It took a prompt.
+    /// The worker has started a prompt's turn.
     TurnStarted {
-        /// Which.
+        /// The prompt.
         prompt: PromptId,
-        /// The process that runs it.
+        /// The agent's process.
         agent_pid: u32,
     },
-    /// Its agent said something.
+    /// The agent wrote something.
     Output {
-        /// In which prompt's turn.
+        /// The prompt in whose turn it wrote.
         prompt: PromptId,
-        /// On which output.
+        /// The stream on which it wrote.
         stream: Stream,
-        /// What.
+        /// The text.
         text: String,
     },
-    /// A turn is over.
+    /// A turn has ended.
     TurnEnded {
-        /// Which prompt's.
+        /// The turn's prompt.
         prompt: PromptId,
-        /// Why.
+        /// The reason.
         end: TurnEnd,
-        /// How the agent's process ended.
+        /// How the agent's process ended, where it did.
         exit: Option<Exit>,
-        /// Processes that were ended with it.
+        /// How many background processes of the turn were killed with it.
         left_behind: u32,
     },
-    /// What its agent calls the conversation.
+    /// The agent's id of its conversation.
     AgentSession(String),
-    /// Its agent has said what it is.
+    /// The agent's name, version and abilities.
     Introduced(AgentDetails),
-    /// What holds the agent's processes together.
+    /// The containment of the agent's processes.
     Contained(Level),
-    /// The agent is in a sandbox.
+    /// The sandbox of the agent.
     Sandboxed(Sandboxed),
-    /// This sees to it that the agent keeps its limits.
+    /// The mechanisms that enforce the agent's limits.
     Limited(LimitedBy),
-    /// Processes of it were killed for their memory.
+    /// The kernel or the worker killed processes of the agent for their memory.
     OutOfMemory {
-        /// The most that they had, in bytes.
+        /// The peak memory of these processes, in bytes; none where it is not known.
         peak_bytes: Option<u64>,
-        /// What they may have, in bytes.
+        /// The memory limit, in bytes.
         limit_bytes: u64,
-        /// What saw to it.
+        /// The mechanism that enforced the limit.
         by: Keeper,
     },
-    /// Its agent tells something of its work.
+    /// The agent reports progress.
     Updated {
-        /// In which prompt's turn; none between turns.
+        /// The prompt in whose turn it reports; none between turns.
         prompt: Option<PromptId>,
-        /// What of it is understood.
+        /// The part of the report that kennel understands.
         update: Update,
-        /// The whole of it.
+        /// The whole report.
         payload: Value,
     },
-    /// Its agent wants to be allowed something.
+    /// The agent asks for a permission.
     PermissionAsked {
-        /// In which prompt's turn; none between turns.
+        /// The prompt in whose turn it asks; none between turns.
         prompt: Option<PromptId>,
-        /// The worker's number of the question.
+        /// The worker's number of the request.
         request: u64,
-        /// What.
+        /// The part of the request that kennel understands.
         ask: PermissionAsk,
-        /// The whole question.
+        /// The whole request.
         payload: Value,
     },
-    /// Its agent wants something done that a client can do.
+    /// The agent makes a call that a client can serve.
     CallAsked {
-        /// In which prompt's turn.
+        /// The prompt in whose turn it calls.
         prompt: PromptId,
-        /// The worker's number of it.
+        /// The worker's number of the call.
         request: u64,
-        /// The client that is to do it; none: whichever can.
+        /// The client that must serve the call; none: any client that can.
         client: Option<EventId>,
-        /// What.
+        /// The method.
         method: String,
-        /// With what.
+        /// The parameters.
         payload: Value,
     },
-    /// The agent has set something, and gives what it says to that; or it has not, and says why.
+    /// The agent answered a change of a setting.
     SettingAnswered {
-        /// Which.
+        /// The number of the setting.
         request: u64,
-        /// What.
+        /// The agent's answer, or the reason for which it did not change the setting.
         answer: Result<Value, String>,
     },
-    /// Its worker lives.
+    /// The worker answered a probe.
     Alive {
-        /// Processor time that the processes below it have used so far, in milliseconds.
+        /// Processor time that the processes below the worker have used so far, in milliseconds.
         cpu_ms: u64,
-        /// Commands that it runs for its agent.
+        /// How many commands the worker runs for its agent.
         commands: u32,
     },
-    /// Something that a person should read.
+    /// A notice for a person.
     Notice(String),
-    /// Its agent has ended, and it leaves.
+    /// The agent has died, and the worker exits. The text is the reason.
     AgentDied(String),
-    /// Its agent's program did not come to run, and it leaves.
+    /// The agent's program did not run, and the worker exits.
     NotRun {
-        /// Why, for a person.
+        /// The reason, for a person.
         message: String,
         /// The cause may pass by itself.
         passes: bool,
     },
-    /// Its agent's program that is about to run: the absolute path.
+    /// Absolute path of the agent's program, which is about to run.
     Program(String),
-    /// Its agent wants somebody to log in, and it leaves.
+    /// The agent needs a login, and the worker exits. The text is the reason.
     LoginNeeded(String),
-    /// It misbehaves and must go.
+    /// The worker broke the protocol or a deadline, and must be killed. The text is the reason.
     Faulted(String),
-    /// A worker of an earlier manager goes on with this one. All that it said before was told.
+    /// A worker of an earlier manager said hello to this one. Its earlier messages were observed before.
     Linked {
-        /// It speaks another version of the protocol than this manager.
+        /// The worker speaks another version of the protocol than this manager.
         outdated: bool,
     },
-    /// What its prompt needs from the journal was read, and it was given the prompt with it.
+    /// The worker got the prompt, with its attachments and history.
     Handed(PromptId),
-    /// All of its messages up to this number were told.
+    /// All messages of the worker up to this number were observed.
     Heard(u64),
-    /// It is dead, all that it had said has been read, and nothing that it started lives. The last thing ever
-    /// observed of an incarnation.
+    /// The worker is dead, all its messages were observed, and its tree was swept. The last observation of an incarnation.
     Gone {
-        /// How it ended.
+        /// How the worker ended.
         exit: Exit,
-        /// The last lines on its standard error.
+        /// The last lines that the worker and its agent wrote to standard error.
         last_words: Vec<String>,
-        /// Processes of its tree that survive SIGKILL.
+        /// Pids of processes of its tree that survive SIGKILL.
         survivors: Vec<u32>,
     },
 }
 
 impl Seen {
-    /// It shows that the agent of the running turn works.
+    /// Whether the observation shows that the agent of the running turn works.
     pub(super) fn shows_work(&self) -> bool {
         match self {
             Seen::TurnStarted { .. }
@@ -273,4 +274,120 @@ impl Seen {
             | Seen::Gone { .. } => false,
         }
     }
+}
+
+/// One input of the fleet's step.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ask {
+    /// Create a session.
+    Create {
+        /// The session's id; none: the next generated id.
+        id: Option<SessionId>,
+        /// The session's spec.
+        spec: Arc<Spec>,
+    },
+    /// Start the session with this id if it is not up; create it if it does not exist.
+    Ensure {
+        /// The session's id.
+        id: SessionId,
+        /// The spec of the session if it is created.
+        spec: Arc<Spec>,
+        /// The options that the caller named. They must agree with a session that exists.
+        given: Box<SessionOpts>,
+    },
+    /// Create a session below `parent`, and accept its first prompt.
+    Subagent {
+        /// The parent; none for the owner's own sub-agent.
+        parent: Option<SessionId>,
+        /// The session's id; none: the next generated id.
+        id: Option<SessionId>,
+        /// The session's spec.
+        spec: Arc<Spec>,
+        /// The text of the first prompt.
+        task: Arc<str>,
+        /// The parent's own request, which bounds the spec; none: the owner asks, and nothing is bounded.
+        wish: Option<Box<Wish>>,
+    },
+    /// Stop a session, and all sessions below it unless they are kept.
+    Stop(SessionId, Orphans),
+    /// Remove a session without a process, and its records.
+    Remove(SessionId),
+    /// One input for one session.
+    One(SessionId, Input),
+    /// A manager has loaded the journal.
+    ManagerStarted {
+        /// The manager's process.
+        pid: u32,
+        /// The manager's version and build.
+        version: String,
+        /// The boot id of the machine.
+        boot_id: String,
+        /// The journal was last written in this boot.
+        same_boot: bool,
+        /// The part of a damaged journal that was lost, for a person.
+        lost: Option<String>,
+    },
+    /// The manager is about to exit, and ends all processes.
+    Shutdown,
+}
+
+/// The request of a session for a sub-agent.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Wish {
+    /// The options that the session named.
+    pub given: SessionOpts,
+    /// The directory in which kennel makes git worktrees for this parent; none where it makes none.
+    pub worktrees: Option<String>,
+}
+
+/// The answer to a command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// The command was done, or is under way.
+    Done,
+    /// A session with this id was created.
+    Created(SessionId),
+    /// A session with this id existed.
+    Existing(SessionId),
+    /// The prompt was accepted.
+    Accepted {
+        /// The prompt's id, which is also the id of its event.
+        prompt: PromptId,
+        /// Whether the prompt was started or queued.
+        disposition: Disposition,
+    },
+    /// The turn of this prompt is being ended, or the prompt left the queue.
+    Aborting {
+        /// The prompt.
+        prompt: PromptId,
+    },
+    /// Waiting prompts were removed.
+    Cleared {
+        /// How many.
+        removed: u32,
+    },
+    /// The agent was asked to change a setting.
+    Setting {
+        /// The setting's number.
+        number: u64,
+    },
+    /// MCP servers were added.
+    Servers {
+        /// Names of the servers that are new or different.
+        changed: Vec<String>,
+        /// The running agent does not have these servers: its next process will.
+        next_process: bool,
+    },
+    /// The client is attached.
+    Attached {
+        /// The client's id.
+        client: EventId,
+    },
+    /// The interrupted prompt is resolved.
+    Resolved {
+        /// The prompt that repeats it; none if it was dropped.
+        retried_as: Option<PromptId>,
+    },
+    /// These sessions are being stopped. The one that was named is first.
+    Stopping(Vec<SessionId>),
 }

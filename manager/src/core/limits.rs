@@ -1,16 +1,16 @@
-//! Bounds of the core, in milliseconds where a name ends in `_MS`.
+//! Limits of the core, in milliseconds where a name ends in `_MS`.
 
 /// Prompts that may wait in one session.
 pub const QUEUE: usize = 100;
-/// Interrupted prompts that are remembered; past it the oldest is dropped, and that is said.
+/// Interrupted prompts that are remembered. One more drops the oldest, with an event.
 pub const INTERRUPTED: usize = 100;
-/// How much of the first prompt is shown in lists.
+/// Characters of the first prompt in lists.
 pub const FIRST_PROMPT_CHARS: usize = 200;
-/// From spawn to ready.
+/// Time from spawn to ready.
 pub const START_MS: u64 = 20_000;
-/// The same for an agent that lives between prompts, which has a conversation to load.
+/// The same for ACP agents, which may load a conversation.
 pub const START_ACP_MS: u64 = 120_000;
-/// How long nothing may show that an agent works: longer than any that was seen to wait for its model (10 min).
+/// Time without a sign of work after which a turn stalls. Agents were seen to wait 10 minutes for their model.
 pub const STALL_ACP_MS: u64 = 20 * 60_000;
 /// Starts in a row that may fail before an agent's conversation is given up.
 pub const LOST_STARTS: u32 = 2;
@@ -26,9 +26,9 @@ pub const SETTINGS: usize = 16;
 pub const SET: usize = 64;
 /// Calls that may wait at once.
 pub const CALLS: usize = protocol::bounds::CALLS;
-/// How long the client that drives has to do something for the agent.
+/// Time that the driver has to answer a call.
 pub const CALL_MS: u64 = 30_000;
-/// Answers to permissions that are kept after they were told, so that they can be told again.
+/// Answers to permission requests that are kept after they were sent, so that they can be sent again.
 pub const ANSWERS: usize = 16;
 /// Open tool calls of one turn that are remembered.
 pub const TOOL_CALLS: usize = 1_000;
@@ -36,24 +36,24 @@ pub const TOOL_CALLS: usize = 1_000;
 pub const TOOL_CALLS_BYTES: usize = 64 << 10;
 /// The most of a session's document that its workers can bring it to, in bytes: what they say is in it only within bounds.
 pub const DOCUMENT: usize = 384 << 10;
-/// How much of what an agent says in one turn is recorded, in bytes of text and payloads.
+/// Limit of an agent's messages on record in one turn, in bytes of text and payloads.
 pub const TURN_BYTES: u64 = 64 << 20;
-/// What is recorded of permissions and calls once that is full, in bytes. Their payloads are not. Past it they are refused: what
-/// is on no record is not allowed.
+/// Limit of permission requests and calls on record after `TURN_BYTES`, in bytes, without their payloads. Later ones are
+/// denied: what is not on record is not allowed.
 pub const ASKS_BYTES: u64 = 8 << 20;
-/// The same between two turns.
+/// Limit of an agent's messages on record between two turns, in bytes.
 pub const BETWEEN_BYTES: u64 = 4 << 20;
-/// From giving a worker a prompt to its taking it: also how a worker that hangs while idle is found.
+/// Time in which a worker must confirm a prompt. It also finds a worker that hangs while idle.
 pub const TAKE_PROMPT_MS: u64 = 10_000;
-/// What reading what a prompt needs from the journal may take before that: its attachments, the conversation before it.
+/// Time to read a prompt's attachments and history from the journal.
 pub const READ_PROMPT_MS: u64 = 60_000;
-/// What a worker has beside its agent's grace to end a turn it was told to abort.
+/// Time to end an aborted turn, beside the agent's grace.
 pub const ABORT_SLACK_MS: u64 = 5_000;
-/// What a worker has beside its agent's grace to end its tree and leave.
+/// Time to end a worker's tree and exit, beside the agent's grace.
 pub const STOP_SLACK_MS: u64 = 3_000;
-/// Between two rounds of SIGKILL.
+/// Time between two rounds of SIGKILL.
 pub const KILL_MS: u64 = 1_000;
-/// From the first SIGKILL until a process counts as unkillable.
+/// Time from the first SIGKILL until a process counts as unkillable.
 pub const UNKILLABLE_MS: u64 = 10_000;
-/// What the workers of a dead manager have to answer the next one, or to leave by themselves.
+/// Time in which workers of a dead manager must answer the next one, or exit.
 pub const ADOPT_MS: u64 = 5_000;

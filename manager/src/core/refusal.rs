@@ -1,8 +1,8 @@
-//! Why a command is refused. A refusal changes nothing.
+//! The reasons for which a command is refused. A refusal changes nothing.
 
 use protocol::{CallId, Incarnation, PermissionId, PromptId, SessionId};
 
-/// Why a command was refused, in words that say what was not changed and what to do.
+/// The reason for which a command was refused. The message says what was not changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)] // each variant's message says it
 pub enum Refusal {
@@ -72,19 +72,19 @@ pub enum Refusal {
     Closing,
 }
 
-/// What of sub-agents is limited.
+/// A limit of sub-agents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubagentLimit {
-    /// How deep they are below one another.
+    /// How many parents a sub-agent may have above it.
     Depth,
-    /// How many work for one parent at a time.
+    /// How many sub-agents of one parent may work at a time.
     Breadth,
-    /// How many there are below one root.
+    /// How many sub-agents there may be below one root.
     Total,
 }
 
 impl Refusal {
-    /// Stable name, for programs.
+    /// The stable name, for programs.
     pub fn code(&self) -> &'static str {
         match self {
             Refusal::NoSuchSession(_) => "no_such_session",
@@ -119,91 +119,6 @@ impl Refusal {
             Refusal::Weaker { .. } => "weaker_than_parent",
             Refusal::Closing => "manager_stopping",
         }
-    }
-
-    /// What to do about it.
-    pub fn hint(&self) -> Option<String> {
-        Some(match self {
-            Refusal::NoSuchSession(_) | Refusal::NoSuchPid(_) => {
-                "`kennel ls --all` lists all sessions".into()
-            }
-            Refusal::IdTaken(id) => format!("choose another id, or use `kennel ensure --id {id}` to get it"),
-            Refusal::IdRetired(_) => "choose another id, or leave it out".into(),
-            Refusal::SpecMismatch { id, .. } => {
-                format!(
-                    "leave these options out, or choose another id; `kennel show {id}` prints what it has"
-                )
-            }
-            Refusal::Stopped(id) => format!("`kennel restart {id}` starts it again"),
-            Refusal::Failed { id, .. } => {
-                format!("`kennel logs {id}` shows why; `kennel restart {id}` tries again")
-            }
-            Refusal::Stopping(id) => {
-                format!("`kennel wait {id} --until stopped`, then `kennel restart {id}`")
-            }
-            Refusal::Busy(id) => {
-                format!("`kennel wait {id} --until idle`, or send it with --when-busy queue")
-            }
-            Refusal::QueueFull { id, .. } => format!("`kennel queue ls {id}` lists what waits"),
-            Refusal::NoAttachments { .. } => {
-                "agents that speak the Agent Client Protocol may take some; or name the file in the text"
-                    .into()
-            }
-            Refusal::TooLongForAgent { .. } => {
-                "put long input into a file and name the file in the prompt; or set `prompt_via = \"stdin\"` in the agent's profile"
-                    .into()
-            }
-            Refusal::NoTurn(_) | Refusal::Closing => return None,
-            Refusal::NoSuchPrompt(_) | Refusal::NotQueued(_) | Refusal::NotInterrupted(_) => {
-                "`kennel queue ls SESSION` lists prompts that wait or were interrupted".into()
-            }
-            Refusal::NoSuchPermission(_) | Refusal::PermissionSettled(_) => {
-                "`kennel permissions ls` lists those that wait".into()
-            }
-            Refusal::NoSettings { .. } => {
-                "agents that speak the Agent Client Protocol have settings; `kennel agents ls` lists them"
-                    .into()
-            }
-            Refusal::TooManySettings { id, .. } => {
-                format!("`kennel show {id}` says whether it works; they are set when its agent is ready")
-            }
-            Refusal::NoSuchCall(_) | Refusal::CallSettled(_) => {
-                "the events `call.requested` and `call.expired` say which wait".into()
-            }
-            Refusal::NoSuchOption { id, .. } => {
-                format!(
-                    "name one of these: `kennel permissions allow {id} --option OPTION`; the question still waits"
-                )
-            }
-            Refusal::Driven { id, .. } => {
-                format!("`kennel attach {id} --takeover` drives instead, `--read-only` looks on")
-            }
-            Refusal::NotDriver(id) => format!("`kennel attach {id} --takeover` drives again"),
-            Refusal::TooManyClients { .. } => "detach some".into(),
-            Refusal::NotStopped(id) => format!("`kennel stop {id}` first, or `kennel rm --force {id}`"),
-            Refusal::SubagentLimit { what, .. } => match what {
-                SubagentLimit::Depth => {
-                    "do it in this session, or have a session further up start it; the limit is \
-                                         `subagent_depth` in config.toml"
-                        .into()
-                }
-                SubagentLimit::Breadth => "wait until one of them has ended, or abort one; the limit is \
-                                           `subagent_breadth` in config.toml"
-                    .into(),
-                SubagentLimit::Total => {
-                    "stop one that is not needed any more; the limit is `subagent_total` in \
-                                         config.toml"
-                        .into()
-                }
-            },
-            Refusal::Weaker { .. } => {
-                "leave these out: a sub-agent has them from its parent; or have the owner start a session"
-                    .into()
-            }
-            Refusal::Unkillable { .. } => "such a process waits for the kernel, often for a disk or network \
-                                           file system; try again once it is gone"
-                .into(),
-        })
     }
 }
 

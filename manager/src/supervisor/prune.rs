@@ -1,49 +1,37 @@
-//! History that goes, a bite in each turn of the loop: between two of them everything else has its turn.
+//! Removal of history, a small part in each turn of the loop, so that everything else goes on.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
-use protocol::SessionId;
-use tokio::sync::oneshot;
-
-use super::{Error, Room, Supervisor};
+use super::Supervisor;
+use crate::error::Error;
 use crate::journal::{Cut, JournalError};
+use crate::supervisor::inbox::{PruneReply, Pruned};
+use crate::supervisor::room::Room;
 
-/// What is gone.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pruned {
-    /// Of each session, and of none: events, the bytes of their JSON, and the last of them.
-    pub of: BTreeMap<Option<SessionId>, (u64, u64, u64)>,
-    /// How much more of the file is empty than before, in bytes.
-    pub freed: u64,
-}
-
-/// Told when all of it is gone, or why it is not.
-pub type Reply = oneshot::Sender<Result<Pruned, Error>>;
-
-/// Work that is under way.
+/// A part of the history that is being removed.
 pub struct Pruning {
     cuts: VecDeque<Cut>,
     /// The last event of the first cut that was looked at.
     at: u64,
     free_before: Option<u64>,
     done: Pruned,
-    reply: Reply,
+    reply: PruneReply,
 }
 
 impl Pruning {
-    /// Work that has not begun.
-    pub fn new(cuts: Vec<Cut>, reply: Reply) -> Self {
+    /// A part of the history of which nothing is removed yet.
+    pub fn new(cuts: Vec<Cut>, reply: PruneReply) -> Self {
         Self { cuts: cuts.into(), at: 0, free_before: None, done: Pruned::default(), reply }
     }
 }
 
 impl Supervisor {
-    /// Whether there is a bite to be taken now.
+    /// Whether some history waits to be removed.
     pub(super) fn prunes(&self) -> bool {
         !self.pruning.is_empty() || (self.clears && self.room == Room::Plenty)
     }
 
-    /// Takes one bite of what is left of removed sessions.
+    /// Removes a part of what is left of removed sessions.
     pub(super) fn clear_away(&mut self) {
         if self.clears && self.room == Room::Plenty {
             self.clears = self.journal.clear_away().unwrap_or_else(|error| {
@@ -54,7 +42,7 @@ impl Supervisor {
         }
     }
 
-    /// Takes one bite.
+    /// Removes a part of the history that a client wants pruned.
     pub(super) fn prune(&mut self) {
         let Some(mut pruning) = self.pruning.pop_front() else { return };
         if self.room != Room::Plenty {

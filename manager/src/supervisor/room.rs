@@ -1,29 +1,34 @@
-//! What becomes of the loop when the journal takes nothing, most often because the disk is full.
+//! The loop while the journal takes nothing, most often because the disk is full.
 //!
-//! Three levels. *Plenty*: everything is taken. *Tight*: the last commit failed and what is kept back for ends has
-//! been given up; only ends are taken, everything else is refused, or waits where it was heard. *Shut*: not even ends
-//! fit; processes are told to end all the same, and that is recorded as soon as it can be. Once a second more room is
-//! looked for.
+//! There are three levels. *Plenty*: the journal takes everything. *Tight*: the last commit failed, and the reserve for
+//! ends was freed; ends are taken, everything else is refused or waits in its pipe. *Shut*: not even ends fit; processes
+//! are signalled all the same, and that is recorded later. The loop looks for more room once a second.
 
-use super::{Answer, Ask, Change, Error, Fleet, Input, Item, Reply, SessionId, Supervisor, UsedKey};
+use protocol::SessionId;
 
-/// Until more room is looked for, in milliseconds.
+use super::Supervisor;
+use crate::core::{Ask, Change, Fleet, Input, Reply};
+use crate::error::Error;
+use crate::journal::UsedKey;
+use crate::supervisor::inbox::{Answer, Item, Replay};
+
+/// Time between two looks for room, in milliseconds.
 const RETRY_MS: u64 = 1_000;
 
-/// What the journal has room for.
+/// The room in the journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Room {
-    /// Everything.
+    /// The journal takes everything.
     #[default]
     Plenty,
-    /// Ends.
+    /// The journal takes ends only.
     Tight,
-    /// Nothing.
+    /// The journal takes nothing.
     Shut,
 }
 
 impl Room {
-    /// Whether it can be recorded that this session's process has ended.
+    /// Whether the journal takes the end of this session's process.
     pub fn takes_end_of(self, fleet: &Fleet, id: &SessionId) -> bool {
         match self {
             Room::Plenty => true,
@@ -37,26 +42,26 @@ fn is_ending(fleet: &Fleet, id: &SessionId) -> bool {
     fleet.ends(&Ask::One(id.clone(), Input::Tick))
 }
 
-/// Done and adopted, and not on record yet, oldest first.
+/// Changes that were done and adopted, and are not on record yet, oldest first.
 #[derive(Default)]
 pub struct Owed {
-    /// What was decided.
+    /// The changes.
     pub changes: Vec<Change>,
-    /// Whoever waits for it to be on record.
+    /// Clients whose answer waits for the record.
     pub answers: Vec<(Answer, Reply)>,
-    /// What else is to be remembered with it.
+    /// Idempotency keys to record with the changes.
     pub used: Vec<UsedKey>,
 }
 
 impl Owed {
-    /// Whether nothing is.
+    /// Whether nothing is owed.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
     }
 }
 
 impl Supervisor {
-    /// Whether an observation is taken now, or waits for room.
+    /// Whether an observation is stepped now; else it waits for room.
     pub(super) fn takes(&self, ask: &Ask) -> bool {
         match self.room {
             Room::Plenty => true,
@@ -69,7 +74,7 @@ impl Supervisor {
         is_ending(&self.fleet, id)
     }
 
-    /// What was observed and is taken now. The rest keeps its place.
+    /// Takes the observations that are stepped now. The others keep their order.
     pub(super) fn take_observed(&mut self) -> Vec<Item> {
         let observed = std::mem::take(&mut self.observed);
         let (taken, kept) = observed.into_iter().partition(|ask| self.takes(ask));
@@ -77,7 +82,7 @@ impl Supervisor {
         std::collections::VecDeque::into_iter(taken).map(Item::Observation).collect()
     }
 
-    /// Lets those links go on of which nothing waits any more.
+    /// Lets a link read on once none of its observations waits.
     pub(super) fn release_permits(&mut self) {
         if self.observed.is_empty() {
             return self.permits.clear();
@@ -87,7 +92,7 @@ impl Supervisor {
         self.permits.retain(|(id, _)| waits(id));
     }
 
-    /// Takes everything again, if there is enough room to keep some back.
+    /// Looks for room, and accepts everything again if the reserve could be made.
     pub(super) fn look_for_room(&mut self) {
         let now = self.mono();
         if self.room == Room::Shut {
@@ -132,21 +137,24 @@ impl Supervisor {
         self.batch(ends);
     }
 
-    /// Not even ends fit: what only tells processes to end is done, and recorded later.
+    /// Performs changes that only signal processes, before they can be recorded. All others wait or are refused.
     pub(super) fn act_first(&mut self, items: Vec<Item>) {
         let at = self.now();
         let mut waiting = Vec::new();
         for item in items {
-            if let Item::Command { key: Some(key), .. } = &item
-                && let Err(answer) = self.replay(key, &self.owed.used)
-            {
-                match (item.reply(), answer) {
-                    // It may wait for the record as well as the one before it.
-                    (Some(reply), Ok(answer)) => self.owed.answers.push((reply, answer)),
-                    (Some(reply), answer) => drop(reply.send(answer)),
-                    (None, _) => {}
+            if let Item::Command { key: Some(key), .. } = &item {
+                match self.replay(key, &self.owed.used) {
+                    Replay::New => {}
+                    // The repeated request waits for the record as well as the one before it.
+                    Replay::Answered(answer) => {
+                        self.owed.answers.extend(item.reply().map(|reply| (reply, answer)));
+                        continue;
+                    }
+                    Replay::Refused(error) => {
+                        drop(item.reply().map(|reply| reply.send(Err(error))));
+                        continue;
+                    }
                 }
-                continue;
             }
             let leaves = matches!(item.ask(), Ask::Shutdown);
             let change = match (self.fleet.step(at, item.ask()), item) {

@@ -1,6 +1,6 @@
 //! The two pipes to a worker: frames in, frames out, and never more in memory than one read of each.
 //!
-//! What a worker has said while it had no manager is in a file, and comes before what its new pipe brings.
+//! A worker without a manager writes its messages into a spool file. They come before those of its new pipe.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -19,33 +19,33 @@ use tokio::task::JoinHandle;
 /// The most that one read takes.
 const READ: usize = 64 * 1024;
 
-/// What a link tells the loop.
+/// An event of a link, for the loop.
 pub enum LinkEvent {
     /// The worker said something. While the loop holds `permit` no more is read from that worker: one that
     /// babbles fills its own pipe, not our memory, and waits its turn like all others.
     Frames {
-        /// Whose.
+        /// The session.
         session: SessionId,
-        /// Whose.
+        /// The worker's incarnation.
         incarnation: Incarnation,
-        /// What, each with the size of its frame.
+        /// The messages, each with the size of its frame.
         frames: Vec<Framed<FromWorker>>,
-        /// Dropped once they are committed.
+        /// Held until the frames are committed.
         permit: OwnedSemaphorePermit,
     },
-    /// Nothing more will come.
+    /// The link has ended: no more frames come.
     Ended {
-        /// Whose.
+        /// The session.
         session: SessionId,
-        /// Whose.
+        /// The worker's incarnation.
         incarnation: Incarnation,
-        /// What was wrong with what came, if anything.
+        /// The error in the last bytes, if there was one.
         error: Option<String>,
     },
 }
 
 impl LinkEvent {
-    /// Whose link it is.
+    /// The link's session.
     pub fn session(&self) -> &SessionId {
         match self {
             LinkEvent::Frames { session, .. } | LinkEvent::Ended { session, .. } => session,
@@ -58,14 +58,14 @@ pub struct Link {
     incarnation: Incarnation,
     sent: u64,
     outgoing: mpsc::UnboundedSender<Vec<u8>>,
-    /// How much was read, in bytes.
+    /// Bytes that were read.
     read: Arc<AtomicU64>,
     reader: JoinHandle<()>,
     writer: Option<JoinHandle<()>>,
 }
 
 impl Link {
-    /// Begins to read and write. What is in `spool` is read first. Without pipes there is nothing more.
+    /// Begins to read and write. Reads `spool` first; without pipes, reads nothing else.
     pub fn open(
         session: SessionId,
         incarnation: Incarnation,
@@ -108,17 +108,17 @@ impl Link {
         Ok(())
     }
 
-    /// Number of the last command.
+    /// The number of the last command.
     pub fn sent(&self) -> u64 {
         self.sent
     }
 
-    /// How much was read so far, in bytes, whole messages or not.
+    /// Bytes that were read so far, partial frames included.
     pub fn read(&self) -> u64 {
         self.read.load(Ordering::Relaxed)
     }
 
-    /// Stops reading: whatever is still in the pipe is lost.
+    /// Stops reading. Unread bytes in the pipe are lost.
     pub fn cut(&self) {
         self.reader.abort();
     }
@@ -135,9 +135,9 @@ impl Drop for Link {
 
 /// Our ends of a worker's pipes.
 pub struct Pipes {
-    /// What it is told.
+    /// The worker's standard input, for commands.
     pub stdin: OwnedFd,
-    /// What it says.
+    /// The worker's standard output, for reports.
     pub stdout: OwnedFd,
 }
 
@@ -161,7 +161,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// Waits until what was read before is committed.
+    /// Waits until the frames that were read before are committed.
     async fn turn(&self) -> Result<OwnedSemaphorePermit, String> {
         self.one.clone().acquire_owned().await.map_err(|error| error.to_string())
     }
@@ -182,7 +182,7 @@ impl Reader {
         }
     }
 
-    /// Reads to its present end. A worker that is killed leaves half a frame there.
+    /// Reads a file to its present end. A worker that was killed leaves half a frame there.
     async fn file(&mut self, file: &mut File, decoder: &mut Decoder) -> Result<(), String> {
         loop {
             let permit = self.turn().await?;

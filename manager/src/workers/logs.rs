@@ -1,8 +1,8 @@
-//! Logs of sessions: what their workers and agents write to standard error, bounded.
+//! Logs of sessions: the standard error of their workers and agents, within a limit.
 //!
-//! The worker has the file as its descriptor 2, alone writes it, and bounds it as it writes: before the file gets too long,
-//! the worker renames it to `ID.log.1` and goes on in a new one. Nothing here looks at a log by a clock. What an agent wrote
-//! stands there byte for byte, also what looks like a line of the worker's.
+//! The worker has the file as its descriptor 2 and alone writes it. Before the file gets too long, the worker renames it to
+//! `ID.log.1` and goes on in a new one. No timer looks at a log. An agent's output stands there byte for byte, even if it
+//! looks like a line of the worker's.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -15,12 +15,12 @@ use crate::system::owned::{self, How};
 
 /// The most that a log may hold when a worker gets it, in bytes: a worker of this kennel leaves half of that.
 const MOST: u64 = 16 * 1024 * 1024;
-/// How much of its end is kept then, in bytes: not more than can be copied in passing.
+/// How much of the log's end is kept then, in bytes: few enough to be copied within one turn of the loop.
 const KEPT: u64 = 4 * 1024 * 1024;
-/// How much of the end of a log is read for the last words, in bytes, and how many lines are kept.
+/// Limits of the last words: bytes at the end of a log, and lines.
 const LAST_WORDS: (u64, usize) = (4096, 10);
 
-/// Where they are, in the state directory.
+/// The directory of logs, in the state directory.
 pub const DIRECTORY: &str = "logs";
 
 /// The daemon's own log, in the state directory.
@@ -43,7 +43,7 @@ pub fn session_of(name: &str) -> Option<SessionId> {
     name.strip_suffix(".1").unwrap_or(name).strip_suffix(".log")?.parse().ok()
 }
 
-/// Where a worker's part of a log begins.
+/// The beginning of a worker's part of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Begin {
     /// Device and inode: another file by that name was begun by the worker itself.
@@ -52,7 +52,7 @@ pub struct Begin {
 }
 
 impl Begin {
-    /// At the end of what is in this file.
+    /// The beginning of a part at the present end of this file.
     pub fn at_end_of(log: &File) -> io::Result<Self> {
         let found = log.metadata()?;
         Ok(Self { file: (found.dev(), found.ino()), length: found.len() })
@@ -87,7 +87,7 @@ fn end_of(path: &Path, begin: &Begin) -> io::Result<(Vec<u8>, bool)> {
     Ok((bytes, is_first))
 }
 
-/// Empties a log that is too long, after its newest part was kept beside it.
+/// Empties a log that is too long, and keeps its newest part beside it.
 pub fn bound(state_dir: &Path, id: &SessionId) -> io::Result<()> {
     let path = path(state_dir, id);
     let length = match std::fs::symlink_metadata(&path) {
@@ -111,7 +111,7 @@ fn keep(log: &mut File, length: u64, to: &Path) -> io::Result<()> {
     owned::open(to, How::Anew)?.write_all(&newest)
 }
 
-/// Removes what there is.
+/// Removes a session's logs.
 pub fn remove(state_dir: &Path, id: &SessionId) {
     let path = path(state_dir, id);
     let _ = std::fs::remove_file(before(&path));

@@ -1,46 +1,38 @@
-//! Whether a worker that owes something still lives. Its pipe stays open when it is stopped or spins, so that nothing
-//! tells but its silence. One that owes nothing is not asked: idle sessions wake nobody.
-
-use protocol::SessionId;
-use protocol::wire::Command;
-
-use super::{Sighting, Worker, Workers};
-use crate::core::Seen;
-use crate::workers::link::Link;
+//! The checks of one worker that owes an answer: their times, and the verdict of each.
 
 /// Looks in which nothing was heard after a question, until the worker is taken for dead. More than one: a manager that
 /// stood still itself finds many looks overdue, and has them as one.
 const SILENT: u32 = 2;
 
-/// What a look comes to.
+/// The result of one check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Beat {
-    /// It owes nothing: it is looked at no more.
+    /// The worker owes nothing: no further check.
     Rest,
-    /// It was heard.
+    /// The worker said something.
     Fine,
-    /// It was not heard: it is to be asked for a sign of life.
+    /// The worker said nothing: probe it.
     Ask,
-    /// It was asked, and has not answered yet.
+    /// The worker was probed, and has not answered yet.
     Wait,
-    /// It does not answer.
+    /// The worker does not answer.
     Hung,
 }
 
-/// Of one worker, while it owes something.
+/// The checks of one worker that owes an answer.
 #[derive(Debug)]
 pub(super) struct Pulse {
     every_ms: u64,
-    /// When it is looked at next, in milliseconds since boot.
+    /// Time of the next check, in milliseconds since boot.
     pub next: u64,
-    /// What was heard of it at the last look, in bytes.
+    /// Bytes that were read at the last check.
     heard: u64,
     asked: bool,
     silent: u32,
 }
 
 impl Pulse {
-    /// Of a worker of which `heard` bytes were read, and that may be silent for `timeout_ms`.
+    /// Checks for a worker that may be silent for `timeout_ms`. `heard` bytes were read of it so far.
     pub fn new(timeout_ms: u64, heard: u64, now: u64) -> Self {
         let every_ms = (timeout_ms / u64::from(SILENT + 1)).max(1);
         Self { every_ms, next: now.saturating_add(every_ms), heard, asked: false, silent: 0 }
@@ -62,70 +54,6 @@ impl Pulse {
         }
         self.silent += 1;
         if self.silent >= SILENT { Beat::Hung } else { Beat::Wait }
-    }
-}
-
-impl Workers {
-    /// Whether a turn runs in a session's worker. While one does, or a command is unanswered, its pulse is felt: it may
-    /// be silent for `timeout_ms`.
-    pub fn attend(&mut self, id: &SessionId, at_work: bool, timeout_ms: u64, now: u64) {
-        let Some(worker) = self.workers.get_mut(id) else {
-            return;
-        };
-        worker.at_work = at_work;
-        if worker.owes() && worker.pulse.is_none() {
-            let pulse = Pulse::new(timeout_ms, worker.signs(), now);
-            self.beats.insert((pulse.next, id.clone()));
-            worker.pulse = Some(pulse);
-        }
-    }
-
-    /// Feels the pulse of those whose time it is. One that does not answer is at fault.
-    pub fn beat(&mut self, now: u64) -> Vec<Sighting> {
-        let mut seen = Vec::new();
-        while let Some((_, id)) = self.beats.first().filter(|(at, _)| *at <= now).cloned() {
-            self.beats.pop_first();
-            let Some(worker) = self.workers.get_mut(&id) else {
-                continue;
-            };
-            let (owes, heard) = (worker.owes(), worker.signs());
-            let Some(pulse) = &mut worker.pulse else {
-                continue;
-            };
-            let beat = pulse.look(owes, heard, now);
-            match beat {
-                Beat::Rest | Beat::Hung => worker.pulse = None,
-                Beat::Fine | Beat::Ask | Beat::Wait => drop(self.beats.insert((pulse.next, id.clone()))),
-            }
-            match beat {
-                // One of another version may not know the question.
-                Beat::Ask if !worker.outdated => {
-                    self.world.work.probed();
-                    seen.extend(worker.send(&id, Command::Probe));
-                }
-                Beat::Hung if !worker.outdated => {
-                    let why = "the worker has not answered for too long".to_owned();
-                    seen.push((id, worker.incarnation, Seen::Faulted(why)));
-                }
-                _ => {}
-            }
-        }
-        seen
-    }
-}
-
-impl Worker {
-    /// How much of it was read, in bytes. A large message is many signs of life before it is whole.
-    fn signs(&self) -> u64 {
-        self.link.as_ref().map_or(0, Link::read)
-    }
-
-    /// It is alive, and has something to say some time.
-    fn owes(&self) -> bool {
-        self.dead.is_none()
-            && self.link.is_some()
-            && !self.awaits_hello
-            && (self.at_work || self.acted < self.owed)
     }
 }
 

@@ -1,15 +1,15 @@
-//! What workers say, in the words of the core.
+//! Messages of workers, translated into observations of the core.
 
 use protocol::wire::{FromWorker, PROTOCOL_VERSION, Report, SettingAnswer, TurnEnd};
 use protocol::{PromptId, bounds, json};
 use serde_json::Value;
 
-use super::Worker;
 use crate::core::Seen;
+use crate::workers::worker::{Handshake, Origin, Worker};
 
 impl Worker {
-    /// What a message means for the session, or what is wrong with it. A worker bounds what its agent says; one of another
-    /// version, or one that an agent has taken over, may not, so that it is done here again.
+    /// The observations in a message, or the fault of the worker that sent it. Enforces the limits again that a worker
+    /// enforces, because a worker of another version, or one that an agent controls, may not.
     pub(super) fn understand(&mut self, frame: FromWorker) -> Result<Understood, String> {
         match self.news(frame)? {
             Some(report) => understood(report),
@@ -21,21 +21,22 @@ impl Worker {
     fn news(&mut self, frame: FromWorker) -> Result<Option<Report>, String> {
         if let Report::Hello { protocol, resume_from, .. } = frame.body {
             let outdated = protocol != PROTOCOL_VERSION;
-            let Some(link) = self.link.as_mut().filter(|_| std::mem::take(&mut self.awaits_hello)) else {
+            let awaited = self.awaits_hello();
+            let Some(link) = self.link.as_mut().filter(|_| awaited) else {
                 // One that was just started is of the program that is installed now.
                 let wrong = format!("the worker speaks protocol {protocol}, this manager {PROTOCOL_VERSION}");
                 return if outdated { Err(wrong) } else { Ok(None) };
             };
             link.resume(resume_from);
             (self.owed, self.acted) = (resume_from, resume_from);
-            (self.welcomed, self.outdated) = (true, outdated);
+            self.origin = Origin::Adopted(Handshake::Done { outdated });
             return Ok(Some(frame.body));
         }
-        if self.adopted && frame.incarnation == self.incarnation && frame.seq <= self.heard {
+        if self.is_adopted() && frame.incarnation == self.incarnation && frame.seq <= self.heard {
             // The manager before had put it on record, and had no time to say so.
             return Ok(None);
         }
-        if self.left_only && frame.seq != self.heard + 1 {
+        if self.is_refused() && frame.seq != self.heard + 1 {
             // The record lost its end in a power cut, and the spool did not. What came between is not known, so that what
             // comes after means nothing.
             return Ok(None);
@@ -56,7 +57,7 @@ impl Worker {
     }
 }
 
-/// What a report means for the session, within bounds.
+/// The observations in a report, within limits.
 fn understood(mut report: Report) -> Result<Understood, String> {
     let cut = bounds::bound(&mut report).map_err(|what| format!("the worker sent {what}, too long"))?;
     let seen = meaning(report)?;
@@ -122,17 +123,17 @@ fn meaning(report: Report) -> Result<Seen, String> {
 /// Under this name a payload that cannot be kept says why.
 const UNREAD: &str = "kennel.unread";
 
-/// What a worker's message comes to.
+/// The observations in one message.
 #[derive(Default)]
 pub(super) struct Understood {
-    /// What was observed.
+    /// The observation.
     pub seen: Option<Seen>,
-    /// What a person should read of it.
+    /// A notice for a person, where something was cut.
     pub notice: Option<Seen>,
 }
 
-/// What an agent sent. The worker has read it before, so that what is no JSON is the worker's fault. What is nested too
-/// deeply would make an event that nobody can read: it is left out.
+/// Parses an agent's JSON. The worker has parsed it before, so that invalid JSON is the worker's fault. Replaces a value
+/// that is nested too deeply by a note: nobody could read the event.
 fn object(payload: &str) -> Result<Value, String> {
     let mut scan = json::Scan::default();
     scan.push(payload.as_bytes());
@@ -292,7 +293,7 @@ mod tests {
         }
     }
 
-    /// Whatever workers say, and however large, a session stays small: it is written with each batch.
+    /// A session stays small whatever its workers send, because each batch writes it.
     #[test]
     fn no_sequence_of_reports_makes_a_session_larger_than_its_bound() {
         let (mut largest, mut parked, mut tools, mut deaths) = (0, 0, 0, 0);

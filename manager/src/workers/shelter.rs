@@ -1,4 +1,4 @@
-//! Where workers wait when their manager is gone, and how the next one finds them there.
+//! Shelters: the sockets where workers without a manager wait, and where the next manager finds them.
 
 use std::fs::{self, File};
 use std::io::{self, IoSlice};
@@ -21,25 +21,25 @@ use crate::workers::link::Pipes;
 pub const DIRECTORY: &str = "workers";
 /// The most that a worker says to nobody, in bytes.
 const SPOOL_BYTES: u64 = 64 * 1024 * 1024;
-/// How long a turn goes on without a manager, in milliseconds.
+/// How long a turn may go on without a manager, in milliseconds.
 const TURN_MS: u64 = 60 * 60 * 1000;
-/// How long a worker without a manager and without a turn stays, in milliseconds.
+/// How long an idle worker stays without a manager, in milliseconds.
 const IDLE_MS: u64 = 10 * 60 * 1000;
 
-/// All shelters of a state directory.
+/// The shelters in a state directory: sockets where workers without a manager wait.
 pub struct Shelters {
     directory: PathBuf,
-    /// What the secrets of the workers are made from. Only the journal has it.
+    /// The journal's secret, from which the secrets of the workers are derived.
     secret: String,
 }
 
 impl Shelters {
-    /// Those in this state directory.
+    /// The shelters in this state directory.
     pub fn new(state_dir: &Path, secret: String) -> Self {
         Self { directory: state_dir.join(DIRECTORY), secret }
     }
 
-    /// What a worker is told of its own.
+    /// The address, secret and limits of a worker's own shelter.
     pub fn papers(&self, id: &SessionId, incarnation: Incarnation) -> Shelter {
         let path = |name: PathBuf| name.to_string_lossy().into_owned();
         Shelter {
@@ -52,7 +52,7 @@ impl Shelters {
         }
     }
 
-    /// Hands a worker that waits there two new pipes, and gives our ends of them. None if nobody opens.
+    /// Sends two new pipes to a worker that waits, and gives our ends of them; none if no worker answers.
     pub fn visit(&self, id: &SessionId, incarnation: Incarnation) -> Option<Pipes> {
         let visited = self.try_visit(id, incarnation);
         visited
@@ -79,7 +79,7 @@ impl Shelters {
         Ok(Pipes { stdin, stdout })
     }
 
-    /// What it has said to nobody.
+    /// The worker's spool: its messages while it had no manager.
     pub fn spool(&self, id: &SessionId, incarnation: Incarnation) -> Option<File> {
         let path = self.spool_path(id, incarnation);
         match owned::open(&path, How::Read) {
@@ -97,7 +97,7 @@ impl Shelters {
         let _ = fs::remove_file(self.spool_path(id, incarnation));
     }
 
-    /// Removes those of workers that are no more.
+    /// Removes the files of workers that do not exist.
     pub fn tidy(&self, exists: impl Fn(&SessionId, Incarnation) -> bool) {
         for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
             let name = entry.file_name();
@@ -135,7 +135,7 @@ pub fn anybody(state_dir: &Path) -> bool {
         .any(|path| path.extension().is_some_and(|extension| extension == "sock") && connect(&path).is_ok())
 }
 
-/// To a path of any length: what a socket's address can hold is 107 bytes (unix(7)).
+/// Connects to a path of any length: a socket's address holds 107 bytes (unix(7)).
 fn connect(path: &Path) -> io::Result<UnixStream> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());

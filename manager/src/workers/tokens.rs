@@ -1,8 +1,7 @@
-//! Sessions' tokens: those for looking on only, and the files by which tokens reach the tools that kennel offers to
-//! agents.
+//! Tokens of sessions: those of viewers and agents, and the files through which tokens reach kennel's own MCP server.
 //!
-//! A token is a secret, and so it is in no command line and in no environment: those are seen by whoever lists
-//! processes. What is handed on is the path of a file that only its owner can read.
+//! A token is a secret, so no command line and no environment holds one: whoever lists processes sees those. A process gets
+//! the path of a file that only its owner can read.
 
 use std::fs;
 use std::io::{self, Write};
@@ -17,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::system::owned;
 
-/// What agents know the server by.
+/// The name under which agents know the server.
 pub const SERVER: &str = protocol::MCP_SERVER;
 /// Names the file with the token, for `kennel mcp`.
 pub const TOKEN_FILE: &str = "KENNEL_TOKEN_FILE";

@@ -1,15 +1,15 @@
-//! What goes on while the journal takes nothing: ends.
+//! Ends: the inputs that are taken while the journal takes nothing else.
 //!
-//! A journal without room must not keep anybody from stopping what fills it. So ends have room that is kept back for
-//! them, and where even that is used up, signals are sent first and recorded later. Everything else waits.
+//! A full journal must not keep anybody from stopping the sessions that fill it. So a reserve is kept for ends. Where even
+//! that is used up, signals are sent first and recorded later. Everything else waits.
 
-use crate::core::Effect;
-use crate::core::fleet::{Ask, Change, Fleet};
-use crate::core::input::Input;
-use crate::core::session::{State, Was};
+use crate::core::effect::Effect;
+use crate::core::fleet::{Change, Fleet};
+use crate::core::input::{Ask, Input};
+use crate::core::model::state::{State, Was};
 
 impl Fleet {
-    /// Whether `ask` is there to end something: it goes on while everything else waits for room.
+    /// Whether `ask` ends something. Such inputs are taken while all others wait for room in the journal.
     pub fn ends(&self, ask: &Ask) -> bool {
         match ask {
             // What is removed makes room.
@@ -34,9 +34,8 @@ impl Fleet {
 }
 
 impl Change {
-    /// Whether this may be done before it is recorded: it does nothing but tell processes to end, which the next
-    /// manager, that knows nothing of it, finds dead and judges. A process that has ended is not let go before that is
-    /// on record, and none is begun.
+    /// Whether the change may be done before it is recorded: it only signals processes. The next manager, which knows
+    /// nothing of it, finds them dead and judges. Nothing is reaped or spawned before the record.
     pub fn may_act_first(&self) -> bool {
         let signals = |effect: &Effect| match effect {
             Effect::Terminate { .. } | Effect::Kill { .. } => true,

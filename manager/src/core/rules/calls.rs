@@ -1,67 +1,31 @@
-//! What an agent wants done that an attached client can do in the worker's place: files as an editor has them,
-//! terminals, questions to the user.
+//! Calls of an agent that an attached client can serve: files as an editor has them, terminals, questions to the user.
 //!
-//! The client that drives is asked. Where it goes, or does not answer, the worker is told and sees to it.
+//! The driver serves a call. If the driver leaves or does not answer, the worker serves the call itself.
 
 use protocol::api::PermissionPolicy;
 use protocol::event::EventKind;
 use protocol::wire::{CallAnswer, Offer, PermissionAsk};
 use protocol::{CallId, EventId, PromptId};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::turns::{Phase, Turn, weight};
-use crate::core::session::{Out, Session, State};
-use crate::core::{At, Refusal, Reply, limits};
+use crate::core::at::At;
+use crate::core::effect::AnsweredCall;
+use crate::core::input::Reply;
+use crate::core::limits;
+use crate::core::model::session::Session;
+use crate::core::model::state::State;
+use crate::core::model::turn::{Call, Calls, Phase, Turn};
+use crate::core::out::Out;
+use crate::core::refusal::Refusal;
+use crate::core::rules::recording::weight;
 
-/// What ACP has for an answer that is none.
+/// ACP's answer to a form that nobody answered.
 const CANCEL: &str = r#"{"action":"cancel"}"#;
-/// What it has for a no.
+/// ACP's answer to a form that the user declined.
 const DECLINE: &str = r#"{"action":"decline"}"#;
 
-/// Something that a client is to do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Call {
-    /// Its id.
-    pub id: CallId,
-    /// The worker's number of it.
-    pub request: u64,
-    /// Who is asked; none: nobody that can do it drives now, and it waits for one.
-    pub client: Option<EventId>,
-    /// What it takes to do it.
-    pub needs: Offer,
-    /// When it is given up, in milliseconds since boot.
-    pub expires: Option<u64>,
-}
-
-/// What the worker is told of a call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
-    /// The worker's number of it.
-    pub request: u64,
-    /// What has become of it.
-    pub answer: CallAnswer,
-}
-
-/// The calls of a turn.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Calls {
-    /// Those that wait for an answer, oldest first.
-    pub open: Vec<Call>,
-}
-
 impl Calls {
-    /// Whether one waits for a person.
-    pub fn want_a_person(&self) -> bool {
-        self.open.iter().any(|call| call.needs == Offer::Elicitation)
-    }
-
-    /// When the first is given up.
-    pub fn deadline(&self) -> Option<u64> {
-        self.open.iter().filter_map(|call| call.expires).min()
-    }
-
-    /// Takes out those of which this is so.
+    /// Removes and returns the open calls for which `so` is true.
     fn take(&mut self, so: impl FnMut(&Call) -> bool) -> Vec<Call> {
         let (taken, open) = std::mem::take(&mut self.open).into_iter().partition(so);
         self.open = open;
@@ -70,7 +34,7 @@ impl Calls {
 }
 
 impl Call {
-    /// Nobody does it; the worker is told so.
+    /// Expires a call, and tells the worker.
     fn give_up(self, reason: &str, out: &mut Out) {
         let answer = match (self.needs, self.client) {
             (Offer::Elicitation, _) => CallAnswer::Result { json: CANCEL.to_owned() },
@@ -78,11 +42,11 @@ impl Call {
             (_, None) => CallAnswer::NotAsked { reason: reason.to_owned() },
         };
         out.emit(EventKind::CallExpired { call_id: self.id, reason: reason.to_owned() });
-        out.tell(Told { request: self.request, answer });
+        out.answer_call(AnsweredCall { request: self.request, answer });
     }
 }
 
-/// How long the client has, in milliseconds; none: as long as the turn runs.
+/// Time limit of a call, in milliseconds; none: as long as the turn runs.
 fn patience(method: &str) -> Option<u64> {
     // A command may run for as long as it likes.
     (method != "terminal/wait_for_exit").then_some(limits::CALL_MS)
@@ -112,8 +76,8 @@ impl Session {
         able.filter(|_| self.may_be_done_outside(needs)).map(|driver| driver.id)
     }
 
-    /// Whether a client may do this for the agent. A client opens files and runs commands with its own rights. The agent of
-    /// a sandbox would reach through the client what its walls hide, so it may only ask the user something.
+    /// Whether a client may serve this request. A client opens files and runs commands with its own rights. Through it a
+    /// sandboxed agent would reach what its sandbox hides, so such an agent may only ask the user something.
     fn may_be_done_outside(&self, offer: Offer) -> bool {
         match offer {
             Offer::Elicitation => true,
@@ -159,7 +123,7 @@ impl Session {
                 Offer::Elicitation => CallAnswer::Result { json: CANCEL.to_owned() },
                 Offer::ReadFile | Offer::WriteFile | Offer::Terminal => CallAnswer::NotAsked { reason },
             };
-            return out.tell(Told { request, answer });
+            return out.answer_call(AnsweredCall { request, answer });
         }
         let id = CallId(out.next_event());
         self.last_call = Some(id);
@@ -190,7 +154,7 @@ impl Session {
         }
     }
 
-    /// What becomes of questions to the user when nobody can ask. A rule about tools or files is not about them.
+    /// The policy for questions to the user when no client can ask. Rules about tools or files do not apply.
     fn elicitation_policy(&self) -> PermissionPolicy {
         let ask = PermissionAsk {
             tool_call: String::new(),
@@ -212,7 +176,7 @@ impl Session {
             PermissionPolicy::Fail => (CANCEL, "the session's policy ends the turn"),
         };
         let answer = CallAnswer::Result { json: json.to_owned() };
-        out.tell(Told { request: call.request, answer });
+        out.answer_call(AnsweredCall { request: call.request, answer });
         out.emit(EventKind::CallExpired { call_id: call.id, reason: reason.to_owned() });
         if policy == PermissionPolicy::Fail {
             self.abort_turn(at, out);
@@ -234,18 +198,19 @@ impl Session {
                 _ => Refusal::NoSuchCall(id),
             });
         };
-        out.tell(Told { request: call.request, answer: answer.clone() });
+        out.answer_call(AnsweredCall { request: call.request, answer: answer.clone() });
         out.emit(EventKind::CallAnswered { call_id: id });
         Ok(Reply::Done)
     }
 
-    /// Calls that wait for an answer, oldest first, and who is asked. What they ask for is in the events of their ids.
+    /// Calls that wait for an answer, oldest first, with the client that must answer. Their parameters are in the events of
+    /// their ids.
     pub fn calls(&self) -> Vec<(CallId, Option<EventId>)> {
         let turn = self.turns.running.as_ref();
         turn.into_iter().flat_map(|turn| turn.calls.open.iter().map(|call| (call.id, call.client))).collect()
     }
 
-    /// Calls whose time is over are given up.
+    /// Expires calls whose time limit has passed.
     pub(in crate::core) fn expire_calls(&mut self, at: At, out: &mut Out) {
         let Some(turn) = self.turns.running.as_mut() else { return };
         for call in turn.calls.take(|call| call.expires.is_some_and(|expires| expires <= at.mono)) {
@@ -253,7 +218,7 @@ impl Session {
         }
     }
 
-    /// What follows from who drives now.
+    /// Moves open calls to the present driver, or expires them.
     pub(in crate::core) fn settle_calls(&mut self, at: At, out: &mut Out) {
         let (driver, asker) = (self.driver().map(|driver| driver.id), self.can(Offer::Elicitation));
         let policy = self.elicitation_policy();
@@ -277,7 +242,7 @@ impl Session {
 }
 
 impl Turn {
-    /// Nobody can be told any more: the worker sees to them, or is gone.
+    /// Expires all open calls. No answer can reach the worker any more, or the worker answers them itself.
     pub(in crate::core) fn close_calls(&mut self, reason: &str, out: &mut Out) {
         for call in std::mem::take(&mut self.calls.open) {
             out.emit(EventKind::CallExpired { call_id: call.id, reason: reason.to_owned() });

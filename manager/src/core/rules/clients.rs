@@ -1,27 +1,17 @@
-//! Who is attached to a session: one driver at most, and any number of viewers.
+//! Attached clients: one driver at most, and any number of viewers.
 
 use protocol::EventId;
 use protocol::api::Role;
 use protocol::event::EventKind;
 use protocol::wire::Offer;
-use serde::{Deserialize, Serialize};
 
-use crate::core::session::{Out, Session, State};
-use crate::core::{At, Refusal, Reply, limits};
-
-/// A client that is attached.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Client {
-    /// The event that says that it came.
-    pub id: EventId,
-    /// What it calls itself.
-    pub name: String,
-    /// What it may do.
-    pub role: Role,
-    /// What it can do for the agent while it drives.
-    #[serde(default)]
-    pub offers: Vec<Offer>,
-}
+use crate::core::at::At;
+use crate::core::input::Reply;
+use crate::core::limits;
+use crate::core::model::session::{Client, Session};
+use crate::core::model::state::State;
+use crate::core::out::Out;
+use crate::core::refusal::Refusal;
 
 impl Session {
     /// The client that drives, if one does.
@@ -56,8 +46,6 @@ impl Session {
         self.had_offers |= role == Role::Driver && !offers.is_empty();
         if role == Role::Driver {
             self.awaited.clear();
-        }
-        if role == Role::Driver {
             out.emit(EventKind::DriverChanged { driver: Some(id) });
         }
         if matches!(self.state, State::Hibernated) {
@@ -66,7 +54,7 @@ impl Session {
         Ok(Reply::Attached { client: id })
     }
 
-    /// One that is not attached any more is not missed.
+    /// Detaches a client. A client that is not attached is ignored.
     pub(in crate::core) fn detach(&mut self, client: EventId, out: &mut Out) {
         let Some(index) = self.clients.iter().position(|attached| attached.id == client) else {
             return;
@@ -78,14 +66,14 @@ impl Session {
         }
     }
 
-    /// Connections end with the manager that they were made to.
+    /// Detaches all clients: their connections ended with their manager.
     pub(in crate::core) fn detach_all(&mut self, out: &mut Out) {
         while let Some(client) = self.clients.first() {
             self.detach(client.id, out);
         }
     }
 
-    /// Whether this client may change anything.
+    /// Refuses a client that does not drive.
     pub(in crate::core) fn drives(&self, client: EventId) -> Result<(), Refusal> {
         match self.driver() {
             Some(driver) if driver.id == client => Ok(()),

@@ -1,44 +1,44 @@
-//! The one place that decides after a death nobody asked for: restart type, then intensity, then backoff.
+//! The judge, which alone decides after a death that nobody asked for: restart type, then intensity, then backoff.
 
 use protocol::api::RestartType;
 use protocol::{Exit, Incarnation, SessionId};
-use serde::{Deserialize, Serialize};
 
-use crate::core::spec::RestartPolicy;
+use crate::core::model::deaths::{Absence, Deaths};
+use crate::core::model::spec::RestartPolicy;
 
 /// The longest backoff, in milliseconds, before jitter.
 pub const MAX_DELAY_MS: u64 = 10_000;
 /// The second restart within the period waits this long, in milliseconds; each further one four times as long.
 const FIRST_DELAY_MS: u64 = 10;
-/// How long to wait when the machine itself had no room for a process, in milliseconds.
+/// Wait after a spawn for which the machine had no room, in milliseconds.
 const NO_ROOM_DELAY_MS: u64 = 1_000;
-/// How long a program may be missing before its session fails, in milliseconds: an installer replaces it meanwhile.
+/// How long a program may be missing before its session fails, in milliseconds. An installer may replace it meanwhile.
 pub const ABSENCE_MS: u64 = 60_000;
 /// The wait after the first start that did not run its program, in milliseconds; each further one is twice as long.
 const FIRST_ABSENCE_DELAY_MS: u64 = 100;
 /// The longest of these waits, in milliseconds, before jitter.
 const MAX_ABSENCE_DELAY_MS: u64 = 5_000;
 
-/// What brought the process to its end.
+/// The cause of a process's end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// It died of itself or was killed by a stranger.
+    /// The process exited, or somebody else killed it.
     Died(Exit),
-    /// kennel ended it because it misbehaved.
+    /// kennel killed the process, because it broke the protocol or a deadline.
     Fault(String),
-    /// It could not be spawned: its program never ran.
+    /// The process could not be spawned: its program never ran.
     NoSpawn(String),
     /// The agent's program never ran.
     NotRun {
-        /// Why, for a person.
+        /// The reason, for a person.
         message: String,
         /// The cause may pass by itself: the program is missing, or another process is writing it.
         passes: bool,
     },
-    /// It could not be spawned because the machine had no process, descriptor or memory left: no fault of the
-    /// session, so it costs nothing of its budget and is tried for ever.
+    /// The process could not be spawned, because the machine had no process, descriptor or memory left. That is no fault of
+    /// the session: it costs nothing of the budget, and kennel tries for ever.
     NoRoom(String),
-    /// Its manager died or was stopped: no fault of the session either.
+    /// The manager died or was stopped. That is no fault of the session either.
     ManagerLost,
 }
 
@@ -58,42 +58,28 @@ impl std::fmt::Display for Cause {
 pub enum Verdict {
     /// Start again after so many milliseconds.
     Restart { delay_ms: u64 },
-    /// It came to its own good end.
+    /// Do not start again: the process ended well.
     Stop,
     /// Give up, for this reason.
     Fail { reason: String },
 }
 
-/// The deaths that count: one window answers both "too many?" and "how long to wait?", so there is no timer to
-/// reset, and a stable run clears it by itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Deaths(Vec<u64>);
-
-impl Deaths {
-    /// How many lie within the period that ends `now`.
-    pub fn within(&self, now: u64, period_ms: u64) -> u32 {
-        self.0.iter().filter(|&&at| at + period_ms > now).count() as u32
-    }
-
-    /// Forgets all of them: somebody restarted the session by hand, or the machine.
-    pub fn clear(&mut self) {
-        self.0.clear();
-    }
-
-    fn record(&mut self, now: u64, period_ms: u64) -> u32 {
-        self.0.retain(|&at| at + period_ms > now);
-        self.0.push(now);
-        self.0.len() as u32
-    }
+/// The decision after a start that never ran its program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::core) enum Retry {
+    /// Try again after so many milliseconds.
+    After { delay_ms: u64 },
+    /// Give up, for this reason.
+    GiveUp { reason: String },
 }
 
-/// Starts in a row of which none came to run its program.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Absence {
-    /// When the first of them failed, in milliseconds since boot.
-    pub since: u64,
-    /// How many they are.
-    pub starts: u32,
+impl From<Retry> for Verdict {
+    fn from(retry: Retry) -> Self {
+        match retry {
+            Retry::After { delay_ms } => Self::Restart { delay_ms },
+            Retry::GiveUp { reason } => Self::Fail { reason },
+        }
+    }
 }
 
 /// Judges a start that never ran its program. Such a start is no death: it costs nothing of the budget. kennel tries again
@@ -104,18 +90,18 @@ pub(in crate::core) fn judge_absence(
     cause: &Cause,
     session: &SessionId,
     incarnation: Incarnation,
-) -> Verdict {
+) -> Retry {
     let absence = absence.get_or_insert(Absence { since: now, starts: 0 });
     let passed = now.saturating_sub(absence.since);
     if passed >= ABSENCE_MS {
         let seconds = passed / 1000;
-        return Verdict::Fail { reason: format!("{cause}; no start ran it for {seconds} s") };
+        return Retry::GiveUp { reason: format!("{cause}; no start ran it for {seconds} s") };
     }
     let doubled = FIRST_ABSENCE_DELAY_MS.saturating_mul(2u64.saturating_pow(absence.starts));
     absence.starts = absence.starts.saturating_add(1);
     let delay = jittered(doubled.min(MAX_ABSENCE_DELAY_MS), session, incarnation);
     // The last start is at the end of the time.
-    Verdict::Restart { delay_ms: delay.min(ABSENCE_MS - passed) }
+    Retry::After { delay_ms: delay.min(ABSENCE_MS - passed) }
 }
 
 /// Judges a death and records it.

@@ -1,15 +1,27 @@
-//! What a session does of itself and in answer to what happens, a subject in each file: its processes (`life`), its prompts
-//! (`turns`), what its agent asks for (`permissions`, `calls`), who is attached (`clients`), what is set in its agent
-//! (`settings`, `servers`), silence (`watchdog`), and what follows a death (`judge`).
+//! The rules of a session, a subject in each file: one input (`step`), a person's commands (`commands`), its process
+//! (`life`, `death`, `judge`, `tick`), its prompts (`queue`, `turns`, `recording`), requests of its agent (`permissions`,
+//! `policy`, `calls`), attached clients (`clients`), its agent's settings (`settings`, `servers`), silence (`watchdog`),
+//! its sub-agents (`authority`, `children`), and the effects of a state (`effects`).
 //!
-//! All of them are methods of [`Session`](crate::core::Session), which `Session::step` calls, and as pure as that.
+//! Nearly all of them are methods of [`Session`](crate::core::Session), which `Session::step` calls. They are as pure as
+//! that.
 
-pub(crate) mod calls;
-pub(crate) mod clients;
+mod authority;
+mod calls;
+mod children;
+mod clients;
+mod commands;
+mod death;
+mod effects;
 pub(crate) mod judge;
-pub(crate) mod life;
-pub(crate) mod permissions;
-pub(crate) mod servers;
-pub(crate) mod settings;
-pub(crate) mod turns;
-pub(crate) mod watchdog;
+mod life;
+mod permissions;
+mod policy;
+mod queue;
+mod recording;
+mod servers;
+mod settings;
+mod step;
+mod tick;
+mod turns;
+mod watchdog;

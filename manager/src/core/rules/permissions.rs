@@ -1,48 +1,23 @@
-//! What an agent that lives between prompts tells and asks: its work, its tool calls, its permissions.
+//! Reports and permission requests of an ACP agent.
 
 use protocol::api::{PermissionAnswer, PermissionInfo, PermissionPolicy, Usage};
 use protocol::event::{Decider, EventKind, Timestamp};
 use protocol::wire::{PermissionAsk, PermissionOption, Spent, Update};
 use protocol::{PermissionId, PromptId, Stream, bounds};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::turns::{Phase, Turn, weight};
-use crate::core::authority::stricter;
-use crate::core::session::{Out, Session, State};
-use crate::core::spec::{PermissionRule, Permissions};
-use crate::core::{At, Refusal, Reply, limits};
-
-/// A permission that waits for an answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Permission {
-    /// Its id.
-    pub id: PermissionId,
-    /// The worker's number of the question.
-    pub request: u64,
-    /// What the agent wants to do, in its words.
-    pub title: String,
-    /// What can be answered.
-    pub options: Vec<PermissionOption>,
-    /// When it was asked, unix time in milliseconds.
-    pub asked_at: u64,
-    /// When it is denied for want of an answer, in milliseconds since boot.
-    pub expires: Option<u64>,
-}
-
-/// A decision that the worker is told.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answer {
-    /// The permission.
-    pub id: PermissionId,
-    /// The worker's number of the question.
-    pub request: u64,
-    /// The option chosen; none: the question is cancelled.
-    pub option: Option<String>,
-}
+use crate::core::at::At;
+use crate::core::input::Reply;
+use crate::core::limits;
+use crate::core::model::session::Session;
+use crate::core::model::state::State;
+use crate::core::model::turn::{Answer, Permission, Phase, Questions, Turn, Turns};
+use crate::core::out::Out;
+use crate::core::refusal::Refusal;
+use crate::core::rules::recording::weight;
 
 impl Permission {
-    /// About how many bytes it has in the session's document: never fewer.
+    /// An upper bound of the request's bytes in the session's document.
     fn bytes(&self) -> usize {
         let options = self.options.iter().map(|option| {
             let texts = [&option.id, &option.name, &option.kind];
@@ -64,54 +39,6 @@ impl Permission {
         let kinds = if allows { ["allow_once", "allow_always"] } else { ["reject_once", "reject_always"] };
         kinds.iter().find_map(|kind| self.options.iter().find(|option| option.kind == *kind))
     }
-}
-
-impl Permissions {
-    /// What becomes of this question.
-    pub fn policy_for(&self, ask: &PermissionAsk, workdir: &str) -> PermissionPolicy {
-        let rule = self.rules.iter().find(|rule| rule.fits(ask, workdir));
-        let own = rule.map_or(self.policy, |rule| rule.then);
-        match &self.above {
-            None => own,
-            Some(above) => stricter(own, above.permissions.policy_for(ask, &above.workdir)),
-        }
-    }
-}
-
-impl PermissionRule {
-    fn fits(&self, ask: &PermissionAsk, workdir: &str) -> bool {
-        let kind = self.kind.as_ref().is_none_or(|kind| ask.kind.as_ref() == Some(kind));
-        let path = self.path.as_ref().is_none_or(|below| {
-            // Where no path is told, nothing is known of it.
-            !ask.paths.is_empty() && ask.paths.iter().all(|path| is_below(path, below, workdir))
-        });
-        kind && path
-    }
-}
-
-/// Whether `path` is `below` or beneath it, both relative to `workdir` unless absolute. By their names alone: a
-/// symlink can lead elsewhere, as the documentation says.
-fn is_below(path: &str, below: &str, workdir: &str) -> bool {
-    match (names(path, workdir), names(below, workdir)) {
-        (Some(path), Some(below)) => path.starts_with(&below),
-        _ => false,
-    }
-}
-
-/// The names along a path; none if it climbs above the root.
-fn names<'a>(path: &'a str, workdir: &'a str) -> Option<Vec<&'a str>> {
-    let base = if path.starts_with('/') { "" } else { workdir };
-    let mut names = Vec::new();
-    for name in base.split('/').chain(path.split('/')) {
-        match name {
-            "" | "." => {}
-            ".." => {
-                names.pop()?;
-            }
-            name => names.push(name),
-        }
-    }
-    Some(names)
 }
 
 impl Session {
@@ -265,7 +192,7 @@ impl Session {
         }
     }
 
-    /// Somebody answers.
+    /// Answers a permission request.
     pub(in crate::core) fn permit(
         &mut self,
         at: At,
@@ -312,7 +239,7 @@ impl Session {
         }
     }
 
-    /// Permissions whose time is over are denied.
+    /// Denies permission requests whose time limit has passed.
     pub(in crate::core) fn expire_permissions(&mut self, at: At, out: &mut Out) {
         let seconds = self.spec.permissions.timeout_ms / 1000;
         let due = |open: &Permission| open.expires.is_some_and(|expires| expires <= at.mono);
@@ -346,23 +273,9 @@ impl Session {
     }
 }
 
-/// What an agent asks while no turn runs.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Questions {
-    /// Permissions that wait for an answer, oldest first.
-    pub open: Vec<Permission>,
-    /// What was decided about the newest of the others.
-    pub answers: Vec<Answer>,
-}
-
 impl Questions {
     pub(in crate::core) fn asking(&mut self) -> Asking<'_> {
         Asking { open: &mut self.open, answers: &mut self.answers }
-    }
-
-    /// When the first expires, in milliseconds since boot.
-    pub(in crate::core) fn deadline(&self) -> Option<u64> {
-        self.open.iter().filter_map(|open| open.expires).min()
     }
 }
 
@@ -373,7 +286,7 @@ pub(in crate::core) struct Asking<'a> {
 }
 
 impl Turn {
-    /// Notes whether a tool call is open.
+    /// Adds a tool call to the open ones, or removes it once it has ended.
     fn track(&mut self, id: &str, ended: bool) {
         let known = self.tools.iter().position(|open| open == id);
         match (known, ended) {
@@ -427,14 +340,14 @@ impl Asking<'_> {
         }
     }
 
-    /// It is not answered by anybody: denied where that is possible.
+    /// Expires a request without an answer of anybody: denied, if the agent offers that.
     fn give_up(&mut self, permission: Permission, reason: &str, out: &mut Out) {
         let option = permission.option(false).map(|option| option.id.clone());
         self.answer(&permission, option);
         out.emit(EventKind::PermissionExpired { permission_id: permission.id, reason: reason.to_owned() });
     }
 
-    /// Nobody can answer any more: the worker cancels the questions, or is gone.
+    /// Expires all open requests. No answer can reach the worker any more, or the worker cancels them itself.
     pub(in crate::core) fn close(&mut self, reason: &str, out: &mut Out) {
         for open in std::mem::take(self.open) {
             let reason = reason.to_owned();
@@ -447,4 +360,14 @@ fn add(usage: &mut Usage, spent: &Spent) {
     usage.input_tokens = spent.input_tokens.unwrap_or(usage.input_tokens);
     usage.output_tokens = spent.output_tokens.unwrap_or(usage.output_tokens);
     usage.cost_usd = spent.cost_micro_usd.map(|micro| micro as f64 / 1e6).or(usage.cost_usd);
+}
+
+impl Turns {
+    /// The questions of the turn that runs, or of none.
+    pub(in crate::core) fn asking(&mut self, in_turn: bool) -> Asking<'_> {
+        match &mut self.running {
+            Some(turn) if in_turn => turn.asking(),
+            Some(_) | None => self.asked.asking(),
+        }
+    }
 }

@@ -1,15 +1,15 @@
-//! MCP servers that a session's agent is given beside those that it was created with.
+//! MCP servers that are added to a session after its creation.
 
 use std::sync::Arc;
 
 use protocol::wire::{Agent, McpServer, RemoteServer};
 
-use crate::core::Reply;
-use crate::core::session::Session;
+use crate::core::input::Reply;
+use crate::core::model::session::Session;
 
 impl Session {
-    /// Adds servers to those of the agent; one of the same name is replaced. An agent that runs has what it was given:
-    /// its next process has these.
+    /// Adds MCP servers to those of the agent, and replaces those of the same name. A running agent keeps what it has: its
+    /// next process gets these.
     pub(in crate::core) fn add_servers(&mut self, programs: &[McpServer], remote: &[RemoteServer]) -> Reply {
         let mut spec = self.spec.as_ref().clone();
         let mut changed = Vec::new();

@@ -1,39 +1,18 @@
-//! What people set in an agent: its mode, its model, its other options. What is set stays set, whatever becomes of the
-//! agent's process.
-
-use std::collections::BTreeMap;
+//! Settings of an agent: its mode, its model, its other options. They outlive the agent's process.
 
 use protocol::bounds;
 use protocol::event::EventKind;
 use protocol::wire::{Agent, Setting};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::core::session::{Out, Session};
-use crate::core::{Refusal, Reply, limits};
-
-/// The settings of a session.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Settings {
-    /// What is set, by name.
-    pub set: BTreeMap<String, String>,
-    /// What the agent has not answered, oldest first.
-    pub asked: Vec<Asked>,
-    /// The number of the newest.
-    pub last: u64,
-}
-
-/// Something that somebody wants set.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Asked {
-    /// Counts the settings of this session from 1.
-    pub number: u64,
-    /// What, and to what.
-    pub setting: Setting,
-}
+use crate::core::input::Reply;
+use crate::core::limits;
+use crate::core::model::session::{Asked, Session};
+use crate::core::out::Out;
+use crate::core::refusal::Refusal;
 
 impl Session {
-    /// Learns the model that the agent uses, from whatever it tells of its options.
+    /// Learns the agent's model from a report about its options.
     pub(in crate::core) fn learn_model(&mut self, told: &Value) {
         let option = told["configOptions"].as_array().into_iter().flatten();
         let option = option.into_iter().find(|option| option["category"] == "model");

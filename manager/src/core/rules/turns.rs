@@ -1,360 +1,25 @@
-//! A session's conversation: the prompts that wait, the turn that runs, the prompts that were cut off.
+//! The running turn: its start, its messages, its abort and its end.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-
-use protocol::api::{AttachmentInfo, OnCrash, WhenBusy};
-use protocol::event::{Disposition, EventKind, Outcome, RemovedBy, Resolution};
-use protocol::wire::{Agent, Attachment, TurnEnd};
+use protocol::api::OnCrash;
+use protocol::event::{EventKind, Outcome, Resolution};
+use protocol::wire::{Agent, TurnEnd};
 use protocol::{Exit, Incarnation, PromptId, Stream};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::calls::Calls;
-use super::judge::{Cause, Verdict, judge_absence};
-use super::watchdog::{Quiet, STALLED};
-use crate::core::rules::permissions::{Answer, Asking, Permission, Questions};
-use crate::core::session::{Note, Out, Session, State};
-use crate::core::{At, Refusal, Reply, limits};
-
-/// What an event has beside its texts and its payload, in bytes.
-const EVENT: usize = 256;
-
-/// A prompt that may still be run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Prompt {
-    /// Its id.
-    pub id: PromptId,
-    /// Its text. The journal keeps it in a row of its own, written once, and not in the session's.
-    #[serde(skip)]
-    pub text: Arc<str>,
-    /// What belongs to it. What is in them is in the journal only, until it is handed to a worker.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub attachments: Vec<AttachmentInfo>,
-}
-
-/// A prompt that a client wants accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewPrompt {
-    /// Its text, checked by the caller.
-    pub text: Arc<str>,
-    /// What to do if a turn runs or others wait.
-    pub when_busy: WhenBusy,
-    /// What belongs to it, checked by the caller.
-    pub attachments: Arc<[Attachment]>,
-}
-
-impl NewPrompt {
-    /// Nothing but a text.
-    pub fn text(text: impl Into<Arc<str>>, when_busy: WhenBusy) -> Self {
-        Self { text: text.into(), when_busy, attachments: Arc::default() }
-    }
-}
-
-/// What is to be kept for a prompt until it has ended, beside the session.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attached {
-    /// Which prompt.
-    pub prompt: PromptId,
-    /// What.
-    pub what: Arc<[Attachment]>,
-}
-
-/// The turn that runs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Turn {
-    /// Counts the session's turns from 1.
-    pub number: u64,
-    /// What the agent was told.
-    pub prompt: Prompt,
-    /// How far it is.
-    pub phase: Phase,
-    /// The agent has said something on standard output.
-    pub spoke: bool,
-    /// It has done something else that can be seen: used a tool, planned, asked.
-    #[serde(default)]
-    pub acted: bool,
-    /// Permissions that wait for an answer, oldest first.
-    #[serde(default)]
-    pub open: Vec<Permission>,
-    /// What was decided about the others.
-    #[serde(default)]
-    pub answers: Vec<Answer>,
-    /// Tool calls that have not ended, by the agent's ids.
-    #[serde(default)]
-    pub tools: Vec<String>,
-    /// What it wants done by a client.
-    #[serde(default)]
-    pub calls: Calls,
-    /// When its time is up, in milliseconds since boot, if it has begun and its session says how long one may take.
-    #[serde(default)]
-    pub until: Option<u64>,
-    /// Its time was up before anybody asked for its end.
-    #[serde(default)]
-    pub timed_out: bool,
-    /// For how long nothing has shown that its agent works.
-    #[serde(default)]
-    pub quiet: Quiet,
-    /// How much of what the agent has said in it is on record, in bytes.
-    #[serde(default)]
-    pub recorded: u64,
-    /// How much of what it has asked is on record since `recorded` is full, in bytes.
-    #[serde(default)]
-    pub asked: u64,
-}
-
-impl Turn {
-    /// Its worker has said that it has the prompt. One that has not said so may have it.
-    pub fn is_taken(&self) -> bool {
-        match self.phase {
-            Phase::Sent { .. } => false,
-            Phase::Started { .. } => true,
-            Phase::Aborting { agent_pid, .. } => agent_pid.is_some(),
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        !self.spoke && !self.acted
-    }
-
-    /// The stop reason of a turn that was aborted.
-    fn why_aborted(&self) -> &'static str {
-        if self.timed_out { "timeout" } else { "cancelled" }
-    }
-}
-
-/// How far a turn is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Phase {
-    /// Given to the worker, which must take it by `deadline`.
-    Sent {
-        /// In milliseconds since boot.
-        deadline: u64,
-    },
-    /// The agent works on it.
-    Started {
-        /// The process.
-        agent_pid: u32,
-    },
-    /// Somebody asked for its end, which must come by `deadline`.
-    Aborting {
-        /// In milliseconds since boot.
-        deadline: u64,
-        /// The agent's process, if it had begun.
-        agent_pid: Option<u32>,
-    },
-}
-
-/// The conversation of one session.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Turns {
-    /// Prompts that wait, the next one first.
-    pub queue: VecDeque<Prompt>,
-    /// The turn that runs. Only a session with a process has one.
-    pub running: Option<Turn>,
-    /// Prompts whose turn was cut off and of which nobody has said what is to become of them.
-    pub interrupted: Vec<Prompt>,
-    /// Turns begun.
-    pub count: u64,
-    /// Prompts given to the agent, and answers that came back.
-    pub messages: u64,
-    /// When a user or agent last said something, unix time in milliseconds.
-    pub last_message_at: Option<u64>,
-    /// The beginning of the first prompt.
-    pub first_prompt: Option<Arc<str>>,
-    /// The next prompt is one whose agent's program did not come to run: it is not tried again before then, in milliseconds since
-    /// boot.
-    #[serde(default)]
-    pub not_before: Option<u64>,
-    /// How much of what the agent has said since its newest turn, and in none, is on record, in bytes.
-    #[serde(default)]
-    pub between: u64,
-    /// What it has asked in no turn.
-    #[serde(default)]
-    pub asked: Questions,
-    /// The newest turn came to its end without a word.
-    #[serde(default)]
-    pub empty: bool,
-}
-
-impl Prompt {
-    /// Nothing but a text.
-    pub fn text(id: PromptId, text: impl Into<Arc<str>>) -> Self {
-        Self { id, text: text.into(), attachments: Vec::new() }
-    }
-}
-
-impl Turns {
-    /// Whether this prompt's turn runs and nobody has asked for its end.
-    pub(in crate::core) fn runs_unasked(&self, prompt: PromptId) -> bool {
-        let asked = |turn: &Turn| matches!(turn.phase, Phase::Aborting { .. });
-        self.running.as_ref().is_some_and(|turn| turn.prompt.id == prompt && !asked(turn))
-    }
-}
-
-impl Turn {
-    /// Whether there is room on record for so many bytes more of what the agent says. Once there is not, that is said, and
-    /// nothing more is recorded of what it says in this turn.
-    pub(in crate::core) fn records(&mut self, bytes: usize, out: &mut Out) -> bool {
-        takes(&mut self.recorded, bytes, limits::TURN_BYTES, out, |most| {
-            format!(
-                "the turn goes on, and what its agent says from here on is not recorded: one turn has {most} MiB on record at most"
-            )
-        })
-    }
-}
-
-impl Turn {
-    /// What is recorded of a question, which has so many bytes beside its payload. Once the turn's record is full that is
-    /// the question without its payload, and after [`limits::ASKS_BYTES`] of these it is nothing.
-    pub(in crate::core) fn records_ask(
-        &mut self,
-        bytes: usize,
-        payload: &Value,
-        out: &mut Out,
-    ) -> Option<Value> {
-        if self.records(bytes + weight(payload), out) {
-            return Some(payload.clone());
-        }
-        let records = takes(&mut self.asked, bytes + EVENT, limits::ASKS_BYTES, out, |most| {
-            format!(
-                "the agent is allowed nothing more in this turn: {most} MiB of its questions are on record beside what it has said, and what is on no record is not allowed"
-            )
-        });
-        records.then(|| Value::Object(serde_json::Map::new()))
-    }
-}
-
-impl Turns {
-    /// The questions of the turn that runs, or of none.
-    pub(in crate::core) fn asking(&mut self, in_turn: bool) -> Asking<'_> {
-        match &mut self.running {
-            Some(turn) if in_turn => turn.asking(),
-            Some(_) | None => self.asked.asking(),
-        }
-    }
-
-    /// Permissions that wait for an answer, with the prompt in whose turn they were asked.
-    pub fn questions(&self) -> impl Iterator<Item = (Option<PromptId>, &Permission)> {
-        let turn = self.running.as_ref();
-        let in_turn = turn.into_iter().flat_map(|turn| turn.open.iter().map(|it| (Some(turn.prompt.id), it)));
-        in_turn.chain(self.asked.open.iter().map(|it| (None, it)))
-    }
-
-    /// The same for what belongs to no turn; there is room again with the next turn, and with the next process.
-    pub(in crate::core) fn records_between(&mut self, bytes: usize, out: &mut Out) -> bool {
-        takes(&mut self.between, bytes, limits::BETWEEN_BYTES, out, |most| {
-            format!(
-                "what the agent says from here on until its next turn is not recorded: {most} MiB between two turns are on record at most"
-            )
-        })
-    }
-}
-
-/// Whether so many bytes more are within a bound, in bytes; whatever leaves it, it alone, is told, with the bound in MiB.
-fn takes(
-    recorded: &mut u64,
-    bytes: usize,
-    most: u64,
-    out: &mut Out,
-    tells: impl FnOnce(u64) -> String,
-) -> bool {
-    if *recorded > most {
-        return false;
-    }
-    *recorded += bytes as u64;
-    let records = *recorded <= most;
-    if !records {
-        out.emit(EventKind::SystemMessage { text: tells(most >> 20) });
-    }
-    records
-}
-
-/// About how many bytes a payload has in JSON: never more than it has.
-pub(in crate::core) fn weight(payload: &Value) -> usize {
-    match payload {
-        Value::Null | Value::Bool(_) | Value::Number(_) => 1,
-        Value::String(text) => text.len() + 2,
-        Value::Array(items) => items.iter().map(|item| weight(item) + 1).sum::<usize>() + 1,
-        Value::Object(fields) => {
-            fields.iter().map(|(name, value)| name.len() + 4 + weight(value)).sum::<usize>() + 1
-        }
-    }
-}
+use crate::core::at::At;
+use crate::core::input::Reply;
+use crate::core::limits;
+use crate::core::model::session::Session;
+use crate::core::model::state::State;
+use crate::core::model::turn::{Calls, Phase, Quiet, Turn};
+use crate::core::out::{Note, Out};
+use crate::core::refusal::Refusal;
+use crate::core::rules::judge::{Cause, Retry, judge_absence};
+use crate::core::rules::recording;
+use crate::core::rules::watchdog::STALLED;
 
 impl Session {
-    pub(in crate::core) fn accept(
-        &mut self,
-        at: At,
-        new: &NewPrompt,
-        out: &mut Out,
-    ) -> Result<Reply, Refusal> {
-        self.takes_prompts()?;
-        if !new.attachments.is_empty() && !matches!(self.spec.agent, Agent::Acp { .. }) {
-            let (id, agent) = (self.id.clone(), self.spec.agent_name.clone());
-            return Err(Refusal::NoAttachments { id, agent });
-        }
-        self.can_run(&new.text)?;
-        let busy = self.turns.running.is_some() || !self.turns.queue.is_empty();
-        if busy && new.when_busy == WhenBusy::Reject {
-            return Err(Refusal::Busy(self.id.clone()));
-        }
-        if self.turns.queue.len() >= limits::QUEUE {
-            return Err(Refusal::QueueFull { id: self.id.clone(), limit: limits::QUEUE });
-        }
-        let first = new.when_busy == WhenBusy::Interrupt;
-        let about = new.attachments.iter().map(AttachmentInfo::from).collect();
-        let reply = self.enqueue(&new.text, about, first, None, out);
-        if let (Reply::Accepted { prompt, .. }, false) = (&reply, new.attachments.is_empty()) {
-            out.keep(Attached { prompt: *prompt, what: new.attachments.clone() });
-        }
-        if first && self.turns.running.is_some() {
-            self.abort_turn(at, out);
-        }
-        Ok(reply)
-    }
-
-    /// What is accepted can be run.
-    fn can_run(&self, text: &str) -> Result<(), Refusal> {
-        match self.spec.agent.longest_prompt() {
-            Some(limit) if text.len() > limit => {
-                let (id, agent) = (self.id.clone(), self.spec.agent_name.clone());
-                Err(Refusal::TooLongForAgent { id, agent, bytes: text.len(), limit })
-            }
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    /// Puts a prompt into the queue; `settle` starts it if nothing stands before it.
-    pub(in crate::core) fn enqueue(
-        &mut self,
-        text: &Arc<str>,
-        attachments: Vec<AttachmentInfo>,
-        first: bool,
-        retry_of: Option<PromptId>,
-        out: &mut Out,
-    ) -> Reply {
-        let prompt_id = PromptId(out.next_event());
-        let ready = matches!(self.state, State::Ready { .. });
-        let starts = ready && self.turns.running.is_none() && self.turns.queue.is_empty();
-        let disposition = if starts { Disposition::Started } else { Disposition::Queued };
-        out.emit(EventKind::PromptAccepted {
-            prompt_id,
-            text: text.to_string(),
-            disposition,
-            retry_of,
-            attachments: attachments.clone(),
-        });
-        let prompt = Prompt { id: prompt_id, text: text.clone(), attachments };
-        let position = if first { 0 } else { self.turns.queue.len() };
-        self.turns.queue.insert(position, prompt);
-        if !starts {
-            out.emit(EventKind::PromptQueued { prompt_id, position: position as u32 });
-        }
-        Reply::Accepted { prompt: prompt_id, disposition }
-    }
-
-    /// Takes the next prompt to the agent, if one waits and nothing runs.
+    /// Starts the next prompt's turn, if a prompt waits and nothing runs.
     pub(in crate::core) fn start_turn(&mut self, at: At, out: &mut Out) {
         if !matches!(self.state, State::Ready { .. }) || self.turns.running.is_some() || at.closing {
             return;
@@ -405,11 +70,15 @@ impl Session {
         });
     }
 
+    /// Ends the running turn. A prompt that waits for its missing program leaves the queue instead: nothing runs that could end.
     pub(in crate::core) fn abort(&mut self, at: At, out: &mut Out) -> Result<Reply, Refusal> {
-        let Some(turn) = &self.turns.running else {
+        let Some(prompt) = self.turns.current() else {
             return Err(Refusal::NoTurn(self.id.clone()));
         };
-        let prompt = turn.prompt.id;
+        if self.turns.running.is_none() {
+            self.remove(prompt, out)?;
+            return Ok(Reply::Aborting { prompt });
+        }
         self.abort_turn(at, out);
         if let Some(turn) = &mut self.turns.running {
             // Whoever wants its end does not want to be asked what is to become of it.
@@ -436,7 +105,7 @@ impl Session {
         }
     }
 
-    /// Ends the turn if its time is up.
+    /// Aborts the turn if its time limit has passed.
     pub(in crate::core) fn expire_turn(&mut self, at: At, out: &mut Out) {
         let Some(turn) = &mut self.turns.running else { return };
         if turn.until.is_none_or(|until| at.mono < until) {
@@ -451,7 +120,7 @@ impl Session {
         self.abort_turn(at, out);
     }
 
-    /// Whether the agent is told the turns before with its next prompt.
+    /// Whether the next prompt brings the agent the history of earlier turns.
     pub fn is_told_history(&self) -> bool {
         match &self.spec.agent {
             Agent::Command { transcript, .. } => *transcript,
@@ -504,7 +173,7 @@ impl Session {
             self.turns.messages += 1;
         }
         self.turns.last_message_at = Some(at.wall);
-        if !turn.records(text.len() + payload.as_ref().map_or(0, weight), out) {
+        if !turn.records(text.len() + payload.as_ref().map_or(0, recording::weight), out) {
             return;
         }
         let turn = turn.number;
@@ -571,7 +240,7 @@ impl Session {
         // Each try has a number of its own, so that the waits differ.
         let tries = self.turns.count as Incarnation;
         match judge_absence(&mut self.absence, at.mono, &cause, &self.id, tries) {
-            Verdict::Restart { delay_ms } => {
+            Retry::After { delay_ms } => {
                 let Some(mut turn) = self.turns.running.take() else { return };
                 turn.close(out);
                 out.emit(EventKind::TurnInterrupted {
@@ -585,12 +254,11 @@ impl Session {
                 self.turns.queue.push_front(turn.prompt);
                 self.turns.not_before = Some(at.mono + delay_ms);
             }
-            Verdict::Fail { reason } => {
+            Retry::GiveUp { reason } => {
                 self.absence = None;
                 out.emit(EventKind::SystemMessage { text: reason });
                 self.complete_turn(Outcome::Completed, "error", None, out);
             }
-            Verdict::Stop => self.complete_turn(Outcome::Completed, "error", None, out),
         }
     }
 
@@ -649,83 +317,11 @@ impl Session {
         self.prompt_ended(prompt_id, outcome, out);
     }
 
-    /// Every end of a prompt comes by here, once: a sub-agent's task is one of them.
-    fn prompt_ended(&mut self, prompt: PromptId, outcome: Outcome, out: &mut Out) {
+    /// Ends a sub-agent's task with its prompt. Every end of a prompt comes by here, once.
+    pub(in crate::core) fn prompt_ended(&mut self, prompt: PromptId, outcome: Outcome, out: &mut Out) {
         if let Some(task) = self.task.as_mut().filter(|task| task.open && task.prompt == prompt) {
             task.open = false;
             out.note(Note::TaskEnded { outcome });
         }
-    }
-
-    pub(in crate::core) fn edit(
-        &mut self,
-        prompt: PromptId,
-        text: &Arc<str>,
-        out: &mut Out,
-    ) -> Result<Reply, Refusal> {
-        let index = self.queued(prompt)?;
-        self.can_run(text)?;
-        self.turns.queue[index].text = text.clone();
-        out.emit(EventKind::PromptEdited { prompt_id: prompt, text: text.to_string() });
-        Ok(Reply::Done)
-    }
-
-    pub(in crate::core) fn remove(&mut self, prompt: PromptId, out: &mut Out) -> Result<Reply, Refusal> {
-        let index = self.queued(prompt)?;
-        self.turns.queue.remove(index);
-        out.emit(EventKind::PromptRemoved { prompt_id: prompt, reason: RemovedBy::Removed });
-        self.prompt_ended(prompt, Outcome::Aborted, out);
-        Ok(Reply::Done)
-    }
-
-    pub(in crate::core) fn clear_queue(&mut self, reason: RemovedBy, out: &mut Out) -> Reply {
-        let removed = self.turns.queue.len() as u32;
-        for prompt in std::mem::take(&mut self.turns.queue) {
-            out.emit(EventKind::PromptRemoved { prompt_id: prompt.id, reason });
-            self.prompt_ended(prompt.id, Outcome::Aborted, out);
-        }
-        Reply::Cleared { removed }
-    }
-
-    fn queued(&self, prompt: PromptId) -> Result<usize, Refusal> {
-        let index = self.turns.queue.iter().position(|queued| queued.id == prompt);
-        index.ok_or_else(|| {
-            let running = self.turns.running.iter().map(|turn| turn.prompt.id);
-            let known = running.chain(self.turns.interrupted.iter().map(|prompt| prompt.id));
-            if known.into_iter().any(|id| id == prompt) {
-                Refusal::NotQueued(prompt)
-            } else {
-                Refusal::NoSuchPrompt(prompt)
-            }
-        })
-    }
-
-    pub(in crate::core) fn resolve(
-        &mut self,
-        prompt: PromptId,
-        action: Resolution,
-        out: &mut Out,
-    ) -> Result<Reply, Refusal> {
-        let index = self.turns.interrupted.iter().position(|interrupted| interrupted.id == prompt);
-        let index = index.ok_or(Refusal::NotInterrupted(prompt))?;
-        if action == Resolution::Retry {
-            self.takes_prompts()?;
-            if self.turns.queue.len() >= limits::QUEUE {
-                return Err(Refusal::QueueFull { id: self.id.clone(), limit: limits::QUEUE });
-            }
-        }
-        let interrupted = self.turns.interrupted.remove(index);
-        let retried_as = match action {
-            Resolution::Drop => None,
-            Resolution::Retry => {
-                let (text, about) = (&interrupted.text, interrupted.attachments.clone());
-                match self.enqueue(text, about, true, Some(prompt), out) {
-                    Reply::Accepted { prompt, .. } => Some(prompt),
-                    _ => None,
-                }
-            }
-        };
-        out.emit(EventKind::PromptResolved { prompt_id: prompt, action, retried_as });
-        Ok(Reply::Resolved { retried_as })
     }
 }

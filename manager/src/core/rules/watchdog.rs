@@ -1,51 +1,26 @@
-//! Whether the agent of a turn works. It may say nothing for long and still do; what tells is evidence, and its lack over
-//! a time that the session's profile sets.
+//! The watchdog of a turn: it looks for evidence that the agent works, and says so when there is none for the profile's
+//! time.
 
 use protocol::event::{EventKind, StallStep};
-use serde::{Deserialize, Serialize};
 
-use super::turns::{Phase, Turn};
-use crate::core::At;
-use crate::core::session::{Out, Session};
+use crate::core::at::At;
+use crate::core::model::session::Session;
+use crate::core::model::turn::{Phase, Quiet};
+use crate::core::out::Out;
 
-/// Of all the time, how much a process must have used of a processor to count as one that works: one part in so many.
-/// Agents that wait wake up now and then, and use less.
+/// A process works if it uses at least one part in so many of a processor. Agents that wait wake up now and then, and use
+/// less.
 const BUSY: u64 = 100;
 
-/// Why a turn that stalled was cut off, as its event says.
+/// The reason of a turn that was cut off because it stalled, in its event.
 pub(in crate::core) const STALLED: &str = "its agent showed no sign of work and was told to end the turn";
 
-/// For how long nothing has shown that the agent of a turn works.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Quiet {
-    /// So long, in milliseconds. It is added up from looks, of which none counts for more than a worker may be silent: the
-    /// sleep of the machine, or of a manager, is nobody's silence.
-    pub ms: u64,
-    /// When it was last looked at, or last showed something, in milliseconds since boot.
-    pub looked_at: Option<u64>,
-    /// Processor time that its processes had used at the last look, in milliseconds, and when that was.
-    pub cpu: Option<(u64, u64)>,
-    /// What was done about it.
-    pub step: Option<StallStep>,
-}
-
 impl Quiet {
-    /// Whether its processes have used the processor since the last look. Not known at the first: nobody is blamed.
+    /// Whether the processes have used the processor since the last observation. The first observation counts as work.
     fn is_busy(&mut self, now: u64, cpu_ms: u64) -> bool {
         let Some((before, at)) = self.cpu.replace((cpu_ms, now)) else { return true };
         // Less is more: some of them have ended, and their time with them.
         cpu_ms < before || (cpu_ms - before).saturating_mul(BUSY) > now.saturating_sub(at)
-    }
-}
-
-impl Turn {
-    /// It is being aborted because nothing showed that its agent worked.
-    pub fn is_stalled(&self) -> bool {
-        self.quiet.step == Some(StallStep::Cancelled)
-    }
-
-    fn waits_for_somebody(&self) -> bool {
-        !self.open.is_empty() || !self.calls.open.is_empty()
     }
 }
 
@@ -67,8 +42,8 @@ impl Session {
         }
     }
 
-    /// Its worker has given a sign of life: what its processes have used of the processor so far, and how many commands it
-    /// runs for its agent.
+    /// Handles a worker's answer to a probe: the processor time of its processes so far, in milliseconds, and how many
+    /// commands it runs for its agent.
     pub(in crate::core) fn alive(&mut self, at: At, cpu_ms: u64, commands: u32, out: &mut Out) {
         let (limit, most) = (self.spec.stall_ms(), self.spec.worker_timeout_ms);
         let Some(turn) = &mut self.turns.running else { return };

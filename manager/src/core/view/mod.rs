@@ -1,15 +1,16 @@
-//! What outsiders see of a session, from the manager's own table.
+//! The public view of a session, made from the manager's own table.
 
-pub(crate) mod kept;
+mod retention;
 
 use protocol::api::{ClientInfo, PromptState, QueuedPrompt, Restarts, SessionInfo, Status};
 use protocol::event::Timestamp;
 
-use super::session::{Session, State, Was};
-use crate::core::rules::turns::{Phase, Prompt};
+use crate::core::model::session::Session;
+use crate::core::model::state::{State, Was};
+use crate::core::model::turn::{Phase, Prompt};
 
 impl Session {
-    /// What it does now, in one word.
+    /// The session's status.
     pub fn status(&self) -> Status {
         match &self.state {
             State::Starting { .. } => Status::Starting,
@@ -30,7 +31,7 @@ impl Session {
         }
     }
 
-    /// Its worker's pid; none where no process is on record.
+    /// The worker's pid; none where no process is on record.
     pub fn pid(&self) -> Option<u32> {
         self.worker().map(|worker| worker.pid)
     }
@@ -50,7 +51,7 @@ impl Session {
         between_turns.or(in_turn)
     }
 
-    /// Everything that `kennel show` prints. `now` is in milliseconds since boot.
+    /// All that `kennel show` prints. `now` is in milliseconds since boot.
     pub fn info(&self, now: u64) -> SessionInfo {
         let policy = self.spec.restart;
         let last = self.last_restart.as_ref();
@@ -83,7 +84,7 @@ impl Session {
             turn_count: self.turns.count,
             first_prompt: self.turns.first_prompt.as_deref().map(str::to_owned),
             queue_length: self.turns.queue.len() as u32,
-            running_prompt: self.turns.running.as_ref().map(|turn| turn.prompt.id),
+            running_prompt: self.turns.current(),
             usage: self.usage.clone(),
             restarts: Restarts {
                 in_window: self.deaths.within(now, policy.period_ms),
@@ -112,7 +113,7 @@ impl Session {
         }
     }
 
-    /// Its prompts that have not ended, and those that were interrupted and not resolved.
+    /// Prompts that wait, run or were interrupted and not resolved.
     pub fn queue(&self) -> Vec<QueuedPrompt> {
         let running = self.turns.running.iter().map(|turn| (&turn.prompt, PromptState::Running));
         let queued = self.turns.queue.iter().map(|prompt| (prompt, PromptState::Queued));

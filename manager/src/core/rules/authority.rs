@@ -1,36 +1,18 @@
-//! What a session can give to its sub-agents: nothing that it does not have.
+//! The rights that a session can give to its sub-agents: none that it does not have.
 //!
-//! An agent that holds its session's token can start sub-agents. [`Spec::below`] makes such a sub-agent no weaker than
-//! its parent: what the agent did not name is taken from the parent, what it named and would be weaker is refused.
-//! [`Spec::weaker_than`] is the same rule as a question. It is asked again before a session sends a prompt to a session
-//! below it, because the owner may start weaker ones and a journal may have some of an older version.
+//! An agent that holds its session's token can start sub-agents. [`Spec::below`] makes such a sub-agent no weaker than its
+//! parent: options that the agent did not name come from the parent, and weaker ones are refused. [`Spec::weaker_than`]
+//! asks the same question. kennel asks it again before a session sends a prompt to a session below it, because the owner
+//! may start weaker ones, and an older journal may hold some.
 
 use std::path::Path;
 
 use protocol::api::{PermissionPolicy, SessionOpts};
 use protocol::wire::Agent;
 use protocol::{Containment, Limits, Walls};
-use serde::{Deserialize, Serialize};
 
-use super::spec::{Permissions, Spec};
-
-/// The request of a session for a sub-agent.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Wish {
-    /// The options that the session named.
-    pub given: SessionOpts,
-    /// The directory in which kennel makes git worktrees for this parent; none where it makes none.
-    pub worktrees: Option<String>,
-}
-
-/// The answers of a session above, which bind the sessions below it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Above {
-    /// Its permissions.
-    pub permissions: Permissions,
-    /// Its working directory, to which paths in its rules are relative.
-    pub workdir: String,
-}
+use crate::core::input::Wish;
+use crate::core::model::spec::{Above, Permissions, Spec};
 
 /// Names of variables that the loader and the shells obey before a program's first instruction, by their beginnings.
 const LOADER: [&str; 9] =
@@ -71,7 +53,7 @@ impl Spec {
         if refused.is_empty() { Ok(child) } else { Err(refused) }
     }
 
-    /// What the session named and may not have.
+    /// The options that the session named and may not have, each with the reason.
     fn refused(&self, child: &Spec, wish: &Wish) -> Vec<String> {
         let given = &wish.given;
         let mut refused = Vec::new();
@@ -141,7 +123,7 @@ impl Spec {
         refused
     }
 
-    /// Takes away what another profile has of the daemon's secrets and this one has not.
+    /// Removes the daemon's secrets that the child's profile has and this session has not.
     fn keep_secrets(&self, child: &mut Spec, given: &SessionOpts) {
         child.env_pass.retain(|name| self.env_pass.contains(name));
         child.env_named.retain(|name| self.env_pass.contains(name));
@@ -162,7 +144,7 @@ impl Spec {
         child.remote_servers.retain(|server| self.remote_servers.contains(server) || named(&server.name));
     }
 
-    /// In what this session is weaker than `parent`; nothing: it can do no more than `parent` can.
+    /// The options in which this session is weaker than `parent`; empty if it can do no more than `parent`.
     pub fn weaker_than(&self, parent: &Spec) -> Vec<&'static str> {
         let walls = match (&self.walls, &parent.walls) {
             (_, None) => true,
@@ -191,12 +173,12 @@ impl Spec {
         holds.into_iter().filter(|(_, holds)| !holds).map(|(name, _)| name).collect()
     }
 
-    /// Whether its agent does all that it wants without a question to anybody.
+    /// Whether the agent does all that it wants without asking for permission.
     fn asks_nobody(&self) -> bool {
         self.agent.never_asks() || self.permissions.allows_all()
     }
 
-    /// Whether whatever this session may do without a question `parent` may do so, too.
+    /// Whether `parent` may do without asking all that this session may do without asking.
     fn asks_as(&self, parent: &Spec) -> bool {
         if self.agent.never_asks() {
             return false;
@@ -218,7 +200,7 @@ trait NeverAsks {
 }
 
 impl NeverAsks for Agent {
-    /// Whether kennel hears no question of such an agent.
+    /// Whether kennel gets no permission requests of such an agent.
     fn never_asks(&self) -> bool {
         match self {
             Agent::Shell | Agent::Command { .. } => true,
@@ -240,8 +222,8 @@ impl Permissions {
     }
 }
 
-/// Of two answers to one question the one that allows less; the first, if they allow as much.
-pub(super) fn stricter(own: PermissionPolicy, above: PermissionPolicy) -> PermissionPolicy {
+/// The policy of the two that allows less; the first, if both allow as much.
+pub(in crate::core) fn stricter(own: PermissionPolicy, above: PermissionPolicy) -> PermissionPolicy {
     let rank = |policy| match policy {
         PermissionPolicy::Allow => 0,
         PermissionPolicy::Park => 1,
@@ -283,7 +265,7 @@ fn lower(own: Limits, most: Limits) -> Limits {
     }
 }
 
-/// Whether a path is another or below it, by their names. Both have been resolved: neither has `..` or a symlink in it.
+/// Whether a path is `place` or below it, by their names. Both were resolved before: neither has `..` or a symlink in it.
 fn is_at_or_below(path: &str, place: &str) -> bool {
     Walls::is_plain(path) && Path::new(path).starts_with(place)
 }

@@ -1,8 +1,8 @@
-//! What of a session's history may go, and what it still needs.
+//! The part of a session's history that must stay.
 
 use protocol::{EventId, PromptId};
 
-use crate::core::session::Session;
+use crate::core::model::session::Session;
 
 impl Session {
     /// The first event that is still needed: nothing from here on is ever pruned. `EventId::MAX` if none is.

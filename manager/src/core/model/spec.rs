@@ -1,4 +1,4 @@
-//! What a session runs and under which rules: settled when it is created.
+//! The spec of a session: its agent, limits and policies, fixed when it is created.
 
 use std::collections::BTreeMap;
 
@@ -9,15 +9,14 @@ use protocol::wire::{Agent, Offer, RemoteServer};
 use protocol::{Containment, Limits, Walls};
 use serde::{Deserialize, Serialize};
 
-use super::authority::Above;
-use super::limits;
+use crate::core::limits;
 
 /// A session's settings, with every default filled in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spec {
     /// The profile's name.
     pub agent_name: String,
-    /// What the profile said when the session was created, with programs where they were then.
+    /// The profile's agent when the session was created, with the programs that were found then.
     pub agent: Agent,
     /// The agent's program as the profile names it. The worker finds it at each start.
     #[serde(default)]
@@ -34,71 +33,70 @@ pub struct Spec {
     /// worker: so a key that they hold is not in the journal.
     #[serde(default)]
     pub env_pass: Vec<String>,
-    /// Those of `env_pass` that the configuration itself names. The others are what a known agent may use and need not
-    /// have, so that nobody misses them.
+    /// Names in `env_pass` that the configuration itself lists. A known agent may use the others, and runs without them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub env_named: Vec<String>,
-    /// What a death is answered with.
+    /// Restart type, intensity and period.
     pub restart: RestartPolicy,
-    /// What becomes of a prompt whose turn a crash cut off.
+    /// The fate of a prompt whose turn a crash cut off.
     pub on_crash: OnCrash,
     /// Idle time after which the session hibernates, in milliseconds; 0 = never.
     pub hibernate_after_ms: u64,
-    /// How long a worker may take from its spawn until its agent is ready, in milliseconds, where the profile says it.
+    /// Time limit of a worker from its spawn until its agent is ready, in milliseconds; none: [`Spec::start_ms`] decides.
     #[serde(default)]
     pub start_timeout_ms: Option<u64>,
     /// Time between SIGTERM and SIGKILL for the agent's processes, in milliseconds.
     pub grace_ms: u64,
-    /// How long a worker that has something to do may be silent when it is asked for a sign of life, in milliseconds.
+    /// Time within which a worker that owes an answer must give a sign of life, in milliseconds.
     #[serde(default = "worker_timeout")]
     pub worker_timeout_ms: u64,
-    /// How long nothing may show that the agent of a turn works, in milliseconds; if it is not said, [`Spec::stall_ms`] knows.
+    /// Time without a sign of work after which a turn stalls, in milliseconds; none: [`Spec::stall_ms`] decides.
     #[serde(default)]
     pub stall_timeout_ms: Option<u64>,
-    /// How long a turn may take from its start, in milliseconds; 0 = as long as it wants.
+    /// Time limit of a turn, in milliseconds; 0 = none.
     #[serde(default)]
     pub turn_timeout_ms: u64,
-    /// What its agent's processes may use.
+    /// Resource limits of the agent's processes.
     #[serde(default)]
     pub limits: Limits,
     /// The file mode creation mask of its programs (umask(2)): the configuration's, else that of the client that created the
     /// session. Absent: that with which the daemon was started.
     #[serde(default)]
     pub umask: Option<u32>,
-    /// What becomes of permissions that the agent asks for.
+    /// The answers to permission requests of the agent.
     #[serde(default)]
     pub permissions: Permissions,
-    /// Whether its agent is offered sub-agents, and how many there may be below it.
+    /// Whether the agent gets tools for sub-agents, and how many sub-agents it may have.
     #[serde(default)]
     pub subagents: Subagents,
     /// MCP servers that its agent reaches by itself, if it can.
     #[serde(default)]
     pub remote_servers: Vec<RemoteServer>,
-    /// What is to hold its agent's processes together.
+    /// How the agent's processes are to be contained.
     #[serde(default)]
     pub containment: Containment,
     /// The sandbox that its agent runs in. What hides the manager's own files is added when a worker is told.
     #[serde(default)]
     pub walls: Option<Walls>,
-    /// What the client that made the session can do for its agent, and is to attach for.
+    /// Requests of the agent that the client that created the session can serve, once it is attached.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub offers: Vec<Offer>,
 }
 
-/// What [`Spec::worker_timeout_ms`] is if nobody says anything: long enough for a machine that is short of everything.
+/// Default of [`Spec::worker_timeout_ms`]: long enough for an overloaded machine.
 pub const WORKER_TIMEOUT_MS: u64 = 30_000;
 
 fn worker_timeout() -> u64 {
     WORKER_TIMEOUT_MS
 }
 
-/// Whether a session's agent is offered sub-agents, and how many there may be. In a tree those of the root count:
-/// what is below a session must not be able to give itself more.
+/// Whether an agent gets tools for sub-agents, and its limits. The limits of the root count for a whole tree, so that no
+/// session below can raise them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subagents {
     /// An agent that takes MCP servers is given kennel's own, which starts sub-agents.
     pub offered: bool,
-    /// How many parents a sub-agent may have above it, one above the other.
+    /// How many parents a sub-agent may have above it.
     pub depth: u32,
     /// Sub-agents of one parent whose tasks are open.
     pub breadth: u32,
@@ -112,14 +110,14 @@ impl Default for Subagents {
     }
 }
 
-/// What becomes of permissions that an agent asks for.
+/// The answers to permission requests of an agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Permissions {
-    /// Where no rule fits.
+    /// The policy where no rule matches.
     pub policy: PermissionPolicy,
     /// The first that fits decides.
     pub rules: Vec<PermissionRule>,
-    /// How long one may wait, in milliseconds; 0 = for ever.
+    /// Time after which a request expires, in milliseconds; 0 = never.
     pub timeout_ms: u64,
     /// The permissions of the session that has started this one. What they do not allow is not allowed here.
     #[serde(default)]
@@ -133,14 +131,14 @@ pub struct PermissionRule {
     pub kind: Option<String>,
     /// About files at or below this path only; relative to the working directory unless absolute.
     pub path: Option<String>,
-    /// What becomes of it.
+    /// The policy where the rule matches.
     pub then: PermissionPolicy,
 }
 
 /// OTP's restart strategy of one child: type, intensity, period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartPolicy {
-    /// Which deaths are answered with a restart.
+    /// The deaths after which the session restarts.
     pub kind: RestartType,
     /// More deaths than this within the period end in `failed`.
     pub intensity: u32,
@@ -155,8 +153,8 @@ impl Default for RestartPolicy {
 }
 
 impl Spec {
-    /// How long a worker of this agent may take from its spawn to ready, in milliseconds. Agents that live between
-    /// prompts were seen to take up to 13 s on an idle machine; others have nothing to prepare.
+    /// Time limit of a worker from its spawn until its agent is ready, in milliseconds. ACP agents took up to 13 s on an
+    /// idle machine; others have nothing to prepare.
     pub fn start_ms(&self) -> u64 {
         self.start_timeout_ms.unwrap_or(match self.agent {
             Agent::Acp { .. } => limits::START_ACP_MS,
@@ -164,8 +162,8 @@ impl Spec {
         })
     }
 
-    /// How long nothing may show that the agent of a turn works until that is said, in milliseconds; 0 = for ever. A command may
-    /// wait for ever and be right; an agent that speaks has something to say, if only that a tool runs.
+    /// Time without a sign of work after which a turn stalls, in milliseconds; 0 = never. A command may be silent for ever;
+    /// an ACP agent reports at least its tools.
     pub fn stall_ms(&self) -> u64 {
         self.stall_timeout_ms.unwrap_or(match self.agent {
             Agent::Acp { .. } => limits::STALL_ACP_MS,
@@ -173,8 +171,8 @@ impl Spec {
         })
     }
 
-    /// How long such an agent may say nothing while it takes up its conversation, in milliseconds. There are two ways to
-    /// do that, one after the other, and time must be left for what comes before and after.
+    /// Time in which an ACP agent must answer while it restores its conversation, in milliseconds: a third of the start,
+    /// because it may try twice.
     pub fn restore_ms(&self) -> u64 {
         self.start_ms() / 3
     }
@@ -232,4 +230,13 @@ impl Spec {
         ];
         differing.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }
+}
+
+/// The answers of a session above, which bind the sessions below it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Above {
+    /// The permissions of the session above.
+    pub permissions: Permissions,
+    /// The working directory of the session above, to which paths in its rules are relative.
+    pub workdir: String,
 }

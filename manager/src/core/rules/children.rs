@@ -1,18 +1,18 @@
-//! Sub-agents that an agent has within itself, as it tells of them
-//! (<https://agentclientprotocol.com/protocol/v1/subagents>). They have no processes that kennel knows.
+//! Sub-agents inside an agent, as the agent reports them (<https://agentclientprotocol.com/protocol/v1/subagents>). kennel
+//! knows no processes of theirs.
 
 use protocol::api::ChildInfo;
 use protocol::bounds;
 use serde_json::Value;
 
-use super::session::Session;
+use crate::core::model::session::Session;
 
-/// How many of them are kept: the newest.
+/// How many of an agent's own sub-agents are kept. Older ones are dropped.
 pub const MOST: usize = 32;
 
 impl Session {
-    /// Learns what is told of a child. What is not named stays as it was, and `null` takes it back.
-    pub(super) fn learn_child(&mut self, payload: &Value) {
+    /// Learns from a report about one of the agent's own sub-agents. Absent fields stay, and `null` clears a field.
+    pub(in crate::core) fn learn_child(&mut self, payload: &Value) {
         let (parent, told) = match payload["sessionUpdate"].as_str() {
             Some("subagent_update") => (None, payload),
             // What a child tells, with its id.

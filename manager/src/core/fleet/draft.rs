@@ -1,0 +1,357 @@
+//! A change of the fleet while it is made, with one function for each [`Ask`](crate::core::Ask).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use protocol::api::{Orphans, SessionOpts};
+use protocol::event::{Event, EventKind, Timestamp};
+use protocol::{EventId, Incarnation, SessionId};
+
+use crate::core::at::At;
+use crate::core::effect::Effect;
+use crate::core::fleet::{Change, Fleet};
+use crate::core::input::{Ask, Command, Input, Reply, Wish};
+use crate::core::model::session::{Session, Task};
+use crate::core::model::spec::Spec;
+use crate::core::model::state::State;
+use crate::core::model::turn::{Attached, NewPrompt};
+use crate::core::out::Note;
+use crate::core::refusal::{Refusal, SubagentLimit};
+
+/// Jump of the event counter at the first start after a boot, or over a damaged journal. So the ids of lost events, which
+/// somebody may have seen, are never used again.
+const BOOT_JUMP: EventId = 1 << 20;
+
+/// A step over several sessions, none of which is the fleet's yet.
+pub(super) struct Draft<'a> {
+    fleet: &'a Fleet,
+    at: At,
+    changed: BTreeMap<SessionId, Arc<Session>>,
+    removed: Option<(SessionId, Incarnation)>,
+    revived: Option<SessionId>,
+    next_number: u64,
+    next_event: EventId,
+    events: Vec<Event>,
+    attached: Vec<Attached>,
+    effects: Vec<(SessionId, Effect)>,
+}
+
+impl<'a> Draft<'a> {
+    pub(super) fn new(fleet: &'a Fleet, at: At) -> Self {
+        Self {
+            fleet,
+            at,
+            changed: BTreeMap::new(),
+            removed: None,
+            revived: None,
+            next_number: fleet.next_number,
+            next_event: fleet.next_event,
+            events: Vec::new(),
+            attached: Vec::new(),
+            effects: Vec::new(),
+        }
+    }
+
+    pub(super) fn finish(self, reply: Reply) -> Change {
+        Change {
+            sessions: self.changed.into_values().collect(),
+            removed: self.removed,
+            revived: self.revived,
+            next_number: self.next_number,
+            next_event: self.next_event,
+            events: self.events,
+            attached: self.attached,
+            effects: self.effects,
+            reply,
+        }
+    }
+
+    fn get(&self, id: &SessionId) -> Option<&Arc<Session>> {
+        self.changed.get(id).or_else(|| self.fleet.get(id))
+    }
+
+    pub(super) fn holds_process(&self, ask: &Ask) -> bool {
+        matches!(ask, Ask::One(id, _) if self.get(id).is_some_and(|session| session.has_process()))
+    }
+
+    fn emit(&mut self, session: Option<(&SessionId, Incarnation)>, kind: EventKind) {
+        let (session, incarnation) = match session {
+            Some((id, incarnation)) => (Some(id.clone()), incarnation),
+            None => (None, 0),
+        };
+        self.events.push(Event {
+            id: self.next_event,
+            at: Timestamp(self.at.wall),
+            session,
+            incarnation,
+            kind,
+        });
+        self.next_event += 1;
+    }
+
+    pub(super) fn one(&mut self, id: &SessionId, input: &Input) -> Result<Reply, Refusal> {
+        let Some(before) = self.get(id).cloned() else {
+            return match input {
+                Input::Command(_) | Input::CommandBy(..) => Err(Refusal::NoSuchSession(id.to_string())),
+                // Something was still on its way when the session was removed.
+                _ => Ok(Reply::Done),
+            };
+        };
+        let step = before.step(self.at, self.next_event, input)?;
+        for kind in step.events {
+            // What is said of a process belongs to it, also when the step that says so begins the next.
+            let incarnation = match kind {
+                EventKind::SessionStarted { .. } => step.next.incarnation,
+                _ => before.incarnation,
+            };
+            self.emit(Some((id, incarnation)), kind);
+        }
+        self.attached.extend(step.attached);
+        self.effects.extend(step.effects.into_iter().map(|effect| (id.clone(), effect)));
+        let parent = step.next.parent.clone();
+        if step.next != *before {
+            self.changed.insert(id.clone(), Arc::new(step.next));
+        }
+        for note in step.notes {
+            self.tell_parent(id, parent.as_ref(), note)?;
+        }
+        Ok(step.reply)
+    }
+
+    /// A sub-agent's task is over: its parent hears of it, once. Without a parent it is in its own stream.
+    fn tell_parent(
+        &mut self,
+        child: &SessionId,
+        parent: Option<&SessionId>,
+        note: Note,
+    ) -> Result<(), Refusal> {
+        let kind = match note {
+            Note::TaskEnded { outcome } => EventKind::SubagentCompleted { child: child.clone(), outcome },
+            Note::TaskLost { reason } => EventKind::SubagentLost { child: child.clone(), reason },
+        };
+        let listener = parent.filter(|id| self.get(id).is_some()).unwrap_or(child).clone();
+        let incarnation = self.get(&listener).map_or(0, |session| session.incarnation);
+        self.emit(Some((&listener, incarnation)), kind);
+        if listener != *child {
+            self.one(&listener, &Input::OpenTasks(-1))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn create(
+        &mut self,
+        id: Option<&SessionId>,
+        spec: &Arc<Spec>,
+        parent: Option<&SessionId>,
+        revive: bool,
+    ) -> Result<SessionId, Refusal> {
+        let id = match id {
+            Some(id) => id.clone(),
+            None => self.free_number(),
+        };
+        if self.get(&id).is_some() {
+            return Err(Refusal::IdTaken(id));
+        }
+        let before = self.fleet.retired.get(&id).copied();
+        if before.is_some() {
+            if !revive {
+                return Err(Refusal::IdRetired(id));
+            }
+            self.revived = Some(id.clone());
+        }
+        if let Some(number) = id.number() {
+            self.next_number = self.next_number.max(number.saturating_add(1));
+        }
+        let mut session = Session::new(id.clone(), spec.clone(), self.at, before.unwrap_or(0));
+        session.parent = parent.cloned();
+        session.awaited = spec.offers.clone();
+        if before.is_some() {
+            // The id's predecessor may have left sub-agents behind that still work: they report to this one.
+            let works = |child: &&Arc<Session>| {
+                child.parent.as_ref() == Some(&id) && child.task.as_ref().is_some_and(|task| task.open)
+            };
+            session.open_tasks = self.fleet.sessions().filter(works).count() as u32;
+        }
+        self.emit(
+            Some((&id, session.incarnation)),
+            EventKind::SessionCreated {
+                agent: spec.agent_name.clone(),
+                workdir: spec.workdir.clone(),
+                title: spec.title.clone(),
+                model: spec.model.clone(),
+                parent: parent.cloned(),
+            },
+        );
+        self.effects.extend(session.effects().into_iter().map(|effect| (id.clone(), effect)));
+        self.changed.insert(id.clone(), Arc::new(session));
+        Ok(id)
+    }
+
+    pub(super) fn ensure(
+        &mut self,
+        id: &SessionId,
+        spec: &Arc<Spec>,
+        given: &SessionOpts,
+    ) -> Result<Reply, Refusal> {
+        let Some(session) = self.get(id) else {
+            return Ok(Reply::Created(self.create(Some(id), spec, None, true)?));
+        };
+        let fields = session.spec.differs_from(given);
+        if !fields.is_empty() {
+            return Err(Refusal::SpecMismatch { id: id.clone(), fields });
+        }
+        let starts = !session.has_process();
+        self.one(id, &Input::Command(Command::Up))?;
+        if starts
+            && !spec.offers.is_empty()
+            && let Some(session) = self.changed.get_mut(id)
+        {
+            Arc::make_mut(session).awaited = spec.offers.clone();
+        }
+        Ok(Reply::Existing(id.clone()))
+    }
+
+    /// The spec of a sub-agent, bounded by its parent's if the parent itself asks.
+    pub(super) fn no_weaker(
+        &self,
+        parent: Option<&SessionId>,
+        spec: &Arc<Spec>,
+        wish: Option<&Wish>,
+    ) -> Result<Arc<Spec>, Refusal> {
+        let (Some(parent), Some(wish)) = (parent, wish) else { return Ok(spec.clone()) };
+        let session = self.fleet.expect(parent)?;
+        match session.spec.below(spec, wish) {
+            Ok(spec) => Ok(Arc::new(spec)),
+            Err(what) => Err(Refusal::Weaker { id: parent.clone(), what }),
+        }
+    }
+
+    pub(super) fn subagent(
+        &mut self,
+        parent: Option<&SessionId>,
+        id: Option<&SessionId>,
+        spec: &Arc<Spec>,
+        task: &Arc<str>,
+    ) -> Result<SessionId, Refusal> {
+        if let Some(parent) = parent {
+            let session = self.fleet.expect(parent)?;
+            self.has_room(session)?;
+        }
+        let id = self.create(id, spec, parent, false)?;
+        let prompt = NewPrompt::text(task.clone(), Default::default());
+        let reply = self.one(&id, &Input::Command(Command::Prompt(prompt)))?;
+        let Reply::Accepted { prompt, .. } = reply else {
+            return Ok(id);
+        };
+        if let Some(session) = self.changed.get_mut(&id) {
+            Arc::make_mut(session).task = Some(Task { prompt, text: task.clone(), open: true });
+        }
+        let listener = parent.unwrap_or(&id).clone();
+        let incarnation = self.get(&listener).map_or(0, |session| session.incarnation);
+        let (child, task, model) = (id.clone(), task.to_string(), spec.model.clone());
+        self.emit(Some((&listener, incarnation)), EventKind::SubagentStarted { child, task, model });
+        if listener != id {
+            self.one(&listener, &Input::OpenTasks(1))?;
+        }
+        Ok(id)
+    }
+
+    /// Refuses a sub-agent for which a limit leaves no room.
+    fn has_room(&self, parent: &Session) -> Result<(), Refusal> {
+        let above: Vec<&Arc<Session>> = self.fleet.above(&parent.id).collect();
+        let root = above.last().map_or(parent, |root| root);
+        let limits = root.spec.subagents;
+        let refused =
+            |id: &SessionId, what, limit| Err(Refusal::SubagentLimit { id: id.clone(), what, limit });
+        if above.len() as u64 >= u64::from(limits.depth) {
+            return refused(&parent.id, SubagentLimit::Depth, limits.depth);
+        }
+        if parent.open_tasks >= limits.breadth {
+            return refused(&parent.id, SubagentLimit::Breadth, limits.breadth);
+        }
+        let below = self.fleet.tree(&root.id).into_iter().skip(1);
+        let lives = |session: &&Arc<Session>| !matches!(session.state, State::Stopped | State::Failed(_));
+        let total = below.filter(|id| self.fleet.get(id).as_ref().is_some_and(lives)).count();
+        if total as u64 >= u64::from(limits.total) {
+            return refused(&root.id, SubagentLimit::Total, limits.total);
+        }
+        Ok(())
+    }
+
+    /// The next generated id. Beyond what counts as a number it may be a name that somebody chose.
+    fn free_number(&self) -> SessionId {
+        let free = |id: &SessionId| self.get(id).is_none() && !self.fleet.retired.contains_key(id);
+        let mut ids = (self.next_number..).map(SessionId::numbered);
+        ids.find(free).unwrap_or_else(|| SessionId::numbered(self.next_number))
+    }
+
+    pub(super) fn stop(&mut self, id: &SessionId, orphans: Orphans) -> Result<Reply, Refusal> {
+        self.fleet.expect(id)?;
+        let tree = match orphans {
+            Orphans::Stop => self.fleet.tree(id),
+            Orphans::Keep => vec![id.clone()],
+        };
+        let mut stopping = Vec::new();
+        for member in tree {
+            match self.one(&member, &Input::Command(Command::Stop)) {
+                Ok(_) => stopping.push(member),
+                // What cannot be ended must not keep its family running.
+                Err(Refusal::Unkillable { .. }) if member != *id => {}
+                Err(refusal) => return Err(refusal),
+            }
+        }
+        Ok(Reply::Stopping(stopping))
+    }
+
+    pub(super) fn remove(&mut self, id: &SessionId) -> Result<Reply, Refusal> {
+        let session = self.fleet.expect(id)?;
+        if session.has_process() {
+            return Err(Refusal::NotStopped(id.clone()));
+        }
+        let incarnation = session.incarnation;
+        // Its waiting prompts end here, and with them a sub-agent's task, which the parent hears of.
+        self.one(id, &Input::Command(Command::Stop))?;
+        self.changed.remove(id);
+        self.emit(Some((id, incarnation)), EventKind::SessionDeleted {});
+        self.removed = Some((id.clone(), incarnation));
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn manager_started(
+        &mut self,
+        pid: u32,
+        version: &str,
+        boot_id: &str,
+        same_boot: bool,
+        lost: Option<&str>,
+    ) -> Result<Reply, Refusal> {
+        if !same_boot || lost.is_some() {
+            self.next_event += BOOT_JUMP;
+        }
+        let (version, boot_id) = (version.to_owned(), boot_id.to_owned());
+        self.emit(None, EventKind::ManagerStarted { pid, version, boot_id });
+        if let Some(lost) = lost {
+            self.emit(None, EventKind::SystemMessage { text: lost.to_owned() });
+        }
+        for session in self.fleet.sessions() {
+            // What the state before wanted died with the manager that was to do it: all of it is wanted now.
+            self.one(&session.id, &Input::Recovered { same_boot })?;
+        }
+        self.effects.clear();
+        for id in self.fleet.sessions.keys() {
+            if let Some(session) = self.get(id) {
+                let effects = session.effects();
+                self.effects.extend(effects.into_iter().map(|effect| (id.clone(), effect)));
+            }
+        }
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn shutdown(&mut self) -> Result<Reply, Refusal> {
+        self.emit(None, EventKind::ManagerStopping {});
+        for id in self.fleet.sessions.keys() {
+            self.one(id, &Input::Shutdown)?;
+        }
+        Ok(Reply::Done)
+    }
+}

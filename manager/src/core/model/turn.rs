@@ -1,0 +1,296 @@
+//! The conversation of a session: prompts, the running turn, and what its agent asks for.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use protocol::api::{AttachmentInfo, WhenBusy};
+use protocol::event::StallStep;
+use protocol::wire::{Attachment, Offer, PermissionOption};
+use protocol::{CallId, EventId, PermissionId, PromptId};
+use serde::{Deserialize, Serialize};
+
+/// A prompt that waits, runs or was interrupted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prompt {
+    /// The prompt's id.
+    pub id: PromptId,
+    /// The prompt's text. The journal keeps it in a row of its own, which is written once.
+    #[serde(skip)]
+    pub text: Arc<str>,
+    /// The names and sizes of its attachments. Their content is in the journal until a worker gets it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<AttachmentInfo>,
+}
+
+/// A prompt that a client sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewPrompt {
+    /// The text, checked by the caller.
+    pub text: Arc<str>,
+    /// What to do if a turn runs or other prompts wait.
+    pub when_busy: WhenBusy,
+    /// The attachments, checked by the caller.
+    pub attachments: Arc<[Attachment]>,
+}
+
+impl NewPrompt {
+    /// A prompt without attachments.
+    pub fn text(text: impl Into<Arc<str>>, when_busy: WhenBusy) -> Self {
+        Self { text: text.into(), when_busy, attachments: Arc::default() }
+    }
+}
+
+impl Prompt {
+    /// A prompt without attachments.
+    pub fn text(id: PromptId, text: impl Into<Arc<str>>) -> Self {
+        Self { id, text: text.into(), attachments: Vec::new() }
+    }
+}
+
+/// Attachments that the journal keeps beside the session until their prompt ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// The prompt's id.
+    pub prompt: PromptId,
+    /// The attachments.
+    pub what: Arc<[Attachment]>,
+}
+
+/// A running turn.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// The number of the turn, from 1 in each session.
+    pub number: u64,
+    /// The prompt that the agent got.
+    pub prompt: Prompt,
+    /// The phase of the turn.
+    pub phase: Phase,
+    /// The agent wrote to standard output.
+    pub spoke: bool,
+    /// The agent used a tool, planned or asked.
+    #[serde(default)]
+    pub acted: bool,
+    /// Permissions that wait for an answer, oldest first.
+    #[serde(default)]
+    pub open: Vec<Permission>,
+    /// Answers to the other permission requests.
+    #[serde(default)]
+    pub answers: Vec<Answer>,
+    /// The agent's ids of tool calls that have not ended.
+    #[serde(default)]
+    pub tools: Vec<String>,
+    /// Calls of the agent that a client can serve.
+    #[serde(default)]
+    pub calls: Calls,
+    /// The turn's time limit, in milliseconds since boot; none before the turn starts, or without a limit.
+    #[serde(default)]
+    pub until: Option<u64>,
+    /// The time limit passed before anybody aborted the turn.
+    #[serde(default)]
+    pub timed_out: bool,
+    /// How long the agent has shown no sign of work.
+    #[serde(default)]
+    pub quiet: Quiet,
+    /// How much of the agent's messages in this turn is on record, in bytes.
+    #[serde(default)]
+    pub recorded: u64,
+    /// How much of the agent's requests is on record since `recorded` reached its limit, in bytes.
+    #[serde(default)]
+    pub asked: u64,
+}
+
+impl Turn {
+    /// Whether the worker has confirmed the prompt. A worker may have a prompt that it has not confirmed.
+    pub fn is_taken(&self) -> bool {
+        match self.phase {
+            Phase::Sent { .. } => false,
+            Phase::Started { .. } => true,
+            Phase::Aborting { agent_pid, .. } => agent_pid.is_some(),
+        }
+    }
+
+    pub(in crate::core) fn is_empty(&self) -> bool {
+        !self.spoke && !self.acted
+    }
+
+    /// The stop reason of a turn that was aborted.
+    pub(in crate::core) fn why_aborted(&self) -> &'static str {
+        if self.timed_out { "timeout" } else { "cancelled" }
+    }
+
+    /// Whether the turn is being aborted because the agent showed no sign of work.
+    pub fn is_stalled(&self) -> bool {
+        self.quiet.step == Some(StallStep::Cancelled)
+    }
+
+    pub(in crate::core) fn waits_for_somebody(&self) -> bool {
+        !self.open.is_empty() || !self.calls.open.is_empty()
+    }
+}
+
+/// The phase of a turn.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// The prompt was sent to the worker.
+    Sent {
+        /// The worker must confirm the prompt by then, in milliseconds since boot.
+        deadline: u64,
+    },
+    /// The agent works.
+    Started {
+        /// The agent's process.
+        agent_pid: u32,
+    },
+    /// The turn is being ended before its own end.
+    Aborting {
+        /// The turn must end by then, in milliseconds since boot.
+        deadline: u64,
+        /// The agent's process; none if the turn had not started.
+        agent_pid: Option<u32>,
+    },
+}
+
+/// The conversation of one session.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turns {
+    /// Prompts that wait, the next one first.
+    pub queue: VecDeque<Prompt>,
+    /// The running turn. Only a session with a process has one.
+    pub running: Option<Turn>,
+    /// Interrupted prompts that no one has resolved yet.
+    pub interrupted: Vec<Prompt>,
+    /// How many turns have begun.
+    pub count: u64,
+    /// How many prompts the agent got, plus how many answers came back.
+    pub messages: u64,
+    /// Time of the last message of a user or the agent, unix time in milliseconds.
+    pub last_message_at: Option<u64>,
+    /// The beginning of the first prompt.
+    pub first_prompt: Option<Arc<str>>,
+    /// The program of the next prompt did not run. kennel retries the prompt then, in milliseconds since boot.
+    #[serde(default)]
+    pub not_before: Option<u64>,
+    /// How much of the agent's messages since its newest turn is on record, in bytes.
+    #[serde(default)]
+    pub between: u64,
+    /// Permission requests that belong to no turn.
+    #[serde(default)]
+    pub asked: Questions,
+    /// The newest turn ended without a message or a tool call.
+    #[serde(default)]
+    pub empty: bool,
+}
+
+impl Turns {
+    /// Whether this prompt's turn runs and nobody has aborted it.
+    pub(in crate::core) fn runs_unasked(&self, prompt: PromptId) -> bool {
+        let asked = |turn: &Turn| matches!(turn.phase, Phase::Aborting { .. });
+        self.running.as_ref().is_some_and(|turn| turn.prompt.id == prompt && !asked(turn))
+    }
+
+    /// The prompt that the session works on: its turn runs, or kennel waits for its missing program.
+    pub fn current(&self) -> Option<PromptId> {
+        let waits = || self.not_before.and(self.queue.front()).map(|prompt| prompt.id);
+        self.running.as_ref().map(|turn| turn.prompt.id).or_else(waits)
+    }
+
+    /// Permissions that wait for an answer, with the prompt in whose turn they were asked.
+    pub fn questions(&self) -> impl Iterator<Item = (Option<PromptId>, &Permission)> {
+        let turn = self.running.as_ref();
+        let in_turn = turn.into_iter().flat_map(|turn| turn.open.iter().map(|it| (Some(turn.prompt.id), it)));
+        in_turn.chain(self.asked.open.iter().map(|it| (None, it)))
+    }
+}
+
+/// A permission request that waits for an answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Permission {
+    /// The permission's id.
+    pub id: PermissionId,
+    /// The worker's number of the question.
+    pub request: u64,
+    /// The action, in the agent's words.
+    pub title: String,
+    /// The possible answers.
+    pub options: Vec<PermissionOption>,
+    /// Time of the request, unix time in milliseconds.
+    pub asked_at: u64,
+    /// Time at which the request expires and is denied, in milliseconds since boot; none: never.
+    pub expires: Option<u64>,
+}
+
+/// An answer to a permission request, for the worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The permission's id.
+    pub id: PermissionId,
+    /// The worker's number of the request.
+    pub request: u64,
+    /// The option chosen; none: the question is cancelled.
+    pub option: Option<String>,
+}
+
+/// Permission requests that belong to no turn.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Questions {
+    /// Permissions that wait for an answer, oldest first.
+    pub open: Vec<Permission>,
+    /// Answers to the newest of the other requests.
+    pub answers: Vec<Answer>,
+}
+
+impl Questions {
+    /// Time at which the first request expires, in milliseconds since boot.
+    pub(in crate::core) fn deadline(&self) -> Option<u64> {
+        self.open.iter().filter_map(|open| open.expires).min()
+    }
+}
+
+/// A call of the agent that waits for a client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Call {
+    /// The call's id.
+    pub id: CallId,
+    /// The worker's number of the call.
+    pub request: u64,
+    /// The client that must answer; none: no client that can drives now, and the call waits for one.
+    pub client: Option<EventId>,
+    /// The offer that a client needs for this call.
+    pub needs: Offer,
+    /// Time at which the call expires, in milliseconds since boot.
+    pub expires: Option<u64>,
+}
+
+/// The calls of a turn.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Calls {
+    /// Calls that wait for an answer, oldest first.
+    pub open: Vec<Call>,
+}
+
+impl Calls {
+    /// Whether a call waits for a person.
+    pub fn want_a_person(&self) -> bool {
+        self.open.iter().any(|call| call.needs == Offer::Elicitation)
+    }
+
+    /// Time at which the first call expires, in milliseconds since boot.
+    pub fn deadline(&self) -> Option<u64> {
+        self.open.iter().filter_map(|call| call.expires).min()
+    }
+}
+
+/// How long the agent of a turn has shown no sign of work.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quiet {
+    /// The time without a sign of work, in milliseconds: the sum of observations, each of which counts for at most
+    /// `worker_timeout`. So a sleep of the machine or of a manager does not count.
+    pub ms: u64,
+    /// Time of the last observation or sign of work, in milliseconds since boot.
+    pub looked_at: Option<u64>,
+    /// Processor time of the agent's processes at the last observation, and the time of that observation, both in
+    /// milliseconds.
+    pub cpu: Option<(u64, u64)>,
+    /// The last step against the stall.
+    pub step: Option<StallStep>,
+}

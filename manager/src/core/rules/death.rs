@@ -1,0 +1,197 @@
+//! The end of a session's process: the judge decides, and the session starts again, stops or fails.
+
+use protocol::Exit;
+use protocol::api::Failure;
+use protocol::event::{EventKind, RemovedBy};
+
+use crate::core::at::At;
+use crate::core::limits;
+use crate::core::model::session::{LastRestart, Session};
+use crate::core::model::state::{Goal, State, Why};
+use crate::core::out::{Note, Out};
+use crate::core::rules::judge::{Cause, Verdict, judge, judge_absence};
+
+impl Session {
+    pub(in crate::core) fn gone(
+        &mut self,
+        at: At,
+        exit: Exit,
+        last_words: &[String],
+        survivors: &[u32],
+        out: &mut Out,
+    ) {
+        let pid = self.worker().map(|worker| worker.pid);
+        if !survivors.is_empty() && self.worker().is_some() {
+            let reason = format!("processes {survivors:?} survived SIGKILL");
+            let failure = Failure {
+                reason,
+                exit: Some(exit),
+                last_words: last_words.to_vec(),
+                survivors: survivors.to_vec(),
+            };
+            return self.fail(failure, out);
+        }
+        match &mut self.state {
+            State::Starting { .. } | State::Ready { .. } => {
+                self.died(at, Cause::Died(exit), pid, Some(exit), last_words, out);
+            }
+            State::Stopping { why, .. } | State::Adopting { after: why, .. } => {
+                let why = why.clone();
+                self.ended(at, &why, pid, Some(exit), last_words, out);
+            }
+            // What could not be killed is gone after all: if all of it is, it may be started again.
+            State::Failed(failure) => failure.survivors = survivors.to_vec(),
+            State::Restarting { .. } | State::Hibernated | State::Stopped => {}
+        }
+    }
+
+    /// A process that was being ended is gone.
+    pub(in crate::core) fn ended(
+        &mut self,
+        at: At,
+        why: &Why,
+        pid: Option<u32>,
+        exit: Option<Exit>,
+        last_words: &[String],
+        out: &mut Out,
+    ) {
+        if !self.wanted() {
+            self.cut_turn("the session was stopped", None, out);
+            return self.stopped(exit, out);
+        }
+        match why {
+            Why::Stop | Why::Restart | Why::Outdated => {
+                let reason = match why {
+                    Why::Outdated => "its worker was of another version of kennel",
+                    _ => "restarted by request",
+                };
+                self.cut_turn(reason, None, out);
+                // Every exit is told, also one that somebody asked for.
+                out.emit(EventKind::SessionRestarting {
+                    reason: reason.into(),
+                    old_pid: pid,
+                    exit,
+                    delay_ms: 0,
+                    deaths: self.deaths.within(at.mono, self.spec.restart.period_ms),
+                    last_words: last_words.to_vec(),
+                });
+                self.last_restart = Some(LastRestart { reason: reason.into(), old_pid: pid });
+                self.recovering = true;
+                self.begin(at);
+            }
+            Why::Hibernate => {
+                self.state = State::Hibernated;
+                out.emit(EventKind::SessionHibernated {});
+            }
+            Why::Shutdown | Why::Lost => self.died(at, Cause::ManagerLost, pid, exit, last_words, out),
+            Why::Fault(reason) | Why::AgentDied(reason) => {
+                self.died(at, Cause::Fault(reason.clone()), pid, exit, last_words, out);
+            }
+            Why::NotRun { message, passes } => {
+                let cause = Cause::NotRun { message: message.clone(), passes: *passes };
+                self.died(at, cause, pid, exit, last_words, out);
+            }
+            Why::Hopeless(reason) => {
+                let (reason, last_words) = (reason.clone(), last_words.to_vec());
+                self.fail(Failure { reason, exit, last_words, survivors: Vec::new() }, out);
+            }
+        }
+    }
+
+    /// A death nobody asked for: the judge decides.
+    pub(in crate::core) fn died(
+        &mut self,
+        at: At,
+        cause: Cause,
+        old_pid: Option<u32>,
+        exit: Option<Exit>,
+        last_words: &[String],
+        out: &mut Out,
+    ) {
+        let reason = cause.to_string();
+        // A program that did not come to run has taken up no conversation, and lost none.
+        if matches!(cause, Cause::Died(_) | Cause::Fault(_)) {
+            self.absence = None;
+            self.start_lost(out);
+        }
+        self.cut_turn(&reason, None, out);
+        let policy = self.spec.restart;
+        let verdict = match &cause {
+            Cause::NotRun { passes: true, .. } | Cause::NoSpawn(_) => {
+                judge_absence(&mut self.absence, at.mono, &cause, &self.id, self.incarnation).into()
+            }
+            Cause::NotRun { passes: false, .. }
+            | Cause::Died(_)
+            | Cause::Fault(_)
+            | Cause::NoRoom(_)
+            | Cause::ManagerLost => {
+                judge(&mut self.deaths, policy, at.mono, &cause, &self.id, self.incarnation)
+            }
+        };
+        match verdict {
+            Verdict::Restart { delay_ms } => {
+                out.emit(EventKind::SessionRestarting {
+                    reason: reason.clone(),
+                    old_pid,
+                    exit,
+                    delay_ms,
+                    deaths: self.deaths.within(at.mono, policy.period_ms),
+                    last_words: last_words.to_vec(),
+                });
+                self.last_restart = Some(LastRestart { reason, old_pid });
+                self.recovering = true;
+                if delay_ms == 0 {
+                    self.begin(at);
+                } else {
+                    self.state = State::Restarting { until: at.mono + delay_ms };
+                }
+            }
+            Verdict::Stop => {
+                self.goal = Goal::Down;
+                self.clear_queue(RemovedBy::Stopped, out);
+                self.stopped(exit, out);
+            }
+            Verdict::Fail { reason } => {
+                self.fail(
+                    Failure { reason, exit, last_words: last_words.to_vec(), survivors: Vec::new() },
+                    out,
+                );
+            }
+        }
+    }
+
+    /// An agent that dies again and again over its conversation is given a new one, and is told the one before.
+    fn start_lost(&mut self, out: &mut Out) {
+        if self.agent_session.is_none() || self.was_ready {
+            return;
+        }
+        self.lost_starts += 1;
+        if self.lost_starts >= limits::LOST_STARTS {
+            (self.agent_session, self.lost_starts) = (None, 0);
+            let text = "the agent does not come to take up its conversation; it begins anew, and is told the turns before";
+            out.emit(EventKind::SystemMessage { text: text.into() });
+        }
+    }
+
+    pub(in crate::core) fn fail(&mut self, failure: Failure, out: &mut Out) {
+        self.cut_turn(&failure.reason, None, out);
+        self.recovering = false;
+        if let Some(task) = self.task.as_mut().filter(|task| task.open) {
+            task.open = false;
+            out.note(Note::TaskLost { reason: failure.reason.clone() });
+        }
+        out.emit(EventKind::SessionFailed {
+            reason: failure.reason.clone(),
+            exit: failure.exit,
+            last_words: failure.last_words.clone(),
+            survivors: failure.survivors.clone(),
+        });
+        self.state = State::Failed(failure);
+    }
+
+    pub(in crate::core) fn stopped(&mut self, exit: Option<Exit>, out: &mut Out) {
+        self.recovering = false;
+        self.state = State::Stopped;
+        out.emit(EventKind::SessionStopped { exit });
+    }
+}

@@ -1,0 +1,119 @@
+//! Hints for people about errors, in the words of the command line.
+//!
+//! The core refuses, and knows no commands that a person types. The API and the command line get their hints here.
+
+use crate::core::{Refusal, SubagentLimit};
+use crate::error::Error;
+
+impl Refusal {
+    /// What a person can do about the refusal; none where nothing helps.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Refusal::NoSuchSession(_) | Refusal::NoSuchPid(_) => {
+                "`kennel ls --all` lists all sessions".into()
+            }
+            Refusal::IdTaken(id) => format!("choose another id, or use `kennel ensure --id {id}` to get it"),
+            Refusal::IdRetired(_) => "choose another id, or leave it out".into(),
+            Refusal::SpecMismatch { id, .. } => {
+                format!(
+                    "leave these options out, or choose another id; `kennel show {id}` prints what it has"
+                )
+            }
+            Refusal::Stopped(id) => format!("`kennel restart {id}` starts it again"),
+            Refusal::Failed { id, .. } => {
+                format!("`kennel logs {id}` shows why; `kennel restart {id}` tries again")
+            }
+            Refusal::Stopping(id) => {
+                format!("`kennel wait {id} --until stopped`, then `kennel restart {id}`")
+            }
+            Refusal::Busy(id) => {
+                format!("`kennel wait {id} --until idle`, or send it with --when-busy queue")
+            }
+            Refusal::QueueFull { id, .. } => format!("`kennel queue ls {id}` lists what waits"),
+            Refusal::NoAttachments { .. } => {
+                "agents that speak the Agent Client Protocol may take some; or name the file in the text"
+                    .into()
+            }
+            Refusal::TooLongForAgent { .. } => {
+                "put long input into a file and name the file in the prompt; or set `prompt_via = \"stdin\"` in the agent's profile"
+                    .into()
+            }
+            Refusal::NoTurn(_) | Refusal::Closing => return None,
+            Refusal::NoSuchPrompt(_) | Refusal::NotQueued(_) | Refusal::NotInterrupted(_) => {
+                "`kennel queue ls SESSION` lists prompts that wait or were interrupted".into()
+            }
+            Refusal::NoSuchPermission(_) | Refusal::PermissionSettled(_) => {
+                "`kennel permissions ls` lists those that wait".into()
+            }
+            Refusal::NoSettings { .. } => {
+                "agents that speak the Agent Client Protocol have settings; `kennel agents ls` lists them"
+                    .into()
+            }
+            Refusal::TooManySettings { id, .. } => {
+                format!("`kennel show {id}` says whether it works; they are set when its agent is ready")
+            }
+            Refusal::NoSuchCall(_) | Refusal::CallSettled(_) => {
+                "the events `call.requested` and `call.expired` say which wait".into()
+            }
+            Refusal::NoSuchOption { id, .. } => {
+                format!(
+                    "name one of these: `kennel permissions allow {id} --option OPTION`; the question still waits"
+                )
+            }
+            Refusal::Driven { id, .. } => {
+                format!("`kennel attach {id} --takeover` drives instead, `--read-only` looks on")
+            }
+            Refusal::NotDriver(id) => format!("`kennel attach {id} --takeover` drives again"),
+            Refusal::TooManyClients { .. } => "detach some".into(),
+            Refusal::NotStopped(id) => format!("`kennel stop {id}` first, or `kennel rm --force {id}`"),
+            Refusal::SubagentLimit { what, .. } => subagent_limit(*what).into(),
+            Refusal::Weaker { .. } => {
+                "leave these out: a sub-agent has them from its parent; or have the owner start a session"
+                    .into()
+            }
+            Refusal::Unkillable { .. } => "such a process waits for the kernel, often for a disk or network \
+                                           file system; try again once it is gone"
+                .into(),
+        })
+    }
+}
+
+fn subagent_limit(what: SubagentLimit) -> &'static str {
+    match what {
+        SubagentLimit::Depth => {
+            "do it in this session, or have a session further up start it; the limit is `subagent_depth` in config.toml"
+        }
+        SubagentLimit::Breadth => {
+            "wait until one of them has ended, or abort one; the limit is `subagent_breadth` in config.toml"
+        }
+        SubagentLimit::Total => {
+            "stop one that is not needed any more; the limit is `subagent_total` in config.toml"
+        }
+    }
+}
+
+impl Error {
+    /// What a person can do about the error; none where nothing helps.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::Refused(refusal) => refusal.hint(),
+            Error::Invalid { hint, .. } => hint.clone(),
+            Error::KeyReused => Some("use a new key for a new request".into()),
+            Error::Timeout { .. } => Some("`kennel show` and `kennel events` tell what it does".into()),
+            Error::SessionFailed { id, .. } => {
+                Some(format!("`kennel logs {id}` shows its last words; `kennel restart {id}` tries again"))
+            }
+            Error::Overtaken { .. } => None,
+            Error::SettingRefused { .. } => Some("`kennel set ID` lists what can be set, and to what".into()),
+            Error::Journal(_) => Some("make room on the disk of the state directory, then try again".into()),
+            Error::Pruned { .. } => Some("go on: what is left of them follows".into()),
+            Error::Unread(_) => Some("`kennel doctor` looks at journal and disk".into()),
+            Error::StateDirGone(_) => Some(
+                "let running turns end, then `kennel daemon stop`: it ends the sessions, and the next daemon begins anew, or with \
+                 the backup that you put there"
+                    .into(),
+            ),
+            Error::Ended => Some("the next `kennel` command starts a new one".into()),
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! One batch: step all, commit all, and only then publish, answer and act.
+
+use std::collections::BTreeSet;
+
+use protocol::{SessionId, failpoint};
+
+use crate::core::{Ask, Change, Effect, Input, Reply, Seen, Undo};
+use crate::error::Error;
+use crate::feed::Record;
+use crate::journal::UsedKey;
+use crate::supervisor::Supervisor;
+use crate::supervisor::inbox::{Answer, IdempotencyKey, Item, Replay};
+use crate::supervisor::room::Room;
+use crate::workers::{logs, tokens};
+
+/// A batch between its steps and its commit.
+struct Batch {
+    /// Changes to record, oldest first. The first `owed_changes` were done before they could be recorded.
+    changes: Vec<Change>,
+    owed_changes: usize,
+    /// Idempotency keys to record with their replies. The first `owed_keys` belong to the changes that are owed.
+    used: Vec<UsedKey>,
+    owed_keys: usize,
+    /// One undo for each change that is not owed.
+    undo: Vec<Undo>,
+    /// The item of each change that is not owed.
+    done: Vec<Item>,
+    /// Answers that no change stands for: refusals and repeated requests.
+    answers: Vec<(Answer, Result<Reply, Error>)>,
+}
+
+impl Batch {
+    /// Whether a client waits for this commit, which is synced then.
+    fn answers_somebody(&self) -> bool {
+        !self.answers.is_empty() || self.done.iter().any(|item| matches!(item, Item::Command { .. }))
+    }
+}
+
+impl Supervisor {
+    /// Steps all of it, commits all of it, and only then publishes, answers and acts.
+    pub(super) fn batch(&mut self, items: Vec<Item>) {
+        if items.is_empty() && (self.owed.is_empty() || self.room == Room::Shut) {
+            self.release_permits();
+            return;
+        }
+        if self.room == Room::Shut {
+            return self.act_first(items);
+        }
+        let batch = self.step_all(items);
+        at_events("before", &batch.changes);
+        let answers = batch.answers_somebody() || !self.owed.answers.is_empty();
+        match self.commit(&batch, answers) {
+            Ok(records) => self.finish(batch, records, answers),
+            Err(error) => self.take_back(batch, &error),
+        }
+    }
+
+    /// Steps and adopts items in their order, after what was done before it could be recorded.
+    fn step_all(&mut self, items: Vec<Item>) -> Batch {
+        let at = self.now();
+        let changes = std::mem::take(&mut self.owed.changes);
+        let used = std::mem::take(&mut self.owed.used);
+        let (owed_changes, owed_keys) = (changes.len(), used.len());
+        let (undo, done, answers) = (Vec::new(), Vec::new(), Vec::new());
+        let mut batch = Batch { owed_changes, owed_keys, changes, used, undo, done, answers };
+        for item in items {
+            if let Item::Command { key: Some(key), .. } = &item
+                && let Some(answer) = self.replay(key, &batch.used).answer()
+            {
+                batch.answers.extend(item.reply().map(|reply| (reply, answer)));
+                continue;
+            }
+            match (self.fleet.step(at, item.ask()), item) {
+                (Ok(change), item) => {
+                    batch.undo.push(self.fleet.adopt(&change));
+                    if let Item::Command { key: Some(key), .. } = &item {
+                        batch.used.push(UsedKey { key: key.clone(), reply: change.reply.clone() });
+                    }
+                    batch.changes.push(change);
+                    batch.done.push(item);
+                }
+                (Err(refusal), Item::Command { reply, .. }) => {
+                    batch.answers.push((reply, Err(refusal.into())));
+                }
+                (Err(refusal), Item::Observation(_)) => {
+                    tracing::error!(%refusal, "an observation was refused");
+                }
+            }
+        }
+        batch
+    }
+
+    /// Writes the batch into the journal as one transaction, and returns its events.
+    fn commit(&mut self, batch: &Batch, synced: bool) -> Result<Vec<Record>, String> {
+        let Batch { changes, used, .. } = batch;
+        let records = records(&changes.iter().collect::<Vec<_>>()).map_err(|error| error.to_string())?;
+        let empty = records.is_empty() && changes.iter().all(|change| change.sessions.is_empty());
+        if !empty {
+            let written = self.journal.commit(changes, &records, used, None, synced);
+            written.map_err(|error| error.to_string())?;
+        }
+        Ok(records)
+    }
+
+    /// The batch is on record: publishes, answers, acts.
+    fn finish(&mut self, batch: Batch, records: Vec<Record>, answers: bool) {
+        at_events("after", &batch.changes);
+        self.release_permits();
+        // Before the answers: whoever was answered and then reads the events finds there what was answered.
+        self.feed.publish(records);
+        let late = std::mem::take(&mut self.owed.answers);
+        let late = late.into_iter().map(|(reply, answer)| (reply, Ok(answer)));
+        for (reply, answer) in late.chain(batch.answers) {
+            // Whoever asked may have gone; what was asked is done all the same.
+            let _ = reply.send(answer);
+        }
+        let mut observations = Vec::new();
+        for (item, change) in batch.done.into_iter().zip(&batch.changes[batch.owed_changes..]) {
+            match item {
+                Item::Command { reply, .. } => drop(reply.send(Ok(change.reply.clone()))),
+                Item::Observation(ask) => observations.push(ask),
+            }
+        }
+        if answers {
+            failpoint::hit("after", "answer");
+        }
+        self.committed(&batch.changes);
+        self.acknowledge_and_reap(&observations);
+    }
+
+    /// The journal took nothing of the batch: the fleet is as it was before.
+    fn take_back(&mut self, mut batch: Batch, error: &str) {
+        for undo in batch.undo.into_iter().rev() {
+            self.fleet.take_back(undo);
+        }
+        batch.changes.truncate(batch.owed_changes);
+        batch.used.truncate(batch.owed_keys);
+        (self.owed.changes, self.owed.used) = (batch.changes, batch.used);
+        for (reply, answer) in batch.answers {
+            let _ = reply.send(answer.and(Err(Error::Journal(error.to_owned()))));
+        }
+        self.no_room(batch.done, error);
+    }
+
+    /// Whether a request with this key was answered before, in the journal or in this batch.
+    pub(super) fn replay(&self, key: &IdempotencyKey, batch: &[UsedKey]) -> Replay {
+        let same = |used: &&UsedKey| used.key.scope == key.scope && used.key.key == key.key;
+        let before = match batch.iter().find(same) {
+            Some(used) => Some((used.key.request.clone(), used.reply.clone())),
+            None => match self.journal.used(key) {
+                Ok(before) => before,
+                Err(error) => return Replay::Refused(Error::Unread(format!("the journal: {error}"))),
+            },
+        };
+        match before {
+            None => Replay::New,
+            Some((request, reply)) if request == key.request => Replay::Answered(reply),
+            Some(_) => Replay::Refused(Error::KeyReused),
+        }
+    }
+
+    /// Performs the effects of changes that are on record and published.
+    pub(super) fn committed(&mut self, changes: &[Change]) {
+        let mut touched = BTreeSet::new();
+        for change in changes {
+            touched.extend(change.sessions.iter().map(|session| session.id.clone()));
+            touched.extend(change.removed.iter().map(|(id, _)| id.clone()));
+            self.clears |= change.removed.is_some();
+        }
+        let now = self.mono();
+        for (id, effect) in changes.iter().flat_map(|change| &change.effects) {
+            self.act(id, effect, now);
+        }
+        for id in touched {
+            self.schedule(&id);
+            self.show(&id, now);
+            if self.fleet.get(&id).is_none() {
+                logs::remove(self.workers.state_dir(), &id);
+                tokens::remove(self.workers.state_dir(), &id);
+            }
+        }
+    }
+
+    pub(super) fn act(&mut self, id: &SessionId, effect: &Effect, now: u64) {
+        let Some(session) = self.fleet.get(id).cloned() else {
+            return;
+        };
+        failpoint::hit_about("before", effect.name(), id);
+        let seen = self.workers.act(id, effect, &session, &self.journal, now);
+        failpoint::hit_about("after", effect.name(), id);
+        self.observe(seen);
+    }
+
+    /// Acknowledges messages that are on record, and reaps workers whose `Gone` is.
+    pub(super) fn acknowledge_and_reap(&mut self, observations: &[Ask]) {
+        for ask in observations {
+            match ask {
+                Ask::One(id, Input::Seen(incarnation, Seen::Gone { .. })) => {
+                    self.workers.gone(id, *incarnation);
+                }
+                Ask::One(id, Input::Seen(incarnation, Seen::Heard(number))) => {
+                    let fault = self.workers.recorded(id, *incarnation, *number);
+                    self.observe(fault);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Failpoints: before these events are on record, or after.
+pub(super) fn at_events(place: &str, changes: &[Change]) {
+    for event in changes.iter().flat_map(|change| &change.events) {
+        match &event.session {
+            Some(id) => failpoint::hit_about(place, event.kind.name(), id),
+            None => failpoint::hit(place, event.kind.name()),
+        }
+    }
+}
+
+/// The events of these changes, as they are kept and shown.
+pub(super) fn records(changes: &[&Change]) -> Result<Vec<Record>, serde_json::Error> {
+    changes.iter().flat_map(|change| &change.events).map(Record::new).collect()
+}

@@ -1,0 +1,138 @@
+//! The first commands to a new worker: all that it needs to begin.
+
+use protocol::wire::{Agent, Command, Find, Inherited, PROTOCOL_VERSION, Setting, Welcome};
+use protocol::{Groups, Incarnation, Level, SessionId};
+
+use crate::config;
+use crate::core::{Seen, Session};
+use crate::journal::Journal;
+use crate::workers::worker::Origin;
+use crate::workers::{Sighting, Workers, tokens};
+
+impl Workers {
+    /// Sends a new worker all that it needs to begin, once.
+    pub(super) fn welcome(
+        &mut self,
+        id: &SessionId,
+        incarnation: Incarnation,
+        session: &Session,
+        journal: &Journal,
+    ) -> Option<Sighting> {
+        let marker = self.marker(id, incarnation);
+        match &mut self.get(id, incarnation)?.origin {
+            Origin::Spawned { welcomed, .. } if !*welcomed => *welcomed = true,
+            Origin::Spawned { .. } | Origin::Adopted(_) => return None,
+        }
+        let spec = &session.spec;
+        let (agent, offered) = self.with_subagents(id, session, journal);
+        let (level, demanded) = self.world.machine.level_for(spec);
+        let worker = self.get(id, incarnation)?;
+        let fault = worker.send(
+            id,
+            Command::Welcome(Box::new(Welcome {
+                protocol: PROTOCOL_VERSION,
+                session: id.clone(),
+                resume_from: 0,
+                marker,
+                workdir: spec.workdir.clone(),
+                env: config::agent_env(spec),
+                agent,
+                grace_ms: spec.grace_ms,
+            })),
+        );
+        let limits = spec.limits;
+        let (groups, by) = match &mut self.world.cgroups {
+            Some(cgroups) => {
+                cgroups.keep(id);
+                cgroups.make(id, &limits)
+            }
+            None => (Groups::default(), limits.without_groups()),
+        };
+        let level = match level {
+            Level::Subreaper if !groups.enter.is_empty() => Level::Cgroup,
+            level => level,
+        };
+        let inherited = Inherited {
+            umask: spec.umask.or(self.world.inherited.umask),
+            places: config::places(spec),
+            ..self.world.inherited.clone()
+        };
+        let contain = [
+            Command::Inherit(inherited),
+            Command::Find(Find { path: config::path_of(spec), program: spec.program.clone() }),
+            Command::Contain { level, demanded },
+            Command::Limits { limits, by, groups },
+        ];
+        let sandbox = spec.walls.clone().map(|walls| Command::SandboxOf(Box::new(self.world.hide(walls))));
+        // Last: a worker that has got it has got all.
+        let shelter = Some(Command::Shelter(self.world.shelters.papers(id, incarnation)));
+        let worker = self.get(id, incarnation)?;
+        let more = contain
+            .into_iter()
+            .chain(sandbox)
+            .chain(opening(session))
+            .chain(shelter)
+            .find_map(|command| worker.send(id, command));
+        let notice = |why| (id.clone(), incarnation, Seen::Notice(why));
+        fault.or(more).or(offered.err().map(notice))
+    }
+
+    /// The session's agent with the tools for sub-agents added, where it takes any and is to have them; or why it
+    /// must do without.
+    fn with_subagents(
+        &self,
+        id: &SessionId,
+        session: &Session,
+        journal: &Journal,
+    ) -> (Agent, Result<(), String>) {
+        let mut agent = session.spec.agent.clone();
+        let (Agent::Acp { mcp_servers, .. }, Some(program), true) = (
+            &mut agent,
+            &self.world.mcp_server,
+            session.spec.subagents.offered && session.spec.walls.is_none(),
+        ) else {
+            return (agent, Ok(()));
+        };
+        if mcp_servers.iter().any(|server| server.name == tokens::SERVER) {
+            // The profile has one of its own under that name.
+            return (agent, Ok(()));
+        }
+        let offered = match journal.token(id) {
+            Ok(Some(token)) => {
+                program.offer(&self.world.state_dir, id, &token).map_err(|error| error.to_string())
+            }
+            Ok(None) => Err("the session has no token on record".into()),
+            Err(error) => Err(error.to_string()),
+        };
+        match offered {
+            Ok(server) => {
+                mcp_servers.push(server);
+                (agent, Ok(()))
+            }
+            Err(why) => {
+                let why = format!("the agent has no tools for sub-agents until its next start: {why}");
+                (agent, Err(why))
+            }
+        }
+    }
+}
+
+/// The commands by which an ACP agent takes up its conversation. Other agents need none.
+fn opening(session: &Session) -> Vec<Command> {
+    let spec = &session.spec;
+    match &spec.agent {
+        Agent::Acp { .. } => {
+            let (agent_session, conversation) = (session.agent_session.clone(), session.turns.count > 0);
+            let set = session.settings.set.iter();
+            let settings = set.map(|(name, value)| Setting { name: name.clone(), value: value.clone() });
+            let settings = Command::Settings(settings.collect());
+            let restore = Command::RestoreWithin(spec.restore_ms());
+            let remote = Command::RemoteServers(spec.remote_servers.clone());
+            let (client, offers) = session.offered_at_start();
+            let driver = (!offers.is_empty()).then_some(Command::Driver { client, offers });
+            let open = Command::Open { agent_session, conversation };
+            [restore, settings, remote].into_iter().chain(driver).chain([open]).collect()
+        }
+        Agent::Command { .. } | Agent::Shell => Vec::new(),
+    }
+}
