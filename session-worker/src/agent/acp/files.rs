@@ -17,7 +17,7 @@ use rustix::fs::{Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags};
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
-use super::conversation::{Do, INTERNAL, INVALID_PARAMS, RESOURCE_NOT_FOUND, error, error_about};
+use super::message::{Do, INTERNAL, INVALID_PARAMS, RESOURCE_NOT_FOUND, error, error_about};
 
 /// The largest file that is read or written, in bytes: it has to fit into a line of the protocol.
 const LARGEST: u64 = 8 * 1024 * 1024;

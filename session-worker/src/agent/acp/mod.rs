@@ -10,6 +10,7 @@ mod conversation;
 mod descriptors;
 mod files;
 mod login;
+mod message;
 mod model_error;
 mod terminals;
 
@@ -21,8 +22,7 @@ use std::time::Duration;
 use protocol::bounds::LINE;
 use protocol::json::{Scan, Unread, Why};
 use protocol::wire::{
-    Agent, Attachment, CallAnswer, Exchange, McpServer, Offer, RemoteServer, Report, Setting, TurnEnd,
-    Welcome,
+    Agent, Attachment, CallAnswer, Exchange, Offer, RemoteServer, Report, Setting, TurnEnd, Welcome,
 };
 use protocol::{EventId, Exit, PromptId, bounds, failpoint};
 use rustix::pipe::PipeFlags;
@@ -37,8 +37,9 @@ use crate::confine::Confinement;
 use crate::link::is_transient;
 use crate::logfile::Stderr;
 use calls::{Asked, Calls, Next};
-use conversation::{Conversation, Do, Opening, SystemPrompt};
+use conversation::{Conversation, Opening, SystemPrompt};
 use files::Place;
+use message::Do;
 use terminals::Terminals;
 
 /// How long an agent may live on after it has closed its standard output.
@@ -535,7 +536,7 @@ impl Acp {
             match thing {
                 Do::Send(message) => {
                     self.send(&message);
-                    asked = conversation::text_at(&message, "method").or(asked);
+                    asked = message::text_at(&message, "method").or(asked);
                 }
                 Do::Report(mut report) => {
                     if let Report::TurnEnded { left_behind, .. } = &mut report {
@@ -549,9 +550,9 @@ impl Acp {
                 Do::Call { id, method, params } => {
                     let turn = self.turn();
                     if turn.is_none() && method == "elicitation/create" {
-                        let asks = conversation::text_at(&params, "message").unwrap_or_default();
+                        let asks = message::text_at(&params, "message").unwrap_or_default();
                         self.conversation.say("form", || {
-                            let asks = conversation::beginning(&asks);
+                            let asks = message::beginning(&asks);
                             format!("between two turns the agent asked its user: {asks}; nobody could answer")
                         });
                     }
@@ -621,7 +622,7 @@ impl Acp {
             _ => return self.terminals.call(welcome, id, method, params),
         };
         vec![match answer {
-            Ok(answer) => conversation::result(id, answer),
+            Ok(answer) => message::result(id, answer),
             Err(refused) => refused.error(id),
         }]
     }

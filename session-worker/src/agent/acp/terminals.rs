@@ -16,7 +16,7 @@ use rustix::process::Pid;
 use serde_json::{Value, json};
 use tokio::net::unix::pipe;
 
-use super::conversation::{Do, error, result, text_at};
+use super::message::{Do, error, result, text_at};
 use crate::agent::program::{self, Plan, Start};
 use crate::confine::Confinement;
 use crate::link::is_transient;
