@@ -7,15 +7,25 @@
 //! A hidden place is hidden by its *parent*: that is shown as a directory of kennel's own in which everything else of it
 //! is mounted. So what is made there later is hidden as well, and what replaces it.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, Metadata};
-use std::io::{self, BufRead, BufReader, Read};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Component, Path, PathBuf};
+mod bubblewrap;
+mod places;
+mod program;
+#[cfg(test)]
+mod tests;
 
-use protocol::{Granted, Sandbox, Walls, resolved};
-use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, ResolveFlags, SealFlags};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use protocol::{Granted, Walls, resolved};
+
+use places::{make_beneath, metadata};
+
+pub use bubblewrap::bubblewrap;
+pub use places::{OWN_PROGRAM, copy_of_own_program, identify, open, own_program};
 
 /// Empty, and the agent's own.
 pub const EMPTY: [&str; 3] = ["/tmp", "/var/tmp", "/run"];
@@ -226,44 +236,6 @@ impl Layout {
         Holds::Seen
     }
 
-    /// Shows a program that lies where all else is hidden, and what it cannot run without: the files that symlinks lead
-    /// to, the interpreter that it names, the packages beside a module of Node.js and the environment of one of Python.
-    /// Nothing that lies where an agent may write is followed.
-    fn program(&mut self, program: &Path, hops: usize) {
-        let mut path = program.to_owned();
-        for _ in 0..hops {
-            if self.holds(&path) == Holds::Written {
-                return;
-            }
-            let Ok(found) = fs::symlink_metadata(&path) else { return };
-            if !found.is_symlink() {
-                break;
-            }
-            let Ok(target) = fs::read_link(&path) else { return };
-            let next = match target.is_absolute() {
-                true => plain(&target),
-                false => plain(&path.parent().unwrap_or(Path::new("/")).join(&target)),
-            };
-            if self.holds(&path) == Holds::Empty {
-                self.links.insert(path, target);
-            }
-            path = next;
-        }
-        // Directories on the way may be symlinks.
-        let Ok(real) = fs::canonicalize(&path) else { return };
-        if self.holds(&real) == Holds::Written || !real.is_file() {
-            return;
-        }
-        if self.holds(&real) == Holds::Empty {
-            for place in around(&real) {
-                self.shown.entry(place).or_insert(Shown { written: false, held: None });
-            }
-        }
-        if let Some(interpreter) = interpreter(&real).filter(|_| hops > 0) {
-            self.program(&interpreter, hops - 1);
-        }
-    }
-
     fn hide(&mut self, path: PathBuf) -> Result<(), String> {
         // What is granted by this very name is not hidden; and what is empty anyway is.
         if self.shown.contains_key(&path) || self.empty.contains_key(&path) {
@@ -371,164 +343,8 @@ impl Layout {
     }
 }
 
-/// Where this program is shown in a sandbox: nowhere does an agent reach it by a mount that can be written.
-pub const OWN_PROGRAM: &str = "/run/kennel-init";
-
-/// This program, to be shown read-only in a sandbox at [`OWN_PROGRAM`]; none where its file has gone, as in an upgrade.
-pub fn own_program() -> io::Result<Option<Step>> {
-    let running = fs::metadata("/proc/self/exe")?;
-    let held = fs::read_link("/proc/self/exe").and_then(|path| open(&path));
-    let same = held.as_ref().is_ok_and(|held| {
-        metadata(held).is_ok_and(|found| (found.dev(), found.ino()) == (running.dev(), running.ino()))
-    });
-    let shown = |held| Step::Shown { path: OWN_PROGRAM.into(), written: false, held: Some(held) };
-    Ok(held.ok().filter(|_| same).map(shown))
-}
-
-/// A copy of this program that nobody can change.
-pub fn copy_of_own_program() -> io::Result<OwnedFd> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let mut copy = fs::File::from(rustix::fs::memfd_create("kennel-init", flags)?);
-    io::copy(&mut fs::File::open("/proc/self/exe")?, &mut copy)?;
-    let all = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
-    rustix::fs::fcntl_add_seals(&copy, all)?;
-    Ok(copy.into())
-}
-
-/// Opens a place without following a symlink anywhere in its path. Not to be read: to be mounted, and to be looked at.
-pub fn open(path: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    Ok(rustix::fs::openat2(CWD, path, flags, Mode::empty(), resolve)?)
-}
-
-/// Makes a directory and those above it, below one that an agent may write. No symlink that the agent puts there leads it
-/// elsewhere.
-fn make_beneath(there: &Path, below: &Path) -> io::Result<()> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    let mut at = open(there)?;
-    for name in below.iter() {
-        match rustix::fs::mkdirat(&at, name, Mode::RWXU) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-            Err(error) => return Err(error.into()),
-        }
-        at = rustix::fs::openat2(&at, name, flags, Mode::empty(), resolve)?;
-    }
-    Ok(())
-}
-
-/// What lies at a path, by what was opened there.
-pub fn identify(path: &str, held: &OwnedFd) -> io::Result<Granted> {
-    Ok(Granted::of(path.to_owned(), &metadata(held)?))
-}
-
-fn metadata(held: &OwnedFd) -> io::Result<Metadata> {
-    fs::metadata(format!("/proc/self/fd/{}", held.as_raw_fd()))
-}
-
-/// Without `.` and `..`, by the letters alone.
-fn plain(path: &Path) -> PathBuf {
-    let mut plain = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::ParentDir => drop(plain.pop()),
-            Component::CurDir => {}
-            part => plain.push(part),
-        }
-    }
-    plain
-}
-
 /// The deepest directory at or above a path that is there.
 fn nearest(path: &Path) -> PathBuf {
     let there = path.ancestors().find(|above| above.is_dir());
     there.unwrap_or(Path::new("/")).to_owned()
 }
-
-/// What belongs to a program beside its own file.
-fn around(program: &Path) -> Vec<PathBuf> {
-    let is_modules = |path: &&Path| path.file_name().is_some_and(|name| name == "node_modules");
-    if let Some(modules) = program.ancestors().filter(is_modules).last() {
-        let prefix = modules.parent().filter(|lib| lib.file_name().is_some_and(|name| name == "lib"));
-        let bin = prefix.and_then(Path::parent).map(|prefix| prefix.join("bin")).filter(|bin| bin.is_dir());
-        return [modules.to_owned()].into_iter().chain(bin).collect();
-    }
-    let environment =
-        program.parent().and_then(Path::parent).filter(|above| above.join("pyvenv.cfg").is_file());
-    vec![environment.unwrap_or(program).to_owned()]
-}
-
-/// The interpreter that a script names in its first line.
-fn interpreter(program: &Path) -> Option<PathBuf> {
-    let mut line = String::new();
-    BufReader::new(fs::File::open(program).ok()?.take(256)).read_line(&mut line).ok()?;
-    let path = PathBuf::from(line.strip_prefix("#!")?.split_whitespace().next()?);
-    path.is_absolute().then(|| plain(&path))
-}
-
-/// The words of bubblewrap for a view, and then for what it starts. It mounts what is held by its descriptor, which must be
-/// inherited.
-pub fn bubblewrap(program: &str, sandbox: Sandbox, steps: &[Step]) -> Vec<String> {
-    let mut words = Words(vec![program.to_owned()]);
-    words.add(&["--unshare-pid", "--as-pid-1", "--die-with-parent", "--unshare-ipc"]);
-    // root, too: who may unmount sees what is hidden. One right is left, without which root cannot be root in a user
-    // namespace (user_namespaces(7)); init gives it up with that.
-    words.add(&["--cap-drop", "ALL"]);
-    if rustix::process::geteuid().is_root() {
-        words.add(&["--cap-add", "CAP_SETFCAP"]);
-    }
-    if sandbox == Sandbox::Strict {
-        words.add(&["--unshare-net"]);
-    }
-    words.add(&["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]);
-    if rustix::process::geteuid().is_root() {
-        for path in ROOTS_OF_PROC.into_iter().filter(|path| Path::new(path).exists()) {
-            words.add(&["--ro-bind", path, path]);
-        }
-        for path in MASKED_OF_PROC.into_iter().filter(|path| Path::new(path).exists()) {
-            words.add(&["--ro-bind", "/dev/null", path]);
-        }
-    }
-    for step in steps {
-        // One that is not UTF-8 was not named.
-        let Some(at) = step.path().to_str() else { continue };
-        match step {
-            Step::Empty { .. } => words.add(&["--tmpfs", at]),
-            Step::Mask { .. } => words.add(&["--ro-bind", "/dev/null", at]),
-            Step::Shown { written, held, .. } => {
-                let held = held.as_ref().map(|held| format!("/proc/self/fd/{}", held.as_raw_fd()));
-                let option = match (written, &held) {
-                    (true, _) => "--bind",
-                    (false, Some(_)) => "--ro-bind",
-                    // It may have gone since it was listed.
-                    (false, None) => "--ro-bind-try",
-                };
-                words.add(&[option, held.as_deref().unwrap_or(at), at]);
-            }
-            Step::Link { target, .. } => {
-                if let Some(target) = target.to_str() {
-                    words.add(&["--symlink", target, at]);
-                }
-            }
-        }
-    }
-    for step in steps {
-        if let (Step::Empty { written: false, .. }, Some(at)) = (step, step.path().to_str()) {
-            words.add(&["--remount-ro", at]);
-        }
-    }
-    words.add(&["--chdir", "/", "--"]);
-    words.0
-}
-
-struct Words(Vec<String>);
-
-impl Words {
-    fn add(&mut self, words: &[&str]) {
-        self.0.extend(words.iter().map(|word| (*word).to_owned()));
-    }
-}
-
-#[cfg(test)]
-mod tests;

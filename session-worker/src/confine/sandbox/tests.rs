@@ -1,6 +1,11 @@
 //! What an agent sees in a sandbox, by the words for bubblewrap.
 
-use super::*;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use protocol::{Granted, Sandbox, Walls};
+
+use super::{bubblewrap, make_beneath, view};
 
 /// A home with some things in it, and a place for work.
 struct Home(tempfile::TempDir);
