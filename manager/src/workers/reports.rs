@@ -1,7 +1,7 @@
 //! What workers say, in the words of the core.
 
 use protocol::wire::{FromWorker, PROTOCOL_VERSION, Report, SettingAnswer, TurnEnd};
-use protocol::{PromptId, bounds, json};
+use protocol::{PromptId, json, wire};
 use serde_json::Value;
 
 use super::Worker;
@@ -58,7 +58,7 @@ impl Worker {
 
 /// What a report means for the session, within bounds.
 fn understood(mut report: Report) -> Result<Understood, String> {
-    let cut = bounds::bound(&mut report).map_err(|what| format!("the worker sent {what}, too long"))?;
+    let cut = wire::bound(&mut report).map_err(|what| format!("the worker sent {what}, too long"))?;
     let seen = meaning(report)?;
     let unread = match &seen {
         Seen::Updated { payload, .. }

@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use protocol::frame::{Decoder, FrameError};
 use protocol::wire::{Envelope, FromWorker, Report, ToWorker};
-use protocol::{Incarnation, bounds, failpoint, flow};
+use protocol::{Incarnation, failpoint, flow, wire};
 use tokio::net::unix::pipe;
 
 use crate::link::outbox::Outbox;
@@ -191,7 +191,7 @@ impl Link {
             return Ok(());
         }
         // Whatever it came from: one that does not fit into a frame would be the worker's end.
-        if let Err(what) = bounds::bound(&mut report) {
+        if let Err(what) = wire::bound(&mut report) {
             log(&format!("not told: {what} is too long"));
             return Ok(());
         }

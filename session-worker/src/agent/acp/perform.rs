@@ -1,7 +1,7 @@
 //! What is done for the agent and told of it: messages to it, reports, files and commands.
 
 use protocol::wire::{Report, Welcome};
-use protocol::{bounds, failpoint};
+use protocol::{failpoint, wire};
 use serde_json::Value;
 
 use super::Acp;
@@ -104,7 +104,7 @@ impl Acp {
 
     /// A report within its bounds. What that cuts is said.
     fn bounded(&mut self, mut report: Report) -> Option<Report> {
-        match bounds::bound(&mut report) {
+        match wire::bound(&mut report) {
             Ok(None) => {}
             Ok(Some(what)) => {
                 self.conversation.say(what, || format!("{what} was too long, and was cut or left out"));
