@@ -20,6 +20,28 @@ use crate::worker::tree;
 /// What is told of a program that did not come to run and of which nothing was said.
 const NOT_MADE: &str = "cannot prepare the agent's process: what it was to run in was not made; why may stand in the session's log";
 
+/// What all programs of a session start with.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The session's working directory, absolute.
+    pub workdir: String,
+    /// The session's environment, without the marker.
+    pub env: Vec<(String, String)>,
+    /// The value of [`MARKER`].
+    pub marker: String,
+    /// The namespaces or the sandbox, and the limits.
+    pub confinement: Confinement,
+}
+
+impl Launch {
+    /// Takes what the manager has said of the session, and what confines its programs now.
+    pub fn new(welcome: &Welcome, confinement: &Confinement) -> Self {
+        let Welcome { workdir, env, marker, .. } = welcome;
+        let (workdir, env, marker) = (workdir.clone(), env.clone(), marker.clone());
+        Self { workdir, env, marker, confinement: confinement.clone() }
+    }
+}
+
 /// What is to be run, beside what all programs of a session share.
 pub struct Plan<'a> {
     /// The program and its arguments.
@@ -70,29 +92,29 @@ pub fn trampoline(plan: &plan::Plan, status: &OwnedFd, marker: &str) -> io::Resu
 }
 
 /// Starts a program. Its process is a child of the worker from here on, whatever becomes of it.
-pub fn start(welcome: &Welcome, confinement: &Confinement, plan: Plan<'_>) -> io::Result<(Pid, Start)> {
+pub fn start(launch: &Launch, plan: Plan<'_>) -> io::Result<(Pid, Start)> {
     // All that can fail comes before the child exists.
     let (ours, inherited) = status::pair()?;
     // The runtime has no type for sockets of packets that end; whose events it waits for is the same.
     let ours = std::os::unix::net::UnixDatagram::from(ours);
     ours.set_nonblocking(true)?;
     let socket = UnixDatagram::from_std(ours)?;
-    let places = &confinement.limits.inherited.places;
+    let places = &launch.confinement.limits.inherited.places;
     // The daemon outlives what it was started with, as a temporary directory or that of a login.
     let is_gone = |name: &String, value: &String| places.contains(name) && !Path::new(value).exists();
-    let there = welcome.env.iter().filter(|(name, value)| !is_gone(name, value));
+    let there = launch.env.iter().filter(|(name, value)| !is_gone(name, value));
     let env = there.chain(plan.env).cloned().collect();
     let what = plan::Plan {
         worker: std::process::id().cast_signed(),
-        confinement: confinement.clone(),
-        workdir: welcome.workdir.clone(),
+        confinement: launch.confinement.clone(),
+        workdir: launch.workdir.clone(),
         program: Program { argv: plan.argv.to_vec(), env, directory: plan.directory },
     };
-    let (mut command, written) = trampoline(&what, &inherited, &welcome.marker)?;
+    let (mut command, written) = trampoline(&what, &inherited, &launch.marker)?;
     command.stdin(plan.stdin).stdout(plan.stdout).stderr(plan.stderr);
     let child = Pid::from_child(&command.spawn()?);
     drop((inherited, written));
-    let demanded = confinement.contain.is_demanded();
+    let demanded = launch.confinement.contain.is_demanded();
     let known = status::Known::default();
     Ok((child, Start { child, socket: Some(socket), demanded, known, is_known: false, told: false }))
 }

@@ -28,7 +28,7 @@ impl Worker {
         self.alone_since = Instant::now();
         self.link.keep_for_the_next();
         failpoint::hit("worker", "alone");
-        let reports = self.acp.as_mut().map(|acp| acp.left_alone(&self.welcome)).unwrap_or_default();
+        let reports = self.acp.as_mut().map(|acp| acp.left_alone()).unwrap_or_default();
         self.tell(reports)
     }
 

@@ -65,7 +65,7 @@ impl Worker {
             Command::Set { request, .. } if request <= self.last_set => Ok(()),
             Command::Set { request, setting } => {
                 self.last_set = request;
-                let set = |acp: &mut Acp| acp.set(&self.welcome, request, setting);
+                let set = |acp: &mut Acp| acp.set(request, setting);
                 let reports = self.acp.as_mut().map(set).unwrap_or_default();
                 self.tell(reports)
             }
@@ -138,7 +138,7 @@ impl Worker {
                 Ok(())
             }
             Command::Answer { request, option } => {
-                let answered = |acp: &mut Acp| acp.answer(&self.welcome, request, option);
+                let answered = |acp: &mut Acp| acp.answer(request, option);
                 let reports = self.acp.as_mut().map(answered).unwrap_or_default();
                 self.tell(reports)
             }
@@ -156,7 +156,7 @@ impl Worker {
                 Ok(())
             }
             Command::CallAnswered { request, answer } => {
-                let answered = |acp: &mut Acp| acp.call_answered(&self.welcome, request, answer);
+                let answered = |acp: &mut Acp| acp.call_answered(request, answer);
                 let reports = self.acp.as_mut().map(answered).unwrap_or_default();
                 self.tell(reports)
             }
@@ -195,7 +195,7 @@ impl Worker {
                 let by = Instant::now() + self.grace();
                 let mut reports = Vec::new();
                 if let Some(acp) = self.acp.as_mut().filter(|acp| acp.turn() == Some(prompt)) {
-                    reports = acp.cancel(&self.welcome, by);
+                    reports = acp.cancel(by);
                 }
                 self.tell(reports)
             }
@@ -245,7 +245,7 @@ impl Worker {
             return self.fault(format!("{prompt} came while {running} was running"));
         }
         self.last_prompt = Some(prompt);
-        let prompted = |acp: &mut Acp| acp.prompt(&self.welcome, prompt, text, history, attachments);
+        let prompted = |acp: &mut Acp| acp.prompt(prompt, text, history, attachments);
         let reports = self.acp.as_mut().map(prompted).unwrap_or_default();
         self.tell(reports)?;
         failpoint::hit("worker", "turn");

@@ -387,7 +387,7 @@ impl Worker {
     /// An agent that does not do in time what it has to is ended.
     fn hurry(&mut self) -> Result<(), Error> {
         let now = Instant::now();
-        let reports = self.acp.as_mut().map(|acp| acp.hurry(&self.welcome, now)).unwrap_or_default();
+        let reports = self.acp.as_mut().map(|acp| acp.hurry(now)).unwrap_or_default();
         self.tell(reports)
     }
 
@@ -439,9 +439,9 @@ impl Worker {
                 acp.feed();
                 Vec::new()
             }
-            acp::Ready::Stdout => acp.read(&self.welcome),
-            acp::Ready::Stderr => acp.read_stderr(&self.welcome),
-            acp::Ready::Terminals => acp.work(&self.welcome),
+            acp::Ready::Stdout => acp.read(),
+            acp::Ready::Stderr => acp.read_stderr(),
+            acp::Ready::Terminals => acp.work(),
         };
         self.tell(reports)
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use protocol::bounds::LINE;
 use protocol::json::{Scan, Unread, Why};
-use protocol::wire::{Report, Welcome};
+use protocol::wire::Report;
 use tokio::time::Instant;
 
 use super::{Acp, UNREAD};
@@ -17,14 +17,14 @@ const READ: usize = 32 * 1024;
 
 impl Acp {
     /// Reads once what the agent says.
-    pub fn read(&mut self, welcome: &Welcome) -> Vec<Report> {
+    pub fn read(&mut self) -> Vec<Report> {
         if self.held_up {
-            return self.hear(welcome, &[]);
+            return self.hear(&[]);
         }
         let Some(stdout) = &self.stdout else { return Vec::new() };
         let mut buffer = vec![0; READ];
         match stdout.try_read(&mut buffer) {
-            Ok(n) if n > 0 => self.hear(welcome, &buffer[..n]),
+            Ok(n) if n > 0 => self.hear(&buffer[..n]),
             Err(error) if is_transient(&error) => Vec::new(),
             Ok(_) | Err(_) => {
                 self.stdout = None;
@@ -36,10 +36,10 @@ impl Acp {
     }
 
     /// Puts into the session's log what the agent writes to its standard error: one piece.
-    pub fn read_stderr(&mut self, welcome: &Welcome) -> Vec<Report> {
+    pub fn read_stderr(&mut self) -> Vec<Report> {
         let printed = self.stderr.read();
         let things = self.conversation.printed(&printed);
-        self.perform(welcome, things)
+        self.perform(things)
     }
 
     /// The same with all that is there: the agent, or all of its tree, is dead.
@@ -53,13 +53,13 @@ impl Acp {
     }
 
     /// Reads what is left when the agent's process is dead; `None` when all is read.
-    pub fn drain(&mut self, welcome: &Welcome) -> Option<Vec<Report>> {
+    pub fn drain(&mut self) -> Option<Vec<Report>> {
         let stdout = self.stdout.as_ref()?;
         let mut buffer = vec![0; READ];
         // Not by way of the runtime, which may not have noticed yet that there is something to read. Its end is
         // not waited for: a process elsewhere may hold it open.
         match rustix::io::read(stdout, &mut buffer) {
-            Ok(n) if n > 0 => Some(self.hear(welcome, &buffer[..n])),
+            Ok(n) if n > 0 => Some(self.hear(&buffer[..n])),
             Err(rustix::io::Errno::INTR) => Some(Vec::new()),
             Ok(_) | Err(_) => {
                 self.stdout = None;
@@ -68,14 +68,14 @@ impl Acp {
         }
     }
 
-    fn hear(&mut self, welcome: &Welcome, bytes: &[u8]) -> Vec<Report> {
+    fn hear(&mut self, bytes: &[u8]) -> Vec<Report> {
         self.has_spoken |= !bytes.is_empty();
         // What it has printed before it said this may belong to it.
-        let mut reports = self.read_stderr(welcome);
+        let mut reports = self.read_stderr();
         let bytes = match self.skip(bytes) {
             Some((unread, rest)) => {
                 let things = unread.map(|unread| self.conversation.unread(unread)).unwrap_or_default();
-                reports.extend(self.perform(welcome, things));
+                reports.extend(self.perform(things));
                 rest
             }
             None => return reports,
@@ -93,7 +93,7 @@ impl Acp {
             line.pop();
             self.searched = 0;
             let things = self.conversation.hear(line);
-            reports.extend(self.perform(welcome, things));
+            reports.extend(self.perform(things));
             self.watch();
         }
         self.searched = self.line.len();

@@ -20,7 +20,7 @@ mod terminals;
 use std::time::Duration;
 
 use protocol::json::Scan;
-use protocol::wire::{Attachment, CallAnswer, Exchange, Offer, Report, Setting, TurnEnd, Welcome};
+use protocol::wire::{Attachment, CallAnswer, Exchange, Offer, Report, Setting, TurnEnd};
 use protocol::{EventId, Exit, PromptId};
 use rustix::process::Pid;
 use tokio::net::unix::pipe;
@@ -134,42 +134,41 @@ impl Acp {
     }
 
     /// Reads what the agent's commands say.
-    pub fn work(&mut self, welcome: &Welcome) -> Vec<Report> {
+    pub fn work(&mut self) -> Vec<Report> {
         let things = self.terminals.work();
-        self.perform(welcome, things)
+        self.perform(things)
     }
 
     /// Gives the agent a prompt.
     pub fn prompt(
         &mut self,
-        welcome: &Welcome,
         prompt: PromptId,
         text: String,
         history: &[Exchange],
         attachments: &[Attachment],
     ) -> Vec<Report> {
         let things = self.conversation.prompt(prompt, text, history, attachments);
-        self.perform(welcome, things)
+        self.perform(things)
     }
 
     /// Asks the agent to end the turn, which it must by `by`.
-    pub fn cancel(&mut self, welcome: &Welcome, by: Instant) -> Vec<Report> {
+    pub fn cancel(&mut self, by: Instant) -> Vec<Report> {
         self.cancel_by = Some(self.cancel_by.map_or(by, |before| before.min(by)));
         let mut things = self.conversation.cancel();
         things.extend(self.calls.close());
-        self.perform(welcome, things)
+        self.perform(things)
     }
 
     /// Somebody has decided about a question.
-    pub fn answer(&mut self, welcome: &Welcome, request: u64, option: Option<String>) -> Vec<Report> {
+    pub fn answer(&mut self, request: u64, option: Option<String>) -> Vec<Report> {
         let things = self.conversation.answer(request, option);
-        self.perform(welcome, things)
+        self.perform(things)
     }
 
     /// Sets something in the agent.
-    pub fn set(&mut self, welcome: &Welcome, request: u64, setting: Setting) -> Vec<Report> {
+    pub fn set(&mut self, request: u64, setting: Setting) -> Vec<Report> {
         let things = self.conversation.set(request, setting);
-        self.perform(welcome, things)
+        self.perform(things)
     }
 
     /// Who drives, and what that client can do for the agent.
@@ -178,19 +177,19 @@ impl Acp {
     }
 
     /// What has become of something that a client was to do.
-    pub fn call_answered(&mut self, welcome: &Welcome, request: u64, answer: CallAnswer) -> Vec<Report> {
+    pub fn call_answered(&mut self, request: u64, answer: CallAnswer) -> Vec<Report> {
         let things = match self.calls.answered(request, answer) {
-            Some(next) => self.follow(welcome, next),
+            Some(next) => self.follow(next),
             None => Vec::new(),
         };
-        self.perform(welcome, things)
+        self.perform(things)
     }
 
     /// The manager is gone.
-    pub fn left_alone(&mut self, welcome: &Welcome) -> Vec<Report> {
+    pub fn left_alone(&mut self) -> Vec<Report> {
         let next = self.calls.left_alone();
-        let things = next.into_iter().flat_map(|next| self.follow(welcome, next)).collect();
-        self.perform(welcome, things)
+        let things = next.into_iter().flat_map(|next| self.follow(next)).collect();
+        self.perform(things)
     }
 
     /// Another manager hears us.
@@ -235,13 +234,13 @@ impl Acp {
     }
 
     /// Gives up an agent that did not do in time what it has to, or its way back into the conversation.
-    pub fn hurry(&mut self, welcome: &Welcome, now: Instant) -> Vec<Report> {
+    pub fn hurry(&mut self, now: Instant) -> Vec<Report> {
         if self.closed_by.is_some_and(|by| by <= now) {
             return self.give_up("the agent closed its standard output".to_owned());
         }
         if self.restore_by.is_some_and(|by| by <= now) {
             let things = self.conversation.too_slow();
-            let reports = self.perform(welcome, things);
+            let reports = self.perform(things);
             self.watch();
             return reports;
         }

@@ -1,6 +1,6 @@
 //! What is done for the agent and told of it: messages to it, reports, files and commands.
 
-use protocol::wire::{Report, Welcome};
+use protocol::wire::Report;
 use protocol::{failpoint, wire};
 use serde_json::Value;
 
@@ -43,7 +43,7 @@ impl Acp {
         here + self.conversation.held() + self.calls.held() + self.terminals.held()
     }
 
-    pub(super) fn perform(&mut self, welcome: &Welcome, things: Vec<Do>) -> Vec<Report> {
+    pub(super) fn perform(&mut self, things: Vec<Do>) -> Vec<Report> {
         let mut reports = Vec::new();
         let mut asked = None;
         for thing in things {
@@ -57,7 +57,7 @@ impl Acp {
                         *left_behind += self.terminals.end_turn();
                         self.cancel_by = None;
                         let left = self.calls.close();
-                        reports.extend(self.perform(welcome, left));
+                        reports.extend(self.perform(left));
                     }
                     reports.extend(self.bounded(report));
                 }
@@ -71,8 +71,8 @@ impl Acp {
                         });
                     }
                     let next = self.calls.ask(&self.place, turn, Asked { id, method, params });
-                    let answers = self.follow(welcome, next);
-                    reports.extend(self.perform(welcome, answers));
+                    let answers = self.follow(next);
+                    reports.extend(self.perform(answers));
                 }
                 Do::Log(text) => crate::log(&format!("the agent: {text}")),
                 Do::Give(report) => {
@@ -117,23 +117,23 @@ impl Acp {
         Some(report)
     }
 
-    pub(super) fn follow(&mut self, welcome: &Welcome, next: Next) -> Vec<Do> {
+    pub(super) fn follow(&mut self, next: Next) -> Vec<Do> {
         let Asked { id, method, params } = match next {
             Next::Do(thing) => return vec![thing],
             Next::Own(asked) => asked,
         };
-        let answers = self.call(welcome, id, &method, params);
+        let answers = self.call(id, &method, params);
         if method == "terminal/create" {
             failpoint::hit("acp", "terminal");
         }
         answers
     }
 
-    fn call(&mut self, welcome: &Welcome, id: Value, method: &str, params: Value) -> Vec<Do> {
+    fn call(&mut self, id: Value, method: &str, params: Value) -> Vec<Do> {
         let answer = match method {
             "fs/read_text_file" => files::read(&self.place, params),
             "fs/write_text_file" => files::write(&self.place, params),
-            _ => return self.terminals.call(welcome, id, method, params),
+            _ => return self.terminals.call(id, method, params),
         };
         vec![match answer {
             Ok(answer) => message::result(id, answer),

@@ -16,7 +16,7 @@ use super::descriptors;
 use super::files::Place;
 use super::terminals::Terminals;
 use crate::agent::per_prompt::absolute;
-use crate::agent::program::{self, Plan};
+use crate::agent::program::{self, Launch, Plan};
 use crate::confine::Confinement;
 use crate::logfile::Stderr;
 
@@ -69,15 +69,14 @@ impl Acp {
             agent_session,
             conversation,
         };
-        let (mut acp, reports) = Self::spawn(welcome, confinement, argv, opening, &inherited)
+        let (mut acp, reports) = Self::spawn(Launch::new(welcome, confinement), argv, opening, &inherited)
             .map_err(|error| format!("cannot start a process for {}: {error}", argv[0]))?;
         acp.driven_by(driver.0, driver.1);
         Ok((acp, reports))
     }
 
     fn spawn(
-        welcome: &Welcome,
-        confinement: &Confinement,
+        launch: Launch,
         argv: &[String],
         opening: Opening,
         inherited: &[OwnedFd],
@@ -95,11 +94,11 @@ impl Acp {
             stderr: agent_stderr.into(),
         };
         // Before the agent runs, which could put something else there.
-        let umask = confinement.limits.inherited.umask.unwrap_or(0o077);
-        let place = Place::open(&welcome.workdir, confinement.contain.walls(), umask);
+        let umask = launch.confinement.limits.inherited.umask.unwrap_or(0o077);
+        let place = Place::open(&launch.workdir, launch.confinement.contain.walls(), umask);
         // Closed again before anything else is started.
         descriptors::hand_on(inherited)?;
-        let (pid, start) = program::start(welcome, confinement, plan)?;
+        let (pid, start) = program::start(&launch, plan)?;
         let (conversation, first) = Conversation::begin(opening);
         let mut acp = Self {
             pid,
@@ -119,13 +118,13 @@ impl Acp {
             skipped: None,
             held_up: false,
             conversation,
-            terminals: Terminals::new(confinement.clone()),
+            terminals: Terminals::new(launch),
             place,
             calls: Calls::default(),
             has_spoken: false,
             given_up: false,
         };
-        let reports = acp.perform(welcome, first);
+        let reports = acp.perform(first);
         Ok((acp, reports))
     }
 }
