@@ -15,7 +15,7 @@ use tokio::net::unix::pipe;
 use crate::agent::program::{self, Launch, Plan, Start};
 use crate::agent::text::{Tail, Utf8, pieces, transcript};
 use crate::confine::Confinement;
-use crate::link::is_transient;
+use crate::pipes::is_transient;
 
 /// The longest text of one [`Report::Output`].
 const OUTPUT: usize = 64 * 1024;

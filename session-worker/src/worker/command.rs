@@ -11,7 +11,7 @@ use super::{Error, LONGEST_GRACE, Worker};
 use crate::agent::acp::Acp;
 use crate::agent::per_prompt::Turn;
 use crate::confine::Contain;
-use crate::worker::tree;
+use crate::tree;
 use crate::worker::watch::{MemoryGroup, Watch};
 use crate::{exit, find};
 

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{Error, Worker};
 use crate::exit;
-use crate::worker::tree::{self, Ending, Round};
+use crate::tree::{self, Ending, Round};
 
 /// The grace of what a finished turn leaves behind: nobody waits for its work.
 const LEFTOVER_GRACE: Duration = Duration::from_millis(500);

@@ -2,12 +2,13 @@
 //!
 //! One thread, one loop: wait for something ([`Wake`]), handle it without blocking, decide what follows. A
 //! worker at rest has no timer and is not woken.
+//!
+//! May use: all other files of the worker. Used by: `main`.
 
 mod alone;
 mod command;
 mod ending;
 mod lobby;
-pub(crate) mod tree;
 pub(crate) mod watch;
 
 use std::io;
@@ -30,9 +31,10 @@ use crate::confine::descriptors::close_all_but;
 use crate::confine::{Confinement, refusal};
 use crate::link::shelter::{Knock, Shelter};
 use crate::link::{Link, LinkError, Received};
-use crate::worker::tree::Ending;
+use crate::logfile::log;
+use crate::tree::Ending;
 use crate::worker::watch::{Excess, MemoryGroup, Watch};
-use crate::{exit, log};
+use crate::{exit, tree};
 
 /// More would overflow the clock.
 const LONGEST_GRACE: Duration = Duration::from_secs(24 * 60 * 60);

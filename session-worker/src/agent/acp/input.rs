@@ -8,7 +8,7 @@ use protocol::wire::Report;
 use tokio::time::Instant;
 
 use super::{Acp, UNREAD};
-use crate::link::is_transient;
+use crate::pipes::is_transient;
 
 /// How long an agent may live on after it has closed its standard output.
 const CLOSED: Duration = Duration::from_secs(1);

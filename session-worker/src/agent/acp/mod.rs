@@ -27,7 +27,7 @@ use tokio::net::unix::pipe;
 use tokio::time::Instant;
 
 use crate::agent::program::Start;
-use crate::logfile::Stderr;
+use crate::agent::stderr::Stderr;
 use calls::Calls;
 use conversation::Conversation;
 use files::Place;

@@ -8,7 +8,7 @@ use super::Acp;
 use super::calls::{Asked, Next};
 use super::files;
 use super::message::{self, Do};
-use crate::link::is_transient;
+use crate::pipes::is_transient;
 
 /// An agent for which more than this is held is ended, in bytes: [`Acp::held`].
 const HELD: usize = 48 * 1024 * 1024;
@@ -74,7 +74,7 @@ impl Acp {
                     let answers = self.follow(next);
                     reports.extend(self.perform(answers));
                 }
-                Do::Log(text) => crate::log(&format!("the agent: {text}")),
+                Do::Log(text) => crate::logfile::log(&format!("the agent: {text}")),
                 Do::Give(report) => {
                     if !std::mem::replace(&mut self.given_up, true) {
                         reports.extend(self.bounded(report));

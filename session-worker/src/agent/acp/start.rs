@@ -17,8 +17,8 @@ use super::files::Place;
 use super::terminals::Terminals;
 use crate::agent::per_prompt::absolute;
 use crate::agent::program::{self, Launch, Plan};
+use crate::agent::stderr::Stderr;
 use crate::confine::Confinement;
-use crate::logfile::Stderr;
 
 /// The manager's name for the model, in the environment.
 const MODEL: &str = "KENNEL_MODEL";

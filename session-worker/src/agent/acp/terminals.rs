@@ -17,8 +17,8 @@ use tokio::net::unix::pipe;
 
 use super::message::{Do, error, result, text_at};
 use crate::agent::program::{self, Launch, Plan, Start};
-use crate::link::is_transient;
-use crate::worker::tree;
+use crate::pipes::is_transient;
+use crate::tree;
 
 /// How many may be there at once.
 const MOST: usize = 64;

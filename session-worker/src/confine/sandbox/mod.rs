@@ -194,7 +194,7 @@ impl Layout {
                 return refused("there is a symlink in its path now");
             }
             Err(error) if needed => {
-                return Err(super::trampoline::no_workdir(path, &error));
+                return Err(super::status::no_workdir(path, &error));
             }
             Err(error) => return refused(&error.to_string()),
         };
