@@ -249,7 +249,7 @@ impl Conversation {
         self.restore = restore;
         let mut all = vec![Do::Report(Report::AgentSession { id: self.session.clone() })];
         self.offered = Offered::opened(result);
-        self.offered_bytes = result.to_string().len();
+        self.count_offered();
         self.learn_options(result);
         self.modes |= result["modes"].is_object();
         let options = result["configOptions"].as_array().map(Vec::as_slice).unwrap_or_default();

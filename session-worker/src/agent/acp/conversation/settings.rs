@@ -105,10 +105,19 @@ impl Conversation {
         }
     }
 
+    /// Measures what is held of the agent's settings, for [`Conversation::held`].
+    pub(super) fn count_offered(&mut self) {
+        self.offered_bytes = serde_json::to_string(self.offered.known()).map_or(0, |text| text.len());
+    }
+
     /// Takes to heart what the agent tells of its settings, for those that were asked for and are not answered.
     pub(super) fn learn_settings(&mut self, told: &Value) {
-        if self.stage != Stage::Ready {
+        let is_of_settings =
+            matches!(told["sessionUpdate"].as_str(), Some("config_option_update" | "current_mode_update"));
+        // A loaded conversation is thousands of other updates: those are not counted one by one.
+        if self.stage != Stage::Ready && is_of_settings {
             self.offered.update(told);
+            self.count_offered();
         }
         for asked in self.setting.values_mut() {
             let name = &asked.setting.name;
@@ -167,6 +176,7 @@ impl Conversation {
             Ok(result) => {
                 let (answer, said) = self.confirmed(&asked, result);
                 self.offered.set(name, value, &answer);
+                self.count_offered();
                 said
             }
             Err(error) if error["code"].as_i64() == Some(AUTH_REQUIRED) => {
@@ -180,5 +190,61 @@ impl Conversation {
         };
         all.extend(self.set_next());
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::acp::conversation::Opening;
+
+    /// A conversation whose agent has opened its session with one option, and has not answered the setting of that.
+    fn setting() -> Conversation {
+        let opening = Opening {
+            cwd: "/".to_owned(),
+            mcp_servers: Vec::new(),
+            remote_servers: Vec::new(),
+            reads_files: false,
+            writes_files: false,
+            login: None,
+            model: None,
+            system_prompt: None,
+            started_with_model: false,
+            settings: vec![Setting { name: "effort".to_owned(), value: "high".to_owned() }],
+            agent_session: None,
+            conversation: false,
+        };
+        let (mut conversation, _) = Conversation::begin(opening);
+        let answers = [
+            json!({ "protocolVersion": 1 }),
+            json!({ "sessionId": "s", "configOptions": [{ "id": "effort", "type": "select" }] }),
+        ];
+        for (id, result) in (1..).zip(answers) {
+            conversation
+                .hear(json!({ "jsonrpc": "2.0", "id": id, "result": result }).to_string().into_bytes());
+        }
+        assert_eq!(conversation.stage, Stage::Setting);
+        conversation
+    }
+
+    #[test]
+    fn options_that_an_agent_tells_before_it_takes_prompts_count_as_held() {
+        let mut conversation = setting();
+        let before = conversation.held();
+        let mut told = |length: usize| {
+            let option = json!({ "id": "effort", "type": "select", "description": "x".repeat(length) });
+            let update = json!({ "sessionUpdate": "config_option_update", "configOptions": [option] });
+            let params = json!({ "sessionId": "s", "update": update });
+            let message = json!({ "jsonrpc": "2.0", "method": "session/update", "params": params });
+            conversation.hear(message.to_string().into_bytes());
+            conversation.held()
+        };
+        assert!(told(1 << 20) >= before + (1 << 20), "the update is not counted");
+        // The next update replaces the options.
+        assert!(told(10) < before + 1_000);
+        let answer = json!({ "configOptions": [{ "id": "effort", "description": "x".repeat(1 << 20) }] });
+        conversation.to_set.push(Setting { name: "effort".to_owned(), value: "low".to_owned() });
+        conversation.hear(json!({ "jsonrpc": "2.0", "id": 3, "result": answer }).to_string().into_bytes());
+        assert!(conversation.held() >= before + (1 << 20), "the answer is not counted");
     }
 }
