@@ -5,6 +5,8 @@
 #[cfg(feature = "api")]
 pub mod api;
 pub mod bounds;
+#[cfg(feature = "api")]
+pub mod common;
 mod containment;
 #[cfg(feature = "api")]
 pub mod event;

@@ -30,7 +30,7 @@ fn unhex(hex: &str) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
 }
 
-fn commands() -> Vec<(&'static str, ToWorker)> {
+fn welcomes() -> Vec<(&'static str, Command)> {
     let welcome = |agent| {
         Command::Welcome(Box::new(Welcome {
             protocol: 1,
@@ -60,26 +60,23 @@ fn commands() -> Vec<(&'static str, ToWorker)> {
         mcp_servers: vec![server],
     };
     let acp_bare = Agent::Acp { argv: vec!["/usr/bin/gemini".into()], login: None, mcp_servers: Vec::new() };
-    let exchange = Exchange { prompt: "before".into(), reply: "answer".into() };
-    let shelter = Shelter {
-        socket: "/run/k/door".into(),
-        secret: [7; 32],
-        spool: "/var/k/spool".into(),
-        spool_bytes: 1 << 26,
-        turn_ms: 3_600_000,
-        idle_ms: 600_000,
-    };
-    let prompt = Command::Prompt { prompt: PromptId(17), text: "echo ä".into(), history: vec![exchange] };
-    let called = |answer| Command::CallAnswered { request: 4, answer };
-    let bodies = [
+    vec![
         ("welcome-shell", welcome(Agent::Shell)),
         ("welcome-command-stdin", welcome(command(PromptVia::Stdin, true))),
         ("welcome-command-argument", welcome(command(PromptVia::Argument, false))),
+        ("welcome-acp", welcome(acp)),
+        ("welcome-acp-bare", welcome(acp_bare)),
+    ]
+}
+
+fn turns() -> Vec<(&'static str, Command)> {
+    let exchange = Exchange { prompt: "before".into(), reply: "answer".into() };
+    let prompt = Command::Prompt { prompt: PromptId(17), text: "echo ä".into(), history: vec![exchange] };
+    let called = |answer| Command::CallAnswered { request: 4, answer };
+    vec![
         ("prompt", prompt),
         ("abort", Command::Abort { prompt: PromptId(17) }),
         ("shutdown", Command::Shutdown),
-        ("welcome-acp", welcome(acp)),
-        ("welcome-acp-bare", welcome(acp_bare)),
         ("open-new", Command::Open { agent_session: None, conversation: false }),
         ("open-again", Command::Open { agent_session: Some("ses-ä".into()), conversation: true }),
         ("answer", Command::Answer { request: 2, option: Some("allow-once".into()) }),
@@ -90,13 +87,27 @@ fn commands() -> Vec<(&'static str, ToWorker)> {
         ("call-error", called(CallAnswer::Error { json: "{\"code\":-32603,\"message\":\"no\"}".into() })),
         ("call-not-asked", called(CallAnswer::NotAsked { reason: "nobody drives".into() })),
         ("call-given-up", called(CallAnswer::GivenUp { reason: "the client went".into() })),
-    ];
-    let remote = |transport| RemoteServer {
-        name: "docs".into(),
-        transport,
-        url: "https://docs.example/mcp".into(),
-        headers: vec![("Authorization".into(), "Bearer ä".into())],
+    ]
+}
+
+fn prompts_with_attachments() -> Vec<(&'static str, Command)> {
+    let attachment = |kind, content| Attachment {
+        kind,
+        name: "ä.png".into(),
+        mime_type: "image/png".into(),
+        uri: "file:///ä.png".into(),
+        content,
     };
+    let attachments = vec![
+        attachment(AttachmentKind::Image, Content::Base64("AAEC".into())),
+        attachment(AttachmentKind::Audio, Content::Base64("AA==".into())),
+        attachment(AttachmentKind::File, Content::Text("words".into())),
+    ];
+    let (prompt, text, history) = (PromptId(17), "look".into(), Vec::new());
+    vec![("prompt-with", Command::PromptWith { prompt, text, history, attachments })]
+}
+
+fn confinements() -> Vec<(&'static str, Command)> {
     let walls = WallsOfVersion3 {
         sandbox: Sandbox::Strict,
         program: Some("/usr/bin/bwrap".into()),
@@ -122,31 +133,6 @@ fn commands() -> Vec<(&'static str, ToWorker)> {
         memory_events: Some("/sys/fs/cgroup/k/memory.events".into()),
         memory_peak: Some("/sys/fs/cgroup/k/memory.peak".into()),
     };
-    let setting = || Setting { name: "mode".into(), value: "plan".into() };
-    let settings = [
-        ("settings", Command::Settings(vec![setting()])),
-        ("set", Command::Set { request: 4, setting: setting() }),
-        ("restore-within", Command::RestoreWithin(40_000)),
-        ("contain", Command::Contain { level: Level::PidNamespace, demanded: true }),
-        ("probe", Command::Probe),
-        ("contain-less", Command::Contain { level: Level::Subreaper, demanded: false }),
-        ("sandbox", Command::Sandbox(walls)),
-        ("limits", Command::Limits { limits, by, groups }),
-        ("remote-servers", Command::RemoteServers(vec![remote(Transport::Http), remote(Transport::Sse)])),
-    ];
-    let attachment = |kind, content| Attachment {
-        kind,
-        name: "ä.png".into(),
-        mime_type: "image/png".into(),
-        uri: "file:///ä.png".into(),
-        content,
-    };
-    let attachments = vec![
-        attachment(AttachmentKind::Image, Content::Base64("AAEC".into())),
-        attachment(AttachmentKind::Audio, Content::Base64("AA==".into())),
-        attachment(AttachmentKind::File, Content::Text("words".into())),
-    ];
-    let (prompt, text, history) = (PromptId(17), "look".into(), Vec::new());
     let place = |device, born| Granted { path: "/home/me/work".into(), device, inode: 4711, born };
     let sandbox_of = Walls {
         sandbox: Sandbox::Strict,
@@ -158,34 +144,63 @@ fn commands() -> Vec<(&'static str, ToWorker)> {
         granted: vec![place(Some(65024), Some(1_700_000_000_000_000_001)), place(None, None)],
         boot_id: "95016d5f-7739-4f61-887d-ac640019cd07".into(),
     };
-    let sandbox_of = [("sandbox-of", Command::SandboxOf(Box::new(sandbox_of)))];
-    let adopted = [("shelter", Command::Shelter(shelter)), ("acknowledge", Command::Acknowledge)];
-    let with = [("prompt-with", Command::PromptWith { prompt, text, history, attachments })];
+    vec![
+        ("contain", Command::Contain { level: Level::PidNamespace, demanded: true }),
+        ("contain-less", Command::Contain { level: Level::Subreaper, demanded: false }),
+        ("sandbox", Command::Sandbox(walls)),
+        ("limits", Command::Limits { limits, by, groups }),
+        ("sandbox-of", Command::SandboxOf(Box::new(sandbox_of))),
+    ]
+}
+
+fn provisions() -> Vec<(&'static str, Command)> {
+    let shelter = Shelter {
+        socket: "/run/k/door".into(),
+        secret: [7; 32],
+        spool: "/var/k/spool".into(),
+        spool_bytes: 1 << 26,
+        turn_ms: 3_600_000,
+        idle_ms: 600_000,
+    };
+    let setting = || Setting { name: "mode".into(), value: "plan".into() };
+    let remote = |transport| RemoteServer {
+        name: "docs".into(),
+        transport,
+        url: "https://docs.example/mcp".into(),
+        headers: vec![("Authorization".into(), "Bearer ä".into())],
+    };
     let inherited = Inherited { umask: Some(0o027), open_files: Some(4096), places: vec!["TMPDIR".into()] };
-    let started = [
+    vec![
+        ("settings", Command::Settings(vec![setting()])),
+        ("set", Command::Set { request: 4, setting: setting() }),
+        ("restore-within", Command::RestoreWithin(40_000)),
+        ("probe", Command::Probe),
+        ("remote-servers", Command::RemoteServers(vec![remote(Transport::Http), remote(Transport::Sse)])),
+        ("shelter", Command::Shelter(shelter)),
+        ("acknowledge", Command::Acknowledge),
         ("inherit", Command::Inherit(inherited)),
         ("inherit-nothing", Command::Inherit(Inherited::default())),
         ("find", Command::Find(Find { path: Some("/usr/bin".into()), program: Some("codex-acp".into()) })),
         ("find-nothing", Command::Find(Find::default())),
-    ];
-    let bodies =
-        bodies.into_iter().chain(settings).chain(with).chain(adopted).chain(sandbox_of).chain(started);
-    bodies.map(|(name, body)| (name, Envelope { incarnation: 3, seq: 5, ack: 9, body })).collect()
+    ]
 }
 
-fn reports() -> Vec<(&'static str, FromWorker)> {
+fn commands() -> Vec<(&'static str, ToWorker)> {
+    let all = [welcomes(), turns(), prompts_with_attachments(), confinements(), provisions()];
+    let all = all.into_iter().flatten();
+    all.map(|(name, body)| (name, Envelope { incarnation: 3, seq: 5, ack: 9, body })).collect()
+}
+
+fn reports_of_turns() -> Vec<(&'static str, Report)> {
     let prompt = PromptId(17);
     let ended = |end, exit, left_behind| Report::TurnEnded { prompt, end, exit, left_behind };
     let output = |stream| Report::Output { prompt, stream, text: "ä\n".into() };
-    let ready = |restore, agent_pid| Report::Ready { restore, agent_pid };
     let payload = || "{\"sessionUpdate\":\"plan\"}".to_owned();
     let id = || "call-1".to_owned();
     let update = |update| Report::Update { prompt: Some(prompt), update, payload: payload() };
     let between = Report::Update { prompt: None, update: Update::Other, payload: payload() };
     let spent = Spent { input_tokens: Some(1200), output_tokens: Some(34), cost_micro_usd: Some(5_600_000) };
     let option = PermissionOption { id: "yes".into(), name: "Allow".into(), kind: "allow_once".into() };
-    let (name, version) = (Some("agent".into()), Some("1.2.3".into()));
-    let details = AgentDetails { name, version, resume: false, load: true };
     let ask = PermissionAsk {
         tool_call: id(),
         title: "Write a".into(),
@@ -200,12 +215,7 @@ fn reports() -> Vec<(&'static str, FromWorker)> {
         Report::CallAsked { prompt, request: 4, client, method, payload: "{\"path\":\"/a\"}".to_owned() }
     };
     let failed = TurnEnd::Failed { message: "no such program".into() };
-    let bodies = [
-        ("hello", Report::Hello { protocol: 1, build: "0.1.0 (00ff)".into(), resume_from: 2 }),
-        ("ready-fresh", ready(Restore::Fresh, None)),
-        ("ready-replayed", ready(Restore::Replayed, None)),
-        ("ready-loaded", ready(Restore::Loaded, Some(99))),
-        ("ready-resumed", ready(Restore::Resumed, Some(99))),
+    vec![
         ("turn-started", Report::TurnStarted { prompt, agent_pid: 4242 }),
         ("output-stdout", output(Stream::Stdout)),
         ("output-stderr", output(Stream::Stderr)),
@@ -213,10 +223,8 @@ fn reports() -> Vec<(&'static str, FromWorker)> {
         ("turn-ended-signal", ended(TurnEnd::Aborted, Some(Exit::Signal(15)), 2)),
         ("turn-ended-unknown", ended(TurnEnd::Finished, Some(Exit::Unknown), 0)),
         ("turn-ended-failed", ended(failed, None, 0)),
-        ("fault", Report::Fault { message: "out of step".into() }),
         ("turn-ended-stopped", ended(TurnEnd::Stopped { reason: "max_tokens".into() }, None, 0)),
-        ("agent-session", Report::AgentSession { id: "ses-ä".into() }),
-        ("introduced", Report::Introduced(details)),
+        ("turn-ended-not-run", ended(TurnEnd::NotRun { message: "cannot run /ä".into() }, None, 0)),
         ("update-message", update(Update::Message { text: "ä".into() })),
         ("update-thought", update(Update::Thought { text: "hm".into() })),
         ("update-tool-call", update(Update::ToolCall { id: id(), title: "Read a".into(), ended: false })),
@@ -228,14 +236,29 @@ fn reports() -> Vec<(&'static str, FromWorker)> {
         ("update-between-turns", between),
         ("permission-asked", asked(ask)),
         ("permission-asked-bare", asked(bare)),
+        ("call-asked", call(Some(40), "fs/read_text_file")),
+        ("call-asked-of-any", call(None, "elicitation/create")),
+    ]
+}
+
+fn reports_of_workers() -> Vec<(&'static str, Report)> {
+    let ready = |restore, agent_pid| Report::Ready { restore, agent_pid };
+    let (name, version) = (Some("agent".into()), Some("1.2.3".into()));
+    let details = AgentDetails { name, version, resume: false, load: true };
+    vec![
+        ("hello", Report::Hello { protocol: 1, build: "0.1.0 (00ff)".into(), resume_from: 2 }),
+        ("ready-fresh", ready(Restore::Fresh, None)),
+        ("ready-replayed", ready(Restore::Replayed, None)),
+        ("ready-loaded", ready(Restore::Loaded, Some(99))),
+        ("ready-resumed", ready(Restore::Resumed, Some(99))),
+        ("fault", Report::Fault { message: "out of step".into() }),
+        ("agent-session", Report::AgentSession { id: "ses-ä".into() }),
+        ("introduced", Report::Introduced(details)),
         ("agent-died", Report::AgentDied { message: "the agent exited with status 1".into() }),
         ("not-run", Report::NotRun { message: "cannot run /usr/bin/agent".into(), passes: true }),
         ("program", Report::Program { path: "/usr/bin/agent".into() }),
-        ("turn-ended-not-run", ended(TurnEnd::NotRun { message: "cannot run /ä".into() }, None, 0)),
         ("login-needed", Report::LoginNeeded { message: "run `gemini` and log in".into() }),
         ("notice", Report::Notice { text: "the conversation could not be found again".into() }),
-        ("call-asked", call(Some(40), "fs/read_text_file")),
-        ("call-asked-of-any", call(None, "elicitation/create")),
         ("alive", Report::Alive { cpu_ms: 1_234_567, commands: 2 }),
         (
             "sandboxed-less",
@@ -260,8 +283,12 @@ fn reports() -> Vec<(&'static str, FromWorker)> {
         ("sandboxed", Report::Sandboxed(Sandboxed { sandbox: Sandbox::Workdir, by: SandboxBy::Bubblewrap })),
         ("contained-by-cgroup", Report::Contained { level: Level::Cgroup }),
         ("contained", Report::Contained { level: Level::PidNamespaceSharedProc }),
-    ];
-    bodies.into_iter().map(|(name, body)| (name, Envelope { incarnation: 3, seq: 5, ack: 9, body })).collect()
+    ]
+}
+
+fn reports() -> Vec<(&'static str, FromWorker)> {
+    let all = reports_of_turns().into_iter().chain(reports_of_workers());
+    all.map(|(name, body)| (name, Envelope { incarnation: 3, seq: 5, ack: 9, body })).collect()
 }
 
 fn check<T>(golden: &str, samples: Vec<(&'static str, T)>) -> String

@@ -12,18 +12,9 @@ use std::sync::Mutex;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::pipe::PipeFlags;
-use tokio::net::unix::pipe;
-
-use crate::agent::text::Tail;
-use crate::link::is_transient;
 
 /// The longest log, in bytes. With the one beside it a session has twice as much.
 pub const MOST: u64 = 8 * 1024 * 1024;
-/// What an agent wrote is read in pieces of this size.
-const READ: usize = 64 * 1024;
-/// Reads of what an agent wrote before its death: a pipe holds 1 MiB at most (pipe(7)).
-const LAST_READS: usize = 32;
 
 static LOG: Mutex<Log> = Mutex::new(Log { dropped: 0, mid_line: false });
 
@@ -35,15 +26,15 @@ struct Log {
     mid_line: bool,
 }
 
-/// Writes a line of the worker's own.
-pub fn line(text: &str) {
+/// Writes a line of the worker's own. A full disk, on which `eprintln!` panics, is no reason to end a session.
+pub fn log(text: &str) {
     if let Ok(mut log) = LOG.lock() {
         log.line(&OnStderr, text);
     }
 }
 
 /// Writes what an agent wrote.
-fn raw(bytes: &[u8]) {
+pub fn raw(bytes: &[u8]) {
     if let Ok(mut log) = LOG.lock() {
         log.write(&OnStderr, bytes);
     }
@@ -151,74 +142,6 @@ fn put_aside() -> io::Result<()> {
 fn take_place(new: OwnedFd) -> Result<(), Errno> {
     rustix::stdio::dup2_stderr(&new)?;
     rustix::stdio::dup2_stdout(&new)
-}
-
-/// Our end of an agent's standard error.
-#[derive(Debug)]
-pub struct Stderr {
-    pipe: Option<pipe::Receiver>,
-    /// What was written last.
-    tail: Tail,
-}
-
-impl Stderr {
-    /// A new one, and the agent's end.
-    pub fn pipe() -> io::Result<(Self, OwnedFd)> {
-        let (ours, theirs) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-        Ok((Self { pipe: Some(pipe::Receiver::from_owned_fd(ours)?), tail: Tail::default() }, theirs))
-    }
-
-    /// What the agent wrote last.
-    pub fn tail(&self) -> String {
-        self.tail.text()
-    }
-
-    /// Resolves when [`Stderr::read`] may get further.
-    pub async fn readable(&self) {
-        match &self.pipe {
-            Some(pipe) => drop(pipe.readable().await),
-            None => std::future::pending().await,
-        }
-    }
-
-    /// Puts what an agent wrote into the log: one piece, so that whoever writes without a pause keeps the worker from
-    /// nothing else. Gives what that was.
-    pub fn read(&mut self) -> Vec<u8> {
-        let Some(pipe) = &self.pipe else { return Vec::new() };
-        let mut buffer = vec![0; READ];
-        match pipe.try_read(&mut buffer) {
-            Ok(n) if n > 0 => {
-                raw(&buffer[..n]);
-                self.tail.push(&buffer[..n]);
-                buffer.truncate(n);
-                return buffer;
-            }
-            Err(error) if is_transient(&error) => {}
-            Ok(_) | Err(_) => self.pipe = None,
-        }
-        Vec::new()
-    }
-
-    /// The same with all that is there, whatever the runtime knows of the pipe: its writer is dead. Its end is not waited
-    /// for, nor is more read than a pipe can hold: a process elsewhere may have it open.
-    pub fn drain(&mut self) {
-        let Some(pipe) = &self.pipe else { return };
-        let mut buffer = vec![0; READ];
-        for _ in 0..LAST_READS {
-            match rustix::io::read(pipe, &mut buffer) {
-                Ok(n) if n > 0 => {
-                    raw(&buffer[..n]);
-                    self.tail.push(&buffer[..n]);
-                }
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return,
-                Ok(_) | Err(_) => {
-                    self.pipe = None;
-                    return;
-                }
-            }
-        }
-    }
 }
 
 #[cfg(test)]

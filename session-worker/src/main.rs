@@ -1,35 +1,22 @@
 //! The process that runs one kennel session: frames from the manager on standard input, frames to it on
-//! standard output, one agent below. `worker.rs` is the story; start there.
+//! standard output, one agent below. `worker/mod.rs` is the story; start there.
 //!
 //! It is started by `kennel` and by nobody else.
 
 mod agent;
 mod confine;
+mod exit;
 mod find;
 mod link;
 mod logfile;
+mod pipes;
+mod tree;
+mod version;
 mod worker;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
-
-/// Version and build, as `--version` prints them and `Hello` says them.
-const BUILD: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("KENNEL_BUILD_ID"), ")");
-
-/// What the process leaves with.
-mod exit {
-    /// Nothing went wrong.
-    pub const DONE: u8 = 0;
-    /// Started in a way it is not meant to be.
-    pub const USAGE: u8 = 2;
-    /// The manager broke the protocol, or the system refused what the worker cannot do without.
-    pub const FAULT: u8 = 70;
-    /// The link to the manager ended without a goodbye.
-    pub const LINK_LOST: u8 = 75;
-    /// SIGTERM, as a shell would say it.
-    pub const TERMINATED: u8 = 143;
-}
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -40,13 +27,13 @@ fn main() -> ExitCode {
         (Some("init"), _) => return confine::namespace::init(&args[1..]).into(),
         (Some("probe"), _) => return confine::probe::run(&args[1..]).into(),
         (Some("--version"), 1) => {
-            println!("session-worker {BUILD}");
+            println!("session-worker {}", version::NAME);
             return exit::DONE.into();
         }
         // The floor of the benchmarks: what a process of this very file costs that does nothing but live.
         (Some("--one-byte"), 1) => return one_byte().into(),
         (Some("--build-id"), 1) => {
-            println!("{}", env!("KENNEL_BUILD_ID"));
+            println!("{}", version::BUILD);
             return exit::DONE.into();
         }
         _ => {
@@ -63,15 +50,10 @@ fn main() -> ExitCode {
     match worker::run() {
         Ok(code) => code.into(),
         Err(error) => {
-            log(&error.to_string());
+            logfile::log(&error.to_string());
             error.exit_code().into()
         }
     }
-}
-
-/// Writes a line into the session's log. A full disk, on which `eprintln!` panics, is no reason to end a session.
-fn log(text: &str) {
-    logfile::line(text);
 }
 
 fn one_byte() -> u8 {

@@ -1,7 +1,7 @@
 //! Messages of workers, translated into observations of the core.
 
 use protocol::wire::{FromWorker, PROTOCOL_VERSION, Report, SettingAnswer, TurnEnd};
-use protocol::{PromptId, bounds, json};
+use protocol::{PromptId, json, wire};
 use serde_json::Value;
 
 use crate::core::Seen;
@@ -59,7 +59,7 @@ impl Worker {
 
 /// The observations in a report, within limits.
 fn understood(mut report: Report) -> Result<Understood, String> {
-    let cut = bounds::bound(&mut report).map_err(|what| format!("the worker sent {what}, too long"))?;
+    let cut = wire::bound(&mut report).map_err(|what| format!("the worker sent {what}, too long"))?;
     let seen = meaning(report)?;
     let unread = match &seen {
         Seen::Updated { payload, .. }

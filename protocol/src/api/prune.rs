@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::FileUsage;
+use super::disk::FileUsage;
 use crate::{EventId, SessionId};
 
 /// What may go.

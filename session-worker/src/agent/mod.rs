@@ -1,9 +1,10 @@
-//! The agent of a session: a program for each prompt (`per_prompt`), or one that lives between prompts (`acp`); how either is
-//! started (`program`), and the text that is read of it and told to it (`text`).
+//! The agent of a session: a program for each prompt (`per_prompt`), or one that lives between prompts (`acp`).
 //!
-//! It uses `confine/` to start programs and says what comes of it to `worker/`, which alone uses it.
+//! `program` starts both, `stderr` copies what they print into the session's log, and `text` decodes their output.
+//! May use: `confine/`, `tree`, `pipes`, `logfile`. Used by: `worker/`.
 
 pub(crate) mod acp;
 pub(crate) mod per_prompt;
 pub(crate) mod program;
+pub(crate) mod stderr;
 pub(crate) mod text;

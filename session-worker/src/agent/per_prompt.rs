@@ -12,10 +12,10 @@ use rustix::pipe::PipeFlags;
 use rustix::process::Pid;
 use tokio::net::unix::pipe;
 
-use crate::agent::program::{self, Plan, Start};
+use crate::agent::program::{self, Launch, Plan, Start};
 use crate::agent::text::{Tail, Utf8, pieces, transcript};
 use crate::confine::Confinement;
-use crate::link::is_transient;
+use crate::pipes::is_transient;
 
 /// The longest text of one [`Report::Output`].
 const OUTPUT: usize = 64 * 1024;
@@ -150,17 +150,11 @@ impl Turn {
             }
             Agent::Acp { .. } => return Err("this agent lives between prompts".to_owned()),
         };
-        Self::spawn(welcome, confinement, prompt, &argv, stdin)
+        Self::spawn(&Launch::new(welcome, confinement), prompt, &argv, stdin)
             .map_err(|error| format!("cannot start a process for {}: {error}", argv[0]))
     }
 
-    fn spawn(
-        welcome: &Welcome,
-        confinement: &Confinement,
-        prompt: PromptId,
-        argv: &[String],
-        text: Option<String>,
-    ) -> io::Result<Self> {
+    fn spawn(launch: &Launch, prompt: PromptId, argv: &[String], text: Option<String>) -> io::Result<Self> {
         let (stdin, agent_stdin) = match text {
             Some(text) => {
                 let (theirs, ours) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
@@ -180,7 +174,7 @@ impl Turn {
             stdout: agent_stdout.into(),
             stderr: agent_stderr.into(),
         };
-        let (pid, start) = program::start(welcome, confinement, plan)?;
+        let (pid, start) = program::start(launch, plan)?;
         Ok(Self {
             prompt,
             pid,

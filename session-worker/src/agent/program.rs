@@ -1,24 +1,45 @@
 //! A program below the worker, started by way of the trampoline (`confine/trampoline.rs`).
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use protocol::wire::Welcome;
-use protocol::{Exit, Level, MARKER};
+use protocol::{Exit, Level};
 use rustix::process::Pid;
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 
 use crate::confine::plan::{self, Program};
-use crate::confine::{Confinement, status};
-use crate::link::is_transient;
-use crate::worker::tree;
+use crate::confine::{Confinement, status, trampoline};
+use crate::logfile::log;
+use crate::pipes::is_transient;
+use crate::tree;
 
 /// What is told of a program that did not come to run and of which nothing was said.
 const NOT_MADE: &str = "cannot prepare the agent's process: what it was to run in was not made; why may stand in the session's log";
+
+/// What all programs of a session start with.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The session's working directory, absolute.
+    pub workdir: String,
+    /// The session's environment, without the marker.
+    pub env: Vec<(String, String)>,
+    /// The value of [`MARKER`](protocol::MARKER).
+    pub marker: String,
+    /// The namespaces or the sandbox, and the limits.
+    pub confinement: Confinement,
+}
+
+impl Launch {
+    /// Takes what the manager has said of the session, and what confines its programs now.
+    pub fn new(welcome: &Welcome, confinement: &Confinement) -> Self {
+        let Welcome { workdir, env, marker, .. } = welcome;
+        let (workdir, env, marker) = (workdir.clone(), env.clone(), marker.clone());
+        Self { workdir, env, marker, confinement: confinement.clone() }
+    }
+}
 
 /// What is to be run, beside what all programs of a session share.
 pub struct Plan<'a> {
@@ -51,48 +72,30 @@ pub struct Start {
     told: bool,
 }
 
-/// The trampoline, still without its standard streams. The descriptors are its own: to be closed when it was started.
-pub fn trampoline(plan: &plan::Plan, status: &OwnedFd, marker: &str) -> io::Result<(Command, OwnedFd)> {
-    let written = plan::write(plan)?;
-    // Nothing else spawns until these are closed again.
-    status::inherit(status)?;
-    status::inherit(&written)?;
-    // The kernel's link to our own program: right also when an upgrade has deleted the file.
-    let mut command = Command::new("/proc/self/exe");
-    command
-        .arg0("session-worker")
-        .arg("exec-agent")
-        .arg(status.as_raw_fd().to_string())
-        .arg(written.as_raw_fd().to_string())
-        .env_clear()
-        .env(MARKER, marker);
-    Ok((command, written))
-}
-
 /// Starts a program. Its process is a child of the worker from here on, whatever becomes of it.
-pub fn start(welcome: &Welcome, confinement: &Confinement, plan: Plan<'_>) -> io::Result<(Pid, Start)> {
+pub fn start(launch: &Launch, plan: Plan<'_>) -> io::Result<(Pid, Start)> {
     // All that can fail comes before the child exists.
     let (ours, inherited) = status::pair()?;
     // The runtime has no type for sockets of packets that end; whose events it waits for is the same.
     let ours = std::os::unix::net::UnixDatagram::from(ours);
     ours.set_nonblocking(true)?;
     let socket = UnixDatagram::from_std(ours)?;
-    let places = &confinement.limits.inherited.places;
+    let places = &launch.confinement.limits.inherited.places;
     // The daemon outlives what it was started with, as a temporary directory or that of a login.
     let is_gone = |name: &String, value: &String| places.contains(name) && !Path::new(value).exists();
-    let there = welcome.env.iter().filter(|(name, value)| !is_gone(name, value));
+    let there = launch.env.iter().filter(|(name, value)| !is_gone(name, value));
     let env = there.chain(plan.env).cloned().collect();
     let what = plan::Plan {
         worker: std::process::id().cast_signed(),
-        confinement: confinement.clone(),
-        workdir: welcome.workdir.clone(),
+        confinement: launch.confinement.clone(),
+        workdir: launch.workdir.clone(),
         program: Program { argv: plan.argv.to_vec(), env, directory: plan.directory },
     };
-    let (mut command, written) = trampoline(&what, &inherited, &welcome.marker)?;
+    let (mut command, written) = trampoline::command(&what, &inherited, &launch.marker)?;
     command.stdin(plan.stdin).stdout(plan.stdout).stderr(plan.stderr);
     let child = Pid::from_child(&command.spawn()?);
     drop((inherited, written));
-    let demanded = confinement.contain.is_demanded();
+    let demanded = launch.confinement.contain.is_demanded();
     let known = status::Known::default();
     Ok((child, Start { child, socket: Some(socket), demanded, known, is_known: false, told: false }))
 }
@@ -191,7 +194,7 @@ impl Start {
         self.is_known |= self.known.agent.is_some() || self.known.failure.is_some();
         if let Err(why) = taken {
             // Whoever has said that is not what was started. What was has no part in it, and is ended if it does not run.
-            crate::log(&format!("a word about the agent's process was not believed: {why}"));
+            log(&format!("a word about the agent's process was not believed: {why}"));
             if self.known.agent.is_none() {
                 tree::kill(self.child);
                 self.close();

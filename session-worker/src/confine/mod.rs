@@ -4,7 +4,7 @@
 //! run in a fixed environment; what the agent may say (environment, directory, arguments) is applied by the last process
 //! before the program, inside the walls that the session's profile alone has made.
 //!
-//! May use: `protocol`, `tree` for the status of a process. Used by: `program`, `worker`, `main`.
+//! May use: `protocol`, `exit`, `tree` for the status of a process. Used by: `agent/`, `worker/`, `main`.
 
 pub mod descriptors;
 pub mod landlock;

@@ -40,10 +40,9 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use super::plan::{self, InitPlan, Made, Plan, Program};
-use super::status::{self, NotRun, Word};
-use super::trampoline::{inherited, internal, no_workdir, unprepared};
+use super::status::{self, NotRun, Word, inherited, internal, no_workdir, unprepared};
 use super::{Failed, NOT_RUN, descriptors, landlock, mounts, sandbox, seccomp, syscalls};
-use crate::worker::tree;
+use crate::tree;
 
 /// A process whose next child is the first of a PID namespace.
 pub struct Entered(());

@@ -12,8 +12,8 @@ use protocol::{Exit, Level, Sandbox, Walls};
 use rustix::process::Pid;
 
 use super::plan::{Plan, Program};
-use super::{Confinement, Contain, ProgramLimits, limits, status};
-use crate::agent::program::trampoline;
+use super::{Confinement, Contain, ProgramLimits, limits, status, trampoline};
+use crate::exit;
 
 /// In the place of BWRAP: Landlock is to do.
 const NONE: &str = "-";
@@ -30,17 +30,17 @@ pub fn run(args: &[OsString]) -> u8 {
         [program, name] => {
             let all = [Sandbox::Workdir, Sandbox::Strict];
             let Some(sandbox) = all.into_iter().find(|sandbox| sandbox.name() == name) else {
-                return crate::exit::USAGE;
+                return exit::USAGE;
             };
             let program = Some(program.to_owned()).filter(|program| program != NONE);
             let walls = Walls { sandbox, program, ..Walls::default() };
             let made = level(Contain::Within(Arc::new(walls))).is_ok_and(Level::is_namespace);
             format!("sandbox {}", if made { name } else { "none" })
         }
-        _ => return crate::exit::USAGE,
+        _ => return exit::USAGE,
     };
     let said = writeln!(io::stdout(), "{found}").and_then(|()| io::stdout().flush());
-    if said.is_err() { crate::exit::FAULT } else { crate::exit::DONE }
+    if said.is_err() { exit::FAULT } else { exit::DONE }
 }
 
 /// Runs a program in it, and sees how that goes.
@@ -57,7 +57,7 @@ fn level(contain: Contain) -> io::Result<Level> {
             directory: PathBuf::new(),
         },
     };
-    let (mut command, written) = trampoline(&plan, &inherited, "")?;
+    let (mut command, written) = trampoline::command(&plan, &inherited, "")?;
     command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn()?;
     drop((inherited, written));

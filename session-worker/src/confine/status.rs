@@ -15,6 +15,7 @@
 //!
 //! The trampoline says [`Word::Failed`] or nothing: its end closes at exec, which means that the program runs.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -29,6 +30,8 @@ use rustix::net::{
 };
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
+
+use super::{Failed, syscalls};
 
 /// The longest reason, in bytes: a path and an error text.
 const REASON: usize = 6 * 1024;
@@ -78,6 +81,27 @@ impl From<String> for NotRun {
     fn from(reason: String) -> Self {
         NotRun::Unprepared(reason)
     }
+}
+
+/// For a person: what of the preparation failed.
+pub fn unprepared((step, error): &Failed) -> String {
+    format!("cannot prepare the agent's process: {step}: {error}")
+}
+
+/// What is told of a working directory that cannot be entered.
+pub fn no_workdir(workdir: &str, error: &io::Error) -> String {
+    format!("cannot enter the working directory {workdir}: {error}")
+}
+
+/// Says that nobody is meant to start this by hand.
+pub fn internal() -> u8 {
+    eprintln!("this is internal to session-worker");
+    crate::exit::USAGE
+}
+
+/// The descriptor that an argument names. exec closes it, so that the program gets 0, 1 and 2 and what it is meant to have.
+pub fn inherited(args: &[OsString], n: usize) -> Option<OwnedFd> {
+    syscalls::take_inherited(args.get(n)?.to_str()?.parse().ok()?).ok()
 }
 
 /// A packet, and who the kernel says has sent it.

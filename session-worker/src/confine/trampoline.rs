@@ -9,7 +9,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -22,8 +22,26 @@ use protocol::MARKER;
 use rustix::process::Pid;
 
 use super::plan::{self, Plan, Program};
-use super::status::NotRun;
+use super::status::{NotRun, inherited, internal, no_workdir, unprepared};
 use super::{Contain, Failed, NOT_RUN, namespace, status};
+
+/// The trampoline, still without its standard streams. The descriptors are its own: to be closed when it was started.
+pub fn command(plan: &Plan, status: &OwnedFd, marker: &str) -> io::Result<(Command, OwnedFd)> {
+    let written = plan::write(plan)?;
+    // Nothing else spawns until these are closed again.
+    status::inherit(status)?;
+    status::inherit(&written)?;
+    // The kernel's link to our own program: right also when an upgrade has deleted the file.
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .arg0("session-worker")
+        .arg("exec-agent")
+        .arg(status.as_raw_fd().to_string())
+        .arg(written.as_raw_fd().to_string())
+        .env_clear()
+        .env(MARKER, marker);
+    Ok((command, written))
+}
 
 /// Becomes the program; comes back only if that fails, or when the namespace that this process keeps has ended.
 pub fn run(args: &[OsString]) -> u8 {
@@ -77,27 +95,6 @@ fn become_program(plan: &Plan) -> NotRun {
     NotRun::refused(program, &command.exec())
 }
 
-/// For a person: what of the preparation failed.
-pub fn unprepared((step, error): &Failed) -> String {
-    format!("cannot prepare the agent's process: {step}: {error}")
-}
-
-/// What is told of a working directory that cannot be entered.
-pub fn no_workdir(workdir: &str, error: &io::Error) -> String {
-    format!("cannot enter the working directory {workdir}: {error}")
-}
-
-/// Says that nobody is meant to start this by hand.
-pub fn internal() -> u8 {
-    eprintln!("this is internal to session-worker");
-    crate::exit::USAGE
-}
-
-/// The descriptor that an argument names. exec closes it, so that the program gets 0, 1 and 2 and what it is meant to have.
-pub fn inherited(args: &[OsString], n: usize) -> Option<OwnedFd> {
-    super::syscalls::take_inherited(args.get(n)?.to_str()?.parse().ok()?).ok()
-}
-
 /// What the program's process needs and a plain spawn does not give it.
 fn prepare(plan: &Plan) -> Result<(), Failed> {
     // A session of its own: no terminal to be stopped by, no group shared with the worker.
@@ -126,6 +123,7 @@ fn go_first() {
         let _ = std::fs::write(path, OOM_SCORE.to_string());
     }
 }
+
 /// Gives every ignored signal its default action back. exec keeps "ignored" but resets "caught", so catching
 /// is a reset that needs no unsafe.
 fn reset_signals() -> io::Result<()> {

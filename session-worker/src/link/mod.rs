@@ -1,5 +1,7 @@
-//! Frames to and from the manager over two pipes, without ever blocking; and what becomes of them while there is
-//! no manager.
+//! The link to the manager: frames over two pipes, without ever blocking.
+//!
+//! While no manager is linked, `outbox` and `spool` keep the reports, and `shelter` waits for the next manager.
+//! May use: `protocol`, `pipes`, `logfile`. Used by: `worker/`.
 
 pub(crate) mod outbox;
 pub(crate) mod shelter;
@@ -10,12 +12,13 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use protocol::frame::{Decoder, FrameError};
 use protocol::wire::{Envelope, FromWorker, Report, ToWorker};
-use protocol::{Incarnation, bounds, failpoint, flow};
+use protocol::{Incarnation, failpoint, flow, wire};
 use tokio::net::unix::pipe;
 
 use crate::link::outbox::Outbox;
 use crate::link::spool::Spool;
-use crate::log;
+use crate::logfile::log;
+use crate::pipes::is_transient;
 
 /// What one read from the manager brought.
 pub enum Received {
@@ -191,7 +194,7 @@ impl Link {
             return Ok(());
         }
         // Whatever it came from: one that does not fit into a frame would be the worker's end.
-        if let Err(what) = bounds::bound(&mut report) {
+        if let Err(what) = wire::bound(&mut report) {
             log(&format!("not told: {what} is too long"));
             return Ok(());
         }
@@ -297,11 +300,6 @@ impl Link {
             let _ = nix::unistd::close(self.output.as_raw_fd());
         }
     }
-}
-
-/// Whether an error of a pipe that does not block means "later".
-pub fn is_transient(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
 /// Why a link could not be taken up again.

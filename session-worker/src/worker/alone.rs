@@ -9,9 +9,10 @@ use tokio::time::Instant;
 use super::lobby::hello;
 use super::{Error, LONGEST_GRACE, Worker};
 use crate::agent::acp::Acp;
+use crate::exit;
 use crate::link::shelter::{Pipes, Shelter};
 use crate::link::spool::Spool;
-use crate::{exit, log};
+use crate::logfile::log;
 
 /// The grace when the manager is gone.
 const LOST_GRACE: Duration = Duration::from_secs(2);
@@ -28,7 +29,7 @@ impl Worker {
         self.alone_since = Instant::now();
         self.link.keep_for_the_next();
         failpoint::hit("worker", "alone");
-        let reports = self.acp.as_mut().map(|acp| acp.left_alone(&self.welcome)).unwrap_or_default();
+        let reports = self.acp.as_mut().map(|acp| acp.left_alone()).unwrap_or_default();
         self.tell(reports)
     }
 

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use protocol::wire::{Agent, Attachment, Command, Exchange, Offer, Report, ToWorker, TurnEnd};
-use protocol::{PromptId, Walls, failpoint};
+use protocol::wire::{Agent, Attachment, Command, Exchange, Inherited, Offer, Report, ToWorker, TurnEnd};
+use protocol::{EventId, Level, PromptId, Walls, failpoint};
 use tokio::time::Instant;
 
 use super::{Error, LONGEST_GRACE, Worker};
 use crate::agent::acp::Acp;
 use crate::agent::per_prompt::Turn;
 use crate::confine::Contain;
-use crate::worker::tree;
+use crate::tree;
 use crate::worker::watch::{MemoryGroup, Watch};
 use crate::{exit, find};
 
@@ -47,9 +47,14 @@ impl Worker {
             // A manager that would acknowledge gives shelter first.
             self.link.keep_nothing();
         }
-        match envelope.body {
+        self.act(envelope.body)
+    }
+
+    fn act(&mut self, command: Command) -> Result<(), Error> {
+        match command {
             Command::Welcome(_) => self.fault("a second Welcome".to_owned()),
             Command::Open { .. } if self.acp.is_some() => self.fault("a second Open".to_owned()),
+            Command::Open { agent_session, conversation } => self.open(agent_session, conversation),
             Command::Settings(settings) => {
                 self.settings = settings;
                 Ok(())
@@ -62,42 +67,20 @@ impl Worker {
                 self.restore_within = Some(Duration::from_millis(millis).min(LONGEST_GRACE));
                 Ok(())
             }
-            Command::Set { request, .. } if request <= self.last_set => Ok(()),
-            Command::Set { request, setting } => {
-                self.last_set = request;
-                let set = |acp: &mut Acp| acp.set(&self.welcome, request, setting);
-                let reports = self.acp.as_mut().map(set).unwrap_or_default();
-                self.tell(reports)
-            }
-            Command::Open { agent_session, conversation } => {
-                self.find_programs()?;
-                let settings = std::mem::take(&mut self.settings);
-                let remote = std::mem::take(&mut self.remote_servers);
-                match Acp::start(
-                    &self.welcome,
-                    &self.confinement,
-                    agent_session,
-                    conversation,
-                    settings,
-                    remote,
-                    self.driver.clone(),
-                ) {
-                    Ok((mut acp, reports)) => {
-                        acp.restore_within = self.restore_within;
-                        self.acp = Some(acp);
-                        self.tell(reports)
-                    }
-                    Err(message) => {
-                        let mut report = Report::NotRun { message, passes: true };
-                        self.name_sandbox(&mut report);
-                        self.link.send(report)?;
-                        self.leave(exit::DONE, self.grace());
-                        Ok(())
-                    }
-                }
+            Command::Find(find) => {
+                self.find = find;
+                Ok(())
             }
             Command::Shelter(papers) => {
                 self.open_shelter(papers);
+                Ok(())
+            }
+            Command::Inherit(given) => {
+                self.inherit(given);
+                Ok(())
+            }
+            Command::Driver { client, offers } => {
+                self.driven_by(client, offers);
                 Ok(())
             }
             Command::Acknowledge => Ok(()),
@@ -113,97 +96,109 @@ impl Worker {
                 self.memory = MemoryGroup::new(&limits, &by, groups);
                 Ok(self.link.send(Report::Limited(by))?)
             }
-            Command::Inherit(given) => {
-                let inherited = &mut self.confinement.limits.inherited;
-                inherited.umask = given.umask.or(inherited.umask);
-                (inherited.open_files, inherited.places) = (given.open_files, given.places);
-                Ok(())
+            Command::Contain { level, demanded } => self.contain(level, demanded),
+            Command::Set { request, .. } if request <= self.last_set => Ok(()),
+            Command::Set { request, setting } => {
+                self.last_set = request;
+                self.with_acp(|acp| acp.set(request, setting))
             }
-            Command::Find(find) => {
-                self.find = find;
-                Ok(())
-            }
-            Command::Contain { level, demanded } => {
-                self.confinement.contain = match (level.is_namespace(), demanded) {
-                    (_, true) => Contain::Must,
-                    (true, false) => Contain::IfPossible,
-                    (false, false) => Contain::No,
-                };
-                self.level = Some(level);
-                Ok(self.link.send(Report::Contained { level })?)
-            }
-            Command::Prompt { prompt, .. } | Command::PromptWith { prompt, .. }
-                if self.last_prompt == Some(prompt) =>
-            {
-                Ok(())
-            }
-            Command::Answer { request, option } => {
-                let answered = |acp: &mut Acp| acp.answer(&self.welcome, request, option);
-                let reports = self.acp.as_mut().map(answered).unwrap_or_default();
-                self.tell(reports)
-            }
-            Command::Driver { client, mut offers } => {
-                // A client opens files and runs commands outside of every sandbox. Only the manager's word is not enough:
-                // an older one offers files, too.
-                if self.confinement.contain.walls().is_some() {
-                    offers.retain(|offer| *offer == Offer::Elicitation);
-                }
-                match &mut self.acp {
-                    Some(acp) => acp.driven_by(client, offers),
-                    // It is told at its start.
-                    None => self.driver = (client, offers),
-                }
-                Ok(())
-            }
+            Command::Answer { request, option } => self.with_acp(|acp| acp.answer(request, option)),
             Command::CallAnswered { request, answer } => {
-                let answered = |acp: &mut Acp| acp.call_answered(&self.welcome, request, answer);
-                let reports = self.acp.as_mut().map(answered).unwrap_or_default();
-                self.tell(reports)
+                self.with_acp(|acp| acp.call_answered(request, answer))
             }
-            Command::Prompt { prompt, text, history } if self.acp.is_some() => {
-                self.prompt(prompt, text, &history, &[])
+            Command::Prompt { prompt, text, history } => self.prompt(prompt, text, &history, None),
+            Command::PromptWith { prompt, text, history, attachments } => {
+                self.prompt(prompt, text, &history, Some(&attachments))
             }
-            Command::PromptWith { prompt, text, history, attachments } if self.acp.is_some() => {
-                self.prompt(prompt, text, &history, &attachments)
-            }
-            Command::PromptWith { prompt, .. } => {
-                self.last_prompt = Some(prompt);
-                Ok(self.link.send(failed(prompt, "this agent takes no attachments".to_owned()))?)
-            }
-            Command::Prompt { prompt, text, history } => match &self.turn {
-                Some(turn) => {
-                    let running = turn.prompt;
-                    self.fault(format!("{prompt} came while {running} was running"))
-                }
-                None => {
-                    self.last_prompt = Some(prompt);
-                    self.find_programs()?;
-                    match Turn::start(&self.welcome, &self.confinement, prompt, text, &history) {
-                        Ok(turn) => {
-                            self.turn = Some(turn);
-                            failpoint::hit("worker", "turn");
-                            Ok(())
-                        }
-                        Err(message) => Ok(self.link.send(failed(prompt, message))?),
-                    }
-                }
-            },
-            Command::Abort { prompt } => {
-                if self.turn.as_ref().is_some_and(|turn| turn.prompt == prompt) {
-                    self.abort(self.grace());
-                }
-                let by = Instant::now() + self.grace();
-                let mut reports = Vec::new();
-                if let Some(acp) = self.acp.as_mut().filter(|acp| acp.turn() == Some(prompt)) {
-                    reports = acp.cancel(&self.welcome, by);
-                }
-                self.tell(reports)
-            }
+            Command::Abort { prompt } => self.abort_prompt(prompt),
             Command::Shutdown => {
                 self.leave(exit::DONE, self.grace());
                 Ok(())
             }
         }
+    }
+
+    /// Does something with the agent that lives between prompts, if there is one, and sends what it reports.
+    fn with_acp(&mut self, act: impl FnOnce(&mut Acp) -> Vec<Report>) -> Result<(), Error> {
+        let reports = self.acp.as_mut().map(act).unwrap_or_default();
+        self.tell(reports)
+    }
+
+    /// Starts the agent that lives between prompts.
+    fn open(&mut self, agent_session: Option<String>, conversation: bool) -> Result<(), Error> {
+        self.find_programs()?;
+        let settings = std::mem::take(&mut self.settings);
+        let remote = std::mem::take(&mut self.remote_servers);
+        let started = Acp::start(
+            &self.welcome,
+            &self.confinement,
+            agent_session,
+            conversation,
+            settings,
+            remote,
+            self.driver.clone(),
+        );
+        match started {
+            Ok((mut acp, reports)) => {
+                acp.restore_within = self.restore_within;
+                self.acp = Some(acp);
+                self.tell(reports)
+            }
+            Err(message) => {
+                let mut report = Report::NotRun { message, passes: true };
+                self.name_sandbox(&mut report);
+                self.link.send(report)?;
+                self.leave(exit::DONE, self.grace());
+                Ok(())
+            }
+        }
+    }
+
+    fn inherit(&mut self, given: Inherited) {
+        let inherited = &mut self.confinement.limits.inherited;
+        inherited.umask = given.umask.or(inherited.umask);
+        (inherited.open_files, inherited.places) = (given.open_files, given.places);
+    }
+
+    fn driven_by(&mut self, client: Option<EventId>, mut offers: Vec<Offer>) {
+        // A client opens files and runs commands outside of every sandbox. The manager's word alone does not suffice: an
+        // older manager offers files, too.
+        if self.confinement.contain.walls().is_some() {
+            offers.retain(|offer| *offer == Offer::Elicitation);
+        }
+        match &mut self.acp {
+            Some(acp) => acp.driven_by(client, offers),
+            // The agent is told at its start.
+            None => self.driver = (client, offers),
+        }
+    }
+
+    fn contain(&mut self, level: Level, demanded: bool) -> Result<(), Error> {
+        self.confinement.contain = match (level.is_namespace(), demanded) {
+            (_, true) => Contain::Must,
+            (true, false) => Contain::IfPossible,
+            (false, false) => Contain::No,
+        };
+        self.level = Some(level);
+        Ok(self.link.send(Report::Contained { level })?)
+    }
+
+    fn sandbox(&mut self, walls: Walls) -> Result<(), Error> {
+        let sandboxed = walls.sandboxed();
+        self.confinement.contain = Contain::Within(Arc::new(walls));
+        Ok(self.link.send(Report::Sandboxed(sandboxed))?)
+    }
+
+    fn abort_prompt(&mut self, prompt: PromptId) -> Result<(), Error> {
+        if self.turn.as_ref().is_some_and(|turn| turn.prompt == prompt) {
+            self.abort(self.grace());
+        }
+        let by = Instant::now() + self.grace();
+        let mut reports = Vec::new();
+        if let Some(acp) = self.acp.as_mut().filter(|acp| acp.turn() == Some(prompt)) {
+            reports = acp.cancel(by);
+        }
+        self.tell(reports)
     }
 
     /// Looks where the programs of the session are now, and tells what of the agent is about to run.
@@ -227,29 +222,44 @@ impl Worker {
         Ok(())
     }
 
-    fn sandbox(&mut self, walls: Walls) -> Result<(), Error> {
-        let sandboxed = walls.sandboxed();
-        self.confinement.contain = Contain::Within(Arc::new(walls));
-        Ok(self.link.send(Report::Sandboxed(sandboxed))?)
-    }
-
-    /// Gives a prompt to the agent that lives between prompts.
+    /// Gives the agent a prompt. `attachments` is absent where the command carries none.
     fn prompt(
         &mut self,
         prompt: PromptId,
         text: String,
         history: &[Exchange],
-        attachments: &[Attachment],
+        attachments: Option<&[Attachment]>,
     ) -> Result<(), Error> {
+        if self.last_prompt == Some(prompt) {
+            return Ok(());
+        }
         if let Some(running) = self.acp.as_ref().and_then(Acp::turn) {
             return self.fault(format!("{prompt} came while {running} was running"));
         }
+        if self.acp.is_some() {
+            self.last_prompt = Some(prompt);
+            self.with_acp(|acp| acp.prompt(prompt, text, history, attachments.unwrap_or_default()))?;
+            failpoint::hit("worker", "turn");
+            return Ok(());
+        }
+        if attachments.is_some() {
+            self.last_prompt = Some(prompt);
+            return Ok(self.link.send(failed(prompt, "this agent takes no attachments".to_owned()))?);
+        }
+        if let Some(turn) = &self.turn {
+            let running = turn.prompt;
+            return self.fault(format!("{prompt} came while {running} was running"));
+        }
         self.last_prompt = Some(prompt);
-        let prompted = |acp: &mut Acp| acp.prompt(&self.welcome, prompt, text, history, attachments);
-        let reports = self.acp.as_mut().map(prompted).unwrap_or_default();
-        self.tell(reports)?;
-        failpoint::hit("worker", "turn");
-        Ok(())
+        self.find_programs()?;
+        match Turn::start(&self.welcome, &self.confinement, prompt, text, history) {
+            Ok(turn) => {
+                self.turn = Some(turn);
+                failpoint::hit("worker", "turn");
+                Ok(())
+            }
+            Err(message) => Ok(self.link.send(failed(prompt, message))?),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{Error, Worker};
 use crate::exit;
-use crate::worker::tree::{self, Ending, Round};
+use crate::tree::{self, Ending, Round};
 
 /// The grace of what a finished turn leaves behind: nobody waits for its work.
 const LEFTOVER_GRACE: Duration = Duration::from_millis(500);
@@ -133,7 +133,7 @@ impl Worker {
     /// What an agent that lived between prompts, and its commands, have said to the end; then that it is dead.
     fn mourn(&mut self) -> Result<(), Error> {
         let Some(acp) = &mut self.acp else { return Ok(()) };
-        let mut reports = acp.work(&self.welcome);
+        let mut reports = acp.work();
         if acp.exit.is_some() {
             // In the log before its death is told.
             acp.drain_stderr();
@@ -141,7 +141,7 @@ impl Worker {
         if acp.exit.is_some() && !acp.is_given_up() {
             // What it said at last is a pipe full at most; more comes from something that it has left behind.
             for _ in 0..LAST_READS {
-                match acp.drain(&self.welcome) {
+                match acp.drain() {
                     Some(more) => reports.extend(more),
                     None => break,
                 }

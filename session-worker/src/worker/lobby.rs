@@ -13,7 +13,7 @@ use tokio::net::UnixStream;
 
 use super::Error;
 use crate::link::{Link, Received};
-use crate::{BUILD, exit};
+use crate::{exit, version};
 
 /// Moves the frame pipes off 0 and 1, so that nothing that prints can get between the frames and nothing below
 /// inherits them.
@@ -92,7 +92,7 @@ impl Lobby {
 }
 
 pub(super) fn hello(resume_from: u64) -> Report {
-    Report::Hello { protocol: PROTOCOL_VERSION, build: BUILD.to_owned(), resume_from }
+    Report::Hello { protocol: PROTOCOL_VERSION, build: version::NAME.to_owned(), resume_from }
 }
 
 /// Empties the doorbell.

@@ -2,13 +2,15 @@
 //!
 //! One thread, one loop: wait for something ([`Wake`]), handle it without blocking, decide what follows. A
 //! worker at rest has no timer and is not woken.
+//!
+//! May use: all other files of the worker. Used by: `main`.
 
 mod alone;
 mod command;
 mod ending;
 mod lobby;
-pub(crate) mod tree;
-pub(crate) mod watch;
+mod tell;
+mod watch;
 
 use std::io;
 use std::sync::Arc;
@@ -17,8 +19,8 @@ use std::time::Duration;
 
 use nix::sys::signal::SigSet;
 use protocol::frame::FrameError;
-use protocol::wire::{Agent, Find, Offer, RemoteServer, Report, Setting, TurnEnd, Welcome};
-use protocol::{EventId, Keeper, Level, PromptId, failpoint};
+use protocol::wire::{Agent, Find, Offer, RemoteServer, Report, Setting, Welcome};
+use protocol::{EventId, Level, PromptId, failpoint};
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 
@@ -26,13 +28,14 @@ use self::ending::Leaving;
 use self::lobby::{Lobby, answer, lead_session, signals, take_pipes};
 use crate::agent::acp::{self, Acp};
 use crate::agent::per_prompt::{self, Ready, Turn};
+use crate::confine::Confinement;
 use crate::confine::descriptors::close_all_but;
-use crate::confine::{Confinement, refusal};
+use crate::exit;
 use crate::link::shelter::{Knock, Shelter};
 use crate::link::{Link, LinkError, Received};
-use crate::worker::tree::Ending;
-use crate::worker::watch::{Excess, MemoryGroup, Watch};
-use crate::{exit, log};
+use crate::logfile::log;
+use crate::tree::Ending;
+use crate::worker::watch::{MemoryGroup, Watch};
 
 /// More would overflow the clock.
 const LONGEST_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -308,122 +311,11 @@ impl Worker {
         Duration::from_millis(self.welcome.grace_ms).min(LONGEST_GRACE)
     }
 
-    /// Tells the manager what the agent that lives between prompts comes to. One that cannot be worked with is the
-    /// end of this worker.
-    fn tell(&mut self, reports: Vec<Report>) -> Result<(), Error> {
-        for mut report in reports {
-            // An agent that ends its turn because it is being ended has not done with it.
-            if self.leaving.is_some()
-                && let Report::TurnEnded { end, .. } = &mut report
-                && matches!(end, TurnEnd::Stopped { reason } if reason == "cancelled")
-            {
-                *end = TurnEnd::Aborted;
-            }
-            if matches!(report, Report::TurnEnded { .. } | Report::AgentDied { .. }) {
-                self.tell_of_memory()?;
-            }
-            self.name_sandbox(&mut report);
-            if let Report::AgentDied { message } = &mut report
-                && std::mem::take(&mut self.starved)
-            {
-                *message = format!("out of memory: {message}");
-            }
-            if matches!(report, Report::TurnEnded { .. }) {
-                // Whoever lived on has not ended for that.
-                self.starved &= self.acp.as_ref().is_some_and(|acp| acp.exit.is_some());
-            }
-            match &report {
-                Report::Update { .. } => failpoint::hit("acp", "update"),
-                Report::PermissionAsked { .. } => failpoint::hit("acp", "permission"),
-                Report::CallAsked { .. } => failpoint::hit("acp", "call"),
-                _ => {}
-            }
-            self.link.send(report)?;
-        }
-        if self.acp.as_ref().is_some_and(Acp::is_given_up) {
-            self.leave(exit::DONE, self.grace());
-        }
-        Ok(())
-    }
-
-    /// Says in the reason of a failure in which sandbox that was, and what would have to be granted.
-    fn name_sandbox(&self, report: &mut Report) {
-        let Some(walls) = self.confinement.contain.walls() else { return };
-        let (workdir, home) = (&self.welcome.workdir, self.home());
-        match report {
-            Report::AgentDied { message } | Report::NotRun { message, .. } => {
-                let complaints = self.acp.as_ref().map(Acp::complaints).unwrap_or_default();
-                let about = refusal::about(walls, workdir, home, &[message, &complaints]);
-                message.push_str(&about);
-            }
-            Report::TurnEnded { end: TurnEnd::NotRun { message }, .. } => {
-                let about = refusal::about(walls, workdir, home, &[]);
-                message.push_str(&about);
-            }
-            // Many a turn fails for another reason: only what the sandbox has refused is laid on it.
-            Report::TurnEnded { end: TurnEnd::Failed { message }, .. }
-                if refusal::refused(walls, workdir, home, message).is_some() =>
-            {
-                let about = refusal::about(walls, workdir, home, &[message]);
-                message.push_str(&about);
-            }
-            _ => {}
-        }
-    }
-
-    /// The home directory of the agent.
-    fn home(&self) -> Option<&str> {
-        self.welcome.env.iter().find(|(name, _)| name == "HOME").map(|(_, home)| home.as_str())
-    }
-
-    /// What the sandbox has refused a program that has failed, for a person.
-    fn refused(&self, complaints: &str) -> Option<Report> {
-        let walls = self.confinement.contain.walls()?;
-        refusal::refused(walls, &self.welcome.workdir, self.home(), complaints)?;
-        let about = refusal::about(walls, &self.welcome.workdir, self.home(), &[complaints]);
-        Some(Report::Notice { text: format!("the agent failed{about}") })
-    }
-
     /// An agent that does not do in time what it has to is ended.
     fn hurry(&mut self) -> Result<(), Error> {
         let now = Instant::now();
-        let reports = self.acp.as_mut().map(|acp| acp.hurry(&self.welcome, now)).unwrap_or_default();
+        let reports = self.acp.as_mut().map(|acp| acp.hurry(now)).unwrap_or_default();
         self.tell(reports)
-    }
-
-    /// Ends what uses more than it may, where nothing else does.
-    fn bound(&mut self) -> Result<(), Error> {
-        let Some(excess) = self.watch.as_mut().and_then(|watch| watch.look(Instant::now())) else {
-            return Ok(());
-        };
-        // All of it: which of them is to blame is not known, and an agent without half of its programs is none.
-        tree::kill_all();
-        if !self.watch.as_mut().is_some_and(Watch::is_news) {
-            return Ok(());
-        }
-        let report = match excess {
-            Excess::Memory { found, limit } => {
-                self.starved = true;
-                Report::OutOfMemory { peak_bytes: Some(found), limit_bytes: limit, by: Keeper::Watched }
-            }
-            Excess::Pids { found, limit } => Report::Notice {
-                text: format!(
-                    "the agent's processes were killed: there were {found}, and {limit} are allowed"
-                ),
-            },
-        };
-        Ok(self.link.send(report)?)
-    }
-
-    /// Tells that the kernel has killed programs for their memory, if it has since the last time.
-    fn tell_of_memory(&mut self) -> Result<(), Error> {
-        match self.memory.as_mut().and_then(MemoryGroup::news) {
-            Some(report) => {
-                self.starved = true;
-                Ok(self.link.send(report)?)
-            }
-            None => Ok(()),
-        }
     }
 
     fn work_acp(&mut self, ready: acp::Ready) -> Result<(), Error> {
@@ -439,25 +331,11 @@ impl Worker {
                 acp.feed();
                 Vec::new()
             }
-            acp::Ready::Stdout => acp.read(&self.welcome),
-            acp::Ready::Stderr => acp.read_stderr(&self.welcome),
-            acp::Ready::Terminals => acp.work(&self.welcome),
+            acp::Ready::Stdout => acp.read(),
+            acp::Ready::Stderr => acp.read_stderr(),
+            acp::Ready::Terminals => acp.work(),
         };
         self.tell(reports)
-    }
-
-    /// Tells what a program is held by, if it is another level than was told before.
-    fn contained(&mut self, level: Option<Level>) -> Result<(), Error> {
-        let held = |level| match level {
-            Level::Subreaper if self.confinement.limits.is_grouped() => Level::Cgroup,
-            level => level,
-        };
-        let Some(level) = level.map(held).filter(|level| self.level.is_some_and(|told| told != *level))
-        else {
-            return Ok(());
-        };
-        self.level = Some(level);
-        Ok(self.link.send(Report::Contained { level })?)
     }
 
     fn is_at_work(&self) -> bool {

@@ -7,7 +7,7 @@ use protocol::wire::Report;
 use protocol::{Groups, Keeper, LimitedBy, Limits};
 use tokio::time::Instant;
 
-use crate::worker::tree;
+use crate::tree;
 
 /// Between two looks at what is far from its limit, and at what is not.
 const CALM: Duration = Duration::from_millis(250);

@@ -1,13 +1,15 @@
 //! A manager in miniature: starts the real worker, speaks frames with it, waits with a bound.
 
+mod process;
+
 use std::fs::{self, File};
 use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command as Program, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use protocol::frame::{self, Decoder};
 use protocol::wire::{
@@ -15,61 +17,14 @@ use protocol::wire::{
     Welcome,
 };
 use protocol::{Exit, PromptId, Stream};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
-/// How long anything may take before the test fails. Never reached by a test that passes.
-const BOUND: Duration = Duration::from_secs(30);
 /// A grace that a test never waits out.
 pub const LONG: u64 = 600_000;
 pub const INCARNATION: u32 = 7;
 
-/// Waits for `fd` to be readable (data, an end, or a pidfd's death).
-fn readable(fd: impl AsFd, deadline: Instant) -> bool {
-    let left = deadline.saturating_duration_since(Instant::now());
-    let timeout = Timespec::try_from(left).unwrap();
-    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
-    loop {
-        match poll(&mut fds, Some(&timeout)) {
-            Ok(n) => return n > 0,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => panic!("poll: {error}"),
-        }
-    }
-}
-
-/// Waits until `level` is reached.
-pub fn until(what: &str, mut level: impl FnMut() -> bool) {
-    let deadline = Instant::now() + BOUND;
-    while !level() {
-        assert!(Instant::now() < deadline, "still waiting: {what}");
-        let pause = Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
-        let _ = poll(&mut [], Some(&pause));
-    }
-}
-
-/// A process beyond doubt.
-pub struct Watch(OwnedFd);
-
-impl Watch {
-    pub fn pid(pid: u32) -> Self {
-        let pid = Pid::from_raw(pid as i32).unwrap();
-        Self(rustix::process::pidfd_open(pid, PidfdFlags::empty()).expect("the process lives"))
-    }
-
-    pub fn signal(&self, signal: Signal) {
-        rustix::process::pidfd_send_signal(&self.0, signal).unwrap();
-    }
-
-    pub fn lives(&self) -> bool {
-        !readable(&self.0, Instant::now())
-    }
-
-    pub fn wait_gone(&self) {
-        assert!(readable(&self.0, Instant::now() + BOUND), "a process that should be gone lives");
-    }
-}
+pub use process::*;
 
 /// What a turn came to.
 #[derive(Debug, Default)]
@@ -438,41 +393,6 @@ impl Drop for Worker {
             }
         }
     }
-}
-
-/// The processes that carry this marker and live (a zombie has no environment).
-fn marked(marker: &str) -> Vec<(i32, String)> {
-    let needle = format!("KENNEL_SESSION={marker}").into_bytes();
-    proc_dirs()
-        .filter(|(_, dir)| {
-            let environ = fs::read(dir.join("environ")).unwrap_or_default();
-            environ.split(|byte| *byte == 0).any(|variable| variable == needle)
-        })
-        .map(|(pid, dir)| (pid, fs::read_to_string(dir.join("stat")).unwrap_or_default()))
-        .collect()
-}
-
-fn proc_dirs() -> impl Iterator<Item = (i32, PathBuf)> {
-    fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
-        let pid = entry.file_name().to_str()?.parse().ok()?;
-        Some((pid, entry.path()))
-    })
-}
-
-/// Children of a process, zombies too, with their states.
-pub fn children(pid: u32) -> Vec<(i32, char)> {
-    proc_dirs()
-        .filter_map(|(child, dir)| {
-            let stat = fs::read_to_string(dir.join("stat")).ok()?;
-            let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-            let state = fields.next()?.chars().next()?;
-            (fields.next()?.parse() == Ok(pid)).then_some((child, state))
-        })
-        .collect()
-}
-
-pub fn descriptors(pid: u32) -> usize {
-    fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
 
 pub fn command(argv: &[&str], prompt_via: PromptVia, transcript: bool) -> Agent {

@@ -4,7 +4,7 @@
 use protocol::wire::{Attachment, AttachmentKind, Content};
 use serde_json::{Value, json};
 
-use super::conversation::beginning;
+use super::message::beginning;
 
 /// What of it an agent takes, beside texts and links.
 #[derive(Clone, Copy, Debug, Default)]

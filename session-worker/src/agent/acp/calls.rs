@@ -7,8 +7,8 @@ use protocol::wire::{CallAnswer, Offer, Report};
 use protocol::{EventId, PromptId, bounds, json as lenient};
 use serde_json::{Value, json};
 
-use super::conversation::{Do, INTERNAL, INVALID_PARAMS, error, error_about, result, text_at};
 use super::files::{self, For, Place};
+use super::message::{Do, INTERNAL, INVALID_PARAMS, error, error_about, result, text_at};
 
 /// How much all requests that wait may hold together, in bytes.
 const HELD: usize = 16 * 1024 * 1024;

@@ -9,18 +9,16 @@ use std::path::{Component, Path, PathBuf};
 use std::process::Stdio;
 
 use agent_client_protocol_schema::v1 as acp;
-use protocol::wire::Welcome;
 use protocol::{Exit, bounds};
 use rustix::pipe::PipeFlags;
 use rustix::process::Pid;
 use serde_json::{Value, json};
 use tokio::net::unix::pipe;
 
-use super::conversation::{Do, error, result, text_at};
-use crate::agent::program::{self, Plan, Start};
-use crate::confine::Confinement;
-use crate::link::is_transient;
-use crate::worker::tree;
+use super::message::{Do, error, result, text_at};
+use crate::agent::program::{self, Launch, Plan, Start};
+use crate::pipes::is_transient;
+use crate::tree;
 
 /// How many may be there at once.
 const MOST: usize = 64;
@@ -59,7 +57,7 @@ struct Terminal {
 
 /// The commands of one agent.
 pub struct Terminals {
-    confinement: Confinement,
+    launch: Launch,
     all: BTreeMap<String, Terminal>,
     count: u64,
     /// A command was started since the last turn ended.
@@ -68,14 +66,14 @@ pub struct Terminals {
 
 impl Terminals {
     /// None yet.
-    pub fn new(confinement: Confinement) -> Self {
-        Self { confinement, all: BTreeMap::new(), count: 0, has_started: false }
+    pub fn new(launch: Launch) -> Self {
+        Self { launch, all: BTreeMap::new(), count: 0, has_started: false }
     }
 
     /// Does what the agent asks for.
-    pub fn call(&mut self, welcome: &Welcome, id: Value, method: &str, params: Value) -> Vec<Do> {
+    pub fn call(&mut self, id: Value, method: &str, params: Value) -> Vec<Do> {
         if method == "terminal/create" {
-            return vec![match self.create(welcome, params) {
+            return vec![match self.create(params) {
                 Ok(name) => result(id, json!({ "terminalId": name })),
                 Err(why) => error(id, INTERNAL, &why),
             }];
@@ -117,7 +115,7 @@ impl Terminals {
         }
     }
 
-    fn create(&mut self, welcome: &Welcome, params: Value) -> Result<String, String> {
+    fn create(&mut self, params: Value) -> Result<String, String> {
         let request: acp::CreateTerminalRequest =
             serde_json::from_value(params).map_err(|error| format!("wrong parameters: {error}"))?;
         if self.all.len() >= MOST {
@@ -129,7 +127,7 @@ impl Terminals {
             false => vec![request.command],
         };
         argv.extend(request.args);
-        let directory = self.directory(welcome, request.cwd)?;
+        let directory = self.directory(request.cwd)?;
         self.count += 1;
         let name = format!("terminal-{}", self.count);
         let asked = request.env.into_iter().map(|variable| (variable.name, variable.value));
@@ -137,7 +135,7 @@ impl Terminals {
         // The last of two values counts.
         let env: Vec<(String, String)> = asked.chain([mark]).collect();
         let limit = request.output_byte_limit.unwrap_or(KEPT).min(KEPT) as usize;
-        let terminal = Terminal::start(welcome, &self.confinement, &argv, directory, &env, limit)
+        let terminal = Terminal::start(&self.launch, &argv, directory, &env, limit)
             .map_err(|error| format!("the command was not started: {error}"))?;
         self.has_started = true;
         self.all.insert(name.clone(), terminal);
@@ -146,17 +144,17 @@ impl Terminals {
 
     /// Where a command starts. In a sandbox that is the working directory or below it; what symlinks there make of it is
     /// for the kernel to see, inside (`confine/namespace.rs`).
-    fn directory(&self, welcome: &Welcome, asked: Option<PathBuf>) -> Result<PathBuf, String> {
+    fn directory(&self, asked: Option<PathBuf>) -> Result<PathBuf, String> {
         let asked = asked.unwrap_or_default();
-        if self.confinement.contain.walls().is_none() {
+        if self.launch.confinement.contain.walls().is_none() {
             return Ok(asked);
         }
         let below = match asked.is_absolute() {
-            true => asked.strip_prefix(&welcome.workdir).ok().map(Path::to_owned),
+            true => asked.strip_prefix(&self.launch.workdir).ok().map(Path::to_owned),
             false => Some(asked.clone()),
         };
         below.filter(|below| !below.components().any(|part| part == Component::ParentDir)).ok_or_else(|| {
-            format!("{} is not below the session's directory, {}", asked.display(), welcome.workdir)
+            format!("{} is not below the session's directory, {}", asked.display(), self.launch.workdir)
         })
     }
 
@@ -234,8 +232,7 @@ impl Terminals {
 
 impl Terminal {
     fn start(
-        welcome: &Welcome,
-        confinement: &Confinement,
+        launch: &Launch,
         argv: &[String],
         directory: PathBuf,
         env: &[(String, String)],
@@ -245,8 +242,7 @@ impl Terminal {
         let output = pipe::Receiver::from_owned_fd(ours)?;
         let stderr = theirs.try_clone()?;
         let (stdin, stdout, stderr) = (Stdio::null(), theirs.into(), stderr.into());
-        let (pid, start) =
-            program::start(welcome, confinement, Plan { argv, directory, env, stdin, stdout, stderr })?;
+        let (pid, start) = program::start(launch, Plan { argv, directory, env, stdin, stdout, stderr })?;
         let mark = env.last().map(|(name, value)| format!("{name}={value}")).unwrap_or_default();
         Ok(Self {
             mark,

@@ -1,0 +1,86 @@
+//! The manager itself, a directory's session, and errors.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::opts::SessionOpts;
+use super::session::SessionInfo;
+use crate::common::Timestamp;
+use crate::{EventId, SessionId};
+
+/// A working directory whose session is wanted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BootstrapRequest {
+    /// Absolute path of an existing directory.
+    pub workdir: String,
+    /// What the session is started with, if it does not exist.
+    #[serde(default)]
+    pub opts: SessionOpts,
+}
+
+/// A directory's session and its token.
+#[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Bootstrap {
+    /// The session.
+    pub session: SessionInfo,
+    /// Its id.
+    pub id: SessionId,
+    /// Its worker.
+    pub pid: Option<u32>,
+    /// The session's token. A secret.
+    pub token: String,
+}
+
+/// A session's token.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TokenReply {
+    /// 32 bytes that nobody can guess, in url-safe base64. A secret.
+    pub token: String,
+}
+
+/// The manager itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ManagerInfo {
+    /// Its process.
+    pub pid: u32,
+    /// `running`, `stopping`, or `state_dir_gone`: the state directory was deleted, and new work is refused.
+    pub state: String,
+    /// Version and build.
+    pub version: String,
+    /// Its state directory.
+    pub state_dir: String,
+    /// The path of the `config.toml` that the manager reads, whether the file exists or not; absent from older managers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// Sessions by status.
+    pub sessions: BTreeMap<String, u64>,
+    /// The last event recorded.
+    pub last_event_id: EventId,
+}
+
+/// An error, as RFC 9457 has it, with a `code` that does not change between versions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// Always `about:blank`: `code` says which problem it is.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The HTTP status in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// Stable name of the problem, for programs.
+    pub code: String,
+    /// What happened and what was not changed, for people.
+    pub detail: String,
+    /// What to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// Which of several things of the request it is about, by its name: without it the request may be right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+}
