@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Timespec, Timestamps, UTIME_NOW, flock, futimens};
 
-use crate::supervisor::LOCK;
 use crate::system::owned::{self, How};
 
-/// The file, in the state directory.
+/// The file that the serving manager keeps locked, in the state directory.
+pub const LOCK: &str = "lock";
+/// The address, a file in the state directory.
 pub const NAME: &str = "address";
 /// The longest address that is read, in bytes: far above a socket's longest path.
 const MAX: u64 = 4096;

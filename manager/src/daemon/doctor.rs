@@ -20,7 +20,7 @@ use crate::system::cgroups::Root;
 use crate::system::owned::Untrusted;
 use crate::system::probe::Machine;
 use crate::system::{process, sweep};
-use crate::{journal, supervisor, workers};
+use crate::{journal, supervisor};
 
 /// Descriptors that a session costs the daemon: two pipes, a pidfd, and a log for a moment.
 const DESCRIPTORS_EACH: u64 = 4;
@@ -168,7 +168,7 @@ fn untrusted(error: &StartError) -> Option<&Untrusted> {
 fn worker_program() -> Finding {
     const NAME: &str = "session-worker";
     const MEND: &str = "install it again beside kennel: `cargo install --locked --path session-worker`";
-    let program = match workers::worker_program(None) {
+    let program = match process::worker_program(None) {
         Ok(program) => program,
         Err(error) => return Finding::problem(NAME, format!("its place is not known: {error}"), MEND),
     };

@@ -16,8 +16,11 @@ use protocol::{EventId, Incarnation, PromptId, SessionId};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, params, params_from_iter};
 
+use super::connection::connect;
+use super::error::JournalError;
+use super::schema::{VERSION, new_token, prepare};
 use super::wal::{PAGE, Wal};
-use super::{JournalError, VERSION, connect, prepare, prune, removed};
+use super::{prune, removed};
 use crate::core::Session;
 use crate::system::owned::{self, How};
 
@@ -378,7 +381,7 @@ fn write(
         transaction.execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", [name, value])?;
     }
     for (id, (token, session)) in &rows.sessions {
-        let token = token.clone().map_or_else(super::new_token, Ok)?;
+        let token = token.clone().map_or_else(new_token, Ok)?;
         let doc = serde_json::to_string(session)?;
         transaction.execute("INSERT INTO sessions VALUES (?1, ?2, ?3)", [id.as_str(), &token, &doc])?;
     }

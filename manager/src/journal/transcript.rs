@@ -9,7 +9,9 @@ use protocol::wire::{Attachment, Exchange};
 use protocol::{PromptId, SessionId, Stream};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{JournalError, Reader, removed};
+use super::error::JournalError;
+use super::reader::Reader;
+use super::removed;
 use crate::attachments;
 use crate::system::blocking;
 

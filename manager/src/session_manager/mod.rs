@@ -17,7 +17,6 @@ use protocol::api::*;
 use protocol::event::Timestamp;
 use protocol::wire::{Agent, Inherited};
 use protocol::{EventId, SessionId};
-use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use self::prompts::cut_to_end;
@@ -26,7 +25,8 @@ use crate::config::{self, CgroupRoot, Config};
 use crate::core::{Ask, Command, Fleet, Input, Refusal, Reply, Session, Spec, State};
 use crate::error::{Error, StartError};
 use crate::feed::{Feed, Subscription};
-use crate::supervisor::{self, IdempotencyKey, Msg, Settings};
+use crate::journal::IdempotencyKey;
+use crate::supervisor::{self, Msg, Settings};
 use crate::system::cgroups;
 use crate::system::probe::{self, Machine};
 use crate::work::{LoopWork, Work};
@@ -682,23 +682,5 @@ fn is_down(session: &Session) -> Option<Result<(), Error>> {
         State::Failed(failure) if !failure.survivors.is_empty() => failed(session),
         _ if !session.has_process() => Some(Ok(())),
         _ => None,
-    }
-}
-
-impl IdempotencyKey {
-    /// A key within its scope, and a hash of the request it stands for.
-    pub(crate) fn new(scope: &str, key: &str, request: &impl serde::Serialize) -> Result<Self, Error> {
-        let plain = !key.is_empty() && key.len() <= 255 && key.bytes().all(|byte| byte.is_ascii_graphic());
-        if !plain {
-            return Err(Error::invalid(
-                "invalid_idempotency_key",
-                "an idempotency key is 1 to 255 printable ASCII characters without spaces",
-            ));
-        }
-        let request = serde_json::to_vec(request).map_err(|error| {
-            Error::invalid("invalid_request", format!("the request cannot be read: {error}"))
-        })?;
-        let hash = Sha256::digest(&request).iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { scope: scope.to_owned(), key: key.to_owned(), request: hash })
     }
 }

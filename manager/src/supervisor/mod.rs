@@ -22,10 +22,10 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use crate::address;
 use crate::core::{Ask, At, Change, Effect, Fleet, Input, Reply, Seen, Session, State};
 use crate::error::{Error, StartError};
-use crate::feed::{Feed, FeedWriter, Record};
+use crate::feed::{Feed, FeedWriter};
 use crate::fetch::{Fetched, Fetcher};
 use crate::journal::reserve::{self, Reserve};
-use crate::journal::{Cut, Journal, JournalError, UsedKey};
+use crate::journal::{Cut, IdempotencyKey, Journal, JournalError, Record, UsedKey};
 use crate::pace::Pace;
 use crate::system::cgroups::{self, Cgroups};
 use crate::system::owned::{self, How};
@@ -37,6 +37,7 @@ use crate::workers::shelter::{self, Shelters};
 use crate::workers::tokens::{self, McpProgram};
 use crate::workers::{Sighting, Workers, World, logs};
 
+pub use crate::address::LOCK;
 pub use crate::workers::logs::path as log_path;
 
 mod prune;
@@ -47,8 +48,6 @@ use room::{Owed, Room};
 
 /// The journal's file, in the state directory.
 pub const JOURNAL: &str = "journal.db";
-/// The lock, in the state directory.
-pub const LOCK: &str = "lock";
 /// The directory of worktrees for sub-agents, in the state directory.
 pub const WORKTREES: &str = "worktrees";
 /// The socket, where it is in the state directory.
@@ -76,17 +75,6 @@ pub struct Settings {
     pub mcp_server: Option<McpProgram>,
     /// What sessions' programs inherit where nothing else is set.
     pub inherited: Inherited,
-}
-
-/// What makes a request that is sent twice one request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IdempotencyKey {
-    /// Within which the key is unique.
-    pub scope: String,
-    /// The client's key.
-    pub key: String,
-    /// Hash of the request.
-    pub request: String,
 }
 
 type Look = Box<dyn FnOnce(&Fleet, At) + Send>;

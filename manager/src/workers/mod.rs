@@ -34,7 +34,7 @@ use crate::journal::Journal;
 use crate::system::cgroups::Cgroups;
 use crate::system::owned::{self, How};
 use crate::system::probe::Machine;
-use crate::system::process::{self, Watch};
+use crate::system::process::{self, Watch, worker_program};
 use crate::system::sweep::Marker;
 use crate::work::Work;
 use crate::workers::link::{Link, LinkEvent, Pipes};
@@ -813,19 +813,6 @@ impl Worker {
 fn open_log(state_dir: &Path, id: &SessionId) -> io::Result<File> {
     let path = logs::path(state_dir, id);
     owned::open(&path, How::Append).map_err(|error| named(error, &path))
-}
-
-/// The program to spawn: looked for each time, so that an upgrade that replaces the file strands nobody.
-pub fn worker_program(named: Option<&Path>) -> io::Result<PathBuf> {
-    match named {
-        Some(path) => std::path::absolute(path),
-        None => {
-            let exe = std::env::current_exe()?;
-            // After an upgrade the link reads `…/kennel (deleted)`; the directory is what counts.
-            let directory = exe.parent().ok_or(io::ErrorKind::NotFound)?;
-            Ok(directory.join("session-worker"))
-        }
-    }
 }
 
 /// The error with its file's name in it, and its number still to be asked for.
