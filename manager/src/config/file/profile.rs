@@ -1,11 +1,13 @@
 //! One agent of `config.toml`, checked as a whole.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use protocol::Limits;
 use protocol::wire::{PromptVia, RemoteServer};
 use toml::Spanned;
 
+use super::super::built_in::BuiltIn;
 use super::super::{Mcp, Profile, Runs, bounds, built_in, mcp, shown};
 use super::line_of;
 use super::raw::{Context, Kind, RawAgent, RawMcp};
@@ -14,7 +16,7 @@ use crate::core::PermissionRule;
 
 impl RawMcp {
     /// Of an agent that is written at this byte: the server, or what is wrong with it, and where.
-    fn checked(self, name: Spanned<String>, at: usize) -> Result<Mcp, (usize, String)> {
+    fn checked(self, name: Spanned<String>, at: usize) -> Result<Mcp, Complaint> {
         let name = name.into_inner();
         match (self.command, self.url) {
             (Some(command), None) if self.headers.is_empty() && self.transport.is_none() => {
@@ -51,12 +53,7 @@ impl RawMcp {
     }
 }
 
-pub(super) fn profile(
-    name: &str,
-    at: usize,
-    agent: RawAgent,
-    text: &str,
-) -> Result<Profile, (usize, String)> {
+pub(super) fn profile(name: &str, at: usize, mut agent: RawAgent, text: &str) -> Result<Profile, Complaint> {
     let known = match &agent.command {
         Some(command) => built_in::extended(name, command.get_ref().first().map(String::as_str)),
         None => built_in::named(name),
@@ -73,76 +70,11 @@ pub(super) fn profile(
         let what = "only agents of kind \"acp\" are offered sub-agents; remove `subagents`";
         return Err((subagents.span().start, what.into()));
     }
+    let (line_at, mcp) = (|at| line_of(text.as_bytes(), at), std::mem::take(&mut agent.mcp));
     let runs = match kind {
-        Kind::Acp => {
-            for (key, span) in [
-                ("prompt_via", agent.prompt_via.as_ref().map(|it| it.span())),
-                ("context", agent.context.as_ref().map(|it| it.span())),
-            ] {
-                if let Some(span) = span {
-                    return Err((span.start, format!("kind \"acp\" has no `{key}`; remove it")));
-                }
-            }
-            let (line, argv) = match (agent.command, known) {
-                (Some(command), known) => {
-                    let at = command.span().start;
-                    let argv = command.into_inner();
-                    bounds::argv(&argv).map_err(|what| (at, what))?;
-                    let argv = match known {
-                        Some(known) => known.completed(Some(argv)),
-                        None => argv,
-                    };
-                    (line_of(text.as_bytes(), at), argv)
-                }
-                (None, Some(known)) => (line_of(text.as_bytes(), kind_at), known.completed(None)),
-                (None, None) => {
-                    let what =
-                        format!("agent `{name}` needs a `command`, for example command = [\"codex-acp\"]");
-                    return Err((kind_at, what));
-                }
-            };
-            let mut mcp = Vec::new();
-            for (name, server) in agent.mcp {
-                let at = name.span().start;
-                mcp.push(server.checked(name, at)?);
-            }
-            Runs::Acp { argv, line, login: agent.login.map(Spanned::into_inner), mcp }
-        }
-        Kind::Shell => {
-            let strangers = [
-                ("command", agent.command.as_ref().map(|it| it.span())),
-                ("prompt_via", agent.prompt_via.as_ref().map(|it| it.span())),
-                ("context", agent.context.as_ref().map(|it| it.span())),
-                ("login", agent.login.as_ref().map(|it| it.span())),
-            ];
-            for (key, span) in strangers {
-                if let Some(span) = span {
-                    let what =
-                        format!("kind \"shell\" has no `{key}`; remove it, or write kind = \"command\"");
-                    return Err((span.start, what));
-                }
-            }
-            Runs::Shell
-        }
-        Kind::Command => {
-            let Some(command) = agent.command else {
-                let what =
-                    format!("agent `{name}` needs a `command`, for example command = [\"claude\", \"-p\"]");
-                return Err((kind_at, what));
-            };
-            let command_at = command.span().start;
-            let command = command.into_inner();
-            bounds::argv(&command).map_err(|what| (command_at, what))?;
-            Runs::Command {
-                line: line_of(text.as_bytes(), command_at),
-                argv: command,
-                prompt_via: agent.prompt_via.map_or(PromptVia::Stdin, Spanned::into_inner),
-                transcript: match agent.context.map_or(Context::None, Spanned::into_inner) {
-                    Context::None => false,
-                    Context::Transcript => true,
-                },
-            }
-        }
+        Kind::Acp => acp(name, &mut agent, mcp, known, kind_at, line_at)?,
+        Kind::Shell => shell(&agent)?,
+        Kind::Command => command(name, &mut agent, kind_at, line_at)?,
     };
     let env: BTreeMap<_, _> = agent.env.into_iter().map(|(name, value)| (name.0, value.0)).collect();
     bounds::env(&env).map_err(|what| (at, what))?;
@@ -182,4 +114,94 @@ pub(super) fn profile(
         sandbox_write: agent.sandbox_write.into_iter().map(|path| path.0).collect(),
         sandbox_read: agent.sandbox_read.into_iter().map(|path| path.0).collect(),
     })
+}
+
+/// A complaint: the byte that it is about, and what is wrong there.
+type Complaint = (usize, String);
+
+/// What a profile of kind "acp" runs.
+fn acp(
+    name: &str,
+    agent: &mut RawAgent,
+    servers: BTreeMap<Spanned<String>, RawMcp>,
+    known: Option<&BuiltIn>,
+    kind_at: usize,
+    line_at: impl Fn(usize) -> usize,
+) -> Result<Runs, Complaint> {
+    let strangers = [
+        ("prompt_via", agent.prompt_via.as_ref().map(Spanned::span)),
+        ("context", agent.context.as_ref().map(Spanned::span)),
+    ];
+    if let Some((key, span)) = first_written(strangers) {
+        return Err((span.start, format!("kind \"acp\" has no `{key}`; remove it")));
+    }
+    let (line, argv) = match (agent.command.take(), known) {
+        (Some(command), known) => {
+            let at = command.span().start;
+            let argv = command.into_inner();
+            bounds::argv(&argv).map_err(|what| (at, what))?;
+            let argv = match known {
+                Some(known) => known.completed(Some(argv)),
+                None => argv,
+            };
+            (line_at(at), argv)
+        }
+        (None, Some(known)) => (line_at(kind_at), known.completed(None)),
+        (None, None) => {
+            let what = format!("agent `{name}` needs a `command`, for example command = [\"codex-acp\"]");
+            return Err((kind_at, what));
+        }
+    };
+    let mut mcp = Vec::new();
+    for (name, server) in servers {
+        let at = name.span().start;
+        mcp.push(server.checked(name, at)?);
+    }
+    Ok(Runs::Acp { argv, line, login: agent.login.take().map(Spanned::into_inner), mcp })
+}
+
+/// What a profile of kind "shell" runs.
+fn shell(agent: &RawAgent) -> Result<Runs, Complaint> {
+    let strangers = [
+        ("command", agent.command.as_ref().map(Spanned::span)),
+        ("prompt_via", agent.prompt_via.as_ref().map(Spanned::span)),
+        ("context", agent.context.as_ref().map(Spanned::span)),
+        ("login", agent.login.as_ref().map(Spanned::span)),
+    ];
+    match first_written(strangers) {
+        Some((key, span)) => {
+            let what = format!("kind \"shell\" has no `{key}`; remove it, or write kind = \"command\"");
+            Err((span.start, what))
+        }
+        None => Ok(Runs::Shell),
+    }
+}
+
+/// What a profile of kind "command" runs.
+fn command(
+    name: &str,
+    agent: &mut RawAgent,
+    kind_at: usize,
+    line_at: impl Fn(usize) -> usize,
+) -> Result<Runs, Complaint> {
+    let Some(command) = agent.command.take() else {
+        let what = format!("agent `{name}` needs a `command`, for example command = [\"claude\", \"-p\"]");
+        return Err((kind_at, what));
+    };
+    let command_at = command.span().start;
+    let argv = command.into_inner();
+    bounds::argv(&argv).map_err(|what| (command_at, what))?;
+    Ok(Runs::Command {
+        line: line_at(command_at),
+        argv,
+        prompt_via: agent.prompt_via.take().map_or(PromptVia::Stdin, Spanned::into_inner),
+        transcript: matches!(agent.context.take().map(Spanned::into_inner), Some(Context::Transcript)),
+    })
+}
+
+/// The first of these keys that the file has, and where.
+fn first_written<const N: usize>(
+    keys: [(&'static str, Option<Range<usize>>); N],
+) -> Option<(&'static str, Range<usize>)> {
+    keys.into_iter().find_map(|(key, span)| Some((key, span?)))
 }
