@@ -15,7 +15,8 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::connections::Origin;
-use super::problem::ApiError;
+use super::problem::{Answer, ApiError};
+use crate::system::blocking;
 
 /// The largest body, in bytes. A prompt of 1 MiB fits, its escapes in JSON included, unless nearly all of it
 /// is escaped.
@@ -432,6 +433,11 @@ pub fn mend_numbers(value: &mut Value) -> bool {
 fn is_json(content_type: &str) -> bool {
     let media = content_type.split(';').next().unwrap_or_default().trim();
     media.eq_ignore_ascii_case("application/json")
+}
+
+/// Runs `work` on a thread where it may block.
+pub async fn elsewhere<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Answer<T> {
+    blocking::run(work).await.ok_or_else(|| ApiError::internal("a thread of this request fell"))
 }
 
 #[cfg(test)]

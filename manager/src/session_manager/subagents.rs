@@ -6,7 +6,9 @@ use protocol::SessionId;
 use protocol::api::*;
 use protocol::event::Timestamp;
 
-use super::{SessionManager, check_prompt, created, has_pid, parse_id};
+use super::prompts::check_prompt;
+use super::wait::has_pid;
+use super::{SessionManager, created, parse_id};
 use crate::core::{Ask, Fleet, Session, Wish};
 use crate::error::Error;
 use crate::journal::IdempotencyKey;

@@ -11,7 +11,10 @@ use toml::Spanned;
 use self::profile::profile;
 use self::raw::{RawDaemon, RawDefaults, RawFile, RawRetention};
 use self::values::Within;
-use super::{Config, Connections, Defaults, Retention, shown};
+use super::agents::SHELL;
+use super::lookup::shown;
+use super::profile::Defaults;
+use super::{Config, Connections, Retention, built_in};
 use crate::error::Error;
 use crate::system::owned;
 
@@ -91,9 +94,9 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Error> {
     }
     let defaults = raw.defaults;
     if let Some(agent) = &defaults.agent
-        && agent.get_ref() != super::SHELL
+        && agent.get_ref() != SHELL
         && !agents.contains_key(agent.get_ref())
-        && super::built_in::named(agent.get_ref()).is_none()
+        && built_in::named(agent.get_ref()).is_none()
     {
         let what = format!("no agent `{}` is defined; write an [agents.NAME] for it", agent.get_ref());
         return Err(complain(Some(agent.span().start), &what));

@@ -8,7 +8,9 @@ use protocol::wire::{PromptVia, RemoteServer};
 use toml::Spanned;
 
 use super::super::built_in::BuiltIn;
-use super::super::{Mcp, Profile, Runs, bounds, built_in, mcp, shown};
+use super::super::lookup::shown;
+use super::super::profile::{Mcp, Profile, Runs};
+use super::super::{bounds, built_in, mcp};
 use super::line_of;
 use super::raw::{Context, Kind, RawAgent, RawMcp};
 use super::values::Within;

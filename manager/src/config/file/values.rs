@@ -6,7 +6,8 @@ use std::path::{Component, Path};
 
 use serde::{Deserialize, Deserializer, de};
 
-use super::super::{CgroupRoot, bounds, shown};
+use super::super::lookup::shown;
+use super::super::{CgroupRoot, bounds};
 
 /// A value as the file has it.
 pub(super) enum Written<'a> {

@@ -1,6 +1,6 @@
 //! Complaints of the TOML reader in kennel's words: which key, what it takes, and an example.
 
-use super::super::nearest;
+use super::super::lookup::nearest;
 
 /// What the reader calls a kind of value, and what a person calls it.
 const KINDS: &[(&str, &str)] = &[
