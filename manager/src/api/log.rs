@@ -15,8 +15,9 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::App;
+use super::codes::refuses;
 use super::input::{Id, Query, elsewhere};
-use super::problem::{Answer, ApiError, refuses};
+use super::problem::{Answer, ApiError};
 use crate::feed::readable;
 use crate::system::blocking;
 use crate::system::owned::{self, How};

@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::App;
-use super::input::{Json, Nothing, Query, Umask, elsewhere};
-use super::problem::{Answer, ApiError, WITH_BODY, WITH_OPTIONS, refuses};
+use super::body::Json;
+use super::codes::{WITH_BODY, WITH_OPTIONS, refuses};
+use super::input::{Nothing, Query, Umask, elsewhere};
+use super::problem::{Answer, ApiError};
 use super::sessions::{NO_STORE, START_TIMEOUT_MS};
 use crate::session_manager::SessionManager;
 

@@ -5,7 +5,9 @@
 
 mod attach;
 mod auth;
+mod body;
 mod calls;
+mod codes;
 mod connections;
 mod disk;
 mod events;

@@ -13,8 +13,10 @@ use utoipa::IntoParams;
 
 use super::App;
 use super::auth::Caller;
-use super::input::{Id, Key, NoBody, Nothing, OptionalJson, Pid, Query, Umask, Wait};
-use super::problem::{Answer, ApiError, WITH_BODY, WITH_OPTIONS, refuses};
+use super::body::{NoBody, OptionalJson};
+use super::codes::{WITH_BODY, WITH_OPTIONS, refuses};
+use super::input::{Id, Key, Nothing, Pid, Query, Umask, Wait};
+use super::problem::{Answer, ApiError};
 use crate::session_manager::WaitFor;
 use crate::workers::tokens;
 
