@@ -53,3 +53,13 @@ pub(super) enum Unopened {
     /// Anything else.
     Other(StartError),
 }
+
+impl Unopened {
+    /// Sorts an error that was met while the file at `path` was read.
+    pub(super) fn of(path: &Path, error: JournalError) -> Self {
+        match error.is_damage() {
+            true => Self::Damaged(error.to_string()),
+            false => Self::Other(unusable(path, error)),
+        }
+    }
+}

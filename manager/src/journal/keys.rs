@@ -5,6 +5,7 @@ use sha2::{Digest, Sha256};
 
 use crate::core::Reply;
 use crate::error::Error;
+use crate::system::random::hex;
 
 /// What makes a request that is sent twice one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +31,7 @@ impl IdempotencyKey {
         let request = serde_json::to_vec(request).map_err(|error| {
             Error::invalid("invalid_request", format!("the request cannot be read: {error}"))
         })?;
-        let hash = Sha256::digest(&request).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = hex(&Sha256::digest(&request));
         Ok(Self { scope: scope.to_owned(), key: key.to_owned(), request: hash })
     }
 }

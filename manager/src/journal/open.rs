@@ -38,13 +38,11 @@ impl Journal {
     pub fn open(path: &Path, boot_id: &str) -> Result<Opened, StartError> {
         let failed = |error| unusable(path, error);
         salvage::finish(path).map_err(|error| failed(JournalError::Io(error)))?;
-        let why = match damage(path, boot_id)? {
-            Some(why) => why,
-            None => match Self::open_whole(path) {
-                Err(Unopened::Damaged(why)) => why,
-                Err(Unopened::Other(error)) => return Err(error),
-                Ok(opened) => return Ok(opened),
-            },
+        let opened = look_for_damage(path, boot_id).and_then(|()| Self::open_whole(path));
+        let why = match opened {
+            Err(Unopened::Damaged(why)) => why,
+            Err(Unopened::Other(error)) => return Err(error),
+            Ok(opened) => return Ok(opened),
         };
         tracing::error!(%why, "the journal is damaged");
         salvage::salvage(path, &why).map_err(|error| StartError::Damaged {
@@ -59,10 +57,7 @@ impl Journal {
     }
 
     fn open_whole(path: &Path) -> Result<Opened, Unopened> {
-        let failed = |error: JournalError| match error.is_damage() {
-            true => Unopened::Damaged(error.to_string()),
-            false => Unopened::Other(unusable(path, error)),
-        };
+        let failed = |error: JournalError| Unopened::of(path, error);
         let mut connection = connect(path, OpenFlags::default()).map_err(|error| failed(error.into()))?;
         // Should it turn out to be damaged, it is kept as it was found.
         let keep = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
@@ -90,62 +85,62 @@ impl Journal {
     }
 }
 
-/// What is wrong with what is in the file, if anything is. Changes nothing.
-fn damage(path: &Path, boot_id: &str) -> Result<Option<String>, StartError> {
+/// Makes sure that the file is not damaged, as far as is reasonable at each start. Changes nothing.
+fn look_for_damage(path: &Path, boot_id: &str) -> Result<(), Unopened> {
+    let unreadable = |error| Unopened::Other(unusable(path, JournalError::Io(error)));
     let length = match std::fs::metadata(path) {
         Ok(found) => found.len(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
-        Err(error) => return Err(unusable(path, JournalError::Io(error))),
+        Err(error) => return Err(unreadable(error)),
     };
     if length == 0 {
         let why = if path.exists() { "the file is empty" } else { "the file is gone" };
-        return Ok(salvage::has_traces(path).then(|| format!("{why}, and there were sessions")));
+        return match salvage::has_traces(path) {
+            true => Err(Unopened::Damaged(format!("{why}, and there were sessions"))),
+            false => Ok(()),
+        };
     }
     match look_through(path, length, boot_id) {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) if error.is_damage() => return Ok(Some(error.to_string())),
-        Ok(Err(error)) => return Err(unusable(path, error)),
-        Err(newer) => return Err(newer),
+        Ok(found) if found > VERSION => {
+            let error = StartError::NewerJournal { path: path.into(), found, known: VERSION };
+            return Err(Unopened::Other(error));
+        }
+        Ok(_) => {}
+        Err(error) => return Err(Unopened::of(path, error)),
     }
     match salvage::is_log_damaged(path) {
-        Ok(damaged) => Ok(damaged.then(|| "the log of its newest commits is torn".into())),
-        Err(error) => Err(unusable(path, JournalError::Io(error))),
+        Ok(false) => Ok(()),
+        Ok(true) => Err(Unopened::Damaged("the log of its newest commits is torn".into())),
+        Err(error) => Err(unreadable(error)),
     }
 }
 
-/// Reads as much of the file as is reasonable at each start. The outer error is a version that is too new.
-fn look_through(path: &Path, length: u64, boot_id: &str) -> Result<Result<(), JournalError>, StartError> {
-    let look = || -> Result<Option<u32>, JournalError> {
-        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        connection.busy_timeout(std::time::Duration::from_secs(5))?;
-        let version = connection.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0))?;
-        if version > NO_VERSION {
-            return Err(JournalError::Lacks("a version"));
-        }
-        if version > VERSION {
-            return Ok(Some(version));
-        }
-        let tables: u32 = connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))?;
-        if tables == 0 && !salvage::has_traces(path) {
-            // Whoever began it died before there was anything in it.
-            return Ok(None);
-        }
-        let last: Option<String> = connection
-            .query_row("SELECT value FROM meta WHERE name = 'boot_id'", [], |row| row.get(0))
-            .optional()?;
-        if length <= LOOKED_THROUGH || last.as_deref() != Some(boot_id) {
-            let said: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-            if said != "ok" {
-                return Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(11), Some(said)).into());
-            }
-        }
-        Ok(None)
-    };
-    match look() {
-        Ok(None) => Ok(Ok(())),
-        Ok(Some(found)) => Err(StartError::NewerJournal { path: path.into(), found, known: VERSION }),
-        Err(error) => Ok(Err(error)),
+/// Reads as much of the file as is reasonable at each start, and returns its version. A file of a newer version is not read.
+fn look_through(path: &Path, length: u64, boot_id: &str) -> Result<u32, JournalError> {
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    let version = connection.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0))?;
+    if version > NO_VERSION {
+        return Err(JournalError::Lacks("a version"));
     }
+    if version > VERSION {
+        return Ok(version);
+    }
+    let tables: u32 = connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))?;
+    if tables == 0 && !salvage::has_traces(path) {
+        // Whoever began it died before there was anything in it.
+        return Ok(version);
+    }
+    let last: Option<String> = connection
+        .query_row("SELECT value FROM meta WHERE name = 'boot_id'", [], |row| row.get(0))
+        .optional()?;
+    if length <= LOOKED_THROUGH || last.as_deref() != Some(boot_id) {
+        let said: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        if said != "ok" {
+            return Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(11), Some(said)).into());
+        }
+    }
+    Ok(version)
 }
 
 fn load(connection: Connection) -> Result<Opened, JournalError> {

@@ -7,6 +7,7 @@ use rusqlite::Connection;
 
 use super::error::{JournalError, Unopened, unusable};
 use crate::error::StartError;
+use crate::system::random;
 
 /// The schema this kennel writes.
 pub(super) const VERSION: u32 = 2;
@@ -36,10 +37,7 @@ type Objects = BTreeMap<(String, String), Option<String>>;
 /// Makes sure that the file has what a journal of this version has. More than that is refused: a trigger or a view is not
 /// what a damaged disk writes.
 pub fn verify(path: &Path, connection: &Connection, version: u32) -> Result<(), Unopened> {
-    let failed = |error: JournalError| match error.is_damage() {
-        true => Unopened::Damaged(error.to_string()),
-        false => Unopened::Other(unusable(path, error)),
-    };
+    let failed = |error: JournalError| Unopened::of(path, error);
     let found = objects(connection).map_err(|error| failed(error.into()))?;
     if found.is_empty() && version == 0 {
         return Ok(());
@@ -106,9 +104,7 @@ pub(super) fn prepare(connection: &mut Connection, found: u32) -> Result<(), Jou
         let transaction = connection.transaction()?;
         transaction.execute_batch(SCHEMA)?;
         transaction.execute_batch(SINCE_2)?;
-        let mut uuid = [0; 16];
-        random(&mut uuid)?;
-        let uuid: String = uuid.iter().map(|byte| format!("{byte:02x}")).collect();
+        let uuid = random::hex(&random::bytes::<16>().map_err(JournalError::Random)?);
         transaction.execute("INSERT INTO meta VALUES ('uuid', ?1)", [uuid])?;
         transaction.pragma_update(None, "user_version", VERSION)?;
         transaction.commit()?;
@@ -119,16 +115,6 @@ pub(super) fn prepare(connection: &mut Connection, found: u32) -> Result<(), Jou
 
 pub(super) fn new_token() -> Result<String, JournalError> {
     use base64::Engine;
-    let mut bytes = [0; 32];
-    random(&mut bytes)?;
+    let bytes = random::bytes::<32>().map_err(JournalError::Random)?;
     Ok(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes))
-}
-
-fn random(bytes: &mut [u8]) -> Result<(), JournalError> {
-    let mut filled = 0;
-    while filled < bytes.len() {
-        let got = rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty());
-        filled += got.map_err(|error| JournalError::Random(error.into()))?;
-    }
-    Ok(())
 }
