@@ -8,12 +8,13 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, Timespec, Timestamps, UTIME_NOW, flock, futimens};
+use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
 
-use crate::supervisor::files::LOCK;
 use crate::system::owned::{self, How};
 
-/// The file, in the state directory.
+/// The file that the serving manager keeps locked, in the state directory.
+pub const LOCK: &str = "lock";
+/// The address, a file in the state directory.
 pub const NAME: &str = "address";
 /// The longest address that is read, in bytes: far above a socket's longest path.
 const MAX: u64 = 4096;
@@ -38,7 +39,7 @@ pub enum Found {
 pub fn find(state_dir: &Path) -> Found {
     let Ok(Some(directory)) = owned::existing(state_dir) else { return Found::Unknown };
     let Ok(mut lock) = owned::open(&directory.join(LOCK), How::Read) else { return Found::Unknown };
-    if flock(&lock, FlockOperation::NonBlockingLockShared).is_ok() {
+    if lock.try_lock_shared().is_ok() {
         return Found::Free;
     }
     let mut text = String::new();
@@ -99,7 +100,7 @@ mod tests {
         let mut lock = owned::open(&state.join(LOCK), How::Keep).unwrap();
         writeln!(lock, "7").unwrap();
         assert_eq!(find(&state), Found::Free);
-        flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
+        lock.try_lock().unwrap();
         assert_eq!(find(&state), Found::Served { pid: Some(7), socket: Some("/run/k.sock".into()) });
         assert_eq!(fs::metadata(state.join(NAME)).unwrap().permissions().mode() & 0o777, 0o600);
         forget(&state);
@@ -111,7 +112,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path();
         let lock = owned::open(&state.join(LOCK), How::Keep).unwrap();
-        flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
+        lock.try_lock().unwrap();
         let none = Found::Served { pid: None, socket: None };
         fs::write(dir.path().join("elsewhere"), "/run/k.sock").unwrap();
         symlink("elsewhere", state.join(NAME)).unwrap();

@@ -12,16 +12,14 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use protocol::event::{Event, EventKind, Timestamp};
-use protocol::{EventId, Incarnation, SessionId};
+use protocol::{EventId, SessionId};
 use tokio::sync::{Semaphore, watch};
 
 use crate::error::Error;
-use crate::journal::{JournalError, Large, Page, Reader};
+use crate::journal::record::{FRAME_END, head_of};
+use crate::journal::{JournalError, Large, Page, Reader, Record};
 use crate::system::blocking;
 
-/// What ends a server-sent event after its data.
-const FRAME_END: &str = "\n\n";
 /// How many recent events are kept in memory.
 const RING: usize = 4096;
 /// The most bytes of events that are kept in memory.
@@ -34,98 +32,6 @@ const PAGE: usize = 1024 * 1024;
 /// How many look into the journal at once. More would not be faster, and each costs descriptors: SQLite keeps
 /// those of a reader until the writer lets go of the file (<https://www.sqlite.org/howtocorrupt.html>, 2.2).
 const READERS: usize = 4;
-
-/// A committed event as it is shown: written once, for the journal and for every subscriber.
-#[derive(Clone, Debug)]
-pub struct Record {
-    /// Position in the journal.
-    pub id: EventId,
-    /// The session it is about.
-    pub session: Option<SessionId>,
-    /// The event is a session's last.
-    pub(crate) last: bool,
-    /// Not a `str`: that would copy what may be many megabytes once more.
-    frame: Arc<String>,
-    /// Where in the frame the JSON begins.
-    json: usize,
-}
-
-impl Record {
-    pub(crate) fn new(event: &Event) -> Result<Self, serde_json::Error> {
-        let name = event.kind.name();
-        let mut frame = head_of(event.id, name).into_bytes();
-        let json = frame.len();
-        serde_json::to_writer(&mut frame, event)?;
-        let frame = String::from_utf8(frame).map_err(serde::ser::Error::custom)?;
-        Ok(Self::framed(event.id, event.session.clone(), name, frame, json))
-    }
-
-    /// From what the journal keeps.
-    pub(crate) fn written(id: EventId, session: Option<SessionId>, name: &str, json: &str) -> Self {
-        let mut frame = head_of(id, name);
-        let begin = frame.len();
-        frame.reserve_exact(json.len() + FRAME_END.len());
-        frame += json;
-        Self::framed(id, session, name, frame, begin)
-    }
-
-    fn framed(id: EventId, session: Option<SessionId>, name: &str, mut frame: String, json: usize) -> Self {
-        frame += FRAME_END;
-        // What is kept is counted by its length.
-        frame.shrink_to_fit();
-        Self { id, session, last: name == "session.deleted", frame: Arc::new(frame), json }
-    }
-
-    /// The event's type.
-    fn name(&self) -> &str {
-        let head = self.frame[..self.json].lines().nth(1);
-        head.and_then(|line| line.strip_prefix("event: ")).unwrap_or_default()
-    }
-
-    /// From what the journal keeps, whatever it is. What nobody can read (an earlier kennel took what is nested too deeply)
-    /// gives its place to an event that says so, of the same id and time.
-    pub(crate) fn stored(id: EventId, session: Option<SessionId>, name: &str, json: &str) -> Self {
-        if protocol::json::is_readable(json) && !json.contains(['\n', '\r']) {
-            return Self::written(id, session, name, json);
-        }
-        let event = unreadable(id, session.clone(), name, json);
-        let json = serde_json::to_string(&event).unwrap_or_default();
-        Self { last: name == "session.deleted", ..Self::written(id, session, event.kind.name(), &json) }
-    }
-
-    /// The event as one line of JSON.
-    pub fn json(&self) -> &str {
-        &self.frame[self.json..self.frame.len() - FRAME_END.len()]
-    }
-
-    /// The event as a server-sent event.
-    pub fn frame(&self) -> &str {
-        &self.frame
-    }
-
-    /// The event itself; of one that this kennel cannot read, an event that says so.
-    pub fn event(&self) -> Result<Event, Error> {
-        let name = || self.frame.lines().find_map(|line| line.strip_prefix("event: ")).unwrap_or_default();
-        let read = serde_json::from_str(self.json());
-        Ok(read.unwrap_or_else(|_| unreadable(self.id, self.session.clone(), name(), self.json())))
-    }
-}
-
-/// What is left of an event that cannot be read.
-fn unreadable(id: EventId, session: Option<SessionId>, name: &str, json: &str) -> Event {
-    #[derive(serde::Deserialize)]
-    struct Front {
-        at: Timestamp,
-        #[serde(default)]
-        incarnation: Incarnation,
-    }
-    // What is wrong is most often in the data, which comes last.
-    let front = json.split(",\"type\":").next().map(|front| format!("{front}}}")).unwrap_or_default();
-    let front = serde_json::from_str(&front).unwrap_or(Front { at: Timestamp(0), incarnation: 0 });
-    let text = format!("event {id} ({name}) cannot be read, and is left out");
-    let kind = EventKind::SystemMessage { text };
-    Event { id, at: front.at, session, incarnation: front.incarnation, kind }
-}
 
 /// What the loop pushes into and subscribers read from.
 pub(crate) struct Feed {
@@ -193,7 +99,7 @@ impl Feed {
             if session.is_some() && record.session.as_ref() != session {
                 continue;
             }
-            let size = record.frame.len();
+            let size = record.frame().len();
             if found.records.is_empty() && size > page {
                 found.large = Some(Large { id: record.id, name: record.name().to_owned() });
                 found.reached = record.id;
@@ -260,7 +166,7 @@ impl FeedWriter {
     pub fn forget(&self, upto: EventId) {
         let mut ring = self.feed.ring();
         let gone = ring.records.partition_point(|record| record.id <= upto);
-        let bytes: usize = ring.records.drain(..gone).map(|record| record.frame.len()).sum();
+        let bytes: usize = ring.records.drain(..gone).map(|record| record.frame().len()).sum();
         ring.bytes -= bytes;
         ring.complete_after = ring.complete_after.max(upto);
     }
@@ -272,14 +178,14 @@ impl FeedWriter {
         };
         let mut ring = self.feed.ring();
         for record in records {
-            ring.bytes += record.frame.len();
+            ring.bytes += record.frame().len();
             ring.records.push_back(record);
         }
         while ring.records.len() > RING || ring.bytes > RING_BYTES {
             let Some(oldest) = ring.records.pop_front() else {
                 break;
             };
-            ring.bytes -= oldest.frame.len();
+            ring.bytes -= oldest.frame().len();
             ring.complete_after = oldest.id;
         }
         drop(ring);
@@ -407,7 +313,7 @@ impl Subscription {
                         return Ok(Some(Text { frames: head_of(id, &name), last: false }));
                     }
                     let last = page.records.iter().any(|record| record.last);
-                    let size = page.records.iter().map(|record| record.frame.len()).sum();
+                    let size = page.records.iter().map(|record| record.frame().len()).sum();
                     let mut frames = String::with_capacity(size);
                     frames.extend(page.records.iter().map(Record::frame));
                     return Ok(Some(Text { frames, last }));
@@ -459,11 +365,6 @@ impl Subscription {
     }
 }
 
-/// What comes before an event's JSON in a server-sent event.
-fn head_of(id: EventId, name: &str) -> String {
-    format!("id: {id}\nevent: {name}\ndata: ")
-}
-
 /// So many bytes of these at most, from there on, and whether they are the last.
 fn piece_of(bytes: &[u8], from: usize, most: usize) -> (Vec<u8>, bool) {
     let rest = bytes.get(from..).unwrap_or_default();
@@ -483,50 +384,4 @@ pub(crate) fn readable(bytes: &[u8], whole: bool) -> (String, usize) {
         _ => bytes.len(),
     };
     (String::from_utf8_lossy(&bytes[..end]).into_owned(), end)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_record_is_its_json_and_its_frame() {
-        let json = r#"{"id":1,"type":"manager.stopping","data":{}}"#;
-        let record = Record::written(1, None, "manager.stopping", json);
-        assert_eq!(record.json(), json);
-        assert_eq!(record.frame(), format!("id: 1\nevent: manager.stopping\ndata: {json}\n\n"));
-        assert!(!record.last && Record::written(2, None, "session.deleted", "{}").last);
-    }
-
-    #[test]
-    fn a_stored_event_that_nobody_can_read_says_so_under_its_id_and_time() {
-        let of = |payload: &str| {
-            format!(
-                r#"{{"id":7,"at":"2026-01-31T12:00:00.000Z","session":"s","incarnation":3,"type":"agent.updated","data":{{"prompt_id":null,"payload":{payload}}}}}"#
-            )
-        };
-        let session: SessionId = "s".parse().unwrap();
-        let record = |json: &str| Record::stored(7, Some(session.clone()), "agent.updated", json);
-        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
-        let good = of(&nested(60));
-        assert_eq!(record(&good).json(), good);
-        assert_eq!(record(&good).event().unwrap().kind.name(), "agent.updated");
-        let deep = [of(&nested(119)), of(&nested(127)), of(&nested(100_000))];
-        let broken = [of("{"), of("\"a\nb\""), of("\"\u{0}\""), of("nul")];
-        for json in deep.iter().chain(&broken) {
-            let record = record(json);
-            assert!(!record.json().contains('\n'));
-            let read: serde_json::Value = serde_json::from_str(record.json()).unwrap();
-            assert_eq!((&read["id"], &read["type"]), (&7.into(), &"system.message".into()));
-            let event = record.event().unwrap();
-            assert_eq!((event.id, event.at.0, event.incarnation), (7, 1_769_860_800_000, 3));
-            let EventKind::SystemMessage { text } = event.kind else { panic!() };
-            assert_eq!(text, "event 7 (agent.updated) cannot be read, and is left out");
-        }
-        // Of another kennel, perhaps: no error for whoever reads the others.
-        let newer = good.replace("agent.updated", "agent.danced");
-        let event = Record::stored(7, Some(session.clone()), "agent.danced", &newer).event().unwrap();
-        assert!(matches!(event.kind, EventKind::SystemMessage { text } if text.contains("agent.danced")));
-        assert!(Record::stored(7, None, "session.deleted", "{").last);
-    }
 }

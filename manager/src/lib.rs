@@ -27,7 +27,8 @@ mod workers;
 mod worktrees;
 
 pub use error::{Error, StartError};
-pub use feed::{Record, Subscription};
+pub use feed::Subscription;
+pub use journal::Record;
 pub use protocol;
 pub use session_manager::{Builder, MAX_PROMPT, SessionManager, WaitFor, check_prompt};
 pub use work::LoopWork;

@@ -15,9 +15,10 @@ use utoipa::IntoParams;
 
 use super::App;
 use super::auth::{Caller, looks_on};
+use super::codes::refuses;
 use super::events::{EventsQuery, Frame, stream_of};
 use super::input::{Id, Query};
-use super::problem::{Answer, ApiError, refuses};
+use super::problem::{Answer, ApiError};
 use crate::error::Error;
 use crate::session_manager::SessionManager;
 

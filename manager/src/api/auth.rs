@@ -114,8 +114,40 @@ pub async fn check(
         return Ok(answer);
     }
     let about = session_of(params.iter().flatten());
-    let given = bearer(request.headers())?;
-    let known = match given {
+    let known = known(&app, standing, bearer(request.headers())?, about.as_ref()).await?;
+    let route = route.as_ref().map_or("", |route| route.as_str());
+    let caller = match known {
+        None => Caller { session: None, role: Role::Driver },
+        Some((caller, kind)) => {
+            if let Some(origin) = request.extensions().get::<Origin>() {
+                let role = if kind == Kind::Driver { Role::Driver } else { Role::Viewer };
+                origin.belongs_to(&caller, role);
+            }
+            permit(&app, request.method(), route, (&caller, kind), about).await?;
+            let role = match kind {
+                Kind::Driver => Role::Driver,
+                Kind::Agent if route == SUBAGENTS => Role::Driver,
+                Kind::Agent | Kind::Viewer => Role::Viewer,
+            };
+            Caller { session: Some(caller), role }
+        }
+    };
+    if app.manager.state_dir_gone() && !ends(request.method(), route) {
+        return Err(Error::StateDirGone(app.manager.state_dir().to_owned()).into());
+    }
+    request.extensions_mut().insert(caller);
+    Ok(next.run(request).await)
+}
+
+/// The session that a request comes from, and what its caller is there; none for the owner. `about` is the session that the
+/// request names.
+async fn known(
+    app: &App,
+    standing: Standing,
+    given: Option<Bearer<'_>>,
+    about: Option<&SessionId>,
+) -> Answer<Option<(SessionId, Kind)>> {
+    Ok(match given {
         None => match standing {
             Standing::Owner => None,
             Standing::Nobody { why } => return Err(nobody(why)),
@@ -126,9 +158,9 @@ pub async fn check(
             let by_name = bearer.session.is_some();
             let caller = match bearer.session {
                 Some(caller) => caller,
-                None => about.clone().ok_or_else(not_about_it)?,
+                None => about.cloned().ok_or_else(not_about_it)?,
             };
-            let kind = kind(&app, &caller, bearer.token).await?;
+            let kind = kind(app, &caller, bearer.token).await?;
             if by_name && kind != Kind::Viewer {
                 app.manager.took_tools(&caller);
             }
@@ -142,58 +174,46 @@ pub async fn check(
                 Standing::Agent { .. } | Standing::Owner | Standing::Nobody { .. } => (caller, kind),
             })
         }
-    };
-    let caller = match known {
-        None => Caller { session: None, role: Role::Driver },
-        Some((caller, kind)) => {
-            if let Some(origin) = request.extensions().get::<Origin>() {
-                let role = if kind == Kind::Driver { Role::Driver } else { Role::Viewer };
-                origin.belongs_to(&caller, role);
-            }
-            let route = route.as_ref().map_or("", |route| route.as_str());
-            let looks = request.method() == Method::GET && LOOKS.contains(&route);
-            match (about, kind) {
-                (Some(session), Kind::Viewer) if session != caller || !looks => return Err(looks_on()),
-                (None, Kind::Viewer) => return Err(looks_on()),
-                (Some(session), Kind::Agent) if session == caller && !looks => {
-                    return Err(not_for_its_agent(&session));
-                }
-                (Some(session), _) if session == caller => {}
-                (Some(session), Kind::Driver | Kind::Agent | Kind::Viewer) => {
-                    let listed =
-                        BELOW.iter().any(|(method, path)| request.method() == method && route == *path);
-                    if !listed || !app.manager.is_below(&session, &caller).await? {
-                        return Err(not_below(&session));
-                    }
-                    // The owner may have started one that can do more.
-                    let weaker = match request.method() == Method::POST && route == PROMPTS {
-                        true => app.manager.weaker_than(&session, &caller).await?,
-                        false => Some(Vec::new()),
-                    };
-                    match weaker {
-                        None => return Err(not_below(&session)),
-                        Some(what) if !what.is_empty() => return Err(weaker_than(&session, &what)),
-                        Some(_) => {}
-                    }
-                }
-                (None, Kind::Driver | Kind::Agent) if route == SUBAGENTS => {}
-                (None, Kind::Driver) => return Err(not_about_it()),
-                (None, Kind::Agent) => return Err(not_for_its_agent(&caller)),
-            }
-            let role = match kind {
-                Kind::Driver => Role::Driver,
-                Kind::Agent if route == SUBAGENTS => Role::Driver,
-                Kind::Agent | Kind::Viewer => Role::Viewer,
-            };
-            Caller { session: Some(caller), role }
+    })
+}
+
+/// Refuses a request that is not for its caller. `about` is the session that the request names.
+async fn permit(
+    app: &App,
+    method: &Method,
+    route: &str,
+    (caller, kind): (&SessionId, Kind),
+    about: Option<SessionId>,
+) -> Answer<()> {
+    let looks = *method == Method::GET && LOOKS.contains(&route);
+    match (about, kind) {
+        (Some(session), Kind::Viewer) if session != *caller || !looks => return Err(looks_on()),
+        (None, Kind::Viewer) => return Err(looks_on()),
+        (Some(session), Kind::Agent) if session == *caller && !looks => {
+            return Err(not_for_its_agent(&session));
         }
-    };
-    let route = route.as_ref().map_or("", |route| route.as_str());
-    if app.manager.state_dir_gone() && !ends(request.method(), route) {
-        return Err(Error::StateDirGone(app.manager.state_dir().to_owned()).into());
+        (Some(session), _) if session == *caller => {}
+        (Some(session), Kind::Driver | Kind::Agent | Kind::Viewer) => {
+            let listed = BELOW.iter().any(|(its_method, path)| method == its_method && route == *path);
+            if !listed || !app.manager.is_below(&session, caller).await? {
+                return Err(not_below(&session));
+            }
+            // The owner may have started one that can do more.
+            let weaker = match *method == Method::POST && route == PROMPTS {
+                true => app.manager.weaker_than(&session, caller).await?,
+                false => Some(Vec::new()),
+            };
+            match weaker {
+                None => return Err(not_below(&session)),
+                Some(what) if !what.is_empty() => return Err(weaker_than(&session, &what)),
+                Some(_) => {}
+            }
+        }
+        (None, Kind::Driver | Kind::Agent) if route == SUBAGENTS => {}
+        (None, Kind::Driver) => return Err(not_about_it()),
+        (None, Kind::Agent) => return Err(not_for_its_agent(caller)),
     }
-    request.extensions_mut().insert(caller);
-    Ok(next.run(request).await)
+    Ok(())
 }
 
 /// Whether a request only looks, or ends something, a turn that waits for an answer among it: what can be done without a record

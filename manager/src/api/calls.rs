@@ -8,8 +8,10 @@ use protocol::wire::CallAnswer;
 use protocol::{CallId, SessionId};
 
 use super::App;
-use super::input::{Call, Client, Id, LongJson, Nothing, Query, mend_numbers};
-use super::problem::{Answer, ApiError, WITH_BODY, refuses};
+use super::body::{LongJson, mend_numbers};
+use super::codes::{WITH_BODY, refuses};
+use super::input::{Call, Client, Id, Nothing, Query};
+use super::problem::{Answer, ApiError};
 
 refuses!(ListErrors: 400 "invalid_id", 404 "no_such_session");
 

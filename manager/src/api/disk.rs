@@ -5,8 +5,10 @@ use axum::extract::State;
 use protocol::api::{DiskUsage, PruneReport, PruneRequest};
 
 use super::App;
-use super::input::{Json, MAX_NUMBER, Nothing, Query};
-use super::problem::{Answer, ApiError, WITH_BODY, refuses};
+use super::body::Json;
+use super::codes::{WITH_BODY, refuses};
+use super::input::{MAX_NUMBER, Nothing, Query};
+use super::problem::{Answer, ApiError};
 
 refuses!(UsageErrors: 500 "unread");
 

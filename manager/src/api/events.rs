@@ -21,8 +21,9 @@ use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::App;
+use super::codes::refuses;
 use super::input::{Id, MAX_NUMBER, Query, single};
-use super::problem::{Answer, ApiError, refuses};
+use super::problem::{Answer, ApiError};
 use crate::error::Error;
 use crate::feed::Subscription;
 

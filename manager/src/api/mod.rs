@@ -5,11 +5,15 @@
 
 mod attach;
 mod auth;
+mod body;
 mod calls;
+mod codes;
 mod connections;
 mod disk;
 mod events;
 mod input;
+mod log;
+mod lookup;
 mod peer;
 mod permissions;
 mod problem;
@@ -149,10 +153,10 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(sessions::wait))
         .routes(routes!(sessions::result))
         .routes(routes!(sessions::token))
-        .routes(routes!(sessions::log))
+        .routes(routes!(log::log))
         .routes(routes!(sessions::stop_by_pid))
-        .routes(routes!(sessions::lookup))
-        .routes(routes!(sessions::bootstrap))
+        .routes(routes!(lookup::lookup))
+        .routes(routes!(lookup::bootstrap))
         .routes(routes!(prompts::send))
         .routes(routes!(prompts::abort))
         .routes(routes!(prompts::queue, prompts::clear))

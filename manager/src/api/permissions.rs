@@ -7,8 +7,10 @@ use protocol::api::{AgentInfo, AnswerRequest, PermissionInfo};
 use protocol::{PermissionId, SessionId};
 
 use super::App;
-use super::input::{Client, Id, Json, Nothing, Permission, Query};
-use super::problem::{Answer, WITH_BODY, refuses};
+use super::body::Json;
+use super::codes::{WITH_BODY, refuses};
+use super::input::{Client, Id, Nothing, Permission, Query};
+use super::problem::Answer;
 
 refuses!(AllErrors:);
 

@@ -11,8 +11,10 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::App;
-use super::input::{Client, Id, Json, Key, LongJson, NoBody, Nothing, Prompt, Query};
-use super::problem::{Answer, WITH_BODY, refuses};
+use super::body::{Json, LongJson, NoBody};
+use super::codes::{WITH_BODY, refuses};
+use super::input::{Client, Id, Key, Nothing, Prompt, Query};
+use super::problem::Answer;
 
 refuses!(SendErrors: 400 "invalid_client", 409 "not_driver", 400 "empty_prompt", 400 "invalid_attachment", 400 "invalid_id", 400 "invalid_idempotency_key", 400 "invalid_prompt", 404 "no_such_session",
     409 "busy", 409 "no_attachments", 409 "idempotency_key_reused", 409 "queue_full", 409 "session_failed", 409 "session_stopped", 409 "session_stopping",

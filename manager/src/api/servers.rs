@@ -6,8 +6,10 @@ use protocol::SessionId;
 use protocol::api::{McpServersReply, McpServersRequest};
 
 use super::App;
-use super::input::{Client, Id, Json, Nothing, Query};
-use super::problem::{Answer, WITH_BODY, refuses};
+use super::body::Json;
+use super::codes::{WITH_BODY, refuses};
+use super::input::{Client, Id, Nothing, Query};
+use super::problem::Answer;
 
 refuses!(ServersErrors: 400 "invalid_client", 400 "invalid_id", 400 "invalid_mcp_servers", 409 "mcp_servers_refused", 404 "no_such_session", 409 "not_driver",
     507 "journal_full"; + WITH_BODY);

@@ -10,8 +10,10 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::App;
-use super::input::{Client, Id, Json, Name, Nothing, Query, Wait};
-use super::problem::{Answer, WITH_BODY, refuses};
+use super::body::Json;
+use super::codes::{WITH_BODY, refuses};
+use super::input::{Client, Id, Name, Nothing, Query, Wait};
+use super::problem::Answer;
 
 /// How long an agent's answer is waited for, in milliseconds. It may work for longer; then its answer is told by an event.
 const PATIENCE_MS: u64 = 20_000;

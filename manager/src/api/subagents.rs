@@ -9,8 +9,10 @@ use utoipa::IntoParams;
 
 use super::App;
 use super::auth::Caller;
-use super::input::{Json, Key, Nothing, Query, Umask};
-use super::problem::{Answer, ApiError, WITH_BODY, WITH_OPTIONS, refuses};
+use super::body::Json;
+use super::codes::{WITH_BODY, WITH_OPTIONS, refuses};
+use super::input::{Key, Nothing, Query, Umask};
+use super::problem::{Answer, ApiError};
 
 refuses!(StartErrors: 400 "empty_prompt", 400 "invalid_idempotency_key", 400 "invalid_prompt", 403 "weaker_than_parent", 404 "no_such_pid", 404 "no_such_session",
     409 "id_taken", 409 "idempotency_key_reused", 409 "session_failed", 409 "session_stopped", 409 "session_stopping", 409 "subagent_limit",

@@ -10,8 +10,10 @@ use protocol::api::{ManagerInfo, Status};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::input::{NoBody, Nothing, Query};
-use super::problem::{Answer, ApiError, refuses};
+use super::body::NoBody;
+use super::codes::refuses;
+use super::input::{Nothing, Query};
+use super::problem::{Answer, ApiError};
 use super::{App, Leave};
 
 refuses!(NoErrors:);

@@ -185,17 +185,25 @@ pub(crate) fn cpus(cpus: f64) -> Result<u32, String> {
     self::milli_cpus(milli_cpus).map(|()| milli_cpus)
 }
 
-/// A size with its unit, like `512MiB`, in bytes.
+/// A number of processors as it is typed, in thousandths.
+pub(crate) fn parse_cpus(text: &str) -> Result<u32, String> {
+    let cpus: f64 = text.parse().map_err(|_| format!("`{}` is no number", super::lookup::shown(text, 80)))?;
+    self::cpus(cpus)
+}
+
+/// A size in bytes, written as docker and systemd take it: `2G`, `512m`, `2GiB`, `2GB` or a number of bytes. Each unit is
+/// 1024 of the one before.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
-    let wrong = || format!("`{}` is no size with its unit, like 512MiB or 2GiB", super::shown(text, 80));
+    let wrong =
+        || format!("`{}` is not a size; write for example 512M, 2G or 2GiB", super::lookup::shown(text, 80));
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
-    let shift = match unit.trim_start() {
-        "B" => 0,
-        "KiB" => 10,
-        "MiB" => 20,
-        "GiB" => 30,
-        "TiB" => 40,
+    let shift = match unit.trim_start().to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
         _ => return Err(wrong()),
     };
     let number: u64 = number.parse().map_err(|_| wrong())?;
@@ -244,7 +252,7 @@ pub(super) fn env_name(name: &str) -> Result<(), String> {
     let mut bytes = name.bytes();
     let first = bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
     if !first || !bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
-        let name = super::shown(name, 80);
+        let name = super::lookup::shown(name, 80);
         return Err(format!(
             "`{name}` is no name of a variable: letters, digits and _, not beginning with a digit"
         ));
@@ -274,7 +282,7 @@ pub(super) fn argv(argv: &[String]) -> Result<(), String> {
     if program.contains('/') && !program.starts_with('/') {
         return Err(format!(
             "the program `{}` is neither a bare name, to be found on PATH, nor an absolute path",
-            super::shown(program, 200)
+            super::lookup::shown(program, 200)
         ));
     }
     if argv.iter().any(|word| word.contains('\0')) {

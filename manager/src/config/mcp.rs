@@ -5,7 +5,8 @@ use std::ffi::OsString;
 use protocol::api::{McpServerOpts, McpServersRequest, SessionOpts};
 use protocol::wire::{Agent, McpServer, RemoteServer};
 
-use super::{find_program, shown};
+use super::agents::find_program;
+use super::lookup::shown;
 use crate::core::Spec;
 use crate::error::Error;
 
@@ -173,4 +174,96 @@ pub(super) fn add(agent: &mut Agent, given: &[McpServerOpts], path: Option<OsStr
         mcp_servers.push(server);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use protocol::api::McpRemoteServerOpts;
+    use protocol::wire::Transport;
+
+    use super::super::tests::*;
+    use super::*;
+
+    #[test]
+    fn a_profile_names_servers_that_are_reached_by_http() {
+        let dir = programs(&["codex-acp", "other"]);
+        let path = dir.path().to_str().unwrap();
+        let mut given = SessionOpts { env: [("PATH".to_owned(), path.to_owned())].into(), ..agent("codex") };
+        let text = "[agents.codex.mcp.docs]\nurl = \"https://docs.example/mcp\"\nheaders = { Authorization = \"Bearer x\" }\n\
+            [agents.codex.mcp.old]\nurl = \"http://127.0.0.1:1/sse\"\ntransport = \"sse\"\n\
+            [agents.codex.mcp.local]\ncommand = [\"other\"]";
+        let names =
+            |spec: &Spec| spec.remote_servers.iter().map(|server| server.name.clone()).collect::<Vec<_>>();
+        let spec = resolve(text, given.clone()).unwrap();
+        assert_eq!(names(&spec), ["docs", "old"]);
+        assert_eq!(
+            (spec.remote_servers[0].transport, spec.remote_servers[1].transport),
+            (Transport::Http, Transport::Sse)
+        );
+        assert_eq!(spec.remote_servers[0].headers, [("Authorization".to_owned(), "Bearer x".to_owned())]);
+        // One that the session is given goes before the profile's.
+        given.mcp_servers = vec![McpServerOpts {
+            name: "docs".into(),
+            command: "other".into(),
+            args: vec![],
+            env: Default::default(),
+        }];
+        assert_eq!(names(&resolve(text, given.clone()).unwrap()), ["old"]);
+        for (wrong, word) in [
+            ("url = \"file:///x\"", "http://"),
+            ("url = \"https://a\"\ncommand = [\"other\"]", "reached by HTTP"),
+            ("url = \"https://a\"\nenv = { A = \"b\" }", "headers"),
+            ("url = \"https://a\"\nheaders = { \"a b\" = \"secret\" }", "header"),
+            ("command = [\"other\"]\ntransport = \"sse\"", "reached by HTTP"),
+            ("", "`url`"),
+        ] {
+            let text = format!("[agents.codex.mcp.docs]\n{wrong}");
+            let error = super::super::file::parse(Path::new("/c.toml"), &text).unwrap_err();
+            let said = error.to_string();
+            assert!(
+                error.code() == "invalid_config" && said.contains(word) && !said.contains("secret"),
+                "{wrong}: {said}"
+            );
+        }
+    }
+
+    #[test]
+    fn servers_that_are_reached_by_http_are_looked_at_before_anything_is_started() {
+        let server = |name: &str, url: &str, header: (&str, &str)| McpRemoteServerOpts {
+            name: name.into(),
+            transport: Transport::Http,
+            url: url.into(),
+            headers: [(header.0.to_owned(), header.1.to_owned())].into(),
+        };
+        let good = server("web", "https://a.example/mcp", ("Authorization", "Bearer secret"));
+        let add = |servers: &[McpRemoteServerOpts]| {
+            let mut agent =
+                Agent::Acp { argv: vec!["/bin/true".into()], login: None, mcp_servers: Vec::new() };
+            let opts = SessionOpts { mcp_remote_servers: servers.to_vec(), ..SessionOpts::default() };
+            super::remote(&mut agent, &opts)
+        };
+        assert_eq!(
+            add(std::slice::from_ref(&good)).unwrap()[0].headers,
+            [("Authorization".into(), "Bearer secret".into())]
+        );
+        for wrong in [
+            vec![good.clone(), good.clone()],
+            vec![server("", "https://a.example", ("a", "b"))],
+            vec![server("a", "file:///secret", ("a", "b"))],
+            vec![server("a", "https://", ("a", "b"))],
+            vec![server("a", "https://secret\r\nX: y", ("a", "b"))],
+            vec![server("a", "https://a.example", ("a b", "secret"))],
+            vec![server("a", "https://a.example", ("a", "secret\r\nX: y"))],
+            vec![server("a", "https://a.example", ("a", &"x".repeat(65_536)))],
+        ] {
+            let error = add(&wrong).unwrap_err();
+            let codes = ["invalid_mcp_servers", "mcp_servers_refused"];
+            assert!(codes.contains(&error.code()) && !error.to_string().contains("secret"), "{error}");
+        }
+        let mut shell = Agent::Shell;
+        let opts = SessionOpts { mcp_remote_servers: vec![good], ..SessionOpts::default() };
+        assert_eq!(super::remote(&mut shell, &opts).unwrap_err().code(), "mcp_servers_refused");
+    }
 }

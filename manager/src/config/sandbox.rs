@@ -7,7 +7,11 @@ use std::path::Path;
 
 use protocol::{Granted, Sandbox, Walls, resolved};
 
-use super::{Profile, Runs, Surroundings, built_in, programs, shown};
+use super::agents::programs;
+use super::built_in;
+use super::lookup::shown;
+use super::profile::{Profile, Runs};
+use super::surroundings::Surroundings;
 use crate::error::Error;
 
 /// Below the home directory: keys, tokens, passwords, histories, and the state of other agents.

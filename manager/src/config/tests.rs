@@ -1,33 +1,33 @@
+//! Tests of what sessions are resolved to, from options, profiles and defaults.
+
 use std::os::unix::fs::PermissionsExt;
 
 use protocol::Containment;
-use protocol::api::{McpRemoteServerOpts, McpServerOpts};
-use protocol::wire::Transport;
+use protocol::api::{OnCrash, PermissionPolicy, RestartType, SessionOpts};
+use protocol::wire::{Agent, PromptVia};
 
+use super::agents::find_program;
 use super::*;
+use crate::core::{Permissions, RestartPolicy, Subagents};
 
-fn config(text: &str) -> Config {
+pub(super) fn config(text: &str) -> Config {
     file::parse(Path::new("/etc/kennel/config.toml"), text).unwrap()
 }
 
-fn around(path: &str) -> Surroundings {
+pub(super) fn around(path: &str) -> Surroundings {
     Surroundings { path: Some(path.into()), home: Some("/".into()), runtime: None }
 }
 
-fn resolve(text: &str, opts: SessionOpts) -> Result<Spec, Error> {
+pub(super) fn resolve(text: &str, opts: SessionOpts) -> Result<Spec, Error> {
     config(text).resolve_within(&opts, &around("/usr/bin:/bin"))
 }
 
-fn agent(name: &str) -> SessionOpts {
+pub(super) fn agent(name: &str) -> SessionOpts {
     SessionOpts { agent: Some(name.into()), ..Default::default() }
 }
 
-fn ids(ids: &[&str]) -> Vec<SessionId> {
-    ids.iter().map(|id| id.parse().unwrap()).collect()
-}
-
 /// A directory with these programs in it.
-fn programs(names: &[&str]) -> tempfile::TempDir {
+pub(super) fn programs(names: &[&str]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for name in names {
         let path = dir.path().join(name);
@@ -292,47 +292,6 @@ fn options_out_of_bounds_are_refused() {
 }
 
 #[test]
-fn an_exact_id_beats_a_prefix_and_a_unique_prefix_is_enough() {
-    let ids = ids(&["session-1", "session-10", "session-2", "workdir-0123"]);
-    assert_eq!(lookup("session-1", &ids).unwrap().as_str(), "session-1");
-    assert_eq!(lookup("session-2", &ids).unwrap().as_str(), "session-2");
-    assert_eq!(lookup("w", &ids).unwrap().as_str(), "workdir-0123");
-}
-
-#[test]
-fn an_ambiguous_prefix_names_five_at_most() {
-    let many: Vec<SessionId> = (1..=8).map(SessionId::numbered).collect();
-    let error = lookup("session-", &many).unwrap_err();
-    assert_eq!(error.code(), "ambiguous_id");
-    let said = error.to_string();
-    assert_eq!(
-        said,
-        "`session-` could be 8 sessions: `session-1`, `session-2`, `session-3`, `session-4`, `session-5` and 3 more"
-    );
-}
-
-#[test]
-fn a_typing_error_is_answered_with_the_nearest_id() {
-    let ids = ids(&["session-1", "session-7", "workdir-0123456789abcdef"]);
-    let error = lookup("sesion-1", &ids).unwrap_err();
-    assert_eq!(error.code(), "no_such_session");
-    assert_eq!(error.to_string(), "no such session `sesion-1`");
-    assert_eq!(error.hint().as_deref(), Some("did you mean `session-1`?"));
-}
-
-#[test]
-fn a_word_like_no_id_gets_the_plain_answer_without_its_control_characters() {
-    let ids = ids(&["session-1", "a"]);
-    for typed in ["", "x", "\u{1b}]0;title\u{7}", "../../etc/passwd", &"y".repeat(1_000_000)] {
-        let error = lookup(typed, &ids).unwrap_err();
-        assert_eq!(error.code(), "no_such_session");
-        assert!(matches!(error, Error::Refused(Refusal::NoSuchSession(_))), "{error:?}");
-        let said = error.to_string();
-        assert!(said.len() < 500 && !said.contains(['\u{1b}', '\u{7}']), "{said:?}");
-    }
-}
-
-#[test]
 fn an_agent_that_is_known_needs_no_profile_and_takes_one() {
     let dir = programs(&["codex-acp", "other"]);
     let path = dir.path().to_str().unwrap();
@@ -396,86 +355,6 @@ fn a_profile_extends_the_agent_that_it_names_or_runs() {
     {
         assert!(info.login.is_some() && info.install.is_some() && !info.built_in, "{info:?}");
     }
-}
-
-#[test]
-fn a_profile_names_servers_that_are_reached_by_http() {
-    let dir = programs(&["codex-acp", "other"]);
-    let path = dir.path().to_str().unwrap();
-    let mut given = SessionOpts { env: [("PATH".to_owned(), path.to_owned())].into(), ..agent("codex") };
-    let text = "[agents.codex.mcp.docs]\nurl = \"https://docs.example/mcp\"\nheaders = { Authorization = \"Bearer x\" }\n\
-        [agents.codex.mcp.old]\nurl = \"http://127.0.0.1:1/sse\"\ntransport = \"sse\"\n\
-        [agents.codex.mcp.local]\ncommand = [\"other\"]";
-    let names =
-        |spec: &Spec| spec.remote_servers.iter().map(|server| server.name.clone()).collect::<Vec<_>>();
-    let spec = resolve(text, given.clone()).unwrap();
-    assert_eq!(names(&spec), ["docs", "old"]);
-    assert_eq!(
-        (spec.remote_servers[0].transport, spec.remote_servers[1].transport),
-        (Transport::Http, Transport::Sse)
-    );
-    assert_eq!(spec.remote_servers[0].headers, [("Authorization".to_owned(), "Bearer x".to_owned())]);
-    // One that the session is given goes before the profile's.
-    given.mcp_servers = vec![McpServerOpts {
-        name: "docs".into(),
-        command: "other".into(),
-        args: vec![],
-        env: Default::default(),
-    }];
-    assert_eq!(names(&resolve(text, given.clone()).unwrap()), ["old"]);
-    for (wrong, word) in [
-        ("url = \"file:///x\"", "http://"),
-        ("url = \"https://a\"\ncommand = [\"other\"]", "reached by HTTP"),
-        ("url = \"https://a\"\nenv = { A = \"b\" }", "headers"),
-        ("url = \"https://a\"\nheaders = { \"a b\" = \"secret\" }", "header"),
-        ("command = [\"other\"]\ntransport = \"sse\"", "reached by HTTP"),
-        ("", "`url`"),
-    ] {
-        let text = format!("[agents.codex.mcp.docs]\n{wrong}");
-        let error = super::file::parse(Path::new("/c.toml"), &text).unwrap_err();
-        let said = error.to_string();
-        assert!(
-            error.code() == "invalid_config" && said.contains(word) && !said.contains("secret"),
-            "{wrong}: {said}"
-        );
-    }
-}
-
-#[test]
-fn servers_that_are_reached_by_http_are_looked_at_before_anything_is_started() {
-    let server = |name: &str, url: &str, header: (&str, &str)| McpRemoteServerOpts {
-        name: name.into(),
-        transport: Transport::Http,
-        url: url.into(),
-        headers: [(header.0.to_owned(), header.1.to_owned())].into(),
-    };
-    let good = server("web", "https://a.example/mcp", ("Authorization", "Bearer secret"));
-    let add = |servers: &[McpRemoteServerOpts]| {
-        let mut agent = Agent::Acp { argv: vec!["/bin/true".into()], login: None, mcp_servers: Vec::new() };
-        let opts = SessionOpts { mcp_remote_servers: servers.to_vec(), ..SessionOpts::default() };
-        super::mcp::remote(&mut agent, &opts)
-    };
-    assert_eq!(
-        add(std::slice::from_ref(&good)).unwrap()[0].headers,
-        [("Authorization".into(), "Bearer secret".into())]
-    );
-    for wrong in [
-        vec![good.clone(), good.clone()],
-        vec![server("", "https://a.example", ("a", "b"))],
-        vec![server("a", "file:///secret", ("a", "b"))],
-        vec![server("a", "https://", ("a", "b"))],
-        vec![server("a", "https://secret\r\nX: y", ("a", "b"))],
-        vec![server("a", "https://a.example", ("a b", "secret"))],
-        vec![server("a", "https://a.example", ("a", "secret\r\nX: y"))],
-        vec![server("a", "https://a.example", ("a", &"x".repeat(65_536)))],
-    ] {
-        let error = add(&wrong).unwrap_err();
-        let codes = ["invalid_mcp_servers", "mcp_servers_refused"];
-        assert!(codes.contains(&error.code()) && !error.to_string().contains("secret"), "{error}");
-    }
-    let mut shell = Agent::Shell;
-    let opts = SessionOpts { mcp_remote_servers: vec![good], ..SessionOpts::default() };
-    assert_eq!(super::mcp::remote(&mut shell, &opts).unwrap_err().code(), "mcp_servers_refused");
 }
 
 #[test]

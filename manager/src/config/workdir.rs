@@ -7,6 +7,7 @@ use protocol::SessionId;
 use sha2::{Digest, Sha256};
 
 use crate::error::Error;
+use crate::system::random::hex;
 
 /// The kernel's own limit for a path (PATH_MAX, path_resolution(7)).
 const MAX_PATH: usize = 4096;
@@ -39,7 +40,7 @@ pub fn session_id(path: &Path) -> Result<SessionId, Error> {
         here.join(path)
     };
     let hash = Sha256::digest(normalised(&absolute).as_os_str().as_bytes());
-    let hex: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex(&hash[..8]);
     format!("workdir-{hex}")
         .parse()
         .map_err(|error: protocol::IdError| Error::invalid("invalid_id", error.to_string()))

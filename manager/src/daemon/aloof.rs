@@ -16,6 +16,8 @@ use nix::sys::prctl::set_timerslack;
 use nix::unistd::Pid;
 use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
 
+use super::process::lower_oom_score;
+
 /// `KEYCTL_JOIN_SESSION_KEYRING`, `KEYCTL_LINK`, `KEY_SPEC_SESSION_KEYRING` and `KEY_SPEC_USER_KEYRING` (`linux/keyctl.h`).
 const JOIN: libc::c_int = 1;
 const LINK: libc::c_int = 8;
@@ -28,8 +30,6 @@ const NO_CLASS: libc::c_int = 0;
 const SLACK_NS: libc::c_ulong = 50_000;
 /// The kernel starts with no soft limit on these: whoever has set one meant the client.
 const LIMITS: [Resource; 4] = [Resource::Cpu, Resource::Fsize, Resource::Data, Resource::As];
-/// proc_pid_oom_score_adj(5)
-const SCORE: &str = "/proc/self/oom_score_adj";
 
 /// Resets what the kernel lets this process reset, which must have one thread only. Gives what stays, for a person.
 pub fn reset() -> Vec<String> {
@@ -40,7 +40,7 @@ pub fn reset() -> Vec<String> {
         ("the processors", all_processors()),
         ("the timer slack", set_timerslack(SLACK_NS).map_err(io::Error::from)),
         ("the soft limits", raise_limits()),
-        ("the oom score", reset_score()),
+        ("the oom score", lower_oom_score(0)),
         ("the session keyring", join_keyring()),
     ];
     let stays = |(what, done): (&str, io::Result<()>)| Some(format!("{what}: {}", done.err()?));
@@ -66,11 +66,6 @@ fn raise_limits() -> io::Result<()> {
         setrlimit(resource, Rlimit { current: limit.maximum, ..limit })?;
     }
     Ok(())
-}
-
-fn reset_score() -> io::Result<()> {
-    let now: i32 = std::fs::read_to_string(SCORE)?.trim().parse().map_err(io::Error::other)?;
-    if now > 0 { std::fs::write(SCORE, "0") } else { Ok(()) }
 }
 
 /// A new session keyring with the user's keys in it, as a login makes one (pam_keyinit(8)). A kernel without keys, or a

@@ -1,7 +1,7 @@
 //! The daemon's socket: taken, written down in the state directory, remade where it vanishes, and left.
 
 use std::ffi::OsString;
-use std::fs::{self, Metadata};
+use std::fs::{self, Metadata, TryLockError};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use rustix::fs::{FlockOperation, flock};
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
@@ -76,7 +75,7 @@ impl Socket {
             true => self.lock.try_clone()?,
             false => lock,
         };
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+        lock.try_lock()?;
         if std::os::unix::net::UnixStream::connect(&self.path).is_ok() {
             return Err(io::Error::other("somebody else listens there"));
         }
@@ -85,7 +84,7 @@ impl Socket {
 
     fn at(path: &Path) -> io::Result<(Self, UnixListener)> {
         let lock = lock_beside(path)?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+        lock.try_lock()?;
         Self::bind(path, lock)
     }
 
@@ -126,17 +125,17 @@ pub(super) fn check_place(path: &Path) -> io::Result<()> {
 async fn locked(file: &fs::File) -> io::Result<()> {
     let try_until = tokio::time::Instant::now() + SUCCESSION;
     loop {
-        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        match file.try_lock() {
             Ok(()) => return Ok(()),
-            Err(rustix::io::Errno::WOULDBLOCK) if tokio::time::Instant::now() < try_until => {
+            Err(TryLockError::WouldBlock) if tokio::time::Instant::now() < try_until => {
                 sleep(Duration::from_millis(20)).await;
             }
-            Err(rustix::io::Errno::WOULDBLOCK) => {
+            Err(TryLockError::WouldBlock) => {
                 return Err(io::Error::other(
                     "another daemon, over another state directory, serves this socket",
                 ));
             }
-            Err(error) => return Err(error.into()),
+            Err(TryLockError::Error(error)) => return Err(error),
         }
     }
 }
@@ -263,7 +262,7 @@ impl Keeper {
         let old =
             self.home.iter().any(|(_, was)| lock.metadata().is_ok_and(|found| identity(&found) == *was));
         if !old {
-            flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+            lock.try_lock()?;
             lock.set_len(0)?;
             writeln!(lock, "{}", std::process::id())?;
         }

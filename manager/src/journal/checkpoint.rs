@@ -12,6 +12,8 @@ use std::thread::JoinHandle;
 use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags};
 
+use super::connection::connect;
+
 /// After as many new pages in the log a checkpoint begins. SQLite's own measure.
 const PAGES: i32 = 1000;
 /// A log of as many pages is checkpointed within a commit: the thread has not come after, and a log has no bound of its own.
@@ -28,7 +30,7 @@ impl Checkpointer {
     /// Of the journal at this path, to which this connection writes. None where there is no thread: then SQLite does it within
     /// its commits.
     pub(super) fn start(path: &Path, writer: &mut Connection) -> Result<Option<Self>, rusqlite::Error> {
-        let connection = super::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let (wake, woken) = sync_channel(1);
         let ending = Arc::new(AtomicBool::new(false));
         let run = {

@@ -16,9 +16,11 @@ use protocol::{EventId, PromptId, SessionId};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::Deserialize;
 
+use super::error::JournalError;
+use super::reader::Reader;
 use super::transcript::exchanges;
 use super::usage::free_bytes;
-use super::{Journal, JournalError, Reader, removed};
+use super::{Journal, removed};
 use crate::system::blocking;
 
 /// The most rows that one bite looks at.

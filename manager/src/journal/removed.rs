@@ -7,7 +7,9 @@
 use protocol::{EventId, SessionId};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
-use super::{Journal, JournalError, session_scope};
+use super::Journal;
+use super::error::JournalError;
+use super::keys::{scope_of, session_scope};
 
 /// The most rows of each table that one bite removes.
 const BITE_ROWS: usize = 512;
@@ -62,7 +64,7 @@ fn bite(transaction: &Transaction<'_>, id: &str, upto: EventId) -> Result<bool, 
         .prepare_cached(
             "DELETE FROM keys WHERE scope = ?1 AND key IN (SELECT key FROM keys WHERE scope = ?1 LIMIT ?2)",
         )?
-        .execute(params![super::scope_of(id), BITE_ROWS])?;
+        .execute(params![scope_of(id), BITE_ROWS])?;
     Ok(events < BITE_ROWS && keys < BITE_ROWS)
 }
 

@@ -1,14 +1,20 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use protocol::Identity;
 use protocol::api::WhenBusy;
+use protocol::event::EventKind;
+use protocol::{EventId, Identity, PromptId};
 
+use super::open::Opened;
+use super::schema::VERSION;
 use super::wal::PAGE;
 use super::*;
 use crate::core::{Ask, At, Command, Input, NewPrompt, Seen, Spec};
+use crate::error::StartError;
 
 const BOOT: &str = "boot";
 /// Events of the newest commits, at most.

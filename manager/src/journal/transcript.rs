@@ -6,10 +6,12 @@ use std::collections::HashMap;
 
 use protocol::event::{Event, EventKind};
 use protocol::wire::{Attachment, Exchange};
-use protocol::{PromptId, SessionId, Stream};
+use protocol::{EventId, PromptId, SessionId, Stream};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{JournalError, Reader, removed};
+use super::error::JournalError;
+use super::reader::Reader;
+use super::removed;
 use crate::attachments;
 use crate::system::blocking;
 
@@ -171,6 +173,17 @@ pub(super) fn exchanges(
             break;
         }
     }
+    within_bounds(connection, id, turns, reached)
+}
+
+/// The newest turns that have room in [`MOST_BYTES`], oldest first. `turns` come newest first, and `reached` is the oldest event
+/// that was read.
+fn within_bounds(
+    connection: &Connection,
+    id: &SessionId,
+    turns: Vec<Turn>,
+    reached: EventId,
+) -> Result<Vec<(PromptId, Exchange)>, JournalError> {
     let mut room = MOST_BYTES;
     let mut told = Vec::new();
     for mut turn in turns {

@@ -6,7 +6,8 @@ use protocol::SessionId;
 use protocol::api::JournalUsage;
 use rusqlite::Connection;
 
-use super::{JournalError, Reader};
+use super::error::JournalError;
+use super::reader::Reader;
 use crate::system::blocking;
 
 /// Of one session, or of none.

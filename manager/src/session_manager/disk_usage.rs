@@ -69,15 +69,7 @@ pub fn look(state_dir: &Path, sessions: &BTreeMap<SessionId, String>) -> Result<
         let whose = found.sessions.first().cloned().or(asked);
         of(&mut all, whose).worktree_bytes += found.bytes;
     }
-    let mut sessions: Vec<SessionUsage> = all.into_values().collect();
-    for session in &mut sessions {
-        session.bytes = session.event_bytes
-            + session.prompt_bytes
-            + session.log_bytes
-            + session.spool_bytes
-            + session.worktree_bytes;
-    }
-    sessions.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.id.cmp(&b.id)));
+    let sessions = largest_first(all);
     let log_bytes = sessions.iter().map(|session| session.log_bytes).sum();
     let spool_bytes = sessions.iter().map(|session| session.spool_bytes).sum();
     let worktree_bytes = worktrees.iter().map(|worktree| worktree.bytes).sum();
@@ -105,6 +97,20 @@ pub fn look(state_dir: &Path, sessions: &BTreeMap<SessionId, String>) -> Result<
         leftovers,
         sessions,
     })
+}
+
+/// The sessions with their sums, the largest first.
+fn largest_first(all: BTreeMap<Option<SessionId>, SessionUsage>) -> Vec<SessionUsage> {
+    let mut sessions: Vec<SessionUsage> = all.into_values().collect();
+    for session in &mut sessions {
+        session.bytes = session.event_bytes
+            + session.prompt_bytes
+            + session.log_bytes
+            + session.spool_bytes
+            + session.worktree_bytes;
+    }
+    sessions.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.id.cmp(&b.id)));
+    sessions
 }
 
 fn of(all: &mut BTreeMap<Option<SessionId>, SessionUsage>, id: Option<SessionId>) -> &mut SessionUsage {

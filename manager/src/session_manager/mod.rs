@@ -1,11 +1,13 @@
 //! [`SessionManager`]: the library's face. Every method asks the supervisor's loop and waits for its answer.
 
 pub(crate) mod agent_settings;
+mod builder;
 mod clients;
 pub(crate) mod disk;
 pub(crate) mod disk_usage;
 mod prompts;
 mod subagents;
+mod wait;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -15,22 +17,23 @@ use std::time::Duration;
 
 use protocol::api::*;
 use protocol::event::Timestamp;
-use protocol::wire::{Agent, Inherited};
+use protocol::wire::Agent;
 use protocol::{EventId, SessionId};
-use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::builder::Builder;
 pub(crate) use self::prompts::cut_to_end;
 pub use self::prompts::{MAX_PROMPT, check_prompt};
-use crate::config::{self, CgroupRoot, Config};
-use crate::core::{Ask, Command, Fleet, Input, Refusal, Reply, Session, Spec, State};
-use crate::error::{Error, StartError};
+pub use self::wait::WaitFor;
+use self::wait::{has_pid, is_down, is_up};
+use crate::config::{self, Config};
+use crate::core::{Ask, Command, Fleet, Input, Refusal, Reply, Session, Spec};
+use crate::error::Error;
 use crate::feed::{Feed, Subscription};
-use crate::supervisor::{self, IdempotencyKey, Msg, Settings};
-use crate::system::cgroups;
+use crate::journal::IdempotencyKey;
+use crate::supervisor::{self, Msg};
 use crate::system::probe::{self, Machine};
 use crate::work::{LoopWork, Work};
-use crate::workers::tokens::McpProgram;
 
 /// Hosts sessions, each in a process of its own, over one state directory.
 ///
@@ -59,116 +62,6 @@ struct Shared {
     around: Arc<Around>,
 }
 
-/// How a manager is to be started.
-#[derive(Clone, Debug, Default)]
-pub struct Builder {
-    state_dir: Option<PathBuf>,
-    worker_path: Option<PathBuf>,
-    config: Option<PathBuf>,
-    whole_process: bool,
-    mcp_server: Option<McpProgram>,
-    inherited: Inherited,
-}
-
-impl Builder {
-    /// Where the journal, the lock and the logs lie. Created with mode 0700. No default.
-    pub fn state_dir(mut self, path: impl Into<PathBuf>) -> Self {
-        self.state_dir = Some(path.into());
-        self
-    }
-
-    /// The `session-worker` program; else the one beside this executable. Looked at anew at every spawn.
-    pub fn worker_path(mut self, path: impl Into<PathBuf>) -> Self {
-        self.worker_path = Some(path.into());
-        self
-    }
-
-    /// `config.toml`; else the one in the state directory. A file that does not exist is an empty one.
-    pub fn config(mut self, path: impl Into<PathBuf>) -> Self {
-        self.config = Some(path.into());
-        self
-    }
-
-    /// The manager has the process for itself: it becomes the subreaper of everything below, and reaps and
-    /// ends strangers. For the `kennel` daemon; never for a program with children of its own.
-    pub fn whole_process(mut self, yes: bool) -> Self {
-        self.whole_process = yes;
-        self
-    }
-
-    /// Offers sub-agents to agents that take MCP servers: `command`, the `kennel` executable, is run as `kennel mcp`
-    /// below such an agent and asks whoever serves this manager's API on `socket`. Without it agents are offered
-    /// nothing.
-    pub fn mcp_server(mut self, command: impl Into<PathBuf>, socket: impl Into<PathBuf>) -> Self {
-        self.mcp_server = Some(McpProgram { command: command.into(), socket: socket.into() });
-        self
-    }
-
-    /// What sessions' programs inherit where neither the configuration nor the client sets it. Without it they inherit from
-    /// this process. For a process that has changed its own, as the `kennel` daemon does.
-    pub fn inherited(mut self, inherited: Inherited) -> Self {
-        self.inherited = inherited;
-        self
-    }
-
-    /// Takes the state directory over and brings every session back that is wanted up.
-    pub async fn start(self) -> Result<SessionManager, StartError> {
-        let Some(state_dir) = self.state_dir else {
-            return Err(StartError::Config("a manager needs a state directory".into()));
-        };
-        // Before anything in it is opened.
-        let state_dir = supervisor::take(&state_dir)?;
-        let config = self.config.unwrap_or_else(|| state_dir.join("config.toml"));
-        let cgroup_root = match Config::load(&config) {
-            Ok(config) => config.cgroup_root().clone(),
-            Err(error) => {
-                // Sessions that exist keep what they were created with and must not wait until a typing error is
-                // mended; whoever starts a new one is told.
-                tracing::warn!(%error, "the configuration is wrong");
-                CgroupRoot::default()
-            }
-        };
-        let cgroups = cgroups::Root::find(&cgroup_root, self.worker_path.as_deref()).await;
-        let cgroups = cgroups.unwrap_or_else(|error| {
-            // The machine may have been started anew since somebody made it. Each session says what it has instead.
-            tracing::warn!(%error, "the control groups that are set cannot be used, and none are made");
-            None
-        });
-        let settings = Settings {
-            state_dir: state_dir.clone(),
-            machine: Machine::probe(self.worker_path.as_deref()).await,
-            cgroups,
-            worker_path: self.worker_path,
-            whole_process: self.whole_process,
-            mcp_server: self.mcp_server,
-            inherited: self.inherited,
-        };
-        let offers_tools = settings.mcp_server.is_some();
-        let (machine, worker_path) = (settings.machine, settings.worker_path.clone());
-        let whole_process = self.whole_process;
-        let work = Arc::new(Work::default());
-        let (inbox, feed, uuid) = supervisor::start(settings, work.clone()).await?;
-        let started_at = Timestamp(crate::system::clock::wall_ms());
-        let shared = Shared {
-            inbox,
-            feed,
-            work,
-            config,
-            state_dir,
-            started_at,
-            machine,
-            worker_path,
-            uuid,
-            whole_process,
-            state_dir_gone: AtomicBool::new(false),
-            around: Arc::new(Around { offers_tools, took_tools: Mutex::default() }),
-        };
-        let manager = SessionManager { shared: Arc::new(shared), client: None };
-        disk::keep(&manager);
-        Ok(manager)
-    }
-}
-
 /// What the core does not know of sessions, and outsiders see.
 #[derive(Debug)]
 struct Around {
@@ -192,25 +85,6 @@ impl Around {
         });
         info
     }
-}
-
-/// What [`SessionManager::wait`] waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WaitFor {
-    /// Ready, no turn runs and none waits.
-    Idle,
-    /// Ready, whether a turn runs or not.
-    Ready,
-    /// A turn runs.
-    Running,
-    /// A turn waits for a person's answer.
-    RequiresAction,
-    /// Stopped.
-    Stopped,
-    /// Given up.
-    Failed,
-    /// Without a process until something is asked of it.
-    Hibernated,
 }
 
 impl SessionManager {
@@ -424,37 +298,6 @@ impl SessionManager {
         self.shared.feed.subscribe(after, session)
     }
 
-    /// Waits until the session is in that state.
-    pub async fn wait(
-        &self,
-        id: &SessionId,
-        until: WaitFor,
-        timeout: Option<Duration>,
-    ) -> Result<SessionInfo, Error> {
-        let reached = move |session: &Session| {
-            let idle = session.status() == Status::Idle && session.turns.queue.is_empty();
-            let reached = match until {
-                WaitFor::Idle => idle,
-                WaitFor::Ready => matches!(session.state, State::Ready { .. }),
-                WaitFor::Running => session.status() == Status::Running,
-                WaitFor::RequiresAction => session.status() == Status::RequiresAction,
-                WaitFor::Stopped => session.status() == Status::Stopped,
-                WaitFor::Failed => session.status() == Status::Failed,
-                WaitFor::Hibernated => session.status() == Status::Hibernated,
-            };
-            match &session.state {
-                _ if reached => Some(Ok(())),
-                // Nothing but a person's hand leads out of these.
-                State::Failed(failure) => {
-                    Some(Err(Error::SessionFailed { id: session.id.clone(), reason: failure.reason.clone() }))
-                }
-                State::Stopped => Some(Err(Error::Overtaken { id: session.id.clone(), what: "was stopped" })),
-                _ => None,
-            }
-        };
-        self.until(id, &format!("`{until:?}`").to_lowercase(), timeout, reached).await
-    }
-
     // --- the manager itself ---
 
     /// What the manager's loop has done so far, in things done.
@@ -603,40 +446,6 @@ impl SessionManager {
         let found = self.read(move |fleet, now| fleet.expect(&id).map(|session| look(session, now))).await?;
         found.map_err(Error::Refused)
     }
-
-    /// Waits until `reached` says something of the session, looked at now and after each of its steps.
-    async fn until(
-        &self,
-        id: &SessionId,
-        what: &str,
-        timeout: Option<Duration>,
-        mut reached: impl FnMut(&Session) -> Option<Result<(), Error>> + Send + 'static,
-    ) -> Result<SessionInfo, Error> {
-        let (reply, answer) = oneshot::channel();
-        let mut reply = Some(reply);
-        let (name, around) = (id.clone(), self.shared.around.clone());
-        let check = move |session: Option<&Session>, now: u64| {
-            let verdict = match session {
-                None => Some(Err(Error::Refused(Refusal::NoSuchSession(name.to_string())))),
-                Some(session) => reached(session).map(|verdict| verdict.map(|()| around.told(session, now))),
-            };
-            if let Some(verdict) = verdict
-                && let Some(reply) = reply.take()
-            {
-                let _ = reply.send(verdict);
-            }
-            // Done, or nobody waits any more.
-            reply.as_ref().is_none_or(oneshot::Sender::is_closed)
-        };
-        self.send(Msg::Watch { id: id.clone(), check: Box::new(check) }).await?;
-        match timeout {
-            None => answer.await.map_err(|_| Error::Ended)?,
-            Some(after) => match tokio::time::timeout(after, answer).await {
-                Ok(answer) => answer.map_err(|_| Error::Ended)?,
-                Err(_) => Err(Error::Timeout { what: format!("session `{id}`: {what}"), after }),
-            },
-        }
-    }
 }
 
 fn parse_id(text: &str) -> Result<SessionId, Error> {
@@ -647,58 +456,5 @@ fn created(reply: Reply) -> Result<SessionId, Error> {
     match reply {
         Reply::Created(id) | Reply::Existing(id) => Ok(id),
         _ => Err(Error::Ended),
-    }
-}
-
-fn failed(session: &Session) -> Option<Result<(), Error>> {
-    match &session.state {
-        State::Failed(failure) => {
-            Some(Err(Error::SessionFailed { id: session.id.clone(), reason: failure.reason.clone() }))
-        }
-        _ => None,
-    }
-}
-
-fn has_pid(session: &Session) -> Option<Result<(), Error>> {
-    match &session.state {
-        _ if session.pid().is_some() => Some(Ok(())),
-        // Of a request that is repeated: it had one, and has none until something is asked of it.
-        State::Hibernated => Some(Ok(())),
-        State::Stopped => Some(Err(Error::Overtaken { id: session.id.clone(), what: "was stopped" })),
-        _ => failed(session),
-    }
-}
-
-fn is_up(session: &Session) -> Option<Result<(), Error>> {
-    match &session.state {
-        State::Ready { .. } => Some(Ok(())),
-        State::Stopped => Some(Err(Error::Overtaken { id: session.id.clone(), what: "was stopped" })),
-        _ => failed(session),
-    }
-}
-
-fn is_down(session: &Session) -> Option<Result<(), Error>> {
-    match &session.state {
-        State::Failed(failure) if !failure.survivors.is_empty() => failed(session),
-        _ if !session.has_process() => Some(Ok(())),
-        _ => None,
-    }
-}
-
-impl IdempotencyKey {
-    /// A key within its scope, and a hash of the request it stands for.
-    pub(crate) fn new(scope: &str, key: &str, request: &impl serde::Serialize) -> Result<Self, Error> {
-        let plain = !key.is_empty() && key.len() <= 255 && key.bytes().all(|byte| byte.is_ascii_graphic());
-        if !plain {
-            return Err(Error::invalid(
-                "invalid_idempotency_key",
-                "an idempotency key is 1 to 255 printable ASCII characters without spaces",
-            ));
-        }
-        let request = serde_json::to_vec(request).map_err(|error| {
-            Error::invalid("invalid_request", format!("the request cannot be read: {error}"))
-        })?;
-        let hash = Sha256::digest(&request).iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { scope: scope.to_owned(), key: key.to_owned(), request: hash })
     }
 }

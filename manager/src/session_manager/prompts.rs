@@ -9,8 +9,8 @@ use protocol::{Exit, PromptId, SessionId};
 use super::SessionManager;
 use crate::core::{Ask, Command, NewPrompt, Refusal, Reply, Session};
 use crate::error::Error;
+use crate::journal::IdempotencyKey;
 use crate::journal::Reader;
-use crate::supervisor::IdempotencyKey;
 use crate::{attachments, journal};
 
 /// The longest prompt, in bytes.

@@ -6,10 +6,12 @@ use protocol::SessionId;
 use protocol::api::*;
 use protocol::event::Timestamp;
 
-use super::{SessionManager, check_prompt, created, has_pid, parse_id};
+use super::prompts::check_prompt;
+use super::wait::has_pid;
+use super::{SessionManager, created, parse_id};
 use crate::core::{Ask, Fleet, Session, Wish};
 use crate::error::Error;
-use crate::supervisor::IdempotencyKey;
+use crate::journal::IdempotencyKey;
 
 impl SessionManager {
     /// Starts a session with a first prompt, below `parent` (a session id, or its worker's current pid). The

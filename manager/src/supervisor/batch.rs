@@ -6,10 +6,10 @@ use protocol::{SessionId, failpoint};
 
 use crate::core::{Ask, Change, Effect, Input, Reply, Seen, Undo};
 use crate::error::Error;
-use crate::feed::Record;
-use crate::journal::UsedKey;
+
+use crate::journal::{IdempotencyKey, Record, UsedKey};
 use crate::supervisor::Supervisor;
-use crate::supervisor::inbox::{Answer, IdempotencyKey, Item, Replay};
+use crate::supervisor::inbox::{Answer, Item, Replay};
 use crate::supervisor::room::Room;
 use crate::workers::{logs, tokens};
 

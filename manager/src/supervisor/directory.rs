@@ -4,9 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::address;
+use crate::address::LOCK;
 use crate::error::StartError;
 use crate::journal::{Journal, reserve};
-use crate::supervisor::files::{JOURNAL, LOCK, SOCKET, WORKTREES};
+use crate::supervisor::files::{JOURNAL, SOCKET, WORKTREES};
 use crate::system::owned;
 use crate::workers::{logs, shelter, tokens};
 

@@ -4,7 +4,5 @@
 pub const WORKTREES: &str = "worktrees";
 /// The journal's file, in the state directory.
 pub const JOURNAL: &str = "journal.db";
-/// The lock, in the state directory.
-pub const LOCK: &str = "lock";
 /// The socket, where it is in the state directory.
 pub const SOCKET: &str = "kennel.sock";

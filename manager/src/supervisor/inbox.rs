@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::core::{Ask, At, Fleet, Reply, Session};
 use crate::error::Error;
-use crate::journal::Cut;
+use crate::journal::{Cut, IdempotencyKey};
 
 /// The most that one batch takes from each source.
 pub(super) const BATCH: usize = 512;
@@ -85,17 +85,6 @@ impl Item {
             Item::Observation(_) => None,
         }
     }
-}
-
-/// The identity of a request, so that a repeated request is done once.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IdempotencyKey {
-    /// The scope in which the key is unique.
-    pub scope: String,
-    /// The client's key.
-    pub key: String,
-    /// Hash of the request that the key stands for.
-    pub request: String,
 }
 
 /// The verdict of an idempotency key on a request.

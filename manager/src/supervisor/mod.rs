@@ -39,9 +39,10 @@ use crate::workers::link::LinkEvent;
 use crate::workers::{Sighting, Workers};
 
 pub use self::directory::{check, take, trusted};
-pub use self::files::{JOURNAL, LOCK, SOCKET};
-pub use self::inbox::{IdempotencyKey, Msg};
+pub use self::files::{JOURNAL, SOCKET};
+pub use self::inbox::Msg;
 pub use self::start::{Settings, start};
+pub use crate::address::LOCK;
 pub use crate::workers::logs::path as log_path;
 
 struct Supervisor {

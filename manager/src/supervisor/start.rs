@@ -13,6 +13,7 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::address;
+use crate::address::LOCK;
 use crate::core::{Ask, Fleet};
 use crate::error::StartError;
 use crate::feed::{Feed, FeedWriter};
@@ -23,7 +24,7 @@ use crate::pace::Pace;
 use crate::supervisor::Supervisor;
 use crate::supervisor::batch::{at_events, records};
 use crate::supervisor::doorbell::sigchld_doorbell;
-use crate::supervisor::files::{JOURNAL, LOCK};
+use crate::supervisor::files::JOURNAL;
 use crate::supervisor::inbox::{BATCH, Msg};
 use crate::supervisor::room::{Owed, Room};
 use crate::system::cgroups::Cgroups;

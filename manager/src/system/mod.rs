@@ -11,4 +11,5 @@ pub(crate) mod exit_info;
 pub(crate) mod owned;
 pub(crate) mod probe;
 pub(crate) mod process;
+pub(crate) mod random;
 pub(crate) mod sweep;

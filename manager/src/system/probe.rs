@@ -10,7 +10,7 @@ use tokio::net::unix::pipe;
 
 use crate::core::Spec;
 use crate::error::Error;
-use crate::workers::program::worker_program;
+use crate::system::process::worker_program;
 
 /// How long finding out may take. It took 10 ms where it was measured.
 const PROBE: Duration = Duration::from_secs(5);

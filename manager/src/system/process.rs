@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use protocol::{Exit, Identity, MARKER, failpoint};
@@ -25,6 +25,19 @@ pub struct Spawned {
     pub stdin: OwnedFd,
     /// Our end of its standard output.
     pub stdout: OwnedFd,
+}
+
+/// The program to spawn: looked for each time, so that an upgrade that replaces the file strands nobody.
+pub fn worker_program(named: Option<&Path>) -> io::Result<PathBuf> {
+    match named {
+        Some(path) => std::path::absolute(path),
+        None => {
+            let exe = std::env::current_exe()?;
+            // After an upgrade the link reads `…/kennel (deleted)`; the directory is what counts.
+            let directory = exe.parent().ok_or(io::ErrorKind::NotFound)?;
+            Ok(directory.join("session-worker"))
+        }
+    }
 }
 
 /// Starts a worker: no shell, no `pre_exec` (std then uses posix_spawn(3), whose cost does not grow with the

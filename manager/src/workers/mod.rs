@@ -10,7 +10,6 @@ mod ending;
 pub(crate) mod link;
 mod liveness;
 pub(crate) mod logs;
-pub(crate) mod program;
 mod pulse;
 mod receive;
 mod reports;
@@ -38,7 +37,6 @@ use crate::system::process::Watch;
 use crate::workers::link::LinkEvent;
 use crate::workers::worker::Worker;
 
-pub use self::program::worker_program;
 pub use self::world::World;
 
 /// An observation of one incarnation of a session.

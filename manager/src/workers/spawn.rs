@@ -10,10 +10,10 @@ use rustix::process::Signal;
 
 use crate::core::Seen;
 use crate::system::owned::How;
+use crate::system::process::worker_program;
 use crate::system::sweep::Marker;
 use crate::system::{owned, process};
 use crate::workers::link::{Link, Pipes};
-use crate::workers::program::worker_program;
 use crate::workers::worker::{Origin, Worker};
 use crate::workers::{Sighting, Workers, logs};
 

@@ -5,29 +5,23 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use protocol::Level;
 use protocol::api::AgentInfo;
 use rusqlite::OpenFlags;
-use rustix::process::{Resource, geteuid, getrlimit};
 use serde::Serialize;
 
-use crate::config::{CgroupRoot, Config};
-use crate::daemon::Paths;
+use crate::config::Config;
+use crate::daemon::paths::{Paths, same_file};
 use crate::error::StartError;
 use crate::system::cgroups::Root;
 use crate::system::owned::Untrusted;
 use crate::system::probe::Machine;
 use crate::system::{process, sweep};
-use crate::{journal, supervisor, workers};
+use crate::{journal, supervisor};
 
-/// Descriptors that a session costs the daemon: two pipes, a pidfd, and a log for a moment.
-const DESCRIPTORS_EACH: u64 = 4;
-/// Processes that a session is reckoned with: a worker, an agent, and what it runs.
-const PROCESSES_EACH: u64 = 10;
-/// Fewer sessions than this are worth a word.
-const FEW_SESSIONS: u64 = 100;
+mod machine;
+
 /// Less room than this on the journal's file system is trouble at once, in bytes.
 const NO_ROOM: u64 = 64 << 20;
 /// Less room than this is worth a word, in bytes.
@@ -91,7 +85,7 @@ pub struct Told {
 
 /// Looks at everything.
 pub async fn examine(paths: &Paths, told: &Told) -> Vec<Finding> {
-    let mut findings = vec![daemon(told), state_dir(&paths.state_dir), worker_program()];
+    let mut findings = vec![daemon(told), state_dir(&paths.state_dir), machine::worker_program()];
     // What is wrong with the configuration is told by its own finding.
     let config = told.config.as_deref().unwrap_or(&paths.config);
     let setting = Config::load(config).map(|config| config.cgroup_root().clone()).unwrap_or_default();
@@ -100,7 +94,7 @@ pub async fn examine(paths: &Paths, told: &Told) -> Vec<Finding> {
         Level::Subreaper if matches!(root, Ok(Some(_))) => Level::Cgroup,
         level => level,
     };
-    findings.push(containment(level));
+    findings.push(machine::containment(level));
     findings.push(configuration(config));
     findings.extend(own_configuration(config, &paths.config));
     // A daemon that is started from here has this environment.
@@ -108,9 +102,10 @@ pub async fn examine(paths: &Paths, told: &Told) -> Vec<Finding> {
     findings.extend(agents.as_deref().and_then(environment));
     findings.extend([journal(&paths.state_dir), room(&paths.state_dir)]);
     findings.push(leftovers(&paths.state_dir, told));
-    findings.extend([user_namespaces(), bubblewrap(), cgroups(&setting, root), descriptors(), processes()]);
-    findings.extend(told.pid.and_then(oom_score));
-    findings.extend(told.pid.and_then(service_manager));
+    findings.extend([machine::user_namespaces(), machine::bubblewrap(), machine::cgroups(&setting, root)]);
+    findings.extend([machine::descriptors(), machine::processes()]);
+    findings.extend(told.pid.and_then(machine::oom_score));
+    findings.extend(told.pid.and_then(machine::service_manager));
     findings
 }
 
@@ -165,51 +160,6 @@ fn untrusted(error: &StartError) -> Option<&Untrusted> {
     }
 }
 
-fn worker_program() -> Finding {
-    const NAME: &str = "session-worker";
-    const MEND: &str = "install it again beside kennel: `cargo install --locked --path session-worker`";
-    let program = match workers::worker_program(None) {
-        Ok(program) => program,
-        Err(error) => return Finding::problem(NAME, format!("its place is not known: {error}"), MEND),
-    };
-    let mut command = Command::new(&program);
-    command.arg("--build-id").env_clear().stdin(Stdio::null()).stderr(Stdio::null());
-    match run(&mut command) {
-        Ok(output) if output.status.success() => Finding::ok(NAME, program.display().to_string()),
-        Ok(output) => Finding::problem(NAME, format!("{} {}", program.display(), output.status), MEND),
-        Err(error) => Finding::problem(NAME, format!("{}: {error}", program.display()), MEND),
-    }
-}
-
-/// What a session's processes can be held by at best.
-fn containment(level: Level) -> Finding {
-    const NAME: &str = "containment";
-    match level {
-        Level::PidNamespace => Finding::ok(NAME, format!("{level}: nothing outlives its session's worker")),
-        Level::PidNamespaceSharedProc => {
-            let found = format!(
-                "{level}: nothing outlives its session's worker; agents see the machine's pids in /proc"
-            );
-            Finding::ok(NAME, found)
-        }
-        Level::Cgroup => Finding::ok(
-            NAME,
-            format!(
-                "{level}: a process that gets away when worker and manager are killed together is found in its group by the \
-                 next manager"
-            ),
-        ),
-        Level::Subreaper => Finding::warning(
-            NAME,
-            format!(
-                "{level}: a process that gets away lives on when worker and manager are killed together, until the next \
-                 manager ends it"
-            ),
-            "let ordinary users make user namespaces: see below",
-        ),
-    }
-}
-
 fn configuration(path: &Path) -> Finding {
     const NAME: &str = "configuration";
     let config = match Config::load(path) {
@@ -237,7 +187,7 @@ fn configuration(path: &Path) -> Finding {
 /// Where the caller's environment names another configuration than the daemon reads.
 fn own_configuration(read: &Path, own: &Path) -> Option<Finding> {
     let (read_by_daemon, named_here) = (read.display(), own.display());
-    (!crate::daemon::same_file(read, own)).then(|| {
+    (!same_file(read, own)).then(|| {
         Finding::warning(
             "your configuration",
             format!("this environment names {named_here}; the daemon reads {read_by_daemon}"),
@@ -365,134 +315,6 @@ fn uuid(state_dir: &Path) -> Option<String> {
     let journal = supervisor::trusted(state_dir).ok()??.join(supervisor::JOURNAL);
     let connection = journal::connect(&journal, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
     connection.query_row("SELECT value FROM meta WHERE name = 'uuid'", [], |row| row.get(0)).ok()
-}
-
-fn user_namespaces() -> Finding {
-    const NAME: &str = "user namespaces";
-    let number = |path: &str| fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());
-    if geteuid().is_root() {
-        return Finding::ok(NAME, "not needed: this is root");
-    }
-    for (path, forbids, mend) in [
-        ("/proc/sys/user/max_user_namespaces", 0, "sysctl user.max_user_namespaces=10000"),
-        ("/proc/sys/kernel/unprivileged_userns_clone", 0, "sysctl kernel.unprivileged_userns_clone=1"),
-        (
-            "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
-            1,
-            "give kennel's session-worker an AppArmor profile with `userns,`, \
-             or sysctl kernel.apparmor_restrict_unprivileged_userns=0",
-        ),
-    ] {
-        if number(path) == Some(forbids) {
-            return Finding::warning(NAME, format!("forbidden: {path} is {forbids}"), mend);
-        }
-    }
-    Finding::ok(NAME, "allowed")
-}
-
-fn bubblewrap() -> Finding {
-    const NAME: &str = "bubblewrap";
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    match std::env::split_paths(&path).map(|dir| dir.join("bwrap")).find(|program| program.is_file()) {
-        Some(program) => Finding::ok(NAME, program.display().to_string()),
-        None => Finding::warning(NAME, "not installed", "install the package `bubblewrap`"),
-    }
-}
-
-/// Where control groups for sessions would be made by a daemon that starts now.
-fn cgroups(setting: &CgroupRoot, root: Result<Option<Root>, String>) -> Finding {
-    const NAME: &str = "cgroups";
-    const MEND: &str = "name a directory that you may write to with `cgroup_root` in [daemon], or run the daemon as a systemd \
-         service with `Delegate=yes`; until then limits of memory and processes are watched, and none of processors is kept";
-    match root {
-        Ok(Some(root)) if root.has_memory() => Finding::ok(NAME, root.describe()),
-        Ok(Some(root)) => Finding::warning(NAME, format!("{}: none for memory", root.describe()), MEND),
-        Ok(None) if *setting == CgroupRoot::None => Finding::ok(NAME, "none are made, as `cgroup_root` says"),
-        Ok(None) => Finding::warning(NAME, "nothing is delegated to you", MEND),
-        Err(why) => Finding::problem(NAME, format!("`cgroup_root` cannot be used: {why}"), MEND),
-    }
-}
-
-fn descriptors() -> Finding {
-    const NAME: &str = "descriptors";
-    // The daemon raises its soft limit to the hard one.
-    let Some(limit) = getrlimit(Resource::Nofile).maximum else {
-        return Finding::ok(NAME, "not limited");
-    };
-    let found = format!("{limit}, enough for about {} sessions", limit / DESCRIPTORS_EACH);
-    match limit / DESCRIPTORS_EACH {
-        ..FEW_SESSIONS => Finding::warning(NAME, found, "raise the hard limit: `ulimit -Hn`, LimitNOFILE="),
-        _ => Finding::ok(NAME, found),
-    }
-}
-
-fn processes() -> Finding {
-    const NAME: &str = "processes";
-    let number = |path: &str| fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());
-    // Root is not bound by its own limit (setrlimit(2)).
-    let own = getrlimit(Resource::Nproc).maximum.filter(|_| !geteuid().is_root());
-    let all = [own, number("/proc/sys/kernel/pid_max"), number("/proc/sys/kernel/threads-max")];
-    let Some(limit) = all.into_iter().flatten().min() else {
-        return Finding::ok(NAME, "not limited");
-    };
-    let found = format!("{limit}, enough for about {} sessions", limit / PROCESSES_EACH);
-    match limit / PROCESSES_EACH {
-        ..FEW_SESSIONS => {
-            Finding::warning(NAME, found, "raise what is lowest: `ulimit -Hu`, TasksMax=, kernel.pid_max")
-        }
-        _ => Finding::ok(NAME, found),
-    }
-}
-
-/// Whether the kernel would rather kill others than the daemon when memory runs out.
-fn oom_score(pid: u32) -> Option<Finding> {
-    const NAME: &str = "OOM score";
-    let score = fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).ok()?;
-    let score: i32 = score.trim().parse().ok()?;
-    let found = match score {
-        ..0 => format!("{score}: when memory runs out, the kernel looks for others than the daemon"),
-        _ => format!(
-            "{score}: to protect the daemon takes CAP_SYS_RESOURCE; agents have a higher one, and go first"
-        ),
-    };
-    Some(Finding::ok(NAME, found))
-}
-
-/// What systemd would do to the sessions when it stops the daemon, if it is what runs it.
-fn service_manager(pid: u32) -> Option<Finding> {
-    const NAME: &str = "systemd";
-    let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    let path = cgroup
-        .lines()
-        .find_map(|line| line.strip_prefix("0::").or(line.split_once(":name=systemd:").map(|it| it.1)))?;
-    let unit = path.rsplit('/').next().filter(|unit| unit.ends_with(".service"))?;
-    let user = path.contains("/user@");
-    // A daemon that some other service's program has started by itself shares that one's fate.
-    let mut command = Command::new("systemctl");
-    command.args(if user { &["--user"][..] } else { &[] }).args([
-        "show",
-        "--property=KillMode",
-        "--value",
-        unit,
-    ]);
-    let output = run(command.stdin(Stdio::null()).stderr(Stdio::null())).ok()?;
-    let mode = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    Some(match mode.as_str() {
-        "" => return None,
-        "process" => Finding::ok(NAME, format!("{unit} leaves the sessions alone (KillMode=process)")),
-        _ => Finding::problem(
-            NAME,
-            format!(
-                "{unit} has KillMode={mode}: when it stops, all sessions' processes are killed with the daemon"
-            ),
-            "use the unit that `kennel daemon unit` prints",
-        ),
-    })
-}
-
-#[allow(clippy::disallowed_methods, reason = "not in the daemon: there is no reaper here")]
-fn run(command: &mut Command) -> std::io::Result<std::process::Output> {
-    command.output()
 }
 
 fn mebibytes(bytes: u64) -> String {

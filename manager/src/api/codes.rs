@@ -1,0 +1,252 @@
+//! Every error code that a route documents, and the macro by which a route lists its own.
+
+use std::collections::BTreeMap;
+
+use utoipa::openapi::{Content, Ref, RefOr, response};
+
+use super::problem::MEDIA_TYPE;
+
+/// Every error that a route may document: status, code, when it comes. `session_failed` has two statuses: a
+/// refusal because it had failed before is a conflict, a failure while it was waited for is a bad gateway.
+pub(super) const MEANINGS: &[(u16, &str, &str)] = &[
+    (400, "empty_prompt", "the text is empty"),
+    (400, "invalid_answer", "an answer to a call is either a result or an error"),
+    (400, "invalid_attachment", "an attachment is not one, or there are more than 16"),
+    (
+        400,
+        "invalid_body",
+        "the body is JSON with an unknown field, a wrong type, or without a field it needs",
+    ),
+    (400, "invalid_client", "the client's id or name is not one"),
+    (400, "invalid_cpus", "`milli_cpus` is out of bounds"),
+    (400, "invalid_cursor", "the cursor is not a number"),
+    (400, "invalid_env", "a variable's name or value is not one"),
+    (400, "invalid_grace", "`grace_ms` is out of bounds"),
+    (400, "invalid_hibernate_after", "`hibernate_after_ms` is out of bounds"),
+    (400, "invalid_id", "an id in the path or body is not one"),
+    (400, "invalid_idempotency_key", "the key is not 1 to 255 printable ASCII characters without spaces"),
+    (400, "invalid_intensity", "`intensity` is out of bounds"),
+    (400, "invalid_json", "the body is not JSON"),
+    (400, "invalid_mcp_servers", "an MCP server is not one"),
+    (400, "invalid_memory", "`memory_bytes` is out of bounds"),
+    (400, "invalid_model", "the model's name is not one"),
+    (400, "invalid_nice", "`nice` is out of bounds"),
+    (400, "invalid_nofile", "`nofile` is out of bounds"),
+    (400, "invalid_parameter", "a query parameter is unknown, missing or of a wrong type"),
+    (400, "invalid_period", "`period_ms` is out of bounds"),
+    (400, "invalid_permission_timeout", "`permission_timeout_ms` is out of bounds"),
+    (400, "invalid_pids", "`pids` is out of bounds"),
+    (400, "invalid_prompt", "the text contains a NUL byte"),
+    (400, "invalid_request", "this is no request of HTTP/1.1, or it has no end"),
+    (400, "invalid_setting", "the setting's name or value is not one"),
+    (400, "invalid_title", "the title is too long or has control characters"),
+    (400, "invalid_turn_timeout", "`turn_timeout_ms` is out of bounds"),
+    (400, "invalid_umask", "`Kennel-Umask` is no umask"),
+    (400, "invalid_utf8", "the body is not UTF-8"),
+    (400, "invalid_workdir", "the text is not a path"),
+    (400, "no_such_option", "the agent does not offer this answer"),
+    (400, "unexpected_body", "the request has a body where none belongs"),
+    (400, "workdir_not_absolute", "the path is not absolute"),
+    (401, "bad_token", "the token is not this session's"),
+    (403, "forbidden", "the token gives no such right on this session"),
+    (403, "origin_refused", "the request comes from a web page"),
+    (403, "weaker_than_parent", "the sub-agent would be bound less than its parent"),
+    (404, "no_such_call", "the session has no such call"),
+    (404, "no_such_permission", "the session has asked for no such permission"),
+    (404, "no_such_pid", "no session has a process with this pid now"),
+    (404, "no_such_prompt", "the session has no such prompt"),
+    (404, "no_such_session", "there is no such session"),
+    (408, "request_timeout", "the request's head or body did not come in time"),
+    (409, "agent_not_found", "the agent's program is not on the daemon's PATH"),
+    (409, "ambiguous_id", "several sessions begin so"),
+    (409, "busy", "a turn runs or others wait, and `when_busy` is `reject`"),
+    (409, "call_settled", "the call was answered already, or expired"),
+    (409, "driven", "another client drives the session"),
+    (409, "id_retired", "a removed session had this id; ids are not used again"),
+    (409, "id_taken", "a session has this id"),
+    (409, "idempotency_key_reused", "the key was used before with another request"),
+    (409, "invalid_config", "`config.toml` is wrong; `detail` names the file and the line"),
+    (409, "invalid_cursor", "the cursor is beyond the last event"),
+    (409, "invalid_id", "the body's id is not the one that the rest of the request says"),
+    (409, "invalid_workdir", "`opts.workdir` is not `workdir`"),
+    (409, "mcp_servers_refused", "the agent takes no MCP servers, or not these, or not so many"),
+    (409, "model_required", "the agent is run with a model, and none was given"),
+    (409, "no_attachments", "the session's agent takes no attachments"),
+    (409, "no_settings", "the session's agent has no settings"),
+    (409, "no_such_agent", "the configuration has no such agent"),
+    (409, "no_such_workdir", "there is no such directory"),
+    (409, "no_turn", "no turn runs"),
+    (409, "not_driver", "the client that `Kennel-Client` names does not drive the session"),
+    (409, "not_interrupted", "the prompt was not interrupted, or that was resolved already"),
+    (409, "not_queued", "the prompt does not wait any more"),
+    (409, "not_stopped", "the session has a process, and `force` is not set"),
+    (409, "overtaken", "somebody else stopped or started the session meanwhile"),
+    (409, "permission_settled", "the permission was answered already, or expired"),
+    (409, "queue_full", "as many prompts wait as may"),
+    (409, "session_failed", "the session has failed"),
+    (409, "session_stopped", "the session is stopped"),
+    (409, "session_stopping", "the session is being stopped"),
+    (409, "setting_refused", "the agent did not set it"),
+    (409, "spec_mismatch", "the session exists with other options"),
+    (409, "subagent_limit", "there are as many sub-agents as there may be, or they are as deep"),
+    (409, "too_many_clients", "as many clients are attached as may"),
+    (409, "too_many_settings", "as many settings wait for the agent as may"),
+    (409, "unkillable", "processes of the session survived SIGKILL"),
+    (409, "workdir_not_a_directory", "the path is not one of a directory"),
+    (409, "workdir_not_accessible", "the directory cannot be entered"),
+    (409, "workdir_not_utf8", "the directory's real path is not UTF-8"),
+    (413, "attachments_too_large", "the attachments have more than 8 MiB together"),
+    (413, "body_too_large", "the body has more than 2 MiB, one that may have files in it more than 12"),
+    (
+        413,
+        "prompt_too_large",
+        "the text has more than 1 MiB, or than the 128 KiB of an agent that gets it as an argument",
+    ),
+    (414, "uri_too_long", "the URI has more than 16 KiB"),
+    (415, "unsupported_media_type", "the body is not `application/json`"),
+    (431, "headers_too_large", "the request's head has more than 16 KiB or 100 lines"),
+    (500, "internal", "a fault of kennel"),
+    (500, "unread", "the journal, or a directory beside it, cannot be read"),
+    (502, "session_failed", "the session failed while it was waited for"),
+    (503, "manager_stopping", "the manager ends; the next one brings the sessions back"),
+    (
+        503,
+        "overloaded",
+        "too many connections, or too many bytes of requests or answers, are waited for; the header `Retry-After` says when to try again",
+    ),
+    (504, "timeout", "it did not happen in time; what was asked stays asked"),
+    (
+        507,
+        "journal_full",
+        "the journal could not be written, most often for want of disk; nothing was changed",
+    ),
+    (507, "state_dir_gone", "the state directory was deleted; no new work is taken"),
+];
+
+/// What any route may answer.
+pub(super) const EVERYWHERE: &[(u16, &str)] = &[
+    (400, "invalid_parameter"),
+    (400, "invalid_request"),
+    (401, "bad_token"),
+    (403, "forbidden"),
+    (403, "origin_refused"),
+    (408, "request_timeout"),
+    (414, "uri_too_long"),
+    (431, "headers_too_large"),
+    (500, "unread"),
+    (503, "manager_stopping"),
+    (503, "overloaded"),
+    (507, "state_dir_gone"),
+];
+
+/// What any route that takes a body may answer.
+pub const WITH_BODY: &[(u16, &str)] = &[
+    (400, "invalid_body"),
+    (400, "invalid_json"),
+    (400, "invalid_utf8"),
+    (413, "body_too_large"),
+    (415, "unsupported_media_type"),
+];
+
+/// What any route that creates or revives a session may answer.
+pub const WITH_OPTIONS: &[(u16, &str)] = &[
+    (409, "agent_not_found"),
+    (400, "invalid_cpus"),
+    (400, "invalid_env"),
+    (400, "invalid_grace"),
+    (400, "invalid_hibernate_after"),
+    (400, "invalid_id"),
+    (400, "invalid_intensity"),
+    (400, "invalid_mcp_servers"),
+    (400, "invalid_memory"),
+    (400, "invalid_model"),
+    (400, "invalid_nice"),
+    (400, "invalid_nofile"),
+    (400, "invalid_period"),
+    (400, "invalid_permission_timeout"),
+    (400, "invalid_pids"),
+    (400, "invalid_title"),
+    (400, "invalid_turn_timeout"),
+    (400, "invalid_umask"),
+    (400, "invalid_workdir"),
+    (409, "model_required"),
+    (409, "no_such_agent"),
+    (409, "no_such_workdir"),
+    (409, "workdir_not_a_directory"),
+    (400, "workdir_not_absolute"),
+    (409, "workdir_not_accessible"),
+    (409, "workdir_not_utf8"),
+    (404, "no_such_session"),
+    (409, "id_retired"),
+    (409, "mcp_servers_refused"),
+    (409, "overtaken"),
+    (409, "invalid_config"),
+    (502, "session_failed"),
+    (507, "journal_full"),
+];
+
+/// The error responses of a route, for its OpenAPI.
+pub fn responses(lists: &[&[(u16, &str)]]) -> BTreeMap<String, RefOr<response::Response>> {
+    let mut texts: BTreeMap<u16, Vec<String>> = BTreeMap::new();
+    for (status, code, meaning) in MEANINGS {
+        let listed = |list: &&[(u16, &str)]| list.contains(&(*status, *code));
+        if lists.iter().chain([&EVERYWHERE]).any(listed) {
+            texts.entry(*status).or_default().push(format!("`{code}`: {meaning}."));
+        }
+    }
+    let response = |texts: Vec<String>| {
+        let content = Content::new(Some(Ref::from_schema_name("Problem")));
+        response::ResponseBuilder::new()
+            .description(texts.join(" "))
+            .content(MEDIA_TYPE, content)
+            .build()
+            .into()
+    };
+    texts.into_iter().map(|(status, texts)| (status.to_string(), response(texts))).collect()
+}
+
+/// Names the errors of a route, to be listed in its `responses(...)`: `refuses!(Stop: 404 "no_such_session");`,
+/// with lists that several routes share after a `+`.
+macro_rules! refuses {
+    ($name:ident: $($status:literal $code:literal),* $(; + $($list:expr),+)?) => {
+        struct $name;
+        impl $name {
+            const CODES: &[(u16, &str)] = &[$(($status, $code)),*];
+        }
+        impl utoipa::IntoResponses for $name {
+            fn responses() -> std::collections::BTreeMap<
+                String,
+                utoipa::openapi::RefOr<utoipa::openapi::response::Response>,
+            > {
+                $crate::api::codes::responses(&[Self::CODES $($(, $list)+)?])
+            }
+        }
+        const _: () = assert!($crate::api::codes::are_known($name::CODES), "a code is not in MEANINGS");
+    };
+}
+pub(crate) use refuses;
+
+/// Whether each of these is documented; asked while compiling, by every `refuses!`.
+pub const fn are_known(mut codes: &[(u16, &str)]) -> bool {
+    while let [(status, code), rest @ ..] = codes {
+        let mut rows = MEANINGS;
+        loop {
+            match rows {
+                [] => return false,
+                [row, ..] if row.0 == *status && is_same(row.1.as_bytes(), code.as_bytes()) => break,
+                [_, others @ ..] => rows = others,
+            }
+        }
+        codes = rest;
+    }
+    true
+}
+
+/// `==` for texts, which cannot be used while compiling yet.
+const fn is_same(a: &[u8], b: &[u8]) -> bool {
+    match (a, b) {
+        ([], []) => true,
+        ([a, rest_of_a @ ..], [b, rest_of_b @ ..]) => *a == *b && is_same(rest_of_a, rest_of_b),
+        _ => false,
+    }
+}

@@ -1,0 +1,209 @@
+//! One agent of `config.toml`, checked as a whole.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use protocol::Limits;
+use protocol::wire::{PromptVia, RemoteServer};
+use toml::Spanned;
+
+use super::super::built_in::BuiltIn;
+use super::super::lookup::shown;
+use super::super::profile::{Mcp, Profile, Runs};
+use super::super::{bounds, built_in, mcp};
+use super::line_of;
+use super::raw::{Context, Kind, RawAgent, RawMcp};
+use super::values::Within;
+use crate::core::PermissionRule;
+
+impl RawMcp {
+    /// Of an agent that is written at this byte: the server, or what is wrong with it, and where.
+    fn checked(self, name: Spanned<String>, at: usize) -> Result<Mcp, Complaint> {
+        let name = name.into_inner();
+        match (self.command, self.url) {
+            (Some(command), None) if self.headers.is_empty() && self.transport.is_none() => {
+                let at = command.span().start;
+                let argv = command.into_inner();
+                bounds::argv(&argv).map_err(|what| (at, what))?;
+                let env: BTreeMap<_, _> =
+                    self.env.into_iter().map(|(name, value)| (name.0, value.0)).collect();
+                bounds::env(&env).map_err(|what| (at, what))?;
+                Ok(Mcp::Program { name, argv, env })
+            }
+            (None, Some(url)) if self.env.is_empty() => {
+                let at = url.span().start;
+                let transport = self.transport.unwrap_or_default();
+                let headers = self.headers.into_iter().collect();
+                let server = RemoteServer { name, transport, url: url.into_inner(), headers };
+                mcp::check(&server).map_err(|what| (at, what))?;
+                Ok(Mcp::Remote(server))
+            }
+            (Some(command), _) => {
+                let what = "an MCP server that is a program has `command` and `env`; `url`, `transport` and `headers` are \
+                            for one that is reached by HTTP";
+                Err((command.span().start, what.to_owned()))
+            }
+            (None, Some(url)) => {
+                let what = "an MCP server that is reached by HTTP has no `env`; it has `headers`";
+                Err((url.span().start, what.to_owned()))
+            }
+            (None, None) => {
+                let what = format!("the MCP server `{}` needs a `command`, or a `url`", shown(&name, 80));
+                Err((at, what))
+            }
+        }
+    }
+}
+
+pub(super) fn profile(name: &str, at: usize, mut agent: RawAgent, text: &str) -> Result<Profile, Complaint> {
+    let known = match &agent.command {
+        Some(command) => built_in::extended(name, command.get_ref().first().map(String::as_str)),
+        None => built_in::named(name),
+    };
+    let (kind, kind_at) = match (&agent.kind, known) {
+        (Some(kind), _) => (*kind.get_ref(), kind.span().start),
+        (None, Some(_)) => (Kind::Acp, at),
+        (None, None) => {
+            let what = format!("agent `{name}` needs a `kind`: \"acp\", \"command\" or \"shell\"");
+            return Err((at, what));
+        }
+    };
+    if let (Some(subagents), Kind::Shell | Kind::Command) = (&agent.subagents, kind) {
+        let what = "only agents of kind \"acp\" are offered sub-agents; remove `subagents`";
+        return Err((subagents.span().start, what.into()));
+    }
+    let (line_at, mcp) = (|at| line_of(text.as_bytes(), at), std::mem::take(&mut agent.mcp));
+    let runs = match kind {
+        Kind::Acp => acp(name, &mut agent, mcp, known, kind_at, line_at)?,
+        Kind::Shell => shell(&agent)?,
+        Kind::Command => command(name, &mut agent, kind_at, line_at)?,
+    };
+    let env: BTreeMap<_, _> = agent.env.into_iter().map(|(name, value)| (name.0, value.0)).collect();
+    bounds::env(&env).map_err(|what| (at, what))?;
+    let known = known.filter(|_| matches!(runs, Runs::Acp { .. }));
+    let its_own = known.into_iter().flat_map(|known| known.env_pass).map(|name| (*name).to_owned());
+    let env_named: Vec<String> = agent.env_pass.into_iter().map(|name| name.0).collect();
+    Ok(Profile {
+        runs,
+        env,
+        env_pass: env_named.iter().cloned().chain(its_own).collect(),
+        env_named,
+        on_crash: agent.on_crash,
+        model: agent.model.map(|model| model.0),
+        permissions: agent.permissions,
+        permission_timeout_ms: Within::value(agent.permission_timeout),
+        start_timeout_ms: Within::value(agent.start_timeout),
+        turn_timeout_ms: Within::value(agent.turn_timeout),
+        stall_timeout_ms: Within::value(agent.stall_timeout),
+        worker_timeout_ms: Within::value(agent.worker_timeout),
+        limits: Limits {
+            nice: Within::value(agent.nice),
+            nofile: Within::value(agent.nofile),
+            memory_bytes: Within::value(agent.memory),
+            pids: Within::value(agent.pids),
+            milli_cpus: Within::value(agent.cpus),
+        },
+        umask: Within::value(agent.umask),
+        rules: agent
+            .rules
+            .into_iter()
+            .map(|rule| PermissionRule { kind: rule.kind, path: rule.path, then: rule.then })
+            .collect(),
+        subagents: agent.subagents.map(Spanned::into_inner),
+        containment: agent.containment,
+        sandbox: agent.sandbox,
+        sandbox_hide: agent.sandbox_hide.into_iter().map(|path| path.0).collect(),
+        sandbox_write: agent.sandbox_write.into_iter().map(|path| path.0).collect(),
+        sandbox_read: agent.sandbox_read.into_iter().map(|path| path.0).collect(),
+    })
+}
+
+/// A complaint: the byte that it is about, and what is wrong there.
+type Complaint = (usize, String);
+
+/// What a profile of kind "acp" runs.
+fn acp(
+    name: &str,
+    agent: &mut RawAgent,
+    servers: BTreeMap<Spanned<String>, RawMcp>,
+    known: Option<&BuiltIn>,
+    kind_at: usize,
+    line_at: impl Fn(usize) -> usize,
+) -> Result<Runs, Complaint> {
+    let strangers = [
+        ("prompt_via", agent.prompt_via.as_ref().map(Spanned::span)),
+        ("context", agent.context.as_ref().map(Spanned::span)),
+    ];
+    if let Some((key, span)) = first_written(strangers) {
+        return Err((span.start, format!("kind \"acp\" has no `{key}`; remove it")));
+    }
+    let (line, argv) = match (agent.command.take(), known) {
+        (Some(command), known) => {
+            let at = command.span().start;
+            let argv = command.into_inner();
+            bounds::argv(&argv).map_err(|what| (at, what))?;
+            let argv = match known {
+                Some(known) => known.completed(Some(argv)),
+                None => argv,
+            };
+            (line_at(at), argv)
+        }
+        (None, Some(known)) => (line_at(kind_at), known.completed(None)),
+        (None, None) => {
+            let what = format!("agent `{name}` needs a `command`, for example command = [\"codex-acp\"]");
+            return Err((kind_at, what));
+        }
+    };
+    let mut mcp = Vec::new();
+    for (name, server) in servers {
+        let at = name.span().start;
+        mcp.push(server.checked(name, at)?);
+    }
+    Ok(Runs::Acp { argv, line, login: agent.login.take().map(Spanned::into_inner), mcp })
+}
+
+/// What a profile of kind "shell" runs.
+fn shell(agent: &RawAgent) -> Result<Runs, Complaint> {
+    let strangers = [
+        ("command", agent.command.as_ref().map(Spanned::span)),
+        ("prompt_via", agent.prompt_via.as_ref().map(Spanned::span)),
+        ("context", agent.context.as_ref().map(Spanned::span)),
+        ("login", agent.login.as_ref().map(Spanned::span)),
+    ];
+    match first_written(strangers) {
+        Some((key, span)) => {
+            let what = format!("kind \"shell\" has no `{key}`; remove it, or write kind = \"command\"");
+            Err((span.start, what))
+        }
+        None => Ok(Runs::Shell),
+    }
+}
+
+/// What a profile of kind "command" runs.
+fn command(
+    name: &str,
+    agent: &mut RawAgent,
+    kind_at: usize,
+    line_at: impl Fn(usize) -> usize,
+) -> Result<Runs, Complaint> {
+    let Some(command) = agent.command.take() else {
+        let what = format!("agent `{name}` needs a `command`, for example command = [\"claude\", \"-p\"]");
+        return Err((kind_at, what));
+    };
+    let command_at = command.span().start;
+    let argv = command.into_inner();
+    bounds::argv(&argv).map_err(|what| (command_at, what))?;
+    Ok(Runs::Command {
+        line: line_at(command_at),
+        argv,
+        prompt_via: agent.prompt_via.take().map_or(PromptVia::Stdin, Spanned::into_inner),
+        transcript: matches!(agent.context.take().map(Spanned::into_inner), Some(Context::Transcript)),
+    })
+}
+
+/// The first of these keys that the file has, and where.
+fn first_written<const N: usize>(
+    keys: [(&'static str, Option<Range<usize>>); N],
+) -> Option<(&'static str, Range<usize>)> {
+    keys.into_iter().find_map(|(key, span)| Some((key, span?)))
+}

@@ -1,0 +1,250 @@
+//! Values of `config.toml`: how each is written, and its bounds.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::path::{Component, Path};
+
+use serde::{Deserialize, Deserializer, de};
+
+use super::super::lookup::shown;
+use super::super::{CgroupRoot, bounds};
+
+/// A value as the file has it.
+pub(super) enum Written<'a> {
+    Whole(i64),
+    Decimal(f64),
+    Text(&'a str),
+    /// `true`, `false`, a date, a list or a table.
+    Other,
+}
+
+/// Why a written value is refused.
+pub(super) enum Wrong {
+    /// It is of another kind. Names what the key takes, with an example.
+    Form(&'static str),
+    /// It is out of bounds. Names the bounds.
+    Bounds(String),
+}
+
+/// What a key takes.
+pub(super) trait Bound {
+    /// The value, as the rest of kennel uses it.
+    type Value;
+
+    /// Reads a written value and checks its bounds.
+    fn check(written: Written<'_>) -> Result<Self::Value, Wrong>;
+}
+
+/// A value that is within its bounds: they are checked while the file is read, so that a complaint names the line.
+pub(super) struct Within<B: Bound>(B::Value);
+
+impl<B: Bound> Within<B> {
+    /// The value, where the file has one.
+    pub(super) fn value(of: Option<Self>) -> Option<B::Value> {
+        of.map(|Self(value)| value)
+    }
+}
+
+impl<'de, B: Bound> Deserialize<'de> for Within<B> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(Visitor::<B>(PhantomData)).map(Self)
+    }
+}
+
+struct Visitor<B>(PhantomData<B>);
+
+impl<B: Bound> Visitor<B> {
+    fn take<E: de::Error>(&self, written: Written<'_>, found: de::Unexpected<'_>) -> Result<B::Value, E> {
+        B::check(written).map_err(|wrong| match wrong {
+            Wrong::Form(_) => E::invalid_value(found, self),
+            Wrong::Bounds(what) => E::custom(what),
+        })
+    }
+}
+
+impl<B: Bound> de::Visitor<'_> for Visitor<B> {
+    type Value = B::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match B::check(Written::Other) {
+            Err(Wrong::Form(expected)) => f.write_str(expected),
+            _ => f.write_str("another value"),
+        }
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<B::Value, E> {
+        self.take(Written::Whole(number), de::Unexpected::Signed(number))
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<B::Value, E> {
+        self.take(Written::Decimal(number), de::Unexpected::Float(number))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<B::Value, E> {
+        self.take(Written::Text(text), de::Unexpected::Str(text))
+    }
+}
+
+/// Milliseconds, from a text that humantime reads, or from 0 or `"never"`.
+fn duration(written: Written<'_>) -> Result<u64, Wrong> {
+    let millis = match written {
+        Written::Whole(0) | Written::Text("never") => Some(0),
+        Written::Text(text) => {
+            humantime::parse_duration(text).ok().and_then(|duration| duration.as_millis().try_into().ok())
+        }
+        _ => None,
+    };
+    millis.ok_or(Wrong::Form("a duration with its unit, like \"90s\", \"4h\" or \"2h 30m\""))
+}
+
+fn whole<T: TryFrom<i64>>(written: Written<'_>) -> Result<T, Wrong> {
+    let number = match written {
+        Written::Whole(number) => T::try_from(number).ok(),
+        _ => None,
+    };
+    number.ok_or(Wrong::Form("a whole number, like 100"))
+}
+
+/// Bytes.
+fn size(written: Written<'_>) -> Result<u64, Wrong> {
+    match written {
+        Written::Text(text) => bounds::size(text).map_err(Wrong::Bounds),
+        Written::Whole(bytes) if bytes >= 0 => Ok(bytes.unsigned_abs()),
+        _ => Err(Wrong::Form("a size, like \"512M\" or \"2G\"")),
+    }
+}
+
+fn octal(written: Written<'_>) -> Result<u32, Wrong> {
+    match written {
+        Written::Text(text) => bounds::umask(text).map_err(Wrong::Bounds),
+        _ => Err(Wrong::Form("octal digits in quotes, like \"022\"")),
+    }
+}
+
+/// Thousandths of a processor.
+fn processors(written: Written<'_>) -> Result<u32, Wrong> {
+    let number = match written {
+        Written::Whole(number) => number as f64,
+        Written::Decimal(number) => number,
+        _ => return Err(Wrong::Form("a number of processors, like 1.5")),
+    };
+    bounds::cpus(number).map_err(Wrong::Bounds)
+}
+
+fn cgroup_root(written: Written<'_>) -> Result<CgroupRoot, Wrong> {
+    match written {
+        Written::Text("auto") => Ok(CgroupRoot::Auto),
+        Written::Text("none") => Ok(CgroupRoot::None),
+        Written::Text(root) => {
+            if root.contains('\0') || !root.starts_with('/') || root.split('/').any(|part| part == "..") {
+                let shown = shown(root, 100);
+                let what = format!("`auto`, `none` or an absolute path without `..`, not {shown}");
+                return Err(Wrong::Bounds(what));
+            }
+            Ok(CgroupRoot::At(root.to_owned()))
+        }
+        _ => Err(Wrong::Form("\"auto\", \"none\" or an absolute path in quotes")),
+    }
+}
+
+/// Makes a [`Bound`] of how a value is written, and of what its bounds are.
+macro_rules! bounded {
+    ($($name:ident($value:ty) = $written:ident within $bounds:expr;)*) => {$(
+        pub(super) enum $name {}
+
+        impl Bound for $name {
+            type Value = $value;
+
+            fn check(written: Written<'_>) -> Result<$value, Wrong> {
+                let value: $value = $written(written)?;
+                let bounds: fn($value) -> Result<(), String> = $bounds;
+                bounds(value.clone()).map(|()| value).map_err(Wrong::Bounds)
+            }
+        }
+    )*};
+}
+
+bounded! {
+    Root(CgroupRoot) = cgroup_root within |_| Ok(());
+    MostConnections(usize) = whole within bounds::connections;
+    Cpus(u32) = processors within bounds::milli_cpus;
+    Grace(u64) = duration within bounds::grace;
+    HibernateAfter(u64) = duration within bounds::hibernate_after;
+    HttpTimeout(u64) = duration within bounds::http_timeout;
+    Intensity(u32) = whole within bounds::intensity;
+    MaxAge(u64) = duration within bounds::max_age;
+    MaxSize(u64) = size within bounds::max_size;
+    Memory(u64) = size within bounds::memory;
+    Nice(u32) = whole within bounds::nice;
+    Nofile(u64) = whole within bounds::nofile;
+    Period(u64) = duration within bounds::period;
+    PermissionTimeout(u64) = duration within bounds::permission_timeout;
+    Pids(u32) = whole within bounds::pids;
+    RetentionEvery(u64) = duration within bounds::retention_every;
+    StallTimeout(u64) = duration within bounds::stall_timeout;
+    StartTimeout(u64) = duration within bounds::start_timeout;
+    SubagentDepth(u32) = whole within bounds::subagent_depth;
+    Subagents(u32) = whole within bounds::subagents;
+    TurnTimeout(u64) = duration within bounds::turn_timeout;
+    Umask(u32) = octal within bounds::umask_number;
+    WorkerTimeout(u64) = duration within bounds::worker_timeout;
+}
+
+/// An absolute path, or one that begins with `~/`.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct HomePath(pub(super) String);
+
+impl TryFrom<String> for HomePath {
+    type Error = String;
+
+    fn try_from(path: String) -> Result<Self, String> {
+        let leads_up = Path::new(&path).components().any(|part| part == Component::ParentDir);
+        if path.contains('\0') || path.len() > 4096 || leads_up {
+            return Err(format!("a path has at most 4096 bytes, no NUL and no `..`: {}", shown(&path, 100)));
+        }
+        match path.starts_with('/') || path.starts_with("~/") {
+            true => Ok(Self(path)),
+            false => Err(format!("a path is absolute or begins with `~/`: {}", shown(&path, 100))),
+        }
+    }
+}
+
+/// The name of an environment variable.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct EnvName(pub(super) String);
+
+impl TryFrom<String> for EnvName {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        bounds::env_name(&name).map(|()| Self(name))
+    }
+}
+
+/// The value of an environment variable.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct EnvValue(pub(super) String);
+
+impl TryFrom<String> for EnvValue {
+    type Error = &'static str;
+
+    fn try_from(value: String) -> Result<Self, Self::Error> {
+        if value.contains('\0') { Err("a variable's value has no NUL in it") } else { Ok(Self(value)) }
+    }
+}
+
+/// The name of a model.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Model(pub(super) String);
+
+impl TryFrom<String> for Model {
+    type Error = String;
+
+    fn try_from(model: String) -> Result<Self, String> {
+        bounds::model(&model).map(|()| Self(model))
+    }
+}

@@ -1,0 +1,144 @@
+//! What a session runs: its options, its agent's profile and `[defaults]`, in this order.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+
+use protocol::Limits;
+use protocol::api::{OnCrash, SessionOpts};
+
+use super::agents::{MODEL, SHELL};
+use super::surroundings::{Surroundings, workdir};
+use super::{Config, bounds, mcp, sandbox};
+use crate::core::{Permissions, RestartPolicy, Spec, Subagents, WORKER_TIMEOUT_MS};
+use crate::error::Error;
+
+const HIBERNATE_AFTER_MS: u64 = 4 * 60 * 60 * 1000;
+const GRACE_MS: u64 = 2000;
+
+impl Config {
+    /// What a session with these options runs, every default filled in.
+    ///
+    /// # Errors
+    /// `no_such_agent`, `agent_not_found` (its program), `model_required`, `workdir_not_absolute`,
+    /// `no_such_workdir`, `workdir_not_a_directory`, `workdir_not_accessible`, `workdir_not_utf8`, and
+    /// `invalid_` with the option's name for values out of bounds.
+    pub fn resolve(&self, opts: &SessionOpts) -> Result<Spec, Error> {
+        self.resolve_within(opts, &Surroundings::of_this_process())
+    }
+
+    pub(super) fn resolve_within(&self, opts: &SessionOpts, around: &Surroundings) -> Result<Spec, Error> {
+        check_options(opts)?;
+        let agent_name = opts.agent.as_deref().or(self.defaults.agent.as_deref()).unwrap_or(SHELL);
+        let profile = self.profile(agent_name)?;
+        let model = opts.model.as_ref().or(profile.model.as_ref());
+        let mut env = profile.env.clone();
+        env.extend(opts.env.clone());
+        bounds::env(&env).map_err(|what| Error::invalid("invalid_env", what))?;
+        let env_pass = self.with_defaults(&profile.env_pass);
+        let env_named = self.with_defaults(&profile.env_named);
+        let path = env.get("PATH").map(OsString::from).or_else(|| around.path.clone());
+        let mut agent = self.agent(agent_name, &profile.runs, model, path.clone())?;
+        mcp::add(&mut agent, &opts.mcp_servers, path)?;
+        let mut remote_servers = mcp::remote(&mut agent, opts)?;
+        remote_servers.extend(profile.remote_servers().filter(|server| !mcp::names(opts, &server.name)));
+        let built_in = RestartPolicy::default();
+        let workdir = workdir(opts.workdir.as_deref(), around)?;
+        let walls = sandbox::walls(&profile, agent_name, &workdir, &self.path, around)?;
+        let model_in = |word: &String| model.map_or(word.clone(), |model| word.replace(MODEL, model));
+        let program = profile.runs.program().map(model_in);
+        Ok(Spec {
+            agent_name: agent_name.to_owned(),
+            agent,
+            program,
+            title: opts.title.clone(),
+            model: model.cloned(),
+            workdir,
+            env,
+            env_pass,
+            env_named,
+            restart: RestartPolicy {
+                kind: opts.restart.or(self.defaults.restart).unwrap_or(built_in.kind),
+                intensity: opts.intensity.or(self.defaults.intensity).unwrap_or(built_in.intensity),
+                period_ms: opts.period_ms.or(self.defaults.period_ms).unwrap_or(built_in.period_ms),
+            },
+            on_crash: opts
+                .on_crash
+                .or(profile.on_crash)
+                .or(self.defaults.on_crash)
+                .unwrap_or(OnCrash::Interrupt),
+            hibernate_after_ms: opts
+                .hibernate_after_ms
+                .or(self.defaults.hibernate_after_ms)
+                .unwrap_or(HIBERNATE_AFTER_MS),
+            start_timeout_ms: profile.start_timeout_ms,
+            grace_ms: opts.grace_ms.or(self.defaults.grace_ms).unwrap_or(GRACE_MS),
+            worker_timeout_ms: profile
+                .worker_timeout_ms
+                .or(self.defaults.worker_timeout_ms)
+                .unwrap_or(WORKER_TIMEOUT_MS),
+            stall_timeout_ms: profile.stall_timeout_ms,
+            turn_timeout_ms: opts.turn_timeout_ms.or(profile.turn_timeout_ms).unwrap_or(0),
+            limits: Limits {
+                nice: opts.nice.or(profile.limits.nice),
+                nofile: opts.nofile.or(profile.limits.nofile),
+                memory_bytes: opts.memory_bytes.or(profile.limits.memory_bytes),
+                pids: opts.pids.or(profile.limits.pids),
+                milli_cpus: opts.milli_cpus.or(profile.limits.milli_cpus),
+            },
+            umask: profile.umask.or(self.defaults.umask).or(opts.umask),
+            permissions: Permissions {
+                policy: opts.permissions.or(profile.permissions).unwrap_or_default(),
+                rules: profile.rules,
+                timeout_ms: opts.permission_timeout_ms.or(profile.permission_timeout_ms).unwrap_or(0),
+                above: None,
+            },
+            subagents: self.subagents(profile.subagents),
+            remote_servers,
+            containment: profile.containment.unwrap_or_default(),
+            walls,
+            offers: opts.offers.iter().copied().collect::<BTreeSet<_>>().into_iter().collect(),
+        })
+    }
+
+    /// Names of variables, with those of `[defaults]`, each once.
+    pub(super) fn with_defaults(&self, names: &[String]) -> Vec<String> {
+        let mut all = [&self.defaults.env_pass[..], names].concat();
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    fn subagents(&self, offered: Option<bool>) -> Subagents {
+        let built_in = Subagents::default();
+        Subagents {
+            offered: offered.unwrap_or(built_in.offered),
+            depth: self.defaults.subagent_depth.unwrap_or(built_in.depth),
+            breadth: self.defaults.subagent_breadth.unwrap_or(built_in.breadth),
+            total: self.defaults.subagent_total.unwrap_or(built_in.total),
+        }
+    }
+}
+
+fn check_options(opts: &SessionOpts) -> Result<(), Error> {
+    fn check<T>(
+        code: &'static str,
+        value: Option<T>,
+        check: fn(T) -> Result<(), String>,
+    ) -> Result<(), Error> {
+        value.map_or(Ok(()), check).map_err(|what| Error::invalid(code, what))
+    }
+    check("invalid_title", opts.title.as_deref(), bounds::title)?;
+    check("invalid_model", opts.model.as_deref(), bounds::model)?;
+    check("invalid_intensity", opts.intensity, bounds::intensity)?;
+    check("invalid_period", opts.period_ms, bounds::period)?;
+    check("invalid_hibernate_after", opts.hibernate_after_ms, bounds::hibernate_after)?;
+    check("invalid_grace", opts.grace_ms, bounds::grace)?;
+    check("invalid_turn_timeout", opts.turn_timeout_ms, bounds::turn_timeout)?;
+    check("invalid_nice", opts.nice, bounds::nice)?;
+    check("invalid_nofile", opts.nofile, bounds::nofile)?;
+    check("invalid_umask", opts.umask, bounds::umask_number)?;
+    check("invalid_memory", opts.memory_bytes, bounds::memory)?;
+    check("invalid_pids", opts.pids, bounds::pids)?;
+    check("invalid_cpus", opts.milli_cpus, bounds::milli_cpus)?;
+    check("invalid_permission_timeout", opts.permission_timeout_ms, bounds::permission_timeout)
+}

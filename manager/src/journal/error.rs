@@ -1,0 +1,65 @@
+//! Why the journal cannot be read or written, and which errors mean that its file is damaged.
+
+use std::path::Path;
+
+use crate::error::StartError;
+
+/// Why something could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// SQLite says so.
+    #[error("{0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// A record cannot be written as or read from JSON.
+    #[error("{0}")]
+    Json(#[from] serde_json::Error),
+    /// The operating system gave no random bytes for a token.
+    #[error("no random bytes: {0}")]
+    Random(std::io::Error),
+    /// A file beside it cannot be read or written.
+    #[error("{0}")]
+    Io(std::io::Error),
+    /// It lacks what every journal has.
+    #[error("it lacks {0}")]
+    Lacks(&'static str),
+}
+
+impl JournalError {
+    /// Whether what is in the file is wrong, and not the way to it.
+    pub(super) fn is_damage(&self) -> bool {
+        use rusqlite::{Error, ErrorCode};
+        match self {
+            JournalError::Sqlite(Error::SqliteFailure(error, _)) => {
+                matches!(
+                    error.code,
+                    ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown
+                )
+            }
+            // A table or column is missing, or a row holds what it cannot hold.
+            JournalError::Sqlite(_) | JournalError::Json(_) | JournalError::Lacks(_) => true,
+            JournalError::Random(_) | JournalError::Io(_) => false,
+        }
+    }
+}
+
+pub(super) fn unusable(path: &Path, error: JournalError) -> StartError {
+    StartError::Journal { path: path.into(), message: error.to_string() }
+}
+
+/// Why a journal was not opened.
+pub(super) enum Unopened {
+    /// What is in it is wrong.
+    Damaged(String),
+    /// Anything else.
+    Other(StartError),
+}
+
+impl Unopened {
+    /// Sorts an error that was met while the file at `path` was read.
+    pub(super) fn of(path: &Path, error: JournalError) -> Self {
+        match error.is_damage() {
+            true => Self::Damaged(error.to_string()),
+            false => Self::Other(unusable(path, error)),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! How a manager is started.
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+
+use protocol::event::Timestamp;
+use protocol::wire::Inherited;
+
+use super::{Around, SessionManager, Shared, disk};
+use crate::config::{CgroupRoot, Config};
+use crate::error::StartError;
+use crate::supervisor::{self, Settings};
+use crate::system::cgroups;
+use crate::system::probe::Machine;
+use crate::work::Work;
+use crate::workers::tokens::McpProgram;
+
+/// How a manager is to be started.
+#[derive(Clone, Debug, Default)]
+pub struct Builder {
+    state_dir: Option<PathBuf>,
+    worker_path: Option<PathBuf>,
+    config: Option<PathBuf>,
+    whole_process: bool,
+    mcp_server: Option<McpProgram>,
+    inherited: Inherited,
+}
+
+impl Builder {
+    /// Where the journal, the lock and the logs lie. Created with mode 0700. No default.
+    pub fn state_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.state_dir = Some(path.into());
+        self
+    }
+
+    /// The `session-worker` program; else the one beside this executable. Looked at anew at every spawn.
+    pub fn worker_path(mut self, path: impl Into<PathBuf>) -> Self {
+        self.worker_path = Some(path.into());
+        self
+    }
+
+    /// `config.toml`; else the one in the state directory. A file that does not exist is an empty one.
+    pub fn config(mut self, path: impl Into<PathBuf>) -> Self {
+        self.config = Some(path.into());
+        self
+    }
+
+    /// The manager has the process for itself: it becomes the subreaper of everything below, and reaps and
+    /// ends strangers. For the `kennel` daemon; never for a program with children of its own.
+    pub fn whole_process(mut self, yes: bool) -> Self {
+        self.whole_process = yes;
+        self
+    }
+
+    /// Offers sub-agents to agents that take MCP servers: `command`, the `kennel` executable, is run as `kennel mcp`
+    /// below such an agent and asks whoever serves this manager's API on `socket`. Without it agents are offered
+    /// nothing.
+    pub fn mcp_server(mut self, command: impl Into<PathBuf>, socket: impl Into<PathBuf>) -> Self {
+        self.mcp_server = Some(McpProgram { command: command.into(), socket: socket.into() });
+        self
+    }
+
+    /// What sessions' programs inherit where neither the configuration nor the client sets it. Without it they inherit from
+    /// this process. For a process that has changed its own, as the `kennel` daemon does.
+    pub fn inherited(mut self, inherited: Inherited) -> Self {
+        self.inherited = inherited;
+        self
+    }
+
+    /// Takes the state directory over and brings every session back that is wanted up.
+    pub async fn start(self) -> Result<SessionManager, StartError> {
+        let Some(state_dir) = self.state_dir else {
+            return Err(StartError::Config("a manager needs a state directory".into()));
+        };
+        // Before anything in it is opened.
+        let state_dir = supervisor::take(&state_dir)?;
+        let config = self.config.unwrap_or_else(|| state_dir.join("config.toml"));
+        let cgroup_root = match Config::load(&config) {
+            Ok(config) => config.cgroup_root().clone(),
+            Err(error) => {
+                // Sessions that exist keep what they were created with and must not wait until a typing error is
+                // mended; whoever starts a new one is told.
+                tracing::warn!(%error, "the configuration is wrong");
+                CgroupRoot::default()
+            }
+        };
+        let cgroups = cgroups::Root::find(&cgroup_root, self.worker_path.as_deref()).await;
+        let cgroups = cgroups.unwrap_or_else(|error| {
+            // The machine may have been started anew since somebody made it. Each session says what it has instead.
+            tracing::warn!(%error, "the control groups that are set cannot be used, and none are made");
+            None
+        });
+        let settings = Settings {
+            state_dir: state_dir.clone(),
+            machine: Machine::probe(self.worker_path.as_deref()).await,
+            cgroups,
+            worker_path: self.worker_path,
+            whole_process: self.whole_process,
+            mcp_server: self.mcp_server,
+            inherited: self.inherited,
+        };
+        let offers_tools = settings.mcp_server.is_some();
+        let (machine, worker_path) = (settings.machine, settings.worker_path.clone());
+        let whole_process = self.whole_process;
+        let work = Arc::new(Work::default());
+        let (inbox, feed, uuid) = supervisor::start(settings, work.clone()).await?;
+        let started_at = Timestamp(crate::system::clock::wall_ms());
+        let shared = Shared {
+            inbox,
+            feed,
+            work,
+            config,
+            state_dir,
+            started_at,
+            machine,
+            worker_path,
+            uuid,
+            whole_process,
+            state_dir_gone: AtomicBool::new(false),
+            around: Arc::new(Around { offers_tools, took_tools: Mutex::default() }),
+        };
+        let manager = SessionManager { shared: Arc::new(shared), client: None };
+        disk::keep(&manager);
+        Ok(manager)
+    }
+}
