@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::core::model::spec::Spec;
 use crate::core::model::turn::NewPrompt;
 
-/// One input of a session's step.
+/// An input of a session's step.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
     /// A command of the owner or of the API. The session may refuse it.
@@ -106,7 +106,7 @@ pub enum Seen {
     },
     /// The agent takes prompts.
     Ready {
-        /// How much of the earlier turns the agent knows.
+        /// The part of the earlier turns that the agent knows.
         restore: Restore,
         /// The agent's process; none for an agent that runs once per prompt.
         agent_pid: Option<u32>,
@@ -133,9 +133,9 @@ pub enum Seen {
         prompt: PromptId,
         /// The reason.
         end: TurnEnd,
-        /// How the agent's process ended, where it did.
+        /// The exit of the agent's process; none where no process ended, or its exit is not known.
         exit: Option<Exit>,
-        /// How many background processes of the turn were killed with it.
+        /// The number of background processes that were killed with the turn.
         left_behind: u32,
     },
     /// The agent's id of its conversation.
@@ -201,7 +201,7 @@ pub enum Seen {
     Alive {
         /// Processor time that the processes below the worker have used so far, in milliseconds.
         cpu_ms: u64,
-        /// How many commands the worker runs for its agent.
+        /// The number of commands that the worker runs for its agent.
         commands: u32,
     },
     /// A notice for a person.
@@ -232,7 +232,7 @@ pub enum Seen {
     Heard(u64),
     /// The worker is dead, all its messages were observed, and its tree was swept. The last observation of an incarnation.
     Gone {
-        /// How the worker ended.
+        /// The worker's exit.
         exit: Exit,
         /// The last lines that the worker and its agent wrote to standard error.
         last_words: Vec<String>,
@@ -276,7 +276,7 @@ impl Seen {
     }
 }
 
-/// One input of the fleet's step.
+/// An input of the fleet's step.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ask {
     /// Create a session.
@@ -312,7 +312,7 @@ pub enum Ask {
     Stop(SessionId, Orphans),
     /// Remove a session without a process, and its records.
     Remove(SessionId),
-    /// One input for one session.
+    /// An input of one session.
     One(SessionId, Input),
     /// A manager has loaded the journal.
     ManagerStarted {
@@ -363,7 +363,7 @@ pub enum Reply {
     },
     /// Waiting prompts were removed.
     Cleared {
-        /// How many.
+        /// The number of removed prompts.
         removed: u32,
     },
     /// The agent was asked to change a setting.

@@ -75,11 +75,11 @@ pub enum Refusal {
 /// A limit of sub-agents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubagentLimit {
-    /// How many parents a sub-agent may have above it.
+    /// The number of parents above a sub-agent.
     Depth,
-    /// How many sub-agents of one parent may work at a time.
+    /// The number of sub-agents of one parent that work at a time.
     Breadth,
-    /// How many sub-agents there may be below one root.
+    /// The number of sub-agents below one root.
     Total,
 }
 

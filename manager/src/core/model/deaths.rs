@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub struct Deaths(Vec<u64>);
 
 impl Deaths {
-    /// How many lie within the period that ends `now`.
+    /// The number of deaths within the period that ends `now`.
     pub fn within(&self, now: u64, period_ms: u64) -> u32 {
         self.0.iter().filter(|&&at| at + period_ms > now).count() as u32
     }
@@ -30,6 +30,6 @@ impl Deaths {
 pub struct Absence {
     /// When the first of them failed, in milliseconds since boot.
     pub since: u64,
-    /// How many they are.
+    /// The number of these starts.
     pub starts: u32,
 }

@@ -64,7 +64,7 @@ pub struct Session {
     pub last_restart: Option<LastRestart>,
     /// The present start follows a death or a restart, and `session.restarted` is not published yet.
     pub recovering: bool,
-    /// How much of the earlier turns the agent knew when it last became ready.
+    /// The part of the earlier turns that the agent knew when it last became ready.
     pub restore: Option<Restore>,
     /// The session never hibernates.
     pub pinned: bool,
@@ -74,7 +74,7 @@ pub struct Session {
     pub parent: Option<SessionId>,
     /// The sub-agent's first prompt.
     pub task: Option<Task>,
-    /// How many sub-agents have an open task.
+    /// The number of sub-agents with an open task.
     pub open_tasks: u32,
     /// The agent's id of its conversation.
     #[serde(default)]

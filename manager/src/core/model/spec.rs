@@ -72,7 +72,7 @@ pub struct Spec {
     /// MCP servers that its agent reaches by itself, if it can.
     #[serde(default)]
     pub remote_servers: Vec<RemoteServer>,
-    /// How the agent's processes are to be contained.
+    /// The containment that the agent's processes are to have.
     #[serde(default)]
     pub containment: Containment,
     /// The sandbox that its agent runs in. What hides the manager's own files is added when a worker is told.
@@ -96,7 +96,7 @@ fn worker_timeout() -> u64 {
 pub struct Subagents {
     /// An agent that takes MCP servers is given kennel's own, which starts sub-agents.
     pub offered: bool,
-    /// How many parents a sub-agent may have above it.
+    /// The number of parents above a sub-agent.
     pub depth: u32,
     /// Sub-agents of one parent whose tasks are open.
     pub breadth: u32,

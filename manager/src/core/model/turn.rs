@@ -27,7 +27,7 @@ pub struct Prompt {
 pub struct NewPrompt {
     /// The text, checked by the caller.
     pub text: Arc<str>,
-    /// What to do if a turn runs or other prompts wait.
+    /// The action if a turn runs or other prompts wait.
     pub when_busy: WhenBusy,
     /// The attachments, checked by the caller.
     pub attachments: Arc<[Attachment]>,
@@ -88,13 +88,13 @@ pub struct Turn {
     /// The time limit passed before anybody aborted the turn.
     #[serde(default)]
     pub timed_out: bool,
-    /// How long the agent has shown no sign of work.
+    /// The time without a sign of work of the agent.
     #[serde(default)]
     pub quiet: Quiet,
-    /// How much of the agent's messages in this turn is on record, in bytes.
+    /// Bytes of the agent's messages on record in this turn.
     #[serde(default)]
     pub recorded: u64,
-    /// How much of the agent's requests is on record since `recorded` reached its limit, in bytes.
+    /// Bytes of the agent's requests on record since `recorded` reached its limit.
     #[serde(default)]
     pub asked: u64,
 }
@@ -159,9 +159,9 @@ pub struct Turns {
     pub running: Option<Turn>,
     /// Interrupted prompts that no one has resolved yet.
     pub interrupted: Vec<Prompt>,
-    /// How many turns have begun.
+    /// The number of turns that have begun.
     pub count: u64,
-    /// How many prompts the agent got, plus how many answers came back.
+    /// The number of prompts that the agent got, plus that of its answers.
     pub messages: u64,
     /// Time of the last message of a user or the agent, unix time in milliseconds.
     pub last_message_at: Option<u64>,
@@ -170,7 +170,7 @@ pub struct Turns {
     /// The program of the next prompt did not run. kennel retries the prompt then, in milliseconds since boot.
     #[serde(default)]
     pub not_before: Option<u64>,
-    /// How much of the agent's messages since its newest turn is on record, in bytes.
+    /// Bytes of the agent's messages on record since its newest turn.
     #[serde(default)]
     pub between: u64,
     /// Permission requests that belong to no turn.
@@ -280,7 +280,7 @@ impl Calls {
     }
 }
 
-/// How long the agent of a turn has shown no sign of work.
+/// The silence of a turn's agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quiet {
     /// The time without a sign of work, in milliseconds: the sum of observations, each of which counts for at most

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::core::model::session::Session;
 
-/// How many of an agent's own sub-agents are kept. Older ones are dropped.
+/// The most of an agent's own sub-agents that are kept. Older ones are dropped.
 pub const MOST: usize = 32;
 
 impl Session {

@@ -12,7 +12,7 @@ pub const MAX_DELAY_MS: u64 = 10_000;
 const FIRST_DELAY_MS: u64 = 10;
 /// Wait after a spawn for which the machine had no room, in milliseconds.
 const NO_ROOM_DELAY_MS: u64 = 1_000;
-/// How long a program may be missing before its session fails, in milliseconds. An installer may replace it meanwhile.
+/// The time after which a session with a missing program fails, in milliseconds. An installer may replace it meanwhile.
 pub const ABSENCE_MS: u64 = 60_000;
 /// The wait after the first start that did not run its program, in milliseconds; each further one is twice as long.
 const FIRST_ABSENCE_DELAY_MS: u64 = 100;
