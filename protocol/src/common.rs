@@ -26,37 +26,37 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-/// What an attached client may do.
+/// Role of an attached client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Everything. At most one client of a session drives.
+    /// The client may do everything. A session has at most one driver.
     Driver,
-    /// Look on.
+    /// The client may read the session and change nothing.
     Viewer,
 }
 
 /// Tokens and cost.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Usage {
-    /// Tokens read.
+    /// Tokens that the model read.
     pub input_tokens: u64,
-    /// Tokens written.
+    /// Tokens that the model wrote.
     pub output_tokens: u64,
-    /// Cost in US dollars, where known.
+    /// Cost in US dollars; null if unknown.
     pub cost_usd: Option<f64>,
 }
 
-/// Something that belongs to a prompt, without what is in it.
+/// An attachment of a prompt, without its content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AttachmentInfo {
-    /// Which sort of thing it is to an agent.
+    /// Kind of the attachment.
     pub kind: AttachmentKind,
-    /// What people call it.
+    /// Name for people.
     pub name: String,
-    /// Its media type.
+    /// Media type.
     pub mime_type: String,
-    /// How many bytes there are in it.
+    /// Size of the content, in bytes.
     pub size: u64,
 }
 
@@ -68,68 +68,68 @@ impl From<&Attachment> for AttachmentInfo {
     }
 }
 
-/// Who has answered for a permission.
+/// Author of the answer to a permission request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Decider {
-    /// A person, or a program for one.
+    /// A client: a person, or a program.
     User,
-    /// What the session was started with.
+    /// The permission policy of the session.
     Policy,
 }
 
-/// What became of a prompt when it was accepted.
+/// Disposition of an accepted prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Disposition {
-    /// It goes to the agent now.
+    /// kennel gives the prompt to the agent now.
     Started,
-    /// It waits its turn.
+    /// The prompt waits in the queue.
     Queued,
 }
 
-/// How a prompt ended. Each ends exactly once.
+/// Outcome of a prompt. Each prompt ends exactly once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// The agent came to its own end.
+    /// The agent ended the turn.
     Completed,
-    /// Somebody asked for its end.
+    /// A client, or a limit of the session, ended the turn.
     Aborted,
-    /// A process died under it.
+    /// A crash cut the turn off.
     Interrupted,
 }
 
-/// What is done about a turn in which nothing shows that its agent works.
+/// Step against a turn whose agent shows no sign of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StallStep {
-    /// It is said.
+    /// kennel records the stall.
     Noticed,
     /// The agent works again.
     Resumed,
-    /// The agent is told to end the turn. One that does not is ended itself: SIGTERM, SIGKILL, restore.
+    /// kennel cancels the turn. If the agent does not end it, kennel ends the agent: SIGTERM, SIGKILL, restore.
     Cancelled,
 }
 
-/// Why a waiting prompt was removed.
+/// Reason for the removal of a waiting prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RemovedBy {
-    /// It was taken out of the queue by its id.
+    /// A client removed the prompt by its id.
     Removed,
-    /// The queue was cleared.
+    /// A client cleared the queue.
     Cleared,
-    /// The session was stopped or removed.
+    /// A client stopped or removed the session.
     Stopped,
 }
 
-/// What becomes of an interrupted prompt.
+/// Resolution of an interrupted prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Resolution {
-    /// The same text is accepted again, at the head of the queue.
+    /// kennel accepts the same text again, at the head of the queue.
     Retry,
-    /// It stays as it is and is no longer asked about.
+    /// The prompt stays interrupted, and kennel no longer lists it.
     Drop,
 }

@@ -19,25 +19,25 @@ pub use crate::common::{Decider, Disposition, Outcome, RemovedBy, Resolution, St
 pub struct Event {
     /// Position in the journal.
     pub id: EventId,
-    /// When it was decided, by the machine's wall clock.
+    /// Time of the event, by the machine's wall clock.
     pub at: Timestamp,
-    /// The session it is about; absent for the manager's own events.
+    /// Session of the event; absent for the manager's own events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionId>,
     /// The session's incarnation at the time; 0 before its first process.
     #[serde(default)]
     pub incarnation: Incarnation,
-    /// What happened.
+    /// Type and data of the event.
     #[serde(flatten)]
     pub kind: EventKind,
 }
 
-/// What can happen. In JSON `type` is the name and `data` the fields.
+/// Kind of an event. In JSON, `type` is the name and `data` holds the fields.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "type", content = "data")]
 #[allow(missing_docs)] // the fields are the glossary's words
 pub enum EventKind {
-    /// A session exists from here on.
+    /// A client created the session.
     #[serde(rename = "session.created")]
     SessionCreated {
         agent: String,
@@ -46,13 +46,13 @@ pub enum EventKind {
         model: Option<String>,
         parent: Option<SessionId>,
     },
-    /// A worker process was spawned for it and is on record.
+    /// kennel spawned a worker process and recorded its identity.
     #[serde(rename = "session.started")]
     SessionStarted { pid: u32 },
     /// The worker and its agent take prompts.
     #[serde(rename = "session.ready")]
     SessionReady { pid: u32, agent_pid: Option<u32>, restore: Restore },
-    /// Its process died and will be replaced after `delay_ms`.
+    /// The session's process died. kennel replaces it after `delay_ms`.
     #[serde(rename = "session.restarting")]
     SessionRestarting {
         reason: String,
@@ -63,36 +63,36 @@ pub enum EventKind {
         /// The last lines the worker or its agent wrote to standard error.
         last_words: Vec<String>,
     },
-    /// The replacement is ready and the conversation is restored, to the level `restore`.
+    /// The replacement is ready. `restore` tells how much of the conversation the agent has.
     #[serde(rename = "session.restarted")]
     SessionRestarted { old_pid: Option<u32>, new_pid: u32, reason: String, restore: Restore },
-    /// The agent has set something that somebody wanted set. `payload` is its whole answer.
+    /// The agent accepted a setting. `payload` is its whole answer.
     #[serde(rename = "setting.changed")]
     SettingChanged { setting_id: u64, name: String, value: String, payload: Value },
-    /// The agent did not set it.
+    /// The agent refused a setting.
     #[serde(rename = "setting.refused")]
     SettingRefused { setting_id: u64, name: String, value: String, reason: String },
-    /// Nothing shows that the agent works: no output, no processor time, no tool call, command or question that is open. Noticed
-    /// after the profile's `stall_timeout`, cancelled after half as long again.
+    /// The agent shows no sign of work: no output, no processor time, no open tool call, command or question. kennel notices
+    /// after the profile's `stall_timeout`, and cancels the turn after half as long again.
     #[serde(rename = "session.stalled")]
     SessionStalled { turn: u64, prompt_id: PromptId, step: StallStep, quiet_ms: u64 },
-    /// Processes of it were killed because all together they had more memory than it may have; `peak_bytes` is the most
-    /// that they had, where that is known. What that ends is told after it.
+    /// Processes of the session were killed because together they exceeded its memory limit. `peak_bytes` is the most that
+    /// they used, if known. Events about what that ended follow.
     #[serde(rename = "session.oom_killed")]
     SessionOomKilled { peak_bytes: Option<u64>, limit_bytes: u64, by: Keeper },
-    /// A manager has taken over the process that an earlier one left: it goes on, with its turn.
+    /// The manager adopted the process that an earlier manager left. The process and its turn go on.
     #[serde(rename = "session.adopted")]
     SessionAdopted { pid: u32 },
-    /// Idle for long, its process was ended; a prompt, attach or ensure brings it back.
+    /// kennel ended the process of an idle session. A prompt, attach or ensure starts one again.
     #[serde(rename = "session.hibernated")]
     SessionHibernated {},
-    /// It leaves hibernation.
+    /// The session leaves hibernation.
     #[serde(rename = "session.woken")]
     SessionWoken {},
-    /// It was stopped, and its whole tree of processes is gone.
+    /// The session is stopped, and its whole tree of processes is gone.
     #[serde(rename = "session.stopped")]
     SessionStopped { exit: Option<Exit> },
-    /// kennel has given up on it until somebody restarts it.
+    /// The session failed. kennel does not restart it before a client does.
     #[serde(rename = "session.failed")]
     SessionFailed {
         reason: String,
@@ -101,10 +101,10 @@ pub enum EventKind {
         /// Processes that survived SIGKILL.
         survivors: Vec<u32>,
     },
-    /// Its settings changed.
+    /// A client changed the session's own settings.
     #[serde(rename = "session.updated")]
     SessionUpdated { pinned: bool },
-    /// It and its records are removed; this event is all that remains.
+    /// The session and its records are removed. Only this event remains.
     #[serde(rename = "session.deleted")]
     SessionDeleted {},
 
@@ -116,30 +116,30 @@ pub enum EventKind {
         disposition: Disposition,
         /// The interrupted prompt that this one repeats.
         retry_of: Option<PromptId>,
-        /// What belongs to it.
+        /// Attachments of the prompt.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         attachments: Vec<AttachmentInfo>,
     },
-    /// It waits behind `position` others.
+    /// The prompt waits behind `position` others.
     #[serde(rename = "prompt.queued")]
     PromptQueued { prompt_id: PromptId, position: u32 },
-    /// Its text was replaced while it waited.
+    /// A client replaced the text of a waiting prompt.
     #[serde(rename = "prompt.edited")]
     PromptEdited { prompt_id: PromptId, text: String },
-    /// It left the queue and goes to the agent.
+    /// The prompt left the queue, and kennel gives it to the agent.
     #[serde(rename = "prompt.started")]
     PromptStarted { prompt_id: PromptId },
-    /// It ended without a turn, as aborted.
+    /// The prompt ended without a turn, as aborted.
     #[serde(rename = "prompt.removed")]
     PromptRemoved { prompt_id: PromptId, reason: RemovedBy },
-    /// Somebody decided what becomes of an interrupted prompt.
+    /// A client resolved an interrupted prompt.
     #[serde(rename = "prompt.resolved")]
     PromptResolved { prompt_id: PromptId, action: Resolution, retried_as: Option<PromptId> },
 
     /// The agent works on the prompt.
     #[serde(rename = "turn.started")]
     TurnStarted { turn: u64, prompt_id: PromptId, agent_pid: u32 },
-    /// The turn came to an end that somebody meant.
+    /// The turn ended without a crash.
     #[serde(rename = "turn.completed")]
     TurnCompleted {
         turn: u64,
@@ -149,7 +149,7 @@ pub enum EventKind {
         stop_reason: String,
         exit: Option<Exit>,
     },
-    /// The turn was cut off. Its prompt is not repeated unless somebody says so.
+    /// A crash cut the turn off. kennel does not repeat the prompt without `retry`.
     #[serde(rename = "turn.interrupted")]
     TurnInterrupted {
         turn: u64,
@@ -181,24 +181,24 @@ pub enum EventKind {
     /// The turn ended with the tool call open; what it did until then, it did.
     #[serde(rename = "tool_call.interrupted")]
     ToolCallInterrupted { turn: u64, prompt_id: PromptId, tool_call_id: String },
-    /// What the agent means to do.
+    /// The agent's plan changed.
     #[serde(rename = "plan.updated")]
     PlanUpdated { turn: u64, prompt_id: PromptId, payload: Value },
-    /// What the session has used so far.
+    /// Tokens and cost of the session so far.
     #[serde(rename = "usage.updated")]
     UsageUpdated { usage: Usage, payload: Value },
-    /// The agent tells something that has no name here, or that belongs to no turn.
+    /// The agent sent an update that kennel has no event for, or that belongs to no turn.
     #[serde(rename = "agent.updated")]
     AgentUpdated { prompt_id: Option<PromptId>, payload: Value },
 
-    /// The agent wants to be allowed something. The event's id is the permission's.
+    /// The agent asks for a permission. The event's id is the permission's.
     #[serde(rename = "permission.requested")]
     PermissionRequested {
         permission_id: PermissionId,
-        /// Absent where it is asked between two turns.
+        /// Absent for a request between two turns.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         turn: Option<u64>,
-        /// The same.
+        /// Absent for a request between two turns.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         prompt_id: Option<PromptId>,
         tool_call_id: String,
@@ -206,60 +206,60 @@ pub enum EventKind {
         options: Vec<PermissionOption>,
         payload: Value,
     },
-    /// It was answered: by a person, or by the session's policy.
+    /// A client or the session's policy answered the permission request.
     #[serde(rename = "permission.resolved")]
     PermissionResolved { permission_id: PermissionId, option_id: String, by: Decider },
-    /// It was not answered, and will not be.
+    /// The permission request ended without an answer.
     #[serde(rename = "permission.expired")]
     PermissionExpired { permission_id: PermissionId, reason: String },
 
-    /// The agent wants something done that a client can do: read a file as the editor has it, ask its user. The event's
-    /// id is the call's.
+    /// The agent sent a request that a client can answer, such as reading a file or asking the user. The event's id is the
+    /// call's.
     #[serde(rename = "call.requested")]
     CallRequested {
         call_id: CallId,
         turn: u64,
         prompt_id: PromptId,
-        /// The client that is asked; absent where none is.
+        /// The client that kennel asks; null if no client is asked.
         client_id: Option<EventId>,
-        /// ACP's name of what is to be done.
+        /// Name of the ACP method.
         method: String,
         payload: Value,
     },
-    /// The client has answered. What it said is between it and the agent.
+    /// The client answered the call. The journal does not hold the answer.
     #[serde(rename = "call.answered")]
     CallAnswered { call_id: CallId },
-    /// No client has answered, and none will be heard any more.
+    /// The call ended without an answer. kennel ignores later answers.
     #[serde(rename = "call.expired")]
     CallExpired { call_id: CallId, reason: String },
 
-    /// Somebody came, to drive or to look on. The event's id is the client's.
+    /// A client attached, as driver or viewer. The event's id is the client's.
     #[serde(rename = "client.attached")]
     ClientAttached { client_id: EventId, name: String, role: Role },
-    /// It went, or its connection ended.
+    /// The client detached, or its connection ended.
     #[serde(rename = "client.detached")]
     ClientDetached { client_id: EventId },
-    /// Another client drives from here on, or none.
+    /// Another client is the driver now; null: no client is.
     #[serde(rename = "driver.changed")]
     DriverChanged { driver: Option<EventId> },
 
-    /// A sub-agent of this session was started.
+    /// kennel started a sub-agent of this session.
     #[serde(rename = "subagent.started")]
     SubagentStarted { child: SessionId, task: String, model: Option<String> },
-    /// A sub-agent's task ended. Told once for each sub-agent.
+    /// A sub-agent's task ended. Recorded once for each sub-agent.
     #[serde(rename = "subagent.completed")]
     SubagentCompleted { child: SessionId, outcome: Outcome },
-    /// A sub-agent failed with its task open. Told once, instead of `subagent.completed`.
+    /// A sub-agent failed with its task open. Recorded once, instead of `subagent.completed`.
     #[serde(rename = "subagent.lost")]
     SubagentLost { child: SessionId, reason: String },
 
-    /// Something the user should read that no agent said.
+    /// A message of kennel for the user.
     #[serde(rename = "system.message")]
     SystemMessage { text: String },
-    /// A manager took the state directory over.
+    /// A manager started on this state directory.
     #[serde(rename = "manager.started")]
     ManagerStarted { pid: u32, version: String, boot_id: String },
-    /// The manager ends all processes and leaves; goals are kept.
+    /// The manager ends all processes and exits. It keeps the goals of the sessions.
     #[serde(rename = "manager.stopping")]
     ManagerStopping {},
 }

@@ -4,26 +4,26 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What a session's programs may use; none: as much as there is.
+/// Resource limits of a session's programs. An absent field is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
 pub struct Limits {
-    /// How much is added to the nice value (nice(2)), 0 to 19: the kernel never refuses to run later than others.
+    /// Number added to the nice value (nice(2)), 0 to 19. The kernel never refuses a higher nice value.
     pub nice: Option<u32>,
-    /// Descriptors that each process may have open (RLIMIT_NOFILE, getrlimit(2)); soft and hard limit.
+    /// Limit of open descriptors in each process (RLIMIT_NOFILE, getrlimit(2)), soft and hard.
     pub nofile: Option<u64>,
-    /// Memory of all processes together, in bytes.
+    /// Memory limit of all processes together, in bytes.
     #[serde(default)]
     pub memory_bytes: Option<u64>,
-    /// Processes and threads at once, those included that keep the agent's namespace.
+    /// Limit of processes and threads at one time, including those that keep the agent's namespace.
     #[serde(default)]
     pub pids: Option<u32>,
-    /// Processor time of all processes together, in thousandths of a processor.
+    /// Processor limit of all processes together, in thousandths of a processor.
     #[serde(default)]
     pub milli_cpus: Option<u32>,
 }
 
-/// What sees to it that a limit is kept. On the wire: grows by appending.
+/// Mechanism that enforces a limit. On the wire, new variants are appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
@@ -32,13 +32,13 @@ pub enum Keeper {
     CgroupV2,
     /// The kernel, in control groups of version 1.
     CgroupV1,
-    /// The session's worker, which looks now and then: what grows fast is found late.
+    /// The session's worker, which samples the usage and finds fast growth late.
     Watched,
     /// The kernel, for each process by itself (getrlimit(2)).
     Rlimit,
     /// The kernel's scheduler, by the nice value (sched(7)).
     Priority,
-    /// Nothing: it cannot be kept here.
+    /// Nothing enforces the limit on this machine.
     None,
 }
 
@@ -62,24 +62,24 @@ impl fmt::Display for Keeper {
     }
 }
 
-/// What sees to each of [`Limits`]; none: there is no such limit.
+/// Mechanism that enforces each of the [`Limits`]. An absent field is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
 pub struct LimitedBy {
-    /// To the nice value.
+    /// Mechanism for the nice value.
     pub nice: Option<Keeper>,
-    /// To the descriptors.
+    /// Mechanism for the descriptors.
     pub nofile: Option<Keeper>,
-    /// To the memory.
+    /// Mechanism for the memory.
     pub memory: Option<Keeper>,
-    /// To the number of processes.
+    /// Mechanism for the number of processes.
     pub pids: Option<Keeper>,
-    /// To the processor time.
+    /// Mechanism for the processor time.
     pub cpus: Option<Keeper>,
 }
 
 impl Limits {
-    /// What sees to them where there are no control groups.
+    /// Returns the mechanisms on a machine without control groups.
     pub fn without_groups(&self) -> LimitedBy {
         let by = |limited: bool, keeper| limited.then_some(keeper);
         LimitedBy {
@@ -95,7 +95,7 @@ impl Limits {
 /// The control groups that a session's programs belong to. All paths are absolute.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Groups {
-    /// A process that writes `0` into each of these is in them (cgroups(7), "cgroup.procs").
+    /// Files into which a process writes `0` to enter the groups (cgroups(7), "cgroup.procs").
     pub enter: Vec<String>,
     /// Has a line `oom_kill N`: how many were killed because the group had no memory left; none where it has no limit.
     pub memory_events: Option<String>,

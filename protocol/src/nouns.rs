@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Which process this is, beyond doubt: a pid alone is reused by the kernel, a pid with its start time is not
-/// within one boot, and the boot id tells boots apart.
+/// Identity of a process. The kernel reuses pids; it does not reuse a pid with the same start time within one boot, and the
+/// boot id distinguishes boots.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Identity {
     /// Process id in the manager's pid namespace.
@@ -16,21 +16,21 @@ pub struct Identity {
     pub boot_id: String,
 }
 
-/// How a process ended, as waitid(2) tells it.
+/// Exit of a process, from waitid(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
 pub enum Exit {
-    /// It exited with this status.
+    /// The process exited with this status.
     Code(i32),
-    /// This signal killed it.
+    /// This signal killed the process.
     Signal(i32),
-    /// It is gone and nobody saw how: it was not our child, or the manager was not there.
+    /// Unknown: the process was not kennel's child, or no manager ran.
     Unknown,
 }
 
 impl Exit {
-    /// Whether the process ended of itself and reported success.
+    /// Returns whether the process exited with status 0.
     pub fn is_success(self) -> bool {
         self == Exit::Code(0)
     }
@@ -70,18 +70,18 @@ fn signal_name(signal: i32) -> Option<&'static str> {
     })
 }
 
-/// How much of the conversation an agent has after its process was replaced.
+/// Restore level: how much of the conversation an agent has after kennel replaced its process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
 pub enum Restore {
-    /// The agent took up its own stored session.
+    /// The agent resumed its own stored session.
     Resumed,
-    /// The agent read its stored session again.
+    /// The agent loaded its own stored session, and sent all of it again.
     Loaded,
-    /// The agent is told the turns before from kennel's journal.
+    /// The agent gets the earlier turns from kennel's journal.
     Replayed,
-    /// The agent knows nothing of the turns before; the journal still has them for people.
+    /// The agent does not know the earlier turns. The journal still has them.
     Fresh,
 }
 
@@ -96,13 +96,13 @@ impl fmt::Display for Restore {
     }
 }
 
-/// Which of a program's two outputs a piece of text came from.
+/// One of a program's two outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
 pub enum Stream {
     /// Standard output: the agent's answer.
     Stdout,
-    /// Standard error: what it says beside the answer.
+    /// Standard error: messages beside the answer.
     Stderr,
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-/// Whether an error of a pipe that does not block means "later".
+/// Returns whether an error of a pipe that does not block means "later".
 pub fn is_transient(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }

@@ -25,7 +25,7 @@ const MARKED_PASSES: usize = 32;
 /// What still lives so long after SIGKILL hangs in the kernel or is not ours to signal.
 const GIVE_UP: Duration = Duration::from_secs(10);
 
-/// Reaps every child that is dead, and tells each. Returns whether no child is left, dead or alive.
+/// Reaps every dead child, and calls `on_exit` for each. Returns whether no child is left, dead or alive.
 pub fn reap(mut on_exit: impl FnMut(Pid, Exit)) -> bool {
     loop {
         match rustix::process::wait(WaitOptions::NOHANG) {
@@ -38,7 +38,7 @@ pub fn reap(mut on_exit: impl FnMut(Pid, Exit)) -> bool {
     }
 }
 
-/// How a process ended.
+/// Converts a wait status.
 pub fn exit(status: WaitStatus) -> Exit {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => Exit::Code(code),
@@ -47,20 +47,20 @@ pub fn exit(status: WaitStatus) -> Exit {
     }
 }
 
-/// The processes below that live: zombies do not count.
+/// Returns the living processes below, without zombies.
 pub fn living() -> Vec<Pid> {
     let mut pids = below();
     pids.retain(|pid| Stat::read(*pid).is_some_and(|stat| !stat.is_dead()));
     pids
 }
 
-/// Processor time that everything below has used, in milliseconds, and those that it has reaped.
+/// Returns the processor time of all processes below and of those that they have reaped, in milliseconds.
 pub fn cpu_ms() -> u64 {
     let ticks: u64 = below().into_iter().filter_map(|pid| Some(Stat::read(pid)?.ticks)).sum();
     ticks.saturating_mul(1000) / rustix::param::clock_ticks_per_second().max(1)
 }
 
-/// What everything below uses.
+/// Memory, processes and threads of everything below.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Used {
     /// Memory, in bytes; what several share counts for each.
@@ -69,7 +69,7 @@ pub struct Used {
     pub tasks: u32,
 }
 
-/// What everything below uses.
+/// Returns the memory, processes and threads of everything below.
 pub fn used() -> Used {
     let one = |pid: Pid| (resident(pid), Stat::read(pid).map_or(0, |stat| stat.tasks));
     below().into_iter().map(one).fold(Used::default(), |used, (resident, tasks)| Used {
@@ -149,14 +149,14 @@ pub struct Ending {
     killed: bool,
 }
 
-/// What a round of an [`Ending`] came to.
+/// Result of a round of an [`Ending`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Round {
     /// Nothing is left below.
     Gone,
     /// Another round is due at the next death, or then.
     Next(Instant),
-    /// These do not die of SIGKILL.
+    /// These processes do not die of SIGKILL.
     Stuck(Vec<Pid>),
 }
 
@@ -245,7 +245,7 @@ fn send(pid: Pid, signal: Signal) {
     }
 }
 
-/// Whether the parents of `pid` lead to `me`.
+/// Returns whether `pid` is below `me`.
 fn is_below(pid: Pid, me: Pid) -> bool {
     let mut at = pid;
     while let Some(parent) = Stat::read(at).and_then(|stat| Pid::from_raw(stat.parent)) {
@@ -257,7 +257,7 @@ fn is_below(pid: Pid, me: Pid) -> bool {
     false
 }
 
-/// Everything below us, zombies too, parents before children.
+/// Returns everything below us, zombies too, parents before children.
 fn below() -> Vec<Pid> {
     let me = rustix::process::getpid();
     let mut children = Vec::new();
@@ -272,7 +272,7 @@ fn below() -> Vec<Pid> {
     children
 }
 
-/// Adds the children of all threads of `pid`. Whether the kernel can tell them at all.
+/// Adds the children of all threads of `pid`. Returns whether the kernel lists children at all.
 fn children_of(pid: Pid, children: &mut Vec<Pid>) -> bool {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return true;
@@ -312,14 +312,14 @@ fn below_by_scan(me: Pid) -> Vec<Pid> {
     found
 }
 
-/// What `/proc/PID/stat` says (proc_pid_stat(5)).
+/// Fields of `/proc/PID/stat` (proc_pid_stat(5)).
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
     state: char,
     parent: i32,
     /// Processor time, in clock ticks: its own and that of the children that it has waited for.
     ticks: u64,
-    /// Its threads; a zombie is still one.
+    /// Number of threads; a zombie counts as one.
     tasks: u32,
 }
 

@@ -8,44 +8,44 @@ use utoipa::ToSchema;
 
 use crate::wire::AgentDetails;
 
-/// How an agent is spoken to.
+/// Protocol between kennel and an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AgentKind {
-    /// A prompt is a command line.
+    /// Shell: each prompt is a command line.
     Shell,
-    /// A program is started for each prompt.
+    /// kennel starts a program for each prompt.
     Command,
     /// A program lives between prompts and speaks the Agent Client Protocol.
     Acp,
 }
 
-/// An agent that sessions can be started with.
+/// An agent that a session can use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AgentInfo {
     /// The profile's name.
     pub name: String,
-    /// How it is spoken to.
+    /// Protocol between kennel and the agent.
     pub kind: AgentKind,
     /// Its program, as the profile names it.
     pub program: String,
-    /// Where its program is; null where it is not found.
+    /// Path of its program; null if kennel does not find it.
     pub path: Option<String>,
-    /// kennel knows it without being told in `config.toml`.
+    /// kennel knows the agent without an entry in `config.toml`.
     pub built_in: bool,
-    /// How a person logs in, where that is known.
+    /// Instructions for the log-in, if kennel knows them.
     pub login: Option<String>,
-    /// How it is installed, where that is known.
+    /// Instructions for the installation, if kennel knows them.
     pub install: Option<String>,
-    /// Variables that the configuration names in `env_pass` for it and that the manager's environment lacks, by name.
+    /// Names of variables in its `env_pass` that the manager's environment lacks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub env_missing: Vec<String>,
-    /// What it said of itself in the newest session with it.
+    /// Details that the agent gave of itself in its newest session.
     #[serde(default)]
     pub details: Option<AgentDetails>,
 }
 
-/// What something in an agent is to be set to.
+/// Body of a request that sets something in an agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SettingRequest {
@@ -53,27 +53,27 @@ pub struct SettingRequest {
     pub value: String,
 }
 
-/// What became of a setting.
+/// Result of a setting.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SettingReply {
-    /// What.
+    /// Name of the setting.
     pub name: String,
-    /// To what.
+    /// Value of the setting.
     pub value: String,
-    /// The agent's whole answer; null: it has not answered yet, and `setting.changed` or `setting.refused` will say
-    /// what it does.
+    /// The agent's whole answer. null if the agent has not answered yet; the event `setting.changed` or `setting.refused`
+    /// then tells the result.
     pub answer: Option<Value>,
 }
 
-/// What can be set in a session's agent, in ACP's words, and what was.
+/// Settings of a session's agent, in ACP's words.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SettingsInfo {
-    /// Its modes and the one that it is in; set by the name `mode`.
+    /// Modes of the agent and the current one. Clients set the mode by the name `mode`.
     pub modes: Option<Value>,
-    /// Its options and what they are set to; set by their ids.
+    /// Configuration options of the agent and their values. Clients set them by their ids.
     pub config_options: Option<Value>,
-    /// What was set here, and is set again in each process of the agent.
+    /// Values that clients set. kennel sets them again in each new process of the agent.
     pub set: BTreeMap<String, String>,
-    /// What the agent has not answered yet.
+    /// Values that the agent has not answered yet.
     pub waiting: BTreeMap<String, String>,
 }

@@ -11,25 +11,25 @@ use crate::{CallId, EventId, PromptId, SessionId};
 /// A client that is attached to a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ClientInfo {
-    /// Its id: `Kennel-Client` in its requests.
+    /// Id of the client. The client sends it as `Kennel-Client` in its requests.
     pub client_id: EventId,
-    /// What it calls itself.
+    /// Name that the client gave.
     pub name: String,
-    /// What it may do.
+    /// Role of the client.
     pub role: Role,
-    /// What it can do for the agent while it drives.
+    /// Requests of the agent that the client can answer while it is the driver.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub offers: Vec<Offer>,
 }
 
-/// What a client has to say to a call: one of the two.
+/// A client's answer to a call: either `result` or `error`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CallRequest {
-    /// What came of it, as ACP has it for the method.
+    /// Result, in ACP's form for the method.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<Value>,
-    /// Why it could not be done, as ACP has it: `code` and `message`.
+    /// Error, in ACP's form: `code` and `message`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Value>,
 }
@@ -37,18 +37,18 @@ pub struct CallRequest {
 /// A call that waits for an answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CallInfo {
-    /// Its id, which is its event's.
+    /// Id of the call, equal to the id of its event.
     pub call_id: CallId,
     /// The session.
     pub session_id: SessionId,
-    /// The prompt in whose turn it was asked.
+    /// Prompt in whose turn the agent asked.
     pub prompt_id: PromptId,
-    /// The client that is asked now; null: it waits for one that can do it.
+    /// Client that kennel asks now; null while no attached client can answer.
     pub client_id: Option<EventId>,
-    /// ACP's name of what is to be done.
+    /// Name of the ACP method.
     pub method: String,
-    /// With what, as the agent has said it.
+    /// Parameters of the method, as the agent sent them.
     pub payload: Value,
-    /// When it was asked.
+    /// Time of the request.
     pub asked_at: Timestamp,
 }

@@ -5,68 +5,68 @@ use utoipa::ToSchema;
 
 use crate::SessionId;
 
-/// What the state directory takes of its disk. Sizes are in bytes; those of files are their lengths.
+/// Disk usage of the state directory. Sizes are in bytes; the size of a file is its length.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DiskUsage {
-    /// The state directory.
+    /// Path of the state directory.
     pub state_dir: String,
-    /// What this user could still write to its file system.
+    /// Free space on its file system for this user.
     pub available_bytes: u64,
-    /// What the files take that are told of here: journal, logs, spools, damaged journals, leftovers, reserve and worktrees.
+    /// Size of all files of this report: journal, logs, spools, damaged journals, leftovers, reserve and worktrees.
     pub total_bytes: u64,
-    /// The record of all that happened.
+    /// Usage of the journal.
     pub journal: JournalUsage,
-    /// Logs of sessions.
+    /// Size of the sessions' logs.
     pub log_bytes: u64,
-    /// The daemon's own log.
+    /// Size of the daemon's own log.
     pub daemon_log_bytes: u64,
-    /// What workers have said that no manager has recorded yet.
+    /// Size of the spools: reports of workers that no manager has recorded yet.
     pub spool_bytes: u64,
-    /// What is kept back for a full disk.
+    /// Size of the reserve for a full disk.
     pub reserve_bytes: u64,
-    /// Git worktrees of sub-agents.
+    /// Size of the sub-agents' git worktrees.
     #[serde(default)]
     pub worktree_bytes: u64,
-    /// The same, each by itself, by name.
+    /// Usage of each git worktree, by name.
     #[serde(default)]
     pub worktrees: Vec<WorktreeUsage>,
-    /// Damaged journals that were kept.
+    /// Damaged journals that kennel kept.
     pub damaged: Vec<FileUsage>,
-    /// Files that belong to nothing any more: logs of sessions that are no more, and what was to become a journal.
+    /// Leftovers: logs of sessions that no longer exist, and unfinished journals.
     pub leftovers: Vec<FileUsage>,
-    /// By session, the largest first.
+    /// Usage of each session, the largest first.
     pub sessions: Vec<SessionUsage>,
 }
 
-/// What the journal takes.
+/// Disk usage of the journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct JournalUsage {
-    /// The file.
+    /// Size of the file.
     pub file_bytes: u64,
-    /// How much of the file is empty: what is recorded next goes there, and the file does not grow.
+    /// Free space inside the file. The next records go there, and the file does not grow.
     pub free_bytes: u64,
-    /// The log of its newest commits, beside it. It is written over and over, and seldom longer than 4 MiB.
+    /// Size of the write-ahead log beside it. SQLite reuses the log; it is seldom longer than 4 MiB.
     pub wal_bytes: u64,
-    /// Events on record.
+    /// Number of recorded events.
     pub events: u64,
-    /// Their JSON. With what the journal needs around it this is a little less than what they take of the file.
+    /// Size of their JSON. In the file they take a little more.
     pub event_bytes: u64,
-    /// Prompts that may still be run, whose texts are kept beside their events.
+    /// Number of prompts that may still run. The journal has their texts beside their events.
     pub prompts: u64,
-    /// Their texts.
+    /// Size of their texts.
     pub prompt_bytes: u64,
-    /// Attachments of these prompts; those of others are gone.
+    /// Number of attachments of these prompts. The journal has no others.
     pub attachments: u64,
-    /// Their content, as it is kept.
+    /// Size of their content in the journal.
     pub attachment_bytes: u64,
 }
 
 /// A file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FileUsage {
-    /// Its name in the state directory.
+    /// Name in the state directory.
     pub name: String,
-    /// Its length.
+    /// Length of the file.
     pub bytes: u64,
 }
 
@@ -75,30 +75,31 @@ pub struct FileUsage {
 pub struct WorktreeUsage {
     /// Its name in the state directory: `worktrees/SESSION/NAME`, by the session that asked for it.
     pub name: String,
-    /// The lengths of its files. kennel counts at most a million files in all worktrees together.
+    /// Sum of the lengths of its files. kennel counts at most a million files in all worktrees together.
     pub bytes: u64,
-    /// The sessions whose working directory is in it, whatever their status.
+    /// Sessions with their working directory in it, whatever their status.
     pub sessions: Vec<SessionId>,
 }
 
-/// What a session takes.
+/// Disk usage of a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SessionUsage {
-    /// The session; null: what belongs to none, as what the manager has to say of itself and of removed sessions.
+    /// The session. null for records without a session: those about the manager and about removed sessions.
     pub id: Option<SessionId>,
-    /// All of the following.
+    /// Sum of the following sizes.
     pub bytes: u64,
-    /// Events on record.
+    /// Number of recorded events.
     pub events: u64,
-    /// Their JSON.
+    /// Size of their JSON.
     pub event_bytes: u64,
-    /// Texts and attachments of prompts that may still be run.
+    /// Size of texts and attachments of prompts that may still run.
     pub prompt_bytes: u64,
-    /// Its log.
+    /// Size of its log.
     pub log_bytes: u64,
-    /// What its workers have said that is not on record yet.
+    /// Size of its workers' reports that are not recorded yet.
     pub spool_bytes: u64,
-    /// Git worktrees: of the first session that works there, else of the one that asked for them.
+    /// Size of its git worktrees. A worktree counts for the first session that works there, otherwise for the session that
+    /// asked for it.
     #[serde(default)]
     pub worktree_bytes: u64,
 }

@@ -10,13 +10,13 @@ use super::session::SessionInfo;
 use crate::common::Timestamp;
 use crate::{EventId, SessionId};
 
-/// A working directory whose session is wanted.
+/// Body of a request for the session of a directory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BootstrapRequest {
     /// Absolute path of an existing directory.
     pub workdir: String,
-    /// What the session is started with, if it does not exist.
+    /// Options of the session, used only if kennel creates it.
     #[serde(default)]
     pub opts: SessionOpts,
 }
@@ -26,9 +26,9 @@ pub struct BootstrapRequest {
 pub struct Bootstrap {
     /// The session.
     pub session: SessionInfo,
-    /// Its id.
+    /// Id of the session.
     pub id: SessionId,
-    /// Its worker.
+    /// Pid of its worker; null without a worker.
     pub pid: Option<u32>,
     /// The session's token. A secret.
     pub token: String,
@@ -37,14 +37,14 @@ pub struct Bootstrap {
 /// A session's token.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TokenReply {
-    /// 32 bytes that nobody can guess, in url-safe base64. A secret.
+    /// 32 random bytes in url-safe base64. A secret.
     pub token: String,
 }
 
 /// The manager itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ManagerInfo {
-    /// Its process.
+    /// Pid of the manager.
     pub pid: u32,
     /// `running`, `stopping`, or `state_dir_gone`: the state directory was deleted, and new work is refused.
     pub state: String,
@@ -55,11 +55,11 @@ pub struct ManagerInfo {
     /// The path of the `config.toml` that the manager reads, whether the file exists or not; absent from older managers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<String>,
-    /// When it started.
+    /// Time of its start.
     pub started_at: Timestamp,
-    /// Sessions by status.
+    /// Number of sessions by status.
     pub sessions: BTreeMap<String, u64>,
-    /// The last event recorded.
+    /// Id of the last recorded event.
     pub last_event_id: EventId,
 }
 
@@ -75,12 +75,12 @@ pub struct Problem {
     pub status: u16,
     /// Stable name of the problem, for programs.
     pub code: String,
-    /// What happened and what was not changed, for people.
+    /// Text for people: what happened, and what was not changed.
     pub detail: String,
-    /// What to do.
+    /// Advice for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// Which of several things of the request it is about, by its name: without it the request may be right.
+    /// Name of the part of the request that the problem is about. Without that part the request may succeed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
 }

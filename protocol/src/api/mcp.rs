@@ -7,18 +7,18 @@ use utoipa::ToSchema;
 
 use crate::wire::Transport;
 
-/// A program that offers tools to the agent over the Model Context Protocol, on its standard input and output.
+/// An MCP server for the agent: a program that speaks the Model Context Protocol on its standard input and output.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct McpServerOpts {
-    /// What the agent calls it, 1 to 100 characters; one of the profile's of that name is not given to the agent.
+    /// Name for the agent, 1 to 100 characters. It replaces a server of the same name in the profile.
     pub name: String,
     /// The program: its absolute path, or its name on PATH.
     pub command: String,
     /// Its arguments. Never shown.
     #[serde(default)]
     pub args: Vec<String>,
-    /// Added to its environment. Never shown.
+    /// Environment variables, added to its environment. Never shown.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
 }
@@ -30,18 +30,18 @@ impl std::fmt::Debug for McpServerOpts {
     }
 }
 
-/// A server of tools over the Model Context Protocol that is reached by HTTP.
+/// An MCP server that the agent reaches by HTTP.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct McpRemoteServerOpts {
-    /// What the agent calls it, 1 to 100 characters; one of the profile's of that name is not given to the agent.
+    /// Name for the agent, 1 to 100 characters. It replaces a server of the same name in the profile.
     pub name: String,
-    /// How it is reached.
+    /// Transport by which the agent reaches it.
     #[serde(default)]
     pub transport: Transport,
-    /// Where: `http://` or `https://`. Never shown.
+    /// URL: `http://` or `https://`. Never shown.
     pub url: String,
-    /// Sent with each request. Never shown.
+    /// HTTP headers, sent with each request. Never shown.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
 }
@@ -53,21 +53,21 @@ impl std::fmt::Debug for McpRemoteServerOpts {
     }
 }
 
-/// MCP servers for the agent of a session that exists.
+/// MCP servers for the agent of an existing session.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct McpServersRequest {
-    /// Programs.
+    /// Servers that are programs.
     pub mcp_servers: Vec<McpServerOpts>,
-    /// Those that are reached by HTTP.
+    /// Servers that the agent reaches by HTTP.
     pub mcp_remote_servers: Vec<McpRemoteServerOpts>,
 }
 
-/// What became of them.
+/// Result of naming MCP servers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct McpServersReply {
-    /// Names of those that the session did not have so.
+    /// Names of the servers that are new or different.
     pub changed: Vec<String>,
-    /// The agent that runs does not have them: its next process will.
+    /// The running agent process does not have these servers; the next process gets them.
     pub next_process: bool,
 }

@@ -9,7 +9,7 @@ use super::mcp::{McpRemoteServerOpts, McpServerOpts};
 use super::permission::PermissionPolicy;
 use crate::wire::Offer;
 
-/// What a session is started with. What is not given comes from the agent's profile, then from the defaults.
+/// Options of a new session. An absent option comes from the agent's profile, then from the defaults.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SessionOpts {
@@ -22,16 +22,16 @@ pub struct SessionOpts {
     /// The agent's profile; else `shell`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent: Option<String>,
-    /// Passed to the agent where its command line says `{model}`.
+    /// The model. kennel puts it in the place of `{model}` in the agent's command line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// Absolute path of an existing directory in which the agent runs; else the home directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workdir: Option<String>,
-    /// Added to the agent's environment.
+    /// Environment variables, added to the agent's environment.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
-    /// Which deaths are answered with a restart.
+    /// The restart type: which deaths of the worker kennel answers with a restart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restart: Option<RestartType>,
     /// Restart intensity: more deaths than this within `period_ms` and the session is `failed`.
@@ -40,75 +40,75 @@ pub struct SessionOpts {
     /// Restart period, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub period_ms: Option<u64>,
-    /// What becomes of a prompt whose turn a crash cut off.
+    /// Action for a prompt whose turn a crash cut off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_crash: Option<OnCrash>,
     /// Idle time after which the session hibernates, in milliseconds; 0 = never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hibernate_after_ms: Option<u64>,
-    /// How long the agent's processes have between SIGTERM and SIGKILL, in milliseconds.
+    /// Time between SIGTERM and SIGKILL for the agent's processes, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grace_ms: Option<u64>,
-    /// How long a turn may take, in milliseconds, the time included that it waits for somebody; then it is aborted, with
-    /// `timeout` as its stop reason. 0 = as long as it wants.
+    /// Time limit of a turn, in milliseconds; waiting for an answer counts. kennel then aborts the turn with the stop
+    /// reason `timeout`. 0 = no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub turn_timeout_ms: Option<u64>,
-    /// How much is added to the nice value of the agent's processes, 0 to 19.
+    /// Number added to the nice value of the agent's processes, 0 to 19.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nice: Option<u32>,
-    /// Descriptors that each of the agent's processes may have open, from 32.
+    /// Limit of open descriptors for each of the agent's processes, at least 32.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nofile: Option<u64>,
-    /// Memory that the agent's processes may have together, in bytes, from 8 MiB. With more they are killed, and
-    /// `session.oom_killed` says so.
+    /// Memory limit of all the agent's processes together, in bytes, at least 8 MiB. If they use more, they are killed, and
+    /// kennel records `session.oom_killed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<u64>,
-    /// Processes and threads that there may be of the agent at once, from 8.
+    /// Limit of the agent's processes and threads at one time, at least 8.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pids: Option<u32>,
-    /// Processor time of the agent's processes together, in thousandths of a processor, from 10.
+    /// Processor limit of all the agent's processes together, in thousandths of a processor, at least 10.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub milli_cpus: Option<u32>,
-    /// What becomes of a permission that the agent asks for and no rule of its profile is about.
+    /// Policy for permission requests that match no rule of the profile.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub permissions: Option<PermissionPolicy>,
-    /// How long a permission may wait for an answer, in milliseconds; then it is denied. 0 = for ever.
+    /// Time limit for the answer to a permission request, in milliseconds; kennel then denies it. 0 = no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub permission_timeout_ms: Option<u64>,
-    /// MCP servers for the agent, beside those of its profile; only for agents that speak ACP.
+    /// MCP servers for the agent that are programs, added to those of its profile. Only for agents that speak ACP.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mcp_servers: Vec<McpServerOpts>,
-    /// The same, of those that are reached by HTTP. One that the agent cannot reach so is named in a `system.message`.
+    /// MCP servers for the agent that it reaches by HTTP. If the agent does not support that, a `system.message` names them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mcp_remote_servers: Vec<McpRemoteServerOpts>,
     /// The file mode creation mask of the client (umask(2)), 0 to 0o777. It applies where the configuration sets none. Over
     /// HTTP the header `Kennel-Umask` carries it.
     #[serde(skip)]
     pub umask: Option<u32>,
-    /// What the client can do for the agent that starts the session, and attaches to it then: an agent hears at its start
-    /// whether it can ask for files.
+    /// Requests of the agent that the client can answer once it has attached. An agent learns at its start whether it may
+    /// ask for files, so the client names them here.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub offers: Vec<Offer>,
 }
 
-/// Which deaths of a worker nobody asked for are answered with a restart (OTP's names).
+/// Restart type (OTP's names): which unexpected deaths of the worker kennel answers with a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RestartType {
-    /// Every one.
+    /// Every death.
     Permanent,
-    /// Every one but an exit with status 0.
+    /// Every death except an exit with status 0.
     Transient,
-    /// None: the session is `failed`, or `stopped` if the status was 0.
+    /// No death: the session becomes `failed`, or `stopped` if the exit status was 0.
     Temporary,
 }
 
-/// What becomes of a prompt whose turn a crash cut off.
+/// Action for a prompt whose turn a crash cut off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnCrash {
-    /// It ends as interrupted, and somebody may `resolve` it: its tools may have had effects.
+    /// End the prompt as interrupted. A client may `resolve` it: its tools may have had effects.
     Interrupt,
-    /// It goes to the restored agent again.
+    /// Give the prompt to the restored agent again.
     Retry,
 }

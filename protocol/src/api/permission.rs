@@ -7,22 +7,22 @@ use crate::common::Timestamp;
 use crate::wire::PermissionOption;
 use crate::{PermissionId, PromptId, SessionId};
 
-/// What becomes of a permission that an agent asks for.
+/// Policy for permission requests of an agent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PermissionPolicy {
-    /// It waits until somebody answers.
+    /// The request waits until a client answers.
     #[default]
     Park,
-    /// It is given, once.
+    /// kennel allows the request once.
     Allow,
-    /// It is denied, once; the agent goes on without.
+    /// kennel denies the request once; the turn goes on.
     Deny,
-    /// The turn is aborted.
+    /// kennel aborts the turn.
     Fail,
 }
 
-/// An answer to a permission, as it is sent.
+/// Body of an answer to a permission request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AnswerRequest {
@@ -30,34 +30,34 @@ pub struct AnswerRequest {
     pub answer: PermissionAnswer,
 }
 
-/// A permission that waits for an answer.
+/// A permission request that waits for an answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PermissionInfo {
-    /// Its id, which is its event's.
+    /// Id of the permission, equal to the id of its event.
     pub permission_id: PermissionId,
     /// The session.
     pub session_id: SessionId,
-    /// The prompt in whose turn it was asked; absent where that was between two turns.
+    /// Prompt in whose turn the agent asked; absent for a request between two turns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_id: Option<PromptId>,
-    /// What the agent wants to do, in its words.
+    /// Title of the action, in the agent's words.
     pub title: String,
-    /// What can be answered.
+    /// Options of the answer.
     pub options: Vec<PermissionOption>,
-    /// When it was asked.
+    /// Time of the request.
     pub asked_at: Timestamp,
 }
 
-/// An answer to a permission.
+/// An answer to a permission request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PermissionAnswer {
-    /// This one of its options, by id.
+    /// The option with this id.
     Option(String),
-    /// The option that allows it once, or else one that allows it.
+    /// The option that allows the action once, otherwise any option that allows it.
     Allow,
-    /// The option that denies it once, or else one that denies it.
+    /// The option that denies the action once, otherwise any option that denies it.
     Deny,
-    /// None of its options: the question was closed. It is denied, or cancelled where no option denies it.
+    /// No option. kennel denies the request, or cancels it if no option denies it.
     Cancel,
 }

@@ -13,24 +13,24 @@ use crate::{EventId, Exit, PromptId, SessionId};
 pub struct PromptRequest {
     /// What to tell the agent: 1 byte to 1 MiB, without NUL.
     pub text: String,
-    /// What to do if a turn runs or others wait.
+    /// Action if a turn runs or other prompts wait.
     #[serde(default)]
     pub when_busy: WhenBusy,
-    /// What belongs to it: at most 16, of at most 8 MiB together. Only agents that speak ACP take any.
+    /// Attachments: at most 16, together at most 8 MiB. Only agents that speak ACP take attachments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attachments: Vec<AttachmentRequest>,
 }
 
-/// Something that belongs to a prompt: a `text`, or bytes as `data`.
+/// An attachment of a prompt: a `text`, or bytes as `data`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AttachmentRequest {
-    /// What people call it, such as a file's name: 1 to 200 characters, none of them control characters.
+    /// Name for people, such as a file name: 1 to 200 characters without control characters.
     pub name: String,
-    /// Its media type; else what its name says.
+    /// Media type. Absent: kennel derives it from the name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mime_type: Option<String>,
-    /// Where it came from; else made of its name.
+    /// URI of the source. Absent: kennel makes one from the name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uri: Option<String>,
     /// Its text.
@@ -41,16 +41,16 @@ pub struct AttachmentRequest {
     pub data: Option<String>,
 }
 
-/// What to do with a prompt if a turn runs or others wait.
+/// Action for a prompt if a turn runs or other prompts wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenBusy {
-    /// It waits behind the others.
+    /// The prompt waits behind the others.
     #[default]
     Queue,
-    /// It is refused with `busy`.
+    /// kennel refuses the prompt with `busy`.
     Reject,
-    /// The running turn is aborted and this prompt goes first.
+    /// kennel aborts the running turn, and this prompt goes first.
     Interrupt,
 }
 
@@ -59,37 +59,37 @@ pub enum WhenBusy {
 pub struct Accepted {
     /// The session.
     pub session_id: SessionId,
-    /// Its id.
+    /// Id of the prompt.
     pub prompt_id: PromptId,
     /// The event that recorded it: subscribe after it to see all that follows.
     pub event_id: EventId,
-    /// What became of it.
+    /// Started or queued.
     pub disposition: Disposition,
 }
 
 /// A prompt that has not ended, or was interrupted and not resolved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct QueuedPrompt {
-    /// Its id.
+    /// Id of the prompt.
     pub prompt_id: PromptId,
-    /// Where it stands.
+    /// State of the prompt.
     pub state: PromptState,
     /// Its text.
     pub text: String,
-    /// What belongs to it.
+    /// Attachments of the prompt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attachments: Vec<AttachmentInfo>,
 }
 
-/// Where a prompt stands.
+/// State of a prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PromptState {
     /// Its turn runs.
     Running,
-    /// It waits.
+    /// The prompt waits.
     Queued,
-    /// Its turn was cut off and nobody has said what is to become of it.
+    /// A crash cut its turn off, and no client has resolved the prompt yet.
     Interrupted,
 }
 
@@ -101,15 +101,15 @@ pub struct EditRequest {
     pub text: String,
 }
 
-/// What is to become of an interrupted prompt.
+/// Body of a request that resolves an interrupted prompt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResolveRequest {
-    /// The choice.
+    /// Retry or drop.
     pub action: Resolution,
 }
 
-/// What came of a resolved prompt.
+/// Result of resolving a prompt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Resolved {
     /// The interrupted prompt.
@@ -125,30 +125,30 @@ pub struct Aborted {
     pub prompt_id: PromptId,
 }
 
-/// How many waiting prompts were removed.
+/// Result of clearing the queue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Cleared {
-    /// The number.
+    /// Number of prompts that were removed.
     pub removed: u32,
 }
 
-/// What a session's newest turn has said, and how it stands.
+/// Output and state of a session's newest turn.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TurnResult {
     /// The session.
     pub session_id: SessionId,
-    /// What it does now.
+    /// State of the session.
     pub status: Status,
-    /// The prompt whose turn it is; null where none was begun yet.
+    /// Prompt of the turn; null before the first turn.
     pub prompt_id: Option<PromptId>,
-    /// How the turn has ended; null while it runs.
+    /// Outcome of the turn; null while it runs.
     pub outcome: Option<Outcome>,
-    /// Why it has ended: what the agent says, or what it died of.
+    /// Stop reason from the agent, or the cause of its death.
     pub stop_reason: Option<String>,
-    /// How the process ended that ran it, where one did.
+    /// Exit of the process that ran the turn, if a process ended with it.
     pub exit: Option<Exit>,
-    /// What the agent has said on standard output, so far; of more than 1 MiB the end.
+    /// Answer of the agent so far. If it is longer than 1 MiB, only the end.
     pub text: String,
-    /// The beginning of the text is left out.
+    /// kennel left out the beginning of the text.
     pub truncated: bool,
 }

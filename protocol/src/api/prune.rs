@@ -6,75 +6,76 @@ use utoipa::ToSchema;
 use super::disk::FileUsage;
 use crate::{EventId, SessionId};
 
-/// What may go.
+/// Body of a request to prune.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PruneRequest {
-    /// History that is older than this, in milliseconds: turns that ended before, with all that was recorded until
-    /// then. Absent: no history.
+    /// Age in milliseconds. kennel prunes turns that ended before, with all that was recorded until then. Absent: no limit
+    /// by age.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub older_than_ms: Option<u64>,
-    /// History, the oldest first, until the journal has no more than so many bytes in use. Absent: as much as there is.
+    /// Limit of the journal in bytes. kennel prunes history, the oldest first, until the journal is below the limit. Absent:
+    /// no limit by size.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<u64>,
-    /// Damaged journals that were kept.
+    /// Prune the damaged journals that kennel kept, too.
     pub damaged: bool,
-    /// Say what would go, and remove nothing.
+    /// Report what pruning would remove, and remove nothing.
     pub dry_run: bool,
 }
 
-/// What is gone, or would be.
+/// Result of pruning, or of a dry run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PruneReport {
-    /// Nothing was removed: this is what would be.
+    /// This is a dry run: kennel removed nothing.
     pub dry_run: bool,
-    /// Events.
+    /// Number of removed events.
     pub events: u64,
-    /// Their JSON, in bytes.
+    /// Size of their JSON, in bytes.
     pub event_bytes: u64,
-    /// How much more of the journal's file is empty than before, in bytes; 0 for what only would be. The file keeps its
-    /// length, and what is recorded next goes there.
+    /// Space that became free inside the journal's file, in bytes; 0 in a dry run. The file keeps its length, and the next
+    /// records go there.
     pub freed_bytes: u64,
-    /// What went of which session.
+    /// Result for each session.
     pub sessions: Vec<PrunedSession>,
-    /// Damaged journals.
+    /// Removed damaged journals.
     pub damaged: Vec<FileUsage>,
-    /// Files that belonged to nothing any more.
+    /// Removed leftover files.
     pub leftovers: Vec<FileUsage>,
     /// Git worktrees of sub-agents. Only the command `kennel prune` looks at them and removes some: the manager runs no git.
     #[serde(default)]
     pub worktrees: Vec<PrunedWorktree>,
 }
 
-/// What becomes of a git worktree.
+/// Result for a git worktree.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PrunedWorktree {
-    /// Its name in the state directory.
+    /// Name in the state directory.
     pub name: String,
-    /// The lengths of its files.
+    /// Sum of the lengths of its files.
     pub bytes: u64,
-    /// Why it stays; absent: it is gone with its branch, or would be.
+    /// Reason for keeping it; absent if it and its branch are removed, or would be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stays: Option<String>,
 }
 
-/// What is gone of a session's history, or would be.
+/// Result of pruning for one session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PrunedSession {
-    /// The session; null: of none that exists.
+    /// The session; null for records without an existing session.
     pub id: Option<SessionId>,
-    /// Events.
+    /// Number of removed events.
     pub events: u64,
-    /// Their JSON, in bytes.
+    /// Size of their JSON, in bytes.
     pub event_bytes: u64,
-    /// From this event on all is there.
+    /// First event from which the history is complete.
     pub first_available: EventId,
 }
 
-/// In a stream of events, as `event: gap`, without an id: between what came before it and this event something was
-/// pruned. What is left of that follows; from this event on all is there.
+/// The event that a client receives when its cursor points at pruned history: `event: gap` in the stream, without an id.
+/// The rest of that history follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Gap {
-    /// The first event from which on all is there.
+    /// First event from which the history is complete.
     pub first_available: EventId,
 }

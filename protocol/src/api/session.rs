@@ -8,34 +8,34 @@ use crate::common::{Timestamp, Usage};
 use crate::wire::AgentDetails;
 use crate::{Exit, Incarnation, Level, LimitedBy, Limits, PromptId, Restore, Sandboxed, SessionId};
 
-/// What a session does now, in one word.
+/// State of a session, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// A worker process is being brought up.
+    /// kennel starts a worker process.
     Starting,
     /// Ready, and no turn runs.
     Idle,
     /// A turn runs.
     Running,
-    /// A turn waits for a person's answer.
+    /// A turn runs and waits for a client's answer.
     RequiresAction,
-    /// A process of an earlier manager is being looked for.
+    /// kennel looks for the process that an earlier manager left.
     Adopting,
-    /// The process is being ended.
+    /// kennel ends the process.
     Stopping,
-    /// Between a death and the next start.
+    /// The process died, and kennel waits before the next start.
     Restarting,
-    /// Without a process, until something is asked of it.
+    /// The session has no process. A prompt, an attach or an ensure starts one.
     Hibernated,
-    /// Ended by request.
+    /// A client stopped the session.
     Stopped,
-    /// Given up; `failure` says why.
+    /// kennel gave the session up; `failure` has the reason.
     Failed,
 }
 
 impl Status {
-    /// The word.
+    /// Name of the state in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Status::Starting => "starting",
@@ -58,145 +58,144 @@ impl std::fmt::Display for Status {
     }
 }
 
-/// A session as the manager's own table has it.
+/// A session, from the manager's own table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SessionInfo {
-    /// Stable id.
+    /// Id of the session. It never changes.
     pub id: SessionId,
     /// A name for people.
     pub title: Option<String>,
     /// The agent's profile.
     pub agent: String,
-    /// What the agent last said of itself, if it is one that does.
+    /// Details that the agent last gave of itself; null if it gave none.
     #[serde(default)]
     pub agent_details: Option<AgentDetails>,
-    /// Variables that the configuration names in `env_pass` and that the manager's environment lacks, by name: the agent
-    /// starts without them.
+    /// Names of variables in `env_pass` that the manager's environment lacks. The agent starts without them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub env_missing: Vec<String>,
-    /// Whether its agent has kennel's tools for sub-agents; absent for agents that speak no ACP.
+    /// State of kennel's sub-agent tools in the agent; absent for agents that do not speak ACP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subagent_tools: Option<SubagentTools>,
-    /// The model asked for.
+    /// Model that the client or the profile named.
     pub model: Option<String>,
-    /// The model that the agent last said it uses, where it says so.
+    /// Model that the agent last reported; absent if it reports none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_model: Option<String>,
-    /// What was last said of its agent while that is being started: where to log in, for one.
+    /// Newest message about the agent while it starts, such as a log-in address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_notice: Option<String>,
-    /// Its newest turn has ended without an answer or a tool call.
+    /// The newest turn ended without an answer and without a tool call.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub empty_turn: bool,
-    /// What it does now.
+    /// State of the session.
     pub status: Status,
-    /// Where the agent runs.
+    /// Working directory of the agent, absolute.
     pub workdir: String,
-    /// The worker's process; null where none exists.
+    /// Pid of the worker; null without a worker.
     pub pid: Option<u32>,
-    /// The agent's process; null where none exists.
+    /// Pid of the agent; null without an agent process.
     pub agent_pid: Option<u32>,
-    /// The absolute path of the agent's program that the present or last worker has run; null before the first, and for the shell agent.
+    /// Absolute path of the program that the present or last worker ran; null before the first, and for the shell agent.
     #[serde(default)]
     pub program: Option<String>,
-    /// What holds the agent's processes together, as the present or last worker says; null before the first.
+    /// Containment level of the agent's processes, from the present or last worker; null before the first.
     #[serde(default)]
     pub containment: Option<Level>,
-    /// The sandbox that the agent is in, as the present or last worker says; null where there is none.
+    /// Sandbox of the agent, from the present or last worker; null without a sandbox.
     #[serde(default)]
     pub sandbox: Option<Sandboxed>,
-    /// What the agent's processes may use. A turn whose limits cannot be set ends with `error`.
+    /// Resource limits of the agent's processes. If the worker cannot set them, the turn ends with `error`.
     #[serde(default)]
     pub limits: Limits,
-    /// What sees to each of these limits, as the present or last worker says; null before the first.
+    /// Mechanism that enforces each limit, from the present or last worker; null before the first.
     #[serde(default)]
     pub limited_by: Option<LimitedBy>,
-    /// Counts its worker processes from 1.
+    /// Number of its worker process, from 1.
     pub incarnation: Incarnation,
-    /// What the agent knew of the turns before when it last became ready.
+    /// Restore level: how much of the conversation the agent had when it last became ready.
     pub restore: Option<Restore>,
-    /// When it was created.
+    /// Time of creation.
     pub created_at: Timestamp,
-    /// When a user or agent last said something.
+    /// Time of the last message from a user or the agent.
     pub last_message_at: Option<Timestamp>,
-    /// Prompts given to the agent and answers that came back.
+    /// Number of prompts given to the agent, plus answers that came back.
     pub message_count: u64,
-    /// Turns begun.
+    /// Number of turns that began.
     pub turn_count: u64,
     /// The beginning of the first prompt, at most 200 characters.
     pub first_prompt: Option<String>,
-    /// Prompts waiting.
+    /// Number of waiting prompts.
     pub queue_length: u32,
-    /// The prompt whose turn runs.
+    /// Prompt whose turn runs; null between turns.
     pub running_prompt: Option<PromptId>,
-    /// Tokens and cost, where the agent tells.
+    /// Tokens and cost; null if the agent does not report them.
     pub usage: Option<Usage>,
-    /// Restarts inside the period that now ends.
+    /// Recent deaths of the worker, and the limits on them.
     pub restarts: Restarts,
-    /// Why it failed.
+    /// Reason of the failure; null unless the session is `failed`.
     pub failure: Option<Failure>,
-    /// It never hibernates.
+    /// The session never hibernates.
     pub pinned: bool,
-    /// Who is attached.
+    /// Attached clients.
     #[serde(default)]
     pub clients: Vec<ClientInfo>,
-    /// The session whose sub-agent it is.
+    /// Parent session; null if the session is not a sub-agent.
     pub parent: Option<SessionId>,
-    /// Sub-agents that its agent has within itself, as the agent tells: at most 32, the newest.
+    /// Newest sub-agents inside the agent, as the agent reports them, at most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub children: Vec<ChildInfo>,
 }
 
-/// Whether an agent has kennel's tools for sub-agents.
+/// State of kennel's sub-agent tools in an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SubagentTools {
     /// The profile switches them off, or the agent is in a sandbox.
     Off,
-    /// kennel names its MCP server to the agent, and the agent has not started it since the manager started. ACP has no
-    /// word for an agent that starts none.
+    /// kennel names its MCP server to the agent, and the agent has not started the server since the manager started. ACP
+    /// has no message by which an agent says that it starts none.
     Offered,
     /// The agent has started kennel's MCP server since the manager started.
     Taken,
 }
 
-/// A sub-agent that an agent has within itself. It is no session of kennel's.
+/// A sub-agent inside an agent. It is not a session of kennel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ChildInfo {
-    /// The agent's id of it.
+    /// Id that the agent gave.
     pub id: String,
-    /// The child whose sub-agent it is; none if it is the agent's own.
+    /// Id of the parent sub-agent; absent for a direct sub-agent of the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
-    /// What it is for, in the agent's words.
+    /// Title, in the agent's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// What it does, in ACP's words: `running`, `idle`, `requires_action`.
+    /// State, in ACP's words: `running`, `idle`, `requires_action`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
 }
 
-/// A session's recent deaths.
+/// Recent deaths of a session's worker, and the limits on them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Restarts {
-    /// Deaths that count against the intensity now.
+    /// Number of deaths that count against the intensity now.
     pub in_window: u32,
-    /// Restart intensity.
+    /// Restart intensity: the limit of deaths within the period.
     pub intensity: u32,
     /// Restart period, in milliseconds.
     pub period_ms: u64,
-    /// Why the last process was replaced.
+    /// Reason of the last restart.
     pub last_reason: Option<String>,
-    /// Its pid.
+    /// Pid of the process that the last restart replaced.
     pub last_pid: Option<u32>,
 }
 
-/// Why a session is `failed`.
+/// Reason of a `failed` session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Failure {
-    /// In words.
+    /// Reason, for a person.
     pub reason: String,
-    /// The last worker's exit.
+    /// Exit of the last worker.
     pub exit: Option<Exit>,
     /// The last lines written to standard error.
     pub last_words: Vec<String>,
@@ -204,13 +203,13 @@ pub struct Failure {
     pub survivors: Vec<u32>,
 }
 
-/// What becomes of a stopped session's sub-agents.
+/// Action for the sub-agents of a stopped session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Orphans {
-    /// They are stopped with it.
+    /// Stop the sub-agents, too.
     #[default]
     Stop,
-    /// They go on.
+    /// Let the sub-agents run.
     Keep,
 }

@@ -12,12 +12,12 @@ use crate::common::Timestamp;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SubagentRequest {
-    /// The parent's session id or the current pid of its worker; none for a sub-agent of nobody.
+    /// Session id of the parent, or the current pid of its worker; absent for a sub-agent without a parent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
-    /// Its first prompt, delivered as soon as it is ready.
+    /// First prompt, given to the sub-agent as soon as it is ready.
     pub task: String,
-    /// What its session is started with.
+    /// Options of its session.
     #[serde(default)]
     pub opts: SessionOpts,
 }
@@ -27,18 +27,18 @@ pub struct SubagentRequest {
 pub struct SubagentHandle {
     /// Its session.
     pub session_id: SessionId,
-    /// Its worker now; null where none exists.
+    /// Pid of its worker; null without a worker.
     pub pid: Option<u32>,
-    /// The parent.
+    /// Session of the parent.
     pub parent_session_id: Option<SessionId>,
-    /// The parent's worker now.
+    /// Pid of the parent's worker; null without a worker.
     pub parent_pid: Option<u32>,
-    /// What it was told to do.
+    /// First prompt of the sub-agent.
     pub task: String,
-    /// The model asked for.
+    /// Model that the client or the profile named.
     pub model: Option<String>,
-    /// When it was started.
+    /// Time of its start.
     pub started_at: Timestamp,
-    /// What it does now.
+    /// State of its session.
     pub status: Status,
 }

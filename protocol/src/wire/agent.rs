@@ -4,34 +4,34 @@ use serde::{Deserialize, Serialize};
 
 use crate::bounds::ARGUMENT;
 
-/// How prompts are run.
+/// Agent of a session, and the way in which it runs prompts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
 pub enum Agent {
     /// A prompt is a command line for `/bin/sh -c`.
     Shell,
-    /// A program is started for each prompt.
+    /// kennel starts a program for each prompt.
     Command {
         /// The program's absolute path and its arguments.
         argv: Vec<String>,
-        /// How it gets the prompt.
+        /// Way in which the program gets the prompt.
         prompt_via: PromptVia,
-        /// Whether it is told the turns before. Decides the restore level.
+        /// The prompt contains the earlier turns. This decides the restore level.
         transcript: bool,
     },
     /// A program that lives between prompts and speaks the Agent Client Protocol on its standard input and output.
     Acp {
         /// The program's absolute path and its arguments.
         argv: Vec<String>,
-        /// The log-in method (ACP: `authMethods[].id`) to be used before a session is opened.
+        /// Log-in method (ACP: `authMethods[].id`) before the session is opened.
         login: Option<String>,
-        /// Offered to the agent.
+        /// MCP servers that are programs.
         mcp_servers: Vec<McpServer>,
     },
 }
 
 impl Agent {
-    /// The absolute path of the program that is run.
+    /// Returns the absolute path of the program.
     pub fn program(&self) -> Option<&str> {
         match self {
             Agent::Shell => None,
@@ -41,7 +41,7 @@ impl Agent {
 }
 
 impl Agent {
-    /// How many bytes a prompt may have, where it becomes an argument.
+    /// Returns the limit of a prompt in bytes, if the prompt becomes an argument.
     pub fn longest_prompt(&self) -> Option<usize> {
         match self {
             // Room for the space that keeps it from being an option.
@@ -51,42 +51,42 @@ impl Agent {
     }
 }
 
-/// How a program that is started once a prompt gets the prompt's text.
+/// Way in which a program that runs one prompt gets its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
 pub enum PromptVia {
     /// On standard input, which then ends.
     Stdin,
-    /// As the last argument; standard input is empty. Bounded by the kernel at 128 KiB (execve(2)). A text that begins with
-    /// `-` gets a space before it, so that it is no option, unless the last word of the command is `--`.
+    /// As the last argument; standard input is empty. The kernel's limit is 128 KiB (execve(2)). If the text begins
+    /// with `-`, kennel puts a space before it, so that it is not an option, unless the last word of the command is `--`.
     Argument,
 }
 
-/// A program that offers tools over the Model Context Protocol on its standard input and output.
+/// An MCP server that is a program. It speaks the Model Context Protocol on its standard input and output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
 pub struct McpServer {
-    /// What the agent calls it.
+    /// Name for the agent.
     pub name: String,
     /// The program's absolute path.
     pub command: String,
     /// Its arguments.
     pub args: Vec<String>,
-    /// Added to its environment.
+    /// Environment variables, added to its environment.
     pub env: Vec<(String, String)>,
 }
 
-/// A server of tools over the Model Context Protocol that is reached by HTTP.
+/// An MCP server that the agent reaches by HTTP.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoteServer {
-    /// What the agent calls it.
+    /// Name for the agent.
     pub name: String,
-    /// How it is reached.
+    /// Transport by which the agent reaches it.
     pub transport: Transport,
-    /// Where.
+    /// URL of the server.
     pub url: String,
-    /// Sent with each request.
+    /// HTTP headers, sent with each request.
     pub headers: Vec<(String, String)>,
 }
 
@@ -97,15 +97,15 @@ impl std::fmt::Debug for RemoteServer {
     }
 }
 
-/// How a server of tools is reached.
+/// Transport by which an agent reaches an MCP server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
 pub enum Transport {
-    /// By streamable HTTP.
+    /// Streamable HTTP.
     #[default]
     Http,
-    /// By HTTP and server-sent events, as before 2025.
+    /// HTTP with server-sent events, the form of before 2025.
     Sse,
 }
 

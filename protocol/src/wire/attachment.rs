@@ -2,46 +2,46 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Something that belongs to a prompt, beside its text.
+/// An attachment of a prompt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
-    /// Which sort of thing it is to an agent.
+    /// Kind of the attachment.
     pub kind: AttachmentKind,
-    /// What people call it: a file's name.
+    /// Name for people: a file name.
     pub name: String,
-    /// Its media type (RFC 6838).
+    /// Media type (RFC 6838).
     pub mime_type: String,
-    /// Where it came from.
+    /// URI of the source.
     pub uri: String,
-    /// What is in it.
+    /// Content of the attachment.
     pub content: Content,
 }
 
-/// Which sort of thing an attachment is to an agent, which may take some of them and not others.
+/// Kind of an attachment. An agent may support some kinds and not others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
 pub enum AttachmentKind {
-    /// A picture.
+    /// An image.
     Image,
-    /// A sound.
+    /// A sound recording.
     Audio,
     /// A file of any other type.
     File,
 }
 
-/// What is in an attachment.
+/// Content of an attachment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Content {
     /// A text.
     Text(String),
-    /// Bytes, in base64 (RFC 4648, section 4): as they come over HTTP and as ACP has them.
+    /// Bytes in base64 (RFC 4648, section 4), as in HTTP and ACP.
     Base64(String),
 }
 
 impl Content {
-    /// How many bytes there are in it.
+    /// Returns the size of the content, in bytes.
     pub fn size(&self) -> usize {
         match self {
             Content::Text(text) => text.len(),

@@ -2,20 +2,20 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Something that a client can do for the agent, in the place of the worker.
+/// A kind of request of the agent that a client can answer instead of the worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
 pub enum Offer {
-    /// It reads text files: what an editor has and has not saved is part of them.
+    /// The client reads text files, with the changes that an editor has not saved.
     #[serde(rename = "fs.read")]
     ReadFile,
-    /// It writes text files.
+    /// The client writes text files.
     #[serde(rename = "fs.write")]
     WriteFile,
-    /// It runs commands.
+    /// The client runs commands.
     #[serde(rename = "terminal")]
     Terminal,
-    /// It asks its user for what the agent wants to know.
+    /// The client asks its user a question of the agent.
     #[serde(rename = "elicitation")]
     Elicitation,
 }
@@ -34,7 +34,7 @@ impl Offer {
         }
     }
 
-    /// What it takes to answer a method of ACP; none where a client is never asked.
+    /// Returns the offer that an ACP method needs; `None` if no client may answer the method.
     pub fn of(method: &str) -> Option<Self> {
         match method {
             "fs/read_text_file" => Some(Offer::ReadFile),
@@ -46,27 +46,27 @@ impl Offer {
     }
 }
 
-/// What has become of something that a client was to do.
+/// Answer to a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CallAnswer {
-    /// It was done.
+    /// The client has answered with a result.
     Result {
-        /// What came of it: a JSON text.
+        /// The result: a JSON text.
         json: String,
     },
-    /// The client could not do it.
+    /// The client has answered with an error.
     Error {
-        /// Why: a JSON object with `code` and `message`.
+        /// The error: a JSON object with `code` and `message`.
         json: String,
     },
     /// No client was asked.
     NotAsked {
-        /// Why, for a person.
+        /// Reason, for a person.
         reason: String,
     },
-    /// A client was asked, may have done it, and has not answered.
+    /// A client was asked and has not answered. It may have carried out the request.
     GivenUp {
-        /// Why, for a person.
+        /// Reason, for a person.
         reason: String,
     },
 }

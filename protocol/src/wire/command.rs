@@ -7,10 +7,10 @@ use super::attachment::Attachment;
 use super::call::{CallAnswer, Offer};
 use crate::{EventId, Groups, Level, LimitedBy, Limits, PromptId, SessionId, Walls, WallsOfVersion3};
 
-/// What the manager tells a worker.
+/// A message of the manager to a worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
-    /// Who the worker is and what it runs. The first message, once.
+    /// The session of the worker, and its agent. The manager sends it first, once.
     Welcome(Box<Welcome>),
     /// Run this prompt. Sent only while no other runs.
     Prompt {
@@ -27,46 +27,47 @@ pub enum Command {
         /// The prompt whose turn it is.
         prompt: PromptId,
     },
-    /// End everything below and leave. A SIGTERM means the same.
+    /// Reserved: the manager never sends it, and SIGTERM means the same. The variant stays, because the encoding counts the
+    /// variants. A worker that receives it ends all processes below and exits.
     Shutdown,
     /// Start the agent that lives between prompts. Follows [`Command::Welcome`], once, for [`Agent::Acp`] only.
     Open {
-        /// What the agent itself called the conversation when it last told ([`Report::AgentSession`](super::Report::AgentSession)).
+        /// The agent's own id of the conversation, from its last [`Report::AgentSession`](super::Report::AgentSession)).
         agent_session: Option<String>,
-        /// There were turns before.
+        /// The session had turns before.
         conversation: bool,
     },
-    /// Somebody, or the session's policy, has decided about [`Report::PermissionAsked`](super::Report::PermissionAsked).
+    /// A client, or the session's policy, answered [`Report::PermissionAsked`](super::Report::PermissionAsked).
     Answer {
-        /// Which.
+        /// Number of the permission request.
         request: u64,
-        /// The option chosen; none: the question is cancelled.
+        /// Id of the chosen option; absent: the request is cancelled.
         option: Option<String>,
     },
-    /// What the client that drives can do for the agent. Sent when the agent is ready, and when it changes.
+    /// The driver, and the requests of the agent that it can answer. Sent when the agent is ready, and at each change.
     Driver {
-        /// The client, if it can do anything.
+        /// The driver; absent if it can answer nothing.
         client: Option<EventId>,
-        /// What it can do.
+        /// Requests that it can answer.
         offers: Vec<Offer>,
     },
-    /// What has become of [`Report::CallAsked`](super::Report::CallAsked).
+    /// The answer to [`Report::CallAsked`](super::Report::CallAsked).
     CallAnswered {
-        /// Which.
+        /// Number of the call.
         request: u64,
-        /// What.
+        /// The answer.
         answer: CallAnswer,
     },
-    /// What was set in the agent before, to be set again before it takes prompts. Comes before [`Command::Open`].
+    /// Settings that the worker sets again before the agent takes prompts. Comes before [`Command::Open`].
     Settings(Vec<Setting>),
     /// Set something in the agent. Answered by [`Report::SettingAnswered`](super::Report::SettingAnswered).
     Set {
-        /// Counts the settings of this session from 1.
+        /// Number of the setting in this session, from 1.
         request: u64,
-        /// What, and to what.
+        /// Name and value.
         setting: Setting,
     },
-    /// [`Command::Prompt`] with something beside the text; only for [`Agent::Acp`].
+    /// [`Command::Prompt`] with attachments; only for [`Agent::Acp`].
     PromptWith {
         /// The prompt's id.
         prompt: PromptId,
@@ -74,78 +75,78 @@ pub enum Command {
         text: String,
         /// The turns before, oldest first, for an agent that has to be told.
         history: Vec<Exchange>,
-        /// What belongs to it, at most 16.
+        /// Attachments, at most 16.
         attachments: Vec<Attachment>,
     },
-    /// How long the agent may say nothing while it takes up its conversation, in milliseconds, before the next way back
-    /// into it is tried. Comes before [`Command::Open`].
+    /// Time limit for each message of the agent while it restores its conversation, in milliseconds. The worker then tries
+    /// the next way to restore it. Comes before [`Command::Open`].
     RestoreWithin(u64),
-    /// What the worker needs to outlive this manager. Sent once, with the first commands; a worker that has not
-    /// got it leaves when its link ends.
+    /// The shelter in which the worker outlives this manager. Sent once, with the first commands. A worker without a shelter
+    /// exits when its link ends.
     Shelter(Shelter),
-    /// Nothing is to be done: only the envelope's `ack` counts.
+    /// No action: only the envelope's `ack` counts.
     Acknowledge,
-    /// MCP servers that the agent reaches by itself, if it can. Comes before [`Command::Open`].
+    /// MCP servers that the agent reaches by HTTP, if it supports that. Comes before [`Command::Open`].
     RemoteServers(Vec<RemoteServer>),
-    /// What holds the agent's processes together. Comes before [`Command::Open`]. Answered by [`Report::Contained`](super::Report::Contained).
+    /// Containment of the agent's processes. Comes before [`Command::Open`]. Answered by [`Report::Contained`](super::Report::Contained).
     Contain {
-        /// What the machine was found to be able to.
+        /// Highest level that the machine supports.
         level: Level,
-        /// The agent does not run in less.
+        /// The agent must not run at a lower level.
         demanded: bool,
     },
-    /// A sign of life is wanted. Answered at once by [`Report::Alive`](super::Report::Alive), whatever else goes on.
+    /// The manager checks that the worker lives. Answered at once by [`Report::Alive`](super::Report::Alive).
     Probe,
     /// [`Command::SandboxOf`] as protocol version 3 has it.
     Sandbox(WallsOfVersion3),
-    /// What the agent's processes may use. Comes before [`Command::Open`]. Answered by [`Report::Limited`](super::Report::Limited).
+    /// Resource limits of the agent's processes. Comes before [`Command::Open`]. Answered by [`Report::Limited`](super::Report::Limited).
     Limits {
-        /// What.
+        /// The limits.
         limits: Limits,
-        /// What is to see to it.
+        /// Mechanism that enforces each limit.
         by: LimitedBy,
-        /// The control groups that are there for it.
+        /// Control groups for the limits.
         groups: Groups,
     },
-    /// The agent runs in a sandbox, or not at all. Comes before [`Command::Open`]. Answered by [`Report::Sandboxed`](super::Report::Sandboxed).
+    /// Sandbox of the agent, which must not run without it. Comes before [`Command::Open`]. Answered by [`Report::Sandboxed`](super::Report::Sandboxed).
     SandboxOf(Box<Walls>),
-    /// What the session's programs inherit. Comes before [`Command::Open`].
+    /// Process attributes that the session's programs inherit. Comes before [`Command::Open`].
     Inherit(Inherited),
-    /// How the session's programs are found at each start. Comes before [`Command::Open`].
+    /// PATH and name by which the worker finds the session's programs at each start. Comes before [`Command::Open`].
     Find(Find),
 }
 
-/// The worker's papers.
+/// The identity and the session of a worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Welcome {
-    /// The manager's [`PROTOCOL_VERSION`](super::PROTOCOL_VERSION).
+    /// Reserved: the manager's [`PROTOCOL_VERSION`](super::PROTOCOL_VERSION), written for older workers. Never read.
     pub protocol: u32,
-    /// The session.
+    /// Reserved: the session's id, written for older workers. Never read; [`Welcome::marker`] names the session.
     pub session: SessionId,
-    /// The worker's last message that the manager has committed: what it need not send again.
+    /// Reserved: the last committed message of the worker, written for older workers. Never read.
     pub resume_from: u64,
     /// Value of the variable [`MARKER`](crate::MARKER) for every process below.
     pub marker: String,
-    /// Absolute path in which the agent runs.
+    /// Working directory of the agent, absolute.
     pub workdir: String,
-    /// The agent's whole environment, but for the marker.
+    /// Environment of the agent, without the marker.
     pub env: Vec<(String, String)>,
     /// The agent.
     pub agent: Agent,
-    /// How long the agent's processes have between SIGTERM and SIGKILL, in milliseconds.
+    /// Time between SIGTERM and SIGKILL for the agent's processes, in milliseconds.
     pub grace_ms: u64,
 }
 
-/// One turn of the conversation before.
+/// One earlier turn of the conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exchange {
-    /// What the user wrote.
+    /// Text of the user.
     pub prompt: String,
-    /// What the agent answered on standard output; cut short where the turn was.
+    /// Answer of the agent; incomplete if the turn was.
     pub reply: String,
 }
 
-/// Something that can be set in an agent that speaks the Agent Client Protocol.
+/// A setting of an agent that speaks the Agent Client Protocol.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setting {
     /// The agent's id of a configuration option, or `mode`.
@@ -154,8 +155,8 @@ pub struct Setting {
     pub value: String,
 }
 
-/// How a worker finds the programs of its session. It looks at each start: an upgrade may have moved them since the session
-/// was created.
+/// PATH and name by which a worker finds the programs of its session. The worker looks at each start: an upgrade may have
+/// moved them since the session was created.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Find {
     /// The value of PATH.
@@ -164,8 +165,8 @@ pub struct Find {
     pub program: Option<String>,
 }
 
-/// What the programs of a session inherit in the place of what the daemon has set for itself. What is absent, they inherit
-/// from the process that spawned the worker.
+/// Process attributes for the programs of a session, instead of those that the daemon has set for itself. An absent value
+/// comes from the process that spawned the worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inherited {
     /// The file mode creation mask (umask(2)).
@@ -177,7 +178,7 @@ pub struct Inherited {
     pub places: Vec<String>,
 }
 
-/// Where a worker stays while no manager is linked, and for how long.
+/// The place where a worker waits while no manager is linked, and the time limits of the wait.
 ///
 /// It waits at `socket` for the next manager, which shows `secret` and hands over two pipes with it (SCM_RIGHTS,
 /// unix(7)): first the reading end of what the worker is told from then on, then the writing end of what it says.
@@ -187,15 +188,15 @@ pub struct Inherited {
 pub struct Shelter {
     /// Absolute path; its directory is open to its owner only.
     pub socket: String,
-    /// Nobody else knows it.
+    /// Secret that the next manager shows.
     pub secret: [u8; 32],
-    /// Absolute path of the file for what is said while nobody hears it.
+    /// Absolute path of the file for reports while no manager is linked.
     pub spool: String,
-    /// The most that the file may hold, in bytes: past it the agent is no longer read, and nothing is dropped.
+    /// Limit of the file, in bytes. Above the limit the worker stops reading the agent; it drops nothing.
     pub spool_bytes: u64,
-    /// How long a running turn goes on without a manager, in milliseconds.
+    /// Time limit of a running turn without a manager, in milliseconds.
     pub turn_ms: u64,
-    /// How long a worker without one stays, in milliseconds.
+    /// Time limit of an idle worker without a manager, in milliseconds.
     pub idle_ms: u64,
 }
 

@@ -4,21 +4,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::{EventId, Exit, Keeper, Level, LimitedBy, PromptId, Restore, Sandboxed, Stream};
 
-/// What a worker tells the manager.
+/// A message of a worker to the manager.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Report {
     /// The worker is up, has left the manager's process group, and waits. The first message, once.
     Hello {
         /// The worker's [`PROTOCOL_VERSION`](super::PROTOCOL_VERSION).
         protocol: u32,
-        /// Which build it is.
+        /// Version and build of the worker.
         build: String,
-        /// The last command it acted on; 0 in a new process.
+        /// Number of the last command that the worker acted on; 0 in a new process.
         resume_from: u64,
     },
     /// The agent takes prompts.
     Ready {
-        /// What the agent knows of the turns before.
+        /// Restore level: how much of the conversation the agent has.
         restore: Restore,
         /// The agent's process, where one lives between prompts.
         agent_pid: Option<u32>,
@@ -34,7 +34,7 @@ pub enum Report {
     Output {
         /// The prompt whose turn it is.
         prompt: PromptId,
-        /// Which output.
+        /// Standard output or standard error.
         stream: Stream,
         /// The text.
         text: String,
@@ -43,139 +43,139 @@ pub enum Report {
     TurnEnded {
         /// The prompt.
         prompt: PromptId,
-        /// Why.
+        /// Reason of the end.
         end: TurnEnd,
-        /// How the agent's process ended, where it had one.
+        /// Exit of the agent's process; absent if no process ended with the turn.
         exit: Option<Exit>,
-        /// How many processes were still there when the agent's own process ended, and were ended with it.
+        /// Number of processes that outlived the agent's own process. The worker ended them.
         left_behind: u32,
     },
-    /// The worker cannot go on. It ends what is below and leaves.
+    /// The worker cannot go on. It ends all processes below and exits.
     Fault {
         /// What happened.
         message: String,
     },
-    /// What the agent calls the conversation: by this it finds it again.
+    /// The agent's own id of the conversation, by which it restores it.
     AgentSession {
         /// The agent's own id.
         id: String,
     },
-    /// The agent tells something of its work.
+    /// An update of the agent about its work.
     Update {
-        /// The prompt whose turn it is; none between turns.
+        /// Prompt of the turn; absent between turns.
         prompt: Option<PromptId>,
-        /// What of it kennel understands.
+        /// The part that kennel understands.
         update: Update,
-        /// The whole of it, as it came: a JSON object.
+        /// The whole update as the agent sent it: a JSON object.
         payload: String,
     },
-    /// The agent wants to be allowed something, and waits for [`Command::Answer`](super::Command::Answer).
+    /// The agent asks for a permission, and waits for [`Command::Answer`](super::Command::Answer).
     PermissionAsked {
         /// The prompt whose turn it is; [`PromptId::NONE`] between turns.
         prompt: PromptId,
-        /// Counts the questions of this worker from 1.
+        /// Number of the permission request in this worker, from 1.
         request: u64,
-        /// What is asked.
+        /// The part that kennel understands.
         ask: PermissionAsk,
-        /// The whole question, as it came: a JSON object.
+        /// The whole request as the agent sent it: a JSON object.
         payload: String,
     },
     /// The agent that lives between prompts has ended, or must be ended. The worker ends what is left below and
     /// leaves.
     AgentDied {
-        /// How it ended, for a person.
+        /// Reason, for a person.
         message: String,
     },
-    /// The agent does not work before somebody has logged in. The worker ends it and leaves.
+    /// The agent needs a log-in. The worker ends the agent and exits.
     LoginNeeded {
-        /// What to do, for a person.
+        /// Advice, for a person.
         message: String,
     },
-    /// Something that a person should read.
+    /// A message for a person.
     Notice {
         /// The text.
         text: String,
     },
-    /// The agent has said what it is.
+    /// Name, version and abilities of the agent.
     Introduced(AgentDetails),
-    /// The agent wants something done that a client can do, and waits for [`Command::CallAnswered`](super::Command::CallAnswered).
+    /// The agent sent a request that a client can answer, and waits for [`Command::CallAnswered`](super::Command::CallAnswered).
     CallAsked {
         /// The prompt whose turn it is.
         prompt: PromptId,
-        /// Counts the calls of this worker from 1.
+        /// Number of the call in this worker, from 1.
         request: u64,
-        /// The client that is to do it; none: whichever can.
+        /// Client that should answer; absent: any client that can.
         client: Option<EventId>,
-        /// ACP's name of what is to be done.
+        /// Name of the ACP method.
         method: String,
-        /// With what: a JSON object.
+        /// Parameters: a JSON object.
         payload: String,
     },
-    /// What the agent says to [`Command::Set`](super::Command::Set).
+    /// The agent's answer to [`Command::Set`](super::Command::Set).
     SettingAnswered {
-        /// Which.
+        /// Number of the setting.
         request: u64,
-        /// What.
+        /// The answer.
         answer: SettingAnswer,
     },
-    /// What holds the agent's processes together: what is meant to, and again if it is found to be another.
+    /// Containment of the agent's processes: first the intended level, then again if the worker finds another one.
     Contained {
-        /// What does.
+        /// The level.
         level: Level,
     },
-    /// It lives.
+    /// The worker lives.
     Alive {
         /// Processor time that all processes below it have used so far, in milliseconds, and those that they have reaped.
         cpu_ms: u64,
         /// Commands that it runs for its agent.
         commands: u32,
     },
-    /// The agent runs in this sandbox, or not at all.
+    /// Sandbox of the agent, which does not run without it.
     Sandboxed(Sandboxed),
-    /// This sees to it that the agent's processes keep their limits.
+    /// Mechanism that enforces each limit of the agent's processes.
     Limited(LimitedBy),
-    /// Processes were killed because all together they had more memory than they may have. Comes before what that
-    /// ended.
+    /// Processes were killed because together they exceeded the memory limit. Comes before the reports of what that ended.
     OutOfMemory {
-        /// The most that they had, in bytes, where that is known.
+        /// The most memory that they used, in bytes; absent if unknown.
         peak_bytes: Option<u64>,
-        /// What they may have, in bytes.
+        /// Memory limit, in bytes.
         limit_bytes: u64,
-        /// What saw to it.
+        /// Mechanism that enforced the limit.
         by: Keeper,
     },
-    /// The agent's program did not come to run, so that nothing of the conversation is lost. The worker leaves.
+    /// The agent's program did not start, so nothing of the conversation is lost. The worker exits.
     NotRun {
         /// Why, for a person.
         message: String,
         /// The cause may pass by itself: the program is missing, or another process is writing it.
         passes: bool,
     },
-    /// The agent's program that is about to run. Sent when it is another one than the worker has said last.
+    /// Path of the agent's program. Sent before a start, if the path differs from the last report.
     Program {
         /// Its absolute path.
         path: String,
     },
 }
 
-/// Why a turn is over.
+/// Reason for the end of a turn.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TurnEnd {
-    /// The agent came to its end, whatever the exit status.
+    /// The agent's process exited, with any status.
     Finished,
-    /// The manager asked for it.
+    /// The manager aborted the turn.
     Aborted,
-    /// The agent could not be run at all.
+    /// The turn failed: the agent did not run, or it answered with an error.
     Failed {
         /// Why, for a person.
         message: String,
     },
-    /// The agent says that it is done, and lives on.
+    /// The agent ended the turn, and lives on.
     Stopped {
         /// Why, in its words: `end_turn`, `max_tokens`, `refusal` and so on.
         reason: String,
     },
-    /// The kernel refused to execute the agent's program, so that it knows nothing of the prompt. The cause may pass by itself.
+    /// The kernel refused to execute the agent's program, which therefore has not seen the prompt. The cause may pass by
+    /// itself.
     NotRun {
         /// Why, for a person.
         message: String,
@@ -196,22 +196,22 @@ pub struct AgentDetails {
     pub load: bool,
 }
 
-/// What an agent says to a setting.
+/// An agent's answer to a setting.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SettingAnswer {
-    /// It is set.
+    /// The agent accepted the setting.
     Set {
-        /// Its whole answer: a JSON object.
+        /// The agent's whole answer: a JSON object.
         payload: String,
     },
-    /// It is not.
+    /// The agent refused the setting.
     Refused {
         /// Why, for a person.
         reason: String,
     },
 }
 
-/// What kennel understands of something that an agent tells.
+/// The part of an agent's update that kennel understands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Update {
     /// A piece of the answer; empty where it is no text.
@@ -248,7 +248,7 @@ pub enum Update {
     Other,
 }
 
-/// Tokens and cost. What is none was not told.
+/// Tokens and cost. A field is absent if the agent did not report it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spent {
     /// Tokens read.
@@ -259,18 +259,18 @@ pub struct Spent {
     pub cost_micro_usd: Option<u64>,
 }
 
-/// What an agent wants to be allowed.
+/// A permission request of an agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PermissionAsk {
-    /// The agent's id of the tool call it is about.
+    /// The agent's id of the tool call.
     pub tool_call: String,
-    /// What it is, in the agent's words.
+    /// Title, in the agent's words.
     pub title: String,
-    /// What kind of tool it is: `read`, `edit`, `execute` and so on, where the agent says it.
+    /// Kind of the tool: `read`, `edit`, `execute` and so on; absent if the agent does not name it.
     pub kind: Option<String>,
-    /// Which files it touches, where the agent says it.
+    /// Files that the tool call touches, as the agent names them.
     pub paths: Vec<String>,
-    /// What can be answered.
+    /// Options of the answer.
     pub options: Vec<PermissionOption>,
 }
 

@@ -16,7 +16,7 @@ use crate::logfile::log;
 use crate::pipes::is_transient;
 use crate::tree;
 
-/// What is told of a program that did not come to run and of which nothing was said.
+/// Message about a program that did not start and whose trampoline gave no reason.
 const NOT_MADE: &str = "cannot prepare the agent's process: what it was to run in was not made; why may stand in the session's log";
 
 /// What all programs of a session start with.
@@ -41,11 +41,11 @@ impl Launch {
     }
 }
 
-/// What is to be run, beside what all programs of a session share.
+/// One program, beside what all programs of a session share.
 pub struct Plan<'a> {
     /// The program and its arguments.
     pub argv: &'a [String],
-    /// Where it starts, relative to the session's working directory. In a sandbox it does not start outside that.
+    /// Directory in which it starts, relative to the working directory. In a sandbox it must be below that.
     pub directory: PathBuf,
     /// Added to the session's environment.
     pub env: &'a [(String, String)],
@@ -57,17 +57,17 @@ pub struct Plan<'a> {
     pub stderr: Stdio,
 }
 
-/// What is known of a program's start: whether it runs, and in a namespace of its own also how it ended.
+/// State of a program's start: whether the program runs and, in a namespace of its own, how it ended.
 #[derive(Debug)]
 pub struct Start {
-    /// What is the worker's child: the program itself, or what keeps its namespace.
+    /// The worker's child: the program itself, or the keeper of its namespace.
     child: Pid,
     /// `None` once nothing more will be said.
     socket: Option<UnixDatagram>,
-    /// It runs in a namespace of its own or not at all.
+    /// The program must run in a namespace of its own.
     demanded: bool,
     known: status::Known,
-    /// Whether it is known if the program runs, and whether that was told.
+    /// The worker knows whether the program runs; `told`: a caller got this news.
     is_known: bool,
     told: bool,
 }
@@ -101,7 +101,7 @@ pub fn start(launch: &Launch, plan: Plan<'_>) -> io::Result<(Pid, Start)> {
 }
 
 impl Start {
-    /// Whether it is not known yet if the program runs.
+    /// Returns whether the worker does not know yet if the program runs.
     pub fn is_open(&self) -> bool {
         !self.is_known
     }
@@ -114,7 +114,7 @@ impl Start {
         }
     }
 
-    /// Reads what there is. Whether the program runs, once that is known; told once.
+    /// Reads the status socket. Returns once whether the program runs.
     pub fn read(&mut self) -> Option<bool> {
         while let Some(socket) = &self.socket {
             match socket.try_io(Interest::READABLE, || status::hear(socket, false)) {
@@ -125,7 +125,7 @@ impl Start {
         self.tell()
     }
 
-    /// The same when the process is dead, whatever the runtime knows of the socket.
+    /// Reads the rest of the status socket after the process died. Returns once whether the program ran.
     pub fn finish(&mut self) -> Option<bool> {
         self.hear_out();
         self.tell()
@@ -142,34 +142,34 @@ impl Start {
         }
     }
 
-    /// Why the program does not run, if the trampoline has said so.
+    /// Returns why the program does not run, if the trampoline gave a reason.
     pub fn failure(&self) -> Option<String> {
         self.known.failure.clone()
     }
 
-    /// Whether the kernel refused to execute the program itself: it may be there the next time.
+    /// Returns whether the kernel refused to execute the program. It may be there the next time.
     pub fn is_absent(&self) -> bool {
         self.known.is_absent
     }
 
-    /// The program's own process, once that is known.
+    /// Returns the program's own process once it is known, before that the worker's child.
     pub fn pid(&self) -> Pid {
         self.known.agent.map_or(self.child, |(agent, _)| agent)
     }
 
-    /// How the program ended, where something outlives it that says so.
+    /// Returns the program's exit, if its namespace reported one.
     pub fn exit(&self) -> Option<Exit> {
         self.known.exit
     }
 
-    /// How it ended, if our child has ended so.
+    /// Returns the program's exit, given the exit of the worker's child.
     pub fn exit_of_child(&mut self, exit: Exit) -> Exit {
         // All that was said before is there.
         self.hear_out();
         self.known.exit.unwrap_or(exit)
     }
 
-    /// What holds it; none where it does not run.
+    /// Returns the containment level; `None` if the program does not run.
     pub fn level(&self) -> Option<Level> {
         match (self.known.agent, self.is_known && self.known.failure.is_none()) {
             (Some((_, true)), _) => Some(Level::PidNamespace),
@@ -179,7 +179,7 @@ impl Start {
         }
     }
 
-    /// Whether this process is there for the program and not by it.
+    /// Returns whether this process keeps the program's namespace, so that the program did not start it.
     pub fn keeps(&self, pid: Pid) -> bool {
         self.known.agent.is_some() && (pid == self.child || self.known.init == Some(pid))
     }

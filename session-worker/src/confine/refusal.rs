@@ -58,7 +58,10 @@ pub fn refused(walls: &Walls, workdir: &str, home: Option<&str>, text: &str) -> 
     })
 }
 
-/// A line without colours and other control sequences (ECMA-48), and with a space for each other control character.
+/// Removes control sequences (ECMA-48), such as colours, and replaces other control characters with spaces.
+///
+/// By hand: the crates for this (`vte`, `anstyle-parse`) belong to the manager, and the worker stays small. The result is a guess for
+/// a person, on which nothing depends.
 fn plain(line: &str) -> String {
     let mut plain = String::with_capacity(line.len());
     let mut rest = line.chars();

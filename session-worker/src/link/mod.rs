@@ -20,7 +20,7 @@ use crate::link::spool::Spool;
 use crate::logfile::log;
 use crate::pipes::is_transient;
 
-/// What one read from the manager brought.
+/// Result of one read from the manager.
 pub enum Received {
     /// Bytes, or nothing this time.
     Some,
@@ -28,12 +28,12 @@ pub enum Received {
     End,
 }
 
-/// Who hears what is said.
+/// The receiver of the reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stands {
     /// A manager.
     Linked,
-    /// Nobody now; it is kept for the next manager.
+    /// Nobody now. The link keeps the reports for the next manager.
     Alone,
     /// Nobody any more.
     Closed,
@@ -44,13 +44,13 @@ pub struct Link {
     input: pipe::Receiver,
     output: pipe::Sender,
     decoder: Decoder,
-    /// Bounded: output of the agent is added only while there is room ([`Link::has_room`]), and of the other
-    /// reports there are a few a turn.
+    /// Limited: the worker adds output of the agent only while there is room ([`Link::has_room`]), and a turn has few other
+    /// reports.
     outbox: Outbox,
     spool: Option<Spool>,
     /// The last message that is in the spool.
     spooled: u64,
-    /// The manager says what it has made its own; until then it is kept.
+    /// The manager acknowledges reports. The link keeps them until then.
     kept: bool,
     incarnation: Incarnation,
     seq: u64,
@@ -91,27 +91,27 @@ impl Link {
         self.incarnation = incarnation;
     }
 
-    /// The incarnation this link belongs to.
+    /// Returns the incarnation of this link.
     pub fn incarnation(&self) -> Incarnation {
         self.incarnation
     }
 
-    /// Says with every later message that this command was acted on.
+    /// Acknowledges a command, with every later message.
     pub fn acknowledge(&mut self, seq: u64) {
         self.ack = seq;
     }
 
-    /// The last command acted on.
+    /// Returns the number of the last command that the worker acted on.
     pub fn acknowledged(&self) -> u64 {
         self.ack
     }
 
-    /// Whether the manager takes nothing any more.
+    /// Returns whether the manager takes nothing any more.
     pub fn is_broken(&self) -> bool {
         self.stands == Stands::Linked && self.broken
     }
 
-    /// Whether there is no manager, and what is said is kept for the next.
+    /// Returns whether no manager is linked, and the reports are kept for the next one.
     pub fn is_alone(&self) -> bool {
         self.stands == Stands::Alone
     }
@@ -140,18 +140,18 @@ impl Link {
         Ok(())
     }
 
-    /// What is said while nobody hears it goes here.
+    /// Sets the spool for reports while no manager is linked.
     pub fn spool_to(&mut self, spool: Spool) {
         self.spool = Some(spool);
     }
 
-    /// Nobody will acknowledge anything: nothing is kept.
+    /// Keeps no reports: this manager acknowledges nothing.
     pub fn keep_nothing(&mut self) {
         self.kept = false;
         self.outbox.forget(u64::MAX);
     }
 
-    /// The manager has made all messages up to this one its own.
+    /// Drops the reports up to this number: the manager has committed them.
     pub fn confirm(&mut self, seq: u64) {
         self.outbox.forget(seq);
         if let Some(spool) = self.spool.as_mut().filter(|spool| !spool.is_empty() && seq >= self.spooled)
@@ -161,24 +161,24 @@ impl Link {
         }
     }
 
-    /// Makes sure that what is kept for the next manager survives the machine.
+    /// Syncs the spool to disk.
     pub fn sync(&self) {
         if let Some(Err(error)) = self.spool.as_ref().map(Spool::sync) {
             log(&format!("the spool cannot be synced: {error}"));
         }
     }
 
-    /// Nothing may follow what was sent until now.
+    /// Drops all later reports.
     pub fn mute(&mut self) {
         self.muted = true;
     }
 
-    /// Whether everything sent has left for the manager or into the spool, or never will.
+    /// Returns whether all reports are written to the manager or to the spool, or never will be.
     pub fn is_flushed(&self) -> bool {
         self.stands == Stands::Closed || self.outbox.unwritten().is_empty()
     }
 
-    /// Whether output of the agent may be added, which would be dropped silently if nobody is there to take it.
+    /// Returns whether the worker may add output of the agent.
     pub fn has_room(&self) -> bool {
         match self.stands {
             _ if self.muted => true,
@@ -236,7 +236,7 @@ impl Link {
         }
     }
 
-    /// The next whole message.
+    /// Returns the next whole message.
     pub fn next(&mut self) -> Result<Option<ToWorker>, FrameError> {
         self.decoder.take()
     }
@@ -270,7 +270,7 @@ impl Link {
         }
     }
 
-    /// If it cannot be, it stays here, and the agent is not read until it can.
+    /// Writes the outbox into the spool. If that fails the reports stay here, and the worker does not read the agent.
     fn spool(&mut self) {
         let Some(spool) = &mut self.spool else { return };
         if self.outbox.unwritten().is_empty() {

@@ -113,21 +113,21 @@ pub fn run() -> Result<u8, Error> {
     })
 }
 
-/// What the worker wakes up for.
+/// An event that wakes the worker.
 enum Wake {
     /// A child died, or SIGTERM came.
     Bell,
-    /// The manager said something, or is gone.
+    /// The manager sent something, or is gone.
     Frames,
     /// The pipe to the manager takes more.
     Room,
-    /// Something of the turn.
+    /// A pipe or socket of the turn is ready.
     Turn(Ready),
-    /// Something of the agent that lives between prompts.
+    /// A pipe or socket of the agent that lives between prompts is ready.
     Acp(acp::Ready),
-    /// Somebody is at the door of the shelter.
+    /// A process connects to the shelter, or sends something there.
     Door(Knock),
-    /// The instant asked for has come.
+    /// A deadline has passed.
     Deadline,
 }
 
@@ -136,41 +136,41 @@ struct Worker {
     bell: UnixStream,
     terminated: Arc<AtomicBool>,
     welcome: Box<Welcome>,
-    /// Of an agent that is started for each prompt.
+    /// Turn of an agent that is started for each prompt.
     turn: Option<Turn>,
     /// An agent that lives between prompts.
     acp: Option<Acp>,
-    /// What is to be set in it before it takes prompts.
+    /// Settings for the agent before it takes prompts.
     settings: Vec<Setting>,
-    /// MCP servers that it reaches by itself, if it can.
+    /// MCP servers that the agent reaches by HTTP, if it supports that.
     remote_servers: Vec<RemoteServer>,
-    /// The client that drives, and what it can do for the agent.
+    /// The driver, and the requests of the agent that it can answer.
     driver: (Option<EventId>, Vec<Offer>),
-    /// How long it may say nothing while it takes up its conversation.
+    /// Time limit for each message of the agent while it restores its conversation.
     restore_within: Option<Duration>,
-    /// How its programs are found.
+    /// PATH and name by which the worker finds the programs.
     find: Find,
-    /// The agent's program that was told last.
+    /// Path of the agent's program in the last report.
     program: Option<String>,
-    /// What its programs are held by.
+    /// Namespaces or sandbox, and limits of the programs.
     confinement: Confinement,
-    /// What it said of that last.
+    /// Containment level in the last report.
     level: Option<Level>,
-    /// Of what no control group bounds.
+    /// Watch over the limits that no control group enforces.
     watch: Option<Watch>,
-    /// Where the memory of its programs counts.
+    /// Control group of the programs' memory.
     memory: Option<MemoryGroup>,
-    /// Programs were killed for their memory, and the end of the agent was not told since.
+    /// Programs were killed for their memory, and the manager does not know the agent's end yet.
     starved: bool,
-    /// Where it waits for the next manager.
+    /// Socket at which the worker waits for the next manager.
     shelter: Option<Shelter>,
-    /// Since when there is no manager, or nothing to do without one.
+    /// Time since when there is no manager, or no work without one.
     alone_since: Instant,
-    /// The prompt that was given last: given again by a manager that does not know that it was, it is dropped.
+    /// The last prompt. A repeated command with the same prompt is dropped.
     last_prompt: Option<PromptId>,
-    /// The same of what was to be set, by its number.
+    /// Number of the last setting. A repeated command is dropped.
     last_set: u64,
-    /// The tree's end, while it is under way, and when its next round is due.
+    /// The ending of the tree while it runs, and the time of its next round.
     ending: Option<(Ending, Instant)>,
     leaving: Option<Leaving>,
 }

@@ -1,5 +1,5 @@
-//! Messages of JSON-RPC that the worker sends to its agent, what else there is to be done for one, and the texts in what the
-//! agent sends.
+//! JSON-RPC messages to the agent, the other actions that a conversation asks for, and helpers that read texts from the
+//! agent's messages.
 
 use protocol::bounds;
 use protocol::wire::Report;
@@ -11,38 +11,38 @@ pub const PARSE_ERROR: i64 = -32700;
 pub const INVALID_REQUEST: i64 = -32600;
 /// The code of a method that the worker does not have (JSON-RPC).
 pub const METHOD_NOT_FOUND: i64 = -32601;
-/// Its parameters cannot be understood.
+/// The code of parameters that the worker does not understand (JSON-RPC).
 pub const INVALID_PARAMS: i64 = -32602;
-/// It was not possible.
+/// The code of a request that failed (JSON-RPC).
 pub const INTERNAL: i64 = -32603;
-/// There is no such file (schema: `ErrorCode::ResourceNotFound`).
+/// The code of a missing file (schema: `ErrorCode::ResourceNotFound`).
 pub const RESOURCE_NOT_FOUND: i64 = -32002;
-/// The agent wants a log-in (schema: `ErrorCode::AuthRequired`).
+/// The code by which the agent asks for a log-in (schema: `ErrorCode::AuthRequired`).
 pub const AUTH_REQUIRED: i64 = -32000;
 
-/// Something to be done.
+/// An action that a conversation asks for.
 #[derive(Debug, PartialEq)]
 pub enum Do {
     /// Send the agent this message.
     Send(Value),
-    /// Tell the manager.
+    /// Send the manager this report.
     Report(Report),
-    /// Do what the agent asks for, and answer.
+    /// Carry out a request of the agent, and answer it.
     Call {
         /// The agent's id of the request.
         id: Value,
-        /// What it asks for.
+        /// Method of the request.
         method: String,
-        /// With what.
+        /// Parameters of the request.
         params: Value,
     },
     /// Write this into the session's log.
     Log(String),
-    /// The agent cannot be worked with: end it. The text is for a person.
+    /// End the agent, and send the manager this report.
     Give(Report),
 }
 
-/// Whether JSON-RPC takes it for an id, and it is not too long to be kept.
+/// Returns whether a value is an id of JSON-RPC within its limit.
 pub fn is_id(id: &Value) -> bool {
     match id {
         Value::String(id) => bounds::fits(id, bounds::ID),
@@ -55,17 +55,17 @@ pub fn notification(method: &str, params: Value) -> Value {
     json!({ "jsonrpc": "2.0", "method": method, "params": params })
 }
 
-/// The answer to a request of the agent.
+/// Makes the answer to a request of the agent.
 pub fn result(id: Value, result: Value) -> Do {
     Do::Send(json!({ "jsonrpc": "2.0", "id": id, "result": result }))
 }
 
-/// The refusal of a request of the agent.
+/// Makes the refusal of a request of the agent.
 pub fn error(id: Value, code: i64, message: &str) -> Do {
     error_about(id, code, message, Value::Null)
 }
 
-/// The same with what it is about, for programs.
+/// Makes a refusal with `data` for programs.
 pub fn error_about(id: Value, code: i64, message: &str, data: Value) -> Do {
     let mut error = json!({ "code": code, "message": message });
     if !data.is_null() {
@@ -82,7 +82,7 @@ pub fn notice(text: String) -> Do {
     Do::Report(Report::Notice { text })
 }
 
-/// The agent is to be ended.
+/// Ends the agent, with this message for a person.
 pub fn died(message: String) -> Do {
     Do::Give(Report::AgentDied { message })
 }
@@ -92,12 +92,12 @@ pub fn to_value<T: serde::Serialize>(value: &T) -> Value {
     serde_json::to_value(value).unwrap_or(Value::Null)
 }
 
-/// A text in an object.
+/// Returns the text of a field.
 pub fn text_at(value: &Value, name: &str) -> Option<String> {
     value[name].as_str().map(str::to_owned)
 }
 
-/// An error as the agent words it.
+/// Returns an error in the agent's words.
 pub fn words(error: &Value) -> String {
     let message = error["message"].as_str().unwrap_or("no reason given");
     match &error["data"] {
@@ -107,7 +107,7 @@ pub fn words(error: &Value) -> String {
     }
 }
 
-/// The beginning of a text from outside, on one line and without control characters.
+/// Returns the beginning of a text from outside, on one line and without control characters.
 pub fn beginning(text: &str) -> String {
     const CHARS: usize = 300;
     let mut shown: String = text.chars().take(CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect();

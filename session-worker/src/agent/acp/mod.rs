@@ -35,48 +35,48 @@ use terminals::Terminals;
 
 /// While more than this waits for the agent to read it, its own lines wait too, in bytes.
 const UNREAD: usize = 4 * 1024 * 1024;
-/// The status of a shell, `env` or other wrapper that has not found the program it was to run.
+/// Exit status of a shell, `env` or other wrapper that did not find its program.
 const UNFOUND: i32 = 127;
-/// The same of one that has found it and could not execute it.
+/// Exit status of a wrapper that could not execute its program.
 const UNEXECUTED: i32 = 126;
 
 /// The agent.
 pub struct Acp {
     /// The worker's child: its process, or what keeps its namespace.
     pub pid: Pid,
-    /// How that process ended, once it did.
+    /// Exit of that process, once it ended.
     pub exit: Option<Exit>,
-    /// Until when the turn must have ended that it was told to end.
+    /// Deadline for the end of a cancelled turn.
     cancel_by: Option<Instant>,
-    /// How long it may say nothing while it takes up its conversation.
+    /// Time limit for each message of the agent while it restores its conversation.
     pub restore_within: Option<Duration>,
-    /// Until when it must say something more while it does.
+    /// Deadline for the next message while the agent restores its conversation.
     restore_by: Option<Instant>,
-    /// Its standard output is closed: until when its process must have ended, too.
+    /// Deadline for the end of the process, once its standard output is closed.
     closed_by: Option<Instant>,
-    /// What is known of its start.
+    /// State of the start of the agent's program.
     pub start: Start,
     stdin: pipe::Sender,
     outbox: Vec<u8>,
     written: usize,
     stdout: Option<pipe::Receiver>,
-    /// What it says beside the protocol: into the session's log, also while nobody takes anything else.
+    /// The agent's standard error. The worker copies it into the session's log, also while it reads nothing else.
     stderr: Stderr,
-    /// What was read of a line whose end has not come.
+    /// Bytes of a line whose end has not come.
     line: Vec<u8>,
-    /// How much of `line` is known to have no end in it.
+    /// Number of bytes of `line` without a line end.
     searched: usize,
-    /// A line that is too long and whose end has not come: what is known of it, and how long it is so far, in bytes.
+    /// Scan and length so far, in bytes, of a line that is too long and has not ended.
     skipped: Option<(Scan, usize)>,
-    /// There are whole lines in `line`, and too much waits for the agent already.
+    /// `line` has whole lines, which wait because the agent has too much to read already.
     held_up: bool,
     conversation: Conversation,
     terminals: Terminals,
     place: Place,
     calls: Calls,
-    /// It has written something to its standard output.
+    /// The agent has written something to its standard output.
     has_spoken: bool,
-    /// Why it must be ended; told once.
+    /// The agent must be ended, and the manager knows why.
     given_up: bool,
 }
 
@@ -95,12 +95,12 @@ pub enum Ready {
 }
 
 impl Acp {
-    /// Commands that run for the agent.
+    /// Returns the number of commands that run for the agent.
     pub fn commands(&self) -> u32 {
         u32::try_from(self.terminals.running()).unwrap_or(u32::MAX)
     }
 
-    /// The prompt whose turn runs.
+    /// Returns the prompt whose turn runs.
     pub fn turn(&self) -> Option<PromptId> {
         self.conversation.turn()
     }
@@ -125,8 +125,7 @@ impl Acp {
         }
     }
 
-    /// Hears whether the agent runs, and where something outlives it how it ended. One that does not run leaves, and that
-    /// is told then.
+    /// Reads whether the agent runs, and how it ended, if its namespace reports that.
     pub fn read_start(&mut self) {
         let _ = self.start.read();
         self.conversation.agent_pid = self.start.pid().as_raw_pid().unsigned_abs();
@@ -159,7 +158,7 @@ impl Acp {
         self.perform(things)
     }
 
-    /// Somebody has decided about a question.
+    /// Answers a permission request. Without an `option` the request is cancelled.
     pub fn answer(&mut self, request: u64, option: Option<String>) -> Vec<Report> {
         let things = self.conversation.answer(request, option);
         self.perform(things)
@@ -171,12 +170,12 @@ impl Acp {
         self.perform(things)
     }
 
-    /// Who drives, and what that client can do for the agent.
+    /// Sets the driver, and the requests of the agent that it can answer.
     pub fn driven_by(&mut self, client: Option<EventId>, offers: Vec<Offer>) {
         self.calls.driven_by(client, offers);
     }
 
-    /// What has become of something that a client was to do.
+    /// Takes the answer to a call.
     pub fn call_answered(&mut self, request: u64, answer: CallAnswer) -> Vec<Report> {
         let things = match self.calls.answered(request, answer) {
             Some(next) => self.follow(next),
@@ -185,19 +184,19 @@ impl Acp {
         self.perform(things)
     }
 
-    /// The manager is gone.
+    /// Handles the calls whose clients are gone with the manager.
     pub fn left_alone(&mut self) -> Vec<Report> {
         let next = self.calls.left_alone();
         let things = next.into_iter().flat_map(|next| self.follow(next)).collect();
         self.perform(things)
     }
 
-    /// Another manager hears us.
+    /// Repeats the open calls to the next manager.
     pub fn taken_over(&mut self) -> Vec<Report> {
         self.calls.taken_over(self.turn())
     }
 
-    /// A process is dead.
+    /// Records the exit of a child process.
     pub fn ended(&mut self, pid: Pid, exit: Exit) {
         if pid == self.pid {
             self.exit = self.exit.or(Some(self.start.exit_of_child(exit)));
@@ -207,7 +206,7 @@ impl Acp {
         }
     }
 
-    /// What to say of the agent's end.
+    /// Makes the reports about the agent's end.
     pub fn last_words(&mut self) -> Vec<Report> {
         let exit = self.exit.unwrap_or(Exit::Unknown);
         let _ = self.start.finish();
@@ -227,13 +226,13 @@ impl Acp {
         }
     }
 
-    /// When [`Acp::hurry`] is due.
+    /// Returns the time at which [`Acp::hurry`] must run.
     pub fn deadline(&self) -> Option<Instant> {
         let all = [self.cancel_by, self.closed_by, self.restore_by];
         all.into_iter().flatten().min().filter(|_| !self.given_up)
     }
 
-    /// Gives up an agent that did not do in time what it has to, or its way back into the conversation.
+    /// Acts on deadlines that have passed: gives the agent up, or tries the next way to restore its conversation.
     pub fn hurry(&mut self, now: Instant) -> Vec<Report> {
         if self.closed_by.is_some_and(|by| by <= now) {
             return self.give_up("the agent closed its standard output".to_owned());
@@ -263,7 +262,7 @@ impl Acp {
         }
     }
 
-    /// Whether the agent must be ended: that was told.
+    /// Returns whether the agent must be ended. The manager knows why.
     pub fn is_given_up(&self) -> bool {
         self.given_up
     }

@@ -32,7 +32,7 @@ use turn::Turn;
 
 pub use opening::{Opening, SystemPrompt};
 
-/// How much of a line that is no message is looked at for where to log in, in bytes.
+/// The part of a line without a message in which the worker looks for a log-in address, in bytes.
 const LOOKED_AT: usize = 8 * 1024;
 
 #[derive(Debug, PartialEq)]
@@ -42,7 +42,7 @@ enum Stage {
     Resuming,
     Loading,
     Creating,
-    /// Something is being set again, before all else.
+    /// The worker sets the recorded settings again.
     Setting,
     Ready,
 }
@@ -52,7 +52,7 @@ enum Stage {
 pub struct Conversation {
     opening: Opening,
     stage: Stage,
-    /// The request that the stage waits for.
+    /// Number of the request that the stage waits for.
     awaited: u64,
     next: u64,
     restore: Restore,
@@ -60,44 +60,44 @@ pub struct Conversation {
     can_resume: bool,
     takes: Takes,
     takes_prompt: TakesPrompt,
-    /// Ways by which it can reach MCP servers by itself.
+    /// Transports by which the agent can reach MCP servers.
     reaches: Vec<Transport>,
-    /// It takes MCP servers that are programs. Version 1 of the protocol wants every agent to; one that says no is believed.
+    /// The agent supports MCP servers that are programs. Version 1 of the protocol demands it; an agent may still deny it.
     takes_programs: bool,
     logins: Vec<String>,
     session: String,
-    /// The agent's process. It has answered nothing before that is known.
+    /// Pid of the agent. The worker reads no answer before it knows the pid.
     pub agent_pid: u32,
     turn: Option<Turn>,
-    /// Questions that wait for an answer, by our number: the agent's id of the request, and whether it was asked in a turn.
+    /// Open permission requests by our number: the agent's id of the request, and whether it was asked in a turn.
     asks: BTreeMap<u64, (Value, bool)>,
     last_ask: u64,
-    /// Ids of what can be set: configuration options, and whether they are switches.
+    /// Ids of the configuration options, and whether each is a switch.
     options: BTreeMap<String, bool>,
-    /// It has modes.
+    /// The agent has modes.
     modes: bool,
-    /// The option that is its mode, too.
+    /// Id of the option that is also the agent's mode.
     mode_option: Option<String>,
-    /// What it has said of all that since its session was opened; kept until it takes prompts.
+    /// Settings that the agent has told since its session was opened; empty once it takes prompts.
     offered: Offered,
-    /// How much is in that, in bytes.
+    /// Size of `offered`, in bytes of JSON.
     offered_bytes: usize,
-    /// What is still to be set before it takes prompts, the next one last.
+    /// Settings that remain before the agent takes prompts, the next one last.
     to_set: Vec<Setting>,
-    /// What it was asked to set and has not answered, by the number of the request to it.
+    /// Settings that the agent has not answered, by the number of the request to it.
     setting: BTreeMap<u64, Asked>,
-    /// Sub-agents that it has told of, by its ids of them.
+    /// Ids of the sub-agents inside the agent.
     children: BTreeSet<String>,
-    /// What a person was told in this turn of what the agent sends, so that it is told once.
+    /// Subjects of the notices of this turn, so that each is sent once.
     said: BTreeSet<&'static str>,
-    /// What a person is still to be told.
+    /// Notices for a person that are not sent yet.
     notices: Vec<String>,
-    /// Where it wants somebody to log in.
+    /// Addresses at which the agent wants a person to log in.
     addresses: Addresses,
 }
 
 impl Conversation {
-    /// Begins: what to send first.
+    /// Begins a conversation. Returns the first message to the agent.
     pub fn begin(opening: Opening) -> (Self, Vec<Do>) {
         let mut conversation = Self {
             opening,
@@ -129,8 +129,7 @@ impl Conversation {
             notices: Vec::new(),
             addresses: Addresses::default(),
         };
-        // It is told once, and the worker has nothing to add to what it reads and writes by itself. What it asks for all the
-        // same, or asks for after that client has gone, is seen to.
+        // The agent learns of the client's files once. The worker still answers file requests when that client has gone.
         let files = acp::FileSystemCapabilities::new()
             .read_text_file(conversation.opening.reads_files)
             .write_text_file(conversation.opening.writes_files);
@@ -150,36 +149,36 @@ impl Conversation {
         (conversation, vec![first])
     }
 
-    /// The prompt whose turn runs.
+    /// Returns the prompt whose turn runs.
     pub fn turn(&self) -> Option<PromptId> {
         self.turn.as_ref().map(|turn| turn.prompt)
     }
 
-    /// Tells a person something about what the agent sends, once in a turn.
+    /// Adds a notice about the agent's messages, once in a turn for each subject.
     pub fn say(&mut self, about: &'static str, text: impl FnOnce() -> String) {
         if self.said.insert(about) {
             self.notices.push(text());
         }
     }
 
-    /// Hears what the agent prints beside the protocol.
+    /// Looks for log-in addresses in what the agent prints beside the protocol.
     pub fn printed(&mut self, bytes: &[u8]) -> Vec<Do> {
         let addresses = self.addresses.hear(bytes).into_iter();
         addresses.map(|at| notice(format!("the agent asks you to log in: open {at}"))).collect()
     }
 
-    /// What a person is to be told.
+    /// Takes the notices for a person.
     pub fn notices(&mut self) -> Vec<String> {
         std::mem::take(&mut self.notices)
     }
 
-    /// What is held here of what the agent has said, in bytes.
+    /// Returns how much memory the agent's words take here, in bytes.
     pub fn held(&self) -> usize {
         let tools = self.turn.as_ref().map_or(0, |turn| turn.tool_bytes);
         tools + self.offered_bytes + (self.options.len() + self.asks.len() + self.children.len()) * bounds::ID
     }
 
-    /// Takes a line that the agent wrote, without its end.
+    /// Takes a line of the agent, without its end.
     pub fn hear(&mut self, line: Vec<u8>) -> Vec<Do> {
         if line.trim_ascii().is_empty() {
             return Vec::new();
@@ -221,7 +220,7 @@ impl Conversation {
         }
     }
 
-    /// A line that cannot be read: whoever waits for an answer gets one.
+    /// Answers a line that the worker cannot read, so that nobody waits for its answer.
     pub fn unread(&mut self, unread: Unread) -> Vec<Do> {
         let Unread { why, head } = unread;
         let is_message = head.is_message() || head.may_have_id;

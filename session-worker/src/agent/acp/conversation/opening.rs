@@ -12,56 +12,56 @@ use crate::agent::acp::attachments::Takes;
 use crate::agent::acp::login::address;
 use crate::agent::acp::message::{Do, beginning, died, notice, text_at, words};
 
-/// Ways to log in that are named to a person.
+/// Limit of the log-in methods that a message names.
 const LOGINS: usize = 32;
 
-/// What an agent is opened with.
+/// Parameters with which the worker opens the agent's session.
 #[derive(Debug)]
 pub struct Opening {
-    /// Absolute path in which it works.
+    /// Working directory, absolute.
     pub cwd: String,
-    /// Tools that it is offered.
+    /// MCP servers that are programs.
     pub mcp_servers: Vec<McpServer>,
-    /// The same, of those that it reaches by itself, if it can.
+    /// MCP servers that the agent reaches by HTTP, if it supports that.
     pub remote_servers: Vec<RemoteServer>,
-    /// A client drives that reads files for it.
+    /// The driver reads files for the agent.
     pub reads_files: bool,
-    /// The same for writing them.
+    /// The driver writes files for the agent.
     pub writes_files: bool,
-    /// The log-in method to be used.
+    /// Log-in method from the profile.
     pub login: Option<String>,
-    /// The model to be chosen, where the agent has such a choice.
+    /// Model from the options, set if the agent offers a choice.
     pub model: Option<String>,
-    /// What it is told of itself, where it takes that.
+    /// System prompt from the profile.
     pub system_prompt: Option<SystemPrompt>,
-    /// Its command line names the model.
+    /// The agent's command line names the model.
     pub started_with_model: bool,
-    /// What was set before, and is to be set again.
+    /// Recorded settings, set again before the first prompt.
     pub settings: Vec<Setting>,
-    /// What the agent itself called the conversation.
+    /// The agent's own id of the conversation.
     pub agent_session: Option<String>,
-    /// There were turns before.
+    /// The session had turns before.
     pub conversation: bool,
 }
 
 /// A system prompt for an agent.
 #[derive(Debug)]
 pub enum SystemPrompt {
-    /// Beside its own.
+    /// Appended to the agent's own system prompt.
     Beside(String),
-    /// In the place of its own.
+    /// In the place of the agent's own system prompt.
     Instead(String),
 }
 
-/// How an agent takes a system prompt, as far as it says so (`sessionCapabilities.systemPrompt`).
+/// Support of an agent for a system prompt (`sessionCapabilities.systemPrompt`).
 #[derive(Debug, Default, PartialEq)]
 pub(super) enum TakesPrompt {
-    /// It says nothing of it: some take it as `_meta.systemPrompt` all the same.
+    /// The agent does not say. Some agents then take `_meta.systemPrompt`.
     #[default]
     Untold,
-    /// Beside its own.
+    /// The agent appends it to its own.
     Beside,
-    /// In its place, too.
+    /// The agent appends it, or takes it in the place of its own.
     Instead,
 }
 
@@ -106,17 +106,17 @@ impl Conversation {
         all
     }
 
-    /// Whether it takes up its conversation now.
+    /// Returns whether the agent restores its conversation now.
     pub fn is_taken_up(&self) -> bool {
         matches!(self.stage, Stage::Resuming | Stage::Loading)
     }
 
-    /// It takes up its conversation, and has said nothing for too long. An answer that comes after all is one to nothing.
+    /// Tries the next way to restore the conversation: the agent has said nothing for too long. A late answer is ignored.
     pub fn too_slow(&mut self) -> Vec<Do> {
         self.next_way("it says nothing any more")
     }
 
-    /// This way back into the conversation leads nowhere; tries the next.
+    /// Tries the next way to restore the conversation.
     pub(super) fn next_way(&mut self, why: &str) -> Vec<Do> {
         let (what, next) = match self.stage {
             Stage::Resuming if self.can_load => ("resume", self.load()),
@@ -130,7 +130,7 @@ impl Conversation {
         std::iter::once(failed).chain(next).collect()
     }
 
-    /// The best way back into the conversation that the agent offers.
+    /// Restores the conversation in the best way that the agent supports, or opens a new session.
     pub(super) fn open(&mut self) -> Vec<Do> {
         let mut all: Vec<Do> =
             self.prompt_not_taken().map(|why| notice(why.to_owned())).into_iter().collect();
@@ -144,7 +144,7 @@ impl Conversation {
         all
     }
 
-    /// Why it is not certain that the agent takes its system prompt.
+    /// Returns why the agent may not take its system prompt.
     fn prompt_not_taken(&self) -> Option<&'static str> {
         match (self.opening.system_prompt.as_ref()?, &self.takes_prompt) {
             (_, TakesPrompt::Untold) => Some(
@@ -157,7 +157,7 @@ impl Conversation {
         }
     }
 
-    /// Gives the agent its system prompt, in the form in which it takes it.
+    /// Adds the system prompt, in the form that the agent supports.
     fn add_prompt(&self, params: &mut Value) {
         let Some(prompt) = &self.opening.system_prompt else { return };
         let content = |text: &str| json!([{ "type": "text", "text": text }]);
@@ -199,7 +199,7 @@ impl Conversation {
         all
     }
 
-    /// Names the servers that the agent cannot be given.
+    /// Makes notices about the MCP servers that the agent does not support.
     fn out_of_reach(&self) -> Vec<Do> {
         let ways = [Transport::Http, Transport::Sse].into_iter().filter(|way| !self.reaches.contains(way));
         let said = ways.filter_map(|way| {
@@ -283,7 +283,7 @@ impl Conversation {
         ]
     }
 
-    /// What a person can do about it.
+    /// Makes the text about a log-in: the agent's words, its address and its methods.
     pub(super) fn needs_login(&self, error: &Value) -> String {
         let ways = match &self.logins[..] {
             [] => String::new(),

@@ -1,4 +1,4 @@
-//! Questions of the agent for a permission, and their answers.
+//! Permission requests of the agent, and their answers.
 
 use std::collections::BTreeMap;
 
@@ -70,7 +70,7 @@ impl Conversation {
         vec![Do::Report(Report::PermissionAsked { prompt, request, ask, payload })]
     }
 
-    /// Somebody has decided about a question.
+    /// Answers a permission request. Without an `option` the request is cancelled.
     pub fn answer(&mut self, request: u64, option: Option<String>) -> Vec<Do> {
         let Some((id, _)) = self.asks.remove(&request) else {
             return Vec::new();
@@ -81,7 +81,7 @@ impl Conversation {
         }]
     }
 
-    /// Answers the questions of the turn. What was asked between turns is not its.
+    /// Cancels the permission requests of the turn, but not those from between turns.
     pub(super) fn close_asks(&mut self) -> Vec<Do> {
         let (in_turn, between) =
             std::mem::take(&mut self.asks).into_iter().partition(|(_, (_, in_turn))| *in_turn);

@@ -1,4 +1,4 @@
-//! What can be set in the agent: what it offers, what it is asked to set, and what it says that it has set.
+//! Settings of the agent: the options that it offers, the requests to set them, and its answers.
 
 use protocol::bounds;
 use protocol::settings::{self, Offered};
@@ -8,16 +8,16 @@ use serde_json::{Value, json};
 use super::{Conversation, Stage};
 use crate::agent::acp::message::{AUTH_REQUIRED, Do, beginning, notice, text_at, words};
 
-/// Options that can be set in an agent; of those beyond it nothing can be.
+/// Limit of the options that can be set. The worker ignores the rest.
 const SETTABLE: usize = 256;
 
-/// Something that an agent is to set.
+/// A setting that the agent has not answered.
 #[derive(Debug)]
 pub(super) struct Asked {
-    /// The number of the request to us; none: it was set before.
+    /// Number of the manager's request; absent for a recorded setting.
     pub(super) request: Option<u64>,
     setting: Setting,
-    /// What the agent has said since that it is.
+    /// Value that the agent has told since.
     told: Option<String>,
 }
 
@@ -39,7 +39,7 @@ impl Conversation {
         }
     }
 
-    /// Sets again what was set before, one after the other: it may depend on what goes before it.
+    /// Sets the next recorded setting. Each waits for the one before it, on which it may depend.
     pub(super) fn set_next(&mut self) -> Vec<Do> {
         let mut all = Vec::new();
         while let Some(setting) = self.to_set.pop() {
@@ -61,7 +61,7 @@ impl Conversation {
         all
     }
 
-    /// Sets something in the agent, whether a turn runs or not.
+    /// Asks the agent to set something, whether a turn runs or not.
     pub fn set(&mut self, request: u64, setting: Setting) -> Vec<Do> {
         match self.setting_request(&setting) {
             Ok((method, params)) => {
@@ -76,7 +76,7 @@ impl Conversation {
         }
     }
 
-    /// What to ask the agent for, or why it is not asked.
+    /// Returns the method and parameters for a setting, or why the agent is not asked.
     fn setting_request(&self, setting: &Setting) -> Result<(&'static str, Value), String> {
         let Setting { name, value } = setting;
         // An agent that has its mode in two forms has one mode.
@@ -105,12 +105,12 @@ impl Conversation {
         }
     }
 
-    /// Measures what is held of the agent's settings, for [`Conversation::held`].
+    /// Measures the settings that the agent has told, for [`Conversation::held`].
     pub(super) fn count_offered(&mut self) {
         self.offered_bytes = serde_json::to_string(self.offered.known()).map_or(0, |text| text.len());
     }
 
-    /// Takes to heart what the agent tells of its settings, for those that were asked for and are not answered.
+    /// Learns values from an update, for settings that the agent has not answered.
     pub(super) fn learn_settings(&mut self, told: &Value) {
         let is_of_settings =
             matches!(told["sessionUpdate"].as_str(), Some("config_option_update" | "current_mode_update"));
@@ -129,8 +129,7 @@ impl Conversation {
         }
     }
 
-    /// What the agent has set by its answer, which is given as it holds; and what a person is told if that is not what it was
-    /// asked for.
+    /// Returns the agent's answer with the value that holds, and a notice if that is not the requested value.
     fn confirmed(&mut self, asked: &Asked, mut answer: Value) -> (Value, Vec<Do>) {
         self.learn_options(&answer);
         let Setting { name, value } = &asked.setting;
@@ -169,7 +168,7 @@ impl Conversation {
         all
     }
 
-    /// The agent has answered something that was set before.
+    /// Takes the agent's answer to a recorded setting.
     pub(super) fn set_again(&mut self, asked: Asked, answer: Result<Value, Value>) -> Vec<Do> {
         let Setting { name, value } = &asked.setting;
         let mut all = match answer {

@@ -11,9 +11,9 @@ use crate::agent::acp::message::{AUTH_REQUIRED, Do, beginning, notice, notificat
 use crate::agent::acp::model_error::LastWords;
 use crate::agent::text::transcript;
 
-/// Tool calls of a turn whose titles are remembered for the questions about them.
+/// Limit of the tool calls that a turn remembers, for permission requests about them.
 const TOOLS: usize = 1_000;
-/// What is remembered of all of them together at most, in bytes.
+/// Limit of all remembered tool calls together, in bytes.
 const TOOLS_BYTES: usize = 4 * 1024 * 1024;
 
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(super) struct Turn {
     pub(super) cancelled: bool,
     /// Titles, kinds and files of its tool calls.
     pub(super) tools: BTreeMap<String, Tool>,
-    /// How much is in `tools`, in bytes.
+    /// Size of `tools`, in bytes.
     pub(super) tool_bytes: usize,
     pub(super) last_words: LastWords,
 }
@@ -33,12 +33,12 @@ pub(super) struct Tool {
     pub(super) title: Option<String>,
     pub(super) kind: Option<String>,
     pub(super) paths: Vec<String>,
-    /// It has more paths than are kept, or longer ones: none is known.
+    /// The tool call has too many paths, or too long ones, so `paths` is empty.
     pub(super) has_too_many_paths: bool,
 }
 
 impl Conversation {
-    /// Gives the agent a prompt. `history` is what it has to be told of the turns before.
+    /// Gives the agent a prompt. `history` holds the earlier turns that the agent does not know.
     pub fn prompt(
         &mut self,
         prompt: PromptId,
@@ -71,7 +71,7 @@ impl Conversation {
         vec![Do::Report(Report::TurnStarted { prompt, agent_pid }), send]
     }
 
-    /// Asks the agent to end the turn. Its open questions are answered: agents wait for that, some for ever.
+    /// Asks the agent to end the turn, and cancels its open permission requests: some agents wait for those for ever.
     pub fn cancel(&mut self) -> Vec<Do> {
         let Some(turn) = self.turn.as_mut().filter(|turn| !turn.cancelled) else {
             return Vec::new();
@@ -120,7 +120,7 @@ impl Conversation {
 }
 
 impl Turn {
-    /// Remembers what is told of a tool call, as far as there is room; its title, if it has told one.
+    /// Remembers a tool call, within the limits. Returns its title, if known.
     pub(super) fn learn(&mut self, id: &str, payload: &Value) -> Option<String> {
         let known = self.tools.remove(id);
         self.tool_bytes -= known.as_ref().map_or(0, |tool| id.len() + tool.bytes());
@@ -137,7 +137,7 @@ impl Turn {
 }
 
 impl Tool {
-    /// What is told of it may come in parts.
+    /// Adds what an update tells of the tool call: it may come in parts.
     pub(super) fn learn(&mut self, payload: &Value) {
         let part = |name, most| {
             let mut text = text_at(payload, name)?;

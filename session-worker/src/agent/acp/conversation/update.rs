@@ -1,4 +1,4 @@
-//! What the agent tells of its work, and what kennel understands of it.
+//! Updates of the agent about its work, and the part of them that kennel understands.
 
 use protocol::bounds;
 use protocol::wire::{Report, Spent, Update};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Conversation, Stage};
 use crate::agent::acp::message::{Do, beginning, text_at};
 
-/// Sub-agents that an agent can tell of, in one process.
+/// Limit of the sub-agents inside one agent process.
 const CHILDREN: usize = 256;
 
 impl Conversation {
@@ -37,7 +37,7 @@ impl Conversation {
         vec![Do::Report(Report::Update { prompt, update, payload: payload.to_string() })]
     }
 
-    /// A sub-agent within the agent tells something. It is recorded with its id, and is no part of what the agent says.
+    /// Reports an update of a sub-agent inside the agent, with the sub-agent's id. It is no part of the agent's answer.
     fn child_update(&mut self, child: String, update: Value) -> Vec<Do> {
         if !self.children.contains(&child) {
             return vec![Do::Log(format!("an update for another session, {}", beginning(&child)))];
@@ -51,7 +51,7 @@ impl Conversation {
         vec![Do::Report(Report::Update { prompt, update, payload: payload.to_string() })]
     }
 
-    /// A child is told of before anything is told with its id.
+    /// Remembers the id of a sub-agent. Its own updates follow under this id.
     fn learn_child(&mut self, update: &Value) {
         if update["sessionUpdate"] != "subagent_update" {
             return;
