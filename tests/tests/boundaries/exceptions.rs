@@ -46,17 +46,8 @@ pub const LONG_FILES: &[&str] = &[
     "tests/src/history/tests.rs",
     "tests/src/sim/shell.rs",
     "tests/src/sim/world.rs",
-    "tests/tests/acp.rs",
-    "tests/tests/acp_side.rs",
-    "tests/tests/core_agents.rs",
-    "tests/tests/core_properties.rs",
-    "tests/tests/core_rules.rs",
     "tests/tests/core_table.rs",
     "tests/tests/flows.rs",
-    "tests/tests/http.rs",
-    "tests/tests/library.rs",
-    "tests/tests/mcp.rs",
-    "tests/tests/rights_of_agents.rs",
     "tests/tests/sandbox_matrix/outside.rs",
     "tests/tests/sandbox_matrix/table.rs",
 ];
@@ -96,8 +87,8 @@ pub const LONG_FUNCTIONS: &[&str] = &[
     "tests/tests/core_table.rs states",
     "tests/tests/core_table.rs inputs",
     "tests/tests/core_views.rs a_session_is_shown_as_it_is",
-    "tests/tests/http.rs whatever_is_said_is_answered_and_with_a_problem_where_it_is_none_of_http",
-    "tests/tests/mcp.rs a_token_reaches_down_and_neither_up_nor_sideways",
+    "tests/tests/http/requests.rs whatever_is_said_is_answered_and_with_a_problem_where_it_is_none_of_http",
+    "tests/tests/mcp/rights.rs a_token_reaches_down_and_neither_up_nor_sideways",
     "tests/tests/sandbox_matrix/outside.rs new",
 ];
 
