@@ -4,8 +4,10 @@
 //!
 //! Each probe is also run without a sandbox, where it must reach what it is after: else it would prove nothing.
 
+mod cell;
 mod editor;
 mod hooks;
+mod kind;
 mod outside;
 mod swaps;
 mod table;
@@ -15,35 +17,11 @@ use std::fmt::Write;
 
 use manager::protocol::{Sandbox, SandboxBy};
 
-use self::outside::Cell;
+use self::cell::Cell;
+use self::kind::{Kind, Results};
 use self::table::{Control, Probe, probes};
-use super::containment::{User, users};
+use super::containment::users;
 use super::sandbox::makers;
-
-/// A sandbox, or none; and whose.
-#[derive(Clone, Copy, Debug)]
-pub struct Kind {
-    user: User,
-    by: SandboxBy,
-    sandbox: Sandbox,
-}
-
-impl Kind {
-    fn is_root(self) -> bool {
-        self.user == User::Own && nix::unistd::geteuid().is_root()
-    }
-
-    fn name(self) -> String {
-        let user = if self.is_root() { "root" } else { "user" };
-        match self.sandbox {
-            Sandbox::None => format!("none/{user}"),
-            sandbox => format!("{:?}/{}/{user}", self.by, sandbox.name()),
-        }
-    }
-}
-
-/// What came of each probe, by its name: a word, and why.
-pub type Results = BTreeMap<String, (String, String)>;
 
 /// All probes in one cell.
 fn tried(kind: Kind) -> Results {
