@@ -38,14 +38,6 @@ pub const LONG_FILES: &[&str] = &[
     "session-worker/src/agent/acp/mod.rs",
     "session-worker/src/confine/sandbox.rs",
     "session-worker/tests/worker.rs",
-    "tests/src/bin/acp-agent.rs",
-    "tests/src/campaign/audit.rs",
-    "tests/src/campaign/faults.rs",
-    "tests/src/campaign/mod.rs",
-    "tests/src/history/session.rs",
-    "tests/src/history/tests.rs",
-    "tests/src/sim/shell.rs",
-    "tests/src/sim/world.rs",
     "tests/tests/flows.rs",
 ];
 
@@ -69,18 +61,14 @@ pub const LONG_FUNCTIONS: &[&str] = &[
     "protocol/tests/golden.rs commands",
     "protocol/tests/golden.rs reports",
     "session-worker/src/worker/command.rs command",
-    "tests/src/bin/acp-agent.rs main",
-    "tests/src/bin/acp-agent.rs handle",
-    "tests/src/bin/acp-agent.rs play",
     "tests/src/bin/real-agents/clients.rs trial",
-    "tests/src/campaign/audit.rs look_at_processes",
+    "tests/src/campaign/audit/processes.rs look_at_processes",
     "tests/src/campaign/mod.rs run",
-    "tests/src/history/session.rs event",
     "tests/src/sim/clients.rs something",
-    "tests/src/sim/shell.rs batch",
-    "tests/src/sim/shell.rs do_effect",
-    "tests/src/sim/world.rs act",
-    "tests/src/sim/world.rs fault",
+    "tests/src/sim/shell/batch.rs batch",
+    "tests/src/sim/shell/effects.rs do_effect",
+    "tests/src/sim/world/acts.rs act",
+    "tests/src/sim/world/faults.rs fault",
     "tests/tests/core_views.rs a_session_is_shown_as_it_is",
     "tests/tests/http/requests.rs whatever_is_said_is_answered_and_with_a_problem_where_it_is_none_of_http",
     "tests/tests/mcp/rights.rs a_token_reaches_down_and_neither_up_nor_sideways",
@@ -142,9 +130,6 @@ pub const CIRCLES: &[&str] = &[
      session-worker/src/worker/ending.rs, \
      session-worker/src/worker/lobby.rs, \
      session-worker/src/worker/mod.rs",
-    "tests/src/campaign/audit.rs, \
-     tests/src/campaign/matrix.rs, \
-     tests/src/campaign/report.rs",
 ];
 
 /// Folders that do not open as they should yet.
