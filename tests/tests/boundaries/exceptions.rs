@@ -138,5 +138,4 @@ pub const OPENINGS: &[&str] = &[
     "manager/src/cli/worktree/mod.rs",
     "manager/src/config/mod.rs",
     "session-worker/tests/worker",
-    "tests/src/bin/fake-model/main.rs",
 ];

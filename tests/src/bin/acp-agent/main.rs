@@ -3,6 +3,8 @@
 //!
 //! `main` lists its options, `steps.rs` the steps of a script.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a fixture fails by panicking")]
+
 mod asks;
 mod requests;
 mod steps;

@@ -287,7 +287,8 @@ impl SessionView {
                 self.clients.insert(*client_id);
             }
             ClientDetached { client_id } => {
-                if !self.clients.remove(client_id) {
+                let was_attached = self.clients.remove(client_id);
+                if !was_attached {
                     found.push(format!("client {client_id} went and had not come"));
                 }
             }
