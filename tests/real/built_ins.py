@@ -30,7 +30,8 @@ def numbers(version):
     return [int(number) for number in re.findall(r"\d+", version)[:3]]
 
 
-NOBODY = "NewConnectionError|NameResolutionError|ConnectTimeoutError|ReadTimeoutError|ProxyError|Max retries exceeded|Retrying"
+# As `run` reads it; and pip's word for each attempt that failed.
+NOBODY = Path(__file__).with_name("pip-offline").read_text().strip() + "|Retrying"
 
 
 def asked(command, absent):

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use protocol::api::{ManagerInfo, SessionInfo, Status};
 use protocol::event::Event;
 
-use crate::real::{BOUND, kennel, kill, lives, mentioning, until};
+use crate::real::{BOUND, below, kennel, kill, lives, marked, marker_of, mentioning, until};
 
 /// A state directory of its own, and whatever daemon serves it. Ends the daemon when dropped.
 pub struct Daemon {
@@ -184,16 +184,59 @@ impl Default for Daemon {
 }
 
 impl Drop for Daemon {
-    /// After a test nothing that knows its directory may be left.
+    /// Stop the daemon and its sessions. After a test that succeeded no process may be left; after one that panicked
+    /// what is left is killed, also if the daemon does not answer.
     fn drop(&mut self) {
+        let place = self.dir.path().to_str().unwrap().to_owned();
+        let uuids = if std::thread::panicking() { uuids(&place) } else { Vec::new() };
         let child = self.command(&["daemon", "stop"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let _ = child.and_then(|mut child| child.wait());
-        // The first panic is the one that tells something; a second ends all tests.
         if !std::thread::panicking() {
-            let place = self.dir.path().to_str().unwrap();
-            until("nothing is left of the test", || mentioning(place).is_empty().then_some(()));
+            let _ = child.and_then(|mut child| child.wait());
+            return until("nothing is left of the test", || mentioning(&place).is_empty().then_some(()));
+        }
+        // The first panic is the one that tells something; a second ends all tests.
+        let stopped = |mut child: Child| within(BOUND / 4, || child.try_wait().ok().flatten().is_some());
+        if !child.is_ok_and(stopped) {
+            eprintln!("the daemon of {place} does not stop");
+        }
+        let all_dead = within(BOUND, || {
+            let mut left = mentioning(&place);
+            left.extend(uuids.iter().flat_map(|uuid| marked(uuid)));
+            for pid in &left {
+                let pid = nix::unistd::Pid::from_raw(pid.cast_signed());
+                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+            }
+            left.is_empty()
+        });
+        if !all_dead {
+            eprintln!("processes of {place} live on: {:?}", mentioning(&place));
         }
     }
+}
+
+/// Returns what the markers of processes of this directory's daemons begin with.
+fn uuids(place: &str) -> Vec<String> {
+    let daemons = mentioning(place);
+    let mut uuids: Vec<String> = daemons
+        .iter()
+        .flat_map(|daemon| below(*daemon))
+        .filter_map(|pid| Some(marker_of(pid)?.split('/').next()?.to_owned()))
+        .collect();
+    uuids.sort();
+    uuids.dedup();
+    uuids
+}
+
+/// Wait until this is so, at most for so long. Returns whether it came to be.
+fn within(bound: std::time::Duration, mut is_so: impl FnMut() -> bool) -> bool {
+    let end = std::time::Instant::now() + bound;
+    while !is_so() {
+        if std::time::Instant::now() > end {
+            return false;
+        }
+        std::thread::park_timeout(std::time::Duration::from_millis(5));
+    }
+    true
 }
 
 /// Waits for a command's end, with a bound, and gives what it said.

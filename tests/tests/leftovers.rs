@@ -5,6 +5,8 @@ use std::process::{Child, Command, Stdio};
 
 use harness::daemon::Daemon;
 use harness::real::*;
+use manager::protocol::api::SessionInfo;
+use nix::sys::signal::Signal;
 
 /// A user who is not ours.
 const NOBODY: &str = "65534";
@@ -159,4 +161,23 @@ fn a_manager_never_ends_another_managers_process_nor_those_that_started_itself()
     let lived = (lives(theirs), shell.lives());
     daemon.ok(&["daemon", "stop"]);
     assert_eq!(lived, (true, true));
+}
+
+#[test]
+fn a_test_that_panics_leaves_no_daemon_and_no_worker_also_if_the_daemon_is_stopped() {
+    for is_stopped in [false, true] {
+        let daemon = Daemon::new();
+        let place = daemon.dir.path().to_str().unwrap().to_owned();
+        let of_it = std::thread::spawn(move || {
+            let _: SessionInfo = daemon.json(&["start", "--id", "left"]);
+            let worker = daemon.idle("left").pid.unwrap();
+            if is_stopped {
+                signal(daemon.pid(), Signal::SIGSTOP);
+            }
+            std::panic::resume_unwind(Box::new(worker));
+        });
+        let worker = *of_it.join().unwrap_err().downcast::<u32>().unwrap();
+        assert_eq!(mentioning(&place), Vec::<u32>::new(), "stopped: {is_stopped}");
+        assert!(!lives(worker), "stopped: {is_stopped}");
+    }
 }

@@ -17,7 +17,6 @@ use protocol::failpoint::TOLD;
 use super::errands::{By, Errand, Errands, belongs};
 use super::faults::{BREAKS, points};
 use super::herd::{Held, Herd, is_stopped};
-use super::report::spread;
 use crate::rng::Rng;
 
 /// How many points are armed at a time.
@@ -405,6 +404,15 @@ fn shown(cell: &Cell) -> String {
         (times, true) => format!("· ×{times}"),
         (times, false) => format!("{} ×{times}", spread(&cell.recovered, &[50, 99])),
     }
+}
+
+/// These percentiles of the times.
+pub fn spread(times: &[Duration], per_cent: &[usize]) -> String {
+    let mut times = times.to_vec();
+    times.sort();
+    let at = |per_cent: &usize| times.get((times.len() * per_cent / 100).min(times.len().saturating_sub(1)));
+    let shown: Vec<String> = per_cent.iter().filter_map(at).map(|time| format!("{time:.1?}")).collect();
+    shown.join(" / ")
 }
 
 #[cfg(test)]

@@ -11,17 +11,19 @@ pub mod faults;
 mod herd;
 mod host;
 mod matrix;
+mod place;
 mod report;
 mod subscribers;
+mod tally;
 
-use std::collections::{BTreeMap, HashMap};
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+pub use report::Report;
+
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use faults::{Fault, Faults, Struck, points};
 use manager::client::{Client, Request};
 use protocol::api::Problem;
 use protocol::event::Event;
@@ -30,34 +32,39 @@ use tokio::sync::{RwLock, watch};
 
 use crate::history::History;
 use crate::rng::Rng;
-use crate::{real, sim};
+use crate::sim;
 use clients::{Asker, Plan, ask};
 use errands::{By, Errand, Errands};
-use faults::{Fault, Faults, Struck, points};
 use herd::Herd;
-use host::{Host, Place};
+use host::Host;
 use matrix::Matrix;
-pub use report::Report;
+use place::{DISK, alone_with_mounts, own_disk, prepare};
 use subscribers::{Manner, Stopwatch, Subscriber};
+use tally::{Missed, Seen, Tally};
 
 /// How long anything may take to come to rest.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
 /// How many ask.
 const CLIENTS: usize = 8;
+
 /// How long points that were not reached are still waited for when all else has been done.
 const POINTS_ONLY: Duration = Duration::from_secs(90);
+
 /// Kills between two quiet moments.
 const STORM: u64 = 250;
+
 /// How often the matrix looks who has come to a point.
 const MATRIX_LOOK: Duration = Duration::from_millis(2);
+
 /// How often it looks, while there is quiet, who has come to one late.
 const LET_GO: Duration = Duration::from_millis(50);
+
 /// In how many of 1,000 looks something happens beside the matrix.
 const MATRIX_STIR: u64 = 1;
+
 /// Steps of the simulation of the same seed.
 const STEPS: usize = 2_000;
-/// The journal's own file system, where the disk may be full, in bytes.
-const DISK: u64 = 4 << 30;
 
 /// What is to be run.
 #[derive(Clone, Debug)]
@@ -85,42 +92,6 @@ enum Mode {
     /// Read to the end and hang up, in this round.
     CatchUp(usize),
     Over,
-}
-
-/// Counted on the way.
-#[derive(Default)]
-struct Tally {
-    /// By fault: how often it struck.
-    struck: BTreeMap<String, u64>,
-    kills: u64,
-    slow_reads: u64,
-    refusals: BTreeMap<String, u64>,
-    quiets: u64,
-}
-
-/// What was seen since the last quiet moment, to be told to the history in order.
-#[derive(Default)]
-struct Seen {
-    events: Vec<Arc<Event>>,
-    views: Vec<(String, Arc<Event>)>,
-    acknowledged: Vec<(SessionId, PromptId, String)>,
-    tokens: Vec<(SessionId, String)>,
-    /// Restarts that were asked for, from when to when, in Unix milliseconds.
-    restarts: Vec<(SessionId, u64, u64)>,
-    violations: Vec<(Option<SessionId>, String)>,
-}
-
-/// Points that nobody has reached when all kills are done.
-struct Missed {
-    rng: Rng,
-    points: Vec<String>,
-    errands: Errands,
-}
-
-impl Missed {
-    fn errand(&mut self, by: By) -> Option<Errand> {
-        self.errands.choose(self.points.iter().map(String::as_str), by, &mut self.rng)
-    }
 }
 
 /// A campaign under way.
@@ -270,64 +241,6 @@ pub fn run(options: Options) -> Result<Report, String> {
     let runtime = runtime.map_err(|error| error.to_string())?;
     let campaign = Arc::new(Campaign::new(options, host));
     Ok(runtime.block_on(campaign.run(points_exist, disk)))
-}
-
-/// What this process mounts from here on is seen by nobody else and ends with it. Needs rights.
-fn alone_with_mounts() -> bool {
-    use nix::mount::{MsFlags, mount};
-    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).is_ok()
-        && mount(None::<&str>, "/", None::<&str>, private, None::<&str>).is_ok()
-}
-
-/// Gives the state a file system of its own.
-fn own_disk(place: &Place) -> bool {
-    use nix::mount::{MsFlags, mount};
-    let options = format!("size={DISK},mode=700,uid={}", place.uid.unwrap_or(0));
-    mount(Some("kennel"), &place.state(), Some("tmpfs"), MsFlags::empty(), Some(options.as_str())).is_ok()
-}
-
-/// Directories, programs and configuration.
-fn prepare(dir: &Path, options: &Options) -> Place {
-    let (agent, acp) = (real::beside("fixture-agent"), real::beside("acp-agent"));
-    let (kennel, worker, agent, acp) = match options.uid {
-        None => (real::kennel().clone(), real::worker().clone(), agent, acp),
-        Some(_) => {
-            let copies = real::publish(&[real::kennel(), real::worker(), &agent, &acp], &dir.join("bin"));
-            (copies[0].clone(), copies[1].clone(), copies[2].clone(), copies[3].clone())
-        }
-    };
-    let place = Place { dir: dir.to_owned(), kennel, worker, agent, uid: options.uid };
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
-    for (made, mode) in [
-        ("state", 0o700),
-        ("run", 0o700),
-        ("work", 0o700),
-        ("memory", 0o700),
-        ("points", 0o777),
-        ("marks", 0o777),
-    ] {
-        let made = dir.join(made);
-        fs::create_dir(&made).unwrap();
-        fs::set_permissions(&made, fs::Permissions::from_mode(mode)).unwrap();
-        if options.uid.is_some() && mode == 0o700 {
-            std::os::unix::fs::chown(&made, options.uid, options.uid).unwrap();
-        }
-    }
-    let (program, acp, memory) = (place.agent.display(), acp.display(), dir.join("memory"));
-    let memory = memory.display();
-    let impatient = "worker_timeout = \"1s\"\nstall_timeout = \"500ms\"\n";
-    let config = format!(
-        "[agents.fixture]\nkind = \"command\"\nmemory = \"100MiB\"\ncommand = [\"{program}\"]\n\n\
-         [agents.argument]\nkind = \"command\"\ncommand = [\"{program}\"]\nprompt_via = \"argument\"\n\n\
-         [agents.unread]\nkind = \"command\"\ncommand = [\"{program}\", \"--script\", \"say unread; sleep 30ms\"]\n\n\
-         [agents.loads]\nkind = \"acp\"\npermission_timeout = \"200ms\"\n{impatient}\
-         command = [\"{acp}\", \"--load\", \"--memory\", \"{memory}\"]\n\n\
-         [agents.resumes]\nkind = \"acp\"\npermission_timeout = \"200ms\"\n{impatient}\
-         command = [\"{acp}\", \"--resume\", \"--load\", \"--memory\", \"{memory}\"]\n"
-    );
-    fs::write(dir.join("config.toml"), config).unwrap();
-    place
 }
 
 impl Campaign {

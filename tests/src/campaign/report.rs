@@ -7,8 +7,7 @@ use std::time::Duration;
 use protocol::event::{Event, EventKind, Outcome};
 
 use super::Options;
-use super::audit::Leftovers;
-use super::matrix::Matrix;
+use super::matrix::{Matrix, spread};
 use crate::history::Violation;
 
 /// What became of prompts.
@@ -39,6 +38,21 @@ impl Prompts {
             _ => {}
         }
     }
+}
+
+/// What was found that should be nowhere.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Leftovers {
+    /// Processes without a session.
+    pub orphans: usize,
+    /// Dead children that nobody reaped.
+    pub zombies: usize,
+    /// Strangers' processes that were hit.
+    pub strangers: usize,
+    /// Events that somebody was not shown, or that are in no journal.
+    pub events_lost: usize,
+    /// Events that somebody was shown twice.
+    pub events_doubled: usize,
 }
 
 /// A campaign's end.
@@ -155,15 +169,6 @@ impl fmt::Display for Report {
 fn listed(counts: &BTreeMap<String, u64>) -> String {
     let all: Vec<String> = counts.iter().map(|(name, count)| format!("{name} {count}")).collect();
     if all.is_empty() { "none".into() } else { all.join(", ") }
-}
-
-/// These percentiles of the times.
-pub fn spread(times: &[Duration], per_cent: &[usize]) -> String {
-    let mut times = times.to_vec();
-    times.sort();
-    let at = |per_cent: &usize| times.get((times.len() * per_cent / 100).min(times.len().saturating_sub(1)));
-    let shown: Vec<String> = per_cent.iter().filter_map(at).map(|time| format!("{time:.1?}")).collect();
-    shown.join(" / ")
 }
 
 fn measured(times: &[Duration]) -> String {

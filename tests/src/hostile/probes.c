@@ -1,4 +1,4 @@
-// What a hostile agent tries, by the system calls themselves. Read by tests/tests/sandbox_matrix.rs, which compiles it.
+// What a hostile agent tries, by the system calls themselves. Read by tests/tests/sandbox_matrix/outside.rs, which compiles it.
 //
 //   probes            reads lines `NAME<TAB>STEP | STEP | ...`, tries each in a process of its own, and prints
 //                     `NAME<TAB>WORD<TAB>WHY`. The last step decides: reached, refused, unsupported (by the kernel), hung.

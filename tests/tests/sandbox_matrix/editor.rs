@@ -3,8 +3,9 @@
 use manager::protocol::{Sandbox, SandboxBy};
 use serde_json::{Value, json};
 
-use super::Kind;
-use super::outside::{CANARY, Cell};
+use super::cell::Cell;
+use super::kind::Kind;
+use super::outside::CANARY;
 use crate::acp_side::Editor;
 use crate::containment::users;
 use crate::sandbox::makers;

@@ -8,7 +8,7 @@ use manager::protocol::Sandbox;
 use manager::protocol::api::SessionInfo;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::Kind;
+use super::kind::Kind;
 use crate::containment::{User, users};
 use crate::sandbox::{daemon, makers};
 

@@ -3,16 +3,6 @@
 //! It speaks what they speak: OpenAI Responses (`…/responses`), OpenAI chat completions (`…/chat/completions`), Anthropic
 //! Messages (`…/messages`), Gemini (`…:generateContent`, `…:streamGenerateContent`), each as a stream or whole, and lists of
 //! models. It prints its port, which the kernel chose, and lives until its standard input ends.
-//!
-//! The last line of the newest user text that begins with one of these words decides:
-//!
-//! | line | answer |
-//! |---|---|
-//! | `SAY text` | that text |
-//! | `SLOW n ms` | `n` pieces, `w0 w1 …`, so many milliseconds apart |
-//! | `TOOL command` | a call of the agent's own shell tool; its result is then said |
-//! | `RECALL` | all earlier lines of that sort in the conversation as the agent sent it |
-//! | `FAIL` | HTTP status 400 |
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a fixture fails by panicking")]
 
@@ -25,6 +15,15 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+/// The last line of the newest user text that begins with one of these words decides:
+///
+/// | line | answer |
+/// |---|---|
+/// | `SAY text` | that text |
+/// | `SLOW n ms` | `n` pieces, `w0 w1 …`, so many milliseconds apart |
+/// | `TOOL command` | a call of the agent's own shell tool; its result is then said |
+/// | `RECALL` | all earlier lines of that sort in the conversation as the agent sent it |
+/// | `FAIL` | HTTP status 400 |
 fn main() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     println!("{}", listener.local_addr().unwrap().port());

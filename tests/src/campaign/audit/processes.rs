@@ -1,0 +1,146 @@
+//! Processes and descriptors in a quiet moment.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use protocol::SessionId;
+
+use super::super::clients::look;
+use super::super::host::{children, descriptors};
+use super::{Audit, at_rest, table};
+use crate::real;
+
+/// Descriptors that a worker costs the manager: its two pipes and its pidfd.
+const PER_WORKER: usize = 3;
+
+/// The writer's three files, and those of the few that may read at once.
+const JOURNAL: usize = 15;
+
+impl<'a> Audit<'a> {
+    /// The table of pids is right, and there is nothing else. Sessions may hibernate while we look, so it is
+    /// looked at until it fits.
+    pub(crate) async fn processes(&mut self, descriptors_too: bool) {
+        let end = Instant::now() + Duration::from_secs(15);
+        loop {
+            let problem = self.look_at_processes(descriptors_too).await;
+            match problem {
+                None => return,
+                Some(problem) if Instant::now() > end => return self.wrong(problem),
+                Some(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    }
+
+    async fn look_at_processes(&mut self, descriptors_too: bool) -> Option<String> {
+        let sessions = self.sessions().await;
+        let manager = self.campaign.host.daemon();
+        let Some(manager) = manager else {
+            return Some("there is no manager in a quiet moment".into());
+        };
+        let workers: BTreeMap<u32, SessionId> =
+            sessions.iter().filter_map(|info| Some((info.pid?, info.id.clone()))).collect();
+        let pids: BTreeSet<u32> = workers.keys().copied().collect();
+        if self.uuid.is_empty() {
+            let marker = pids.first().and_then(|pid| real::marker_of(*pid));
+            let Some(uuid) = marker.as_deref().and_then(|marker| marker.split('/').next()) else {
+                return Some("no session has a process".into());
+            };
+            self.uuid = uuid.to_owned();
+        }
+        // Workers that it has taken over from the manager before are children of whoever takes in orphans: here.
+        let (adopted, orphans): (Vec<u32>, Vec<u32>) =
+            self.campaign.host.orphans().into_iter().partition(|pid| pids.contains(pid));
+        let children: BTreeSet<u32> = children(manager).into_iter().chain(adopted).collect();
+        if children != pids {
+            self.leftovers.zombies = children.iter().filter(|pid| !real::lives(**pid)).count();
+            return Some(format!("the manager's children are {children:?} and its table says {workers:?}"));
+        }
+        self.leftovers.zombies = 0;
+        let marked: BTreeSet<u32> = real::marked(&self.uuid).into_iter().collect();
+        // An agent that lives between prompts has no children of its own. Between its worker and it are those that keep its
+        // namespace, if it has one, and nobody else.
+        let mut known = pids.clone();
+        let agents: BTreeMap<u32, u32> =
+            sessions.iter().filter_map(|info| Some((info.agent_pid?, info.pid?))).collect();
+        for (&agent, &worker) in &agents {
+            let path = real::path_to(agent, worker);
+            let Some(path) = path.filter(|path| path.is_empty() || path.len() == 2) else {
+                return Some(format!("the agent {agent} is not below its worker {worker}"));
+            };
+            known.extend(path.into_iter().chain([agent]));
+        }
+        self.leftovers.orphans = marked.difference(&known).count().max(orphans.len());
+        if marked != known || !orphans.is_empty() {
+            return Some(format!("left behind: {:?}", described(marked.difference(&known).chain(&orphans))));
+        }
+        for (pid, id) in &workers {
+            let marker = real::marker_of(*pid).unwrap_or_default();
+            if !marker.starts_with(&format!("{}/{id}/", self.uuid)) {
+                return Some(format!("{id} has the process {pid}, which says that it is {marker}"));
+            }
+            match look::<serde_json::Value>(&self.campaign.client, &format!("/v1/lookup?pid={pid}")).await {
+                Ok(found) if found["id"] == id.as_str() => {}
+                other => return Some(format!("{pid} is {id}; asked for it, the manager says {other:?}")),
+            }
+        }
+        if !descriptors_too {
+            return None;
+        }
+        // A client's connection is one too: asked by nobody else, and this one's last is gone in a moment.
+        let all = opened(manager);
+        let journal: usize =
+            all.iter().filter(|(name, _)| name.contains("/journal.db")).map(|(_, count)| count).sum();
+        if journal > JOURNAL {
+            return Some(format!("the manager has the journal open {journal} times"));
+        }
+        let open = descriptors(manager)?.checked_sub(workers.len() * PER_WORKER + journal)?;
+        // Somebody may be falling asleep, and has fewer than the table says.
+        let settled = sessions.iter().all(at_rest) && table(&sessions) == table(&self.sessions().await);
+        if !settled {
+            return Some(format!("no two looks in a quiet moment are the same: {:?}", table(&sessions)));
+        }
+        let first = *self.manager_descriptors.get_or_insert(open);
+        if open > first {
+            return Some(format!(
+                "the manager has {open} descriptors beside those of {} workers, and had {first}: {all:?}",
+                workers.len()
+            ));
+        }
+        for (pid, id) in &workers {
+            let open = descriptors(*pid)?;
+            let has_agent = agents.values().any(|worker| worker == pid);
+            let first = *self.worker_descriptors.entry(has_agent).or_insert(open);
+            if open != first {
+                return Some(format!("the idle worker of {id} has {open} descriptors, others {first}"));
+            }
+        }
+        None
+    }
+}
+
+/// What a process has open: names without their numbers, and how many of each.
+fn opened(pid: u32) -> BTreeMap<String, usize> {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let targets = entries.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    let mut counts = BTreeMap::new();
+    for target in targets {
+        let name = target.to_string_lossy();
+        let name =
+            name.split_once(":[").filter(|_| !name.starts_with("anon")).map_or(&*name, |(kind, _)| kind);
+        *counts.entry(name.to_owned()).or_default() += 1;
+    }
+    counts
+}
+
+/// What these processes are, for a person.
+pub(crate) fn described<'a>(pids: impl Iterator<Item = &'a u32>) -> Vec<String> {
+    let command = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        format!(
+            "{pid} (child of {:?}): {}",
+            real::parent(*pid),
+            String::from_utf8_lossy(&line).replace('\0', " ")
+        )
+    };
+    pids.map(command).collect()
+}

@@ -1,0 +1,7 @@
+//! Each violation is found.
+
+mod outside;
+mod processes;
+mod prompts;
+mod story;
+mod work;
