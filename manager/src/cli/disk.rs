@@ -6,11 +6,13 @@ use std::path::Path;
 use protocol::SessionId;
 use protocol::api::{DiskUsage, FileUsage, PruneReport, PruneRequest, PrunedWorktree, SessionInfo};
 
-use super::args;
-use super::link::{Link, read};
-use super::worktree::remains;
+use crate::cli::args;
+use crate::cli::link::{Link, read};
 use crate::cli::ui::error::{Failure, Outcome};
-use crate::cli::ui::render::{self, Table, bytes};
+use crate::cli::ui::render;
+use crate::cli::ui::table::Table;
+use crate::cli::ui::units::bytes;
+use crate::cli::worktree::remains;
 use crate::client::Request;
 use crate::worktrees;
 

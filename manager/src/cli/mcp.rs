@@ -30,11 +30,11 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::lines;
-use super::link::read;
-use super::sessions::random_key;
-use super::worktree::Worktree;
+use crate::cli::lines;
+use crate::cli::link::random_key;
+use crate::cli::link::read;
 use crate::cli::ui::error::{Failure, Outcome};
+use crate::cli::worktree::Worktree;
 use crate::client::{Client, ClientError, Request, encoded};
 use crate::daemon::Paths;
 use crate::session_manager::cut_to_end;
@@ -60,7 +60,6 @@ const PIPE: usize = 64 * 1024;
 const LAST_WORDS: Duration = Duration::from_millis(300);
 /// The largest token file, in bytes.
 const MAX_TOKEN: u64 = 1024;
-
 const INSTRUCTIONS: &str = "Sub-agents work in the background, each in a process of its own that outlives crashes. \
     Start one with a task, go on with your own work, wait for it, and read what it has said.";
 

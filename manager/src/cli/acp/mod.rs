@@ -36,9 +36,11 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::args;
-use super::link::Link;
-use super::sessions::{options, random_key, stable_id};
+use crate::cli::args;
+use crate::cli::link::Link;
+use crate::cli::link::random_key;
+use crate::cli::sessions::{options, stable_id};
+use crate::cli::ui::error::words;
 use crate::cli::ui::error::{Failure, Outcome};
 use crate::client::{Request, encoded};
 use mcp::Servers;
@@ -408,14 +410,14 @@ impl<'a> Editor<'a> {
     async fn stillborn(&self, id: &SessionId, failure: Failure) -> Failure {
         let path = format!("/v1/sessions/{id}");
         let found = self.link.get::<SessionInfo>(Request::get(&path)).await;
-        let words = found.ok().and_then(|found| found.failure).map(|failure| failure.last_words);
+        let last_words = found.ok().and_then(|found| found.failure).map(|failure| failure.last_words);
         if let Err(failure) = self.link.ask(Request::delete(format!("{path}?force=true"))).await {
-            self.link.ui.note(&format!("{id} has failed and cannot be removed: {}", self::words(&failure)));
+            self.link.ui.note(&format!("{id} has failed and cannot be removed: {}", words(&failure)));
             return failure;
         }
         match failure {
             Failure::Problem(mut problem, exit) => {
-                for word in words.unwrap_or_default() {
+                for word in last_words.unwrap_or_default() {
                     problem.detail = format!("{}\n{word}", problem.detail.trim_end());
                 }
                 problem.hint = Some("the session was removed again".to_owned());
@@ -628,17 +630,6 @@ fn setting(params: &Value) -> Result<(schema::SessionId, &str, String), Refused>
             let what = "`sessionId` and `configId` are texts, `value` is a text, true or false";
             Err(Refused::new(ErrorCode::INVALID_PARAMS, what.to_owned()))
         }
-    }
-}
-
-/// A failure in one line, with what to do about it.
-pub(super) fn words(failure: &Failure) -> String {
-    let Failure::Problem(problem, _) = failure else {
-        return "it was not possible".to_owned();
-    };
-    match &problem.hint {
-        Some(hint) => format!("{} ({hint})", problem.detail.trim_end()),
-        None => problem.detail.trim_end().to_owned(),
     }
 }
 

@@ -319,7 +319,7 @@ impl<'a> Panel<'a> {
     }
 
     async fn accepted(&self, prompt: &PromptRequest) -> Outcome<PromptId> {
-        let key = crate::cli::sessions::random_key()?;
+        let key = crate::cli::link::random_key()?;
         let request = Request::post(format!("/v1/sessions/{}/prompts", self.id)).key(&key).json(prompt);
         Ok(read::<Accepted>(&self.link.ask(request).await?)?.prompt_id)
     }
@@ -428,7 +428,7 @@ impl<'a> Panel<'a> {
             };
             // Nobody is kept waiting for it. With the editor's next prompt it is tried again.
             self.complain("cannot follow the session", &failure);
-            self.give_up(&super::words(&failure));
+            self.give_up(&crate::cli::ui::error::words(&failure));
             self.changed.notified().await;
         }
     }
@@ -564,7 +564,7 @@ impl<'a> Panel<'a> {
     }
 
     pub(super) fn complain(&self, what: &str, failure: &Failure) {
-        self.link.ui.note(&format!("{}: {what}: {}", self.id, super::words(failure)));
+        self.link.ui.note(&format!("{}: {what}: {}", self.id, crate::cli::ui::error::words(failure)));
     }
 
     // --- permissions ---
@@ -619,7 +619,7 @@ impl<'a> Panel<'a> {
             // The first answer counts, whoever gave it.
             Err(failure) if failure.is("permission_settled") || failure.is("no_such_permission") => {}
             Err(failure) => {
-                let why = super::words(&failure);
+                let why = crate::cli::ui::error::words(&failure);
                 self.wire.update(&self.id, story::quoted(&format!("{permission} was not answered: {why}")));
             }
         }

@@ -10,13 +10,13 @@ use protocol::event::{Decider, Event, EventKind, Outcome as Ended};
 use protocol::{CallId, EventId, PromptId, SessionId, Stream};
 use tokio::time::Instant;
 
-use super::super::events;
-use super::super::link::Link;
-use super::super::send;
-use super::super::sessions::random_key;
-use super::super::ui::Ui;
 use super::asked::Asked;
 use crate::attachments;
+use crate::cli::events;
+use crate::cli::link::Link;
+use crate::cli::link::random_key;
+use crate::cli::send;
+use crate::cli::ui::Ui;
 use crate::cli::ui::error::{Failure, Outcome};
 use crate::cli::ui::form::Form;
 use crate::cli::ui::render;

@@ -22,7 +22,7 @@ use std::sync::OnceLock;
 use protocol::SessionId;
 use rustix::fs::{FlockOperation, flock};
 
-use super::sessions::random_key;
+use crate::cli::link::random_key;
 use crate::cli::ui::error::{Failure, Outcome};
 use crate::worktrees;
 
@@ -52,7 +52,6 @@ const SETTINGS: &[&str] = &[
 ];
 /// Sections of a repository's configuration that newer versions of git run programs from where no setting above reaches.
 const REFUSED: &str = r"^hook\.";
-
 /// What the names of kennel's branches begin with.
 const BRANCHES: &str = "kennel/";
 
