@@ -1,6 +1,6 @@
 //! The command line.
 //!
-//! `args.rs` says what can be typed; each command is a function in the file of its subject, which asks the daemon
+//! `args/` says what can be typed; each command is a function in the file of its subject, which asks the daemon
 //! over its socket (`link.rs`, which also starts it) and prints what it says.
 
 mod acp;

@@ -22,6 +22,7 @@ use view::View;
 
 mod asked;
 mod keyboard;
+mod shown;
 mod view;
 
 /// Requests that wait for the answer to the one before.

@@ -11,7 +11,8 @@ use std::{fs, io};
 use protocol::SessionId;
 use rustix::fs::{FlockOperation, Mode, OFlags, ResolveFlags, flock};
 
-use super::{BRANCHES, OwnGit, REFUSED, tried};
+use super::BRANCHES;
+use super::git::{OwnGit, REFUSED, tried};
 
 /// Files in a worktree's git directory that are there while somebody is in the middle of something.
 const UNDER_WAY: &[&str] = &[

@@ -1,0 +1,123 @@
+//! git, run so that nothing that a repository says makes it run another program.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+/// Set before anything that a repository says, and stronger than it. Nothing of it runs a program, and nothing of it
+/// reaches another repository.
+pub(super) const SETTINGS: &[&str] = &[
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "core.attributesFile=/dev/null",
+    "core.excludesFile=/dev/null",
+    "core.sshCommand=false",
+    "core.gitProxy=",
+    "core.askPass=",
+    "core.editor=false",
+    "core.pager=cat",
+    "core.alternateRefsCommand=false",
+    "core.untrackedCache=false",
+    "credential.helper=",
+    "diff.external=",
+    "gpg.program=false",
+    "commit.gpgSign=false",
+    "protocol.allow=never",
+    "submodule.recurse=false",
+    "fetch.recurseSubmodules=false",
+    "maintenance.auto=false",
+    "gc.auto=0",
+];
+/// Sections of a repository's configuration that newer versions of git run programs from where no setting above reaches.
+pub(super) const REFUSED: &str = r"^hook\.";
+
+/// A git directory of our own over a worktree: with our configuration, and the objects of the worktree's repository.
+pub(super) struct OwnGit<'a> {
+    private: tempfile::TempDir,
+    objects: &'a Path,
+    worktree: &'a Path,
+}
+
+impl<'a> OwnGit<'a> {
+    pub(super) fn new(format: &str, objects: &'a Path, worktree: &'a Path) -> Result<Self, String> {
+        let private = tempfile::tempdir().map_err(|error| format!("no temporary directory: {error}"))?;
+        let git_dir = private.path().join("git");
+        let format = format!("--object-format={format}");
+        let shown = git_dir.to_str().ok_or_else(|| format!("{} is not UTF-8", git_dir.display()))?;
+        tried(private.path(), &[], &["init", "--quiet", "--bare", "--template=", &format, "--", shown])?;
+        Ok(Self { private, objects, worktree })
+    }
+
+    pub(super) fn run(&self, args: &[&str]) -> Result<String, String> {
+        let (git_dir, index) = (self.private.path().join("git"), self.private.path().join("index"));
+        let around: [(&str, &Path); 4] = [
+            ("GIT_DIR", &git_dir),
+            ("GIT_WORK_TREE", self.worktree),
+            ("GIT_OBJECT_DIRECTORY", self.objects),
+            ("GIT_INDEX_FILE", &index),
+        ];
+        tried(self.worktree, &around, args)
+    }
+}
+
+/// The same; an error is what git says.
+pub(super) fn tried(directory: &Path, around: &[(&str, &Path)], args: &[&str]) -> Result<String, String> {
+    static TRUSTED: OnceLock<Vec<String>> = OnceLock::new();
+    let trusted = TRUSTED.get_or_init(owners_safe_directories);
+    let mut command = plain_git();
+    command.envs([
+        // The owner's configuration names filters and helpers, too, and a repository's attributes would choose among them.
+        ("GIT_CONFIG_NOSYSTEM", "1"),
+        ("GIT_CONFIG_GLOBAL", "/dev/null"),
+        ("GIT_ATTR_NOSYSTEM", "1"),
+        // Objects of a partial clone are not fetched.
+        ("GIT_NO_LAZY_FETCH", "1"),
+        ("GIT_ALLOW_PROTOCOL", "none"),
+        ("GIT_NO_REPLACE_OBJECTS", "1"),
+        ("GIT_AUTHOR_NAME", "kennel"),
+        ("GIT_AUTHOR_EMAIL", "kennel@localhost"),
+        ("GIT_COMMITTER_NAME", "kennel"),
+        ("GIT_COMMITTER_EMAIL", "kennel@localhost"),
+    ]);
+    command.envs(around.iter().copied());
+    for setting in SETTINGS {
+        command.args(["-c", setting]);
+    }
+    for directory in trusted {
+        command.args(["-c", &format!("safe.directory={directory}")]);
+    }
+    run(command.arg("-C").arg(directory).args(args))
+}
+
+/// Directories of others that the owner has said to trust. Without it git looks at no repository of another user.
+pub(super) fn owners_safe_directories() -> Vec<String> {
+    let Some(home) = std::env::var_os("HOME") else { return Vec::new() };
+    ["--global", "--system"]
+        .into_iter()
+        .filter_map(|scope| {
+            let mut command = plain_git();
+            command.env("HOME", &home).args(["-C", "/", "config", scope, "--get-all", "safe.directory"]);
+            run(&mut command).ok()
+        })
+        .flat_map(|found| found.lines().map(str::to_owned).collect::<Vec<_>>())
+        .collect()
+}
+
+/// git with nothing of this process's environment but the way to it.
+pub(super) fn plain_git() -> Command {
+    let mut command = Command::new("git");
+    command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+    command.envs([("HOME", "/nonexistent"), ("LC_ALL", "C"), ("GIT_TERMINAL_PROMPT", "0")]);
+    command.envs([("GIT_ASKPASS", "false"), ("GIT_EDITOR", "false"), ("GIT_PAGER", "cat")]);
+    command.stdin(Stdio::null());
+    command
+}
+
+#[allow(clippy::disallowed_methods, reason = "`kennel mcp` is a process of its own, with no reaper in it")]
+pub(super) fn run(command: &mut Command) -> Result<String, String> {
+    let output = command.output().map_err(|error| format!("git cannot be run: {error}"))?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_owned())
+}
