@@ -185,7 +185,8 @@ fn said(kind: &EventKind) -> String {
             let text = attachments::told(text, attachments.iter().map(|it| &*it.name));
             format!("{prompt_id}{queued}{}: {text}", some(", again ", retry_of.as_ref()))
         }
-        EventKind::PromptQueued { prompt_id, position } => format!("{prompt_id} behind {position}"),
+        EventKind::PromptQueued { prompt_id, position: 0 } => format!("{prompt_id} is the next"),
+        EventKind::PromptQueued { prompt_id, position } => format!("{prompt_id} waits behind {position}"),
         EventKind::PromptEdited { prompt_id, text } => format!("{prompt_id}: {text}"),
         EventKind::PromptStarted { prompt_id } => prompt_id.to_string(),
         EventKind::PromptRemoved { prompt_id, reason } => {

@@ -199,7 +199,11 @@ pub async fn restart(link: &Link<'_>, args: &args::Ids) -> Outcome {
 
 /// `rm`.
 pub async fn rm(link: &Link<'_>, args: &args::Rm) -> Outcome {
-    let before: Vec<SessionInfo> = link.get(Request::get("/v1/sessions")).await?;
+    // Without worktrees nothing is to be known of other sessions.
+    let before: Vec<SessionInfo> = match link.paths.state_dir.join(crate::worktrees::DIRECTORY).is_dir() {
+        true => link.get(Request::get("/v1/sessions")).await?,
+        false => Vec::new(),
+    };
     let removed = RefCell::new(Vec::new());
     let all = each(link, &args.ids.ids, "removing", async |id| {
         let answer = link.ask(Request::delete(format!("/v1/sessions/{id}?force={}", args.force))).await?;

@@ -185,17 +185,18 @@ pub(crate) fn cpus(cpus: f64) -> Result<u32, String> {
     self::milli_cpus(milli_cpus).map(|()| milli_cpus)
 }
 
-/// A size with its unit, like `512MiB`, in bytes.
+/// Reads a size with its unit, in bytes: `512MiB`, `512M` or `512m`. As in docker and systemd every unit is
+/// a power of 1024. `GB` is refused: to some it is a power of 1000.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
     let wrong = || format!("`{}` is no size with its unit, like 512MiB or 2GiB", super::shown(text, 80));
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
-    let shift = match unit.trim_start() {
-        "B" => 0,
-        "KiB" => 10,
-        "MiB" => 20,
-        "GiB" => 30,
-        "TiB" => 40,
+    let shift = match unit.trim_start().to_ascii_lowercase().as_str() {
+        "b" => 0,
+        "k" | "kib" => 10,
+        "m" | "mib" => 20,
+        "g" | "gib" => 30,
+        "t" | "tib" => 40,
         _ => return Err(wrong()),
     };
     let number: u64 = number.parse().map_err(|_| wrong())?;

@@ -55,7 +55,7 @@ pub struct Options {
     /// Descriptors that each of its agent's processes may have open
     #[arg(long, value_name = "N")]
     pub nofile: Option<u64>,
-    /// Memory that its agent's processes may have together, like 2GiB; with more they are killed
+    /// Memory limit of its agent's processes together: 512M, 2G or 2GiB (powers of 1024); kennel kills them above it
     #[arg(long, value_name = "SIZE", value_parser = crate::config::parse_size)]
     pub memory: Option<u64>,
     /// Processes and threads that there may be of its agent at once

@@ -71,6 +71,17 @@ fn options_become_what_they_say() {
 }
 
 #[test]
+fn a_size_is_taken_as_docker_and_systemd_take_it() {
+    for (size, bytes) in [("2G", 2 << 30), ("512m", 512 << 20), ("2GiB", 2 << 30), ("64K", 64 << 10)] {
+        let Ok(Command::Start(start)) = parse(&format!("kennel start --memory {size}")) else {
+            panic!("{size}")
+        };
+        assert_eq!(start.options.memory, Some(bytes), "{size}");
+    }
+    assert!(parse("kennel start --memory 2GB").is_err() && parse("kennel start --memory 2").is_err());
+}
+
+#[test]
 fn nonsense_is_refused() {
     for (line, kind) in [
         ("kennel", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),

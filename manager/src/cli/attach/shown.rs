@@ -134,8 +134,11 @@ impl<'a> View<'a> {
             EventKind::PromptQueued { prompt_id, position: 0 } => {
                 self.note(&format!("{prompt_id} waits; it is the next"));
             }
+            EventKind::PromptQueued { prompt_id, position: 1 } => {
+                self.note(&format!("{prompt_id} waits behind 1 other prompt"));
+            }
             EventKind::PromptQueued { prompt_id, position } => {
-                self.note(&format!("{prompt_id} waits behind {position} others"));
+                self.note(&format!("{prompt_id} waits behind {position} other prompts"));
             }
             EventKind::PromptStarted { prompt_id } => {
                 let text = self.texts.remove(&prompt_id).unwrap_or_default();

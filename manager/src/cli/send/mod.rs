@@ -6,7 +6,6 @@ mod view;
 use std::io::{self, IsTerminal};
 
 use protocol::api::{Accepted, PromptRequest};
-use protocol::event::EventKind;
 use protocol::{EventId, PromptId, SessionId};
 
 use crate::cli::args;
@@ -95,28 +94,5 @@ async fn stream(link: &Link<'_>, view: &mut View<'_>, mut after: EventId) -> Out
                 Err(error) => return Err(error.into()),
             }
         }
-    }
-}
-
-/// The prompt that an event is about, if it is about one.
-pub fn prompt_of(kind: &EventKind) -> Option<PromptId> {
-    match kind {
-        EventKind::PromptAccepted { prompt_id, .. }
-        | EventKind::PromptQueued { prompt_id, .. }
-        | EventKind::PromptEdited { prompt_id, .. }
-        | EventKind::PromptStarted { prompt_id }
-        | EventKind::PromptRemoved { prompt_id, .. }
-        | EventKind::PromptResolved { prompt_id, .. }
-        | EventKind::TurnStarted { prompt_id, .. }
-        | EventKind::TurnCompleted { prompt_id, .. }
-        | EventKind::TurnInterrupted { prompt_id, .. }
-        | EventKind::MessageChunk { prompt_id, .. }
-        | EventKind::ThoughtChunk { prompt_id, .. }
-        | EventKind::ToolCallStarted { prompt_id, .. }
-        | EventKind::ToolCallUpdated { prompt_id, .. }
-        | EventKind::ToolCallInterrupted { prompt_id, .. }
-        | EventKind::PlanUpdated { prompt_id, .. } => Some(*prompt_id),
-        EventKind::PermissionRequested { prompt_id, .. } => *prompt_id,
-        _ => None,
     }
 }

@@ -6,7 +6,6 @@ use protocol::event::{Decider, Event, EventKind, Outcome as Ended, RemovedBy};
 use protocol::{PermissionId, PromptId, SessionId, Stream};
 use tokio::time::{Instant, sleep_until};
 
-use super::prompt_of;
 use crate::cli::ui::Ui;
 use crate::cli::ui::error::{Failure, Outcome};
 use crate::cli::ui::render;
@@ -197,7 +196,7 @@ impl<'a> View<'a> {
         let Ok(event) = serde_json::from_str::<Event>(&frame.data) else {
             return Ok(None);
         };
-        if prompt_of(&event.kind).is_some_and(|prompt| prompt != self.prompt) {
+        if event.kind.prompt().is_some_and(|prompt| prompt != self.prompt) {
             return Ok(None);
         }
         if self.ui.json {
@@ -258,8 +257,11 @@ impl<'a> View<'a> {
             EventKind::PromptQueued { position: 0, .. } => {
                 self.hold(format!("{prompt} waits; it is the next"))
             }
+            EventKind::PromptQueued { position: 1, .. } => {
+                self.hold(format!("{prompt} waits behind 1 other prompt"))
+            }
             EventKind::PromptQueued { position, .. } => {
-                self.hold(format!("{prompt} is queued behind {position} others"))
+                self.hold(format!("{prompt} waits behind {position} other prompts"))
             }
             EventKind::PromptStarted { .. } => self.does(RUNS),
             EventKind::PromptEdited { .. } => self.note(&format!("{prompt} was edited")),
@@ -407,9 +409,27 @@ pub fn early(stop_reason: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
     use protocol::Exit;
 
     use super::*;
+
+    #[test]
+    fn the_form_of_another_prompt_is_not_shown() {
+        let ui = Ui::new(&crate::cli::args::Cli::parse_from(["kennel", "--json", "ls"]).global);
+        let mut view = View::new(&ui, "session-1".parse().unwrap(), PromptId(1));
+        let data = r#"{"id":9,"at":"2026-01-31T12:00:00.000Z","session":"session-1","incarnation":1,"type":"call.requested",
+            "data":{"call_id":"call-9","prompt_id":"prompt-2","turn":2,"client_id":null,"method":"elicitation/create","payload":{}}}"#;
+        let event = serde_json::from_str::<Event>(data).unwrap();
+        assert_eq!(event.kind.prompt(), Some(PromptId(2)));
+        // Shown, it would end the wait for a sign of work.
+        view.doing = RUNS;
+        let sign = (Instant::now(), Instant::now() + BRIEFLY);
+        view.sign = Some(sign);
+        let frame = Frame { id: Some(9), event: "call.requested".into(), data: data.into() };
+        assert!(view.show(&frame).unwrap().is_none());
+        assert_eq!(view.sign, Some(sign));
+    }
 
     fn exit_of(outcome: Ended, stop_reason: &str, exit: Option<Exit>) -> u8 {
         completed(PromptId(1), outcome, stop_reason, exit).err().map_or(0, |failure| failure.exit())

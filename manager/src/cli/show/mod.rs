@@ -190,7 +190,10 @@ fn facts(session: &SessionInfo, now: u64) -> Vec<(&'static str, String)> {
         session.agent_details.as_ref().map(|details| {
             let name = details.name.as_deref().unwrap_or("a nameless agent");
             let version = details.version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
-            format!("{name}{version}; offers to restore: {}", crate::cli::ui::render::offers(details))
+            format!(
+                "{name}{version}; ways to restore a conversation: {}",
+                crate::cli::ui::render::offers(details)
+            )
         }),
     );
     add("program", session.program.clone());

@@ -153,7 +153,7 @@ pub fn offers(details: &AgentDetails) -> &'static str {
         (true, true) => "resume, load",
         (true, false) => "resume",
         (false, true) => "load",
-        (false, false) => "neither",
+        (false, false) => "nothing",
     }
 }
 

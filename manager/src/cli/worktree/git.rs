@@ -1,9 +1,13 @@
 //! git, run so that nothing that a repository says makes it run another program.
 
+use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{OnceLock, mpsc};
+use std::time::{Duration, Instant};
 
+/// The longest that git may run. An agent can put a FIFO where git reads a file, and git then waits for ever.
+const LONGEST: Duration = if cfg!(test) { Duration::from_secs(3) } else { Duration::from_secs(60) };
 /// Set before anything that a repository says, and stronger than it. Nothing of it runs a program, and nothing of it
 /// reaches another repository.
 pub(super) const SETTINGS: &[&str] = &[
@@ -29,7 +33,7 @@ pub(super) const SETTINGS: &[&str] = &[
     "gc.auto=0",
 ];
 /// Sections of a repository's configuration that newer versions of git run programs from where no setting above reaches.
-pub(super) const REFUSED: &str = r"^hook\.";
+const REFUSED: &str = r"^hook\.";
 
 /// A git directory of our own over a worktree: with our configuration, and the objects of the worktree's repository.
 pub(super) struct OwnGit<'a> {
@@ -113,11 +117,47 @@ pub(super) fn plain_git() -> Command {
     command
 }
 
-#[allow(clippy::disallowed_methods, reason = "`kennel mcp` is a process of its own, with no reaper in it")]
+/// Runs git and returns what it prints, or as an error what it says. Kills git after [`LONGEST`].
 pub(super) fn run(command: &mut Command) -> Result<String, String> {
-    let output = command.output().map_err(|error| format!("git cannot be run: {error}"))?;
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("git cannot be run: {error}"))?;
+    let (out, printed) = mpsc::channel();
+    let (err, said) = mpsc::channel();
+    read(child.stdout.take(), out);
+    read(child.stderr.take(), err);
+    let deadline = Instant::now() + LONGEST;
+    let ended = |text: &mpsc::Receiver<Vec<u8>>| {
+        text.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+    };
+    let (Ok(printed), Ok(said)) = (ended(&printed), ended(&said)) else {
+        // It may have ended by itself.
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(format!("git did not end within {} seconds and was killed", LONGEST.as_secs()));
+    };
+    let status = child.wait().map_err(|error| format!("git cannot be waited for: {error}"))?;
+    if !status.success() {
+        return Err(String::from_utf8_lossy(&said).trim().to_owned());
     }
-    Ok(String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_owned())
+    Ok(String::from_utf8_lossy(&printed).trim_end_matches('\n').to_owned())
+}
+
+/// Reads a pipe to its end in a thread of its own, and sends what came.
+fn read(pipe: Option<impl Read + Send + 'static>, to: mpsc::Sender<Vec<u8>>) {
+    std::thread::spawn(move || {
+        let mut all = Vec::new();
+        // What came before an error counts.
+        let _ = pipe.map(|mut pipe| pipe.read_to_end(&mut all));
+        // Nobody listens after the time limit.
+        let _ = to.send(all);
+    });
+}
+
+/// Whether a repository's configuration defines hooks: newer versions of git run them, and no setting keeps git from it.
+pub(super) fn defines_hooks(directory: &Path, around: &[(&str, &Path)]) -> bool {
+    tried(directory, around, &["config", "--includes", "--name-only", "--get-regexp", REFUSED])
+        .is_ok_and(|found| !found.is_empty())
 }

@@ -25,7 +25,6 @@ use crate::cli::link::random_key;
 use crate::cli::ui::error::{Failure, Outcome};
 use crate::worktrees;
 use git::OwnGit;
-use git::REFUSED;
 use git::tried;
 
 /// What the names of kennel's branches begin with.
@@ -166,9 +165,7 @@ impl Repository {
         let Ok(prefix) = from.strip_prefix(&top) else {
             return Err(failed(format!("its top, {}, is not above {}", top.display(), from.display())));
         };
-        if git(&top, &["config", "--includes", "--name-only", "--get-regexp", REFUSED])
-            .is_ok_and(|found| !found.is_empty())
-        {
+        if git::defines_hooks(&top, &[]) {
             return Err(failed("its configuration defines hooks of its own (`hook.NAME`)".into()));
         }
         let objects = git(&top, &["rev-parse", "--path-format=absolute", "--git-path", "objects"])?;

@@ -252,3 +252,47 @@ fn no_link_leads_a_worktree_elsewhere() {
     assert!(place.make(&place.repository).unwrap_err().is("no_worktree"));
     assert!(empty());
 }
+
+/// What becomes of a worktree that nobody works in: an error says why it stays.
+fn settled(place: &Place, made: Worktree) -> Result<(), String> {
+    let name = made.path.strip_prefix(&place.state).unwrap().to_str().unwrap().to_owned();
+    drop(made);
+    // A program that another test starts just now has the lock until its `exec`.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let held = loop {
+        match remains::hold(&place.state, &name) {
+            Ok(held) => break held,
+            Err(why) => assert!(std::time::Instant::now() < deadline, "{why}"),
+        }
+        std::thread::yield_now();
+    };
+    held.settle(&[], true)
+}
+
+/// The worktree's own directory in the repository's `.git`.
+fn entry(place: &Place, made: &Worktree) -> PathBuf {
+    place.repository.join(".git/worktrees").join(made.path.file_name().unwrap())
+}
+
+#[test]
+fn a_worktree_that_its_repository_names_by_a_relative_path_may_go() {
+    let place = place();
+    let made = place.make(&place.repository).unwrap();
+    let name = made.path.file_name().unwrap().to_str().unwrap();
+    let relative = format!("../../../../state/worktrees/boss/{name}/.git\n");
+    std::fs::write(entry(&place, &made).join("gitdir"), relative).unwrap();
+    assert_eq!(settled(&place, made), Ok(()));
+}
+
+#[test]
+fn a_fifo_in_the_place_of_a_file_of_gits_hangs_nobody() {
+    for file in ["gitdir", "HEAD"] {
+        let place = place();
+        let made = place.make(&place.repository).unwrap();
+        let path = entry(&place, &made).join(file);
+        std::fs::remove_file(&path).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)
+            .unwrap();
+        assert!(settled(&place, made).is_err(), "{file}");
+    }
+}

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{PATIENCE, Panel, cancel};
 use crate::cli::acp::Editor;
-use crate::cli::acp::story::{self, End, Shown};
+use crate::cli::acp::story::{End, Shown};
 use crate::cli::acp::updates;
 use crate::cli::ui::error::Failure;
 use crate::client::ClientError;
@@ -109,7 +109,7 @@ impl<'a> Panel<'a> {
         let Ok(event) = serde_json::from_str::<Event>(&frame.data) else {
             return Ok((None, Vec::new()));
         };
-        Ok((story::prompt_of(&event.kind), state.story.tell(&event.kind)))
+        Ok((event.kind.prompt(), state.story.tell(&event.kind)))
     }
 
     /// Shows something that has been.

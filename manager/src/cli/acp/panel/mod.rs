@@ -36,8 +36,6 @@ pub struct Panel<'a> {
     posting: Rc<Cell<usize>>,
     /// Held while one is on its way: the next waits behind it.
     in_order: Rc<Mutex<()>>,
-    /// One of them was answered for.
-    posted: Rc<Notify>,
     /// Counts the editor's cancels.
     cancels: Cell<u64>,
     /// The editor has opened the session anew; this view of it is over.
@@ -99,7 +97,6 @@ impl<'a> Panel<'a> {
             state: RefCell::default(),
             posting: old.map(|old| old.posting.clone()).unwrap_or_default(),
             in_order: old.map(|old| old.in_order.clone()).unwrap_or_default(),
-            posted: old.map(|old| old.posted.clone()).unwrap_or_default(),
             cancels: Cell::new(0),
             retired: Cell::new(false),
             changed: Notify::new(),

@@ -55,7 +55,6 @@ impl<'a> Panel<'a> {
             (prompt, ended, cancelled)
         });
         self.posting.set(self.posting.get() - 1);
-        self.posted.notify_waiters();
         self.changed.notify_one();
         panel.changed.notify_one();
         let (prompt, mut ended, cancelled) = waiting?;
@@ -100,7 +99,7 @@ impl<'a> Panel<'a> {
             self.cancels.set(self.cancels.get() + 1);
             self.state.borrow_mut().ours.values_mut().for_each(|ours| ours.cancelled = true);
             // What is on its way waits behind the turn that runs, and would be run at once if that ended first.
-            let _ = tokio::time::timeout(POSTED, self.all_posted()).await;
+            let _ = tokio::time::timeout(POSTED, self.in_order.lock()).await;
         }
         let mut prompts = BTreeSet::new();
         {
@@ -126,17 +125,6 @@ impl<'a> Panel<'a> {
                 return;
             }
             came.await;
-        }
-    }
-
-    /// Resolves when the daemon has answered for each prompt that was sent to it.
-    pub(super) async fn all_posted(&self) {
-        loop {
-            let posted = self.posted.notified();
-            if self.posting.get() == 0 {
-                return;
-            }
-            posted.await;
         }
     }
 

@@ -346,32 +346,6 @@ impl Story {
     }
 }
 
-/// The prompt that an event is about, where it is about one.
-pub fn prompt_of(kind: &EventKind) -> Option<PromptId> {
-    match kind {
-        EventKind::PromptAccepted { prompt_id, .. }
-        | EventKind::PromptQueued { prompt_id, .. }
-        | EventKind::PromptEdited { prompt_id, .. }
-        | EventKind::PromptStarted { prompt_id }
-        | EventKind::PromptRemoved { prompt_id, .. }
-        | EventKind::PromptResolved { prompt_id, .. }
-        | EventKind::TurnStarted { prompt_id, .. }
-        | EventKind::TurnCompleted { prompt_id, .. }
-        | EventKind::TurnInterrupted { prompt_id, .. }
-        | EventKind::MessageChunk { prompt_id, .. }
-        | EventKind::ThoughtChunk { prompt_id, .. }
-        | EventKind::ToolCallStarted { prompt_id, .. }
-        | EventKind::ToolCallUpdated { prompt_id, .. }
-        | EventKind::ToolCallInterrupted { prompt_id, .. }
-        | EventKind::PlanUpdated { prompt_id, .. }
-        | EventKind::CallRequested { prompt_id, .. } => Some(*prompt_id),
-        EventKind::AgentUpdated { prompt_id, .. } | EventKind::PermissionRequested { prompt_id, .. } => {
-            *prompt_id
-        }
-        _ => None,
-    }
-}
-
 /// What an agent tells, if it is an update: token counts at the end of a turn are none.
 fn told(prompt: Option<PromptId>, payload: &Value) -> Vec<Shown> {
     let is_update = payload["sessionUpdate"].is_string();
