@@ -9,7 +9,7 @@
 //! elsewhere. The files are checked out by a git directory of kennel's own, with a configuration of kennel's own, which only
 //! borrows the repository's objects: no filter, hook, alias or remote is defined there, whatever the repository says.
 //! What has to be done in the repository itself, to add a branch and a worktree without files, runs no program but git
-//! ([`git`]).
+//! ([`git()`]).
 
 mod git;
 pub mod remains;
