@@ -265,6 +265,31 @@ pub enum EventKind {
 }
 
 impl EventKind {
+    /// Returns the prompt that this event is about, or none for an event about no prompt.
+    pub fn prompt(&self) -> Option<PromptId> {
+        match self {
+            Self::PromptAccepted { prompt_id, .. }
+            | Self::PromptQueued { prompt_id, .. }
+            | Self::PromptEdited { prompt_id, .. }
+            | Self::PromptStarted { prompt_id }
+            | Self::PromptRemoved { prompt_id, .. }
+            | Self::PromptResolved { prompt_id, .. }
+            | Self::TurnStarted { prompt_id, .. }
+            | Self::TurnCompleted { prompt_id, .. }
+            | Self::TurnInterrupted { prompt_id, .. }
+            | Self::MessageChunk { prompt_id, .. }
+            | Self::ThoughtChunk { prompt_id, .. }
+            | Self::ToolCallStarted { prompt_id, .. }
+            | Self::ToolCallUpdated { prompt_id, .. }
+            | Self::ToolCallInterrupted { prompt_id, .. }
+            | Self::PlanUpdated { prompt_id, .. }
+            | Self::CallRequested { prompt_id, .. }
+            | Self::SessionStalled { prompt_id, .. } => Some(*prompt_id),
+            Self::AgentUpdated { prompt_id, .. } | Self::PermissionRequested { prompt_id, .. } => *prompt_id,
+            _ => None,
+        }
+    }
+
     /// What an agent says in no turn: after the end of one it belongs to that one's answer.
     pub fn late_text(&self) -> Option<&str> {
         let EventKind::AgentUpdated { prompt_id: None, payload } = self else { return None };

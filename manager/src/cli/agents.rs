@@ -3,17 +3,17 @@
 use protocol::api::{AgentInfo, AgentKind, RestartType, SessionInfo, SessionOpts};
 use protocol::wire::AgentDetails;
 
-use super::acp::words;
-use super::args;
-use super::link::{Link, read};
-use super::sessions::random_key;
+use crate::cli::args;
+use crate::cli::link::random_key;
+use crate::cli::link::{Link, read};
+use crate::cli::ui::error::words;
 use crate::cli::ui::error::{Failure, Outcome};
-use crate::cli::ui::render::{self, Cell, Table};
+use crate::cli::ui::render;
+use crate::cli::ui::table::{Cell, Table};
 use crate::client::Request;
 
 /// How long an agent that is asked what it is may take, in milliseconds. The slowest known takes 13 s.
 const PROBE_MS: u64 = 60_000;
-
 /// How many lines of its log are told of an agent that did not become ready.
 const LOG_LINES: usize = 5;
 
@@ -49,7 +49,7 @@ pub async fn agents(link: &Link<'_>, args: &args::Agents) -> Outcome {
             AgentKind::Acp => "acp",
         };
         let version = agent.details.as_ref().and_then(|details| details.version.clone());
-        let offers = agent.details.as_ref().map_or("-", offers);
+        let offers = agent.details.as_ref().map_or("-", render::offers);
         let (program, install) = match agent.path {
             Some(path) => (Cell::styled(&path, render::GREEN), String::new()),
             None => (Cell::styled("not found", render::YELLOW), agent.install.unwrap_or_default()),
@@ -65,16 +65,6 @@ pub async fn agents(link: &Link<'_>, args: &args::Agents) -> Outcome {
         ]);
     }
     link.ui.print(&table.text(link.ui.out_colour, link.ui.columns))
-}
-
-/// The ways back into a conversation that an agent offers.
-pub fn offers(details: &AgentDetails) -> &'static str {
-    match (details.resume, details.load) {
-        (true, true) => "resume, load",
-        (true, false) => "resume",
-        (false, true) => "load",
-        (false, false) => "neither",
-    }
 }
 
 /// Starts a session with the agent in an empty directory, hears what the agent says of itself, and removes the

@@ -11,13 +11,13 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::time::{Instant, sleep};
 
-use super::args;
-use super::link::{Link, read};
-use super::sessions::pairs;
-use super::ui::Ui;
 use crate::address::{self, Found};
+use crate::cli::args;
+use crate::cli::link::{Link, read};
+use crate::cli::show::pairs;
+use crate::cli::ui::Ui;
 use crate::cli::ui::error::{Failure, Outcome, exit};
-use crate::cli::ui::render;
+use crate::cli::ui::units;
 use crate::client::{ClientError, Request};
 use crate::daemon::{Paths, same_file};
 use crate::system::clock;
@@ -149,7 +149,7 @@ async fn status(link: &Link<'_>) -> Outcome {
         ("state", info.state),
         ("pid", info.pid.to_string()),
         ("version", info.version.clone()),
-        ("up for", render::age(info.started_at, clock::wall_ms())),
+        ("up for", units::age(info.started_at, clock::wall_ms())),
         ("sessions", if sessions.is_empty() { "none".into() } else { sessions.join(", ") }),
         ("last event", info.last_event_id.to_string()),
         ("state dir", info.state_dir),

@@ -6,11 +6,13 @@ use std::path::Path;
 use protocol::SessionId;
 use protocol::api::{DiskUsage, FileUsage, PruneReport, PruneRequest, PrunedWorktree, SessionInfo};
 
-use super::args;
-use super::link::{Link, read};
-use super::worktree::remains;
+use crate::cli::args;
+use crate::cli::link::{Link, read};
 use crate::cli::ui::error::{Failure, Outcome};
-use crate::cli::ui::render::{self, Table, bytes};
+use crate::cli::ui::render;
+use crate::cli::ui::table::Table;
+use crate::cli::ui::units::bytes;
+use crate::cli::worktree::remains;
 use crate::client::Request;
 use crate::worktrees;
 
@@ -53,8 +55,8 @@ fn by_what(usage: &DiskUsage) -> Table {
         ("its newest commits", journal.wal_bytes, String::new()),
         ("logs", usage.log_bytes, String::new()),
         ("the daemon's log", usage.daemon_log_bytes, String::new()),
-        ("spools", usage.spool_bytes, String::new()),
-        ("reserve", usage.reserve_bytes, String::new()),
+        ("reports kept without a daemon", usage.spool_bytes, String::new()),
+        ("kept free for a full disk", usage.reserve_bytes, String::new()),
         ("worktrees", usage.worktree_bytes, count(usage.worktrees.len(), "worktree")),
         ("damaged journals", sum(&usage.damaged), files(&usage.damaged)),
         ("leftovers", sum(&usage.leftovers), files(&usage.leftovers)),
@@ -75,7 +77,7 @@ fn count(count: usize, of: &str) -> String {
 }
 
 fn by_session(usage: &DiskUsage, most: usize) -> Table {
-    let mut table = Table::new(&["SESSION", "SIZE", "EVENTS", "JOURNAL", "LOG", "SPOOL", "WORKTREE"]);
+    let mut table = Table::new(&["SESSION", "SIZE", "EVENTS", "JOURNAL", "LOG", "REPORTS", "WORKTREE"]);
     for session in usage.sessions.iter().take(most) {
         table.row(vec![
             session.id.as_ref().map_or("-".into(), ToString::to_string).into(),
@@ -152,17 +154,21 @@ async fn settled(link: &Link<'_>, all: Vec<(String, u64)>, dry_run: bool) -> Out
     let broken = |error: tokio::task::JoinError| Failure::failed("worktrees", error.to_string());
     let state_dir =
         std::fs::canonicalize(&link.paths.state_dir).unwrap_or_else(|_| link.paths.state_dir.clone());
+    let (directory, names) =
+        (state_dir.clone(), all.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
+    let hold = move || names.iter().map(|name| remains::hold(&directory, name)).collect::<Vec<_>>();
+    let held = tokio::task::spawn_blocking(hold).await.map_err(broken)?;
+    // Only now: whoever was making one has its session, or is told that it is held.
+    let now: Vec<SessionInfo> = if held.iter().any(Result::is_ok) {
+        link.get(Request::get("/v1/sessions")).await?
+    } else {
+        Vec::new()
+    };
     let mut settled = Vec::new();
-    for (name, bytes) in all {
-        let (directory, held) = (state_dir.clone(), name.clone());
-        let stays = match tokio::task::spawn_blocking(move || remains::hold(&directory, &held))
-            .await
-            .map_err(broken)?
-        {
+    for ((name, bytes), held) in all.into_iter().zip(held) {
+        let stays = match held {
             Err(why) => Some(why),
             Ok(held) => {
-                // Only now: whoever was making it has its session, or is told that it is held.
-                let now: Vec<SessionInfo> = link.get(Request::get("/v1/sessions")).await?;
                 let sessions = now.iter().map(|session| (&session.id, &*session.workdir));
                 let sessions = remains::users(&state_dir, &name, sessions);
                 let settle = move || held.settle(&sessions, dry_run);
@@ -224,7 +230,7 @@ fn told(report: &PruneReport, link: &Link<'_>) -> String {
         return text + "nothing to remove\n";
     }
     if !report.sessions.is_empty() {
-        let mut table = Table::new(&["SESSION", "EVENTS", "SIZE", "LEFT FROM"]);
+        let mut table = Table::new(&["SESSION", "EVENTS", "SIZE", "FIRST KEPT EVENT"]);
         for session in &report.sessions {
             table.row(vec![
                 session.id.as_ref().map_or("-".into(), ToString::to_string).into(),

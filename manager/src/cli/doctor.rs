@@ -2,7 +2,7 @@
 
 use protocol::api::{ManagerInfo, SessionInfo};
 
-use super::link::{Link, read};
+use crate::cli::link::{Link, read};
 use crate::cli::ui::error::{Failure, Outcome, exit};
 use crate::cli::ui::render;
 use crate::client::Request;

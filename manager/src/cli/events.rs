@@ -10,12 +10,13 @@ use protocol::event::{
 use protocol::{Exit, Stream};
 use serde::Deserialize;
 
-use super::args;
-use super::link::Link;
-use super::ui::Ui;
 use crate::attachments;
+use crate::cli::args;
+use crate::cli::link::Link;
+use crate::cli::ui::Ui;
 use crate::cli::ui::error::{Failure, Outcome};
 use crate::cli::ui::render;
+use crate::cli::ui::units;
 use crate::client::sse::Frame;
 use crate::client::{ClientError, Request};
 
@@ -102,7 +103,7 @@ fn line(json: &str, colour: bool) -> String {
         Ok(event) => said(&event.kind),
         Err(_) => head.data.to_string(),
     };
-    let before = format!("{:>5}  {}", head.id, render::time(head.at));
+    let before = format!("{:>5}  {}", head.id, units::time(head.at));
     let kind = format!("{:<18}", render::line(&head.kind));
     let style = match head.kind.as_str() {
         "turn.interrupted" | "session.restarting" | "session.failed" | "subagent.lost" => render::RED,
@@ -152,7 +153,7 @@ fn said(kind: &EventKind) -> String {
             format!(
                 "{reason}{}, next try in {}",
                 some(", pid ", old_pid.as_ref()),
-                render::duration(*delay_ms)
+                units::duration(*delay_ms)
             )
         }
         EventKind::SessionRestarted { old_pid, new_pid, reason, restore } => {
@@ -184,7 +185,8 @@ fn said(kind: &EventKind) -> String {
             let text = attachments::told(text, attachments.iter().map(|it| &*it.name));
             format!("{prompt_id}{queued}{}: {text}", some(", again ", retry_of.as_ref()))
         }
-        EventKind::PromptQueued { prompt_id, position } => format!("{prompt_id} behind {position}"),
+        EventKind::PromptQueued { prompt_id, position: 0 } => format!("{prompt_id} is the next"),
+        EventKind::PromptQueued { prompt_id, position } => format!("{prompt_id} waits behind {position}"),
         EventKind::PromptEdited { prompt_id, text } => format!("{prompt_id}: {text}"),
         EventKind::PromptStarted { prompt_id } => prompt_id.to_string(),
         EventKind::PromptRemoved { prompt_id, reason } => {
@@ -270,7 +272,7 @@ fn said(kind: &EventKind) -> String {
 
 /// What a person is told of an agent that shows no sign of work.
 pub fn stalled(step: StallStep, quiet_ms: u64) -> String {
-    let quiet = render::duration(quiet_ms);
+    let quiet = units::duration(quiet_ms);
     match step {
         StallStep::Noticed => format!("the agent has shown no sign of work for {quiet}"),
         StallStep::Resumed => format!("the agent works again, after {quiet}"),

@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 
 use protocol::MARKER;
 
-use super::ui::Ui;
+use crate::cli::ui::Ui;
 use crate::cli::ui::error::{Failure, Outcome, exit};
 use crate::daemon::{self, DaemonOptions, Paths, RunError};
 use crate::error::StartError;

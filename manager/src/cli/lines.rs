@@ -3,10 +3,11 @@
 
 use std::io::{self, BufRead, Read, Write};
 
-use super::ui;
 use protocol::json::{self, Scan, Unread, Why};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
+
+use crate::cli::ui;
 
 const PARSE_ERROR: i64 = -32700;
 

@@ -12,9 +12,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
 
-use super::launch;
-use super::ui::Ui;
 use crate::address::{self, Found};
+use crate::cli::launch;
+use crate::cli::ui::Ui;
 use crate::cli::ui::error::{Failure, Outcome};
 use crate::client::{Client, ClientError, Events, Request, encoded};
 use crate::daemon::Paths;
@@ -290,4 +290,26 @@ impl<'a> Link<'a> {
 /// An answer as one of the API's types.
 pub fn read<T: DeserializeOwned>(answer: &[u8]) -> Outcome<T> {
     serde_json::from_slice(answer).map_err(|error| ClientError::Garbage(error.to_string()).into())
+}
+
+/// A key under which a request is done once, however often it has to be sent.
+pub fn random_key() -> Outcome<String> {
+    let mut bytes = [0; 16];
+    let filled = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty());
+    match filled {
+        Ok(16) => Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect()),
+        _ => Err(Failure::failed("random", "the system gives no random numbers")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_random() {
+        let (one, two) = (random_key().unwrap(), random_key().unwrap());
+        assert_eq!(one.len(), 32);
+        assert_ne!(one, two);
+    }
 }

@@ -1,6 +1,6 @@
 //! The command line.
 //!
-//! `args.rs` says what can be typed; each command is a function in the file of its subject, which asks the daemon
+//! `args/` says what can be typed; each command is a function in the file of its subject, which asks the daemon
 //! over its socket (`link.rs`, which also starts it) and prints what it says.
 
 mod acp;
@@ -21,6 +21,7 @@ mod queue;
 mod send;
 mod sessions;
 mod settings;
+mod show;
 mod signals;
 mod subagent;
 pub(crate) mod ui;
@@ -95,8 +96,8 @@ async fn dispatch(link: &Link<'_>, command: Command) -> Outcome {
     match command {
         Command::Start(args) => sessions::start(link, args).await,
         Command::Ensure(args) => sessions::ensure(link, args).await,
-        Command::Ls(args) => sessions::ls(link, args).await,
-        Command::Show(args) => sessions::show(link, &args.id).await,
+        Command::Ls(args) => show::ls(link, args).await,
+        Command::Show(args) => show::show(link, &args.id).await,
         Command::Id(args) => sessions::id(link, args).await,
         Command::Send(args) => send::send(link, args).await,
         Command::Attach(args) => attach::attach(link, args).await,

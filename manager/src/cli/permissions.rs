@@ -4,10 +4,11 @@ use protocol::PermissionId;
 use protocol::api::{AnswerRequest, PermissionAnswer, PermissionInfo};
 use protocol::wire::PermissionOption;
 
-use super::args;
-use super::link::{Link, read};
+use crate::cli::args;
+use crate::cli::link::{Link, read};
 use crate::cli::ui::error::{Failure, Outcome, exit};
-use crate::cli::ui::render::{self, Table};
+use crate::cli::ui::render;
+use crate::cli::ui::table::Table;
 use crate::client::Request;
 
 /// `permissions`.

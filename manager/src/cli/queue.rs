@@ -5,12 +5,13 @@ use protocol::api::{
 };
 use protocol::event::Resolution;
 
-use super::args;
-use super::link::{Link, read};
-use super::send;
 use crate::attachments;
+use crate::cli::args;
+use crate::cli::link::{Link, read};
+use crate::cli::send;
 use crate::cli::ui::error::{Failure, Outcome, exit};
-use crate::cli::ui::render::{self, Cell, Table};
+use crate::cli::ui::render;
+use crate::cli::ui::table::{Cell, Table};
 use crate::client::Request;
 
 /// The longest text in a table, in characters.

@@ -4,10 +4,10 @@ use protocol::api::{SettingReply, SettingRequest, SettingsInfo};
 use protocol::settings::{mode_option, now};
 use serde_json::Value;
 
-use super::args;
-use super::link::{Link, read};
+use crate::cli::args;
+use crate::cli::link::{Link, read};
 use crate::cli::ui::error::{Failure, Outcome};
-use crate::cli::ui::render::Table;
+use crate::cli::ui::table::Table;
 use crate::client::{Request, encoded};
 
 /// `set`.

@@ -6,12 +6,15 @@ use protocol::api::{SessionOpts, SubagentHandle, SubagentRequest, TurnResult};
 use protocol::event::{Event, EventKind, Outcome as Ended};
 use protocol::{Exit, PromptId};
 
-use super::args;
-use super::link::{Link, read};
-use super::send;
-use super::sessions;
+use crate::cli::args;
+use crate::cli::link;
+use crate::cli::link::{Link, read};
+use crate::cli::send;
+use crate::cli::sessions;
 use crate::cli::ui::error::{Failure, Outcome, exit};
-use crate::cli::ui::render::{self, Cell, Table};
+use crate::cli::ui::render;
+use crate::cli::ui::table::{Cell, Table};
+use crate::cli::ui::units;
 use crate::client::{Request, encoded};
 use crate::system::clock;
 
@@ -36,7 +39,7 @@ async fn start(link: &Link<'_>, args: args::SubagentStart) -> Outcome {
         ..sessions::options(args.options)
     };
     let parent = parent(link, args.parent).await?;
-    let request = Request::post("/v1/subagents").key(&sessions::random_key()?);
+    let request = Request::post("/v1/subagents").key(&link::random_key()?);
     let request = request.json(&SubagentRequest { parent, task, opts });
     let answer = link.ui.waiting("starting the sub-agent", link.ask(request)).await?;
     if link.ui.json {
@@ -74,7 +77,7 @@ fn table(handles: &[SubagentHandle], now: u64) -> Table {
             Cell::styled(handle.status.as_str(), render::status_style(handle.status)),
             handle.pid.map_or("-".into(), |pid| pid.to_string()).into(),
             handle.parent_session_id.as_ref().map_or("-".into(), |id| id.to_string()).into(),
-            render::age(handle.started_at, now).into(),
+            units::age(handle.started_at, now).into(),
             render::short(&render::line(&handle.task), MAX_TASK).into(),
         ]);
     }

@@ -73,8 +73,8 @@ fn taken(options: &BTreeMap<String, bool>, word: &str) -> Option<usize> {
 mod tests {
     use clap::{CommandFactory, Parser};
 
-    use super::super::args::{self, Cli};
     use super::*;
+    use crate::cli::args::{self, Cli};
 
     fn send(words: &[&str]) -> Option<args::Send> {
         let args = ["kennel"].iter().chain(words).map(Into::into).collect();

@@ -78,7 +78,7 @@ impl<'a> Panel<'a> {
         params["sessionId"] = json!(self.id());
         let Some(sent) = self.wire.ask(&method, params) else { return };
         if let Some(doubled) = self.calling.borrow_mut().insert(id, sent.cancellation_handle()) {
-            super::panel::cancel(&doubled);
+            crate::cli::acp::panel::cancel(&doubled);
         }
         editor.spawn(async move {
             let answer = sent.block_task().await;
@@ -91,7 +91,9 @@ impl<'a> Panel<'a> {
                 // What is answered with nothing is done.
                 Ok(Value::Null) => CallRequest { result: Some(json!({})), error: None },
                 Ok(result) => CallRequest { result: Some(result), error: None },
-                Err(error) => refusal(i32::from(error.code), &super::said(&error), error.data),
+                Err(error) => {
+                    refusal(i32::from(error.code), &crate::cli::acp::refused::said(&error), error.data)
+                }
             };
             let told = self.tell(client, id, &answer).await;
             let told = match told {
@@ -120,7 +122,7 @@ impl<'a> Panel<'a> {
     /// Nobody waits for what the editor was asked.
     pub(super) fn call_settled(&self, id: CallId) {
         if let Some(handle) = self.calling.borrow_mut().remove(&id) {
-            super::panel::cancel(&handle);
+            crate::cli::acp::panel::cancel(&handle);
         }
     }
 }

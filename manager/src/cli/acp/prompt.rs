@@ -4,7 +4,7 @@
 use agent_client_protocol::ErrorCode;
 use serde_json::Value;
 
-use super::Refused;
+use super::refused::Refused;
 
 /// The longest, in bytes: it becomes a variable in the agent's environment.
 const LONGEST: usize = 32 * 1024;

@@ -12,8 +12,8 @@ use signal_hook::consts::SIGINT;
 use tokio::sync::mpsc;
 use unicode_width::UnicodeWidthStr;
 
-use super::super::ui;
-use crate::cli::ui::render;
+use crate::cli::ui;
+use crate::cli::ui::sgr;
 use crate::session_manager::MAX_PROMPT;
 
 /// Ctrl-P Ctrl-Q, as docker has it.
@@ -296,7 +296,7 @@ impl Echo {
 /// How many columns a character takes on a terminal, as it is shown.
 fn width(c: char) -> usize {
     let mut shown = String::new();
-    render::push(&mut shown, c);
+    sgr::push(&mut shown, c);
     shown.width()
 }
 

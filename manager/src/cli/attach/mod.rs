@@ -11,19 +11,19 @@ use protocol::api::{Accepted, Bootstrap, Role};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::sleep_until;
 
-use super::args;
-use super::link::{Link, read};
-use super::sessions::directory;
-use super::signals::{Signal, Signals};
+use crate::cli::args;
+use crate::cli::link::{Link, read};
+use crate::cli::sessions::directory;
+use crate::cli::signals::{Signal, Signals};
 use crate::cli::ui::error::{Failure, Outcome, exit};
 use crate::client::{ClientError, Events, Request};
+use keyboard::{Terminal, Typed};
+use view::View;
 
 mod asked;
 mod keyboard;
+mod shown;
 mod view;
-
-use keyboard::{Terminal, Typed};
-use view::View;
 
 /// Requests that wait for the answer to the one before.
 const WAITING: usize = 16;

@@ -3,26 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use protocol::api::{
-    Accepted, CallInfo, ClientInfo, PermissionInfo, PromptRequest, PromptState, QueuedPrompt, Role,
-    SessionInfo, Status, WhenBusy,
+    Accepted, CallInfo, PermissionInfo, PromptRequest, PromptState, QueuedPrompt, Role, SessionInfo, Status,
+    WhenBusy,
 };
-use protocol::event::{Decider, Event, EventKind, Outcome as Ended};
-use protocol::{CallId, EventId, PromptId, SessionId, Stream};
+use protocol::event::Decider;
+use protocol::{CallId, EventId, PromptId, SessionId};
 use tokio::time::Instant;
 
-use super::super::events;
-use super::super::link::Link;
-use super::super::send;
-use super::super::sessions::random_key;
-use super::super::ui::Ui;
 use super::asked::Asked;
-use crate::attachments;
+use crate::cli::link::Link;
+use crate::cli::link::random_key;
+use crate::cli::ui::Ui;
 use crate::cli::ui::error::{Failure, Outcome};
 use crate::cli::ui::form::Form;
-use crate::cli::ui::render;
 use crate::cli::ui::sgr::{Colours, Screen};
-use crate::client::sse::Frame;
-use crate::client::{ClientError, Request, encoded};
+use crate::client::{Request, encoded};
 
 /// The longest name of a client, in characters.
 const MAX_NAME: usize = 100;
@@ -42,15 +37,15 @@ pub struct View<'a> {
     pub live: bool,
     /// It has just begun to: [`View::look`] is to be called.
     pub comes_up: bool,
-    out: Screen,
-    line_open: bool,
-    texts: HashMap<PromptId, String>,
+    pub(super) out: Screen,
+    pub(super) line_open: bool,
+    pub(super) texts: HashMap<PromptId, String>,
     /// The newest event that was shown.
-    newest: EventId,
+    pub(super) newest: EventId,
     /// Prompts that have not ended, as far as events and the daemon have told.
-    prompts: BTreeSet<PromptId>,
-    running: Option<PromptId>,
-    standing: Standing,
+    pub(super) prompts: BTreeSet<PromptId>,
+    pub(super) running: Option<PromptId>,
+    pub(super) standing: Standing,
     /// Permissions that wait, oldest first.
     pub(super) open: Vec<Asked>,
     /// Forms that wait for the person who drives, oldest first. The first is being filled in.
@@ -62,15 +57,15 @@ pub struct View<'a> {
     /// Nothing can be typed any more.
     pub(super) mute: bool,
     /// When the running turn last showed something, and when it is told that it shows nothing.
-    sign: Option<(Instant, Instant)>,
+    pub(super) sign: Option<(Instant, Instant)>,
     /// Titles of tool calls of the running turn that have not ended, by their ids.
-    tools: BTreeMap<String, String>,
+    pub(super) tools: BTreeMap<String, String>,
     /// Requests that nobody typed.
     pub(super) owed: Vec<Request>,
 }
 
 /// How the session is.
-enum Standing {
+pub(super) enum Standing {
     Unknown,
     Up,
     Stopped,
@@ -200,226 +195,6 @@ impl<'a> View<'a> {
         Ok(())
     }
 
-    /// Shows what happened. Returns whether the session is gone.
-    pub fn show(&mut self, frame: &Frame) -> Outcome<bool> {
-        match frame.event.as_str() {
-            "problem" => {
-                let problem = serde_json::from_str(&frame.data)
-                    .map_err(|error| Failure::from(ClientError::Garbage(error.to_string())))?;
-                return Err(Failure::from(Box::<protocol::api::Problem>::new(problem)));
-            }
-            "gap" => {
-                events::show_gap(self.ui, &frame.data)?;
-                return Ok(false);
-            }
-            "attached" => {
-                self.client = serde_json::from_str::<ClientInfo>(&frame.data).ok().map(|info| info.client_id);
-                self.drives = self.role == Role::Driver;
-                self.live = false;
-                return Ok(false);
-            }
-            _ => {}
-        }
-        self.newest = frame.id.unwrap_or(self.newest);
-        if self.ui.json {
-            self.ui.object(frame.data.as_bytes())?;
-        }
-        // An event of a later version's kind is not for this one.
-        let Ok(event) = serde_json::from_str::<Event>(&frame.data) else { return Ok(false) };
-        self.know(&event.kind);
-        self.signs(&event.kind);
-        let gone = matches!(event.kind, EventKind::SessionDeleted {});
-        if !matches!(event.kind, EventKind::PermissionResolved { .. }) {
-            self.show_due();
-        }
-        self.heard(event.kind)?;
-        Ok(gone)
-    }
-
-    /// Keeps what an event tells of the session.
-    fn know(&mut self, kind: &EventKind) {
-        match kind {
-            EventKind::PromptAccepted { prompt_id, .. } => {
-                self.prompts.insert(*prompt_id);
-            }
-            EventKind::PromptStarted { prompt_id } => self.running = Some(*prompt_id),
-            EventKind::TurnInterrupted { will_retry: true, .. } => self.running = None,
-            EventKind::TurnInterrupted { prompt_id, .. } | EventKind::TurnCompleted { prompt_id, .. } => {
-                self.running = None;
-                self.prompts.remove(prompt_id);
-            }
-            EventKind::PromptRemoved { prompt_id, .. } => {
-                self.prompts.remove(prompt_id);
-            }
-            EventKind::SessionStopped { .. } => self.standing = Standing::Stopped,
-            EventKind::SessionFailed { reason, .. } => self.standing = Standing::Failed(reason.clone()),
-            EventKind::SessionStarted { .. }
-            | EventKind::SessionReady { .. }
-            | EventKind::SessionRestarting { .. }
-            | EventKind::SessionWoken {} => self.standing = Standing::Up,
-            _ => {}
-        }
-    }
-
-    /// Keeps when a turn last showed something, and which tools it uses.
-    fn signs(&mut self, kind: &EventKind) {
-        match kind {
-            EventKind::ToolCallStarted { tool_call_id, title, .. } => {
-                self.tools.insert(tool_call_id.clone(), title.clone());
-            }
-            EventKind::ToolCallUpdated { tool_call_id, payload, .. }
-                if matches!(payload["status"].as_str(), Some("completed" | "failed")) =>
-            {
-                self.tools.remove(tool_call_id);
-            }
-            EventKind::PromptStarted { .. }
-            | EventKind::TurnCompleted { .. }
-            | EventKind::TurnInterrupted { .. } => {
-                self.tools.clear();
-            }
-            _ => {}
-        }
-        let now = Instant::now();
-        self.sign = self.running.map(|_| (now, now + events::QUIET));
-    }
-
-    /// When the next thing is to be shown that no event brings.
-    pub fn next(&self) -> Option<Instant> {
-        let quiet = self.sign.filter(|_| self.live && self.open.is_empty() && self.forms.is_empty());
-        self.due.into_iter().chain(quiet.map(|(_, told)| told)).min()
-    }
-
-    /// Shows what no event brings: permissions that no policy has answered, and what a quiet turn waits for.
-    pub fn tick(&mut self) {
-        let now = Instant::now();
-        if self.due.is_some_and(|due| due <= now) {
-            self.show_due();
-        }
-        if let Some((since, told)) = self.sign
-            && told <= now
-        {
-            self.sign = Some((since, now + events::QUIET));
-            let tool = self.tools.values().next_back().cloned();
-            self.note(&events::quiet(since.elapsed(), tool.as_deref()));
-        }
-    }
-
-    fn heard(&mut self, kind: EventKind) -> Outcome {
-        if let Some(text) = kind.late_text() {
-            return self.chunk(Stream::Stdout, text);
-        }
-        match kind {
-            EventKind::PromptAccepted { prompt_id, text, attachments, .. } => {
-                let text = attachments::told(&text, attachments.iter().map(|it| &*it.name));
-                self.texts.insert(prompt_id, text);
-            }
-            EventKind::PromptEdited { prompt_id, text } => {
-                self.texts.insert(prompt_id, text);
-            }
-            EventKind::PromptQueued { prompt_id, position: 0 } => {
-                self.note(&format!("{prompt_id} waits; it is the next"));
-            }
-            EventKind::PromptQueued { prompt_id, position } => {
-                self.note(&format!("{prompt_id} waits behind {position} others"));
-            }
-            EventKind::PromptStarted { prompt_id } => {
-                let text = self.texts.remove(&prompt_id).unwrap_or_default();
-                self.break_line()?;
-                let shown =
-                    render::paint(&format!("> {}", render::block(&text)), render::BOLD, self.ui.out_colour);
-                self.print(&format!("{shown}\n"))?;
-            }
-            EventKind::MessageChunk { stream, text, .. } => self.chunk(stream, &text)?,
-            EventKind::ToolCallStarted { title, .. } => self.note(&format!("tool: {title}")),
-            EventKind::ToolCallInterrupted { tool_call_id, .. } => {
-                self.note(&format!("tool call {tool_call_id} was cut off"));
-            }
-            EventKind::PermissionRequested { permission_id, title, options, .. } => {
-                self.permission(permission_id, title, options);
-            }
-            EventKind::PermissionResolved { permission_id, option_id, by } => {
-                self.permission_ended(permission_id, &option_id, by);
-            }
-            EventKind::PermissionExpired { permission_id, reason } => {
-                self.permission_expired(permission_id, &reason);
-            }
-            EventKind::CallRequested { call_id, method, payload, .. } => {
-                self.form(call_id, &method, &payload)
-            }
-            EventKind::CallAnswered { call_id } => self.form_ended(call_id, "it was answered"),
-            EventKind::CallExpired { call_id, reason } => self.form_ended(call_id, &reason),
-            EventKind::ClientAttached { client_id, .. } if self.client == Some(client_id) => {
-                (self.live, self.comes_up) = (true, true);
-            }
-            EventKind::DriverChanged { driver } if self.client.is_some() => self.driver(driver),
-            other => self.ended(other)?,
-        }
-        Ok(())
-    }
-
-    fn chunk(&mut self, stream: Stream, text: &str) -> Outcome {
-        let shown = self.out.feed(text);
-        if stream == Stream::Stdout || !shown.trim().is_empty() {
-            self.line_open =
-                !shown.is_empty() && !shown.ends_with('\n') || shown.is_empty() && self.line_open;
-            self.print(&shown)?;
-        }
-        Ok(())
-    }
-
-    fn driver(&mut self, driver: Option<EventId>) {
-        self.drives = driver == self.client;
-        if !self.drives {
-            self.forms.clear();
-        }
-        match driver {
-            _ if self.drives => {}
-            Some(_) => self.note("somebody else drives now; you look on"),
-            None => self.note("nobody drives now"),
-        }
-    }
-
-    /// Tells of ends: of turns, processes and sessions.
-    fn ended(&mut self, kind: EventKind) -> Outcome {
-        match kind {
-            EventKind::TurnCompleted { outcome: Ended::Completed, stop_reason, exit, .. } => {
-                self.break_line()?;
-                if let Some(exit) = exit.filter(|exit| !exit.is_success()) {
-                    self.note(&format!("the agent failed: {exit}"));
-                } else if let Some(early) = send::early(&stop_reason) {
-                    self.note(early);
-                } else if stop_reason != "end_turn" {
-                    self.note(&format!("the turn ended: {stop_reason}"));
-                }
-            }
-            EventKind::TurnCompleted { .. } => self.note("the turn was aborted"),
-            EventKind::TurnInterrupted { prompt_id, reason, will_retry, .. } => {
-                let next = match will_retry {
-                    true => "it is tried again".to_owned(),
-                    false => format!("`kennel resolve {prompt_id} --retry` sends it again"),
-                };
-                self.note(&format!("the turn was cut off: {reason}; {next}"));
-            }
-            EventKind::SessionRestarting { reason, .. } => self.note(&format!("{reason}; restarting")),
-            EventKind::SessionRestarted { restore, .. } => {
-                self.note(&format!("the session is back; the agent's memory: {restore}"));
-            }
-            EventKind::SessionStopped { .. } => self.note("the session was stopped"),
-            EventKind::SessionFailed { reason, .. } => {
-                let what = format!(
-                    "the session has failed: {reason}; `kennel restart {}` tries again",
-                    self.session
-                );
-                self.note(&what);
-            }
-            EventKind::SessionDeleted {} => self.note("the session was removed"),
-            EventKind::SystemMessage { text } => self.note(&text),
-            // The rest is for `kennel events`.
-            _ => {}
-        }
-        Ok(())
-    }
-
     /// Asks how the session is and what waits for an answer, when this client has come.
     pub async fn look(&mut self, link: &Link<'_>) {
         let path = format!("/v1/sessions/{}", self.session);
@@ -484,11 +259,11 @@ impl<'a> View<'a> {
         Ok(Said::request(Request::post(path).json(&prompt).key(&random_key()?)))
     }
 
-    fn print(&self, text: &str) -> Outcome {
+    pub(super) fn print(&self, text: &str) -> Outcome {
         if self.ui.json { Ok(()) } else { self.ui.print(text) }
     }
 
-    fn break_line(&mut self) -> Outcome {
+    pub(super) fn break_line(&mut self) -> Outcome {
         if std::mem::take(&mut self.line_open) { self.print("\n") } else { Ok(()) }
     }
 

@@ -4,7 +4,7 @@ use std::io;
 
 use protocol::api::Problem;
 
-use super::render;
+use crate::cli::ui::render;
 use crate::client::ClientError;
 
 /// Exit codes, the same for every command.
@@ -194,6 +194,17 @@ impl From<io::Error> for Failure {
             io::ErrorKind::BrokenPipe => Self::Unread,
             _ => Self::failed("output", format!("cannot write: {error}")),
         }
+    }
+}
+
+/// A failure in one line, with what to do about it.
+pub fn words(failure: &Failure) -> String {
+    let Failure::Problem(problem, _) = failure else {
+        return "it was not possible".to_owned();
+    };
+    match &problem.hint {
+        Some(hint) => format!("{} ({hint})", problem.detail.trim_end()),
+        None => problem.detail.trim_end().to_owned(),
     }
 }
 

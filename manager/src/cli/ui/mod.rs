@@ -10,6 +10,8 @@ pub(crate) mod error;
 pub(crate) mod form;
 pub(crate) mod render;
 pub(crate) mod sgr;
+pub(crate) mod table;
+pub(crate) mod units;
 
 use std::cell::Cell;
 use std::future::Future;
@@ -17,7 +19,7 @@ use std::io::{self, IsTerminal, Write};
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use super::args::{ColourChoice, Global};
+use crate::cli::args::{ColourChoice, Global};
 use crate::cli::ui::error::Outcome;
 
 /// How long nothing is said about a wait.

@@ -1,8 +1,6 @@
 //! An agent's stream on a person's terminal: colours pass, everything else that could drive the terminal is
 //! shown and not obeyed.
 
-use super::render;
-
 /// The longest colour sequence that is believed.
 const MAX_SEQUENCE: usize = 64;
 
@@ -71,7 +69,7 @@ impl Screen {
                 '\u{1b}' if self.colours != Colours::Show => self.held.push(c),
                 '\r' => self.held.push(c),
                 '\n' | '\t' => out.push(c),
-                _ => render::push(out, c),
+                _ => push(out, c),
             },
             // Written over what stands there, text can lie about what was there: it gets a line of its own.
             "\r" => {
@@ -108,7 +106,7 @@ impl Screen {
             return out.push('\n');
         }
         for c in held.chars() {
-            render::push(out, c);
+            push(out, c);
         }
     }
 }
@@ -133,6 +131,27 @@ fn only_colours(params: &str) -> bool {
         }
     }
     true
+}
+
+/// Whether a character can do more to a terminal, or to a reader's eye, than stand there: controls (ESC, the C1
+/// ones and DEL included), marks that turn the direction of writing, line and paragraph separators, and marks
+/// that nobody sees.
+pub(in crate::cli) fn is_tricky(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}'
+            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Appends a character, harmless.
+pub(in crate::cli) fn push(out: &mut String, c: char) {
+    if is_tricky(c) {
+        out.extend(c.escape_default());
+    } else {
+        out.push(c);
+    }
 }
 
 #[cfg(test)]

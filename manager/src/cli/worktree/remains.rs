@@ -3,15 +3,17 @@
 //!
 //! Whatever cannot be found out counts as a reason to stay. What git ignores is of no value: git removes that, too.
 
+use std::io::Read;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use protocol::SessionId;
 use rustix::fs::{FlockOperation, Mode, OFlags, ResolveFlags, flock};
 
-use super::{BRANCHES, OwnGit, REFUSED, tried};
+use super::BRANCHES;
+use super::git::{OwnGit, defines_hooks, tried};
 
 /// Files in a worktree's git directory that are there while somebody is in the middle of something.
 const UNDER_WAY: &[&str] = &[
@@ -120,18 +122,41 @@ pub(super) fn discard(path: &Path, own: &Path) -> io::Result<()> {
 /// `.git`. Any file `.git` can name any git directory.
 fn names_back(own: &Path, path: &Path) -> bool {
     let among = own.parent().and_then(Path::file_name).is_some_and(|name| name == "worktrees");
-    let text = fs::read_to_string(own.join("gitdir")).unwrap_or_default();
-    among && Path::new(text.trim_end_matches('\n')) == path.join(".git")
+    let text = short_file(&own.join("gitdir")).unwrap_or_default();
+    let named = Path::new(text.trim_end_matches('\n'));
+    // git writes a relative path where `worktree.useRelativePaths` is set.
+    let is_this = match named.is_relative() {
+        false => named == path.join(".git"),
+        true => {
+            let above = named.parent().map(|above| fs::canonicalize(own.join(above)));
+            named.file_name().is_some_and(|name| name == ".git")
+                && matches!(above, Some(Ok(found)) if found == path)
+        }
+    };
+    among && is_this
+}
+
+/// Reads a regular file of at most 64 KiB. An agent may have put a FIFO or a device in its place: opening one must not wait.
+fn short_file(path: &Path) -> io::Result<String> {
+    const LONGEST: u64 = 64 * 1024;
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let flags = flags.bits().cast_signed();
+    let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let found = file.metadata()?;
+    if !found.is_file() || found.len() > LONGEST {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut text = String::new();
+    file.take(LONGEST).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// Refuses a repository whose configuration defines hooks: newer versions of git run them, and no setting keeps them from it.
 fn refuses_hooks(path: &Path) -> Result<(), String> {
-    match in_it(path, &["config", "--includes", "--name-only", "--get-regexp", REFUSED]) {
-        Ok(found) if !found.is_empty() => {
-            Err("its repository's configuration defines hooks (`hook.NAME`)".to_owned())
-        }
-        _ => Ok(()),
+    if defines_hooks(path, &[("GIT_CEILING_DIRECTORIES", path.parent().unwrap_or(path))]) {
+        return Err("its repository's configuration defines hooks (`hook.NAME`)".to_owned());
     }
+    Ok(())
 }
 
 /// git in a worktree and in no repository around it.
@@ -156,7 +181,7 @@ fn looked_into(path: &Path) -> Result<PathBuf, String> {
     if own == repository {
         return Err("it is a repository of its own".to_owned());
     }
-    if own.parent().and_then(Path::parent) != Some(&*repository) || !names_back(&own, path) {
+    if own.parent() != Some(&*repository.join("worktrees")) || !names_back(&own, path) {
         return Err("its `.git` is that of another worktree".to_owned());
     }
     refuses_hooks(path)?;

@@ -1,206 +1,30 @@
-//! `send`: a prompt, and what becomes of it until it ends.
+//! The life of one prompt on the screen.
 
-use std::fs::File;
-use std::io::{self, IsTerminal, Read};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use protocol::api::{Accepted, AttachmentRequest, PromptRequest};
 use protocol::event::{Decider, Event, EventKind, Outcome as Ended, RemovedBy};
-use protocol::{EventId, PermissionId, PromptId, SessionId, Stream};
+use protocol::{PermissionId, PromptId, SessionId, Stream};
 use tokio::time::{Instant, sleep_until};
 
-use super::args;
-use super::link::{Link, read};
-use super::signals::interrupted;
-use super::ui::Ui;
-use crate::attachments::MAX_ATTACHED;
-use crate::cli::ui::error::{Failure, Outcome, exit};
+use crate::cli::ui::Ui;
+use crate::cli::ui::error::{Failure, Outcome};
 use crate::cli::ui::render;
 use crate::cli::ui::sgr::{Colours, Screen};
 use crate::client::sse::Frame;
-use crate::client::{ClientError, Events, Request};
-use crate::session_manager::MAX_PROMPT;
+use crate::client::{ClientError, Events};
 
 /// How long a prompt waits before it is worth a line that it does.
-const BRIEFLY: Duration = Duration::from_millis(400);
+pub(super) const BRIEFLY: Duration = Duration::from_millis(400);
 /// How long a silence may be until a person is told what is waited for.
-const SILENCE: Duration = Duration::from_secs(1);
-
+pub(super) const SILENCE: Duration = Duration::from_secs(1);
 /// What a prompt does whose turn runs.
-const RUNS: &str = "runs";
-
-/// `send`.
-pub async fn send(link: &Link<'_>, args: args::Send) -> Outcome {
-    // Nothing need be said of a picture.
-    let silent = args.text.is_empty() && !args.files.is_empty() && io::stdin().is_terminal();
-    let text = if silent { String::new() } else { text(args.text)? };
-    let attachments = args.files.iter().map(|path| attachment(path)).collect::<Outcome<Vec<_>>>()?;
-    let key = match args.key {
-        Some(key) => key,
-        None => super::sessions::random_key()?,
-    };
-    let id = link.find(&args.id).await?;
-    let prompt = PromptRequest { text, when_busy: args.when_busy, attachments };
-    let request = Request::post(format!("/v1/sessions/{id}/prompts")).key(&key).json(&prompt);
-    let answer = link.ui.waiting("sending", link.ask(request)).await?;
-    let accepted: Accepted = read(&answer)?;
-    if !args.no_wait {
-        return follow(link, &accepted.session_id, accepted.prompt_id, accepted.event_id).await;
-    }
-    if link.ui.json { link.ui.object(&answer) } else { link.ui.line(&accepted.prompt_id.to_string()) }
-}
-
-/// A prompt's text from the command line, or from standard input.
-pub fn text(words: Vec<String>) -> Outcome<String> {
-    let from_stdin = match &words[..] {
-        [] if io::stdin().is_terminal() => {
-            return Err(
-                Failure::usage("the prompt is missing").hint("give it as words, or on standard input")
-            );
-        }
-        [] => true,
-        [one] => one == "-",
-        _ => false,
-    };
-    if !from_stdin {
-        return Ok(words.join(" "));
-    }
-    let mut bytes = Vec::new();
-    let read = io::stdin().lock().take(MAX_PROMPT as u64 + 1).read_to_end(&mut bytes);
-    read.map_err(|error| Failure::failed("input", format!("cannot read standard input: {error}")))?;
-    if bytes.len() > MAX_PROMPT {
-        let what = format!("the prompt has more than {MAX_PROMPT} bytes; it was not sent");
-        return Err(Failure::new(exit::USAGE, "prompt_too_large", what)
-            .hint("put long input into a file and name the file in the prompt"));
-    }
-    String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        Failure::new(
-            exit::USAGE,
-            "invalid_utf8",
-            format!("the prompt is not UTF-8 (byte {at}); it was not sent"),
-        )
-    })
-}
-
-/// A file that goes with the prompt, as it is now.
-fn attachment(path: &Path) -> Outcome<AttachmentRequest> {
-    let failed = |error: io::Error| {
-        let what = format!("cannot read {}: {error}; nothing was sent", path.display());
-        Failure::new(exit::USAGE, "unreadable_file", what)
-    };
-    let too_large = || {
-        let what = format!(
-            "{} has more than {MAX_ATTACHED} bytes, which is what all attachments may have; nothing was sent",
-            path.display()
-        );
-        Failure::new(exit::USAGE, "attachments_too_large", what)
-            .hint("put it where the agent can read it, and name it in the prompt")
-    };
-    // One that never ends, such as a device, is not read to the end.
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_ATTACHED as u64 + 1).read_to_end(&mut bytes))
-        .map_err(failed)?;
-    if bytes.len() > MAX_ATTACHED {
-        return Err(too_large());
-    }
-    let absolute = std::path::absolute(path).map_err(failed)?;
-    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-    let (text, data) = match String::from_utf8(bytes) {
-        Ok(text) if !text.contains('\0') => (Some(text), None),
-        Ok(text) => (None, Some(STANDARD.encode(text))),
-        Err(error) => (None, Some(STANDARD.encode(error.into_bytes()))),
-    };
-    Ok(AttachmentRequest {
-        name: name.replace(char::is_control, "_"),
-        mime_type: None,
-        uri: Some(file_uri(&absolute)),
-        text,
-        data,
-    })
-}
-
-/// A file's URI (RFC 8089).
-fn file_uri(path: &Path) -> String {
-    let mut uri = "file://".to_owned();
-    for byte in path.as_os_str().as_bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'.' | b'_' | b'~' => {
-                uri.push(char::from(*byte))
-            }
-            other => uri.push_str(&format!("%{other:02X}")),
-        }
-    }
-    uri
-}
-
-/// Prints what an accepted prompt's turn says, until the prompt has ended. Ctrl-C ends the stream, not the prompt.
-pub async fn follow(link: &Link<'_>, session: &SessionId, prompt: PromptId, after: EventId) -> Outcome {
-    let mut view = View::new(link.ui, session.clone(), prompt);
-    let ended = tokio::select! {
-        ended = stream(link, &mut view, after) => ended,
-        () = interrupted() => {
-            view.close();
-            link.ui.tell("\n");
-            link.ui.note(&format!(
-                "{prompt} goes on; `kennel events -f {session}` follows it, `kennel abort {session}` ends it"
-            ));
-            return Err(Failure::Told(exit::INTERRUPTED));
-        }
-    };
-    view.close();
-    ended
-}
-
-async fn stream(link: &Link<'_>, view: &mut View<'_>, mut after: EventId) -> Outcome {
-    loop {
-        view.clear();
-        let mut events = link.events(&format!("/v1/sessions/{}/events?after={after}", view.session)).await?;
-        loop {
-            let next = tokio::select! {
-                next = events.next() => next,
-                () = view.patience() => {
-                    view.tick();
-                    continue;
-                }
-            };
-            match next {
-                Ok(Some(frame)) => {
-                    if let Some(ended) = view.show(&frame)? {
-                        view.linger(&mut events).await?;
-                        return ended;
-                    }
-                    after = frame.id.unwrap_or(after);
-                }
-                // The daemon ends its streams when it is stopped on purpose; that purpose is not to be thwarted.
-                Ok(None) if link.comes_back().await => break,
-                Ok(None) => {
-                    let what = format!("the daemon was stopped; {} has not ended", view.prompt);
-                    return Err(Failure::unreachable(what).hint(format!(
-                        "`kennel events {}` starts it again and tells what became of it",
-                        view.session
-                    )));
-                }
-                Err(ClientError::Lost(_)) => {
-                    view.note("the daemon went away; going on with the next");
-                    break;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-}
+pub(super) const RUNS: &str = "runs";
 
 /// One prompt's life on the screen.
-struct View<'a> {
+pub(super) struct View<'a> {
     ui: &'a Ui,
-    session: SessionId,
-    prompt: PromptId,
+    pub(super) session: SessionId,
+    pub(super) prompt: PromptId,
     out: Screen,
     err: Screen,
     /// The cursor of the terminal stands behind something.
@@ -221,10 +45,10 @@ struct View<'a> {
 }
 
 /// How the prompt has ended, if it has.
-type End = Option<Outcome>;
+pub(super) type End = Option<Outcome>;
 
 impl<'a> View<'a> {
-    fn new(ui: &'a Ui, session: SessionId, prompt: PromptId) -> Self {
+    pub(super) fn new(ui: &'a Ui, session: SessionId, prompt: PromptId) -> Self {
         let screen = |colour| Screen::new(Colours::of_output(colour));
         let now = Instant::now();
         Self {
@@ -246,7 +70,7 @@ impl<'a> View<'a> {
     }
 
     /// Until there is something to be said without having heard anything.
-    async fn patience(&self) {
+    pub(super) async fn patience(&self) {
         let held = self.held.as_ref().map(|(until, _)| *until);
         let asked = self.asked.as_ref().map(|(until, ..)| *until);
         let next = held
@@ -257,14 +81,14 @@ impl<'a> View<'a> {
         sleep_until(next).await;
     }
 
-    fn tick(&mut self) {
+    pub(super) fn tick(&mut self) {
         let now = Instant::now();
         if self.asked.as_ref().is_some_and(|(until, ..)| *until <= now) {
             self.ask();
         }
         if let Some((since, _)) = self.sign.filter(|(_, told)| *told <= now) {
-            self.sign = Some((since, now + super::events::QUIET));
-            self.note(&super::events::quiet(since.elapsed(), None));
+            self.sign = Some((since, now + crate::cli::events::QUIET));
+            self.note(&crate::cli::events::quiet(since.elapsed(), None));
         }
         if self.held.as_ref().is_some_and(|(until, _)| *until <= now)
             && let Some((_, text)) = self.held.take()
@@ -286,25 +110,25 @@ impl<'a> View<'a> {
     }
 
     /// Takes the progress line away, before anything else is printed.
-    fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         if std::mem::take(&mut self.shown) {
             self.ui.clear_progress();
         }
         self.next_tick = Instant::now() + SILENCE;
     }
 
-    fn does(&mut self, doing: &'static str) {
+    pub(super) fn does(&mut self, doing: &'static str) {
         self.held = None;
         self.doing = doing;
         self.since = Instant::now();
     }
 
-    fn hold(&mut self, text: String) {
+    pub(super) fn hold(&mut self, text: String) {
         self.held = Some((Instant::now() + BRIEFLY, text));
     }
 
     /// Says something between the agent's lines.
-    fn note(&mut self, text: &str) {
+    pub(super) fn note(&mut self, text: &str) {
         if self.ui.json {
             return;
         }
@@ -316,7 +140,7 @@ impl<'a> View<'a> {
     }
 
     /// Leaves both outputs as they should be found.
-    fn close(&mut self) {
+    pub(super) fn close(&mut self) {
         self.clear();
         if self.ui.json {
             return;
@@ -338,7 +162,7 @@ impl<'a> View<'a> {
         }
     }
 
-    fn chunk(&mut self, stream: Stream, text: &str) -> Outcome {
+    pub(super) fn chunk(&mut self, stream: Stream, text: &str) -> Outcome {
         self.clear();
         let (screen, is_terminal) = match stream {
             Stream::Stdout => (&mut self.out, self.ui.out_is_terminal),
@@ -362,7 +186,7 @@ impl<'a> View<'a> {
         }
     }
 
-    fn show(&mut self, frame: &Frame) -> Outcome<End> {
+    pub(super) fn show(&mut self, frame: &Frame) -> Outcome<End> {
         if frame.event == "problem" {
             let problem = serde_json::from_str(&frame.data)
                 .map_err(|error| Failure::from(ClientError::Garbage(error.to_string())))?;
@@ -372,7 +196,7 @@ impl<'a> View<'a> {
         let Ok(event) = serde_json::from_str::<Event>(&frame.data) else {
             return Ok(None);
         };
-        if prompt_of(&event.kind).is_some_and(|prompt| prompt != self.prompt) {
+        if event.kind.prompt().is_some_and(|prompt| prompt != self.prompt) {
             return Ok(None);
         }
         if self.ui.json {
@@ -383,7 +207,7 @@ impl<'a> View<'a> {
         let asks =
             matches!(event.kind, EventKind::PermissionRequested { .. } | EventKind::CallRequested { .. });
         let now = Instant::now();
-        self.sign = (self.doing == RUNS && !asks).then_some((now, now + super::events::QUIET));
+        self.sign = (self.doing == RUNS && !asks).then_some((now, now + crate::cli::events::QUIET));
         if !matches!(event.kind, EventKind::PermissionResolved { .. } | EventKind::PermissionExpired { .. }) {
             self.ask();
         }
@@ -391,7 +215,7 @@ impl<'a> View<'a> {
     }
 
     /// Prints what the agent says just after the end of its turn. Nobody tells when that is all.
-    async fn linger(&mut self, events: &mut Events) -> Outcome {
+    pub(super) async fn linger(&mut self, events: &mut Events) -> Outcome {
         let end = Instant::now() + BRIEFLY;
         while self.lingers
             && let Ok(Ok(Some(frame))) = tokio::time::timeout_at(end, events.next()).await
@@ -421,20 +245,23 @@ impl<'a> View<'a> {
     }
 
     /// Says what the agent wants to be allowed, unless a policy has answered.
-    fn ask(&mut self) {
+    pub(super) fn ask(&mut self) {
         if let Some((_, id, title)) = self.asked.take() {
             self.note(&format!("the agent asks: {title}; `kennel permissions allow {id}` or `deny`"));
         }
     }
 
-    fn heard(&mut self, kind: &EventKind) -> End {
+    pub(super) fn heard(&mut self, kind: &EventKind) -> End {
         let (session, prompt) = (self.session.clone(), self.prompt);
         match kind {
             EventKind::PromptQueued { position: 0, .. } => {
                 self.hold(format!("{prompt} waits; it is the next"))
             }
+            EventKind::PromptQueued { position: 1, .. } => {
+                self.hold(format!("{prompt} waits behind 1 other prompt"))
+            }
             EventKind::PromptQueued { position, .. } => {
-                self.hold(format!("{prompt} is queued behind {position} others"))
+                self.hold(format!("{prompt} waits behind {position} other prompts"))
             }
             EventKind::PromptStarted { .. } => self.does(RUNS),
             EventKind::PromptEdited { .. } => self.note(&format!("{prompt} was edited")),
@@ -447,7 +274,7 @@ impl<'a> View<'a> {
             }
             EventKind::SystemMessage { text } => self.note(text),
             EventKind::SessionStalled { step, quiet_ms, .. } => {
-                self.note(&super::events::stalled(*step, *quiet_ms));
+                self.note(&crate::cli::events::stalled(*step, *quiet_ms));
             }
             EventKind::SessionOomKilled { peak_bytes, limit_bytes, by } => {
                 self.note(&render::out_of_memory(*peak_bytes, *limit_bytes, *by));
@@ -468,7 +295,7 @@ impl<'a> View<'a> {
                 self.asked.take_if(|(_, id, _)| id == permission_id);
             }
             EventKind::CallRequested { method, payload, .. } => {
-                if let Some(what) = super::events::asked_of_user(method, payload) {
+                if let Some(what) = crate::cli::events::asked_of_user(method, payload) {
                     self.note(&what);
                 }
             }
@@ -546,7 +373,12 @@ impl<'a> View<'a> {
     }
 }
 
-fn completed(prompt: PromptId, outcome: Ended, stop_reason: &str, exit: Option<protocol::Exit>) -> Outcome {
+pub(super) fn completed(
+    prompt: PromptId,
+    outcome: Ended,
+    stop_reason: &str,
+    exit: Option<protocol::Exit>,
+) -> Outcome {
     match (outcome, exit) {
         (Ended::Aborted, _) => Err(Failure::failed("aborted", format!("{prompt} was aborted"))),
         (Ended::Interrupted, _) => Err(Failure::failed("interrupted", format!("{prompt} was interrupted"))),
@@ -575,34 +407,29 @@ pub fn early(stop_reason: &str) -> Option<&'static str> {
     }
 }
 
-/// The prompt that an event is about, if it is about one.
-pub fn prompt_of(kind: &EventKind) -> Option<PromptId> {
-    match kind {
-        EventKind::PromptAccepted { prompt_id, .. }
-        | EventKind::PromptQueued { prompt_id, .. }
-        | EventKind::PromptEdited { prompt_id, .. }
-        | EventKind::PromptStarted { prompt_id }
-        | EventKind::PromptRemoved { prompt_id, .. }
-        | EventKind::PromptResolved { prompt_id, .. }
-        | EventKind::TurnStarted { prompt_id, .. }
-        | EventKind::TurnCompleted { prompt_id, .. }
-        | EventKind::TurnInterrupted { prompt_id, .. }
-        | EventKind::MessageChunk { prompt_id, .. }
-        | EventKind::ThoughtChunk { prompt_id, .. }
-        | EventKind::ToolCallStarted { prompt_id, .. }
-        | EventKind::ToolCallUpdated { prompt_id, .. }
-        | EventKind::ToolCallInterrupted { prompt_id, .. }
-        | EventKind::PlanUpdated { prompt_id, .. } => Some(*prompt_id),
-        EventKind::PermissionRequested { prompt_id, .. } => *prompt_id,
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
     use protocol::Exit;
 
     use super::*;
+
+    #[test]
+    fn the_form_of_another_prompt_is_not_shown() {
+        let ui = Ui::new(&crate::cli::args::Cli::parse_from(["kennel", "--json", "ls"]).global);
+        let mut view = View::new(&ui, "session-1".parse().unwrap(), PromptId(1));
+        let data = r#"{"id":9,"at":"2026-01-31T12:00:00.000Z","session":"session-1","incarnation":1,"type":"call.requested",
+            "data":{"call_id":"call-9","prompt_id":"prompt-2","turn":2,"client_id":null,"method":"elicitation/create","payload":{}}}"#;
+        let event = serde_json::from_str::<Event>(data).unwrap();
+        assert_eq!(event.kind.prompt(), Some(PromptId(2)));
+        // Shown, it would end the wait for a sign of work.
+        view.doing = RUNS;
+        let sign = (Instant::now(), Instant::now() + BRIEFLY);
+        view.sign = Some(sign);
+        let frame = Frame { id: Some(9), event: "call.requested".into(), data: data.into() };
+        assert!(view.show(&frame).unwrap().is_none());
+        assert_eq!(view.sign, Some(sign));
+    }
 
     fn exit_of(outcome: Ended, stop_reason: &str, exit: Option<Exit>) -> u8 {
         completed(PromptId(1), outcome, stop_reason, exit).err().map_or(0, |failure| failure.exit())

@@ -5,62 +5,58 @@
 //! the API like any other, with the token of the session that it runs in: whose sub-agents these are is what the
 //! token says, and not what the agent says.
 
-use std::fs::File;
+#[cfg(test)]
+mod tests;
+mod tools;
+mod ways;
+
 use std::future::Future;
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use hyper::body::Bytes;
 use protocol::SessionId;
 use protocol::api::{
-    PromptRequest, SessionInfo, SessionOpts, Status, SubagentHandle, SubagentRequest, TurnResult, WhenBusy,
+    PromptRequest, SessionInfo, SessionOpts, Status, SubagentHandle, SubagentRequest, TurnResult,
 };
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, Implementation, ListToolsResult,
-    PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool, ToolAnnotations,
+    PaginatedRequestParams, ServerCapabilities, ServerConfig,
 };
 use rmcp::service::{RequestContext, ServerInitializeError};
 use rmcp::{ErrorData, RoleServer, ServerHandler, ServiceExt};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
-use tokio::sync::oneshot;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::lines;
-use super::link::read;
-use super::sessions::random_key;
-use super::worktree::Worktree;
+use crate::cli::link::random_key;
+use crate::cli::link::read;
 use crate::cli::ui::error::{Failure, Outcome};
+use crate::cli::worktree::Worktree;
 use crate::client::{Client, ClientError, Request, encoded};
 use crate::daemon::Paths;
 use crate::session_manager::cut_to_end;
-use crate::workers::tokens::TOKEN_FILE;
+use tools::Abort;
+use tools::Nothing;
+use tools::One;
+use tools::Start;
+use tools::WAIT_S;
+use tools::Wait;
+use tools::tools;
+use tools::understood;
+use ways::credentials;
+use ways::stdio;
 
 /// How long a daemon is waited for that has just gone away. One is never started from here: this runs in a session.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often it is looked for.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long `wait_subagent` waits, in seconds, unless it is told otherwise, and at most.
-const WAIT_S: (u64, u64) = (60, 600);
 /// The longest single wait, so that no lost connection costs more than that.
 const ROUND: Duration = Duration::from_secs(10);
 /// The most of what a sub-agent has said that an agent is told, in bytes: it has to fit into its context.
 const MAX_TEXT: usize = 100_000;
-/// The longest line that is read, in bytes. A task has at most 1 MiB, in JSON up to six times that.
-const MAX_LINE: usize = 8 * 1024 * 1024;
-/// How many lines wait between two threads.
-const AHEAD: usize = 4;
-/// How much waits in a pipe within this process, in bytes.
-const PIPE: usize = 64 * 1024;
 /// How long what the client is told may take to be written at the end.
 const LAST_WORDS: Duration = Duration::from_millis(300);
-/// The largest token file, in bytes.
-const MAX_TOKEN: u64 = 1024;
-
 const INSTRUCTIONS: &str = "Sub-agents work in the background, each in a process of its own that outlives crashes. \
     Start one with a task, go on with your own work, wait for it, and read what it has said.";
 
@@ -91,182 +87,11 @@ pub async fn mcp(paths: Paths) -> Outcome {
     served.map(drop).map_err(|error| failed(error.to_string()))
 }
 
-/// Standard input and output, as pipes within this process: what comes is bounded and can be read. The receiver hears when
-/// everything is written, after the pipes are closed.
-fn stdio() -> ((DuplexStream, DuplexStream), oneshot::Receiver<()>) {
-    let (outgoing, written) = lines::to_stdout(AHEAD, || {});
-    let mut incoming = lines::from_stdin(MAX_LINE, AHEAD, &outgoing);
-    let (theirs, mut input) = tokio::io::duplex(PIPE);
-    let (output, ours) = tokio::io::duplex(PIPE);
-    tokio::spawn(async move {
-        while let Some(Ok(mut line)) = incoming.recv().await {
-            line.push('\n');
-            if input.write_all(line.as_bytes()).await.is_err() {
-                break;
-            }
-        }
-    });
-    tokio::spawn(async move {
-        let mut lines = BufReader::new(ours).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            if outgoing.send(line).await.is_err() {
-                break;
-            }
-        }
-    });
-    ((theirs, output), written)
-}
-
-/// The session's id, and `ID:TOKEN` as the API takes it.
-fn credentials() -> Outcome<(SessionId, String)> {
-    let usage = |what: String| {
-        Failure::usage(what)
-            .hint("kennel gives this server to its agents by itself; people use `kennel subagent`")
-    };
-    let path = std::env::var_os(TOKEN_FILE)
-        .map(PathBuf::from)
-        .ok_or_else(|| usage(format!("{TOKEN_FILE} does not say where the session's token is")))?;
-    let text = secret(&path).map_err(|why| usage(format!("{TOKEN_FILE}, {}: {why}", path.display())))?;
-    let id = text.split_once(':').and_then(|(id, _)| id.parse().ok());
-    let id = id.ok_or_else(|| usage(format!("{}: there is no ID:TOKEN in it", path.display())))?;
-    Ok((id, text))
-}
-
-/// What a file says that nobody else can read. `/dev/fd/N` names a descriptor that was inherited.
-fn secret(path: &Path) -> Result<String, String> {
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    let found = file.metadata().map_err(|error| error.to_string())?;
-    if found.is_file() && found.mode() & 0o077 != 0 {
-        return Err("others can read it; its mode must be 0600".into());
-    }
-    let mut text = String::new();
-    file.take(MAX_TOKEN).read_to_string(&mut text).map_err(|error| error.to_string())?;
-    Ok(text.trim().to_owned())
-}
-
 /// The tools, for one session.
 struct Server {
     client: Client,
     own: SessionId,
     state_dir: PathBuf,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Start {
-    task: String,
-    agent: Option<String>,
-    workdir: Option<PathBuf>,
-    #[serde(default)]
-    worktree: bool,
-    title: Option<String>,
-    model: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct One {
-    id: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Wait {
-    id: String,
-    timeout: Option<u64>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Send {
-    id: String,
-    text: String,
-    #[serde(default)]
-    when_busy: WhenBusy,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Abort {
-    id: String,
-    #[serde(default)]
-    stop: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Nothing {}
-
-fn tools() -> Vec<Tool> {
-    let id = || json!({ "type": "string", "description": "The sub-agent's session id." });
-    let tool =
-        |name: &'static str, description: &'static str, reads: bool, fields: Value, required: Value| {
-            let schema = json!({
-                "type": "object", "properties": fields, "required": required, "additionalProperties": false
-            });
-            let schema: Map<String, Value> = schema.as_object().cloned().unwrap_or_default();
-            Tool::new(name, description, schema).with_annotations(ToolAnnotations::new().read_only(reads))
-        };
-    vec![
-        tool(
-            "start_subagent",
-            "Starts a sub-agent with a task, in the background, and returns its session id at once. It knows nothing \
-             of this conversation: say all it needs in the task. It can do no more than you can: its sandbox, limits and \
-             permissions are at most yours.",
-            false,
-            json!({
-                "task": { "type": "string", "description": "What it is to do." },
-                "agent": { "type": "string", "description": "The agent's profile; else the same as your own." },
-                "workdir": { "type": "string",
-                    "description": "Where it works: your own directory, or one below it, absolute or relative to yours; else the same as yours." },
-                "worktree": { "type": "boolean", "description": "It works in a new git worktree of your repository, on a \
-                    branch of its own, so that its changes do not meet yours. Not together with `workdir`. You merge the \
-                    branch and remove the worktree." },
-                "title": { "type": "string", "description": "A name for people." },
-                "model": { "type": "string", "description": "The model, for agents that are run with one." }
-            }),
-            json!(["task"]),
-        ),
-        tool("list_subagents", "Lists your sub-agents, oldest first.", true, json!({}), json!([])),
-        tool(
-            "read_result",
-            "Tells what a sub-agent's newest turn has said, and how it stands. `outcome` is null while the turn runs.",
-            true,
-            json!({ "id": id() }),
-            json!(["id"]),
-        ),
-        tool(
-            "wait_subagent",
-            "Waits until a sub-agent has nothing to do any more, and tells its result. `ended` is false if it still \
-             works when the time is over; it goes on then.",
-            true,
-            json!({
-                "id": id(),
-                "timeout": { "type": "integer", "minimum": 0, "maximum": WAIT_S.1,
-                    "description": format!("How long to wait, in seconds; {} without it.", WAIT_S.0) }
-            }),
-            json!(["id"]),
-        ),
-        tool(
-            "send_to_subagent",
-            "Sends a further prompt to a sub-agent. While it works the prompt waits, unless `when_busy` says otherwise.",
-            false,
-            json!({
-                "id": id(),
-                "text": { "type": "string", "description": "What to tell it." },
-                "when_busy": { "type": "string", "enum": ["queue", "reject", "interrupt"] }
-            }),
-            json!(["id", "text"]),
-        ),
-        tool(
-            "abort_subagent",
-            "Ends what a sub-agent does now, and everything that it started. It stays and can be sent further prompts, \
-             unless `stop` is set: then its process ends too, and it counts no more.",
-            false,
-            json!({ "id": id(), "stop": { "type": "boolean", "description": "It is not needed any more." } }),
-            json!(["id"]),
-        ),
-    ]
 }
 
 impl ServerHandler for Server {
@@ -323,7 +148,7 @@ impl Server {
             }
             "wait_subagent" => self.wait(understood(arguments)?).await,
             "send_to_subagent" => {
-                let Send { id, text, when_busy } = understood(arguments)?;
+                let tools::Send { id, text, when_busy } = understood(arguments)?;
                 let request = Request::post(format!("/v1/sessions/{}/prompts", encoded(&id)));
                 let prompt = PromptRequest { text, when_busy, attachments: Vec::new() };
                 let request = request.key(&random_key()?).json(&prompt);
@@ -485,52 +310,5 @@ fn is_at_rest(session: &SessionInfo) -> bool {
         | Status::Adopting
         | Status::Stopping
         | Status::Restarting => false,
-    }
-}
-
-fn understood<T: DeserializeOwned>(arguments: Value) -> Outcome<T> {
-    serde_json::from_value(arguments)
-        .map_err(|error| Failure::usage(format!("the arguments make no sense: {error}; nothing was done")))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-
-    #[test]
-    fn every_tool_says_what_it_takes() {
-        let tools = tools();
-        let names: Vec<&str> = tools.iter().map(|tool| &*tool.name).collect();
-        assert_eq!(
-            names,
-            [
-                "start_subagent",
-                "list_subagents",
-                "read_result",
-                "wait_subagent",
-                "send_to_subagent",
-                "abort_subagent"
-            ]
-        );
-        for tool in &tools {
-            assert!(tool.description.is_some());
-            assert_eq!(tool.input_schema["type"], "object", "{}", tool.name);
-            for (name, field) in tool.input_schema["properties"].as_object().unwrap() {
-                assert!(field["description"].is_string() || field["enum"].is_array(), "{} {name}", tool.name);
-            }
-        }
-    }
-
-    #[test]
-    fn a_token_that_others_can_read_is_not_taken() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("token");
-        std::fs::write(&path, "session-1:abc\n").unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(secret(&path).unwrap_err().contains("0600"));
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        assert_eq!(secret(&path).unwrap(), "session-1:abc");
     }
 }

@@ -1,0 +1,121 @@
+//! What an editor's user says: the blocks of a prompt as text and attachments.
+
+use agent_client_protocol::v1::schema::{ContentBlock, EmbeddedResourceResource};
+use protocol::api::AttachmentRequest;
+
+/// What an editor's user says.
+#[derive(Debug, Default, PartialEq)]
+pub struct Said {
+    /// Its text; each block begins on a line of its own.
+    pub text: String,
+    /// What belongs to it.
+    pub attachments: Vec<AttachmentRequest>,
+    /// All of it in one text, for an agent that takes nothing else. None if it cannot be.
+    pub inline: Option<String>,
+}
+
+/// A prompt of an editor.
+pub fn said(blocks: &[ContentBlock]) -> Result<Said, String> {
+    let mut said = Said { inline: Some(String::new()), ..Said::default() };
+    for block in blocks {
+        match block {
+            ContentBlock::Text(block) => said.add(&block.text, &block.text),
+            ContentBlock::ResourceLink(link) => said.add(&link.uri, &link.uri),
+            ContentBlock::Resource(embedded) => {
+                let (uri, mime_type, text, data) = match &embedded.resource {
+                    EmbeddedResourceResource::TextResourceContents(resource) => {
+                        (&resource.uri, &resource.mime_type, Some(resource.text.clone()), None)
+                    }
+                    EmbeddedResourceResource::BlobResourceContents(resource) => {
+                        (&resource.uri, &resource.mime_type, None, Some(resource.blob.clone()))
+                    }
+                    _ => return Err(refused()),
+                };
+                match &text {
+                    Some(text) => said.add(uri, &format!("{uri}:\n{text}")),
+                    None => said.inline = None,
+                }
+                said.attach(
+                    Some(uri),
+                    "file",
+                    AttachmentRequest { mime_type: mime_type.clone(), text, data, ..Default::default() },
+                );
+            }
+            ContentBlock::Image(image) => {
+                let (mime_type, data) = (Some(image.mime_type.clone()), Some(image.data.clone()));
+                said.inline = None;
+                let request = AttachmentRequest { mime_type, data, ..Default::default() };
+                said.attach(image.uri.as_deref(), "picture", request);
+            }
+            ContentBlock::Audio(audio) => {
+                let (mime_type, data) = (Some(audio.mime_type.clone()), Some(audio.data.clone()));
+                said.inline = None;
+                let request = AttachmentRequest { mime_type, data, ..Default::default() };
+                said.attach(None, "sound", request);
+            }
+            _ => return Err(refused()),
+        }
+    }
+    Ok(said)
+}
+
+impl Said {
+    fn add(&mut self, short: &str, whole: &str) {
+        let texts =
+            std::iter::once((&mut self.text, short)).chain(self.inline.as_mut().map(|all| (all, whole)));
+        for (all, new) in texts {
+            if !all.is_empty() && !all.ends_with('\n') {
+                all.push('\n');
+            }
+            all.push_str(new);
+        }
+    }
+
+    /// Its name is the end of its URI, if it has one.
+    fn attach(&mut self, uri: Option<&str>, what: &str, mut request: AttachmentRequest) {
+        let named = uri.and_then(|uri| uri.trim_end_matches('/').rsplit(['/', ':']).next());
+        let name = named.filter(|name| !name.is_empty()).unwrap_or(what);
+        request.name = name.chars().filter(|c| !c.is_control()).take(200).collect();
+        request.uri = uri.map(str::to_owned);
+        self.attachments.push(request);
+    }
+}
+
+fn refused() -> String {
+    "kennel does not know a type of content in this prompt. Nothing was sent".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn blocks_of_a_prompt_begin_on_lines_of_their_own() {
+        let blocks = |value: Value| serde_json::from_value::<Vec<ContentBlock>>(value).unwrap();
+        let mut prompt = blocks(json!([
+            { "type": "text", "text": "look at" },
+            { "type": "resource_link", "name": "a.rs", "uri": "file:///a.rs" },
+            { "type": "resource", "resource": { "uri": "file:///src/b.rs", "text": "fn b() {}\n" } },
+            { "type": "text", "text": "please" },
+        ]));
+        let found = said(&prompt).unwrap();
+        assert_eq!(found.text, "look at\nfile:///a.rs\nfile:///src/b.rs\nplease");
+        let inline = "look at\nfile:///a.rs\nfile:///src/b.rs:\nfn b() {}\nplease";
+        assert_eq!(found.inline.as_deref(), Some(inline));
+        let [file] = &found.attachments[..] else { panic!("{found:?}") };
+        let is = (&*file.name, file.uri.as_deref(), file.text.as_deref(), file.data.as_deref());
+        assert_eq!(is, ("b.rs", Some("file:///src/b.rs"), Some("fn b() {}\n"), None));
+        prompt.extend(blocks(json!([
+            { "type": "image", "mimeType": "image/png", "data": "AA==" },
+            { "type": "audio", "mimeType": "audio/wav", "data": "AA==" },
+            { "type": "resource", "resource": { "uri": "mem:x", "blob": "AA==" } },
+        ])));
+        let found = said(&prompt).unwrap();
+        // What an agent cannot be told in words is not left out.
+        assert_eq!(found.inline, None);
+        let names: Vec<&str> = found.attachments.iter().map(|it| &*it.name).collect();
+        assert_eq!(names, ["b.rs", "picture", "sound", "x"]);
+    }
+}

@@ -1,0 +1,279 @@
+//! Sessions that an editor starts, opens, lists and closes.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use agent_client_protocol::ErrorCode;
+use agent_client_protocol::v1::schema;
+use protocol::api::{
+    McpServersReply, McpServersRequest, PromptState, QueuedPrompt, SessionInfo, SessionOpts, Status,
+};
+use protocol::{EventId, PromptId, SessionId};
+use serde_json::{Value, json};
+
+use super::Answer;
+use super::Editor;
+use super::mcp::{self, Servers};
+use super::panel::Panel;
+use super::prompt;
+use super::refused::id;
+use crate::cli::acp::refused::Refused;
+use crate::cli::link::random_key;
+use crate::cli::sessions::stable_id;
+use crate::cli::ui::error::words;
+use crate::cli::ui::error::{Failure, Outcome};
+use crate::client::Request;
+
+/// How long an agent may take to be ready until the editor is told of its session.
+const READY: Duration = Duration::from_secs(60);
+
+impl<'a> Editor<'a> {
+    /// Gives a session that exists the editor's servers beside those that it has, and says what came of it where that is
+    /// not what the editor expects.
+    pub(super) async fn give(&self, path: &str, servers: Vec<schema::McpServer>) -> Vec<String> {
+        let servers = mcp::servers(servers);
+        let mut notes = Vec::new();
+        if !servers.left.is_empty() {
+            notes.push(mcp::left_out(&servers.left, mcp::UNKNOWN));
+        }
+        let given = without_the_bad(servers, &mut notes, async |servers| {
+            if servers.names().is_empty() {
+                return Ok(None);
+            }
+            let Servers { programs: mcp_servers, remote: mcp_remote_servers, .. } = servers;
+            let request = McpServersRequest { mcp_servers, mcp_remote_servers };
+            let request = Request::put(format!("{path}/mcp_servers")).json(&request);
+            self.link.get::<McpServersReply>(request).await.map(Some)
+        });
+        match given.await {
+            Ok(Some(reply)) if reply.next_process => notes.push(mcp::next_process(&reply.changed)),
+            Ok(_) => {}
+            Err((failure, names)) => notes.push(mcp::left_out(&names, &words(&failure))),
+        }
+        notes
+    }
+
+    pub(super) async fn new_session(
+        self: &Rc<Self>,
+        request: schema::NewSessionRequest,
+        prompt: Option<prompt::Variable>,
+    ) -> Answer<'a> {
+        let servers = mcp::servers(request.mcp_servers);
+        let mut notes = Vec::new();
+        if !servers.left.is_empty() {
+            notes.push(mcp::left_out(&servers.left, mcp::UNKNOWN));
+        }
+        let started = without_the_bad(servers, &mut notes, async |servers| {
+            self.start(&request.cwd, servers, &prompt).await
+        });
+        let session = match started.await {
+            Ok(session) => session,
+            // An editor says them to every agent; for want of a tool no session is refused.
+            Err((failure, names)) if failure.is("spec_mismatch") || is_about_servers(&failure) => {
+                let session = self.start(&request.cwd, Servers::default(), &None).await?;
+                if prompt.is_some() {
+                    notes.push(
+                        "the editor's system prompt was left out: the session exists without it".to_owned(),
+                    );
+                }
+                if !names.is_empty() {
+                    notes.push(mcp::left_out(&names, &words(&failure)));
+                }
+                session
+            }
+            Err((failure, _)) => return Err(failure.into()),
+        };
+        let panel = self.open(session.id.clone(), false).await?;
+        if let Some(panel) = &panel.1 {
+            // What was said while it came up nobody has heard yet.
+            let told = panel.told_before();
+            notes.extend(told.into_iter().filter(|_| session.turn_count == 0 && session.incarnation == 1));
+            panel.remark(notes);
+        }
+        let mut result = panel.0;
+        result["sessionId"] = json!(session.id);
+        Ok((result, panel.1))
+    }
+
+    /// A session in this directory, whose agent is ready.
+    pub(super) async fn start(
+        &self,
+        cwd: &Path,
+        servers: Servers,
+        prompt: &Option<prompt::Variable>,
+    ) -> Outcome<SessionInfo> {
+        let ready = READY.as_millis();
+        let Some(dir) = cwd.to_str().map(str::to_owned) else {
+            return Err(Failure::usage(format!(
+                "`{}` is not UTF-8; sessions need a directory whose path is",
+                cwd.display()
+            )));
+        };
+        let Servers { programs: mcp_servers, remote: mcp_remote_servers, .. } = servers;
+        let offers = self.offers.borrow().clone();
+        let opts =
+            SessionOpts { workdir: Some(dir), mcp_servers, mcp_remote_servers, offers, ..self.opts.clone() };
+        let mut opts = opts;
+        opts.env.extend(prompt.clone());
+        if self.workdir_session {
+            let id = stable_id(cwd)?;
+            return self
+                .link
+                .get(Request::put(format!("/v1/sessions/{id}?timeout_ms={ready}")).json(&opts))
+                .await;
+        }
+        let session: SessionInfo =
+            self.link.get(Request::post("/v1/sessions").key(&random_key()?).json(&opts)).await?;
+        let wait = format!("/v1/sessions/{}/wait?until=ready&timeout_ms={ready}", session.id);
+        match self.link.get(Request::get(wait).patient()).await {
+            // It may need longer, and prompts wait for it.
+            Err(failure) if failure.is("timeout") => Ok(session),
+            Err(failure) if failure.is("session_failed") => Err(self.stillborn(&session.id, failure).await),
+            other => other,
+        }
+    }
+
+    /// A session that was made for the editor and never came up: the editor hears why, and nothing of it stays.
+    pub(super) async fn stillborn(&self, id: &SessionId, failure: Failure) -> Failure {
+        let path = format!("/v1/sessions/{id}");
+        let found = self.link.get::<SessionInfo>(Request::get(&path)).await;
+        let last_words = found.ok().and_then(|found| found.failure).map(|failure| failure.last_words);
+        if let Err(failure) = self.link.ask(Request::delete(format!("{path}?force=true"))).await {
+            self.link.ui.note(&format!("{id} has failed and cannot be removed: {}", words(&failure)));
+            return failure;
+        }
+        match failure {
+            Failure::Problem(mut problem, exit) => {
+                for word in last_words.unwrap_or_default() {
+                    problem.detail = format!("{}\n{word}", problem.detail.trim_end());
+                }
+                problem.hint = Some("the session was removed again".to_owned());
+                Failure::Problem(problem, exit)
+            }
+            other => other,
+        }
+    }
+
+    /// The editor is done with a session: its prompts end, and so do the processes, unless somebody else is there too.
+    pub(super) async fn close(&self, id: SessionId) -> Outcome {
+        let path = format!("/v1/sessions/{id}");
+        let session: SessionInfo = self.link.get(Request::get(&path)).await?;
+        let (me, mine) = self.leave_session(&id).await;
+        let queue: Vec<QueuedPrompt> = self.link.get(Request::get(format!("{path}/queue"))).await?;
+        let theirs = |queued: &QueuedPrompt| {
+            queued.state != PromptState::Interrupted && !mine.contains(&queued.prompt_id)
+        };
+        if session.clients.iter().any(|client| client.client_id != me) || queue.iter().any(theirs) {
+            self.link.ui.note(&format!("{id} goes on: somebody else uses it"));
+            return Ok(());
+        }
+        self.link.ask(Request::post(format!("{path}/stop")).repeatable()).await.map(drop)
+    }
+
+    /// Nothing of the session stays.
+    pub(super) async fn delete(&self, id: SessionId) -> Outcome {
+        self.leave_session(&id).await;
+        self.link.ask(Request::delete(format!("/v1/sessions/{id}?force=true"))).await.map(drop)
+    }
+
+    /// The editor has the session open no longer. Under which id it was attached, and which prompts it waited for.
+    pub(super) async fn leave_session(&self, id: &SessionId) -> (EventId, BTreeSet<PromptId>) {
+        let Some(panel) = self.panel(id) else { return Default::default() };
+        let prompts = panel.close().await;
+        self.forget(id);
+        (panel.attached.get(), prompts)
+    }
+
+    /// A session that exists. One that was stopped, or has failed, is started again.
+    pub(super) async fn reopen(
+        self: &Rc<Self>,
+        asked: &schema::SessionId,
+        show: bool,
+        servers: Vec<schema::McpServer>,
+    ) -> Answer<'a> {
+        let id = id(asked)?;
+        let path = format!("/v1/sessions/{id}");
+        let session: SessionInfo = self.link.get(Request::get(&path)).await?;
+        // Before it is started or woken, so that this process of the agent has them already.
+        let notes = self.give(&path, servers).await;
+        if matches!(session.status, Status::Stopped | Status::Failed) {
+            let opts = SessionOpts { offers: self.offers.borrow().clone(), ..SessionOpts::default() };
+            let request = Request::put(format!("{path}?timeout_ms={}", READY.as_millis())).json(&opts);
+            self.link.get::<SessionInfo>(request).await?;
+        }
+        let opened = self.open(id, show).await?;
+        if let Some(panel) = &opened.1 {
+            panel.remark(notes);
+        }
+        Ok(opened)
+    }
+
+    pub(super) async fn open(self: &Rc<Self>, id: SessionId, show: bool) -> Answer<'a> {
+        let _alone = self.opening.lock().await;
+        let old = self.panel(&id);
+        if let Some(old) = &old {
+            old.retire();
+        }
+        let opened = Panel::open(self, id.clone(), show, old.as_deref()).await;
+        let panel = match opened {
+            Ok(panel) => Rc::new(panel),
+            Err(failure) => {
+                self.forget(&id);
+                return Err(failure.into());
+            }
+        };
+        self.panels.borrow_mut().insert(id, panel.clone());
+        Ok((Value::Object(panel.settings()), Some(panel)))
+    }
+
+    pub(super) async fn list(&self, request: schema::ListSessionsRequest) -> Result<Value, Refused> {
+        if let Some(cursor) = request.cursor {
+            return Err(Refused::new(
+                ErrorCode::INVALID_PARAMS,
+                format!("`{cursor}` is not a cursor: lists are whole"),
+            ));
+        }
+        let mut sessions: Vec<SessionInfo> = self.link.get(Request::get("/v1/sessions")).await?;
+        if let Some(cwd) = request.cwd {
+            sessions.retain(|session| Path::new(&session.workdir) == cwd);
+        }
+        let told = |session: &SessionInfo| session.last_message_at.unwrap_or(session.created_at);
+        sessions.sort_by_key(|session| std::cmp::Reverse(told(session)));
+        let sessions = sessions.iter().map(|session| {
+            let title = session.title.as_ref().or(session.first_prompt.as_ref());
+            json!({ "sessionId": session.id, "cwd": session.workdir, "title": title, "updatedAt": told(session) })
+        });
+        Ok(json!({ "sessions": sessions.collect::<Vec<_>>() }))
+    }
+}
+
+/// Whether it is about what an editor says of its MCP servers.
+fn is_about_servers(failure: &Failure) -> bool {
+    failure.is("invalid_mcp_servers") || failure.is("mcp_servers_refused")
+}
+
+/// Does something with the editor's servers, and again without one that is refused by itself, which is noted. A failure comes
+/// with the names of those that were left.
+async fn without_the_bad<T>(
+    mut servers: Servers,
+    notes: &mut Vec<String>,
+    mut act: impl AsyncFnMut(Servers) -> Outcome<T>,
+) -> Result<T, (Failure, Vec<String>)> {
+    loop {
+        let failure = match act(servers.clone()).await {
+            Ok(done) => return Ok(done),
+            Err(failure) => failure,
+        };
+        match &failure {
+            Failure::Problem(problem, _) if is_about_servers(&failure) => match &problem.subject {
+                Some(bad) if servers.without(bad) => {
+                    notes.push(mcp::left_out(std::slice::from_ref(bad), &problem.detail));
+                }
+                _ => return Err((failure, servers.names())),
+            },
+            _ => return Err((failure, servers.names())),
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! What can be typed: the commands, and the options that all of them take. A file for each subject holds their arguments.
+
+mod daemon;
+mod prompts;
+mod sessions;
+mod subagents;
+
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+pub use daemon::*;
+pub use prompts::*;
+pub use sessions::*;
+pub use subagents::*;
+
+const EXAMPLES: &str = "\
+Examples:
+  kennel start --title demo            a new session; the daemon comes up by itself
+  kennel send session-1 'make test'    a prompt; streams its output and ends with its turn
+  kennel ls                            what there is
+  kennel demo                          all of it, with a crash, in a directory of its own
+
+Exit codes: 0 ok, 1 failure, 2 usage, 3 timeout, 4 no such session, 5 permission denied, 6 daemon unreachable, \
+7 conflict, 130 interrupted";
+
+/// Crash-isolated hosting of AI agent sessions
+#[derive(Debug, Parser)]
+#[command(name = "kennel", version = crate::VERSION, after_help = EXAMPLES, max_term_width = 110)]
+pub struct Cli {
+    /// For every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Where the daemon keeps its state, and so which daemon is meant [env: KENNEL_STATE_DIR]
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub state_dir: Option<PathBuf>,
+    /// Print the API's own objects, and errors as problem+json on standard error
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Colours: auto (respects NO_COLOR), always or never
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    pub color: ColourChoice,
+    /// Nothing but results and errors
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+/// When there are colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ColourChoice {
+    /// On a terminal.
+    Auto,
+    /// Everywhere.
+    Always,
+    /// Nowhere.
+    Never,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show what kennel is for: a crash, survived, in a directory of its own
+    ///
+    /// Runs the ordinary commands in a temporary directory, shows them as they run, kills a worker, checks what is
+    /// promised, and leaves nothing behind. Nothing of yours is touched.
+    #[command(after_help = "Example:\n  kennel demo")]
+    Demo,
+    /// Start a new session and print its id
+    #[command(
+        after_help = "Examples:\n  kennel start\n  kennel start --title build --agent claude --dir ~/src/app\n  \
+        kennel start --id ci --env RUST_LOG=debug --on-crash retry"
+    )]
+    Start(Start),
+    /// Have a session, whatever its state: find it, wake it, start it again, or start it anew
+    ///
+    /// Without --id it is the session of a directory, whose id comes from the directory's path. Returns once the
+    /// session is ready, and prints its id. May be repeated at will.
+    #[command(
+        after_help = "Examples:\n  kennel ensure\n  kennel ensure ~/src/app --agent claude\n  kennel ensure --id ci --timeout 1m"
+    )]
+    Ensure(Ensure),
+    /// List sessions
+    #[command(
+        visible_alias = "list",
+        after_help = "Examples:\n  kennel ls --all\n  kennel ls --tree\n  kennel ls --json | jq '.[].id'"
+    )]
+    Ls(Ls),
+    /// Show all about a session
+    #[command(after_help = "Examples:\n  kennel show session-1\n  kennel show session-1 --json | jq .pid")]
+    Show(OneId),
+    /// Print the id of a directory's session, or of the session that has a process
+    #[command(
+        after_help = "Examples:\n  kennel id --dir ~/src/app     its id, whether or not it exists\n  kennel id --pid 4711"
+    )]
+    Id(Id),
+    /// Send a prompt, stream what the agent says, and end with its turn
+    ///
+    /// The agent's standard output goes to standard output, everything else to standard error. A file or pipe gets the
+    /// agent's bytes as they are; a terminal gets text and colours, and shows everything else as an escape. The prompt is on disk
+    /// before anything is shown; Ctrl-C ends the stream and not the prompt. Exits with 0 if the agent succeeded, with 1
+    /// if it failed, refused (`refusal`), ended early (`max_tokens`, `max_turn_requests`), or its turn was aborted or
+    /// interrupted. From the first word that begins with `-` and is no option of kennel, all is the prompt; after `--`, too.
+    #[command(
+        after_help = "Examples:\n  kennel send session-1 'make test'\n  kennel send session-1 < prompt.txt\n  \
+        kennel send session-1 --no-wait --when-busy reject 'make test'"
+    )]
+    Send(Send),
+    /// Talk to a session: what was said, what is said, and what you say to it
+    ///
+    /// Shows the conversation so far and follows it. Each line that you type is a prompt; while a turn runs it waits its
+    /// turn. A permission that the agent asks for is answered by the number of an option, a form field by field. One client
+    /// drives; a second one looks on. Ctrl-C ends the turn that is shown; Ctrl-P Ctrl-Q, or Ctrl-D, detaches and stops
+    /// nothing. At the end of a pipe or file, attach detaches once no prompt runs or waits.
+    #[command(
+        after_help = "Examples:\n  kennel attach                      the session of this directory\n  \
+        kennel attach session-1 --read-only\n  kennel attach ~/src/app --takeover"
+    )]
+    Attach(Attach),
+    /// List, edit and remove waiting prompts
+    #[command(subcommand)]
+    Queue(Queue),
+    /// List and answer permissions that agents ask for
+    #[command(subcommand)]
+    Permissions(Permissions),
+    /// List what can be set in a session's agent, or set it
+    ///
+    /// It stays set, whatever becomes of the agent's process.
+    #[command(after_help = "Examples:\n  kennel set session-1\n  kennel set session-1 mode=plan model=gpt-5")]
+    Set(Set),
+    /// List the agents that sessions can be started with
+    #[command(subcommand)]
+    Agents(Agents),
+    /// Be the agent of an editor that speaks ACP, on standard input and output
+    ///
+    /// For Zed, JetBrains, Neovim, Emacs and others: an editor that starts `kennel acp` in place of an agent gets that
+    /// agent in a session of kennel's. The session survives crashes of the agent, and it goes on when the editor is
+    /// closed; opened again, the editor shows what it has missed. Notes go to standard error.
+    #[command(
+        after_help = "Examples:\n  kennel acp --agent claude                     what an editor's settings name as its agent\n  \
+        kennel acp --agent codex --workdir-session    one session for each directory, for ever"
+    )]
+    Acp(Acp),
+    /// Decide what becomes of an interrupted prompt
+    #[command(
+        after_help = "Examples:\n  kennel resolve prompt-17 --retry\n  kennel resolve prompt-17 --drop"
+    )]
+    Resolve(Resolve),
+    /// End the running turn and all it started; session and queue stay
+    ///
+    /// With a prompt's id, kennel ends that prompt's turn and no other: where it has ended meanwhile, the next one goes on
+    /// and the exit code is 7. Without one, it is the prompt that runs when kennel looks.
+    #[command(after_help = "Examples:\n  kennel abort session-1\n  kennel abort session-1 prompt-17")]
+    Abort(Abort),
+    /// Stop sessions; returns after all their processes are gone
+    #[command(
+        after_help = "Examples:\n  kennel stop session-1 session-2\n  kennel stop --pid 4711\n  kennel stop --all"
+    )]
+    Stop(Stop),
+    /// Give sessions a new process and a clean slate
+    #[command(after_help = "Example:\n  kennel restart session-1")]
+    Restart(Ids),
+    /// Remove stopped sessions and their records
+    ///
+    /// A git worktree of a sub-agent goes with the last session that works in it, and its branch too, if all is committed
+    /// and on another branch. Otherwise it stays, and kennel says why.
+    #[command(
+        visible_alias = "remove",
+        after_help = "Examples:\n  kennel rm session-1\n  kennel rm --force session-1"
+    )]
+    Rm(Rm),
+    /// Keep a session from hibernating
+    #[command(after_help = "Example:\n  kennel pin session-1")]
+    Pin(OneId),
+    /// Let a session hibernate again
+    #[command(after_help = "Example:\n  kennel unpin session-1")]
+    Unpin(OneId),
+    /// Print what has happened, or follow what happens
+    #[command(after_help = "Examples:\n  kennel events session-1            all of it, so far\n  \
+        kennel events -f                   of all sessions, from now on\n  \
+        kennel events -f --after 0 --json  everything, one object a line")]
+    Events(Events),
+    /// Print what a session's worker and agent wrote to standard error
+    #[command(after_help = "Example:\n  kennel logs session-1 -n 20")]
+    Logs(Logs),
+    /// Wait until a session is in a state
+    #[command(
+        after_help = "Examples:\n  kennel wait session-1 --until idle --timeout 20s\n  kennel wait session-1 --until stopped\n  \
+        kennel wait session-1 --until requires_action"
+    )]
+    Wait(Wait),
+    /// Start, list and wait for background sub-agents
+    #[command(subcommand)]
+    Subagent(Subagent),
+    /// Offer sub-agents to an agent, over the Model Context Protocol on standard input and output
+    ///
+    /// kennel gives this server to agents that take MCP servers by itself; `subagents = false` in a profile switches
+    /// that off. It acts for the session whose token is in the file that KENNEL_TOKEN_FILE names.
+    #[command(after_help = "Example:\n  kennel mcp")]
+    Mcp,
+    /// Print a session's token, a secret
+    ///
+    /// Who has it may do everything with the session, and nothing with others.
+    #[command(after_help = "Examples:\n  kennel token session-1\n  kennel token session-1 --viewer")]
+    Token(TokenArgs),
+    /// Run, look at and end the daemon
+    #[command(subcommand)]
+    Daemon(Daemon),
+    /// Show what the state directory takes of the disk, by what and by which session
+    #[command(
+        after_help = "Examples:\n  kennel df\n  kennel df --all\n  kennel df --json | jq '.sessions[] | select(.event_bytes > 1e6) | .id'"
+    )]
+    Df(Df),
+    /// Remove history that is old, and files that belong to nothing any more
+    ///
+    /// Tells what would go, and asks. History goes by whole turns, the oldest first; what a session needs stays: prompts that
+    /// run, wait or may be resolved, the newest turn, and the turns that an agent is told where its conversation is lost.
+    /// Sessions stay; `kennel rm` removes those. The journal's file keeps its length and is filled again. Git worktrees of
+    /// sub-agents go with their branches once no session or process is in them, all is committed, and every commit is on another
+    /// branch; what git ignores goes with them.
+    #[command(
+        after_help = "Examples:\n  kennel prune\n  kennel prune --older-than 90d\n  kennel prune --max-size 2GiB --dry-run\n  \
+        kennel prune --damaged --force"
+    )]
+    Prune(Prune),
+    /// Look whether this machine lets kennel keep its promise, and how to mend what does not
+    ///
+    /// Changes nothing, and starts no daemon. Exits with 1 if something that kennel promises does not hold.
+    #[command(
+        after_help = "Examples:\n  kennel doctor\n  kennel doctor --json | jq '.[] | select(.health != \"ok\")'"
+    )]
+    Doctor,
+}
+
+/// One session.
+#[derive(Debug, Args)]
+pub struct OneId {
+    /// The session's id, or the beginning of exactly one
+    #[arg(value_name = "ID")]
+    pub id: String,
+}
+
+/// Some sessions.
+#[derive(Debug, Args)]
+pub struct Ids {
+    /// Sessions' ids, or beginnings of exactly one each
+    #[arg(value_name = "ID", required = true)]
+    pub ids: Vec<String>,
+}

@@ -1,0 +1,214 @@
+//! Arguments of the commands that start, list, watch and end sessions.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::PossibleValuesParser;
+use clap::{ArgGroup, Args, ValueHint};
+use protocol::SessionId;
+use protocol::api::{OnCrash, Orphans, PermissionPolicy, RestartType};
+
+use crate::cli::args::Ids;
+use crate::cli::args::values::variable;
+use crate::cli::args::values::words;
+use crate::cli::ui::units::parse_duration;
+
+/// What a session is started with, beside its directory.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// A name for people
+    #[arg(long, value_name = "TEXT")]
+    pub title: Option<String>,
+    /// The agent's profile in config.toml, or `shell`
+    #[arg(long, value_name = "NAME")]
+    pub agent: Option<String>,
+    /// The model, for agents whose command says {model}
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// Added to the agent's environment; is journaled, so no secrets
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
+    pub env: Vec<(String, String)>,
+    /// Which deaths are answered with a restart: all, all but exit 0, or none
+    #[arg(long, value_name = "TYPE", value_parser = words::<RestartType>(&["permanent", "transient", "temporary"]))]
+    pub restart: Option<RestartType>,
+    /// More deaths than this within the period, and the session has failed
+    #[arg(long, value_name = "N")]
+    pub intensity: Option<u32>,
+    /// The restart period
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub period: Option<Duration>,
+    /// What becomes of a prompt whose turn a crash cut off
+    #[arg(long, value_name = "WHAT", value_parser = words::<OnCrash>(&["interrupt", "retry"]))]
+    pub on_crash: Option<OnCrash>,
+    /// Idle time after which it hibernates; 0 = never
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub hibernate_after: Option<Duration>,
+    /// How long its processes have between SIGTERM and SIGKILL
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub grace: Option<Duration>,
+    /// How long a turn may take; then it is aborted. 0 = as long as it wants
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub turn_timeout: Option<Duration>,
+    /// Added to the nice value of its agent's processes, 0 to 19
+    #[arg(long, value_name = "N")]
+    pub nice: Option<u32>,
+    /// Descriptors that each of its agent's processes may have open
+    #[arg(long, value_name = "N")]
+    pub nofile: Option<u64>,
+    /// Memory limit of its agent's processes together: 512M, 2G or 2GiB (powers of 1024); kennel kills them above it
+    #[arg(long, value_name = "SIZE", value_parser = crate::config::parse_size)]
+    pub memory: Option<u64>,
+    /// Processes and threads that there may be of its agent at once
+    #[arg(long, value_name = "N")]
+    pub pids: Option<u32>,
+    /// Processors' time that its agent's processes may have together, like 1.5
+    #[arg(long, value_name = "N", value_parser = crate::config::parse_cpus)]
+    pub cpus: Option<u32>,
+    /// What becomes of permissions that the agent asks for: wait for you, allow, deny, or abort the turn
+    #[arg(long, value_name = "WHAT",
+        value_parser = words::<PermissionPolicy>(&["park", "allow", "deny", "fail"]))]
+    pub permissions: Option<PermissionPolicy>,
+    /// How long a permission may wait for you; then it is denied. 0 = for ever
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub permission_timeout: Option<Duration>,
+}
+
+/// `start`.
+#[derive(Debug, Args)]
+pub struct Start {
+    /// Its id; else session-N
+    #[arg(long)]
+    pub id: Option<SessionId>,
+    /// Where the agent runs; else the current directory
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub dir: Option<PathBuf>,
+    /// The rest.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// `ensure`.
+#[derive(Debug, Args)]
+pub struct Ensure {
+    /// The directory; else the current one
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub dir: Option<PathBuf>,
+    /// The session's id; else the directory's
+    #[arg(long)]
+    pub id: Option<SessionId>,
+    /// How long to wait until it is ready
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
+    pub timeout: Duration,
+    /// The rest.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// `acp`.
+#[derive(Debug, Args)]
+pub struct Acp {
+    /// The editor's new sessions are the directory's own, as with `ensure`
+    #[arg(long)]
+    pub workdir_session: bool,
+    /// What sessions are started with.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// `ls`.
+#[derive(Debug, Args)]
+pub struct Ls {
+    /// Stopped and failed sessions too
+    #[arg(long, short)]
+    pub all: bool,
+    /// Sub-agents below their parents
+    #[arg(long, short)]
+    pub tree: bool,
+}
+
+/// `id`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what"))]
+pub struct Id {
+    /// A directory; else the current one
+    #[arg(long, group = "what", value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub dir: Option<PathBuf>,
+    /// A worker's or agent's process
+    #[arg(long, group = "what")]
+    pub pid: Option<u32>,
+}
+
+/// `stop`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("which").required(true))]
+pub struct Stop {
+    /// Sessions' ids, or beginnings of exactly one each
+    #[arg(value_name = "ID", group = "which")]
+    pub ids: Vec<String>,
+    /// The session that has this process
+    #[arg(long, group = "which")]
+    pub pid: Option<u32>,
+    /// All sessions
+    #[arg(long, group = "which")]
+    pub all: bool,
+    /// What becomes of their sub-agents
+    #[arg(long, value_name = "WHAT", default_value = "stop", value_parser = words::<Orphans>(&["stop", "keep"]))]
+    pub orphans: Orphans,
+}
+
+/// `rm`.
+#[derive(Debug, Args)]
+pub struct Rm {
+    /// Which.
+    #[command(flatten)]
+    pub ids: Ids,
+    /// Stop them first
+    #[arg(long, short)]
+    pub force: bool,
+}
+
+/// `wait`.
+#[derive(Debug, Args)]
+pub struct Wait {
+    /// The session's id, or the beginning of exactly one
+    pub id: String,
+    /// The state
+    #[arg(long, value_name = "STATE", default_value = "idle",
+        value_parser = PossibleValuesParser::new(["idle", "ready", "running", "requires_action", "stopped", "failed", "hibernated"]))]
+    pub until: String,
+    /// Give up after this, with exit code 3
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
+}
+
+/// `logs`.
+#[derive(Debug, Args)]
+pub struct Logs {
+    /// The session's id, or the beginning of exactly one
+    pub id: String,
+    /// How many lines from the end
+    #[arg(long, short = 'n', value_name = "LINES", default_value_t = 100)]
+    pub tail: u32,
+}
+
+/// `set`.
+#[derive(Debug, Args)]
+pub struct Set {
+    /// The session's id, or the beginning of exactly one
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// The agent's name of a setting, or `mode`, and the value; without any, all are listed
+    #[arg(value_name = "NAME=VALUE")]
+    pub pairs: Vec<String>,
+}
+
+/// `token`.
+#[derive(Debug, Args)]
+pub struct TokenArgs {
+    /// The session's id, or the beginning of exactly one
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// The one with which one may look on and nothing else
+    #[arg(long)]
+    pub viewer: bool,
+}

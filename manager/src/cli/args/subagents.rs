@@ -1,0 +1,83 @@
+//! Arguments of `kennel subagent` and `kennel agents`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueHint};
+use protocol::SessionId;
+
+use crate::cli::args::Options;
+use crate::cli::ui::units::parse_duration;
+
+/// `subagent`.
+#[derive(Debug, Subcommand)]
+pub enum Subagent {
+    /// Start a session with a task, and print its id
+    #[command(after_help = "Example:\n  kennel subagent start --parent session-1 'make test'")]
+    Start(Box<SubagentStart>),
+    /// List sub-agents, oldest first
+    #[command(visible_alias = "list", after_help = "Example:\n  kennel subagent ls --parent session-1")]
+    Ls {
+        /// Those of this session only: its id, or its worker's pid
+        #[arg(long, value_name = "ID|PID")]
+        parent: Option<String>,
+    },
+    /// Print what a sub-agent has said and says, and end with its task
+    #[command(after_help = "Example:\n  kennel subagent wait session-2")]
+    Wait {
+        /// The sub-agent's id, or the beginning of exactly one
+        id: String,
+        /// Give up after this, with exit code 3
+        #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+        timeout: Option<Duration>,
+    },
+    /// Print what a sub-agent's newest turn has said, without waiting
+    ///
+    /// Exits with 0 if the turn has ended well or still runs, with 1 if it failed or was aborted or interrupted.
+    #[command(after_help = "Example:\n  kennel subagent result session-2")]
+    Result {
+        /// The sub-agent's id, or the beginning of exactly one
+        id: String,
+    },
+}
+
+/// `subagent start`.
+#[derive(Debug, Args)]
+pub struct SubagentStart {
+    /// What it is to do; `-`, or nothing where standard input is no terminal: standard input
+    #[arg(value_name = "TASK")]
+    pub task: Vec<String>,
+    /// Whose sub-agent it is: a session's id, or its worker's pid
+    #[arg(long, value_name = "ID|PID")]
+    pub parent: Option<String>,
+    /// Its id; else session-N
+    #[arg(long)]
+    pub id: Option<SessionId>,
+    /// Where it runs; else the current directory
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub dir: Option<PathBuf>,
+    /// The rest.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// `agents`.
+#[derive(Debug, Subcommand)]
+pub enum Agents {
+    /// List agents, whether they are installed, and how to install them
+    ///
+    /// Version and what an agent offers (to resume a conversation, to load it) are what it said of itself in the newest
+    /// session with it.
+    #[command(
+        visible_alias = "list",
+        after_help = "Examples:\n  kennel agents ls\n  kennel agents ls codex --probe"
+    )]
+    Ls {
+        /// These agents only
+        #[arg(value_name = "AGENT")]
+        names: Vec<String>,
+        /// Start each of them that is installed, one after the other, to hear what it is
+        #[arg(long)]
+        probe: bool,
+    },
+}

@@ -1,0 +1,98 @@
+//! `send`: a prompt, and what becomes of it until it ends.
+
+mod input;
+mod view;
+
+use std::io::{self, IsTerminal};
+
+use protocol::api::{Accepted, PromptRequest};
+use protocol::{EventId, PromptId, SessionId};
+
+use crate::cli::args;
+use crate::cli::link::{Link, read};
+use crate::cli::signals::interrupted;
+use crate::cli::ui::error::{Failure, Outcome, exit};
+use crate::client::{ClientError, Request};
+use input::attachment;
+use view::View;
+
+pub use input::text;
+pub use view::early;
+
+/// `send`.
+pub async fn send(link: &Link<'_>, args: args::Send) -> Outcome {
+    // Nothing need be said of a picture.
+    let silent = args.text.is_empty() && !args.files.is_empty() && io::stdin().is_terminal();
+    let text = if silent { String::new() } else { text(args.text)? };
+    let attachments = args.files.iter().map(|path| attachment(path)).collect::<Outcome<Vec<_>>>()?;
+    let key = match args.key {
+        Some(key) => key,
+        None => crate::cli::link::random_key()?,
+    };
+    let id = link.find(&args.id).await?;
+    let prompt = PromptRequest { text, when_busy: args.when_busy, attachments };
+    let request = Request::post(format!("/v1/sessions/{id}/prompts")).key(&key).json(&prompt);
+    let answer = link.ui.waiting("sending", link.ask(request)).await?;
+    let accepted: Accepted = read(&answer)?;
+    if !args.no_wait {
+        return follow(link, &accepted.session_id, accepted.prompt_id, accepted.event_id).await;
+    }
+    if link.ui.json { link.ui.object(&answer) } else { link.ui.line(&accepted.prompt_id.to_string()) }
+}
+
+/// Prints what an accepted prompt's turn says, until the prompt has ended. Ctrl-C ends the stream, not the prompt.
+pub async fn follow(link: &Link<'_>, session: &SessionId, prompt: PromptId, after: EventId) -> Outcome {
+    let mut view = View::new(link.ui, session.clone(), prompt);
+    let ended = tokio::select! {
+        ended = stream(link, &mut view, after) => ended,
+        () = interrupted() => {
+            view.close();
+            link.ui.tell("\n");
+            link.ui.note(&format!(
+                "{prompt} goes on; `kennel events -f {session}` follows it, `kennel abort {session}` ends it"
+            ));
+            return Err(Failure::Told(exit::INTERRUPTED));
+        }
+    };
+    view.close();
+    ended
+}
+
+async fn stream(link: &Link<'_>, view: &mut View<'_>, mut after: EventId) -> Outcome {
+    loop {
+        view.clear();
+        let mut events = link.events(&format!("/v1/sessions/{}/events?after={after}", view.session)).await?;
+        loop {
+            let next = tokio::select! {
+                next = events.next() => next,
+                () = view.patience() => {
+                    view.tick();
+                    continue;
+                }
+            };
+            match next {
+                Ok(Some(frame)) => {
+                    if let Some(ended) = view.show(&frame)? {
+                        view.linger(&mut events).await?;
+                        return ended;
+                    }
+                    after = frame.id.unwrap_or(after);
+                }
+                // The daemon ends its streams when it is stopped on purpose; that purpose is not to be thwarted.
+                Ok(None) if link.comes_back().await => break,
+                Ok(None) => {
+                    let what = format!("the daemon was stopped; {} has not ended", view.prompt);
+                    return Err(Failure::unreachable(what).hint(format!(
+                        "`kennel events {}` starts it again and tells what became of it",
+                        view.session
+                    )));
+                }
+                Err(ClientError::Lost(_)) => {
+                    view.note("the daemon went away; going on with the next");
+                    break;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}

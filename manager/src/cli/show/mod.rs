@@ -1,0 +1,278 @@
+//! `ls` and `show`: sessions as people read them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use protocol::SessionId;
+use protocol::api::{CallInfo, PermissionInfo, SessionInfo, Status, SubagentTools};
+use protocol::event::Timestamp;
+
+use crate::cli::args;
+use crate::cli::events;
+use crate::cli::link::{Link, read};
+use crate::cli::ui::error::Outcome;
+use crate::cli::ui::render;
+use crate::cli::ui::table::{Cell, Table};
+use crate::cli::ui::units;
+use crate::client::Request;
+use crate::system::clock;
+
+/// The longest title in a table, in characters.
+const MAX_TITLE: usize = 48;
+
+/// `ls`.
+pub async fn ls(link: &Link<'_>, args: args::Ls) -> Outcome {
+    let answer = link.ask(Request::get("/v1/sessions")).await?;
+    let up = |status: &str| args.all || !["stopped", "failed"].contains(&status);
+    if link.ui.json {
+        let mut list: Vec<serde_json::Value> = read(&answer)?;
+        list.retain(|session| session["status"].as_str().is_none_or(up));
+        if args.tree {
+            let text = |session: &serde_json::Value, name: &str| session[name].as_str().map(str::to_owned);
+            let places = places(&list, |session| (text(session, "id"), text(session, "parent")));
+            list = places.into_iter().map(|(place, _)| list[place].take()).collect();
+        }
+        return link.ui.object(serde_json::to_string(&list).unwrap_or_default().as_bytes());
+    }
+    let list: Vec<SessionInfo> = read(&answer)?;
+    let shown: Vec<&SessionInfo> = list.iter().filter(|session| up(session.status.as_str())).collect();
+    let places = match args.tree {
+        true => places(&shown, |session| (Some(session.id.clone()), session.parent.clone())),
+        false => (0..shown.len()).map(|place| (place, 0)).collect(),
+    };
+    let shown: Vec<(&SessionInfo, usize)> =
+        places.into_iter().map(|(place, depth)| (shown[place], depth)).collect();
+    if link.ui.quiet {
+        return link
+            .ui
+            .print(&shown.iter().map(|(session, _)| format!("{}\n", session.id)).collect::<String>());
+    }
+    link.ui.print(&table(&shown, clock::wall_ms()).text(link.ui.out_colour, link.ui.columns))?;
+    let needs = list.iter().filter(|session| session.status == Status::RequiresAction);
+    let needs: Vec<String> = needs.map(|session| session.id.to_string()).collect();
+    if !needs.is_empty() {
+        let verb = if needs.len() == 1 { "waits" } else { "wait" };
+        link.ui.note(&format!(
+            "{} {verb} for somebody's answer: `kennel permissions ls`, `kennel attach {}`",
+            needs.join(", "),
+            needs[0]
+        ));
+    }
+    for (session, _) in &shown {
+        if let Some(quiet) = quiet(session, clock::wall_ms()) {
+            link.ui.note(&format!("{}: {quiet}; `kennel logs {0}` may show more", session.id));
+        }
+    }
+    if shown.len() < list.len() && link.ui.out_is_terminal {
+        link.ui.note(&format!("{} more stopped or failed: `kennel ls --all`", list.len() - shown.len()));
+    }
+    Ok(())
+}
+
+/// The order in which sessions stand if each is right below its parent, and how many of those shown are above each.
+/// One whose parent is not shown stands by itself.
+fn places<T, K: Ord>(sessions: &[T], family: impl Fn(&T) -> (Option<K>, Option<K>)) -> Vec<(usize, usize)> {
+    let families: Vec<(Option<K>, Option<K>)> = sessions.iter().map(family).collect();
+    let named = families.iter().enumerate().filter_map(|(place, (id, _))| Some((id.as_ref()?, place)));
+    let by_id: BTreeMap<&K, usize> = named.collect();
+    let mut children: Vec<Vec<usize>> = vec![Vec::new(); sessions.len()];
+    let mut ahead = Vec::new();
+    for (place, (_, parent)) in families.iter().enumerate().rev() {
+        match parent.as_ref().and_then(|parent| by_id.get(parent)) {
+            Some(parent) => children[*parent].push(place),
+            None => ahead.push((place, 0)),
+        }
+    }
+    let mut places = Vec::new();
+    while let Some((session, depth)) = ahead.pop() {
+        places.push((session, depth));
+        ahead.extend(children[session].drain(..).map(|child| (child, depth + 1)));
+    }
+    places
+}
+
+fn table(sessions: &[(&SessionInfo, usize)], now: u64) -> Table {
+    let mut table =
+        Table::new(&["ID", "STATUS", "AGENT", "PID", "RESTARTS", "QUEUE", "AGE", "TITLE"]).cuts_last();
+    for (session, depth) in sessions {
+        let title = session.title.as_deref().or(session.first_prompt.as_deref()).unwrap_or_default();
+        table.row(vec![
+            format!("{}{}", "  ".repeat(*depth), session.id).into(),
+            Cell::styled(session.status.as_str(), render::status_style(session.status)),
+            render::short(&render::line(&session.agent), 20).into(),
+            session.pid.map_or("-".into(), |pid| pid.to_string()).into(),
+            session.restarts.in_window.to_string().into(),
+            session.queue_length.to_string().into(),
+            units::age(session.created_at, now).into(),
+            render::short(&render::line(title), MAX_TITLE).into(),
+        ]);
+    }
+    table
+}
+
+/// `show`.
+pub async fn show(link: &Link<'_>, typed: &str) -> Outcome {
+    let id = link.find(typed).await?;
+    let answer = link.ask(Request::get(format!("/v1/sessions/{id}"))).await?;
+    if link.ui.json {
+        return link.ui.object(&answer);
+    }
+    let session: SessionInfo = read(&answer)?;
+    let now = clock::wall_ms();
+    let (mut facts, quiet) = (facts(&session, now), quiet(&session, now));
+    facts.extend(quiet.map(|quiet| ("quiet", quiet)));
+    facts.extend(needs(link, &id).await?.into_iter().map(|what| ("needs", what)));
+    link.ui.print(&pairs(&facts, link.ui.out_colour))
+}
+
+/// What is told of a turn that has shown nothing for long.
+fn quiet(session: &SessionInfo, now: u64) -> Option<String> {
+    let Timestamp(last) = session.last_message_at.filter(|_| session.status == Status::Running)?;
+    let since = Duration::from_millis(now.saturating_sub(last));
+    (since >= events::QUIET).then(|| events::quiet(since, None))
+}
+
+/// What the session's agent waits for somebody to answer.
+async fn needs(link: &Link<'_>, id: &SessionId) -> Outcome<Vec<String>> {
+    let path = format!("/v1/sessions/{id}");
+    let permissions: Vec<PermissionInfo> = link.get(Request::get(format!("{path}/permissions"))).await?;
+    let permissions = permissions.into_iter().map(|asked| {
+        let id = asked.permission_id;
+        format!("an answer to {id}: {}; `kennel permissions allow {id}` or `deny`", asked.title)
+    });
+    let calls: Vec<CallInfo> = link.get(Request::get(format!("{path}/calls"))).await?;
+    let calls =
+        calls.into_iter().filter_map(|call| crate::cli::events::asked_of_user(&call.method, &call.payload));
+    Ok(permissions.chain(calls).collect())
+}
+
+/// Names and values, one a line.
+pub fn pairs(facts: &[(&str, String)], colour: bool) -> String {
+    let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + 2;
+    let line = |(name, value): &(&str, String)| {
+        let name = format!("{:width$}", format!("{name}:"));
+        format!("{}{}\n", render::paint(&name, render::DIM, colour), render::line(value))
+    };
+    facts.iter().map(line).collect()
+}
+
+/// What a person is told about a session: all there is, and nothing where there is nothing.
+fn facts(session: &SessionInfo, now: u64) -> Vec<(&'static str, String)> {
+    let ago = |at| format!("{} ({} ago)", units::time(at), units::age(at, now));
+    let restarts = &session.restarts;
+    let budget = format!(
+        "{} in the last {}, {} allowed",
+        restarts.in_window,
+        units::duration(restarts.period_ms),
+        restarts.intensity
+    );
+    let mut facts = vec![
+        ("id", session.id.to_string()),
+        ("status", session.status.to_string()),
+        ("title", session.title.clone().unwrap_or("-".into())),
+        ("pid", session.pid.map_or("-".into(), |pid| pid.to_string())),
+        ("agent", session.agent.clone()),
+        ("workdir", session.workdir.clone()),
+        ("incarnation", session.incarnation.to_string()),
+        ("restarts", budget),
+        ("turns", session.turn_count.to_string()),
+        ("messages", session.message_count.to_string()),
+        ("queue", session.queue_length.to_string()),
+        ("created", ago(session.created_at)),
+    ];
+    let mut add = |name, value: Option<String>| facts.extend(value.map(|value| (name, value)));
+    add("model", model(session));
+    add("start", session.start_notice.clone());
+    add("last turn", session.empty_turn.then(|| "ended without an answer or a tool call".to_owned()));
+    add("agent pid", session.agent_pid.map(|pid| pid.to_string()));
+    add(
+        "agent says",
+        session.agent_details.as_ref().map(|details| {
+            let name = details.name.as_deref().unwrap_or("a nameless agent");
+            let version = details.version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
+            format!(
+                "{name}{version}; ways to restore a conversation: {}",
+                crate::cli::ui::render::offers(details)
+            )
+        }),
+    );
+    add("program", session.program.clone());
+    add("environment", lacks(session));
+    add(
+        "sub-agents",
+        session.subagent_tools.map(|tools| {
+            match tools {
+                SubagentTools::Off => "no tools for them: `subagents = false`, or a sandbox",
+                SubagentTools::Taken => "the agent has tools for them",
+                SubagentTools::Offered => {
+                    "tools offered; the agent has not started kennel's MCP server since the daemon started, and has none until \
+                     it does"
+                }
+            }
+            .to_owned()
+        }),
+    );
+    add("containment", session.containment.map(|level| level.to_string()));
+    add("sandbox", session.sandbox.map(|sandbox| sandbox.to_string()));
+    for (name, value, keeper) in render::limits(&session.limits, session.limited_by.as_ref()) {
+        add(name, Some(format!("{value} ({keeper})")));
+    }
+    add("restore", session.restore.map(|restore| restore.to_string()));
+    add("running", session.running_prompt.map(|prompt| prompt.to_string()));
+    add("first prompt", session.first_prompt.clone());
+    add("last message", session.last_message_at.map(ago));
+    add("parent", session.parent.as_ref().map(|parent| parent.to_string()));
+    for child in &session.children {
+        add("sub-agent", Some(render::child(child)));
+    }
+    add("pinned", session.pinned.then(|| "yes".to_owned()));
+    add(
+        "last restart",
+        restarts.last_reason.as_ref().map(|reason| {
+            let old = restarts.last_pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+            format!("{reason}{old}")
+        }),
+    );
+    add(
+        "tokens",
+        session.usage.as_ref().map(|usage| {
+            let cost = usage.cost_usd.map(|cost| format!(", {cost:.4} USD")).unwrap_or_default();
+            format!("{} in, {} out{cost}", usage.input_tokens, usage.output_tokens)
+        }),
+    );
+    if let Some(failure) = &session.failure {
+        add("failure", Some(failure.reason.clone()));
+        add("exit", failure.exit.map(|exit| exit.to_string()));
+        add("survivors", (!failure.survivors.is_empty()).then(|| format!("{:?}", failure.survivors)));
+        for words in &failure.last_words {
+            add("last words", Some(words.clone()));
+        }
+    }
+    facts
+}
+
+/// Which variables the session's agent lacks, and what to do about it.
+pub fn lacks(session: &SessionInfo) -> Option<String> {
+    (!session.env_missing.is_empty()).then(|| {
+        format!(
+            "`env_pass` names {}, and the daemon's environment does not have it; set it, run `kennel daemon restart`, then \
+             `kennel restart {}`",
+            session.env_missing.join(", "),
+            session.id
+        )
+    })
+}
+
+/// The model that the agent uses, as it says, and another that was asked for.
+fn model(session: &SessionInfo) -> Option<String> {
+    match (&session.model, &session.agent_model) {
+        (Some(asked), Some(now)) if asked != now => Some(format!("{now} ({asked} was asked for)")),
+        (Some(asked), None) => {
+            Some(format!("- ({asked} was asked for; the agent does not say what it uses)"))
+        }
+        (_, now) => now.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

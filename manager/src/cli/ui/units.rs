@@ -1,0 +1,111 @@
+//! Times, durations and sizes, as people write and read them.
+
+use std::time::Duration;
+
+use protocol::event::Timestamp;
+
+/// How long ago, in the largest unit that fits.
+pub fn age(since: Timestamp, now: u64) -> String {
+    let seconds = now.saturating_sub(since.0) / 1000;
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m", seconds / 60),
+        3600..86_400 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// A point in time, in UTC, to the second.
+pub fn time(at: Timestamp) -> String {
+    // Years beyond 9999 do not exist for humantime, and a stranger's clock may say anything.
+    let bounded = Duration::from_millis(at.0.min(253_402_300_799_999));
+    humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + bounded).to_string()
+}
+
+/// A duration from the command line: `90s`, `4h`, `1m 30s`, `0`.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let parsed = humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; write it like `20s`, `4h` or `1m30s`"))?;
+    if parsed.as_millis() > u128::from(u32::MAX) * 1000 {
+        return Err("that is more than a century".into());
+    }
+    Ok(parsed)
+}
+
+/// A size with its unit.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [(u32, &str); 5] = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB"), (0, "B")];
+    let (shift, unit) = UNITS.into_iter().find(|(shift, _)| bytes >> shift > 0).unwrap_or((0, "B"));
+    let tenths = (bytes >> shift.saturating_sub(10)) % 1024 * 10 / 1024;
+    match shift {
+        0 => format!("{bytes}B"),
+        _ if tenths == 0 => format!("{}{unit}", bytes >> shift),
+        _ => format!("{}.{tenths}{unit}", bytes >> shift),
+    }
+}
+
+/// A duration for people.
+pub fn duration(ms: u64) -> String {
+    humantime::format_duration(Duration::from_millis(ms)).to_string()
+}
+
+/// A size for people, in the largest unit of which there is one.
+pub fn bytes(bytes: u64) -> String {
+    let mut units = ["KiB", "MiB", "GiB", "TiB"].into_iter();
+    let Some(mut unit) = units.next().filter(|_| bytes >= 1024) else { return format!("{bytes} B") };
+    let mut size = bytes as f64 / 1024.0;
+    // What would be written as 1024.0 is one of the next.
+    while size >= 1023.95
+        && let Some(next) = units.next()
+    {
+        (size, unit) = (size / 1024.0, next);
+    }
+    format!("{size:.1} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::ui::render::short;
+
+    #[test]
+    fn times_and_texts_are_short() {
+        let ago = |ms: u64| age(Timestamp(1_000_000_000_000 - ms), 1_000_000_000_000);
+        assert_eq!(ago(0), "0s");
+        assert_eq!(ago(59_999), "59s");
+        assert_eq!(ago(61_000), "1m");
+        assert_eq!(ago(7_200_000), "2h");
+        assert_eq!(ago(200_000_000), "2d");
+        // A clock that was set back.
+        assert_eq!(age(Timestamp(2000), 1000), "0s");
+        assert_eq!(time(Timestamp(1_769_860_800_000)), "2026-01-31T12:00:00Z");
+        assert!(!time(Timestamp(u64::MAX)).is_empty());
+        assert_eq!(short("hello", 5), "hello");
+        assert_eq!(short("hello world", 7), "hello…");
+    }
+
+    #[test]
+    fn sizes_have_the_unit_that_fits() {
+        for (size, shown) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1536, "1.5 KiB"),
+            ((1 << 20) - 1, "1.0 MiB"),
+            (5 << 30, "5.0 GiB"),
+            (u64::MAX, "16777216.0 TiB"),
+        ] {
+            assert_eq!(bytes(size), shown);
+        }
+    }
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        assert_eq!(parse_duration("0"), Ok(Duration::ZERO));
+        assert_eq!(parse_duration("1m30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
+        for wrong in ["", "5", "-1s", "1x", "99999999999y"] {
+            assert!(parse_duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

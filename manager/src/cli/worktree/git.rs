@@ -1,0 +1,163 @@
+//! git, run so that nothing that a repository says makes it run another program.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::{OnceLock, mpsc};
+use std::time::{Duration, Instant};
+
+/// The longest that git may run. An agent can put a FIFO where git reads a file, and git then waits for ever.
+const LONGEST: Duration = if cfg!(test) { Duration::from_secs(3) } else { Duration::from_secs(60) };
+/// Set before anything that a repository says, and stronger than it. Nothing of it runs a program, and nothing of it
+/// reaches another repository.
+pub(super) const SETTINGS: &[&str] = &[
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "core.attributesFile=/dev/null",
+    "core.excludesFile=/dev/null",
+    "core.sshCommand=false",
+    "core.gitProxy=",
+    "core.askPass=",
+    "core.editor=false",
+    "core.pager=cat",
+    "core.alternateRefsCommand=false",
+    "core.untrackedCache=false",
+    "credential.helper=",
+    "diff.external=",
+    "gpg.program=false",
+    "commit.gpgSign=false",
+    "protocol.allow=never",
+    "submodule.recurse=false",
+    "fetch.recurseSubmodules=false",
+    "maintenance.auto=false",
+    "gc.auto=0",
+];
+/// Sections of a repository's configuration that newer versions of git run programs from where no setting above reaches.
+const REFUSED: &str = r"^hook\.";
+
+/// A git directory of our own over a worktree: with our configuration, and the objects of the worktree's repository.
+pub(super) struct OwnGit<'a> {
+    private: tempfile::TempDir,
+    objects: &'a Path,
+    worktree: &'a Path,
+}
+
+impl<'a> OwnGit<'a> {
+    pub(super) fn new(format: &str, objects: &'a Path, worktree: &'a Path) -> Result<Self, String> {
+        let private = tempfile::tempdir().map_err(|error| format!("no temporary directory: {error}"))?;
+        let git_dir = private.path().join("git");
+        let format = format!("--object-format={format}");
+        let shown = git_dir.to_str().ok_or_else(|| format!("{} is not UTF-8", git_dir.display()))?;
+        tried(private.path(), &[], &["init", "--quiet", "--bare", "--template=", &format, "--", shown])?;
+        Ok(Self { private, objects, worktree })
+    }
+
+    pub(super) fn run(&self, args: &[&str]) -> Result<String, String> {
+        let (git_dir, index) = (self.private.path().join("git"), self.private.path().join("index"));
+        let around: [(&str, &Path); 4] = [
+            ("GIT_DIR", &git_dir),
+            ("GIT_WORK_TREE", self.worktree),
+            ("GIT_OBJECT_DIRECTORY", self.objects),
+            ("GIT_INDEX_FILE", &index),
+        ];
+        tried(self.worktree, &around, args)
+    }
+}
+
+/// The same; an error is what git says.
+pub(super) fn tried(directory: &Path, around: &[(&str, &Path)], args: &[&str]) -> Result<String, String> {
+    static TRUSTED: OnceLock<Vec<String>> = OnceLock::new();
+    let trusted = TRUSTED.get_or_init(owners_safe_directories);
+    let mut command = plain_git();
+    command.envs([
+        // The owner's configuration names filters and helpers, too, and a repository's attributes would choose among them.
+        ("GIT_CONFIG_NOSYSTEM", "1"),
+        ("GIT_CONFIG_GLOBAL", "/dev/null"),
+        ("GIT_ATTR_NOSYSTEM", "1"),
+        // Objects of a partial clone are not fetched.
+        ("GIT_NO_LAZY_FETCH", "1"),
+        ("GIT_ALLOW_PROTOCOL", "none"),
+        ("GIT_NO_REPLACE_OBJECTS", "1"),
+        ("GIT_AUTHOR_NAME", "kennel"),
+        ("GIT_AUTHOR_EMAIL", "kennel@localhost"),
+        ("GIT_COMMITTER_NAME", "kennel"),
+        ("GIT_COMMITTER_EMAIL", "kennel@localhost"),
+    ]);
+    command.envs(around.iter().copied());
+    for setting in SETTINGS {
+        command.args(["-c", setting]);
+    }
+    for directory in trusted {
+        command.args(["-c", &format!("safe.directory={directory}")]);
+    }
+    run(command.arg("-C").arg(directory).args(args))
+}
+
+/// Directories of others that the owner has said to trust. Without it git looks at no repository of another user.
+pub(super) fn owners_safe_directories() -> Vec<String> {
+    let Some(home) = std::env::var_os("HOME") else { return Vec::new() };
+    ["--global", "--system"]
+        .into_iter()
+        .filter_map(|scope| {
+            let mut command = plain_git();
+            command.env("HOME", &home).args(["-C", "/", "config", scope, "--get-all", "safe.directory"]);
+            run(&mut command).ok()
+        })
+        .flat_map(|found| found.lines().map(str::to_owned).collect::<Vec<_>>())
+        .collect()
+}
+
+/// git with nothing of this process's environment but the way to it.
+pub(super) fn plain_git() -> Command {
+    let mut command = Command::new("git");
+    command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+    command.envs([("HOME", "/nonexistent"), ("LC_ALL", "C"), ("GIT_TERMINAL_PROMPT", "0")]);
+    command.envs([("GIT_ASKPASS", "false"), ("GIT_EDITOR", "false"), ("GIT_PAGER", "cat")]);
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Runs git and returns what it prints, or as an error what it says. Kills git after [`LONGEST`].
+pub(super) fn run(command: &mut Command) -> Result<String, String> {
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("git cannot be run: {error}"))?;
+    let (out, printed) = mpsc::channel();
+    let (err, said) = mpsc::channel();
+    read(child.stdout.take(), out);
+    read(child.stderr.take(), err);
+    let deadline = Instant::now() + LONGEST;
+    let ended = |text: &mpsc::Receiver<Vec<u8>>| {
+        text.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+    };
+    let (Ok(printed), Ok(said)) = (ended(&printed), ended(&said)) else {
+        // It may have ended by itself.
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(format!("git did not end within {} seconds and was killed", LONGEST.as_secs()));
+    };
+    let status = child.wait().map_err(|error| format!("git cannot be waited for: {error}"))?;
+    if !status.success() {
+        return Err(String::from_utf8_lossy(&said).trim().to_owned());
+    }
+    Ok(String::from_utf8_lossy(&printed).trim_end_matches('\n').to_owned())
+}
+
+/// Reads a pipe to its end in a thread of its own, and sends what came.
+fn read(pipe: Option<impl Read + Send + 'static>, to: mpsc::Sender<Vec<u8>>) {
+    std::thread::spawn(move || {
+        let mut all = Vec::new();
+        // What came before an error counts.
+        let _ = pipe.map(|mut pipe| pipe.read_to_end(&mut all));
+        // Nobody listens after the time limit.
+        let _ = to.send(all);
+    });
+}
+
+/// Whether a repository's configuration defines hooks: newer versions of git run them, and no setting keeps git from it.
+pub(super) fn defines_hooks(directory: &Path, around: &[(&str, &Path)]) -> bool {
+    tried(directory, around, &["config", "--includes", "--name-only", "--get-regexp", REFUSED])
+        .is_ok_and(|found| !found.is_empty())
+}
