@@ -66,7 +66,6 @@ pub const LONG_FUNCTIONS: &[&str] = &[
     "tests/src/campaign/mod.rs run",
     "tests/src/sim/clients.rs something",
     "tests/src/sim/shell/batch.rs batch",
-    "tests/src/sim/shell/effects.rs do_effect",
     "tests/src/sim/world/acts.rs act",
     "tests/src/sim/world/faults.rs fault",
     "tests/tests/core_views.rs a_session_is_shown_as_it_is",
