@@ -70,7 +70,6 @@ pub const LONG_FUNCTIONS: &[&str] = &[
     "tests/src/sim/world/faults.rs fault",
     "tests/tests/core_views.rs a_session_is_shown_as_it_is",
     "tests/tests/http/requests.rs whatever_is_said_is_answered_and_with_a_problem_where_it_is_none_of_http",
-    "tests/tests/mcp/rights.rs a_token_reaches_down_and_neither_up_nor_sideways",
 ];
 
 /// Circles of imports that are still there: their files.
