@@ -66,12 +66,10 @@ pub const LONG_FUNCTIONS: &[&str] = &[
     "tests/src/campaign/mod.rs run",
     "tests/src/sim/clients.rs something",
     "tests/src/sim/shell/batch.rs batch",
-    "tests/src/sim/shell/effects.rs do_effect",
     "tests/src/sim/world/acts.rs act",
     "tests/src/sim/world/faults.rs fault",
     "tests/tests/core_views.rs a_session_is_shown_as_it_is",
     "tests/tests/http/requests.rs whatever_is_said_is_answered_and_with_a_problem_where_it_is_none_of_http",
-    "tests/tests/mcp/rights.rs a_token_reaches_down_and_neither_up_nor_sideways",
 ];
 
 /// Circles of imports that are still there: their files.

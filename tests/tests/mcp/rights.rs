@@ -11,6 +11,18 @@ use serde_json::{Value, json};
 use super::client::Mcp;
 use super::{session, token_file};
 
+/// Send a request with this token. Returns `ok`, or the code of the refusal.
+fn asked(socket: &Path, token: &str, request: &Request) -> String {
+    let client = Client::new(socket.to_owned()).with_token(token);
+    assert!(!format!("{client:?}").contains(token));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    match runtime.block_on(client.ask(request)) {
+        Ok(_) => "ok".to_owned(),
+        Err(ClientError::Problem(problem)) => problem.code,
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
 #[test]
 fn a_token_reaches_down_and_neither_up_nor_sideways() {
     let daemon = Daemon::new();
@@ -56,16 +68,6 @@ fn a_token_reaches_down_and_neither_up_nor_sideways() {
     let socket = status.lines().find_map(|line| line.strip_prefix("socket:")).unwrap();
     let socket = PathBuf::from(socket.trim());
     let secret = std::fs::read_to_string(&boss).unwrap().trim().to_owned();
-    let ask = |token: &str, request: Request| {
-        let client = Client::new(socket.clone()).with_token(token);
-        assert!(!format!("{client:?}").contains(token));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        match runtime.block_on(client.ask(&request)) {
-            Ok(_) => "ok".to_owned(),
-            Err(ClientError::Problem(problem)) => problem.code,
-            Err(error) => panic!("{error:?}"),
-        }
-    };
     let start = |body: Value| Request::post("/v1/subagents").json(&body);
     let of = |what: &str| format!("/v1/sessions/{child}{what}");
     let wrong = format!("boss:{}", "x".repeat(43));
@@ -94,7 +96,7 @@ fn a_token_reaches_down_and_neither_up_nor_sideways() {
         (&plain, start(json!({ "task": "true" })), "forbidden"),
     ] {
         let what = format!("{request:?}");
-        assert_eq!(ask(token, request), code, "{what}");
+        assert_eq!(asked(&socket, token, &request), code, "{what}");
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use manager::core::{Ask, Effect, Input, Seen};
+use manager::core::{Ask, Effect, Input, Seen, Session};
 use protocol::wire::Agent;
-use protocol::{Incarnation, SessionId};
+use protocol::{Identity, Incarnation, PromptId, SessionId};
 
 use super::super::Sim;
 use super::super::world::{Key, Life, ToWorker};
@@ -26,36 +26,11 @@ impl Sim {
     }
 
     pub(crate) fn do_effect(&mut self, id: &SessionId, effect: &Effect) {
-        let generation = self.generation;
         let Some(session) = self.m().fleet.get(id).cloned() else {
             return;
         };
         match effect {
-            Effect::Spawn { incarnation } => {
-                if let Some(handle) = self.m().workers.get(id) {
-                    if handle.incarnation >= *incarnation {
-                        return;
-                    }
-                    let what = format!(
-                        "{id}: worker {incarnation} is spawned, and {} is not reaped",
-                        handle.incarnation
-                    );
-                    self.history.violation(Some(id), what);
-                }
-                if let Some((_, no_room)) = self.world.no_spawn.filter(|(until, _)| *until > self.now) {
-                    let seen = Seen::SpawnFailed { error: "no".into(), no_room };
-                    return self
-                        .m()
-                        .observed
-                        .push_back(Ask::One(id.clone(), Input::Seen(*incarnation, seen)));
-                }
-                let acp = matches!(session.spec.agent, Agent::Acp { .. });
-                let (key, identity) = self.spawn(id, *incarnation, generation, acp);
-                self.take(id, *incarnation, Some(key));
-                let seen = Seen::Spawned(identity);
-                self.m().observed.push_back(Ask::One(id.clone(), Input::Seen(*incarnation, seen)));
-                self.doom(id, key);
-            }
+            Effect::Spawn { incarnation } => self.spawn_worker(id, *incarnation, &session),
             Effect::Welcome { incarnation } => {
                 if let Some(handle) = self.handle(id, *incarnation)
                     && !std::mem::replace(&mut handle.welcomed, true)
@@ -64,37 +39,7 @@ impl Sim {
                     self.tell(key, ToWorker::Welcome);
                 }
             }
-            Effect::Deliver { incarnation, prompt } => {
-                let turn = session.turns.running.as_ref().filter(|turn| turn.prompt.id == *prompt);
-                let runs = turn.is_some();
-                let taken = turn.is_some_and(|turn| turn.is_taken());
-                let reads =
-                    session.is_told_history() || turn.is_some_and(|turn| !turn.prompt.attachments.is_empty());
-                if let Some(problem) = turn.and_then(|turn| self.journal.misses(&turn.prompt)) {
-                    self.history.violation(Some(id), problem);
-                }
-                if let Some(handle) = self.handle(id, *incarnation)
-                    && handle.adopted
-                    && taken
-                {
-                    // By the manager before.
-                    handle.delivered = Some(*prompt);
-                    return;
-                }
-                if let Some(handle) = self.handle(id, *incarnation).filter(|_| runs)
-                    && handle.delivered.replace(*prompt) != Some(*prompt)
-                {
-                    handle.answered.clear();
-                    if let Some(key) = handle.key {
-                        self.tell(key, ToWorker::Prompt(*prompt));
-                    }
-                    // A reader is quick here; what belongs to the prompt is looked for above.
-                    if reads {
-                        let handed = Input::Seen(*incarnation, Seen::Handed(*prompt));
-                        self.m().observed.push_back(Ask::One(id.clone(), handed));
-                    }
-                }
-            }
+            Effect::Deliver { incarnation, prompt } => self.deliver(id, *incarnation, *prompt, &session),
             Effect::Abort { incarnation, prompt } => {
                 if let Some(handle) = self.handle(id, *incarnation)
                     && handle.aborted.replace(*prompt) != Some(*prompt)
@@ -145,37 +90,95 @@ impl Sim {
                     self.kill(key);
                 }
             }
-            Effect::Reclaim { incarnation, worker } => {
-                if !self.m().workers.contains_key(id) {
-                    let found = self.world.find(worker);
-                    // What it left below it is found by its marker, also when it is gone itself.
-                    let left = |proc: &crate::sim::world::Proc| {
-                        proc.session == *id && proc.incarnation == *incarnation
-                    };
-                    let key = found.or_else(|| self.world.procs.iter().rposition(left));
-                    self.take(id, *incarnation, key);
-                    if let Some(handle) = self.handle(id, *incarnation) {
-                        (handle.adopted, handle.heard) = (true, session.heard);
-                    }
-                    if let Some(key) = key {
-                        self.visit(key);
-                    }
-                }
+            Effect::Reclaim { incarnation, worker } => self.reclaim(id, *incarnation, worker, &session),
+            Effect::Release { incarnation } => self.release(id, *incarnation),
+        }
+    }
+
+    /// Start a worker, unless this incarnation has one.
+    fn spawn_worker(&mut self, id: &SessionId, incarnation: Incarnation, session: &Session) {
+        let generation = self.generation;
+        if let Some(handle) = self.m().workers.get(id) {
+            if handle.incarnation >= incarnation {
+                return;
             }
-            Effect::Release { incarnation } => {
-                let Some(handle) =
-                    self.m().workers.get(id).filter(|handle| handle.incarnation <= *incarnation)
-                else {
-                    return;
-                };
-                let (buried, key) = (handle.buried, handle.key.filter(|_| handle.dead.is_none()));
-                if let Some(key) = key {
-                    self.kill(key);
-                }
-                if buried {
-                    self.reap(id);
-                }
+            let what =
+                format!("{id}: worker {incarnation} is spawned, and {} is not reaped", handle.incarnation);
+            self.history.violation(Some(id), what);
+        }
+        if let Some((_, no_room)) = self.world.no_spawn.filter(|(until, _)| *until > self.now) {
+            let seen = Seen::SpawnFailed { error: "no".into(), no_room };
+            return self.m().observed.push_back(Ask::One(id.clone(), Input::Seen(incarnation, seen)));
+        }
+        let acp = matches!(session.spec.agent, Agent::Acp { .. });
+        let (key, identity) = self.spawn(id, incarnation, generation, acp);
+        self.take(id, incarnation, Some(key));
+        let seen = Seen::Spawned(identity);
+        self.m().observed.push_back(Ask::One(id.clone(), Input::Seen(incarnation, seen)));
+        self.doom(id, key);
+    }
+
+    /// Give the worker a prompt, once.
+    fn deliver(&mut self, id: &SessionId, incarnation: Incarnation, prompt: PromptId, session: &Session) {
+        let turn = session.turns.running.as_ref().filter(|turn| turn.prompt.id == prompt);
+        let runs = turn.is_some();
+        let taken = turn.is_some_and(|turn| turn.is_taken());
+        let reads = session.is_told_history() || turn.is_some_and(|turn| !turn.prompt.attachments.is_empty());
+        if let Some(problem) = turn.and_then(|turn| self.journal.misses(&turn.prompt)) {
+            self.history.violation(Some(id), problem);
+        }
+        if let Some(handle) = self.handle(id, incarnation)
+            && handle.adopted
+            && taken
+        {
+            // By the manager before.
+            handle.delivered = Some(prompt);
+            return;
+        }
+        if let Some(handle) = self.handle(id, incarnation).filter(|_| runs)
+            && handle.delivered.replace(prompt) != Some(prompt)
+        {
+            handle.answered.clear();
+            if let Some(key) = handle.key {
+                self.tell(key, ToWorker::Prompt(prompt));
             }
+            // A reader is quick here; what belongs to the prompt is looked for above.
+            if reads {
+                let handed = Input::Seen(incarnation, Seen::Handed(prompt));
+                self.m().observed.push_back(Ask::One(id.clone(), handed));
+            }
+        }
+    }
+
+    /// Take over the worker of an earlier manager.
+    fn reclaim(&mut self, id: &SessionId, incarnation: Incarnation, worker: &Identity, session: &Session) {
+        if !self.m().workers.contains_key(id) {
+            let found = self.world.find(worker);
+            // What it left below it is found by its marker, also when it is gone itself.
+            let left =
+                |proc: &crate::sim::world::Proc| proc.session == *id && proc.incarnation == incarnation;
+            let key = found.or_else(|| self.world.procs.iter().rposition(left));
+            self.take(id, incarnation, key);
+            if let Some(handle) = self.handle(id, incarnation) {
+                (handle.adopted, handle.heard) = (true, session.heard);
+            }
+            if let Some(key) = key {
+                self.visit(key);
+            }
+        }
+    }
+
+    /// Let go of a worker, and reap it once it is buried.
+    fn release(&mut self, id: &SessionId, incarnation: Incarnation) {
+        let Some(handle) = self.m().workers.get(id).filter(|handle| handle.incarnation <= incarnation) else {
+            return;
+        };
+        let (buried, key) = (handle.buried, handle.key.filter(|_| handle.dead.is_none()));
+        if let Some(key) = key {
+            self.kill(key);
+        }
+        if buried {
+            self.reap(id);
         }
     }
 
