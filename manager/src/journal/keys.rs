@@ -7,10 +7,10 @@ use crate::core::Reply;
 use crate::error::Error;
 use crate::system::random::hex;
 
-/// What makes a request that is sent twice one request.
+/// An idempotency key: two requests with the same key in the same scope count as one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdempotencyKey {
-    /// Within which the key is unique.
+    /// The scope within which the key is unique.
     pub scope: String,
     /// The client's key.
     pub key: String,
@@ -40,7 +40,7 @@ impl IdempotencyKey {
 pub struct UsedKey {
     /// The key.
     pub key: IdempotencyKey,
-    /// What was answered.
+    /// The answer to the first request.
     pub reply: Reply,
 }
 
