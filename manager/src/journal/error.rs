@@ -7,17 +7,17 @@ use crate::error::StartError;
 /// Why something could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// SQLite says so.
-    #[error("{0}")]
+    /// SQLite reports an error.
+    #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
     /// A record cannot be written as or read from JSON.
-    #[error("{0}")]
+    #[error(transparent)]
     Json(#[from] serde_json::Error),
     /// The operating system gave no random bytes for a token.
     #[error("no random bytes: {0}")]
     Random(std::io::Error),
     /// A file beside it cannot be read or written.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(std::io::Error),
     /// The file lacks a part that every journal has.
     #[error("it lacks {0}")]
