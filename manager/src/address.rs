@@ -19,23 +19,23 @@ pub const NAME: &str = "address";
 /// The longest address that is read, in bytes: far above a socket's longest path.
 const MAX: u64 = 4096;
 
-/// Who serves a state directory.
+/// The daemon that serves a state directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
     /// A manager holds the lock.
     Served {
         /// Its process, by its own word, in its own PID namespace.
         pid: Option<u32>,
-        /// Where it listens; none while it starts, and of one that writes no address.
+        /// The socket of the daemon; none while it starts, or if it writes no address.
         socket: Option<PathBuf>,
     },
-    /// Nobody holds the lock.
+    /// No process holds the lock.
     Free,
     /// There is no lock, or this user may not look at it.
     Unknown,
 }
 
-/// Looks who serves this state directory.
+/// Finds the daemon that serves this state directory.
 pub fn find(state_dir: &Path) -> Found {
     let Ok(Some(directory)) = owned::existing(state_dir) else { return Found::Unknown };
     let Ok(mut lock) = owned::open(&directory.join(LOCK), How::Read) else { return Found::Unknown };

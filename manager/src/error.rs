@@ -1,4 +1,4 @@
-//! What can go wrong for somebody who asks the manager for something.
+//! Errors of requests to the manager, and of starting one.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,73 +7,73 @@ use protocol::{EventId, SessionId};
 
 use crate::core::Refusal;
 
-/// A longer name is not said again, in bytes.
+/// The longest name that an error repeats, in bytes.
 const MAX_SUBJECT: usize = 1024;
 
-/// Why a request came to nothing. Each has a stable [`code`](Error::code) and, where there is one, a
+/// Why a request failed. Each error has a stable [`code`](Error::code) and, where there is one, a
 /// [`hint`](Error::hint).
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Error {
-    /// The state of things does not allow it. Nothing was changed.
+    /// The state of the session or the manager does not allow the request. Nothing was changed.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// What was asked makes no sense. Nothing was changed.
+    /// The request is invalid. Nothing was changed.
     #[error("{message}")]
     Invalid {
-        /// Stable name.
+        /// The stable code, for programs.
         code: &'static str,
-        /// What is wrong.
+        /// The problem, for a person.
         message: String,
-        /// What to do.
+        /// The fix, for a person; none if there is nothing to add.
         hint: Option<String>,
-        /// Which of several it is about, by its name.
+        /// The name of the invalid part; none if the request has one part.
         subject: Option<String>,
     },
     /// The idempotency key was used before, with another request. Nothing was changed.
     #[error("the idempotency key was used before with another request; nothing was changed")]
     KeyReused,
-    /// It did not come to pass in time. What was asked stays asked.
+    /// The time limit expired. The request itself stays in effect.
     #[error("{what} did not happen within {}", humantime::format_duration(*after))]
     Timeout {
-        /// What was waited for.
+        /// The awaited event.
         what: String,
-        /// For how long.
+        /// The time limit.
         after: Duration,
     },
-    /// The session failed while it was waited for.
+    /// The session failed while the caller waited for it.
     #[error("session `{id}` failed: {reason}")]
     SessionFailed {
-        /// Which.
+        /// The session.
         id: SessionId,
-        /// Why.
+        /// The reason of its failure.
         reason: String,
     },
-    /// The session was stopped, removed or started again while the contrary was waited for.
+    /// Somebody stopped, removed or restarted the session while the caller waited for another state.
     #[error("session `{id}` {what} meanwhile")]
     Overtaken {
-        /// Which.
+        /// The session.
         id: SessionId,
-        /// What happened to it.
+        /// The change, as a verb: "was stopped".
         what: &'static str,
     },
-    /// The agent did not set what it was asked to.
+    /// The agent refused to change a setting.
     #[error("the agent did not set {name}: {reason}")]
     SettingRefused {
-        /// What.
+        /// The setting's name.
         name: String,
-        /// What the agent says to that.
+        /// The agent's reason.
         reason: String,
     },
     /// The journal cannot take a record: most often the disk is full. Nothing was changed.
     #[error("the journal could not be written ({0}); nothing was changed")]
     Journal(String),
-    /// Events that were to come here were pruned. Those that are left follow; from `first_available` on all is there.
+    /// Events at this cursor were pruned. The events from `first_available` on are complete.
     #[error("events before {first_available} were pruned; from there on all is there")]
     Pruned {
         /// The first event from which on all is there.
         first_available: EventId,
     },
-    /// Something on the disk of the state directory cannot be read. Nothing was changed.
+    /// A file of the state directory cannot be read. Nothing was changed.
     #[error("cannot be read: {0}")]
     Unread(String),
     /// The state directory was deleted while the manager served it. Nothing was changed.
@@ -88,17 +88,17 @@ pub enum Error {
 }
 
 impl Error {
-    /// Bad input.
+    /// Makes an [`Error::Invalid`] without a hint.
     pub fn invalid(code: &'static str, message: impl Into<String>) -> Self {
         Self::Invalid { code, message: message.into(), hint: None, subject: None }
     }
 
-    /// Bad input, and what to do about it.
+    /// Makes an [`Error::Invalid`] with a hint.
     pub fn invalid_with(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::Invalid { code, message: message.into(), hint: Some(hint.into()), subject: None }
     }
 
-    /// Names the one of several that the bad input is.
+    /// Names the invalid part of the request.
     pub(crate) fn about(mut self, name: &str) -> Self {
         if let Self::Invalid { subject, .. } = &mut self
             && name.len() <= MAX_SUBJECT
@@ -108,7 +108,7 @@ impl Error {
         self
     }
 
-    /// Which of several it is about, by its name, where it is about one.
+    /// Returns the name of the invalid part; none if the request has one part.
     pub fn subject(&self) -> Option<&str> {
         match self {
             Self::Invalid { subject, .. } => subject.as_deref(),
@@ -116,7 +116,7 @@ impl Error {
         }
     }
 
-    /// Stable name, for programs.
+    /// Returns the stable code, for programs.
     pub fn code(&self) -> &'static str {
         match self {
             Error::Refused(refusal) => refusal.code(),
@@ -138,12 +138,12 @@ impl Error {
 /// Why a manager could not be started. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Another manager holds the state directory.
+    /// Another manager serves the state directory.
     #[error("another manager{} already serves {}", pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default(), dir.display())]
     Locked {
         /// The directory.
         dir: PathBuf,
-        /// The other's process, where it could be read.
+        /// The process id of the other manager; none if it cannot be read.
         pid: Option<u32>,
     },
     /// The state directory cannot be used.
@@ -171,9 +171,9 @@ pub enum StartError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The damage.
         why: String,
-        /// Why it could not be mended.
+        /// The reason why the salvage failed.
         message: String,
     },
     /// The journal was written by a newer kennel. It was not touched.
@@ -187,7 +187,7 @@ pub enum StartError {
         path: PathBuf,
         /// Its version.
         found: u32,
-        /// The newest known.
+        /// The newest version that this kennel knows.
         known: u32,
     },
     /// `config.toml` is wrong.

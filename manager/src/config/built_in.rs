@@ -11,17 +11,17 @@ use std::path::Path;
 pub struct BuiltIn {
     /// The profile's name.
     pub name: &'static str,
-    /// What to run; the program is looked for on PATH.
+    /// The command: kennel looks for its program on PATH.
     pub argv: &'static [&'static str],
-    /// How a person logs in.
+    /// Instructions for a person: how to log in.
     pub login: &'static str,
-    /// How it is installed.
+    /// The command that installs the agent.
     pub install: &'static str,
     /// Variables that it is told from the daemon's environment.
     pub env_pass: &'static [&'static str],
-    /// Where it is published, unless that is no registry.
+    /// The package in its registry; none if no registry has it.
     pub package: Option<Package>,
-    /// Where it keeps its log-in, settings and conversations. In a sandbox it sees and writes these.
+    /// Paths of the agent's log-in, settings and conversations. In a sandbox the agent can read and write them.
     pub state: &'static [&'static str],
 }
 
@@ -38,7 +38,7 @@ pub struct Package {
     pub why: &'static str,
 }
 
-/// Where packages are published.
+/// The registries of packages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Registry {
     /// registry.npmjs.org.

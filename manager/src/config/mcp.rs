@@ -10,9 +10,9 @@ use super::lookup::shown;
 use crate::core::Spec;
 use crate::error::Error;
 
-/// How many a session may be given.
+/// The most MCP servers that a session may be given.
 pub(crate) const MOST: usize = 50;
-/// How much they may say together, in bytes: each start of the agent sends it.
+/// The largest size of all of a session's MCP servers together, in bytes: each start of the agent sends them.
 const BYTES: usize = 64 * 1024;
 pub(crate) const NAME_CHARS: usize = 100;
 
@@ -62,7 +62,7 @@ pub(super) fn check(server: &RemoteServer) -> Result<(), String> {
     }
 }
 
-/// Whether a session's options name a server so.
+/// Returns whether a session's options contain an MCP server of this name.
 pub(super) fn names(opts: &SessionOpts, name: &str) -> bool {
     opts.mcp_servers.iter().any(|server| server.name == name)
         || opts.mcp_remote_servers.iter().any(|server| server.name == name)

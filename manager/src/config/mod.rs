@@ -92,7 +92,7 @@ use self::surroundings::Surroundings;
 use crate::core::Spec;
 use crate::error::Error;
 
-/// Where control groups for sessions are made.
+/// The place where kennel makes control groups for sessions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum CgroupRoot {
     /// In what the service manager has delegated to this process, if it has.
@@ -115,7 +115,7 @@ pub struct Config {
     retention: Retention,
 }
 
-/// How many connections the daemon has, and how long each may wait.
+/// Limits of the daemon's connections: their number, and how long each may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connections {
     /// The most at once.
@@ -124,7 +124,7 @@ pub struct Connections {
     pub head_ms: u64,
     /// Between two requests, in milliseconds.
     pub idle_ms: u64,
-    /// How long a client may take nothing of what waits for it, in milliseconds.
+    /// The longest time that a client may leave its data unread, in milliseconds.
     pub stall_ms: u64,
 }
 
@@ -134,12 +134,12 @@ impl Default for Connections {
     }
 }
 
-/// How much history is kept. What is not given bounds nothing.
+/// Limits of the history that the journal keeps. A limit that is absent does not apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// The age, in milliseconds.
     pub max_age_ms: Option<u64>,
-    /// How much of the journal may be in use, in bytes.
+    /// The largest part of the journal that may be in use, in bytes.
     pub max_bytes: Option<u64>,
     /// Between two looks, in milliseconds.
     pub every_ms: u64,
@@ -172,17 +172,17 @@ impl Config {
         }
     }
 
-    /// Where control groups for sessions are made. Taken by a manager when it starts.
+    /// Returns the place for control groups. A manager reads it once, when it starts.
     pub(crate) fn cgroup_root(&self) -> &CgroupRoot {
         &self.cgroup_root
     }
 
-    /// How many connections there may be. Taken by a daemon when it starts.
+    /// Returns the limits of connections. A daemon reads them once, when it starts.
     pub(crate) fn connections(&self) -> Connections {
         self.connections
     }
 
-    /// How much history is kept.
+    /// Returns the limits of the history.
     pub fn retention(&self) -> Retention {
         self.retention
     }

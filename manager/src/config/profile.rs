@@ -25,7 +25,8 @@ pub(super) struct Defaults {
     pub(super) umask: Option<u32>,
 }
 
-#[derive(Clone, Debug)]
+/// One agent: a table `[agents.NAME]`, or a built-in one.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Profile {
     pub(super) runs: Runs,
     pub(super) env: BTreeMap<String, String>,
@@ -58,13 +59,15 @@ pub(super) enum Mcp {
     Remote(RemoteServer),
 }
 
-#[derive(Clone, Debug)]
+/// The program that an agent runs.
+#[derive(Clone, Debug, Default)]
 pub(super) enum Runs {
+    #[default]
     Shell,
     Command {
         /// As it is written: the program not yet found, the model not yet filled in.
         argv: Vec<String>,
-        /// Where it is written.
+        /// The line of the command in the configuration.
         line: usize,
         prompt_via: PromptVia,
         transcript: bool,
@@ -72,7 +75,7 @@ pub(super) enum Runs {
     Acp {
         /// As it is written.
         argv: Vec<String>,
-        /// Where it is written; 0 where it is built in.
+        /// The line of the command in the configuration; 0 for a built-in agent.
         line: usize,
         login: Option<String>,
         mcp: Vec<Mcp>,
@@ -100,33 +103,5 @@ impl Profile {
             Mcp::Remote(server) => Some(server.clone()),
             Mcp::Program { .. } => None,
         })
-    }
-}
-
-impl Default for Profile {
-    fn default() -> Self {
-        Self {
-            runs: Runs::Shell,
-            env: BTreeMap::new(),
-            env_pass: Vec::new(),
-            env_named: Vec::new(),
-            on_crash: None,
-            model: None,
-            permissions: None,
-            permission_timeout_ms: None,
-            start_timeout_ms: None,
-            turn_timeout_ms: None,
-            stall_timeout_ms: None,
-            worker_timeout_ms: None,
-            limits: Limits::default(),
-            umask: None,
-            rules: Vec::new(),
-            subagents: None,
-            containment: None,
-            sandbox: None,
-            sandbox_hide: Vec::new(),
-            sandbox_write: Vec::new(),
-            sandbox_read: Vec::new(),
-        }
     }
 }

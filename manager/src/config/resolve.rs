@@ -16,7 +16,7 @@ const HIBERNATE_AFTER_MS: u64 = 4 * 60 * 60 * 1000;
 const GRACE_MS: u64 = 2000;
 
 impl Config {
-    /// What a session with these options runs, every default filled in.
+    /// Resolves a session's options to a complete specification, every default filled in.
     ///
     /// # Errors
     /// `no_such_agent`, `agent_not_found` (its program), `model_required`, `workdir_not_absolute`,

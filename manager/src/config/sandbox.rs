@@ -365,7 +365,7 @@ fn shows(workdir: &str, hidden: &Path) -> Error {
     )
 }
 
-/// It cannot be made here.
+/// The error for a sandbox that this machine cannot make.
 pub fn unavailable(agent: &str, sandbox: Sandbox, why: &str) -> Error {
     Error::invalid_with(
         "sandbox_unavailable",

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::lookup::shown;
 use crate::error::Error;
 
-/// What is taken from the process around.
+/// Variables and directories of the manager's own process.
 pub(super) struct Surroundings {
     pub(super) path: Option<OsString>,
     pub(super) home: Option<PathBuf>,

@@ -31,15 +31,15 @@ use signals::Signals;
 use socket::{Keeper, check_place};
 pub use unit::unit;
 
-/// How long requests may run on after the manager has ended.
+/// The longest time that requests may run after the manager has ended.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// How the daemon is to run.
+/// Paths of a daemon's files.
 #[derive(Clone, Debug)]
 pub struct DaemonOptions {
-    /// Where the journal, the lock and the logs lie.
+    /// The state directory: it holds the journal, the lock and the logs.
     pub state_dir: PathBuf,
-    /// Where it listens.
+    /// The Unix socket on which the daemon listens.
     pub socket: PathBuf,
     /// `config.toml`; it need not exist.
     pub config: PathBuf,
@@ -50,7 +50,7 @@ pub struct DaemonOptions {
 /// Why the daemon could not run, or not to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// It would be one of its own predecessor's processes, and be ended with that session.
+    /// The process belongs to a session of an earlier daemon, and would be killed with that session.
     #[error(
         "this process belongs to a kennel session ({MARKER} is set), and a daemon started here would end with \
          it. Start it from outside, or clear the variable if you know that it is a leftover"
@@ -70,7 +70,7 @@ pub enum RunError {
     /// The operating system refused something the daemon cannot do without.
     #[error("{what}: {source}")]
     Os {
-        /// What.
+        /// The operation, for a person.
         what: &'static str,
         /// Why.
         source: io::Error,
@@ -247,7 +247,7 @@ impl DaemonOptions {
     }
 }
 
-/// Whether this kennel can read what the daemon over these paths has written. Changes nothing.
+/// Checks that this version of kennel can read the journal in the state directory. Changes nothing.
 pub fn check(paths: &Paths) -> Result<(), StartError> {
     crate::supervisor::check(&paths.state_dir)
 }

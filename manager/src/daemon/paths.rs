@@ -11,7 +11,7 @@ use rustix::process::geteuid;
 use super::socket::{check_length, check_place};
 use crate::session_manager::SessionManager;
 
-/// Where a daemon's files lie. The CLI and the daemon come to the same answer.
+/// Paths of a daemon's files. The command line and the daemon resolve them in the same way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paths {
     /// The state directory.
@@ -34,7 +34,7 @@ impl Paths {
     }
 }
 
-/// Whether two paths lead to one file, or would.
+/// Returns whether two paths name the same file, which need not exist.
 pub fn same_file(one: &Path, other: &Path) -> bool {
     let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     one == other || real(one) == real(other)
@@ -55,7 +55,7 @@ pub enum PathsError {
     /// `KENNEL_SOCKET` can be no socket.
     #[error("KENNEL_SOCKET names {}: {source}", path.display())]
     Socket {
-        /// What it names.
+        /// The path that the variable names.
         path: PathBuf,
         /// Why that cannot be.
         source: io::Error,
@@ -134,14 +134,14 @@ pub(super) fn resolve(
     Ok(Paths { state_dir, socket: dir.join(hashed), named: false, config })
 }
 
-/// Where a daemon listens whose own socket has vanished with its directory.
+/// Returns other paths for the socket, for a daemon whose socket vanished together with its directory.
 pub(super) fn other_sockets(state_dir: &Path) -> Vec<PathBuf> {
     let no_environment = |_: &str| None;
     let found = resolve(Some(state_dir.to_owned()), &no_environment, geteuid().as_raw(), Path::new("/tmp"));
     found.map(|paths| paths.socket).into_iter().collect()
 }
 
-/// Whether this is a directory, no link to one, that only this user can use.
+/// Returns whether the path is a directory, not a link, that only this user can use.
 fn is_private(dir: &Path, uid: u32) -> bool {
     fs::symlink_metadata(dir)
         .is_ok_and(|found| found.is_dir() && found.uid() == uid && found.mode() & 0o077 == 0)

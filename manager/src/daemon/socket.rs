@@ -22,10 +22,10 @@ use crate::{address, supervisor};
 
 /// The longest path of a socket, in bytes: `sun_path` without its NUL (unix(7)).
 const MAX_SOCKET: usize = 107;
-/// How long the daemon before this one may take to leave the socket after it has left the state directory.
+/// The longest time that an earlier daemon may keep the socket's lock after it released the state directory's lock.
 const SUCCESSION: Duration = Duration::from_secs(10);
 
-/// How long after something has happened to the socket the daemon looks.
+/// The delay between a change at the socket and the daemon's look at it.
 const SETTLE: Duration = Duration::from_millis(100);
 /// How long whoever deletes a state directory may take, before another directory is made in its place.
 const REMOVAL: Duration = Duration::from_secs(1);
@@ -62,7 +62,7 @@ impl Socket {
         Ok((Self { path: path.to_owned(), identity, lock }, UnixListener::from_std(listener)?))
     }
 
-    /// Whether it is still where clients look for it.
+    /// Returns whether the socket is still at the path where clients look for it.
     fn is_there(&self) -> bool {
         fs::symlink_metadata(&self.path).is_ok_and(|found| identity(&found) == self.identity)
     }
@@ -140,7 +140,7 @@ async fn locked(file: &fs::File) -> io::Result<()> {
     }
 }
 
-/// Whether a socket's address can hold this path.
+/// Checks that a socket's address can hold this path.
 pub(super) fn check_length(path: &Path) -> io::Result<()> {
     let length = path.as_os_str().len();
     if length <= MAX_SOCKET {

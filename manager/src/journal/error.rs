@@ -7,25 +7,25 @@ use crate::error::StartError;
 /// Why something could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// SQLite says so.
-    #[error("{0}")]
+    /// SQLite reports an error.
+    #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
     /// A record cannot be written as or read from JSON.
-    #[error("{0}")]
+    #[error(transparent)]
     Json(#[from] serde_json::Error),
     /// The operating system gave no random bytes for a token.
     #[error("no random bytes: {0}")]
     Random(std::io::Error),
     /// A file beside it cannot be read or written.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(std::io::Error),
-    /// It lacks what every journal has.
+    /// The file lacks a part that every journal has.
     #[error("it lacks {0}")]
     Lacks(&'static str),
 }
 
 impl JournalError {
-    /// Whether what is in the file is wrong, and not the way to it.
+    /// Returns whether the error means that the file is damaged, rather than unreachable.
     pub(super) fn is_damage(&self) -> bool {
         use rusqlite::{Error, ErrorCode};
         match self {
@@ -48,7 +48,7 @@ pub(super) fn unusable(path: &Path, error: JournalError) -> StartError {
 
 /// Why a journal was not opened.
 pub(super) enum Unopened {
-    /// What is in it is wrong.
+    /// The file is damaged. Holds the damage, for a person.
     Damaged(String),
     /// Anything else.
     Other(StartError),

@@ -40,7 +40,7 @@ impl IdempotencyKey {
 pub struct UsedKey {
     /// The key.
     pub key: IdempotencyKey,
-    /// What was answered.
+    /// The answer to the first request.
     pub reply: Reply,
 }
 

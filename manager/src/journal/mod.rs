@@ -48,12 +48,12 @@ pub struct Journal {
     synced: bool,
     /// Names the state directory in the marker of its processes.
     pub uuid: String,
-    /// By what is made of it workers know their manager.
+    /// The secret from which the manager derives each worker's own secret.
     pub secret: String,
 }
 
 impl Journal {
-    /// What was answered to this key's first use, and the request it stood for.
+    /// Returns the hash of the request that first used this key, and its answer; none if the key is unused.
     pub fn used(&self, key: &IdempotencyKey) -> Result<Option<(String, Reply)>, JournalError> {
         let mut select = self
             .connection

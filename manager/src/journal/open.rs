@@ -28,7 +28,7 @@ pub struct Opened {
     pub fleet: Fleet,
     /// The boot in which it was last written.
     pub boot_id: Option<String>,
-    /// What was lost of it, where it was damaged, in words.
+    /// The loss after a salvage, for a person; none if the journal was not damaged.
     pub lost: Option<String>,
 }
 
@@ -75,7 +75,7 @@ impl Journal {
         Ok(opened)
     }
 
-    /// Whether [`open`](Self::open) would take the journal, as far as its version says. One that does not exist is taken.
+    /// Checks that [`open`](Self::open) accepts the journal's version. A journal that does not exist is accepted.
     pub fn check(path: &Path) -> Result<(), StartError> {
         if !path.exists() {
             return Ok(());

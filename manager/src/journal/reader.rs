@@ -73,7 +73,7 @@ impl Reader {
         Ok(found)
     }
 
-    /// One event, however large; none if there is no such event.
+    /// Reads one event of any size; none if it does not exist.
     pub fn event(&self, id: EventId) -> Result<Option<Record>, JournalError> {
         let mut select = self.0.prepare_cached("SELECT id, session, type, json FROM events WHERE id = ?1")?;
         Ok(select.query_row([id], |row| record(row, 3)).optional()?)
@@ -105,7 +105,7 @@ impl Reader {
     }
 }
 
-/// What one look into the journal, or into the newest events, finds.
+/// A page of events, from the journal or from memory.
 #[derive(Debug, Default)]
 pub struct Page {
     /// In order.

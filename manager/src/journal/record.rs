@@ -7,7 +7,7 @@ use protocol::{EventId, Incarnation, SessionId};
 
 use crate::error::Error;
 
-/// What ends a server-sent event after its data.
+/// The end of a server-sent event, after its data.
 pub(crate) const FRAME_END: &str = "\n\n";
 
 /// A committed event as it is shown: written once, for the journal and for every subscriber.
@@ -21,7 +21,7 @@ pub struct Record {
     pub(crate) last: bool,
     /// Not a `str`: that would copy what may be many megabytes once more.
     frame: Arc<String>,
-    /// Where in the frame the JSON begins.
+    /// The offset of the JSON in the frame, in bytes.
     json: usize,
 }
 
@@ -86,7 +86,7 @@ impl Record {
     }
 }
 
-/// What is left of an event that cannot be read.
+/// Makes an event of the same id and time that stands for one that cannot be read.
 fn unreadable(id: EventId, session: Option<SessionId>, name: &str, json: &str) -> Event {
     #[derive(serde::Deserialize)]
     struct Front {
@@ -102,7 +102,7 @@ fn unreadable(id: EventId, session: Option<SessionId>, name: &str, json: &str) -
     Event { id, at: front.at, session, incarnation: front.incarnation, kind }
 }
 
-/// What comes before an event's JSON in a server-sent event.
+/// The head of a server-sent event, before its JSON.
 pub(crate) fn head_of(id: EventId, name: &str) -> String {
     format!("id: {id}\nevent: {name}\ndata: ")
 }

@@ -19,7 +19,7 @@ const REMOVED: &str = "removed/";
 pub(super) const IS_LEFT: &str = "EXISTS (SELECT 1 FROM meta WHERE name = 'removed/' || events.session
                                           AND events.id <= CAST(value AS INTEGER))";
 
-/// Whether a row of `meta` says that a session's events are gone.
+/// Returns whether a row of `meta` with this name marks a removed session.
 pub(super) fn is_note(name: &str) -> bool {
     name.starts_with(REMOVED)
 }
@@ -43,7 +43,7 @@ pub(super) fn floor(connection: &Connection, id: &SessionId) -> Result<EventId, 
     Ok(select.query_row([format!("{REMOVED}{id}")], |row| row.get(0)).optional()?.unwrap_or(0))
 }
 
-/// Whether anything is left of any.
+/// Returns whether rows of any removed session are left.
 pub(super) fn is_any_left(connection: &Connection) -> Result<bool, rusqlite::Error> {
     // All names with that beginning: `0` is what comes after `/`.
     let mut select = connection.prepare_cached(

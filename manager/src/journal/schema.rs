@@ -31,7 +31,7 @@ const SINCE_2: &str = "
     CREATE INDEX attachments_of_prompt ON attachments (prompt, position);
 ";
 
-/// What a schema consists of: by type and name.
+/// The SQL of a schema's objects, by type and name.
 type Objects = BTreeMap<(String, String), Option<String>>;
 
 /// Makes sure that the file has what a journal of this version has. More than that is refused: a trigger or a view is not

@@ -20,7 +20,7 @@ pub(super) const MOST_BYTES: usize = 256 * 1024;
 /// The most rows of a history that one look reads.
 pub(super) const MOST_ROWS: usize = 300_000;
 
-/// One turn, while it is read from its end to its beginning.
+/// A turn while it is read from its end to its beginning.
 struct Turn {
     prompt: PromptId,
     reply: String,
@@ -93,7 +93,7 @@ impl Reader {
     }
 }
 
-/// What is damaged is not told.
+/// Parses an event; none if it is damaged.
 fn event(json: rusqlite::types::ValueRef<'_>) -> Option<Event> {
     serde_json::from_slice(json.as_bytes().ok()?).ok()
 }

@@ -60,7 +60,7 @@ impl Reader {
     }
 }
 
-/// How much of the file is empty and is used before the file grows, in bytes.
+/// Returns the size of the file's free pages, in bytes. SQLite fills them before the file grows.
 pub fn free_bytes(connection: &Connection) -> Result<u64, JournalError> {
     let number = |name| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, u64>(0));
     Ok(number("freelist_count")? * number("page_size")?)

@@ -16,7 +16,7 @@ use crate::system::probe::Machine;
 use crate::work::Work;
 use crate::workers::tokens::McpProgram;
 
-/// How a manager is to be started.
+/// Options for starting a manager.
 #[derive(Clone, Debug, Default)]
 pub struct Builder {
     state_dir: Option<PathBuf>,
@@ -28,7 +28,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Where the journal, the lock and the logs lie. Created with mode 0700. No default.
+    /// Sets the state directory, which holds the journal, the lock and the logs. The manager creates it with mode 0700. Required.
     pub fn state_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.state_dir = Some(path.into());
         self

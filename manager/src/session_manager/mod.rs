@@ -62,7 +62,7 @@ struct Shared {
     around: Arc<Around>,
 }
 
-/// What the core does not know of sessions, and outsiders see.
+/// Facts about sessions that clients see and the core does not know.
 #[derive(Debug)]
 struct Around {
     /// Agents are offered tools for sub-agents.
@@ -72,7 +72,7 @@ struct Around {
 }
 
 impl Around {
-    /// What outsiders see of a session.
+    /// Returns a session as clients see it.
     fn told(&self, session: &Session, now: u64) -> SessionInfo {
         let mut info = session.info(now);
         info.env_missing = config::missing_env(&session.spec.env_named, &session.spec.env);
@@ -95,7 +95,7 @@ impl SessionManager {
 
     // --- sessions ---
 
-    /// What a session with these options runs, if this machine can.
+    /// Resolves a session's options, and checks that this machine can run them.
     async fn spec(&self, opts: &SessionOpts) -> Result<Spec, Error> {
         let spec = self.config()?.resolve(opts)?;
         self.shared.machine.check(&spec)?;
@@ -229,7 +229,7 @@ impl SessionManager {
         Ok(list)
     }
 
-    /// One session.
+    /// Returns one session.
     pub async fn get_session(&self, id: &SessionId) -> Result<SessionInfo, Error> {
         let around = self.shared.around.clone();
         self.with_session(id, move |session, now| around.told(session, now)).await
@@ -266,7 +266,7 @@ impl SessionManager {
         &self.shared.uuid
     }
 
-    /// Whether all children of this process are workers.
+    /// Returns whether all children of this process are workers.
     pub(crate) fn is_whole_process(&self) -> bool {
         self.shared.whole_process
     }
@@ -300,7 +300,7 @@ impl SessionManager {
 
     // --- the manager itself ---
 
-    /// What the manager's loop has done so far, in things done.
+    /// Returns counters of the work that the manager's loop has done so far.
     pub fn work(&self) -> LoopWork {
         self.shared.work.so_far()
     }
@@ -380,7 +380,7 @@ impl SessionManager {
         self.shared.state_dir_gone.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the state directory was deleted.
+    /// Returns whether the state directory was deleted.
     pub(crate) fn state_dir_gone(&self) -> bool {
         self.shared.state_dir_gone.load(Ordering::Relaxed)
     }
@@ -392,7 +392,7 @@ impl SessionManager {
         }
     }
 
-    /// How many connections the daemon around this manager may have.
+    /// Returns the limits of connections for the daemon around this manager.
     pub(crate) fn connections(&self) -> config::Connections {
         // Whoever starts a session is told that the configuration is wrong.
         self.config().map(|config| config.connections()).unwrap_or_default()

@@ -121,7 +121,7 @@ pub(super) fn profile(name: &str, at: usize, mut agent: RawAgent, text: &str) ->
 /// A complaint: the byte that it is about, and what is wrong there.
 type Complaint = (usize, String);
 
-/// What a profile of kind "acp" runs.
+/// Checks a profile of kind "acp" and returns its command and MCP servers.
 fn acp(
     name: &str,
     agent: &mut RawAgent,
@@ -162,7 +162,7 @@ fn acp(
     Ok(Runs::Acp { argv, line, login: agent.login.take().map(Spanned::into_inner), mcp })
 }
 
-/// What a profile of kind "shell" runs.
+/// Checks a profile of kind "shell", which has none of the keys of a program.
 fn shell(agent: &RawAgent) -> Result<Runs, Complaint> {
     let strangers = [
         ("command", agent.command.as_ref().map(Spanned::span)),
@@ -179,7 +179,7 @@ fn shell(agent: &RawAgent) -> Result<Runs, Complaint> {
     }
 }
 
-/// What a profile of kind "command" runs.
+/// Checks a profile of kind "command" and returns its command.
 fn command(
     name: &str,
     agent: &mut RawAgent,

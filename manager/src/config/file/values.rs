@@ -20,13 +20,13 @@ pub(super) enum Written<'a> {
 
 /// Why a written value is refused.
 pub(super) enum Wrong {
-    /// It is of another kind. Names what the key takes, with an example.
+    /// The value is of another kind. Holds what the key takes, with an example.
     Form(&'static str),
-    /// It is out of bounds. Names the bounds.
+    /// The value is out of bounds. Holds the bounds, for a person.
     Bounds(String),
 }
 
-/// What a key takes.
+/// A kind of value and its bounds.
 pub(super) trait Bound {
     /// The value, as the rest of kennel uses it.
     type Value;

@@ -2,7 +2,7 @@
 
 use super::super::lookup::nearest;
 
-/// What the reader calls a kind of value, and what a person calls it.
+/// Kinds of values: the TOML reader's name for each, and the name for a person.
 const KINDS: &[(&str, &str)] = &[
     ("a sequence", "a list in brackets, like [\"a\", \"b\"]"),
     ("a boolean", "true or false"),

@@ -34,7 +34,7 @@ pub(super) fn worker_program() -> Finding {
     }
 }
 
-/// What a session's processes can be held by at best.
+/// Reports the strongest containment that this machine offers for sessions.
 pub(super) fn containment(level: Level) -> Finding {
     const NAME: &str = "containment";
     match level {
@@ -95,7 +95,7 @@ pub(super) fn bubblewrap() -> Finding {
     }
 }
 
-/// Where control groups for sessions would be made by a daemon that starts now.
+/// Reports the place in which a daemon that starts now would make control groups.
 pub(super) fn cgroups(setting: &CgroupRoot, root: Result<Option<Root>, String>) -> Finding {
     const NAME: &str = "cgroups";
     const MEND: &str = "name a directory that you may write to with `cgroup_root` in [daemon], or run the daemon as a systemd \
@@ -140,7 +140,7 @@ pub(super) fn processes() -> Finding {
     }
 }
 
-/// Whether the kernel would rather kill others than the daemon when memory runs out.
+/// Reports the daemon's OOM score: whether the kernel kills other processes first when memory runs out.
 pub(super) fn oom_score(pid: u32) -> Option<Finding> {
     const NAME: &str = "OOM score";
     let score = fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).ok()?;
@@ -154,7 +154,7 @@ pub(super) fn oom_score(pid: u32) -> Option<Finding> {
     Some(Finding::ok(NAME, found))
 }
 
-/// What systemd would do to the sessions when it stops the daemon, if it is what runs it.
+/// Reports what systemd does to the sessions when it stops the daemon; none if systemd does not run the daemon.
 pub(super) fn service_manager(pid: u32) -> Option<Finding> {
     const NAME: &str = "systemd";
     let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;

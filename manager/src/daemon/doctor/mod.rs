@@ -27,7 +27,7 @@ const NO_ROOM: u64 = 64 << 20;
 /// Less room than this is worth a word, in bytes.
 const LITTLE_ROOM: u64 = 1 << 30;
 
-/// How bad it is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
@@ -39,16 +39,16 @@ pub enum Health {
     Problem,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What was looked at.
+    /// The name of the check.
     pub name: &'static str,
-    /// How it is.
+    /// The severity.
     pub health: Health,
-    /// What was found, for a person.
+    /// The result, for a person.
     pub found: String,
-    /// What to do about it.
+    /// The fix, for a person; none if nothing has to be done.
     pub mend: Option<String>,
 }
 
@@ -66,7 +66,7 @@ impl Finding {
     }
 }
 
-/// What the daemon says of itself.
+/// Facts that the running daemon reports about itself.
 #[derive(Clone, Debug, Default)]
 pub struct Told {
     /// Its process; none if none runs.
