@@ -750,7 +750,9 @@ fn what_an_agent_is_can_be_asked_without_a_session_that_stays() {
     daemon.ok(&["start", "--id", "s", "--agent", "loads"]);
     assert_eq!(daemon.idle("s").agent_details, Some(loads.clone()));
     assert_eq!(agent(&daemon, &["agents", "ls"], "loads").details, Some(loads));
-    assert!(daemon.ok(&["show", "s"]).contains("acp-agent 0.1.7-fixture; ways to restore a conversation: load"));
+    assert!(
+        daemon.ok(&["show", "s"]).contains("acp-agent 0.1.7-fixture; ways to restore a conversation: load")
+    );
 }
 
 fn agent(daemon: &Daemon, args: &[&str], name: &str) -> AgentInfo {
