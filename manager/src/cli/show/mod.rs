@@ -6,6 +6,7 @@ use std::time::Duration;
 use protocol::SessionId;
 use protocol::api::{CallInfo, PermissionInfo, SessionInfo, Status, SubagentTools};
 use protocol::event::Timestamp;
+use protocol::wire::AgentDetails;
 
 use crate::cli::args;
 use crate::cli::events;
@@ -156,6 +157,25 @@ pub fn pairs(facts: &[(&str, String)], colour: bool) -> String {
     facts.iter().map(line).collect()
 }
 
+/// Names the agent by its own word, and its ways to restore a conversation.
+fn agent_says(details: &AgentDetails) -> String {
+    let name = details.name.as_deref().unwrap_or("a nameless agent");
+    let version = details.version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
+    format!("{name}{version}; ways to restore a conversation: {}", render::offers(details))
+}
+
+/// Says whether the agent has tools for sub-agents.
+fn subagent_tools(tools: SubagentTools) -> &'static str {
+    match tools {
+        SubagentTools::Off => "no tools for them: `subagents = false`, or a sandbox",
+        SubagentTools::Taken => "the agent has tools for them",
+        SubagentTools::Offered => {
+            "tools offered; the agent has not started kennel's MCP server since the daemon started, and has none until \
+                     it does"
+        }
+    }
+}
+
 /// What a person is told about a session: all there is, and nothing where there is nothing.
 fn facts(session: &SessionInfo, now: u64) -> Vec<(&'static str, String)> {
     let ago = |at| format!("{} ({} ago)", units::time(at), units::age(at, now));
@@ -185,33 +205,10 @@ fn facts(session: &SessionInfo, now: u64) -> Vec<(&'static str, String)> {
     add("start", session.start_notice.clone());
     add("last turn", session.empty_turn.then(|| "ended without an answer or a tool call".to_owned()));
     add("agent pid", session.agent_pid.map(|pid| pid.to_string()));
-    add(
-        "agent says",
-        session.agent_details.as_ref().map(|details| {
-            let name = details.name.as_deref().unwrap_or("a nameless agent");
-            let version = details.version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
-            format!(
-                "{name}{version}; ways to restore a conversation: {}",
-                crate::cli::ui::render::offers(details)
-            )
-        }),
-    );
+    add("agent says", session.agent_details.as_ref().map(agent_says));
     add("program", session.program.clone());
     add("environment", lacks(session));
-    add(
-        "sub-agents",
-        session.subagent_tools.map(|tools| {
-            match tools {
-                SubagentTools::Off => "no tools for them: `subagents = false`, or a sandbox",
-                SubagentTools::Taken => "the agent has tools for them",
-                SubagentTools::Offered => {
-                    "tools offered; the agent has not started kennel's MCP server since the daemon started, and has none until \
-                     it does"
-                }
-            }
-            .to_owned()
-        }),
-    );
+    add("sub-agents", session.subagent_tools.map(|tools| subagent_tools(tools).to_owned()));
     add("containment", session.containment.map(|level| level.to_string()));
     add("sandbox", session.sandbox.map(|sandbox| sandbox.to_string()));
     for (name, value, keeper) in render::limits(&session.limits, session.limited_by.as_ref()) {
