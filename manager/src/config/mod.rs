@@ -1,65 +1,10 @@
-//! `config.toml`: which agents there are and what sessions are started with.
+//! `config.toml`: the agents, and what sessions are started with.
 //!
-//! ```toml
-//! [agents.claude]                   # `kennel start --agent claude`
-//! kind = "command"                  # a program once a prompt; or "shell"
-//! command = ["claude", "-p"]        # found on PATH; {model} stands for the session's model
+//! `manager/docs/configuration.md` lists every key with its default, bounds and meaning. A session's own options come first, then
+//! its agent's profile, then `[defaults]`, then the built-in defaults. The profile `shell` exists without a file.
 //!
-//! # and, where wanted:
-//! prompt_via = "stdin"              # or "argument": the last one
-//! context = "transcript"            # a fresh process is told the turns before; or "none"
-//! on_crash = "interrupt"            # or "retry"
-//! model = "sonnet"                  # where none is asked for
-//! env = { NO_COLOR = "1" }          # journaled: no secrets here
-//! env_pass = ["ANTHROPIC_API_KEY"]  # passed on from the daemon's environment
-//! subagents = true                  # an ACP agent is offered kennel's tools for sub-agents; or false
-//! sandbox = "none"                  # or "workdir", "strict" (no network, an empty home): see sandbox.rs
-//! sandbox_hide = ["~/.netrc"]       # beside what is hidden anyway
-//! sandbox_write = ["~/.codex"]      # beside the working directory, temporary files and a known agent's own state
-//! sandbox_read = ["~/.local"]       # shown where all else of the home directory is hidden
-//! turn_timeout = "30m"              # a turn that takes longer is aborted; 0 = never
-//! stall_timeout = "20m"             # no sign of work for so long is said, and for half as long again ends the turn; 0 = never
-//! worker_timeout = "30s"            # as in [defaults]
-//! nice = 5                          # added to the nice value of its processes
-//! nofile = 4096                     # descriptors that each of them may have open
-//! memory = "2GiB"                   # what all of them may have together, or they are killed
-//! pids = 200                        # so many of them at once, threads included
-//! cpus = 1.5                        # so many processors' time for all of them together
-//! umask = "022"                     # of its programs; without it that of the client which creates the session
-//! containment = "auto"              # or "pid_namespace" (or it does not start), "subreaper"
-//!
-//! [defaults]
-//! agent = "claude"
-//! hibernate_after = "4h"            # 0 = never
-//! restart = "transient"             # or "permanent", "temporary"
-//! intensity = 5                     # more deaths than this within the period: `failed`
-//! period = "60s"
-//! on_crash = "interrupt"
-//! grace = "2s"                      # between SIGTERM and SIGKILL
-//! worker_timeout = "30s"            # a worker at work that says nothing for so long is replaced
-//! env_pass = []
-//! umask = "022"                     # where the profile has none
-//! subagent_depth = 3                # sub-agents of sub-agents: so deep at most
-//! subagent_breadth = 8              # so many at work for one parent
-//! subagent_total = 32               # so many below one session that nobody started as a sub-agent
-//!
-//! [daemon]                          # read when it starts
-//! cgroup_root = "auto"              # where control groups are made: what is delegated to it; or "none", or a directory
-//! connections = 1024                # the most at once, 16 at least; each session has an eighth, all sessions half
-//! head_timeout = "10s"              # a request's head has so long to come; then 408
-//! idle_timeout = "2m"               # a connection rests so long between two requests; then it is closed
-//! stall_timeout = "2m"              # a client that takes nothing of what waits for it for so long is left
-//!
-//! [retention]                       # as by `kennel prune`, at the start and then; without it all is kept
-//! max_age = "90d"                   # turns that ended longer ago go
-//! max_size = "2GiB"                 # the oldest turns go until the journal has no more in use
-//! every = "1h"                      # between two looks, 1s at least
-//! ```
-//!
-//! What a session's own options say comes first, then its agent's profile, then `[defaults]`, then what is
-//! written above. The profile `shell` is there without a file. The file is read at every creation of a session;
-//! a session keeps what it was created with. Whether there is a `[retention]`, and how often it is looked at, is read
-//! when the manager starts.
+//! kennel reads the file at every creation of a session; a session keeps what it was created with. The manager reads `[daemon]`
+//! and `[retention]` at its start.
 
 mod agents;
 pub(crate) mod bounds;

@@ -1,16 +1,11 @@
-//! What manager and worker say to each other over the worker's stdin and stdout.
+//! The messages between manager and worker, over the worker's stdin and stdout.
 //!
-//! Both directions are numbered, so that a link can be taken up again where it broke: each side counts its
-//! own messages from 1 within an incarnation (`seq`) and says the last of the other's that it has made its
-//! own (`ack`: committed by the manager, acted on by the worker).
+//! Each side numbers its messages from 1 within an incarnation (`seq`) and names the last message of the other side that it has
+//! acted on (worker) or committed (manager) (`ack`). So a new manager can take a broken link up again.
 //!
-//! The life of a link: the worker says [`Report::Hello`] and then does nothing but wait for
-//! [`Command::Welcome`], which is sent only after the worker's identity is in the journal. If the pipe ends
-//! before that, the worker exits at once. After `Welcome` the worker prepares its agent and says
-//! [`Report::Ready`]; from then on one prompt at a time.
-//!
-//! Enums here grow by appending variants only: the golden frames in `tests/` of every earlier version must
-//! decode for ever.
+//! The worker sends [`Report::Hello`] and waits. The manager sends [`Command::Welcome`] once the worker's identity is in the
+//! journal; if the pipe ends before, the worker exits. The worker prepares its agent, sends [`Report::Ready`], and then takes
+//! one prompt at a time. Enums grow only by appended variants: the golden frames of every earlier version must decode.
 
 mod agent;
 mod attachment;

@@ -1,16 +1,10 @@
-//! Connections: who is let in, for how long each may keep what it has, and how many bytes all of them may hold.
+//! Connections: how many there may be, how long each may wait, and how many bytes all of them may hold.
 //!
-//! hyper reads and writes HTTP/1; this file owns everything around it. Each connection has a [`Seat`]. A seat says whose
-//! the connection is, what it waits for, and how many bytes of an answer it holds. The [`Room`] counts the seats.
-//!
-//! - A new connection is always let in. Above the limit the room closes another: first of whoever has more than its share,
-//!   then one that has sent no whole request for a second, then one that rests between two, then one of a session's, and
-//!   only then one of the owner's; of several the oldest. So nobody who floods the socket keeps the owner out of it.
-//! - A head that does not end is answered with 408. A connection that rests is closed. One that takes nothing of what
-//!   waits for it is closed, and the client goes on with `Last-Event-ID`.
-//! - A client that has sent its request and shuts its side down is answered. One that is gone is not: its handler ends at
-//!   once, and with it an attached client's stay.
-//! - What hyper refuses by itself is answered as a `Problem` too.
+//! hyper reads and writes HTTP/1; this folder does everything around it. Each connection has a [`Seat`], which names its owner and
+//! what it waits for. The [`Room`] counts the seats. It always lets a new connection in, and above the limit it closes
+//! another: first one of a client with more than its share, then one without a whole request for a second, then an idle one,
+//! then one of a session's, then the oldest of the owner's. A flood therefore never keeps the owner out.
+//! A head that does not end gets 408; an idle or stuck connection is closed; a handler ends when its client is gone.
 
 mod room;
 mod wire;

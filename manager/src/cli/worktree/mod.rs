@@ -1,15 +1,11 @@
-//! Git worktrees for sub-agents: a directory and a branch of its own, so that two agents do not write into the same
-//! files.
+//! Git worktrees for sub-agents: a directory and a branch for each, so that two agents do not write the same files.
 //!
-//! A worktree lies in `worktrees/SESSION/` below the state directory, not in the repository, where it would be in the way
-//! of tools that search. It belongs to whoever asked for it: kennel removes one only if all that is in it is elsewhere ([`remains`]).
+//! A worktree lies in `worktrees/SESSION/` below the state directory. kennel removes a worktree only if everything in it is
+//! also elsewhere ([`remains`]).
 //!
-//! An agent in a sandbox may have written everything in the repository that lies in its working directory: configuration,
-//! hooks, attributes, links. This process runs in no sandbox, so nothing of that may make it run a program, or write
-//! elsewhere. The files are checked out by a git directory of kennel's own, with a configuration of kennel's own, which only
-//! borrows the repository's objects: no filter, hook, alias or remote is defined there, whatever the repository says.
-//! What has to be done in the repository itself, to add a branch and a worktree without files, runs no program but git
-//! ([`git()`]).
+//! An agent may have written the repository's configuration, hooks, attributes and links, and this process runs in no sandbox. So
+//! kennel checks files out with a git directory and a configuration of its own, which only borrow the repository's objects. The
+//! one git that runs in the repository adds a branch and a worktree without files ([`git()`]).
 
 mod git;
 pub mod remains;
