@@ -2,15 +2,28 @@
 
 use std::io::{self, IsTerminal};
 
-/// Log lines go to standard error: to the terminal, the journal of systemd, or the file that the CLI gave.
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// Starts the log on standard error: the terminal, the journal of systemd, or the file that the CLI gave. `KENNEL_LOG` sets the levels
+/// (`debug`, or `warn,manager=debug`); without it, and where it cannot be read, the level is `info`.
 pub(super) fn start() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("KENNEL_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Harmless).with_ansi(false);
+    let levels = std::env::var("KENNEL_LOG").ok().filter(|levels| !levels.is_empty());
+    let levels = levels
+        .and_then(|levels| levels.parse().ok())
+        .unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    let log = tracing_subscriber::fmt()
+        .with_max_level(LevelFilter::TRACE)
+        .with_writer(|| Harmless)
+        .with_ansi(false);
     // systemd writes the time itself, a person at a terminal knows it.
     #[allow(clippy::disallowed_methods, reason = "it is only asked what it is")]
     let is_terminal = io::stderr().is_terminal();
-    let tried = if is_terminal { log.without_time().try_init() } else { log.try_init() };
+    let tried = match is_terminal {
+        true => log.without_time().finish().with(levels).try_init(),
+        false => log.finish().with(levels).try_init(),
+    };
     // An embedding program, or a test, has set up a log of its own.
     drop(tried);
 }
