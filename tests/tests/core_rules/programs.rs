@@ -1,9 +1,9 @@
 //! Prompts whose program is missing, or was moved by an upgrade.
 
 use harness::sample::{AT, new_prompt, ready, session};
-use manager::core::{At, Command, Input, Reply, Seen, Session};
+use manager::core::{At, Command, Input, NewPrompt, Reply, Seen, Session, State};
 use protocol::PromptId;
-use protocol::api::Status;
+use protocol::api::{Failure, Status, WhenBusy};
 use protocol::event::{EventKind, Outcome, RemovedBy};
 use protocol::wire::TurnEnd;
 
@@ -119,8 +119,34 @@ fn an_abort_of_another_prompt_leaves_the_one_that_waits_for_its_program() {
     let next = session.turns.queue[1].id;
     assert!(session.step(AT, 500, &Input::Command(Command::AbortOnly(next))).is_err());
     assert_eq!(session.turns.queue[0].id, prompt);
-    // Without its predecessor the next one is tried when that would have been.
-    let not_before = session.turns.not_before;
-    wish(&mut session, Command::Abort);
-    assert_eq!((session.turns.queue[0].id, session.turns.not_before), (next, not_before));
+    // The next one is tried at once, and has a minute of its own.
+    let aborted = session.step(AT, 501, &Input::Command(Command::Abort)).unwrap();
+    assert_eq!(aborted.reply, Reply::Aborting { prompt });
+    session = aborted.next;
+    assert_eq!(session.turns.running.as_ref().map(|turn| turn.prompt.id), Some(next));
+    assert!(session.absence.is_none() && session.turns.queue.is_empty());
+}
+
+#[test]
+fn an_urgent_prompt_ends_the_one_that_waits_for_its_program() {
+    let (session, prompt) = waits_for_its_program();
+    let urgent = Command::Prompt(NewPrompt::text("urgent", WhenBusy::Interrupt));
+    let step = session.step(AT, 500, &Input::Command(urgent)).unwrap();
+    let removed = EventKind::PromptRemoved { prompt_id: prompt, reason: RemovedBy::Removed };
+    assert_eq!(step.events[0], removed);
+    assert!(step.next.turns.running.is_some() && step.next.turns.queue.is_empty());
+}
+
+#[test]
+fn a_session_that_failed_works_on_no_prompt_that_waited_for_its_program() {
+    let (mut session, prompt) = waits_for_its_program();
+    session.state = State::Failed(Failure {
+        reason: "gone".into(),
+        exit: None,
+        last_words: Vec::new(),
+        survivors: Vec::new(),
+    });
+    assert_eq!(session.info(AT.mono).running_prompt, None);
+    assert!(session.step(AT, 500, &Input::Command(Command::Abort)).is_err());
+    assert_eq!(session.turns.queue[0].id, prompt);
 }

@@ -188,12 +188,6 @@ impl Turns {
         self.running.as_ref().is_some_and(|turn| turn.prompt.id == prompt && !asked(turn))
     }
 
-    /// The prompt that the session works on: its turn runs, or kennel waits for its missing program.
-    pub fn current(&self) -> Option<PromptId> {
-        let waits = || self.not_before.and(self.queue.front()).map(|prompt| prompt.id);
-        self.running.as_ref().map(|turn| turn.prompt.id).or_else(waits)
-    }
-
     /// Permissions that wait for an answer, with the prompt in whose turn they were asked.
     pub fn questions(&self) -> impl Iterator<Item = (Option<PromptId>, &Permission)> {
         let turn = self.running.as_ref();

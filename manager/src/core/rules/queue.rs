@@ -37,6 +37,9 @@ impl Session {
             return Err(Refusal::QueueFull { id: self.id.clone(), limit: limits::QUEUE });
         }
         let first = new.when_busy == WhenBusy::Interrupt;
+        if first {
+            self.give_up_waiting(out)?;
+        }
         let about = new.attachments.iter().map(AttachmentInfo::from).collect();
         let reply = self.enqueue(&new.text, about, first, None, out);
         if let (Reply::Accepted { prompt, .. }, false) = (&reply, new.attachments.is_empty()) {
@@ -80,7 +83,9 @@ impl Session {
             attachments: attachments.clone(),
         });
         let prompt = Prompt { id: prompt_id, text: text.clone(), attachments };
-        let position = if first { 0 } else { self.turns.queue.len() };
+        // A prompt that waits for its program keeps its place: the wait is the first prompt's.
+        let front = usize::from(self.waits_for_program().is_some());
+        let position = if first { front } else { self.turns.queue.len() };
         self.turns.queue.insert(position, prompt);
         if !starts {
             out.emit(EventKind::PromptQueued { prompt_id, position: position as u32 });

@@ -72,11 +72,11 @@ impl Session {
 
     /// Ends the running turn. A prompt that waits for its missing program leaves the queue instead: nothing runs that could end.
     pub(in crate::core) fn abort(&mut self, at: At, out: &mut Out) -> Result<Reply, Refusal> {
-        let Some(prompt) = self.turns.current() else {
+        let Some(prompt) = self.current_prompt() else {
             return Err(Refusal::NoTurn(self.id.clone()));
         };
         if self.turns.running.is_none() {
-            self.remove(prompt, out)?;
+            self.give_up_waiting(out)?;
             return Ok(Reply::Aborting { prompt });
         }
         self.abort_turn(at, out);
@@ -85,6 +85,15 @@ impl Session {
             turn.quiet.step = None;
         }
         Ok(Reply::Aborting { prompt })
+    }
+
+    /// Removes the prompt that waits for its missing program, if one does. The next prompt has a minute of its own.
+    pub(in crate::core) fn give_up_waiting(&mut self, out: &mut Out) -> Result<(), Refusal> {
+        if let Some(prompt) = self.waits_for_program() {
+            self.remove(prompt, out)?;
+            (self.absence, self.turns.not_before) = (None, None);
+        }
+        Ok(())
     }
 
     pub(in crate::core) fn abort_turn(&mut self, at: At, out: &mut Out) {

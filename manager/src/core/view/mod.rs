@@ -2,6 +2,7 @@
 
 mod retention;
 
+use protocol::PromptId;
 use protocol::api::{ClientInfo, PromptState, QueuedPrompt, Restarts, SessionInfo, Status};
 use protocol::event::Timestamp;
 
@@ -29,6 +30,20 @@ impl Session {
             State::Stopped => Status::Stopped,
             State::Failed(_) => Status::Failed,
         }
+    }
+
+    /// The prompt whose missing program kennel waits for.
+    pub(in crate::core) fn waits_for_program(&self) -> Option<PromptId> {
+        let ready =
+            matches!(self.state, State::Ready { .. } | State::Adopting { was: Was::Ready { .. }, .. });
+        let waiting = self.turns.not_before.filter(|_| ready && self.turns.running.is_none());
+        waiting.and(self.turns.queue.front()).map(|prompt| prompt.id)
+    }
+
+    /// The prompt that the session works on: its turn runs, or kennel waits for its missing program.
+    pub(in crate::core) fn current_prompt(&self) -> Option<PromptId> {
+        let running = self.turns.running.as_ref().map(|turn| turn.prompt.id);
+        running.or_else(|| self.waits_for_program())
     }
 
     /// The worker's pid; none where no process is on record.
@@ -84,7 +99,7 @@ impl Session {
             turn_count: self.turns.count,
             first_prompt: self.turns.first_prompt.as_deref().map(str::to_owned),
             queue_length: self.turns.queue.len() as u32,
-            running_prompt: self.turns.current(),
+            running_prompt: self.current_prompt(),
             usage: self.usage.clone(),
             restarts: Restarts {
                 in_window: self.deaths.within(now, policy.period_ms),
