@@ -160,7 +160,7 @@ async fn live(options: DaemonOptions, inherited: Inherited) -> Result<(), RunErr
     failpoint::hit("daemon", "listening");
     tracing::info!(
         "kennel {} serves {} on {} (pid {})",
-        crate::VERSION,
+        crate::version::VERSION,
         options.state_dir.display(),
         options.socket.display(),
         std::process::id()

@@ -327,7 +327,7 @@ impl SessionManager {
                 false => "running",
             }
             .into(),
-            version: crate::VERSION.into(),
+            version: crate::version::VERSION.into(),
             state_dir: self.shared.state_dir.display().to_string(),
             config: Some(self.shared.config.display().to_string()),
             started_at: self.shared.started_at,

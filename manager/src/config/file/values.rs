@@ -6,8 +6,9 @@ use std::path::{Component, Path};
 
 use serde::{Deserialize, Deserializer, de};
 
+use super::super::bounds;
+use super::super::cgroup_root::CgroupRoot;
 use super::super::lookup::shown;
-use super::super::{CgroupRoot, bounds};
 
 /// A value as the file has it.
 pub(super) enum Written<'a> {

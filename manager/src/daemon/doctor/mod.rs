@@ -116,9 +116,9 @@ fn daemon(told: &Told) -> Finding {
             format!("runs, pid {pid}, and its state directory was deleted: no new work is taken"),
             "`kennel daemon stop` ends its sessions; the next daemon begins anew, or with a backup that you put there",
         ),
-        (Some(pid), Some(version)) if version != crate::VERSION => Finding::warning(
+        (Some(pid), Some(version)) if version != crate::version::VERSION => Finding::warning(
             "daemon",
-            format!("runs, pid {pid}, version {version}; this is {}", crate::VERSION),
+            format!("runs, pid {pid}, version {version}; this is {}", crate::version::VERSION),
             "`kennel daemon upgrade` replaces it and interrupts no turn",
         ),
         (Some(pid), _) => Finding::ok("daemon", format!("runs, pid {pid}")),
