@@ -22,7 +22,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 const QUIET: usize = 3;
 /// The most passes: with what is found again and again the end of the session deals.
 const MARKED_PASSES: usize = 32;
-/// What still lives so long after SIGKILL hangs in the kernel or is not ours to signal.
+/// Time after SIGKILL. A process that still lives then hangs in the kernel, or the worker may not signal it.
 const GIVE_UP: Duration = Duration::from_secs(10);
 
 /// Reaps every dead child, and calls `on_exit` for each. Returns whether no child is left, dead or alive.
@@ -172,7 +172,7 @@ impl Ending {
         self.kill_at = self.kill_at.min(kill_at);
     }
 
-    /// Whether it has come to SIGKILL since this was last asked.
+    /// Returns true if the worker has begun to send SIGKILL since the last call.
     pub fn has_begun_to_kill(&mut self) -> bool {
         std::mem::take(&mut self.killed)
     }

@@ -19,7 +19,7 @@ use crate::tree;
 /// Message about a program that did not start and whose trampoline gave no reason.
 const NOT_MADE: &str = "cannot prepare the agent's process: what it was to run in was not made; why may stand in the session's log";
 
-/// What all programs of a session start with.
+/// Settings that all programs of a session share at their start.
 #[derive(Clone, Debug)]
 pub struct Launch {
     /// The session's working directory, absolute.
@@ -41,7 +41,7 @@ impl Launch {
     }
 }
 
-/// One program, beside what all programs of a session share.
+/// A program's own part of its start.
 pub struct Plan<'a> {
     /// The program and its arguments.
     pub argv: &'a [String],

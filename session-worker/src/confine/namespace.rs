@@ -297,7 +297,7 @@ impl From<Failed> for Unprepared {
     }
 }
 
-/// What the first process of the namespace needs. Gives whether there is a `/proc` of its own.
+/// Prepares the first process of the namespace. Returns true if the namespace has a `/proc` of its own.
 fn prepare(status: &OwnedFd, plan: &InitPlan) -> Result<bool, Unprepared> {
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(|error| ("death signal", error.into()))?;
     SigSet::empty().thread_set_mask().map_err(|error| ("signal mask", error.into()))?;
@@ -410,7 +410,7 @@ fn mount_sandbox(walls: &Walls, plan: &InitPlan) -> Result<(String, Vec<PathBuf>
     Ok((own, landlock::written(&view)))
 }
 
-/// Whether what bubblewrap has mounted there is what was granted. Nothing of it can be exchanged any more.
+/// Checks that the place which bubblewrap has mounted is the granted one. From here on nobody can exchange the place.
 fn unchanged(granted: &Granted) -> Result<(), String> {
     let path = &granted.path;
     let is = sandbox::open(Path::new(path)).and_then(|held| sandbox::identify(path, &held));

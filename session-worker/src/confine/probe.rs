@@ -1,6 +1,6 @@
-//! What this machine can hold agents with, found by doing it: `session-worker probe` prints a word a line, for the manager.
-//! `session-worker probe groups FILE...` whether it can put itself in control groups.
-//! `session-worker probe BWRAP workdir|strict` prints whether agents can be put in a sandbox.
+//! Tests of the containment that this machine supports: `session-worker probe` prints one word a line, for the manager.
+//! `session-worker probe groups FILE...` prints whether a process can enter control groups. `session-worker probe BWRAP
+//! workdir|strict` prints whether the worker can put agents in a sandbox.
 
 use std::ffi::OsString;
 use std::io::{self, Write};

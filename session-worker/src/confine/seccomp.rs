@@ -62,7 +62,7 @@ fn refused() -> Rules {
     Ok(rules)
 }
 
-/// What is not there.
+/// System calls that the filter hides: they seem not to exist.
 fn hidden() -> Rules {
     let calls =
         [libc::SYS_clone3, libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];

@@ -1,5 +1,5 @@
-//! What no kept crate offers safely: the system calls `mount_setattr` and `keyctl`, and to own a descriptor that this
-//! process was started with. The only file with `unsafe` in this program.
+//! System calls that no crate of ours offers safely: `mount_setattr`, `keyctl`, and taking a descriptor that this
+//! process has inherited. The only file with `unsafe` in this program.
 
 #![allow(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! Where the worker waits for the next manager when its own is gone.
+//! The shelter: the socket at which a worker waits for the next manager when its own is gone.
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -13,11 +13,11 @@ use rustix::fs::{Mode, OFlags};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tokio::net::{UnixListener, UnixStream};
 
-/// What a manager hands over.
+/// The pipes that a new manager hands over.
 pub struct Pipes {
-    /// What the worker is told from now on.
+    /// Commands of the manager.
     pub input: OwnedFd,
-    /// What it says.
+    /// Reports of the worker.
     pub output: OwnedFd,
 }
 
@@ -25,16 +25,16 @@ pub struct Pipes {
 pub struct Shelter {
     papers: wire::Shelter,
     listener: UnixListener,
-    /// Who has come and has not shown anything yet. Whoever comes later takes the place: nobody can keep the door
-    /// shut by saying nothing.
+    /// The newest connection that has sent nothing yet. A later connection replaces it, so that a silent one cannot
+    /// block the shelter.
     visitor: Option<UnixStream>,
 }
 
-/// What happens at the door.
+/// An event at the shelter's socket.
 pub enum Knock {
     /// Somebody came.
     Came(io::Result<UnixStream>),
-    /// Who is there says something, or has gone.
+    /// The visitor sent something, or closed its connection.
     Spoke,
 }
 
@@ -52,12 +52,12 @@ impl Shelter {
         Ok(Self { papers, listener: UnixListener::from_std(listener)?, visitor: None })
     }
 
-    /// How long a running turn goes on without a manager.
+    /// Time limit of a running turn without a manager.
     pub fn turn(&self) -> Duration {
         Duration::from_millis(self.papers.turn_ms)
     }
 
-    /// How long a worker without one stays.
+    /// Time limit of an idle worker without a manager.
     pub fn idle(&self) -> Duration {
         Duration::from_millis(self.papers.idle_ms)
     }
@@ -82,7 +82,7 @@ impl Shelter {
         }
     }
 
-    /// What the visitor hands over, if it is a manager. Nobody else is answered.
+    /// Takes the pipes from the visitor; `None` if it sent nothing yet or is no manager. The worker never replies.
     pub fn hear(&mut self) -> Option<Pipes> {
         let visitor = self.visitor.as_ref()?;
         let received = match visitor.try_io(tokio::io::Interest::READABLE, || receive(visitor)) {

@@ -6,7 +6,7 @@ use protocol::failpoint;
 use protocol::wire::Report;
 use tokio::time::Instant;
 
-use super::lobby::hello;
+use super::handshake::hello;
 use super::{Error, LONGEST_GRACE, Worker};
 use crate::agent::acp::Acp;
 use crate::exit;

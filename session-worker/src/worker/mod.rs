@@ -8,7 +8,7 @@
 mod alone;
 mod command;
 mod ending;
-mod lobby;
+mod handshake;
 mod tell;
 mod watch;
 
@@ -25,7 +25,7 @@ use tokio::net::UnixStream;
 use tokio::time::Instant;
 
 use self::ending::Leaving;
-use self::lobby::{Lobby, answer, lead_session, signals, take_pipes};
+use self::handshake::{Handshake, answer, lead_session, signals, take_pipes};
 use crate::agent::acp::{self, Acp};
 use crate::agent::per_prompt::{self, Ready, Turn};
 use crate::confine::Confinement;
@@ -48,7 +48,7 @@ pub enum Error {
     Setup {
         /// Which step.
         step: &'static str,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// Standard input and output are not a manager's.
@@ -101,10 +101,10 @@ pub fn run() -> Result<u8, Error> {
     runtime.block_on(async {
         let bell = setup("signals", UnixStream::from_std(bell))?;
         let link = Link::new(input, output).map_err(Error::NoPipes)?;
-        let mut lobby = Lobby { link, bell, terminated };
-        match lobby.wait_for_welcome().await? {
+        let mut handshake = Handshake { link, bell, terminated };
+        match handshake.wait_for_welcome().await? {
             Ok(welcome) => {
-                let mut worker = Worker::new(lobby, welcome);
+                let mut worker = Worker::new(handshake, welcome);
                 worker.confinement.limits.inherited.umask = Some(umask.as_raw_mode());
                 worker.live().await
             }
@@ -176,8 +176,8 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(lobby: Lobby, welcome: Box<Welcome>) -> Self {
-        let Lobby { link, bell, terminated } = lobby;
+    fn new(handshake: Handshake, welcome: Box<Welcome>) -> Self {
+        let Handshake { link, bell, terminated } = handshake;
         Self {
             link,
             bell,

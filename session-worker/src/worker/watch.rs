@@ -47,7 +47,7 @@ impl Watch {
         self.over = false;
     }
 
-    /// Whether what was found last is news: whoever is killed takes a while to give back what it had.
+    /// Returns true if the last excess is new: killed processes take a while to free their memory.
     pub fn is_news(&mut self) -> bool {
         !std::mem::replace(&mut self.over, true)
     }
@@ -99,7 +99,7 @@ impl MemoryGroup {
         std::fs::read_to_string(&self.events).ok().and_then(|events| killed(&events)).unwrap_or(0)
     }
 
-    /// What is to be told, if the kernel has killed anything of it since the last time.
+    /// Report of a kill for lack of memory; `None` if the kernel has killed no process since the last call.
     pub fn news(&mut self) -> Option<Report> {
         let killed = self.killed();
         if killed <= self.told {

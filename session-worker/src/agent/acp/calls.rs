@@ -1,5 +1,5 @@
-//! What the agent asks of its client and the client that drives can do better than the worker: each such request
-//! goes to the manager, and comes back answered or to be seen to here.
+//! Requests of the agent that the driving client can answer better than the worker. Each goes to the manager and
+//! returns with an answer, or the worker answers it.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::files::{self, For, Place};
 use super::message::{Do, INTERNAL, INVALID_PARAMS, error, error_about, result, text_at};
 
-/// How much all requests that wait may hold together, in bytes.
+/// Limit of all waiting requests together, in bytes.
 const HELD: usize = 16 * 1024 * 1024;
 /// Terminals of clients that may be open at once.
 const TERMINALS: usize = 64;
@@ -22,7 +22,7 @@ const CANCELLED: i64 = -32800;
 pub struct Asked {
     /// The agent's id of it.
     pub id: Value,
-    /// What it asks for.
+    /// Method of the request.
     pub method: String,
     /// With what.
     pub params: Value,
@@ -52,7 +52,7 @@ impl Open {
 #[derive(Debug)]
 struct Elsewhere {
     client: EventId,
-    /// What that client calls it.
+    /// The client's id of the terminal.
     id: String,
 }
 
@@ -63,7 +63,7 @@ pub struct Calls {
     offers: Vec<Offer>,
     /// Those that wait, by our number.
     open: BTreeMap<u64, Open>,
-    /// How much is in `open`, in bytes.
+    /// Size of `open`, in bytes.
     held: usize,
     /// A request was refused because too many wait, or too large ones.
     full: bool,
@@ -73,7 +73,7 @@ pub struct Calls {
     opened: u64,
 }
 
-/// What is to be done about a request.
+/// The next action for a request.
 #[derive(Debug)]
 pub enum Next {
     /// This, and then it is out of our hands.
@@ -83,7 +83,7 @@ pub enum Next {
 }
 
 impl Calls {
-    /// Who drives now, and what that client can do.
+    /// Sets the client that drives, and its abilities; `None`: no client drives.
     pub fn driven_by(&mut self, client: Option<EventId>, offers: Vec<Offer>) {
         (self.client, self.offers) = (client, offers);
     }
@@ -175,17 +175,17 @@ impl Calls {
         Some(open.asked())
     }
 
-    /// Whether one was refused since the last time, because there were too many.
+    /// Returns true if a request was refused since the last call, because too many wait or they are too large.
     pub fn was_full(&mut self) -> bool {
         std::mem::take(&mut self.full)
     }
 
-    /// What is held here of what the agent has said, in bytes.
+    /// Size of the agent's requests that wait here, in bytes.
     pub fn held(&self) -> usize {
         self.held
     }
 
-    /// What has become of a request. Nothing, if it does not wait any more.
+    /// Handles the manager's answer to a request; `None` if the request no longer waits.
     pub fn answered(&mut self, request: u64, answer: CallAnswer) -> Option<Next> {
         let asked = self.take(request)?;
         let own = asked.method.starts_with("fs/");

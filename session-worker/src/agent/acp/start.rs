@@ -22,9 +22,9 @@ use crate::confine::Confinement;
 
 /// The manager's name for the model, in the environment.
 const MODEL: &str = "KENNEL_MODEL";
-/// What the agent is told beside its own system prompt.
+/// The variable with text that the agent adds to its own system prompt.
 const SYSTEM_PROMPT: &str = "KENNEL_SYSTEM_PROMPT";
-/// What it is told in the place of that.
+/// The variable with text that replaces the agent's own system prompt.
 const SYSTEM_PROMPT_INSTEAD: &str = "KENNEL_SYSTEM_PROMPT_INSTEAD";
 
 impl Acp {

@@ -29,12 +29,12 @@ pub use places::{OWN_PROGRAM, copy_of_own_program, identify, open, own_program};
 
 /// Empty, and the agent's own.
 pub const EMPTY: [&str; 3] = ["/tmp", "/var/tmp", "/run"];
-/// What stays of `/run`.
+/// Directories of `/run` that an agent in a sandbox still sees.
 const OF_RUN: [&str; 4] =
     ["/run/systemd/resolve", "/run/NetworkManager", "/run/resolvconf", "/run/current-system"];
-/// What root without any rights could still read there of the whole machine.
+/// Directories in which root without capabilities could still read about the whole machine.
 const OF_KERNEL: [&str; 3] = ["/sys/kernel/debug", "/sys/kernel/tracing", "/sys/firmware"];
-/// What root could write of `/proc`, whatever rights it has let go of: the owner's bits suffice.
+/// Paths of `/proc` that root could write even without capabilities: the owner's permission bits suffice.
 pub const ROOTS_OF_PROC: [&str; 8] = [
     "/proc/sys",
     "/proc/sysrq-trigger",
@@ -45,10 +45,11 @@ pub const ROOTS_OF_PROC: [&str; 8] = [
     "/proc/scsi",
     "/proc/driver",
 ];
-/// What tells of the outside. bubblewrap covers it for root only: no `/proc` could be mounted in a sandbox within otherwise.
+/// Files of `/proc` that tell about the machine outside. bubblewrap covers them for root only: otherwise no sandbox
+/// inside could mount `/proc`.
 pub const MASKED_OF_PROC: [&str; 5] =
     ["/proc/keys", "/proc/key-users", "/proc/kcore", "/proc/timer_list", "/proc/kmsg"];
-/// What the kernel makes. Nothing there is shown by its parent.
+/// Directories that the kernel makes. kennel mounts over a hidden place there and never rebuilds its parent.
 const KERNEL: [&str; 3] = ["/proc", "/sys", "/dev"];
 /// The most entries of a directory that are mounted one by one; of more, what is hidden is mounted over.
 const ENTRIES: usize = 1000;
@@ -62,7 +63,8 @@ pub enum Step {
     Empty { path: PathBuf, written: bool },
     /// An empty file.
     Mask { path: PathBuf },
-    /// What is there outside. `held` is open in what was granted, and mounted in the place of the path.
+    /// The place as it is outside. `held` is an open descriptor of a granted place, which is mounted instead of the
+    /// path.
     Shown { path: PathBuf, written: bool, held: Option<OwnedFd> },
     /// A symlink.
     Link { path: PathBuf, target: PathBuf },
@@ -89,7 +91,7 @@ pub struct View {
 }
 
 impl View {
-    /// Whether what a path leads to lies in something that the agent may write.
+    /// Returns true if a path, or the place to which its symlinks lead, lies in something that the agent may write.
     pub fn lets_write(&self, path: &str) -> bool {
         let real = fs::canonicalize(path).unwrap_or_else(|_| path.into());
         let mut written = self
@@ -154,11 +156,11 @@ struct Shown {
 
 #[derive(Default)]
 struct Layout {
-    /// What is to be hidden, where it really is.
+    /// Places to hide, with their symlinks resolved.
     hidden: BTreeSet<PathBuf>,
     /// Empty directories, and whether they can be written.
     empty: BTreeMap<PathBuf, bool>,
-    /// What the maker makes himself: like an empty directory, without a step.
+    /// Directories that the mounting code makes itself: treated like an empty directory, without a step.
     own: Vec<PathBuf>,
     shown: BTreeMap<PathBuf, Shown>,
     links: BTreeMap<PathBuf, PathBuf>,
@@ -169,7 +171,7 @@ struct Layout {
     granted: Vec<Granted>,
 }
 
-/// What holds at a path: what is said of the deepest path above it, or of itself.
+/// Visibility of a path: its own, or that of the deepest path above it that has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Holds {
     Empty,

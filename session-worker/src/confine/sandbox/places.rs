@@ -11,7 +11,7 @@ use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, ResolveFlags, SealFlags};
 
 use super::Step;
 
-/// Where this program is shown in a sandbox: nowhere does an agent reach it by a mount that can be written.
+/// The path at which a sandbox shows this program. An agent reaches this program by no writable mount.
 pub const OWN_PROGRAM: &str = "/run/kennel-init";
 
 /// This program, to be shown read-only in a sandbox at [`OWN_PROGRAM`]; none where its file has gone, as in an upgrade.
@@ -58,7 +58,7 @@ pub(super) fn make_beneath(there: &Path, below: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// What lies at a path, by what was opened there.
+/// Takes the identity of the file that is open at a path. Errors: the kernel refuses to stat the descriptor.
 pub fn identify(path: &str, held: &OwnedFd) -> io::Result<Granted> {
     Ok(Granted::of(path.to_owned(), &metadata(held)?))
 }
