@@ -1,22 +1,22 @@
 //! Text of agents and other strangers on a terminal and in the log: a [`Screen`] passes, drops or shows colours, and escapes
 //! every other control sequence.
 
-/// The longest colour sequence that is believed.
+/// The longest colour sequence that passes, in bytes.
 const MAX_SEQUENCE: usize = 64;
 
-/// What becomes of sequences that only colour.
+/// Treatment of sequences that only set colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Colours {
-    /// They pass.
+    /// Colour sequences pass.
     Pass,
-    /// They are left out.
+    /// Colour sequences are left out.
     Drop,
-    /// They are shown, like everything else that is not obeyed.
+    /// Colour sequences are escaped, like every other sequence.
     Show,
 }
 
 impl Colours {
-    /// For an output that has colours, or has none.
+    /// The treatment for an output with colours, or without.
     pub fn of_output(has: bool) -> Self {
         if has { Self::Pass } else { Self::Drop }
     }
@@ -46,7 +46,7 @@ impl Screen {
         out
     }
 
-    /// What was held back, and colours as they were before.
+    /// Ends the stream: returns the text that was held back, and resets colours that the stream has set.
     pub fn end(&mut self) -> String {
         let mut out = String::new();
         self.release(&mut out);
@@ -56,7 +56,7 @@ impl Screen {
         out
     }
 
-    /// What was held back, and the colours as they are.
+    /// Returns the text that was held back, and leaves colours as they are.
     pub fn rest(&mut self) -> String {
         let mut out = String::new();
         self.release(&mut out);

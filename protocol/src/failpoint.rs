@@ -11,7 +11,7 @@ use std::fmt::Display;
 
 /// Environment variable: the directory of armed points.
 pub const DIRECTORY: &str = "KENNEL_FAILPOINTS";
-/// What the name of a file begins with that says who stopped at a point.
+/// Prefix of the file that names the process that stopped at a point.
 pub const TOLD: &str = ".at.";
 
 /// Dies or stops here, if this point is armed. A point's name is `place.what`.
@@ -23,7 +23,7 @@ pub fn hit(place: &str, what: &str) {
     let _ = (place, what);
 }
 
-/// The same, for a process that has many sessions: it is about this one.
+/// Like [`hit`], for one session of a process that has many.
 #[inline]
 pub fn hit_about(place: &str, what: &str, session: &dyn Display) {
     #[cfg(feature = "failpoints")]
@@ -32,7 +32,7 @@ pub fn hit_about(place: &str, what: &str, session: &dyn Display) {
     let _ = (place, what, session);
 }
 
-/// Whether something of the caller's own is to break here, once.
+/// Returns true once if a test has armed this point; the caller then fails in its own way.
 #[inline]
 #[must_use]
 pub fn armed(place: &str, what: &str) -> bool {
@@ -45,7 +45,7 @@ pub fn armed(place: &str, what: &str) -> bool {
     }
 }
 
-/// How far a clock is set, in milliseconds: what the file `clock.NAME` in the directory says, for as long as it is there.
+/// Offset of a clock in milliseconds: the content of the file `clock.NAME` in the directory. 0 without the file.
 #[inline]
 #[must_use]
 pub fn set_by(clock: &str) -> i64 {

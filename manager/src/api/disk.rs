@@ -1,4 +1,4 @@
-//! What the state directory takes of its disk.
+//! The route for the disk usage of the state directory.
 
 use axum::Json as Reply;
 use axum::extract::State;
@@ -12,10 +12,10 @@ use super::problem::{Answer, ApiError};
 
 refuses!(UsageErrors: 500 "unread");
 
-/// What the state directory takes of its disk.
+/// Disk usage of the state directory.
 ///
-/// By what, and by which session. Of the journal, which is one file, a session has the bytes of its events' JSON and of its
-/// waiting prompts; the file is larger than their sum by what is empty in it and what SQLite needs around them.
+/// By kind of file, and by session. A session's share of the journal, which is one file, is the JSON of its events and
+/// of its waiting prompts. The file is larger than the sum of all shares: it has empty pages and SQLite's own data.
 #[utoipa::path(get, path = "/v1/manager/disk", tag = "manager", operation_id = "disk_usage",
     responses((status = 200, description = "The figures.", body = DiskUsage), UsageErrors))]
 pub async fn usage(State(app): State<App>, _: Query<Nothing>) -> Answer<Reply<DiskUsage>> {
@@ -33,7 +33,7 @@ refuses!(PruneErrors: 400 "invalid_body", 500 "unread", 507 "journal_full"; + WI
 /// for events from before gets `event: gap`. Leftovers go in any case. The answer comes when it is gone; until then all
 /// other requests are served.
 #[utoipa::path(post, path = "/v1/manager/prune", tag = "manager", operation_id = "prune", request_body = PruneRequest,
-    responses((status = 200, description = "What is gone, or would be.", body = PruneReport), PruneErrors))]
+    responses((status = 200, description = "The history and files that were removed, or would be.", body = PruneReport), PruneErrors))]
 pub async fn prune(
     State(app): State<App>,
     _: Query<Nothing>,

@@ -77,7 +77,7 @@ pub async fn list(
 }
 
 impl Caller {
-    /// Whose sub-agents a request is about: the owner says it, a session has only its own.
+    /// The parent whose sub-agents a request is about: the owner names any session, a session has only itself.
     fn parent(&self, said: Option<String>) -> Answer<Option<String>> {
         match &self.session {
             None => Ok(said),

@@ -3,11 +3,11 @@
 /// The place where kennel makes control groups for sessions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum CgroupRoot {
-    /// In what the service manager has delegated to this process, if it has.
+    /// In the control group that the service manager has delegated to this process, if any.
     #[default]
     Auto,
-    /// Nowhere.
+    /// kennel makes no control groups.
     None,
-    /// In this directory of a control group file system; with `{controller}` in it, in one for each controller.
+    /// In this directory of a control group file system. A path with `{controller}` names a directory for each controller.
     At(String),
 }

@@ -110,7 +110,7 @@ pub struct Config {
 pub struct Connections {
     /// The most at once.
     pub most: usize,
-    /// From a connection's beginning, or from a head's first byte, to the head's end, in milliseconds.
+    /// Time limit of a head in milliseconds, from the connection's beginning or the head's first byte to the head's end.
     pub head_ms: u64,
     /// Between two requests, in milliseconds.
     pub idle_ms: u64,

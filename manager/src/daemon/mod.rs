@@ -47,7 +47,7 @@ pub struct DaemonOptions {
     pub worker_path: Option<PathBuf>,
 }
 
-/// Why the daemon could not run, or not to its end.
+/// Reason for which the daemon could not run, or ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The process belongs to a session of an earlier daemon, and would be killed with that session.

@@ -1,4 +1,4 @@
-//! One committed event, as the journal stores it and as subscribers receive it.
+//! A committed event, as the journal stores it and as subscribers receive it.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! How a manager is started.
+//! The builder: starts a manager.
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -61,8 +61,9 @@ impl Builder {
         self
     }
 
-    /// What sessions' programs inherit where neither the configuration nor the client sets it. Without it they inherit from
-    /// this process. For a process that has changed its own, as the `kennel` daemon does.
+    /// Sets the attributes that sessions' programs inherit if neither the configuration nor the client sets them.
+    /// Without this call they inherit from this process. Needed by a process that has changed its own, as the `kennel`
+    /// daemon does.
     pub fn inherited(mut self, inherited: Inherited) -> Self {
         self.inherited = inherited;
         self

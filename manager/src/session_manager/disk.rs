@@ -1,4 +1,4 @@
-//! What the state directory takes of the disk, and what of it goes.
+//! Disk usage of the state directory, and pruning.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -59,10 +59,10 @@ impl SessionManager {
         self.prune(request).await
     }
 
-    /// What the state directory takes of its disk.
+    /// Disk usage of the state directory.
     ///
     /// # Errors
-    /// [`Error::Unread`] if it cannot be looked at.
+    /// [`Error::Unread`] if the directory or the journal cannot be read.
     pub async fn disk_usage(&self) -> Result<DiskUsage, Error> {
         let sessions = self
             .read(|fleet, _| fleet.sessions().map(|it| (it.id.clone(), it.spec.workdir.clone())).collect())

@@ -1,4 +1,4 @@
-//! What the state directory takes of its disk.
+//! Measurement of the state directory's disk usage.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -88,7 +88,7 @@ impl Around {
 }
 
 impl SessionManager {
-    /// Begins to say how a manager is to be started.
+    /// Makes a builder, which starts a manager.
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -136,7 +136,7 @@ impl SessionManager {
         self.until(&id, "its start", Some(timeout), is_up).await
     }
 
-    /// The same for a session that exists; none is created.
+    /// Starts or wakes a session that exists, and waits until it is ready. Creates none.
     ///
     /// # Errors
     /// `no_such_session` where there is none.
@@ -218,7 +218,7 @@ impl SessionManager {
         self.get_session(id).await
     }
 
-    /// All sessions, in the order of their creation.
+    /// Lists all sessions, in the order of their creation.
     pub async fn list_sessions(&self) -> Result<Vec<SessionInfo>, Error> {
         let around = self.shared.around.clone();
         let all = self.read(move |fleet, now| {
@@ -292,8 +292,8 @@ impl SessionManager {
 
     // --- events ---
 
-    /// All events after `after` (none: from now on), of one session or of all: first from the journal, then as
-    /// they come. No gap, no repeat; a slow reader slows nobody. Where events were [pruned](Self::prune) that is said.
+    /// Subscribes to the events after `after` (`None`: from now on), of one session or of all: first from the journal, then
+    /// live. Events arrive without gap or repeat; a slow reader slows no other. A gap event marks [pruned](Self::prune) events.
     pub fn subscribe(&self, after: Option<EventId>, session: Option<SessionId>) -> Subscription {
         self.shared.feed.subscribe(after, session)
     }

@@ -33,7 +33,7 @@ thread_local! {
     static IS_LOOP: Cell<bool> = const { Cell::new(false) };
 }
 
-/// From here on this thread is the loop's.
+/// Marks this thread as the loop's.
 pub fn this_is_the_loop() {
     IS_LOOP.set(true);
 }

@@ -9,7 +9,7 @@ pub fn mono_ms() -> u64 {
     milliseconds(ClockId::Monotonic)
 }
 
-/// How long the machine has slept since boot, in milliseconds.
+/// Time that the machine has slept since boot, in milliseconds.
 pub fn asleep_ms() -> u64 {
     let boot = milliseconds(ClockId::Boottime).saturating_add_signed(failpoint::set_by("boot"));
     boot.saturating_sub(mono_ms())

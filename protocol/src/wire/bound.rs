@@ -85,7 +85,7 @@ pub fn bound(report: &mut Report) -> Result<Option<&'static str>, &'static str> 
     Ok(cuts.what)
 }
 
-/// What has no texts in it: only that can be copied.
+/// Accepts values without texts only: such values implement `Copy`.
 fn fixed<T: Fixed>(_: T) {}
 
 trait Fixed {}

@@ -1,16 +1,15 @@
-//! What manager and worker say to each other over the worker's stdin and stdout.
+//! Messages between manager and worker over the worker's stdin and stdout.
 //!
-//! Both directions are numbered, so that a link can be taken up again where it broke: each side counts its
-//! own messages from 1 within an incarnation (`seq`) and says the last of the other's that it has made its
-//! own (`ack`: committed by the manager, acted on by the worker).
+//! Both sides number their messages, so that a link can continue where it broke: each side counts its own messages from
+//! 1 within an incarnation (`seq`) and acknowledges the other side's last message (`ack`) that it has committed
+//! (manager) or acted on (worker).
 //!
-//! The life of a link: the worker says [`Report::Hello`] and then does nothing but wait for
-//! [`Command::Welcome`], which is sent only after the worker's identity is in the journal. If the pipe ends
-//! before that, the worker exits at once. After `Welcome` the worker prepares its agent and says
-//! [`Report::Ready`]; from then on one prompt at a time.
+//! The worker opens a link with [`Report::Hello`] and then only waits for [`Command::Welcome`]. The manager sends that
+//! after it has committed the worker's identity to the journal. If the pipe ends before that, the worker exits at once.
+//! After `Welcome` the worker prepares its agent and sends [`Report::Ready`]; from then on it runs one prompt at a
+//! time.
 //!
-//! Enums here grow by appending variants only: the golden frames in `tests/` of every earlier version must
-//! decode for ever.
+//! New variants are appended to these enums: the golden frames in `tests/` of every earlier version must always decode.
 
 mod agent;
 mod attachment;
@@ -35,7 +34,7 @@ pub use report::{
 /// Version of this vocabulary. Raised when a message is added; earlier versions still decode.
 pub const PROTOCOL_VERSION: u32 = 5;
 
-/// One numbered message.
+/// A numbered message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Envelope<T> {
     /// The worker process this belongs to.

@@ -19,7 +19,7 @@ pub(super) enum Written<'a> {
     Other,
 }
 
-/// Why a written value is refused.
+/// Reason for which a written value is refused.
 pub(super) enum Wrong {
     /// The value is of another kind. Holds what the key takes, with an example.
     Form(&'static str),

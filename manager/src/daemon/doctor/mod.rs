@@ -1,5 +1,4 @@
-//! Whether this machine lets kennel keep its promise, and what to do where it does not. Looks, and changes nothing;
-//! with or without a daemon.
+//! `kennel doctor`: checks this machine for problems and prints fixes. Changes nothing; works with or without a daemon.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -184,7 +183,7 @@ fn configuration(path: &Path) -> Finding {
     Finding::warning(NAME, found, "install them, or correct their `command`")
 }
 
-/// Where the caller's environment names another configuration than the daemon reads.
+/// Warns if the caller's environment names another configuration than the daemon reads.
 fn own_configuration(read: &Path, own: &Path) -> Option<Finding> {
     let (read_by_daemon, named_here) = (read.display(), own.display());
     (!same_file(read, own)).then(|| {
