@@ -152,7 +152,7 @@ pub struct Ending {
 /// Result of a round of an [`Ending`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Round {
-    /// Nothing is left below.
+    /// No process is left below.
     Gone,
     /// Another round is due at the next death, or then.
     Next(Instant),

@@ -49,11 +49,11 @@ pub struct Plan<'a> {
     pub directory: PathBuf,
     /// Added to the session's environment.
     pub env: &'a [(String, String)],
-    /// Its standard input.
+    /// Standard input of the program.
     pub stdin: Stdio,
-    /// Its standard output.
+    /// Standard output of the program.
     pub stdout: Stdio,
-    /// Its standard error.
+    /// Standard error of the program.
     pub stderr: Stdio,
 }
 

@@ -34,7 +34,7 @@ pub fn written(view: &View) -> Vec<PathBuf> {
     written.collect()
 }
 
-/// From here on this process, and all that it starts, writes nothing but these places and its devices.
+/// Restricts this process and its children for good: they write only these places and the usual devices.
 pub fn keep_from_writing(written: &[PathBuf]) -> io::Result<()> {
     let places = written.iter().cloned();
     let places = places.chain(DEVICES.iter().chain([&super::mounts::SHM]).map(PathBuf::from));

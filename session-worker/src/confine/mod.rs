@@ -45,7 +45,7 @@ pub struct Confinement {
 /// The namespaces or the sandbox of a program.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Contain {
-    /// None.
+    /// No containment.
     #[default]
     No,
     /// A PID namespace, if the kernel makes one.

@@ -68,7 +68,7 @@ pub fn enter(or_not: bool, sandbox: Option<Sandbox>) -> Result<Option<Entered>, 
     Ok(Some(Entered(())))
 }
 
-/// In a new user namespace: this user and this group are there, and nobody else.
+/// Maps this user and this group into the new user namespace, and no others.
 fn stay_oneself(user: Uid, group: Gid) -> io::Result<()> {
     let write = |file: &str, text: String| std::fs::write(format!("/proc/self/{file}"), text);
     // Without this an ordinary user may not map a group (user_namespaces(7)).
@@ -284,7 +284,7 @@ fn enter_directory(plan: &InitPlan, directory: &Path) -> Result<(), String> {
     rustix::process::fchdir(&at).map_err(|error| refused(error.into()))
 }
 
-/// Why the program is not started.
+/// Reason for which the program does not start.
 enum Unprepared {
     Step(Failed),
     /// Something that was granted is not what it was: a whole sentence.

@@ -32,7 +32,7 @@ pub struct Plan {
 pub struct Program {
     /// The program and its arguments.
     pub argv: Vec<String>,
-    /// Its whole environment.
+    /// The whole environment of the program.
     pub env: Vec<(String, String)>,
     /// The program's directory at its start: relative to the working directory, or absolute without a sandbox.
     pub directory: PathBuf,
@@ -70,7 +70,7 @@ pub enum Made {
     },
 }
 
-/// Writes a plan where the next program can read it. The descriptor is closed at exec until somebody lets it be inherited.
+/// Writes a plan into memory that the next program can read. exec closes the descriptor until the caller makes it inheritable.
 pub fn write(plan: &impl Serialize) -> io::Result<OwnedFd> {
     let mut bytes = Vec::new();
     frame::encode(plan, &mut bytes).map_err(io::Error::other)?;

@@ -15,7 +15,7 @@ use super::plan::{Plan, Program};
 use super::{Confinement, Contain, ProgramLimits, limits, status, trampoline};
 use crate::exit;
 
-/// In the place of BWRAP: Landlock is to do.
+/// Instead of BWRAP: probe Landlock.
 const NONE: &str = "-";
 
 /// Prints what there is.

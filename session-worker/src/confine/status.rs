@@ -52,11 +52,11 @@ pub enum Word {
     Ended(Exit),
     /// The program does not run: why, for a person.
     Failed(String),
-    /// The same, and the kernel refused to execute the program itself.
+    /// Like `Failed`: the kernel refused to execute the program itself.
     Absent(String),
 }
 
-/// Why a program does not run.
+/// Reason for which a program does not run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotRun {
     /// The confinement could not be made. The text is for a person.
@@ -83,7 +83,7 @@ impl From<String> for NotRun {
     }
 }
 
-/// For a person: what of the preparation failed.
+/// Error text for a step of the preparation that failed.
 pub fn unprepared((step, error): &Failed) -> String {
     format!("cannot prepare the agent's process: {step}: {error}")
 }
@@ -93,7 +93,7 @@ pub fn no_workdir(workdir: &str, error: &io::Error) -> String {
     format!("cannot enter the working directory {workdir}: {error}")
 }
 
-/// Says that nobody is meant to start this by hand.
+/// Prints that a person must not start this command, and returns the exit status.
 pub fn internal() -> u8 {
     eprintln!("this is internal to session-worker");
     crate::exit::USAGE
@@ -104,7 +104,7 @@ pub fn inherited(args: &[OsString], n: usize) -> Option<OwnedFd> {
     syscalls::take_inherited(args.get(n)?.to_str()?.parse().ok()?).ok()
 }
 
-/// A packet, and who the kernel says has sent it.
+/// A packet with the sender that the kernel names.
 pub struct Heard {
     /// The packet's content.
     pub word: Word,
@@ -114,14 +114,14 @@ pub struct Heard {
     pub pidfd: Option<OwnedFd>,
 }
 
-/// Both ends: the worker's, and the one to be inherited. Both are closed at exec until [`inherit`].
+/// Makes the socket: the worker's end and the inherited end. exec closes both until [`inherit`].
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     rustix::net::sockopt::set_socket_passcred(&ours, true)?;
     Ok((ours, theirs))
 }
 
-/// Lets the next program have it.
+/// Makes a descriptor inheritable by the next program.
 pub fn inherit(fd: impl AsFd) -> io::Result<()> {
     Ok(rustix::io::fcntl_setfd(fd, FdFlags::empty())?)
 }
@@ -140,7 +140,7 @@ pub fn say(socket: impl AsFd, word: &Word, pidfd: Option<BorrowedFd<'_>>) -> io:
     Ok(())
 }
 
-/// Says why the program does not run. If nobody hears it, the worker is gone.
+/// Sends the reason for which the program does not run. Ignores errors: then the worker is gone.
 pub fn say_failed(socket: impl AsFd, reason: NotRun) {
     let bounded = |mut reason: String| {
         let mut end = reason.len().min(REASON);
@@ -223,7 +223,7 @@ pub struct Known {
     pub agent: Option<(Pid, bool)>,
     /// Exit of the program; absent while it runs.
     pub exit: Option<Exit>,
-    /// Why it does not run.
+    /// Reason for which the program does not run; absent otherwise.
     pub failure: Option<String>,
     /// The kernel refused to execute the program itself.
     pub is_absent: bool,

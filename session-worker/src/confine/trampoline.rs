@@ -114,7 +114,7 @@ fn prepare(plan: &Plan) -> Result<(), Failed> {
 /// other programs.
 const OOM_SCORE: i32 = 300;
 
-/// When memory runs out, this goes before those who can bring it back.
+/// Makes this process the first that the kernel kills when memory runs out.
 fn go_first() {
     let path = "/proc/self/oom_score_adj";
     let now = std::fs::read_to_string(path).ok().and_then(|score| score.trim().parse::<i32>().ok());

@@ -86,7 +86,7 @@ impl Link {
         self.outbox.push(&self.envelope(hello))
     }
 
-    /// From now on every message belongs to this incarnation.
+    /// Sets the incarnation of every later message.
     pub fn belong_to(&mut self, incarnation: Incarnation) {
         self.incarnation = incarnation;
     }
@@ -302,7 +302,7 @@ impl Link {
     }
 }
 
-/// Why a link could not be taken up again.
+/// Reason for which a link could not continue.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// The descriptors that the manager handed over are not a pair of pipes.

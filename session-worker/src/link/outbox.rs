@@ -44,7 +44,7 @@ impl Outbox {
         &self.bytes[self.written..]
     }
 
-    /// So much more is written.
+    /// Counts `count` more bytes as written.
     pub fn wrote(&mut self, count: usize) {
         self.written += count;
     }

@@ -32,14 +32,14 @@ pub struct Shelter {
 
 /// An event at the shelter's socket.
 pub enum Knock {
-    /// Somebody came.
+    /// A connection, or the error of accepting it.
     Came(io::Result<UnixStream>),
     /// The visitor sent something, or closed its connection.
     Spoke,
 }
 
 impl Shelter {
-    /// Opens the door.
+    /// Makes the socket, with mode 0600. Errors: the path cannot be bound.
     pub fn open(papers: wire::Shelter) -> io::Result<Self> {
         let path = Path::new(&papers.socket);
         match std::fs::remove_file(path) {
@@ -62,7 +62,7 @@ impl Shelter {
         Duration::from_millis(self.papers.idle_ms)
     }
 
-    /// Waits for something at the door.
+    /// Waits for an event at the socket.
     pub async fn knocked(&self) -> Knock {
         tokio::select! {
             came = self.listener.accept() => Knock::Came(came.map(|(visitor, _)| visitor)),
@@ -73,7 +73,7 @@ impl Shelter {
         }
     }
 
-    /// Lets somebody in who may be a manager: of the same user, or root.
+    /// Accepts a connection of the same user or of root: it may be a manager.
     pub fn admit(&mut self, visitor: UnixStream) {
         let ours = rustix::process::geteuid().as_raw();
         let theirs = visitor.peer_cred().map(|peer| peer.uid());
@@ -127,7 +127,7 @@ fn receive(visitor: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     Ok((bytes[..received.bytes].to_vec(), handed))
 }
 
-/// In a time that does not depend on where they differ.
+/// Compares in constant time.
 fn is_same(given: &[u8], right: &[u8; 32]) -> bool {
     given.len() == right.len() && given.iter().zip(right).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
 }

@@ -1,4 +1,4 @@
-//! The worker's life: Hello, Welcome, Ready, then one prompt at a time until it is told to leave.
+//! The worker's life: Hello, Welcome, Ready, then one prompt at a time until the manager ends it.
 //!
 //! One thread, one loop: wait for something ([`Wake`]), handle it without blocking, decide what follows. A
 //! worker at rest has no timer and is not woken.
@@ -40,13 +40,13 @@ use crate::worker::watch::{MemoryGroup, Watch};
 /// More would overflow the clock.
 const LONGEST_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Why a worker could not begin or go on.
+/// Reason for which a worker could not start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A step of preparing the process.
     #[error("cannot prepare this process: {step}: {source}")]
     Setup {
-        /// Which step.
+        /// The step that failed.
         step: &'static str,
         /// The system's error.
         source: io::Error,

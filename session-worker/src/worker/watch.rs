@@ -18,7 +18,7 @@ const CLOSE: Duration = Duration::from_millis(50);
 pub struct Watch {
     memory: Option<u64>,
     pids: Option<u32>,
-    /// When the next look is due.
+    /// Instant of the next sample.
     pub next: Instant,
     /// There was too much at the last look.
     over: bool,
@@ -34,7 +34,7 @@ pub enum Excess {
 }
 
 impl Watch {
-    /// Of those limits that nothing else sees to; none if there are none.
+    /// Makes a watch of the limits that the worker itself enforces; `None` if there are none.
     pub fn new(limits: &Limits, by: &LimitedBy) -> Option<Self> {
         let watched = |keeper| keeper == Some(Keeper::Watched);
         let memory = limits.memory_bytes.filter(|_| watched(by.memory));
@@ -42,7 +42,7 @@ impl Watch {
         (memory.is_some() || pids.is_some()).then(|| Self { memory, pids, next: Instant::now(), over: false })
     }
 
-    /// Its programs are gone.
+    /// Forgets the last excess: the programs are gone.
     pub fn forget(&mut self) {
         self.over = false;
     }
@@ -52,7 +52,7 @@ impl Watch {
         !std::mem::replace(&mut self.over, true)
     }
 
-    /// Looks, if it is time. What there is too much of.
+    /// Samples the usage if it is time. Returns the limit that the programs exceed.
     pub fn look(&mut self, now: Instant) -> Option<Excess> {
         if now < self.next {
             return None;

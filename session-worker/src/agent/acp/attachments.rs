@@ -15,7 +15,7 @@ pub struct Takes {
 }
 
 impl Takes {
-    /// As the agent's `promptCapabilities` have it.
+    /// Reads the kinds from the agent's `promptCapabilities`.
     pub fn told(capabilities: &Value) -> Self {
         let able = |name| capabilities[name] == true;
         Self { image: able("image"), audio: able("audio"), files: able("embeddedContext") }

@@ -24,7 +24,7 @@ pub struct Asked {
     pub id: Value,
     /// Method of the request.
     pub method: String,
-    /// With what.
+    /// Parameters of the request.
     pub params: Value,
 }
 
@@ -61,14 +61,14 @@ struct Elsewhere {
 pub struct Calls {
     client: Option<EventId>,
     offers: Vec<Offer>,
-    /// Those that wait, by our number.
+    /// Waiting requests, by the worker's number.
     open: BTreeMap<u64, Open>,
     /// Size of `open`, in bytes.
     held: usize,
     /// A request was refused because too many wait, or too large ones.
     full: bool,
     last: u64,
-    /// By the name that the agent knows.
+    /// Terminals of clients, by the agent's name for each.
     terminals: BTreeMap<String, Elsewhere>,
     opened: u64,
 }
@@ -76,9 +76,9 @@ pub struct Calls {
 /// The next action for a request.
 #[derive(Debug)]
 pub enum Next {
-    /// This, and then it is out of our hands.
+    /// The worker does this, and is done with the request.
     Do(Do),
-    /// The worker sees to it itself.
+    /// The worker answers the request itself.
     Own(Asked),
 }
 
@@ -88,7 +88,7 @@ impl Calls {
         (self.client, self.offers) = (client, offers);
     }
 
-    /// Hands a request over, if somebody else is to see to it. `turn` is the prompt whose turn runs.
+    /// Hands a request over if the client must answer it. `turn` is the prompt whose turn runs.
     pub fn ask(&mut self, place: &Place, turn: Option<PromptId>, asked: Asked) -> Next {
         let Some(needs) = Offer::of(&asked.method) else { return Next::Own(asked) };
         if needs == Offer::Elicitation {

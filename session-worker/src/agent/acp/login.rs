@@ -7,7 +7,7 @@
 const LINE: usize = 8 * 1024;
 /// The longest address, in bytes.
 const LONGEST: usize = 2 * 1024;
-/// So many of one process are told.
+/// Limit of addresses that the worker reports for one process.
 const MOST: usize = 3;
 /// Words that stand beside an address for logging in.
 const WORDS: [&str; 13] = [

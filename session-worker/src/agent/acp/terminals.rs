@@ -65,7 +65,7 @@ pub struct Terminals {
 }
 
 impl Terminals {
-    /// None yet.
+    /// Makes an empty set of terminals.
     pub fn new(launch: Launch) -> Self {
         Self { launch, all: BTreeMap::new(), count: 0, has_started: false }
     }

@@ -1,11 +1,11 @@
-//! What an agent in a sandbox can see and write: the steps by which the view is made, for bubblewrap or for `mounts.rs`.
+//! The view of an agent in a sandbox: the steps that make it, for bubblewrap or for `mounts.rs`.
 //!
-//! The whole machine is there to be read, but for what is hidden. Written can be the working directory, what the profile
-//! grants, and temporary files that nobody else sees. `/run` is empty but for what names are resolved with: sockets there
-//! (of the session bus, of key agents, of docker) are ways out. In `strict` the home directory is empty, too.
+//! The agent can read the whole machine except for hidden places. The agent can write the working directory, the paths that the
+//! profile grants, and temporary files of its own. `/run` is empty except for name resolution: sockets there (of the session
+//! bus, of key agents, of docker) are ways out. In `strict` the home directory is empty, too.
 //!
-//! A hidden place is hidden by its *parent*: that is shown as a directory of kennel's own in which everything else of it
-//! is mounted. So what is made there later is hidden as well, and what replaces it.
+//! kennel hides a place by its *parent*: it shows the parent as a directory of its own and mounts everything else of the parent
+//! in it. So a file that appears at the hidden place later, or replaces it, is hidden as well.
 
 mod bubblewrap;
 mod places;
@@ -27,7 +27,7 @@ use places::{make_beneath, metadata};
 pub use bubblewrap::bubblewrap;
 pub use places::{OWN_PROGRAM, copy_of_own_program, identify, open, own_program};
 
-/// Empty, and the agent's own.
+/// Directories that are empty at first and belong to the agent alone.
 pub const EMPTY: [&str; 3] = ["/tmp", "/var/tmp", "/run"];
 /// Directories of `/run` that an agent in a sandbox still sees.
 const OF_RUN: [&str; 4] =
@@ -84,7 +84,7 @@ impl Step {
 /// The view, and what was granted in it.
 #[derive(Debug)]
 pub struct View {
-    /// In order.
+    /// The steps, in the order in which they are made.
     pub steps: Vec<Step>,
     /// The places that were opened, as they are.
     pub granted: Vec<Granted>,

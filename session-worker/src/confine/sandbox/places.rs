@@ -14,7 +14,7 @@ use super::Step;
 /// The path at which a sandbox shows this program. An agent reaches this program by no writable mount.
 pub const OWN_PROGRAM: &str = "/run/kennel-init";
 
-/// This program, to be shown read-only in a sandbox at [`OWN_PROGRAM`]; none where its file has gone, as in an upgrade.
+/// The step that shows this program read-only at [`OWN_PROGRAM`]; `None` if its file has gone, as in an upgrade.
 pub fn own_program() -> io::Result<Option<Step>> {
     let running = fs::metadata("/proc/self/exe")?;
     let held = fs::read_link("/proc/self/exe").and_then(|path| open(&path));
@@ -25,7 +25,7 @@ pub fn own_program() -> io::Result<Option<Step>> {
     Ok(held.ok().filter(|_| same).map(shown))
 }
 
-/// A copy of this program that nobody can change.
+/// Makes a copy of this program that no process can change.
 pub fn copy_of_own_program() -> io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let mut copy = fs::File::from(rustix::fs::memfd_create("kennel-init", flags)?);

@@ -220,7 +220,7 @@ impl Conversation {
         }
     }
 
-    /// Answers a line that the worker cannot read, so that nobody waits for its answer.
+    /// Answers a line that the worker cannot read, so that the agent does not wait for its answer.
     pub fn unread(&mut self, unread: Unread) -> Vec<Do> {
         let Unread { why, head } = unread;
         let is_message = head.is_message() || head.may_have_id;

@@ -49,7 +49,7 @@ pub struct Opening {
 pub enum SystemPrompt {
     /// Appended to the agent's own system prompt.
     Beside(String),
-    /// In the place of the agent's own system prompt.
+    /// The text replaces the agent's own system prompt.
     Instead(String),
 }
 

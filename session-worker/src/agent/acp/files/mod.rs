@@ -26,9 +26,9 @@ const LARGEST: u64 = 8 * 1024 * 1024;
 #[derive(Debug)]
 pub struct Place {
     workdir: String,
-    /// Its agent runs in a sandbox: nothing but what is below the directory is read or written.
+    /// The agent runs in a sandbox: the worker reads and writes files below the directory only.
     walled: bool,
-    /// None: it could not be opened, and nothing in it is read or written.
+    /// The open directory. On an error the worker reads and writes nothing in it.
     directory: Result<OwnedFd, Errno>,
     /// Paths that the session's sandbox hides.
     hidden: Vec<PathBuf>,
@@ -149,7 +149,7 @@ impl Place {
     }
 }
 
-/// Why a file is not read or written, for the agent.
+/// Reason for which a file is not read or written, for the agent.
 #[derive(Debug, PartialEq)]
 pub enum Refused {
     /// The worker cannot understand the request's parameters.
