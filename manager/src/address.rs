@@ -78,7 +78,7 @@ pub fn knock(state_dir: &Path) {
         let file = owned::open(&directory.join(NAME), How::Read)?;
         Ok(futimens(&file, &Timestamps { last_access: now(), last_modification: now() })?)
     };
-    // Whoever knocks waits for the socket, with a bound, whatever comes of this.
+    // The caller waits for the socket, with a limit, whether this succeeds or not.
     let _ = touched();
 }
 

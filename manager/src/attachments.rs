@@ -35,7 +35,7 @@ pub fn check(requests: Vec<AttachmentRequest>) -> Result<Arc<[Attachment]>, Erro
     Ok(attachments.into())
 }
 
-/// A prompt's text with the names of what belongs to it, for whoever does not see the rest.
+/// Adds the names of its attachments to a prompt's text, for readers who do not get the attachments.
 pub fn told<'a>(text: &str, names: impl IntoIterator<Item = &'a str>) -> String {
     let mut told = text.to_owned();
     for name in names {

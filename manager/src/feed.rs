@@ -1,7 +1,6 @@
 //! Events on their way to subscribers.
 //!
-//! A subscriber holds nothing but a cursor. Recent events lie in one shared ring; whoever is further behind
-//! reads the journal. So any number of subscribers costs the loop one push and one doorbell an event, and a
+//! A subscriber has only a cursor. Recent events lie in one shared ring; a subscriber further behind reads the journal. So any number of subscribers costs the loop one push and one doorbell an event, and a
 //! slow one costs it nothing.
 //!
 //! Nothing is buffered for a subscriber: what it is given at once is a page, of so many events and so many bytes at most,

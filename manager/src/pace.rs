@@ -1,5 +1,5 @@
-//! The clock of the loop. Deadlines judge others by their silence, and the loop hears nobody while it is busy or not run:
-//! that time is nobody's silence and does not count.
+//! The clock of the loop. Deadlines judge workers by their silence. While the loop is busy or not run it receives nothing, so
+//! that time does not count.
 //!
 //! So each stretch in which the loop did not listen counts for [`MOST_MS`] at most: a long turn of the loop itself, or a process
 //! that was stopped. The latter shows as a sleep that ended too late. When in that sleep the process stood still is not known, so

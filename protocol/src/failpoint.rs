@@ -1,10 +1,10 @@
 //! Named places at which the kill harness lets a process die, stop or misbehave. Without the feature
 //! `failpoints` there is nothing of it in any program.
 //!
-//! A point is armed by a file of its name in the directory that [`DIRECTORY`] names. Whoever reaches the point
-//! first takes the file away, and with it the right to act: each file is one act, of one process. What the file
-//! says is the act: `kill`, `stop`, or `tell`, which stops too and says before who is there: the file [`TOLD`] and
-//! the point's name, with the pid, and after a space the session, where the caller knows it. A point that breaks
+//! A test arms a point by a file with the point's name in the directory that [`DIRECTORY`] names. The first process at the
+//! point removes the file and acts: each file is one act, of one process. The file contains the act: `kill`, `stop`, or `tell`.
+//! `tell` stops, too, and first writes a file with the prefix [`TOLD`] and the point's name. That file contains the pid, and
+//! after a space the session if the caller knows it. A point that breaks
 //! something of its own ([`armed`]) ignores the act.
 
 use std::fmt::Display;
@@ -104,7 +104,7 @@ mod real {
         match claim(place, what).as_deref().map(str::trim) {
             None => {}
             Some("stop") => act(Signal::STOP),
-            // Whoever cannot say where it is goes on: nobody would come for it.
+            // A process that cannot write the file goes on: no test would continue it.
             Some("tell") => drop(tell(&format!("{place}.{what}"), session).map(|()| act(Signal::STOP))),
             Some(_) => act(Signal::KILL),
         }

@@ -15,7 +15,7 @@ pub const KEPT: usize = 1024 * 1024;
 /// Bytes of recorded frames after which the manager must acknowledge.
 pub const UNTOLD: usize = 32 * 1024;
 
-// What a full worker keeps is on record some time, and is enough then.
+// The manager records everything that a full worker keeps, and that is then enough to acknowledge.
 const _: () = assert!(UNTOLD <= KEPT / 2);
 
 /// Returns true if a worker that keeps `kept` bytes of frames may add more.

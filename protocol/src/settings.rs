@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(offered.known()["configOptions"][1]["currentValue"], json!(true));
         offered.set("approvals", "yolo", &Value::Null);
         assert_eq!(both(&offered), ("yolo".to_owned(), "yolo".to_owned()));
-        // What another form does not know is not put into it.
+        // A value that the other form does not offer is not set there.
         offered.update(&json!({ "sessionUpdate": "current_mode_update", "currentModeId": "new" }));
         assert_eq!(both(&offered), ("new".to_owned(), "yolo".to_owned()));
     }

@@ -132,7 +132,7 @@ fn put_aside() -> io::Result<()> {
         OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let new = rustix::fs::openat(&directory, name, flags, Mode::from_raw_mode(0o600)).and_then(take_place);
     new.map_err(|error| {
-        // What is written goes on where it was.
+        // The log goes on in the old file.
         let _ = rustix::fs::renameat(&directory, &beside, &directory, name);
         error.into()
     })

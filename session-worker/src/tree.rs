@@ -90,7 +90,7 @@ pub fn proportional_bytes() -> u64 {
     let one = |pid: Pid| {
         let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
         let kib = |line: &str| line.strip_prefix("Pss:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok();
-        // What may not be looked into counts as its own.
+        // For a process that the kernel does not let us read, its whole resident memory counts.
         rollup.lines().find_map(kib).map_or_else(|| resident(pid), |kib| kib.saturating_mul(1024))
     };
     below().into_iter().map(one).fold(0, u64::saturating_add)
@@ -111,7 +111,7 @@ pub fn kill_marked(is_mark: impl Fn(&[u8]) -> bool) {
     for _ in 0..MARKED_PASSES {
         let mut found = false;
         for pid in living() {
-            // What may not be looked into, or is gone, was not started as a command.
+            // A process that is gone, or that the kernel does not let us read, was not started as a command.
             let Ok(environ) = fs::read(format!("/proc/{pid}/environ")) else { continue };
             if environ.split(|byte| *byte == 0).any(&is_mark) {
                 send(pid, Signal::KILL);

@@ -67,7 +67,7 @@ pub async fn attach(
     }
     let name = query.name.unwrap_or_else(|| "somebody".to_owned());
     let offers = offers(query.offers.as_deref().unwrap_or_default())?;
-    // What can be refused is refused before anybody is attached.
+    // Refuse everything that can be refused before the client is attached.
     let events = EventsQuery::after(query.after);
     app.manager.get_session(&id).await?;
     let stream = stream_of(app.clone(), events, &headers, Some(id.clone())).await?;

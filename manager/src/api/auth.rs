@@ -103,7 +103,7 @@ pub async fn check(
     next: Next,
 ) -> Answer<Response> {
     no_web_page(request.headers())?;
-    // Whoever serves the routes says who has connected; where nobody does, nobody is believed.
+    // The server names the peer of each connection; without a peer every request is refused.
     let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.clone());
     let peer = peer.ok_or_else(|| nobody("it is not known who has connected"))?;
     let standing = peer.standing(&app.manager).await?;
@@ -229,7 +229,7 @@ fn ends(method: &Method, route: &str) -> bool {
 async fn kind(app: &App, session: &SessionId, given: &str) -> Answer<Kind> {
     let right = match app.manager.session_token(session).await {
         Ok(right) => right,
-        // Whoever has no token is not told which sessions exist.
+        // A caller without a token does not learn which sessions exist.
         Err(Error::Refused(Refusal::NoSuchSession(_))) => return Err(bad_token()),
         Err(error) => return Err(error.into()),
     };

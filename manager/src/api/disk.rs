@@ -24,14 +24,13 @@ pub async fn usage(State(app): State<App>, _: Query<Nothing>) -> Answer<Reply<Di
 
 refuses!(PruneErrors: 400 "invalid_body", 500 "unread", 507 "journal_full"; + WITH_BODY);
 
-/// Removes history and files that nobody needs any more, or tells what would go.
+/// Removes old history and leftover files, or reports what it would remove.
 ///
-/// History goes from its beginning and by whole turns. What stays, however old it is: prompts that run, wait or may be
-/// resolved, with all that came after them; the newest turn of each session; the turns that its agent is told where its
-/// conversation is lost (256 KiB of text); `session.created`; what its agent last told that can be set in it; all of
-/// a sub-agent. Sessions, idempotency keys and tokens are no history. Ages are by the wall clock of the events. Whoever asks
-/// for events from before gets `event: gap`. Leftovers go in any case. The answer comes when it is gone; until then all
-/// other requests are served.
+/// kennel removes history from its beginning, by whole turns. It always keeps prompts that run, wait or may be resolved, with
+/// everything after them; the newest turn of each session; the turns that an agent gets if its conversation is lost (256 KiB of
+/// text); `session.created`; the agent's last list of settings; the whole history of a sub-agent. Sessions, idempotency keys and
+/// tokens are no history. Ages are by the wall clock of the events. A client that asks for pruned events gets `event: gap`.
+/// kennel removes leftovers in any case. The answer comes after the removal; meanwhile the daemon serves all other requests.
 #[utoipa::path(post, path = "/v1/manager/prune", tag = "manager", operation_id = "prune", request_body = PruneRequest,
     responses((status = 200, description = "The history and files that were removed, or would be.", body = PruneReport), PruneErrors))]
 pub async fn prune(

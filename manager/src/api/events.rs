@@ -76,11 +76,11 @@ refuses!(SessionEventsErrors: 400 "invalid_cursor", 409 "invalid_cursor", 400 "i
 
 /// All events.
 ///
-/// Server-sent events: `id:` is the event's id, `event:` its type, `data:` the `Event` as one line of JSON. The
-/// cursor is `Last-Event-ID`, which a client that reconnects sends of itself and which therefore wins, or
-/// `after`. A comment line is sent every 15 s. `event: gap`, without an id, says that events were pruned which were to
-/// come here: its `Gap` names the first from which on all is there; what is left of those before follows. `event: problem`, without an id, says why a stream ends early. A
-/// slow reader misses nothing and slows nobody.
+/// Server-sent events: `id:` is the event's id, `event:` its type, `data:` the `Event` as one line of JSON. The cursor is
+/// `Last-Event-ID` or `after`; the header wins, because a client that reconnects sends it by itself. The daemon sends a comment
+/// line every 15 s. `event: gap`, without an id, marks pruned events: its `Gap` names the first event from which on all are
+/// there; events that are left of those before follow. `event: problem`, without an id, names the reason of an early end. A
+/// slow reader misses no event and slows no other.
 #[utoipa::path(get, path = "/v1/events", tag = "events", operation_id = "events",
     params(EventsQuery, ("Last-Event-ID" = u64, Header, description = "Event id: as `after`, and wins over it.")),
     responses((status = 200, description = "The events.", body = Frame, content_type = "text/event-stream"), EventsErrors))]

@@ -77,7 +77,7 @@ impl Stop {
         });
     }
 
-    /// Returns true if somebody has requested the end.
+    /// Returns true if a client has requested the end.
     pub fn is_requested(&self) -> bool {
         self.0.borrow().is_some()
     }
@@ -185,7 +185,7 @@ pub fn openapi_json() -> String {
     serde_json::to_string_pretty(&description).map(|json| json + "\n").unwrap_or_default()
 }
 
-/// The API over a manager. It answers those whom [`serve`] has looked at, and nobody else.
+/// Makes the API of a manager. The API answers only peers that [`serve`] has examined.
 pub fn router(manager: SessionManager, stop: Stop) -> Router {
     let app = App { manager, stop, streams: events::Streams::default(), openapi: openapi_json().into() };
     let (router, _) = routes().split_for_parts();

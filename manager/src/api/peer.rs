@@ -140,7 +140,7 @@ fn look(stream: &UnixStream) -> io::Result<Look> {
             Ok(Some(look)) => return Ok(look),
             // A process between has ended; its children have another parent by now.
             Ok(None) => {}
-            // What could not be read might have shown that it is an agent.
+            // The unread part might have shown that the peer is an agent.
             Err(error) if process::is_no_room(&error) => return Err(error),
             Err(error) => tracing::debug!(pid, %error, "a peer is looked at again"),
         }

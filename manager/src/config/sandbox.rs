@@ -126,7 +126,7 @@ pub const SECRETS: &[&str] = &[
     ".config/discord",
     ".var/app",
     "snap",
-    // What was typed.
+    // Histories of typed commands.
     ".bash_history",
     ".zsh_history",
     ".zhistory",
@@ -250,7 +250,7 @@ pub(super) fn walls(
     );
     hidden.extend(config.is_absolute().then(|| config.to_str().map(str::to_owned)).flatten());
     let known = state(profile, name);
-    // What is not there cannot be granted, and its parent cannot be written inside.
+    // kennel cannot grant a path that does not exist, and the agent cannot create it in a read-only parent.
     known.iter().filter_map(|path| home(path)).for_each(|path| make(Path::new(&path)));
     let state = known.iter().filter_map(|path| real(path));
     let mut writable: Vec<String> =

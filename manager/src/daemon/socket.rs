@@ -218,7 +218,7 @@ impl Keeper {
     pub(super) async fn keep(&mut self, listeners: &mpsc::Sender<UnixListener>) {
         loop {
             self.something_happened().await;
-            // Whoever removes a whole directory is not to find a new socket in it meanwhile.
+            // A program that removes the whole directory must not find a new socket in it meanwhile.
             sleep(SETTLE).await;
             if self.is_homeless() {
                 if !self.manager.state_dir_gone() {
@@ -237,7 +237,7 @@ impl Keeper {
             if !self.socket.is_there()
                 && let Some(listener) = self.remake()
             {
-                // Nobody takes it only while the daemon ends.
+                // The receiver is gone only while the daemon ends.
                 let _ = listeners.send(listener).await;
             }
             self.look_there();
@@ -277,7 +277,7 @@ impl Keeper {
         let mut buffer = [0; 4096];
         loop {
             let Ok(mut ready) = watch.readable().await else { return std::future::pending().await };
-            // What exactly is seen by looking.
+            // The caller finds out what happened by its own checks.
             match ready.try_io(|fd| Ok(rustix::io::read(fd, &mut buffer)?)) {
                 Ok(_) => return,
                 Err(_would_block) => {}

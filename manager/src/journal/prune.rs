@@ -204,7 +204,7 @@ impl Reader {
         let mut rows = select.query(params![id.as_str(), from])?;
         let mut told = Vec::new();
         while let Some(row) = rows.next()? {
-            // What is damaged tells nothing.
+            // A damaged event contains no settings.
             let json = row.get_ref(0)?.as_bytes().unwrap_or_default();
             told.extend(serde_json::from_slice::<Event>(json).map(|event| event.kind));
         }
@@ -276,7 +276,7 @@ fn stays(id: EventId, kind: &str, json: Option<&str>, opened: EventId) -> bool {
     match kind {
         "session.created" => true,
         "setting.changed" => id >= opened,
-        // What can be set in the agent is told by these alone, and at any time.
+        // Only these events report the agent's choices, at any time.
         "agent.updated" => {
             let tells = |word: &str| json.is_some_and(|json| json.contains(word));
             id >= opened
@@ -324,7 +324,7 @@ pub(super) fn turns(
         let kind = row.get_ref(1)?.as_str().unwrap_or_default();
         let json = row.get_ref(3)?.as_str_or_null().ok().flatten();
         let goes = !stays(event, kind, json, opened);
-        // What cannot be read ends nothing.
+        // An unreadable event ends no turn.
         let of =
             json.filter(|_| kind != "agent.updated").and_then(|json| serde_json::from_str::<Told>(json).ok());
         let prompt = of.as_ref().and_then(|told| told.data.prompt_id).map(|PromptId(prompt)| prompt);
@@ -340,7 +340,7 @@ pub(super) fn turns(
         }
         all.push((event, goes, bytes, ended));
     }
-    // What was given out last is told by the last event, so that no id is given out twice.
+    // Keep the last event of all: the next id follows it, so that no id is used twice.
     let mut last_of_all = connection.prepare_cached("SELECT max(id) FROM events")?;
     let last_of_all: EventId =
         last_of_all.query_row([], |row| row.get::<_, Option<EventId>>(0))?.unwrap_or(0);

@@ -119,7 +119,7 @@ pub(super) fn exchanges(
     let mut begun: HashMap<PromptId, usize> = HashMap::new();
     // Pieces of replies whose turn's beginning was not met yet, newest first.
     let mut pieces: HashMap<PromptId, Vec<String>> = HashMap::new();
-    // What was said between two turns, newest first.
+    // Text between two turns, newest first.
     let mut late: Vec<String> = Vec::new();
     let mut known_bytes = 0;
     let mut reached = u64::MAX;
@@ -136,7 +136,7 @@ pub(super) fn exchanges(
                 known_bytes += text.len();
                 pieces.entry(prompt_id).or_default().push(text);
             }
-            // What an agent says just after the end of its turn is the end of its answer.
+            // Text just after the end of a turn is the end of its answer.
             EventKind::TurnCompleted { prompt_id, .. } => {
                 let late = std::mem::take(&mut late);
                 if !without(prompt_id) && !begun.contains_key(&prompt_id) {
@@ -169,7 +169,7 @@ pub(super) fn exchanges(
             }
             _ => {}
         }
-        // What comes before this has no room any more.
+        // Earlier turns do not fit.
         if known_bytes > MOST_BYTES {
             break;
         }

@@ -53,9 +53,8 @@ impl Builder {
         self
     }
 
-    /// Offers sub-agents to agents that take MCP servers: `command`, the `kennel` executable, is run as `kennel mcp`
-    /// below such an agent and asks whoever serves this manager's API on `socket`. Without it agents are offered
-    /// nothing.
+    /// Offers sub-agents to agents that support MCP servers: such an agent runs `command`, the `kennel` executable, as
+    /// `kennel mcp`, which uses this manager's API on `socket`. Without this call agents are offered no sub-agents.
     pub fn mcp_server(mut self, command: impl Into<PathBuf>, socket: impl Into<PathBuf>) -> Self {
         self.mcp_server = Some(McpProgram { command: command.into(), socket: socket.into() });
         self

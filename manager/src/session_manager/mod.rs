@@ -394,7 +394,7 @@ impl SessionManager {
 
     /// Returns the limits of connections for the daemon around this manager.
     pub(crate) fn connections(&self) -> config::Connections {
-        // Whoever starts a session is told that the configuration is wrong.
+        // A wrong configuration is an error of the request that starts a session.
         self.config().map(|config| config.connections()).unwrap_or_default()
     }
 
@@ -430,7 +430,7 @@ impl SessionManager {
     ) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
         self.send(Msg::Read(Box::new(move |fleet, at| {
-            // Whoever asked may have gone.
+            // The caller may have gone.
             let _ = reply.send(look(fleet, at.mono));
         })))
         .await?;

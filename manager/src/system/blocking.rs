@@ -15,7 +15,7 @@ pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -
         let work = work.clone();
         move || {
             if let Some(work) = take(&work) {
-                // Whoever asked may have gone.
+                // The caller may have gone.
                 let _ = done.send(work());
             }
         }

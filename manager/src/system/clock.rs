@@ -1,5 +1,5 @@
-//! The clocks. Deadlines use the one that nobody can set and that stands still while the machine sleeps: nobody works, and
-//! nobody answers, on a laptop that is closed.
+//! The clocks. Deadlines use the monotonic clock: no user can set it, and it stands still while the machine sleeps, because no
+//! process works then.
 
 use protocol::failpoint;
 use rustix::time::{ClockId, clock_gettime};

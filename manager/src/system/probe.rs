@@ -131,7 +131,7 @@ struct Ended(std::process::Child);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        // Nobody else waits for it, so that its pid is its own.
+        // No other code reaps the child, so the pid is still its own.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

@@ -53,7 +53,7 @@ pub fn spawn(program: &Path, marker: &str, boot_id: &str, log: File) -> io::Resu
         .stdout(Stdio::from(their_stdout))
         .stderr(Stdio::from(log))
         .spawn()?;
-    // Nobody but the supervisor reaps, so until it does this pid is this child's, alive or dead.
+    // Only the supervisor reaps. Until then the pid belongs to this child, alive or dead.
     let pidfd = pid(child.id()).and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?));
     let start_time = start_time(child.id());
     match (pidfd, start_time) {

@@ -184,7 +184,7 @@ impl<'a> Hunter<'a> {
         }
         for parent in process::ancestors(pid) {
             if self.line.contains(&parent) {
-                // What is above this process is above both.
+                // The ancestors of this process are those of the other one, too.
                 return !(self.is_marked && parent == std::process::id());
             }
             if markers(parent).is_ok_and(|markers| markers.iter().any(|marker| marker.manager != self.uuid)) {

@@ -68,9 +68,9 @@ pub struct Head {
     pub id: Option<Value>,
     /// The method, where it has at most [`bounds::ID`](crate::bounds::ID) bytes.
     pub method: Option<String>,
-    /// There is an id, also where it cannot be told, or there may be one in what is missing of the line.
+    /// The message has an id, perhaps too long to keep, or may have one in the missing part of the line.
     pub may_have_id: bool,
-    /// There is a method, also where it cannot be told.
+    /// The message has a method, perhaps too long to keep.
     pub calls: bool,
 }
 

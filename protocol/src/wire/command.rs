@@ -73,7 +73,7 @@ pub enum Command {
         prompt: PromptId,
         /// The prompt's text, at most 1 MiB.
         text: String,
-        /// The turns before, oldest first, for an agent that has to be told.
+        /// The turns before, oldest first, for an agent that needs them.
         history: Vec<Exchange>,
         /// Attachments, at most 16.
         attachments: Vec<Attachment>,

@@ -193,7 +193,7 @@ impl Start {
         };
         self.is_known |= self.known.agent.is_some() || self.known.failure.is_some();
         if let Err(why) = taken {
-            // Whoever has said that is not what was started. What was has no part in it, and is ended if it does not run.
+            // Another process sent the packet. The worker kills its child only if the agent does not run yet.
             log(&format!("a word about the agent's process was not believed: {why}"));
             if self.known.agent.is_none() {
                 tree::kill(self.child);

@@ -44,8 +44,8 @@ impl Stderr {
         }
     }
 
-    /// Puts what an agent wrote into the log: one piece, so that whoever writes without a pause keeps the worker from
-    /// nothing else. Gives what that was.
+    /// Reads one piece of the agent's output, writes it to the log and returns it. One piece only, so that an agent that never
+    /// pauses does not block the worker.
     pub fn read(&mut self) -> Vec<u8> {
         let Some(pipe) = &self.pipe else { return Vec::new() };
         let mut buffer = vec![0; READ];

@@ -37,7 +37,7 @@ pub const SHM: &str = "/dev/shm";
 /// Mounts the view. For a process with a mount namespace of its own and the right to mount.
 pub fn mount_view(view: &View) -> Result<(), Failed> {
     let step = |what| move |error: io::Error| (what, error);
-    // What is mounted outside from now on is not seen here: it would not be read-only.
+    // Later mounts outside do not appear here: they would not be read-only.
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).map_err(|error| ("mount namespace", error.into()))?;
     // Before anything covers it.
@@ -122,7 +122,7 @@ fn apply(step: &Step, clone: Option<&OwnedFd>) -> io::Result<()> {
             mount("tmpfs", path, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, mode)?;
         }
         Step::Mask { path } => {
-            // What is not there any more need not be covered.
+            // A path that has gone needs no cover.
             match attach(&nothing()?, path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 Ok(()) | Err(_) => {}

@@ -69,7 +69,7 @@ fn level(contain: Contain) -> io::Result<Level> {
     }
     drop(ours);
     child.wait()?;
-    // Whether the program was found to have done well counts, too: one that the kernel kills has no use of its namespace.
+    // The program must also end well: the level is useless if the kernel kills the program in its namespace.
     Ok(match (known.agent, known.exit) {
         (Some((_, true)), Some(Exit::Code(0))) => Level::PidNamespace,
         (Some((_, false)), Some(Exit::Code(0))) => Level::PidNamespaceSharedProc,

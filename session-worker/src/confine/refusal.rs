@@ -91,7 +91,7 @@ fn paths<'a>(line: &'a str, home: Option<&'a Path>) -> impl Iterator<Item = Path
             '~' => home?.join(path.strip_prefix("~/")?),
             _ => PathBuf::from(path),
         };
-        // What has a backslash is no path that a profile can name as it stands.
+        // A profile cannot name a path with a backslash as it stands.
         let text = path.to_string_lossy();
         let plain = path.components().count() > 1 && !text.contains("/..") && !text.contains('\\');
         (plain && path.as_os_str().len() <= LONGEST).then_some(path)

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
-/// Opens a regular file of this user's, neither itself nor its directory a link: whoever put one there would read what the
-/// session says, or have another file overwritten.
+/// Opens a regular file of this user. Refuses a link as the file or its directory: through a link another program could read
+/// the session's output, or have another file overwritten.
 fn open(path: &Path) -> io::Result<File> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());

@@ -33,7 +33,7 @@ impl Worker {
         self.tell(reports)
     }
 
-    /// Whoever finds the shelter's place taken or closed has none, and leaves with its manager.
+    /// Opens the shelter. A worker that cannot open it has none, and exits with its manager.
     pub(super) fn open_shelter(&mut self, papers: protocol::wire::Shelter) {
         let spool = Spool::open(papers.spool.as_ref(), papers.spool_bytes);
         match spool.and_then(|spool| Ok((spool, Shelter::open(papers)?))) {

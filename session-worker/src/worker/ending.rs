@@ -82,7 +82,7 @@ impl Worker {
             self.link.send(started)?;
         }
         self.report_dead_agent()?;
-        // What a turn leaves behind when it ends by itself is told with its end.
+        // The end of a turn that ends by itself reports the processes that it leaves behind.
         let forced = self.leaving.is_some() || self.turn.as_ref().is_some_and(|turn| turn.aborted);
         if let Some((ending, _)) = &mut self.ending
             && ending.has_begun_to_kill()
@@ -139,7 +139,7 @@ impl Worker {
             acp.drain_stderr();
         }
         if acp.exit.is_some() && !acp.is_given_up() {
-            // What it said at last is a pipe full at most; more comes from something that it has left behind.
+            // The agent's last output is at most a full pipe; more comes from a process that it has left behind.
             for _ in 0..LAST_READS {
                 match acp.drain() {
                     Some(more) => reports.extend(more),

@@ -82,11 +82,11 @@ fn setup<T, E: Into<io::Error>>(step: &'static str, result: Result<T, E>) -> Res
 /// Runs the worker on this thread, which must be the main one: the agent's death signal follows the thread
 /// that spawned it. Returns the status to leave with.
 pub fn run() -> Result<u8, Error> {
-    // What the launcher left open beyond 0, 1 and 2: nothing of ours is there yet. With the write end of another worker's
-    // pipe, say, that worker would never see the end of its input.
+    // Close descriptors that the launcher left open beyond 0, 1 and 2; the worker has none of its own yet. With the write end
+    // of another worker's pipe here, for example, that worker would never see the end of its input.
     setup("descriptors", close_all_but(&[]))?;
-    // What this process makes for itself is its user's alone. Programs get what this process was started with, or what the
-    // manager says.
+    // Only the user may read files that this process makes for itself. Programs get the umask with which this process was
+    // started, or the manager's.
     let umask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let (input, output) = setup("frame pipes", take_pipes())?;
     setup("session", lead_session())?;
@@ -212,7 +212,7 @@ impl Worker {
             let restore = per_prompt::restore(&self.welcome.agent);
             self.link.send(Report::Ready { restore, agent_pid: None })?;
         }
-        // What came in the same read as the Welcome.
+        // Commands that arrived in the same read as the Welcome.
         self.obey()?;
         let mut at_work = false;
         loop {
@@ -252,7 +252,7 @@ impl Worker {
                         shelter.admit(visitor);
                     }
                 }
-                // Whoever came has gone again.
+                // The visitor has gone again.
                 Wake::Door(Knock::Came(Err(_))) => {}
                 Wake::Door(Knock::Spoke) => {
                     if let Some(pipes) = self.shelter.as_mut().and_then(Shelter::hear) {

@@ -32,7 +32,7 @@ impl Worker {
                 *message = format!("out of memory: {message}");
             }
             if matches!(report, Report::TurnEnded { .. }) {
-                // Whoever lived on has not ended for that.
+                // An agent that lives on did not end for lack of memory.
                 self.starved &= self.acp.as_ref().is_some_and(|acp| acp.exit.is_some());
             }
             match &report {

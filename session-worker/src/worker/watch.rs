@@ -68,7 +68,7 @@ impl Watch {
         if let Some(limit) = self.pids.filter(|limit| used.tasks > *limit) {
             return Some(Excess::Pids { found: used.tasks, limit });
         }
-        // What several of them share counts for each of them there, which is cheap to find out, and once here.
+        // `resident` is cheap and counts shared memory once for each process; the proportional size counts it once.
         let limit = self.memory.filter(|limit| used.resident > *limit)?;
         let found = tree::proportional_bytes();
         (found > limit).then_some(Excess::Memory { found, limit })

@@ -165,7 +165,7 @@ async fn converse(
         }
     };
     if let Some(last) = seat.last_words(result, room.limits) {
-        // Whoever is not there any more does not hear it.
+        // A client that has gone does not receive it.
         let _ = timeout(FAREWELL, say(&stream, last)).await;
     }
 }
@@ -184,7 +184,7 @@ async fn answer(
         Ok(response) => response,
         Err(never) => match never {},
     };
-    // What the handler had of the body is gone by now.
+    // The handler no longer uses the body.
     drop(origin);
     let size = response.size_hint().exact().unwrap_or(0) as usize;
     if size > SMALL && !room.admit(&seat, size) {

@@ -85,7 +85,7 @@ pub struct Told {
 /// Looks at everything.
 pub async fn examine(paths: &Paths, told: &Told) -> Vec<Finding> {
     let mut findings = vec![daemon(told), state_dir(&paths.state_dir), machine::worker_program()];
-    // What is wrong with the configuration is told by its own finding.
+    // Another finding reports errors of the configuration.
     let config = told.config.as_deref().unwrap_or(&paths.config);
     let setting = Config::load(config).map(|config| config.cgroup_root().clone()).unwrap_or_default();
     let root = Root::find(&setting, None).await;

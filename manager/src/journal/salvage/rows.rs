@@ -165,7 +165,7 @@ impl Rows {
             let running = turns.running.iter().map(|turn| turn.prompt.id.0);
             running.chain(turns.queue.iter().chain(&turns.interrupted).map(|prompt| prompt.id.0))
         });
-        // What is damaged may be a number as well.
+        // A damaged id may be any number.
         held.chain(events).chain(prompts).filter(|id| *id < 1 << 52).max().unwrap_or(0)
     }
 }

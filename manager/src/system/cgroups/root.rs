@@ -147,7 +147,7 @@ fn kind(path: &Path) -> io::Result<u64> {
     if !path.is_absolute() || !fs::metadata(path)?.is_dir() {
         return Err(io::Error::new(io::ErrorKind::NotADirectory, "no directory with an absolute path"));
     }
-    // Whoever can write there decides which processes are in our groups, and those are killed.
+    // A user who can write there decides which processes kennel kills, because kennel kills those in its groups.
     let found = fs::metadata(path)?;
     if ![geteuid().as_raw(), 0].contains(&found.uid()) || found.mode() & 0o002 != 0 {
         let why = format!(

@@ -80,8 +80,8 @@ pub fn existing(path: &Path) -> io::Result<Option<PathBuf>> {
     Ok(Some(real))
 }
 
-/// Makes sure that nobody else can put another file in the place of one in this directory: others may write it only if it
-/// is sticky. Makes the directory where it is not there. Its path without links.
+/// Checks that no other user can replace a file in this directory: others may write it only if it is sticky. Creates a missing
+/// directory. Returns its path without links.
 ///
 /// # Errors
 /// As [`directory`].
@@ -191,8 +191,7 @@ fn open_in(directory: &File, path: &Path, how: How) -> io::Result<File> {
     Ok(file)
 }
 
-/// Makes sure that a file that somebody else may have written for us, and that was opened, is this user's or root's, and
-/// that nobody else can write it.
+/// Checks that an open file belongs to this user or root, and that no other user can write it.
 ///
 /// # Errors
 /// The reason, for a person.

@@ -125,7 +125,7 @@ impl Calls {
         mut asked: Asked,
     ) -> Next {
         if needs != Offer::Terminal {
-            // What the worker may not touch is not reached by way of a client either.
+            // An agent reaches no file through a client that the worker may not touch.
             match files::whose(place, &asked.params) {
                 Ok(For::Client(path)) => asked.params["path"] = json!(path),
                 Ok(For::Worker) => return Next::Own(asked),
@@ -224,7 +224,7 @@ impl Calls {
             .collect()
     }
 
-    /// Another manager hears us. What is open is asked again, for nobody knows whether its answer was lost.
+    /// Repeats all open requests to a new manager, because their answers may be lost.
     pub fn taken_over(&mut self, turn: Option<PromptId>) -> Vec<Report> {
         let again = |(request, asked): (&u64, &Open)| {
             let (prompt, method, payload) = (turn?, asked.method.clone(), asked.payload.clone());
@@ -352,7 +352,7 @@ mod tests {
         let mut next = calls.left_alone();
         assert!(sent(next.pop().unwrap())["error"]["message"].as_str().unwrap().contains("replaced"));
         assert!(next.is_empty());
-        // Whoever drove then is not asked any more.
+        // The earlier driver gets no more requests.
         assert!(matches!(calls.ask(&root(), TURN, asked("terminal/create", json!({}))), Next::Own(_)));
         let mut again = calls.taken_over(TURN);
         assert_eq!(handed(Next::Do(Do::Report(again.pop().unwrap()))).0, form);

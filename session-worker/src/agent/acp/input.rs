@@ -70,7 +70,7 @@ impl Acp {
 
     fn hear(&mut self, bytes: &[u8]) -> Vec<Report> {
         self.has_spoken |= !bytes.is_empty();
-        // What it has printed before it said this may belong to it.
+        // Text on standard error before this message may belong to it.
         let mut reports = self.read_stderr();
         let bytes = match self.skip(bytes) {
             Some((unread, rest)) => {

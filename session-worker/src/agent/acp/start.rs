@@ -43,7 +43,7 @@ impl Acp {
         };
         absolute(argv)?;
         let mut mcp_servers = mcp_servers.clone();
-        // Whoever has the manager's socket is its owner: nobody in a sandbox is to.
+        // A process with the manager's socket has the owner's rights: no process in a sandbox may have it.
         let inherited = match confinement.contain.walls() {
             Some(_) => Vec::new(),
             None => descriptors::open(&mut mcp_servers),

@@ -85,7 +85,7 @@ impl Terminals {
         };
         match method {
             "terminal/output" => {
-                // What has come since is part of the answer.
+                // The answer contains output that has arrived since the last read.
                 terminal.read();
                 let shown = terminal.shown();
                 self.trim();

@@ -216,7 +216,7 @@ impl Layout {
         }
         self.granted.push(now);
         let (path, shown) = (PathBuf::from(path), Shown { written, held: Some(held) });
-        // What may be written and is named as readable, too, may be written.
+        // A path that is both writable and readable stays writable.
         if written || !self.shown.contains_key(&path) {
             self.shown.insert(path, shown);
         }
@@ -239,7 +239,7 @@ impl Layout {
     }
 
     fn hide(&mut self, path: PathBuf) -> Result<(), String> {
-        // What is granted by this very name is not hidden; and what is empty anyway is.
+        // A path that is granted itself stays visible; an empty directory hides its contents already.
         if self.shown.contains_key(&path) || self.empty.contains_key(&path) {
             return Ok(());
         }

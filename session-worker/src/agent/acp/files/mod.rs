@@ -39,7 +39,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Opens the directory. The manager has resolved its path: no part of it is a symlink, or somebody has changed it.
+    /// Opens the directory. The manager has resolved its path: a symlink in it means that the path was changed since.
     pub fn open(workdir: &str, walls: Option<&Walls>, umask: u32) -> Self {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
@@ -247,7 +247,7 @@ pub fn whose(place: &Place, params: &Value) -> Result<For, Refused> {
     match place.resolve(path, OFlags::PATH, Mode::empty()) {
         Ok(_) if plain => {}
         Err(Errno::NOENT) if plain => {}
-        // Whoever resolves it by its names alone may arrive elsewhere.
+        // A client that resolves `..` by names alone may reach another file.
         Ok(_) | Err(Errno::NOENT) => return Err(outside(path)),
         Err(error) => return Err(refused(place, path, error)),
     }
