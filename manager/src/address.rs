@@ -1,8 +1,8 @@
-//! Where the daemon of a state directory listens, as the state directory itself has it.
+//! Address of a state directory's daemon, as the state directory itself records it.
 //!
-//! A client's environment does not decide that: cron, sudo and ssh have another `XDG_RUNTIME_DIR` than the terminal that
-//! started the daemon, or none. The daemon writes its socket's path into a file beside the lock. The file counts only while
-//! the lock is held: a dead daemon's address may be another daemon's by now.
+//! A client's environment does not decide the address: cron, sudo and ssh have another `XDG_RUNTIME_DIR` than the
+//! terminal that started the daemon, or none. The daemon writes its socket's path into a file beside the lock. The file
+//! counts only while the daemon has the lock: a dead daemon's address may be another daemon's by now.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -78,7 +78,7 @@ pub fn knock(state_dir: &Path) {
         let file = owned::open(&directory.join(NAME), How::Read)?;
         Ok(futimens(&file, &Timestamps { last_access: now(), last_modification: now() })?)
     };
-    // Whoever knocks waits for the socket, with a bound, whatever comes of this.
+    // The caller waits for the socket, with a limit, whether this succeeds or not.
     let _ = touched();
 }
 

@@ -1,4 +1,4 @@
-//! What belongs to a prompt beside its text: judged here, before anything hears of it.
+//! Attachments of a prompt: their checks before anything accepts them.
 
 use std::sync::Arc;
 
@@ -9,13 +9,13 @@ use protocol::wire::{Attachment, AttachmentKind, Content};
 
 use crate::error::Error;
 
-/// How many may belong to one prompt.
+/// Limit of attachments for one prompt.
 pub const MAX_ATTACHMENTS: usize = 16;
-/// How many bytes there may be in all of one prompt's. In base64, with the longest text and the longest history, they
-/// fit into a frame to the worker.
+/// Bytes of all attachments of one prompt at most. In base64, with the longest text and the longest history, they fit
+/// into a frame to the worker.
 pub const MAX_ATTACHED: usize = 8 * 1024 * 1024;
 
-/// What belongs to a prompt, as it was sent.
+/// Checks the attachments of a request. Errors: too many, too large, or one of them is invalid.
 pub fn check(requests: Vec<AttachmentRequest>) -> Result<Arc<[Attachment]>, Error> {
     if requests.len() > MAX_ATTACHMENTS {
         let what = format!("there are {} attachments, the limit is {MAX_ATTACHMENTS}", requests.len());
@@ -35,7 +35,7 @@ pub fn check(requests: Vec<AttachmentRequest>) -> Result<Arc<[Attachment]>, Erro
     Ok(attachments.into())
 }
 
-/// A prompt's text with the names of what belongs to it, for whoever does not see the rest.
+/// Adds the names of its attachments to a prompt's text, for readers who do not get the attachments.
 pub fn told<'a>(text: &str, names: impl IntoIterator<Item = &'a str>) -> String {
     let mut told = text.to_owned();
     for name in names {

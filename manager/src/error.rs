@@ -10,7 +10,7 @@ use crate::core::Refusal;
 /// The longest name that an error repeats, in bytes.
 const MAX_SUBJECT: usize = 1024;
 
-/// Why a request failed. Each error has a stable [`code`](Error::code) and, where there is one, a
+/// Reason for which a request failed. Each error has a stable [`code`](Error::code) and, where there is one, a
 /// [`hint`](Error::hint).
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Error {
@@ -135,7 +135,7 @@ impl Error {
     }
 }
 
-/// Why a manager could not be started. Nothing was changed.
+/// Reason for which a manager could not start. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Another manager serves the state directory.
@@ -196,7 +196,7 @@ pub enum StartError {
     /// The operating system refused something the manager cannot do without.
     #[error("{what}: {source}")]
     Os {
-        /// What.
+        /// The operation that failed.
         what: &'static str,
         /// Why.
         source: std::io::Error,

@@ -1,7 +1,6 @@
 //! Events on their way to subscribers.
 //!
-//! A subscriber holds nothing but a cursor. Recent events lie in one shared ring; whoever is further behind
-//! reads the journal. So any number of subscribers costs the loop one push and one doorbell an event, and a
+//! A subscriber has only a cursor. Recent events lie in one shared ring; a subscriber further behind reads the journal. So any number of subscribers costs the loop one push and one doorbell an event, and a
 //! slow one costs it nothing.
 //!
 //! Nothing is buffered for a subscriber: what it is given at once is a page, of so many events and so many bytes at most,
@@ -20,20 +19,20 @@ use crate::journal::record::{FRAME_END, head_of};
 use crate::journal::{JournalError, Large, Page, Reader, Record};
 use crate::system::blocking;
 
-/// How many recent events are kept in memory.
+/// Number of recent events in memory.
 const RING: usize = 4096;
 /// The most bytes of events that are kept in memory.
 const RING_BYTES: usize = 8 * 1024 * 1024;
-/// How many events one look into the journal fetches.
+/// Number of events that one read of the journal fetches.
 const CATCH_UP: usize = 512;
 /// The most bytes of a page of more than one event.
 const PAGE: usize = 1024 * 1024;
 
-/// How many look into the journal at once. More would not be faster, and each costs descriptors: SQLite keeps
-/// those of a reader until the writer lets go of the file (<https://www.sqlite.org/howtocorrupt.html>, 2.2).
+/// Readers of the journal at one time. More would not be faster, and each costs descriptors: SQLite keeps those of a
+/// reader until the writer lets go of the file (<https://www.sqlite.org/howtocorrupt.html>, 2.2).
 const READERS: usize = 4;
 
-/// What the loop pushes into and subscribers read from.
+/// Events from the loop to subscribers.
 pub(crate) struct Feed {
     ring: Mutex<Ring>,
     head: watch::Receiver<EventId>,
@@ -80,7 +79,7 @@ impl Feed {
         Subscription { feed: self.clone(), head, after, session, told, upto, part }
     }
 
-    /// What the ring has after `after` and up to `head`, if it reaches back that far.
+    /// Events of the ring after `after` and up to `head`; `None` if the ring does not reach back that far.
     fn recent(
         &self,
         after: EventId,
@@ -162,7 +161,7 @@ impl FeedWriter {
         self.feed.clone()
     }
 
-    /// Up to here events were pruned: who is behind that is told so by the journal.
+    /// Forgets events up to `upto`, which were pruned. Subscribers behind it read the journal, which reports the gap.
     pub fn forget(&self, upto: EventId) {
         let mut ring = self.feed.ring();
         let gone = ring.records.partition_point(|record| record.id <= upto);
@@ -193,13 +192,13 @@ impl FeedWriter {
     }
 }
 
-/// One subscriber's place in the stream.
+/// Position of a subscriber in the stream.
 pub struct Subscription {
     feed: Arc<Feed>,
     head: watch::Receiver<EventId>,
     after: EventId,
     session: Option<SessionId>,
-    /// The last pruned event of which the subscriber was told; none if it is not to be told of any.
+    /// The last pruned event that the subscriber knows of; `None`: the subscriber gets no gap events.
     told: Option<EventId>,
     /// The stream ends with this event.
     upto: Option<EventId>,
@@ -207,7 +206,7 @@ pub struct Subscription {
     part: Option<Part>,
 }
 
-/// How much of an event's JSON was given.
+/// Bytes of an event's JSON that the subscriber has received.
 struct Part {
     id: EventId,
     given: usize,
@@ -221,7 +220,7 @@ pub(crate) struct Text {
 }
 
 impl Subscription {
-    /// Of what was pruned nothing is said: what is left is enough.
+    /// Skips pruned events without a gap event.
     pub fn of_what_is_left(mut self) -> Self {
         self.told = None;
         self
@@ -324,7 +323,7 @@ impl Subscription {
         }
     }
 
-    /// Whether an event has begun whose end was not given yet.
+    /// Returns true if the subscriber has received the beginning of an event and not yet its end.
     pub(crate) fn is_within(&self) -> bool {
         self.part.is_some()
     }

@@ -1,7 +1,7 @@
-//! What a prompt needs from the journal before it goes to a worker: the conversation before it, what belongs to it.
+//! Reads of prompts' data from the journal before they go to a worker: the conversation before, and attachments.
 //!
-//! Both may be large, and the disk slow. So they are read on threads of their own, a few at once, and what was found comes
-//! back to the loop like anything that it hears.
+//! Both may be large, and the disk slow. So threads of their own read them, a few at once, and the result returns to
+//! the loop as an input.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,40 +13,40 @@ use tokio::sync::mpsc;
 use crate::feed::Feed;
 use crate::journal::{JournalError, Reader};
 
-/// How many are read at once. A disk that hangs takes these, and no more.
+/// Reads at one time. A disk that hangs blocks these, and no more.
 const AT_ONCE: usize = 4;
 /// Until another try is made where the machine had no thread, in milliseconds.
 const AGAIN_MS: u64 = 100;
 
-/// What is wanted.
+/// Data that a prompt needs.
 #[derive(Clone, Debug)]
 pub struct Wanted {
-    /// For whose worker.
+    /// The session whose worker gets the prompt.
     pub session: SessionId,
-    /// For which of its workers.
+    /// The worker's incarnation.
     pub incarnation: Incarnation,
-    /// For which prompt.
+    /// The prompt.
     pub prompt: PromptId,
     /// The conversation before it is wanted.
     pub history: bool,
-    /// How many attachments it has.
+    /// Number of the prompt's attachments.
     pub attachments: usize,
 }
 
-/// What was found.
+/// Data that the journal had.
 #[derive(Debug, Default)]
 pub struct Found {
     /// The conversation before, oldest turn first.
     pub history: Vec<Exchange>,
-    /// What belongs to the prompt.
+    /// Attachments of the prompt.
     pub attachments: Vec<Attachment>,
 }
 
 /// An answer to what was wanted. There is always one.
 pub struct Fetched {
-    /// What was wanted.
+    /// The request.
     pub wanted: Wanted,
-    /// What was found, or why it was not.
+    /// The data, or the error for a person.
     pub found: Result<Found, String>,
 }
 
@@ -61,7 +61,7 @@ pub struct Fetcher {
 }
 
 impl Fetcher {
-    /// One that reads the journal of this feed. What it finds goes to `answers`.
+    /// Makes a fetcher that reads the journal of this feed and sends its results to `answers`.
     pub fn new(feed: Arc<Feed>, answers: mpsc::UnboundedSender<Fetched>) -> Self {
         Self { feed, answers, waiting: VecDeque::new(), reading: 0, again_at: None }
     }
@@ -72,13 +72,13 @@ impl Fetcher {
         self.begin(now);
     }
 
-    /// One of them has been answered.
+    /// Counts a finished read, and begins the next.
     pub fn answered(&mut self, now: u64) {
         self.reading = self.reading.saturating_sub(1);
         self.begin(now);
     }
 
-    /// When [`begin`](Self::begin) is due.
+    /// Time at which [`begin`](Self::begin) must run; `None` if at no time.
     pub fn deadline(&self) -> Option<u64> {
         self.again_at
     }

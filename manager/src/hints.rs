@@ -6,7 +6,7 @@ use crate::core::{Refusal, SubagentLimit};
 use crate::error::Error;
 
 impl Refusal {
-    /// What a person can do about the refusal; none where nothing helps.
+    /// Advice for a person about the refusal; `None` if nothing helps.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Refusal::NoSuchSession(_) | Refusal::NoSuchPid(_) => {
@@ -93,7 +93,7 @@ fn subagent_limit(what: SubagentLimit) -> &'static str {
 }
 
 impl Error {
-    /// What a person can do about the error; none where nothing helps.
+    /// Advice for a person about the error; `None` if nothing helps.
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Refused(refusal) => refusal.hint(),

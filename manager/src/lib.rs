@@ -22,6 +22,8 @@ mod pace;
 mod session_manager;
 mod supervisor;
 mod system;
+mod terminal_text;
+mod version;
 mod work;
 mod workers;
 mod worktrees;
@@ -31,7 +33,5 @@ pub use feed::Subscription;
 pub use journal::Record;
 pub use protocol;
 pub use session_manager::{Builder, MAX_PROMPT, SessionManager, WaitFor, check_prompt};
+pub use version::VERSION;
 pub use work::LoopWork;
-
-/// Version and build of this kennel.
-pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("KENNEL_BUILD_ID"), ")");

@@ -1,4 +1,4 @@
-//! What can be set in an agent, and what is set now, as its events tell it.
+//! Settings of an agent: choices and current values, as its events report them.
 
 use protocol::event::EventKind;
 use protocol::settings;
@@ -23,12 +23,12 @@ impl Offered {
         false
     }
 
-    /// What the agent has of them.
+    /// The agent's settings in ACP's JSON.
     pub fn known(&self) -> &Map<String, Value> {
         self.0.known()
     }
 
-    /// What is set under this name.
+    /// The current value of a setting; `None` if the agent has not reported it.
     pub fn current(&self, name: &str) -> Option<String> {
         self.0.current(name)
     }

@@ -1,5 +1,5 @@
-//! The clock of the loop. Deadlines judge others by their silence, and the loop hears nobody while it is busy or not run:
-//! that time is nobody's silence and does not count.
+//! The clock of the loop. Deadlines judge workers by their silence. While the loop is busy or not run it receives nothing, so
+//! that time does not count.
 //!
 //! So each stretch in which the loop did not listen counts for [`MOST_MS`] at most: a long turn of the loop itself, or a process
 //! that was stopped. The latter shows as a sleep that ended too late. When in that sleep the process stood still is not known, so
@@ -11,34 +11,34 @@ pub const MOST_MS: u64 = 250;
 /// The longest sleep while a deadline is near, and how near that is, in milliseconds.
 const NEAR: (u64, u64) = (1_000, 15_000);
 
-/// Time awake since boot, less what nobody was heard in.
+/// The loop's clock: time awake since boot, less the time in which the loop did not listen.
 #[derive(Debug, Default)]
 pub struct Pace {
-    /// How far the loop's clock is behind that of the machine, in milliseconds.
+    /// Lag of the loop's clock behind the machine's, in milliseconds.
     behind: i64,
-    /// When the loop last began or ceased to listen, in milliseconds since boot.
+    /// Time at which the loop last began or ceased to listen, in milliseconds since boot.
     at: Option<u64>,
     changed: bool,
 }
 
 impl Pace {
-    /// One that goes on where another manager of this boot has left off.
+    /// Continues the clock of another manager of this boot.
     pub fn after(behind: i64) -> Self {
         Self { behind, at: None, changed: false }
     }
 
-    /// One that goes on where a manager of this boot has left off that counted the time asleep, less `unheard`, of which
-    /// `asleep` has passed by now. All in milliseconds.
+    /// Continues the clock of a manager of this boot that counted the time asleep. `unheard` is the time that it left
+    /// out, `asleep` the time asleep until now, both in milliseconds.
     pub fn after_counting_sleep(unheard: u64, asleep: u64) -> Self {
         Self::after(unheard.cast_signed().saturating_sub(asleep.cast_signed()))
     }
 
-    /// How far its clock is behind that of the machine, in milliseconds.
+    /// Lag of the loop's clock behind the machine's, in milliseconds.
     pub fn behind(&self) -> i64 {
         self.behind
     }
 
-    /// What the loop's clock shows when so much time awake has passed since boot.
+    /// Time of the loop's clock when `mono` milliseconds awake have passed since boot.
     pub fn shows(&self, mono: u64) -> u64 {
         mono.saturating_add_signed(self.behind.saturating_neg())
     }
@@ -61,18 +61,18 @@ impl Pace {
         self.at = Some(mono);
     }
 
-    /// When to wake: at `wake_at`, or earlier where a `deadline` is near. All by the loop's clock, which shows `now`.
+    /// Time to wake: `wake_at`, or earlier if a `deadline` is near. All by the loop's clock, which shows `now`.
     pub fn sleep(now: u64, wake_at: Option<u64>, deadline: Option<u64>) -> Option<u64> {
         let near = deadline.filter(|at| *at <= now + NEAR.1).map(|_| now + NEAR.0);
         wake_at.into_iter().chain(near).min()
     }
 
-    /// What is not counted any more, in milliseconds, if that is news.
+    /// New lag of the loop's clock, in milliseconds; `None` if it has not changed since the last call.
     pub fn news(&mut self) -> Option<i64> {
         std::mem::take(&mut self.changed).then_some(self.behind)
     }
 
-    /// Whether something was not counted since [`news`](Self::news) was asked for.
+    /// Returns true if the lag has changed since the last [`news`](Self::news).
     pub fn has_slept(&self) -> bool {
         self.changed
     }

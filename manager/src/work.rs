@@ -1,17 +1,17 @@
-//! What the loop has done, counted in things done and not in time: levels that tests, benches and people can look at.
+//! Work of the loop, counted in actions and not in time: levels for tests, benches and people.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What a manager's loop has done since it was started.
+/// Work of a manager's loop since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LoopWork {
-    /// How often a worker that was silent was asked for a sign of life.
+    /// Probes of silent workers.
     pub probes: u64,
-    /// How often a worker was told what of it is on record, in a command that says nothing else.
+    /// Acknowledgements to workers, in commands that contain nothing else.
     pub acknowledgements: u64,
 }
 
-/// The same while it is counted.
+/// The counters of [`LoopWork`] while the loop runs.
 #[derive(Debug, Default)]
 pub struct Work {
     probes: AtomicU64,
@@ -29,7 +29,7 @@ impl Work {
         self.acknowledgements.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What was counted so far.
+    /// The counts so far.
     pub fn so_far(&self) -> LoopWork {
         LoopWork {
             probes: self.probes.load(Ordering::Relaxed),

@@ -1,5 +1,5 @@
-//! Where git worktrees of sub-agents lie: in `worktrees/SESSION/` below the state directory, by the session that asked for
-//! them. So a session can work in its own and in no other's.
+//! Git worktrees of sub-agents: each lies in `worktrees/SESSION/` below the state directory, by the session that
+//! requested it. So a session can work in its own worktrees and in no other's.
 
 use std::collections::BTreeMap;
 use std::fs;

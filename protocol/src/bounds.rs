@@ -1,9 +1,9 @@
-//! How large whatever an agent says may be: one table, for the worker, which bounds it where it comes in, and for the
-//! manager, which does not trust its workers.
+//! Limits for the size of an agent's messages, in one table. The worker enforces them on input; the manager checks them
+//! again, because it does not trust its workers.
 //!
-//! Sizes are in bytes as JSON writes them, without quotes, since that is what is stored. A text that is too long is cut, with
-//! a mark that says so. An id is never cut, because a cut id is another id: whatever has one that is too long is
-//! refused by the worker, and left out by the manager.
+//! Sizes are in bytes as JSON writes them, without quotes, since the journal stores JSON. kennel cuts a text that is
+//! too long and marks the cut. kennel never cuts an id, because a cut id is another id: the worker refuses a message
+//! with an id that is too long, and the manager leaves it out.
 
 /// The longest argument of a program, in bytes: the kernel's MAX_ARG_STRLEN (execve(2)), less the NUL byte at its end.
 pub const ARGUMENT: usize = 128 * 1024 - 1;
@@ -51,7 +51,7 @@ fn length_of(c: char) -> usize {
     }
 }
 
-/// Whether a text has at most so many bytes in JSON.
+/// Returns true if a text has at most `most` bytes in JSON.
 pub fn fits(text: &str, most: usize) -> bool {
     // No character takes more than six, nor less than one.
     text.len() <= most && (text.len() * 6 <= most || length(text) <= most)
@@ -90,7 +90,7 @@ pub(crate) fn grouped(number: usize) -> String {
     text
 }
 
-/// Whether the paths of a tool call are within their bounds.
+/// Returns true if the paths of a tool call are within their limits.
 pub fn paths_fit(paths: &[String]) -> bool {
     paths.len() <= PATHS
         && paths.iter().all(|path| fits(path, PATH))

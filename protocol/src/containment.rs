@@ -1,4 +1,4 @@
-//! What holds the processes of an agent together, so that none is left behind.
+//! Containment and sandbox of an agent's processes, as configuration, API and wire name them.
 
 use std::fmt;
 use std::fs::Metadata;
@@ -8,42 +8,43 @@ use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
-/// How they are held, where that was asked for.
+/// The containment that a user asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
 pub enum Containment {
-    /// As well as the machine can.
+    /// The strongest level that the machine supports.
     #[default]
     Auto,
-    /// By a PID namespace, or not at all.
+    /// A PID namespace; without one the agent does not run.
     PidNamespace,
-    /// By their worker alone, without a namespace.
+    /// The worker alone, without a namespace.
     Subreaper,
 }
 
-/// How they are held. On the wire: grows by appending.
+/// The containment that a worker uses. On the wire, new variants are appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
 pub enum Level {
-    /// They are in a PID namespace of their own (pid_namespaces(7)): with its first process the kernel ends all of them.
+    /// A PID namespace (pid_namespaces(7)). When the worker dies, the kernel kills the namespace's init process, and with it
+    /// every process in the namespace.
     PidNamespace,
-    /// The same, but `/proc` shows them the machine's pids and not those that they have inside.
+    /// Like `pid_namespace`, but `/proc` shows the machine's pids, not those of the namespace.
     PidNamespaceSharedProc,
-    /// The worker inherits what their parents leave (`PR_SET_CHILD_SUBREAPER`), and ends it.
+    /// The worker adopts orphaned processes (`PR_SET_CHILD_SUBREAPER`) and kills them.
     Subreaper,
-    /// The same, and they are in a control group (cgroups(7)): by it the manager finds those that have got away from their worker,
-    /// and the next manager those that it missed.
+    /// Like `subreaper`, plus a control group (cgroups(7)): kennel kills escaped processes through the group, also after the
+    /// manager has restarted.
     Cgroup,
 }
 
 impl Level {
-    /// All of them, the best first.
+    /// All levels, the strongest first.
     pub const ALL: [Level; 4] =
         [Level::PidNamespace, Level::PidNamespaceSharedProc, Level::Cgroup, Level::Subreaper];
 
-    /// Whether the kernel ends all of them at once, whoever is dead by then.
+    /// Returns true if the kernel kills all processes of the agent when their namespace's init process dies.
     pub fn is_namespace(self) -> bool {
         match self {
             Level::PidNamespace | Level::PidNamespaceSharedProc => true,
@@ -51,7 +52,7 @@ impl Level {
         }
     }
 
-    /// Its name in the API.
+    /// Name of the level in the API.
     pub fn name(self) -> &'static str {
         match self {
             Level::PidNamespace => "pid_namespace",
@@ -68,22 +69,22 @@ impl fmt::Display for Level {
     }
 }
 
-/// What an agent can reach, where that was asked for.
+/// The sandbox that a user asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
 pub enum Sandbox {
-    /// All that its user can.
+    /// No sandbox: the agent reaches everything that its user does.
     #[default]
     None,
-    /// It writes below its working directory and to temporary files of its own only; secrets are hidden.
+    /// The agent writes only below its working directory and to temporary files of its own; kennel hides secrets.
     Workdir,
-    /// The same without a network, and with an empty home directory but for what is granted.
+    /// Like `workdir`, without a network. The home directory is empty except for granted paths.
     Strict,
 }
 
 impl Sandbox {
-    /// Its name in the configuration and the API.
+    /// Name of the sandbox in the configuration and the API.
     pub fn name(self) -> &'static str {
         match self {
             Sandbox::None => "none",
@@ -93,14 +94,14 @@ impl Sandbox {
     }
 }
 
-/// What keeps an agent in its sandbox. On the wire: grows by appending.
+/// The mechanism that enforces a sandbox. On the wire, new variants are appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
 pub enum SandboxBy {
     /// bubblewrap: namespaces and mounts.
     Bubblewrap,
-    /// Mounts of kennel's own, and the kernel's Landlock: weaker, and no other sandbox nests in it.
+    /// kennel's own mounts, and the kernel's Landlock: weaker than bubblewrap; no other sandbox can nest in it.
     Landlock,
 }
 
@@ -108,14 +109,14 @@ pub enum SandboxBy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
 pub struct Sandboxed {
-    /// Which.
+    /// The sandbox.
     pub sandbox: Sandbox,
-    /// What keeps it there.
+    /// The mechanism that enforces the sandbox.
     pub by: SandboxBy,
 }
 
 impl Walls {
-    /// The sandbox that they are.
+    /// The sandbox of these settings, with its mechanism.
     pub fn sandboxed(&self) -> Sandboxed {
         let by = if self.program.is_some() { SandboxBy::Bubblewrap } else { SandboxBy::Landlock };
         Sandboxed { sandbox: self.sandbox, by }
@@ -132,47 +133,47 @@ impl fmt::Display for Sandboxed {
     }
 }
 
-/// What a worker needs to put its agent in a sandbox: what the profile has settled when the session was created. All paths
-/// are absolute.
+/// Settings by which a worker puts its agent in a sandbox. The manager computes them when the session is created. All
+/// paths are absolute.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Walls {
-    /// Which sandbox.
+    /// The sandbox.
     pub sandbox: Sandbox,
-    /// The `bwrap` program; none: kennel mounts by itself, and Landlock is to do.
+    /// Path of the `bwrap` program; absent: kennel mounts by itself and uses Landlock.
     pub program: Option<String>,
-    /// Files and directories that are not to be seen, also if they come to be only later.
+    /// Hidden files and directories, also those that do not exist yet.
     pub hidden: Vec<String>,
-    /// Files and directories that may be written beside the working directory, without symlinks in their paths.
+    /// Writable files and directories beside the working directory, without symlinks in their paths.
     pub writable: Vec<String>,
-    /// Files and directories that may be read where all else is hidden, without symlinks in their paths.
+    /// Readable files and directories in hidden places, without symlinks in their paths.
     #[serde(default)]
     pub readable: Vec<String>,
-    /// The home directory, where it is to be empty but for what is granted.
+    /// The home directory if the sandbox empties it except for granted paths; otherwise absent.
     #[serde(default)]
     pub home: Option<String>,
-    /// What lay at the working directory and at `writable` and `readable` when the session was created.
+    /// Identity of the working directory and of each path in `writable` and `readable` when the session was created.
     #[serde(default)]
     pub granted: Vec<Granted>,
-    /// The boot in which that was so: devices have other numbers in the next.
+    /// Id of the boot in which `granted` was taken: devices have other numbers in the next.
     #[serde(default)]
     pub boot_id: String,
 }
 
-/// A place that was granted, and what lay there.
+/// Identity of a granted path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Granted {
-    /// Its path.
+    /// The path.
     pub path: String,
-    /// The device of its file system; none: not known in this boot.
+    /// Device number of the file system; absent if it is from another boot.
     pub device: Option<u64>,
-    /// Its inode.
+    /// Inode number.
     pub inode: u64,
-    /// When it was made, in nanoseconds since the epoch, if its file system knows. Inodes are used again.
+    /// Birth time in nanoseconds since 1970; absent if the file system has none. File systems reuse inode numbers.
     pub born: Option<i64>,
 }
 
 impl Granted {
-    /// What lies at a path: `metadata` is of what was opened there.
+    /// Takes the identity of a path from the `metadata` of the file that is open there.
     pub fn of(path: String, metadata: &Metadata) -> Self {
         let born = metadata.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
         Self {
@@ -183,7 +184,8 @@ impl Granted {
         }
     }
 
-    /// Whether `now`, seen at the same path, is the same.
+    /// Returns true if `now`, taken at the same path, is the same file. A device or birth time that either side lacks
+    /// counts as equal.
     pub fn is(&self, now: &Granted) -> bool {
         fn agree<T: PartialEq>(before: &Option<T>, now: &Option<T>) -> bool {
             before.is_none() || now.is_none() || before == now
@@ -192,7 +194,8 @@ impl Granted {
     }
 }
 
-/// Where a path really is, as far as there is something: manager and worker settle by it what is hidden.
+/// Resolves the symlinks of a path, as far as the path exists. Manager and worker compute hidden places by this
+/// function.
 pub fn resolved(path: &Path) -> PathBuf {
     for above in path.ancestors() {
         if let Ok(real) = std::fs::canonicalize(above) {
@@ -226,8 +229,8 @@ impl From<WallsOfVersion3> for Walls {
 }
 
 impl Walls {
-    /// Whether whoever is behind these walls reaches nothing that `parent` keeps from its own agent. The agent of `parent`
-    /// writes its working directory, too, and a working directory of these walls is below that: neither is compared here.
+    /// Returns true if this sandbox reaches nothing that `parent` keeps from its own agent. Compares no working
+    /// directory: the agent of `parent` writes its own, and the working directory of this sandbox is below that one.
     pub fn is_at_least(&self, parent: &Walls) -> bool {
         let program = self.program.is_some() || parent.program.is_none();
         let hidden = parent.hidden.iter().all(|path| self.hidden.contains(path));
@@ -237,7 +240,7 @@ impl Walls {
         self.sandbox.rank() >= parent.sandbox.rank() && program && hidden && writable && home && readable
     }
 
-    /// These walls with those of `parent` around them.
+    /// Tightens these settings to those of `parent`.
     pub fn within(mut self, parent: &Walls) -> Walls {
         if parent.sandbox.rank() > self.sandbox.rank() {
             self.sandbox = parent.sandbox;
@@ -254,8 +257,8 @@ impl Walls {
         self
     }
 
-    /// Whether a path is in what is shown of the home directory, or where nothing is empty. What is hidden there stays so by
-    /// [`Walls::hidden`].
+    /// Returns true if this sandbox shows a path: the path is granted, or neither below an empty home directory nor
+    /// hidden.
     fn lets_read(&self, path: &str) -> bool {
         let within = |place: &String| Path::new(path).starts_with(place);
         let is_empty = self.home.as_ref().is_some_and(within);
@@ -264,7 +267,8 @@ impl Walls {
         Self::is_plain(path) && (shown || !is_empty && !is_hidden)
     }
 
-    /// Whether a path is in what may be written, beside the working directory. Of two places the deeper one decides.
+    /// Returns true if a path is writable beside the working directory. Of several places around the path, the deepest
+    /// decides.
     fn lets_write(&self, path: &str) -> bool {
         let deepest = |places: &[String]| {
             let around = places.iter().map(Path::new).filter(|place| Path::new(path).starts_with(place));
@@ -273,7 +277,7 @@ impl Walls {
         Self::is_plain(path) && deepest(&self.writable) > deepest(&self.hidden)
     }
 
-    /// Whether a path is absolute and has no `..` in it, so that its names say where it leads.
+    /// Returns true if a path is absolute and contains no `..`.
     pub fn is_plain(path: &str) -> bool {
         let mut parts = Path::new(path).components();
         path.starts_with('/') && parts.all(|part| !matches!(part, Component::ParentDir))
@@ -281,7 +285,7 @@ impl Walls {
 }
 
 impl Sandbox {
-    /// How much it keeps from an agent, for comparison.
+    /// Rank of strictness, for comparison. A stricter sandbox has a higher rank.
     fn rank(self) -> u8 {
         match self {
             Sandbox::None => 0,

@@ -14,7 +14,7 @@ use crate::{CallId, EventId, Exit, Incarnation, Keeper, PermissionId, PromptId, 
 
 pub use crate::common::{Decider, Disposition, Outcome, RemovedBy, Resolution, StallStep, Timestamp};
 
-/// One recorded event.
+/// A recorded event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Event {
     /// Position in the journal.
@@ -165,7 +165,7 @@ pub enum EventKind {
         prompt_id: PromptId,
         stream: Stream,
         text: String,
-        /// What the agent sent, as it came; absent where it writes plain text.
+        /// The agent's message, unchanged; absent if the agent writes plain text.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         payload: Option<Value>,
     },
@@ -290,7 +290,7 @@ impl EventKind {
         }
     }
 
-    /// What an agent says in no turn: after the end of one it belongs to that one's answer.
+    /// Text that an agent sends outside of a turn. kennel counts it to the answer of the turn that ended last.
     pub fn late_text(&self) -> Option<&str> {
         let EventKind::AgentUpdated { prompt_id: None, payload } = self else { return None };
         let said = payload["sessionUpdate"] == "agent_message_chunk";
@@ -352,10 +352,9 @@ impl EventKind {
         }
     }
 
-    /// Whether this record is a promise to somebody and must be on disk before it is told. What is not survives
-    /// the death of any process, but not a power cut: the stream of a running turn, and that a process
-    /// came up, which is down again with the power. That it was started or has ended is one, or an incarnation
-    /// could be seen to begin or end twice.
+    /// Returns true if the record must be on disk before kennel passes it on. Every other record survives the death of
+    /// any process, but not a power cut: the stream of a running turn, and that a process became ready. The start and
+    /// the end of a process are promises; otherwise an incarnation could begin or end twice.
     pub fn is_promise(&self) -> bool {
         use EventKind::*;
         !matches!(

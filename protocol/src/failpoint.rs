@@ -1,17 +1,17 @@
 //! Named places at which the kill harness lets a process die, stop or misbehave. Without the feature
 //! `failpoints` there is nothing of it in any program.
 //!
-//! A point is armed by a file of its name in the directory that [`DIRECTORY`] names. Whoever reaches the point
-//! first takes the file away, and with it the right to act: each file is one act, of one process. What the file
-//! says is the act: `kill`, `stop`, or `tell`, which stops too and says before who is there: the file [`TOLD`] and
-//! the point's name, with the pid, and after a space the session, where the caller knows it. A point that breaks
+//! A test arms a point by a file with the point's name in the directory that [`DIRECTORY`] names. The first process at the
+//! point removes the file and acts: each file is one act, of one process. The file contains the act: `kill`, `stop`, or `tell`.
+//! `tell` stops, too, and first writes a file with the prefix [`TOLD`] and the point's name. That file contains the pid, and
+//! after a space the session if the caller knows it. A point that breaks
 //! something of its own ([`armed`]) ignores the act.
 
 use std::fmt::Display;
 
 /// Environment variable: the directory of armed points.
 pub const DIRECTORY: &str = "KENNEL_FAILPOINTS";
-/// What the name of a file begins with that says who stopped at a point.
+/// Prefix of the file that names the process that stopped at a point.
 pub const TOLD: &str = ".at.";
 
 /// Dies or stops here, if this point is armed. A point's name is `place.what`.
@@ -23,7 +23,7 @@ pub fn hit(place: &str, what: &str) {
     let _ = (place, what);
 }
 
-/// The same, for a process that has many sessions: it is about this one.
+/// Like [`hit`], for one session of a process that has many.
 #[inline]
 pub fn hit_about(place: &str, what: &str, session: &dyn Display) {
     #[cfg(feature = "failpoints")]
@@ -32,7 +32,7 @@ pub fn hit_about(place: &str, what: &str, session: &dyn Display) {
     let _ = (place, what, session);
 }
 
-/// Whether something of the caller's own is to break here, once.
+/// Returns true once if a test has armed this point; the caller then fails in its own way.
 #[inline]
 #[must_use]
 pub fn armed(place: &str, what: &str) -> bool {
@@ -45,7 +45,7 @@ pub fn armed(place: &str, what: &str) -> bool {
     }
 }
 
-/// How far a clock is set, in milliseconds: what the file `clock.NAME` in the directory says, for as long as it is there.
+/// Offset of a clock in milliseconds: the content of the file `clock.NAME` in the directory. 0 without the file.
 #[inline]
 #[must_use]
 pub fn set_by(clock: &str) -> i64 {
@@ -104,7 +104,7 @@ mod real {
         match claim(place, what).as_deref().map(str::trim) {
             None => {}
             Some("stop") => act(Signal::STOP),
-            // Whoever cannot say where it is goes on: nobody would come for it.
+            // A process that cannot write the file goes on: no test would continue it.
             Some("tell") => drop(tell(&format!("{place}.{what}"), session).map(|()| act(Signal::STOP))),
             Some(_) => act(Signal::KILL),
         }

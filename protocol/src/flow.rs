@@ -12,38 +12,38 @@ use std::collections::VecDeque;
 /// than this: it goes alone. A few messages of any common size fit, so that one is on its way while another is written down.
 pub const KEPT: usize = 1024 * 1024;
 
-/// Once as many bytes of frames as this are on record and not told, the manager tells.
+/// Bytes of recorded frames after which the manager must acknowledge.
 pub const UNTOLD: usize = 32 * 1024;
 
-// What a full worker keeps is on record some time, and is enough then.
+// The manager records everything that a full worker keeps, and that is then enough to acknowledge.
 const _: () = assert!(UNTOLD <= KEPT / 2);
 
-/// Whether a worker that keeps `kept` bytes of frames may add more.
+/// Returns true if a worker that keeps `kept` bytes of frames may add more.
 pub const fn has_room(kept: usize) -> bool {
     kept < KEPT
 }
 
-/// The manager's count of what one worker has said.
+/// The manager's count of one worker's unacknowledged frames.
 #[derive(Debug, Default)]
 pub struct Untold {
-    /// Number and size of each frame that is not on record yet, oldest first.
+    /// Number and size in bytes of each frame that is not recorded yet, oldest first.
     heard: VecDeque<(u64, usize)>,
-    /// Bytes of frames that are on record and not told.
+    /// Bytes of frames that are recorded and not acknowledged.
     bytes: usize,
 }
 
 impl Untold {
-    /// A frame with this number and size was heard.
+    /// Counts a received frame with this number and size, in bytes.
     pub fn heard(&mut self, seq: u64, size: usize) {
         self.heard.push_back((seq, size));
     }
 
-    /// A frame of this size was heard whose message was on record before. The worker keeps it all the same.
+    /// Counts a received frame whose message was already recorded. The worker keeps such a frame until it is acknowledged.
     pub fn heard_again(&mut self, size: usize) {
         self.bytes += size;
     }
 
-    /// All messages up to this number are on record.
+    /// Counts all messages up to this number as recorded.
     pub fn recorded(&mut self, upto: u64) {
         while let Some((seq, size)) = self.heard.front()
             && *seq <= upto
@@ -53,12 +53,12 @@ impl Untold {
         }
     }
 
-    /// The worker was told of all that is on record.
+    /// Counts the worker as informed: an acknowledgement of all recorded messages was sent.
     pub fn told(&mut self) {
         self.bytes = 0;
     }
 
-    /// Whether the worker must be told now.
+    /// Returns true if the manager must send an acknowledgement now.
     pub fn is_due(&self) -> bool {
         self.bytes >= UNTOLD
     }

@@ -14,11 +14,11 @@ pub const MAX_BODY: usize = 16 * 1024 * 1024;
 
 const HEADER: usize = size_of::<u32>();
 
-/// How many bytes a frame with a body of `body` bytes takes on the pipe, its header included.
+/// Size of a frame on the pipe, in bytes: its header and a body of `body` bytes.
 ///
-/// Both ends of a link count what is not acknowledged yet by this one function: the worker what it keeps, the manager
-/// what it has on record and has not told. A count by anything else (what one read brought, the length of a text) makes
-/// one end wait for the other.
+/// Both ends of a link count unacknowledged bytes by this one function: the worker counts the frames that it keeps, the
+/// manager the frames that it has recorded and not acknowledged. With any other count (the bytes of one read, the
+/// length of a text) one end waits for the other.
 pub const fn size(body: usize) -> usize {
     HEADER + body
 }
@@ -32,7 +32,7 @@ pub struct Framed<T> {
     pub size: usize,
 }
 
-/// Why the bytes on a pipe are not frames, or a message does not fit in one.
+/// Error: the bytes on a pipe are not frames, or a message does not fit in a frame.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
     /// A length over [`MAX_BODY`].
@@ -71,7 +71,7 @@ pub fn encode<T: Serialize>(message: &T, out: &mut Vec<u8>) -> Result<usize, Fra
 #[derive(Debug, Default)]
 pub struct Decoder {
     buffer: Vec<u8>,
-    /// How much of the front of `buffer` has been given out already.
+    /// Number of bytes at the front of `buffer` that the decoder has already returned.
     taken: usize,
 }
 
@@ -114,7 +114,7 @@ impl Decoder {
         Ok(Some(Framed { message, size }))
     }
 
-    /// To be asked at the end of the pipe: an error if it ended inside a frame.
+    /// Checks, at the end of the pipe, that it did not end inside a frame.
     pub fn finish(&self) -> Result<(), FrameError> {
         match self.buffer.len() - self.taken {
             0 => Ok(()),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Why a text is not an id.
+/// Reason for which a text is not an id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
     /// A session id must match `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`.
@@ -43,8 +43,8 @@ impl SessionId {
         Self(format!("session-{n}").into())
     }
 
-    /// The number of a generated id (`session-7` → 7), also when somebody chose such an id by hand. An id with
-    /// more digits than will ever be counted to is a name like any other: there must be a number after it.
+    /// Number of a generated id (`session-7` → 7), also of such an id that a user chose. `None` for other ids, and for more
+    /// digits than kennel will ever count to: there must be a number after it.
     pub fn number(&self) -> Option<u64> {
         let digits = self.0.strip_prefix("session-")?;
         let plain = digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');

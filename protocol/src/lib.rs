@@ -1,6 +1,6 @@
-//! What both sides of kennel share: the nouns ([`SessionId`], [`PromptId`], [`Identity`], [`Exit`]), the
-//! frames on the pipe between manager and worker ([`frame`], [`wire`]) and, with the feature `api`, the
-//! [`event`]s and the HTTP types ([`api`]) that outsiders see.
+//! Types that manager, worker and clients share: the nouns ([`SessionId`], [`PromptId`], [`Identity`], [`Exit`]), the
+//! frames on the pipe between manager and worker ([`frame`], [`wire`]) and, with the feature `api`, the [`event`]s and
+//! the HTTP types ([`api`]) that clients see.
 
 #[cfg(feature = "api")]
 pub mod api;

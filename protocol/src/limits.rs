@@ -1,4 +1,4 @@
-//! What a session's processes may use of the machine, and what sees to it.
+//! Resource limits of a session's processes, and the mechanisms that enforce them.
 
 use std::fmt;
 

@@ -96,7 +96,7 @@ impl fmt::Display for Restore {
     }
 }
 
-/// One of a program's two outputs.
+/// An output of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema))]

@@ -1,8 +1,8 @@
-//! What can be set in an agent that speaks ACP, and what is set now, in ACP's words.
+//! Settings of an agent that speaks ACP: their choices and current values, in ACP's words.
 //!
-//! An agent may have its mode in two forms: as `modes`, and as a configuration option of the category `mode`, which replaces
-//! them (<https://agentclientprotocol.com/protocol/v1/session-config-options>). Some tell of a change in one form only. It is
-//! one setting: whatever form it is told in holds for both.
+//! An agent may have its mode in two forms: as `modes`, and as a configuration option of the category `mode`, which
+//! replaces them (<https://agentclientprotocol.com/protocol/v1/session-config-options>). Some agents report a change in
+//! one form only. kennel treats both as one setting: a report in either form changes both.
 
 use serde_json::{Map, Value, json};
 
@@ -13,7 +13,8 @@ const MODE: &str = "mode";
 pub struct Offered(Map<String, Value>);
 
 impl Offered {
-    /// What an agent says when its session is opened. What another process said before holds no longer.
+    /// Takes the settings from the agent's answer when its session opens. Settings of an earlier process no longer
+    /// hold.
     pub fn opened(told: &Value) -> Self {
         let mut offered = Self::default();
         offered.learn("modes", told);
@@ -22,7 +23,7 @@ impl Offered {
         offered
     }
 
-    /// What an agent tells later (`session/update`).
+    /// Takes the settings from a later report of the agent (`session/update`).
     pub fn update(&mut self, payload: &Value) {
         match payload["sessionUpdate"].as_str() {
             Some("config_option_update") => {
@@ -55,17 +56,17 @@ impl Offered {
         self.mode_of_option();
     }
 
-    /// What the agent has of them.
+    /// The agent's settings in ACP's JSON: `modes` and `configOptions`, each absent until the agent reports it.
     pub fn known(&self) -> &Map<String, Value> {
         &self.0
     }
 
-    /// The same, to be kept.
+    /// The agent's settings, as [`Self::known`], by value.
     pub fn into_known(self) -> Map<String, Value> {
         self.0
     }
 
-    /// What is set under this name.
+    /// The current value of a setting; `None` if the agent has not reported it.
     pub fn current(&self, name: &str) -> Option<String> {
         let options = self.0.get("configOptions").unwrap_or(&Value::Null);
         let modes = || self.0.get("modes").filter(|_| name == MODE)?["currentModeId"].as_str();
@@ -133,7 +134,7 @@ fn is_mode(option: &Value) -> bool {
     option["id"] == MODE || option["category"] == MODE
 }
 
-/// Whether this is among the choices, in groups or not.
+/// Returns true if this value is among the choices, in a group or not.
 fn offers(choices: &Value, id: &str, value: &str) -> bool {
     let mut choices = choices.as_array().into_iter().flatten();
     choices.any(|choice| choice[id] == value || offers(&choice["options"], id, value))
@@ -196,7 +197,7 @@ mod tests {
         assert_eq!(offered.known()["configOptions"][1]["currentValue"], json!(true));
         offered.set("approvals", "yolo", &Value::Null);
         assert_eq!(both(&offered), ("yolo".to_owned(), "yolo".to_owned()));
-        // What another form does not know is not put into it.
+        // A value that the other form does not offer is not set there.
         offered.update(&json!({ "sessionUpdate": "current_mode_update", "currentModeId": "new" }));
         assert_eq!(both(&offered), ("new".to_owned(), "yolo".to_owned()));
     }

@@ -1,6 +1,6 @@
-//! What one worker costs by itself, beside processes of the same file that write one byte and wait.
+//! Cost of a worker by itself, beside processes of the same file that write one byte and wait.
 //!
-//! `KENNEL_BENCH_WORKER=FILE` measures another build of it, a static one say.
+//! `KENNEL_BENCH_WORKER=FILE` measures another build, for example a static one.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a measurement that cannot be made ends")]
 
@@ -14,7 +14,7 @@ use protocol::frame::{self, Decoder};
 use protocol::wire::{Agent, Command, Envelope, FromWorker, PROTOCOL_VERSION, Report, Welcome};
 use protocol::{MARKER, PromptId};
 
-/// How often ours and the floor take turns, and how often each is done in a turn.
+/// Rounds in which worker and floor alternate, and repetitions of each in a round.
 const ROUNDS: usize = 5;
 const TIMES: usize = 40;
 /// Workers that live at once where memory is measured: what they share is divided by their number.
@@ -69,7 +69,7 @@ struct Worker {
     output: ChildStdout,
     decoder: Decoder,
     sent: u64,
-    /// How long its Hello took.
+    /// Time until its Hello.
     hello: Duration,
 }
 

@@ -1,6 +1,6 @@
 //! The statuses with which the process exits.
 
-/// Nothing went wrong.
+/// The worker ended without an error.
 pub const DONE: u8 = 0;
 /// The process was started in a way it is not meant to be.
 pub const USAGE: u8 = 2;

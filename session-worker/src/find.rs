@@ -1,5 +1,5 @@
-//! Where the programs of a session are now. The manager has found them when the session was created; an upgrade may have moved
-//! them since, and a version manager keeps each version in a directory of its own.
+//! Search for the current paths of a session's programs. The manager found them when the session was created; an
+//! upgrade may have moved them, and a version manager keeps each version in its own directory.
 
 use std::path::{Path, PathBuf};
 

@@ -18,11 +18,11 @@ pub const MOST: u64 = 8 * 1024 * 1024;
 
 static LOG: Mutex<Log> = Mutex::new(Log { dropped: 0, mid_line: false });
 
-/// What is known of the log beside what the file says itself.
+/// State of the log that the file does not show.
 struct Log {
     /// Bytes that did not fit on the disk since the last that did.
     dropped: u64,
-    /// What was written last ends without a line's end.
+    /// The last line in the log has no line end yet.
     mid_line: bool,
 }
 
@@ -40,7 +40,7 @@ pub fn raw(bytes: &[u8]) {
     }
 }
 
-/// Where a log is written to.
+/// A destination of the log.
 trait Place {
     /// Makes room for so many bytes.
     fn make_room(&self, bytes: u64);
@@ -54,7 +54,7 @@ impl Log {
         self.write(place, format!("{begin}session-worker: {text}\n").as_bytes());
     }
 
-    /// What cannot be written is dropped and counted: an agent never waits for a disk that is full.
+    /// Writes to the log. Drops and counts bytes that cannot be written: an agent never waits for a full disk.
     fn write(&mut self, place: &impl Place, bytes: &[u8]) {
         let Some(last) = bytes.last() else { return };
         if self.dropped > 0 {
@@ -132,7 +132,7 @@ fn put_aside() -> io::Result<()> {
         OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let new = rustix::fs::openat(&directory, name, flags, Mode::from_raw_mode(0o600)).and_then(take_place);
     new.map_err(|error| {
-        // What is written goes on where it was.
+        // The log goes on in the old file.
         let _ = rustix::fs::renameat(&directory, &beside, &directory, name);
         error.into()
     })

@@ -1,7 +1,7 @@
 //! The process that runs one kennel session: frames from the manager on standard input, frames to it on
 //! standard output, one agent below. `worker/mod.rs` is the story; start there.
 //!
-//! It is started by `kennel` and by nobody else.
+//! Only `kennel` starts it.
 
 mod agent;
 mod confine;

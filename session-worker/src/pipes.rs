@@ -1,4 +1,4 @@
-//! What is common to all pipes and sockets that do not block.
+//! Functions for all pipes and sockets that do not block.
 
 use std::io;
 

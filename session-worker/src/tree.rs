@@ -22,7 +22,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 const QUIET: usize = 3;
 /// The most passes: with what is found again and again the end of the session deals.
 const MARKED_PASSES: usize = 32;
-/// What still lives so long after SIGKILL hangs in the kernel or is not ours to signal.
+/// Time after SIGKILL. A process that still lives then hangs in the kernel, or the worker may not signal it.
 const GIVE_UP: Duration = Duration::from_secs(10);
 
 /// Reaps every dead child, and calls `on_exit` for each. Returns whether no child is left, dead or alive.
@@ -90,7 +90,7 @@ pub fn proportional_bytes() -> u64 {
     let one = |pid: Pid| {
         let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
         let kib = |line: &str| line.strip_prefix("Pss:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok();
-        // What may not be looked into counts as its own.
+        // For a process that the kernel does not let us read, its whole resident memory counts.
         rollup.lines().find_map(kib).map_or_else(|| resident(pid), |kib| kib.saturating_mul(1024))
     };
     below().into_iter().map(one).fold(0, u64::saturating_add)
@@ -111,7 +111,7 @@ pub fn kill_marked(is_mark: impl Fn(&[u8]) -> bool) {
     for _ in 0..MARKED_PASSES {
         let mut found = false;
         for pid in living() {
-            // What may not be looked into, or is gone, was not started as a command.
+            // A process that is gone, or that the kernel does not let us read, was not started as a command.
             let Ok(environ) = fs::read(format!("/proc/{pid}/environ")) else { continue };
             if environ.split(|byte| *byte == 0).any(&is_mark) {
                 send(pid, Signal::KILL);
@@ -152,7 +152,7 @@ pub struct Ending {
 /// Result of a round of an [`Ending`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Round {
-    /// Nothing is left below.
+    /// No process is left below.
     Gone,
     /// Another round is due at the next death, or then.
     Next(Instant),
@@ -172,7 +172,7 @@ impl Ending {
         self.kill_at = self.kill_at.min(kill_at);
     }
 
-    /// Whether it has come to SIGKILL since this was last asked.
+    /// Returns true if the worker has begun to send SIGKILL since the last call.
     pub fn has_begun_to_kill(&mut self) -> bool {
         std::mem::take(&mut self.killed)
     }

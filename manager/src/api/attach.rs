@@ -26,14 +26,14 @@ use crate::session_manager::SessionManager;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct AttachQuery {
-    /// What the client wants to do; else it looks on.
+    /// Role of the client: it drives or views. Absent: it views.
     role: Option<Role>,
     /// `true`: it drives, also if another client does, which looks on from then on.
     takeover: Option<bool>,
-    /// What the client calls itself, 1 to 100 characters.
+    /// Name of the client, 1 to 100 characters.
     name: Option<String>,
-    /// What the client can do for the agent while it drives, with commas between: `fs.read`, `fs.write`, `terminal`,
-    /// `elicitation`. The event `call.requested` with its id asks for it.
+    /// Abilities of the client that the agent may use while the client drives, with commas between: `fs.read`,
+    /// `fs.write`, `terminal`, `elicitation`. The event `call.requested` with the client's id asks for it.
     offers: Option<String>,
     /// Event id: the stream begins with the first event after it; 0 is the beginning. Without it, and without
     /// `Last-Event-ID`, the stream begins now.
@@ -67,7 +67,7 @@ pub async fn attach(
     }
     let name = query.name.unwrap_or_else(|| "somebody".to_owned());
     let offers = offers(query.offers.as_deref().unwrap_or_default())?;
-    // What can be refused is refused before anybody is attached.
+    // Refuse everything that can be refused before the client is attached.
     let events = EventsQuery::after(query.after);
     app.manager.get_session(&id).await?;
     let stream = stream_of(app.clone(), events, &headers, Some(id.clone())).await?;

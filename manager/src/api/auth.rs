@@ -1,4 +1,4 @@
-//! Who may ask for what.
+//! Rights of callers: the requests that each may make.
 //!
 //! The owner's uid is the owner: the socket has mode 0600, and the peer's uid is checked at every connection. A peer that
 //! runs below a session's worker ([`Peer`]) is that session's agent: without a token it has the agent's rights, and in a
@@ -38,7 +38,7 @@ use crate::core::Refusal;
 use crate::error::Error;
 use crate::workers::tokens;
 
-/// Who asks. Put into every request by [`check`].
+/// The caller of a request. [`check`] adds it to every request.
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// The session whose token the request carries; none: the owner asks.
@@ -47,18 +47,18 @@ pub struct Caller {
     pub role: Role,
 }
 
-/// What a caller may do with its session.
+/// Rights of a caller on its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// All.
+    /// Every right.
     Driver,
-    /// What a session's own agent may: look at its session, start sub-agents and work with them.
+    /// Rights of a session's own agent: read its session, start sub-agents and work with them.
     Agent,
     /// Look on.
     Viewer,
 }
 
-/// What a viewer may ask for, about its session. Who attaches is refused the other role in the handler.
+/// Routes of its session that a viewer may read. The handler refuses a viewer who attaches as a driver.
 const LOOKS: &[&str] = &[
     "/v1/sessions/{id}",
     "/v1/sessions/{id}/attach",
@@ -72,7 +72,7 @@ const LOOKS: &[&str] = &[
     "/v1/sessions/{id}/wait",
 ];
 
-/// What a caller may do to sub-agents below it, by method and route.
+/// Requests that a caller may make about sub-agents below it, by method and route.
 const BELOW: &[(Method, &str)] = &[
     (Method::GET, "/v1/sessions/{id}"),
     (Method::GET, "/v1/sessions/{id}/calls"),
@@ -87,7 +87,7 @@ const BELOW: &[(Method, &str)] = &[
     (Method::POST, "/v1/sessions/{id}/stop"),
 ];
 
-/// The route by which a session is told what to do.
+/// The route by which a session receives prompts.
 const PROMPTS: &str = "/v1/sessions/{id}/prompts";
 
 /// The route by which a caller starts and lists its own sub-agents.
@@ -103,7 +103,7 @@ pub async fn check(
     next: Next,
 ) -> Answer<Response> {
     no_web_page(request.headers())?;
-    // Whoever serves the routes says who has connected; where nobody does, nobody is believed.
+    // The server names the peer of each connection; without a peer every request is refused.
     let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.clone());
     let peer = peer.ok_or_else(|| nobody("it is not known who has connected"))?;
     let standing = peer.standing(&app.manager).await?;
@@ -216,8 +216,8 @@ async fn permit(
     Ok(())
 }
 
-/// Whether a request only looks, or ends something, a turn that waits for an answer among it: what can be done without a record
-/// that lasts.
+/// Returns true if a request only reads, or ends something (also a turn that waits for an answer): such a request needs
+/// no lasting record.
 fn ends(method: &Method, route: &str) -> bool {
     let ends = ["/stop", "/abort", "/permissions/{permission}", "/calls/{call}"]
         .iter()
@@ -229,7 +229,7 @@ fn ends(method: &Method, route: &str) -> bool {
 async fn kind(app: &App, session: &SessionId, given: &str) -> Answer<Kind> {
     let right = match app.manager.session_token(session).await {
         Ok(right) => right,
-        // Whoever has no token is not told which sessions exist.
+        // A caller without a token does not learn which sessions exist.
         Err(Error::Refused(Refusal::NoSuchSession(_))) => return Err(bad_token()),
         Err(error) => return Err(error.into()),
     };
@@ -291,7 +291,7 @@ fn not_about_it() -> ApiError {
     )
 }
 
-/// The same whether there is such a session or not.
+/// The refusal for a session that is not below the caller: the same for a session that does not exist.
 fn not_below(session: &SessionId) -> ApiError {
     let detail = format!("the token gives no such right on `{session}`; nothing was changed");
     ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail).hint(

@@ -21,14 +21,14 @@ pub const MAX_BODY: usize = 2 * 1024 * 1024;
 /// The largest body with files in it, in bytes. It has to fit into a frame to a worker.
 pub const MAX_LONG: usize = 12 * 1024 * 1024;
 
-/// How much of a body that is too large is read and thrown away, so that a client that writes it all before it
-/// reads sees the answer and not a broken pipe.
+/// Bytes of a too large body that the daemon reads and discards. A client that writes the whole body before it reads
+/// then gets the answer, not a broken pipe.
 const MAX_DISCARDED: usize = 64 * 1024 * 1024;
-/// How long such a client is listened to.
+/// Time limit for discarding such a body.
 const DISCARD_FOR: Duration = Duration::from_secs(5);
-/// How long the next piece of a body may take.
+/// Time limit for the next piece of a body.
 const SILENCE: Duration = Duration::from_secs(20);
-/// How long all of it may take, beside the time that it needs at [`SLOWEST`].
+/// Time limit for a whole body, beside the time that it needs at [`SLOWEST`].
 const BODY_TIME: Duration = Duration::from_secs(30);
 /// The slowest that a body may come, in bytes a second.
 const SLOWEST: usize = 64 * 1024;
@@ -73,7 +73,7 @@ impl<T: DeserializeOwned + Serialize + Default, S: Send + Sync> FromRequest<S> f
     }
 }
 
-/// No body. What somebody put into one by mistake, thinking that it would be heeded, is not ignored.
+/// No body. A request with a body is refused, not ignored: its sender expects an effect.
 pub struct NoBody;
 
 impl<S: Send + Sync> FromRequest<S> for NoBody {
@@ -200,7 +200,7 @@ fn decode<T: DeserializeOwned + Serialize>(headers: &HeaderMap, bytes: &[u8]) ->
     Ok(body)
 }
 
-/// Whether something was sent as a list that is an object.
+/// Returns true if the request contains a list where the type has an object.
 fn has_list_for_object(sent: &Value, meant: &Value) -> bool {
     match (sent, meant) {
         (Value::Array(_), Value::Object(_)) => true,

@@ -1,4 +1,4 @@
-//! What an agent wants done by the client that drives, and the answers to that.
+//! Requests of an agent to the client that drives, and the client's answers.
 
 use axum::Json as Reply;
 use axum::extract::State;
@@ -37,7 +37,7 @@ refuses!(CallErrors: 400 "invalid_client", 400 "invalid_answer", 400 "invalid_id
 #[utoipa::path(post, path = "/v1/sessions/{id}/calls/{call}", tag = "sessions", operation_id = "answer_call",
     request_body = CallRequest,
     params(("id" = SessionId, Path, description = "The session."), ("call" = CallId, Path, description = "The call.")),
-    responses((status = 204, description = "It goes to the agent."), CallErrors))]
+    responses((status = 204, description = "The answer goes to the agent."), CallErrors))]
 pub async fn answer(
     State(app): State<App>,
     Id(id): Id,

@@ -123,7 +123,7 @@ pub(super) const MEANINGS: &[(u16, &str, &str)] = &[
     (507, "state_dir_gone", "the state directory was deleted; no new work is taken"),
 ];
 
-/// What any route may answer.
+/// Refusals that any route may answer.
 pub(super) const EVERYWHERE: &[(u16, &str)] = &[
     (400, "invalid_parameter"),
     (400, "invalid_request"),
@@ -139,7 +139,7 @@ pub(super) const EVERYWHERE: &[(u16, &str)] = &[
     (507, "state_dir_gone"),
 ];
 
-/// What any route that takes a body may answer.
+/// Refusals that any route with a body may answer.
 pub const WITH_BODY: &[(u16, &str)] = &[
     (400, "invalid_body"),
     (400, "invalid_json"),
@@ -148,7 +148,7 @@ pub const WITH_BODY: &[(u16, &str)] = &[
     (415, "unsupported_media_type"),
 ];
 
-/// What any route that creates or revives a session may answer.
+/// Refusals that any route that creates or revives a session may answer.
 pub const WITH_OPTIONS: &[(u16, &str)] = &[
     (409, "agent_not_found"),
     (400, "invalid_cpus"),
@@ -226,7 +226,7 @@ macro_rules! refuses {
 }
 pub(crate) use refuses;
 
-/// Whether each of these is documented; asked while compiling, by every `refuses!`.
+/// Returns true if every code is documented. Every `refuses!` checks this at compile time.
 pub const fn are_known(mut codes: &[(u16, &str)]) -> bool {
     while let [(status, code), rest @ ..] = codes {
         let mut rows = MEANINGS;

@@ -1,4 +1,4 @@
-//! What the state directory takes of its disk.
+//! The route for the disk usage of the state directory.
 
 use axum::Json as Reply;
 use axum::extract::State;
@@ -12,10 +12,10 @@ use super::problem::{Answer, ApiError};
 
 refuses!(UsageErrors: 500 "unread");
 
-/// What the state directory takes of its disk.
+/// Disk usage of the state directory.
 ///
-/// By what, and by which session. Of the journal, which is one file, a session has the bytes of its events' JSON and of its
-/// waiting prompts; the file is larger than their sum by what is empty in it and what SQLite needs around them.
+/// By kind of file, and by session. A session's share of the journal, which is one file, is the JSON of its events and
+/// of its waiting prompts. The file is larger than the sum of all shares: it has empty pages and SQLite's own data.
 #[utoipa::path(get, path = "/v1/manager/disk", tag = "manager", operation_id = "disk_usage",
     responses((status = 200, description = "The figures.", body = DiskUsage), UsageErrors))]
 pub async fn usage(State(app): State<App>, _: Query<Nothing>) -> Answer<Reply<DiskUsage>> {
@@ -24,16 +24,15 @@ pub async fn usage(State(app): State<App>, _: Query<Nothing>) -> Answer<Reply<Di
 
 refuses!(PruneErrors: 400 "invalid_body", 500 "unread", 507 "journal_full"; + WITH_BODY);
 
-/// Removes history and files that nobody needs any more, or tells what would go.
+/// Removes old history and leftover files, or reports what it would remove.
 ///
-/// History goes from its beginning and by whole turns. What stays, however old it is: prompts that run, wait or may be
-/// resolved, with all that came after them; the newest turn of each session; the turns that its agent is told where its
-/// conversation is lost (256 KiB of text); `session.created`; what its agent last told that can be set in it; all of
-/// a sub-agent. Sessions, idempotency keys and tokens are no history. Ages are by the wall clock of the events. Whoever asks
-/// for events from before gets `event: gap`. Leftovers go in any case. The answer comes when it is gone; until then all
-/// other requests are served.
+/// kennel removes history from its beginning, by whole turns. It always keeps prompts that run, wait or may be resolved, with
+/// everything after them; the newest turn of each session; the turns that an agent gets if its conversation is lost (256 KiB of
+/// text); `session.created`; the agent's last list of settings; the whole history of a sub-agent. Sessions, idempotency keys and
+/// tokens are no history. Ages are by the wall clock of the events. A client that asks for pruned events gets `event: gap`.
+/// kennel removes leftovers in any case. The answer comes after the removal; meanwhile the daemon serves all other requests.
 #[utoipa::path(post, path = "/v1/manager/prune", tag = "manager", operation_id = "prune", request_body = PruneRequest,
-    responses((status = 200, description = "What is gone, or would be.", body = PruneReport), PruneErrors))]
+    responses((status = 200, description = "The history and files that were removed, or would be.", body = PruneReport), PruneErrors))]
 pub async fn prune(
     State(app): State<App>,
     _: Query<Nothing>,

@@ -27,9 +27,9 @@ use super::problem::{Answer, ApiError};
 use crate::error::Error;
 use crate::feed::Subscription;
 
-/// How often a silent stream says that it lives.
+/// Interval of the signs of life on a silent stream.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// How many bytes of events may wait for all clients of streams together.
+/// Bytes of events that may wait for all clients of streams together.
 const ALL_PIECES: usize = 32 * 1024 * 1024;
 /// The most that is given to one client at once, in bytes. A piece of a large event is found by walking to it, so small pieces of
 /// one cost the square of its size.
@@ -48,7 +48,7 @@ pub struct Frame {
     id: Option<String>,
     /// The event's type, or that of the stream's own frame.
     event: String,
-    /// One line of JSON: an `Event`, a `ClientInfo`, a `Gap` or a `Problem`.
+    /// A line of JSON: an `Event`, a `ClientInfo`, a `Gap` or a `Problem`.
     data: String,
 }
 
@@ -76,11 +76,11 @@ refuses!(SessionEventsErrors: 400 "invalid_cursor", 409 "invalid_cursor", 400 "i
 
 /// All events.
 ///
-/// Server-sent events: `id:` is the event's id, `event:` its type, `data:` the `Event` as one line of JSON. The
-/// cursor is `Last-Event-ID`, which a client that reconnects sends of itself and which therefore wins, or
-/// `after`. A comment line is sent every 15 s. `event: gap`, without an id, says that events were pruned which were to
-/// come here: its `Gap` names the first from which on all is there; what is left of those before follows. `event: problem`, without an id, says why a stream ends early. A
-/// slow reader misses nothing and slows nobody.
+/// Server-sent events: `id:` is the event's id, `event:` its type, `data:` the `Event` as one line of JSON. The cursor is
+/// `Last-Event-ID` or `after`; the header wins, because a client that reconnects sends it by itself. The daemon sends a comment
+/// line every 15 s. `event: gap`, without an id, marks pruned events: its `Gap` names the first event from which on all are
+/// there; events that are left of those before follow. `event: problem`, without an id, names the reason of an early end. A
+/// slow reader misses no event and slows no other.
 #[utoipa::path(get, path = "/v1/events", tag = "events", operation_id = "events",
     params(EventsQuery, ("Last-Event-ID" = u64, Header, description = "Event id: as `after`, and wins over it.")),
     responses((status = 200, description = "The events.", body = Frame, content_type = "text/event-stream"), EventsErrors))]
@@ -92,10 +92,10 @@ pub async fn all(
     stream_of(app, query, &headers, None).await
 }
 
-/// One session's events.
+/// The events of one session.
 ///
-/// The subset of `/v1/events` that names the session, with the same ids; otherwise the same. The stream ends
-/// after `session.deleted`.
+/// The part of `/v1/events` that names the session, with the same ids; otherwise the same. The stream ends after
+/// `session.deleted`.
 #[utoipa::path(get, path = "/v1/sessions/{id}/events", tag = "events", operation_id = "session_events",
     params(("id" = SessionId, Path, description = "The session."), EventsQuery,
         ("Last-Event-ID" = u64, Header, description = "Event id: as `after`, and wins over it.")),
@@ -147,8 +147,8 @@ pub async fn stream_of(
     Ok((headers, Body::from_stream(frames)).into_response())
 }
 
-/// Where a client wants to begin. The header wins: a client that reconnects repeats its first URL, and its
-/// header is the newer one.
+/// The event after which a client wants to begin. The header wins: a client that reconnects repeats its first URL, and
+/// its header is newer.
 fn cursor(headers: &HeaderMap, after: Option<&str>) -> Answer<Option<EventId>> {
     let header = single(headers, "last-event-id").map_err(invalid_cursor)?.filter(|text| !text.is_empty());
     // Also the one that does not win must be one.
@@ -168,12 +168,12 @@ fn invalid_cursor(detail: impl AsRef<str>) -> ApiError {
     ApiError::bad_request("invalid_cursor", detail).hint("a cursor is the id of an event that was seen, or 0")
 }
 
-/// One client's place in the events. Dropped when the client leaves.
+/// Position of a client in the events. Dropped when the client leaves.
 struct Reading {
     subscription: Subscription,
-    /// All sessions' events, and not one session's.
+    /// The stream has the events of all sessions, not of one.
     whole: bool,
-    /// It waits for what has not happened yet.
+    /// The stream goes on with new events; otherwise it ends at the newest.
     follow: bool,
     ended: bool,
     counted: Counted,
@@ -221,7 +221,7 @@ impl Reading {
 pub struct Streams(Arc<AtomicUsize>);
 
 impl Streams {
-    /// How many are open.
+    /// Number of open streams.
     pub fn open(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
@@ -232,11 +232,11 @@ impl Streams {
     }
 }
 
-/// One stream, for as long as it is open.
+/// A stream in the count, for as long as it is open.
 struct Counted(Arc<AtomicUsize>);
 
 impl Counted {
-    /// How much of the events is given to this stream at once, in bytes: its share of what all streams together may hold.
+    /// Bytes of events that this stream may take at once: its share of the limit for all streams.
     fn piece(&self) -> usize {
         (ALL_PIECES / self.0.load(Ordering::Relaxed).max(1)).clamp(MIN_PIECE, MAX_PIECE)
     }

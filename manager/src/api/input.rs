@@ -1,5 +1,4 @@
-//! What handlers take from a request. Each has its own error, so that nobody ever meets one of axum's plain
-//! texts.
+//! Extractors of requests. Each has its own error, so that no client receives one of axum's plain texts.
 
 use std::time::Duration;
 
@@ -29,7 +28,7 @@ pub struct Permission(pub PermissionId);
 /// The call that `{call}` in the path names.
 pub struct Call(pub CallId);
 
-/// What `{name}` in the path names.
+/// The value of `{name}` in the path.
 pub struct Name(pub String);
 
 /// The attached client that a request is from, as `Kennel-Client` names it.
@@ -152,7 +151,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     }
 }
 
-/// How long to wait, in milliseconds.
+/// Time to wait, in milliseconds.
 #[derive(Clone, Copy)]
 pub struct Wait(pub Duration);
 

@@ -29,24 +29,24 @@ const TAIL: usize = 100;
 const MAX_TAIL: usize = 100_000;
 /// The most bytes of a log that are given.
 const MAX_LOG: u64 = 8 * 1024 * 1024;
-/// How much of a log is read at once, in bytes.
+/// Size of a read from a log, in bytes.
 const PIECE: u64 = 64 * 1024;
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct LogQuery {
-    /// How many lines from the end, at most 100000; 100 without it.
+    /// Number of lines from the end, at most 100000. Absent: 100.
     #[param(maximum = 100_000)]
     tail: Option<usize>,
 }
 
 refuses!(LogErrors: 400 "invalid_id", 404 "no_such_session");
 
-/// What the session's worker and agent wrote to standard error.
+/// Standard error of the session's worker and agent.
 ///
-/// The last lines, as they are but for bytes that are no UTF-8. Of more than 8 MiB only the end is given, and
-/// the first line says so.
+/// The last lines, unchanged except for bytes that are not UTF-8. If they have more than 8 MiB, the answer contains
+/// only their end, and its first line says so.
 #[utoipa::path(get, path = "/v1/sessions/{id}/log", tag = "sessions", operation_id = "session_log",
     params(("id" = SessionId, Path, description = "The session."), LogQuery),
     responses((status = 200, description = "The lines.", body = String, content_type = "text/plain"), LogErrors))]
@@ -101,11 +101,11 @@ fn next_piece(tails: &mut VecDeque<Tail>) -> io::Result<Option<String>> {
 
 /// The last lines of a file, piece by piece.
 struct Tail {
-    /// How many.
+    /// Number of lines.
     lines: usize,
-    /// None: there is nothing in it.
+    /// The open file; absent: the file does not exist, or no lines are wanted.
     file: Option<File>,
-    /// What is said before them.
+    /// Text before the lines; absent if nothing was left out, or once it is sent.
     note: Option<String>,
     at: u64,
     end: u64,

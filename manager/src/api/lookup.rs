@@ -1,4 +1,4 @@
-//! Which session is meant: by a prefix, a pid or a directory.
+//! Search for a session by a prefix of its id, a pid or a directory.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -41,7 +41,7 @@ use crate::session_manager::SessionManager;
 pub use connections::serve;
 use problem::ApiError;
 
-/// What every handler can reach.
+/// State that every handler can reach.
 #[derive(Clone)]
 struct App {
     manager: SessionManager,
@@ -50,16 +50,16 @@ struct App {
     openapi: Arc<str>,
 }
 
-/// How a daemon leaves.
+/// The way in which a daemon ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leave {
-    /// All processes of its sessions end.
+    /// The daemon ends all processes of its sessions.
     EndAll,
-    /// They go on, and the next daemon takes them over.
+    /// The processes live on, and the next daemon adopts them.
     HandOver,
 }
 
-/// A wish that the daemon should end: made by `POST /v1/manager/stop`, heard by whoever runs the server.
+/// A request to end the daemon: `POST /v1/manager/stop` makes it, and the server's caller waits for it.
 #[derive(Clone, Debug)]
 pub struct Stop(Arc<watch::Sender<Option<Leave>>>);
 
@@ -77,7 +77,7 @@ impl Stop {
         });
     }
 
-    /// Whether the end was asked for.
+    /// Returns true if a client has requested the end.
     pub fn is_requested(&self) -> bool {
         self.0.borrow().is_some()
     }
@@ -108,8 +108,8 @@ impl Stop {
     tags(
         (name = "sessions", description = "Sessions: start, look, stop."),
         (name = "prompts", description = "Prompts: accept, queue, abort, resolve."),
-        (name = "permissions", description = "What agents want to be allowed."),
-        (name = "events", description = "What happens, as it happens and from any point in the past."),
+        (name = "permissions", description = "Permission requests of agents."),
+        (name = "events", description = "Events, live and from any point in the past."),
         (name = "sub-agents", description = "Sessions that work for others in the background."),
         (name = "manager", description = "The manager itself.")
     ),
@@ -185,7 +185,7 @@ pub fn openapi_json() -> String {
     serde_json::to_string_pretty(&description).map(|json| json + "\n").unwrap_or_default()
 }
 
-/// The API over a manager. It answers those whom [`serve`] has looked at, and nobody else.
+/// Makes the API of a manager. The API answers only peers that [`serve`] has examined.
 pub fn router(manager: SessionManager, stop: Stop) -> Router {
     let app = App { manager, stop, streams: events::Streams::default(), openapi: openapi_json().into() };
     let (router, _) = routes().split_for_parts();

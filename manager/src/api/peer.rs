@@ -1,10 +1,11 @@
-//! Who is at the other end of a connection, by the kernel's word.
+//! Identity of the process at the other end of a connection, from the kernel.
 //!
-//! The owner's uid alone does not make an owner: agents have it, too. So the daemon looks once, when it accepts a
-//! connection, at the processes above the peer. A peer below a worker is that session's agent, in whatever namespaces it
-//! runs: the daemon's `/proc` shows its real parents. A peer that cannot be seen, or that is dead, is nobody.
+//! The owner's uid alone does not make an owner: agents have it, too. So the daemon examines the processes above the
+//! peer once, when it accepts a connection. A peer below a worker is that session's agent, in whatever namespaces it
+//! runs: the daemon's `/proc` shows its real parents. A peer that the daemon cannot see, or that is dead, has no
+//! identity.
 //!
-//! A marker in an environment and the name of a control group only ever take rights away: anybody can set the first.
+//! A marker in an environment and the name of a control group only ever remove rights: any program can set the marker.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -23,9 +24,9 @@ use crate::system::process;
 
 /// The most processes that are looked at above one another. No person has so many; an agent could make millions.
 const DEPTH: usize = 128;
-/// How often a look is begun anew, because a process ended meanwhile.
+/// Attempts to examine a peer. A process that ends meanwhile spoils an attempt.
 const LOOKS: usize = 8;
-/// How much of an environment is read, in bytes.
+/// Bytes of an environment that the daemon reads.
 const ENVIRON: u64 = 64 * 1024;
 
 /// The other end of a connection.
@@ -38,7 +39,7 @@ struct Seen {
     standing: OnceCell<Standing>,
 }
 
-/// What a peer may be.
+/// Identity of a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// The user whose daemon this is.
@@ -47,12 +48,12 @@ pub enum Standing {
     Agent {
         /// The session.
         session: SessionId,
-        /// It is in a sandbox: without a token it has no rights.
+        /// The agent is in a sandbox: without a token it has no rights.
         sandboxed: bool,
     },
-    /// Nobody who can be told from an agent.
+    /// An unknown peer, which may be an agent.
     Nobody {
-        /// Why, for its error.
+        /// Reason, for the error text.
         why: &'static str,
     },
 }
@@ -60,11 +61,11 @@ pub enum Standing {
 /// A process and those above it, as they were when it connected.
 #[derive(Debug, PartialEq, Eq)]
 enum Look {
-    /// This process.
+    /// The peer is the daemon itself.
     Own,
     /// The peer first, with their start times.
     Above { chain: Vec<(u32, u64)>, marks: Vec<String>, groups: String },
-    /// It could not be looked at.
+    /// The daemon could not examine the peer. Holds the reason.
     Hidden(&'static str),
 }
 
@@ -94,7 +95,7 @@ impl Peer {
         Self(Arc::new(Seen { look, standing: OnceCell::new() }))
     }
 
-    /// What it may be. Asked of the manager once for each connection.
+    /// Returns the peer's identity. Asks the manager once for each connection.
     pub async fn standing(&self, manager: &SessionManager) -> Result<Standing, Error> {
         let found = self.0.standing.get_or_try_init(|| async {
             let (chain, marks, groups) = match &self.0.look {
@@ -139,7 +140,7 @@ fn look(stream: &UnixStream) -> io::Result<Look> {
             Ok(Some(look)) => return Ok(look),
             // A process between has ended; its children have another parent by now.
             Ok(None) => {}
-            // What could not be read might have shown that it is an agent.
+            // The unread part might have shown that the peer is an agent.
             Err(error) if process::is_no_room(&error) => return Err(error),
             Err(error) => tracing::debug!(pid, %error, "a peer is looked at again"),
         }

@@ -42,7 +42,7 @@ refuses!(AnswerErrors: 400 "invalid_client", 409 "not_driver", 400 "invalid_id",
 #[utoipa::path(post, path = "/v1/sessions/{id}/permissions/{permission}", tag = "permissions", operation_id = "answer_permission",
     request_body = AnswerRequest,
     params(("id" = SessionId, Path, description = "The session."), ("permission" = PermissionId, Path, description = "The permission.")),
-    responses((status = 204, description = "It is answered, and that is on disk."), AnswerErrors))]
+    responses((status = 204, description = "The request is answered, and the answer is on disk."), AnswerErrors))]
 pub async fn answer(
     State(app): State<App>,
     Id(id): Id,

@@ -10,7 +10,7 @@ use crate::error::Error;
 /// The media type of every error.
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
-/// What a handler answers.
+/// The result of a handler.
 pub type Answer<T> = Result<T, ApiError>;
 
 /// A request that came to nothing, ready to be sent.
@@ -48,7 +48,7 @@ impl ApiError {
             .hint("this is a fault of kennel; the daemon's log may say more")
     }
 
-    /// What is sent.
+    /// The problem that the daemon sends.
     pub fn problem(&self) -> &Problem {
         &self.0
     }
@@ -186,7 +186,7 @@ mod tests {
     use super::super::codes::*;
     use super::*;
 
-    /// One of each. The matches in `status` and `refused` do not compile without a new variant; this list
+    /// A value of every error. The matches in `status` and `refused` do not compile without a new variant; this list
     /// makes sure that each is documented.
     fn all() -> Vec<Error> {
         let id = || "s".parse::<protocol::SessionId>().unwrap();

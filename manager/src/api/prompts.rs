@@ -28,7 +28,7 @@ refuses!(SendErrors: 400 "invalid_client", 409 "not_driver", 400 "empty_prompt",
 #[utoipa::path(post, path = "/v1/sessions/{id}/prompts", tag = "prompts", operation_id = "send_prompt", request_body = PromptRequest,
     params(("id" = SessionId, Path, description = "The session."), ("Idempotency-Key" = String, Header,
         description = "1 to 255 printable ASCII characters, unique within the session: a repeated request with the same key and body is answered with the same prompt; with another body it is refused.")),
-    responses((status = 202, description = "It is accepted.", body = Accepted), SendErrors))]
+    responses((status = 202, description = "The prompt is accepted.", body = Accepted), SendErrors))]
 pub async fn send(
     State(app): State<App>,
     Id(id): Id,
@@ -68,7 +68,7 @@ pub async fn abort(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct AbortQuery {
-    /// This prompt's turn only; if another one runs by now, or none, nothing is ended and `no_turn` is answered.
+    /// The only prompt whose turn kennel ends. If its turn does not run, kennel ends nothing and answers `no_turn`.
     #[param(value_type = Option<PromptId>)]
     prompt: Option<String>,
 }
@@ -92,7 +92,7 @@ refuses!(ClearErrors: 400 "invalid_client", 409 "not_driver", 400 "invalid_id", 
 /// Takes all waiting prompts out of the queue; they end as aborted.
 #[utoipa::path(delete, path = "/v1/sessions/{id}/queue", tag = "prompts", operation_id = "clear_queue",
     params(("id" = SessionId, Path, description = "The session.")),
-    responses((status = 200, description = "How many there were.", body = Cleared), ClearErrors))]
+    responses((status = 200, description = "Number of removed prompts.", body = Cleared), ClearErrors))]
 pub async fn clear(
     State(app): State<App>,
     Id(id): Id,
@@ -110,7 +110,7 @@ refuses!(EditErrors: 400 "invalid_client", 409 "not_driver", 400 "empty_prompt",
 /// Replaces the text of a waiting prompt.
 #[utoipa::path(patch, path = "/v1/sessions/{id}/queue/{prompt}", tag = "prompts", operation_id = "edit_prompt", request_body = EditRequest,
     params(("id" = SessionId, Path, description = "The session."), ("prompt" = PromptId, Path, description = "The prompt.")),
-    responses((status = 204, description = "It is replaced."), EditErrors))]
+    responses((status = 204, description = "The text is replaced."), EditErrors))]
 pub async fn edit(
     State(app): State<App>,
     Id(id): Id,
@@ -128,7 +128,7 @@ refuses!(RemoveErrors: 400 "invalid_client", 409 "not_driver", 400 "invalid_id",
 /// Takes a waiting prompt out of the queue; it ends as aborted.
 #[utoipa::path(delete, path = "/v1/sessions/{id}/queue/{prompt}", tag = "prompts", operation_id = "remove_prompt",
     params(("id" = SessionId, Path, description = "The session."), ("prompt" = PromptId, Path, description = "The prompt.")),
-    responses((status = 204, description = "It is removed."), RemoveErrors))]
+    responses((status = 204, description = "The prompt is removed."), RemoveErrors))]
 pub async fn remove(
     State(app): State<App>,
     Id(id): Id,
@@ -147,7 +147,7 @@ refuses!(ResolveErrors: 400 "invalid_id", 404 "no_such_prompt", 409 "not_interru
 /// Decides what becomes of an interrupted prompt: the same again at the head of the queue, or nothing.
 #[utoipa::path(post, path = "/v1/prompts/{prompt}/resolve", tag = "prompts", operation_id = "resolve_prompt", request_body = ResolveRequest,
     params(("prompt" = PromptId, Path, description = "The prompt.")),
-    responses((status = 200, description = "What came of it.", body = Resolved), ResolveErrors))]
+    responses((status = 200, description = "The result.", body = Resolved), ResolveErrors))]
 pub async fn resolve(
     State(app): State<App>,
     Prompt(prompt): Prompt,

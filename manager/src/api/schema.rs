@@ -1,7 +1,7 @@
-//! What the API's description says of values beside their types: bounds, lengths, patterns.
+//! Bounds, lengths and patterns of values in the API's description, beside their types.
 //!
-//! utoipa's attributes take literals only. So the bounds are put into the finished description here, from the constants that the
-//! code enforces. The test below asks the code about each of them.
+//! utoipa's attributes accept literals only. So this file puts the bounds into the finished description, from the
+//! constants that the code enforces. The test below checks each of them against the code.
 
 use serde_json::{Value, json};
 

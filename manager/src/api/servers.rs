@@ -20,7 +20,7 @@ refuses!(ServersErrors: 400 "invalid_client", 400 "invalid_id", 400 "invalid_mcp
 #[utoipa::path(put, path = "/v1/sessions/{id}/mcp_servers", tag = "sessions", operation_id = "add_mcp_servers",
     request_body = McpServersRequest,
     params(("id" = SessionId, Path, description = "The session.")),
-    responses((status = 200, description = "What has changed.", body = McpServersReply), ServersErrors))]
+    responses((status = 200, description = "The changes.", body = McpServersReply), ServersErrors))]
 pub async fn add(
     State(app): State<App>,
     Id(id): Id,

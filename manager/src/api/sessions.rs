@@ -20,14 +20,14 @@ use super::problem::{Answer, ApiError};
 use crate::session_manager::WaitFor;
 use crate::workers::tokens;
 
-/// How long `PUT` and bootstrap wait for a session that does not say how long, in milliseconds.
+/// Time that `PUT` and bootstrap wait for a session if the request names none, in milliseconds.
 pub(super) const START_TIMEOUT_MS: u64 = 30_000;
-/// What carries a secret is kept nowhere.
+/// Header that keeps an answer with a secret out of every cache.
 pub(super) const NO_STORE: (HeaderName, &str) = (header::CACHE_CONTROL, "no-store");
 
 refuses!(ListErrors:);
 
-/// All sessions, in the order of their creation.
+/// Sessions, in the order of their creation.
 #[utoipa::path(get, path = "/v1/sessions", tag = "sessions", operation_id = "list_sessions",
     responses((status = 200, description = "The sessions.", body = [SessionInfo]), ListErrors))]
 pub async fn list(State(app): State<App>, _: Query<Nothing>) -> Answer<Reply<Vec<SessionInfo>>> {
@@ -61,7 +61,7 @@ pub async fn create(
 
 refuses!(OneErrors: 400 "invalid_id", 404 "no_such_session");
 
-/// One session.
+/// A session.
 #[utoipa::path(get, path = "/v1/sessions/{id}", tag = "sessions", operation_id = "get_session",
     params(("id" = SessionId, Path, description = "The session.")),
     responses((status = 200, description = "The session.", body = SessionInfo), OneErrors))]
@@ -73,7 +73,8 @@ pub async fn get(State(app): State<App>, Id(id): Id, _: Query<Nothing>) -> Answe
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct EnsureQuery {
-    /// How long to wait until it is ready, in milliseconds; 30000 without it. What was asked stays asked when the time is over.
+    /// Time to wait until the session is ready, in milliseconds. Absent: 30000. The request stays in force when the
+    /// time is over.
     #[param(value_type = u64, required = false)]
     timeout_ms: Option<Wait>,
 }
@@ -123,10 +124,10 @@ refuses!(RemoveErrors: 400 "invalid_id", 404 "no_such_session", 409 "not_stopped
 
 /// Removes a session and its records.
 ///
-/// It must have no process, unless `force` is set. Its id is not used again.
+/// The session must have no process, unless `force` is set. kennel never uses its id again.
 #[utoipa::path(delete, path = "/v1/sessions/{id}", tag = "sessions", operation_id = "remove_session",
     params(("id" = SessionId, Path, description = "The session."), RemoveQuery),
-    responses((status = 204, description = "It is removed."), RemoveErrors))]
+    responses((status = 204, description = "The session is removed."), RemoveErrors))]
 pub async fn remove(
     State(app): State<App>,
     Id(id): Id,
@@ -143,7 +144,7 @@ pub async fn remove(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct StopQuery {
-    /// What becomes of its sub-agents; without it they are stopped too.
+    /// Treatment of the session's sub-agents. Absent: kennel stops them too.
     #[serde(default)]
     #[param(inline)]
     orphans: Orphans,
@@ -230,10 +231,10 @@ pub async fn unpin(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct WaitQuery {
-    /// What to wait for.
+    /// State or event to wait for.
     #[param(inline)]
     until: WaitFor,
-    /// How long, in milliseconds; without it as long as it takes.
+    /// Time to wait, in milliseconds. Absent: without a limit.
     #[param(value_type = u64, required = false)]
     timeout_ms: Option<Wait>,
 }
@@ -255,9 +256,9 @@ pub async fn wait(
     Ok(Reply(app.manager.wait(&id, query.until, timeout).await?))
 }
 
-/// What the session's newest turn has said, and how it stands.
+/// Text and status of the session's newest turn.
 ///
-/// From the journal; while the turn runs, what it has said so far.
+/// From the journal; while the turn runs, the text so far.
 #[utoipa::path(get, path = "/v1/sessions/{id}/result", tag = "sessions", operation_id = "turn_result",
     params(("id" = SessionId, Path, description = "The session.")),
     responses((status = 200, description = "The turn.", body = TurnResult), ResultErrors))]
@@ -292,6 +293,6 @@ pub async fn token(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct TokenQuery {
-    /// What its bearer may be; else a driver.
+    /// Role of the token. Absent: `driver`.
     role: Option<Role>,
 }

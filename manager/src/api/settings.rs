@@ -1,4 +1,4 @@
-//! What is set in agents.
+//! Routes for the settings of agents.
 
 use std::time::Duration;
 
@@ -15,14 +15,15 @@ use super::codes::{WITH_BODY, refuses};
 use super::input::{Client, Id, Name, Nothing, Query, Wait};
 use super::problem::Answer;
 
-/// How long an agent's answer is waited for, in milliseconds. It may work for longer; then its answer is told by an event.
+/// Time to wait for an agent's answer, in milliseconds. The agent may take longer; then an event reports its answer.
 const PATIENCE_MS: u64 = 20_000;
 
 refuses!(LookErrors: 400 "invalid_id", 404 "no_such_session");
 
-/// What can be set in a session's agent, and what was.
+/// Settings of a session's agent: their choices, and the values that clients have set.
 ///
-/// Modes and options are as the agent has told them, in ACP's words; null where it has none, or has not said yet.
+/// Modes and options are in ACP's words, as the agent has reported them; null if the agent has none or has not reported
+/// any yet.
 #[utoipa::path(get, path = "/v1/sessions/{id}/settings", tag = "settings", operation_id = "settings",
     params(("id" = SessionId, Path, description = "The session.")),
     responses((status = 200, description = "The settings.", body = SettingsInfo), LookErrors))]
@@ -35,11 +36,11 @@ refuses!(SetErrors: 400 "invalid_client", 400 "invalid_id", 400 "invalid_setting
 
 /// Sets something in a session's agent: its `mode`, or an option by its id.
 ///
-/// It stays set, whatever becomes of the agent's process. Where the agent is not there now, or does not answer in time,
-/// `answer` is null; it is set when the agent is ready, and an event says what came of it.
+/// The setting stays, also in later processes of the agent. If the agent does not run, or does not answer in time, `answer` is
+/// null; kennel applies the setting when the agent is ready, and an event reports the result.
 #[utoipa::path(put, path = "/v1/sessions/{id}/settings/{name}", tag = "settings", operation_id = "set", request_body = SettingRequest,
     params(("id" = SessionId, Path, description = "The session."), ("name" = String, Path, description = "`mode`, or an option's id."), SetQuery),
-    responses((status = 200, description = "What came of it.", body = SettingReply), SetErrors))]
+    responses((status = 200, description = "The result.", body = SettingReply), SetErrors))]
 pub async fn set(
     State(app): State<App>,
     Id(id): Id,
@@ -57,7 +58,7 @@ pub async fn set(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct SetQuery {
-    /// How long to wait for the agent's answer, in milliseconds; else 20 s.
+    /// Time to wait for the agent's answer, in milliseconds. Absent: 20000.
     #[param(value_type = u64, required = false)]
     timeout_ms: Option<Wait>,
 }

@@ -18,7 +18,7 @@ refuses!(StartErrors: 400 "empty_prompt", 400 "invalid_idempotency_key", 400 "in
     409 "id_taken", 409 "idempotency_key_reused", 409 "session_failed", 409 "session_stopped", 409 "session_stopping", 409 "subagent_limit",
     413 "prompt_too_large"; + WITH_BODY, WITH_OPTIONS);
 
-/// Starts a session with a first prompt, below a parent or of nobody.
+/// Starts a session with a first prompt, below a parent or without one.
 ///
 /// The handle comes as soon as the child has a process; the task is on disk and is delivered as soon as the
 /// child is ready, whatever dies meanwhile. With `Authorization: Bearer ID:TOKEN` the parent is that session, and
@@ -77,7 +77,7 @@ pub async fn list(
 }
 
 impl Caller {
-    /// Whose sub-agents a request is about: the owner says it, a session has only its own.
+    /// The parent whose sub-agents a request is about: the owner names any session, a session has only itself.
     fn parent(&self, said: Option<String>) -> Answer<Option<String>> {
         match &self.session {
             None => Ok(said),

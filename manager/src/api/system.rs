@@ -40,11 +40,11 @@ pub async fn info(State(app): State<App>, _: Query<Nothing>) -> Answer<Reply<Man
 
 /// Ends the daemon, gracefully.
 ///
-/// All processes end, all goals are kept: the next daemon brings back every session that is wanted up. With `hand_over`
-/// they go on with their turns, and the next daemon takes them over; without one a turn goes on for an hour, and a
-/// session that is idle for ten minutes. The answer comes before the end; the daemon is gone when its process is.
+/// The daemon ends all processes and keeps all goals: the next daemon restarts every session whose goal is to run. With
+/// `hand_over` the processes go on with their turns, and the next daemon adopts them; without a next daemon a turn goes on
+/// for an hour, and an idle session for ten minutes. The answer comes before the end; the daemon is gone when its process is.
 #[utoipa::path(post, path = "/v1/manager/stop", tag = "manager", operation_id = "stop_manager", params(StopQuery),
-    responses((status = 202, description = "It ends. `pid` is the process to wait for.", body = ManagerInfo), NoErrors))]
+    responses((status = 202, description = "The daemon ends. `pid` is the process to wait for.", body = ManagerInfo), NoErrors))]
 pub async fn stop(
     State(app): State<App>,
     Query(query): Query<StopQuery>,
@@ -74,14 +74,14 @@ async fn figures(app: &App) -> Answer<ManagerInfo> {
     Ok(info)
 }
 
-/// Whether the daemon answers.
+/// Answers while the daemon runs.
 #[utoipa::path(get, path = "/healthz", tag = "manager", operation_id = "healthz",
     responses((status = 200, description = "`ok`.", body = String, content_type = "text/plain"), NoErrors))]
 pub async fn healthz(_: Query<Nothing>) -> Answer<&'static str> {
     Ok("ok")
 }
 
-/// Whether the manager takes requests.
+/// Answers whether the manager takes requests.
 #[utoipa::path(get, path = "/readyz", tag = "manager", operation_id = "readyz",
     responses((status = 200, description = "`ready`.", body = String, content_type = "text/plain"), NoErrors))]
 pub async fn readyz(State(app): State<App>, _: Query<Nothing>) -> Answer<&'static str> {

@@ -49,7 +49,7 @@ pub async fn daemon(link: &Link<'_>, args: &args::Daemon) -> Outcome {
         }
         args::Daemon::Check => {
             check(link)?;
-            link.ui.line(&format!("{}: the journal can be read", crate::VERSION))
+            link.ui.line(&format!("{}: the journal can be read", crate::version::VERSION))
         }
         args::Daemon::Status => status(link).await,
         // Run before there was a runtime.
@@ -174,8 +174,9 @@ async fn status(link: &Link<'_>) -> Outcome {
                 .to_owned(),
         ));
     }
-    if info.version != crate::VERSION {
-        facts.push(("this kennel", format!("{}; `kennel daemon restart` starts it", crate::VERSION)));
+    if info.version != crate::version::VERSION {
+        facts
+            .push(("this kennel", format!("{}; `kennel daemon restart` starts it", crate::version::VERSION)));
     }
     link.ui.print(&pairs(&facts, link.ui.out_colour))
 }

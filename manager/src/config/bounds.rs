@@ -1,4 +1,4 @@
-//! What values may be, wherever they come from: `config.toml`, HTTP, the library.
+//! Limits of values, wherever the values come from: `config.toml`, HTTP, the library.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ pub(crate) const MEMORY: Range = 8 << 20..=1 << 50;
 pub(crate) const PIDS: Range = 8..=4_194_304;
 // The kernel's smallest quota is 1 ms in its usual period of 100 ms.
 pub(crate) const MILLI_CPUS: Range = 10..=1_000_000;
-/// All bits that a umask can have.
+/// Bits of a umask.
 const UMASK: u32 = 0o777;
 
 pub(super) fn title(title: &str) -> Result<(), String> {

@@ -17,7 +17,7 @@ pub struct BuiltIn {
     pub login: &'static str,
     /// The command that installs the agent.
     pub install: &'static str,
-    /// Variables that it is told from the daemon's environment.
+    /// Names of variables that the agent gets from the daemon's environment.
     pub env_pass: &'static [&'static str],
     /// The package in its registry; none if no registry has it.
     pub package: Option<Package>,
@@ -25,7 +25,7 @@ pub struct BuiltIn {
     pub state: &'static [&'static str],
 }
 
-/// What a registry has of an agent. `tests/real/run` compares it with the registry.
+/// Package of an agent in a registry. `tests/real/run` compares it with the registry.
 #[derive(Clone, Copy, Debug)]
 pub struct Package {
     /// The registry.
@@ -34,7 +34,7 @@ pub struct Package {
     pub name: &'static str,
     /// The oldest version that `argv` works with.
     pub minimum: &'static str,
-    /// Why no older one.
+    /// Reason for which no older version works.
     pub why: &'static str,
 }
 
@@ -55,7 +55,7 @@ const fn pypi(name: &'static str, minimum: &'static str, why: &'static str) -> O
     Some(Package { registry: Registry::PyPi, name, minimum, why })
 }
 
-/// All of them.
+/// All built-in agents.
 pub const BUILT_IN: &[BuiltIn] = &[
     BuiltIn {
         name: "claude",

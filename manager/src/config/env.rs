@@ -1,4 +1,4 @@
-//! What an agent finds in its environment.
+//! Environment of an agent.
 //!
 //! Not the daemon's whole environment: it was started from somebody's terminal, with whatever secrets lay
 //! there. An agent gets

@@ -34,7 +34,7 @@ pub fn lookup(typed: &str, ids: &[SessionId]) -> Result<SessionId, Error> {
     }
 }
 
-/// The known name that somebody most likely meant.
+/// Finds the known name that is most similar to the typed one.
 pub(super) fn nearest<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     // The comparison is quadratic, and no name is longer than 64.
     if typed.is_empty() || typed.len() > 128 {

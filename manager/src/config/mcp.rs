@@ -43,7 +43,7 @@ fn named(name: &str) -> Result<String, Error> {
     Ok(shown(name, NAME_CHARS))
 }
 
-/// What is wrong with one that is reached by HTTP. Neither its address nor a header is ever quoted.
+/// Checks an MCP server that agents reach by HTTP. The error quotes neither its address nor a header.
 pub(super) fn check(server: &RemoteServer) -> Result<(), String> {
     let name = shown(&server.name, NAME_CHARS);
     let place = server.url.strip_prefix("https://").or_else(|| server.url.strip_prefix("http://"));
@@ -68,7 +68,7 @@ pub(super) fn names(opts: &SessionOpts, name: &str) -> bool {
         || opts.mcp_remote_servers.iter().any(|server| server.name == name)
 }
 
-/// Those that are reached by HTTP; one of the same name as one of the profile's takes its place.
+/// Returns the session's MCP servers over HTTP. A server replaces a server of the profile with the same name.
 pub(super) fn remote(agent: &mut Agent, opts: &SessionOpts) -> Result<Vec<RemoteServer>, Error> {
     let given = &opts.mcp_remote_servers;
     if given.is_empty() {

@@ -9,6 +9,7 @@
 mod agents;
 pub(crate) mod bounds;
 pub mod built_in;
+mod cgroup_root;
 mod env;
 mod file;
 mod lookup;
@@ -29,6 +30,7 @@ use protocol::api::McpServersRequest;
 use protocol::wire::{McpServer, RemoteServer};
 
 pub(crate) use self::bounds::{parse_cpus, size as parse_size, umask as parse_umask};
+pub use self::cgroup_root::CgroupRoot;
 pub use self::env::{agent_env, base_env, missing as missing_env, path_of, places};
 pub use self::lookup::lookup;
 use self::profile::{Defaults, Profile};
@@ -36,18 +38,6 @@ pub use self::sandbox::{check_workdir as check_sandbox_workdir, unavailable as s
 use self::surroundings::Surroundings;
 use crate::core::Spec;
 use crate::error::Error;
-
-/// The place where kennel makes control groups for sessions.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum CgroupRoot {
-    /// In what the service manager has delegated to this process, if it has.
-    #[default]
-    Auto,
-    /// Nowhere.
-    None,
-    /// In this directory of a control group file system; with `{controller}` in it, in one for each controller.
-    At(String),
-}
 
 /// `config.toml`, read and checked.
 #[derive(Clone, Debug, Default)]
@@ -65,7 +55,7 @@ pub struct Config {
 pub struct Connections {
     /// The most at once.
     pub most: usize,
-    /// From a connection's beginning, or from a head's first byte, to the head's end, in milliseconds.
+    /// Time limit of a head in milliseconds, from the connection's beginning or the head's first byte to the head's end.
     pub head_ms: u64,
     /// Between two requests, in milliseconds.
     pub idle_ms: u64,

@@ -25,7 +25,7 @@ pub(super) struct Defaults {
     pub(super) umask: Option<u32>,
 }
 
-/// One agent: a table `[agents.NAME]`, or a built-in one.
+/// An agent: a table `[agents.NAME]`, or a built-in one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Profile {
     pub(super) runs: Runs,

@@ -1,4 +1,4 @@
-//! What a session runs: its options, its agent's profile and `[defaults]`, in this order.
+//! Resolution of a session's settings: its options, its agent's profile and `[defaults]`, in this order.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;

@@ -1,4 +1,5 @@
-//! What an agent in a sandbox is not to see, and what it may read and write: settled when its session is created.
+//! Paths that a sandbox hides from an agent, and paths that the agent may read and write. kennel computes them when it
+//! creates the session.
 
 use std::fs;
 use std::io::Write;
@@ -125,7 +126,7 @@ pub const SECRETS: &[&str] = &[
     ".config/discord",
     ".var/app",
     "snap",
-    // What was typed.
+    // Histories of typed commands.
     ".bash_history",
     ".zsh_history",
     ".zhistory",
@@ -183,7 +184,7 @@ pub const SECRETS: &[&str] = &[
     ".local/state/kennel",
 ];
 
-/// What root could read besides, and what is nobody's in a sandbox.
+/// Paths that root could read besides, and that no agent in a sandbox needs.
 const OF_ROOT: &[&str] = &[
     "/root",
     "/home",
@@ -249,7 +250,7 @@ pub(super) fn walls(
     );
     hidden.extend(config.is_absolute().then(|| config.to_str().map(str::to_owned)).flatten());
     let known = state(profile, name);
-    // What is not there cannot be granted, and its parent cannot be written inside.
+    // kennel cannot grant a path that does not exist, and the agent cannot create it in a read-only parent.
     known.iter().filter_map(|path| home(path)).for_each(|path| make(Path::new(&path)));
     let state = known.iter().filter_map(|path| real(path));
     let mut writable: Vec<String> =
@@ -306,7 +307,8 @@ fn make(path: &Path) {
     }
 }
 
-/// Where the agent of a profile keeps what it knows, if it is one that kennel knows: by the profile's name or its program.
+/// Paths in which an agent that kennel knows keeps its state. kennel recognises the agent by the profile's name or its
+/// program.
 fn state(profile: &Profile, name: &str) -> &'static [&'static str] {
     let program = match &profile.runs {
         Runs::Shell => None,

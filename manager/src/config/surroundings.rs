@@ -1,4 +1,4 @@
-//! What the manager's own process gives to sessions: PATH, the home directory, the working directory.
+//! Values that sessions take from the manager's own process: PATH, the home directory, the working directory.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

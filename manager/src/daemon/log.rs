@@ -34,7 +34,7 @@ struct Harmless;
 impl io::Write for Harmless {
     /// A whole event: that is how they come.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        let text = crate::cli::ui::render::logged(&String::from_utf8_lossy(event));
+        let text = crate::terminal_text::logged(&String::from_utf8_lossy(event));
         #[allow(clippy::disallowed_methods, reason = "the log's one writer")]
         // A log that nobody reads, or a full disk, is no reason to end: tracing would panic over an error.
         let _ = io::stderr().lock().write_all(text.as_bytes());

@@ -47,7 +47,7 @@ pub struct DaemonOptions {
     pub worker_path: Option<PathBuf>,
 }
 
-/// Why the daemon could not run, or not to its end.
+/// Reason for which the daemon could not run, or ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The process belongs to a session of an earlier daemon, and would be killed with that session.
@@ -96,9 +96,9 @@ pub fn run(options: DaemonOptions) -> Result<(), RunError> {
     }
     log::start();
     let os = |what| move |source: io::Error| RunError::Os { what, source };
-    // Whoever started this may have blocked signals, and all threads would inherit it: before any is made.
+    // The parent may have blocked signals, and every thread would inherit the mask: reset it before the first thread.
     SigSet::empty().thread_set_mask().map_err(|error| os("cannot reset the signal mask")(error.into()))?;
-    // What this process sets for itself is not what sessions' programs inherit.
+    // Programs of sessions inherit these values, not those that this process sets for itself.
     let inherited = Inherited {
         umask: Some(umask(Mode::from_raw_mode(0o077)).as_raw_mode() & 0o777),
         open_files: getrlimit(Resource::Nofile).current,
@@ -160,7 +160,7 @@ async fn live(options: DaemonOptions, inherited: Inherited) -> Result<(), RunErr
     failpoint::hit("daemon", "listening");
     tracing::info!(
         "kennel {} serves {} on {} (pid {})",
-        crate::VERSION,
+        crate::version::VERSION,
         options.state_dir.display(),
         options.socket.display(),
         std::process::id()

@@ -40,10 +40,10 @@ pub fn same_file(one: &Path, other: &Path) -> bool {
     one == other || real(one) == real(other)
 }
 
-/// Why there is no place for a daemon's files.
+/// Reason for which a daemon has no directory for its files.
 #[derive(Debug, thiserror::Error)]
 pub enum PathsError {
-    /// Nothing says where.
+    /// No option or variable names the directory.
     #[error("HOME is not set; say where the state directory is with --state-dir or KENNEL_STATE_DIR")]
     NoHome,
     /// The current directory cannot be read, and a path is relative to it.

@@ -1,4 +1,4 @@
-//! What the daemon sets for its own process: its limit on open files and its OOM score.
+//! Settings that the daemon makes for its own process: its limit of open files and its OOM score.
 
 use std::io;
 

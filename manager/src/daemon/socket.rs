@@ -27,7 +27,7 @@ const SUCCESSION: Duration = Duration::from_secs(10);
 
 /// The delay between a change at the socket and the daemon's look at it.
 const SETTLE: Duration = Duration::from_millis(100);
-/// How long whoever deletes a state directory may take, before another directory is made in its place.
+/// Time that the deletion of a state directory may take before kennel makes another directory in its place.
 const REMOVAL: Duration = Duration::from_secs(1);
 
 /// The daemon's hold on its socket: a lock on a file beside it. The state directory's lock does not do, because
@@ -150,7 +150,7 @@ pub(super) fn check_length(path: &Path) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, message))
 }
 
-/// Which files these are, as far as they are there.
+/// Identities of these files, without those that do not exist.
 fn seen(paths: Vec<PathBuf>) -> Vec<(PathBuf, (u64, u64))> {
     let seen = |path: PathBuf| {
         let seen = identity(&fs::symlink_metadata(&path).ok()?);
@@ -163,7 +163,7 @@ fn seen(paths: Vec<PathBuf>) -> Vec<(PathBuf, (u64, u64))> {
 /// login, and cleaners empty `/tmp`. The kernel reports it (inotify(7)); at rest nothing wakes.
 pub(super) struct Keeper {
     state_dir: PathBuf,
-    /// Where else it may be, should its own place be gone, best first.
+    /// Other paths for the socket if its own directory is gone, best first.
     others: Vec<PathBuf>,
     socket: Socket,
     watch: Option<AsyncFd<OwnedFd>>,
@@ -218,7 +218,7 @@ impl Keeper {
     pub(super) async fn keep(&mut self, listeners: &mpsc::Sender<UnixListener>) {
         loop {
             self.something_happened().await;
-            // Whoever removes a whole directory is not to find a new socket in it meanwhile.
+            // A program that removes the whole directory must not find a new socket in it meanwhile.
             sleep(SETTLE).await;
             if self.is_homeless() {
                 if !self.manager.state_dir_gone() {
@@ -237,14 +237,14 @@ impl Keeper {
             if !self.socket.is_there()
                 && let Some(listener) = self.remake()
             {
-                // Nobody takes it only while the daemon ends.
+                // The receiver is gone only while the daemon ends.
                 let _ = listeners.send(listener).await;
             }
             self.look_there();
         }
     }
 
-    /// Whether the state directory, its lock or the journal is gone, or another one is in its place.
+    /// Returns true if the state directory, its lock or the journal is gone or replaced.
     fn is_homeless(&self) -> bool {
         self.home.iter().any(|(path, was)| {
             fs::symlink_metadata(path).map_or_else(
@@ -277,7 +277,7 @@ impl Keeper {
         let mut buffer = [0; 4096];
         loop {
             let Ok(mut ready) = watch.readable().await else { return std::future::pending().await };
-            // What exactly is seen by looking.
+            // The caller finds out what happened by its own checks.
             match ready.try_io(|fd| Ok(rustix::io::read(fd, &mut buffer)?)) {
                 Ok(_) => return,
                 Err(_would_block) => {}

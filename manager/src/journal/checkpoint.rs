@@ -49,7 +49,7 @@ impl Checkpointer {
     }
 }
 
-/// What is done with each commit, which leaves so many pages in the log.
+/// Makes the function that SQLite calls after each commit, with the number of pages in the log.
 fn hook(wake: SyncSender<()>) -> impl FnMut(&mut Wal, i32) -> Result<(), rusqlite::Error> + Send {
     let (mut before, mut due) = (0, PAGES);
     move |log, pages| {

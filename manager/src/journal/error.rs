@@ -1,10 +1,10 @@
-//! Why the journal cannot be read or written, and which errors mean that its file is damaged.
+//! Errors of the journal, and the choice of those that mean a damaged file.
 
 use std::path::Path;
 
 use crate::error::StartError;
 
-/// Why something could not be read or written.
+/// Error of a read or a write.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// SQLite reports an error.
@@ -46,7 +46,7 @@ pub(super) fn unusable(path: &Path, error: JournalError) -> StartError {
     StartError::Journal { path: path.into(), message: error.to_string() }
 }
 
-/// Why a journal was not opened.
+/// Error of opening a journal.
 pub(super) enum Unopened {
     /// The file is damaged. Holds the damage, for a person.
     Damaged(String),

@@ -1,8 +1,8 @@
-//! What is remembered: one SQLite file, one writer (the supervisor's loop), any number of readers.
+//! The journal: one SQLite file, one writer (the supervisor's loop), any number of readers.
 //!
-//! A commit holds a batch of changes whole. Promises (accepted prompts, starts, ends) are synced to the disk
-//! before anybody hears of them; the stream of a running turn is committed without a sync, which survives the
-//! death of any process but not a power cut (WAL, `synchronous` FULL and NORMAL,
+//! A commit records a batch of changes as a whole. kennel syncs promises (accepted prompts, starts, ends) to the disk
+//! before it passes them on. It commits the stream of a running turn without a sync, which survives the death of any
+//! process but not a power cut (WAL, `synchronous` FULL and NORMAL,
 //! <https://www.sqlite.org/pragma.html#pragma_synchronous>).
 
 use std::str::FromStr;
@@ -65,13 +65,13 @@ impl Journal {
         Ok(Some((request, serde_json::from_str(&reply)?)))
     }
 
-    /// How far the clock of the last manager of this boot is behind that of the machine, in milliseconds. None if no manager of
-    /// this boot has said so.
+    /// Lag of the last manager's clock behind the machine's in this boot, in milliseconds. `None` if no manager of this
+    /// boot has recorded one.
     pub fn behind(&self, boot_id: &str) -> Result<Option<i64>, JournalError> {
         self.of_this_boot("behind", boot_id)
     }
 
-    /// What managers of this boot did not count as time that counted the time asleep, in milliseconds.
+    /// Time that earlier managers of this boot did not count, in milliseconds, from those that counted the time asleep.
     pub fn unheard(&self, boot_id: &str) -> Result<u64, JournalError> {
         Ok(self.of_this_boot("unheard", boot_id)?.unwrap_or(0))
     }

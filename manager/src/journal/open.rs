@@ -128,7 +128,7 @@ fn look_through(path: &Path, length: u64, boot_id: &str) -> Result<u32, JournalE
     }
     let tables: u32 = connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))?;
     if tables == 0 && !salvage::has_traces(path) {
-        // Whoever began it died before there was anything in it.
+        // The manager that created the file died before it wrote anything.
         return Ok(version);
     }
     let last: Option<String> = connection

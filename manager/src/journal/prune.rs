@@ -27,12 +27,12 @@ use crate::system::blocking;
 const BITE_ROWS: usize = 256;
 /// The most bytes of events that one bite removes, but for a single event that has more.
 const BITE_BYTES: u64 = 512 * 1024;
-/// What the journal needs beside an event's JSON, about, in bytes: its row and its place in the index.
+/// Approximate bytes of an event in the journal beside its JSON: its row and its place in the index.
 const AROUND: u64 = 80;
 /// Before the name of a session in `meta`; without a name: what is of none that exists.
 const PRUNED: &str = "pruned/";
 
-/// What is to go.
+/// Request to prune history.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wish {
     /// Turns that ended before this, in milliseconds since 1970.
@@ -44,15 +44,15 @@ pub struct Wish {
 /// The beginning of one history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cut {
-    /// Whose. None: what is of no session that exists.
+    /// The session of the history; `None`: events of no existing session.
     pub session: Option<SessionId>,
     /// The session that its events name, which may be one that was removed.
     owner: Option<String>,
-    /// Its last event.
+    /// The last event of it.
     pub upto: EventId,
-    /// What its agent says can be set in it is kept from here on.
+    /// The event of the agent's last complete list of settings. Pruning keeps settings from here on.
     opened: EventId,
-    /// How many events.
+    /// Number of events.
     pub events: u64,
     /// Their JSON, in bytes.
     pub bytes: u64,
@@ -65,7 +65,7 @@ impl Cut {
     }
 }
 
-/// What one bite came to.
+/// Result of one step of pruning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bite {
     /// The last event that it has looked at; none if there was nothing left.
@@ -80,15 +80,15 @@ pub struct Bite {
 
 /// A piece of history that goes as a whole or stays.
 pub(super) struct Unit {
-    /// Its last event.
+    /// The last event of it.
     pub upto: EventId,
-    /// When it was over.
+    /// Time of its end.
     at: u64,
     events: u64,
     bytes: u64,
 }
 
-/// What of an event is looked at here.
+/// The fields of an event that pruning reads.
 #[derive(Deserialize)]
 struct Told {
     at: Timestamp,
@@ -102,7 +102,7 @@ struct Prompted {
 }
 
 impl Reader {
-    /// What is to go of which history. `needs` has every session that exists, with the first event that it needs.
+    /// Chooses the history to prune. `needs` has every existing session, with the first event that it needs.
     pub fn to_prune(
         &self,
         needs: &BTreeMap<SessionId, EventId>,
@@ -186,8 +186,7 @@ impl Reader {
 }
 
 impl Reader {
-    /// What tells what can be set in a session's agent and what was, oldest first: from where the agent has last said all
-    /// of it.
+    /// Events about the settings of a session's agent, oldest first, from the agent's last complete list.
     pub fn told_of_settings(&self, id: &SessionId) -> Result<Vec<EventKind>, JournalError> {
         blocking::never_on_the_loop();
         let looked = self.0.unchecked_transaction()?;
@@ -205,7 +204,7 @@ impl Reader {
         let mut rows = select.query(params![id.as_str(), from])?;
         let mut told = Vec::new();
         while let Some(row) = rows.next()? {
-            // What is damaged tells nothing.
+            // A damaged event contains no settings.
             let json = row.get_ref(0)?.as_bytes().unwrap_or_default();
             told.extend(serde_json::from_slice::<Event>(json).map(|event| event.kind));
         }
@@ -256,7 +255,7 @@ impl Journal {
         Ok(bite)
     }
 
-    /// How much of the file is empty, in bytes.
+    /// Empty space in the file, in bytes.
     pub fn free_bytes(&self) -> Result<u64, JournalError> {
         free_bytes(&self.connection)
     }
@@ -267,17 +266,17 @@ pub(super) fn mark(id: &SessionId) -> String {
     format!("{PRUNED}{id}")
 }
 
-/// Whether a row of `meta` says how much of a history is gone.
+/// Returns true if a row of `meta` marks how far a history is pruned.
 pub(super) fn is_mark(name: &str) -> bool {
     name.starts_with(PRUNED)
 }
 
-/// Whether an event outlives the history that it is of.
+/// Returns true if pruning keeps an event although it removes the history around it.
 fn stays(id: EventId, kind: &str, json: Option<&str>, opened: EventId) -> bool {
     match kind {
         "session.created" => true,
         "setting.changed" => id >= opened,
-        // What can be set in the agent is told by these alone, and at any time.
+        // Only these events report the agent's choices, at any time.
         "agent.updated" => {
             let tells = |word: &str| json.is_some_and(|json| json.contains(word));
             id >= opened
@@ -287,7 +286,7 @@ fn stays(id: EventId, kind: &str, json: Option<&str>, opened: EventId) -> bool {
     }
 }
 
-/// Where the agent has last said all that can be set in it; the end of time if it never has.
+/// The event of the agent's last complete list of settings; `EventId::MAX` if there is none.
 fn opened(connection: &Connection, id: &SessionId) -> Result<EventId, rusqlite::Error> {
     let mut select = connection.prepare_cached(
         "SELECT id FROM events
@@ -325,7 +324,7 @@ pub(super) fn turns(
         let kind = row.get_ref(1)?.as_str().unwrap_or_default();
         let json = row.get_ref(3)?.as_str_or_null().ok().flatten();
         let goes = !stays(event, kind, json, opened);
-        // What cannot be read ends nothing.
+        // An unreadable event ends no turn.
         let of =
             json.filter(|_| kind != "agent.updated").and_then(|json| serde_json::from_str::<Told>(json).ok());
         let prompt = of.as_ref().and_then(|told| told.data.prompt_id).map(|PromptId(prompt)| prompt);
@@ -341,7 +340,7 @@ pub(super) fn turns(
         }
         all.push((event, goes, bytes, ended));
     }
-    // What was given out last is told by the last event, so that no id is given out twice.
+    // Keep the last event of all: the next id follows it, so that no id is used twice.
     let mut last_of_all = connection.prepare_cached("SELECT max(id) FROM events")?;
     let last_of_all: EventId =
         last_of_all.query_row([], |row| row.get::<_, Option<EventId>>(0))?.unwrap_or(0);
@@ -384,7 +383,8 @@ fn of_nobody(
     Ok(owners.into_iter().filter(|owner| !owner.as_deref().is_some_and(exists)).collect())
 }
 
-/// What of that may go: each event by itself, but for how the present manager came and what came after.
+/// Events of no existing session that pruning may remove, each by itself. Keeps the start of the present manager and
+/// everything after it.
 fn alone(connection: &Connection, owner: Option<&str>) -> Result<Vec<Unit>, JournalError> {
     let mut newest = connection
         .prepare_cached("SELECT max(id) FROM events WHERE session IS NULL AND type = 'manager.started'")?;

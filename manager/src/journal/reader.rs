@@ -108,7 +108,7 @@ impl Reader {
 /// A page of events, from the journal or from memory.
 #[derive(Debug, Default)]
 pub struct Page {
-    /// In order.
+    /// The records, in the order of their ids.
     pub records: Vec<Record>,
     /// Instead of all others: the next one, which is larger than a page.
     pub large: Option<Large>,
@@ -121,9 +121,9 @@ pub struct Page {
 /// An event that is too large to be read with others.
 #[derive(Debug)]
 pub struct Large {
-    /// Its id.
+    /// The event's id.
     pub id: EventId,
-    /// Its type.
+    /// The event's type.
     pub name: String,
 }
 

@@ -1,4 +1,4 @@
-//! One committed event, as the journal stores it and as subscribers receive it.
+//! A committed event, as the journal stores it and as subscribers receive it.
 
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ impl Record {
 
     fn framed(id: EventId, session: Option<SessionId>, name: &str, mut frame: String, json: usize) -> Self {
         frame += FRAME_END;
-        // What is kept is counted by its length.
+        // The ring counts a record by its length, not its capacity.
         frame.shrink_to_fit();
         Self { id, session, last: name == "session.deleted", frame: Arc::new(frame), json }
     }
@@ -94,7 +94,7 @@ fn unreadable(id: EventId, session: Option<SessionId>, name: &str, json: &str) -
         #[serde(default)]
         incarnation: Incarnation,
     }
-    // What is wrong is most often in the data, which comes last.
+    // The unreadable part is most often the data, which comes last.
     let front = json.split(",\"type\":").next().map(|front| format!("{front}}}")).unwrap_or_default();
     let front = serde_json::from_str(&front).unwrap_or(Front { at: Timestamp(0), incarnation: 0 });
     let text = format!("event {id} ({name}) cannot be read, and is left out");

@@ -1,8 +1,8 @@
-//! What is left of sessions that were removed.
+//! Leftover events of removed sessions.
 //!
-//! A session with a million events is removed in one moment and forgotten in many: the commit that removes it takes a first
-//! bite and writes down up to where its events are gone (`removed/ID` in the table `meta`). From then on no reader finds
-//! them, and the writer takes the rest in bites between other commits, also the writer of the next manager.
+//! kennel removes a session with a million events in one commit, and its events in many: the first commit removes some
+//! events and records up to where the rest are gone (`removed/ID` in the table `meta`). From then on no reader finds
+//! them. The writer removes the rest in steps between other commits; the next manager's writer continues.
 
 use protocol::{EventId, SessionId};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
@@ -15,7 +15,7 @@ use super::keys::{scope_of, session_scope};
 const BITE_ROWS: usize = 512;
 /// Before the name of a session in `meta`.
 const REMOVED: &str = "removed/";
-/// What an event that a reader finds is not.
+/// SQL condition: the event belongs to a removed session. Readers exclude such events.
 pub(super) const IS_LEFT: &str = "EXISTS (SELECT 1 FROM meta WHERE name = 'removed/' || events.session
                                           AND events.id <= CAST(value AS INTEGER))";
 

@@ -11,7 +11,7 @@ use crate::system::owned::{self, How};
 
 /// The file, in the state directory.
 pub const NAME: &str = "reserve";
-/// How much is kept back, in bytes: some hundred ends, each a few pages of the journal's log.
+/// Size of the reserve, in bytes: enough for some hundred ends, each a few pages of the journal's log.
 const SIZE: u64 = 1024 * 1024;
 
 /// A file of nothing, in the state directory.

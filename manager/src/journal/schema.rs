@@ -1,4 +1,4 @@
-//! What a journal's file consists of: the tables and indexes that kennel makes, and nothing else.
+//! Tables and indexes of a journal's file: those that kennel makes, and no others.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,8 +24,8 @@ const SCHEMA: &str = "
                        PRIMARY KEY (scope, key)) WITHOUT ROWID;
 ";
 
-/// What version 2 has and version 1 has not. What belongs to prompts that may still be run, beside their texts: read
-/// when they are, and not with their sessions.
+/// Tables that version 2 adds to version 1. Attachments of prompts that may still run; kennel reads them with their
+/// prompt, not with the session.
 const SINCE_2: &str = "
     CREATE TABLE attachments (prompt INTEGER, session TEXT NOT NULL, position INTEGER, doc TEXT NOT NULL);
     CREATE INDEX attachments_of_prompt ON attachments (prompt, position);

@@ -1,6 +1,7 @@
-//! What was said in a session, read backwards from its end and no further than is wanted.
+//! The conversation of a session, read backwards from its end and no further than needed.
 //!
-//! Histories grow without bound. So nothing here runs on the loop's thread, and each look is bounded in rows and bytes.
+//! Histories grow without limit. So nothing here runs on the loop's thread, and each read has a limit in rows and
+//! bytes.
 
 use std::collections::HashMap;
 
@@ -15,7 +16,7 @@ use super::removed;
 use crate::attachments;
 use crate::system::blocking;
 
-/// How much of a conversation is given to an agent that asks for its transcript, in bytes; the newest turns.
+/// Bytes of a conversation that an agent with a transcript receives at most: the newest turns.
 pub(super) const MOST_BYTES: usize = 256 * 1024;
 /// The most rows of a history that one look reads.
 pub(super) const MOST_ROWS: usize = 300_000;
@@ -47,7 +48,7 @@ impl Reader {
         Ok(told.into_iter().map(|(_, turn)| turn).collect())
     }
 
-    /// What belongs to a prompt, in its order.
+    /// Attachments of a prompt, in their order.
     pub fn attachments(&self, prompt: PromptId) -> Result<Vec<Attachment>, JournalError> {
         blocking::never_on_the_loop();
         let mut select =
@@ -118,7 +119,7 @@ pub(super) fn exchanges(
     let mut begun: HashMap<PromptId, usize> = HashMap::new();
     // Pieces of replies whose turn's beginning was not met yet, newest first.
     let mut pieces: HashMap<PromptId, Vec<String>> = HashMap::new();
-    // What was said between two turns, newest first.
+    // Text between two turns, newest first.
     let mut late: Vec<String> = Vec::new();
     let mut known_bytes = 0;
     let mut reached = u64::MAX;
@@ -135,7 +136,7 @@ pub(super) fn exchanges(
                 known_bytes += text.len();
                 pieces.entry(prompt_id).or_default().push(text);
             }
-            // What an agent says just after the end of its turn is the end of its answer.
+            // Text just after the end of a turn is the end of its answer.
             EventKind::TurnCompleted { prompt_id, .. } => {
                 let late = std::mem::take(&mut late);
                 if !without(prompt_id) && !begun.contains_key(&prompt_id) {
@@ -168,7 +169,7 @@ pub(super) fn exchanges(
             }
             _ => {}
         }
-        // What comes before this has no room any more.
+        // Earlier turns do not fit.
         if known_bytes > MOST_BYTES {
             break;
         }

@@ -1,4 +1,4 @@
-//! How much of what the journal holds.
+//! Sizes of the journal's contents.
 
 use std::collections::BTreeMap;
 
@@ -22,9 +22,9 @@ pub struct Held {
 }
 
 impl Reader {
-    /// How much there is of everything, and whose it is. The sizes of files are not looked at.
+    /// Size of the journal's contents, in all and by session. Does not measure files.
     ///
-    /// It reads a few bytes of every row: on a thread that nobody waits for.
+    /// Reads a few bytes of every row: call it on a thread for which nothing waits.
     pub fn usage(&self) -> Result<(JournalUsage, BTreeMap<Option<SessionId>, Held>), JournalError> {
         blocking::never_on_the_loop();
         // All of it at one moment.

@@ -43,10 +43,10 @@ impl Wal {
         Ok(wal)
     }
 
-    /// Whether commits are in it that SQLite does not see.
+    /// Returns true if the log contains commits that SQLite does not see.
     ///
-    /// The last one may be there in parts: whoever wrote it was killed over it, or the disk was full, and nobody was told
-    /// that it is on record. Then SQLite is right not to see it. So what counts is a whole end of a commit after that one.
+    /// The last commit may be incomplete: its writer died, or the disk was full, and kennel passed nothing of it on.
+    /// Then SQLite is right to ignore it. So only a complete end of a commit after that one counts.
     pub fn is_damaged(&self) -> bool {
         if self.bytes.is_empty() {
             return false;
@@ -100,12 +100,12 @@ impl Wal {
         self.number(HEAD + frame * FRAME + 4)
     }
 
-    /// Whether it says so: what a commit that was given up has left bears the same salts.
+    /// Returns true if the frame ends a commit of this log. Leftovers of an abandoned commit have the same salts.
     fn ends_commit(&self, frame: usize) -> bool {
         self.has_salts(frame) && self.commits(frame) > 0
     }
 
-    /// Whether the frame is of this log, and not of one before it in the same file.
+    /// Returns true if the frame belongs to this log, and not to an earlier one in the same file.
     fn has_salts(&self, frame: usize) -> bool {
         let salts = |at| (self.number(at), self.number(at + 4));
         let mine = salts(HEAD + frame * FRAME + 8);
@@ -117,7 +117,7 @@ impl Wal {
             >= self.frames().min(2)
     }
 
-    /// Whether the frame is what was written after the one before it.
+    /// Returns true if the frame's checksum continues that of the frame before it.
     fn is_linked(&self, frame: usize) -> bool {
         if frame >= self.frames() || (self.head && !self.has_salts(frame)) {
             return false;

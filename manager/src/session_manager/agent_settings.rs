@@ -87,7 +87,8 @@ impl SessionManager {
         Ok(reply)
     }
 
-    /// What can be set in the agent of a session, as it has told it, and what was.
+    /// Settings of a session's agent: the choices that it has reported, the values that clients have set, and those
+    /// that still wait.
     pub async fn settings(&self, id: &SessionId) -> Result<SettingsInfo, Error> {
         let settings = self.with_session(id, |session, _| session.settings.clone()).await?;
         let mut offered = Offered::default();

@@ -1,4 +1,4 @@
-//! How a manager is started.
+//! The builder: starts a manager.
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -53,16 +53,16 @@ impl Builder {
         self
     }
 
-    /// Offers sub-agents to agents that take MCP servers: `command`, the `kennel` executable, is run as `kennel mcp`
-    /// below such an agent and asks whoever serves this manager's API on `socket`. Without it agents are offered
-    /// nothing.
+    /// Offers sub-agents to agents that support MCP servers: such an agent runs `command`, the `kennel` executable, as
+    /// `kennel mcp`, which uses this manager's API on `socket`. Without this call agents are offered no sub-agents.
     pub fn mcp_server(mut self, command: impl Into<PathBuf>, socket: impl Into<PathBuf>) -> Self {
         self.mcp_server = Some(McpProgram { command: command.into(), socket: socket.into() });
         self
     }
 
-    /// What sessions' programs inherit where neither the configuration nor the client sets it. Without it they inherit from
-    /// this process. For a process that has changed its own, as the `kennel` daemon does.
+    /// Sets the attributes that sessions' programs inherit if neither the configuration nor the client sets them.
+    /// Without this call they inherit from this process. Needed by a process that has changed its own, as the `kennel`
+    /// daemon does.
     pub fn inherited(mut self, inherited: Inherited) -> Self {
         self.inherited = inherited;
         self

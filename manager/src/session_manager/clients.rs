@@ -12,8 +12,7 @@ use crate::core::{Ask, Command, Input, Reply};
 use crate::error::Error;
 
 impl SessionManager {
-    /// The same manager on behalf of an attached client: what changes a session is refused unless the client drives
-    /// it.
+    /// Acts on behalf of an attached client: refuses every change of a session that the client does not drive.
     pub fn on_behalf_of(&self, client: Option<EventId>) -> Self {
         Self { shared: self.shared.clone(), client }
     }

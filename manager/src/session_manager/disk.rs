@@ -1,4 +1,4 @@
-//! What the state directory takes of the disk, and what of it goes.
+//! Disk usage of the state directory, and pruning.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -59,10 +59,10 @@ impl SessionManager {
         self.prune(request).await
     }
 
-    /// What the state directory takes of its disk.
+    /// Disk usage of the state directory.
     ///
     /// # Errors
-    /// [`Error::Unread`] if it cannot be looked at.
+    /// [`Error::Unread`] if the directory or the journal cannot be read.
     pub async fn disk_usage(&self) -> Result<DiskUsage, Error> {
         let sessions = self
             .read(|fleet, _| fleet.sessions().map(|it| (it.id.clone(), it.spec.workdir.clone())).collect())
@@ -72,16 +72,16 @@ impl SessionManager {
         looked.ok_or_else(|| Error::Unread("the look at the disk fell".into()))?
     }
 
-    /// Removes history and files that nobody needs any more, as far as the request says; with `dry_run` it only tells
-    /// what would go. Returns when it is gone.
+    /// Removes old history and leftover files, as far as the request allows. With `dry_run` it only reports what it would
+    /// remove. Returns after the removal.
     ///
-    /// Prompts that run, wait or may be resolved stay with all that came after them, as do the newest turn of each session,
-    /// the turns that its agent is told where its conversation is lost, and all of a sub-agent up to its first prompt's end and
-    /// after. Ages are by the wall clock of the events.
+    /// Keeps prompts that run, wait or may be resolved, with everything after them; the newest turn of each session; the turns
+    /// that an agent gets if its conversation is lost; and the whole history of a sub-agent. Ages are by the wall clock of the
+    /// events.
     ///
     /// # Errors
-    /// [`Error::Unread`] if it cannot be looked at; [`Error::Journal`] if the journal takes nothing: what was removed
-    /// until then is gone.
+    /// [`Error::Unread`] if the disk or the journal cannot be read; [`Error::Journal`] if the journal cannot be written: history
+    /// removed until then stays removed.
     pub async fn prune(&self, request: PruneRequest) -> Result<PruneReport, Error> {
         let usage = self.disk_usage().await?;
         let mut report = PruneReport { dry_run: request.dry_run, ..PruneReport::default() };

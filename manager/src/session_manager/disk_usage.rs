@@ -1,4 +1,4 @@
-//! What the state directory takes of its disk.
+//! Measurement of the state directory's disk usage.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,7 +26,7 @@ pub fn look(state_dir: &Path, sessions: &BTreeMap<SessionId, String>) -> Result<
     let (mut journal, held) = journal.map_err(|error| unread(format!("{}: {error}", path.display())))?;
     let mut all: BTreeMap<Option<SessionId>, SessionUsage> = BTreeMap::new();
     for (id, held) in held {
-        // What is left of sessions that were removed is nobody's.
+        // Leftovers of removed sessions count for no session.
         let of = of(&mut all, id.filter(|id| sessions.contains_key(id)));
         of.events += held.events;
         of.event_bytes += held.event_bytes;

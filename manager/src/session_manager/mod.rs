@@ -88,7 +88,7 @@ impl Around {
 }
 
 impl SessionManager {
-    /// Begins to say how a manager is to be started.
+    /// Makes a builder, which starts a manager.
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -136,7 +136,7 @@ impl SessionManager {
         self.until(&id, "its start", Some(timeout), is_up).await
     }
 
-    /// The same for a session that exists; none is created.
+    /// Starts or wakes a session that exists, and waits until it is ready. Creates none.
     ///
     /// # Errors
     /// `no_such_session` where there is none.
@@ -218,7 +218,7 @@ impl SessionManager {
         self.get_session(id).await
     }
 
-    /// All sessions, in the order of their creation.
+    /// Lists all sessions, in the order of their creation.
     pub async fn list_sessions(&self) -> Result<Vec<SessionInfo>, Error> {
         let around = self.shared.around.clone();
         let all = self.read(move |fleet, now| {
@@ -292,8 +292,8 @@ impl SessionManager {
 
     // --- events ---
 
-    /// All events after `after` (none: from now on), of one session or of all: first from the journal, then as
-    /// they come. No gap, no repeat; a slow reader slows nobody. Where events were [pruned](Self::prune) that is said.
+    /// Subscribes to the events after `after` (`None`: from now on), of one session or of all: first from the journal, then
+    /// live. Events arrive without gap or repeat; a slow reader slows no other. A gap event marks [pruned](Self::prune) events.
     pub fn subscribe(&self, after: Option<EventId>, session: Option<SessionId>) -> Subscription {
         self.shared.feed.subscribe(after, session)
     }
@@ -327,7 +327,7 @@ impl SessionManager {
                 false => "running",
             }
             .into(),
-            version: crate::VERSION.into(),
+            version: crate::version::VERSION.into(),
             state_dir: self.shared.state_dir.display().to_string(),
             config: Some(self.shared.config.display().to_string()),
             started_at: self.shared.started_at,
@@ -394,7 +394,7 @@ impl SessionManager {
 
     /// Returns the limits of connections for the daemon around this manager.
     pub(crate) fn connections(&self) -> config::Connections {
-        // Whoever starts a session is told that the configuration is wrong.
+        // A wrong configuration is an error of the request that starts a session.
         self.config().map(|config| config.connections()).unwrap_or_default()
     }
 
@@ -430,7 +430,7 @@ impl SessionManager {
     ) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
         self.send(Msg::Read(Box::new(move |fleet, at| {
-            // Whoever asked may have gone.
+            // The caller may have gone.
             let _ = reply.send(look(fleet, at.mono));
         })))
         .await?;

@@ -53,7 +53,7 @@ impl SessionManager {
         self.abort_by(id, Command::Abort).await
     }
 
-    /// The same, if it is this prompt's turn that runs; `no_turn` if not.
+    /// Aborts the running turn if it is this prompt's. Errors: `no_turn` if another turn runs, or none.
     pub async fn abort_prompt(&self, id: &SessionId, prompt: PromptId) -> Result<Aborted, Error> {
         self.abort_by(id, Command::AbortOnly(prompt)).await
     }
@@ -108,7 +108,7 @@ impl SessionManager {
         }
     }
 
-    /// What the session's newest turn has said, from the journal, and how it stands.
+    /// Text of the session's newest turn, from the journal, and its status.
     pub async fn turn_result(&self, id: &SessionId) -> Result<TurnResult, Error> {
         let mut result = TurnResult {
             session_id: id.clone(),
@@ -153,7 +153,7 @@ pub fn check_prompt(text: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// What is known of the newest turn, whose events come newest first.
+/// Facts about the newest turn, whose events come newest first.
 #[derive(Default)]
 struct Newest {
     prompt: Option<PromptId>,

@@ -31,7 +31,7 @@ impl SessionManager {
         self.start_subagent(parent, task, opts.clone(), opts, None, key).await
     }
 
-    /// The same, asked for by the parent itself: the sub-agent can do no more than `parent`.
+    /// Starts a sub-agent for the parent itself: the sub-agent can do no more than `parent`.
     ///
     /// # Errors
     /// Those of [`start_background_subagent`](Self::start_background_subagent), and `weaker_than_parent`.
@@ -95,13 +95,13 @@ impl SessionManager {
         .await
     }
 
-    /// Whether `id` is a sub-agent of `root`, or of one that is.
+    /// Returns true if `id` is a sub-agent of `root`, at any depth.
     pub(crate) async fn is_below(&self, id: &SessionId, root: &SessionId) -> Result<bool, Error> {
         let (id, root) = (id.clone(), root.clone());
         self.read(move |fleet, _| fleet.above(&id).any(|session| session.id == root)).await
     }
 
-    /// In what `id` is weaker than `root`; none where one of them does not exist.
+    /// Names the respects in which `id` is weaker than `root`; `None` if either does not exist.
     pub(crate) async fn weaker_than(
         &self,
         id: &SessionId,

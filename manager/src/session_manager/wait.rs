@@ -13,7 +13,7 @@ use crate::core::{Refusal, Session, State};
 use crate::error::Error;
 use crate::supervisor::Msg;
 
-/// A state for which [`SessionManager::wait`] can wait.
+/// A state of a session for which a client can wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitFor {

@@ -248,7 +248,7 @@ impl Supervisor {
 
     /// The first batch: what is on record becomes this manager's business.
     fn take_over(&mut self, found: Found) -> Result<(), StartError> {
-        let (pid, version) = (std::process::id(), crate::VERSION.into());
+        let (pid, version) = (std::process::id(), crate::version::VERSION.into());
         let Found { boot_id, same_boot, lost } = found;
         let ask = Ask::ManagerStarted { pid, version, boot_id: boot_id.clone(), same_boot, lost };
         let path = self.workers.state_dir().join(JOURNAL);

@@ -15,7 +15,7 @@ pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -
         let work = work.clone();
         move || {
             if let Some(work) = take(&work) {
-                // Whoever asked may have gone.
+                // The caller may have gone.
                 let _ = done.send(work());
             }
         }
@@ -33,7 +33,7 @@ thread_local! {
     static IS_LOOP: Cell<bool> = const { Cell::new(false) };
 }
 
-/// From here on this thread is the loop's.
+/// Marks this thread as the loop's.
 pub fn this_is_the_loop() {
     IS_LOOP.set(true);
 }

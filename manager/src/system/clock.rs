@@ -1,5 +1,5 @@
-//! The clocks. Deadlines use the one that nobody can set and that stands still while the machine sleeps: nobody works, and
-//! nobody answers, on a laptop that is closed.
+//! The clocks. Deadlines use the monotonic clock: no user can set it, and it stands still while the machine sleeps, because no
+//! process works then.
 
 use protocol::failpoint;
 use rustix::time::{ClockId, clock_gettime};
@@ -9,7 +9,7 @@ pub fn mono_ms() -> u64 {
     milliseconds(ClockId::Monotonic)
 }
 
-/// How long the machine has slept since boot, in milliseconds.
+/// Time that the machine has slept since boot, in milliseconds.
 pub fn asleep_ms() -> u64 {
     let boot = milliseconds(ClockId::Boottime).saturating_add_signed(failpoint::set_by("boot"));
     boot.saturating_sub(mono_ms())

@@ -1,7 +1,8 @@
-//! How a process ended that is not our child. While its parent has not reaped it `/proc` says so; afterwards
-//! `PIDFD_GET_INFO` does (`linux/pidfd.h`; the exit status since Linux 6.15).
+//! Exit of a process that is not our child. Until its parent reaps it, `/proc` has the exit; afterwards
+//! `PIDFD_GET_INFO` has it (`linux/pidfd.h`; the exit status since Linux 6.15).
 //!
-//! One of two files with `unsafe` in them, with `daemon/aloof.rs`: the call is an ioctl, for which no crate has a safe function.
+//! This and `daemon/aloof.rs` are the two files with `unsafe`: the call is an ioctl, for which no crate has a safe
+//! function.
 #![allow(
     unsafe_code,
     reason = "an ioctl that no crate wraps; the kernel writes into a structure of known size"
@@ -56,18 +57,18 @@ unsafe impl Ioctl for GetInfo {
     }
 }
 
-/// What is known of the end of a dead process.
+/// Exit of a dead process, as far as the kernel tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Known {
-    /// This.
+    /// The exit is known.
     Exit(Exit),
-    /// Nothing in this moment: its parent is reaping it.
+    /// Unknown at this moment: the parent is reaping the process.
     NotYet,
-    /// Nothing ever: it is reaped, and the kernel is older than 6.15.
+    /// Unknown for good: the process is reaped, and the kernel is older than 6.15.
     Never,
 }
 
-/// How a process ended whose pidfd was opened before its end.
+/// Reads the exit of a process whose pidfd was opened before its end.
 pub fn exit_info(pidfd: BorrowedFd<'_>, identity: &Identity) -> Known {
     match process::unreaped(identity) {
         Some(status) => Known::Exit(decoded(status)),

@@ -1,4 +1,4 @@
-//! What this machine can hold agents with: `session-worker probe` finds out by doing it, once for each manager.
+//! Containment that this machine supports: `session-worker probe` tests it, once for each manager.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,19 +12,19 @@ use crate::core::Spec;
 use crate::error::Error;
 use crate::system::process::worker_program;
 
-/// How long finding out may take. It took 10 ms where it was measured.
+/// Time limit of a probe. A probe took 10 ms where it was measured.
 const PROBE: Duration = Duration::from_secs(5);
 /// The most that is read of what was found, in bytes.
 const MOST: u64 = 4096;
 
-/// What was found.
+/// Result of the probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Machine {
     /// The best that agents can be held with.
     pub level: Level,
 }
 
-/// Whether a process that we start can put itself in the control groups with these `cgroup.procs` files.
+/// Returns true if a process that we start can enter the control groups with these `cgroup.procs` files.
 pub async fn can_enter(named: Option<&Path>, files: &[String]) -> bool {
     let args: Vec<&str> = ["probe", "groups"].into_iter().chain(files.iter().map(String::as_str)).collect();
     let asked = tokio::time::timeout(PROBE, ask(named, &args)).await;
@@ -81,7 +81,7 @@ impl Machine {
         Self { level }
     }
 
-    /// What a session's agent is to be held with, and whether it must not run in less.
+    /// The containment level of a session's agent, and true if the agent must not run at a lower level.
     pub fn level_for(&self, spec: &Spec) -> (Level, bool) {
         match spec.containment {
             Containment::Auto => (self.level, false),
@@ -126,12 +126,12 @@ async fn ask(named: Option<&Path>, args: &[&str]) -> std::io::Result<String> {
     Ok(said)
 }
 
-/// A child that does not outlive whoever asked it.
+/// A child process that dies with this value.
 struct Ended(std::process::Child);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        // Nobody else waits for it, so that its pid is its own.
+        // No other code reaps the child, so the pid is still its own.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

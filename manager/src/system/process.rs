@@ -17,7 +17,7 @@ use rustix::process::{
 
 /// A spawned worker.
 pub struct Spawned {
-    /// Which process it is.
+    /// Identity of the process.
     pub identity: Identity,
     /// A hold on it that the kernel never gives to another process.
     pub pidfd: OwnedFd,
@@ -27,7 +27,7 @@ pub struct Spawned {
     pub stdout: OwnedFd,
 }
 
-/// The program to spawn: looked for each time, so that an upgrade that replaces the file strands nobody.
+/// Finds the worker program to spawn. Searches each time, because an upgrade may replace the file.
 pub fn worker_program(named: Option<&Path>) -> io::Result<PathBuf> {
     match named {
         Some(path) => std::path::absolute(path),
@@ -53,7 +53,7 @@ pub fn spawn(program: &Path, marker: &str, boot_id: &str, log: File) -> io::Resu
         .stdout(Stdio::from(their_stdout))
         .stderr(Stdio::from(log))
         .spawn()?;
-    // Nobody but the supervisor reaps, so until it does this pid is this child's, alive or dead.
+    // Only the supervisor reaps. Until then the pid belongs to this child, alive or dead.
     let pidfd = pid(child.id()).and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?));
     let start_time = start_time(child.id());
     match (pidfd, start_time) {
@@ -73,7 +73,8 @@ pub fn spawn(program: &Path, marker: &str, boot_id: &str, log: File) -> io::Resu
     }
 }
 
-/// Whether a failure to spawn is the machine's want of room rather than the program's fault.
+/// Returns true if a spawn failed because the machine lacks memory, processes or descriptors, not by the program's
+/// fault.
 pub fn is_no_room(error: &io::Error) -> bool {
     let codes = [Errno::AGAIN, Errno::NOMEM, Errno::MFILE, Errno::NFILE];
     error.raw_os_error().is_some_and(|code| codes.iter().any(|errno| errno.raw_os_error() == code))
@@ -89,8 +90,8 @@ pub fn open(identity: &Identity, boot_id: &str) -> Option<OwnedFd> {
     (start_time(identity.pid).ok()? == identity.start_time).then_some(pidfd)
 }
 
-/// How a dead child ended, without reaping it: while the zombie stays, its pid is nobody else's. None while it
-/// lives. A process that is not our child says nothing: [`Exit::Unknown`].
+/// Reads the exit of a dead child without reaping it: while the zombie stays, no other process gets its pid. `None`
+/// while the child lives; [`Exit::Unknown`] for a process that is not our child.
 pub fn peek(pidfd: BorrowedFd<'_>) -> Option<Exit> {
     exit_of(pidfd, WaitIdOptions::NOWAIT)
 }
@@ -112,7 +113,7 @@ fn exit_of(pidfd: BorrowedFd<'_>, more: WaitIdOptions) -> Option<Exit> {
     }
 }
 
-/// Ends a child that nobody knows of yet, and waits for it: SIGKILL leaves nothing to wait long for.
+/// Kills a child that no other code knows yet, and reaps it. After SIGKILL the wait is short.
 pub fn end(pidfd: BorrowedFd<'_>) {
     signal(pidfd, Signal::KILL);
     let _ = waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED);
@@ -142,7 +143,7 @@ pub fn ancestors(pid: u32) -> impl Iterator<Item = u32> {
     std::iter::successors(above(&pid), above).take(GENERATIONS)
 }
 
-/// This process and its ancestors.
+/// Pids of this process and its ancestors.
 pub fn line() -> BTreeSet<u32> {
     let me = std::process::id();
     [me].into_iter().chain(ancestors(me)).collect()
@@ -195,7 +196,7 @@ fn field<T: std::str::FromStr>(stat: &str, number: usize) -> io::Result<T> {
     field.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// Which boot of the machine this is (random(4)).
+/// Reads the id of this boot of the machine (random(4)).
 pub fn boot_id() -> io::Result<String> {
     Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
@@ -238,7 +239,7 @@ impl Watch {
         events[..count].iter().map(|event| event.data.u64()).collect()
     }
 
-    /// To be awaited: readable when something has ended.
+    /// Returns a descriptor that becomes readable when a watched process has ended.
     pub fn descriptor(&self) -> io::Result<OwnedFd> {
         self.epoll.as_fd().try_clone_to_owned()
     }

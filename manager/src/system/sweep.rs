@@ -1,5 +1,5 @@
-//! What a dead worker leaves behind, and how it is found: as orphans that the kernel gives to us, the nearest
-//! subreaper, or by the marker in their environment.
+//! Search for the processes that a dead worker leaves behind: orphans that the kernel gives to us, the nearest
+//! subreaper, and processes with the marker in their environment.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
@@ -61,7 +61,7 @@ impl Stray {
     }
 }
 
-/// How often a hunt lists all processes, at most.
+/// Limit of passes over all processes in one hunt.
 const PASSES: usize = 32;
 
 /// Kills every process that an earlier incarnation of a `wanted` session of the manager `uuid` has left, and gives those
@@ -113,20 +113,20 @@ pub fn marked(uuid: &str) -> Vec<u32> {
     everybody().filter(|pid| matches!(hunter.look(*pid), Look::Ours(_))).collect()
 }
 
-/// What a look at a process comes to.
+/// Result of examining a process.
 enum Look<T> {
-    /// It is one of this manager's.
+    /// The process belongs to this manager.
     Ours(T),
-    /// It is not.
+    /// The process does not belong to this manager.
     Other,
-    /// It was gone before it could be looked at.
+    /// The process ended before it could be examined.
     Gone,
 }
 
-/// What a process is compared with.
+/// Facts by which the hunt recognises a process.
 struct Hunter<'a> {
     uuid: &'a str,
-    /// This process, its parent, and so on.
+    /// Pids of this process and its ancestors.
     line: BTreeSet<u32>,
     /// This process carries a marker itself, and so do its children.
     is_marked: bool,
@@ -175,7 +175,7 @@ impl<'a> Hunter<'a> {
         }
     }
 
-    /// Whether the control group and the parents of a process say what its marker says, as far as they say anything.
+    /// Returns true if control group and parents of a process agree with its marker, as far as they name a session.
     fn agrees(&self, pid: u32, marker: &Marker) -> bool {
         let groups = cgroups::memberships(pid);
         let mut groups = groups.iter().filter(|group| !self.groups.contains(group));
@@ -184,7 +184,7 @@ impl<'a> Hunter<'a> {
         }
         for parent in process::ancestors(pid) {
             if self.line.contains(&parent) {
-                // What is above this process is above both.
+                // The ancestors of this process are those of the other one, too.
                 return !(self.is_marked && parent == std::process::id());
             }
             if markers(parent).is_ok_and(|markers| markers.iter().any(|marker| marker.manager != self.uuid)) {
@@ -201,7 +201,7 @@ fn everybody() -> impl Iterator<Item = u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
 }
 
-/// Whether a process is of our own user in every respect, and so is the leader of its session where it lives.
+/// Returns true if all user ids of a process are our user's, and those of its session's leader too.
 fn is_our_users(pid: u32) -> bool {
     let me = geteuid().as_raw();
     let is_ours = |pid: u32| process::users(pid).is_ok_and(|users| users.iter().all(|user| *user == me));
@@ -211,12 +211,12 @@ fn is_our_users(pid: u32) -> bool {
     is_ours(pid) && !foreign_leader
 }
 
-/// Why the environment of a process was not read.
+/// Reason for which the environment of a process was not read.
 #[derive(Debug)]
 enum Unread {
-    /// It is gone, or is about to be.
+    /// The process has ended, or is about to.
     Gone,
-    /// It is closed to us.
+    /// The kernel does not let us read the process.
     Closed,
 }
 
@@ -236,7 +236,7 @@ fn markers(pid: u32) -> Result<Vec<Marker>, Unread> {
     Ok(values.filter_map(|value| Marker::parse(std::str::from_utf8(value).ok()?)).collect())
 }
 
-/// How often one pass lists our children anew.
+/// Limit of rounds in which one pass lists our children anew.
 const ROUNDS: usize = 16;
 
 /// Kills and reaps our own children that are not `known`: orphans of dead workers. Gives back those that

@@ -27,7 +27,7 @@ pub struct AgentInfo {
     pub name: String,
     /// Protocol between kennel and the agent.
     pub kind: AgentKind,
-    /// Its program, as the profile names it.
+    /// The agent's program, as the profile names it.
     pub program: String,
     /// Path of its program; null if kennel does not find it.
     pub path: Option<String>,

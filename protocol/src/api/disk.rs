@@ -1,4 +1,4 @@
-//! What the state directory takes of the disk, by what and by whom.
+//! Disk usage of the state directory, by kind of file and by session.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -73,7 +73,7 @@ pub struct FileUsage {
 /// A git worktree that kennel has made for a sub-agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct WorktreeUsage {
-    /// Its name in the state directory: `worktrees/SESSION/NAME`, by the session that asked for it.
+    /// Path in the state directory: `worktrees/SESSION/NAME`, by the session that requested the worktree.
     pub name: String,
     /// Sum of the lengths of its files. kennel counts at most a million files in all worktrees together.
     pub bytes: u64,

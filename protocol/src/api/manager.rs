@@ -50,7 +50,7 @@ pub struct ManagerInfo {
     pub state: String,
     /// Version and build.
     pub version: String,
-    /// Its state directory.
+    /// The manager's state directory.
     pub state_dir: String,
     /// The path of the `config.toml` that the manager reads, whether the file exists or not; absent from older managers.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -15,7 +15,7 @@ pub struct McpServerOpts {
     pub name: String,
     /// The program: its absolute path, or its name on PATH.
     pub command: String,
-    /// Its arguments. Never shown.
+    /// Arguments of the server's program. kennel never shows them.
     #[serde(default)]
     pub args: Vec<String>,
     /// Environment variables, added to its environment. Never shown.

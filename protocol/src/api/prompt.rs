@@ -11,7 +11,7 @@ use crate::{EventId, Exit, PromptId, SessionId};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PromptRequest {
-    /// What to tell the agent: 1 byte to 1 MiB, without NUL.
+    /// The prompt's text: 1 byte to 1 MiB, without NUL.
     pub text: String,
     /// Action if a turn runs or other prompts wait.
     #[serde(default)]
@@ -33,10 +33,10 @@ pub struct AttachmentRequest {
     /// URI of the source. Absent: kennel makes one from the name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uri: Option<String>,
-    /// Its text.
+    /// The attachment's text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// Its bytes in base64 (RFC 4648, section 4).
+    /// The attachment's bytes in base64 (RFC 4648, section 4).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
 }
@@ -74,7 +74,7 @@ pub struct QueuedPrompt {
     pub prompt_id: PromptId,
     /// State of the prompt.
     pub state: PromptState,
-    /// Its text.
+    /// Text of the prompt.
     pub text: String,
     /// Attachments of the prompt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -85,7 +85,7 @@ pub struct QueuedPrompt {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PromptState {
-    /// Its turn runs.
+    /// The prompt's turn runs.
     Running,
     /// The prompt waits.
     Queued,
@@ -121,7 +121,7 @@ pub struct Resolved {
 /// The turn that an abort ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Aborted {
-    /// Its prompt.
+    /// The turn's prompt.
     pub prompt_id: PromptId,
 }
 

@@ -1,4 +1,4 @@
-//! What of a history may go, and what is said of it.
+//! Requests to prune history, and the reports on them.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

@@ -25,7 +25,7 @@ pub struct SubagentRequest {
 /// A background sub-agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SubagentHandle {
-    /// Its session.
+    /// Id of the sub-agent's session.
     pub session_id: SessionId,
     /// Pid of its worker; null without a worker.
     pub pid: Option<u32>,

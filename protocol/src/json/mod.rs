@@ -35,7 +35,7 @@ pub struct Read {
     pub repaired: bool,
 }
 
-/// Why a line is not taken.
+/// Reason for which a line is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Why {
     /// The line is not JSON, and no repair makes JSON of it.
@@ -52,30 +52,30 @@ pub enum Why {
     TooLong(usize, usize),
 }
 
-/// A line that is not taken.
+/// A refused line.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Unread {
-    /// Why.
+    /// The reason.
     pub why: Why,
-    /// What it says of itself all the same.
+    /// The id and the method of the line, as far as the scan found them.
     pub head: Box<Head>,
 }
 
-/// What a JSON-RPC message says of itself at its outermost level.
+/// Id and method of a JSON-RPC message, from its outermost level.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Head {
     /// The id: a text or a number of at most [`bounds::ID`](crate::bounds::ID) bytes.
     pub id: Option<Value>,
     /// The method, where it has at most [`bounds::ID`](crate::bounds::ID) bytes.
     pub method: Option<String>,
-    /// There is an id, also where it cannot be told, or there may be one in what is missing of the line.
+    /// The message has an id, perhaps too long to keep, or may have one in the missing part of the line.
     pub may_have_id: bool,
-    /// There is a method, also where it cannot be told.
+    /// The message has a method, perhaps too long to keep.
     pub calls: bool,
 }
 
 impl Head {
-    /// Whether it can be one of a JSON-RPC message, and not any other output of a program.
+    /// Returns true if the line can be a JSON-RPC message. Otherwise it is some other output of the program.
     pub fn is_message(&self) -> bool {
         self.id.is_some() || self.calls
     }
@@ -109,7 +109,7 @@ pub fn read(line: &[u8]) -> Result<Read, Unread> {
     }
 }
 
-/// Whether the JSON of a stored event can be read by everybody.
+/// Returns true if every reader can parse the JSON of a stored event.
 pub fn is_readable(text: &str) -> bool {
     let mut scan = Scan::default();
     scan.push(text.as_bytes());

@@ -49,7 +49,7 @@ fn is_of_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.')
 }
 
-/// Whether a word is what programs write for a number that JSON has not.
+/// Returns true if programs write this word for a number that JSON cannot express.
 fn is_no_number(word: &str) -> bool {
     let begins = |c: char| c.is_ascii_digit() || c == '-';
     let bare = word.strip_prefix('-').unwrap_or(word);

@@ -1,15 +1,17 @@
-//! One pass over the bytes of a message that measures its depth and its size in memory, and finds its id and its method.
+//! A single pass over the bytes of a message that measures its depth and its size in memory, and finds its id and its
+//! method.
 
 use serde_json::Value;
 
 use super::{COST, DEPTH, Head, Why};
 use crate::bounds;
 
-/// What an element of an array takes: a [`Value`], twice for the growth of its vector, and a small allocation.
+/// Memory of an array's element, in bytes: a [`Value`], twice for the growth of its vector, and a small allocation.
 const ELEMENT: usize = 192;
-/// What a field of an object takes: its name, its value, its place in the table.
+/// Memory of an object's field, in bytes: its name, its value, its place in the table.
 const FIELD: usize = 352;
-/// What the first element of an array, or the first field of an object, takes: room is made for four.
+/// Memory of the first element of an array, or the first field of an object, in bytes: the container allocates space
+/// for four.
 const FIRST: usize = 640;
 /// The longest name or id that [`Scan`] keeps, in bytes.
 const TOKEN: usize = bounds::ID;
@@ -21,7 +23,7 @@ pub struct Scan {
     pub(super) deepest: u32,
     /// Which of the innermost 64 levels are objects, the innermost last.
     objects: u64,
-    /// Nothing was seen yet of what the innermost level holds.
+    /// The innermost level has no element yet.
     empty: bool,
     pub(super) cost: usize,
     in_string: bool,
@@ -37,7 +39,7 @@ pub struct Scan {
     method: Found,
 }
 
-/// Where a scan is, at the outermost level.
+/// Position of a scan at the outermost level.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 enum Part {
     #[default]
@@ -57,7 +59,7 @@ enum Key {
 enum Found {
     #[default]
     Not,
-    /// It is there, and cannot be told.
+    /// The value is there, but is too long to keep.
     Untold,
     Told(Vec<u8>),
 }
@@ -167,12 +169,12 @@ impl Scan {
         }
     }
 
-    /// Why a message that looks so is not to be built.
+    /// The limit that the message exceeds; `None` if it exceeds none.
     pub fn excess(&self) -> Option<Why> {
         if self.deepest > DEPTH { Some(Why::TooDeep) } else { (self.cost > COST).then_some(Why::TooMuch) }
     }
 
-    /// What was found at the outermost level so far.
+    /// Returns the id and the method that the scan has found at the outermost level so far.
     pub fn head(&self) -> Box<Head> {
         let value = |found: &Found| match found {
             Found::Told(token) => serde_json::from_slice::<Value>(token).ok(),

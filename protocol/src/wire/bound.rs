@@ -85,7 +85,7 @@ pub fn bound(report: &mut Report) -> Result<Option<&'static str>, &'static str> 
     Ok(cuts.what)
 }
 
-/// What has no texts in it: only that can be copied.
+/// Accepts values without texts only: such values implement `Copy`.
 fn fixed<T: Fixed>(_: T) {}
 
 trait Fixed {}
@@ -106,7 +106,7 @@ impl Cuts {
         }
     }
 
-    /// Carried as it came: bounded by its own length, so that nothing has to be counted.
+    /// Passes a text unchanged. Its own length is its limit, so that nothing is counted.
     fn carried(&mut self, text: &mut String, what: &'static str) {
         if text.len() > PAYLOAD {
             let mark = format!("… ({} bytes, cut)", grouped(text.len()));

@@ -21,7 +21,7 @@ pub enum Offer {
 }
 
 impl Offer {
-    /// All of them.
+    /// All offers.
     pub const ALL: [Offer; 4] = [Offer::ReadFile, Offer::WriteFile, Offer::Terminal, Offer::Elicitation];
 
     /// Its name in the API.

@@ -16,7 +16,7 @@ pub enum Command {
     Prompt {
         /// The prompt's id.
         prompt: PromptId,
-        /// What the user wrote, at most 1 MiB.
+        /// The prompt's text, at most 1 MiB.
         text: String,
         /// The turns before, oldest first, for an agent whose profile asks for them.
         history: Vec<Exchange>,
@@ -71,9 +71,9 @@ pub enum Command {
     PromptWith {
         /// The prompt's id.
         prompt: PromptId,
-        /// What the user wrote, at most 1 MiB.
+        /// The prompt's text, at most 1 MiB.
         text: String,
-        /// The turns before, oldest first, for an agent that has to be told.
+        /// The turns before, oldest first, for an agent that needs them.
         history: Vec<Exchange>,
         /// Attachments, at most 16.
         attachments: Vec<Attachment>,
@@ -137,7 +137,7 @@ pub struct Welcome {
     pub grace_ms: u64,
 }
 
-/// One earlier turn of the conversation.
+/// An earlier turn of the conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exchange {
     /// Text of the user.

@@ -52,7 +52,7 @@ pub enum Report {
     },
     /// The worker cannot go on. It ends all processes below and exits.
     Fault {
-        /// What happened.
+        /// The failure, for a person.
         message: String,
     },
     /// The agent's own id of the conversation, by which it restores it.
@@ -145,7 +145,7 @@ pub enum Report {
     },
     /// The agent's program did not start, so nothing of the conversation is lost. The worker exits.
     NotRun {
-        /// Why, for a person.
+        /// Reason, for a person.
         message: String,
         /// The cause may pass by itself: the program is missing, or another process is writing it.
         passes: bool,
@@ -166,33 +166,33 @@ pub enum TurnEnd {
     Aborted,
     /// The turn failed: the agent did not run, or it answered with an error.
     Failed {
-        /// Why, for a person.
+        /// Reason, for a person.
         message: String,
     },
     /// The agent ended the turn, and lives on.
     Stopped {
-        /// Why, in its words: `end_turn`, `max_tokens`, `refusal` and so on.
+        /// Reason, in the agent's words: `end_turn`, `max_tokens`, `refusal` and so on.
         reason: String,
     },
     /// The kernel refused to execute the agent's program, which therefore has not seen the prompt. The cause may pass by
     /// itself.
     NotRun {
-        /// Why, for a person.
+        /// Reason, for a person.
         message: String,
     },
 }
 
-/// What an agent that speaks the Agent Client Protocol says of itself.
+/// Name, version and abilities of an agent that speaks the Agent Client Protocol, as it reports them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
 pub struct AgentDetails {
-    /// Its name, where it says it.
+    /// Name; absent if the agent does not report it.
     pub name: Option<String>,
-    /// Its version, where it says it.
+    /// Version; absent if the agent does not report it.
     pub version: Option<String>,
-    /// It can resume a conversation without telling it again.
+    /// The agent can resume a conversation without replaying it.
     pub resume: bool,
-    /// It can load a conversation, and tells all of it again.
+    /// The agent can load a conversation, and replays all of it.
     pub load: bool,
 }
 
@@ -206,7 +206,7 @@ pub enum SettingAnswer {
     },
     /// The agent refused the setting.
     Refused {
-        /// Why, for a person.
+        /// Reason, for a person.
         reason: String,
     },
 }
@@ -224,23 +224,23 @@ pub enum Update {
         /// The text.
         text: String,
     },
-    /// It begins to use a tool.
+    /// The agent begins a tool call.
     ToolCall {
         /// The agent's id of the call.
         id: String,
-        /// In words.
+        /// Title, in the agent's words.
         title: String,
-        /// It has ended already.
+        /// The tool call has ended already.
         ended: bool,
     },
     /// A tool call goes on.
     ToolCallUpdate {
         /// The agent's id of the call.
         id: String,
-        /// It has ended.
+        /// The tool call has ended.
         ended: bool,
     },
-    /// What it means to do.
+    /// The agent's plan.
     Plan,
     /// Tokens and cost so far.
     Usage(Spent),
@@ -280,7 +280,7 @@ pub struct PermissionAsk {
 pub struct PermissionOption {
     /// The agent's id of it.
     pub id: String,
-    /// What it means, in the agent's words.
+    /// The option's meaning, in the agent's words.
     pub name: String,
     /// `allow_once`, `allow_always`, `reject_once`, `reject_always`, or what the agent says.
     pub kind: String,

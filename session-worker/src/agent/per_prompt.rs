@@ -1,4 +1,4 @@
-//! One turn of a shell or command agent: a process, its pipes, and how it ended.
+//! A turn of a shell or command agent: its process, the pipes, and its exit.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -21,10 +21,10 @@ use crate::pipes::is_transient;
 const OUTPUT: usize = 64 * 1024;
 /// More than a transcript has beside the texts of one exchange, or of all, in bytes.
 const TOLD_BESIDE: usize = 128;
-/// How much is read at once: with the beginning of a character from the read before, one report.
+/// Size of a read, in bytes: with the beginning of a character from the read before, it makes one report.
 const READ: usize = OUTPUT - 3;
 
-/// What a new process of this agent knows of the turns before.
+/// The way in which a new process of this agent learns the turns before.
 pub fn restore(agent: &Agent) -> Restore {
     match agent {
         Agent::Command { transcript: true, .. } => Restore::Replayed,
@@ -40,7 +40,7 @@ pub fn absolute(argv: &[String]) -> Result<(), String> {
     }
 }
 
-/// Whether the program takes what follows for no option.
+/// Returns true if the program treats the following arguments as no options.
 fn ends_options(argv: &[String]) -> bool {
     argv.last().is_some_and(|last| last == "--")
 }
@@ -72,13 +72,13 @@ pub struct Turn {
     pub prompt: PromptId,
     /// The worker's child: the agent's own process, or what keeps its namespace.
     pub pid: Pid,
-    /// How that process ended, once it did.
+    /// Exit of that process; absent while it runs.
     pub exit: Option<Exit>,
-    /// Whether the manager asked for the end.
+    /// The manager aborted the turn.
     pub aborted: bool,
-    /// How many processes outlived the agent's own.
+    /// Number of processes that outlived the agent's own process.
     pub left_behind: u32,
-    /// What is known of its start.
+    /// Progress of the program's start.
     pub start: Start,
     stdin: Option<Stdin>,
     stdout: Option<Output>,

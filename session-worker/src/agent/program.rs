@@ -19,7 +19,7 @@ use crate::tree;
 /// Message about a program that did not start and whose trampoline gave no reason.
 const NOT_MADE: &str = "cannot prepare the agent's process: what it was to run in was not made; why may stand in the session's log";
 
-/// What all programs of a session start with.
+/// Settings that all programs of a session share at their start.
 #[derive(Clone, Debug)]
 pub struct Launch {
     /// The session's working directory, absolute.
@@ -41,7 +41,7 @@ impl Launch {
     }
 }
 
-/// One program, beside what all programs of a session share.
+/// A program's own part of its start.
 pub struct Plan<'a> {
     /// The program and its arguments.
     pub argv: &'a [String],
@@ -49,11 +49,11 @@ pub struct Plan<'a> {
     pub directory: PathBuf,
     /// Added to the session's environment.
     pub env: &'a [(String, String)],
-    /// Its standard input.
+    /// Standard input of the program.
     pub stdin: Stdio,
-    /// Its standard output.
+    /// Standard output of the program.
     pub stdout: Stdio,
-    /// Its standard error.
+    /// Standard error of the program.
     pub stderr: Stdio,
 }
 
@@ -193,7 +193,7 @@ impl Start {
         };
         self.is_known |= self.known.agent.is_some() || self.known.failure.is_some();
         if let Err(why) = taken {
-            // Whoever has said that is not what was started. What was has no part in it, and is ended if it does not run.
+            // Another process sent the packet. The worker kills its child only if the agent does not run yet.
             log(&format!("a word about the agent's process was not believed: {why}"));
             if self.known.agent.is_none() {
                 tree::kill(self.child);

@@ -11,7 +11,7 @@ use crate::agent::text::Tail;
 use crate::logfile::raw;
 use crate::pipes::is_transient;
 
-/// What an agent wrote is read in pieces of this size.
+/// Size of a read from an agent's standard error, in bytes.
 const READ: usize = 64 * 1024;
 /// Reads of what an agent wrote before its death: a pipe holds 1 MiB at most (pipe(7)).
 const LAST_READS: usize = 32;
@@ -20,7 +20,7 @@ const LAST_READS: usize = 32;
 #[derive(Debug)]
 pub struct Stderr {
     pipe: Option<pipe::Receiver>,
-    /// What was written last.
+    /// The end of the agent's output.
     tail: Tail,
 }
 
@@ -31,7 +31,7 @@ impl Stderr {
         Ok((Self { pipe: Some(pipe::Receiver::from_owned_fd(ours)?), tail: Tail::default() }, theirs))
     }
 
-    /// What the agent wrote last.
+    /// The end of the agent's output.
     pub fn tail(&self) -> String {
         self.tail.text()
     }
@@ -44,8 +44,8 @@ impl Stderr {
         }
     }
 
-    /// Puts what an agent wrote into the log: one piece, so that whoever writes without a pause keeps the worker from
-    /// nothing else. Gives what that was.
+    /// Reads one piece of the agent's output, writes it to the log and returns it. One piece only, so that an agent that never
+    /// pauses does not block the worker.
     pub fn read(&mut self) -> Vec<u8> {
         let Some(pipe) = &self.pipe else { return Vec::new() };
         let mut buffer = vec![0; READ];

@@ -39,7 +39,7 @@ impl Utf8 {
         text
     }
 
-    /// What is left at the end of the bytes.
+    /// Ends the stream: returns U+FFFD for an incomplete character at its end, otherwise nothing.
     pub fn finish(&mut self) -> &'static str {
         if self.tail.is_empty() {
             return "";
@@ -66,7 +66,7 @@ pub fn pieces(text: &str, limit: usize) -> impl Iterator<Item = &str> {
     })
 }
 
-/// What an agent with a transcript is given: the turns before as plain text, then the new prompt.
+/// Input for an agent with a transcript: the turns before as plain text, then the new prompt.
 ///
 /// ```text
 /// The conversation so far:
@@ -116,7 +116,7 @@ impl Tail {
         self.0.drain(..self.0.len().saturating_sub(TAIL));
     }
 
-    /// What is kept.
+    /// The text that is kept, lossily decoded.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.0).into_owned()
     }

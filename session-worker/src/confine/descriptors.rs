@@ -1,4 +1,4 @@
-//! Which descriptors a process keeps.
+//! The choice of descriptors that a process keeps.
 
 use std::fs::File;
 use std::io;

@@ -13,7 +13,7 @@ use super::sandbox::{Step, View};
 
 /// The least that Landlock must be able to, or there is no sandbox: to keep from truncating, too.
 const NEEDED: ABI = ABI::V3;
-/// What may be written in `/dev`, beside what is below [`super::mounts::SHM`].
+/// Devices that an agent may write, beside files below [`super::mounts::SHM`].
 const DEVICES: [&str; 8] = [
     "/dev/null",
     "/dev/zero",
@@ -25,7 +25,7 @@ const DEVICES: [&str; 8] = [
     "/dev/mqueue",
 ];
 
-/// What may be written in a view.
+/// Paths that the agent may write in a view.
 pub fn written(view: &View) -> Vec<PathBuf> {
     let written = view.steps.iter().filter_map(|step| match step {
         Step::Empty { path, written: true } | Step::Shown { path, written: true, .. } => Some(path.clone()),
@@ -34,7 +34,7 @@ pub fn written(view: &View) -> Vec<PathBuf> {
     written.collect()
 }
 
-/// From here on this process, and all that it starts, writes nothing but these places and its devices.
+/// Restricts this process and its children for good: they write only these places and the usual devices.
 pub fn keep_from_writing(written: &[PathBuf]) -> io::Result<()> {
     let places = written.iter().cloned();
     let places = places.chain(DEVICES.iter().chain([&super::mounts::SHM]).map(PathBuf::from));

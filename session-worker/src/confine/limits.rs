@@ -14,16 +14,16 @@ use super::Failed;
 /// The soft limit on descriptors that programs get where nothing is said.
 const USUAL_DESCRIPTORS: u64 = 1024;
 
-/// What is set in each program.
+/// Limits that the trampoline sets in each program.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProgramLimits {
     /// Added to the nice value.
     pub nice: Option<u32>,
-    /// How many descriptors it may have open.
+    /// Limit of open descriptors, soft and hard; absent: only the inherited limit holds.
     pub nofile: Option<u64>,
     /// Files that name the members of control groups: it enters them.
     pub enter: Vec<String>,
-    /// What it has in the place of what this process has for itself.
+    /// Settings that the program gets instead of the worker's own.
     pub inherited: Inherited,
 }
 
@@ -33,7 +33,7 @@ impl ProgramLimits {
         (self.nice, self.nofile, self.enter) = (limits.nice, limits.nofile, enter);
     }
 
-    /// Whether the program is in a control group.
+    /// Returns true if the program enters a control group.
     pub fn is_grouped(&self) -> bool {
         !self.enter.is_empty()
     }

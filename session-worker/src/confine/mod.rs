@@ -1,8 +1,8 @@
-//! What a program of a session is put into before its first instruction: namespaces, a sandbox, limits.
+//! Confinement of a session's programs, made before their first instruction: namespaces, a sandbox, limits.
 //!
-//! The worker writes a [`plan::Plan`] and starts the trampoline with it. The trampoline, and bubblewrap where it is used,
-//! run in a fixed environment; what the agent may say (environment, directory, arguments) is applied by the last process
-//! before the program, inside the walls that the session's profile alone has made.
+//! The worker writes a [`plan::Plan`] and starts the trampoline with it. The trampoline, and bubblewrap where the
+//! sandbox needs it, run in a fixed environment. The last process before the program applies the agent's own choices
+//! (environment, directory, arguments), inside the sandbox that only the session's profile decides.
 //!
 //! May use: `protocol`, `exit`, `tree` for the status of a process. Used by: `agent/`, `worker/`, `main`.
 
@@ -30,10 +30,10 @@ pub use limits::ProgramLimits;
 /// The status of a program that did not come to run, as shells have it.
 pub const NOT_RUN: u8 = 127;
 
-/// What failed, and how: `("PID namespace", EPERM)`.
+/// The step that failed, and its error: `("PID namespace", EPERM)`.
 pub type Failed = (&'static str, std::io::Error);
 
-/// What every program of a session is put into.
+/// The confinement of every program of a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confinement {
     /// The namespaces or the sandbox.
@@ -45,7 +45,7 @@ pub struct Confinement {
 /// The namespaces or the sandbox of a program.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Contain {
-    /// None.
+    /// No containment.
     #[default]
     No,
     /// A PID namespace, if the kernel makes one.
@@ -57,7 +57,7 @@ pub enum Contain {
 }
 
 impl Contain {
-    /// Whether the program must not run without it.
+    /// Returns true if the program must not run without this containment.
     pub fn is_demanded(&self) -> bool {
         matches!(self, Contain::Must | Contain::Within(_))
     }

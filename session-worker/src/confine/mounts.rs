@@ -18,7 +18,7 @@ use rustix::process::geteuid;
 use super::sandbox::{MASKED_OF_PROC, ROOTS_OF_PROC, Step, View};
 use super::{Failed, syscalls};
 
-/// What is made here and not by a step.
+/// Directories that this file makes itself, without a step of the view.
 pub const OWN: [&str; 1] = ["/dev"];
 /// The devices that there are. Root without any rights may still read a disk that belongs to root.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
@@ -31,13 +31,13 @@ const LINKS: [(&str, &str); 6] = [
     ("pts/ptmx", "/dev/ptmx"),
     ("/proc/kcore", "/dev/core"),
 ];
-/// Where programs that share memory by name make their files.
+/// The directory in which programs that share memory by name make their files.
 pub const SHM: &str = "/dev/shm";
 
 /// Mounts the view. For a process with a mount namespace of its own and the right to mount.
 pub fn mount_view(view: &View) -> Result<(), Failed> {
     let step = |what| move |error: io::Error| (what, error);
-    // What is mounted outside from now on is not seen here: it would not be read-only.
+    // Later mounts outside do not appear here: they would not be read-only.
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).map_err(|error| ("mount namespace", error.into()))?;
     // Before anything covers it.
@@ -92,7 +92,8 @@ fn clone_flags() -> OpenTreeFlags {
     OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE
 }
 
-/// What a step shows, as a mount that is nowhere yet. What was not granted may have gone since it was listed.
+/// Opens the place that a step shows as a detached mount. `None`: a place that was not granted has gone since the view
+/// was made.
 fn clone_of(step: &Step) -> io::Result<Option<OwnedFd>> {
     let Step::Shown { path, written, held } = step else { return Ok(None) };
     let clone = match held {
@@ -121,7 +122,7 @@ fn apply(step: &Step, clone: Option<&OwnedFd>) -> io::Result<()> {
             mount("tmpfs", path, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, mode)?;
         }
         Step::Mask { path } => {
-            // What is not there any more need not be covered.
+            // A path that has gone needs no cover.
             match attach(&nothing()?, path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 Ok(()) | Err(_) => {}

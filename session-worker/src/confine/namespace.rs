@@ -68,7 +68,7 @@ pub fn enter(or_not: bool, sandbox: Option<Sandbox>) -> Result<Option<Entered>, 
     Ok(Some(Entered(())))
 }
 
-/// In a new user namespace: this user and this group are there, and nobody else.
+/// Maps this user and this group into the new user namespace, and no others.
 fn stay_oneself(user: Uid, group: Gid) -> io::Result<()> {
     let write = |file: &str, text: String| std::fs::write(format!("/proc/self/{file}"), text);
     // Without this an ordinary user may not map a group (user_namespaces(7)).
@@ -97,7 +97,7 @@ impl Entered {
     /// Starts init, and stays until that is gone. Gives the status to leave with.
     pub fn keep(self, status: &OwnedFd, plan: &Plan) -> Result<u8, Failed> {
         let mut init = start_init(status, plan)?;
-        // What the program has open is its own: who waits for the end of a pipe does not wait for this process.
+        // Close the program's descriptors: a reader that waits for the end of a pipe must not wait for this process.
         let _ = descriptors::no_standard_streams();
         let _ = descriptors::close_all_but(&[]);
         match init.wait().map(|left| left.code()) {
@@ -284,7 +284,7 @@ fn enter_directory(plan: &InitPlan, directory: &Path) -> Result<(), String> {
     rustix::process::fchdir(&at).map_err(|error| refused(error.into()))
 }
 
-/// Why the program is not started.
+/// Reason for which the program does not start.
 enum Unprepared {
     Step(Failed),
     /// Something that was granted is not what it was: a whole sentence.
@@ -297,7 +297,7 @@ impl From<Failed> for Unprepared {
     }
 }
 
-/// What the first process of the namespace needs. Gives whether there is a `/proc` of its own.
+/// Prepares the first process of the namespace. Returns true if the namespace has a `/proc` of its own.
 fn prepare(status: &OwnedFd, plan: &InitPlan) -> Result<bool, Unprepared> {
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(|error| ("death signal", error.into()))?;
     SigSet::empty().thread_set_mask().map_err(|error| ("signal mask", error.into()))?;
@@ -329,7 +329,7 @@ fn prepare(status: &OwnedFd, plan: &InitPlan) -> Result<bool, Unprepared> {
         syscalls::join_new_session_keyring().map_err(|error| ("session keyring", error))?;
         seccomp::refuse().map_err(|error| ("seccomp", error))?;
     }
-    // Nobody in the namespace looks into this process, whatever rights he has in it.
+    // No process in the namespace can inspect this one, whatever rights it has there.
     prctl::set_dumpable(false).map_err(|error| ("dumpable", error.into()))?;
     std::env::set_current_dir("/").map_err(|error| ("/", error))?;
     // A change of its rights may have taken it back (prctl(2)).
@@ -339,7 +339,7 @@ fn prepare(status: &OwnedFd, plan: &InitPlan) -> Result<bool, Unprepared> {
 
 /// A `/proc` of its own where the kernel lets it be mounted, and nothing else.
 fn own_proc_alone() -> Result<bool, Failed> {
-    // What is mounted outside is seen here too, and not the other way round.
+    // Mounts outside appear here too, but mounts here do not appear outside.
     let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     mount_change("/", slave).map_err(|error| ("mount namespace", error.into()))?;
     // Refused to an ordinary user where part of the other one is hidden, as in many containers.
@@ -410,7 +410,7 @@ fn mount_sandbox(walls: &Walls, plan: &InitPlan) -> Result<(String, Vec<PathBuf>
     Ok((own, landlock::written(&view)))
 }
 
-/// Whether what bubblewrap has mounted there is what was granted. Nothing of it can be exchanged any more.
+/// Checks that the place which bubblewrap has mounted is the granted one. From here on nobody can exchange the place.
 fn unchanged(granted: &Granted) -> Result<(), String> {
     let path = &granted.path;
     let is = sandbox::open(Path::new(path)).and_then(|held| sandbox::identify(path, &held));
@@ -433,7 +433,7 @@ fn have_no_rights() -> io::Result<()> {
 
 /// Reaps until nothing is left in the namespace.
 fn look_after(program: Pid, status: &OwnedFd) -> u8 {
-    // Nobody is to wait for this process instead of the program.
+    // No reader of a pipe may wait for this process instead of the program.
     let _ = descriptors::no_standard_streams();
     let _ = descriptors::close_all_but(&[status.as_raw_fd()]);
     let mut said = false;

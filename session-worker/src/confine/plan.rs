@@ -1,5 +1,5 @@
-//! What the trampoline is told: one value, on an inherited descriptor. Nothing of it stands in an argument or in the
-//! environment of the trampoline, of bubblewrap or of the namespace's first process.
+//! The trampoline's input: one value, on an inherited descriptor. The arguments and the environment of the trampoline,
+//! of bubblewrap and of the namespace's first process contain nothing of it.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -14,12 +14,12 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{Confinement, ProgramLimits};
 
-/// What the trampoline does.
+/// The trampoline's task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// The worker's pid.
     pub worker: i32,
-    /// What the program is put into.
+    /// The program's confinement.
     pub confinement: Confinement,
     /// The session's working directory, absolute.
     pub workdir: String,
@@ -32,16 +32,16 @@ pub struct Plan {
 pub struct Program {
     /// The program and its arguments.
     pub argv: Vec<String>,
-    /// Its whole environment.
+    /// The whole environment of the program.
     pub env: Vec<(String, String)>,
-    /// Where it starts: relative to the working directory, or absolute where there is no sandbox.
+    /// The program's directory at its start: relative to the working directory, or absolute without a sandbox.
     pub directory: PathBuf,
 }
 
-/// What the first process of a PID namespace does.
+/// The task of the first process of a PID namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InitPlan {
-    /// Who has made what it is in.
+    /// The maker of this process's namespaces and mounts.
     pub made: Made,
     /// The session's working directory, absolute.
     pub workdir: String,
@@ -51,7 +51,7 @@ pub struct InitPlan {
     pub program: Program,
 }
 
-/// Who has made what the first process of a PID namespace is in.
+/// The maker of the namespaces and mounts around the first process of a PID namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Made {
     /// The trampoline: a PID namespace and no sandbox.
@@ -60,7 +60,7 @@ pub enum Made {
     Sandbox(Walls),
     /// This process itself, before it became this program again from where an agent cannot change it.
     Mounted {
-        /// What may be written.
+        /// Paths that the agent may write.
         written: Vec<PathBuf>,
     },
     /// bubblewrap, which has mounted the sandbox. These places must be what they were when they were granted.
@@ -70,7 +70,7 @@ pub enum Made {
     },
 }
 
-/// Writes a plan where the next program can read it. The descriptor is closed at exec until somebody lets it be inherited.
+/// Writes a plan into memory that the next program can read. exec closes the descriptor until the caller makes it inheritable.
 pub fn write(plan: &impl Serialize) -> io::Result<OwnedFd> {
     let mut bytes = Vec::new();
     frame::encode(plan, &mut bytes).map_err(io::Error::other)?;

@@ -1,6 +1,6 @@
-//! What this machine can hold agents with, found by doing it: `session-worker probe` prints a word a line, for the manager.
-//! `session-worker probe groups FILE...` whether it can put itself in control groups.
-//! `session-worker probe BWRAP workdir|strict` prints whether agents can be put in a sandbox.
+//! Tests of the containment that this machine supports: `session-worker probe` prints one word a line, for the manager.
+//! `session-worker probe groups FILE...` prints whether a process can enter control groups. `session-worker probe BWRAP
+//! workdir|strict` prints whether the worker can put agents in a sandbox.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -15,7 +15,7 @@ use super::plan::{Plan, Program};
 use super::{Confinement, Contain, ProgramLimits, limits, status, trampoline};
 use crate::exit;
 
-/// In the place of BWRAP: Landlock is to do.
+/// Instead of BWRAP: probe Landlock.
 const NONE: &str = "-";
 
 /// Prints what there is.
@@ -69,7 +69,7 @@ fn level(contain: Contain) -> io::Result<Level> {
     }
     drop(ours);
     child.wait()?;
-    // Whether the program was found to have done well counts, too: one that the kernel kills has no use of its namespace.
+    // The program must also end well: the level is useless if the kernel kills the program in its namespace.
     Ok(match (known.agent, known.exit) {
         (Some((_, true)), Some(Exit::Code(0))) => Level::PidNamespace,
         (Some((_, false)), Some(Exit::Code(0))) => Level::PidNamespaceSharedProc,

@@ -1,5 +1,5 @@
-//! What a person is told of an agent that fails in a sandbox: which one it is, and what would have to be granted, where the
-//! agent's own words show it. They are the agent's: a guess for a person, on which nothing depends.
+//! Hints for a person whose agent fails in a sandbox: the sandbox's name, and the path to grant if the agent's own
+//! words show one. The words are the agent's: the hint is a guess, and kennel decides nothing by it.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use protocol::{Sandbox, Walls};
 
 use super::sandbox::EMPTY;
 
-/// How systems and languages say that a file may not be used.
+/// Words by which systems and languages report that a program may not use a file.
 const REFUSED: [&str; 7] = [
     "eacces",
     "eperm",
@@ -17,16 +17,16 @@ const REFUSED: [&str; 7] = [
     "operation not permitted",
     "not writable",
 ];
-/// How they say that it is not there, as what is hidden seems to be.
+/// Words by which they report that a file does not exist, as hidden files seem not to.
 const MISSING: [&str; 4] = ["enoent", "no such file", "nonexistent", "not found"];
-/// What ends a path in a message.
+/// Characters that end a path in a message.
 const ENDS: [char; 11] = [' ', '\t', '\'', '"', '`', ')', ']', ',', ';', ':', '\u{2019}'];
 /// The longest path that is repeated, in bytes.
 const LONGEST: usize = 300;
 /// Directories below the home directory that programs share: the state of one is a directory in them.
 const SHARED: [&str; 4] = [".config", ".cache", ".local/share", ".local/state"];
 
-/// What is said after the reason of a failure: the sandbox, and what was refused in it as far as one of the `texts` says so.
+/// Suffix for the reason of a failure: the sandbox's name, and what the sandbox refused if one of the `texts` shows it.
 pub fn about(walls: &Walls, workdir: &str, home: Option<&str>, texts: &[&str]) -> String {
     let name = walls.sandbox.name();
     match texts.iter().find_map(|text| refused(walls, workdir, home, text)) {
@@ -35,7 +35,7 @@ pub fn about(walls: &Walls, workdir: &str, home: Option<&str>, texts: &[&str]) -
     }
 }
 
-/// What the sandbox refused, and how it is granted, if the text says that something was.
+/// Describes what the sandbox refused and how to grant it; `None` if the text shows no refusal.
 pub fn refused(walls: &Walls, workdir: &str, home: Option<&str>, text: &str) -> Option<String> {
     let home = home.filter(|home| home.len() > 1).map(Path::new);
     text.lines().find_map(|line| {
@@ -91,7 +91,7 @@ fn paths<'a>(line: &'a str, home: Option<&'a Path>) -> impl Iterator<Item = Path
             '~' => home?.join(path.strip_prefix("~/")?),
             _ => PathBuf::from(path),
         };
-        // What has a backslash is no path that a profile can name as it stands.
+        // A profile cannot name a path with a backslash as it stands.
         let text = path.to_string_lossy();
         let plain = path.components().count() > 1 && !text.contains("/..") && !text.contains('\\');
         (plain && path.as_os_str().len() <= LONGEST).then_some(path)
@@ -115,7 +115,7 @@ fn is_hidden(walls: &Walls, workdir: &str, home: Option<&Path>, path: &Path) -> 
     (empty || is_below(path, &walls.hidden)) && !shown
 }
 
-/// What is to be granted so that a path can be used: the state of one program, as it is written in a profile.
+/// The path to grant so that a program can use `path`: the state directory of that program, as a profile writes it.
 fn granted_for(path: &Path, home: Option<&Path>) -> String {
     let Some(below) = home.and_then(|home| path.strip_prefix(home).ok()) else {
         // A file that is to be made needs its directory.

@@ -25,7 +25,7 @@ const FAMILIES: [libc::c_int; 5] =
 /// Refused whatever they are asked.
 const KEYS: [libc::c_long; 3] = [libc::SYS_add_key, libc::SYS_keyctl, libc::SYS_request_key];
 
-/// From here on this process, and all that it starts, makes no such calls.
+/// Forbids these calls to this process and its children for good.
 pub fn refuse() -> io::Result<()> {
     for filter in [filter(refused(), libc::EPERM), filter(hidden(), libc::ENOSYS)] {
         seccompiler::apply_filter(&filter.map_err(io::Error::other)?).map_err(io::Error::other)?;
@@ -62,7 +62,7 @@ fn refused() -> Rules {
     Ok(rules)
 }
 
-/// What is not there.
+/// System calls that the filter hides: they seem not to exist.
 fn hidden() -> Rules {
     let calls =
         [libc::SYS_clone3, libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];

@@ -1,8 +1,8 @@
-//! What the trampoline and the first process of a namespace tell the worker, and how the worker knows that they do.
+//! Status packets of the trampoline and of the namespace's first process to the worker, and the check of their sender.
 //!
-//! A socket of packets. The kernel says with each packet who has sent it (`SCM_CREDENTIALS`, unix(7)), in the worker's own
-//! pids, so that nobody can speak for the first process of the namespace, whatever descriptors he comes by. The agent's
-//! process comes as a pidfd and not as a number.
+//! The packets arrive on a socket. The kernel adds the sender's pid to each packet (`SCM_CREDENTIALS`, unix(7)), in the
+//! worker's PID namespace. So no other process can speak for the namespace's first process, whatever descriptors it gets.
+//! The agent's process arrives as a pidfd, not as a number.
 //!
 //! ```text
 //! first process                     worker
@@ -45,21 +45,21 @@ pub enum Word {
     Here,
     /// The program runs. A pidfd of it comes with the packet.
     Runs {
-        /// It has a `/proc` of its own, in which its pids are those that it knows.
+        /// The program has a `/proc` of its own, which shows the pids of its namespace.
         own_proc: bool,
     },
     /// The program has ended.
     Ended(Exit),
     /// The program does not run: why, for a person.
     Failed(String),
-    /// The same, and the kernel refused to execute the program itself.
+    /// Like `Failed`: the kernel refused to execute the program itself.
     Absent(String),
 }
 
-/// Why a program does not run.
+/// Reason for which a program does not run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotRun {
-    /// What it was to run in was not made. The text is for a person.
+    /// The confinement could not be made. The text is for a person.
     Unprepared(String),
     /// The kernel refused to execute the program: it is missing, or another process is writing it. The text is for a person.
     Absent(String),
@@ -83,17 +83,17 @@ impl From<String> for NotRun {
     }
 }
 
-/// For a person: what of the preparation failed.
+/// Error text for a step of the preparation that failed.
 pub fn unprepared((step, error): &Failed) -> String {
     format!("cannot prepare the agent's process: {step}: {error}")
 }
 
-/// What is told of a working directory that cannot be entered.
+/// Error text for a working directory that the program cannot enter.
 pub fn no_workdir(workdir: &str, error: &io::Error) -> String {
     format!("cannot enter the working directory {workdir}: {error}")
 }
 
-/// Says that nobody is meant to start this by hand.
+/// Prints that a person must not start this command, and returns the exit status.
 pub fn internal() -> u8 {
     eprintln!("this is internal to session-worker");
     crate::exit::USAGE
@@ -104,24 +104,24 @@ pub fn inherited(args: &[OsString], n: usize) -> Option<OwnedFd> {
     syscalls::take_inherited(args.get(n)?.to_str()?.parse().ok()?).ok()
 }
 
-/// A packet, and who the kernel says has sent it.
+/// A packet with the sender that the kernel names.
 pub struct Heard {
-    /// What was said.
+    /// The packet's content.
     pub word: Word,
     /// The sender's process, in the receiver's PID namespace.
     pub sender: Pid,
-    /// What came with it.
+    /// The pidfd that came with the packet; absent for most words.
     pub pidfd: Option<OwnedFd>,
 }
 
-/// Both ends: the worker's, and the one to be inherited. Both are closed at exec until [`inherit`].
+/// Makes the socket: the worker's end and the inherited end. exec closes both until [`inherit`].
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     rustix::net::sockopt::set_socket_passcred(&ours, true)?;
     Ok((ours, theirs))
 }
 
-/// Lets the next program have it.
+/// Makes a descriptor inheritable by the next program.
 pub fn inherit(fd: impl AsFd) -> io::Result<()> {
     Ok(rustix::io::fcntl_setfd(fd, FdFlags::empty())?)
 }
@@ -140,7 +140,7 @@ pub fn say(socket: impl AsFd, word: &Word, pidfd: Option<BorrowedFd<'_>>) -> io:
     Ok(())
 }
 
-/// Says why the program does not run. If nobody hears it, the worker is gone.
+/// Sends the reason for which the program does not run. Ignores errors: then the worker is gone.
 pub fn say_failed(socket: impl AsFd, reason: NotRun) {
     let bounded = |mut reason: String| {
         let mut end = reason.len().min(REASON);
@@ -214,16 +214,16 @@ pub fn pid_of(pidfd: impl AsFd) -> Option<Pid> {
     Pid::from_raw(pid.max(0))
 }
 
-/// What the worker knows of a program from what it was told and has checked.
+/// Facts about a program that the worker has received and checked.
 #[derive(Debug, Default)]
 pub struct Known {
     /// The first process of the namespace.
     pub init: Option<Pid>,
     /// The program, and whether it has a `/proc` of its own.
     pub agent: Option<(Pid, bool)>,
-    /// How the program ended.
+    /// Exit of the program; absent while it runs.
     pub exit: Option<Exit>,
-    /// Why it does not run.
+    /// Reason for which the program does not run; absent otherwise.
     pub failure: Option<String>,
     /// The kernel refused to execute the program itself.
     pub is_absent: bool,
@@ -272,7 +272,7 @@ impl Known {
 }
 
 impl Known {
-    /// Whether this process can know that the program does not run.
+    /// Returns true if the kernel-named sender can know that the program does not run.
     fn may_fail(&self, sender: Pid, child: Pid) -> bool {
         self.agent.is_none() && (sender == child || self.init.is_none_or(|init| init == sender))
     }

@@ -1,5 +1,5 @@
-//! What no kept crate offers safely: the system calls `mount_setattr` and `keyctl`, and to own a descriptor that this
-//! process was started with. The only file with `unsafe` in this program.
+//! System calls that no crate of ours offers safely: `mount_setattr`, `keyctl`, and taking a descriptor that this
+//! process has inherited. The only file with `unsafe` in this program.
 
 #![allow(unsafe_code)]
 
@@ -32,7 +32,7 @@ pub fn make_read_only(at: impl AsFd) -> io::Result<()> {
     set_attributes(at, RDONLY | NOSUID | NODEV)
 }
 
-/// The same, but it may be written.
+/// Like [`make_read_only`], but files stay writable.
 pub fn make_harmless(at: impl AsFd) -> io::Result<()> {
     set_attributes(at, NOSUID | NODEV)
 }
@@ -54,7 +54,7 @@ fn set_attributes(at: impl AsFd, set: u64) -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Joins a new session keyring that nobody else has (keyctl(2), `KEYCTL_JOIN_SESSION_KEYRING`). A kernel without keys has
+/// Joins a new session keyring that no other process has (keyctl(2), `KEYCTL_JOIN_SESSION_KEYRING`). A kernel without keys has
 /// none to share.
 pub fn join_new_session_keyring() -> io::Result<()> {
     let no_name: *const libc::c_char = std::ptr::null();

@@ -95,7 +95,7 @@ fn become_program(plan: &Plan) -> NotRun {
     NotRun::refused(program, &command.exec())
 }
 
-/// What the program's process needs and a plain spawn does not give it.
+/// Prepares the program's process with everything that a plain spawn does not do.
 fn prepare(plan: &Plan) -> Result<(), Failed> {
     // A session of its own: no terminal to be stopped by, no group shared with the worker.
     rustix::process::setsid().map_err(|error| ("setsid", error.into()))?;
@@ -110,11 +110,11 @@ fn prepare(plan: &Plan) -> Result<(), Failed> {
     SigSet::empty().thread_set_mask().map_err(|error| ("signal mask", error.into()))
 }
 
-/// What the kernel's search for memory is told of agents (proc_pid_oom_score_adj(5)): rather one of them than the manager, its
-/// workers, and what else runs here.
+/// OOM score of agents (proc_pid_oom_score_adj(5)): the kernel kills an agent before the manager, its workers, and
+/// other programs.
 const OOM_SCORE: i32 = 300;
 
-/// When memory runs out, this goes before those who can bring it back.
+/// Makes this process the first that the kernel kills when memory runs out.
 fn go_first() {
     let path = "/proc/self/oom_score_adj";
     let now = std::fs::read_to_string(path).ok().and_then(|score| score.trim().parse::<i32>().ok());

@@ -33,9 +33,9 @@ pub enum Received {
 enum Stands {
     /// A manager.
     Linked,
-    /// Nobody now. The link keeps the reports for the next manager.
+    /// No manager now. The link keeps the reports for the next manager.
     Alone,
-    /// Nobody any more.
+    /// No manager, and none will come.
     Closed,
 }
 
@@ -86,7 +86,7 @@ impl Link {
         self.outbox.push(&self.envelope(hello))
     }
 
-    /// From now on every message belongs to this incarnation.
+    /// Sets the incarnation of every later message.
     pub fn belong_to(&mut self, incarnation: Incarnation) {
         self.incarnation = incarnation;
     }
@@ -302,10 +302,10 @@ impl Link {
     }
 }
 
-/// Why a link could not be taken up again.
+/// Reason for which a link could not continue.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// What was handed over is no pair of pipes.
+    /// The descriptors that the manager handed over are not a pair of pipes.
     #[error("{0}")]
     NoPipes(#[from] io::Error),
     /// A message does not fit in a frame.

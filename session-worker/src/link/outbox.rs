@@ -10,7 +10,7 @@ use protocol::wire::FromWorker;
 #[derive(Debug, Default)]
 pub struct Outbox {
     bytes: Vec<u8>,
-    /// How much of `bytes` is written.
+    /// Number of bytes at the front of `bytes` that are written.
     written: usize,
     /// Number and size of each frame in `bytes`, as [`frame::size`] counts it.
     frames: VecDeque<(u64, usize)>,
@@ -34,22 +34,22 @@ impl Outbox {
         Ok(())
     }
 
-    /// How much is here, in bytes: the sum of [`frame::size`] of the frames that are not acknowledged.
+    /// Size of all frames that are not acknowledged, in bytes: the sum of their [`frame::size`].
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// What is still to be written.
+    /// Bytes that the link has still to write.
     pub fn unwritten(&self) -> &[u8] {
         &self.bytes[self.written..]
     }
 
-    /// So much more is written.
+    /// Counts `count` more bytes as written.
     pub fn wrote(&mut self, count: usize) {
         self.written += count;
     }
 
-    /// Where it was written to has gone: all of it is to be written again.
+    /// Marks all frames as unwritten, because the pipe to which they were written is gone.
     pub fn rewind(&mut self) {
         self.written = 0;
     }
@@ -140,7 +140,7 @@ mod tests {
             (self.dice % below as u64) as usize
         }
 
-        /// One read of the manager, of `most` bytes; whether it told the worker something after it.
+        /// Reads up to `most` bytes as the manager does. Returns true if the manager acknowledged something after it.
         fn read(&mut self, most: usize) -> bool {
             let piece = self.outbox.unwritten();
             let piece = piece[..most.min(piece.len())].to_vec();

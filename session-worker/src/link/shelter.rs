@@ -1,4 +1,4 @@
-//! Where the worker waits for the next manager when its own is gone.
+//! The shelter: the socket at which a worker waits for the next manager when its own is gone.
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -13,11 +13,11 @@ use rustix::fs::{Mode, OFlags};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tokio::net::{UnixListener, UnixStream};
 
-/// What a manager hands over.
+/// The pipes that a new manager hands over.
 pub struct Pipes {
-    /// What the worker is told from now on.
+    /// Commands of the manager.
     pub input: OwnedFd,
-    /// What it says.
+    /// Reports of the worker.
     pub output: OwnedFd,
 }
 
@@ -25,21 +25,21 @@ pub struct Pipes {
 pub struct Shelter {
     papers: wire::Shelter,
     listener: UnixListener,
-    /// Who has come and has not shown anything yet. Whoever comes later takes the place: nobody can keep the door
-    /// shut by saying nothing.
+    /// The newest connection that has sent nothing yet. A later connection replaces it, so that a silent one cannot
+    /// block the shelter.
     visitor: Option<UnixStream>,
 }
 
-/// What happens at the door.
+/// An event at the shelter's socket.
 pub enum Knock {
-    /// Somebody came.
+    /// A connection, or the error of accepting it.
     Came(io::Result<UnixStream>),
-    /// Who is there says something, or has gone.
+    /// The visitor sent something, or closed its connection.
     Spoke,
 }
 
 impl Shelter {
-    /// Opens the door.
+    /// Makes the socket, with mode 0600. Errors: the path cannot be bound.
     pub fn open(papers: wire::Shelter) -> io::Result<Self> {
         let path = Path::new(&papers.socket);
         match std::fs::remove_file(path) {
@@ -52,17 +52,17 @@ impl Shelter {
         Ok(Self { papers, listener: UnixListener::from_std(listener)?, visitor: None })
     }
 
-    /// How long a running turn goes on without a manager.
+    /// Time limit of a running turn without a manager.
     pub fn turn(&self) -> Duration {
         Duration::from_millis(self.papers.turn_ms)
     }
 
-    /// How long a worker without one stays.
+    /// Time limit of an idle worker without a manager.
     pub fn idle(&self) -> Duration {
         Duration::from_millis(self.papers.idle_ms)
     }
 
-    /// Waits for something at the door.
+    /// Waits for an event at the socket.
     pub async fn knocked(&self) -> Knock {
         tokio::select! {
             came = self.listener.accept() => Knock::Came(came.map(|(visitor, _)| visitor)),
@@ -73,7 +73,7 @@ impl Shelter {
         }
     }
 
-    /// Lets somebody in who may be a manager: of the same user, or root.
+    /// Accepts a connection of the same user or of root: it may be a manager.
     pub fn admit(&mut self, visitor: UnixStream) {
         let ours = rustix::process::geteuid().as_raw();
         let theirs = visitor.peer_cred().map(|peer| peer.uid());
@@ -82,7 +82,7 @@ impl Shelter {
         }
     }
 
-    /// What the visitor hands over, if it is a manager. Nobody else is answered.
+    /// Takes the pipes from the visitor; `None` if it sent nothing yet or is no manager. The worker never replies.
     pub fn hear(&mut self) -> Option<Pipes> {
         let visitor = self.visitor.as_ref()?;
         let received = match visitor.try_io(tokio::io::Interest::READABLE, || receive(visitor)) {
@@ -127,7 +127,7 @@ fn receive(visitor: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     Ok((bytes[..received.bytes].to_vec(), handed))
 }
 
-/// In a time that does not depend on where they differ.
+/// Compares in constant time.
 fn is_same(given: &[u8], right: &[u8; 32]) -> bool {
     given.len() == right.len() && given.iter().zip(right).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
 }

@@ -1,4 +1,4 @@
-//! What a worker says while no manager hears it: frames in a file, for the next one.
+//! The spool: a file of frames in which a worker keeps its reports for the next manager while it has none.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -7,8 +7,8 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
-/// Opens a regular file of this user's, neither itself nor its directory a link: whoever put one there would read what the
-/// session says, or have another file overwritten.
+/// Opens a regular file of this user. Refuses a link as the file or its directory: through a link another program could read
+/// the session's output, or have another file overwritten.
 fn open(path: &Path) -> io::Result<File> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -42,7 +42,7 @@ impl Spool {
         Ok(Self { file, length, limit })
     }
 
-    /// Whether it may take more.
+    /// Returns true if the spool is below its limit.
     pub fn has_room(&self) -> bool {
         self.length < self.limit
     }
@@ -62,12 +62,12 @@ impl Spool {
         }
     }
 
-    /// Whether anything is in it.
+    /// Returns true if the spool is empty.
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
 
-    /// What was in it is on record.
+    /// Empties the spool: the manager has recorded all of it. Errors: the file cannot be truncated.
     pub fn clear(&mut self) -> io::Result<()> {
         self.file.set_len(0)?;
         self.length = 0;

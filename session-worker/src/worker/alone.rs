@@ -6,7 +6,7 @@ use protocol::failpoint;
 use protocol::wire::Report;
 use tokio::time::Instant;
 
-use super::lobby::hello;
+use super::handshake::hello;
 use super::{Error, LONGEST_GRACE, Worker};
 use crate::agent::acp::Acp;
 use crate::exit;
@@ -33,7 +33,7 @@ impl Worker {
         self.tell(reports)
     }
 
-    /// Whoever finds the shelter's place taken or closed has none, and leaves with its manager.
+    /// Opens the shelter. A worker that cannot open it has none, and exits with its manager.
     pub(super) fn open_shelter(&mut self, papers: protocol::wire::Shelter) {
         let spool = Spool::open(papers.spool.as_ref(), papers.spool_bytes);
         match spool.and_then(|spool| Ok((spool, Shelter::open(papers)?))) {

@@ -1,4 +1,4 @@
-//! What the manager says, and what is done about it.
+//! Commands of the manager, and the worker's actions on them.
 
 use std::sync::Arc;
 use std::time::Duration;

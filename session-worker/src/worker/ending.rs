@@ -19,7 +19,7 @@ use crate::tree::{self, Ending, Round};
 const LEFTOVER_GRACE: Duration = Duration::from_millis(500);
 /// Reads of what an agent said before its death: a pipe holds 64 KiB, or 1 MiB at most (pipe(7)).
 const LAST_READS: usize = 64;
-/// How long the last reports wait for a manager that does not read.
+/// Time that the last reports wait for a manager that does not read.
 const FAREWELL: Duration = Duration::from_millis(500);
 
 /// The worker is on its way out.
@@ -81,8 +81,8 @@ impl Worker {
         {
             self.link.send(started)?;
         }
-        self.mourn()?;
-        // What a turn leaves behind when it ends by itself is told with its end.
+        self.report_dead_agent()?;
+        // The end of a turn that ends by itself reports the processes that it leaves behind.
         let forced = self.leaving.is_some() || self.turn.as_ref().is_some_and(|turn| turn.aborted);
         if let Some((ending, _)) = &mut self.ending
             && ending.has_begun_to_kill()
@@ -130,8 +130,8 @@ impl Worker {
         Ok(())
     }
 
-    /// What an agent that lived between prompts, and its commands, have said to the end; then that it is dead.
-    fn mourn(&mut self) -> Result<(), Error> {
+    /// Reports the last output of an agent that lived between prompts, and of its commands; then its death.
+    fn report_dead_agent(&mut self) -> Result<(), Error> {
         let Some(acp) = &mut self.acp else { return Ok(()) };
         let mut reports = acp.work();
         if acp.exit.is_some() {
@@ -139,7 +139,7 @@ impl Worker {
             acp.drain_stderr();
         }
         if acp.exit.is_some() && !acp.is_given_up() {
-            // What it said at last is a pipe full at most; more comes from something that it has left behind.
+            // The agent's last output is at most a full pipe; more comes from a process that it has left behind.
             for _ in 0..LAST_READS {
                 match acp.drain() {
                     Some(more) => reports.extend(more),

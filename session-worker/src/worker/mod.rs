@@ -1,4 +1,4 @@
-//! The worker's life: Hello, Welcome, Ready, then one prompt at a time until it is told to leave.
+//! The worker's life: Hello, Welcome, Ready, then one prompt at a time until the manager ends it.
 //!
 //! One thread, one loop: wait for something ([`Wake`]), handle it without blocking, decide what follows. A
 //! worker at rest has no timer and is not woken.
@@ -8,7 +8,7 @@
 mod alone;
 mod command;
 mod ending;
-mod lobby;
+mod handshake;
 mod tell;
 mod watch;
 
@@ -25,7 +25,7 @@ use tokio::net::UnixStream;
 use tokio::time::Instant;
 
 use self::ending::Leaving;
-use self::lobby::{Lobby, answer, lead_session, signals, take_pipes};
+use self::handshake::{Handshake, answer, lead_session, signals, take_pipes};
 use crate::agent::acp::{self, Acp};
 use crate::agent::per_prompt::{self, Ready, Turn};
 use crate::confine::Confinement;
@@ -40,15 +40,15 @@ use crate::worker::watch::{MemoryGroup, Watch};
 /// More would overflow the clock.
 const LONGEST_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Why a worker could not begin or go on.
+/// Reason for which a worker could not start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A step of preparing the process.
     #[error("cannot prepare this process: {step}: {source}")]
     Setup {
-        /// Which step.
+        /// The step that failed.
         step: &'static str,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// Standard input and output are not a manager's.
@@ -82,11 +82,11 @@ fn setup<T, E: Into<io::Error>>(step: &'static str, result: Result<T, E>) -> Res
 /// Runs the worker on this thread, which must be the main one: the agent's death signal follows the thread
 /// that spawned it. Returns the status to leave with.
 pub fn run() -> Result<u8, Error> {
-    // What the launcher left open beyond 0, 1 and 2: nothing of ours is there yet. With the write end of another worker's
-    // pipe, say, that worker would never see the end of its input.
+    // Close descriptors that the launcher left open beyond 0, 1 and 2; the worker has none of its own yet. With the write end
+    // of another worker's pipe here, for example, that worker would never see the end of its input.
     setup("descriptors", close_all_but(&[]))?;
-    // What this process makes for itself is its user's alone. Programs get what this process was started with, or what the
-    // manager says.
+    // Only the user may read files that this process makes for itself. Programs get the umask with which this process was
+    // started, or the manager's.
     let umask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let (input, output) = setup("frame pipes", take_pipes())?;
     setup("session", lead_session())?;
@@ -101,10 +101,10 @@ pub fn run() -> Result<u8, Error> {
     runtime.block_on(async {
         let bell = setup("signals", UnixStream::from_std(bell))?;
         let link = Link::new(input, output).map_err(Error::NoPipes)?;
-        let mut lobby = Lobby { link, bell, terminated };
-        match lobby.wait_for_welcome().await? {
+        let mut handshake = Handshake { link, bell, terminated };
+        match handshake.wait_for_welcome().await? {
             Ok(welcome) => {
-                let mut worker = Worker::new(lobby, welcome);
+                let mut worker = Worker::new(handshake, welcome);
                 worker.confinement.limits.inherited.umask = Some(umask.as_raw_mode());
                 worker.live().await
             }
@@ -176,8 +176,8 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(lobby: Lobby, welcome: Box<Welcome>) -> Self {
-        let Lobby { link, bell, terminated } = lobby;
+    fn new(handshake: Handshake, welcome: Box<Welcome>) -> Self {
+        let Handshake { link, bell, terminated } = handshake;
         Self {
             link,
             bell,
@@ -212,7 +212,7 @@ impl Worker {
             let restore = per_prompt::restore(&self.welcome.agent);
             self.link.send(Report::Ready { restore, agent_pid: None })?;
         }
-        // What came in the same read as the Welcome.
+        // Commands that arrived in the same read as the Welcome.
         self.obey()?;
         let mut at_work = false;
         loop {
@@ -252,7 +252,7 @@ impl Worker {
                         shelter.admit(visitor);
                     }
                 }
-                // Whoever came has gone again.
+                // The visitor has gone again.
                 Wake::Door(Knock::Came(Err(_))) => {}
                 Wake::Door(Knock::Spoke) => {
                     if let Some(pipes) = self.shelter.as_mut().and_then(Shelter::hear) {

@@ -1,4 +1,4 @@
-//! What the manager is told of the agent: its reports, the sandbox and the memory that a failure is laid on, and what confines it.
+//! Reports on the agent: its own reports, the sandbox or the memory that caused a failure, and its confinement.
 
 use protocol::wire::{Report, TurnEnd};
 use protocol::{Keeper, Level, failpoint};
@@ -32,7 +32,7 @@ impl Worker {
                 *message = format!("out of memory: {message}");
             }
             if matches!(report, Report::TurnEnded { .. }) {
-                // Whoever lived on has not ended for that.
+                // An agent that lives on did not end for lack of memory.
                 self.starved &= self.acp.as_ref().is_some_and(|acp| acp.exit.is_some());
             }
             match &report {
@@ -79,7 +79,7 @@ impl Worker {
         self.welcome.env.iter().find(|(name, _)| name == "HOME").map(|(_, home)| home.as_str())
     }
 
-    /// What the sandbox has refused a program that has failed, for a person.
+    /// Describes, for a person, what the sandbox refused a program that failed.
     pub(super) fn refused(&self, complaints: &str) -> Option<Report> {
         let walls = self.confinement.contain.walls()?;
         refusal::refused(walls, &self.welcome.workdir, self.home(), complaints)?;

@@ -18,7 +18,7 @@ const CLOSE: Duration = Duration::from_millis(50);
 pub struct Watch {
     memory: Option<u64>,
     pids: Option<u32>,
-    /// When the next look is due.
+    /// Instant of the next sample.
     pub next: Instant,
     /// There was too much at the last look.
     over: bool,
@@ -34,7 +34,7 @@ pub enum Excess {
 }
 
 impl Watch {
-    /// Of those limits that nothing else sees to; none if there are none.
+    /// Makes a watch of the limits that the worker itself enforces; `None` if there are none.
     pub fn new(limits: &Limits, by: &LimitedBy) -> Option<Self> {
         let watched = |keeper| keeper == Some(Keeper::Watched);
         let memory = limits.memory_bytes.filter(|_| watched(by.memory));
@@ -42,17 +42,17 @@ impl Watch {
         (memory.is_some() || pids.is_some()).then(|| Self { memory, pids, next: Instant::now(), over: false })
     }
 
-    /// Its programs are gone.
+    /// Forgets the last excess: the programs are gone.
     pub fn forget(&mut self) {
         self.over = false;
     }
 
-    /// Whether what was found last is news: whoever is killed takes a while to give back what it had.
+    /// Returns true if the last excess is new: killed processes take a while to free their memory.
     pub fn is_news(&mut self) -> bool {
         !std::mem::replace(&mut self.over, true)
     }
 
-    /// Looks, if it is time. What there is too much of.
+    /// Samples the usage if it is time. Returns the limit that the programs exceed.
     pub fn look(&mut self, now: Instant) -> Option<Excess> {
         if now < self.next {
             return None;
@@ -68,7 +68,7 @@ impl Watch {
         if let Some(limit) = self.pids.filter(|limit| used.tasks > *limit) {
             return Some(Excess::Pids { found: used.tasks, limit });
         }
-        // What several of them share counts for each of them there, which is cheap to find out, and once here.
+        // `resident` is cheap and counts shared memory once for each process; the proportional size counts it once.
         let limit = self.memory.filter(|limit| used.resident > *limit)?;
         let found = tree::proportional_bytes();
         (found > limit).then_some(Excess::Memory { found, limit })
@@ -99,7 +99,7 @@ impl MemoryGroup {
         std::fs::read_to_string(&self.events).ok().and_then(|events| killed(&events)).unwrap_or(0)
     }
 
-    /// What is to be told, if the kernel has killed anything of it since the last time.
+    /// Report of a kill for lack of memory; `None` if the kernel has killed no process since the last call.
     pub fn news(&mut self) -> Option<Report> {
         let killed = self.killed();
         if killed <= self.told {

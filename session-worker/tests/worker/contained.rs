@@ -11,11 +11,11 @@ use rustix::process::Signal;
 
 use super::harness::*;
 
-/// Nobody, who owns nothing and may do nothing.
+/// Uid of the user nobody, who owns nothing and may do nothing.
 const NOBODY: u32 = 65534;
 /// In a process group and a session of its own, deaf, with nothing open, its parents gone.
 const ESCAPES: &str = r#"(setsid sh -c 'trap "" TERM HUP INT; exec <&- >&- 2>&-; setsid sh -c "trap \"\" TERM HUP INT; while :; do sleep 1000; done" & ' &)"#;
-/// One that starts its successor and leaves, for ever.
+/// A script that starts its successor and exits, for ever.
 const CHAIN: &str = "trap '' TERM; setsid ./chain & exit";
 
 /// A worker whose agents are contained, of a user; `say` wants to know whose in a message.
@@ -27,7 +27,7 @@ fn contained(user: &str, grace_ms: u64, agent: Agent) -> Worker {
     worker
 }
 
-/// Who the tests can be.
+/// Users as which the tests can run.
 fn users() -> Vec<&'static str> {
     match rustix::process::geteuid().is_root() {
         true => vec!["root", "nobody"],

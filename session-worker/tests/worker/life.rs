@@ -1,4 +1,4 @@
-//! How a worker comes up, and what it does before it is welcomed.
+//! The start of a worker, and its actions before the manager welcomes it.
 
 use std::process::{Command as Program, Stdio};
 

@@ -1,4 +1,4 @@
-//! What an agent's program is started with, and what is said of one that does not run.
+//! Input of an agent's program at its start, and reports on a program that does not run.
 
 use std::fs;
 use std::process::Command as Program;

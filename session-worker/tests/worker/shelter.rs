@@ -15,7 +15,7 @@ fn make(worker: &Worker, name: &str) {
     fs::write(worker.path(name), "").unwrap();
 }
 
-/// Whether the spool says this.
+/// Returns true if the spool contains these words.
 fn spooled(worker: &Worker, words: &str) -> bool {
     let says = |report: &Report| matches!(report, Report::Output { text, .. } if text.contains(words));
     worker.spooled().iter().any(|frame| says(&frame.body))
@@ -249,7 +249,7 @@ fn set(request: u64, mode: &str) -> Command {
     Command::Set { request, setting: Setting { name: "mode".into(), value: mode.into() } }
 }
 
-/// What the next manager is told, from the spool and then by the pipe, until this.
+/// Reports to the next manager, from the spool and then from the pipe, until the wanted one.
 fn hears(worker: &mut Worker, wanted: impl Fn(&Report) -> bool) -> Vec<Report> {
     worker.visit(&[7; 32]);
     let mut heard = worker.resume();

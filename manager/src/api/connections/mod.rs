@@ -41,15 +41,15 @@ use crate::config::Connections;
 pub const MAX_HEAD: usize = 16 * 1024;
 /// The most header lines of a request.
 const MAX_HEADERS: usize = 100;
-/// How long the last answer of a connection may take.
+/// Time limit for the last answer of a connection.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// How much is read and thrown away so that the last answer is seen.
+/// Bytes that the daemon reads and discards so that the client gets the last answer.
 const FAREWELL_BYTES: usize = 1024 * 1024;
 
-/// Whose this connection is, by what the kernel says of its peer; none: nobody's who may connect.
+/// The owner of a connection, by the peer's uid from the kernel; `None`: the peer may not connect.
 ///
-/// The socket's mode keeps strangers out already; this holds also where the file was put, by mistake, where others can
-/// change it.
+/// The socket's mode keeps other users out already. This check also holds if the file lies, by mistake, where others
+/// can change it.
 fn recognise(stream: &UnixStream) -> Option<Who> {
     let own = rustix::process::geteuid().as_raw();
     match stream.peer_cred().map(|peer| peer.uid()) {
@@ -65,7 +65,7 @@ fn recognise(stream: &UnixStream) -> Option<Who> {
     }
 }
 
-/// The user whose daemon this is, and root, whom nobody can keep out.
+/// Returns true for the user of the daemon and for root, whom no check can keep out.
 fn may_connect(peer: u32, own: u32) -> bool {
     peer == own || peer == 0
 }
@@ -121,7 +121,7 @@ pub async fn serve(
     Ok(())
 }
 
-/// One connection, from its first byte to its last.
+/// Serves a connection, from its first byte to its last.
 async fn converse(
     stream: UnixStream,
     peer: Peer,
@@ -159,12 +159,12 @@ async fn converse(
         }
     };
     if let Some(last) = seat.last_words(result, room.limits) {
-        // Whoever is not there any more does not hear it.
+        // A client that has gone does not receive it.
         let _ = timeout(FAREWELL, say(&stream, last)).await;
     }
 }
 
-/// One request, from its head's end to the answer's body.
+/// Serves a request, from the end of its head to the body of the answer.
 async fn answer(
     router: TowerToHyperService<Router>,
     seat: Arc<Seat>,
@@ -178,7 +178,7 @@ async fn answer(
         Ok(response) => response,
         Err(never) => match never {},
     };
-    // What the handler had of the body is gone by now.
+    // The handler no longer uses the body.
     drop(origin);
     let size = response.size_hint().exact().unwrap_or(0) as usize;
     if size > SMALL && !room.admit(&seat, size) {

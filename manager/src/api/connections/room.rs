@@ -1,4 +1,4 @@
-//! Who has a seat, what each may keep, and who loses it when there is none left.
+//! Seats of connections, the memory that each may use, and the choice of the one that must leave when all are taken.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,13 +19,13 @@ use crate::config::Connections;
 pub const SMALL: usize = 64 * 1024;
 /// Bytes of request bodies that are read or worked on at once.
 const BODIES: usize = 64 * 1024 * 1024;
-/// How many of these may be of sessions, that is of whoever comes with a token or from below a worker.
+/// Bytes of these bodies that sessions may use: callers with a token or from below a worker.
 const BODIES_OF_SESSIONS: usize = 32 * 1024 * 1024;
-/// How long a request waits for a part of the budget.
+/// Time that a request waits for a part of the budget.
 const BODY_PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes of answers that wait for their clients, in all.
 const ANSWERS: usize = 64 * 1024 * 1024;
-/// Who has taken nothing for so long may lose its place to another's answer.
+/// Time without progress after which a client may lose its place to another's answer.
 const SLOW: Duration = Duration::from_secs(1);
 /// The configuration's figures, as they are used here.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +62,7 @@ impl Limits {
     }
 }
 
-/// Whose a connection is.
+/// The owner of a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Who {
     /// The owner's, as far as is known.
@@ -72,13 +72,13 @@ pub enum Who {
     Session(SessionId, bool),
 }
 
-/// The answer to whoever finds all room taken.
+/// The answer to a client that finds all seats taken.
 pub fn overloaded(detail: &str) -> ApiError {
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail)
         .hint("try again after `Retry-After` seconds")
 }
 
-/// All connections, and what they hold together.
+/// All connections, and the memory that they use together.
 pub struct Room {
     pub limits: Limits,
     taken: Mutex<Taken>,
@@ -138,7 +138,7 @@ impl Room {
         taken.close(|state| state.phase != Phase::Work && state.since.elapsed() >= SLOW, None);
     }
 
-    /// Whether so many bytes more of answers may wait. Those who have taken nothing for a while make room.
+    /// Returns true if `size` more bytes of answers may wait. Closes connections of slow clients to make room.
     pub fn admit(&self, seat: &Seat, size: usize) -> bool {
         let mut taken = self.taken();
         while taken.answers > 0 && taken.answers + size > ANSWERS {
@@ -204,7 +204,7 @@ impl Taken {
 pub struct Seat {
     number: u64,
     state: Mutex<State>,
-    /// The connection is to be closed.
+    /// Wakes the connection's task to close it.
     pub cut: Notify,
 }
 
@@ -223,12 +223,12 @@ pub struct State {
     pub answer: usize,
     /// Since when the client has taken nothing, though something waits for it.
     pub stalled: Option<Instant>,
-    /// What hyper wanted to answer by itself.
+    /// Status of the answer that hyper wanted to give by itself; absent if none.
     pub refused: Option<StatusCode>,
     pub expired: bool,
 }
 
-/// What a connection waits for.
+/// The event for which a connection waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Its first request's first byte.
@@ -320,7 +320,7 @@ impl Seat {
         state.phase == Phase::Work && (state.received || !state.starving)
     }
 
-    /// When the connection is closed if nothing comes.
+    /// The instant at which the daemon closes the connection if nothing arrives.
     pub fn deadline(&self, limits: &Limits) -> Option<Instant> {
         let state = self.state();
         let within = match state.phase {
@@ -332,7 +332,7 @@ impl Seat {
         Some(state.since + within)
     }
 
-    /// What the client is told at the end, if it can be told anything.
+    /// The last answer to the client; `None` if none can be sent.
     pub fn last_words(&self, result: Option<hyper::Result<()>>, limits: Limits) -> Option<ApiError> {
         let state = self.state();
         let untold = matches!(state.phase, Phase::Fresh | Phase::Head);
@@ -383,7 +383,7 @@ impl Seat {
     }
 }
 
-/// Where a request has come from. In the extensions of every request that came over a connection.
+/// Origin of a request: its connection. In the extensions of every request that came over a connection.
 #[derive(Clone)]
 pub struct Origin {
     seat: Arc<Seat>,
@@ -398,7 +398,7 @@ impl Origin {
         Self { seat, room, held: Arc::default() }
     }
 
-    /// Whose the connection is.
+    /// The owner of the connection.
     pub fn who(&self) -> Who {
         self.seat.state().who.clone()
     }

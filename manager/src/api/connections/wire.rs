@@ -161,7 +161,7 @@ fn poll_gone(seat: &Seat, watched: &UnixStream, cx: &mut Context<'_>) -> Poll<io
     }
 }
 
-/// Whether the peer has closed its side in both directions (unix(7): then poll(2) says POLLHUP).
+/// Returns true if the peer has closed its side in both directions (unix(7): then poll(2) reports POLLHUP).
 fn is_gone(stream: impl AsFd) -> io::Result<bool> {
     let mut fds = [PollFd::new(&stream, PollFlags::empty())];
     poll(&mut fds, Some(&Timespec::default()))?;

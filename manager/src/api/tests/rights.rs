@@ -1,4 +1,4 @@
-//! Who may do what: tokens of drivers and viewers, sub-agents, unknown peers.
+//! Tests of rights: tokens of drivers and viewers, sub-agents, unknown peers.
 
 use super::*;
 

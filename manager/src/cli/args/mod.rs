@@ -30,7 +30,7 @@ Exit codes: 0 ok, 1 failure, 2 usage, 3 timeout, 4 no such session, 5 permission
 
 /// Crash-isolated hosting of AI agent sessions
 #[derive(Debug, Parser)]
-#[command(name = "kennel", version = crate::VERSION, after_help = EXAMPLES, max_term_width = 110)]
+#[command(name = "kennel", version = crate::version::VERSION, after_help = EXAMPLES, max_term_width = 110)]
 pub struct Cli {
     /// For every command.
     #[command(flatten)]

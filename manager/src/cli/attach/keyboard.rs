@@ -13,8 +13,8 @@ use tokio::sync::mpsc;
 use unicode_width::UnicodeWidthStr;
 
 use crate::cli::ui;
-use crate::cli::ui::sgr;
 use crate::session_manager::MAX_PROMPT;
+use crate::terminal_text as sgr;
 
 /// Ctrl-P Ctrl-Q, as docker has it.
 const DETACH: [u8; 2] = [0x10, 0x11];

@@ -16,8 +16,8 @@ use crate::cli::link::random_key;
 use crate::cli::ui::Ui;
 use crate::cli::ui::error::{Failure, Outcome};
 use crate::cli::ui::form::Form;
-use crate::cli::ui::sgr::{Colours, Screen};
 use crate::client::{Request, encoded};
+use crate::terminal_text::{Colours, Screen};
 
 /// The longest name of a client, in characters.
 const MAX_NAME: usize = 100;

@@ -9,9 +9,9 @@ use tokio::time::{Instant, sleep_until};
 use crate::cli::ui::Ui;
 use crate::cli::ui::error::{Failure, Outcome};
 use crate::cli::ui::render;
-use crate::cli::ui::sgr::{Colours, Screen};
 use crate::client::sse::Frame;
 use crate::client::{ClientError, Events};
+use crate::terminal_text::{Colours, Screen};
 
 /// How long a prompt waits before it is worth a line that it does.
 pub(super) const BRIEFLY: Duration = Duration::from_millis(400);

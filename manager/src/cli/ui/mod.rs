@@ -9,7 +9,6 @@
 pub(crate) mod error;
 pub(crate) mod form;
 pub(crate) mod render;
-pub(crate) mod sgr;
 pub(crate) mod table;
 pub(crate) mod units;
 

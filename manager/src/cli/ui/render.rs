@@ -5,10 +5,10 @@ use protocol::api::{ChildInfo, Status};
 use protocol::wire::AgentDetails;
 use protocol::{Keeper, LimitedBy, Limits};
 
-use crate::cli::ui::sgr::is_tricky;
-use crate::cli::ui::sgr::push;
-use crate::cli::ui::sgr::{Colours, Screen};
 use crate::cli::ui::units::size;
+use crate::terminal_text::is_tricky;
+use crate::terminal_text::push;
+use crate::terminal_text::{Colours, Screen};
 
 /// Something went well.
 pub const GREEN: Style = AnsiColor::Green.on_default();
@@ -79,12 +79,6 @@ fn harmless(text: &str, colours: Colours) -> String {
 pub(in crate::cli) fn printed(text: &str) -> String {
     let mut screen = Screen::new(Colours::Pass);
     screen.feed(text) + &screen.rest()
-}
-
-/// A stranger's text in a line of a log: it can begin no line of its own.
-pub(crate) fn logged(text: &str) -> String {
-    let (body, end) = text.strip_suffix('\n').map_or((text, ""), |body| (body, "\n"));
-    block(body).replace('\n', "\n    ") + end
 }
 
 /// JSON in which nothing can drive a terminal: outside of plain text there are only strings, and there any
@@ -160,8 +154,8 @@ pub fn offers(details: &AgentDetails) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::ui::sgr::is_tricky;
     use crate::cli::ui::table::Table;
+    use crate::terminal_text::is_tricky;
 
     #[test]
     fn strangers_text_cannot_drive_a_terminal() {
@@ -200,7 +194,6 @@ mod tests {
         let mut table = Table::new(&["A"]);
         table.row(vec!["  \u{1b}]52;c;aGk=\u{7}\nx\u{ad}".into()]);
         assert_eq!(table.text(false, None), "A\n  \\u{1b}]52;c;aGk=\\u{7} x\\u{ad}\n");
-        assert_eq!(logged("a\u{1b}[31m\nINFO forged\n"), "a\\u{1b}[31m\n    INFO forged\n");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! One agent of `config.toml`, checked as a whole.
+//! An agent of `config.toml`, checked as a whole.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

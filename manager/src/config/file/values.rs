@@ -6,8 +6,9 @@ use std::path::{Component, Path};
 
 use serde::{Deserialize, Deserializer, de};
 
+use super::super::bounds;
+use super::super::cgroup_root::CgroupRoot;
 use super::super::lookup::shown;
-use super::super::{CgroupRoot, bounds};
 
 /// A value as the file has it.
 pub(super) enum Written<'a> {
@@ -18,7 +19,7 @@ pub(super) enum Written<'a> {
     Other,
 }
 
-/// Why a written value is refused.
+/// Reason for which a written value is refused.
 pub(super) enum Wrong {
     /// The value is of another kind. Holds what the key takes, with an example.
     Form(&'static str),

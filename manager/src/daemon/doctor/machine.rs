@@ -1,4 +1,4 @@
-//! What the doctor finds about the machine: namespaces, sandbox programs, control groups, limits and systemd.
+//! Findings of the doctor about the machine: namespaces, sandbox programs, control groups, limits and systemd.
 
 use std::fs;
 use std::process::{Command, Stdio};

@@ -1,5 +1,4 @@
-//! Whether this machine lets kennel keep its promise, and what to do where it does not. Looks, and changes nothing;
-//! with or without a daemon.
+//! `kennel doctor`: checks this machine for problems and prints fixes. Changes nothing; works with or without a daemon.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -86,7 +85,7 @@ pub struct Told {
 /// Looks at everything.
 pub async fn examine(paths: &Paths, told: &Told) -> Vec<Finding> {
     let mut findings = vec![daemon(told), state_dir(&paths.state_dir), machine::worker_program()];
-    // What is wrong with the configuration is told by its own finding.
+    // Another finding reports errors of the configuration.
     let config = told.config.as_deref().unwrap_or(&paths.config);
     let setting = Config::load(config).map(|config| config.cgroup_root().clone()).unwrap_or_default();
     let root = Root::find(&setting, None).await;
@@ -116,9 +115,9 @@ fn daemon(told: &Told) -> Finding {
             format!("runs, pid {pid}, and its state directory was deleted: no new work is taken"),
             "`kennel daemon stop` ends its sessions; the next daemon begins anew, or with a backup that you put there",
         ),
-        (Some(pid), Some(version)) if version != crate::VERSION => Finding::warning(
+        (Some(pid), Some(version)) if version != crate::version::VERSION => Finding::warning(
             "daemon",
-            format!("runs, pid {pid}, version {version}; this is {}", crate::VERSION),
+            format!("runs, pid {pid}, version {version}; this is {}", crate::version::VERSION),
             "`kennel daemon upgrade` replaces it and interrupts no turn",
         ),
         (Some(pid), _) => Finding::ok("daemon", format!("runs, pid {pid}")),
@@ -184,7 +183,7 @@ fn configuration(path: &Path) -> Finding {
     Finding::warning(NAME, found, "install them, or correct their `command`")
 }
 
-/// Where the caller's environment names another configuration than the daemon reads.
+/// Warns if the caller's environment names another configuration than the daemon reads.
 fn own_configuration(read: &Path, own: &Path) -> Option<Finding> {
     let (read_by_daemon, named_here) = (read.display(), own.display());
     (!same_file(read, own)).then(|| {

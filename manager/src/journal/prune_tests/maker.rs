@@ -17,7 +17,7 @@ use crate::core::{Ask, At, Command, Input, NewPrompt, Reply, Seen, State};
 
 pub(super) const BOOT: &str = "boot";
 
-/// What an agent is told of turns: prompts and replies.
+/// Turns that an agent receives: prompts and replies.
 pub(super) type Told = Vec<(String, String)>;
 
 /// A history that a number decides, in a real journal.
@@ -153,7 +153,7 @@ impl Maker {
         records.iter().map(|record| (record.id, record.event().unwrap())).collect()
     }
 
-    /// What every session's agent would be told, whichever of its open prompts it is told it for.
+    /// The turns that every session's agent would receive, for each of its open prompts.
     pub(super) fn told(&self) -> Vec<(SessionId, PromptId, Told)> {
         let sessions = self.opened.fleet.sessions();
         let of = sessions.flat_map(|session| {

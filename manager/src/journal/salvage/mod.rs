@@ -1,8 +1,8 @@
-//! What can still be read of a damaged journal is brought over into a new one. The damaged file is kept.
+//! Salvage of a damaged journal: kennel copies every readable row into a new file and keeps the damaged one.
 //!
-//! The new journal is written whole beside the damaged one, synced, and named `journal.db.salvaged`; from then on it
-//! counts. Then the damaged files get their names (`journal.db.damaged-N`, and `-wal`), and the new one takes their place. A
-//! manager that dies in the middle of this is followed by one that goes on with it.
+//! kennel writes the new journal whole beside the damaged one, syncs it, and names it `journal.db.salvaged`; from then
+//! on the new one counts. Then it renames the damaged files (`journal.db.damaged-N`, and `-wal`), and moves the new one
+//! into their place. If a manager dies in between, the next one continues.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -33,7 +33,7 @@ pub fn finish(path: &Path) -> io::Result<()> {
     if named(path, ".salvaged").exists() { switch(path) } else { Ok(()) }
 }
 
-/// Whether the log has lost commits.
+/// Returns true if the log has lost commits. Errors: the log cannot be read.
 pub fn is_log_damaged(path: &Path) -> io::Result<bool> {
     Ok(Wal::read(&named(path, "-wal"))?.is_damaged())
 }

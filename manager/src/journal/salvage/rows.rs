@@ -14,7 +14,7 @@ use crate::core::Session;
 /// Holes in a table of which what is behind them is still looked for.
 const HOLES: usize = 10_000;
 
-/// What was read, and looks like what was written.
+/// Rows that could be read and have a valid form.
 #[derive(Default)]
 pub(super) struct Rows {
     pub(super) meta: BTreeMap<String, String>,
@@ -165,7 +165,7 @@ impl Rows {
             let running = turns.running.iter().map(|turn| turn.prompt.id.0);
             running.chain(turns.queue.iter().chain(&turns.interrupted).map(|prompt| prompt.id.0))
         });
-        // What is damaged may be a number as well.
+        // A damaged id may be any number.
         held.chain(events).chain(prompts).filter(|id| *id < 1 << 52).max().unwrap_or(0)
     }
 }
@@ -232,7 +232,7 @@ fn first(range: RangeInclusive<i64>, fits: impl Fn(i64) -> bool) -> i64 {
     high
 }
 
-/// What a question gives until it fails, and whether it did not.
+/// Returns the rows of a query until it fails, and true if it did not fail.
 fn scan(connection: &Connection, sql: &str, given: &[Value], columns: usize) -> (Vec<Vec<Value>>, bool) {
     let mut found = Vec::new();
     let Ok(mut select) = connection.prepare_cached(sql) else { return (found, false) };

@@ -23,13 +23,13 @@ use crate::system::process;
 
 mod root;
 
-/// What a session's directory ends with: so no session's name is that of a file there.
+/// Suffix of a session's directory: so no session's name is the name of a file there.
 const SUFFIX: &str = ".session";
-/// What a manager's directory begins with.
+/// Prefix of a manager's directory.
 const INSTANCE: &str = "kennel-";
 /// The period in which processor time is counted, in microseconds: the kernel's own (cpu.cfs_period_us).
 const PERIOD_US: u64 = 100_000;
-/// How often all processes of a group are listed to kill those that are new, at most.
+/// Limit of passes over a group's processes in which kennel kills new ones.
 const PASSES: usize = 32;
 
 fn make(group: &Path) -> io::Result<()> {
@@ -63,7 +63,7 @@ fn set(group: &Path, file: &str, value: u64) -> bool {
 pub struct Cgroups {
     root: Root,
     instance: String,
-    /// Not removed yet: the kernel was not done with what had been in them.
+    /// Sessions whose groups still exist, because the kernel has not finished with their processes.
     left: BTreeSet<SessionId>,
 }
 
@@ -77,7 +77,7 @@ impl Cgroups {
         tree.join(&self.instance).join(format!("{id}{SUFFIX}"))
     }
 
-    /// Makes a session's groups, with its limits, and says what sees to each.
+    /// Makes a session's groups, with its limits. Returns them with the mechanism that enforces each limit.
     pub fn make(&self, id: &SessionId, limits: &Limits) -> (Groups, LimitedBy) {
         let (mut groups, mut by) = (Groups::default(), limits.without_groups());
         let wanted = |name: &str| match name {
@@ -186,7 +186,7 @@ impl Cgroups {
         groups.filter(|group| !remove(group)).count() == 0
     }
 
-    /// It has processes again: it is not to be removed.
+    /// Keeps the session's groups, because the session has processes again.
     pub fn keep(&mut self, id: &SessionId) {
         self.left.remove(id);
     }
@@ -232,7 +232,7 @@ fn whole(group: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// Whether it is gone.
+/// Removes a group and all groups below it. Returns true if they are gone.
 fn remove(group: &Path) -> bool {
     let stays = |path: &&PathBuf| match fs::remove_dir(path) {
         Ok(()) => false,

@@ -1,4 +1,4 @@
-//! Where control groups can be made: what is set, or what the service manager has delegated.
+//! The directory in which kennel makes control groups: configured, or delegated by the service manager.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,16 +12,17 @@ use super::{about, make, text};
 use crate::config::CgroupRoot;
 use crate::system::probe;
 
-/// What stands for a controller's name in the root of version 1.
+/// Placeholder for a controller's name in the root of version 1.
 const CONTROLLER: &str = "{controller}";
-/// What limits need. In version 1 the first that is there also knows the processes of sessions without limits.
+/// Controllers that limits need. In version 1 the first one present also contains the processes of sessions without
+/// limits.
 const CONTROLLERS: [&str; 3] = ["pids", "memory", "cpu"];
 
 /// `f_type` of file systems, statfs(2).
 const CGROUP2: u64 = 0x6367_7270;
 const CGROUP1: u64 = 0x0027_e0eb;
 
-/// Where groups can be made: found, and tried.
+/// A directory for control groups, found and tested.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Root {
     /// Version 2, with these controllers.
@@ -36,11 +37,11 @@ pub enum Root {
 }
 
 impl Root {
-    /// What is set, or what is ours by itself; none if that is nothing. A process of the `session-worker` program, which
-    /// is at `named` or beside this one, was put in a group there.
+    /// Finds the configured root, or one that is delegated to this process; `None` if there is none. Tests the root
+    /// with a process of the `session-worker` program, which is at `named` or beside this one.
     ///
     /// # Errors
-    /// Why what is set cannot be used, for a person.
+    /// A configured root that cannot be used; the text is for a person.
     pub async fn find(setting: &CgroupRoot, named: Option<&Path>) -> Result<Option<Self>, String> {
         let root = match setting {
             CgroupRoot::None => return Ok(None),
@@ -112,7 +113,7 @@ impl Root {
         tried
     }
 
-    /// What it is, for a person.
+    /// Describes the root for a person.
     pub fn describe(&self) -> String {
         let listed = |names: Vec<&str>| match names.is_empty() {
             true => "no controllers".to_owned(),
@@ -132,7 +133,7 @@ impl Root {
         }
     }
 
-    /// Whether it keeps limits of memory.
+    /// Returns true if the root enforces limits of memory.
     pub fn has_memory(&self) -> bool {
         match self {
             Root::V2 { controllers, .. } => controllers.contains("memory"),
@@ -141,12 +142,12 @@ impl Root {
     }
 }
 
-/// Which kind of file system a directory lies on.
+/// Reads the type of the file system on which a directory lies.
 fn kind(path: &Path) -> io::Result<u64> {
     if !path.is_absolute() || !fs::metadata(path)?.is_dir() {
         return Err(io::Error::new(io::ErrorKind::NotADirectory, "no directory with an absolute path"));
     }
-    // Whoever can write there decides which processes are in our groups, and those are killed.
+    // A user who can write there decides which processes kennel kills, because kennel kills those in its groups.
     let found = fs::metadata(path)?;
     if ![geteuid().as_raw(), 0].contains(&found.uid()) || found.mode() & 0o002 != 0 {
         let why = format!(

@@ -20,14 +20,14 @@ use rustix::process::geteuid;
 /// The most links that are followed on the way to a directory, as the kernel has it (path_resolution(7)).
 const LINKS: usize = 40;
 
-/// What is not this user's alone, and what to do about it.
+/// A file or directory that others can change, and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Untrusted {
     /// The directory or file.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// The problem.
     pub why: String,
-    /// What to do.
+    /// The remedy.
     pub mend: String,
 }
 
@@ -80,8 +80,8 @@ pub fn existing(path: &Path) -> io::Result<Option<PathBuf>> {
     Ok(Some(real))
 }
 
-/// Makes sure that nobody else can put another file in the place of one in this directory: others may write it only if it
-/// is sticky. Makes the directory where it is not there. Its path without links.
+/// Checks that no other user can replace a file in this directory: others may write it only if it is sticky. Creates a missing
+/// directory. Returns its path without links.
 ///
 /// # Errors
 /// As [`directory`].
@@ -120,16 +120,16 @@ pub fn contents(directory: &Path, wanted: impl Fn(&str) -> bool) -> io::Result<(
     Ok(())
 }
 
-/// How a file is opened.
+/// The way in which a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
-    /// To read it.
+    /// For reading.
     Read,
-    /// To read and write it; made where it is not there, and never truncated.
+    /// For reading and writing. Creates a missing file; never truncates.
     Keep,
-    /// To write it; made where it is not there, and emptied where it is.
+    /// For writing. Creates a missing file; truncates an existing one.
     Anew,
-    /// To write at its end; made where it is not there.
+    /// For appending. Creates a missing file.
     Append,
 }
 
@@ -191,8 +191,7 @@ fn open_in(directory: &File, path: &Path, how: How) -> io::Result<File> {
     Ok(file)
 }
 
-/// Makes sure that a file that somebody else may have written for us, and that was opened, is this user's or root's, and
-/// that nobody else can write it.
+/// Checks that an open file belongs to this user or root, and that no other user can write it.
 ///
 /// # Errors
 /// The reason, for a person.
@@ -207,11 +206,11 @@ pub fn believed(path: &Path, file: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Where a walk has come to.
+/// Position of a walk along a path.
 struct Way {
-    /// As far as it is there, without links.
+    /// The part of the path that exists, without links.
     real: PathBuf,
-    /// What is not there yet.
+    /// The names that do not exist yet.
     missing: VecDeque<OsString>,
 }
 
@@ -323,7 +322,7 @@ fn writable(path: &Path, meta: &Metadata) -> Untrusted {
     untrusted(path, &why, &mend)
 }
 
-/// What the kernel's call says of a link where none may be, in our words.
+/// Replaces the kernel's error for a link in a place where none may be.
 fn linked(error: rustix::io::Errno, path: &Path) -> io::Error {
     let is_link = || fs::symlink_metadata(path).is_ok_and(|meta| meta.is_symlink());
     match error {
@@ -344,14 +343,14 @@ fn overflow() -> Option<u32> {
     fs::read_to_string("/proc/sys/kernel/overflowuid").ok()?.trim().parse().ok()
 }
 
-/// Whether this process's user namespace has all users, as the machine's own has.
+/// Returns true if this process's user namespace has all users, as the machine's own has.
 fn knows_everybody() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
-/// Whether anybody but the owner and root can write. Where every user has a group of the same name, that group is nobody
-/// else.
+/// Returns true if users other than the owner and root can write. A group with the name of its only user counts as that
+/// user.
 fn others_write(path: &Path, meta: &Metadata) -> bool {
     let group_writes = || !is_private(meta.gid()) || has_acl(path);
     meta.mode() & 0o002 != 0 || (meta.mode() & 0o020 != 0 && group_writes())

@@ -1,4 +1,4 @@
-//! What belongs to a prompt, as content that the agent takes (ACP: `promptCapabilities`,
+//! Attachments of a prompt, as content that the agent accepts (ACP: `promptCapabilities`,
 //! <https://agentclientprotocol.com/protocol/v1/content>).
 
 use protocol::wire::{Attachment, AttachmentKind, Content};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::message::beginning;
 
-/// What of it an agent takes, beside texts and links.
+/// Kinds of attachments that an agent accepts, beside texts and links.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Takes {
     image: bool,
@@ -15,13 +15,14 @@ pub struct Takes {
 }
 
 impl Takes {
-    /// As the agent's `promptCapabilities` have it.
+    /// Reads the kinds from the agent's `promptCapabilities`.
     pub fn told(capabilities: &Value) -> Self {
         let able = |name| capabilities[name] == true;
         Self { image: able("image"), audio: able("audio"), files: able("embeddedContext") }
     }
 
-    /// One block of content for each; or what the agent does not take, for a person.
+    /// Makes a block of content of each attachment. The error, for a person, names the kind that the agent does not
+    /// accept.
     pub fn blocks(self, attachments: &[Attachment]) -> Result<Vec<Value>, String> {
         attachments.iter().map(|attachment| self.block(attachment)).collect()
     }

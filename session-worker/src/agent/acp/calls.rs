@@ -1,5 +1,5 @@
-//! What the agent asks of its client and the client that drives can do better than the worker: each such request
-//! goes to the manager, and comes back answered or to be seen to here.
+//! Requests of the agent that the driving client can answer better than the worker. Each goes to the manager and
+//! returns with an answer, or the worker answers it.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::files::{self, For, Place};
 use super::message::{Do, INTERNAL, INVALID_PARAMS, error, error_about, result, text_at};
 
-/// How much all requests that wait may hold together, in bytes.
+/// Limit of all waiting requests together, in bytes.
 const HELD: usize = 16 * 1024 * 1024;
 /// Terminals of clients that may be open at once.
 const TERMINALS: usize = 64;
@@ -22,9 +22,9 @@ const CANCELLED: i64 = -32800;
 pub struct Asked {
     /// The agent's id of it.
     pub id: Value,
-    /// What it asks for.
+    /// Method of the request.
     pub method: String,
-    /// With what.
+    /// Parameters of the request.
     pub params: Value,
 }
 
@@ -52,7 +52,7 @@ impl Open {
 #[derive(Debug)]
 struct Elsewhere {
     client: EventId,
-    /// What that client calls it.
+    /// The client's id of the terminal.
     id: String,
 }
 
@@ -61,34 +61,34 @@ struct Elsewhere {
 pub struct Calls {
     client: Option<EventId>,
     offers: Vec<Offer>,
-    /// Those that wait, by our number.
+    /// Waiting requests, by the worker's number.
     open: BTreeMap<u64, Open>,
-    /// How much is in `open`, in bytes.
+    /// Size of `open`, in bytes.
     held: usize,
     /// A request was refused because too many wait, or too large ones.
     full: bool,
     last: u64,
-    /// By the name that the agent knows.
+    /// Terminals of clients, by the agent's name for each.
     terminals: BTreeMap<String, Elsewhere>,
     opened: u64,
 }
 
-/// What is to be done about a request.
+/// The next action for a request.
 #[derive(Debug)]
 pub enum Next {
-    /// This, and then it is out of our hands.
+    /// The worker does this, and is done with the request.
     Do(Do),
-    /// The worker sees to it itself.
+    /// The worker answers the request itself.
     Own(Asked),
 }
 
 impl Calls {
-    /// Who drives now, and what that client can do.
+    /// Sets the client that drives, and its abilities; `None`: no client drives.
     pub fn driven_by(&mut self, client: Option<EventId>, offers: Vec<Offer>) {
         (self.client, self.offers) = (client, offers);
     }
 
-    /// Hands a request over, if somebody else is to see to it. `turn` is the prompt whose turn runs.
+    /// Hands a request over if the client must answer it. `turn` is the prompt whose turn runs.
     pub fn ask(&mut self, place: &Place, turn: Option<PromptId>, asked: Asked) -> Next {
         let Some(needs) = Offer::of(&asked.method) else { return Next::Own(asked) };
         if needs == Offer::Elicitation {
@@ -125,7 +125,7 @@ impl Calls {
         mut asked: Asked,
     ) -> Next {
         if needs != Offer::Terminal {
-            // What the worker may not touch is not reached by way of a client either.
+            // An agent reaches no file through a client that the worker may not touch.
             match files::whose(place, &asked.params) {
                 Ok(For::Client(path)) => asked.params["path"] = json!(path),
                 Ok(For::Worker) => return Next::Own(asked),
@@ -175,17 +175,17 @@ impl Calls {
         Some(open.asked())
     }
 
-    /// Whether one was refused since the last time, because there were too many.
+    /// Returns true if a request was refused since the last call, because too many wait or they are too large.
     pub fn was_full(&mut self) -> bool {
         std::mem::take(&mut self.full)
     }
 
-    /// What is held here of what the agent has said, in bytes.
+    /// Size of the agent's requests that wait here, in bytes.
     pub fn held(&self) -> usize {
         self.held
     }
 
-    /// What has become of a request. Nothing, if it does not wait any more.
+    /// Handles the manager's answer to a request; `None` if the request no longer waits.
     pub fn answered(&mut self, request: u64, answer: CallAnswer) -> Option<Next> {
         let asked = self.take(request)?;
         let own = asked.method.starts_with("fs/");
@@ -224,7 +224,7 @@ impl Calls {
             .collect()
     }
 
-    /// Another manager hears us. What is open is asked again, for nobody knows whether its answer was lost.
+    /// Repeats all open requests to a new manager, because their answers may be lost.
     pub fn taken_over(&mut self, turn: Option<PromptId>) -> Vec<Report> {
         let again = |(request, asked): (&u64, &Open)| {
             let (prompt, method, payload) = (turn?, asked.method.clone(), asked.payload.clone());
@@ -352,7 +352,7 @@ mod tests {
         let mut next = calls.left_alone();
         assert!(sent(next.pop().unwrap())["error"]["message"].as_str().unwrap().contains("replaced"));
         assert!(next.is_empty());
-        // Whoever drove then is not asked any more.
+        // The earlier driver gets no more requests.
         assert!(matches!(calls.ask(&root(), TURN, asked("terminal/create", json!({}))), Next::Own(_)));
         let mut again = calls.taken_over(TURN);
         assert_eq!(handed(Next::Do(Do::Report(again.pop().unwrap()))).0, form);

@@ -1,4 +1,4 @@
-//! What the agent writes: lines of the protocol, and what it prints beside them.
+//! Output of the agent: lines of the protocol, and other text on its standard output and standard error.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use tokio::time::Instant;
 use super::{Acp, UNREAD};
 use crate::pipes::is_transient;
 
-/// How long an agent may live on after it has closed its standard output.
+/// Time that an agent may live after it has closed its standard output.
 const CLOSED: Duration = Duration::from_secs(1);
-/// How much is read at once.
+/// Size of a read, in bytes.
 const READ: usize = 32 * 1024;
 
 impl Acp {
@@ -70,7 +70,7 @@ impl Acp {
 
     fn hear(&mut self, bytes: &[u8]) -> Vec<Report> {
         self.has_spoken |= !bytes.is_empty();
-        // What it has printed before it said this may belong to it.
+        // Text on standard error before this message may belong to it.
         let mut reports = self.read_stderr();
         let bytes = match self.skip(bytes) {
             Some((unread, rest)) => {

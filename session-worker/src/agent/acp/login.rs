@@ -3,13 +3,13 @@
 //! Agents print them to standard error and wait, or give up. A person looks at the session, not into its log. What is printed is
 //! hostile: only `http` and `https`, only printable ASCII, and only so much of it.
 
-/// How much of a line is looked at, in bytes.
+/// Bytes of a line that the search examines at most.
 const LINE: usize = 8 * 1024;
 /// The longest address, in bytes.
 const LONGEST: usize = 2 * 1024;
-/// So many of one process are told.
+/// Limit of addresses that the worker reports for one process.
 const MOST: usize = 3;
-/// What stands beside an address at which one logs in.
+/// Words that stand beside an address for logging in.
 const WORDS: [&str; 13] = [
     "log in",
     "login",
@@ -26,7 +26,7 @@ const WORDS: [&str; 13] = [
     "verification",
 ];
 
-/// What an agent prints, as far as it is about a log-in.
+/// Search for log-in addresses in an agent's output.
 #[derive(Debug, Default)]
 pub struct Addresses {
     /// The line whose end has not come.

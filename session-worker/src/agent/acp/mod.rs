@@ -107,7 +107,7 @@ impl Acp {
 
     /// Waits until something can be worked on; lines count only if there is `room` for what they become.
     pub async fn ready(&self, room: bool) -> Ready {
-        // What it says waits until its process is known.
+        // The agent's output waits until the worker knows its process.
         let room = room && !self.start.is_open() && self.outbox.len() - self.written < UNREAD;
         tokio::select! {
             () = self.start.readable() => Ready::Start,

@@ -9,7 +9,7 @@ const LONGEST: usize = 2_048;
 /// Words beside which a number from 400 to 599 is the status of an HTTP response.
 const WORDS: [&str; 6] = ["error", "status", "http", "failed", "request", "unauthorized"];
 
-/// How agents word a stream of their model that was cut, in lines that are about nothing else.
+/// Phrases by which agents report a cut stream of their model, in lines about nothing else.
 const CUT: [&str; 16] = [
     "stream disconnected",
     "stream error",
@@ -39,7 +39,7 @@ pub struct LastWords {
 }
 
 impl LastWords {
-    /// It goes on.
+    /// Adds a piece of the agent's text.
     pub fn say(&mut self, text: &str) {
         if self.too_long || self.text.len() + text.len() > LONGEST {
             self.too_long = true;
@@ -49,7 +49,7 @@ impl LastWords {
         }
     }
 
-    /// What was said before is not the last.
+    /// Forgets the text: the agent has done something after it.
     pub fn forget(&mut self) {
         *self = Self::default();
     }

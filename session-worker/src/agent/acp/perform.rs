@@ -1,4 +1,4 @@
-//! What is done for the agent and told of it: messages to it, reports, files and commands.
+//! Actions for the agent: messages to it, reports, files and commands.
 
 use protocol::wire::Report;
 use protocol::{failpoint, wire};
@@ -36,8 +36,8 @@ impl Acp {
         self.written = 0;
     }
 
-    /// How much is held here for the agent, in bytes, beside what a message takes while it is being read. It is bounded,
-    /// because the worker is outside the limits of its session.
+    /// Memory that the worker keeps for the agent, in bytes, beside the message that it reads. The amount has a limit,
+    /// because the session's limits do not cover the worker.
     fn held(&self) -> usize {
         let here = self.line.len() + self.outbox.len();
         here + self.conversation.held() + self.calls.held() + self.terminals.held()

@@ -22,9 +22,9 @@ use crate::confine::Confinement;
 
 /// The manager's name for the model, in the environment.
 const MODEL: &str = "KENNEL_MODEL";
-/// What the agent is told beside its own system prompt.
+/// The variable with text that the agent adds to its own system prompt.
 const SYSTEM_PROMPT: &str = "KENNEL_SYSTEM_PROMPT";
-/// What it is told in the place of that.
+/// The variable with text that replaces the agent's own system prompt.
 const SYSTEM_PROMPT_INSTEAD: &str = "KENNEL_SYSTEM_PROMPT_INSTEAD";
 
 impl Acp {
@@ -43,7 +43,7 @@ impl Acp {
         };
         absolute(argv)?;
         let mut mcp_servers = mcp_servers.clone();
-        // Whoever has the manager's socket is its owner: nobody in a sandbox is to.
+        // A process with the manager's socket has the owner's rights: no process in a sandbox may have it.
         let inherited = match confinement.contain.walls() {
             Some(_) => Vec::new(),
             None => descriptors::open(&mut mcp_servers),

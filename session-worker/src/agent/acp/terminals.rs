@@ -20,15 +20,15 @@ use crate::agent::program::{self, Launch, Plan, Start};
 use crate::pipes::is_transient;
 use crate::tree;
 
-/// How many may be there at once.
+/// Limit of terminals at one time.
 const MOST: usize = 64;
-/// How much of a command's output is kept where the agent does not say it, and at most, in bytes.
+/// Bytes of a command's output that are kept: the default if the agent names no limit, and the maximum.
 const KEPT: u64 = 1024 * 1024;
-/// How much of the output of all commands together is kept, in bytes.
+/// Bytes of the output of all commands together that are kept.
 const KEPT_IN_ALL: usize = 8 * 1024 * 1024;
-/// How many requests may wait for the ends of commands at once.
+/// Limit of requests that wait for the end of commands at one time.
 const WAITS: usize = 128;
-/// How much is read at once.
+/// Size of a read, in bytes.
 const READ: usize = 16 * 1024;
 /// Reads of one command's output before others have their turn.
 const READS: usize = 16;
@@ -39,7 +39,7 @@ const INVALID_PARAMS: i64 = -32602;
 const INTERNAL: i64 = -32603;
 
 struct Terminal {
-    /// What its processes have in their environment.
+    /// The value of [`MARK`] in the environment of its processes.
     mark: String,
     pid: Pid,
     /// That process was reaped: its pid may be another's.
@@ -65,7 +65,7 @@ pub struct Terminals {
 }
 
 impl Terminals {
-    /// None yet.
+    /// Makes an empty set of terminals.
     pub fn new(launch: Launch) -> Self {
         Self { launch, all: BTreeMap::new(), count: 0, has_started: false }
     }
@@ -85,7 +85,7 @@ impl Terminals {
         };
         match method {
             "terminal/output" => {
-                // What has come since is part of the answer.
+                // The answer contains output that has arrived since the last read.
                 terminal.read();
                 let shown = terminal.shown();
                 self.trim();
@@ -142,8 +142,8 @@ impl Terminals {
         Ok(name)
     }
 
-    /// Where a command starts. In a sandbox that is the working directory or below it; what symlinks there make of it is
-    /// for the kernel to see, inside (`confine/namespace.rs`).
+    /// Checks the directory in which a command starts. In a sandbox the directory must be the working directory or
+    /// below it. The kernel resolves symlinks there, inside (`confine/namespace.rs`).
     fn directory(&self, asked: Option<PathBuf>) -> Result<PathBuf, String> {
         let asked = asked.unwrap_or_default();
         if self.launch.confinement.contain.walls().is_none() {
@@ -183,7 +183,7 @@ impl Terminals {
         all
     }
 
-    /// What is held here for the agent, in bytes.
+    /// Memory that the worker keeps for the agent's commands, in bytes.
     pub fn held(&self) -> usize {
         let held = |terminal: &Terminal| terminal.kept.capacity() + terminal.waiting.len() * bounds::ID;
         self.all.values().map(held).sum()
@@ -203,7 +203,7 @@ impl Terminals {
         }
     }
 
-    /// How many of the commands run.
+    /// Number of commands that run.
     pub fn running(&self) -> usize {
         self.all.values().filter(|terminal| terminal.exit.is_none()).count()
     }

@@ -1,11 +1,11 @@
-//! What an agent in a sandbox can see and write: the steps by which the view is made, for bubblewrap or for `mounts.rs`.
+//! The view of an agent in a sandbox: the steps that make it, for bubblewrap or for `mounts.rs`.
 //!
-//! The whole machine is there to be read, but for what is hidden. Written can be the working directory, what the profile
-//! grants, and temporary files that nobody else sees. `/run` is empty but for what names are resolved with: sockets there
-//! (of the session bus, of key agents, of docker) are ways out. In `strict` the home directory is empty, too.
+//! The agent can read the whole machine except for hidden places. The agent can write the working directory, the paths that the
+//! profile grants, and temporary files of its own. `/run` is empty except for name resolution: sockets there (of the session
+//! bus, of key agents, of docker) are ways out. In `strict` the home directory is empty, too.
 //!
-//! A hidden place is hidden by its *parent*: that is shown as a directory of kennel's own in which everything else of it
-//! is mounted. So what is made there later is hidden as well, and what replaces it.
+//! kennel hides a place by its *parent*: it shows the parent as a directory of its own and mounts everything else of the parent
+//! in it. So a file that appears at the hidden place later, or replaces it, is hidden as well.
 
 mod bubblewrap;
 mod places;
@@ -27,14 +27,14 @@ use places::{make_beneath, metadata};
 pub use bubblewrap::bubblewrap;
 pub use places::{OWN_PROGRAM, copy_of_own_program, identify, open, own_program};
 
-/// Empty, and the agent's own.
+/// Directories that are empty at first and belong to the agent alone.
 pub const EMPTY: [&str; 3] = ["/tmp", "/var/tmp", "/run"];
-/// What stays of `/run`.
+/// Directories of `/run` that an agent in a sandbox still sees.
 const OF_RUN: [&str; 4] =
     ["/run/systemd/resolve", "/run/NetworkManager", "/run/resolvconf", "/run/current-system"];
-/// What root without any rights could still read there of the whole machine.
+/// Directories in which root without capabilities could still read about the whole machine.
 const OF_KERNEL: [&str; 3] = ["/sys/kernel/debug", "/sys/kernel/tracing", "/sys/firmware"];
-/// What root could write of `/proc`, whatever rights it has let go of: the owner's bits suffice.
+/// Paths of `/proc` that root could write even without capabilities: the owner's permission bits suffice.
 pub const ROOTS_OF_PROC: [&str; 8] = [
     "/proc/sys",
     "/proc/sysrq-trigger",
@@ -45,10 +45,11 @@ pub const ROOTS_OF_PROC: [&str; 8] = [
     "/proc/scsi",
     "/proc/driver",
 ];
-/// What tells of the outside. bubblewrap covers it for root only: no `/proc` could be mounted in a sandbox within otherwise.
+/// Files of `/proc` that tell about the machine outside. bubblewrap covers them for root only: otherwise no sandbox
+/// inside could mount `/proc`.
 pub const MASKED_OF_PROC: [&str; 5] =
     ["/proc/keys", "/proc/key-users", "/proc/kcore", "/proc/timer_list", "/proc/kmsg"];
-/// What the kernel makes. Nothing there is shown by its parent.
+/// Directories that the kernel makes. kennel mounts over a hidden place there and never rebuilds its parent.
 const KERNEL: [&str; 3] = ["/proc", "/sys", "/dev"];
 /// The most entries of a directory that are mounted one by one; of more, what is hidden is mounted over.
 const ENTRIES: usize = 1000;
@@ -62,7 +63,8 @@ pub enum Step {
     Empty { path: PathBuf, written: bool },
     /// An empty file.
     Mask { path: PathBuf },
-    /// What is there outside. `held` is open in what was granted, and mounted in the place of the path.
+    /// The place as it is outside. `held` is an open descriptor of a granted place, which is mounted instead of the
+    /// path.
     Shown { path: PathBuf, written: bool, held: Option<OwnedFd> },
     /// A symlink.
     Link { path: PathBuf, target: PathBuf },
@@ -82,14 +84,14 @@ impl Step {
 /// The view, and what was granted in it.
 #[derive(Debug)]
 pub struct View {
-    /// In order.
+    /// The steps, in the order in which they are made.
     pub steps: Vec<Step>,
     /// The places that were opened, as they are.
     pub granted: Vec<Granted>,
 }
 
 impl View {
-    /// Whether what a path leads to lies in something that the agent may write.
+    /// Returns true if a path, or the place to which its symlinks lead, lies in something that the agent may write.
     pub fn lets_write(&self, path: &str) -> bool {
         let real = fs::canonicalize(path).unwrap_or_else(|_| path.into());
         let mut written = self
@@ -154,11 +156,11 @@ struct Shown {
 
 #[derive(Default)]
 struct Layout {
-    /// What is to be hidden, where it really is.
+    /// Places to hide, with their symlinks resolved.
     hidden: BTreeSet<PathBuf>,
     /// Empty directories, and whether they can be written.
     empty: BTreeMap<PathBuf, bool>,
-    /// What the maker makes himself: like an empty directory, without a step.
+    /// Directories that the mounting code makes itself: treated like an empty directory, without a step.
     own: Vec<PathBuf>,
     shown: BTreeMap<PathBuf, Shown>,
     links: BTreeMap<PathBuf, PathBuf>,
@@ -169,7 +171,7 @@ struct Layout {
     granted: Vec<Granted>,
 }
 
-/// What holds at a path: what is said of the deepest path above it, or of itself.
+/// Visibility of a path: its own, or that of the deepest path above it that has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Holds {
     Empty,
@@ -214,7 +216,7 @@ impl Layout {
         }
         self.granted.push(now);
         let (path, shown) = (PathBuf::from(path), Shown { written, held: Some(held) });
-        // What may be written and is named as readable, too, may be written.
+        // A path that is both writable and readable stays writable.
         if written || !self.shown.contains_key(&path) {
             self.shown.insert(path, shown);
         }
@@ -237,7 +239,7 @@ impl Layout {
     }
 
     fn hide(&mut self, path: PathBuf) -> Result<(), String> {
-        // What is granted by this very name is not hidden; and what is empty anyway is.
+        // A path that is granted itself stays visible; an empty directory hides its contents already.
         if self.shown.contains_key(&path) || self.empty.contains_key(&path) {
             return Ok(());
         }

@@ -11,10 +11,10 @@ use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, ResolveFlags, SealFlags};
 
 use super::Step;
 
-/// Where this program is shown in a sandbox: nowhere does an agent reach it by a mount that can be written.
+/// The path at which a sandbox shows this program. An agent reaches this program by no writable mount.
 pub const OWN_PROGRAM: &str = "/run/kennel-init";
 
-/// This program, to be shown read-only in a sandbox at [`OWN_PROGRAM`]; none where its file has gone, as in an upgrade.
+/// The step that shows this program read-only at [`OWN_PROGRAM`]; `None` if its file has gone, as in an upgrade.
 pub fn own_program() -> io::Result<Option<Step>> {
     let running = fs::metadata("/proc/self/exe")?;
     let held = fs::read_link("/proc/self/exe").and_then(|path| open(&path));
@@ -25,7 +25,7 @@ pub fn own_program() -> io::Result<Option<Step>> {
     Ok(held.ok().filter(|_| same).map(shown))
 }
 
-/// A copy of this program that nobody can change.
+/// Makes a copy of this program that no process can change.
 pub fn copy_of_own_program() -> io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let mut copy = fs::File::from(rustix::fs::memfd_create("kennel-init", flags)?);
@@ -58,7 +58,7 @@ pub(super) fn make_beneath(there: &Path, below: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// What lies at a path, by what was opened there.
+/// Takes the identity of the file that is open at a path. Errors: the kernel refuses to stat the descriptor.
 pub fn identify(path: &str, held: &OwnedFd) -> io::Result<Granted> {
     Ok(Granted::of(path.to_owned(), &metadata(held)?))
 }

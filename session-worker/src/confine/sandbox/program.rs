@@ -59,7 +59,7 @@ fn plain(path: &Path) -> PathBuf {
     plain
 }
 
-/// What belongs to a program beside its own file.
+/// Directories that belong to a program beside its own file.
 fn around(program: &Path) -> Vec<PathBuf> {
     let is_modules = |path: &&Path| path.file_name().is_some_and(|name| name == "node_modules");
     if let Some(modules) = program.ancestors().filter(is_modules).last() {

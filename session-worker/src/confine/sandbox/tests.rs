@@ -1,4 +1,4 @@
-//! What an agent sees in a sandbox, by the words for bubblewrap.
+//! The view of an agent in a sandbox, tested by the arguments for bubblewrap.
 
 use std::fs;
 use std::path::{Path, PathBuf};

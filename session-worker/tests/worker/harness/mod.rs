@@ -26,7 +26,7 @@ pub const INCARNATION: u32 = 7;
 
 pub use process::*;
 
-/// What a turn came to.
+/// Result of a turn.
 #[derive(Debug, Default)]
 pub struct Turn {
     pub pid: Option<u32>,
@@ -92,7 +92,7 @@ impl Worker {
         Self::spawn_with(program, dir, log.unwrap())
     }
 
-    /// One whose log is this file.
+    /// Starts a worker whose log is this file.
     pub fn spawn_with(mut program: Program, dir: tempfile::TempDir, log: File) -> Self {
         program.stdin(Stdio::piped()).stdout(Stdio::piped());
         program.stderr(log);
@@ -223,7 +223,7 @@ impl Worker {
         self.resume().into_iter().for_each(|report| turn.take(report));
     }
 
-    /// What was said while there was no manager, once the worker has answered the next.
+    /// Reports from the time without a manager, once the worker has answered the next manager.
     pub fn resume(&mut self) -> Vec<Report> {
         let hello = self.frame().expect("Hello");
         let Report::Hello { resume_from, .. } = hello.body else { panic!("{hello:?}") };
@@ -249,7 +249,7 @@ impl Worker {
         reports
     }
 
-    /// What is in the spool.
+    /// Frames in the spool.
     pub fn spooled(&self) -> Vec<FromWorker> {
         let mut decoder = Decoder::default();
         decoder.feed(&fs::read(self.path("spool")).unwrap());
@@ -368,7 +368,7 @@ impl Worker {
         fs::read_to_string(self.dir.path().join("log")).unwrap()
     }
 
-    /// What carries its marker and lives.
+    /// Living processes that carry the worker's marker.
     pub fn left(&self) -> Vec<(i32, String)> {
         marked(&self.marker)
     }

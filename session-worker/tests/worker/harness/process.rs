@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
-/// How long anything may take before the test fails. Never reached by a test that passes.
+/// Time limit of everything before the test fails. A test that passes never reaches it.
 pub const BOUND: Duration = Duration::from_secs(30);
 
 /// Waits for `fd` to be readable (data, an end, or a pidfd's death).

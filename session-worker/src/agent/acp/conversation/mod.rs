@@ -220,7 +220,7 @@ impl Conversation {
         }
     }
 
-    /// Answers a line that the worker cannot read, so that nobody waits for its answer.
+    /// Answers a line that the worker cannot read, so that the agent does not wait for its answer.
     pub fn unread(&mut self, unread: Unread) -> Vec<Do> {
         let Unread { why, head } = unread;
         let is_message = head.is_message() || head.may_have_id;
@@ -254,7 +254,7 @@ impl Conversation {
         match (message.get("method").and_then(Value::as_str), id) {
             (Some(method), Some(id)) => self.asked(method.to_owned(), id, params),
             (Some("session/update"), None) => self.update(params),
-            // What is told and needs no answer may be unknown: `$/cancel_request`, extensions.
+            // The worker may ignore unknown notifications: `$/cancel_request`, extensions.
             (Some(method), None) => vec![Do::Log(format!("told {} and not heeded", beginning(method)))],
             (None, Some(id)) if is_request => vec![error(id, INVALID_REQUEST, "the method is no text")],
             (None, Some(id)) => {

@@ -49,7 +49,7 @@ pub struct Opening {
 pub enum SystemPrompt {
     /// Appended to the agent's own system prompt.
     Beside(String),
-    /// In the place of the agent's own system prompt.
+    /// The text replaces the agent's own system prompt.
     Instead(String),
 }
 
@@ -263,7 +263,7 @@ impl Conversation {
             )));
         }
         let model = self.opening.model.clone().zip(choice).map(|(value, name)| Setting { name, value });
-        // What was set later goes before what the profile says.
+        // Settings of clients take precedence over the profile's model.
         self.to_set = self.opening.settings.iter().rev().cloned().chain(model).collect();
         all.extend(self.set_next());
         all
@@ -271,7 +271,7 @@ impl Conversation {
 
     pub(super) fn ready(&mut self) -> Vec<Do> {
         self.stage = Stage::Ready;
-        // What it has confirmed by now, and not what it began with.
+        // The report contains the values that the agent has confirmed by now, not its first ones.
         self.offered_bytes = 0;
         let mut payload = Value::Object(std::mem::take(&mut self.offered).into_known());
         payload["sessionUpdate"] = json!("session_opened");

@@ -19,7 +19,7 @@ impl Conversation {
             (Some(turn), _) if turn.cancelled => return vec![cancelled(id)],
             (Some(turn), _) => Some(turn),
             (None, Stage::Ready) => None,
-            // Whoever could answer does not know of the agent yet.
+            // No client that could answer knows the agent yet.
             (None, _) => {
                 let what = beginning(&text_at(tool, "title").unwrap_or_else(|| "use a tool".to_owned()));
                 let text = format!(

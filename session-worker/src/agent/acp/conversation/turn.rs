@@ -188,7 +188,7 @@ mod tests {
             assert_eq!(held, turn.tool_bytes);
             assert!(held <= TOOLS_BYTES && held > TOOLS_BYTES / 2, "{held} bytes");
         }
-        // What is told in parts is one tool call, and what is forgotten is not counted.
+        // Parts of a tool call make one, and a forgotten part does not count.
         let before = turn.tool_bytes;
         turn.learn("call-0", &json!({ "title": "short" }));
         assert!(turn.tool_bytes < before);

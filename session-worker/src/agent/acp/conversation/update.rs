@@ -23,7 +23,7 @@ impl Conversation {
             return vec![Do::Log("an update without content".to_owned())];
         }
         let kind = text_at(&payload, "sessionUpdate").unwrap_or_default();
-        // What the agent tells of the conversation that it loads is in the journal already.
+        // The journal already has the conversation that the agent replays while it loads.
         let present = matches!(
             kind.as_str(),
             "available_commands_update" | "current_mode_update" | "config_option_update"

@@ -26,20 +26,20 @@ const LARGEST: u64 = 8 * 1024 * 1024;
 #[derive(Debug)]
 pub struct Place {
     workdir: String,
-    /// Its agent runs in a sandbox: nothing but what is below the directory is read or written.
+    /// The agent runs in a sandbox: the worker reads and writes files below the directory only.
     walled: bool,
-    /// None: it could not be opened, and nothing in it is read or written.
+    /// The open directory. On an error the worker reads and writes nothing in it.
     directory: Result<OwnedFd, Errno>,
-    /// What the session's sandbox hides.
+    /// Paths that the session's sandbox hides.
     hidden: Vec<PathBuf>,
-    /// What is written all the same, below something that is hidden.
+    /// Paths below hidden ones that the agent may write all the same.
     writable: Vec<PathBuf>,
     /// The file mode creation mask of the agent: what the worker writes for it gets the mode that it would give itself.
     umask: Mode,
 }
 
 impl Place {
-    /// Opens the directory. The manager has resolved its path: no part of it is a symlink, or somebody has changed it.
+    /// Opens the directory. The manager has resolved its path: a symlink in it means that the path was changed since.
     pub fn open(workdir: &str, walls: Option<&Walls>, umask: u32) -> Self {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
@@ -54,7 +54,7 @@ impl Place {
         Self { workdir: workdir.to_owned(), walled: walls.is_some(), directory, hidden, writable, umask }
     }
 
-    /// Whether a path is in what the sandbox hides. Of two places the deeper one decides.
+    /// Returns true if the sandbox hides a path. Of several places around the path, the deepest decides.
     fn hides(&self, path: &Path) -> bool {
         let deepest = |places: &[PathBuf]| {
             let depths = places.iter().filter(|place| path.starts_with(place));
@@ -137,7 +137,7 @@ impl Place {
         made
     }
 
-    /// Whether a path names something in the session's directory.
+    /// Returns true if a path names something in the session's directory.
     fn is_in_directory(&self, path: &Path) -> bool {
         self.below(path).is_some() && !path.components().any(|part| matches!(part, Component::ParentDir))
     }
@@ -149,10 +149,10 @@ impl Place {
     }
 }
 
-/// Why a file is not read or written, for the agent.
+/// Reason for which a file is not read or written, for the agent.
 #[derive(Debug, PartialEq)]
 pub enum Refused {
-    /// What it asks for cannot be understood.
+    /// The worker cannot understand the request's parameters.
     Wrong(String),
     /// There is no file under this path: agents make one then.
     Missing(String),
@@ -226,7 +226,7 @@ pub fn write(place: &Place, params: Value) -> Result<Value, Refused> {
     Ok(json!({}))
 }
 
-/// Who is to see to a file that an agent asks for.
+/// The party that handles a file request of the agent.
 #[derive(Debug, PartialEq)]
 pub enum For {
     /// A client, by this absolute path. It need not exist: an editor may know of a file that is not saved.
@@ -235,7 +235,7 @@ pub enum For {
     Worker,
 }
 
-/// Whether a client may be asked for the file of a request: one below the working directory, also by way of symlinks as they
+/// Chooses the party for a file request. A client gets files below the working directory only, also by symlinks as they
 /// are now. The error is for the agent.
 pub fn whose(place: &Place, params: &Value) -> Result<For, Refused> {
     let wrong = || Refused::Wrong("wrong parameters: no `path`".to_owned());
@@ -247,7 +247,7 @@ pub fn whose(place: &Place, params: &Value) -> Result<For, Refused> {
     match place.resolve(path, OFlags::PATH, Mode::empty()) {
         Ok(_) if plain => {}
         Err(Errno::NOENT) if plain => {}
-        // Whoever resolves it by its names alone may arrive elsewhere.
+        // A client that resolves `..` by names alone may reach another file.
         Ok(_) | Err(Errno::NOENT) => return Err(outside(path)),
         Err(error) => return Err(refused(place, path, error)),
     }

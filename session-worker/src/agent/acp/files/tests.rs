@@ -1,4 +1,4 @@
-//! Which files an agent reads and writes by way of its client, with a sandbox and without.
+//! Tests of the files that an agent reads and writes through its client, with a sandbox and without.
 
 use super::*;
 

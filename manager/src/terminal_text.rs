@@ -1,22 +1,22 @@
-//! An agent's stream on a person's terminal: colours pass, everything else that could drive the terminal is
-//! shown and not obeyed.
+//! Text of agents and other strangers on a terminal and in the log: a [`Screen`] passes, drops or shows colours, and escapes
+//! every other control sequence.
 
-/// The longest colour sequence that is believed.
+/// The longest colour sequence that passes, in bytes.
 const MAX_SEQUENCE: usize = 64;
 
-/// What becomes of sequences that only colour.
+/// Treatment of sequences that only set colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Colours {
-    /// They pass.
+    /// Colour sequences pass.
     Pass,
-    /// They are left out.
+    /// Colour sequences are left out.
     Drop,
-    /// They are shown, like everything else that is not obeyed.
+    /// Colour sequences are escaped, like every other sequence.
     Show,
 }
 
 impl Colours {
-    /// For an output that has colours, or has none.
+    /// The treatment for an output with colours, or without.
     pub fn of_output(has: bool) -> Self {
         if has { Self::Pass } else { Self::Drop }
     }
@@ -46,7 +46,7 @@ impl Screen {
         out
     }
 
-    /// What was held back, and colours as they were before.
+    /// Ends the stream: returns the text that was held back, and resets colours that the stream has set.
     pub fn end(&mut self) -> String {
         let mut out = String::new();
         self.release(&mut out);
@@ -56,7 +56,7 @@ impl Screen {
         out
     }
 
-    /// What was held back, and the colours as they are.
+    /// Returns the text that was held back, and leaves colours as they are.
     pub fn rest(&mut self) -> String {
         let mut out = String::new();
         self.release(&mut out);
@@ -111,7 +111,7 @@ impl Screen {
     }
 }
 
-/// Whether these parameters of SGR (ECMA-48, 8.3.117) change colours and weight, and hide nothing.
+/// Returns true if these parameters of SGR (ECMA-48, 8.3.117) change colours and weight only, and hide nothing.
 fn only_colours(params: &str) -> bool {
     let mut numbers = params.split(';');
     while let Some(number) = numbers.next() {
@@ -133,10 +133,9 @@ fn only_colours(params: &str) -> bool {
     true
 }
 
-/// Whether a character can do more to a terminal, or to a reader's eye, than stand there: controls (ESC, the C1
-/// ones and DEL included), marks that turn the direction of writing, line and paragraph separators, and marks
-/// that nobody sees.
-pub(in crate::cli) fn is_tricky(c: char) -> bool {
+/// Returns true if a character can drive a terminal or deceive a reader: controls (with ESC, C1 and DEL), marks that turn the
+/// direction of writing, line and paragraph separators, and invisible marks.
+pub(crate) fn is_tricky(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
@@ -146,12 +145,20 @@ pub(in crate::cli) fn is_tricky(c: char) -> bool {
 }
 
 /// Appends a character, harmless.
-pub(in crate::cli) fn push(out: &mut String, c: char) {
+pub(crate) fn push(out: &mut String, c: char) {
     if is_tricky(c) {
         out.extend(c.escape_default());
     } else {
         out.push(c);
     }
+}
+
+/// Makes a stranger's text harmless for one entry of the log: escapes control characters and indents its further lines.
+pub(crate) fn logged(text: &str) -> String {
+    let (body, end) = text.strip_suffix('\n').map_or((text, ""), |body| (body, "\n"));
+    let mut screen = Screen::new(Colours::Show);
+    let harmless = screen.feed(body) + &screen.end();
+    harmless.replace('\n', "\n    ") + end
 }
 
 #[cfg(test)]
@@ -203,5 +210,10 @@ mod tests {
         }
         let long = format!("\u{1b}[{}", "1;".repeat(1000));
         assert!(shown(&long).starts_with("\\u{1b}[1;1;"));
+    }
+
+    #[test]
+    fn text_in_the_log_begins_no_line_of_its_own() {
+        assert_eq!(logged("a\u{1b}[31m\nINFO forged\n"), "a\\u{1b}[31m\n    INFO forged\n");
     }
 }

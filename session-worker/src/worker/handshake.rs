@@ -1,4 +1,4 @@
-//! From the first instruction to the Welcome: a process of its own, with nothing of its launcher's, that waits for its papers.
+//! The worker from its start to the manager's `Welcome`: it detaches from its launcher, says `Hello` and waits.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -15,8 +15,7 @@ use super::Error;
 use crate::link::{Link, Received};
 use crate::{exit, version};
 
-/// Moves the frame pipes off 0 and 1, so that nothing that prints can get between the frames and nothing below
-/// inherits them.
+/// Moves the frame pipes off descriptors 0 and 1, so that no output mixes with the frames and no child inherits them.
 pub(super) fn take_pipes() -> io::Result<(OwnedFd, OwnedFd)> {
     let input = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     let output = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?;
@@ -33,8 +32,8 @@ pub(super) fn lead_session() -> io::Result<()> {
     }
 }
 
-/// One doorbell for SIGCHLD and SIGTERM. SIGHUP and SIGINT are the terminal's, and this is not its process;
-/// caught and not ignored, because "ignored" would be inherited.
+/// Makes a socket that wakes the worker on SIGCHLD and SIGTERM. SIGHUP and SIGINT belong to the terminal; the worker
+/// catches them without effect, because children would inherit "ignored".
 pub(super) fn signals(terminated: &Arc<AtomicBool>) -> io::Result<StdUnixStream> {
     let (bell, rope) = StdUnixStream::pair()?;
     bell.set_nonblocking(true)?;
@@ -47,15 +46,16 @@ pub(super) fn signals(terminated: &Arc<AtomicBool>) -> io::Result<StdUnixStream>
     Ok(bell)
 }
 
-/// A worker that has no papers yet and must not do anything.
-pub(super) struct Lobby {
+/// A worker before its `Welcome`: it waits and does nothing else.
+pub(super) struct Handshake {
     pub(super) link: Link,
     pub(super) bell: UnixStream,
     pub(super) terminated: Arc<AtomicBool>,
 }
 
-impl Lobby {
-    /// The papers, or the status to leave with.
+impl Handshake {
+    /// Says `Hello` and waits for the `Welcome`. Returns it, or the exit status if the link ends or SIGTERM arrives first.
+    /// Errors: the first message is not a `Welcome`.
     pub(super) async fn wait_for_welcome(&mut self) -> Result<Result<Box<Welcome>, u8>, Error> {
         failpoint::hit("worker", "hello");
         self.link.greet(hello(0))?;
@@ -95,7 +95,7 @@ pub(super) fn hello(resume_from: u64) -> Report {
     Report::Hello { protocol: PROTOCOL_VERSION, build: version::NAME.to_owned(), resume_from }
 }
 
-/// Empties the doorbell.
+/// Empties the socket that signals write to.
 pub(super) fn answer(bell: &UnixStream) {
     let mut rings = [0; 64];
     while matches!(bell.try_read(&mut rings), Ok(n) if n > 0) {}
