@@ -23,9 +23,18 @@ fn told(failure: &str) -> Failure {
     }
 }
 
-/// Every field has a value of its own, so that none can stand for another.
-#[test]
-fn a_session_is_shown_as_it_is() {
+const SANDBOXED: Sandboxed = Sandboxed { sandbox: Sandbox::Workdir, by: SandboxBy::Bubblewrap };
+
+fn details() -> AgentDetails {
+    AgentDetails { name: Some("it".into()), version: None, resume: true, load: false }
+}
+
+fn limited_by() -> LimitedBy {
+    LimitedBy { memory: Some(Keeper::CgroupV1), ..LimitedBy::default() }
+}
+
+/// A running session that crashed three times, ten seconds apart, with a value of its own in every field.
+fn full_session() -> Session {
     let spec = Spec {
         title: Some("a title".into()),
         model: Some("a model".into()),
@@ -55,18 +64,20 @@ fn a_session_is_shown_as_it_is() {
     shows.turns.messages = 11;
     shows.turns.last_message_at = Some(AT.wall + 1);
     shows.turns.first_prompt = Some("how it began".into());
-    let said = AgentDetails { name: Some("it".into()), version: None, resume: true, load: false };
-    shows.agent_details = Some(said.clone());
+    shows.agent_details = Some(details());
     shows.containment = Some(Level::PidNamespace);
-    let walled = Sandboxed { sandbox: Sandbox::Workdir, by: SandboxBy::Bubblewrap };
-    shows.sandbox = Some(walled);
-    let kept = LimitedBy { memory: Some(Keeper::CgroupV1), ..LimitedBy::default() };
-    shows.limited_by = Some(kept);
-    let shown = SessionInfo {
+    shows.sandbox = Some(SANDBOXED);
+    shows.limited_by = Some(limited_by());
+    shows
+}
+
+/// The description of `full_session`, 20 seconds after its first crash.
+fn full_info() -> SessionInfo {
+    SessionInfo {
         id: id("s"),
         title: Some("a title".into()),
         agent: "shell".into(),
-        agent_details: Some(said.clone()),
+        agent_details: Some(details()),
         env_missing: Vec::new(),
         subagent_tools: None,
         model: Some("a model".into()),
@@ -79,9 +90,9 @@ fn a_session_is_shown_as_it_is() {
         agent_pid: Some(101),
         program: None,
         containment: Some(Level::PidNamespace),
-        sandbox: Some(walled),
+        sandbox: Some(SANDBOXED),
         limits: Default::default(),
-        limited_by: Some(kept),
+        limited_by: Some(limited_by()),
         incarnation: 9,
         restore: Some(Restore::Resumed),
         created_at: Timestamp(AT.wall),
@@ -104,8 +115,14 @@ fn a_session_is_shown_as_it_is() {
         clients: Vec::new(),
         parent: Some(id("parent")),
         children: Vec::new(),
-    };
-    assert_eq!(shows.info(AT.mono + 20_000), shown);
+    }
+}
+
+/// Every field has a value of its own, so that none can stand for another.
+#[test]
+fn a_session_is_shown_as_it_is() {
+    let shows = full_session();
+    assert_eq!(shows.info(AT.mono + 20_000), full_info());
     // Thirty seconds after the first death only two count.
     assert_eq!(shows.info(AT.mono + 30_000).restarts.in_window, 2);
 

@@ -29,6 +29,7 @@ use protocol::api::Problem;
 use protocol::event::Event;
 use protocol::{PromptId, SessionId};
 use tokio::sync::{RwLock, watch};
+use tokio::task::JoinHandle;
 
 use crate::history::History;
 use crate::rng::Rng;
@@ -273,36 +274,11 @@ impl Campaign {
     async fn run(self: Arc<Self>, points_exist: bool, disk: bool) -> Report {
         let begun = Instant::now();
         self.host.keep_daemon();
-        for plan in &self.plans {
-            let request = Request::post("/v1/sessions").json(&plan.opts).key(plan.id.as_str());
-            if let Err(problem) = ask(&self.client, &request).await {
-                self.violation(None, format!("{} was not created: {}", plan.id, problem.detail));
-            }
-        }
-        let mut subscribers = vec![
-            ("recorder".to_owned(), None, Manner::Recorder),
-            ("fickle of all".to_owned(), None, Manner::Fickle),
-            ("slow reader of all".to_owned(), None, Manner::Slow),
-        ];
-        for (plan, manner) in self.plans.iter().zip([Manner::Slow, Manner::Fickle].iter().cycle()).take(4) {
-            subscribers.push((format!("{manner:?} of {}", plan.id), Some(plan.id.clone()), *manner));
-        }
+        self.create_sessions().await;
+        let subscribers = self.subscribers();
         let names: Vec<(String, Option<SessionId>)> =
             subscribers[1..].iter().map(|(name, session, _)| (name.clone(), session.clone())).collect();
-        let mut tasks = Vec::new();
-        for (name, session, manner) in subscribers {
-            let campaign = self.clone();
-            tasks.push(tokio::spawn(async move {
-                let seed = campaign.options.seed;
-                Subscriber::new(&campaign, &name, session, manner, seed).live().await;
-            }));
-        }
-        for name in 0..CLIENTS {
-            let campaign = self.clone();
-            tasks.push(tokio::spawn(async move {
-                Asker::new(&campaign, name, campaign.options.seed).live().await;
-            }));
-        }
+        let tasks = self.start_tasks(subscribers);
         let mut history = History::new();
         history.texts_are_unique();
         for (name, session) in &names {
@@ -368,6 +344,58 @@ impl Campaign {
         }
         self.over.store(true, Ordering::Relaxed);
         self.mode.send_replace(Mode::Over);
+        self.wait_for(tasks).await;
+        audit.end().await;
+        self.host.dismiss_bystanders();
+        audit.report(begun.elapsed(), strikes.reached().clone())
+    }
+
+    async fn create_sessions(&self) {
+        for plan in &self.plans {
+            let request = Request::post("/v1/sessions").json(&plan.opts).key(plan.id.as_str());
+            if let Err(problem) = ask(&self.client, &request).await {
+                self.violation(None, format!("{} was not created: {}", plan.id, problem.detail));
+            }
+        }
+    }
+
+    /// The subscribers: name, session (all sessions when absent) and manner. The first records.
+    fn subscribers(&self) -> Vec<(String, Option<SessionId>, Manner)> {
+        let mut subscribers = vec![
+            ("recorder".to_owned(), None, Manner::Recorder),
+            ("fickle of all".to_owned(), None, Manner::Fickle),
+            ("slow reader of all".to_owned(), None, Manner::Slow),
+        ];
+        for (plan, manner) in self.plans.iter().zip([Manner::Slow, Manner::Fickle].iter().cycle()).take(4) {
+            subscribers.push((format!("{manner:?} of {}", plan.id), Some(plan.id.clone()), *manner));
+        }
+        subscribers
+    }
+
+    /// Starts the subscribers and the clients, each in a task of its own.
+    fn start_tasks(
+        self: &Arc<Self>,
+        subscribers: Vec<(String, Option<SessionId>, Manner)>,
+    ) -> Vec<JoinHandle<()>> {
+        let mut tasks = Vec::new();
+        for (name, session, manner) in subscribers {
+            let campaign = self.clone();
+            tasks.push(tokio::spawn(async move {
+                let seed = campaign.options.seed;
+                Subscriber::new(&campaign, &name, session, manner, seed).live().await;
+            }));
+        }
+        for name in 0..CLIENTS {
+            let campaign = self.clone();
+            tasks.push(tokio::spawn(async move {
+                Asker::new(&campaign, name, campaign.options.seed).live().await;
+            }));
+        }
+        tasks
+    }
+
+    /// Waits for these tasks; a panic or a task that does not end is a violation.
+    async fn wait_for(&self, tasks: Vec<JoinHandle<()>>) {
         for task in tasks {
             match tokio::time::timeout(PATIENCE * 2, task).await {
                 Ok(Ok(())) => {}
@@ -375,9 +403,6 @@ impl Campaign {
                 Err(_) => self.violation(None, format!("a client waits for more than {:?}", PATIENCE * 2)),
             }
         }
-        audit.end().await;
-        self.host.dismiss_bystanders();
-        audit.report(begun.elapsed(), strikes.reached().clone())
     }
 
     /// Nobody stays stopped at a point of the matrix, however late he says that he is there.

@@ -232,21 +232,52 @@ impl Sim {
         (0..count).map(attachment).collect()
     }
 
+    /// A request for a new session, or for one of three named ones.
+    fn some_creation(&mut self) -> Option<Ask> {
+        let named = |n: u64| format!("work-{n}").parse::<SessionId>().ok();
+        let spec = self.some_spec();
+        Some(match self.rng.below(3) {
+            0 => Ask::Create { id: None, spec },
+            1 => Ask::Create { id: named(self.rng.below(3)), spec },
+            _ => Ask::Ensure { id: named(self.rng.below(3))?, spec, given: Box::new(SessionOpts::default()) },
+        })
+    }
+
+    /// An answer to one of these calls, to a settled one, or to one that never was.
+    fn some_call_answer(&mut self, session: &Session, calls: &[CallId]) -> Ask {
+        let unknown = CallId(self.rng.below(3_000));
+        let settled = session.last_call.filter(|_| self.rng.chance(300));
+        let call = settled.or(self.rng.pick(calls)).unwrap_or(unknown);
+        let clients: Vec<_> = session.clients.iter().map(|client| client.id).collect();
+        let driver = session.driver().map(|driver| driver.id).filter(|_| self.rng.chance(800));
+        let client = driver.or(self.rng.pick(&clients)).unwrap_or_default();
+        let answer = match self.rng.chance(800) {
+            true => CallAnswer::Result { json: "{}".into() },
+            false => CallAnswer::Error { json: "{}".into() },
+        };
+        Ask::One(session.id.clone(), Input::CommandBy(client, Command::AnswerCall(call, answer)))
+    }
+
+    /// A command about a prompt that waits, runs or was interrupted, or about an unknown one.
+    fn some_prompt_command(&mut self, session: &Session, text: Arc<str>) -> Command {
+        let turns = &session.turns;
+        let waiting =
+            turns.queue.iter().chain(&turns.interrupted).chain(turns.running.iter().map(|t| &t.prompt));
+        let ids: Vec<PromptId> = waiting.map(|prompt| prompt.id).collect();
+        let prompt = self.rng.pick(&ids).unwrap_or(PromptId(self.rng.below(50)));
+        match self.rng.below(5) {
+            0 => Command::Edit(prompt, text),
+            1 => Command::Remove(prompt),
+            2 => Command::Resolve(prompt, Resolution::Drop),
+            _ => Command::Resolve(prompt, Resolution::Retry),
+        }
+    }
+
     /// Something that somebody may ask.
     fn something(&mut self) -> Option<Ask> {
         let count = self.manager.as_ref()?.fleet.sessions().count();
-        let named = |n: u64| format!("work-{n}").parse::<SessionId>().ok();
         if count == 0 || count < 6 && self.rng.chance(60) {
-            let spec = self.some_spec();
-            return Some(match self.rng.below(3) {
-                0 => Ask::Create { id: None, spec },
-                1 => Ask::Create { id: named(self.rng.below(3)), spec },
-                _ => Ask::Ensure {
-                    id: named(self.rng.below(3))?,
-                    spec,
-                    given: Box::new(SessionOpts::default()),
-                },
-            });
+            return self.some_creation();
         }
         let session = self.some_session()?;
         let id = session.id.clone();
@@ -264,17 +295,7 @@ impl Sim {
         let calls = session.turns.running.as_ref().map(|turn| &turn.calls.open[..]).unwrap_or_default();
         let calls: Vec<CallId> = calls.iter().map(|call| call.id).collect();
         if !calls.is_empty() && self.rng.chance(600) || self.rng.chance(10) {
-            let unknown = CallId(self.rng.below(3_000));
-            let settled = session.last_call.filter(|_| self.rng.chance(300));
-            let call = settled.or(self.rng.pick(&calls)).unwrap_or(unknown);
-            let clients: Vec<_> = session.clients.iter().map(|client| client.id).collect();
-            let driver = session.driver().map(|driver| driver.id).filter(|_| self.rng.chance(800));
-            let client = driver.or(self.rng.pick(&clients)).unwrap_or_default();
-            let answer = match self.rng.chance(800) {
-                true => CallAnswer::Result { json: "{}".into() },
-                false => CallAnswer::Error { json: "{}".into() },
-            };
-            return Some(Ask::One(id, Input::CommandBy(client, Command::AnswerCall(call, answer))));
+            return Some(self.some_call_answer(&session, &calls));
         }
         // Who drives matters most while a client is asked.
         if self.rng.chance(if calls.is_empty() { 60 } else { 400 }) {
@@ -317,22 +338,7 @@ impl Sim {
             69..72 => Some(Ask::Stop(id, Orphans::Keep)),
             72..77 => Some(Ask::Remove(id)),
             77..79 => command(Command::Pin(self.rng.chance(500))),
-            79..87 => {
-                let turns = &session.turns;
-                let waiting = turns
-                    .queue
-                    .iter()
-                    .chain(&turns.interrupted)
-                    .chain(turns.running.iter().map(|t| &t.prompt));
-                let ids: Vec<PromptId> = waiting.map(|prompt| prompt.id).collect();
-                let prompt = self.rng.pick(&ids).unwrap_or(PromptId(self.rng.below(50)));
-                match self.rng.below(5) {
-                    0 => command(Command::Edit(prompt, text)),
-                    1 => command(Command::Remove(prompt)),
-                    2 => command(Command::Resolve(prompt, Resolution::Drop)),
-                    _ => command(Command::Resolve(prompt, Resolution::Retry)),
-                }
-            }
+            79..87 => command(self.some_prompt_command(&session, text)),
             87..89 => command(Command::Clear),
             89..96 if count < 8 => {
                 let parent = self.rng.chance(900).then_some(id);

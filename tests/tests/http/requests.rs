@@ -55,16 +55,22 @@ fn a_client_that_goes_is_missed_also_after_it_has_shut_its_side_down() {
     }
 }
 
-#[test]
-fn whatever_is_said_is_answered_and_with_a_problem_where_it_is_none_of_http() {
-    let daemon = daemon("", "");
-    daemon.ok(&["start", "--id", "s"]);
-    let head = |line: &str, more: &str| format!("{line}\r\nHost: kennel\r\n{more}\r\n").into_bytes();
-    let get = |path: &str| head(&format!("GET {path} HTTP/1.1"), "");
+const JSON: &str = "Content-Type: application/json\r\n";
+
+/// The head of a request: its first line, `Host`, and these further header lines.
+fn head(line: &str, more: &str) -> Vec<u8> {
+    format!("{line}\r\nHost: kennel\r\n{more}\r\n").into_bytes()
+}
+
+fn get(path: &str) -> Vec<u8> {
+    head(&format!("GET {path} HTTP/1.1"), "")
+}
+
+/// Requests that the daemon must refuse, each with the statuses that it may answer.
+fn refused() -> Vec<(Vec<u8>, &'static [u16])> {
     let long = "x".repeat(100_000);
     let lines: String = (0..200).map(|n| format!("X-{n}: {n}\r\n")).collect();
-    let json = "Content-Type: application/json\r\n";
-    let refused: Vec<(Vec<u8>, &[u16])> = vec![
+    vec![
         (b"GARBAGE\r\n\r\n".to_vec(), &[400]),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n".to_vec(), &[400]),
         (b"\0\0\0\0\r\n\r\n".to_vec(), &[400]),
@@ -99,21 +105,27 @@ fn whatever_is_said_is_answered_and_with_a_problem_where_it_is_none_of_http() {
         (head("POST /v1/sessions HTTP/1.0", "Transfer-Encoding: chunked\r\n"), &[400]),
         (
             [
-                head("POST /v1/sessions HTTP/1.1", &format!("{json}Transfer-Encoding: chunked\r\n")),
+                head("POST /v1/sessions HTTP/1.1", &format!("{JSON}Transfer-Encoding: chunked\r\n")),
                 b"zz\r\n".to_vec(),
             ]
             .concat(),
             &[400],
         ),
         (
-            [head("POST /v1/sessions HTTP/1.1", &format!("{json}Content-Length: 100\r\n")), b"{".to_vec()]
+            [head("POST /v1/sessions HTTP/1.1", &format!("{JSON}Content-Length: 100\r\n")), b"{".to_vec()]
                 .concat(),
             &[400],
         ),
         (b"GET /v1/manager HTTP/1.1\r\nHost: ken".to_vec(), &[400]),
         (b"GET".to_vec(), &[400]),
-    ];
-    for (request, expected) in refused {
+    ]
+}
+
+#[test]
+fn whatever_is_said_is_answered_and_with_a_problem_where_it_is_none_of_http() {
+    let daemon = daemon("", "");
+    daemon.ok(&["start", "--id", "s"]);
+    for (request, expected) in refused() {
         let answer = said(&daemon, &request);
         let shown = String::from_utf8_lossy(&request[..request.len().min(120)]).into_owned();
         let found = problem(&answer);
@@ -135,12 +147,12 @@ fn whatever_is_said_is_answered_and_with_a_problem_where_it_is_none_of_http() {
     assert!(two.starts_with("HTTP/1.1 200 ") && two.contains("HTTP/1.1 400 "), "{two}");
     // Who asks whether to send is told.
     let mut stream = connect(&daemon);
-    let expects = format!("{json}Expect: 100-continue\r\nConnection: close\r\nContent-Length: 2\r\n");
+    let expects = format!("{JSON}Expect: 100-continue\r\nConnection: close\r\nContent-Length: 2\r\n");
     stream.write_all(&head("POST /v1/sessions HTTP/1.1", &expects)).unwrap();
     until_said(&stream, "HTTP/1.1 100 ");
     stream.write_all(b"{}").unwrap();
     assert_eq!(status(&rest(&stream)), 201);
-    let expects = format!("{json}Expect: 100-continue\r\nContent-Length: 99000000\r\n");
+    let expects = format!("{JSON}Expect: 100-continue\r\nContent-Length: 99000000\r\n");
     assert_eq!(problem(&said(&daemon, &head("POST /v1/sessions HTTP/1.1", &expects))).code, "body_too_large");
 }
 

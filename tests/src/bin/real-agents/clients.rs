@@ -92,52 +92,8 @@ pub fn trial(client: &Client, agent: &Agent, installed: &Installed, model: &Mode
     assert!(editor.said.contains("[SAY hello]"), "{:?}", editor.said);
     drop(doing);
 
-    let doing = step("kill -9 of `kennel acp` mid-turn, and session/load shows what was missed");
-    editor.prompt(&id, "SLOW 40 50");
-    editor.hears_text("w3");
-    let worker = daemon.show(&id).pid;
-    kill(editor.pid);
-    editor.hears("left");
-    drop(editor);
-    let text: String = (0..40).map(|n| format!("w{n} ")).collect();
-    assert_eq!(
-        (daemon.show(&id).status, daemon.show(&id).pid),
-        (Status::Running, worker),
-        "the turn goes on"
-    );
-    let mut editor = Editor::start(client, agent, &housed);
-    editor.load(&id, &housed);
-    editor.hears_text("w39");
-    daemon.idle(&id);
-    assert!(editor.said.ends_with(&text), "not {text:?} once at the end of {:?}", editor.said);
-    let first = ["SAY hello", "TOOL echo by-a-tool > tool-file"];
-    assert!(editor.users.iter().take(2).eq(&first), "not {first:?} at the beginning of {:?}", editor.users);
-    assert_eq!(editor.users.last().unwrap(), "SLOW 40 50");
-    drop(doing);
-
-    let doing = step("the end of its input ends `kennel acp` within 2 s, and nothing else");
-    editor.prompt(&id, "SLOW 80 50");
-    editor.hears_text("w3");
-    let ended = Instant::now();
-    editor.stdin = None;
-    assert_eq!(editor.hears("left"), 0);
-    let took = ended.elapsed();
-    assert!(took < LEAVES, "it took {took:?}");
-    drop(editor);
-    assert_eq!(
-        (daemon.show(&id).status, daemon.show(&id).pid),
-        (Status::Running, worker),
-        "the turn goes on"
-    );
-    daemon.idle(&id);
-    let mut editor = Editor::start(client, agent, &housed);
-    editor.load(&id, &housed);
-    let text: String = (0..80).map(|n| format!("w{n} ")).collect();
-    assert!(editor.said.ends_with(&text), "not {text:?} at the end of {:?}", editor.said);
-    editor.prompt(&id, "SAY goodbye");
-    assert_eq!(editor.hears("stopped"), "end_turn");
-    drop(editor);
-    drop(doing);
+    let editor = survives_the_editor(client, agent, &housed, &id, editor);
+    ends_with_its_input(client, agent, &housed, &id, editor);
 
     let doing = step("the history holds, and `daemon stop` leaves nothing");
     let violations = history::of(&daemon.events());
@@ -145,6 +101,62 @@ pub fn trial(client: &Client, agent: &Agent, installed: &Installed, model: &Mode
     let uuid = session.uuid();
     daemon.ok(&["daemon", "stop"]);
     session.nothing_left(&uuid);
+    drop(doing);
+}
+
+/// Kills `kennel acp` in a turn; a new editor loads the session and receives what the first one missed.
+fn survives_the_editor(
+    client: &Client,
+    agent: &Agent,
+    housed: &Housed,
+    id: &str,
+    mut editor: Editor,
+) -> Editor {
+    let daemon = &housed.daemon;
+    let doing =
+        Step::new(client.name, "kill -9 of `kennel acp` mid-turn, and session/load shows what was missed");
+    editor.prompt(id, "SLOW 40 50");
+    editor.hears_text("w3");
+    let worker = daemon.show(id).pid;
+    kill(editor.pid);
+    editor.hears("left");
+    drop(editor);
+    let text: String = (0..40).map(|n| format!("w{n} ")).collect();
+    assert_eq!((daemon.show(id).status, daemon.show(id).pid), (Status::Running, worker), "the turn goes on");
+    let mut editor = Editor::start(client, agent, housed);
+    editor.load(id, housed);
+    editor.hears_text("w39");
+    daemon.idle(id);
+    assert!(editor.said.ends_with(&text), "not {text:?} once at the end of {:?}", editor.said);
+    let first = ["SAY hello", "TOOL echo by-a-tool > tool-file"];
+    assert!(editor.users.iter().take(2).eq(&first), "not {first:?} at the beginning of {:?}", editor.users);
+    assert_eq!(editor.users.last().unwrap(), "SLOW 40 50");
+    drop(doing);
+    editor
+}
+
+/// Closes the input of `kennel acp` in a turn: `kennel acp` leaves in time, and the turn goes on.
+fn ends_with_its_input(client: &Client, agent: &Agent, housed: &Housed, id: &str, mut editor: Editor) {
+    let daemon = &housed.daemon;
+    let doing = Step::new(client.name, "the end of its input ends `kennel acp` within 2 s, and nothing else");
+    editor.prompt(id, "SLOW 80 50");
+    editor.hears_text("w3");
+    let worker = daemon.show(id).pid;
+    let ended = Instant::now();
+    editor.stdin = None;
+    assert_eq!(editor.hears("left"), 0);
+    let took = ended.elapsed();
+    assert!(took < LEAVES, "it took {took:?}");
+    drop(editor);
+    assert_eq!((daemon.show(id).status, daemon.show(id).pid), (Status::Running, worker), "the turn goes on");
+    daemon.idle(id);
+    let mut editor = Editor::start(client, agent, housed);
+    editor.load(id, housed);
+    let text: String = (0..80).map(|n| format!("w{n} ")).collect();
+    assert!(editor.said.ends_with(&text), "not {text:?} at the end of {:?}", editor.said);
+    editor.prompt(id, "SAY goodbye");
+    assert_eq!(editor.hears("stopped"), "end_turn");
+    drop(editor);
     drop(doing);
 }
 

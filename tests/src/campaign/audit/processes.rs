@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use protocol::SessionId;
+use protocol::api::SessionInfo;
 
 use super::super::clients::look;
 use super::super::host::{children, descriptors};
@@ -56,13 +57,32 @@ impl<'a> Audit<'a> {
             return Some(format!("the manager's children are {children:?} and its table says {workers:?}"));
         }
         self.leftovers.zombies = 0;
+        let agents: BTreeMap<u32, u32> =
+            sessions.iter().filter_map(|info| Some((info.agent_pid?, info.pid?))).collect();
+        if let Some(problem) = self.look_at_strays(&workers, &agents, &orphans) {
+            return Some(problem);
+        }
+        if let Some(problem) = self.look_at_lookups(&workers).await {
+            return Some(problem);
+        }
+        if !descriptors_too {
+            return None;
+        }
+        self.look_at_descriptors(manager, &sessions, &workers, &agents).await
+    }
+
+    /// Compares the processes that carry this daemon's marker with the known workers and agents.
+    fn look_at_strays(
+        &mut self,
+        workers: &BTreeMap<u32, SessionId>,
+        agents: &BTreeMap<u32, u32>,
+        orphans: &[u32],
+    ) -> Option<String> {
         let marked: BTreeSet<u32> = real::marked(&self.uuid).into_iter().collect();
         // An agent that lives between prompts has no children of its own. Between its worker and it are those that keep its
         // namespace, if it has one, and nobody else.
-        let mut known = pids.clone();
-        let agents: BTreeMap<u32, u32> =
-            sessions.iter().filter_map(|info| Some((info.agent_pid?, info.pid?))).collect();
-        for (&agent, &worker) in &agents {
+        let mut known = workers.keys().copied().collect::<BTreeSet<u32>>();
+        for (&agent, &worker) in agents {
             let path = real::path_to(agent, worker);
             let Some(path) = path.filter(|path| path.is_empty() || path.len() == 2) else {
                 return Some(format!("the agent {agent} is not below its worker {worker}"));
@@ -71,9 +91,14 @@ impl<'a> Audit<'a> {
         }
         self.leftovers.orphans = marked.difference(&known).count().max(orphans.len());
         if marked != known || !orphans.is_empty() {
-            return Some(format!("left behind: {:?}", described(marked.difference(&known).chain(&orphans))));
+            return Some(format!("left behind: {:?}", described(marked.difference(&known).chain(orphans))));
         }
-        for (pid, id) in &workers {
+        None
+    }
+
+    /// Checks each worker's marker, and that the manager finds the session by the worker's pid.
+    async fn look_at_lookups(&self, workers: &BTreeMap<u32, SessionId>) -> Option<String> {
+        for (pid, id) in workers {
             let marker = real::marker_of(*pid).unwrap_or_default();
             if !marker.starts_with(&format!("{}/{id}/", self.uuid)) {
                 return Some(format!("{id} has the process {pid}, which says that it is {marker}"));
@@ -83,9 +108,17 @@ impl<'a> Audit<'a> {
                 other => return Some(format!("{pid} is {id}; asked for it, the manager says {other:?}")),
             }
         }
-        if !descriptors_too {
-            return None;
-        }
+        None
+    }
+
+    /// Compares the open descriptors of the manager and its workers with those of the first quiet moment.
+    async fn look_at_descriptors(
+        &mut self,
+        manager: u32,
+        sessions: &[SessionInfo],
+        workers: &BTreeMap<u32, SessionId>,
+        agents: &BTreeMap<u32, u32>,
+    ) -> Option<String> {
         // A client's connection is one too: asked by nobody else, and this one's last is gone in a moment.
         let all = opened(manager);
         let journal: usize =
@@ -95,9 +128,9 @@ impl<'a> Audit<'a> {
         }
         let open = descriptors(manager)?.checked_sub(workers.len() * PER_WORKER + journal)?;
         // Somebody may be falling asleep, and has fewer than the table says.
-        let settled = sessions.iter().all(at_rest) && table(&sessions) == table(&self.sessions().await);
+        let settled = sessions.iter().all(at_rest) && table(sessions) == table(&self.sessions().await);
         if !settled {
-            return Some(format!("no two looks in a quiet moment are the same: {:?}", table(&sessions)));
+            return Some(format!("no two looks in a quiet moment are the same: {:?}", table(sessions)));
         }
         let first = *self.manager_descriptors.get_or_insert(open);
         if open > first {
@@ -106,7 +139,7 @@ impl<'a> Audit<'a> {
                 workers.len()
             ));
         }
-        for (pid, id) in &workers {
+        for (pid, id) in workers {
             let open = descriptors(*pid)?;
             let has_agent = agents.values().any(|worker| worker == pid);
             let first = *self.worker_descriptors.entry(has_agent).or_insert(open);

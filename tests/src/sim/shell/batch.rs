@@ -78,14 +78,7 @@ impl Sim {
                 self.failures.push("what was not committed was not taken back".into());
             }
             self.m().owed = Owed { stepped: owed, answers: late, used: owed_keys };
-            // Whoever is to be tried again is not answered.
-            for (request, answer) in answers {
-                match answer {
-                    Answer::Refused(_) => self.answered(&request, answer),
-                    _ if again.iter().any(|(_, other)| other.as_ref().is_some_and(|it| it.is(&request))) => {}
-                    _ => self.answered(&request, Answer::Later),
-                }
-            }
+            self.answer_uncommitted(answers, &again);
             return self.no_room(at, again);
         }
         let stepped: Vec<Stepped> = owed.into_iter().chain(stepped).collect();
@@ -97,6 +90,17 @@ impl Sim {
         self.record(&stepped, &events);
         self.point()?;
         self.committed(&stepped, events, answers)
+    }
+
+    /// Answers the refused requests, and tells the others to come later. Requests in `again` get no answer yet.
+    fn answer_uncommitted(&mut self, answers: Vec<(Request, Answer)>, again: &[(Ask, Option<Request>)]) {
+        for (request, answer) in answers {
+            match answer {
+                Answer::Refused(_) => self.answered(&request, answer),
+                _ if again.iter().any(|(_, other)| other.as_ref().is_some_and(|it| it.is(&request))) => {}
+                _ => self.answered(&request, Answer::Later),
+            }
+        }
     }
 
     /// The journal has taken nothing of these, which were taken back.

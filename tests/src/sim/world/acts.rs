@@ -39,42 +39,11 @@ impl Sim {
             }
             Act::Ready if proc.acp => self.agent_begins(key),
             Act::TurnStart(prompt) if proc.acp => self.agent_works(key, prompt),
-            Act::Hello => {
-                if proc.linked && !proc.heard_of && !proc.leaving {
-                    // What its manager had told it comes before what the next one does.
-                    while let Some((by, told)) = self.world.procs[key].inbox.pop_front() {
-                        self.told(key, by, told);
-                    }
-                    self.world.procs[key].sees_to_calls();
-                    self.read_spool(key);
-                    // Once there is a newer version, it stays so.
-                    let outdated = std::mem::take(&mut self.world.procs[key].outdated)
-                        || self.faults && self.rng.chance(150);
-                    self.world.procs[key].outdated = outdated;
-                    self.world.procs[key].pipe.push_back(Said::Hello { outdated });
-                    // The user is asked again.
-                    let proc = &mut self.world.procs[key];
-                    let turn = proc.turn;
-                    proc.calls.retain(|_, (prompt, _)| Some(*prompt) == turn);
-                    for (request, (prompt, method)) in proc.calls.clone() {
-                        self.asks_for(key, prompt, request, None, method);
-                    }
-                }
-            }
+            Act::Hello => self.says_hello(key),
             Act::Update(prompt) => self.agent_tells(key, prompt),
             Act::Ask(prompt) => self.agent_asks(key, prompt),
             Act::Call(prompt) => self.agent_calls(key, prompt),
-            Act::AgentDies => {
-                if !proc.leaving {
-                    // What it did ends with it; the worker has no word for that.
-                    proc.turn = None;
-                    if self.rng.chance(300) {
-                        let (peak_bytes, limit_bytes) = (Some(70_000), 65_536);
-                        self.say(key, Seen::OutOfMemory { peak_bytes, limit_bytes, by: Keeper::Watched });
-                    }
-                    self.leaves_saying(key, Seen::AgentDied("the agent ended: exit status 1".into()));
-                }
-            }
+            Act::AgentDies => self.agent_dies(key),
             Act::Alive(prompt) => {
                 if proc.turn == Some(prompt) && !proc.leaving {
                     let cpu_ms = if self.rng.chance(100) { now } else { 0 };
@@ -93,34 +62,7 @@ impl Sim {
                     self.say(key, Seen::Ready { restore, agent_pid: None });
                 }
             }
-            Act::TurnStart(prompt) => {
-                if proc.turn == Some(prompt)
-                    && !proc.leaving
-                    && !proc.acp
-                    && self.faults
-                    && self.rng.chance(100)
-                {
-                    return self.ends_turn(key, prompt, TurnEnd::NotRun { message: MISSING.into() });
-                }
-                let proc = &mut self.world.procs[key];
-                if proc.turn == Some(prompt) && !proc.leaving {
-                    proc.tree += 1;
-                    self.say(key, Seen::TurnStarted { prompt, agent_pid: 90_000 + key as u32 });
-                    for _ in 0..self.rng.below(3) {
-                        self.soon(key, 500, Act::Output(prompt));
-                    }
-                    if self.faults && self.rng.chance(150) {
-                        // The agent's death is the worker's.
-                        let exit = self.some_exit();
-                        self.soon(key, 2_000, Act::Leave(exit));
-                    }
-                    if !(self.faults && self.rng.chance(50)) {
-                        let message = || TurnEnd::Failed { message: "no such program".into() };
-                        let end = if self.rng.chance(50) { message() } else { TurnEnd::Finished };
-                        self.soon(key, 2_500, Act::TurnEnd(prompt, end));
-                    }
-                }
-            }
+            Act::TurnStart(prompt) => self.starts_turn(key, prompt),
             Act::Output(prompt) => {
                 if proc.turn == Some(prompt) {
                     let stream = if self.rng.chance(700) { Stream::Stdout } else { Stream::Stderr };
@@ -136,6 +78,71 @@ impl Sim {
                 }
                 self.world.procs[key].tree = 0;
                 self.dies(key, exit);
+            }
+        }
+    }
+
+    /// The worker greets a new manager, replays its spool, and asks its open questions again.
+    fn says_hello(&mut self, key: Key) {
+        let proc = &mut self.world.procs[key];
+        if proc.linked && !proc.heard_of && !proc.leaving {
+            // What its manager had told it comes before what the next one does.
+            while let Some((by, told)) = self.world.procs[key].inbox.pop_front() {
+                self.told(key, by, told);
+            }
+            self.world.procs[key].sees_to_calls();
+            self.read_spool(key);
+            // Once there is a newer version, it stays so.
+            let outdated =
+                std::mem::take(&mut self.world.procs[key].outdated) || self.faults && self.rng.chance(150);
+            self.world.procs[key].outdated = outdated;
+            self.world.procs[key].pipe.push_back(Said::Hello { outdated });
+            // The user is asked again.
+            let proc = &mut self.world.procs[key];
+            let turn = proc.turn;
+            proc.calls.retain(|_, (prompt, _)| Some(*prompt) == turn);
+            for (request, (prompt, method)) in proc.calls.clone() {
+                self.asks_for(key, prompt, request, None, method);
+            }
+        }
+    }
+
+    /// The agent crashes, sometimes through the memory limit; its worker reports this and leaves.
+    fn agent_dies(&mut self, key: Key) {
+        let proc = &mut self.world.procs[key];
+        if !proc.leaving {
+            // What it did ends with it; the worker has no word for that.
+            proc.turn = None;
+            if self.rng.chance(300) {
+                let (peak_bytes, limit_bytes) = (Some(70_000), 65_536);
+                self.say(key, Seen::OutOfMemory { peak_bytes, limit_bytes, by: Keeper::Watched });
+            }
+            self.leaves_saying(key, Seen::AgentDied("the agent ended: exit status 1".into()));
+        }
+    }
+
+    /// The worker starts the agent for a turn, and schedules its output and its end.
+    fn starts_turn(&mut self, key: Key, prompt: PromptId) {
+        let proc = &mut self.world.procs[key];
+        if proc.turn == Some(prompt) && !proc.leaving && !proc.acp && self.faults && self.rng.chance(100) {
+            return self.ends_turn(key, prompt, TurnEnd::NotRun { message: MISSING.into() });
+        }
+        let proc = &mut self.world.procs[key];
+        if proc.turn == Some(prompt) && !proc.leaving {
+            proc.tree += 1;
+            self.say(key, Seen::TurnStarted { prompt, agent_pid: 90_000 + key as u32 });
+            for _ in 0..self.rng.below(3) {
+                self.soon(key, 500, Act::Output(prompt));
+            }
+            if self.faults && self.rng.chance(150) {
+                // The agent's death is the worker's.
+                let exit = self.some_exit();
+                self.soon(key, 2_000, Act::Leave(exit));
+            }
+            if !(self.faults && self.rng.chance(50)) {
+                let message = || TurnEnd::Failed { message: "no such program".into() };
+                let end = if self.rng.chance(50) { message() } else { TurnEnd::Finished };
+                self.soon(key, 2_500, Act::TurnEnd(prompt, end));
             }
         }
     }

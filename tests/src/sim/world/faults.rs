@@ -60,71 +60,81 @@ impl Sim {
         let alive = self.world.alive();
         let victim = self.rng.pick(&alive);
         let which = self.rng.below(100);
-        if let (Some(key), 0..75) = (victim, which) {
-            let (session, incarnation) =
-                (self.world.procs[key].session.clone(), self.world.procs[key].incarnation);
-            let now = self.now;
-            let proc = &mut self.world.procs[key];
-            let what = match which {
-                0..20 => {
-                    proc.tree += u32::from(!proc.killed);
-                    self.kill(key);
-                    "SIGKILL from a stranger"
-                }
-                20..30 => {
-                    let exit = self.some_exit();
-                    self.dies(key, exit);
-                    "a crash"
-                }
-                30..40 => {
-                    proc.stopped = true;
-                    let delay = self.rng.between(100, 60_000);
-                    self.after(delay, What::Proc(key, Act::Continue));
-                    "SIGSTOP"
-                }
-                40..48 => {
-                    let garbage = Said::Garbage(Seen::Faulted("garbage".into()));
-                    proc.pipe.extend(proc.heard_of.then_some(garbage));
-                    "garbage"
-                }
-                48..58 => {
-                    let delay = self.rng.between(100, 40_000);
-                    proc.stuck_until = now + delay;
-                    self.after(delay, What::Proc(key, Act::Unstick));
-                    "stuck in the kernel"
-                }
-                58..64 => {
-                    let delay = self.rng.between(100, 25_000);
-                    proc.tree += u32::from(!proc.killed);
-                    proc.tree_stuck_until = now + delay;
-                    self.kill(key);
-                    "SIGKILL, and children stuck in the kernel"
-                }
-                64..70 => {
-                    self.terminate(key);
-                    "SIGTERM from a stranger"
-                }
-                _ => {
-                    let (prompt, payload) = (PromptId(1), json!({}));
-                    let seen = match self.rng.below(3) {
-                        0 => Seen::TurnStarted { prompt, agent_pid: 1 },
-                        1 => Seen::Updated { prompt: Some(prompt), update: Update::Plan, payload },
-                        _ => Seen::PermissionAsked {
-                            prompt: Some(prompt),
-                            request: 0,
-                            ask: sample::ask(),
-                            payload,
-                        },
-                    };
-                    // Before it is welcomed it says nothing at all.
-                    if self.world.procs[key].began {
-                        self.say(key, seen);
-                    }
-                    "a message about a prompt it has not"
-                }
-            };
-            return self.history.fact(Some(&session), format!("worker {incarnation}: {what}"));
+        match victim {
+            Some(key) if which < 75 => self.fault_of_worker(key, which),
+            _ => self.fault_of_machine(victim, which),
         }
+    }
+
+    /// A fault strikes this worker; `which`, below 75, decides the fault.
+    fn fault_of_worker(&mut self, key: Key, which: u64) {
+        let (session, incarnation) =
+            (self.world.procs[key].session.clone(), self.world.procs[key].incarnation);
+        let now = self.now;
+        let proc = &mut self.world.procs[key];
+        let what = match which {
+            0..20 => {
+                proc.tree += u32::from(!proc.killed);
+                self.kill(key);
+                "SIGKILL from a stranger"
+            }
+            20..30 => {
+                let exit = self.some_exit();
+                self.dies(key, exit);
+                "a crash"
+            }
+            30..40 => {
+                proc.stopped = true;
+                let delay = self.rng.between(100, 60_000);
+                self.after(delay, What::Proc(key, Act::Continue));
+                "SIGSTOP"
+            }
+            40..48 => {
+                let garbage = Said::Garbage(Seen::Faulted("garbage".into()));
+                proc.pipe.extend(proc.heard_of.then_some(garbage));
+                "garbage"
+            }
+            48..58 => {
+                let delay = self.rng.between(100, 40_000);
+                proc.stuck_until = now + delay;
+                self.after(delay, What::Proc(key, Act::Unstick));
+                "stuck in the kernel"
+            }
+            58..64 => {
+                let delay = self.rng.between(100, 25_000);
+                proc.tree += u32::from(!proc.killed);
+                proc.tree_stuck_until = now + delay;
+                self.kill(key);
+                "SIGKILL, and children stuck in the kernel"
+            }
+            64..70 => {
+                self.terminate(key);
+                "SIGTERM from a stranger"
+            }
+            _ => {
+                let (prompt, payload) = (PromptId(1), json!({}));
+                let seen = match self.rng.below(3) {
+                    0 => Seen::TurnStarted { prompt, agent_pid: 1 },
+                    1 => Seen::Updated { prompt: Some(prompt), update: Update::Plan, payload },
+                    _ => Seen::PermissionAsked {
+                        prompt: Some(prompt),
+                        request: 0,
+                        ask: sample::ask(),
+                        payload,
+                    },
+                };
+                // Before it is welcomed it says nothing at all.
+                if self.world.procs[key].began {
+                    self.say(key, seen);
+                }
+                "a message about a prompt it has not"
+            }
+        };
+        self.history.fact(Some(&session), format!("worker {incarnation}: {what}"));
+    }
+
+    /// A fault strikes the machine, the journal or the manager; `which`, below 100, decides the fault.
+    fn fault_of_machine(&mut self, victim: Option<Key>, which: u64) {
         match which {
             0..80 => {
                 let until = self.now + self.rng.below(3_000);
