@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{ArgGroup, Args, ValueHint};
 use protocol::SessionId;
 use protocol::api::{OnCrash, Orphans, PermissionPolicy, RestartType};
@@ -167,14 +167,27 @@ pub struct Rm {
     pub force: bool,
 }
 
+/// The states that `wait --until` takes. They are those of the API's `until`.
+fn awaited() -> PossibleValuesParser {
+    let states = [
+        ("idle", "The agent takes prompts; no turn runs and no prompt waits"),
+        ("ready", "The agent takes prompts; a turn may run"),
+        ("running", "A turn runs"),
+        ("requires_action", "The agent waits for an answer to a permission or a form"),
+        ("stopped", "The session was stopped and has no process"),
+        ("failed", "kennel gave up restarting the session; only `kennel restart` starts it again"),
+        ("hibernated", "The session has no process; the next prompt wakes it"),
+    ];
+    PossibleValuesParser::new(states.map(|(state, help)| PossibleValue::new(state).help(help)))
+}
+
 /// `wait`.
 #[derive(Debug, Args)]
 pub struct Wait {
     /// The session's id, or the beginning of exactly one
     pub id: String,
-    /// The state
-    #[arg(long, value_name = "STATE", default_value = "idle",
-        value_parser = PossibleValuesParser::new(["idle", "ready", "running", "requires_action", "stopped", "failed", "hibernated"]))]
+    /// The state to wait for
+    #[arg(long, value_name = "STATE", default_value = "idle", value_parser = awaited())]
     pub until: String,
     /// Give up after this, with exit code 3
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]

@@ -8,7 +8,7 @@ use protocol::wire::PermissionOption;
 use protocol::{CallId, PermissionId};
 use tokio::time::Instant;
 
-use super::permission::{Asked, decided};
+use super::permission::{Asked, answered};
 use super::view::{Said, View};
 use crate::cli::ui::form::Form;
 use crate::client::Request;
@@ -40,13 +40,7 @@ impl View<'_> {
 
     pub(super) fn permission_ended(&mut self, id: PermissionId, option: &str, by: Decider) {
         let known = self.open.iter().position(|open| open.id == id).map(|at| self.open.remove(at));
-        let decided = decided(option, by);
-        match known {
-            Some(open) if !open.shown => {
-                self.note(&format!("{id}: the agent asked: {}: {decided}", open.title));
-            }
-            _ => self.note(&format!("{id}: {decided}")),
-        }
+        self.note(&answered(id, known.as_ref(), option, by));
     }
 
     pub(super) fn permission_expired(&mut self, id: PermissionId, reason: &str) {

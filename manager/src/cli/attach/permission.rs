@@ -15,10 +15,15 @@ pub(super) struct Asked {
     pub(super) shown: bool,
 }
 
-/// Names the option and, where a policy chose it, the policy.
-pub(super) fn decided(option: &str, by: Decider) -> String {
-    match by {
-        Decider::User => option.to_owned(),
-        Decider::Policy => format!("{option}, by the session's policy"),
+/// Says which option a permission was answered with and, where a policy chose the option, that it was the policy.
+/// `asked` is absent if this client has not seen the request.
+pub(super) fn answered(id: PermissionId, asked: Option<&Asked>, option: &str, by: Decider) -> String {
+    let by = match by {
+        Decider::User => "",
+        Decider::Policy => ", by the session's policy",
+    };
+    match asked {
+        Some(Asked { title, .. }) => format!("{id}: the agent asked: {title}: {option}{by}"),
+        None => format!("{id} was answered with `{option}`{by}"),
     }
 }

@@ -49,7 +49,7 @@ fn session(kind: &EventKind) -> String {
             let words = last_words.last().map(|words| format!(": {words}")).unwrap_or_default();
             let left =
                 if survivors.is_empty() { String::new() } else { format!(", survivors {survivors:?}") };
-            format!("{reason}{}{left}{words}", exited(*exit))
+            format!("{reason}{}{left}{words}", some(", worker ", exit.as_ref()))
         }
         EventKind::SessionUpdated { pinned } => (if *pinned { "pinned" } else { "not pinned" }).into(),
         other => prompt(other),
@@ -131,7 +131,7 @@ fn the_rest(kind: &EventKind) -> String {
                 Decider::User => "",
                 Decider::Policy => ", by the session's policy",
             };
-            format!("{permission_id}: {option_id}{who}")
+            format!("{permission_id}: answered with `{option_id}`{who}")
         }
         EventKind::PermissionExpired { permission_id, reason } => format!("{permission_id}: {reason}"),
         EventKind::CallRequested { call_id, client_id, method, .. } => match client_id {
