@@ -331,8 +331,9 @@ fn after_ctrl_z_and_fg_the_keys_that_detach_detach() {
     daemon.ok(&["start", "--id", "s"]);
     for shell in ["bash --norc -i", "dash -i"] {
         let mut command = terminal(&daemon, &["attach", "s", "--no-history"]);
-        // What is typed at the shell is this.
-        let attach = command.get_args().nth(1).unwrap().to_str().unwrap().to_owned();
+        // Typed at the shell without `exec`: the shell must be there for Ctrl-Z.
+        let line = command.get_args().nth(1).unwrap().to_str().unwrap();
+        let attach = line.strip_prefix("exec ").unwrap().to_owned();
         command = {
             let mut with = Command::new("script");
             with.args(["-qec", shell, "/dev/null"]).current_dir(daemon.dir.path());

@@ -18,6 +18,7 @@ use crate::cli::ui::Ui;
 use crate::cli::ui::error::{Failure, Outcome};
 use crate::client::{Client, ClientError, Events, Request, encoded};
 use crate::daemon::Paths;
+use crate::system::random;
 
 /// How long a daemon may take until it answers.
 const START: Duration = Duration::from_secs(10);
@@ -292,14 +293,12 @@ pub fn read<T: DeserializeOwned>(answer: &[u8]) -> Outcome<T> {
     serde_json::from_slice(answer).map_err(|error| ClientError::Garbage(error.to_string()).into())
 }
 
-/// A key under which a request is done once, however often it has to be sent.
+/// Makes an idempotency key: the daemon does requests with one key once, however often they arrive.
 pub fn random_key() -> Outcome<String> {
-    let mut bytes = [0; 16];
-    let filled = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty());
-    match filled {
-        Ok(16) => Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect()),
-        _ => Err(Failure::failed("random", "the system gives no random numbers")),
-    }
+    let bytes = random::bytes::<16>().map_err(|error| {
+        Failure::failed("random", format!("the kernel gave no random bytes: {error}; nothing was sent"))
+    })?;
+    Ok(random::hex(&bytes))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Method, Response, header};
 use hyper_util::rt::TokioIo;
+use percent_encoding::{AsciiSet, utf8_percent_encode};
 use protocol::api::Problem;
 use rustix::fs::{FileType, Mode, OFlags};
 use serde::Serialize;
@@ -361,17 +362,13 @@ impl Events {
     }
 }
 
-/// A text as a part of a URL.
+/// Every byte but the unreserved characters of RFC 3986.
+pub const RESERVED: &AsciiSet =
+    &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Percent-encodes a text for one segment or one query value of a URL.
 pub fn encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
+    utf8_percent_encode(text, RESERVED).to_string()
 }
 
 #[cfg(test)]

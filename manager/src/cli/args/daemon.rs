@@ -10,7 +10,7 @@ use crate::cli::ui::units::parse_duration;
 /// `daemon`.
 #[derive(Debug, Subcommand)]
 pub enum Daemon {
-    /// Run it here, in the foreground
+    /// Run the daemon in the foreground
     ///
     /// SIGTERM and SIGHUP end it and leave its sessions' processes to the next daemon: their turns go on. SIGINT (Ctrl-C) ends
     /// it and all processes of its sessions; the next daemon brings the sessions back. A second SIGINT ends it at once.
@@ -23,25 +23,25 @@ pub enum Daemon {
         #[arg(long, hide = true)]
         detached: bool,
     },
-    /// Start it in the background, if it does not run yet
+    /// Start the daemon in the background, unless it runs already
     #[command(after_help = "Example:\n  kennel daemon start")]
     Start,
-    /// End it and all processes of its sessions; the next one brings them back
+    /// Stop the daemon and all processes of its sessions; the next daemon brings the sessions back
     #[command(after_help = "Example:\n  kennel daemon stop")]
     Stop,
-    /// Tell whether it runs, and how it is
+    /// Print whether the daemon runs, and its state
     #[command(after_help = "Examples:\n  kennel daemon status\n  kennel daemon status --json | jq .pid")]
     Status,
-    /// Replace it by a new one, which takes its sessions over: their turns go on
+    /// Replace the daemon by a new one, which adopts its sessions: their turns go on
     #[command(after_help = "Example:\n  kennel daemon restart")]
     Restart,
-    /// Look whether this kennel can go on where the daemon is; then replace the daemon by it
+    /// Check that this kennel can take over from the running daemon; then replace the daemon
     #[command(after_help = "Example:\n  kennel daemon upgrade")]
     Upgrade,
-    /// Look whether this kennel can read the journal, and change nothing
+    /// Check that this kennel can read the journal; changes nothing
     #[command(after_help = "Example:\n  kennel daemon check")]
     Check,
-    /// Print a systemd user unit that runs it
+    /// Print a systemd user unit that runs the daemon
     #[command(after_help = "Example:\n  kennel daemon unit > ~/.config/systemd/user/kennel.service")]
     Unit,
 }
@@ -51,7 +51,7 @@ pub enum Daemon {
 pub struct Events {
     /// One session only: its id, or the beginning of exactly one
     pub id: Option<String>,
-    /// Go on with what happens
+    /// Follow new events
     #[arg(long, short)]
     pub follow: bool,
     /// Begin after this event; else at the beginning, with --follow now
@@ -70,16 +70,16 @@ pub struct Df {
 /// `prune`.
 #[derive(Debug, Args)]
 pub struct Prune {
-    /// Turns that ended longer ago than this
+    /// Remove turns that ended longer ago than this
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub older_than: Option<Duration>,
-    /// The oldest turns, until the journal has no more than this in use
+    /// Remove the oldest turns until the journal uses at most this
     #[arg(long, value_name = "SIZE", value_parser = crate::config::parse_size)]
     pub max_size: Option<u64>,
-    /// Damaged journals that were kept
+    /// Remove damaged journals that kennel has set aside
     #[arg(long)]
     pub damaged: bool,
-    /// Tell what would go, and remove nothing
+    /// Print what would be removed, and remove nothing
     #[arg(long, conflicts_with = "force")]
     pub dry_run: bool,
     /// Do not ask

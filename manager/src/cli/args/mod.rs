@@ -44,7 +44,7 @@ pub struct Cli {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// Where the daemon keeps its state, and so which daemon is meant [env: KENNEL_STATE_DIR]
+    /// The daemon's state directory; selects the daemon [env: KENNEL_STATE_DIR]
     #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub state_dir: Option<PathBuf>,
     /// Print the API's own objects, and errors as problem+json on standard error
@@ -60,7 +60,7 @@ pub struct Global {
         hide_possible_values = true
     )]
     pub color: ColourChoice,
-    /// Nothing but results and errors
+    /// Print results and errors only
     #[arg(long, short, global = true)]
     pub quiet: bool,
 }
@@ -79,7 +79,7 @@ pub enum ColourChoice {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show what kennel is for: a crash, survived, in a directory of its own
+    /// Demonstrate a crash that a session survives, in a temporary directory
     ///
     /// Runs the ordinary commands in a temporary directory, shows them as they run, kills a worker, checks what is
     /// promised, and leaves nothing behind. Nothing of yours is touched.
@@ -91,7 +91,7 @@ pub enum Command {
         kennel start --id ci --env RUST_LOG=debug --on-crash retry"
     )]
     Start(Start),
-    /// Have a session, whatever its state: find it, wake it, start it again, or start it anew
+    /// Start the session if needed, wake it if it sleeps, and print its id
     ///
     /// Without --id it is the session of a directory, whose id comes from the directory's path. Returns once the
     /// session is ready, and prints its id. May be repeated at will.
@@ -105,7 +105,7 @@ pub enum Command {
         after_help = "Examples:\n  kennel ls --all\n  kennel ls --tree\n  kennel ls --json | jq '.[].id'"
     )]
     Ls(Ls),
-    /// Show all about a session
+    /// Show the details of a session
     #[command(after_help = "Examples:\n  kennel show session-1\n  kennel show session-1 --json | jq .pid")]
     Show(OneId),
     /// Print the id of a directory's session, or of the session that has a process
@@ -125,7 +125,7 @@ pub enum Command {
         kennel send session-1 --no-wait --when-busy reject 'make test'"
     )]
     Send(Send),
-    /// Talk to a session: what was said, what is said, and what you say to it
+    /// Show a session's conversation, follow it, and send what you type
     ///
     /// Shows the conversation so far and follows it. Each line that you type is a prompt; while a turn runs it waits its
     /// turn. A permission that the agent asks for is answered by the number of an option, a form field by field. One client
@@ -142,15 +142,15 @@ pub enum Command {
     /// List and answer permissions that agents ask for
     #[command(subcommand)]
     Permissions(Permissions),
-    /// List what can be set in a session's agent, or set it
+    /// List or change the settings of a session's agent
     ///
-    /// It stays set, whatever becomes of the agent's process.
+    /// A setting outlives the agent's process: kennel sets it again in the next one.
     #[command(after_help = "Examples:\n  kennel set session-1\n  kennel set session-1 mode=plan model=gpt-5")]
     Set(Set),
     /// List the agents that sessions can be started with
     #[command(subcommand)]
     Agents(Agents),
-    /// Be the agent of an editor that speaks ACP, on standard input and output
+    /// Serve an editor as its ACP agent, on standard input and output
     ///
     /// For Zed, JetBrains, Neovim, Emacs and others: an editor that starts `kennel acp` in place of an agent gets that
     /// agent in a session of kennel's. The session survives crashes of the agent, and it goes on when the editor is
@@ -160,7 +160,7 @@ pub enum Command {
         kennel acp --agent codex --workdir-session    one session for each directory, for ever"
     )]
     Acp(Acp),
-    /// Decide what becomes of an interrupted prompt
+    /// Retry or drop an interrupted prompt
     #[command(
         after_help = "Examples:\n  kennel resolve prompt-17 --retry\n  kennel resolve prompt-17 --drop"
     )]
@@ -194,7 +194,7 @@ pub enum Command {
     /// Let a session hibernate again
     #[command(after_help = "Example:\n  kennel unpin session-1")]
     Unpin(OneId),
-    /// Print what has happened, or follow what happens
+    /// Print past events, or follow new ones
     #[command(after_help = "Examples:\n  kennel events session-1            all of it, so far\n  \
         kennel events -f                   of all sessions, from now on\n  \
         kennel events -f --after 0 --json  everything, one object a line")]
@@ -219,18 +219,18 @@ pub enum Command {
     Mcp,
     /// Print a session's token, a secret
     ///
-    /// Who has it may do everything with the session, and nothing with others.
+    /// The token permits everything with this session and nothing with other sessions.
     #[command(after_help = "Examples:\n  kennel token session-1\n  kennel token session-1 --viewer")]
     Token(TokenArgs),
-    /// Run, look at and end the daemon
+    /// Run, inspect and stop the daemon
     #[command(subcommand)]
     Daemon(Daemon),
-    /// Show what the state directory takes of the disk, by what and by which session
+    /// Show how much disk space the state directory uses, by kind and by session
     #[command(
         after_help = "Examples:\n  kennel df\n  kennel df --all\n  kennel df --json | jq '.sessions[] | select(.event_bytes > 1e6) | .id'"
     )]
     Df(Df),
-    /// Remove history that is old, and files that belong to nothing any more
+    /// Remove old history and files that nothing uses any more
     ///
     /// Tells what would go, and asks. History goes by whole turns, the oldest first; what a session needs stays: prompts that
     /// run, wait or may be resolved, the newest turn, and the turns that an agent is told where its conversation is lost.
@@ -242,9 +242,9 @@ pub enum Command {
         kennel prune --damaged --force"
     )]
     Prune(Prune),
-    /// Look whether this machine lets kennel keep its promise, and how to mend what does not
+    /// Check this machine for problems and print fixes
     ///
-    /// Changes nothing, and starts no daemon. Exits with 1 if something that kennel promises does not hold.
+    /// Changes nothing, and starts no daemon. Exits with 1 if a check finds that kennel cannot keep a promise.
     #[command(
         after_help = "Examples:\n  kennel doctor\n  kennel doctor --json | jq '.[] | select(.health != \"ok\")'"
     )]

@@ -112,10 +112,10 @@ pub enum Permissions {
 pub struct Resolve {
     /// The prompt's id
     pub prompt: PromptId,
-    /// The same text again, at the head of the queue
+    /// Send the same text again, at the head of the queue
     #[arg(long, group = "what")]
     pub retry: bool,
-    /// Leave it at that
+    /// Do not send the prompt again
     #[arg(long, group = "what")]
     pub drop: bool,
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{ArgGroup, Args, ValueHint};
 use protocol::SessionId;
 use protocol::api::{OnCrash, Orphans, PermissionPolicy, RestartType};
@@ -28,47 +28,47 @@ pub struct Options {
     /// Added to the agent's environment; is journaled, so no secrets
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
     pub env: Vec<(String, String)>,
-    /// Which deaths are answered with a restart: all, all but exit 0, or none
+    /// Restart after every exit, after every exit but 0, or never
     #[arg(long, value_name = "TYPE", value_parser = words::<RestartType>(&["permanent", "transient", "temporary"]))]
     pub restart: Option<RestartType>,
-    /// More deaths than this within the period, and the session has failed
+    /// The session fails after more deaths than this within the period
     #[arg(long, value_name = "N")]
     pub intensity: Option<u32>,
     /// The restart period
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub period: Option<Duration>,
-    /// What becomes of a prompt whose turn a crash cut off
+    /// Mark a prompt as interrupted when its turn crashes, or retry it
     #[arg(long, value_name = "WHAT", value_parser = words::<OnCrash>(&["interrupt", "retry"]))]
     pub on_crash: Option<OnCrash>,
-    /// Idle time after which it hibernates; 0 = never
+    /// Hibernate the session after this idle time; 0 = never
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub hibernate_after: Option<Duration>,
-    /// How long its processes have between SIGTERM and SIGKILL
+    /// Time between SIGTERM and SIGKILL for the session's processes
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub grace: Option<Duration>,
-    /// How long a turn may take; then it is aborted. 0 = as long as it wants
+    /// Abort a turn that takes longer than this; 0 = no limit
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub turn_timeout: Option<Duration>,
     /// Added to the nice value of its agent's processes, 0 to 19
     #[arg(long, value_name = "N")]
     pub nice: Option<u32>,
-    /// Descriptors that each of its agent's processes may have open
+    /// Limit of open descriptors for each of the agent's processes
     #[arg(long, value_name = "N")]
     pub nofile: Option<u64>,
     /// Memory limit of its agent's processes together: 512M, 2G or 2GiB (powers of 1024); kennel kills them above it
     #[arg(long, value_name = "SIZE", value_parser = crate::config::parse_size)]
     pub memory: Option<u64>,
-    /// Processes and threads that there may be of its agent at once
+    /// Limit of the agent's processes and threads at one time
     #[arg(long, value_name = "N")]
     pub pids: Option<u32>,
-    /// Processors' time that its agent's processes may have together, like 1.5
+    /// CPU limit of the agent's processes together, in processors, like 1.5
     #[arg(long, value_name = "N", value_parser = crate::config::parse_cpus)]
     pub cpus: Option<u32>,
-    /// What becomes of permissions that the agent asks for: wait for you, allow, deny, or abort the turn
+    /// When the agent asks for a permission: wait for you, allow, deny, or abort the turn
     #[arg(long, value_name = "WHAT",
         value_parser = words::<PermissionPolicy>(&["park", "allow", "deny", "fail"]))]
     pub permissions: Option<PermissionPolicy>,
-    /// How long a permission may wait for you; then it is denied. 0 = for ever
+    /// Deny a permission that waits longer than this; 0 = wait without limit
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub permission_timeout: Option<Duration>,
 }
@@ -76,10 +76,10 @@ pub struct Options {
 /// `start`.
 #[derive(Debug, Args)]
 pub struct Start {
-    /// Its id; else session-N
+    /// The session's id; else session-N
     #[arg(long)]
     pub id: Option<SessionId>,
-    /// Where the agent runs; else the current directory
+    /// The agent's directory; else the current directory
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub dir: Option<PathBuf>,
     /// The rest.
@@ -151,7 +151,7 @@ pub struct Stop {
     /// All sessions
     #[arg(long, group = "which")]
     pub all: bool,
-    /// What becomes of their sub-agents
+    /// Stop the sessions' sub-agents, too, or keep them
     #[arg(long, value_name = "WHAT", default_value = "stop", value_parser = words::<Orphans>(&["stop", "keep"]))]
     pub orphans: Orphans,
 }
@@ -167,14 +167,27 @@ pub struct Rm {
     pub force: bool,
 }
 
+/// The states that `wait --until` takes. They are those of the API's `until`.
+fn awaited() -> PossibleValuesParser {
+    let states = [
+        ("idle", "The agent takes prompts; no turn runs and no prompt waits"),
+        ("ready", "The agent takes prompts; a turn may run"),
+        ("running", "A turn runs"),
+        ("requires_action", "The agent waits for an answer to a permission or a form"),
+        ("stopped", "The session was stopped and has no process"),
+        ("failed", "kennel gave up restarting the session; only `kennel restart` starts it again"),
+        ("hibernated", "The session has no process; the next prompt wakes it"),
+    ];
+    PossibleValuesParser::new(states.map(|(state, help)| PossibleValue::new(state).help(help)))
+}
+
 /// `wait`.
 #[derive(Debug, Args)]
 pub struct Wait {
     /// The session's id, or the beginning of exactly one
     pub id: String,
-    /// The state
-    #[arg(long, value_name = "STATE", default_value = "idle",
-        value_parser = PossibleValuesParser::new(["idle", "ready", "running", "requires_action", "stopped", "failed", "hibernated"]))]
+    /// The state to wait for
+    #[arg(long, value_name = "STATE", default_value = "idle", value_parser = awaited())]
     pub until: String,
     /// Give up after this, with exit code 3
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
@@ -208,7 +221,7 @@ pub struct TokenArgs {
     /// The session's id, or the beginning of exactly one
     #[arg(value_name = "ID")]
     pub id: String,
-    /// The one with which one may look on and nothing else
+    /// The viewer token, which can read the session and change nothing
     #[arg(long)]
     pub viewer: bool,
 }

@@ -22,7 +22,7 @@ pub enum Subagent {
         #[arg(long, value_name = "ID|PID")]
         parent: Option<String>,
     },
-    /// Print what a sub-agent has said and says, and end with its task
+    /// Print a sub-agent's output, follow it, and exit when its task ends
     #[command(after_help = "Example:\n  kennel subagent wait session-2")]
     Wait {
         /// The sub-agent's id, or the beginning of exactly one
@@ -31,7 +31,7 @@ pub enum Subagent {
         #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
         timeout: Option<Duration>,
     },
-    /// Print what a sub-agent's newest turn has said, without waiting
+    /// Print the output of a sub-agent's newest turn, without waiting
     ///
     /// Exits with 0 if the turn has ended well or still runs, with 1 if it failed or was aborted or interrupted.
     #[command(after_help = "Example:\n  kennel subagent result session-2")]
@@ -44,16 +44,16 @@ pub enum Subagent {
 /// `subagent start`.
 #[derive(Debug, Args)]
 pub struct SubagentStart {
-    /// What it is to do; `-`, or nothing where standard input is no terminal: standard input
+    /// The task; `-`, or no task where standard input is no terminal, reads standard input
     #[arg(value_name = "TASK")]
     pub task: Vec<String>,
-    /// Whose sub-agent it is: a session's id, or its worker's pid
+    /// The parent: a session's id, or its worker's pid
     #[arg(long, value_name = "ID|PID")]
     pub parent: Option<String>,
-    /// Its id; else session-N
+    /// The session's id; else session-N
     #[arg(long)]
     pub id: Option<SessionId>,
-    /// Where it runs; else the current directory
+    /// The sub-agent's directory; else the current directory
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub dir: Option<PathBuf>,
     /// The rest.
@@ -76,7 +76,7 @@ pub enum Agents {
         /// These agents only
         #[arg(value_name = "AGENT")]
         names: Vec<String>,
-        /// Start each of them that is installed, one after the other, to hear what it is
+        /// Start each installed agent, one after the other, and ask for its version and abilities
         #[arg(long)]
         probe: bool,
     },

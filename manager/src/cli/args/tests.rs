@@ -72,13 +72,15 @@ fn options_become_what_they_say() {
 
 #[test]
 fn a_size_is_taken_as_docker_and_systemd_take_it() {
-    for (size, bytes) in [("2G", 2 << 30), ("512m", 512 << 20), ("2GiB", 2 << 30), ("64K", 64 << 10)] {
+    for (size, bytes) in
+        [("2G", 2 << 30), ("512m", 512 << 20), ("2GiB", 2 << 30), ("2GB", 2 << 30), ("64K", 64 << 10)]
+    {
         let Ok(Command::Start(start)) = parse(&format!("kennel start --memory {size}")) else {
             panic!("{size}")
         };
         assert_eq!(start.options.memory, Some(bytes), "{size}");
     }
-    assert!(parse("kennel start --memory 2GB").is_err() && parse("kennel start --memory 2").is_err());
+    assert!(parse("kennel start --memory 2X").is_err() && parse("kennel start --memory G").is_err());
 }
 
 #[test]
@@ -94,7 +96,7 @@ fn nonsense_is_refused() {
         ("kennel start --restart sometimes", ErrorKind::InvalidValue),
         ("kennel stop", ErrorKind::MissingRequiredArgument),
         ("kennel stop a --all", ErrorKind::ArgumentConflict),
-        ("kennel prune --max-size 5", ErrorKind::ValueValidation),
+        ("kennel prune --max-size 5X", ErrorKind::ValueValidation),
         ("kennel prune --dry-run --force", ErrorKind::ArgumentConflict),
         ("kennel resolve prompt-1", ErrorKind::MissingRequiredArgument),
         ("kennel resolve prompt-1 --retry --drop", ErrorKind::ArgumentConflict),

@@ -8,23 +8,13 @@ use protocol::wire::PermissionOption;
 use protocol::{CallId, PermissionId};
 use tokio::time::Instant;
 
-use super::view::{Said, View, decided};
+use super::permission::{Asked, answered};
+use super::view::{Said, View};
 use crate::cli::ui::form::Form;
 use crate::client::Request;
 
 /// How long a permission is not shown, because a policy may answer it. The answer comes with the same commit.
 const BRIEFLY: Duration = Duration::from_millis(100);
-
-/// A permission that waits. The numbers of its options are its own as long as anybody can have them in mind: whatever
-/// comes meanwhile, what is typed is an answer to what was read.
-pub struct Asked {
-    id: PermissionId,
-    title: String,
-    options: Vec<PermissionOption>,
-    /// The number of its first option; none before this client was offered to answer it.
-    first: Option<usize>,
-    shown: bool,
-}
 
 impl View<'_> {
     pub(super) fn permission(&mut self, id: PermissionId, title: String, options: Vec<PermissionOption>) {
@@ -50,13 +40,7 @@ impl View<'_> {
 
     pub(super) fn permission_ended(&mut self, id: PermissionId, option: &str, by: Decider) {
         let known = self.open.iter().position(|open| open.id == id).map(|at| self.open.remove(at));
-        let decided = decided(option, by);
-        match known {
-            Some(open) if !open.shown => {
-                self.note(&format!("{id}: the agent asked: {}: {decided}", open.title));
-            }
-            _ => self.note(&format!("{id}: {decided}")),
-        }
+        self.note(&answered(id, known.as_ref(), option, by));
     }
 
     pub(super) fn permission_expired(&mut self, id: PermissionId, reason: &str) {

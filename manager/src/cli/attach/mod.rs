@@ -22,6 +22,7 @@ use view::View;
 
 mod asked;
 mod keyboard;
+mod permission;
 mod shown;
 mod view;
 

@@ -131,14 +131,8 @@ impl<'a> View<'a> {
             EventKind::PromptEdited { prompt_id, text } => {
                 self.texts.insert(prompt_id, text);
             }
-            EventKind::PromptQueued { prompt_id, position: 0 } => {
-                self.note(&format!("{prompt_id} waits; it is the next"));
-            }
-            EventKind::PromptQueued { prompt_id, position: 1 } => {
-                self.note(&format!("{prompt_id} waits behind 1 other prompt"));
-            }
             EventKind::PromptQueued { prompt_id, position } => {
-                self.note(&format!("{prompt_id} waits behind {position} other prompts"));
+                self.note(&events::queued(prompt_id, position));
             }
             EventKind::PromptStarted { prompt_id } => {
                 let text = self.texts.remove(&prompt_id).unwrap_or_default();

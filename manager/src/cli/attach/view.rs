@@ -6,11 +6,10 @@ use protocol::api::{
     Accepted, CallInfo, PermissionInfo, PromptRequest, PromptState, QueuedPrompt, Role, SessionInfo, Status,
     WhenBusy,
 };
-use protocol::event::Decider;
 use protocol::{CallId, EventId, PromptId, SessionId};
 use tokio::time::Instant;
 
-use super::asked::Asked;
+use super::permission::Asked;
 use crate::cli::link::Link;
 use crate::cli::link::random_key;
 use crate::cli::ui::Ui;
@@ -280,14 +279,6 @@ impl<'a> View<'a> {
     pub fn close(&mut self) {
         let rest = self.out.end();
         let _ = self.print(&rest).and_then(|()| self.break_line());
-    }
-}
-
-/// How a permission was decided, for people.
-pub(super) fn decided(option: &str, by: Decider) -> String {
-    match by {
-        Decider::User => option.to_owned(),
-        Decider::Policy => format!("{option}, by the session's policy"),
     }
 }
 

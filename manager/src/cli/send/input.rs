@@ -1,4 +1,4 @@
-//! What is sent: the prompt's text, and the files that go with it.
+//! Input of `kennel send`: the prompt's text and the attached files.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
@@ -7,13 +7,15 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use percent_encoding::{AsciiSet, percent_encode};
 use protocol::api::AttachmentRequest;
 
 use crate::attachments::MAX_ATTACHED;
 use crate::cli::ui::error::{Failure, Outcome, exit};
+use crate::client::RESERVED;
 use crate::session_manager::MAX_PROMPT;
 
-/// A prompt's text from the command line, or from standard input.
+/// Takes the prompt's text from the command line or from standard input.
 pub fn text(words: Vec<String>) -> Outcome<String> {
     let from_stdin = match &words[..] {
         [] if io::stdin().is_terminal() => {
@@ -46,7 +48,7 @@ pub fn text(words: Vec<String>) -> Outcome<String> {
     })
 }
 
-/// A file that goes with the prompt, as it is now.
+/// Reads a file that the prompt attaches.
 pub(super) fn attachment(path: &Path) -> Outcome<AttachmentRequest> {
     let failed = |error: io::Error| {
         let what = format!("cannot read {}: {error}; nothing was sent", path.display());
@@ -60,7 +62,7 @@ pub(super) fn attachment(path: &Path) -> Outcome<AttachmentRequest> {
         Failure::new(exit::USAGE, "attachments_too_large", what)
             .hint("put it where the agent can read it, and name it in the prompt")
     };
-    // One that never ends, such as a device, is not read to the end.
+    // A device may never end: reads one byte more than the limit at most.
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(MAX_ATTACHED as u64 + 1).read_to_end(&mut bytes))
@@ -84,16 +86,8 @@ pub(super) fn attachment(path: &Path) -> Outcome<AttachmentRequest> {
     })
 }
 
-/// A file's URI (RFC 8089).
+/// Writes an absolute path as a `file:` URI (RFC 8089).
 pub(super) fn file_uri(path: &Path) -> String {
-    let mut uri = "file://".to_owned();
-    for byte in path.as_os_str().as_bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'.' | b'_' | b'~' => {
-                uri.push(char::from(*byte))
-            }
-            other => uri.push_str(&format!("%{other:02X}")),
-        }
-    }
-    uri
+    const IN_PATHS: &AsciiSet = &RESERVED.remove(b'/');
+    format!("file://{}", percent_encode(path.as_os_str().as_bytes(), IN_PATHS))
 }

@@ -251,17 +251,57 @@ impl<'a> View<'a> {
         }
     }
 
+    /// Takes an event of this session or prompt. Returns how the prompt ended, if the event ends it.
     pub(super) fn heard(&mut self, kind: &EventKind) -> End {
+        let end = self.end(kind);
+        if end.is_none() {
+            self.tell(kind);
+        }
+        end
+    }
+
+    /// How the prompt ended, if this event ends it.
+    fn end(&mut self, kind: &EventKind) -> End {
+        let (session, prompt) = (&self.session, self.prompt);
+        let failure = match kind {
+            EventKind::TurnInterrupted { reason, will_retry: false, .. } => {
+                let what = format!(
+                    "{prompt} was interrupted: {reason}. It is not repeated by itself, its tools may have had effects"
+                );
+                Failure::failed("interrupted", what)
+                    .hint(format!("`kennel resolve {prompt} --retry` sends it again"))
+            }
+            EventKind::TurnCompleted { outcome, stop_reason, exit, .. } => {
+                // Only an agent that lives on can say more.
+                self.lingers = *outcome == Ended::Completed && exit.is_none();
+                return Some(completed(prompt, *outcome, stop_reason, *exit));
+            }
+            EventKind::PromptRemoved { reason, .. } => {
+                let why = match reason {
+                    RemovedBy::Removed => "it was taken out of the queue",
+                    RemovedBy::Cleared => "the queue was cleared",
+                    RemovedBy::Stopped => "the session was stopped",
+                };
+                Failure::failed("removed", format!("{prompt} was not run: {why}"))
+            }
+            EventKind::SessionFailed { reason, .. } => {
+                let what = format!("{session} has failed: {reason}. {prompt} waits");
+                Failure::failed("session_failed", what)
+                    .hint(format!("`kennel logs {session}` shows why; `kennel restart {session}` goes on"))
+            }
+            EventKind::SessionDeleted {} => Failure::failed("removed", format!("{session} was removed")),
+            // `tell` names every kind.
+            _ => return None,
+        };
+        Some(Err(failure))
+    }
+
+    /// Tells the person about an event that does not end the prompt.
+    fn tell(&mut self, kind: &EventKind) {
         let (session, prompt) = (self.session.clone(), self.prompt);
         match kind {
-            EventKind::PromptQueued { position: 0, .. } => {
-                self.hold(format!("{prompt} waits; it is the next"))
-            }
-            EventKind::PromptQueued { position: 1, .. } => {
-                self.hold(format!("{prompt} waits behind 1 other prompt"))
-            }
             EventKind::PromptQueued { position, .. } => {
-                self.hold(format!("{prompt} waits behind {position} other prompts"))
+                self.hold(crate::cli::events::queued(prompt, *position));
             }
             EventKind::PromptStarted { .. } => self.does(RUNS),
             EventKind::PromptEdited { .. } => self.note(&format!("{prompt} was edited")),
@@ -280,65 +320,21 @@ impl<'a> View<'a> {
                 self.note(&render::out_of_memory(*peak_bytes, *limit_bytes, *by));
             }
             EventKind::ToolCallStarted { title, .. } => self.note(&format!("tool: {title}")),
-            EventKind::PermissionRequested { permission_id, title, .. } => {
-                // A policy answers with the same commit.
-                self.asked = Some((Instant::now() + BRIEFLY, *permission_id, title.clone()));
-            }
-            EventKind::PermissionResolved { permission_id, option_id, by: Decider::Policy } => {
-                if let Some((_, id, title)) = self.asked.take_if(|(_, id, _)| id == permission_id) {
-                    self.note(&format!(
-                        "{id}: the agent asked: {title}: {option_id}, by the session's policy"
-                    ));
+            EventKind::TurnInterrupted { reason, will_retry, .. } => {
+                if *will_retry {
+                    self.note(&format!("the turn was cut off ({reason}); it is tried again"));
+                    self.does("waits");
                 }
             }
-            EventKind::PermissionResolved { permission_id, .. } => {
-                self.asked.take_if(|(_, id, _)| id == permission_id);
-            }
-            EventKind::CallRequested { method, payload, .. } => {
-                if let Some(what) = crate::cli::events::asked_of_user(method, payload) {
-                    self.note(&what);
-                }
-            }
-            EventKind::PermissionExpired { permission_id, reason } => {
-                if let Some((_, _, title)) = self.asked.take_if(|(_, id, _)| id == permission_id) {
-                    self.note(&format!("the agent asked: {title}"));
-                }
-                self.note(&format!("{permission_id} expired: {reason}"));
-            }
-            EventKind::TurnInterrupted { reason, will_retry: true, .. } => {
-                self.note(&format!("the turn was cut off ({reason}); it is tried again"));
-                self.does("waits");
-            }
-            EventKind::TurnInterrupted { reason, will_retry: false, .. } => {
-                let what = format!(
-                    "{prompt} was interrupted: {reason}. It is not repeated by itself, its tools may have had effects"
-                );
-                return Some(Err(Failure::failed("interrupted", what)
-                    .hint(format!("`kennel resolve {prompt} --retry` sends it again"))));
-            }
-            EventKind::TurnCompleted { outcome, stop_reason, exit, .. } => {
-                // Only an agent that lives on can say more.
-                self.lingers = *outcome == Ended::Completed && exit.is_none();
-                return Some(completed(prompt, *outcome, stop_reason, *exit));
-            }
-            EventKind::PromptRemoved { reason, .. } => {
-                let why = match reason {
-                    RemovedBy::Removed => "it was taken out of the queue",
-                    RemovedBy::Cleared => "the queue was cleared",
-                    RemovedBy::Stopped => "the session was stopped",
-                };
-                return Some(Err(Failure::failed("removed", format!("{prompt} was not run: {why}"))));
-            }
-            EventKind::SessionFailed { reason, .. } => {
-                let what = format!("{session} has failed: {reason}. {prompt} waits");
-                return Some(Err(Failure::failed("session_failed", what).hint(format!(
-                    "`kennel logs {session}` shows why; `kennel restart {session}` goes on"
-                ))));
-            }
-            EventKind::SessionDeleted {} => {
-                return Some(Err(Failure::failed("removed", format!("{session} was removed"))));
-            }
+            EventKind::PermissionRequested { .. }
+            | EventKind::PermissionResolved { .. }
+            | EventKind::PermissionExpired { .. }
+            | EventKind::CallRequested { .. } => self.question(kind),
             EventKind::MessageChunk { .. }
+            | EventKind::TurnCompleted { .. }
+            | EventKind::PromptRemoved { .. }
+            | EventKind::SessionFailed { .. }
+            | EventKind::SessionDeleted {}
             | EventKind::CallAnswered { .. }
             | EventKind::CallExpired { .. }
             | EventKind::PromptAccepted { .. }
@@ -369,7 +365,37 @@ impl<'a> View<'a> {
             | EventKind::ManagerStarted { .. }
             | EventKind::ManagerStopping {} => {}
         }
-        None
+    }
+
+    /// Takes what the agent asks and how the question ended.
+    fn question(&mut self, kind: &EventKind) {
+        match kind {
+            EventKind::PermissionRequested { permission_id, title, .. } => {
+                // A policy answers with the same commit.
+                self.asked = Some((Instant::now() + BRIEFLY, *permission_id, title.clone()));
+            }
+            EventKind::PermissionResolved { permission_id, option_id, by } => {
+                let unseen = self.asked.take_if(|(_, id, _)| id == permission_id);
+                if let (Some((_, id, title)), Decider::Policy) = (unseen, by) {
+                    self.note(&format!(
+                        "{id}: the agent asked: {title}: {option_id}, by the session's policy"
+                    ));
+                }
+            }
+            EventKind::PermissionExpired { permission_id, reason } => {
+                if let Some((_, _, title)) = self.asked.take_if(|(_, id, _)| id == permission_id) {
+                    self.note(&format!("the agent asked: {title}"));
+                }
+                self.note(&format!("{permission_id} expired: {reason}"));
+            }
+            EventKind::CallRequested { method, payload, .. } => {
+                if let Some(what) = crate::cli::events::asked_of_user(method, payload) {
+                    self.note(&what);
+                }
+            }
+            // `tell` names every kind.
+            _ => {}
+        }
     }
 }
 

@@ -239,7 +239,7 @@ fn facts(session: &SessionInfo, now: u64) -> Vec<(&'static str, String)> {
     );
     if let Some(failure) = &session.failure {
         add("failure", Some(failure.reason.clone()));
-        add("exit", failure.exit.map(|exit| exit.to_string()));
+        add("worker exit", failure.exit.map(|exit| exit.to_string()));
         add("survivors", (!failure.survivors.is_empty()).then(|| format!("{:?}", failure.survivors)));
         for words in &failure.last_words {
             add("last words", Some(words.clone()));

@@ -135,7 +135,7 @@ fn a_session_is_shown_with_what_there_is() {
          cpus:         1.5 (none)\n\
          first prompt: echo\n\
          failure:      too many deaths\n\
-         exit:         killed by SIGKILL\n\
+         worker exit:  killed by SIGKILL\n\
          last words:   one\n\
          last words:   \\u{9b}2J\n"
     );

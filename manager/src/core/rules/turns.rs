@@ -203,9 +203,9 @@ impl Session {
             return;
         }
         if left_behind > 0 {
-            let what = if left_behind == 1 { "1 process" } else { &format!("{left_behind} processes") };
+            let (what, were) = if left_behind == 1 { ("process", "was") } else { ("processes", "were") };
             out.emit(EventKind::SystemMessage {
-                text: format!("{what} left in the background by the turn were ended with it"),
+                text: format!("{left_behind} {what} left in the background by the turn {were} ended with it"),
             });
         }
         let aborted = self.turns.running.as_ref().map_or("cancelled", Turn::why_aborted);

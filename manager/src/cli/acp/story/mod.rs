@@ -142,11 +142,16 @@ impl Story {
         }
     }
 
-    /// Takes the next event.
+    /// Takes the next event. Returns what the editor is shown, or asked, for it.
     pub fn tell(&mut self, kind: &EventKind) -> Vec<Shown> {
         if is_about_settings(kind) {
             return self.set(kind);
         }
+        self.tell_of_prompts(kind)
+    }
+
+    /// Takes events of prompts and turns; passes the other kinds on.
+    fn tell_of_prompts(&mut self, kind: &EventKind) -> Vec<Shown> {
         match kind {
             EventKind::PromptAccepted { prompt_id, text, attachments, .. } => {
                 let text = attachments::told(text, attachments.iter().map(|it| &*it.name));
@@ -158,8 +163,6 @@ impl Story {
                 self.waiting.insert(*prompt_id, text.clone());
                 Vec::new()
             }
-            // Seen to above.
-            EventKind::SettingChanged { .. } => Vec::new(),
             // A retry begins a second time, and is not said again.
             EventKind::PromptStarted { prompt_id } => {
                 let text = self.waiting.remove(prompt_id);
@@ -181,6 +184,17 @@ impl Story {
                 self.crashed.insert(*prompt_id, reason.clone());
                 Vec::new()
             }
+            EventKind::SystemMessage { text } => {
+                self.last_message = Some(text.clone());
+                vec![note(text.clone())]
+            }
+            other => self.tell_of_agent(other),
+        }
+    }
+
+    /// Takes what the agent says, does and asks; passes the other kinds on.
+    fn tell_of_agent(&mut self, kind: &EventKind) -> Vec<Shown> {
+        match kind {
             EventKind::MessageChunk { prompt_id, text, payload, .. } => {
                 let update = payload.clone().unwrap_or_else(|| message(text));
                 vec![Shown::Update(Some(*prompt_id), update)]
@@ -217,11 +231,15 @@ impl Story {
                 self.calls.remove(call_id);
                 vec![Shown::CallSettled(*call_id)]
             }
+            other => self.tell_of_session(other),
+        }
+    }
+
+    /// Takes events of the session, its processes and its clients. The match names every kind, so that the compiler
+    /// reports a new one.
+    fn tell_of_session(&mut self, kind: &EventKind) -> Vec<Shown> {
+        match kind {
             EventKind::DriverChanged { driver } => vec![Shown::Driver(*driver)],
-            EventKind::SystemMessage { text } => {
-                self.last_message = Some(text.clone());
-                vec![note(text.clone())]
-            }
             EventKind::SessionStalled { step, quiet_ms, .. } => {
                 vec![note(crate::cli::events::stalled(*step, *quiet_ms))]
             }
@@ -236,6 +254,7 @@ impl Story {
                 all.push(Shown::Gone);
                 all
             }
+            // An editor shows nothing for these.
             EventKind::SessionCreated { .. }
             | EventKind::SessionStarted { .. }
             | EventKind::SessionReady { .. }
@@ -254,6 +273,30 @@ impl Story {
             | EventKind::SubagentLost { .. }
             | EventKind::ManagerStarted { .. }
             | EventKind::ManagerStopping {} => Vec::new(),
+            // The functions before this one took these.
+            EventKind::SettingChanged { .. }
+            | EventKind::PromptAccepted { .. }
+            | EventKind::PromptEdited { .. }
+            | EventKind::PromptStarted { .. }
+            | EventKind::PromptRemoved { .. }
+            | EventKind::TurnStarted { .. }
+            | EventKind::TurnCompleted { .. }
+            | EventKind::TurnInterrupted { .. }
+            | EventKind::SystemMessage { .. }
+            | EventKind::MessageChunk { .. }
+            | EventKind::ThoughtChunk { .. }
+            | EventKind::ToolCallStarted { .. }
+            | EventKind::ToolCallUpdated { .. }
+            | EventKind::PlanUpdated { .. }
+            | EventKind::ToolCallInterrupted { .. }
+            | EventKind::UsageUpdated { .. }
+            | EventKind::AgentUpdated { .. }
+            | EventKind::PermissionRequested { .. }
+            | EventKind::PermissionResolved { .. }
+            | EventKind::PermissionExpired { .. }
+            | EventKind::CallRequested { .. }
+            | EventKind::CallAnswered { .. }
+            | EventKind::CallExpired { .. } => Vec::new(),
         }
     }
 

@@ -1,0 +1,234 @@
+//! Events as text for people. [`text`] writes the events of sessions and passes the other kinds on, group by group. The
+//! last group's match names every kind, so that the compiler reports a new one.
+
+use protocol::api::Role;
+use protocol::event::{Decider, Disposition, EventKind, Outcome as Ended, RemovedBy, Resolution, StallStep};
+use protocol::{Exit, PromptId, Stream};
+
+use crate::attachments;
+use crate::cli::ui::render;
+use crate::cli::ui::units;
+
+/// Writes an event's data on one line; empty for an event that its type says completely.
+pub(super) fn text(kind: &EventKind) -> String {
+    if let Some(text) = kind.late_text() {
+        return format!("(after its turn) {}", render::output(text));
+    }
+    session(kind)
+}
+
+/// Writes events of sessions and of their processes.
+fn session(kind: &EventKind) -> String {
+    match kind {
+        EventKind::SessionCreated { agent, workdir, title, model, parent } => format!(
+            "{agent} in {workdir}{}{}{}",
+            some(", title ", title.as_ref()),
+            some(", model ", model.as_ref()),
+            some(", sub-agent of ", parent.as_ref())
+        ),
+        EventKind::SessionStarted { pid } | EventKind::SessionAdopted { pid } => format!("pid {pid}"),
+        EventKind::SessionReady { pid, agent_pid, restore } => {
+            format!("pid {pid}{}, {restore}", some(", agent ", agent_pid.as_ref()))
+        }
+        EventKind::SessionRestarting { reason, old_pid, delay_ms, .. } => {
+            let pid = some(", pid ", old_pid.as_ref());
+            format!("{reason}{pid}, next try in {}", units::duration(*delay_ms))
+        }
+        EventKind::SessionRestarted { old_pid, new_pid, reason, restore } => {
+            let old = old_pid.map_or("-".into(), |pid| pid.to_string());
+            format!("pid {old} -> {new_pid}, {restore}: {reason}")
+        }
+        EventKind::SettingChanged { name, value, .. } => format!("{name} = {value}"),
+        EventKind::SettingRefused { name, value, reason, .. } => format!("{name} = {value}: {reason}"),
+        EventKind::SessionOomKilled { peak_bytes, limit_bytes, by } => {
+            render::out_of_memory(*peak_bytes, *limit_bytes, *by)
+        }
+        EventKind::SessionStalled { step, quiet_ms, .. } => stalled(*step, *quiet_ms),
+        EventKind::SessionStopped { exit } => some("", exit.as_ref()),
+        EventKind::SessionFailed { reason, exit, last_words, survivors } => {
+            let words = last_words.last().map(|words| format!(": {words}")).unwrap_or_default();
+            let left =
+                if survivors.is_empty() { String::new() } else { format!(", survivors {survivors:?}") };
+            format!("{reason}{}{left}{words}", some(", worker ", exit.as_ref()))
+        }
+        EventKind::SessionUpdated { pinned } => (if *pinned { "pinned" } else { "not pinned" }).into(),
+        other => prompt(other),
+    }
+}
+
+/// Writes events of prompts and their turns.
+fn prompt(kind: &EventKind) -> String {
+    match kind {
+        EventKind::PromptAccepted { prompt_id, text, disposition, retry_of, attachments } => {
+            let queued = if *disposition == Disposition::Queued { " (queued)" } else { "" };
+            let text = attachments::told(text, attachments.iter().map(|it| &*it.name));
+            format!("{prompt_id}{queued}{}: {text}", some(", again ", retry_of.as_ref()))
+        }
+        EventKind::PromptQueued { prompt_id, position: 0 } => format!("{prompt_id} is the next"),
+        EventKind::PromptQueued { prompt_id, position } => format!("{prompt_id} waits behind {position}"),
+        EventKind::PromptEdited { prompt_id, text } => format!("{prompt_id}: {text}"),
+        EventKind::PromptStarted { prompt_id } => prompt_id.to_string(),
+        EventKind::PromptRemoved { prompt_id, reason } => {
+            let why = match reason {
+                RemovedBy::Removed => "removed",
+                RemovedBy::Cleared => "queue cleared",
+                RemovedBy::Stopped => "session stopped",
+            };
+            format!("{prompt_id}, {why}")
+        }
+        EventKind::PromptResolved { prompt_id, action, retried_as } => {
+            let what = match action {
+                Resolution::Retry => "retry",
+                Resolution::Drop => "drop",
+            };
+            format!("{prompt_id}, {what}{}", some(" as ", retried_as.as_ref()))
+        }
+        EventKind::TurnStarted { turn, prompt_id, agent_pid } => {
+            format!("turn {turn}, {prompt_id}, agent {agent_pid}")
+        }
+        EventKind::TurnCompleted { prompt_id, outcome, stop_reason, exit, .. } => {
+            format!("{prompt_id} {} ({stop_reason}){}", ended(*outcome), exited(*exit))
+        }
+        EventKind::TurnInterrupted { prompt_id, reason, will_retry, .. } => {
+            format!("{prompt_id}: {reason}{}", if *will_retry { "; it is tried again" } else { "" })
+        }
+        other => agent(other),
+    }
+}
+
+/// Writes what the agent said and did.
+fn agent(kind: &EventKind) -> String {
+    match kind {
+        EventKind::MessageChunk { stream: Stream::Stdout, text, .. }
+        | EventKind::ThoughtChunk { text, .. } => render::output(text),
+        EventKind::MessageChunk { stream: Stream::Stderr, text, .. } => {
+            format!("(stderr) {}", render::output(text))
+        }
+        EventKind::ToolCallStarted { tool_call_id, title, .. } => format!("{tool_call_id}: {title}"),
+        EventKind::ToolCallUpdated { tool_call_id, payload, .. } => {
+            let status = payload.get("status").and_then(|status| status.as_str());
+            format!("{tool_call_id}{}", some(", ", status.as_ref()))
+        }
+        EventKind::ToolCallInterrupted { tool_call_id, .. } => tool_call_id.clone(),
+        EventKind::AgentUpdated { payload, .. } if payload["sessionUpdate"] == "child_update" => {
+            let text = payload["update"]["content"]["text"].as_str();
+            let said = text.map(render::output).unwrap_or_else(|| payload["update"].to_string());
+            format!("sub-agent {}: {said}", payload["sessionId"].as_str().unwrap_or_default())
+        }
+        EventKind::PlanUpdated { payload, .. }
+        | EventKind::UsageUpdated { payload, .. }
+        | EventKind::AgentUpdated { payload, .. } => payload.to_string(),
+        other => the_rest(other),
+    }
+}
+
+/// Writes requests of agents, and events of clients, sub-agents and the manager.
+fn the_rest(kind: &EventKind) -> String {
+    match kind {
+        EventKind::PermissionRequested { permission_id, title, .. } => format!("{permission_id}: {title}"),
+        EventKind::PermissionResolved { permission_id, option_id, by } => {
+            let who = match by {
+                Decider::User => "",
+                Decider::Policy => ", by the session's policy",
+            };
+            format!("{permission_id}: answered with `{option_id}`{who}")
+        }
+        EventKind::PermissionExpired { permission_id, reason } => format!("{permission_id}: {reason}"),
+        EventKind::CallRequested { call_id, client_id, method, .. } => match client_id {
+            Some(client) => format!("{call_id}: {method}, client {client} is asked"),
+            None => format!("{call_id}: {method}"),
+        },
+        EventKind::CallAnswered { call_id } => call_id.to_string(),
+        EventKind::CallExpired { call_id, reason } => format!("{call_id}: {reason}"),
+        EventKind::ClientAttached { client_id, name, role } => {
+            let what = match role {
+                Role::Driver => "drives",
+                Role::Viewer => "looks on",
+            };
+            format!("client {client_id}, {name}, {what}")
+        }
+        EventKind::ClientDetached { client_id } => format!("client {client_id}"),
+        EventKind::DriverChanged { driver: Some(driver) } => format!("client {driver} drives"),
+        EventKind::DriverChanged { driver: None } => "nobody drives".into(),
+        EventKind::SubagentStarted { child, task, model } => {
+            format!("{child}{}: {task}", some(", model ", model.as_ref()))
+        }
+        EventKind::SubagentCompleted { child, outcome } => format!("{child} {}", ended(*outcome)),
+        EventKind::SubagentLost { child, reason } => format!("{child}: {reason}"),
+        EventKind::SystemMessage { text } => text.clone(),
+        EventKind::ManagerStarted { pid, version, .. } => format!("pid {pid}, kennel {version}"),
+        // The type says all.
+        EventKind::SessionHibernated {}
+        | EventKind::SessionWoken {}
+        | EventKind::SessionDeleted {}
+        | EventKind::ManagerStopping {} => String::new(),
+        // Written by `session`, `prompt` and `agent`.
+        EventKind::SessionCreated { .. }
+        | EventKind::SessionStarted { .. }
+        | EventKind::SessionAdopted { .. }
+        | EventKind::SessionReady { .. }
+        | EventKind::SessionRestarting { .. }
+        | EventKind::SessionRestarted { .. }
+        | EventKind::SettingChanged { .. }
+        | EventKind::SettingRefused { .. }
+        | EventKind::SessionOomKilled { .. }
+        | EventKind::SessionStalled { .. }
+        | EventKind::SessionStopped { .. }
+        | EventKind::SessionFailed { .. }
+        | EventKind::SessionUpdated { .. }
+        | EventKind::PromptAccepted { .. }
+        | EventKind::PromptQueued { .. }
+        | EventKind::PromptEdited { .. }
+        | EventKind::PromptStarted { .. }
+        | EventKind::PromptRemoved { .. }
+        | EventKind::PromptResolved { .. }
+        | EventKind::TurnStarted { .. }
+        | EventKind::TurnCompleted { .. }
+        | EventKind::TurnInterrupted { .. }
+        | EventKind::MessageChunk { .. }
+        | EventKind::ThoughtChunk { .. }
+        | EventKind::ToolCallStarted { .. }
+        | EventKind::ToolCallUpdated { .. }
+        | EventKind::ToolCallInterrupted { .. }
+        | EventKind::PlanUpdated { .. }
+        | EventKind::UsageUpdated { .. }
+        | EventKind::AgentUpdated { .. } => String::new(),
+    }
+}
+
+fn some<T: std::fmt::Display>(before: &str, value: Option<T>) -> String {
+    value.map(|value| format!("{before}{value}")).unwrap_or_default()
+}
+
+fn exited(exit: Option<Exit>) -> String {
+    some(", ", exit)
+}
+
+fn ended(outcome: Ended) -> &'static str {
+    match outcome {
+        Ended::Completed => "completed",
+        Ended::Aborted => "aborted",
+        Ended::Interrupted => "interrupted",
+    }
+}
+
+/// Tells a person about an agent that shows no sign of work.
+pub fn stalled(step: StallStep, quiet_ms: u64) -> String {
+    let quiet = units::duration(quiet_ms);
+    match step {
+        StallStep::Noticed => format!("the agent has shown no sign of work for {quiet}"),
+        StallStep::Resumed => format!("the agent works again, after {quiet}"),
+        StallStep::Cancelled => {
+            format!("the agent has shown no sign of work for {quiet} and is told to end its turn")
+        }
+    }
+}
+
+/// Tells the sender of a queued prompt how many prompts run before it.
+pub fn queued(prompt: PromptId, position: u32) -> String {
+    match position {
+        0 => format!("{prompt} waits; it is the next"),
+        1 => format!("{prompt} waits behind 1 other prompt"),
+        _ => format!("{prompt} waits behind {position} other prompts"),
+    }
+}
