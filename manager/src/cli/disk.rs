@@ -16,6 +16,9 @@ use crate::cli::worktree::remains;
 use crate::client::Request;
 use crate::worktrees;
 
+/// Worktrees that are held at a time: each costs descriptors, and what needs one of them waits.
+const HELD: usize = 32;
+
 /// How many sessions are shown where not all are asked for.
 const LARGEST: usize = 10;
 
@@ -149,8 +152,20 @@ async fn worktrees(link: &Link<'_>, dry_run: bool) -> Outcome<Vec<PrunedWorktree
     settled(link, all.collect(), dry_run).await
 }
 
-/// What becomes of these worktrees, each with its name and bytes.
+/// Removes those of these worktrees (name, bytes) that nobody needs. Holds [`HELD`] of them at a time.
 async fn settled(link: &Link<'_>, all: Vec<(String, u64)>, dry_run: bool) -> Outcome<Vec<PrunedWorktree>> {
+    let mut done = Vec::new();
+    for some in all.chunks(HELD) {
+        done.extend(settled_at_once(link, some, dry_run).await?);
+    }
+    Ok(done)
+}
+
+async fn settled_at_once(
+    link: &Link<'_>,
+    all: &[(String, u64)],
+    dry_run: bool,
+) -> Outcome<Vec<PrunedWorktree>> {
     let broken = |error: tokio::task::JoinError| Failure::failed("worktrees", error.to_string());
     let state_dir =
         std::fs::canonicalize(&link.paths.state_dir).unwrap_or_else(|_| link.paths.state_dir.clone());
@@ -165,7 +180,7 @@ async fn settled(link: &Link<'_>, all: Vec<(String, u64)>, dry_run: bool) -> Out
         Vec::new()
     };
     let mut settled = Vec::new();
-    for ((name, bytes), held) in all.into_iter().zip(held) {
+    for ((name, bytes), held) in all.iter().cloned().zip(held) {
         let stays = match held {
             Err(why) => Some(why),
             Ok(held) => {

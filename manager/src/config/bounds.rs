@@ -191,15 +191,16 @@ pub(crate) fn parse_cpus(text: &str) -> Result<u32, String> {
     self::cpus(cpus)
 }
 
-/// A size in bytes, written as docker and systemd take it: `2G`, `512m`, `2GiB`, `2GB` or a number of bytes. Each unit is
-/// 1024 of the one before.
+/// Reads a size in bytes, with a unit as docker and systemd take it: `2G`, `512m`, `2GiB`, `2GB`. Each unit is 1024 of the one
+/// before. A number without a unit is refused, but 0: `--max-size 5` would remove nearly all history where 5 GiB are meant.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
     let wrong =
         || format!("`{}` is not a size; write for example 512M, 2G or 2GiB", super::lookup::shown(text, 80));
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let shift = match unit.trim_start().to_ascii_lowercase().as_str() {
-        "" | "b" => 0,
+        "b" => 0,
+        "" if number.bytes().all(|digit| digit == b'0') => 0,
         "k" | "kb" | "kib" => 10,
         "m" | "mb" | "mib" => 20,
         "g" | "gb" | "gib" => 30,

@@ -96,7 +96,7 @@ fn nonsense_is_refused() {
         ("kennel start --restart sometimes", ErrorKind::InvalidValue),
         ("kennel stop", ErrorKind::MissingRequiredArgument),
         ("kennel stop a --all", ErrorKind::ArgumentConflict),
-        ("kennel prune --max-size 5X", ErrorKind::ValueValidation),
+        ("kennel prune --max-size 5", ErrorKind::ValueValidation),
         ("kennel prune --dry-run --force", ErrorKind::ArgumentConflict),
         ("kennel resolve prompt-1", ErrorKind::MissingRequiredArgument),
         ("kennel resolve prompt-1 --retry --drop", ErrorKind::ArgumentConflict),

@@ -58,12 +58,14 @@ impl<'a> View<'a> {
                 self.prompts.insert(*prompt_id);
             }
             EventKind::PromptStarted { prompt_id } => self.running = Some(*prompt_id),
-            EventKind::TurnInterrupted { will_retry: true, .. } => self.running = None,
+            // Ctrl-C ends the wait for the next try too.
+            EventKind::TurnInterrupted { will_retry: true, .. } => {}
             EventKind::TurnInterrupted { prompt_id, .. } | EventKind::TurnCompleted { prompt_id, .. } => {
                 self.running = None;
                 self.prompts.remove(prompt_id);
             }
             EventKind::PromptRemoved { prompt_id, .. } => {
+                self.running.take_if(|running| running == prompt_id);
                 self.prompts.remove(prompt_id);
             }
             EventKind::SessionStopped { .. } => self.standing = Standing::Stopped,

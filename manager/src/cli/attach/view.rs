@@ -199,6 +199,8 @@ impl<'a> View<'a> {
         let path = format!("/v1/sessions/{}", self.session);
         // What cannot be had now will be told by events.
         if let Ok(info) = link.get::<SessionInfo>(Request::get(&*path)).await {
+            // Also one that waits for its missing program, which the queue shows as waiting.
+            self.running = self.running.take().or(info.running_prompt);
             self.standing = match (info.status, info.failure) {
                 (Status::Stopped, _) => Standing::Stopped,
                 (Status::Failed, failure) => {

@@ -196,7 +196,9 @@ impl<'a> View<'a> {
         let Ok(event) = serde_json::from_str::<Event>(&frame.data) else {
             return Ok(None);
         };
-        if event.kind.prompt().is_some_and(|prompt| prompt != self.prompt) {
+        // A turn before this one that shows no sign of work keeps this one waiting.
+        let stalls = matches!(event.kind, EventKind::SessionStalled { .. });
+        if !stalls && event.kind.prompt().is_some_and(|prompt| prompt != self.prompt) {
             return Ok(None);
         }
         if self.ui.json {

@@ -2,12 +2,19 @@
 
 use std::io::Read;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
-/// The longest that git may run. An agent can put a FIFO where git reads a file, and git then waits for ever.
-const LONGEST: Duration = if cfg!(test) { Duration::from_secs(3) } else { Duration::from_secs(60) };
+use rustix::process::{Pid, Signal, kill_process};
+
+/// The longest that git may run. An agent can put a FIFO where git reads a file, and git then waits for ever. The checkout of a
+/// large repository over a slow network is shorter.
+const LONGEST: Duration = if cfg!(test) { Duration::from_secs(5) } else { Duration::from_secs(600) };
+/// The time between SIGTERM, at which git removes its lock files, and SIGKILL.
+const GRACE: Duration = Duration::from_secs(2);
+/// The beginning of the error about a git that did not end.
+const STUCK: &str = "git did not end";
 /// Set before anything that a repository says, and stronger than it. Nothing of it runs a program, and nothing of it
 /// reaches another repository.
 pub(super) const SETTINGS: &[&str] = &[
@@ -124,19 +131,18 @@ pub(super) fn run(command: &mut Command) -> Result<String, String> {
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| format!("git cannot be run: {error}"))?;
-    let (out, printed) = mpsc::channel();
-    let (err, said) = mpsc::channel();
-    read(child.stdout.take(), out);
-    read(child.stderr.take(), err);
+    let (Ok(printed), Ok(said)) = (read(child.stdout.take()), read(child.stderr.take())) else {
+        end(&mut child, || {});
+        return Err("git cannot be run: no thread can be started".into());
+    };
     let deadline = Instant::now() + LONGEST;
-    let ended = |text: &mpsc::Receiver<Vec<u8>>| {
+    let ended = |text: &mpsc::Receiver<Vec<u8>>, deadline: Instant| {
         text.recv_timeout(deadline.saturating_duration_since(Instant::now()))
     };
-    let (Ok(printed), Ok(said)) = (ended(&printed), ended(&said)) else {
-        // It may have ended by itself.
-        let _ = child.kill();
-        let _ = child.wait();
-        return Err(format!("git did not end within {} seconds and was killed", LONGEST.as_secs()));
+    let (Ok(printed), Ok(said)) = (ended(&printed, deadline), ended(&said, deadline)) else {
+        // git closes both pipes when it ends.
+        end(&mut child, || drop(ended(&said, Instant::now() + GRACE)));
+        return Err(format!("{STUCK} within {} seconds and was killed", LONGEST.as_secs()));
     };
     let status = child.wait().map_err(|error| format!("git cannot be waited for: {error}"))?;
     if !status.success() {
@@ -145,19 +151,33 @@ pub(super) fn run(command: &mut Command) -> Result<String, String> {
     Ok(String::from_utf8_lossy(&printed).trim_end_matches('\n').to_owned())
 }
 
+/// Ends git: SIGTERM, a wait, SIGKILL. git may have ended by itself.
+fn end(child: &mut Child, wait: impl FnOnce()) {
+    if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, Signal::TERM);
+        wait();
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
 /// Reads a pipe to its end in a thread of its own, and sends what came.
-fn read(pipe: Option<impl Read + Send + 'static>, to: mpsc::Sender<Vec<u8>>) {
-    std::thread::spawn(move || {
+fn read(pipe: Option<impl Read + Send + 'static>) -> std::io::Result<mpsc::Receiver<Vec<u8>>> {
+    let (to, all) = mpsc::channel();
+    let read = move || {
         let mut all = Vec::new();
         // What came before an error counts.
         let _ = pipe.map(|mut pipe| pipe.read_to_end(&mut all));
-        // Nobody listens after the time limit.
+        // After the time limit no one listens.
         let _ = to.send(all);
-    });
+    };
+    std::thread::Builder::new().spawn(read).map(|_| all)
 }
 
-/// Whether a repository's configuration defines hooks: newer versions of git run them, and no setting keeps git from it.
+/// Returns true if a repository's configuration defines hooks, or git hangs over it: newer versions of git run them, and no setting keeps git from it.
 pub(super) fn defines_hooks(directory: &Path, around: &[(&str, &Path)]) -> bool {
-    tried(directory, around, &["config", "--includes", "--name-only", "--get-regexp", REFUSED])
-        .is_ok_and(|found| !found.is_empty())
+    match tried(directory, around, &["config", "--includes", "--name-only", "--get-regexp", REFUSED]) {
+        Ok(found) => !found.is_empty(),
+        Err(said) => said.starts_with(STUCK),
+    }
 }
