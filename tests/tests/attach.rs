@@ -365,7 +365,7 @@ fn a_permission_that_waits_is_shown_once_and_offered_to_the_one_who_drives() {
     first.sees("answered always");
     viewer.sees("answered always");
     for person in [&first, &viewer] {
-        let asked = person.seen.iter().filter(|line| line.contains("may I t1?")).count();
+        let asked = person.seen.iter().filter(|line| line.contains("asks: may I t1?")).count();
         assert_eq!(asked, 1, "{:#?}", person.seen);
     }
     assert!(!viewer.seen.iter().any(|line| line.contains("1) ")), "{:#?}", viewer.seen);
