@@ -279,6 +279,10 @@ fn notices(daemon: &Daemon, delete: impl Fn(&Path)) {
     assert!(!lives(pid) && !lives(worker), "nobody could take the worker over");
     assert_eq!(daemon.json::<Vec<SessionInfo>>(&["ls", "--all"]), []);
     daemon.ok(&["start", "--id", "anew"]);
+    delete(&daemon.dir.path().join("state"));
+    until("the next daemon's notice", || status().stdout.contains("\"state_dir_gone\"").then_some(()));
+    let said = daemon.run(&["daemon", "stop"]);
+    assert!(said.stderr.contains("its state directory was deleted, and its sessions with it"), "{said:?}");
 }
 
 #[test]
@@ -292,6 +296,24 @@ fn a_state_directory_that_is_deleted_with_the_socket_in_it_is_noticed_and_said()
     // No runtime directory: the socket is in the state directory.
     daemon.run_through(&["/usr/bin/env", "-u", "XDG_RUNTIME_DIR"]);
     notices(&daemon, |state| std::fs::remove_dir_all(state).unwrap());
+}
+
+#[test]
+fn a_state_directory_behind_a_link_whose_target_is_deleted_is_noticed_and_said() {
+    let mut daemon = Daemon::new();
+    let [real, run] = ["real", "run"].map(|name| daemon.dir.path().join(name));
+    for directory in [&real, &run] {
+        std::fs::create_dir(directory).unwrap();
+        std::fs::set_permissions(directory, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    }
+    // The socket outlives the directory.
+    daemon.set("XDG_RUNTIME_DIR", run.to_str().unwrap());
+    std::os::unix::fs::symlink("real", daemon.dir.path().join("state")).unwrap();
+    notices(&daemon, |_| {
+        std::fs::remove_dir_all(&real).unwrap();
+        // Before the daemon notices, the socket is found by the place that the link names.
+        daemon.run(&["ls"]);
+    });
 }
 
 #[test]

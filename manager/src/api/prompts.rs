@@ -45,7 +45,8 @@ refuses!(AbortErrors: 400 "invalid_client", 409 "not_driver", 400 "invalid_id", 
 
 /// Ends the running turn as aborted, and everything it started.
 ///
-/// Answers once the turn is over. The session and its queue stay.
+/// A prompt that waits for its missing program counts as a running turn: it leaves the queue. kennel answers once the turn is
+/// over. The session and the rest of its queue stay.
 #[utoipa::path(post, path = "/v1/sessions/{id}/abort", tag = "prompts", operation_id = "abort",
     params(("id" = SessionId, Path, description = "The session."), AbortQuery),
     responses((status = 200, description = "The turn that was ended.", body = Aborted), AbortErrors))]

@@ -203,10 +203,14 @@ async fn stop(link: &Link<'_>, hand_over: bool) -> Outcome {
                     Ok(_) | Err(ClientError::Absent(_) | ClientError::Lost(_)) => {}
                     Err(error) => return Err(error.into()),
                 }
+                let has_journal = link.paths.state_dir.join(crate::supervisor::JOURNAL).exists();
                 link.ui.waiting("stopping the daemon", ended(link, process)).await?;
                 let pid = pid.map(|pid| format!(" (pid {})", pid.as_raw_nonzero())).unwrap_or_default();
                 link.ui.note(&match hand_over {
                     true => format!("the daemon{pid} has left; its sessions go on"),
+                    false if !has_journal => {
+                        format!("the daemon{pid} is stopped; its state directory was deleted, and its sessions with it")
+                    }
                     false => format!("the daemon{pid} is stopped; the next one brings its sessions back"),
                 });
                 return Ok(());

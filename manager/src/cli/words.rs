@@ -38,6 +38,8 @@ pub fn apart(root: &Command, args: Vec<OsString>) -> Vec<OsString> {
         match taken(&options, &word) {
             _ if word == "--" => return args,
             Some(taken) => at += taken,
+            // A task of a sub-agent has no word before it: `--agnet codex` is a mistyped option.
+            None if *before + arguments == 0 && is_like_an_option(&word) => return args,
             None if word.len() > 1 && word.starts_with('-') && arguments >= *before => {
                 let mut apart = args;
                 apart.insert(at, "--".into());
@@ -47,6 +49,14 @@ pub fn apart(root: &Command, args: Vec<OsString>) -> Vec<OsString> {
         }
     }
     args
+}
+
+/// Returns true for `--` and a name, with a value or without.
+fn is_like_an_option(word: &str) -> bool {
+    let name = word.strip_prefix("--").map(|word| word.split('=').next().unwrap_or_default());
+    name.is_some_and(|name| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
+    })
 }
 
 /// The options of a command as they are typed, and whether each takes a value.
@@ -116,5 +126,11 @@ mod tests {
         let edit = ["k", "queue", "edit", "s", "prompt-1", "-x"];
         assert_eq!(apart(&edit)[5..], args(&["--", "-x"]));
         assert_eq!(apart(&["k", "subagent", "start", "--parent", "s", "-x"])[5..], args(&["--", "-x"]));
+        for typo in ["--agnet", "--agnet=codex"] {
+            let typed = ["k", "subagent", "start", typo, "codex", "task"];
+            assert_eq!(apart(&typed), args(&typed));
+        }
+        let said = ["k", "subagent", "start", "run", "--fast"];
+        assert_eq!(apart(&said)[3..], args(&["run", "--", "--fast"]));
     }
 }

@@ -46,10 +46,17 @@ pub fn session_id(path: &Path) -> Result<SessionId, Error> {
         .map_err(|error: protocol::IdError| Error::invalid("invalid_id", error.to_string()))
 }
 
-/// An absolute path without `.`, `..`, double and trailing slashes, and without symlinks as far as it exists:
-/// so far `..` is what the kernel takes it for, the directory above a symlink's target. The rest goes by its
-/// spelling.
+/// The most links that lead to a place that does not exist, as the kernel follows them (path_resolution(7)).
+const MAX_LINKS: u32 = 40;
+
+/// An absolute path without `.`, `..`, double and trailing slashes, and without symlinks, also those whose target does not exist:
+/// a directory that is deleted keeps its id. `..` is the directory above a symlink's target, as for the kernel. What does not
+/// exist and is no symlink goes by its spelling, and so does a loop of links.
 fn normalised(path: &Path) -> PathBuf {
+    followed(path, MAX_LINKS)
+}
+
+fn followed(path: &Path, links: u32) -> PathBuf {
     if let Ok(real) = std::fs::canonicalize(path) {
         return real;
     }
@@ -61,6 +68,9 @@ fn normalised(path: &Path) -> PathBuf {
                 // A `..` may lead back from what does not exist to what does.
                 if let Ok(target) = std::fs::canonicalize(&real) {
                     real = target;
+                } else if let (Some(links), Ok(target)) = (links.checked_sub(1), std::fs::read_link(&real)) {
+                    real.pop();
+                    real = followed(&real.join(target), links);
                 }
             }
             // No symlink is left in it, so its parent by spelling is its parent.
@@ -134,7 +144,11 @@ mod tests {
         assert_eq!(id(at("c/link/../new")), id(at("a/new")));
         assert_eq!(id(at("c/no-such/../link/new")), id(at("a/b/new")));
         assert_eq!(id(at("c/loop/x/..")), id(at("c/loop")));
-        assert_eq!(id(at("c/dangling/")), id(at("c/dangling")));
+        assert_eq!(id(at("c/dangling/")), id(at("c/nowhere")));
+        assert_eq!(id(at("c/dangling/new")), id(at("c/nowhere/new")));
+        symlink(at("a/gone"), at("c/far")).unwrap();
+        symlink("far", at("c/farther")).unwrap();
+        assert_eq!(id(at("c/farther")), id(at("a/gone")));
     }
 
     #[test]

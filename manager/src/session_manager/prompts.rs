@@ -47,8 +47,8 @@ impl SessionManager {
         Ok(Accepted { session_id: id.clone(), prompt_id: prompt, event_id: prompt.0, disposition })
     }
 
-    /// Ends the running turn as aborted, and everything it started. The session and its queue stay. Returns
-    /// once the turn is over.
+    /// Ends the running turn as aborted, and everything it started; or removes the prompt that waits for its missing program. The
+    /// session and the rest of its queue stay. Returns once the turn is over.
     pub async fn abort(&self, id: &SessionId) -> Result<Aborted, Error> {
         self.abort_by(id, Command::Abort).await
     }

@@ -126,7 +126,7 @@ pub struct SessionInfo {
     pub first_prompt: Option<String>,
     /// Number of waiting prompts.
     pub queue_length: u32,
-    /// Prompt whose turn runs; null between turns.
+    /// Prompt whose turn runs, or that waits for its missing program; null between turns.
     pub running_prompt: Option<PromptId>,
     /// Tokens and cost; null if the agent does not report them.
     pub usage: Option<Usage>,

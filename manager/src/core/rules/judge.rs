@@ -48,7 +48,7 @@ impl std::fmt::Display for Cause {
             Cause::Died(exit) => write!(f, "worker {exit}"),
             Cause::Fault(why) | Cause::NotRun { message: why, .. } => write!(f, "{why}"),
             Cause::NoSpawn(why) | Cause::NoRoom(why) => write!(f, "worker could not be started: {why}"),
-            Cause::ManagerLost => f.write_str("its manager was gone"),
+            Cause::ManagerLost => f.write_str("the daemon was stopped or died"),
         }
     }
 }
