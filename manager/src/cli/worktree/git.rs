@@ -174,7 +174,8 @@ fn read(pipe: Option<impl Read + Send + 'static>) -> std::io::Result<mpsc::Recei
     std::thread::Builder::new().spawn(read).map(|_| all)
 }
 
-/// Returns true if a repository's configuration defines hooks, or git hangs over it: newer versions of git run them, and no setting keeps git from it.
+/// Returns true if a repository's configuration defines hooks, or git hangs over it. Newer versions of git run these hooks, and no
+/// setting prevents it.
 pub(super) fn defines_hooks(directory: &Path, around: &[(&str, &Path)]) -> bool {
     match tried(directory, around, &["config", "--includes", "--name-only", "--get-regexp", REFUSED]) {
         Ok(found) => !found.is_empty(),
