@@ -142,11 +142,15 @@ pub(super) fn nofile(nofile: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// A file mode creation mask as umask(1) takes it.
+/// How a umask is written.
+pub(super) const UMASK_FORM: &str =
+    "a umask is three or four octal digits in quotes, from \"000\" to \"0777\", like \"022\"";
+
+/// A file mode creation mask, as umask(1) prints it. `"22"` is refused: it may be meant in decimal.
 pub(crate) fn umask(text: &str) -> Result<u32, String> {
-    let octal = (1..=4).contains(&text.len()) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+    let octal = (3..=4).contains(&text.len()) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
     let mask = u32::from_str_radix(text, 8).ok().filter(|mask| octal && *mask <= UMASK);
-    mask.ok_or_else(|| "a umask is written as octal digits from \"000\" to \"777\", like \"022\"".to_owned())
+    mask.ok_or_else(|| UMASK_FORM.to_owned())
 }
 
 pub(super) fn umask_number(mask: u32) -> Result<(), String> {

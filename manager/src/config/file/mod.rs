@@ -10,7 +10,7 @@ use toml::Spanned;
 
 use self::profile::profile;
 use self::raw::{RawDaemon, RawDefaults, RawFile, RawRetention};
-use self::values::Within;
+use self::values::{OneOf, Within};
 use super::agents::SHELL;
 use super::lookup::shown;
 use super::profile::Defaults;
@@ -77,8 +77,9 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Error> {
     let mut raw: RawFile = toml::from_str(text).map_err(|error| {
         let at = error.span().map(|span| span.start);
         let key = at.and_then(|at| words::key_before(text, at));
+        let said = words::plain(key, error.message());
         let key = key.map(|key| format!("`{key}`: ")).unwrap_or_default();
-        complain(at, &(key + &words::plain(error.message())))
+        complain(at, &(key + &said))
     })?;
     let mut agents = BTreeMap::new();
     for (name, agent) in raw.agents {
@@ -133,10 +134,10 @@ fn retention(raw: RawRetention) -> Retention {
 fn defaults_of(defaults: RawDefaults) -> Defaults {
     Defaults {
         agent: defaults.agent.map(Spanned::into_inner),
-        restart: defaults.restart,
+        restart: OneOf::value(defaults.restart),
         intensity: Within::value(defaults.intensity),
         period_ms: Within::value(defaults.period),
-        on_crash: defaults.on_crash,
+        on_crash: OneOf::value(defaults.on_crash),
         hibernate_after_ms: Within::value(defaults.hibernate_after),
         grace_ms: Within::value(defaults.grace),
         worker_timeout_ms: Within::value(defaults.worker_timeout),

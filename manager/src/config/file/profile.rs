@@ -7,13 +7,14 @@ use protocol::Limits;
 use protocol::wire::{PromptVia, RemoteServer};
 use toml::Spanned;
 
+use super::super::agents::SHELL;
 use super::super::built_in::BuiltIn;
 use super::super::lookup::shown;
 use super::super::profile::{Mcp, Profile, Runs};
 use super::super::{bounds, built_in, mcp};
 use super::line_of;
 use super::raw::{Context, Kind, RawAgent, RawMcp};
-use super::values::Within;
+use super::values::{HomePath, OneOf, Within};
 use crate::core::PermissionRule;
 
 impl RawMcp {
@@ -32,7 +33,7 @@ impl RawMcp {
             }
             (None, Some(url)) if self.env.is_empty() => {
                 let at = url.span().start;
-                let transport = self.transport.unwrap_or_default();
+                let transport = OneOf::value(self.transport).unwrap_or_default();
                 let headers = self.headers.into_iter().collect();
                 let server = RemoteServer { name, transport, url: url.into_inner(), headers };
                 mcp::check(&server).map_err(|what| (at, what))?;
@@ -61,8 +62,9 @@ pub(super) fn profile(name: &str, at: usize, mut agent: RawAgent, text: &str) ->
         None => built_in::named(name),
     };
     let (kind, kind_at) = match (&agent.kind, known) {
-        (Some(kind), _) => (*kind.get_ref(), kind.span().start),
+        (Some(kind), _) => (kind.get_ref().0, kind.span().start),
         (None, Some(_)) => (Kind::Acp, at),
+        (None, None) if name == SHELL && agent.command.is_none() => (Kind::Shell, at),
         (None, None) => {
             let what = format!("agent `{name}` needs a `kind`: \"acp\", \"command\" or \"shell\"");
             return Err((at, what));
@@ -72,11 +74,12 @@ pub(super) fn profile(name: &str, at: usize, mut agent: RawAgent, text: &str) ->
         let what = "only agents of kind \"acp\" are offered sub-agents; remove `subagents`";
         return Err((subagents.span().start, what.into()));
     }
+    let exceptions = exceptions(&mut agent)?;
     let (line_at, mcp) = (|at| line_of(text.as_bytes(), at), std::mem::take(&mut agent.mcp));
     let runs = match kind {
         Kind::Acp => acp(name, &mut agent, mcp, known, kind_at, line_at)?,
-        Kind::Shell => shell(&agent)?,
-        Kind::Command => command(name, &mut agent, kind_at, line_at)?,
+        Kind::Shell => shell(&agent, &mcp)?,
+        Kind::Command => command(name, &mut agent, &mcp, kind_at, line_at)?,
     };
     let env: BTreeMap<_, _> = agent.env.into_iter().map(|(name, value)| (name.0, value.0)).collect();
     bounds::env(&env).map_err(|what| (at, what))?;
@@ -88,9 +91,9 @@ pub(super) fn profile(name: &str, at: usize, mut agent: RawAgent, text: &str) ->
         env,
         env_pass: env_named.iter().cloned().chain(its_own).collect(),
         env_named,
-        on_crash: agent.on_crash,
+        on_crash: OneOf::value(agent.on_crash),
         model: agent.model.map(|model| model.0),
-        permissions: agent.permissions,
+        permissions: OneOf::value(agent.permissions),
         permission_timeout_ms: Within::value(agent.permission_timeout),
         start_timeout_ms: Within::value(agent.start_timeout),
         turn_timeout_ms: Within::value(agent.turn_timeout),
@@ -107,14 +110,49 @@ pub(super) fn profile(name: &str, at: usize, mut agent: RawAgent, text: &str) ->
         rules: agent
             .rules
             .into_iter()
-            .map(|rule| PermissionRule { kind: rule.kind, path: rule.path, then: rule.then })
+            .map(|rule| PermissionRule {
+                kind: OneOf::value(rule.kind).map(|kind| kind.name().to_owned()),
+                path: rule.path,
+                then: rule.then.0,
+            })
             .collect(),
         subagents: agent.subagents.map(Spanned::into_inner),
-        containment: agent.containment,
-        sandbox: agent.sandbox,
-        sandbox_hide: agent.sandbox_hide.into_iter().map(|path| path.0).collect(),
-        sandbox_write: agent.sandbox_write.into_iter().map(|path| path.0).collect(),
-        sandbox_read: agent.sandbox_read.into_iter().map(|path| path.0).collect(),
+        containment: OneOf::value(agent.containment),
+        sandbox: OneOf::value(agent.sandbox),
+        sandbox_hide: exceptions.hide,
+        sandbox_write: exceptions.write,
+        sandbox_read: exceptions.read,
+    })
+}
+
+/// Exceptions of a sandbox.
+struct Exceptions {
+    hide: Vec<String>,
+    write: Vec<String>,
+    read: Vec<String>,
+}
+
+/// Takes the exceptions out of a profile. Where no sandbox is written they would do nothing, and are refused.
+fn exceptions(agent: &mut RawAgent) -> Result<Exceptions, Complaint> {
+    let written = [
+        ("sandbox_hide", agent.sandbox_hide.as_ref().map(Spanned::span)),
+        ("sandbox_write", agent.sandbox_write.as_ref().map(Spanned::span)),
+        ("sandbox_read", agent.sandbox_read.as_ref().map(Spanned::span)),
+    ];
+    if let (None, Some((key, span))) = (&agent.sandbox, first_written(written)) {
+        let what = format!(
+            "`{key}` does nothing without `sandbox`; write for example sandbox = \"workdir\" too, or remove `{key}`"
+        );
+        return Err((span.start, what));
+    }
+    let paths = |written: Option<Spanned<Vec<HomePath>>>| {
+        let written = written.map(Spanned::into_inner).unwrap_or_default();
+        written.into_iter().map(|path| path.0).collect()
+    };
+    Ok(Exceptions {
+        hide: paths(agent.sandbox_hide.take()),
+        write: paths(agent.sandbox_write.take()),
+        read: paths(agent.sandbox_read.take()),
     })
 }
 
@@ -125,7 +163,7 @@ type Complaint = (usize, String);
 fn acp(
     name: &str,
     agent: &mut RawAgent,
-    servers: BTreeMap<Spanned<String>, RawMcp>,
+    servers: Servers,
     known: Option<&BuiltIn>,
     kind_at: usize,
     line_at: impl Fn(usize) -> usize,
@@ -162,15 +200,20 @@ fn acp(
     Ok(Runs::Acp { argv, line, login: agent.login.take().map(Spanned::into_inner), mcp })
 }
 
+/// MCP servers of a profile, as they are written.
+type Servers = BTreeMap<Spanned<String>, RawMcp>;
+
 /// Checks a profile of kind "shell", which has none of the keys of a program.
-fn shell(agent: &RawAgent) -> Result<Runs, Complaint> {
+fn shell(agent: &RawAgent, mcp: &Servers) -> Result<Runs, Complaint> {
     let strangers = [
         ("command", agent.command.as_ref().map(Spanned::span)),
         ("prompt_via", agent.prompt_via.as_ref().map(Spanned::span)),
         ("context", agent.context.as_ref().map(Spanned::span)),
         ("login", agent.login.as_ref().map(Spanned::span)),
+        ("mcp", mcp.keys().next().map(Spanned::span)),
     ];
     match first_written(strangers) {
+        Some((key @ ("login" | "mcp"), span)) => Err(for_acp(Kind::Shell, key, span)),
         Some((key, span)) => {
             let what = format!("kind \"shell\" has no `{key}`; remove it, or write kind = \"command\"");
             Err((span.start, what))
@@ -183,9 +226,15 @@ fn shell(agent: &RawAgent) -> Result<Runs, Complaint> {
 fn command(
     name: &str,
     agent: &mut RawAgent,
+    mcp: &Servers,
     kind_at: usize,
     line_at: impl Fn(usize) -> usize,
 ) -> Result<Runs, Complaint> {
+    let strangers =
+        [("login", agent.login.as_ref().map(Spanned::span)), ("mcp", mcp.keys().next().map(Spanned::span))];
+    if let Some((key, span)) = first_written(strangers) {
+        return Err(for_acp(Kind::Command, key, span));
+    }
     let Some(command) = agent.command.take() else {
         let what = format!("agent `{name}` needs a `command`, for example command = [\"claude\", \"-p\"]");
         return Err((kind_at, what));
@@ -196,9 +245,23 @@ fn command(
     Ok(Runs::Command {
         line: line_at(command_at),
         argv,
-        prompt_via: agent.prompt_via.take().map_or(PromptVia::Stdin, Spanned::into_inner),
-        transcript: matches!(agent.context.take().map(Spanned::into_inner), Some(Context::Transcript)),
+        prompt_via: agent.prompt_via.take().map_or(PromptVia::Stdin, |via| via.into_inner().0),
+        transcript: matches!(
+            agent.context.take().map(|context| context.into_inner().0),
+            Some(Context::Transcript)
+        ),
     })
+}
+
+/// A complaint about a key that only agents of kind "acp" have.
+fn for_acp(kind: Kind, key: &str, span: Range<usize>) -> Complaint {
+    let kind = if matches!(kind, Kind::Shell) { "shell" } else { "command" };
+    (
+        span.start,
+        format!(
+            "kind \"{kind}\" has no `{key}`; remove it, or write kind = \"acp\" for an agent that speaks ACP"
+        ),
+    )
 }
 
 /// The first of these keys that the file has, and where.

@@ -33,10 +33,10 @@ pub(super) struct RawDaemon {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawDefaults {
     pub(super) agent: Option<Spanned<String>>,
-    pub(super) restart: Option<RestartType>,
+    pub(super) restart: Option<OneOf<RestartType>>,
     pub(super) intensity: Option<Within<Intensity>>,
     pub(super) period: Option<Within<Period>>,
-    pub(super) on_crash: Option<OnCrash>,
+    pub(super) on_crash: Option<OneOf<OnCrash>>,
     pub(super) hibernate_after: Option<Within<HibernateAfter>>,
     pub(super) grace: Option<Within<Grace>>,
     pub(super) worker_timeout: Option<Within<WorkerTimeout>>,
@@ -58,18 +58,18 @@ pub(super) struct RawRetention {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawAgent {
-    pub(super) kind: Option<Spanned<Kind>>,
+    pub(super) kind: Option<Spanned<OneOf<Kind>>>,
     pub(super) command: Option<Spanned<Vec<String>>>,
     #[serde(default)]
     pub(super) env: BTreeMap<EnvName, EnvValue>,
     #[serde(default)]
     pub(super) env_pass: Vec<EnvName>,
-    pub(super) prompt_via: Option<Spanned<PromptVia>>,
-    pub(super) context: Option<Spanned<Context>>,
-    pub(super) on_crash: Option<OnCrash>,
+    pub(super) prompt_via: Option<Spanned<OneOf<PromptVia>>>,
+    pub(super) context: Option<Spanned<OneOf<Context>>>,
+    pub(super) on_crash: Option<OneOf<OnCrash>>,
     pub(super) model: Option<Model>,
     pub(super) login: Option<Spanned<String>>,
-    pub(super) permissions: Option<PermissionPolicy>,
+    pub(super) permissions: Option<OneOf<PermissionPolicy>>,
     pub(super) permission_timeout: Option<Within<PermissionTimeout>>,
     pub(super) start_timeout: Option<Within<StartTimeout>>,
     pub(super) turn_timeout: Option<Within<TurnTimeout>>,
@@ -86,22 +86,19 @@ pub(super) struct RawAgent {
     #[serde(default)]
     pub(super) mcp: BTreeMap<Spanned<String>, RawMcp>,
     pub(super) subagents: Option<Spanned<bool>>,
-    pub(super) containment: Option<Containment>,
-    pub(super) sandbox: Option<Sandbox>,
-    #[serde(default)]
-    pub(super) sandbox_hide: Vec<HomePath>,
-    #[serde(default)]
-    pub(super) sandbox_write: Vec<HomePath>,
-    #[serde(default)]
-    pub(super) sandbox_read: Vec<HomePath>,
+    pub(super) containment: Option<OneOf<Containment>>,
+    pub(super) sandbox: Option<OneOf<Sandbox>>,
+    pub(super) sandbox_hide: Option<Spanned<Vec<HomePath>>>,
+    pub(super) sandbox_write: Option<Spanned<Vec<HomePath>>>,
+    pub(super) sandbox_read: Option<Spanned<Vec<HomePath>>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawRule {
-    pub(super) kind: Option<String>,
+    pub(super) kind: Option<OneOf<ToolKind>>,
     pub(super) path: Option<String>,
-    pub(super) then: PermissionPolicy,
+    pub(super) then: OneOf<PermissionPolicy>,
 }
 
 #[derive(Deserialize)]
@@ -111,7 +108,7 @@ pub(super) struct RawMcp {
     #[serde(default)]
     pub(super) env: BTreeMap<EnvName, EnvValue>,
     pub(super) url: Option<Spanned<String>>,
-    pub(super) transport: Option<Transport>,
+    pub(super) transport: Option<OneOf<Transport>>,
     #[serde(default)]
     pub(super) headers: BTreeMap<String, String>,
 }
@@ -129,4 +126,38 @@ pub(super) enum Kind {
 pub(super) enum Context {
     None,
     Transcript,
+}
+
+/// The kinds of tools of the Agent Client Protocol (`ToolKind` in its schema).
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ToolKind {
+    Read,
+    Edit,
+    Delete,
+    Move,
+    Search,
+    Execute,
+    Think,
+    Fetch,
+    SwitchMode,
+    Other,
+}
+
+impl ToolKind {
+    /// The kind as agents name it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            ToolKind::Read => "read",
+            ToolKind::Edit => "edit",
+            ToolKind::Delete => "delete",
+            ToolKind::Move => "move",
+            ToolKind::Search => "search",
+            ToolKind::Execute => "execute",
+            ToolKind::Think => "think",
+            ToolKind::Fetch => "fetch",
+            ToolKind::SwitchMode => "switch_mode",
+            ToolKind::Other => "other",
+        }
+    }
 }
