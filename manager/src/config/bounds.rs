@@ -30,6 +30,8 @@ pub(crate) const MEMORY: Range = 8 << 20..=1 << 50;
 pub(crate) const PIDS: Range = 8..=4_194_304;
 // The kernel's smallest quota is 1 ms in its usual period of 100 ms.
 pub(crate) const MILLI_CPUS: Range = 10..=1_000_000;
+/// The least that history can be pruned to, in bytes.
+pub(crate) const SMALLEST_JOURNAL: u64 = 16 << 20;
 /// Bits of a umask.
 const UMASK: u32 = 0o777;
 
@@ -80,7 +82,7 @@ pub(super) fn max_age(millis: u64) -> Result<(), String> {
 }
 
 pub(super) fn max_size(bytes: u64) -> Result<(), String> {
-    if bytes != 0 && bytes < 16 << 20 {
+    if bytes != 0 && bytes < SMALLEST_JOURNAL {
         return Err("the journal has 16MiB at least, or what it needs with 0B".into());
     }
     Ok(())
