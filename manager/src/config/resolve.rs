@@ -33,7 +33,7 @@ impl Config {
         let model = opts.model.as_ref().or(profile.model.as_ref());
         let mut env = profile.env.clone();
         env.extend(opts.env.clone());
-        bounds::env(&env).map_err(|what| Error::invalid("invalid_env", what))?;
+        bounds::env(&env).map_err(|what| out_of_bounds("invalid_env", "env", &what))?;
         let env_pass = self.with_defaults(&profile.env_pass);
         let env_named = self.with_defaults(&profile.env_named);
         let path = env.get("PATH").map(OsString::from).or_else(|| around.path.clone());
@@ -119,26 +119,36 @@ impl Config {
     }
 }
 
+/// Checks the bounds of a client's options. A complaint names the field as the API has it.
 fn check_options(opts: &SessionOpts) -> Result<(), Error> {
     fn check<T>(
-        code: &'static str,
+        (field, code): (&str, &'static str),
         value: Option<T>,
         check: fn(T) -> Result<(), String>,
     ) -> Result<(), Error> {
-        value.map_or(Ok(()), check).map_err(|what| Error::invalid(code, what))
+        value.map_or(Ok(()), check).map_err(|what| out_of_bounds(code, field, &what))
     }
-    check("invalid_title", opts.title.as_deref(), bounds::title)?;
-    check("invalid_model", opts.model.as_deref(), bounds::model)?;
-    check("invalid_intensity", opts.intensity, bounds::intensity)?;
-    check("invalid_period", opts.period_ms, bounds::period)?;
-    check("invalid_hibernate_after", opts.hibernate_after_ms, bounds::hibernate_after)?;
-    check("invalid_grace", opts.grace_ms, bounds::grace)?;
-    check("invalid_turn_timeout", opts.turn_timeout_ms, bounds::turn_timeout)?;
-    check("invalid_nice", opts.nice, bounds::nice)?;
-    check("invalid_nofile", opts.nofile, bounds::nofile)?;
-    check("invalid_umask", opts.umask, bounds::umask_number)?;
-    check("invalid_memory", opts.memory_bytes, bounds::memory)?;
-    check("invalid_pids", opts.pids, bounds::pids)?;
-    check("invalid_cpus", opts.milli_cpus, bounds::milli_cpus)?;
-    check("invalid_permission_timeout", opts.permission_timeout_ms, bounds::permission_timeout)
+    check(("title", "invalid_title"), opts.title.as_deref(), bounds::title)?;
+    check(("model", "invalid_model"), opts.model.as_deref(), bounds::model)?;
+    check(("intensity", "invalid_intensity"), opts.intensity, bounds::intensity)?;
+    check(("period_ms", "invalid_period"), opts.period_ms, bounds::period)?;
+    check(
+        ("hibernate_after_ms", "invalid_hibernate_after"),
+        opts.hibernate_after_ms,
+        bounds::hibernate_after,
+    )?;
+    check(("grace_ms", "invalid_grace"), opts.grace_ms, bounds::grace)?;
+    check(("turn_timeout_ms", "invalid_turn_timeout"), opts.turn_timeout_ms, bounds::turn_timeout)?;
+    check(("nice", "invalid_nice"), opts.nice, bounds::nice)?;
+    check(("nofile", "invalid_nofile"), opts.nofile, bounds::nofile)?;
+    check(("umask", "invalid_umask"), opts.umask, bounds::umask_number)?;
+    check(("memory_bytes", "invalid_memory"), opts.memory_bytes, bounds::memory)?;
+    check(("pids", "invalid_pids"), opts.pids, bounds::pids)?;
+    check(("milli_cpus", "invalid_cpus"), opts.milli_cpus, bounds::milli_cpus)?;
+    let timeout = opts.permission_timeout_ms;
+    check(("permission_timeout_ms", "invalid_permission_timeout"), timeout, bounds::permission_timeout)
+}
+
+fn out_of_bounds(code: &'static str, field: &str, what: &str) -> Error {
+    Error::invalid(code, format!("`{field}`: {what}; nothing was started"))
 }

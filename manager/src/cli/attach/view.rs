@@ -51,6 +51,8 @@ pub struct View<'a> {
     pub(super) forms: VecDeque<(CallId, Form)>,
     /// The highest number of an option since the last prompt was typed.
     pub(super) numbered: usize,
+    /// Why the session or the turn could not begin, as it was told last. It is told once, however often kennel tries.
+    pub(super) trouble: Option<String>,
     /// The newest permission is shown from then on, unless a policy answers it first.
     pub(super) due: Option<Instant>,
     /// Nothing can be typed any more.
@@ -109,6 +111,7 @@ impl<'a> View<'a> {
             open: Vec::new(),
             forms: VecDeque::new(),
             numbered: 0,
+            trouble: None,
             due: None,
             mute: false,
             sign: None,
@@ -274,6 +277,14 @@ impl<'a> View<'a> {
             // A reader that is gone is found by what is printed next.
             let _ = self.break_line();
             self.ui.note(text);
+        }
+    }
+
+    /// Says why nothing can begin, unless that was said last.
+    pub(super) fn trouble(&mut self, text: String) {
+        if self.trouble.as_ref() != Some(&text) {
+            self.note(&text);
+            self.trouble = Some(text);
         }
     }
 

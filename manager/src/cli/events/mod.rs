@@ -17,7 +17,7 @@ use crate::client::{ClientError, Request};
 
 mod text;
 
-pub use text::{queued, stalled};
+pub use text::{queued, restarting, stalled};
 
 /// Runs `kennel events`.
 pub async fn events(link: &Link<'_>, args: args::Events) -> Outcome {

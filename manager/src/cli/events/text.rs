@@ -3,7 +3,7 @@
 
 use protocol::api::Role;
 use protocol::event::{Decider, Disposition, EventKind, Outcome as Ended, RemovedBy, Resolution, StallStep};
-use protocol::{Exit, PromptId, Stream};
+use protocol::{Exit, PromptId, SessionId, Stream};
 
 use crate::attachments;
 use crate::cli::ui::render;
@@ -212,7 +212,13 @@ fn ended(outcome: Ended) -> &'static str {
     }
 }
 
-/// Tells a person about an agent that shows no sign of work.
+/// Tells a person that a session is started again, and why.
+pub fn restarting(session: &SessionId, reason: &str, old_pid: Option<u32>) -> String {
+    let pid = old_pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+    format!("{session} is restarting{pid}: {reason}")
+}
+
+/// Tells a person about a step of a stall.
 pub fn stalled(step: StallStep, quiet_ms: u64) -> String {
     let quiet = units::duration(quiet_ms);
     match step {
