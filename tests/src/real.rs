@@ -71,10 +71,37 @@ pub fn lives(pid: u32) -> bool {
     state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
-/// Every living process whose environment carries a marker that contains `part`.
+/// Every living process whose environment carries a marker that contains `part`, but for the spares of a living daemon.
 pub fn marked(part: &str) -> Vec<u32> {
     let name = format!("{MARKER}=");
-    with_variable(|variable| variable.starts_with(&name) && variable.contains(part))
+    let mut marked = with_variable(|variable| variable.starts_with(&name) && variable.contains(part));
+    marked.retain(|pid| !is_spare(*pid));
+    marked
+}
+
+/// Returns true for a worker that waits for a session, below a living daemon.
+pub fn is_spare(pid: u32) -> bool {
+    let comm = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let waits =
+        std::fs::read_link(format!("/proc/{pid}/fd/2")).is_ok_and(|log| log == Path::new("/dev/null"));
+    waits
+        && is_spares(&marker_of(pid).unwrap_or_default())
+        && parent(pid).is_some_and(|pid| comm(pid) == "kennel\n")
+}
+
+/// Returns true for the marker of a process that was started as a spare.
+pub fn is_spares(marker: &str) -> bool {
+    marker.split('/').nth(1) == Some(":spare")
+}
+
+/// The session of a process: by its marker, and of a worker that was a spare by its log.
+pub fn session_of(pid: u32) -> Option<SessionId> {
+    let marker = marker_of(pid)?;
+    if !is_spares(&marker) {
+        return marker.split('/').nth(1)?.parse().ok();
+    }
+    let log = std::fs::read_link(format!("/proc/{pid}/fd/2")).ok()?;
+    log.file_name()?.to_str()?.strip_suffix(".log")?.parse().ok()
 }
 
 /// Every living process in whose environment a variable mentions `text`.

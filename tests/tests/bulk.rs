@@ -139,7 +139,9 @@ fn a_daemon_that_was_stopped_blames_no_worker_for_it() {
     for round in 0..3 {
         let id = format!("slow-{round}");
         let starting = daemon.spawn(&["start", "--agent", "slow", "--id", &id]);
-        until("its worker", || marked(&format!("/{id}/")).first().copied());
+        until("its worker", || {
+            marked("/").into_iter().find(|pid| session_of(*pid).is_some_and(|of| of.as_str() == id))
+        });
         // Its agent is ready soon; nobody hears that for longer than it may take.
         signal(status.pid, nix::sys::signal::Signal::SIGSTOP);
         let stopped = std::time::Instant::now();

@@ -75,7 +75,8 @@ fn nothing_lost(daemon: &Daemon, before: &Before) -> Vec<Event> {
     let manager = daemon.pid();
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let children: BTreeSet<u32> = pids.filter(|pid| parent(*pid) == Some(manager)).collect();
+    let children = pids.filter(|pid| parent(*pid) == Some(manager) && !is_spare(*pid));
+    let children: BTreeSet<u32> = children.collect();
     // A worker that was taken over is the child of whoever inherited it.
     let adopted: BTreeSet<u32> = events
         .iter()

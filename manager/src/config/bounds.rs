@@ -100,6 +100,13 @@ pub(super) fn connections(most: usize) -> Result<(), String> {
     Ok(())
 }
 
+pub(super) fn spare_workers(count: usize) -> Result<(), String> {
+    if count > 64 {
+        return Err("a daemon keeps at most 64 spare workers; 0: none".into());
+    }
+    Ok(())
+}
+
 pub(super) fn http_timeout(millis: u64) -> Result<(), String> {
     if !(100..=DAY).contains(&millis) {
         return Err("a connection waits for between 100ms and 24h".into());

@@ -46,6 +46,7 @@ pub struct Config {
     agents: BTreeMap<String, Profile>,
     defaults: Defaults,
     cgroup_root: CgroupRoot,
+    spare_workers: Option<usize>,
     connections: Connections,
     retention: Retention,
 }
@@ -68,6 +69,9 @@ impl Default for Connections {
         Self { most: 1024, head_ms: 10_000, idle_ms: 120_000, stall_ms: 120_000 }
     }
 }
+
+/// The number of spare workers that a daemon keeps, unless its configuration says another.
+pub(crate) const SPARE_WORKERS: usize = 2;
 
 /// Limits of the history that the journal keeps. A limit that is absent does not apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +114,11 @@ impl Config {
     /// Returns the place for control groups. A manager reads it once, when it starts.
     pub(crate) fn cgroup_root(&self) -> &CgroupRoot {
         &self.cgroup_root
+    }
+
+    /// Returns the number of spare workers that a daemon keeps. A daemon reads it once, when it starts.
+    pub(crate) fn spare_workers(&self) -> usize {
+        self.spare_workers.unwrap_or(SPARE_WORKERS)
     }
 
     /// Returns the limits of connections. A daemon reads them once, when it starts.

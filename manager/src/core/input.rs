@@ -329,6 +329,10 @@ pub enum Ask {
     },
     /// The manager is about to exit, and ends all processes.
     Shutdown,
+    /// A spare worker stands ready.
+    SpareReady(Identity),
+    /// A spare worker has ended.
+    SpareGone(Identity),
 }
 
 /// The request of a session for a sub-agent.

@@ -340,7 +340,15 @@ fn go_on(herd: &Herd<'_>, pid: u32) {
 const CHAPTERS: &[(&str, &[&str])] = &[
     (
         "a start",
-        &["session.created", "session.started", "session.ready", "session.woken", "spawn", "welcome"],
+        &[
+            "session.created",
+            "session.started",
+            "session.ready",
+            "session.woken",
+            "spawn",
+            "spare.",
+            "welcome",
+        ],
     ),
     ("a start", &["worker.hello", "worker.welcome", "worker.sheltered", "acp.initialize", "acp.new"]),
     ("a crash", &["session.restarting", "session.failed", "dead.", "release", "kill"]),

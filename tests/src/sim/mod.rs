@@ -452,6 +452,9 @@ impl Sim {
         }
         for key in self.world.alive() {
             let proc = &self.world.procs[key];
+            if self.manager.as_ref().is_some_and(|manager| manager.has_spare(key)) {
+                continue;
+            }
             let known = sessions.iter().find(|session| session.id == proc.session);
             if known.is_none_or(|session| {
                 session.pid() != Some(proc.pid) || session.incarnation != proc.incarnation

@@ -105,6 +105,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Error> {
         path: path.to_owned(),
         agents,
         cgroup_root: Within::value(raw.daemon.cgroup_root.take()).unwrap_or_default(),
+        spare_workers: Within::value(raw.daemon.spare_workers.take()),
         connections: connections(raw.daemon),
         retention: retention(raw.retention),
         defaults: defaults_of(defaults),

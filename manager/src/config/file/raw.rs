@@ -27,6 +27,7 @@ pub(super) struct RawDaemon {
     pub(super) head_timeout: Option<Within<HttpTimeout>>,
     pub(super) idle_timeout: Option<Within<HttpTimeout>>,
     pub(super) stall_timeout: Option<Within<HttpTimeout>>,
+    pub(super) spare_workers: Option<Within<SpareWorkers>>,
 }
 
 #[derive(Default, Deserialize)]

@@ -182,6 +182,7 @@ bounded! {
     PermissionTimeout(u64) = duration within bounds::permission_timeout;
     Pids(u32) = whole within bounds::pids;
     RetentionEvery(u64) = duration within bounds::retention_every;
+    SpareWorkers(usize) = whole within bounds::spare_workers;
     StallTimeout(u64) = duration within bounds::stall_timeout;
     StartTimeout(u64) = duration within bounds::start_timeout;
     SubagentDepth(u32) = whole within bounds::subagent_depth;

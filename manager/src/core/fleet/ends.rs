@@ -28,7 +28,10 @@ impl Fleet {
             | Ask::Create { .. }
             | Ask::Ensure { .. }
             | Ask::Subagent { .. }
-            | Ask::ManagerStarted { .. } => false,
+            | Ask::ManagerStarted { .. }
+            // Both wait, so that neither passes the other.
+            | Ask::SpareReady(_)
+            | Ask::SpareGone(_) => false,
         }
     }
 }

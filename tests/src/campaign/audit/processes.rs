@@ -51,7 +51,9 @@ impl<'a> Audit<'a> {
         // Workers that it has taken over from the manager before are children of whoever takes in orphans: here.
         let (adopted, orphans): (Vec<u32>, Vec<u32>) =
             self.campaign.host.orphans().into_iter().partition(|pid| pids.contains(pid));
-        let children: BTreeSet<u32> = children(manager).into_iter().chain(adopted).collect();
+        let (spares, children): (Vec<u32>, Vec<u32>) =
+            children(manager).into_iter().partition(|pid| real::is_spare(*pid));
+        let children: BTreeSet<u32> = children.into_iter().chain(adopted).collect();
         if children != pids {
             self.leftovers.zombies = children.iter().filter(|pid| !real::lives(**pid)).count();
             return Some(format!("the manager's children are {children:?} and its table says {workers:?}"));
@@ -68,7 +70,7 @@ impl<'a> Audit<'a> {
         if !descriptors_too {
             return None;
         }
-        self.look_at_descriptors(manager, &sessions, &workers, &agents).await
+        self.look_at_descriptors(manager, &sessions, (&workers, spares.len()), &agents).await
     }
 
     /// Compares the processes that carry this daemon's marker with the known workers and agents.
@@ -100,7 +102,7 @@ impl<'a> Audit<'a> {
     async fn look_at_lookups(&self, workers: &BTreeMap<u32, SessionId>) -> Option<String> {
         for (pid, id) in workers {
             let marker = real::marker_of(*pid).unwrap_or_default();
-            if !marker.starts_with(&format!("{}/{id}/", self.uuid)) {
+            if !marker.starts_with(&self.uuid) || real::session_of(*pid).as_ref() != Some(id) {
                 return Some(format!("{id} has the process {pid}, which says that it is {marker}"));
             }
             match look::<serde_json::Value>(&self.campaign.client, &format!("/v1/lookup?pid={pid}")).await {
@@ -116,7 +118,7 @@ impl<'a> Audit<'a> {
         &mut self,
         manager: u32,
         sessions: &[SessionInfo],
-        workers: &BTreeMap<u32, SessionId>,
+        (workers, spares): (&BTreeMap<u32, SessionId>, usize),
         agents: &BTreeMap<u32, u32>,
     ) -> Option<String> {
         // A client's connection is one too: asked by nobody else, and this one's last is gone in a moment.
@@ -126,7 +128,7 @@ impl<'a> Audit<'a> {
         if journal > JOURNAL {
             return Some(format!("the manager has the journal open {journal} times"));
         }
-        let open = descriptors(manager)?.checked_sub(workers.len() * PER_WORKER + journal)?;
+        let open = descriptors(manager)?.checked_sub((workers.len() + spares) * PER_WORKER + journal)?;
         // Somebody may be falling asleep, and has fewer than the table says.
         let settled = sessions.iter().all(at_rest) && table(sessions) == table(&self.sessions().await);
         if !settled {

@@ -118,6 +118,8 @@ impl Fault {
 pub const POINTS: &[&str] = &[
     "daemon.locked",
     "daemon.swept",
+    "spare.spawned",
+    "spare.taken",
     "daemon.listening",
     "after.answer",
     "dead.undrained",

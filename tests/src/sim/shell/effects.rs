@@ -32,6 +32,7 @@ impl Sim {
         match effect {
             Effect::Spawn { incarnation } => self.spawn_worker(id, *incarnation, &session),
             Effect::Welcome { incarnation } => {
+                self.enlist(id, *incarnation, &session);
                 if let Some(handle) = self.handle(id, *incarnation)
                     && !std::mem::replace(&mut handle.welcomed, true)
                     && let Some(key) = handle.key
@@ -158,6 +159,9 @@ impl Sim {
             let left =
                 |proc: &crate::sim::world::Proc| proc.session == *id && proc.incarnation == incarnation;
             let key = found.or_else(|| self.world.procs.iter().rposition(left));
+            if let Some(key) = key {
+                self.recruit(key, id, incarnation, session);
+            }
             self.take(id, incarnation, key);
             if let Some(handle) = self.handle(id, incarnation) {
                 (handle.adopted, handle.heard) = (true, session.heard);
@@ -182,7 +186,7 @@ impl Sim {
         }
     }
 
-    fn take(&mut self, id: &SessionId, incarnation: Incarnation, key: Option<Key>) {
+    pub(super) fn take(&mut self, id: &SessionId, incarnation: Incarnation, key: Option<Key>) {
         let handle = Handle {
             incarnation,
             key,

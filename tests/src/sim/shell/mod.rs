@@ -4,13 +4,14 @@
 mod batch;
 mod effects;
 mod record;
+mod spares;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use manager::core::{Ask, At, Change, Fleet, Input, Reply, Seen, limits};
 use protocol::event::Event;
-use protocol::{Exit, Incarnation, PromptId, SessionId};
+use protocol::{Exit, Identity, Incarnation, PromptId, SessionId};
 
 use super::clients::{Answer, Request};
 use super::journal::UsedKey;
@@ -57,6 +58,8 @@ struct Handle {
 pub struct Manager {
     pub fleet: Fleet,
     workers: BTreeMap<SessionId, Handle>,
+    /// Processes that wait for a session, and those of them whose end was seen.
+    spares: Vec<(Identity, Key, bool)>,
     observed: VecDeque<Ask>,
     pub inbox: VecDeque<Request>,
     room: Room,
@@ -93,6 +96,12 @@ struct Stepped {
 }
 
 impl Manager {
+    /// Returns true if this process waits for a session, and the fleet knows of it.
+    pub fn has_spare(&self, key: Key) -> bool {
+        let known = |identity: &Identity| self.fleet.spares().contains(identity);
+        self.spares.iter().any(|(identity, spare, _)| *spare == key && known(identity))
+    }
+
     /// Whether an observation is taken now, or waits for room.
     fn takes(&self, ask: &Ask) -> bool {
         match self.room {
@@ -155,7 +164,9 @@ impl Sim {
                 again = Some(again.map_or(soon, |at| at.min(soon)));
             }
         }
-        if pending || manager.closing && self.can_leave() {
+        let fell =
+            |(_, key, ended): &(Identity, Key, bool)| !ended && self.world.procs[*key].life != Life::Alive;
+        if pending || manager.closing && self.can_leave() || manager.spares.iter().any(fell) {
             return Some(soonest(self.now));
         }
         let sessions = manager.fleet.sessions().filter(|session| !manager.closing || session.has_process());
@@ -227,9 +238,21 @@ impl Sim {
             .filter(|session| session.worker().is_some())
             .map(|session| session.id.clone())
             .collect();
+        // A spare that a session has taken on record, and nobody has welcomed.
+        let taken: Vec<Key> = self
+            .m()
+            .fleet
+            .clone()
+            .sessions()
+            .filter_map(|session| self.world.find(session.worker()?))
+            .collect();
         for key in 0..self.world.procs.len() {
             let proc = &self.world.procs[key];
-            if (proc.life == Life::Alive || proc.tree > 0) && !on_record.contains(&proc.session) {
+            let is_left = match proc.spare {
+                true => !taken.contains(&key),
+                false => !on_record.contains(&proc.session),
+            };
+            if (proc.life == Life::Alive || proc.tree > 0) && is_left {
                 self.kill(key);
                 if self.sweep(key) > 0 {
                     // They survive, and that is said in the log; the sweep does not wait for ever.
@@ -244,6 +267,7 @@ impl Sim {
         let at = self.at();
         self.m().busy_until = self.now + if self.rng.chance(300) { self.rng.below(100) } else { 0 };
         self.look();
+        self.look_at_spares();
         if self.m().room_at.is_some_and(|room_at| at.mono >= room_at) {
             self.look_for_room(at);
         }
@@ -265,6 +289,7 @@ impl Sim {
         for request in inbox {
             if request.ask == Ask::Shutdown {
                 if !std::mem::replace(&mut self.m().closing, true) {
+                    self.end_spares();
                     items.push((Ask::Shutdown, None));
                 }
                 self.answered(&request, Answer::Done(Reply::Done));
@@ -275,6 +300,7 @@ impl Sim {
             }
         }
         self.batch(items)?;
+        self.refill();
         if self.m().closing && self.can_leave() {
             self.history.fact(None, "the manager leaves".into());
             self.leave();
@@ -409,6 +435,9 @@ impl Sim {
         }
         self.point()?;
         for one in stepped {
+            if let Ask::SpareGone(identity) = &one.ask {
+                self.spare_gone(identity);
+            }
             if let Ask::One(id, Input::Seen(incarnation, Seen::Gone { .. })) = &one.ask {
                 self.let_go(id, *incarnation);
             }

@@ -74,7 +74,7 @@ impl Sim {
         let proc = &mut self.world.procs[key];
         let what = match which {
             0..20 => {
-                proc.tree += u32::from(!proc.killed);
+                proc.tree += u32::from(!proc.killed && !proc.spare);
                 self.kill(key);
                 "SIGKILL from a stranger"
             }
@@ -102,7 +102,7 @@ impl Sim {
             }
             58..64 => {
                 let delay = self.rng.between(100, 25_000);
-                proc.tree += u32::from(!proc.killed);
+                proc.tree += u32::from(!proc.killed && !proc.spare);
                 proc.tree_stuck_until = now + delay;
                 self.kill(key);
                 "SIGKILL, and children stuck in the kernel"
@@ -154,7 +154,7 @@ impl Sim {
                 self.crash("the manager and all workers are killed");
                 for key in self.world.alive() {
                     let proc = &mut self.world.procs[key];
-                    proc.tree += u32::from(!proc.killed);
+                    proc.tree += u32::from(!proc.killed && !proc.spare);
                     // It had no time to write all of it down.
                     let written = self.rng.below(proc.kept.len() as u64 + 1) as usize;
                     proc.kept.truncate(written);

@@ -86,6 +86,8 @@ pub enum Act {
 pub struct Proc {
     pub session: SessionId,
     pub incarnation: Incarnation,
+    /// It waits for a session.
+    pub spare: bool,
     pub pid: u32,
     boot: u64,
     start_time: u64,
@@ -109,7 +111,7 @@ pub struct Proc {
     took: BTreeSet<PromptId>,
     pub turn: Option<PromptId>,
     /// Its agent lives between prompts.
-    acp: bool,
+    pub acp: bool,
     /// What its agent has asked, by number: the options that were offered.
     asked: BTreeMap<u64, Vec<String>>,
     /// Questions that it was told the answers of.
@@ -214,13 +216,7 @@ impl Sim {
         acp: bool,
     ) -> (Key, Identity) {
         let boot = self.world.boot;
-        let same =
-            |proc: &Proc| proc.session == *session && proc.incarnation == incarnation && proc.boot == boot;
-        if self.world.procs.iter().any(same) {
-            // Also where the first was never put on record: it may still be about.
-            self.history
-                .violation(Some(session), format!("{session}: incarnation {incarnation} is spawned twice"));
-        }
+        self.no_twin(session, incarnation);
         self.world.starts += 1;
         let pid = self.world.free_pid();
         let identity = Identity { pid, start_time: self.world.starts, boot_id: self.world.boot_id() };
@@ -229,6 +225,7 @@ impl Sim {
         self.world.procs.push(Proc {
             session: session.clone(),
             incarnation,
+            spare: false,
             pid,
             boot,
             start_time: self.world.starts,
@@ -265,6 +262,18 @@ impl Sim {
         });
         self.world.existing.push(key);
         (key, identity)
+    }
+
+    /// No incarnation has two processes.
+    pub(super) fn no_twin(&mut self, session: &SessionId, incarnation: Incarnation) {
+        let boot = self.world.boot;
+        let same =
+            |proc: &Proc| proc.session == *session && proc.incarnation == incarnation && proc.boot == boot;
+        if self.world.procs.iter().any(same) {
+            // Also where the first was never put on record: it may still be about.
+            self.history
+                .violation(Some(session), format!("{session}: incarnation {incarnation} is spawned twice"));
+        }
     }
 
     pub(super) fn tell(&mut self, key: Key, what: ToWorker) {
