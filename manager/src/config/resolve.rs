@@ -9,6 +9,7 @@ use protocol::api::{OnCrash, SessionOpts};
 use super::agents::{MODEL, SHELL};
 use super::surroundings::{Surroundings, workdir};
 use super::{Config, bounds, mcp, sandbox};
+use crate::core::options::NUMBERS;
 use crate::core::{Permissions, RestartPolicy, Spec, Subagents, WORKER_TIMEOUT_MS};
 use crate::error::Error;
 
@@ -123,22 +124,14 @@ fn check_options(opts: &SessionOpts) -> Result<(), Error> {
     fn check<T>(
         code: &'static str,
         value: Option<T>,
-        check: fn(T) -> Result<(), String>,
+        check: impl FnOnce(T) -> Result<(), String>,
     ) -> Result<(), Error> {
         value.map_or(Ok(()), check).map_err(|what| Error::invalid(code, what))
     }
     check("invalid_title", opts.title.as_deref(), bounds::title)?;
     check("invalid_model", opts.model.as_deref(), bounds::model)?;
-    check("invalid_intensity", opts.intensity, bounds::intensity)?;
-    check("invalid_period", opts.period_ms, bounds::period)?;
-    check("invalid_hibernate_after", opts.hibernate_after_ms, bounds::hibernate_after)?;
-    check("invalid_grace", opts.grace_ms, bounds::grace)?;
-    check("invalid_turn_timeout", opts.turn_timeout_ms, bounds::turn_timeout)?;
-    check("invalid_nice", opts.nice, bounds::nice)?;
-    check("invalid_nofile", opts.nofile, bounds::nofile)?;
-    check("invalid_umask", opts.umask, bounds::umask_number)?;
-    check("invalid_memory", opts.memory_bytes, bounds::memory)?;
-    check("invalid_pids", opts.pids, bounds::pids)?;
-    check("invalid_cpus", opts.milli_cpus, bounds::milli_cpus)?;
-    check("invalid_permission_timeout", opts.permission_timeout_ms, bounds::permission_timeout)
+    for number in NUMBERS {
+        check(number.code, (number.given)(opts), |value| number.check(value))?;
+    }
+    check("invalid_umask", opts.umask, bounds::umask_number)
 }

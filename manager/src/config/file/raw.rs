@@ -9,6 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::values::*;
+use crate::core::options::*;
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, de};
 use super::super::bounds;
 use super::super::cgroup_root::CgroupRoot;
 use super::super::lookup::shown;
+use crate::core::options::{Row, Unit};
 
 /// A value as the file has it.
 pub(super) enum Written<'a> {
@@ -148,6 +149,22 @@ fn cgroup_root(written: Written<'_>) -> Result<CgroupRoot, Wrong> {
     }
 }
 
+/// An option of a session: its row has the unit and the bounds.
+impl<R: Row> Bound for R {
+    type Value = R::Value;
+
+    fn check(written: Written<'_>) -> Result<R::Value, Wrong> {
+        let number = match R::NUMBER.unit {
+            Unit::One => whole(written)?,
+            Unit::Millis => duration(written)?,
+            Unit::Bytes => size(written)?,
+            Unit::Thousandths => processors(written)?.into(),
+        };
+        R::NUMBER.check(number).map_err(Wrong::Bounds)?;
+        R::Value::try_from(number).map_err(|_| Wrong::Bounds(R::NUMBER.wrong.to_owned()))
+    }
+}
+
 /// Makes a [`Bound`] of how a value is written, and of what its bounds are.
 macro_rules! bounded {
     ($($name:ident($value:ty) = $written:ident within $bounds:expr;)*) => {$(
@@ -168,25 +185,14 @@ macro_rules! bounded {
 bounded! {
     Root(CgroupRoot) = cgroup_root within |_| Ok(());
     MostConnections(usize) = whole within bounds::connections;
-    Cpus(u32) = processors within bounds::milli_cpus;
-    Grace(u64) = duration within bounds::grace;
-    HibernateAfter(u64) = duration within bounds::hibernate_after;
     HttpTimeout(u64) = duration within bounds::http_timeout;
-    Intensity(u32) = whole within bounds::intensity;
     MaxAge(u64) = duration within bounds::max_age;
     MaxSize(u64) = size within bounds::max_size;
-    Memory(u64) = size within bounds::memory;
-    Nice(u32) = whole within bounds::nice;
-    Nofile(u64) = whole within bounds::nofile;
-    Period(u64) = duration within bounds::period;
-    PermissionTimeout(u64) = duration within bounds::permission_timeout;
-    Pids(u32) = whole within bounds::pids;
     RetentionEvery(u64) = duration within bounds::retention_every;
     StallTimeout(u64) = duration within bounds::stall_timeout;
     StartTimeout(u64) = duration within bounds::start_timeout;
     SubagentDepth(u32) = whole within bounds::subagent_depth;
     Subagents(u32) = whole within bounds::subagents;
-    TurnTimeout(u64) = duration within bounds::turn_timeout;
     Umask(u32) = octal within bounds::umask_number;
     WorkerTimeout(u64) = duration within bounds::worker_timeout;
 }
