@@ -12,7 +12,7 @@ use super::super::lookup::shown;
 use crate::core::options::{Row, Unit};
 
 /// A value as the file has it.
-pub(super) enum Written<'a> {
+pub(in crate::config) enum Written<'a> {
     Whole(i64),
     Decimal(f64),
     Text(&'a str),
@@ -21,7 +21,7 @@ pub(super) enum Written<'a> {
 }
 
 /// Reason for which a written value is refused.
-pub(super) enum Wrong {
+pub(in crate::config) enum Wrong {
     /// The value is of another kind. Holds what the key takes, with an example.
     Form(&'static str),
     /// The value is out of bounds. Holds the bounds, for a person.
@@ -29,21 +29,33 @@ pub(super) enum Wrong {
 }
 
 /// A kind of value and its bounds.
-pub(super) trait Bound {
+pub(in crate::config) trait Bound {
     /// The value, as the rest of kennel uses it.
-    type Value;
+    type Value: Clone + fmt::Debug;
 
     /// Reads a written value and checks its bounds.
     fn check(written: Written<'_>) -> Result<Self::Value, Wrong>;
 }
 
 /// A value that is within its bounds: they are checked while the file is read, so that a complaint names the line.
-pub(super) struct Within<B: Bound>(B::Value);
+pub(in crate::config) struct Within<B: Bound>(B::Value);
 
 impl<B: Bound> Within<B> {
     /// The value, where the file has one.
-    pub(super) fn value(of: Option<Self>) -> Option<B::Value> {
-        of.map(|Self(value)| value)
+    pub(in crate::config) fn value(of: &Option<Self>) -> Option<B::Value> {
+        of.as_ref().map(|Self(value)| value.clone())
+    }
+}
+
+impl<B: Bound> Clone for Within<B> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<B: Bound> fmt::Debug for Within<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 
@@ -168,7 +180,7 @@ impl<R: Row> Bound for R {
 /// Makes a [`Bound`] of how a value is written, and of what its bounds are.
 macro_rules! bounded {
     ($($name:ident($value:ty) = $written:ident within $bounds:expr;)*) => {$(
-        pub(super) enum $name {}
+        pub(in crate::config) enum $name {}
 
         impl Bound for $name {
             type Value = $value;
@@ -198,9 +210,9 @@ bounded! {
 }
 
 /// An absolute path, or one that begins with `~/`.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct HomePath(pub(super) String);
+pub(in crate::config) struct HomePath(pub(in crate::config) String);
 
 impl TryFrom<String> for HomePath {
     type Error = String;
@@ -218,9 +230,9 @@ impl TryFrom<String> for HomePath {
 }
 
 /// The name of an environment variable.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct EnvName(pub(super) String);
+pub(in crate::config) struct EnvName(pub(in crate::config) String);
 
 impl TryFrom<String> for EnvName {
     type Error = String;
@@ -231,9 +243,9 @@ impl TryFrom<String> for EnvName {
 }
 
 /// The value of an environment variable.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct EnvValue(pub(super) String);
+pub(in crate::config) struct EnvValue(pub(in crate::config) String);
 
 impl TryFrom<String> for EnvValue {
     type Error = &'static str;
@@ -244,9 +256,9 @@ impl TryFrom<String> for EnvValue {
 }
 
 /// The name of a model.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct Model(pub(super) String);
+pub(in crate::config) struct Model(pub(in crate::config) String);
 
 impl TryFrom<String> for Model {
     type Error = String;

@@ -3,6 +3,7 @@
 //! From a row follow the option's bounds in the API's description, its error code, the checks of requests and of
 //! `config.toml`, the comparison with a session that exists, and what a sub-agent may have.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 
 use protocol::api::SessionOpts;
@@ -80,7 +81,7 @@ impl Number {
 /// A row as a type, so that a key of `config.toml` can name it in its own type.
 pub(crate) trait Row {
     /// The number as options, profiles and specs have it.
-    type Value: TryFrom<u64>;
+    type Value: TryFrom<u64> + Clone + fmt::Debug;
     /// The row.
     const NUMBER: Number;
 }
