@@ -7,9 +7,12 @@ use manager::core::{
     At, Input, LastRestart, Phase, Refusal, RestartPolicy, Session, Spec, State, SubagentLimit, Was, Why,
     limits,
 };
-use protocol::api::{Failure, OnCrash, PromptState, RestartType, Restarts, SessionInfo, SessionOpts, Status};
+use protocol::api::{
+    Failure, McpRemoteServerOpts, McpServerOpts, OnCrash, PermissionPolicy, PromptState, RestartType,
+    Restarts, SessionInfo, SessionOpts, Status,
+};
 use protocol::event::Timestamp;
-use protocol::wire::AgentDetails;
+use protocol::wire::{AgentDetails, Transport};
 use protocol::{
     CallId, Exit, Keeper, Level, LimitedBy, PermissionId, PromptId, Restore, Sandbox, SandboxBy, Sandboxed,
 };
@@ -238,7 +241,19 @@ fn an_option_differs_only_where_it_is_given_and_another() {
         ..none()
     };
     assert!(spec.differs_from(&same).is_empty(), "{:?}", spec.differs_from(&same));
-    for (given, name) in [
+    let server = McpServerOpts {
+        name: "docs".into(),
+        command: "docs".into(),
+        args: Vec::new(),
+        env: Default::default(),
+    };
+    let remote = McpRemoteServerOpts {
+        name: "docs".into(),
+        transport: Transport::default(),
+        url: "http://localhost".into(),
+        headers: Default::default(),
+    };
+    let cases = [
         (SessionOpts { title: Some("another".into()), ..none() }, "title"),
         (SessionOpts { agent: Some("claude".into()), ..none() }, "agent"),
         (SessionOpts { model: Some("another".into()), ..none() }, "model"),
@@ -257,8 +272,19 @@ fn an_option_differs_only_where_it_is_given_and_another() {
         (SessionOpts { memory_bytes: Some(1 << 30), ..none() }, "memory_bytes"),
         (SessionOpts { pids: Some(64), ..none() }, "pids"),
         (SessionOpts { milli_cpus: Some(500), ..none() }, "milli_cpus"),
-    ] {
-        assert_eq!(spec.differs_from(&given), [name]);
+        (SessionOpts { permissions: Some(PermissionPolicy::Allow), ..none() }, "permissions"),
+        (SessionOpts { permission_timeout_ms: Some(1), ..none() }, "permission_timeout_ms"),
+        (SessionOpts { mcp_servers: vec![server], ..none() }, "mcp_servers"),
+        (SessionOpts { mcp_remote_servers: vec![remote], ..none() }, "mcp_remote_servers"),
+    ];
+    for (given, name) in &cases {
+        assert_eq!(spec.differs_from(given), [*name]);
+    }
+    // Every option of the API, but the id, which names the session, and the client's abilities.
+    let api: serde_json::Value = serde_json::from_str(include_str!("../../manager/openapi.json")).unwrap();
+    let all = api["components"]["schemas"]["SessionOpts"]["properties"].as_object().unwrap();
+    for option in all.keys().filter(|option| !["id", "offers"].contains(&option.as_str())) {
+        assert!(cases.iter().any(|(_, name)| name == option), "{option} is not compared");
     }
 }
 

@@ -2,12 +2,11 @@
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 use hyper::body::Bytes;
 use protocol::SessionId;
-use protocol::api::{Orphans, SessionInfo, SessionOpts, Status, TokenReply};
+use protocol::api::{Orphans, SessionInfo, Status, TokenReply};
 
 use crate::cli::args;
 use crate::cli::link::random_key;
@@ -23,7 +22,7 @@ const AT_ONCE: usize = 16;
 
 /// `start`.
 pub async fn start(link: &Link<'_>, args: args::Start) -> Outcome {
-    let mut opts = options(args.options);
+    let mut opts = args.options.given();
     opts.id = args.id.map(|id| id.to_string());
     opts.workdir = Some(directory(args.dir)?);
     let request = Request::post("/v1/sessions").key(&random_key()?).json(&opts);
@@ -45,7 +44,7 @@ fn warn(link: &Link<'_>, answer: &Bytes) -> Outcome {
 
 /// `ensure`.
 pub async fn ensure(link: &Link<'_>, args: args::Ensure) -> Outcome {
-    let mut opts = options(args.options);
+    let mut opts = args.options.given();
     let id = match &args.id {
         None => {
             let dir = directory(args.dir)?;
@@ -71,37 +70,6 @@ pub async fn ensure(link: &Link<'_>, args: args::Ensure) -> Outcome {
     let answer = link.ui.waiting(&format!("waiting for {id}"), link.ask(request)).await?;
     print_id(link, &answer)?;
     warn(link, &answer)
-}
-
-/// What the API starts a session with, but for id and directory.
-pub fn options(options: args::Options) -> SessionOpts {
-    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    SessionOpts {
-        id: None,
-        title: options.title,
-        agent: options.agent,
-        model: options.model,
-        workdir: None,
-        env: options.env.into_iter().collect(),
-        restart: options.restart,
-        intensity: options.intensity,
-        period_ms: options.period.map(ms),
-        on_crash: options.on_crash,
-        hibernate_after_ms: options.hibernate_after.map(ms),
-        grace_ms: options.grace.map(ms),
-        turn_timeout_ms: options.turn_timeout.map(ms),
-        nice: options.nice,
-        nofile: options.nofile,
-        memory_bytes: options.memory,
-        pids: options.pids,
-        milli_cpus: options.cpus,
-        permissions: options.permissions,
-        permission_timeout_ms: options.permission_timeout.map(ms),
-        umask: None,
-        mcp_servers: Vec::new(),
-        mcp_remote_servers: Vec::new(),
-        offers: Vec::new(),
-    }
 }
 
 /// A directory, or the current one, as an absolute path.

@@ -36,7 +36,7 @@ async fn start(link: &Link<'_>, args: args::SubagentStart) -> Outcome {
     let opts = SessionOpts {
         id: args.id.map(|id| id.to_string()),
         workdir: Some(sessions::directory(args.dir)?),
-        ..sessions::options(args.options)
+        ..args.options.given()
     };
     let parent = parent(link, args.parent).await?;
     let request = Request::post("/v1/subagents").key(&link::random_key()?);

@@ -32,8 +32,9 @@ use protocol::wire::{McpServer, RemoteServer};
 pub(crate) use self::bounds::{parse_cpus, size as parse_size, umask as parse_umask};
 pub use self::cgroup_root::CgroupRoot;
 pub use self::env::{agent_env, base_env, missing as missing_env, path_of, places};
+use self::file::raw::DefaultKeys;
 pub use self::lookup::lookup;
-use self::profile::{Defaults, Profile};
+use self::profile::Profile;
 pub use self::sandbox::{check_workdir as check_sandbox_workdir, unavailable as sandbox_unavailable};
 use self::surroundings::Surroundings;
 use crate::core::Spec;
@@ -44,7 +45,7 @@ use crate::error::Error;
 pub struct Config {
     path: PathBuf,
     agents: BTreeMap<String, Profile>,
-    defaults: Defaults,
+    defaults: DefaultKeys,
     cgroup_root: CgroupRoot,
     spare_workers: Option<usize>,
     connections: Connections,

@@ -221,7 +221,8 @@ pub(super) fn walls(
     config: &Path,
     around: &Surroundings,
 ) -> Result<Option<Walls>, Error> {
-    let sandbox = profile.sandbox.unwrap_or_default();
+    let keys = &profile.keys;
+    let sandbox = keys.sandbox.unwrap_or_default();
     if sandbox == Sandbox::None {
         return Ok(None);
     }
@@ -235,7 +236,7 @@ pub(super) fn walls(
     let of_root: &[&str] = if nix::unistd::geteuid().is_root() { OF_ROOT } else { &[] };
     let is_home = |path: &str| around.home.as_ref().is_some_and(|home| home.starts_with(path));
     let mut hidden: Vec<String> = SECRETS.iter().filter_map(|path| home(&format!("~/{path}"))).collect();
-    hidden.extend(profile.sandbox_hide.iter().filter_map(|path| home(path)));
+    hidden.extend(keys.sandbox_hide.iter().filter_map(|path| home(&path.0)));
     hidden.extend(of_root.iter().filter(|path| !is_home(path)).map(|path| (*path).to_owned()));
     // Where there is one, sockets of the user's session lie there: mostly below /run, which is hidden anyway.
     let holds = |directory: &Path| {
@@ -254,10 +255,10 @@ pub(super) fn walls(
     known.iter().filter_map(|path| home(path)).for_each(|path| make(Path::new(&path)));
     let state = known.iter().filter_map(|path| real(path));
     let mut writable: Vec<String> =
-        profile.sandbox_write.iter().filter_map(|path| real(path)).chain(state).collect();
+        keys.sandbox_write.iter().filter_map(|path| real(&path.0)).chain(state).collect();
     writable.sort();
     writable.dedup();
-    let readable: Vec<String> = profile.sandbox_read.iter().filter_map(|path| real(path)).collect();
+    let readable: Vec<String> = keys.sandbox_read.iter().filter_map(|path| real(&path.0)).collect();
     let empty_home = around.home.as_deref().filter(|_| sandbox == Sandbox::Strict).map(resolved);
     let granted = [workdir.to_owned()].into_iter().chain(writable.iter().chain(&readable).cloned());
     let granted =
@@ -383,6 +384,8 @@ pub fn unavailable(agent: &str, sandbox: Sandbox, why: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::file::raw::AgentKeys;
+    use crate::config::file::values::HomePath;
 
     fn made(
         profile: &Profile,
@@ -405,12 +408,14 @@ mod tests {
         }
         std::fs::write(bin.join("bwrap"), "").unwrap();
         std::fs::set_permissions(bin.join("bwrap"), std::fs::Permissions::from_mode(0o755)).unwrap();
-        let profile = Profile {
+        let path = |path: &str| HomePath(path.into());
+        let keys = AgentKeys {
             sandbox: Some(Sandbox::Strict),
-            sandbox_hide: vec!["~/mine".into(), "/srv/keys".into()],
-            sandbox_write: vec!["~/.agent".into()],
-            ..Profile::default()
+            sandbox_hide: vec![path("~/mine"), path("/srv/keys")],
+            sandbox_write: vec![path("~/.agent")],
+            ..AgentKeys::default()
         };
+        let profile = Profile { keys, ..Profile::default() };
         let at = |below: &str| home.join(below).to_str().unwrap().to_owned();
         let walls = made(&profile, &at("work"), bin.to_str(), &home).unwrap().unwrap();
         assert_eq!((walls.sandbox, &walls.writable), (Sandbox::Strict, &vec![at(".agent")]));
@@ -435,7 +440,8 @@ mod tests {
         let without = made(&profile, &at("work"), Some("/nonexistent"), &home).unwrap().unwrap();
         assert_eq!(without.program, None);
         assert_eq!(made(&Profile::default(), &at(""), None, &home), Ok(None));
-        let workdir = Profile { sandbox: Some(Sandbox::Workdir), ..profile };
+        let keys = AgentKeys { sandbox: Some(Sandbox::Workdir), ..profile.keys };
+        let workdir = Profile { keys, ..Profile::default() };
         assert_eq!(made(&workdir, &at("work"), None, &home).unwrap().unwrap().home, None);
     }
 
@@ -448,7 +454,8 @@ mod tests {
         let around = Surroundings { path: None, home: Some(home.clone()), runtime: None };
         let runs = |argv: &str| Runs::Acp { argv: vec![argv.into()], line: 0, login: None, mcp: Vec::new() };
         for (name, argv) in [("codex", "codex-acp"), ("mine", "/opt/bin/codex-acp")] {
-            let profile = Profile { sandbox: Some(Sandbox::Strict), runs: runs(argv), ..Profile::default() };
+            let keys = AgentKeys { sandbox: Some(Sandbox::Strict), ..AgentKeys::default() };
+            let profile = Profile { keys, runs: runs(argv), ..Profile::default() };
             let walls =
                 walls(&profile, name, &at("work"), Path::new("/etc/k.toml"), &around).unwrap().unwrap();
             assert_eq!(walls.writable, [at(".codex")], "{name}");

@@ -242,38 +242,58 @@ pub enum Seen {
 }
 
 impl Seen {
-    /// Whether the observation shows that the agent of the running turn works.
+    /// Returns true if the observation shows that the agent of the running turn works.
     pub(super) fn shows_work(&self) -> bool {
+        matches!(self.kind(), Kind::Work | Kind::LivingWork)
+    }
+
+    /// Returns true if the observation counts only while the session has a worker. A late one is no part of the history.
+    pub(super) fn is_of_the_living(&self) -> bool {
+        matches!(self.kind(), Kind::LivingWork | Kind::Living)
+    }
+
+    fn kind(&self) -> Kind {
         match self {
             Seen::TurnStarted { .. }
             | Seen::Output { .. }
-            | Seen::Updated { .. }
             | Seen::PermissionAsked { .. }
-            | Seen::CallAsked { .. }
-            | Seen::SettingAnswered { .. } => true,
-            Seen::Spawned(_)
-            | Seen::SpawnFailed { .. }
-            | Seen::Ready { .. }
-            | Seen::TurnEnded { .. }
-            | Seen::AgentSession(_)
+            | Seen::CallAsked { .. } => Kind::Work,
+            Seen::Updated { .. } | Seen::SettingAnswered { .. } => Kind::LivingWork,
+            Seen::AgentSession(_)
             | Seen::Introduced(_)
             | Seen::Contained(_)
             | Seen::Sandboxed(_)
             | Seen::Limited(_)
+            | Seen::Program(_)
             | Seen::OutOfMemory { .. }
-            | Seen::Alive { .. }
             | Seen::Notice(_)
+            | Seen::Heard(_) => Kind::Living,
+            Seen::Spawned(_)
+            | Seen::SpawnFailed { .. }
+            | Seen::Ready { .. }
+            | Seen::TurnEnded { .. }
+            | Seen::Alive { .. }
             | Seen::AgentDied(_)
             | Seen::NotRun { .. }
-            | Seen::Program(_)
             | Seen::LoginNeeded(_)
             | Seen::Handed(_)
-            | Seen::Heard(_)
             | Seen::Linked { .. }
             | Seen::Faulted(_)
-            | Seen::Gone { .. } => false,
+            | Seen::Gone { .. } => Kind::Other,
         }
     }
+}
+
+/// Two properties of an observation, which hold for every state.
+enum Kind {
+    /// Shows work.
+    Work,
+    /// Shows work, and counts only while the session has a worker.
+    LivingWork,
+    /// Counts only while the session has a worker.
+    Living,
+    /// Neither.
+    Other,
 }
 
 /// An input of the fleet's step.

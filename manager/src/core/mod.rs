@@ -23,6 +23,7 @@ pub use effect::{AnsweredCall, Effect};
 pub use fleet::{Change, Fleet, Undo};
 pub use input::{Ask, Command, Input, Reply, Seen, Wish};
 pub use model::deaths::Deaths;
+pub(crate) use model::options;
 pub use model::session::{Asked, Client, LastRestart, Session, Settings, Task};
 pub use model::spec::{
     Above, PermissionRule, Permissions, RestartPolicy, Spec, Subagents, WORKER_TIMEOUT_MS,

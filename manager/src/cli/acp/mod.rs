@@ -38,7 +38,6 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::cli::acp::refused::Refused;
 use crate::cli::args;
 use crate::cli::link::Link;
-use crate::cli::sessions::options;
 use crate::cli::ui::error::{Failure, Outcome};
 use panel::Panel;
 use wire::{Wire, Written};
@@ -70,7 +69,7 @@ pub async fn acp(link: &Link<'_>, args: args::Acp) -> Outcome {
             link,
             wire: Wire::new(connection.clone(), written.clone()),
             workdir_session: args.workdir_session,
-            opts: options(args.options),
+            opts: args.options.given(),
             panels: RefCell::default(),
             opening: Mutex::default(),
             initialized: Cell::new(false),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{ArgGroup, Args, ValueHint};
 use protocol::SessionId;
-use protocol::api::{OnCrash, Orphans, PermissionPolicy, RestartType};
+use protocol::api::{OnCrash, Orphans, PermissionPolicy, RestartType, SessionOpts};
 
 use crate::cli::args::Ids;
 use crate::cli::args::values::variable;
@@ -71,6 +71,39 @@ pub struct Options {
     /// Deny a permission that waits longer than this; 0 = wait without limit
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub permission_timeout: Option<Duration>,
+}
+
+impl Options {
+    /// The options as the API takes them, without id and directory.
+    pub fn given(self) -> SessionOpts {
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        SessionOpts {
+            id: None,
+            title: self.title,
+            agent: self.agent,
+            model: self.model,
+            workdir: None,
+            env: self.env.into_iter().collect(),
+            restart: self.restart,
+            intensity: self.intensity,
+            period_ms: self.period.map(ms),
+            on_crash: self.on_crash,
+            hibernate_after_ms: self.hibernate_after.map(ms),
+            grace_ms: self.grace.map(ms),
+            turn_timeout_ms: self.turn_timeout.map(ms),
+            nice: self.nice,
+            nofile: self.nofile,
+            memory_bytes: self.memory,
+            pids: self.pids,
+            milli_cpus: self.cpus,
+            permissions: self.permissions,
+            permission_timeout_ms: self.permission_timeout.map(ms),
+            umask: None,
+            mcp_servers: Vec::new(),
+            mcp_remote_servers: Vec::new(),
+            offers: Vec::new(),
+        }
+    }
 }
 
 /// `start`.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use protocol::Limits;
 use protocol::wire::{PromptVia, RemoteServer};
 use toml::Spanned;
 
@@ -12,9 +11,7 @@ use super::super::lookup::shown;
 use super::super::profile::{Mcp, Profile, Runs};
 use super::super::{bounds, built_in, mcp};
 use super::line_of;
-use super::raw::{Context, Kind, RawAgent, RawMcp};
-use super::values::Within;
-use crate::core::PermissionRule;
+use super::raw::{AgentKeys, Context, Kind, RawMcp};
 
 impl RawMcp {
     /// Of an agent that is written at this byte: the server, or what is wrong with it, and where.
@@ -55,7 +52,7 @@ impl RawMcp {
     }
 }
 
-pub(super) fn profile(name: &str, at: usize, mut agent: RawAgent, text: &str) -> Result<Profile, Complaint> {
+pub(super) fn profile(name: &str, at: usize, mut agent: AgentKeys, text: &str) -> Result<Profile, Complaint> {
     let known = match &agent.command {
         Some(command) => built_in::extended(name, command.get_ref().first().map(String::as_str)),
         None => built_in::named(name),
@@ -78,43 +75,18 @@ pub(super) fn profile(name: &str, at: usize, mut agent: RawAgent, text: &str) ->
         Kind::Shell => shell(&agent)?,
         Kind::Command => command(name, &mut agent, kind_at, line_at)?,
     };
-    let env: BTreeMap<_, _> = agent.env.into_iter().map(|(name, value)| (name.0, value.0)).collect();
+    let env: BTreeMap<_, _> =
+        std::mem::take(&mut agent.env).into_iter().map(|(name, value)| (name.0, value.0)).collect();
     bounds::env(&env).map_err(|what| (at, what))?;
     let known = known.filter(|_| matches!(runs, Runs::Acp { .. }));
     let its_own = known.into_iter().flat_map(|known| known.env_pass).map(|name| (*name).to_owned());
-    let env_named: Vec<String> = agent.env_pass.into_iter().map(|name| name.0).collect();
+    let env_named: Vec<String> = std::mem::take(&mut agent.env_pass).into_iter().map(|name| name.0).collect();
     Ok(Profile {
         runs,
         env,
         env_pass: env_named.iter().cloned().chain(its_own).collect(),
         env_named,
-        on_crash: agent.on_crash,
-        model: agent.model.map(|model| model.0),
-        permissions: agent.permissions,
-        permission_timeout_ms: Within::value(agent.permission_timeout),
-        start_timeout_ms: Within::value(agent.start_timeout),
-        turn_timeout_ms: Within::value(agent.turn_timeout),
-        stall_timeout_ms: Within::value(agent.stall_timeout),
-        worker_timeout_ms: Within::value(agent.worker_timeout),
-        limits: Limits {
-            nice: Within::value(agent.nice),
-            nofile: Within::value(agent.nofile),
-            memory_bytes: Within::value(agent.memory),
-            pids: Within::value(agent.pids),
-            milli_cpus: Within::value(agent.cpus),
-        },
-        umask: Within::value(agent.umask),
-        rules: agent
-            .rules
-            .into_iter()
-            .map(|rule| PermissionRule { kind: rule.kind, path: rule.path, then: rule.then })
-            .collect(),
-        subagents: agent.subagents.map(Spanned::into_inner),
-        containment: agent.containment,
-        sandbox: agent.sandbox,
-        sandbox_hide: agent.sandbox_hide.into_iter().map(|path| path.0).collect(),
-        sandbox_write: agent.sandbox_write.into_iter().map(|path| path.0).collect(),
-        sandbox_read: agent.sandbox_read.into_iter().map(|path| path.0).collect(),
+        keys: agent,
     })
 }
 
@@ -124,7 +96,7 @@ type Complaint = (usize, String);
 /// Checks a profile of kind "acp" and returns its command and MCP servers.
 fn acp(
     name: &str,
-    agent: &mut RawAgent,
+    agent: &mut AgentKeys,
     servers: BTreeMap<Spanned<String>, RawMcp>,
     known: Option<&BuiltIn>,
     kind_at: usize,
@@ -163,7 +135,7 @@ fn acp(
 }
 
 /// Checks a profile of kind "shell", which has none of the keys of a program.
-fn shell(agent: &RawAgent) -> Result<Runs, Complaint> {
+fn shell(agent: &AgentKeys) -> Result<Runs, Complaint> {
     let strangers = [
         ("command", agent.command.as_ref().map(Spanned::span)),
         ("prompt_via", agent.prompt_via.as_ref().map(Spanned::span)),
@@ -182,7 +154,7 @@ fn shell(agent: &RawAgent) -> Result<Runs, Complaint> {
 /// Checks a profile of kind "command" and returns its command.
 fn command(
     name: &str,
-    agent: &mut RawAgent,
+    agent: &mut AgentKeys,
     kind_at: usize,
     line_at: impl Fn(usize) -> usize,
 ) -> Result<Runs, Complaint> {
