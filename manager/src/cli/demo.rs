@@ -18,9 +18,9 @@ use crate::cli::ui::Ui;
 use crate::cli::ui::error::{Failure, Outcome, exit};
 use crate::cli::ui::render;
 
-/// How long one command may take.
+/// The longest time for one command.
 const STEP: Duration = Duration::from_secs(30);
-/// How often it is looked whether somebody wants to end the demo.
+/// The interval between checks for Ctrl-C.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// `demo`.
@@ -28,7 +28,7 @@ pub fn run(ui: &Ui) -> Outcome {
     let mut demo = Demo::new(ui)?;
     let told = demo.tell();
     let left = demo.leave();
-    // What went wrong first is what matters.
+    // The first failure is the one to report.
     if matches!(told, Err(Failure::Told(_))) && left.is_ok() {
         ui.note("all of it is ended and removed");
     }
@@ -50,7 +50,7 @@ struct Demo<'a> {
     ended: Arc<AtomicBool>,
     /// Processes that were seen.
     pids: BTreeSet<u32>,
-    /// What all processes of these sessions have in their environment.
+    /// The value that the environments of all processes of these sessions carry.
     mark: Option<String>,
 }
 
@@ -128,7 +128,8 @@ impl<'a> Demo<'a> {
 
     /// Ends what may still run, looks whether anything is left, and removes the directory.
     fn leave(&mut self) -> Outcome {
-        // Says nothing where the daemon has been stopped already. It must run even if the demo was interrupted.
+        // Fails silently if the daemon has been stopped already. This must run even if the demo was
+        // interrupted.
         self.ended.store(false, Ordering::Relaxed);
         let mut stop = self.command(&["daemon", "stop"]);
         stop.stdout(Stdio::null()).stderr(Stdio::null());
@@ -271,14 +272,14 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// Whether a process lives. A zombie does not.
+/// Returns true if a process lives. A zombie does not.
 fn lives(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit_once(") ").and_then(|(_, fields)| fields.chars().next());
     state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
-/// What all processes below a worker's manager have in their marker.
+/// Returns the part of a process's marker that all processes below its manager share.
 fn mark(pid: u32) -> Option<String> {
     let marker = marker(&PathBuf::from(format!("/proc/{pid}/environ")))?;
     let (mark, _) = marker.split_once('/')?;

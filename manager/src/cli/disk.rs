@@ -19,7 +19,7 @@ use crate::worktrees;
 /// Worktrees that are held at a time: each costs descriptors, and what needs one of them waits.
 const HELD: usize = 32;
 
-/// How many sessions are shown where not all are asked for.
+/// The number of sessions in the table without `--all`.
 const LARGEST: usize = 10;
 
 /// `df`.
@@ -70,7 +70,7 @@ fn by_what(usage: &DiskUsage) -> Table {
     table
 }
 
-/// How many there are; nothing for none.
+/// Returns the count with its noun; an empty text for none.
 fn count(count: usize, of: &str) -> String {
     match count {
         0 => String::new(),
@@ -139,20 +139,21 @@ fn tell(link: &Link<'_>, answer: &[u8], report: &PruneReport) -> Outcome {
     if !link.ui.json {
         return link.ui.print(&told(report, link));
     }
-    // The manager may be newer and say more.
+    // The report is passed on as JSON: a newer manager may send fields that this kennel does not know.
     let mut object: serde_json::Value = read(answer)?;
     object["worktrees"] = serde_json::json!(report.worktrees);
     link.ui.object(object.to_string().as_bytes())
 }
 
-/// Removes the worktrees that nobody needs, or says which would go.
+/// Removes the worktrees that no session or process needs. With `dry_run`, returns the ones that would go.
 async fn worktrees(link: &Link<'_>, dry_run: bool) -> Outcome<Vec<PrunedWorktree>> {
     let usage: DiskUsage = link.get(Request::get("/v1/manager/disk")).await?;
     let all = usage.worktrees.into_iter().map(|worktree| (worktree.name, worktree.bytes));
     settled(link, all.collect(), dry_run).await
 }
 
-/// Removes those of these worktrees (name, bytes) that nobody needs. Holds [`HELD`] of them at a time.
+/// Removes those of these worktrees (name, bytes) that no session or process needs. Locks [`HELD`] of them at
+/// a time.
 async fn settled(link: &Link<'_>, all: Vec<(String, u64)>, dry_run: bool) -> Outcome<Vec<PrunedWorktree>> {
     let mut done = Vec::new();
     for some in all.chunks(HELD) {
@@ -173,7 +174,8 @@ async fn settled_at_once(
         (state_dir.clone(), all.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
     let hold = move || names.iter().map(|name| remains::hold(&directory, name)).collect::<Vec<_>>();
     let held = tokio::task::spawn_blocking(hold).await.map_err(broken)?;
-    // Only now: whoever was making one has its session, or is told that it is held.
+    // The list is read after the locks: whoever made a worktree has its session by now, or finds the worktree
+    // locked.
     let now: Vec<SessionInfo> = if held.iter().any(Result::is_ok) {
         link.get(Request::get("/v1/sessions")).await?
     } else {
@@ -195,8 +197,8 @@ async fn settled_at_once(
     Ok(settled)
 }
 
-/// After sessions were removed: removes the worktrees in which they worked or for which they had asked, if nobody needs them.
-/// `before` is the list of sessions as it was.
+/// Removes the worktrees of removed sessions that no session or process needs: those in which they worked,
+/// and those that they asked for. `before` is the list of sessions before the removal.
 pub async fn after_rm(link: &Link<'_>, before: &[SessionInfo], removed: &[SessionId]) -> Outcome {
     let Ok(state_dir) = std::fs::canonicalize(&link.paths.state_dir) else { return Ok(()) };
     let gone = before.iter().filter(|session| removed.contains(&session.id));

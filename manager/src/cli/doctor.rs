@@ -24,7 +24,8 @@ pub async fn doctor(link: &Link<'_>) -> Outcome {
     }
 }
 
-/// What a daemon that runs says. None is started: one that cannot start is what a doctor is called for.
+/// Asks the running daemon for its report. Starts no daemon: the doctor must work where a daemon cannot
+/// start.
 async fn told(link: &Link<'_>) -> Told {
     let Ok(answer) = link.client.ask(&Request::get("/v1/manager")).await else {
         return Told::default();

@@ -1,7 +1,7 @@
 //! The command line.
 //!
-//! `args/` says what can be typed; each command is a function in the file of its subject, which asks the daemon
-//! over its socket (`link.rs`, which also starts it) and prints what it says.
+//! `args/` declares the commands and options. Each command is a function in the file of its subject. It asks
+//! the daemon over its socket and prints the answer; `link.rs` connects, and starts the daemon if needed.
 
 mod acp;
 mod agents;
@@ -65,7 +65,7 @@ pub fn main() -> ExitCode {
     ExitCode::from(failure.exit())
 }
 
-/// Help and version are no errors; everything else is, and is told as the caller wants to be told.
+/// Prints help and version as results, and everything else as an error in the caller's format.
 fn unparsed(error: &clap::Error) -> ExitCode {
     let as_json = std::env::args_os().any(|arg| arg == "--json");
     if error.use_stderr() && as_json {

@@ -18,7 +18,7 @@ use crate::cli::ui::render;
 use crate::client::Request;
 use crate::session_manager::SessionManager;
 
-/// How many sessions are stopped, restarted or removed at once.
+/// The number of sessions that are stopped, restarted or removed at once.
 const AT_ONCE: usize = 16;
 
 /// `start`.
@@ -73,7 +73,7 @@ pub async fn ensure(link: &Link<'_>, args: args::Ensure) -> Outcome {
     warn(link, &answer)
 }
 
-/// What the API starts a session with, but for id and directory.
+/// Returns the API's options of a new session, without id and directory.
 pub fn options(options: args::Options) -> SessionOpts {
     let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     SessionOpts {
@@ -217,8 +217,8 @@ pub async fn rm(link: &Link<'_>, args: &args::Rm) -> Outcome {
     outcome
 }
 
-/// Does the same to some sessions, and tells of each as of one alone; one that fails does not keep the others from
-/// being tried.
+/// Does the same to several sessions and prints each result as for a single session. A failure does not stop
+/// the others.
 async fn each(
     link: &Link<'_>,
     ids: &[String],
@@ -236,7 +236,7 @@ async fn each(
         let mut done = std::pin::pin!(stream::iter(ids).map(one).buffered(AT_ONCE));
         while let Some(outcome) = done.next().await {
             match outcome {
-                // What is removed has no object any more.
+                // A removed session has no object to print.
                 Ok((id, answer)) if !link.ui.json || answer.is_empty() => link.ui.line(id.as_str())?,
                 Ok((_, answer)) => link.ui.object(&answer)?,
                 Err(failure @ Failure::Unread) => return Err(failure),

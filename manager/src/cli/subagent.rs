@@ -104,7 +104,7 @@ async fn result(link: &Link<'_>, typed: &str) -> Outcome {
     let answer = link.ask(Request::get(format!("/v1/sessions/{id}/result"))).await?;
     let result: TurnResult = read(&answer)?;
     let ends_well = match result.outcome {
-        // What came to an end may have come to an error, which only its exit status says.
+        // A completed turn may have failed, which only its exit status or stop reason shows.
         Some(Ended::Completed) => {
             result.exit.is_none_or(Exit::is_success)
                 && result

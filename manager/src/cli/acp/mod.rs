@@ -1,9 +1,9 @@
 //! `acp`: kennel as an agent for editors, over standard input and output
 //! (<https://agentclientprotocol.com/protocol/v1/overview>).
 //!
-//! The editor's session is a kennel session under the same id. What this process does is translate: it holds
-//! nothing that is not in the journal, so it may die at any instant, and with the end of its input it leaves, while
-//! sessions and turns go on.
+//! The editor's session is a kennel session under the same id. This process translates and keeps no state
+//! that is not in the journal, so it may die at any instant. It exits at the end of its input; sessions and
+//! turns go on.
 
 mod calls;
 mod mcp;
@@ -43,9 +43,9 @@ use crate::cli::ui::error::{Failure, Outcome};
 use panel::Panel;
 use wire::{Wire, Written};
 
-/// How long what the editor has asked for may take after it has gone.
+/// The longest time in which requests may finish after the editor has gone.
 const AFTERWARDS: Duration = Duration::from_millis(1500);
-/// How long what it is told may take to be written then.
+/// The longest time for writing the last lines then.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 
 /// `acp`.
@@ -57,7 +57,7 @@ pub async fn acp(link: &Link<'_>, args: args::Acp) -> Outcome {
         async move |message: Dispatch, _| {
             match message {
                 Dispatch::Response(answer, router) => router.route_with_result(answer)?,
-                // Nobody listens any more: the connection is being closed.
+                // Without a receiver the connection is being closed.
                 message => drop(heard.send(message)),
             }
             Ok(())
@@ -122,9 +122,9 @@ pub struct Editor<'a> {
     /// Sessions are opened one after the other: two requests may be about the same.
     opening: Mutex<()>,
     initialized: Cell<bool>,
-    /// What it can do for agents.
+    /// Calls that it can serve for agents.
     offers: RefCell<Vec<Offer>>,
-    /// What has been asked for and is not done. A prompt is done with once it is accepted.
+    /// The number of requests in progress. A prompt's request ends when the daemon accepts the prompt.
     requests: Rc<Cell<usize>>,
     spawned: mpsc::UnboundedSender<LocalBoxFuture<'a, ()>>,
 }
@@ -152,7 +152,7 @@ impl<'a> Editor<'a> {
         self.panels.borrow_mut().remove(id);
     }
 
-    /// The editor has gone. Every request gets its answer, though nobody may read it.
+    /// Answers every request of an editor that has gone, though the editor may read none of the answers.
     fn leave(&self) {
         self.panels.borrow().values().for_each(|panel| panel.leave());
     }

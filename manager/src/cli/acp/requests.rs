@@ -1,4 +1,4 @@
-//! What an editor asks for, and who answers.
+//! The requests of an editor, and the functions that answer them.
 
 use std::rc::Rc;
 
@@ -56,7 +56,7 @@ impl<'a> Editor<'a> {
                     drop(busy);
                 });
             }
-            // What is told and not known may be left unheard.
+            // Unknown notifications may be ignored.
             Dispatch::Notification(_) | Dispatch::Response(..) => {}
         }
     }
@@ -131,7 +131,7 @@ impl<'a> Editor<'a> {
         }
     }
 
-    /// Sets something in the agent below, and gives what it says to that.
+    /// Sets an option of the agent, and returns the agent's answer.
     pub(super) async fn set(
         &self,
         session: &schema::SessionId,

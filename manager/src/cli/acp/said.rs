@@ -1,14 +1,14 @@
-//! What an editor's user says: the blocks of a prompt as text and attachments.
+//! The blocks of an editor's prompt as text and attachments.
 
 use agent_client_protocol::v1::schema::{ContentBlock, EmbeddedResourceResource};
 use protocol::api::AttachmentRequest;
 
-/// What an editor's user says.
+/// The prompt of an editor's user.
 #[derive(Debug, Default, PartialEq)]
 pub struct Said {
     /// Its text; each block begins on a line of its own.
     pub text: String,
-    /// What belongs to it.
+    /// Files, pictures and sounds that belong to the text.
     pub attachments: Vec<AttachmentRequest>,
     /// All of it in one text, for an agent that takes nothing else. None if it cannot be.
     pub inline: Option<String>,
@@ -113,7 +113,7 @@ mod tests {
             { "type": "resource", "resource": { "uri": "mem:x", "blob": "AA==" } },
         ])));
         let found = said(&prompt).unwrap();
-        // What an agent cannot be told in words is not left out.
+        // A prompt with a picture has no form as one text.
         assert_eq!(found.inline, None);
         let names: Vec<&str> = found.attachments.iter().map(|it| &*it.name).collect();
         assert_eq!(names, ["b.rs", "picture", "sound", "x"]);

@@ -26,12 +26,12 @@ use crate::cli::ui::error::words;
 use crate::cli::ui::error::{Failure, Outcome};
 use crate::client::Request;
 
-/// How long an agent may take to be ready until the editor is told of its session.
+/// The longest time for which an editor waits until the agent of its session is ready.
 const READY: Duration = Duration::from_secs(60);
 
 impl<'a> Editor<'a> {
-    /// Gives a session that exists the editor's servers beside those that it has, and says what came of it where that is
-    /// not what the editor expects.
+    /// Adds the editor's servers to those of an existing session. Returns a note for each outcome that the
+    /// editor does not expect.
     pub(super) async fn give(&self, path: &str, servers: Vec<schema::McpServer>) -> Vec<String> {
         let servers = mcp::servers(servers);
         let mut notes = Vec::new();
@@ -70,7 +70,7 @@ impl<'a> Editor<'a> {
         });
         let session = match started.await {
             Ok(session) => session,
-            // An editor says them to every agent; for want of a tool no session is refused.
+            // An editor sends these with every session; a missing tool is no reason to refuse one.
             Err((failure, names)) if failure.is("spec_mismatch") || is_about_servers(&failure) => {
                 let session = self.start(&request.cwd, Servers::default(), &None).await?;
                 if prompt.is_some() {
@@ -87,7 +87,7 @@ impl<'a> Editor<'a> {
         };
         let panel = self.open(session.id.clone(), false).await?;
         if let Some(panel) = &panel.1 {
-            // What was said while it came up nobody has heard yet.
+            // The editor has not seen the notes from the agent's start.
             let told = panel.told_before();
             notes.extend(told.into_iter().filter(|_| session.turn_count == 0 && session.incarnation == 1));
             panel.remark(notes);
@@ -135,7 +135,8 @@ impl<'a> Editor<'a> {
         }
     }
 
-    /// A session that was made for the editor and never came up: the editor hears why, and nothing of it stays.
+    /// Removes a session that was made for the editor and never came up. Returns the reason, which the editor
+    /// receives.
     pub(super) async fn stillborn(&self, id: &SessionId, failure: Failure) -> Failure {
         let path = format!("/v1/sessions/{id}");
         let found = self.link.get::<SessionInfo>(Request::get(&path)).await;
@@ -249,7 +250,7 @@ impl<'a> Editor<'a> {
     }
 }
 
-/// Whether it is about what an editor says of its MCP servers.
+/// Returns true if the failure is about the editor's MCP servers.
 fn is_about_servers(failure: &Failure) -> bool {
     failure.is("invalid_mcp_servers") || failure.is("mcp_servers_refused")
 }

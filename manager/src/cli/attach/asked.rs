@@ -1,4 +1,4 @@
-//! What the agent asks of an attached person: permissions, by the numbers of their options, and forms.
+//! The agent's questions to an attached person: permissions, answered by the number of an option, and forms.
 
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ use super::view::{Said, View};
 use crate::cli::ui::form::Form;
 use crate::client::Request;
 
-/// How long a permission is not shown, because a policy may answer it. The answer comes with the same commit.
+/// The time for which a permission is not shown, because a policy may answer it. The policy's answer comes
+/// with the same commit.
 const BRIEFLY: Duration = Duration::from_millis(100);
 
 impl View<'_> {
@@ -146,7 +147,7 @@ impl View<'_> {
         lines.iter().for_each(|line| self.note(line));
     }
 
-    /// Somebody else has answered it, or nobody will.
+    /// Removes a form that another client has answered, or that needs no answer any more.
     pub(super) fn form_ended(&mut self, id: CallId, why: &str) {
         let known = self.forms.iter().position(|(known, _)| *known == id);
         if let Some(at) = known {
@@ -172,7 +173,7 @@ impl View<'_> {
         let question = form.question();
         match taken {
             Ok(Some(answer)) => {
-                // Whatever becomes of it, the next line is not for this form.
+                // The next line belongs to no form that is complete, even if the daemon refuses its answer.
                 self.forms.pop_front();
                 let request = self.answers(id, answer);
                 self.show_next();
@@ -192,7 +193,7 @@ impl View<'_> {
         Request::post(path).json(&CallRequest { result: Some(answer), error: None })
     }
 
-    /// Nothing can be typed any more: forms are cancelled, and who else can answer a permission is said.
+    /// Cancels the forms at the end of the input. Prints how other clients can answer a permission.
     pub fn nobody_answers(&mut self) {
         self.mute = true;
         for (id, _) in std::mem::take(&mut self.forms) {

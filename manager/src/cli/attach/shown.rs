@@ -51,7 +51,7 @@ impl<'a> View<'a> {
         Ok(gone)
     }
 
-    /// Keeps what an event tells of the session.
+    /// Keeps the session's state that an event reports.
     pub(super) fn know(&mut self, kind: &EventKind) {
         match kind {
             EventKind::PromptAccepted { prompt_id, .. } => {
@@ -193,7 +193,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Tells of ends: of turns, processes and sessions.
+    /// Prints the ends of turns, processes and sessions.
     pub(super) fn ended(&mut self, kind: EventKind) -> Outcome {
         match kind {
             EventKind::TurnCompleted { outcome: Ended::Completed, stop_reason, exit, .. } => {

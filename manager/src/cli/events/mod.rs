@@ -132,7 +132,7 @@ pub fn quiet(since: Duration, tool: Option<&str>) -> String {
     }
 }
 
-/// Tells a person about a form that this command cannot show. Absent for other calls.
+/// Returns the line about a form that this command cannot show; none for other calls.
 pub fn asked_of_user(method: &str, payload: &serde_json::Value) -> Option<String> {
     let message = payload["message"].as_str().unwrap_or("something");
     let asks = method == "elicitation/create";

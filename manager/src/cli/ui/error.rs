@@ -1,4 +1,4 @@
-//! What a command can come to: exit codes, and the errors that people and programs see.
+//! Outcomes of a command: exit codes, and the errors that people and programs see.
 
 use std::io;
 
@@ -30,15 +30,15 @@ pub mod exit {
 /// Why a command ends without having done what it was asked for.
 #[derive(Debug)]
 pub enum Failure {
-    /// To be told.
+    /// An error to print, and the exit code.
     Problem(Box<Problem>, u8),
-    /// Told already.
+    /// The exit code after an error that is printed already.
     Told(u8),
-    /// Nobody reads what it prints any more.
+    /// The reader of the output has closed it.
     Unread,
 }
 
-/// What a command comes to.
+/// The result of a command.
 pub type Outcome<T = ()> = Result<T, Failure>;
 
 impl Failure {
@@ -80,7 +80,7 @@ impl Failure {
         Self::new(exit::UNREACHABLE, "daemon_unreachable", detail)
     }
 
-    /// Says what to do about it.
+    /// Adds advice on the next step.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         if let Self::Problem(problem, _) = &mut self {
             problem.hint = Some(hint.into());
@@ -88,12 +88,12 @@ impl Failure {
         self
     }
 
-    /// Whether it is a problem with this code.
+    /// Returns true if the failure is a problem with this code.
     pub fn is(&self, code: &str) -> bool {
         matches!(self, Self::Problem(problem, _) if problem.code == code)
     }
 
-    /// What happened, in words, if it is not told yet.
+    /// Returns the error's text, unless it is printed already.
     pub fn detail(&self) -> Option<&str> {
         match self {
             Self::Problem(problem, _) => Some(&problem.detail),
@@ -109,7 +109,7 @@ impl Failure {
         }
     }
 
-    /// What is written to standard error; nothing if all is told.
+    /// Returns the text for standard error; none if it is printed already.
     pub fn text(&self, json: bool, colour: bool) -> Option<String> {
         let Self::Problem(problem, _) = self else {
             return None;

@@ -1,4 +1,4 @@
-//! git, run so that nothing that a repository says makes it run another program.
+//! Runs git so that nothing in a repository makes it run another program.
 
 use std::io::Read;
 use std::path::Path;
@@ -15,8 +15,8 @@ const LONGEST: Duration = if cfg!(test) { Duration::from_secs(5) } else { Durati
 const GRACE: Duration = Duration::from_secs(2);
 /// The beginning of the error about a git that did not end.
 const STUCK: &str = "git did not end";
-/// Set before anything that a repository says, and stronger than it. Nothing of it runs a program, and nothing of it
-/// reaches another repository.
+/// Settings that come before a repository's own and override them. No program runs by them, and git reaches
+/// no other repository.
 pub(super) const SETTINGS: &[&str] = &[
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
@@ -71,7 +71,7 @@ impl<'a> OwnGit<'a> {
     }
 }
 
-/// The same; an error is what git says.
+/// Runs git with kennel's settings, in this directory and with `around` in the environment; an error is git's own message.
 pub(super) fn tried(directory: &Path, around: &[(&str, &Path)], args: &[&str]) -> Result<String, String> {
     static TRUSTED: OnceLock<Vec<String>> = OnceLock::new();
     let trusted = TRUSTED.get_or_init(owners_safe_directories);
@@ -100,7 +100,8 @@ pub(super) fn tried(directory: &Path, around: &[(&str, &Path)], args: &[&str]) -
     run(command.arg("-C").arg(directory).args(args))
 }
 
-/// Directories of others that the owner has said to trust. Without it git looks at no repository of another user.
+/// Returns the other users' directories that the owner has declared safe. Without these git opens no
+/// repository of another user.
 pub(super) fn owners_safe_directories() -> Vec<String> {
     let Some(home) = std::env::var_os("HOME") else { return Vec::new() };
     ["--global", "--system"]
@@ -124,7 +125,7 @@ pub(super) fn plain_git() -> Command {
     command
 }
 
-/// Runs git and returns what it prints, or as an error what it says. Kills git after [`LONGEST`].
+/// Runs git and returns its output, or its messages as an error. Kills git after [`LONGEST`].
 pub(super) fn run(command: &mut Command) -> Result<String, String> {
     let mut child = command
         .stdout(Stdio::piped())
@@ -166,7 +167,7 @@ fn read(pipe: Option<impl Read + Send + 'static>) -> std::io::Result<mpsc::Recei
     let (to, all) = mpsc::channel();
     let read = move || {
         let mut all = Vec::new();
-        // What came before an error counts.
+        // Output from before a read error counts.
         let _ = pipe.map(|mut pipe| pipe.read_to_end(&mut all));
         // After the time limit no one listens.
         let _ = to.send(all);

@@ -36,14 +36,15 @@ impl<'a> Panel<'a> {
                     Err(error) => error.into(),
                 },
             };
-            // Nobody is kept waiting for it. With the editor's next prompt it is tried again.
+            // The editor's prompts end here with an error. The editor's next prompt tries again.
             self.complain("cannot follow the session", &failure);
             self.give_up(&crate::cli::ui::error::words(&failure));
             self.changed.notified().await;
         }
     }
 
-    /// Whether this view of the session is over; not if only the stream has ended.
+    /// Shows the events as they come. Returns true if this view of the session is over, and false if only the
+    /// stream has ended.
     pub(super) async fn listen(
         self: &Rc<Self>,
         editor: &Rc<Editor<'a>>,
@@ -165,7 +166,7 @@ impl<'a> Panel<'a> {
                 state.watched.remove(&prompt);
                 if let Some(ours) = state.ours.remove(&prompt) {
                     let end = if ours.cancelled { End::Stop("cancelled") } else { end };
-                    // Who does not wait any more needs no answer.
+                    // Without a receiver the editor needs no answer any more.
                     let _ = ours.end.send(end);
                 }
             }

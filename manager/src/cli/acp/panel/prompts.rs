@@ -19,7 +19,7 @@ use crate::cli::link::read;
 use crate::cli::ui::error::{Failure, Outcome};
 use crate::client::Request;
 
-/// How often it is tried to cancel a prompt that goes from waiting to running meanwhile.
+/// The number of attempts to cancel a prompt that starts to run meanwhile.
 const TRIES: usize = 3;
 /// So long a prompt waits for its editor to be attached, and is sent then.
 const ATTACHES: Duration = Duration::from_secs(2);
@@ -98,7 +98,8 @@ impl<'a> Panel<'a> {
         if only.is_none() {
             self.cancels.set(self.cancels.get() + 1);
             self.state.borrow_mut().ours.values_mut().for_each(|ours| ours.cancelled = true);
-            // What is on its way waits behind the turn that runs, and would be run at once if that ended first.
+            // A prompt on its way is queued behind the running turn. If that turn ended first, the daemon
+            // would run the prompt at once.
             let _ = tokio::time::timeout(POSTED, self.in_order.lock()).await;
         }
         let mut prompts = BTreeSet::new();

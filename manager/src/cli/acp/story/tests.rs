@@ -1,4 +1,4 @@
-//! A session told to an editor, event by event.
+//! A session's events as an editor sees them, one by one.
 
 use super::*;
 
@@ -93,7 +93,7 @@ fn settings_follow_what_the_agent_tells() {
     assert_eq!(tell(json!({ "sessionUpdate": "session_opened", "modes": modes })), []);
     assert_eq!(tell(json!({ "sessionUpdate": "current_mode_update", "currentModeId": "code" })).len(), 1);
     assert_eq!(tell(json!({ "inputTokens": 1 })), []);
-    // The next process is in another mode, which nobody has set.
+    // The next process starts in another mode, which no client has set.
     let modes = json!({ "currentModeId": "ask", "availableModes": [] });
     let shown = tell(json!({ "sessionUpdate": "session_opened", "modes": modes }));
     let ask = json!({ "sessionUpdate": "current_mode_update", "currentModeId": "ask" });
@@ -120,7 +120,7 @@ fn an_editor_hears_of_a_mode_in_each_form_that_the_agent_has_it_in() {
     ];
     let both = both.map(|update| Shown::Update(None, update));
     assert_eq!(story.tell(&set), both);
-    // Set to what it is already, whoever has set it hears so.
+    // A client that sets the value that is set already receives an update.
     assert_eq!(story.tell(&set), both[1..]);
     let payload = json!({ "sessionUpdate": "current_mode_update", "currentModeId": "ask" });
     let told = story.tell(&EventKind::AgentUpdated { prompt_id: None, payload: payload.clone() });
