@@ -87,7 +87,7 @@ impl Session {
             Seen::Ready { restore, agent_pid } => self.ready(at, *restore, *agent_pid, out),
             Seen::TurnStarted { prompt, agent_pid } => self.turn_started(at, *prompt, *agent_pid, out),
             Seen::Output { prompt, stream, text } => self.said(at, *prompt, *stream, text.clone(), None, out),
-            // Its end was told: what is still read of it is no part of the history.
+            // The end is on record: messages that are read after it are no part of the history.
             Seen::AgentSession(_)
             | Seen::Introduced(_)
             | Seen::Contained(_)
@@ -149,7 +149,7 @@ impl Session {
     /// request.
     fn after_turn(&mut self, at: At, unasked: bool) {
         match &mut self.state {
-            // Somebody else told the worker to leave: it takes no further prompt.
+            // A signal from outside has made the worker leave: it takes no further prompt.
             State::Ready { worker, .. } if unasked => {
                 let worker = worker.clone();
                 self.stopping(at, Some(worker), Why::Fault("the worker was told to leave".into()));
