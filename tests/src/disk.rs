@@ -1,4 +1,4 @@
-//! A small disk of a test's own: a tmpfs in a mount namespace that nobody else sees.
+//! A small disk of a test's own: a tmpfs in a private mount namespace.
 
 use std::fs::OpenOptions;
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! The state directory decides where its daemon is: not the environment of whoever asks.
+//! The state directory decides the address of its daemon, not the client's environment.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -54,7 +54,7 @@ fn pid_in(text: &str) -> u32 {
     object["pid"].as_u64().unwrap() as u32
 }
 
-/// How often a daemon has begun or tried to.
+/// Returns the number of times that a daemon has begun or tried to.
 fn starts(daemon: &Daemon) -> usize {
     let log = std::fs::read_to_string(daemon.dir.path().join("state/daemon.log")).unwrap();
     log.lines().filter(|line| line.contains(" serves ")).count()
@@ -107,14 +107,14 @@ fn a_socket_that_vanished_is_remade_and_one_whose_directory_cannot_be_is_elsewhe
     let reached = |args: &[&str]| pid_in(&daemon.ok_in_run(args)) == pid;
     let run = daemon.dir.path().join("run");
     let socket = std::fs::read_to_string(daemon.dir.path().join("state/address")).unwrap();
-    // Nobody has to ask: the daemon notices by itself.
+    // Without any request: the daemon notices by itself.
     std::fs::remove_file(&socket).unwrap();
     until("the socket's return", || Path::new(&socket).exists().then_some(()));
     gone(&run.join("kennel"));
     until("its directory's return", || Path::new(&socket).exists().then_some(()));
     assert_eq!(std::fs::metadata(run.join("kennel")).unwrap().permissions().mode() & 0o777, 0o700);
     assert!(reached(&["--json", "daemon", "status"]));
-    // Renamed above: nothing that is watched has changed, and the first client says so.
+    // Renamed above: no watched directory has changed, and the first client reports it.
     std::fs::rename(&run, daemon.dir.path().join("away")).unwrap();
     assert!(reached(&["--json", "daemon", "status"]));
     // As /run/user/UID after the last logout: gone, and not for this user to make again.
@@ -155,7 +155,7 @@ fn a_bad_kennel_socket_fails_at_once_and_touches_neither_daemon_nor_sessions() {
             "{said:#?}"
         );
     }
-    // What runs is not said to be stopped.
+    // A running daemon is not reported as stopped.
     let said = with_socket(&daemon, &nowhere, &["--json", "daemon", "status"]);
     assert_eq!((said.code, pid_in(&said.stdout)), (Some(6), pid), "{said:#?}");
     assert!(said.stdout.contains("unreachable"), "{said:#?}");

@@ -1,4 +1,4 @@
-//! `kennel attach`, and clients that drive or look on, on the shipped binaries.
+//! `kennel attach`, and clients that drive or read, on the shipped binaries.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Stdio};
@@ -257,7 +257,7 @@ fn a_form_is_filled_in_field_by_field_and_those_who_look_on_see_that_one_is_aske
     person.sees(r#"{"action":"cancel"}"#);
     // The two outputs come as they come.
     assert!(person.seen.iter().any(|line| line.contains(r#"{"action":"decline"}"#)), "{:#?}", person.seen);
-    // What was said is between the person and the agent, and the agent has said it again.
+    // The answer is between the person and the agent, and the agent has repeated it.
     let events = daemon.ok(&["events", "s", "--json"]);
     assert!(!events.lines().any(|line| line.contains("Änne") && !line.contains("message.chunk")), "{events}");
 }
@@ -266,7 +266,7 @@ fn a_form_is_filled_in_field_by_field_and_those_who_look_on_see_that_one_is_aske
 fn a_permission_waits_until_the_form_is_done_and_is_shown_then() {
     let daemon = asking();
     let mut person = Person::new(&daemon, &["s"]);
-    // What it finds on coming is found by then.
+    // The client's first look is complete by then.
     person.types("say here\n");
     person.sees("> say here");
     person.types("both t1 who are you?\n");
@@ -369,10 +369,10 @@ fn a_permission_that_waits_is_shown_once_and_offered_to_the_one_who_drives() {
         assert_eq!(asked, 1, "{:#?}", person.seen);
     }
     assert!(!viewer.seen.iter().any(|line| line.contains("1) ")), "{:#?}", viewer.seen);
-    // What was answered is part of the past, and waits for nobody.
+    // An answered question is part of the past, and waits no longer.
     let said = daemon.run(&["attach", "s"]);
     assert!(said.stderr.contains("the agent asked: may I t1?: always"), "{said:?}");
-    // Nobody is left to type a number.
+    // At the end of the pipe no client can type a number.
     let mut pipe = Person::new(&daemon, &["s", "--takeover", "--no-history"]);
     pipe.types("ask t2\n");
     drop(pipe.child.stdin.take());

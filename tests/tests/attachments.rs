@@ -1,5 +1,5 @@
-//! What belongs to a prompt beside its text, on real processes: it reaches the agent whatever dies on the way, and
-//! leaves nothing behind.
+//! Attachments of a prompt, on real processes: they reach the agent whatever dies on the way, and leave
+//! nothing behind.
 
 use harness::daemon::Daemon;
 use harness::real::*;
@@ -45,7 +45,7 @@ async fn send(host: &Host, id: &SessionId, request: PromptRequest) -> PromptId {
     host.manager.send_prompt(id, request, None).await.unwrap().prompt_id
 }
 
-/// How many attachments the journal keeps.
+/// Returns the number of attachments in the journal.
 fn kept(host: &Host) -> u64 {
     let journal = rusqlite::Connection::open(host.dir.path().join("state/journal.db")).unwrap();
     journal.query_row("SELECT count(*) FROM attachments", [], |row| row.get(0)).unwrap()
@@ -77,7 +77,7 @@ async fn what_belongs_to_a_prompt_reaches_the_agent_and_is_not_kept_after_its_en
         of(AttachmentKind::File, "notes.md", "text/markdown", 5),
     ];
     assert_eq!(accepted.unwrap(), all);
-    // A picture may say it all: the fixture's script is then what it says of it.
+    // A picture can be the whole prompt: the fixture's script is then the picture's description.
     let silent = send(&host, &id, with("", vec![picture()])).await;
     host.end_of(&id, silent).await;
     assert_eq!(host.printed(&id, silent).await, "image image/png attachment:a.png AAEC");
@@ -160,7 +160,7 @@ async fn what_no_agent_could_take_is_refused_and_changes_nothing() {
     assert_eq!(refused(&sees, with("x", vec![large, notes()]), None).await, "attachments_too_large");
     assert_eq!(refused(&sees, with("", Vec::new()), None).await, "empty_prompt");
     assert_eq!(kept(&host), 0);
-    // What belongs to a prompt is part of what a key stands for.
+    // The attachments are part of the request behind a key.
     let first = host.manager.send_prompt(&sees, with("attached", vec![notes()]), Some("k")).await.unwrap();
     let again = host.manager.send_prompt(&sees, with("attached", vec![notes()]), Some("k")).await.unwrap();
     assert_eq!(first.prompt_id, again.prompt_id);

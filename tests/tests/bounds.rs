@@ -1,5 +1,5 @@
-//! What an agent says is bounded, and can be read again: a hostile agent on real processes. The fixture `acp-agent` writes
-//! the lines that its prompts name.
+//! An agent's output is bounded and can be read again: a hostile agent on real processes. The fixture
+//! `acp-agent` writes the lines that its prompts name.
 
 use harness::real::*;
 use manager::protocol::SessionId;
@@ -25,7 +25,7 @@ async fn session(host: &Host) -> SessionId {
     host.session_with(opts).await
 }
 
-/// What a person was told of what the agent sends.
+/// Returns the notes for a person about the agent's output.
 async fn notices(host: &Host, id: &SessionId) -> Vec<String> {
     let notice = |kind| match kind {
         EventKind::SystemMessage { text } => Some(text),
@@ -107,7 +107,7 @@ async fn a_request_that_cannot_be_read_is_answered_and_the_agent_lives() {
         (r#"wire {"method":"fs/read_text_file","params":{"path":; heard"#.into(), "[null -32700]"),
         (r#"wire [{"jsonrpc":"2.0","id":1,"method":"fs/read_text_file"}]; heard"#.into(), "[null -32600]"),
         (r#"wire {"jsonrpc":"2.0","id":905,"method":7}; heard"#.into(), "[905 -32600]"),
-        // Nobody waits for these.
+        // Lines that need no answer.
         ("longline 9000000; noise { [ \"; noise }; say on".into(), "on"),
         (format!("wire {}; say on", UPDATE.replace("TEXT", "«100×[»«100×]»")), "on"),
     ] {
@@ -244,7 +244,7 @@ async fn what_an_agent_asks_is_bounded_in_size_and_number_and_what_is_more_is_re
     host.manager.shutdown().await;
 }
 
-/// A journal of an earlier kennel: what nobody can read is said to be so, and hides nothing else.
+/// A journal of an earlier kennel: an unreadable event is reported as such, and hides no other event.
 #[tokio::test]
 async fn an_event_that_nobody_can_read_is_said_to_be_and_left_out_everywhere() {
     let host = Host::new().await;

@@ -1,5 +1,5 @@
-//! What an attached client does for the agent, on real processes: an editor below which `kennel acp` runs, and clients
-//! of the library.
+//! Calls that an attached client serves for the agent, on real processes: an editor above `kennel acp`, and
+//! clients of the library.
 
 use harness::daemon::Daemon;
 use harness::real::*;
@@ -51,12 +51,12 @@ fn what_is_not_saved_is_read_from_the_editor_and_written_there() {
     editor.hears_text("in the buffer");
     let question = requested(&mut editor, "fs/write_text_file");
     assert_eq!(question["params"]["content"], "text");
-    // As some editors say that it is done.
+    // The form in which some editors confirm it.
     replies(&mut editor, &question, Value::Null);
     assert_eq!(editor.stopped(prompt), "end_turn");
     assert_eq!(editor.told(), ["message in the buffer", "message written"]);
     assert!(!daemon.workdir().join("b.txt").exists(), "the worker wrote as well");
-    // What came back is between the editor and the agent.
+    // The result is between the editor and the agent.
     let events = daemon.ok(&["events", &id, "--json"]);
     let calls: Vec<&str> = events.lines().filter(|line| line.contains("\"call.")).collect();
     assert_eq!(calls.len(), 4, "{calls:#?}");
@@ -82,7 +82,7 @@ fn what_the_editor_refuses_is_refused_and_what_is_outside_is_the_workers() {
 fn an_agent_hears_of_the_files_of_a_client_only_while_one_drives_that_has_them() {
     let daemon = kennel();
     let here = |name: &str| in_workdir(&daemon, name);
-    // Nobody is there: it sees to its files itself, and can make one.
+    // Without a client the agent reads and makes its files itself.
     let alone = daemon.ok(&["start", "--agent", "plain"]).trim().to_owned();
     let send = |id: &str, text: &str| daemon.ok(&["send", id, text]).trim().to_owned();
     assert_eq!(send(&alone, "able"), "reads false writes false");
@@ -92,7 +92,7 @@ fn an_agent_hears_of_the_files_of_a_client_only_while_one_drives_that_has_them()
     let prompt = editor.prompt(&id, "able");
     assert_eq!(editor.stopped(prompt), "end_turn");
     editor.hears_text("reads true writes true");
-    // It says that there is no such file in ACP's words, which reach the agent whole.
+    // The editor reports a missing file in ACP's form, which reaches the agent whole.
     let path = here("made/new.txt");
     let prompt = editor.prompt(&id, &format!("create {path} text"));
     let question = requested(&mut editor, "fs/read_text_file");
@@ -102,13 +102,13 @@ fn an_agent_hears_of_the_files_of_a_client_only_while_one_drives_that_has_them()
     replies(&mut editor, &question, json!({}));
     assert_eq!(editor.stopped(prompt), "end_turn");
     editor.hears_text("made by the client");
-    // What it has heard it goes on asking for when the editor has gone, and the worker sees to it.
+    // The agent keeps asking for what the editor offered after the editor has gone, and the worker answers.
     editor.close();
     until("that nobody is there", || daemon.show(&id).clients.is_empty().then_some(()));
     let path = here("gone/on.txt");
     assert_eq!(send(&id, &format!("create {path} text")), "made by the client");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "text");
-    // The next process of the agent hears that nobody drives.
+    // The agent's next process learns that no client drives.
     daemon.ok(&["restart", &id]);
     assert_eq!(send(&id, "able"), "reads false writes false");
     // Somebody who starts it again from an editor is on the way already.
@@ -293,7 +293,7 @@ async fn kill_worker_with_a_call_open_expires_it_and_the_next_worker_asks_again(
     .await;
     let late = host.manager.on_behalf_of(Some(driver)).answer_call(&id, call, accepts("x")).await;
     assert_eq!(code(late), "call_settled");
-    // The new worker is told who drives.
+    // The new worker learns who drives.
     let prompt = host.send(&id, "read a.txt").await;
     let again = host.event(
         &id,

@@ -64,7 +64,7 @@ fn whoever_dies_at_any_point_of_the_kill_matrix_nothing_is_lost() {
 #[test]
 fn a_harness_that_is_killed_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
-    // By its own directory for temporary files, which all of its processes know, it is told from other campaigns.
+    // Its own directory for temporary files, which all of its processes know, tells it from other campaigns.
     let place = dir.path().to_str().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_kill-harness"));
     command.args(["--sessions", "4", "--kills", "100000"]).env("TMPDIR", place);

@@ -1,5 +1,5 @@
-//! The command line as people and scripts see it: transcripts in `cmd/`, each over a state directory of its own,
-//! and what a transcript cannot say.
+//! The command line as people and scripts see it: transcripts in `cmd/`, each over a state directory of its
+//! own, and tests of behaviour that no transcript can show.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -95,7 +95,7 @@ fn a_command_inside_a_session_never_starts_a_daemon() {
 fn a_daemon_that_cannot_start_says_why() {
     let daemon = Daemon::new();
     let state = daemon.workdir().join("state");
-    // What is no journal is salvaged; what is no file is not.
+    // A file that is no journal is salvaged; a directory in its place is not.
     std::fs::create_dir_all(state.join("journal.db")).unwrap();
     let said = daemon.run(&["ls"]);
     assert_eq!(said.code, Some(6), "{said:#?}");

@@ -107,7 +107,7 @@ fn there_is_a_number_after_every_id_that_somebody_chose() {
     create(&mut fleet, Some("session-18446744073709551615"));
     create(&mut fleet, Some("session-999999999999999999"));
     assert_eq!(create(&mut fleet, None).as_str(), "session-1000000000000000000");
-    // That one is a name already.
+    // That id is in use already.
     assert_eq!(create(&mut fleet, None).as_str(), "session-1000000000000000001");
 }
 
@@ -138,7 +138,7 @@ fn a_closing_manager_takes_no_wishes_but_the_one_to_stop() {
     }
     assert!(fleet.step(CLOSING, &Ask::Stop(root.clone(), Orphans::Keep)).is_ok());
     assert!(fleet.step(CLOSING, &Ask::Shutdown).is_ok());
-    // What only says what is so is never refused.
+    // A fact is never refused.
     let (version, boot_id) = ("1.2.3".into(), "boot".into());
     let started = Ask::ManagerStarted { pid: 77, version, boot_id, same_boot: true, lost: None };
     assert!(fleet.step(CLOSING, &started).is_ok());
@@ -251,7 +251,7 @@ fn a_sub_agents_life_is_told_to_its_parent_in_whole_events() {
     );
     assert_eq!(fleet.get(&parent).unwrap().open_tasks, 0);
     assert_eq!(fleet.get(&child).unwrap().task.as_ref().map(|task| task.open), Some(false));
-    // A prompt after the task is nobody's task.
+    // A prompt after the task is part of no task.
     ask(&mut fleet, AT, &Ask::One(child.clone(), Input::Command(new_prompt("more"))));
     let change = ask(&mut fleet, AT, &Ask::One(child.clone(), Input::Command(Command::Clear)));
     assert!(matches!(kinds(&change)[..], [EventKind::PromptRemoved { .. }]), "{:?}", change.events);
@@ -307,7 +307,7 @@ fn what_is_said_of_a_process_bears_its_incarnation() {
     let incarnations = |change: &Change| -> Vec<(&'static str, Incarnation)> {
         change.events.iter().map(|event| (event.kind.name(), event.incarnation)).collect()
     };
-    // One step tells the end of the fourth process and begins the fifth.
+    // One step reports the end of the fourth process and begins the fifth.
     let change = ask(&mut fleet, AT, &Ask::One(id("s"), Input::Seen(4, gone(Exit::Signal(9)))));
     assert_eq!(incarnations(&change), [("session.restarting", 4)]);
     assert_eq!(fleet.get(&id("s")).unwrap().incarnation, 5);
@@ -355,7 +355,7 @@ fn a_removed_session_leaves_its_number_and_nothing_else() {
     assert_eq!(last.kind, EventKind::SessionDeleted {});
     assert_eq!(fleet.retired().iter().collect::<Vec<_>>(), [(&id("s"), &3)]);
     assert!(fleet.get(&id("s")).is_none());
-    // What was still on its way comes to nothing; a wish is told.
+    // Late observations have no effect; a late command has its event.
     let late = ask(&mut fleet, AT, &Ask::One(id("s"), Input::Seen(3, gone(Exit::Code(0)))));
     assert_eq!((late.events.len(), late.reply), (0, Reply::Done));
     let wish = Ask::One(id("s"), Input::Command(Command::Up));
@@ -441,7 +441,7 @@ fn only_what_ends_something_goes_on_without_room_and_only_signals_go_before_the_
     assert!(!fleet.step(AT, &started).unwrap().may_act_first());
     let change = ask(&mut fleet, AT, &stop);
     assert!(change.may_act_first(), "{change:?}");
-    // From here on all that its process says belongs to its end.
+    // From here on all messages of its process belong to its end.
     assert!(fleet.ends(&said) && !fleet.ends(&prompt));
     let deadline = fleet.get(&id("s")).unwrap().deadline().unwrap();
     let killed = fleet.step(At { mono: deadline, ..AT }, &Ask::One(id("s"), Input::Tick)).unwrap();

@@ -34,7 +34,7 @@ fn look(session: &mut Session, seconds: u64) -> Option<(StallStep, u64)> {
     }
 }
 
-/// A session that was told to end its turn.
+/// Returns a session whose worker was told to end its turn.
 fn stalled() -> Session {
     let mut session = watched();
     for seconds in (0..=100).step_by(20) {

@@ -1,4 +1,4 @@
-//! What outsiders see of a session, and what a refusal tells them.
+//! The public view of a session, and the texts of refusals.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What the daemon says of its configuration and its environment, what it does on signals, and how it is started.
+//! The daemon's reports on its configuration and its environment, its reactions to signals, and its start.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +9,7 @@ use manager::protocol::api::{AgentInfo, ManagerInfo, SessionInfo, Status};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-/// A daemon whose configuration says this.
+/// Returns a daemon with this configuration.
 fn with_config(text: &str) -> Daemon {
     let daemon = Daemon::new();
     write(&config_of(&daemon), text);
@@ -78,7 +78,7 @@ fn the_daemon_says_which_configuration_it_reads_and_another_one_of_the_caller_is
             "{told}"
         );
     }
-    // What it says to do is right.
+    // The advice in the error works.
     let restarted =
         run_in(&daemon, &["daemon", "restart"], |command| _ = command.env("KENNEL_CONFIG", &other));
     assert_eq!(restarted.code, Some(0), "{restarted:?}");
@@ -145,7 +145,7 @@ fn a_variable_of_env_pass_that_the_daemon_does_not_have_is_told_at_the_start_in_
     assert!(daemon.run(&["ensure", "--id", "one"]).stderr.contains("A_KEY"));
     let full = daemon.run(&["start", "--agent", "full", "--id", "full"]);
     assert!(full.code == Some(0) && full.stderr.is_empty(), "{full:?}");
-    // Of what kennel itself hands on to an agent that it knows nobody has to have all; what is written is wanted.
+    // A profile that kennel itself knows may miss variables; a variable in the configuration must be there.
     let agents: Vec<AgentInfo> = daemon.json(&["agents", "ls"]);
     let missing = |name: &str| agents.iter().find(|agent| agent.name == name).unwrap().env_missing.clone();
     assert_eq!(
@@ -159,7 +159,7 @@ fn a_variable_of_env_pass_that_the_daemon_does_not_have_is_told_at_the_start_in_
     };
     let (health, found) = told(&daemon).unwrap();
     assert!(health == "warning" && found.contains("A_KEY (mine)") && found.contains("FOR_ALL ("), "{found}");
-    // What it says to do is right: in a daemon that has them, nothing is told.
+    // The advice works: a daemon that has the variables reports nothing.
     for name in ["A_KEY", "FOR_ALL", "CODEX_API_KEY"] {
         daemon.set(name, "x");
     }
@@ -186,12 +186,12 @@ fn a_broken_configuration_is_its_owners_error_with_file_line_and_advice() {
         assert!(problem["detail"].as_str().unwrap().starts_with(&place), "{problem}");
         assert!(problem["hint"].as_str().unwrap().contains("correct that line"), "{problem}");
     }
-    // What is there goes on.
+    // The existing session goes on.
     assert_eq!(daemon.ok(&["send", "before", "echo on"]), "on\n");
     assert_eq!(daemon.json::<Vec<SessionInfo>>(&["ls"]).len(), 1);
 }
 
-/// What `daemon run --help` says of a signal: the sentence that names it.
+/// Returns the sentence of `daemon run --help` that names a signal.
 fn sentence(help: &str, signal: &str) -> String {
     let text = help.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut sentences = text.split(". ");
@@ -245,8 +245,8 @@ fn a_daemon_that_is_killed_while_it_starts_is_started_again() {
     daemon.idle("one");
 }
 
-/// Sees to it that a daemon over a state directory with a running turn notices what is done to the directory, says so
-/// everywhere, takes nothing new, lets the turn end, and ends all when it is stopped.
+/// Checks a daemon whose state directory is deleted or moved during a turn. It notices, reports it
+/// everywhere, accepts nothing new, lets the turn end, and ends everything when it is stopped.
 fn notices(daemon: &Daemon, delete: impl Fn(&Path)) {
     daemon.ok(&["start", "--id", "one"]);
     daemon.ok(&["send", "--no-wait", "one", "until [ -e on ]; do sleep 0.05; done; echo after > done"]);
@@ -255,7 +255,7 @@ fn notices(daemon: &Daemon, delete: impl Fn(&Path)) {
     delete(&daemon.dir.path().join("state"));
     let status = || daemon.run(&["--json", "daemon", "status"]);
     until("the daemon's notice", || status().stdout.contains("\"state_dir_gone\"").then_some(()));
-    // Its place is taken again, so that nobody starts another one.
+    // It locks its directory again, so that no client starts another one.
     until("the lock", || daemon.dir.path().join("state/lock").exists().then_some(()));
     assert_eq!(daemon.pid(), pid);
     let text = daemon.ok(&["daemon", "status"]);

@@ -1,4 +1,5 @@
-//! A damaged journal, on the shipped binaries: it is said, what can be read goes on, and the file is kept.
+//! A damaged journal, on the shipped binaries: kennel reports it, goes on with the readable part, and keeps
+//! the file.
 
 use harness::daemon::Daemon;
 use harness::real::*;
@@ -33,7 +34,7 @@ fn a_journal_whose_beginning_is_overwritten_is_mended_and_its_sessions_go_on() {
     let before = daemon.events();
     kill_all(&daemon, &[daemon.show("one").pid.unwrap(), daemon.show("two").pid.unwrap()]);
     let path = state.join("journal.db");
-    // What is in its log makes a file whole that is not.
+    // The write-ahead log repairs a damaged file.
     let journal = rusqlite::Connection::open(&path).unwrap();
     journal.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
     drop(journal);

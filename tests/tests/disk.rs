@@ -44,14 +44,14 @@ fn a_full_disk() {
     assert!(start.stderr.contains("make room"), "{start:?}");
     let told = daemon.run(&["--json", "send", "--no-wait", "works", "echo more"]).stderr;
     assert!(told.contains("\"journal_full\"") && told.contains("507"), "{told}");
-    // What is kept back is for this.
+    // The reserve is for this.
     let pid = daemon.show("rests").pid.unwrap();
     daemon.ok(&["stop", "rests"]);
     assert!(!lives(pid));
     assert_eq!(daemon.show("rests").status, Status::Stopped);
     assert_eq!(daemon.show("works").status, Status::Running);
     assert!(!daemon.workdir().join("state/reserve").exists());
-    // The turn ends where nobody can record it.
+    // The turn ends while the manager cannot record it.
     std::fs::write(daemon.workdir().join("on"), "").unwrap();
     disk.clear();
     until("room", || {
@@ -114,7 +114,7 @@ fn a_journal_that_takes_nothing_at_all_keeps_no_process_from_being_stopped() {
     let stop = daemon.spawn(&["stop", "locked"]);
     until("the worker's end", || (!lives(before.pid.unwrap())).then_some(()));
     until("its tree's end", || marked("/locked/").is_empty().then_some(()));
-    // Not on record, so not told.
+    // Not on record, so not reported.
     let told: i64 = journal
         .query_row("SELECT count(*) FROM events WHERE type = 'session.stopped'", [], |row| row.get(0))
         .unwrap();

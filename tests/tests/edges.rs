@@ -1,4 +1,5 @@
-//! What an agent asks and says at the edges of its turns, and what a person at the command line is told of it.
+//! Questions and messages of an agent at the edges of its turns, and the notes about them on the command
+//! line.
 
 use harness::daemon::Daemon;
 use harness::real::*;
@@ -102,7 +103,7 @@ fn what_an_agent_asks_between_two_turns_is_shown_and_answered_as_in_a_turn() {
     assert!(listed.contains("may I t9?"), "{listed}");
     let permission = listed.split_whitespace().find(|word| word.starts_with("permission-")).unwrap();
     assert!(daemon.ok(&["show", "s"]).contains(permission));
-    // Who comes is asked, too.
+    // A client that attaches now is asked, too.
     let seen = daemon.run(&["attach", "s", "--takeover"]);
     assert!(seen.stderr.contains("may I t9?") || seen.stdout.contains("may I t9?"), "{seen:?}");
     daemon.ok(&["permissions", "allow", permission]);

@@ -1,4 +1,4 @@
-//! Every decoder, given what nobody meant: no panic, bounded memory, and what is refused has changed nothing.
+//! Every decoder, given invalid input: no panic, bounded memory, and refused input has changed nothing.
 //! `KENNEL_FUZZ_CASES=n cargo test -p kennel-tests fuzz` tries more.
 
 use std::io::{Read, Write};
@@ -19,7 +19,7 @@ use protocol::event::EventKind;
 use protocol::frame::{self, Decoder};
 use protocol::wire::{FromWorker, ToWorker};
 
-/// What a process may take beyond what it has had, in KiB: two of the largest frames, read and decoded.
+/// The largest growth of a process, in KiB: two of the largest frames, read and decoded.
 const MOST_KIB: u64 = 64 * 1024;
 /// The status of a Rust program that panicked.
 const PANICKED: Option<i32> = Some(101);
@@ -35,7 +35,7 @@ fn frames() -> Vec<Vec<u8>> {
     lines.map(|line| unhex(line.split_once(' ').unwrap().1)).collect()
 }
 
-/// What comes out whole goes in again, and comes out the same.
+/// A decoded value must encode, and decode to itself again.
 fn decode<T: serde::de::DeserializeOwned + serde::Serialize + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
     let mut decoder = Decoder::default();
     decoder.feed(bytes);
@@ -197,8 +197,8 @@ fn requests(workdir: &str) -> Vec<Vec<u8>> {
     ]
 }
 
-/// Asks, and gives the status and the whole answer. `None`: it was closed without one. After `patience` milliseconds it is told
-/// that nothing more will come, which takes a request back that is still worked on.
+/// Sends a request, and returns the status and the whole answer. `None`: closed without an answer. After
+/// `patience` milliseconds it closes its sending side, which takes back a request that is still worked on.
 fn ask(socket: &Path, request: &[u8], patience: u64) -> Option<(u16, String)> {
     let mut stream = UnixStream::connect(socket).unwrap();
     // It may close before it has read all.
@@ -330,7 +330,7 @@ async fn a_manager_over_fuzzed_rows_starts_and_keeps_and_says_what_it_cannot_rea
                 .into_iter()
                 .any(|kind| matches!(kind, EventKind::SystemMessage { text } if damaged(&text)));
         }
-        // A loop that has fallen answers nobody.
+        // A manager whose loop has died answers no request.
         let alive = manager.info().await;
         assert!(alive.is_ok(), "case {case}: {alive:?}, of {what}");
         let ended = tokio::time::timeout(BOUND, manager.shutdown()).await;

@@ -12,7 +12,7 @@ use manager::protocol::event::{Event, EventKind, Outcome};
 use manager::protocol::{Exit, PromptId, Stream};
 use nix::sys::signal::Signal;
 
-/// Goes on until there is a file `on`, and says something before and after.
+/// Runs until the file `on` exists, and prints a line before and after.
 const WAITS: &str = "echo before; until [ -e on ]; do sleep 0.05; done; echo after";
 
 /// So many sessions, each in the middle of a turn that waits for the file.
@@ -316,7 +316,7 @@ fn ten_daemons_at_once_are_one_and_the_others_touch_nothing() {
     let events = daemon.events();
     assert!(history::of(&events).is_empty(), "{:#?}", history::of(&events));
     assert_eq!((said(&events, "before\n"), said(&events, "after\n")), (2, 2));
-    // Nobody reads any more what the daemon that serves writes about its end.
+    // The serving daemon's last lines have no reader any more.
     daemon.ok(&["daemon", "stop"]);
     before.values().for_each(|(pid, _)| gone(*pid));
 }
@@ -437,7 +437,7 @@ fn a_worker_whose_manager_stays_away_ends_all_of_its_own_and_the_next_one_restor
     std::fs::write(points.join("clock.alone"), (2 * 60 * 60 * 1000).to_string()).unwrap();
     daemon.kill();
     until("nobody's being left", || marked(&uuid).is_empty().then_some(()));
-    // What they have said to nobody is read by the next.
+    // The next manager reads their unread messages.
     std::fs::remove_file(points.join("clock.alone")).unwrap();
     assert_ne!(daemon.idle("idle").pid, Some(idle));
     let ended = |events: &[Event], wanted: PromptId| {

@@ -1,4 +1,4 @@
-//! The link of a worker to its manager on real processes: large messages, and nobody who waits for a timer.
+//! The link of a worker to its manager on real processes: large messages, and no wait for a timer.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use manager::protocol::api::{Orphans, SessionOpts};
 use manager::protocol::event::EventKind;
 use manager::protocol::flow;
 
-/// What is said in one turn, in bytes.
+/// The output of one turn, in bytes.
 const SAID: usize = 40 << 20;
-/// What of it is on record at least, in bytes.
+/// The smallest recorded part of it, in bytes.
 const RECORDED: usize = 30 << 20;
 /// Far above what it takes, for machines under load. Nothing here is judged by time.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -27,8 +27,8 @@ async fn session(host: &Host) -> SessionId {
     host.session_with(SessionOpts { agent: Some("large".into()), ..host.opts() }).await
 }
 
-/// A turn in which [`SAID`] bytes are said in messages of this size; how many bytes are on record, and how often the
-/// worker was probed and told meanwhile.
+/// Runs a turn with [`SAID`] bytes of output in messages of this size. Returns the number of recorded bytes,
+/// and how often the worker was probed and sent a message meanwhile.
 async fn said_in(host: &Host, size: usize) -> (usize, u64, u64) {
     let id = session(host).await;
     let before = host.manager.work();

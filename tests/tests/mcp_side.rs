@@ -29,7 +29,7 @@ fn the_editors_mcp_servers_reach_the_agent_and_every_one_after_it_and_their_secr
     let prompt = editor.prompt(&id, "servers");
     assert_eq!(editor.stopped(prompt), "end_turn");
     editor.hears_text("servers [docs");
-    // What the agent itself has said is the agent's.
+    // The agent's own text is the agent's.
     let events = daemon.ok(&["events", &id, "--json"]);
     let events: String = events.lines().filter(|line| !line.contains("message.chunk")).collect();
     let notes = std::fs::read_to_string(daemon.dir.path().join("notes")).unwrap();
@@ -178,7 +178,7 @@ fn who_has_no_tools_for_sub_agents_is_said_as_far_as_it_can_be_known() {
     );
     assert!(daemon.ok(&["show", "plain"]).contains("has not started kennel's MCP server"));
     assert!(daemon.ok(&["show", "without"]).contains("no tools for them"));
-    // An agent that says that it takes none is believed, and it is said at once.
+    // An agent that declares no support gets no servers, and a note reports it at once.
     let said = daemon.ok(&["events", "noprograms"]);
     assert!(said.contains("is not given these: kennel; so it has no tools for sub-agents"), "{said}");
     assert!(daemon.ok(&["send", "noprograms", "servers"]).contains("servers []"));

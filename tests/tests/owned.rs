@@ -1,4 +1,4 @@
-//! What somebody else has put where kennel keeps its files is refused before any of it is opened.
+//! Files of another user in kennel's places are refused before any of them is opened.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ fn mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// All that is there, with what stands in it.
+/// Returns every file below a path, with its content.
 fn all(path: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
@@ -35,7 +35,8 @@ fn used() -> Daemon {
     daemon
 }
 
-/// Every command that would start a daemon says what is wrong with which path; nothing changes, nothing is started.
+/// Checks that every command that would start a daemon names the path and the problem, changes nothing and
+/// starts nothing.
 fn is_refused(daemon: &Daemon, culprit: &str, why: &str) {
     let before = all(daemon.dir.path());
     let Said { code, stderr, .. } = daemon.run(&["ls"]);

@@ -1,4 +1,4 @@
-//! What the state directory takes of the disk, and what of it goes, on the shipped binaries.
+//! The disk space of the state directory, and the part of it that pruning removes, on the shipped binaries.
 
 use harness::daemon::Daemon;
 use harness::real::*;
@@ -58,7 +58,7 @@ fn df_tells_what_takes_room_and_whose_it_is() {
     assert_eq!(after.journal.file_bytes, journal);
     assert!(after.total_bytes > journal + after.reserve_bytes && after.available_bytes > 0);
 
-    // What a removed session had is empty in the file, which keeps its length.
+    // A removed session's pages are empty in the file, which keeps its length.
     daemon.ok(&["rm", "--force", "large"]);
     let removed = usage(&daemon);
     assert!(removed.journal.free_bytes > after.journal.free_bytes + 300_000, "{removed:?}");
@@ -88,7 +88,7 @@ fn df_of_a_journal_that_cannot_be_read_says_so() {
     until("its session", || (daemon.show("one").pid.is_some()).then_some(()));
 }
 
-/// A session with turns that say much, and when the last of them had begun.
+/// Makes a session with long turns, and returns the time at which the last of them had begun.
 fn talks(daemon: &Daemon, id: &str, turns: usize) {
     daemon.ok(&["start", "--id", id]);
     for turn in 0..turns {
@@ -100,7 +100,8 @@ fn prune(daemon: &Daemon, args: &[&str]) -> PruneReport {
     daemon.json(&[&["prune"], args].concat())
 }
 
-/// What `kennel events` prints for a program: whether there was a gap, from where on all is there, and the events.
+/// Returns the output of `kennel events` for a program: whether there was a gap, the first id of the complete
+/// part, and the events.
 fn stream(daemon: &Daemon, args: &[&str]) -> (Option<u64>, Vec<Event>) {
     let said = daemon.ok(&[&["--json", "events"], args].concat());
     let mut gap = None;
@@ -137,7 +138,7 @@ fn pruned_history_is_gone_and_whoever_asks_for_it_is_told_from_where_on_all_is_t
     let report = prune(&daemon, &["--older-than", "0s", "--force"]);
     assert_eq!((report.events, report.event_bytes), (would.events, would.event_bytes));
     assert_eq!(report.sessions, would.sessions);
-    // Three turns with what is told of them are more than is told to an agent.
+    // Three turns with their events are more than an agent's replay holds.
     let of = |id: &str| {
         let named = |session: &&PrunedSession| session.id.as_ref().is_some_and(|found| found.as_str() == id);
         report.sessions.iter().find(named)
@@ -156,7 +157,7 @@ fn pruned_history_is_gone_and_whoever_asks_for_it_is_told_from_where_on_all_is_t
     assert_eq!(gap, Some(talks.first_available));
     assert!(matches!(left[0].kind, EventKind::SessionCreated { .. }));
     assert_eq!(left[1..], whole);
-    // Who has seen all that is gone is told of no gap.
+    // A client that has seen every pruned event gets no gap.
     let seen = (talks.first_available - 1).to_string();
     assert_eq!(stream(&daemon, &["talks", "--after", &seen]), (None, whole.clone()));
     assert_eq!(stream(&daemon, &["quiet", "--after", "0"]).0, None);
@@ -169,7 +170,7 @@ fn pruned_history_is_gone_and_whoever_asks_for_it_is_told_from_where_on_all_is_t
         shown.stderr
     );
 
-    // What is not history is as it was, also for the next daemon.
+    // Everything beside history is as it was, also for the next daemon.
     daemon.kill();
     std::fs::write(daemon.workdir().join("on"), "").unwrap();
     daemon.idle("works");
@@ -213,7 +214,7 @@ fn what_the_configuration_does_not_want_kept_goes_when_the_manager_starts() {
     std::fs::create_dir(config.parent().unwrap()).unwrap();
     std::fs::write(&config, "[retention]\nmax_age = \"90d\"\nmax_size = \"1GiB\"\n").unwrap();
     daemon.ok(&["daemon", "restart"]);
-    // What is on record of the new daemon comes before it looks, and nothing here is of a past day.
+    // The new daemon's own records come before the prune, and nothing here is of a past day.
     daemon.ok(&["prune", "--older-than", "90d", "--force"]);
     assert_eq!(of(&usage(&daemon), "talks").events, of(&whole, "talks").events + 1, "and it was adopted");
     let journal = daemon.workdir().join("state/journal.db");

@@ -1,4 +1,4 @@
-//! Other users of the machine: what kennel keeps is closed to them, and the daemon hears none of them.
+//! Other users of the machine: kennel's files are closed to them, and the daemon answers none of them.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -7,10 +7,10 @@ use std::process::{Command, Stdio};
 use harness::daemon::{Daemon, Said, finish};
 use harness::real::*;
 
-/// Nobody, who owns nothing and may do nothing.
+/// The user `nobody`, who owns nothing and has no rights.
 const NOBODY: &str = "65534";
 
-/// All that is there, below and with it.
+/// Returns a path and everything below it.
 fn all(path: &Path) -> Vec<PathBuf> {
     let below = std::fs::read_dir(path).into_iter().flatten().flatten();
     below.flat_map(|entry| all(&entry.path())).chain([path.to_owned()]).collect()
@@ -25,7 +25,7 @@ fn at_work(daemon: &Daemon) {
     daemon.ok(&["token", "one"]);
     daemon.ok(&["subagent", "start", "--parent", "one", "--id", "below", "true"]);
     daemon.ok(&["send", "--no-wait", "one", "echo begun; sleep 1000"]);
-    // So that its worker keeps what nobody hears.
+    // So that its worker keeps unacknowledged messages.
     let (manager, worker) = (daemon.pid(), daemon.show("one").pid.unwrap());
     daemon.kill();
     until("the spool of a worker that is alone", || {
@@ -45,13 +45,13 @@ fn whatever_kennel_makes_is_closed_to_others_whatever_the_umask() {
         assert!(made.iter().any(|path| path.ends_with(name)), "no {name} in {made:#?}");
     }
     assert!(made.contains(&daemon.socket()), "{made:#?}");
-    // What was taken in is gone by now.
+    // The temporary files are gone by now.
     for (path, meta) in made.iter().filter_map(|path| Some((path, std::fs::symlink_metadata(path).ok()?))) {
         assert_eq!(meta.mode() & 0o077, 0, "{} has mode {:o}", path.display(), meta.mode());
     }
 }
 
-/// A command by nobody, with the socket and state of this daemon.
+/// Returns a command of the user `nobody`, with the socket and state of this daemon.
 fn by_nobody(daemon: &Daemon, program: &Path, args: &[&str]) -> Said {
     let mut command = Command::new("setpriv");
     command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "--"]).arg(program).args(args);

@@ -15,7 +15,7 @@ use manager::protocol::{Level, Sandbox, SandboxBy, Sandboxed};
 
 use super::containment::{User, daemon_over, each_ends_with_its_session, users};
 
-/// What sandboxes are made by.
+/// Returns the makers of sandboxes.
 pub fn makers() -> Vec<SandboxBy> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let installed = std::env::split_paths(&path).any(|directory| directory.join("bwrap").is_file());
@@ -46,7 +46,7 @@ pub fn daemon(user: User, sandbox: &str, by: SandboxBy) -> Daemon {
     }
     daemon.set("HOME", root.join("home").to_str().unwrap());
     if by == SandboxBy::Landlock {
-        // All that is needed but for bubblewrap.
+        // A PATH with every needed program except bubblewrap.
         let tools = root.join("tools");
         std::fs::create_dir(&tools).unwrap();
         for tool in ["setpriv", "umount"] {
@@ -67,7 +67,7 @@ pub fn give_away(directory: &Path) {
     }
 }
 
-/// Who can be reached from outside of a sandbox.
+/// The servers and processes outside of a sandbox.
 struct Outside {
     /// Words for the agent: how each is reached.
     ways: Vec<String>,
@@ -97,7 +97,7 @@ impl Outside {
     }
 }
 
-/// What the agent of such a session could do.
+/// Returns the attempts of a session's agent that succeeded.
 fn tried(daemon: &Daemon, outside: &Outside) -> Vec<String> {
     let root = daemon.dir.path().to_owned();
     let work = root.join("work");
@@ -107,7 +107,7 @@ fn tried(daemon: &Daemon, outside: &Outside) -> Vec<String> {
     let at = |below: &str| root.join(below).display().to_string();
     let temporary = std::env::temp_dir().join(format!("kennel-test-{}", std::process::id()));
     let mut script = vec![
-        // Whatever comes of it: what is hidden stays so.
+        // Hidden files stay hidden, whatever the result.
         format!("try umount {}", at("home/.ssh")),
         format!("try write {}", at("work/file")),
         format!("try write {}", temporary.display()),

@@ -1,4 +1,4 @@
-//! What is shown of an agent's settings is what the agent last confirmed, on real processes.
+//! kennel shows an agent's settings as the agent last confirmed them, on real processes.
 
 use harness::real::*;
 use manager::protocol::SessionId;

@@ -1,4 +1,5 @@
-//! Agents that show no sign of work, and agents that only seem to: told by evidence on real processes.
+//! Agents that show no sign of work, and agents that only seem to: kennel tells them apart by evidence, on
+//! real processes.
 
 use harness::daemon::Daemon;
 use harness::history;

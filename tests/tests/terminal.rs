@@ -1,4 +1,4 @@
-//! What an agent says can drive no terminal, whichever command shows it: each runs in a terminal of its own.
+//! An agent's text can control no terminal, in any command: each command runs in a terminal of its own.
 
 use std::io::Read;
 use std::process::{Command, Stdio};
@@ -9,7 +9,7 @@ use protocol::api::Status;
 
 /// Sets the clipboard, turns the direction of writing, clears the screen by a C1 control, hides, changes the title.
 const EVIL: &str = "\u{1b}]52;c;aGk=\u{7}\u{202e}\u{9b}2J\u{1b}[8m\u{1b}]0;t\u{1b}\\\u{ad}\u{e0041}";
-/// What is shown in its place.
+/// The escaped form on the screen.
 const SHOWN: &str = "\\u{1b}]52;c;aGk=\\u{7}\\u{202e}\\u{9b}2J";
 
 /// An agent each of whose strings is that.
@@ -142,7 +142,7 @@ fn no_command_lets_an_agent_drive_the_terminal() {
     look(&["--json", "permissions", "ls"], "\\u001b]52");
     look(&["set", "one"], &evil("m"));
     look(&["--json", "set", "one"], "\\u001b]52");
-    // Its worker has blanks in the place of controls already; the rest comes as it was said.
+    // Its worker has already replaced controls by blanks; the rest stays as it was sent.
     look(&["agents", "ls", "evil", "--probe"], "v ]52;c;aGk= \\u{202e}");
     look(&["--json", "agents", "ls", "evil", "--probe"], "v ]52;c;aGk= \\u202e");
     look(&["logs", "one"], &evil("warned "));
@@ -194,7 +194,7 @@ fn a_program_that_reads_gets_an_agents_words_as_they_are() {
 struct Tty {
     child: std::process::Child,
     said: std::sync::Arc<std::sync::Mutex<Vec<u8>>>,
-    /// How much of what was said was looked for already.
+    /// The length of the output that was searched already.
     seen: usize,
 }
 
@@ -261,7 +261,7 @@ fn each_ctrl_c_in_attach_ends_the_turn_that_is_shown_and_nothing_else() {
     let daemon = Daemon::new();
     daemon.ok(&["start", "--id", "s"]);
     let mut tty = Tty::new(terminal(&daemon, &["attach", "s"]));
-    // Signals mean something to it only once it has said something.
+    // Signals take effect only after its first output.
     tty.types(b"echo be''gun\n");
     tty.sees("begun\r\n");
     let client = until("it drives", || daemon.show("s").clients.first().map(|client| client.client_id));

@@ -56,7 +56,8 @@ fn df_counts_worktrees_and_rm_takes_one_with_nothing_in_it_with_its_branch() {
     let (daemon, repository, mut mcp) = place();
     let precious = daemon.workdir().join("precious");
     std::fs::write(&precious, vec![0; 5_000_000]).unwrap();
-    // What git ignores counts, and is no reason to stay. What it leads to does neither count nor go.
+    // Ignored files count, and are no reason to stay. The target of an ignored link does not count and is not
+    // removed.
     let task =
         format!("mkdir build && head -c 3000000 /dev/zero > build/out && ln -s {} build", precious.display());
     let (id, tree) = worked(&mut mcp, &task);
@@ -181,7 +182,8 @@ fn a_repository_that_an_agent_has_written_runs_nothing_when_its_worktree_is_look
     assert!(!mark.exists(), "{}", std::fs::read_to_string(&mark).unwrap());
 }
 
-/// What an agent can write into the repository so that git, looking for a worktree by what stands there, finds another one.
+/// Files that an agent writes into the repository so that git, when it looks for a worktree, finds another
+/// one.
 const MISLED: &str = "git worktree add -q ../mine; echo precious > ../mine/precious; \
     mkdir -p y$(dirname TREE); ln -s $(realpath ../mine) yTREE; \
     echo $PWD/y/TREE/.git > .git/worktrees/mine/gitdir; echo /nowhere/.git > .git/worktrees/NAME/gitdir";
@@ -198,7 +200,7 @@ fn a_repository_that_leads_git_astray_costs_nobody_a_file_and_its_hooks_do_not_r
     assert_eq!(std::fs::read_to_string(mine.join("precious")).unwrap(), "precious\n");
     assert!(mine.join("file").exists() && tree.exists());
 
-    // A directory of another repository's worktree is named by nobody but its own.
+    // The directory of another repository's worktree is named only by that worktree.
     let (id, tree) = worked(&mut mcp, "true");
     sh(
         daemon.workdir(),

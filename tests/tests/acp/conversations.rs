@@ -260,7 +260,7 @@ async fn what_is_set_in_an_agent_stays_set_whoever_dies() {
     kill(host.pid(&id).await);
     restarted(&host, &id, 2).await;
     assert_eq!(host.run(&id, "settings").await, "mode code effort high brief true");
-    // While nobody is there to set it, it waits.
+    // The setting waits for the next process.
     host.manager.stop_session(&id, Default::default()).await.unwrap();
     assert_eq!(set("effort", "low").await.unwrap().answer, None);
     assert_eq!(host.manager.settings(&id).await.unwrap().waiting["effort"], "low");

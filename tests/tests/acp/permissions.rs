@@ -90,7 +90,7 @@ async fn a_permission_is_answered_by_a_manager_that_came_later() {
     host.send(&id, "ask t1").await;
     asked(&host, &id).await;
     let host = host.restarted().await;
-    // Its worker ended with the manager: the question is said to be over, and the session is there again.
+    // Its worker ended with the manager: the question expires, and the session is there again.
     host.event(&id, "its end", |kind| matches!(kind, EventKind::PermissionExpired { .. })).await;
     host.manager.wait(&id, WaitFor::Idle, Some(BOUND)).await.unwrap();
     assert_eq!(host.manager.get_session(&id).await.unwrap().restore, Some(Restore::Loaded));

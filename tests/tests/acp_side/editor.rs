@@ -38,14 +38,14 @@ pub(crate) struct Editor {
     pub stdin: Option<ChildStdin>,
     lines: Receiver<Value>,
     next: u64,
-    /// What it was told and asked so far, in order.
+    /// All notifications and requests so far, in order.
     pub(crate) seen: Vec<Value>,
-    /// Answers that nobody has looked at.
+    /// Answers that no test has read yet.
     answers: Vec<Value>,
 }
 
 impl Editor {
-    /// Starts it, and says hello.
+    /// Starts it, and sends `initialize`.
     pub(crate) fn new(daemon: &Daemon, args: &[&str]) -> Self {
         let mut editor = Self::silent(daemon, args);
         let hello = editor.ask("initialize", json!({ "protocolVersion": 1, "clientCapabilities": {} }));
@@ -142,7 +142,7 @@ impl Editor {
         }
     }
 
-    /// Reads until it is told something like this.
+    /// Reads until a message like this arrives.
     pub(crate) fn hears(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let mut from = 0;
         loop {
@@ -154,7 +154,7 @@ impl Editor {
         }
     }
 
-    /// Reads until the agent says something like this.
+    /// Reads until the agent sends a text like this.
     pub(crate) fn hears_text(&mut self, text: &str) {
         self.hears(text, |message| {
             let update = &message["params"]["update"];
@@ -200,7 +200,7 @@ impl Editor {
         answer["result"]["stopReason"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
     }
 
-    /// What it was told so far, one word a piece: the kind of each update, with its text.
+    /// Returns the updates so far, one string each: the kind, with its text.
     pub(crate) fn told(&self) -> Vec<String> {
         let updates = self.seen.iter().filter(|message| message["method"] == "session/update");
         let told = updates.map(|message| {

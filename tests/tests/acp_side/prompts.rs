@@ -82,7 +82,7 @@ fn pictures_sounds_and_files_of_an_editor_go_through_to_the_agent() {
     let seen = "image image/png file:///a.png AAEC, audio audio/wav AAED, \
                 resource text/x-rust file:///b.rs fn b() {}, resource application/octet-stream mem:c AAEE";
     assert_eq!(editor.told(), [format!("message {seen}"), "message of\nfile:///b.rs".to_owned()]);
-    // Whoever looks later is told what there was.
+    // An editor that opens the session later receives the picture, too.
     let mut other = Editor::new(&daemon, &["--agent", "sees"]);
     other.load(&daemon, &id);
     let names = "(attached: a.png)\n(attached: sound)\n(attached: b.rs)\n(attached: c)";
@@ -127,7 +127,7 @@ fn an_agent_without_the_protocol_is_shown_by_its_text() {
     assert_eq!(editor.told(), ["message out", "message > kennel: exit status 3"]);
     assert_eq!(editor.run(&id, "echo err >&2"), "end_turn");
     assert_eq!(editor.told().last().unwrap(), "message err");
-    // What others do in the session is shown as it happens, with what they asked.
+    // The turns of other clients are shown live, with their prompts.
     daemon.ok(&["send", &id, "echo elsewhere"]);
     editor.hears_text("elsewhere");
     assert_eq!(editor.told()[3..], ["user_message echo elsewhere", "message elsewhere"]);
@@ -145,7 +145,7 @@ fn sub_agents_within_an_agent_are_recorded_and_shown_to_editors_that_know_them()
     knows.ask("initialize", json!({ "protocolVersion": 1, "clientCapabilities": able }));
     knows.load(&daemon, &id);
     assert_eq!(plain.run(&id, "child one; say after"), "end_turn");
-    // An editor that did not say so is told nothing of them.
+    // An editor that has not declared support receives none of them.
     assert_eq!(plain.told(), ["message after"]);
     knows.hears_text("after");
     let told: Vec<(&str, &Value)> = knows
@@ -176,6 +176,6 @@ fn sub_agents_within_an_agent_are_recorded_and_shown_to_editors_that_know_them()
     let shown = daemon.ok(&["show", &id]);
     assert!(shown.contains("Explorer (idle)") && shown.contains("Digger (running), of one"), "{shown}");
     assert!(daemon.ok(&["events", &id]).contains("sub-agent one: found it"));
-    // What they say is not what the agent said.
+    // Their text is not part of the agent's text.
     assert_eq!(daemon.ok(&["subagent", "result", &id]).trim(), "after");
 }

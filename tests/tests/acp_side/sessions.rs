@@ -112,7 +112,7 @@ fn a_session_that_is_closed_has_no_process_and_can_be_opened_again() {
     until("its agent is gone", || (!lives(agent)).then_some(()));
     editor.load(&daemon, &id);
     assert_eq!(editor.run(&id, "say two"), "end_turn");
-    // Nobody's work is ended by it but the editor's own.
+    // The close ends only the editor's own prompts.
     daemon.ok(&["send", "--no-wait", &id, "say theirs; sleep 60000ms"]);
     editor.hears_text("theirs");
     assert_eq!(editor.ask("session/close", json!({ "sessionId": id }))["result"], json!({}));
@@ -126,12 +126,12 @@ fn a_session_that_is_closed_has_no_process_and_can_be_opened_again() {
 #[test]
 fn what_an_agent_is_can_be_asked_without_a_session_that_stays() {
     let daemon = kennel();
-    // Whoever never had a session with it is told nothing that is not known.
+    // Before the first session with it, only its installation is known.
     let plain = agent(&daemon, &["agents", "ls"], "plain");
     assert_eq!(plain.details, None);
     let loads = agent(&daemon, &["agents", "ls", "plain", "loads", "--probe"], "loads").details.unwrap();
     assert_eq!((loads.version.as_deref(), loads.load, loads.resume), (Some("0.1.7-fixture"), true, false));
-    // It left before it said what it is.
+    // It exited before it reported its version.
     let said = daemon.run(&["agents", "ls", "leaves", "--probe"]);
     assert_eq!(said.code, Some(0));
     assert!(said.stderr.contains("leaves: "), "{}", said.stderr);

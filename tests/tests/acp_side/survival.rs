@@ -65,13 +65,13 @@ fn an_editor_that_leaves_ends_nothing_and_finds_everything_when_it_comes_back() 
     assert_eq!(editor.told().last().unwrap(), "message four");
     editor.close();
 
-    // Resumed, it is not told what it has seen.
+    // After a resume the editor does not receive earlier turns again.
     let mut editor = Editor::new(&daemon, &[]);
     let resumed = editor.ask("session/resume", json!({ "sessionId": id, "cwd": daemon.workdir() }));
     assert!(resumed["result"].is_object(), "{resumed}");
     assert_eq!(editor.run(&id, "say five"), "end_turn");
     assert_eq!(editor.told(), ["message five"]);
-    // Opened anew on the same connection, all is told again, once.
+    // Opened anew on the same connection, it receives everything again, once.
     editor.seen.clear();
     editor.load(&daemon, &id);
     assert_eq!(editor.told().len(), all.len() + 4);

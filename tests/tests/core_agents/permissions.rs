@@ -142,7 +142,7 @@ fn an_abort_expires_open_permissions() {
     assert_eq!(session.status(), Status::Running);
     let refused = session.step(AT, 60, &Input::Command(permit(PermissionAnswer::Allow))).unwrap_err();
     assert_eq!(refused, Refusal::PermissionSettled(FIRST));
-    // What it asked before it heard of that is the worker's to cancel.
+    // The worker cancels a question from before it learned of the abort.
     assert_eq!(see(&mut session, asks(2, ask())), (Vec::new(), Vec::new()));
 }
 
@@ -176,7 +176,7 @@ fn questions_count_against_the_record_of_their_turn_and_what_is_on_no_record_is_
     let fills = json!({ "x": "x".repeat(limits::TURN_BYTES as usize) });
     let first = Seen::PermissionAsked { prompt: Some(PROMPT), request: 1, ask: long.clone(), payload: fills };
     let (events, effects) = see(&mut session, first);
-    // That it is full is said first, and the question is recorded without its payload.
+    // An event reports first that the record is full, and the question is recorded without its payload.
     let [
         EventKind::SystemMessage { .. },
         EventKind::PermissionRequested { permission_id, payload, .. },
@@ -203,7 +203,7 @@ fn questions_count_against_the_record_of_their_turn_and_what_is_on_no_record_is_
     );
     assert_eq!(effects, [answer(70, Some("reject_once"))]);
     assert_eq!(see(&mut session, asks(71, ask())), (Vec::new(), vec![answer(71, Some("reject_once"))]));
-    // What a client is to do it reads in the record: it is not asked.
+    // A client would read the call in the record, so it is not asked.
     let (prompt, client, payload) = (PROMPT, None, json!({}));
     let form = Seen::CallAsked { prompt, request: 1, client, method: "elicitation/create".into(), payload };
     let cancelled = CallAnswer::Result { json: r#"{"action":"cancel"}"#.into() };
@@ -225,7 +225,7 @@ fn what_was_answered_is_told_again_by_the_next_manager_until_the_turn_ends() {
     assert_eq!(session.effects(), []);
 }
 
-/// There is nobody any more to tell it to.
+/// No process is left to receive it.
 #[test]
 fn an_answer_to_an_agent_that_is_being_ended_does_not_count() {
     let stops = |session: &mut Session| drop(wish(session, Command::Stop));

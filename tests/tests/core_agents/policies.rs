@@ -131,11 +131,11 @@ fn a_rule_about_a_path_does_not_fit_a_path_that_climbs_out() {
     ] {
         assert!(!allows("src", &[outside]), "{outside}");
     }
-    // All of them must lie below it, and of what touches no file that is told nothing is known.
+    // All of them must lie below it. A request without paths matches no rule about paths.
     assert!(allows("src", &["src/a", "src/b"]));
     assert!(!allows("src", &["src/a", "b"]));
     assert!(!allows("src", &[]));
-    // Whoever means everything says so.
+    // A rule about `/` matches everything.
     assert!(allows("/", &["/etc/passwd"]));
     assert!(allows(".", &["src/a"]) && !allows(".", &["../b"]));
     assert!(!allows("../../..", &["src/a"]), "a rule that climbs above the root fits nothing");

@@ -61,7 +61,7 @@ fn usage_is_kept_in_the_session() {
     assert_eq!(events, [EventKind::UsageUpdated { usage: usage.clone(), payload: payload() }]);
     assert_eq!(session.info(AT.mono).usage, Some(usage));
 
-    // What is not told stays as it was; it belongs to no turn.
+    // A missing value stays as it was; it belongs to no turn.
     let spent = Spent { input_tokens: Some(250), cost_micro_usd: Some(1_250_000), ..Spent::default() };
     see(&mut session, ended(TurnEnd::Finished));
     see(&mut session, Seen::Updated { prompt: None, update: Update::Usage(spent), payload: payload() });
@@ -264,7 +264,7 @@ fn a_turn_that_ends_without_an_answer_or_a_tool_call_is_said_to_be_empty() {
             |event| matches!(event, EventKind::SystemMessage { text } if text.starts_with("the turn is empty")),
         );
         assert_eq!((is_said, session.info(0).empty_turn), (empty, empty), "{update:?}");
-        // The next one begins anew, and one that is aborted or says why it ended is another matter.
+        // The next turn begins anew. An aborted turn, or one that reports why it ended, is different.
         wish(&mut session, new_prompt("more"));
         assert!(!session.info(0).empty_turn);
     }

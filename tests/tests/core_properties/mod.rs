@@ -1,4 +1,4 @@
-//! What holds of the core whatever happens to it, in any order.
+//! Properties of the core under any inputs, in any order.
 
 mod bounds;
 mod moves;

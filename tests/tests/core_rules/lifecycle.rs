@@ -126,7 +126,7 @@ fn a_replacement_is_told_with_whom_it_replaces_and_why() {
     assert_eq!((shown.pid, shown.restore), (Some(200), Some(restore)));
     assert!(matches!(session.state, State::Ready { agent_pid: Some(201), .. }), "{:?}", session.state);
 
-    // By request it is told the same way, and the judge's slate is clean.
+    // A restart by hand has the same event, and the judge's slate is clean.
     wish(&mut session, Command::Restart);
     let dies = Seen::Gone { exit: Exit::Code(0), last_words: last_words.clone(), survivors: Vec::new() };
     let reason = "restarted by request".to_owned();

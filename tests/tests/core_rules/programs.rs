@@ -13,7 +13,7 @@ use super::{give, see, wish};
 /// tries, in milliseconds, and the last events.
 fn tries_without_a_program(session: &mut Session, prompt: PromptId) -> (Vec<u64>, Vec<EventKind>) {
     let (mut at, mut waits) = (AT, Vec::new());
-    // A prompt that was given to nobody is none.
+    // A prompt that no agent received does not count.
     let given = session.turns.messages - 1;
     loop {
         let end = TurnEnd::NotRun { message: "cannot run /bin/agent".into() };

@@ -1,4 +1,4 @@
-//! Turns, tasks and the record of what an agent says.
+//! Turns, tasks and the record of an agent's messages.
 
 use std::sync::Arc;
 
@@ -125,7 +125,7 @@ fn what_runs_waits_or_may_be_resolved_is_needed_and_so_is_all_of_a_sub_agent() {
     assert_eq!(session.needs_from(), 7);
     session.turns.interrupted = vec![prompt(9, "c"), prompt(6, "d")];
     assert_eq!(session.needs_from(), 6);
-    // Whoever waits for a sub-agent looks for its task and the end of it, whenever that was.
+    // A waiter for a sub-agent reads its task and the task's end, however old.
     session.task = Some(Task { prompt: PromptId(5), text: "task".into(), open: false });
     assert_eq!(session.needs_from(), 5);
 }
@@ -186,7 +186,7 @@ fn what_an_agent_says_between_turns_is_recorded_up_to_a_bound_and_the_next_turn_
         "{said:?}"
     );
     assert_eq!(other(&mut session, None), []);
-    // What it has spent counts all the same.
+    // Its token counts are recorded all the same.
     let spent = |tokens| Update::Usage(Spent { input_tokens: Some(tokens), ..Spent::default() });
     let payload = serde_json::json!({});
     let update = spent(7);

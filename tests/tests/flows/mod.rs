@@ -1,6 +1,8 @@
-//! Every example of `README.md`, of each page in `manager/docs/` and of each `--help`, typed as it stands there: in a terminal of
-//! 40 columns, without a terminal, in cron's environment, and by another user. The list is read from these texts, so that an
-//! example without a row in [`FLOWS`] fails. A recorded session is typed whole, and its output compared.
+//! Every example of `README.md`, of each page in `manager/docs/` and of each `--help`, run as printed: in a
+//! terminal of 40 columns, without a terminal, in cron's environment, and by another user.
+//!
+//! The list is read from these texts, so that an example without a row in [`FLOWS`] fails. A recorded session
+//! is run whole, and its output compared.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -21,7 +23,7 @@ mod world;
 use table::*;
 use world::World;
 
-/// How wide the terminal is, in columns.
+/// The width of the terminal, in columns.
 const COLUMNS: u16 = 40;
 /// Another user, who owns nothing.
 const OTHER: u32 = 65_533;
@@ -169,17 +171,17 @@ fn without_terminal(mut command: Command, line: &str, end: End) -> Said {
     until(line, || (said().contains(words) && is_kennel(child.id())).then_some(()));
     harness::real::signal(child.id(), Signal::SIGINT);
     let status = until(line, || child.try_wait().unwrap());
-    // As a shell would say it.
+    // The status as a shell reports it.
     let code = status.code().or(status.signal().map(|signal| 128 + signal));
     Said { code, stdout: said(), stderr: String::new() }
 }
 
-/// Whether a process is kennel by now, and no longer the shell that becomes it.
+/// Returns true if a process is kennel by now, and no longer the shell that becomes it.
 fn is_kennel(pid: u32) -> bool {
     std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.ends_with("kennel"))
 }
 
-/// What holds for every line that anybody types anywhere.
+/// Checks the properties of every command line, anywhere.
 fn sound(line: &str, said: &Said) {
     for text in [&said.stdout, &said.stderr] {
         assert!(!text.contains("panicked") && !text.contains("RUST_BACKTRACE"), "{line}: {said:#?}");
@@ -220,7 +222,8 @@ fn every_flow_works_in_the_environment_of_cron() {
             command.env_clear().env("HOME", world.home()).env("PATH", "/usr/bin:/bin");
             command.env("SHELL", "/bin/sh").env("LOGNAME", "somebody");
         };
-        // cron's PATH has no kennel: a crontab names it. Nor has it the variables that say where this world is.
+        // cron's PATH has no kennel: a crontab names it. Nor has cron the variables that name this world's
+        // directories.
         let state = world.home().join("state");
         let config = world.home().join("kennel/config.toml");
         let set = format!(
@@ -337,7 +340,7 @@ fn no_flow_of_another_user_reaches_or_harms_somebodys_daemon() {
     }
     let world = World::new(Running);
     let home = world.home();
-    // All that the other one could be let see by accident.
+    // The other user may read everything that a careless owner opens.
     std::fs::set_permissions(home, std::fs::Permissions::from_mode(0o755)).unwrap();
     let own = tempfile::tempdir().unwrap();
     publish(&[kennel(), worker()], &own.path().join("bin"));

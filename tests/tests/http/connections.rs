@@ -27,9 +27,9 @@ fn a_head_without_end_is_answered_and_a_connection_that_rests_is_closed() {
     let mut slow = connect(&daemon);
     slow.write_all(b"GET /v1/manager HTTP/1.1\r\nHost:").unwrap();
     assert_eq!(problem(&rest(&slow)).code, "request_timeout");
-    // One that says nothing at all is left without a word.
+    // A connection without a request is closed without an answer.
     assert_eq!(rest(&connect(&daemon)), "");
-    // Whether the answer was there at once or not.
+    // With and without a wait for the answer.
     for path in ["/healthz", "/v1/manager", "/v1/sessions"] {
         let mut rests = connect(&daemon);
         write!(rests, "GET {path} HTTP/1.1\r\nHost: kennel\r\n\r\n").unwrap();

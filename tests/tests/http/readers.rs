@@ -146,7 +146,7 @@ fn a_reader_that_takes_nothing_for_too_long_is_left_and_goes_on_where_it_was() {
     };
     until("it is left", || (!open()).then_some(()));
     let last = daemon.events().last().unwrap().id;
-    // What the kernel had for it by then. The end of what was begun is missing, and is no event.
+    // The part that the kernel had for it by then. The end of the last event is missing, so that is no event.
     let mut begun = Vec::new();
     let mut reader = std::io::BufReader::new(Chunks::new(stream));
     let mut line = String::new();

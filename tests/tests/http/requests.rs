@@ -45,7 +45,7 @@ fn a_client_that_goes_is_missed_also_after_it_has_shut_its_side_down() {
         until_said(&stream, "event: attached");
         if half_closed {
             stream.shutdown(Shutdown::Write).unwrap();
-            // What comes after shows that it was not left.
+            // The next request shows that the body was read.
             daemon.ok(&["pin", "s"]);
             until_said(&stream, "session.updated");
         }
@@ -145,7 +145,7 @@ fn whatever_is_said_is_answered_and_with_a_problem_where_it_is_none_of_http() {
     // A request that is none after one that is.
     let two = said(&daemon, &[get("/healthz"), b"GARBAGE\r\n\r\n".to_vec()].concat());
     assert!(two.starts_with("HTTP/1.1 200 ") && two.contains("HTTP/1.1 400 "), "{two}");
-    // Who asks whether to send is told.
+    // A client that expects `100 Continue` is answered first.
     let mut stream = connect(&daemon);
     let expects = format!("{JSON}Expect: 100-continue\r\nConnection: close\r\nContent-Length: 2\r\n");
     stream.write_all(&head("POST /v1/sessions HTTP/1.1", &expects)).unwrap();
@@ -220,7 +220,7 @@ fn a_hundred_large_bodies_at_once_are_taken_in_turn_or_sent_away_and_small_ones_
         *counts.entry(problem.code).or_insert(0) += 1;
     }
     let grown = most.saturating_sub(before) >> 20;
-    // What is never ended is JSON without an end.
+    // A body without an end is JSON without an end.
     let known: usize = ["overloaded", "invalid_json"].iter().filter_map(|code| counts.get(*code)).sum();
     assert_eq!(known, 100, "{counts:?}");
     assert!(counts.contains_key("invalid_json"), "{counts:?}");

@@ -113,14 +113,14 @@ async fn a_prompt_that_becomes_an_argument_is_accepted_only_if_the_kernel_takes_
     host.manager.shutdown().await;
 }
 
-/// An agent without a memory of its own is told the turns before by whoever starts it: also after its worker
-/// died in the middle of one, and after its manager was replaced.
+/// An agent without a memory of its own receives the earlier turns from its worker: also after its worker
+/// died in a turn, and after its manager was replaced.
 #[tokio::test]
 async fn an_agent_with_a_transcript_is_told_the_turns_before_whoever_died_since() {
     let host = Host::new().await;
     host.manager.shutdown().await;
     let config = host.dir.path().join("config.toml");
-    // It says what it is told.
+    // It prints its prompt.
     let text = "[agents.echo]\nkind = \"command\"\ncontext = \"transcript\"\n\
                 command = [\"sh\", \"-c\", \"cat; test ! -e hold || exec sleep 1000\"]\n";
     std::fs::write(&config, text).unwrap();
@@ -160,8 +160,8 @@ async fn an_agent_with_a_transcript_is_told_the_turns_before_whoever_died_since(
     host.manager.shutdown().await;
 }
 
-/// Links are read by tasks on the loop's own thread. If it did not give way while clients ask, a worker would be
-/// heard only after some thousand spawns, and be killed for its silence.
+/// Links are read by tasks on the loop's own thread. If the loop did not yield between clients' requests, it
+/// would read a worker's messages only after thousands of spawns, and kill the worker for its silence.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_is_heard_while_others_are_being_started() {
     use std::sync::atomic::{AtomicUsize, Ordering};

@@ -61,7 +61,7 @@ fn an_agent_starts_waits_for_reads_prompts_and_aborts_a_sub_agent() {
     assert_eq!(list["subagents"][0]["session_id"], json!(child));
     assert_eq!(ends(&daemon, "boss", &child), [Some(Outcome::Completed)]);
 
-    // A further prompt has a turn and a result of its own, and the parent is not told twice of the task.
+    // A further prompt has a turn and a result of its own, and the parent is not notified of the task again.
     mcp.ok("send_to_subagent", json!({ "id": child, "text": "echo more; exit 3" }));
     let more = mcp.ok("wait_subagent", json!({ "id": child }));
     assert_eq!((&more["text"], &more["exit"]), (&json!("more\n"), &json!({ "code": 3 })));
@@ -160,7 +160,7 @@ fn an_agent_is_given_the_tools_and_can_use_them() {
     assert!(!daemon.dir.path().join("state/tokens/alone").exists());
     let token = daemon.ok(&["token", "given"]);
 
-    // As the agent would run it: with what it was told and nothing else.
+    // As the agent runs it: with the given variables and nothing else.
     let server: Value = serde_json::from_str(&daemon.ok(&["send", "given", "server kennel"])).unwrap();
     assert!(!server.to_string().contains(token.trim()), "no secret in arguments or environment");
     let args = server["args"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap());

@@ -82,7 +82,7 @@ fn a_process_that_has_left_its_parents_is_still_its_sessions() {
     for _ in 0..2 {
         let fixture = daemon.dir.path().join("bin/fixture-agent").display().to_string();
         let socket = daemon.socket().display().to_string();
-        // Its parents gone, and nothing in its environment; what it hears is written when they are.
+        // Its parents are gone, and its environment is empty. It writes the answer once they are gone.
         let script = format!(
             "sleep 20ms; http {socket} GET /v1/sessions - -; http {socket} GET /v1/sessions/plain - -"
         );

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{ASKS, ask, daemon, start, subagent, token};
 use crate::containment::{User, users};
 
-/// A sub-agent that the token starts, with this task, and what it has said.
+/// Starts a sub-agent with this task by the token, and returns it with its output.
 fn said_by_child(daemon: &Daemon, token: &str, task: &str, opts: Value) -> (SubagentHandle, String) {
     let request = Request::post("/v1/subagents").json(&json!({ "task": task, "opts": opts }));
     let handle: SubagentHandle = serde_json::from_value(ask(daemon, token, request).unwrap()).unwrap();

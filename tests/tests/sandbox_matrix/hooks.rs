@@ -1,4 +1,5 @@
-//! What an agent plants in a repository, and `kennel mcp` comes across when it makes a worktree there: none of it runs.
+//! Programs that an agent plants in a repository for `kennel mcp` to run when it makes a worktree there: none
+//! of them runs.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

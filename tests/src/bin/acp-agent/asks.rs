@@ -80,7 +80,7 @@ impl Agent {
         format!("{count} answers of {bytes} bytes")
     }
 
-    /// Reads a file before it makes it, and gives up over whatever does not say that there is none.
+    /// Reads a file before it makes it, and gives up on any error but "no such file".
     pub(crate) fn create(&mut self, path: &str, content: &str) -> String {
         let session = self.session.clone();
         let missing = match self.client_files["readTextFile"] == true {
@@ -129,7 +129,7 @@ impl Agent {
         self.say(&text);
     }
 
-    /// Asks the client, and hears of a cancel meanwhile.
+    /// Asks the client, and notices a cancel meanwhile.
     pub(crate) fn ask(&mut self, method: &str, params: Value) -> Value {
         self.next += 1;
         let id = self.next;

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{Entry, Reply, Send, paced, text};
 
-/// What users and tools said in a request, in order.
+/// Returns the texts of users and the results of tools in a request, in order.
 pub fn conversation(asked: &Value) -> Vec<Entry> {
     let messages = asked["contents"].as_array().into_iter().flatten().filter(|said| said["role"] != "model");
     let parts = messages.flat_map(|said| said["parts"].as_array().into_iter().flatten());

@@ -1,8 +1,9 @@
-//! A model server on loopback that does what the newest prompt says, so that real agents can be tried offline.
+//! A model server on loopback that does what the newest prompt orders, so that real agents can run offline.
 //!
-//! It speaks what they speak: OpenAI Responses (`…/responses`), OpenAI chat completions (`…/chat/completions`), Anthropic
-//! Messages (`…/messages`), Gemini (`…:generateContent`, `…:streamGenerateContent`), each as a stream or whole, and lists of
-//! models. It prints its port, which the kernel chose, and lives until its standard input ends.
+//! It serves OpenAI Responses (`…/responses`), OpenAI chat completions (`…/chat/completions`), Anthropic
+//! Messages (`…/messages`) and Gemini (`…:generateContent`, `…:streamGenerateContent`). It answers as a
+//! stream or whole, and serves lists of models. It prints its port, which the kernel chose, and lives until
+//! its standard input ends.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a fixture fails by panicking")]
 
@@ -21,8 +22,8 @@ use serde_json::{Value, json};
 /// |---|---|
 /// | `SAY text` | that text |
 /// | `SLOW n ms` | `n` pieces, `w0 w1 …`, so many milliseconds apart |
-/// | `TOOL command` | a call of the agent's own shell tool; its result is then said |
-/// | `RECALL` | all earlier lines of that sort in the conversation as the agent sent it |
+/// | `TOOL command` | a call of the agent's own shell tool; its result is then printed |
+/// | `RECALL` | all earlier orders in the conversation as the agent sent it |
 /// | `FAIL` | HTTP status 400 |
 fn main() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
@@ -86,7 +87,7 @@ fn serve(connection: &TcpStream) -> Result<()> {
     Ok(())
 }
 
-/// Writes a request down where `KENNEL_FAKE_MODEL_LOG` says, for whoever wonders what an agent sends.
+/// Appends a request to the file in `KENNEL_FAKE_MODEL_LOG`, to see what an agent sends.
 fn log(path: &str, asked: &Value) {
     let Some(file) = std::env::var_os("KENNEL_FAKE_MODEL_LOG") else { return };
     let mut file = std::fs::OpenOptions::new().create(true).append(true).open(file).unwrap();
@@ -149,7 +150,7 @@ enum Format {
     Gemini,
 }
 
-/// What is answered.
+/// An answer of the model.
 enum Reply {
     /// These pieces, so far apart.
     Say(Vec<String>, Duration),
@@ -178,7 +179,7 @@ fn text(content: &Value) -> String {
     }
 }
 
-/// What users and tools said in a request, in order.
+/// Returns the texts of users and the results of tools in a request, in order.
 fn conversation(format: Format, asked: &Value) -> Vec<Entry> {
     if matches!(format, Format::Gemini) {
         return gemini::conversation(asked);
@@ -206,12 +207,12 @@ fn conversation(format: Format, asked: &Value) -> Vec<Entry> {
     entries
 }
 
-/// The lines of a user's text that tell this server what to do.
+/// Returns the lines of a user's text that are orders to this server.
 fn orders(text: &str) -> impl DoubleEndedIterator<Item = &str> {
     // Agents add long texts of their own, as blocks of their own; none of their lines begins so.
     let known =
         |line: &&str| matches!(line.split(' ').next(), Some("SAY" | "SLOW" | "TOOL" | "RECALL" | "FAIL"));
-    // What kennel replays of a lost conversation has whoever said it before it.
+    // In a replayed conversation each line begins with its author.
     text.lines().map(|line| line.trim().trim_start_matches("User: ")).filter(known)
 }
 
@@ -355,7 +356,7 @@ fn stream(mut connection: &TcpStream, format: Format, asked: &Value, reply: &Rep
     }
 }
 
-/// Sends the pieces of a reply that is said.
+/// Sends the pieces of a text reply.
 fn paced(reply: &Reply, mut send: impl FnMut(&str) -> Result<()>) -> Result<()> {
     let Reply::Say(pieces, apart) = reply else { return Ok(()) };
     for piece in pieces {

@@ -104,7 +104,7 @@ impl Acpx<'_> {
                 None => command.env_remove(name),
             };
         }
-        // The daemon is not to be told by its home, as acpx is.
+        // acpx finds its home by HOME; the daemon must not.
         let home = self.housed.work.join("acpx-home");
         std::fs::create_dir_all(&home).unwrap();
         command.env("HOME", home).env("PATH", self.installed.path());
@@ -135,7 +135,7 @@ impl Acpx<'_> {
         child
     }
 
-    /// What it leaves running between commands, and its `kennel acp`.
+    /// Returns acpx's background processes, and its `kennel acp`.
     fn processes(&self) -> Vec<u32> {
         let home = self.housed.work.join("acpx-home").display().to_string();
         let daemon = self.housed.daemon.pid();

@@ -1,6 +1,8 @@
-//! The clients: editors made of the official SDKs, with `kennel acp` as their agent and a real agent behind it.
+//! The clients: editors made of the official SDKs, with `kennel acp` as their agent and a real agent behind
+//! it.
 //!
-//! The programs in `tests/real` only pass lines between us and the SDK: `{"do": …}` to them, and what they are told back.
+//! The programs in `tests/real` only pass lines between this harness and the SDK: `{"do": …}` to them, and
+//! the SDK's messages back.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -19,7 +21,7 @@ use crate::agents::{Agent, Housed, Installed};
 use crate::model::Model;
 use crate::session::Session;
 
-/// How long `kennel acp` may take to leave once its input has ended.
+/// The longest time for `kennel acp` to exit once its input has ended.
 const LEAVES: Duration = Duration::from_secs(2);
 
 /// A client that is installed.
@@ -167,9 +169,9 @@ struct Editor {
     lines: Receiver<Value>,
     /// Its `kennel acp`.
     pid: u32,
-    /// What the agent has said since the last prompt, or since it was loaded.
+    /// The agent's text since the last prompt, or since the load.
     said: String,
-    /// What users have said, as it was told.
+    /// The users' texts that the client received.
     users: Vec<String>,
 }
 
@@ -217,7 +219,7 @@ impl Editor {
         self.hears("loaded");
     }
 
-    /// Reads one line, and keeps what it tells.
+    /// Reads one line, and keeps its content.
     fn read(&mut self, what: &str) -> Value {
         let told = self.lines.recv_timeout(BOUND);
         let told = told.unwrap_or_else(|error| panic!("{what}: {error}; said so far: {:?}", self.said));
@@ -231,7 +233,8 @@ impl Editor {
         told
     }
 
-    /// Reads until it is told this, and gives it. That something failed is told as an error, unless that is waited for.
+    /// Reads until this message arrives, and returns it. Panics on an error message, unless the caller waits
+    /// for one.
     fn hears(&mut self, what: &str) -> Value {
         loop {
             let told = self.read(what);
@@ -242,7 +245,7 @@ impl Editor {
         }
     }
 
-    /// Reads until the agent has said this.
+    /// Reads until the agent has sent this text.
     fn hears_text(&mut self, text: &str) {
         while !self.said.contains(text) {
             self.read(text);

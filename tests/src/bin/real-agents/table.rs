@@ -10,8 +10,8 @@ pub fn of(lives: &[(&Agent, Option<&Life>)]) -> String {
     lives.iter().fold(head.to_owned(), |table, (agent, life)| table + &line(agent, *life))
 }
 
-/// What `tests/results.md` says otherwise of these agents: only times and memory may differ from run to run, and what the level of
-/// an agent is that does not always load.
+/// Returns the rows of `tests/results.md` that differ for these agents. Only times and memory may differ from
+/// run to run, and the level of an agent that does not always load.
 pub fn stale(lives: &[(&Agent, Option<&Life>)], results: &str) -> Vec<String> {
     let written = |agent: &Agent, life: &Life| {
         let (first, last) = (first_cells(agent, life), format!("| {} |", lacks(agent)));

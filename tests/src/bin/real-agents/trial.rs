@@ -1,4 +1,4 @@
-//! What each agent is put through.
+//! The trial of each agent.
 
 use std::time::Duration;
 
@@ -14,15 +14,15 @@ use crate::agents::{Agent, Housed, Installed, Part};
 use crate::model::Model;
 use crate::session::{Session, assert_dead, slowly};
 
-/// What an agent did behind walls that leave it its model.
+/// The record of an agent's trial in a sandbox that leaves it its model.
 pub struct Life {
-    /// What it says of itself.
+    /// The agent's report of itself.
     pub said: AgentDetails,
     /// From its first process to its being ready.
     pub start: Duration,
-    /// How many permissions it asked for.
+    /// The number of permissions that it requested.
     pub asked: usize,
-    /// The level told after the agent was killed.
+    /// The restore level after the agent was killed.
     pub after_agent: Restore,
     /// After the worker was.
     pub after_worker: Restore,
@@ -121,7 +121,7 @@ impl<'a> Trial<'a> {
         assert_said(&self.session.send("SAY two"), "two");
     }
 
-    /// A turn that has begun to say so many words.
+    /// Starts a turn, and waits for so many words of it.
     fn begin_slow(&self, words: usize) -> PromptId {
         let prompt = self.session.begin(&format!("SLOW {words} 50"));
         self.session.until_printed(prompt, "w3");
@@ -145,7 +145,7 @@ impl<'a> Trial<'a> {
         self.crashes += 1;
         let level = self.session.restored(prompt, self.crashes);
         let itself = matches!(level, Restore::Resumed | Restore::Loaded);
-        // That it loads after all is no fault: it depends on the clock.
+        // A load where none is expected is no fault: it depends on the clock.
         assert!(itself || self.agent.lacks(Part::Loads).is_some(), "it was {level}");
         level
     }

@@ -1,4 +1,4 @@
-//! A story that tests tell to the checker, event by event.
+//! A sequence of events that a test passes to the checker, one by one.
 
 use protocol::event::{Decider, Disposition, Outcome, RemovedBy, Timestamp};
 use protocol::{PermissionId, Restore, Stream};

@@ -41,18 +41,18 @@ struct Handle {
     heard: u64,
     delivered: Option<PromptId>,
     aborted: Option<PromptId>,
-    /// Questions of the running turn that it was told the answers of.
+    /// Questions of the running turn whose answers the worker has received.
     answered: BTreeSet<u64>,
-    /// Calls that it was told of.
+    /// Calls whose answers it has received.
     called: BTreeSet<u64>,
-    /// Settings that it was told.
+    /// Settings that it has received.
     set: BTreeSet<u64>,
     driver: Option<protocol::EventId>,
     dead: Option<(Exit, u64)>,
     buried: bool,
 }
 
-/// What one manager has in memory.
+/// A manager's memory.
 #[derive(Debug, Default)]
 pub struct Manager {
     pub fleet: Fleet,
@@ -68,7 +68,7 @@ pub struct Manager {
     pub busy_until: u64,
 }
 
-/// What the journal has room for.
+/// The room in the journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Room {
     #[default]
@@ -93,7 +93,7 @@ struct Stepped {
 }
 
 impl Manager {
-    /// Whether an observation is taken now, or waits for room.
+    /// Returns true if an observation is taken now, and false if it waits for room.
     fn takes(&self, ask: &Ask) -> bool {
         match self.room {
             Room::Plenty => true,
@@ -102,18 +102,18 @@ impl Manager {
         }
     }
 
-    /// Whether time does anything to this session now.
+    /// Returns true if time changes this session now.
     fn ticks(&self, id: &SessionId) -> bool {
         let tick = || Ask::One(id.clone(), Input::Tick);
         self.room == Room::Plenty || self.fleet.ends(&tick())
     }
 
-    /// Whether it can be recorded that its process has ended.
+    /// Returns true if the end of its process can be recorded.
     fn may_end(&self, id: &SessionId) -> bool {
         self.room != Room::Shut && self.ticks(id)
     }
 
-    /// Whether more of this worker is read: not before what was read of it is on record.
+    /// Returns true if more of this worker is read: only once everything read before is on record.
     fn reads(&self, id: &SessionId) -> bool {
         self.room == Room::Plenty
             || !self.observed.iter().any(|ask| matches!(ask, Ask::One(of, _) if of == id))
@@ -170,7 +170,7 @@ impl Sim {
                 handle.dead.is_some() && handle.key.is_none_or(|key| self.world.procs[key].tree == 0)
             };
             manager.workers.is_empty() && !manager.fleet.sessions().any(|session| session.has_process())
-                // What cannot be recorded the next one finds out by itself.
+                // The next manager finds out by itself what cannot be recorded now.
                 || manager.room == Room::Shut && manager.workers.values().all(dead)
         };
         self.manager.as_ref().is_some_and(done)
@@ -232,7 +232,7 @@ impl Sim {
             if (proc.life == Life::Alive || proc.tree > 0) && !on_record.contains(&proc.session) {
                 self.kill(key);
                 if self.sweep(key) > 0 {
-                    // They survive, and that is said in the log; the sweep does not wait for ever.
+                    // They survive, and the log records that; the sweep does not wait for ever.
                     self.world.procs[key].given_up = true;
                 }
             }

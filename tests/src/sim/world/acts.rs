@@ -1,4 +1,4 @@
-//! What a worker does when its time comes, and what its manager tells it.
+//! The acts of a worker, and its reactions to the manager's messages.
 
 use manager::core::Seen;
 use protocol::wire::TurnEnd;
@@ -12,7 +12,7 @@ use crate::history::MISSING;
 impl Sim {
     pub(in crate::sim) fn act(&mut self, key: Key, act: Act) {
         let now = self.now;
-        // Few agents go on, or end the turn, before they have heard what they asked for.
+        // Few agents go on, or end the turn, before they have the answer to their question.
         let patient = !self.rng.chance(50);
         let proc = &mut self.world.procs[key];
         if proc.life != Life::Alive {
@@ -86,7 +86,7 @@ impl Sim {
     fn says_hello(&mut self, key: Key) {
         let proc = &mut self.world.procs[key];
         if proc.linked && !proc.heard_of && !proc.leaving {
-            // What its manager had told it comes before what the next one does.
+            // Messages of its old manager come before those of the next one.
             while let Some((by, told)) = self.world.procs[key].inbox.pop_front() {
                 self.told(key, by, told);
             }
@@ -111,7 +111,7 @@ impl Sim {
     fn agent_dies(&mut self, key: Key) {
         let proc = &mut self.world.procs[key];
         if !proc.leaving {
-            // What it did ends with it; the worker has no word for that.
+            // Its work ends with it; the worker has no message for that.
             proc.turn = None;
             if self.rng.chance(300) {
                 let (peak_bytes, limit_bytes) = (Some(70_000), 65_536);
@@ -231,7 +231,7 @@ impl Sim {
                 self.say(key, Seen::SettingAnswered { request, answer });
             }
             ToWorker::Called(request) => {
-                // More than once, or unasked, is told to nobody.
+                // A second or unasked answer goes to no agent.
                 if proc.calls.remove(&request).is_none() {
                     let what = format!("{}: call {request} is answered and does not wait", proc.session);
                     self.failures.push(what);
@@ -240,7 +240,7 @@ impl Sim {
         }
     }
 
-    /// Says why, and leaves; or hangs over it.
+    /// Reports the reason, and exits; or hangs over it.
     pub(crate) fn leaves_saying(&mut self, key: Key, why: Seen) {
         self.say(key, why);
         self.world.procs[key].leaving = true;

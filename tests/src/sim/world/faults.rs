@@ -14,7 +14,7 @@ use crate::sample;
 impl Sim {
     /// The manager is dead: all links end. Workers that were given shelter go on alone, the others leave.
     pub(in crate::sim) fn links_end(&mut self) {
-        // Of those that are dead, too: their spools are read anew by whoever comes next.
+        // Dead processes, too: the next manager reads their spools anew.
         for proc in &mut self.world.procs {
             proc.heard_of = false;
             proc.pipe.clear();
@@ -40,8 +40,8 @@ impl Sim {
         }
     }
 
-    /// No process survives a machine's restart. Of what those said that were `alone` some is still in their spools,
-    /// from its beginning on.
+    /// Kills every process, as a machine's restart does. Of the messages that workers in `alone` wrote, a
+    /// beginning is still in their spools.
     pub(in crate::sim) fn machine_restarts(&mut self, alone: &BTreeSet<Key>) {
         for key in self.world.existing.clone() {
             self.dies(key, Exit::Unknown);
@@ -123,7 +123,7 @@ impl Sim {
                         payload,
                     },
                 };
-                // Before it is welcomed it says nothing at all.
+                // Before the welcome it sends nothing at all.
                 if self.world.procs[key].began {
                     self.say(key, seen);
                 }

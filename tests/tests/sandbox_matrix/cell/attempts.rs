@@ -13,7 +13,7 @@ use crate::sandbox_matrix::kind::Results;
 use crate::sandbox_matrix::outside::{CANARY, as_user};
 
 impl Cell {
-    /// What the session's token is good for: sub-agents are no freer than it is.
+    /// Tries the session's token: sub-agents are no freer than the session.
     pub fn kin(&self, results: &mut Results) {
         let token = self.daemon.ok(&["token", "canary-main"]);
         let fact = |name: &str| self.facts[name].as_str();
@@ -45,7 +45,7 @@ impl Cell {
         }
     }
 
-    /// A program that an agent has left where the daemon's PATH leads first: nobody runs it outside.
+    /// Plants a program at the head of the daemon's PATH: kennel never runs it outside.
     pub fn planted(&self, results: &mut Results) {
         let ran = self.root.join("outside/planted-ran");
         // Not setpriv, by which the tests become another user.

@@ -149,7 +149,7 @@ impl Cell {
         text
     }
 
-    /// What comes of all of these.
+    /// Returns the results of all these probes.
     pub fn tries(mut self, probes: &[Probe]) -> Results {
         let none = self.kind.sandbox == Sandbox::None;
         let mine: Vec<&Probe> = probes
