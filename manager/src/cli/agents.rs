@@ -6,7 +6,7 @@ use protocol::wire::AgentDetails;
 use crate::cli::args;
 use crate::cli::link::random_key;
 use crate::cli::link::{Link, read};
-use crate::cli::ui::error::words;
+use crate::cli::ui::error::text_of;
 use crate::cli::ui::error::{Failure, Outcome};
 use crate::cli::ui::render;
 use crate::cli::ui::table::{Cell, Table};
@@ -33,7 +33,7 @@ pub async fn agents(link: &Link<'_>, args: &args::Agents) -> Outcome {
                 let asked = ask(link, &agent.name);
                 match link.ui.waiting(&format!("asking {} what it is", agent.name), asked).await {
                     Ok(details) => agent.details = details.or(agent.details.take()),
-                    Err(failure) => link.ui.note(&format!("{}: {}", agent.name, words(&failure))),
+                    Err(failure) => link.ui.note(&format!("{}: {}", agent.name, text_of(&failure))),
                 }
             }
         }
@@ -96,8 +96,8 @@ async fn ask(link: &Link<'_>, agent: &str) -> Outcome<Option<AgentDetails>> {
             let what = failure.detail().unwrap_or("the agent did not become ready");
             // The session is removed, so the error does not name it.
             let what = what.replace(&format!("session `{id}`"), "asking it");
-            let said = if log.is_empty() { String::new() } else { format!("; its last lines: {log}") };
-            Err(Failure::failed("session_failed", what + &said))
+            let log_lines = if log.is_empty() { String::new() } else { format!("; its last lines: {log}") };
+            Err(Failure::failed("session_failed", what + &log_lines))
         }
         (details, _) => Ok(details),
     }

@@ -110,7 +110,7 @@ fn unreachable(link: &Link<'_>, pid: u32) -> Outcome {
         }
         link.ui.print(&pairs(&facts, link.ui.out_colour))?;
     }
-    Err(Failure::Told(exit::UNREACHABLE))
+    Err(Failure::Printed(exit::UNREACHABLE))
 }
 
 async fn status(link: &Link<'_>) -> Outcome {
@@ -125,7 +125,7 @@ async fn status(link: &Link<'_>) -> Outcome {
             } else {
                 link.ui.print(&pairs(&[("state", "stopped".into())], link.ui.out_colour))?;
             }
-            return Err(Failure::Told(exit::UNREACHABLE));
+            return Err(Failure::Printed(exit::UNREACHABLE));
         }
         Err(error @ ClientError::Silent(_)) => {
             let pid = holder(link)

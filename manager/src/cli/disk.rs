@@ -108,18 +108,18 @@ pub async fn prune(link: &Link<'_>, args: args::Prune) -> Outcome {
         let worktrees = worktrees(link, true).await?;
         let would = PruneReport { worktrees, ..read(&answer)? };
         if args.dry_run {
-            return tell(link, &answer, &would);
+            return print_report(link, &answer, &would);
         }
         if !is_empty(&would) && (link.ui.json || !io::stdin().is_terminal()) {
             return Err(Failure::usage("nobody can be asked here; nothing was removed")
                 .hint("`--dry-run` tells what would go, `--force` removes it"));
         }
         if !is_empty(&would) {
-            link.ui.print(&told(&would, link))?;
-            link.ui.tell("Remove this? [y/N] ");
-            let mut said = String::new();
-            io::stdin().lock().read_line(&mut said)?;
-            if !matches!(said.trim(), "y" | "Y" | "yes") {
+            link.ui.print(&report_text(&would, link))?;
+            link.ui.write_err("Remove this? [y/N] ");
+            let mut typed = String::new();
+            io::stdin().lock().read_line(&mut typed)?;
+            if !matches!(typed.trim(), "y" | "Y" | "yes") {
                 link.ui.note("nothing was removed");
                 return Ok(());
             }
@@ -131,13 +131,13 @@ pub async fn prune(link: &Link<'_>, args: args::Prune) -> Outcome {
         Ok::<_, Failure>((answer, worktrees(link, false).await?))
     };
     let (answer, worktrees) = link.ui.waiting("removing", removing).await?;
-    tell(link, &answer, &PruneReport { worktrees, ..read(&answer)? })
+    print_report(link, &answer, &PruneReport { worktrees, ..read(&answer)? })
 }
 
 /// Prints a report: the manager's, with what became of the worktrees.
-fn tell(link: &Link<'_>, answer: &[u8], report: &PruneReport) -> Outcome {
+fn print_report(link: &Link<'_>, answer: &[u8], report: &PruneReport) -> Outcome {
     if !link.ui.json {
-        return link.ui.print(&told(report, link));
+        return link.ui.print(&report_text(report, link));
     }
     // The report is passed on as JSON: a newer manager may send fields that this kennel does not know.
     let mut object: serde_json::Value = read(answer)?;
@@ -231,7 +231,7 @@ fn is_empty(report: &PruneReport) -> bool {
     report.sessions.is_empty() && report.damaged.is_empty() && report.leftovers.is_empty() && worktrees
 }
 
-fn told(report: &PruneReport, link: &Link<'_>) -> String {
+fn report_text(report: &PruneReport, link: &Link<'_>) -> String {
     let mut text = String::new();
     for worktree in &report.worktrees {
         if let Some(why) = &worktree.stays {

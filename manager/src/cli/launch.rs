@@ -79,7 +79,7 @@ pub fn run(ui: &Ui, paths: Paths, worker_path: Option<PathBuf>, detached: bool) 
         // process group; a process that was just spawned is none.
         let _ = rustix::process::setsid();
         for stays in daemon::aloof::reset() {
-            ui.tell(&format!("sessions inherit from the client that started this daemon: {stays}"));
+            ui.write_err(&format!("sessions inherit from the client that started this daemon: {stays}"));
         }
     }
     let Paths { state_dir, socket, config, .. } = paths;
@@ -95,7 +95,7 @@ pub fn run(ui: &Ui, paths: Paths, worker_path: Option<PathBuf>, detached: bool) 
         _ => Failure::failed("daemon", error.to_string()),
     };
     if let Some(text) = failure.text(ui.json, ui.err_colour) {
-        ui.tell(&text);
+        ui.write_err(&text);
     }
     ExitCode::from(failure.exit())
 }

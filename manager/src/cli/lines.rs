@@ -105,13 +105,13 @@ pub fn from_stdin(
     let answers = answers.downgrade();
     std::thread::spawn(move || {
         let mut stdin = io::stdin().lock();
-        let mut said = false;
+        let mut noted = false;
         while let Some(line) = next(&mut stdin, most) {
-            let heard = match line {
+            let received = match line {
                 Ok(Line::Message(text)) => lines.blocking_send(Ok(text)).is_ok(),
                 Ok(Line::Repaired(text)) => {
-                    if !std::mem::replace(&mut said, true) {
-                        ui::tell(
+                    if !std::mem::replace(&mut noted, true) {
+                        ui::write_err(
                             "kennel: a message was no JSON (half a character, a number that is none); what was wrong was replaced\n",
                         );
                     }
@@ -126,7 +126,7 @@ pub fn from_stdin(
                     false
                 }
             };
-            if !heard {
+            if !received {
                 break;
             }
         }

@@ -166,9 +166,9 @@ impl<'a> Link<'a> {
                     pause *= 2;
                 }
                 Some(status) => {
-                    let said = launch::log_since(&self.paths, begin);
+                    let log = launch::log_since(&self.paths, begin);
                     return Err(Failure::unreachable(format!(
-                        "the daemon could not be started ({status}){said}"
+                        "the daemon could not be started ({status}){log}"
                     ))
                     .hint(format!("its log is {}", launch::log_path(&self.paths).display())));
                 }

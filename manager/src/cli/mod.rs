@@ -60,7 +60,7 @@ pub fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     };
     if let Some(text) = failure.text(ui.json, ui.err_colour) {
-        ui.tell(&text);
+        ui.write_err(&text);
     }
     ExitCode::from(failure.exit())
 }
@@ -70,9 +70,9 @@ fn unparsed(error: &clap::Error) -> ExitCode {
     let as_json = std::env::args_os().any(|arg| arg == "--json");
     if error.use_stderr() && as_json {
         let text = error.render().to_string();
-        let said = text.trim().trim_start_matches("error: ");
-        if let Some(text) = Failure::usage(said).text(true, false) {
-            ui::tell(&text);
+        let message = text.trim().trim_start_matches("error: ");
+        if let Some(text) = Failure::usage(message).text(true, false) {
+            ui::write_err(&text);
         }
     } else {
         ui::unparsed(error);

@@ -212,7 +212,8 @@ pub async fn rm(link: &Link<'_>, args: &args::Rm) -> Outcome {
     });
     let outcome = all.await;
     if let Err(failure) = crate::cli::disk::after_rm(link, &before, &removed.into_inner()).await {
-        link.ui.note(&format!("worktrees were left as they are: {}", crate::cli::ui::error::words(&failure)));
+        link.ui
+            .note(&format!("worktrees were left as they are: {}", crate::cli::ui::error::text_of(&failure)));
     }
     outcome
 }
@@ -242,14 +243,14 @@ async fn each(
                 Err(failure @ Failure::Unread) => return Err(failure),
                 Err(failure) => {
                     exit.get_or_insert(failure.exit());
-                    link.ui.tell(&failure.text(link.ui.json, link.ui.err_colour).unwrap_or_default());
+                    link.ui.write_err(&failure.text(link.ui.json, link.ui.err_colour).unwrap_or_default());
                 }
             }
         }
         Ok(())
     };
     link.ui.waiting(&what, all).await?;
-    exit.map_or(Ok(()), |exit| Err(Failure::Told(exit)))
+    exit.map_or(Ok(()), |exit| Err(Failure::Printed(exit)))
 }
 
 /// `pin` and `unpin`.

@@ -133,7 +133,7 @@ async fn result(link: &Link<'_>, typed: &str) -> Outcome {
             }
         });
     }
-    if ends_well { Ok(()) } else { Err(Failure::Told(exit::FAILURE)) }
+    if ends_well { Ok(()) } else { Err(Failure::Printed(exit::FAILURE)) }
 }
 
 /// A sub-agent's task is its first prompt, accepted when it was made.

@@ -92,18 +92,18 @@ impl<'a> Panel<'a> {
                 Ok(Value::Null) => CallRequest { result: Some(json!({})), error: None },
                 Ok(result) => CallRequest { result: Some(result), error: None },
                 Err(error) => {
-                    refusal(i32::from(error.code), &crate::cli::acp::refused::said(&error), error.data)
+                    refusal(i32::from(error.code), &crate::cli::acp::refused::message(&error), error.data)
                 }
             };
-            let told = self.tell(client, id, &answer).await;
-            let told = match told {
+            let response = self.respond(client, id, &answer).await;
+            let response = match response {
                 Err(failure) if failure.is("body_too_large") => {
                     let why = "the editor's answer is larger than kennel passes on";
-                    self.tell(client, id, &refusal(ErrorCode::INTERNAL_ERROR.into(), why, None)).await
+                    self.respond(client, id, &refusal(ErrorCode::INTERNAL_ERROR.into(), why, None)).await
                 }
-                told => told,
+                response => response,
             };
-            match told {
+            match response {
                 // It came too late, or another client drives now.
                 Err(failure)
                     if ["call_settled", "no_such_call", "not_driver"].iter().any(|code| failure.is(code)) => {
@@ -114,7 +114,7 @@ impl<'a> Panel<'a> {
         });
     }
 
-    async fn tell(&self, client: EventId, id: CallId, answer: &CallRequest) -> Result<(), Failure> {
+    async fn respond(&self, client: EventId, id: CallId, answer: &CallRequest) -> Result<(), Failure> {
         let path = format!("/v1/sessions/{}/calls/{id}", self.id());
         self.link.ask(Request::post(path).from_client(Some(client)).json(answer)).await.map(drop)
     }

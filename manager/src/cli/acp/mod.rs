@@ -6,12 +6,12 @@
 //! turns go on.
 
 mod calls;
+mod content;
 mod mcp;
 mod panel;
 mod prompt;
 mod refused;
 mod requests;
-mod said;
 mod sessions;
 mod story;
 mod updates;
@@ -52,13 +52,13 @@ const LAST_WORDS: Duration = Duration::from_millis(300);
 pub async fn acp(link: &Link<'_>, args: args::Acp) -> Outcome {
     let written = Arc::new(Written::default());
     let (transport, all_written) = wire::stdio(written.clone());
-    let (heard, mut incoming) = mpsc::unbounded_channel();
+    let (received, mut incoming) = mpsc::unbounded_channel();
     let agent = Agent.v1().name("kennel").on_receive_dispatch(
         async move |message: Dispatch, _| {
             match message {
                 Dispatch::Response(answer, router) => router.route_with_result(answer)?,
                 // Without a receiver the connection is being closed.
-                message => drop(heard.send(message)),
+                message => drop(received.send(message)),
             }
             Ok(())
         },
@@ -107,7 +107,7 @@ pub async fn acp(link: &Link<'_>, args: args::Acp) -> Outcome {
     // An editor that does not read does not keep this process.
     let _ = timeout(LAST_WORDS, all_written).await;
     served.map_err(|error| {
-        Failure::failed("acp", format!("the connection to the editor: {}", refused::said(&error)))
+        Failure::failed("acp", format!("the connection to the editor: {}", refused::message(&error)))
     })
 }
 

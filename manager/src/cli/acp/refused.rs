@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::cli::ui::error::Failure;
-use crate::cli::ui::error::words;
+use crate::cli::ui::error::text_of;
 
 /// Why an editor does not get what it asks for.
 pub struct Refused {
@@ -29,7 +29,7 @@ impl Refused {
 
 impl From<Failure> for Refused {
     fn from(failure: Failure) -> Self {
-        let why = words(&failure);
+        let why = text_of(&failure);
         let Failure::Problem(problem, _) = failure else {
             return Self::internal(why);
         };
@@ -86,7 +86,7 @@ pub(super) fn id(asked: &schema::SessionId) -> Result<SessionId, Refused> {
 }
 
 /// Returns the SDK's message, and after it the text in the error's data.
-pub(super) fn said(error: &Error) -> String {
+pub(super) fn message(error: &Error) -> String {
     let more = error.data.as_ref().map(|data| format!(" ({data})")).unwrap_or_default();
     format!("{}{more}", error.message)
 }

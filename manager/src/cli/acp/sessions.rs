@@ -22,7 +22,7 @@ use super::refused::id;
 use crate::cli::acp::refused::Refused;
 use crate::cli::link::random_key;
 use crate::cli::sessions::stable_id;
-use crate::cli::ui::error::words;
+use crate::cli::ui::error::text_of;
 use crate::cli::ui::error::{Failure, Outcome};
 use crate::client::Request;
 
@@ -50,7 +50,7 @@ impl<'a> Editor<'a> {
         match given.await {
             Ok(Some(reply)) if reply.next_process => notes.push(mcp::next_process(&reply.changed)),
             Ok(_) => {}
-            Err((failure, names)) => notes.push(mcp::left_out(&names, &words(&failure))),
+            Err((failure, names)) => notes.push(mcp::left_out(&names, &text_of(&failure))),
         }
         notes
     }
@@ -79,7 +79,7 @@ impl<'a> Editor<'a> {
                     );
                 }
                 if !names.is_empty() {
-                    notes.push(mcp::left_out(&names, &words(&failure)));
+                    notes.push(mcp::left_out(&names, &text_of(&failure)));
                 }
                 session
             }
@@ -88,8 +88,8 @@ impl<'a> Editor<'a> {
         let panel = self.open(session.id.clone(), false).await?;
         if let Some(panel) = &panel.1 {
             // The editor has not seen the notes from the agent's start.
-            let told = panel.told_before();
-            notes.extend(told.into_iter().filter(|_| session.turn_count == 0 && session.incarnation == 1));
+            let earlier = panel.earlier_notes();
+            notes.extend(earlier.into_iter().filter(|_| session.turn_count == 0 && session.incarnation == 1));
             panel.remark(notes);
         }
         let mut result = panel.0;
@@ -142,7 +142,7 @@ impl<'a> Editor<'a> {
         let found = self.link.get::<SessionInfo>(Request::get(&path)).await;
         let last_words = found.ok().and_then(|found| found.failure).map(|failure| failure.last_words);
         if let Err(failure) = self.link.ask(Request::delete(format!("{path}?force=true"))).await {
-            self.link.ui.note(&format!("{id} has failed and cannot be removed: {}", words(&failure)));
+            self.link.ui.note(&format!("{id} has failed and cannot be removed: {}", text_of(&failure)));
             return failure;
         }
         match failure {
@@ -240,11 +240,11 @@ impl<'a> Editor<'a> {
         if let Some(cwd) = request.cwd {
             sessions.retain(|session| Path::new(&session.workdir) == cwd);
         }
-        let told = |session: &SessionInfo| session.last_message_at.unwrap_or(session.created_at);
-        sessions.sort_by_key(|session| std::cmp::Reverse(told(session)));
+        let updated_at = |session: &SessionInfo| session.last_message_at.unwrap_or(session.created_at);
+        sessions.sort_by_key(|session| std::cmp::Reverse(updated_at(session)));
         let sessions = sessions.iter().map(|session| {
             let title = session.title.as_ref().or(session.first_prompt.as_ref());
-            json!({ "sessionId": session.id, "cwd": session.workdir, "title": title, "updatedAt": told(session) })
+            json!({ "sessionId": session.id, "cwd": session.workdir, "title": title, "updatedAt": updated_at(session) })
         });
         Ok(json!({ "sessions": sessions.collect::<Vec<_>>() }))
     }

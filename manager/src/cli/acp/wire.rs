@@ -74,13 +74,13 @@ impl Wire {
     }
 
     /// Leaves out the options that the editor does not know.
-    pub fn plain(&self, mut told: Value) -> Value {
+    pub fn plain(&self, mut reported: Value) -> Value {
         if !self.switches.get()
-            && let Some(Value::Array(options)) = told.get_mut("configOptions")
+            && let Some(Value::Array(options)) = reported.get_mut("configOptions")
         {
             options.retain(|option| option["type"] != "boolean");
         }
-        told
+        reported
     }
 
     /// Waits while the editor is far behind: what it has not read yet is safer in the journal.

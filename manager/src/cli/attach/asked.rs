@@ -9,7 +9,7 @@ use protocol::{CallId, PermissionId};
 use tokio::time::Instant;
 
 use super::permission::{Asked, answered};
-use super::view::{Said, View};
+use super::view::{Entered, View};
 use crate::cli::ui::form::Form;
 use crate::client::Request;
 
@@ -99,7 +99,7 @@ impl View<'_> {
     }
 
     /// Answers the permission that has an option of this number.
-    pub(super) fn choose(&mut self, number: usize) -> Said {
+    pub(super) fn choose(&mut self, number: usize) -> Entered {
         let found = self.open.iter().find_map(|open| {
             let option = open.options.get(number.checked_sub(open.first?)?)?;
             Some((open.id, option.id.clone()))
@@ -107,11 +107,11 @@ impl View<'_> {
         let Some((id, option)) = found else {
             let why = if (1..=self.numbered).contains(&number) { "waits any more" } else { "is there" };
             self.note(&format!("no option {number} {why}; a space before it makes it a prompt"));
-            return Said::Unsent;
+            return Entered::Unsent;
         };
         let path = format!("/v1/sessions/{}/permissions/{id}", self.session);
         let answer = AnswerRequest { answer: PermissionAnswer::Option(option) };
-        Said::request(Request::post(path).json(&answer).repeatable())
+        Entered::request(Request::post(path).json(&answer).repeatable())
     }
 
     pub(super) fn form(&mut self, id: CallId, method: &str, payload: &serde_json::Value) {
@@ -167,8 +167,8 @@ impl View<'_> {
         }
     }
 
-    pub(super) fn fill_in(&mut self, line: &str) -> Said {
-        let Some((id, form)) = self.forms.front_mut() else { return Said::Nothing };
+    pub(super) fn fill_in(&mut self, line: &str) -> Entered {
+        let Some((id, form)) = self.forms.front_mut() else { return Entered::Nothing };
         let (id, taken) = (*id, form.take(line));
         let question = form.question();
         match taken {
@@ -177,7 +177,7 @@ impl View<'_> {
                 self.forms.pop_front();
                 let request = self.answers(id, answer);
                 self.show_next();
-                return Said::request(request);
+                return Entered::request(request);
             }
             Ok(None) => question.iter().for_each(|question| self.note(question)),
             Err(why) => {
@@ -185,7 +185,7 @@ impl View<'_> {
                 question.iter().for_each(|question| self.note(question));
             }
         }
-        Said::Nothing
+        Entered::Nothing
     }
 
     fn answers(&self, id: CallId, answer: serde_json::Value) -> Request {
@@ -194,7 +194,7 @@ impl View<'_> {
     }
 
     /// Cancels the forms at the end of the input. Prints how other clients can answer a permission.
-    pub fn nobody_answers(&mut self) {
+    pub fn input_ended(&mut self) {
         self.mute = true;
         for (id, _) in std::mem::take(&mut self.forms) {
             let request = self.answers(id, serde_json::json!({ "action": "cancel" }));

@@ -151,7 +151,7 @@ impl<'a> Desk<'a> {
                 signal = self.signals.next() => signal,
             };
             if self.mind(signal) {
-                return Err(Failure::Told(exit::INTERRUPTED));
+                return Err(Failure::Printed(exit::INTERRUPTED));
             }
         }
     }
@@ -208,7 +208,7 @@ impl<'a> Desk<'a> {
                     Some(Typed::Detach) | None => return Ok(Left::Detached),
                     Some(Typed::End) => {
                         self.ended = true;
-                        self.view.nobody_answers();
+                        self.view.input_ended();
                     }
                 },
                 answer = answer(&mut self.asking) => self.answered(answer)?,
@@ -222,11 +222,11 @@ impl<'a> Desk<'a> {
     }
 
     fn say(&mut self, line: &str) -> Outcome {
-        let said = self.view.say(line)?;
-        match said {
-            view::Said::Request(request) => self.requests.push_back(*request),
-            view::Said::Unsent => self.refused = Some(exit::CONFLICT),
-            view::Said::Nothing => {}
+        let entered = self.view.enter(line)?;
+        match entered {
+            view::Entered::Request(request) => self.requests.push_back(*request),
+            view::Entered::Unsent => self.refused = Some(exit::CONFLICT),
+            view::Entered::Nothing => {}
         }
         Ok(())
     }
@@ -297,7 +297,7 @@ impl<'a> Desk<'a> {
                 answer = answer(&mut self.asking) => self.answered(answer)?,
                 signal = self.signals.next() => if self.mind(signal) {
                     self.view.note("what was typed last may not have been sent");
-                    return Err(Failure::Told(exit::INTERRUPTED));
+                    return Err(Failure::Printed(exit::INTERRUPTED));
                 },
             }
         }
@@ -306,7 +306,7 @@ impl<'a> Desk<'a> {
         self.link.ui.note(&self.view.parting());
         match self.refused {
             // A person at the terminal has seen the refusal.
-            Some(code) if !std::io::stdin().is_terminal() => Err(Failure::Told(code)),
+            Some(code) if !std::io::stdin().is_terminal() => Err(Failure::Printed(code)),
             _ => Ok(()),
         }
     }

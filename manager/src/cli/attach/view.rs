@@ -73,7 +73,7 @@ pub(super) enum Standing {
 }
 
 /// The result of a typed line.
-pub enum Said {
+pub enum Entered {
     /// The daemon is to be asked for it.
     Request(Box<Request>),
     /// The line was not sent, and a note names the reason.
@@ -82,7 +82,7 @@ pub enum Said {
     Nothing,
 }
 
-impl Said {
+impl Entered {
     pub(super) fn request(request: Request) -> Self {
         Self::Request(Box::new(request))
     }
@@ -190,7 +190,7 @@ impl<'a> View<'a> {
     pub fn refused(&mut self, failure: &Failure) -> Outcome {
         self.break_line()?;
         if let Some(text) = failure.text(false, self.ui.err_colour) {
-            self.ui.tell(&text);
+            self.ui.write_err(&text);
         }
         Ok(())
     }
@@ -234,17 +234,17 @@ impl<'a> View<'a> {
     }
 
     /// Does what a line asks for.
-    pub fn say(&mut self, line: &str) -> Outcome<Said> {
+    pub fn enter(&mut self, line: &str) -> Outcome<Entered> {
         self.show_due();
         if !self.forms.is_empty() {
             return Ok(self.fill_in(line));
         }
         if line.trim().is_empty() {
-            return Ok(Said::Nothing);
+            return Ok(Entered::Nothing);
         }
         if self.role == Role::Viewer {
             self.note("you look on; what you type is not sent");
-            return Ok(Said::Unsent);
+            return Ok(Entered::Unsent);
         }
         if let Ok(number) = line.parse::<usize>()
             && (!self.open.is_empty() || (1..=self.numbered).contains(&number))
@@ -258,7 +258,7 @@ impl<'a> View<'a> {
         let (text, attachments) = (line.trim_start().to_owned(), Vec::new());
         let prompt = PromptRequest { text, when_busy: WhenBusy::Queue, attachments };
         let path = format!("/v1/sessions/{}/prompts", self.session);
-        Ok(Said::request(Request::post(path).json(&prompt).key(&random_key()?)))
+        Ok(Entered::request(Request::post(path).json(&prompt).key(&random_key()?)))
     }
 
     pub(super) fn print(&self, text: &str) -> Outcome {

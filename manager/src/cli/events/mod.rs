@@ -98,7 +98,7 @@ fn line(json: &str, colour: bool) -> String {
     let Ok(head) = serde_json::from_str::<Head>(json) else {
         return render::line(json);
     };
-    let said = match serde_json::from_str::<Event>(json) {
+    let shown = match serde_json::from_str::<Event>(json) {
         Ok(event) => text::text(&event.kind),
         Err(_) => head.data.to_string(),
     };
@@ -114,7 +114,7 @@ fn line(json: &str, colour: bool) -> String {
         render::paint(&before, render::DIM, colour),
         render::line(head.session.as_deref().unwrap_or("-")),
         render::paint(&kind, style, colour),
-        render::line(&said)
+        render::line(&shown)
     );
     line.trim_end().to_owned()
 }

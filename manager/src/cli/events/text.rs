@@ -112,8 +112,8 @@ fn agent(kind: &EventKind) -> String {
         EventKind::ToolCallInterrupted { tool_call_id, .. } => tool_call_id.clone(),
         EventKind::AgentUpdated { payload, .. } if payload["sessionUpdate"] == "child_update" => {
             let text = payload["update"]["content"]["text"].as_str();
-            let said = text.map(render::output).unwrap_or_else(|| payload["update"].to_string());
-            format!("sub-agent {}: {said}", payload["sessionId"].as_str().unwrap_or_default())
+            let inner = text.map(render::output).unwrap_or_else(|| payload["update"].to_string());
+            format!("sub-agent {}: {inner}", payload["sessionId"].as_str().unwrap_or_default())
         }
         EventKind::PlanUpdated { payload, .. }
         | EventKind::UsageUpdated { payload, .. }

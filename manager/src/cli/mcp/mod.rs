@@ -130,7 +130,7 @@ impl ServerHandler for Server {
             Err(Failure::Problem(problem, _)) => CallToolResult::structured_error(
                 json!({ "code": problem.code, "error": problem.detail, "hint": problem.hint }),
             ),
-            Err(Failure::Told(_) | Failure::Unread) => CallToolResult::structured_error(json!({})),
+            Err(Failure::Printed(_) | Failure::Unread) => CallToolResult::structured_error(json!({})),
         };
         Ok(result.into())
     }
@@ -209,7 +209,7 @@ impl Server {
                     Failure::Problem(problem, _) => {
                         (400..500).contains(&problem.status) && problem.code != "overtaken"
                     }
-                    Failure::Told(_) | Failure::Unread => false,
+                    Failure::Printed(_) | Failure::Unread => false,
                 };
                 if refused(&failure) {
                     let _ = tokio::task::spawn_blocking(move || worktree.remove()).await;

@@ -48,11 +48,11 @@ pub async fn follow(link: &Link<'_>, session: &SessionId, prompt: PromptId, afte
         ended = stream(link, &mut view, after) => ended,
         () = interrupted() => {
             view.close();
-            link.ui.tell("\n");
+            link.ui.write_err("\n");
             link.ui.note(&format!(
                 "{prompt} goes on; `kennel events -f {session}` follows it, `kennel abort {session}` ends it"
             ));
-            return Err(Failure::Told(exit::INTERRUPTED));
+            return Err(Failure::Printed(exit::INTERRUPTED));
         }
     };
     view.close();

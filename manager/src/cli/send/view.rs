@@ -76,7 +76,7 @@ impl<'a> View<'a> {
         let next = held
             .into_iter()
             .chain(asked)
-            .chain(self.sign.map(|(_, told)| told))
+            .chain(self.sign.map(|(_, note_at)| note_at))
             .fold(self.next_tick, Instant::min);
         sleep_until(next).await;
     }
@@ -86,7 +86,7 @@ impl<'a> View<'a> {
         if self.asked.as_ref().is_some_and(|(until, ..)| *until <= now) {
             self.ask();
         }
-        if let Some((since, _)) = self.sign.filter(|(_, told)| *told <= now) {
+        if let Some((since, _)) = self.sign.filter(|(_, note_at)| *note_at <= now) {
             self.sign = Some((since, now + crate::cli::events::QUIET));
             self.note(&crate::cli::events::quiet(since.elapsed(), None));
         }
@@ -134,7 +134,7 @@ impl<'a> View<'a> {
         }
         self.clear();
         if self.ui.err_is_terminal && std::mem::take(&mut self.line_open) {
-            self.ui.tell("\n");
+            self.ui.write_err("\n");
         }
         self.ui.note(text);
     }
@@ -158,7 +158,7 @@ impl<'a> View<'a> {
             if std::mem::take(&mut self.line_open) {
                 rest.push('\n');
             }
-            self.ui.tell(&rest);
+            self.ui.write_err(&rest);
         }
     }
 
@@ -176,11 +176,11 @@ impl<'a> View<'a> {
             (Stream::Stdout, true) => self.ui.print(&shown),
             (Stream::Stdout, false) => self.ui.pass_on(&shown),
             (Stream::Stderr, true) => {
-                self.ui.tell(&shown);
+                self.ui.write_err(&shown);
                 Ok(())
             }
             (Stream::Stderr, false) => {
-                self.ui.tell_on(&shown);
+                self.ui.write_err_raw(&shown);
                 Ok(())
             }
         }
@@ -213,7 +213,7 @@ impl<'a> View<'a> {
         if !matches!(event.kind, EventKind::PermissionResolved { .. } | EventKind::PermissionExpired { .. }) {
             self.ask();
         }
-        Ok(self.heard(&event.kind))
+        Ok(self.take(&event.kind))
     }
 
     /// Prints the agent's text that arrives just after the end of its turn. No event marks the last piece.
@@ -238,7 +238,7 @@ impl<'a> View<'a> {
                 (true, _) if asks || text.is_some() => self.ui.object(frame.data.as_bytes())?,
                 (false, Some(text)) => self.chunk(Stream::Stdout, text)?,
                 // A question between turns waits for an answer, too.
-                _ if asks => drop(self.heard(&event.kind)),
+                _ if asks => drop(self.take(&event.kind)),
                 _ => {}
             }
         }
@@ -254,10 +254,10 @@ impl<'a> View<'a> {
     }
 
     /// Takes an event of this session or prompt. Returns how the prompt ended, if the event ends it.
-    pub(super) fn heard(&mut self, kind: &EventKind) -> End {
+    pub(super) fn take(&mut self, kind: &EventKind) -> End {
         let end = self.end(kind);
         if end.is_none() {
-            self.tell(kind);
+            self.note_event(kind);
         }
         end
     }
@@ -292,14 +292,14 @@ impl<'a> View<'a> {
                     .hint(format!("`kennel logs {session}` shows why; `kennel restart {session}` goes on"))
             }
             EventKind::SessionDeleted {} => Failure::failed("removed", format!("{session} was removed")),
-            // `tell` lists every kind.
+            // `note_event` lists every kind.
             _ => return None,
         };
         Some(Err(failure))
     }
 
     /// Prints a note about an event that does not end the prompt.
-    fn tell(&mut self, kind: &EventKind) {
+    fn note_event(&mut self, kind: &EventKind) {
         let (session, prompt) = (self.session.clone(), self.prompt);
         match kind {
             EventKind::PromptQueued { position, .. } => {

@@ -33,7 +33,7 @@ pub enum Failure {
     /// An error to print, and the exit code.
     Problem(Box<Problem>, u8),
     /// The exit code after an error that is printed already.
-    Told(u8),
+    Printed(u8),
     /// The reader of the output has closed it.
     Unread,
 }
@@ -97,14 +97,14 @@ impl Failure {
     pub fn detail(&self) -> Option<&str> {
         match self {
             Self::Problem(problem, _) => Some(&problem.detail),
-            Self::Told(_) | Self::Unread => None,
+            Self::Printed(_) | Self::Unread => None,
         }
     }
 
     /// The exit code.
     pub fn exit(&self) -> u8 {
         match self {
-            Self::Problem(_, exit) | Self::Told(exit) => *exit,
+            Self::Problem(_, exit) | Self::Printed(exit) => *exit,
             Self::Unread => 0,
         }
     }
@@ -198,7 +198,7 @@ impl From<io::Error> for Failure {
 }
 
 /// A failure in one line, with what to do about it.
-pub fn words(failure: &Failure) -> String {
+pub fn text_of(failure: &Failure) -> String {
     let Failure::Problem(problem, _) = failure else {
         return "it was not possible".to_owned();
     };
@@ -251,6 +251,6 @@ mod tests {
         assert_eq!(failure.text(false, false).unwrap(), "error: it \\u{1b}[2J broke\nhint: mend it\n");
         let json: Problem = serde_json::from_str(&failure.text(true, false).unwrap()).unwrap();
         assert_eq!((json.status, &*json.code), (409, "busy"));
-        assert!(Failure::Told(1).text(false, false).is_none());
+        assert!(Failure::Printed(1).text(false, false).is_none());
     }
 }

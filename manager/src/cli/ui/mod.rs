@@ -93,19 +93,19 @@ impl Ui {
     pub fn note(&self, text: &str) {
         if !self.quiet {
             let text = render::paint(&render::line(text), render::DIM, self.err_colour);
-            self.tell(&format!("{text}\n"));
+            self.write_err(&format!("{text}\n"));
         }
     }
 
-    /// Writes to standard error. Whether anybody reads it changes nothing.
-    pub fn tell(&self, text: &str) {
-        tell(text);
+    /// Writes to standard error. A reader that has closed it changes nothing.
+    pub fn write_err(&self, text: &str) {
+        write_err(text);
     }
 
-    /// The same with what an agent wrote, as [`pass_on`](Self::pass_on).
-    pub fn tell_on(&self, text: &str) {
+    /// Writes an agent's bytes to standard error, like [`pass_on`](Self::pass_on).
+    pub fn write_err_raw(&self, text: &str) {
         match self.err_is_terminal {
-            true => self.tell(&render::output(text)),
+            true => self.write_err(&render::output(text)),
             false => to_stderr(text),
         }
     }
@@ -156,7 +156,7 @@ impl Ui {
 }
 
 /// Writes to standard error, before it is known how the command line wants it.
-pub fn tell(text: &str) {
+pub fn write_err(text: &str) {
     to_stderr(&render::printed(text));
 }
 
@@ -209,14 +209,14 @@ fn to_stderr(text: &str) {
 /// Prints clap's text on the command line: help to standard output, errors to standard error, with its
 /// colours where the user wants them.
 pub fn unparsed(error: &clap::Error) {
-    let (said, to_err) = (error.render(), error.use_stderr());
+    let (rendered, to_err) = (error.render(), error.use_stderr());
     let choice = match to_err {
         true => anstream::AutoStream::choice(&io::stderr()),
         false => anstream::AutoStream::choice(&io::stdout()),
     };
     let text = match choice {
-        anstream::ColorChoice::Never => said.to_string(),
-        _ => said.ansi().to_string(),
+        anstream::ColorChoice::Never => rendered.to_string(),
+        _ => rendered.ansi().to_string(),
     };
-    if to_err { tell(&text) } else { print(&text) }
+    if to_err { write_err(&text) } else { print(&text) }
 }

@@ -132,7 +132,7 @@ pub(super) fn run(command: &mut Command) -> Result<String, String> {
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| format!("git cannot be run: {error}"))?;
-    let (Ok(printed), Ok(said)) = (read(child.stdout.take()), read(child.stderr.take())) else {
+    let (Ok(printed), Ok(messages)) = (read(child.stdout.take()), read(child.stderr.take())) else {
         end(&mut child, || {});
         return Err("git cannot be run: no thread can be started".into());
     };
@@ -140,14 +140,14 @@ pub(super) fn run(command: &mut Command) -> Result<String, String> {
     let ended = |text: &mpsc::Receiver<Vec<u8>>, deadline: Instant| {
         text.recv_timeout(deadline.saturating_duration_since(Instant::now()))
     };
-    let (Ok(printed), Ok(said)) = (ended(&printed, deadline), ended(&said, deadline)) else {
+    let (Ok(printed), Ok(messages)) = (ended(&printed, deadline), ended(&messages, deadline)) else {
         // git closes both pipes when it ends.
-        end(&mut child, || drop(ended(&said, Instant::now() + GRACE)));
+        end(&mut child, || drop(ended(&messages, Instant::now() + GRACE)));
         return Err(format!("{STUCK} within {} seconds and was killed", LONGEST.as_secs()));
     };
     let status = child.wait().map_err(|error| format!("git cannot be waited for: {error}"))?;
     if !status.success() {
-        return Err(String::from_utf8_lossy(&said).trim().to_owned());
+        return Err(String::from_utf8_lossy(&messages).trim().to_owned());
     }
     Ok(String::from_utf8_lossy(&printed).trim_end_matches('\n').to_owned())
 }
@@ -180,6 +180,6 @@ fn read(pipe: Option<impl Read + Send + 'static>) -> std::io::Result<mpsc::Recei
 pub(super) fn defines_hooks(directory: &Path, around: &[(&str, &Path)]) -> bool {
     match tried(directory, around, &["config", "--includes", "--name-only", "--get-regexp", REFUSED]) {
         Ok(found) => !found.is_empty(),
-        Err(said) => said.starts_with(STUCK),
+        Err(messages) => messages.starts_with(STUCK),
     }
 }

@@ -95,7 +95,7 @@ impl Free {
         refuses_hooks(path)?;
         if let Some((branch, commit)) = &self.branch {
             let delete = ["update-ref", "--no-deref", "-d", branch, commit];
-            in_it(path, &delete).map_err(said)?;
+            in_it(path, &delete).map_err(first_line)?;
         }
         discard(path, &self.own).map_err(|error| format!("it cannot be removed: {error}"))
     }
@@ -167,13 +167,13 @@ fn in_it(path: &Path, args: &[&str]) -> Result<String, String> {
 }
 
 /// Returns the first line of git's message.
-fn said(what: String) -> String {
+fn first_line(what: String) -> String {
     format!("git: {}", what.lines().next().unwrap_or_default())
 }
 
 /// Makes sure that nothing in a worktree is changed or under way. Gives its own git directory.
 fn looked_into(path: &Path) -> Result<PathBuf, String> {
-    let asked = |args: &[&str]| in_it(path, args).map_err(said);
+    let asked = |args: &[&str]| in_it(path, args).map_err(first_line);
     if asked(&["rev-parse", "--show-toplevel"])?.as_str() != path.to_string_lossy() {
         return Err("its `.git` leads to another directory".to_owned());
     }
@@ -190,7 +190,7 @@ fn looked_into(path: &Path) -> Result<PathBuf, String> {
         return Err(format!("in use: git has `{under_way}` for it"));
     }
     let staged = asked(&["diff-index", "--cached", "--name-only", "--no-ext-diff", "HEAD", "--"])?;
-    let changed = changed(path).map_err(said)?;
+    let changed = changed(path).map_err(first_line)?;
     match staged.lines().count().max(changed) {
         0 => Ok(own),
         1 => Err("1 file is not committed".to_owned()),
@@ -228,7 +228,7 @@ fn nothing_is_only_here(path: &Path, branch: Option<&str>) -> Result<(), String>
     let mut args = vec!["rev-list", "--count", "HEAD"];
     args.extend(full.as_deref());
     args.extend(["--not", &exclude, "--branches", "--tags", "--remotes", "--"]);
-    let count = in_it(path, &args).map_err(said)?;
+    let count = in_it(path, &args).map_err(first_line)?;
     match count.as_str() {
         "0" => Ok(()),
         count => Err(format!(

@@ -38,7 +38,7 @@ impl<'a> Panel<'a> {
             };
             // The editor's prompts end here with an error. The editor's next prompt tries again.
             self.complain("cannot follow the session", &failure);
-            self.give_up(&crate::cli::ui::error::words(&failure));
+            self.give_up(&crate::cli::ui::error::text_of(&failure));
             self.changed.notified().await;
         }
     }
@@ -110,7 +110,7 @@ impl<'a> Panel<'a> {
         let Ok(event) = serde_json::from_str::<Event>(&frame.data) else {
             return Ok((None, Vec::new()));
         };
-        Ok((event.kind.prompt(), state.story.tell(&event.kind)))
+        Ok((event.kind.prompt(), state.story.translate(&event.kind)))
     }
 
     /// Shows something that has been.
@@ -142,11 +142,11 @@ impl<'a> Panel<'a> {
             }
             Shown::Note(text) => {
                 let state = self.state.borrow();
-                let heard = match about {
+                let answered = match about {
                     Some(prompt) => state.is_shown(prompt),
                     None => !(state.ours.is_empty() && state.followed.is_empty() && state.watched.is_empty()),
                 };
-                match heard {
+                match answered {
                     true => self.wire.update(&self.id, updates::quoted(&text)),
                     false => self.link.ui.note(&format!("{}: {text}", self.id)),
                 }
@@ -180,7 +180,7 @@ impl<'a> Panel<'a> {
     }
 
     pub(in crate::cli::acp) fn complain(&self, what: &str, failure: &Failure) {
-        self.link.ui.note(&format!("{}: {what}: {}", self.id, crate::cli::ui::error::words(failure)));
+        self.link.ui.note(&format!("{}: {what}: {}", self.id, crate::cli::ui::error::text_of(failure)));
     }
 }
 

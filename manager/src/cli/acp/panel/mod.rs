@@ -44,7 +44,7 @@ pub struct Panel<'a> {
     /// Notes that the editor receives first.
     remarks: RefCell<Vec<String>>,
     /// Notes from before it was opened.
-    told_before: RefCell<Vec<String>>,
+    earlier_notes: RefCell<Vec<String>>,
     /// Under this id it is attached, if it is.
     pub(super) attached: Cell<EventId>,
     /// It was attached.
@@ -101,7 +101,7 @@ impl<'a> Panel<'a> {
             retired: Cell::new(false),
             changed: Notify::new(),
             remarks: RefCell::default(),
-            told_before: RefCell::default(),
+            earlier_notes: RefCell::default(),
             attached: Cell::new(0),
             came: Notify::new(),
             again: Cell::new(false),
@@ -121,7 +121,7 @@ impl<'a> Panel<'a> {
                                 panel.wire.room().await;
                                 panel.replay(shown);
                             } else if let Shown::Note(text) = shown {
-                                panel.told_before.borrow_mut().push(text);
+                                panel.earlier_notes.borrow_mut().push(text);
                             }
                         }
                     }
@@ -143,8 +143,8 @@ impl<'a> Panel<'a> {
     }
 
     /// Notes from before it was opened that the editor was not shown.
-    pub(super) fn told_before(&self) -> Vec<String> {
-        std::mem::take(&mut *self.told_before.borrow_mut())
+    pub(super) fn earlier_notes(&self) -> Vec<String> {
+        std::mem::take(&mut *self.earlier_notes.borrow_mut())
     }
 
     /// Keeps notes that the editor receives once the session is open.

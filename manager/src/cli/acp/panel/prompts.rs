@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::{Ours, Panel};
+use crate::cli::acp::content::Content;
 use crate::cli::acp::refused::Refused;
-use crate::cli::acp::said::Said;
 use crate::cli::acp::story::End;
 use crate::cli::acp::{Busy, Editor};
 use crate::cli::link::read;
@@ -31,7 +31,7 @@ impl<'a> Panel<'a> {
     pub async fn prompt(
         self: Rc<Self>,
         editor: &Editor<'a>,
-        said: Said,
+        content: Content,
         withdrawn: RequestCancellation,
         busy: Busy,
     ) -> Result<Value, Refused> {
@@ -44,7 +44,7 @@ impl<'a> Panel<'a> {
         let accepted = {
             // Each has a connection of its own: the daemon would take them in any order.
             let _in_order = self.in_order.lock().await;
-            self.post(said).await
+            self.post(content).await
         };
         // Unless the editor has opened the session anew meanwhile.
         let panel = editor.panel(&self.id).unwrap_or_else(|| self.clone());
@@ -76,8 +76,8 @@ impl<'a> Panel<'a> {
         }
     }
 
-    pub(super) async fn post(&self, said: Said) -> Outcome<PromptId> {
-        let Said { text, attachments, inline } = said;
+    pub(super) async fn post(&self, content: Content) -> Outcome<PromptId> {
+        let Content { text, attachments, inline } = content;
         let prompt = PromptRequest { text, when_busy: Default::default(), attachments };
         match (self.accepted(&prompt).await, inline) {
             (Err(Failure::Problem(problem, _)), Some(text)) if problem.code == "no_attachments" => {

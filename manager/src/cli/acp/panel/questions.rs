@@ -62,7 +62,7 @@ impl<'a> Panel<'a> {
             // The first answer counts, from any client.
             Err(failure) if failure.is("permission_settled") || failure.is("no_such_permission") => {}
             Err(failure) => {
-                let why = crate::cli::ui::error::words(&failure);
+                let why = crate::cli::ui::error::text_of(&failure);
                 self.wire.update(&self.id, updates::quoted(&format!("{permission} was not answered: {why}")));
             }
         }

@@ -119,7 +119,7 @@ impl Story {
         match kind {
             EventKind::AgentUpdated { prompt_id, payload } if !opened => {
                 let others = changes.into_iter().filter(|it| it["sessionUpdate"] != payload["sessionUpdate"]);
-                told(*prompt_id, payload)
+                as_update(*prompt_id, payload)
                     .into_iter()
                     .chain(others.map(|it| Shown::Update(None, it)))
                     .collect()
@@ -143,15 +143,15 @@ impl Story {
     }
 
     /// Takes the next event. Returns what the editor is shown, or asked, for it.
-    pub fn tell(&mut self, kind: &EventKind) -> Vec<Shown> {
+    pub fn translate(&mut self, kind: &EventKind) -> Vec<Shown> {
         if is_about_settings(kind) {
             return self.set(kind);
         }
-        self.tell_of_prompts(kind)
+        self.prompt_event(kind)
     }
 
     /// Takes events of prompts and turns; passes the other kinds on.
-    fn tell_of_prompts(&mut self, kind: &EventKind) -> Vec<Shown> {
+    fn prompt_event(&mut self, kind: &EventKind) -> Vec<Shown> {
         match kind {
             EventKind::PromptAccepted { prompt_id, text, attachments, .. } => {
                 let text = attachments::told(text, attachments.iter().map(|it| &*it.name));
@@ -188,12 +188,12 @@ impl Story {
                 self.last_message = Some(text.clone());
                 vec![note(text.clone())]
             }
-            other => self.tell_of_agent(other),
+            other => self.agent_event(other),
         }
     }
 
     /// Translates the agent's messages, tool calls and questions; passes the other kinds on.
-    fn tell_of_agent(&mut self, kind: &EventKind) -> Vec<Shown> {
+    fn agent_event(&mut self, kind: &EventKind) -> Vec<Shown> {
         match kind {
             EventKind::MessageChunk { prompt_id, text, payload, .. } => {
                 let update = payload.clone().unwrap_or_else(|| message(text));
@@ -210,8 +210,8 @@ impl Story {
                 let update = json!({ "sessionUpdate": "tool_call_update", "toolCallId": tool_call_id, "status": "failed" });
                 vec![Shown::Update(Some(*prompt_id), update)]
             }
-            EventKind::UsageUpdated { payload, .. } => told(None, payload),
-            EventKind::AgentUpdated { prompt_id, payload } => told(*prompt_id, payload),
+            EventKind::UsageUpdated { payload, .. } => as_update(None, payload),
+            EventKind::AgentUpdated { prompt_id, payload } => as_update(*prompt_id, payload),
             EventKind::PermissionRequested { permission_id, prompt_id, title, payload, .. } => {
                 let question = Question { prompt: *prompt_id, title: title.clone(), params: payload.clone() };
                 self.questions.insert(*permission_id, question);
@@ -231,13 +231,13 @@ impl Story {
                 self.calls.remove(call_id);
                 vec![Shown::CallSettled(*call_id)]
             }
-            other => self.tell_of_session(other),
+            other => self.session_event(other),
         }
     }
 
     /// Takes events of the session, its processes and its clients. The match names every kind, so that the compiler
     /// reports a new one.
-    fn tell_of_session(&mut self, kind: &EventKind) -> Vec<Shown> {
+    fn session_event(&mut self, kind: &EventKind) -> Vec<Shown> {
         match kind {
             EventKind::DriverChanged { driver } => vec![Shown::Driver(*driver)],
             EventKind::SessionStalled { step, quiet_ms, .. } => {
@@ -389,7 +389,7 @@ impl Story {
 }
 
 /// Returns the agent's report as an update, if it is one. Token counts at the end of a turn are no updates.
-fn told(prompt: Option<PromptId>, payload: &Value) -> Vec<Shown> {
+fn as_update(prompt: Option<PromptId>, payload: &Value) -> Vec<Shown> {
     let is_update = payload["sessionUpdate"].is_string();
     is_update.then(|| Shown::Update(prompt, payload.clone())).into_iter().collect()
 }
