@@ -19,7 +19,7 @@ pub struct Daemon {
 
 /// The result of a command.
 #[derive(Debug)]
-pub struct Said {
+pub struct CommandOutput {
     /// Its exit status.
     pub code: Option<i32>,
     /// Its standard output.
@@ -116,15 +116,15 @@ impl Daemon {
     }
 
     /// Runs a command to its end.
-    pub fn run(&self, args: &[&str]) -> Said {
+    pub fn run(&self, args: &[&str]) -> CommandOutput {
         finish(self.spawn(args))
     }
 
     /// Runs a command that must succeed, and gives what it printed.
     pub fn ok(&self, args: &[&str]) -> String {
-        let said = self.run(args);
-        assert_eq!(said.code, Some(0), "kennel {args:?}: {said:#?}");
-        said.stdout
+        let output = self.run(args);
+        assert_eq!(output.code, Some(0), "kennel {args:?}: {output:#?}");
+        output.stdout
     }
 
     /// Runs a command with `--json` that must succeed, and gives the object it printed.
@@ -240,12 +240,12 @@ fn within(bound: std::time::Duration, mut is_so: impl FnMut() -> bool) -> bool {
 }
 
 /// Waits for a command's end, with a bound, and returns its output.
-pub fn finish(child: Child) -> Said {
+pub fn finish(child: Child) -> CommandOutput {
     finish_within(child, BOUND)
 }
 
 /// Waits for a command's end, with this bound, and returns its output.
-pub fn finish_within(mut child: Child, bound: std::time::Duration) -> Said {
+pub fn finish_within(mut child: Child, bound: std::time::Duration) -> CommandOutput {
     fn read(mut from: impl Read + Send + 'static) -> std::thread::JoinHandle<String> {
         std::thread::spawn(move || {
             let mut bytes = Vec::new();
@@ -267,5 +267,5 @@ pub fn finish_within(mut child: Child, bound: std::time::Duration) -> Said {
         }
         std::thread::park_timeout(std::time::Duration::from_millis(2));
     };
-    Said { code: status.code(), stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
+    CommandOutput { code: status.code(), stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
 }

@@ -42,12 +42,12 @@ fn current(name: &str, argument: &str, id: &str) -> PathBuf {
     let path = beside(name);
     let child = Command::new(&path).arg(argument).stdout(Stdio::piped()).spawn();
     let output = child.unwrap_or_else(|error| panic!("{}: {error}", path.display())).wait_with_output();
-    let said = String::from_utf8(output.unwrap().stdout).unwrap();
-    let said = said.trim();
+    let result = String::from_utf8(output.unwrap().stdout).unwrap();
+    let result = result.trim();
     let path_shown = path.display();
     assert!(
-        said.trim_end_matches(')').ends_with(id),
-        "{path_shown} is stale (`{said}` is not {id}): run `cargo test --workspace`, which builds it"
+        result.trim_end_matches(')').ends_with(id),
+        "{path_shown} is stale (`{result}` is not {id}): run `cargo test --workspace`, which builds it"
     );
     path
 }

@@ -96,8 +96,8 @@ async fn an_agent_that_takes_only_text_is_given_texts_and_never_half_of_a_prompt
         panic!("{end:?}")
     };
     assert_eq!((&*stop_reason, &*host.printed(&id, sent).await), ("error", ""));
-    let said = "the agent takes no pictures (a.png); the prompt was not given to it";
-    host.event(&id, said, |kind| *kind == EventKind::SystemMessage { text: said.into() }).await;
+    let output = "the agent takes no pictures (a.png); the prompt was not given to it";
+    host.event(&id, output, |kind| *kind == EventKind::SystemMessage { text: output.into() }).await;
     assert_eq!(host.run(&id, "say on").await, "on");
     assert_eq!(kept(&host), 0);
 }
@@ -217,20 +217,20 @@ fn files_on_the_command_line_go_with_the_prompt_as_they_are_then() {
     daemon.ok(&["abort", "session-1"]);
     daemon.idle("session-1");
     let workdir = daemon.workdir().display().to_string();
-    let said = daemon.ok(&["subagent", "result", "session-1"]);
+    let output = daemon.ok(&["subagent", "result", "session-1"]);
     let seen = format!(
         "image image/png file://{workdir}/a%20picture.png iVBORw==, resource text/plain file://{workdir}/notes words"
     );
-    assert!(said.contains(&seen), "{said}\n{seen}");
+    assert!(output.contains(&seen), "{output}\n{seen}");
     for (files, code) in
         [(&picture, 2), (&file("large", &vec![b'x'; (8 << 20) + 1]), 2), (&"/dev/zero".to_owned(), 2)]
     {
-        let said = daemon.run(&["send", "session-1", "attached", "--file", files]);
-        assert_eq!(said.code, Some(code), "{said:?}");
-        assert!(said.stderr.contains("nothing was sent"), "{said:?}");
+        let output = daemon.run(&["send", "session-1", "attached", "--file", files]);
+        assert_eq!(output.code, Some(code), "{output:?}");
+        assert!(output.stderr.contains("nothing was sent"), "{output:?}");
     }
     daemon.ok(&["start"]);
-    let said = daemon.run(&["send", "session-2", "true", "--file", &notes]);
-    assert_eq!(said.code, Some(7), "{said:?}");
-    assert!(said.stderr.contains("takes no attachments"), "{said:?}");
+    let output = daemon.run(&["send", "session-2", "true", "--file", &notes]);
+    assert_eq!(output.code, Some(7), "{output:?}");
+    assert!(output.stderr.contains("takes no attachments"), "{output:?}");
 }

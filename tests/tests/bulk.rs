@@ -80,13 +80,13 @@ async fn a_turn_of_a_million_pieces_is_nobody_elses_time() {
         assert!(result.truncated && result.text.contains("first"), "{} bytes", result.text.len());
         assert_eq!(result.outcome, Some(manager::protocol::event::Outcome::Completed));
         // The agent receives the earlier turns as far as there is room, and no part of a turn without room.
-        for (prompt, told) in [("second", "second"), ("third", "second\n\nthird")] {
+        for (prompt, received) in [("second", "second"), ("third", "second\n\nthird")] {
             let sent = host.send(&large, prompt).await;
             host.manager.wait(&large, manager::WaitFor::Idle, Some(BOUND)).await.unwrap();
             let result = host.manager.turn_result(&large).await.unwrap();
             assert_eq!(result.prompt_id, Some(sent));
-            for line in told.lines() {
-                assert!(result.text.contains(line), "{told}: {}", result.text);
+            for line in received.lines() {
+                assert!(result.text.contains(line), "{received}: {}", result.text);
             }
             assert!(result.text.len() < 1_000 && !result.text.contains("first"), "{}", result.text);
         }
@@ -146,8 +146,8 @@ fn a_daemon_that_was_stopped_blames_no_worker_for_it() {
         let stopped = std::time::Instant::now();
         until("that is over", || (stopped.elapsed().as_millis() > 2_500).then_some(()));
         signal(status.pid, nix::sys::signal::Signal::SIGCONT);
-        let said = harness::daemon::finish(starting);
-        assert_eq!(said.code, Some(0), "{said:?}");
+        let output = harness::daemon::finish(starting);
+        assert_eq!(output.code, Some(0), "{output:?}");
         daemon.ok(&["wait", &id, "--until", "ready", "--timeout", "20s"]);
         let session: manager::protocol::api::SessionInfo = daemon.json(&["show", &id]);
         assert_eq!(session.incarnation, 1, "{session:?}");

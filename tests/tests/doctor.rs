@@ -12,10 +12,10 @@ use super::containment::{daemon_over, users};
 
 /// Returns the doctor's exit status, and the findings by name.
 fn doctor(daemon: &Daemon) -> (Option<i32>, Vec<Value>) {
-    let said = daemon.run(&["doctor", "--json"]);
+    let output = daemon.run(&["doctor", "--json"]);
     let findings: Vec<Value> =
-        serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said:?}"));
-    (said.code, findings)
+        serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    (output.code, findings)
 }
 
 fn finding<'a>(findings: &'a [Value], name: &str) -> &'a Value {

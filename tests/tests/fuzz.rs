@@ -67,9 +67,9 @@ fn a_worker_that_hears_fuzzed_commands_leaves_with_a_status_and_little_memory() 
         let mut command = Command::new(worker());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).env_clear();
         let mut child = command.spawn().unwrap();
-        let said: Vec<Vec<u8>> = (0..3).map(|_| mutator.make()).collect();
+        let output: Vec<Vec<u8>> = (0..3).map(|_| mutator.make()).collect();
         let mut stdin = child.stdin.take().unwrap();
-        for bytes in &said {
+        for bytes in &output {
             // It may have left over the one before.
             let _ = stdin.write_all(bytes);
         }
@@ -77,8 +77,12 @@ fn a_worker_that_hears_fuzzed_commands_leaves_with_a_status_and_little_memory() 
         drop(stdin);
         let left = finish(child);
         let code = left.code;
-        assert!(code.is_some() && code != PANICKED, "case {case}: {code:?} after {said:?}\n{}", left.stderr);
-        assert!(peak.unwrap_or(0) < MOST_KIB, "case {case}: {peak:?} KiB after {said:?}");
+        assert!(
+            code.is_some() && code != PANICKED,
+            "case {case}: {code:?} after {output:?}\n{}",
+            left.stderr
+        );
+        assert!(peak.unwrap_or(0) < MOST_KIB, "case {case}: {peak:?} KiB after {output:?}");
     }
 }
 
@@ -145,8 +149,8 @@ max_size = "2GiB"
         let text = mutator.make();
         std::fs::write(&path, &text).unwrap();
         if let Err(error) = Config::load(&path) {
-            let said = error.to_string();
-            assert!(said.contains("config.toml"), "{said}\nof\n{}", String::from_utf8_lossy(&text));
+            let output = error.to_string();
+            assert!(output.contains("config.toml"), "{output}\nof\n{}", String::from_utf8_lossy(&text));
         }
     }
 }
@@ -322,11 +326,11 @@ async fn a_manager_over_fuzzed_rows_starts_and_keeps_and_says_what_it_cannot_rea
         let manager = begun.unwrap_or_else(|error| panic!("case {case}: {error}, of {what}"));
         let _ = manager.list_sessions().await;
         let mut events = manager.subscribe(Some(0), None);
-        let mut said = false;
+        let mut output = false;
         while let Ok(Some(records)) = events.ready().await {
             let kinds = records.iter().filter_map(|record| Some(record.event().ok()?.kind));
             let damaged = |text: &str| text.starts_with("the journal was damaged");
-            said |= kinds
+            output |= kinds
                 .into_iter()
                 .any(|kind| matches!(kind, EventKind::SystemMessage { text } if damaged(&text)));
         }
@@ -336,12 +340,12 @@ async fn a_manager_over_fuzzed_rows_starts_and_keeps_and_says_what_it_cannot_rea
         let ended = tokio::time::timeout(BOUND, manager.shutdown()).await;
         assert!(ended.is_ok(), "case {case}: no end over {what}");
         let kept = std::fs::read(state.join("journal.db.damaged-1")).ok();
-        assert_eq!(said, kept.is_some(), "case {case}: what was lost is said, of {what}");
+        assert_eq!(output, kept.is_some(), "case {case}: what was lost is said, of {what}");
         assert!(
             kept.as_ref().is_none_or(|kept| *kept == found),
             "case {case}: it is kept as found, of {what}"
         );
-        *if said { &mut salvaged } else { &mut harmless } += 1;
+        *if output { &mut salvaged } else { &mut harmless } += 1;
     }
     assert!(harmless > 0 && salvaged > 0, "{harmless} harmless, {salvaged} salvaged");
 }

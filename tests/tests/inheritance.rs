@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use harness::daemon::{Daemon, Said, finish};
+use harness::daemon::{CommandOutput, Daemon, finish};
 use harness::real::*;
 use manager::protocol::SandboxBy;
 
@@ -87,7 +87,7 @@ impl World {
     }
 
     /// Runs a command in a process in which this was run before.
-    fn after(&self, set_up: &str, through: &[&str], args: &[&str]) -> Said {
+    fn after(&self, set_up: &str, through: &[&str], args: &[&str]) -> CommandOutput {
         let plain = self.daemon.command(args);
         let mut command = Command::new("sh");
         command.args(["-c", &format!("{set_up} && exec \"$@\""), "sh"]).args(through);
@@ -100,9 +100,9 @@ impl World {
         });
         let null = std::process::Stdio::null;
         command.stdin(null()).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-        let said = finish(command.spawn().unwrap());
-        assert_eq!(said.code, Some(0), "{args:?}: {said:#?}");
-        said
+        let output = finish(command.spawn().unwrap());
+        assert_eq!(output.code, Some(0), "{args:?}: {output:#?}");
+        output
     }
 
     /// Returns the report of a program in such a session, created by a client with this umask.

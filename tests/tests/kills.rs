@@ -217,9 +217,9 @@ fn kill_manager_while_it_commits_keeps_every_acknowledged_prompt() {
         daemon.kill();
         for sender in senders {
             // Each finds the manager gone or not, starts the next one if it must, and sends again under its key.
-            let said = finish(sender);
-            assert_eq!(said.code, Some(0), "{said:#?}");
-            acknowledged.push(serde_json::from_str::<Accepted>(&said.stdout).unwrap().prompt_id);
+            let output = finish(sender);
+            assert_eq!(output.code, Some(0), "{output:#?}");
+            acknowledged.push(serde_json::from_str::<Accepted>(&output.stdout).unwrap().prompt_id);
         }
     }
     std::fs::write(go_on, "").unwrap();
@@ -306,8 +306,8 @@ fn ten_commands_at_once_start_one_daemon() {
     let commands: Vec<_> = (0..10).map(|_| daemon.spawn(&["--json", "daemon", "start"])).collect();
     let mut pids = Vec::new();
     for command in commands {
-        let said = finish(command);
-        assert_eq!(said.code, Some(0), "{said:#?}");
+        let output = finish(command);
+        assert_eq!(output.code, Some(0), "{output:#?}");
         pids.push(daemon.pid());
     }
     pids.dedup();
@@ -333,8 +333,8 @@ fn what_is_used_of_the_restart_budget_and_a_failure_outlive_the_managers_death()
     assert!(reason.contains("3 deaths"), "{reason}");
     daemon.kill();
     assert_eq!(failed("that it is on record").failure.unwrap().reason, reason);
-    let said = daemon.run(&["send", "one", "echo"]);
-    assert!(said.code == Some(7) && said.stderr.contains("kennel restart"), "{said:?}");
+    let output = daemon.run(&["send", "one", "echo"]);
+    assert!(output.code == Some(7) && output.stderr.contains("kennel restart"), "{output:?}");
     daemon.ok(&["restart", "one"]);
     // With all of its budget.
     dies();

@@ -148,8 +148,8 @@ async fn an_agent_has_no_more_processes_than_it_may_have() {
         };
         assert!(!exit.unwrap().is_success(), "{keeper}");
         assert_eq!(host.printed(&id, prompt).await, "");
-        let told = |event: &Event| matches!(&event.kind, EventKind::SystemMessage { text } if text.contains("20 are allowed"));
-        assert_eq!(host.events(&id).await.iter().any(told), keeper == Keeper::Watched);
+        let received = |event: &Event| matches!(&event.kind, EventKind::SystemMessage { text } if text.contains("20 are allowed"));
+        assert_eq!(host.events(&id).await.iter().any(received), keeper == Keeper::Watched);
         assert!(oom_kills(host, &id).await.is_empty());
         assert_eq!(host.manager.get_session(&id).await.unwrap().limited_by.unwrap().pids, Some(keeper));
         bounds.end().await;
@@ -246,10 +246,10 @@ fn an_ordinary_user_has_what_was_given_to_it_and_show_says_what_is_in_force() {
             daemon.idle("greedy");
             let shown = daemon.ok(&["show", "greedy"]);
             assert!(shown.contains(&format!("memory:      64MiB ({keeper})\n")), "{shown}");
-            let said = daemon.run(&["send", "greedy", "eat 300000000; sleep 60000ms"]);
-            assert_eq!(said.code, Some(1), "{said:?}");
-            assert!(said.stderr.contains("killed for their memory"), "{said:?}");
-            assert!(said.stderr.contains(&format!("the limit is 64MiB ({keeper})")), "{said:?}");
+            let output = daemon.run(&["send", "greedy", "eat 300000000; sleep 60000ms"]);
+            assert_eq!(output.code, Some(1), "{output:?}");
+            assert!(output.stderr.contains("killed for their memory"), "{output:?}");
+            assert!(output.stderr.contains(&format!("the limit is 64MiB ({keeper})")), "{output:?}");
             let doctor = daemon.run(&["doctor"]).stdout;
             assert_eq!(doctor.contains("`cgroup_root` cannot be used"), !theirs, "{doctor}");
             daemon.ok(&["daemon", "stop"]);
@@ -364,8 +364,8 @@ fn when_memory_runs_out_agents_go_before_workers_and_the_manager() {
         let agent: i32 = daemon.ok(&["send", "one", "cat /proc/self/oom_score_adj"]).trim().parse().unwrap();
         assert_eq!(agent, own.max(300), "{user:?}");
         let doctor = daemon.run(&["doctor"]).stdout;
-        let said = doctor.lines().find(|line| line.contains("OOM score")).unwrap();
-        assert!(said.contains(&format!(" {expected}: ")), "{said}");
+        let output = doctor.lines().find(|line| line.contains("OOM score")).unwrap();
+        assert!(output.contains(&format!(" {expected}: ")), "{output}");
     }
 }
 
@@ -375,8 +375,8 @@ fn a_daemon_that_can_begin_no_thread_says_so_and_touches_nothing() {
     let user = *users().last().unwrap();
     let mut daemon = daemon_over(tempfile::tempdir().unwrap(), user, "");
     daemon.limit(&["--nproc=0:0"]);
-    let said = daemon.run(&["daemon", "run"]);
-    assert_eq!(said.code, Some(1), "{said:?}");
-    assert!(said.stderr.contains("cannot start the supervisor's thread: Resource temp"), "{said:?}");
-    assert!(!said.stderr.contains("panicked"), "{said:?}");
+    let output = daemon.run(&["daemon", "run"]);
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.stderr.contains("cannot start the supervisor's thread: Resource temp"), "{output:?}");
+    assert!(!output.stderr.contains("panicked"), "{output:?}");
 }

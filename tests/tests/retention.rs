@@ -81,10 +81,10 @@ fn df_of_a_journal_that_cannot_be_read_says_so() {
     daemon.ok(&["start", "--id", "one"]);
     let (journal, aside) = (daemon.workdir().join("state/journal.db"), daemon.workdir().join("aside"));
     std::fs::rename(&journal, &aside).unwrap();
-    let said = daemon.run(&["--json", "df"]);
+    let output = daemon.run(&["--json", "df"]);
     std::fs::rename(&aside, &journal).unwrap();
-    assert_eq!(said.code, Some(1), "{said:?}");
-    assert!(said.stderr.contains("\"unread\"") && said.stderr.contains("journal.db"), "{said:?}");
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.stderr.contains("\"unread\"") && output.stderr.contains("journal.db"), "{output:?}");
     until("its session", || (daemon.show("one").pid.is_some()).then_some(()));
 }
 
@@ -103,15 +103,15 @@ fn prune(daemon: &Daemon, args: &[&str]) -> PruneReport {
 /// Returns the output of `kennel events` for a program: whether there was a gap, the first id of the complete
 /// part, and the events.
 fn stream(daemon: &Daemon, args: &[&str]) -> (Option<u64>, Vec<Event>) {
-    let said = daemon.ok(&[&["--json", "events"], args].concat());
+    let output = daemon.ok(&[&["--json", "events"], args].concat());
     let mut gap = None;
     let mut events = Vec::new();
-    for line in said.lines() {
+    for line in output.lines() {
         let value: serde_json::Value = serde_json::from_str(line).unwrap();
         match value.get("gap") {
-            Some(told) => {
-                assert!(gap.is_none(), "told once: {said}");
-                gap = Some(told["first_available"].as_u64().unwrap());
+            Some(received) => {
+                assert!(gap.is_none(), "told once: {output}");
+                gap = Some(received["first_available"].as_u64().unwrap());
             }
             None => events.push(serde_json::from_value(value).unwrap()),
         }
@@ -233,8 +233,9 @@ fn the_oldest_turns_go_until_no_more_than_the_size_is_in_use() {
     assert!(report.event_bytes > 400_000, "{report:?}");
     assert!(of(&usage(&daemon), "talks").event_bytes <= 700 * 1024, "{report:?}");
     let texts = |wanted: &str| {
-        let told = stream(&daemon, &["talks", "--after", "0"]).1;
-        told.iter()
+        let received = stream(&daemon, &["talks", "--after", "0"]).1;
+        received
+            .iter()
             .any(|event| matches!(&event.kind, EventKind::MessageChunk { text, .. } if text.contains(wanted)))
     };
     assert!(!texts("turn 0\n") && texts("turn 4\n"));

@@ -201,8 +201,8 @@ impl Matrix {
             let Some(point) = name.to_str().and_then(|name| name.strip_prefix(TOLD)) else {
                 continue;
             };
-            let told = std::fs::read_to_string(entry.path()).unwrap_or_default();
-            let mut words = told.split(' ');
+            let received = std::fs::read_to_string(entry.path()).unwrap_or_default();
+            let mut words = received.split(' ');
             let pid = words.next().and_then(|pid| pid.parse().ok()).unwrap_or(0);
             // The process writes its pid just before it stops; it may also be dead already.
             if is_stopped(pid) {

@@ -161,7 +161,7 @@ impl History {
             &event.kind
         {
             match self.sessions.get_mut(child).map(|view| &mut view.task) {
-                Some(Some(told)) if !*told => *told = true,
+                Some(Some(received)) if !*received => *received = true,
                 Some(Some(_)) => found.push(format!("the end of sub-agent {child} was told before")),
                 Some(None) | None => found.push(format!("{child} is no sub-agent")),
             }
@@ -317,8 +317,8 @@ impl History {
         let (session, cursor) = (subscriber.session.clone(), subscriber.cursor);
         subscriber.cursor = event.id;
         let of_removed = |id: &SessionId| self.deleted.get(id).is_some_and(|(at, _)| event.id < *at);
-        let told = self.journal.binary_search_by_key(&event.id, |event| event.id).is_ok();
-        if event.id > cursor && !told && event.session.as_ref().is_some_and(of_removed) {
+        let received = self.journal.binary_search_by_key(&event.id, |event| event.id).is_ok();
+        if event.id > cursor && !received && event.session.as_ref().is_some_and(of_removed) {
             // It came from memory; a reader of the journal does not receive it.
             return;
         }

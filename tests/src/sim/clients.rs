@@ -421,7 +421,7 @@ impl Sim {
             return;
         };
         self.published = last;
-        self.told.extend(
+        self.records.extend(
             events
                 .iter()
                 .map(|event| format!("{} {} {:?} {:?}", self.now, event.id, event.session, event.kind)),

@@ -131,7 +131,7 @@ struct Sim {
     /// Decides the jumps of the wall clock, and nothing else. None: it never jumps.
     sets_clock: Option<Rng>,
     /// The records and their times, without those of the wall clock.
-    told: Vec<String>,
+    records: Vec<String>,
     booted_at: u64,
     decided: u64,
     later: BinaryHeap<Reverse<Later>>,
@@ -179,7 +179,7 @@ pub fn run_by(seed: u64, steps: usize, sets_clock: bool) -> Result<(Coverage, Ve
         now: 1_000_000,
         wall_ahead: AHEAD,
         sets_clock: sets_clock.then(|| Rng::new(seed ^ AHEAD)),
-        told: Vec::new(),
+        records: Vec::new(),
         booted_at: 0,
         decided: 0,
         later: BinaryHeap::new(),
@@ -221,7 +221,7 @@ pub fn run_by(seed: u64, steps: usize, sets_clock: bool) -> Result<(Coverage, Ve
         Some(problem) => Err(sim.report(seed, problem)),
         None => {
             sim.coverage.managers = sim.generation;
-            Ok((sim.coverage, sim.told))
+            Ok((sim.coverage, sim.records))
         }
     }
 }

@@ -143,7 +143,7 @@ impl Editor {
     }
 
     /// Reads until a message like this arrives.
-    pub(crate) fn hears(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn wait_for(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let mut from = 0;
         loop {
             if let Some(found) = self.seen[from..].iter().find(|message| wanted(message)) {
@@ -155,17 +155,18 @@ impl Editor {
     }
 
     /// Reads until the agent sends a text like this.
-    pub(crate) fn hears_text(&mut self, text: &str) {
-        self.hears(text, |message| {
+    pub(crate) fn wait_for_text(&mut self, text: &str) {
+        self.wait_for(text, |message| {
             let update = &message["params"]["update"];
-            let said = update["content"]["text"].as_str();
-            update["sessionUpdate"] == "agent_message_chunk" && said.is_some_and(|said| said.contains(text))
+            let output = update["content"]["text"].as_str();
+            update["sessionUpdate"] == "agent_message_chunk"
+                && output.is_some_and(|output| output.contains(text))
         });
     }
 
     /// Reads until it is asked for a permission.
     pub fn asked(&mut self) -> Value {
-        self.hears("a question", |message| message["method"] == "session/request_permission")
+        self.wait_for("a question", |message| message["method"] == "session/request_permission")
     }
 
     pub fn chooses(&mut self, question: &Value, option: &str) {
@@ -201,16 +202,16 @@ impl Editor {
     }
 
     /// Returns the updates so far, one string each: the kind, with its text.
-    pub(crate) fn told(&self) -> Vec<String> {
+    pub(crate) fn updates(&self) -> Vec<String> {
         let updates = self.seen.iter().filter(|message| message["method"] == "session/update");
-        let told = updates.map(|message| {
+        let received = updates.map(|message| {
             let update = &message["params"]["update"];
             let text = update["content"]["text"].as_str().unwrap_or_default();
             let kind = update["sessionUpdate"].as_str().unwrap();
             let kind = kind.trim_start_matches("agent_").trim_end_matches("_chunk");
             format!("{kind} {}", text.trim()).trim().to_owned()
         });
-        told.collect()
+        received.collect()
     }
 
     /// The end of its input, as when the editor is closed; it has to leave by itself.

@@ -59,7 +59,7 @@ fn asks(request: u64, ask: PermissionAsk) -> Seen {
     Seen::PermissionAsked { prompt: Some(PROMPT), request, ask, payload: json!({ "options": [] }) }
 }
 
-fn tells(update: Update) -> Seen {
+fn updated(update: Update) -> Seen {
     Seen::Updated { prompt: Some(PROMPT), update, payload: payload() }
 }
 

@@ -86,8 +86,8 @@ fn every_wish_is_answered_with_what_became_of_it() {
     assert_eq!(wish(&mut session, Command::Edit(PromptId(50), "edited".into())), Reply::Done);
     assert_eq!(session.turns.queue.front().map(|prompt| &*prompt.text), Some("edited"));
     for pinned in [true, false] {
-        let told = give(&mut session, AT, Input::Command(Command::Pin(pinned)));
-        assert_eq!(told, (vec![EventKind::SessionUpdated { pinned }], Reply::Done));
+        let received = give(&mut session, AT, Input::Command(Command::Pin(pinned)));
+        assert_eq!(received, (vec![EventKind::SessionUpdated { pinned }], Reply::Done));
         assert_eq!(session.pinned, pinned);
     }
     assert_eq!(wish(&mut session, Command::Clear), Reply::Cleared { removed: 2 });

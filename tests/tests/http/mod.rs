@@ -45,7 +45,7 @@ fn rest(mut stream: &UnixStream) -> String {
 }
 
 /// Returns the answer to these bytes.
-fn said(daemon: &Daemon, request: &[u8]) -> String {
+fn answer_to(daemon: &Daemon, request: &[u8]) -> String {
     let mut stream = connect(daemon);
     // It may be refused before all of it was read.
     let _ = stream.write_all(request);
@@ -54,7 +54,7 @@ fn said(daemon: &Daemon, request: &[u8]) -> String {
 }
 
 /// Reads until these words have arrived.
-fn until_said(mut stream: &UnixStream, words: &str) -> String {
+fn read_until(mut stream: &UnixStream, words: &str) -> String {
     let mut all = Vec::new();
     while !String::from_utf8_lossy(&all).contains(words) {
         let mut piece = [0; 4096];

@@ -136,9 +136,9 @@ async fn an_agent_with_a_transcript_is_told_the_turns_before_whoever_died_since(
     let hold = host.dir.path().join("hold");
     std::fs::write(&hold, "").unwrap();
     let cut = host.send(&id, "two").await;
-    let said =
+    let output =
         |kind: &EventKind| matches!(kind, EventKind::MessageChunk { prompt_id, .. } if *prompt_id == cut);
-    host.event(&id, "the turn's first words", said).await;
+    host.event(&id, "the turn's first words", output).await;
     kill(host.pid(&id).await);
     host.end_of(&id, cut).await;
     std::fs::remove_file(hold).unwrap();
@@ -150,13 +150,13 @@ async fn an_agent_with_a_transcript_is_told_the_turns_before_whoever_died_since(
 
     host.manager.shutdown().await;
     let host = Host { manager: manager(state).await.unwrap(), dir: host.dir };
-    let told = host.run(&id, "three").await;
+    let received = host.run(&id, "three").await;
     let first = "User: one\n\nAssistant: one\n\n";
     let second = "User: two\n\nAssistant: The conversation so far:\n\nUser: one\n\nAssistant: one\n\n\
                   The conversation goes on.\n\nUser: two\n\n";
     let wanted =
         format!("The conversation so far:\n\n{first}{second}The conversation goes on.\n\nUser: three");
-    assert_eq!(told, wanted);
+    assert_eq!(received, wanted);
     host.manager.shutdown().await;
 }
 

@@ -28,8 +28,8 @@ fn limits_refuse_one_more_and_say_which() {
     assert!(refusal["error"].as_str().unwrap().contains("has 2 sub-agents at work"), "{refusal}");
     assert_eq!(daemon.json::<Vec<SubagentHandle>>(&["subagent", "ls"]).len(), 2, "nothing was started");
     // On the command line too, with the exit status of a conflict.
-    let said = daemon.run(&["subagent", "start", "--parent", "boss", "true"]);
-    assert!(said.code == Some(7) && said.stderr.contains("subagent_breadth"), "{said:#?}");
+    let output = daemon.run(&["subagent", "start", "--parent", "boss", "true"]);
+    assert!(output.code == Some(7) && output.stderr.contains("subagent_breadth"), "{output:#?}");
     // One that has ended gives its place away.
     boss.ok("abort_subagent", json!({ "id": second, "stop": true }));
     boss.start("sleep 1000");

@@ -56,17 +56,17 @@ impl Swapped {
             "try read {home}/.ssh/id_ed25519; try read id_ed25519; try read {place}/id_ed25519; \
              try write {home}/.ssh/authorized_keys; try write authorized_keys; try write {place}/authorized_keys"
         );
-        let said = self.daemon.run(&["send", "session-1", &script]);
+        let output = self.daemon.run(&["send", "session-1", &script]);
         let planted = std::fs::remove_file(self.home.join(".ssh/authorized_keys")).is_ok();
-        let reached = planted || said.stdout.contains("read done");
-        reached.then(|| format!("{what}: a key was read, or planted: {said:?}"))
+        let reached = planted || output.stdout.contains("read done");
+        reached.then(|| format!("{what}: a key was read, or planted: {output:?}"))
     }
 
     fn works(&self, what: &str) {
         // A session that has failed in the meantime is started again.
         self.daemon.run(&["restart", "session-1"]);
-        let said = self.daemon.run(&["send", "session-1", "try write works"]);
-        assert!(said.stdout.contains("write done"), "{what}: it works no more: {said:?}");
+        let output = self.daemon.run(&["send", "session-1", "try write works"]);
+        assert!(output.stdout.contains("write done"), "{what}: it works no more: {output:?}");
     }
 }
 

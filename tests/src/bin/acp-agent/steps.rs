@@ -61,7 +61,7 @@ use super::{Agent, End, duration};
 impl Agent {
     pub(crate) fn play(&mut self, script: &str) -> End {
         // Everything before the last line is the replayed conversation.
-        let told = script.matches("User: ").count().saturating_sub(1);
+        let received = script.matches("User: ").count().saturating_sub(1);
         let whole = script.to_owned();
         let script = script.rsplit("User: ").next().unwrap();
         for step in script.split(';').map(str::trim).filter(|step| !step.is_empty()) {
@@ -72,13 +72,13 @@ impl Agent {
             match verb {
                 "recall" => {
                     let last = self.prompts.last().cloned().unwrap_or_default();
-                    let text = format!("remembered {} told {told} last [{last}]", self.prompts.len());
+                    let text = format!("remembered {} told {received} last [{last}]", self.prompts.len());
                     self.say(&text);
                 }
                 "transcript" => self.say(&whole),
                 "stop" => return End::Stop(argument.into()),
                 "fail" => return End::Fail(argument.into()),
-                _ if self.says(verb, argument)
+                _ if self.prints(verb, argument)
                     || self.asks(verb, argument)
                     || self.asks_in_a_form(verb, argument)
                     || self.tests_its_worker(verb, argument) => {}
@@ -93,7 +93,7 @@ impl Agent {
     }
 
     /// Steps that report something to the client. Returns whether this is one.
-    fn says(&mut self, verb: &str, argument: &str) -> bool {
+    fn prints(&mut self, verb: &str, argument: &str) -> bool {
         match verb {
             "say" => self.say(argument),
             "think" => {
@@ -144,8 +144,8 @@ impl Agent {
         match verb {
             "mcp" => {
                 let (name, tool) = argument.split_once(' ').unwrap();
-                let said = self.use_server(name, tool);
-                self.say(&said);
+                let output = self.use_server(name, tool);
+                self.say(&output);
             }
             "late" => self.late = Some(argument.into()),
             "late-ask" => self.late_ask = Some(argument.into()),
@@ -159,13 +159,13 @@ impl Agent {
                 let call = json!({ "toolCallId": "choice", "title": argument });
                 let params = json!({ "sessionId": self.session, "toolCall": call, "options": options });
                 let answer = self.ask("session/request_permission", params);
-                let said = answer["result"]["outcome"]["optionId"].as_str().unwrap_or("nothing");
-                self.say(&format!("answered {said}"));
+                let output = answer["result"]["outcome"]["optionId"].as_str().unwrap_or("nothing");
+                self.say(&format!("answered {output}"));
             }
             "ask-both" => {
                 let both: Vec<&str> = argument.split(' ').collect();
-                let said = self.ask_both(&both);
-                self.say(&said);
+                let output = self.ask_both(&both);
+                self.say(&output);
             }
             "ask" => {
                 let words: Vec<&str> = argument.split(' ').collect();
@@ -177,8 +177,9 @@ impl Agent {
                 let params = json!({ "sessionId": self.session, "toolCall": call, "options": choices() });
                 let answer = self.ask("session/request_permission", params);
                 let outcome = &answer["result"]["outcome"];
-                let said = outcome["optionId"].as_str().or(outcome["outcome"].as_str()).unwrap_or("nothing");
-                self.say(&format!("answered {said}"));
+                let output =
+                    outcome["optionId"].as_str().or(outcome["outcome"].as_str()).unwrap_or("nothing");
+                self.say(&format!("answered {output}"));
             }
             "read" => {
                 let path = json!({ "sessionId": self.session, "path": argument });
@@ -193,8 +194,8 @@ impl Agent {
             }
             "create" => {
                 let (path, content) = argument.split_once(' ').unwrap();
-                let said = self.create(path, content);
-                self.say(&said);
+                let output = self.create(path, content);
+                self.say(&output);
             }
             "able" => {
                 let does = |name: &str| self.client_files[name] == true;
@@ -202,8 +203,8 @@ impl Agent {
             }
             "greedy" => {
                 let words: Vec<&str> = argument.split(' ').collect();
-                let said = self.ask_greedily(words[0].parse().unwrap(), words[1], Path::new(words[2]));
-                self.say(&said);
+                let output = self.ask_greedily(words[0].parse().unwrap(), words[1], Path::new(words[2]));
+                self.say(&output);
             }
             "run" | "start" => self.run(argument, verb == "run"),
             "unknown" => {
@@ -229,8 +230,8 @@ impl Agent {
             }
             "both" => {
                 let (tool, question) = argument.split_once(' ').unwrap();
-                let said = self.ask_form_and_tool(question, tool);
-                self.say(&said);
+                let output = self.ask_form_and_tool(question, tool);
+                self.say(&output);
             }
             "survey" => {
                 let choices = json!([{ "const": "r", "title": "Red" }, { "const": "g", "title": "Green" }]);
@@ -275,8 +276,8 @@ impl Agent {
                 (1..=count.parse().unwrap()).for_each(|index| self.wire(line, index));
             }
             "heard" => {
-                let said = self.heard();
-                self.say(&said);
+                let output = self.next_answer();
+                self.say(&output);
             }
             "half" => {
                 print!("{{\"jsonrpc\":");
@@ -336,7 +337,7 @@ impl Agent {
         write(&bytes);
     }
 
-    fn heard(&mut self) -> String {
+    fn next_answer(&mut self) -> String {
         loop {
             let Ok(message) = self.lines.recv() else { std::process::exit(0) };
             if message["method"].is_null() {
@@ -377,7 +378,7 @@ impl Agent {
 
     /// Runs a sub-agent within itself, and another within that; both send a message.
     fn child(&self, name: &str) {
-        let told =
+        let received =
             |of: &str, update: Value| notify("session/update", json!({ "sessionId": of, "update": update }));
         let (running, below) = (json!({ "state": "running" }), format!("{name}-2"));
         let child = |id: &str, title: &str| {
@@ -386,11 +387,11 @@ impl Agent {
         };
         let says =
             |text: &str| json!({ "sessionUpdate": "agent_message_chunk", "content": text_block(text) });
-        told(&self.session, child(name, "Explorer"));
-        told(name, says("found it"));
-        told(name, child(&below, "Digger"));
-        told(&below, says("dug it up"));
-        told(
+        received(&self.session, child(name, "Explorer"));
+        received(name, says("found it"));
+        received(name, child(&below, "Digger"));
+        received(&below, says("dug it up"));
+        received(
             &self.session,
             json!({ "sessionUpdate": "subagent_update", "sessionId": name,
             "state": { "state": "idle" } }),

@@ -217,19 +217,19 @@ fn orders(text: &str) -> impl DoubleEndedIterator<Item = &str> {
 }
 
 fn reply(format: Format, asked: &Value) -> Reply {
-    let said = |text: String| Reply::Say(vec![text], Duration::ZERO);
+    let printed = |text: String| Reply::Say(vec![text], Duration::ZERO);
     let tools = match format {
         Format::Gemini => gemini::tools(asked),
         _ => asked["tools"].as_array().cloned().unwrap_or_default(),
     };
     if tools.is_empty() {
-        return said("a title".into());
+        return printed("a title".into());
     }
     let entries = conversation(format, asked);
     let mut newest = None;
     for entry in entries.iter().rev() {
         match entry {
-            Entry::Tool(result) => return said(format!("the tool said: {result}")),
+            Entry::Tool(result) => return printed(format!("the tool said: {result}")),
             Entry::User(text) => newest = orders(text).next_back(),
         }
         if newest.is_some() {
@@ -238,13 +238,13 @@ fn reply(format: Format, asked: &Value) -> Reply {
     }
     let (order, rest) = newest.map(|line| line.split_once(' ').unwrap_or((line, ""))).unwrap_or_default();
     match order {
-        "SAY" => said(rest.into()),
+        "SAY" => printed(rest.into()),
         "SLOW" => {
             let mut numbers = rest.split(' ').filter_map(|word| word.parse().ok());
             let (count, apart) = (numbers.next().unwrap_or(100), numbers.next().unwrap_or(100));
             Reply::Say((0..count).map(|n| format!("w{n} ")).collect(), Duration::from_millis(apart))
         }
-        "TOOL" => call(&tools, rest).unwrap_or_else(|| said("there is no shell tool".into())),
+        "TOOL" => call(&tools, rest).unwrap_or_else(|| printed("there is no shell tool".into())),
         "RECALL" => {
             let texts = entries.iter().filter_map(|entry| match entry {
                 Entry::User(text) => Some(text),
@@ -252,10 +252,10 @@ fn reply(format: Format, asked: &Value) -> Reply {
             });
             let mut all: Vec<&str> = texts.flat_map(|text| orders(text)).collect();
             all.pop();
-            said(format!("remembered: [{}]", all.join("] [")))
+            printed(format!("remembered: [{}]", all.join("] [")))
         }
         "FAIL" => Reply::Fail,
-        _ => said("nothing was asked".into()),
+        _ => printed("nothing was asked".into()),
     }
 }
 

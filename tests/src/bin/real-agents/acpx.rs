@@ -2,7 +2,7 @@
 
 use std::process::{Child, Command, Stdio};
 
-use harness::daemon::{Said, finish};
+use harness::daemon::{CommandOutput, finish};
 use harness::history;
 use harness::real::{kennel, kill, lives, mentioning, until};
 use manager::protocol::Sandbox;
@@ -54,16 +54,16 @@ pub fn trial(agent: &Agent, installed: &Installed, model: &Model) {
     let doing = step("cancel");
     let prompt = acpx.slow(&session);
     acpx.ok(&["cancel"]);
-    let said = finish(prompt);
-    assert!(said.stdout.contains("\"stopReason\":\"cancelled\""), "{said:?}");
+    let output = finish(prompt);
+    assert!(output.stdout.contains("\"stopReason\":\"cancelled\""), "{output:?}");
     daemon.idle(&id);
     drop(doing);
 
     let doing = step("kill -9 of the worker mid-turn is a message, and the conversation is remembered");
     let prompt = acpx.slow(&session);
     kill(daemon.show(&id).pid.unwrap());
-    let said = finish(prompt);
-    assert!(said.stdout.contains("the agent crashed in this turn"), "{said:?}");
+    let output = finish(prompt);
+    assert!(output.stdout.contains("the agent crashed in this turn"), "{output:?}");
     assert!(acpx.ok(&["RECALL"]).contains("[SAY hello]"));
     drop(doing);
 
@@ -111,14 +111,14 @@ impl Acpx<'_> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
-    fn run(&self, words: &[&str]) -> Said {
+    fn run(&self, words: &[&str]) -> CommandOutput {
         finish(self.spawn(words))
     }
 
     fn ok(&self, words: &[&str]) -> String {
-        let said = self.run(words);
-        assert_eq!(said.code, Some(0), "acpx {words:?}: {said:#?}");
-        said.stdout
+        let output = self.run(words);
+        assert_eq!(output.code, Some(0), "acpx {words:?}: {output:#?}");
+        output.stdout
     }
 
     fn json(&self, words: &[&str]) -> serde_json::Value {

@@ -114,9 +114,9 @@ impl<'a> Session<'a> {
         let found = slowly("what was allowed", || {
             for question in self.open() {
                 // It may have ended meanwhile; then the next look shows it.
-                let said =
+                let output =
                     self.housed.daemon.run(&["permissions", "allow", &question.permission_id.to_string()]);
-                allowed += usize::from(said.code == Some(0));
+                allowed += usize::from(output.code == Some(0));
             }
             look()
         });

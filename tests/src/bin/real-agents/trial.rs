@@ -17,7 +17,7 @@ use crate::session::{Session, assert_dead, slowly};
 /// The record of an agent's trial in a sandbox that leaves it its model.
 pub struct Life {
     /// The agent's report of itself.
-    pub said: AgentDetails,
+    pub details: AgentDetails,
     /// From its first process to its being ready.
     pub start: Duration,
     /// The number of permissions that it requested.
@@ -48,7 +48,7 @@ pub fn life(agent: &Agent, installed: &Installed, model: &Model, sandbox: Sandbo
     let mut trial = Trial::start(agent, &housed, sandbox);
     let uuid = trial.session.uuid();
     let start = start_time(&housed.daemon.events());
-    let said = housed.daemon.show(&trial.session.id).agent_details.unwrap();
+    let details = housed.daemon.show(&trial.session.id).agent_details.unwrap();
     trial.prompt_and_tool();
     trial.abort();
     let after_agent = trial.agent_dies();
@@ -61,7 +61,7 @@ pub fn life(agent: &Agent, installed: &Installed, model: &Model, sandbox: Sandbo
     trial.hibernates();
     let asked = trial.asked;
     trial.end(&uuid);
-    Life { said, start, asked, after_agent, after_worker, after_both, worker_kib }
+    Life { details, start, asked, after_agent, after_worker, after_both, worker_kib }
 }
 
 /// The life of an agent that has no network, and so no model: it starts, fails each prompt, dies, comes back, and leaves nothing.
@@ -105,9 +105,9 @@ impl<'a> Trial<'a> {
         let asked = self.session.allow_until_end(prompt);
         assert_eq!(asked == 0, self.agent.lacks(Part::Permissions).is_some(), "it asked {asked} times");
         self.asked += asked;
-        let said = self.session.printed(prompt);
-        assert_eq!(std::fs::read_to_string(&file).ok().as_deref(), Some("by-a-tool\n"), "{said}");
-        assert_said(&said, "the tool said:");
+        let output = self.session.printed(prompt);
+        assert_eq!(std::fs::read_to_string(&file).ok().as_deref(), Some("by-a-tool\n"), "{output}");
+        assert_said(&output, "the tool said:");
     }
 
     fn abort(&mut self) {
@@ -215,8 +215,8 @@ impl<'a> Trial<'a> {
         let about = |event: &&Event| serde_json::to_string(event).unwrap().contains("told to fail");
         let events = self.session.events();
         match (self.agent.lacks(Part::ModelErrors), events.iter().any(|event| about(&event))) {
-            (None, told) => assert!(told, "nobody was told: {:#?}", events),
-            (Some(_), told) => assert!(!told, "it says so after all"),
+            (None, received) => assert!(received, "nobody was told: {:#?}", events),
+            (Some(_), received) => assert!(!received, "it says so after all"),
         }
         assert_said(&self.session.send("SAY three"), "three");
     }
@@ -263,8 +263,8 @@ impl<'a> Trial<'a> {
         self.housed.daemon.run(&["abort", &self.session.id]);
         self.session.end_of(prompt);
         self.housed.daemon.idle(&self.session.id);
-        let said = self.session.printed(prompt);
-        assert!(said.trim() != "something", "there is a network: {said}");
+        let output = self.session.printed(prompt);
+        assert!(output.trim() != "something", "there is a network: {output}");
     }
 
     /// Daemon and worker die at once, and with them the agent.

@@ -27,7 +27,7 @@ impl<'a> Audit<'a> {
             if event.id <= self.journal.last().map_or(0, |last| last.id) {
                 self.leftovers.events_doubled += 1;
             }
-            self.tell_event(&event, &removed);
+            self.record_event(&event, &removed);
             if let (EventKind::SessionCreated { parent, .. }, Some(id)) = (&event.kind, &event.session) {
                 let plan = self.campaign.plans.iter().find(|plan| plan.id == *parent.as_ref().unwrap_or(id));
                 if let Some((intensity, period)) = plan.map(|plan| plan.policy()) {
@@ -59,7 +59,7 @@ impl<'a> Audit<'a> {
     }
 
     /// Passes an event to the history. The events of sessions in `removed` may be incomplete.
-    pub(crate) fn tell_event(&mut self, event: &Arc<Event>, removed: &BTreeSet<SessionId>) {
+    pub(crate) fn record_event(&mut self, event: &Arc<Event>, removed: &BTreeSet<SessionId>) {
         let of_removed = |id: &SessionId| removed.contains(id);
         let gone =
             event.session.as_ref().is_some_and(of_removed) || child(&event.kind).is_some_and(of_removed);

@@ -179,7 +179,7 @@ impl<'a> Audit<'a> {
         let rest: Vec<Arc<Event>> = rest.map(|(_, event)| Arc::new(event)).collect();
         let removed = removed_in(&rest);
         for event in rest {
-            self.tell_event(&event, &removed);
+            self.record_event(&event, &removed);
             self.journal.push(event);
         }
         self.count_runs();

@@ -210,9 +210,9 @@ impl SessionView {
             found.push(format!("{id} is still open"));
         }
         let Some(turn) = &self.turn else { return };
-        let told = turn.tools.iter().filter(|(.., stands)| *stands == Tool::Interrupted).count();
+        let received = turn.tools.iter().filter(|(.., stands)| *stands == Tool::Interrupted).count();
         // Tool calls beyond this number are not reported.
-        if told < limits::TOOL_CALLS
+        if received < limits::TOOL_CALLS
             && let Some((_, id, _)) = turn.tools.iter().find(|(_, id, _)| turn.tool(id) == Some(Tool::Open))
         {
             found.push(format!("tool call {id} is open, and not said to be interrupted"));

@@ -14,7 +14,7 @@ use protocol::{Exit, Incarnation, PromptId, SessionId};
 
 use super::clients::{Answer, Request};
 use super::journal::UsedKey;
-use super::world::{Key, Life, Said};
+use super::world::{FromWorker, Key, Life};
 use super::{Sim, kinds};
 
 /// Until a commit that failed is tried again, in milliseconds.
@@ -316,23 +316,23 @@ impl Sim {
             let mut heard = before;
             let most = if self.rng.chance(300) { 1 } else { 8 };
             for _ in 0..most {
-                let Some(said) = self.world.procs[key].pipe.pop_front() else {
+                let Some(output) = self.world.procs[key].pipe.pop_front() else {
                     break;
                 };
-                let seen = match said {
+                let seen = match output {
                     // The manager before had put it on record.
-                    Said::Word(number, _) if adopted && number <= heard => continue,
+                    FromWorker::Word(number, _) if adopted && number <= heard => continue,
                     // The record lost its end in a power cut, and the spool did not.
-                    Said::Word(number, _) if adopted && dead && number != heard + 1 => continue,
-                    Said::Word(number, seen) => {
+                    FromWorker::Word(number, _) if adopted && dead && number != heard + 1 => continue,
+                    FromWorker::Word(number, seen) => {
                         if number != heard + 1 {
                             self.failures.push(format!("{id}: message {number} came after {heard}"));
                         }
                         heard = number;
                         seen
                     }
-                    Said::Garbage(seen) => seen,
-                    Said::Hello { outdated } => {
+                    FromWorker::Garbage(seen) => seen,
+                    FromWorker::Hello { outdated } => {
                         if let Some(handle) = self.handle(&id, incarnation) {
                             (handle.welcomed, handle.outdated) = (true, outdated);
                         }

@@ -84,7 +84,7 @@ impl Sim {
     fn check_answers(&mut self, change: &Change) {
         for event in &change.events {
             let Some(id) = &event.session else { continue };
-            let (what, told): (String, fn(&Effect) -> bool) = match &event.kind {
+            let (what, received): (String, fn(&Effect) -> bool) = match &event.kind {
                 EventKind::PermissionResolved { permission_id, .. } => {
                     (permission_id.to_string(), |effect| matches!(effect, Effect::Answer { .. }))
                 }
@@ -100,7 +100,7 @@ impl Sim {
             if change.sessions.iter().any(|session| adopting(&session)) {
                 continue;
             }
-            if !change.effects.iter().any(|(of, effect)| of == id && told(effect)) {
+            if !change.effects.iter().any(|(of, effect)| of == id && received(effect)) {
                 let what = format!("{id}: {what} is answered, and the agent is not told");
                 self.failures.push(what);
             }

@@ -6,7 +6,7 @@ use protocol::{Exit, Keeper, PromptId, Restore, Stream};
 use serde_json::json;
 
 use super::super::{Sim, What};
-use super::{Act, Key, Life, Proc, Said, ToWorker};
+use super::{Act, FromWorker, Key, Life, Proc, ToWorker};
 use crate::history::MISSING;
 
 impl Sim {
@@ -27,8 +27,8 @@ impl Sim {
             }
             _ if proc.stopped || proc.stuck_until > now => self.after(500, What::Proc(key, act)),
             Act::Read => {
-                while let Some((by, told)) = self.world.procs[key].inbox.pop_front() {
-                    self.told(key, by, told);
+                while let Some((by, message)) = self.world.procs[key].inbox.pop_front() {
+                    self.receive(key, by, message);
                 }
                 self.world.procs[key].sees_to_calls();
             }
@@ -87,8 +87,8 @@ impl Sim {
         let proc = &mut self.world.procs[key];
         if proc.linked && !proc.heard_of && !proc.leaving {
             // Messages of its old manager come before those of the next one.
-            while let Some((by, told)) = self.world.procs[key].inbox.pop_front() {
-                self.told(key, by, told);
+            while let Some((by, message)) = self.world.procs[key].inbox.pop_front() {
+                self.receive(key, by, message);
             }
             self.world.procs[key].sees_to_calls();
             self.read_spool(key);
@@ -96,7 +96,7 @@ impl Sim {
             let outdated =
                 std::mem::take(&mut self.world.procs[key].outdated) || self.faults && self.rng.chance(150);
             self.world.procs[key].outdated = outdated;
-            self.world.procs[key].pipe.push_back(Said::Hello { outdated });
+            self.world.procs[key].pipe.push_back(FromWorker::Hello { outdated });
             // The user is asked again.
             let proc = &mut self.world.procs[key];
             let turn = proc.turn;
@@ -165,13 +165,13 @@ impl Sim {
         }
     }
 
-    fn told(&mut self, key: Key, by: u64, told: ToWorker) {
+    fn receive(&mut self, key: Key, by: u64, message: ToWorker) {
         let hangs = self.faults && self.rng.chance(30);
         let proc = &mut self.world.procs[key];
-        if proc.leaving || hangs && !matches!(told, ToWorker::Welcome) {
+        if proc.leaving || hangs && !matches!(message, ToWorker::Welcome) {
             return;
         }
-        match told {
+        match message {
             ToWorker::Welcome => {
                 assert!(!proc.began, "a worker is welcomed once");
                 proc.began = true;

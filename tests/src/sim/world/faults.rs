@@ -8,7 +8,7 @@ use protocol::{Exit, PromptId};
 use serde_json::json;
 
 use super::super::{Sim, What};
-use super::{Act, Key, Life, Said, ToWorker};
+use super::{Act, FromWorker, Key, Life, ToWorker};
 use crate::sample;
 
 impl Sim {
@@ -24,7 +24,7 @@ impl Sim {
             proc.linked = false;
             let arrived = self.rng.below(proc.inbox.len() as u64 + 1) as usize;
             proc.inbox.truncate(arrived);
-            let welcomed = proc.inbox.iter().any(|(_, told)| *told == ToWorker::Welcome);
+            let welcomed = proc.inbox.iter().any(|(_, received)| *received == ToWorker::Welcome);
             let sheltered = proc.began || welcomed && self.rng.chance(500);
             // Its time alone may be over before anybody comes.
             let stays = sheltered && !(self.faults && self.rng.chance(100));
@@ -90,7 +90,7 @@ impl Sim {
                 "SIGSTOP"
             }
             40..48 => {
-                let garbage = Said::Garbage(Seen::Faulted("garbage".into()));
+                let garbage = FromWorker::Garbage(Seen::Faulted("garbage".into()));
                 proc.pipe.extend(proc.heard_of.then_some(garbage));
                 "garbage"
             }

@@ -38,7 +38,7 @@ pub enum ToWorker {
 
 /// A message in a worker's pipe.
 #[derive(Clone, Debug)]
-pub enum Said {
+pub enum FromWorker {
     /// Its message of this number.
     Word(u64, Seen),
     /// No message at all.
@@ -97,7 +97,7 @@ pub struct Proc {
     /// Unread messages, with the manager that sent each.
     inbox: VecDeque<(u64, ToWorker)>,
     /// Messages that the manager has not read.
-    pub pipe: VecDeque<Said>,
+    pub pipe: VecDeque<FromWorker>,
     /// Messages that may not be on record: its outbox and its spool.
     kept: VecDeque<(u64, Seen)>,
     spoken: u64,
@@ -290,7 +290,7 @@ impl Sim {
         proc.spoken += 1;
         proc.kept.push_back((proc.spoken, seen.clone()));
         if proc.heard_of {
-            proc.pipe.push_back(Said::Word(proc.spoken, seen));
+            proc.pipe.push_back(FromWorker::Word(proc.spoken, seen));
         }
     }
 
@@ -309,7 +309,8 @@ impl Sim {
     pub(super) fn read_spool(&mut self, key: Key) {
         let proc = &mut self.world.procs[key];
         if !std::mem::replace(&mut proc.heard_of, true) {
-            proc.pipe = proc.kept.iter().map(|(number, seen)| Said::Word(*number, seen.clone())).collect();
+            proc.pipe =
+                proc.kept.iter().map(|(number, seen)| FromWorker::Word(*number, seen.clone())).collect();
         }
     }
 
