@@ -1,4 +1,4 @@
-//! What tests on real processes share: the binaries under test, levels to wait for, and a look at `/proc`.
+//! Shared code of tests on real processes: the binaries under test, levels to wait for, and reads of `/proc`.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use protocol::api::{PromptRequest, SessionOpts};
 use protocol::event::{Event, EventKind};
 use protocol::{PromptId, SessionId};
 
-/// How long anything may take before a test gives up. Far above what it takes, for machines under load.
+/// The time after which a test gives up. Far above the usual time, for machines under load.
 pub const BOUND: Duration = Duration::from_secs(30);
 
 /// The manager's binary, of exactly these sources.
@@ -42,12 +42,12 @@ fn current(name: &str, argument: &str, id: &str) -> PathBuf {
     let path = beside(name);
     let child = Command::new(&path).arg(argument).stdout(Stdio::piped()).spawn();
     let output = child.unwrap_or_else(|error| panic!("{}: {error}", path.display())).wait_with_output();
-    let said = String::from_utf8(output.unwrap().stdout).unwrap();
-    let said = said.trim();
+    let result = String::from_utf8(output.unwrap().stdout).unwrap();
+    let result = result.trim();
     let path_shown = path.display();
     assert!(
-        said.trim_end_matches(')').ends_with(id),
-        "{path_shown} is stale (`{said}` is not {id}): run `cargo test --workspace`, which builds it"
+        result.trim_end_matches(')').ends_with(id),
+        "{path_shown} is stale (`{result}` is not {id}): run `cargo test --workspace`, which builds it"
     );
     path
 }
@@ -64,7 +64,7 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Whether a process lives. A zombie does not.
+/// Returns true if a process lives. A zombie does not.
 pub fn lives(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit_once(") ").and_then(|(_, fields)| fields.chars().next());
@@ -245,7 +245,7 @@ impl Host {
         }
     }
 
-    /// Waits until a prompt's turn is over, and gives the event that says so.
+    /// Waits until a prompt's turn is over, and returns the event of its end.
     pub async fn end_of(&self, id: &SessionId, prompt: PromptId) -> EventKind {
         let ended = |kind: &EventKind| match kind {
             EventKind::TurnCompleted { prompt_id, .. } | EventKind::PromptRemoved { prompt_id, .. } => {

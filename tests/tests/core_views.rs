@@ -1,4 +1,4 @@
-//! What outsiders see of a session, and what a refusal tells them.
+//! The public view of a session, and the texts of refusals.
 
 use std::sync::Arc;
 
@@ -17,9 +17,9 @@ use protocol::{
     CallId, Exit, Keeper, Level, LimitedBy, PermissionId, PromptId, Restore, Sandbox, SandboxBy, Sandboxed,
 };
 
-fn told(failure: &str) -> Failure {
+fn failure(reason: &str) -> Failure {
     Failure {
-        reason: failure.into(),
+        reason: reason.into(),
         exit: Some(Exit::Code(3)),
         last_words: vec!["help".into()],
         survivors: Vec::new(),
@@ -129,9 +129,9 @@ fn a_session_is_shown_as_it_is() {
     // Thirty seconds after the first death only two count.
     assert_eq!(shows.info(AT.mono + 30_000).restarts.in_window, 2);
 
-    let failed = session("f", State::Failed(told("it died")));
+    let failed = session("f", State::Failed(failure("it died")));
     let shown = failed.info(AT.mono);
-    assert_eq!((shown.status, shown.failure), (Status::Failed, Some(told("it died"))));
+    assert_eq!((shown.status, shown.failure), (Status::Failed, Some(failure("it died"))));
     assert_eq!((shown.pid, shown.agent_pid, shown.running_prompt), (None, None, None));
 }
 
@@ -151,7 +151,7 @@ fn a_status_is_one_word_for_each_state() {
         (State::Restarting { until: deadline }, Status::Restarting, None),
         (State::Hibernated, Status::Hibernated, None),
         (State::Stopped, Status::Stopped, None),
-        (State::Failed(told("it died")), Status::Failed, None),
+        (State::Failed(failure("it died")), Status::Failed, None),
     ] {
         let mut session = session("s", state);
         assert_eq!((session.status(), session.pid()), (status, pid));
@@ -207,10 +207,10 @@ fn a_queue_is_listed_in_the_order_of_its_prompts_lives() {
 
 #[test]
 fn only_what_has_or_may_have_a_process_says_so() {
-    let survivors = Failure { survivors: vec![500], ..told("it survived") };
+    let survivors = Failure { survivors: vec![500], ..failure("it survived") };
     assert!(session("s", State::Starting { worker: None, deadline: 0 }).has_process());
     assert!(session("s", State::Failed(survivors)).has_process());
-    assert!(!session("s", State::Failed(told("it died"))).has_process());
+    assert!(!session("s", State::Failed(failure("it died"))).has_process());
     assert!(!session("s", State::Restarting { until: 0 }).has_process());
 }
 

@@ -140,7 +140,7 @@ pub fn bound(api: &mut Value) {
             for parameter in listed {
                 let name = parameter["name"].as_str().unwrap_or_default().to_owned();
                 let schema = &mut parameter["schema"];
-                // What is left out is not there: a parameter has no null.
+                // An absent value is left out: a parameter has no null.
                 if let Some(kinds) = schema.get_mut("type").and_then(Value::as_array_mut) {
                     kinds.retain(|kind| kind != "null");
                     if let [kind] = &kinds[..] {
@@ -210,7 +210,7 @@ mod tests {
                 assert_eq!(&parameter["schema"][name], value, "{parameter}");
             }
         }
-        // What is asked with has no null.
+        // A parameter has no null.
         let null = |parameter: &&&Value| parameter["schema"]["type"].as_array().is_some();
         assert_eq!(all.iter().filter(null).count(), 0);
     }

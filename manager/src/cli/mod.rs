@@ -1,7 +1,7 @@
 //! The command line.
 //!
-//! `args/` says what can be typed; each command is a function in the file of its subject, which asks the daemon
-//! over its socket (`link.rs`, which also starts it) and prints what it says.
+//! `args/` declares the commands and options. Each command is a function in the file of its subject. It asks
+//! the daemon over its socket and prints the answer; `link.rs` connects, and starts the daemon if needed.
 
 mod acp;
 mod agents;
@@ -60,19 +60,19 @@ pub fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     };
     if let Some(text) = failure.text(ui.json, ui.err_colour) {
-        ui.tell(&text);
+        ui.write_err(&text);
     }
     ExitCode::from(failure.exit())
 }
 
-/// Help and version are no errors; everything else is, and is told as the caller wants to be told.
+/// Prints help and version as results, and everything else as an error in the caller's format.
 fn unparsed(error: &clap::Error) -> ExitCode {
     let as_json = std::env::args_os().any(|arg| arg == "--json");
     if error.use_stderr() && as_json {
         let text = error.render().to_string();
-        let said = text.trim().trim_start_matches("error: ");
-        if let Some(text) = Failure::usage(said).text(true, false) {
-            ui::tell(&text);
+        let message = text.trim().trim_start_matches("error: ");
+        if let Some(text) = Failure::usage(message).text(true, false) {
+            ui::write_err(&text);
         }
     } else {
         ui::unparsed(error);

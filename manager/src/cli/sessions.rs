@@ -17,7 +17,7 @@ use crate::cli::ui::render;
 use crate::client::Request;
 use crate::session_manager::SessionManager;
 
-/// How many sessions are stopped, restarted or removed at once.
+/// The number of sessions that are stopped, restarted or removed at once.
 const AT_ONCE: usize = 16;
 
 /// `start`.
@@ -180,13 +180,14 @@ pub async fn rm(link: &Link<'_>, args: &args::Rm) -> Outcome {
     });
     let outcome = all.await;
     if let Err(failure) = crate::cli::disk::after_rm(link, &before, &removed.into_inner()).await {
-        link.ui.note(&format!("worktrees were left as they are: {}", crate::cli::ui::error::words(&failure)));
+        link.ui
+            .note(&format!("worktrees were left as they are: {}", crate::cli::ui::error::text_of(&failure)));
     }
     outcome
 }
 
-/// Does the same to some sessions, and tells of each as of one alone; one that fails does not keep the others from
-/// being tried.
+/// Does the same to several sessions and prints each result as for a single session. A failure does not stop
+/// the others.
 async fn each(
     link: &Link<'_>,
     ids: &[String],
@@ -204,20 +205,20 @@ async fn each(
         let mut done = std::pin::pin!(stream::iter(ids).map(one).buffered(AT_ONCE));
         while let Some(outcome) = done.next().await {
             match outcome {
-                // What is removed has no object any more.
+                // A removed session has no object to print.
                 Ok((id, answer)) if !link.ui.json || answer.is_empty() => link.ui.line(id.as_str())?,
                 Ok((_, answer)) => link.ui.object(&answer)?,
                 Err(failure @ Failure::Unread) => return Err(failure),
                 Err(failure) => {
                     exit.get_or_insert(failure.exit());
-                    link.ui.tell(&failure.text(link.ui.json, link.ui.err_colour).unwrap_or_default());
+                    link.ui.write_err(&failure.text(link.ui.json, link.ui.err_colour).unwrap_or_default());
                 }
             }
         }
         Ok(())
     };
     link.ui.waiting(&what, all).await?;
-    exit.map_or(Ok(()), |exit| Err(Failure::Told(exit)))
+    exit.map_or(Ok(()), |exit| Err(Failure::Printed(exit)))
 }
 
 /// `pin` and `unpin`.

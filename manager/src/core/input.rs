@@ -221,7 +221,7 @@ pub enum Seen {
     LoginNeeded(String),
     /// The worker broke the protocol or a deadline, and must be killed. The text is the reason.
     Faulted(String),
-    /// A worker of an earlier manager said hello to this one. Its earlier messages were observed before.
+    /// A worker of an earlier manager has greeted this one. Its earlier messages were observed before.
     Linked {
         /// The worker speaks another version of the protocol than this manager.
         outdated: bool,
@@ -377,7 +377,7 @@ pub enum Reply {
     Accepted {
         /// The prompt's id, which is also the id of its event.
         prompt: PromptId,
-        /// Whether the prompt was started or queued.
+        /// The prompt was started or queued.
         disposition: Disposition,
     },
     /// The turn of this prompt is being ended, or the prompt left the queue.

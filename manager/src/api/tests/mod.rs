@@ -1,5 +1,5 @@
-//! The routes, asked as a client would, over a manager whose worker is `wc`: it has a pid, listens, and says nothing
-//! before its end, so its sessions stay `starting` and their prompts wait.
+//! The routes as a client calls them, over a manager whose worker is `wc`. That worker has a pid, listens,
+//! and sends nothing before its end. So its sessions stay `starting` and their prompts wait.
 
 use std::time::Duration;
 

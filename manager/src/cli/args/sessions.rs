@@ -13,7 +13,7 @@ use crate::cli::args::values::variable;
 use crate::cli::args::values::words;
 use crate::cli::ui::units::parse_duration;
 
-/// What a session is started with, beside its directory.
+/// The options of a new session, apart from its directory.
 #[derive(Debug, Args)]
 pub struct Options {
     /// A name for people
@@ -22,10 +22,10 @@ pub struct Options {
     /// The agent's profile in config.toml, or `shell`
     #[arg(long, value_name = "NAME")]
     pub agent: Option<String>,
-    /// The model, for agents whose command says {model}
+    /// The model, for agents with {model} in their command
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
-    /// Added to the agent's environment; is journaled, so no secrets
+    /// Add a variable to the agent's environment; the journal keeps it, so no secrets
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
     pub env: Vec<(String, String)>,
     /// Restart after every exit, after every exit but 0, or never
@@ -115,7 +115,7 @@ pub struct Start {
     /// The agent's directory; else the current directory
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub dir: Option<PathBuf>,
-    /// The rest.
+    /// The session's options.
     #[command(flatten)]
     pub options: Options,
 }
@@ -129,10 +129,10 @@ pub struct Ensure {
     /// The session's id; else the directory's
     #[arg(long)]
     pub id: Option<SessionId>,
-    /// How long to wait until it is ready
+    /// The longest wait until the session is ready
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
     pub timeout: Duration,
-    /// The rest.
+    /// The session's options.
     #[command(flatten)]
     pub options: Options,
 }
@@ -143,7 +143,7 @@ pub struct Acp {
     /// The editor's new sessions are the directory's own, as with `ensure`
     #[arg(long)]
     pub workdir_session: bool,
-    /// What sessions are started with.
+    /// The options of the sessions.
     #[command(flatten)]
     pub options: Options,
 }
@@ -151,7 +151,7 @@ pub struct Acp {
 /// `ls`.
 #[derive(Debug, Args)]
 pub struct Ls {
-    /// Stopped and failed sessions too
+    /// Include stopped and failed sessions
     #[arg(long, short)]
     pub all: bool,
     /// Sub-agents below their parents
@@ -192,7 +192,7 @@ pub struct Stop {
 /// `rm`.
 #[derive(Debug, Args)]
 pub struct Rm {
-    /// Which.
+    /// The sessions.
     #[command(flatten)]
     pub ids: Ids,
     /// Stop them first
@@ -232,7 +232,7 @@ pub struct Wait {
 pub struct Logs {
     /// The session's id, or the beginning of exactly one
     pub id: String,
-    /// How many lines from the end
+    /// The number of lines from the end
     #[arg(long, short = 'n', value_name = "LINES", default_value_t = 100)]
     pub tail: u32,
 }
@@ -243,7 +243,7 @@ pub struct Set {
     /// The session's id, or the beginning of exactly one
     #[arg(value_name = "ID")]
     pub id: String,
-    /// The agent's name of a setting, or `mode`, and the value; without any, all are listed
+    /// The agent's name of a setting, or `mode`, and the value; without both, lists all settings
     #[arg(value_name = "NAME=VALUE")]
     pub pairs: Vec<String>,
 }

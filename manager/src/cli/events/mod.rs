@@ -98,7 +98,7 @@ fn line(json: &str, colour: bool) -> String {
     let Ok(head) = serde_json::from_str::<Head>(json) else {
         return render::line(json);
     };
-    let said = match serde_json::from_str::<Event>(json) {
+    let shown = match serde_json::from_str::<Event>(json) {
         Ok(event) => text::text(&event.kind),
         Err(_) => head.data.to_string(),
     };
@@ -114,7 +114,7 @@ fn line(json: &str, colour: bool) -> String {
         render::paint(&before, render::DIM, colour),
         render::line(head.session.as_deref().unwrap_or("-")),
         render::paint(&kind, style, colour),
-        render::line(&said)
+        render::line(&shown)
     );
     line.trim_end().to_owned()
 }
@@ -132,7 +132,7 @@ pub fn quiet(since: Duration, tool: Option<&str>) -> String {
     }
 }
 
-/// Tells a person about a form that this command cannot show. Absent for other calls.
+/// Returns the line about a form that this command cannot show; none for other calls.
 pub fn asked_of_user(method: &str, payload: &serde_json::Value) -> Option<String> {
     let message = payload["message"].as_str().unwrap_or("something");
     let asks = method == "elicitation/create";

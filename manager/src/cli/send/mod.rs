@@ -21,7 +21,7 @@ pub use view::early;
 
 /// `send`.
 pub async fn send(link: &Link<'_>, args: args::Send) -> Outcome {
-    // Nothing need be said of a picture.
+    // A picture needs no text.
     let silent = args.text.is_empty() && !args.files.is_empty() && io::stdin().is_terminal();
     let text = if silent { String::new() } else { text(args.text)? };
     let attachments = args.files.iter().map(|path| attachment(path)).collect::<Outcome<Vec<_>>>()?;
@@ -40,18 +40,19 @@ pub async fn send(link: &Link<'_>, args: args::Send) -> Outcome {
     if link.ui.json { link.ui.object(&answer) } else { link.ui.line(&accepted.prompt_id.to_string()) }
 }
 
-/// Prints what an accepted prompt's turn says, until the prompt has ended. Ctrl-C ends the stream, not the prompt.
+/// Prints the output of an accepted prompt's turn until the prompt has ended. Ctrl-C ends the stream, not the
+/// prompt.
 pub async fn follow(link: &Link<'_>, session: &SessionId, prompt: PromptId, after: EventId) -> Outcome {
     let mut view = View::new(link.ui, session.clone(), prompt);
     let ended = tokio::select! {
         ended = stream(link, &mut view, after) => ended,
         () = interrupted() => {
             view.close();
-            link.ui.tell("\n");
+            link.ui.write_err("\n");
             link.ui.note(&format!(
                 "{prompt} goes on; `kennel events -f {session}` follows it, `kennel abort {session}` ends it"
             ));
-            return Err(Failure::Told(exit::INTERRUPTED));
+            return Err(Failure::Printed(exit::INTERRUPTED));
         }
     };
     view.close();

@@ -126,14 +126,14 @@ pub async fn show(link: &Link<'_>, typed: &str) -> Outcome {
     link.ui.print(&pairs(&facts, link.ui.out_colour))
 }
 
-/// What is told of a turn that has shown nothing for long.
+/// Returns the note on a turn that has shown no sign of work for long.
 fn quiet(session: &SessionInfo, now: u64) -> Option<String> {
     let Timestamp(last) = session.last_message_at.filter(|_| session.status == Status::Running)?;
     let since = Duration::from_millis(now.saturating_sub(last));
     (since >= events::QUIET).then(|| events::quiet(since, None))
 }
 
-/// What the session's agent waits for somebody to answer.
+/// Returns the questions of the session's agent that wait for an answer.
 async fn needs(link: &Link<'_>, id: &SessionId) -> Outcome<Vec<String>> {
     let path = format!("/v1/sessions/{id}");
     let permissions: Vec<PermissionInfo> = link.get(Request::get(format!("{path}/permissions"))).await?;
@@ -164,7 +164,7 @@ fn agent_says(details: &AgentDetails) -> String {
     format!("{name}{version}; ways to restore a conversation: {}", render::offers(details))
 }
 
-/// Says whether the agent has tools for sub-agents.
+/// Returns the text on whether the agent has tools for sub-agents.
 fn subagent_tools(tools: SubagentTools) -> &'static str {
     match tools {
         SubagentTools::Off => "no tools for them: `subagents = false`, or a sandbox",
@@ -176,7 +176,7 @@ fn subagent_tools(tools: SubagentTools) -> &'static str {
     }
 }
 
-/// What a person is told about a session: all there is, and nothing where there is nothing.
+/// Returns every fact about a session that has a value, for a person.
 fn facts(session: &SessionInfo, now: u64) -> Vec<(&'static str, String)> {
     let ago = |at| format!("{} ({} ago)", units::time(at), units::age(at, now));
     let restarts = &session.restarts;
@@ -260,7 +260,7 @@ pub fn lacks(session: &SessionInfo) -> Option<String> {
     })
 }
 
-/// The model that the agent uses, as it says, and another that was asked for.
+/// Returns the model that the agent reports, and the requested one if it differs.
 fn model(session: &SessionInfo) -> Option<String> {
     match (&session.model, &session.agent_model) {
         (Some(asked), Some(now)) if asked != now => Some(format!("{now} ({asked} was asked for)")),

@@ -90,7 +90,7 @@ impl Fleet {
         self.sessions.get(id)
     }
 
-    /// One session, or the refusal that says it does not exist.
+    /// Returns the session, or a refusal if it does not exist.
     pub fn expect(&self, id: &SessionId) -> Result<&Arc<Session>, Refusal> {
         self.get(id).ok_or_else(|| Refusal::NoSuchSession(id.to_string()))
     }

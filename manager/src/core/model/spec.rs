@@ -27,8 +27,8 @@ pub struct Spec {
     pub workdir: String,
     /// Added to the agent's environment: the profile's, then the session's own.
     pub env: BTreeMap<String, String>,
-    /// Names of variables of the manager's environment that the agent is given too, read at each start of a
-    /// worker: so a key that they hold is not in the journal.
+    /// Names of variables of the manager's environment that the agent gets, too. Each start of a worker reads
+    /// them, so a key in them is not in the journal.
     #[serde(default)]
     pub env_pass: Vec<String>,
     /// Names in `env_pass` that the configuration itself lists. A known agent may use the others, and runs without them.
@@ -64,7 +64,7 @@ pub struct Spec {
     /// The answers to permission requests of the agent.
     #[serde(default)]
     pub permissions: Permissions,
-    /// Whether the agent gets tools for sub-agents, and how many sub-agents it may have.
+    /// The tools for sub-agents, and how many sub-agents there may be.
     #[serde(default)]
     pub subagents: Subagents,
     /// MCP servers that its agent reaches by itself, if it can.
@@ -88,8 +88,8 @@ fn worker_timeout() -> u64 {
     WORKER_TIMEOUT_MS
 }
 
-/// Whether an agent gets tools for sub-agents, and its limits. The limits of the root count for a whole tree, so that no
-/// session below can raise them.
+/// An agent's rights to sub-agents: the tools, and the limits. The limits of the root count for a whole tree,
+/// so that no session below can raise them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subagents {
     /// An agent that takes MCP servers is given kennel's own, which starts sub-agents.

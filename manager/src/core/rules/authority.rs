@@ -48,7 +48,8 @@ impl Spec {
         if self.walls.is_some() {
             self.keep_secrets(&mut child, &wish.given);
         }
-        // Nothing that is lowered above can be here; what is left is refused, whoever thought of it.
+        // The rules above have lowered every option that they can. Any option that is still weaker is
+        // refused.
         for what in child.weaker_than(self) {
             if !refused.iter().any(|known| known.starts_with(what)) {
                 refused.push(format!("{what}: the parent has less"));
@@ -154,12 +155,12 @@ impl Spec {
         holds.into_iter().chain(numbers).filter(|(_, holds)| !holds).map(|(name, _)| name).collect()
     }
 
-    /// Whether the agent does all that it wants without asking for permission.
+    /// Returns true if the agent does everything without asking for permission.
     fn asks_nobody(&self) -> bool {
         self.agent.never_asks() || self.permissions.allows_all()
     }
 
-    /// Whether `parent` may do without asking all that this session may do without asking.
+    /// Returns true if `parent` may do without asking all that this session may do without asking.
     fn asks_as(&self, parent: &Spec) -> bool {
         if self.agent.never_asks() {
             return false;
@@ -181,7 +182,7 @@ trait NeverAsks {
 }
 
 impl NeverAsks for Agent {
-    /// Whether kennel gets no permission requests of such an agent.
+    /// Returns true if kennel gets no permission requests of such an agent.
     fn never_asks(&self) -> bool {
         match self {
             Agent::Shell | Agent::Command { .. } => true,
@@ -225,7 +226,7 @@ fn stronger(one: Containment, other: Containment) -> Containment {
     if strength(one) >= strength(other) { one } else { other }
 }
 
-/// Whether a path is `place` or below it, by their names. Both were resolved before: neither has `..` or a symlink in it.
+/// Returns true if a path is `place` or below it, by their names. Both were resolved before: neither has `..` or a symlink in it.
 fn is_at_or_below(path: &str, place: &str) -> bool {
     Walls::is_plain(path) && Path::new(path).starts_with(place)
 }

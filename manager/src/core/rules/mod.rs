@@ -1,10 +1,15 @@
-//! The rules of a session, a subject in each file: one input (`step`), a person's commands (`commands`), its process
-//! (`life`, `death`, `judge`, `tick`), its prompts (`queue`, `turns`, `recording`), requests of its agent (`permissions`,
-//! `policy`, `calls`), attached clients (`clients`), its agent's settings (`settings`, `servers`), silence (`watchdog`),
-//! its sub-agents (`authority`, `children`), requests with options (`differences`), and the effects of a state (`effects`).
+//! The rules of a session, a subject in each file.
 //!
-//! Nearly all of them are methods of [`Session`](crate::core::Session), which `Session::step` calls. They are as pure as
-//! that.
+//! - One input: `step`. A person's commands: `commands`.
+//! - The process: `life`, `death`, `judge`, `tick`.
+//! - Prompts: `queue`, `turns`, `recording`. Silence: `watchdog`.
+//! - Requests of the agent: `permissions`, `policy`, `calls`. Attached clients: `clients`.
+//! - The agent's settings: `settings`, `servers`. Sub-agents: `authority`, `children`.
+//! - Requests with options: `differences`.
+//! - The effects of a state: `effects`.
+//!
+//! Nearly all of them are methods of [`Session`](crate::core::Session), which `Session::step` calls. They are
+//! as pure as that.
 
 mod authority;
 mod calls;

@@ -139,7 +139,7 @@ impl Session {
     /// request.
     fn after_turn(&mut self, at: At, unasked: bool) {
         match &mut self.state {
-            // Somebody else told the worker to leave: it takes no further prompt.
+            // A signal from outside has made the worker leave: it takes no further prompt.
             State::Ready { worker, .. } if unasked => {
                 let worker = worker.clone();
                 self.stopping(at, Some(worker), Why::Fault("the worker was told to leave".into()));

@@ -48,7 +48,7 @@ impl<'a> Audit<'a> {
             };
             self.uuid = uuid.to_owned();
         }
-        // Workers that it has taken over from the manager before are children of whoever takes in orphans: here.
+        // Workers that the manager has adopted are children of the process that takes in orphans: this one.
         let (adopted, orphans): (Vec<u32>, Vec<u32>) =
             self.campaign.host.orphans().into_iter().partition(|pid| pids.contains(pid));
         let (spares, children): (Vec<u32>, Vec<u32>) =
@@ -81,8 +81,8 @@ impl<'a> Audit<'a> {
         orphans: &[u32],
     ) -> Option<String> {
         let marked: BTreeSet<u32> = real::marked(&self.uuid).into_iter().collect();
-        // An agent that lives between prompts has no children of its own. Between its worker and it are those that keep its
-        // namespace, if it has one, and nobody else.
+        // An agent that stays between prompts has no children of its own. Between its worker and it are only
+        // the processes of its namespace, if it has one.
         let mut known = workers.keys().copied().collect::<BTreeSet<u32>>();
         for (&agent, &worker) in agents {
             let path = real::path_to(agent, worker);
@@ -121,7 +121,8 @@ impl<'a> Audit<'a> {
         (workers, spares): (&BTreeMap<u32, SessionId>, usize),
         agents: &BTreeMap<u32, u32>,
     ) -> Option<String> {
-        // A client's connection is one too: asked by nobody else, and this one's last is gone in a moment.
+        // A client's connection counts, too: no other client asks now, and this one's last connection is
+        // about to close.
         let all = opened(manager);
         let journal: usize =
             all.iter().filter(|(name, _)| name.contains("/journal.db")).map(|(_, count)| count).sum();
@@ -153,7 +154,7 @@ impl<'a> Audit<'a> {
     }
 }
 
-/// What a process has open: names without their numbers, and how many of each.
+/// Returns a process's open files: names without their numbers, and how many of each.
 fn opened(pid: u32) -> BTreeMap<String, usize> {
     let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     let targets = entries.filter_map(|entry| std::fs::read_link(entry.path()).ok());
@@ -167,7 +168,7 @@ fn opened(pid: u32) -> BTreeMap<String, usize> {
     counts
 }
 
-/// What these processes are, for a person.
+/// Describes these processes for a person.
 pub(crate) fn described<'a>(pids: impl Iterator<Item = &'a u32>) -> Vec<String> {
     let command = |pid: &u32| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

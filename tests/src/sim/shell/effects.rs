@@ -155,7 +155,7 @@ impl Sim {
     fn reclaim(&mut self, id: &SessionId, incarnation: Incarnation, worker: &Identity, session: &Session) {
         if !self.m().workers.contains_key(id) {
             let found = self.world.find(worker);
-            // What it left below it is found by its marker, also when it is gone itself.
+            // The marker finds its leftover processes, even when the worker is gone.
             let left =
                 |proc: &crate::sim::world::Proc| proc.session == *id && proc.incarnation == incarnation;
             let key = found.or_else(|| self.world.procs.iter().rposition(left));

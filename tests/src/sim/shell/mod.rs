@@ -15,7 +15,7 @@ use protocol::{Exit, Identity, Incarnation, PromptId, SessionId};
 
 use super::clients::{Answer, Request};
 use super::journal::UsedKey;
-use super::world::{Key, Life, Said};
+use super::world::{FromWorker, Key, Life};
 use super::{Sim, kinds};
 
 /// Until a commit that failed is tried again, in milliseconds.
@@ -42,18 +42,18 @@ struct Handle {
     heard: u64,
     delivered: Option<PromptId>,
     aborted: Option<PromptId>,
-    /// Questions of the running turn that it was told the answers of.
+    /// Questions of the running turn whose answers the worker has received.
     answered: BTreeSet<u64>,
-    /// Calls that it was told of.
+    /// Calls whose answers it has received.
     called: BTreeSet<u64>,
-    /// Settings that it was told.
+    /// Settings that it has received.
     set: BTreeSet<u64>,
     driver: Option<protocol::EventId>,
     dead: Option<(Exit, u64)>,
     buried: bool,
 }
 
-/// What one manager has in memory.
+/// A manager's memory.
 #[derive(Debug, Default)]
 pub struct Manager {
     pub fleet: Fleet,
@@ -71,7 +71,7 @@ pub struct Manager {
     pub busy_until: u64,
 }
 
-/// What the journal has room for.
+/// The room in the journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Room {
     #[default]
@@ -102,7 +102,7 @@ impl Manager {
         self.spares.iter().any(|(identity, spare, _)| *spare == key && known(identity))
     }
 
-    /// Whether an observation is taken now, or waits for room.
+    /// Returns true if an observation is taken now, and false if it waits for room.
     fn takes(&self, ask: &Ask) -> bool {
         match self.room {
             Room::Plenty => true,
@@ -111,18 +111,18 @@ impl Manager {
         }
     }
 
-    /// Whether time does anything to this session now.
+    /// Returns true if time changes this session now.
     fn ticks(&self, id: &SessionId) -> bool {
         let tick = || Ask::One(id.clone(), Input::Tick);
         self.room == Room::Plenty || self.fleet.ends(&tick())
     }
 
-    /// Whether it can be recorded that its process has ended.
+    /// Returns true if the end of its process can be recorded.
     fn may_end(&self, id: &SessionId) -> bool {
         self.room != Room::Shut && self.ticks(id)
     }
 
-    /// Whether more of this worker is read: not before what was read of it is on record.
+    /// Returns true if more of this worker is read: only once everything read before is on record.
     fn reads(&self, id: &SessionId) -> bool {
         self.room == Room::Plenty
             || !self.observed.iter().any(|ask| matches!(ask, Ask::One(of, _) if of == id))
@@ -181,7 +181,7 @@ impl Sim {
                 handle.dead.is_some() && handle.key.is_none_or(|key| self.world.procs[key].tree == 0)
             };
             manager.workers.is_empty() && !manager.fleet.sessions().any(|session| session.has_process())
-                // What cannot be recorded the next one finds out by itself.
+                // The next manager finds out by itself what cannot be recorded now.
                 || manager.room == Room::Shut && manager.workers.values().all(dead)
         };
         self.manager.as_ref().is_some_and(done)
@@ -255,7 +255,7 @@ impl Sim {
             if (proc.life == Life::Alive || proc.tree > 0) && is_left {
                 self.kill(key);
                 if self.sweep(key) > 0 {
-                    // They survive, and that is said in the log; the sweep does not wait for ever.
+                    // They survive, and the log records that; the sweep does not wait for ever.
                     self.world.procs[key].given_up = true;
                 }
             }
@@ -342,23 +342,23 @@ impl Sim {
             let mut heard = before;
             let most = if self.rng.chance(300) { 1 } else { 8 };
             for _ in 0..most {
-                let Some(said) = self.world.procs[key].pipe.pop_front() else {
+                let Some(output) = self.world.procs[key].pipe.pop_front() else {
                     break;
                 };
-                let seen = match said {
+                let seen = match output {
                     // The manager before had put it on record.
-                    Said::Word(number, _) if adopted && number <= heard => continue,
+                    FromWorker::Word(number, _) if adopted && number <= heard => continue,
                     // The record lost its end in a power cut, and the spool did not.
-                    Said::Word(number, _) if adopted && dead && number != heard + 1 => continue,
-                    Said::Word(number, seen) => {
+                    FromWorker::Word(number, _) if adopted && dead && number != heard + 1 => continue,
+                    FromWorker::Word(number, seen) => {
                         if number != heard + 1 {
                             self.failures.push(format!("{id}: message {number} came after {heard}"));
                         }
                         heard = number;
                         seen
                     }
-                    Said::Garbage(seen) => seen,
-                    Said::Hello { outdated } => {
+                    FromWorker::Garbage(seen) => seen,
+                    FromWorker::Hello { outdated } => {
                         if let Some(handle) = self.handle(&id, incarnation) {
                             (handle.welcomed, handle.outdated) = (true, outdated);
                         }
