@@ -1,5 +1,6 @@
 //! What can be typed: the commands, and the options that all of them take. A file for each subject holds their arguments.
 
+mod common;
 mod daemon;
 mod prompts;
 mod sessions;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+pub use common::Common;
 pub use daemon::*;
 pub use prompts::*;
 pub use sessions::*;
