@@ -27,11 +27,20 @@ pub(super) const NO_STORE: (HeaderName, &str) = (header::CACHE_CONTROL, "no-stor
 
 refuses!(ListErrors:);
 
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListQuery {
+    /// `false`: without the sessions that are stopped or failed, as `kennel ls` lists them. Absent: all sessions.
+    #[param(value_type = bool, required = false)]
+    all: Option<bool>,
+}
+
 /// Sessions, in the order of their creation.
-#[utoipa::path(get, path = "/v1/sessions", tag = "sessions", operation_id = "list_sessions",
+#[utoipa::path(get, path = "/v1/sessions", tag = "sessions", operation_id = "list_sessions", params(ListQuery),
     responses((status = 200, description = "The sessions.", body = [SessionInfo]), ListErrors))]
-pub async fn list(State(app): State<App>, _: Query<Nothing>) -> Answer<Reply<Vec<SessionInfo>>> {
-    Ok(Reply(app.manager.list_sessions().await?))
+pub async fn list(State(app): State<App>, Query(query): Query<ListQuery>) -> Answer<Reply<Vec<SessionInfo>>> {
+    Ok(Reply(app.manager.list(query.all.unwrap_or(true)).await?))
 }
 
 refuses!(CreateErrors: 400 "invalid_idempotency_key", 409 "id_taken", 409 "idempotency_key_reused"; + WITH_BODY, WITH_OPTIONS);

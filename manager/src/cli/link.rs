@@ -121,6 +121,36 @@ impl<'a> Link<'a> {
         self.get::<Found>(request).await.map(|found| found.id)
     }
 
+    /// Asks about the session that is meant by an id or the beginning of one.
+    pub async fn about(
+        &self,
+        typed: &str,
+        request: impl Fn(&SessionId) -> Request,
+    ) -> Outcome<(SessionId, Bytes)> {
+        // Most often it is the whole id, and one question is enough.
+        if let Ok(id) = typed.parse::<SessionId>() {
+            match self.ask(request(&id)).await {
+                Err(failure) if failure.is("no_such_session") => {}
+                answer => return answer.map(|answer| (id, answer)),
+            }
+        }
+        let id = self.find(typed).await?;
+        let answer = self.ask(request(&id)).await?;
+        Ok((id, answer))
+    }
+
+    /// The sessions, as the daemon tells them. Without `all` a daemon may leave out those that are stopped or failed, and an
+    /// older one tells them, too.
+    pub async fn sessions(&self, all: bool) -> Outcome<Bytes> {
+        if !all {
+            match self.ask(Request::get("/v1/sessions?all=false")).await {
+                Err(failure) if failure.is("invalid_parameter") => {}
+                answer => return answer,
+            }
+        }
+        self.ask(Request::get("/v1/sessions")).await
+    }
+
     /// Makes sure that a daemon answers.
     pub async fn start(&self) -> Outcome {
         self.ui.waiting("starting the daemon", self.start_now()).await

@@ -145,7 +145,7 @@ pub async fn stop(link: &Link<'_>, args: args::Stop) -> Outcome {
         return print_id(link, &answer);
     }
     let ids = if args.all {
-        let list: Vec<SessionInfo> = link.get(Request::get("/v1/sessions")).await?;
+        let list: Vec<SessionInfo> = read(&link.sessions(false).await?)?;
         let up = list.iter().filter(|session| !matches!(session.status, Status::Stopped | Status::Failed));
         up.map(|session| session.id.to_string()).collect()
     } else {

@@ -1,6 +1,7 @@
 //! The command line's grammar: the commands, and the options that all of them take. Each subject's file holds
 //! the arguments of its commands.
 
+mod common;
 mod daemon;
 mod prompts;
 mod sessions;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+pub use common::Common;
 pub use daemon::*;
 pub use prompts::*;
 pub use sessions::*;

@@ -29,10 +29,10 @@ pub async fn send(link: &Link<'_>, args: args::Send) -> Outcome {
         Some(key) => key,
         None => crate::cli::link::random_key()?,
     };
-    let id = link.find(&args.id).await?;
     let prompt = PromptRequest { text, when_busy: args.when_busy, attachments };
-    let request = Request::post(format!("/v1/sessions/{id}/prompts")).key(&key).json(&prompt);
-    let answer = link.ui.waiting("sending", link.ask(request)).await?;
+    let request =
+        |id: &SessionId| Request::post(format!("/v1/sessions/{id}/prompts")).key(&key).json(&prompt);
+    let (_, answer) = link.ui.waiting("sending", link.about(&args.id, request)).await?;
     let accepted: Accepted = read(&answer)?;
     if !args.no_wait {
         return follow(link, &accepted.session_id, accepted.prompt_id, accepted.event_id).await;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use protocol::SessionId;
-use protocol::api::{CallInfo, PermissionInfo, SessionInfo, Status, SubagentTools};
+use protocol::api::{CallInfo, ManagerInfo, PermissionInfo, SessionInfo, Status, SubagentTools};
 use protocol::event::Timestamp;
 use protocol::wire::AgentDetails;
 
@@ -23,7 +23,7 @@ const MAX_TITLE: usize = 48;
 
 /// `ls`.
 pub async fn ls(link: &Link<'_>, args: args::Ls) -> Outcome {
-    let answer = link.ask(Request::get("/v1/sessions")).await?;
+    let answer = link.sessions(args.all).await?;
     let up = |status: &str| args.all || !["stopped", "failed"].contains(&status);
     if link.ui.json {
         let mut list: Vec<serde_json::Value> = read(&answer)?;
@@ -64,8 +64,13 @@ pub async fn ls(link: &Link<'_>, args: args::Ls) -> Outcome {
             link.ui.note(&format!("{}: {quiet}; `kennel logs {0}` may show more", session.id));
         }
     }
-    if shown.len() < list.len() && link.ui.out_is_terminal {
-        link.ui.note(&format!("{} more stopped or failed: `kennel ls --all`", list.len() - shown.len()));
+    if !args.all && link.ui.out_is_terminal {
+        let info: ManagerInfo = link.get(Request::get("/v1/manager")).await?;
+        let ended = [Status::Stopped, Status::Failed].map(|status| info.sessions.get(status.as_str()));
+        let ended: u64 = ended.into_iter().flatten().sum();
+        if ended > 0 {
+            link.ui.note(&format!("{ended} more stopped or failed: `kennel ls --all`"));
+        }
     }
     Ok(())
 }
@@ -113,8 +118,7 @@ fn table(sessions: &[(&SessionInfo, usize)], now: u64) -> Table {
 
 /// `show`.
 pub async fn show(link: &Link<'_>, typed: &str) -> Outcome {
-    let id = link.find(typed).await?;
-    let answer = link.ask(Request::get(format!("/v1/sessions/{id}"))).await?;
+    let (id, answer) = link.about(typed, |id| Request::get(format!("/v1/sessions/{id}"))).await?;
     if link.ui.json {
         return link.ui.object(&answer);
     }
@@ -122,7 +126,9 @@ pub async fn show(link: &Link<'_>, typed: &str) -> Outcome {
     let now = clock::wall_ms();
     let (mut facts, quiet) = (facts(&session, now), quiet(&session, now));
     facts.extend(quiet.map(|quiet| ("quiet", quiet)));
-    facts.extend(needs(link, &id).await?.into_iter().map(|what| ("needs", what)));
+    if may_need(session.status) {
+        facts.extend(needs(link, &id).await?.into_iter().map(|what| ("needs", what)));
+    }
     link.ui.print(&pairs(&facts, link.ui.out_colour))
 }
 
@@ -131,6 +137,18 @@ fn quiet(session: &SessionInfo, now: u64) -> Option<String> {
     let Timestamp(last) = session.last_message_at.filter(|_| session.status == Status::Running)?;
     let since = Duration::from_millis(now.saturating_sub(last));
     (since >= events::QUIET).then(|| events::quiet(since, None))
+}
+
+/// Returns true if an agent in this state may wait for an answer. An agent that works or rests waits for none.
+fn may_need(status: Status) -> bool {
+    match status {
+        Status::Idle | Status::Running | Status::Hibernated | Status::Stopped | Status::Failed => false,
+        Status::RequiresAction
+        | Status::Starting
+        | Status::Adopting
+        | Status::Stopping
+        | Status::Restarting => true,
+    }
 }
 
 /// Returns the questions of the session's agent that wait for an answer.
