@@ -5,7 +5,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use harness::daemon::{Daemon, Said, finish};
+use harness::daemon::{CommandOutput, Daemon, finish};
 use protocol::api::SessionInfo;
 
 /// A server in the place of a daemon. Keeps the first line of each request.
@@ -42,7 +42,7 @@ impl Server {
     }
 
     /// Runs a command that asks this server; what it said, and what was asked.
-    fn run(&self, args: &[&str]) -> (Said, Vec<String>) {
+    fn run(&self, args: &[&str]) -> (CommandOutput, Vec<String>) {
         let mut command = std::process::Command::new(harness::real::kennel());
         command
             .args(args)
