@@ -1,15 +1,11 @@
-//! The rules of a session, a subject in each file.
+//! The rules of a session, a subject in each file. Nearly all of them are methods of
+//! [`Session`](crate::core::Session), which `Session::step` calls. They are as pure as that.
 //!
-//! - One input: `step`. A person's commands: `commands`.
-//! - The process: `life`, `death`, `judge`, `tick`.
-//! - Prompts: `queue`, `turns`, `recording`. Silence: `watchdog`.
-//! - Requests of the agent: `permissions`, `policy`, `calls`. Attached clients: `clients`.
-//! - The agent's settings: `settings`, `servers`. Sub-agents: `authority`, `children`.
-//! - Requests with options: `differences`.
-//! - The effects of a state: `effects`.
-//!
-//! Nearly all of them are methods of [`Session`](crate::core::Session), which `Session::step` calls. They are
-//! as pure as that.
+//! - One input: `step`; a person's commands: `commands`; the effects of a state: `effects`.
+//! - The process: `life`, `death`, `judge`, `tick`. Silence: `watchdog`.
+//! - Prompts: `queue`, `turns`, `recording`. Attached clients: `clients`.
+//! - Requests of the agent: `permissions`, `policy`, `calls`. Its settings: `settings`, `servers`.
+//! - Sub-agents: `authority`, `children`. Requests with options: `differences`.
 
 mod authority;
 mod calls;
