@@ -1,4 +1,4 @@
-//! Tells the harness which build ids the binaries it drives must have.
+//! Passes the harness the build ids that the binaries under test must have.
 
 include!("../protocol/build_id.rs");
 

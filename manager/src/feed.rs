@@ -3,8 +3,8 @@
 //! A subscriber has only a cursor. Recent events lie in one shared ring; a subscriber further behind reads the journal. So any number of subscribers costs the loop one push and one doorbell an event, and a
 //! slow one costs it nothing.
 //!
-//! Nothing is buffered for a subscriber: what it is given at once is a page, of so many events and so many bytes at most,
-//! and the next one is looked for when it asks. An event that is larger than a page is given alone; to a stream over HTTP,
+//! Nothing else is buffered for a subscriber: what it is given at once is a page, of so many events and so many bytes at most,
+//! and the next one is looked for when it asks; of the journal it is read meanwhile, if a reader rests. An event that is larger than a page is given alone; to a stream over HTTP,
 //! which may take it as slowly as it likes, in pieces, each of which is looked for anew.
 
 use std::collections::VecDeque;
@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use protocol::{EventId, SessionId};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::error::Error;
 use crate::journal::record::{FRAME_END, head_of};
@@ -24,7 +24,7 @@ const RING: usize = 4096;
 /// The most bytes of events that are kept in memory.
 const RING_BYTES: usize = 8 * 1024 * 1024;
 /// Number of events that one read of the journal fetches.
-const CATCH_UP: usize = 512;
+const CATCH_UP: usize = 1024;
 /// The most bytes of a page of more than one event.
 const PAGE: usize = 1024 * 1024;
 
@@ -75,8 +75,8 @@ impl Feed {
     pub fn subscribe(self: &Arc<Self>, after: Option<EventId>, session: Option<SessionId>) -> Subscription {
         let head = self.head.clone();
         let after = after.unwrap_or(*head.borrow());
-        let (told, upto, part) = (Some(0), None, None);
-        Subscription { feed: self.clone(), head, after, session, told, upto, part }
+        let (told, upto, part, ahead) = (Some(0), None, None, None);
+        Subscription { feed: self.clone(), head, after, session, told, upto, part, ahead }
     }
 
     /// Events of the ring after `after` and up to `head`; `None` if the ring does not reach back that far.
@@ -152,8 +152,27 @@ impl Feed {
         };
         let read = blocking::run(read).await;
         let read = read.ok_or_else(|| Error::Unread("the journal: its reader fell".into()))?;
-        read.map_err(|error| Error::Unread(format!("the journal: {error}")))
+        read.map_err(unread)
     }
+
+    /// The same without waiting for it. Not done where no reader rests: those who wait for one go before.
+    fn read_ahead<T: Send + 'static>(
+        self: &Arc<Self>,
+        look: impl FnOnce(&Reader) -> Result<T, JournalError> + Send + 'static,
+    ) -> Option<oneshot::Receiver<Result<T, JournalError>>> {
+        let turn = self.reading.clone().try_acquire_owned().ok()?;
+        let feed = self.clone();
+        blocking::begin(move || {
+            let found = feed.read(look);
+            drop(turn);
+            found
+        })
+        .ok()
+    }
+}
+
+fn unread(error: JournalError) -> Error {
+    Error::Unread(format!("the journal: {error}"))
 }
 
 impl FeedWriter {
@@ -204,6 +223,15 @@ pub struct Subscription {
     upto: Option<EventId>,
     /// An event that is given in pieces, of which not all was given.
     part: Option<Part>,
+    /// The page of the journal that comes next, if it is being read.
+    ahead: Option<Ahead>,
+}
+
+/// A page that is read before it is asked for.
+struct Ahead {
+    /// The cursor before it.
+    after: EventId,
+    page: oneshot::Receiver<Result<Page, JournalError>>,
 }
 
 /// Bytes of an event's JSON that the subscriber has received.
@@ -232,8 +260,8 @@ impl Subscription {
         self
     }
 
-    /// The next events, at least one, in order; none once the manager has ended and everything was given out. At most 512, and
-    /// more than 1 MiB only where one alone is larger.
+    /// The next events, at least one, in order; none once the manager has ended and everything was given out. At most 1024,
+    /// and more than 1 MiB only where one alone is larger.
     ///
     /// Safe to cancel: what was not returned is returned by the next call.
     ///
@@ -341,14 +369,12 @@ impl Subscription {
             if self.after >= head {
                 return Ok(None);
             }
-            let (after, session) = (self.after, self.session.clone());
-            let page = match self.feed.recent(after, head, session.as_ref(), most) {
-                Some(page) => page,
-                None => {
-                    let look =
-                        move |reader: &Reader| reader.events(after, head, session.as_ref(), CATCH_UP, most);
-                    self.feed.read_elsewhere(look).await?
+            let page = match self.feed.recent(self.after, head, self.session.as_ref(), most) {
+                Some(page) => {
+                    self.ahead = None;
+                    page
                 }
+                None => self.past(head, most).await?,
             };
             if let (Some(pruned), Some(told)) = (page.pruned, &mut self.told)
                 && pruned > self.after.max(*told)
@@ -361,6 +387,35 @@ impl Subscription {
             }
             self.after = self.after.max(page.reached);
         }
+    }
+
+    /// The next page of the journal, up to `head`. Safe to cancel.
+    async fn past(&mut self, head: EventId, most: usize) -> Result<Page, Error> {
+        let after = self.after;
+        let read = match self.ahead.as_mut().filter(|ahead| ahead.after == after) {
+            Some(ahead) => (&mut ahead.page).await.ok(),
+            None => None,
+        };
+        self.ahead = None;
+        let page = match read {
+            Some(page) => page.map_err(unread)?,
+            None => self.feed.read_elsewhere(self.look(after, head, most)).await?,
+        };
+        if page.large.is_none() && page.reached < head {
+            let next = self.feed.read_ahead(self.look(page.reached, head, most));
+            self.ahead = next.map(|next| Ahead { after: page.reached, page: next });
+        }
+        Ok(page)
+    }
+
+    fn look(
+        &self,
+        after: EventId,
+        head: EventId,
+        most: usize,
+    ) -> impl FnOnce(&Reader) -> Result<Page, JournalError> + Send + use<> {
+        let session = self.session.clone();
+        move |reader| reader.events(after, head, session.as_ref(), CATCH_UP, most)
     }
 }
 
@@ -384,3 +439,6 @@ pub(crate) fn readable(bytes: &[u8], whole: bool) -> (String, usize) {
     };
     (String::from_utf8_lossy(&bytes[..end]).into_owned(), end)
 }
+
+#[cfg(test)]
+mod tests;

@@ -150,6 +150,7 @@ fn confinements() -> Vec<(&'static str, Command)> {
         ("sandbox", Command::Sandbox(walls)),
         ("limits", Command::Limits { limits, by, groups }),
         ("sandbox-of", Command::SandboxOf(Box::new(sandbox_of))),
+        ("log", Command::Log { path: "/home/me/.local/state/kennel/logs/session-1.log".into() }),
     ]
 }
 

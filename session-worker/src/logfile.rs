@@ -1,6 +1,6 @@
 //! The session's log: standard error of the worker, and of the agent by way of a pipe.
 //!
-//! The manager opens the file and hands it over as descriptor 2. Only the worker has it: what runs below writes into a
+//! The manager opens the file and hands it over as descriptor 2, or names it to a worker that was a spare. Only the worker has it: what runs below writes into a
 //! pipe, whose bytes the worker puts here, and so nobody below can open the file again, empty it or write over it. The
 //! worker is the only writer, and therefore keeps the bound as it writes: a file that would get too long is first renamed
 //! to `NAME.1`, in the place of the one before. All bytes of an agent stand there as it wrote them, also those that look
@@ -8,6 +8,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Mutex;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -136,6 +137,16 @@ fn put_aside() -> io::Result<()> {
         let _ = rustix::fs::renameat(&directory, &beside, &directory, name);
         error.into()
     })
+}
+
+/// Goes on in this file, which the manager has made. A worker that was started for no session has no log before.
+pub fn move_to(path: &Path) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let log = rustix::fs::open(path, flags, Mode::empty())?;
+    if !rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&log)?.st_mode).is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    Ok(take_place(log)?)
 }
 
 /// Standard output is the log, too: nothing that prints can get between the frames.

@@ -10,12 +10,12 @@ use protocol::{Keeper, SessionId};
 
 /// Where control groups are mounted, by everybody.
 const MOUNTED: &str = "/sys/fs/cgroup";
-/// What limits need.
+/// The controllers that limits need.
 const CONTROLLERS: [&str; 3] = ["pids", "memory", "cpu"];
 
 /// A directory of its own in the control groups of this machine: one, or in version 1 one for each controller.
 pub struct CgroupTree {
-    /// What `cgroup_root` is to be.
+    /// The value of `cgroup_root`.
     pub setting: String,
     name: String,
     /// By controller, which is empty in version 2.

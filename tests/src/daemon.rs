@@ -17,14 +17,14 @@ pub struct Daemon {
     program: Vec<std::ffi::OsString>,
 }
 
-/// What a command came to.
+/// The result of a command.
 #[derive(Debug)]
-pub struct Said {
+pub struct CommandOutput {
     /// Its exit status.
     pub code: Option<i32>,
-    /// What it printed.
+    /// Its standard output.
     pub stdout: String,
-    /// What it printed beside that.
+    /// Its standard error.
     pub stderr: String,
 }
 
@@ -52,17 +52,17 @@ impl Daemon {
         self.program = words.iter().map(Into::into).chain([program.into()]).collect();
     }
 
-    /// From here on commands, and with the first of them the daemon, are root in a user namespace of their own, in which
-    /// this shell command was run.
+    /// Runs all further commands, and the daemon that the first of them starts, as root in a user namespace
+    /// of their own. This shell command sets the namespace up.
     pub fn run_where(&mut self, set_up: &str) {
         self.run_after(set_up);
         self.program.splice(0..0, ["unshare", "--user", "--map-root-user"].map(Into::into));
     }
 
-    /// From here on commands, and with the first of them the daemon, are an ordinary user's in a user namespace in which
-    /// nobody can make another.
+    /// Runs all further commands as an ordinary user in a user namespace that permits no other below it. The
+    /// daemon that the first of them starts runs there, too.
     pub fn run_without_user_namespaces(&mut self) {
-        // Who writes the bound needs a capability, and nobody after.
+        // Writing the bound needs a capability, which is dropped after it.
         self.program.splice(0..0, ["setpriv", "--ambient-caps=-all", "--inh-caps=-all"].map(Into::into));
         self.run_after("echo 0 > /proc/sys/user/max_user_namespaces");
         let user = ["unshare", "--user", "--map-user=1000", "--map-group=1000", "--keep-caps"];
@@ -116,15 +116,15 @@ impl Daemon {
     }
 
     /// Runs a command to its end.
-    pub fn run(&self, args: &[&str]) -> Said {
+    pub fn run(&self, args: &[&str]) -> CommandOutput {
         finish(self.spawn(args))
     }
 
     /// Runs a command that must succeed, and gives what it printed.
     pub fn ok(&self, args: &[&str]) -> String {
-        let said = self.run(args);
-        assert_eq!(said.code, Some(0), "kennel {args:?}: {said:#?}");
-        said.stdout
+        let output = self.run(args);
+        assert_eq!(output.code, Some(0), "kennel {args:?}: {output:#?}");
+        output.stdout
     }
 
     /// Runs a command with `--json` that must succeed, and gives the object it printed.
@@ -184,8 +184,8 @@ impl Default for Daemon {
 }
 
 impl Drop for Daemon {
-    /// Stop the daemon and its sessions. After a test that succeeded no process may be left; after one that panicked
-    /// what is left is killed, also if the daemon does not answer.
+    /// Stops the daemon and its sessions. After a test that succeeded no process may be left. After a panic
+    /// the remaining processes are killed, even if the daemon does not answer.
     fn drop(&mut self) {
         let place = self.dir.path().to_str().unwrap().to_owned();
         let uuids = if std::thread::panicking() { uuids(&place) } else { Vec::new() };
@@ -194,7 +194,7 @@ impl Drop for Daemon {
             let _ = child.and_then(|mut child| child.wait());
             return until("nothing is left of the test", || mentioning(&place).is_empty().then_some(()));
         }
-        // The first panic is the one that tells something; a second ends all tests.
+        // The first panic is the useful one; a second ends all tests.
         let stopped = |mut child: Child| within(BOUND / 4, || child.try_wait().ok().flatten().is_some());
         if !child.is_ok_and(stopped) {
             eprintln!("the daemon of {place} does not stop");
@@ -239,13 +239,13 @@ fn within(bound: std::time::Duration, mut is_so: impl FnMut() -> bool) -> bool {
     true
 }
 
-/// Waits for a command's end, with a bound, and gives what it said.
-pub fn finish(child: Child) -> Said {
+/// Waits for a command's end, with a bound, and returns its output.
+pub fn finish(child: Child) -> CommandOutput {
     finish_within(child, BOUND)
 }
 
-/// Waits for a command's end, with this bound, and gives what it said.
-pub fn finish_within(mut child: Child, bound: std::time::Duration) -> Said {
+/// Waits for a command's end, with this bound, and returns its output.
+pub fn finish_within(mut child: Child, bound: std::time::Duration) -> CommandOutput {
     fn read(mut from: impl Read + Send + 'static) -> std::thread::JoinHandle<String> {
         std::thread::spawn(move || {
             let mut bytes = Vec::new();
@@ -267,5 +267,5 @@ pub fn finish_within(mut child: Child, bound: std::time::Duration) -> Said {
         }
         std::thread::park_timeout(std::time::Duration::from_millis(2));
     };
-    Said { code: status.code(), stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
+    CommandOutput { code: status.code(), stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
 }

@@ -1,4 +1,4 @@
-//! A small disk of a test's own: a tmpfs in a mount namespace that nobody else sees.
+//! A small disk of a test's own: a tmpfs in a private mount namespace.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -24,9 +24,9 @@ pub fn alone(name: &str, test: impl FnOnce()) {
     command.args(["--exact", name, "--nocapture"]).env(ALONE, "1");
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let output = child.wait_with_output().unwrap();
-    let said =
+    let printed =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && said.contains("1 passed"), "{name}, alone: {said}");
+    assert!(output.status.success() && printed.contains("1 passed"), "{name}, alone: {printed}");
 }
 
 /// A tmpfs that is gone when this is dropped.

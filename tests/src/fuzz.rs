@@ -1,8 +1,8 @@
-//! Input that nobody meant, made of input that somebody did. A seed decides it, so that what was found is found again.
+//! Invalid input, made from valid input. A seed decides it, so that a finding can be reproduced.
 
 use crate::rng::Rng;
 
-/// What parsers stumble over.
+/// Input that parsers often mishandle.
 const ODD: &[&[u8]] = &[
     b"\0",
     b"\n",
@@ -41,7 +41,7 @@ impl Mutator {
         Self { rng: Rng::new(seed), corpus: corpus.into_iter().collect() }
     }
 
-    /// How many inputs it was given.
+    /// Returns the number of inputs so far.
     pub fn known(&self) -> usize {
         self.corpus.len()
     }
@@ -109,7 +109,7 @@ impl Mutator {
                 bytes.splice(at..at, piece);
             }
             _ => {
-                // A number that says how long something is.
+                // A number that claims a length.
                 let length = (self.rng.below(1 << 34) as u32 >> self.rng.below(32)).to_le_bytes();
                 let until = (at + length.len()).min(bytes.len());
                 bytes.splice(at..until, length);
@@ -118,7 +118,7 @@ impl Mutator {
     }
 }
 
-/// How many cases a test tries: so many, or as many as `KENNEL_FUZZ_CASES` says.
+/// Returns the number of cases that a test tries: `usual`, or the value of `KENNEL_FUZZ_CASES`.
 pub fn cases(usual: u64) -> u64 {
     let asked = std::env::var("KENNEL_FUZZ_CASES").ok().and_then(|cases| cases.parse().ok());
     asked.unwrap_or(usual)

@@ -1,7 +1,8 @@
-//! Every variant of the core's enums by name, so that a table or a simulation can prove that it leaves none out.
+//! Every variant of the core's enums by name, so that a table or a simulation can prove that it leaves none
+//! out.
 //!
-//! Each list is made by a match without a wildcard arm: a new variant does not compile until it is named here,
-//! and once it is named the tests demand that it occurs.
+//! A match without a wildcard arm makes each list. So a new variant does not compile until it is named here.
+//! Once it is named, the tests demand that it occurs.
 
 use manager::core::{Command, Effect, Input, Phase, Seen, State, Why};
 use protocol::event::EventKind;
@@ -21,7 +22,7 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// What a session can be.
+    /// The states of a session.
     STATES, state: State {
         State::Starting { .. } => "starting",
         State::Ready { .. } => "ready",
@@ -35,7 +36,7 @@ kinds! {
 }
 
 kinds! {
-    /// How far a turn can be.
+    /// The phases of a turn.
     PHASES, phase: Phase {
         Phase::Sent { .. } => "sent",
         Phase::Started { .. } => "started",
@@ -44,7 +45,7 @@ kinds! {
 }
 
 kinds! {
-    /// What a process can be ended for.
+    /// The reasons for the end of a process.
     WHYS, why: Why {
         Why::Stop => "stop",
         Why::Hibernate => "hibernate",
@@ -60,7 +61,7 @@ kinds! {
 }
 
 kinds! {
-    /// What a state can want done.
+    /// The effects of a state.
     EFFECTS, effect: Effect {
         Effect::Spawn { .. } => "spawn",
         Effect::Welcome { .. } => "welcome",
@@ -78,7 +79,7 @@ kinds! {
 }
 
 kinds! {
-    /// What can happen to a session.
+    /// The inputs of a session.
     INPUTS, input: Input {
         Input::Command(_) => "command",
         Input::CommandBy(..) => "command by a client",
@@ -91,7 +92,7 @@ kinds! {
 }
 
 kinds! {
-    /// What can be wanted of a session.
+    /// The commands of a session.
     COMMANDS, command: Command {
         Command::Up => "up",
         Command::Stop => "stop",
@@ -114,7 +115,7 @@ kinds! {
 }
 
 kinds! {
-    /// What can be observed of a process.
+    /// The observations of a process.
     SEEN, seen: Seen {
         Seen::Spawned(_) => "spawned",
         Seen::SpawnFailed { .. } => "spawn failed",
@@ -147,7 +148,7 @@ kinds! {
 }
 
 kinds! {
-    /// What the core can record.
+    /// The events that the core records.
     EVENTS, event: EventKind {
         EventKind::SessionCreated { .. } => "session.created",
         EventKind::SessionStarted { .. } => "session.started",

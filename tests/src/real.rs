@@ -1,4 +1,4 @@
-//! What tests on real processes share: the binaries under test, levels to wait for, and a look at `/proc`.
+//! Shared code of tests on real processes: the binaries under test, levels to wait for, and reads of `/proc`.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use protocol::api::{PromptRequest, SessionOpts};
 use protocol::event::{Event, EventKind};
 use protocol::{PromptId, SessionId};
 
-/// How long anything may take before a test gives up. Far above what it takes, for machines under load.
+/// The time after which a test gives up. Far above the usual time, for machines under load.
 pub const BOUND: Duration = Duration::from_secs(30);
 
 /// The manager's binary, of exactly these sources.
@@ -42,12 +42,12 @@ fn current(name: &str, argument: &str, id: &str) -> PathBuf {
     let path = beside(name);
     let child = Command::new(&path).arg(argument).stdout(Stdio::piped()).spawn();
     let output = child.unwrap_or_else(|error| panic!("{}: {error}", path.display())).wait_with_output();
-    let said = String::from_utf8(output.unwrap().stdout).unwrap();
-    let said = said.trim();
+    let result = String::from_utf8(output.unwrap().stdout).unwrap();
+    let result = result.trim();
     let path_shown = path.display();
     assert!(
-        said.trim_end_matches(')').ends_with(id),
-        "{path_shown} is stale (`{said}` is not {id}): run `cargo test --workspace`, which builds it"
+        result.trim_end_matches(')').ends_with(id),
+        "{path_shown} is stale (`{result}` is not {id}): run `cargo test --workspace`, which builds it"
     );
     path
 }
@@ -64,17 +64,44 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Whether a process lives. A zombie does not.
+/// Returns true if a process lives. A zombie does not.
 pub fn lives(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit_once(") ").and_then(|(_, fields)| fields.chars().next());
     state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
-/// Every living process whose environment carries a marker that contains `part`.
+/// Every living process whose environment carries a marker that contains `part`, but for the spares of a living daemon.
 pub fn marked(part: &str) -> Vec<u32> {
     let name = format!("{MARKER}=");
-    with_variable(|variable| variable.starts_with(&name) && variable.contains(part))
+    let mut marked = with_variable(|variable| variable.starts_with(&name) && variable.contains(part));
+    marked.retain(|pid| !is_spare(*pid));
+    marked
+}
+
+/// Returns true for a worker that waits for a session, below a living daemon.
+pub fn is_spare(pid: u32) -> bool {
+    let comm = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let waits =
+        std::fs::read_link(format!("/proc/{pid}/fd/2")).is_ok_and(|log| log == Path::new("/dev/null"));
+    waits
+        && is_spares(&marker_of(pid).unwrap_or_default())
+        && parent(pid).is_some_and(|pid| comm(pid) == "kennel\n")
+}
+
+/// Returns true for the marker of a process that was started as a spare.
+pub fn is_spares(marker: &str) -> bool {
+    marker.split('/').nth(1) == Some(":spare")
+}
+
+/// The session of a process: by its marker, and of a worker that was a spare by its log.
+pub fn session_of(pid: u32) -> Option<SessionId> {
+    let marker = marker_of(pid)?;
+    if !is_spares(&marker) {
+        return marker.split('/').nth(1)?.parse().ok();
+    }
+    let log = std::fs::read_link(format!("/proc/{pid}/fd/2")).ok()?;
+    log.file_name()?.to_str()?.strip_suffix(".log")?.parse().ok()
 }
 
 /// Every living process in whose environment a variable mentions `text`.
@@ -218,7 +245,7 @@ impl Host {
         }
     }
 
-    /// Waits until a prompt's turn is over, and gives the event that says so.
+    /// Waits until a prompt's turn is over, and returns the event of its end.
     pub async fn end_of(&self, id: &SessionId, prompt: PromptId) -> EventKind {
         let ended = |kind: &EventKind| match kind {
             EventKind::TurnCompleted { prompt_id, .. } | EventKind::PromptRemoved { prompt_id, .. } => {

@@ -9,7 +9,7 @@ use protocol::api::{OnCrash, WhenBusy};
 use protocol::wire::{Agent, PermissionAsk, PermissionOption};
 use protocol::{Exit, Identity, PromptId, SessionId};
 
-/// A moment. The two clocks differ, so that whoever takes one for the other is found out.
+/// A moment. The two clocks differ, so that a mix-up of them fails a test.
 pub const AT: At = At { mono: 5_000_000, wall: 1_700_000_000_000, closing: false };
 
 /// A shell with the settings that most tests want.
@@ -58,7 +58,7 @@ pub fn options(kinds: &[&str]) -> Vec<PermissionOption> {
     kinds.iter().map(option).collect()
 }
 
-/// What an agent asks before it writes a file.
+/// Returns an agent's request before it writes a file.
 pub fn ask() -> PermissionAsk {
     PermissionAsk {
         tool_call: "call-1".into(),

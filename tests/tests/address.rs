@@ -1,10 +1,10 @@
-//! The state directory decides where its daemon is: not the environment of whoever asks.
+//! The state directory decides the address of its daemon, not the client's environment.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use harness::daemon::{Daemon, Said, finish};
+use harness::daemon::{CommandOutput, Daemon, finish};
 use harness::real::*;
 
 /// A daemon that listens in `$XDG_RUNTIME_DIR/kennel/`, with one session.
@@ -43,9 +43,9 @@ impl InRun for Daemon {
     }
 
     fn ok_in_run(&self, args: &[&str]) -> String {
-        let said = finish(self.in_run(args).spawn().unwrap());
-        assert_eq!(said.code, Some(0), "{said:#?}");
-        said.stdout
+        let output = finish(self.in_run(args).spawn().unwrap());
+        assert_eq!(output.code, Some(0), "{output:#?}");
+        output.stdout
     }
 }
 
@@ -54,7 +54,7 @@ fn pid_in(text: &str) -> u32 {
     object["pid"].as_u64().unwrap() as u32
 }
 
-/// How often a daemon has begun or tried to.
+/// Returns the number of times that a daemon has begun or tried to.
 fn starts(daemon: &Daemon) -> usize {
     let log = std::fs::read_to_string(daemon.dir.path().join("state/daemon.log")).unwrap();
     log.lines().filter(|line| line.contains(" serves ")).count()
@@ -85,10 +85,10 @@ fn a_client_with_another_runtime_directory_or_none_reaches_the_daemon_and_starts
         {
             let mut command = daemon.command(args);
             set(&mut command, &other);
-            let said = finish(command.spawn().unwrap());
-            assert_eq!(said.code, Some(0), "{args:?}: {said:#?}");
+            let output = finish(command.spawn().unwrap());
+            assert_eq!(output.code, Some(0), "{args:?}: {output:#?}");
             if args.contains(&"status") {
-                assert_eq!(pid_in(&said.stdout), pid);
+                assert_eq!(pid_in(&output.stdout), pid);
             }
         }
     }
@@ -107,14 +107,14 @@ fn a_socket_that_vanished_is_remade_and_one_whose_directory_cannot_be_is_elsewhe
     let reached = |args: &[&str]| pid_in(&daemon.ok_in_run(args)) == pid;
     let run = daemon.dir.path().join("run");
     let socket = std::fs::read_to_string(daemon.dir.path().join("state/address")).unwrap();
-    // Nobody has to ask: the daemon notices by itself.
+    // Without any request: the daemon notices by itself.
     std::fs::remove_file(&socket).unwrap();
     until("the socket's return", || Path::new(&socket).exists().then_some(()));
     gone(&run.join("kennel"));
     until("its directory's return", || Path::new(&socket).exists().then_some(()));
     assert_eq!(std::fs::metadata(run.join("kennel")).unwrap().permissions().mode() & 0o777, 0o700);
     assert!(reached(&["--json", "daemon", "status"]));
-    // Renamed above: nothing that is watched has changed, and the first client says so.
+    // Renamed above: no watched directory has changed, and the first client reports it.
     std::fs::rename(&run, daemon.dir.path().join("away")).unwrap();
     assert!(reached(&["--json", "daemon", "status"]));
     // As /run/user/UID after the last logout: gone, and not for this user to make again.
@@ -132,11 +132,11 @@ fn a_socket_that_vanished_is_remade_and_one_whose_directory_cannot_be_is_elsewhe
     assert!(!daemon.dir.path().join("state/kennel.sock").exists());
 }
 
-fn with_socket(daemon: &Daemon, socket: &Path, args: &[&str]) -> Said {
-    let said = finish(daemon.in_run(args).env("KENNEL_SOCKET", socket).spawn().unwrap());
+fn with_socket(daemon: &Daemon, socket: &Path, args: &[&str]) -> CommandOutput {
+    let output = finish(daemon.in_run(args).env("KENNEL_SOCKET", socket).spawn().unwrap());
     // It fails for what it sees, and not because it has waited in vain.
-    assert!(!said.stderr.contains("within"), "{args:?}: {said:#?}");
-    said
+    assert!(!output.stderr.contains("within"), "{args:?}: {output:#?}");
+    output
 }
 
 #[test]
@@ -148,17 +148,17 @@ fn a_bad_kennel_socket_fails_at_once_and_touches_neither_daemon_nor_sessions() {
     std::fs::write(&file, "precious").unwrap();
     let nowhere = daemon.dir.path().join("nowhere/kennel.sock");
     for socket in [&nowhere, &file, &file.join("below"), &daemon.dir.path().join("x".repeat(120))] {
-        let said = with_socket(&daemon, socket, &["ls"]);
-        assert_ne!(said.code, Some(0), "{said:#?}");
+        let output = with_socket(&daemon, socket, &["ls"]);
+        assert_ne!(output.code, Some(0), "{output:#?}");
         assert!(
-            said.stderr.contains("KENNEL_SOCKET") && said.stderr.contains(socket.to_str().unwrap()),
-            "{said:#?}"
+            output.stderr.contains("KENNEL_SOCKET") && output.stderr.contains(socket.to_str().unwrap()),
+            "{output:#?}"
         );
     }
-    // What runs is not said to be stopped.
-    let said = with_socket(&daemon, &nowhere, &["--json", "daemon", "status"]);
-    assert_eq!((said.code, pid_in(&said.stdout)), (Some(6), pid), "{said:#?}");
-    assert!(said.stdout.contains("unreachable"), "{said:#?}");
+    // A running daemon is not reported as stopped.
+    let output = with_socket(&daemon, &nowhere, &["--json", "daemon", "status"]);
+    assert_eq!((output.code, pid_in(&output.stdout)), (Some(6), pid), "{output:#?}");
+    assert!(output.stdout.contains("unreachable"), "{output:#?}");
     assert_eq!(starts(&daemon), 1);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
     assert!(!nowhere.parent().unwrap().exists());
@@ -168,9 +168,9 @@ fn a_bad_kennel_socket_fails_at_once_and_touches_neither_daemon_nor_sessions() {
     let open = daemon.dir.path().join("open");
     std::fs::create_dir(&open).unwrap();
     std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).unwrap();
-    let said = with_socket(&daemon, &open.join("kennel.sock"), &["ls"]);
-    assert_eq!(said.code, Some(6), "{said:#?}");
-    assert!(said.stderr.contains("other users can write"), "{said:#?}");
+    let output = with_socket(&daemon, &open.join("kennel.sock"), &["ls"]);
+    assert_eq!(output.code, Some(6), "{output:#?}");
+    assert!(output.stderr.contains("other users can write"), "{output:#?}");
     assert_eq!(pid_in(&daemon.ok_in_run(&["--json", "show", "one"])), worker);
 }
 
@@ -182,9 +182,9 @@ fn a_daemon_that_holds_the_state_directory_and_does_not_listen_is_not_said_to_be
     // Another program with kennel's library, say: it serves no socket.
     let holder = std::fs::File::open(lock).unwrap();
     holder.lock().unwrap();
-    let said = finish(daemon.in_run(&["--json", "daemon", "status"]).spawn().unwrap());
-    assert_eq!(said.code, Some(6), "{said:#?}");
-    assert!(said.stdout.contains("unreachable"), "{said:#?}");
+    let output = finish(daemon.in_run(&["--json", "daemon", "status"]).spawn().unwrap());
+    assert_eq!(output.code, Some(6), "{output:#?}");
+    assert!(output.stdout.contains("unreachable"), "{output:#?}");
     drop(holder);
     daemon.ok_in_run(&["daemon", "start"]);
 }

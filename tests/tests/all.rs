@@ -5,6 +5,7 @@
 mod acp;
 mod acp_side;
 mod address;
+mod asked;
 mod attach;
 mod attachments;
 mod boundaries;

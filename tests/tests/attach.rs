@@ -1,4 +1,4 @@
-//! `kennel attach`, and clients that drive or look on, on the shipped binaries.
+//! `kennel attach`, and clients that drive or read, on the shipped binaries.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Stdio};
@@ -88,8 +88,8 @@ fn one_drives_others_look_on_and_a_takeover_changes_that() {
     let mut first = Person::new(&daemon, &["s"]);
     until("it drives", || (daemon.show("s").clients.len() == 1).then_some(()));
     let mut beside = Person::new(&daemon, &["s"]);
-    let told = beside.sees("is driven by kennel attach ");
-    assert!(told.contains("you look on") && told.contains("--takeover"), "{told}");
+    let received = beside.sees("is driven by kennel attach ");
+    assert!(received.contains("you look on") && received.contains("--takeover"), "{received}");
     beside.types("echo from beside\n\x10\x11");
     assert_eq!(beside.leaves(), Some(7), "what was not sent is told to a program");
     until("it is gone", || (daemon.show("s").clients.len() == 1).then_some(()));
@@ -257,7 +257,7 @@ fn a_form_is_filled_in_field_by_field_and_those_who_look_on_see_that_one_is_aske
     person.sees(r#"{"action":"cancel"}"#);
     // The two outputs come as they come.
     assert!(person.seen.iter().any(|line| line.contains(r#"{"action":"decline"}"#)), "{:#?}", person.seen);
-    // What was said is between the person and the agent, and the agent has said it again.
+    // The answer is between the person and the agent, and the agent has repeated it.
     let events = daemon.ok(&["events", "s", "--json"]);
     assert!(!events.lines().any(|line| line.contains("Änne") && !line.contains("message.chunk")), "{events}");
 }
@@ -266,7 +266,7 @@ fn a_form_is_filled_in_field_by_field_and_those_who_look_on_see_that_one_is_aske
 fn a_permission_waits_until_the_form_is_done_and_is_shown_then() {
     let daemon = asking();
     let mut person = Person::new(&daemon, &["s"]);
-    // What it finds on coming is found by then.
+    // The client's first look is complete by then.
     person.types("say here\n");
     person.sees("> say here");
     person.types("both t1 who are you?\n");
@@ -295,7 +295,7 @@ fn without_an_id_and_with_a_directory_it_is_the_directorys_session() {
 }
 
 /// Runs `attach` with this on its standard input, to its end.
-fn piped(daemon: &Daemon, args: &[&str], input: &str) -> harness::daemon::Said {
+fn piped(daemon: &Daemon, args: &[&str], input: &str) -> harness::daemon::CommandOutput {
     let mut child = daemon.command(&[&["attach"], args].concat()).stdin(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     harness::daemon::finish(child)
@@ -305,23 +305,23 @@ fn piped(daemon: &Daemon, args: &[&str], input: &str) -> harness::daemon::Said {
 fn the_end_of_a_pipe_detaches_once_all_that_it_asked_for_was_shown() {
     let daemon = Daemon::new();
     daemon.ok(&["start", "--id", "s"]);
-    let said = piped(&daemon, &["s"], "sleep 0.3; echo one\nsleep 0.3; echo two\necho no newline");
-    assert_eq!(said.code, Some(0), "{said:?}");
+    let printed = piped(&daemon, &["s"], "sleep 0.3; echo one\nsleep 0.3; echo two\necho no newline");
+    assert_eq!(printed.code, Some(0), "{printed:?}");
     for shown in ["> sleep 0.3; echo one\none\n", "two\n", "\nno newline\n"] {
-        assert!(said.stdout.contains(shown), "{shown}: {said:?}");
+        assert!(printed.stdout.contains(shown), "{shown}: {printed:?}");
     }
-    assert!(said.stderr.contains("detached; s goes on"), "{said:?}");
+    assert!(printed.stderr.contains("detached; s goes on"), "{printed:?}");
     // Without any input: the conversation so far, and what runs.
     daemon.ok(&["send", "--no-wait", "s", "sleep 0.5; echo three"]);
-    let said = daemon.run(&["attach", "s"]);
-    assert_eq!(said.code, Some(0), "{said:?}");
-    assert!(said.stdout.contains("one\n") && said.stdout.ends_with("three\n"), "{said:?}");
-    let said = daemon.run(&["attach", "--read-only", "--no-history", "s"]);
-    assert_eq!((said.code, &*said.stdout), (Some(0), ""), "{said:?}");
+    let printed = daemon.run(&["attach", "s"]);
+    assert_eq!(printed.code, Some(0), "{printed:?}");
+    assert!(printed.stdout.contains("one\n") && printed.stdout.ends_with("three\n"), "{printed:?}");
+    let printed = daemon.run(&["attach", "--read-only", "--no-history", "s"]);
+    assert_eq!((printed.code, &*printed.stdout), (Some(0), ""), "{printed:?}");
     let long = "x".repeat(1024 * 1024 + 1);
-    let said = piped(&daemon, &["s", "--no-history"], &format!("{long}\necho short\n"));
-    assert_eq!(said.code, Some(2), "{:?}", said.stderr);
-    assert!(said.stderr.contains("it was not sent") && said.stdout.ends_with("short\n"), "{said:?}");
+    let printed = piped(&daemon, &["s", "--no-history"], &format!("{long}\necho short\n"));
+    assert_eq!(printed.code, Some(2), "{:?}", printed.stderr);
+    assert!(printed.stderr.contains("it was not sent") && printed.stdout.ends_with("short\n"), "{printed:?}");
 }
 
 #[test]
@@ -330,19 +330,22 @@ fn a_session_that_does_not_go_on_is_not_said_to() {
     daemon.ok(&["start", "--id", "s"]);
     daemon.ok(&["send", "s", "echo before"]);
     daemon.ok(&["stop", "s"]);
-    let said = daemon.run(&["attach", "s"]);
-    assert!(said.stdout.contains("before"), "{said:?}");
-    assert!(said.stderr.contains("detached; s is stopped"), "{said:?}");
-    assert!(said.stderr.contains("kennel restart s") && !said.stderr.contains("goes on"), "{said:?}");
-    let said = piped(&daemon, &["s"], "echo refused\n");
-    assert_eq!(said.code, Some(7), "{said:?}");
+    let printed = daemon.run(&["attach", "s"]);
+    assert!(printed.stdout.contains("before"), "{printed:?}");
+    assert!(printed.stderr.contains("detached; s is stopped"), "{printed:?}");
+    assert!(
+        printed.stderr.contains("kennel restart s") && !printed.stderr.contains("goes on"),
+        "{printed:?}"
+    );
+    let printed = piped(&daemon, &["s"], "echo refused\n");
+    assert_eq!(printed.code, Some(7), "{printed:?}");
     let failing = "[agents.gone]\nkind = \"acp\"\ncommand = [\"/bin/false\"]\n";
     std::fs::create_dir_all(daemon.dir.path().join("kennel")).unwrap();
     std::fs::write(daemon.dir.path().join("kennel/config.toml"), failing).unwrap();
     daemon.ok(&["start", "--id", "f", "--agent", "gone"]);
     daemon.ok(&["wait", "f", "--until", "failed", "--timeout", "30s"]);
-    let said = daemon.run(&["attach", "f"]);
-    assert!(said.stderr.contains("detached; f has failed"), "{said:?}");
+    let printed = daemon.run(&["attach", "f"]);
+    assert!(printed.stderr.contains("detached; f has failed"), "{printed:?}");
 }
 
 #[test]
@@ -354,8 +357,8 @@ fn a_permission_that_waits_is_shown_once_and_offered_to_the_one_who_drives() {
     first.sees("3) No");
     let mut viewer = Person::new(&daemon, &["s"]);
     viewer.sees("you look on");
-    let told = viewer.sees("may I t1?");
-    assert!(told.contains("it is for the one who drives"), "{told}");
+    let received = viewer.sees("may I t1?");
+    assert!(received.contains("it is for the one who drives"), "{received}");
     viewer.types("1\n");
     viewer.sees("you look on; what you type is not sent");
     daemon.kill();
@@ -369,15 +372,15 @@ fn a_permission_that_waits_is_shown_once_and_offered_to_the_one_who_drives() {
         assert_eq!(asked, 1, "{:#?}", person.seen);
     }
     assert!(!viewer.seen.iter().any(|line| line.contains("1) ")), "{:#?}", viewer.seen);
-    // What was answered is part of the past, and waits for nobody.
-    let said = daemon.run(&["attach", "s"]);
-    assert!(said.stderr.contains("the agent asked: may I t1?: always"), "{said:?}");
-    // Nobody is left to type a number.
+    // An answered question is part of the past, and waits no longer.
+    let printed = daemon.run(&["attach", "s"]);
+    assert!(printed.stderr.contains("the agent asked: may I t1?: always"), "{printed:?}");
+    // At the end of the pipe no client can type a number.
     let mut pipe = Person::new(&daemon, &["s", "--takeover", "--no-history"]);
     pipe.types("ask t2\n");
     drop(pipe.child.stdin.take());
-    let told = pipe.sees("kennel permissions allow ");
-    let id = told.split("allow ").nth(1).unwrap().split('`').next().unwrap();
+    let received = pipe.sees("kennel permissions allow ");
+    let id = received.split("allow ").nth(1).unwrap().split('`').next().unwrap();
     daemon.ok(&["permissions", "allow", id]);
     pipe.sees("answered yes");
     assert_eq!(pipe.leaves(), Some(0));
@@ -406,8 +409,8 @@ fn abort_names_the_prompt_and_spares_the_next() {
     });
     daemon.ok(&["send", "--no-wait", "s", "echo next; exec sleep 1000"]);
     until("it runs", || (daemon.show("s").status == Status::Running).then_some(()));
-    let said = daemon.run(&["abort", "s", &over.unwrap()]);
-    assert_eq!(said.code, Some(7), "{said:?}");
+    let printed = daemon.run(&["abort", "s", &over.unwrap()]);
+    assert_eq!(printed.code, Some(7), "{printed:?}");
     let running = daemon.show("s").running_prompt.unwrap().to_string();
     assert_eq!(daemon.ok(&["abort", "s", &running]).trim(), running);
     assert_eq!(daemon.run(&["abort", "s", "seventeen"]).code, Some(2));

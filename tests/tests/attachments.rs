@@ -1,5 +1,5 @@
-//! What belongs to a prompt beside its text, on real processes: it reaches the agent whatever dies on the way, and
-//! leaves nothing behind.
+//! Attachments of a prompt, on real processes: they reach the agent whatever dies on the way, and leave
+//! nothing behind.
 
 use harness::daemon::Daemon;
 use harness::real::*;
@@ -45,7 +45,7 @@ async fn send(host: &Host, id: &SessionId, request: PromptRequest) -> PromptId {
     host.manager.send_prompt(id, request, None).await.unwrap().prompt_id
 }
 
-/// How many attachments the journal keeps.
+/// Returns the number of attachments in the journal.
 fn kept(host: &Host) -> u64 {
     let journal = rusqlite::Connection::open(host.dir.path().join("state/journal.db")).unwrap();
     journal.query_row("SELECT count(*) FROM attachments", [], |row| row.get(0)).unwrap()
@@ -77,7 +77,7 @@ async fn what_belongs_to_a_prompt_reaches_the_agent_and_is_not_kept_after_its_en
         of(AttachmentKind::File, "notes.md", "text/markdown", 5),
     ];
     assert_eq!(accepted.unwrap(), all);
-    // A picture may say it all: the fixture's script is then what it says of it.
+    // A picture can be the whole prompt: the fixture's script is then the picture's description.
     let silent = send(&host, &id, with("", vec![picture()])).await;
     host.end_of(&id, silent).await;
     assert_eq!(host.printed(&id, silent).await, "image image/png attachment:a.png AAEC");
@@ -96,8 +96,8 @@ async fn an_agent_that_takes_only_text_is_given_texts_and_never_half_of_a_prompt
         panic!("{end:?}")
     };
     assert_eq!((&*stop_reason, &*host.printed(&id, sent).await), ("error", ""));
-    let said = "the agent takes no pictures (a.png); the prompt was not given to it";
-    host.event(&id, said, |kind| *kind == EventKind::SystemMessage { text: said.into() }).await;
+    let output = "the agent takes no pictures (a.png); the prompt was not given to it";
+    host.event(&id, output, |kind| *kind == EventKind::SystemMessage { text: output.into() }).await;
     assert_eq!(host.run(&id, "say on").await, "on");
     assert_eq!(kept(&host), 0);
 }
@@ -160,7 +160,7 @@ async fn what_no_agent_could_take_is_refused_and_changes_nothing() {
     assert_eq!(refused(&sees, with("x", vec![large, notes()]), None).await, "attachments_too_large");
     assert_eq!(refused(&sees, with("", Vec::new()), None).await, "empty_prompt");
     assert_eq!(kept(&host), 0);
-    // What belongs to a prompt is part of what a key stands for.
+    // The attachments are part of the request behind a key.
     let first = host.manager.send_prompt(&sees, with("attached", vec![notes()]), Some("k")).await.unwrap();
     let again = host.manager.send_prompt(&sees, with("attached", vec![notes()]), Some("k")).await.unwrap();
     assert_eq!(first.prompt_id, again.prompt_id);
@@ -217,20 +217,20 @@ fn files_on_the_command_line_go_with_the_prompt_as_they_are_then() {
     daemon.ok(&["abort", "session-1"]);
     daemon.idle("session-1");
     let workdir = daemon.workdir().display().to_string();
-    let said = daemon.ok(&["subagent", "result", "session-1"]);
+    let output = daemon.ok(&["subagent", "result", "session-1"]);
     let seen = format!(
         "image image/png file://{workdir}/a%20picture.png iVBORw==, resource text/plain file://{workdir}/notes words"
     );
-    assert!(said.contains(&seen), "{said}\n{seen}");
+    assert!(output.contains(&seen), "{output}\n{seen}");
     for (files, code) in
         [(&picture, 2), (&file("large", &vec![b'x'; (8 << 20) + 1]), 2), (&"/dev/zero".to_owned(), 2)]
     {
-        let said = daemon.run(&["send", "session-1", "attached", "--file", files]);
-        assert_eq!(said.code, Some(code), "{said:?}");
-        assert!(said.stderr.contains("nothing was sent"), "{said:?}");
+        let output = daemon.run(&["send", "session-1", "attached", "--file", files]);
+        assert_eq!(output.code, Some(code), "{output:?}");
+        assert!(output.stderr.contains("nothing was sent"), "{output:?}");
     }
     daemon.ok(&["start"]);
-    let said = daemon.run(&["send", "session-2", "true", "--file", &notes]);
-    assert_eq!(said.code, Some(7), "{said:?}");
-    assert!(said.stderr.contains("takes no attachments"), "{said:?}");
+    let output = daemon.run(&["send", "session-2", "true", "--file", &notes]);
+    assert_eq!(output.code, Some(7), "{output:?}");
+    assert!(output.stderr.contains("takes no attachments"), "{output:?}");
 }

@@ -1,5 +1,5 @@
-//! What an agent says is bounded, and can be read again: a hostile agent on real processes. The fixture `acp-agent` writes
-//! the lines that its prompts name.
+//! An agent's output is bounded and can be read again: a hostile agent on real processes. The fixture
+//! `acp-agent` writes the lines that its prompts name.
 
 use harness::real::*;
 use manager::protocol::SessionId;
@@ -25,7 +25,7 @@ async fn session(host: &Host) -> SessionId {
     host.session_with(opts).await
 }
 
-/// What a person was told of what the agent sends.
+/// Returns the notes for a person about the agent's output.
 async fn notices(host: &Host, id: &SessionId) -> Vec<String> {
     let notice = |kind| match kind {
         EventKind::SystemMessage { text } => Some(text),
@@ -58,7 +58,7 @@ async fn a_worker_stays_small_whatever_its_agent_has_it_hold() {
     let command = "start head -c 1200000 /dev/zero | tr '\\000' x && mktemp done-XXXXXX && exec sleep 1000; "
         .repeat(60);
     let read = "run until [ $(ls | grep -c ^done-) -ge 60 ]\ndo sleep 0.01\ndone";
-    for (what, script, said) in [
+    for (what, script, output) in [
         ("waits", format!("start sleep 1000; wires 16 {WAITS}; heard"), "started[null -32600]".to_owned()),
         ("terminals", command + read, "started".repeat(60) + "{\"exitCode\":0}"),
         ("long lines", format!("wires 2 {}; say done", says("«8300000×x»")), String::new()),
@@ -72,8 +72,8 @@ async fn a_worker_stays_small_whatever_its_agent_has_it_hold() {
         let prompt = host.send(&id, &script).await;
         let end = host.end_of(&id, prompt).await;
         assert!(matches!(end, EventKind::TurnCompleted { .. }), "{what}: {end:?}");
-        if !said.is_empty() {
-            assert_eq!(host.printed(&id, prompt).await, said, "{what}");
+        if !output.is_empty() {
+            assert_eq!(host.printed(&id, prompt).await, output, "{what}");
         }
         let peak = peak(&host, &id).await;
         assert!(peak < MOST, "{what}: the worker took {peak} KiB");
@@ -92,7 +92,7 @@ async fn a_request_that_cannot_be_read_is_answered_and_the_agent_lives() {
     let ask = |id: &str, params: &str| {
         format!(r#"wire {{"jsonrpc":"2.0","id":{id},"method":"fs/read_text_file","params":{params}}}; heard"#)
     };
-    for (script, said) in [
+    for (script, output) in [
         (ask("901", r#"{"path":"a" b}"#), "[901 -32700]"),
         (ask("\"x\"", "«100×[»«100×]»"), "[\"x\" -32700]"),
         (ask("902", r#"{"path":"«9000000×p»"}"#), "[902 -32700]"),
@@ -107,14 +107,14 @@ async fn a_request_that_cannot_be_read_is_answered_and_the_agent_lives() {
         (r#"wire {"method":"fs/read_text_file","params":{"path":; heard"#.into(), "[null -32700]"),
         (r#"wire [{"jsonrpc":"2.0","id":1,"method":"fs/read_text_file"}]; heard"#.into(), "[null -32600]"),
         (r#"wire {"jsonrpc":"2.0","id":905,"method":7}; heard"#.into(), "[905 -32600]"),
-        // Nobody waits for these.
+        // Lines that need no answer.
         ("longline 9000000; noise { [ \"; noise }; say on".into(), "on"),
         (format!("wire {}; say on", UPDATE.replace("TEXT", "«100×[»«100×]»")), "on"),
     ] {
         let before = notices(&host, &id).await.len();
-        assert_eq!(host.run(&id, &script).await, said, "{script}");
-        let told = notices(&host, &id).await.len() - before;
-        assert!(told <= 1, "{script}: {:?}", notices(&host, &id).await);
+        assert_eq!(host.run(&id, &script).await, output, "{script}");
+        let received = notices(&host, &id).await.len() - before;
+        assert!(received <= 1, "{script}: {:?}", notices(&host, &id).await);
     }
     assert_eq!(host.manager.get_session(&id).await.unwrap().incarnation, 1, "it lives");
     // The end of the turn itself.
@@ -140,8 +140,8 @@ async fn a_line_however_long_ends_no_agent_also_after_a_restart() {
         ] {
             let before = notices(&host, &id).await.len();
             assert_eq!(host.run(&id, &format!("wire {line}; say on")).await, "on", "{what}");
-            let told = notices(&host, &id).await.split_off(before);
-            assert!(told.iter().any(|text| text.contains("left out")), "{what}: {told:?}");
+            let received = notices(&host, &id).await.split_off(before);
+            assert!(received.iter().any(|text| text.contains("left out")), "{what}: {received:?}");
         }
         // The end of the turn itself is too long.
         let line = r#"{"jsonrpc":"2.0","id":$P,"result":{"stopReason":"end_turn","x":"«9000000×x»"}}"#;
@@ -158,8 +158,8 @@ async fn a_line_however_long_ends_no_agent_also_after_a_restart() {
     }
     // An agent of text.
     let id = host.session().await;
-    let said = host.run(&id, "head -c 9000000 /dev/zero | tr '\\0' x").await;
-    assert_eq!((said.len(), said.trim_matches('x')), (9_000_000, ""));
+    let output = host.run(&id, "head -c 9000000 /dev/zero | tr '\\0' x").await;
+    assert_eq!((output.len(), output.trim_matches('x')), (9_000_000, ""));
     assert_eq!(host.run(&id, "echo on").await, "on\n");
     assert_eq!(host.manager.get_session(&id).await.unwrap().incarnation, 1);
     host.manager.shutdown().await;
@@ -174,8 +174,8 @@ async fn what_is_nearly_json_is_repaired_and_that_is_said_once_a_turn() {
         [says("cut \\ud83d"), says("«hex:ff»«hex:fe»"), says("a«hex:01»b"), says("c:\\windows")].concat();
     let numbers =
         format!("wire «hex:ef»«hex:bb»«hex:bf»{}", UPDATE.replace("TEXT", "[NaN, -Infinity, 1e999, 1]"));
-    let said = host.run(&id, &format!("{script}{numbers}")).await;
-    assert_eq!(said, "cut \u{fffd}\u{fffd}\u{fffd}a\u{1}bc:\\windows");
+    let output = host.run(&id, &format!("{script}{numbers}")).await;
+    assert_eq!(output, "cut \u{fffd}\u{fffd}\u{fffd}a\u{1}bc:\\windows");
     let events = host.events(&id).await;
     let news: Vec<&Value> = events
         .iter()
@@ -185,9 +185,9 @@ async fn what_is_nearly_json_is_repaired_and_that_is_said_once_a_turn() {
         })
         .collect();
     assert_eq!(news, [&json!([null, null, null, 1])]);
-    let said = notices(&host, &id).await;
-    assert_eq!(said.len(), 1, "{said:?}");
-    assert!(said[0].contains("faults"), "{said:?}");
+    let output = notices(&host, &id).await;
+    assert_eq!(output.len(), 1, "{output:?}");
+    assert!(output[0].contains("faults"), "{output:?}");
     assert_eq!(host.run(&id, &script).await.matches("cut").count(), 1);
     assert_eq!(notices(&host, &id).await.len(), 2, "once in each turn");
     host.manager.shutdown().await;
@@ -220,7 +220,7 @@ async fn what_an_agent_asks_is_bounded_in_size_and_number_and_what_is_more_is_re
 
     let id = session(&host).await;
     let options = format!("«33×{YES},»{YES}");
-    for (script, said) in [
+    for (script, output) in [
         (asks(1, "t", &options), "[\"ask-1\" -32602]"),
         (asks(1, "t", &YES.replace("\"yes\"", "\"«300×y»\"")), "[\"ask-1\" -32602]"),
         (
@@ -228,7 +228,7 @@ async fn what_an_agent_asks_is_bounded_in_size_and_number_and_what_is_more_is_re
             "[\"ask-1\" -32602]",
         ),
     ] {
-        assert_eq!(host.run(&id, &format!("{script}; heard")).await, said);
+        assert_eq!(host.run(&id, &format!("{script}; heard")).await, output);
     }
     assert_eq!(host.manager.permissions(Some(&id)).await.unwrap(), []);
     assert!(notices(&host, &id).await.iter().any(|text| text.contains("was refused")));
@@ -244,7 +244,7 @@ async fn what_an_agent_asks_is_bounded_in_size_and_number_and_what_is_more_is_re
     host.manager.shutdown().await;
 }
 
-/// A journal of an earlier kennel: what nobody can read is said to be so, and hides nothing else.
+/// A journal of an earlier kennel: an unreadable event is reported as such, and hides no other event.
 #[tokio::test]
 async fn an_event_that_nobody_can_read_is_said_to_be_and_left_out_everywhere() {
     let host = Host::new().await;
@@ -303,5 +303,5 @@ fn what_an_editor_sends_and_cannot_be_read_is_answered_and_kennel_acp_goes_on() 
     );
     editor.write(line.as_bytes());
     assert_eq!(editor.answer_to(&json!(903))["result"]["stopReason"], "end_turn");
-    editor.hears_text("cut \u{fffd}");
+    editor.wait_for_text("cut \u{fffd}");
 }

@@ -1,4 +1,5 @@
-//! One session with a very long history, on real processes: others do not wait for it, and nobody's worker is blamed.
+//! One session with a very long history, on real processes: other sessions do not wait for it, and no worker
+//! counts as silent.
 
 use std::path::Path;
 
@@ -10,7 +11,7 @@ use manager::protocol::{Restore, SessionId};
 /// Pieces of one turn.
 const PIECES: i64 = 1_000_000;
 
-/// Makes the newest piece of the newest turn in a journal into so many, as if the agent had said it so often.
+/// Multiplies the newest piece of the newest turn in a journal, as if the agent had sent it that often.
 fn inflate(state: &Path, session: &SessionId, pieces: i64) {
     let mut journal = rusqlite::Connection::open(state.join("journal.db")).unwrap();
     let changed = journal.transaction().unwrap();
@@ -19,7 +20,7 @@ fn inflate(state: &Path, session: &SessionId, pieces: i64) {
     let json: String =
         changed.query_row("SELECT json FROM events WHERE id = ?1", [last], |row| row.get(0)).unwrap();
     let (before, after) = json.split_once(&format!("\"id\":{last},")).expect("it begins with its id");
-    // What came after it makes room: from the end, so that no id is there twice.
+    // Later events make room: from the end, so that no id is there twice.
     let later: Vec<(i64, String)> = changed
         .prepare("SELECT id, json FROM events WHERE id > ?1 ORDER BY id DESC")
         .unwrap()
@@ -78,14 +79,14 @@ async fn a_turn_of_a_million_pieces_is_nobody_elses_time() {
         let result = host.manager.turn_result(&large).await.unwrap();
         assert!(result.truncated && result.text.contains("first"), "{} bytes", result.text.len());
         assert_eq!(result.outcome, Some(manager::protocol::event::Outcome::Completed));
-        // Its agent is told what came before, as far as there is room: nothing of a turn that has none.
-        for (prompt, told) in [("second", "second"), ("third", "second\n\nthird")] {
+        // The agent receives the earlier turns as far as there is room, and no part of a turn without room.
+        for (prompt, received) in [("second", "second"), ("third", "second\n\nthird")] {
             let sent = host.send(&large, prompt).await;
             host.manager.wait(&large, manager::WaitFor::Idle, Some(BOUND)).await.unwrap();
             let result = host.manager.turn_result(&large).await.unwrap();
             assert_eq!(result.prompt_id, Some(sent));
-            for line in told.lines() {
-                assert!(result.text.contains(line), "{told}: {}", result.text);
+            for line in received.lines() {
+                assert!(result.text.contains(line), "{received}: {}", result.text);
             }
             assert!(result.text.len() < 1_000 && !result.text.contains("first"), "{}", result.text);
         }
@@ -109,7 +110,7 @@ async fn a_turn_of_a_million_pieces_is_nobody_elses_time() {
     assert_eq!((now.pid, now.incarnation), (others, 2), "its worker was never replaced");
     assert!(was.is_some());
 
-    // What is left of it is cleared away, also by the next manager.
+    // Its leftovers are removed, also by the next manager.
     let host = host.restarted().await;
     let journal = rusqlite::Connection::open(host.dir.path().join("state/journal.db")).unwrap();
     let left = || -> i64 {
@@ -139,14 +140,16 @@ fn a_daemon_that_was_stopped_blames_no_worker_for_it() {
     for round in 0..3 {
         let id = format!("slow-{round}");
         let starting = daemon.spawn(&["start", "--agent", "slow", "--id", &id]);
-        until("its worker", || marked(&format!("/{id}/")).first().copied());
-        // Its agent is ready soon; nobody hears that for longer than it may take.
+        until("its worker", || {
+            marked("/").into_iter().find(|pid| session_of(*pid).is_some_and(|of| of.as_str() == id))
+        });
+        // Its agent is ready soon; the manager learns of it only after longer than a start may take.
         signal(status.pid, nix::sys::signal::Signal::SIGSTOP);
         let stopped = std::time::Instant::now();
         until("that is over", || (stopped.elapsed().as_millis() > 2_500).then_some(()));
         signal(status.pid, nix::sys::signal::Signal::SIGCONT);
-        let said = harness::daemon::finish(starting);
-        assert_eq!(said.code, Some(0), "{said:?}");
+        let output = harness::daemon::finish(starting);
+        assert_eq!(output.code, Some(0), "{output:?}");
         daemon.ok(&["wait", &id, "--until", "ready", "--timeout", "20s"]);
         let session: manager::protocol::api::SessionInfo = daemon.json(&["show", &id]);
         assert_eq!(session.incarnation, 1, "{session:?}");

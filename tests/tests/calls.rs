@@ -1,5 +1,5 @@
-//! What an attached client does for the agent, on real processes: an editor below which `kennel acp` runs, and clients
-//! of the library.
+//! Calls that an attached client serves for the agent, on real processes: an editor above `kennel acp`, and
+//! clients of the library.
 
 use harness::daemon::Daemon;
 use harness::real::*;
@@ -27,7 +27,7 @@ fn able(daemon: &Daemon) -> (Editor, String) {
 }
 
 fn requested(editor: &mut Editor, method: &str) -> Value {
-    editor.hears(method, |message| message["method"] == method)
+    editor.wait_for(method, |message| message["method"] == method)
 }
 
 fn replies(editor: &mut Editor, question: &Value, result: Value) {
@@ -48,15 +48,15 @@ fn what_is_not_saved_is_read_from_the_editor_and_written_there() {
     assert_eq!(question["params"]["sessionId"], json!(id));
     assert_eq!(question["params"]["path"], json!(in_workdir(&daemon, "a.txt")));
     replies(&mut editor, &question, json!({ "content": "in the buffer" }));
-    editor.hears_text("in the buffer");
+    editor.wait_for_text("in the buffer");
     let question = requested(&mut editor, "fs/write_text_file");
     assert_eq!(question["params"]["content"], "text");
-    // As some editors say that it is done.
+    // The form in which some editors confirm it.
     replies(&mut editor, &question, Value::Null);
     assert_eq!(editor.stopped(prompt), "end_turn");
-    assert_eq!(editor.told(), ["message in the buffer", "message written"]);
+    assert_eq!(editor.updates(), ["message in the buffer", "message written"]);
     assert!(!daemon.workdir().join("b.txt").exists(), "the worker wrote as well");
-    // What came back is between the editor and the agent.
+    // The result is between the editor and the agent.
     let events = daemon.ok(&["events", &id, "--json"]);
     let calls: Vec<&str> = events.lines().filter(|line| line.contains("\"call.")).collect();
     assert_eq!(calls.len(), 4, "{calls:#?}");
@@ -73,16 +73,16 @@ fn what_the_editor_refuses_is_refused_and_what_is_outside_is_the_workers() {
     let why = json!({ "code": -32002, "message": "no such buffer" });
     editor.send(&json!({ "jsonrpc": "2.0", "id": question["id"], "error": why }));
     assert_eq!(editor.stopped(prompt), "end_turn");
-    let told = editor.told();
-    assert!(told[0].contains("Resource not found: /etc/hostname-that-is-not"), "{told:?}");
-    assert!(told[1].contains("refused: no such buffer"), "{told:?}");
+    let received = editor.updates();
+    assert!(received[0].contains("Resource not found: /etc/hostname-that-is-not"), "{received:?}");
+    assert!(received[1].contains("refused: no such buffer"), "{received:?}");
 }
 
 #[test]
 fn an_agent_hears_of_the_files_of_a_client_only_while_one_drives_that_has_them() {
     let daemon = kennel();
     let here = |name: &str| in_workdir(&daemon, name);
-    // Nobody is there: it sees to its files itself, and can make one.
+    // Without a client the agent reads and makes its files itself.
     let alone = daemon.ok(&["start", "--agent", "plain"]).trim().to_owned();
     let send = |id: &str, text: &str| daemon.ok(&["send", id, text]).trim().to_owned();
     assert_eq!(send(&alone, "able"), "reads false writes false");
@@ -91,8 +91,8 @@ fn an_agent_hears_of_the_files_of_a_client_only_while_one_drives_that_has_them()
     let (mut editor, id) = able(&daemon);
     let prompt = editor.prompt(&id, "able");
     assert_eq!(editor.stopped(prompt), "end_turn");
-    editor.hears_text("reads true writes true");
-    // It says that there is no such file in ACP's words, which reach the agent whole.
+    editor.wait_for_text("reads true writes true");
+    // The editor reports a missing file in ACP's form, which reaches the agent whole.
     let path = here("made/new.txt");
     let prompt = editor.prompt(&id, &format!("create {path} text"));
     let question = requested(&mut editor, "fs/read_text_file");
@@ -101,14 +101,14 @@ fn an_agent_hears_of_the_files_of_a_client_only_while_one_drives_that_has_them()
     let question = requested(&mut editor, "fs/write_text_file");
     replies(&mut editor, &question, json!({}));
     assert_eq!(editor.stopped(prompt), "end_turn");
-    editor.hears_text("made by the client");
-    // What it has heard it goes on asking for when the editor has gone, and the worker sees to it.
+    editor.wait_for_text("made by the client");
+    // The agent keeps asking for what the editor offered after the editor has gone, and the worker answers.
     editor.close();
     until("that nobody is there", || daemon.show(&id).clients.is_empty().then_some(()));
     let path = here("gone/on.txt");
     assert_eq!(send(&id, &format!("create {path} text")), "made by the client");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "text");
-    // The next process of the agent hears that nobody drives.
+    // The agent's next process learns that no client drives.
     daemon.ok(&["restart", &id]);
     assert_eq!(send(&id, "able"), "reads false writes false");
     // Somebody who starts it again from an editor is on the way already.
@@ -119,7 +119,7 @@ fn an_agent_hears_of_the_files_of_a_client_only_while_one_drives_that_has_them()
     again.load(&daemon, &id);
     let prompt = again.prompt(&id, "able");
     assert_eq!(again.stopped(prompt), "end_turn");
-    again.hears_text("reads true writes false");
+    again.wait_for_text("reads true writes false");
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn a_terminal_of_the_editor_is_used_from_its_creation_to_its_release() {
         replies(&mut editor, &question, result);
     }
     assert_eq!(editor.stopped(prompt), "end_turn");
-    assert_eq!(editor.told(), ["message made{\"exitCode\":5}"]);
+    assert_eq!(editor.updates(), ["message made{\"exitCode\":5}"]);
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn of_two_editors_the_first_drives_and_when_it_goes_the_other_does() {
     let question = requested(&mut first, "fs/read_text_file");
     replies(&mut first, &question, json!({ "content": "from the first" }));
     assert_eq!(second.stopped(prompt), "end_turn");
-    second.hears_text("from the first");
+    second.wait_for_text("from the first");
     assert!(second.seen.iter().all(|message| message["method"] == "session/update"), "{:#?}", second.seen);
     first.close();
     until("that it drives", || match &daemon.show(&id).clients[..] {
@@ -197,7 +197,7 @@ fn a_form_is_shown_by_the_editor_and_its_answer_goes_to_the_agent() {
     assert_eq!(daemon.show(&id).status, Status::RequiresAction);
     replies(&mut editor, &question, json!({ "action": "accept", "content": { "name": "secret-name" } }));
     assert_eq!(editor.stopped(prompt), "end_turn");
-    assert_eq!(editor.told(), ["message accept secret-name"]);
+    assert_eq!(editor.updates(), ["message accept secret-name"]);
 }
 
 #[test]
@@ -206,8 +206,8 @@ fn whoever_sends_the_prompt_is_told_of_a_form_that_nobody_shows() {
     let mut editor = Editor::new(&daemon, &["--agent", "allows"]);
     let id = editor.session(&daemon);
     let sent = daemon.run(&["send", &id, "elicit who are you?"]);
-    let (said, notes) = (sent.stdout, sent.stderr);
-    assert_eq!(said.trim(), "cancel -", "{notes}");
+    let (shown, notes) = (sent.stdout, sent.stderr);
+    assert_eq!(shown.trim(), "cancel -", "{notes}");
     assert!(notes.contains("the agent asks: who are you?"), "{notes}");
 }
 
@@ -293,7 +293,7 @@ async fn kill_worker_with_a_call_open_expires_it_and_the_next_worker_asks_again(
     .await;
     let late = host.manager.on_behalf_of(Some(driver)).answer_call(&id, call, accepts("x")).await;
     assert_eq!(code(late), "call_settled");
-    // The new worker is told who drives.
+    // The new worker learns who drives.
     let prompt = host.send(&id, "read a.txt").await;
     let again = host.event(
         &id,
@@ -357,9 +357,9 @@ async fn a_question_to_the_user_waits_for_a_client_that_can_ask() {
 #[tokio::test]
 async fn a_question_to_the_user_is_answered_by_the_policy_when_nobody_can_ask() {
     let host = host().await;
-    for (policy, said) in [(PermissionPolicy::Allow, "cancel -"), (PermissionPolicy::Deny, "decline -")] {
+    for (policy, shown) in [(PermissionPolicy::Allow, "cancel -"), (PermissionPolicy::Deny, "decline -")] {
         let id = session(&host, Some(policy)).await;
-        assert_eq!(host.run(&id, "elicit who?").await, said);
+        assert_eq!(host.run(&id, "elicit who?").await, shown);
         host.event(&id, "why", |kind| matches!(kind, EventKind::CallExpired { .. })).await;
     }
     let id = session(&host, Some(PermissionPolicy::Fail)).await;

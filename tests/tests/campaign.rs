@@ -15,9 +15,9 @@ const BOUND: Duration = Duration::from_secs(400);
 fn campaign(args: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kill-harness"));
     let child = command.args(args).env_remove("KENNEL_SESSION").stdin(Stdio::null()).stdout(Stdio::piped());
-    let said = finish_within(child.stderr(Stdio::piped()).spawn().unwrap(), BOUND);
-    assert_eq!(said.code, Some(0), "kill-harness {args:?}\n{}{}", said.stdout, said.stderr);
-    said.stdout
+    let output = finish_within(child.stderr(Stdio::piped()).spawn().unwrap(), BOUND);
+    assert_eq!(output.code, Some(0), "kill-harness {args:?}\n{}{}", output.stdout, output.stderr);
+    output.stdout
 }
 
 #[cfg(not(feature = "failpoints"))]
@@ -64,7 +64,7 @@ fn whoever_dies_at_any_point_of_the_kill_matrix_nothing_is_lost() {
 #[test]
 fn a_harness_that_is_killed_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
-    // By its own directory for temporary files, which all of its processes know, it is told from other campaigns.
+    // Its own directory for temporary files, which all of its processes know, tells it from other campaigns.
     let place = dir.path().to_str().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_kill-harness"));
     command.args(["--sessions", "4", "--kills", "100000"]).env("TMPDIR", place);
@@ -80,7 +80,7 @@ fn a_harness_that_is_killed_leaves_nothing_behind() {
 fn a_fault_that_does_not_exist_is_bad_usage() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kill-harness"));
     command.args(["--only", "worker-tickle"]).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let said = finish_within(command.spawn().unwrap(), BOUND);
-    assert_eq!(said.code, Some(2), "{said:?}");
-    assert!(said.stderr.contains("`worker-tickle` is neither a fault nor a point"), "{said:?}");
+    let output = finish_within(command.spawn().unwrap(), BOUND);
+    assert_eq!(output.code, Some(2), "{output:?}");
+    assert!(output.stderr.contains("`worker-tickle` is neither a fault nor a point"), "{output:?}");
 }

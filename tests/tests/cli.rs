@@ -1,5 +1,5 @@
-//! The command line as people and scripts see it: transcripts in `cmd/`, each over a state directory of its own,
-//! and what a transcript cannot say.
+//! The command line as people and scripts see it: transcripts in `cmd/`, each over a state directory of its
+//! own, and tests of behaviour that no transcript can show.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -59,12 +59,12 @@ fn the_demo_keeps_its_promises_and_leaves_nothing() {
     let daemon = Daemon::new();
     let mut demo = daemon.command(&["demo"]);
     demo.env("TMPDIR", daemon.workdir());
-    let said = finish(demo.spawn().unwrap());
-    assert_eq!(said.code, Some(0), "{said:#?}");
+    let output = finish(demo.spawn().unwrap());
+    assert_eq!(output.code, Some(0), "{output:#?}");
     for line in
         ["$ kill -9 ", "$ kennel wait session-1 --until idle", "I waited and was not lost", "still here"]
     {
-        assert!(said.stdout.contains(line), "{line} not in {said:#?}");
+        assert!(output.stdout.contains(line), "{line} not in {output:#?}");
     }
     let left: Vec<_> =
         std::fs::read_dir(daemon.workdir()).unwrap().flatten().map(|entry| entry.path()).collect();
@@ -80,8 +80,8 @@ fn a_command_inside_a_session_never_starts_a_daemon() {
         finish(command.spawn().unwrap())
     };
     for args in [&["ls"][..], &["daemon", "start"], &["send", "session-1", "x"], &["daemon", "run"]] {
-        let said = inside(args);
-        assert_eq!(said.code, Some(6), "{args:?}: {said:#?}");
+        let output = inside(args);
+        assert_eq!(output.code, Some(6), "{args:?}: {output:#?}");
     }
     let problem: Problem = serde_json::from_str(&inside(&["--json", "ls"]).stderr).unwrap();
     assert_eq!(problem.code, "daemon_unreachable");
@@ -95,12 +95,12 @@ fn a_command_inside_a_session_never_starts_a_daemon() {
 fn a_daemon_that_cannot_start_says_why() {
     let daemon = Daemon::new();
     let state = daemon.workdir().join("state");
-    // What is no journal is salvaged; what is no file is not.
+    // A file that is no journal is salvaged; a directory in its place is not.
     std::fs::create_dir_all(state.join("journal.db")).unwrap();
-    let said = daemon.run(&["ls"]);
-    assert_eq!(said.code, Some(6), "{said:#?}");
-    assert!(said.stderr.contains("journal.db"), "{said:#?}");
-    assert!(said.stderr.contains("daemon.log"), "{said:#?}");
+    let output = daemon.run(&["ls"]);
+    assert_eq!(output.code, Some(6), "{output:#?}");
+    assert!(output.stderr.contains("journal.db"), "{output:#?}");
+    assert!(output.stderr.contains("daemon.log"), "{output:#?}");
 }
 
 #[test]
@@ -109,9 +109,9 @@ fn a_wrong_configuration_keeps_nobody_from_looking() {
     std::fs::create_dir(daemon.workdir().join("kennel")).unwrap();
     std::fs::write(daemon.workdir().join("kennel/config.toml"), "[defaults]\nnonsense = 1\n").unwrap();
     daemon.ok(&["ls"]);
-    let said = daemon.run(&["start"]);
-    assert_eq!(said.code, Some(2), "{said:#?}");
-    assert!(said.stderr.contains("nonsense") && said.stderr.contains("config.toml:2"), "{said:#?}");
+    let output = daemon.run(&["start"]);
+    assert_eq!(output.code, Some(2), "{output:#?}");
+    assert!(output.stderr.contains("nonsense") && output.stderr.contains("config.toml:2"), "{output:#?}");
 }
 
 #[test]
@@ -128,10 +128,10 @@ fn prompts_come_from_standard_input() {
     };
     assert_eq!(send(&["send", "session-1"], b"echo piped").stdout, "piped\n");
     assert_eq!(send(&["send", "session-1", "-"], b"echo dash\n").stdout, "dash\n");
-    let said = send(&["send", "session-1"], b"\xff\xfe");
-    assert_eq!(said.code, Some(2), "{said:#?}");
-    let said = send(&["send", "session-1"], &vec![b'x'; 2 * 1024 * 1024]);
-    assert_eq!(said.code, Some(2), "{said:#?}");
+    let output = send(&["send", "session-1"], b"\xff\xfe");
+    assert_eq!(output.code, Some(2), "{output:#?}");
+    let output = send(&["send", "session-1"], &vec![b'x'; 2 * 1024 * 1024]);
+    assert_eq!(output.code, Some(2), "{output:#?}");
     assert_eq!(daemon.show("session-1").turn_count, 2);
 }
 
@@ -139,9 +139,9 @@ fn prompts_come_from_standard_input() {
 fn output_is_passed_on_byte_for_byte_where_no_person_looks() {
     let daemon = Daemon::new();
     daemon.ok(&["start"]);
-    let said =
+    let output =
         daemon.run(&["send", "session-1", r"printf '\033[2J\r\033]0;x\007\303\244'; printf beside >&2"]);
-    assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("\u{1b}[2J\r\u{1b}]0;x\u{7}ä", "beside"));
+    assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("\u{1b}[2J\r\u{1b}]0;x\u{7}ä", "beside"));
     // For people, and for programs that print it as it is, nothing of it is left that a terminal would obey.
     for args in [
         &["events", "session-1"][..],
@@ -261,8 +261,8 @@ fn ensure_has_one_session_for_a_directory() {
     let daemon = Daemon::new();
     let at_once: Vec<_> = (0..5).map(|_| daemon.spawn(&["--json", "ensure"])).collect();
     let mut sessions = at_once.into_iter().map(|child| {
-        let said = finish(child);
-        serde_json::from_str::<SessionInfo>(&said.stdout).unwrap_or_else(|_| panic!("{said:#?}"))
+        let output = finish(child);
+        serde_json::from_str::<SessionInfo>(&output.stdout).unwrap_or_else(|_| panic!("{output:#?}"))
     });
     let first = sessions.next().unwrap();
     assert!(first.pid.is_some());

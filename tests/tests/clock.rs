@@ -1,5 +1,6 @@
-//! Clocks that jump, on the shipped binaries: the wall clock when somebody sets it, and with it the clock that counts time
-//! asleep when the machine sleeps. What the wall clock says is told, and nothing waits for either.
+//! Clocks that jump, on the shipped binaries. The wall clock jumps when it is set. With the clock that counts
+//! time asleep, it also jumps when the machine sleeps. Events show the wall clock, and no deadline depends on
+//! either.
 
 use harness::daemon::Daemon;
 use harness::real::*;
@@ -13,7 +14,7 @@ fn event(daemon: &Daemon, id: &str, wanted: impl Fn(&EventKind) -> bool) -> Opti
     daemon.events().into_iter().find(|event| of(event) && wanted(&event.kind))
 }
 
-/// Deadlines that are half an hour away when the clock is set by a whole one stay where they are, and those that are near come.
+/// Sets the clock by an hour. Deadlines half an hour away must stay where they are, and near ones must come.
 fn jump(by: i64) {
     let mut daemon = Daemon::new();
     let points = daemon.workdir().join("points");
@@ -42,7 +43,7 @@ fn jump(by: i64) {
         let far = daemon.show("far");
         (far.status == Status::Idle && far.pid != Some(pid)).then_some(())
     });
-    // What looks at all deadlines anew decides the same.
+    // A new daemon, which reads all deadlines anew, decides the same.
     daemon.kill();
     assert_eq!(daemon.show("works").status, Status::Running);
     assert_eq!(daemon.idle("far").status, Status::Idle);
@@ -63,14 +64,14 @@ fn a_clock_that_jumps_an_hour_back_changes_no_deadline() {
     jump(-HOUR);
 }
 
-/// What a session does once it is taken over.
+/// Returns the session's status once it is adopted.
 fn status(daemon: &Daemon, id: &str) -> Status {
     until("the session is taken over", || {
         Some(daemon.show(id).status).filter(|status| *status != Status::Adopting)
     })
 }
 
-/// How often a laptop is closed, and for how long, in milliseconds. All of it leaves seconds of 90 minutes.
+/// The sleeps of a laptop, in milliseconds. Together they leave seconds of 90 minutes.
 const NAPS: [i64; 3] = [60 * 60 * 1000, 29 * 60 * 1000, 56 * 1000];
 
 #[test]

@@ -1,5 +1,6 @@
-//! Who wants to get away: a process that forks twice and leaves session, group and descriptors behind, one that starts its
-//! successor and leaves, and one in the background. They end with their session, in every case and for every user.
+//! Processes that try to escape: one that forks twice and leaves its session, group and descriptors, one that
+//! starts its successor and exits, and one in the background. They end with their session, in every case and
+//! for every user.
 
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use manager::protocol::api::{Orphans, SessionInfo, SessionOpts};
 use manager::protocol::event::EventKind;
 use nix::sys::signal::Signal;
 
-/// Nobody, who owns nothing and may do nothing.
+/// The user `nobody`, who owns nothing and has no rights.
 const NOBODY: u32 = 65534;
 /// All three, and then the agent waits.
 const ALL: &str = "escape; chain 30000ms; fork 2; say up; sleep 60000ms";
@@ -23,7 +24,7 @@ pub enum User {
     Nobody,
 }
 
-/// Who the tests can be.
+/// Returns the users that the tests can be.
 pub fn users() -> &'static [User] {
     match nix::unistd::geteuid().is_root() {
         true => &[User::Own, User::Nobody],
@@ -31,7 +32,7 @@ pub fn users() -> &'static [User] {
     }
 }
 
-/// A daemon of this user, with a profile `fixture` whose agent does what its prompt says.
+/// Returns a daemon of this user, with a profile `fixture` whose agent follows its prompt.
 pub fn daemon(user: User, more: &str) -> Daemon {
     daemon_over(tempfile::tempdir().unwrap(), user, more)
 }
@@ -41,7 +42,7 @@ pub fn daemon_over(dir: tempfile::TempDir, user: User, more: &str) -> Daemon {
     let mut daemon = Daemon::over(dir);
     let mut agent = beside("fixture-agent");
     if user == User::Nobody {
-        // Where the programs lie may be nobody's to look into.
+        // The user `nobody` may not be able to read the programs' directory.
         let mut programs = publish(&[kennel(), worker(), &agent], &daemon.dir.path().join("bin"));
         agent = programs.remove(2);
         chown(daemon.dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
@@ -104,7 +105,7 @@ impl Escapes {
         self.info.pid.unwrap()
     }
 
-    /// What lives and is not one of these.
+    /// Returns the living processes that are none of these.
     fn left(&self, expected: &[u32]) -> Vec<(u32, String)> {
         let left = marked(&self.uuid).into_iter().filter(|pid| !expected.contains(pid));
         left.map(|pid| (pid, arguments(pid))).filter(|(pid, _)| lives(*pid)).collect()
@@ -162,7 +163,8 @@ fn each_ends_with_its_session_without_a_namespace() {
     for user in users() {
         let daemon = daemon(*user, "containment = \"subreaper\"");
         each_ends_with_its_session(&daemon, Level::Subreaper);
-        // The worker of a session that was taken over is killed: it is not the manager's child, and the marker tells.
+        // The worker of an adopted session is killed: it is not the manager's child, so the marker finds its
+        // processes.
         daemon.ok(&["restart", "session-1"]);
         let escapes = Escapes::again(&daemon, "session-1");
         daemon.kill();
@@ -209,7 +211,7 @@ fn where_no_namespace_can_be_made_auto_does_without_and_what_is_demanded_is_refu
     assert_eq!(daemon.json::<Vec<SessionInfo>>(&["ls"]).len(), 1);
 }
 
-/// How many cycles the test below goes through, where it is not said: what the whole of the tests can bear.
+/// The default number of cycles in the test below: as many as a run of all tests can bear.
 const CYCLES: usize = 24;
 
 #[tokio::test]

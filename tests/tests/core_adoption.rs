@@ -116,7 +116,7 @@ fn what_is_answered_while_it_is_adopted_is_told_after_it() {
 
 #[test]
 fn what_a_worker_did_meanwhile_counts() {
-    // The turn came to its end; the next begins only once somebody can be told of it.
+    // The turn has ended; the next begins only once a manager is linked.
     let mut session = started();
     session.turns.queue.push_back(prompt(8, "waits"));
     let mut session = after_the_manager_died(session);

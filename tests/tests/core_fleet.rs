@@ -107,7 +107,7 @@ fn there_is_a_number_after_every_id_that_somebody_chose() {
     create(&mut fleet, Some("session-18446744073709551615"));
     create(&mut fleet, Some("session-999999999999999999"));
     assert_eq!(create(&mut fleet, None).as_str(), "session-1000000000000000000");
-    // That one is a name already.
+    // That id is in use already.
     assert_eq!(create(&mut fleet, None).as_str(), "session-1000000000000000001");
 }
 
@@ -138,7 +138,7 @@ fn a_closing_manager_takes_no_wishes_but_the_one_to_stop() {
     }
     assert!(fleet.step(CLOSING, &Ask::Stop(root.clone(), Orphans::Keep)).is_ok());
     assert!(fleet.step(CLOSING, &Ask::Shutdown).is_ok());
-    // What only says what is so is never refused.
+    // A fact is never refused.
     let (version, boot_id) = ("1.2.3".into(), "boot".into());
     let started = Ask::ManagerStarted { pid: 77, version, boot_id, same_boot: true, lost: None };
     assert!(fleet.step(CLOSING, &started).is_ok());
@@ -187,7 +187,7 @@ fn a_sub_agents_life_is_told_to_its_parent_in_whole_events() {
     });
     let mut fleet = Fleet::load([], [(id("parent"), 6)], 1, 40);
     let (parent, child) = (id("parent"), SessionId::numbered(1));
-    let told = |id, session: &SessionId, incarnation, kind| Event {
+    let received = |id, session: &SessionId, incarnation, kind| Event {
         id,
         at: Timestamp(AT.wall),
         session: Some(session.clone()),
@@ -204,7 +204,7 @@ fn a_sub_agents_life_is_told_to_its_parent_in_whole_events() {
 
     let wish = Ask::Ensure { id: parent.clone(), spec: spec.clone(), given: Box::default() };
     let change = ask(&mut fleet, AT, &wish);
-    assert_eq!(change.events, [told(40, &parent, 7, created(None))]);
+    assert_eq!(change.events, [received(40, &parent, 7, created(None))]);
     assert_eq!((change.revived, fleet.retired().len()), (Some(parent.clone()), 0));
     // An id that comes back goes on counting, and lets go of what its predecessor left.
     let spawn = [Effect::Release { incarnation: 6 }, Effect::Spawn { incarnation: 7 }];
@@ -226,10 +226,10 @@ fn a_sub_agents_life_is_told_to_its_parent_in_whole_events() {
     assert_eq!(
         change.events,
         [
-            told(41, &child, 1, created(Some(parent.clone()))),
-            told(42, &child, 1, told_of),
-            told(43, &child, 1, EventKind::PromptQueued { prompt_id, position: 0 }),
-            told(44, &parent, 7, started),
+            received(41, &child, 1, created(Some(parent.clone()))),
+            received(42, &child, 1, told_of),
+            received(43, &child, 1, EventKind::PromptQueued { prompt_id, position: 0 }),
+            received(44, &parent, 7, started),
         ]
     );
     assert_eq!(change.effects, [(child.clone(), Effect::Spawn { incarnation: 1 })]);
@@ -245,13 +245,13 @@ fn a_sub_agents_life_is_told_to_its_parent_in_whole_events() {
     assert_eq!(
         change.events,
         [
-            told(45, &child, 1, EventKind::PromptRemoved { prompt_id: accepted, reason }),
-            told(46, &parent, 7, completed),
+            received(45, &child, 1, EventKind::PromptRemoved { prompt_id: accepted, reason }),
+            received(46, &parent, 7, completed),
         ]
     );
     assert_eq!(fleet.get(&parent).unwrap().open_tasks, 0);
     assert_eq!(fleet.get(&child).unwrap().task.as_ref().map(|task| task.open), Some(false));
-    // A prompt after the task is nobody's task.
+    // A prompt after the task is part of no task.
     ask(&mut fleet, AT, &Ask::One(child.clone(), Input::Command(new_prompt("more"))));
     let change = ask(&mut fleet, AT, &Ask::One(child.clone(), Input::Command(Command::Clear)));
     assert!(matches!(kinds(&change)[..], [EventKind::PromptRemoved { .. }]), "{:?}", change.events);
@@ -284,8 +284,12 @@ fn a_sub_agent_that_fails_with_its_task_open_is_told_as_lost_and_not_again() {
 fn a_background_sub_agent_and_an_orphan_hear_of_themselves() {
     let mut fleet = family();
     let listener = |change: &Change| {
-        let told = |event: &&Event| matches!(event.kind, EventKind::SubagentCompleted { .. });
-        change.events.iter().find(|event| told(event)).map(|event| (event.session.clone(), event.incarnation))
+        let received = |event: &&Event| matches!(event.kind, EventKind::SubagentCompleted { .. });
+        change
+            .events
+            .iter()
+            .find(|event| received(event))
+            .map(|event| (event.session.clone(), event.incarnation))
     };
     let clear = |name| Ask::One(id(name), Input::Command(Command::Clear));
     let change = ask(&mut fleet, AT, &clear("d-background"));
@@ -307,7 +311,7 @@ fn what_is_said_of_a_process_bears_its_incarnation() {
     let incarnations = |change: &Change| -> Vec<(&'static str, Incarnation)> {
         change.events.iter().map(|event| (event.kind.name(), event.incarnation)).collect()
     };
-    // One step tells the end of the fourth process and begins the fifth.
+    // One step reports the end of the fourth process and begins the fifth.
     let change = ask(&mut fleet, AT, &Ask::One(id("s"), Input::Seen(4, gone(Exit::Signal(9)))));
     assert_eq!(incarnations(&change), [("session.restarting", 4)]);
     assert_eq!(fleet.get(&id("s")).unwrap().incarnation, 5);
@@ -355,7 +359,7 @@ fn a_removed_session_leaves_its_number_and_nothing_else() {
     assert_eq!(last.kind, EventKind::SessionDeleted {});
     assert_eq!(fleet.retired().iter().collect::<Vec<_>>(), [(&id("s"), &3)]);
     assert!(fleet.get(&id("s")).is_none());
-    // What was still on its way comes to nothing; a wish is told.
+    // Late observations have no effect; a late command has its event.
     let late = ask(&mut fleet, AT, &Ask::One(id("s"), Input::Seen(3, gone(Exit::Code(0)))));
     assert_eq!((late.events.len(), late.reply), (0, Reply::Done));
     let wish = Ask::One(id("s"), Input::Command(Command::Up));
@@ -432,17 +436,17 @@ fn only_what_ends_something_goes_on_without_room_and_only_signals_go_before_the_
     let ready = Seen::Ready { restore: Restore::Fresh, agent_pid: None };
     ask(&mut fleet, AT, &Ask::One(id("s"), Input::Seen(1, ready)));
     let stop = Ask::Stop(id("s"), Orphans::Stop);
-    let said = Ask::One(id("s"), Input::Seen(1, Seen::Heard(1)));
+    let output = Ask::One(id("s"), Input::Seen(1, Seen::Heard(1)));
     let prompt = Ask::One(id("s"), Input::Command(new_prompt("a")));
     let started = Ask::Create { id: None, spec: spec() };
     assert!(fleet.ends(&stop) && fleet.ends(&Ask::Shutdown) && fleet.ends(&Ask::Remove(id("s"))));
-    assert!(!fleet.ends(&said) && !fleet.ends(&prompt) && !fleet.ends(&started));
+    assert!(!fleet.ends(&output) && !fleet.ends(&prompt) && !fleet.ends(&started));
     assert!(!fleet.step(AT, &prompt).unwrap().may_act_first());
     assert!(!fleet.step(AT, &started).unwrap().may_act_first());
     let change = ask(&mut fleet, AT, &stop);
     assert!(change.may_act_first(), "{change:?}");
-    // From here on all that its process says belongs to its end.
-    assert!(fleet.ends(&said) && !fleet.ends(&prompt));
+    // From here on all messages of its process belong to its end.
+    assert!(fleet.ends(&output) && !fleet.ends(&prompt));
     let deadline = fleet.get(&id("s")).unwrap().deadline().unwrap();
     let killed = fleet.step(At { mono: deadline, ..AT }, &Ask::One(id("s"), Input::Tick)).unwrap();
     assert!(killed.may_act_first(), "{killed:?}");

@@ -34,7 +34,7 @@ fn look(session: &mut Session, seconds: u64) -> Option<(StallStep, u64)> {
     }
 }
 
-/// A session that was told to end its turn.
+/// Returns a session whose worker was told to end its turn.
 fn stalled() -> Session {
     let mut session = watched();
     for seconds in (0..=100).step_by(20) {
@@ -67,14 +67,14 @@ fn a_sign_of_work_begins_it_anew_and_takes_back_what_was_said() {
     for at in [0, 20, 40] {
         assert_eq!(look(&mut session, at), None);
     }
-    let said = || Seen::Output { prompt: PromptId(7), stream: protocol::Stream::Stdout, text: "hm".into() };
+    let output = || Seen::Output { prompt: PromptId(7), stream: protocol::Stream::Stdout, text: "hm".into() };
     let incarnation = session.incarnation;
-    give(&mut session, 50, Input::Seen(incarnation, said()));
+    give(&mut session, 50, Input::Seen(incarnation, output()));
     for at in [70, 90] {
         assert_eq!(look(&mut session, at), None);
     }
     assert_eq!(look(&mut session, 110), Some((StallStep::Noticed, 60_000)));
-    let events = give(&mut session, 115, Input::Seen(incarnation, said()));
+    let events = give(&mut session, 115, Input::Seen(incarnation, output()));
     assert!(matches!(
         events[0],
         EventKind::SessionStalled { step: StallStep::Resumed, quiet_ms: 60_000, .. }

@@ -1,4 +1,4 @@
-//! What outsiders see of a session, and what a refusal tells them.
+//! The public view of a session, and the texts of refusals.
 
 use std::sync::Arc;
 
@@ -7,16 +7,19 @@ use manager::core::{
     At, Input, LastRestart, Phase, Refusal, RestartPolicy, Session, Spec, State, SubagentLimit, Was, Why,
     limits,
 };
-use protocol::api::{Failure, OnCrash, PromptState, RestartType, Restarts, SessionInfo, SessionOpts, Status};
+use protocol::api::{
+    Failure, McpRemoteServerOpts, McpServerOpts, OnCrash, PermissionPolicy, PromptState, RestartType,
+    Restarts, SessionInfo, SessionOpts, Status,
+};
 use protocol::event::Timestamp;
-use protocol::wire::AgentDetails;
+use protocol::wire::{AgentDetails, Transport};
 use protocol::{
     CallId, Exit, Keeper, Level, LimitedBy, PermissionId, PromptId, Restore, Sandbox, SandboxBy, Sandboxed,
 };
 
-fn told(failure: &str) -> Failure {
+fn failure(reason: &str) -> Failure {
     Failure {
-        reason: failure.into(),
+        reason: reason.into(),
         exit: Some(Exit::Code(3)),
         last_words: vec!["help".into()],
         survivors: Vec::new(),
@@ -126,9 +129,9 @@ fn a_session_is_shown_as_it_is() {
     // Thirty seconds after the first death only two count.
     assert_eq!(shows.info(AT.mono + 30_000).restarts.in_window, 2);
 
-    let failed = session("f", State::Failed(told("it died")));
+    let failed = session("f", State::Failed(failure("it died")));
     let shown = failed.info(AT.mono);
-    assert_eq!((shown.status, shown.failure), (Status::Failed, Some(told("it died"))));
+    assert_eq!((shown.status, shown.failure), (Status::Failed, Some(failure("it died"))));
     assert_eq!((shown.pid, shown.agent_pid, shown.running_prompt), (None, None, None));
 }
 
@@ -148,7 +151,7 @@ fn a_status_is_one_word_for_each_state() {
         (State::Restarting { until: deadline }, Status::Restarting, None),
         (State::Hibernated, Status::Hibernated, None),
         (State::Stopped, Status::Stopped, None),
-        (State::Failed(told("it died")), Status::Failed, None),
+        (State::Failed(failure("it died")), Status::Failed, None),
     ] {
         let mut session = session("s", state);
         assert_eq!((session.status(), session.pid()), (status, pid));
@@ -204,10 +207,10 @@ fn a_queue_is_listed_in_the_order_of_its_prompts_lives() {
 
 #[test]
 fn only_what_has_or_may_have_a_process_says_so() {
-    let survivors = Failure { survivors: vec![500], ..told("it survived") };
+    let survivors = Failure { survivors: vec![500], ..failure("it survived") };
     assert!(session("s", State::Starting { worker: None, deadline: 0 }).has_process());
     assert!(session("s", State::Failed(survivors)).has_process());
-    assert!(!session("s", State::Failed(told("it died"))).has_process());
+    assert!(!session("s", State::Failed(failure("it died"))).has_process());
     assert!(!session("s", State::Restarting { until: 0 }).has_process());
 }
 
@@ -238,7 +241,19 @@ fn an_option_differs_only_where_it_is_given_and_another() {
         ..none()
     };
     assert!(spec.differs_from(&same).is_empty(), "{:?}", spec.differs_from(&same));
-    for (given, name) in [
+    let server = McpServerOpts {
+        name: "docs".into(),
+        command: "docs".into(),
+        args: Vec::new(),
+        env: Default::default(),
+    };
+    let remote = McpRemoteServerOpts {
+        name: "docs".into(),
+        transport: Transport::default(),
+        url: "http://localhost".into(),
+        headers: Default::default(),
+    };
+    let cases = [
         (SessionOpts { title: Some("another".into()), ..none() }, "title"),
         (SessionOpts { agent: Some("claude".into()), ..none() }, "agent"),
         (SessionOpts { model: Some("another".into()), ..none() }, "model"),
@@ -257,8 +272,19 @@ fn an_option_differs_only_where_it_is_given_and_another() {
         (SessionOpts { memory_bytes: Some(1 << 30), ..none() }, "memory_bytes"),
         (SessionOpts { pids: Some(64), ..none() }, "pids"),
         (SessionOpts { milli_cpus: Some(500), ..none() }, "milli_cpus"),
-    ] {
-        assert_eq!(spec.differs_from(&given), [name]);
+        (SessionOpts { permissions: Some(PermissionPolicy::Allow), ..none() }, "permissions"),
+        (SessionOpts { permission_timeout_ms: Some(1), ..none() }, "permission_timeout_ms"),
+        (SessionOpts { mcp_servers: vec![server], ..none() }, "mcp_servers"),
+        (SessionOpts { mcp_remote_servers: vec![remote], ..none() }, "mcp_remote_servers"),
+    ];
+    for (given, name) in &cases {
+        assert_eq!(spec.differs_from(given), [*name]);
+    }
+    // Every option of the API, but the id, which names the session, and the client's abilities.
+    let api: serde_json::Value = serde_json::from_str(include_str!("../../manager/openapi.json")).unwrap();
+    let all = api["components"]["schemas"]["SessionOpts"]["properties"].as_object().unwrap();
+    for option in all.keys().filter(|option| !["id", "offers"].contains(&option.as_str())) {
+        assert!(cases.iter().any(|(_, name)| name == option), "{option} is not compared");
     }
 }
 

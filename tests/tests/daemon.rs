@@ -1,15 +1,15 @@
-//! What the daemon says of its configuration and its environment, what it does on signals, and how it is started.
+//! The daemon's reports on its configuration and its environment, its reactions to signals, and its start.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use harness::daemon::{Daemon, Said, finish};
+use harness::daemon::{CommandOutput, Daemon, finish};
 use harness::real::*;
 use manager::protocol::api::{AgentInfo, ManagerInfo, SessionInfo, Status};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-/// A daemon whose configuration says this.
+/// Returns a daemon with this configuration.
 fn with_config(text: &str) -> Daemon {
     let daemon = Daemon::new();
     write(&config_of(&daemon), text);
@@ -25,7 +25,7 @@ fn write(path: &Path, text: &str) {
     std::fs::write(path, text).unwrap();
 }
 
-fn run_in(daemon: &Daemon, args: &[&str], change: impl Fn(&mut Command)) -> Said {
+fn run_in(daemon: &Daemon, args: &[&str], change: impl Fn(&mut Command)) -> CommandOutput {
     let mut command = daemon.command(args);
     change(&mut command);
     finish(command.spawn().unwrap())
@@ -61,24 +61,27 @@ fn the_daemon_says_which_configuration_it_reads_and_another_one_of_the_caller_is
             command.env("XDG_CONFIG_HOME", &by_home);
         }];
     for change in changes {
-        let said = run_in(&daemon, &["daemon", "status"], change);
-        let line = |name: &str| said.stdout.lines().find(|line| line.starts_with(name)).map(str::to_owned);
-        assert!(line("config:").unwrap().ends_with(own.to_str().unwrap()), "{said:?}");
-        let told = line("your config:").unwrap();
-        assert!(told.contains("does not read") && told.contains("kennel daemon restart"), "{told}");
+        let output = run_in(&daemon, &["daemon", "status"], change);
+        let line = |name: &str| output.stdout.lines().find(|line| line.starts_with(name)).map(str::to_owned);
+        assert!(line("config:").unwrap().ends_with(own.to_str().unwrap()), "{output:?}");
+        let received = line("your config:").unwrap();
+        assert!(
+            received.contains("does not read") && received.contains("kennel daemon restart"),
+            "{received}"
+        );
         let findings = findings(&daemon, change);
         let read = finding(&findings, "configuration").unwrap();
         assert!(
             read["health"] == "ok" && read["found"].as_str().unwrap().contains(own.to_str().unwrap()),
             "{read}"
         );
-        let told = finding(&findings, "your configuration").unwrap();
+        let received = finding(&findings, "your configuration").unwrap();
         assert!(
-            told["health"] == "warning" && told["mend"].as_str().unwrap().contains("daemon restart"),
-            "{told}"
+            received["health"] == "warning" && received["mend"].as_str().unwrap().contains("daemon restart"),
+            "{received}"
         );
     }
-    // What it says to do is right.
+    // The advice in the error works.
     let restarted =
         run_in(&daemon, &["daemon", "restart"], |command| _ = command.env("KENNEL_CONFIG", &other));
     assert_eq!(restarted.code, Some(0), "{restarted:?}");
@@ -112,7 +115,7 @@ fn a_configuration_that_is_named_and_not_there_starts_no_daemon_and_ends_none() 
 fn the_unit_is_of_the_state_directory_the_configuration_and_the_socket_that_were_asked_for() {
     let daemon = Daemon::new();
     let lines = |args: &[&str], change: &dyn Fn(&mut Command)| -> Vec<String> {
-        let said = run_in(&daemon, args, |command| {
+        let output = run_in(&daemon, args, |command| {
             let home = daemon.dir.path().join("home");
             command
                 .env_remove("KENNEL_STATE_DIR")
@@ -121,8 +124,9 @@ fn the_unit_is_of_the_state_directory_the_configuration_and_the_socket_that_were
                 .env("HOME", home);
             change(command);
         });
-        assert_eq!(said.code, Some(0), "{said:?}");
-        said.stdout
+        assert_eq!(output.code, Some(0), "{output:?}");
+        output
+            .stdout
             .lines()
             .filter(|line| line.starts_with("ExecStart=") || line.starts_with("Environment="))
             .map(str::to_owned)
@@ -167,21 +171,21 @@ fn a_variable_of_env_pass_that_the_daemon_does_not_have_is_told_at_the_start_in_
     assert!(daemon.run(&["ensure", "--id", "one"]).stderr.contains("A_KEY"));
     let full = daemon.run(&["start", "--agent", "full", "--id", "full"]);
     assert!(full.code == Some(0) && full.stderr.is_empty(), "{full:?}");
-    // Of what kennel itself hands on to an agent that it knows nobody has to have all; what is written is wanted.
+    // A profile that kennel itself knows may miss variables; a variable in the configuration must be there.
     let agents: Vec<AgentInfo> = daemon.json(&["agents", "ls"]);
     let missing = |name: &str| agents.iter().find(|agent| agent.name == name).unwrap().env_missing.clone();
     assert_eq!(
         (missing("codex"), missing("claude")),
         (vec!["CODEX_API_KEY".to_owned(), "FOR_ALL".to_owned()], vec!["FOR_ALL".to_owned()])
     );
-    let told = |daemon: &Daemon| {
+    let received = |daemon: &Daemon| {
         let findings = findings(daemon, |_| ());
         finding(&findings, "environment")
-            .map(|told| (told["health"].clone(), told["found"].as_str().unwrap().to_owned()))
+            .map(|received| (received["health"].clone(), received["found"].as_str().unwrap().to_owned()))
     };
-    let (health, found) = told(&daemon).unwrap();
+    let (health, found) = received(&daemon).unwrap();
     assert!(health == "warning" && found.contains("A_KEY (mine)") && found.contains("FOR_ALL ("), "{found}");
-    // What it says to do is right: in a daemon that has them, nothing is told.
+    // The advice works: a daemon that has the variables reports nothing.
     for name in ["A_KEY", "FOR_ALL", "CODEX_API_KEY"] {
         daemon.set(name, "x");
     }
@@ -189,7 +193,7 @@ fn a_variable_of_env_pass_that_the_daemon_does_not_have_is_told_at_the_start_in_
     daemon.ok(&["restart", "one"]);
     assert_eq!(daemon.show("one").env_missing, [""; 0]);
     assert_eq!(daemon.ok(&["send", "one", "echo $A_KEY $FOR_ALL"]), "x x\n");
-    assert_eq!(told(&daemon), None);
+    assert_eq!(received(&daemon), None);
 }
 
 #[test]
@@ -199,21 +203,21 @@ fn a_broken_configuration_is_its_owners_error_with_file_line_and_advice() {
     let path = config_of(&daemon);
     std::fs::write(&path, "[agents.good]\nkind = \"shell\"\n\nnonsense = 1\n").unwrap();
     for args in [&["start"][..], &["ensure"], &["agents", "ls"], &["subagent", "start", "true"]] {
-        let said = daemon.run(&[&["--json"], args].concat());
+        let output = daemon.run(&[&["--json"], args].concat());
         let problem: Value =
-            serde_json::from_str(&said.stderr).unwrap_or_else(|error| panic!("{error}: {said:?}"));
-        assert_eq!((said.code, problem["status"].as_u64()), (Some(2), Some(409)), "{args:?}: {said:?}");
+            serde_json::from_str(&output.stderr).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+        assert_eq!((output.code, problem["status"].as_u64()), (Some(2), Some(409)), "{args:?}: {output:?}");
         assert_eq!(problem["code"], "invalid_config");
         let place = format!("{}:4: ", path.display());
         assert!(problem["detail"].as_str().unwrap().starts_with(&place), "{problem}");
         assert!(problem["hint"].as_str().unwrap().contains("correct that line"), "{problem}");
     }
-    // What is there goes on.
+    // The existing session goes on.
     assert_eq!(daemon.ok(&["send", "before", "echo on"]), "on\n");
     assert_eq!(daemon.json::<Vec<SessionInfo>>(&["ls"]).len(), 1);
 }
 
-/// What `daemon run --help` says of a signal: the sentence that names it.
+/// Returns the sentence of `daemon run --help` that names a signal.
 fn sentence(help: &str, signal: &str) -> String {
     let text = help.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut sentences = text.split(". ");
@@ -262,13 +266,13 @@ fn a_daemon_that_is_killed_while_it_starts_is_started_again() {
         kill(started);
         killed.push(started);
     }
-    let said = finish(command);
-    assert_eq!((said.code, &*said.stdout), (Some(0), "one\n"), "{said:?}");
+    let output = finish(command);
+    assert_eq!((output.code, &*output.stdout), (Some(0), "one\n"), "{output:?}");
     daemon.idle("one");
 }
 
-/// Sees to it that a daemon over a state directory with a running turn notices what is done to the directory, says so
-/// everywhere, takes nothing new, lets the turn end, and ends all when it is stopped.
+/// Checks a daemon whose state directory is deleted or moved during a turn. It notices, reports it
+/// everywhere, accepts nothing new, lets the turn end, and ends everything when it is stopped.
 fn notices(daemon: &Daemon, delete: impl Fn(&Path)) {
     daemon.ok(&["start", "--id", "one"]);
     daemon.ok(&["send", "--no-wait", "one", "until [ -e on ]; do sleep 0.05; done; echo after > done"]);
@@ -277,7 +281,7 @@ fn notices(daemon: &Daemon, delete: impl Fn(&Path)) {
     delete(&daemon.dir.path().join("state"));
     let status = || daemon.run(&["--json", "daemon", "status"]);
     until("the daemon's notice", || status().stdout.contains("\"state_dir_gone\"").then_some(()));
-    // Its place is taken again, so that nobody starts another one.
+    // It locks its directory again, so that no client starts another one.
     until("the lock", || daemon.dir.path().join("state/lock").exists().then_some(()));
     assert_eq!(daemon.pid(), pid);
     let text = daemon.ok(&["daemon", "status"]);
@@ -286,11 +290,11 @@ fn notices(daemon: &Daemon, delete: impl Fn(&Path)) {
     assert_eq!(finding(&findings, "daemon").unwrap()["health"], "problem", "{findings:#?}");
     for args in [&["send", "one", "echo no"][..], &["start"], &["restart", "one"], &["queue", "clear", "one"]]
     {
-        let said = daemon.run(&[&["--json"], args].concat());
-        assert_eq!(said.code, Some(1), "{args:?}: {said:?}");
+        let output = daemon.run(&[&["--json"], args].concat());
+        assert_eq!(output.code, Some(1), "{args:?}: {output:?}");
         assert!(
-            said.stderr.contains("\"state_dir_gone\"") && said.stderr.contains("507"),
-            "{args:?}: {said:?}"
+            output.stderr.contains("\"state_dir_gone\"") && output.stderr.contains("507"),
+            "{args:?}: {output:?}"
         );
     }
     assert_eq!(daemon.show("one").status, Status::Running);
@@ -303,8 +307,11 @@ fn notices(daemon: &Daemon, delete: impl Fn(&Path)) {
     daemon.ok(&["start", "--id", "anew"]);
     delete(&daemon.dir.path().join("state"));
     until("the next daemon's notice", || status().stdout.contains("\"state_dir_gone\"").then_some(()));
-    let said = daemon.run(&["daemon", "stop"]);
-    assert!(said.stderr.contains("its state directory was deleted, and its sessions with it"), "{said:?}");
+    let output = daemon.run(&["daemon", "stop"]);
+    assert!(
+        output.stderr.contains("its state directory was deleted, and its sessions with it"),
+        "{output:?}"
+    );
 }
 
 #[test]

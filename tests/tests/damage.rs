@@ -1,4 +1,5 @@
-//! A damaged journal, on the shipped binaries: it is said, what can be read goes on, and the file is kept.
+//! A damaged journal, on the shipped binaries: kennel reports it, goes on with the readable part, and keeps
+//! the file.
 
 use harness::daemon::Daemon;
 use harness::real::*;
@@ -33,7 +34,7 @@ fn a_journal_whose_beginning_is_overwritten_is_mended_and_its_sessions_go_on() {
     let before = daemon.events();
     kill_all(&daemon, &[daemon.show("one").pid.unwrap(), daemon.show("two").pid.unwrap()]);
     let path = state.join("journal.db");
-    // What is in its log makes a file whole that is not.
+    // The write-ahead log repairs a damaged file.
     let journal = rusqlite::Connection::open(&path).unwrap();
     journal.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
     drop(journal);
@@ -44,8 +45,11 @@ fn a_journal_whose_beginning_is_overwritten_is_mended_and_its_sessions_go_on() {
         daemon.idle(id);
         assert_eq!(daemon.ok(&["send", id, "echo again"]), "again\n");
     }
-    let [said] = &messages(&daemon)[..] else { panic!("{:?}", messages(&daemon)) };
-    assert!(said.contains("the journal was damaged") && said.contains("journal.db.damaged-1"), "{said}");
+    let [output] = &messages(&daemon)[..] else { panic!("{:?}", messages(&daemon)) };
+    assert!(
+        output.contains("the journal was damaged") && output.contains("journal.db.damaged-1"),
+        "{output}"
+    );
     assert!(std::fs::read(state.join("journal.db.damaged-1")).unwrap() == bytes);
     let events = daemon.events();
     let kept = &events[..before.len()];
@@ -68,7 +72,7 @@ fn a_journal_that_is_all_garbage_is_kept_and_no_id_is_given_out_again() {
     assert_eq!(daemon.ok(&["start"]), "session-2\n");
     assert_eq!(daemon.show("session-2").status, Status::Idle);
     assert_eq!(daemon.run(&["show", "session-1"]).code, Some(4));
-    let [said] = &messages(&daemon)[..] else { panic!("{:?}", messages(&daemon)) };
-    assert!(said.contains("session-1"), "{said}");
+    let [output] = &messages(&daemon)[..] else { panic!("{:?}", messages(&daemon)) };
+    assert!(output.contains("session-1"), "{output}");
     assert_eq!(std::fs::read(state.join("journal.db.damaged-1")).unwrap().len(), 50_000);
 }

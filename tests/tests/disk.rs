@@ -1,6 +1,6 @@
 //! A disk that is full, on the shipped binaries: nothing is lost, ends go on, and it heals.
 
-use harness::daemon::{Daemon, Said, finish};
+use harness::daemon::{CommandOutput, Daemon, finish};
 use harness::disk::{SmallDisk, alone};
 use harness::history;
 use harness::real::*;
@@ -23,14 +23,14 @@ fn on_a_small_disk() -> (SmallDisk, Daemon) {
 }
 
 /// Sends until it is refused. Gives the number of prompts that were accepted before, and the refusal.
-fn send_until_refused(daemon: &Daemon) -> (usize, Said) {
+fn send_until_refused(daemon: &Daemon) -> (usize, CommandOutput) {
     // The journal goes on in room that it has already, until that is used up.
     let large = format!("# {}", "x".repeat(100_000));
     let mut accepted = 0;
     until("a refusal", || {
-        let said = daemon.run(&["--json", "send", "--no-wait", "works", &large]);
-        accepted += usize::from(said.code == Some(0));
-        (said.code != Some(0)).then_some((accepted, said))
+        let output = daemon.run(&["--json", "send", "--no-wait", "works", &large]);
+        accepted += usize::from(output.code == Some(0));
+        (output.code != Some(0)).then_some((accepted, output))
     })
 }
 
@@ -42,16 +42,16 @@ fn a_full_disk() {
     assert!(refused.stderr.contains("make room"), "{refused:?}");
     let start = daemon.run(&["start"]);
     assert!(start.stderr.contains("make room"), "{start:?}");
-    let told = daemon.run(&["--json", "send", "--no-wait", "works", "echo more"]).stderr;
-    assert!(told.contains("\"journal_full\"") && told.contains("507"), "{told}");
-    // What is kept back is for this.
+    let received = daemon.run(&["--json", "send", "--no-wait", "works", "echo more"]).stderr;
+    assert!(received.contains("\"journal_full\"") && received.contains("507"), "{received}");
+    // The reserve is for this.
     let pid = daemon.show("rests").pid.unwrap();
     daemon.ok(&["stop", "rests"]);
     assert!(!lives(pid));
     assert_eq!(daemon.show("rests").status, Status::Stopped);
     assert_eq!(daemon.show("works").status, Status::Running);
     assert!(!daemon.workdir().join("state/reserve").exists());
-    // The turn ends where nobody can record it.
+    // The turn ends while the manager cannot record it.
     std::fs::write(daemon.workdir().join("on"), "").unwrap();
     disk.clear();
     until("room", || {
@@ -114,14 +114,14 @@ fn a_journal_that_takes_nothing_at_all_keeps_no_process_from_being_stopped() {
     let stop = daemon.spawn(&["stop", "locked"]);
     until("the worker's end", || (!lives(before.pid.unwrap())).then_some(()));
     until("its tree's end", || marked("/locked/").is_empty().then_some(()));
-    // Not on record, so not told.
-    let told: i64 = journal
+    // Not on record, so not reported.
+    let received: i64 = journal
         .query_row("SELECT count(*) FROM events WHERE type = 'session.stopped'", [], |row| row.get(0))
         .unwrap();
-    assert_eq!(told, 0);
+    assert_eq!(received, 0);
     journal.execute_batch("ROLLBACK").unwrap();
-    let said = finish(stop);
-    assert_eq!(said.code, Some(0), "{said:?}");
+    let output = finish(stop);
+    assert_eq!(output.code, Some(0), "{output:?}");
     assert_eq!(daemon.show("locked").status, Status::Stopped);
     let events = daemon.events();
     assert!(history::of(&events).is_empty(), "{:#?}", history::of(&events));

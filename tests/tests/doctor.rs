@@ -1,4 +1,4 @@
-//! `kennel doctor`: finds what is broken, says how to mend it, and touches nothing.
+//! `kennel doctor`: finds problems, prints fixes, and changes nothing.
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
@@ -10,12 +10,12 @@ use serde_json::Value;
 
 use super::containment::{daemon_over, users};
 
-/// What it found: its exit status, and the findings by name.
+/// Returns the doctor's exit status, and the findings by name.
 fn doctor(daemon: &Daemon) -> (Option<i32>, Vec<Value>) {
-    let said = daemon.run(&["doctor", "--json"]);
+    let output = daemon.run(&["doctor", "--json"]);
     let findings: Vec<Value> =
-        serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said:?}"));
-    (said.code, findings)
+        serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    (output.code, findings)
 }
 
 fn finding<'a>(findings: &'a [Value], name: &str) -> &'a Value {

@@ -1,5 +1,5 @@
-//! What README.md and the pages show works as it stands there. The pages are found by listing their directories, so that a new one
-//! is tried without a new line here.
+//! The examples of README.md and the pages work as printed. The test lists the pages' directories, so that a
+//! new page is tested without a new line here.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;
@@ -154,7 +154,7 @@ fn what_is_shown_as_json_is_json() {
     assert!(editors.iter().any(|shown| shown["agent_servers"].is_object()), "{editors:?}");
 }
 
-/// A block in another language would be tried by nobody; a line that is typed stands in a console block.
+/// No test would run a block in another language. A command line stands in a console block.
 #[test]
 fn each_block_is_of_a_kind_that_is_tried() {
     for page in pages() {

@@ -1,4 +1,5 @@
-//! What an agent asks and says at the edges of its turns, and what a person at the command line is told of it.
+//! Questions and messages of an agent at the edges of its turns, and the notes about them on the command
+//! line.
 
 use harness::daemon::Daemon;
 use harness::real::*;
@@ -52,21 +53,21 @@ fn a_session_that_needs_somebody_says_so_and_what_it_asks_is_shown_whole() {
 #[test]
 fn what_a_policy_has_answered_is_nobodys_to_answer() {
     let daemon = asking(&["--permissions", "allow"]);
-    let said = daemon.run(&["send", "s", "ask t1"]);
-    assert!(said.stdout.contains("answered yes"), "{said:?}");
-    assert!(said.stderr.contains("may I t1?: yes, by the session's policy"), "{said:?}");
-    assert!(!said.stderr.contains("kennel permissions"), "{said:?}");
-    let said = daemon.run(&["attach", "s"]);
-    assert!(said.stderr.contains("may I t1?: yes, by the session's policy"), "{said:?}");
+    let output = daemon.run(&["send", "s", "ask t1"]);
+    assert!(output.stdout.contains("answered yes"), "{output:?}");
+    assert!(output.stderr.contains("may I t1?: yes, by the session's policy"), "{output:?}");
+    assert!(!output.stderr.contains("kennel permissions"), "{output:?}");
+    let output = daemon.run(&["attach", "s"]);
+    assert!(output.stderr.contains("may I t1?: yes, by the session's policy"), "{output:?}");
 }
 
 #[test]
 fn an_agent_that_did_not_come_to_the_end_of_its_work_is_no_success() {
     let daemon = asking(&[]);
     for reason in ["refusal", "max_tokens", "max_turn_requests"] {
-        let said = daemon.run(&["send", "s", &format!("say half; stop {reason}")]);
-        assert_eq!((said.code, &*said.stdout), (Some(1), "half"), "{said:?}");
-        assert!(said.stderr.contains(reason), "{said:?}");
+        let output = daemon.run(&["send", "s", &format!("say half; stop {reason}")]);
+        assert_eq!((output.code, &*output.stdout), (Some(1), "half"), "{output:?}");
+        assert!(output.stderr.contains(reason), "{output:?}");
         assert_eq!(daemon.run(&["subagent", "result", "s"]).code, Some(1));
         let seen = daemon.run(&["attach", "s"]);
         assert!(seen.stderr.contains(&format!("({reason})")), "{seen:?}");
@@ -80,8 +81,8 @@ fn an_agent_that_did_not_come_to_the_end_of_its_work_is_no_success() {
 #[test]
 fn what_an_agent_says_after_the_end_of_its_turn_is_shown() {
     let daemon = asking(&[]);
-    let said = daemon.run(&["send", "s", "late and the rest; say first,"]);
-    assert_eq!((said.code, &*said.stdout), (Some(0), "first,and the rest"), "{said:?}");
+    let output = daemon.run(&["send", "s", "late and the rest; say first,"]);
+    assert_eq!((output.code, &*output.stdout), (Some(0), "first,and the rest"), "{output:?}");
     let seen = daemon.run(&["attach", "s"]);
     assert!(seen.stdout.contains("and the rest"), "{seen:?}");
     assert!(daemon.ok(&["events", "s"]).contains("(after its turn) and the rest"));
@@ -102,7 +103,7 @@ fn what_an_agent_asks_between_two_turns_is_shown_and_answered_as_in_a_turn() {
     assert!(listed.contains("may I t9?"), "{listed}");
     let permission = listed.split_whitespace().find(|word| word.starts_with("permission-")).unwrap();
     assert!(daemon.ok(&["show", "s"]).contains(permission));
-    // Who comes is asked, too.
+    // A client that attaches now is asked, too.
     let seen = daemon.run(&["attach", "s", "--takeover"]);
     assert!(seen.stderr.contains("may I t9?") || seen.stdout.contains("may I t9?"), "{seen:?}");
     daemon.ok(&["permissions", "allow", permission]);
@@ -123,8 +124,8 @@ fn what_an_agent_says_after_the_end_of_its_turn_is_in_the_transcript() {
         daemon.events().into_iter().find(|event| event.kind.late_text() == Some("and the rest")).map(drop)
     });
     daemon.ok(&["restart", "s"]);
-    let told = daemon.ok(&["send", "s", "transcript"]);
-    assert!(told.contains("first,and the rest"), "{told}");
+    let received = daemon.ok(&["send", "s", "transcript"]);
+    assert!(received.contains("first,and the rest"), "{received}");
 }
 
 #[test]
@@ -148,10 +149,10 @@ fn an_agent_that_cannot_be_asked_what_it_is_has_its_last_lines_told() {
     let profiles = "[agents.broken]\nkind = \"acp\"\ncommand = [\"/bin/sh\", \"-c\", \"echo no licence >&2; exit 3\"]\n\
                     [agents.mine]\nkind = \"acp\"\ncommand = [\"/nowhere/codex-acp\"]\n";
     std::fs::write(config.join("config.toml"), profiles).unwrap();
-    let said = daemon.run(&["agents", "ls", "broken", "--probe"]);
-    assert_eq!(said.code, Some(0), "{said:?}");
-    assert!(said.stderr.contains("no licence"), "{said:?}");
-    assert!(!said.stderr.contains("kennel logs") && !said.stderr.contains("probe-"), "{said:?}");
+    let output = daemon.run(&["agents", "ls", "broken", "--probe"]);
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(output.stderr.contains("no licence"), "{output:?}");
+    assert!(!output.stderr.contains("kennel logs") && !output.stderr.contains("probe-"), "{output:?}");
     assert!(daemon.ok(&["ls", "--all", "--quiet"]).is_empty());
     // A profile of a name of its own that runs a known agent has that one's advice.
     let agents: Vec<serde_json::Value> = daemon.json(&["agents", "ls", "mine", "codex"]);

@@ -1,4 +1,4 @@
-//! Every decoder, given what nobody meant: no panic, bounded memory, and what is refused has changed nothing.
+//! Every decoder, given invalid input: no panic, bounded memory, and refused input has changed nothing.
 //! `KENNEL_FUZZ_CASES=n cargo test -p kennel-tests fuzz` tries more.
 
 use std::io::{Read, Write};
@@ -19,7 +19,7 @@ use protocol::event::EventKind;
 use protocol::frame::{self, Decoder};
 use protocol::wire::{FromWorker, ToWorker};
 
-/// What a process may take beyond what it has had, in KiB: two of the largest frames, read and decoded.
+/// The largest growth of a process, in KiB: two of the largest frames, read and decoded.
 const MOST_KIB: u64 = 64 * 1024;
 /// The status of a Rust program that panicked.
 const PANICKED: Option<i32> = Some(101);
@@ -35,7 +35,7 @@ fn frames() -> Vec<Vec<u8>> {
     lines.map(|line| unhex(line.split_once(' ').unwrap().1)).collect()
 }
 
-/// What comes out whole goes in again, and comes out the same.
+/// A decoded value must encode, and decode to itself again.
 fn decode<T: serde::de::DeserializeOwned + serde::Serialize + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
     let mut decoder = Decoder::default();
     decoder.feed(bytes);
@@ -67,9 +67,9 @@ fn a_worker_that_hears_fuzzed_commands_leaves_with_a_status_and_little_memory() 
         let mut command = Command::new(worker());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).env_clear();
         let mut child = command.spawn().unwrap();
-        let said: Vec<Vec<u8>> = (0..3).map(|_| mutator.make()).collect();
+        let output: Vec<Vec<u8>> = (0..3).map(|_| mutator.make()).collect();
         let mut stdin = child.stdin.take().unwrap();
-        for bytes in &said {
+        for bytes in &output {
             // It may have left over the one before.
             let _ = stdin.write_all(bytes);
         }
@@ -77,8 +77,12 @@ fn a_worker_that_hears_fuzzed_commands_leaves_with_a_status_and_little_memory() 
         drop(stdin);
         let left = finish(child);
         let code = left.code;
-        assert!(code.is_some() && code != PANICKED, "case {case}: {code:?} after {said:?}\n{}", left.stderr);
-        assert!(peak.unwrap_or(0) < MOST_KIB, "case {case}: {peak:?} KiB after {said:?}");
+        assert!(
+            code.is_some() && code != PANICKED,
+            "case {case}: {code:?} after {output:?}\n{}",
+            left.stderr
+        );
+        assert!(peak.unwrap_or(0) < MOST_KIB, "case {case}: {peak:?} KiB after {output:?}");
     }
 }
 
@@ -145,8 +149,8 @@ max_size = "2GiB"
         let text = mutator.make();
         std::fs::write(&path, &text).unwrap();
         if let Err(error) = Config::load(&path) {
-            let said = error.to_string();
-            assert!(said.contains("config.toml"), "{said}\nof\n{}", String::from_utf8_lossy(&text));
+            let output = error.to_string();
+            assert!(output.contains("config.toml"), "{output}\nof\n{}", String::from_utf8_lossy(&text));
         }
     }
 }
@@ -197,8 +201,8 @@ fn requests(workdir: &str) -> Vec<Vec<u8>> {
     ]
 }
 
-/// Asks, and gives the status and the whole answer. `None`: it was closed without one. After `patience` milliseconds it is told
-/// that nothing more will come, which takes a request back that is still worked on.
+/// Sends a request, and returns the status and the whole answer. `None`: closed without an answer. After
+/// `patience` milliseconds it closes its sending side, which takes back a request that is still worked on.
 fn ask(socket: &Path, request: &[u8], patience: u64) -> Option<(u16, String)> {
     let mut stream = UnixStream::connect(socket).unwrap();
     // It may close before it has read all.
@@ -322,26 +326,26 @@ async fn a_manager_over_fuzzed_rows_starts_and_keeps_and_says_what_it_cannot_rea
         let manager = begun.unwrap_or_else(|error| panic!("case {case}: {error}, of {what}"));
         let _ = manager.list_sessions().await;
         let mut events = manager.subscribe(Some(0), None);
-        let mut said = false;
+        let mut output = false;
         while let Ok(Some(records)) = events.ready().await {
             let kinds = records.iter().filter_map(|record| Some(record.event().ok()?.kind));
             let damaged = |text: &str| text.starts_with("the journal was damaged");
-            said |= kinds
+            output |= kinds
                 .into_iter()
                 .any(|kind| matches!(kind, EventKind::SystemMessage { text } if damaged(&text)));
         }
-        // A loop that has fallen answers nobody.
+        // A manager whose loop has died answers no request.
         let alive = manager.info().await;
         assert!(alive.is_ok(), "case {case}: {alive:?}, of {what}");
         let ended = tokio::time::timeout(BOUND, manager.shutdown()).await;
         assert!(ended.is_ok(), "case {case}: no end over {what}");
         let kept = std::fs::read(state.join("journal.db.damaged-1")).ok();
-        assert_eq!(said, kept.is_some(), "case {case}: what was lost is said, of {what}");
+        assert_eq!(output, kept.is_some(), "case {case}: what was lost is said, of {what}");
         assert!(
             kept.as_ref().is_none_or(|kept| *kept == found),
             "case {case}: it is kept as found, of {what}"
         );
-        *if said { &mut salvaged } else { &mut harmless } += 1;
+        *if output { &mut salvaged } else { &mut harmless } += 1;
     }
     assert!(harmless > 0 && salvaged > 0, "{harmless} harmless, {salvaged} salvaged");
 }

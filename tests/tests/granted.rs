@@ -1,4 +1,5 @@
-//! Agents that fail in a sandbox say in which, and what to grant; agents that kennel knows have their state there.
+//! Errors of agents that fail in a sandbox name the sandbox and the paths to grant. Agents that kennel knows
+//! have their state there.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use manager::protocol::event::EventKind;
 use super::inheritance::without_bubblewrap;
 use super::sandbox::makers;
 
-/// What the agents do before they are agents.
+/// The agents, each with the command that it runs first.
 const AGENTS: [(&str, &str, &str); 4] = [
     ("writes", "acp", "mkdir ~/.mine/logs || exit 1; exec AGENT"),
     ("reads", "acp", "cat ~/.mine/settings >/dev/null || exit 1; exec AGENT"),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use harness::daemon::{Daemon, Said, finish};
+use harness::daemon::{CommandOutput, Daemon, finish};
 use harness::history;
 use harness::real::*;
 use manager::protocol::api::{Accepted, SessionInfo, Status};
@@ -12,7 +12,7 @@ use manager::protocol::event::{Event, EventKind, Outcome};
 use manager::protocol::{Exit, PromptId, Stream};
 use nix::sys::signal::Signal;
 
-/// Goes on until there is a file `on`, and says something before and after.
+/// Runs until the file `on` exists, and prints a line before and after.
 const WAITS: &str = "echo before; until [ -e on ]; do sleep 0.05; done; echo after";
 
 /// So many sessions, each in the middle of a turn that waits for the file.
@@ -27,11 +27,11 @@ fn running(daemon: &Daemon, count: usize) -> BTreeMap<String, (u32, PromptId)> {
         let accepted: Accepted = daemon.json(&["send", "--no-wait", &id, WAITS]);
         all.insert(id, (info.pid.unwrap(), accepted.prompt_id));
     }
-    until("all turns", || (said(&daemon.events(), "before\n") == count).then_some(()));
+    until("all turns", || (occurrences(&daemon.events(), "before\n") == count).then_some(()));
     all
 }
 
-fn said(events: &[Event], wanted: &str) -> usize {
+fn occurrences(events: &[Event], wanted: &str) -> usize {
     let is = |kind: &EventKind| matches!(kind, EventKind::MessageChunk { stream: Stream::Stdout, text, .. } if text == wanted);
     events.iter().filter(|event| is(&event.kind)).count()
 }
@@ -50,7 +50,10 @@ fn goes_on(daemon: &Daemon, before: &BTreeMap<String, (u32, PromptId)>) {
     }
     let events = daemon.events();
     assert!(history::of(&events).is_empty(), "{:#?}", history::of(&events));
-    assert_eq!((said(&events, "before\n"), said(&events, "after\n")), (before.len(), before.len()));
+    assert_eq!(
+        (occurrences(&events, "before\n"), occurrences(&events, "after\n")),
+        (before.len(), before.len())
+    );
     let adopted =
         events.iter().filter(|event| matches!(event.kind, EventKind::SessionAdopted { .. })).count();
     assert_eq!(adopted, before.len());
@@ -171,8 +174,8 @@ fn replaced_where_the_file_was_deleted(how: &str) {
     }
     install();
     let pid = daemon.pid();
-    let said = installed(&["daemon", how]);
-    assert_eq!(said.code, Some(0), "{said:?}");
+    let output = installed(&["daemon", how]);
+    assert_eq!(output.code, Some(0), "{output:?}");
     assert_ne!(daemon.pid(), pid);
     let running = std::fs::read_link(format!("/proc/{}/exe", daemon.pid())).unwrap();
     assert_eq!(running, programs.canonicalize().unwrap().join("kennel"));
@@ -182,7 +185,7 @@ fn replaced_where_the_file_was_deleted(how: &str) {
     assert_eq!(daemon.ok(&["send", info.id.as_str(), "echo new"]), "new\n");
 }
 
-fn run_as(program: &Path, daemon: &Daemon, args: &[&str]) -> Said {
+fn run_as(program: &Path, daemon: &Daemon, args: &[&str]) -> CommandOutput {
     let template = daemon.command(args);
     let mut command = std::process::Command::new(program);
     command.args(template.get_args()).current_dir(template.get_current_dir().unwrap());
@@ -206,9 +209,9 @@ fn a_kennel_that_cannot_read_the_journal_does_not_touch_the_daemon() {
     let version: u32 = journal.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
     journal.pragma_update(None, "user_version", version + 1).unwrap();
     for command in ["upgrade", "check"] {
-        let said = daemon.run(&["daemon", command]);
-        assert_eq!(said.code, Some(1), "{said:?}");
-        assert!(said.stderr.contains("it was not touched"), "{said:?}");
+        let output = daemon.run(&["daemon", command]);
+        assert_eq!(output.code, Some(1), "{output:?}");
+        assert!(output.stderr.contains("it was not touched"), "{output:?}");
     }
     assert_eq!(daemon.pid(), pid);
     journal.pragma_update(None, "user_version", version).unwrap();
@@ -245,12 +248,12 @@ fn a_spool_that_goes_on_where_the_journal_does_not_is_no_fault_of_the_session() 
     drop(open);
     daemon.ok(&["send", id, "echo one"]);
     daemon.ok(&["send", "--no-wait", id, WAITS]);
-    until("the turn", || (said(&daemon.events(), "before\n") == 1).then_some(()));
+    until("the turn", || (occurrences(&daemon.events(), "before\n") == 1).then_some(()));
     daemon.kill();
     std::fs::write(daemon.workdir().join("on"), "").unwrap();
     let spool = state.join(format!("workers/{id}.1.spool"));
     let spooled = || std::fs::read(&spool).unwrap_or_default();
-    until("it is said to nobody", || spooled().windows(5).any(|said| said == b"after").then_some(()));
+    until("it is said to nobody", || spooled().windows(5).any(|output| output == b"after").then_some(()));
     kill(pid);
     gone(pid);
     // As after a power cut: what was recorded last was not on the disk yet.
@@ -260,7 +263,7 @@ fn a_spool_that_goes_on_where_the_journal_does_not_is_no_fault_of_the_session() 
     std::fs::rename(&older, &journal).unwrap();
     let back = daemon.idle(id);
     assert_eq!((back.incarnation, back.restarts.in_window), (2, 0), "{:#?}", daemon.events());
-    assert_eq!(said(&daemon.events(), "after\n"), 0, "what came between is not known");
+    assert_eq!(occurrences(&daemon.events(), "after\n"), 0, "what came between is not known");
     assert!(!spool.exists());
 }
 
@@ -297,9 +300,9 @@ fn ten_daemons_at_once_are_one_and_the_others_touch_nothing() {
         let serves = daemon.pid();
         for child in all {
             if child.id() != serves {
-                let said = finish(child);
-                assert_eq!(said.code, Some(7), "{said:?}");
-                assert!(said.stderr.contains("already serves"), "{said:?}");
+                let output = finish(child);
+                assert_eq!(output.code, Some(7), "{output:?}");
+                assert!(output.stderr.contains("already serves"), "{output:?}");
             }
         }
         assert_eq!(daemon.pid(), serves);
@@ -315,8 +318,8 @@ fn ten_daemons_at_once_are_one_and_the_others_touch_nothing() {
     }
     let events = daemon.events();
     assert!(history::of(&events).is_empty(), "{:#?}", history::of(&events));
-    assert_eq!((said(&events, "before\n"), said(&events, "after\n")), (2, 2));
-    // Nobody reads any more what the daemon that serves writes about its end.
+    assert_eq!((occurrences(&events, "before\n"), occurrences(&events, "after\n")), (2, 2));
+    // The serving daemon's last lines have no reader any more.
     daemon.ok(&["daemon", "stop"]);
     before.values().for_each(|(pid, _)| gone(*pid));
 }
@@ -338,8 +341,8 @@ fn how_an_adopted_worker_ended_is_known_where_the_kernel_tells_it() {
     // `/proc` until it is reaped by its new parent, PIDFD_GET_INFO from then on; the latter from Linux 6.15 on.
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let mut version = release.split(['.', '-']).map(|number| number.parse::<u32>().unwrap_or(0));
-    let told = (version.next().unwrap(), version.next().unwrap()) >= (6, 15);
-    assert!(exit == Some(Exit::Signal(9)) || (!told && exit == Some(Exit::Unknown)), "{exit:?}");
+    let received = (version.next().unwrap(), version.next().unwrap()) >= (6, 15);
+    assert!(exit == Some(Exit::Signal(9)) || (!received && exit == Some(Exit::Unknown)), "{exit:?}");
 }
 
 #[test]
@@ -409,14 +412,14 @@ fn a_worker_of_another_version_ends_its_turn_and_is_replaced_before_the_next() {
     assert!(!outdated.exists(), "it has said that it is");
     daemon.ok(&["send", "--no-wait", id, "echo next"]);
     std::fs::write(daemon.workdir().join("on"), "").unwrap();
-    until("the next turn", || (said(&daemon.events(), "next\n") == 1).then_some(()));
+    until("the next turn", || (occurrences(&daemon.events(), "next\n") == 1).then_some(()));
     let info = daemon.idle(id);
     assert_ne!(info.pid, Some(*pid));
     assert!(!lives(*pid));
     assert_eq!((info.incarnation, info.restarts.in_window), (2, 0), "{info:?}");
     let events = daemon.events();
     assert!(history::of(&events).is_empty(), "{:#?}", history::of(&events));
-    assert_eq!((said(&events, "before\n"), said(&events, "after\n")), (1, 1));
+    assert_eq!((occurrences(&events, "before\n"), occurrences(&events, "after\n")), (1, 1));
     let completed =
         |kind: &EventKind| matches!(kind, EventKind::TurnCompleted { outcome: Outcome::Completed, .. });
     assert_eq!(events.iter().filter(|event| completed(&event.kind)).count(), 2);
@@ -437,7 +440,7 @@ fn a_worker_whose_manager_stays_away_ends_all_of_its_own_and_the_next_one_restor
     std::fs::write(points.join("clock.alone"), (2 * 60 * 60 * 1000).to_string()).unwrap();
     daemon.kill();
     until("nobody's being left", || marked(&uuid).is_empty().then_some(()));
-    // What they have said to nobody is read by the next.
+    // The next manager reads their unread messages.
     std::fs::remove_file(points.join("clock.alone")).unwrap();
     assert_ne!(daemon.idle("idle").pid, Some(idle));
     let ended = |events: &[Event], wanted: PromptId| {
@@ -457,5 +460,5 @@ fn a_worker_whose_manager_stays_away_ends_all_of_its_own_and_the_next_one_restor
     }
     let events = daemon.events();
     assert!(history::of(&events).is_empty(), "{:#?}", history::of(&events));
-    assert_eq!((said(&events, "before\n"), said(&events, "after\n")), (2, 0));
+    assert_eq!((occurrences(&events, "before\n"), occurrences(&events, "after\n")), (2, 0));
 }

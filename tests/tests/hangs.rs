@@ -50,7 +50,7 @@ fn a_worker_that_is_stopped_mid_turn_is_replaced_and_what_waits_goes_on() {
     until("the turn", || daemon.show("hangs").running_prompt);
     daemon.ok(&["send", "--no-wait", "hangs", "echo next"]);
     signal(worker, Signal::SIGSTOP);
-    // Nobody else notices.
+    // No other session notices.
     assert_eq!(daemon.ok(&["send", "other", "echo meanwhile"]), "meanwhile\n");
     replaced(&daemon, "hangs", worker);
     daemon.idle("hangs");

@@ -1,5 +1,5 @@
-//! What the programs of a session inherit: from the client that creates it, from the daemon, and from the client that
-//! happened to start the daemon. `manager/docs/security.md` lists it.
+//! The inheritance of a session's programs: from the client that creates it, from the daemon, and from the
+//! client that started the daemon. `manager/docs/security.md` lists it.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -8,13 +8,14 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use harness::daemon::{Daemon, Said, finish};
+use harness::daemon::{CommandOutput, Daemon, finish};
 use harness::real::*;
 use manager::protocol::SandboxBy;
 
 use super::sandbox::makers;
 
-/// Says a name and a value in each line. Fields of `/proc/PID/stat` (proc_pid_stat(5)) count from 3 behind the name.
+/// Prints a name and a value in each line. Fields of `/proc/PID/stat` (proc_pid_stat(5)) count from 3 after
+/// the name.
 const REPORT: &str = r#"
 stat=$(cat /proc/$$/stat); set -- ${stat##*) }
 echo "umask $(umask)"
@@ -37,7 +38,7 @@ echo "descriptors $open"
 rm -f made; touch made; echo "mode $(stat -c %a made)"
 "#;
 
-/// What a client has that happens to start a daemon: nothing that a session of another is to have.
+/// Settings of a client that starts a daemon: no other client's session may inherit them.
 const ODD: &str = "trap '' INT QUIT USR1 PIPE && umask 077 && ulimit -S -n 700 && ulimit -S -f 1000000";
 const ODDER: &[&str] = &["nice", "-n", "5", "taskset", "-c", "0", "ionice", "-c", "3", "chrt", "-b", "0"];
 
@@ -86,7 +87,7 @@ impl World {
     }
 
     /// Runs a command in a process in which this was run before.
-    fn after(&self, set_up: &str, through: &[&str], args: &[&str]) -> Said {
+    fn after(&self, set_up: &str, through: &[&str], args: &[&str]) -> CommandOutput {
         let plain = self.daemon.command(args);
         let mut command = Command::new("sh");
         command.args(["-c", &format!("{set_up} && exec \"$@\""), "sh"]).args(through);
@@ -99,12 +100,12 @@ impl World {
         });
         let null = std::process::Stdio::null;
         command.stdin(null()).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-        let said = finish(command.spawn().unwrap());
-        assert_eq!(said.code, Some(0), "{args:?}: {said:#?}");
-        said
+        let output = finish(command.spawn().unwrap());
+        assert_eq!(output.code, Some(0), "{args:?}: {output:#?}");
+        output
     }
 
-    /// What a program of such a session reports, which a client with this umask has created.
+    /// Returns the report of a program in such a session, created by a client with this umask.
     fn reported(&self, agent: &str, umask: &str) -> BTreeMap<String, String> {
         let started = self.after(
             &format!("umask {umask}"),
@@ -191,7 +192,7 @@ fn a_session_keeps_its_umask_over_daemons_and_the_configuration_comes_first() {
     world.after("umask 077", &[], &["restart", "one"]);
     daemon.idle("one");
     assert_eq!(umask("one"), "0026");
-    // Who does not say it gets the daemon's own, as that was started.
+    // A request without the header gets the umask with which the daemon was started.
     let ask = |header: &str| {
         let mut stream = UnixStream::connect(daemon.socket()).unwrap();
         let head = "POST /v1/sessions HTTP/1.1\r\nHost: kennel\r\nConnection: close\r\nContent-Length: 0";

@@ -22,7 +22,7 @@ fn send(daemon: &Daemon, id: &str, text: &str) -> PromptId {
     daemon.json::<Accepted>(&["send", "--no-wait", id, text]).prompt_id
 }
 
-/// How often each accepted prompt has ended.
+/// Returns the number of ends of each accepted prompt.
 fn ends(events: &[Event]) -> HashMap<PromptId, usize> {
     let mut ends = HashMap::new();
     for event in events {
@@ -57,8 +57,9 @@ fn interrupted(events: &[Event], prompt: PromptId) -> bool {
     events.iter().any(|event| is(&event.kind))
 }
 
-/// What must be true after every kill, once all sessions are at rest: nothing accepted lost or doubled and no
-/// other invariant violated, pids and ids mapped both ways, the token as before, no orphan and no zombie.
+/// Checks the state after a kill, once all sessions are at rest. No accepted prompt is lost or doubled, and
+/// no other invariant violated. Pids and ids map both ways, the token is as before, and there is no orphan
+/// and no zombie.
 fn nothing_lost(daemon: &Daemon, before: &Before) -> Vec<Event> {
     let events = daemon.events();
     let violations = history::of(&events);
@@ -75,8 +76,9 @@ fn nothing_lost(daemon: &Daemon, before: &Before) -> Vec<Event> {
     let manager = daemon.pid();
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let children: BTreeSet<u32> = pids.filter(|pid| parent(*pid) == Some(manager)).collect();
-    // A worker that was taken over is the child of whoever inherited it.
+    let children = pids.filter(|pid| parent(*pid) == Some(manager) && !is_spare(*pid));
+    let children: BTreeSet<u32> = children.collect();
+    // An adopted worker is the child of the process that inherited it.
     let adopted: BTreeSet<u32> = events
         .iter()
         .filter_map(|event| match event.kind {
@@ -96,7 +98,7 @@ fn nothing_lost(daemon: &Daemon, before: &Before) -> Vec<Event> {
     events
 }
 
-/// What a kill must not change.
+/// The state that a kill must not change.
 struct Before {
     id: String,
     token: String,
@@ -162,7 +164,7 @@ fn kill_manager_mid_turn_leaves_the_turn_running_and_goes_on_with_the_queue() {
     let kept = Before::of(&daemon, &session);
     daemon.kill();
     assert!(lives(agent), "the turn's process ended with the manager");
-    // The end is said to nobody, or to the next manager.
+    // The end reaches no manager, or the next one.
     std::fs::write(go_on, "").unwrap();
     assert_eq!(daemon.idle(id).pid, session.pid, "its worker was replaced");
     let events = nothing_lost(&daemon, &kept);
@@ -216,9 +218,9 @@ fn kill_manager_while_it_commits_keeps_every_acknowledged_prompt() {
         daemon.kill();
         for sender in senders {
             // Each finds the manager gone or not, starts the next one if it must, and sends again under its key.
-            let said = finish(sender);
-            assert_eq!(said.code, Some(0), "{said:#?}");
-            acknowledged.push(serde_json::from_str::<Accepted>(&said.stdout).unwrap().prompt_id);
+            let output = finish(sender);
+            assert_eq!(output.code, Some(0), "{output:#?}");
+            acknowledged.push(serde_json::from_str::<Accepted>(&output.stdout).unwrap().prompt_id);
         }
     }
     std::fs::write(go_on, "").unwrap();
@@ -274,7 +276,8 @@ fn kill_worker_idle_mid_turn_or_below_it_loses_nothing() {
     let id = session.id.as_str();
     let kept = Before::of(&daemon, &session);
     kill(session.pid.unwrap());
-    // Until its death is seen it is given prompts, and then nobody knows whether it had begun with them.
+    // Until its death is noticed it receives prompts, and afterwards it is unknown whether it had begun with
+    // them.
     until("its death is seen", || (daemon.show(id).pid != session.pid).then_some(()));
     daemon.ok(&["send", id, "echo after an idle death"]);
     let idle = daemon.idle(id);
@@ -304,8 +307,8 @@ fn ten_commands_at_once_start_one_daemon() {
     let commands: Vec<_> = (0..10).map(|_| daemon.spawn(&["--json", "daemon", "start"])).collect();
     let mut pids = Vec::new();
     for command in commands {
-        let said = finish(command);
-        assert_eq!(said.code, Some(0), "{said:#?}");
+        let output = finish(command);
+        assert_eq!(output.code, Some(0), "{output:#?}");
         pids.push(daemon.pid());
     }
     pids.dedup();
@@ -331,8 +334,8 @@ fn what_is_used_of_the_restart_budget_and_a_failure_outlive_the_managers_death()
     assert!(reason.contains("3 deaths"), "{reason}");
     daemon.kill();
     assert_eq!(failed("that it is on record").failure.unwrap().reason, reason);
-    let said = daemon.run(&["send", "one", "echo"]);
-    assert!(said.code == Some(7) && said.stderr.contains("kennel restart"), "{said:?}");
+    let output = daemon.run(&["send", "one", "echo"]);
+    assert!(output.code == Some(7) && output.stderr.contains("kennel restart"), "{output:?}");
     daemon.ok(&["restart", "one"]);
     // With all of its budget.
     dies();

@@ -25,7 +25,7 @@ impl Bystander {
         it
     }
 
-    /// Whether it lives.
+    /// Returns true if it lives.
     fn lives(&self) -> bool {
         lives(self.0.id())
     }
@@ -87,7 +87,7 @@ fn a_manager_ends_what_has_its_marker_to_the_letter_and_nothing_that_only_resemb
 #[test]
 fn a_manager_of_root_never_ends_another_users_process_whatever_its_environment_says() {
     if !nix::unistd::geteuid().is_root() {
-        // Nobody else's process can be killed, nor its environment be read, by whoever is not root.
+        // Without root, no user can kill another user's process or read its environment.
         assert!(std::fs::read("/proc/1/environ").is_err());
         return;
     }
@@ -102,7 +102,7 @@ fn a_manager_of_root_never_ends_another_users_process_whatever_its_environment_s
     };
     let spared = [
         by(&["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"]),
-        // What such a user's program that is set-user-ID looks like, and one of root's that is another user for a while.
+        // A set-user-ID program of such a user, and one of root's that is another user for a while.
         by(&["--ruid", NOBODY]),
         by(&["--euid", NOBODY]),
     ];

@@ -13,11 +13,11 @@ use nix::sys::signal::Signal;
 
 use super::containment::{User, daemon_over, each_ends_with_its_session, users};
 
-/// What a session of these tests may have.
+/// The limits of a session in these tests.
 const MEMORY: u64 = 64 << 20;
 const PIDS: u32 = 20;
 
-/// A manager where `keeper` sees to memory and processes, and that.
+/// A manager where `keeper` enforces memory and process limits, and that keeper.
 struct Bounds {
     host: Host,
     keeper: Keeper,
@@ -45,7 +45,8 @@ fn daemon_section(setting: &str) -> String {
     format!("[daemon]\ncgroup_root = \"{setting}\"\n")
 }
 
-/// All that can see to a limit of memory here. Where no control group can be made it is the worker alone.
+/// Returns every keeper that can enforce a memory limit here. Where no control group can be made it is the
+/// worker alone.
 async fn all() -> Vec<Bounds> {
     let mut all = vec![Bounds::over(Keeper::Watched, None).await];
     for (keeper, groups) in CgroupTree::with_memory() {
@@ -147,8 +148,8 @@ async fn an_agent_has_no_more_processes_than_it_may_have() {
         };
         assert!(!exit.unwrap().is_success(), "{keeper}");
         assert_eq!(host.printed(&id, prompt).await, "");
-        let told = |event: &Event| matches!(&event.kind, EventKind::SystemMessage { text } if text.contains("20 are allowed"));
-        assert_eq!(host.events(&id).await.iter().any(told), keeper == Keeper::Watched);
+        let received = |event: &Event| matches!(&event.kind, EventKind::SystemMessage { text } if text.contains("20 are allowed"));
+        assert_eq!(host.events(&id).await.iter().any(received), keeper == Keeper::Watched);
         assert!(oom_kills(host, &id).await.is_empty());
         assert_eq!(host.manager.get_session(&id).await.unwrap().limited_by.unwrap().pids, Some(keeper));
         bounds.end().await;
@@ -234,7 +235,7 @@ fn daemon(user: User, groups: &CgroupTree, more: &str) -> Daemon {
 fn an_ordinary_user_has_what_was_given_to_it_and_show_says_what_is_in_force() {
     for user in users() {
         for (keeper, groups) in CgroupTree::with_memory() {
-            // In version 2 nobody is moved from a group that is not theirs.
+            // In version 2, only the owner of a group can move processes out of it.
             let theirs = *user == User::Own || keeper == Keeper::CgroupV1;
             let keeper = if theirs { keeper } else { Keeper::Watched };
             if *user == User::Nobody {
@@ -245,10 +246,10 @@ fn an_ordinary_user_has_what_was_given_to_it_and_show_says_what_is_in_force() {
             daemon.idle("greedy");
             let shown = daemon.ok(&["show", "greedy"]);
             assert!(shown.contains(&format!("memory:      64MiB ({keeper})\n")), "{shown}");
-            let said = daemon.run(&["send", "greedy", "eat 300000000; sleep 60000ms"]);
-            assert_eq!(said.code, Some(1), "{said:?}");
-            assert!(said.stderr.contains("killed for their memory"), "{said:?}");
-            assert!(said.stderr.contains(&format!("the limit is 64MiB ({keeper})")), "{said:?}");
+            let output = daemon.run(&["send", "greedy", "eat 300000000; sleep 60000ms"]);
+            assert_eq!(output.code, Some(1), "{output:?}");
+            assert!(output.stderr.contains("killed for their memory"), "{output:?}");
+            assert!(output.stderr.contains(&format!("the limit is 64MiB ({keeper})")), "{output:?}");
             let doctor = daemon.run(&["doctor"]).stdout;
             assert_eq!(doctor.contains("`cgroup_root` cannot be used"), !theirs, "{doctor}");
             daemon.ok(&["daemon", "stop"]);
@@ -273,7 +274,7 @@ fn who_has_lost_marker_and_parents_is_found_by_the_group_when_worker_and_manager
         assert!(doctor.contains("pid_namespace") || doctor.contains("cgroup: "), "{doctor}");
         daemon.ok(&["send", "--no-wait", "one", ESCAPES]);
         let escaped = until("it has escaped", || {
-            // It says who it is; while it becomes what it will be, nothing else tells it from the agent.
+            // The process prints its pid; before its `exec` nothing else tells it from the agent.
             let pid = daemon.events().into_iter().find_map(|event| match event.kind {
                 EventKind::MessageChunk { text, .. } => text.trim().parse::<u32>().ok(),
                 _ => None,
@@ -305,7 +306,7 @@ fn each_ends_with_its_session_in_a_control_group() {
     for user in users() {
         for (keeper, groups) in CgroupTree::each() {
             if *user == User::Nobody {
-                // In version 2 nobody is moved from a group that is not theirs.
+                // In version 2, only the owner of a group can move processes out of it.
                 if keeper != Keeper::CgroupV1 {
                     continue;
                 }
@@ -349,7 +350,7 @@ fn when_memory_runs_out_agents_go_before_workers_and_the_manager() {
     let score = |pid: u32| -> i32 {
         std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap().trim().parse().unwrap()
     };
-    // Whether this user may: root may not everywhere.
+    // Tests whether this user may: root cannot everywhere.
     let lower = ["-c", "echo -500 > /proc/self/oom_score_adj"];
     let mut lowers = Command::new("/bin/sh").args(lower).stderr(Stdio::null()).spawn().unwrap();
     let lowers = lowers.wait().unwrap().success();
@@ -363,8 +364,8 @@ fn when_memory_runs_out_agents_go_before_workers_and_the_manager() {
         let agent: i32 = daemon.ok(&["send", "one", "cat /proc/self/oom_score_adj"]).trim().parse().unwrap();
         assert_eq!(agent, own.max(300), "{user:?}");
         let doctor = daemon.run(&["doctor"]).stdout;
-        let said = doctor.lines().find(|line| line.contains("OOM score")).unwrap();
-        assert!(said.contains(&format!(" {expected}: ")), "{said}");
+        let output = doctor.lines().find(|line| line.contains("OOM score")).unwrap();
+        assert!(output.contains(&format!(" {expected}: ")), "{output}");
     }
 }
 
@@ -374,8 +375,8 @@ fn a_daemon_that_can_begin_no_thread_says_so_and_touches_nothing() {
     let user = *users().last().unwrap();
     let mut daemon = daemon_over(tempfile::tempdir().unwrap(), user, "");
     daemon.limit(&["--nproc=0:0"]);
-    let said = daemon.run(&["daemon", "run"]);
-    assert_eq!(said.code, Some(1), "{said:?}");
-    assert!(said.stderr.contains("cannot start the supervisor's thread: Resource temp"), "{said:?}");
-    assert!(!said.stderr.contains("panicked"), "{said:?}");
+    let output = daemon.run(&["daemon", "run"]);
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.stderr.contains("cannot start the supervisor's thread: Resource temp"), "{output:?}");
+    assert!(!output.stderr.contains("panicked"), "{output:?}");
 }

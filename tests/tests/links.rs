@@ -1,4 +1,4 @@
-//! The link of a worker to its manager on real processes: large messages, and nobody who waits for a timer.
+//! The link of a worker to its manager on real processes: large messages, and no wait for a timer.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use manager::protocol::api::{Orphans, SessionOpts};
 use manager::protocol::event::EventKind;
 use manager::protocol::flow;
 
-/// What is said in one turn, in bytes.
+/// The output of one turn, in bytes.
 const SAID: usize = 40 << 20;
-/// What of it is on record at least, in bytes.
+/// The smallest recorded part of it, in bytes.
 const RECORDED: usize = 30 << 20;
 /// Far above what it takes, for machines under load. Nothing here is judged by time.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -27,40 +27,40 @@ async fn session(host: &Host) -> SessionId {
     host.session_with(SessionOpts { agent: Some("large".into()), ..host.opts() }).await
 }
 
-/// A turn in which [`SAID`] bytes are said in messages of this size; how many bytes are on record, and how often the
-/// worker was probed and told meanwhile.
-async fn said_in(host: &Host, size: usize) -> (usize, u64, u64) {
+/// Runs a turn with [`SAID`] bytes of output in messages of this size. Returns the number of recorded bytes,
+/// and how often the worker was probed and sent a message meanwhile.
+async fn record_turn(host: &Host, size: usize) -> (usize, u64, u64) {
     let id = session(host).await;
     let before = host.manager.work();
     host.send(&id, &format!("messages {} {size}", SAID / size)).await;
     host.manager.wait(&id, WaitFor::Idle, Some(PATIENCE)).await.unwrap();
     let after = host.manager.work();
     let mut stream = host.manager.subscribe(Some(0), Some(id.clone()));
-    let (mut said, mut largest) = (0, 0);
+    let (mut output, mut largest) = (0, 0);
     while let Some(records) = stream.ready().await.unwrap() {
         for record in records {
             if let EventKind::MessageChunk { text, .. } = record.event().unwrap().kind {
-                said += text.len();
+                output += text.len();
                 largest = largest.max(text.len());
             }
         }
     }
     assert_eq!(largest, size, "it came in pieces of another size");
     host.manager.stop_session(&id, Orphans::default()).await.unwrap();
-    (said, after.probes - before.probes, after.acknowledgements - before.acknowledgements)
+    (output, after.probes - before.probes, after.acknowledgements - before.acknowledgements)
 }
 
 #[tokio::test]
 async fn forty_megabytes_in_messages_of_any_size_wait_for_no_timer() {
     let host = host().await;
     for size in [1 << 10, 64 << 10, 280 << 10, 1 << 20, 7 << 20] {
-        let (said, probes, told) = said_in(&host, size).await;
+        let (output, probes, received) = record_turn(&host, size).await;
         // The core puts 64 MiB of a turn on record, and counts both the text and the message that it came in.
-        assert!(said >= RECORDED - size, "messages of {size}: {said} bytes are on record");
+        assert!(output >= RECORDED - size, "messages of {size}: {output} bytes are on record");
         // A worker that waits for an acknowledgement is silent, and who is silent is probed: that is what would free it.
         assert_eq!(probes, 0, "messages of {size}: the worker was silent in the middle of its turn");
         // It never kept more than its bound and one message.
         let most = u64::try_from(flow::KEPT + 3 * size).unwrap();
-        assert!(told >= said as u64 / most, "messages of {size}: told only {told} times");
+        assert!(received >= output as u64 / most, "messages of {size}: told only {received} times");
     }
 }

@@ -18,18 +18,18 @@ fn the_editors_mcp_servers_reach_the_agent_and_every_one_after_it_and_their_secr
     ]);
     let new = editor.ask("session/new", json!({ "cwd": daemon.workdir(), "mcpServers": servers }));
     let id = new["result"]["sessionId"].as_str().unwrap_or_else(|| panic!("{new}")).to_owned();
-    editor.hears_text("takes no MCP servers by http, and is not given these: web");
+    editor.wait_for_text("takes no MCP servers by http, and is not given these: web");
     let prompt = editor.prompt(&id, "server docs");
     assert_eq!(editor.stopped(prompt), "end_turn");
-    let said = editor.told().pop().unwrap();
-    assert!(said.contains("\"command\":\"/bin/sh\"") && said.contains("secret-value"), "{said}");
+    let output = editor.updates().pop().unwrap();
+    assert!(output.contains("\"command\":\"/bin/sh\"") && output.contains("secret-value"), "{output}");
     let before = daemon.show(&id);
     kill(before.pid.unwrap());
     until("that it is back", || (daemon.show(&id).incarnation > before.incarnation).then_some(()));
     let prompt = editor.prompt(&id, "servers");
     assert_eq!(editor.stopped(prompt), "end_turn");
-    editor.hears_text("servers [docs");
-    // What the agent itself has said is the agent's.
+    editor.wait_for_text("servers [docs");
+    // The agent's own text is the agent's.
     let events = daemon.ok(&["events", &id, "--json"]);
     let events: String = events.lines().filter(|line| !line.contains("message.chunk")).collect();
     let notes = std::fs::read_to_string(daemon.dir.path().join("notes")).unwrap();
@@ -58,18 +58,18 @@ fn servers_that_are_reached_by_http_are_given_to_an_agent_that_can_and_the_other
         json!([web, { "type": "sse", "name": "old", "url": "http://old.example/sse", "headers": [] }]);
     let new = editor.ask("session/new", json!({ "cwd": daemon.workdir(), "mcpServers": servers }));
     let id = new["result"]["sessionId"].as_str().unwrap_or_else(|| panic!("{new}")).to_owned();
-    editor.hears_text("takes no MCP servers by sse, and is not given these: old");
+    editor.wait_for_text("takes no MCP servers by sse, and is not given these: old");
     for _ in 0..2 {
         let prompt = editor.prompt(&id, "servers; server web");
         assert_eq!(editor.stopped(prompt), "end_turn");
-        let told = editor.told();
-        let said: serde_json::Value = told
+        let received = editor.updates();
+        let output: serde_json::Value = received
             .iter()
             .rev()
             .find_map(|text| serde_json::from_str(text.strip_prefix("message ")?).ok())
             .unwrap();
-        assert_eq!(said, web, "{told:?}");
-        assert!(told.iter().any(|text| text.contains("servers [kennel web]")), "{told:?}");
+        assert_eq!(output, web, "{received:?}");
+        assert!(received.iter().any(|text| text.contains("servers [kennel web]")), "{received:?}");
         let before = daemon.show(&id);
         kill(before.pid.unwrap());
         until("that it is back", || (daemon.show(&id).incarnation > before.incarnation).then_some(()));
@@ -82,8 +82,8 @@ fn servers_that_are_reached_by_http_are_given_to_an_agent_that_can_and_the_other
     let wrong = json!([{ "type": "http", "name": "odd", "url": "file:///secret", "headers": [] }]);
     let new = editor.ask("session/new", json!({ "cwd": daemon.workdir(), "mcpServers": wrong }));
     assert!(new["result"]["sessionId"].is_string(), "{new}");
-    editor.hears_text("not given these MCP servers of the editor: odd");
-    assert!(editor.told().iter().all(|text| !text.contains("file:")), "{:?}", editor.told());
+    editor.wait_for_text("not given these MCP servers of the editor: odd");
+    assert!(editor.updates().iter().all(|text| !text.contains("file:")), "{:?}", editor.updates());
 }
 
 #[test]
@@ -93,8 +93,8 @@ fn a_server_that_cannot_be_given_is_named_and_the_session_is_there() {
     let servers = json!([{ "name": "gone", "command": "/no/such/program", "args": ["secret"], "env": [] }]);
     let new = editor.ask("session/new", json!({ "cwd": daemon.workdir(), "mcpServers": servers }));
     let id = new["result"]["sessionId"].as_str().unwrap_or_else(|| panic!("{new}")).to_owned();
-    editor.hears_text("there is no program `/no/such/program` for the MCP server `gone`");
-    assert!(editor.told().iter().all(|text| !text.contains("secret")), "{:?}", editor.told());
+    editor.wait_for_text("there is no program `/no/such/program` for the MCP server `gone`");
+    assert!(editor.updates().iter().all(|text| !text.contains("secret")), "{:?}", editor.updates());
     let prompt = editor.prompt(&id, "say hello");
     assert_eq!(editor.stopped(prompt), "end_turn");
 }
@@ -112,10 +112,10 @@ fn the_session_of_a_directory_keeps_its_servers_when_the_editor_names_others() {
     let id = open(server("one"));
     assert_eq!(open(server("one")), id);
     assert_eq!(open(server("two")), id);
-    editor.hears_text("not given these MCP servers of the editor: two");
+    editor.wait_for_text("not given these MCP servers of the editor: two");
     let prompt = editor.prompt(&id, "servers");
     assert_eq!(editor.stopped(prompt), "end_turn");
-    editor.hears_text("servers [one");
+    editor.wait_for_text("servers [one");
 }
 
 #[test]
@@ -129,23 +129,23 @@ fn servers_that_an_editor_names_for_a_session_that_exists_reach_the_agents_next_
         { "type": "http", "name": "web", "url": "https://docs.example/secret", "headers": [] },
     ]);
     let open = |servers| json!({ "sessionId": "s", "cwd": daemon.workdir(), "mcpServers": servers });
-    let said = |editor: &mut Editor, words: &str| {
+    let output = |editor: &mut Editor, words: &str| {
         let prompt = editor.prompt("s", "servers");
         assert_eq!(editor.stopped(prompt), "end_turn");
-        editor.hears_text(words);
+        editor.wait_for_text(words);
     };
     assert!(editor.ask("session/load", open(servers.clone()))["result"].is_object());
-    editor.hears_text("its next process is given these MCP servers of the editor: docs, web");
-    said(&mut editor, "servers [kennel]");
+    editor.wait_for_text("its next process is given these MCP servers of the editor: docs, web");
+    output(&mut editor, "servers [kennel]");
     // The same once more is nothing new.
     assert!(editor.ask("session/load", open(servers.clone()))["result"].is_object());
     let before = daemon.show("s");
     kill(before.pid.unwrap());
     until("that it is back", || (daemon.show("s").incarnation > before.incarnation).then_some(()));
-    said(&mut editor, "servers [docs kennel web]");
-    let told = editor.told();
-    assert_eq!(told.iter().filter(|text| text.contains("next process")).count(), 1, "{told:?}");
-    assert!(told.iter().all(|text| !text.contains("secret")), "{told:?}");
+    output(&mut editor, "servers [docs kennel web]");
+    let received = editor.updates();
+    assert_eq!(received.iter().filter(|text| text.contains("next process")).count(), 1, "{received:?}");
+    assert!(received.iter().all(|text| !text.contains("secret")), "{received:?}");
     // One that is down has them at once.
     editor.close();
     daemon.ok(&["stop", "s"]);
@@ -153,10 +153,10 @@ fn servers_that_an_editor_names_for_a_session_that_exists_reach_the_agents_next_
     let mut editor = Editor::new(&daemon, &["--agent", "reaches"]);
     let more = json!([{ "name": "more", "command": "/bin/sh", "args": [], "env": [] }]);
     assert!(editor.ask("session/load", open(more))["result"].is_object());
-    said(&mut editor, "servers [docs more kennel web]");
+    output(&mut editor, "servers [docs more kennel web]");
     let wrong = json!([{ "name": "gone", "command": "/no/such/program", "args": [], "env": [] }]);
     assert!(editor.ask("session/load", open(wrong))["result"].is_object());
-    editor.hears_text("there is no program `/no/such/program` for the MCP server `gone`");
+    editor.wait_for_text("there is no program `/no/such/program` for the MCP server `gone`");
 }
 
 #[test]
@@ -178,9 +178,9 @@ fn who_has_no_tools_for_sub_agents_is_said_as_far_as_it_can_be_known() {
     );
     assert!(daemon.ok(&["show", "plain"]).contains("has not started kennel's MCP server"));
     assert!(daemon.ok(&["show", "without"]).contains("no tools for them"));
-    // An agent that says that it takes none is believed, and it is said at once.
-    let said = daemon.ok(&["events", "noprograms"]);
-    assert!(said.contains("is not given these: kennel; so it has no tools for sub-agents"), "{said}");
+    // An agent that declares no support gets no servers, and a note reports it at once.
+    let output = daemon.ok(&["events", "noprograms"]);
+    assert!(output.contains("is not given these: kennel; so it has no tools for sub-agents"), "{output}");
     assert!(daemon.ok(&["send", "noprograms", "servers"]).contains("servers []"));
     assert!(!daemon.ok(&["events", "plain"]).contains("no tools for sub-agents"));
     // One that starts the server has them.

@@ -74,9 +74,9 @@ fn an_agent_that_an_upgrade_moves_is_run_where_it_is_at_its_next_start() {
     }
     for (id, name) in [("named", "moving"), ("pinned", "moving"), ("each", "each")] {
         assert_eq!(daemon.show(id).program.as_deref(), new.join(name).to_str(), "{id}");
-        let told = messages(&daemon, id);
-        let moved = told.iter().filter(|text| text.contains(new.join(name).to_str().unwrap())).count();
-        assert_eq!(moved, 1, "{id}: {told:?}");
+        let received = messages(&daemon, id);
+        let moved = received.iter().filter(|text| text.contains(new.join(name).to_str().unwrap())).count();
+        assert_eq!(moved, 1, "{id}: {received:?}");
     }
 }
 
@@ -110,8 +110,8 @@ fn a_command_whose_program_is_missing_for_a_while_is_run_once_when_it_is_back() 
     daemon.ok(&["send", "--no-wait", "each", "hello"]);
     script(&program, "echo once >>runs; cat");
     daemon.idle("each");
-    let said = |event: &manager::protocol::event::Event| matches!(&event.kind, EventKind::MessageChunk { text, .. } if text == "hello");
-    assert_eq!(daemon.events().iter().filter(|event| said(event)).count(), 1);
+    let output = |event: &manager::protocol::event::Event| matches!(&event.kind, EventKind::MessageChunk { text, .. } if text == "hello");
+    assert_eq!(daemon.events().iter().filter(|event| output(event)).count(), 1);
     assert_eq!(std::fs::read_to_string(root.join("runs")).unwrap(), "once\n");
     assert!(
         harness::history::of(&daemon.events()).is_empty(),

@@ -1,9 +1,9 @@
-//! What somebody else has put where kennel keeps its files is refused before any of it is opened.
+//! Files of another user in kennel's places are refused before any of them is opened.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 
-use harness::daemon::{Daemon, Said};
+use harness::daemon::{CommandOutput, Daemon};
 
 const NOBODY: u32 = 65534;
 
@@ -11,7 +11,7 @@ fn mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// All that is there, with what stands in it.
+/// Returns every file below a path, with its content.
 fn all(path: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
@@ -35,10 +35,11 @@ fn used() -> Daemon {
     daemon
 }
 
-/// Every command that would start a daemon says what is wrong with which path; nothing changes, nothing is started.
+/// Checks that every command that would start a daemon names the path and the problem, changes nothing and
+/// starts nothing.
 fn is_refused(daemon: &Daemon, culprit: &str, why: &str) {
     let before = all(daemon.dir.path());
-    let Said { code, stderr, .. } = daemon.run(&["ls"]);
+    let CommandOutput { code, stderr, .. } = daemon.run(&["ls"]);
     assert_eq!(code, Some(6), "{stderr}");
     for part in [culprit, why, "Nothing there was opened or changed"] {
         assert!(stderr.contains(part), "no {part:?} in {stderr}");
@@ -205,11 +206,11 @@ fn a_journal_with_more_in_it_than_kennel_writes_is_refused_and_runs_nothing() {
         connection.execute_batch(sql).unwrap();
         drop(connection);
         let before = std::fs::read(&journal).unwrap();
-        let said = daemon.run(&["ls"]);
-        assert_eq!(said.code, Some(6), "{sql}: {said:?}");
+        let output = daemon.run(&["ls"]);
+        assert_eq!(output.code, Some(6), "{sql}: {output:?}");
         assert!(
-            said.stderr.contains("kennel did not write it") && said.stderr.contains("`planted`"),
-            "{said:?}"
+            output.stderr.contains("kennel did not write it") && output.stderr.contains("`planted`"),
+            "{output:?}"
         );
         assert!(std::fs::read(&journal).unwrap() == before, "{sql}: the journal was changed");
         let left: Vec<_> = std::fs::read_dir(journal.parent().unwrap()).unwrap().flatten().collect();
@@ -225,8 +226,8 @@ fn a_socket_in_a_place_that_others_can_write_and_a_lock_that_is_a_link_are_refus
     let socket = place.join("k.sock");
     daemon.run_after(&format!("export KENNEL_SOCKET={}", socket.display()));
     mode(&place, 0o777);
-    let said = daemon.run(&["daemon", "run"]);
-    assert!(said.code != Some(0) && said.stderr.contains("place has mode 0777"), "{said:?}");
+    let output = daemon.run(&["daemon", "run"]);
+    assert!(output.code != Some(0) && output.stderr.contains("place has mode 0777"), "{output:?}");
     mode(&place, 0o700);
     let victim = daemon.dir.path().join("victim");
     std::fs::write(&victim, "precious").unwrap();
@@ -236,8 +237,8 @@ fn a_socket_in_a_place_that_others_can_write_and_a_lock_that_is_a_link_are_refus
             true => symlink(&victim, &lock).unwrap(),
             false => std::fs::hard_link(&victim, &lock).unwrap(),
         }
-        let said = daemon.run(&["daemon", "run"]);
-        assert!(said.code != Some(0) && said.stderr.contains("k.sock.lock"), "{said:?}");
+        let output = daemon.run(&["daemon", "run"]);
+        assert!(output.code != Some(0) && output.stderr.contains("k.sock.lock"), "{output:?}");
         std::fs::remove_file(&lock).unwrap();
     }
     assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
@@ -254,10 +255,10 @@ fn a_configuration_that_others_can_write_is_not_believed() {
     let config = directory.join("config.toml");
     std::fs::write(&config, "[agents.mine]\nkind = \"command\"\ncommand = [\"true\"]\n").unwrap();
     mode(&config, 0o666);
-    let said = daemon.run(&["start", "--agent", "mine"]);
+    let output = daemon.run(&["start", "--agent", "mine"]);
     assert!(
-        said.code != Some(0) && said.stderr.contains("has mode 0666: other users can write there"),
-        "{said:?}"
+        output.code != Some(0) && output.stderr.contains("has mode 0666: other users can write there"),
+        "{output:?}"
     );
     mode(&config, 0o644);
     daemon.ok(&["start", "--agent", "mine"]);

@@ -1,4 +1,4 @@
-//! What the state directory takes of the disk, and what of it goes, on the shipped binaries.
+//! The disk space of the state directory, and the part of it that pruning removes, on the shipped binaries.
 
 use harness::daemon::Daemon;
 use harness::real::*;
@@ -58,7 +58,7 @@ fn df_tells_what_takes_room_and_whose_it_is() {
     assert_eq!(after.journal.file_bytes, journal);
     assert!(after.total_bytes > journal + after.reserve_bytes && after.available_bytes > 0);
 
-    // What a removed session had is empty in the file, which keeps its length.
+    // A removed session's pages are empty in the file, which keeps its length.
     daemon.ok(&["rm", "--force", "large"]);
     let removed = usage(&daemon);
     assert!(removed.journal.free_bytes > after.journal.free_bytes + 300_000, "{removed:?}");
@@ -81,14 +81,14 @@ fn df_of_a_journal_that_cannot_be_read_says_so() {
     daemon.ok(&["start", "--id", "one"]);
     let (journal, aside) = (daemon.workdir().join("state/journal.db"), daemon.workdir().join("aside"));
     std::fs::rename(&journal, &aside).unwrap();
-    let said = daemon.run(&["--json", "df"]);
+    let output = daemon.run(&["--json", "df"]);
     std::fs::rename(&aside, &journal).unwrap();
-    assert_eq!(said.code, Some(1), "{said:?}");
-    assert!(said.stderr.contains("\"unread\"") && said.stderr.contains("journal.db"), "{said:?}");
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.stderr.contains("\"unread\"") && output.stderr.contains("journal.db"), "{output:?}");
     until("its session", || (daemon.show("one").pid.is_some()).then_some(()));
 }
 
-/// A session with turns that say much, and when the last of them had begun.
+/// Makes a session with long turns, and returns the time at which the last of them had begun.
 fn talks(daemon: &Daemon, id: &str, turns: usize) {
     daemon.ok(&["start", "--id", id]);
     for turn in 0..turns {
@@ -100,17 +100,18 @@ fn prune(daemon: &Daemon, args: &[&str]) -> PruneReport {
     daemon.json(&[&["prune"], args].concat())
 }
 
-/// What `kennel events` prints for a program: whether there was a gap, from where on all is there, and the events.
+/// Returns the output of `kennel events` for a program: whether there was a gap, the first id of the complete
+/// part, and the events.
 fn stream(daemon: &Daemon, args: &[&str]) -> (Option<u64>, Vec<Event>) {
-    let said = daemon.ok(&[&["--json", "events"], args].concat());
+    let output = daemon.ok(&[&["--json", "events"], args].concat());
     let mut gap = None;
     let mut events = Vec::new();
-    for line in said.lines() {
+    for line in output.lines() {
         let value: serde_json::Value = serde_json::from_str(line).unwrap();
         match value.get("gap") {
-            Some(told) => {
-                assert!(gap.is_none(), "told once: {said}");
-                gap = Some(told["first_available"].as_u64().unwrap());
+            Some(received) => {
+                assert!(gap.is_none(), "told once: {output}");
+                gap = Some(received["first_available"].as_u64().unwrap());
             }
             None => events.push(serde_json::from_value(value).unwrap()),
         }
@@ -137,7 +138,7 @@ fn pruned_history_is_gone_and_whoever_asks_for_it_is_told_from_where_on_all_is_t
     let report = prune(&daemon, &["--all", "--force"]);
     assert_eq!((report.events, report.event_bytes), (would.events, would.event_bytes));
     assert_eq!(report.sessions, would.sessions);
-    // Three turns with what is told of them are more than is told to an agent.
+    // Three turns with their events are more than an agent's replay holds.
     let of = |id: &str| {
         let named = |session: &&PrunedSession| session.id.as_ref().is_some_and(|found| found.as_str() == id);
         report.sessions.iter().find(named)
@@ -156,7 +157,7 @@ fn pruned_history_is_gone_and_whoever_asks_for_it_is_told_from_where_on_all_is_t
     assert_eq!(gap, Some(talks.first_available));
     assert!(matches!(left[0].kind, EventKind::SessionCreated { .. }));
     assert_eq!(left[1..], whole);
-    // Who has seen all that is gone is told of no gap.
+    // A client that has seen every pruned event gets no gap.
     let seen = (talks.first_available - 1).to_string();
     assert_eq!(stream(&daemon, &["talks", "--after", &seen]), (None, whole.clone()));
     assert_eq!(stream(&daemon, &["quiet", "--after", "0"]).0, None);
@@ -169,7 +170,7 @@ fn pruned_history_is_gone_and_whoever_asks_for_it_is_told_from_where_on_all_is_t
         shown.stderr
     );
 
-    // What is not history is as it was, also for the next daemon.
+    // Everything beside history is as it was, also for the next daemon.
     daemon.kill();
     std::fs::write(daemon.workdir().join("on"), "").unwrap();
     daemon.idle("works");
@@ -213,7 +214,7 @@ fn what_the_configuration_does_not_want_kept_goes_when_the_manager_starts() {
     std::fs::create_dir(config.parent().unwrap()).unwrap();
     std::fs::write(&config, "[retention]\nmax_age = \"90d\"\nmax_size = \"1GiB\"\n").unwrap();
     daemon.ok(&["daemon", "restart"]);
-    // What is on record of the new daemon comes before it looks, and nothing here is of a past day.
+    // The new daemon's own records come before the prune, and nothing here is of a past day.
     daemon.ok(&["prune", "--older-than", "90d", "--force"]);
     assert_eq!(of(&usage(&daemon), "talks").events, of(&whole, "talks").events + 1, "and it was adopted");
     let journal = daemon.workdir().join("state/journal.db");
@@ -235,8 +236,9 @@ fn the_oldest_turns_go_until_no_more_than_the_size_is_in_use() {
     assert!(report.event_bytes > 8_000_000, "{report:?}");
     assert!(of(&usage(&daemon), "talks").event_bytes <= 16 << 20, "{report:?}");
     let texts = |wanted: &str| {
-        let told = stream(&daemon, &["talks", "--after", "0"]).1;
-        told.iter()
+        let received = stream(&daemon, &["talks", "--after", "0"]).1;
+        received
+            .iter()
             .any(|event| matches!(&event.kind, EventKind::MessageChunk { text, .. } if text.contains(wanted)))
     };
     assert!(!texts("turn 0\n") && texts("turn 4\n"));

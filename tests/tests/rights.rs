@@ -1,16 +1,16 @@
-//! Other users of the machine: what kennel keeps is closed to them, and the daemon hears none of them.
+//! Other users of the machine: kennel's files are closed to them, and the daemon answers none of them.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use harness::daemon::{Daemon, Said, finish};
+use harness::daemon::{CommandOutput, Daemon, finish};
 use harness::real::*;
 
-/// Nobody, who owns nothing and may do nothing.
+/// The user `nobody`, who owns nothing and has no rights.
 const NOBODY: &str = "65534";
 
-/// All that is there, below and with it.
+/// Returns a path and everything below it.
 fn all(path: &Path) -> Vec<PathBuf> {
     let below = std::fs::read_dir(path).into_iter().flatten().flatten();
     below.flat_map(|entry| all(&entry.path())).chain([path.to_owned()]).collect()
@@ -25,7 +25,7 @@ fn at_work(daemon: &Daemon) {
     daemon.ok(&["token", "one"]);
     daemon.ok(&["subagent", "start", "--parent", "one", "--id", "below", "true"]);
     daemon.ok(&["send", "--no-wait", "one", "echo begun; sleep 1000"]);
-    // So that its worker keeps what nobody hears.
+    // So that its worker keeps unacknowledged messages.
     let (manager, worker) = (daemon.pid(), daemon.show("one").pid.unwrap());
     daemon.kill();
     until("the spool of a worker that is alone", || {
@@ -45,14 +45,14 @@ fn whatever_kennel_makes_is_closed_to_others_whatever_the_umask() {
         assert!(made.iter().any(|path| path.ends_with(name)), "no {name} in {made:#?}");
     }
     assert!(made.contains(&daemon.socket()), "{made:#?}");
-    // What was taken in is gone by now.
+    // The temporary files are gone by now.
     for (path, meta) in made.iter().filter_map(|path| Some((path, std::fs::symlink_metadata(path).ok()?))) {
         assert_eq!(meta.mode() & 0o077, 0, "{} has mode {:o}", path.display(), meta.mode());
     }
 }
 
-/// A command by nobody, with the socket and state of this daemon.
-fn by_nobody(daemon: &Daemon, program: &Path, args: &[&str]) -> Said {
+/// Returns a command of the user `nobody`, with the socket and state of this daemon.
+fn by_nobody(daemon: &Daemon, program: &Path, args: &[&str]) -> CommandOutput {
     let mut command = Command::new("setpriv");
     command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "--"]).arg(program).args(args);
     command.env_clear().env("XDG_RUNTIME_DIR", daemon.dir.path()).env("HOME", "/nowhere");
@@ -60,7 +60,7 @@ fn by_nobody(daemon: &Daemon, program: &Path, args: &[&str]) -> Said {
     run(command)
 }
 
-fn run(mut command: Command) -> Said {
+fn run(mut command: Command) -> CommandOutput {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     finish(command.spawn().unwrap())
 }
@@ -90,8 +90,8 @@ fn another_user_reads_nothing_and_is_not_heard_even_where_the_socket_is_open() {
     let answers: Vec<&str> = tried.stdout.lines().skip(1).collect();
     assert_eq!(answers.len(), script.len() - 1, "{tried:?}");
     assert!(answers.iter().all(|answer| answer.ends_with(" refused")), "{tried:?}");
-    let said = by_nobody(&daemon, kennel, &["ls"]);
-    assert_eq!(said.code, Some(5), "{said:?}");
+    let output = by_nobody(&daemon, kennel, &["ls"]);
+    assert_eq!(output.code, Some(5), "{output:?}");
 
     // Somebody has opened the door by mistake: the daemon looks who it is.
     std::fs::set_permissions(socket.parent().unwrap(), PermissionsExt::from_mode(0o755)).unwrap();
@@ -101,12 +101,12 @@ fn another_user_reads_nothing_and_is_not_heard_even_where_the_socket_is_open() {
     own.args(["--script", &script]);
     let own = run(own);
     assert_eq!(own.stdout, "unix done\nask done\n", "{own:?}");
-    let said = by_nobody(&daemon, agent, &["--script", &script]);
-    assert_eq!(said.stdout, "unix done\nask refused\n", "{said:?}");
+    let output = by_nobody(&daemon, agent, &["--script", &script]);
+    assert_eq!(output.stdout, "unix done\nask refused\n", "{output:?}");
     for args in [&["ls"][..], &["stop", "one"], &["daemon", "stop"]] {
-        let said = by_nobody(&daemon, kennel, args);
-        assert_eq!(said.code, Some(5), "{args:?}: {said:?}");
-        assert!(said.stderr.contains("is served by another user (uid 0)"), "{args:?}: {said:?}");
+        let output = by_nobody(&daemon, kennel, args);
+        assert_eq!(output.code, Some(5), "{args:?}: {output:?}");
+        assert!(output.stderr.contains("is served by another user (uid 0)"), "{args:?}: {output:?}");
     }
     assert!(daemon.show("one").pid.is_some_and(lives));
 }

@@ -15,7 +15,7 @@ use manager::protocol::{Level, Sandbox, SandboxBy, Sandboxed};
 
 use super::containment::{User, daemon_over, each_ends_with_its_session, users};
 
-/// What sandboxes are made by.
+/// Returns the makers of sandboxes.
 pub fn makers() -> Vec<SandboxBy> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let installed = std::env::split_paths(&path).any(|directory| directory.join("bwrap").is_file());
@@ -46,7 +46,7 @@ pub fn daemon(user: User, sandbox: &str, by: SandboxBy) -> Daemon {
     }
     daemon.set("HOME", root.join("home").to_str().unwrap());
     if by == SandboxBy::Landlock {
-        // All that is needed but for bubblewrap.
+        // A PATH with every needed program except bubblewrap.
         let tools = root.join("tools");
         std::fs::create_dir(&tools).unwrap();
         for tool in ["setpriv", "umount"] {
@@ -67,7 +67,7 @@ pub fn give_away(directory: &Path) {
     }
 }
 
-/// Who can be reached from outside of a sandbox.
+/// The servers and processes outside of a sandbox.
 struct Outside {
     /// Words for the agent: how each is reached.
     ways: Vec<String>,
@@ -97,7 +97,7 @@ impl Outside {
     }
 }
 
-/// What the agent of such a session could do.
+/// Returns the attempts of a session's agent that succeeded.
 fn tried(daemon: &Daemon, outside: &Outside) -> Vec<String> {
     let root = daemon.dir.path().to_owned();
     let work = root.join("work");
@@ -107,7 +107,7 @@ fn tried(daemon: &Daemon, outside: &Outside) -> Vec<String> {
     let at = |below: &str| root.join(below).display().to_string();
     let temporary = std::env::temp_dir().join(format!("kennel-test-{}", std::process::id()));
     let mut script = vec![
-        // Whatever comes of it: what is hidden stays so.
+        // Hidden files stay hidden, whatever the result.
         format!("try umount {}", at("home/.ssh")),
         format!("try write {}", at("work/file")),
         format!("try write {}", temporary.display()),
@@ -124,10 +124,10 @@ fn tried(daemon: &Daemon, outside: &Outside) -> Vec<String> {
         format!("try signal {}", daemon.pid()),
     ];
     script.extend(outside.ways.iter().map(|way| format!("try {way}")));
-    let said = daemon.ok(&["send", id, &script.join("; ")]);
+    let output = daemon.ok(&["send", id, &script.join("; ")]);
     assert_eq!(temporary.exists(), daemon.show(id).sandbox.is_none(), "temporary files are the agent's own");
     let _ = std::fs::remove_file(temporary);
-    said.lines().skip(1).map(|line| line.rsplit_once(' ').unwrap().1.to_owned()).collect()
+    output.lines().skip(1).map(|line| line.rsplit_once(' ').unwrap().1.to_owned()).collect()
 }
 
 #[test]
@@ -148,8 +148,8 @@ fn a_hostile_agent_reaches_its_work_and_nothing_else() {
             assert_eq!(tried(&daemon, &outside), expected, "{user:?} {name} {by:?}");
             // Devices that this machine has, whichever those are.
             for device in ["/dev/cpu", "/dev/net", "/dev/input", "/dev/mapper", "/dev/vfio"] {
-                let said = daemon.ok(&["send", "session-1", &format!("try list {device}")]);
-                assert_eq!(said, "list refused\n", "{user:?} {by:?} {device}");
+                let output = daemon.ok(&["send", "session-1", &format!("try list {device}")]);
+                assert_eq!(output, "list refused\n", "{user:?} {by:?} {device}");
             }
             let info = daemon.show("session-1");
             assert_eq!(info.sandbox, Some(Sandboxed { sandbox, by }));
@@ -162,10 +162,10 @@ fn a_hostile_agent_reaches_its_work_and_nothing_else() {
 
 fn refused(daemon: &Daemon) {
     let work = daemon.dir.path().join("work");
-    let said = daemon.run(&["start", "--agent", "fixture", "--dir", work.to_str().unwrap()]);
-    assert_eq!(said.code, Some(2), "{said:?}");
+    let output = daemon.run(&["start", "--agent", "fixture", "--dir", work.to_str().unwrap()]);
+    assert_eq!(output.code, Some(2), "{output:?}");
     for word in ["bubblewrap", "nothing was started", "install"] {
-        assert!(said.stderr.contains(word), "{said:?} lacks {word}");
+        assert!(output.stderr.contains(word), "{output:?} lacks {word}");
     }
     assert_eq!(daemon.json::<Vec<SessionInfo>>(&["ls"]).len(), 0);
 }
@@ -182,8 +182,11 @@ fn what_runs_in_a_sandbox_ends_with_its_session_and_tells_how_it_ended() {
             assert_eq!(daemon.ok(&["send", "session-1", "try sandbox true"]), "sandbox done\n", "{user:?}");
         }
         for (script, status) in [("exit 7", "status 7"), ("signal SEGV", "SIGSEGV")] {
-            let said = daemon.run(&["send", "session-1", script]);
-            assert!(said.code == Some(1) && said.stderr.contains(status), "{user:?} {script}: {said:?}");
+            let output = daemon.run(&["send", "session-1", script]);
+            assert!(
+                output.code == Some(1) && output.stderr.contains(status),
+                "{user:?} {script}: {output:?}"
+            );
         }
     }
 }
@@ -206,9 +209,9 @@ fn a_working_directory_that_shows_what_is_hidden_is_refused() {
     let root = daemon.dir.path().to_owned();
     for directory in ["home", "home/.ssh", "home/mine", ""] {
         let directory = root.join(directory);
-        let said = daemon.run(&["start", "--agent", "fixture", "--dir", directory.to_str().unwrap()]);
-        assert_eq!(said.code, Some(2), "{said:?}");
-        assert!(said.stderr.contains("which is to be hidden; nothing was started"), "{said:?}");
+        let output = daemon.run(&["start", "--agent", "fixture", "--dir", directory.to_str().unwrap()]);
+        assert_eq!(output.code, Some(2), "{output:?}");
+        assert!(output.stderr.contains("which is to be hidden; nothing was started"), "{output:?}");
     }
     assert!(lives(daemon.pid()));
 }

@@ -1,4 +1,4 @@
-//! The page about security claims nothing that no test shows: each of its walls names tests, and they are there.
+//! The page about security claims nothing that no test shows: each of its claims names tests, and they exist.
 
 use std::path::Path;
 
@@ -28,7 +28,7 @@ fn root() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// What stands between two marks.
+/// Returns the texts between two marks.
 fn between<'a>(text: &'a str, mark: &'a str) -> impl Iterator<Item = &'a str> {
     text.split(mark).skip(1).step_by(2)
 }

@@ -1,4 +1,4 @@
-//! What is shown of an agent's settings is what the agent last confirmed, on real processes.
+//! kennel shows an agent's settings as the agent last confirmed them, on real processes.
 
 use harness::real::*;
 use manager::protocol::SessionId;
@@ -35,7 +35,7 @@ async fn replaced(host: &Host, id: &SessionId) {
     host.event(id, "another process", |kind| matches!(kind, EventKind::SessionRestarted { .. })).await;
 }
 
-async fn said(host: &Host, id: &SessionId, words: &str) {
+async fn prompt_until(host: &Host, id: &SessionId, words: &str) {
     host.event(id, words, |kind| matches!(kind, EventKind::SystemMessage { text } if text.contains(words)))
         .await;
 }
@@ -70,7 +70,7 @@ async fn a_mode_that_the_agent_does_not_confirm_is_not_shown_and_that_is_said() 
     let id = session(&host, "stubborn", None).await;
     let words = "was asked to set mode=code, and says that it is ask";
     host.manager.set(&id, "mode", "code", BOUND).await.unwrap();
-    said(&host, &id, words).await;
+    prompt_until(&host, &id, words).await;
     let info = host.manager.settings(&id).await.unwrap();
     assert_eq!((modes(&info), info.set["mode"].as_str()), (vec!["ask"], "code"));
     let before = host.events(&id).await.last().unwrap().id;
@@ -92,7 +92,7 @@ async fn a_model_is_shown_as_the_agent_has_confirmed_it() {
     };
     let is = |asked: &str, now: Option<&str>| (Some(asked.to_owned()), now.map(str::to_owned));
     let id = session(&host, "plain", Some("big")).await;
-    said(&host, &id, "offers no choice of its model: `big` was asked for").await;
+    prompt_until(&host, &id, "offers no choice of its model: `big` was asked for").await;
     assert_eq!(shown(&id).await, is("big", None));
     let id = session(&host, "models", Some("big")).await;
     assert_eq!(shown(&id).await, is("big", Some("big")));
@@ -101,7 +101,7 @@ async fn a_model_is_shown_as_the_agent_has_confirmed_it() {
     replaced(&host, &id).await;
     assert_eq!(shown(&id).await, is("big", Some("small")), "what was set last is set again");
     let id = session(&host, "models", Some("huge")).await;
-    said(&host, &id, "did not set model=huge").await;
+    prompt_until(&host, &id, "did not set model=huge").await;
     assert_eq!(shown(&id).await, is("huge", Some("small")));
     host.manager.shutdown().await;
 }

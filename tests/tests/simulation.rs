@@ -8,7 +8,7 @@ use harness::sim::{Coverage, run, run_by};
 
 const SEEDS: u64 = 256;
 const STEPS: usize = 2_000;
-/// How answers to permissions, and clients, can be refused.
+/// The refusals of answers to permissions, and of clients.
 const REFUSALS: &[&str] =
     &["no_such_permission", "permission_settled", "no_such_option", "driven", "not_driver"];
 

@@ -1,4 +1,5 @@
-//! Agents that show no sign of work, and agents that only seem to: told by evidence on real processes.
+//! Agents that show no sign of work, and agents that only seem to: kennel tells them apart by evidence, on
+//! real processes.
 
 use harness::daemon::Daemon;
 use harness::history;
@@ -79,13 +80,13 @@ fn an_agent_that_does_not_end_its_turn_is_terminated_killed_and_restored_and_eac
     daemon.idle("s");
     let events = daemon.events();
     for step in ["SIGTERM", "SIGKILL"] {
-        let told =
+        let received =
             |event: &Event| matches!(&event.kind, EventKind::SystemMessage { text } if text.contains(step));
-        assert!(events.iter().any(told), "{step}: {events:#?}");
+        assert!(events.iter().any(received), "{step}: {events:#?}");
     }
     assert!(!lives(before.agent_pid.unwrap()));
-    let said = daemon.ok(&["send", "s", "recall"]);
-    assert!(said.starts_with("remembered "), "{said}");
+    let output = daemon.ok(&["send", "s", "recall"]);
+    assert!(output.starts_with("remembered "), "{output}");
     let restored =
         |event: &Event| matches!(event.kind, EventKind::SessionRestarted { restore: Restore::Loaded, .. });
     assert!(events.iter().any(restored), "{events:#?}");
@@ -112,8 +113,8 @@ fn whoever_works_or_waits_for_somebody_is_left_alone() {
     let daemon = impatient();
     // Each longer than nothing may be seen of an agent that neither works nor waits.
     for work in ["tool t Build; sleep 3000ms; done t; say it", "spin 3000ms; say it", "run sleep 3; say it"] {
-        let said = daemon.ok(&["send", "s", work]);
-        assert!(said.ends_with("it"), "{work}: {said}");
+        let output = daemon.ok(&["send", "s", work]);
+        assert!(output.ends_with("it"), "{work}: {output}");
         assert_eq!(steps(&daemon.events()), [], "{work}: {:#?}", daemon.events());
     }
     daemon.ok(&["send", "--no-wait", "s", "tool a Write; ask a edit notes; done a; say it"]);

@@ -1,4 +1,4 @@
-//! What an agent says can drive no terminal, whichever command shows it: each runs in a terminal of its own.
+//! An agent's text can control no terminal, in any command: each command runs in a terminal of its own.
 
 use std::io::Read;
 use std::process::{Command, Stdio};
@@ -9,7 +9,7 @@ use protocol::api::Status;
 
 /// Sets the clipboard, turns the direction of writing, clears the screen by a C1 control, hides, changes the title.
 const EVIL: &str = "\u{1b}]52;c;aGk=\u{7}\u{202e}\u{9b}2J\u{1b}[8m\u{1b}]0;t\u{1b}\\\u{ad}\u{e0041}";
-/// What is shown in its place.
+/// The escaped form on the screen.
 const SHOWN: &str = "\\u{1b}]52;c;aGk=\\u{7}\\u{202e}\\u{9b}2J";
 
 /// An agent each of whose strings is that.
@@ -55,17 +55,17 @@ fn in_terminal_until(daemon: &Daemon, args: &[&str], words: &str) -> String {
             let _ = sender.send(buffer[..read].to_vec());
         }
     });
-    let (mut said, mut stdin) = (Vec::new(), stdin);
+    let (mut output, mut stdin) = (Vec::new(), stdin);
     while let Ok(piece) = pieces.recv_timeout(BOUND) {
-        said.extend(piece);
-        if String::from_utf8_lossy(&said).contains(words) {
+        output.extend(piece);
+        if String::from_utf8_lossy(&output).contains(words) {
             stdin = None;
         }
     }
     drop(stdin);
     let _ = child.kill();
     child.wait().unwrap();
-    String::from_utf8(said).unwrap()
+    String::from_utf8(output).unwrap()
 }
 
 fn terminal(daemon: &Daemon, args: &[&str]) -> Command {
@@ -117,15 +117,15 @@ fn no_command_lets_an_agent_drive_the_terminal() {
     daemon.ok(&["send", "--no-wait", "one", &format!("second {EVIL}")]);
     let mut seen = 0;
     let mut look = |args: &[&str], expected: &str| {
-        let said = match args[0] {
+        let output = match args[0] {
             "attach" => in_terminal_until(&daemon, args, expected),
             _ => in_terminal(&daemon, args),
         };
-        let left = without_our_own(&said);
+        let left = without_our_own(&output);
         for bad in ['\u{1b}', '\u{7}', '\u{9b}', '\u{202e}', '\u{ad}', '\u{e0041}'] {
-            assert!(!left.contains(bad), "{args:?} lets {bad:?} through: {said:?}");
+            assert!(!left.contains(bad), "{args:?} lets {bad:?} through: {output:?}");
         }
-        assert!(said.contains(expected), "{args:?} does not show {expected:?}: {said:?}");
+        assert!(output.contains(expected), "{args:?} does not show {expected:?}: {output:?}");
         seen += 1;
     };
     let evil = |before: &str| format!("{before}{SHOWN}");
@@ -142,7 +142,7 @@ fn no_command_lets_an_agent_drive_the_terminal() {
     look(&["--json", "permissions", "ls"], "\\u001b]52");
     look(&["set", "one"], &evil("m"));
     look(&["--json", "set", "one"], "\\u001b]52");
-    // Its worker has blanks in the place of controls already; the rest comes as it was said.
+    // Its worker has already replaced controls by blanks; the rest stays as it was sent.
     look(&["agents", "ls", "evil", "--probe"], "v ]52;c;aGk= \\u{202e}");
     look(&["--json", "agents", "ls", "evil", "--probe"], "v ]52;c;aGk= \\u202e");
     look(&["logs", "one"], &evil("warned "));
@@ -179,8 +179,8 @@ fn no_command_lets_an_agent_drive_the_terminal() {
 fn a_program_that_reads_gets_an_agents_words_as_they_are() {
     let daemon = Daemon::new();
     daemon.ok(&["start", "--id", "one"]);
-    let said = daemon.ok(&["send", "one", "printf '\\033]52;c;aGk=\\007'"]);
-    assert_eq!(said, "\u{1b}]52;c;aGk=\u{7}");
+    let output = daemon.ok(&["send", "one", "printf '\\033]52;c;aGk=\\007'"]);
+    assert_eq!(output, "\u{1b}]52;c;aGk=\u{7}");
     // A table is for people, wherever it goes.
     daemon.ok(&["start", "--id", "two", "--title", "txt\u{202e}exe.\u{ad}"]);
     let list = daemon.ok(&["ls"]);
@@ -193,23 +193,23 @@ fn a_program_that_reads_gets_an_agents_words_as_they_are() {
 /// A command in a terminal of its own, whose keys are typed here.
 struct Tty {
     child: std::process::Child,
-    said: std::sync::Arc<std::sync::Mutex<Vec<u8>>>,
-    /// How much of what was said was looked for already.
+    output: std::sync::Arc<std::sync::Mutex<Vec<u8>>>,
+    /// The length of the output that was searched already.
     seen: usize,
 }
 
 impl Tty {
     fn new(mut command: Command) -> Self {
         let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
-        let (said, mut stdout) = (std::sync::Arc::default(), child.stdout.take().unwrap());
-        let keeps: std::sync::Arc<std::sync::Mutex<Vec<u8>>> = std::sync::Arc::clone(&said);
+        let (output, mut stdout) = (std::sync::Arc::default(), child.stdout.take().unwrap());
+        let keeps: std::sync::Arc<std::sync::Mutex<Vec<u8>>> = std::sync::Arc::clone(&output);
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(read @ 1..) = stdout.read(&mut buffer) {
                 keeps.lock().unwrap().extend_from_slice(&buffer[..read]);
             }
         });
-        Self { child, said, seen: 0 }
+        Self { child, output, seen: 0 }
     }
 
     fn types(&mut self, keys: &[u8]) {
@@ -220,9 +220,9 @@ impl Tty {
     fn sees(&mut self, words: &str) {
         let end = std::time::Instant::now() + BOUND;
         loop {
-            let said = String::from_utf8_lossy(&self.said.lock().unwrap()[self.seen..]).into_owned();
-            if let Some(at) = said.find(words) {
-                self.seen += said[..at + words.len()].len();
+            let output = String::from_utf8_lossy(&self.output.lock().unwrap()[self.seen..]).into_owned();
+            if let Some(at) = output.find(words) {
+                self.seen += output[..at + words.len()].len();
                 return;
             }
             assert!(std::time::Instant::now() < end, "not shown: {words}\n{}", self.all());
@@ -231,7 +231,7 @@ impl Tty {
     }
 
     fn all(&self) -> String {
-        String::from_utf8_lossy(&self.said.lock().unwrap()).into_owned()
+        String::from_utf8_lossy(&self.output.lock().unwrap()).into_owned()
     }
 
     fn ends(mut self) -> (Option<i32>, String) {
@@ -261,7 +261,7 @@ fn each_ctrl_c_in_attach_ends_the_turn_that_is_shown_and_nothing_else() {
     let daemon = Daemon::new();
     daemon.ok(&["start", "--id", "s"]);
     let mut tty = Tty::new(terminal(&daemon, &["attach", "s"]));
-    // Signals mean something to it only once it has said something.
+    // Signals take effect only after its first output.
     tty.types(b"echo be''gun\n");
     tty.sees("begun\r\n");
     let client = until("it drives", || daemon.show("s").clients.first().map(|client| client.client_id));
@@ -280,8 +280,8 @@ fn each_ctrl_c_in_attach_ends_the_turn_that_is_shown_and_nothing_else() {
     assert_eq!(daemon.show("s").clients[0].client_id, client);
     assert!(!prompts(&daemon).iter().any(|text| text.contains("half a line")), "{:?}", prompts(&daemon));
     tty.types(b"\x04");
-    let (code, said) = tty.ends();
-    assert_eq!(code, Some(0), "{said}");
+    let (code, output) = tty.ends();
+    assert_eq!(code, Some(0), "{output}");
 }
 
 #[test]
@@ -320,8 +320,8 @@ fn a_line_typed_in_a_terminal_is_sent_whole_and_edited_before() {
     tty.types("echo wrogn\u{7f}\u{7f}ng é\u{7f}e''nd\n".as_bytes());
     tty.sees("wrong end\r\n");
     tty.types(b"never sent\x15\x10\x11");
-    let (code, said) = tty.ends();
-    assert_eq!(code, Some(0), "{said}");
+    let (code, output) = tty.ends();
+    assert_eq!(code, Some(0), "{output}");
     assert_eq!(prompts(&daemon)[1..], [long, "echo wrong e''nd".to_owned()]);
 }
 

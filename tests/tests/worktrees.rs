@@ -19,9 +19,9 @@ fn sh(directory: &Path, script: &str) -> String {
         command.env(name, value);
     }
     command.env("GIT_COMMITTER_NAME", "a").env("GIT_COMMITTER_EMAIL", "a@b");
-    let said = finish(command.spawn().unwrap());
-    assert_eq!(said.code, Some(0), "{script}: {said:#?}");
-    said.stdout
+    let output = finish(command.spawn().unwrap());
+    assert_eq!(output.code, Some(0), "{script}: {output:#?}");
+    output.stdout
 }
 
 /// A daemon with a session `boss` in a repository, and who starts sub-agents for it.
@@ -56,7 +56,8 @@ fn df_counts_worktrees_and_rm_takes_one_with_nothing_in_it_with_its_branch() {
     let (daemon, repository, mut mcp) = place();
     let precious = daemon.workdir().join("precious");
     std::fs::write(&precious, vec![0; 5_000_000]).unwrap();
-    // What git ignores counts, and is no reason to stay. What it leads to does neither count nor go.
+    // Ignored files count, and are no reason to stay. The target of an ignored link does not count and is not
+    // removed.
     let task =
         format!("mkdir build && head -c 3000000 /dev/zero > build/out && ln -s {} build", precious.display());
     let (id, tree) = worked(&mut mcp, &task);
@@ -72,9 +73,9 @@ fn df_counts_worktrees_and_rm_takes_one_with_nothing_in_it_with_its_branch() {
     assert_eq!((of.worktree_bytes, of.bytes > 3_000_000), (found.bytes, true), "{of:?}");
     assert!(daemon.ok(&["df"]).contains("worktrees"), "it is listed");
     assert_eq!(branches(&repository).len(), 1);
-    let said = daemon.run(&["rm", "--force", &id]);
-    assert_eq!((said.code, said.stdout.trim()), (Some(0), &*id), "{said:?}");
-    assert!(said.stderr.contains(&format!("{name} is removed")), "{said:?}");
+    let output = daemon.run(&["rm", "--force", &id]);
+    assert_eq!((output.code, output.stdout.trim()), (Some(0), &*id), "{output:?}");
+    assert!(output.stderr.contains(&format!("{name} is removed")), "{output:?}");
     assert!(!tree.exists() && !tree.parent().unwrap().exists(), "an empty directory is left");
     assert_eq!(std::fs::metadata(&precious).unwrap().len(), 5_000_000);
     assert_eq!(branches(&repository), [""; 0]);
@@ -102,23 +103,23 @@ fn a_worktree_that_is_dirty_unpushed_or_in_use_stays_whatever_removes_its_sessio
         ("rm .git && git init -q .", "repository of its own"),
     ] {
         let (id, tree) = worked(&mut mcp, &task.replace("COMMIT", commit));
-        let said = daemon.run(&["rm", "--force", &id]);
+        let output = daemon.run(&["rm", "--force", &id]);
         assert!(
-            said.code == Some(0) && said.stderr.contains("stays: ") && said.stderr.contains(why),
-            "{task}: {said:?}"
+            output.code == Some(0) && output.stderr.contains("stays: ") && output.stderr.contains(why),
+            "{task}: {output:?}"
         );
         assert!(tree.exists(), "{task}");
         let report: PruneReport = daemon.json(&["prune", "--force"]);
         let name = tree.file_name().unwrap().to_str().unwrap();
-        let told = report.worktrees.iter().find(|of| of.name.ends_with(name)).unwrap();
-        assert!(told.stays.as_ref().unwrap().contains(why), "{task}: {told:?}");
+        let received = report.worktrees.iter().find(|of| of.name.ends_with(name)).unwrap();
+        assert!(received.stays.as_ref().unwrap().contains(why), "{task}: {received:?}");
         assert!(tree.exists(), "{task}");
     }
     let before = branches(&repository).len();
     // Once somebody has done with one, it goes.
     let (id, tree) = worked(&mut mcp, &format!("echo two > file && {commit} -am two"));
-    let said = daemon.run(&["rm", "--force", &id]);
-    assert!(said.stderr.contains("has 1 commits"), "{said:?}");
+    let output = daemon.run(&["rm", "--force", &id]);
+    assert!(output.stderr.contains("has 1 commits"), "{output:?}");
     let branch = format!("kennel/{}", tree.file_name().unwrap().to_str().unwrap());
     sh(&repository, &format!("git merge -q {branch}"));
     let would: PruneReport = daemon.json(&["prune", "--dry-run"]);
@@ -172,8 +173,8 @@ fn a_repository_that_an_agent_has_written_runs_nothing_when_its_worktree_is_look
     for hook in ["post-checkout", "post-index-change", "reference-transaction", "pre-auto-gc"] {
         std::fs::copy(&program, hooks.join(hook)).unwrap();
     }
-    let said = daemon.run(&["rm", "--force", &id]);
-    assert!(said.stderr.contains("2 files are not committed"), "{said:?}");
+    let output = daemon.run(&["rm", "--force", &id]);
+    assert!(output.stderr.contains("2 files are not committed"), "{output:?}");
     std::fs::remove_file(tree.join(".gitattributes")).unwrap();
     std::fs::write(tree.join("file"), "one\n").unwrap();
     daemon.ok(&["prune", "--force"]);
@@ -181,7 +182,8 @@ fn a_repository_that_an_agent_has_written_runs_nothing_when_its_worktree_is_look
     assert!(!mark.exists(), "{}", std::fs::read_to_string(&mark).unwrap());
 }
 
-/// What an agent can write into the repository so that git, looking for a worktree by what stands there, finds another one.
+/// Files that an agent writes into the repository so that git, when it looks for a worktree, finds another
+/// one.
 const MISLED: &str = "git worktree add -q ../mine; echo precious > ../mine/precious; \
     mkdir -p y$(dirname TREE); ln -s $(realpath ../mine) yTREE; \
     echo $PWD/y/TREE/.git > .git/worktrees/mine/gitdir; echo /nowhere/.git > .git/worktrees/NAME/gitdir";
@@ -192,13 +194,13 @@ fn a_repository_that_leads_git_astray_costs_nobody_a_file_and_its_hooks_do_not_r
     let (id, tree) = worked(&mut mcp, "true");
     let name = tree.file_name().unwrap().to_str().unwrap();
     sh(&repository, &MISLED.replace("TREE", tree.to_str().unwrap()).replace("NAME", name));
-    let said = daemon.run(&["rm", "--force", &id]);
-    assert!(said.stderr.contains("its `.git` is that of another worktree"), "{said:?}");
+    let output = daemon.run(&["rm", "--force", &id]);
+    assert!(output.stderr.contains("its `.git` is that of another worktree"), "{output:?}");
     let mine = daemon.workdir().join("mine");
     assert_eq!(std::fs::read_to_string(mine.join("precious")).unwrap(), "precious\n");
     assert!(mine.join("file").exists() && tree.exists());
 
-    // A directory of another repository's worktree is named by nobody but its own.
+    // The directory of another repository's worktree is named only by that worktree.
     let (id, tree) = worked(&mut mcp, "true");
     sh(
         daemon.workdir(),
@@ -206,14 +208,14 @@ fn a_repository_that_leads_git_astray_costs_nobody_a_file_and_its_hooks_do_not_r
     );
     let hers = sh(&daemon.workdir().join("hers"), "git rev-parse --absolute-git-dir");
     std::fs::write(tree.join(".git"), format!("gitdir: {hers}")).unwrap();
-    let said = daemon.run(&["rm", "--force", &id]);
-    assert!(said.stderr.contains("its `.git` is that of another worktree"), "{said:?}");
+    let output = daemon.run(&["rm", "--force", &id]);
+    assert!(output.stderr.contains("its `.git` is that of another worktree"), "{output:?}");
     assert!(Path::new(hers.trim()).join("HEAD").exists());
 
     // Newer versions of git run hooks that a configuration defines.
     let (id, tree) = worked(&mut mcp, "true");
     sh(&repository, "git config hook.h.command 'touch ran'; git config hook.h.event reference-transaction");
-    let said = daemon.run(&["rm", "--force", &id]);
-    assert!(said.stderr.contains("defines hooks"), "{said:?}");
+    let output = daemon.run(&["rm", "--force", &id]);
+    assert!(output.stderr.contains("defines hooks"), "{output:?}");
     assert!(tree.exists() && !tree.join("ran").exists());
 }

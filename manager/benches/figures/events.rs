@@ -128,7 +128,7 @@ async fn fan_out(table: &mut Table, host: &Host, sessions: &[Ready]) {
             rates.push(delivered as f64 / begin.elapsed().as_secs_f64());
         }
     }
-    let aims = [Aim::Told, Aim::Told, Aim::AtLeast(200_000.0)];
+    let aims = [Aim::Told, Aim::Told, Aim::AtLeast(1_000_000.0)];
     for ((count, rates), aim) in counts.iter().zip(&rates).zip(aims) {
         table.alone(&format!("events delivered in all, {count} subscribers"), "/s", rates, aim);
     }
@@ -175,7 +175,7 @@ async fn catch_up(table: &mut Table) {
         assert_eq!(rows, PAST);
     }
     let name = "catch-up of 50,000 events over SSE; floor: the same rows from SQLite";
-    table.against(name, "ms", &ours, &floors, Aim::Ratio(2.0));
+    table.against(name, "ms", &ours, &floors, Aim::Ratio(1.5));
     host.ask(Request::get("/v1/manager")).await;
     host.end().await;
 }

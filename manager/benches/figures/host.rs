@@ -2,6 +2,8 @@
 //! daemon, so requests are made once and answers are read without being understood.
 
 use std::fs;
+use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,6 +12,8 @@ use harness::real::{kennel, kill};
 use manager::client::{Client, Request};
 use protocol::SessionId;
 use protocol::event::{Event, EventKind};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
@@ -81,6 +85,18 @@ impl Host {
     /// Asks once.
     pub async fn ask(&self, request: Request) -> Vec<u8> {
         self.client.ask(&request).await.unwrap_or_else(|error| panic!("{request:?}: {error:?}")).to_vec()
+    }
+
+    /// Where it listens.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join("s")
+    }
+
+    /// A `kennel` command that finds the daemon by the state directory, as commands do.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(kennel());
+        command.args(args).env("KENNEL_STATE_DIR", self.dir.path().join("state")).env_remove("KENNEL_SOCKET");
+        command
     }
 
     /// The last event's id.
@@ -156,6 +172,37 @@ impl Host {
         tokio::join!(futures_util::future::join_all(asking), ready).1
     }
 
+    /// Stops these sessions, some at once.
+    pub async fn stopped(&self, sessions: &[Ready]) {
+        let stopping = (0..STARTERS).map(|n| async move {
+            let mut wire = self.wire().await;
+            for session in sessions.iter().skip(n).step_by(STARTERS) {
+                wire.done(&request("POST", &format!("/v1/sessions/{}/stop", session.id), "")).await;
+            }
+        });
+        futures_util::future::join_all(stopping).await;
+    }
+
+    /// Ends it in order; how long until the last of these sessions' processes is dead, and how long until the daemon is.
+    pub fn ended(mut self, sessions: &[Ready]) -> (Duration, Duration) {
+        let held = |pid: u32| {
+            let pid = Pid::from_raw(pid.cast_signed()).unwrap();
+            pidfd_open(pid, PidfdFlags::empty()).unwrap()
+        };
+        let (daemon, workers) =
+            (held(self.pid()), sessions.iter().map(|session| held(session.pid)).collect::<Vec<OwnedFd>>());
+        let mut stream = std::os::unix::net::UnixStream::connect(self.socket()).unwrap();
+        let begin = Instant::now();
+        stream.write_all(&request("POST", "/v1/manager/stop", "")).unwrap();
+        // Whoever dies first is seen late, and the last in time.
+        workers.iter().for_each(|worker| dead(worker, begin));
+        let gone = begin.elapsed();
+        dead(&daemon, begin);
+        let took = begin.elapsed();
+        self.child.wait().unwrap();
+        (gone, took)
+    }
+
     /// Ends it in order.
     pub async fn end(mut self) {
         self.stop().await;
@@ -178,6 +225,13 @@ impl Drop for Host {
             let _ = self.child.wait();
         }
     }
+}
+
+/// Waits for the death of a process.
+fn dead(process: &OwnedFd, begin: Instant) {
+    let bound = BOUND.saturating_sub(begin.elapsed());
+    let bound = Timespec { tv_sec: bound.as_secs().cast_signed(), tv_nsec: 0 };
+    assert_eq!(poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&bound)), Ok(1), "not within {BOUND:?}");
 }
 
 /// The session and the worker that an event says is ready.

@@ -8,9 +8,11 @@
 #![allow(clippy::disallowed_macros, reason = "no word of a stranger's is printed here")]
 
 mod bulk;
+mod commands;
 mod events;
 mod floor;
 mod host;
+mod idle;
 mod prompts;
 mod restart;
 mod stopped;
@@ -53,6 +55,12 @@ fn main() {
         }
         if wanted("thousand") {
             thousand::measure(&mut table).await;
+        }
+        if wanted("idle") {
+            idle::measure(&mut table).await;
+        }
+        if wanted("commands") {
+            commands::measure(&mut table).await;
         }
         if wanted("prompts") {
             prompts::measure(&mut table).await;

@@ -28,7 +28,7 @@ use crate::session_manager::SessionManager;
 pub struct AttachQuery {
     /// Role of the client: it drives or views. Absent: it views.
     role: Option<Role>,
-    /// `true`: it drives, also if another client does, which looks on from then on.
+    /// `true`: it drives, even if another client does. That client can only read from then on.
     takeover: Option<bool>,
     /// Name of the client, 1 to 100 characters.
     name: Option<String>,

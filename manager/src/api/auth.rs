@@ -1,26 +1,26 @@
 //! Rights of callers: the requests that each may make.
 //!
-//! The owner's uid is the owner: the socket has mode 0600, and the peer's uid is checked at every connection. A peer that
-//! runs below a session's worker ([`Peer`]) is that session's agent: without a token it has the agent's rights, and in a
-//! sandbox none. A request that carries a session's token has that session's rights and no more, so that a token
-//! can be given to a program that shall not have the rest. Web pages have no business here.
+//! The socket has mode 0600, and every connection's peer must have the owner's uid. Without a token a peer
+//! has the owner's rights, with one exception. A peer that runs below a session's worker ([`Peer`]) is that
+//! session's agent: it has the agent's rights, and in a sandbox none. A request with a session's token has
+//! that session's rights and no more, so a program that shall not have the rest can be given a token.
+//! Requests of web pages are refused.
 //!
 //! A token comes in one of two ways:
 //!
-//! - `Bearer TOKEN` with a request about one session: the token must be that session's, and everything about that
-//!   session is allowed.
-//! - `Bearer ID:TOKEN`: the caller is the session `ID`, if the token is that session's. Beside everything about
-//!   itself it may look at the sub-agents below it, prompt them, wait for them and end what they do; and it may
-//!   start sub-agents of its own and list them. What it claims is never believed: the id only says with which
-//!   token the given one is compared, and that in constant time. To look the session up by the token instead
-//!   would mean to compare it with every session's.
+//! - `Bearer TOKEN` with a request about one session: the token must be that session's. Every request about
+//!   the session is allowed.
+//! - `Bearer ID:TOKEN`: the caller is the session `ID`, if the token is that session's. It has all rights on
+//!   itself. It may read, prompt, wait for and end the sub-agents below it, and start and list sub-agents of
+//!   its own. The id selects the token to compare with, in constant time, and proves nothing. A search by
+//!   token would compare it with every session's.
 //!
-//! A session has a second token, for viewers, with which its own [`LOOKS`] can be asked for and nothing else; and a third
-//! one, for its agent, with which sub-agents can be worked with, too. An agent never has more: a driver's token that
+//! A session has a second token, for viewers, which permits its own [`LOOKS`] and nothing else. The third
+//! one, for its agent, also permits work with sub-agents. An agent never has more: a driver's token that
 //! comes from below that session's own worker counts as the agent's. So no agent answers its own questions.
 //!
-//! What a session starts below itself can do no more than itself (`core/rules/authority.rs`). A sub-agent that the owner has
-//! started and that can do more is looked at and ended from above, but not sent prompts.
+//! A sub-agent of a session can do no more than the session (`core/rules/authority.rs`). Where the owner has
+//! started one that can do more, its parent may read and end it, but not prompt it.
 
 use axum::extract::{ConnectInfo, MatchedPath, RawPathParams, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
@@ -54,7 +54,7 @@ enum Kind {
     Driver,
     /// Rights of a session's own agent: read its session, start sub-agents and work with them.
     Agent,
-    /// Look on.
+    /// Read, and change nothing.
     Viewer,
 }
 
@@ -243,7 +243,7 @@ async fn kind(app: &App, session: &SessionId, given: &str) -> Answer<Kind> {
     }
 }
 
-/// Browsers say where a page came from when it talks to another place.
+/// Refuses a web page's request: a browser names the page's origin in it.
 fn no_web_page(headers: &HeaderMap) -> Answer<()> {
     if !headers.contains_key(header::ORIGIN) {
         return Ok(());
@@ -252,7 +252,7 @@ fn no_web_page(headers: &HeaderMap) -> Answer<()> {
     Err(ApiError::new(StatusCode::FORBIDDEN, "origin_refused", detail))
 }
 
-/// A token as it was sent, and whose it is said to be.
+/// A token as it was sent, and the id of the session that it claims to belong to.
 #[derive(Debug, PartialEq, Eq)]
 struct Bearer<'a> {
     session: Option<SessionId>,

@@ -95,13 +95,13 @@ async fn read(parts: &Parts, mut body: Body, most: usize) -> Result<Vec<u8>, Api
     let length = parts.headers.get(header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > most as u64) {
-        // Who asks before it sends is told before it sends.
+        // A client that expects `100 Continue` gets the refusal before it sends the body.
         if !parts.headers.contains_key(header::EXPECT) {
             discard(body).await;
         }
         return Err(too_large(most));
     }
-    // One that does not say how long it is may become as long as it may.
+    // Without a `Content-Length` the room is reserved for the largest body.
     let size = match length {
         Some(length) => length as usize,
         None if body.is_end_stream() => 0,
@@ -223,7 +223,7 @@ fn with_whole_numbers<T: DeserializeOwned>(text: &str) -> Option<T> {
     serde_json::from_value(value).ok()
 }
 
-/// Makes whole numbers of those that are written as others, and says whether there was one.
+/// Replaces whole numbers in another notation by plain ones. Returns true if there was one.
 pub fn mend_numbers(value: &mut Value) -> bool {
     match value {
         Value::Number(number) if number.is_f64() => {

@@ -1,12 +1,13 @@
 //! Every error code that a route documents, and the macro by which a route lists its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use utoipa::openapi::{Content, Ref, RefOr, response};
 
 use super::problem::MEDIA_TYPE;
+use crate::core::options::NUMBERS;
 
-/// Every error that a route may document: status, code, when it comes. `session_failed` has two statuses: a
+/// Every error that a route may document, but for those of [`NUMBERS`]: status, code, when it comes. `session_failed` has two statuses: a
 /// refusal because it had failed before is a conflict, a failure while it was waited for is a bad gateway.
 pub(super) const MEANINGS: &[(u16, &str, &str)] = &[
     (400, "empty_prompt", "the text is empty"),
@@ -18,29 +19,18 @@ pub(super) const MEANINGS: &[(u16, &str, &str)] = &[
         "the body is JSON with an unknown field, a wrong type, or without a field it needs",
     ),
     (400, "invalid_client", "the client's id or name is not one"),
-    (400, "invalid_cpus", "`milli_cpus` is out of bounds"),
     (400, "invalid_cursor", "the cursor is not a number"),
     (400, "invalid_env", "a variable's name or value is not one"),
-    (400, "invalid_grace", "`grace_ms` is out of bounds"),
-    (400, "invalid_hibernate_after", "`hibernate_after_ms` is out of bounds"),
     (400, "invalid_id", "an id in the path or body is not one"),
     (400, "invalid_idempotency_key", "the key is not 1 to 255 printable ASCII characters without spaces"),
-    (400, "invalid_intensity", "`intensity` is out of bounds"),
     (400, "invalid_json", "the body is not JSON"),
     (400, "invalid_mcp_servers", "an MCP server is not one"),
-    (400, "invalid_memory", "`memory_bytes` is out of bounds"),
     (400, "invalid_model", "the model's name is not one"),
-    (400, "invalid_nice", "`nice` is out of bounds"),
-    (400, "invalid_nofile", "`nofile` is out of bounds"),
     (400, "invalid_parameter", "a query parameter is unknown, missing or of a wrong type"),
-    (400, "invalid_period", "`period_ms` is out of bounds"),
-    (400, "invalid_permission_timeout", "`permission_timeout_ms` is out of bounds"),
-    (400, "invalid_pids", "`pids` is out of bounds"),
     (400, "invalid_prompt", "the text contains a NUL byte"),
     (400, "invalid_request", "this is no request of HTTP/1.1, or it has no end"),
     (400, "invalid_setting", "the setting's name or value is not one"),
     (400, "invalid_title", "the title is too long or has control characters"),
-    (400, "invalid_turn_timeout", "`turn_timeout_ms` is out of bounds"),
     (400, "invalid_umask", "`Kennel-Umask` is no umask"),
     (400, "invalid_utf8", "the body is not UTF-8"),
     (400, "invalid_workdir", "the text is not a path"),
@@ -149,25 +139,14 @@ pub const WITH_BODY: &[(u16, &str)] = &[
     (415, "unsupported_media_type"),
 ];
 
-/// Refusals that any route that creates or revives a session may answer.
+/// Refusals that any route that creates or revives a session may answer, beside the code of each of [`NUMBERS`].
 pub const WITH_OPTIONS: &[(u16, &str)] = &[
     (409, "agent_not_found"),
-    (400, "invalid_cpus"),
     (400, "invalid_env"),
-    (400, "invalid_grace"),
-    (400, "invalid_hibernate_after"),
     (400, "invalid_id"),
-    (400, "invalid_intensity"),
     (400, "invalid_mcp_servers"),
-    (400, "invalid_memory"),
     (400, "invalid_model"),
-    (400, "invalid_nice"),
-    (400, "invalid_nofile"),
-    (400, "invalid_period"),
-    (400, "invalid_permission_timeout"),
-    (400, "invalid_pids"),
     (400, "invalid_title"),
-    (400, "invalid_turn_timeout"),
     (400, "invalid_umask"),
     (400, "invalid_workdir"),
     (409, "model_required"),
@@ -188,17 +167,22 @@ pub const WITH_OPTIONS: &[(u16, &str)] = &[
 
 /// The error responses of a route, for its OpenAPI.
 pub fn responses(lists: &[&[(u16, &str)]]) -> BTreeMap<String, RefOr<response::Response>> {
-    let mut texts: BTreeMap<u16, Vec<String>> = BTreeMap::new();
+    let mut texts: BTreeMap<u16, BTreeSet<String>> = BTreeMap::new();
     for (status, code, meaning) in MEANINGS {
         let listed = |list: &&[(u16, &str)]| list.contains(&(*status, *code));
         if lists.iter().chain([&EVERYWHERE]).any(listed) {
-            texts.entry(*status).or_default().push(format!("`{code}`: {meaning}."));
+            texts.entry(*status).or_default().insert(format!("`{code}`: {meaning}."));
         }
     }
-    let response = |texts: Vec<String>| {
+    if lists.contains(&WITH_OPTIONS) {
+        let numbers =
+            NUMBERS.iter().map(|number| format!("`{}`: `{}` is out of bounds.", number.code, number.name));
+        texts.entry(400).or_default().extend(numbers);
+    }
+    let response = |texts: BTreeSet<String>| {
         let content = Content::new(Some(Ref::from_schema_name("Problem")));
         response::ResponseBuilder::new()
-            .description(texts.join(" "))
+            .description(Vec::from_iter(texts).join(" "))
             .content(MEDIA_TYPE, content)
             .build()
             .into()

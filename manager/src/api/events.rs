@@ -1,9 +1,11 @@
 //! Events as server-sent events.
 //!
-//! Each frame is one record: `id:` its id, `event:` its type, `data:` its JSON. A client that comes back gives
-//! the last id it saw and misses nothing. Frames without an id are kennel's own and move no cursor: a comment
-//! line every 15 s, `event: gap` with a `Gap` where events were pruned, and `event: problem` with a `Problem` if the journal cannot be read, after which the stream
-//! ends.
+//! Each frame is one record: `id:` its id, `event:` its type, `data:` its JSON. A client that comes back
+//! sends the last id it saw and misses nothing.
+//!
+//! Frames without an id are kennel's own and move no cursor: a comment line every 15 s, `event: gap` and
+//! `event: problem`. A `gap` stands where events were pruned. A `problem` comes if the journal cannot be
+//! read, and ends the stream.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -76,11 +78,12 @@ refuses!(SessionEventsErrors: 400 "invalid_cursor", 409 "invalid_cursor", 400 "i
 
 /// All events.
 ///
-/// Server-sent events: `id:` is the event's id, `event:` its type, `data:` the `Event` as one line of JSON. The cursor is
-/// `Last-Event-ID` or `after`; the header wins, because a client that reconnects sends it by itself. The daemon sends a comment
-/// line every 15 s. `event: gap`, without an id, marks pruned events: its `Gap` names the first event from which on all are
-/// there; events that are left of those before follow. `event: problem`, without an id, names the reason of an early end. A
-/// slow reader misses no event and slows no other.
+/// Server-sent events: `id:` is the event's id, `event:` its type, `data:` the `Event` as one line of JSON.
+/// The cursor is `Last-Event-ID` or `after`; the header wins, because a client that reconnects sends it by
+/// itself. The daemon sends a comment line every 15 s. `event: gap`, without an id, marks pruned events. Its
+/// `Gap` names the first event from which on the history is complete; older events that were not pruned
+/// follow, too. `event: problem`, without an id, names the reason of an early end. A slow reader misses no
+/// event and slows no other.
 #[utoipa::path(get, path = "/v1/events", tag = "events", operation_id = "events",
     params(EventsQuery, ("Last-Event-ID" = u64, Header, description = "Event id: as `after`, and wins over it.")),
     responses((status = 200, description = "The events.", body = Frame, content_type = "text/event-stream"), EventsErrors))]
@@ -106,7 +109,7 @@ pub async fn of_session(
     Query(query): Query<EventsQuery>,
     headers: HeaderMap,
 ) -> Answer<Response> {
-    // Said now, and not by a stream on which nothing ever comes.
+    // An unknown session is refused now, instead of a stream without events.
     app.manager.get_session(&id).await?;
     stream_of(app, query, &headers, Some(id)).await
 }
@@ -236,9 +239,10 @@ impl Streams {
 struct Counted(Arc<AtomicUsize>);
 
 impl Counted {
-    /// Bytes of events that this stream may take at once: its share of the limit for all streams.
+    /// Bytes of events that this stream may take at once: its share of the limit for all streams. While it takes a piece, the
+    /// next one is read.
     fn piece(&self) -> usize {
-        (ALL_PIECES / self.0.load(Ordering::Relaxed).max(1)).clamp(MIN_PIECE, MAX_PIECE)
+        (ALL_PIECES / 2 / self.0.load(Ordering::Relaxed).max(1)).clamp(MIN_PIECE, MAX_PIECE)
     }
 }
 

@@ -148,7 +148,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
         AxumQuery::try_from_uri(&parts.uri).map(|AxumQuery(query)| Self(query)).map_err(|rejection| {
-            // The rejection's own text is followed by what serde said, which names the parameter.
+            // serde's message follows the rejection's own text and names the parameter.
             let text = rejection.body_text();
             let said = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
             ApiError::bad_request("invalid_parameter", format!("query: {said}"))

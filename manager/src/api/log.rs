@@ -45,8 +45,8 @@ refuses!(LogErrors: 400 "invalid_id", 404 "no_such_session");
 
 /// Standard error of the session's worker and agent.
 ///
-/// The last lines, unchanged except for bytes that are not UTF-8. If they have more than 8 MiB, the answer contains
-/// only their end, and its first line says so.
+/// The last lines, unchanged except for bytes that are not UTF-8. If they have more than 8 MiB, the answer
+/// contains only their end, and its first line states that.
 #[utoipa::path(get, path = "/v1/sessions/{id}/log", tag = "sessions", operation_id = "session_log",
     params(("id" = SessionId, Path, description = "The session."), LogQuery),
     responses((status = 200, description = "The lines.", body = String, content_type = "text/plain"), LogErrors))]

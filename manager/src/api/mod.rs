@@ -70,7 +70,7 @@ impl Default for Stop {
 }
 
 impl Stop {
-    /// Asks for the end. Who asked first is heard.
+    /// Asks for the daemon's end. The first request decides how.
     pub fn request(&self, how: Leave) {
         self.0.send_modify(|wish| {
             wish.get_or_insert(how);

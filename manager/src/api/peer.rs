@@ -166,7 +166,7 @@ fn has_ended(pidfd: &OwnedFd) -> io::Result<bool> {
 /// A process and all above it. None: one of them has ended meanwhile.
 fn above(pid: u32) -> io::Result<Option<Look>> {
     let (mut chain, mut marks) = (Vec::new(), Vec::new());
-    // A child is born in the groups of its parent: those of the peer say enough.
+    // A child starts in its parent's control groups, so the peer's groups are enough.
     let groups = match std::fs::read_to_string(format!("/proc/{pid}/cgroup")) {
         Err(error) if process::is_no_room(&error) => return Err(error),
         groups => groups.unwrap_or_default(),
@@ -188,7 +188,7 @@ fn above(pid: u32) -> io::Result<Option<Look>> {
                 None => return Err(error),
             },
         };
-        // Who has this pid now is younger than its child: the parent has ended.
+        // A process that is younger than its child reuses the pid: the parent has ended.
         if chain.last().is_some_and(|(_, child): &(u32, u64)| started > *child) {
             return Ok(None);
         }

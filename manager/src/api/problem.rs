@@ -31,7 +31,7 @@ impl ApiError {
         }))
     }
 
-    /// Says what to do about it.
+    /// Adds advice on the next step.
     pub fn hint(mut self, hint: impl AsRef<str>) -> Self {
         self.0.hint = Some(printable(hint.as_ref()));
         self

@@ -22,9 +22,9 @@ refuses!(SendErrors: 400 "invalid_client", 409 "not_driver", 400 "empty_prompt",
 
 /// Accepts a prompt.
 ///
-/// When the answer comes the prompt is on disk with all that belongs to it, and runs now or waits; it will end exactly
-/// once, whatever dies. Subscribe after `event_id` to see what becomes of it. The text has at most 1 MiB, attachments
-/// together 8 MiB, the body at most 12 MiB.
+/// When the answer comes, the prompt and its attachments are on disk, and the prompt runs or waits. It ends
+/// exactly once, whatever crashes. Subscribe after `event_id` to follow it. The text has at most 1 MiB,
+/// attachments together 8 MiB, the body at most 12 MiB.
 #[utoipa::path(post, path = "/v1/sessions/{id}/prompts", tag = "prompts", operation_id = "send_prompt", request_body = PromptRequest,
     params(("id" = SessionId, Path, description = "The session."), ("Idempotency-Key" = String, Header,
         description = "1 to 255 printable ASCII characters, unique within the session: a repeated request with the same key and body is answered with the same prompt; with another body it is refused.")),

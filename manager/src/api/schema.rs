@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::input::{MAX_NUMBER, MAX_WAIT_MS};
 use crate::attachments::MAX_ATTACHMENTS;
 use crate::config::{bounds, mcp};
+use crate::core::options::NUMBERS;
 
 /// No control characters (Unicode's category Cc).
 const PLAIN: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
@@ -35,10 +36,6 @@ const BASE64: &str =
     concat!("^([A-Za-z0-9+/]{4})*", "([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$");
 const MEDIA_TYPE: &str = r"^[^\u0000-\u001f\u007f-\u009f/]*/[^\u0000-\u001f\u007f-\u009f]*$";
 
-fn range(bounds: &bounds::Range) -> Value {
-    json!({ "minimum": bounds.start(), "maximum": bounds.end() })
-}
-
 fn chars(least: usize, most: usize) -> Value {
     json!({ "minLength": least, "maxLength": most, "pattern": PLAIN })
 }
@@ -63,23 +60,16 @@ fn properties() -> Vec<(&'static str, &'static str, Value)> {
         "additionalProperties": { "type": "string", "pattern": PLAIN },
     });
     let servers = json!({ "maxItems": mcp::MOST });
-    vec![
+    let numbers = NUMBERS.iter().map(|number| {
+        let bounds = json!({ "minimum": number.bounds.start(), "maximum": number.bounds.end() });
+        ("SessionOpts", number.name, bounds)
+    });
+    let others = [
         ("SessionOpts", "id", pattern(SESSION_ID)),
         ("SessionOpts", "title", chars(0, bounds::TEXT_CHARS)),
         ("SessionOpts", "model", json!({ "pattern": MODEL, "maxLength": bounds::TEXT_CHARS })),
         ("SessionOpts", "workdir", pattern(ABSOLUTE)),
         ("SessionOpts", "env", env),
-        ("SessionOpts", "intensity", range(&bounds::INTENSITY)),
-        ("SessionOpts", "period_ms", range(&bounds::PERIOD)),
-        ("SessionOpts", "hibernate_after_ms", range(&bounds::HIBERNATE_AFTER)),
-        ("SessionOpts", "grace_ms", range(&bounds::GRACE)),
-        ("SessionOpts", "turn_timeout_ms", range(&bounds::TURN_TIMEOUT)),
-        ("SessionOpts", "nice", range(&bounds::NICE)),
-        ("SessionOpts", "nofile", range(&bounds::NOFILE)),
-        ("SessionOpts", "memory_bytes", range(&bounds::MEMORY)),
-        ("SessionOpts", "pids", range(&bounds::PIDS)),
-        ("SessionOpts", "milli_cpus", range(&bounds::MILLI_CPUS)),
-        ("SessionOpts", "permission_timeout_ms", range(&bounds::PERMISSION_TIMEOUT)),
         ("SessionOpts", "mcp_servers", servers.clone()),
         ("SessionOpts", "mcp_remote_servers", servers.clone()),
         ("McpServersRequest", "mcp_servers", servers.clone()),
@@ -103,7 +93,8 @@ fn properties() -> Vec<(&'static str, &'static str, Value)> {
         ("AttachmentRequest", "data", pattern(BASE64)),
         ("PruneRequest", "older_than_ms", number),
         ("PruneRequest", "max_bytes", json!({ "minimum": bounds::SMALLEST_JOURNAL, "maximum": MAX_NUMBER })),
-    ]
+    ];
+    numbers.chain(others).collect()
 }
 
 /// By a parameter's name, wherever it is one.
@@ -149,7 +140,7 @@ pub fn bound(api: &mut Value) {
             for parameter in listed {
                 let name = parameter["name"].as_str().unwrap_or_default().to_owned();
                 let schema = &mut parameter["schema"];
-                // What is left out is not there: a parameter has no null.
+                // An absent value is left out: a parameter has no null.
                 if let Some(kinds) = schema.get_mut("type").and_then(Value::as_array_mut) {
                     kinds.retain(|kind| kind != "null");
                     if let [kind] = &kinds[..] {
@@ -219,7 +210,7 @@ mod tests {
                 assert_eq!(&parameter["schema"][name], value, "{parameter}");
             }
         }
-        // What is asked with has no null.
+        // A parameter has no null.
         let null = |parameter: &&&Value| parameter["schema"]["type"].as_array().is_some();
         assert_eq!(all.iter().filter(null).count(), 0);
     }
@@ -247,6 +238,6 @@ mod tests {
             }
             numbers += 1;
         }
-        assert_eq!(numbers, 11);
+        assert_eq!(numbers, NUMBERS.len());
     }
 }

@@ -14,9 +14,9 @@ use super::problem::Answer;
 refuses!(ServersErrors: 400 "invalid_client", 400 "invalid_id", 400 "invalid_mcp_servers", 409 "mcp_servers_refused", 404 "no_such_session", 409 "not_driver",
     507 "journal_full"; + WITH_BODY);
 
-/// Gives a session's agent MCP servers beside those that it has; one of the same name is replaced.
+/// Adds MCP servers to those of a session's agent; replaces a server of the same name.
 ///
-/// An agent that runs is not told: its next process has them.
+/// A running agent does not learn of them: its next process has them.
 #[utoipa::path(put, path = "/v1/sessions/{id}/mcp_servers", tag = "sessions", operation_id = "add_mcp_servers",
     request_body = McpServersRequest,
     params(("id" = SessionId, Path, description = "The session.")),

@@ -27,11 +27,20 @@ pub(super) const NO_STORE: (HeaderName, &str) = (header::CACHE_CONTROL, "no-stor
 
 refuses!(ListErrors:);
 
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListQuery {
+    /// `false`: without the sessions that are stopped or failed, as `kennel ls` lists them. Absent: all sessions.
+    #[param(value_type = bool, required = false)]
+    all: Option<bool>,
+}
+
 /// Sessions, in the order of their creation.
-#[utoipa::path(get, path = "/v1/sessions", tag = "sessions", operation_id = "list_sessions",
+#[utoipa::path(get, path = "/v1/sessions", tag = "sessions", operation_id = "list_sessions", params(ListQuery),
     responses((status = 200, description = "The sessions.", body = [SessionInfo]), ListErrors))]
-pub async fn list(State(app): State<App>, _: Query<Nothing>) -> Answer<Reply<Vec<SessionInfo>>> {
-    Ok(Reply(app.manager.list_sessions().await?))
+pub async fn list(State(app): State<App>, Query(query): Query<ListQuery>) -> Answer<Reply<Vec<SessionInfo>>> {
+    Ok(Reply(app.manager.list(query.all.unwrap_or(true)).await?))
 }
 
 refuses!(CreateErrors: 400 "invalid_idempotency_key", 409 "id_taken", 409 "idempotency_key_reused"; + WITH_BODY, WITH_OPTIONS);
@@ -83,9 +92,9 @@ refuses!(EnsureErrors: 409 "invalid_id", 409 "session_stopping", 409 "spec_misma
 
 /// The session under this id, ready.
 ///
-/// As it is, or woken from hibernation, waited for while it restarts, or started again if it is stopped or
-/// failed; if there is none, a new one under this id. Options that are given must be those that it has. May be
-/// repeated at will.
+/// Returns the session as it is, wakes it from hibernation, waits while it restarts, or starts it again if it
+/// is stopped or failed. Without one, starts a new session under this id. The options in the request must
+/// equal the session's. Safe to repeat.
 #[utoipa::path(put, path = "/v1/sessions/{id}", tag = "sessions", operation_id = "start_or_get_session",
     params(("id" = SessionId, Path, description = "The session."), EnsureQuery),
     request_body(content = Option<SessionOpts>),
@@ -270,9 +279,10 @@ refuses!(ResultErrors: 400 "invalid_id", 404 "no_such_session");
 
 /// The session's token.
 ///
-/// A secret: with `Authorization: Bearer TOKEN` a request has rights on this session and on nothing else; with
-/// `Bearer ID:TOKEN`, where `ID` is the session, also on the sub-agents below it. A viewer's token lets look on at
-/// this session and nothing else. Both are the same for as long as the session exists.
+/// A secret. With `Authorization: Bearer TOKEN` a request has rights on this session and on nothing else.
+/// With `Bearer ID:TOKEN`, where `ID` is the session, it also has rights on the sub-agents below the session.
+/// A viewer token can read this session and change nothing. Both stay the same for as long as the session
+/// exists.
 #[utoipa::path(get, path = "/v1/sessions/{id}/token", tag = "sessions", operation_id = "session_token",
     params(("id" = SessionId, Path, description = "The session."), TokenQuery),
     responses((status = 200, description = "The token.", body = TokenReply), OneErrors))]

@@ -34,10 +34,11 @@ pub async fn all(State(app): State<App>, Id(id): Id, _: Query<Nothing>) -> Answe
 refuses!(SetErrors: 400 "invalid_client", 400 "invalid_id", 400 "invalid_setting", 404 "no_such_session", 409 "no_settings",
     409 "not_driver", 409 "setting_refused", 409 "too_many_settings", 507 "journal_full"; + WITH_BODY);
 
-/// Sets something in a session's agent: its `mode`, or an option by its id.
+/// Sets the agent's `mode`, or one of its options by id.
 ///
-/// The setting stays, also in later processes of the agent. If the agent does not run, or does not answer in time, `answer` is
-/// null; kennel applies the setting when the agent is ready, and an event reports the result.
+/// The setting stays, also in later processes of the agent. If the agent does not run, or does not answer in
+/// time, `answer` is null; kennel applies the setting when the agent is ready, and an event reports the
+/// result.
 #[utoipa::path(put, path = "/v1/sessions/{id}/settings/{name}", tag = "settings", operation_id = "set", request_body = SettingRequest,
     params(("id" = SessionId, Path, description = "The session."), ("name" = String, Path, description = "`mode`, or an option's id."), SetQuery),
     responses((status = 200, description = "The result.", body = SettingReply), SetErrors))]

@@ -20,10 +20,11 @@ refuses!(StartErrors: 400 "empty_prompt", 400 "invalid_idempotency_key", 400 "in
 
 /// Starts a session with a first prompt, below a parent or without one.
 ///
-/// The handle comes as soon as the child has a process; the task is on disk and is delivered as soon as the
-/// child is ready, whatever dies meanwhile. With `Authorization: Bearer ID:TOKEN` the parent is that session, and
-/// the sub-agent can do no more than the parent: its sandbox, limits, turn timeout, permissions and secrets are at
-/// most the parent's, and it works in the parent's directory or below. What is left out is the parent's.
+/// The handle comes as soon as the child has a process. The task is on disk, and kennel delivers it as soon
+/// as the child is ready, whatever crashes meanwhile. With `Authorization: Bearer ID:TOKEN` the parent is
+/// that session, and the sub-agent can do no more than the parent. Its sandbox, limits, turn timeout,
+/// permissions and secrets are at most the parent's, and it works in the parent's directory or below. Options
+/// that are left out come from the parent.
 #[utoipa::path(post, path = "/v1/subagents", tag = "sub-agents", operation_id = "start_background_subagent", request_body = SubagentRequest,
     params(("Idempotency-Key" = String, Header,
         description = "1 to 255 printable ASCII characters: a repeated request with the same key and body is answered with the same sub-agent; with another body it is refused.")),

@@ -6,15 +6,16 @@ use protocol::wire::AgentDetails;
 use crate::cli::args;
 use crate::cli::link::random_key;
 use crate::cli::link::{Link, read};
-use crate::cli::ui::error::words;
+use crate::cli::ui::error::text_of;
 use crate::cli::ui::error::{Failure, Outcome};
 use crate::cli::ui::render;
 use crate::cli::ui::table::{Cell, Table};
 use crate::client::Request;
 
-/// How long an agent that is asked what it is may take, in milliseconds. The slowest known takes 13 s.
+/// The longest time in milliseconds for an agent to become ready and report what it offers. The slowest known
+/// agent takes 13 s.
 const PROBE_MS: u64 = 60_000;
-/// How many lines of its log are told of an agent that did not become ready.
+/// The number of log lines in the error about an agent that did not become ready.
 const LOG_LINES: usize = 5;
 
 /// `agents`.
@@ -32,7 +33,7 @@ pub async fn agents(link: &Link<'_>, args: &args::Agents) -> Outcome {
                 let asked = ask(link, &agent.name);
                 match link.ui.waiting(&format!("asking {} what it is", agent.name), asked).await {
                     Ok(details) => agent.details = details.or(agent.details.take()),
-                    Err(failure) => link.ui.note(&format!("{}: {}", agent.name, words(&failure))),
+                    Err(failure) => link.ui.note(&format!("{}: {}", agent.name, text_of(&failure))),
                 }
             }
         }
@@ -67,8 +68,8 @@ pub async fn agents(link: &Link<'_>, args: &args::Agents) -> Outcome {
     link.ui.print(&table.text(link.ui.out_colour, link.ui.columns))
 }
 
-/// Starts a session with the agent in an empty directory, hears what the agent says of itself, and removes the
-/// session. An agent that wants a log-in has said it before.
+/// Starts a session with the agent in an empty directory, reads what the agent reports of itself, and removes
+/// the session. An agent that needs a log-in has reported it by then.
 async fn ask(link: &Link<'_>, agent: &str) -> Outcome<Option<AgentDetails>> {
     let dir = tempfile::tempdir().map_err(|error| Failure::failed("no_directory", error.to_string()))?;
     let workdir = dir.path().to_str().map(str::to_owned);
@@ -93,10 +94,10 @@ async fn ask(link: &Link<'_>, agent: &str) -> Outcome<Option<AgentDetails>> {
     match (details, ready) {
         (None, Err(failure)) => {
             let what = failure.detail().unwrap_or("the agent did not become ready");
-            // The session is no more: nobody is to look for it.
+            // The session is removed, so the error does not name it.
             let what = what.replace(&format!("session `{id}`"), "asking it");
-            let said = if log.is_empty() { String::new() } else { format!("; its last lines: {log}") };
-            Err(Failure::failed("session_failed", what + &said))
+            let log_lines = if log.is_empty() { String::new() } else { format!("; its last lines: {log}") };
+            Err(Failure::failed("session_failed", what + &log_lines))
         }
         (details, _) => Ok(details),
     }

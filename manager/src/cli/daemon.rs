@@ -23,11 +23,11 @@ use crate::daemon::{Paths, PathsError, same_file};
 use crate::system::clock;
 use crate::workers::shelter;
 
-/// How long a daemon that starts may take until it answers.
+/// The longest time until a starting daemon answers.
 const START: Duration = Duration::from_secs(10);
-/// How long one that ends may take.
+/// The longest time until a stopping daemon has ended.
 const END: Duration = Duration::from_secs(60);
-/// How long `status` waits for one that holds the state directory and does not answer yet.
+/// The time for which `status` waits for a daemon that has the state directory and does not answer yet.
 const MOMENT: Duration = Duration::from_secs(2);
 
 /// `daemon`, but for what needs no connection.
@@ -111,7 +111,7 @@ fn unreachable(link: &Link<'_>, pid: u32) -> Outcome {
         }
         link.ui.print(&pairs(&facts, link.ui.out_colour))?;
     }
-    Err(Failure::Told(exit::UNREACHABLE))
+    Err(Failure::Printed(exit::UNREACHABLE))
 }
 
 async fn status(link: &Link<'_>) -> Outcome {
@@ -126,7 +126,7 @@ async fn status(link: &Link<'_>) -> Outcome {
             } else {
                 link.ui.print(&pairs(&[("state", "stopped".into())], link.ui.out_colour))?;
             }
-            return Err(Failure::Told(exit::UNREACHABLE));
+            return Err(Failure::Printed(exit::UNREACHABLE));
         }
         Err(error @ ClientError::Silent(_)) => {
             let pid = holder(link)
@@ -189,7 +189,7 @@ fn check_config(link: &Link<'_>) -> Outcome {
     link.paths.check_config().map_err(missing)
 }
 
-/// Whether this kennel could be the daemon.
+/// Checks that this kennel can be the daemon.
 fn check(link: &Link<'_>) -> Outcome {
     check_config(link)?;
     crate::daemon::check(&link.paths).map_err(|error| {

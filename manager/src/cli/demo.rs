@@ -18,21 +18,21 @@ use crate::cli::ui::Ui;
 use crate::cli::ui::error::{Failure, Outcome, exit};
 use crate::cli::ui::render;
 
-/// How long one command may take.
+/// The longest time for one command.
 const STEP: Duration = Duration::from_secs(30);
-/// How often it is looked whether somebody wants to end the demo.
+/// The interval between checks for Ctrl-C.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// `demo`.
 pub fn run(ui: &Ui) -> Outcome {
     let mut demo = Demo::new(ui)?;
-    let told = demo.tell();
+    let played = demo.play();
     let left = demo.leave();
-    // What went wrong first is what matters.
-    if matches!(told, Err(Failure::Told(_))) && left.is_ok() {
+    // The first failure is the one to report.
+    if matches!(played, Err(Failure::Printed(_))) && left.is_ok() {
         ui.note("all of it is ended and removed");
     }
-    told.and(left)?;
+    played.and(left)?;
     let dir = demo.dir.display();
     demo.say(&format!(
         "Looked at from outside: of the {} processes seen none is alive, nothing carries their mark, {dir} is removed.",
@@ -50,7 +50,7 @@ struct Demo<'a> {
     ended: Arc<AtomicBool>,
     /// Processes that were seen.
     pids: BTreeSet<u32>,
-    /// What all processes of these sessions have in their environment.
+    /// The value that the environments of all processes of these sessions carry.
     mark: Option<String>,
 }
 
@@ -70,7 +70,7 @@ impl<'a> Demo<'a> {
         Ok(Self { ui, exe, dir, ended, pids: BTreeSet::new(), mark: None })
     }
 
-    fn tell(&mut self) -> Outcome {
+    fn play(&mut self) -> Outcome {
         self.say("The ordinary commands, in a directory of their own; nothing of yours is touched.")?;
         let dir = quoted(&self.dir.display().to_string());
         self.prompt(&format!("cd {dir}; export KENNEL_STATE_DIR={dir}/state"))?;
@@ -80,8 +80,8 @@ impl<'a> Demo<'a> {
         let id = started.trim();
         let daemon = self.kennel(&["daemon", "status"])?;
         self.seen(&daemon)?;
-        let said = self.kennel(&["send", id, "for n in 1 2 3; do echo line $n; sleep 0.4; done"])?;
-        self.check(said == "line 1\nline 2\nline 3\n", "the output of a prompt")?;
+        let output = self.kennel(&["send", id, "for n in 1 2 3; do echo line $n; sleep 0.4; done"])?;
+        self.check(output == "line 1\nline 2\nline 3\n", "the output of a prompt")?;
 
         self.say("A long turn runs, and another prompt waits behind it.")?;
         let cut = self.kennel(&["send", "--no-wait", id, "echo working; sleep 1000"])?;
@@ -118,8 +118,8 @@ impl<'a> Demo<'a> {
             "{cut} was cut off, and that is said: it is not run again behind your back. {waiting} waited, and ran."
         ))?;
         self.kennel(&["resolve", cut, "--drop"])?;
-        let said = self.kennel(&["send", id, "echo still here"])?;
-        self.check(said == "still here\n", "an answer after the crash")?;
+        let output = self.kennel(&["send", id, "echo still here"])?;
+        self.check(output == "still here\n", "an answer after the crash")?;
 
         self.say("The end: a stop returns after the whole tree is dead.")?;
         self.kennel(&["stop", id])?;
@@ -129,7 +129,8 @@ impl<'a> Demo<'a> {
 
     /// Ends what may still run, looks whether anything is left, and removes the directory.
     fn leave(&mut self) -> Outcome {
-        // Says nothing where the daemon has been stopped already. It must run even if the demo was interrupted.
+        // Fails silently if the daemon has been stopped already. This must run even if the demo was
+        // interrupted.
         self.ended.store(false, Ordering::Relaxed);
         let mut stop = self.command(&["daemon", "stop"]);
         stop.stdout(Stdio::null()).stderr(Stdio::null());
@@ -222,7 +223,7 @@ impl<'a> Demo<'a> {
         loop {
             if let Some(status) = child.try_wait().map_err(broken)? {
                 return if self.ended.load(Ordering::Relaxed) {
-                    Err(Failure::Told(exit::INTERRUPTED))
+                    Err(Failure::Printed(exit::INTERRUPTED))
                 } else {
                     Ok(status)
                 };
@@ -231,7 +232,7 @@ impl<'a> Demo<'a> {
             if ended || Instant::now() > end {
                 child.kill().and_then(|()| child.wait()).map_err(broken)?;
                 return Err(if ended {
-                    Failure::Told(exit::INTERRUPTED)
+                    Failure::Printed(exit::INTERRUPTED)
                 } else {
                     Failure::new(exit::TIMEOUT, "timeout", "a command of the demo did not end")
                 });
@@ -272,14 +273,14 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// Whether a process lives. A zombie does not.
+/// Returns true if a process lives. A zombie does not.
 fn lives(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit_once(") ").and_then(|(_, fields)| fields.chars().next());
     state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
-/// What all processes below a worker's manager have in their marker.
+/// Returns the part of a process's marker that all processes below its manager share.
 fn mark(pid: u32) -> Option<String> {
     let marker = marker(&PathBuf::from(format!("/proc/{pid}/environ")))?;
     let (mark, _) = marker.split_once('/')?;

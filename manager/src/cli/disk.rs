@@ -20,7 +20,7 @@ use crate::worktrees;
 /// Worktrees that are held at a time: each costs descriptors, and what needs one of them waits.
 const HELD: usize = 32;
 
-/// How many sessions are shown where not all are asked for.
+/// The number of sessions in the table without `--all`.
 const LARGEST: usize = 10;
 
 /// `df`.
@@ -71,7 +71,7 @@ fn by_what(usage: &DiskUsage) -> Table {
     table
 }
 
-/// How many there are; nothing for none.
+/// Returns the count with its noun; an empty text for none.
 fn count(count: usize, of: &str) -> String {
     match count {
         0 => String::new(),
@@ -110,18 +110,18 @@ pub async fn prune(link: &Link<'_>, args: args::Prune) -> Outcome {
         let worktrees = worktrees(link, true).await?;
         let would = PruneReport { worktrees, ..read(&answer)? };
         if args.dry_run {
-            return tell(link, &answer, &would);
+            return print_report(link, &answer, &would);
         }
         if !is_empty(&would) && (link.ui.json || !io::stdin().is_terminal()) {
             return Err(Failure::usage("nobody can be asked here; nothing was removed")
                 .hint("`--dry-run` tells what would go, `--force` removes it"));
         }
         if !is_empty(&would) {
-            link.ui.print(&told(&would, link))?;
-            link.ui.tell("Remove this? [y/N] ");
-            let mut said = String::new();
-            io::stdin().lock().read_line(&mut said)?;
-            if !matches!(said.trim(), "y" | "Y" | "yes") {
+            link.ui.print(&report_text(&would, link))?;
+            link.ui.write_err("Remove this? [y/N] ");
+            let mut typed = String::new();
+            io::stdin().lock().read_line(&mut typed)?;
+            if !matches!(typed.trim(), "y" | "Y" | "yes") {
                 link.ui.note("nothing was removed");
                 return Ok(());
             }
@@ -133,28 +133,29 @@ pub async fn prune(link: &Link<'_>, args: args::Prune) -> Outcome {
         Ok::<_, Failure>((answer, worktrees(link, false).await?))
     };
     let (answer, worktrees) = link.ui.waiting("removing", removing).await?;
-    tell(link, &answer, &PruneReport { worktrees, ..read(&answer)? })
+    print_report(link, &answer, &PruneReport { worktrees, ..read(&answer)? })
 }
 
 /// Prints a report: the manager's, with what became of the worktrees.
-fn tell(link: &Link<'_>, answer: &[u8], report: &PruneReport) -> Outcome {
+fn print_report(link: &Link<'_>, answer: &[u8], report: &PruneReport) -> Outcome {
     if !link.ui.json {
-        return link.ui.print(&told(report, link));
+        return link.ui.print(&report_text(report, link));
     }
-    // The manager may be newer and say more.
+    // The report is passed on as JSON: a newer manager may send fields that this kennel does not know.
     let mut object: serde_json::Value = read(answer)?;
     object["worktrees"] = serde_json::json!(report.worktrees);
     link.ui.object(object.to_string().as_bytes())
 }
 
-/// Removes the worktrees that nobody needs, or says which would go.
+/// Removes the worktrees that no session or process needs. With `dry_run`, returns the ones that would go.
 async fn worktrees(link: &Link<'_>, dry_run: bool) -> Outcome<Vec<PrunedWorktree>> {
     let usage: DiskUsage = link.get(Request::get("/v1/manager/disk")).await?;
     let all = usage.worktrees.into_iter().map(|worktree| (worktree.name, worktree.bytes));
     settled(link, all.collect(), dry_run).await
 }
 
-/// Removes those of these worktrees (name, bytes) that nobody needs. Holds [`HELD`] of them at a time.
+/// Removes those of these worktrees (name, bytes) that no session or process needs. Locks [`HELD`] of them at
+/// a time.
 async fn settled(link: &Link<'_>, all: Vec<(String, u64)>, dry_run: bool) -> Outcome<Vec<PrunedWorktree>> {
     let mut done = Vec::new();
     for some in all.chunks(HELD) {
@@ -175,7 +176,8 @@ async fn settled_at_once(
         (state_dir.clone(), all.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
     let hold = move || names.iter().map(|name| remains::hold(&directory, name)).collect::<Vec<_>>();
     let held = tokio::task::spawn_blocking(hold).await.map_err(broken)?;
-    // Only now: whoever was making one has its session, or is told that it is held.
+    // The list is read after the locks: whoever made a worktree has its session by now, or finds the worktree
+    // locked.
     let now: Vec<SessionInfo> = if held.iter().any(Result::is_ok) {
         link.get(Request::get("/v1/sessions")).await?
     } else {
@@ -197,8 +199,8 @@ async fn settled_at_once(
     Ok(settled)
 }
 
-/// After sessions were removed: removes the worktrees in which they worked or for which they had asked, if nobody needs them.
-/// `before` is the list of sessions as it was.
+/// Removes the worktrees of removed sessions that no session or process needs: those in which they worked,
+/// and those that they asked for. `before` is the list of sessions before the removal.
 pub async fn after_rm(link: &Link<'_>, before: &[SessionInfo], removed: &[SessionId]) -> Outcome {
     let Ok(state_dir) = std::fs::canonicalize(&link.paths.state_dir) else { return Ok(()) };
     let gone = before.iter().filter(|session| removed.contains(&session.id));
@@ -231,7 +233,7 @@ fn is_empty(report: &PruneReport) -> bool {
     report.sessions.is_empty() && report.damaged.is_empty() && report.leftovers.is_empty() && worktrees
 }
 
-fn told(report: &PruneReport, link: &Link<'_>) -> String {
+fn report_text(report: &PruneReport, link: &Link<'_>) -> String {
     let mut text = String::new();
     for worktree in &report.worktrees {
         if let Some(why) = &worktree.stays {

@@ -14,7 +14,7 @@ const WORD: usize = 9;
 
 /// `doctor`. Fails if something that kennel promises does not hold.
 pub async fn doctor(link: &Link<'_>) -> Outcome {
-    let findings = examine(&link.paths, &told(link).await).await;
+    let findings = examine(&link.paths, &ask_daemon(link).await).await;
     if link.ui.json {
         let objects =
             serde_json::to_vec(&findings).map_err(|error| Failure::failed("json", error.to_string()))?;
@@ -23,13 +23,14 @@ pub async fn doctor(link: &Link<'_>) -> Outcome {
         link.ui.print(&shown(&findings, link.ui.out_colour, link.ui.columns))?;
     }
     match findings.iter().any(|finding| finding.health == Health::Problem) {
-        true => Err(Failure::Told(exit::FAILURE)),
+        true => Err(Failure::Printed(exit::FAILURE)),
         false => Ok(()),
     }
 }
 
-/// What a daemon that runs says. None is started: one that cannot start is what a doctor is called for.
-async fn told(link: &Link<'_>) -> Told {
+/// Asks the running daemon for its report. Starts no daemon: the doctor must work where a daemon cannot
+/// start.
+async fn ask_daemon(link: &Link<'_>) -> Told {
     let Ok(answer) = link.client.ask(&Request::get("/v1/manager")).await else {
         return Told::default();
     };

@@ -18,7 +18,7 @@ use crate::system::owned::{self, How};
 pub const LOST: i32 = exit::CONFLICT as i32;
 /// From this length on a log is put aside when a daemon is started.
 const MAX_LOG: u64 = 8 * 1024 * 1024;
-/// How much of the log is shown when a daemon could not be started.
+/// The number of log lines in the error about a daemon that could not start.
 const TAIL_LINES: usize = 10;
 
 /// Where a daemon that was started in the background writes its log.
@@ -26,7 +26,7 @@ pub fn log_path(paths: &Paths) -> PathBuf {
     paths.state_dir.join(crate::workers::logs::DAEMON)
 }
 
-/// How long the log is now.
+/// Returns the present length of the log, in bytes.
 pub fn log_length(paths: &Paths) -> u64 {
     fs::metadata(log_path(paths)).map_or(0, |found| found.len())
 }
@@ -76,17 +76,17 @@ fn open_log(state_dir: &Path) -> io::Result<File> {
 pub fn run(ui: &Ui, paths: Paths, worker_path: Option<PathBuf>, detached: bool) -> ExitCode {
     if detached {
         close_inherited();
-        // Away from the terminal of whoever happened to need a daemon. This fails only for the leader of a process
-        // group, which a process that was just spawned is not.
+        // Leaves the terminal of the user whose command needed a daemon. This fails only for the leader of a
+        // process group; a process that was just spawned is none.
         let _ = rustix::process::setsid();
         for stays in daemon::aloof::reset() {
-            ui.tell(&format!("sessions inherit from the client that started this daemon: {stays}"));
+            ui.write_err(&format!("sessions inherit from the client that started this daemon: {stays}"));
         }
     }
     if let Err(error) = paths.check_config() {
         let failure = Failure::failed("paths", error.to_string());
         if let Some(text) = failure.text(ui.json, ui.err_colour) {
-            ui.tell(&text);
+            ui.write_err(&text);
         }
         return ExitCode::from(failure.exit());
     }
@@ -103,13 +103,13 @@ pub fn run(ui: &Ui, paths: Paths, worker_path: Option<PathBuf>, detached: bool) 
         _ => Failure::failed("daemon", error.to_string()),
     };
     if let Some(text) = failure.text(ui.json, ui.err_colour) {
-        ui.tell(&text);
+        ui.write_err(&text);
     }
     ExitCode::from(failure.exit())
 }
 
-/// Closes every descriptor but the first three. What the caller of the first command has left open, a lock or the
-/// end of a pipe that somebody reads to its end, must not live as long as the daemon.
+/// Closes every descriptor but the first three. The first command's caller may have left a lock or a pipe's
+/// end open. The daemon must not keep a lock, or a reader of that pipe, waiting.
 fn close_inherited() {
     let Ok(entries) = fs::read_dir(Path::new("/proc/self/fd")) else {
         return;

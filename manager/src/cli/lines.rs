@@ -1,5 +1,5 @@
-//! Lines of JSON-RPC on standard input, for `kennel acp` and `kennel mcp`: bounded, repaired where they are nearly JSON, and
-//! answered where they are requests that cannot be read.
+//! Lines of JSON-RPC on standard input, for `kennel acp` and `kennel mcp`. Lines are bounded, and repaired if
+//! they are nearly JSON. A request that cannot be read receives an error.
 
 use std::io::{self, BufRead, Read, Write};
 
@@ -11,7 +11,7 @@ use crate::cli::ui;
 
 const PARSE_ERROR: i64 = -32700;
 
-/// What became of a line.
+/// The result of reading a line.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line {
     /// A message, or what is no JSON and no request either.
@@ -20,7 +20,7 @@ pub enum Line {
     Repaired(String),
     /// A request that cannot be read: this answers it.
     Answer(String),
-    /// Something that cannot be read, and for which nobody waits.
+    /// An unreadable line that needs no answer.
     Nothing,
 }
 
@@ -85,7 +85,7 @@ fn refused(unread: Unread, text: impl FnOnce() -> String) -> Line {
     };
     match (head.calls, head.id) {
         (true, Some(id)) => Line::Answer(error(id)),
-        // An answer to a question of ours: whoever waits for it is told.
+        // The response to a request of ours: the waiting task receives the error.
         (false, Some(id)) => Line::Message(error(id)),
         (true, None) if !head.may_have_id => Line::Nothing,
         (false, None) if matches!(why, Why::NotJson(_)) && !head.may_have_id => Line::Message(text()),
@@ -93,8 +93,9 @@ fn refused(unread: Unread, text: impl FnOnce() -> String) -> Line {
     }
 }
 
-/// Reads standard input on a thread of its own: it may be anything, and is shared with whoever started this process, so
-/// that it cannot be switched to what an event loop needs. Answers go to `answers`, for as long as somebody else holds it.
+/// Reads standard input on a thread of its own. Standard input can be any kind of file, and other processes
+/// share it, so kennel must not make it non-blocking. Answers go to `answers` for as long as another sender
+/// exists.
 pub fn from_stdin(
     most: usize,
     ahead: usize,
@@ -104,13 +105,13 @@ pub fn from_stdin(
     let answers = answers.downgrade();
     std::thread::spawn(move || {
         let mut stdin = io::stdin().lock();
-        let mut said = false;
+        let mut noted = false;
         while let Some(line) = next(&mut stdin, most) {
-            let heard = match line {
+            let received = match line {
                 Ok(Line::Message(text)) => lines.blocking_send(Ok(text)).is_ok(),
                 Ok(Line::Repaired(text)) => {
-                    if !std::mem::replace(&mut said, true) {
-                        ui::tell(
+                    if !std::mem::replace(&mut noted, true) {
+                        ui::write_err(
                             "kennel: a message was no JSON (half a character, a number that is none); what was wrong was replaced\n",
                         );
                     }
@@ -125,7 +126,7 @@ pub fn from_stdin(
                     false
                 }
             };
-            if !heard {
+            if !received {
                 break;
             }
         }
@@ -133,8 +134,8 @@ pub fn from_stdin(
     incoming
 }
 
-/// Writes lines to standard output on a thread of its own, and calls `written` after each; the receiver hears when
-/// everything is written.
+/// Writes lines to standard output on a thread of its own, and calls `written` after each. The receiver fires
+/// once everything is written.
 pub fn to_stdout(
     ahead: usize,
     mut written: impl FnMut() + Send + 'static,
@@ -154,7 +155,7 @@ pub fn to_stdout(
             }
             written();
         }
-        // Nobody may be waiting for it.
+        // The receiver may be gone.
         let _ = done.send(());
     });
     (outgoing, finished)

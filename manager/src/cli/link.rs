@@ -20,17 +20,17 @@ use crate::client::{Client, ClientError, Events, Request, encoded};
 use crate::daemon::Paths;
 use crate::system::random;
 
-/// How long a daemon may take until it answers.
+/// The longest time until a daemon answers.
 const START: Duration = Duration::from_secs(10);
-/// How long a daemon that ends may take.
+/// The longest time until a stopping daemon has ended.
 const END: Duration = Duration::from_secs(60);
-/// How long another daemon is waited for when one was stopped.
+/// The time to wait for another daemon after one was stopped.
 const SUCCESSION: Duration = Duration::from_secs(5);
-/// How often a level is looked at.
+/// The interval between checks of a condition.
 const LOOK: Duration = Duration::from_millis(10);
-/// How long after a daemon was killed while it started the next one is started; twice as long each time.
+/// The pause before the next start after a starting daemon was killed; it doubles each time.
 const KILLED: Duration = Duration::from_millis(20);
-/// How often a request is repeated whose connection was lost.
+/// The number of attempts at a request whose connection was lost.
 const REPEATS: usize = 10;
 
 /// The daemon of one state directory, whether it runs or not.
@@ -121,6 +121,36 @@ impl<'a> Link<'a> {
         self.get::<Found>(request).await.map(|found| found.id)
     }
 
+    /// Asks about the session that is meant by an id or the beginning of one.
+    pub async fn about(
+        &self,
+        typed: &str,
+        request: impl Fn(&SessionId) -> Request,
+    ) -> Outcome<(SessionId, Bytes)> {
+        // Most often it is the whole id, and one question is enough.
+        if let Ok(id) = typed.parse::<SessionId>() {
+            match self.ask(request(&id)).await {
+                Err(failure) if failure.is("no_such_session") => {}
+                answer => return answer.map(|answer| (id, answer)),
+            }
+        }
+        let id = self.find(typed).await?;
+        let answer = self.ask(request(&id)).await?;
+        Ok((id, answer))
+    }
+
+    /// The sessions, as the daemon tells them. Without `all` a daemon may leave out those that are stopped or failed, and an
+    /// older one tells them, too.
+    pub async fn sessions(&self, all: bool) -> Outcome<Bytes> {
+        if !all {
+            match self.ask(Request::get("/v1/sessions?all=false")).await {
+                Err(failure) if failure.is("invalid_parameter") => {}
+                answer => return answer,
+            }
+        }
+        self.ask(Request::get("/v1/sessions")).await
+    }
+
     /// Makes sure that a daemon answers.
     pub async fn start(&self) -> Outcome {
         self.ui.waiting("starting the daemon", self.start_now()).await
@@ -159,16 +189,16 @@ impl<'a> Link<'a> {
                 },
                 // It has lost against another, which will answer, or which is just ending and then gives way.
                 Some(status) if status.code() == Some(launch::LOST) => child = None,
-                // Somebody has killed it, which says nothing about the next one.
+                // A kill from outside is no reason to expect that the next daemon fails.
                 Some(status) if status.code().is_none() && Instant::now() + pause < deadline => {
                     child = None;
                     sleep(pause).await;
                     pause *= 2;
                 }
                 Some(status) => {
-                    let said = launch::log_since(&self.paths, begin);
+                    let log = launch::log_since(&self.paths, begin);
                     return Err(Failure::unreachable(format!(
-                        "the daemon could not be started ({status}){said}"
+                        "the daemon could not be started ({status}){log}"
                     ))
                     .hint(format!("its log is {}", launch::log_path(&self.paths).display())));
                 }
@@ -235,8 +265,8 @@ impl<'a> Link<'a> {
         }
     }
 
-    /// Keeps a daemon that was started here, if it is the one that answers. One that still tries to get the state
-    /// directory would get it when the other is stopped, and nobody has asked for that.
+    /// Keeps a daemon that was started here, if it is the one that answers. Another that still tries to get
+    /// the state directory would get it when the first is stopped, unasked.
     fn keep(&self, mut child: Child, serving: Option<i32>) {
         if serving.is_some_and(|pid| pid > 0 && pid.cast_unsigned() != child.id()) {
             // It may have ended by itself.

@@ -1,7 +1,7 @@
 //! The command line.
 //!
-//! `args/` says what can be typed; each command is a function in the file of its subject, which asks the daemon
-//! over its socket (`link.rs`, which also starts it) and prints what it says.
+//! `args/` declares the commands and options. Each command is a function in the file of its subject. It asks
+//! the daemon over its socket and prints the answer; `link.rs` connects, and starts the daemon if needed.
 
 mod acp;
 mod agents;
@@ -28,18 +28,19 @@ pub(crate) mod ui;
 mod words;
 mod worktree;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches};
 
-use args::{Cli, Command, Daemon};
+use args::{Cli, Command, Common, Daemon};
 use link::Link;
 use ui::Ui;
 use ui::error::{Failure, Outcome, exit};
 
 /// Runs what the command line asks for.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse_from(words::apart(&Cli::command(), std::env::args_os().collect())) {
+    let cli = match parsed(std::env::args_os().collect()) {
         Ok(cli) => cli,
         Err(error) => return unparsed(&error),
     };
@@ -60,19 +61,37 @@ pub fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     };
     if let Some(text) = failure.text(ui.json, ui.err_colour) {
-        ui.tell(&text);
+        ui.write_err(&text);
     }
     ExitCode::from(failure.exit())
 }
 
-/// Help and version are no errors; everything else is, and is told as the caller wants to be told.
+/// Reads the command line. The frequent commands are tried alone first: to build the description of all commands takes longer
+/// than everything else that `kennel ls` does by itself.
+fn parsed(args: Vec<OsString>) -> Result<Cli, clap::Error> {
+    let short = Common::may_be(&args).then(|| parsed_as::<Common>(args.clone()));
+    match short {
+        Some(Ok(common)) => Ok(common.into()),
+        // Help and errors speak of all of it.
+        _ => parsed_as(args),
+    }
+}
+
+fn parsed_as<C: CommandFactory + FromArgMatches>(args: Vec<OsString>) -> Result<C, clap::Error> {
+    let root = C::command();
+    let args = words::apart(&root, args);
+    let mut matches = root.try_get_matches_from(args)?;
+    C::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut C::command()))
+}
+
+/// Prints help and version as results, and everything else as an error in the caller's format.
 fn unparsed(error: &clap::Error) -> ExitCode {
     let as_json = std::env::args_os().any(|arg| arg == "--json");
     if error.use_stderr() && as_json {
         let text = error.render().to_string();
-        let said = text.trim().trim_start_matches("error: ");
-        if let Some(text) = Failure::usage(said).text(true, false) {
-            ui::tell(&text);
+        let message = text.trim().trim_start_matches("error: ");
+        if let Some(text) = Failure::usage(message).text(true, false) {
+            ui::write_err(&text);
         }
     } else {
         ui::unparsed(error);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt};
 use hyper::body::Bytes;
 use protocol::SessionId;
-use protocol::api::{Orphans, SessionInfo, SessionOpts, Status, TokenReply};
+use protocol::api::{Orphans, SessionInfo, Status, TokenReply};
 
 use crate::cli::args;
 use crate::cli::events;
@@ -21,12 +21,12 @@ use crate::client::Request;
 use crate::session_manager::SessionManager;
 use crate::system::clock;
 
-/// How many sessions are stopped, restarted or removed at once.
+/// The number of sessions that are stopped, restarted or removed at once.
 const AT_ONCE: usize = 16;
 
 /// `start`.
 pub async fn start(link: &Link<'_>, args: args::Start) -> Outcome {
-    let mut opts = options(args.options);
+    let mut opts = args.options.given();
     opts.id = args.id.map(|id| id.to_string());
     opts.workdir = Some(directory(args.dir)?);
     let request = Request::post("/v1/sessions").key(&random_key()?).json(&opts);
@@ -42,11 +42,11 @@ const LOOK: Duration = Duration::from_millis(500);
 pub async fn begun(link: &Link<'_>, what: &str, id: Option<&str>, request: Request) -> Outcome<Bytes> {
     let since = clock::wall_ms();
     let mut answer = pin!(link.ui.waiting(what, link.ask(request)));
-    let mut told = link.ui.json;
+    let mut noted = link.ui.json;
     let answer = loop {
         tokio::select! {
             answer = &mut answer => break answer,
-            () = tokio::time::sleep(LOOK), if !told => {}
+            () = tokio::time::sleep(LOOK), if !noted => {}
         }
         tokio::select! {
             answer = &mut answer => break answer,
@@ -55,7 +55,7 @@ pub async fn begun(link: &Link<'_>, what: &str, id: Option<&str>, request: Reque
                     link.ui.clear_progress();
                 }
                 link.ui.note(&trouble);
-                told = true;
+                noted = true;
             }
         }
     };
@@ -97,7 +97,7 @@ fn warn(link: &Link<'_>, answer: &Bytes) -> Outcome {
 
 /// `ensure`.
 pub async fn ensure(link: &Link<'_>, args: args::Ensure) -> Outcome {
-    let mut opts = options(args.options);
+    let mut opts = args.options.given();
     let id = match &args.id {
         None => {
             let dir = directory(args.dir)?;
@@ -125,65 +125,15 @@ pub async fn ensure(link: &Link<'_>, args: args::Ensure) -> Outcome {
     warn(link, &answer)
 }
 
-/// Options whose bounds the manager checks: the API's field, and what is typed here.
-const OPTIONS: &[(&str, &str)] = &[
-    ("title", "--title"),
-    ("model", "--model"),
-    ("env", "--env"),
-    ("intensity", "--intensity"),
-    ("period_ms", "--period"),
-    ("hibernate_after_ms", "--hibernate-after"),
-    ("grace_ms", "--grace"),
-    ("turn_timeout_ms", "--turn-timeout"),
-    ("nice", "--nice"),
-    ("nofile", "--nofile"),
-    ("memory_bytes", "--memory"),
-    ("pids", "--pids"),
-    ("milli_cpus", "--cpus"),
-    ("permission_timeout_ms", "--permission-timeout"),
-];
-
 /// A refused option under the name that a person typed. Programs get the API's own words.
 fn as_typed(link: &Link<'_>, mut failure: Failure) -> Failure {
     if let (false, Failure::Problem(problem, _)) = (link.ui.json, &mut failure)
-        && problem.code.starts_with("invalid_")
-        && let Some((field, what)) = problem.detail.strip_prefix('`').and_then(|said| said.split_once("`: "))
-        && let Some((_, typed)) = OPTIONS.iter().find(|(name, _)| *name == field)
+        && let Some(flag) = args::Options::refused(&problem.code)
+        && let Some((_, what)) = problem.detail.strip_prefix('`').and_then(|said| said.split_once("`: "))
     {
-        problem.detail = format!("`{typed}`: {what}");
+        problem.detail = format!("`{flag}`: {what}");
     }
     failure
-}
-
-/// What the API starts a session with, but for id and directory.
-pub fn options(options: args::Options) -> SessionOpts {
-    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    SessionOpts {
-        id: None,
-        title: options.title,
-        agent: options.agent,
-        model: options.model,
-        workdir: None,
-        env: options.env.into_iter().collect(),
-        restart: options.restart,
-        intensity: options.intensity,
-        period_ms: options.period.map(ms),
-        on_crash: options.on_crash,
-        hibernate_after_ms: options.hibernate_after.map(ms),
-        grace_ms: options.grace.map(ms),
-        turn_timeout_ms: options.turn_timeout.map(ms),
-        nice: options.nice,
-        nofile: options.nofile,
-        memory_bytes: options.memory,
-        pids: options.pids,
-        milli_cpus: options.cpus,
-        permissions: options.permissions,
-        permission_timeout_ms: options.permission_timeout.map(ms),
-        umask: None,
-        mcp_servers: Vec::new(),
-        mcp_remote_servers: Vec::new(),
-        offers: Vec::new(),
-    }
 }
 
 /// A directory, or the current one, as an absolute path.
@@ -259,7 +209,7 @@ pub async fn stop(link: &Link<'_>, args: args::Stop) -> Outcome {
         return print_id(link, &answer);
     }
     let ids = if args.all {
-        let list: Vec<SessionInfo> = link.get(Request::get("/v1/sessions")).await?;
+        let list: Vec<SessionInfo> = read(&link.sessions(false).await?)?;
         let up = list.iter().filter(|session| !matches!(session.status, Status::Stopped | Status::Failed));
         up.map(|session| session.id.to_string()).collect()
     } else {
@@ -294,13 +244,14 @@ pub async fn rm(link: &Link<'_>, args: &args::Rm) -> Outcome {
     });
     let outcome = all.await;
     if let Err(failure) = crate::cli::disk::after_rm(link, &before, &removed.into_inner()).await {
-        link.ui.note(&format!("worktrees were left as they are: {}", crate::cli::ui::error::words(&failure)));
+        link.ui
+            .note(&format!("worktrees were left as they are: {}", crate::cli::ui::error::text_of(&failure)));
     }
     outcome
 }
 
-/// Does the same to some sessions, and tells of each as of one alone; one that fails does not keep the others from
-/// being tried.
+/// Does the same to several sessions and prints each result as for a single session. A failure does not stop
+/// the others.
 async fn each(
     link: &Link<'_>,
     ids: &[String],
@@ -318,20 +269,20 @@ async fn each(
         let mut done = std::pin::pin!(stream::iter(ids).map(one).buffered(AT_ONCE));
         while let Some(outcome) = done.next().await {
             match outcome {
-                // What is removed has no object any more.
+                // A removed session has no object to print.
                 Ok((id, answer)) if !link.ui.json || answer.is_empty() => link.ui.line(id.as_str())?,
                 Ok((_, answer)) => link.ui.object(&answer)?,
                 Err(failure @ Failure::Unread) => return Err(failure),
                 Err(failure) => {
                     exit.get_or_insert(failure.exit());
-                    link.ui.tell(&failure.text(link.ui.json, link.ui.err_colour).unwrap_or_default());
+                    link.ui.write_err(&failure.text(link.ui.json, link.ui.err_colour).unwrap_or_default());
                 }
             }
         }
         Ok(())
     };
     link.ui.waiting(&what, all).await?;
-    exit.map_or(Ok(()), |exit| Err(Failure::Told(exit)))
+    exit.map_or(Ok(()), |exit| Err(Failure::Printed(exit)))
 }
 
 /// `pin` and `unpin`.

@@ -51,7 +51,7 @@ impl Signals {
         let mut flags = Vec::new();
         for (number, signal) in signals {
             let flag = Arc::new(AtomicBool::new(false));
-            // The flag first: whoever reads the byte finds it set.
+            // The flag comes first: a reader of the byte must find it set.
             signal_hook::flag::register(*number, flag.clone())?;
             signal_hook::low_level::pipe::register(*number, OwnedFd::from(handlers.try_clone()?))?;
             flags.push((flag, *signal));

@@ -36,7 +36,7 @@ async fn start(link: &Link<'_>, args: args::SubagentStart) -> Outcome {
     let opts = SessionOpts {
         id: args.id.map(|id| id.to_string()),
         workdir: Some(sessions::directory(args.dir)?),
-        ..sessions::options(args.options)
+        ..args.options.given()
     };
     let (parent, id) = (parent(link, args.parent).await?, opts.id.clone());
     let request = Request::post("/v1/subagents").key(&link::random_key()?);
@@ -104,7 +104,7 @@ async fn result(link: &Link<'_>, typed: &str) -> Outcome {
     let answer = link.ask(Request::get(format!("/v1/sessions/{id}/result"))).await?;
     let result: TurnResult = read(&answer)?;
     let ends_well = match result.outcome {
-        // What came to an end may have come to an error, which only its exit status says.
+        // A completed turn may have failed, which only its exit status or stop reason shows.
         Some(Ended::Completed) => {
             result.exit.is_none_or(Exit::is_success)
                 && result
@@ -133,7 +133,7 @@ async fn result(link: &Link<'_>, typed: &str) -> Outcome {
             }
         });
     }
-    if ends_well { Ok(()) } else { Err(Failure::Told(exit::FAILURE)) }
+    if ends_well { Ok(()) } else { Err(Failure::Printed(exit::FAILURE)) }
 }
 
 /// A sub-agent's task is its first prompt, accepted when it was made.

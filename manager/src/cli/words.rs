@@ -71,7 +71,7 @@ fn options(command: &Command) -> BTreeMap<String, bool> {
     all
 }
 
-/// How many words an option takes with its value; none for what is no option.
+/// Returns the number of arguments that an option takes with its value; none for an unknown option.
 fn taken(options: &BTreeMap<String, bool>, word: &str) -> Option<usize> {
     match word.split_once('=') {
         Some((name, _)) if name.starts_with("--") => options.get(name).filter(|value| **value).map(|_| 1),

@@ -295,12 +295,12 @@ impl Connection {
         if let Some(Token(token)) = &self.token {
             builder = builder.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
-        if let (Some(mask), Some(_)) = (process::umask(), &request.body) {
-            // What is created here is run with it.
-            builder = builder.header("kennel-umask", format!("{mask:04o}"));
-        }
         if request.body.is_some() {
             builder = builder.header(header::CONTENT_TYPE, "application/json");
+            // What is created here is run with it.
+            if let Some(mask) = process::umask() {
+                builder = builder.header("kennel-umask", format!("{mask:04o}"));
+            }
         }
         let message = builder
             .body(Full::new(request.body.clone().unwrap_or_default()))

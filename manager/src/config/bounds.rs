@@ -1,35 +1,15 @@
-//! Limits of values, wherever the values come from: `config.toml`, HTTP, the library.
+//! Limits of values, wherever the values come from: `config.toml`, HTTP, the library. Options of a session that are numbers
+//! have theirs in `core/model/options.rs`.
 
 use std::collections::BTreeMap;
+
+use crate::core::options::{Cpus, DAY, MINUTE, Row, SECOND};
 
 /// The longest title and the longest name of a model, in characters.
 pub(crate) const TEXT_CHARS: usize = 200;
 /// The largest environment of a session's own, in bytes: name, value, and two for `=` and the end.
 pub(super) const ENV_BYTES: usize = 64 * 1024;
 
-const SECOND: u64 = 1000;
-const MINUTE: u64 = 60 * SECOND;
-const DAY: u64 = 24 * 60 * MINUTE;
-const YEAR: u64 = 365 * DAY;
-
-/// From and to, both included. What is bounded here is what the API's description says.
-pub(crate) type Range = std::ops::RangeInclusive<u64>;
-
-pub(crate) const INTENSITY: Range = 0..=1000;
-pub(crate) const PERIOD: Range = SECOND..=DAY;
-pub(crate) const HIBERNATE_AFTER: Range = 0..=YEAR;
-pub(crate) const GRACE: Range = 0..=10 * MINUTE;
-pub(crate) const PERMISSION_TIMEOUT: Range = 0..=YEAR;
-pub(crate) const TURN_TIMEOUT: Range = 0..=YEAR;
-pub(crate) const NICE: Range = 0..=19;
-// Below that no program gets as far as to say what is wrong; above, the kernel says no (proc_sys_fs(5), nr_open).
-pub(crate) const NOFILE: Range = 32..=1_048_576;
-// With less not even a shell starts.
-pub(crate) const MEMORY: Range = 8 << 20..=1 << 50;
-// Two of them keep the agent's namespace; the kernel has 2^22 at most (proc_sys_kernel(5), pid_max).
-pub(crate) const PIDS: Range = 8..=4_194_304;
-// The kernel's smallest quota is 1 ms in its usual period of 100 ms.
-pub(crate) const MILLI_CPUS: Range = 10..=1_000_000;
 /// The least that history can be pruned to, in bytes.
 pub(crate) const SMALLEST_JOURNAL: u64 = 16 << 20;
 /// Bits of a umask.
@@ -49,27 +29,6 @@ pub(super) fn model(model: &str) -> Result<(), String> {
         return Err(format!(
             "the name of a model has 1 to {TEXT_CHARS} printable characters, no spaces, and does not begin with -"
         ));
-    }
-    Ok(())
-}
-
-pub(super) fn intensity(intensity: u32) -> Result<(), String> {
-    if !INTENSITY.contains(&intensity.into()) {
-        return Err(format!("a restart intensity is at most {}", INTENSITY.end()));
-    }
-    Ok(())
-}
-
-pub(super) fn period(millis: u64) -> Result<(), String> {
-    if !PERIOD.contains(&millis) {
-        return Err("a restart period is between 1s and 24h".into());
-    }
-    Ok(())
-}
-
-pub(super) fn hibernate_after(millis: u64) -> Result<(), String> {
-    if !HIBERNATE_AFTER.contains(&millis) {
-        return Err("a session hibernates after at most 365 days, or never with 0".into());
     }
     Ok(())
 }
@@ -102,6 +61,13 @@ pub(super) fn connections(most: usize) -> Result<(), String> {
     Ok(())
 }
 
+pub(super) fn spare_workers(count: usize) -> Result<(), String> {
+    if count > 64 {
+        return Err("a daemon keeps at most 64 spare workers; 0: none".into());
+    }
+    Ok(())
+}
+
 pub(super) fn http_timeout(millis: u64) -> Result<(), String> {
     if !(100..=DAY).contains(&millis) {
         return Err("a connection waits for between 100ms and 24h".into());
@@ -109,37 +75,9 @@ pub(super) fn http_timeout(millis: u64) -> Result<(), String> {
     Ok(())
 }
 
-pub(super) fn grace(millis: u64) -> Result<(), String> {
-    if !GRACE.contains(&millis) {
-        return Err("the time between SIGTERM and SIGKILL is at most 10m".into());
-    }
-    Ok(())
-}
-
 pub(super) fn worker_timeout(millis: u64) -> Result<(), String> {
     if !(100..=60 * MINUTE).contains(&millis) {
         return Err("a worker at work may be silent for between 100ms and 1h".into());
-    }
-    Ok(())
-}
-
-pub(super) fn permission_timeout(millis: u64) -> Result<(), String> {
-    if !PERMISSION_TIMEOUT.contains(&millis) {
-        return Err("a permission waits at most 365 days for an answer; 0 = for ever".into());
-    }
-    Ok(())
-}
-
-pub(super) fn nice(nice: u32) -> Result<(), String> {
-    if !NICE.contains(&nice.into()) {
-        return Err("0 to 19 can be added to the nice value".into());
-    }
-    Ok(())
-}
-
-pub(super) fn nofile(nofile: u64) -> Result<(), String> {
-    if !NOFILE.contains(&nofile) {
-        return Err("a process may have between 32 and 1048576 descriptors".into());
     }
     Ok(())
 }
@@ -162,33 +100,12 @@ pub(super) fn umask_number(mask: u32) -> Result<(), String> {
     Ok(())
 }
 
-pub(super) fn memory(bytes: u64) -> Result<(), String> {
-    if !MEMORY.contains(&bytes) {
-        return Err("a session may have between 8MiB and 1024TiB of memory".into());
-    }
-    Ok(())
-}
-
-pub(super) fn pids(pids: u32) -> Result<(), String> {
-    if !PIDS.contains(&pids.into()) {
-        return Err("a session may have between 8 and 4194304 processes and threads".into());
-    }
-    Ok(())
-}
-
-pub(super) fn milli_cpus(milli_cpus: u32) -> Result<(), String> {
-    if !MILLI_CPUS.contains(&milli_cpus.into()) {
-        return Err("a session may have between 0.01 and 1000 processors".into());
-    }
-    Ok(())
-}
-
 /// A number of processors, in thousandths.
 pub(crate) fn cpus(cpus: f64) -> Result<u32, String> {
     let milli = (cpus * 1000.0).round();
     // NaN is in no range.
     let milli_cpus = if (0.0..=1e9).contains(&milli) { milli as u32 } else { 0 };
-    self::milli_cpus(milli_cpus).map(|()| milli_cpus)
+    Cpus::NUMBER.check(milli_cpus.into()).map(|()| milli_cpus)
 }
 
 /// A number of processors as it is typed, in thousandths.
@@ -215,13 +132,6 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
     };
     let number: u64 = number.parse().map_err(|_| wrong())?;
     number.checked_mul(1 << shift).ok_or_else(wrong)
-}
-
-pub(super) fn turn_timeout(millis: u64) -> Result<(), String> {
-    if !TURN_TIMEOUT.contains(&millis) {
-        return Err("a turn takes at most 365 days; 0 = as long as it wants".into());
-    }
-    Ok(())
 }
 
 pub(super) fn stall_timeout(millis: u64) -> Result<(), String> {

@@ -32,8 +32,9 @@ use protocol::wire::{McpServer, RemoteServer};
 pub(crate) use self::bounds::{parse_cpus, size as parse_size, umask as parse_umask};
 pub use self::cgroup_root::CgroupRoot;
 pub use self::env::{agent_env, base_env, missing as missing_env, path_of, places};
+use self::file::raw::DefaultKeys;
 pub use self::lookup::lookup;
-use self::profile::{Defaults, Profile};
+use self::profile::Profile;
 pub use self::sandbox::{check_workdir as check_sandbox_workdir, unavailable as sandbox_unavailable};
 use self::surroundings::Surroundings;
 use crate::core::Spec;
@@ -44,8 +45,9 @@ use crate::error::Error;
 pub struct Config {
     path: PathBuf,
     agents: BTreeMap<String, Profile>,
-    defaults: Defaults,
+    defaults: DefaultKeys,
     cgroup_root: CgroupRoot,
+    spare_workers: Option<usize>,
     connections: Connections,
     retention: Retention,
 }
@@ -68,6 +70,9 @@ impl Default for Connections {
         Self { most: 1024, head_ms: 10_000, idle_ms: 120_000, stall_ms: 120_000 }
     }
 }
+
+/// The number of spare workers that a daemon keeps, unless its configuration says another.
+pub(crate) const SPARE_WORKERS: usize = 2;
 
 /// Limits of the history that the journal keeps. A limit that is absent does not apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +115,11 @@ impl Config {
     /// Returns the place for control groups. A manager reads it once, when it starts.
     pub(crate) fn cgroup_root(&self) -> &CgroupRoot {
         &self.cgroup_root
+    }
+
+    /// Returns the number of spare workers that a daemon keeps. A daemon reads it once, when it starts.
+    pub(crate) fn spare_workers(&self) -> usize {
+        self.spare_workers.unwrap_or(SPARE_WORKERS)
     }
 
     /// Returns the limits of connections. A daemon reads them once, when it starts.

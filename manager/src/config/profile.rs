@@ -1,29 +1,10 @@
-//! `[defaults]` and `[agents.NAME]`, read and checked.
+//! `[agents.NAME]`, read and checked.
 
 use std::collections::BTreeMap;
 
-use protocol::api::{OnCrash, PermissionPolicy, RestartType};
 use protocol::wire::{PromptVia, RemoteServer};
-use protocol::{Containment, Limits, Sandbox};
 
-use crate::core::PermissionRule;
-
-#[derive(Clone, Debug, Default)]
-pub(super) struct Defaults {
-    pub(super) agent: Option<String>,
-    pub(super) restart: Option<RestartType>,
-    pub(super) intensity: Option<u32>,
-    pub(super) period_ms: Option<u64>,
-    pub(super) on_crash: Option<OnCrash>,
-    pub(super) hibernate_after_ms: Option<u64>,
-    pub(super) grace_ms: Option<u64>,
-    pub(super) worker_timeout_ms: Option<u64>,
-    pub(super) env_pass: Vec<String>,
-    pub(super) subagent_depth: Option<u32>,
-    pub(super) subagent_breadth: Option<u32>,
-    pub(super) subagent_total: Option<u32>,
-    pub(super) umask: Option<u32>,
-}
+use super::file::raw::AgentKeys;
 
 /// An agent: a table `[agents.NAME]`, or a built-in one.
 #[derive(Clone, Debug, Default)]
@@ -33,23 +14,8 @@ pub(super) struct Profile {
     pub(super) env_pass: Vec<String>,
     /// Those of `env_pass` that are written.
     pub(super) env_named: Vec<String>,
-    pub(super) on_crash: Option<OnCrash>,
-    pub(super) model: Option<String>,
-    pub(super) permissions: Option<PermissionPolicy>,
-    pub(super) permission_timeout_ms: Option<u64>,
-    pub(super) start_timeout_ms: Option<u64>,
-    pub(super) turn_timeout_ms: Option<u64>,
-    pub(super) stall_timeout_ms: Option<u64>,
-    pub(super) worker_timeout_ms: Option<u64>,
-    pub(super) limits: Limits,
-    pub(super) umask: Option<u32>,
-    pub(super) rules: Vec<PermissionRule>,
-    pub(super) subagents: Option<bool>,
-    pub(super) containment: Option<Containment>,
-    pub(super) sandbox: Option<Sandbox>,
-    pub(super) sandbox_hide: Vec<String>,
-    pub(super) sandbox_write: Vec<String>,
-    pub(super) sandbox_read: Vec<String>,
+    /// The keys as they are written, without those from which the fields above were made.
+    pub(super) keys: AgentKeys,
 }
 
 /// An MCP server as it is written.

@@ -7,9 +7,12 @@ use protocol::Limits;
 use protocol::api::{OnCrash, SessionOpts};
 
 use super::agents::{MODEL, SHELL};
+use super::file::raw::RawRule;
+use super::file::values::{OneOf, Within};
 use super::surroundings::{Surroundings, workdir};
 use super::{Config, bounds, mcp, sandbox};
-use crate::core::{Permissions, RestartPolicy, Spec, Subagents, WORKER_TIMEOUT_MS};
+use crate::core::options::NUMBERS;
+use crate::core::{PermissionRule, Permissions, RestartPolicy, Spec, Subagents, WORKER_TIMEOUT_MS};
 use crate::error::Error;
 
 const HIBERNATE_AFTER_MS: u64 = 4 * 60 * 60 * 1000;
@@ -28,9 +31,12 @@ impl Config {
 
     pub(super) fn resolve_within(&self, opts: &SessionOpts, around: &Surroundings) -> Result<Spec, Error> {
         check_options(opts)?;
-        let agent_name = opts.agent.as_deref().or(self.defaults.agent.as_deref()).unwrap_or(SHELL);
+        let defaults = &self.defaults;
+        let usual = defaults.agent.as_ref().map_or(SHELL, |agent| agent.get_ref());
+        let agent_name = opts.agent.as_deref().unwrap_or(usual);
         let profile = self.profile(agent_name)?;
-        let model = opts.model.as_ref().or(profile.model.as_ref());
+        let keys = &profile.keys;
+        let model = opts.model.as_ref().or(keys.model.as_ref().map(|model| &model.0));
         let mut env = profile.env.clone();
         env.extend(opts.env.clone());
         bounds::env(&env).map_err(|what| out_of_bounds("invalid_env", "env", &what))?;
@@ -41,7 +47,6 @@ impl Config {
         mcp::add(&mut agent, &opts.mcp_servers, path)?;
         let mut remote_servers = mcp::remote(&mut agent, opts)?;
         remote_servers.extend(profile.remote_servers().filter(|server| !mcp::names(opts, &server.name)));
-        let built_in = RestartPolicy::default();
         let workdir = workdir(opts.workdir.as_deref(), around)?;
         let walls = sandbox::walls(&profile, agent_name, &workdir, &self.path, around)?;
         let model_in = |word: &String| model.map_or(word.clone(), |model| word.replace(MODEL, model));
@@ -56,45 +61,43 @@ impl Config {
             env,
             env_pass,
             env_named,
-            restart: RestartPolicy {
-                kind: opts.restart.or(self.defaults.restart).unwrap_or(built_in.kind),
-                intensity: opts.intensity.or(self.defaults.intensity).unwrap_or(built_in.intensity),
-                period_ms: opts.period_ms.or(self.defaults.period_ms).unwrap_or(built_in.period_ms),
-            },
+            restart: self.restart(opts),
             on_crash: opts
                 .on_crash
-                .or(profile.on_crash)
-                .or(self.defaults.on_crash)
+                .or(OneOf::value(&keys.on_crash))
+                .or(OneOf::value(&defaults.on_crash))
                 .unwrap_or(OnCrash::Interrupt),
             hibernate_after_ms: opts
                 .hibernate_after_ms
-                .or(self.defaults.hibernate_after_ms)
+                .or(Within::value(&defaults.hibernate_after))
                 .unwrap_or(HIBERNATE_AFTER_MS),
-            start_timeout_ms: profile.start_timeout_ms,
-            grace_ms: opts.grace_ms.or(self.defaults.grace_ms).unwrap_or(GRACE_MS),
-            worker_timeout_ms: profile
-                .worker_timeout_ms
-                .or(self.defaults.worker_timeout_ms)
+            start_timeout_ms: Within::value(&keys.start_timeout),
+            grace_ms: opts.grace_ms.or(Within::value(&defaults.grace)).unwrap_or(GRACE_MS),
+            worker_timeout_ms: Within::value(&keys.worker_timeout)
+                .or(Within::value(&defaults.worker_timeout))
                 .unwrap_or(WORKER_TIMEOUT_MS),
-            stall_timeout_ms: profile.stall_timeout_ms,
-            turn_timeout_ms: opts.turn_timeout_ms.or(profile.turn_timeout_ms).unwrap_or(0),
+            stall_timeout_ms: Within::value(&keys.stall_timeout),
+            turn_timeout_ms: opts.turn_timeout_ms.or(Within::value(&keys.turn_timeout)).unwrap_or(0),
             limits: Limits {
-                nice: opts.nice.or(profile.limits.nice),
-                nofile: opts.nofile.or(profile.limits.nofile),
-                memory_bytes: opts.memory_bytes.or(profile.limits.memory_bytes),
-                pids: opts.pids.or(profile.limits.pids),
-                milli_cpus: opts.milli_cpus.or(profile.limits.milli_cpus),
+                nice: opts.nice.or(Within::value(&keys.nice)),
+                nofile: opts.nofile.or(Within::value(&keys.nofile)),
+                memory_bytes: opts.memory_bytes.or(Within::value(&keys.memory)),
+                pids: opts.pids.or(Within::value(&keys.pids)),
+                milli_cpus: opts.milli_cpus.or(Within::value(&keys.cpus)),
             },
-            umask: profile.umask.or(self.defaults.umask).or(opts.umask),
+            umask: Within::value(&keys.umask).or(Within::value(&defaults.umask)).or(opts.umask),
             permissions: Permissions {
-                policy: opts.permissions.or(profile.permissions).unwrap_or_default(),
-                rules: profile.rules,
-                timeout_ms: opts.permission_timeout_ms.or(profile.permission_timeout_ms).unwrap_or(0),
+                policy: opts.permissions.or(OneOf::value(&keys.permissions)).unwrap_or_default(),
+                rules: keys.rules.iter().map(rule).collect(),
+                timeout_ms: opts
+                    .permission_timeout_ms
+                    .or(Within::value(&keys.permission_timeout))
+                    .unwrap_or(0),
                 above: None,
             },
-            subagents: self.subagents(profile.subagents),
+            subagents: self.subagents(keys.subagents.as_ref().map(|offered| *offered.get_ref())),
             remote_servers,
-            containment: profile.containment.unwrap_or_default(),
+            containment: OneOf::value(&keys.containment).unwrap_or_default(),
             walls,
             offers: opts.offers.iter().copied().collect::<BTreeSet<_>>().into_iter().collect(),
         })
@@ -102,20 +105,38 @@ impl Config {
 
     /// Names of variables, with those of `[defaults]`, each once.
     pub(super) fn with_defaults(&self, names: &[String]) -> Vec<String> {
-        let mut all = [&self.defaults.env_pass[..], names].concat();
+        let mut all = names.to_vec();
+        all.extend(self.defaults.env_pass.iter().map(|name| name.0.clone()));
         all.sort();
         all.dedup();
         all
+    }
+
+    fn restart(&self, opts: &SessionOpts) -> RestartPolicy {
+        let (built_in, defaults) = (RestartPolicy::default(), &self.defaults);
+        RestartPolicy {
+            kind: opts.restart.or(OneOf::value(&defaults.restart)).unwrap_or(built_in.kind),
+            intensity: opts.intensity.or(Within::value(&defaults.intensity)).unwrap_or(built_in.intensity),
+            period_ms: opts.period_ms.or(Within::value(&defaults.period)).unwrap_or(built_in.period_ms),
+        }
     }
 
     fn subagents(&self, offered: Option<bool>) -> Subagents {
         let built_in = Subagents::default();
         Subagents {
             offered: offered.unwrap_or(built_in.offered),
-            depth: self.defaults.subagent_depth.unwrap_or(built_in.depth),
-            breadth: self.defaults.subagent_breadth.unwrap_or(built_in.breadth),
-            total: self.defaults.subagent_total.unwrap_or(built_in.total),
+            depth: Within::value(&self.defaults.subagent_depth).unwrap_or(built_in.depth),
+            breadth: Within::value(&self.defaults.subagent_breadth).unwrap_or(built_in.breadth),
+            total: Within::value(&self.defaults.subagent_total).unwrap_or(built_in.total),
         }
+    }
+}
+
+fn rule(written: &RawRule) -> PermissionRule {
+    PermissionRule {
+        kind: OneOf::value(&written.kind).map(|kind| kind.name().to_owned()),
+        path: written.path.clone(),
+        then: written.then.0,
     }
 }
 
@@ -124,29 +145,16 @@ fn check_options(opts: &SessionOpts) -> Result<(), Error> {
     fn check<T>(
         (field, code): (&str, &'static str),
         value: Option<T>,
-        check: fn(T) -> Result<(), String>,
+        check: impl FnOnce(T) -> Result<(), String>,
     ) -> Result<(), Error> {
         value.map_or(Ok(()), check).map_err(|what| out_of_bounds(code, field, &what))
     }
     check(("title", "invalid_title"), opts.title.as_deref(), bounds::title)?;
     check(("model", "invalid_model"), opts.model.as_deref(), bounds::model)?;
-    check(("intensity", "invalid_intensity"), opts.intensity, bounds::intensity)?;
-    check(("period_ms", "invalid_period"), opts.period_ms, bounds::period)?;
-    check(
-        ("hibernate_after_ms", "invalid_hibernate_after"),
-        opts.hibernate_after_ms,
-        bounds::hibernate_after,
-    )?;
-    check(("grace_ms", "invalid_grace"), opts.grace_ms, bounds::grace)?;
-    check(("turn_timeout_ms", "invalid_turn_timeout"), opts.turn_timeout_ms, bounds::turn_timeout)?;
-    check(("nice", "invalid_nice"), opts.nice, bounds::nice)?;
-    check(("nofile", "invalid_nofile"), opts.nofile, bounds::nofile)?;
-    check(("umask", "invalid_umask"), opts.umask, bounds::umask_number)?;
-    check(("memory_bytes", "invalid_memory"), opts.memory_bytes, bounds::memory)?;
-    check(("pids", "invalid_pids"), opts.pids, bounds::pids)?;
-    check(("milli_cpus", "invalid_cpus"), opts.milli_cpus, bounds::milli_cpus)?;
-    let timeout = opts.permission_timeout_ms;
-    check(("permission_timeout_ms", "invalid_permission_timeout"), timeout, bounds::permission_timeout)
+    for number in NUMBERS {
+        check((number.name, number.code), (number.given)(opts), |value| number.check(value))?;
+    }
+    check(("umask", "invalid_umask"), opts.umask, bounds::umask_number)
 }
 
 fn out_of_bounds(code: &'static str, field: &str, what: &str) -> Error {

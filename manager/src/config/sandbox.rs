@@ -7,9 +7,11 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use protocol::{Granted, Sandbox, Walls, resolved};
+use toml::Spanned;
 
 use super::agents::programs;
 use super::built_in;
+use super::file::values::{HomePath, OneOf};
 use super::lookup::shown;
 use super::profile::{Profile, Runs};
 use super::surroundings::Surroundings;
@@ -209,6 +211,11 @@ const OF_ROOT: &[&str] = &[
     "/var/spool/cron",
 ];
 
+/// The paths of a key.
+fn paths(written: &Option<Spanned<Vec<HomePath>>>) -> impl Iterator<Item = &str> {
+    written.iter().flat_map(|paths| paths.get_ref()).map(|path| &path.0[..])
+}
+
 /// The sandbox of a profile; none where there is to be none. bubblewrap is looked for on the daemon's PATH. `config` is
 /// the file of the configuration, which is hidden, too.
 ///
@@ -221,7 +228,8 @@ pub(super) fn walls(
     config: &Path,
     around: &Surroundings,
 ) -> Result<Option<Walls>, Error> {
-    let sandbox = profile.sandbox.unwrap_or_default();
+    let keys = &profile.keys;
+    let sandbox = OneOf::value(&keys.sandbox).unwrap_or_default();
     if sandbox == Sandbox::None {
         return Ok(None);
     }
@@ -235,7 +243,7 @@ pub(super) fn walls(
     let of_root: &[&str] = if nix::unistd::geteuid().is_root() { OF_ROOT } else { &[] };
     let is_home = |path: &str| around.home.as_ref().is_some_and(|home| home.starts_with(path));
     let mut hidden: Vec<String> = SECRETS.iter().filter_map(|path| home(&format!("~/{path}"))).collect();
-    hidden.extend(profile.sandbox_hide.iter().filter_map(|path| home(path)));
+    hidden.extend(paths(&keys.sandbox_hide).filter_map(home));
     hidden.extend(of_root.iter().filter(|path| !is_home(path)).map(|path| (*path).to_owned()));
     // Where there is one, sockets of the user's session lie there: mostly below /run, which is hidden anyway.
     let holds = |directory: &Path| {
@@ -253,11 +261,10 @@ pub(super) fn walls(
     // kennel cannot grant a path that does not exist, and the agent cannot create it in a read-only parent.
     known.iter().filter_map(|path| home(path)).for_each(|path| make(Path::new(&path)));
     let state = known.iter().filter_map(|path| real(path));
-    let mut writable: Vec<String> =
-        profile.sandbox_write.iter().filter_map(|path| real(path)).chain(state).collect();
+    let mut writable: Vec<String> = paths(&keys.sandbox_write).filter_map(real).chain(state).collect();
     writable.sort();
     writable.dedup();
-    let readable: Vec<String> = profile.sandbox_read.iter().filter_map(|path| real(path)).collect();
+    let readable: Vec<String> = paths(&keys.sandbox_read).filter_map(real).collect();
     let empty_home = around.home.as_deref().filter(|_| sandbox == Sandbox::Strict).map(resolved);
     let granted = [workdir.to_owned()].into_iter().chain(writable.iter().chain(&readable).cloned());
     let granted =
@@ -383,6 +390,7 @@ pub fn unavailable(agent: &str, sandbox: Sandbox, why: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::file::raw::AgentKeys;
 
     fn made(
         profile: &Profile,
@@ -405,12 +413,16 @@ mod tests {
         }
         std::fs::write(bin.join("bwrap"), "").unwrap();
         std::fs::set_permissions(bin.join("bwrap"), std::fs::Permissions::from_mode(0o755)).unwrap();
-        let profile = Profile {
-            sandbox: Some(Sandbox::Strict),
-            sandbox_hide: vec!["~/mine".into(), "/srv/keys".into()],
-            sandbox_write: vec!["~/.agent".into()],
-            ..Profile::default()
+        let paths = |paths: &[&str]| {
+            Some(Spanned::new(0..0, paths.iter().map(|path| HomePath((*path).into())).collect()))
         };
+        let keys = AgentKeys {
+            sandbox: Some(OneOf(Sandbox::Strict)),
+            sandbox_hide: paths(&["~/mine", "/srv/keys"]),
+            sandbox_write: paths(&["~/.agent"]),
+            ..AgentKeys::default()
+        };
+        let profile = Profile { keys, ..Profile::default() };
         let at = |below: &str| home.join(below).to_str().unwrap().to_owned();
         let walls = made(&profile, &at("work"), bin.to_str(), &home).unwrap().unwrap();
         assert_eq!((walls.sandbox, &walls.writable), (Sandbox::Strict, &vec![at(".agent")]));
@@ -435,7 +447,8 @@ mod tests {
         let without = made(&profile, &at("work"), Some("/nonexistent"), &home).unwrap().unwrap();
         assert_eq!(without.program, None);
         assert_eq!(made(&Profile::default(), &at(""), None, &home), Ok(None));
-        let workdir = Profile { sandbox: Some(Sandbox::Workdir), ..profile };
+        let keys = AgentKeys { sandbox: Some(OneOf(Sandbox::Workdir)), ..profile.keys };
+        let workdir = Profile { keys, ..Profile::default() };
         assert_eq!(made(&workdir, &at("work"), None, &home).unwrap().unwrap().home, None);
     }
 
@@ -448,7 +461,8 @@ mod tests {
         let around = Surroundings { path: None, home: Some(home.clone()), runtime: None };
         let runs = |argv: &str| Runs::Acp { argv: vec![argv.into()], line: 0, login: None, mcp: Vec::new() };
         for (name, argv) in [("codex", "codex-acp"), ("mine", "/opt/bin/codex-acp")] {
-            let profile = Profile { sandbox: Some(Sandbox::Strict), runs: runs(argv), ..Profile::default() };
+            let keys = AgentKeys { sandbox: Some(OneOf(Sandbox::Strict)), ..AgentKeys::default() };
+            let profile = Profile { keys, runs: runs(argv), ..Profile::default() };
             let walls =
                 walls(&profile, name, &at("work"), Path::new("/etc/k.toml"), &around).unwrap().unwrap();
             assert_eq!(walls.writable, [at(".codex")], "{name}");

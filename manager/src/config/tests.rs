@@ -8,6 +8,7 @@ use protocol::wire::{Agent, PromptVia};
 
 use super::agents::find_program;
 use super::*;
+use crate::core::options::{Below, NUMBERS};
 use crate::core::{Permissions, RestartPolicy, Subagents};
 
 pub(super) fn config(text: &str) -> Config {
@@ -299,6 +300,34 @@ fn options_out_of_bounds_are_refused() {
         ..opts()
     };
     assert!(resolve("", widest).is_ok());
+}
+
+/// Each row reads the field that it names, and knows its place in the spec.
+#[test]
+fn the_row_of_a_number_finds_it_in_the_options_and_in_the_spec() {
+    let default = resolve("", SessionOpts::default()).unwrap();
+    for number in NUMBERS {
+        let name = number.name;
+        let opts = |value: u64| -> SessionOpts {
+            serde_json::from_value(serde_json::json!({ name: value })).unwrap()
+        };
+        let most = *number.bounds.end();
+        let error = resolve("", opts(most + 1)).unwrap_err();
+        assert_eq!(
+            (error.code(), error.to_string()),
+            (number.code, format!("`{name}`: {}; nothing was started", number.wrong))
+        );
+        let spec = resolve("", opts(most)).unwrap();
+        assert_eq!((number.held)(&spec), Some(most), "{name}");
+        assert!(spec.differs_from(&opts(most)).is_empty(), "{name}");
+        assert_eq!(default.differs_from(&opts(most)), [name]);
+        if let Below::AtMost(copy) | Below::AtLeast(copy) = number.below {
+            let mut child = default.clone();
+            assert_eq!(child.weaker_than(&spec).iter().filter(|weaker| **weaker == name).count(), 1);
+            copy(&mut child, &spec);
+            assert_eq!(child, spec, "{name}");
+        }
+    }
 }
 
 #[test]

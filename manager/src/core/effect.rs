@@ -27,7 +27,7 @@ pub enum Effect {
         /// The prompt.
         prompt: PromptId,
     },
-    /// Tell the worker to end the running turn.
+    /// Have the worker end the running turn.
     Abort {
         /// The worker's incarnation.
         incarnation: Incarnation,
@@ -82,8 +82,8 @@ pub enum Effect {
         /// The number of the round, from 1.
         round: u32,
     },
-    /// Take over a worker of an earlier manager. `Linked` answers, or `Gone` after the worker's tree was swept. All that
-    /// the worker said meanwhile is observed before either.
+    /// Take over a worker of an earlier manager. The observation `Linked` answers, or `Gone` after the
+    /// worker's tree was swept. Messages that the worker sent meanwhile are observed before either.
     Reclaim {
         /// The worker's incarnation.
         incarnation: Incarnation,

@@ -221,7 +221,7 @@ pub enum Seen {
     LoginNeeded(String),
     /// The worker broke the protocol or a deadline, and must be killed. The text is the reason.
     Faulted(String),
-    /// A worker of an earlier manager said hello to this one. Its earlier messages were observed before.
+    /// A worker of an earlier manager has greeted this one. Its earlier messages were observed before.
     Linked {
         /// The worker speaks another version of the protocol than this manager.
         outdated: bool,
@@ -242,38 +242,58 @@ pub enum Seen {
 }
 
 impl Seen {
-    /// Whether the observation shows that the agent of the running turn works.
+    /// Returns true if the observation shows that the agent of the running turn works.
     pub(super) fn shows_work(&self) -> bool {
+        matches!(self.kind(), Kind::Work | Kind::LivingWork)
+    }
+
+    /// Returns true if the observation counts only while the session has a worker. A late one is no part of the history.
+    pub(super) fn is_of_the_living(&self) -> bool {
+        matches!(self.kind(), Kind::LivingWork | Kind::Living)
+    }
+
+    fn kind(&self) -> Kind {
         match self {
             Seen::TurnStarted { .. }
             | Seen::Output { .. }
-            | Seen::Updated { .. }
             | Seen::PermissionAsked { .. }
-            | Seen::CallAsked { .. }
-            | Seen::SettingAnswered { .. } => true,
-            Seen::Spawned(_)
-            | Seen::SpawnFailed { .. }
-            | Seen::Ready { .. }
-            | Seen::TurnEnded { .. }
-            | Seen::AgentSession(_)
+            | Seen::CallAsked { .. } => Kind::Work,
+            Seen::Updated { .. } | Seen::SettingAnswered { .. } => Kind::LivingWork,
+            Seen::AgentSession(_)
             | Seen::Introduced(_)
             | Seen::Contained(_)
             | Seen::Sandboxed(_)
             | Seen::Limited(_)
+            | Seen::Program(_)
             | Seen::OutOfMemory { .. }
-            | Seen::Alive { .. }
             | Seen::Notice(_)
+            | Seen::Heard(_) => Kind::Living,
+            Seen::Spawned(_)
+            | Seen::SpawnFailed { .. }
+            | Seen::Ready { .. }
+            | Seen::TurnEnded { .. }
+            | Seen::Alive { .. }
             | Seen::AgentDied(_)
             | Seen::NotRun { .. }
-            | Seen::Program(_)
             | Seen::LoginNeeded(_)
             | Seen::Handed(_)
-            | Seen::Heard(_)
             | Seen::Linked { .. }
             | Seen::Faulted(_)
-            | Seen::Gone { .. } => false,
+            | Seen::Gone { .. } => Kind::Other,
         }
     }
+}
+
+/// Two properties of an observation, which hold for every state.
+enum Kind {
+    /// Shows work.
+    Work,
+    /// Shows work, and counts only while the session has a worker.
+    LivingWork,
+    /// Counts only while the session has a worker.
+    Living,
+    /// Neither.
+    Other,
 }
 
 /// An input of the fleet's step.
@@ -329,6 +349,10 @@ pub enum Ask {
     },
     /// The manager is about to exit, and ends all processes.
     Shutdown,
+    /// A spare worker stands ready.
+    SpareReady(Identity),
+    /// A spare worker has ended.
+    SpareGone(Identity),
 }
 
 /// The request of a session for a sub-agent.
@@ -353,7 +377,7 @@ pub enum Reply {
     Accepted {
         /// The prompt's id, which is also the id of its event.
         prompt: PromptId,
-        /// Whether the prompt was started or queued.
+        /// The prompt was started or queued.
         disposition: Disposition,
     },
     /// The turn of this prompt is being ended, or the prompt left the queue.

@@ -34,7 +34,8 @@ pub const ANSWERS: usize = 16;
 pub const TOOL_CALLS: usize = 1_000;
 /// The most that their ids may have together, in bytes.
 pub const TOOL_CALLS_BYTES: usize = 64 << 10;
-/// The most of a session's document that its workers can bring it to, in bytes: what they say is in it only within bounds.
+/// The largest size to which a session's workers can grow its document, in bytes. Their reports are bounded
+/// in it.
 pub const DOCUMENT: usize = 384 << 10;
 /// Limit of an agent's messages on record in one turn, in bytes of text and payloads.
 pub const TURN_BYTES: u64 = 64 << 20;

@@ -1,11 +1,13 @@
-//! The pure core: what a session is and what it does next.
+//! The pure core: the state of a session and its next step.
 //!
-//! No I/O, clock, randomness, async, lock or channel. [`Session::step`] takes the time and one input and returns the next
-//! state, the events that record the step, and the effects that the new state wants and the old one did not.
-//! [`Fleet::step`] is the same for all sessions together: ids, sub-agents, start and shutdown.
+//! No I/O, clock, randomness, async, lock or channel. [`Session::step`] takes the time and one input. It
+//! returns the next state, the events that record the step, and the effects that the new state wants and the
+//! old one did not. [`Fleet::step`] is the same for all sessions together: ids, sub-agents, start and
+//! shutdown.
 //!
-//! `model/` holds the data, `rules/` what happens to it, `view/` what outsiders see of it. Read `input.rs` first, all that can
-//! happen to a session; then `model/state.rs`, its states; then `rules/step.rs`, what each input does in them.
+//! `model/` holds the data, `rules/` the transitions, `view/` the session as outsiders see it. Read
+//! `input.rs` first: every input of a session. Then read `model/state.rs`, its states, and `rules/step.rs`,
+//! the effect of each input in each state.
 
 mod at;
 mod effect;
@@ -23,6 +25,7 @@ pub use effect::{AnsweredCall, Effect};
 pub use fleet::{Change, Fleet, Undo};
 pub use input::{Ask, Command, Input, Reply, Seen, Wish};
 pub use model::deaths::Deaths;
+pub(crate) use model::options;
 pub use model::session::{Asked, Client, LastRestart, Session, Settings, Task};
 pub use model::spec::{
     Above, PermissionRule, Permissions, RestartPolicy, Spec, Subagents, WORKER_TIMEOUT_MS,

@@ -2,9 +2,9 @@
 
 use protocol::{CallId, Incarnation, PermissionId, PromptId, SessionId};
 
-/// The reason for which a command was refused. The message says what was not changed.
+/// The reason for which a command was refused. The message names what stayed unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[allow(missing_docs)] // each variant's message says it
+#[allow(missing_docs)] // the message of each variant documents it
 pub enum Refusal {
     #[error("no such session `{0}`")]
     NoSuchSession(String),

@@ -8,7 +8,7 @@ use protocol::event::Timestamp;
 use protocol::wire::Inherited;
 
 use super::{Around, SessionManager, Shared, disk};
-use crate::config::{CgroupRoot, Config};
+use crate::config::{CgroupRoot, Config, SPARE_WORKERS};
 use crate::error::StartError;
 use crate::supervisor::{self, Settings};
 use crate::system::cgroups;
@@ -23,6 +23,7 @@ pub struct Builder {
     worker_path: Option<PathBuf>,
     config: Option<PathBuf>,
     whole_process: bool,
+    spare_workers: Option<usize>,
     mcp_server: Option<McpProgram>,
     inherited: Inherited,
 }
@@ -53,6 +54,14 @@ impl Builder {
         self
     }
 
+    /// Sets the number of worker processes that stand ready for sessions while a session has one. A session that starts takes
+    /// one, and so waits for no spawn. Without this call there are none, and with [`whole_process`](Self::whole_process) as many as
+    /// the configuration says.
+    pub fn spare_workers(mut self, count: usize) -> Self {
+        self.spare_workers = Some(count);
+        self
+    }
+
     /// Offers sub-agents to agents that support MCP servers: such an agent runs `command`, the `kennel` executable, as
     /// `kennel mcp`, which uses this manager's API on `socket`. Without this call agents are offered no sub-agents.
     pub fn mcp_server(mut self, command: impl Into<PathBuf>, socket: impl Into<PathBuf>) -> Self {
@@ -76,13 +85,13 @@ impl Builder {
         // Before anything in it is opened.
         let state_dir = supervisor::take(&state_dir)?;
         let config = self.config.unwrap_or_else(|| state_dir.join("config.toml"));
-        let cgroup_root = match Config::load(&config) {
-            Ok(config) => config.cgroup_root().clone(),
+        let (cgroup_root, spares) = match Config::load(&config) {
+            Ok(config) => (config.cgroup_root().clone(), config.spare_workers()),
             Err(error) => {
                 // Sessions that exist keep what they were created with and must not wait until a typing error is
                 // mended; whoever starts a new one is told.
                 tracing::warn!(%error, "the configuration is wrong");
-                CgroupRoot::default()
+                (CgroupRoot::default(), SPARE_WORKERS)
             }
         };
         let cgroups = cgroups::Root::find(&cgroup_root, self.worker_path.as_deref()).await;
@@ -91,12 +100,14 @@ impl Builder {
             tracing::warn!(%error, "the control groups that are set cannot be used, and none are made");
             None
         });
+        let configured = if self.whole_process { spares } else { 0 };
         let settings = Settings {
             state_dir: state_dir.clone(),
             machine: Machine::probe(self.worker_path.as_deref()).await,
             cgroups,
             worker_path: self.worker_path,
             whole_process: self.whole_process,
+            spare_workers: self.spare_workers.unwrap_or(configured),
             mcp_server: self.mcp_server,
             inherited: self.inherited,
         };

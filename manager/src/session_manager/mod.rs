@@ -25,7 +25,7 @@ pub use self::builder::Builder;
 pub(crate) use self::prompts::cut_to_end;
 pub use self::prompts::{MAX_PROMPT, check_prompt};
 pub use self::wait::WaitFor;
-use self::wait::{has_pid, is_down, is_up};
+use self::wait::{has_ended, has_pid, is_down, is_up};
 use crate::config::{self, Config};
 use crate::core::{Ask, Command, Fleet, Input, Refusal, Reply, Session, Spec};
 use crate::error::Error;
@@ -220,13 +220,19 @@ impl SessionManager {
 
     /// Lists all sessions, in the order of their creation.
     pub async fn list_sessions(&self) -> Result<Vec<SessionInfo>, Error> {
-        let around = self.shared.around.clone();
-        let all = self.read(move |fleet, now| {
-            fleet.sessions().map(|session| around.told(session, now)).collect::<Vec<SessionInfo>>()
+        self.list(true).await
+    }
+
+    /// Lists sessions, in the order of their creation: all, or those that are neither stopped nor failed.
+    pub(crate) async fn list(&self, all: bool) -> Result<Vec<SessionInfo>, Error> {
+        let found = self.read(move |fleet, now| {
+            let wanted = |session: &&Arc<Session>| all || !has_ended(session);
+            // The loop only shares them: here they are put in order and described.
+            (fleet.sessions().filter(wanted).cloned().collect::<Vec<Arc<Session>>>(), now)
         });
-        let mut list = all.await?;
-        list.sort_by(|a, b| (a.created_at, a.id.number(), &a.id).cmp(&(b.created_at, b.id.number(), &b.id)));
-        Ok(list)
+        let (mut found, now) = found.await?;
+        found.sort_by(|a, b| (a.created_at, a.id.number(), &a.id).cmp(&(b.created_at, b.id.number(), &b.id)));
+        Ok(found.iter().map(|session| self.shared.around.told(session, now)).collect())
     }
 
     /// Returns one session.
@@ -276,10 +282,12 @@ impl SessionManager {
     /// # Errors
     /// `no_such_session` with the nearest id as a hint; `ambiguous_id`.
     pub async fn lookup(&self, text: &str) -> Result<SessionId, Error> {
-        let typed = text.to_owned();
-        let ids: Vec<SessionId> =
-            self.read(|fleet, _| fleet.sessions().map(|session| session.id.clone()).collect()).await?;
-        config::lookup(&typed, &ids)
+        let exact = text.parse::<SessionId>().ok();
+        let found = self.read(move |fleet, _| match exact.filter(|id| fleet.get(id).is_some()) {
+            Some(exact) => Ok(exact),
+            None => Err(fleet.sessions().map(|session| session.id.clone()).collect::<Vec<SessionId>>()),
+        });
+        found.await?.or_else(|ids| config::lookup(text, &ids))
     }
 
     /// The session's token: 32 random bytes in url-safe base64, the same for as long as the session exists.

@@ -193,10 +193,12 @@ impl Supervisor {
 
     /// Acknowledges messages that are on record, and reaps workers whose `Gone` is.
     pub(super) fn acknowledge_and_reap(&mut self, observations: &[Ask]) {
+        let now = self.mono();
         for ask in observations {
             match ask {
+                Ask::SpareGone(identity) => self.workers.spare_gone(identity),
                 Ask::One(id, Input::Seen(incarnation, Seen::Gone { .. })) => {
-                    self.workers.gone(id, *incarnation);
+                    self.workers.gone(id, *incarnation, now);
                 }
                 Ask::One(id, Input::Seen(incarnation, Seen::Heard(number))) => {
                     let fault = self.workers.recorded(id, *incarnation, *number);

@@ -112,6 +112,7 @@ impl Supervisor {
             self.wait(&ended, &mut messages, &mut asked).await;
             self.turn(asked);
         }
+        self.workers.end_spares();
         self.waiting_for_end
     }
 
@@ -230,7 +231,8 @@ impl Supervisor {
     /// Makes one turn: observe, step, commit, act.
     fn turn(&mut self, asked: Vec<Msg>) {
         let at = self.now();
-        self.workers.look(at.mono);
+        let spares = self.workers.look(at.mono);
+        self.observed.extend(spares.into_iter().map(Ask::SpareGone));
         self.workers.fetch(at.mono);
         if self.room_at.is_some_and(|room_at| at.mono >= room_at) {
             self.look_for_room();
@@ -266,6 +268,11 @@ impl Supervisor {
         for look in looks {
             self.look(look);
         }
+        if !self.closing && !self.left {
+            // After all else: nobody waits for it.
+            let spare = self.workers.refill(at.mono);
+            self.observed.extend(spare.map(Ask::SpareReady));
+        }
     }
 
     fn leave(&mut self, reply: oneshot::Sender<()>) {
@@ -277,6 +284,7 @@ impl Supervisor {
     fn close(&mut self) {
         if !self.closing {
             self.closing = true;
+            self.workers.end_spares();
             self.observed.push_back(Ask::Shutdown);
         }
     }

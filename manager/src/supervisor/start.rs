@@ -1,6 +1,6 @@
 //! The start of the loop: the lock, the journal, and the sessions of an earlier manager.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::wire::Inherited;
-use protocol::{SessionId, failpoint};
+use protocol::{Identity, SessionId, failpoint};
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{mpsc, oneshot};
 
@@ -54,6 +54,8 @@ pub struct Settings {
     pub cgroups: Option<cgroups::Root>,
     /// All children of this process are workers or orphans of workers.
     pub whole_process: bool,
+    /// The number of spare workers to keep while a session has a worker.
+    pub spare_workers: usize,
     /// The MCP server for sub-agents that agents are offered.
     pub mcp_server: Option<McpProgram>,
     /// The umask, environment and places that programs of sessions inherit unless something else is set.
@@ -207,6 +209,7 @@ impl Supervisor {
             boot_id: found.boot_id.clone(),
             uuid: journal.uuid.clone(),
             whole_process: settings.whole_process,
+            spare_workers: settings.spare_workers,
             mcp_server: settings.mcp_server,
             shelters,
             work,
@@ -279,7 +282,8 @@ impl Supervisor {
     /// Kills marked processes whose session has no worker on record: the worker and its manager died together.
     fn sweep_strays(&self) {
         let adopting = self.fleet.sessions().filter(|session| session.worker().is_some());
-        let reclaimed: HashSet<SessionId> = adopting.map(|session| session.id.clone()).collect();
+        let reclaimed: HashMap<SessionId, Identity> =
+            adopting.filter_map(|session| Some((session.id.clone(), session.worker()?.clone()))).collect();
         for _ in 0..STRAY_ROUNDS {
             if self.workers.sweep_strays(&reclaimed) == 0 {
                 return;

@@ -29,6 +29,16 @@ pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -
     }
 }
 
+/// Begins `work`, whose result comes when it comes. An error: the machine has no room for one more thread.
+pub fn begin<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> std::io::Result<oneshot::Receiver<T>> {
+    let (done, result) = oneshot::channel();
+    // The caller may have gone.
+    std::thread::Builder::new().name("disk".into()).spawn(move || drop(done.send(work())))?;
+    Ok(result)
+}
+
 thread_local! {
     static IS_LOOP: Cell<bool> = const { Cell::new(false) };
 }

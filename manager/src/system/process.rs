@@ -1,7 +1,6 @@
 //! Processes: spawn, identify, watch, signal, reap. Always by pidfd (pidfd_open(2)), never by a pid alone.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -41,18 +40,15 @@ pub fn worker_program(named: Option<&Path>) -> io::Result<PathBuf> {
 }
 
 /// Starts a worker: no shell, no `pre_exec` (std then uses posix_spawn(3), whose cost does not grow with the
-/// manager's memory), nothing in its environment but the marker, standard error to the session's log.
-pub fn spawn(program: &Path, marker: &str, boot_id: &str, log: File) -> io::Result<Spawned> {
+/// manager's memory), nothing in its environment but the marker.
+pub fn spawn(program: &Path, marker: &str, boot_id: &str, stderr: Stdio) -> io::Result<Spawned> {
     let (their_stdin, stdin) = pipe_with(PipeFlags::CLOEXEC)?;
     let (stdout, their_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
     let mut command = Command::new(program);
     command.env_clear().env(MARKER, marker);
     failpoint::inherit(&mut command);
-    let child = command
-        .stdin(Stdio::from(their_stdin))
-        .stdout(Stdio::from(their_stdout))
-        .stderr(Stdio::from(log))
-        .spawn()?;
+    let child =
+        command.stdin(Stdio::from(their_stdin)).stdout(Stdio::from(their_stdout)).stderr(stderr).spawn()?;
     // Only the supervisor reaps. Until then the pid belongs to this child, alive or dead.
     let pidfd = pid(child.id()).and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?));
     let start_time = start_time(child.id());

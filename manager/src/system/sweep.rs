@@ -12,36 +12,65 @@ use rustix::process::{PidfdFlags, Signal, WaitId, WaitIdOptions, geteuid, pidfd_
 
 use crate::system::{cgroups, process};
 
-/// The marker of a process: which incarnation of which manager's session has started it.
+/// The marker of a process: the manager and the session that it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Marker {
     /// The manager's state directory, by its name in the journal.
     pub manager: String,
-    /// The session.
-    pub session: SessionId,
-    /// The session's incarnation.
-    pub incarnation: Incarnation,
+    /// The holder.
+    pub holder: Holder,
+}
+
+/// The holder of a marker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// A process of this incarnation of a session.
+    Session(SessionId, Incarnation),
+    /// The spare worker with this number. It keeps its marker when a session takes it, and gives its programs the session's.
+    Spare(u64),
+}
+
+/// The place of a session's id in the marker of a spare worker. No id begins with a colon.
+const SPARE: &str = ":spare";
+
+impl Holder {
+    /// The session; none for a spare worker.
+    pub fn session(&self) -> Option<&SessionId> {
+        match self {
+            Holder::Session(id, _) => Some(id),
+            Holder::Spare(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Holder::Session(id, incarnation) => write!(f, "{id}/{incarnation}"),
+            Holder::Spare(number) => write!(f, "{SPARE}/{number}"),
+        }
+    }
 }
 
 impl Marker {
     /// Reads exactly what [`Marker`] writes: another spelling of the same number is no marker.
     fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('/');
-        let (manager, session, incarnation) = (parts.next()?, parts.next()?, parts.next()?);
+        let (manager, holder, number) = (parts.next()?, parts.next()?, parts.next()?);
         let is_name =
             manager.len() == 32 && manager.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        let marker = Self {
-            manager: is_name.then(|| manager.to_owned())?,
-            session: session.parse().ok()?,
-            incarnation: incarnation.parse().ok()?,
+        let holder = match holder {
+            SPARE => Holder::Spare(number.parse().ok()?),
+            session => Holder::Session(session.parse().ok()?, number.parse().ok()?),
         };
+        let marker = Self { manager: is_name.then(|| manager.to_owned())?, holder };
         (marker.to_string() == text).then_some(marker)
     }
 }
 
 impl fmt::Display for Marker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.manager, self.session, self.incarnation)
+        write!(f, "{}/{}", self.manager, self.holder)
     }
 }
 
@@ -49,8 +78,8 @@ impl fmt::Display for Marker {
 pub struct Stray {
     /// Its pid, which is its own for as long as `pidfd` is held and it was not reaped.
     pub pid: u32,
-    /// The session whose marker the process carries.
-    pub session: SessionId,
+    /// The holder of the process's marker.
+    pub of: Holder,
     pidfd: OwnedFd,
 }
 
@@ -64,8 +93,8 @@ impl Stray {
 /// Limit of passes over all processes in one hunt.
 const PASSES: usize = 32;
 
-/// Kills every process that an earlier incarnation of a `wanted` session of the manager `uuid` has left, and gives those
-/// that it has found.
+/// Kills every process with a marker of the manager `uuid` whose pid and holder are `wanted`, and gives those that it has
+/// found.
 ///
 /// A marker is a variable that anybody can set. So a process counts as left behind only if all of this agrees:
 ///
@@ -79,7 +108,7 @@ const PASSES: usize = 32;
 /// found, and all processes that are new are looked at again until none of them has gone before it could be looked at.
 ///
 /// A zombie has no environment any more, so none is found.
-pub fn hunt(uuid: &str, wanted: impl Fn(&SessionId) -> bool) -> Vec<Stray> {
+pub fn hunt(uuid: &str, wanted: impl Fn(u32, &Holder) -> bool) -> Vec<Stray> {
     let hunter = Hunter::new(uuid);
     let mut looked_at = HashSet::from([std::process::id()]);
     let mut found = Vec::new();
@@ -91,7 +120,7 @@ pub fn hunt(uuid: &str, wanted: impl Fn(&SessionId) -> bool) -> Vec<Stray> {
                 continue;
             }
             match hunter.stray(pid) {
-                Look::Ours(stray) if wanted(&stray.session) => {
+                Look::Ours(stray) if wanted(pid, &stray.of) => {
                     stray.kill();
                     found.push(stray);
                 }
@@ -107,10 +136,14 @@ pub fn hunt(uuid: &str, wanted: impl Fn(&SessionId) -> bool) -> Vec<Stray> {
     found
 }
 
-/// Every process that [`hunt`] would find for any session of this manager. Touches none.
-pub fn marked(uuid: &str) -> Vec<u32> {
+/// Every process that [`hunt`] would find for any holder of this manager's markers. Touches none.
+pub fn marked(uuid: &str) -> Vec<(u32, Holder)> {
     let hunter = Hunter::new(uuid);
-    everybody().filter(|pid| matches!(hunter.look(*pid), Look::Ours(_))).collect()
+    let look = |pid| match hunter.look(pid) {
+        Look::Ours(marker) => Some((pid, marker.holder)),
+        Look::Other | Look::Gone => None,
+    };
+    everybody().filter_map(look).collect()
 }
 
 /// Result of examining a process.
@@ -153,7 +186,7 @@ impl<'a> Hunter<'a> {
         };
         // Asked again after the pidfd was opened: if it still fits, the pidfd is the right one.
         match self.look(pid) {
-            Look::Ours(marker) => Look::Ours(Stray { pid, session: marker.session, pidfd }),
+            Look::Ours(marker) => Look::Ours(Stray { pid, of: marker.holder, pidfd }),
             Look::Other | Look::Gone => Look::Gone,
         }
     }
@@ -179,7 +212,9 @@ impl<'a> Hunter<'a> {
     fn agrees(&self, pid: u32, marker: &Marker) -> bool {
         let groups = cgroups::memberships(pid);
         let mut groups = groups.iter().filter(|group| !self.groups.contains(group));
-        if groups.any(|(uuid, session)| *uuid != self.uuid || *session != marker.session) {
+        if groups.any(|(uuid, session)| {
+            *uuid != self.uuid || marker.holder.session().is_some_and(|id| id != session)
+        }) {
             return false;
         }
         for parent in process::ancestors(pid) {
@@ -290,16 +325,30 @@ mod tests {
         let uuid = "0123456789abcdef0123456789abcdef";
         let text = format!("{uuid}/session-1/7");
         let marker = Marker::parse(&text).unwrap();
-        assert_eq!((marker.session.as_str(), marker.incarnation), ("session-1", 7));
+        assert_eq!(marker.holder, Holder::Session("session-1".parse().unwrap(), 7));
         assert_eq!(marker.to_string(), text);
+        let spare = format!("{uuid}/:spare/3");
+        let marker = Marker::parse(&spare).unwrap();
+        assert_eq!((&marker.holder, marker.to_string()), (&Holder::Spare(3), spare));
         for wrong in
             ["", "/", "//", &text[1..], &text.to_uppercase(), &format!("{text}/"), &format!("{text} ")]
         {
             assert_eq!(Marker::parse(wrong), None, "{wrong:?}");
         }
-        for rest in
-            ["session-1", "session-1/", "session-1/+7", "session-1/07", "session-1/-1", "/7", "a b/7", "../7"]
-        {
+        for rest in [
+            "session-1",
+            "session-1/",
+            ":spare",
+            ":spare/",
+            ":spare/03",
+            ":spares/3",
+            "session-1/+7",
+            "session-1/07",
+            "session-1/-1",
+            "/7",
+            "a b/7",
+            "../7",
+        ] {
             assert_eq!(Marker::parse(&format!("{uuid}/{rest}")), None, "{rest:?}");
         }
     }

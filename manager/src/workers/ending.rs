@@ -4,11 +4,12 @@
 use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd;
 
-use protocol::{Exit, Incarnation, SessionId, failpoint};
+use protocol::{Exit, Identity, Incarnation, SessionId, failpoint};
 use rustix::process::Signal;
 
 use crate::core::{Seen, limits};
 use crate::system::exit_info::{Known, exit_info};
+use crate::system::sweep::Holder;
 use crate::system::{process, sweep};
 use crate::workers::link::Link;
 use crate::workers::worker::{Dead, Gone};
@@ -40,7 +41,7 @@ impl Workers {
     }
 
     /// Releases an incarnation: kills its worker if it lives, and reaps it if its end is on record.
-    pub(super) fn release(&mut self, id: &SessionId, incarnation: Incarnation) {
+    pub(super) fn release(&mut self, id: &SessionId, incarnation: Incarnation, now: u64) {
         let Some(worker) = self.workers.get(id).filter(|worker| worker.incarnation <= incarnation) else {
             return;
         };
@@ -48,23 +49,27 @@ impl Workers {
             process::signal(pidfd.as_fd(), Signal::KILL);
         }
         if worker.is_gone() {
-            self.reap(id);
+            self.reap(id, now);
         }
     }
 
     /// Reaps a worker whose `Gone` is on record. The zombie held the pid until now.
-    pub fn gone(&mut self, id: &SessionId, incarnation: Incarnation) {
+    pub fn gone(&mut self, id: &SessionId, incarnation: Incarnation, now: u64) {
         if self.get(id, incarnation).is_some_and(|worker| worker.is_gone()) {
-            self.reap(id);
+            self.reap(id, now);
         }
     }
 
-    fn reap(&mut self, id: &SessionId) {
+    fn reap(&mut self, id: &SessionId, now: u64) {
         let Some(worker) = self.workers.remove(id) else {
             return;
         };
         self.by_number.remove(&worker.number);
         self.unfinished.remove(id);
+        if self.workers.is_empty() {
+            // For spares, which no session is left for.
+            self.spares.stir(now);
+        }
         failpoint::hit_about("dead", "unreaped", id);
         if let Some(pidfd) = &worker.pidfd {
             process::reap(pidfd.as_fd());
@@ -75,14 +80,21 @@ impl Workers {
         }
     }
 
-    /// Notes the processes that have ended. The cost depends on those that have ended, not on those that live.
-    pub fn look(&mut self, now: u64) {
+    /// Notes the processes that have ended, and returns the spares among them. The cost depends on those that have ended, not on
+    /// those that live.
+    pub fn look(&mut self, now: u64) -> Vec<Identity> {
+        let mut spares = Vec::new();
         loop {
             let ended = self.watch.ended();
             if ended.is_empty() {
-                return;
+                return spares;
             }
             for number in ended {
+                if let Some((identity, pidfd)) = self.spares.standing(number) {
+                    self.watch.remove(pidfd);
+                    spares.push(identity.clone());
+                    continue;
+                }
                 let Some(id) = self.by_number.get(&number).cloned() else {
                     continue;
                 };
@@ -256,8 +268,11 @@ impl Workers {
             return HashMap::new();
         }
         let mut left: HashMap<SessionId, Vec<u32>> = HashMap::new();
-        for stray in sweep::hunt(&self.world.uuid, |id| wanted.contains(id)) {
-            left.entry(stray.session).or_default().push(stray.pid);
+        let is_wanted = |_: u32, of: &Holder| of.session().is_some_and(|id| wanted.contains(id));
+        for stray in sweep::hunt(&self.world.uuid, is_wanted) {
+            if let Holder::Session(id, _) = stray.of {
+                left.entry(id).or_default().push(stray.pid);
+            }
         }
         left
     }
@@ -267,13 +282,21 @@ impl Workers {
         self.world.shelters.tidy(|id, incarnation| on_record.contains(&(id, incarnation)));
     }
 
-    /// Kills processes that earlier managers of this directory left. Spares those of the sessions in `reclaimed`, whose
-    /// workers are adopted.
-    pub fn sweep_strays(&self, reclaimed: &HashSet<SessionId>) -> usize {
-        let strays = sweep::hunt(&self.world.uuid, |id| !reclaimed.contains(id));
+    /// Kills processes that earlier managers of this directory left, but those of the sessions in `reclaimed`, whose
+    /// workers are adopted. A worker that was a spare still has a spare's marker.
+    pub fn sweep_strays(&self, reclaimed: &HashMap<SessionId, Identity>) -> usize {
+        let is_reclaimed = |pid: u32, worker: &Identity| {
+            worker.pid == pid && process::start_time(pid).is_ok_and(|start| start == worker.start_time)
+        };
+        let is_left = |pid: u32, of: &Holder| match of {
+            Holder::Session(id, _) => !reclaimed.contains_key(id),
+            Holder::Spare(_) => !reclaimed.values().any(|worker| is_reclaimed(pid, worker)),
+        };
+        let strays = sweep::hunt(&self.world.uuid, is_left);
         for stray in &strays {
-            tracing::warn!(pid = stray.pid, of = %stray.session, "killed a process that was left behind");
+            tracing::warn!(pid = stray.pid, of = %stray.of, "killed a process that was left behind");
         }
-        strays.len() + self.world.cgroups.as_ref().map_or(0, |cgroups| cgroups.sweep(reclaimed))
+        strays.len()
+            + self.world.cgroups.as_ref().map_or(0, |cgroups| cgroups.sweep(|id| reclaimed.contains_key(id)))
     }
 }

@@ -14,6 +14,7 @@ mod pulse;
 mod receive;
 mod reports;
 pub(crate) mod shelter;
+mod spares;
 mod spawn;
 pub(crate) mod tokens;
 mod welcome;
@@ -35,6 +36,7 @@ use crate::fetch::Fetcher;
 use crate::journal::Journal;
 use crate::system::process::Watch;
 use crate::workers::link::LinkEvent;
+use crate::workers::spares::Spares;
 use crate::workers::worker::Worker;
 
 pub use self::world::World;
@@ -54,6 +56,7 @@ pub struct Workers {
     /// Times at which the workers that owe an answer are checked.
     beats: BTreeSet<(u64, SessionId)>,
     fetcher: Fetcher,
+    spares: Spares,
     world: World,
 }
 
@@ -69,6 +72,7 @@ impl Workers {
             unfinished: BTreeMap::new(),
             beats: BTreeSet::new(),
             fetcher,
+            spares: Spares::new(world.spare_workers),
             world,
         })
     }
@@ -98,8 +102,8 @@ impl Workers {
         now: u64,
     ) -> Option<Sighting> {
         match effect {
-            Effect::Spawn { incarnation } => return self.spawn(id, *incarnation),
-            Effect::Welcome { incarnation } => return self.welcome(id, *incarnation, session, journal),
+            Effect::Spawn { incarnation } => return self.spawn(id, *incarnation, now),
+            Effect::Welcome { incarnation } => return self.welcome(id, *incarnation, session, journal, now),
             Effect::Deliver { incarnation, prompt } => {
                 return self.deliver(id, *incarnation, *prompt, session, now);
             }
@@ -146,7 +150,7 @@ impl Workers {
             Effect::Reclaim { incarnation, worker } => {
                 self.reclaim(id, *incarnation, worker, session.heard, now);
             }
-            Effect::Release { incarnation } => self.release(id, *incarnation),
+            Effect::Release { incarnation } => self.release(id, *incarnation, now),
         }
         None
     }
@@ -155,10 +159,11 @@ impl Workers {
         self.workers.get_mut(id).filter(|worker| worker.incarnation == incarnation)
     }
 
-    /// Time at which [`finish_ended`](Self::finish_ended), [`beat`](Self::beat) or [`fetch`](Self::fetch) has something to
-    /// do, in milliseconds.
+    /// Time at which [`finish_ended`](Self::finish_ended), [`beat`](Self::beat), [`fetch`](Self::fetch) or
+    /// [`refill`](Self::refill) has something to do, in milliseconds.
     pub fn deadline(&self) -> Option<u64> {
         let beat = self.beats.first().map(|(at, _)| *at);
-        self.unfinished.values().min().copied().into_iter().chain(beat).chain(self.fetcher.deadline()).min()
+        let unfinished = self.unfinished.values().min().copied();
+        [unfinished, beat, self.fetcher.deadline(), self.spares.deadline()].into_iter().flatten().min()
     }
 }

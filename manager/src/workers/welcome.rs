@@ -7,7 +7,7 @@ use crate::config;
 use crate::core::{Seen, Session};
 use crate::journal::Journal;
 use crate::workers::worker::Origin;
-use crate::workers::{Sighting, Workers, tokens};
+use crate::workers::{Sighting, Workers, logs, tokens};
 
 impl Workers {
     /// Sends a new worker all that it needs to begin, once.
@@ -17,7 +17,13 @@ impl Workers {
         incarnation: Incarnation,
         session: &Session,
         journal: &Journal,
+        now: u64,
     ) -> Option<Sighting> {
+        let log = match self.enlist(id, incarnation, session, now) {
+            Ok(true) => Some(self.lend_log(id)),
+            Ok(false) => None,
+            Err(ended) => return Some(*ended),
+        };
         let marker = self.marker(id, incarnation);
         match &mut self.get(id, incarnation)?.origin {
             Origin::Spawned { welcomed, .. } if !*welcomed => *welcomed = true,
@@ -40,6 +46,10 @@ impl Workers {
                 grace_ms: spec.grace_ms,
             })),
         );
+        let log = match log.transpose() {
+            Ok(log) => log.and_then(|command| worker.send(id, command)),
+            Err(why) => Some((id.clone(), incarnation, Seen::Notice(why))),
+        };
         let limits = spec.limits;
         let (groups, by) = match &mut self.world.cgroups {
             Some(cgroups) => {
@@ -74,7 +84,19 @@ impl Workers {
             .chain(shelter)
             .find_map(|command| worker.send(id, command));
         let notice = |why| (id.clone(), incarnation, Seen::Notice(why));
-        fault.or(more).or(offered.err().map(notice))
+        fault.or(log).or(more).or(offered.err().map(notice))
+    }
+
+    /// Begins the log of a session whose worker was a spare, and gives the command that leads the worker there.
+    fn lend_log(&mut self, id: &SessionId) -> Result<Command, String> {
+        let (_, begin) = self.begin_log(id).map_err(|error| {
+            format!("the log cannot be opened, and nothing is written there until the next start: {error}")
+        })?;
+        if let Some(Origin::Spawned { log, .. }) = self.workers.get_mut(id).map(|worker| &mut worker.origin) {
+            *log = Some(begin);
+        }
+        let path = logs::path(&self.world.state_dir, id);
+        Ok(Command::Log { path: path.to_string_lossy().into_owned() })
     }
 
     /// The session's agent with the tools for sub-agents added, where it takes any and is to have them; or why it

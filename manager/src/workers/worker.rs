@@ -63,8 +63,8 @@ pub(super) struct Worker {
 pub(super) enum Origin {
     /// This manager.
     Spawned {
-        /// The beginning of the worker's part of the log.
-        log: logs::Begin,
+        /// The beginning of the worker's part of the log; none if the log could not be opened.
+        log: Option<logs::Begin>,
         /// The worker got its first commands.
         welcomed: bool,
     },
@@ -90,7 +90,7 @@ impl Origin {
     /// The beginning of the worker's part of the log; unknown for the worker of an earlier manager.
     pub(super) fn log(&self) -> Option<&logs::Begin> {
         match self {
-            Origin::Spawned { log, .. } => Some(log),
+            Origin::Spawned { log, .. } => log.as_ref(),
             Origin::Adopted(_) => None,
         }
     }

@@ -32,6 +32,8 @@ pub struct World {
     pub machine: Machine,
     /// The counters of work done.
     pub work: Arc<Work>,
+    /// The number of spare workers to keep while there is a worker.
+    pub spare_workers: usize,
     /// The control groups of sessions.
     pub cgroups: Option<Cgroups>,
     /// The umask, environment and places that programs of sessions inherit unless something else is set.

@@ -114,6 +114,12 @@ pub enum Command {
     Inherit(Inherited),
     /// PATH and name by which the worker finds the session's programs at each start. Comes before [`Command::Open`].
     Find(Find),
+    /// Write the log to this file, which the manager has made: the worker was started for no session. Comes right after
+    /// [`Command::Welcome`].
+    Log {
+        /// Absolute path of the session's log.
+        path: String,
+    },
 }
 
 /// The identity and the session of a worker.

@@ -1,5 +1,6 @@
 //! Commands of the manager, and the worker's actions on them.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::agent::per_prompt::Turn;
 use crate::confine::Contain;
 use crate::tree;
 use crate::worker::watch::{MemoryGroup, Watch};
-use crate::{exit, find};
+use crate::{exit, find, logfile};
 
 impl Worker {
     /// Acts on what the manager said.
@@ -69,6 +70,13 @@ impl Worker {
             }
             Command::Find(find) => {
                 self.find = find;
+                Ok(())
+            }
+            Command::Log { path } => {
+                if let Err(error) = logfile::move_to(Path::new(&path)) {
+                    self.link
+                        .send(Report::Notice { text: format!("the log {path} cannot be opened: {error}") })?;
+                }
                 Ok(())
             }
             Command::Shelter(papers) => {

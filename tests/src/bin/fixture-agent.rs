@@ -1,27 +1,27 @@
-//! An agent that does exactly what its prompt says, however badly an agent can behave.
+//! An agent that does exactly what its prompt asks for, including every kind of misbehaviour.
 //!
 //! The prompt is a script: steps with their arguments, separated by `;`. It comes on standard input, as the last
 //! argument, or as `--script STEPS`, in which case standard input is never read.
 //!
-//! | step | what it does |
+//! | step | effect |
 //! |---|---|
 //! | `say TEXT` | prints a line |
 //! | `sleep 20ms` | waits |
-//! | `mark FILE` | adds one byte to a file: the effect by which a prompt that ran twice is found |
+//! | `mark FILE` | adds one byte to a file: a prompt that ran twice leaves two |
 //! | `exit N` | leaves with this status |
 //! | `signal NAME` | ends by this signal (`SEGV`, `ABRT`, `KILL`, `TERM`) |
-//! | `deaf` | does not hear SIGTERM, SIGHUP and SIGINT from here on |
+//! | `deaf` | ignores SIGTERM, SIGHUP and SIGINT from here on |
 //! | `flood BYTES` | prints that much text as fast as it is taken |
-//! | `babble BYTES` | prints that much of what is no UTF-8, with terminal escapes in it |
+//! | `babble BYTES` | prints that much invalid UTF-8, with terminal escapes in it |
 //! | `eat BYTES` | holds that much memory |
-//! | `fork N` | starts so many children that wait |
+//! | `fork N` | starts that many children, which wait |
 //! | `escape` | leaves a process in a session of its own, deaf, without its descriptors, its parent gone |
-//! | `chain 200ms` | starts a process that starts its successor and leaves, which does the same, so long |
+//! | `chain 200ms` | for that time, starts processes that each start a successor and exit |
 //! | `shut` | closes its outputs and lives on |
 //! | `http SOCKET METHOD PATH TOKEN BODY` | asks over HTTP, and prints the status and the code of an error; `-` is no token, no body |
-//! | `try write FILE` | whether it can: prints `done` or `refused`; so with `read FILE`, `list DIR`, `signal PID`, `unix SOCKET`, `tcp ADDRESS`, `umount DIR`, `sandbox PROGRAM` (within bubblewrap) |
+//! | `try write FILE` | tries it, and prints `done` or `refused`; likewise `read FILE`, `list DIR`, `signal PID`, `unix SOCKET`, `tcp ADDRESS`, `umount DIR`, `sandbox PROGRAM` (within bubblewrap) |
 //!
-//! Nothing that it starts lives longer than two minutes, whatever becomes of those who should end it.
+//! No process that it starts lives longer than two minutes, even if nothing ends it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a fixture fails by panicking")]
 
@@ -158,7 +158,7 @@ fn attempt(what: &str, about: &str) -> bool {
     }
 }
 
-/// Whether who listens at this path answers a question of HTTP.
+/// Returns true if a server at this path answers an HTTP request.
 fn is_told(path: &str) -> std::io::Result<bool> {
     let mut stream = std::os::unix::net::UnixStream::connect(path)?;
     stream.write_all(b"GET /v1/manager HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
@@ -167,7 +167,7 @@ fn is_told(path: &str) -> std::io::Result<bool> {
     Ok(answer.contains(" 200 "))
 }
 
-/// Whether somebody at this address hears a datagram and says so.
+/// Returns true if a process at this address answers a datagram.
 fn is_answered(address: &str) -> std::io::Result<bool> {
     let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
     socket.set_read_timeout(Some(Duration::from_secs(1)))?;
@@ -226,7 +226,7 @@ fn deaf() {
     }
 }
 
-/// Lets go of whatever was inherited: nothing tells where it came from but its environment.
+/// Closes every inherited descriptor: nothing but its environment shows the process's origin.
 fn shut() {
     let nothing = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").unwrap();
     rustix::stdio::dup2_stdin(&nothing).unwrap();
@@ -253,8 +253,8 @@ fn limit(pid: &str, resource: &str, soft: &str) {
     prlimit(Pid::from_raw(pid.parse().unwrap()), resource, Rlimit { current, maximum }).unwrap();
 }
 
-/// Becomes a program that is told to leave when the thread that started it is gone, so that a harness that is
-/// itself killed leaves nothing behind. Told by SIGINT: a daemon leaves its workers to the next one by SIGTERM.
+/// Becomes a program that the kernel signals once the thread that started it is gone. So a killed harness
+/// leaves nothing behind. The signal is SIGINT: on SIGTERM a daemon leaves its workers to the next one.
 fn not_without(parent: &str, program: &str, args: &[String]) {
     nix::sys::prctl::set_pdeathsig(Signal::SIGINT).unwrap();
     // It may have died before there was a signal for it.
@@ -264,8 +264,8 @@ fn not_without(parent: &str, program: &str, args: &[String]) {
     }
 }
 
-/// Once the thread that started it is gone, ends all that has to do with a directory: whose environment or arguments
-/// name it, who has something in it open, and who has the marker of such a process.
+/// Once the thread that started it is gone, ends every process of a directory. A process belongs to it by its
+/// environment, its arguments, an open file, or the marker of such a process.
 fn end_after(parent: &str, directory: &str) {
     use rustix::process::{Pid, PidfdFlags, Signal as Raw, pidfd_open, pidfd_send_signal};
     let gone = nix::sys::signal::SigSet::from(Signal::SIGTERM);
@@ -282,7 +282,8 @@ fn end_after(parent: &str, directory: &str) {
         for pid in pids.filter(|pid| pid.unsigned_abs() != std::process::id()) {
             let Some(marker) = is_about(pid, &names) else { continue };
             let Ok(pidfd) = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()) else { continue };
-            // What is held is looked at again: the first look may have been at another of that number.
+            // The pidfd is open now, so check again: the first check may have seen another process under that
+            // pid.
             if is_about(pid, &names).is_some() {
                 found = true;
                 let _ = pidfd_send_signal(&pidfd, Raw::KILL);

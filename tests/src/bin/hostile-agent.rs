@@ -1,16 +1,16 @@
-//! An agent that wants out. It speaks the Agent Client Protocol and tries what it is told to try.
+//! An agent that tries to escape. It speaks the Agent Client Protocol and tries the steps of its plan.
 //!
-//! Its prompt names three files: a plan, the program that tries system calls (`hostile/probes.c`), and where the results go.
+//! Its prompt names three files: a plan, the program that tries system calls (`hostile/probes.c`), and the file for the results.
 //! A line of the plan is `NAME<TAB>STEP ARGUMENTS`. These steps ask the client; all others are the program's:
 //!
 //! | step | reached if |
 //! |---|---|
-//! | `terminal CWD NAME=VALUE COMMAND...` | the command says the secret; `-` stands for no directory, no variable, `~` for a space |
-//! | `terminals COUNT CWD COMMAND...` | one of so many commands says the secret |
-//! | `fs-read PATH` / `fs-write PATH` | the client reads the secret / says that it has written |
-//! | `fs-reads COUNT PATH` / `fs-writes COUNT PATH` | one of so many times |
+//! | `terminal CWD NAME=VALUE COMMAND...` | the command prints the secret; `-` stands for no directory, no variable, `~` for a space |
+//! | `terminals COUNT CWD COMMAND...` | one of that many commands prints the secret |
+//! | `fs-read PATH` / `fs-write PATH` | the client reads the secret / reports that it has written |
+//! | `fs-reads COUNT PATH` / `fs-writes COUNT PATH` | one of that many attempts |
 //! | `race A B FOR STEP...` | the step is, while the names A and B are swapped without a pause for so many milliseconds |
-//! | `offered` | it was given a server, a variable or a descriptor by which kennel is reached |
+//! | `offered` | it has a server, a variable or a descriptor that leads to kennel |
 //!
 //! A result is `NAME<TAB>WORD<TAB>WHY`, as the program prints it.
 
@@ -22,7 +22,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
 
-/// What all secrets say.
+/// The content of every secret.
 const CANARY: &str = "canary-4711";
 
 fn main() {
@@ -61,7 +61,7 @@ struct Agent {
     servers: Value,
 }
 
-/// What came of a step: a word, and why.
+/// The result of a step: a word, and the reason.
 type Came = (&'static str, String);
 
 impl Agent {
@@ -181,7 +181,7 @@ impl Agent {
         }
     }
 
-    /// Whether anything in its hands leads to kennel.
+    /// Returns true if any variable, descriptor or server of the agent leads to kennel.
     fn offered(&self) -> Came {
         let servers = self.servers.to_string();
         if servers.contains("kennel") {

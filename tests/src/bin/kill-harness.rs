@@ -6,10 +6,10 @@ use std::time::Duration;
 use clap::Parser;
 use harness::campaign::{self, Options, faults};
 
-/// Runs a kennel of its own with many sessions, kills its processes in every way, and checks that no session, no
-/// accepted prompt and no recorded event is lost, and no process left behind.
+/// Runs a kennel of its own with many sessions and kills its processes in every way. Checks that no session,
+/// accepted prompt or recorded event is lost, and no process left behind.
 ///
-/// Ends with status 1 if anything is found, and shows the history that leads to it.
+/// Exits with status 1 if a check fails, and shows the history that leads to it.
 #[derive(Parser)]
 #[command(after_help = "Example:\n  kill-harness --sessions 40 --kills 10000 --seed 1")]
 struct Args {
@@ -31,8 +31,8 @@ struct Args {
     /// Run the daemon as this user; needed by root for `eagain`, whom the limit on processes does not bind
     #[arg(long)]
     uid: Option<u32>,
-    /// The kill matrix: at every point, the agent, the worker, the manager, both, and all processes at once are killed;
-    /// needs a build with the feature `failpoints`
+    /// The kill matrix: at every point, kill the agent, the worker, the manager, both, and all processes at
+    /// once. Needs a build with the feature `failpoints`
     #[arg(long, conflicts_with = "only")]
     matrix: bool,
     /// Name all faults and points of this build

@@ -1,4 +1,5 @@
-//! Who asks: clients that send, abort, stop, start and look all the while, and ask again until they are answered.
+//! Clients that send, abort, stop, start and read all the while, and repeat each request until they have an
+//! answer.
 
 use std::time::Duration;
 
@@ -15,21 +16,21 @@ use super::errands::{By, Errand};
 use super::{Campaign, PATIENCE};
 use crate::rng::Rng;
 
-/// How long a client waits for an answer before it asks again on another connection.
+/// The time after which a client repeats an unanswered request on another connection.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// What a session of a campaign is for.
+/// The purpose of a campaign's session.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Its id.
     pub id: SessionId,
-    /// What it was started with.
+    /// The options of its start.
     pub opts: SessionOpts,
 }
 
 impl Plan {
-    /// The session with this number. Most have a raised intensity over a short period, so that they live however
-    /// often they are struck; every fifth keeps the defaults and must end as failed.
+    /// Returns the session with this number. Most have a raised intensity over a short period, so that they
+    /// survive every number of faults. Every fifth keeps the defaults and must end as failed.
     pub fn numbered(number: usize, workdir: &str) -> Self {
         let raised = !number.is_multiple_of(5);
         let agent = match number % 7 {
@@ -75,7 +76,7 @@ impl Plan {
     }
 }
 
-/// Whether a session is one to do this in.
+/// Returns true if a session suits this errand.
 fn errand_fits(errand: Errand, plan: &Plan) -> bool {
     match errand {
         Errand::Drive | Errand::Permit | Errand::Stall => plan.asks(),
@@ -230,7 +231,7 @@ impl<'a> Asker<'a> {
             Errand::Stall => self.urge(&plan, "sleep 2500ms").await,
             Errand::Starve => self.urge(&plan, "eat 150000000; sleep 2s").await,
             Errand::Break => self.urge(&plan, "tool t1 saw; sleep 20ms; exit 3").await,
-            // The harness sees to these.
+            // The harness does these itself.
             Errand::Freeze | Errand::HandOver | Errand::End => {}
         }
     }
@@ -297,7 +298,7 @@ impl<'a> Asker<'a> {
         }
     }
 
-    /// What the agent is to do: mostly short work, sometimes everything that an agent should not do.
+    /// Returns the agent's script: mostly short work, sometimes everything that an agent should not do.
     fn script(&mut self, plan: &Plan, number: u64) -> String {
         let mark = self.campaign.host.place.marks().join(number.to_string());
         let mark = mark.display();
@@ -306,7 +307,7 @@ impl<'a> Asker<'a> {
             Some("shell") => {
                 return format!("echo prompt {number}; printf x >> {mark}; sleep 0.0{pause:02}; echo done");
             }
-            // Its script is its profile's; what it is told here it never reads.
+            // Its script is in its profile; it never reads the prompt.
             Some("unread") => return format!("prompt {number} {}", "and more ".repeat(12_000)),
             Some("loads" | "resumes") => {
                 // A prompt that is the death of its agent, and is run again after each death, never ends.
@@ -354,7 +355,8 @@ impl<'a> Asker<'a> {
         format!("say prompt {number}; mark {mark}; sleep {pause}ms; {what}; say done")
     }
 
-    /// Drives a session for a moment, whoever drove before, and goes without a word. An agent that can ask is made to.
+    /// Drives a session for a moment, in place of any other driver, and disconnects without notice. Has an
+    /// agent that supports it ask for a form.
     async fn attach(&mut self, plan: &Plan) {
         if plan.asks() {
             let what = if self.rng.chance(500) { "elicit who" } else { "read notes" };

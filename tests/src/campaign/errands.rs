@@ -1,5 +1,5 @@
-//! What brings somebody to a point that is seldom come to by chance: the matrix strikes there, a campaign that has
-//! missed it makes up for that at last.
+//! Errands lead a process to a point that it seldom reaches by chance. The matrix strikes there; a campaign
+//! that has missed a point runs its errand at last.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use crate::rng::Rng;
 /// Between two errands of a kind.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// What leads to some points.
+/// A way to reach some points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Errand {
     /// A client that drives while its agent wants something of it.
@@ -37,7 +37,7 @@ pub enum Errand {
     End,
 }
 
-/// What leads to which points.
+/// The points that each errand leads to.
 const ERRANDS: &[(Errand, &[&str])] = &[
     (Errand::Drive, &["call.", "client.", "driver"]),
     (Errand::Permit, &["permission.resolved", "respond"]),
@@ -59,7 +59,7 @@ impl Errand {
         found.map(|(errand, _)| *errand)
     }
 
-    /// The harness itself sees to these; of the others a client does.
+    /// The harness does these itself; a client does the others.
     pub fn blow(self) -> Option<Fault> {
         match self {
             Errand::Freeze => Some(Fault::WorkerFreeze),
@@ -69,8 +69,8 @@ impl Errand {
         }
     }
 
-    /// How long it takes until somebody comes there, in which nobody is to be struck elsewhere: nothing that takes
-    /// its time would ever come to pass.
+    /// Returns the time that the errand needs, during which no fault may strike elsewhere. An errand that
+    /// takes long would never end otherwise.
     pub fn peace(self) -> Duration {
         Duration::from_millis(match self {
             Errand::Freeze => 5_000,
@@ -82,7 +82,7 @@ impl Errand {
     }
 }
 
-/// Who does them.
+/// The part of the campaign that does an errand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
     /// The harness.
@@ -96,7 +96,7 @@ pub enum By {
 pub struct Errands(BTreeMap<Errand, Instant>);
 
 impl Errands {
-    /// One that leads to one of these points, and that nobody is on.
+    /// Chooses an errand that leads to one of these points and that no client is doing.
     pub fn choose<'a>(
         &mut self,
         points: impl Iterator<Item = &'a str>,
@@ -114,7 +114,8 @@ impl Errands {
     }
 }
 
-/// Whether a point is this one, before or after; or one of these, where the name ends with a dot.
+/// Returns true if a point is this one, before or after; or, where the name ends with a dot, one of this
+/// group.
 pub fn belongs(point: &str, part: &str) -> bool {
     let bare = point.strip_prefix("before.").or(point.strip_prefix("after.")).unwrap_or(point);
     match part.ends_with('.') || part.is_empty() {

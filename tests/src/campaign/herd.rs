@@ -26,7 +26,7 @@ impl Held {
         marked.then_some(Self { pid, pidfd })
     }
 
-    /// Sends it; says whether there was somebody to take it.
+    /// Sends it. Returns true if the process was there.
     pub fn signal(&self, signal: Signal) -> bool {
         let signal = rustix::process::Signal::from_named_raw(signal as i32).unwrap();
         let sent = pidfd_send_signal(self.pidfd.as_fd(), signal).is_ok();
@@ -40,7 +40,7 @@ impl Held {
 
 /// All processes below the managers of a campaign.
 pub struct Herd<'a> {
-    /// Whose they are.
+    /// The parent of these processes.
     pub host: &'a Host,
     uuid: String,
     marker: Vec<u8>,
@@ -69,7 +69,7 @@ impl<'a> Herd<'a> {
         pids.filter_map(|pid| self.held(pid)).filter(is_worker).collect()
     }
 
-    /// What a worker has started itself: its agent, mostly.
+    /// Returns the children of a worker: its agent, mostly.
     pub fn agents(&self, worker: u32) -> Vec<Held> {
         children(worker).into_iter().filter_map(|pid| self.held(pid)).collect()
     }
@@ -79,13 +79,13 @@ impl<'a> Herd<'a> {
         real::marked(&self.uuid).into_iter().filter_map(|pid| self.held(pid)).collect()
     }
 
-    /// Whose a process is.
+    /// Returns the session of a process.
     pub fn session(&self, pid: u32) -> Option<SessionId> {
-        real::marker_of(pid)?.split('/').nth(1)?.parse().ok()
+        real::session_of(pid)
     }
 }
 
-/// Whether a process is stopped.
+/// Returns true if a process is stopped.
 pub fn is_stopped(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))

@@ -1,5 +1,5 @@
-//! The daemon's keeper, and the parent of last resort: everything that loses its parents comes to this process,
-//! which is a subreaper, so that nothing can be left behind unseen.
+//! The parent of the daemon, and a subreaper: every process that loses its parents becomes a child of this
+//! one. So no leftover goes unseen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -14,10 +14,10 @@ use protocol::MARKER;
 
 use crate::real;
 
-/// How many processes of strangers stand by. Pids go round while a campaign runs, so that some of them have the
-/// pids of processes that kennel once knew.
+/// The number of unrelated processes. Pids wrap around while a campaign runs, so some of these get pids of
+/// processes that kennel once knew.
 const BYSTANDERS: usize = 48;
-/// How a bystander is ended by us. kennel never sends it.
+/// The signal that ends a bystander. kennel never sends it.
 const OURS: Signal = Signal::SIGUSR1;
 
 /// Where everything of a campaign lies.
@@ -28,7 +28,7 @@ pub struct Place {
     pub kennel: PathBuf,
     /// The programs under test.
     pub worker: PathBuf,
-    /// What plays the agents.
+    /// The fixture that plays the agents.
     pub agent: PathBuf,
     /// As whom the daemon runs, if not as ourselves.
     pub uid: Option<u32>,
@@ -95,18 +95,19 @@ struct Inner {
     wanted: bool,
     /// Deaths of the daemon that the campaign has caused and not yet seen.
     killed_at: Option<Instant>,
-    /// How often the daemon got SIGINT: at the second it waits for nobody.
+    /// The number of SIGINTs to the daemon: after the second it waits for no process.
     interrupted: u32,
     bystanders: BTreeSet<u32>,
     guard: Option<u32>,
-    /// What must never be.
+    /// Violations of what must never happen.
     wrong: Vec<String>,
     /// Ends of the daemon, by how.
     ends: BTreeMap<String, u64>,
-    /// The disk is full, or was a moment ago: a manager that cannot take the state directory over says so and
-    /// leaves.
+    /// The end of a time with a full disk. A manager that cannot take the state directory over then reports
+    /// it and exits.
     disk_full_until: Option<Instant>,
-    /// This manager was left without descriptors or processes: one that is still starting says so and leaves.
+    /// The manager that was left without descriptors or processes. One that is still starting reports it and
+    /// exits.
     starved: Option<u32>,
 }
 
@@ -116,7 +117,7 @@ impl Inner {
     }
 }
 
-/// Our children: the daemon, the bystanders, and whoever has lost its parents.
+/// Children of this process: the daemon, the bystanders, and orphans.
 pub struct Host {
     /// Where.
     pub place: Place,
@@ -146,7 +147,8 @@ impl Host {
 
     fn reap(&self) {
         loop {
-            // Looked at first and reaped under the lock: whoever signals under the lock hits nobody else.
+            // Waited for first and reaped under the lock, so that a signal sent under the lock hits the right
+            // process.
             let looked = waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT);
             match looked.ok().and_then(|status| status.pid()) {
                 Some(pid) => self.ended(pid),
@@ -157,7 +159,7 @@ impl Host {
     }
 
     fn ended(&self, pid: Pid) {
-        // Whoever spawns holds the lock until the pid is noted.
+        // The lock is held from the spawn until the pid is noted.
         let mut inner = self.inner();
         let (Ok(status), Ok(pid)) = (waitpid(pid, None), u32::try_from(pid.as_raw())) else {
             return;
@@ -237,7 +239,7 @@ impl Host {
             use std::os::unix::process::CommandExt;
             command.uid(uid).gid(uid);
         }
-        // While the lock is held nobody else reaps, so that the pid cannot become another's.
+        // Under the lock nothing else is reaped, so the pid cannot become another's.
         command.spawn().and_then(|mut child| child.wait()).is_ok_and(|end| end.success())
     }
 
@@ -303,12 +305,12 @@ impl Host {
         children.into_iter().filter(|pid| !known(pid) && real::lives(*pid)).collect()
     }
 
-    /// What was seen that must never be; told once.
+    /// Returns the violations seen so far, each once.
     pub fn wrong(&self) -> Vec<String> {
         std::mem::take(&mut self.inner().wrong)
     }
 
-    /// How the daemon ended, and how often.
+    /// Returns how the daemon ended, and how often.
     pub fn ends(&self) -> BTreeMap<String, u64> {
         self.inner().ends.clone()
     }
@@ -323,14 +325,14 @@ pub fn children(pid: u32) -> Vec<u32> {
     lists.flat_map(pids).collect()
 }
 
-/// All that is below a process.
+/// Returns all processes below a process.
 pub fn below(pid: u32) -> Vec<u32> {
     let mut found = children(pid);
     let mut at = 0;
     while let Some(next) = found.get(at).copied() {
         found.extend(children(next));
         at += 1;
-        // Whoever forks faster than this looks is not looked at to the end.
+        // A process that forks faster than this reads is not followed to the end.
         if found.len() > 2_000 {
             break;
         }
@@ -338,7 +340,7 @@ pub fn below(pid: u32) -> Vec<u32> {
     found
 }
 
-/// How many descriptors a process has open.
+/// Returns the number of descriptors that a process has open.
 pub fn descriptors(pid: u32) -> Option<usize> {
     Some(std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())
 }

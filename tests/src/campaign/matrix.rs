@@ -1,8 +1,8 @@
-//! The kill matrix: at every named point of a life, each who can die there dies.
+//! The kill matrix: at every named point of a session's life, each process that can die there is killed.
 //!
-//! A point is armed so that whoever reaches it stops and says who it is. Then the victim is killed, whoever was
-//! stopped goes on, and the time is taken until the blow is made good. One blow at a time: the next would spoil the
-//! measure.
+//! A process that reaches an armed point stops and writes its pid. The harness kills the victim, lets the
+//! stopped process go on, and measures the time to recovery. There is one blow at a time: a second would
+//! spoil the measure.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,21 +19,21 @@ use super::faults::{BREAKS, points};
 use super::herd::{Held, Herd, is_stopped};
 use crate::rng::Rng;
 
-/// How many points are armed at a time.
+/// The number of points that are armed at a time.
 const ARMED: usize = 24;
-/// How long a point is armed at first; longer where nobody came.
+/// The time for which a point is first armed; longer where no process reached it.
 const LAPSE: Duration = Duration::from_secs(2);
-/// How many times as long at most.
+/// The largest factor on that time.
 const LAPSES: u32 = 4;
-/// What a blow weighs against having been armed in vain, where it is chosen what is armed next.
+/// The weight of a blow against an attempt without one, in the choice of the next points.
 const STRUCK: u64 = 3;
-/// How long a recovery is waited for before the next blow. Not all that is struck is to come back.
+/// The longest wait for a recovery before the next blow. Some victims are not to come back.
 const RECOVERY: Duration = Duration::from_secs(3);
 
-/// Who dies.
+/// The process that is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Victim {
-    /// What the worker has started.
+    /// The worker's child.
     Agent,
     /// The worker.
     Worker,
@@ -58,16 +58,16 @@ type Key = (String, Victim);
 
 #[derive(Clone, Debug, Default)]
 struct Cell {
-    /// How often it was armed.
+    /// The number of times that it was armed.
     tries: u64,
-    /// How often nobody was there to die: no process, or none of that kind.
+    /// The number of times without a victim: no process, or none of that kind.
     absent: u64,
-    /// How often somebody died.
+    /// The number of kills.
     struck: u64,
     recovered: Vec<Duration>,
 }
 
-/// What must be seen for a blow to be made good.
+/// The event that completes the recovery from a blow.
 enum Awaits {
     /// The next manager's start.
     Manager,
@@ -109,8 +109,8 @@ impl Matrix {
         Self { rng, cells, armed: Vec::new(), pending: None, errands, peace: None }
     }
 
-    /// What would bring somebody to an armed point where nobody was struck yet; nothing while a blow is being made good,
-    /// if it is one itself.
+    /// Returns an errand that leads to an armed point without a blow so far. None during a recovery, if the
+    /// errand itself is a blow.
     pub fn errand(&mut self, by: By) -> Option<Errand> {
         let peace = self.peace.is_some_and(|(until, _)| Instant::now() < until);
         if peace || (by == By::Blow && self.pending.is_some()) {
@@ -123,7 +123,7 @@ impl Matrix {
         Some(errand)
     }
 
-    /// Arms one of those that were tried least; most of all those where nobody was struck.
+    /// Arms one of the points that were tried least, and most often one without a blow.
     pub fn arm(&mut self, directory: &Path) {
         if self.armed.len() >= ARMED {
             return;
@@ -149,8 +149,8 @@ impl Matrix {
         self.armed.push((Instant::now() + LAPSE * (tries + 1).min(LAPSES), key));
     }
 
-    /// Strikes where somebody has come to an armed point. `lives_on` says of a session that its agent lives between
-    /// prompts. Gives the number of processes killed, and whether the manager is among them.
+    /// Strikes where a process has reached an armed point. `lives_on` returns true for a session whose agent
+    /// stays between prompts. Returns the number of processes killed, and whether the manager is among them.
     pub fn tend(&mut self, herd: &Herd<'_>, lives_on: impl Fn(&SessionId) -> bool) -> (u64, bool) {
         if self.pending.as_ref().is_some_and(|pending| pending.since.elapsed() > RECOVERY) {
             self.pending = None;
@@ -162,7 +162,8 @@ impl Matrix {
             if Instant::now() < *until {
                 return true;
             }
-            // Taken back when its time is over; whoever reaches it in this very moment is met at the next look.
+            // Disarmed when its time is over. A process that reaches it in this very moment is found at the
+            // next check.
             let lapsed = std::fs::remove_file(directory.join(&key.0)).is_ok();
             if let Some(cell) = cells.get_mut(key).filter(|_| lapsed) {
                 cell.tries += 1;
@@ -176,7 +177,7 @@ impl Matrix {
     pub fn rest(&mut self, herd: &Herd<'_>) {
         (self.pending, self.peace) = (None, None);
         let directory = herd.host.place.points();
-        // Whoever took one in this very moment says so in the next, and stops.
+        // A process that took one in this very moment writes its pid next, and stops.
         self.armed.retain(|(_, key)| std::fs::remove_file(directory.join(&key.0)).is_err());
         let end = Instant::now() + LAPSE;
         while !self.armed.is_empty() && Instant::now() < end {
@@ -186,7 +187,7 @@ impl Matrix {
         self.armed.clear();
     }
 
-    /// Lets go whoever took a point long ago and only now came to say so.
+    /// Lets processes go on that took a point long ago and only now wrote their pid.
     pub fn let_go(&mut self, herd: &Herd<'_>) {
         self.meet(herd, false, |_| false);
     }
@@ -200,10 +201,10 @@ impl Matrix {
             let Some(point) = name.to_str().and_then(|name| name.strip_prefix(TOLD)) else {
                 continue;
             };
-            let told = std::fs::read_to_string(entry.path()).unwrap_or_default();
-            let mut words = told.split(' ');
+            let received = std::fs::read_to_string(entry.path()).unwrap_or_default();
+            let mut words = received.split(' ');
             let pid = words.next().and_then(|pid| pid.parse().ok()).unwrap_or(0);
-            // It says so just before it stops; it may also be dead already.
+            // The process writes its pid just before it stops; it may also be dead already.
             if is_stopped(pid) {
                 let session = words.next().and_then(|id| id.parse().ok());
                 let key =
@@ -270,7 +271,7 @@ impl Matrix {
             (_, Some(worker)) => Awaits::Death(worker),
             (_, None) => Awaits::Manager,
         };
-        // Stopped, nobody sees the end of another.
+        // The victims are stopped first, so that none sees the death of another.
         if victims.len() > 1 || with_manager {
             victims.iter().for_each(|held| _ = held.signal(Signal::SIGSTOP));
         }
@@ -283,7 +284,7 @@ impl Matrix {
         (killed, with_manager)
     }
 
-    /// The manager was struck by something else, or asked to leave: nobody's time counts.
+    /// Discards the running measures: another fault struck the manager, or a client stopped it.
     pub fn spoilt(&mut self) {
         self.pending = None;
     }
@@ -327,7 +328,7 @@ impl Matrix {
     }
 }
 
-/// Whoever was stopped at a point goes on, if it still lives.
+/// Lets a process go on that was stopped at a point, if it still lives.
 fn go_on(herd: &Herd<'_>, pid: u32) {
     if herd.host.daemon() == Some(pid) {
         herd.host.signal_daemon(Signal::SIGCONT, false);
@@ -336,11 +337,19 @@ fn go_on(herd: &Herd<'_>, pid: u32) {
     }
 }
 
-/// What part of a life a point belongs to, in the order in which they are shown.
+/// The part of a life that each point belongs to, in the order of the table.
 const CHAPTERS: &[(&str, &[&str])] = &[
     (
         "a start",
-        &["session.created", "session.started", "session.ready", "session.woken", "spawn", "welcome"],
+        &[
+            "session.created",
+            "session.started",
+            "session.ready",
+            "session.woken",
+            "spawn",
+            "spare.",
+            "welcome",
+        ],
     ),
     ("a start", &["worker.hello", "worker.welcome", "worker.sheltered", "acp.initialize", "acp.new"]),
     ("a crash", &["session.restarting", "session.failed", "dead.", "release", "kill"]),
@@ -362,7 +371,7 @@ fn chapter(point: &str) -> usize {
 }
 
 impl Matrix {
-    /// How many cells somebody died in, and how many there are.
+    /// Returns the number of cells with a kill, and the number of all cells.
     pub fn reached(&self) -> (usize, usize) {
         (self.cells.values().filter(|cell| cell.struck > 0).count(), self.cells.len())
     }
@@ -395,8 +404,9 @@ impl fmt::Display for Matrix {
     }
 }
 
-/// A cell: recovery at the median and the 99th percentile, and how often somebody died; `·` where nothing was to come
-/// back. A dash: there was nobody to die. Empty: nobody came there while it was armed.
+/// Returns a cell's text: recovery at the median and the 99th percentile, and the number of kills. `·`:
+/// nothing was to come back. A dash: there was no victim. Empty: no process reached the point while it was
+/// armed.
 fn shown(cell: &Cell) -> String {
     match (cell.struck, cell.recovered.is_empty()) {
         (0, _) if cell.absent > 0 => "–".into(),

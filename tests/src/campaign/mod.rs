@@ -1,8 +1,8 @@
-//! The kill harness: a daemon with many sessions, clients that never rest, faults by the dozen each second, and
-//! now and then a quiet moment in which everything must be as if nothing had happened.
+//! The kill harness: a daemon with many sessions, clients that never rest, and dozens of faults each second.
+//! Now and then comes a quiet moment, in which everything must be as if nothing had happened.
 //!
-//! The same history checker judges it that judges the simulation. The seed decides the schedule of faults and
-//! what clients ask; it also runs the simulation, which it replays whole.
+//! The simulation's history checker judges it, too. The seed decides the schedule of faults and the clients'
+//! requests. It also runs the simulation, which it replays whole.
 
 mod audit;
 mod clients;
@@ -43,22 +43,22 @@ use place::{DISK, alone_with_mounts, own_disk, prepare};
 use subscribers::{Manner, Stopwatch, Subscriber};
 use tally::{Missed, Seen, Tally};
 
-/// How long anything may take to come to rest.
+/// The longest time until everything is at rest.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How many ask.
+/// The number of clients.
 const CLIENTS: usize = 8;
 
-/// How long points that were not reached are still waited for when all else has been done.
+/// The time to wait for points that were not reached, when all else is done.
 const POINTS_ONLY: Duration = Duration::from_secs(90);
 
 /// Kills between two quiet moments.
 const STORM: u64 = 250;
 
-/// How often the matrix looks who has come to a point.
+/// The interval between the matrix's checks of the armed points.
 const MATRIX_LOOK: Duration = Duration::from_millis(2);
 
-/// How often it looks, while there is quiet, who has come to one late.
+/// The interval between checks for processes at a point during quiet.
 const LET_GO: Duration = Duration::from_millis(50);
 
 /// In how many of 1,000 looks something happens beside the matrix.
@@ -67,12 +67,12 @@ const MATRIX_STIR: u64 = 1;
 /// Steps of the simulation of the same seed.
 const STEPS: usize = 2_000;
 
-/// What is to be run.
+/// The options of a run.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How many sessions.
+    /// The number of sessions.
     pub sessions: usize,
-    /// How many kills.
+    /// The number of kills.
     pub kills: u64,
     /// Decides the schedule of faults.
     pub seed: u64,
@@ -86,7 +86,7 @@ pub struct Options {
     pub matrix: bool,
 }
 
-/// What subscribers do.
+/// The behaviour of subscribers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Storm,
@@ -101,7 +101,7 @@ pub struct Campaign {
     host: Arc<Host>,
     client: Client,
     plans: Vec<Plan>,
-    /// Read by whoever asks something, written by the quiet.
+    /// Requests hold it for reading, a quiet moment for writing.
     gate: RwLock<()>,
     mode: watch::Sender<Mode>,
     caught_up: AtomicUsize,
@@ -133,7 +133,7 @@ impl Campaign {
         self.stopwatch.lock().unwrap()
     }
 
-    /// What can be done so that somebody comes to a point of the matrix, or to one that was missed.
+    /// Returns an errand that leads to a point of the matrix, or to a point that was missed.
     fn errand(&self, by: By) -> Option<Errand> {
         match &mut *self.matrix() {
             Some(matrix) => matrix.errand(by),
@@ -159,7 +159,8 @@ impl Campaign {
         self.seen().tokens.push((id.clone(), token));
     }
 
-    /// A client was told no. That is fine, unless it was told nothing. A daemon without descriptors says so.
+    /// Counts a refusal of a client's request. It must carry a message. A daemon without descriptors may
+    /// refuse.
     fn refused(&self, id: Option<&SessionId>, problem: &Problem) {
         if problem.status == 0 || problem.status >= 500 && problem.code != "overloaded" {
             self.violation(id, format!("{}: {}", problem.code, problem.detail));
@@ -194,7 +195,7 @@ impl Campaign {
         if only.is_empty() {
             let possible = |fault: &&Fault| match fault {
                 Fault::Point => points_exist,
-                // setrlimit(2): whoever is root is not bound by it.
+                // setrlimit(2): root is not bound by it.
                 Fault::NoProcess => self.options.uid.is_some() || !nix::unistd::geteuid().is_root(),
                 Fault::DiskFull => disk,
                 _ => true,
@@ -405,7 +406,7 @@ impl Campaign {
         }
     }
 
-    /// Nobody stays stopped at a point of the matrix, however late he says that he is there.
+    /// Lets every process go on that stops at a point of the matrix, however late.
     async fn let_go(&self, herd: &Herd<'_>) {
         loop {
             tokio::time::sleep(LET_GO).await;

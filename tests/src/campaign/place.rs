@@ -11,7 +11,8 @@ use crate::real;
 /// The journal's own file system, where the disk may be full, in bytes.
 pub(crate) const DISK: u64 = 4 << 30;
 
-/// What this process mounts from here on is seen by nobody else and ends with it. Needs rights.
+/// Moves this process into a mount namespace of its own. Its later mounts are invisible outside and end with
+/// it. Needs rights.
 pub(crate) fn alone_with_mounts() -> bool {
     use nix::mount::{MsFlags, mount};
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;

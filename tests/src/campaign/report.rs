@@ -1,4 +1,4 @@
-//! What came of a campaign, as a table.
+//! The results of a campaign, as a table.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use super::Options;
 use super::matrix::{Matrix, spread};
 use crate::history::Violation;
 
-/// What became of prompts.
+/// The ends of prompts.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Prompts {
     accepted: usize,
@@ -40,12 +40,12 @@ impl Prompts {
     }
 }
 
-/// What was found that should be nowhere.
+/// Processes and files that should not exist.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Leftovers {
     /// Processes without a session.
     pub orphans: usize,
-    /// Dead children that nobody reaped.
+    /// Dead children that were not reaped.
     pub zombies: usize,
     /// Strangers' processes that were hit.
     pub strangers: usize,
@@ -57,23 +57,23 @@ pub struct Leftovers {
 
 /// A campaign's end.
 pub struct Report {
-    /// What was asked for.
+    /// The options of the run.
     pub options: Options,
-    /// How long it took.
+    /// The duration of the run.
     pub took: Duration,
-    /// How often each fault struck.
+    /// The number of strikes of each fault.
     pub struck: BTreeMap<String, u64>,
-    /// How often each point was reached while it was armed.
+    /// The number of times that each point was reached while it was armed.
     pub reached: BTreeMap<String, u64>,
     /// Processes killed.
     pub kills: u64,
     /// Quiet moments in which everything was looked at.
     pub quiets: u64,
-    /// How often a subscriber stopped reading.
+    /// The number of times that a subscriber stopped reading.
     pub slow_reads: u64,
-    /// What clients were refused, by code.
+    /// The refusals of clients' requests, by code.
     pub refusals: BTreeMap<String, u64>,
-    /// How managers ended.
+    /// The ends of managers.
     pub manager_ends: BTreeMap<String, u64>,
     /// Events recorded.
     pub events: usize,
@@ -83,17 +83,17 @@ pub struct Report {
     pub failed: usize,
     /// Prompts.
     pub prompts: Prompts,
-    /// What should be nowhere.
+    /// Processes and files that should not exist.
     pub leftovers: Leftovers,
     /// From a worker's death to its session's readiness, less the backoff.
     pub workers: Vec<Duration>,
     /// From the manager's death to its successor's start.
     pub managers: Vec<Duration>,
-    /// Who died where, and how long it took to make it good.
+    /// The kills at each point, and the times to recovery.
     pub matrix: Option<Matrix>,
     /// The last lines of the daemon's log.
     pub log: String,
-    /// What must never be.
+    /// The violations.
     pub violations: Vec<Violation>,
 }
 

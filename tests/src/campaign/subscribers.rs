@@ -1,4 +1,4 @@
-//! Who watches: streams of events that break off, are read slowly, and go on after the last event that was seen.
+//! Subscribers: streams of events that break off, are read slowly, and go on after the last event.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,10 +9,10 @@ use protocol::{EventId, SessionId};
 use super::{Campaign, Mode, PATIENCE};
 use crate::rng::Rng;
 
-/// How a subscriber behaves.
+/// The behaviour of a subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manner {
-    /// Reads at once, and tells the time of what it sees. Its view is what the others are held against.
+    /// Reads at once, and times the events. The other subscribers are compared with it.
     Recorder,
     /// Leaves now and then in the middle of the stream.
     Fickle,
@@ -77,7 +77,7 @@ impl<'a> Subscriber<'a> {
     async fn follow(&mut self) {
         if let Ok(mut events) = self.campaign.client.events(&self.path(true)).await {
             while let Ok(Some(frame)) = events.next().await {
-                // A frame without an id is no event: the daemon says why it ends the stream.
+                // A frame without an id is no event: the daemon gives the reason why it ends the stream.
                 if frame.id.is_none() {
                     break;
                 }
@@ -127,7 +127,7 @@ impl<'a> Subscriber<'a> {
     }
 }
 
-/// How long it took: from a death that the campaign has caused to the session that is ready again.
+/// The time from a death that the campaign has caused until the session is ready again.
 #[derive(Default)]
 pub struct Stopwatch {
     /// When a process was struck.

@@ -1,4 +1,4 @@
-//! What a campaign counts, and what it has seen.
+//! The counts of a campaign, and the observations.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub(crate) struct Tally {
     pub(crate) quiets: u64,
 }
 
-/// What was seen since the last quiet moment, to be told to the history in order.
+/// Observations since the last quiet moment, for the history, in order.
 #[derive(Default)]
 pub(crate) struct Seen {
     pub(crate) events: Vec<Arc<Event>>,
@@ -32,7 +32,7 @@ pub(crate) struct Seen {
     pub(crate) violations: Vec<(Option<SessionId>, String)>,
 }
 
-/// Points that nobody has reached when all kills are done.
+/// Points that no process has reached when all kills are done.
 pub(crate) struct Missed {
     pub(crate) rng: Rng,
     pub(crate) points: Vec<String>,

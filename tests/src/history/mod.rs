@@ -1,8 +1,8 @@
-//! The history checker: what must be true of everything that was ever recorded, shown or answered.
+//! The history checker: the invariants of everything that was ever recorded, shown or answered.
 //!
-//! It is fed the journal's events in their order, and facts that stand in no event: what clients were answered,
-//! what subscribers saw, which workers were let begin and which ended. It knows nothing of how the events came
-//! to be, so the same checker judges the simulation and real processes.
+//! Its input is the journal's events in their order, and facts that no event holds: the clients' answers, the
+//! subscribers' views, the workers that were let begin and those that ended. It does not know the source of
+//! the events, so one checker judges both the simulation and real processes.
 //!
 //! A violation comes with the lines of the history that are about its session.
 
@@ -19,17 +19,17 @@ use protocol::{EventId, Exit, Incarnation, PromptId, SessionId};
 pub use session::MISSING;
 use session::{Place, SessionView};
 
-/// How many lines of history a violation shows.
+/// The number of history lines that a violation shows.
 const LINES: usize = 40;
-/// After so many violations the first ones say it all.
+/// The number of violations after which the checker stops.
 const ENOUGH: usize = 20;
 
 /// Something that must never be.
 #[derive(Clone, Debug)]
 pub struct Violation {
-    /// What, in words.
+    /// The text of the violation.
     pub what: String,
-    /// What had happened to the session, or to all, up to then.
+    /// The history of the session, or of all, up to then.
     pub history: Vec<String>,
 }
 
@@ -47,7 +47,7 @@ impl fmt::Display for Violation {
 struct Subscriber {
     session: Option<SessionId>,
     cursor: EventId,
-    /// Seen before the journal told of it.
+    /// Events that a subscriber received before the journal showed them.
     early: Vec<Arc<Event>>,
 }
 
@@ -77,7 +77,7 @@ pub struct History {
     violations: Vec<Violation>,
 }
 
-/// What is wrong with this whole journal, at whose end nothing may be open.
+/// Returns the violations of this whole journal. Nothing may be open at its end.
 pub fn of(events: &[Event]) -> Vec<Violation> {
     let mut history = History::new();
     for event in events {
@@ -92,13 +92,13 @@ impl History {
         Self::default()
     }
 
-    /// From now on no two requests send the same text to the same session, but for a retry under the same
-    /// idempotency key: a text that is accepted twice was doubled.
+    /// Declares that from now on no two requests send the same text to the same session, except for a retry
+    /// under the same idempotency key. So a text that is accepted twice was doubled.
     pub fn texts_are_unique(&mut self) {
         self.unique_texts = true;
     }
 
-    /// All that was found so far.
+    /// Returns all violations so far.
     pub fn violations(&self) -> &[Violation] {
         &self.violations
     }
@@ -109,7 +109,7 @@ impl History {
         self.lines[skip..].iter().map(line).collect()
     }
 
-    // --- what the journal says ---
+    // --- the journal ---
 
     /// The next event of the journal.
     pub fn event(&mut self, event: &Arc<Event>) {
@@ -161,7 +161,7 @@ impl History {
             &event.kind
         {
             match self.sessions.get_mut(child).map(|view| &mut view.task) {
-                Some(Some(told)) if !*told => *told = true,
+                Some(Some(received)) if !*received => *received = true,
                 Some(Some(_)) => found.push(format!("the end of sub-agent {child} was told before")),
                 Some(None) | None => found.push(format!("{child} is no sub-agent")),
             }
@@ -205,8 +205,8 @@ impl History {
         }
     }
 
-    /// A session was removed whose events may not all have been seen: from then on nobody is shown them. What is
-    /// known of its life is not judged.
+    /// Notes the removal of a session whose events may be incomplete here. No subscriber receives them from
+    /// then on, and the checker does not judge the session's life.
     pub fn removed_unseen(&mut self, event: &Arc<Event>) {
         let Some(id) = &event.session else { return };
         self.sessions.remove(id);
@@ -260,7 +260,7 @@ impl History {
         }
     }
 
-    /// A client was told that its prompt is accepted, under this idempotency key.
+    /// Notes that a client's prompt was accepted, under this idempotency key.
     pub fn acknowledged(&mut self, id: &SessionId, prompt: PromptId, key: Option<&str>) {
         self.fact(Some(id), format!("a client hears that {prompt} is accepted"));
         self.acknowledged.push((id.clone(), prompt));
@@ -269,7 +269,7 @@ impl History {
         }
     }
 
-    /// A client was told that its session is created, under this idempotency key.
+    /// Notes that a client's session was created, under this idempotency key.
     pub fn created(&mut self, id: &SessionId, key: Option<&str>) {
         self.fact(Some(id), "a client hears that it is created".into());
         if let Some(key) = key {
@@ -285,7 +285,7 @@ impl History {
         }
     }
 
-    /// A client was told a session's token.
+    /// Notes a session's token that a client received.
     pub fn token(&mut self, id: &SessionId, token: &str) {
         let Some(view) = self.sessions.get_mut(id) else {
             return;
@@ -310,16 +310,16 @@ impl History {
             return;
         };
         if event.id > self.last {
-            // It may be quicker than whoever feeds this history.
+            // A subscriber may be quicker than the source of this history.
             subscriber.early.push(event.clone());
             return;
         }
         let (session, cursor) = (subscriber.session.clone(), subscriber.cursor);
         subscriber.cursor = event.id;
         let of_removed = |id: &SessionId| self.deleted.get(id).is_some_and(|(at, _)| event.id < *at);
-        let told = self.journal.binary_search_by_key(&event.id, |event| event.id).is_ok();
-        if event.id > cursor && !told && event.session.as_ref().is_some_and(of_removed) {
-            // From memory; whoever reads the journal is not shown it.
+        let received = self.journal.binary_search_by_key(&event.id, |event| event.id).is_ok();
+        if event.id > cursor && !received && event.session.as_ref().is_some_and(of_removed) {
+            // It came from memory; a reader of the journal does not receive it.
             return;
         }
         let what = match self.next_after(cursor, event.id, session.as_ref()) {
@@ -334,7 +334,7 @@ impl History {
         self.violation(event.session.as_ref(), what);
     }
 
-    /// The subscriber was told that it has seen all up to `upto`.
+    /// Notes that the subscriber has received everything up to `upto`.
     pub fn caught_up(&mut self, name: &str, upto: EventId) {
         let Some(subscriber) = self.subscribers.get_mut(name) else {
             return;
@@ -347,12 +347,12 @@ impl History {
         }
     }
 
-    /// The first event after `cursor` and up to `upto` that whoever follows `session` must be shown.
+    /// Returns the first event after `cursor` and up to `upto` that a subscriber of `session` must receive.
     fn next_after(&self, cursor: EventId, upto: EventId, session: Option<&SessionId>) -> Option<&Arc<Event>> {
         let start = self.journal.partition_point(|event| event.id <= cursor);
         self.journal[start..].iter().take_while(|event| event.id <= upto).find(|event| {
             let mine = session.is_none() || event.session.as_ref() == session;
-            // A removed session's events are removed too, but for the one that says so.
+            // A removed session's events are removed too, except for the removal itself.
             let removed = event
                 .session
                 .as_ref()
@@ -376,8 +376,8 @@ impl History {
 
     // --- the end ---
 
-    /// The end of the run. `open` are the prompts that the manager says have not ended: waiting, running or
-    /// held by a failed session.
+    /// Checks the end of the run. `open` are the prompts that have not ended, as the manager lists them:
+    /// waiting, running or held by a failed session.
     pub fn finish(&mut self, open: &BTreeSet<PromptId>) -> &[Violation] {
         for (id, prompt) in std::mem::take(&mut self.acknowledged) {
             if !self.accepted.contains(&prompt) {

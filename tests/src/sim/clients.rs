@@ -15,10 +15,10 @@ use protocol::{CallId, EventId, PermissionId, PromptId, SessionId};
 use super::{Sim, What};
 use crate::sample;
 
-/// How many events are shown at once, and how many the manager keeps for those that are behind.
+/// The number of events that are shown at once, and that the manager keeps for slow subscribers.
 const SHOWN: usize = 16;
 
-/// What a client asks.
+/// A client's request.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub client: usize,
@@ -27,7 +27,7 @@ pub struct Request {
     pub key: Option<String>,
 }
 
-/// What it is told.
+/// The answer to it.
 #[derive(Clone, Debug)]
 pub enum Answer {
     Done(Reply),
@@ -46,12 +46,12 @@ impl Request {
         Some((scope, self.key.clone()?))
     }
 
-    /// Whether this is that one: a client asks one thing at a time.
+    /// Returns true if this is that request: a client has one request at a time.
     pub fn is(&self, other: &Request) -> bool {
         self.client == other.client
     }
 
-    /// What is compared when a key is used again.
+    /// Returns the text that is compared when a key is used again.
     pub fn body(&self) -> String {
         match &self.ask {
             Ask::One(id, Input::Command(Command::Prompt(prompt))) => format!("{id}: {}", prompt.text),
@@ -215,7 +215,7 @@ impl Sim {
         format!("text {}", self.counter).into()
     }
 
-    /// What goes with a prompt: to agents that take no attachments, rarely.
+    /// Returns attachments for a prompt; rarely to agents that take none.
     fn attachments(&mut self, session: &Session) -> Arc<[Attachment]> {
         let takes = matches!(session.spec.agent, Agent::Acp { .. });
         if !self.rng.chance(if takes { 400 } else { 20 }) {
@@ -297,7 +297,7 @@ impl Sim {
         if !calls.is_empty() && self.rng.chance(600) || self.rng.chance(10) {
             return Some(self.some_call_answer(&session, &calls));
         }
-        // Who drives matters most while a client is asked.
+        // The driver matters most while a call is open.
         if self.rng.chance(if calls.is_empty() { 60 } else { 400 }) {
             return self.some_client(&session);
         }
@@ -421,7 +421,7 @@ impl Sim {
             return;
         };
         self.published = last;
-        self.told.extend(
+        self.records.extend(
             events
                 .iter()
                 .map(|event| format!("{} {} {:?} {:?}", self.now, event.id, event.session, event.kind)),

@@ -1,4 +1,4 @@
-//! What the simulated disk remembers.
+//! The simulated disk's content.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use protocol::{EventId, Incarnation, PromptId, SessionId};
 pub struct UsedKey {
     /// Within what the key is unique, and the key.
     pub key: (String, String),
-    /// What was asked.
+    /// The request.
     pub request: String,
-    /// What was answered.
+    /// The reply.
     pub reply: Reply,
 }
 
-/// What a power cut leaves.
+/// The content that survives a power cut.
 #[derive(Clone, Debug, Default)]
 struct Synced {
     sessions: BTreeMap<SessionId, Arc<Session>>,
@@ -70,7 +70,7 @@ impl Journal {
                 self.attached.insert(*prompt, what.clone());
             }
         }
-        // What was recorded of a session in the very batch that removed it is gone with it.
+        // A batch that removes a session also removes the session's other records in it.
         let removed: Vec<&SessionId> =
             changes.iter().filter_map(|change| Some(&change.removed.as_ref()?.0)).collect();
         self.events.extend(
@@ -140,7 +140,7 @@ impl Journal {
         self.events[start..].iter().take_while(|event| event.id <= upto).take(limit).cloned().collect()
     }
 
-    /// What was answered to a key.
+    /// Returns the reply under a key.
     pub fn used(&self, key: &(String, String)) -> Option<&UsedKey> {
         self.keys.get(key).map(|(used, _)| used)
     }
@@ -153,8 +153,8 @@ impl Journal {
         differs.then(|| format!("{} has {:?}, kept is {found:?}", prompt.id, prompt.attachments))
     }
 
-    /// What a new manager finds: the sessions in their written form, the texts of their prompts from a table
-    /// of their own.
+    /// Returns the fleet that a new manager loads: the sessions in their written form, the texts of their
+    /// prompts from a table of their own.
     pub fn load(&self) -> Result<Fleet, String> {
         let mut sessions = Vec::new();
         for stored in self.sessions.values() {

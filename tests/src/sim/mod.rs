@@ -1,8 +1,8 @@
-//! The simulation: the real core, a shell around it that may die between any two of its acts, and a machine on
-//! which everything goes wrong, all decided by one seed.
+//! The simulation: the real core, a shell around it that may die between any two of its acts, and a machine
+//! on which everything goes wrong. One seed decides all of it.
 //!
-//! Time is a number. What is to happen lies in a heap by its time; the loop takes the next of it, and lets the
-//! manager act. After the given number of steps nothing goes wrong any more, and everything must come to rest.
+//! Time is a number. A heap holds the next acts by their time; the loop takes the first, and lets the manager
+//! act. After the given number of steps nothing goes wrong any more, and everything must come to rest.
 
 mod clients;
 mod journal;
@@ -23,17 +23,17 @@ use journal::Journal;
 use shell::{Crashed, Manager};
 use world::{Act, Key, World};
 
-/// How many who ask, and how many who watch.
+/// The number of clients, and of subscribers.
 const CLIENTS: usize = 3;
 const SUBSCRIBERS: usize = 3;
-/// Where the wall clock begins: far from the one that deadlines use.
+/// The start of the wall clock: far from the clock that deadlines use.
 const AHEAD: u64 = 1_700_000_000_000;
-/// How far somebody sets it, in milliseconds.
+/// The jump of the wall clock, in milliseconds.
 const HOUR: u64 = 60 * 60 * 1000;
 /// Steps after which a world without faults must have come to rest.
 const PATIENCE: usize = 20_000;
 
-/// What occurred in a run, by name.
+/// The names of everything that occurred in a run.
 #[derive(Clone, Debug, Default)]
 pub struct Coverage {
     /// Kinds of effects that were done.
@@ -42,19 +42,19 @@ pub struct Coverage {
     pub events: BTreeSet<&'static str>,
     /// States that a session was in.
     pub states: BTreeSet<&'static str>,
-    /// How far turns were.
+    /// Phases that turns were in.
     pub phases: BTreeSet<&'static str>,
-    /// What processes were ended for.
+    /// Reasons for which processes were ended.
     pub whys: BTreeSet<&'static str>,
-    /// What was observed of processes.
+    /// Observations of processes.
     pub seen: BTreeSet<&'static str>,
-    /// What was wanted of sessions.
+    /// Commands to sessions.
     pub commands: BTreeSet<&'static str>,
     /// Codes of refusals.
     pub refusals: BTreeSet<&'static str>,
-    /// How often a manager started.
+    /// The number of managers that started.
     pub managers: u64,
-    /// How often a process was told to end before that was on record.
+    /// The number of processes that were signalled before the end was on record.
     pub acted_first: u64,
 }
 
@@ -69,7 +69,7 @@ impl Coverage {
         }
     }
 
-    /// What occurred in either.
+    /// Adds another run's coverage.
     pub fn join(&mut self, other: Coverage) {
         self.effects.extend(other.effects);
         self.events.extend(other.events);
@@ -84,7 +84,7 @@ impl Coverage {
     }
 }
 
-/// What is going to happen.
+/// A future act.
 #[derive(Debug)]
 enum What {
     Client(usize),
@@ -94,7 +94,7 @@ enum What {
     Proc(Key, Act),
 }
 
-/// What is going to happen, in the order of time; within the same moment in the order it was decided.
+/// A future act with its time; acts of the same moment come in the order of their decision.
 struct Later(u64, u64, What);
 
 impl Later {
@@ -126,12 +126,12 @@ impl Ord for Later {
 struct Sim {
     rng: Rng,
     now: u64,
-    /// How far the wall clock is ahead of `now`.
+    /// The distance of the wall clock from `now`.
     wall_ahead: u64,
-    /// What decides when somebody sets it; it decides nothing else. None: it runs on for ever.
+    /// Decides the jumps of the wall clock, and nothing else. None: it never jumps.
     sets_clock: Option<Rng>,
-    /// What was recorded, and when, but for what the wall clock said.
-    told: Vec<String>,
+    /// The records and their times, without those of the wall clock.
+    records: Vec<String>,
     booted_at: u64,
     decided: u64,
     later: BinaryHeap<Reverse<Later>>,
@@ -140,7 +140,7 @@ struct Sim {
     world: World,
     journal: Journal,
     journal_fails_until: u64,
-    /// What is kept back on the full disk is enough for ends.
+    /// True if the reserve on the full disk is enough for ends.
     ends_fit: bool,
     manager: Option<Manager>,
     /// Counts the managers.
@@ -151,7 +151,7 @@ struct Sim {
     counter: u64,
     /// Its workers die young.
     doomed: Option<SessionId>,
-    /// Questions of which somebody was told that the answer counts.
+    /// Permissions whose answer the manager has confirmed to a client.
     permitted: BTreeSet<PermissionId>,
     /// Calls that were answered.
     called: BTreeSet<CallId>,
@@ -168,8 +168,8 @@ pub fn run(seed: u64, steps: usize) -> Result<Coverage, String> {
     run_by(seed, steps, false).map(|(coverage, _)| coverage)
 }
 
-/// As [`run`], with a wall clock that is set an hour ahead or back now and then, or never. Gives what was recorded, and when by
-/// the clock that nobody can set.
+/// Like [`run`], with a wall clock that jumps by an hour now and then, or never. Returns the records, and
+/// their times by the clock that no one can set.
 ///
 /// # Errors
 /// As [`run`].
@@ -179,7 +179,7 @@ pub fn run_by(seed: u64, steps: usize, sets_clock: bool) -> Result<(Coverage, Ve
         now: 1_000_000,
         wall_ahead: AHEAD,
         sets_clock: sets_clock.then(|| Rng::new(seed ^ AHEAD)),
-        told: Vec::new(),
+        records: Vec::new(),
         booted_at: 0,
         decided: 0,
         later: BinaryHeap::new(),
@@ -221,7 +221,7 @@ pub fn run_by(seed: u64, steps: usize, sets_clock: bool) -> Result<(Coverage, Ve
         Some(problem) => Err(sim.report(seed, problem)),
         None => {
             sim.coverage.managers = sim.generation;
-            Ok((sim.coverage, sim.told))
+            Ok((sim.coverage, sim.records))
         }
     }
 }
@@ -399,7 +399,7 @@ impl Sim {
         self.manager.iter_mut().for_each(|manager| manager.inbox.push_back(request.clone()));
     }
 
-    /// What hung goes on, what was deaf hears.
+    /// Ends every hang: processes go on and react to signals.
     fn all_well(&mut self) {
         for key in self.world.alive() {
             if let Some(prompt) = self.world.recover(key, self.now) {
@@ -452,6 +452,9 @@ impl Sim {
         }
         for key in self.world.alive() {
             let proc = &self.world.procs[key];
+            if self.manager.as_ref().is_some_and(|manager| manager.has_spare(key)) {
+                continue;
+            }
             let known = sessions.iter().find(|session| session.id == proc.session);
             if known.is_none_or(|session| {
                 session.pid() != Some(proc.pid) || session.incarnation != proc.incarnation

@@ -171,20 +171,20 @@ async fn an_agent_whose_program_is_missing_for_a_while_is_waited_for_and_keeps_i
             *busy.borrow_mut() = Some(std::fs::OpenOptions::new().append(true).open(&program).unwrap());
         }),
     ];
-    for (said, away) in ways {
+    for (result, away) in ways {
         away();
         kill(host.pid(&id).await);
         // More starts than the budget of restarts has.
         let mut failed = 0;
         let mut stream = host.manager.subscribe(Some(0), Some(id.clone()));
         while failed < 6 {
-            let records = tokio::time::timeout(BOUND, stream.next()).await.expect(said).unwrap().unwrap();
+            let records = tokio::time::timeout(BOUND, stream.next()).await.expect(result).unwrap().unwrap();
             for record in records {
                 let event = record.event().unwrap();
                 if let EventKind::SessionRestarting { reason, .. } = &event.kind
                     && event.incarnation > incarnation
                 {
-                    assert!(reason.contains(said), "{said}: {reason}");
+                    assert!(reason.contains(result), "{result}: {reason}");
                     failed += 1;
                 }
             }
@@ -193,11 +193,11 @@ async fn an_agent_whose_program_is_missing_for_a_while_is_waited_for_and_keeps_i
         let next = place.join("next");
         std::os::unix::fs::symlink(&kept, &next).unwrap();
         std::fs::rename(&next, &program).unwrap();
-        assert_eq!(restarted(&host, &id, incarnation + 1).await.0, Restore::Loaded, "{said}");
+        assert_eq!(restarted(&host, &id, incarnation + 1).await.0, Restore::Loaded, "{result}");
         assert_eq!(
             host.run(&id, "recall").await.split(' ').nth(3),
             Some("0"),
-            "{said}: it is told nothing anew"
+            "{result}: it is told nothing anew"
         );
         incarnation = host.manager.get_session(&id).await.unwrap().incarnation;
     }
@@ -220,8 +220,8 @@ async fn an_agent_that_hangs_over_its_conversation_takes_the_next_way_back_into_
         assert_eq!(restarted(&host, &id, 2).await.0, restore, "{agent}");
         assert_eq!(host.run(&id, "recall").await, recalled, "{agent}");
         assert_eq!(host.manager.get_session(&id).await.unwrap().incarnation, 2, "{agent}: it took one process");
-        let said = |kind: &EventKind| matches!(kind, EventKind::SystemMessage { text } if text.contains("says nothing any more"));
-        host.event(&id, "why", said).await;
+        let result = |kind: &EventKind| matches!(kind, EventKind::SystemMessage { text } if text.contains("says nothing any more"));
+        host.event(&id, "why", result).await;
     });
     let [one, two] = all;
     tokio::join!(one, two);
@@ -260,7 +260,7 @@ async fn what_is_set_in_an_agent_stays_set_whoever_dies() {
     kill(host.pid(&id).await);
     restarted(&host, &id, 2).await;
     assert_eq!(host.run(&id, "settings").await, "mode code effort high brief true");
-    // While nobody is there to set it, it waits.
+    // The setting waits for the next process.
     host.manager.stop_session(&id, Default::default()).await.unwrap();
     assert_eq!(set("effort", "low").await.unwrap().answer, None);
     assert_eq!(host.manager.settings(&id).await.unwrap().waiting["effort"], "low");

@@ -1,5 +1,5 @@
-//! Agents that live between prompts and speak ACP, on real processes: the fixture `acp-agent`, which does what its
-//! prompts say.
+//! Agents that stay between prompts and speak ACP, on real processes: the fixture `acp-agent`, which follows
+//! its prompts.
 
 mod conversations;
 mod permissions;
@@ -12,7 +12,7 @@ use manager::protocol::api::*;
 use manager::protocol::event::{EventKind, Outcome};
 use manager::protocol::{PromptId, Restore, SessionId};
 
-/// A manager with an agent of each kind: what it can, and what its profile says more.
+/// Returns a manager with an agent of each kind, by its abilities and by the options of its profile.
 async fn host() -> Host {
     let host = Host::new().await;
     let memory = host.dir.path().join("memory");

@@ -39,7 +39,7 @@ async fn a_parked_permission_waits_for_the_first_answer_and_survives_nobody_look
 #[tokio::test]
 async fn the_policy_of_a_session_answers_for_everybody() {
     let host = host().await;
-    for (agent, script, said) in [
+    for (agent, script, output) in [
         ("allows", "ask t1", "answered yes"),
         ("denies", "ask t1", "answered no"),
         ("ruled", "ask t1 read /etc/passwd", "answered yes"),
@@ -49,7 +49,7 @@ async fn the_policy_of_a_session_answers_for_everybody() {
         ("impatient", "ask t1", "answered no"),
     ] {
         let id = session(&host, agent).await;
-        assert_eq!(host.run(&id, script).await, said, "{agent}: {script}");
+        assert_eq!(host.run(&id, script).await, output, "{agent}: {script}");
         let by = host.events(&id).await.into_iter().find_map(|event| match event.kind {
             EventKind::PermissionResolved { by, .. } => Some(by),
             _ => None,
@@ -90,7 +90,7 @@ async fn a_permission_is_answered_by_a_manager_that_came_later() {
     host.send(&id, "ask t1").await;
     asked(&host, &id).await;
     let host = host.restarted().await;
-    // Its worker ended with the manager: the question is said to be over, and the session is there again.
+    // Its worker ended with the manager: the question expires, and the session is there again.
     host.event(&id, "its end", |kind| matches!(kind, EventKind::PermissionExpired { .. })).await;
     host.manager.wait(&id, WaitFor::Idle, Some(BOUND)).await.unwrap();
     assert_eq!(host.manager.get_session(&id).await.unwrap().restore, Some(Restore::Loaded));

@@ -83,8 +83,8 @@ async fn commands_of_an_agent_end_with_the_turn_that_started_them_however_it_end
         }
         let info = host.manager.get_session(&id).await.unwrap();
         assert_eq!((info.incarnation, info.pid), (1, Some(worker)), "{agent}: the agent lives");
-        let said = |kind: &EventKind| matches!(kind, EventKind::SystemMessage { text } if text.contains("1 process"));
-        host.event(&id, "what was left behind", said).await;
+        let output = |kind: &EventKind| matches!(kind, EventKind::SystemMessage { text } if text.contains("1 process"));
+        host.event(&id, "what was left behind", output).await;
     }
     host.manager.shutdown().await;
 }

@@ -34,8 +34,8 @@ async fn an_error_of_the_agent_is_said_and_is_no_crash() {
     let id = session(&host, "plain").await;
     let prompt = host.send(&id, "fail the model is down").await;
     assert_eq!(completed(&host, &id, prompt).await, (Outcome::Completed, "error".into()));
-    let said = |kind: &EventKind| matches!(kind, EventKind::SystemMessage { text } if text.contains("the model is down"));
-    host.event(&id, "its words", said).await;
+    let output = |kind: &EventKind| matches!(kind, EventKind::SystemMessage { text } if text.contains("the model is down"));
+    host.event(&id, "its words", output).await;
     assert_eq!(host.run(&id, "say fine").await, "fine");
     host.manager.shutdown().await;
 }
@@ -47,8 +47,9 @@ async fn an_error_of_its_model_that_an_agent_gives_as_its_answer_is_said() {
     let prompt = host.send(&id, "say API Error: 529 overloaded").await;
     assert_eq!(completed(&host, &id, prompt).await, (Outcome::Completed, "end_turn".into()));
     let words = "an error of its model: API Error: 529 overloaded";
-    let said = |kind: &EventKind| matches!(kind, EventKind::SystemMessage { text } if text.ends_with(words));
-    host.event(&id, "that it is an error", said).await;
+    let output =
+        |kind: &EventKind| matches!(kind, EventKind::SystemMessage { text } if text.ends_with(words));
+    host.event(&id, "that it is an error", output).await;
     host.manager.shutdown().await;
 }
 

@@ -38,14 +38,14 @@ pub(crate) struct Editor {
     pub stdin: Option<ChildStdin>,
     lines: Receiver<Value>,
     next: u64,
-    /// What it was told and asked so far, in order.
+    /// All notifications and requests so far, in order.
     pub(crate) seen: Vec<Value>,
-    /// Answers that nobody has looked at.
+    /// Answers that no test has read yet.
     answers: Vec<Value>,
 }
 
 impl Editor {
-    /// Starts it, and says hello.
+    /// Starts it, and sends `initialize`.
     pub(crate) fn new(daemon: &Daemon, args: &[&str]) -> Self {
         let mut editor = Self::silent(daemon, args);
         let hello = editor.ask("initialize", json!({ "protocolVersion": 1, "clientCapabilities": {} }));
@@ -142,8 +142,8 @@ impl Editor {
         }
     }
 
-    /// Reads until it is told something like this.
-    pub(crate) fn hears(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    /// Reads until a message like this arrives.
+    pub(crate) fn wait_for(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let mut from = 0;
         loop {
             if let Some(found) = self.seen[from..].iter().find(|message| wanted(message)) {
@@ -154,18 +154,19 @@ impl Editor {
         }
     }
 
-    /// Reads until the agent says something like this.
-    pub(crate) fn hears_text(&mut self, text: &str) {
-        self.hears(text, |message| {
+    /// Reads until the agent sends a text like this.
+    pub(crate) fn wait_for_text(&mut self, text: &str) {
+        self.wait_for(text, |message| {
             let update = &message["params"]["update"];
-            let said = update["content"]["text"].as_str();
-            update["sessionUpdate"] == "agent_message_chunk" && said.is_some_and(|said| said.contains(text))
+            let output = update["content"]["text"].as_str();
+            update["sessionUpdate"] == "agent_message_chunk"
+                && output.is_some_and(|output| output.contains(text))
         });
     }
 
     /// Reads until it is asked for a permission.
     pub fn asked(&mut self) -> Value {
-        self.hears("a question", |message| message["method"] == "session/request_permission")
+        self.wait_for("a question", |message| message["method"] == "session/request_permission")
     }
 
     pub fn chooses(&mut self, question: &Value, option: &str) {
@@ -200,17 +201,17 @@ impl Editor {
         answer["result"]["stopReason"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
     }
 
-    /// What it was told so far, one word a piece: the kind of each update, with its text.
-    pub(crate) fn told(&self) -> Vec<String> {
+    /// Returns the updates so far, one string each: the kind, with its text.
+    pub(crate) fn updates(&self) -> Vec<String> {
         let updates = self.seen.iter().filter(|message| message["method"] == "session/update");
-        let told = updates.map(|message| {
+        let received = updates.map(|message| {
             let update = &message["params"]["update"];
             let text = update["content"]["text"].as_str().unwrap_or_default();
             let kind = update["sessionUpdate"].as_str().unwrap();
             let kind = kind.trim_start_matches("agent_").trim_end_matches("_chunk");
             format!("{kind} {}", text.trim()).trim().to_owned()
         });
-        told.collect()
+        received.collect()
     }
 
     /// The end of its input, as when the editor is closed; it has to leave by itself.

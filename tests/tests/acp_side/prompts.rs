@@ -23,7 +23,7 @@ fn a_prompt_streams_what_the_agent_tells_as_it_came() {
     let script =
         "think hm; say hello ; say world; plan; usage; tool t1 make it; done t1; news; stop max_tokens";
     assert_eq!(editor.run(&id, script), "max_tokens");
-    let told = editor.told();
+    let received = editor.updates();
     let wanted = [
         "thought hm",
         "message hello",
@@ -34,7 +34,7 @@ fn a_prompt_streams_what_the_agent_tells_as_it_came() {
         "tool_call_update",
         "something_new",
     ];
-    assert_eq!(told, wanted);
+    assert_eq!(received, wanted);
     let news = &editor.seen.last().unwrap()["params"];
     assert_eq!((&news["sessionId"], &news["update"]["x"][1]["y"]), (&json!(id), &json!("z")));
     assert_eq!(daemon.show(&id).workdir, daemon.workdir().canonicalize().unwrap().display().to_string());
@@ -57,7 +57,7 @@ fn a_prompts_blocks_become_one_text_for_an_agent_that_takes_nothing_else() {
     let answer = editor.ask("session/prompt", json!({ "sessionId": id, "prompt": prompt }));
     assert_eq!(answer["result"]["stopReason"], "end_turn", "{answer}");
     // Each block was a line of its own, or the shell would not have run it. How its output is cut is the pipe's affair.
-    let printed = editor.told().concat().replace("message ", "").replace('\n', "");
+    let printed = editor.updates().concat().replace("message ", "").replace('\n', "");
     assert_eq!(printed, "onefile:///ab:three");
     let image = json!([{ "type": "image", "mimeType": "image/png", "data": "" }]);
     let answer = editor.ask("session/prompt", json!({ "sessionId": id, "prompt": image }));
@@ -81,12 +81,12 @@ fn pictures_sounds_and_files_of_an_editor_go_through_to_the_agent() {
     assert_eq!(answer["result"]["stopReason"], "end_turn", "{answer}");
     let seen = "image image/png file:///a.png AAEC, audio audio/wav AAED, \
                 resource text/x-rust file:///b.rs fn b() {}, resource application/octet-stream mem:c AAEE";
-    assert_eq!(editor.told(), [format!("message {seen}"), "message of\nfile:///b.rs".to_owned()]);
-    // Whoever looks later is told what there was.
+    assert_eq!(editor.updates(), [format!("message {seen}"), "message of\nfile:///b.rs".to_owned()]);
+    // An editor that opens the session later receives the picture, too.
     let mut other = Editor::new(&daemon, &["--agent", "sees"]);
     other.load(&daemon, &id);
     let names = "(attached: a.png)\n(attached: sound)\n(attached: b.rs)\n(attached: c)";
-    other.hears("what there was", |message| {
+    other.wait_for("what there was", |message| {
         let text = message["params"]["update"]["content"]["text"].as_str();
         text.is_some_and(|text| text.ends_with(names))
     });
@@ -99,10 +99,10 @@ fn cancel_ends_what_runs_and_what_waits() {
     let id = editor.session(&daemon);
     let cancel = json!({ "sessionId": id });
     let (one, two) = (editor.prompt(&id, "say begun; sleep 60000ms"), editor.prompt(&id, "say never"));
-    editor.hears_text("begun");
+    editor.wait_for_text("begun");
     editor.notify("session/cancel", cancel.clone());
     assert_eq!((editor.stopped(one), editor.stopped(two)), ("cancelled".into(), "cancelled".into()));
-    assert!(!editor.told().contains(&"message never".to_owned()), "{:?}", editor.told());
+    assert!(!editor.updates().contains(&"message never".to_owned()), "{:?}", editor.updates());
     // At once, while the prompt is on its way.
     let three = editor.prompt(&id, "sleep 60000ms");
     editor.notify("session/cancel", cancel.clone());
@@ -115,7 +115,7 @@ fn cancel_ends_what_runs_and_what_waits() {
     editor.send(&json!({ "jsonrpc": "2.0", "id": question["id"], "result": outcome }));
     assert_eq!(editor.stopped(four), "cancelled");
     assert_eq!(editor.run(&id, "say still here"), "end_turn");
-    assert!(editor.told().contains(&"message still here".to_owned()));
+    assert!(editor.updates().contains(&"message still here".to_owned()));
 }
 
 #[test]
@@ -124,15 +124,15 @@ fn an_agent_without_the_protocol_is_shown_by_its_text() {
     let mut editor = Editor::new(&daemon, &["--agent", "shell"]);
     let id = editor.session(&daemon);
     assert_eq!(editor.run(&id, "echo out; exit 3"), "end_turn");
-    assert_eq!(editor.told(), ["message out", "message > kennel: exit status 3"]);
+    assert_eq!(editor.updates(), ["message out", "message > kennel: exit status 3"]);
     assert_eq!(editor.run(&id, "echo err >&2"), "end_turn");
-    assert_eq!(editor.told().last().unwrap(), "message err");
-    // What others do in the session is shown as it happens, with what they asked.
+    assert_eq!(editor.updates().last().unwrap(), "message err");
+    // The turns of other clients are shown live, with their prompts.
     daemon.ok(&["send", &id, "echo elsewhere"]);
-    editor.hears_text("elsewhere");
-    assert_eq!(editor.told()[3..], ["user_message echo elsewhere", "message elsewhere"]);
+    editor.wait_for_text("elsewhere");
+    assert_eq!(editor.updates()[3..], ["user_message echo elsewhere", "message elsewhere"]);
     assert_eq!(editor.run(&id, "echo mine"), "end_turn");
-    assert_eq!(editor.told().last().unwrap(), "message mine");
+    assert_eq!(editor.updates().last().unwrap(), "message mine");
 }
 
 #[test]
@@ -145,17 +145,18 @@ fn sub_agents_within_an_agent_are_recorded_and_shown_to_editors_that_know_them()
     knows.ask("initialize", json!({ "protocolVersion": 1, "clientCapabilities": able }));
     knows.load(&daemon, &id);
     assert_eq!(plain.run(&id, "child one; say after"), "end_turn");
-    // An editor that did not say so is told nothing of them.
-    assert_eq!(plain.told(), ["message after"]);
-    knows.hears_text("after");
-    let told: Vec<(&str, &Value)> = knows
+    // An editor that has not declared support receives none of them.
+    assert_eq!(plain.updates(), ["message after"]);
+    knows.wait_for_text("after");
+    let received: Vec<(&str, &Value)> = knows
         .seen
         .iter()
         .filter(|message| message["method"] == "session/update")
         .map(|message| (message["params"]["sessionId"].as_str().unwrap(), &message["params"]["update"]))
         .collect();
-    let of =
-        |session: &str| told.iter().filter(|(of, _)| *of == session).map(|(_, it)| *it).collect::<Vec<_>>();
+    let of = |session: &str| {
+        received.iter().filter(|(of, _)| *of == session).map(|(_, it)| *it).collect::<Vec<_>>()
+    };
     let (child, below) = (format!("{id}/one"), format!("{id}/one-2"));
     assert_eq!(of(&child)[0]["content"]["text"], "found it");
     assert_eq!(of(&child)[1]["sessionId"], json!(below));
@@ -176,6 +177,6 @@ fn sub_agents_within_an_agent_are_recorded_and_shown_to_editors_that_know_them()
     let shown = daemon.ok(&["show", &id]);
     assert!(shown.contains("Explorer (idle)") && shown.contains("Digger (running), of one"), "{shown}");
     assert!(daemon.ok(&["events", &id]).contains("sub-agent one: found it"));
-    // What they say is not what the agent said.
+    // Their text is not part of the agent's text.
     assert_eq!(daemon.ok(&["subagent", "result", &id]).trim(), "after");
 }

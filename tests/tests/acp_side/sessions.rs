@@ -75,15 +75,15 @@ fn one_bad_server_of_an_editor_costs_no_other() {
     let answer = editor.ask("session/new", json!({ "cwd": daemon.workdir(), "mcpServers": servers }));
     let id = answer["result"]["sessionId"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned();
     assert_eq!(editor.run(&id, "servers"), "end_turn");
-    let told = editor.told().join("\n");
-    assert!(told.contains("message servers [good last kennel]"), "{told}");
-    assert!(told.contains("not given these MCP servers of the editor: bad"), "{told}");
+    let received = editor.updates().join("\n");
+    assert!(received.contains("message servers [good last kennel]"), "{received}");
+    assert!(received.contains("not given these MCP servers of the editor: bad"), "{received}");
     // The same where the session exists already.
     let params = json!({ "sessionId": id, "cwd": daemon.workdir(), "mcpServers": [
         server("worse", "/no/such/program"), server("more", "/bin/true") ] });
     editor.ask("session/load", params);
-    editor.hears_text("given these MCP servers of the editor: more");
-    editor.hears_text("not given these MCP servers of the editor: worse");
+    editor.wait_for_text("given these MCP servers of the editor: more");
+    editor.wait_for_text("not given these MCP servers of the editor: worse");
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a_session_that_is_closed_has_no_process_and_can_be_opened_again() {
     let id = editor.session(&daemon);
     assert_eq!(editor.run(&id, "say one"), "end_turn");
     let prompt = editor.prompt(&id, "say begun; sleep 60000ms");
-    editor.hears_text("begun");
+    editor.wait_for_text("begun");
     let agent = until("its agent", || daemon.show(&id).agent_pid);
     assert_eq!(editor.ask("session/close", json!({ "sessionId": id }))["result"], json!({}));
     assert_eq!(editor.stopped(prompt), "cancelled");
@@ -112,9 +112,9 @@ fn a_session_that_is_closed_has_no_process_and_can_be_opened_again() {
     until("its agent is gone", || (!lives(agent)).then_some(()));
     editor.load(&daemon, &id);
     assert_eq!(editor.run(&id, "say two"), "end_turn");
-    // Nobody's work is ended by it but the editor's own.
+    // The close ends only the editor's own prompts.
     daemon.ok(&["send", "--no-wait", &id, "say theirs; sleep 60000ms"]);
-    editor.hears_text("theirs");
+    editor.wait_for_text("theirs");
     assert_eq!(editor.ask("session/close", json!({ "sessionId": id }))["result"], json!({}));
     assert_eq!(daemon.show(&id).status, Status::Running);
     assert_eq!(editor.ask("session/delete", json!({ "sessionId": id }))["result"], json!({}));
@@ -126,15 +126,15 @@ fn a_session_that_is_closed_has_no_process_and_can_be_opened_again() {
 #[test]
 fn what_an_agent_is_can_be_asked_without_a_session_that_stays() {
     let daemon = kennel();
-    // Whoever never had a session with it is told nothing that is not known.
+    // Before the first session with it, only its installation is known.
     let plain = agent(&daemon, &["agents", "ls"], "plain");
     assert_eq!(plain.details, None);
     let loads = agent(&daemon, &["agents", "ls", "plain", "loads", "--probe"], "loads").details.unwrap();
     assert_eq!((loads.version.as_deref(), loads.load, loads.resume), (Some("0.1.7-fixture"), true, false));
-    // It left before it said what it is.
-    let said = daemon.run(&["agents", "ls", "leaves", "--probe"]);
-    assert_eq!(said.code, Some(0));
-    assert!(said.stderr.contains("leaves: "), "{}", said.stderr);
+    // It exited before it reported its version.
+    let output = daemon.run(&["agents", "ls", "leaves", "--probe"]);
+    assert_eq!(output.code, Some(0));
+    assert!(output.stderr.contains("leaves: "), "{}", output.stderr);
     assert_eq!(daemon.run(&["agents", "ls", "nobody"]).code, Some(2));
     assert!(daemon.json::<Vec<SessionInfo>>(&["ls"]).is_empty(), "the sessions were removed");
 

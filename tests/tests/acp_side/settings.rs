@@ -26,7 +26,7 @@ fn modes_and_options_go_through_to_the_agent_and_everybody_is_told() {
     ] {
         assert!(answer["error"]["message"].is_string(), "{answer}");
     }
-    // One that has not said that it knows switches is not shown any.
+    // An editor that has not declared support for switches is shown none.
     assert_eq!(set["result"]["configOptions"].as_array().unwrap().len(), 1, "{set}");
     let switch = json!({ "sessionId": id, "configId": "brief", "type": "boolean", "value": true });
     let set = editor.ask("session/set_config_option", switch);
@@ -37,11 +37,11 @@ fn modes_and_options_go_through_to_the_agent_and_everybody_is_told() {
     let new = knows.ask("session/new", json!({ "cwd": daemon.workdir(), "mcpServers": [] }));
     assert_eq!(new["result"]["configOptions"][1]["currentValue"], false, "{new}");
     knows.close();
-    // What somebody else sets is told, and the agent does as it is set.
+    // Another client's setting is reported, and the agent follows it.
     daemon.ok(&["set", &id, "mode=ask"]);
-    editor.hears("the mode", |message| message["params"]["update"]["currentModeId"] == "ask");
+    editor.wait_for("the mode", |message| message["params"]["update"]["currentModeId"] == "ask");
     assert_eq!(editor.run(&id, "settings"), "end_turn");
-    editor.hears("what is set", |message| {
+    editor.wait_for("what is set", |message| {
         message["params"]["update"]["content"]["text"] == "mode ask effort high brief true"
     });
     let listed = daemon.ok(&["set", &id]);
@@ -61,7 +61,7 @@ fn a_system_prompt_of_an_editor_goes_through_to_the_agent() {
         editor.ask("session/new", json!({ "cwd": daemon.workdir(), "mcpServers": [], "_meta": prompt }));
     let id = new["result"]["sessionId"].as_str().unwrap().to_owned();
     assert_eq!(editor.run(&id, "system"), "end_turn");
-    editor.hears_text(r#"[null,{"append":"be brief"}]"#);
+    editor.wait_for_text(r#"[null,{"append":"be brief"}]"#);
     let bad = json!({ "cwd": daemon.workdir(), "mcpServers": [], "systemPrompt": { "mode": "whisper" } });
     assert_eq!(editor.ask("session/new", bad)["error"]["code"], -32602);
     editor.close();

@@ -23,7 +23,7 @@ pub struct Tree {
     pub parents: BTreeMap<String, String>,
     /// Files that only tests use.
     tests: BTreeSet<String>,
-    /// What each `use` at module level names, by its place and the name it gives.
+    /// The target of each `use` at module level, by its place and the name it gives.
     bound: BTreeMap<(Place, String), Vec<Parts>>,
 }
 

@@ -34,7 +34,7 @@ pub struct Named {
     pub binds: Option<String>,
 }
 
-/// What one file holds.
+/// The content of one file.
 #[derive(Default)]
 pub struct Source {
     pub lines: usize,

@@ -23,7 +23,7 @@ fn asks_between(request: u64) -> Seen {
 
 #[test]
 fn what_is_asked_between_turns_follows_the_policy() {
-    let told = |option: &str| Effect::Answer { incarnation: 1, request: 1, option: Some(option.into()) };
+    let received = |option: &str| Effect::Answer { incarnation: 1, request: 1, option: Some(option.into()) };
     for (policy, option) in [
         (PermissionPolicy::Allow, "allow_once"),
         (PermissionPolicy::Deny, "reject_once"),
@@ -37,7 +37,7 @@ fn what_is_asked_between_turns_follows_the_policy() {
             panic!("{policy:?}: {events:?}")
         };
         assert_eq!(events.len(), 2, "{policy:?}");
-        assert_eq!(effects, [told(option)], "{policy:?}");
+        assert_eq!(effects, [received(option)], "{policy:?}");
         assert_eq!(session.status(), Status::Idle, "{policy:?}");
     }
 }
@@ -84,16 +84,16 @@ fn of_many_questions_that_expire_at_once_without_a_turn_each_denial_reaches_the_
         give(&mut session, AT, 100 + request, Input::Seen(1, asks_between(request)));
     }
     assert_eq!(session.permissions().len() as u64, asked);
-    let mut told = Vec::new();
+    let mut received = Vec::new();
     let mut at = At { mono: AT.mono + 1_000, ..AT };
     for round in 0..2 {
         let (_, effects) = give(&mut session, at, 500 + 100 * round, Input::Tick);
-        told.extend(effects.iter().filter_map(|effect| match effect {
+        received.extend(effects.iter().filter_map(|effect| match effect {
             Effect::Answer { request, .. } => Some(*request),
             _ => None,
         }));
         at.mono += 1;
     }
-    told.sort();
-    assert_eq!(told, Vec::from_iter(1..=asked));
+    received.sort();
+    assert_eq!(received, Vec::from_iter(1..=asked));
 }

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 const PROMPT: PromptId = PromptId(7);
 
-/// What the worker's question is called in all of these tests: the first event of a step is number 50.
+/// The id of the worker's question in all of these tests: the first event of a step is number 50.
 const FIRST: PermissionId = PermissionId(50);
 
 /// A session in the middle of its first turn, with these rules about permissions.
@@ -40,7 +40,7 @@ fn by(policy: PermissionPolicy) -> Permissions {
     Permissions { policy, ..Permissions::default() }
 }
 
-/// What one input came to.
+/// Returns the events and effects of one input.
 fn give(session: &mut Session, at: At, next: u64, input: Input) -> (Vec<EventKind>, Vec<Effect>) {
     let step = session.step(at, next, &input).unwrap_or_else(|refusal| panic!("{input:?}: {refusal}"));
     *session = step.next;
@@ -59,7 +59,7 @@ fn asks(request: u64, ask: PermissionAsk) -> Seen {
     Seen::PermissionAsked { prompt: Some(PROMPT), request, ask, payload: json!({ "options": [] }) }
 }
 
-fn tells(update: Update) -> Seen {
+fn updated(update: Update) -> Seen {
     Seen::Updated { prompt: Some(PROMPT), update, payload: payload() }
 }
 

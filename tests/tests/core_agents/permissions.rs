@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     FIRST, PROMPT, answer, asks, by, ended, expired, give, parks, payload, permit, requested, resolved, see,
-    tells, waiting, wish, works,
+    updated, waiting, wish, works,
 };
 
 fn named(option: &str) -> PermissionAnswer {
@@ -31,9 +31,9 @@ fn a_parked_permission_waits_for_the_first_answer_and_refuses_the_second() {
     );
     assert_eq!((waits.session_id.clone(), waits.asked_at.0), (id("s"), AT.wall));
 
-    let told = wish(&mut session, permit(PermissionAnswer::Allow));
+    let received = wish(&mut session, permit(PermissionAnswer::Allow));
     let counts = vec![resolved("allow_once", Decider::User)];
-    assert_eq!(told, (counts, vec![answer(4, Some("allow_once"))]));
+    assert_eq!(received, (counts, vec![answer(4, Some("allow_once"))]));
     assert_eq!((session.status(), waiting(&session)), (Status::Running, Vec::new()));
     for second in [PermissionAnswer::Allow, PermissionAnswer::Deny, named("allow_once")] {
         let refused = session.step(AT, 60, &Input::Command(permit(second))).unwrap_err();
@@ -67,23 +67,23 @@ fn to_allow_is_to_allow_once_where_that_is_offered() {
         (PermissionAnswer::Deny, vec!["reject_always", "reject_once"], "reject_once"),
         (PermissionAnswer::Deny, vec!["allow_once", "reject_always"], "reject_always"),
     ];
-    for (said, offered, chosen) in cases {
+    for (output, offered, chosen) in cases {
         let mut session = parks();
         see(&mut session, asks(1, PermissionAsk { options: options(&offered), ..ask() }));
-        assert_eq!(wish(&mut session, permit(said)).1, [answer(1, Some(chosen))], "{offered:?}");
+        assert_eq!(wish(&mut session, permit(output)).1, [answer(1, Some(chosen))], "{offered:?}");
     }
 }
 
 #[test]
 fn a_question_that_is_closed_is_denied_or_cancelled_and_waits_no_longer() {
-    for (offered, told) in
+    for (offered, received) in
         [(vec!["allow_once", "reject_once"], Some("reject_once")), (vec!["allow_once"], None)]
     {
         let mut session = parks();
         see(&mut session, asks(1, PermissionAsk { options: options(&offered), ..ask() }));
         let closed = wish(&mut session, permit(PermissionAnswer::Cancel));
         let events = vec![expired(FIRST, "the question was closed without an answer")];
-        assert_eq!(closed, (events, vec![answer(1, told)]));
+        assert_eq!(closed, (events, vec![answer(1, received)]));
         assert_eq!((session.status(), waiting(&session)), (Status::Running, Vec::new()));
     }
 }
@@ -95,8 +95,8 @@ fn permissions_are_answered_in_any_order() {
     let second = PermissionId(51);
     give(&mut session, AT, 51, Input::Seen(1, asks(2, ask())));
     assert_eq!(waiting(&session), [FIRST, second]);
-    let told = wish(&mut session, Command::Permit(second, PermissionAnswer::Deny));
-    assert_eq!(told.1, [answer(2, Some("reject_once"))]);
+    let received = wish(&mut session, Command::Permit(second, PermissionAnswer::Deny));
+    assert_eq!(received.1, [answer(2, Some("reject_once"))]);
     assert_eq!(waiting(&session), [FIRST]);
     assert_eq!(wish(&mut session, permit(PermissionAnswer::Allow)).1, [answer(1, Some("allow_once"))]);
 }
@@ -114,8 +114,8 @@ fn a_permission_nobody_answers_is_denied_at_its_deadline_and_not_before() {
 
     let due = At { mono: AT.mono + 3_000, ..AT };
     let reason = "nobody answered within 3 s";
-    let told = give(&mut session, due, 60, Input::Tick);
-    assert_eq!(told, (vec![expired(FIRST, reason)], vec![answer(1, Some("reject_once"))]));
+    let received = give(&mut session, due, 60, Input::Tick);
+    assert_eq!(received, (vec![expired(FIRST, reason)], vec![answer(1, Some("reject_once"))]));
     assert_eq!((waiting(&session), session.deadline()), (vec![PermissionId(51)], Some(AT.mono + 4_000)));
     let refused = session.step(due, 60, &Input::Command(permit(PermissionAnswer::Allow))).unwrap_err();
     assert_eq!(refused, Refusal::PermissionSettled(FIRST));
@@ -142,7 +142,7 @@ fn an_abort_expires_open_permissions() {
     assert_eq!(session.status(), Status::Running);
     let refused = session.step(AT, 60, &Input::Command(permit(PermissionAnswer::Allow))).unwrap_err();
     assert_eq!(refused, Refusal::PermissionSettled(FIRST));
-    // What it asked before it heard of that is the worker's to cancel.
+    // The worker cancels a question from before it learned of the abort.
     assert_eq!(see(&mut session, asks(2, ask())), (Vec::new(), Vec::new()));
 }
 
@@ -176,7 +176,7 @@ fn questions_count_against_the_record_of_their_turn_and_what_is_on_no_record_is_
     let fills = json!({ "x": "x".repeat(limits::TURN_BYTES as usize) });
     let first = Seen::PermissionAsked { prompt: Some(PROMPT), request: 1, ask: long.clone(), payload: fills };
     let (events, effects) = see(&mut session, first);
-    // That it is full is said first, and the question is recorded without its payload.
+    // An event reports first that the record is full, and the question is recorded without its payload.
     let [
         EventKind::SystemMessage { .. },
         EventKind::PermissionRequested { permission_id, payload, .. },
@@ -203,12 +203,12 @@ fn questions_count_against_the_record_of_their_turn_and_what_is_on_no_record_is_
     );
     assert_eq!(effects, [answer(70, Some("reject_once"))]);
     assert_eq!(see(&mut session, asks(71, ask())), (Vec::new(), vec![answer(71, Some("reject_once"))]));
-    // What a client is to do it reads in the record: it is not asked.
+    // A client would read the call in the record, so it is not asked.
     let (prompt, client, payload) = (PROMPT, None, json!({}));
     let form = Seen::CallAsked { prompt, request: 1, client, method: "elicitation/create".into(), payload };
     let cancelled = CallAnswer::Result { json: r#"{"action":"cancel"}"#.into() };
-    let told = Effect::AnswerCall { incarnation: 1, request: 1, answer: cancelled };
-    assert_eq!(see(&mut session, form), (Vec::new(), vec![told]));
+    let received = Effect::AnswerCall { incarnation: 1, request: 1, answer: cancelled };
+    assert_eq!(see(&mut session, form), (Vec::new(), vec![received]));
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn what_was_answered_is_told_again_by_the_next_manager_until_the_turn_ends() {
     assert_eq!(session.effects(), []);
 }
 
-/// There is nobody any more to tell it to.
+/// No process is left to receive it.
 #[test]
 fn an_answer_to_an_agent_that_is_being_ended_does_not_count() {
     let stops = |session: &mut Session| drop(wish(session, Command::Stop));
@@ -272,7 +272,7 @@ fn an_agents_words_are_kept_with_what_it_sent() {
         (Update::Plan, EventKind::PlanUpdated { turn, prompt_id, payload: payload() }),
         (Update::Other, EventKind::AgentUpdated { prompt_id: Some(prompt_id), payload: payload() }),
     ] {
-        assert_eq!(see(&mut session, tells(update)).0, [event]);
+        assert_eq!(see(&mut session, updated(update)).0, [event]);
     }
     // An answer is one message, and thoughts are none.
     assert_eq!(session.turns.messages, 1);

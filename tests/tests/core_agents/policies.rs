@@ -11,18 +11,18 @@ use super::{FIRST, PROMPT, answer, asks, by, ended, expired, requested, resolved
 #[test]
 fn policy_allow_answers_at_once_with_the_option_that_allows_once() {
     let mut session = works(by(PermissionPolicy::Allow));
-    let told = see(&mut session, asks(3, ask()));
+    let received = see(&mut session, asks(3, ask()));
     let events = vec![requested(FIRST, &ask()), resolved("allow_once", Decider::Policy)];
-    assert_eq!(told, (events, vec![answer(3, Some("allow_once"))]));
+    assert_eq!(received, (events, vec![answer(3, Some("allow_once"))]));
     assert_eq!((waiting(&session), session.status()), (Vec::new(), Status::Running));
 }
 
 #[test]
 fn policy_deny_answers_at_once_with_the_option_that_denies_once() {
     let mut session = works(by(PermissionPolicy::Deny));
-    let told = see(&mut session, asks(3, ask()));
+    let received = see(&mut session, asks(3, ask()));
     let events = vec![requested(FIRST, &ask()), resolved("reject_once", Decider::Policy)];
-    assert_eq!(told, (events, vec![answer(3, Some("reject_once"))]));
+    assert_eq!(received, (events, vec![answer(3, Some("reject_once"))]));
 }
 
 #[test]
@@ -131,11 +131,11 @@ fn a_rule_about_a_path_does_not_fit_a_path_that_climbs_out() {
     ] {
         assert!(!allows("src", &[outside]), "{outside}");
     }
-    // All of them must lie below it, and of what touches no file that is told nothing is known.
+    // All of them must lie below it. A request without paths matches no rule about paths.
     assert!(allows("src", &["src/a", "src/b"]));
     assert!(!allows("src", &["src/a", "b"]));
     assert!(!allows("src", &[]));
-    // Whoever means everything says so.
+    // A rule about `/` matches everything.
     assert!(allows("/", &["/etc/passwd"]));
     assert!(allows(".", &["src/a"]) && !allows(".", &["../b"]));
     assert!(!allows("../../..", &["src/a"]), "a rule that climbs above the root fits nothing");

@@ -29,7 +29,7 @@ fn a_dead_agent_restarts_its_session_with_its_own_words_as_the_reason() {
     let (_, effects) = see(&mut session, Seen::AgentDied(why.into()));
     assert!(effects.contains(&Effect::Terminate { incarnation: 1 }), "{effects:?}");
     assert!(matches!(&session.state, State::Stopping { why: Why::AgentDied(_), kills: 0, .. }));
-    // That the worker itself came to a good end is no good end.
+    // A worker's clean exit is no clean end of the agent.
     let (events, _) = see(&mut session, gone(Exit::Code(0)));
     let interrupted =
         EventKind::TurnInterrupted { turn: 1, prompt_id: PROMPT, reason: why.into(), will_retry: false };
@@ -45,7 +45,7 @@ fn a_dead_agent_restarts_its_session_with_its_own_words_as_the_reason() {
     assert_eq!(events.last(), Some(&restarting));
     assert_eq!(session.last_restart, Some(LastRestart { reason: why.into(), old_pid: Some(100) }));
     assert!(matches!(session.state, State::Starting { .. }));
-    // Whoever stopped it meanwhile gets what was asked for.
+    // A command that stops it meanwhile takes effect.
     let mut session = parks();
     see(&mut session, Seen::AgentDied(why.into()));
     wish(&mut session, Command::Stop);
@@ -101,8 +101,8 @@ fn a_start_that_comes_to_something_ends_the_row_of_those_that_did_not() {
     assert_eq!((session.lost_starts, session.was_ready), (0, true));
 }
 
-/// Starts whose worker says that the agent's program did not come to run, from `AT` on, until the session is no more
-/// started. Gives the waits between them, in milliseconds.
+/// Repeats starts whose worker reports that the agent's program could not run, from `AT` on, until no restart
+/// follows. Returns the waits between them, in milliseconds.
 fn starts_without_a_program(session: &mut Session, passes: bool) -> Vec<u64> {
     let (mut at, mut waits) = (AT, Vec::new());
     loop {
@@ -144,7 +144,7 @@ fn a_program_that_is_missing_is_waited_for_and_costs_neither_budget_nor_conversa
     );
     assert_eq!(session.deaths.within(AT.mono, u64::MAX / 2), 0);
     assert_eq!((session.agent_session.as_deref(), session.lost_starts), (Some("conversation-1"), 0));
-    // Whoever starts it again has the whole minute again.
+    // A restart by hand has the whole minute again.
     wish(&mut session, Command::Restart);
     assert_eq!(starts_without_a_program(&mut session, true).iter().sum::<u64>(), 60_000);
 }
@@ -157,7 +157,7 @@ fn a_program_that_comes_back_is_run_with_its_conversation_and_the_next_absence_i
     let (events, _) = see(&mut session, gone(Exit::Code(0)));
     let restarting = |event: &EventKind| {
         matches!(event, EventKind::SessionRestarting { reason, deaths: 0, delay_ms: 75..=125, .. }
-            if reason == "cannot run /bin/agent")
+            if reason == "cannot run /bin/agent; kennel tries again for 60 s")
     };
     assert!(events.iter().any(restarting), "{events:?}");
     assert_eq!(session.status(), Status::Restarting);
@@ -167,7 +167,7 @@ fn a_program_that_comes_back_is_run_with_its_conversation_and_the_next_absence_i
         |event: &EventKind| matches!(event, EventKind::SessionRestarted { restore: Restore::Resumed, .. });
     assert!(events.iter().any(restarted), "{events:?}");
     assert_eq!((session.absence.as_ref(), session.agent_session.as_deref()), (None, Some("conversation-1")));
-    // A worker that was ready has run the program, whatever it says.
+    // A worker that was ready has run the program, whatever it reports.
     see(&mut session, Seen::NotRun { message: "cannot run /bin/agent".into(), passes: true });
     assert!(matches!(session.state, State::Stopping { why: Why::AgentDied(_), .. }));
 }
@@ -207,7 +207,7 @@ fn an_agent_that_starts_hears_of_a_client_that_drives_or_is_on_its_way() {
         .unwrap_or_else(|refusal| panic!("{refusal}"));
     let mut session = Session::clone(&sessions[0]);
     assert_eq!(session.offered_at_start(), (None, vec![Offer::ReadFile]));
-    // What comes is what counts.
+    // The client's real offers count.
     let offers = vec![Offer::WriteFile];
     let attach = Command::Attach { name: "e".into(), role: Role::Driver, takeover: false, offers };
     let mut driven = session.clone();
@@ -216,7 +216,7 @@ fn an_agent_that_starts_hears_of_a_client_that_drives_or_is_on_its_way() {
     assert_eq!(driven.offered_at_start(), (Some(client), vec![Offer::WriteFile]));
     wish(&mut driven, Command::Detach(client));
     assert_eq!(driven.offered_at_start(), (None, Vec::new()));
-    // Whoever has not come by the time that the agent is ready is not waited for any more.
+    // A client that has not attached by the time the agent is ready is not waited for any more.
     see(&mut session, Seen::Spawned(identity(100)));
     see(&mut session, Seen::Ready { restore: Restore::Fresh, agent_pid: Some(101) });
     assert_eq!(session.offered_at_start(), (None, Vec::new()));

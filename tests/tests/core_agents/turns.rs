@@ -10,22 +10,22 @@ use protocol::wire::{Agent, AgentDetails, PromptVia, Spent, TurnEnd, Update};
 use protocol::{Exit, PermissionId, PromptId, Restore};
 use serde_json::{Value, json};
 
-use super::{PROMPT, asks, ended, give, parks, payload, permit, see, starts, tells, wish};
+use super::{PROMPT, asks, ended, give, parks, payload, permit, see, starts, updated, wish};
 
 #[test]
 fn what_an_agent_tells_of_its_sub_agents_is_kept_in_bounds_and_begins_anew_with_its_process() {
     let mut session = parks();
-    let tell = |session: &mut Session, told: Value| {
-        see(session, Seen::Updated { prompt: Some(PROMPT), update: Update::Other, payload: told });
+    let tell = |session: &mut Session, received: Value| {
+        see(session, Seen::Updated { prompt: Some(PROMPT), update: Update::Other, payload: received });
         session.info(AT.mono).children
     };
     let child = |id: &str, title: Value| json!({ "sessionUpdate": "subagent_update", "sessionId": id, "title": title });
     for number in 0..40 {
         tell(&mut session, child(&format!("c{number}"), json!("t".repeat(5000))));
     }
-    let mut told = child("c39", Value::Null);
-    told["state"] = json!({ "state": "running" });
-    let children = tell(&mut session, told);
+    let mut received = child("c39", Value::Null);
+    received["state"] = json!({ "state": "running" });
+    let children = tell(&mut session, received);
     assert_eq!((children.len(), &*children[0].id, &*children[31].id), (32, "c8", "c39"));
     assert!(children[0].title.as_ref().unwrap().len() < 300);
     assert_eq!((children[31].title.as_deref(), children[31].state.as_deref()), (None, Some("running")));
@@ -56,12 +56,12 @@ fn usage_is_kept_in_the_session() {
     let mut session = parks();
     assert_eq!(session.info(AT.mono).usage, None);
     let spent = Spent { input_tokens: Some(100), output_tokens: Some(7), cost_micro_usd: None };
-    let (events, _) = see(&mut session, tells(Update::Usage(spent)));
+    let (events, _) = see(&mut session, updated(Update::Usage(spent)));
     let usage = Usage { input_tokens: 100, output_tokens: 7, cost_usd: None };
     assert_eq!(events, [EventKind::UsageUpdated { usage: usage.clone(), payload: payload() }]);
     assert_eq!(session.info(AT.mono).usage, Some(usage));
 
-    // What is not told stays as it was; it belongs to no turn.
+    // A missing value stays as it was; it belongs to no turn.
     let spent = Spent { input_tokens: Some(250), cost_micro_usd: Some(1_250_000), ..Spent::default() };
     see(&mut session, ended(TurnEnd::Finished));
     see(&mut session, Seen::Updated { prompt: None, update: Update::Usage(spent), payload: payload() });
@@ -75,8 +75,8 @@ fn usage_is_kept_in_the_session() {
 #[test]
 fn a_tool_call_open_at_a_crash_is_said_to_be_interrupted() {
     let mut session = parks();
-    let begins = |id: &str, ended| tells(Update::ToolCall { id: id.into(), title: "Run".into(), ended });
-    let goes_on = |id: &str, ended| tells(Update::ToolCallUpdate { id: id.into(), ended });
+    let begins = |id: &str, ended| updated(Update::ToolCall { id: id.into(), title: "Run".into(), ended });
+    let goes_on = |id: &str, ended| updated(Update::ToolCallUpdate { id: id.into(), ended });
     for seen in [
         begins("done", false),
         begins("open", false),
@@ -105,7 +105,7 @@ fn a_tool_call_open_at_a_crash_is_said_to_be_interrupted() {
 fn a_tool_call_that_a_turn_leaves_open_is_said_to_be_interrupted_too() {
     for (abort, end) in [(false, "end_turn"), (true, "cancelled")] {
         let mut session = parks();
-        see(&mut session, tells(Update::ToolCall { id: "open".into(), title: "Run".into(), ended: false }));
+        see(&mut session, updated(Update::ToolCall { id: "open".into(), title: "Run".into(), ended: false }));
         if abort {
             wish(&mut session, Command::Abort);
         }
@@ -118,8 +118,8 @@ fn a_tool_call_that_a_turn_leaves_open_is_said_to_be_interrupted_too() {
 #[test]
 fn a_notice_is_said_to_whoever_reads() {
     let text = "there is a newer agent".to_owned();
-    let told = see(&mut parks(), Seen::Notice(text.clone()));
-    assert_eq!(told, (vec![EventKind::SystemMessage { text }], Vec::new()));
+    let received = see(&mut parks(), Seen::Notice(text.clone()));
+    assert_eq!(received, (vec![EventKind::SystemMessage { text }], Vec::new()));
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn a_turn_that_ends_without_an_answer_or_a_tool_call_is_said_to_be_empty() {
             |event| matches!(event, EventKind::SystemMessage { text } if text.starts_with("the turn is empty")),
         );
         assert_eq!((is_said, session.info(0).empty_turn), (empty, empty), "{update:?}");
-        // The next one begins anew, and one that is aborted or says why it ended is another matter.
+        // The next turn begins anew. An aborted turn, or one that reports why it ended, is different.
         wish(&mut session, new_prompt("more"));
         assert!(!session.info(0).empty_turn);
     }

@@ -47,10 +47,11 @@ fn interrupted_prompts_are_bounded_and_the_oldest_is_said_to_be_dropped() {
         let gone = Seen::Gone { exit: Exit::Signal(9), last_words: Vec::new(), survivors: Vec::new() };
         let step = session.step(at, 2_000, &Input::Seen(session.incarnation, gone)).unwrap();
         assert_eq!(step.next.turns.interrupted.len(), limits::INTERRUPTED);
-        let told = step.events.into_iter().find(|event| matches!(event, EventKind::PromptResolved { .. }));
+        let received =
+            step.events.into_iter().find(|event| matches!(event, EventKind::PromptResolved { .. }));
         let dropped =
             |prompt_id| EventKind::PromptResolved { prompt_id, action: Resolution::Drop, retried_as: None };
-        assert_eq!(told, drops.map(dropped));
+        assert_eq!(received, drops.map(dropped));
     }
 }
 

@@ -1,4 +1,4 @@
-//! What holds of the core whatever happens to it, in any order.
+//! Properties of the core under any inputs, in any order.
 
 mod bounds;
 mod moves;
@@ -155,12 +155,12 @@ proptest! {
         walk(choice, &moves, |step| {
             let resolved = step.events.iter().any(|event| matches!(event, EventKind::PermissionResolved { .. }));
             let before = step.before.effects();
-            let told = |effect: &Effect| matches!(effect, Effect::Answer { .. }) && !before.contains(effect);
+            let received = |effect: &Effect| matches!(effect, Effect::Answer { .. }) && !before.contains(effect);
             // By the next manager, where its worker is not taken over yet.
             let linked = Input::Seen(step.after.incarnation, Seen::Linked { outdated: false });
             let adopted = step.after.step(At { closing: false, ..step.at }, 1, &linked).unwrap().next;
             let mut effects = step.after.effects().into_iter().chain(adopted.effects());
-            prop_assert!(!resolved || effects.any(|effect| told(&effect)), "{:?}", step.after.state);
+            prop_assert!(!resolved || effects.any(|effect| received(&effect)), "{:?}", step.after.state);
             Ok(())
         })?;
     }
@@ -354,7 +354,7 @@ proptest! {
         let mut at = At { mono: 1_000_000, wall: AHEAD + 1_000_000, closing: false };
         let mut last: EventId = 0;
         let mut undos = Vec::new();
-        let mut told: BTreeMap<(SessionId, u64), u32> = BTreeMap::new();
+        let mut received: BTreeMap<(SessionId, u64), u32> = BTreeMap::new();
         for step in &moves {
             let before = fleet.clone();
             let ask = ask(&fleet, &mut at, *step);
@@ -373,7 +373,7 @@ proptest! {
                 if let EventKind::SubagentCompleted { child, .. } | EventKind::SubagentLost { child, .. } = &event.kind {
                     // A removed session's id may come back to life, as another child.
                     let birth = before.get(child).and_then(|child| child.task.as_ref()).map_or(0, |task| task.prompt.0);
-                    let times = told.entry((child.clone(), birth)).or_default();
+                    let times = received.entry((child.clone(), birth)).or_default();
                     *times += 1;
                     prop_assert_eq!(*times, 1, "the end of {} was told before", child);
                 }

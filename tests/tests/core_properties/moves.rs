@@ -11,7 +11,7 @@ use protocol::wire::{Spent, TurnEnd, Update};
 use protocol::{EventId, Exit, Identity, PermissionId, PromptId, Restore, SessionId, Stream};
 use serde_json::json;
 
-/// How far the wall clock is ahead of the one that deadlines use: whoever takes one for the other is found out.
+/// The distance of the wall clock from the clock that deadlines use, so that a mix-up of them fails a test.
 pub const AHEAD: u64 = 1_700_000_000_000;
 
 /// One move of a history. What it means depends on the session at the time, so that shrinking keeps it sensible.
@@ -210,7 +210,7 @@ pub fn new_session(choice: u8) -> (Session, At) {
     (Session::new(SessionId::numbered(1), Arc::new(some_spec(choice)), at, 0), at)
 }
 
-/// What a step was given and made.
+/// The input and the result of a step.
 pub struct Stepped<'a> {
     pub at: At,
     pub input: &'a Input,

@@ -86,8 +86,8 @@ fn every_wish_is_answered_with_what_became_of_it() {
     assert_eq!(wish(&mut session, Command::Edit(PromptId(50), "edited".into())), Reply::Done);
     assert_eq!(session.turns.queue.front().map(|prompt| &*prompt.text), Some("edited"));
     for pinned in [true, false] {
-        let told = give(&mut session, AT, Input::Command(Command::Pin(pinned)));
-        assert_eq!(told, (vec![EventKind::SessionUpdated { pinned }], Reply::Done));
+        let received = give(&mut session, AT, Input::Command(Command::Pin(pinned)));
+        assert_eq!(received, (vec![EventKind::SessionUpdated { pinned }], Reply::Done));
         assert_eq!(session.pinned, pinned);
     }
     assert_eq!(wish(&mut session, Command::Clear), Reply::Cleared { removed: 2 });
@@ -126,7 +126,7 @@ fn a_replacement_is_told_with_whom_it_replaces_and_why() {
     assert_eq!((shown.pid, shown.restore), (Some(200), Some(restore)));
     assert!(matches!(session.state, State::Ready { agent_pid: Some(201), .. }), "{:?}", session.state);
 
-    // By request it is told the same way, and the judge's slate is clean.
+    // A restart by hand has the same event, and the judge's slate is clean.
     wish(&mut session, Command::Restart);
     let dies = Seen::Gone { exit: Exit::Code(0), last_words: last_words.clone(), survivors: Vec::new() };
     let reason = "restarted by request".to_owned();

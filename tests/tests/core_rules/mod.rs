@@ -1,5 +1,5 @@
-//! Rules of one session that are about one situation each: what is told of it, word for word, and what whoever
-//! wants something is answered. The transition table shows neither.
+//! Rules of one session that are about one situation each: the exact texts of its events and of the answers
+//! to clients. The transition table shows neither.
 
 mod lifecycle;
 mod programs;

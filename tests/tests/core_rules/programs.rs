@@ -13,7 +13,7 @@ use super::{give, see, wish};
 /// tries, in milliseconds, and the last events.
 fn tries_without_a_program(session: &mut Session, prompt: PromptId) -> (Vec<u64>, Vec<EventKind>) {
     let (mut at, mut waits) = (AT, Vec::new());
-    // A prompt that was given to nobody is none.
+    // A prompt that no agent received does not count.
     let given = session.turns.messages - 1;
     loop {
         let end = TurnEnd::NotRun { message: "cannot run /bin/agent".into() };
@@ -44,10 +44,10 @@ fn a_prompt_whose_program_is_missing_is_tried_for_a_minute_and_costs_no_budget()
     let (waits, events) = tries_without_a_program(&mut session, prompt);
     assert_eq!(waits.iter().sum::<u64>(), 60_000, "{waits:?}");
     assert!((10..40).contains(&waits.len()), "{waits:?}");
-    let said =
+    let output =
         |event: &EventKind| matches!(event, EventKind::SystemMessage { text } if text.contains("60 s"));
     let ended = |event: &EventKind| matches!(event, EventKind::TurnCompleted { stop_reason, .. } if stop_reason == "error");
-    assert!(events.iter().any(said) && events.iter().any(ended), "{events:?}");
+    assert!(events.iter().any(output) && events.iter().any(ended), "{events:?}");
     assert_eq!((session.status(), session.absence.as_ref()), (Status::Idle, None));
     assert_eq!(session.deaths.within(AT.mono, u64::MAX / 2), 0);
     // The next prompt has the whole minute again.

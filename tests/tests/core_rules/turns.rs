@@ -1,4 +1,4 @@
-//! Turns, tasks and the record of what an agent says.
+//! Turns, tasks and the record of an agent's messages.
 
 use std::sync::Arc;
 
@@ -55,7 +55,7 @@ fn a_turn_whose_time_is_up_is_aborted_and_says_so_and_the_next_begins() {
 
 #[test]
 fn what_a_turn_left_behind_is_said_in_words() {
-    let said = |left_behind| {
+    let output = |left_behind| {
         let mut session = session("s", ready());
         session.turns.running = turn(Phase::Started { agent_pid: 101 });
         let (prompt, end) = (PromptId(7), TurnEnd::Finished);
@@ -66,9 +66,9 @@ fn what_a_turn_left_behind_is_said_in_words() {
             },
         )
     };
-    assert_eq!(said(0), None);
-    assert!(said(1).unwrap().starts_with("1 process left in the background"));
-    assert!(said(2).unwrap().starts_with("2 processes left in the background"));
+    assert_eq!(output(0), None);
+    assert!(output(1).unwrap().starts_with("1 process left in the background"));
+    assert!(output(2).unwrap().starts_with("2 processes left in the background"));
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn what_runs_waits_or_may_be_resolved_is_needed_and_so_is_all_of_a_sub_agent() {
     assert_eq!(session.needs_from(), 7);
     session.turns.interrupted = vec![prompt(9, "c"), prompt(6, "d")];
     assert_eq!(session.needs_from(), 6);
-    // Whoever waits for a sub-agent looks for its task and the end of it, whenever that was.
+    // A waiter for a sub-agent reads its task and the task's end, however old.
     session.task = Some(Task { prompt: PromptId(5), text: "task".into(), open: false });
     assert_eq!(session.needs_from(), 5);
 }
@@ -143,16 +143,16 @@ fn what_an_agent_says_is_recorded_up_to_a_bound_and_that_is_said_once() {
     for _ in 0..most {
         assert!(matches!(mib(&mut session, "x")[..], [EventKind::MessageChunk { .. }]));
     }
-    let said = mib(&mut session, "y");
+    let output = mib(&mut session, "y");
     assert!(
-        matches!(&said[..], [EventKind::SystemMessage { text }] if text.contains("not recorded")),
-        "{said:?}"
+        matches!(&output[..], [EventKind::SystemMessage { text }] if text.contains("not recorded")),
+        "{output:?}"
     );
     assert_eq!(mib(&mut session, "z"), []);
-    let told = |update, payload| Seen::Updated { prompt: Some(prompt), update, payload };
+    let received = |update, payload| Seen::Updated { prompt: Some(prompt), update, payload };
     let payload = serde_json::json!({ "toolCallId": "call" });
     let call = Update::ToolCall { id: "call".into(), title: "runs".into(), ended: false };
-    assert_eq!(see(&mut session, AT, told(call, payload.clone())), []);
+    assert_eq!(see(&mut session, AT, received(call, payload.clone())), []);
     // The turn ends as ever, and the next has all of its room.
     let events =
         see(&mut session, AT, Seen::TurnEnded { prompt, end: TurnEnd::Finished, exit: None, left_behind: 0 });
@@ -180,13 +180,13 @@ fn what_an_agent_says_between_turns_is_recorded_up_to_a_bound_and_the_next_turn_
     for _ in 1..limits::BETWEEN_BYTES >> 20 {
         assert!(matches!(other(&mut session, None)[..], [EventKind::AgentUpdated { prompt_id: None, .. }]));
     }
-    let said = other(&mut session, None);
+    let output = other(&mut session, None);
     assert!(
-        matches!(&said[..], [EventKind::SystemMessage { text }] if text.contains("between two turns")),
-        "{said:?}"
+        matches!(&output[..], [EventKind::SystemMessage { text }] if text.contains("between two turns")),
+        "{output:?}"
     );
     assert_eq!(other(&mut session, None), []);
-    // What it has spent counts all the same.
+    // Its token counts are recorded all the same.
     let spent = |tokens| Update::Usage(Spent { input_tokens: Some(tokens), ..Spent::default() });
     let payload = serde_json::json!({});
     let update = spent(7);

@@ -64,7 +64,7 @@ fn changes(before: &Session, after: &Session, now: u64) -> String {
     changed.join(", ")
 }
 
-/// Not told of a session to begin with: it is so of nearly all.
+/// Facts that are left out at the start of a session, because nearly all have them.
 const UNTOLD: [&str; 7] = [
     "permissions []",
     "tool calls []",
@@ -75,7 +75,7 @@ const UNTOLD: [&str; 7] = [
     "usage unknown",
 ];
 
-/// What a person wants to know of a session, each with a name.
+/// Returns the facts of a session for a person, each with a name.
 fn facts(session: &Session, now: u64) -> Vec<(&'static str, String)> {
     let ids = |prompts: &mut dyn Iterator<Item = &Prompt>| {
         prompts.map(|prompt| prompt.id.to_string()).collect::<Vec<_>>().join(" ")
@@ -215,7 +215,7 @@ pub fn phase(phase: &Phase, now: u64) -> String {
     }
 }
 
-/// An event with what it says of policy.
+/// Returns an event with its policy.
 pub fn event(kind: &EventKind) -> String {
     let name = kind.name();
     match kind {

@@ -1,6 +1,8 @@
-//! Every example of `README.md`, of each page in `manager/docs/` and of each `--help`, typed as it stands there: in a terminal of
-//! 40 columns, without a terminal, in cron's environment, and by another user. The list is read from these texts, so that an
-//! example without a row in [`FLOWS`] fails. A recorded session is typed whole, and its output compared.
+//! Every example of `README.md`, of each page in `manager/docs/` and of each `--help`, run as printed: in a
+//! terminal of 40 columns, without a terminal, in cron's environment, and by another user.
+//!
+//! The list is read from these texts, so that an example without a row in [`FLOWS`] fails. A recorded session
+//! is run whole, and its output compared.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -10,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use harness::daemon::{Said, finish};
+use harness::daemon::{CommandOutput, finish};
 use harness::real::*;
 use manager::protocol::api::SessionInfo;
 use nix::sys::signal::Signal;
@@ -21,7 +23,7 @@ mod world;
 use table::*;
 use world::World;
 
-/// How wide the terminal is, in columns.
+/// The width of the terminal, in columns.
 const COLUMNS: u16 = 40;
 /// Another user, who owns nothing.
 const OTHER: u32 = 65_533;
@@ -35,7 +37,7 @@ fn examples(help: &str) -> Vec<String> {
 
 /// All help texts, from the commands that each one lists.
 fn helps(command: &[&str], all: &mut Vec<String>) {
-    let said = finish(
+    let printed = finish(
         Command::new(kennel())
             .args(command)
             .arg("--help")
@@ -45,8 +47,8 @@ fn helps(command: &[&str], all: &mut Vec<String>) {
             .spawn()
             .unwrap(),
     );
-    assert_eq!(said.code, Some(0), "{said:?}");
-    let listed = said.stdout.lines().skip_while(|line| *line != "Commands:").skip(1);
+    assert_eq!(printed.code, Some(0), "{printed:?}");
+    let listed = printed.stdout.lines().skip_while(|line| *line != "Commands:").skip(1);
     let names: Vec<String> = listed
         .take_while(|line| !line.is_empty())
         .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
@@ -56,7 +58,7 @@ fn helps(command: &[&str], all: &mut Vec<String>) {
     for name in &names {
         helps(&[command, &[name]].concat(), all);
     }
-    all.push(said.stdout);
+    all.push(printed.stdout);
 }
 
 /// The console blocks of README.md and of the pages in `manager/docs/`.
@@ -95,11 +97,11 @@ fn a_recorded_session_shows_what_it_shows_when_it_is_typed() {
             shown.push(format!("$ {command}"));
             // The pid of the recording is that of the session now.
             let pid = command.strip_prefix("kill -9 ").map(|_| world.daemon.idle("session-1").pid.unwrap());
-            let said = finish(
+            let printed = finish(
                 world.shell(&pid.map_or(command.to_owned(), |pid| format!("kill -9 {pid}"))).spawn().unwrap(),
             );
-            assert_eq!(said.code, Some(0), "{command}: {said:#?}");
-            shown.extend(format!("{}{}", said.stdout, said.stderr).lines().map(str::to_owned));
+            assert_eq!(printed.code, Some(0), "{command}: {printed:#?}");
+            shown.extend(format!("{}{}", printed.stdout, printed.stderr).lines().map(str::to_owned));
             if let Some(pid) = pid {
                 until("the crash", || (world.daemon.show("session-1").pid != Some(pid)).then_some(()));
                 world.daemon.idle("session-1");
@@ -159,43 +161,43 @@ fn each(run: impl Fn(&World, &str, End, &str) + Sync) {
 }
 
 /// Runs a line to its end without a terminal, as far as it has one.
-fn without_terminal(mut command: Command, line: &str, end: End) -> Said {
+fn without_terminal(mut command: Command, line: &str, end: End) -> CommandOutput {
     let Interrupt(words) = end else { return finish(command.spawn().unwrap()) };
     // Its own process is the command, not a shell.
     command.args(["-c", &format!("exec {line} > said 2>&1")]);
     let directory: PathBuf = command.get_current_dir().unwrap().into();
     let mut child = command.spawn().unwrap();
-    let said = || std::fs::read_to_string(directory.join("said")).unwrap_or_default();
-    until(line, || (said().contains(words) && is_kennel(child.id())).then_some(()));
+    let printed = || std::fs::read_to_string(directory.join("said")).unwrap_or_default();
+    until(line, || (printed().contains(words) && is_kennel(child.id())).then_some(()));
     harness::real::signal(child.id(), Signal::SIGINT);
     let status = until(line, || child.try_wait().unwrap());
-    // As a shell would say it.
+    // The status as a shell reports it.
     let code = status.code().or(status.signal().map(|signal| 128 + signal));
-    Said { code, stdout: said(), stderr: String::new() }
+    CommandOutput { code, stdout: printed(), stderr: String::new() }
 }
 
-/// Whether a process is kennel by now, and no longer the shell that becomes it.
+/// Returns true if a process is kennel by now, and no longer the shell that becomes it.
 fn is_kennel(pid: u32) -> bool {
     std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.ends_with("kennel"))
 }
 
-/// What holds for every line that anybody types anywhere.
-fn sound(line: &str, said: &Said) {
-    for text in [&said.stdout, &said.stderr] {
-        assert!(!text.contains("panicked") && !text.contains("RUST_BACKTRACE"), "{line}: {said:#?}");
+/// Checks the properties of every command line, anywhere.
+fn sound(line: &str, printed: &CommandOutput) {
+    for text in [&printed.stdout, &printed.stderr] {
+        assert!(!text.contains("panicked") && !text.contains("RUST_BACKTRACE"), "{line}: {printed:#?}");
     }
 }
 
-fn plain(line: &str, said: &Said, end: End, shows: &str) {
-    sound(line, said);
-    let both = format!("{}{}", said.stdout, said.stderr);
+fn plain(line: &str, printed: &CommandOutput, end: End, shows: &str) {
+    sound(line, printed);
+    let both = format!("{}{}", printed.stdout, printed.stderr);
     match end {
-        Code(code) => assert_eq!(said.code, Some(code), "{line}: {said:#?}"),
-        Input(_) => assert_eq!(said.code, Some(0), "{line}: {said:#?}"),
-        Interrupt(_) => assert!([Some(0), Some(130)].contains(&said.code), "{line}: {said:#?}"),
+        Code(code) => assert_eq!(printed.code, Some(code), "{line}: {printed:#?}"),
+        Input(_) => assert_eq!(printed.code, Some(0), "{line}: {printed:#?}"),
+        Interrupt(_) => assert!([Some(0), Some(130)].contains(&printed.code), "{line}: {printed:#?}"),
     }
-    assert!(both.contains(shows), "{line} does not show {shows:?}: {said:#?}");
-    assert!(!both.contains('\u{1b}'), "{line}: escape codes for a pipe: {said:#?}");
+    assert!(both.contains(shows), "{line} does not show {shows:?}: {printed:#?}");
+    assert!(!both.contains('\u{1b}'), "{line}: escape codes for a pipe: {printed:#?}");
 }
 
 #[test]
@@ -220,7 +222,8 @@ fn every_flow_works_in_the_environment_of_cron() {
             command.env_clear().env("HOME", world.home()).env("PATH", "/usr/bin:/bin");
             command.env("SHELL", "/bin/sh").env("LOGNAME", "somebody");
         };
-        // cron's PATH has no kennel: a crontab names it. Nor has it the variables that say where this world is.
+        // cron's PATH has no kennel: a crontab names it. Nor has cron the variables that name this world's
+        // directories.
         let state = world.home().join("state");
         let config = world.home().join("kennel/config.toml");
         let set = format!(
@@ -273,7 +276,7 @@ fn in_terminal(world: &World, line: &str, end: End) -> (Option<i32>, vt100::Pars
         }
     });
     let mut screen = vt100::Parser::new(size(200), size(COLUMNS), 0);
-    let mut said = Vec::new();
+    let mut printed = Vec::new();
     let (words, key) = match end {
         Code(_) => ("", None),
         Input(words) => (words, Some(b"\x04")),
@@ -284,13 +287,13 @@ fn in_terminal(world: &World, line: &str, end: End) -> (Option<i32>, vt100::Pars
     let status = loop {
         if let Ok(piece) = pieces.recv_timeout(std::time::Duration::from_millis(50)) {
             screen.process(&piece);
-            said.extend(piece);
+            printed.extend(piece);
             continue;
         }
         if let Some(status) = child.try_wait().unwrap() {
             break status;
         }
-        let shown = String::from_utf8_lossy(&said).contains(words);
+        let shown = String::from_utf8_lossy(&printed).contains(words);
         // Asked again: what is typed before the program has taken the terminal may mean nothing to it.
         if let Some(key) = key.filter(|_| shown && (pressed == 0 || words.is_empty())) {
             let _ = keys.write_all(key);
@@ -299,20 +302,20 @@ fn in_terminal(world: &World, line: &str, end: End) -> (Option<i32>, vt100::Pars
         if std::time::Instant::now() > bound {
             let _ = child.kill();
             let _ = child.wait();
-            panic!("{line} does not end: {}", String::from_utf8_lossy(&said));
+            panic!("{line} does not end: {}", String::from_utf8_lossy(&printed));
         }
     };
     while let Ok(piece) = pieces.recv_timeout(BOUND) {
         screen.process(&piece);
-        said.extend(piece);
+        printed.extend(piece);
     }
-    (status.code(), screen, String::from_utf8_lossy(&said).into_owned())
+    (status.code(), screen, String::from_utf8_lossy(&printed).into_owned())
 }
 
 #[test]
 fn every_flow_works_in_a_terminal_of_forty_columns_and_no_list_is_wider() {
     each(|world, line, end, shows| {
-        let (code, parser, said) = in_terminal(world, line, end);
+        let (code, parser, printed) = in_terminal(world, line, end);
         let screen = parser.screen();
         let text = screen.contents();
         assert!(!text.contains("panicked"), "{line}: {text}");
@@ -321,7 +324,7 @@ fn every_flow_works_in_a_terminal_of_forty_columns_and_no_list_is_wider() {
             Input(_) => assert_eq!(code, Some(0), "{line}: {text}"),
             Interrupt(_) => assert!([Some(0), Some(130)].contains(&code), "{line}: {code:?} {text}"),
         }
-        assert!(said.contains(shows) || text.contains(shows), "{line} does not show {shows:?}: {text}");
+        assert!(printed.contains(shows) || text.contains(shows), "{line} does not show {shows:?}: {text}");
         let piped = line.contains('|') || line.contains("--json");
         if !piped && LISTS.iter().any(|list| line.starts_with(list)) {
             let wrapped: Vec<u16> = (0..200).filter(|row| screen.row_wrapped(*row)).collect();
@@ -337,7 +340,7 @@ fn no_flow_of_another_user_reaches_or_harms_somebodys_daemon() {
     }
     let world = World::new(Running);
     let home = world.home();
-    // All that the other one could be let see by accident.
+    // The other user may read everything that a careless owner opens.
     std::fs::set_permissions(home, std::fs::Permissions::from_mode(0o755)).unwrap();
     let own = tempfile::tempdir().unwrap();
     publish(&[kennel(), worker()], &own.path().join("bin"));
@@ -365,14 +368,14 @@ fn no_flow_of_another_user_reaches_or_harms_somebodys_daemon() {
         command.env("PATH", format!("{}:/usr/bin:/bin", own.path().join("bin").display()));
         command.env("KENNEL_STATE_DIR", home.join("state")).env("XDG_RUNTIME_DIR", home);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let said = finish(command.spawn().unwrap());
-        sound(&line, &said);
-        let refused = said.code != Some(0) || line.contains('|');
+        let printed = finish(command.spawn().unwrap());
+        sound(&line, &printed);
+        let refused = printed.code != Some(0) || line.contains('|');
         // Of these one only looks, and the other has been asked for nothing.
         let harmless = ["kennel doctor", "kennel acp"].iter().any(|free| line.starts_with(free));
-        assert!(refused || harmless, "{line}: {said:#?}");
+        assert!(refused || harmless, "{line}: {printed:#?}");
         if !harmless && !line.contains('|') {
-            assert!(!said.stderr.is_empty() || !said.stdout.is_empty(), "{line}: nothing is said");
+            assert!(!printed.stderr.is_empty() || !printed.stdout.is_empty(), "{line}: nothing is said");
         }
     }
     assert_eq!(world.daemon.pid(), pid);

@@ -1,6 +1,6 @@
 //! Each example, what it needs, how it ends, and what it shows.
 
-/// How a flow comes to its end.
+/// The end of a flow.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum End {
     /// By itself, with this exit code.
@@ -13,7 +13,7 @@ pub enum End {
 
 pub use End::{Code, Input, Signal as Interrupt};
 
-/// What there has to be before an example works.
+/// The state that an example needs before it works.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Before {
     /// No daemon yet.

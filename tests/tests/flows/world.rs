@@ -11,14 +11,15 @@ use manager::protocol::api::Accepted;
 use super::program;
 use super::table::*;
 
-/// What is run in the place of programs that the examples use and this machine does not have. `.ci/run` installs them.
+/// Stand-ins for programs that the examples use and this machine does not have. `.ci/run` installs the real
+/// ones.
 const STAND_INS: [(&str, &str); 3] = [
     ("jq", "#!/bin/sh\nexec cat\n"),
     ("curl", "#!/bin/sh\nexec kennel ls --json\n"),
     ("make", "#!/bin/sh\necho \"made $1\"\n"),
 ];
 
-/// An agent with a mode and a model that can be set, and which asks for permission when it is told to ask.
+/// An agent with a mode and a model that can be set, and with a prompt that makes it ask for permission.
 const AGENT: &str = r#"#!/bin/sh
 said() { printf '{"jsonrpc":"2.0",%s}\n' "$1"; }
 update() { said "\"method\":\"session/update\",\"params\":{\"sessionId\":\"s\",\"update\":{$1}}"; }
@@ -50,7 +51,7 @@ done
 /// A home directory of somebody who has what the examples name.
 pub struct World {
     pub daemon: Daemon,
-    /// What stands for the ids and pids of the examples.
+    /// The real values of the ids and pids in the examples.
     names: Vec<(&'static str, String)>,
 }
 
@@ -142,7 +143,7 @@ impl World {
         let name =
             |name: &str| self.names.iter().find(|(known, _)| *known == name).map(|(_, real)| real.clone());
         let mut line = example.to_owned();
-        // What waits can be edited and taken out; what runs can be aborted.
+        // A waiting prompt can be edited and removed; a running one can be aborted.
         let prompt = if example.contains("queue") { name("WAITING") } else { name("prompt-17") };
         for (written, real) in [
             ("prompt-17", prompt),

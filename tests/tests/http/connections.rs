@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use harness::real::*;
 use manager::protocol::api::{Role, TokenReply};
 
-use super::{connect, daemon, problem, rest, until_said};
+use super::{connect, daemon, problem, read_until, rest};
 
 fn is_closed(mut stream: &UnixStream) -> bool {
     stream.set_nonblocking(true).unwrap();
@@ -27,9 +27,9 @@ fn a_head_without_end_is_answered_and_a_connection_that_rests_is_closed() {
     let mut slow = connect(&daemon);
     slow.write_all(b"GET /v1/manager HTTP/1.1\r\nHost:").unwrap();
     assert_eq!(problem(&rest(&slow)).code, "request_timeout");
-    // One that says nothing at all is left without a word.
+    // A connection without a request is closed without an answer.
     assert_eq!(rest(&connect(&daemon)), "");
-    // Whether the answer was there at once or not.
+    // With and without a wait for the answer.
     for path in ["/healthz", "/v1/manager", "/v1/sessions"] {
         let mut rests = connect(&daemon);
         write!(rests, "GET {path} HTTP/1.1\r\nHost: kennel\r\n\r\n").unwrap();
@@ -39,7 +39,7 @@ fn a_head_without_end_is_answered_and_a_connection_that_rests_is_closed() {
     // One that begins a second request and does not end it.
     let mut second = connect(&daemon);
     second.write_all(b"GET /healthz HTTP/1.1\r\nHost: kennel\r\n\r\n").unwrap();
-    until_said(&second, "\r\n\r\nok");
+    read_until(&second, "\r\n\r\nok");
     second.write_all(b"G").unwrap();
     assert_eq!(problem(&rest(&second)).code, "request_timeout");
 }
@@ -82,7 +82,7 @@ fn a_viewer_keeps_no_driver_out_however_often_it_comes() {
         let request =
             format!("GET /v1/sessions/s/attach?role={role} HTTP/1.1\r\nHost: kennel\r\n{authorization}\r\n");
         stream.write_all(request.as_bytes()).unwrap();
-        until_said(&stream, "event: attached");
+        read_until(&stream, "event: attached");
         stream
     };
     let driving = attach(Some(&driver), "driver");

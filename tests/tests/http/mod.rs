@@ -29,7 +29,7 @@ fn connect(daemon: &Daemon) -> UnixStream {
     stream
 }
 
-/// All that comes until the daemon closes the connection. That it is reset after the last byte is no matter.
+/// Returns everything until the daemon closes the connection. A reset after the last byte does not matter.
 fn rest(mut stream: &UnixStream) -> String {
     let mut all = Vec::new();
     let mut piece = [0; 65536];
@@ -44,8 +44,8 @@ fn rest(mut stream: &UnixStream) -> String {
     String::from_utf8_lossy(&all).into_owned()
 }
 
-/// What is answered to these bytes.
-fn said(daemon: &Daemon, request: &[u8]) -> String {
+/// Returns the answer to these bytes.
+fn answer_to(daemon: &Daemon, request: &[u8]) -> String {
     let mut stream = connect(daemon);
     // It may be refused before all of it was read.
     let _ = stream.write_all(request);
@@ -53,8 +53,8 @@ fn said(daemon: &Daemon, request: &[u8]) -> String {
     rest(&stream)
 }
 
-/// Reads until this was said.
-fn until_said(mut stream: &UnixStream, words: &str) -> String {
+/// Reads until these words have arrived.
+fn read_until(mut stream: &UnixStream, words: &str) -> String {
     let mut all = Vec::new();
     while !String::from_utf8_lossy(&all).contains(words) {
         let mut piece = [0; 4096];
@@ -86,5 +86,5 @@ fn memory(pid: u32) -> u64 {
     line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
 }
 
-/// An agent that takes what it is told, and says nothing of it.
+/// An agent that reads its prompt and prints nothing.
 const SINK: &str = "[agents.sink]\nkind = \"command\"\ncommand = [\"sh\", \"-c\", \"cat >/dev/null\"]\nprompt_via = \"stdin\"\n";

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use harness::daemon::Daemon;
 use harness::real::*;
 
-use super::{SINK, connect, daemon, memory, said, status, until_said};
+use super::{SINK, answer_to, connect, daemon, memory, read_until, status};
 
 /// A reader of all events that has asked and not read.
 fn subscribe(daemon: &Daemon, after: u64) -> UnixStream {
@@ -89,11 +89,11 @@ fn make_events(daemon: &Daemon, count: usize, bytes: usize) {
         );
         stream.write_all(head.as_bytes()).unwrap();
         stream.write_all(body.as_bytes()).unwrap();
-        let answer = until_said(&stream, "\"disposition\"");
+        let answer = read_until(&stream, "\"disposition\"");
         assert_eq!(status(&answer), 202, "{answer}");
         let wait = "GET /v1/sessions/s/wait?until=idle HTTP/1.1\r\nHost: kennel\r\n\r\n";
         stream.write_all(wait.as_bytes()).unwrap();
-        let answer = until_said(&stream, "\"status\"");
+        let answer = read_until(&stream, "\"status\"");
         assert_eq!(status(&answer), 200, "{answer}");
     }
 }
@@ -141,12 +141,12 @@ fn a_reader_that_takes_nothing_for_too_long_is_left_and_goes_on_where_it_was() {
     let stream = subscribe(&daemon, 0);
     make_events(&daemon, 4, 1_000_000);
     let open = || {
-        let metrics = said(&daemon, b"GET /metrics HTTP/1.1\r\nHost: kennel\r\n\r\n");
+        let metrics = answer_to(&daemon, b"GET /metrics HTTP/1.1\r\nHost: kennel\r\n\r\n");
         metrics.contains("kennel_event_streams 1\n")
     };
     until("it is left", || (!open()).then_some(()));
     let last = daemon.events().last().unwrap().id;
-    // What the kernel had for it by then. The end of what was begun is missing, and is no event.
+    // The part that the kernel had for it by then. The end of the last event is missing, so that is no event.
     let mut begun = Vec::new();
     let mut reader = std::io::BufReader::new(Chunks::new(stream));
     let mut line = String::new();

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 
 use harness::real::*;
 
-use super::{SINK, connect, daemon, memory, problem, rest, said, status, until_said};
+use super::{SINK, answer_to, connect, daemon, memory, problem, read_until, rest, status};
 
 #[test]
 fn a_client_that_shuts_its_side_down_after_its_request_is_answered_each_time() {
@@ -25,7 +25,7 @@ fn a_client_that_shuts_its_side_down_after_its_request_is_answered_each_time() {
     let waits = std::thread::scope(|scope| {
         let one = |request: &str, expected: u16| {
             let (request, daemon) = (request.to_owned(), &daemon);
-            scope.spawn(move || assert_eq!(status(&said(daemon, request.as_bytes())), expected))
+            scope.spawn(move || assert_eq!(status(&answer_to(daemon, request.as_bytes())), expected))
         };
         let many: Vec<_> = (0..100).map(|_| one(&get, 200)).collect();
         let more: Vec<_> = (0..50).flat_map(|_| [one(&late, 504), one(&post, 202)]).collect();
@@ -42,12 +42,12 @@ fn a_client_that_goes_is_missed_also_after_it_has_shut_its_side_down() {
     for half_closed in [false, true] {
         let mut stream = connect(&daemon);
         stream.write_all(b"GET /v1/sessions/s/attach?role=driver HTTP/1.1\r\nHost: kennel\r\n\r\n").unwrap();
-        until_said(&stream, "event: attached");
+        read_until(&stream, "event: attached");
         if half_closed {
             stream.shutdown(Shutdown::Write).unwrap();
-            // What comes after shows that it was not left.
+            // The next request shows that the body was read.
             daemon.ok(&["pin", "s"]);
-            until_said(&stream, "session.updated");
+            read_until(&stream, "session.updated");
         }
         assert_eq!(attached(), 1);
         drop(stream);
@@ -126,7 +126,7 @@ fn whatever_is_said_is_answered_and_with_a_problem_where_it_is_none_of_http() {
     let daemon = daemon("", "");
     daemon.ok(&["start", "--id", "s"]);
     for (request, expected) in refused() {
-        let answer = said(&daemon, &request);
+        let answer = answer_to(&daemon, &request);
         let shown = String::from_utf8_lossy(&request[..request.len().min(120)]).into_owned();
         let found = problem(&answer);
         assert!(expected.contains(&found.status), "{shown:?}: {answer}");
@@ -138,22 +138,30 @@ fn whatever_is_said_is_answered_and_with_a_problem_where_it_is_none_of_http() {
         (head("HEAD /v1/manager HTTP/1.1", ""), 200),
     ];
     for (request, expected) in taken {
-        assert_eq!(status(&said(&daemon, &request)), expected, "{:?}", String::from_utf8_lossy(&request));
+        assert_eq!(
+            status(&answer_to(&daemon, &request)),
+            expected,
+            "{:?}",
+            String::from_utf8_lossy(&request)
+        );
     }
-    let three = said(&daemon, &[get("/v1/manager"), get("/nowhere"), get("/v1/sessions/s")].concat());
+    let three = answer_to(&daemon, &[get("/v1/manager"), get("/nowhere"), get("/v1/sessions/s")].concat());
     assert_eq!(three.matches("HTTP/1.1 ").count(), 3, "{three}");
     // A request that is none after one that is.
-    let two = said(&daemon, &[get("/healthz"), b"GARBAGE\r\n\r\n".to_vec()].concat());
+    let two = answer_to(&daemon, &[get("/healthz"), b"GARBAGE\r\n\r\n".to_vec()].concat());
     assert!(two.starts_with("HTTP/1.1 200 ") && two.contains("HTTP/1.1 400 "), "{two}");
-    // Who asks whether to send is told.
+    // A client that expects `100 Continue` is answered first.
     let mut stream = connect(&daemon);
     let expects = format!("{JSON}Expect: 100-continue\r\nConnection: close\r\nContent-Length: 2\r\n");
     stream.write_all(&head("POST /v1/sessions HTTP/1.1", &expects)).unwrap();
-    until_said(&stream, "HTTP/1.1 100 ");
+    read_until(&stream, "HTTP/1.1 100 ");
     stream.write_all(b"{}").unwrap();
     assert_eq!(status(&rest(&stream)), 201);
     let expects = format!("{JSON}Expect: 100-continue\r\nContent-Length: 99000000\r\n");
-    assert_eq!(problem(&said(&daemon, &head("POST /v1/sessions HTTP/1.1", &expects))).code, "body_too_large");
+    assert_eq!(
+        problem(&answer_to(&daemon, &head("POST /v1/sessions HTTP/1.1", &expects))).code,
+        "body_too_large"
+    );
 }
 
 #[test]
@@ -203,7 +211,7 @@ fn a_hundred_large_bodies_at_once_are_taken_in_turn_or_sent_away_and_small_ones_
         rounds += 1;
         if rounds % 20 == 0 {
             most = most.max(memory(pid));
-            let small = said(
+            let small = answer_to(
                 &daemon,
                 b"POST /v1/sessions/s/pin HTTP/1.1\r\nHost: kennel\r\nContent-Length: 2\r\n\r\n{}",
             );
@@ -220,7 +228,7 @@ fn a_hundred_large_bodies_at_once_are_taken_in_turn_or_sent_away_and_small_ones_
         *counts.entry(problem.code).or_insert(0) += 1;
     }
     let grown = most.saturating_sub(before) >> 20;
-    // What is never ended is JSON without an end.
+    // A body without an end is JSON without an end.
     let known: usize = ["overloaded", "invalid_json"].iter().filter_map(|code| counts.get(*code)).sum();
     assert_eq!(known, 100, "{counts:?}");
     assert!(counts.contains_key("invalid_json"), "{counts:?}");

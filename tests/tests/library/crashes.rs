@@ -140,13 +140,13 @@ async fn a_worker_that_cannot_be_started_is_waited_for_and_that_is_said() {
         ..SessionOpts::default()
     };
     let mut stream = manager.subscribe(Some(0), None);
-    let mut said = 0;
+    let mut output = 0;
     let starts = async {
-        while said < 3 {
+        while output < 3 {
             for record in stream.next().await.unwrap().unwrap() {
                 if let EventKind::SessionRestarting { reason, deaths, .. } = record.event().unwrap().kind {
                     assert!(reason.contains("no-such-worker") && deaths == 0, "{reason}");
-                    said += 1;
+                    output += 1;
                 }
             }
         }

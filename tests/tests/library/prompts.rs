@@ -113,14 +113,14 @@ async fn a_prompt_that_becomes_an_argument_is_accepted_only_if_the_kernel_takes_
     host.manager.shutdown().await;
 }
 
-/// An agent without a memory of its own is told the turns before by whoever starts it: also after its worker
-/// died in the middle of one, and after its manager was replaced.
+/// An agent without a memory of its own receives the earlier turns from its worker: also after its worker
+/// died in a turn, and after its manager was replaced.
 #[tokio::test]
 async fn an_agent_with_a_transcript_is_told_the_turns_before_whoever_died_since() {
     let host = Host::new().await;
     host.manager.shutdown().await;
     let config = host.dir.path().join("config.toml");
-    // It says what it is told.
+    // It prints its prompt.
     let text = "[agents.echo]\nkind = \"command\"\ncontext = \"transcript\"\n\
                 command = [\"sh\", \"-c\", \"cat; test ! -e hold || exec sleep 1000\"]\n";
     std::fs::write(&config, text).unwrap();
@@ -136,9 +136,9 @@ async fn an_agent_with_a_transcript_is_told_the_turns_before_whoever_died_since(
     let hold = host.dir.path().join("hold");
     std::fs::write(&hold, "").unwrap();
     let cut = host.send(&id, "two").await;
-    let said =
+    let output =
         |kind: &EventKind| matches!(kind, EventKind::MessageChunk { prompt_id, .. } if *prompt_id == cut);
-    host.event(&id, "the turn's first words", said).await;
+    host.event(&id, "the turn's first words", output).await;
     kill(host.pid(&id).await);
     host.end_of(&id, cut).await;
     std::fs::remove_file(hold).unwrap();
@@ -150,18 +150,18 @@ async fn an_agent_with_a_transcript_is_told_the_turns_before_whoever_died_since(
 
     host.manager.shutdown().await;
     let host = Host { manager: manager(state).await.unwrap(), dir: host.dir };
-    let told = host.run(&id, "three").await;
+    let received = host.run(&id, "three").await;
     let first = "User: one\n\nAssistant: one\n\n";
     let second = "User: two\n\nAssistant: The conversation so far:\n\nUser: one\n\nAssistant: one\n\n\
                   The conversation goes on.\n\nUser: two\n\n";
     let wanted =
         format!("The conversation so far:\n\n{first}{second}The conversation goes on.\n\nUser: three");
-    assert_eq!(told, wanted);
+    assert_eq!(received, wanted);
     host.manager.shutdown().await;
 }
 
-/// Links are read by tasks on the loop's own thread. If it did not give way while clients ask, a worker would be
-/// heard only after some thousand spawns, and be killed for its silence.
+/// Links are read by tasks on the loop's own thread. If the loop did not yield between clients' requests, it
+/// would read a worker's messages only after thousands of spawns, and kill the worker for its silence.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_is_heard_while_others_are_being_started() {
     use std::sync::atomic::{AtomicUsize, Ordering};

@@ -57,7 +57,7 @@ impl Mcp {
         }
     }
 
-    /// What a tool says, and whether it is an error.
+    /// Calls a tool. Returns its answer, and true if that is an error.
     pub(crate) fn call(&mut self, tool: &str, arguments: Value) -> (Value, bool) {
         let answer = self.ask("tools/call", json!({ "name": tool, "arguments": arguments }));
         let result = &answer["result"];

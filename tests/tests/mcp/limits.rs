@@ -1,4 +1,4 @@
-//! Limits of depth, breadth and total, and the end that a parent hears of.
+//! Limits of depth, breadth and total, and the report of a sub-agent's end to its parent.
 
 use std::sync::Arc;
 
@@ -28,8 +28,8 @@ fn limits_refuse_one_more_and_say_which() {
     assert!(refusal["error"].as_str().unwrap().contains("has 2 sub-agents at work"), "{refusal}");
     assert_eq!(daemon.json::<Vec<SubagentHandle>>(&["subagent", "ls"]).len(), 2, "nothing was started");
     // On the command line too, with the exit status of a conflict.
-    let said = daemon.run(&["subagent", "start", "--parent", "boss", "true"]);
-    assert!(said.code == Some(7) && said.stderr.contains("subagent_breadth"), "{said:#?}");
+    let output = daemon.run(&["subagent", "start", "--parent", "boss", "true"]);
+    assert!(output.code == Some(7) && output.stderr.contains("subagent_breadth"), "{output:#?}");
     // One that has ended gives its place away.
     boss.ok("abort_subagent", json!({ "id": second, "stop": true }));
     boss.start("sleep 1000");
@@ -115,7 +115,7 @@ fn limited(depth: u32, breadth: u32, total: u32) -> Arc<manager::core::Spec> {
 }
 
 fn below(fleet: &mut Fleet, parent: &str, name: &str) -> Result<Reply, Refusal> {
-    // What a child says of limits counts for nothing: its root's do.
+    // A child's own limits have no effect: its root's count.
     let (spec, task) = (limited(99, 99, 99), "task".into());
     ask(fleet, &Ask::Subagent { parent: Some(id(parent)), id: Some(id(name)), spec, task, wish: None })
 }
@@ -175,7 +175,7 @@ fn the_total_counts_what_could_still_work() {
     assert_eq!(refused(below(&mut fleet, "a", "d")).1, SubagentLimit::Total, "it is not gone yet");
     ask(&mut fleet, &Ask::One(id("c"), Input::Seen(1, gone(Exit::Signal(15))))).unwrap();
     below(&mut fleet, "a", "d").unwrap();
-    // A sub-agent of nobody is a root of its own.
+    // A sub-agent without a parent is a root of its own.
     let alone = Ask::Subagent {
         parent: None,
         id: Some(id("z")),

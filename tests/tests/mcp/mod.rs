@@ -36,7 +36,7 @@ fn configure(daemon: &Daemon, text: &str) {
     std::fs::write(daemon.workdir().join("kennel/config.toml"), text).unwrap();
 }
 
-/// What its parent has heard of a sub-agent's end.
+/// Returns the outcomes of a sub-agent in its parent's events.
 fn ends(daemon: &Daemon, parent: &str, child: &str) -> Vec<Option<Outcome>> {
     let events = daemon
         .events()

@@ -113,10 +113,13 @@ fn without_a_private_token_file_nothing_is_served() {
     };
     assert_eq!(run(Some(&token)).code, Some(0), "nobody asks for anything");
     for (token, word) in [(None, "KENNEL_TOKEN_FILE"), (Some(Path::new("/no/such")), "/no/such")] {
-        let said = run(token);
-        assert!(said.code == Some(2) && said.stderr.contains(word) && said.stdout.is_empty(), "{said:#?}");
+        let output = run(token);
+        assert!(
+            output.code == Some(2) && output.stderr.contains(word) && output.stdout.is_empty(),
+            "{output:#?}"
+        );
     }
     std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o644)).unwrap();
-    let said = run(Some(&token));
-    assert!(said.code == Some(2) && said.stderr.contains("0600"), "{said:#?}");
+    let output = run(Some(&token));
+    assert!(output.code == Some(2) && output.stderr.contains("0600"), "{output:#?}");
 }

@@ -61,7 +61,7 @@ fn an_agent_starts_waits_for_reads_prompts_and_aborts_a_sub_agent() {
     assert_eq!(list["subagents"][0]["session_id"], json!(child));
     assert_eq!(ends(&daemon, "boss", &child), [Some(Outcome::Completed)]);
 
-    // A further prompt has a turn and a result of its own, and the parent is not told twice of the task.
+    // A further prompt has a turn and a result of its own, and the parent is not notified of the task again.
     mcp.ok("send_to_subagent", json!({ "id": child, "text": "echo more; exit 3" }));
     let more = mcp.ok("wait_subagent", json!({ "id": child }));
     assert_eq!((&more["text"], &more["exit"]), (&json!("more\n"), &json!({ "code": 3 })));
@@ -151,16 +151,16 @@ fn an_agent_is_given_the_tools_and_can_use_them() {
         format!("[agents.{name}]\nkind = \"acp\"\ncommand = [\"{}\"]\n{more}\n", program.display())
     };
     configure(&daemon, &(agent("given", "") + &agent("alone", "subagents = false")));
-    for (name, said) in [("given", "servers [kennel]"), ("alone", "servers []")] {
+    for (name, output) in [("given", "servers [kennel]"), ("alone", "servers []")] {
         daemon.ok(&["start", "--id", name, "--agent", name]);
-        assert_eq!(daemon.ok(&["send", name, "servers"]), said);
+        assert_eq!(daemon.ok(&["send", name, "servers"]), output);
     }
     let file = daemon.dir.path().join("state/tokens/given");
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(!daemon.dir.path().join("state/tokens/alone").exists());
     let token = daemon.ok(&["token", "given"]);
 
-    // As the agent would run it: with what it was told and nothing else.
+    // As the agent runs it: with the given variables and nothing else.
     let server: Value = serde_json::from_str(&daemon.ok(&["send", "given", "server kennel"])).unwrap();
     assert!(!server.to_string().contains(token.trim()), "no secret in arguments or environment");
     let args = server["args"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap());
@@ -200,8 +200,8 @@ fn the_manager_is_reached_by_a_descriptor_where_the_path_leads_nowhere() {
     );
     for agent in ["passes", "keeps"] {
         daemon.ok(&["start", "--id", agent, "--agent", agent]);
-        let said = daemon.ok(&["send", agent, "mcp kennel list_subagents"]);
-        assert!(said.contains("\"subagents\":[]"), "{agent}: {said}");
+        let output = daemon.ok(&["send", agent, "mcp kennel list_subagents"]);
+        assert!(output.contains("\"subagents\":[]"), "{agent}: {output}");
     }
     let server: Value = serde_json::from_str(&daemon.ok(&["send", "passes", "server kennel"])).unwrap();
     let variables = server["env"].as_array().unwrap();
@@ -216,11 +216,11 @@ fn the_manager_is_reached_by_a_descriptor_where_the_path_leads_nowhere() {
         );
         daemon.ok(&["send", agent, &script])
     };
-    let said = hidden("passes");
-    assert!(said.contains("\"subagents\":[]"), "{said}");
+    let output = hidden("passes");
+    assert!(output.contains("\"subagents\":[]"), "{output}");
     // Most agents hand nothing on; then there is the path, and nothing else.
-    let said = hidden("keeps");
-    assert!(said.contains("daemon_unreachable"), "{said}");
+    let output = hidden("keeps");
+    assert!(output.contains("daemon_unreachable"), "{output}");
 }
 
 #[test]

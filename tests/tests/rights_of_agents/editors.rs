@@ -41,7 +41,7 @@ fn an_editor_opens_no_file_and_runs_no_command_for_an_agent_in_a_sandbox() {
         let asked: Vec<&Value> = editor.seen.iter().filter(|message| message["id"] != Value::Null).collect();
         assert!(asked.is_empty(), "{user:?}: {asked:#?}");
         assert_eq!(std::fs::read_to_string(work.join("b.txt")).unwrap(), "text", "the worker wrote");
-        assert!(editor.told().join("\n").contains("on disk"), "the worker read");
+        assert!(editor.updates().join("\n").contains("on disk"), "the worker read");
         // A link that is now a file here and now a key, while the agent asks for it.
         let done = Arc::new(AtomicBool::new(false));
         let swaps = std::thread::spawn({
@@ -64,9 +64,9 @@ fn an_editor_opens_no_file_and_runs_no_command_for_an_agent_in_a_sandbox() {
         }
         done.store(true, Ordering::Relaxed);
         swaps.join().unwrap();
-        let told = editor.told().join("\n");
-        assert!(!told.contains("the secret key"), "{user:?}: a key was read");
-        let met = [told.contains("message text"), told.contains("not below")];
+        let received = editor.updates().join("\n");
+        assert!(!received.contains("the secret key"), "{user:?}: a key was read");
+        let met = [received.contains("message text"), received.contains("not below")];
         assert_eq!(met, [true, true], "{user:?}: one of both was not met");
         assert_eq!(
             std::fs::read_to_string(daemon.dir.path().join("home/.ssh/id")).unwrap(),

@@ -1,5 +1,5 @@
-//! What agents may ask of their manager: with a token, with the manager's socket, and by way of an editor. Nothing that an
-//! agent can hold gives it more than its own walls.
+//! The requests that agents may send to their manager: with a token, with the manager's socket, and through
+//! an editor. Nothing in an agent's hands gives it more than its own sandbox.
 
 mod editors;
 mod peers;

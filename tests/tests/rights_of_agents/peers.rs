@@ -36,8 +36,8 @@ fn an_agent_that_reaches_the_socket_is_not_the_owner() {
             let socket = another_name(&daemon).display().to_string();
             let tries = |agent: &str, requests: &[&str]| {
                 let script: Vec<String> = requests.iter().map(|one| format!("http {socket} {one}")).collect();
-                let said = daemon.ok(&["send", agent, &script.join("; ")]);
-                said.lines().map(str::to_owned).collect::<Vec<_>>()
+                let output = daemon.ok(&["send", agent, &script.join("; ")]);
+                output.lines().map(str::to_owned).collect::<Vec<_>>()
             };
             let owners = [
                 "GET /v1/sessions - -",
@@ -82,7 +82,7 @@ fn a_process_that_has_left_its_parents_is_still_its_sessions() {
     for _ in 0..2 {
         let fixture = daemon.dir.path().join("bin/fixture-agent").display().to_string();
         let socket = daemon.socket().display().to_string();
-        // Its parents gone, and nothing in its environment; what it hears is written when they are.
+        // Its parents are gone, and its environment is empty. It writes the answer once they are gone.
         let script = format!(
             "sleep 20ms; http {socket} GET /v1/sessions - -; http {socket} GET /v1/sessions/plain - -"
         );
@@ -95,10 +95,11 @@ fn a_process_that_has_left_its_parents_is_still_its_sessions() {
     }
     let says =
         "exec env -i KENNEL_STATE_DIR=$PWD/../state XDG_RUNTIME_DIR=$PWD/.. HOME=$PWD $PWD/../bin/kennel ls";
-    let said = daemon.run(&["send", "plain", says]);
+    let output = daemon.run(&["send", "plain", says]);
     assert!(
-        said.stderr.contains("agent of session `plain`") || said.stdout.contains("agent of session `plain`"),
-        "{said:#?}"
+        output.stderr.contains("agent of session `plain`")
+            || output.stdout.contains("agent of session `plain`"),
+        "{output:#?}"
     );
 }
 

@@ -44,7 +44,7 @@ prop_compose! {
     }
 }
 
-/// Whether this session does without a question what is asked.
+/// Returns true if this session does it without asking for permission.
 fn does(spec: &Spec, kind: &str) -> bool {
     let ask = manager::protocol::wire::PermissionAsk { kind: Some(kind.into()), ..sample::ask() };
     match spec.agent {
@@ -83,7 +83,7 @@ proptest! {
                 prop_assert!(most.memory_bytes.is_none_or(|most| made.limits.memory_bytes.is_some_and(|own| own <= most)));
                 prop_assert!(above.walls.is_none() || made.env_pass.iter().all(|name| above.env_pass.contains(name)));
             }
-            // What was named and is not refused is had as it was named.
+            // An option that was given and not refused has the given value.
             if let Some(memory) = given.memory_bytes {
                 prop_assert_eq!(made.limits.memory_bytes, Some(memory));
             }
@@ -146,7 +146,7 @@ fn each_way_to_be_weaker_has_its_name() {
     for (name, change) in ways {
         let mut child = parent.clone();
         change(&mut child);
-        // Rules name paths below a directory: those of another one say something else.
+        // Rules name paths below a directory, and mean something else in another directory.
         let rules = if name == "workdir" { vec!["permissions"] } else { Vec::new() };
         assert_eq!(child.weaker_than(&parent), [vec![name], rules].concat());
     }

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use super::{ASKS, ask, daemon, start, subagent, token};
 use crate::containment::{User, users};
 
-/// A sub-agent that the token starts, with this task, and what it has said.
-fn said_by_child(daemon: &Daemon, token: &str, task: &str, opts: Value) -> (SubagentHandle, String) {
+/// Starts a sub-agent with this task by the token, and returns it with its output.
+fn output_of_child(daemon: &Daemon, token: &str, task: &str, opts: Value) -> (SubagentHandle, String) {
     let request = Request::post("/v1/subagents").json(&json!({ "task": task, "opts": opts }));
     let handle: SubagentHandle = serde_json::from_value(ask(daemon, token, request).unwrap()).unwrap();
     daemon.idle(handle.session_id.as_str());
@@ -50,9 +50,9 @@ fn a_sub_agent_that_a_token_starts_can_do_no_more_than_its_parent() {
         }
         std::fs::remove_file(root.join("other/new")).unwrap();
         for opts in [json!({ "agent": "free" }), json!({ "agent": "shell" }), json!({})] {
-            let (handle, said) = said_by_child(&daemon, &token, &task, opts.clone());
-            assert!(said.starts_with("<>\nwrote\n"), "{user:?} {opts}: {said}");
-            assert!(said.trim_end().ends_with("/work"), "what is left out is the parent's: {said}");
+            let (handle, output) = output_of_child(&daemon, &token, &task, opts.clone());
+            assert!(output.starts_with("<>\nwrote\n"), "{user:?} {opts}: {output}");
+            assert!(output.trim_end().ends_with("/work"), "what is left out is the parent's: {output}");
             assert!(!root.join("other/new").exists(), "{user:?} {opts}");
             let child = daemon.show(handle.session_id.as_str());
             assert_eq!(child.sandbox, boss.sandbox, "{user:?} {opts}");
@@ -60,8 +60,8 @@ fn a_sub_agent_that_a_token_starts_can_do_no_more_than_its_parent() {
             assert_eq!(child.containment, boss.containment, "{user:?} {opts}");
             // And so on below it.
             let deep = self::token(&daemon, handle.session_id.as_str());
-            let (handle, said) = said_by_child(&daemon, &deep, &task, json!({ "agent": "free" }));
-            assert!(said.starts_with("<>\nwrote\n"), "{user:?} below {opts}: {said}");
+            let (handle, output) = output_of_child(&daemon, &deep, &task, json!({ "agent": "free" }));
+            assert!(output.starts_with("<>\nwrote\n"), "{user:?} below {opts}: {output}");
             daemon.ok(&["restart", handle.session_id.as_str()]);
             assert_eq!(daemon.idle(handle.session_id.as_str()).sandbox, boss.sandbox, "after a restart, too");
             daemon.ok(&["stop", handle.session_id.as_str()]);
@@ -96,7 +96,7 @@ fn a_sub_agent_that_a_token_starts_can_do_no_more_than_its_parent() {
         let link = json!({ "workdir": at("work/link") });
         assert_eq!(ask(&daemon, &token, subagent(link)), Err("weaker_than_parent".into()));
         let less = json!({ "memory_bytes": 64 << 20, "pids": 50, "nice": 4, "workdir": at("work/below") });
-        let (handle, _) = said_by_child(&daemon, &token, "true", less);
+        let (handle, _) = output_of_child(&daemon, &token, "true", less);
         let child = daemon.show(handle.session_id.as_str());
         assert_eq!((child.limits.memory_bytes, child.limits.pids), (Some(64 << 20), Some(50)));
         assert_eq!((child.limits.nofile, child.workdir), (Some(256), at("work/below")));

@@ -10,7 +10,7 @@ use crate::acp_side::Editor;
 use crate::containment::users;
 use crate::sandbox::makers;
 
-/// What the editor was asked to do with files and terminals, while an agent asked for the file of a plan's.
+/// Returns the file and terminal requests that the editor received while an agent asked for a plan's file.
 fn asked(kind: Kind) -> Vec<String> {
     let cell = Cell::new(kind);
     let work = cell.root().join("home/project");

@@ -1,4 +1,5 @@
-//! What an agent plants in a repository, and `kennel mcp` comes across when it makes a worktree there: none of it runs.
+//! Programs that an agent plants in a repository for `kennel mcp` to run when it makes a worktree there: none
+//! of them runs.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -25,9 +26,9 @@ fn git(repository: &Path, args: &[&str]) -> String {
     let mut command = Command::new("git");
     command.args(["-c", "user.name=a", "-c", "user.email=a@b", "-C"]).arg(repository).args(args);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let said = finish(command.spawn().unwrap());
-    assert_eq!(said.code, Some(0), "git {args:?}: {said:?}");
-    said.stdout
+    let output = finish(command.spawn().unwrap());
+    assert_eq!(output.code, Some(0), "git {args:?}: {output:?}");
+    output.stdout
 }
 
 /// A repository in which everything is planted that git might run; what has run is written below `ran`. A filter that stays
@@ -120,8 +121,8 @@ fn nothing_that_is_planted_in_a_repository_runs_when_a_worktree_is_made() {
         let mut mcp = Mcp::over(&daemon, &token_file(&daemon, "boss"));
         for task in ["true", " "] {
             // The second is refused, and its worktree is taken away again.
-            let said = mcp.call("start_subagent", json!({ "task": task, "worktree": true }));
-            assert_eq!(all(&ran), Vec::<String>::new(), "git alone runs {would:?}; {said:?}");
+            let output = mcp.call("start_subagent", json!({ "task": task, "worktree": true }));
+            assert_eq!(all(&ran), Vec::<String>::new(), "git alone runs {would:?}; {output:?}");
         }
     }
 }

@@ -1,8 +1,8 @@
-//! A hostile agent against every sandbox: each probe × bubblewrap and Landlock × `workdir` and `strict` × root and an
-//! ordinary user. `tests/src/bin/hostile-agent.rs` and `tests/src/hostile/probes.c` try; the tables below say what must come
-//! of it. Run with `--nocapture` to see the whole matrix.
+//! A hostile agent against every sandbox: each probe × bubblewrap and Landlock × `workdir` and `strict` ×
+//! root and an ordinary user. `tests/src/bin/hostile-agent.rs` and `tests/src/hostile/probes.c` make the
+//! attempts; the tables below hold the expected results. Run with `--nocapture` to see the whole matrix.
 //!
-//! Each probe is also run without a sandbox, where it must reach what it is after: else it would prove nothing.
+//! Each probe also runs without a sandbox, where it must succeed: else it would prove nothing.
 
 mod cell;
 mod editor;
@@ -29,7 +29,7 @@ fn tried(kind: Kind) -> Results {
     cell.tries(&probes())
 }
 
-/// What is wrong with the results of this cell.
+/// Returns the unexpected results of this cell.
 fn faults(kind: Kind, probes: &[Probe], results: &Results) -> Vec<String> {
     let mut faults = Vec::new();
     for probe in probes {
@@ -44,7 +44,7 @@ fn faults(kind: Kind, probes: &[Probe], results: &Results) -> Vec<String> {
             _ if probe.expect.reaches(kind.by, kind.sandbox, kind.is_root()) => "reached",
             _ => "refused",
         };
-        // What the kernel lacks nobody can reach.
+        // No probe can reach a feature that the kernel lacks.
         if word != wanted && word != "unsupported" {
             faults.push(format!("{}: `{}` is {word}, and is to be {wanted}: {why}", kind.name(), probe.name));
         }

@@ -1,4 +1,5 @@
-//! What there is to be reached: a home with secrets, a daemon, another session, sockets, memory, keys, a terminal.
+//! The targets of the probes: a home with secrets, a daemon, another session, sockets, memory, keys, a
+//! terminal.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -9,9 +10,9 @@ use std::sync::OnceLock;
 
 use crate::containment::User;
 
-/// Nobody, who owns nothing and may do nothing.
+/// The user `nobody`, who owns nothing and has no rights.
 pub const NOBODY: u32 = 65534;
-/// What all secrets say.
+/// The content of every secret.
 pub const CANARY: &str = "canary-4711";
 
 /// The programs in C, built of exactly these sources.
@@ -87,7 +88,7 @@ impl Drop for Outside {
     }
 }
 
-/// What is in the name of a test's directory and of nothing else.
+/// Returns the unique part of a test directory's name.
 pub fn daemon_name(root: &Path) -> String {
     root.file_name().unwrap().to_string_lossy().into_owned()
 }

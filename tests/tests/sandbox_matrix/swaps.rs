@@ -12,16 +12,16 @@ use super::kind::Kind;
 use crate::containment::{User, users};
 use crate::sandbox::{daemon, makers};
 
-/// How many programs are started in each sandbox while a place is swapped.
+/// The number of programs that start in each sandbox while a place is swapped.
 const STARTS: usize = 24;
-/// How often it is swapped meanwhile, at least.
+/// The smallest number of swaps meanwhile.
 const SWAPS: u32 = 300;
 
 /// A session whose every prompt is a start, and the place that is swapped.
 struct Swapped {
     daemon: Daemon,
     home: PathBuf,
-    /// What the session was given, and what takes its place.
+    /// The session's path, and the one that takes its place.
     place: PathBuf,
     other: PathBuf,
 }
@@ -56,21 +56,21 @@ impl Swapped {
             "try read {home}/.ssh/id_ed25519; try read id_ed25519; try read {place}/id_ed25519; \
              try write {home}/.ssh/authorized_keys; try write authorized_keys; try write {place}/authorized_keys"
         );
-        let said = self.daemon.run(&["send", "session-1", &script]);
+        let output = self.daemon.run(&["send", "session-1", &script]);
         let planted = std::fs::remove_file(self.home.join(".ssh/authorized_keys")).is_ok();
-        let reached = planted || said.stdout.contains("read done");
-        reached.then(|| format!("{what}: a key was read, or planted: {said:?}"))
+        let reached = planted || output.stdout.contains("read done");
+        reached.then(|| format!("{what}: a key was read, or planted: {output:?}"))
     }
 
     fn works(&self, what: &str) {
         // A session that has failed in the meantime is started again.
         self.daemon.run(&["restart", "session-1"]);
-        let said = self.daemon.run(&["send", "session-1", "try write works"]);
-        assert!(said.stdout.contains("write done"), "{what}: it works no more: {said:?}");
+        let output = self.daemon.run(&["send", "session-1", "try write works"]);
+        assert!(output.stdout.contains("write done"), "{what}: it works no more: {output:?}");
     }
 }
 
-/// What is swapped, where the session works, and where the symlink leads.
+/// The swapped path, the session's working directory, and the symlink's target.
 const PLACES: [(&str, &str, &str, &str); 4] = [
     ("the working directory", "work", "work", "home/.ssh"),
     ("what the working directory is in", "deep/.ssh", "deep", "home"),
@@ -132,7 +132,7 @@ fn a_place_that_is_swapped_all_the_time_is_never_followed() {
                 scope.spawn(|| {
                     while !over.load(Ordering::Relaxed) {
                         swapped.swap();
-                        // Both ways are there for a while: else nobody would find either.
+                        // Both states last for a while: else no program would meet either.
                         if count.fetch_add(1, Ordering::Relaxed) % 64 == 0 {
                             std::thread::yield_now();
                         }
@@ -159,7 +159,7 @@ fn a_place_that_is_swapped_all_the_time_is_never_followed() {
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }
 
-/// Says that it is over, also when the test panics.
+/// Signals the end, also when the test panics.
 struct Ends<'a>(&'a AtomicBool);
 
 impl Drop for Ends<'_> {

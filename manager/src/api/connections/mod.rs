@@ -81,7 +81,7 @@ pub async fn serve(
 ) -> io::Result<()> {
     let room = Arc::new(Room::new(limits.into()));
     let ending = watch::Sender::new(false);
-    // Each connection holds one end; the other hears when the last is gone.
+    // Each connection has one sender; the receiver ends when the last is gone.
     let (alive, mut all_gone) = mpsc::channel::<()>(1);
     let mut end = pin!(end);
     loop {
@@ -104,7 +104,7 @@ pub async fn serve(
             }
         };
         let Some(who) = recognise(&stream) else { continue };
-        // At once: a process that has ended cannot be told from an agent.
+        // The peer is read at once: after its process has ended, an agent looks like any other process.
         let peer = Peer::of(&stream);
         let seat = room.enter(who);
         let (room, router, ending) = (room.clone(), router.clone(), ending.subscribe());
@@ -189,7 +189,7 @@ async fn answer(
     Ok(response.map(|body| Answered { body, seat }))
 }
 
-/// A problem as the last thing that is said on a connection.
+/// Sends a problem as the last answer on a connection.
 async fn say(stream: &UnixStream, problem: ApiError) -> io::Result<()> {
     let response = problem.into_response();
     let (parts, body) = response.into_parts();

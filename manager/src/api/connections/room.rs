@@ -131,8 +131,8 @@ impl Room {
         taken.answers -= seat.state().give_back();
     }
 
-    /// Closes the connection that can be missed most, of those that have asked for nothing for a while. Whoever has just
-    /// come or works waits with the others for descriptors.
+    /// Closes the least needed of the connections that have made no request for a while. Connections that are
+    /// new or at work wait with the others for descriptors.
     pub fn close_one(&self) {
         let mut taken = self.taken();
         taken.close(|state| state.phase != Phase::Work && state.since.elapsed() >= SLOW, None);
@@ -161,7 +161,7 @@ impl Room {
 impl Taken {
     /// Closes as many connections as there are too many. Not this one, which has only come.
     fn keep_to(&mut self, limits: &Limits, newest: Option<u64>) {
-        // The usual case: nobody has too many.
+        // The usual case: no client has too many.
         if self.seats.len() <= limits.share() {
             return;
         }
@@ -303,8 +303,8 @@ impl Seat {
         }
     }
 
-    /// All that hyper had for the client has been given to the kernel. If the answer was among it the connection rests from now on:
-    /// gives how many bytes of the answer do not wait any more.
+    /// Records that the kernel has all bytes that hyper had for the client. If the answer was among them, the
+    /// connection rests from now on. Returns the number of the answer's bytes that no longer wait.
     pub fn flushed(&self) -> Option<usize> {
         let mut state = self.state();
         if state.phase != Phase::Work || !state.answered {

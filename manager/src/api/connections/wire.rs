@@ -1,4 +1,4 @@
-//! A connection as hyper sees it: bodies that say when they are through, and a stream that keeps its deadlines.
+//! A connection as hyper sees it: bodies that report their end, and a stream that keeps its deadlines.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::room::{Phase, Room, Seat};
 
-/// A request's body, that says when it has been read.
+/// A request's body, which reports when hyper has read it.
 pub struct Received {
     pub body: Incoming,
     pub seat: Arc<Seat>,
@@ -57,7 +57,7 @@ impl HttpBody for Received {
     }
 }
 
-/// An answer's body, that says when hyper has all of it.
+/// An answer's body, which reports when hyper has all of it.
 pub struct Answered {
     pub body: Body,
     pub seat: Arc<Seat>,
@@ -154,7 +154,8 @@ fn poll_gone(seat: &Seat, watched: &UnixStream, cx: &mut Context<'_>) -> Poll<io
         if !seat.waits_for_answer() || is_gone(watched)? {
             return Poll::Ready(Ok(()));
         }
-        // That it can be written to says nothing; that this changes may. A change after this is not forgotten.
+        // A writable socket proves nothing; one that becomes writable again may. A change after this call is
+        // kept.
         ready!(watched.poll_write_ready(cx))?;
         let blocked = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
         let _ = watched.try_io(Interest::WRITABLE, blocked);
@@ -236,7 +237,7 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // There is something to be said yet.
+        // A refusal is still to be sent.
         if self.seat.state().refused.is_none() {
             rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Write)?;
         }

@@ -1,5 +1,5 @@
-//! The routes, asked as a client would, over a manager whose worker is `wc`: it has a pid, listens, and says nothing
-//! before its end, so its sessions stay `starting` and their prompts wait.
+//! The routes as a client calls them, over a manager whose worker is `wc`. That worker has a pid, listens,
+//! and sends nothing before its end. So its sessions stay `starting` and their prompts wait.
 
 use std::time::Duration;
 
@@ -111,6 +111,9 @@ async fn a_session_from_its_beginning_to_its_end() {
 
     let (_, list) = face.ask("GET", "/v1/sessions", Value::Null).await;
     assert_eq!(list.as_array().unwrap().len(), 2);
+    let all = "/v1/sessions?all=";
+    assert_eq!(face.ask("GET", &format!("{all}false"), Value::Null).await.1.as_array().unwrap().len(), 2);
+    assert_eq!(face.ask("GET", &format!("{all}no"), Value::Null).await.1["code"], "invalid_parameter");
     let found = face.ask("GET", &format!("/v1/lookup?pid={}", made["pid"]), Value::Null).await;
     assert_eq!(found, (200, json!({"id": "session-1"})));
     assert_eq!(face.ask("POST", "/v1/sessions/session-1/pin", Value::Null).await.1["pinned"], true);
@@ -132,6 +135,11 @@ async fn a_session_from_its_beginning_to_its_end() {
     assert_eq!((status, &busy["code"]), (409, &json!("not_stopped")));
     let (status, stopped) = face.ask("POST", "/v1/sessions/session-1/stop?orphans=keep", Value::Null).await;
     assert_eq!((status, &stopped["status"], &stopped["pid"]), (200, &json!("stopped"), &Value::Null));
+    for (query, ids) in [("false", &["session-2"][..]), ("true", &["session-1", "session-2"])] {
+        let (_, list) = face.ask("GET", &format!("{all}{query}"), Value::Null).await;
+        let listed: Vec<&Value> = list.as_array().unwrap().iter().map(|session| &session["id"]).collect();
+        assert_eq!(listed, ids, "{query}");
+    }
     assert_eq!(face.ask("POST", prompts, json!({"text": "x"})).await.1["code"], "session_stopped");
     assert_eq!(face.ask("DELETE", "/v1/sessions/session-1", Value::Null).await.0, 204);
     assert_eq!(face.ask("DELETE", "/v1/sessions/session-2?force=true", Value::Null).await.0, 204);

@@ -1,4 +1,4 @@
-//! What the editor does for the agent while it drives: its files as they are in the editor, its terminals, its forms.
+//! Calls of the agent that the driving editor serves: files as the editor has them, terminals and forms.
 
 use std::rc::Rc;
 
@@ -14,7 +14,7 @@ use super::panel::Panel;
 use crate::cli::ui::error::{Failure, Outcome};
 use crate::client::{Events, Request, encoded};
 
-/// What an editor can do for the agent, as it has said.
+/// Returns the calls that an editor can serve, by the capabilities in its `initialize` request.
 pub fn offers(able: &schema::ClientCapabilities) -> Vec<Offer> {
     let forms = able.elicitation.as_ref().is_some_and(|able| able.form.is_some());
     let all = [
@@ -27,8 +27,8 @@ pub fn offers(able: &schema::ClientCapabilities) -> Vec<Offer> {
 }
 
 impl<'a> Panel<'a> {
-    /// The session's events after the last that was heard. An editor that can do something for the agent drives,
-    /// unless somebody does already: whoever sits there has come to.
+    /// Opens the session's event stream after the last event that this view has read. An editor that can
+    /// serve calls attaches as the driver. If another client drives, the editor attaches as a viewer.
     pub(super) async fn come(&self, editor: &Editor<'a>) -> Outcome<Events> {
         let offers = editor.offers.borrow().iter().map(|offer| offer.name()).collect::<Vec<_>>().join(",");
         self.client.set(None);
@@ -59,7 +59,7 @@ impl<'a> Panel<'a> {
     /// Another client drives, or none does: then this one does.
     pub(super) fn driven_by(&self, driver: Option<EventId>) {
         let me = self.attached.get();
-        // What was before it came is over.
+        // Events from before this client attached have no effect.
         if me == 0 || self.cursor() <= me {
             return;
         }
@@ -88,22 +88,22 @@ impl<'a> Panel<'a> {
             }
             let _busy = at.busy();
             let answer = match answer {
-                // What is answered with nothing is done.
+                // An editor that answers `null` has done what the call asks for.
                 Ok(Value::Null) => CallRequest { result: Some(json!({})), error: None },
                 Ok(result) => CallRequest { result: Some(result), error: None },
                 Err(error) => {
-                    refusal(i32::from(error.code), &crate::cli::acp::refused::said(&error), error.data)
+                    refusal(i32::from(error.code), &crate::cli::acp::refused::message(&error), error.data)
                 }
             };
-            let told = self.tell(client, id, &answer).await;
-            let told = match told {
+            let response = self.respond(client, id, &answer).await;
+            let response = match response {
                 Err(failure) if failure.is("body_too_large") => {
                     let why = "the editor's answer is larger than kennel passes on";
-                    self.tell(client, id, &refusal(ErrorCode::INTERNAL_ERROR.into(), why, None)).await
+                    self.respond(client, id, &refusal(ErrorCode::INTERNAL_ERROR.into(), why, None)).await
                 }
-                told => told,
+                response => response,
             };
-            match told {
+            match response {
                 // It came too late, or another client drives now.
                 Err(failure)
                     if ["call_settled", "no_such_call", "not_driver"].iter().any(|code| failure.is(code)) => {
@@ -114,12 +114,12 @@ impl<'a> Panel<'a> {
         });
     }
 
-    async fn tell(&self, client: EventId, id: CallId, answer: &CallRequest) -> Result<(), Failure> {
+    async fn respond(&self, client: EventId, id: CallId, answer: &CallRequest) -> Result<(), Failure> {
         let path = format!("/v1/sessions/{}/calls/{id}", self.id());
         self.link.ask(Request::post(path).from_client(Some(client)).json(answer)).await.map(drop)
     }
 
-    /// Nobody waits for what the editor was asked.
+    /// Withdraws the call's request from the editor: the call needs no answer any more.
     pub(super) fn call_settled(&self, id: CallId) {
         if let Some(handle) = self.calling.borrow_mut().remove(&id) {
             crate::cli::acp::panel::cancel(&handle);

@@ -11,7 +11,7 @@ pub struct Servers {
     pub programs: Vec<McpServerOpts>,
     /// Those that are reached by HTTP.
     pub remote: Vec<McpRemoteServerOpts>,
-    /// Names of those that nobody here knows how to give.
+    /// Names of the servers whose form kennel does not know.
     pub left: Vec<String>,
 }
 
@@ -65,7 +65,7 @@ pub fn servers(all: Vec<schema::McpServer>) -> Servers {
 /// Why a server of an unknown kind is not passed on.
 pub const UNKNOWN: &str = "kennel passes on programs and those that are reached by HTTP, no others";
 
-/// What the user is told of those that come later.
+/// Returns the user's note on servers that the agent gets with its next process.
 pub fn next_process(names: &[String]) -> String {
     let names = shown(names);
     format!("the agent runs already; its next process is given these MCP servers of the editor: {names}")
@@ -75,7 +75,7 @@ fn shown(names: &[String]) -> String {
     names.iter().map(|name| name.escape_debug().to_string()).collect::<Vec<_>>().join(", ")
 }
 
-/// What the user is told of those that were not passed on.
+/// Returns the user's note on servers that kennel did not pass on, with the reason.
 pub fn left_out(names: &[String], why: &str) -> String {
     format!("the agent is not given these MCP servers of the editor: {} ({why})", shown(names))
 }

@@ -1,17 +1,17 @@
 //! `acp`: kennel as an agent for editors, over standard input and output
 //! (<https://agentclientprotocol.com/protocol/v1/overview>).
 //!
-//! The editor's session is a kennel session under the same id. What this process does is translate: it holds
-//! nothing that is not in the journal, so it may die at any instant, and with the end of its input it leaves, while
-//! sessions and turns go on.
+//! The editor's session is a kennel session under the same id. This process translates and keeps no state
+//! that is not in the journal, so it may die at any instant. It exits at the end of its input; sessions and
+//! turns go on.
 
 mod calls;
+mod content;
 mod mcp;
 mod panel;
 mod prompt;
 mod refused;
 mod requests;
-mod said;
 mod sessions;
 mod story;
 mod updates;
@@ -38,27 +38,26 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::cli::acp::refused::Refused;
 use crate::cli::args;
 use crate::cli::link::Link;
-use crate::cli::sessions::options;
 use crate::cli::ui::error::{Failure, Outcome};
 use panel::Panel;
 use wire::{Wire, Written};
 
-/// How long what the editor has asked for may take after it has gone.
+/// The longest time in which requests may finish after the editor has gone.
 const AFTERWARDS: Duration = Duration::from_millis(1500);
-/// How long what it is told may take to be written then.
+/// The longest time for writing the last lines then.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 
 /// `acp`.
 pub async fn acp(link: &Link<'_>, args: args::Acp) -> Outcome {
     let written = Arc::new(Written::default());
     let (transport, all_written) = wire::stdio(written.clone());
-    let (heard, mut incoming) = mpsc::unbounded_channel();
+    let (received, mut incoming) = mpsc::unbounded_channel();
     let agent = Agent.v1().name("kennel").on_receive_dispatch(
         async move |message: Dispatch, _| {
             match message {
                 Dispatch::Response(answer, router) => router.route_with_result(answer)?,
-                // Nobody listens any more: the connection is being closed.
-                message => drop(heard.send(message)),
+                // Without a receiver the connection is being closed.
+                message => drop(received.send(message)),
             }
             Ok(())
         },
@@ -70,7 +69,7 @@ pub async fn acp(link: &Link<'_>, args: args::Acp) -> Outcome {
             link,
             wire: Wire::new(connection.clone(), written.clone()),
             workdir_session: args.workdir_session,
-            opts: options(args.options),
+            opts: args.options.given(),
             panels: RefCell::default(),
             opening: Mutex::default(),
             initialized: Cell::new(false),
@@ -107,7 +106,7 @@ pub async fn acp(link: &Link<'_>, args: args::Acp) -> Outcome {
     // An editor that does not read does not keep this process.
     let _ = timeout(LAST_WORDS, all_written).await;
     served.map_err(|error| {
-        Failure::failed("acp", format!("the connection to the editor: {}", refused::said(&error)))
+        Failure::failed("acp", format!("the connection to the editor: {}", refused::message(&error)))
     })
 }
 
@@ -122,9 +121,9 @@ pub struct Editor<'a> {
     /// Sessions are opened one after the other: two requests may be about the same.
     opening: Mutex<()>,
     initialized: Cell<bool>,
-    /// What it can do for agents.
+    /// Calls that it can serve for agents.
     offers: RefCell<Vec<Offer>>,
-    /// What has been asked for and is not done. A prompt is done with once it is accepted.
+    /// The number of requests in progress. A prompt's request ends when the daemon accepts the prompt.
     requests: Rc<Cell<usize>>,
     spawned: mpsc::UnboundedSender<LocalBoxFuture<'a, ()>>,
 }
@@ -152,7 +151,7 @@ impl<'a> Editor<'a> {
         self.panels.borrow_mut().remove(id);
     }
 
-    /// The editor has gone. Every request gets its answer, though nobody may read it.
+    /// Answers every request of an editor that has gone, though the editor may read none of the answers.
     fn leave(&self) {
         self.panels.borrow().values().for_each(|panel| panel.leave());
     }

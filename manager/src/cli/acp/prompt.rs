@@ -1,5 +1,5 @@
-//! The system prompt that an editor gives with a session: in the form of ACP's schema (`systemPrompt`), or as editors gave it
-//! before that was there (`_meta.systemPrompt`).
+//! The system prompt that an editor gives with a session: as in ACP's schema (`systemPrompt`), or as older
+//! editors give it (`_meta.systemPrompt`).
 
 use agent_client_protocol::ErrorCode;
 use serde_json::Value;
@@ -12,7 +12,7 @@ const LONGEST: usize = 32 * 1024;
 /// A variable of the agent's environment, by which the worker knows of the prompt.
 pub type Variable = (String, String);
 
-/// What an editor's parameters say.
+/// Reads the system prompt from an editor's parameters.
 pub fn of(params: &Value) -> Result<Option<Variable>, Refused> {
     let (beside, instead) = ("KENNEL_SYSTEM_PROMPT", "KENNEL_SYSTEM_PROMPT_INSTEAD");
     let (plain, old) = (&params["systemPrompt"], &params["_meta"]["systemPrompt"]);

@@ -1,4 +1,4 @@
-//! What an editor asks for, read; and why it does not get it.
+//! Reads an editor's requests, and refuses the ones that kennel cannot serve.
 
 use agent_client_protocol::v1::{Responder, schema};
 use agent_client_protocol::{Error, ErrorCode};
@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::cli::ui::error::Failure;
-use crate::cli::ui::error::words;
+use crate::cli::ui::error::text_of;
 
 /// Why an editor does not get what it asks for.
 pub struct Refused {
@@ -29,7 +29,7 @@ impl Refused {
 
 impl From<Failure> for Refused {
     fn from(failure: Failure) -> Self {
-        let why = words(&failure);
+        let why = text_of(&failure);
         let Failure::Problem(problem, _) = failure else {
             return Self::internal(why);
         };
@@ -42,7 +42,7 @@ impl From<Failure> for Refused {
     }
 }
 
-/// What `session/set_config_option` asks for.
+/// Reads the parameters of `session/set_config_option`: session, option and value.
 pub(super) fn setting(params: &Value) -> Result<(schema::SessionId, &str, String), Refused> {
     let value = match &params["value"] {
         Value::String(value) => Some(value.clone()),
@@ -85,8 +85,8 @@ pub(super) fn id(asked: &schema::SessionId) -> Result<SessionId, Refused> {
     })
 }
 
-/// A message of the SDK, with what it says beside it.
-pub(super) fn said(error: &Error) -> String {
+/// Returns the SDK's message, and after it the text in the error's data.
+pub(super) fn message(error: &Error) -> String {
     let more = error.data.as_ref().map(|data| format!(" ({data})")).unwrap_or_default();
     format!("{}{more}", error.message)
 }

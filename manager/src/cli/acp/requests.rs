@@ -1,4 +1,4 @@
-//! What an editor asks for, and who answers.
+//! The requests of an editor, and the functions that answer them.
 
 use std::rc::Rc;
 
@@ -45,10 +45,10 @@ impl<'a> Editor<'a> {
                     }
                 });
             }
-            Dispatch::Notification(told) if told.method() == "session/cancel" => {
+            Dispatch::Notification(notification) if notification.method() == "session/cancel" => {
                 let (editor, busy) = (self.clone(), self.busy());
                 // Not later: an answer that comes after this is one to a prompt that was cancelled.
-                let cancel = parse::<schema::CancelNotification>(told.into_parts().1);
+                let cancel = parse::<schema::CancelNotification>(notification.into_parts().1);
                 let panel = cancel.ok().and_then(|cancel| editor.panel(&id(&cancel.session_id).ok()?));
                 let Some(panel) = panel else { return };
                 self.spawn(async move {
@@ -56,7 +56,7 @@ impl<'a> Editor<'a> {
                     drop(busy);
                 });
             }
-            // What is told and not known may be left unheard.
+            // Unknown notifications may be ignored.
             Dispatch::Notification(_) | Dispatch::Response(..) => {}
         }
     }
@@ -131,7 +131,7 @@ impl<'a> Editor<'a> {
         }
     }
 
-    /// Sets something in the agent below, and gives what it says to that.
+    /// Sets an option of the agent, and returns the agent's answer.
     pub(super) async fn set(
         &self,
         session: &schema::SessionId,
@@ -163,7 +163,7 @@ impl<'a> Editor<'a> {
     ) -> Result<Value, Refused> {
         self.begun()?;
         let request: schema::PromptRequest = parse(params)?;
-        let said = crate::cli::acp::said::said(&request.prompt)
+        let content = crate::cli::acp::content::read(&request.prompt)
             .map_err(|why| Refused::new(ErrorCode::INVALID_PARAMS, why))?;
         let id = id(&request.session_id)?;
         let panel = match self.panel(&id) {
@@ -176,6 +176,6 @@ impl<'a> Editor<'a> {
                 panel
             }
         };
-        panel.prompt(self, said, withdrawn, busy).await
+        panel.prompt(self, content, withdrawn, busy).await
     }
 }

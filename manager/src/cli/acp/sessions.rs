@@ -22,16 +22,16 @@ use super::refused::id;
 use crate::cli::acp::refused::Refused;
 use crate::cli::link::random_key;
 use crate::cli::sessions::stable_id;
-use crate::cli::ui::error::words;
+use crate::cli::ui::error::text_of;
 use crate::cli::ui::error::{Failure, Outcome};
 use crate::client::Request;
 
-/// How long an agent may take to be ready until the editor is told of its session.
+/// The longest time for which an editor waits until the agent of its session is ready.
 const READY: Duration = Duration::from_secs(60);
 
 impl<'a> Editor<'a> {
-    /// Gives a session that exists the editor's servers beside those that it has, and says what came of it where that is
-    /// not what the editor expects.
+    /// Adds the editor's servers to those of an existing session. Returns a note for each outcome that the
+    /// editor does not expect.
     pub(super) async fn give(&self, path: &str, servers: Vec<schema::McpServer>) -> Vec<String> {
         let servers = mcp::servers(servers);
         let mut notes = Vec::new();
@@ -50,7 +50,7 @@ impl<'a> Editor<'a> {
         match given.await {
             Ok(Some(reply)) if reply.next_process => notes.push(mcp::next_process(&reply.changed)),
             Ok(_) => {}
-            Err((failure, names)) => notes.push(mcp::left_out(&names, &words(&failure))),
+            Err((failure, names)) => notes.push(mcp::left_out(&names, &text_of(&failure))),
         }
         notes
     }
@@ -70,7 +70,7 @@ impl<'a> Editor<'a> {
         });
         let session = match started.await {
             Ok(session) => session,
-            // An editor says them to every agent; for want of a tool no session is refused.
+            // An editor sends these with every session; a missing tool is no reason to refuse one.
             Err((failure, names)) if failure.is("spec_mismatch") || is_about_servers(&failure) => {
                 let session = self.start(&request.cwd, Servers::default(), &None).await?;
                 if prompt.is_some() {
@@ -79,7 +79,7 @@ impl<'a> Editor<'a> {
                     );
                 }
                 if !names.is_empty() {
-                    notes.push(mcp::left_out(&names, &words(&failure)));
+                    notes.push(mcp::left_out(&names, &text_of(&failure)));
                 }
                 session
             }
@@ -87,9 +87,9 @@ impl<'a> Editor<'a> {
         };
         let panel = self.open(session.id.clone(), false).await?;
         if let Some(panel) = &panel.1 {
-            // What was said while it came up nobody has heard yet.
-            let told = panel.told_before();
-            notes.extend(told.into_iter().filter(|_| session.turn_count == 0 && session.incarnation == 1));
+            // The editor has not seen the notes from the agent's start.
+            let earlier = panel.earlier_notes();
+            notes.extend(earlier.into_iter().filter(|_| session.turn_count == 0 && session.incarnation == 1));
             panel.remark(notes);
         }
         let mut result = panel.0;
@@ -135,13 +135,14 @@ impl<'a> Editor<'a> {
         }
     }
 
-    /// A session that was made for the editor and never came up: the editor hears why, and nothing of it stays.
+    /// Removes a session that was made for the editor and never came up. Returns the reason, which the editor
+    /// receives.
     pub(super) async fn stillborn(&self, id: &SessionId, failure: Failure) -> Failure {
         let path = format!("/v1/sessions/{id}");
         let found = self.link.get::<SessionInfo>(Request::get(&path)).await;
         let last_words = found.ok().and_then(|found| found.failure).map(|failure| failure.last_words);
         if let Err(failure) = self.link.ask(Request::delete(format!("{path}?force=true"))).await {
-            self.link.ui.note(&format!("{id} has failed and cannot be removed: {}", words(&failure)));
+            self.link.ui.note(&format!("{id} has failed and cannot be removed: {}", text_of(&failure)));
             return failure;
         }
         match failure {
@@ -239,17 +240,17 @@ impl<'a> Editor<'a> {
         if let Some(cwd) = request.cwd {
             sessions.retain(|session| Path::new(&session.workdir) == cwd);
         }
-        let told = |session: &SessionInfo| session.last_message_at.unwrap_or(session.created_at);
-        sessions.sort_by_key(|session| std::cmp::Reverse(told(session)));
+        let updated_at = |session: &SessionInfo| session.last_message_at.unwrap_or(session.created_at);
+        sessions.sort_by_key(|session| std::cmp::Reverse(updated_at(session)));
         let sessions = sessions.iter().map(|session| {
             let title = session.title.as_ref().or(session.first_prompt.as_ref());
-            json!({ "sessionId": session.id, "cwd": session.workdir, "title": title, "updatedAt": told(session) })
+            json!({ "sessionId": session.id, "cwd": session.workdir, "title": title, "updatedAt": updated_at(session) })
         });
         Ok(json!({ "sessions": sessions.collect::<Vec<_>>() }))
     }
 }
 
-/// Whether it is about what an editor says of its MCP servers.
+/// Returns true if the failure is about the editor's MCP servers.
 fn is_about_servers(failure: &Failure) -> bool {
     failure.is("invalid_mcp_servers") || failure.is("mcp_servers_refused")
 }

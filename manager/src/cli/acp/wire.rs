@@ -18,19 +18,19 @@ use crate::cli::lines;
 /// The longest line that is read. A prompt has at most 1 MiB, in JSON up to six times that; what an editor embeds
 /// beyond it is refused.
 const MAX_LINE: usize = 64 * 1024 * 1024;
-/// How many lines may wait to be written before the journal is read no further.
+/// The number of unwritten lines at which the reading of the journal pauses.
 const AHEAD: u64 = 256;
-/// How many lines wait between two threads.
+/// The number of lines that may wait between two threads.
 const BUFFER: usize = 16;
 
-/// How many lines the editor was sent.
+/// The number of lines that were written to the editor.
 #[derive(Debug, Default)]
 pub struct Written {
     lines: AtomicU64,
     more: Notify,
 }
 
-/// Standard input and output as a transport; the receiver hears when everything is written.
+/// Returns standard input and output as a transport, and a receiver that fires once everything is written.
 pub fn stdio(written: Arc<Written>) -> (impl ConnectTo<Agent> + 'static, oneshot::Receiver<()>) {
     let (outgoing, finished) = lines::to_stdout(BUFFER, move || {
         written.lines.fetch_add(1, Ordering::Relaxed);
@@ -46,7 +46,8 @@ pub fn stdio(written: Arc<Written>) -> (impl ConnectTo<Agent> + 'static, oneshot
     (Lines::new(outgoing, incoming), finished)
 }
 
-/// What is sent to the editor. That it has gone is seen elsewhere.
+/// Sends to the editor. A send to an editor that has gone fails silently; the end of the input ends the
+/// process.
 #[derive(Clone)]
 pub struct Wire {
     connection: ConnectionTo<Client>,
@@ -62,24 +63,24 @@ impl Wire {
         Self { connection, sent: Rc::default(), written, switches: Rc::default(), children: Rc::default() }
     }
 
-    /// Whether the editor knows options that are true or false.
+    /// Sets whether the editor knows options that are true or false.
     pub fn shows_switches(&self, yes: bool) {
         self.switches.set(yes);
     }
 
-    /// Whether the editor knows sub-agents within an agent.
+    /// Sets whether the editor knows sub-agents within an agent.
     pub fn shows_children(&self, yes: bool) {
         self.children.set(yes);
     }
 
     /// Leaves out the options that the editor does not know.
-    pub fn plain(&self, mut told: Value) -> Value {
+    pub fn plain(&self, mut reported: Value) -> Value {
         if !self.switches.get()
-            && let Some(Value::Array(options)) = told.get_mut("configOptions")
+            && let Some(Value::Array(options)) = reported.get_mut("configOptions")
         {
             options.retain(|option| option["type"] != "boolean");
         }
-        told
+        reported
     }
 
     /// Waits while the editor is far behind: what it has not read yet is safer in the journal.
@@ -102,8 +103,8 @@ impl Wire {
         }
     }
 
-    /// Under which id the editor hears it; none if it would not know what it is. To the editor a child's id begins with the
-    /// session's, so that no agent can speak in another session.
+    /// Returns the session id under which the editor receives the update; none if the editor does not know
+    /// such updates. A child's id begins with the session's, so that no agent can write into another session.
     fn addressed(&self, session: &SessionId, mut update: Value) -> Option<(String, Value)> {
         let child = |update: &Value| Some(format!("{session}/{}", update["sessionId"].as_str()?));
         match update["sessionUpdate"].as_str() {

@@ -13,14 +13,15 @@ use crate::config::bounds::SMALLEST_JOURNAL;
 pub enum Daemon {
     /// Run the daemon in the foreground
     ///
-    /// SIGTERM and SIGHUP end it and leave its sessions' processes to the next daemon: their turns go on. SIGINT (Ctrl-C) ends
-    /// it and all processes of its sessions; the next daemon brings the sessions back. A second SIGINT ends it at once.
+    /// SIGTERM and SIGHUP end it and leave its sessions' processes to the next daemon: their turns go on. SIGINT
+    /// (Ctrl-C) ends it and all processes of its sessions; the next daemon brings the sessions back. A second SIGINT
+    /// ends it at once.
     #[command(after_help = "Example:\n  kennel daemon run")]
     Run {
-        /// The session-worker program; else the one beside this executable
+        /// The session-worker program; else the one next to this executable
         #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
         worker: Option<PathBuf>,
-        /// As the other commands start it
+        /// Detach, as when another command starts the daemon
         #[arg(long, hide = true)]
         detached: bool,
     },

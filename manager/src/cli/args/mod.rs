@@ -1,5 +1,7 @@
-//! What can be typed: the commands, and the options that all of them take. A file for each subject holds their arguments.
+//! The command line's grammar: the commands, and the options that all of them take. Each subject's file holds
+//! the arguments of its commands.
 
+mod common;
 mod daemon;
 mod prompts;
 mod sessions;
@@ -13,6 +15,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+pub use common::Common;
 pub use daemon::*;
 pub use prompts::*;
 pub use sessions::*;
@@ -81,8 +84,8 @@ pub enum ColourChoice {
 pub enum Command {
     /// Demonstrate a crash that a session survives, in a temporary directory
     ///
-    /// Runs the ordinary commands in a temporary directory, shows them as they run, kills a worker, checks what is
-    /// promised, and leaves nothing behind. Nothing of yours is touched.
+    /// Runs the ordinary commands in a temporary directory, shows them as they run, kills a worker, checks each
+    /// promise, and leaves nothing behind. Touches no file or session of yours.
     #[command(after_help = "Example:\n  kennel demo")]
     Demo,
     /// Start a new session and print its id
@@ -93,8 +96,8 @@ pub enum Command {
     Start(Start),
     /// Start the session if needed, wake it if it sleeps, and print its id
     ///
-    /// Without --id it is the session of a directory, whose id comes from the directory's path. Returns once the
-    /// session is ready, and prints its id. May be repeated at will.
+    /// Without --id, kennel takes the session of a directory, whose id comes from the directory's path. Returns once
+    /// the session is ready, and prints its id. Safe to repeat.
     #[command(
         after_help = "Examples:\n  kennel ensure\n  kennel ensure ~/src/app --agent claude\n  kennel ensure --id ci --timeout 1m"
     )]
@@ -113,13 +116,14 @@ pub enum Command {
         after_help = "Examples:\n  kennel id --dir ~/src/app     its id, whether or not it exists\n  kennel id --pid 4711"
     )]
     Id(Id),
-    /// Send a prompt, stream what the agent says, and end with its turn
+    /// Send a prompt, stream the agent's output, and exit when its turn ends
     ///
-    /// The agent's standard output goes to standard output, everything else to standard error. A file or pipe gets the
-    /// agent's bytes as they are; a terminal gets text and colours, and shows everything else as an escape. The prompt is on disk
-    /// before anything is shown; Ctrl-C ends the stream and not the prompt. Exits with 0 if the agent succeeded, with 1
-    /// if it failed, refused (`refusal`), ended early (`max_tokens`, `max_turn_requests`), or its turn was aborted or
-    /// interrupted. From the first word that begins with `-` and is no option of kennel, all is the prompt; after `--`, too.
+    /// The agent's standard output goes to standard output, everything else to standard error. A file or pipe gets
+    /// the agent's bytes as they are; a terminal gets text and colours, and shows everything else as an escape. The
+    /// prompt is on disk before anything is shown; Ctrl-C ends the stream and not the prompt. Exits with 0 if the
+    /// agent succeeded. Exits with 1 if the agent failed, refused (`refusal`) or ended early (`max_tokens`,
+    /// `max_turn_requests`), or if the turn was aborted or interrupted. The prompt takes everything from the first
+    /// word that begins with `-` and is no option of kennel, and everything after `--`.
     #[command(
         after_help = "Examples:\n  kennel send session-1 'make test'\n  kennel send session-1 < prompt.txt\n  \
         kennel send session-1 --no-wait --when-busy reject 'make test'"
@@ -127,10 +131,10 @@ pub enum Command {
     Send(Send),
     /// Show a session's conversation, follow it, and send what you type
     ///
-    /// Shows the conversation so far and follows it. Each line that you type is a prompt; while a turn runs it waits its
-    /// turn. A permission that the agent asks for is answered by the number of an option, a form field by field. One client
-    /// drives; a second one looks on. Ctrl-C ends the turn that is shown; Ctrl-P Ctrl-Q, or Ctrl-D, detaches and stops
-    /// nothing. At the end of a pipe or file, attach detaches once no prompt runs or waits.
+    /// Shows the conversation so far and follows it. Each line that you type is a prompt; while a turn runs, the
+    /// prompt waits in the queue. Answer a permission request by the number of an option, and a form field by field.
+    /// One client drives; the others can only read. Ctrl-C aborts the turn that is shown; Ctrl-P Ctrl-Q, or Ctrl-D,
+    /// detaches and stops nothing. At the end of a pipe or file, attach detaches once no prompt runs or waits.
     #[command(
         after_help = "Examples:\n  kennel attach                      the session of this directory\n  \
         kennel attach session-1 --read-only\n  kennel attach ~/src/app --takeover"
@@ -152,9 +156,9 @@ pub enum Command {
     Agents(Agents),
     /// Serve an editor as its ACP agent, on standard input and output
     ///
-    /// For Zed, JetBrains, Neovim, Emacs and others: an editor that starts `kennel acp` in place of an agent gets that
-    /// agent in a session of kennel's. The session survives crashes of the agent, and it goes on when the editor is
-    /// closed; opened again, the editor shows what it has missed. Notes go to standard error.
+    /// For Zed, JetBrains, Neovim, Emacs and others. An editor that starts `kennel acp` in place of an agent gets
+    /// that agent in a session of kennel's. The session survives crashes of the agent, and goes on when the editor is
+    /// closed. Opened again, the editor shows the turns that it missed. Notes go to standard error.
     #[command(
         after_help = "Examples:\n  kennel acp --agent claude                     what an editor's settings name as its agent\n  \
         kennel acp --agent codex --workdir-session    one session for each directory, for ever"
@@ -167,8 +171,8 @@ pub enum Command {
     Resolve(Resolve),
     /// End the running turn and all it started; session and queue stay
     ///
-    /// With a prompt's id, kennel ends that prompt's turn and no other: where it has ended meanwhile, the next one goes on
-    /// and the exit code is 7. Without one, it is the prompt that runs when kennel looks.
+    /// With a prompt's id, kennel ends that prompt's turn and no other: if the turn has ended meanwhile, the next one
+    /// goes on and the exit code is 7. Without an id, kennel ends the turn that runs now.
     #[command(after_help = "Examples:\n  kennel abort session-1\n  kennel abort session-1 prompt-17")]
     Abort(Abort),
     /// Stop sessions; returns after all their processes are gone
@@ -181,8 +185,8 @@ pub enum Command {
     Restart(Ids),
     /// Remove stopped sessions and their records
     ///
-    /// A git worktree of a sub-agent goes with the last session that works in it, and its branch too, if all is committed
-    /// and on another branch. Otherwise it stays, and kennel says why.
+    /// Removes a sub-agent's git worktree and its branch with the last session that works there, if every change is
+    /// committed and on another branch. Otherwise the worktree stays, and kennel prints the reason.
     #[command(
         visible_alias = "remove",
         after_help = "Examples:\n  kennel rm session-1\n  kennel rm --force session-1"
@@ -213,8 +217,8 @@ pub enum Command {
     Subagent(Subagent),
     /// Offer sub-agents to an agent, over the Model Context Protocol on standard input and output
     ///
-    /// kennel gives this server to agents that take MCP servers by itself; `subagents = false` in a profile switches
-    /// that off. It acts for the session whose token is in the file that KENNEL_TOKEN_FILE names.
+    /// kennel starts this server for agents that support MCP servers; `subagents = false` in a profile switches that
+    /// off. The server acts for the session whose token is in the file that KENNEL_TOKEN_FILE names.
     #[command(after_help = "Example:\n  kennel mcp")]
     Mcp,
     /// Print a session's token, a secret
@@ -232,11 +236,11 @@ pub enum Command {
     Df(Df),
     /// Remove old history and files that nothing uses any more
     ///
-    /// Tells what would go, and asks. History goes by whole turns, the oldest first; what a session needs stays: prompts that
-    /// run, wait or may be resolved, the newest turn, and the turns that an agent is told where its conversation is lost.
-    /// Sessions stay; `kennel rm` removes those. The journal's file keeps its length and is filled again. Git worktrees of
-    /// sub-agents go with their branches once no session or process is in them, all is committed, and every commit is on another
-    /// branch; what git ignores goes with them.
+    /// Prints what would be removed, and asks. Removes history by whole turns, the oldest first. Keeps prompts that
+    /// run, wait or may be resolved, the newest turn, and the turns that kennel replays to an agent that lost its
+    /// conversation. Sessions stay; `kennel rm` removes those. The journal's file keeps its length; new records fill
+    /// it again. Removes git worktrees of sub-agents with their branches, if no session or process works there and
+    /// every commit is on another branch. Uncommitted files keep a worktree; ignored files are removed with it.
     #[command(
         after_help = "Examples:\n  kennel prune\n  kennel prune --older-than 90d\n  kennel prune --max-size 2GiB --dry-run\n  \
         kennel prune --damaged --force"

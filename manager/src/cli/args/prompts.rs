@@ -14,20 +14,20 @@ use crate::cli::args::values::words;
 pub struct Send {
     /// The session's id, or the beginning of exactly one
     pub id: String,
-    /// The prompt, words joined by spaces; `-`, or nothing where standard input is no terminal: standard input
+    /// The prompt, words joined by spaces; `-`, or no prompt where standard input is no terminal, reads standard input
     #[arg(value_name = "TEXT")]
     pub text: Vec<String>,
-    /// A file that goes with it, as it is now: text, picture or sound; 16 at most, with 8 MiB together
+    /// Attach a file as it is now: text, picture or sound; at most 16, with 8 MiB together
     #[arg(long = "file", short, value_name = "PATH")]
     pub files: Vec<PathBuf>,
     /// Print the prompt's id and do not wait for its turn
     #[arg(long)]
     pub no_wait: bool,
-    /// What to do if a turn runs or others wait
+    /// Action if a turn runs or other prompts wait
     #[arg(long, value_name = "WHAT", default_value = "queue",
         value_parser = words::<WhenBusy>(&["queue", "reject", "interrupt"]))]
     pub when_busy: WhenBusy,
-    /// A key of your own: sent again under the same key, the prompt is accepted once
+    /// Idempotency key: kennel accepts prompts with the same key once
     #[arg(long)]
     pub key: Option<String>,
 }
@@ -38,10 +38,10 @@ pub struct Attach {
     /// The session's id, or the beginning of exactly one, or a directory; else the current directory
     #[arg(value_name = "ID|DIR")]
     pub what: Option<String>,
-    /// Look on, and change nothing
+    /// Read only: change nothing
     #[arg(long, conflicts_with = "takeover")]
     pub read_only: bool,
-    /// Drive, also if somebody else does
+    /// Drive, even if another client does
     #[arg(long)]
     pub takeover: bool,
     /// Begin with what happens from now on, without the conversation so far
@@ -62,10 +62,10 @@ pub enum Queue {
         id: String,
         /// The prompt's id
         prompt: PromptId,
-        /// The new text; `-` or nothing: standard input
+        /// The new text; `-` or no text reads standard input
         text: Vec<String>,
     },
-    /// Take a waiting prompt out
+    /// Remove a waiting prompt
     #[command(after_help = "Example:\n  kennel queue rm session-1 prompt-17")]
     Rm {
         /// The session's id, or the beginning of exactly one
@@ -73,7 +73,7 @@ pub enum Queue {
         /// The prompt's id
         prompt: PromptId,
     },
-    /// Take all waiting prompts out
+    /// Remove all waiting prompts
     #[command(after_help = "Example:\n  kennel queue clear session-1")]
     Clear(OneId),
 }

@@ -6,14 +6,14 @@ use std::time::Duration;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{ArgGroup, Args, ValueHint};
 use protocol::SessionId;
-use protocol::api::{OnCrash, Orphans, PermissionPolicy, RestartType};
+use protocol::api::{OnCrash, Orphans, PermissionPolicy, RestartType, SessionOpts};
 
 use crate::cli::args::Ids;
 use crate::cli::args::values::variable;
 use crate::cli::args::values::words;
 use crate::cli::ui::units::parse_duration;
 
-/// What a session is started with, beside its directory.
+/// The options of a new session, apart from its directory.
 #[derive(Debug, Args)]
 pub struct Options {
     /// A name for people
@@ -22,10 +22,10 @@ pub struct Options {
     /// The agent's profile in config.toml, or `shell`
     #[arg(long, value_name = "NAME")]
     pub agent: Option<String>,
-    /// The model, for agents whose command says {model}
+    /// The model, for agents with {model} in their command
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
-    /// Added to the agent's environment; is journaled, so no secrets
+    /// Add a variable to the agent's environment; the journal keeps it, so no secrets
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
     pub env: Vec<(String, String)>,
     /// Restart after every exit, after every exit but 0, or never
@@ -73,6 +73,47 @@ pub struct Options {
     pub permission_timeout: Option<Duration>,
 }
 
+impl Options {
+    /// The options as the API takes them, without id and directory.
+    pub fn given(self) -> SessionOpts {
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        SessionOpts {
+            id: None,
+            title: self.title,
+            agent: self.agent,
+            model: self.model,
+            workdir: None,
+            env: self.env.into_iter().collect(),
+            restart: self.restart,
+            intensity: self.intensity,
+            period_ms: self.period.map(ms),
+            on_crash: self.on_crash,
+            hibernate_after_ms: self.hibernate_after.map(ms),
+            grace_ms: self.grace.map(ms),
+            turn_timeout_ms: self.turn_timeout.map(ms),
+            nice: self.nice,
+            nofile: self.nofile,
+            memory_bytes: self.memory,
+            pids: self.pids,
+            milli_cpus: self.cpus,
+            permissions: self.permissions,
+            permission_timeout_ms: self.permission_timeout.map(ms),
+            umask: None,
+            mcp_servers: Vec::new(),
+            mcp_remote_servers: Vec::new(),
+            offers: Vec::new(),
+        }
+    }
+
+    /// The flag that an error code is about; none if it is about something else. The code of a refused option has the
+    /// flag's name.
+    pub fn refused(code: &str) -> Option<String> {
+        let name = code.strip_prefix("invalid_")?.replace('_', "-");
+        let flags = Self::augment_args(clap::Command::new("kennel"));
+        flags.get_arguments().any(|arg| arg.get_long() == Some(&name)).then(|| format!("--{name}"))
+    }
+}
+
 /// `start`.
 #[derive(Debug, Args)]
 pub struct Start {
@@ -82,7 +123,7 @@ pub struct Start {
     /// The agent's directory; else the current directory
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub dir: Option<PathBuf>,
-    /// The rest.
+    /// The session's options.
     #[command(flatten)]
     pub options: Options,
 }
@@ -96,10 +137,10 @@ pub struct Ensure {
     /// The session's id; else the directory's
     #[arg(long)]
     pub id: Option<SessionId>,
-    /// How long to wait until it is ready
+    /// The longest wait until the session is ready
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
     pub timeout: Duration,
-    /// The rest.
+    /// The session's options.
     #[command(flatten)]
     pub options: Options,
 }
@@ -110,7 +151,7 @@ pub struct Acp {
     /// The editor's new sessions are the directory's own, as with `ensure`
     #[arg(long)]
     pub workdir_session: bool,
-    /// What sessions are started with.
+    /// The options of the sessions.
     #[command(flatten)]
     pub options: Options,
 }
@@ -118,7 +159,7 @@ pub struct Acp {
 /// `ls`.
 #[derive(Debug, Args)]
 pub struct Ls {
-    /// Stopped and failed sessions too
+    /// Include stopped and failed sessions
     #[arg(long, short)]
     pub all: bool,
     /// Sub-agents below their parents
@@ -159,7 +200,7 @@ pub struct Stop {
 /// `rm`.
 #[derive(Debug, Args)]
 pub struct Rm {
-    /// Which.
+    /// The sessions.
     #[command(flatten)]
     pub ids: Ids,
     /// Stop them first
@@ -199,7 +240,7 @@ pub struct Wait {
 pub struct Logs {
     /// The session's id, or the beginning of exactly one
     pub id: String,
-    /// How many lines from the end
+    /// The number of lines from the end
     #[arg(long, short = 'n', value_name = "LINES", default_value_t = 100)]
     pub tail: u32,
 }
@@ -210,7 +251,7 @@ pub struct Set {
     /// The session's id, or the beginning of exactly one
     #[arg(value_name = "ID")]
     pub id: String,
-    /// The agent's name of a setting, or `mode`, and the value; without any, all are listed
+    /// The agent's name of a setting, or `mode`, and the value; without both, lists all settings
     #[arg(value_name = "NAME=VALUE")]
     pub pairs: Vec<String>,
 }

@@ -56,7 +56,7 @@ pub struct SubagentStart {
     /// The sub-agent's directory; else the current directory
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub dir: Option<PathBuf>,
-    /// The rest.
+    /// The sub-agent's options.
     #[command(flatten)]
     pub options: Options,
 }
@@ -66,8 +66,8 @@ pub struct SubagentStart {
 pub enum Agents {
     /// List agents, whether they are installed, and how to install them
     ///
-    /// Version and what an agent offers (to resume a conversation, to load it) are what it said of itself in the newest
-    /// session with it.
+    /// The version and the abilities (to resume a conversation, to load it) are those that the agent reported in its
+    /// newest session.
     #[command(
         visible_alias = "list",
         after_help = "Examples:\n  kennel agents ls\n  kennel agents ls codex --probe"

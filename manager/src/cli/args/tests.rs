@@ -124,3 +124,16 @@ fn nonsense_is_refused() {
         assert_eq!(parse(line).map(|_| ()).unwrap_err().kind(), kind, "{line}");
     }
 }
+
+/// Their flags are found by the error code of the option.
+#[test]
+fn every_number_has_a_flag_with_the_name_in_its_error_code() {
+    for number in crate::core::options::NUMBERS {
+        assert!(Options::refused(number.code).is_some(), "{}", number.code);
+    }
+    assert_eq!(Options::refused("invalid_hibernate_after").unwrap(), "--hibernate-after");
+    assert_eq!(Options::refused("invalid_env").unwrap(), "--env");
+    for other in ["invalid_umask", "invalid_body", "no_such_agent"] {
+        assert_eq!(Options::refused(other), None);
+    }
+}

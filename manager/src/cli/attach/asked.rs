@@ -1,4 +1,4 @@
-//! What the agent asks of an attached person: permissions, by the numbers of their options, and forms.
+//! The agent's questions to an attached person: permissions, answered by the number of an option, and forms.
 
 use std::time::Duration;
 
@@ -9,11 +9,12 @@ use protocol::{CallId, PermissionId};
 use tokio::time::Instant;
 
 use super::permission::{Asked, answered};
-use super::view::{Said, View};
+use super::view::{Entered, View};
 use crate::cli::ui::form::Form;
 use crate::client::Request;
 
-/// How long a permission is not shown, because a policy may answer it. The answer comes with the same commit.
+/// The time for which a permission is not shown, because a policy may answer it. The policy's answer comes
+/// with the same commit.
 const BRIEFLY: Duration = Duration::from_millis(100);
 
 impl View<'_> {
@@ -98,7 +99,7 @@ impl View<'_> {
     }
 
     /// Answers the permission that has an option of this number.
-    pub(super) fn choose(&mut self, number: usize) -> Said {
+    pub(super) fn choose(&mut self, number: usize) -> Entered {
         let found = self.open.iter().find_map(|open| {
             let option = open.options.get(number.checked_sub(open.first?)?)?;
             Some((open.id, option.id.clone()))
@@ -106,11 +107,11 @@ impl View<'_> {
         let Some((id, option)) = found else {
             let why = if (1..=self.numbered).contains(&number) { "waits any more" } else { "is there" };
             self.note(&format!("no option {number} {why}; a space before it makes it a prompt"));
-            return Said::Unsent;
+            return Entered::Unsent;
         };
         let path = format!("/v1/sessions/{}/permissions/{id}", self.session);
         let answer = AnswerRequest { answer: PermissionAnswer::Option(option) };
-        Said::request(Request::post(path).json(&answer).repeatable())
+        Entered::request(Request::post(path).json(&answer).repeatable())
     }
 
     pub(super) fn form(&mut self, id: CallId, method: &str, payload: &serde_json::Value) {
@@ -146,7 +147,7 @@ impl View<'_> {
         lines.iter().for_each(|line| self.note(line));
     }
 
-    /// Somebody else has answered it, or nobody will.
+    /// Removes a form that another client has answered, or that needs no answer any more.
     pub(super) fn form_ended(&mut self, id: CallId, why: &str) {
         let known = self.forms.iter().position(|(known, _)| *known == id);
         if let Some(at) = known {
@@ -166,17 +167,17 @@ impl View<'_> {
         }
     }
 
-    pub(super) fn fill_in(&mut self, line: &str) -> Said {
-        let Some((id, form)) = self.forms.front_mut() else { return Said::Nothing };
+    pub(super) fn fill_in(&mut self, line: &str) -> Entered {
+        let Some((id, form)) = self.forms.front_mut() else { return Entered::Nothing };
         let (id, taken) = (*id, form.take(line));
         let question = form.question();
         match taken {
             Ok(Some(answer)) => {
-                // Whatever becomes of it, the next line is not for this form.
+                // The next line belongs to no form that is complete, even if the daemon refuses its answer.
                 self.forms.pop_front();
                 let request = self.answers(id, answer);
                 self.show_next();
-                return Said::request(request);
+                return Entered::request(request);
             }
             Ok(None) => question.iter().for_each(|question| self.note(question)),
             Err(why) => {
@@ -184,7 +185,7 @@ impl View<'_> {
                 question.iter().for_each(|question| self.note(question));
             }
         }
-        Said::Nothing
+        Entered::Nothing
     }
 
     fn answers(&self, id: CallId, answer: serde_json::Value) -> Request {
@@ -192,8 +193,8 @@ impl View<'_> {
         Request::post(path).json(&CallRequest { result: Some(answer), error: None })
     }
 
-    /// Nothing can be typed any more: forms are cancelled, and who else can answer a permission is said.
-    pub fn nobody_answers(&mut self) {
+    /// Cancels the forms at the end of the input. Prints how other clients can answer a permission.
+    pub fn input_ended(&mut self) {
         self.mute = true;
         for (id, _) in std::mem::take(&mut self.forms) {
             let request = self.answers(id, serde_json::json!({ "action": "cancel" }));

@@ -1,7 +1,7 @@
-//! What is typed: lines from a terminal or a pipe, and the keys that detach.
+//! Input: lines from a terminal or a pipe, and the keys that detach.
 //!
-//! A terminal that edits lines by itself keeps 4,095 bytes of a line and drops the rest without a word (termios(3)). So
-//! a terminal hands over each key here, and [`Editor`] does the editing.
+//! A terminal that edits lines by itself keeps 4,095 bytes of a line and drops the rest silently
+//! (termios(3)). So a terminal hands over each key here, and [`Editor`] edits the line.
 
 use std::io::{self, BufRead, ErrorKind, IsTerminal};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ const AHEAD: usize = 64;
 /// The character that clears a line, whatever the terminal calls it.
 const ESCAPE: u8 = 0x1b;
 
-/// What a person or a program has typed.
+/// Input of a person or a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Typed {
     /// A line, without its end.
@@ -53,7 +53,7 @@ pub fn typed(terminal: Option<&Terminal>) -> mpsc::Receiver<Typed> {
 
 type Sender = mpsc::Sender<Typed>;
 
-/// Sends what arrives as lines. Returns at the end of the input or when nobody receives any more.
+/// Sends the input line by line. Returns at the end of the input or when the receiver is gone.
 fn plain(from: &mut impl BufRead, is_terminal: bool, to: &Sender) {
     let end = || if is_terminal { Typed::Detach } else { Typed::End };
     loop {
@@ -110,7 +110,7 @@ fn line_of(line: Vec<u8>, too_long: bool) -> Typed {
     Typed::Line(String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned())
 }
 
-/// Sends the lines that are edited here. Returns at the end of the input or when nobody receives any more.
+/// Sends the lines that are edited here. Returns at the end of the input or when the receiver is gone.
 fn edited(from: &mut impl BufRead, mut editor: Editor, to: &Sender) {
     let interrupted = Arc::new(AtomicBool::new(false));
     // Without it Ctrl-C leaves what was typed where it is.
@@ -120,7 +120,7 @@ fn edited(from: &mut impl BufRead, mut editor: Editor, to: &Sender) {
             Ok(bytes) if !bytes.is_empty() => bytes.to_vec(),
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Ok(_) | Err(_) => {
-                // Nobody is left to be told.
+                // A receiver that is gone needs no message.
                 let _ = to.blocking_send(Typed::Detach);
                 return;
             }
@@ -146,7 +146,7 @@ struct Editor {
     line: Vec<u8>,
     too_long: bool,
     before: u8,
-    /// How far into a sequence of an arrow or function key.
+    /// The position within the escape sequence of an arrow or function key.
     sequence: Sequence,
     keys: Keys,
     echo: Option<Echo>,
@@ -168,7 +168,7 @@ enum Sequence {
     Inside,
 }
 
-/// What the terminal is to show, until it is flushed.
+/// Bytes for the terminal, until they are flushed.
 #[derive(Default)]
 struct Echo {
     text: Vec<u8>,
@@ -293,7 +293,7 @@ impl Echo {
     }
 }
 
-/// How many columns a character takes on a terminal, as it is shown.
+/// Returns the number of columns that a character takes on a terminal, as it is shown.
 fn width(c: char) -> usize {
     let mut shown = String::new();
     sgr::push(&mut shown, c);
@@ -337,7 +337,7 @@ impl Terminal {
 
     fn set(&self, to: &Termios) {
         let stdin = io::stdin();
-        // Whoever sets a terminal from the background is stopped for it.
+        // The kernel stops a background process that sets the terminal.
         let ours = rustix::termios::tcgetpgrp(&stdin).is_ok_and(|group| group == rustix::process::getpgrp());
         if ours {
             // A terminal that is gone needs nothing.

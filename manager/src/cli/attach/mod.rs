@@ -50,7 +50,8 @@ pub async fn attach(link: &Link<'_>, args: args::Attach) -> Outcome {
             }
             Left::Lost => desk.view.note("the daemon went away; going on with the next"),
         }
-        // Whoever drove before the daemon went away drives on; whoever was displaced looks on.
+        // A client that drove before the daemon went away drives again; a client that was displaced stays a
+        // viewer.
         takeover = desk.view.drives;
         desk.view.gone();
     }
@@ -71,7 +72,7 @@ async fn session(link: &Link<'_>, what: Option<&str>) -> Outcome<SessionId> {
 
 /// Why a person stopped reading one connection's events.
 enum Left {
-    /// The person wants to go, or all that a pipe said is done.
+    /// The person detaches, or every line of a pipe is done.
     Detached,
     /// The session was removed.
     Removed,
@@ -119,7 +120,7 @@ impl<'a> Desk<'a> {
         })
     }
 
-    /// Attaches: to drive, or to look on where somebody else drives and this client does not take over.
+    /// Attaches as the driver. Attaches as a viewer if another client drives and this one does not take over.
     async fn come(&mut self, after: Option<u64>, takeover: bool) -> Outcome<Events> {
         let link = self.link;
         loop {
@@ -152,7 +153,7 @@ impl<'a> Desk<'a> {
                 signal = self.signals.next() => signal,
             };
             if self.mind(signal) {
-                return Err(Failure::Told(exit::INTERRUPTED));
+                return Err(Failure::Printed(exit::INTERRUPTED));
             }
         }
     }
@@ -209,7 +210,7 @@ impl<'a> Desk<'a> {
                     Some(Typed::Detach) | None => return Ok(Left::Detached),
                     Some(Typed::End) => {
                         self.ended = true;
-                        self.view.nobody_answers();
+                        self.view.input_ended();
                     }
                 },
                 answer = answer(&mut self.asking) => self.answered(answer)?,
@@ -223,11 +224,11 @@ impl<'a> Desk<'a> {
     }
 
     fn say(&mut self, line: &str) -> Outcome {
-        let said = self.view.say(line)?;
-        match said {
-            view::Said::Request(request) => self.requests.push_back(*request),
-            view::Said::Unsent => self.refused = Some(exit::CONFLICT),
-            view::Said::Nothing => {}
+        let entered = self.view.enter(line)?;
+        match entered {
+            view::Entered::Request(request) => self.requests.push_back(*request),
+            view::Entered::Unsent => self.refused = Some(exit::CONFLICT),
+            view::Entered::Nothing => {}
         }
         Ok(())
     }
@@ -251,7 +252,7 @@ impl<'a> Desk<'a> {
         })
     }
 
-    /// A refusal is said and is no end.
+    /// Prints a refusal and goes on.
     fn answered(&mut self, answer: Outcome<Option<Accepted>>) -> Outcome {
         match answer {
             Ok(accepted) => accepted.iter().for_each(|accepted| self.view.accepted(accepted)),
@@ -276,7 +277,7 @@ impl<'a> Desk<'a> {
         self.aborting = Some(self.asks(request, false));
     }
 
-    /// Whether all that a pipe said is done, and all of it was shown.
+    /// Returns true if every line of a pipe is done and its output is on the screen.
     fn is_done(&self) -> Outcome<bool> {
         if self.asking.is_some() || !self.requests.is_empty() || !self.view.live {
             return Ok(false);
@@ -298,7 +299,7 @@ impl<'a> Desk<'a> {
                 answer = answer(&mut self.asking) => self.answered(answer)?,
                 signal = self.signals.next() => if self.mind(signal) {
                     self.view.note("what was typed last may not have been sent");
-                    return Err(Failure::Told(exit::INTERRUPTED));
+                    return Err(Failure::Printed(exit::INTERRUPTED));
                 },
             }
         }
@@ -306,8 +307,8 @@ impl<'a> Desk<'a> {
         self.terminal = None;
         self.link.ui.note(&self.view.parting());
         match self.refused {
-            // Who types has seen it, and has gone on.
-            Some(code) if !std::io::stdin().is_terminal() => Err(Failure::Told(code)),
+            // A person at the terminal has seen the refusal.
+            Some(code) if !std::io::stdin().is_terminal() => Err(Failure::Printed(code)),
             _ => Ok(()),
         }
     }

@@ -15,8 +15,8 @@ pub(super) struct Asked {
     pub(super) shown: bool,
 }
 
-/// Says which option a permission was answered with and, where a policy chose the option, that it was the policy.
-/// `asked` is absent if this client has not seen the request.
+/// Names the option that answered a permission, and the policy where one chose the option. `asked` is absent
+/// if this client has not seen the request.
 pub(super) fn answered(id: PermissionId, asked: Option<&Asked>, option: &str, by: Decider) -> String {
     let by = match by {
         Decider::User => "",

@@ -47,11 +47,11 @@ impl<'a> View<'a> {
         if !matches!(event.kind, EventKind::PermissionResolved { .. }) {
             self.show_due();
         }
-        self.heard(event.kind)?;
+        self.take(event.kind)?;
         Ok(gone)
     }
 
-    /// Keeps what an event tells of the session.
+    /// Keeps the session's state that an event reports.
     pub(super) fn know(&mut self, kind: &EventKind) {
         match kind {
             EventKind::PromptAccepted { prompt_id, .. } => {
@@ -103,7 +103,7 @@ impl<'a> View<'a> {
     /// When the next thing is to be shown that no event brings.
     pub fn next(&self) -> Option<Instant> {
         let quiet = self.sign.filter(|_| self.live && self.open.is_empty() && self.forms.is_empty());
-        self.due.into_iter().chain(quiet.map(|(_, told)| told)).min()
+        self.due.into_iter().chain(quiet.map(|(_, note_at)| note_at)).min()
     }
 
     /// Shows what no event brings: permissions that no policy has answered, and what a quiet turn waits for.
@@ -112,8 +112,8 @@ impl<'a> View<'a> {
         if self.due.is_some_and(|due| due <= now) {
             self.show_due();
         }
-        if let Some((since, told)) = self.sign
-            && told <= now
+        if let Some((since, note_at)) = self.sign
+            && note_at <= now
         {
             self.sign = Some((since, now + events::QUIET));
             let tool = self.tools.values().next_back().cloned();
@@ -121,7 +121,7 @@ impl<'a> View<'a> {
         }
     }
 
-    pub(super) fn heard(&mut self, kind: EventKind) -> Outcome {
+    pub(super) fn take(&mut self, kind: EventKind) -> Outcome {
         if let Some(text) = kind.late_text() {
             return self.chunk(Stream::Stdout, text);
         }
@@ -193,7 +193,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Tells of ends: of turns, processes and sessions.
+    /// Prints the ends of turns, processes and sessions.
     pub(super) fn ended(&mut self, kind: EventKind) -> Outcome {
         match kind {
             EventKind::TurnCompleted { outcome: Ended::Completed, stop_reason, exit, .. } => {

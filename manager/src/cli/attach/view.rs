@@ -1,4 +1,5 @@
-//! What an attached person sees: a session's events as text, and what is known of the session from them.
+//! The screen of an attached person: a session's events as text, and the session's state as the events report
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -26,13 +27,13 @@ pub struct View<'a> {
     pub(super) ui: &'a Ui,
     /// Which session.
     pub session: SessionId,
-    /// What this client wants to do.
+    /// The role that this client asks for.
     pub role: Role,
     /// Under this id it is attached now.
     pub client: Option<EventId>,
-    /// It was this client that drove when that was last told.
+    /// True if this client drives, as of the last event about the driver.
     pub drives: bool,
-    /// What is shown now happens now.
+    /// True once the events on the screen are live, not history.
     pub live: bool,
     /// It has just begun to: [`View::look`] is to be called.
     pub comes_up: bool,
@@ -41,7 +42,7 @@ pub struct View<'a> {
     pub(super) texts: HashMap<PromptId, String>,
     /// The newest event that was shown.
     pub(super) newest: EventId,
-    /// Prompts that have not ended, as far as events and the daemon have told.
+    /// Prompts that have not ended, as far as events and the daemon have reported.
     pub(super) prompts: BTreeSet<PromptId>,
     pub(super) running: Option<PromptId>,
     pub(super) standing: Standing,
@@ -51,21 +52,21 @@ pub struct View<'a> {
     pub(super) forms: VecDeque<(CallId, Form)>,
     /// The highest number of an option since the last prompt was typed.
     pub(super) numbered: usize,
-    /// Why the session or the turn could not begin, as it was told last. It is told once, however often kennel tries.
+    /// The last note about a start that failed. It is printed once, however often kennel tries again.
     pub(super) trouble: Option<String>,
     /// The newest permission is shown from then on, unless a policy answers it first.
     pub(super) due: Option<Instant>,
     /// Nothing can be typed any more.
     pub(super) mute: bool,
-    /// When the running turn last showed something, and when it is told that it shows nothing.
+    /// The time of the running turn's last sign of work, and the time of the next note that there is none.
     pub(super) sign: Option<(Instant, Instant)>,
     /// Titles of tool calls of the running turn that have not ended, by their ids.
     pub(super) tools: BTreeMap<String, String>,
-    /// Requests that nobody typed.
+    /// Requests to send that no typed line asked for.
     pub(super) owed: Vec<Request>,
 }
 
-/// How the session is.
+/// The state of the session.
 pub(super) enum Standing {
     Unknown,
     Up,
@@ -73,17 +74,17 @@ pub(super) enum Standing {
     Failed(String),
 }
 
-/// What a typed line comes to.
-pub enum Said {
+/// The result of a typed line.
+pub enum Entered {
     /// The daemon is to be asked for it.
     Request(Box<Request>),
-    /// It was not sent, and that was said.
+    /// The line was not sent, and a note names the reason.
     Unsent,
     /// It was for this client alone.
     Nothing,
 }
 
-impl Said {
+impl Entered {
     pub(super) fn request(request: Request) -> Self {
         Self::Request(Box::new(request))
     }
@@ -120,7 +121,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// To a program, or where nothing is said, no form can be shown.
+    /// Returns true if a form can be shown: not to a program, and not with `--quiet`.
     pub(super) fn shows_forms(&self) -> bool {
         !self.ui.json && !self.ui.quiet
     }
@@ -153,7 +154,7 @@ impl<'a> View<'a> {
         self.running
     }
 
-    /// Whether no prompt runs or waits.
+    /// Returns true if no prompt runs or waits.
     pub fn at_rest(&self) -> bool {
         self.prompts.is_empty()
     }
@@ -170,7 +171,7 @@ impl<'a> View<'a> {
         )
     }
 
-    /// What is said to a person who detaches.
+    /// Returns the note for a person who detaches.
     pub fn parting(&self) -> String {
         let session = &self.session;
         match &self.standing {
@@ -188,11 +189,11 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Tells that the daemon has refused what was typed.
+    /// Prints that the daemon has refused the typed line.
     pub fn refused(&mut self, failure: &Failure) -> Outcome {
         self.break_line()?;
         if let Some(text) = failure.text(false, self.ui.err_colour) {
-            self.ui.tell(&text);
+            self.ui.write_err(&text);
         }
         Ok(())
     }
@@ -200,7 +201,7 @@ impl<'a> View<'a> {
     /// Asks how the session is and what waits for an answer, when this client has come.
     pub async fn look(&mut self, link: &Link<'_>) {
         let path = format!("/v1/sessions/{}", self.session);
-        // What cannot be had now will be told by events.
+        // Events will report a state that cannot be read now.
         if let Ok(info) = link.get::<SessionInfo>(Request::get(&*path)).await {
             // Also one that waits for its missing program, which the queue shows as waiting.
             self.running = self.running.take().or(info.running_prompt);
@@ -236,17 +237,17 @@ impl<'a> View<'a> {
     }
 
     /// Does what a line asks for.
-    pub fn say(&mut self, line: &str) -> Outcome<Said> {
+    pub fn enter(&mut self, line: &str) -> Outcome<Entered> {
         self.show_due();
         if !self.forms.is_empty() {
             return Ok(self.fill_in(line));
         }
         if line.trim().is_empty() {
-            return Ok(Said::Nothing);
+            return Ok(Entered::Nothing);
         }
         if self.role == Role::Viewer {
             self.note("you look on; what you type is not sent");
-            return Ok(Said::Unsent);
+            return Ok(Entered::Unsent);
         }
         if let Ok(number) = line.parse::<usize>()
             && (!self.open.is_empty() || (1..=self.numbered).contains(&number))
@@ -254,13 +255,13 @@ impl<'a> View<'a> {
             return Ok(self.choose(number));
         }
         if self.open.is_empty() {
-            // What is typed from here on is typed after it.
+            // Lines from here on come after every option that was shown.
             self.numbered = 0;
         }
         let (text, attachments) = (line.trim_start().to_owned(), Vec::new());
         let prompt = PromptRequest { text, when_busy: WhenBusy::Queue, attachments };
         let path = format!("/v1/sessions/{}/prompts", self.session);
-        Ok(Said::request(Request::post(path).json(&prompt).key(&random_key()?)))
+        Ok(Entered::request(Request::post(path).json(&prompt).key(&random_key()?)))
     }
 
     pub(super) fn print(&self, text: &str) -> Outcome {
@@ -271,7 +272,7 @@ impl<'a> View<'a> {
         if std::mem::take(&mut self.line_open) { self.print("\n") } else { Ok(()) }
     }
 
-    /// Says something between the agent's lines.
+    /// Prints a note between the agent's lines.
     pub fn note(&mut self, text: &str) {
         if !self.ui.json {
             // A reader that is gone is found by what is printed next.
@@ -295,7 +296,7 @@ impl<'a> View<'a> {
     }
 }
 
-/// What this client calls itself: by its user, where the environment or at least the kernel knows one.
+/// Returns the name of this client: the user's, from the environment or from the kernel.
 fn name() -> String {
     let named = ["USER", "LOGNAME"].into_iter().filter_map(|name| std::env::var(name).ok());
     let mut named = named.map(|name| name.replace(char::is_control, "").trim().to_owned());

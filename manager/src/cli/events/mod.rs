@@ -105,12 +105,12 @@ fn line(json: &str, colour: bool, columns: Option<usize>) -> String {
     let Ok(head) = serde_json::from_str::<Head>(json) else {
         return render::line(json);
     };
-    let said = match serde_json::from_str::<Event>(json) {
+    let shown = match serde_json::from_str::<Event>(json) {
         Ok(event) => text::text(&event.kind),
         Err(_) => head.data.to_string(),
     };
     let before = format!("{:>5}  {}", head.id, units::time(head.at));
-    let (session, said) = (render::line(head.session.as_deref().unwrap_or("-")), render::line(&said));
+    let (session, shown) = (render::line(head.session.as_deref().unwrap_or("-")), render::line(&shown));
     let style = match head.kind.as_str() {
         "turn.interrupted" | "session.restarting" | "session.failed" | "subagent.lost" => render::RED,
         "turn.completed" | "session.restarted" | "session.ready" => render::GREEN,
@@ -120,13 +120,13 @@ fn line(json: &str, colour: bool, columns: Option<usize>) -> String {
     let line = match columns.filter(|columns| *columns < NARROW) {
         Some(columns) => {
             let session = broken(&session, before.len() + 2, columns, INDENT);
-            let said = broken(&said, INDENT + kind.width() + 2, columns, INDENT);
+            let shown = broken(&shown, INDENT + kind.width() + 2, columns, INDENT);
             let kind = render::paint(&kind, style, colour);
-            format!("{painted}  {session}\n{:INDENT$}{kind}  {said}", "")
+            format!("{painted}  {session}\n{:INDENT$}{kind}  {shown}", "")
         }
         None => {
             let kind = render::paint(&format!("{kind:<18}"), style, colour);
-            format!("{painted}  {session:<10}  {kind}  {said}")
+            format!("{painted}  {session:<10}  {kind}  {shown}")
         }
     };
     line.trim_end().to_owned()
@@ -145,7 +145,7 @@ pub fn quiet(since: Duration, tool: Option<&str>) -> String {
     }
 }
 
-/// Tells a person about a form that this command cannot show. Absent for other calls.
+/// Returns the line about a form that this command cannot show; none for other calls.
 pub fn asked_of_user(method: &str, payload: &serde_json::Value) -> Option<String> {
     let message = payload["message"].as_str().unwrap_or("something");
     let asks = method == "elicitation/create";

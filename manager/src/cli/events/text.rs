@@ -9,7 +9,7 @@ use crate::attachments;
 use crate::cli::ui::render;
 use crate::cli::ui::units;
 
-/// Writes an event's data on one line; empty for an event that its type says completely.
+/// Writes an event's data on one line; empty for an event without data beside its type.
 pub(super) fn text(kind: &EventKind) -> String {
     if let Some(text) = kind.late_text() {
         return format!("(after its turn) {}", render::output(text));
@@ -96,7 +96,7 @@ fn prompt(kind: &EventKind) -> String {
     }
 }
 
-/// Writes what the agent said and did.
+/// Writes the agent's messages and tool calls.
 fn agent(kind: &EventKind) -> String {
     match kind {
         EventKind::MessageChunk { stream: Stream::Stdout, text, .. }
@@ -112,8 +112,8 @@ fn agent(kind: &EventKind) -> String {
         EventKind::ToolCallInterrupted { tool_call_id, .. } => tool_call_id.clone(),
         EventKind::AgentUpdated { payload, .. } if payload["sessionUpdate"] == "child_update" => {
             let text = payload["update"]["content"]["text"].as_str();
-            let said = text.map(render::output).unwrap_or_else(|| payload["update"].to_string());
-            format!("sub-agent {}: {said}", payload["sessionId"].as_str().unwrap_or_default())
+            let inner = text.map(render::output).unwrap_or_else(|| payload["update"].to_string());
+            format!("sub-agent {}: {inner}", payload["sessionId"].as_str().unwrap_or_default())
         }
         EventKind::PlanUpdated { payload, .. }
         | EventKind::UsageUpdated { payload, .. }
@@ -157,7 +157,7 @@ fn the_rest(kind: &EventKind) -> String {
         EventKind::SubagentLost { child, reason } => format!("{child}: {reason}"),
         EventKind::SystemMessage { text } => text.clone(),
         EventKind::ManagerStarted { pid, version, .. } => format!("pid {pid}, kennel {version}"),
-        // The type says all.
+        // The type is the whole event.
         EventKind::SessionHibernated {}
         | EventKind::SessionWoken {}
         | EventKind::SessionDeleted {}
@@ -212,13 +212,13 @@ fn ended(outcome: Ended) -> &'static str {
     }
 }
 
-/// Tells a person that a session is started again, and why.
+/// Returns the line about a session that is started again.
 pub fn restarting(session: &SessionId, reason: &str, old_pid: Option<u32>) -> String {
     let pid = old_pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
     format!("{session} is restarting{pid}: {reason}")
 }
 
-/// Tells a person about a step of a stall.
+/// Returns the line about an agent that shows no sign of work.
 pub fn stalled(step: StallStep, quiet_ms: u64) -> String {
     let quiet = units::duration(quiet_ms);
     match step {
@@ -230,7 +230,7 @@ pub fn stalled(step: StallStep, quiet_ms: u64) -> String {
     }
 }
 
-/// Tells the sender of a queued prompt how many prompts run before it.
+/// Returns the line about the number of prompts before a queued prompt.
 pub fn queued(prompt: PromptId, position: u32) -> String {
     match position {
         0 => format!("{prompt} waits; it is the next"),

@@ -1,9 +1,9 @@
-//! `mcp`: the tools by which an agent starts sub-agents, served over the Model Context Protocol on standard input
-//! and output.
+//! `mcp`: the tools by which an agent starts sub-agents, served over the Model Context Protocol on standard
+//! input and output.
 //!
-//! kennel hands this program to agents that take MCP servers, and they run it below themselves. It is a client of
-//! the API like any other, with the token of the session that it runs in: whose sub-agents these are is what the
-//! token says, and not what the agent says.
+//! kennel passes this program to agents that support MCP servers, and they run it as a child. It is a client
+//! of the API like any other, with the token of its session. The token decides whose sub-agents these are;
+//! the agent's arguments do not.
 
 #[cfg(test)]
 mod tests;
@@ -47,15 +47,16 @@ use tools::understood;
 use ways::credentials;
 use ways::stdio;
 
-/// How long a daemon is waited for that has just gone away. One is never started from here: this runs in a session.
+/// The time to wait for a daemon that has just gone away. This process runs in a session and never starts a
+/// daemon.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often it is looked for.
+/// The interval between checks for the daemon.
 const LOOK: Duration = Duration::from_millis(50);
 /// The longest single wait, so that no lost connection costs more than that.
 const ROUND: Duration = Duration::from_secs(10);
-/// The most of what a sub-agent has said that an agent is told, in bytes: it has to fit into its context.
+/// The longest text of a sub-agent that an agent receives, in bytes: it has to fit into the agent's context.
 const MAX_TEXT: usize = 100_000;
-/// How long what the client is told may take to be written at the end.
+/// The longest time for writing the last answers at the end.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 const INSTRUCTIONS: &str = "Sub-agents work in the background, each in a process of its own that outlives crashes. \
     Start one with a task, go on with your own work, wait for it, and read what it has said.";
@@ -63,7 +64,8 @@ const INSTRUCTIONS: &str = "Sub-agents work in the background, each in a process
 /// Serves the tools until standard input ends.
 pub async fn mcp(paths: Paths) -> Outcome {
     let (own, bearer) = credentials()?;
-    // What an agent's server was told once is no longer true of a daemon whose socket had to move.
+    // A daemon whose socket had to move is found by its state directory, not by the path that the agent's
+    // server once received.
     let client = Client::of_state_dir(paths.state_dir.clone(), paths.socket).with_token(&bearer);
     let inherited = std::env::var(protocol::MCP_FD).ok().and_then(|number| number.parse().ok());
     let client = inherited.into_iter().fold(client, Client::by_descriptor);
@@ -73,11 +75,12 @@ pub async fn mcp(paths: Paths) -> Outcome {
     let (lines, written) = stdio();
     let running = match server.serve(lines).await {
         Ok(running) => running,
-        // Nobody has asked for anything.
+        // The client left before its first request.
         Err(ServerInitializeError::ConnectionClosed(_) | ServerInitializeError::Cancelled) => return Ok(()),
         Err(error) => return Err(failed(error.to_string())),
     };
-    // So the daemon knows that the agent has these tools. It may have gone, and whoever uses a tool hears of that.
+    // A first request, so that the daemon knows that the agent has these tools. If the daemon is gone, the
+    // next tool call reports that.
     tokio::spawn(async move {
         let _ = asks.ask(&Request::get(format!("/v1/sessions/{name}"))).await;
     });
@@ -118,7 +121,7 @@ impl ServerHandler for Server {
         let work = self.call(&request.name, arguments);
         let outcome = tokio::select! {
             outcome = work => outcome,
-            // Nobody waits for the answer any more. What was asked of the daemon is done all the same.
+            // The client cancelled the call. The daemon completes the request all the same.
             () = context.ct.cancelled() => Err(Failure::failed("cancelled", "the call was cancelled")),
         };
         let result = match outcome {
@@ -127,7 +130,7 @@ impl ServerHandler for Server {
             Err(Failure::Problem(problem, _)) => CallToolResult::structured_error(
                 json!({ "code": problem.code, "error": problem.detail, "hint": problem.hint }),
             ),
-            Err(Failure::Told(_) | Failure::Unread) => CallToolResult::structured_error(json!({})),
+            Err(Failure::Printed(_) | Failure::Unread) => CallToolResult::structured_error(json!({})),
         };
         Ok(result.into())
     }
@@ -200,12 +203,13 @@ impl Server {
             }
             (Err(failure), None) => Err(failure),
             (Err(failure), Some(worktree)) => {
-                // Refused: nobody works in it. Where the answer was lost, or came after the start, it stays.
+                // After a refusal no sub-agent works in the worktree. Where the answer was lost, or came
+                // after the start, the worktree stays.
                 let refused = |failure: &Failure| match failure {
                     Failure::Problem(problem, _) => {
                         (400..500).contains(&problem.status) && problem.code != "overtaken"
                     }
-                    Failure::Told(_) | Failure::Unread => false,
+                    Failure::Printed(_) | Failure::Unread => false,
                 };
                 if refused(&failure) {
                     let _ = tokio::task::spawn_blocking(move || worktree.remove()).await;
@@ -262,7 +266,7 @@ impl Server {
             let path = format!("/v1/sessions/{id}/wait?until=idle&timeout_ms={}", left.as_millis().max(1));
             match self.ask(Request::get(path).passive().patient()).await {
                 Ok(_) => {}
-                // The next look says what it came to.
+                // The next round reads the state.
                 Err(failure)
                     if ["timeout", "session_failed", "overtaken"].iter().any(|code| failure.is(code)) => {}
                 Err(failure) => return Err(failure),
@@ -299,7 +303,7 @@ impl Server {
     }
 }
 
-/// Whether nothing is to come of it before somebody sends it something.
+/// Returns true if the session does nothing until a client sends a request.
 fn is_at_rest(session: &SessionInfo) -> bool {
     match session.status {
         Status::Stopped | Status::Failed => true,

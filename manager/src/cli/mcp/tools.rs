@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::ui::error::{Failure, Outcome};
 
-/// How long `wait_subagent` waits, in seconds, unless it is told otherwise, and at most.
+/// The default and the longest time for which `wait_subagent` waits, in seconds.
 pub(super) const WAIT_S: (u64, u64) = (60, 600);
 
 #[derive(Deserialize)]

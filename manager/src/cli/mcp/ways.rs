@@ -17,13 +17,13 @@ use crate::workers::tokens::TOKEN_FILE;
 pub(super) const MAX_TOKEN: u64 = 1024;
 /// The longest line that is read, in bytes. A task has at most 1 MiB, in JSON up to six times that.
 pub(super) const MAX_LINE: usize = 8 * 1024 * 1024;
-/// How many lines wait between two threads.
+/// The number of lines that may wait between two threads.
 pub(super) const AHEAD: usize = 4;
-/// How much waits in a pipe within this process, in bytes.
+/// The capacity of a pipe within this process, in bytes.
 pub(super) const PIPE: usize = 64 * 1024;
 
-/// Standard input and output, as pipes within this process: what comes is bounded and can be read. The receiver hears when
-/// everything is written, after the pipes are closed.
+/// Returns standard input and output as pipes within this process, with bounded and readable lines. The
+/// receiver fires once everything is written, after the pipes are closed.
 pub(super) fn stdio() -> ((DuplexStream, DuplexStream), oneshot::Receiver<()>) {
     let (outgoing, written) = lines::to_stdout(AHEAD, || {});
     let mut incoming = lines::from_stdin(MAX_LINE, AHEAD, &outgoing);
@@ -63,7 +63,7 @@ pub(super) fn credentials() -> Outcome<(SessionId, String)> {
     Ok((id, text))
 }
 
-/// What a file says that nobody else can read. `/dev/fd/N` names a descriptor that was inherited.
+/// Reads a file that no other user can read. `/dev/fd/N` names an inherited descriptor.
 pub(super) fn secret(path: &Path) -> Result<String, String> {
     let file = File::open(path).map_err(|error| error.to_string())?;
     let found = file.metadata().map_err(|error| error.to_string())?;

@@ -22,7 +22,7 @@ pub use view::early;
 
 /// `send`.
 pub async fn send(link: &Link<'_>, args: args::Send) -> Outcome {
-    // Nothing need be said of a picture.
+    // A picture needs no text.
     let silent = args.text.is_empty() && !args.files.is_empty() && io::stdin().is_terminal();
     let text = if silent { String::new() } else { text(args.text)? };
     let attachments = args.files.iter().map(|path| attachment(path)).collect::<Outcome<Vec<_>>>()?;
@@ -30,10 +30,10 @@ pub async fn send(link: &Link<'_>, args: args::Send) -> Outcome {
         Some(key) => key,
         None => crate::cli::link::random_key()?,
     };
-    let id = link.find(&args.id).await?;
     let prompt = PromptRequest { text, when_busy: args.when_busy, attachments };
-    let request = Request::post(format!("/v1/sessions/{id}/prompts")).key(&key).json(&prompt);
-    let answer = link.ui.waiting("sending", link.ask(request)).await?;
+    let request =
+        |id: &SessionId| Request::post(format!("/v1/sessions/{id}/prompts")).key(&key).json(&prompt);
+    let (_, answer) = link.ui.waiting("sending", link.about(&args.id, request)).await?;
     let accepted: Accepted = read(&answer)?;
     if !args.no_wait {
         return follow(link, &accepted.session_id, accepted.prompt_id, accepted.event_id).await;
@@ -41,7 +41,8 @@ pub async fn send(link: &Link<'_>, args: args::Send) -> Outcome {
     if link.ui.json { link.ui.object(&answer) } else { link.ui.line(&accepted.prompt_id.to_string()) }
 }
 
-/// Prints what an accepted prompt's turn says, until the prompt has ended. Ctrl-C ends the stream, not the prompt.
+/// Prints the output of an accepted prompt's turn until the prompt has ended. Ctrl-C ends the stream, not the
+/// prompt.
 pub async fn follow(link: &Link<'_>, session: &SessionId, prompt: PromptId, after: EventId) -> Outcome {
     let mut view = View::new(link.ui, session.clone(), prompt);
     // Events from before the prompt are not shown, and the next try may be seconds away.
@@ -52,11 +53,11 @@ pub async fn follow(link: &Link<'_>, session: &SessionId, prompt: PromptId, afte
         ended = stream(link, &mut view, after) => ended,
         () = interrupted() => {
             view.close();
-            link.ui.tell("\n");
+            link.ui.write_err("\n");
             link.ui.note(&format!(
                 "{prompt} goes on; `kennel events -f {session}` follows it, `kennel abort {session}` ends it"
             ));
-            return Err(Failure::Told(exit::INTERRUPTED));
+            return Err(Failure::Printed(exit::INTERRUPTED));
         }
     };
     view.close();

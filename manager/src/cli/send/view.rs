@@ -13,11 +13,11 @@ use crate::client::sse::Frame;
 use crate::client::{ClientError, Events};
 use crate::terminal_text::{Colours, Screen};
 
-/// How long a prompt waits before it is worth a line that it does.
+/// The time after which a waiting prompt is worth a note.
 pub(super) const BRIEFLY: Duration = Duration::from_millis(400);
-/// How long a silence may be until a person is told what is waited for.
+/// The longest silence before a person sees what kennel waits for.
 pub(super) const SILENCE: Duration = Duration::from_secs(1);
-/// What a prompt does whose turn runs.
+/// The activity of a prompt whose turn runs.
 pub(super) const RUNS: &str = "runs";
 
 /// One prompt's life on the screen.
@@ -29,24 +29,24 @@ pub(super) struct View<'a> {
     err: Screen,
     /// The cursor of the terminal stands behind something.
     line_open: bool,
-    /// Said if it is still true after a moment.
+    /// A note, and the time at which to print it unless it has become untrue.
     held: Option<(Instant, String)>,
-    /// Why the session or the turn could not begin, as it was told last. It is told once, however often kennel tries.
+    /// The last note about a start that failed. It is printed once, however often kennel tries again.
     trouble: Option<String>,
-    /// What the agent wants to be allowed; said if it still waits after a moment.
+    /// The agent's permission request, and the time at which to print it unless it has been answered.
     asked: Option<(Instant, PermissionId, String)>,
     /// The turn has ended, and its agent lives on.
     lingers: bool,
-    /// What is waited for, since when, and whether the last line says so.
+    /// The activity that kennel waits for, its start, the next update, and whether the last line shows it.
     doing: &'static str,
     since: Instant,
     next_tick: Instant,
     shown: bool,
-    /// When its turn last showed something, and when it is told that it shows nothing.
+    /// The time of the turn's last sign of work, and the time of the next note that there is none.
     sign: Option<(Instant, Instant)>,
 }
 
-/// How the prompt has ended, if it has.
+/// The end of the prompt; none while the prompt runs or waits.
 pub(super) type End = Option<Outcome>;
 
 impl<'a> View<'a> {
@@ -72,14 +72,14 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Until there is something to be said without having heard anything.
+    /// Waits until a note is due without another event.
     pub(super) async fn patience(&self) {
         let held = self.held.as_ref().map(|(until, _)| *until);
         let asked = self.asked.as_ref().map(|(until, ..)| *until);
         let next = held
             .into_iter()
             .chain(asked)
-            .chain(self.sign.map(|(_, told)| told))
+            .chain(self.sign.map(|(_, note_at)| note_at))
             .fold(self.next_tick, Instant::min);
         sleep_until(next).await;
     }
@@ -89,7 +89,7 @@ impl<'a> View<'a> {
         if self.asked.as_ref().is_some_and(|(until, ..)| *until <= now) {
             self.ask();
         }
-        if let Some((since, _)) = self.sign.filter(|(_, told)| *told <= now) {
+        if let Some((since, _)) = self.sign.filter(|(_, note_at)| *note_at <= now) {
             self.sign = Some((since, now + crate::cli::events::QUIET));
             self.note(&crate::cli::events::quiet(since.elapsed(), None));
         }
@@ -130,14 +130,14 @@ impl<'a> View<'a> {
         self.held = Some((Instant::now() + BRIEFLY, text));
     }
 
-    /// Says something between the agent's lines.
+    /// Prints a note between the agent's lines.
     pub(super) fn note(&mut self, text: &str) {
         if self.ui.json {
             return;
         }
         self.clear();
         if self.ui.err_is_terminal && std::mem::take(&mut self.line_open) {
-            self.ui.tell("\n");
+            self.ui.write_err("\n");
         }
         self.ui.note(text);
     }
@@ -169,7 +169,7 @@ impl<'a> View<'a> {
             if std::mem::take(&mut self.line_open) {
                 rest.push('\n');
             }
-            self.ui.tell(&rest);
+            self.ui.write_err(&rest);
         }
     }
 
@@ -187,11 +187,11 @@ impl<'a> View<'a> {
             (Stream::Stdout, true) => self.ui.print(&shown),
             (Stream::Stdout, false) => self.ui.pass_on(&shown),
             (Stream::Stderr, true) => {
-                self.ui.tell(&shown);
+                self.ui.write_err(&shown);
                 Ok(())
             }
             (Stream::Stderr, false) => {
-                self.ui.tell_on(&shown);
+                self.ui.write_err_raw(&shown);
                 Ok(())
             }
         }
@@ -224,10 +224,10 @@ impl<'a> View<'a> {
         if !matches!(event.kind, EventKind::PermissionResolved { .. } | EventKind::PermissionExpired { .. }) {
             self.ask();
         }
-        Ok(self.heard(&event.kind))
+        Ok(self.take(&event.kind))
     }
 
-    /// Prints what the agent says just after the end of its turn. Nobody tells when that is all.
+    /// Prints the agent's text that arrives just after the end of its turn. No event marks the last piece.
     pub(super) async fn linger(&mut self, events: &mut Events) -> Outcome {
         let end = Instant::now() + BRIEFLY;
         while self.lingers
@@ -248,8 +248,8 @@ impl<'a> View<'a> {
             match (self.ui.json, text) {
                 (true, _) if asks || text.is_some() => self.ui.object(frame.data.as_bytes())?,
                 (false, Some(text)) => self.chunk(Stream::Stdout, text)?,
-                // What it asks between turns waits for somebody, too.
-                _ if asks => drop(self.heard(&event.kind)),
+                // A question between turns waits for an answer, too.
+                _ if asks => drop(self.take(&event.kind)),
                 _ => {}
             }
         }
@@ -257,7 +257,7 @@ impl<'a> View<'a> {
         Ok(())
     }
 
-    /// Says what the agent wants to be allowed, unless a policy has answered.
+    /// Prints the agent's permission request, unless a policy has answered it.
     pub(super) fn ask(&mut self) {
         if let Some((_, id, title)) = self.asked.take() {
             self.note(&format!("the agent asks: {title}; `kennel permissions allow {id}` or `deny`"));
@@ -265,15 +265,15 @@ impl<'a> View<'a> {
     }
 
     /// Takes an event of this session or prompt. Returns how the prompt ended, if the event ends it.
-    pub(super) fn heard(&mut self, kind: &EventKind) -> End {
+    pub(super) fn take(&mut self, kind: &EventKind) -> End {
         let end = self.end(kind);
         if end.is_none() {
-            self.tell(kind);
+            self.note_event(kind);
         }
         end
     }
 
-    /// How the prompt ended, if this event ends it.
+    /// Returns the prompt's outcome if this event ends the prompt.
     fn end(&mut self, kind: &EventKind) -> End {
         let (session, prompt) = (&self.session, self.prompt);
         let failure = match kind {
@@ -285,7 +285,7 @@ impl<'a> View<'a> {
                     .hint(format!("`kennel resolve {prompt} --retry` sends it again"))
             }
             EventKind::TurnCompleted { outcome, stop_reason, exit, .. } => {
-                // Only an agent that lives on can say more.
+                // Only an agent that stays between prompts can send more.
                 self.lingers = *outcome == Ended::Completed && exit.is_none();
                 return Some(completed(prompt, *outcome, stop_reason, *exit));
             }
@@ -303,14 +303,14 @@ impl<'a> View<'a> {
                     .hint(format!("`kennel logs {session}` shows why; `kennel restart {session}` goes on"))
             }
             EventKind::SessionDeleted {} => Failure::failed("removed", format!("{session} was removed")),
-            // `tell` names every kind.
+            // `note_event` lists every kind.
             _ => return None,
         };
         Some(Err(failure))
     }
 
-    /// Tells the person about an event that does not end the prompt.
-    fn tell(&mut self, kind: &EventKind) {
+    /// Prints a note about an event that does not end the prompt.
+    fn note_event(&mut self, kind: &EventKind) {
         let (session, prompt) = (self.session.clone(), self.prompt);
         match kind {
             EventKind::PromptQueued { position, .. } => {
@@ -404,7 +404,7 @@ impl<'a> View<'a> {
                     self.note(&what);
                 }
             }
-            // `tell` names every kind.
+            // `end` lists the rest.
             _ => {}
         }
     }
@@ -432,7 +432,7 @@ pub(super) fn completed(
     }
 }
 
-/// What a stop reason says to a person, where the agent did not come to the end of its work (ACP's reasons).
+/// Returns the explanation of a stop reason of ACP's that ends a turn early; none for other reasons.
 pub fn early(stop_reason: &str) -> Option<&'static str> {
     match stop_reason {
         "refusal" => Some("the agent refused to go on (refusal)"),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use protocol::SessionId;
-use protocol::api::{CallInfo, PermissionInfo, SessionInfo, Status, SubagentTools};
+use protocol::api::{CallInfo, ManagerInfo, PermissionInfo, SessionInfo, Status, SubagentTools};
 use protocol::event::Timestamp;
 use protocol::wire::AgentDetails;
 
@@ -23,7 +23,7 @@ const MAX_TITLE: usize = 48;
 
 /// `ls`.
 pub async fn ls(link: &Link<'_>, args: args::Ls) -> Outcome {
-    let answer = link.ask(Request::get("/v1/sessions")).await?;
+    let answer = link.sessions(args.all).await?;
     let up = |status: &str| args.all || !["stopped", "failed"].contains(&status);
     if link.ui.json {
         let mut list: Vec<serde_json::Value> = read(&answer)?;
@@ -64,8 +64,13 @@ pub async fn ls(link: &Link<'_>, args: args::Ls) -> Outcome {
             link.ui.note(&format!("{}: {quiet}; `kennel logs {0}` may show more", session.id));
         }
     }
-    if shown.len() < list.len() && link.ui.out_is_terminal {
-        link.ui.note(&format!("{} more stopped or failed: `kennel ls --all`", list.len() - shown.len()));
+    if !args.all && link.ui.out_is_terminal {
+        let info: ManagerInfo = link.get(Request::get("/v1/manager")).await?;
+        let ended = [Status::Stopped, Status::Failed].map(|status| info.sessions.get(status.as_str()));
+        let ended: u64 = ended.into_iter().flatten().sum();
+        if ended > 0 {
+            link.ui.note(&format!("{ended} more stopped or failed: `kennel ls --all`"));
+        }
     }
     Ok(())
 }
@@ -113,8 +118,7 @@ fn table(sessions: &[(&SessionInfo, usize)], now: u64) -> Table {
 
 /// `show`.
 pub async fn show(link: &Link<'_>, typed: &str) -> Outcome {
-    let id = link.find(typed).await?;
-    let answer = link.ask(Request::get(format!("/v1/sessions/{id}"))).await?;
+    let (id, answer) = link.about(typed, |id| Request::get(format!("/v1/sessions/{id}"))).await?;
     if link.ui.json {
         return link.ui.object(&answer);
     }
@@ -122,18 +126,32 @@ pub async fn show(link: &Link<'_>, typed: &str) -> Outcome {
     let now = clock::wall_ms();
     let (mut facts, quiet) = (facts(&session, now), quiet(&session, now));
     facts.extend(quiet.map(|quiet| ("quiet", quiet)));
-    facts.extend(needs(link, &id).await?.into_iter().map(|what| ("needs", what)));
+    if may_need(session.status) {
+        facts.extend(needs(link, &id).await?.into_iter().map(|what| ("needs", what)));
+    }
     link.ui.print(&pairs(&facts, link.ui.out_colour))
 }
 
-/// What is told of a turn that has shown nothing for long.
+/// Returns the note on a turn that has shown no sign of work for long.
 fn quiet(session: &SessionInfo, now: u64) -> Option<String> {
     let Timestamp(last) = session.last_message_at.filter(|_| session.status == Status::Running)?;
     let since = Duration::from_millis(now.saturating_sub(last));
     (since >= events::QUIET).then(|| events::quiet(since, None))
 }
 
-/// What the session's agent waits for somebody to answer.
+/// Returns true if an agent in this state may wait for an answer. An agent that works or rests waits for none.
+fn may_need(status: Status) -> bool {
+    match status {
+        Status::Idle | Status::Running | Status::Hibernated | Status::Stopped | Status::Failed => false,
+        Status::RequiresAction
+        | Status::Starting
+        | Status::Adopting
+        | Status::Stopping
+        | Status::Restarting => true,
+    }
+}
+
+/// Returns the questions of the session's agent that wait for an answer.
 async fn needs(link: &Link<'_>, id: &SessionId) -> Outcome<Vec<String>> {
     let path = format!("/v1/sessions/{id}");
     let permissions: Vec<PermissionInfo> = link.get(Request::get(format!("{path}/permissions"))).await?;
@@ -164,7 +182,7 @@ fn agent_says(details: &AgentDetails) -> String {
     format!("{name}{version}; ways to restore a conversation: {}", render::offers(details))
 }
 
-/// Says whether the agent has tools for sub-agents.
+/// Returns the text on whether the agent has tools for sub-agents.
 fn subagent_tools(tools: SubagentTools) -> &'static str {
     match tools {
         SubagentTools::Off => "no tools for them: `subagents = false`, or a sandbox",
@@ -176,7 +194,7 @@ fn subagent_tools(tools: SubagentTools) -> &'static str {
     }
 }
 
-/// What a person is told about a session: all there is, and nothing where there is nothing.
+/// Returns every fact about a session that has a value, for a person.
 fn facts(session: &SessionInfo, now: u64) -> Vec<(&'static str, String)> {
     let ago = |at| format!("{} ({} ago)", units::time(at), units::age(at, now));
     let restarts = &session.restarts;
@@ -260,7 +278,7 @@ pub fn lacks(session: &SessionInfo) -> Option<String> {
     })
 }
 
-/// The model that the agent uses, as it says, and another that was asked for.
+/// Returns the model that the agent reports, and the requested one if it differs.
 fn model(session: &SessionInfo) -> Option<String> {
     match (&session.model, &session.agent_model) {
         (Some(asked), Some(now)) if asked != now => Some(format!("{now} ({asked} was asked for)")),

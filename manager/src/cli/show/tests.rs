@@ -92,8 +92,8 @@ fn a_turn_without_a_sign_for_long_says_what_it_waits_for() {
     let running =
         SessionInfo { status: Status::Running, last_message_at: Some(Timestamp(begun)), ..session() };
     assert_eq!(quiet(&running, begun + 29_999), None);
-    let told = quiet(&running, begun + 31_000).unwrap();
-    assert!(told.contains("no sign for 31s") && told.contains("its model"), "{told}");
+    let note = quiet(&running, begun + 31_000).unwrap();
+    assert!(note.contains("no sign for 31s") && note.contains("its model"), "{note}");
     let asks = SessionInfo { status: Status::RequiresAction, ..running };
     assert_eq!(quiet(&asks, begun + 99_000), None, "it is known what that waits for");
     assert!(events::quiet(events::QUIET, Some("make")).ends_with("its tool: make"));

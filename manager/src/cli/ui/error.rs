@@ -1,4 +1,4 @@
-//! What a command can come to: exit codes, and the errors that people and programs see.
+//! Outcomes of a command: exit codes, and the errors that people and programs see.
 
 use std::io;
 
@@ -30,15 +30,15 @@ pub mod exit {
 /// Why a command ends without having done what it was asked for.
 #[derive(Debug)]
 pub enum Failure {
-    /// To be told.
+    /// An error to print, and the exit code.
     Problem(Box<Problem>, u8),
-    /// Told already.
-    Told(u8),
-    /// Nobody reads what it prints any more.
+    /// The exit code after an error that is printed already.
+    Printed(u8),
+    /// The reader of the output has closed it.
     Unread,
 }
 
-/// What a command comes to.
+/// The result of a command.
 pub type Outcome<T = ()> = Result<T, Failure>;
 
 impl Failure {
@@ -80,7 +80,7 @@ impl Failure {
         Self::new(exit::UNREACHABLE, "daemon_unreachable", detail)
     }
 
-    /// Says what to do about it.
+    /// Adds advice on the next step.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         if let Self::Problem(problem, _) = &mut self {
             problem.hint = Some(hint.into());
@@ -88,28 +88,28 @@ impl Failure {
         self
     }
 
-    /// Whether it is a problem with this code.
+    /// Returns true if the failure is a problem with this code.
     pub fn is(&self, code: &str) -> bool {
         matches!(self, Self::Problem(problem, _) if problem.code == code)
     }
 
-    /// What happened, in words, if it is not told yet.
+    /// Returns the error's text, unless it is printed already.
     pub fn detail(&self) -> Option<&str> {
         match self {
             Self::Problem(problem, _) => Some(&problem.detail),
-            Self::Told(_) | Self::Unread => None,
+            Self::Printed(_) | Self::Unread => None,
         }
     }
 
     /// The exit code.
     pub fn exit(&self) -> u8 {
         match self {
-            Self::Problem(_, exit) | Self::Told(exit) => *exit,
+            Self::Problem(_, exit) | Self::Printed(exit) => *exit,
             Self::Unread => 0,
         }
     }
 
-    /// What is written to standard error; nothing if all is told.
+    /// Returns the text for standard error; none if it is printed already.
     pub fn text(&self, json: bool, colour: bool) -> Option<String> {
         let Self::Problem(problem, _) = self else {
             return None;
@@ -198,7 +198,7 @@ impl From<io::Error> for Failure {
 }
 
 /// A failure in one line, with what to do about it.
-pub fn words(failure: &Failure) -> String {
+pub fn text_of(failure: &Failure) -> String {
     let Failure::Problem(problem, _) = failure else {
         return "it was not possible".to_owned();
     };
@@ -251,6 +251,6 @@ mod tests {
         assert_eq!(failure.text(false, false).unwrap(), "error: it \\u{1b}[2J broke\nhint: mend it\n");
         let json: Problem = serde_json::from_str(&failure.text(true, false).unwrap()).unwrap();
         assert_eq!((json.status, &*json.code), (409, "busy"));
-        assert!(Failure::Told(1).text(false, false).is_none());
+        assert!(Failure::Printed(1).text(false, false).is_none());
     }
 }

@@ -1,4 +1,4 @@
-//! A form that an agent wants filled in, answered line by line: what is typed in, what to say of it out
+//! A form that an agent wants filled in, answered line by line, without I/O
 //! (<https://agentclientprotocol.com/protocol/v1/elicitation>).
 
 use serde_json::{Map, Value, json};
@@ -49,7 +49,7 @@ enum Kind {
         choices: Vec<Choice>,
         several: bool,
     },
-    /// Nobody here knows how to ask for it.
+    /// A kind of field that kennel does not know.
     Unknown,
 }
 
@@ -72,7 +72,7 @@ impl Form {
         Self { message, fields: fields.collect(), at: 0, content: Map::new() }
     }
 
-    /// What the agent wants to know.
+    /// Returns the agent's message above the form.
     pub fn message(&self) -> &str {
         &self.message
     }
@@ -87,7 +87,7 @@ impl Form {
         fields.chain([help]).collect()
     }
 
-    /// What is to be typed next.
+    /// Returns the question for the next line.
     pub fn question(&self) -> Option<String> {
         let field = self.fields.get(self.at)?;
         let empty = match (&field.default, field.required) {
@@ -98,7 +98,8 @@ impl Form {
         Some(format!("{}{empty}:", field.title))
     }
 
-    /// Takes a line. Gives what to answer once all is said, or why the line is not taken.
+    /// Takes a line. Returns the answer once the form is complete; an error is the reason why the line was
+    /// not taken.
     pub fn take(&mut self, line: &str) -> Result<Option<Value>, String> {
         match line.trim() {
             DECLINE => return Ok(Some(json!({ "action": "decline" }))),
@@ -172,7 +173,7 @@ impl Field {
         format!("{}{about}: {what}{must}", self.title)
     }
 
-    /// What a line means for it; nothing: it is left out.
+    /// Reads a line as the field's value; none leaves the field out.
     fn read(&self, line: &str) -> Result<Option<Value>, String> {
         let text = line.trim();
         if text.is_empty() {
@@ -221,7 +222,7 @@ impl Field {
     }
 }
 
-/// What can be chosen: `enum`, or with titles.
+/// Returns the choices of a field: its `enum`, or its values with titles.
 fn choices(of: &Value) -> Vec<Choice> {
     let plain = of["enum"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let plain = plain.map(|value| Choice { value: value.to_owned(), title: value.to_owned() });

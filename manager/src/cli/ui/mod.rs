@@ -1,8 +1,8 @@
-//! Where output goes: results to standard output, everything else to standard error.
+//! The output of kennel: results to standard output, everything else to standard error.
 //!
-//! Nothing else here writes to either (the lints see to that), and all that is written passes [`render::printed`]: what an
-//! agent, a journal or the API says cannot drive the terminal, whoever prints it. The one way past is
-//! [`Ui::pass_on`], for what a program reads: it leads to a terminal never.
+//! No other module here writes to either (the lints check that), and all output passes [`render::printed`].
+//! So text of an agent, a journal or the API cannot control the terminal. The one exception is
+//! [`Ui::pass_on`], whose reader is a program: it never writes to a terminal.
 
 #![allow(clippy::disallowed_methods, reason = "this is the one place that writes to the outputs")]
 
@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use crate::cli::args::{ColourChoice, Global};
 use crate::cli::ui::error::Outcome;
 
-/// How long nothing is said about a wait.
+/// The time after which a wait gets a note.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The two outputs and what they can do.
@@ -33,7 +33,7 @@ pub struct Ui {
     pub quiet: bool,
     /// Standard output is a terminal.
     pub out_is_terminal: bool,
-    /// How wide the terminal of standard output is; none where it is no terminal, or does not say.
+    /// The width of standard output's terminal; none without a terminal, or if it reports none.
     pub columns: Option<usize>,
     /// Standard error is a terminal.
     pub err_is_terminal: bool,
@@ -41,7 +41,7 @@ pub struct Ui {
     pub out_colour: bool,
     /// Standard error has colours.
     pub err_colour: bool,
-    /// How many waits are open, one inside the other: the innermost is shown.
+    /// The number of open waits, one inside the other. The innermost one is shown.
     waits: Cell<usize>,
 }
 
@@ -83,13 +83,13 @@ impl Ui {
         self.print(&format!("{text}\n"))
     }
 
-    /// Prints what the API said, for a program.
+    /// Prints the API's answer, for a program.
     pub fn object(&self, json: &[u8]) -> Outcome {
         let text = String::from_utf8_lossy(json);
         self.line(&render::json(text.trim_end()))
     }
 
-    /// Says something beside the result.
+    /// Prints a note beside the result.
     pub fn note(&self, text: &str) {
         if !self.quiet {
             let text = render::line(text);
@@ -97,29 +97,29 @@ impl Ui {
                 Some(columns) => table::broken(&text, 0, columns, 0),
                 None => text,
             };
-            self.tell(&format!("{}\n", render::paint(&text, render::DIM, self.err_colour)));
+            self.write_err(&format!("{}\n", render::paint(&text, render::DIM, self.err_colour)));
         }
     }
 
-    /// Writes to standard error. Whether anybody reads it changes nothing.
-    pub fn tell(&self, text: &str) {
-        tell(text);
+    /// Writes to standard error. A reader that has closed it changes nothing.
+    pub fn write_err(&self, text: &str) {
+        write_err(text);
     }
 
-    /// The same with what an agent wrote, as [`pass_on`](Self::pass_on).
-    pub fn tell_on(&self, text: &str) {
+    /// Writes an agent's bytes to standard error, like [`pass_on`](Self::pass_on).
+    pub fn write_err_raw(&self, text: &str) {
         match self.err_is_terminal {
-            true => self.tell(&render::output(text)),
+            true => self.write_err(&render::output(text)),
             false => to_stderr(text),
         }
     }
 
-    /// As [`waiting`](Self::waiting), if nothing better is said already.
+    /// Like [`waiting`](Self::waiting), unless a note on a more exact wait is shown already.
     pub async fn also_waiting<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
         if self.waits.get() > 0 { work.await } else { self.waiting(what, work).await }
     }
 
-    /// Does something, and says what is waited for if a person waits long.
+    /// Does the work, and notes what kennel waits for if a person waits long.
     pub async fn waiting<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
         if self.quiet || !self.err_is_terminal {
             return work.await;
@@ -160,7 +160,7 @@ impl Ui {
 }
 
 /// Writes to standard error, before it is known how the command line wants it.
-pub fn tell(text: &str) {
+pub fn write_err(text: &str) {
     to_stderr(&render::printed(text));
 }
 
@@ -170,7 +170,7 @@ fn columns() -> Option<usize> {
     (size.ws_col > 0).then_some(size.ws_col.into())
 }
 
-/// Whether one of the outputs is a terminal.
+/// Returns true if one of the outputs is a terminal.
 pub fn has_terminal() -> bool {
     io::stderr().is_terminal() || io::stdout().is_terminal()
 }
@@ -210,17 +210,17 @@ fn to_stderr(text: &str) {
     let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
 }
 
-/// Prints what clap says of the command line: help to standard output, errors to standard error, with its colours where they
-/// are wanted.
+/// Prints clap's text on the command line: help to standard output, errors to standard error, with its
+/// colours where the user wants them.
 pub fn unparsed(error: &clap::Error) {
-    let (said, to_err) = (error.render(), error.use_stderr());
+    let (rendered, to_err) = (error.render(), error.use_stderr());
     let choice = match to_err {
         true => anstream::AutoStream::choice(&io::stderr()),
         false => anstream::AutoStream::choice(&io::stdout()),
     };
     let text = match choice {
-        anstream::ColorChoice::Never => said.to_string(),
-        _ => said.ansi().to_string(),
+        anstream::ColorChoice::Never => rendered.to_string(),
+        _ => rendered.ansi().to_string(),
     };
-    if to_err { tell(&text) } else { print(&text) }
+    if to_err { write_err(&text) } else { print(&text) }
 }

@@ -1,4 +1,4 @@
-//! How things look to people: tables, times, colours, and text of strangers made harmless.
+//! The display for people: tables, times, colours, and untrusted text made harmless.
 
 use anstyle::{AnsiColor, Style};
 use protocol::api::{ChildInfo, Status};
@@ -73,16 +73,15 @@ fn harmless(text: &str, colours: Colours) -> String {
     screen.feed(text) + &screen.end()
 }
 
-/// What kennel prints, however it was made: of all that could drive a terminal only colours are left, the ones of
-/// [`paint`]. All that is printed passes here once more, so that a text of a stranger's that somebody has forgotten to make
-/// harmless does no harm.
+/// Removes every control of a terminal except the colours of [`paint`]. All output passes here once more, so
+/// that untrusted text does no harm even where an earlier escape was forgotten.
 pub(in crate::cli) fn printed(text: &str) -> String {
     let mut screen = Screen::new(Colours::Pass);
     screen.feed(text) + &screen.rest()
 }
 
-/// JSON in which nothing can drive a terminal: outside of plain text there are only strings, and there any
-/// character can be written as an escape.
+/// Returns JSON in which nothing can control a terminal. Outside of plain text JSON has only strings, where
+/// any character can be written as an escape.
 pub fn json(text: &str) -> String {
     if !text.chars().any(|c| is_tricky(c) && c != '\n') {
         return text.to_owned();
@@ -118,7 +117,7 @@ pub fn child(child: &ChildInfo) -> String {
     format!("{title}{state}{parent}")
 }
 
-/// A session's limits: name, value, and what sees to it.
+/// Returns a session's limits: name, value, and the mechanism that enforces each.
 pub fn limits(limits: &Limits, by: Option<&LimitedBy>) -> Vec<(&'static str, String, &'static str)> {
     let keeper = |of: fn(&LimitedBy) -> Option<Keeper>| match by.map(of) {
         None => "not told yet",
@@ -135,7 +134,7 @@ pub fn limits(limits: &Limits, by: Option<&LimitedBy>) -> Vec<(&'static str, Str
     all.into_iter().filter_map(|(name, value, keeper)| Some((name, value?, keeper))).collect()
 }
 
-/// What `session.oom_killed` says.
+/// Returns the text of `session.oom_killed`.
 pub fn out_of_memory(peak_bytes: Option<u64>, limit_bytes: u64, by: Keeper) -> String {
     let had = peak_bytes.map(|peak| format!(": they had {}", size(peak))).unwrap_or_default();
     format!("processes were killed for their memory{had}, the limit is {} ({by})", size(limit_bytes))

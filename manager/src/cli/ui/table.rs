@@ -12,7 +12,7 @@ use crate::cli::ui::render::short;
 /// The most characters of a cell.
 const MAX_CELL: usize = 1000;
 
-/// A cell of a table: a text on one line, harmless whoever has written it, and how it is painted.
+/// A cell of a table: one line of text, made harmless, and its style.
 #[derive(Clone, Debug)]
 pub struct Cell(String, Style);
 
@@ -26,7 +26,7 @@ impl Cell {
     /// In this style.
     pub fn styled(text: impl AsRef<str>, style: Style) -> Self {
         let text = text.as_ref();
-        // What stands below another is moved to the right.
+        // Leading spaces indent a row below its parent, and stay.
         let indent = text.len() - text.trim_start_matches(' ').len();
         Self(" ".repeat(indent) + &short(&render::line(text), MAX_CELL), style)
     }
@@ -59,8 +59,8 @@ impl Table {
         self.rows.push(cells);
     }
 
-    /// As text, a line a row. Where that is wider than the terminal, which has this many columns, each row is some lines:
-    /// its first cell, and the others with their headings.
+    /// Returns the table as text, one line a row. A row wider than the terminal, in columns, becomes several
+    /// lines: its first cell, then the others with their headings.
     pub fn text(&self, colour: bool, columns: Option<usize>) -> String {
         let mut widths: Vec<usize> = (0..self.head.len())
             .map(|column| {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use protocol::event::Timestamp;
 
-/// How long ago, in the largest unit that fits.
+/// Returns the time since then in the largest unit that fits.
 pub fn age(since: Timestamp, now: u64) -> String {
     let seconds = now.saturating_sub(since.0) / 1000;
     match seconds {
@@ -17,7 +17,7 @@ pub fn age(since: Timestamp, now: u64) -> String {
 
 /// A point in time, in UTC, to the second.
 pub fn time(at: Timestamp) -> String {
-    // Years beyond 9999 do not exist for humantime, and a stranger's clock may say anything.
+    // humantime has no years beyond 9999, and another machine's clock may send any value.
     let bounded = Duration::from_millis(at.0.min(253_402_300_799_999));
     humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + bounded).to_string()
 }
@@ -54,7 +54,7 @@ pub fn bytes(bytes: u64) -> String {
     let mut units = ["KiB", "MiB", "GiB", "TiB"].into_iter();
     let Some(mut unit) = units.next().filter(|_| bytes >= 1024) else { return format!("{bytes} B") };
     let mut size = bytes as f64 / 1024.0;
-    // What would be written as 1024.0 is one of the next.
+    // A size that would round to 1024.0 takes the next unit.
     while size >= 1023.95
         && let Some(next) = units.next()
     {

@@ -1,4 +1,4 @@
-//! git, run so that nothing that a repository says makes it run another program.
+//! Runs git so that nothing in a repository makes it run another program.
 
 use std::io::Read;
 use std::path::Path;
@@ -15,8 +15,8 @@ const LONGEST: Duration = if cfg!(test) { Duration::from_secs(5) } else { Durati
 const GRACE: Duration = Duration::from_secs(2);
 /// The beginning of the error about a git that did not end.
 const STUCK: &str = "git did not end";
-/// Set before anything that a repository says, and stronger than it. Nothing of it runs a program, and nothing of it
-/// reaches another repository.
+/// Settings that come before a repository's own and override them. No program runs by them, and git reaches
+/// no other repository.
 pub(super) const SETTINGS: &[&str] = &[
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
@@ -71,7 +71,7 @@ impl<'a> OwnGit<'a> {
     }
 }
 
-/// The same; an error is what git says.
+/// Runs git with kennel's settings, in this directory and with `around` in the environment; an error is git's own message.
 pub(super) fn tried(directory: &Path, around: &[(&str, &Path)], args: &[&str]) -> Result<String, String> {
     static TRUSTED: OnceLock<Vec<String>> = OnceLock::new();
     let trusted = TRUSTED.get_or_init(owners_safe_directories);
@@ -100,7 +100,8 @@ pub(super) fn tried(directory: &Path, around: &[(&str, &Path)], args: &[&str]) -
     run(command.arg("-C").arg(directory).args(args))
 }
 
-/// Directories of others that the owner has said to trust. Without it git looks at no repository of another user.
+/// Returns the other users' directories that the owner has declared safe. Without these git opens no
+/// repository of another user.
 pub(super) fn owners_safe_directories() -> Vec<String> {
     let Some(home) = std::env::var_os("HOME") else { return Vec::new() };
     ["--global", "--system"]
@@ -124,14 +125,14 @@ pub(super) fn plain_git() -> Command {
     command
 }
 
-/// Runs git and returns what it prints, or as an error what it says. Kills git after [`LONGEST`].
+/// Runs git and returns its output, or its messages as an error. Kills git after [`LONGEST`].
 pub(super) fn run(command: &mut Command) -> Result<String, String> {
     let mut child = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| format!("git cannot be run: {error}"))?;
-    let (Ok(printed), Ok(said)) = (read(child.stdout.take()), read(child.stderr.take())) else {
+    let (Ok(printed), Ok(messages)) = (read(child.stdout.take()), read(child.stderr.take())) else {
         end(&mut child, || {});
         return Err("git cannot be run: no thread can be started".into());
     };
@@ -139,14 +140,14 @@ pub(super) fn run(command: &mut Command) -> Result<String, String> {
     let ended = |text: &mpsc::Receiver<Vec<u8>>, deadline: Instant| {
         text.recv_timeout(deadline.saturating_duration_since(Instant::now()))
     };
-    let (Ok(printed), Ok(said)) = (ended(&printed, deadline), ended(&said, deadline)) else {
+    let (Ok(printed), Ok(messages)) = (ended(&printed, deadline), ended(&messages, deadline)) else {
         // git closes both pipes when it ends.
-        end(&mut child, || drop(ended(&said, Instant::now() + GRACE)));
+        end(&mut child, || drop(ended(&messages, Instant::now() + GRACE)));
         return Err(format!("{STUCK} within {} seconds and was killed", LONGEST.as_secs()));
     };
     let status = child.wait().map_err(|error| format!("git cannot be waited for: {error}"))?;
     if !status.success() {
-        return Err(String::from_utf8_lossy(&said).trim().to_owned());
+        return Err(String::from_utf8_lossy(&messages).trim().to_owned());
     }
     Ok(String::from_utf8_lossy(&printed).trim_end_matches('\n').to_owned())
 }
@@ -166,7 +167,7 @@ fn read(pipe: Option<impl Read + Send + 'static>) -> std::io::Result<mpsc::Recei
     let (to, all) = mpsc::channel();
     let read = move || {
         let mut all = Vec::new();
-        // What came before an error counts.
+        // Output from before a read error counts.
         let _ = pipe.map(|mut pipe| pipe.read_to_end(&mut all));
         // After the time limit no one listens.
         let _ = to.send(all);
@@ -179,6 +180,6 @@ fn read(pipe: Option<impl Read + Send + 'static>) -> std::io::Result<mpsc::Recei
 pub(super) fn defines_hooks(directory: &Path, around: &[(&str, &Path)]) -> bool {
     match tried(directory, around, &["config", "--includes", "--name-only", "--get-regexp", REFUSED]) {
         Ok(found) => !found.is_empty(),
-        Err(said) => said.starts_with(STUCK),
+        Err(messages) => messages.starts_with(STUCK),
     }
 }

@@ -23,7 +23,7 @@ use crate::worktrees;
 use git::OwnGit;
 use git::tried;
 
-/// What the names of kennel's branches begin with.
+/// The prefix of kennel's branches.
 const BRANCHES: &str = "kennel/";
 
 /// A worktree that was made just now.
@@ -36,7 +36,7 @@ pub struct Worktree {
     /// Its branch.
     pub branch: String,
     repository: PathBuf,
-    /// Held until its session is there: nobody removes it meanwhile.
+    /// Locked until its session exists, so that no other process removes it meanwhile.
     _lock: std::fs::File,
 }
 
@@ -89,7 +89,7 @@ impl Worktree {
         Ok(Self { workdir, ..made })
     }
 
-    /// Takes it back, with its branch. For one in which nobody has worked.
+    /// Removes the worktree and its branch. For a worktree in which no sub-agent has worked.
     pub fn remove(&self) {
         let branch = format!("refs/heads/{}", self.branch);
         let own = git(&self.path, &["rev-parse", "--absolute-git-dir"]).unwrap_or_default();
@@ -140,7 +140,7 @@ fn make_directory(path: &Path) -> Outcome<std::fs::File> {
     made.map_err(|error| failed(format!("{}: {error}", path.display())))
 }
 
-/// What a repository says of itself.
+/// A repository's layout, as git reports it.
 struct Repository {
     /// The top of the worktree that is worked in.
     top: PathBuf,
@@ -148,7 +148,7 @@ struct Repository {
     prefix: PathBuf,
     /// Its objects.
     objects: PathBuf,
-    /// How they are named: `sha1` or `sha256`.
+    /// The hash of their names: `sha1` or `sha256`.
     format: String,
     /// The commit that is checked out.
     head: String,
@@ -188,7 +188,7 @@ fn failed(why: String) -> Failure {
         .hint("leave `worktree` out to work in the same directory")
 }
 
-/// What git prints. Every run of git is this one.
+/// Runs git and returns its output. Every run of git goes through here.
 fn git(directory: &Path, args: &[&str]) -> Outcome<String> {
     git_with(directory, &[], args)
 }

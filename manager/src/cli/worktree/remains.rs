@@ -1,7 +1,7 @@
-//! What becomes of a worktree when nobody needs it any more: it goes with its branch if nothing of value is in it, else it
-//! stays, and kennel says why.
+//! Removes worktrees that no session needs any more. A worktree goes with its branch if it holds nothing of
+//! value; otherwise it stays, and kennel reports why.
 //!
-//! Whatever cannot be found out counts as a reason to stay. What git ignores is of no value: git removes that, too.
+//! A check that fails counts as a reason to stay. Ignored files have no value: git removes them, too.
 
 use std::io::Read;
 use std::os::fd::AsRawFd;
@@ -27,7 +27,7 @@ const UNDER_WAY: &[&str] = &[
     "sequencer",
 ];
 
-/// A worktree that nobody is making, and that nobody begins to make a session for while this is held.
+/// A locked worktree: while the lock lasts, no other process makes it or starts a session for it.
 pub struct Held {
     path: PathBuf,
     _lock: fs::File,
@@ -42,8 +42,8 @@ struct Free {
     branch: Option<(String, String)>,
 }
 
-/// Holds a worktree, or says why it stays. `name` is that below the state directory. Whoever makes a worktree holds it until its
-/// session is there: so who works in it is to be asked after this.
+/// Locks a worktree; an error is the reason why it stays. `name` is its path below the state directory. The
+/// maker of a worktree keeps the lock until the session exists, so read the list of sessions after this.
 pub fn hold(state_dir: &Path, name: &str) -> Result<Held, String> {
     let unknown = |error: &dyn std::fmt::Display| format!("it cannot be looked at: {error}");
     let state_dir = fs::canonicalize(state_dir).map_err(|error| unknown(&error))?;
@@ -59,13 +59,14 @@ pub fn hold(state_dir: &Path, name: &str) -> Result<Held, String> {
 }
 
 impl Held {
-    /// Removes it if it may go; else says why it stays. `sessions` are those that work in it now. With `dry_run` it stays.
+    /// Removes the worktree if it may go; an error is the reason why it stays. `sessions` are those that work
+    /// in it now. With `dry_run`, removes nothing.
     pub fn settle(self, sessions: &[SessionId], dry_run: bool) -> Result<(), String> {
         let free = self.judged(sessions)?;
         if dry_run { Ok(()) } else { free.remove() }
     }
 
-    /// Whether it may go, or why it stays.
+    /// Checks that the worktree may go; an error is the reason why it stays.
     fn judged(self, sessions: &[SessionId]) -> Result<Free, String> {
         if let [first, rest @ ..] = sessions {
             let others = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
@@ -94,7 +95,7 @@ impl Free {
         refuses_hooks(path)?;
         if let Some((branch, commit)) = &self.branch {
             let delete = ["update-ref", "--no-deref", "-d", branch, commit];
-            in_it(path, &delete).map_err(said)?;
+            in_it(path, &delete).map_err(first_line)?;
         }
         discard(path, &self.own).map_err(|error| format!("it cannot be removed: {error}"))
     }
@@ -111,15 +112,15 @@ pub(super) fn discard(path: &Path, own: &Path) -> io::Result<()> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         let all = rustix::fs::openat2(rustix::fs::CWD, all, flags, Mode::empty(), resolve)?;
-        // By the descriptor: nobody exchanges what leads there.
+        // The descriptor keeps the directory: no other process can exchange the path to it.
         let entry = Path::new("/proc/self/fd").join(all.as_raw_fd().to_string()).join(name);
         fs::remove_dir_all(entry)?;
     }
     Ok(())
 }
 
-/// Whether a git directory is that of the worktree at `path`: it lies among a repository's worktrees and names the worktree's
-/// `.git`. Any file `.git` can name any git directory.
+/// Returns true if a git directory belongs to the worktree at `path`: it lies in a repository's `worktrees`
+/// and names the worktree's `.git`. The reverse is no proof, as any file `.git` can name any git directory.
 fn names_back(own: &Path, path: &Path) -> bool {
     let among = own.parent().and_then(Path::file_name).is_some_and(|name| name == "worktrees");
     let text = short_file(&own.join("gitdir")).unwrap_or_default();
@@ -165,14 +166,14 @@ fn in_it(path: &Path, args: &[&str]) -> Result<String, String> {
     tried(path, &[("GIT_CEILING_DIRECTORIES", above)], args)
 }
 
-/// The first line of what git said.
-fn said(what: String) -> String {
+/// Returns the first line of git's message.
+fn first_line(what: String) -> String {
     format!("git: {}", what.lines().next().unwrap_or_default())
 }
 
 /// Makes sure that nothing in a worktree is changed or under way. Gives its own git directory.
 fn looked_into(path: &Path) -> Result<PathBuf, String> {
-    let asked = |args: &[&str]| in_it(path, args).map_err(said);
+    let asked = |args: &[&str]| in_it(path, args).map_err(first_line);
     if asked(&["rev-parse", "--show-toplevel"])?.as_str() != path.to_string_lossy() {
         return Err("its `.git` leads to another directory".to_owned());
     }
@@ -189,7 +190,7 @@ fn looked_into(path: &Path) -> Result<PathBuf, String> {
         return Err(format!("in use: git has `{under_way}` for it"));
     }
     let staged = asked(&["diff-index", "--cached", "--name-only", "--no-ext-diff", "HEAD", "--"])?;
-    let changed = changed(path).map_err(said)?;
+    let changed = changed(path).map_err(first_line)?;
     match staged.lines().count().max(changed) {
         0 => Ok(own),
         1 => Err("1 file is not committed".to_owned()),
@@ -197,8 +198,8 @@ fn looked_into(path: &Path) -> Result<PathBuf, String> {
     }
 }
 
-/// How many files differ from what is checked out. Asked of a git directory of our own, as in [`super::Repository`]: the
-/// repository's configuration may name a filter, which is a program.
+/// Counts the files that differ from the checked-out commit. Uses a git directory of our own, as in
+/// [`super::Repository`]: the repository's configuration may name a filter, which is a program.
 fn changed(path: &Path) -> Result<usize, String> {
     let objects = in_it(path, &["rev-parse", "--path-format=absolute", "--git-path", "objects"])?;
     let format = in_it(path, &["rev-parse", "--show-object-format"])?;
@@ -206,7 +207,8 @@ fn changed(path: &Path) -> Result<usize, String> {
     let own = OwnGit::new(&format, Path::new(&objects), path)?;
     own.run(&["read-tree", "--reset", &head])?;
     let status = ["status", "--porcelain", "--untracked-files=all", "--ignore-submodules=all"];
-    // The second letter tells the files from the index. The first one tells the index from a commit, and here is none.
+    // The second letter compares the files with the index. The first compares the index with a commit, and
+    // there is none here.
     let differs = |line: &&str| line.as_bytes().get(1) != Some(&b' ');
     let mut changed = own.run(&status)?.lines().filter(differs).count();
     // git would run itself in a submodule, with that one's configuration.
@@ -218,15 +220,15 @@ fn changed(path: &Path) -> Result<usize, String> {
     Ok(changed)
 }
 
-/// Makes sure that every commit of a worktree and its branch is on a branch, tag or remote branch that stays. kennel's other
-/// branches may go in the same way, and do not count.
+/// Checks that every commit of a worktree and its branch is on a branch, tag or remote branch that stays.
+/// kennel's other branches do not count: they may go in the same way.
 fn nothing_is_only_here(path: &Path, branch: Option<&str>) -> Result<(), String> {
     let exclude = format!("--exclude={BRANCHES}*");
     let full = branch.map(|branch| format!("refs/heads/{branch}"));
     let mut args = vec!["rev-list", "--count", "HEAD"];
     args.extend(full.as_deref());
     args.extend(["--not", &exclude, "--branches", "--tags", "--remotes", "--"]);
-    let count = in_it(path, &args).map_err(said)?;
+    let count = in_it(path, &args).map_err(first_line)?;
     match count.as_str() {
         "0" => Ok(()),
         count => Err(format!(

@@ -6,23 +6,21 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use protocol::SessionId;
-use toml::Spanned;
 
 use self::profile::profile;
-use self::raw::{RawDaemon, RawDefaults, RawFile, RawRetention};
-use self::values::{OneOf, Within};
+use self::raw::{RawDaemon, RawFile, RawRetention};
+use self::values::Within;
 use super::agents::SHELL;
 use super::lookup::shown;
-use super::profile::Defaults;
 use super::{Config, Connections, Retention, built_in};
 use crate::error::Error;
 use crate::system::owned;
 
 mod profile;
-mod raw;
+pub(super) mod raw;
 #[cfg(test)]
 mod tests;
-mod values;
+pub(super) mod values;
 mod words;
 
 /// The largest `config.toml`, in bytes.
@@ -74,7 +72,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Error> {
             "correct that line; until then no session is created and nothing was changed",
         )
     };
-    let mut raw: RawFile = toml::from_str(text).map_err(|error| {
+    let raw: RawFile = toml::from_str(text).map_err(|error| {
         let at = error.span().map(|span| span.start);
         let key = at.and_then(|at| words::key_before(text, at));
         let said = words::plain(key, error.message());
@@ -105,47 +103,30 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Error> {
     Ok(Config {
         path: path.to_owned(),
         agents,
-        cgroup_root: Within::value(raw.daemon.cgroup_root.take()).unwrap_or_default(),
+        cgroup_root: Within::value(&raw.daemon.cgroup_root).unwrap_or_default(),
+        spare_workers: Within::value(&raw.daemon.spare_workers),
         connections: connections(raw.daemon),
         retention: retention(raw.retention),
-        defaults: defaults_of(defaults),
+        defaults,
     })
 }
 
 fn connections(raw: RawDaemon) -> Connections {
     let usual = Connections::default();
     Connections {
-        most: Within::value(raw.connections).unwrap_or(usual.most),
-        head_ms: Within::value(raw.head_timeout).unwrap_or(usual.head_ms),
-        idle_ms: Within::value(raw.idle_timeout).unwrap_or(usual.idle_ms),
-        stall_ms: Within::value(raw.stall_timeout).unwrap_or(usual.stall_ms),
+        most: Within::value(&raw.connections).unwrap_or(usual.most),
+        head_ms: Within::value(&raw.head_timeout).unwrap_or(usual.head_ms),
+        idle_ms: Within::value(&raw.idle_timeout).unwrap_or(usual.idle_ms),
+        stall_ms: Within::value(&raw.stall_timeout).unwrap_or(usual.stall_ms),
     }
 }
 
 /// 0 stands for no limit.
 fn retention(raw: RawRetention) -> Retention {
     Retention {
-        max_age_ms: Within::value(raw.max_age).filter(|millis| *millis > 0),
-        max_bytes: Within::value(raw.max_size).filter(|bytes| *bytes > 0),
-        every_ms: Within::value(raw.every).unwrap_or(Retention::default().every_ms),
-    }
-}
-
-fn defaults_of(defaults: RawDefaults) -> Defaults {
-    Defaults {
-        agent: defaults.agent.map(Spanned::into_inner),
-        restart: OneOf::value(defaults.restart),
-        intensity: Within::value(defaults.intensity),
-        period_ms: Within::value(defaults.period),
-        on_crash: OneOf::value(defaults.on_crash),
-        hibernate_after_ms: Within::value(defaults.hibernate_after),
-        grace_ms: Within::value(defaults.grace),
-        worker_timeout_ms: Within::value(defaults.worker_timeout),
-        env_pass: defaults.env_pass.into_iter().map(|name| name.0).collect(),
-        subagent_depth: Within::value(defaults.subagent_depth),
-        subagent_breadth: Within::value(defaults.subagent_breadth),
-        subagent_total: Within::value(defaults.subagent_total),
-        umask: Within::value(defaults.umask),
+        max_age_ms: Within::value(&raw.max_age).filter(|millis| *millis > 0),
+        max_bytes: Within::value(&raw.max_size).filter(|bytes| *bytes > 0),
+        every_ms: Within::value(&raw.every).unwrap_or(Retention::default().every_ms),
     }
 }
 

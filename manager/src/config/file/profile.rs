@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use protocol::Limits;
 use protocol::wire::{PromptVia, RemoteServer};
 use toml::Spanned;
 
@@ -13,9 +12,8 @@ use super::super::lookup::shown;
 use super::super::profile::{Mcp, Profile, Runs};
 use super::super::{bounds, built_in, mcp};
 use super::line_of;
-use super::raw::{Context, Kind, RawAgent, RawMcp};
-use super::values::{HomePath, OneOf, Within};
-use crate::core::PermissionRule;
+use super::raw::{AgentKeys, Context, Kind, RawMcp};
+use super::values::OneOf;
 
 impl RawMcp {
     /// Of an agent that is written at this byte: the server, or what is wrong with it, and where.
@@ -33,7 +31,7 @@ impl RawMcp {
             }
             (None, Some(url)) if self.env.is_empty() => {
                 let at = url.span().start;
-                let transport = OneOf::value(self.transport).unwrap_or_default();
+                let transport = OneOf::value(&self.transport).unwrap_or_default();
                 let headers = self.headers.into_iter().collect();
                 let server = RemoteServer { name, transport, url: url.into_inner(), headers };
                 mcp::check(&server).map_err(|what| (at, what))?;
@@ -56,7 +54,7 @@ impl RawMcp {
     }
 }
 
-pub(super) fn profile(name: &str, at: usize, mut agent: RawAgent, text: &str) -> Result<Profile, Complaint> {
+pub(super) fn profile(name: &str, at: usize, mut agent: AgentKeys, text: &str) -> Result<Profile, Complaint> {
     let known = match &agent.command {
         Some(command) => built_in::extended(name, command.get_ref().first().map(String::as_str)),
         None => built_in::named(name),
@@ -74,66 +72,30 @@ pub(super) fn profile(name: &str, at: usize, mut agent: RawAgent, text: &str) ->
         let what = "only agents of kind \"acp\" are offered sub-agents; remove `subagents`";
         return Err((subagents.span().start, what.into()));
     }
-    let exceptions = exceptions(&mut agent)?;
+    exceptions(&agent)?;
     let (line_at, mcp) = (|at| line_of(text.as_bytes(), at), std::mem::take(&mut agent.mcp));
     let runs = match kind {
         Kind::Acp => acp(name, &mut agent, mcp, known, kind_at, line_at)?,
         Kind::Shell => shell(&agent, &mcp)?,
         Kind::Command => command(name, &mut agent, &mcp, kind_at, line_at)?,
     };
-    let env: BTreeMap<_, _> = agent.env.into_iter().map(|(name, value)| (name.0, value.0)).collect();
+    let env: BTreeMap<_, _> =
+        std::mem::take(&mut agent.env).into_iter().map(|(name, value)| (name.0, value.0)).collect();
     bounds::env(&env).map_err(|what| (at, what))?;
     let known = known.filter(|_| matches!(runs, Runs::Acp { .. }));
     let its_own = known.into_iter().flat_map(|known| known.env_pass).map(|name| (*name).to_owned());
-    let env_named: Vec<String> = agent.env_pass.into_iter().map(|name| name.0).collect();
+    let env_named: Vec<String> = std::mem::take(&mut agent.env_pass).into_iter().map(|name| name.0).collect();
     Ok(Profile {
         runs,
         env,
         env_pass: env_named.iter().cloned().chain(its_own).collect(),
         env_named,
-        on_crash: OneOf::value(agent.on_crash),
-        model: agent.model.map(|model| model.0),
-        permissions: OneOf::value(agent.permissions),
-        permission_timeout_ms: Within::value(agent.permission_timeout),
-        start_timeout_ms: Within::value(agent.start_timeout),
-        turn_timeout_ms: Within::value(agent.turn_timeout),
-        stall_timeout_ms: Within::value(agent.stall_timeout),
-        worker_timeout_ms: Within::value(agent.worker_timeout),
-        limits: Limits {
-            nice: Within::value(agent.nice),
-            nofile: Within::value(agent.nofile),
-            memory_bytes: Within::value(agent.memory),
-            pids: Within::value(agent.pids),
-            milli_cpus: Within::value(agent.cpus),
-        },
-        umask: Within::value(agent.umask),
-        rules: agent
-            .rules
-            .into_iter()
-            .map(|rule| PermissionRule {
-                kind: OneOf::value(rule.kind).map(|kind| kind.name().to_owned()),
-                path: rule.path,
-                then: rule.then.0,
-            })
-            .collect(),
-        subagents: agent.subagents.map(Spanned::into_inner),
-        containment: OneOf::value(agent.containment),
-        sandbox: OneOf::value(agent.sandbox),
-        sandbox_hide: exceptions.hide,
-        sandbox_write: exceptions.write,
-        sandbox_read: exceptions.read,
+        keys: agent,
     })
 }
 
-/// Exceptions of a sandbox.
-struct Exceptions {
-    hide: Vec<String>,
-    write: Vec<String>,
-    read: Vec<String>,
-}
-
-/// Takes the exceptions out of a profile. Where no sandbox is written they would do nothing, and are refused.
-fn exceptions(agent: &mut RawAgent) -> Result<Exceptions, Complaint> {
+/// Refuses exceptions of a sandbox where no sandbox is written: they would do nothing.
+fn exceptions(agent: &AgentKeys) -> Result<(), Complaint> {
     let written = [
         ("sandbox_hide", agent.sandbox_hide.as_ref().map(Spanned::span)),
         ("sandbox_write", agent.sandbox_write.as_ref().map(Spanned::span)),
@@ -145,15 +107,7 @@ fn exceptions(agent: &mut RawAgent) -> Result<Exceptions, Complaint> {
         );
         return Err((span.start, what));
     }
-    let paths = |written: Option<Spanned<Vec<HomePath>>>| {
-        let written = written.map(Spanned::into_inner).unwrap_or_default();
-        written.into_iter().map(|path| path.0).collect()
-    };
-    Ok(Exceptions {
-        hide: paths(agent.sandbox_hide.take()),
-        write: paths(agent.sandbox_write.take()),
-        read: paths(agent.sandbox_read.take()),
-    })
+    Ok(())
 }
 
 /// A complaint: the byte that it is about, and what is wrong there.
@@ -162,7 +116,7 @@ type Complaint = (usize, String);
 /// Checks a profile of kind "acp" and returns its command and MCP servers.
 fn acp(
     name: &str,
-    agent: &mut RawAgent,
+    agent: &mut AgentKeys,
     servers: Servers,
     known: Option<&BuiltIn>,
     kind_at: usize,
@@ -204,7 +158,7 @@ fn acp(
 type Servers = BTreeMap<Spanned<String>, RawMcp>;
 
 /// Checks a profile of kind "shell", which has none of the keys of a program.
-fn shell(agent: &RawAgent, mcp: &Servers) -> Result<Runs, Complaint> {
+fn shell(agent: &AgentKeys, mcp: &Servers) -> Result<Runs, Complaint> {
     let strangers = [
         ("command", agent.command.as_ref().map(Spanned::span)),
         ("prompt_via", agent.prompt_via.as_ref().map(Spanned::span)),
@@ -225,7 +179,7 @@ fn shell(agent: &RawAgent, mcp: &Servers) -> Result<Runs, Complaint> {
 /// Checks a profile of kind "command" and returns its command.
 fn command(
     name: &str,
-    agent: &mut RawAgent,
+    agent: &mut AgentKeys,
     mcp: &Servers,
     kind_at: usize,
     line_at: impl Fn(usize) -> usize,

@@ -9,13 +9,14 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::values::*;
+use crate::core::options::*;
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawFile {
-    pub(super) defaults: RawDefaults,
+    pub(super) defaults: DefaultKeys,
     pub(super) retention: RawRetention,
-    pub(super) agents: BTreeMap<Spanned<String>, RawAgent>,
+    pub(super) agents: BTreeMap<Spanned<String>, AgentKeys>,
     pub(super) daemon: RawDaemon,
 }
 
@@ -27,24 +28,26 @@ pub(super) struct RawDaemon {
     pub(super) head_timeout: Option<Within<HttpTimeout>>,
     pub(super) idle_timeout: Option<Within<HttpTimeout>>,
     pub(super) stall_timeout: Option<Within<HttpTimeout>>,
+    pub(super) spare_workers: Option<Within<SpareWorkers>>,
 }
 
-#[derive(Default, Deserialize)]
+/// The keys of `[defaults]`.
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct RawDefaults {
-    pub(super) agent: Option<Spanned<String>>,
-    pub(super) restart: Option<OneOf<RestartType>>,
-    pub(super) intensity: Option<Within<Intensity>>,
-    pub(super) period: Option<Within<Period>>,
-    pub(super) on_crash: Option<OneOf<OnCrash>>,
-    pub(super) hibernate_after: Option<Within<HibernateAfter>>,
-    pub(super) grace: Option<Within<Grace>>,
-    pub(super) worker_timeout: Option<Within<WorkerTimeout>>,
-    pub(super) env_pass: Vec<EnvName>,
-    pub(super) subagent_depth: Option<Within<SubagentDepth>>,
-    pub(super) subagent_breadth: Option<Within<Subagents>>,
-    pub(super) subagent_total: Option<Within<Subagents>>,
-    pub(super) umask: Option<Within<Umask>>,
+pub(in crate::config) struct DefaultKeys {
+    pub(in crate::config) agent: Option<Spanned<String>>,
+    pub(in crate::config) restart: Option<OneOf<RestartType>>,
+    pub(in crate::config) intensity: Option<Within<Intensity>>,
+    pub(in crate::config) period: Option<Within<Period>>,
+    pub(in crate::config) on_crash: Option<OneOf<OnCrash>>,
+    pub(in crate::config) hibernate_after: Option<Within<HibernateAfter>>,
+    pub(in crate::config) grace: Option<Within<Grace>>,
+    pub(in crate::config) worker_timeout: Option<Within<WorkerTimeout>>,
+    pub(in crate::config) env_pass: Vec<EnvName>,
+    pub(in crate::config) subagent_depth: Option<Within<SubagentDepth>>,
+    pub(in crate::config) subagent_breadth: Option<Within<Subagents>>,
+    pub(in crate::config) subagent_total: Option<Within<Subagents>>,
+    pub(in crate::config) umask: Option<Within<Umask>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -55,67 +58,68 @@ pub(super) struct RawRetention {
     pub(super) every: Option<Within<RetentionEvery>>,
 }
 
-#[derive(Deserialize)]
+/// The keys of `[agents.NAME]`.
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RawAgent {
-    pub(super) kind: Option<Spanned<OneOf<Kind>>>,
-    pub(super) command: Option<Spanned<Vec<String>>>,
+pub(in crate::config) struct AgentKeys {
+    pub(in crate::config) kind: Option<Spanned<OneOf<Kind>>>,
+    pub(in crate::config) command: Option<Spanned<Vec<String>>>,
     #[serde(default)]
-    pub(super) env: BTreeMap<EnvName, EnvValue>,
+    pub(in crate::config) env: BTreeMap<EnvName, EnvValue>,
     #[serde(default)]
-    pub(super) env_pass: Vec<EnvName>,
-    pub(super) prompt_via: Option<Spanned<OneOf<PromptVia>>>,
-    pub(super) context: Option<Spanned<OneOf<Context>>>,
-    pub(super) on_crash: Option<OneOf<OnCrash>>,
-    pub(super) model: Option<Model>,
-    pub(super) login: Option<Spanned<String>>,
-    pub(super) permissions: Option<OneOf<PermissionPolicy>>,
-    pub(super) permission_timeout: Option<Within<PermissionTimeout>>,
-    pub(super) start_timeout: Option<Within<StartTimeout>>,
-    pub(super) turn_timeout: Option<Within<TurnTimeout>>,
-    pub(super) stall_timeout: Option<Within<StallTimeout>>,
-    pub(super) worker_timeout: Option<Within<WorkerTimeout>>,
-    pub(super) nice: Option<Within<Nice>>,
-    pub(super) nofile: Option<Within<Nofile>>,
-    pub(super) umask: Option<Within<Umask>>,
-    pub(super) memory: Option<Within<Memory>>,
-    pub(super) pids: Option<Within<Pids>>,
-    pub(super) cpus: Option<Within<Cpus>>,
+    pub(in crate::config) env_pass: Vec<EnvName>,
+    pub(in crate::config) prompt_via: Option<Spanned<OneOf<PromptVia>>>,
+    pub(in crate::config) context: Option<Spanned<OneOf<Context>>>,
+    pub(in crate::config) on_crash: Option<OneOf<OnCrash>>,
+    pub(in crate::config) model: Option<Model>,
+    pub(in crate::config) login: Option<Spanned<String>>,
+    pub(in crate::config) permissions: Option<OneOf<PermissionPolicy>>,
+    pub(in crate::config) permission_timeout: Option<Within<PermissionTimeout>>,
+    pub(in crate::config) start_timeout: Option<Within<StartTimeout>>,
+    pub(in crate::config) turn_timeout: Option<Within<TurnTimeout>>,
+    pub(in crate::config) stall_timeout: Option<Within<StallTimeout>>,
+    pub(in crate::config) worker_timeout: Option<Within<WorkerTimeout>>,
+    pub(in crate::config) nice: Option<Within<Nice>>,
+    pub(in crate::config) nofile: Option<Within<Nofile>>,
+    pub(in crate::config) umask: Option<Within<Umask>>,
+    pub(in crate::config) memory: Option<Within<Memory>>,
+    pub(in crate::config) pids: Option<Within<Pids>>,
+    pub(in crate::config) cpus: Option<Within<Cpus>>,
     #[serde(default)]
-    pub(super) rules: Vec<RawRule>,
+    pub(in crate::config) rules: Vec<RawRule>,
     #[serde(default)]
-    pub(super) mcp: BTreeMap<Spanned<String>, RawMcp>,
-    pub(super) subagents: Option<Spanned<bool>>,
-    pub(super) containment: Option<OneOf<Containment>>,
-    pub(super) sandbox: Option<OneOf<Sandbox>>,
-    pub(super) sandbox_hide: Option<Spanned<Vec<HomePath>>>,
-    pub(super) sandbox_write: Option<Spanned<Vec<HomePath>>>,
-    pub(super) sandbox_read: Option<Spanned<Vec<HomePath>>>,
+    pub(in crate::config) mcp: BTreeMap<Spanned<String>, RawMcp>,
+    pub(in crate::config) subagents: Option<Spanned<bool>>,
+    pub(in crate::config) containment: Option<OneOf<Containment>>,
+    pub(in crate::config) sandbox: Option<OneOf<Sandbox>>,
+    pub(in crate::config) sandbox_hide: Option<Spanned<Vec<HomePath>>>,
+    pub(in crate::config) sandbox_write: Option<Spanned<Vec<HomePath>>>,
+    pub(in crate::config) sandbox_read: Option<Spanned<Vec<HomePath>>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RawRule {
-    pub(super) kind: Option<OneOf<ToolKind>>,
-    pub(super) path: Option<String>,
-    pub(super) then: OneOf<PermissionPolicy>,
+pub(in crate::config) struct RawRule {
+    pub(in crate::config) kind: Option<OneOf<ToolKind>>,
+    pub(in crate::config) path: Option<String>,
+    pub(in crate::config) then: OneOf<PermissionPolicy>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RawMcp {
-    pub(super) command: Option<Spanned<Vec<String>>>,
+pub(in crate::config) struct RawMcp {
+    pub(in crate::config) command: Option<Spanned<Vec<String>>>,
     #[serde(default)]
-    pub(super) env: BTreeMap<EnvName, EnvValue>,
-    pub(super) url: Option<Spanned<String>>,
-    pub(super) transport: Option<OneOf<Transport>>,
+    pub(in crate::config) env: BTreeMap<EnvName, EnvValue>,
+    pub(in crate::config) url: Option<Spanned<String>>,
+    pub(in crate::config) transport: Option<OneOf<Transport>>,
     #[serde(default)]
-    pub(super) headers: BTreeMap<String, String>,
+    pub(in crate::config) headers: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Kind {
+pub(in crate::config) enum Kind {
     Shell,
     Command,
     Acp,
@@ -123,7 +127,7 @@ pub(super) enum Kind {
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Context {
+pub(in crate::config) enum Context {
     None,
     Transcript,
 }
@@ -131,7 +135,7 @@ pub(super) enum Context {
 /// The kinds of tools of the Agent Client Protocol (`ToolKind` in its schema).
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum ToolKind {
+pub(in crate::config) enum ToolKind {
     Read,
     Edit,
     Delete,
@@ -146,7 +150,7 @@ pub(super) enum ToolKind {
 
 impl ToolKind {
     /// The kind as agents name it.
-    pub(super) fn name(self) -> &'static str {
+    pub(in crate::config) fn name(self) -> &'static str {
         match self {
             ToolKind::Read => "read",
             ToolKind::Edit => "edit",

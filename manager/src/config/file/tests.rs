@@ -106,6 +106,7 @@ fn values_out_of_bounds_are_refused_with_their_line() {
         ("kind = \"shell\"\nmemory = \"7MiB\"", 4, "between 8MiB"),
         ("kind = \"shell\"\nmemory = \"99999999999999TiB\"", 4, "512M"),
         ("kind = \"shell\"\npids = 7", 4, "between 8"),
+        ("kind = \"shell\"\npids = 5000000000", 4, "between 8"),
         ("kind = \"shell\"\ncpus = 0.001", 4, "between 0.01"),
         ("kind = \"shell\"\ncpus = nan", 4, "between 0.01"),
         ("kind = \"shell\"\ncpus = -1", 4, "between 0.01"),
@@ -192,14 +193,16 @@ fn keys_that_would_do_nothing_and_values_of_another_kind_are_refused_with_what_t
 #[test]
 fn the_profile_shell_needs_no_kind() {
     let config = parse(Path::new("/c"), "[agents.shell]\nnice = 5").unwrap();
-    assert_eq!(config.agents["shell"].limits.nice, Some(5));
+    assert_eq!(Within::value(&config.agents["shell"].keys.nice), Some(5));
     refused("[agents.shell]\ncommand = [\"x\"]", 1, &["`kind`"]);
 }
 
 #[test]
 fn exceptions_of_a_sandbox_may_stay_while_it_is_switched_off() {
     let written = "[agents.x]\nkind = \"shell\"\nsandbox = \"none\"\nsandbox_hide = [\"~/x\"]";
-    assert_eq!(parse(Path::new("/c"), written).unwrap().agents["x"].sandbox_hide, ["~/x"]);
+    let config = parse(Path::new("/c"), written).unwrap();
+    let hidden = config.agents["x"].keys.sandbox_hide.as_ref().unwrap().get_ref();
+    assert_eq!(hidden.iter().map(|path| &path.0[..]).collect::<Vec<_>>(), ["~/x"]);
 }
 
 #[test]
@@ -208,7 +211,7 @@ fn durations_are_what_people_write() {
         [("0", 0), ("\"0\"", 0), ("\"never\"", 0), ("\"4h\"", 14_400_000), ("\"1h 30m\"", 5_400_000)]
     {
         let config = parse(Path::new("/c"), &format!("[defaults]\nhibernate_after = {text}")).unwrap();
-        assert_eq!(config.defaults.hibernate_after_ms, Some(millis), "{text}");
+        assert_eq!(Within::value(&config.defaults.hibernate_after), Some(millis), "{text}");
     }
 }
 
@@ -226,6 +229,6 @@ fn sizes_are_what_docker_and_systemd_take() {
     ] {
         let written = format!("[agents.x]\nkind = \"shell\"\nmemory = {text}");
         let config = parse(Path::new("/c"), &written).unwrap();
-        assert_eq!(config.agents["x"].limits.memory_bytes, Some(bytes), "{text}");
+        assert_eq!(Within::value(&config.agents["x"].keys.memory), Some(bytes), "{text}");
     }
 }

@@ -11,9 +11,10 @@ use serde::{Deserialize, Deserializer};
 use super::super::bounds;
 use super::super::cgroup_root::CgroupRoot;
 use super::super::lookup::shown;
+use crate::core::options::{Row, Unit};
 
 /// A value as the file has it.
-pub(super) enum Written<'a> {
+pub(in crate::config) enum Written<'a> {
     Whole(i64),
     Decimal(f64),
     Text(&'a str),
@@ -22,7 +23,7 @@ pub(super) enum Written<'a> {
 }
 
 /// Reason for which a written value is refused.
-pub(super) enum Wrong {
+pub(in crate::config) enum Wrong {
     /// The value is of another kind. Holds what the key takes, with an example.
     Form(&'static str),
     /// The value is out of bounds. Holds the bounds, for a person.
@@ -30,21 +31,33 @@ pub(super) enum Wrong {
 }
 
 /// A kind of value and its bounds.
-pub(super) trait Bound {
+pub(in crate::config) trait Bound {
     /// The value, as the rest of kennel uses it.
-    type Value;
+    type Value: Clone + fmt::Debug;
 
     /// Reads a written value and checks its bounds.
     fn check(written: Written<'_>) -> Result<Self::Value, Wrong>;
 }
 
 /// A value that is within its bounds: they are checked while the file is read, so that a complaint names the line.
-pub(super) struct Within<B: Bound>(B::Value);
+pub(in crate::config) struct Within<B: Bound>(B::Value);
 
 impl<B: Bound> Within<B> {
     /// The value, where the file has one.
-    pub(super) fn value(of: Option<Self>) -> Option<B::Value> {
-        of.map(|Self(value)| value)
+    pub(in crate::config) fn value(of: &Option<Self>) -> Option<B::Value> {
+        of.as_ref().map(|Self(value)| value.clone())
+    }
+}
+
+impl<B: Bound> Clone for Within<B> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<B: Bound> fmt::Debug for Within<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 
@@ -89,12 +102,13 @@ impl<B: Bound> de::Visitor<'_> for Visitor<B> {
 }
 
 /// One of a few words.
-pub(super) struct OneOf<T>(pub(super) T);
+#[derive(Clone, Debug)]
+pub(in crate::config) struct OneOf<T>(pub(in crate::config) T);
 
-impl<T> OneOf<T> {
+impl<T: Copy> OneOf<T> {
     /// The word, where the file has one.
-    pub(super) fn value(of: Option<Self>) -> Option<T> {
-        of.map(|Self(value)| value)
+    pub(in crate::config) fn value(of: &Option<Self>) -> Option<T> {
+        of.as_ref().map(|Self(value)| *value)
     }
 }
 
@@ -198,10 +212,27 @@ fn cgroup_root(written: Written<'_>) -> Result<CgroupRoot, Wrong> {
     }
 }
 
+/// An option of a session: its row has the unit and the bounds.
+impl<R: Row> Bound for R {
+    type Value = R::Value;
+
+    fn check(written: Written<'_>) -> Result<R::Value, Wrong> {
+        let number = match R::NUMBER.unit {
+            Unit::One if *R::NUMBER.bounds.end() > 1000 => many(written)?,
+            Unit::One => few(written)?,
+            Unit::Millis => duration(written)?,
+            Unit::Bytes => size(written)?,
+            Unit::Thousandths => processors(written)?.into(),
+        };
+        R::NUMBER.check(number).map_err(Wrong::Bounds)?;
+        R::Value::try_from(number).map_err(|_| Wrong::Bounds(R::NUMBER.wrong.to_owned()))
+    }
+}
+
 /// Makes a [`Bound`] of how a value is written, and of what its bounds are.
 macro_rules! bounded {
     ($($name:ident($value:ty) = $written:ident within $bounds:expr;)*) => {$(
-        pub(super) enum $name {}
+        pub(in crate::config) enum $name {}
 
         impl Bound for $name {
             type Value = $value;
@@ -218,33 +249,23 @@ macro_rules! bounded {
 bounded! {
     Root(CgroupRoot) = cgroup_root within |_| Ok(());
     MostConnections(usize) = many within bounds::connections;
-    Cpus(u32) = processors within bounds::milli_cpus;
-    Grace(u64) = duration within bounds::grace;
-    HibernateAfter(u64) = duration within bounds::hibernate_after;
     HttpTimeout(u64) = duration within bounds::http_timeout;
-    Intensity(u32) = few within bounds::intensity;
     MaxAge(u64) = duration within bounds::max_age;
     MaxSize(u64) = size within bounds::max_size;
-    Memory(u64) = size within bounds::memory;
-    Nice(u32) = few within bounds::nice;
-    Nofile(u64) = many within bounds::nofile;
-    Period(u64) = duration within bounds::period;
-    PermissionTimeout(u64) = duration within bounds::permission_timeout;
-    Pids(u32) = many within bounds::pids;
     RetentionEvery(u64) = duration within bounds::retention_every;
+    SpareWorkers(usize) = few within bounds::spare_workers;
     StallTimeout(u64) = duration within bounds::stall_timeout;
     StartTimeout(u64) = duration within bounds::start_timeout;
     SubagentDepth(u32) = few within bounds::subagent_depth;
     Subagents(u32) = few within bounds::subagents;
-    TurnTimeout(u64) = duration within bounds::turn_timeout;
     Umask(u32) = octal within bounds::umask_number;
     WorkerTimeout(u64) = duration within bounds::worker_timeout;
 }
 
 /// An absolute path, or one that begins with `~/`.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct HomePath(pub(super) String);
+pub(in crate::config) struct HomePath(pub(in crate::config) String);
 
 impl TryFrom<String> for HomePath {
     type Error = String;
@@ -262,9 +283,9 @@ impl TryFrom<String> for HomePath {
 }
 
 /// The name of an environment variable.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct EnvName(pub(super) String);
+pub(in crate::config) struct EnvName(pub(in crate::config) String);
 
 impl TryFrom<String> for EnvName {
     type Error = String;
@@ -275,9 +296,9 @@ impl TryFrom<String> for EnvName {
 }
 
 /// The value of an environment variable.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct EnvValue(pub(super) String);
+pub(in crate::config) struct EnvValue(pub(in crate::config) String);
 
 impl TryFrom<String> for EnvValue {
     type Error = &'static str;
@@ -288,9 +309,9 @@ impl TryFrom<String> for EnvValue {
 }
 
 /// The name of a model.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct Model(pub(super) String);
+pub(in crate::config) struct Model(pub(in crate::config) String);
 
 impl TryFrom<String> for Model {
     type Error = String;

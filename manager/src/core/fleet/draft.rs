@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use protocol::api::{Orphans, SessionOpts};
 use protocol::event::{Event, EventKind, Timestamp};
-use protocol::{EventId, Incarnation, SessionId};
+use protocol::{EventId, Identity, Incarnation, SessionId};
 
 use crate::core::at::At;
 use crate::core::effect::Effect;
 use crate::core::fleet::{Change, Fleet};
-use crate::core::input::{Ask, Command, Input, Reply, Wish};
+use crate::core::input::{Ask, Command, Input, Reply, Seen, Wish};
 use crate::core::model::session::{Session, Task};
 use crate::core::model::spec::Spec;
 use crate::core::model::state::State;
@@ -31,6 +31,7 @@ pub(super) struct Draft<'a> {
     revived: Option<SessionId>,
     next_number: u64,
     next_event: EventId,
+    spares: Arc<Vec<Identity>>,
     events: Vec<Event>,
     attached: Vec<Attached>,
     effects: Vec<(SessionId, Effect)>,
@@ -46,6 +47,7 @@ impl<'a> Draft<'a> {
             revived: None,
             next_number: fleet.next_number,
             next_event: fleet.next_event,
+            spares: fleet.spares.clone(),
             events: Vec::new(),
             attached: Vec::new(),
             effects: Vec::new(),
@@ -59,6 +61,7 @@ impl<'a> Draft<'a> {
             revived: self.revived,
             next_number: self.next_number,
             next_event: self.next_event,
+            spares: self.spares,
             events: self.events,
             attached: self.attached,
             effects: self.effects,
@@ -107,15 +110,49 @@ impl<'a> Draft<'a> {
             self.emit(Some((id, incarnation)), kind);
         }
         self.attached.extend(step.attached);
-        self.effects.extend(step.effects.into_iter().map(|effect| (id.clone(), effect)));
         let parent = step.next.parent.clone();
         if step.next != *before {
             self.changed.insert(id.clone(), Arc::new(step.next));
         }
+        self.want(id, step.effects)?;
         for note in step.notes {
             self.tell_parent(id, parent.as_ref(), note)?;
         }
         Ok(step.reply)
+    }
+
+    /// Adds effects of a session. In place of a spawn the session takes a spare worker, if there is one: then one commit holds
+    /// the decision to start and the process.
+    fn want(&mut self, id: &SessionId, effects: Vec<Effect>) -> Result<(), Refusal> {
+        let mut taken = None;
+        for effect in effects {
+            match effect {
+                Effect::Spawn { incarnation } if !self.spares.is_empty() && !self.at.closing => {
+                    let spare = Arc::make_mut(&mut self.spares).remove(0);
+                    taken = Some(Input::Seen(incarnation, Seen::Spawned(spare)));
+                }
+                effect => self.effects.push((id.clone(), effect)),
+            }
+        }
+        match taken {
+            Some(taken) => self.one(id, &taken).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// A spare worker stands ready. A manager that is about to exit keeps none.
+    pub(super) fn spare_ready(&mut self, spare: &Identity) -> Reply {
+        if !self.at.closing {
+            Arc::make_mut(&mut self.spares).push(spare.clone());
+        }
+        Reply::Done
+    }
+
+    pub(super) fn spare_gone(&mut self, spare: &Identity) -> Reply {
+        if self.spares.contains(spare) {
+            Arc::make_mut(&mut self.spares).retain(|other| other != spare);
+        }
+        Reply::Done
     }
 
     /// A sub-agent's task is over: its parent hears of it, once. Without a parent it is in its own stream.
@@ -182,8 +219,9 @@ impl<'a> Draft<'a> {
                 parent: parent.cloned(),
             },
         );
-        self.effects.extend(session.effects().into_iter().map(|effect| (id.clone(), effect)));
+        let effects = session.effects();
         self.changed.insert(id.clone(), Arc::new(session));
+        self.want(&id, effects)?;
         Ok(id)
     }
 
@@ -349,6 +387,7 @@ impl<'a> Draft<'a> {
 
     pub(super) fn shutdown(&mut self) -> Result<Reply, Refusal> {
         self.emit(None, EventKind::ManagerStopping {});
+        self.spares = Arc::default();
         for id in self.fleet.sessions.keys() {
             self.one(id, &Input::Shutdown)?;
         }

@@ -9,7 +9,8 @@ use crate::core::input::{Ask, Input};
 use crate::core::model::state::{State, Was};
 
 impl Fleet {
-    /// Whether `ask` ends something. Such inputs are taken while all others wait for room in the journal.
+    /// Returns true if `ask` ends something. The manager accepts such inputs while all others wait for room
+    /// in the journal.
     pub fn ends(&self, ask: &Ask) -> bool {
         match ask {
             // What is removed makes room.
@@ -28,14 +29,18 @@ impl Fleet {
             | Ask::Create { .. }
             | Ask::Ensure { .. }
             | Ask::Subagent { .. }
-            | Ask::ManagerStarted { .. } => false,
+            | Ask::ManagerStarted { .. }
+            // Both wait, so that neither passes the other.
+            | Ask::SpareReady(_)
+            | Ask::SpareGone(_) => false,
         }
     }
 }
 
 impl Change {
-    /// Whether the change may be done before it is recorded: it only signals processes. The next manager, which knows
-    /// nothing of it, finds them dead and judges. Nothing is reaped or spawned before the record.
+    /// Returns true if the change may be done before it is recorded: it only signals processes. The next
+    /// manager has no record of the change, finds the processes dead and judges. Nothing is reaped or spawned
+    /// before the record.
     pub fn may_act_first(&self) -> bool {
         let signals = |effect: &Effect| match effect {
             Effect::Terminate { .. } | Effect::Kill { .. } => true,

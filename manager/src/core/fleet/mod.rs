@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use protocol::event::Event;
-use protocol::{EventId, Incarnation, SessionId};
+use protocol::{EventId, Identity, Incarnation, SessionId};
 
 use self::draft::Draft;
 use crate::core::at::At;
@@ -27,6 +27,8 @@ pub struct Fleet {
     next_number: u64,
     /// Id of the next event.
     next_event: EventId,
+    /// Spare workers: processes that were started for no session yet. They are in no journal; decision 0048 says why.
+    spares: Arc<Vec<Identity>>,
 }
 
 /// The result of one step. It is committed whole, then adopted, then acted on.
@@ -42,6 +44,8 @@ pub struct Change {
     pub next_number: u64,
     /// The id of the next event after the change.
     pub next_event: EventId,
+    /// The spare workers after the change.
+    pub spares: Arc<Vec<Identity>>,
     /// Events to record.
     pub events: Vec<Event>,
     /// Attachments to record.
@@ -59,6 +63,7 @@ pub struct Undo {
     retired: Vec<(SessionId, Option<Incarnation>)>,
     next_number: u64,
     next_event: EventId,
+    spares: Arc<Vec<Identity>>,
 }
 
 impl Fleet {
@@ -71,7 +76,8 @@ impl Fleet {
     ) -> Self {
         let sessions = sessions.into_iter().map(|session| (session.id.clone(), Arc::new(session))).collect();
         let (next_number, next_event) = (next_number.max(1), next_event.max(1));
-        Self { sessions, retired: retired.into_iter().collect(), next_number, next_event }
+        let retired = retired.into_iter().collect();
+        Self { sessions, retired, next_number, next_event, spares: Arc::default() }
     }
 
     /// All sessions, by id.
@@ -84,7 +90,7 @@ impl Fleet {
         self.sessions.get(id)
     }
 
-    /// One session, or the refusal that says it does not exist.
+    /// Returns the session, or a refusal if it does not exist.
     pub fn expect(&self, id: &SessionId) -> Result<&Arc<Session>, Refusal> {
         self.get(id).ok_or_else(|| Refusal::NoSuchSession(id.to_string()))
     }
@@ -102,6 +108,11 @@ impl Fleet {
     /// Ids of removed sessions, with their last incarnations.
     pub fn retired(&self) -> &BTreeMap<SessionId, Incarnation> {
         &self.retired
+    }
+
+    /// Spare workers that no session has taken.
+    pub fn spares(&self) -> &[Identity] {
+        &self.spares
     }
 
     /// The sub-agents of `parent`, or all, oldest first.
@@ -163,6 +174,8 @@ impl Fleet {
                 draft.manager_started(*pid, version, boot_id, *same_boot, lost.as_deref())?
             }
             Ask::Shutdown => draft.shutdown()?,
+            Ask::SpareReady(spare) => draft.spare_ready(spare),
+            Ask::SpareGone(spare) => draft.spare_gone(spare),
         };
         Ok(draft.finish(reply))
     }
@@ -174,6 +187,7 @@ impl Fleet {
             retired: Vec::new(),
             next_number: self.next_number,
             next_event: self.next_event,
+            spares: std::mem::replace(&mut self.spares, change.spares.clone()),
         };
         for session in &change.sessions {
             let before = self.sessions.insert(session.id.clone(), session.clone());
@@ -207,6 +221,7 @@ impl Fleet {
         }
         self.next_number = undo.next_number;
         self.next_event = undo.next_event;
+        self.spares = undo.spares;
     }
 }
 
@@ -220,7 +235,7 @@ fn is_observation(ask: &Ask) -> bool {
             | Input::Tick
             | Input::OpenTasks(_) => true,
         },
-        Ask::ManagerStarted { .. } => true,
+        Ask::ManagerStarted { .. } | Ask::SpareReady(_) | Ask::SpareGone(_) => true,
         Ask::Create { .. }
         | Ask::Ensure { .. }
         | Ask::Subagent { .. }

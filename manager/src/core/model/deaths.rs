@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The deaths that count: one window answers both "too many?" and "how long to wait?", so there is no timer to
-/// reset, and a stable run clears it by itself.
+/// The deaths that count. One window decides both whether there were too many and how long to wait. So there
+/// is no timer to reset, and a stable run clears the window by itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deaths(Vec<u64>);
 

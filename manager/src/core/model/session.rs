@@ -192,12 +192,12 @@ impl Session {
         }
     }
 
-    /// Whether the agent can still be told something, if only once its worker is adopted.
+    /// Returns true if the worker can still pass a message to the agent, even if only after its adoption.
     pub(in crate::core) fn agent_goes_on(&self) -> bool {
         matches!(self.state, State::Ready { .. } | State::Adopting { was: Was::Ready { .. }, .. })
     }
 
-    /// Whether the session has a process, or a spawn is under way.
+    /// Returns true if the session has a process, or a spawn is under way.
     pub fn has_process(&self) -> bool {
         match &self.state {
             State::Starting { .. }
@@ -209,7 +209,7 @@ impl Session {
         }
     }
 
-    /// Whether a turn runs, so that the worker owes a report.
+    /// Returns true if a turn runs, so that the worker owes a report.
     pub fn is_at_work(&self) -> bool {
         matches!(self.state, State::Ready { .. }) && self.turns.running.is_some()
     }
@@ -255,7 +255,7 @@ impl Session {
     }
 
     fn hibernates(&self) -> bool {
-        // Whoever is to answer its agent finds it awake.
+        // A client that is to answer the agent keeps the session awake.
         let asks = !self.turns.asked.open.is_empty();
         let alone = self.open_tasks == 0 && self.clients.is_empty() && !asks;
         self.spec.hibernate_after_ms > 0 && !self.pinned && alone

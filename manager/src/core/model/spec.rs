@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use protocol::api::{
-    McpRemoteServerOpts, McpServerOpts, OnCrash, PermissionPolicy, RestartType, SessionOpts,
-};
+use protocol::api::{OnCrash, PermissionPolicy, RestartType};
 use protocol::wire::{Agent, Offer, RemoteServer};
 use protocol::{Containment, Limits, Walls};
 use serde::{Deserialize, Serialize};
@@ -29,8 +27,8 @@ pub struct Spec {
     pub workdir: String,
     /// Added to the agent's environment: the profile's, then the session's own.
     pub env: BTreeMap<String, String>,
-    /// Names of variables of the manager's environment that the agent is given too, read at each start of a
-    /// worker: so a key that they hold is not in the journal.
+    /// Names of variables of the manager's environment that the agent gets, too. Each start of a worker reads
+    /// them, so a key in them is not in the journal.
     #[serde(default)]
     pub env_pass: Vec<String>,
     /// Names in `env_pass` that the configuration itself lists. A known agent may use the others, and runs without them.
@@ -66,7 +64,7 @@ pub struct Spec {
     /// The answers to permission requests of the agent.
     #[serde(default)]
     pub permissions: Permissions,
-    /// Whether the agent gets tools for sub-agents, and how many sub-agents it may have.
+    /// The tools for sub-agents, and how many sub-agents there may be.
     #[serde(default)]
     pub subagents: Subagents,
     /// MCP servers that its agent reaches by itself, if it can.
@@ -90,8 +88,8 @@ fn worker_timeout() -> u64 {
     WORKER_TIMEOUT_MS
 }
 
-/// Whether an agent gets tools for sub-agents, and its limits. The limits of the root count for a whole tree, so that no
-/// session below can raise them.
+/// An agent's rights to sub-agents: the tools, and the limits. The limits of the root count for a whole tree,
+/// so that no session below can raise them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subagents {
     /// An agent that takes MCP servers is given kennel's own, which starts sub-agents.
@@ -175,60 +173,6 @@ impl Spec {
     /// because it may try twice.
     pub fn restore_ms(&self) -> u64 {
         self.start_ms() / 3
-    }
-
-    fn has_mcp_server(&self, given: &McpServerOpts) -> bool {
-        let Agent::Acp { mcp_servers, .. } = &self.agent else { return false };
-        mcp_servers.iter().any(|have| {
-            let env = have.env.iter().map(|(name, value)| (name, value)).eq(&given.env);
-            // Where its program was found is the manager's.
-            have.name == given.name
-                && have.args == given.args
-                && env
-                && have.command.ends_with(&given.command)
-        })
-    }
-
-    fn has_remote_server(&self, given: &McpRemoteServerOpts) -> bool {
-        self.remote_servers.iter().any(|have| {
-            let headers = have.headers.iter().map(|(name, value)| (name, value)).eq(&given.headers);
-            (&have.name, have.transport, &have.url) == (&given.name, given.transport, &given.url) && headers
-        })
-    }
-
-    /// Names of the options in `given` that this spec was not made with. An option that is not given agrees
-    /// with everything: whoever asks for "the session of this directory" need not repeat how it was started.
-    pub fn differs_from(&self, given: &SessionOpts) -> Vec<&'static str> {
-        fn differs<T: PartialEq>(given: &Option<T>, have: &T) -> bool {
-            given.as_ref().is_some_and(|given| given != have)
-        }
-        let differing = [
-            ("title", given.title.is_some() && given.title != self.title),
-            ("agent", differs(&given.agent, &self.agent_name)),
-            ("model", given.model.is_some() && given.model != self.model),
-            ("workdir", differs(&given.workdir, &self.workdir)),
-            ("env", given.env.iter().any(|(name, value)| self.env.get(name) != Some(value))),
-            ("restart", differs(&given.restart, &self.restart.kind)),
-            ("intensity", differs(&given.intensity, &self.restart.intensity)),
-            ("period_ms", differs(&given.period_ms, &self.restart.period_ms)),
-            ("on_crash", differs(&given.on_crash, &self.on_crash)),
-            ("hibernate_after_ms", differs(&given.hibernate_after_ms, &self.hibernate_after_ms)),
-            ("grace_ms", differs(&given.grace_ms, &self.grace_ms)),
-            ("turn_timeout_ms", differs(&given.turn_timeout_ms, &self.turn_timeout_ms)),
-            ("nice", given.nice.is_some() && given.nice != self.limits.nice),
-            ("nofile", given.nofile.is_some() && given.nofile != self.limits.nofile),
-            ("memory_bytes", given.memory_bytes.is_some() && given.memory_bytes != self.limits.memory_bytes),
-            ("pids", given.pids.is_some() && given.pids != self.limits.pids),
-            ("milli_cpus", given.milli_cpus.is_some() && given.milli_cpus != self.limits.milli_cpus),
-            ("permissions", differs(&given.permissions, &self.permissions.policy)),
-            ("mcp_servers", given.mcp_servers.iter().any(|server| !self.has_mcp_server(server))),
-            (
-                "mcp_remote_servers",
-                given.mcp_remote_servers.iter().any(|server| !self.has_remote_server(server)),
-            ),
-            ("permission_timeout_ms", differs(&given.permission_timeout_ms, &self.permissions.timeout_ms)),
-        ];
-        differing.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }
 }
 

@@ -41,7 +41,7 @@ pub enum State {
         was: Was,
         /// The reason with which its end is handled.
         after: Why,
-        /// The worker must have said hello, or exited, by then, in milliseconds since boot.
+        /// The time by which the worker must have greeted or exited, in milliseconds since boot.
         deadline: u64,
     },
     /// The worker is being ended.

@@ -100,7 +100,8 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// Whether the worker has confirmed the prompt. A worker may have a prompt that it has not confirmed.
+    /// Returns true if the worker has confirmed the prompt. A worker may have a prompt that it has not
+    /// confirmed.
     pub fn is_taken(&self) -> bool {
         match self.phase {
             Phase::Sent { .. } => false,
@@ -118,7 +119,7 @@ impl Turn {
         if self.timed_out { "timeout" } else { "cancelled" }
     }
 
-    /// Whether the turn is being aborted because the agent showed no sign of work.
+    /// Returns true if the turn is being aborted because the agent showed no sign of work.
     pub fn is_stalled(&self) -> bool {
         self.quiet.step == Some(StallStep::Cancelled)
     }
@@ -182,7 +183,7 @@ pub struct Turns {
 }
 
 impl Turns {
-    /// Whether this prompt's turn runs and nobody has aborted it.
+    /// Returns true if this prompt's turn runs and no command has aborted it.
     pub(in crate::core) fn runs_unasked(&self, prompt: PromptId) -> bool {
         let asked = |turn: &Turn| matches!(turn.phase, Phase::Aborting { .. });
         self.running.as_ref().is_some_and(|turn| turn.prompt.id == prompt && !asked(turn))
@@ -263,7 +264,7 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// Whether a call waits for a person.
+    /// Returns true if a call waits for a person.
     pub fn want_a_person(&self) -> bool {
         self.open.iter().any(|call| call.needs == Offer::Elicitation)
     }

@@ -9,9 +9,10 @@ use std::path::Path;
 
 use protocol::api::{PermissionPolicy, SessionOpts};
 use protocol::wire::Agent;
-use protocol::{Containment, Limits, Walls};
+use protocol::{Containment, Walls};
 
 use crate::core::input::Wish;
+use crate::core::model::options::{Below, NUMBERS};
 use crate::core::model::spec::{Above, Permissions, Spec};
 
 /// Names of variables that the loader and the shells obey before a program's first instruction, by their beginnings.
@@ -32,9 +33,12 @@ impl Spec {
             (Some(parent), Some(own)) => Some(own.within(parent)),
         };
         child.containment = stronger(child.containment, self.containment);
-        child.limits = lower(child.limits, self.limits);
-        if self.turn_timeout_ms > 0 && !(1..=self.turn_timeout_ms).contains(&child.turn_timeout_ms) {
-            child.turn_timeout_ms = self.turn_timeout_ms;
+        for number in NUMBERS {
+            let weaker = number.is_weaker((number.held)(&child), (number.held)(self));
+            match number.below {
+                Below::AtMost(copy) | Below::AtLeast(copy) if weaker => copy(&mut child, self),
+                Below::Any | Below::AtMost(_) | Below::AtLeast(_) => {}
+            }
         }
         child.subagents.offered &= self.subagents.offered;
         if !self.asks_nobody() {
@@ -44,7 +48,8 @@ impl Spec {
         if self.walls.is_some() {
             self.keep_secrets(&mut child, &wish.given);
         }
-        // Nothing that is lowered above can be here; what is left is refused, whoever thought of it.
+        // The rules above have lowered every option that they can. Any option that is still weaker is
+        // refused.
         for what in child.weaker_than(self) {
             if !refused.iter().any(|known| known.starts_with(what)) {
                 refused.push(format!("{what}: the parent has less"));
@@ -58,31 +63,13 @@ impl Spec {
         let given = &wish.given;
         let mut refused = Vec::new();
         let mut refuse = |name: &str, why: String| refused.push(format!("{name}: {why}"));
-        let above = |given: Option<u64>, parent: Option<u64>| match (given, parent) {
-            (Some(given), Some(parent)) if given > parent => Some(parent),
-            _ => None,
-        };
-        let limits = &self.limits;
-        for (name, given, parent) in [
-            ("nofile", given.nofile, limits.nofile),
-            ("memory_bytes", given.memory_bytes, limits.memory_bytes),
-            ("pids", given.pids.map(u64::from), limits.pids.map(u64::from)),
-            ("milli_cpus", given.milli_cpus.map(u64::from), limits.milli_cpus.map(u64::from)),
-        ] {
-            if let Some(parent) = above(given, parent) {
-                refuse(name, format!("the parent has {parent}"));
+        for number in NUMBERS {
+            let (given, parent) = ((number.given)(given), (number.held)(self));
+            if let (Some(_), Some(has)) = (given, parent)
+                && number.is_weaker(given, parent)
+            {
+                refuse(number.name, format!("the parent has {has}"));
             }
-        }
-        if let (Some(given), Some(parent)) = (given.nice, limits.nice)
-            && given < parent
-        {
-            refuse("nice", format!("the parent has {parent}"));
-        }
-        if let Some(given) = given.turn_timeout_ms
-            && self.turn_timeout_ms > 0
-            && (given == 0 || given > self.turn_timeout_ms)
-        {
-            refuse("turn_timeout_ms", format!("the parent has {}", self.turn_timeout_ms));
         }
         let own = is_at_or_below(&child.workdir, &self.workdir);
         let worktrees = wish.worktrees.as_deref().filter(|_| self.walls.is_none());
@@ -151,9 +138,6 @@ impl Spec {
             (None, Some(_)) => false,
             (Some(own), Some(parent)) => own.is_at_least(parent),
         };
-        let (own, most) = (&self.limits, &parent.limits);
-        let turn =
-            parent.turn_timeout_ms == 0 || (1..=parent.turn_timeout_ms).contains(&self.turn_timeout_ms);
         let inside = |path: &str| is_at_or_below(path, &parent.workdir);
         let secrets =
             parent.walls.is_none() || self.env_pass.iter().all(|name| parent.env_pass.contains(name));
@@ -161,24 +145,22 @@ impl Spec {
             ("sandbox", walls),
             ("workdir", parent.walls.is_none() || inside(&self.workdir)),
             ("containment", strength(self.containment) >= strength(parent.containment)),
-            ("nice", most.nice.is_none_or(|least| own.nice.is_some_and(|own| own >= least))),
-            ("nofile", at_most(own.nofile, most.nofile)),
-            ("memory_bytes", at_most(own.memory_bytes, most.memory_bytes)),
-            ("pids", at_most(own.pids, most.pids)),
-            ("milli_cpus", at_most(own.milli_cpus, most.milli_cpus)),
-            ("turn_timeout_ms", turn),
             ("permissions", parent.asks_nobody() || self.asks_as(parent)),
             ("env_pass", secrets),
         ];
-        holds.into_iter().filter(|(_, holds)| !holds).map(|(name, _)| name).collect()
+        let numbers = NUMBERS.iter().map(|number| {
+            let weaker = number.is_weaker((number.held)(self), (number.held)(parent));
+            (number.name, !weaker)
+        });
+        holds.into_iter().chain(numbers).filter(|(_, holds)| !holds).map(|(name, _)| name).collect()
     }
 
-    /// Whether the agent does all that it wants without asking for permission.
+    /// Returns true if the agent does everything without asking for permission.
     fn asks_nobody(&self) -> bool {
         self.agent.never_asks() || self.permissions.allows_all()
     }
 
-    /// Whether `parent` may do without asking all that this session may do without asking.
+    /// Returns true if `parent` may do without asking all that this session may do without asking.
     fn asks_as(&self, parent: &Spec) -> bool {
         if self.agent.never_asks() {
             return false;
@@ -200,7 +182,7 @@ trait NeverAsks {
 }
 
 impl NeverAsks for Agent {
-    /// Whether kennel gets no permission requests of such an agent.
+    /// Returns true if kennel gets no permission requests of such an agent.
     fn never_asks(&self) -> bool {
         match self {
             Agent::Shell | Agent::Command { .. } => true,
@@ -244,28 +226,7 @@ fn stronger(one: Containment, other: Containment) -> Containment {
     if strength(one) >= strength(other) { one } else { other }
 }
 
-fn at_most<T: PartialOrd>(own: Option<T>, most: Option<T>) -> bool {
-    most.is_none_or(|most| own.is_some_and(|own| own <= most))
-}
-
-fn lower(own: Limits, most: Limits) -> Limits {
-    fn least<T: Ord>(own: Option<T>, most: Option<T>) -> Option<T> {
-        match (own, most) {
-            (Some(own), Some(most)) => Some(own.min(most)),
-            (own, most) => own.or(most),
-        }
-    }
-    Limits {
-        // The higher, the later it runs.
-        nice: own.nice.max(most.nice),
-        nofile: least(own.nofile, most.nofile),
-        memory_bytes: least(own.memory_bytes, most.memory_bytes),
-        pids: least(own.pids, most.pids),
-        milli_cpus: least(own.milli_cpus, most.milli_cpus),
-    }
-}
-
-/// Whether a path is `place` or below it, by their names. Both were resolved before: neither has `..` or a symlink in it.
+/// Returns true if a path is `place` or below it, by their names. Both were resolved before: neither has `..` or a symlink in it.
 fn is_at_or_below(path: &str, place: &str) -> bool {
     Walls::is_plain(path) && Path::new(path).starts_with(place)
 }

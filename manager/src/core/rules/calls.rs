@@ -19,7 +19,7 @@ use crate::core::out::Out;
 use crate::core::refusal::Refusal;
 use crate::core::rules::recording::weight;
 
-/// ACP's answer to a form that nobody answered.
+/// ACP's answer to a form that was cancelled.
 const CANCEL: &str = r#"{"action":"cancel"}"#;
 /// ACP's answer to a form that the user declined.
 const DECLINE: &str = r#"{"action":"decline"}"#;
@@ -34,7 +34,7 @@ impl Calls {
 }
 
 impl Call {
-    /// Expires a call, and tells the worker.
+    /// Expires a call, and tells the worker to answer the agent.
     fn give_up(self, reason: &str, out: &mut Out) {
         let answer = match (self.needs, self.client) {
             (Offer::Elicitation, _) => CallAnswer::Result { json: CANCEL.to_owned() },
@@ -61,8 +61,8 @@ impl Session {
         if offers.is_empty() { (None, offers) } else { (Some(driver.id), offers) }
     }
 
-    /// The same for an agent that is to be started, which hears then, and never again, what it can ask for: also if the
-    /// client is on its way only.
+    /// Returns the client and its offers for an agent that starts, even if the client is still on its way.
+    /// The agent learns its clients' offers then, and never again.
     pub fn offered_at_start(&self) -> (Option<EventId>, Vec<Offer>) {
         if self.driver().is_some() {
             return self.offered();
@@ -76,8 +76,9 @@ impl Session {
         able.filter(|_| self.may_be_done_outside(needs)).map(|driver| driver.id)
     }
 
-    /// Whether a client may serve this request. A client opens files and runs commands with its own rights. Through it a
-    /// sandboxed agent would reach what its sandbox hides, so such an agent may only ask the user something.
+    /// Returns true if a client may serve this request. A client opens files and runs commands with its own
+    /// rights. Through it a sandboxed agent would reach what its sandbox hides, so such an agent may only ask
+    /// the user something.
     fn may_be_done_outside(&self, offer: Offer) -> bool {
         match offer {
             Offer::Elicitation => true,
@@ -100,7 +101,7 @@ impl Session {
         let Some(needs) = Offer::of(method) else { return };
         let (able, timeout) = (self.can(needs), self.spec.permissions.timeout_ms);
         let policy = self.elicitation_policy();
-        // Nobody could tell it the answer.
+        // No process could receive the answer.
         if !matches!(self.state, State::Ready { .. }) {
             return;
         }
@@ -111,13 +112,13 @@ impl Session {
         if turn.calls.open.iter().any(|call| call.request == request) {
             return;
         }
-        // The worker answers for whatever it asked before it heard of the abort.
+        // The worker answers what it asked before it learned of the abort.
         if matches!(turn.phase, Phase::Aborting { .. }) {
             return;
         }
         turn.acted = true;
         if !turn.records(method.len() + weight(payload), out) {
-            // Whoever is to do it reads it in the record.
+            // A client would read the call in the record, so a call without a record expires.
             let reason = "the turn's record is full".to_owned();
             let answer = match needs {
                 Offer::Elicitation => CallAnswer::Result { json: CANCEL.to_owned() },
@@ -128,7 +129,7 @@ impl Session {
         let id = CallId(out.next_event());
         self.last_call = Some(id);
         let asks = needs == Offer::Elicitation;
-        // What one client has begun is not for another.
+        // A call that one client has begun is not for another.
         let client_id = able.filter(|able| asks || client == Some(*able));
         out.emit(EventKind::CallRequested {
             call_id: id,
@@ -166,7 +167,7 @@ impl Session {
         self.spec.permissions.policy_for(&ask, &self.spec.workdir)
     }
 
-    /// The session's policy answers a question to the user: it can say no, and nothing else for certain.
+    /// Answers a question to the user by the session's policy. A policy can only decline for certain.
     fn decide_call(&mut self, at: At, call: Call, policy: PermissionPolicy, out: &mut Out) {
         let (json, reason) = match policy {
             PermissionPolicy::Park | PermissionPolicy::Allow => {

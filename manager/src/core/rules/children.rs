@@ -15,7 +15,7 @@ impl Session {
     pub(in crate::core) fn learn_child(&mut self, payload: &Value) {
         let (parent, told) = match payload["sessionUpdate"].as_str() {
             Some("subagent_update") => (None, payload),
-            // What a child tells, with its id.
+            // An update of a child, with the child's id.
             Some("child_update") => (payload["sessionId"].as_str(), &payload["update"]),
             _ => return,
         };

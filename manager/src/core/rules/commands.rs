@@ -34,7 +34,7 @@ impl Session {
             State::Hibernated => self.wake(at, out),
             // Being asked for is being used.
             State::Ready { idle_since, .. } => *idle_since = at.mono,
-            // Whoever wants it up must not find it asleep.
+            // A client that wants the session up must not find it hibernating.
             State::Stopping { why: why @ (Why::Hibernate | Why::Hopeless(_)), .. }
             | State::Adopting { after: why @ (Why::Hibernate | Why::Hopeless(_)), .. } => *why = Why::Restart,
             // With the goal up, the end of the process is followed by a start.
@@ -54,7 +54,7 @@ impl Session {
             State::Starting { worker, .. } => self.stopping(at, worker.clone(), Why::Stop),
             State::Ready { worker, .. } => self.stopping(at, Some(worker.clone()), Why::Stop),
             State::Adopting { worker, .. } => self.stopping(at, Some(worker.clone()), Why::Stop),
-            // What comes after its end depends on the goal.
+            // The state after its end depends on the goal.
             State::Stopping { .. } => {}
             State::Restarting { .. } | State::Hibernated | State::Failed(_) => self.stopped(None, out),
             State::Stopped => {}

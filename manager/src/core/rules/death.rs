@@ -39,7 +39,7 @@ impl Session {
                 let why = why.clone();
                 self.ended(at, &why, pid, Some(exit), last_words, out);
             }
-            // What could not be killed is gone after all: if all of it is, it may be started again.
+            // A survivor of SIGKILL is gone after all. Once all are gone, the session may be started again.
             State::Failed(failure) => failure.survivors = survivors.to_vec(),
             State::Restarting { .. } | State::Hibernated | State::Stopped => {}
         }
@@ -66,7 +66,7 @@ impl Session {
                     _ => "restarted by request",
                 };
                 self.cut_turn(reason, None, out);
-                // Every exit is told, also one that somebody asked for.
+                // Every exit is an event, even one that a command asked for.
                 out.emit(EventKind::SessionRestarting {
                     reason: reason.into(),
                     old_pid: pid,
@@ -98,7 +98,7 @@ impl Session {
         }
     }
 
-    /// A death nobody asked for: the judge decides.
+    /// Lets the judge decide after a death that no command asked for.
     pub(in crate::core) fn died(
         &mut self,
         at: At,
@@ -165,7 +165,8 @@ impl Session {
         }
     }
 
-    /// An agent that dies again and again over its conversation is given a new one, and is told the one before.
+    /// Starts an agent that dies again and again over its conversation with a new one, and replays the old
+    /// one to it.
     fn start_lost(&mut self, out: &mut Out) {
         if self.agent_session.is_none() || self.was_ready {
             return;

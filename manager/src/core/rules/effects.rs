@@ -58,7 +58,7 @@ impl Session {
             State::Stopping { worker: Some(_), kills, .. } => {
                 vec![Effect::Kill { incarnation, round: *kills }]
             }
-            // What cannot be killed is not over; it is let go once it is.
+            // A session with processes that cannot be killed keeps them, and lets them go once they are dead.
             State::Failed(failure) if !failure.survivors.is_empty() => Vec::new(),
             State::Restarting { .. } | State::Hibernated | State::Stopped | State::Failed(_) => {
                 self.released(incarnation)

@@ -1,4 +1,5 @@
-//! The judge, which alone decides after a death that nobody asked for: restart type, then intensity, then backoff.
+//! The judge, which alone decides after a death that no command asked for: restart type, then intensity, then
+//! backoff.
 
 use protocol::api::RestartType;
 use protocol::{Exit, Incarnation, SessionId};
@@ -137,8 +138,9 @@ pub(in crate::core) fn judge(
     Verdict::Restart { delay_ms: backoff(count, session, incarnation) }
 }
 
-/// The wait before the restart after the `count`th death in the window: none, then 10 ms times four each, up to
-/// [`MAX_DELAY_MS`], moved by up to a quarter either way so that a thousand sessions do not start at once.
+/// Returns the wait before the restart after the `count`th death in the window. The first restart is
+/// immediate, the second waits 10 ms, each later one four times as long, up to [`MAX_DELAY_MS`]. The wait
+/// varies by up to a quarter either way, so that a thousand sessions do not start at once.
 fn backoff(count: u32, session: &SessionId, incarnation: Incarnation) -> u64 {
     match count {
         0 | 1 => 0,

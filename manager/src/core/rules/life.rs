@@ -20,7 +20,8 @@ impl Session {
                 self.turns.between = 0;
                 out.emit(EventKind::SessionStarted { pid: spawned.pid });
             }
-            // Somebody stopped it while the spawn was on its way: it is on record now, and told to leave.
+            // A command stopped the session while the spawn was on its way. The process is on record now, and
+            // told to leave.
             State::Stopping { worker: worker @ None, .. } => *worker = Some(spawned.clone()),
             State::Starting { .. }
             | State::Ready { .. }
@@ -63,7 +64,7 @@ impl Session {
                 self.state = State::Ready { worker, agent_pid, idle_since: at.mono };
                 pid
             }
-            // It came to this while nobody heard it.
+            // It became ready while no manager read its messages.
             State::Adopting { worker, was: was @ Was::Starting, .. } => {
                 *was = Was::Ready { agent_pid };
                 worker.pid
@@ -79,7 +80,7 @@ impl Session {
         };
         self.restore = Some(restore);
         self.start_notice = None;
-        // Its agent has heard of it.
+        // Its agent has received them.
         self.awaited.clear();
         self.owes_transcript |= restore == Restore::Replayed;
         (self.lost_starts, self.was_ready, self.absence) = (0, true, None);
@@ -112,7 +113,7 @@ impl Session {
             }
             Was::Stopping => return self.stopping(at, Some(worker), after),
         }
-        // Nobody could tell it anything meanwhile: what it was to do in time it is told now.
+        // No message reached the worker meanwhile, so its deadlines start now.
         let abort_by = at.mono + self.spec.grace_ms + limits::ABORT_SLACK_MS;
         match self.turns.running.as_mut().map(|turn| &mut turn.phase) {
             Some(Phase::Sent { deadline }) => *deadline = at.mono + limits::TAKE_PROMPT_MS,
@@ -139,14 +140,15 @@ impl Session {
         };
     }
 
-    /// The worker says that its agent's program did not come to run. A worker that was ready has run it.
+    /// Handles a worker's report that its agent's program could not run. A worker that was ready has run it.
     pub(in crate::core) fn not_run(&mut self, at: At, message: &str, passes: bool) {
         let message = message.to_owned();
         let why = if self.was_ready { Why::AgentDied(message) } else { Why::NotRun { message, passes } };
         self.leaving(at, why);
     }
 
-    /// The worker has found the agent's program. An upgrade that has moved it is told.
+    /// Handles a worker's report that it has found the agent's program. Emits an event if the program has
+    /// moved, as in an upgrade.
     pub(in crate::core) fn runs(&mut self, path: &str, out: &mut Out) {
         let before = self.program.as_deref().or(self.spec.agent.program());
         if let Some(before) = before.filter(|before| *before != path) {
@@ -156,7 +158,7 @@ impl Session {
         self.program = Some(path.to_owned());
     }
 
-    /// The worker says that it leaves, and why; it has its time to do so.
+    /// Handles a worker's report that it leaves, with the reason. The worker gets its time to do so.
     pub(in crate::core) fn leaving(&mut self, at: At, why: Why) {
         match &self.state {
             State::Starting { worker, .. } => {
@@ -256,8 +258,8 @@ impl Session {
                     *until = at.mono;
                 }
             }
-            // What survived SIGKILL under the manager before is not ours to watch any more: the sweep at the
-            // start has looked for it.
+            // This manager does not watch processes that survived SIGKILL under the one before: the sweep at
+            // the start has looked for them.
             State::Failed(failure) => failure.survivors.clear(),
             State::Hibernated | State::Stopped => {}
         }

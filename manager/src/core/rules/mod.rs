@@ -1,10 +1,11 @@
-//! The rules of a session, a subject in each file: one input (`step`), a person's commands (`commands`), its process
-//! (`life`, `death`, `judge`, `tick`), its prompts (`queue`, `turns`, `recording`), requests of its agent (`permissions`,
-//! `policy`, `calls`), attached clients (`clients`), its agent's settings (`settings`, `servers`), silence (`watchdog`),
-//! its sub-agents (`authority`, `children`), and the effects of a state (`effects`).
+//! The rules of a session, a subject in each file. Nearly all of them are methods of
+//! [`Session`](crate::core::Session), which `Session::step` calls. They are as pure as that.
 //!
-//! Nearly all of them are methods of [`Session`](crate::core::Session), which `Session::step` calls. They are as pure as
-//! that.
+//! - One input: `step`; a person's commands: `commands`; the effects of a state: `effects`.
+//! - The process: `life`, `death`, `judge`, `tick`. Silence: `watchdog`.
+//! - Prompts: `queue`, `turns`, `recording`. Attached clients: `clients`.
+//! - Requests of the agent: `permissions`, `policy`, `calls`. Its settings: `settings`, `servers`.
+//! - Sub-agents: `authority`, `children`. Requests with options: `differences`.
 
 mod authority;
 mod calls;
@@ -12,6 +13,7 @@ mod children;
 mod clients;
 mod commands;
 mod death;
+mod differences;
 mod effects;
 pub(crate) mod judge;
 mod life;

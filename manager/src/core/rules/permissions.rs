@@ -42,7 +42,7 @@ impl Permission {
 }
 
 impl Session {
-    /// The agent tells something of its work.
+    /// Handles an agent's report of its work.
     pub(in crate::core) fn updated(
         &mut self,
         at: At,
@@ -125,14 +125,14 @@ impl Session {
     ) {
         let policy = self.spec.permissions.policy_for(ask, &self.spec.workdir);
         let timeout = self.spec.permissions.timeout_ms;
-        // Nobody could tell it the answer.
+        // No process could receive the answer.
         if !self.agent_goes_on() {
             return;
         }
         let options: usize = ask.options.iter().map(|it| it.id.len() + it.name.len() + it.kind.len()).sum();
         let bytes = ask.tool_call.len() + ask.title.len() + options;
         let (turn, recorded) = match (prompt, &mut self.turns.running) {
-            // The worker answers for whatever it asked before it heard of the abort.
+            // The worker answers what it asked before it learned of the abort.
             (Some(_), Some(turn)) if matches!(turn.phase, Phase::Aborting { .. }) => return,
             (Some(prompt), Some(turn)) if turn.prompt.id == prompt => {
                 turn.acted = true;
@@ -175,7 +175,7 @@ impl Session {
             || waiting + permission.bytes() > limits::PERMISSIONS_BYTES;
         let mut asking = self.turns.asking(turn.is_some());
         match policy {
-            // Whoever asks without end is told no.
+            // An agent that asks without end is denied.
             PermissionPolicy::Park if full => {
                 asking.give_up(permission, "too many permissions wait already", out);
             }
@@ -291,7 +291,7 @@ impl Turn {
         let known = self.tools.iter().position(|open| open == id);
         match (known, ended) {
             (Some(index), true) => drop(self.tools.remove(index)),
-            // More than a person could look at: what is past it is not told of at a crash.
+            // The list is bounded: a crash reports no tool calls beyond the limit.
             (None, false) if self.tools.len() < limits::TOOL_CALLS => {
                 let ids: usize = self.tools.iter().map(|open| bounds::length(open)).sum();
                 if ids + bounds::length(id) <= limits::TOOL_CALLS_BYTES {
@@ -306,7 +306,7 @@ impl Turn {
         Asking { open: &mut self.open, answers: &mut self.answers }
     }
 
-    /// The turn is over: what is open in it is said to be.
+    /// Ends the record of a turn: emits an event for everything that is still open in it.
     pub(in crate::core) fn close(&mut self, out: &mut Out) {
         self.asking().close("the turn ended", out);
         self.close_calls("the turn ended", out);

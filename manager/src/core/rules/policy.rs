@@ -23,15 +23,15 @@ impl PermissionRule {
     fn fits(&self, ask: &PermissionAsk, workdir: &str) -> bool {
         let kind = self.kind.as_ref().is_none_or(|kind| ask.kind.as_ref() == Some(kind));
         let path = self.path.as_ref().is_none_or(|below| {
-            // Where no path is told, nothing is known of it.
+            // A request without paths matches no rule about paths.
             !ask.paths.is_empty() && ask.paths.iter().all(|path| is_below(path, below, workdir))
         });
         kind && path
     }
 }
 
-/// Whether `path` is `below` or beneath it, both relative to `workdir` unless absolute. Compares names alone: a symlink can
-/// lead elsewhere.
+/// Returns true if `path` is `below` or beneath it, both relative to `workdir` unless absolute. Compares
+/// names alone: a symlink can lead elsewhere.
 fn is_below(path: &str, below: &str, workdir: &str) -> bool {
     match (names(path, workdir), names(below, workdir)) {
         (Some(path), Some(below)) => path.starts_with(&below),

@@ -11,8 +11,8 @@ use crate::core::out::Out;
 const EVENT: usize = 256;
 
 impl Turn {
-    /// Whether the turn's record has room for so many bytes more. Says once that it has not, and records no more messages
-    /// of the turn.
+    /// Returns true if the turn's record has room for so many bytes more. At the first message without room,
+    /// emits one note and records no more messages of the turn.
     pub(in crate::core) fn records(&mut self, bytes: usize, out: &mut Out) -> bool {
         takes(&mut self.recorded, bytes, limits::TURN_BYTES, out, |most| {
             format!(
@@ -52,8 +52,8 @@ impl Turns {
     }
 }
 
-/// Whether a record has room for so many bytes more. The first that does not fit emits a message, which gets the limit in
-/// MiB.
+/// Returns true if a record has room for so many bytes more. The first that does not fit emits a message,
+/// which gets the limit in MiB.
 fn takes(
     recorded: &mut u64,
     bytes: usize,

@@ -39,7 +39,7 @@ impl Session {
         Ok(Reply::Setting { number })
     }
 
-    /// The agent has set it, and gives what it says to that; or it has not, and says why.
+    /// Handles the agent's answer to a setting: its reply, or the reason why it did not set the value.
     pub(in crate::core) fn setting_answered(
         &mut self,
         number: u64,

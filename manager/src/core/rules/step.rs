@@ -80,25 +80,15 @@ impl Session {
         if seen.shows_work() {
             self.worked(at, out);
         }
+        if seen.is_of_the_living() && self.worker().is_none() {
+            return;
+        }
         match seen {
             Seen::Spawned(worker) => self.spawned(at, worker, out),
             Seen::SpawnFailed { error, no_room } => self.spawn_failed(at, error, *no_room, out),
             Seen::Ready { restore, agent_pid } => self.ready(at, *restore, *agent_pid, out),
             Seen::TurnStarted { prompt, agent_pid } => self.turn_started(at, *prompt, *agent_pid, out),
             Seen::Output { prompt, stream, text } => self.said(at, *prompt, *stream, text.clone(), None, out),
-            // Its end was told: what is still read of it is no part of the history.
-            Seen::AgentSession(_)
-            | Seen::Introduced(_)
-            | Seen::Contained(_)
-            | Seen::Sandboxed(_)
-            | Seen::Limited(_)
-            | Seen::Program(_)
-            | Seen::OutOfMemory { .. }
-            | Seen::Updated { .. }
-            | Seen::SettingAnswered { .. }
-            | Seen::Notice(_)
-            | Seen::Heard(_)
-                if self.worker().is_none() => {}
             Seen::Heard(number) => self.heard = self.heard.max(*number),
             Seen::Handed(prompt) => self.handed(at, *prompt),
             Seen::Linked { outdated } => self.linked(at, *outdated, out),
@@ -148,7 +138,7 @@ impl Session {
     /// request.
     fn after_turn(&mut self, at: At, unasked: bool) {
         match &mut self.state {
-            // Somebody else told the worker to leave: it takes no further prompt.
+            // A signal from outside has made the worker leave: it takes no further prompt.
             State::Ready { worker, .. } if unasked => {
                 let worker = worker.clone();
                 self.stopping(at, Some(worker), Why::Fault("the worker was told to leave".into()));

@@ -61,7 +61,8 @@ impl Session {
                 self.ended(at, &why, None, None, &[], out);
             }
             State::Stopping { worker: Some(worker), kills, deadline, give_up, .. } => {
-                // Time may jump, over the machine's sleep or a full disk: what has died meanwhile is told after this tick.
+                // Time may jump, over the machine's sleep or a full disk. Deaths of that time are observed
+                // after this tick.
                 let jumped = at.mono > *deadline + limits::KILL_MS;
                 if *kills > 0 && at.mono >= *give_up && !jumped {
                     let reason = format!("process {} survived SIGKILL", worker.pid);
@@ -97,7 +98,7 @@ impl Session {
         if matches!(self.state, State::Hibernated) && !self.turns.queue.is_empty() && !at.closing {
             self.wake(at, out);
         }
-        // Nobody can tell the agent any more.
+        // No message can reach the agent any more.
         if !self.agent_goes_on() {
             let why = "the worker is being ended";
             self.turns.asked.asking().close(why, out);

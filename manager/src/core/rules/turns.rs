@@ -81,7 +81,7 @@ impl Session {
         }
         self.abort_turn(at, out);
         if let Some(turn) = &mut self.turns.running {
-            // Whoever wants its end does not want to be asked what is to become of it.
+            // A client that aborts the turn needs no report of a stall.
             turn.quiet.step = None;
         }
         Ok(Reply::Aborting { prompt })
@@ -143,7 +143,7 @@ impl Session {
         self.abort_turn(at, out);
     }
 
-    /// Whether the next prompt brings the agent the history of earlier turns.
+    /// Returns true if the next prompt brings the agent the history of earlier turns.
     pub fn is_told_history(&self) -> bool {
         match &self.spec.agent {
             Agent::Command { transcript, .. } => *transcript,
@@ -203,7 +203,7 @@ impl Session {
         out.emit(EventKind::MessageChunk { turn, prompt_id: prompt, stream, text, payload });
     }
 
-    /// The worker says the turn is over.
+    /// Handles a worker's report that the turn is over.
     pub(in crate::core) fn turn_ended(
         &mut self,
         at: At,
@@ -239,7 +239,7 @@ impl Session {
             TurnEnd::Stopped { .. } if !self.turns.runs_unasked(prompt) => {
                 self.complete_turn(Outcome::Aborted, aborted, exit, out);
             }
-            // Nobody asked for it here: some agents end their turn so when they are denied something.
+            // No command aborted it: some agents end their turn so when a permission is denied.
             TurnEnd::Stopped { reason } if reason == "cancelled" => {
                 self.complete_turn(Outcome::Aborted, "cancelled", exit, out);
             }
@@ -256,8 +256,8 @@ impl Session {
         }
     }
 
-    /// The agent's program did not come to run, and has heard nothing of the prompt: it is tried again, for as long as a
-    /// missing program is waited for.
+    /// Handles an agent's program that could not run and so has not received the prompt. The prompt is tried
+    /// again for as long as a missing program is waited for.
     fn turn_not_run(&mut self, at: At, message: &str, out: &mut Out) {
         let cause = Cause::NotRun { message: message.to_owned(), passes: true };
         // Each try has a number of its own, so that the waits differ.
@@ -272,7 +272,7 @@ impl Session {
                     reason: message.to_owned(),
                     will_retry: true,
                 });
-                // It was given to nobody.
+                // No agent received it.
                 self.turns.messages = self.turns.messages.saturating_sub(1);
                 self.turns.queue.push_front(turn.prompt);
                 self.turns.not_before = Some(at.mono + delay_ms);
@@ -327,7 +327,7 @@ impl Session {
             return;
         };
         turn.close(out);
-        // What it was told is part of its own record of the conversation from here on.
+        // From here on the agent's own conversation contains the replayed history.
         self.owes_transcript &= outcome != Outcome::Completed;
         let prompt_id = turn.prompt.id;
         out.emit(EventKind::TurnCompleted {

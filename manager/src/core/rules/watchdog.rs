@@ -1,5 +1,5 @@
-//! The watchdog of a turn: it looks for evidence that the agent works, and says so when there is none for the profile's
-//! time.
+//! The watchdog of a turn: it looks for evidence that the agent works, and reports a stall after the
+//! profile's time without any.
 
 use protocol::event::{EventKind, StallStep};
 
@@ -16,7 +16,8 @@ const BUSY: u64 = 100;
 pub(in crate::core) const STALLED: &str = "its agent showed no sign of work and was told to end the turn";
 
 impl Quiet {
-    /// Whether the processes have used the processor since the last observation. The first observation counts as work.
+    /// Returns true if the processes have used the processor since the last observation. The first
+    /// observation counts as work.
     fn is_busy(&mut self, now: u64, cpu_ms: u64) -> bool {
         let Some((before, at)) = self.cpu.replace((cpu_ms, now)) else { return true };
         // Less is more: some of them have ended, and their time with them.

@@ -75,7 +75,7 @@ impl Session {
             title: self.spec.title.clone(),
             agent: self.spec.agent_name.clone(),
             agent_details: self.agent_details.clone(),
-            // The core knows no environment: whoever asks fills it in.
+            // The core knows no environment: the caller fills this in.
             env_missing: Vec::new(),
             subagent_tools: None,
             model: self.spec.model.clone(),

@@ -5,10 +5,11 @@ use protocol::{EventId, PromptId};
 use crate::core::model::session::Session;
 
 impl Session {
-    /// The first event that is still needed: nothing from here on is ever pruned. `EventId::MAX` if none is.
+    /// Returns the first event that is still needed: nothing from there on is ever pruned. `EventId::MAX` if
+    /// none is.
     ///
-    /// A prompt that runs, waits, or was interrupted and may be run again, with all that came after it. And what a
-    /// sub-agent was told and has answered: whoever waits for it looks for that.
+    /// A prompt is needed if it runs, waits, or was interrupted and may be run again, with every event after
+    /// it. So is a sub-agent's task with its answer: the parent reads it.
     pub fn needs_from(&self) -> EventId {
         let turns = &self.turns;
         let running = turns.running.iter().map(|turn| &turn.prompt);

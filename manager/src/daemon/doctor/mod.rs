@@ -16,6 +16,7 @@ use crate::error::StartError;
 use crate::system::cgroups::Root;
 use crate::system::owned::Untrusted;
 use crate::system::probe::Machine;
+use crate::system::sweep::Holder;
 use crate::system::{process, sweep};
 use crate::{journal, supervisor};
 
@@ -294,12 +295,16 @@ fn leftovers(state_dir: &Path, told: &Told) -> Finding {
             ),
         };
     }
-    let known = |pid: u32| {
+    let known = |(pid, of): &(u32, Holder)| {
+        if matches!(of, Holder::Spare(_)) && process::parent(*pid).ok() == told.pid {
+            return true;
+        }
+        let pid = *pid;
         let mut line = [pid].into_iter().chain(process::ancestors(pid));
         line.any(|pid| told.workers.contains(&pid) || Some(pid) == told.pid)
     };
     let stray: Vec<String> =
-        marked.into_iter().filter(|pid| !known(*pid)).map(|pid| pid.to_string()).collect();
+        marked.into_iter().filter(|one| !known(one)).map(|(pid, _)| pid.to_string()).collect();
     if stray.is_empty() {
         return Finding::ok(NAME, "none");
     }

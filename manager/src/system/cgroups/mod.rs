@@ -7,7 +7,7 @@
 //!
 //! In version 1 there is one such tree for each controller that is needed. Nothing outside `<root>` is made or changed.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
@@ -191,8 +191,8 @@ impl Cgroups {
         self.left.remove(id);
     }
 
-    /// Kills what is left of sessions that are not `kept`, and removes their groups. How many still live.
-    pub fn sweep(&self, kept: &HashSet<SessionId>) -> usize {
+    /// Kills what is left of sessions that are not `kept`, and removes their groups. Returns how many processes still live.
+    pub fn sweep(&self, kept: impl Fn(&SessionId) -> bool) -> usize {
         let mut left = 0;
         for (_, tree) in self.root.trees() {
             let entries = fs::read_dir(tree.join(&self.instance)).into_iter().flatten().flatten();
@@ -201,7 +201,7 @@ impl Cgroups {
                 let Some(name) = name.to_str().and_then(|name| name.strip_suffix(SUFFIX)) else {
                     continue;
                 };
-                if name.parse::<SessionId>().is_ok_and(|id| kept.contains(&id)) {
+                if name.parse::<SessionId>().is_ok_and(|id| kept(&id)) {
                     continue;
                 }
                 let group = entry.path();

@@ -18,18 +18,18 @@ impl Agent {
             let ask = json!({ "jsonrpc": "2.0", "id": self.next, "method": "session/request_permission", "params": params });
             raw(&ask.to_string());
         }
-        let mut said = Vec::new();
-        while said.len() < tools.len() {
+        let mut printed = Vec::new();
+        while printed.len() < tools.len() {
             let Ok(message) = self.lines.recv() else { std::process::exit(0) };
             match message["id"].as_u64().filter(|id| message["method"].is_null() && *id >= first) {
                 Some(id) => {
                     let chosen = message["result"]["outcome"]["optionId"].as_str().unwrap_or("nothing");
-                    said.push(format!("{} {chosen}", tools[usize::try_from(id - first).unwrap()]));
+                    printed.push(format!("{} {chosen}", tools[usize::try_from(id - first).unwrap()]));
                 }
                 None => self.meanwhile(message),
             }
         }
-        said.join(", ")
+        printed.join(", ")
     }
 
     pub(crate) fn ask_form_and_tool(&mut self, question: &str, tool: &str) -> String {
@@ -80,7 +80,7 @@ impl Agent {
         format!("{count} answers of {bytes} bytes")
     }
 
-    /// Reads a file before it makes it, and gives up over whatever does not say that there is none.
+    /// Reads a file before it makes it, and gives up on any error but "no such file".
     pub(crate) fn create(&mut self, path: &str, content: &str) -> String {
         let session = self.session.clone();
         let missing = match self.client_files["readTextFile"] == true {
@@ -129,7 +129,7 @@ impl Agent {
         self.say(&text);
     }
 
-    /// Asks the client, and hears of a cancel meanwhile.
+    /// Asks the client, and notices a cancel meanwhile.
     pub(crate) fn ask(&mut self, method: &str, params: Value) -> Value {
         self.next += 1;
         let id = self.next;

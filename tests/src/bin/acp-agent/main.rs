@@ -1,5 +1,5 @@
-//! An agent that speaks the Agent Client Protocol and does exactly what its prompt says, however badly an agent can
-//! behave.
+//! An agent that speaks the Agent Client Protocol and does exactly what its prompt asks for, including every
+//! kind of misbehaviour.
 //!
 //! `main` lists its options, `steps.rs` the steps of a script.
 
@@ -21,15 +21,23 @@ use serde_json::{Value, json};
 
 use wire::{notify, text_block};
 
-/// Options: `--load` and `--resume` (it can), `--image`, `--audio` and `--files` (it takes them in prompts), `--memory DIR` (where it keeps its conversations, one file each),
-/// `--login` (it wants a log-in by the method `key`), `--forgets` (it refuses to load), `--dies-loading`, `--early-exit`,
-/// `--hangs-resuming` and `--hangs-loading` (it never answers that),
-/// `--login-url URL` (it prints that, and then asks for the log-in once there is the file `--login-seen`),
-/// `--system-prompt` (it takes one), `--own-prompt` (it takes one beside its own only),
-/// `--two-modes` (its mode is an option, too), `--one-form` (so, and it tells of a change as a mode only), `--stubborn` (it
-/// agrees to a mode, and stays in its own), `--models` (it has a choice of two),
-/// `--http` and `--sse` (it reaches MCP servers so), `--no-stdio` (it takes none that is a program), `--closes` (it closes what it has inherited beside 0, 1 and 2),
-/// `--mute` (it reads nothing, and writes to standard error only), `--other-version`, `--log FILE` (methods that it was asked for, one a line).
+/// Options:
+///
+/// - `--load`, `--resume`: it supports that. `--forgets`: it refuses to load. `--memory DIR`: its
+///   conversations, one file each.
+/// - `--image`, `--audio`, `--files`: it takes these in prompts.
+/// - `--login`: it needs a log-in by the method `key`. `--login-url URL`: it prints that, and needs the
+///   log-in once the file `--login-seen` exists.
+/// - `--dies-loading`, `--early-exit`: it exits then. `--hangs-resuming`, `--hangs-loading`: it never answers
+///   that.
+/// - `--system-prompt`: it takes one. `--own-prompt`: it takes one only beside its own.
+/// - `--two-modes`: its mode is an option, too. `--one-form`: the same, but it reports a change as a mode
+///   only. `--stubborn`: it accepts a mode, and stays in its own. `--models`: it offers two.
+/// - `--http`, `--sse`: it reaches MCP servers that way. `--no-stdio`: it takes no MCP server that is a
+///   program.
+/// - `--closes`: it closes the inherited descriptors except 0, 1 and 2. `--mute`: it reads nothing, and
+///   writes to standard error only.
+/// - `--other-version`. `--log FILE`: the methods of its requests, one a line.
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if args == ["--child"] {
@@ -123,13 +131,13 @@ fn read_lines() -> (Receiver<Value>, Arc<Mutex<()>>) {
 
 struct Agent {
     lines: Receiver<Value>,
-    /// Whoever has it keeps standard input from being read.
+    /// The lock of standard input: one thread reads at a time.
     reads: Arc<Mutex<()>>,
     later: VecDeque<Value>,
     can_load: bool,
     can_resume: bool,
     takes: Value,
-    /// What came with the prompt.
+    /// Blocks of the prompt beside its text.
     attached: Vec<Value>,
     forgets: bool,
     dies_loading: bool,
@@ -153,12 +161,12 @@ struct Agent {
     mode: String,
     effort: String,
     brief: bool,
-    /// What it says, and what it wants to be allowed, after the end of its turn.
+    /// The text that it sends, or the permission that it requests, after the end of its turn.
     late: Option<String>,
     late_ask: Option<String>,
     /// The client has options that are true or false.
     knows_switches: bool,
-    /// What the client has said of its files.
+    /// The client's abilities with files, as the client has declared them.
     client_files: Value,
     takes_prompt: Option<Value>,
     system: Value,
@@ -171,7 +179,7 @@ struct Agent {
     model: String,
 }
 
-/// How a turn ends.
+/// The end of a turn.
 enum End {
     Stop(String),
     Fail(String),

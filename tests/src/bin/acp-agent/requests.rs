@@ -129,8 +129,8 @@ impl Agent {
                 let stale = self.options();
                 self.mode = mode.clone();
                 if self.one_form {
-                    let told = json!({ "sessionUpdate": "current_mode_update", "currentModeId": mode });
-                    self.update(told);
+                    let received = json!({ "sessionUpdate": "current_mode_update", "currentModeId": mode });
+                    self.update(received);
                     return answer(id, json!({ "configOptions": stale }));
                 }
             }

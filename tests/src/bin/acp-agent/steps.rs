@@ -1,48 +1,48 @@
 //! The prompt is a script: steps with their arguments, separated by `;`.
 //!
-//! | step | what it does |
+//! | step | effect |
 //! |---|---|
 //! | `say TEXT` | a piece of its answer |
 //! | `think TEXT` | a piece of its thoughts |
-//! | `child NAME` | tells of a sub-agent within itself, and of one within that; both say something |
-//! | `servers` / `server NAME` | says the names of the MCP servers that it was given; one of them, as it was given |
-//! | `attached` | says what came with the prompt, block by block |
-//! | `mcp NAME TOOL` | starts that one of them, which inherits what the agent has open, calls a tool, and says what it says |
+//! | `child NAME` | reports a sub-agent within itself, and one within that; both send a message |
+//! | `servers` / `server NAME` | prints the names of its MCP servers; one of them, as it was given |
+//! | `attached` | prints the prompt's attachments, block by block |
+//! | `mcp NAME TOOL` | starts that server, which inherits the agent's open files, calls a tool, and prints its answer |
 //! | `rename PATH PATH` | gives a file another name |
-//! | `recall` | says how many prompts it remembers, and the last of them |
+//! | `recall` | prints the number of prompts that it remembers, and the last of them |
 //! | `tool ID TITLE` / `done ID` | begins / ends a tool call |
-//! | `ask ID KIND PATH` | asks for permission to use that tool, and says what was answered |
-//! | `ask-both ID ID` | asks for permission to use both tools at once, and says what was answered, in the order of the answers |
-//! | `read PATH` / `write PATH TEXT` | by way of the client; says what came of it |
-//! | `create PATH TEXT` | as some agents make a file: reads it first, by way of the client if that reads files, and takes any error but "no such file" as final |
-//! | `system` | says its system prompt, in both forms |
-//! | `transcript` | says what it was told with its prompt |
-//! | `late TEXT` / `late-ask ID` | says that, or asks for that permission and says what was answered, after the end of its turn |
-//! | `able` | says which files the client has said that it reads and writes |
-//! | `greedy COUNT PATH FILE` | asks for a file that often and reads no answer until there is FILE; says what then came |
-//! | `elicit QUESTION` | asks the user by way of the client, in a form with the text `name`; says what was answered |
+//! | `ask ID KIND PATH` | asks for permission to use that tool, and prints the answer |
+//! | `ask-both ID ID` | asks for permission to use both tools at once, and prints the answers in their order |
+//! | `read PATH` / `write PATH TEXT` | through the client; prints the result |
+//! | `create PATH TEXT` | makes a file as some agents do: reads it first, through the client if that reads files, and gives up on any error but "no such file" |
+//! | `system` | prints its system prompt, in both forms |
+//! | `transcript` | prints the replayed conversation before its prompt |
+//! | `late TEXT` / `late-ask ID` | prints that, or asks for that permission and prints the answer, after the end of its turn |
+//! | `able` | prints the client's declared abilities with files |
+//! | `greedy COUNT PATH FILE` | asks for a file that often and reads no answer until FILE exists; then prints the answers |
+//! | `elicit QUESTION` | asks the user through the client, in a form with the text `name`; prints the answer |
 //! | `both ID QUESTION` | asks for both a form and a permission at once |
-//! | `survey QUESTION` | the same with a number, a switch and a choice; says the whole answer |
-//! | `run COMMAND` | in a terminal of the client's; says its output and status |
+//! | `survey QUESTION` | the same with a number, a switch and a choice; prints the whole answer |
+//! | `run COMMAND` | in a terminal of the client's; prints its output and status |
 //! | `start COMMAND` | the same, and does not wait |
-//! | `plan` / `usage` / `news` / `elsewhere` | a plan; what was used; an unknown update; one for another session |
-//! | `settings` | says its mode, its effort and whether it is brief |
+//! | `plan` / `usage` / `news` / `elsewhere` | a plan; token counts; an unknown update; one for another session |
+//! | `settings` | prints its mode, its effort and the switch `brief` |
 //! | `noise TEXT` | a line that is no message |
 //! | `longline BYTES` | a line of that length |
 //! | `messages COUNT BYTES` | so many pieces of its answer, each a text of that length |
 //! | `wire LINE` / `wires COUNT LINE` | that line, once or so often, with `$S` for its session, `$P` for the prompt's request and `$I` for the count; `«N×TEXT»` is a text N times, `«hex:FF»` a byte |
-//! | `heard` | waits for the next answer; says its id and code, or `ok` |
+//! | `heard` | waits for the next answer; prints its id and code, or `ok` |
 //! | `half` | half a line, and nothing more |
-//! | `unknown` / `stray` | asks for what nobody has heard of; answers what nobody asked |
+//! | `unknown` / `stray` | sends an unknown request; an answer without a request |
 //! | `sleep 20ms` | waits, and heeds a cancel |
-//! | `spin 20ms` | uses the processor and says nothing |
+//! | `spin 20ms` | uses the processor and sends nothing |
 //! | `eat BYTES` | holds that much memory from here on |
-//! | `deaf` | heeds no cancel and no SIGTERM from here on |
+//! | `deaf` | ignores cancels and SIGTERM from here on |
 //! | `fork` | starts a process in a session of its own |
 //! | `shut` | closes its standard output and lives on |
 //! | `mark FILE` | adds one byte to a file |
 //! | `exit N` | leaves |
-//! | `stop REASON` / `fail TEXT` | ends the turn so; else with `end_turn` |
+//! | `stop REASON` / `fail TEXT` | ends the turn that way; else with `end_turn` |
 
 use std::fs::OpenOptions;
 use std::io::{BufRead, Write};
@@ -60,8 +60,8 @@ use super::{Agent, End, duration};
 
 impl Agent {
     pub(crate) fn play(&mut self, script: &str) -> End {
-        // What goes before the last line is the conversation that it is told.
-        let told = script.matches("User: ").count().saturating_sub(1);
+        // Everything before the last line is the replayed conversation.
+        let received = script.matches("User: ").count().saturating_sub(1);
         let whole = script.to_owned();
         let script = script.rsplit("User: ").next().unwrap();
         for step in script.split(';').map(str::trim).filter(|step| !step.is_empty()) {
@@ -72,13 +72,13 @@ impl Agent {
             match verb {
                 "recall" => {
                     let last = self.prompts.last().cloned().unwrap_or_default();
-                    let text = format!("remembered {} told {told} last [{last}]", self.prompts.len());
+                    let text = format!("remembered {} told {received} last [{last}]", self.prompts.len());
                     self.say(&text);
                 }
                 "transcript" => self.say(&whole),
                 "stop" => return End::Stop(argument.into()),
                 "fail" => return End::Fail(argument.into()),
-                _ if self.says(verb, argument)
+                _ if self.prints(verb, argument)
                     || self.asks(verb, argument)
                     || self.asks_in_a_form(verb, argument)
                     || self.tests_its_worker(verb, argument) => {}
@@ -93,7 +93,7 @@ impl Agent {
     }
 
     /// Steps that report something to the client. Returns whether this is one.
-    fn says(&mut self, verb: &str, argument: &str) -> bool {
+    fn prints(&mut self, verb: &str, argument: &str) -> bool {
         match verb {
             "say" => self.say(argument),
             "think" => {
@@ -144,8 +144,8 @@ impl Agent {
         match verb {
             "mcp" => {
                 let (name, tool) = argument.split_once(' ').unwrap();
-                let said = self.use_server(name, tool);
-                self.say(&said);
+                let output = self.use_server(name, tool);
+                self.say(&output);
             }
             "late" => self.late = Some(argument.into()),
             "late-ask" => self.late_ask = Some(argument.into()),
@@ -159,13 +159,13 @@ impl Agent {
                 let call = json!({ "toolCallId": "choice", "title": argument });
                 let params = json!({ "sessionId": self.session, "toolCall": call, "options": options });
                 let answer = self.ask("session/request_permission", params);
-                let said = answer["result"]["outcome"]["optionId"].as_str().unwrap_or("nothing");
-                self.say(&format!("answered {said}"));
+                let output = answer["result"]["outcome"]["optionId"].as_str().unwrap_or("nothing");
+                self.say(&format!("answered {output}"));
             }
             "ask-both" => {
                 let both: Vec<&str> = argument.split(' ').collect();
-                let said = self.ask_both(&both);
-                self.say(&said);
+                let output = self.ask_both(&both);
+                self.say(&output);
             }
             "ask" => {
                 let words: Vec<&str> = argument.split(' ').collect();
@@ -177,8 +177,9 @@ impl Agent {
                 let params = json!({ "sessionId": self.session, "toolCall": call, "options": choices() });
                 let answer = self.ask("session/request_permission", params);
                 let outcome = &answer["result"]["outcome"];
-                let said = outcome["optionId"].as_str().or(outcome["outcome"].as_str()).unwrap_or("nothing");
-                self.say(&format!("answered {said}"));
+                let output =
+                    outcome["optionId"].as_str().or(outcome["outcome"].as_str()).unwrap_or("nothing");
+                self.say(&format!("answered {output}"));
             }
             "read" => {
                 let path = json!({ "sessionId": self.session, "path": argument });
@@ -193,8 +194,8 @@ impl Agent {
             }
             "create" => {
                 let (path, content) = argument.split_once(' ').unwrap();
-                let said = self.create(path, content);
-                self.say(&said);
+                let output = self.create(path, content);
+                self.say(&output);
             }
             "able" => {
                 let does = |name: &str| self.client_files[name] == true;
@@ -202,8 +203,8 @@ impl Agent {
             }
             "greedy" => {
                 let words: Vec<&str> = argument.split(' ').collect();
-                let said = self.ask_greedily(words[0].parse().unwrap(), words[1], Path::new(words[2]));
-                self.say(&said);
+                let output = self.ask_greedily(words[0].parse().unwrap(), words[1], Path::new(words[2]));
+                self.say(&output);
             }
             "run" | "start" => self.run(argument, verb == "run"),
             "unknown" => {
@@ -229,8 +230,8 @@ impl Agent {
             }
             "both" => {
                 let (tool, question) = argument.split_once(' ').unwrap();
-                let said = self.ask_form_and_tool(question, tool);
-                self.say(&said);
+                let output = self.ask_form_and_tool(question, tool);
+                self.say(&output);
             }
             "survey" => {
                 let choices = json!([{ "const": "r", "title": "Red" }, { "const": "g", "title": "Green" }]);
@@ -275,8 +276,8 @@ impl Agent {
                 (1..=count.parse().unwrap()).for_each(|index| self.wire(line, index));
             }
             "heard" => {
-                let said = self.heard();
-                self.say(&said);
+                let output = self.next_answer();
+                self.say(&output);
             }
             "half" => {
                 print!("{{\"jsonrpc\":");
@@ -336,7 +337,7 @@ impl Agent {
         write(&bytes);
     }
 
-    fn heard(&mut self) -> String {
+    fn next_answer(&mut self) -> String {
         loop {
             let Ok(message) = self.lines.recv() else { std::process::exit(0) };
             if message["method"].is_null() {
@@ -375,9 +376,9 @@ impl Agent {
         answer.map_or("it left".into(), |answer| answer["result"]["structuredContent"].to_string())
     }
 
-    /// Has a sub-agent within itself, which has one too; both say something.
+    /// Runs a sub-agent within itself, and another within that; both send a message.
     fn child(&self, name: &str) {
-        let told =
+        let received =
             |of: &str, update: Value| notify("session/update", json!({ "sessionId": of, "update": update }));
         let (running, below) = (json!({ "state": "running" }), format!("{name}-2"));
         let child = |id: &str, title: &str| {
@@ -386,11 +387,11 @@ impl Agent {
         };
         let says =
             |text: &str| json!({ "sessionUpdate": "agent_message_chunk", "content": text_block(text) });
-        told(&self.session, child(name, "Explorer"));
-        told(name, says("found it"));
-        told(name, child(&below, "Digger"));
-        told(&below, says("dug it up"));
-        told(
+        received(&self.session, child(name, "Explorer"));
+        received(name, says("found it"));
+        received(name, child(&below, "Digger"));
+        received(&below, says("dug it up"));
+        received(
             &self.session,
             json!({ "sessionUpdate": "subagent_update", "sessionId": name,
             "state": { "state": "idle" } }),

@@ -39,7 +39,7 @@ pub(crate) fn shown(block: &Value) -> String {
     let all =
         [&block["type"], &inner["mimeType"], &inner["uri"], &inner["text"], &inner["data"], &inner["blob"]];
     let words = all.iter().filter_map(|value| value.as_str());
-    // What is long is not said whole.
+    // A long line is shortened in the log.
     let words =
         words.map(|word| if word.len() > 1_000 { format!("{} bytes", word.len()) } else { word.to_owned() });
     words.collect::<Vec<_>>().join(" ")

@@ -6,10 +6,11 @@ use serde_json::{Map, Value, json};
 
 use crate::{Entry, Reply, Send, paced, text};
 
-/// What users and tools said in a request, in order.
+/// Returns the texts of users and the results of tools in a request, in order.
 pub fn conversation(asked: &Value) -> Vec<Entry> {
-    let messages = asked["contents"].as_array().into_iter().flatten().filter(|said| said["role"] != "model");
-    let parts = messages.flat_map(|said| said["parts"].as_array().into_iter().flatten());
+    let messages =
+        asked["contents"].as_array().into_iter().flatten().filter(|output| output["role"] != "model");
+    let parts = messages.flat_map(|output| output["parts"].as_array().into_iter().flatten());
     let entry = |part: &Value| match &part["functionResponse"] {
         Value::Object(result) => Entry::Tool(text(&result["response"])),
         _ => Entry::User(text(part)),
@@ -54,7 +55,7 @@ pub fn answer(reply: &Reply) -> Value {
 
 /// An answer as a stream.
 pub fn stream(send: Send, reply: &Reply) -> Result<()> {
-    paced(reply, |said| send(piece(&json!({ "text": said }), false)))?;
+    paced(reply, |output| send(piece(&json!({ "text": output }), false)))?;
     match reply {
         Reply::Call(name, arguments) => send(called(name, arguments)),
         Reply::Say(..) | Reply::Fail => send(piece(&json!({ "text": "" }), true)),

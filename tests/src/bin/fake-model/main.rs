@@ -1,8 +1,9 @@
-//! A model server on loopback that does what the newest prompt says, so that real agents can be tried offline.
+//! A model server on loopback that does what the newest prompt orders, so that real agents can run offline.
 //!
-//! It speaks what they speak: OpenAI Responses (`…/responses`), OpenAI chat completions (`…/chat/completions`), Anthropic
-//! Messages (`…/messages`), Gemini (`…:generateContent`, `…:streamGenerateContent`), each as a stream or whole, and lists of
-//! models. It prints its port, which the kernel chose, and lives until its standard input ends.
+//! It serves OpenAI Responses (`…/responses`), OpenAI chat completions (`…/chat/completions`), Anthropic
+//! Messages (`…/messages`) and Gemini (`…:generateContent`, `…:streamGenerateContent`). It answers as a
+//! stream or whole, and serves lists of models. It prints its port, which the kernel chose, and lives until
+//! its standard input ends.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a fixture fails by panicking")]
 
@@ -21,8 +22,8 @@ use serde_json::{Value, json};
 /// |---|---|
 /// | `SAY text` | that text |
 /// | `SLOW n ms` | `n` pieces, `w0 w1 …`, so many milliseconds apart |
-/// | `TOOL command` | a call of the agent's own shell tool; its result is then said |
-/// | `RECALL` | all earlier lines of that sort in the conversation as the agent sent it |
+/// | `TOOL command` | a call of the agent's own shell tool; its result is then printed |
+/// | `RECALL` | all earlier orders in the conversation as the agent sent it |
 /// | `FAIL` | HTTP status 400 |
 fn main() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
@@ -86,7 +87,7 @@ fn serve(connection: &TcpStream) -> Result<()> {
     Ok(())
 }
 
-/// Writes a request down where `KENNEL_FAKE_MODEL_LOG` says, for whoever wonders what an agent sends.
+/// Appends a request to the file in `KENNEL_FAKE_MODEL_LOG`, to see what an agent sends.
 fn log(path: &str, asked: &Value) {
     let Some(file) = std::env::var_os("KENNEL_FAKE_MODEL_LOG") else { return };
     let mut file = std::fs::OpenOptions::new().create(true).append(true).open(file).unwrap();
@@ -149,7 +150,7 @@ enum Format {
     Gemini,
 }
 
-/// What is answered.
+/// An answer of the model.
 enum Reply {
     /// These pieces, so far apart.
     Say(Vec<String>, Duration),
@@ -178,7 +179,7 @@ fn text(content: &Value) -> String {
     }
 }
 
-/// What users and tools said in a request, in order.
+/// Returns the texts of users and the results of tools in a request, in order.
 fn conversation(format: Format, asked: &Value) -> Vec<Entry> {
     if matches!(format, Format::Gemini) {
         return gemini::conversation(asked);
@@ -206,29 +207,29 @@ fn conversation(format: Format, asked: &Value) -> Vec<Entry> {
     entries
 }
 
-/// The lines of a user's text that tell this server what to do.
+/// Returns the lines of a user's text that are orders to this server.
 fn orders(text: &str) -> impl DoubleEndedIterator<Item = &str> {
     // Agents add long texts of their own, as blocks of their own; none of their lines begins so.
     let known =
         |line: &&str| matches!(line.split(' ').next(), Some("SAY" | "SLOW" | "TOOL" | "RECALL" | "FAIL"));
-    // What kennel replays of a lost conversation has whoever said it before it.
+    // In a replayed conversation each line begins with its author.
     text.lines().map(|line| line.trim().trim_start_matches("User: ")).filter(known)
 }
 
 fn reply(format: Format, asked: &Value) -> Reply {
-    let said = |text: String| Reply::Say(vec![text], Duration::ZERO);
+    let printed = |text: String| Reply::Say(vec![text], Duration::ZERO);
     let tools = match format {
         Format::Gemini => gemini::tools(asked),
         _ => asked["tools"].as_array().cloned().unwrap_or_default(),
     };
     if tools.is_empty() {
-        return said("a title".into());
+        return printed("a title".into());
     }
     let entries = conversation(format, asked);
     let mut newest = None;
     for entry in entries.iter().rev() {
         match entry {
-            Entry::Tool(result) => return said(format!("the tool said: {result}")),
+            Entry::Tool(result) => return printed(format!("the tool said: {result}")),
             Entry::User(text) => newest = orders(text).next_back(),
         }
         if newest.is_some() {
@@ -237,13 +238,13 @@ fn reply(format: Format, asked: &Value) -> Reply {
     }
     let (order, rest) = newest.map(|line| line.split_once(' ').unwrap_or((line, ""))).unwrap_or_default();
     match order {
-        "SAY" => said(rest.into()),
+        "SAY" => printed(rest.into()),
         "SLOW" => {
             let mut numbers = rest.split(' ').filter_map(|word| word.parse().ok());
             let (count, apart) = (numbers.next().unwrap_or(100), numbers.next().unwrap_or(100));
             Reply::Say((0..count).map(|n| format!("w{n} ")).collect(), Duration::from_millis(apart))
         }
-        "TOOL" => call(&tools, rest).unwrap_or_else(|| said("there is no shell tool".into())),
+        "TOOL" => call(&tools, rest).unwrap_or_else(|| printed("there is no shell tool".into())),
         "RECALL" => {
             let texts = entries.iter().filter_map(|entry| match entry {
                 Entry::User(text) => Some(text),
@@ -251,10 +252,10 @@ fn reply(format: Format, asked: &Value) -> Reply {
             });
             let mut all: Vec<&str> = texts.flat_map(|text| orders(text)).collect();
             all.pop();
-            said(format!("remembered: [{}]", all.join("] [")))
+            printed(format!("remembered: [{}]", all.join("] [")))
         }
         "FAIL" => Reply::Fail,
-        _ => said("nothing was asked".into()),
+        _ => printed("nothing was asked".into()),
     }
 }
 
@@ -355,7 +356,7 @@ fn stream(mut connection: &TcpStream, format: Format, asked: &Value, reply: &Rep
     }
 }
 
-/// Sends the pieces of a reply that is said.
+/// Sends the pieces of a text reply.
 fn paced(reply: &Reply, mut send: impl FnMut(&str) -> Result<()>) -> Result<()> {
     let Reply::Say(pieces, apart) = reply else { return Ok(()) };
     for piece in pieces {

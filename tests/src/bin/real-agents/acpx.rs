@@ -2,7 +2,7 @@
 
 use std::process::{Child, Command, Stdio};
 
-use harness::daemon::{Said, finish};
+use harness::daemon::{CommandOutput, finish};
 use harness::history;
 use harness::real::{kennel, kill, lives, mentioning, until};
 use manager::protocol::Sandbox;
@@ -54,16 +54,16 @@ pub fn trial(agent: &Agent, installed: &Installed, model: &Model) {
     let doing = step("cancel");
     let prompt = acpx.slow(&session);
     acpx.ok(&["cancel"]);
-    let said = finish(prompt);
-    assert!(said.stdout.contains("\"stopReason\":\"cancelled\""), "{said:?}");
+    let output = finish(prompt);
+    assert!(output.stdout.contains("\"stopReason\":\"cancelled\""), "{output:?}");
     daemon.idle(&id);
     drop(doing);
 
     let doing = step("kill -9 of the worker mid-turn is a message, and the conversation is remembered");
     let prompt = acpx.slow(&session);
     kill(daemon.show(&id).pid.unwrap());
-    let said = finish(prompt);
-    assert!(said.stdout.contains("the agent crashed in this turn"), "{said:?}");
+    let output = finish(prompt);
+    assert!(output.stdout.contains("the agent crashed in this turn"), "{output:?}");
     assert!(acpx.ok(&["RECALL"]).contains("[SAY hello]"));
     drop(doing);
 
@@ -104,21 +104,21 @@ impl Acpx<'_> {
                 None => command.env_remove(name),
             };
         }
-        // The daemon is not to be told by its home, as acpx is.
+        // acpx finds its home by HOME; the daemon must not.
         let home = self.housed.work.join("acpx-home");
         std::fs::create_dir_all(&home).unwrap();
         command.env("HOME", home).env("PATH", self.installed.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
-    fn run(&self, words: &[&str]) -> Said {
+    fn run(&self, words: &[&str]) -> CommandOutput {
         finish(self.spawn(words))
     }
 
     fn ok(&self, words: &[&str]) -> String {
-        let said = self.run(words);
-        assert_eq!(said.code, Some(0), "acpx {words:?}: {said:#?}");
-        said.stdout
+        let output = self.run(words);
+        assert_eq!(output.code, Some(0), "acpx {words:?}: {output:#?}");
+        output.stdout
     }
 
     fn json(&self, words: &[&str]) -> serde_json::Value {
@@ -135,7 +135,7 @@ impl Acpx<'_> {
         child
     }
 
-    /// What it leaves running between commands, and its `kennel acp`.
+    /// Returns acpx's background processes, and its `kennel acp`.
     fn processes(&self) -> Vec<u32> {
         let home = self.housed.work.join("acpx-home").display().to_string();
         let daemon = self.housed.daemon.pid();

@@ -17,7 +17,7 @@ pub struct Agent {
     pub name: &'static str,
     /// The package that it comes in.
     pub package: &'static str,
-    /// What it does not do, and why.
+    /// The parts that the agent does not support, and why.
     pub lacks: &'static [(Part, &'static str)],
     known: &'static BuiltIn,
     more: &'static [&'static str],
@@ -25,16 +25,16 @@ pub struct Agent {
     prepare: fn(home: &Path, url: &str) -> Env,
 }
 
-/// What an agent may be unable to do. Each is asserted of the others.
+/// A part that an agent may not support. The trial asserts each of the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// Ask for a permission before a tool is used.
     Permissions,
-    /// Answer what it was told before it was killed.
+    /// Answer from the conversation before a kill.
     Memory,
     /// Load or resume the conversation itself, wherever it was killed. Otherwise kennel replays it.
     Loads,
-    /// Say that the model has failed.
+    /// Report that the model has failed.
     ModelErrors,
 }
 
@@ -61,7 +61,7 @@ pub struct Installed {
 type Prepare = fn(home: &Path, url: &str) -> Env;
 
 impl Installed {
-    /// All that are there: kennel's own profiles, as far as they are published where tests can have them.
+    /// Returns all agents: kennel's own profiles, as far as they are published where tests can install them.
     pub fn all(&self) -> Vec<Agent> {
         let prepared: &[(&str, Prepare)] = &[
             ("claude", homes::claude),
@@ -124,7 +124,8 @@ pub fn built_ins() -> impl Iterator<Item = serde_json::Value> {
     })
 }
 
-/// What was seen that an agent does not do, and why. A trial fails if the agent does it after all.
+/// Returns the parts that an agent was seen not to support, and why. A trial fails if the agent supports one
+/// after all.
 fn lacks(name: &str) -> &'static [(Part, &'static str)] {
     match name {
         "gemini" => &[(
@@ -190,7 +191,7 @@ impl Agent {
             "[agents.{name}]\nkind = \"acp\"\ncommand = {command:?}\nsandbox = {sandbox:?}\nsandbox_read = {read:?}\nenv = {{ {variables} }}\n"
         );
         std::fs::write(config.join("config.toml"), profile).unwrap();
-        // Nobody has logged in here before, and kennel's own profile says where the agent's state is.
+        // This home has no log-in, and kennel's own profile names the agent's state directory.
         daemon.set("HOME", &home.display().to_string());
         Housed { daemon, home, work }
     }
@@ -207,7 +208,8 @@ pub struct Housed {
 }
 
 impl Agent {
-    /// What its program needs beside itself: the Python that a virtual environment was made of, which may lie in a home.
+    /// Returns the paths that its program needs, such as the Python of a virtual environment, which may lie
+    /// in a home.
     fn reads(&self, installed: &Installed) -> Vec<String> {
         let made_of =
             std::fs::read_to_string(installed.directory.join("agents/pyvenv.cfg")).unwrap_or_default();
@@ -220,7 +222,7 @@ impl Agent {
 }
 
 impl Drop for Housed {
-    /// Shows what the agent said beside its protocol, if its trial failed.
+    /// Prints the agent's standard error if its trial failed.
     fn drop(&mut self) {
         if !std::thread::panicking() {
             return;

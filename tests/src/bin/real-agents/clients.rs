@@ -1,6 +1,8 @@
-//! The clients: editors made of the official SDKs, with `kennel acp` as their agent and a real agent behind it.
+//! The clients: editors made of the official SDKs, with `kennel acp` as their agent and a real agent behind
+//! it.
 //!
-//! The programs in `tests/real` only pass lines between us and the SDK: `{"do": …}` to them, and what they are told back.
+//! The programs in `tests/real` only pass lines between this harness and the SDK: `{"do": …}` to them, and
+//! the SDK's messages back.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -19,7 +21,7 @@ use crate::agents::{Agent, Housed, Installed};
 use crate::model::Model;
 use crate::session::Session;
 
-/// How long `kennel acp` may take to leave once its input has ended.
+/// The longest time for `kennel acp` to exit once its input has ended.
 const LEAVES: Duration = Duration::from_secs(2);
 
 /// A client that is installed.
@@ -50,46 +52,46 @@ pub fn trial(client: &Client, agent: &Agent, installed: &Installed, model: &Mode
 
     let doing = step("initialize, session/new");
     let mut editor = Editor::start(client, agent, &housed);
-    editor.tells(json!({ "do": "new", "cwd": housed.work }));
-    let id = editor.hears("session").as_str().unwrap().to_owned();
+    editor.send(json!({ "do": "new", "cwd": housed.work }));
+    let id = editor.wait_for("session").as_str().unwrap().to_owned();
     let session = Session::new(&housed, &id);
     assert_eq!(daemon.show(&id).agent, agent.name);
     drop(doing);
 
     let doing = step("prompt");
     editor.prompt(&id, "SAY hello");
-    assert_eq!(editor.hears("stopped"), "end_turn");
-    assert!(editor.said.ends_with("hello"), "{:?}", editor.said);
+    assert_eq!(editor.wait_for("stopped"), "end_turn");
+    assert!(editor.output.ends_with("hello"), "{:?}", editor.output);
     drop(doing);
 
     let doing = step("tool call with permission");
     editor.prompt(&id, "TOOL echo by-a-tool > tool-file");
-    editor.hears("question");
+    editor.wait_for("question");
     let file = housed.work.join("tool-file");
     assert!(!file.exists(), "the tool was used before it was allowed");
-    editor.tells(json!({ "do": "allow" }));
-    assert_eq!(editor.hears("stopped"), "end_turn");
+    editor.send(json!({ "do": "allow" }));
+    assert_eq!(editor.wait_for("stopped"), "end_turn");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "by-a-tool\n");
     drop(doing);
 
     let doing = step("cancel");
     editor.prompt(&id, "SLOW 2000 50");
-    editor.hears_text("w3");
-    editor.tells(json!({ "do": "cancel", "session": id }));
-    assert_eq!(editor.hears("stopped"), "cancelled");
+    editor.wait_for_text("w3");
+    editor.send(json!({ "do": "cancel", "session": id }));
+    assert_eq!(editor.wait_for("stopped"), "cancelled");
     drop(doing);
 
     let doing = step("kill -9 of the worker mid-turn is a message, and the conversation is remembered");
     editor.prompt(&id, "SLOW 2000 50");
-    editor.hears_text("w3");
+    editor.wait_for_text("w3");
     kill(daemon.show(&id).pid.unwrap());
-    assert_eq!(editor.hears("stopped"), "end_turn");
+    assert_eq!(editor.wait_for("stopped"), "end_turn");
     for part in ["> kennel: the agent crashed in this turn", "was restored to the level `"] {
-        assert!(editor.said.contains(part), "not told: {part:?}, but: {:?}", editor.said);
+        assert!(editor.output.contains(part), "not told: {part:?}, but: {:?}", editor.output);
     }
     editor.prompt(&id, "RECALL");
-    assert_eq!(editor.hears("stopped"), "end_turn");
-    assert!(editor.said.contains("[SAY hello]"), "{:?}", editor.said);
+    assert_eq!(editor.wait_for("stopped"), "end_turn");
+    assert!(editor.output.contains("[SAY hello]"), "{:?}", editor.output);
     drop(doing);
 
     let editor = survives_the_editor(client, agent, &housed, &id, editor);
@@ -116,18 +118,18 @@ fn survives_the_editor(
     let doing =
         Step::new(client.name, "kill -9 of `kennel acp` mid-turn, and session/load shows what was missed");
     editor.prompt(id, "SLOW 40 50");
-    editor.hears_text("w3");
+    editor.wait_for_text("w3");
     let worker = daemon.show(id).pid;
     kill(editor.pid);
-    editor.hears("left");
+    editor.wait_for("left");
     drop(editor);
     let text: String = (0..40).map(|n| format!("w{n} ")).collect();
     assert_eq!((daemon.show(id).status, daemon.show(id).pid), (Status::Running, worker), "the turn goes on");
     let mut editor = Editor::start(client, agent, housed);
     editor.load(id, housed);
-    editor.hears_text("w39");
+    editor.wait_for_text("w39");
     daemon.idle(id);
-    assert!(editor.said.ends_with(&text), "not {text:?} once at the end of {:?}", editor.said);
+    assert!(editor.output.ends_with(&text), "not {text:?} once at the end of {:?}", editor.output);
     let first = ["SAY hello", "TOOL echo by-a-tool > tool-file"];
     assert!(editor.users.iter().take(2).eq(&first), "not {first:?} at the beginning of {:?}", editor.users);
     assert_eq!(editor.users.last().unwrap(), "SLOW 40 50");
@@ -140,11 +142,11 @@ fn ends_with_its_input(client: &Client, agent: &Agent, housed: &Housed, id: &str
     let daemon = &housed.daemon;
     let doing = Step::new(client.name, "the end of its input ends `kennel acp` within 2 s, and nothing else");
     editor.prompt(id, "SLOW 80 50");
-    editor.hears_text("w3");
+    editor.wait_for_text("w3");
     let worker = daemon.show(id).pid;
     let ended = Instant::now();
     editor.stdin = None;
-    assert_eq!(editor.hears("left"), 0);
+    assert_eq!(editor.wait_for("left"), 0);
     let took = ended.elapsed();
     assert!(took < LEAVES, "it took {took:?}");
     drop(editor);
@@ -153,9 +155,9 @@ fn ends_with_its_input(client: &Client, agent: &Agent, housed: &Housed, id: &str
     let mut editor = Editor::start(client, agent, housed);
     editor.load(id, housed);
     let text: String = (0..80).map(|n| format!("w{n} ")).collect();
-    assert!(editor.said.ends_with(&text), "not {text:?} at the end of {:?}", editor.said);
+    assert!(editor.output.ends_with(&text), "not {text:?} at the end of {:?}", editor.output);
     editor.prompt(id, "SAY goodbye");
-    assert_eq!(editor.hears("stopped"), "end_turn");
+    assert_eq!(editor.wait_for("stopped"), "end_turn");
     drop(editor);
     drop(doing);
 }
@@ -167,9 +169,9 @@ struct Editor {
     lines: Receiver<Value>,
     /// Its `kennel acp`.
     pid: u32,
-    /// What the agent has said since the last prompt, or since it was loaded.
-    said: String,
-    /// What users have said, as it was told.
+    /// The agent's text since the last prompt, or since the load.
+    output: String,
+    /// The users' texts that the client received.
     users: Vec<String>,
 }
 
@@ -191,60 +193,62 @@ impl Editor {
         let stdout = BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || {
             for line in stdout.lines().map_while(Result::ok) {
-                let told = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
-                if sender.send(told).is_err() {
+                let received = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+                if sender.send(received).is_err() {
                     return;
                 }
             }
         });
         let stdin = child.stdin.take();
-        let mut editor = Self { child, stdin, lines, pid: 0, said: String::new(), users: Vec::new() };
-        editor.pid = editor.hears("pid").as_u64().and_then(|pid| pid.try_into().ok()).unwrap();
+        let mut editor = Self { child, stdin, lines, pid: 0, output: String::new(), users: Vec::new() };
+        editor.pid = editor.wait_for("pid").as_u64().and_then(|pid| pid.try_into().ok()).unwrap();
         editor
     }
 
-    fn tells(&mut self, order: Value) {
+    fn send(&mut self, order: Value) {
         writeln!(self.stdin.as_mut().unwrap(), "{order}").unwrap();
     }
 
     fn prompt(&mut self, session: &str, text: &str) {
-        self.said.clear();
-        self.tells(json!({ "do": "prompt", "session": session, "text": text }));
+        self.output.clear();
+        self.send(json!({ "do": "prompt", "session": session, "text": text }));
     }
 
     fn load(&mut self, session: &str, housed: &Housed) {
-        self.tells(json!({ "do": "load", "session": session, "cwd": housed.work }));
-        self.hears("loaded");
+        self.send(json!({ "do": "load", "session": session, "cwd": housed.work }));
+        self.wait_for("loaded");
     }
 
-    /// Reads one line, and keeps what it tells.
+    /// Reads one line, and keeps its content.
     fn read(&mut self, what: &str) -> Value {
-        let told = self.lines.recv_timeout(BOUND);
-        let told = told.unwrap_or_else(|error| panic!("{what}: {error}; said so far: {:?}", self.said));
-        let update = &told["update"];
+        let received = self.lines.recv_timeout(BOUND);
+        let received =
+            received.unwrap_or_else(|error| panic!("{what}: {error}; said so far: {:?}", self.output));
+        let update = &received["update"];
         let text = update["content"]["text"].as_str().unwrap_or_default();
         match update["sessionUpdate"].as_str() {
-            Some("agent_message_chunk") => self.said.push_str(text),
+            Some("agent_message_chunk") => self.output.push_str(text),
             Some("user_message_chunk") => self.users.push(text.trim().to_owned()),
             _ => {}
         }
-        told
+        received
     }
 
-    /// Reads until it is told this, and gives it. That something failed is told as an error, unless that is waited for.
-    fn hears(&mut self, what: &str) -> Value {
+    /// Reads until this message arrives, and returns it. Panics on an error message, unless the caller waits
+    /// for one.
+    fn wait_for(&mut self, what: &str) -> Value {
         loop {
-            let told = self.read(what);
-            if let Some(value) = told.get(what) {
+            let received = self.read(what);
+            if let Some(value) = received.get(what) {
                 return value.clone();
             }
-            assert!(told["error"].is_null() || what == "left", "{told} instead of `{what}`");
+            assert!(received["error"].is_null() || what == "left", "{received} instead of `{what}`");
         }
     }
 
-    /// Reads until the agent has said this.
-    fn hears_text(&mut self, text: &str) {
-        while !self.said.contains(text) {
+    /// Reads until the agent has sent this text.
+    fn wait_for_text(&mut self, text: &str) {
+        while !self.output.contains(text) {
             self.read(text);
         }
     }

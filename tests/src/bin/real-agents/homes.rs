@@ -1,4 +1,4 @@
-//! What each agent finds in its home, and in its environment: the model server, and no service of anybody else's.
+//! The home and the environment of each agent: the model server, and no other service.
 
 use std::path::Path;
 

@@ -1,8 +1,9 @@
-//! Real agents behind the shipped binaries, and real clients before `kennel acp`: parts that nobody here wrote.
+//! Real agents behind the shipped binaries, and real clients before `kennel acp`: software from outside this
+//! project.
 //!
-//! `tests/real/run` installs them and starts this. Everything runs offline, against `fake-model`, each agent with a daemon, a
-//! home and a directory of its own. A failure says which agent and which step; the table at the end is the one in
-//! `tests/results.md`.
+//! `tests/real/run` installs them and starts this. Everything runs offline, against `fake-model`, each agent
+//! with a daemon, a home and a directory of its own. A failure names the agent and the step. The table at the
+//! end is the one in `tests/results.md`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -48,7 +49,7 @@ struct Args {
     /// `workdir` and `strict`, and the two quickest without one
     #[arg(long, value_name = "SANDBOX", value_parser = sandbox)]
     sandbox: Vec<Sandbox>,
-    /// How many are tried at a time
+    /// The number of trials at a time
     #[arg(long, value_name = "N", default_value_t = 2)]
     jobs: usize,
     /// Start each agent, and each `kennel acp`, through this program, which is given the command line: for listening
@@ -64,7 +65,7 @@ fn sandbox(name: &str) -> Result<Sandbox, String> {
         .ok_or_else(|| format!("no sandbox is named {name}"))
 }
 
-/// What came of one.
+/// The result of a trial.
 enum Tried {
     Agent(Option<Option<trial::Life>>),
     Client(Option<()>),
@@ -174,7 +175,7 @@ fn at(all: &[Job], n: usize) -> Option<(usize, &Job)> {
     Some((n, all.get(n)?))
 }
 
-/// Runs one trial; a panic is its failure, and has been told.
+/// Runs one trial. A panic is its failure, and is already printed.
 fn catch<T: Send>(name: &str, trial: impl FnOnce() -> T + Send) -> Option<T> {
     let began = Instant::now();
     let result = std::thread::scope(|scope| scope.spawn(trial).join());
@@ -182,7 +183,7 @@ fn catch<T: Send>(name: &str, trial: impl FnOnce() -> T + Send) -> Option<T> {
     result.ok()
 }
 
-/// One step of a trial: told when it is done, and named when it fails.
+/// One step of a trial: printed when it is done, and named when it fails.
 struct Step {
     name: String,
     began: Instant,

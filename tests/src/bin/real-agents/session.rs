@@ -45,18 +45,18 @@ impl<'a> Session<'a> {
         Self { housed, id: id.to_owned() }
     }
 
-    /// What the markers below its manager share.
+    /// Returns the part that the markers below its manager share.
     pub fn uuid(&self) -> String {
         uuid(self.housed.daemon.idle(&self.id).pid.unwrap())
     }
 
-    /// All that happened in it.
+    /// Returns all events of the session.
     pub fn events(&self) -> Vec<Event> {
         let events = self.housed.daemon.events().into_iter();
         events.filter(|event| event.session.as_ref().is_some_and(|id| id.as_str() == self.id)).collect()
     }
 
-    /// Runs a prompt to its end, and gives what the agent said.
+    /// Runs a prompt to its end, and returns the agent's text.
     pub fn send(&self, text: &str) -> String {
         self.housed.daemon.ok(&["send", &self.id, text])
     }
@@ -75,7 +75,7 @@ impl<'a> Session<'a> {
         self.events().into_iter().filter_map(accepted).next_back().expect("a prompt")
     }
 
-    /// What the agent has said in a prompt's turn.
+    /// Returns the agent's text in a prompt's turn.
     pub fn printed(&self, prompt: PromptId) -> String {
         let events = self.events();
         let chunks = events.iter().filter_map(|event| match &event.kind {
@@ -89,7 +89,7 @@ impl<'a> Session<'a> {
         chunks.collect()
     }
 
-    /// Waits until the agent has said this in a prompt's turn.
+    /// Waits until the agent has sent this text in a prompt's turn.
     pub fn until_printed(&self, prompt: PromptId, text: &str) {
         slowly(&format!("{text:?} in the turn"), || {
             let ended = self.ended(prompt);
@@ -114,9 +114,9 @@ impl<'a> Session<'a> {
         let found = slowly("what was allowed", || {
             for question in self.open() {
                 // It may have ended meanwhile; then the next look shows it.
-                let said =
+                let output =
                     self.housed.daemon.run(&["permissions", "allow", &question.permission_id.to_string()]);
-                allowed += usize::from(said.code == Some(0));
+                allowed += usize::from(output.code == Some(0));
             }
             look()
         });
@@ -143,8 +143,8 @@ impl<'a> Session<'a> {
         slowly("the end of the turn", || self.ended(prompt))
     }
 
-    /// Waits until the session is back after its `nth` crash, which must have interrupted the prompt; gives the level
-    /// that was told.
+    /// Waits until the session is back after its `nth` crash, which must have interrupted the prompt. Returns
+    /// the restore level of the event.
     pub fn restored(&self, prompt: PromptId, nth: usize) -> Restore {
         let end = self.end_of(prompt);
         assert!(matches!(end, EventKind::TurnInterrupted { .. }), "{end:?}");

@@ -10,8 +10,8 @@ pub fn of(lives: &[(&Agent, Option<&Life>)]) -> String {
     lives.iter().fold(head.to_owned(), |table, (agent, life)| table + &line(agent, *life))
 }
 
-/// What `tests/results.md` says otherwise of these agents: only times and memory may differ from run to run, and what the level of
-/// an agent is that does not always load.
+/// Returns the rows of `tests/results.md` that differ for these agents. Only times and memory may differ from
+/// run to run, and the level of an agent that does not always load.
 pub fn stale(lives: &[(&Agent, Option<&Life>)], results: &str) -> Vec<String> {
     let written = |agent: &Agent, life: &Life| {
         let (first, last) = (first_cells(agent, life), format!("| {} |", lacks(agent)));
@@ -23,7 +23,7 @@ pub fn stale(lives: &[(&Agent, Option<&Life>)], results: &str) -> Vec<String> {
 
 /// The cells of a line that are the same in each run.
 fn first_cells(agent: &Agent, life: &Life) -> String {
-    let offers: Vec<&str> = [(life.said.resume, "resume"), (life.said.load, "load")]
+    let offers: Vec<&str> = [(life.details.resume, "resume"), (life.details.load, "load")]
         .into_iter()
         .filter_map(|(offered, name)| offered.then_some(name))
         .collect();
@@ -31,7 +31,7 @@ fn first_cells(agent: &Agent, life: &Life) -> String {
         "| {} (`{}`) | {} | {} |",
         agent.name,
         agent.package,
-        life.said.version.as_deref().unwrap_or("not said"),
+        life.details.version.as_deref().unwrap_or("not said"),
         if offers.is_empty() { "–".to_owned() } else { offers.join(", ") },
     )
 }

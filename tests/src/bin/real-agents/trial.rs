@@ -1,4 +1,4 @@
-//! What each agent is put through.
+//! The trial of each agent.
 
 use std::time::Duration;
 
@@ -14,15 +14,15 @@ use crate::agents::{Agent, Housed, Installed, Part};
 use crate::model::Model;
 use crate::session::{Session, assert_dead, slowly};
 
-/// What an agent did behind walls that leave it its model.
+/// The record of an agent's trial in a sandbox that leaves it its model.
 pub struct Life {
-    /// What it says of itself.
-    pub said: AgentDetails,
+    /// The agent's report of itself.
+    pub details: AgentDetails,
     /// From its first process to its being ready.
     pub start: Duration,
-    /// How many permissions it asked for.
+    /// The number of permissions that it requested.
     pub asked: usize,
-    /// The level told after the agent was killed.
+    /// The restore level after the agent was killed.
     pub after_agent: Restore,
     /// After the worker was.
     pub after_worker: Restore,
@@ -48,7 +48,7 @@ pub fn life(agent: &Agent, installed: &Installed, model: &Model, sandbox: Sandbo
     let mut trial = Trial::start(agent, &housed, sandbox);
     let uuid = trial.session.uuid();
     let start = start_time(&housed.daemon.events());
-    let said = housed.daemon.show(&trial.session.id).agent_details.unwrap();
+    let details = housed.daemon.show(&trial.session.id).agent_details.unwrap();
     trial.prompt_and_tool();
     trial.abort();
     let after_agent = trial.agent_dies();
@@ -61,7 +61,7 @@ pub fn life(agent: &Agent, installed: &Installed, model: &Model, sandbox: Sandbo
     trial.hibernates();
     let asked = trial.asked;
     trial.end(&uuid);
-    Life { said, start, asked, after_agent, after_worker, after_both, worker_kib }
+    Life { details, start, asked, after_agent, after_worker, after_both, worker_kib }
 }
 
 /// The life of an agent that has no network, and so no model: it starts, fails each prompt, dies, comes back, and leaves nothing.
@@ -105,9 +105,9 @@ impl<'a> Trial<'a> {
         let asked = self.session.allow_until_end(prompt);
         assert_eq!(asked == 0, self.agent.lacks(Part::Permissions).is_some(), "it asked {asked} times");
         self.asked += asked;
-        let said = self.session.printed(prompt);
-        assert_eq!(std::fs::read_to_string(&file).ok().as_deref(), Some("by-a-tool\n"), "{said}");
-        assert_said(&said, "the tool said:");
+        let output = self.session.printed(prompt);
+        assert_eq!(std::fs::read_to_string(&file).ok().as_deref(), Some("by-a-tool\n"), "{output}");
+        assert_said(&output, "the tool said:");
     }
 
     fn abort(&mut self) {
@@ -121,7 +121,7 @@ impl<'a> Trial<'a> {
         assert_said(&self.session.send("SAY two"), "two");
     }
 
-    /// A turn that has begun to say so many words.
+    /// Starts a turn, and waits for so many words of it.
     fn begin_slow(&self, words: usize) -> PromptId {
         let prompt = self.session.begin(&format!("SLOW {words} 50"));
         self.session.until_printed(prompt, "w3");
@@ -145,7 +145,7 @@ impl<'a> Trial<'a> {
         self.crashes += 1;
         let level = self.session.restored(prompt, self.crashes);
         let itself = matches!(level, Restore::Resumed | Restore::Loaded);
-        // That it loads after all is no fault: it depends on the clock.
+        // A load where none is expected is no fault: it depends on the clock.
         assert!(itself || self.agent.lacks(Part::Loads).is_some(), "it was {level}");
         level
     }
@@ -215,8 +215,8 @@ impl<'a> Trial<'a> {
         let about = |event: &&Event| serde_json::to_string(event).unwrap().contains("told to fail");
         let events = self.session.events();
         match (self.agent.lacks(Part::ModelErrors), events.iter().any(|event| about(&event))) {
-            (None, told) => assert!(told, "nobody was told: {:#?}", events),
-            (Some(_), told) => assert!(!told, "it says so after all"),
+            (None, received) => assert!(received, "nobody was told: {:#?}", events),
+            (Some(_), received) => assert!(!received, "it says so after all"),
         }
         assert_said(&self.session.send("SAY three"), "three");
     }
@@ -263,8 +263,8 @@ impl<'a> Trial<'a> {
         self.housed.daemon.run(&["abort", &self.session.id]);
         self.session.end_of(prompt);
         self.housed.daemon.idle(&self.session.id);
-        let said = self.session.printed(prompt);
-        assert!(said.trim() != "something", "there is a network: {said}");
+        let output = self.session.printed(prompt);
+        assert!(output.trim() != "something", "there is a network: {output}");
     }
 
     /// Daemon and worker die at once, and with them the agent.

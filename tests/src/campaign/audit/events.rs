@@ -1,4 +1,4 @@
-//! The journal's events, as the history checker and the timers hear them.
+//! Passes the journal's events to the history checker and the timers.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use protocol::event::{Event, EventKind};
 
 use super::Audit;
 
-/// How late a restart may be, in milliseconds, on a machine under load.
+/// The longest delay of a restart, in milliseconds, on a machine under load.
 const LATE_MS: u64 = 20_000;
 
-/// Wall clocks are cut to milliseconds.
+/// The rounding of wall clocks, in milliseconds.
 const CUT_MS: u64 = 2;
 
 impl<'a> Audit<'a> {
@@ -27,7 +27,7 @@ impl<'a> Audit<'a> {
             if event.id <= self.journal.last().map_or(0, |last| last.id) {
                 self.leftovers.events_doubled += 1;
             }
-            self.tell_event(&event, &removed);
+            self.record_event(&event, &removed);
             if let (EventKind::SessionCreated { parent, .. }, Some(id)) = (&event.kind, &event.session) {
                 let plan = self.campaign.plans.iter().find(|plan| plan.id == *parent.as_ref().unwrap_or(id));
                 if let Some((intensity, period)) = plan.map(|plan| plan.policy()) {
@@ -58,8 +58,8 @@ impl<'a> Audit<'a> {
         }
     }
 
-    /// Tells the history of an event. Of sessions that were `removed` a part may be missing.
-    pub(crate) fn tell_event(&mut self, event: &Arc<Event>, removed: &BTreeSet<SessionId>) {
+    /// Passes an event to the history. The events of sessions in `removed` may be incomplete.
+    pub(crate) fn record_event(&mut self, event: &Arc<Event>, removed: &BTreeSet<SessionId>) {
         let of_removed = |id: &SessionId| removed.contains(id);
         let gone =
             event.session.as_ref().is_some_and(of_removed) || child(&event.kind).is_some_and(of_removed);
@@ -72,7 +72,8 @@ impl<'a> Audit<'a> {
     }
 }
 
-/// The sessions that are removed in these events. Whoever reads them only after the removal does not see all of what they did.
+/// Returns the sessions that these events remove. A reader that comes after the removal does not see all of
+/// their events.
 pub(crate) fn removed_in(events: &[Arc<Event>]) -> BTreeSet<SessionId> {
     let removals = events.iter().filter(|event| matches!(event.kind, EventKind::SessionDeleted {}));
     removals.filter_map(|event| event.session.clone()).collect()
@@ -88,13 +89,14 @@ pub(crate) fn child(kind: &EventKind) -> Option<&SessionId> {
     }
 }
 
-/// Restarts by hand: who, and from when to when it was asked for, in Unix milliseconds. Somewhere between question
-/// and answer the record of deaths is cleared; when in it is not said. A question is asked again when the daemon dies
-/// over it, so that the session may use up a budget before that moment and another after it.
+/// Restarts by hand: the session, and the request's beginning and end in Unix milliseconds. The record of
+/// deaths is cleared somewhere between; the exact moment is not recorded. A request is repeated when the
+/// daemon dies over it. So a session may use one budget before that moment and another after it.
 struct ByHand(Vec<(SessionId, u64, u64)>);
 
 impl ByHand {
-    /// Whose record may have been cleared between an event at this time and the one before.
+    /// Returns the sessions whose record may have been cleared between an event at this time and the one
+    /// before.
     fn before(&mut self, at: u64) -> BTreeSet<SessionId> {
         let begun = self.0.iter().filter(|(_, begun, _)| *begun <= at + CUT_MS);
         let cleared = begun.map(|(id, ..)| id.clone()).collect();
@@ -111,8 +113,7 @@ pub(crate) struct Timers {
 }
 
 impl Timers {
-    /// `asked` are the restarts that somebody asked for, by the clock of the events: whoever does so does not
-    /// want to wait.
+    /// Checks one event. `asked` are the restarts by hand, by the clock of the events: these must not wait.
     fn event(&mut self, event: &Event, asked: &[(SessionId, u64, u64)]) -> Option<String> {
         let at = event.at.0;
         match (&event.kind, &event.session) {
@@ -134,7 +135,7 @@ impl Timers {
                 }
             }
             (_, Some(id)) => {
-                // Whatever else happens to it meanwhile (stopped, started by hand) ends the wait.
+                // Any other change of the session (stopped, started by hand) ends the wait.
                 if matches!(event.kind, EventKind::SessionStopped { .. } | EventKind::SessionFailed { .. }) {
                     self.due.remove(id);
                 }

@@ -1,4 +1,5 @@
-//! The quiet moment: nothing is struck, nobody asks, and everything must be as if nothing had happened.
+//! The quiet moment: no fault strikes, no client sends a request, and everything must be as if nothing had
+//! happened.
 
 mod events;
 mod processes;
@@ -21,19 +22,19 @@ use crate::real;
 use events::{Timers, removed_in};
 use processes::described;
 
-/// What is checked, and against what.
+/// The check, and the data to check against.
 pub struct Audit<'a> {
     campaign: &'a Campaign,
     history: History,
     /// Subscribers but for the recorder.
     names: Vec<(String, Option<SessionId>)>,
-    /// What the markers of this state directory begin with.
+    /// The prefix of this state directory's markers.
     pub uuid: String,
     round: usize,
     /// Descriptors of an idle manager, less those of its workers.
     manager_descriptors: Option<usize>,
     worker_descriptors: BTreeMap<bool, usize>,
-    /// All that was recorded, in order.
+    /// All recorded events, in order.
     journal: Vec<Arc<Event>>,
     timers: Timers,
     prompts: Prompts,
@@ -63,7 +64,7 @@ impl<'a> Audit<'a> {
         self.history.violations().is_empty()
     }
 
-    /// How many storms there were.
+    /// Returns the number of storms.
     pub fn storms(&self) -> usize {
         self.round
     }
@@ -80,7 +81,7 @@ impl<'a> Audit<'a> {
         }
         self.rest().await;
         self.processes(false).await;
-        // What is recorded from here on (somebody falls asleep) not everybody needs to have seen.
+        // Events from here on (a hibernation, say) may not have reached every subscriber yet.
         let head = look::<ManagerInfo>(&self.campaign.client, "/v1/manager").await;
         let head = head.map_or(0, |info| info.last_event_id);
         self.everybody_catches_up().await;
@@ -133,8 +134,8 @@ impl<'a> Audit<'a> {
         }
     }
 
-    /// The last look, when nobody asks or reads any more: what the journal says from its beginning, what each prompt
-    /// has done, and what is left when the daemon has gone.
+    /// Runs the last check, after clients and subscribers have left. Reads the journal from its beginning,
+    /// the effects of each prompt, and the processes and files left when the daemon has gone.
     pub async fn end(&mut self) {
         self.rest().await;
         self.tell_history();
@@ -150,7 +151,7 @@ impl<'a> Audit<'a> {
         let mut gone: HashMap<SessionId, Option<EventId>> = HashMap::new();
         let shown: BTreeMap<EventId, Arc<Event>> =
             self.journal.iter().map(|event| (event.id, event.clone())).collect();
-        // What a removed session did before may be there, from memory, or not.
+        // Events of a removed session may still come from memory, or not.
         let mut expected = BTreeMap::new();
         for event in &self.journal {
             let removed =
@@ -172,13 +173,13 @@ impl<'a> Audit<'a> {
             let what = format!("event {id} was shown and is on record no more: {event:?}");
             self.wrong(what);
         }
-        // What came after the recorder had hung up, and others may have been shown.
+        // Events from after the recorder's end, which other subscribers may have received.
         let last = self.last();
         let rest = kept.into_iter().skip_while(|(id, _)| *id <= last);
         let rest: Vec<Arc<Event>> = rest.map(|(_, event)| Arc::new(event)).collect();
         let removed = removed_in(&rest);
         for event in rest {
-            self.tell_event(&event, &removed);
+            self.record_event(&event, &removed);
             self.journal.push(event);
         }
         self.count_runs();
@@ -272,7 +273,7 @@ impl<'a> Audit<'a> {
         }
     }
 
-    /// What came of all of it.
+    /// Returns the campaign's report.
     pub fn report(mut self, took: Duration, reached: BTreeMap<String, u64>) -> Report {
         self.tell_history();
         let violations = self.history.violations();

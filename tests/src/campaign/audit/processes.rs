@@ -48,10 +48,12 @@ impl<'a> Audit<'a> {
             };
             self.uuid = uuid.to_owned();
         }
-        // Workers that it has taken over from the manager before are children of whoever takes in orphans: here.
+        // Workers that the manager has adopted are children of the process that takes in orphans: this one.
         let (adopted, orphans): (Vec<u32>, Vec<u32>) =
             self.campaign.host.orphans().into_iter().partition(|pid| pids.contains(pid));
-        let children: BTreeSet<u32> = children(manager).into_iter().chain(adopted).collect();
+        let (spares, children): (Vec<u32>, Vec<u32>) =
+            children(manager).into_iter().partition(|pid| real::is_spare(*pid));
+        let children: BTreeSet<u32> = children.into_iter().chain(adopted).collect();
         if children != pids {
             self.leftovers.zombies = children.iter().filter(|pid| !real::lives(**pid)).count();
             return Some(format!("the manager's children are {children:?} and its table says {workers:?}"));
@@ -68,7 +70,7 @@ impl<'a> Audit<'a> {
         if !descriptors_too {
             return None;
         }
-        self.look_at_descriptors(manager, &sessions, &workers, &agents).await
+        self.look_at_descriptors(manager, &sessions, (&workers, spares.len()), &agents).await
     }
 
     /// Compares the processes that carry this daemon's marker with the known workers and agents.
@@ -79,8 +81,8 @@ impl<'a> Audit<'a> {
         orphans: &[u32],
     ) -> Option<String> {
         let marked: BTreeSet<u32> = real::marked(&self.uuid).into_iter().collect();
-        // An agent that lives between prompts has no children of its own. Between its worker and it are those that keep its
-        // namespace, if it has one, and nobody else.
+        // An agent that stays between prompts has no children of its own. Between its worker and it are only
+        // the processes of its namespace, if it has one.
         let mut known = workers.keys().copied().collect::<BTreeSet<u32>>();
         for (&agent, &worker) in agents {
             let path = real::path_to(agent, worker);
@@ -100,7 +102,7 @@ impl<'a> Audit<'a> {
     async fn look_at_lookups(&self, workers: &BTreeMap<u32, SessionId>) -> Option<String> {
         for (pid, id) in workers {
             let marker = real::marker_of(*pid).unwrap_or_default();
-            if !marker.starts_with(&format!("{}/{id}/", self.uuid)) {
+            if !marker.starts_with(&self.uuid) || real::session_of(*pid).as_ref() != Some(id) {
                 return Some(format!("{id} has the process {pid}, which says that it is {marker}"));
             }
             match look::<serde_json::Value>(&self.campaign.client, &format!("/v1/lookup?pid={pid}")).await {
@@ -116,17 +118,18 @@ impl<'a> Audit<'a> {
         &mut self,
         manager: u32,
         sessions: &[SessionInfo],
-        workers: &BTreeMap<u32, SessionId>,
+        (workers, spares): (&BTreeMap<u32, SessionId>, usize),
         agents: &BTreeMap<u32, u32>,
     ) -> Option<String> {
-        // A client's connection is one too: asked by nobody else, and this one's last is gone in a moment.
+        // A client's connection counts, too: no other client asks now, and this one's last connection is
+        // about to close.
         let all = opened(manager);
         let journal: usize =
             all.iter().filter(|(name, _)| name.contains("/journal.db")).map(|(_, count)| count).sum();
         if journal > JOURNAL {
             return Some(format!("the manager has the journal open {journal} times"));
         }
-        let open = descriptors(manager)?.checked_sub(workers.len() * PER_WORKER + journal)?;
+        let open = descriptors(manager)?.checked_sub((workers.len() + spares) * PER_WORKER + journal)?;
         // Somebody may be falling asleep, and has fewer than the table says.
         let settled = sessions.iter().all(at_rest) && table(sessions) == table(&self.sessions().await);
         if !settled {
@@ -151,7 +154,7 @@ impl<'a> Audit<'a> {
     }
 }
 
-/// What a process has open: names without their numbers, and how many of each.
+/// Returns a process's open files: names without their numbers, and how many of each.
 fn opened(pid: u32) -> BTreeMap<String, usize> {
     let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     let targets = entries.filter_map(|entry| std::fs::read_link(entry.path()).ok());
@@ -165,7 +168,7 @@ fn opened(pid: u32) -> BTreeMap<String, usize> {
     counts
 }
 
-/// What these processes are, for a person.
+/// Describes these processes for a person.
 pub(crate) fn described<'a>(pids: impl Iterator<Item = &'a u32>) -> Vec<String> {
     let command = |pid: &u32| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

@@ -15,7 +15,7 @@ macro_rules! faults {
                 match self { $(Fault::$variant => $name),+ }
             }
 
-            /// How often it is chosen, against the others.
+            /// Returns the fault's share among all faults.
             pub fn weight(self) -> u64 {
                 match self { $(Fault::$variant => $weight),+ }
             }
@@ -85,7 +85,7 @@ faults! {
 }
 
 impl Fault {
-    /// Whether the manager may die of it.
+    /// Returns true if the manager may die of it.
     pub fn strikes_manager(self) -> bool {
         matches!(
             self,
@@ -99,7 +99,7 @@ impl Fault {
         )
     }
 
-    /// Whether a process dies of it at once.
+    /// Returns true if a process dies of it at once.
     pub fn kills(self) -> bool {
         !matches!(
             self,
@@ -114,10 +114,13 @@ impl Fault {
     }
 }
 
-/// Where a process may be told to die ([`protocol::failpoint`]), but for the names of events and effects.
+/// The points at which a process may die ([`protocol::failpoint`]), apart from the names of events and
+/// effects.
 pub const POINTS: &[&str] = &[
     "daemon.locked",
     "daemon.swept",
+    "spare.spawned",
+    "spare.taken",
     "daemon.listening",
     "after.answer",
     "dead.undrained",

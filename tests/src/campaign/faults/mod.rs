@@ -1,4 +1,4 @@
-//! What can be done to the processes of a campaign.
+//! Faults that can strike the processes of a campaign.
 
 mod kinds;
 
@@ -15,7 +15,7 @@ use super::herd::{Held, Herd, is_stopped};
 use super::host::{Host, below, children, descriptors};
 use crate::rng::Rng;
 
-/// How long a worker may be stopped until it is killed, if nobody else does that.
+/// The time for which a worker may stay stopped before it is killed.
 const FROZEN: Duration = Duration::from_secs(6);
 
 /// Something to be undone.
@@ -44,7 +44,7 @@ pub struct Faults<'a> {
     disk: Option<u64>,
 }
 
-/// What came of a fault.
+/// The result of a fault.
 pub enum Struck {
     /// Nothing was there to be struck.
     Nothing,
@@ -200,7 +200,7 @@ impl<'a> Faults<'a> {
     }
 
     fn babble(&mut self, worker: Held, which: &str) -> Option<Vec<u32>> {
-        // A length that no frame has, so that whoever reads it knows at once.
+        // No frame has this length, so its reader notices at once.
         let mut bytes = vec![0xff; 4];
         bytes.extend((0..self.rng.below(200)).map(|_| self.rng.below(256) as u8));
         self.write(&worker, which, &bytes)?;
@@ -221,11 +221,11 @@ impl<'a> Faults<'a> {
 
     fn limit(&mut self, resource: &'static str) -> Option<Vec<u32>> {
         let manager = self.host.daemon()?;
-        // What is low already would be put back too early.
+        // A limit that is low already would be raised too early.
         if self.later.iter().any(|(_, later)| matches!(later, Later::Limit(..))) {
             return None;
         }
-        // One that is just starting says that it cannot, and leaves.
+        // A daemon that is just starting reports that it cannot, and exits.
         children(manager).first()?;
         let low = if resource == "nofile" { descriptors(manager)? as u64 + 1 } else { 0 };
         if !self.host.limit(manager, resource, Some(low)) {
@@ -311,12 +311,12 @@ impl<'a> Faults<'a> {
         deaths + self.thaw(everything)
     }
 
-    /// How often each point was reached.
+    /// Returns how often each point was reached.
     pub fn reached(&self) -> &BTreeMap<String, u64> {
         &self.points
     }
 
-    /// The points that nobody has reached.
+    /// Returns the points that no process has reached.
     pub fn missed(&self) -> Vec<String> {
         self.points.iter().filter(|(_, times)| **times == 0).map(|(name, _)| name.clone()).collect()
     }

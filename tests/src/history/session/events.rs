@@ -173,7 +173,7 @@ impl SessionView {
         }
     }
 
-    /// What the agent reports in a turn.
+    /// Checks the agent's reports in a turn.
     pub(super) fn work(&mut self, event: &Event, found: &mut Vec<String>) {
         use EventKind::*;
         let incarnation = event.incarnation;
@@ -265,7 +265,7 @@ impl SessionView {
                 if client_id.is_some() && *client_id != self.driver {
                     found.push(format!("{call_id} is for {client_id:?}, and {:?} drives", self.driver));
                 }
-                // Whoever drives can ask its user.
+                // Any driver can ask its user.
                 let of = client_id.filter(|_| method != "elicitation/create");
                 self.calls.insert(*call_id, Call { prompt: *prompt_id, of, ended: false });
             }

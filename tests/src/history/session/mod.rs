@@ -23,13 +23,13 @@ pub(in crate::history) enum Place {
 struct Turn {
     prompt: PromptId,
     number: Option<u64>,
-    /// What was told of its tool calls, in the order of the events: a power cut can take the newest back.
+    /// Reports of its tool calls, in the order of the events: a power cut can take the newest back.
     tools: Vec<(EventId, String, Tool)>,
-    /// What was told of its agent's silence, likewise.
+    /// Reports of its agent's silence, likewise.
     stalls: Vec<(EventId, StallStep)>,
 }
 
-/// What an event says of a tool call.
+/// An event's report of a tool call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Tool {
     Open,
@@ -38,7 +38,7 @@ enum Tool {
 }
 
 impl Turn {
-    /// What was last told of this tool call.
+    /// Returns the last report of this tool call.
     fn tool(&self, id: &str) -> Option<Tool> {
         self.tools.iter().rev().find(|(_, tool, _)| tool == id).map(|(.., stands)| *stands)
     }
@@ -64,21 +64,21 @@ struct Permission {
 
 #[derive(Debug, Default)]
 pub(in crate::history) struct SessionView {
-    /// The incarnation that was started and whose end has not been told.
+    /// The incarnation that was started and whose end is not on record.
     live: Option<Incarnation>,
     /// The last incarnation that was started.
     started: Incarnation,
-    /// The last incarnation whose exit was told.
+    /// The last incarnation whose exit is on record.
     exited: Incarnation,
-    /// What was last told of its process.
+    /// The last reported state of its process.
     stands: Stands,
     turn: Option<Turn>,
     turns: u64,
     pub(in crate::history) prompts: BTreeMap<PromptId, Place>,
     permissions: BTreeMap<PermissionId, Permission>,
-    /// What clients are to do, each with the prompt of its turn.
+    /// Open calls, each with the prompt of its turn.
     calls: BTreeMap<CallId, Call>,
-    /// Who is attached, and who of them drives.
+    /// Attached clients, and the driver among them.
     clients: BTreeSet<EventId>,
     driver: Option<EventId>,
     /// Restarts that count against the intensity, by the clock of the events.
@@ -87,11 +87,11 @@ pub(in crate::history) struct SessionView {
     pub(in crate::history) token: Option<String>,
     /// Settings that were answered.
     settings: BTreeSet<u64>,
-    /// Its own task as a sub-agent: whether its end was told.
+    /// Its own task as a sub-agent: true once its end is on record.
     pub(in crate::history) task: Option<bool>,
 }
 
-/// What was last told of a session's process.
+/// The last reported state of a session's process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::history) enum Stands {
     #[default]
@@ -153,7 +153,7 @@ impl SessionView {
         }
     }
 
-    /// The event came from a process: one that was started and whose end was not told.
+    /// Checks that the event came from a process that was started and whose end is not on record.
     fn spoken_by(&self, incarnation: Incarnation, found: &mut Vec<String>) {
         if self.live != Some(incarnation) {
             found.push(format!("incarnation {incarnation} speaks, and {:?} lives", self.live));
@@ -183,7 +183,7 @@ impl SessionView {
         Some(asked)
     }
 
-    /// What one client was asked does not wait while another drives.
+    /// Checks that a call to one client does not wait while another drives.
     fn calls_are_the_drivers(&self, found: &mut Vec<String>) {
         let left = |call: &Call| !call.ended && call.of.is_some() && call.of != self.driver;
         if let Some((id, call)) = self.calls.iter().find(|(_, call)| left(call)) {
@@ -210,9 +210,9 @@ impl SessionView {
             found.push(format!("{id} is still open"));
         }
         let Some(turn) = &self.turn else { return };
-        let told = turn.tools.iter().filter(|(.., stands)| *stands == Tool::Interrupted).count();
-        // Of more than these nothing is told.
-        if told < limits::TOOL_CALLS
+        let received = turn.tools.iter().filter(|(.., stands)| *stands == Tool::Interrupted).count();
+        // Tool calls beyond this number are not reported.
+        if received < limits::TOOL_CALLS
             && let Some((_, id, _)) = turn.tools.iter().find(|(_, id, _)| turn.tool(id) == Some(Tool::Open))
         {
             found.push(format!("tool call {id} is open, and not said to be interrupted"));
@@ -232,9 +232,9 @@ impl SessionView {
         }
         match &event.kind {
             EventKind::CallRequested { call_id, .. } => drop(self.calls.remove(call_id)),
-            // Its spool may say again that it is ready.
+            // Its spool may repeat that it is ready.
             EventKind::SessionRestarted { .. } => self.stands = Stands::Restarting,
-            // It waits again, until its turn is said to be cut off.
+            // It waits again, until its turn is reported as cut off.
             EventKind::CallAnswered { call_id } => {
                 if let Some(call) = self.calls.get_mut(call_id) {
                     call.ended = false;
@@ -261,7 +261,7 @@ impl SessionView {
                 found.push(format!("incarnation {live} lives, and not {incarnation}"))
             }
             Some(_) => self.exited = incarnation,
-            // Stopped in the moment of its spawn, it was never told as started; but its end is told once.
+            // A session stopped in the moment of its spawn has no start on record, but one end.
             None if exit.is_some() => {
                 if incarnation <= self.exited {
                     found.push(format!("the end of incarnation {incarnation} was told before"));
@@ -290,7 +290,7 @@ impl SessionView {
     fn count_restart(&mut self, at: u64, reason: &str, found: &mut Vec<String>) {
         let free = reason == Cause::ManagerLost.to_string()
             || [REQUESTED, OUTDATED].contains(&reason)
-            // A start that ran no program is no death; told apart by the text alone.
+            // A start that ran no program is no death; only the text tells them apart.
             || reason.starts_with("worker could not be started")
             || reason.starts_with(MISSING);
         let Some((intensity, period_ms)) = self.intensity.filter(|_| !free) else {
@@ -307,12 +307,12 @@ impl SessionView {
     }
 }
 
-/// Whether an agent says here that a tool call has ended.
+/// Returns true if the agent reports here that a tool call has ended.
 fn says_ended(payload: &Value) -> bool {
     matches!(payload["status"].as_str(), Some("completed" | "failed"))
 }
 
-/// What a worker of the simulation says of a program that may come back.
+/// The text of the simulation's workers about a program that may come back.
 pub const MISSING: &str = "its program is missing";
 /// The reason of a restart that somebody asked for.
 const REQUESTED: &str = "restarted by request";

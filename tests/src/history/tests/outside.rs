@@ -11,14 +11,14 @@ fn a_sub_agents_end_that_is_told_twice_or_never_is_found() {
     story.created().tell_of(Some(child()), 1, created());
     let started = EventKind::SubagentStarted { child: child(), task: String::new(), model: None };
     let ended = EventKind::SubagentCompleted { child: child(), outcome: Outcome::Completed };
-    story.tell(1, started.clone()).tell(1, ended).is_fine();
+    story.add(1, started.clone()).add(1, ended).is_fine();
     story
-        .tell(1, EventKind::SubagentLost { child: child(), reason: String::new() })
+        .add(1, EventKind::SubagentLost { child: child(), reason: String::new() })
         .is_wrong("was told before");
 
     let mut story = Story::default();
     story.created().tell_of(Some(child()), 1, created());
-    story.tell(1, started).tell_of(Some(child()), 1, EventKind::SessionDeleted {});
+    story.add(1, started).tell_of(Some(child()), 1, EventKind::SessionDeleted {});
     story.is_wrong("the end of its task was not told");
 }
 

@@ -25,7 +25,7 @@ fn a_word_after_the_exit_is_found() {
     let mut story = Story::default();
     story.created().started(1).restarting(1).is_fine();
     let ready = EventKind::SessionReady { pid: 100, agent_pid: None, restore: Restore::Fresh };
-    story.tell(1, ready).is_wrong("incarnation 1 speaks, and None lives");
+    story.add(1, ready).is_wrong("incarnation 1 speaks, and None lives");
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn a_turn_of_a_prompt_that_was_not_started_is_found() {
     let mut story = Story::default();
     let prompt = story.created().ready(1).prompt("one");
     story
-        .tell(1, EventKind::TurnStarted { turn: 1, prompt_id: prompt, agent_pid: 9 })
+        .add(1, EventKind::TurnStarted { turn: 1, prompt_id: prompt, agent_pid: 9 })
         .is_wrong("began where None");
 }
 
@@ -55,7 +55,7 @@ fn a_turn_of_a_prompt_that_was_not_started_is_found() {
 fn an_exit_that_is_told_twice_is_found() {
     let mut story = Story::default();
     story.created().started(1).restarting(1).is_fine();
-    story.tell(1, failed()).is_wrong("was told before");
+    story.add(1, failed()).is_wrong("was told before");
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn an_incarnation_that_is_used_again_is_found() {
 #[test]
 fn an_incarnation_of_a_removed_session_that_is_used_again_is_found() {
     let mut story = Story::default();
-    story.created().started(1).stopped(1).tell(1, EventKind::SessionDeleted {}).is_fine();
+    story.created().started(1).stopped(1).add(1, EventKind::SessionDeleted {}).is_fine();
     story.created().is_wrong("was that of a removed session");
 }
 
@@ -106,7 +106,7 @@ fn too_many_restarts_are_found() {
     let mut story = Story::default();
     story.created().history.policy(&id(), 2, 60_000);
     story.started(1).restarting(1).started(2).restarting(2).started(3);
-    story.tell(3, restarting(&Cause::ManagerLost.to_string())).started(4).is_fine();
+    story.add(3, restarting(&Cause::ManagerLost.to_string())).started(4).is_fine();
     story.restarting(4).is_wrong("restart 3 within 60000 ms");
 }
 

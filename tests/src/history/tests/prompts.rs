@@ -14,8 +14,8 @@ fn a_life_without_fault_is_found_without_fault() {
     story.history.acknowledged(&id(), second, Some("key"));
     story.interrupted(1, 1, first, true).restarting(1).ready(2).restarted(2);
     story.turn(2, 2, first).completed(2, 2, first).turn(2, 3, second).interrupted(2, 3, second, false);
-    story.stopped(2).tell(2, EventKind::SessionDeleted {});
-    story.tell(3, created()).ready(3);
+    story.stopped(2).add(2, EventKind::SessionDeleted {});
+    story.add(3, created()).ready(3);
     let open = story.prompt("one");
     story.finish(&[open]);
     story.is_fine();

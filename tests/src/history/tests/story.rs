@@ -1,4 +1,4 @@
-//! A story that tests tell to the checker, event by event.
+//! A sequence of events that a test passes to the checker, one by one.
 
 use protocol::event::{Decider, Disposition, Outcome, RemovedBy, Timestamp};
 use protocol::{PermissionId, Restore, Stream};
@@ -34,31 +34,31 @@ impl Story {
         event
     }
 
-    pub(crate) fn tell(&mut self, incarnation: Incarnation, kind: EventKind) -> &mut Self {
+    pub(crate) fn add(&mut self, incarnation: Incarnation, kind: EventKind) -> &mut Self {
         self.tell_of(Some(id()), incarnation, kind);
         self
     }
 
     pub(crate) fn created(&mut self) -> &mut Self {
-        self.tell(1, created())
+        self.add(1, created())
     }
 
     pub(crate) fn started(&mut self, incarnation: Incarnation) -> &mut Self {
-        self.tell(incarnation, EventKind::SessionStarted { pid: 100 })
+        self.add(incarnation, EventKind::SessionStarted { pid: 100 })
     }
 
     pub(crate) fn ready(&mut self, incarnation: Incarnation) -> &mut Self {
         let ready = EventKind::SessionReady { pid: 100, agent_pid: None, restore: Restore::Fresh };
-        self.started(incarnation).tell(incarnation, ready)
+        self.started(incarnation).add(incarnation, ready)
     }
 
     pub(crate) fn restarting(&mut self, incarnation: Incarnation) -> &mut Self {
-        self.tell(incarnation, restarting("worker killed by SIGKILL"))
+        self.add(incarnation, restarting("worker killed by SIGKILL"))
     }
 
     pub(crate) fn restarted(&mut self, incarnation: Incarnation) -> &mut Self {
         let (old_pid, new_pid, reason) = (Some(100), 101, String::new());
-        self.tell(
+        self.add(
             incarnation,
             EventKind::SessionRestarted { old_pid, new_pid, reason, restore: Restore::Fresh },
         )
@@ -69,13 +69,13 @@ impl Story {
         let prompt_id = PromptId(self.next + 1);
         let (disposition, retry_of) = (Disposition::Queued, None);
         let (text, attachments) = (text.into(), Vec::new());
-        self.tell(1, EventKind::PromptAccepted { prompt_id, text, disposition, retry_of, attachments });
+        self.add(1, EventKind::PromptAccepted { prompt_id, text, disposition, retry_of, attachments });
         prompt_id
     }
 
     pub(crate) fn turn(&mut self, incarnation: Incarnation, turn: u64, prompt_id: PromptId) -> &mut Self {
-        self.tell(incarnation, EventKind::PromptStarted { prompt_id });
-        self.tell(incarnation, EventKind::TurnStarted { turn, prompt_id, agent_pid: 9 })
+        self.add(incarnation, EventKind::PromptStarted { prompt_id });
+        self.add(incarnation, EventKind::TurnStarted { turn, prompt_id, agent_pid: 9 })
     }
 
     pub(crate) fn completed(
@@ -86,7 +86,7 @@ impl Story {
     ) -> &mut Self {
         let stop_reason = "end_turn".into();
         let outcome = Outcome::Completed;
-        self.tell(incarnation, EventKind::TurnCompleted { turn, prompt_id, outcome, stop_reason, exit: None })
+        self.add(incarnation, EventKind::TurnCompleted { turn, prompt_id, outcome, stop_reason, exit: None })
     }
 
     pub(crate) fn interrupted(
@@ -97,12 +97,12 @@ impl Story {
         will_retry: bool,
     ) -> &mut Self {
         let reason = String::new();
-        self.tell(incarnation, EventKind::TurnInterrupted { turn, prompt_id, reason, will_retry })
+        self.add(incarnation, EventKind::TurnInterrupted { turn, prompt_id, reason, will_retry })
     }
 
     pub(crate) fn chunk(&mut self, incarnation: Incarnation, turn: u64, prompt_id: PromptId) -> &mut Self {
         let (stream, text) = (Stream::Stdout, "words".into());
-        self.tell(incarnation, EventKind::MessageChunk { turn, prompt_id, stream, text, payload: None })
+        self.add(incarnation, EventKind::MessageChunk { turn, prompt_id, stream, text, payload: None })
     }
 
     /// A session in the middle of its first turn.
@@ -125,7 +125,7 @@ impl Story {
         let permission_id = PermissionId(self.next + 1);
         let (tool_call_id, title) = ("call".into(), "Write a file".into());
         let (options, payload) = (crate::sample::options(&["allow_once", "reject_once"]), json!({}));
-        self.tell(
+        self.add(
             1,
             EventKind::PermissionRequested {
                 permission_id,
@@ -142,28 +142,28 @@ impl Story {
 
     pub(crate) fn resolved(&mut self, permission_id: PermissionId, option_id: &str) -> &mut Self {
         let (option_id, by) = (option_id.into(), Decider::User);
-        self.tell(1, EventKind::PermissionResolved { permission_id, option_id, by })
+        self.add(1, EventKind::PermissionResolved { permission_id, option_id, by })
     }
 
     pub(crate) fn expired(&mut self, permission_id: PermissionId) -> &mut Self {
-        self.tell(1, EventKind::PermissionExpired { permission_id, reason: String::new() })
+        self.add(1, EventKind::PermissionExpired { permission_id, reason: String::new() })
     }
 
     pub(crate) fn tool(&mut self, turn: u64, prompt_id: PromptId, status: &str) -> &mut Self {
         let (tool_call_id, payload) = ("call".into(), json!({ "status": status }));
-        self.tell(1, EventKind::ToolCallUpdated { turn, prompt_id, tool_call_id, payload })
+        self.add(1, EventKind::ToolCallUpdated { turn, prompt_id, tool_call_id, payload })
     }
 
     pub(crate) fn tool_interrupted(&mut self, prompt_id: PromptId) -> &mut Self {
-        self.tell(1, EventKind::ToolCallInterrupted { turn: 1, prompt_id, tool_call_id: "call".into() })
+        self.add(1, EventKind::ToolCallInterrupted { turn: 1, prompt_id, tool_call_id: "call".into() })
     }
 
     pub(crate) fn removed(&mut self, prompt_id: PromptId) -> &mut Self {
-        self.tell(1, EventKind::PromptRemoved { prompt_id, reason: RemovedBy::Cleared })
+        self.add(1, EventKind::PromptRemoved { prompt_id, reason: RemovedBy::Cleared })
     }
 
     pub(crate) fn stopped(&mut self, incarnation: Incarnation) -> &mut Self {
-        self.tell(incarnation, EventKind::SessionStopped { exit: Some(Exit::Code(0)) })
+        self.add(incarnation, EventKind::SessionStopped { exit: Some(Exit::Code(0)) })
     }
 
     pub(crate) fn finish(&mut self, open: &[PromptId]) {

@@ -47,7 +47,7 @@ fn a_permission_that_is_asked_twice_is_found() {
     story.is_fine();
     let (turn, tool_call_id, title) = (1, "call".into(), String::new());
     let (permission_id, prompt_id, options, payload) = (permission, prompt, Vec::new(), json!({}));
-    story.tell(
+    story.add(
         1,
         EventKind::PermissionRequested {
             permission_id,
@@ -87,11 +87,11 @@ fn a_permission_that_outlives_its_session_is_found() {
         let mut story = Story::default();
         let prompt = story.works();
         story.asked(1, prompt);
-        story.tell(1, end.clone()).is_wrong("is still open");
+        story.add(1, end.clone()).is_wrong("is still open");
 
         let mut story = Story::default();
         let prompt = story.works();
-        story.completed(1, 1, prompt).asked_between_turns().tell(1, end).is_wrong("is still open");
+        story.completed(1, 1, prompt).asked_between_turns().add(1, end).is_wrong("is still open");
     }
 }
 
@@ -124,12 +124,12 @@ fn work_outside_its_turn_is_found() {
         let prompt = story.works();
         assert_eq!(prompt, PromptId(4));
         story.completed(1, 1, prompt).is_fine();
-        story.tell(1, kind).is_wrong("and turn 1 of None runs");
+        story.add(1, kind).is_wrong("and turn 1 of None runs");
     }
     for kind in of(1, PromptId(9)) {
         let mut story = Story::default();
         story.works();
-        story.tell(1, kind).is_wrong("of prompt-9, and turn 1 of Some(prompt-4) runs");
+        story.add(1, kind).is_wrong("of prompt-9, and turn 1 of Some(prompt-4) runs");
     }
 }
 
@@ -141,8 +141,8 @@ fn an_agent_that_speaks_after_its_end_is_found() {
         EventKind::AgentUpdated { prompt_id: None, payload: json!({}) },
     ] {
         let mut story = Story::default();
-        story.created().ready(1).tell(1, kind.clone()).stopped(1).is_fine();
-        story.tell(1, kind).is_wrong("incarnation 1 speaks, and None lives");
+        story.created().ready(1).add(1, kind.clone()).stopped(1).is_fine();
+        story.add(1, kind).is_wrong("incarnation 1 speaks, and None lives");
     }
 }
 

@@ -92,7 +92,8 @@ impl Sim {
         self.committed(&stepped, events, answers)
     }
 
-    /// Answers the refused requests, and tells the others to come later. Requests in `again` get no answer yet.
+    /// Answers the refused requests, and asks the others to repeat later. Requests in `again` get no answer
+    /// yet.
     fn answer_uncommitted(&mut self, answers: Vec<(Request, Answer)>, again: &[(Ask, Option<Request>)]) {
         for (request, answer) in answers {
             match answer {
@@ -130,7 +131,7 @@ impl Sim {
             if full { (Room::Tight, Some(at.mono + RETRY_MS)) } else { (Room::Plenty, None) };
     }
 
-    /// Not even ends fit: what only tells processes to end is done, and recorded later.
+    /// Not even ends fit on the disk: signals processes now, and records the ends later.
     fn act_first(&mut self, items: Vec<(Ask, Option<Request>)>) -> Result<(), Crashed> {
         let at = self.at();
         let mut waiting = Vec::new();
@@ -189,7 +190,7 @@ impl Sim {
         Ok(())
     }
 
-    /// Whether this is a tick whose time has come.
+    /// Returns true if this is a tick whose time has come.
     fn is_due(&mut self, at: At, ask: &Ask) -> bool {
         let Ask::One(id, Input::Tick) = ask else {
             return false;

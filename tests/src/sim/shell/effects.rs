@@ -32,6 +32,7 @@ impl Sim {
         match effect {
             Effect::Spawn { incarnation } => self.spawn_worker(id, *incarnation, &session),
             Effect::Welcome { incarnation } => {
+                self.enlist(id, *incarnation, &session);
                 if let Some(handle) = self.handle(id, *incarnation)
                     && !std::mem::replace(&mut handle.welcomed, true)
                     && let Some(key) = handle.key
@@ -154,10 +155,13 @@ impl Sim {
     fn reclaim(&mut self, id: &SessionId, incarnation: Incarnation, worker: &Identity, session: &Session) {
         if !self.m().workers.contains_key(id) {
             let found = self.world.find(worker);
-            // What it left below it is found by its marker, also when it is gone itself.
+            // The marker finds its leftover processes, even when the worker is gone.
             let left =
                 |proc: &crate::sim::world::Proc| proc.session == *id && proc.incarnation == incarnation;
             let key = found.or_else(|| self.world.procs.iter().rposition(left));
+            if let Some(key) = key {
+                self.recruit(key, id, incarnation, session);
+            }
             self.take(id, incarnation, key);
             if let Some(handle) = self.handle(id, incarnation) {
                 (handle.adopted, handle.heard) = (true, session.heard);
@@ -182,7 +186,7 @@ impl Sim {
         }
     }
 
-    fn take(&mut self, id: &SessionId, incarnation: Incarnation, key: Option<Key>) {
+    pub(super) fn take(&mut self, id: &SessionId, incarnation: Incarnation, key: Option<Key>) {
         let handle = Handle {
             incarnation,
             key,

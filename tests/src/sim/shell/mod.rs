@@ -4,17 +4,18 @@
 mod batch;
 mod effects;
 mod record;
+mod spares;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use manager::core::{Ask, At, Change, Fleet, Input, Reply, Seen, limits};
 use protocol::event::Event;
-use protocol::{Exit, Incarnation, PromptId, SessionId};
+use protocol::{Exit, Identity, Incarnation, PromptId, SessionId};
 
 use super::clients::{Answer, Request};
 use super::journal::UsedKey;
-use super::world::{Key, Life, Said};
+use super::world::{FromWorker, Key, Life};
 use super::{Sim, kinds};
 
 /// Until a commit that failed is tried again, in milliseconds.
@@ -41,22 +42,24 @@ struct Handle {
     heard: u64,
     delivered: Option<PromptId>,
     aborted: Option<PromptId>,
-    /// Questions of the running turn that it was told the answers of.
+    /// Questions of the running turn whose answers the worker has received.
     answered: BTreeSet<u64>,
-    /// Calls that it was told of.
+    /// Calls whose answers it has received.
     called: BTreeSet<u64>,
-    /// Settings that it was told.
+    /// Settings that it has received.
     set: BTreeSet<u64>,
     driver: Option<protocol::EventId>,
     dead: Option<(Exit, u64)>,
     buried: bool,
 }
 
-/// What one manager has in memory.
+/// A manager's memory.
 #[derive(Debug, Default)]
 pub struct Manager {
     pub fleet: Fleet,
     workers: BTreeMap<SessionId, Handle>,
+    /// Processes that wait for a session, and those of them whose end was seen.
+    spares: Vec<(Identity, Key, bool)>,
     observed: VecDeque<Ask>,
     pub inbox: VecDeque<Request>,
     room: Room,
@@ -68,7 +71,7 @@ pub struct Manager {
     pub busy_until: u64,
 }
 
-/// What the journal has room for.
+/// The room in the journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Room {
     #[default]
@@ -93,7 +96,13 @@ struct Stepped {
 }
 
 impl Manager {
-    /// Whether an observation is taken now, or waits for room.
+    /// Returns true if this process waits for a session, and the fleet knows of it.
+    pub fn has_spare(&self, key: Key) -> bool {
+        let known = |identity: &Identity| self.fleet.spares().contains(identity);
+        self.spares.iter().any(|(identity, spare, _)| *spare == key && known(identity))
+    }
+
+    /// Returns true if an observation is taken now, and false if it waits for room.
     fn takes(&self, ask: &Ask) -> bool {
         match self.room {
             Room::Plenty => true,
@@ -102,18 +111,18 @@ impl Manager {
         }
     }
 
-    /// Whether time does anything to this session now.
+    /// Returns true if time changes this session now.
     fn ticks(&self, id: &SessionId) -> bool {
         let tick = || Ask::One(id.clone(), Input::Tick);
         self.room == Room::Plenty || self.fleet.ends(&tick())
     }
 
-    /// Whether it can be recorded that its process has ended.
+    /// Returns true if the end of its process can be recorded.
     fn may_end(&self, id: &SessionId) -> bool {
         self.room != Room::Shut && self.ticks(id)
     }
 
-    /// Whether more of this worker is read: not before what was read of it is on record.
+    /// Returns true if more of this worker is read: only once everything read before is on record.
     fn reads(&self, id: &SessionId) -> bool {
         self.room == Room::Plenty
             || !self.observed.iter().any(|ask| matches!(ask, Ask::One(of, _) if of == id))
@@ -155,7 +164,9 @@ impl Sim {
                 again = Some(again.map_or(soon, |at| at.min(soon)));
             }
         }
-        if pending || manager.closing && self.can_leave() {
+        let fell =
+            |(_, key, ended): &(Identity, Key, bool)| !ended && self.world.procs[*key].life != Life::Alive;
+        if pending || manager.closing && self.can_leave() || manager.spares.iter().any(fell) {
             return Some(soonest(self.now));
         }
         let sessions = manager.fleet.sessions().filter(|session| !manager.closing || session.has_process());
@@ -170,7 +181,7 @@ impl Sim {
                 handle.dead.is_some() && handle.key.is_none_or(|key| self.world.procs[key].tree == 0)
             };
             manager.workers.is_empty() && !manager.fleet.sessions().any(|session| session.has_process())
-                // What cannot be recorded the next one finds out by itself.
+                // The next manager finds out by itself what cannot be recorded now.
                 || manager.room == Room::Shut && manager.workers.values().all(dead)
         };
         self.manager.as_ref().is_some_and(done)
@@ -227,12 +238,24 @@ impl Sim {
             .filter(|session| session.worker().is_some())
             .map(|session| session.id.clone())
             .collect();
+        // A spare that a session has taken on record, and nobody has welcomed.
+        let taken: Vec<Key> = self
+            .m()
+            .fleet
+            .clone()
+            .sessions()
+            .filter_map(|session| self.world.find(session.worker()?))
+            .collect();
         for key in 0..self.world.procs.len() {
             let proc = &self.world.procs[key];
-            if (proc.life == Life::Alive || proc.tree > 0) && !on_record.contains(&proc.session) {
+            let is_left = match proc.spare {
+                true => !taken.contains(&key),
+                false => !on_record.contains(&proc.session),
+            };
+            if (proc.life == Life::Alive || proc.tree > 0) && is_left {
                 self.kill(key);
                 if self.sweep(key) > 0 {
-                    // They survive, and that is said in the log; the sweep does not wait for ever.
+                    // They survive, and the log records that; the sweep does not wait for ever.
                     self.world.procs[key].given_up = true;
                 }
             }
@@ -244,6 +267,7 @@ impl Sim {
         let at = self.at();
         self.m().busy_until = self.now + if self.rng.chance(300) { self.rng.below(100) } else { 0 };
         self.look();
+        self.look_at_spares();
         if self.m().room_at.is_some_and(|room_at| at.mono >= room_at) {
             self.look_for_room(at);
         }
@@ -265,6 +289,7 @@ impl Sim {
         for request in inbox {
             if request.ask == Ask::Shutdown {
                 if !std::mem::replace(&mut self.m().closing, true) {
+                    self.end_spares();
                     items.push((Ask::Shutdown, None));
                 }
                 self.answered(&request, Answer::Done(Reply::Done));
@@ -275,6 +300,7 @@ impl Sim {
             }
         }
         self.batch(items)?;
+        self.refill();
         if self.m().closing && self.can_leave() {
             self.history.fact(None, "the manager leaves".into());
             self.leave();
@@ -316,23 +342,23 @@ impl Sim {
             let mut heard = before;
             let most = if self.rng.chance(300) { 1 } else { 8 };
             for _ in 0..most {
-                let Some(said) = self.world.procs[key].pipe.pop_front() else {
+                let Some(output) = self.world.procs[key].pipe.pop_front() else {
                     break;
                 };
-                let seen = match said {
+                let seen = match output {
                     // The manager before had put it on record.
-                    Said::Word(number, _) if adopted && number <= heard => continue,
+                    FromWorker::Word(number, _) if adopted && number <= heard => continue,
                     // The record lost its end in a power cut, and the spool did not.
-                    Said::Word(number, _) if adopted && dead && number != heard + 1 => continue,
-                    Said::Word(number, seen) => {
+                    FromWorker::Word(number, _) if adopted && dead && number != heard + 1 => continue,
+                    FromWorker::Word(number, seen) => {
                         if number != heard + 1 {
                             self.failures.push(format!("{id}: message {number} came after {heard}"));
                         }
                         heard = number;
                         seen
                     }
-                    Said::Garbage(seen) => seen,
-                    Said::Hello { outdated } => {
+                    FromWorker::Garbage(seen) => seen,
+                    FromWorker::Hello { outdated } => {
                         if let Some(handle) = self.handle(&id, incarnation) {
                             (handle.welcomed, handle.outdated) = (true, outdated);
                         }
@@ -409,6 +435,9 @@ impl Sim {
         }
         self.point()?;
         for one in stepped {
+            if let Ask::SpareGone(identity) = &one.ask {
+                self.spare_gone(identity);
+            }
             if let Ask::One(id, Input::Seen(incarnation, Seen::Gone { .. })) = &one.ask {
                 self.let_go(id, *incarnation);
             }

@@ -43,7 +43,7 @@ impl Sim {
         }
     }
 
-    /// What is committed is history, whether or not the manager lives to show it.
+    /// Adds a commit to the history, even if the manager dies before it shows the events.
     pub(super) fn record(&mut self, stepped: &[Stepped], events: &[Arc<Event>]) {
         let mut events = events.iter();
         for one in stepped {
@@ -59,7 +59,7 @@ impl Sim {
                 if let (EventKind::SessionCreated { .. }, Some(id)) = (&event.kind, &event.session) {
                     let made = one.change.sessions.iter().find(|session| session.id == *id);
                     if let Some(policy) = made.map(|session| session.spec.restart) {
-                        // Told by the clock of the events, which must run on for that.
+                        // Measured by the clock of the events, which must not jump for that.
                         if self.sets_clock.is_none() {
                             self.history.policy(id, policy.intensity, policy.period_ms);
                         }
@@ -80,11 +80,11 @@ impl Sim {
         }
     }
 
-    /// An answer that counts is told to the agent.
+    /// Checks that an answer that counts reaches the agent.
     fn check_answers(&mut self, change: &Change) {
         for event in &change.events {
             let Some(id) = &event.session else { continue };
-            let (what, told): (String, fn(&Effect) -> bool) = match &event.kind {
+            let (what, received): (String, fn(&Effect) -> bool) = match &event.kind {
                 EventKind::PermissionResolved { permission_id, .. } => {
                     (permission_id.to_string(), |effect| matches!(effect, Effect::Answer { .. }))
                 }
@@ -96,18 +96,18 @@ impl Sim {
             let adopting = |session: &&Arc<Session>| {
                 session.id == *id && matches!(session.state, State::Adopting { .. })
             };
-            // Its worker is told once it is taken over.
+            // Its worker receives it once it is adopted.
             if change.sessions.iter().any(|session| adopting(&session)) {
                 continue;
             }
-            if !change.effects.iter().any(|(of, effect)| of == id && told(effect)) {
+            if !change.effects.iter().any(|(of, effect)| of == id && received(effect)) {
                 let what = format!("{id}: {what} is answered, and the agent is not told");
                 self.failures.push(what);
             }
         }
     }
 
-    /// Whoever is said to survive SIGKILL is there.
+    /// Checks that each reported survivor of SIGKILL is alive.
     fn check_survivors(&mut self, event: &Event) {
         let (EventKind::SessionFailed { survivors, .. }, Some(id)) = (&event.kind, &event.session) else {
             return;

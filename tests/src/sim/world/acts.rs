@@ -1,4 +1,4 @@
-//! What a worker does when its time comes, and what its manager tells it.
+//! The acts of a worker, and its reactions to the manager's messages.
 
 use manager::core::Seen;
 use protocol::wire::TurnEnd;
@@ -6,13 +6,13 @@ use protocol::{Exit, Keeper, PromptId, Restore, Stream};
 use serde_json::json;
 
 use super::super::{Sim, What};
-use super::{Act, Key, Life, Proc, Said, ToWorker};
+use super::{Act, FromWorker, Key, Life, Proc, ToWorker};
 use crate::history::MISSING;
 
 impl Sim {
     pub(in crate::sim) fn act(&mut self, key: Key, act: Act) {
         let now = self.now;
-        // Few agents go on, or end the turn, before they have heard what they asked for.
+        // Few agents go on, or end the turn, before they have the answer to their question.
         let patient = !self.rng.chance(50);
         let proc = &mut self.world.procs[key];
         if proc.life != Life::Alive {
@@ -27,8 +27,8 @@ impl Sim {
             }
             _ if proc.stopped || proc.stuck_until > now => self.after(500, What::Proc(key, act)),
             Act::Read => {
-                while let Some((by, told)) = self.world.procs[key].inbox.pop_front() {
-                    self.told(key, by, told);
+                while let Some((by, message)) = self.world.procs[key].inbox.pop_front() {
+                    self.receive(key, by, message);
                 }
                 self.world.procs[key].sees_to_calls();
             }
@@ -86,9 +86,9 @@ impl Sim {
     fn says_hello(&mut self, key: Key) {
         let proc = &mut self.world.procs[key];
         if proc.linked && !proc.heard_of && !proc.leaving {
-            // What its manager had told it comes before what the next one does.
-            while let Some((by, told)) = self.world.procs[key].inbox.pop_front() {
-                self.told(key, by, told);
+            // Messages of its old manager come before those of the next one.
+            while let Some((by, message)) = self.world.procs[key].inbox.pop_front() {
+                self.receive(key, by, message);
             }
             self.world.procs[key].sees_to_calls();
             self.read_spool(key);
@@ -96,7 +96,7 @@ impl Sim {
             let outdated =
                 std::mem::take(&mut self.world.procs[key].outdated) || self.faults && self.rng.chance(150);
             self.world.procs[key].outdated = outdated;
-            self.world.procs[key].pipe.push_back(Said::Hello { outdated });
+            self.world.procs[key].pipe.push_back(FromWorker::Hello { outdated });
             // The user is asked again.
             let proc = &mut self.world.procs[key];
             let turn = proc.turn;
@@ -111,7 +111,7 @@ impl Sim {
     fn agent_dies(&mut self, key: Key) {
         let proc = &mut self.world.procs[key];
         if !proc.leaving {
-            // What it did ends with it; the worker has no word for that.
+            // Its work ends with it; the worker has no message for that.
             proc.turn = None;
             if self.rng.chance(300) {
                 let (peak_bytes, limit_bytes) = (Some(70_000), 65_536);
@@ -165,13 +165,13 @@ impl Sim {
         }
     }
 
-    fn told(&mut self, key: Key, by: u64, told: ToWorker) {
+    fn receive(&mut self, key: Key, by: u64, message: ToWorker) {
         let hangs = self.faults && self.rng.chance(30);
         let proc = &mut self.world.procs[key];
-        if proc.leaving || hangs && !matches!(told, ToWorker::Welcome) {
+        if proc.leaving || hangs && !matches!(message, ToWorker::Welcome) {
             return;
         }
-        match told {
+        match message {
             ToWorker::Welcome => {
                 assert!(!proc.began, "a worker is welcomed once");
                 proc.began = true;
@@ -231,7 +231,7 @@ impl Sim {
                 self.say(key, Seen::SettingAnswered { request, answer });
             }
             ToWorker::Called(request) => {
-                // More than once, or unasked, is told to nobody.
+                // A second or unasked answer goes to no agent.
                 if proc.calls.remove(&request).is_none() {
                     let what = format!("{}: call {request} is answered and does not wait", proc.session);
                     self.failures.push(what);
@@ -240,7 +240,7 @@ impl Sim {
         }
     }
 
-    /// Says why, and leaves; or hangs over it.
+    /// Reports the reason, and exits; or hangs over it.
     pub(crate) fn leaves_saying(&mut self, key: Key, why: Seen) {
         self.say(key, why);
         self.world.procs[key].leaving = true;

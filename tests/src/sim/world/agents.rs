@@ -1,4 +1,4 @@
-//! What an agent does: begin, work, speak, ask.
+//! The acts of an agent: begin, work, send text, ask.
 
 use manager::core::Seen;
 use protocol::wire::{AgentDetails, PermissionAsk, Spent, TurnEnd, Update};
@@ -117,7 +117,7 @@ impl Sim {
                 proc.tools += 1;
                 Update::ToolCall { id: format!("call-{}", proc.tools), title: text, ended }
             }
-            // It need not have begun, where the agent forgot to say so.
+            // The agent may have forgotten to report its beginning.
             4 | 5 => {
                 let id = format!("call-{}", 1 + self.rng.below(proc.tools.max(1)));
                 Update::ToolCallUpdate { id, ended }
@@ -137,7 +137,7 @@ impl Sim {
     pub(crate) fn agent_asks(&mut self, key: Key, prompt: PromptId) {
         let faults = self.faults;
         let proc = &mut self.world.procs[key];
-        // At the end nobody is there to answer.
+        // At the end no client is there to answer.
         if proc.turn != Some(prompt) || proc.leaving || !faults {
             return;
         }

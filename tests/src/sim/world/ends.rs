@@ -24,7 +24,7 @@ impl Sim {
             self.history.worker_ended(&session, incarnation, exit);
         }
         if !managed || proc.child_of != generation {
-            // Nobody's child but init's, which reaps at once.
+            // A child of init, which reaps at once.
             self.world.reap(key);
         }
     }

@@ -8,13 +8,13 @@ use protocol::{Exit, PromptId};
 use serde_json::json;
 
 use super::super::{Sim, What};
-use super::{Act, Key, Life, Said, ToWorker};
+use super::{Act, FromWorker, Key, Life, ToWorker};
 use crate::sample;
 
 impl Sim {
     /// The manager is dead: all links end. Workers that were given shelter go on alone, the others leave.
     pub(in crate::sim) fn links_end(&mut self) {
-        // Of those that are dead, too: their spools are read anew by whoever comes next.
+        // Dead processes, too: the next manager reads their spools anew.
         for proc in &mut self.world.procs {
             proc.heard_of = false;
             proc.pipe.clear();
@@ -24,7 +24,7 @@ impl Sim {
             proc.linked = false;
             let arrived = self.rng.below(proc.inbox.len() as u64 + 1) as usize;
             proc.inbox.truncate(arrived);
-            let welcomed = proc.inbox.iter().any(|(_, told)| *told == ToWorker::Welcome);
+            let welcomed = proc.inbox.iter().any(|(_, received)| *received == ToWorker::Welcome);
             let sheltered = proc.began || welcomed && self.rng.chance(500);
             // Its time alone may be over before anybody comes.
             let stays = sheltered && !(self.faults && self.rng.chance(100));
@@ -40,8 +40,8 @@ impl Sim {
         }
     }
 
-    /// No process survives a machine's restart. Of what those said that were `alone` some is still in their spools,
-    /// from its beginning on.
+    /// Kills every process, as a machine's restart does. Of the messages that workers in `alone` wrote, a
+    /// beginning is still in their spools.
     pub(in crate::sim) fn machine_restarts(&mut self, alone: &BTreeSet<Key>) {
         for key in self.world.existing.clone() {
             self.dies(key, Exit::Unknown);
@@ -74,7 +74,7 @@ impl Sim {
         let proc = &mut self.world.procs[key];
         let what = match which {
             0..20 => {
-                proc.tree += u32::from(!proc.killed);
+                proc.tree += u32::from(!proc.killed && !proc.spare);
                 self.kill(key);
                 "SIGKILL from a stranger"
             }
@@ -90,7 +90,7 @@ impl Sim {
                 "SIGSTOP"
             }
             40..48 => {
-                let garbage = Said::Garbage(Seen::Faulted("garbage".into()));
+                let garbage = FromWorker::Garbage(Seen::Faulted("garbage".into()));
                 proc.pipe.extend(proc.heard_of.then_some(garbage));
                 "garbage"
             }
@@ -102,7 +102,7 @@ impl Sim {
             }
             58..64 => {
                 let delay = self.rng.between(100, 25_000);
-                proc.tree += u32::from(!proc.killed);
+                proc.tree += u32::from(!proc.killed && !proc.spare);
                 proc.tree_stuck_until = now + delay;
                 self.kill(key);
                 "SIGKILL, and children stuck in the kernel"
@@ -123,7 +123,7 @@ impl Sim {
                         payload,
                     },
                 };
-                // Before it is welcomed it says nothing at all.
+                // Before the welcome it sends nothing at all.
                 if self.world.procs[key].began {
                     self.say(key, seen);
                 }
@@ -154,7 +154,7 @@ impl Sim {
                 self.crash("the manager and all workers are killed");
                 for key in self.world.alive() {
                     let proc = &mut self.world.procs[key];
-                    proc.tree += u32::from(!proc.killed);
+                    proc.tree += u32::from(!proc.killed && !proc.spare);
                     // It had no time to write all of it down.
                     let written = self.rng.below(proc.kept.len() as u64 + 1) as usize;
                     proc.kept.truncate(written);

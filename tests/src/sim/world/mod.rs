@@ -24,7 +24,7 @@ pub enum Life {
     Reaped,
 }
 
-/// What a manager tells a worker.
+/// A message of a manager to a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ToWorker {
     Welcome,
@@ -36,9 +36,9 @@ pub enum ToWorker {
     Set(u64),
 }
 
-/// What comes by a worker's pipe.
+/// A message in a worker's pipe.
 #[derive(Clone, Debug)]
-pub enum Said {
+pub enum FromWorker {
     /// Its message of this number.
     Word(u64, Seen),
     /// No message at all.
@@ -50,10 +50,10 @@ pub enum Said {
     },
 }
 
-/// What a worker does next.
+/// The next act of a worker.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Act {
-    /// Reads what it was told.
+    /// Reads its messages.
     Read,
     /// Answers the manager that has visited it.
     Hello,
@@ -61,7 +61,7 @@ pub enum Act {
     TurnStart(PromptId),
     Output(PromptId),
     TurnEnd(PromptId, TurnEnd),
-    /// Its agent tells something, in the turn of this prompt or in none.
+    /// Its agent sends an update, in the turn of this prompt or in none.
     Update(Option<PromptId>),
     /// Its agent wants to be allowed something.
     Ask(PromptId),
@@ -86,6 +86,8 @@ pub enum Act {
 pub struct Proc {
     pub session: SessionId,
     pub incarnation: Incarnation,
+    /// It waits for a session.
+    pub spare: bool,
     pub pid: u32,
     boot: u64,
     start_time: u64,
@@ -94,14 +96,14 @@ pub struct Proc {
     child_of: u64,
     linked: bool,
     began: bool,
-    /// By which manager it was told, and what; not read yet.
+    /// Unread messages, with the manager that sent each.
     inbox: VecDeque<(u64, ToWorker)>,
-    /// Said and not read.
-    pub pipe: VecDeque<Said>,
-    /// Said, and not known to be on record: its outbox and its spool.
+    /// Messages that the manager has not read.
+    pub pipe: VecDeque<FromWorker>,
+    /// Messages that may not be on record: its outbox and its spool.
     kept: VecDeque<(u64, Seen)>,
     spoken: u64,
-    /// What it says goes into its pipe.
+    /// True if its messages go into its pipe.
     heard_of: bool,
     /// There is a newer version of its program.
     outdated: bool,
@@ -109,20 +111,20 @@ pub struct Proc {
     took: BTreeSet<PromptId>,
     pub turn: Option<PromptId>,
     /// Its agent lives between prompts.
-    acp: bool,
+    pub acp: bool,
     /// What its agent has asked, by number: the options that were offered.
     asked: BTreeMap<u64, Vec<String>>,
-    /// Questions that it was told the answers of.
+    /// The questions whose answers it has received.
     answered: BTreeMap<u64, u64>,
     /// Questions whose answers its agent waits for, and what it does only then.
     waits: BTreeSet<u64>,
     held: Vec<Act>,
-    /// Who drives and can do something for its agent, as it was told.
+    /// The driver that can serve its agent's calls, as it was last reported.
     driver: Option<EventId>,
     /// Calls that were asked for so far, and those that were not answered.
     called: u64,
     calls: BTreeMap<u64, (PromptId, &'static str)>,
-    /// The newest setting that it was told.
+    /// The newest setting that it has received.
     set: u64,
     /// Tool calls of the turn so far.
     tools: u64,
@@ -135,7 +137,7 @@ pub struct Proc {
     /// Processes below it, and until when they survive SIGKILL.
     pub tree: u32,
     pub tree_stuck_until: u64,
-    /// The manager has said that it gives these up.
+    /// True once the manager has reported that it gives these up.
     pub given_up: bool,
 }
 
@@ -196,7 +198,7 @@ impl World {
 }
 
 impl Proc {
-    /// What a client of a manager that is gone was to do is seen to by the worker itself.
+    /// The worker itself ends calls to a client whose manager is gone.
     fn sees_to_calls(&mut self) {
         if !self.heard_of {
             self.driver = None;
@@ -214,13 +216,7 @@ impl Sim {
         acp: bool,
     ) -> (Key, Identity) {
         let boot = self.world.boot;
-        let same =
-            |proc: &Proc| proc.session == *session && proc.incarnation == incarnation && proc.boot == boot;
-        if self.world.procs.iter().any(same) {
-            // Also where the first was never put on record: it may still be about.
-            self.history
-                .violation(Some(session), format!("{session}: incarnation {incarnation} is spawned twice"));
-        }
+        self.no_twin(session, incarnation);
         self.world.starts += 1;
         let pid = self.world.free_pid();
         let identity = Identity { pid, start_time: self.world.starts, boot_id: self.world.boot_id() };
@@ -229,6 +225,7 @@ impl Sim {
         self.world.procs.push(Proc {
             session: session.clone(),
             incarnation,
+            spare: false,
             pid,
             boot,
             start_time: self.world.starts,
@@ -267,6 +264,18 @@ impl Sim {
         (key, identity)
     }
 
+    /// No incarnation has two processes.
+    pub(super) fn no_twin(&mut self, session: &SessionId, incarnation: Incarnation) {
+        let boot = self.world.boot;
+        let same =
+            |proc: &Proc| proc.session == *session && proc.incarnation == incarnation && proc.boot == boot;
+        if self.world.procs.iter().any(same) {
+            // Also where the first was never put on record: it may still be about.
+            self.history
+                .violation(Some(session), format!("{session}: incarnation {incarnation} is spawned twice"));
+        }
+    }
+
     pub(super) fn tell(&mut self, key: Key, what: ToWorker) {
         let generation = self.generation;
         let proc = &mut self.world.procs[key];
@@ -283,14 +292,14 @@ impl Sim {
 
     fn say(&mut self, key: Key, seen: Seen) {
         let proc = &mut self.world.procs[key];
-        // Whoever is being killed says nothing more, though it may take a while to die.
+        // A process that is being killed sends nothing more, though its death may take a while.
         if proc.killed {
             return;
         }
         proc.spoken += 1;
         proc.kept.push_back((proc.spoken, seen.clone()));
         if proc.heard_of {
-            proc.pipe.push_back(Said::Word(proc.spoken, seen));
+            proc.pipe.push_back(FromWorker::Word(proc.spoken, seen));
         }
     }
 
@@ -305,15 +314,16 @@ impl Sim {
         self.soon(key, 200, Act::Hello);
     }
 
-    /// What a worker that is dead has said to nobody is read from its spool.
+    /// Reads the spool of a dead worker for messages that no manager has received.
     pub(super) fn read_spool(&mut self, key: Key) {
         let proc = &mut self.world.procs[key];
         if !std::mem::replace(&mut proc.heard_of, true) {
-            proc.pipe = proc.kept.iter().map(|(number, seen)| Said::Word(*number, seen.clone())).collect();
+            proc.pipe =
+                proc.kept.iter().map(|(number, seen)| FromWorker::Word(*number, seen.clone())).collect();
         }
     }
 
-    /// It is told what of its words is on record, and keeps the others.
+    /// Tells the worker which of its messages are on record; it keeps the others.
     pub(super) fn acknowledge(&mut self, key: Key, number: u64) {
         let proc = &mut self.world.procs[key];
         if proc.life == Life::Alive && proc.linked {

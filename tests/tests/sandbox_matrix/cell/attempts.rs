@@ -13,7 +13,7 @@ use crate::sandbox_matrix::kind::Results;
 use crate::sandbox_matrix::outside::{CANARY, as_user};
 
 impl Cell {
-    /// What the session's token is good for: sub-agents are no freer than it is.
+    /// Tries the session's token: sub-agents are no freer than the session.
     pub fn kin(&self, results: &mut Results) {
         let token = self.daemon.ok(&["token", "canary-main"]);
         let fact = |name: &str| self.facts[name].as_str();
@@ -31,7 +31,7 @@ impl Cell {
             let env = if preload.is_empty() { json!({}) } else { json!({ "LD_PRELOAD": preload }) };
             let opts = json!({ "agent": agent, "workdir": workdir, "env": env });
             let started = self.asks("POST", "/v1/subagents", &token, &json!({ "task": task, "opts": opts }));
-            let said = match started["session_id"].as_str() {
+            let output = match started["session_id"].as_str() {
                 None => started.clone(),
                 Some(id) => until("the end of a sub-agent's task", || {
                     let result = self.asks("GET", &format!("/v1/sessions/{id}/result"), &token, &Value::Null);
@@ -39,13 +39,13 @@ impl Cell {
                 }),
             };
             let made = task.split_once("> ").is_some_and(|(_, path)| Path::new(path).exists());
-            let reached = made || said.to_string().contains(CANARY);
+            let reached = made || output.to_string().contains(CANARY);
             let word = if reached { "reached" } else { "refused" };
-            results.insert(format!("kin: by its token, {name}"), (word.into(), said.to_string()));
+            results.insert(format!("kin: by its token, {name}"), (word.into(), output.to_string()));
         }
     }
 
-    /// A program that an agent has left where the daemon's PATH leads first: nobody runs it outside.
+    /// Plants a program at the head of the daemon's PATH: kennel never runs it outside.
     pub fn planted(&self, results: &mut Results) {
         let ran = self.root.join("outside/planted-ran");
         // Not setpriv, by which the tests become another user.

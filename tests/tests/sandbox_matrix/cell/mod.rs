@@ -149,7 +149,7 @@ impl Cell {
         text
     }
 
-    /// What comes of all of these.
+    /// Returns the results of all these probes.
     pub fn tries(mut self, probes: &[Probe]) -> Results {
         let none = self.kind.sandbox == Sandbox::None;
         let mine: Vec<&Probe> = probes
@@ -228,9 +228,9 @@ impl Cell {
         let at = |file: String| work.join(file).display().to_string();
         let results = at(format!("{name}-results"));
         let text = format!("{} {} {results}", at(name.into()), at("probes".into()));
-        let said = finish_within(self.daemon.spawn(&["send", "canary-main", &text]), PROBES);
+        let output = finish_within(self.daemon.spawn(&["send", "canary-main", &text]), PROBES);
         let found = std::fs::read_to_string(&results).unwrap_or_default();
-        assert_eq!(said.code, Some(0), "{}: {said:?} after {:?}", self.kind.name(), found.lines().last());
+        assert_eq!(output.code, Some(0), "{}: {output:?} after {:?}", self.kind.name(), found.lines().last());
         let split = |line: &str| {
             let mut parts = line.splitn(3, '\t').map(str::to_owned);
             let mut next = || parts.next().unwrap_or_default();

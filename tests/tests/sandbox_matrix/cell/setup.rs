@@ -109,7 +109,7 @@ pub fn environment(kind: Kind, root: &Path, daemon: &mut Daemon) {
         chown(root.join("home/project/bin"), Some(NOBODY), Some(NOBODY)).unwrap();
     }
     if kind.by == SandboxBy::Landlock {
-        // All that is needed but for bubblewrap.
+        // A PATH with every needed program except bubblewrap.
         let tools = root.join("tools");
         std::fs::create_dir(&tools).unwrap();
         for tool in ["setpriv", "umount", "cat"] {

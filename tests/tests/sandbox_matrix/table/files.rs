@@ -3,7 +3,7 @@
 use super::Expect::{Always, Bubblewrap, Never, Root, Workdir};
 use super::{BOTH, Control, ROOT, Row, SAFE};
 
-/// What an agent is to have.
+/// Accesses that an agent must have.
 pub const OWN: &[Row] = &[
     ("own: write in the working directory", "put {work}/file", Always, BOTH),
     ("own: write where the profile lets it", "put {home}/.agent/file", Always, BOTH),
@@ -24,7 +24,7 @@ pub const OWN: &[Row] = &[
     ("own: a terminal", "openpty", Always, BOTH),
 ];
 
-/// What lies on the disk.
+/// Files on the disk.
 pub const FILES: &[Row] = &[
     ("read: another file of the home directory", "read {home}/readable", Workdir, BOTH),
     ("read: the home directory's names", "list {home}/mine", Never, BOTH),

@@ -12,7 +12,7 @@ pub const LATER: &[Row] = &[
     ("later: a hidden place whose parent was moved", "read {home}/.agent/moved/secret/canary", Never, BOTH),
 ];
 
-/// What the test finds out by itself.
+/// Results that the test itself finds out.
 pub const FOUND: &[Row] = &[
     ("forge: agent_pid of the session", "", Never, SAFE),
     ("environment: LD_PRELOAD of the profile", "", Never, BOTH),

@@ -1,8 +1,9 @@
-//! The probes, and what must come of each in which sandbox.
+//! The probes, and the expected result of each in each sandbox.
 //!
-//! In the steps `{home}`, `{work}`, `{secret}` and others stand for places, numbers and names of `outside.rs`. `{victim}` is a
-//! file of the outside of the probe's own, `{new}` a name there that nothing has: whether such a probe has reached anything is
-//! seen from outside, whatever the agent says, as with `{=PATH}`, which must not come to be. `{tmp}` is a name of its own in the working directory.
+//! In the steps `{home}`, `{work}`, `{secret}` and others stand for places, numbers and names of
+//! `outside.rs`. `{victim}` is a file outside for this probe alone, `{new}` an unused name there. The test
+//! checks from outside whether such a probe has reached anything, independent of the agent's report. The same
+//! holds for `{=PATH}`, which must not be created. `{tmp}` is a name of its own in the working directory.
 
 mod client;
 mod files;

@@ -1,4 +1,4 @@
-//! Probes of sockets, and of whoever answers there.
+//! Probes of sockets, and of the processes that answer there.
 
 use super::Expect::{Always, BubblewrapUser, Never, Workdir};
 use super::{AGENT, BOTH, Control, ROOT, Row};

@@ -36,14 +36,15 @@ impl<'a> Panel<'a> {
                     Err(error) => error.into(),
                 },
             };
-            // Nobody is kept waiting for it. With the editor's next prompt it is tried again.
+            // The editor's prompts end here with an error. The editor's next prompt tries again.
             self.complain("cannot follow the session", &failure);
-            self.give_up(&crate::cli::ui::error::words(&failure));
+            self.give_up(&crate::cli::ui::error::text_of(&failure));
             self.changed.notified().await;
         }
     }
 
-    /// Whether this view of the session is over; not if only the stream has ended.
+    /// Shows the events as they come. Returns true if this view of the session is over, and false if only the
+    /// stream has ended.
     pub(super) async fn listen(
         self: &Rc<Self>,
         editor: &Rc<Editor<'a>>,
@@ -109,7 +110,7 @@ impl<'a> Panel<'a> {
         let Ok(event) = serde_json::from_str::<Event>(&frame.data) else {
             return Ok((None, Vec::new()));
         };
-        Ok((event.kind.prompt(), state.story.tell(&event.kind)))
+        Ok((event.kind.prompt(), state.story.translate(&event.kind)))
     }
 
     /// Shows something that has been.
@@ -141,11 +142,11 @@ impl<'a> Panel<'a> {
             }
             Shown::Note(text) => {
                 let state = self.state.borrow();
-                let heard = match about {
+                let answered = match about {
                     Some(prompt) => state.is_shown(prompt),
                     None => !(state.ours.is_empty() && state.followed.is_empty() && state.watched.is_empty()),
                 };
-                match heard {
+                match answered {
                     true => self.wire.update(&self.id, updates::quoted(&text)),
                     false => self.link.ui.note(&format!("{}: {text}", self.id)),
                 }
@@ -165,7 +166,7 @@ impl<'a> Panel<'a> {
                 state.watched.remove(&prompt);
                 if let Some(ours) = state.ours.remove(&prompt) {
                     let end = if ours.cancelled { End::Stop("cancelled") } else { end };
-                    // Who does not wait any more needs no answer.
+                    // Without a receiver the editor needs no answer any more.
                     let _ = ours.end.send(end);
                 }
             }
@@ -179,7 +180,7 @@ impl<'a> Panel<'a> {
     }
 
     pub(in crate::cli::acp) fn complain(&self, what: &str, failure: &Failure) {
-        self.link.ui.note(&format!("{}: {what}: {}", self.id, crate::cli::ui::error::words(failure)));
+        self.link.ui.note(&format!("{}: {what}: {}", self.id, crate::cli::ui::error::text_of(failure)));
     }
 }
 

@@ -23,7 +23,7 @@ use crate::cli::link::Link;
 use crate::cli::ui::error::Outcome;
 use crate::client::ClientError;
 
-/// How long an editor is kept waiting for a session that went down in a turn.
+/// The longest time for which an editor waits for a session that went down in a turn.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A session that the editor has open.
@@ -41,10 +41,10 @@ pub struct Panel<'a> {
     /// The editor has opened the session anew; this view of it is over.
     retired: Cell<bool>,
     changed: Notify,
-    /// What the editor is told first.
+    /// Notes that the editor receives first.
     remarks: RefCell<Vec<String>>,
     /// Notes from before it was opened.
-    told_before: RefCell<Vec<String>>,
+    earlier_notes: RefCell<Vec<String>>,
     /// Under this id it is attached, if it is.
     pub(super) attached: Cell<EventId>,
     /// It was attached.
@@ -53,13 +53,13 @@ pub struct Panel<'a> {
     pub(super) again: Cell<bool>,
     /// Under this id it drives.
     pub(super) client: Cell<Option<EventId>>,
-    /// What the editor was asked to do for the agent.
+    /// Requests to the editor that wait for its answer, by the agent's call.
     pub(super) calling: RefCell<BTreeMap<CallId, RequestCancellationHandle>>,
 }
 
 #[derive(Default)]
 struct State {
-    /// The last event that was heard.
+    /// The last event that was read.
     cursor: EventId,
     story: Story,
     /// Prompts that the editor waits for.
@@ -70,12 +70,12 @@ struct State {
     watched: BTreeSet<PromptId>,
     /// Questions that the editor was asked.
     asked: BTreeMap<PermissionId, RequestCancellationHandle>,
-    /// When nobody is kept waiting any longer for a session that is down.
+    /// The time at which the editor stops waiting for a session that is down.
     until: Option<Instant>,
 }
 
 impl State {
-    /// Whether the turn of this prompt is shown as it runs.
+    /// Returns true if the editor sees the turn of this prompt as it runs.
     fn is_shown(&self, prompt: PromptId) -> bool {
         self.ours.contains_key(&prompt) || self.followed.contains(&prompt) || self.watched.contains(&prompt)
     }
@@ -101,7 +101,7 @@ impl<'a> Panel<'a> {
             retired: Cell::new(false),
             changed: Notify::new(),
             remarks: RefCell::default(),
-            told_before: RefCell::default(),
+            earlier_notes: RefCell::default(),
             attached: Cell::new(0),
             came: Notify::new(),
             again: Cell::new(false),
@@ -121,12 +121,12 @@ impl<'a> Panel<'a> {
                                 panel.wire.room().await;
                                 panel.replay(shown);
                             } else if let Shown::Note(text) = shown {
-                                panel.told_before.borrow_mut().push(text);
+                                panel.earlier_notes.borrow_mut().push(text);
                             }
                         }
                     }
                     Ok(None) => break 'again,
-                    // A daemon that dies says nothing; the next goes on where it was.
+                    // A daemon that dies sends no end of the stream. The next daemon goes on at the cursor.
                     Err(ClientError::Lost(_)) => continue 'again,
                     Err(error) => return Err(error.into()),
                 }
@@ -143,11 +143,11 @@ impl<'a> Panel<'a> {
     }
 
     /// Notes from before it was opened that the editor was not shown.
-    pub(super) fn told_before(&self) -> Vec<String> {
-        std::mem::take(&mut *self.told_before.borrow_mut())
+    pub(super) fn earlier_notes(&self) -> Vec<String> {
+        std::mem::take(&mut *self.earlier_notes.borrow_mut())
     }
 
-    /// The editor is told this once the session is open.
+    /// Keeps notes that the editor receives once the session is open.
     pub(super) fn remark(&self, remarks: Vec<String>) {
         *self.remarks.borrow_mut() = remarks;
     }
@@ -157,17 +157,17 @@ impl<'a> Panel<'a> {
         &self.id
     }
 
-    /// The last event that was heard.
+    /// Returns the id of the last event that was read.
     pub(super) fn cursor(&self) -> EventId {
         self.state.borrow().cursor
     }
 
-    /// Whether this view of the session is over.
+    /// Returns true if this view of the session is over.
     pub(super) fn is_retired(&self) -> bool {
         self.retired.get()
     }
 
-    /// What clients are to do, and have not answered.
+    /// Returns the calls that no client has answered yet.
     pub(super) fn open_calls(&self) -> Vec<CallId> {
         self.state.borrow().story.calls().keys().copied().collect()
     }
@@ -180,7 +180,7 @@ impl<'a> Panel<'a> {
         (ours && call.params.is_object()).then(|| (call.method.clone(), call.params.clone()))
     }
 
-    /// What the agent has told of its modes and options.
+    /// Returns the modes and options that the agent has reported.
     pub fn settings(&self) -> Map<String, Value> {
         self.state.borrow().story.settings().clone()
     }
@@ -201,7 +201,7 @@ impl<'a> Panel<'a> {
         std::mem::take(&mut state.asked).values().for_each(cancel);
         std::mem::take(&mut *self.calling.borrow_mut()).values().for_each(cancel);
         for ours in std::mem::take(&mut state.ours).into_values() {
-            // Who does not wait any more needs no answer.
+            // Without a receiver the editor needs no answer any more.
             let _ = ours.end.send(End::Stop("cancelled"));
         }
         drop(state);
@@ -212,7 +212,7 @@ impl<'a> Panel<'a> {
     /// Takes the place of another.
     fn replace(&self, old: &Self) {
         let mut left = old.state.borrow_mut();
-        // Whatever the editor is still asked is asked again from here.
+        // The new view repeats every request that the editor has not answered.
         std::mem::take(&mut left.asked).values().for_each(cancel);
         std::mem::take(&mut *old.calling.borrow_mut()).values().for_each(cancel);
         let mut state = self.state.borrow_mut();
@@ -240,13 +240,13 @@ impl<'a> Panel<'a> {
     fn give_up(&self, why: &str) {
         let ours = std::mem::take(&mut self.state.borrow_mut().ours);
         for ours in ours.into_values() {
-            // Who does not wait any more needs no answer.
+            // Without a receiver the editor needs no answer any more.
             let _ = ours.end.send(End::Error(why.to_owned()));
         }
     }
 }
 
-/// That a request cannot be withdrawn is no harm: its answer is ignored.
+/// Withdraws a request. If that fails, the answer is ignored.
 pub(super) fn cancel(handle: &RequestCancellationHandle) {
     let _ = handle.cancel();
 }

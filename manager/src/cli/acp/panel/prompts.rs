@@ -11,15 +11,15 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::{Ours, Panel};
+use crate::cli::acp::content::Content;
 use crate::cli::acp::refused::Refused;
-use crate::cli::acp::said::Said;
 use crate::cli::acp::story::End;
 use crate::cli::acp::{Busy, Editor};
 use crate::cli::link::read;
 use crate::cli::ui::error::{Failure, Outcome};
 use crate::client::Request;
 
-/// How often it is tried to cancel a prompt that goes from waiting to running meanwhile.
+/// The number of attempts to cancel a prompt that starts to run meanwhile.
 const TRIES: usize = 3;
 /// So long a prompt waits for its editor to be attached, and is sent then.
 const ATTACHES: Duration = Duration::from_secs(2);
@@ -31,7 +31,7 @@ impl<'a> Panel<'a> {
     pub async fn prompt(
         self: Rc<Self>,
         editor: &Editor<'a>,
-        said: Said,
+        content: Content,
         withdrawn: RequestCancellation,
         busy: Busy,
     ) -> Result<Value, Refused> {
@@ -44,7 +44,7 @@ impl<'a> Panel<'a> {
         let accepted = {
             // Each has a connection of its own: the daemon would take them in any order.
             let _in_order = self.in_order.lock().await;
-            self.post(said).await
+            self.post(content).await
         };
         // Unless the editor has opened the session anew meanwhile.
         let panel = editor.panel(&self.id).unwrap_or_else(|| self.clone());
@@ -76,8 +76,8 @@ impl<'a> Panel<'a> {
         }
     }
 
-    pub(super) async fn post(&self, said: Said) -> Outcome<PromptId> {
-        let Said { text, attachments, inline } = said;
+    pub(super) async fn post(&self, content: Content) -> Outcome<PromptId> {
+        let Content { text, attachments, inline } = content;
         let prompt = PromptRequest { text, when_busy: Default::default(), attachments };
         match (self.accepted(&prompt).await, inline) {
             (Err(Failure::Problem(problem, _)), Some(text)) if problem.code == "no_attachments" => {
@@ -98,7 +98,8 @@ impl<'a> Panel<'a> {
         if only.is_none() {
             self.cancels.set(self.cancels.get() + 1);
             self.state.borrow_mut().ours.values_mut().for_each(|ours| ours.cancelled = true);
-            // What is on its way waits behind the turn that runs, and would be run at once if that ended first.
+            // A prompt on its way is queued behind the running turn. If that turn ended first, the daemon
+            // would run the prompt at once.
             let _ = tokio::time::timeout(POSTED, self.in_order.lock()).await;
         }
         let mut prompts = BTreeSet::new();

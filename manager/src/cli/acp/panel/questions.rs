@@ -47,7 +47,7 @@ impl<'a> Panel<'a> {
     pub(super) fn asks(&self, permission: PermissionId) -> Option<(Option<PromptId>, String, Value)> {
         let state = self.state.borrow();
         let question = state.story.questions().get(&permission)?;
-        // What belongs to no turn is everybody's.
+        // Every editor sees a question that belongs to no turn.
         let shown = |prompt: PromptId| state.ours.contains_key(&prompt) || state.followed.contains(&prompt);
         let visible = question.prompt.is_none_or(shown);
         let asked = visible && question.params.is_object() && !self.retired.get();
@@ -59,16 +59,16 @@ impl<'a> Panel<'a> {
         let path = format!("/v1/sessions/{}/permissions/{permission}", self.id);
         match self.link.ask(Request::post(path).json(&answer)).await {
             Ok(_) => {}
-            // The first answer counts, whoever gave it.
+            // The first answer counts, from any client.
             Err(failure) if failure.is("permission_settled") || failure.is("no_such_permission") => {}
             Err(failure) => {
-                let why = crate::cli::ui::error::words(&failure);
+                let why = crate::cli::ui::error::text_of(&failure);
                 self.wire.update(&self.id, updates::quoted(&format!("{permission} was not answered: {why}")));
             }
         }
     }
 
-    /// An editor that gives no answer decides nothing: the question waits for whoever comes.
+    /// Notes that the editor gave no answer. The permission stays open for other clients.
     pub(super) fn unanswered(&self, permission: PermissionId, prompt: Option<PromptId>, title: &str) {
         let state = self.state.borrow();
         let waits = state.story.questions().contains_key(&permission)

@@ -1,4 +1,4 @@
-//! What an editor is shown of a session, event by event. Without I/O: a replay and what happens now are told the
+//! Translates a session's events into the editor's updates, without I/O. A replay and live events take the
 //! same way.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +20,7 @@ pub enum Shown {
     Update(Option<PromptId>, Value),
     /// A prompt begins that the editor may not have sent.
     User(PromptId, String),
-    /// kennel itself has something to say.
+    /// A note of kennel's own.
     Note(String),
     /// A permission waits for an answer.
     Ask(PermissionId),
@@ -28,7 +28,7 @@ pub enum Shown {
     Settled(PermissionId),
     /// The agent wants something done that a client can do.
     Call(CallId),
-    /// That is not waited for any more.
+    /// The call needs no answer any more.
     CallSettled(CallId),
     /// This client drives, or none does.
     Driver(Option<EventId>),
@@ -38,7 +38,7 @@ pub enum Shown {
     Gone,
 }
 
-/// How a prompt is answered.
+/// The answer to a prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub enum End {
     /// With this stop reason.
@@ -52,9 +52,9 @@ pub enum End {
 pub struct Question {
     /// The prompt in whose turn it was asked; none between turns.
     pub prompt: Option<PromptId>,
-    /// What the agent wants to do.
+    /// The tool call that the agent wants to do.
     pub title: String,
-    /// What the agent asked its client.
+    /// The parameters of the agent's request.
     pub params: Value,
 }
 
@@ -69,7 +69,7 @@ pub struct Call {
     pub params: Value,
 }
 
-/// What has to be remembered of a session to tell what comes.
+/// The state of a session that the next event's translation needs.
 #[derive(Debug, Default)]
 pub struct Story {
     /// Prompts that wait, and their texts.
@@ -90,7 +90,7 @@ impl Story {
         self.open.iter().chain(self.crashed.keys()).copied().collect()
     }
 
-    /// Whether a session is waited for that went down in a turn.
+    /// Returns true if an editor waits for a session that went down in a turn.
     pub fn is_down(&self) -> bool {
         !self.crashed.is_empty()
     }
@@ -100,7 +100,7 @@ impl Story {
         &self.questions
     }
 
-    /// What clients are to do, and have not answered.
+    /// Returns the calls that no client has answered yet.
     pub fn calls(&self) -> &BTreeMap<CallId, Call> {
         &self.calls
     }
@@ -110,8 +110,8 @@ impl Story {
         self.settings.known()
     }
 
-    /// What an editor is to hear of an event about settings: whatever is otherwise than it was, in each form that the agent
-    /// has it in, for an editor may know one form only.
+    /// Returns the updates for an event about settings. Each change is sent in every form that the agent has,
+    /// because an editor may know only one form.
     fn set(&mut self, kind: &EventKind) -> Vec<Shown> {
         let before = self.settings.known().clone();
         let opened = self.settings.tell(kind);
@@ -119,12 +119,12 @@ impl Story {
         match kind {
             EventKind::AgentUpdated { prompt_id, payload } if !opened => {
                 let others = changes.into_iter().filter(|it| it["sessionUpdate"] != payload["sessionUpdate"]);
-                told(*prompt_id, payload)
+                as_update(*prompt_id, payload)
                     .into_iter()
                     .chain(others.map(|it| Shown::Update(None, it)))
                     .collect()
             }
-            // Whoever has set it anew to what it was waits for a word, too.
+            // A client that sets the value that is set already waits for an update, too.
             EventKind::SettingChanged { name, .. } if changes.is_empty() => {
                 let known = self.settings.known();
                 let update = match (known.get("configOptions"), self.settings.current("mode")) {
@@ -143,15 +143,15 @@ impl Story {
     }
 
     /// Takes the next event. Returns what the editor is shown, or asked, for it.
-    pub fn tell(&mut self, kind: &EventKind) -> Vec<Shown> {
+    pub fn translate(&mut self, kind: &EventKind) -> Vec<Shown> {
         if is_about_settings(kind) {
             return self.set(kind);
         }
-        self.tell_of_prompts(kind)
+        self.prompt_event(kind)
     }
 
     /// Takes events of prompts and turns; passes the other kinds on.
-    fn tell_of_prompts(&mut self, kind: &EventKind) -> Vec<Shown> {
+    fn prompt_event(&mut self, kind: &EventKind) -> Vec<Shown> {
         match kind {
             EventKind::PromptAccepted { prompt_id, text, attachments, .. } => {
                 let text = attachments::told(text, attachments.iter().map(|it| &*it.name));
@@ -163,7 +163,7 @@ impl Story {
                 self.waiting.insert(*prompt_id, text.clone());
                 Vec::new()
             }
-            // A retry begins a second time, and is not said again.
+            // The start of a retry does not show the prompt again.
             EventKind::PromptStarted { prompt_id } => {
                 let text = self.waiting.remove(prompt_id);
                 text.map(|text| Shown::User(*prompt_id, text)).into_iter().collect()
@@ -188,12 +188,12 @@ impl Story {
                 self.last_message = Some(text.clone());
                 vec![note(text.clone())]
             }
-            other => self.tell_of_agent(other),
+            other => self.agent_event(other),
         }
     }
 
-    /// Takes what the agent says, does and asks; passes the other kinds on.
-    fn tell_of_agent(&mut self, kind: &EventKind) -> Vec<Shown> {
+    /// Translates the agent's messages, tool calls and questions; passes the other kinds on.
+    fn agent_event(&mut self, kind: &EventKind) -> Vec<Shown> {
         match kind {
             EventKind::MessageChunk { prompt_id, text, payload, .. } => {
                 let update = payload.clone().unwrap_or_else(|| message(text));
@@ -210,8 +210,8 @@ impl Story {
                 let update = json!({ "sessionUpdate": "tool_call_update", "toolCallId": tool_call_id, "status": "failed" });
                 vec![Shown::Update(Some(*prompt_id), update)]
             }
-            EventKind::UsageUpdated { payload, .. } => told(None, payload),
-            EventKind::AgentUpdated { prompt_id, payload } => told(*prompt_id, payload),
+            EventKind::UsageUpdated { payload, .. } => as_update(None, payload),
+            EventKind::AgentUpdated { prompt_id, payload } => as_update(*prompt_id, payload),
             EventKind::PermissionRequested { permission_id, prompt_id, title, payload, .. } => {
                 let question = Question { prompt: *prompt_id, title: title.clone(), params: payload.clone() };
                 self.questions.insert(*permission_id, question);
@@ -231,13 +231,13 @@ impl Story {
                 self.calls.remove(call_id);
                 vec![Shown::CallSettled(*call_id)]
             }
-            other => self.tell_of_session(other),
+            other => self.session_event(other),
         }
     }
 
     /// Takes events of the session, its processes and its clients. The match names every kind, so that the compiler
     /// reports a new one.
-    fn tell_of_session(&mut self, kind: &EventKind) -> Vec<Shown> {
+    fn session_event(&mut self, kind: &EventKind) -> Vec<Shown> {
         match kind {
             EventKind::DriverChanged { driver } => vec![Shown::Driver(*driver)],
             EventKind::SessionStalled { step, quiet_ms, .. } => {
@@ -327,7 +327,7 @@ impl Story {
         let mut all = Vec::new();
         let end = match (outcome, reason) {
             (Outcome::Aborted, _) => End::Stop("cancelled"),
-            // What the agent was not able to do was said just before.
+            // The agent's last message names what failed.
             (_, "error") => {
                 End::Error(self.last_message.take().unwrap_or_else(|| "the agent failed".to_owned()))
             }
@@ -368,8 +368,7 @@ impl Story {
         std::iter::once(note(what)).chain(ended).collect()
     }
 
-    /// Prompts that wait are kept for a restart, which nobody may ever ask for: the editor is told so, and waits no
-    /// longer.
+    /// Ends the editor's wait for prompts in the queue. They stay for a restart, which may never come.
     fn failed(&mut self, reason: &str, last_words: &[String]) -> Vec<Shown> {
         let words = last_words.last().map(|words| format!(": {}", one_line(words))).unwrap_or_default();
         let what = format!("the session has failed: {reason}{words}. `kennel restart` brings it back");
@@ -389,13 +388,13 @@ impl Story {
     }
 }
 
-/// What an agent tells, if it is an update: token counts at the end of a turn are none.
-fn told(prompt: Option<PromptId>, payload: &Value) -> Vec<Shown> {
+/// Returns the agent's report as an update, if it is one. Token counts at the end of a turn are no updates.
+fn as_update(prompt: Option<PromptId>, payload: &Value) -> Vec<Shown> {
     let is_update = payload["sessionUpdate"].is_string();
     is_update.then(|| Shown::Update(prompt, payload.clone())).into_iter().collect()
 }
 
-/// Whether it tells what is set in the agent.
+/// Returns true if the event reports the agent's settings.
 fn is_about_settings(kind: &EventKind) -> bool {
     match kind {
         EventKind::SettingChanged { .. } => true,

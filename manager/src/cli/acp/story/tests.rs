@@ -1,4 +1,4 @@
-//! A session told to an editor, event by event.
+//! A session's events as an editor sees them, one by one.
 
 use super::*;
 
@@ -7,7 +7,7 @@ fn accepted(story: &mut Story, number: u64) -> PromptId {
     let disposition = protocol::event::Disposition::Started;
     let (text, attachments) = ("do it".into(), Vec::new());
     let kind = EventKind::PromptAccepted { prompt_id, text, disposition, retry_of: None, attachments };
-    assert_eq!(story.tell(&kind), []);
+    assert_eq!(story.translate(&kind), []);
     prompt_id
 }
 
@@ -27,7 +27,7 @@ fn ended(shown: &[Shown]) -> Vec<(PromptId, End)> {
 fn a_crash_is_told_when_the_session_is_back_and_ends_the_turn() {
     let mut story = Story::default();
     let prompt = accepted(&mut story, 1);
-    assert_eq!(story.tell(&interrupted(prompt, false)), []);
+    assert_eq!(story.translate(&interrupted(prompt, false)), []);
     assert!(story.is_down() && story.open().contains(&prompt));
     let back = EventKind::SessionRestarted {
         old_pid: None,
@@ -35,7 +35,7 @@ fn a_crash_is_told_when_the_session_is_back_and_ends_the_turn() {
         reason: "x".into(),
         restore: Restore::Loaded,
     };
-    let shown = story.tell(&back);
+    let shown = story.translate(&back);
     assert!(matches!(&shown[0], Shown::Note(text) if text.contains("SIGKILL") && text.contains("`loaded`")));
     assert_eq!(ended(&shown), [(prompt, End::Stop("end_turn"))]);
     assert!(story.open().is_empty() && !story.is_down());
@@ -46,9 +46,9 @@ fn a_turn_that_is_tried_again_has_not_ended_and_is_not_said_twice() {
     let mut story = Story::default();
     let prompt = accepted(&mut story, 1);
     let started = EventKind::PromptStarted { prompt_id: prompt };
-    assert_eq!(story.tell(&started), [Shown::User(prompt, "do it".into())]);
-    assert_eq!(ended(&story.tell(&interrupted(prompt, true))), []);
-    assert_eq!(story.tell(&started), []);
+    assert_eq!(story.translate(&started), [Shown::User(prompt, "do it".into())]);
+    assert_eq!(ended(&story.translate(&interrupted(prompt, true))), []);
+    assert_eq!(story.translate(&started), []);
     assert!(story.open().contains(&prompt));
 }
 
@@ -56,14 +56,14 @@ fn a_turn_that_is_tried_again_has_not_ended_and_is_not_said_twice() {
 fn nobody_waits_for_a_session_that_has_failed() {
     let mut story = Story::default();
     let (one, two) = (accepted(&mut story, 1), accepted(&mut story, 2));
-    story.tell(&interrupted(one, false));
+    story.translate(&interrupted(one, false));
     let failed = EventKind::SessionFailed {
         reason: "too many deaths".into(),
         exit: None,
         last_words: vec!["a\u{7}b".into()],
         survivors: vec![],
     };
-    let shown = ended(&story.tell(&failed));
+    let shown = ended(&story.translate(&failed));
     assert_eq!(shown.iter().map(|(prompt, _)| *prompt).collect::<Vec<_>>(), [one, two]);
     assert!(matches!(&shown[0].1, End::Error(why) if why.contains("too many deaths: a b")));
 }
@@ -81,19 +81,19 @@ fn stop_reasons_are_those_that_clients_know() {
         let prompt_id = accepted(&mut story, 1);
         let stop_reason = reason.to_owned();
         let kind = EventKind::TurnCompleted { turn: 1, prompt_id, outcome, stop_reason, exit: None };
-        assert_eq!(ended(&story.tell(&kind)), [(prompt_id, end)], "{reason}");
+        assert_eq!(ended(&story.translate(&kind)), [(prompt_id, end)], "{reason}");
     }
 }
 
 #[test]
 fn settings_follow_what_the_agent_tells() {
     let mut story = Story::default();
-    let mut tell = |payload| story.tell(&EventKind::AgentUpdated { prompt_id: None, payload });
+    let mut tell = |payload| story.translate(&EventKind::AgentUpdated { prompt_id: None, payload });
     let modes = json!({ "currentModeId": "ask", "availableModes": [] });
     assert_eq!(tell(json!({ "sessionUpdate": "session_opened", "modes": modes })), []);
     assert_eq!(tell(json!({ "sessionUpdate": "current_mode_update", "currentModeId": "code" })).len(), 1);
     assert_eq!(tell(json!({ "inputTokens": 1 })), []);
-    // The next process is in another mode, which nobody has set.
+    // The next process starts in another mode, which no client has set.
     let modes = json!({ "currentModeId": "ask", "availableModes": [] });
     let shown = tell(json!({ "sessionUpdate": "session_opened", "modes": modes }));
     let ask = json!({ "sessionUpdate": "current_mode_update", "currentModeId": "ask" });
@@ -110,7 +110,7 @@ fn an_editor_hears_of_a_mode_in_each_form_that_the_agent_has_it_in() {
     };
     let modes = json!({ "currentModeId": "ask", "availableModes": [{ "id": "ask" }, { "id": "yolo" }] });
     let opened = json!({ "sessionUpdate": "session_opened", "modes": modes, "configOptions": mode("ask") });
-    story.tell(&EventKind::AgentUpdated { prompt_id: None, payload: opened });
+    story.translate(&EventKind::AgentUpdated { prompt_id: None, payload: opened });
     let payload = json!({ "configOptions": mode("yolo") });
     let (name, value) = ("mode".to_owned(), "yolo".to_owned());
     let set = EventKind::SettingChanged { setting_id: 1, name, value, payload };
@@ -119,11 +119,11 @@ fn an_editor_hears_of_a_mode_in_each_form_that_the_agent_has_it_in() {
         json!({ "sessionUpdate": "config_option_update", "configOptions": mode("yolo") }),
     ];
     let both = both.map(|update| Shown::Update(None, update));
-    assert_eq!(story.tell(&set), both);
-    // Set to what it is already, whoever has set it hears so.
-    assert_eq!(story.tell(&set), both[1..]);
+    assert_eq!(story.translate(&set), both);
+    // A client that sets the value that is set already receives an update.
+    assert_eq!(story.translate(&set), both[1..]);
     let payload = json!({ "sessionUpdate": "current_mode_update", "currentModeId": "ask" });
-    let told = story.tell(&EventKind::AgentUpdated { prompt_id: None, payload: payload.clone() });
+    let updates = story.translate(&EventKind::AgentUpdated { prompt_id: None, payload: payload.clone() });
     let options = json!({ "sessionUpdate": "config_option_update", "configOptions": mode("ask") });
-    assert_eq!(told, [Shown::Update(None, payload), Shown::Update(None, options)]);
+    assert_eq!(updates, [Shown::Update(None, payload), Shown::Update(None, options)]);
 }

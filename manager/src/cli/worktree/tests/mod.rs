@@ -96,7 +96,7 @@ fn no_link_leads_a_worktree_elsewhere() {
         assert!(place.make(&place.repository).unwrap_err().is("no_worktree"), "{part}");
         assert!(empty(), "{part}");
     }
-    // What is committed in the place of the directory that is worked in.
+    // A commit with a link in place of the working directory.
     let place = place();
     let secret = place.dir.path().join("secret");
     std::fs::create_dir(&secret).unwrap();
@@ -108,13 +108,13 @@ fn no_link_leads_a_worktree_elsewhere() {
     std::fs::create_dir(place.repository.join("src")).unwrap();
     let made = place.make(&place.repository.join("src")).unwrap();
     assert_eq!(made.workdir, made.path, "not {}", secret.display());
-    // A repository that says that its files are elsewhere.
+    // A repository whose configuration names another worktree.
     agents_git(&place.repository, &["config", "core.worktree", other.path().to_str().unwrap()]);
     assert!(place.make(&place.repository).unwrap_err().is("no_worktree"));
     assert!(empty());
 }
 
-/// What becomes of a worktree that nobody works in: an error says why it stays.
+/// Settles a worktree in which no session works; an error is the reason why it stays.
 fn settled(place: &Place, made: Worktree) -> Result<(), String> {
     let name = made.path.strip_prefix(&place.state).unwrap().to_str().unwrap().to_owned();
     drop(made);

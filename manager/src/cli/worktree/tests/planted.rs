@@ -134,7 +134,7 @@ fn no_helper_is_run() {
 /// Other repositories, and hooks in the configuration.
 const OTHERS: [Way; 3] = [
     ("promised", |place, program| {
-        // A partial clone: what is missing is fetched from wherever its configuration says.
+        // A partial clone: git fetches missing objects from the address in its configuration.
         set(place, "core.repositoryFormatVersion", "1");
         set(place, "extensions.partialClone", "origin");
         set(place, "remote.origin.promisor", "true");

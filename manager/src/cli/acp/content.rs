@@ -1,26 +1,26 @@
-//! What an editor's user says: the blocks of a prompt as text and attachments.
+//! The blocks of an editor's prompt as text and attachments.
 
 use agent_client_protocol::v1::schema::{ContentBlock, EmbeddedResourceResource};
 use protocol::api::AttachmentRequest;
 
-/// What an editor's user says.
+/// The prompt of an editor's user.
 #[derive(Debug, Default, PartialEq)]
-pub struct Said {
+pub struct Content {
     /// Its text; each block begins on a line of its own.
     pub text: String,
-    /// What belongs to it.
+    /// Files, pictures and sounds that belong to the text.
     pub attachments: Vec<AttachmentRequest>,
     /// All of it in one text, for an agent that takes nothing else. None if it cannot be.
     pub inline: Option<String>,
 }
 
 /// A prompt of an editor.
-pub fn said(blocks: &[ContentBlock]) -> Result<Said, String> {
-    let mut said = Said { inline: Some(String::new()), ..Said::default() };
+pub fn read(blocks: &[ContentBlock]) -> Result<Content, String> {
+    let mut content = Content { inline: Some(String::new()), ..Content::default() };
     for block in blocks {
         match block {
-            ContentBlock::Text(block) => said.add(&block.text, &block.text),
-            ContentBlock::ResourceLink(link) => said.add(&link.uri, &link.uri),
+            ContentBlock::Text(block) => content.add(&block.text, &block.text),
+            ContentBlock::ResourceLink(link) => content.add(&link.uri, &link.uri),
             ContentBlock::Resource(embedded) => {
                 let (uri, mime_type, text, data) = match &embedded.resource {
                     EmbeddedResourceResource::TextResourceContents(resource) => {
@@ -32,10 +32,10 @@ pub fn said(blocks: &[ContentBlock]) -> Result<Said, String> {
                     _ => return Err(refused()),
                 };
                 match &text {
-                    Some(text) => said.add(uri, &format!("{uri}:\n{text}")),
-                    None => said.inline = None,
+                    Some(text) => content.add(uri, &format!("{uri}:\n{text}")),
+                    None => content.inline = None,
                 }
-                said.attach(
+                content.attach(
                     Some(uri),
                     "file",
                     AttachmentRequest { mime_type: mime_type.clone(), text, data, ..Default::default() },
@@ -43,23 +43,23 @@ pub fn said(blocks: &[ContentBlock]) -> Result<Said, String> {
             }
             ContentBlock::Image(image) => {
                 let (mime_type, data) = (Some(image.mime_type.clone()), Some(image.data.clone()));
-                said.inline = None;
+                content.inline = None;
                 let request = AttachmentRequest { mime_type, data, ..Default::default() };
-                said.attach(image.uri.as_deref(), "picture", request);
+                content.attach(image.uri.as_deref(), "picture", request);
             }
             ContentBlock::Audio(audio) => {
                 let (mime_type, data) = (Some(audio.mime_type.clone()), Some(audio.data.clone()));
-                said.inline = None;
+                content.inline = None;
                 let request = AttachmentRequest { mime_type, data, ..Default::default() };
-                said.attach(None, "sound", request);
+                content.attach(None, "sound", request);
             }
             _ => return Err(refused()),
         }
     }
-    Ok(said)
+    Ok(content)
 }
 
-impl Said {
+impl Content {
     fn add(&mut self, short: &str, whole: &str) {
         let texts =
             std::iter::once((&mut self.text, short)).chain(self.inline.as_mut().map(|all| (all, whole)));
@@ -100,7 +100,7 @@ mod tests {
             { "type": "resource", "resource": { "uri": "file:///src/b.rs", "text": "fn b() {}\n" } },
             { "type": "text", "text": "please" },
         ]));
-        let found = said(&prompt).unwrap();
+        let found = read(&prompt).unwrap();
         assert_eq!(found.text, "look at\nfile:///a.rs\nfile:///src/b.rs\nplease");
         let inline = "look at\nfile:///a.rs\nfile:///src/b.rs:\nfn b() {}\nplease";
         assert_eq!(found.inline.as_deref(), Some(inline));
@@ -112,8 +112,8 @@ mod tests {
             { "type": "audio", "mimeType": "audio/wav", "data": "AA==" },
             { "type": "resource", "resource": { "uri": "mem:x", "blob": "AA==" } },
         ])));
-        let found = said(&prompt).unwrap();
-        // What an agent cannot be told in words is not left out.
+        let found = read(&prompt).unwrap();
+        // A prompt with a picture has no form as one text.
         assert_eq!(found.inline, None);
         let names: Vec<&str> = found.attachments.iter().map(|it| &*it.name).collect();
         assert_eq!(names, ["b.rs", "picture", "sound", "x"]);

@@ -1,0 +1,188 @@
+//! Spare workers: processes that wait in the lobby for a session. A session that starts takes one, and so waits for no spawn.
+//!
+//! A spare knows nothing of a session. It has a marker of its own, and ends with its manager: its input ends, and nobody has
+//! welcomed it. Spares exist only while another worker does. The loop makes new ones once no worker was started for a moment,
+//! and after the end of a spare not before the next start: a program that cannot run is not tried again and again.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::Stdio;
+
+use protocol::{Exit, Identity, Incarnation, SessionId, failpoint};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Signal;
+
+use crate::core::{Seen, Session};
+use crate::system::process::{self, worker_program};
+use crate::system::sweep::{Holder, Marker};
+use crate::workers::link::{Link, Pipes};
+use crate::workers::worker::{Origin, Worker};
+use crate::workers::{Sighting, Workers};
+
+/// Time without a start of a worker after which the loop makes a spare, in milliseconds: a session that has just taken one
+/// becomes ready first.
+const REFILL_MS: u64 = 10;
+
+/// The longest wait for the end of a spare. The kernel may hold one that it cannot end.
+const END: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
+/// The spare workers of one manager.
+pub(super) struct Spares {
+    /// The number of spares to keep.
+    wanted: usize,
+    /// Number of the next spare's marker.
+    next: u64,
+    /// The spares, by their number in [`Watch`](crate::system::process::Watch).
+    standing: HashMap<u64, Spare>,
+    /// Time at which the loop makes or ends spares, in milliseconds.
+    due: Option<u64>,
+}
+
+/// A worker without a session.
+pub(super) struct Spare {
+    identity: Identity,
+    pidfd: OwnedFd,
+    pipes: Pipes,
+}
+
+impl Spares {
+    /// No spares yet.
+    pub(super) fn new(wanted: usize) -> Self {
+        Self { wanted, next: 0, standing: HashMap::new(), due: None }
+    }
+
+    /// Time of the next refill, in milliseconds.
+    pub(super) fn deadline(&self) -> Option<u64> {
+        self.due
+    }
+
+    /// Notes that a worker was started, or the last one was reaped.
+    pub(super) fn stir(&mut self, now: u64) {
+        if self.wanted > 0 {
+            self.due = Some(now + REFILL_MS);
+        }
+    }
+
+    /// Removes the spare with this identity.
+    fn take(&mut self, identity: &Identity) -> Option<(u64, Spare)> {
+        let (number, _) = self.standing.iter().find(|(_, spare)| spare.identity == *identity)?;
+        let number = *number;
+        Some((number, self.standing.remove(&number)?))
+    }
+
+    /// The spare with this number.
+    pub(super) fn standing(&self, number: u64) -> Option<(&Identity, BorrowedFd<'_>)> {
+        self.standing.get(&number).map(|spare| (&spare.identity, spare.pidfd.as_fd()))
+    }
+}
+
+impl Workers {
+    /// Makes one spare if one is due, and ends all of them once there is no worker. Returns the new one.
+    pub fn refill(&mut self, now: u64) -> Option<Identity> {
+        self.spares.due.filter(|due| *due <= now)?;
+        self.spares.due = None;
+        if self.workers.is_empty() {
+            for spare in self.spares.standing.values() {
+                process::signal(spare.pidfd.as_fd(), Signal::KILL);
+            }
+            return None;
+        }
+        if self.spares.standing.len() >= self.spares.wanted {
+            return None;
+        }
+        match self.make_spare() {
+            Ok(identity) => {
+                // The next one in the next turn of the loop.
+                self.spares.due = Some(now);
+                Some(identity)
+            }
+            Err(error) => {
+                tracing::debug!(%error, "no spare worker until the next start");
+                None
+            }
+        }
+    }
+
+    fn make_spare(&mut self) -> io::Result<Identity> {
+        let program = worker_program(self.world.worker_path.as_deref())?;
+        self.spares.next += 1;
+        let marker = Marker { manager: self.world.uuid.clone(), holder: Holder::Spare(self.spares.next) };
+        let spawned = process::spawn(&program, &marker.to_string(), &self.world.boot_id, Stdio::null())?;
+        failpoint::hit("spare", "spawned");
+        self.next_number += 1;
+        let number = self.next_number;
+        if let Err(error) = self.watch.add(spawned.pidfd.as_fd(), number) {
+            process::end(spawned.pidfd.as_fd());
+            return Err(error);
+        }
+        let identity = spawned.identity.clone();
+        tracing::debug!(pid = identity.pid, "spare worker spawned");
+        let pipes = Pipes { stdin: spawned.stdin, stdout: spawned.stdout };
+        self.spares
+            .standing
+            .insert(number, Spare { identity: spawned.identity, pidfd: spawned.pidfd, pipes });
+        Ok(identity)
+    }
+
+    /// Gives a session the spare that its start has taken. Returns false if its worker is none of the spares.
+    ///
+    /// # Errors
+    /// The session's start has failed, and the process is gone.
+    pub(super) fn enlist(
+        &mut self,
+        id: &SessionId,
+        incarnation: Incarnation,
+        session: &Session,
+        now: u64,
+    ) -> Result<bool, Box<Sighting>> {
+        // The effect may be of an incarnation that has ended in the same batch.
+        let worker = session.worker().filter(|_| session.incarnation == incarnation);
+        let Some((number, Spare { identity, pidfd, pipes })) =
+            worker.and_then(|identity| self.spares.take(identity))
+        else {
+            return Ok(false);
+        };
+        failpoint::hit_about("spare", "taken", id);
+        let link = match Link::open(id.clone(), incarnation, None, Some(pipes), self.events.clone()) {
+            Ok(link) => link,
+            Err(error) => {
+                self.watch.remove(pidfd.as_fd());
+                process::end(pidfd.as_fd());
+                let (exit, last_words) = (Exit::Unknown, vec![format!("no link to the worker: {error}")]);
+                let gone = Seen::Gone { exit, last_words, survivors: Vec::new() };
+                return Err(Box::new((id.clone(), incarnation, gone)));
+            }
+        };
+        let ended = process::peek(pidfd.as_fd());
+        let origin = Origin::Spawned { log: None, welcomed: false };
+        let mut worker = Worker::new(incarnation, identity, Some(pidfd), Some(link), origin, 0);
+        worker.number = number;
+        tracing::debug!(session = %id, incarnation, pid = worker.identity.pid, "spare worker taken");
+        self.enter(id, worker);
+        if let Some(exit) = ended {
+            self.died(id, exit, now);
+        }
+        self.spares.stir(now);
+        Ok(true)
+    }
+
+    /// Reaps a spare whose end the fleet knows. One that a session has taken meanwhile is that session's worker.
+    pub fn spare_gone(&mut self, identity: &Identity) {
+        if let Some((_, spare)) = self.spares.take(identity) {
+            process::reap(spare.pidfd.as_fd());
+        }
+    }
+
+    /// Ends all spares, and reaps those that are gone within a moment. SIGKILL ends an idle process at once.
+    pub fn end_spares(&mut self) {
+        self.spares.due = None;
+        let spares: Vec<Spare> = std::mem::take(&mut self.spares.standing).into_values().collect();
+        spares.iter().for_each(|spare| process::signal(spare.pidfd.as_fd(), Signal::KILL));
+        for spare in spares {
+            self.watch.remove(spare.pidfd.as_fd());
+            let _ = poll(&mut [PollFd::new(&spare.pidfd, PollFlags::IN)], Some(&END));
+            process::reap(spare.pidfd.as_fd());
+        }
+    }
+}
