@@ -316,7 +316,9 @@ fn after(refusal: &Refusal) -> Option<Refusal> {
             Refusal::TooLongForAgent { id, agent: "shell".into(), bytes: 200_000, limit: 131_070 }
         }
         Refusal::TooLongForAgent { .. } => Refusal::NoTurn(id),
-        Refusal::NoTurn(_) => Refusal::NoSuchPrompt(prompt),
+        Refusal::NoTurn(_) => Refusal::NoTurnOf { id, prompt },
+        Refusal::NoTurnOf { .. } => Refusal::Queued { id, prompt },
+        Refusal::Queued { .. } => Refusal::NoSuchPrompt(prompt),
         Refusal::NoSuchPrompt(_) => Refusal::NotQueued(prompt),
         Refusal::NotQueued(_) => Refusal::NotInterrupted(prompt),
         Refusal::NotInterrupted(_) => Refusal::NoSuchPermission(permission),

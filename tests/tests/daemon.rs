@@ -90,6 +90,28 @@ fn the_daemon_says_which_configuration_it_reads_and_another_one_of_the_caller_is
 }
 
 #[test]
+fn a_configuration_that_is_named_and_not_there_starts_no_daemon_and_ends_none() {
+    let daemon = Daemon::new();
+    let named = daemon.dir.path().join("named.toml");
+    let with = |args: &[&str]| run_in(&daemon, args, |command| _ = command.env("KENNEL_CONFIG", &named));
+    for (args, code) in [(&["ls"][..], 6), (&["daemon", "run"], 1)] {
+        let said = with(args);
+        assert_eq!(said.code, Some(code), "{said:?}");
+        let told = format!("KENNEL_CONFIG names {}: No such file", named.display());
+        assert!(said.stderr.contains(&told) && said.stderr.contains("no daemon was started"), "{said:?}");
+    }
+    daemon.ok(&["start", "--id", "s"]);
+    let before: ManagerInfo = daemon.json(&["daemon", "status"]);
+    // The daemon reads its own file, whatever a client's environment names.
+    assert_eq!(with(&["ls"]).code, Some(0));
+    for command in ["restart", "upgrade"] {
+        let said = with(&["daemon", command]);
+        assert!(said.code == Some(1) && said.stderr.contains("KENNEL_CONFIG names"), "{said:?}");
+    }
+    assert_eq!(daemon.json::<ManagerInfo>(&["daemon", "status"]).pid, before.pid);
+}
+
+#[test]
 fn the_unit_is_of_the_state_directory_the_configuration_and_the_socket_that_were_asked_for() {
     let daemon = Daemon::new();
     let lines = |args: &[&str], change: &dyn Fn(&mut Command)| -> Vec<String> {

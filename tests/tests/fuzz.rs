@@ -190,7 +190,7 @@ fn requests(workdir: &str) -> Vec<Vec<u8>> {
         with(
             "POST",
             "manager/prune",
-            r#"{"older_than_ms":1000,"max_bytes":4096,"damaged":false,"dry_run":true}"#,
+            r#"{"older_than_ms":1000,"max_bytes":16777216,"damaged":false,"dry_run":true}"#,
         ),
         without("GET", "sessions"),
         without("GET", "sessions/one"),

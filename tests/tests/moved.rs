@@ -1,7 +1,9 @@
 //! Agents that an upgrade moves, or takes away for a while.
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Child;
 
 use harness::daemon::Daemon;
 use harness::real::*;
@@ -116,4 +118,46 @@ fn a_command_whose_program_is_missing_for_a_while_is_run_once_when_it_is_back() 
         "{:?}",
         harness::history::of(&daemon.events())
     );
+}
+
+/// The first line of a command's standard error. The rest is read, too.
+fn first_line(child: &mut Child) -> String {
+    let (sender, lines) = std::sync::mpsc::channel();
+    let mut pipe = BufReader::new(child.stderr.take().unwrap());
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        while pipe.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
+            let _ = sender.send(std::mem::take(&mut line));
+        }
+    });
+    lines.recv_timeout(BOUND).unwrap()
+}
+
+fn printed(child: Child) -> String {
+    String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
+}
+
+#[test]
+fn a_worker_that_is_missing_is_named_at_once_by_each_command_that_waits_for_it() {
+    let mut daemon = Daemon::new();
+    let (bin, aside) = (daemon.workdir().join("bin"), daemon.workdir().join("aside"));
+    let kennel = publish(&[kennel()], &bin).remove(0);
+    let ready = publish(&[worker()], &aside).remove(0);
+    daemon.run_program(kennel);
+    let mut start = daemon.spawn(&["start"]);
+    let missing = bin.join("session-worker");
+    let told = format!(
+        "session-1 is restarting: worker could not be started: {}: No such file or directory (os error 2); kennel tries again for 60 s\n",
+        missing.display()
+    );
+    assert_eq!(first_line(&mut start), told);
+    let mut send = daemon.spawn(&["send", "session-1", "echo sent"]);
+    assert_eq!(first_line(&mut send), told);
+    std::fs::rename(ready, missing).unwrap();
+    assert_eq!((printed(start), printed(send)), ("session-1\n".to_owned(), "sent\n".to_owned()));
+    // However often kennel has tried, it is told once.
+    let tries = daemon.events().into_iter();
+    let tries = tries.filter(|event| matches!(event.kind, EventKind::SessionRestarting { .. })).count();
+    let attached = daemon.run(&["attach", "session-1"]);
+    assert!(tries > 1 && attached.stderr.matches(&told).count() == 1, "{tries} {attached:?}");
 }

@@ -131,11 +131,11 @@ fn pruned_history_is_gone_and_whoever_asks_for_it_is_told_from_where_on_all_is_t
         |event: &Event| matches!(&event.kind, EventKind::MessageChunk { text, .. } if text == "begun\n");
     let before = until("its first words", || Some(daemon.events()).filter(|events| events.iter().any(says)));
     let used = usage(&daemon);
-    let would = prune(&daemon, &["--older-than", "0s", "--dry-run"]);
+    let would = prune(&daemon, &["--all", "--dry-run"]);
     assert!(would.dry_run && would.events > 0 && would.freed_bytes == 0);
     assert_eq!(daemon.events(), before, "nothing was removed");
 
-    let report = prune(&daemon, &["--older-than", "0s", "--force"]);
+    let report = prune(&daemon, &["--all", "--force"]);
     assert_eq!((report.events, report.event_bytes), (would.events, would.event_bytes));
     assert_eq!(report.sessions, would.sessions);
     // Three turns with their events are more than an agent's replay holds.
@@ -226,12 +226,15 @@ fn what_the_configuration_does_not_want_kept_goes_when_the_manager_starts() {
 #[test]
 fn the_oldest_turns_go_until_no_more_than_the_size_is_in_use() {
     let daemon = Daemon::new();
-    talks(&daemon, "talks", 5);
+    daemon.ok(&["start", "--id", "talks"]);
+    for turn in 0..6 {
+        daemon.ok(&["send", "talks", &format!("echo turn {turn}; head -c 4000000 /dev/zero | tr '\\0' x")]);
+    }
     let whole = of(&usage(&daemon), "talks").event_bytes;
-    assert!(whole > 1_000_000, "{whole}");
-    let report = prune(&daemon, &["--max-size", "700KiB", "--force"]);
-    assert!(report.event_bytes > 400_000, "{report:?}");
-    assert!(of(&usage(&daemon), "talks").event_bytes <= 700 * 1024, "{report:?}");
+    assert!(whole > 24_000_000, "{whole}");
+    let report = prune(&daemon, &["--max-size", "16M", "--force"]);
+    assert!(report.event_bytes > 8_000_000, "{report:?}");
+    assert!(of(&usage(&daemon), "talks").event_bytes <= 16 << 20, "{report:?}");
     let texts = |wanted: &str| {
         let received = stream(&daemon, &["talks", "--after", "0"]).1;
         received

@@ -55,6 +55,7 @@ impl Host {
 
     async fn over(dir: tempfile::TempDir) -> Self {
         let socket = dir.path().join("s");
+        std::fs::write(dir.path().join("config.toml"), "").unwrap();
         let child = Command::new(kennel())
             .args(["daemon", "run"])
             .env("KENNEL_STATE_DIR", dir.path().join("state"))

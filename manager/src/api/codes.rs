@@ -72,6 +72,7 @@ pub(super) const MEANINGS: &[(u16, &str, &str)] = &[
     (409, "not_stopped", "the session has a process, and `force` is not set"),
     (409, "overtaken", "somebody else stopped or started the session meanwhile"),
     (409, "permission_settled", "the permission was answered already, or expired"),
+    (409, "prompt_queued", "the prompt waits in the queue; no turn of it runs"),
     (409, "queue_full", "as many prompts wait as may"),
     (409, "session_failed", "the session has failed"),
     (409, "session_stopped", "the session is stopped"),

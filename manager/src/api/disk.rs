@@ -9,6 +9,7 @@ use super::body::Json;
 use super::codes::{WITH_BODY, refuses};
 use super::input::{MAX_NUMBER, Nothing, Query};
 use super::problem::{Answer, ApiError};
+use crate::config::bounds::SMALLEST_JOURNAL;
 
 refuses!(UsageErrors: 500 "unread");
 
@@ -43,6 +44,12 @@ pub async fn prune(
             let detail = format!("the body: `{name}` is at most {MAX_NUMBER}; nothing was changed");
             return Err(ApiError::bad_request("invalid_body", detail));
         }
+    }
+    if request.max_bytes.is_some_and(|bytes| bytes < SMALLEST_JOURNAL) {
+        let detail = format!(
+            "the body: `max_bytes` is at least {SMALLEST_JOURNAL} (16 MiB), or absent for no limit by size; nothing was changed"
+        );
+        return Err(ApiError::bad_request("invalid_body", detail));
     }
     Ok(Reply(app.manager.prune(request).await?))
 }

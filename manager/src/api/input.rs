@@ -58,9 +58,15 @@ impl<S: Send + Sync> FromRequestParts<S> for Umask {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        let wrong = |what: String| ApiError::bad_request("invalid_umask", what);
-        let header = single(&parts.headers, "kennel-umask").map_err(|what| wrong(what.to_string()))?;
-        Ok(Self(header.map(crate::config::parse_umask).transpose().map_err(wrong)?))
+        let wrong = |what: String| {
+            ApiError::bad_request("invalid_umask", format!("`Kennel-Umask`: {what}; nothing was started"))
+        };
+        let header = single(&parts.headers, "kennel-umask").map_err(wrong)?;
+        let read = |text: &str| {
+            let what = "a umask is three or four octal digits from 000 to 0777";
+            crate::config::parse_umask(text).map_err(|_| wrong(what.to_owned()))
+        };
+        Ok(Self(header.map(read).transpose()?))
     }
 }
 
@@ -159,7 +165,7 @@ impl<'de> serde::Deserialize<'de> for Wait {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let millis = u64::deserialize(from)?;
         if millis > MAX_WAIT_MS {
-            let what = format!("a time to wait is at most {MAX_WAIT_MS} milliseconds");
+            let what = format!("`timeout_ms` is at most {MAX_WAIT_MS}; nothing was changed");
             return Err(serde::de::Error::custom(what));
         }
         Ok(Self(Duration::from_millis(millis)))

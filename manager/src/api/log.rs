@@ -58,7 +58,7 @@ pub async fn log(
     app.manager.get_session(&id).await?;
     let lines = query.tail.unwrap_or(TAIL);
     if lines > MAX_TAIL {
-        let detail = format!("`tail` is at most {MAX_TAIL} lines");
+        let detail = format!("query: `tail` is at most {MAX_TAIL} lines; nothing was read");
         return Err(ApiError::bad_request("invalid_parameter", detail));
     }
     let path = app.manager.log_path(&id);

@@ -138,6 +138,8 @@ fn refused(refusal: &Refusal) -> StatusCode {
         | Refusal::QueueFull { .. }
         | Refusal::NoAttachments { .. }
         | Refusal::NoTurn(_)
+        | Refusal::NoTurnOf { .. }
+        | Refusal::Queued { .. }
         | Refusal::NotQueued(_)
         | Refusal::NotInterrupted(_)
         | Refusal::NotStopped(_)

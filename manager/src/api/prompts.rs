@@ -41,7 +41,7 @@ pub async fn send(
     Ok((StatusCode::ACCEPTED, Reply(accepted)))
 }
 
-refuses!(AbortErrors: 400 "invalid_client", 409 "not_driver", 400 "invalid_id", 404 "no_such_session", 409 "no_turn", 507 "journal_full");
+refuses!(AbortErrors: 400 "invalid_client", 409 "not_driver", 400 "invalid_id", 404 "no_such_session", 409 "no_turn", 409 "prompt_queued", 507 "journal_full");
 
 /// Ends the running turn as aborted, and everything it started.
 ///
@@ -69,7 +69,8 @@ pub async fn abort(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct AbortQuery {
-    /// The only prompt whose turn kennel ends. If its turn does not run, kennel ends nothing and answers `no_turn`.
+    /// The only prompt whose turn kennel ends. If its turn does not run, kennel ends nothing and answers `no_turn`, or
+    /// `prompt_queued` if the prompt waits in the queue.
     #[param(value_type = Option<PromptId>)]
     prompt: Option<String>,
 }

@@ -91,8 +91,8 @@ fn properties() -> Vec<(&'static str, &'static str, Value)> {
         ("AttachmentRequest", "mime_type", json!({ "pattern": MEDIA_TYPE, "maxLength": 100 })),
         ("AttachmentRequest", "uri", chars(1, 2_000)),
         ("AttachmentRequest", "data", pattern(BASE64)),
-        ("PruneRequest", "older_than_ms", number.clone()),
-        ("PruneRequest", "max_bytes", number),
+        ("PruneRequest", "older_than_ms", number),
+        ("PruneRequest", "max_bytes", json!({ "minimum": bounds::SMALLEST_JOURNAL, "maximum": MAX_NUMBER })),
     ];
     numbers.chain(others).collect()
 }

@@ -19,7 +19,7 @@ use crate::cli::ui::Ui;
 use crate::cli::ui::error::{Failure, Outcome, exit};
 use crate::cli::ui::units;
 use crate::client::{ClientError, Request};
-use crate::daemon::{Paths, same_file};
+use crate::daemon::{Paths, PathsError, same_file};
 use crate::system::clock;
 use crate::workers::shelter;
 
@@ -39,6 +39,7 @@ pub async fn daemon(link: &Link<'_>, args: &args::Daemon) -> Outcome {
             if link.ui.json { link.ui.object(&stopped()) } else { Ok(()) }
         }
         args::Daemon::Restart => {
+            check_config(link)?;
             stop(link, true).await?;
             start(link).await
         }
@@ -181,8 +182,16 @@ async fn status(link: &Link<'_>) -> Outcome {
     link.ui.print(&pairs(&facts, link.ui.out_colour))
 }
 
+fn check_config(link: &Link<'_>) -> Outcome {
+    let missing = |error: PathsError| {
+        Failure::failed("cannot_take_over", error.to_string()).hint("the daemon that runs was left as it is")
+    };
+    link.paths.check_config().map_err(missing)
+}
+
 /// Checks that this kennel can be the daemon.
 fn check(link: &Link<'_>) -> Outcome {
+    check_config(link)?;
     crate::daemon::check(&link.paths).map_err(|error| {
         Failure::failed("cannot_take_over", format!("{error}")).hint("the daemon that runs was left as it is")
     })

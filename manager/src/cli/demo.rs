@@ -66,6 +66,7 @@ impl<'a> Demo<'a> {
         }
         let dir = nix::unistd::mkdtemp(&std::env::temp_dir().join("kennel-demo-XXXXXX"))
             .map_err(|error| cannot(&error))?;
+        fs::write(dir.join("config.toml"), "").map_err(|error| cannot(&error))?;
         Ok(Self { ui, exe, dir, ended, pids: BTreeSet::new(), mark: None })
     }
 

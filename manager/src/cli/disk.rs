@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, IsTerminal};
 use std::path::Path;
+use std::time::Duration;
 
 use protocol::SessionId;
 use protocol::api::{DiskUsage, FileUsage, PruneReport, PruneRequest, PrunedWorktree, SessionInfo};
@@ -97,8 +98,9 @@ fn by_session(usage: &DiskUsage, most: usize) -> Table {
 
 /// `prune`.
 pub async fn prune(link: &Link<'_>, args: args::Prune) -> Outcome {
+    let older_than = args.older_than.or(args.all.then_some(Duration::ZERO));
     let mut request = PruneRequest {
-        older_than_ms: args.older_than.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+        older_than_ms: older_than.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
         max_bytes: args.max_size,
         damaged: args.damaged,
         dry_run: true,

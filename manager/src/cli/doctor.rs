@@ -5,8 +5,12 @@ use protocol::api::{ManagerInfo, SessionInfo};
 use crate::cli::link::{Link, read};
 use crate::cli::ui::error::{Failure, Outcome, exit};
 use crate::cli::ui::render;
+use crate::cli::ui::table::broken;
 use crate::client::Request;
 use crate::daemon::doctor::{Finding, Health, Told, examine};
+
+/// The width of the word for a finding's health, with the gap after it.
+const WORD: usize = 9;
 
 /// `doctor`. Fails if something that kennel promises does not hold.
 pub async fn doctor(link: &Link<'_>) -> Outcome {
@@ -16,7 +20,7 @@ pub async fn doctor(link: &Link<'_>) -> Outcome {
             serde_json::to_vec(&findings).map_err(|error| Failure::failed("json", error.to_string()))?;
         link.ui.object(&objects)?;
     } else {
-        link.ui.print(&shown(&findings, link.ui.out_colour))?;
+        link.ui.print(&shown(&findings, link.ui.out_colour, link.ui.columns))?;
     }
     match findings.iter().any(|finding| finding.health == Health::Problem) {
         true => Err(Failure::Printed(exit::FAILURE)),
@@ -44,19 +48,66 @@ async fn ask_daemon(link: &Link<'_>) -> Told {
     Told { state_dir_gone, pid: Some(info.pid), version: Some(info.version), workers, config, agents }
 }
 
-fn shown(findings: &[Finding], colour: bool) -> String {
-    let width = findings.iter().map(|finding| finding.name.len()).max().unwrap_or(0) + 2;
+/// The least width of a text beside the name of its check, in columns of the terminal.
+const LEAST: usize = 30;
+
+fn shown(findings: &[Finding], colour: bool, columns: Option<usize>) -> String {
+    let beside = findings.iter().map(|finding| finding.name.len()).max().unwrap_or(0) + 2 + WORD;
+    let narrow = columns.is_some_and(|columns| columns < beside + LEAST);
+    let indent = if narrow { 2 } else { beside };
+    let text = |text: &str, indent: usize| match columns {
+        Some(columns) => broken(&render::line(text), indent, columns, indent),
+        None => render::line(text),
+    };
     let line = |finding: &Finding| {
         let (word, paint) = match finding.health {
             Health::Ok => ("ok", render::GREEN),
             Health::Warning => ("warning", render::YELLOW),
             Health::Problem => ("problem", render::RED),
         };
-        let name = format!("{:width$}", finding.name);
-        let word = render::paint(&format!("{word:9}"), paint, colour);
-        let mend =
-            finding.mend.as_ref().map(|mend| format!("{:>1$}→ {2}\n", "", width + 9, render::line(mend)));
-        format!("{word}{name}{}\n{}", render::line(&finding.found), mend.unwrap_or_default())
+        let word = render::paint(&format!("{word:WORD$}"), paint, colour);
+        let name = match narrow {
+            true => format!("{}\n  ", finding.name),
+            false => format!("{:1$}", finding.name, beside - WORD),
+        };
+        let mend = finding.mend.as_ref().map(|mend| format!("{:indent$}→ {}\n", "", text(mend, indent + 2)));
+        format!("{word}{name}{}\n{}", text(&finding.found, indent), mend.unwrap_or_default())
     };
     findings.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use unicode_width::UnicodeWidthStr;
+
+    use super::*;
+
+    #[test]
+    fn findings_are_as_wide_as_the_terminal() {
+        let finding = |name, health, found: &str, mend: Option<&str>| Finding {
+            name,
+            health,
+            found: found.to_owned(),
+            mend: mend.map(str::to_owned),
+        };
+        let mend = Some("chmod 0700 /srv/kennel");
+        let findings = [
+            finding("kernel", Health::Ok, "6.1, with pidfd and subreapers", None),
+            finding("state directory", Health::Problem, "others can write into it", mend),
+        ];
+        assert_eq!(
+            shown(&findings, false, None),
+            "ok       kernel           6.1, with pidfd and subreapers\n\
+             problem  state directory  others can write into it\n                          → chmod 0700 /srv/kennel\n"
+        );
+        assert_eq!(
+            shown(&findings, false, Some(30)),
+            "ok       kernel\n  6.1, with pidfd and\n  subreapers\n\
+             problem  state directory\n  others can write into it\n  → chmod 0700 /srv/kennel\n"
+        );
+        for columns in 26..100 {
+            let text = shown(&findings, false, Some(columns));
+            assert!(text.lines().all(|line| line.width() <= columns), "{columns}: {text}");
+        }
+    }
 }

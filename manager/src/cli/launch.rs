@@ -52,6 +52,7 @@ pub fn spawn(paths: &Paths) -> Outcome<Child> {
     let cannot = |what: &str, error: io::Error| {
         Failure::unreachable(format!("no daemon runs, and none can be started: {what}: {error}"))
     };
+    paths.check_config().map_err(|error| Failure::unreachable(error.to_string()))?;
     let exe = std::env::current_exe().map_err(|error| cannot("this program's own path", error))?;
     let state_dir = supervisor::take(&paths.state_dir)
         .map_err(|error| Failure::unreachable(format!("no daemon runs, and none can be started: {error}")))?;
@@ -81,6 +82,13 @@ pub fn run(ui: &Ui, paths: Paths, worker_path: Option<PathBuf>, detached: bool) 
         for stays in daemon::aloof::reset() {
             ui.write_err(&format!("sessions inherit from the client that started this daemon: {stays}"));
         }
+    }
+    if let Err(error) = paths.check_config() {
+        let failure = Failure::failed("paths", error.to_string());
+        if let Some(text) = failure.text(ui.json, ui.err_colour) {
+            ui.write_err(&text);
+        }
+        return ExitCode::from(failure.exit());
     }
     let Paths { state_dir, socket, config, .. } = paths;
     let ended = daemon::run(DaemonOptions { state_dir, socket, config, worker_path });

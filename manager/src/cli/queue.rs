@@ -1,5 +1,6 @@
 //! Prompts that wait, run, or were interrupted.
 
+use protocol::SessionId;
 use protocol::api::{
     Aborted, Cleared, EditRequest, PromptState, QueuedPrompt, ResolveRequest, Resolved, SessionInfo,
 };
@@ -97,10 +98,7 @@ pub async fn abort(link: &Link<'_>, args: &args::Abort) -> Outcome {
         // Named before it is ended: a request that has to be repeated, or comes late, ends no other turn.
         None => {
             let info: SessionInfo = link.get(Request::get(format!("/v1/sessions/{id}"))).await?;
-            info.running_prompt.ok_or_else(|| {
-                let what = format!("no turn runs in session `{id}`");
-                Failure::new(exit::CONFLICT, "no_turn", what)
-            })?
+            info.running_prompt.ok_or_else(|| no_turn(&id))?
         }
     };
     let request = Request::post(format!("/v1/sessions/{id}/abort?prompt={prompt}")).repeatable();
@@ -109,6 +107,12 @@ pub async fn abort(link: &Link<'_>, args: &args::Abort) -> Outcome {
         return link.ui.object(&answer);
     }
     link.ui.line(&read::<Aborted>(&answer)?.prompt_id.to_string())
+}
+
+fn no_turn(id: &SessionId) -> Failure {
+    let what = format!("no turn runs in session `{id}`; nothing was aborted");
+    Failure::new(exit::CONFLICT, "no_turn", what)
+        .hint(format!("`kennel queue ls {id}` lists prompts that wait or were interrupted"))
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 use hyper::body::Bytes;
@@ -9,6 +11,7 @@ use protocol::SessionId;
 use protocol::api::{Orphans, SessionInfo, Status, TokenReply};
 
 use crate::cli::args;
+use crate::cli::events;
 use crate::cli::link::random_key;
 use crate::cli::link::{Link, read};
 use crate::cli::show::lacks;
@@ -16,6 +19,7 @@ use crate::cli::ui::error::{Failure, Outcome};
 use crate::cli::ui::render;
 use crate::client::Request;
 use crate::session_manager::SessionManager;
+use crate::system::clock;
 
 /// The number of sessions that are stopped, restarted or removed at once.
 const AT_ONCE: usize = 16;
@@ -26,9 +30,58 @@ pub async fn start(link: &Link<'_>, args: args::Start) -> Outcome {
     opts.id = args.id.map(|id| id.to_string());
     opts.workdir = Some(directory(args.dir)?);
     let request = Request::post("/v1/sessions").key(&random_key()?).json(&opts);
-    let answer = link.ui.waiting("starting the session", link.ask(request)).await?;
+    let answer = begun(link, "starting the session", opts.id.as_deref(), request).await?;
     print_id(link, &answer)?;
     warn(link, &answer)
+}
+
+/// How long a start may take until this command looks whether something hinders it, and between two looks.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Asks for a session. If its process cannot be started, says once why, and that kennel tries again.
+pub async fn begun(link: &Link<'_>, what: &str, id: Option<&str>, request: Request) -> Outcome<Bytes> {
+    let since = clock::wall_ms();
+    let mut answer = pin!(link.ui.waiting(what, link.ask(request)));
+    let mut noted = link.ui.json;
+    let answer = loop {
+        tokio::select! {
+            answer = &mut answer => break answer,
+            () = tokio::time::sleep(LOOK), if !noted => {}
+        }
+        tokio::select! {
+            answer = &mut answer => break answer,
+            trouble = hindered(link, id, since) => if let Some(trouble) = trouble {
+                if link.ui.err_is_terminal {
+                    link.ui.clear_progress();
+                }
+                link.ui.note(&trouble);
+                noted = true;
+            }
+        }
+    };
+    answer.map_err(|failure| as_typed(link, failure))
+}
+
+/// Why this session, or one that was created since, waits for the next try to start it.
+async fn hindered(link: &Link<'_>, id: Option<&str>, since: u64) -> Option<String> {
+    // Of a daemon that is just being started nothing is asked: another would be started.
+    let path = id.map_or_else(|| "/v1/sessions".to_owned(), |id| format!("/v1/sessions/{id}"));
+    let answer = link.client.ask(&Request::get(path)).await.ok()?;
+    let sessions = match id {
+        Some(_) => vec![read::<SessionInfo>(&answer).ok()?],
+        None => read::<Vec<SessionInfo>>(&answer).ok()?,
+    };
+    sessions.iter().filter(|session| id.is_some() || session.created_at.0 >= since).find_map(waits)
+}
+
+/// Why the session waits for the next try to start it; absent if it does not.
+pub async fn trouble(link: &Link<'_>, id: &SessionId) -> Option<String> {
+    link.get::<SessionInfo>(Request::get(format!("/v1/sessions/{id}"))).await.ok().as_ref().and_then(waits)
+}
+
+fn waits(session: &SessionInfo) -> Option<String> {
+    let reason = session.restarts.last_reason.as_deref().filter(|_| session.status == Status::Restarting)?;
+    Some(events::restarting(&session.id, reason, session.restarts.last_pid))
 }
 
 /// Names what a session that was just started lacks.
@@ -67,9 +120,20 @@ pub async fn ensure(link: &Link<'_>, args: args::Ensure) -> Outcome {
     };
     let timeout = args.timeout.as_millis();
     let request = Request::put(format!("/v1/sessions/{id}?timeout_ms={timeout}")).json(&opts);
-    let answer = link.ui.waiting(&format!("waiting for {id}"), link.ask(request)).await?;
+    let answer = begun(link, &format!("waiting for {id}"), Some(id.as_str()), request).await?;
     print_id(link, &answer)?;
     warn(link, &answer)
+}
+
+/// A refused option under the name that a person typed. Programs get the API's own words.
+fn as_typed(link: &Link<'_>, mut failure: Failure) -> Failure {
+    if let (false, Failure::Problem(problem, _)) = (link.ui.json, &mut failure)
+        && let Some(flag) = args::Options::refused(&problem.code)
+        && let Some((_, what)) = problem.detail.strip_prefix('`').and_then(|said| said.split_once("`: "))
+    {
+        problem.detail = format!("`{flag}`: {what}");
+    }
+    failure
 }
 
 /// A directory, or the current one, as an absolute path.

@@ -38,10 +38,10 @@ async fn start(link: &Link<'_>, args: args::SubagentStart) -> Outcome {
         workdir: Some(sessions::directory(args.dir)?),
         ..args.options.given()
     };
-    let parent = parent(link, args.parent).await?;
+    let (parent, id) = (parent(link, args.parent).await?, opts.id.clone());
     let request = Request::post("/v1/subagents").key(&link::random_key()?);
     let request = request.json(&SubagentRequest { parent, task, opts });
-    let answer = link.ui.waiting("starting the sub-agent", link.ask(request)).await?;
+    let answer = sessions::begun(link, "starting the sub-agent", id.as_deref(), request).await?;
     if link.ui.json {
         return link.ui.object(&answer);
     }

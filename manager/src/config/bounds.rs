@@ -10,6 +10,8 @@ pub(crate) const TEXT_CHARS: usize = 200;
 /// The largest environment of a session's own, in bytes: name, value, and two for `=` and the end.
 pub(super) const ENV_BYTES: usize = 64 * 1024;
 
+/// The least that history can be pruned to, in bytes.
+pub(crate) const SMALLEST_JOURNAL: u64 = 16 << 20;
 /// Bits of a umask.
 const UMASK: u32 = 0o777;
 
@@ -39,7 +41,7 @@ pub(super) fn max_age(millis: u64) -> Result<(), String> {
 }
 
 pub(super) fn max_size(bytes: u64) -> Result<(), String> {
-    if bytes != 0 && bytes < 16 << 20 {
+    if bytes != 0 && bytes < SMALLEST_JOURNAL {
         return Err("the journal has 16MiB at least, or what it needs with 0B".into());
     }
     Ok(())
@@ -80,11 +82,15 @@ pub(super) fn worker_timeout(millis: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// A file mode creation mask as umask(1) takes it.
+/// How a umask is written.
+pub(super) const UMASK_FORM: &str =
+    "a umask is three or four octal digits in quotes, from \"000\" to \"0777\", like \"022\"";
+
+/// A file mode creation mask, as umask(1) prints it. `"22"` is refused: it may be meant in decimal.
 pub(crate) fn umask(text: &str) -> Result<u32, String> {
-    let octal = (1..=4).contains(&text.len()) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+    let octal = (3..=4).contains(&text.len()) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
     let mask = u32::from_str_radix(text, 8).ok().filter(|mask| octal && *mask <= UMASK);
-    mask.ok_or_else(|| "a umask is written as octal digits from \"000\" to \"777\", like \"022\"".to_owned())
+    mask.ok_or_else(|| UMASK_FORM.to_owned())
 }
 
 pub(super) fn umask_number(mask: u32) -> Result<(), String> {

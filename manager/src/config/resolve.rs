@@ -8,7 +8,7 @@ use protocol::api::{OnCrash, SessionOpts};
 
 use super::agents::{MODEL, SHELL};
 use super::file::raw::RawRule;
-use super::file::values::Within;
+use super::file::values::{OneOf, Within};
 use super::surroundings::{Surroundings, workdir};
 use super::{Config, bounds, mcp, sandbox};
 use crate::core::options::NUMBERS;
@@ -39,7 +39,7 @@ impl Config {
         let model = opts.model.as_ref().or(keys.model.as_ref().map(|model| &model.0));
         let mut env = profile.env.clone();
         env.extend(opts.env.clone());
-        bounds::env(&env).map_err(|what| Error::invalid("invalid_env", what))?;
+        bounds::env(&env).map_err(|what| out_of_bounds("invalid_env", "env", &what))?;
         let env_pass = self.with_defaults(&profile.env_pass);
         let env_named = self.with_defaults(&profile.env_named);
         let path = env.get("PATH").map(OsString::from).or_else(|| around.path.clone());
@@ -47,7 +47,6 @@ impl Config {
         mcp::add(&mut agent, &opts.mcp_servers, path)?;
         let mut remote_servers = mcp::remote(&mut agent, opts)?;
         remote_servers.extend(profile.remote_servers().filter(|server| !mcp::names(opts, &server.name)));
-        let built_in = RestartPolicy::default();
         let workdir = workdir(opts.workdir.as_deref(), around)?;
         let walls = sandbox::walls(&profile, agent_name, &workdir, &self.path, around)?;
         let model_in = |word: &String| model.map_or(word.clone(), |model| word.replace(MODEL, model));
@@ -62,15 +61,12 @@ impl Config {
             env,
             env_pass,
             env_named,
-            restart: RestartPolicy {
-                kind: opts.restart.or(defaults.restart).unwrap_or(built_in.kind),
-                intensity: opts
-                    .intensity
-                    .or(Within::value(&defaults.intensity))
-                    .unwrap_or(built_in.intensity),
-                period_ms: opts.period_ms.or(Within::value(&defaults.period)).unwrap_or(built_in.period_ms),
-            },
-            on_crash: opts.on_crash.or(keys.on_crash).or(defaults.on_crash).unwrap_or(OnCrash::Interrupt),
+            restart: self.restart(opts),
+            on_crash: opts
+                .on_crash
+                .or(OneOf::value(&keys.on_crash))
+                .or(OneOf::value(&defaults.on_crash))
+                .unwrap_or(OnCrash::Interrupt),
             hibernate_after_ms: opts
                 .hibernate_after_ms
                 .or(Within::value(&defaults.hibernate_after))
@@ -91,7 +87,7 @@ impl Config {
             },
             umask: Within::value(&keys.umask).or(Within::value(&defaults.umask)).or(opts.umask),
             permissions: Permissions {
-                policy: opts.permissions.or(keys.permissions).unwrap_or_default(),
+                policy: opts.permissions.or(OneOf::value(&keys.permissions)).unwrap_or_default(),
                 rules: keys.rules.iter().map(rule).collect(),
                 timeout_ms: opts
                     .permission_timeout_ms
@@ -101,7 +97,7 @@ impl Config {
             },
             subagents: self.subagents(keys.subagents.as_ref().map(|offered| *offered.get_ref())),
             remote_servers,
-            containment: keys.containment.unwrap_or_default(),
+            containment: OneOf::value(&keys.containment).unwrap_or_default(),
             walls,
             offers: opts.offers.iter().copied().collect::<BTreeSet<_>>().into_iter().collect(),
         })
@@ -116,6 +112,15 @@ impl Config {
         all
     }
 
+    fn restart(&self, opts: &SessionOpts) -> RestartPolicy {
+        let (built_in, defaults) = (RestartPolicy::default(), &self.defaults);
+        RestartPolicy {
+            kind: opts.restart.or(OneOf::value(&defaults.restart)).unwrap_or(built_in.kind),
+            intensity: opts.intensity.or(Within::value(&defaults.intensity)).unwrap_or(built_in.intensity),
+            period_ms: opts.period_ms.or(Within::value(&defaults.period)).unwrap_or(built_in.period_ms),
+        }
+    }
+
     fn subagents(&self, offered: Option<bool>) -> Subagents {
         let built_in = Subagents::default();
         Subagents {
@@ -128,21 +133,30 @@ impl Config {
 }
 
 fn rule(written: &RawRule) -> PermissionRule {
-    PermissionRule { kind: written.kind.clone(), path: written.path.clone(), then: written.then }
+    PermissionRule {
+        kind: OneOf::value(&written.kind).map(|kind| kind.name().to_owned()),
+        path: written.path.clone(),
+        then: written.then.0,
+    }
 }
 
+/// Checks the bounds of a client's options. A complaint names the field as the API has it.
 fn check_options(opts: &SessionOpts) -> Result<(), Error> {
     fn check<T>(
-        code: &'static str,
+        (field, code): (&str, &'static str),
         value: Option<T>,
         check: impl FnOnce(T) -> Result<(), String>,
     ) -> Result<(), Error> {
-        value.map_or(Ok(()), check).map_err(|what| Error::invalid(code, what))
+        value.map_or(Ok(()), check).map_err(|what| out_of_bounds(code, field, &what))
     }
-    check("invalid_title", opts.title.as_deref(), bounds::title)?;
-    check("invalid_model", opts.model.as_deref(), bounds::model)?;
+    check(("title", "invalid_title"), opts.title.as_deref(), bounds::title)?;
+    check(("model", "invalid_model"), opts.model.as_deref(), bounds::model)?;
     for number in NUMBERS {
-        check(number.code, (number.given)(opts), |value| number.check(value))?;
+        check((number.name, number.code), (number.given)(opts), |value| number.check(value))?;
     }
-    check("invalid_umask", opts.umask, bounds::umask_number)
+    check(("umask", "invalid_umask"), opts.umask, bounds::umask_number)
+}
+
+fn out_of_bounds(code: &'static str, field: &str, what: &str) -> Error {
+    Error::invalid(code, format!("`{field}`: {what}; nothing was started"))
 }

@@ -7,9 +7,11 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use protocol::{Granted, Sandbox, Walls, resolved};
+use toml::Spanned;
 
 use super::agents::programs;
 use super::built_in;
+use super::file::values::{HomePath, OneOf};
 use super::lookup::shown;
 use super::profile::{Profile, Runs};
 use super::surroundings::Surroundings;
@@ -209,6 +211,11 @@ const OF_ROOT: &[&str] = &[
     "/var/spool/cron",
 ];
 
+/// The paths of a key.
+fn paths(written: &Option<Spanned<Vec<HomePath>>>) -> impl Iterator<Item = &str> {
+    written.iter().flat_map(|paths| paths.get_ref()).map(|path| &path.0[..])
+}
+
 /// The sandbox of a profile; none where there is to be none. bubblewrap is looked for on the daemon's PATH. `config` is
 /// the file of the configuration, which is hidden, too.
 ///
@@ -222,7 +229,7 @@ pub(super) fn walls(
     around: &Surroundings,
 ) -> Result<Option<Walls>, Error> {
     let keys = &profile.keys;
-    let sandbox = keys.sandbox.unwrap_or_default();
+    let sandbox = OneOf::value(&keys.sandbox).unwrap_or_default();
     if sandbox == Sandbox::None {
         return Ok(None);
     }
@@ -236,7 +243,7 @@ pub(super) fn walls(
     let of_root: &[&str] = if nix::unistd::geteuid().is_root() { OF_ROOT } else { &[] };
     let is_home = |path: &str| around.home.as_ref().is_some_and(|home| home.starts_with(path));
     let mut hidden: Vec<String> = SECRETS.iter().filter_map(|path| home(&format!("~/{path}"))).collect();
-    hidden.extend(keys.sandbox_hide.iter().filter_map(|path| home(&path.0)));
+    hidden.extend(paths(&keys.sandbox_hide).filter_map(home));
     hidden.extend(of_root.iter().filter(|path| !is_home(path)).map(|path| (*path).to_owned()));
     // Where there is one, sockets of the user's session lie there: mostly below /run, which is hidden anyway.
     let holds = |directory: &Path| {
@@ -254,11 +261,10 @@ pub(super) fn walls(
     // kennel cannot grant a path that does not exist, and the agent cannot create it in a read-only parent.
     known.iter().filter_map(|path| home(path)).for_each(|path| make(Path::new(&path)));
     let state = known.iter().filter_map(|path| real(path));
-    let mut writable: Vec<String> =
-        keys.sandbox_write.iter().filter_map(|path| real(&path.0)).chain(state).collect();
+    let mut writable: Vec<String> = paths(&keys.sandbox_write).filter_map(real).chain(state).collect();
     writable.sort();
     writable.dedup();
-    let readable: Vec<String> = keys.sandbox_read.iter().filter_map(|path| real(&path.0)).collect();
+    let readable: Vec<String> = paths(&keys.sandbox_read).filter_map(real).collect();
     let empty_home = around.home.as_deref().filter(|_| sandbox == Sandbox::Strict).map(resolved);
     let granted = [workdir.to_owned()].into_iter().chain(writable.iter().chain(&readable).cloned());
     let granted =
@@ -385,7 +391,6 @@ pub fn unavailable(agent: &str, sandbox: Sandbox, why: &str) -> Error {
 mod tests {
     use super::*;
     use crate::config::file::raw::AgentKeys;
-    use crate::config::file::values::HomePath;
 
     fn made(
         profile: &Profile,
@@ -408,11 +413,13 @@ mod tests {
         }
         std::fs::write(bin.join("bwrap"), "").unwrap();
         std::fs::set_permissions(bin.join("bwrap"), std::fs::Permissions::from_mode(0o755)).unwrap();
-        let path = |path: &str| HomePath(path.into());
+        let paths = |paths: &[&str]| {
+            Some(Spanned::new(0..0, paths.iter().map(|path| HomePath((*path).into())).collect()))
+        };
         let keys = AgentKeys {
-            sandbox: Some(Sandbox::Strict),
-            sandbox_hide: vec![path("~/mine"), path("/srv/keys")],
-            sandbox_write: vec![path("~/.agent")],
+            sandbox: Some(OneOf(Sandbox::Strict)),
+            sandbox_hide: paths(&["~/mine", "/srv/keys"]),
+            sandbox_write: paths(&["~/.agent"]),
             ..AgentKeys::default()
         };
         let profile = Profile { keys, ..Profile::default() };
@@ -440,7 +447,7 @@ mod tests {
         let without = made(&profile, &at("work"), Some("/nonexistent"), &home).unwrap().unwrap();
         assert_eq!(without.program, None);
         assert_eq!(made(&Profile::default(), &at(""), None, &home), Ok(None));
-        let keys = AgentKeys { sandbox: Some(Sandbox::Workdir), ..profile.keys };
+        let keys = AgentKeys { sandbox: Some(OneOf(Sandbox::Workdir)), ..profile.keys };
         let workdir = Profile { keys, ..Profile::default() };
         assert_eq!(made(&workdir, &at("work"), None, &home).unwrap().unwrap().home, None);
     }
@@ -454,7 +461,7 @@ mod tests {
         let around = Surroundings { path: None, home: Some(home.clone()), runtime: None };
         let runs = |argv: &str| Runs::Acp { argv: vec![argv.into()], line: 0, login: None, mcp: Vec::new() };
         for (name, argv) in [("codex", "codex-acp"), ("mine", "/opt/bin/codex-acp")] {
-            let keys = AgentKeys { sandbox: Some(Sandbox::Strict), ..AgentKeys::default() };
+            let keys = AgentKeys { sandbox: Some(OneOf(Sandbox::Strict)), ..AgentKeys::default() };
             let profile = Profile { keys, runs: runs(argv), ..Profile::default() };
             let walls =
                 walls(&profile, name, &at("work"), Path::new("/etc/k.toml"), &around).unwrap().unwrap();

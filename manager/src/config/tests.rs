@@ -271,7 +271,17 @@ fn options_out_of_bounds_are_refused() {
         ("invalid_env", SessionOpts { env: own("A", &"x".repeat(bounds::ENV_BYTES)), ..opts() }),
     ];
     for (code, opts) in cases {
-        assert_eq!(resolve("", opts.clone()).unwrap_err().code(), code, "{opts:?}");
+        let error = resolve("", opts.clone()).unwrap_err();
+        assert_eq!(error.code(), code, "{opts:?}");
+        // The field as the client wrote it.
+        let given = serde_json::to_value(&opts).unwrap();
+        let given = given.as_object().unwrap();
+        let field = given.keys().find(|key| !given[*key].is_null()).unwrap();
+        let said = error.to_string();
+        assert!(
+            said.starts_with(&format!("`{field}`: ")) && said.ends_with("; nothing was started"),
+            "{said}"
+        );
     }
     let widest = SessionOpts {
         title: Some("ü".repeat(200)),
@@ -303,7 +313,10 @@ fn the_row_of_a_number_finds_it_in_the_options_and_in_the_spec() {
         };
         let most = *number.bounds.end();
         let error = resolve("", opts(most + 1)).unwrap_err();
-        assert_eq!((error.code(), error.to_string()), (number.code, number.wrong.to_owned()));
+        assert_eq!(
+            (error.code(), error.to_string()),
+            (number.code, format!("`{name}`: {}; nothing was started", number.wrong))
+        );
         let spec = resolve("", opts(most)).unwrap();
         assert_eq!((number.held)(&spec), Some(most), "{name}");
         assert!(spec.differs_from(&opts(most)).is_empty(), "{name}");

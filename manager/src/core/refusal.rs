@@ -32,8 +32,14 @@ pub enum Refusal {
         "session `{id}` runs `{agent}`, which gets a prompt as an argument: {bytes} bytes are more than the {limit} that the kernel takes; the prompt was not accepted"
     )]
     TooLongForAgent { id: SessionId, agent: String, bytes: usize, limit: usize },
-    #[error("no turn runs in session `{0}`")]
+    #[error("no turn runs in session `{0}`; nothing was aborted")]
     NoTurn(SessionId),
+    #[error("no turn of prompt `{prompt}` runs in session `{id}`; nothing was aborted")]
+    NoTurnOf { id: SessionId, prompt: PromptId },
+    #[error(
+        "prompt `{prompt}` waits in the queue of session `{id}`: no turn of it runs, and nothing was aborted"
+    )]
+    Queued { id: SessionId, prompt: PromptId },
     #[error("no such prompt `{0}` in this session")]
     NoSuchPrompt(PromptId),
     #[error("prompt `{0}` does not wait in the queue any more")]
@@ -99,7 +105,8 @@ impl Refusal {
             Refusal::QueueFull { .. } => "queue_full",
             Refusal::NoAttachments { .. } => "no_attachments",
             Refusal::TooLongForAgent { .. } => "prompt_too_large",
-            Refusal::NoTurn(_) => "no_turn",
+            Refusal::NoTurn(_) | Refusal::NoTurnOf { .. } => "no_turn",
+            Refusal::Queued { .. } => "prompt_queued",
             Refusal::NoSuchPrompt(_) => "no_such_prompt",
             Refusal::NotQueued(_) => "not_queued",
             Refusal::NotInterrupted(_) => "not_interrupted",

@@ -26,7 +26,7 @@ mod signals;
 mod socket;
 mod unit;
 
-pub use paths::{Paths, paths, same_file};
+pub use paths::{Paths, PathsError, paths, same_file};
 use signals::Signals;
 use socket::{Keeper, check_place};
 pub use unit::unit;

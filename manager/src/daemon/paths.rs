@@ -22,6 +22,8 @@ pub struct Paths {
     pub named: bool,
     /// The configuration.
     pub config: PathBuf,
+    /// `KENNEL_CONFIG` names the configuration.
+    pub config_named: bool,
 }
 
 impl Paths {
@@ -29,6 +31,15 @@ impl Paths {
     pub fn check_socket(&self) -> Result<(), PathsError> {
         match self.named.then(|| check_place(&self.socket)) {
             Some(Err(source)) => Err(PathsError::Socket { path: self.socket.clone(), source }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes sure that a file is there if `KENNEL_CONFIG` names one: without it a daemon would run with other agents and
+    /// sandboxes than those that were meant.
+    pub fn check_config(&self) -> Result<(), PathsError> {
+        match self.config_named.then(|| fs::metadata(&self.config)) {
+            Some(Err(source)) => Err(PathsError::Config { path: self.config.clone(), source }),
             _ => Ok(()),
         }
     }
@@ -58,6 +69,16 @@ pub enum PathsError {
         /// The path that the variable names.
         path: PathBuf,
         /// Why that cannot be.
+        source: io::Error,
+    },
+    /// `KENNEL_CONFIG` names no file.
+    #[error(
+        "KENNEL_CONFIG names {}: {source}; no daemon was started. Make the file (it may be empty), or unset KENNEL_CONFIG", path.display()
+    )]
+    Config {
+        /// The path that the variable names.
+        path: PathBuf,
+        /// Why it cannot be read.
         source: io::Error,
     },
     /// Somebody else made the directory that would be ours.
@@ -101,12 +122,14 @@ pub(super) fn resolve(
             (path, same)
         }
     };
-    let config = match env("KENNEL_CONFIG") {
-        Some(path) => absolute(path.into())?,
+    let (config, config_named) = match env("KENNEL_CONFIG") {
+        Some(path) => (absolute(path.into())?, true),
         None => {
             let dir = xdg("XDG_CONFIG_HOME").map_or_else(|| home(".config"), Ok);
             // Without a home there is no configuration, which is not an error: the state directory was named.
-            dir.map_or_else(|_| state_dir.join("config.toml"), |dir| dir.join("kennel/config.toml"))
+            let config =
+                dir.map_or_else(|_| state_dir.join("config.toml"), |dir| dir.join("kennel/config.toml"));
+            (config, false)
         }
     };
     if let Some(socket) = env("KENNEL_SOCKET") {
@@ -114,7 +137,7 @@ pub(super) fn resolve(
         if let Err(source) = check_length(&socket) {
             return Err(PathsError::Socket { path: socket, source });
         }
-        return Ok(Paths { state_dir, socket, named: true, config });
+        return Ok(Paths { state_dir, socket, named: true, config, config_named });
     }
     let hashed = format!("{}.sock", short_hash(&state_dir)?);
     let runtime = xdg("XDG_RUNTIME_DIR").filter(|dir| is_private(dir, uid)).map(|dir| {
@@ -124,14 +147,14 @@ pub(super) fn resolve(
     let beside = state_dir.join(crate::supervisor::SOCKET);
     let fits = |path: &PathBuf| check_length(path).is_ok();
     if let Some(socket) = runtime.filter(fits).or(Some(beside).filter(fits)) {
-        return Ok(Paths { state_dir, socket, named: false, config });
+        return Ok(Paths { state_dir, socket, named: false, config, config_named });
     }
     let dir = tmp.join(format!("kennel-{uid}"));
     // In /tmp anybody can be there first and wait for what we would tell him.
     if fs::symlink_metadata(&dir).is_ok() && !is_private(&dir, uid) {
         return Err(PathsError::NotOurs(dir));
     }
-    Ok(Paths { state_dir, socket: dir.join(hashed), named: false, config })
+    Ok(Paths { state_dir, socket: dir.join(hashed), named: false, config, config_named })
 }
 
 /// Returns other paths for the socket, for a daemon whose socket vanished together with its directory.
@@ -220,7 +243,8 @@ pub(super) mod tests {
         assert_eq!(world.resolve(None).unwrap(), {
             let state_dir = world.path("home/.local/state/kennel");
             let socket = state_dir.join("kennel.sock");
-            Paths { state_dir, socket, named: false, config: world.path("home/.config/kennel/config.toml") }
+            let config = world.path("home/.config/kennel/config.toml");
+            Paths { state_dir, socket, named: false, config, config_named: false }
         });
     }
 
@@ -287,6 +311,22 @@ pub(super) mod tests {
         assert_eq!((&*found.socket, &*found.config), (Path::new("/s.sock"), Path::new("/c.toml")));
         let world = world.with("KENNEL_SOCKET", format!("/{}", "x".repeat(107)));
         assert!(matches!(world.resolve(None), Err(PathsError::Socket { .. })));
+    }
+
+    #[test]
+    fn a_configuration_that_is_named_must_be_there() {
+        let world = World::new();
+        assert!(world.resolve(None).unwrap().check_config().is_ok(), "none is needed");
+        let named = world.path("named.toml");
+        let world = world.with("KENNEL_CONFIG", &named);
+        let said = world.resolve(None).unwrap().check_config().unwrap_err().to_string();
+        for word in
+            ["KENNEL_CONFIG names", named.to_str().unwrap(), "No such file", "no daemon was started", "unset"]
+        {
+            assert!(said.contains(word), "{said}");
+        }
+        fs::write(&named, "").unwrap();
+        assert!(world.resolve(None).unwrap().check_config().is_ok());
     }
 
     #[test]

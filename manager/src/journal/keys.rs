@@ -25,7 +25,7 @@ impl IdempotencyKey {
         if !plain {
             return Err(Error::invalid(
                 "invalid_idempotency_key",
-                "an idempotency key is 1 to 255 printable ASCII characters without spaces",
+                "`Idempotency-Key`: an idempotency key is 1 to 255 printable ASCII characters without spaces; nothing was changed",
             ));
         }
         let request = serde_json::to_vec(request).map_err(|error| {

@@ -47,10 +47,11 @@ impl SessionManager {
         value: &str,
         timeout: Duration,
     ) -> Result<SettingReply, Error> {
-        for text in [name, value] {
+        for (field, text) in [("name", name), ("value", value)] {
             if text.is_empty() || text.chars().count() > 200 || text.chars().any(char::is_control) {
-                let what =
-                    "a setting's name and value have 1 to 200 characters, none of them control characters";
+                let what = format!(
+                    "`{field}`: a setting's name and value have 1 to 200 characters, none of them control characters; nothing was changed"
+                );
                 return Err(Error::invalid("invalid_setting", what));
             }
         }

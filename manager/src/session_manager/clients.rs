@@ -31,7 +31,7 @@ impl SessionManager {
         offers: &[Offer],
     ) -> Result<EventId, Error> {
         if name.is_empty() || name.chars().count() > 100 || name.chars().any(char::is_control) {
-            let what = "a client's name has 1 to 100 characters, none of them control characters";
+            let what = "`name`: a client's name has 1 to 100 characters, none of them control characters; you were not attached";
             return Err(Error::invalid("invalid_client", what));
         }
         let offers: BTreeSet<Offer> = offers.iter().copied().collect();

@@ -53,7 +53,8 @@ impl SessionManager {
         self.abort_by(id, Command::Abort).await
     }
 
-    /// Aborts the running turn if it is this prompt's. Errors: `no_turn` if another turn runs, or none.
+    /// Aborts the running turn if it is this prompt's. Errors: `prompt_queued` if the prompt waits in the queue;
+    /// `no_turn` if another turn runs, or none.
     pub async fn abort_prompt(&self, id: &SessionId, prompt: PromptId) -> Result<Aborted, Error> {
         self.abort_by(id, Command::AbortOnly(prompt)).await
     }

@@ -10,12 +10,12 @@ use crate::{EventId, SessionId};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PruneRequest {
-    /// Age in milliseconds. kennel prunes turns that ended before, with all that was recorded until then. Absent: no limit
-    /// by age.
+    /// Age in milliseconds. kennel prunes turns that ended before, with all that was recorded until then. 0: all
+    /// turns that have ended. Absent: no limit by age.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub older_than_ms: Option<u64>,
-    /// Limit of the journal in bytes. kennel prunes history, the oldest first, until the journal is below the limit. Absent:
-    /// no limit by size.
+    /// Limit of the journal in bytes. kennel prunes history, the oldest first, until the journal is below the limit.
+    /// 16 MiB or more. Absent: no limit by size.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<u64>,
     /// Prune the damaged journals that kennel kept, too.

@@ -1,7 +1,6 @@
 //! The two boundaries that everything else stands on: the core does nothing, and few files touch processes. Beside
 //! them the rules of the layout.
 
-mod exceptions;
 mod layout;
 mod modules;
 mod source;

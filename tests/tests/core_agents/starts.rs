@@ -157,7 +157,7 @@ fn a_program_that_comes_back_is_run_with_its_conversation_and_the_next_absence_i
     let (events, _) = see(&mut session, gone(Exit::Code(0)));
     let restarting = |event: &EventKind| {
         matches!(event, EventKind::SessionRestarting { reason, deaths: 0, delay_ms: 75..=125, .. }
-            if reason == "cannot run /bin/agent")
+            if reason == "cannot run /bin/agent; kennel tries again for 60 s")
     };
     assert!(events.iter().any(restarting), "{events:?}");
     assert_eq!(session.status(), Status::Restarting);

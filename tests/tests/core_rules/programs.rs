@@ -1,7 +1,7 @@
 //! Prompts whose program is missing, or was moved by an upgrade.
 
 use harness::sample::{AT, new_prompt, ready, session};
-use manager::core::{At, Command, Input, NewPrompt, Reply, Seen, Session, State};
+use manager::core::{At, Command, Input, NewPrompt, Refusal, Reply, Seen, Session, State};
 use protocol::PromptId;
 use protocol::api::{Failure, Status, WhenBusy};
 use protocol::event::{EventKind, Outcome, RemovedBy};
@@ -117,7 +117,8 @@ fn an_abort_of_another_prompt_leaves_the_one_that_waits_for_its_program() {
     let (mut session, prompt) = waits_for_its_program();
     session = session.step(AT, 100, &Input::Command(new_prompt("next"))).unwrap().next;
     let next = session.turns.queue[1].id;
-    assert!(session.step(AT, 500, &Input::Command(Command::AbortOnly(next))).is_err());
+    let refusal = session.step(AT, 500, &Input::Command(Command::AbortOnly(next))).unwrap_err();
+    assert_eq!(refusal, Refusal::Queued { id: session.id.clone(), prompt: next });
     assert_eq!(session.turns.queue[0].id, prompt);
     // The next one is tried at once, and has a minute of its own.
     let aborted = session.step(AT, 501, &Input::Command(Command::Abort)).unwrap();

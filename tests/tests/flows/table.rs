@@ -147,4 +147,6 @@ pub const LISTS: &[&str] = &[
     "kennel df",
     "kennel subagent ls",
     "kennel prune",
+    "kennel doctor",
+    "kennel events",
 ];

@@ -88,6 +88,8 @@ fn of_looks() -> Vec<Bad> {
             400,
             "invalid_body",
         ),
+        ("POST", "/v1/manager/prune", json!({"max_bytes": 16_777_215}), 400, "invalid_body"),
+        ("POST", "/v1/manager/prune", json!({"max_bytes": 0}), 400, "invalid_body"),
         (
             "POST",
             "/v1/prompts/prompt-9999999999999999999/resolve",

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueHint};
 
 use crate::cli::ui::units::parse_duration;
+use crate::config::bounds::SMALLEST_JOURNAL;
 
 /// `daemon`.
 #[derive(Debug, Subcommand)]
@@ -71,12 +72,15 @@ pub struct Df {
 /// `prune`.
 #[derive(Debug, Args)]
 pub struct Prune {
-    /// Remove turns that ended longer ago than this
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    /// Remove turns that ended longer ago than this; 0 is refused, see --all
+    #[arg(long, value_name = "DURATION", value_parser = age)]
     pub older_than: Option<Duration>,
-    /// Remove the oldest turns until the journal uses at most this
-    #[arg(long, value_name = "SIZE", value_parser = crate::config::parse_size)]
+    /// Remove the oldest turns until the journal uses at most this, 16M or more
+    #[arg(long, value_name = "SIZE", value_parser = journal_size)]
     pub max_size: Option<u64>,
+    /// Remove all turns that kennel does not need
+    #[arg(long, conflicts_with_all = ["older_than", "max_size"])]
+    pub all: bool,
     /// Remove damaged journals that kennel has set aside
     #[arg(long)]
     pub damaged: bool,
@@ -86,4 +90,21 @@ pub struct Prune {
     /// Do not ask
     #[arg(long, short)]
     pub force: bool,
+}
+
+/// Where 0 stands in `config.toml` the limit does not apply; who writes it here may mean that, or that nothing shall stay.
+const NOT_ZERO: &str =
+    "0 could mean all turns or none: write --all to remove all, or leave the option out to remove none by";
+
+fn age(text: &str) -> Result<Duration, String> {
+    let age = parse_duration(text)?;
+    if age.is_zero() { Err(format!("{NOT_ZERO} age")) } else { Ok(age) }
+}
+
+fn journal_size(text: &str) -> Result<u64, String> {
+    match crate::config::parse_size(text)? {
+        0 => Err(format!("{NOT_ZERO} size")),
+        bytes if bytes < SMALLEST_JOURNAL => Err("the journal has 16M at least; write 16M or more".into()),
+        bytes => Ok(bytes),
+    }
 }

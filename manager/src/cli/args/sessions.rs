@@ -104,6 +104,14 @@ impl Options {
             offers: Vec::new(),
         }
     }
+
+    /// The flag that an error code is about; none if it is about something else. The code of a refused option has the
+    /// flag's name.
+    pub fn refused(code: &str) -> Option<String> {
+        let name = code.strip_prefix("invalid_")?.replace('_', "-");
+        let flags = Self::augment_args(clap::Command::new("kennel"));
+        flags.get_arguments().any(|arg| arg.get_long() == Some(&name)).then(|| format!("--{name}"))
+    }
 }
 
 /// `start`.

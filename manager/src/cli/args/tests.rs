@@ -48,6 +48,23 @@ fn every_command_has_an_example_that_parses() {
 }
 
 #[test]
+fn zero_is_no_limit_of_prune_and_the_words_for_all_and_for_none_are_told() {
+    for line in ["--older-than 0", "--older-than 0s", "--max-size 0", "--max-size 0B"] {
+        let said = parse(&format!("kennel prune {line}")).unwrap_err().to_string();
+        assert!(
+            said.contains("write --all to remove all") && said.contains("leave the option out"),
+            "{said}"
+        );
+    }
+    let said = parse("kennel prune --max-size 15M").unwrap_err().to_string();
+    assert!(said.contains("16M or more"), "{said}");
+    assert!(parse("kennel prune --max-size 16M --older-than 1m").is_ok());
+    assert!(
+        parse("kennel prune --all --dry-run").is_ok() && parse("kennel prune --all --max-size 16M").is_err()
+    );
+}
+
+#[test]
 fn options_become_what_they_say() {
     let Ok(Command::Start(start)) = parse(
         "kennel start --env A=b=c --env D= --period 1m30s --hibernate-after 0 --restart permanent --on-crash retry",
@@ -105,5 +122,18 @@ fn nonsense_is_refused() {
         ("kennel id --dir . --pid 1", ErrorKind::ArgumentConflict),
     ] {
         assert_eq!(parse(line).map(|_| ()).unwrap_err().kind(), kind, "{line}");
+    }
+}
+
+/// Their flags are found by the error code of the option.
+#[test]
+fn every_number_has_a_flag_with_the_name_in_its_error_code() {
+    for number in crate::core::options::NUMBERS {
+        assert!(Options::refused(number.code).is_some(), "{}", number.code);
+    }
+    assert_eq!(Options::refused("invalid_hibernate_after").unwrap(), "--hibernate-after");
+    assert_eq!(Options::refused("invalid_env").unwrap(), "--env");
+    for other in ["invalid_umask", "invalid_body", "no_such_agent"] {
+        assert_eq!(Options::refused(other), None);
     }
 }

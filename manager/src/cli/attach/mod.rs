@@ -13,7 +13,7 @@ use tokio::time::sleep_until;
 
 use crate::cli::args;
 use crate::cli::link::{Link, read};
-use crate::cli::sessions::directory;
+use crate::cli::sessions::{begun, directory, stable_id};
 use crate::cli::signals::{Signal, Signals};
 use crate::cli::ui::error::{Failure, Outcome, exit};
 use crate::client::{ClientError, Events, Request};
@@ -62,9 +62,11 @@ async fn session(link: &Link<'_>, what: Option<&str>) -> Outcome<SessionId> {
     if let Some(id) = what.filter(|what| !Path::new(what).is_dir()) {
         return link.find(id).await;
     }
-    let body = serde_json::json!({ "workdir": directory(what.map(Into::into))? });
+    let workdir = directory(what.map(Into::into))?;
+    let id = stable_id(Path::new(&workdir))?;
+    let body = serde_json::json!({ "workdir": workdir });
     let request = Request::post("/v1/bootstrap").json(&body).repeatable();
-    let answer = link.ui.waiting("starting the session", link.ask(request)).await?;
+    let answer = begun(link, "starting the session", Some(id.as_str()), request).await?;
     read::<Bootstrap>(&answer).map(|found| found.id)
 }
 

@@ -212,9 +212,12 @@ impl<'a> View<'a> {
                     true => "it is tried again".to_owned(),
                     false => format!("`kennel resolve {prompt_id} --retry` sends it again"),
                 };
-                self.note(&format!("the turn was cut off: {reason}; {next}"));
+                self.trouble(format!("the turn was cut off: {reason}; {next}"));
             }
-            EventKind::SessionRestarting { reason, .. } => self.note(&format!("{reason}; restarting")),
+            EventKind::SessionRestarting { reason, old_pid, .. } => {
+                self.trouble(events::restarting(&self.session, &reason, old_pid));
+            }
+            EventKind::SessionReady { .. } | EventKind::TurnStarted { .. } => self.trouble = None,
             EventKind::SessionRestarted { restore, .. } => {
                 self.note(&format!("the session is back; the agent's memory: {restore}"));
             }

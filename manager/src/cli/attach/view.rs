@@ -52,6 +52,8 @@ pub struct View<'a> {
     pub(super) forms: VecDeque<(CallId, Form)>,
     /// The highest number of an option since the last prompt was typed.
     pub(super) numbered: usize,
+    /// The last note about a start that failed. It is printed once, however often kennel tries again.
+    pub(super) trouble: Option<String>,
     /// The newest permission is shown from then on, unless a policy answers it first.
     pub(super) due: Option<Instant>,
     /// Nothing can be typed any more.
@@ -110,6 +112,7 @@ impl<'a> View<'a> {
             open: Vec::new(),
             forms: VecDeque::new(),
             numbered: 0,
+            trouble: None,
             due: None,
             mute: false,
             sign: None,
@@ -275,6 +278,14 @@ impl<'a> View<'a> {
             // A reader that is gone is found by what is printed next.
             let _ = self.break_line();
             self.ui.note(text);
+        }
+    }
+
+    /// Says why nothing can begin, unless that was said last.
+    pub(super) fn trouble(&mut self, text: String) {
+        if self.trouble.as_ref() != Some(&text) {
+            self.note(&text);
+            self.trouble = Some(text);
         }
     }
 

@@ -5,19 +5,21 @@ use std::time::Duration;
 use protocol::api::{Gap, ManagerInfo};
 use protocol::event::{Event, Timestamp};
 use serde::Deserialize;
+use unicode_width::UnicodeWidthStr;
 
 use crate::cli::args;
 use crate::cli::link::Link;
 use crate::cli::ui::Ui;
 use crate::cli::ui::error::{Failure, Outcome};
 use crate::cli::ui::render;
+use crate::cli::ui::table::broken;
 use crate::cli::ui::units;
 use crate::client::sse::Frame;
 use crate::client::{ClientError, Request};
 
 mod text;
 
-pub use text::{queued, stalled};
+pub use text::{queued, restarting, stalled};
 
 /// Runs `kennel events`.
 pub async fn events(link: &Link<'_>, args: args::Events) -> Outcome {
@@ -68,7 +70,7 @@ fn show(ui: &Ui, frame: &Frame) -> Outcome {
     if ui.json {
         return ui.object(frame.data.as_bytes());
     }
-    ui.line(&line(&frame.data, ui.out_colour))
+    ui.line(&line(&frame.data, ui.out_colour, ui.columns))
 }
 
 /// Prints that events before this point were pruned. A gap is no event: in JSON it is an object with the key `gap`.
@@ -93,8 +95,13 @@ struct Head {
     data: serde_json::Value,
 }
 
-/// Writes an event on one line for people.
-fn line(json: &str, colour: bool) -> String {
+/// Indent of an event's further lines.
+const INDENT: usize = 4;
+/// With fewer columns the terminal has no room for an event on one line.
+const NARROW: usize = 80;
+
+/// Writes an event for people: on one line, or on some where the terminal is narrow.
+fn line(json: &str, colour: bool, columns: Option<usize>) -> String {
     let Ok(head) = serde_json::from_str::<Head>(json) else {
         return render::line(json);
     };
@@ -103,19 +110,25 @@ fn line(json: &str, colour: bool) -> String {
         Err(_) => head.data.to_string(),
     };
     let before = format!("{:>5}  {}", head.id, units::time(head.at));
-    let kind = format!("{:<18}", render::line(&head.kind));
+    let (session, shown) = (render::line(head.session.as_deref().unwrap_or("-")), render::line(&shown));
     let style = match head.kind.as_str() {
         "turn.interrupted" | "session.restarting" | "session.failed" | "subagent.lost" => render::RED,
         "turn.completed" | "session.restarted" | "session.ready" => render::GREEN,
         _ => render::CYAN,
     };
-    let line = format!(
-        "{}  {:<10}  {}  {}",
-        render::paint(&before, render::DIM, colour),
-        render::line(head.session.as_deref().unwrap_or("-")),
-        render::paint(&kind, style, colour),
-        render::line(&shown)
-    );
+    let (kind, painted) = (render::line(&head.kind), render::paint(&before, render::DIM, colour));
+    let line = match columns.filter(|columns| *columns < NARROW) {
+        Some(columns) => {
+            let session = broken(&session, before.len() + 2, columns, INDENT);
+            let shown = broken(&shown, INDENT + kind.width() + 2, columns, INDENT);
+            let kind = render::paint(&kind, style, colour);
+            format!("{painted}  {session}\n{:INDENT$}{kind}  {shown}", "")
+        }
+        None => {
+            let kind = render::paint(&format!("{kind:<18}"), style, colour);
+            format!("{painted}  {session:<10}  {kind}  {shown}")
+        }
+    };
     line.trim_end().to_owned()
 }
 
@@ -150,24 +163,38 @@ mod tests {
         let chunk = r#"{"id":12,"at":"2026-01-31T12:00:00.000Z","session":"session-1","incarnation":1,
             "type":"message.chunk","data":{"turn":1,"prompt_id":"prompt-7","stream":"stdout","text":"a\u001b[2J\nb\n"}}"#;
         assert_eq!(
-            line(chunk, false),
+            line(chunk, false, None),
             "   12  2026-01-31T12:00:00Z  session-1   message.chunk       a\\u{1b}[2J b"
         );
         let restarted = r#"{"id":3,"at":"2026-01-31T12:00:00.000Z","session":"s","incarnation":2,"type":"session.restarted",
             "data":{"old_pid":10,"new_pid":11,"reason":"killed by SIGKILL","restore":"fresh"}}"#;
         assert_eq!(
-            line(restarted, false),
+            line(restarted, false, Some(80)),
             "    3  2026-01-31T12:00:00Z  s           session.restarted   pid 10 -> 11, fresh: killed by SIGKILL"
         );
+    }
+
+    #[test]
+    fn events_are_no_wider_than_a_narrow_terminal() {
+        let restarted = r#"{"id":3,"at":"2026-01-31T12:00:00.000Z","session":"s","incarnation":2,"type":"session.restarted",
+            "data":{"old_pid":10,"new_pid":11,"reason":"killed by SIGKILL","restore":"fresh"}}"#;
+        assert_eq!(
+            line(restarted, false, Some(40)),
+            "    3  2026-01-31T12:00:00Z  s\n    session.restarted  pid 10 -> 11,\n    fresh: killed by SIGKILL"
+        );
+        for columns in 30..80 {
+            let text = line(restarted, false, Some(columns));
+            assert!(text.lines().all(|line| line.width() <= columns), "{columns}: {text}");
+        }
     }
 
     #[test]
     fn events_of_later_versions_are_shown_as_they_are() {
         let later = r#"{"id":1,"at":"2026-01-31T12:00:00.000Z","type":"moon.landed","data":{"x":"\u009b"}}"#;
         assert_eq!(
-            line(later, false),
+            line(later, false, None),
             "    1  2026-01-31T12:00:00Z  -           moon.landed         {\"x\":\"\\u{9b}\"}"
         );
-        assert_eq!(line("\u{1b}[2J", false), "\\u{1b}[2J");
+        assert_eq!(line("\u{1b}[2J", false, None), "\\u{1b}[2J");
     }
 }

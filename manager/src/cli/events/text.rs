@@ -3,7 +3,7 @@
 
 use protocol::api::Role;
 use protocol::event::{Decider, Disposition, EventKind, Outcome as Ended, RemovedBy, Resolution, StallStep};
-use protocol::{Exit, PromptId, Stream};
+use protocol::{Exit, PromptId, SessionId, Stream};
 
 use crate::attachments;
 use crate::cli::ui::render;
@@ -210,6 +210,12 @@ fn ended(outcome: Ended) -> &'static str {
         Ended::Aborted => "aborted",
         Ended::Interrupted => "interrupted",
     }
+}
+
+/// Returns the line about a session that is started again.
+pub fn restarting(session: &SessionId, reason: &str, old_pid: Option<u32>) -> String {
+    let pid = old_pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+    format!("{session} is restarting{pid}: {reason}")
 }
 
 /// Returns the line about an agent that shows no sign of work.

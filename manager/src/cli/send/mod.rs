@@ -10,6 +10,7 @@ use protocol::{EventId, PromptId, SessionId};
 
 use crate::cli::args;
 use crate::cli::link::{Link, read};
+use crate::cli::sessions;
 use crate::cli::signals::interrupted;
 use crate::cli::ui::error::{Failure, Outcome, exit};
 use crate::client::{ClientError, Request};
@@ -44,6 +45,10 @@ pub async fn send(link: &Link<'_>, args: args::Send) -> Outcome {
 /// prompt.
 pub async fn follow(link: &Link<'_>, session: &SessionId, prompt: PromptId, after: EventId) -> Outcome {
     let mut view = View::new(link.ui, session.clone(), prompt);
+    // Events from before the prompt are not shown, and the next try may be seconds away.
+    if let Some(trouble) = sessions::trouble(link, session).await {
+        view.trouble(trouble);
+    }
     let ended = tokio::select! {
         ended = stream(link, &mut view, after) => ended,
         () = interrupted() => {

@@ -31,6 +31,8 @@ pub(super) struct View<'a> {
     line_open: bool,
     /// A note, and the time at which to print it unless it has become untrue.
     held: Option<(Instant, String)>,
+    /// The last note about a start that failed. It is printed once, however often kennel tries again.
+    trouble: Option<String>,
     /// The agent's permission request, and the time at which to print it unless it has been answered.
     asked: Option<(Instant, PermissionId, String)>,
     /// The turn has ended, and its agent lives on.
@@ -59,6 +61,7 @@ impl<'a> View<'a> {
             err: screen(ui.err_colour),
             line_open: false,
             held: None,
+            trouble: None,
             asked: None,
             lingers: false,
             doing: "waits",
@@ -137,6 +140,14 @@ impl<'a> View<'a> {
             self.ui.write_err("\n");
         }
         self.ui.note(text);
+    }
+
+    /// Says why nothing can begin, unless that was said last.
+    pub(super) fn trouble(&mut self, text: String) {
+        if self.trouble.as_ref() != Some(&text) {
+            self.note(&text);
+            self.trouble = Some(text);
+        }
     }
 
     /// Leaves both outputs as they should be found.
@@ -308,9 +319,9 @@ impl<'a> View<'a> {
             EventKind::PromptStarted { .. } => self.does(RUNS),
             EventKind::PromptEdited { .. } => self.note(&format!("{prompt} was edited")),
             EventKind::SessionRestarting { reason, old_pid, .. } => {
-                let pid = old_pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
-                self.note(&format!("{session}: {reason}{pid}; restarting"));
+                self.trouble(crate::cli::events::restarting(&session, reason, *old_pid));
             }
+            EventKind::SessionReady { .. } | EventKind::TurnStarted { .. } => self.trouble = None,
             EventKind::SessionRestarted { new_pid, restore, .. } => {
                 self.note(&format!("{session} is back with pid {new_pid}; the agent's memory: {restore}"));
             }
@@ -324,7 +335,7 @@ impl<'a> View<'a> {
             EventKind::ToolCallStarted { title, .. } => self.note(&format!("tool: {title}")),
             EventKind::TurnInterrupted { reason, will_retry, .. } => {
                 if *will_retry {
-                    self.note(&format!("the turn was cut off ({reason}); it is tried again"));
+                    self.trouble(format!("the turn was cut off ({reason}); it is tried again"));
                     self.does("waits");
                 }
             }
@@ -341,10 +352,8 @@ impl<'a> View<'a> {
             | EventKind::CallExpired { .. }
             | EventKind::PromptAccepted { .. }
             | EventKind::PromptResolved { .. }
-            | EventKind::TurnStarted { .. }
             | EventKind::SessionCreated { .. }
             | EventKind::SessionStarted { .. }
-            | EventKind::SessionReady { .. }
             | EventKind::SessionHibernated {}
             | EventKind::SettingChanged { .. }
             | EventKind::SettingRefused { .. }

@@ -92,8 +92,12 @@ impl Ui {
     /// Prints a note beside the result.
     pub fn note(&self, text: &str) {
         if !self.quiet {
-            let text = render::paint(&render::line(text), render::DIM, self.err_colour);
-            self.write_err(&format!("{text}\n"));
+            let text = render::line(text);
+            let text = match self.columns.filter(|_| self.err_is_terminal) {
+                Some(columns) => table::broken(&text, 0, columns, 0),
+                None => text,
+            };
+            self.write_err(&format!("{}\n", render::paint(&text, render::DIM, self.err_colour)));
         }
     }
 

@@ -152,19 +152,33 @@ fn within(text: &str, columns: usize) -> String {
     kept + "…"
 }
 
-/// A text that begins in a column and goes on below it, indented, where the terminal ends.
-fn broken(text: &str, from: usize, columns: usize, indent: usize) -> String {
+/// A text that begins in a column and goes on below it, indented, where the terminal ends. Lines end between words; a word that
+/// is longer than a line is broken.
+pub fn broken(text: &str, from: usize, columns: usize, indent: usize) -> String {
     let mut out = String::new();
     let mut column = from;
-    for c in text.chars() {
-        let width = c.width().unwrap_or(0);
-        if column + width > columns && column > indent {
-            out.push('\n');
-            out.extend(std::iter::repeat_n(' ', indent));
-            column = indent;
+    let next_line = |out: &mut String| {
+        out.truncate(out.trim_end_matches(' ').len());
+        out.push('\n');
+        out.extend(std::iter::repeat_n(' ', indent));
+        indent
+    };
+    for word in text.split_inclusive(' ') {
+        let width = word.trim_end_matches(' ').width();
+        if column + width > columns && column > indent && indent + width <= columns {
+            column = next_line(&mut out);
         }
-        out.push(c);
-        column += width;
+        for c in word.chars() {
+            let width = c.width().unwrap_or(0);
+            if column + width > columns && column > indent {
+                if c == ' ' {
+                    continue;
+                }
+                column = next_line(&mut out);
+            }
+            out.push(c);
+            column += width;
+        }
     }
     out
 }
@@ -182,6 +196,14 @@ mod tests {
         table.row(vec!["y".into(), "".into(), Cell::styled("t", GREEN)]);
         assert_eq!(table.text(false, None), "ID         N  TITLE\nsession-1  7  漢字\nx\ny             t\n");
         assert!(table.text(true, None).contains("\u{1b}[32mt\u{1b}[0m"));
+    }
+
+    #[test]
+    fn lines_end_between_words_and_only_a_long_word_is_broken() {
+        assert_eq!(broken("one two three", 0, 8, 2), "one two\n  three");
+        assert_eq!(broken("one", 7, 8, 2), "\n  one");
+        assert_eq!(broken("a 123456789", 0, 6, 2), "a 1234\n  5678\n  9");
+        assert_eq!(broken("one two", 0, 80, 2), "one two");
     }
 
     #[test]

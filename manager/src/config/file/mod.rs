@@ -75,8 +75,9 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Error> {
     let raw: RawFile = toml::from_str(text).map_err(|error| {
         let at = error.span().map(|span| span.start);
         let key = at.and_then(|at| words::key_before(text, at));
+        let said = words::plain(key, error.message());
         let key = key.map(|key| format!("`{key}`: ")).unwrap_or_default();
-        complain(at, &(key + &words::plain(error.message())))
+        complain(at, &(key + &said))
     })?;
     let mut agents = BTreeMap::new();
     for (name, agent) in raw.agents {

@@ -6,12 +6,14 @@ use std::ops::Range;
 use protocol::wire::{PromptVia, RemoteServer};
 use toml::Spanned;
 
+use super::super::agents::SHELL;
 use super::super::built_in::BuiltIn;
 use super::super::lookup::shown;
 use super::super::profile::{Mcp, Profile, Runs};
 use super::super::{bounds, built_in, mcp};
 use super::line_of;
 use super::raw::{AgentKeys, Context, Kind, RawMcp};
+use super::values::OneOf;
 
 impl RawMcp {
     /// Of an agent that is written at this byte: the server, or what is wrong with it, and where.
@@ -29,7 +31,7 @@ impl RawMcp {
             }
             (None, Some(url)) if self.env.is_empty() => {
                 let at = url.span().start;
-                let transport = self.transport.unwrap_or_default();
+                let transport = OneOf::value(&self.transport).unwrap_or_default();
                 let headers = self.headers.into_iter().collect();
                 let server = RemoteServer { name, transport, url: url.into_inner(), headers };
                 mcp::check(&server).map_err(|what| (at, what))?;
@@ -58,8 +60,9 @@ pub(super) fn profile(name: &str, at: usize, mut agent: AgentKeys, text: &str) -
         None => built_in::named(name),
     };
     let (kind, kind_at) = match (&agent.kind, known) {
-        (Some(kind), _) => (*kind.get_ref(), kind.span().start),
+        (Some(kind), _) => (kind.get_ref().0, kind.span().start),
         (None, Some(_)) => (Kind::Acp, at),
+        (None, None) if name == SHELL && agent.command.is_none() => (Kind::Shell, at),
         (None, None) => {
             let what = format!("agent `{name}` needs a `kind`: \"acp\", \"command\" or \"shell\"");
             return Err((at, what));
@@ -69,11 +72,12 @@ pub(super) fn profile(name: &str, at: usize, mut agent: AgentKeys, text: &str) -
         let what = "only agents of kind \"acp\" are offered sub-agents; remove `subagents`";
         return Err((subagents.span().start, what.into()));
     }
+    exceptions(&agent)?;
     let (line_at, mcp) = (|at| line_of(text.as_bytes(), at), std::mem::take(&mut agent.mcp));
     let runs = match kind {
         Kind::Acp => acp(name, &mut agent, mcp, known, kind_at, line_at)?,
-        Kind::Shell => shell(&agent)?,
-        Kind::Command => command(name, &mut agent, kind_at, line_at)?,
+        Kind::Shell => shell(&agent, &mcp)?,
+        Kind::Command => command(name, &mut agent, &mcp, kind_at, line_at)?,
     };
     let env: BTreeMap<_, _> =
         std::mem::take(&mut agent.env).into_iter().map(|(name, value)| (name.0, value.0)).collect();
@@ -90,6 +94,22 @@ pub(super) fn profile(name: &str, at: usize, mut agent: AgentKeys, text: &str) -
     })
 }
 
+/// Refuses exceptions of a sandbox where no sandbox is written: they would do nothing.
+fn exceptions(agent: &AgentKeys) -> Result<(), Complaint> {
+    let written = [
+        ("sandbox_hide", agent.sandbox_hide.as_ref().map(Spanned::span)),
+        ("sandbox_write", agent.sandbox_write.as_ref().map(Spanned::span)),
+        ("sandbox_read", agent.sandbox_read.as_ref().map(Spanned::span)),
+    ];
+    if let (None, Some((key, span))) = (&agent.sandbox, first_written(written)) {
+        let what = format!(
+            "`{key}` does nothing without `sandbox`; write for example sandbox = \"workdir\" too, or remove `{key}`"
+        );
+        return Err((span.start, what));
+    }
+    Ok(())
+}
+
 /// A complaint: the byte that it is about, and what is wrong there.
 type Complaint = (usize, String);
 
@@ -97,7 +117,7 @@ type Complaint = (usize, String);
 fn acp(
     name: &str,
     agent: &mut AgentKeys,
-    servers: BTreeMap<Spanned<String>, RawMcp>,
+    servers: Servers,
     known: Option<&BuiltIn>,
     kind_at: usize,
     line_at: impl Fn(usize) -> usize,
@@ -134,15 +154,20 @@ fn acp(
     Ok(Runs::Acp { argv, line, login: agent.login.take().map(Spanned::into_inner), mcp })
 }
 
+/// MCP servers of a profile, as they are written.
+type Servers = BTreeMap<Spanned<String>, RawMcp>;
+
 /// Checks a profile of kind "shell", which has none of the keys of a program.
-fn shell(agent: &AgentKeys) -> Result<Runs, Complaint> {
+fn shell(agent: &AgentKeys, mcp: &Servers) -> Result<Runs, Complaint> {
     let strangers = [
         ("command", agent.command.as_ref().map(Spanned::span)),
         ("prompt_via", agent.prompt_via.as_ref().map(Spanned::span)),
         ("context", agent.context.as_ref().map(Spanned::span)),
         ("login", agent.login.as_ref().map(Spanned::span)),
+        ("mcp", mcp.keys().next().map(Spanned::span)),
     ];
     match first_written(strangers) {
+        Some((key @ ("login" | "mcp"), span)) => Err(for_acp(Kind::Shell, key, span)),
         Some((key, span)) => {
             let what = format!("kind \"shell\" has no `{key}`; remove it, or write kind = \"command\"");
             Err((span.start, what))
@@ -155,9 +180,15 @@ fn shell(agent: &AgentKeys) -> Result<Runs, Complaint> {
 fn command(
     name: &str,
     agent: &mut AgentKeys,
+    mcp: &Servers,
     kind_at: usize,
     line_at: impl Fn(usize) -> usize,
 ) -> Result<Runs, Complaint> {
+    let strangers =
+        [("login", agent.login.as_ref().map(Spanned::span)), ("mcp", mcp.keys().next().map(Spanned::span))];
+    if let Some((key, span)) = first_written(strangers) {
+        return Err(for_acp(Kind::Command, key, span));
+    }
     let Some(command) = agent.command.take() else {
         let what = format!("agent `{name}` needs a `command`, for example command = [\"claude\", \"-p\"]");
         return Err((kind_at, what));
@@ -168,9 +199,23 @@ fn command(
     Ok(Runs::Command {
         line: line_at(command_at),
         argv,
-        prompt_via: agent.prompt_via.take().map_or(PromptVia::Stdin, Spanned::into_inner),
-        transcript: matches!(agent.context.take().map(Spanned::into_inner), Some(Context::Transcript)),
+        prompt_via: agent.prompt_via.take().map_or(PromptVia::Stdin, |via| via.into_inner().0),
+        transcript: matches!(
+            agent.context.take().map(|context| context.into_inner().0),
+            Some(Context::Transcript)
+        ),
     })
+}
+
+/// A complaint about a key that only agents of kind "acp" have.
+fn for_acp(kind: Kind, key: &str, span: Range<usize>) -> Complaint {
+    let kind = if matches!(kind, Kind::Shell) { "shell" } else { "command" };
+    (
+        span.start,
+        format!(
+            "kind \"{kind}\" has no `{key}`; remove it, or write kind = \"acp\" for an agent that speaks ACP"
+        ),
+    )
 }
 
 /// The first of these keys that the file has, and where.

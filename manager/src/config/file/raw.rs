@@ -36,10 +36,10 @@ pub(super) struct RawDaemon {
 #[serde(deny_unknown_fields, default)]
 pub(in crate::config) struct DefaultKeys {
     pub(in crate::config) agent: Option<Spanned<String>>,
-    pub(in crate::config) restart: Option<RestartType>,
+    pub(in crate::config) restart: Option<OneOf<RestartType>>,
     pub(in crate::config) intensity: Option<Within<Intensity>>,
     pub(in crate::config) period: Option<Within<Period>>,
-    pub(in crate::config) on_crash: Option<OnCrash>,
+    pub(in crate::config) on_crash: Option<OneOf<OnCrash>>,
     pub(in crate::config) hibernate_after: Option<Within<HibernateAfter>>,
     pub(in crate::config) grace: Option<Within<Grace>>,
     pub(in crate::config) worker_timeout: Option<Within<WorkerTimeout>>,
@@ -62,18 +62,18 @@ pub(super) struct RawRetention {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct AgentKeys {
-    pub(in crate::config) kind: Option<Spanned<Kind>>,
+    pub(in crate::config) kind: Option<Spanned<OneOf<Kind>>>,
     pub(in crate::config) command: Option<Spanned<Vec<String>>>,
     #[serde(default)]
     pub(in crate::config) env: BTreeMap<EnvName, EnvValue>,
     #[serde(default)]
     pub(in crate::config) env_pass: Vec<EnvName>,
-    pub(in crate::config) prompt_via: Option<Spanned<PromptVia>>,
-    pub(in crate::config) context: Option<Spanned<Context>>,
-    pub(in crate::config) on_crash: Option<OnCrash>,
+    pub(in crate::config) prompt_via: Option<Spanned<OneOf<PromptVia>>>,
+    pub(in crate::config) context: Option<Spanned<OneOf<Context>>>,
+    pub(in crate::config) on_crash: Option<OneOf<OnCrash>>,
     pub(in crate::config) model: Option<Model>,
     pub(in crate::config) login: Option<Spanned<String>>,
-    pub(in crate::config) permissions: Option<PermissionPolicy>,
+    pub(in crate::config) permissions: Option<OneOf<PermissionPolicy>>,
     pub(in crate::config) permission_timeout: Option<Within<PermissionTimeout>>,
     pub(in crate::config) start_timeout: Option<Within<StartTimeout>>,
     pub(in crate::config) turn_timeout: Option<Within<TurnTimeout>>,
@@ -90,22 +90,19 @@ pub(in crate::config) struct AgentKeys {
     #[serde(default)]
     pub(in crate::config) mcp: BTreeMap<Spanned<String>, RawMcp>,
     pub(in crate::config) subagents: Option<Spanned<bool>>,
-    pub(in crate::config) containment: Option<Containment>,
-    pub(in crate::config) sandbox: Option<Sandbox>,
-    #[serde(default)]
-    pub(in crate::config) sandbox_hide: Vec<HomePath>,
-    #[serde(default)]
-    pub(in crate::config) sandbox_write: Vec<HomePath>,
-    #[serde(default)]
-    pub(in crate::config) sandbox_read: Vec<HomePath>,
+    pub(in crate::config) containment: Option<OneOf<Containment>>,
+    pub(in crate::config) sandbox: Option<OneOf<Sandbox>>,
+    pub(in crate::config) sandbox_hide: Option<Spanned<Vec<HomePath>>>,
+    pub(in crate::config) sandbox_write: Option<Spanned<Vec<HomePath>>>,
+    pub(in crate::config) sandbox_read: Option<Spanned<Vec<HomePath>>>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct RawRule {
-    pub(in crate::config) kind: Option<String>,
+    pub(in crate::config) kind: Option<OneOf<ToolKind>>,
     pub(in crate::config) path: Option<String>,
-    pub(in crate::config) then: PermissionPolicy,
+    pub(in crate::config) then: OneOf<PermissionPolicy>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -115,7 +112,7 @@ pub(in crate::config) struct RawMcp {
     #[serde(default)]
     pub(in crate::config) env: BTreeMap<EnvName, EnvValue>,
     pub(in crate::config) url: Option<Spanned<String>>,
-    pub(in crate::config) transport: Option<Transport>,
+    pub(in crate::config) transport: Option<OneOf<Transport>>,
     #[serde(default)]
     pub(in crate::config) headers: BTreeMap<String, String>,
 }
@@ -133,4 +130,38 @@ pub(in crate::config) enum Kind {
 pub(in crate::config) enum Context {
     None,
     Transcript,
+}
+
+/// The kinds of tools of the Agent Client Protocol (`ToolKind` in its schema).
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::config) enum ToolKind {
+    Read,
+    Edit,
+    Delete,
+    Move,
+    Search,
+    Execute,
+    Think,
+    Fetch,
+    SwitchMode,
+    Other,
+}
+
+impl ToolKind {
+    /// The kind as agents name it.
+    pub(in crate::config) fn name(self) -> &'static str {
+        match self {
+            ToolKind::Read => "read",
+            ToolKind::Edit => "edit",
+            ToolKind::Delete => "delete",
+            ToolKind::Move => "move",
+            ToolKind::Search => "search",
+            ToolKind::Execute => "execute",
+            ToolKind::Think => "think",
+            ToolKind::Fetch => "fetch",
+            ToolKind::SwitchMode => "switch_mode",
+            ToolKind::Other => "other",
+        }
+    }
 }

@@ -141,6 +141,71 @@ fn values_out_of_bounds_are_refused_with_their_line() {
 }
 
 #[test]
+fn keys_that_would_do_nothing_and_values_of_another_kind_are_refused_with_what_the_key_takes() {
+    for (line, words) in [
+        ("umask = \"22\"", "three or four octal digits in quotes, from \"000\" to \"0777\", like \"022\""),
+        (
+            "umask = 022",
+            "`umask`: a number does not begin with 0; a umask is three or four octal digits in quotes",
+        ),
+        ("intensity = \"5\"", "`intensity`: expected a whole number without quotes, like 5; found \"5\""),
+        ("restart = 1", "`restart`: expected \"permanent\", \"transient\" or \"temporary\"; found 1"),
+    ] {
+        refused(&format!("\n[defaults]\n{line}\n"), 3, &[words]);
+    }
+    for (line, at, words) in [
+        (
+            "kind = \"acp\"\ncommand = [\"x\"]\nrules = [{ kind = \"raed\", then = \"allow\" }]",
+            5,
+            "did you mean `read`?",
+        ),
+        ("kind = \"command\"\ncommand = [\"x\"]\nlogin = \"key\"", 5, "kind \"command\" has no `login`"),
+        (
+            "kind = \"command\"\ncommand = [\"x\"]\nmcp.docs.command = [\"/x\"]",
+            5,
+            "kind \"command\" has no `mcp`",
+        ),
+        ("kind = \"shell\"\nmcp.docs.url = \"http://a\"", 4, "kind \"shell\" has no `mcp`"),
+        ("kind = \"shell\"\nsandbox_write = [\"~/x\"]", 4, "`sandbox_write` does nothing without `sandbox`"),
+        ("kind = \"shell\"\nsandbox_read = [\"~/x\"]", 4, "`sandbox_read` does nothing without `sandbox`"),
+        ("kind = \"shell\"\nsandbox_hide = [\"~/x\"]", 4, "`sandbox_hide` does nothing without `sandbox`"),
+        (
+            "kind = \"shell\"\nnice = \"5\"",
+            4,
+            "`nice`: expected a whole number without quotes, like 5; found \"5\"",
+        ),
+        (
+            "kind = \"shell\"\nnofile = \"5\"",
+            4,
+            "`nofile`: expected a whole number without quotes, like 1024",
+        ),
+        (
+            "kind = \"shell\"\nsandbox = true",
+            4,
+            "`sandbox`: expected \"none\", \"workdir\" or \"strict\"; found true",
+        ),
+        ("kind = 1", 3, "`kind`: expected \"shell\", \"command\" or \"acp\"; found 1"),
+    ] {
+        refused(&format!("\n[agents.x]\n{line}\n"), at, &[words]);
+    }
+}
+
+#[test]
+fn the_profile_shell_needs_no_kind() {
+    let config = parse(Path::new("/c"), "[agents.shell]\nnice = 5").unwrap();
+    assert_eq!(Within::value(&config.agents["shell"].keys.nice), Some(5));
+    refused("[agents.shell]\ncommand = [\"x\"]", 1, &["`kind`"]);
+}
+
+#[test]
+fn exceptions_of_a_sandbox_may_stay_while_it_is_switched_off() {
+    let written = "[agents.x]\nkind = \"shell\"\nsandbox = \"none\"\nsandbox_hide = [\"~/x\"]";
+    let config = parse(Path::new("/c"), written).unwrap();
+    let hidden = config.agents["x"].keys.sandbox_hide.as_ref().unwrap().get_ref();
+    assert_eq!(hidden.iter().map(|path| &path.0[..]).collect::<Vec<_>>(), ["~/x"]);
+}
+
+#[test]
 fn durations_are_what_people_write() {
     for (text, millis) in
         [("0", 0), ("\"0\"", 0), ("\"never\"", 0), ("\"4h\"", 14_400_000), ("\"1h 30m\"", 5_400_000)]

@@ -4,7 +4,9 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::path::{Component, Path};
 
-use serde::{Deserialize, Deserializer, de};
+use serde::de::value::StrDeserializer;
+use serde::de::{self, DeserializeOwned};
+use serde::{Deserialize, Deserializer};
 
 use super::super::bounds;
 use super::super::cgroup_root::CgroupRoot;
@@ -99,6 +101,46 @@ impl<B: Bound> de::Visitor<'_> for Visitor<B> {
     }
 }
 
+/// One of a few words.
+#[derive(Clone, Debug)]
+pub(in crate::config) struct OneOf<T>(pub(in crate::config) T);
+
+impl<T: Copy> OneOf<T> {
+    /// The word, where the file has one.
+    pub(in crate::config) fn value(of: &Option<Self>) -> Option<T> {
+        of.as_ref().map(|Self(value)| *value)
+    }
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for OneOf<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(Words(PhantomData)).map(Self)
+    }
+}
+
+struct Words<T>(PhantomData<T>);
+
+impl<T: DeserializeOwned> de::Visitor<'_> for Words<T> {
+    type Value = T;
+
+    /// The names are those that the refusal of an empty word lists.
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let refused = T::deserialize(StrDeserializer::<de::value::Error>::new("")).err();
+        let message = refused.map(|error| error.to_string()).unwrap_or_default();
+        let names: Vec<String> =
+            message.split('`').skip(3).step_by(2).map(|name| format!("\"{name}\"")).collect();
+        match names.split_last() {
+            Some((last, [])) => f.write_str(last),
+            Some((last, others)) => write!(f, "{} or {last}", others.join(", ")),
+            None => f.write_str("a word in quotes"),
+        }
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        T::deserialize(StrDeserializer::new(text))
+    }
+}
+
 /// Milliseconds, from a text that humantime reads, or from 0 or `"never"`.
 fn duration(written: Written<'_>) -> Result<u64, Wrong> {
     let millis = match written {
@@ -111,12 +153,21 @@ fn duration(written: Written<'_>) -> Result<u64, Wrong> {
     millis.ok_or(Wrong::Form("a duration with its unit, like \"90s\", \"4h\" or \"2h 30m\""))
 }
 
-fn whole<T: TryFrom<i64>>(written: Written<'_>) -> Result<T, Wrong> {
-    let number = match written {
-        Written::Whole(number) => T::try_from(number).ok(),
+fn number<T: TryFrom<i64>>(written: &Written<'_>) -> Option<T> {
+    match written {
+        Written::Whole(number) => T::try_from(*number).ok(),
         _ => None,
-    };
-    number.ok_or(Wrong::Form("a whole number, like 100"))
+    }
+}
+
+/// A small number.
+fn few<T: TryFrom<i64>>(written: Written<'_>) -> Result<T, Wrong> {
+    number(&written).ok_or(Wrong::Form("a whole number without quotes, like 5"))
+}
+
+/// A number that may be large.
+fn many<T: TryFrom<i64>>(written: Written<'_>) -> Result<T, Wrong> {
+    number(&written).ok_or(Wrong::Form("a whole number without quotes, like 1024"))
 }
 
 /// Bytes.
@@ -131,7 +182,7 @@ fn size(written: Written<'_>) -> Result<u64, Wrong> {
 fn octal(written: Written<'_>) -> Result<u32, Wrong> {
     match written {
         Written::Text(text) => bounds::umask(text).map_err(Wrong::Bounds),
-        _ => Err(Wrong::Form("octal digits in quotes, like \"022\"")),
+        _ => Err(Wrong::Form("three or four octal digits in quotes, like \"022\"")),
     }
 }
 
@@ -140,7 +191,7 @@ fn processors(written: Written<'_>) -> Result<u32, Wrong> {
     let number = match written {
         Written::Whole(number) => number as f64,
         Written::Decimal(number) => number,
-        _ => return Err(Wrong::Form("a number of processors, like 1.5")),
+        _ => return Err(Wrong::Form("a number of processors without quotes, like 1.5")),
     };
     bounds::cpus(number).map_err(Wrong::Bounds)
 }
@@ -167,7 +218,8 @@ impl<R: Row> Bound for R {
 
     fn check(written: Written<'_>) -> Result<R::Value, Wrong> {
         let number = match R::NUMBER.unit {
-            Unit::One => whole(written)?,
+            Unit::One if *R::NUMBER.bounds.end() > 1000 => many(written)?,
+            Unit::One => few(written)?,
             Unit::Millis => duration(written)?,
             Unit::Bytes => size(written)?,
             Unit::Thousandths => processors(written)?.into(),
@@ -196,16 +248,16 @@ macro_rules! bounded {
 
 bounded! {
     Root(CgroupRoot) = cgroup_root within |_| Ok(());
-    MostConnections(usize) = whole within bounds::connections;
+    MostConnections(usize) = many within bounds::connections;
     HttpTimeout(u64) = duration within bounds::http_timeout;
     MaxAge(u64) = duration within bounds::max_age;
     MaxSize(u64) = size within bounds::max_size;
     RetentionEvery(u64) = duration within bounds::retention_every;
-    SpareWorkers(usize) = whole within bounds::spare_workers;
+    SpareWorkers(usize) = few within bounds::spare_workers;
     StallTimeout(u64) = duration within bounds::stall_timeout;
     StartTimeout(u64) = duration within bounds::start_timeout;
-    SubagentDepth(u32) = whole within bounds::subagent_depth;
-    Subagents(u32) = whole within bounds::subagents;
+    SubagentDepth(u32) = few within bounds::subagent_depth;
+    Subagents(u32) = few within bounds::subagents;
     Umask(u32) = octal within bounds::umask_number;
     WorkerTimeout(u64) = duration within bounds::worker_timeout;
 }

@@ -1,5 +1,6 @@
 //! Complaints of the TOML reader in kennel's words: which key, what it takes, and an example.
 
+use super::super::bounds::UMASK_FORM as UMASK;
 use super::super::lookup::nearest;
 
 /// Kinds of values: the TOML reader's name for each, and the name for a person.
@@ -8,7 +9,6 @@ const KINDS: &[(&str, &str)] = &[
     ("a boolean", "true or false"),
     ("a string", "a text in quotes, like \"a\""),
     ("a map", "a table, like { a = \"b\" }"),
-    ("string or table", "a text in quotes, like \"a\""),
 ];
 
 /// The key whose value begins at the byte `at`; none if no value begins there.
@@ -19,10 +19,21 @@ pub(super) fn key_before(text: &str, at: usize) -> Option<&str> {
     (!key.is_empty()).then_some(key)
 }
 
-/// The reader's message without the words of its library.
-pub(super) fn plain(message: &str) -> String {
+/// The reader's message about this key, without the words of its library.
+pub(super) fn plain(key: Option<&str>, message: &str) -> String {
     let said = unknown(message).or_else(|| missing(message)).or_else(|| wrong_value(message));
-    said.unwrap_or_else(|| message.to_owned())
+    said.or_else(|| unreadable(key, message)).unwrap_or_else(|| message.to_owned())
+}
+
+/// A value that is none in TOML.
+fn unreadable(key: Option<&str>, message: &str) -> Option<String> {
+    if message.starts_with("unexpected leading zero") {
+        let octal = key.is_some_and(|key| key.ends_with("umask"));
+        let more = if octal { format!("; {UMASK}") } else { String::new() };
+        return Some(format!("a number does not begin with 0{more}"));
+    }
+    let unquoted = message.starts_with("string values must be quoted");
+    unquoted.then(|| "a value is missing, or it is a text without quotes; a text looks like \"a\"".to_owned())
 }
 
 /// A key or a value that is not among those that may stand there.
@@ -57,6 +68,8 @@ fn wrong_value(message: &str) -> Option<String> {
     let found = match found {
         "sequence" => "a list".to_owned(),
         "map" => "a table".to_owned(),
+        // With its quotes: they may be what is wrong.
+        _ if found.starts_with("string ") => found["string ".len()..].to_owned(),
         _ => found
             .split_once(['`', '"'])
             .map_or(found, |(_, value)| value)
@@ -99,13 +112,13 @@ mod tests {
             ("missing field `then`", "the key `then` is missing"),
             (
                 "invalid type: string \"x -p\", expected a sequence",
-                "expected a list in brackets, like [\"a\", \"b\"]; found x -p",
+                "expected a list in brackets, like [\"a\", \"b\"]; found \"x -p\"",
             ),
             ("invalid type: integer `3`, expected a boolean", "expected true or false; found 3"),
             ("invalid type: map, expected struct RawDaemon", "expected a table; found a table"),
             ("invalid table header", "invalid table header"),
         ] {
-            assert_eq!(plain(theirs), ours);
+            assert_eq!(plain(None, theirs), ours);
         }
     }
 }

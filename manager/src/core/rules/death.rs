@@ -9,7 +9,7 @@ use crate::core::limits;
 use crate::core::model::session::{LastRestart, Session};
 use crate::core::model::state::{Goal, State, Why};
 use crate::core::out::{Note, Out};
-use crate::core::rules::judge::{Cause, Verdict, judge, judge_absence};
+use crate::core::rules::judge::{ABSENCE_MS, Cause, Verdict, judge, judge_absence};
 
 impl Session {
     pub(in crate::core) fn gone(
@@ -116,6 +116,7 @@ impl Session {
         }
         self.cut_turn(&reason, None, out);
         let policy = self.spec.restart;
+        let absent = matches!(cause, Cause::NotRun { passes: true, .. } | Cause::NoSpawn(_));
         let verdict = match &cause {
             Cause::NotRun { passes: true, .. } | Cause::NoSpawn(_) => {
                 judge_absence(&mut self.absence, at.mono, &cause, &self.id, self.incarnation).into()
@@ -130,6 +131,10 @@ impl Session {
         };
         match verdict {
             Verdict::Restart { delay_ms } => {
+                let reason = match absent {
+                    true => format!("{reason}; kennel tries again for {} s", ABSENCE_MS / 1000),
+                    false => reason,
+                };
                 out.emit(EventKind::SessionRestarting {
                     reason: reason.clone(),
                     old_pid,

@@ -50,8 +50,7 @@ impl Session {
             Command::Restart => self.restart(at, out),
             Command::Prompt(new) => self.accept(at, new, out),
             Command::Abort => self.abort(at, out),
-            Command::AbortOnly(prompt) if self.current_prompt() == Some(*prompt) => self.abort(at, out),
-            Command::AbortOnly(_) => Err(Refusal::NoTurn(self.id.clone())),
+            Command::AbortOnly(prompt) => self.abort_only(at, *prompt, out),
             Command::Pin(pinned) => {
                 if *pinned != self.pinned {
                     self.pinned = *pinned;

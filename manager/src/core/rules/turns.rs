@@ -87,6 +87,20 @@ impl Session {
         Ok(Reply::Aborting { prompt })
     }
 
+    /// Ends the running turn if it is this prompt's.
+    pub(in crate::core) fn abort_only(
+        &mut self,
+        at: At,
+        prompt: PromptId,
+        out: &mut Out,
+    ) -> Result<Reply, Refusal> {
+        if self.current_prompt() == Some(prompt) {
+            return self.abort(at, out);
+        }
+        let (id, waits) = (self.id.clone(), self.turns.queue.iter().any(|queued| queued.id == prompt));
+        Err(if waits { Refusal::Queued { id, prompt } } else { Refusal::NoTurnOf { id, prompt } })
+    }
+
     /// Removes the prompt that waits for its missing program, if one does. The next prompt has a minute of its own.
     pub(in crate::core) fn give_up_waiting(&mut self, out: &mut Out) -> Result<(), Refusal> {
         if let Some(prompt) = self.waits_for_program() {

@@ -133,7 +133,7 @@ impl<'a> Panel<'a> {
     pub(super) async fn end(&self, prompts: BTreeSet<PromptId>) {
         for _ in 0..TRIES {
             match self.try_end(&prompts).await {
-                Err(failure) if failure.is("not_queued") => {}
+                Err(failure) if failure.is("not_queued") || failure.is("prompt_queued") => {}
                 // It has ended by itself.
                 Err(failure) if failure.is("no_turn") || failure.is("no_such_prompt") => return,
                 Err(failure) => return self.complain("cannot cancel", &failure),

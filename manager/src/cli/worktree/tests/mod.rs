@@ -1,6 +1,7 @@
 //! Worktrees of repositories, hostile ones too.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Command;
 
 use super::git::plain_git;
 use super::git::run;
@@ -156,4 +157,40 @@ fn a_fifo_in_the_place_of_a_file_of_gits_hangs_nobody() {
         let kept = settled(&place, made).unwrap_err();
         assert!(kept.contains(why), "{file}: {kept}");
     }
+}
+
+/// A program in the place of git, which hangs. It notes its pid, and what it does when it gets SIGTERM.
+fn hanging_git(dir: &Path, on_term: &str) -> Command {
+    let git = dir.join("git");
+    let at = dir.display();
+    let script = format!(
+        "trap 'echo SIGTERM >> {at}/note; {on_term}' TERM\nmkfifo {at}/fifo\nexec 3<> {at}/fifo\necho $$ > {at}/note\n\
+         while :; do read never <&3; done\n"
+    );
+    std::fs::write(&git, script).unwrap();
+    // By the shell: a file that was just written cannot always be executed.
+    let mut command = Command::new("/bin/sh");
+    command.arg(git);
+    command
+}
+
+#[test]
+fn a_git_that_hangs_gets_sigterm_and_may_clean_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let said =
+        run(hanging_git(dir.path(), "echo cleaned up >> note; exit 143").current_dir(&dir)).unwrap_err();
+    assert_eq!(said, "git did not end within 5 seconds and was killed");
+    let note = std::fs::read_to_string(dir.path().join("note")).unwrap();
+    assert_eq!(note.lines().skip(1).collect::<Vec<_>>(), ["SIGTERM", "cleaned up"]);
+}
+
+#[test]
+fn a_git_that_does_not_end_by_sigterm_is_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let said = run(&mut hanging_git(dir.path(), ":")).unwrap_err();
+    assert!(said.ends_with("and was killed"), "{said}");
+    let note = std::fs::read_to_string(dir.path().join("note")).unwrap();
+    let (pid, noted) = note.split_once('\n').unwrap();
+    assert_eq!(noted, "SIGTERM\n");
+    assert!(!Path::new("/proc").join(pid).exists(), "git still runs");
 }
