@@ -99,6 +99,31 @@ fn a_worker_that_is_stopped_while_idle_is_found_by_its_next_prompt() {
     assert_eq!(daemon.ok(&["send", "hangs", "echo on"]), "on\n");
 }
 
+#[test]
+fn a_worker_at_rest_owes_nothing_and_is_not_judged() {
+    let daemon = impatient();
+    for id in ["fresh", "rests", "works"] {
+        daemon.ok(&["start", "--id", id]);
+    }
+    // One that has said nothing since its start, and one that has had a turn.
+    assert_eq!(daemon.ok(&["send", "rests", "echo on"]), "on\n");
+    let resting = ["fresh", "rests"].map(|id| (id, daemon.idle(id).pid.unwrap()));
+    resting.iter().for_each(|(_, pid)| signal(*pid, Signal::SIGSTOP));
+    // The time in which a worker that owes something is taken for dead passes twice.
+    for _ in 0..2 {
+        let worker = daemon.idle("works").pid.unwrap();
+        daemon.ok(&["send", "--no-wait", "works", "sleep 600"]);
+        until("the turn", || daemon.show("works").running_prompt);
+        signal(worker, Signal::SIGSTOP);
+        replaced(&daemon, "works", worker);
+    }
+    for (id, pid) in resting {
+        assert_eq!((daemon.show(id).pid, lives(pid)), (Some(pid), true), "{id} was at rest");
+        signal(pid, Signal::SIGCONT);
+        assert_eq!(daemon.ok(&["send", id, "echo still"]), "still\n");
+    }
+}
+
 #[cfg(feature = "failpoints")]
 #[test]
 fn a_worker_that_spins_is_replaced() {

@@ -11,17 +11,25 @@ use crate::workers::worker::Worker;
 use crate::workers::{Sighting, Workers};
 
 impl Workers {
-    /// Starts the checks of a worker while a turn runs in it, or a command is unanswered. It may be silent for
-    /// `timeout_ms`.
+    /// Starts the checks of a worker while a turn runs in it, or a command is unanswered, and ends them else. It may be
+    /// silent for `timeout_ms`.
     pub fn attend(&mut self, id: &SessionId, at_work: bool, timeout_ms: u64, now: u64) {
         let Some(worker) = self.workers.get_mut(id) else {
             return;
         };
         worker.at_work = at_work;
-        if worker.owes() && worker.pulse.is_none() {
-            let pulse = Pulse::new(timeout_ms, worker.signs(), now);
-            self.beats.insert((pulse.next, id.clone()));
-            worker.pulse = Some(pulse);
+        match (worker.owes(), &worker.pulse) {
+            (true, None) => {
+                let pulse = Pulse::new(timeout_ms, worker.signs(), now);
+                self.beats.insert((pulse.next, id.clone()));
+                worker.pulse = Some(pulse);
+            }
+            // At rest no timer is left.
+            (false, Some(pulse)) => {
+                self.beats.remove(&(pulse.next, id.clone()));
+                worker.pulse = None;
+            }
+            (true, Some(_)) | (false, None) => {}
         }
     }
 

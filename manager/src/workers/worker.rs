@@ -37,7 +37,7 @@ pub(super) struct Worker {
     pub(super) driver: (Option<EventId>, Vec<Offer>),
     /// Numbers of the settings that were sent.
     pub(super) set: BTreeSet<u64>,
-    /// Number of the last command that the worker must act on.
+    /// Number of the last command that the worker answers.
     pub(super) owed: u64,
     /// Number of the last command that the worker acted on.
     pub(super) acted: u64,
@@ -202,7 +202,7 @@ impl Worker {
         self.untold.told();
         // What it has said last may not be on record yet: then it is still to be told.
         self.rests &= self.recorded < self.heard;
-        let owes = !matches!(command, Command::Acknowledge);
+        let owes = command.is_answered();
         let link = self.link.as_mut()?;
         let sent = link.send(command, ack);
         if owes {

@@ -122,6 +122,38 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Returns true if the worker reports something once it has acted on the command. A worker that has reported nothing after
+    /// such a command hangs. A worker that was sent only other commands rests, and owes nothing.
+    pub fn is_answered(&self) -> bool {
+        match self {
+            Command::Welcome(_)
+            | Command::Prompt { .. }
+            | Command::PromptWith { .. }
+            | Command::Abort { .. }
+            | Command::Open { .. }
+            | Command::Set { .. }
+            | Command::Probe
+            | Command::Contain { .. }
+            | Command::Limits { .. }
+            | Command::Sandbox(_)
+            | Command::SandboxOf(_)
+            | Command::Shutdown => true,
+            Command::Answer { .. }
+            | Command::CallAnswered { .. }
+            | Command::Driver { .. }
+            | Command::Settings(_)
+            | Command::RestoreWithin(_)
+            | Command::Shelter(_)
+            | Command::Acknowledge
+            | Command::RemoteServers(_)
+            | Command::Inherit(_)
+            | Command::Find(_)
+            | Command::Log { .. } => false,
+        }
+    }
+}
+
 /// The identity and the session of a worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Welcome {
