@@ -49,7 +49,7 @@ pub(crate) struct FeedWriter {
 }
 
 impl Drop for FeedWriter {
-    /// Whoever closes the journal last puts what is in its log into its file, if he may write: readers go before.
+    /// The last connection to close merges the journal's log into its file, if it may write. So the readers close first.
     fn drop(&mut self) {
         self.feed.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }

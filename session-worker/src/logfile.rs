@@ -139,12 +139,20 @@ fn put_aside() -> io::Result<()> {
     })
 }
 
-/// Goes on in this file, which the manager has made. A worker that was started for no session has no log before.
+/// Goes on in this file, and makes it if it is not there. A worker that was started for no session has no log before.
 pub fn move_to(path: &Path) -> io::Result<()> {
-    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let log = rustix::fs::open(path, flags, Mode::empty())?;
-    if !rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&log)?.st_mode).is_file() {
-        return Err(io::Error::other("it is no file"));
+    let flags = OFlags::WRONLY
+        | OFlags::APPEND
+        | OFlags::CREATE
+        | OFlags::NOFOLLOW
+        | OFlags::NONBLOCK
+        | OFlags::NOCTTY
+        | OFlags::CLOEXEC;
+    let log = rustix::fs::open(path, flags, Mode::from_raw_mode(0o600))?;
+    let found = rustix::fs::fstat(&log)?;
+    let is_file = rustix::fs::FileType::from_raw_mode(found.st_mode).is_file();
+    if !is_file || found.st_nlink != 1 || found.st_uid != rustix::process::geteuid().as_raw() {
+        return Err(io::Error::other("it is no file of this user's with one name"));
     }
     Ok(take_place(log)?)
 }

@@ -73,10 +73,15 @@ pub fn lives(pid: u32) -> bool {
 
 /// Every living process whose environment carries a marker that contains `part`, but for the spares of a living daemon.
 pub fn marked(part: &str) -> Vec<u32> {
-    let name = format!("{MARKER}=");
-    let mut marked = with_variable(|variable| variable.starts_with(&name) && variable.contains(part));
+    let mut marked = marked_or_spare(part);
     marked.retain(|pid| !is_spare(*pid));
     marked
+}
+
+/// Every living process whose environment carries a marker that contains `part`.
+pub fn marked_or_spare(part: &str) -> Vec<u32> {
+    let name = format!("{MARKER}=");
+    with_variable(|variable| variable.starts_with(&name) && variable.contains(part))
 }
 
 /// Returns true for a worker that waits for a session, below a living daemon.

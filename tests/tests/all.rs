@@ -55,6 +55,7 @@ mod sandbox_matrix;
 mod security_page;
 mod shown;
 mod simulation;
+mod spares;
 mod stalls;
 mod terminal;
 mod worktrees;

@@ -143,6 +143,6 @@ fn a_whole_id_takes_one_question_and_the_beginning_of_one_three() {
     }
     let (said, asked) = server.run(&["show", "nobody"]);
     assert_eq!((said.code, asked.len()), (Some(4), 2), "{said:?} {asked:?}");
-    // What can be no id is asked for no less.
+    // A text that can be no id is looked up all the same.
     assert_eq!(server.run(&["show", "no id"]).1, ["GET /v1/lookup?id=no%20id"]);
 }

@@ -149,6 +149,7 @@ mod tests {
             started_at: Timestamp(1_500),
             sessions: [("idle".to_owned(), 3)].into(),
             last_event_id: 42,
+            spare_workers: Vec::new(),
         };
         let text = exposition(&info, 2);
         for line in [

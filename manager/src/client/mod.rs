@@ -46,7 +46,7 @@ pub enum ClientError {
     Problem(Box<Problem>),
 }
 
-/// What is asked.
+/// A request.
 #[derive(Clone, Debug)]
 pub struct Request {
     method: Method,
@@ -136,7 +136,7 @@ impl Request {
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: PathBuf,
-    /// Whose daemon's address comes before `socket`.
+    /// The state directory. The address of its daemon comes before `socket`.
     state_dir: Option<PathBuf>,
     /// The same, opened.
     opened: Option<Arc<OwnedFd>>,
@@ -193,7 +193,7 @@ impl Client {
         match self.state_dir.as_deref().map(address::find) {
             Some(Found::Served { socket: Some(socket), .. }) => Ok(socket),
             Some(Found::Free) => Err(ClientError::Absent(io::ErrorKind::NotFound.into())),
-            // Who knows: a daemon of another version, or one whose state directory is not seen from here.
+            // Perhaps a daemon of another version, or one whose state directory is not visible from here.
             Some(Found::Served { socket: None, .. } | Found::Unknown) | None => Ok(self.socket.clone()),
         }
     }
@@ -297,7 +297,7 @@ impl Connection {
         }
         if request.body.is_some() {
             builder = builder.header(header::CONTENT_TYPE, "application/json");
-            // What is created here is run with it.
+            // Programs of the session run with this umask.
             if let Some(mask) = process::umask() {
                 builder = builder.header("kennel-umask", format!("{mask:04o}"));
             }

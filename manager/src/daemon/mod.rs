@@ -174,7 +174,7 @@ async fn live(options: DaemonOptions, inherited: Inherited) -> Result<(), RunErr
     let mut server = tokio::spawn(api::serve(listener, listeners, router, manager.connections(), ended));
 
     let (how, result) = tokio::select! {
-        // Who types Ctrl-C wants all of it gone; a service manager that starts it anew does not.
+        // A person who types Ctrl-C wants all processes gone; a service manager that starts the daemon anew does not.
         name = signals.any() => (if name == "SIGINT" { Leave::EndAll } else { Leave::HandOver }, Ok(name)),
         how = stop.requested() => (how, Ok("asked to stop")),
         () = manager.ended() => (Leave::EndAll, Err(RunError::Lost)),

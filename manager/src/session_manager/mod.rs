@@ -315,14 +315,15 @@ impl SessionManager {
 
     /// The manager's own figures.
     pub async fn info(&self) -> Result<ManagerInfo, Error> {
-        let (sessions, last_event_id, stopping) = {
+        let (sessions, last_event_id, spare_workers, stopping) = {
             let (reply, answer) = oneshot::channel();
             self.send(Msg::Read(Box::new(move |fleet, at| {
                 let mut sessions = std::collections::BTreeMap::new();
                 for session in fleet.sessions() {
                     *sessions.entry(session.status().to_string()).or_default() += 1;
                 }
-                let _ = reply.send((sessions, fleet.next_event() - 1, at.closing));
+                let spares = fleet.spares().iter().map(|spare| spare.pid).collect();
+                let _ = reply.send((sessions, fleet.next_event() - 1, spares, at.closing));
             })))
             .await?;
             answer.await.map_err(|_| Error::Ended)?
@@ -341,6 +342,7 @@ impl SessionManager {
             started_at: self.shared.started_at,
             sessions,
             last_event_id,
+            spare_workers,
         })
     }
 

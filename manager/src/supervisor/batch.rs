@@ -30,7 +30,7 @@ struct Batch {
 }
 
 impl Batch {
-    /// Whether a client waits for this commit, which is synced then.
+    /// Returns true if a client waits for this commit, which is synced then.
     fn answers_somebody(&self) -> bool {
         !self.answers.is_empty() || self.done.iter().any(|item| matches!(item, Item::Command { .. }))
     }
@@ -111,7 +111,7 @@ impl Supervisor {
         let late = std::mem::take(&mut self.owed.answers);
         let late = late.into_iter().map(|(reply, answer)| (reply, Ok(answer)));
         for (reply, answer) in late.chain(batch.answers) {
-            // Whoever asked may have gone; what was asked is done all the same.
+            // The client may have gone; its command is carried out all the same.
             let _ = reply.send(answer);
         }
         let mut observations = Vec::new();
@@ -142,7 +142,7 @@ impl Supervisor {
         self.no_room(batch.done, error);
     }
 
-    /// Whether a request with this key was answered before, in the journal or in this batch.
+    /// Looks up an idempotency key in the journal and in this batch.
     pub(super) fn replay(&self, key: &IdempotencyKey, batch: &[UsedKey]) -> Replay {
         let same = |used: &&UsedKey| used.key.scope == key.scope && used.key.key == key.key;
         let before = match batch.iter().find(same) {

@@ -104,7 +104,7 @@ impl Supervisor {
             }
         };
         loop {
-            // What was heard and is not on record yet is said again to the next.
+            // Workers repeat messages that are not on record to the next manager.
             if self.left || self.closing && self.is_over() {
                 break;
             }
@@ -116,13 +116,13 @@ impl Supervisor {
         self.waiting_for_end
     }
 
-    /// Whether no process is left that could still be ended. What survives SIGKILL is not waited for.
+    /// Returns true if no process is left that could still be ended. Survivors of SIGKILL are not waited for.
     fn is_over(&self) -> bool {
         let given_up =
             |id: &SessionId| matches!(self.fleet.get(id), Some(s) if matches!(s.state, State::Failed(_)));
         let processes = self.fleet.sessions().filter(|session| session.has_process());
         let ended = self.workers.ids().all(given_up) && processes.map(|session| &session.id).all(given_up);
-        // What cannot be recorded the next one finds out by itself.
+        // The next manager finds out by itself what cannot be recorded now.
         ended || self.room == Room::Shut && self.workers.are_dead()
     }
 
@@ -163,7 +163,7 @@ impl Supervisor {
             let planned = wake_at.map(|at| began + (at - now));
             self.pace.ceases(clock::mono_ms(), planned);
             if self.pace.has_slept() {
-                // What was said meanwhile waits in the pipes, and is heard before anybody is judged.
+                // Messages that came meanwhile wait in the pipes, and are read before a worker is judged.
                 tokio::task::yield_now().await;
             }
         }
@@ -270,14 +270,17 @@ impl Supervisor {
         }
         if !self.closing && !self.left {
             // After all else: nobody waits for it.
-            let spare = self.workers.refill(at.mono);
+            let fleet = &self.fleet;
+            let awaited =
+                || fleet.sessions().any(|session| matches!(session.state, State::Restarting { .. }));
+            let spare = self.workers.refill(at.mono, awaited);
             self.observed.extend(spare.map(Ask::SpareReady));
         }
     }
 
     fn leave(&mut self, reply: oneshot::Sender<()>) {
         self.waiting_for_end.push(reply);
-        // What is being ended already is not left to anybody.
+        // A manager that ends its processes leaves none to the next.
         self.left |= !self.closing;
     }
 

@@ -26,7 +26,7 @@ impl Pruning {
 }
 
 impl Supervisor {
-    /// Whether some history waits to be removed.
+    /// Returns true if some history waits to be removed.
     pub(super) fn prunes(&self) -> bool {
         !self.pruning.is_empty() || (self.clears && self.room == Room::Plenty)
     }
@@ -53,11 +53,11 @@ impl Supervisor {
             Ok(()) if pruning.cuts.is_empty() => {
                 let free = self.journal.free_bytes().unwrap_or_default();
                 pruning.done.freed = free.saturating_sub(pruning.free_before.unwrap_or(free));
-                // Whoever asked may have gone.
+                // The client may have gone.
                 let _ = pruning.reply.send(Ok(pruning.done));
             }
             Ok(()) => self.pruning.push_back(pruning),
-            // What is gone is gone, and said to be.
+            // The parts that were removed stay removed, and the error says so.
             Err(error) => drop(pruning.reply.send(Err(Error::Journal(error.to_string())))),
         }
     }

@@ -28,7 +28,7 @@ pub enum Room {
 }
 
 impl Room {
-    /// Whether the journal takes the end of this session's process.
+    /// Returns true if the journal takes the end of this session's process.
     pub fn takes_end_of(self, fleet: &Fleet, id: &SessionId) -> bool {
         match self {
             Room::Plenty => true,
@@ -54,14 +54,14 @@ pub struct Owed {
 }
 
 impl Owed {
-    /// Whether nothing is owed.
+    /// Returns true if nothing is owed.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
     }
 }
 
 impl Supervisor {
-    /// Whether an observation is stepped now; else it waits for room.
+    /// Returns true if an observation is stepped now, and false if it waits for room.
     pub(super) fn takes(&self, ask: &Ask) -> bool {
         match self.room {
             Room::Plenty => true,
@@ -131,7 +131,7 @@ impl Supervisor {
                 Item::Observation(ask) => waiting.push(ask),
             }
         }
-        // What was observed keeps its place and is told again.
+        // Observations keep their place, and are stepped again.
         self.observed = waiting.into_iter().chain(self.observed.drain(..)).collect();
         self.reschedule_all();
         self.batch(ends);

@@ -80,7 +80,7 @@ pub async fn start(
 ) -> Result<(mpsc::Sender<Msg>, Arc<Feed>, String), StartError> {
     let lock = lock(&settings.state_dir).await?;
     failpoint::hit("daemon", "locked");
-    // What was kept back is for a start, too.
+    // The reserve is for a start, too.
     Reserve::new(&settings.state_dir).free();
     let path = settings.state_dir.join(JOURNAL);
     let boot_id =

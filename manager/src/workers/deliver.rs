@@ -28,7 +28,7 @@ impl Workers {
             worker.delivered = Some(prompt);
             return None;
         }
-        // What lives between prompts remembers what it was told since it was started.
+        // An agent that lives between prompts remembers its turns since its start.
         let history = session.is_told_history() && !(session.owes_transcript && worker.delivered.is_some());
         let attachments = turn.prompt.attachments.len();
         if history || attachments > 0 {

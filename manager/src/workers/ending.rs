@@ -117,7 +117,7 @@ impl Workers {
             tracing::debug!(session = %id, incarnation = worker.incarnation, pid = worker.identity.pid, %exit, "worker ended");
             worker.dead = Some(Dead::new(exit, now));
             self.unfinished.insert(id.clone(), now);
-            // What it said after its link ended, or without one, is in its spool.
+            // Its messages after the end of its link, or without one, are in its spool.
             if worker.is_adopted() && worker.link.is_none() && !worker.awaits_hello() {
                 let incarnation = worker.incarnation;
                 let link = self.link_to_adopted(id, incarnation, None);
@@ -128,7 +128,7 @@ impl Workers {
         }
     }
 
-    /// Whether all workers are dead and their trees swept.
+    /// Returns true if all workers are dead and their trees swept.
     pub fn are_dead(&self) -> bool {
         self.workers.values().all(|worker| worker.dead.as_ref().is_some_and(|dead| dead.swept))
     }
@@ -228,7 +228,7 @@ impl Workers {
         let before = dead.gone;
         dead.gone = if survivors.is_empty() { Gone::Whole } else { Gone::WithSurvivors };
         if dead.gone == Gone::WithSurvivors {
-            // What survives SIGKILL waits for the kernel. Its end is looked for, so that the session can be started again.
+            // A survivor of SIGKILL waits for the kernel. The loop looks for its end, so that the session can be started again.
             self.unfinished.insert(id.clone(), now + limits::KILL_MS);
             if before == Gone::WithSurvivors {
                 return None;

@@ -74,7 +74,7 @@ impl Worker {
         self.link.as_ref().map_or(0, Link::read)
     }
 
-    /// Whether the worker is alive and owes an answer or a report.
+    /// Returns true if the worker is alive and owes an answer or a report.
     fn owes(&self) -> bool {
         self.dead.is_none()
             && self.link.is_some()

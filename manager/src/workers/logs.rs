@@ -46,8 +46,8 @@ pub fn session_of(name: &str) -> Option<SessionId> {
 /// The beginning of a worker's part of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Begin {
-    /// Device and inode: another file by that name was begun by the worker itself.
-    file: (u64, u64),
+    /// Device and inode: another file by that name was begun by the worker itself. None: there was no file.
+    file: Option<(u64, u64)>,
     length: u64,
 }
 
@@ -55,7 +55,15 @@ impl Begin {
     /// The beginning of a part at the present end of this file.
     pub fn at_end_of(log: &File) -> io::Result<Self> {
         let found = log.metadata()?;
-        Ok(Self { file: (found.dev(), found.ino()), length: found.len() })
+        Ok(Self { file: Some((found.dev(), found.ino())), length: found.len() })
+    }
+
+    /// The beginning of a part at the present end of the file with this name. Opens nothing: a manager may have no descriptor
+    /// left.
+    pub fn at_end_of_named(log: &Path) -> Self {
+        let found = std::fs::symlink_metadata(log).ok();
+        let length = found.as_ref().map_or(0, |found| found.len());
+        Self { file: found.map(|found| (found.dev(), found.ino())), length }
     }
 }
 
@@ -64,7 +72,7 @@ pub fn last_words(state_dir: &Path, id: &SessionId, begin: Option<&Begin>) -> Ve
     let Some(begin) = begin else { return Vec::new() };
     let log = path(state_dir, id);
     let Ok((mut bytes, is_first)) = end_of(&log, begin) else { return Vec::new() };
-    if !is_first && (bytes.len() as u64) < LAST_WORDS.0 {
+    if !is_first && begin.file.is_some() && (bytes.len() as u64) < LAST_WORDS.0 {
         let older = end_of(&before(&log), begin).map_or(Vec::new(), |(older, _)| older);
         bytes = [older, bytes].concat();
         bytes.drain(..bytes.len().saturating_sub(LAST_WORDS.0 as usize));

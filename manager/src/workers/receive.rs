@@ -51,7 +51,7 @@ impl Workers {
                 if let Some(worker) = self.get(&session, incarnation) {
                     worker.link = None;
                     worker.closed_at = Some(now);
-                    // What was left may be cut anywhere, or have lost its middle.
+                    // A spool of a dead worker may be cut anywhere, or have lost its middle.
                     if let (Some(error), None, false) = (error, &worker.dead, worker.is_refused()) {
                         seen.push((
                             session.clone(),

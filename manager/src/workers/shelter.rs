@@ -127,7 +127,7 @@ pub fn session_of(name: &str) -> Option<SessionId> {
     name.rsplit_once('.')?.0.rsplit_once('.')?.0.parse().ok()
 }
 
-/// Whether a worker waits in this state directory.
+/// Returns true if a worker waits in this state directory.
 pub fn anybody(state_dir: &Path) -> bool {
     let entries = fs::read_dir(state_dir.join(DIRECTORY)).into_iter().flatten().flatten();
     entries

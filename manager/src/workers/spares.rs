@@ -1,8 +1,9 @@
 //! Spare workers: processes that wait in the lobby for a session. A session that starts takes one, and so waits for no spawn.
 //!
 //! A spare knows nothing of a session. It has a marker of its own, and ends with its manager: its input ends, and nobody has
-//! welcomed it. Spares exist only while another worker does. The loop makes new ones once no worker was started for a moment,
-//! and after the end of a spare not before the next start: a program that cannot run is not tried again and again.
+//! welcomed it. Spares exist only while a session has a worker, or waits for its next one. The loop makes a spare once no worker was
+//! started for a moment. After the end of a spare it makes none before the next start: a program that cannot run is not tried
+//! again and again.
 
 use std::collections::HashMap;
 use std::io;
@@ -23,6 +24,9 @@ use crate::workers::{Sighting, Workers};
 /// Time without a start of a worker after which the loop makes a spare, in milliseconds: a session that has just taken one
 /// becomes ready first.
 const REFILL_MS: u64 = 10;
+
+/// Time between two looks while no session has a worker and one waits for its restart, in milliseconds.
+const AWAITED_MS: u64 = 1_000;
 
 /// The longest wait for the end of a spare. The kernel may hold one that it cannot end.
 const END: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
@@ -78,11 +82,15 @@ impl Spares {
 }
 
 impl Workers {
-    /// Makes one spare if one is due, and ends all of them once there is no worker. Returns the new one.
-    pub fn refill(&mut self, now: u64) -> Option<Identity> {
+    /// Makes one spare if one is due, and ends all of them once there is no worker and none is `awaited`. Returns the new one.
+    pub fn refill(&mut self, now: u64, awaited: impl Fn() -> bool) -> Option<Identity> {
         self.spares.due.filter(|due| *due <= now)?;
         self.spares.due = None;
         if self.workers.is_empty() {
+            if awaited() {
+                self.spares.due = Some(now + AWAITED_MS);
+                return None;
+            }
             for spare in self.spares.standing.values() {
                 process::signal(spare.pidfd.as_fd(), Signal::KILL);
             }

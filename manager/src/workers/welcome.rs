@@ -20,7 +20,7 @@ impl Workers {
         now: u64,
     ) -> Option<Sighting> {
         let log = match self.enlist(id, incarnation, session, now) {
-            Ok(true) => Some(self.lend_log(id)),
+            Ok(true) => Some(self.name_log(id)),
             Ok(false) => None,
             Err(ended) => return Some(*ended),
         };
@@ -46,10 +46,7 @@ impl Workers {
                 grace_ms: spec.grace_ms,
             })),
         );
-        let log = match log.transpose() {
-            Ok(log) => log.and_then(|command| worker.send(id, command)),
-            Err(why) => Some((id.clone(), incarnation, Seen::Notice(why))),
-        };
+        let log = log.and_then(|command| worker.send(id, command));
         let limits = spec.limits;
         let (groups, by) = match &mut self.world.cgroups {
             Some(cgroups) => {
@@ -88,15 +85,15 @@ impl Workers {
     }
 
     /// Begins the log of a session whose worker was a spare, and gives the command that leads the worker there.
-    fn lend_log(&mut self, id: &SessionId) -> Result<Command, String> {
-        let (_, begin) = self.begin_log(id).map_err(|error| {
-            format!("the log cannot be opened, and nothing is written there until the next start: {error}")
-        })?;
-        if let Some(Origin::Spawned { log, .. }) = self.workers.get_mut(id).map(|worker| &mut worker.origin) {
-            *log = Some(begin);
+    fn name_log(&mut self, id: &SessionId) -> Command {
+        if let Err(error) = logs::bound(&self.world.state_dir, id) {
+            tracing::warn!(session = %id, %error, "its log is too long and was not kept");
         }
         let path = logs::path(&self.world.state_dir, id);
-        Ok(Command::Log { path: path.to_string_lossy().into_owned() })
+        if let Some(Origin::Spawned { log, .. }) = self.workers.get_mut(id).map(|worker| &mut worker.origin) {
+            *log = Some(logs::Begin::at_end_of_named(&path));
+        }
+        Command::Log { path: path.to_string_lossy().into_owned() }
     }
 
     /// The session's agent with the tools for sub-agents added, where it takes any and is to have them; or why it

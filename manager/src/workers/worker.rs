@@ -63,7 +63,7 @@ pub(super) struct Worker {
 pub(super) enum Origin {
     /// This manager.
     Spawned {
-        /// The beginning of the worker's part of the log; none if the log could not be opened.
+        /// The beginning of the worker's part of the log; none before a spare was told of it.
         log: Option<logs::Begin>,
         /// The worker got its first commands.
         welcomed: bool,
@@ -165,32 +165,32 @@ impl Worker {
         }
     }
 
-    /// Whether an earlier manager spawned the worker.
+    /// Returns true if an earlier manager spawned the worker.
     pub(super) fn is_adopted(&self) -> bool {
         matches!(self.origin, Origin::Adopted(_))
     }
 
-    /// Whether the worker did not take this manager's pipes: only its spool can be read.
+    /// Returns true if the worker did not take this manager's pipes: only its spool can be read.
     pub(super) fn is_refused(&self) -> bool {
         matches!(self.origin, Origin::Adopted(Handshake::Refused))
     }
 
-    /// Whether the worker has new pipes, and has not said hello on them.
+    /// Returns true if the worker has new pipes, and has sent no `Hello` on them.
     pub(super) fn awaits_hello(&self) -> bool {
         matches!(self.origin, Origin::Adopted(Handshake::Awaited))
     }
 
-    /// Whether the worker speaks another version of the protocol.
+    /// Returns true if the worker speaks another version of the protocol.
     pub(super) fn is_outdated(&self) -> bool {
         matches!(self.origin, Origin::Adopted(Handshake::Done { outdated: true }))
     }
 
-    /// Whether the session was told that the worker is gone with all that it started.
+    /// Returns true if the session knows that the worker is gone with everything it started.
     pub(super) fn is_gone(&self) -> bool {
         self.dead.as_ref().is_some_and(|dead| dead.gone == Gone::Whole)
     }
 
-    /// Whether an acknowledgement is due.
+    /// Returns true if an acknowledgement is due.
     pub(super) fn owes_acknowledgement(&self) -> bool {
         let due = self.untold.is_due() || (self.rests && self.recorded == self.heard);
         // Before its greeting the numbers of commands are not known.
@@ -200,7 +200,7 @@ impl Worker {
     pub(super) fn send(&mut self, id: &SessionId, command: Command) -> Option<Sighting> {
         let ack = self.recorded;
         self.untold.told();
-        // What it has said last may not be on record yet: then it is still to be told.
+        // The worker's last message may not be on record yet: its acknowledgement is still due then.
         self.rests &= self.recorded < self.heard;
         let owes = command.is_answered();
         let link = self.link.as_mut()?;

@@ -61,6 +61,9 @@ pub struct ManagerInfo {
     pub sessions: BTreeMap<String, u64>,
     /// Id of the last recorded event.
     pub last_event_id: EventId,
+    /// Pids of the worker processes that wait for a session.
+    #[serde(default)]
+    pub spare_workers: Vec<u32>,
 }
 
 /// An error, as RFC 9457 has it, with a `code` that does not change between versions.

@@ -114,7 +114,7 @@ pub enum Command {
     Inherit(Inherited),
     /// PATH and name by which the worker finds the session's programs at each start. Comes before [`Command::Open`].
     Find(Find),
-    /// Write the log to this file, which the manager has made: the worker was started for no session. Comes right after
+    /// Write the log to this file, and make it if it is not there: the worker was started for no session. Comes right after
     /// [`Command::Welcome`].
     Log {
         /// Absolute path of the session's log.

@@ -234,7 +234,7 @@ impl Known {
     /// namespace.
     ///
     /// # Errors
-    /// What does not agree; nothing is taken then.
+    /// The part that does not agree. Nothing is taken then.
     pub fn take(&mut self, socket: impl AsFd, child: Pid, heard: Heard) -> Result<(), &'static str> {
         let Heard { word, sender, pidfd } = heard;
         let from_init = self.init == Some(sender);

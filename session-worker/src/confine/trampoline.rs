@@ -4,8 +4,8 @@
 //! here, in a program of its own, so that the worker can spawn without `pre_exec` (which forks, and needs unsafe). Its
 //! environment is the marker alone: what the agent has said of its own is in the plan, and is applied at the last exec.
 //!
-//! Whatever goes wrong is said on the status socket, for a person. That closes by itself at exec: an end without a word
-//! means that the program runs. What a namespace says there is in `status.rs`.
+//! The trampoline reports each failure on the status socket, for a person. The socket closes by itself at exec: an end without
+//! a message means that the program runs. `status.rs` has the messages of a namespace.
 
 use std::ffi::OsString;
 use std::io;

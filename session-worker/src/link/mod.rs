@@ -193,7 +193,7 @@ impl Link {
         if self.stands == Stands::Closed || self.muted {
             return Ok(());
         }
-        // Whatever it came from: one that does not fit into a frame would be the worker's end.
+        // A report that does not fit into a frame would end the worker.
         if let Err(what) = wire::bound(&mut report) {
             log(&format!("not told: {what} is too long"));
             return Ok(());

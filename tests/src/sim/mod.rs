@@ -163,7 +163,7 @@ struct Sim {
 /// Runs the world of this seed for so many steps and then until it rests.
 ///
 /// # Errors
-/// What must never be and was, with its history.
+/// A violation, with the history before it.
 pub fn run(seed: u64, steps: usize) -> Result<Coverage, String> {
     run_by(seed, steps, false).map(|(coverage, _)| coverage)
 }

@@ -102,7 +102,7 @@ impl<'a> Draft<'a> {
         };
         let step = before.step(self.at, self.next_event, input)?;
         for kind in step.events {
-            // What is said of a process belongs to it, also when the step that says so begins the next.
+            // An event about a process belongs to that process, also when the step begins the next one.
             let incarnation = match kind {
                 EventKind::SessionStarted { .. } => step.next.incarnation,
                 _ => before.incarnation,
@@ -333,7 +333,7 @@ impl<'a> Draft<'a> {
         for member in tree {
             match self.one(&member, &Input::Command(Command::Stop)) {
                 Ok(_) => stopping.push(member),
-                // What cannot be ended must not keep its family running.
+                // A session that cannot be ended must not keep its family running.
                 Err(Refusal::Unkillable { .. }) if member != *id => {}
                 Err(refusal) => return Err(refusal),
             }
@@ -372,7 +372,7 @@ impl<'a> Draft<'a> {
             self.emit(None, EventKind::SystemMessage { text: lost.to_owned() });
         }
         for session in self.fleet.sessions() {
-            // What the state before wanted died with the manager that was to do it: all of it is wanted now.
+            // The effects of the state before died with the manager that was to perform them: all of them are issued now.
             self.one(&session.id, &Input::Recovered { same_boot })?;
         }
         self.effects.clear();

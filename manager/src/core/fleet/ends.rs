@@ -13,7 +13,7 @@ impl Fleet {
     /// in the journal.
     pub fn ends(&self, ask: &Ask) -> bool {
         match ask {
-            // What is removed makes room.
+            // A removal makes room.
             Ask::Stop(..) | Ask::Remove(_) | Ask::Shutdown => true,
             Ask::One(id, Input::Seen(..) | Input::Tick) => self.get(id).is_none_or(|session| {
                 matches!(

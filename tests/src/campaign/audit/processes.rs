@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use protocol::SessionId;
-use protocol::api::SessionInfo;
+use protocol::api::{ManagerInfo, SessionInfo};
 
 use super::super::clients::look;
 use super::super::host::{children, descriptors};
@@ -51,8 +51,10 @@ impl<'a> Audit<'a> {
         // Workers that the manager has adopted are children of the process that takes in orphans: this one.
         let (adopted, orphans): (Vec<u32>, Vec<u32>) =
             self.campaign.host.orphans().into_iter().partition(|pid| pids.contains(pid));
-        let (spares, children): (Vec<u32>, Vec<u32>) =
-            children(manager).into_iter().partition(|pid| real::is_spare(*pid));
+        let info = look::<ManagerInfo>(&self.campaign.client, "/v1/manager").await;
+        let spares = info.map(|info| info.spare_workers).unwrap_or_default();
+        let (spares, children): (BTreeSet<u32>, BTreeSet<u32>) =
+            children(manager).into_iter().partition(|pid| spares.contains(pid));
         let children: BTreeSet<u32> = children.into_iter().chain(adopted).collect();
         if children != pids {
             self.leftovers.zombies = children.iter().filter(|pid| !real::lives(**pid)).count();
@@ -61,7 +63,7 @@ impl<'a> Audit<'a> {
         self.leftovers.zombies = 0;
         let agents: BTreeMap<u32, u32> =
             sessions.iter().filter_map(|info| Some((info.agent_pid?, info.pid?))).collect();
-        if let Some(problem) = self.look_at_strays(&workers, &agents, &orphans) {
+        if let Some(problem) = self.look_at_strays(&workers, &spares, &agents, &orphans) {
             return Some(problem);
         }
         if let Some(problem) = self.look_at_lookups(&workers).await {
@@ -77,13 +79,14 @@ impl<'a> Audit<'a> {
     fn look_at_strays(
         &mut self,
         workers: &BTreeMap<u32, SessionId>,
+        spares: &BTreeSet<u32>,
         agents: &BTreeMap<u32, u32>,
         orphans: &[u32],
     ) -> Option<String> {
-        let marked: BTreeSet<u32> = real::marked(&self.uuid).into_iter().collect();
+        let marked: BTreeSet<u32> = real::marked_or_spare(&self.uuid).into_iter().collect();
         // An agent that stays between prompts has no children of its own. Between its worker and it are only
         // the processes of its namespace, if it has one.
-        let mut known = workers.keys().copied().collect::<BTreeSet<u32>>();
+        let mut known = workers.keys().chain(spares).copied().collect::<BTreeSet<u32>>();
         for (&agent, &worker) in agents {
             let path = real::path_to(agent, worker);
             let Some(path) = path.filter(|path| path.is_empty() || path.len() == 2) else {
@@ -102,7 +105,9 @@ impl<'a> Audit<'a> {
     async fn look_at_lookups(&self, workers: &BTreeMap<u32, SessionId>) -> Option<String> {
         for (pid, id) in workers {
             let marker = real::marker_of(*pid).unwrap_or_default();
-            if !marker.starts_with(&self.uuid) || real::session_of(*pid).as_ref() != Some(id) {
+            // On a full disk a worker that was a spare may have no log that names its session.
+            let named = real::session_of(*pid).is_none_or(|named| named == *id);
+            if !marker.starts_with(&self.uuid) || !named {
                 return Some(format!("{id} has the process {pid}, which says that it is {marker}"));
             }
             match look::<serde_json::Value>(&self.campaign.client, &format!("/v1/lookup?pid={pid}")).await {

@@ -112,7 +112,7 @@ pub struct Proc {
     pub turn: Option<PromptId>,
     /// Its agent lives between prompts.
     pub acp: bool,
-    /// What its agent has asked, by number: the options that were offered.
+    /// Its agent's questions, by number, with the options of each.
     asked: BTreeMap<u64, Vec<String>>,
     /// The questions whose answers it has received.
     answered: BTreeMap<u64, u64>,
