@@ -1,5 +1,8 @@
 //! A disk that is full, on the shipped binaries: nothing is lost, ends go on, and it heals.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+
 use harness::daemon::{CommandOutput, Daemon, finish};
 use harness::disk::{SmallDisk, alone};
 use harness::history;
@@ -34,10 +37,38 @@ fn send_until_refused(daemon: &Daemon) -> (usize, CommandOutput) {
     })
 }
 
+/// Begins a request. The connection stays open.
+fn ask(daemon: &Daemon, path: &str) -> UnixStream {
+    let mut stream = UnixStream::connect(daemon.socket()).unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: kennel\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    stream.set_read_timeout(Some(BOUND)).unwrap();
+    stream
+}
+
+/// Reads until this text has come.
+fn read_until(stream: &mut UnixStream, text: &str) {
+    let (mut read, mut buffer) = (Vec::new(), [0; 4096]);
+    while !String::from_utf8_lossy(&read).contains(text) {
+        let count = stream.read(&mut buffer).unwrap();
+        assert!(count > 0, "the connection ended before `{text}`");
+        read.extend_from_slice(&buffer[..count]);
+    }
+}
+
 fn a_full_disk() {
     let (disk, daemon) = on_a_small_disk();
+    let mut driver = ask(&daemon, "/v1/sessions/works/attach?role=driver");
+    read_until(&mut driver, "event: attached");
     disk.fill();
     let (accepted, refused) = send_until_refused(&daemon);
+    // The client goes while nothing can be recorded. It drives no more once there is room.
+    drop(driver);
+    until("the end of its stream", || {
+        let (mut metrics, mut all) = (ask(&daemon, "/metrics"), [0; 16384]);
+        let count = metrics.read(&mut all).unwrap();
+        String::from_utf8_lossy(&all[..count]).contains("kennel_event_streams 0\n").then_some(())
+    });
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.stderr.contains("make room"), "{refused:?}");
     let start = daemon.run(&["start"]);
@@ -59,6 +90,7 @@ fn a_full_disk() {
     });
     assert!(daemon.workdir().join("state/reserve").exists());
     daemon.idle("works");
+    until("the driver's leave", || daemon.show("works").clients.is_empty().then_some(()));
     let events = daemon.events();
     assert!(history::of(&events).is_empty(), "{:#?}", history::of(&events));
     let completed =

@@ -1,5 +1,7 @@
 //! Attached clients: a session's events for as long as the client stays, and the right to drive.
 
+use std::time::Duration;
+
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
@@ -107,6 +109,9 @@ fn offers(listed: &str) -> Answer<Vec<Offer>> {
     known.collect()
 }
 
+/// Time between two tries to detach a client while the journal takes nothing.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// A client's stay, for as long as its connection.
 struct Stay {
     manager: SessionManager,
@@ -120,8 +125,13 @@ impl Drop for Stay {
         // Without a runtime the manager ends, and takes all clients with it.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                if let Err(error) = manager.detach(&id, client).await {
-                    tracing::debug!(session = %id, client, "not detached: {error}");
+                while let Err(error) = manager.detach(&id, client).await {
+                    if !matches!(error, Error::Journal(_)) {
+                        tracing::debug!(session = %id, client, "not detached: {error}");
+                        break;
+                    }
+                    // The disk is full. A client that is gone must not drive for ever.
+                    tokio::time::sleep(AGAIN).await;
                 }
             });
         }
