@@ -271,9 +271,7 @@ impl Supervisor {
         if !self.closing && !self.left {
             // After all else: nobody waits for it.
             let fleet = &self.fleet;
-            let awaited =
-                || fleet.sessions().any(|session| matches!(session.state, State::Restarting { .. }));
-            let spare = self.workers.refill(at.mono, awaited);
+            let spare = self.workers.refill(at.mono, || fleet.awaits_restart());
             self.observed.extend(spare.map(Ask::SpareReady));
         }
     }

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use protocol::{Exit, Identity, Incarnation, SessionId, failpoint};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -28,8 +29,8 @@ const REFILL_MS: u64 = 10;
 /// Time between two looks while no session has a worker and one waits for its restart, in milliseconds.
 const AWAITED_MS: u64 = 1_000;
 
-/// The longest wait for the end of a spare. The kernel may hold one that it cannot end.
-const END: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+/// The longest wait for the end of all spares together. The kernel may hold one that it cannot end.
+const END: Duration = Duration::from_millis(100);
 
 /// The spare workers of one manager.
 pub(super) struct Spares {
@@ -187,9 +188,12 @@ impl Workers {
         self.spares.due = None;
         let spares: Vec<Spare> = std::mem::take(&mut self.spares.standing).into_values().collect();
         spares.iter().for_each(|spare| process::signal(spare.pidfd.as_fd(), Signal::KILL));
+        let until = Instant::now() + END;
         for spare in spares {
             self.watch.remove(spare.pidfd.as_fd());
-            let _ = poll(&mut [PollFd::new(&spare.pidfd, PollFlags::IN)], Some(&END));
+            let left =
+                Timespec::try_from(until.saturating_duration_since(Instant::now())).unwrap_or_default();
+            let _ = poll(&mut [PollFd::new(&spare.pidfd, PollFlags::IN)], Some(&left));
             process::reap(spare.pidfd.as_fd());
         }
     }

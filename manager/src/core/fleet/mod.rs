@@ -14,6 +14,7 @@ use crate::core::at::At;
 use crate::core::effect::Effect;
 use crate::core::input::{Ask, Input, Reply};
 use crate::core::model::session::Session;
+use crate::core::model::state::State;
 use crate::core::model::turn::Attached;
 use crate::core::refusal::Refusal;
 
@@ -113,6 +114,11 @@ impl Fleet {
     /// Spare workers that no session has taken.
     pub fn spares(&self) -> &[Identity] {
         &self.spares
+    }
+
+    /// Returns true if a session waits for its restart. It will take a spare, so spares outlast the last worker.
+    pub fn awaits_restart(&self) -> bool {
+        self.sessions().any(|session| matches!(session.state, State::Restarting { .. }))
     }
 
     /// The sub-agents of `parent`, or all, oldest first.

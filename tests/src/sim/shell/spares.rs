@@ -21,10 +21,13 @@ impl Sim {
         }
     }
 
-    /// Makes a spare now and then, and ends all of them once there is no worker.
+    /// Makes a spare now and then, and ends all of them once there is no worker and no session waits for one.
     pub(super) fn refill(&mut self) {
         let (none, full) = (self.m().workers.is_empty(), self.m().spares.len() >= SPARES);
         if none {
+            if self.m().fleet.awaits_restart() {
+                return;
+            }
             for (_, key, _) in self.m().spares.clone() {
                 self.kill(key);
             }
