@@ -151,7 +151,7 @@ impl Feed {
             found
         };
         let read = blocking::run(read).await;
-        let read = read.ok_or_else(|| Error::Unread("the journal: its reader fell".into()))?;
+        let read = read.ok_or_else(|| Error::Unread("the journal: its reader panicked".into()))?;
         read.map_err(unread)
     }
 

@@ -92,11 +92,11 @@ impl Fetcher {
         while self.reading < AT_ONCE
             && let Some(wanted) = self.waiting.front()
         {
-            // Answers also where it falls.
+            // Answers also if the reader panics.
             let answer = Answer {
                 to: self.answers.clone(),
                 wanted: Some(wanted.clone()),
-                found: Err("its reader fell".into()),
+                found: Err("its reader panicked".into()),
             };
             let feed = self.feed.clone();
             let read = move || {

@@ -207,7 +207,7 @@ pub fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>,
 
 /// Runs `work` on a thread where it may block.
 pub async fn elsewhere<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Answer<T> {
-    blocking::run(work).await.ok_or_else(|| ApiError::internal("a thread of this request fell"))
+    blocking::run(work).await.ok_or_else(|| ApiError::internal("a thread of this request panicked"))
 }
 
 #[cfg(test)]

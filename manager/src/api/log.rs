@@ -72,7 +72,7 @@ pub async fn log(
             Some((Ok(Some(text)), tails)) => Some((Ok(text), Some(tails))),
             Some((Ok(None), _)) => None,
             Some((Err(error), _)) => Some((Err(error), None)),
-            None => Some((Err(io::Error::other("a thread of this request fell")), None)),
+            None => Some((Err(io::Error::other("a thread of this request panicked")), None)),
         }
     });
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], Body::from_stream(pieces)))

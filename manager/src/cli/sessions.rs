@@ -65,7 +65,7 @@ pub async fn begun(link: &Link<'_>, what: &str, id: Option<&str>, request: Reque
 /// Why this session, or one that was created since, waits for the next try to start it.
 async fn hindered(link: &Link<'_>, id: Option<&str>, since: u64) -> Option<String> {
     // Of a daemon that is just being started nothing is asked: another would be started.
-    let path = id.map_or_else(|| "/v1/sessions".to_owned(), |id| format!("/v1/sessions/{id}"));
+    let path = id.map_or_else(|| "/v1/sessions?all=false".to_owned(), |id| format!("/v1/sessions/{id}"));
     let answer = link.client.ask(&Request::get(path)).await.ok()?;
     let sessions = match id {
         Some(_) => vec![read::<SessionInfo>(&answer).ok()?],

@@ -69,7 +69,7 @@ impl SessionManager {
             .await?;
         let state_dir = self.shared.state_dir.clone();
         let looked = blocking::run(move || disk_usage::look(&state_dir, &sessions)).await;
-        looked.ok_or_else(|| Error::Unread("the look at the disk fell".into()))?
+        looked.ok_or_else(|| Error::Unread("the look at the disk panicked".into()))?
     }
 
     /// Removes old history and leftover files, as far as the request allows. With `dry_run` it only reports what it would
@@ -131,7 +131,7 @@ impl SessionManager {
             let cuts = Reader::open(&path).and_then(|reader| reader.to_prune(&needs, wish));
             cuts.map_err(|error| Error::Unread(format!("{}: {error}", path.display())))
         });
-        looked.await.ok_or_else(|| Error::Unread("the look at the journal fell".into()))?
+        looked.await.ok_or_else(|| Error::Unread("the look at the journal panicked".into()))?
     }
 
     /// Removes files of the state directory, but for logs of sessions that have come to exist meanwhile.
@@ -158,6 +158,6 @@ impl SessionManager {
         }
         // Damaged journals may be large, and to remove such a file takes its time.
         let removed = blocking::run(move || others.iter().for_each(remove)).await;
-        removed.ok_or_else(|| Error::Unread("what removes files fell".into()))
+        removed.ok_or_else(|| Error::Unread("what removes files panicked".into()))
     }
 }

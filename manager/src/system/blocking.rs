@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
-/// Runs `work`, and gives what it comes to; none if it panicked.
+/// Runs `work` and gives its result. None if it panicked where a panic unwinds, as in tests; in a release it ends the process.
 ///
 /// Where the machine has no room for one more thread it is done on this one. (tokio's `spawn_blocking` panics then.)
 pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {

@@ -159,6 +159,25 @@ mod tests {
     }
 
     #[test]
+    fn last_words_of_a_worker_that_began_without_a_file_are_all_of_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let id: SessionId = "one".parse().unwrap();
+        owned::directory(&dir.path().join(DIRECTORY)).unwrap();
+        let log = path(dir.path(), &id);
+        let begin = Begin::at_end_of_named(&log);
+        let words = || last_words(dir.path(), &id, Some(&begin));
+        assert_eq!(words(), Vec::<String>::new());
+        std::fs::write(&log, "one\n").unwrap();
+        assert_eq!(words(), ["one"]);
+        // The part before it may be of an earlier worker: nothing says where this one's begins in it.
+        std::fs::rename(&log, before(&log)).unwrap();
+        std::fs::write(&log, "two\n").unwrap();
+        assert_eq!(words(), ["two"]);
+        let named = Begin::at_end_of_named(&log);
+        assert_eq!(named, Begin::at_end_of(&File::open(&log).unwrap()).unwrap());
+    }
+
+    #[test]
     fn a_log_that_an_earlier_kennel_has_let_grow_is_emptied_and_its_end_kept() {
         let dir = tempfile::tempdir().unwrap();
         let id: SessionId = "one".parse().unwrap();
