@@ -299,21 +299,15 @@ pub fn strangers(known: impl Fn(u32) -> bool) -> Vec<u32> {
     reaped
 }
 
-/// Children of all threads but this one, from `/proc/self/task/*/children` (proc_tid_children(5)).
+/// Children of the main thread, from `/proc/PID/task/PID/children` (proc_tid_children(5)).
 ///
-/// A process is its parent thread's child. This thread has spawned all workers, and to list a thousand of them
-/// takes longer than to replace one; orphans are given to the first thread of their reaper that lives, which is
-/// the main one (`find_new_reaper` in the kernel's `kernel/exit.c`).
+/// A process is the child of the thread that spawned it, and the main thread spawns none: to list a thousand workers takes
+/// longer than to replace one. Orphans are given to the first thread of their reaper that lives, which is the main one
+/// (`find_new_reaper` in the kernel's `kernel/exit.c`).
 fn orphans() -> Vec<u32> {
-    let Ok(tasks) = fs::read_dir("/proc/self/task") else {
-        return Vec::new();
-    };
-    let this = nix::unistd::gettid().to_string();
-    let others = tasks.flatten().filter(|task| task.file_name() != *this);
-    let lists = others.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    lists
-        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
-        .collect()
+    let main = std::process::id();
+    let list = fs::read_to_string(format!("/proc/{main}/task/{main}/children")).unwrap_or_default();
+    list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 #[cfg(test)]

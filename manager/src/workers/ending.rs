@@ -116,7 +116,6 @@ impl Workers {
         {
             tracing::debug!(session = %id, incarnation = worker.incarnation, pid = worker.identity.pid, %exit, "worker ended");
             worker.dead = Some(Dead::new(exit, now));
-            self.unfinished.insert(id.clone(), now);
             // Its messages after the end of its link, or without one, are in its spool.
             if worker.is_adopted() && worker.link.is_none() && !worker.awaits_hello() {
                 let incarnation = worker.incarnation;
@@ -125,6 +124,12 @@ impl Workers {
                     worker.link = link;
                 }
             }
+            // The end of a pipe ends the wait for it, and one pass does all. An orphan that holds the pipe open is found without.
+            let is_drained = self.workers.get(id).is_none_or(|worker| worker.link.is_none());
+            if !is_drained {
+                failpoint::hit_about("dead", "undrained", id);
+            }
+            self.unfinished.insert(id.clone(), if is_drained { now } else { now + AGAIN_MS });
         }
     }
 
@@ -153,8 +158,9 @@ impl Workers {
                 None => self.pipe_closed(&id, now, takes_end),
                 Some(dead) if dead.gone == Gone::Whole => None,
                 Some(_) => {
-                    let drained = if worker.link.is_some() { "undrained" } else { "drained" };
-                    failpoint::hit_about("dead", drained, &id);
+                    if worker.link.is_none() {
+                        failpoint::hit_about("dead", "drained", &id);
+                    }
                     let mut survivors = marked.remove(&id).unwrap_or_default();
                     survivors.extend(&strangers);
                     self.finish_dead(&id, survivors, now, takes_end)

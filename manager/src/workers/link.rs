@@ -3,15 +3,14 @@
 //! A worker without a manager writes its messages into a spool file. They come before those of its new pipe.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use protocol::frame::{self, Decoder, Framed};
 use protocol::wire::{Command, Envelope, FromWorker};
 use protocol::{Incarnation, SessionId, failpoint};
-use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
@@ -57,11 +56,47 @@ impl LinkEvent {
 pub struct Link {
     incarnation: Incarnation,
     sent: u64,
-    outgoing: mpsc::UnboundedSender<Vec<u8>>,
+    /// The way to the worker; none to a worker without pipes.
+    outgoing: Option<Arc<Outgoing>>,
     /// Bytes that were read.
     read: Arc<AtomicU64>,
     reader: JoinHandle<()>,
+    /// Writes what the pipe did not take at once.
     writer: Option<JoinHandle<()>>,
+}
+
+/// The way to a worker.
+struct Outgoing {
+    stdin: pipe::Sender,
+    waiting: Mutex<Waiting>,
+}
+
+/// Commands that the pipe has not taken yet. Bounded by the protocol: one prompt at a time, and a few words about it.
+#[derive(Default)]
+struct Waiting {
+    bytes: Vec<u8>,
+    /// Number of bytes at the front of `bytes` that the pipe has taken.
+    taken: usize,
+    /// A task writes them.
+    has_writer: bool,
+}
+
+impl Waiting {
+    /// Notes the outcome of a write. Returns true if nothing waits any more.
+    fn written(&mut self, outcome: Result<usize, io::Error>) -> bool {
+        match outcome {
+            Ok(count) => self.taken += count,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            // The worker has closed its end, which is found where it is read.
+            Err(_) => self.taken = self.bytes.len(),
+        }
+        let is_done = self.taken == self.bytes.len();
+        if is_done {
+            // An idle link holds no buffer.
+            *self = Self::default();
+        }
+        is_done
+    }
 }
 
 impl Link {
@@ -73,8 +108,6 @@ impl Link {
         pipes: Option<Pipes>,
         events: mpsc::UnboundedSender<LinkEvent>,
     ) -> io::Result<Self> {
-        // Bounded by the protocol: one prompt at a time, and a few words about it.
-        let (outgoing, queue) = mpsc::unbounded_channel();
         let (stdin, stdout) = match pipes {
             // Both ends are ours alone, so O_NONBLOCK surprises nobody.
             Some(Pipes { stdin, stdout }) => (
@@ -87,8 +120,8 @@ impl Link {
         let reader =
             Reader { session, incarnation, events, one: Arc::new(Semaphore::new(1)), read: count.clone() };
         let reader = tokio::spawn(read(reader, spool, stdout));
-        let writer = stdin.map(|stdin| tokio::spawn(write(stdin, queue)));
-        Ok(Self { incarnation, sent: 0, outgoing, read: count, reader, writer })
+        let outgoing = stdin.map(|stdin| Arc::new(Outgoing { stdin, waiting: Mutex::default() }));
+        Ok(Self { incarnation, sent: 0, outgoing, read: count, reader, writer: None })
     }
 
     /// A worker that was told things by another manager: the numbers go on after the last that it acted on.
@@ -96,16 +129,36 @@ impl Link {
         self.sent = from;
     }
 
-    /// Sends a command. `ack` is the worker's last message that is in the journal.
-    pub fn send(&mut self, body: Command, ack: u64) -> Result<(), frame::FrameError> {
+    /// Takes a command that [`flush`](Self::flush) sends. `ack` is the worker's last message that is in the journal.
+    pub fn queue(&mut self, body: Command, ack: u64) -> Result<(), frame::FrameError> {
         let opens = matches!(body, Command::Welcome(_));
         let seq = if opens { 0 } else { self.sent + 1 };
-        let mut bytes = Vec::new();
-        frame::encode(&Envelope { incarnation: self.incarnation, seq, ack, body }, &mut bytes)?;
+        let envelope = Envelope { incarnation: self.incarnation, seq, ack, body };
+        match &self.outgoing {
+            Some(outgoing) => frame::encode(&envelope, &mut outgoing.waiting().bytes)?,
+            None => frame::encode(&envelope, &mut Vec::new())?,
+        };
         self.sent = seq;
-        // The writer is gone only if the worker has closed its end, which is found where it is read.
-        let _ = self.outgoing.send(bytes);
         Ok(())
+    }
+
+    /// Sends what was queued: at once what the pipe takes, and the rest when it takes more.
+    pub fn flush(&mut self) {
+        let Some(outgoing) = &self.outgoing else { return };
+        let mut waiting = outgoing.waiting();
+        if waiting.has_writer {
+            return;
+        }
+        if failpoint::armed("half", "command") {
+            let _ = rustix::io::write(&outgoing.stdin, &waiting.bytes[..waiting.bytes.len() / 2]);
+            failpoint::die();
+        }
+        // By itself and not through the runtime, which has not looked yet at the pipe of a new worker.
+        let outcome = rustix::io::write(&outgoing.stdin, &waiting.bytes);
+        if !waiting.written(outcome.map_err(io::Error::from)) {
+            waiting.has_writer = true;
+            self.writer = Some(tokio::spawn(write(outgoing.clone())));
+        }
     }
 
     /// The number of the last command.
@@ -121,6 +174,12 @@ impl Link {
     /// Stops reading. Unread bytes in the pipe are lost.
     pub fn cut(&self) {
         self.reader.abort();
+    }
+}
+
+impl Outgoing {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -237,13 +296,12 @@ impl Reader {
     }
 }
 
-async fn write(mut stdin: pipe::Sender, mut queue: mpsc::UnboundedReceiver<Vec<u8>>) {
-    while let Some(bytes) = queue.recv().await {
-        if failpoint::armed("half", "command") {
-            let _ = stdin.write_all(&bytes[..bytes.len() / 2]).await;
-            failpoint::die();
-        }
-        if stdin.write_all(&bytes).await.is_err() {
+/// Writes until nothing waits.
+async fn write(outgoing: Arc<Outgoing>) {
+    while outgoing.stdin.writable().await.is_ok() {
+        let mut waiting = outgoing.waiting();
+        let outcome = outgoing.stdin.try_write(&waiting.bytes[waiting.taken..]);
+        if waiting.written(outcome) {
             return;
         }
     }

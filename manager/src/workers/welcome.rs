@@ -32,21 +32,16 @@ impl Workers {
         let spec = &session.spec;
         let (agent, offered) = self.with_subagents(id, session, journal);
         let (level, demanded) = self.world.machine.level_for(spec);
-        let worker = self.get(id, incarnation)?;
-        let fault = worker.send(
-            id,
-            Command::Welcome(Box::new(Welcome {
-                protocol: PROTOCOL_VERSION,
-                session: id.clone(),
-                resume_from: 0,
-                marker,
-                workdir: spec.workdir.clone(),
-                env: config::agent_env(spec),
-                agent,
-                grace_ms: spec.grace_ms,
-            })),
-        );
-        let log = log.and_then(|command| worker.send(id, command));
+        let welcome = Command::Welcome(Box::new(Welcome {
+            protocol: PROTOCOL_VERSION,
+            session: id.clone(),
+            resume_from: 0,
+            marker,
+            workdir: spec.workdir.clone(),
+            env: config::agent_env(spec),
+            agent,
+            grace_ms: spec.grace_ms,
+        }));
         let limits = spec.limits;
         let (groups, by) = match &mut self.world.cgroups {
             Some(cgroups) => {
@@ -74,14 +69,10 @@ impl Workers {
         // Last: a worker that has got it has got all.
         let shelter = Some(Command::Shelter(self.world.shelters.papers(id, incarnation)));
         let worker = self.get(id, incarnation)?;
-        let more = contain
-            .into_iter()
-            .chain(sandbox)
-            .chain(opening(session))
-            .chain(shelter)
-            .find_map(|command| worker.send(id, command));
+        let all = [welcome].into_iter().chain(log).chain(contain).chain(sandbox).chain(opening(session));
+        let fault = worker.send_all(id, all.chain(shelter));
         let notice = |why| (id.clone(), incarnation, Seen::Notice(why));
-        fault.or(log).or(more).or(offered.err().map(notice))
+        fault.or(offered.err().map(notice))
     }
 
     /// Begins the log of a session whose worker was a spare, and gives the command that leads the worker there.

@@ -198,17 +198,33 @@ impl Worker {
     }
 
     pub(super) fn send(&mut self, id: &SessionId, command: Command) -> Option<Sighting> {
+        self.send_all(id, [command])
+    }
+
+    /// Sends commands in one write, as far as the pipe takes them. Gives the fault of one that could not be sent; none follows it.
+    pub(super) fn send_all(
+        &mut self,
+        id: &SessionId,
+        commands: impl IntoIterator<Item = Command>,
+    ) -> Option<Sighting> {
         let ack = self.recorded;
         self.untold.told();
         // The worker's last message may not be on record yet: its acknowledgement is still due then.
         self.rests &= self.recorded < self.heard;
-        let owes = command.is_answered();
         let link = self.link.as_mut()?;
-        let sent = link.send(command, ack);
-        if owes {
-            self.owed = link.sent();
+        let mut failed = None;
+        for command in commands {
+            let owes = command.is_answered();
+            failed = link.queue(command, ack).err();
+            if owes {
+                self.owed = link.sent();
+            }
+            if failed.is_some() {
+                break;
+            }
         }
-        let error = sent.err()?;
-        Some((id.clone(), self.incarnation, Seen::Faulted(format!("a command could not be sent: {error}"))))
+        link.flush();
+        let fault = Seen::Faulted(format!("a command could not be sent: {}", failed?));
+        Some((id.clone(), self.incarnation, fault))
     }
 }
