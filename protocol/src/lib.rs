@@ -19,6 +19,7 @@ mod limits;
 mod nouns;
 pub mod settings;
 pub mod wire;
+pub mod zygote;
 
 pub use containment::{
     Containment, Granted, Level, Sandbox, SandboxBy, Sandboxed, Walls, WallsOfVersion3, resolved,

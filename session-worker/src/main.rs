@@ -13,6 +13,7 @@ mod pipes;
 mod tree;
 mod version;
 mod worker;
+mod zygote;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
@@ -46,6 +47,11 @@ fn main() -> ExitCode {
     if std::io::stdin().is_terminal() {
         eprintln!("session-worker is started by `kennel`, not from a terminal; try `kennel start`");
         return exit::USAGE.into();
+    }
+    if zygote::is_meant()
+        && let zygote::Born::Zygote(code) = zygote::run()
+    {
+        return code.into();
     }
     match worker::run() {
         Ok(code) => code.into(),

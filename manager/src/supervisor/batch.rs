@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use protocol::{SessionId, failpoint};
+use protocol::{Incarnation, SessionId, failpoint};
 
 use crate::core::{Ask, Change, Effect, Input, Reply, Seen, Undo};
 use crate::error::Error;
@@ -168,9 +168,19 @@ impl Supervisor {
             self.clears |= change.removed.is_some();
         }
         let now = self.mono();
+        let mut spawns = Vec::new();
         for (id, effect) in changes.iter().flat_map(|change| &change.effects) {
+            if let Effect::Spawn { incarnation } = effect {
+                spawns.push((id.clone(), *incarnation));
+                continue;
+            }
+            if spawns.iter().any(|(of, _)| of == id) {
+                // What follows a start is about the new process.
+                self.spawn(std::mem::take(&mut spawns), now);
+            }
             self.act(id, effect, now);
         }
+        self.spawn(spawns, now);
         for id in touched {
             self.schedule(&id);
             self.show(&id, now);
@@ -179,6 +189,23 @@ impl Supervisor {
                 tokens::remove(self.workers.state_dir(), &id);
             }
         }
+    }
+
+    /// Starts workers in one go.
+    fn spawn(&mut self, mut starts: Vec<(SessionId, Incarnation)>, now: u64) {
+        starts.retain(|(id, _)| self.fleet.get(id).is_some());
+        if starts.is_empty() {
+            return;
+        }
+        let hit = |place| {
+            for (id, incarnation) in &starts {
+                failpoint::hit_about(place, Effect::Spawn { incarnation: *incarnation }.name(), id);
+            }
+        };
+        hit("before");
+        let seen = self.workers.spawn_all(starts.clone(), now);
+        hit("after");
+        self.observe(seen);
     }
 
     pub(super) fn act(&mut self, id: &SessionId, effect: &Effect, now: u64) {

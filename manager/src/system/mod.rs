@@ -12,4 +12,6 @@ pub(crate) mod owned;
 pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod random;
+pub(crate) mod spawner;
 pub(crate) mod sweep;
+pub(crate) mod zygote;

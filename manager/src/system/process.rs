@@ -4,12 +4,10 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use protocol::{Exit, Identity, MARKER, failpoint};
+use protocol::{Exit, Identity};
 use rustix::event::epoll;
 use rustix::io::Errno;
-use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
 };
@@ -35,36 +33,6 @@ pub fn worker_program(named: Option<&Path>) -> io::Result<PathBuf> {
             // After an upgrade the link reads `…/kennel (deleted)`; the directory is what counts.
             let directory = exe.parent().ok_or(io::ErrorKind::NotFound)?;
             Ok(directory.join("session-worker"))
-        }
-    }
-}
-
-/// Starts a worker: no shell, no `pre_exec` (std then uses posix_spawn(3), whose cost does not grow with the
-/// manager's memory), nothing in its environment but the marker.
-pub fn spawn(program: &Path, marker: &str, boot_id: &str, stderr: Stdio) -> io::Result<Spawned> {
-    let (their_stdin, stdin) = pipe_with(PipeFlags::CLOEXEC)?;
-    let (stdout, their_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
-    let mut command = Command::new(program);
-    command.env_clear().env(MARKER, marker);
-    failpoint::inherit(&mut command);
-    let child =
-        command.stdin(Stdio::from(their_stdin)).stdout(Stdio::from(their_stdout)).stderr(stderr).spawn()?;
-    // Only the supervisor reaps. Until then the pid belongs to this child, alive or dead.
-    let pidfd = pid(child.id()).and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?));
-    let start_time = start_time(child.id());
-    match (pidfd, start_time) {
-        (Ok(pidfd), Ok(start_time)) => {
-            let identity = Identity { pid: child.id(), start_time, boot_id: boot_id.to_owned() };
-            Ok(Spawned { identity, pidfd, stdin, stdout })
-        }
-        (pidfd, start_time) => {
-            // Without a hold on it, it cannot be kept: its pipes close here, and it leaves by itself unwelcomed.
-            let error = pidfd.err().or(start_time.err()).unwrap_or_else(|| io::ErrorKind::Other.into());
-            drop((stdin, stdout));
-            let mut child = child;
-            let _ = child.kill();
-            let _ = child.wait();
-            Err(error)
         }
     }
 }
@@ -113,6 +81,14 @@ fn exit_of(pidfd: BorrowedFd<'_>, more: WaitIdOptions) -> Option<Exit> {
 pub fn end(pidfd: BorrowedFd<'_>) {
     signal(pidfd, Signal::KILL);
     let _ = waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED);
+}
+
+/// The same for a child of which there is only the pid.
+pub fn end_child(child: u32) {
+    if let Ok(child) = pid(child) {
+        let _ = rustix::process::kill_process(child, Signal::KILL);
+        let _ = waitid(WaitId::Pid(child), WaitIdOptions::EXITED);
+    }
 }
 
 /// Sends a signal. A process that is gone already does not mind.

@@ -277,11 +277,24 @@ const ROUNDS: usize = 16;
 /// Kills and reaps our own children that are not `known`: orphans of dead workers. Gives back those that
 /// still live, or whose own orphans may be ours by now. Only for a process that has no other children.
 pub fn strangers(known: impl Fn(u32) -> bool) -> Vec<u32> {
+    end_children(std::process::id(), known)
+}
+
+/// Kills and reaps the children of this thread that are not `known`.
+pub fn strangers_of_this_thread(known: impl Fn(u32) -> bool) {
+    let thread = u32::try_from(nix::unistd::gettid().as_raw()).unwrap_or_default();
+    let alive = end_children(thread, known);
+    if !alive.is_empty() {
+        tracing::warn!(?alive, "children that nobody has told of survive SIGKILL");
+    }
+}
+
+fn end_children(thread: u32, known: impl Fn(u32) -> bool) -> Vec<u32> {
     let mut reaped = Vec::new();
     for _ in 0..ROUNDS {
         reaped.clear();
         let mut alive = Vec::new();
-        for pid in orphans().into_iter().filter(|pid| !known(*pid)) {
+        for pid in children(thread).into_iter().filter(|pid| !known(*pid)) {
             let Ok(child) = process::pid(pid) else { continue };
             // Our own child, and nobody else reaps: its pid is its own until the next line.
             let _ = rustix::process::kill_process(child, Signal::KILL);
@@ -299,14 +312,13 @@ pub fn strangers(known: impl Fn(u32) -> bool) -> Vec<u32> {
     reaped
 }
 
-/// Children of the main thread, from `/proc/PID/task/PID/children` (proc_tid_children(5)).
+/// Children of one of our threads, from `/proc/PID/task/TID/children` (proc_tid_children(5)).
 ///
-/// A process is the child of the thread that spawned it, and the main thread spawns none: to list a thousand workers takes
+/// A process is the child of the thread that spawned it, and the main thread spawns no worker: to list a thousand of them takes
 /// longer than to replace one. Orphans are given to the first thread of their reaper that lives, which is the main one
 /// (`find_new_reaper` in the kernel's `kernel/exit.c`).
-fn orphans() -> Vec<u32> {
-    let main = std::process::id();
-    let list = fs::read_to_string(format!("/proc/{main}/task/{main}/children")).unwrap_or_default();
+fn children(thread: u32) -> Vec<u32> {
+    let list = fs::read_to_string(format!("/proc/self/task/{thread}/children")).unwrap_or_default();
     list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 

@@ -13,7 +13,7 @@ use crate::system::sweep::Holder;
 use crate::system::{process, sweep};
 use crate::workers::link::Link;
 use crate::workers::worker::{Dead, Gone};
-use crate::workers::{Sighting, Workers, logs};
+use crate::workers::{Sighting, Workers, ZYGOTE, logs};
 
 /// How long the parent of a process that is not our child has to reap it, in milliseconds. A parent reaps at once, or
 /// never.
@@ -90,6 +90,10 @@ impl Workers {
                 return spares;
             }
             for number in ended {
+                if number == ZYGOTE {
+                    self.spawner.end();
+                    continue;
+                }
                 if let Some((identity, pidfd)) = self.spares.standing(number) {
                     self.watch.remove(pidfd);
                     spares.push(identity.clone());

@@ -35,6 +35,8 @@ use crate::core::{Effect, Seen, Session};
 use crate::fetch::Fetcher;
 use crate::journal::Journal;
 use crate::system::process::Watch;
+use crate::system::spawner::Spawner;
+use crate::system::sweep::{Holder, Marker};
 use crate::workers::link::LinkEvent;
 use crate::workers::spares::Spares;
 use crate::workers::worker::Worker;
@@ -57,12 +59,17 @@ pub struct Workers {
     beats: BTreeSet<(u64, SessionId)>,
     fetcher: Fetcher,
     spares: Spares,
+    spawner: Spawner,
     world: World,
 }
+
+/// The number of the zygote in [`Watch`]. Workers and spares count from 1.
+const ZYGOTE: u64 = 0;
 
 impl Workers {
     /// A table without workers. Links send their events to `events`.
     pub fn new(world: World, events: mpsc::UnboundedSender<LinkEvent>, fetcher: Fetcher) -> io::Result<Self> {
+        let zygote = Marker { manager: world.uuid.clone(), holder: Holder::Spare(0) };
         Ok(Self {
             workers: HashMap::new(),
             by_number: HashMap::new(),
@@ -73,6 +80,7 @@ impl Workers {
             beats: BTreeSet::new(),
             fetcher,
             spares: Spares::new(world.spare_workers),
+            spawner: Spawner::new(world.boot_id.clone(), zygote.to_string())?,
             world,
         })
     }
@@ -102,7 +110,9 @@ impl Workers {
         now: u64,
     ) -> Option<Sighting> {
         match effect {
-            Effect::Spawn { incarnation } => return self.spawn(id, *incarnation, now),
+            Effect::Spawn { incarnation } => {
+                return self.spawn_all(vec![(id.clone(), *incarnation)], now).pop();
+            }
             Effect::Welcome { incarnation } => return self.welcome(id, *incarnation, session, journal, now),
             Effect::Deliver { incarnation, prompt } => {
                 return self.deliver(id, *incarnation, *prompt, session, now);

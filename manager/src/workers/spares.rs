@@ -8,7 +8,6 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use protocol::{Exit, Identity, Incarnation, SessionId, failpoint};
@@ -17,6 +16,7 @@ use rustix::process::Signal;
 
 use crate::core::{Seen, Session};
 use crate::system::process::{self, worker_program};
+use crate::system::spawner::Request;
 use crate::system::sweep::{Holder, Marker};
 use crate::workers::link::{Link, Pipes};
 use crate::workers::worker::{Origin, Worker};
@@ -64,9 +64,12 @@ impl Spares {
 
     /// Notes that a worker was started, or the last one was reaped.
     pub(super) fn stir(&mut self, now: u64) {
-        if self.wanted > 0 {
-            self.due = Some(now + REFILL_MS);
-        }
+        self.due = Some(now + REFILL_MS);
+    }
+
+    /// Returns true if one of the spares is the process that `is_it` knows.
+    pub(super) fn any(&self, is_it: impl Fn(&Identity) -> bool) -> bool {
+        self.standing.values().any(|spare| is_it(&spare.identity))
     }
 
     /// Removes the spare with this identity.
@@ -83,7 +86,8 @@ impl Spares {
 }
 
 impl Workers {
-    /// Makes one spare if one is due, and ends all of them once there is no worker and none is `awaited`. Returns the new one.
+    /// Makes one spare if one is due. Ends all of them, and the zygote, once there is no worker and none is `awaited`. Returns the
+    /// new one.
     pub fn refill(&mut self, now: u64, awaited: impl Fn() -> bool) -> Option<Identity> {
         self.spares.due.filter(|due| *due <= now)?;
         self.spares.due = None;
@@ -95,12 +99,15 @@ impl Workers {
             for spare in self.spares.standing.values() {
                 process::signal(spare.pidfd.as_fd(), Signal::KILL);
             }
+            self.spawner.end();
             return None;
         }
         if self.spares.standing.len() >= self.spares.wanted {
             return None;
         }
-        match self.make_spare() {
+        let made = self.make_spare();
+        self.end_untold();
+        match made {
             Ok(identity) => {
                 // The next one in the next turn of the loop.
                 self.spares.due = Some(now);
@@ -117,7 +124,8 @@ impl Workers {
         let program = worker_program(self.world.worker_path.as_deref())?;
         self.spares.next += 1;
         let marker = Marker { manager: self.world.uuid.clone(), holder: Holder::Spare(self.spares.next) };
-        let spawned = process::spawn(&program, &marker.to_string(), &self.world.boot_id, Stdio::null())?;
+        let request = Request { program, marker: marker.to_string(), errors: None };
+        let spawned = self.start(vec![request]).pop().unwrap_or_else(|| Err(io::ErrorKind::Other.into()))?;
         failpoint::hit("spare", "spawned");
         self.next_number += 1;
         let number = self.next_number;
@@ -183,9 +191,10 @@ impl Workers {
         }
     }
 
-    /// Ends all spares, and reaps those that are gone within a moment. SIGKILL ends an idle process at once.
+    /// Ends all spares and the zygote, and reaps those that are gone within a moment. SIGKILL ends an idle process at once.
     pub fn end_spares(&mut self) {
         self.spares.due = None;
+        self.spawner.end();
         let spares: Vec<Spare> = std::mem::take(&mut self.spares.standing).into_values().collect();
         spares.iter().for_each(|spare| process::signal(spare.pidfd.as_fd(), Signal::KILL));
         let until = Instant::now() + END;

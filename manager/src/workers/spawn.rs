@@ -3,49 +3,101 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use protocol::{Identity, Incarnation, SessionId};
 use rustix::process::Signal;
 
 use crate::core::Seen;
 use crate::system::owned::How;
-use crate::system::process::worker_program;
-use crate::system::sweep::{Holder, Marker};
+use crate::system::process::{Spawned, worker_program};
+use crate::system::spawner::Request;
+use crate::system::sweep::{self, Holder, Marker};
 use crate::system::{owned, process};
 use crate::workers::link::{Link, Pipes};
 use crate::workers::worker::{Origin, Worker};
-use crate::workers::{Sighting, Workers, logs};
+use crate::workers::{Sighting, Workers, ZYGOTE, logs};
+
+/// The files of a worker to start.
+struct Begun {
+    program: PathBuf,
+    log: File,
+    begin: logs::Begin,
+}
 
 impl Workers {
-    pub(super) fn spawn(&mut self, id: &SessionId, incarnation: Incarnation, now: u64) -> Option<Sighting> {
-        if self.workers.get(id).is_some_and(|worker| worker.incarnation >= incarnation) {
-            return None;
-        }
-        self.spares.stir(now);
-        let seen = match self.try_spawn(id, incarnation) {
-            Ok(identity) => Seen::Spawned(identity),
-            Err(error) => {
-                tracing::warn!(session = %id, incarnation, %error, "worker not spawned");
-                Seen::SpawnFailed { no_room: process::is_no_room(&error), error: error.to_string() }
+    /// Starts a worker for each of these incarnations that has none, all in one go.
+    pub fn spawn_all(&mut self, starts: Vec<(SessionId, Incarnation)>, now: u64) -> Vec<Sighting> {
+        let mut seen = Vec::new();
+        let (mut meant, mut requests) = (Vec::new(), Vec::new());
+        for (id, incarnation) in starts {
+            if self.workers.get(&id).is_some_and(|worker| worker.incarnation >= incarnation) {
+                continue;
             }
-        };
-        Some((id.clone(), incarnation, seen))
+            self.spares.stir(now);
+            match self.begin(&id) {
+                Ok(Begun { program, log, begin }) => {
+                    let marker = self.marker(&id, incarnation);
+                    requests.push(Request { program: program.clone(), marker, errors: Some(log) });
+                    meant.push((id, incarnation, program, begin));
+                }
+                Err(error) => seen.push(not_spawned(id, incarnation, &error)),
+            }
+        }
+        let outcomes = self.start(requests);
+        for ((id, incarnation, program, begin), outcome) in meant.into_iter().zip(outcomes) {
+            let outcome = outcome.map_err(|error| named(error, &program));
+            seen.push(match outcome.and_then(|spawned| self.employ(&id, incarnation, begin, spawned)) {
+                Ok(identity) => (id, incarnation, Seen::Spawned(identity)),
+                Err(error) => not_spawned(id, incarnation, &error),
+            });
+        }
+        self.end_untold();
+        seen
     }
 
-    fn try_spawn(&mut self, id: &SessionId, incarnation: Incarnation) -> io::Result<Identity> {
+    /// Starts workers, and watches the zygote that has forked them.
+    pub(super) fn start(&mut self, requests: Vec<Request>) -> Vec<io::Result<Spawned>> {
+        let outcomes = self.spawner.spawn_all(requests);
+        if let Some(zygote) = self.spawner.new_zygote()
+            && let Err(error) = self.watch.add(zygote, ZYGOTE)
+        {
+            tracing::debug!(%error, "the zygote is not watched");
+        }
+        outcomes
+    }
+
+    /// Ends the children that a zygote has started and did not tell of. Their pipes are closed, and nobody welcomes them.
+    pub(super) fn end_untold(&mut self) {
+        if self.spawner.was_unsure() {
+            sweep::strangers_of_this_thread(|pid| {
+                let is_it = |identity: &Identity| identity.pid == pid;
+                self.workers.values().any(|worker| is_it(&worker.identity)) || self.spares.any(is_it)
+            });
+        }
+    }
+
+    fn begin(&self, id: &SessionId) -> io::Result<Begun> {
         let program = worker_program(self.world.worker_path.as_deref())?;
         let (log, begin) = self.begin_log(id)?;
-        let marker = self.marker(id, incarnation);
-        let spawned = process::spawn(&program, &marker, &self.world.boot_id, log.into())
-            .map_err(|error| named(error, &program))?;
-        let pipes = Pipes { stdin: spawned.stdin, stdout: spawned.stdout };
+        Ok(Begun { program, log, begin })
+    }
+
+    /// Makes a new process the worker of a session.
+    fn employ(
+        &mut self,
+        id: &SessionId,
+        incarnation: Incarnation,
+        begin: logs::Begin,
+        spawned: Spawned,
+    ) -> io::Result<Identity> {
+        let Spawned { identity, pidfd, stdin, stdout } = spawned;
+        let pipes = Pipes { stdin, stdout };
         let link = Link::open(id.clone(), incarnation, None, Some(pipes), self.events.clone());
-        let link = link.inspect_err(|_| process::end(spawned.pidfd.as_fd()))?;
-        let identity = spawned.identity.clone();
+        let link = link.inspect_err(|_| process::end(pidfd.as_fd()))?;
         tracing::debug!(session = %id, incarnation, pid = identity.pid, "worker spawned");
-        let (pidfd, origin) = (Some(spawned.pidfd), Origin::Spawned { log: Some(begin), welcomed: false });
-        self.insert(id, Worker::new(incarnation, spawned.identity, pidfd, Some(link), origin, 0));
+        let origin = Origin::Spawned { log: Some(begin), welcomed: false };
+        self.insert(id, Worker::new(incarnation, identity.clone(), Some(pidfd), Some(link), origin, 0));
         Ok(identity)
     }
 
@@ -87,6 +139,11 @@ impl Workers {
             self.by_number.remove(&before.number);
         }
     }
+}
+
+fn not_spawned(id: SessionId, incarnation: Incarnation, error: &io::Error) -> Sighting {
+    tracing::warn!(session = %id, incarnation, %error, "worker not spawned");
+    (id, incarnation, Seen::SpawnFailed { no_room: process::is_no_room(error), error: error.to_string() })
 }
 
 fn open_log(state_dir: &Path, id: &SessionId) -> io::Result<File> {

@@ -1,5 +1,5 @@
-//! System calls that no crate of ours offers safely: `mount_setattr`, `keyctl`, and taking a descriptor that this
-//! process has inherited. The only file with `unsafe` in this program.
+//! System calls that no crate of ours offers safely: `mount_setattr`, `keyctl`, `clone` without a new program, and taking a
+//! descriptor that this process has inherited. The only file with `unsafe` in this program.
 
 #![allow(unsafe_code)]
 
@@ -64,6 +64,19 @@ pub fn join_new_session_keyring() -> io::Result<()> {
         -1 if io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS) => Ok(()),
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
+    }
+}
+
+/// Forks this process into a child of its parent: a sibling (clone(2), `CLONE_PARENT`). Gives the sibling's pid, and 0 in the
+/// sibling. Only for a process with one thread: the sibling has that one alone, and waits forever for a lock of any other.
+pub fn fork_sibling() -> io::Result<i32> {
+    // The signal at its end is the one with which this process was started, SIGCHLD.
+    let flags = libc::CLONE_PARENT | libc::SIGCHLD;
+    // SAFETY: without `CLONE_VM` the sibling has memory of its own, and goes on where this process is, on a copy of its stack.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags as libc::c_ulong, 0, 0, 0, 0) };
+    match i32::try_from(pid) {
+        Ok(pid) if pid >= 0 => Ok(pid),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

@@ -1,0 +1,205 @@
+//! The start of workers: many at once, by the zygote where there is one.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use protocol::{Identity, MARKER, failpoint};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{PidfdFlags, pidfd_open};
+
+use crate::system::process::{self, Spawned, start_time};
+use crate::system::zygote::{Program, Zygote};
+
+/// The most workers that the zygote is asked for at a time: their streams lie in its socket until then.
+const IN_FLIGHT: usize = 16;
+
+/// Failures of zygotes, one after the other, after which no other is started from the same file.
+const FAILURES: u32 = 3;
+
+/// A worker to start.
+pub struct Request {
+    /// Its program.
+    pub program: PathBuf,
+    /// Its marker.
+    pub marker: String,
+    /// Its standard error; none is nothing.
+    pub errors: Option<File>,
+}
+
+/// A worker that the zygote was asked for, and our ends of its pipes.
+struct Asked {
+    number: usize,
+    request: Request,
+    ours: [OwnedFd; 2],
+}
+
+/// Starts workers.
+pub struct Spawner {
+    boot_id: String,
+    /// The marker of the zygote.
+    marker: String,
+    nothing: File,
+    zygote: Option<Zygote>,
+    /// Nobody watches the zygote yet.
+    is_new: bool,
+    /// The file that zygotes were started from, and how many of them failed since one answered.
+    failures: Option<(Program, u32)>,
+    /// A zygote has failed before it answered: what it has started is nobody's.
+    is_unsure: bool,
+}
+
+impl Spawner {
+    /// Starts nothing yet.
+    pub fn new(boot_id: String, marker: String) -> io::Result<Self> {
+        let nothing = File::options().write(true).open("/dev/null")?;
+        Ok(Self { boot_id, marker, nothing, zygote: None, is_new: false, failures: None, is_unsure: false })
+    }
+
+    /// Starts workers, and gives the outcomes in the same order.
+    pub fn spawn_all(&mut self, requests: Vec<Request>) -> Vec<io::Result<Spawned>> {
+        let mut outcomes: Vec<Option<io::Result<Spawned>>> = Vec::new();
+        let mut asked = VecDeque::new();
+        for (number, request) in requests.into_iter().enumerate() {
+            outcomes.push(None);
+            self.fit(&request.program);
+            match self.ask(number, request) {
+                Ok(one) => asked.push_back(one),
+                Err(request) => outcomes[number] = Some(self.spawn(&request)),
+            }
+            while asked.len() >= IN_FLIGHT {
+                self.take_answer(&mut asked, &mut outcomes);
+            }
+        }
+        while !asked.is_empty() {
+            self.take_answer(&mut asked, &mut outcomes);
+        }
+        let missing = || Err(io::ErrorKind::Other.into());
+        outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(missing)).collect()
+    }
+
+    /// Sees to a zygote of the program that this file is now.
+    fn fit(&mut self, path: &Path) {
+        let Ok(program) = Program::at(path) else { return };
+        if self.zygote.as_ref().is_some_and(|zygote| zygote.program() != program) {
+            // It was installed anew.
+            self.end();
+        }
+        if self.failures.is_none_or(|(of, _)| of != program) {
+            self.failures = Some((program, 0));
+        }
+        if self.zygote.is_none() && self.failures.is_some_and(|(_, failures)| failures < FAILURES) {
+            match Zygote::start(path, program, &self.marker) {
+                Ok(zygote) => {
+                    failpoint::hit("zygote", "started");
+                    (self.zygote, self.is_new) = (Some(zygote), true);
+                }
+                Err(error) => tracing::debug!(%error, "no zygote"),
+            }
+        }
+    }
+
+    /// Asks the zygote; gives the request back where there is none.
+    fn ask(&mut self, number: usize, request: Request) -> Result<Asked, Request> {
+        let Some(zygote) = &self.zygote else { return Err(request) };
+        let Ok((ours, theirs)) = pipes() else { return Err(request) };
+        let errors = request.errors.as_ref().unwrap_or(&self.nothing);
+        match zygote.ask(&request.marker, [theirs[0].as_fd(), theirs[1].as_fd(), errors.as_fd()]) {
+            Ok(()) => Ok(Asked { number, request, ours }),
+            Err(error) => {
+                tracing::debug!(%error, "the zygote was not asked");
+                Err(request)
+            }
+        }
+    }
+
+    /// Takes the answer about the oldest worker that was asked for. All of them are spawned without the zygote if it fails.
+    fn take_answer(&mut self, asked: &mut VecDeque<Asked>, outcomes: &mut [Option<io::Result<Spawned>>]) {
+        let answer = self.zygote.as_ref().map_or(Err(io::ErrorKind::NotFound.into()), Zygote::answer);
+        let Some(one) = asked.pop_front() else { return };
+        match answer {
+            Ok(pid) => {
+                if let Some((_, failures)) = &mut self.failures {
+                    *failures = 0;
+                }
+                failpoint::hit("zygote", "answered");
+                outcomes[one.number] = Some(match pid {
+                    Ok(pid) => self.spawned(pid, one.ours),
+                    Err(_) => self.spawn(&one.request),
+                });
+            }
+            Err(error) => {
+                tracing::info!(%error, "the zygote does not answer; workers start without");
+                self.is_unsure = true;
+                if let Some((_, failures)) = &mut self.failures {
+                    *failures += 1;
+                }
+                self.end();
+                for one in [one].into_iter().chain(asked.drain(..)) {
+                    outcomes[one.number] = Some(self.spawn(&one.request));
+                }
+            }
+        }
+    }
+
+    /// Starts a worker without a zygote: no shell, no `pre_exec` (std then uses posix_spawn(3), whose cost does not grow with the
+    /// manager's memory), nothing in its environment but the marker.
+    fn spawn(&self, request: &Request) -> io::Result<Spawned> {
+        let (ours, [input, output]) = pipes()?;
+        let errors = request.errors.as_ref().unwrap_or(&self.nothing).try_clone()?;
+        let mut command = Command::new(&request.program);
+        command.env_clear().env(MARKER, &request.marker);
+        failpoint::inherit(&mut command);
+        let child = command
+            .stdin(Stdio::from(input))
+            .stdout(Stdio::from(output))
+            .stderr(Stdio::from(errors))
+            .spawn()?;
+        self.spawned(child.id(), ours)
+    }
+
+    /// Takes hold of a new child. Only the supervisor reaps: until then the pid belongs to this child, alive or dead.
+    fn spawned(&self, pid: u32, [stdin, stdout]: [OwnedFd; 2]) -> io::Result<Spawned> {
+        let pidfd = process::pid(pid).and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?));
+        match (pidfd, start_time(pid)) {
+            (Ok(pidfd), Ok(start_time)) => {
+                let identity = Identity { pid, start_time, boot_id: self.boot_id.clone() };
+                Ok(Spawned { identity, pidfd, stdin, stdout })
+            }
+            (pidfd, start_time) => {
+                // Without a hold on it, it cannot be kept.
+                let error = pidfd.err().or(start_time.err()).unwrap_or_else(|| io::ErrorKind::Other.into());
+                process::end_child(pid);
+                Err(error)
+            }
+        }
+    }
+
+    /// The handle of the zygote, to watch for its end; once for each zygote.
+    pub fn new_zygote(&mut self) -> Option<BorrowedFd<'_>> {
+        let is_new = std::mem::take(&mut self.is_new);
+        self.zygote.as_ref().filter(|_| is_new).map(Zygote::pidfd)
+    }
+
+    /// Ends the zygote.
+    pub fn end(&mut self) {
+        if let Some(zygote) = self.zygote.take() {
+            zygote.end();
+        }
+    }
+
+    /// Returns true once if a zygote may have started workers of which it did not tell.
+    pub fn was_unsure(&mut self) -> bool {
+        std::mem::take(&mut self.is_unsure)
+    }
+}
+
+/// Two pipes for a worker: our ends of its standard input and output, and its own.
+fn pipes() -> io::Result<([OwnedFd; 2], [OwnedFd; 2])> {
+    let (their_stdin, stdin) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (stdout, their_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
+    Ok(([stdin, stdout], [their_stdin, their_stdout]))
+}
