@@ -42,11 +42,14 @@ impl Shelter {
     /// Makes the socket, with mode 0600. Errors: the path cannot be bound.
     pub fn open(papers: wire::Shelter) -> io::Result<Self> {
         let path = Path::new(&papers.socket);
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let listener = bind(path)?;
+        let listener = match bind(path) {
+            // A file of this name is of no use to anybody: the incarnation is this worker's.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                std::fs::remove_file(path)?;
+                bind(path)?
+            }
+            bound => bound?,
+        };
         listener.set_nonblocking(true)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
         Ok(Self { papers, listener: UnixListener::from_std(listener)?, visitor: None })
