@@ -134,3 +134,27 @@ fn receive(visitor: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
 fn is_same(given: &[u8], right: &[u8; 32]) -> bool {
     given.len() == right.len() && given.iter().zip(right).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_in_the_place_of_the_socket_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("door").to_str().unwrap().to_owned();
+        std::fs::write(&socket, "left behind").unwrap();
+        let papers = wire::Shelter {
+            socket: socket.clone(),
+            secret: [7; 32],
+            spool: String::new(),
+            spool_bytes: 0,
+            turn_ms: 0,
+            idle_ms: 0,
+        };
+        let shelter = Shelter::open(papers).unwrap();
+        std::os::unix::net::UnixStream::connect(&socket).unwrap();
+        drop(shelter);
+        assert!(!std::fs::exists(&socket).unwrap());
+    }
+}

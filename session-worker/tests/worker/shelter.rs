@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::Command as Program;
+use std::time::Duration;
 
 use super::harness::{INCARNATION, Turn, Worker, binary, until};
 use protocol::wire::{Agent, CallAnswer, Command, Offer, Report, Setting, TurnEnd};
@@ -199,6 +200,21 @@ fn a_worker_that_finds_no_shelter_goes_on_also_where_nothing_can_be_logged() {
     assert_eq!(worker.run(1, "echo on").stdout, "on\n");
     worker.desert(worker.heard());
     assert_eq!(worker.code(), 75);
+}
+
+#[test]
+fn a_spool_that_cannot_be_made_holds_the_agent_up_and_is_tried_again() {
+    let mut worker = Worker::sheltered(|papers| papers.idle_ms = 100);
+    fs::create_dir(worker.path("spool")).unwrap();
+    worker.prompt(1, STEPS);
+    worker.turn_until(|said| said == "one\n");
+    worker.desert(worker.heard());
+    make(&worker, "go");
+    make(&worker, "on");
+    std::thread::sleep(Duration::from_millis(500));
+    fs::remove_dir(worker.path("spool")).unwrap();
+    assert_eq!(worker.code(), 75);
+    assert!(spooled(&worker, "two") && spooled(&worker, "three"), "{:?}", worker.spooled());
 }
 
 #[test]
