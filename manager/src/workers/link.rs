@@ -350,7 +350,7 @@ mod tests {
         let pipes = Some(Pipes { stdin, stdout });
         let _open = Link::open("s".parse().unwrap(), 1, spool(&path), pipes, events).unwrap();
         // The reader has looked for the spool, and waits for the pipe.
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::task::yield_now().await;
         fs::write(&path, [said(1), said(2)].concat()).unwrap();
         rustix::io::write(&their_stdout, &said(3)).unwrap();
         assert_eq!(heard(&mut link).await, [1, 2]);

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::process::Command as Program;
-use std::time::Duration;
 
 use super::harness::{INCARNATION, Turn, Worker, binary, until};
 use protocol::wire::{Agent, CallAnswer, Command, Offer, Report, Setting, TurnEnd};
@@ -206,12 +205,12 @@ fn a_worker_that_finds_no_shelter_goes_on_also_where_nothing_can_be_logged() {
 fn a_spool_that_cannot_be_made_holds_the_agent_up_and_is_tried_again() {
     let mut worker = Worker::sheltered(|papers| papers.idle_ms = 100);
     fs::create_dir(worker.path("spool")).unwrap();
-    worker.prompt(1, STEPS);
+    worker.prompt(1, &format!("{STEPS}; : > done"));
     worker.turn_until(|said| said == "one\n");
     worker.desert(worker.heard());
     make(&worker, "go");
     make(&worker, "on");
-    std::thread::sleep(Duration::from_millis(500));
+    until("the agent's end", || fs::exists(worker.path("done")).unwrap());
     fs::remove_dir(worker.path("spool")).unwrap();
     assert_eq!(worker.code(), 75);
     assert!(spooled(&worker, "two") && spooled(&worker, "three"), "{:?}", worker.spooled());
