@@ -42,11 +42,11 @@ impl Workers {
         incarnation: Incarnation,
         pipes: Option<Pipes>,
     ) -> Option<Link> {
-        let spool = self.world.shelters.spool(id, incarnation);
-        if spool.is_none() && pipes.is_none() {
+        let mut spool = self.world.shelters.spool(id, incarnation);
+        if pipes.is_none() && spool.file().is_none() {
             return None;
         }
-        let link = Link::open(id.clone(), incarnation, spool, pipes, self.events.clone());
+        let link = Link::open(id.clone(), incarnation, Some(spool), pipes, self.events.clone());
         link.inspect_err(|error| tracing::error!(session = %id, %error, "no link to a worker")).ok()
     }
 }

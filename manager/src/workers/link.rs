@@ -2,7 +2,6 @@
 //!
 //! A worker without a manager writes its messages into a spool file. They come before those of its new pipe.
 
-use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +13,8 @@ use protocol::{Incarnation, SessionId, failpoint};
 use tokio::net::unix::pipe;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
+
+use crate::workers::spool::Spool;
 
 /// The most that one read takes.
 const READ: usize = 64 * 1024;
@@ -104,7 +105,7 @@ impl Link {
     pub fn open(
         session: SessionId,
         incarnation: Incarnation,
-        spool: Option<File>,
+        spool: Option<Spool>,
         pipes: Option<Pipes>,
         events: mpsc::UnboundedSender<LinkEvent>,
     ) -> io::Result<Self> {
@@ -205,7 +206,7 @@ fn nonblocking(fd: OwnedFd) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-async fn read(mut reader: Reader, spool: Option<File>, stdout: Option<pipe::Receiver>) {
+async fn read(mut reader: Reader, spool: Option<Spool>, stdout: Option<pipe::Receiver>) {
     let error = reader.all(spool, stdout).await;
     let Reader { session, incarnation, events, .. } = reader;
     let _ = events.send(LinkEvent::Ended { session, incarnation, error: error.err() });
@@ -225,14 +226,15 @@ impl Reader {
         self.one.clone().acquire_owned().await.map_err(|error| error.to_string())
     }
 
-    async fn all(&mut self, spool: Option<File>, stdout: Option<pipe::Receiver>) -> Result<(), String> {
+    async fn all(&mut self, spool: Option<Spool>, stdout: Option<pipe::Receiver>) -> Result<(), String> {
         if let Some(mut spool) = spool {
             let mut decoder = Decoder::default();
-            self.file(&mut spool, &mut decoder).await?;
+            self.spool(&mut spool, &mut decoder).await?;
             if let Some(stdout) = &stdout {
-                // Until it finds the pipe it goes on writing into the spool, and from then on only into the pipe.
+                // Until it finds the pipe it goes on writing into the spool, and from then on only into the pipe. It may
+                // have made the spool meanwhile.
                 stdout.readable().await.map_err(|error| error.to_string())?;
-                self.file(&mut spool, &mut decoder).await?;
+                self.spool(&mut spool, &mut decoder).await?;
             }
         }
         match stdout {
@@ -241,8 +243,9 @@ impl Reader {
         }
     }
 
-    /// Reads a file to its present end. A worker that was killed leaves half a frame there.
-    async fn file(&mut self, file: &mut File, decoder: &mut Decoder) -> Result<(), String> {
+    /// Reads a spool to its present end, if it is there. A worker that was killed leaves half a frame there.
+    async fn spool(&mut self, spool: &mut Spool, decoder: &mut Decoder) -> Result<(), String> {
+        let Some(file) = spool.file() else { return Ok(()) };
         loop {
             let permit = self.turn().await?;
             let mut buffer = vec![0; READ];
@@ -309,7 +312,9 @@ async fn write(outgoing: Arc<Outgoing>) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, File};
     use std::io::Write;
+    use std::path::Path;
     use std::time::Duration;
 
     use protocol::wire::Report;
@@ -331,15 +336,39 @@ mod tests {
         }
     }
 
+    fn spool(path: &Path) -> Option<Spool> {
+        Some(Spool::new("s".parse().unwrap(), 1, path.to_owned()))
+    }
+
+    #[tokio::test]
+    async fn a_spool_that_comes_into_being_before_the_pipe_speaks_is_read_before_the_pipe() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("spool");
+        let (_their_stdin, stdin) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let (stdout, their_stdout) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let (events, mut link) = mpsc::unbounded_channel();
+        let pipes = Some(Pipes { stdin, stdout });
+        let _open = Link::open("s".parse().unwrap(), 1, spool(&path), pipes, events).unwrap();
+        // The reader has looked for the spool, and waits for the pipe.
+        tokio::task::yield_now().await;
+        fs::write(&path, [said(1), said(2)].concat()).unwrap();
+        rustix::io::write(&their_stdout, &said(3)).unwrap();
+        assert_eq!(heard(&mut link).await, [1, 2]);
+        assert_eq!(heard(&mut link).await, [3]);
+        drop(their_stdout);
+        assert!(matches!(link.recv().await, Some(LinkEvent::Ended { error: None, .. })));
+    }
+
     #[tokio::test]
     async fn what_a_worker_says_to_nobody_while_it_is_being_taken_over_comes_before_what_it_says_to_us() {
-        let mut written = tempfile::NamedTempFile::new().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let mut written = tempfile::NamedTempFile::new_in(&dir).unwrap();
         written.write_all(&said(1)).unwrap();
         let (_their_stdin, stdin) = pipe_with(PipeFlags::CLOEXEC).unwrap();
         let (stdout, their_stdout) = pipe_with(PipeFlags::CLOEXEC).unwrap();
         let (events, mut link) = mpsc::unbounded_channel();
-        let (spool, pipes) = (written.reopen().unwrap(), Pipes { stdin, stdout });
-        let _open = Link::open("s".parse().unwrap(), 1, Some(spool), Some(pipes), events).unwrap();
+        let (spool, pipes) = (spool(written.path()), Pipes { stdin, stdout });
+        let _open = Link::open("s".parse().unwrap(), 1, spool, Some(pipes), events).unwrap();
         assert_eq!(heard(&mut link).await, [1]);
         // It has not looked at its door yet.
         let (two, three) = (said(2), said(3));
@@ -384,12 +413,12 @@ mod tests {
         let whole: Vec<u8> = (1..=20).flat_map(said).collect();
         let pieces = (1..=20).map(said).chain([whole.clone()]);
         let mut mutator = harness::fuzz::Mutator::new(6, pieces);
+        let dir = tempfile::tempdir().unwrap();
         for case in 0..harness::fuzz::cases(500) {
-            let mut written = tempfile::NamedTempFile::new().unwrap();
+            let mut written = tempfile::NamedTempFile::new_in(&dir).unwrap();
             written.write_all(&mutator.changed(&whole)).unwrap();
             let (events, mut link) = mpsc::unbounded_channel();
-            let spool = Some(written.reopen().unwrap());
-            let open = Link::open("s".parse().unwrap(), 1, spool, None, events).unwrap();
+            let open = Link::open("s".parse().unwrap(), 1, spool(written.path()), None, events).unwrap();
             let mut closed = false;
             while let Some(event) =
                 tokio::time::timeout(Duration::from_secs(20), link.recv()).await.expect("it ends")

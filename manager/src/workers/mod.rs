@@ -16,6 +16,7 @@ mod reports;
 pub(crate) mod shelter;
 mod spares;
 mod spawn;
+mod spool;
 pub(crate) mod tokens;
 mod welcome;
 mod worker;

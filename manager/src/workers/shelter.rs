@@ -1,6 +1,6 @@
 //! Shelters: the sockets where workers without a manager wait, and where the next manager finds them.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd};
@@ -14,8 +14,8 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use rustix::pipe::{PipeFlags, pipe_with};
 use sha2::{Digest, Sha256};
 
-use crate::system::owned::{self, How};
 use crate::workers::link::Pipes;
+use crate::workers::spool::Spool;
 
 /// The directory, in the state directory.
 pub const DIRECTORY: &str = "workers";
@@ -80,15 +80,8 @@ impl Shelters {
     }
 
     /// The worker's spool: its messages while it had no manager.
-    pub fn spool(&self, id: &SessionId, incarnation: Incarnation) -> Option<File> {
-        let path = self.spool_path(id, incarnation);
-        match owned::open(&path, How::Read) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::error!(session = %id, incarnation, %error, "a spool is not read");
-                None
-            }
-            spool => spool.ok(),
-        }
+    pub fn spool(&self, id: &SessionId, incarnation: Incarnation) -> Spool {
+        Spool::new(id.clone(), incarnation, self.spool_path(id, incarnation))
     }
 
     /// The worker is gone, and all that it has said is on record.

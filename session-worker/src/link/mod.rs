@@ -178,6 +178,11 @@ impl Link {
         self.stands == Stands::Closed || self.outbox.unwritten().is_empty()
     }
 
+    /// Returns whether there is no place any more where the reports could be kept for the next manager.
+    pub fn is_homeless(&self) -> bool {
+        self.spool.as_ref().is_some_and(Spool::is_homeless)
+    }
+
     /// Returns whether the worker may add output of the agent.
     pub fn has_room(&self) -> bool {
         match self.stands {
@@ -311,4 +316,73 @@ pub enum LinkError {
     /// A message does not fit in a frame.
     #[error("{0}")]
     Frame(#[from] FrameError),
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use rustix::pipe::{PipeFlags, pipe_with};
+
+    use super::*;
+
+    /// A link of which the other ends are kept, with its spool at this path.
+    fn linked(spool: &Path) -> (Link, [OwnedFd; 2]) {
+        let (input, to_worker) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let (from_worker, output) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let mut link = Link::new(input, output).unwrap();
+        link.spool_to(Spool::new(spool.to_owned(), 1 << 20));
+        (link, [to_worker, from_worker])
+    }
+
+    fn notice(text: &str) -> Report {
+        Report::Notice { text: text.into() }
+    }
+
+    /// The numbers of the messages in the spool.
+    fn spooled(path: &Path) -> Vec<u64> {
+        let mut decoder = Decoder::default();
+        decoder.feed(&fs::read(path).unwrap());
+        std::iter::from_fn(|| decoder.take::<FromWorker>().unwrap()).map(|message| message.seq).collect()
+    }
+
+    #[tokio::test]
+    async fn a_spool_is_made_by_the_first_report_to_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("spool");
+        let (mut link, _manager) = linked(&path);
+        link.send(notice("to a manager")).unwrap();
+        link.writable().await;
+        link.flush();
+        link.confirm(1);
+        link.keep_for_the_next();
+        link.sync();
+        assert!(link.is_flushed() && link.has_room());
+        assert!(!path.exists(), "nothing was said to nobody");
+        link.send(notice("to nobody")).unwrap();
+        assert_eq!(spooled(&path), [2]);
+        link.sync();
+        link.confirm(2);
+        assert_eq!(fs::metadata(&path).unwrap().len(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_a_spool_that_cannot_be_opened_does_not_take_is_kept_until_it_can() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("spool");
+        fs::create_dir(&path).unwrap();
+        let (mut link, _manager) = linked(&path);
+        link.send(notice("to a manager that does not record it")).unwrap();
+        link.writable().await;
+        link.flush();
+        assert!(link.is_flushed());
+        link.keep_for_the_next();
+        link.send(notice("to nobody")).unwrap();
+        assert!(!link.is_flushed() && !link.has_room() && !link.is_homeless());
+        fs::remove_dir(&path).unwrap();
+        link.flush();
+        assert_eq!(spooled(&path), [1, 2]);
+        assert!(link.is_flushed() && link.has_room());
+    }
 }

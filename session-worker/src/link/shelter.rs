@@ -42,11 +42,14 @@ impl Shelter {
     /// Makes the socket, with mode 0600. Errors: the path cannot be bound.
     pub fn open(papers: wire::Shelter) -> io::Result<Self> {
         let path = Path::new(&papers.socket);
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let listener = bind(path)?;
+        let listener = match bind(path) {
+            // A file of this name is of no use to anybody: the incarnation is this worker's.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                std::fs::remove_file(path)?;
+                bind(path)?
+            }
+            bound => bound?,
+        };
         listener.set_nonblocking(true)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
         Ok(Self { papers, listener: UnixListener::from_std(listener)?, visitor: None })
@@ -130,4 +133,28 @@ fn receive(visitor: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
 /// Compares in constant time.
 fn is_same(given: &[u8], right: &[u8; 32]) -> bool {
     given.len() == right.len() && given.iter().zip(right).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_in_the_place_of_the_socket_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("door").to_str().unwrap().to_owned();
+        std::fs::write(&socket, "left behind").unwrap();
+        let papers = wire::Shelter {
+            socket: socket.clone(),
+            secret: [7; 32],
+            spool: String::new(),
+            spool_bytes: 0,
+            turn_ms: 0,
+            idle_ms: 0,
+        };
+        let shelter = Shelter::open(papers).unwrap();
+        std::os::unix::net::UnixStream::connect(&socket).unwrap();
+        drop(shelter);
+        assert!(!std::fs::exists(&socket).unwrap());
+    }
 }

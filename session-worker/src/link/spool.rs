@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
@@ -25,21 +25,22 @@ fn open(path: &Path) -> io::Result<File> {
     Err(io::Error::new(io::ErrorKind::PermissionDenied, "the spool is not a file of this user alone"))
 }
 
-/// An open spool.
+/// A spool. Its file is made when the first frames come: most workers have a manager for life.
 #[derive(Debug)]
 pub struct Spool {
-    file: File,
+    path: PathBuf,
+    file: Option<File>,
     /// Bytes of whole frames in it.
     length: u64,
     limit: u64,
+    /// The file could not be made because there is no directory for it.
+    is_homeless: bool,
 }
 
 impl Spool {
-    /// Opens the file, which is made if it is not there. `limit` is the most that it is to hold, in bytes.
-    pub fn open(path: &Path, limit: u64) -> io::Result<Self> {
-        let file = open(path)?;
-        let length = file.metadata()?.len();
-        Ok(Self { file, length, limit })
+    /// A spool at this path. `limit` is the most that it is to hold, in bytes.
+    pub fn new(path: PathBuf, limit: u64) -> Self {
+        Self { path, file: None, length: 0, limit, is_homeless: false }
     }
 
     /// Returns true if the spool is below its limit.
@@ -47,16 +48,32 @@ impl Spool {
         self.length < self.limit
     }
 
-    /// Adds whole frames, or nothing.
+    /// Returns true if there was no directory for the file when it was tried last.
+    pub fn is_homeless(&self) -> bool {
+        self.is_homeless
+    }
+
+    /// Adds whole frames, or nothing. Errors: the file cannot be opened or written; the next call tries both again.
     pub fn append(&mut self, frames: &[u8]) -> io::Result<()> {
-        match self.file.write_all(frames) {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => {
+                let opened = open(&self.path);
+                self.is_homeless =
+                    opened.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+                let file = opened?;
+                self.length = file.metadata()?.len();
+                none.insert(file)
+            }
+        };
+        match file.write_all(frames) {
             Ok(()) => {
                 self.length += frames.len() as u64;
                 Ok(())
             }
             Err(error) => {
                 // Half a frame would hide those that come after it.
-                self.file.set_len(self.length)?;
+                file.set_len(self.length)?;
                 Err(error)
             }
         }
@@ -69,14 +86,16 @@ impl Spool {
 
     /// Empties the spool: the manager has recorded all of it. Errors: the file cannot be truncated.
     pub fn clear(&mut self) -> io::Result<()> {
-        self.file.set_len(0)?;
-        self.length = 0;
+        if let Some(file) = &self.file {
+            file.set_len(0)?;
+            self.length = 0;
+        }
         Ok(())
     }
 
     /// Makes sure that it survives the machine.
     pub fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.file.as_ref().map_or(Ok(()), File::sync_data)
     }
 }
 
@@ -96,12 +115,11 @@ mod tests {
         std::fs::hard_link(&victim, real.join("hard")).unwrap();
         symlink(&real, dir.path().join("link")).unwrap();
         for path in ["workers/soft", "workers/hard", "link/new", "workers"] {
-            let opened = Spool::open(&dir.path().join(path), 10);
-            assert!(opened.and_then(|mut spool| spool.append(b"x")).is_err(), "{path}");
+            assert!(Spool::new(dir.path().join(path), 10).append(b"x").is_err(), "{path}");
         }
         assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
         assert!(!real.join("new").exists());
-        let mut spool = Spool::open(&real.join("new"), 10).unwrap();
+        let mut spool = Spool::new(real.join("new"), 10);
         spool.append(b"frame").unwrap();
         assert_eq!(std::fs::read(real.join("new")).unwrap(), b"frame");
     }

@@ -35,9 +35,9 @@ impl Worker {
 
     /// Opens the shelter. A worker that cannot open it has none, and exits with its manager.
     pub(super) fn open_shelter(&mut self, papers: protocol::wire::Shelter) {
-        let spool = Spool::open(papers.spool.as_ref(), papers.spool_bytes);
-        match spool.and_then(|spool| Ok((spool, Shelter::open(papers)?))) {
-            Ok((spool, shelter)) => {
+        let spool = Spool::new(papers.spool.clone().into(), papers.spool_bytes);
+        match Shelter::open(papers) {
+            Ok(shelter) => {
                 self.link.spool_to(spool);
                 self.shelter = Some(shelter);
                 failpoint::hit("worker", "sheltered");
@@ -49,13 +49,16 @@ impl Worker {
     /// When it is left, without a manager; or when the spool is tried again.
     pub(super) fn alone_until(&self) -> Option<Instant> {
         let shelter = self.shelter.as_ref().filter(|_| self.link.is_alone())?;
-        if !self.link.is_flushed() {
-            return Some(Instant::now() + SPOOL_AGAIN);
+        let again = Instant::now() + SPOOL_AGAIN;
+        // A full disk is waited for. Where the directory is gone no manager comes.
+        if !self.link.is_flushed() && !self.link.is_homeless() {
+            return Some(again);
         }
         let patience = if self.is_at_work() { shelter.turn() } else { shelter.idle() };
         // Tests need not wait for an hour.
         let passed = Duration::from_millis(failpoint::set_by("alone").unsigned_abs());
-        Some(self.alone_since + patience.min(LONGEST_GRACE).saturating_sub(passed))
+        let until = self.alone_since + patience.min(LONGEST_GRACE).saturating_sub(passed);
+        Some(if self.link.is_flushed() { until } else { until.min(again) })
     }
 
     pub(super) fn wait_no_longer(&mut self) {

@@ -38,7 +38,7 @@ fn a_turn_goes_on_without_a_manager_and_the_next_one_hears_all_of_it_once() {
     assert_eq!((turn.stdout.as_str(), turn.exit), ("one\ntwo\nthree\n", Some(Exit::Code(0))));
     // What is on record need not be kept.
     worker.send(Command::Acknowledge);
-    until("the spool is empty", || fs::metadata(worker.path("spool")).unwrap().len() == 0);
+    until("the spool is empty", || worker.spool().is_empty());
     assert_eq!(worker.run(2, "echo next").stdout, "next\n");
 }
 
@@ -164,9 +164,9 @@ fn a_full_spool_holds_the_agent_up_and_drops_nothing() {
     let mut turn = worker.turn_until(|said| said == "one\n");
     worker.desert(worker.heard());
     make(&worker, "go");
-    until("the spool is full", || fs::metadata(worker.path("spool")).unwrap().len() >= SPOOL);
+    until("the spool is full", || worker.spool().len() as u64 >= SPOOL);
     worker.come_back(&mut turn);
-    let held = fs::metadata(worker.path("spool")).unwrap().len();
+    let held = worker.spool().len() as u64;
     assert!(held < 3 * SPOOL, "{held} bytes in a spool of {SPOOL}");
     while turn.end.is_none() {
         // Or it is read no further.
@@ -195,9 +195,43 @@ fn a_worker_that_finds_no_shelter_goes_on_also_where_nothing_can_be_logged() {
     let mut worker = Worker::spawn_by(program);
     worker.welcome(Agent::Shell, 1_000);
     let papers = worker.shelter();
-    worker.send(Command::Shelter(protocol::wire::Shelter { spool: worker.path("none/spool"), ..papers }));
+    worker.send(Command::Shelter(protocol::wire::Shelter { socket: worker.path("none/door"), ..papers }));
     assert_eq!(worker.run(1, "echo on").stdout, "on\n");
     worker.desert(worker.heard());
+    assert_eq!(worker.code(), 75);
+}
+
+#[test]
+fn a_spool_that_cannot_be_made_holds_the_agent_up_and_is_tried_again() {
+    let mut worker = Worker::sheltered(|papers| papers.idle_ms = 100);
+    fs::create_dir(worker.path("spool")).unwrap();
+    worker.prompt(1, &format!("{STEPS}; : > done"));
+    worker.turn_until(|said| said == "one\n");
+    worker.desert(worker.heard());
+    make(&worker, "go");
+    make(&worker, "on");
+    until("the agent's end", || fs::exists(worker.path("done")).unwrap());
+    fs::remove_dir(worker.path("spool")).unwrap();
+    assert_eq!(worker.code(), 75);
+    assert!(spooled(&worker, "two") && spooled(&worker, "three"), "{:?}", worker.spooled());
+}
+
+#[test]
+fn a_worker_whose_directory_is_gone_waits_no_longer_than_others() {
+    let mut worker = Worker::spawn();
+    worker.welcome(Agent::Shell, 1_000);
+    fs::create_dir(worker.path("state")).unwrap();
+    let papers = protocol::wire::Shelter {
+        socket: worker.path("state/door"),
+        spool: worker.path("state/spool"),
+        idle_ms: 1_500,
+        ..worker.shelter()
+    };
+    worker.send(Command::Shelter(papers));
+    assert_eq!(worker.run(1, "echo on").stdout, "on\n");
+    fs::remove_dir_all(worker.path("state")).unwrap();
+    // Nothing of it is on record, and it has no place to keep it.
+    worker.desert(0);
     assert_eq!(worker.code(), 75);
 }
 

@@ -249,10 +249,15 @@ impl Worker {
         reports
     }
 
+    /// Bytes of the spool: none before something was said to nobody.
+    pub fn spool(&self) -> Vec<u8> {
+        fs::read(self.path("spool")).unwrap_or_default()
+    }
+
     /// Frames in the spool.
     pub fn spooled(&self) -> Vec<FromWorker> {
         let mut decoder = Decoder::default();
-        decoder.feed(&fs::read(self.path("spool")).unwrap());
+        decoder.feed(&self.spool());
         let frames = std::iter::from_fn(|| decoder.take().unwrap()).collect();
         decoder.finish().unwrap();
         frames
