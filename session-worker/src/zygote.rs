@@ -6,8 +6,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
-use protocol::MARKER;
 use protocol::zygote::{ROOM, ROOM_BYTES};
+use protocol::{MARKER, failpoint};
 use rustix::net::sockopt::socket_type;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketType, recvmsg, send,
@@ -61,6 +61,7 @@ pub fn run() -> Born {
             Ok(pid) => pid,
             Err(error) => -error.raw_os_error().unwrap_or(libc::EINVAL),
         };
+        failpoint::hit("zygote", "forked");
         // The streams are the worker's alone from here on.
         drop(streams);
         if send(rustix::stdio::stdin(), &answer.to_le_bytes(), SendFlags::NOSIGNAL).is_err() {

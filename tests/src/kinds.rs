@@ -119,6 +119,7 @@ kinds! {
     SEEN, seen: Seen {
         Seen::Spawned(_) => "spawned",
         Seen::SpawnFailed { .. } => "spawn failed",
+        Seen::SpareLost => "spare lost",
         Seen::Ready { .. } => "ready",
         Seen::TurnStarted { .. } => "turn started",
         Seen::Output { .. } => "output",

@@ -104,6 +104,8 @@ pub enum Seen {
         /// The machine had no process, descriptor or memory left: no fault of the session.
         no_room: bool,
     },
+    /// The spare worker that the session took was of no use: it had ended, or was stopped. It is gone, and had done nothing.
+    SpareLost,
     /// The agent takes prompts.
     Ready {
         /// The part of the earlier turns that the agent knows.
@@ -270,6 +272,7 @@ impl Seen {
             | Seen::Heard(_) => Kind::Living,
             Seen::Spawned(_)
             | Seen::SpawnFailed { .. }
+            | Seen::SpareLost
             | Seen::Ready { .. }
             | Seen::TurnEnded { .. }
             | Seen::Alive { .. }

@@ -223,7 +223,7 @@ impl Supervisor {
         let now = self.mono();
         for ask in observations {
             match ask {
-                Ask::SpareGone(identity) => self.workers.spare_gone(identity),
+                Ask::SpareGone(identity) => self.workers.spare_gone(identity, now),
                 Ask::One(id, Input::Seen(incarnation, Seen::Gone { .. })) => {
                     self.workers.gone(id, *incarnation, now);
                 }

@@ -36,7 +36,7 @@ use crate::supervisor::prune::Pruning;
 use crate::supervisor::room::{Owed, Room};
 use crate::system::clock;
 use crate::workers::link::LinkEvent;
-use crate::workers::{Sighting, Workers};
+use crate::workers::{Refill, Sighting, Workers};
 
 pub use self::directory::{check, take, trusted};
 pub use self::files::{JOURNAL, SOCKET};
@@ -271,8 +271,11 @@ impl Supervisor {
         if !self.closing && !self.left {
             // After all else: nobody waits for it.
             let fleet = &self.fleet;
-            let spare = self.workers.refill(at.mono, || fleet.awaits_restart());
-            self.observed.extend(spare.map(Ask::SpareReady));
+            match self.workers.refill(at.mono, || fleet.awaits_restart()) {
+                Refill::Made(spare) => self.observed.push_back(Ask::SpareReady(spare)),
+                Refill::Dismissed(spares) => self.observed.extend(spares.into_iter().map(Ask::SpareGone)),
+                Refill::Nothing => {}
+            }
         }
     }
 

@@ -60,9 +60,9 @@ pub fn peek(pidfd: BorrowedFd<'_>) -> Option<Exit> {
     exit_of(pidfd, WaitIdOptions::NOWAIT)
 }
 
-/// Lets go of a dead child.
-pub fn reap(pidfd: BorrowedFd<'_>) {
-    let _ = exit_of(pidfd, WaitIdOptions::empty());
+/// Lets go of a dead child. Returns false if it is not there to be let go of yet.
+pub fn reap(pidfd: BorrowedFd<'_>) -> bool {
+    exit_of(pidfd, WaitIdOptions::empty()).is_some()
 }
 
 fn exit_of(pidfd: BorrowedFd<'_>, more: WaitIdOptions) -> Option<Exit> {
@@ -94,6 +94,11 @@ pub fn end_child(child: u32) {
 /// Sends a signal. A process that is gone already does not mind.
 pub fn signal(pidfd: BorrowedFd<'_>, signal: Signal) {
     let _ = pidfd_send_signal(pidfd, signal);
+}
+
+/// Returns true if somebody has stopped the process, or traces it and holds it: field 3 of `/proc/PID/stat`.
+pub fn is_stopped(pid: u32) -> bool {
+    stat(pid).and_then(|stat| field::<char>(&stat, 3)).is_ok_and(|state| matches!(state, 'T' | 't'))
 }
 
 /// Field 22 of `/proc/PID/stat`: when the process started, in clock ticks after boot (proc_pid_stat(5)).

@@ -32,6 +32,8 @@ impl Workers {
         self.insert(id, Worker::new(incarnation, identity.clone(), pidfd, link, origin, heard));
         if gone {
             self.died(id, Exit::Unknown, now);
+        } else {
+            self.spares.stir(now);
         }
     }
 

@@ -97,6 +97,7 @@ impl Workers {
                 if let Some((identity, pidfd)) = self.spares.standing(number) {
                     self.watch.remove(pidfd);
                     spares.push(identity.clone());
+                    self.spare_ended();
                     continue;
                 }
                 let Some(id) = self.by_number.get(&number).cloned() else {
@@ -300,7 +301,10 @@ impl Workers {
         };
         let is_left = |pid: u32, of: &Holder| match of {
             Holder::Session(id, _) => !reclaimed.contains_key(id),
-            Holder::Spare(_) => !reclaimed.values().any(|worker| is_reclaimed(pid, worker)),
+            // What is below a worker that is adopted is that worker's, whatever marker it has.
+            Holder::Spare(_) => !reclaimed.values().any(|worker| {
+                [pid].into_iter().chain(process::ancestors(pid)).any(|pid| is_reclaimed(pid, worker))
+            }),
         };
         let strays = sweep::hunt(&self.world.uuid, is_left);
         for stray in &strays {

@@ -42,6 +42,7 @@ use crate::workers::link::LinkEvent;
 use crate::workers::spares::Spares;
 use crate::workers::worker::Worker;
 
+pub use self::spares::Refill;
 pub use self::world::World;
 
 /// An observation of one incarnation of a session.

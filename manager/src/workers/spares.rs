@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use protocol::{Exit, Identity, Incarnation, SessionId, failpoint};
+use protocol::{Identity, Incarnation, SessionId, failpoint};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
@@ -29,6 +29,12 @@ const REFILL_MS: u64 = 10;
 /// Time between two looks while no session has a worker and one waits for its restart, in milliseconds.
 const AWAITED_MS: u64 = 1_000;
 
+/// Time without spares after the machine had no room for a worker, in milliseconds.
+const TIGHT_MS: u64 = 60_000;
+
+/// Time between two tries to reap a spare that was killed, in milliseconds.
+const REAP_MS: u64 = 20;
+
 /// The longest wait for the end of all spares together. The kernel may hold one that it cannot end.
 const END: Duration = Duration::from_millis(100);
 
@@ -40,8 +46,12 @@ pub(super) struct Spares {
     next: u64,
     /// The spares, by their number in [`Watch`](crate::system::process::Watch).
     standing: HashMap<u64, Spare>,
-    /// Time at which the loop makes or ends spares, in milliseconds.
+    /// Spares that were killed and are not reaped yet.
+    ending: Vec<OwnedFd>,
+    /// Time at which the loop makes, dismisses or reaps spares, in milliseconds.
     due: Option<u64>,
+    /// Until then there are none: the machine had no room for a worker. In milliseconds.
+    tight_until: u64,
 }
 
 /// A worker without a session.
@@ -54,7 +64,7 @@ pub(super) struct Spare {
 impl Spares {
     /// No spares yet.
     pub(super) fn new(wanted: usize) -> Self {
-        Self { wanted, next: 0, standing: HashMap::new(), due: None }
+        Self { wanted, next: 0, standing: HashMap::new(), ending: Vec::new(), due: None, tight_until: 0 }
     }
 
     /// Time of the next refill, in milliseconds.
@@ -65,6 +75,11 @@ impl Spares {
     /// Notes that a worker was started, or the last one was reaped.
     pub(super) fn stir(&mut self, now: u64) {
         self.due = Some(now + REFILL_MS);
+    }
+
+    /// Notes that the machine had no room for a worker.
+    pub(super) fn make_way(&mut self, now: u64) {
+        (self.tight_until, self.due) = (now + TIGHT_MS, Some(now));
     }
 
     /// Returns true if one of the spares is the process that `is_it` knows.
@@ -85,25 +100,38 @@ impl Spares {
     }
 }
 
+/// The outcome of a look at the spares.
+pub enum Refill {
+    /// A new spare stands ready.
+    Made(Identity),
+    /// These are wanted no more. They live until the fleet offers them to nobody.
+    Dismissed(Vec<Identity>),
+    /// Nothing was to be done.
+    Nothing,
+}
+
 impl Workers {
-    /// Makes one spare if one is due. Ends all of them, and the zygote, once there is no worker and none is `awaited`. Returns the
-    /// new one.
-    pub fn refill(&mut self, now: u64, awaited: impl Fn() -> bool) -> Option<Identity> {
-        self.spares.due.filter(|due| *due <= now)?;
+    /// Makes one spare if one is due. Dismisses all of them, and ends the zygote, once there is no worker and none is `awaited`, or
+    /// the machine had no room for another process.
+    pub fn refill(&mut self, now: u64, awaited: impl Fn() -> bool) -> Refill {
+        if self.spares.due.is_none_or(|due| due > now) {
+            return Refill::Nothing;
+        }
         self.spares.due = None;
-        if self.workers.is_empty() {
-            if awaited() {
-                self.spares.due = Some(now + AWAITED_MS);
-                return None;
-            }
-            for spare in self.spares.standing.values() {
-                process::signal(spare.pidfd.as_fd(), Signal::KILL);
-            }
+        self.reap_spares(now);
+        let is_tight = now < self.spares.tight_until;
+        if self.workers.is_empty() && !is_tight && awaited() {
+            self.spares.due = Some(now + AWAITED_MS);
+            return Refill::Nothing;
+        }
+        if self.workers.is_empty() || is_tight {
             self.spawner.end();
-            return None;
+            return Refill::Dismissed(
+                self.spares.standing.values().map(|spare| spare.identity.clone()).collect(),
+            );
         }
         if self.spares.standing.len() >= self.spares.wanted {
-            return None;
+            return Refill::Nothing;
         }
         let made = self.make_spare();
         self.end_untold();
@@ -111,11 +139,11 @@ impl Workers {
             Ok(identity) => {
                 // The next one in the next turn of the loop.
                 self.spares.due = Some(now);
-                Some(identity)
+                Refill::Made(identity)
             }
             Err(error) => {
                 tracing::debug!(%error, "no spare worker until the next start");
-                None
+                Refill::Nothing
             }
         }
     }
@@ -145,7 +173,7 @@ impl Workers {
     /// Gives a session the spare that its start has taken. Returns false if its worker is none of the spares.
     ///
     /// # Errors
-    /// The session's start has failed, and the process is gone.
+    /// The spare is of no use, and is ended.
     pub(super) fn enlist(
         &mut self,
         id: &SessionId,
@@ -155,39 +183,55 @@ impl Workers {
     ) -> Result<bool, Box<Sighting>> {
         // The effect may be of an incarnation that has ended in the same batch.
         let worker = session.worker().filter(|_| session.incarnation == incarnation);
-        let Some((number, Spare { identity, pidfd, pipes })) =
-            worker.and_then(|identity| self.spares.take(identity))
-        else {
+        let Some((number, spare)) = worker.and_then(|identity| self.spares.take(identity)) else {
             return Ok(false);
         };
         failpoint::hit_about("spare", "taken", id);
-        let link = match Link::open(id.clone(), incarnation, None, Some(pipes), self.events.clone()) {
-            Ok(link) => link,
-            Err(error) => {
-                self.watch.remove(pidfd.as_fd());
-                process::end(pidfd.as_fd());
-                let (exit, last_words) = (Exit::Unknown, vec![format!("no link to the worker: {error}")]);
-                let gone = Seen::Gone { exit, last_words, survivors: Vec::new() };
-                return Err(Box::new((id.clone(), incarnation, gone)));
-            }
+        self.spares.stir(now);
+        let Spare { identity, pidfd, pipes } = spare;
+        // It has stood there for long. One that was stopped would keep the session waiting until its start is given up.
+        let is_fit = process::peek(pidfd.as_fd()).is_none() && !process::is_stopped(identity.pid);
+        let link =
+            is_fit.then(|| Link::open(id.clone(), incarnation, None, Some(pipes), self.events.clone()));
+        let Some(Ok(link)) = link else {
+            tracing::info!(session = %id, incarnation, pid = identity.pid, "a spare worker was of no use");
+            self.dismiss(pidfd, now);
+            return Err(Box::new((id.clone(), incarnation, Seen::SpareLost)));
         };
-        let ended = process::peek(pidfd.as_fd());
         let origin = Origin::Spawned { log: None, welcomed: false };
         let mut worker = Worker::new(incarnation, identity, Some(pidfd), Some(link), origin, 0);
         worker.number = number;
         tracing::debug!(session = %id, incarnation, pid = worker.identity.pid, "spare worker taken");
         self.enter(id, worker);
-        if let Some(exit) = ended {
-            self.died(id, exit, now);
-        }
-        self.spares.stir(now);
         Ok(true)
     }
 
-    /// Reaps a spare whose end the fleet knows. One that a session has taken meanwhile is that session's worker.
-    pub fn spare_gone(&mut self, identity: &Identity) {
+    /// Notes the end of a spare. None is made before the next start: a program that cannot run is not tried again and again.
+    pub(super) fn spare_ended(&mut self) {
+        self.spares.due = None;
+    }
+
+    /// Ends a spare that the fleet offers to nobody any more. One that a session has taken meanwhile is that session's worker.
+    pub fn spare_gone(&mut self, identity: &Identity, now: u64) {
         if let Some((_, spare)) = self.spares.take(identity) {
-            process::reap(spare.pidfd.as_fd());
+            self.dismiss(spare.pidfd, now);
+        }
+    }
+
+    /// Ends a process that no session has.
+    fn dismiss(&mut self, pidfd: OwnedFd, now: u64) {
+        self.watch.remove(pidfd.as_fd());
+        process::signal(pidfd.as_fd(), Signal::KILL);
+        self.spares.ending.push(pidfd);
+        self.reap_spares(now);
+    }
+
+    /// Reaps the spares that are gone. The kernel may hold one for a while, and so may whoever traces it.
+    fn reap_spares(&mut self, now: u64) {
+        self.spares.ending.retain(|pidfd| !process::reap(pidfd.as_fd()));
+        if !self.spares.ending.is_empty() {
+            let soon = now + REAP_MS;
+            self.spares.due = Some(self.spares.due.map_or(soon, |due| due.min(soon)));
         }
     }
 
@@ -195,15 +239,16 @@ impl Workers {
     pub fn end_spares(&mut self) {
         self.spares.due = None;
         self.spawner.end();
-        let spares: Vec<Spare> = std::mem::take(&mut self.spares.standing).into_values().collect();
-        spares.iter().for_each(|spare| process::signal(spare.pidfd.as_fd(), Signal::KILL));
+        let standing = std::mem::take(&mut self.spares.standing).into_values().map(|spare| spare.pidfd);
+        let spares: Vec<OwnedFd> = standing.chain(self.spares.ending.drain(..)).collect();
+        spares.iter().for_each(|spare| process::signal(spare.as_fd(), Signal::KILL));
         let until = Instant::now() + END;
         for spare in spares {
-            self.watch.remove(spare.pidfd.as_fd());
+            self.watch.remove(spare.as_fd());
             let left =
                 Timespec::try_from(until.saturating_duration_since(Instant::now())).unwrap_or_default();
-            let _ = poll(&mut [PollFd::new(&spare.pidfd, PollFlags::IN)], Some(&left));
-            process::reap(spare.pidfd.as_fd());
+            let _ = poll(&mut [PollFd::new(&spare, PollFlags::IN)], Some(&left));
+            process::reap(spare.as_fd());
         }
     }
 }

@@ -45,6 +45,9 @@ impl Workers {
             }
         }
         let outcomes = self.start(requests);
+        if outcomes.iter().flat_map(|outcome| outcome.as_ref().err()).any(process::is_no_room) {
+            self.spares.make_way(now);
+        }
         for ((id, incarnation, program, begin), outcome) in meant.into_iter().zip(outcomes) {
             let outcome = outcome.map_err(|error| named(error, &program));
             seen.push(match outcome.and_then(|spawned| self.employ(&id, incarnation, begin, spawned)) {

@@ -348,6 +348,7 @@ const CHAPTERS: &[(&str, &[&str])] = &[
             "session.woken",
             "spawn",
             "spare.",
+            "zygote.",
             "welcome",
         ],
     ),

@@ -139,6 +139,7 @@ fn of_turns() -> Inputs {
         seen("spawned", Seen::Spawned(worker())),
         seen("spawn failed", failed(false)),
         seen("spawn failed, no room", failed(true)),
+        seen("spare lost", Seen::SpareLost),
         seen("ready", Seen::Ready { restore: Restore::Fresh, agent_pid: None }),
         seen("turn started", Seen::TurnStarted { prompt: RUNNING, agent_pid: 401 }),
         seen("turn started, another prompt", Seen::TurnStarted { prompt: UNKNOWN, agent_pid: 401 }),

@@ -45,6 +45,26 @@ impl Session {
         }
     }
 
+    /// The spare worker that this incarnation took is gone, before it was told anything.
+    pub(in crate::core) fn spare_lost(&mut self, at: At, out: &mut Out) {
+        let pid = self.worker().map(|worker| worker.pid);
+        match &self.state {
+            State::Starting { worker: Some(_), .. } => self.died(at, Cause::SpareLost, pid, None, &[], out),
+            State::Stopping { worker: Some(_), why, .. } => {
+                let why = why.clone();
+                self.ended(at, &why, pid, None, &[], out);
+            }
+            State::Starting { worker: None, .. }
+            | State::Stopping { worker: None, .. }
+            | State::Ready { .. }
+            | State::Adopting { .. }
+            | State::Restarting { .. }
+            | State::Hibernated
+            | State::Stopped
+            | State::Failed(_) => {}
+        }
+    }
+
     /// A process that was being ended is gone.
     pub(in crate::core) fn ended(
         &mut self,
@@ -125,6 +145,7 @@ impl Session {
             | Cause::Died(_)
             | Cause::Fault(_)
             | Cause::NoRoom(_)
+            | Cause::SpareLost
             | Cause::ManagerLost => {
                 judge(&mut self.deaths, policy, at.mono, &cause, &self.id, self.incarnation)
             }

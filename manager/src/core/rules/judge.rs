@@ -39,6 +39,8 @@ pub enum Cause {
     /// The process could not be spawned, because the machine had no process, descriptor or memory left. That is no fault of
     /// the session: it costs nothing of the budget, and kennel tries for ever.
     NoRoom(String),
+    /// The spare worker that the session took had ended or was stopped. That is no fault of the session.
+    SpareLost,
     /// The manager died or was stopped. That is no fault of the session either.
     ManagerLost,
 }
@@ -49,6 +51,7 @@ impl std::fmt::Display for Cause {
             Cause::Died(exit) => write!(f, "worker {exit}"),
             Cause::Fault(why) | Cause::NotRun { message: why, .. } => write!(f, "{why}"),
             Cause::NoSpawn(why) | Cause::NoRoom(why) => write!(f, "worker could not be started: {why}"),
+            Cause::SpareLost => f.write_str("the spare worker that it took was of no use"),
             Cause::ManagerLost => f.write_str("the daemon was stopped or died"),
         }
     }
@@ -115,7 +118,7 @@ pub(in crate::core) fn judge(
     incarnation: Incarnation,
 ) -> Verdict {
     match cause {
-        Cause::ManagerLost => return Verdict::Restart { delay_ms: 0 },
+        Cause::SpareLost | Cause::ManagerLost => return Verdict::Restart { delay_ms: 0 },
         Cause::NoRoom(_) => {
             return Verdict::Restart { delay_ms: jittered(NO_ROOM_DELAY_MS, session, incarnation) };
         }

@@ -86,6 +86,7 @@ impl Session {
         match seen {
             Seen::Spawned(worker) => self.spawned(at, worker, out),
             Seen::SpawnFailed { error, no_room } => self.spawn_failed(at, error, *no_room, out),
+            Seen::SpareLost => self.spare_lost(at, out),
             Seen::Ready { restore, agent_pid } => self.ready(at, *restore, *agent_pid, out),
             Seen::TurnStarted { prompt, agent_pid } => self.turn_started(at, *prompt, *agent_pid, out),
             Seen::Output { prompt, stream, text } => self.said(at, *prompt, *stream, text.clone(), None, out),

@@ -292,6 +292,7 @@ impl SessionView {
             || [REQUESTED, OUTDATED].contains(&reason)
             // A start that ran no program is no death; only the text tells them apart.
             || reason.starts_with("worker could not be started")
+            || reason == Cause::SpareLost.to_string()
             || reason.starts_with(MISSING);
         let Some((intensity, period_ms)) = self.intensity.filter(|_| !free) else {
             return;

@@ -1,6 +1,6 @@
 //! Spare workers, as `manager/src/workers/spares.rs` has them.
 
-use manager::core::{Ask, Session};
+use manager::core::{Ask, Input, Seen, Session};
 use protocol::wire::Agent;
 use protocol::{Incarnation, SessionId};
 
@@ -21,15 +21,19 @@ impl Sim {
         }
     }
 
-    /// Makes a spare now and then, and ends all of them once there is no worker and no session waits for one.
+    /// Makes a spare now and then, and dismisses all of them once there is no worker and no session waits for one.
     pub(super) fn refill(&mut self) {
         let (none, full) = (self.m().workers.is_empty(), self.m().spares.len() >= SPARES);
         if none {
             if self.m().fleet.awaits_restart() {
                 return;
             }
-            for (_, key, _) in self.m().spares.clone() {
-                self.kill(key);
+            // They end once the fleet offers them to nobody.
+            let manager = self.m();
+            for (identity, _, ended) in &mut manager.spares {
+                if !std::mem::replace(ended, true) {
+                    manager.observed.push_back(Ask::SpareGone(identity.clone()));
+                }
             }
         } else if !full && !self.m().closing && self.rng.chance(300) {
             self.counter += 1;
@@ -49,6 +53,12 @@ impl Sim {
         let Some(identity) = worker else { return };
         let Some(at) = self.m().spares.iter().position(|(spare, ..)| spare == identity) else { return };
         let (_, key, _) = self.m().spares.remove(at);
+        // One that had ended, or that somebody has stopped.
+        if self.world.procs[key].life != Life::Alive || self.rng.chance(50) {
+            self.dismiss(key);
+            let lost = Ask::One(id.clone(), Input::Seen(incarnation, Seen::SpareLost));
+            return self.m().observed.push_back(lost);
+        }
         self.recruit(key, id, incarnation, session);
         self.take(id, incarnation, Some(key));
         self.doom(id, key);
@@ -70,21 +80,26 @@ impl Sim {
         }
     }
 
-    /// Reaps a spare whose end the fleet knows.
+    /// Ends a process that no session has.
+    fn dismiss(&mut self, key: usize) {
+        self.kill(key);
+        if self.world.procs[key].life != Life::Alive {
+            self.world.reap(key);
+        }
+    }
+
+    /// Ends a spare that the fleet offers to nobody any more.
     pub(super) fn spare_gone(&mut self, identity: &protocol::Identity) {
         if let Some(at) = self.m().spares.iter().position(|(spare, ..)| spare == identity) {
             let (_, key, _) = self.m().spares.remove(at);
-            self.world.reap(key);
+            self.dismiss(key);
         }
     }
 
     /// Ends all spares.
     pub(super) fn end_spares(&mut self) {
         for (_, key, _) in std::mem::take(&mut self.m().spares) {
-            self.kill(key);
-            if self.world.procs[key].life != Life::Alive {
-                self.world.reap(key);
-            }
+            self.dismiss(key);
         }
     }
 }
