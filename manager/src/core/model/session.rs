@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use protocol::api::{ChildInfo, Role, Usage};
-use protocol::wire::{AgentDetails, Offer, Setting};
+use protocol::wire::{Agent, AgentDetails, Offer, Setting};
 use protocol::{
     CallId, EventId, Identity, Incarnation, Level, LimitedBy, PermissionId, PromptId, Restore, Sandboxed,
     SessionId,
@@ -212,6 +212,21 @@ impl Session {
     /// Returns true if a turn runs, so that the worker owes a report.
     pub fn is_at_work(&self) -> bool {
         matches!(self.state, State::Ready { .. }) && self.turns.running.is_some()
+    }
+
+    /// Returns true if the worker is ready, has no agent below it, and owes no message: the agent is started for each prompt
+    /// and no turn runs.
+    pub(in crate::core) fn is_at_rest(&self) -> bool {
+        matches!(self.state, State::Ready { agent_pid: None, .. }) && self.is_between_agents()
+    }
+
+    /// Returns true if a ready worker of this session has no agent. Between prompts only an ACP agent lives; a turn of the
+    /// others ends with everything that it started.
+    pub(in crate::core) fn is_between_agents(&self) -> bool {
+        match self.spec.agent {
+            Agent::Shell | Agent::Command { .. } => self.turns.running.is_none(),
+            Agent::Acp { .. } => false,
+        }
     }
 
     /// Time of the next [`Input::Tick`](crate::core::Input::Tick), in milliseconds since boot. Resting states have none.
