@@ -57,5 +57,6 @@ mod shown;
 mod simulation;
 mod spares;
 mod stalls;
+mod stops;
 mod terminal;
 mod worktrees;
