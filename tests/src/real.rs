@@ -84,14 +84,14 @@ pub fn marked_or_spare(part: &str) -> Vec<u32> {
     with_variable(|variable| variable.starts_with(&name) && variable.contains(part))
 }
 
-/// Returns true for a worker that waits for a session, below a living daemon.
+/// Returns true for a worker that waits for a session and for a zygote, below a living daemon or a manager in this process.
 pub fn is_spare(pid: u32) -> bool {
     let comm = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     let waits =
         std::fs::read_link(format!("/proc/{pid}/fd/2")).is_ok_and(|log| log == Path::new("/dev/null"));
     waits
         && is_spares(&marker_of(pid).unwrap_or_default())
-        && parent(pid).is_some_and(|pid| comm(pid) == "kennel\n")
+        && parent(pid).is_some_and(|pid| comm(pid) == "kennel\n" || pid == std::process::id())
 }
 
 /// Returns true for the marker of a process that was started as a spare.

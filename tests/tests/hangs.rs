@@ -35,6 +35,8 @@ fn replaced(daemon: &Daemon, id: &str, hung: u32) {
         })
     });
     assert!(!lives(hung), "two workers of one session");
+    // A turn that runs has not ended.
+    daemon.idle(id);
     let found = history::of(&daemon.events());
     assert!(found.is_empty(), "{found:#?}");
 }
