@@ -187,10 +187,37 @@ fn ctrl_c_ends_the_stream_and_not_the_prompt() {
     child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
     let status = child.wait().unwrap();
     assert_eq!((status.code(), status.signal()), (Some(130), None), "{stderr}");
-    assert!(stderr.contains("goes on"), "{stderr}");
+    let runs = daemon.show("session-1").running_prompt.unwrap();
+    assert!(stderr.contains(&format!("{runs} goes on")), "{stderr}");
+    assert!(stderr.contains(&format!("`kennel abort session-1 {runs}` ends it")), "{stderr}");
     std::fs::write(daemon.workdir().join("fifo"), "go\n").unwrap();
     daemon.idle("session-1");
     assert!(done.exists());
+}
+
+#[test]
+fn ctrl_c_names_the_command_that_ends_the_waiting_prompt_and_no_other() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start", "--id", "s"]);
+    let runs = daemon.ok(&["send", "--no-wait", "s", "exec sleep 1000"]);
+    daemon.ok(&["wait", "s", "--until", "running"]);
+    let mut child = daemon.spawn(&["send", "s", "echo never"]);
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut said = String::new();
+    // The note that it waits: the signal is heard from here on.
+    stderr.read_line(&mut said).unwrap();
+    signal(child.id(), nix::sys::signal::Signal::SIGINT);
+    stderr.read_to_string(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{said}");
+    let (_, command) = said.split_once("follows it, `kennel ").unwrap_or_else(|| panic!("{said}"));
+    let words: Vec<&str> = command.split('`').next().unwrap().split(' ').collect();
+    assert_eq!(&words[..3], ["queue", "rm", "s"], "{said}");
+    daemon.ok(&words);
+    let left = daemon.show("s");
+    assert_eq!(
+        (left.queue_length, left.running_prompt.map(|id| id.to_string())),
+        (0, Some(runs.trim().into()))
+    );
 }
 
 #[test]

@@ -54,9 +54,7 @@ pub async fn follow(link: &Link<'_>, session: &SessionId, prompt: PromptId, afte
         () = interrupted() => {
             view.close();
             link.ui.write_err("\n");
-            link.ui.note(&format!(
-                "{prompt} goes on; `kennel events -f {session}` follows it, `kennel abort {session}` ends it"
-            ));
+            link.ui.note(&view.left());
             return Err(Failure::Printed(exit::INTERRUPTED));
         }
     };

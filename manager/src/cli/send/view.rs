@@ -130,6 +130,16 @@ impl<'a> View<'a> {
         self.held = Some((Instant::now() + BRIEFLY, text));
     }
 
+    /// Returns what becomes of the prompt when nobody watches it, and the command that ends this prompt and no other.
+    pub(super) fn left(&self) -> String {
+        let Self { session, prompt, .. } = self;
+        let (state, end) = match self.doing {
+            RUNS => ("goes on", format!("`kennel abort {session} {prompt}` ends it")),
+            _ => ("waits for its turn", format!("`kennel queue rm {session} {prompt}` removes it")),
+        };
+        format!("{prompt} {state}; `kennel events -f {session}` follows it, {end}")
+    }
+
     /// Prints a note between the agent's lines.
     pub(super) fn note(&mut self, text: &str) {
         if self.ui.json {
