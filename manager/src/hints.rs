@@ -21,7 +21,7 @@ impl Refusal {
             }
             Refusal::Stopped(id) => format!("`kennel restart {id}` starts it again"),
             Refusal::Failed { id, .. } => {
-                format!("`kennel logs {id}` shows why; `kennel restart {id}` tries again")
+                format!("`kennel show {id}` says more; `kennel restart {id}` tries again")
             }
             Refusal::Stopping(id) => {
                 format!("`kennel wait {id} --until stopped`, then `kennel restart {id}`")
@@ -107,7 +107,7 @@ impl Error {
             Error::KeyReused => Some("use a new key for a new request".into()),
             Error::Timeout { .. } => Some("`kennel show` and `kennel events` tell what it does".into()),
             Error::SessionFailed { id, .. } => {
-                Some(format!("`kennel logs {id}` shows its last words; `kennel restart {id}` tries again"))
+                Some(format!("`kennel show {id}` says more; `kennel restart {id}` tries again"))
             }
             Error::Overtaken { .. } => None,
             Error::SettingRefused { .. } => Some("`kennel set ID` lists what can be set, and to what".into()),

@@ -310,7 +310,7 @@ impl<'a> View<'a> {
             EventKind::SessionFailed { reason, .. } => {
                 let what = format!("{session} has failed: {reason}. {prompt} waits");
                 Failure::failed("session_failed", what)
-                    .hint(format!("`kennel logs {session}` shows why; `kennel restart {session}` goes on"))
+                    .hint(format!("`kennel show {session}` says more; `kennel restart {session}` goes on"))
             }
             EventKind::SessionDeleted {} => Failure::failed("removed", format!("{session} was removed")),
             // `note_event` lists every kind.
