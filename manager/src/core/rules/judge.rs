@@ -92,7 +92,8 @@ pub(in crate::core) fn judge_absence(
     session: &SessionId,
     incarnation: Incarnation,
 ) -> Retry {
-    let absence = absence.get_or_insert(Absence { since: now, starts: 0 });
+    let absence = absence.get_or_insert(Absence { since: now, starts: 0, reason: String::new() });
+    absence.reason = cause.to_string();
     let passed = now.saturating_sub(absence.since);
     if passed >= ABSENCE_MS {
         let seconds = passed / 1000;
