@@ -298,3 +298,12 @@ fn ensure_has_one_session_for_a_directory() {
     assert_eq!(id.trim(), first.id.as_str());
     assert_eq!(daemon.ok(&["id", "--pid", &first.pid.unwrap().to_string()]), id);
 }
+
+#[test]
+fn a_cursor_beyond_the_last_event_is_answered_with_the_option() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start", "--id", "s"]);
+    let output = daemon.run(&["events", "--after", "99999999"]);
+    assert_eq!(output.code, Some(7), "{output:#?}");
+    assert!(output.stderr.contains("`--after 0`") && !output.stderr.contains("after=0"), "{output:#?}");
+}
