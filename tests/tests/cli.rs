@@ -307,3 +307,24 @@ fn a_cursor_beyond_the_last_event_is_answered_with_the_option() {
     assert_eq!(output.code, Some(7), "{output:#?}");
     assert!(output.stderr.contains("`--after 0`") && !output.stderr.contains("after=0"), "{output:#?}");
 }
+
+#[test]
+fn a_prompt_that_was_cut_while_no_daemon_ran_is_not_laid_at_the_daemons_door() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start", "--id", "s"]);
+    let worker = daemon.idle("s").pid.unwrap();
+    daemon.ok(&["send", "--no-wait", "s", "echo begun; exec sleep 1000"]);
+    daemon.ok(&["wait", "s", "--until", "running"]);
+    let pid = daemon.pid();
+    // It sees nothing of the worker's death.
+    signal(pid, nix::sys::signal::Signal::SIGSTOP);
+    kill(worker);
+    kill(pid);
+    daemon.idle("s");
+    let reason = |event: Event| match event.kind {
+        manager::protocol::event::EventKind::TurnInterrupted { reason, .. } => Some(reason),
+        _ => None,
+    };
+    let reason = daemon.events().into_iter().find_map(reason).unwrap();
+    assert_eq!(reason, "its worker died while no daemon ran, or did not answer the new one");
+}

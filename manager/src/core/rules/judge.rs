@@ -39,7 +39,9 @@ pub enum Cause {
     /// The process could not be spawned, because the machine had no process, descriptor or memory left. That is no fault of
     /// the session: it costs nothing of the budget, and kennel tries for ever.
     NoRoom(String),
-    /// The manager died or was stopped. That is no fault of the session either.
+    /// The manager was stopped. That is no fault of the session either.
+    ManagerStopped,
+    /// The next manager found no process that answers. Who killed it is not known.
     ManagerLost,
 }
 
@@ -49,7 +51,10 @@ impl std::fmt::Display for Cause {
             Cause::Died(exit) => write!(f, "worker {exit}"),
             Cause::Fault(why) | Cause::NotRun { message: why, .. } => write!(f, "{why}"),
             Cause::NoSpawn(why) | Cause::NoRoom(why) => write!(f, "worker could not be started: {why}"),
-            Cause::ManagerLost => f.write_str("the daemon was stopped or died"),
+            Cause::ManagerStopped => f.write_str("the daemon was stopped"),
+            Cause::ManagerLost => {
+                f.write_str("its worker died while no daemon ran, or did not answer the new one")
+            }
         }
     }
 }
@@ -116,7 +121,7 @@ pub(in crate::core) fn judge(
     incarnation: Incarnation,
 ) -> Verdict {
     match cause {
-        Cause::ManagerLost => return Verdict::Restart { delay_ms: 0 },
+        Cause::ManagerStopped | Cause::ManagerLost => return Verdict::Restart { delay_ms: 0 },
         Cause::NoRoom(_) => {
             return Verdict::Restart { delay_ms: jittered(NO_ROOM_DELAY_MS, session, incarnation) };
         }
@@ -134,7 +139,8 @@ pub(in crate::core) fn judge(
     let count = deaths.record(now, policy.period_ms);
     if count > policy.intensity {
         let seconds = policy.period_ms as f64 / 1000.0;
-        return Verdict::Fail { reason: format!("{cause}; {count} deaths within {seconds} s") };
+        let deaths = if count == 1 { "death" } else { "deaths" };
+        return Verdict::Fail { reason: format!("{cause}; {count} {deaths} within {seconds} s") };
     }
     Verdict::Restart { delay_ms: backoff(count, session, incarnation) }
 }
@@ -231,7 +237,7 @@ mod tests {
     fn what_is_no_fault_of_the_session_costs_nothing_of_its_budget() {
         let (mut deaths, policy) = (Deaths::default(), RestartPolicy::default());
         for now in 0..50 {
-            for cause in [Cause::ManagerLost, Cause::NoRoom("EAGAIN".into())] {
+            for cause in [Cause::ManagerStopped, Cause::ManagerLost, Cause::NoRoom("EAGAIN".into())] {
                 let verdict = judge(&mut deaths, policy, now, &cause, &session(), 1);
                 assert!(matches!(verdict, Verdict::Restart { .. }));
             }
