@@ -109,7 +109,7 @@ impl Error {
             Error::SessionFailed { id, .. } => {
                 Some(format!("`kennel show {id}` says more; `kennel restart {id}` tries again"))
             }
-            Error::Overtaken { .. } => None,
+            Error::Overtaken { id, .. } => Some(format!("`kennel restart {id}` starts it again")),
             Error::SettingRefused { .. } => Some("`kennel set ID` lists what can be set, and to what".into()),
             Error::Journal(_) => Some("make room on the disk of the state directory, then try again".into()),
             Error::Pruned { .. } => Some("go on: what is left of them follows".into()),

@@ -300,6 +300,35 @@ fn ensure_has_one_session_for_a_directory() {
 }
 
 #[test]
+fn a_session_that_has_failed_says_the_reason_once_and_names_what_says_more() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start", "--id", "s", "--intensity", "0"]);
+    kill(daemon.idle("s").pid.unwrap());
+    daemon.ok(&["wait", "s", "--until", "failed", "--timeout", "30s"]);
+    let events = daemon.ok(&["events", "s"]);
+    let failed = events.lines().find(|line| line.contains("session.failed")).unwrap();
+    assert!(failed.contains("; 1 death within"), "{failed}");
+    assert_eq!(failed.matches("killed by SIGKILL").count(), 1, "{failed}");
+    // Its log is empty.
+    let output = daemon.run(&["send", "s", "x"]);
+    assert!(
+        output.stderr.contains("killed by SIGKILL") && output.stderr.contains("`kennel show s`"),
+        "{output:#?}"
+    );
+    assert!(!output.stderr.contains("kennel logs"), "{output:#?}");
+}
+
+#[test]
+fn what_is_not_in_a_queue_is_answered_with_the_command_for_that_queue() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start", "--id", "s"]);
+    for args in [&["queue", "rm", "s", "prompt-9"][..], &["queue", "edit", "s", "prompt-9", "x"]] {
+        let output = daemon.run(args);
+        assert!(output.code != Some(0) && output.stderr.contains("`kennel queue ls s`"), "{output:#?}");
+    }
+}
+
+#[test]
 fn a_cursor_beyond_the_last_event_is_answered_with_the_option() {
     let daemon = Daemon::new();
     daemon.ok(&["start", "--id", "s"]);

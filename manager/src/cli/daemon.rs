@@ -143,6 +143,7 @@ async fn status(link: &Link<'_>) -> Outcome {
         ("version", info.version.clone()),
         ("up for", units::age(info.started_at, clock::wall_ms())),
         ("sessions", if sessions.is_empty() { "none".into() } else { sessions.join(", ") }),
+        ("spares", spares(&info.spare_workers)),
         ("last event", info.last_event_id.to_string()),
         ("state dir", info.state_dir),
         ("socket", link.socket().display().to_string()),
@@ -171,6 +172,16 @@ async fn status(link: &Link<'_>) -> Outcome {
             .push(("this kennel", format!("{}; `kennel daemon restart` starts it", crate::version::VERSION)));
     }
     link.ui.print(&pairs(&facts, link.ui.out_colour))
+}
+
+/// The processes that wait for a session.
+fn spares(workers: &[u32]) -> String {
+    let pids: Vec<String> = workers.iter().map(u32::to_string).collect();
+    match workers.len() {
+        0 => "none".into(),
+        1 => format!("1 worker, pid {}", pids[0]),
+        count => format!("{count} workers, pids {}", pids.join(", ")),
+    }
 }
 
 fn check_config(link: &Link<'_>) -> Outcome {
