@@ -48,12 +48,12 @@ pub enum Error {
         /// The reason of its failure.
         reason: String,
     },
-    /// Somebody stopped, removed or restarted the session while the caller waited for another state.
-    #[error("session `{id}` {what} meanwhile")]
+    /// Somebody stopped the session, before the caller waited for another state or meanwhile.
+    #[error("session `{id}` {what}")]
     Overtaken {
         /// The session.
         id: SessionId,
-        /// The change, as a verb: "was stopped".
+        /// The change, as a verb: "was stopped meanwhile".
         what: &'static str,
     },
     /// The agent refused to change a setting.

@@ -21,7 +21,7 @@ impl Refusal {
             }
             Refusal::Stopped(id) => format!("`kennel restart {id}` starts it again"),
             Refusal::Failed { id, .. } => {
-                format!("`kennel logs {id}` shows why; `kennel restart {id}` tries again")
+                format!("`kennel show {id}` says more; `kennel restart {id}` tries again")
             }
             Refusal::Stopping(id) => {
                 format!("`kennel wait {id} --until stopped`, then `kennel restart {id}`")
@@ -107,9 +107,9 @@ impl Error {
             Error::KeyReused => Some("use a new key for a new request".into()),
             Error::Timeout { .. } => Some("`kennel show` and `kennel events` tell what it does".into()),
             Error::SessionFailed { id, .. } => {
-                Some(format!("`kennel logs {id}` shows its last words; `kennel restart {id}` tries again"))
+                Some(format!("`kennel show {id}` says more; `kennel restart {id}` tries again"))
             }
-            Error::Overtaken { .. } => None,
+            Error::Overtaken { id, .. } => Some(format!("`kennel restart {id}` starts it again")),
             Error::SettingRefused { .. } => Some("`kennel set ID` lists what can be set, and to what".into()),
             Error::Journal(_) => Some("make room on the disk of the state directory, then try again".into()),
             Error::Pruned { .. } => Some("go on: what is left of them follows".into()),

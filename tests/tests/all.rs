@@ -46,6 +46,7 @@ mod links;
 mod mcp;
 mod mcp_side;
 mod moved;
+mod mute;
 mod owned;
 mod retention;
 mod rights;

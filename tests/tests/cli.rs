@@ -187,10 +187,37 @@ fn ctrl_c_ends_the_stream_and_not_the_prompt() {
     child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
     let status = child.wait().unwrap();
     assert_eq!((status.code(), status.signal()), (Some(130), None), "{stderr}");
-    assert!(stderr.contains("goes on"), "{stderr}");
+    let runs = daemon.show("session-1").running_prompt.unwrap();
+    assert!(stderr.contains(&format!("{runs} goes on")), "{stderr}");
+    assert!(stderr.contains(&format!("`kennel abort session-1 {runs}` ends it")), "{stderr}");
     std::fs::write(daemon.workdir().join("fifo"), "go\n").unwrap();
     daemon.idle("session-1");
     assert!(done.exists());
+}
+
+#[test]
+fn ctrl_c_names_the_command_that_ends_the_waiting_prompt_and_no_other() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start", "--id", "s"]);
+    let runs = daemon.ok(&["send", "--no-wait", "s", "exec sleep 1000"]);
+    daemon.ok(&["wait", "s", "--until", "running"]);
+    let mut child = daemon.spawn(&["send", "s", "echo never"]);
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut said = String::new();
+    // The note that it waits: the signal is heard from here on.
+    stderr.read_line(&mut said).unwrap();
+    signal(child.id(), nix::sys::signal::Signal::SIGINT);
+    stderr.read_to_string(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{said}");
+    let (_, command) = said.split_once("follows it, `kennel ").unwrap_or_else(|| panic!("{said}"));
+    let words: Vec<&str> = command.split('`').next().unwrap().split(' ').collect();
+    assert_eq!(&words[..3], ["queue", "rm", "s"], "{said}");
+    daemon.ok(&words);
+    let left = daemon.show("s");
+    assert_eq!(
+        (left.queue_length, left.running_prompt.map(|id| id.to_string())),
+        (0, Some(runs.trim().into()))
+    );
 }
 
 #[test]
@@ -270,4 +297,63 @@ fn ensure_has_one_session_for_a_directory() {
     let id = daemon.ok(&["id", "--dir", "."]);
     assert_eq!(id.trim(), first.id.as_str());
     assert_eq!(daemon.ok(&["id", "--pid", &first.pid.unwrap().to_string()]), id);
+}
+
+#[test]
+fn a_session_that_has_failed_says_the_reason_once_and_names_what_says_more() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start", "--id", "s", "--intensity", "0"]);
+    kill(daemon.idle("s").pid.unwrap());
+    daemon.ok(&["wait", "s", "--until", "failed", "--timeout", "30s"]);
+    let events = daemon.ok(&["events", "s"]);
+    let failed = events.lines().find(|line| line.contains("session.failed")).unwrap();
+    assert!(failed.contains("; 1 death within"), "{failed}");
+    assert_eq!(failed.matches("killed by SIGKILL").count(), 1, "{failed}");
+    // Its log is empty.
+    let output = daemon.run(&["send", "s", "x"]);
+    assert!(
+        output.stderr.contains("killed by SIGKILL") && output.stderr.contains("`kennel show s`"),
+        "{output:#?}"
+    );
+    assert!(!output.stderr.contains("kennel logs"), "{output:#?}");
+}
+
+#[test]
+fn what_is_not_in_a_queue_is_answered_with_the_command_for_that_queue() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start", "--id", "s"]);
+    for args in [&["queue", "rm", "s", "prompt-9"][..], &["queue", "edit", "s", "prompt-9", "x"]] {
+        let output = daemon.run(args);
+        assert!(output.code != Some(0) && output.stderr.contains("`kennel queue ls s`"), "{output:#?}");
+    }
+}
+
+#[test]
+fn a_cursor_beyond_the_last_event_is_answered_with_the_option() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start", "--id", "s"]);
+    let output = daemon.run(&["events", "--after", "99999999"]);
+    assert_eq!(output.code, Some(7), "{output:#?}");
+    assert!(output.stderr.contains("`--after 0`") && !output.stderr.contains("after=0"), "{output:#?}");
+}
+
+#[test]
+fn a_prompt_that_was_cut_while_no_daemon_ran_is_not_laid_at_the_daemons_door() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start", "--id", "s"]);
+    let worker = daemon.idle("s").pid.unwrap();
+    daemon.ok(&["send", "--no-wait", "s", "echo begun; exec sleep 1000"]);
+    daemon.ok(&["wait", "s", "--until", "running"]);
+    let pid = daemon.pid();
+    // It sees nothing of the worker's death.
+    signal(pid, nix::sys::signal::Signal::SIGSTOP);
+    kill(worker);
+    kill(pid);
+    daemon.idle("s");
+    let reason = |event: Event| match event.kind {
+        manager::protocol::event::EventKind::TurnInterrupted { reason, .. } => Some(reason),
+        _ => None,
+    };
+    let reason = daemon.events().into_iter().find_map(reason).unwrap();
+    assert_eq!(reason, "its worker died while no daemon ran, or did not answer the new one");
 }

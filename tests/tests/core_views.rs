@@ -104,6 +104,7 @@ fn full_info() -> SessionInfo {
         turn_count: 5,
         first_prompt: Some("how it began".into()),
         queue_length: 2,
+        waits_for: None,
         running_prompt: Some(PromptId(7)),
         usage: None,
         restarts: Restarts {

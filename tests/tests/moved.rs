@@ -95,6 +95,16 @@ fn a_command_whose_program_is_missing_for_a_while_is_run_once_when_it_is_back() 
     };
     until("two tries", || (tries(&daemon) >= 2).then_some(()));
     assert_eq!(daemon.show("each").status, Status::Running);
+    let waits =
+        format!("{}: No such file or directory (os error 2); kennel tries again for 60 s", program.display());
+    let shown = until("the reason", || {
+        Some(daemon.ok(&["show", "each"])).filter(|shown| shown.contains("waits for:"))
+    });
+    assert!(shown.contains(&waits), "{shown}");
+    let listed = until("the note", || Some(daemon.run(&["ls"]).stderr).filter(|noted| !noted.is_empty()));
+    assert!(listed.contains("each: prompt-") && listed.contains(&waits), "{listed}");
+    let waited = first_line(&mut daemon.spawn(&["wait", "each", "--timeout", "5s"]));
+    assert!(waited.contains(&waits), "{waited}");
     // The next daemon tries it, too.
     daemon.kill();
     let before = tries(&daemon);
@@ -110,6 +120,7 @@ fn a_command_whose_program_is_missing_for_a_while_is_run_once_when_it_is_back() 
     daemon.ok(&["send", "--no-wait", "each", "hello"]);
     script(&program, "echo once >>runs; cat");
     daemon.idle("each");
+    assert!(!daemon.ok(&["show", "each"]).contains("waits for:"), "it has run");
     let output = |event: &manager::protocol::event::Event| matches!(&event.kind, EventKind::MessageChunk { text, .. } if text == "hello");
     assert_eq!(daemon.events().iter().filter(|event| output(event)).count(), 1);
     assert_eq!(std::fs::read_to_string(root.join("runs")).unwrap(), "once\n");
@@ -153,6 +164,14 @@ fn a_worker_that_is_missing_is_named_at_once_by_each_command_that_waits_for_it()
     assert_eq!(first_line(&mut start), told);
     let mut send = daemon.spawn(&["send", "session-1", "echo sent"]);
     assert_eq!(first_line(&mut send), told);
+    let mut wait = daemon.spawn(&["wait", "session-1"]);
+    assert_eq!(first_line(&mut wait), told);
+    let mut restart = daemon.spawn(&["restart", "session-1"]);
+    assert_eq!(first_line(&mut restart), told);
+    let unwaited = daemon.run(&["send", "--no-wait", "session-1", "true"]);
+    assert!(unwaited.stderr.contains(&told), "{unwaited:?}");
+    let shown = daemon.ok(&["show", "session-1"]);
+    assert!(shown.contains("waits for:") && shown.contains(missing.to_str().unwrap()), "{shown}");
     std::fs::rename(ready, missing).unwrap();
     assert_eq!((printed(start), printed(send)), ("session-1\n".to_owned(), "sent\n".to_owned()));
     // However often kennel has tried, it is told once.

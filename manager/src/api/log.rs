@@ -26,7 +26,7 @@ use crate::workers::logs;
 /// Lines of a log that are given without `tail`.
 const TAIL: usize = 100;
 /// The most lines of a log that are given.
-const MAX_TAIL: usize = 100_000;
+pub const MAX_TAIL: usize = 100_000;
 /// The most bytes of a log that are given.
 const MAX_LOG: u64 = 8 * 1024 * 1024;
 /// Size of a read from a log, in bytes.

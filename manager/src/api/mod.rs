@@ -39,6 +39,8 @@ use utoipa_axum::routes;
 
 use crate::session_manager::SessionManager;
 pub use connections::serve;
+pub(crate) use input::MAX_WAIT_MS;
+pub(crate) use log::MAX_TAIL;
 use problem::ApiError;
 
 /// State that every handler can reach.

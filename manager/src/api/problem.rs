@@ -230,7 +230,7 @@ mod tests {
             Error::KeyReused,
             Error::Timeout { what: "x".into(), after: Duration::from_secs(1) },
             Error::SessionFailed { id: id(), reason: "x".into() },
-            Error::Overtaken { id: id(), what: "was stopped" },
+            Error::Overtaken { id: id(), what: "was stopped meanwhile" },
             Error::Journal("x".into()),
             Error::StateDirGone("/x".into()),
             Error::Ended,

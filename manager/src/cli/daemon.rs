@@ -16,7 +16,7 @@ use crate::cli::args;
 use crate::cli::link::{Link, read};
 use crate::cli::show::pairs;
 use crate::cli::ui::Ui;
-use crate::cli::ui::error::{Failure, Outcome, exit};
+use crate::cli::ui::error::{Failure, Outcome, exit, way_out};
 use crate::cli::ui::units;
 use crate::client::{ClientError, Request};
 use crate::daemon::{Paths, PathsError, same_file};
@@ -78,7 +78,7 @@ async fn start(link: &Link<'_>) -> Outcome {
 }
 
 /// Asks a daemon that runs, and starts none. One that is just starting, or whose socket has vanished, is given a moment.
-async fn asked(link: &Link<'_>) -> Result<Bytes, ClientError> {
+pub(super) async fn asked(link: &Link<'_>) -> Result<Bytes, ClientError> {
     let deadline = Instant::now() + MOMENT;
     loop {
         let answer = link.client.ask(&Request::get("/v1/manager")).await;
@@ -128,16 +128,7 @@ async fn status(link: &Link<'_>) -> Outcome {
             }
             return Err(Failure::Printed(exit::UNREACHABLE));
         }
-        Err(error @ ClientError::Silent(_)) => {
-            let pid = holder(link)
-                .map(|pid| format!("it has pid {pid}; `kill -9 {pid}` ends it and harms no session"));
-            let failure = Failure::from(error);
-            return Err(match pid {
-                Some(hint) => failure.hint(hint),
-                None => failure,
-            });
-        }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(link.failure(error)),
     };
     if link.ui.json {
         return link.ui.object(&answer);
@@ -152,6 +143,7 @@ async fn status(link: &Link<'_>) -> Outcome {
         ("version", info.version.clone()),
         ("up for", units::age(info.started_at, clock::wall_ms())),
         ("sessions", if sessions.is_empty() { "none".into() } else { sessions.join(", ") }),
+        ("spares", spares(&info.spare_workers)),
         ("last event", info.last_event_id.to_string()),
         ("state dir", info.state_dir),
         ("socket", link.socket().display().to_string()),
@@ -182,6 +174,16 @@ async fn status(link: &Link<'_>) -> Outcome {
     link.ui.print(&pairs(&facts, link.ui.out_colour))
 }
 
+/// The processes that wait for a session.
+fn spares(workers: &[u32]) -> String {
+    let pids: Vec<String> = workers.iter().map(u32::to_string).collect();
+    match workers.len() {
+        0 => "none".into(),
+        1 => format!("1 worker, pid {}", pids[0]),
+        count => format!("{count} workers, pids {}", pids.join(", ")),
+    }
+}
+
 fn check_config(link: &Link<'_>) -> Outcome {
     let missing = |error: PathsError| {
         Failure::failed("cannot_take_over", error.to_string()).hint("the daemon that runs was left as it is")
@@ -208,8 +210,14 @@ async fn stop(link: &Link<'_>, hand_over: bool) -> Outcome {
                 let process = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK).ok());
                 drop(connection);
                 let path = if hand_over { "/v1/manager/stop?hand_over=true" } else { "/v1/manager/stop" };
-                match link.client.ask(&Request::post(path)).await {
+                let request = Request::post(path).prompt();
+                match link.ui.waiting("waiting for the daemon", link.client.ask(&request)).await {
                     Ok(_) | Err(ClientError::Absent(_) | ClientError::Lost(_)) => {}
+                    Err(error @ ClientError::Silent(_)) => {
+                        return Err(link
+                            .failure(error)
+                            .but("it was not stopped, and may stop once it goes on"));
+                    }
                     Err(error) => return Err(error.into()),
                 }
                 let has_journal = link.paths.state_dir.join(crate::supervisor::JOURNAL).exists();
@@ -234,8 +242,7 @@ async fn stop(link: &Link<'_>, hand_over: bool) -> Outcome {
                 Some(pid) if Instant::now() > deadline => {
                     let what =
                         format!("the daemon (pid {pid}) holds the state directory but does not answer");
-                    return Err(Failure::unreachable(what)
-                        .hint(format!("`kill -9 {pid}` ends it and harms no session")));
+                    return Err(Failure::unreachable(what).hint(way_out(link.pid())));
                 }
                 // It is just starting, or just leaving, or its socket has vanished.
                 Some(_) => {
@@ -252,6 +259,7 @@ async fn ended(link: &Link<'_>, process: Option<OwnedFd>) -> Outcome {
     let Some(process) = process else {
         return link.gone().await;
     };
+    let number = link.pid();
     // On a thread: the wait is bounded, and this command does nothing else meanwhile.
     let waiting = tokio::task::spawn_blocking(move || {
         let within = Timespec { tv_sec: END.as_secs().cast_signed(), tv_nsec: 0 };
@@ -266,7 +274,7 @@ async fn ended(link: &Link<'_>, process: Option<OwnedFd>) -> Outcome {
         Ok(Ok(1..)) => Ok(()),
         Ok(Ok(0)) => {
             let what = format!("the daemon did not end within {}", humantime::format_duration(END));
-            Err(Failure::new(exit::TIMEOUT, "timeout", what).hint("`kennel daemon status` prints its pid"))
+            Err(Failure::new(exit::TIMEOUT, "timeout", what).hint(way_out(number)))
         }
         Ok(Err(error)) => Err(Failure::failed("wait", format!("cannot wait for the daemon: {error}"))),
         Err(error) => Err(Failure::failed("wait", format!("cannot wait for the daemon: {error}"))),
@@ -274,7 +282,7 @@ async fn ended(link: &Link<'_>, process: Option<OwnedFd>) -> Outcome {
 }
 
 /// The process that holds the state directory, by its own word, if any does.
-fn holder(link: &Link<'_>) -> Option<u32> {
+pub(super) fn holder(link: &Link<'_>) -> Option<u32> {
     match address::find(&link.paths.state_dir) {
         Found::Served { pid, .. } => Some(pid.unwrap_or(0)),
         Found::Free | Found::Unknown => None,

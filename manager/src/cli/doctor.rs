@@ -2,11 +2,12 @@
 
 use protocol::api::{ManagerInfo, SessionInfo};
 
+use crate::cli::daemon::{asked, holder};
 use crate::cli::link::{Link, read};
-use crate::cli::ui::error::{Failure, Outcome, exit};
+use crate::cli::ui::error::{Failure, Outcome, exit, way_out};
 use crate::cli::ui::render;
 use crate::cli::ui::table::broken;
-use crate::client::Request;
+use crate::client::{ClientError, Request};
 use crate::daemon::doctor::{Finding, Health, Told, examine};
 
 /// The width of the word for a finding's health, with the gap after it.
@@ -31,11 +32,19 @@ pub async fn doctor(link: &Link<'_>) -> Outcome {
 /// Asks the running daemon for its report. Starts no daemon: the doctor must work where a daemon cannot
 /// start.
 async fn ask_daemon(link: &Link<'_>) -> Told {
-    let Ok(answer) = link.client.ask(&Request::get("/v1/manager")).await else {
-        return Told::default();
+    let mute = |failure: Failure| Told { mute: Some(parts(failure)), ..Told::default() };
+    let answer = match asked(link).await {
+        Ok(answer) => answer,
+        Err(ClientError::Absent(_)) => {
+            let Some(pid) = holder(link) else { return Told::default() };
+            let what = format!("runs, pid {pid}, and nobody listens on {}", link.socket().display());
+            return Told { mute: Some((what, way_out(link.pid()))), ..Told::default() };
+        }
+        Err(error) => return mute(link.failure(error)),
     };
-    let Ok(info) = read::<ManagerInfo>(&answer) else {
-        return Told::default();
+    let info = match read::<ManagerInfo>(&answer) {
+        Ok(info) => info,
+        Err(failure) => return mute(failure),
     };
     let sessions = link.client.ask(&Request::get("/v1/sessions")).await;
     let sessions =
@@ -45,7 +54,25 @@ async fn ask_daemon(link: &Link<'_>) -> Told {
     let agents = agents.ok().and_then(|answer| read(&answer).ok());
     let config = info.config.map(Into::into);
     let state_dir_gone = info.state == "state_dir_gone";
-    Told { state_dir_gone, pid: Some(info.pid), version: Some(info.version), workers, config, agents }
+    Told {
+        mute: None,
+        state_dir_gone,
+        pid: Some(info.pid),
+        version: Some(info.version),
+        workers,
+        config,
+        agents,
+    }
+}
+
+/// What happened, and the way out.
+fn parts(failure: Failure) -> (String, String) {
+    match failure {
+        Failure::Problem(problem, _) => {
+            (problem.detail, problem.hint.unwrap_or_else(|| "`kennel daemon status` says more".into()))
+        }
+        Failure::Printed(_) | Failure::Unread => ("it cannot be asked".into(), way_out(None)),
+    }
 }
 
 /// The least width of a text beside the name of its check, in columns of the terminal.

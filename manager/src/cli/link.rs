@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::Child;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::address::{self, Found};
 use crate::cli::launch;
 use crate::cli::ui::Ui;
 use crate::cli::ui::error::{Failure, Outcome};
-use crate::client::{Client, ClientError, Events, Request, encoded};
+use crate::client::{Client, ClientError, Events, Request, SILENCE, encoded};
 use crate::daemon::Paths;
 use crate::system::random;
 
@@ -30,6 +31,8 @@ const SUCCESSION: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(10);
 /// The pause before the next start after a starting daemon was killed; it doubles each time.
 const KILLED: Duration = Duration::from_millis(20);
+/// How long a request may take until this command looks whether the daemon answers anything at all.
+const MOMENT: Duration = Duration::from_secs(1);
 /// The number of attempts at a request whose connection was lost.
 const REPEATS: usize = 10;
 
@@ -61,7 +64,7 @@ impl<'a> Link<'a> {
     async fn ask_now(&self, request: Request) -> Outcome<Bytes> {
         let mut repeats = 0;
         loop {
-            let error = match self.client.ask(&request).await {
+            let error = match self.answer(&request).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
@@ -78,8 +81,56 @@ impl<'a> Link<'a> {
                         return Err(Failure::unreachable("the daemon was stopped"));
                     }
                 }
-                error => return Err(error.into()),
+                ClientError::Silent(_) if request.changes() => {
+                    return Err(self.failure(error).but("what was asked may be done once it goes on"));
+                }
+                error => return Err(self.failure(error)),
             }
+        }
+    }
+
+    /// Asks. What may take long ends, too, once the daemon answers nothing else either.
+    async fn answer(&self, request: &Request) -> Result<Bytes, ClientError> {
+        let mut answer = pin!(self.client.ask(request));
+        if request.within.is_some() {
+            return answer.await;
+        }
+        let mut pause = MOMENT;
+        loop {
+            tokio::select! {
+                answer = &mut answer => return answer,
+                () = sleep(pause) => {}
+            }
+            let sign = Request::get("/healthz");
+            tokio::select! {
+                answer = &mut answer => return answer,
+                sign = self.client.ask(&sign) => if let Err(silent @ ClientError::Silent(_)) = sign {
+                    return Err(silent);
+                }
+            }
+            pause = SILENCE;
+        }
+    }
+
+    /// An error of the client's. Of a daemon that is silent it names the process and the way out.
+    pub fn failure(&self, error: ClientError) -> Failure {
+        match (&error, self.pid()) {
+            (ClientError::Silent(within), Some(pid)) => Failure::silent(*within, Some(pid)),
+            _ => error.into(),
+        }
+    }
+
+    /// The process of the daemon that is asked, by its own word; none if that is not known.
+    pub fn pid(&self) -> Option<u32> {
+        match address::find(&self.paths.state_dir) {
+            // `KENNEL_SOCKET` may name another's.
+            Found::Served { socket, .. }
+                if self.paths.named && socket.as_ref() != Some(&self.paths.socket) =>
+            {
+                None
+            }
+            Found::Served { pid, .. } => pid,
+            Found::Free | Found::Unknown => None,
         }
     }
 
@@ -106,7 +157,7 @@ impl<'a> Link<'a> {
                 Err(ClientError::Problem(problem)) if problem.code == "manager_stopping" => {
                     self.gone().await?
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(self.failure(error)),
             }
         }
     }
@@ -284,7 +335,7 @@ impl<'a> Link<'a> {
             while !matches!(self.client.connect().await, Err(ClientError::Absent(_))) {
                 if Instant::now() > deadline {
                     let what = format!("the daemon did not end within {}", humantime::format_duration(END));
-                    return Err(Failure::unreachable(what).hint("`kennel daemon status` prints its pid"));
+                    return Err(Failure::unreachable(what).hint(crate::cli::ui::error::way_out(self.pid())));
                 }
                 sleep(LOOK).await;
             }

@@ -73,8 +73,17 @@ fn parsed(args: Vec<OsString>) -> Result<Cli, clap::Error> {
     match short {
         Some(Ok(common)) => Ok(common.into()),
         // Help and errors speak of all of it.
-        _ => parsed_as(args),
+        _ => parsed_as(args.clone()).map_err(|error| suggested(error, args)),
     }
+}
+
+/// `kennel help shw` is answered as `kennel shw`: clap has suggestions there only.
+fn suggested(error: clap::Error, mut args: Vec<OsString>) -> clap::Error {
+    let is_unknown = |error: &clap::Error| error.kind() == clap::error::ErrorKind::InvalidSubcommand;
+    let help = args.iter().position(|arg| arg == "help").filter(|_| is_unknown(&error));
+    let Some(help) = help else { return error };
+    args.remove(help);
+    parsed_as::<Cli>(args).err().filter(is_unknown).unwrap_or(error)
 }
 
 fn parsed_as<C: CommandFactory + FromArgMatches>(args: Vec<OsString>) -> Result<C, clap::Error> {

@@ -11,10 +11,9 @@ use protocol::SessionId;
 use protocol::api::{Orphans, SessionInfo, Status, TokenReply};
 
 use crate::cli::args;
-use crate::cli::events;
 use crate::cli::link::random_key;
 use crate::cli::link::{Link, read};
-use crate::cli::show::lacks;
+use crate::cli::show::{lacks, waits};
 use crate::cli::ui::error::{Failure, Outcome};
 use crate::cli::ui::render;
 use crate::client::Request;
@@ -40,16 +39,21 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// Asks for a session. If its process cannot be started, says once why, and that kennel tries again.
 pub async fn begun(link: &Link<'_>, what: &str, id: Option<&str>, request: Request) -> Outcome<Bytes> {
+    watched(link, what, id, request).await.map_err(|failure| as_typed(link, failure))
+}
+
+/// Asks for what needs the session's process. If it cannot be started, says once why, and that kennel tries again.
+async fn watched(link: &Link<'_>, what: &str, id: Option<&str>, request: Request) -> Outcome<Bytes> {
     let since = clock::wall_ms();
     let mut answer = pin!(link.ui.waiting(what, link.ask(request)));
     let mut noted = link.ui.json;
-    let answer = loop {
+    loop {
         tokio::select! {
-            answer = &mut answer => break answer,
+            answer = &mut answer => return answer,
             () = tokio::time::sleep(LOOK), if !noted => {}
         }
         tokio::select! {
-            answer = &mut answer => break answer,
+            answer = &mut answer => return answer,
             trouble = hindered(link, id, since) => if let Some(trouble) = trouble {
                 if link.ui.err_is_terminal {
                     link.ui.clear_progress();
@@ -58,8 +62,7 @@ pub async fn begun(link: &Link<'_>, what: &str, id: Option<&str>, request: Reque
                 noted = true;
             }
         }
-    };
-    answer.map_err(|failure| as_typed(link, failure))
+    }
 }
 
 /// Why this session, or one that was created since, waits for the next try to start it.
@@ -77,11 +80,6 @@ async fn hindered(link: &Link<'_>, id: Option<&str>, since: u64) -> Option<Strin
 /// Why the session waits for the next try to start it; absent if it does not.
 pub async fn trouble(link: &Link<'_>, id: &SessionId) -> Option<String> {
     link.get::<SessionInfo>(Request::get(format!("/v1/sessions/{id}"))).await.ok().as_ref().and_then(waits)
-}
-
-fn waits(session: &SessionInfo) -> Option<String> {
-    let reason = session.restarts.last_reason.as_deref().filter(|_| session.status == Status::Restarting)?;
-    Some(events::restarting(&session.id, reason, session.restarts.last_pid))
 }
 
 /// Names what a session that was just started lacks.
@@ -192,7 +190,8 @@ pub async fn wait(link: &Link<'_>, args: &args::Wait) -> Outcome {
         path += &format!("&timeout_ms={}", timeout.as_millis());
     }
     let what = format!("waiting until {id} is {}", args.until);
-    let answer = link.ui.waiting(&what, link.ask(Request::get(path).patient().passive())).await?;
+    let request = Request::get(path).patient().passive();
+    let answer = watched(link, &what, Some(id.as_str()), request).await?;
     if link.ui.json { link.ui.object(&answer) } else { Ok(()) }
 }
 
@@ -224,7 +223,8 @@ pub async fn stop(link: &Link<'_>, args: args::Stop) -> Outcome {
 /// `restart`.
 pub async fn restart(link: &Link<'_>, args: &args::Ids) -> Outcome {
     each(link, &args.ids, "restarting", async |id| {
-        link.ask(Request::post(format!("/v1/sessions/{id}/restart")).repeatable()).await
+        let request = Request::post(format!("/v1/sessions/{id}/restart")).repeatable();
+        watched(link, &format!("restarting {id}"), Some(id.as_str()), request).await
     })
     .await
 }

@@ -26,6 +26,8 @@ use crate::system::process;
 const MAX_ANSWER: usize = 256 * 1024 * 1024;
 /// The longest error that is read.
 const MAX_PROBLEM: usize = 1024 * 1024;
+/// The longest silence of a daemon that is asked something it can answer at once.
+pub const SILENCE: Duration = Duration::from_secs(30);
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -70,7 +72,7 @@ impl Request {
 
     /// A look at something that the manager knows without asking anybody.
     pub fn get(path: impl Into<String>) -> Self {
-        Self { within: Some(Duration::from_secs(30)), ..Self::new(Method::GET, path, true) }
+        Self { within: Some(SILENCE), ..Self::new(Method::GET, path, true) }
     }
 
     /// Something to be done. Not repeatable unless it is said.
@@ -123,6 +125,17 @@ impl Request {
     pub fn passive(mut self) -> Self {
         self.passive = true;
         self
+    }
+
+    /// The answer comes at once.
+    pub fn prompt(mut self) -> Self {
+        self.within = Some(SILENCE);
+        self
+    }
+
+    /// Returns true if the request may change something.
+    pub fn changes(&self) -> bool {
+        self.method != Method::GET
     }
 
     /// The answer comes when it comes.
@@ -249,7 +262,9 @@ impl Client {
 
     /// Opens a stream of events.
     pub async fn events(&self, path: &str) -> Result<Events, ClientError> {
-        let response = self.send(&Request::get(path)).await?;
+        let request = Request::get(path);
+        let opening = tokio::time::timeout(SILENCE, self.send(&request));
+        let response = opening.await.unwrap_or(Err(ClientError::Silent(SILENCE)))?;
         Ok(Events { body: response.into_body(), parser: sse::Parser::default() })
     }
 

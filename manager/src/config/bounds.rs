@@ -63,7 +63,7 @@ pub(super) fn connections(most: usize) -> Result<(), String> {
 
 pub(super) fn spare_workers(count: usize) -> Result<(), String> {
     if count > 64 {
-        return Err("a daemon keeps at most 64 spare workers; 0: none".into());
+        return Err("a daemon keeps 0 to 64 spare workers".into());
     }
     Ok(())
 }
@@ -117,8 +117,10 @@ pub(crate) fn parse_cpus(text: &str) -> Result<u32, String> {
 /// Reads a size in bytes, with a unit as docker and systemd take it: `2G`, `512m`, `2GiB`, `2GB`. Each unit is 1024 of the one
 /// before. A number without a unit is refused, but 0: `--max-size 5` would remove nearly all history where 5 GiB are meant.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
-    let wrong =
-        || format!("`{}` is not a size; write for example 512M, 2G or 2GiB", super::lookup::shown(text, 80));
+    let refused = |why: &str| {
+        format!("`{}` is {why}; write for example 512M, 2G or 2GiB", super::lookup::shown(text, 80))
+    };
+    let wrong = || refused("not a size");
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let shift = match unit.trim_start().to_ascii_lowercase().as_str() {
@@ -130,8 +132,11 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
         "t" | "tb" | "tib" => 40,
         _ => return Err(wrong()),
     };
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    number.checked_mul(1 << shift).ok_or_else(wrong)
+    if number.is_empty() {
+        return Err(wrong());
+    }
+    let bytes = number.parse().ok().and_then(|number: u64| number.checked_mul(1 << shift));
+    bytes.ok_or_else(|| refused("too large"))
 }
 
 pub(super) fn stall_timeout(millis: u64) -> Result<(), String> {

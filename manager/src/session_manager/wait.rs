@@ -13,6 +13,9 @@ use crate::core::{Refusal, Session, State};
 use crate::error::Error;
 use crate::supervisor::Msg;
 
+/// What became of a session that was stopped while somebody waited.
+const STOPPED: &str = "was stopped meanwhile";
+
 /// A state of a session for which a client can wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -41,7 +44,10 @@ impl SessionManager {
         until: WaitFor,
         timeout: Option<Duration>,
     ) -> Result<SessionInfo, Error> {
+        let mut stopped = "is stopped";
         let reached = move |session: &Session| {
+            // From the second look on it happened meanwhile.
+            let stopped = std::mem::replace(&mut stopped, STOPPED);
             let idle = session.status() == Status::Idle && session.turns.queue.is_empty();
             let reached = match until {
                 WaitFor::Idle => idle,
@@ -58,7 +64,7 @@ impl SessionManager {
                 State::Failed(failure) => {
                     Some(Err(Error::SessionFailed { id: session.id.clone(), reason: failure.reason.clone() }))
                 }
-                State::Stopped => Some(Err(Error::Overtaken { id: session.id.clone(), what: "was stopped" })),
+                State::Stopped => Some(Err(Error::Overtaken { id: session.id.clone(), what: stopped })),
                 _ => None,
             }
         };
@@ -114,7 +120,7 @@ pub(super) fn has_pid(session: &Session) -> Option<Result<(), Error>> {
         _ if session.pid().is_some() => Some(Ok(())),
         // Of a request that is repeated: it had one, and has none until something is asked of it.
         State::Hibernated => Some(Ok(())),
-        State::Stopped => Some(Err(Error::Overtaken { id: session.id.clone(), what: "was stopped" })),
+        State::Stopped => Some(Err(Error::Overtaken { id: session.id.clone(), what: STOPPED })),
         _ => failed(session),
     }
 }
@@ -122,7 +128,7 @@ pub(super) fn has_pid(session: &Session) -> Option<Result<(), Error>> {
 pub(super) fn is_up(session: &Session) -> Option<Result<(), Error>> {
     match &session.state {
         State::Ready { .. } => Some(Ok(())),
-        State::Stopped => Some(Err(Error::Overtaken { id: session.id.clone(), what: "was stopped" })),
+        State::Stopped => Some(Err(Error::Overtaken { id: session.id.clone(), what: STOPPED })),
         _ => failed(session),
     }
 }

@@ -128,6 +128,9 @@ pub struct SessionInfo {
     pub first_prompt: Option<String>,
     /// Number of waiting prompts.
     pub queue_length: u32,
+    /// Why the agent's program or its worker could not be run, while kennel tries again; else null.
+    #[serde(default)]
+    pub waits_for: Option<String>,
     /// Prompt whose turn runs, or that waits for its missing program; null between turns.
     pub running_prompt: Option<PromptId>,
     /// Tokens and cost; null if the agent does not report them.

@@ -233,7 +233,7 @@ fn every_flow_works_in_the_environment_of_cron() {
             config.display()
         );
         // There is no runtime directory, so the socket is asked of the state directory.
-        let line = line.replace("\"$XDG_RUNTIME_DIR/kennel/kennel.sock\"", "\"$(cat state/address)\"");
+        let line = line.replace("\"$(cat ~/.local/state/kennel/address)\"", "\"$(cat state/address)\"");
         let command = match end {
             Interrupt(_) => {
                 let mut command = Command::new("/bin/sh");

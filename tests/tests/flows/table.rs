@@ -54,7 +54,7 @@ pub const FLOWS: &[(&str, Before, End, &str)] = &[
     ("kennel start --agent codex", Nothing, Code(0), "session-1"),
     ("kennel send session-2 'what does this project do?'", Settings, Code(0), "heard"),
     (
-        "curl --unix-socket \"$XDG_RUNTIME_DIR/kennel/kennel.sock\" http://kennel/v1/sessions",
+        "curl --unix-socket \"$(cat ~/.local/state/kennel/address)\" http://kennel/v1/sessions",
         Sessions,
         Code(0),
         "session-1",

@@ -68,6 +68,8 @@ impl World {
         std::fs::create_dir(home.join("state")).unwrap();
         std::fs::set_permissions(home.join("state"), std::fs::Permissions::from_mode(0o700)).unwrap();
         std::os::unix::fs::symlink("../state", home.join("xdg/kennel")).unwrap();
+        std::fs::create_dir_all(home.join(".local/state")).unwrap();
+        std::os::unix::fs::symlink("../../state", home.join(".local/state/kennel")).unwrap();
         let xdg = home.join("xdg").display().to_string();
         daemon.set("XDG_STATE_HOME", &xdg);
         std::fs::create_dir(home.join("run")).unwrap();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueHint};
 
+use crate::cli::args::values::event;
 use crate::cli::ui::units::parse_duration;
 use crate::config::bounds::SMALLEST_JOURNAL;
 
@@ -57,7 +58,7 @@ pub struct Events {
     #[arg(long, short)]
     pub follow: bool,
     /// Begin after this event; else at the beginning, with --follow now
-    #[arg(long, value_name = "EVENT")]
+    #[arg(long, value_name = "EVENT", allow_negative_numbers = true, value_parser = event)]
     pub after: Option<u64>,
 }
 

@@ -9,9 +9,9 @@ use protocol::SessionId;
 use protocol::api::{OnCrash, Orphans, PermissionPolicy, RestartType, SessionOpts};
 
 use crate::cli::args::Ids;
-use crate::cli::args::values::variable;
-use crate::cli::args::values::words;
+use crate::cli::args::values::{limit, lines, option, variable, wait, words};
 use crate::cli::ui::units::parse_duration;
+use crate::core::options;
 
 /// The options of a new session, apart from its directory.
 #[derive(Debug, Args)]
@@ -32,7 +32,7 @@ pub struct Options {
     #[arg(long, value_name = "TYPE", value_parser = words::<RestartType>(&["permanent", "transient", "temporary"]))]
     pub restart: Option<RestartType>,
     /// The session fails after more deaths than this within the period
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = option::<options::Intensity>)]
     pub intensity: Option<u32>,
     /// The restart period
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
@@ -41,35 +41,35 @@ pub struct Options {
     #[arg(long, value_name = "WHAT", value_parser = words::<OnCrash>(&["interrupt", "retry"]))]
     pub on_crash: Option<OnCrash>,
     /// Hibernate the session after this idle time; 0 = never
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = limit)]
     pub hibernate_after: Option<Duration>,
     /// Time between SIGTERM and SIGKILL for the session's processes
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub grace: Option<Duration>,
     /// Abort a turn that takes longer than this; 0 = no limit
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = limit)]
     pub turn_timeout: Option<Duration>,
     /// Added to the nice value of its agent's processes, 0 to 19
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = option::<options::Nice>)]
     pub nice: Option<u32>,
     /// Limit of open descriptors for each of the agent's processes
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = option::<options::Nofile>)]
     pub nofile: Option<u64>,
     /// Memory limit of its agent's processes together: 512M, 2G or 2GiB (powers of 1024); kennel kills them above it
-    #[arg(long, value_name = "SIZE", value_parser = crate::config::parse_size)]
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = crate::config::parse_size)]
     pub memory: Option<u64>,
     /// Limit of the agent's processes and threads at one time
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = option::<options::Pids>)]
     pub pids: Option<u32>,
     /// CPU limit of the agent's processes together, in processors, like 1.5
-    #[arg(long, value_name = "N", value_parser = crate::config::parse_cpus)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = crate::config::parse_cpus)]
     pub cpus: Option<u32>,
     /// When the agent asks for a permission: wait for you, allow, deny, or abort the turn
     #[arg(long, value_name = "WHAT",
         value_parser = words::<PermissionPolicy>(&["park", "allow", "deny", "fail"]))]
     pub permissions: Option<PermissionPolicy>,
     /// Deny a permission that waits longer than this; 0 = wait without limit
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = limit)]
     pub permission_timeout: Option<Duration>,
 }
 
@@ -138,7 +138,7 @@ pub struct Ensure {
     #[arg(long)]
     pub id: Option<SessionId>,
     /// The longest wait until the session is ready
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = wait)]
     pub timeout: Duration,
     /// The session's options.
     #[command(flatten)]
@@ -231,7 +231,7 @@ pub struct Wait {
     #[arg(long, value_name = "STATE", default_value = "idle", value_parser = awaited())]
     pub until: String,
     /// Give up after this, with exit code 3
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = wait)]
     pub timeout: Option<Duration>,
 }
 
@@ -241,7 +241,7 @@ pub struct Logs {
     /// The session's id, or the beginning of exactly one
     pub id: String,
     /// The number of lines from the end
-    #[arg(long, short = 'n', value_name = "LINES", default_value_t = 100)]
+    #[arg(long, short = 'n', value_name = "LINES", default_value_t = 100, allow_negative_numbers = true, value_parser = lines)]
     pub tail: u32,
 }
 

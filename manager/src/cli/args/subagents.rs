@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueHint};
 use protocol::SessionId;
 
 use crate::cli::args::Options;
-use crate::cli::ui::units::parse_duration;
+use crate::cli::args::values::wait;
 
 /// `subagent`.
 #[derive(Debug, Subcommand)]
@@ -28,7 +28,7 @@ pub enum Subagent {
         /// The sub-agent's id, or the beginning of exactly one
         id: String,
         /// Give up after this, with exit code 3
-        #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+        #[arg(long, value_name = "DURATION", value_parser = wait)]
         timeout: Option<Duration>,
     },
     /// Print the output of a sub-agent's newest turn, without waiting

@@ -101,6 +101,40 @@ fn a_size_is_taken_as_docker_and_systemd_take_it() {
 }
 
 #[test]
+fn a_limit_may_be_never_and_a_time_to_wait_has_its_bound_in_days() {
+    let Ok(Command::Start(start)) = parse("kennel start --turn-timeout never --hibernate-after never") else {
+        panic!()
+    };
+    assert_eq!(start.options.turn_timeout, Some(Duration::ZERO));
+    assert_eq!(start.options.hibernate_after, Some(Duration::ZERO));
+    for line in [
+        "kennel wait s --timeout 400d",
+        "kennel ensure --timeout 400d",
+        "kennel subagent wait s --timeout 400d",
+    ] {
+        let said = parse(line).unwrap_err().to_string();
+        assert!(said.contains("--timeout") && said.contains("at most 365 days"), "{said}");
+    }
+    assert!(parse("kennel wait s --timeout 365d").is_ok());
+}
+
+#[test]
+fn a_negative_number_is_answered_with_the_flag_and_its_bounds() {
+    for (line, flag, words) in [
+        ("kennel start --nice -1", "--nice", "0 to 19"),
+        ("kennel start --cpus -1", "--cpus", "between 0.01 and 1000"),
+        ("kennel start --intensity -1", "--intensity", "at most 1000"),
+        ("kennel start --pids 99999999999", "--pids", "between 8 and"),
+        ("kennel logs s -n -1", "--tail", "0 to 100000"),
+        ("kennel events --after -1", "--after", "0 = from the beginning"),
+        ("kennel start --memory 99999999999999999999T", "--memory", "too large"),
+    ] {
+        let said = parse(line).unwrap_err().to_string();
+        assert!(said.contains(flag) && said.contains(words), "{line}: {said}");
+    }
+}
+
+#[test]
 fn nonsense_is_refused() {
     for (line, kind) in [
         ("kennel", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),

@@ -1,7 +1,13 @@
 //! Parsers of values that several options take.
 
+use std::time::Duration;
+
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::de::DeserializeOwned;
+
+use crate::api::MAX_WAIT_MS;
+use crate::cli::ui::units::parse_duration;
+use crate::core::options::Row;
 
 /// Words of the API.
 pub(super) fn words<T: DeserializeOwned + Clone + std::marker::Send + Sync + 'static>(
@@ -9,6 +15,39 @@ pub(super) fn words<T: DeserializeOwned + Clone + std::marker::Send + Sync + 'st
 ) -> impl TypedValueParser<Value = T> {
     PossibleValuesParser::new(words)
         .try_map(|word| serde_json::from_value::<T>(serde_json::Value::String(word)))
+}
+
+/// A number that an option of a session takes. The manager checks its bounds; one that no request can carry is told them here.
+pub(super) fn option<R: Row>(text: &str) -> Result<R::Value, String> {
+    let whole: i128 =
+        text.parse().map_err(|_| format!("`{text}` is no whole number; {}", R::NUMBER.wrong))?;
+    let number = u64::try_from(whole).ok().and_then(|number| R::Value::try_from(number).ok());
+    number.ok_or_else(|| R::NUMBER.wrong.to_owned())
+}
+
+/// A duration where 0 is no limit, as `config.toml` takes it.
+pub(super) fn limit(text: &str) -> Result<Duration, String> {
+    if text == "never" { Ok(Duration::ZERO) } else { parse_duration(text) }
+}
+
+/// A time to wait.
+pub(super) fn wait(text: &str) -> Result<Duration, String> {
+    let time = parse_duration(text)?;
+    match time.as_millis() <= MAX_WAIT_MS.into() {
+        true => Ok(time),
+        false => Err(format!("a command waits for at most {} days", MAX_WAIT_MS / 86_400_000)),
+    }
+}
+
+pub(super) fn lines(text: &str) -> Result<u32, String> {
+    let most = crate::api::MAX_TAIL;
+    let lines = text.parse().ok().filter(|lines| u32::try_from(most).is_ok_and(|most| *lines <= most));
+    lines.ok_or_else(|| format!("0 to {most} lines can be printed"))
+}
+
+/// The number of an event, or 0 for the beginning.
+pub(super) fn event(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "events have numbers from 1 on; 0 = from the beginning".to_owned())
 }
 
 pub(super) fn variable(text: &str) -> Result<(String, String), String> {

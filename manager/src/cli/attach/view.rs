@@ -167,7 +167,7 @@ impl<'a> View<'a> {
         let what = format!("{session} has failed: {reason}; {waits} waits");
         Some(
             Failure::failed("session_failed", what)
-                .hint(format!("`kennel logs {session}` shows why; `kennel restart {session}` goes on")),
+                .hint(format!("`kennel show {session}` says more; `kennel restart {session}` goes on")),
         )
     }
 

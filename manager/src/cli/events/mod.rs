@@ -33,7 +33,11 @@ pub async fn events(link: &Link<'_>, args: args::Events) -> Outcome {
         None => 0,
     };
     loop {
-        let mut events = link.events(&format!("{path}?after={after}&follow={}", args.follow)).await?;
+        let asked = link.events(&format!("{path}?after={after}&follow={}", args.follow)).await;
+        let mut events = asked.map_err(|failure| match failure.is("invalid_cursor") && !link.ui.json {
+            true => failure.hint("was the state directory replaced? `--after 0` begins at the beginning"),
+            false => failure,
+        })?;
         let ended = loop {
             match events.next().await {
                 Ok(Some(frame)) => {

@@ -49,7 +49,9 @@ fn session(kind: &EventKind) -> String {
             let words = last_words.last().map(|words| format!(": {words}")).unwrap_or_default();
             let left =
                 if survivors.is_empty() { String::new() } else { format!(", survivors {survivors:?}") };
-            format!("{reason}{}{left}{words}", some(", worker ", exit.as_ref()))
+            // Most reasons begin with the exit.
+            let exit = some(", worker ", exit.filter(|exit| !reason.contains(&exit.to_string())).as_ref());
+            format!("{reason}{exit}{left}{words}")
         }
         EventKind::SessionUpdated { pinned } => (if *pinned { "pinned" } else { "not pinned" }).into(),
         other => prompt(other),

@@ -6,6 +6,7 @@ mod view;
 use std::io::{self, IsTerminal};
 
 use protocol::api::{Accepted, PromptRequest};
+use protocol::event::Disposition;
 use protocol::{EventId, PromptId, SessionId};
 
 use crate::cli::args;
@@ -38,7 +39,17 @@ pub async fn send(link: &Link<'_>, args: args::Send) -> Outcome {
     if !args.no_wait {
         return follow(link, &accepted.session_id, accepted.prompt_id, accepted.event_id).await;
     }
-    if link.ui.json { link.ui.object(&answer) } else { link.ui.line(&accepted.prompt_id.to_string()) }
+    if link.ui.json {
+        return link.ui.object(&answer);
+    }
+    link.ui.line(&accepted.prompt_id.to_string())?;
+    // One whose turn has begun waits for nothing.
+    if accepted.disposition != Disposition::Started
+        && let Some(trouble) = sessions::trouble(link, &accepted.session_id).await
+    {
+        link.ui.note(&trouble);
+    }
+    Ok(())
 }
 
 /// Prints the output of an accepted prompt's turn until the prompt has ended. Ctrl-C ends the stream, not the
@@ -54,9 +65,7 @@ pub async fn follow(link: &Link<'_>, session: &SessionId, prompt: PromptId, afte
         () = interrupted() => {
             view.close();
             link.ui.write_err("\n");
-            link.ui.note(&format!(
-                "{prompt} goes on; `kennel events -f {session}` follows it, `kennel abort {session}` ends it"
-            ));
+            link.ui.note(&view.left());
             return Err(Failure::Printed(exit::INTERRUPTED));
         }
     };

@@ -130,6 +130,16 @@ impl<'a> View<'a> {
         self.held = Some((Instant::now() + BRIEFLY, text));
     }
 
+    /// Returns what becomes of the prompt when nobody watches it, and the command that ends this prompt and no other.
+    pub(super) fn left(&self) -> String {
+        let Self { session, prompt, .. } = self;
+        let (state, end) = match self.doing {
+            RUNS => ("goes on", format!("`kennel abort {session} {prompt}` ends it")),
+            _ => ("waits for its turn", format!("`kennel queue rm {session} {prompt}` removes it")),
+        };
+        format!("{prompt} {state}; `kennel events -f {session}` follows it, {end}")
+    }
+
     /// Prints a note between the agent's lines.
     pub(super) fn note(&mut self, text: &str) {
         if self.ui.json {
@@ -300,7 +310,7 @@ impl<'a> View<'a> {
             EventKind::SessionFailed { reason, .. } => {
                 let what = format!("{session} has failed: {reason}. {prompt} waits");
                 Failure::failed("session_failed", what)
-                    .hint(format!("`kennel logs {session}` shows why; `kennel restart {session}` goes on"))
+                    .hint(format!("`kennel show {session}` says more; `kennel restart {session}` goes on"))
             }
             EventKind::SessionDeleted {} => Failure::failed("removed", format!("{session} was removed")),
             // `note_event` lists every kind.

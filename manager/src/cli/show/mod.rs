@@ -60,6 +60,9 @@ pub async fn ls(link: &Link<'_>, args: args::Ls) -> Outcome {
         ));
     }
     for (session, _) in &shown {
+        if let Some(trouble) = waits(session) {
+            link.ui.note(&trouble);
+        }
         if let Some(quiet) = quiet(session, clock::wall_ms()) {
             link.ui.note(&format!("{}: {quiet}; `kennel logs {0}` may show more", session.id));
         }
@@ -137,6 +140,17 @@ fn quiet(session: &SessionInfo, now: u64) -> Option<String> {
     let Timestamp(last) = session.last_message_at.filter(|_| session.status == Status::Running)?;
     let since = Duration::from_millis(now.saturating_sub(last));
     (since >= events::QUIET).then(|| events::quiet(since, None))
+}
+
+/// Why a session waits for the next try to run a program; absent if it does not.
+pub fn waits(session: &SessionInfo) -> Option<String> {
+    if session.status == Status::Restarting {
+        let reason = session.restarts.last_reason.as_deref()?;
+        return Some(events::restarting(&session.id, reason, session.restarts.last_pid));
+    }
+    // Of an agent that runs once per prompt the prompt waits.
+    let prompt = session.running_prompt.filter(|_| session.status == Status::Running)?;
+    session.waits_for.as_ref().map(|why| format!("{}: {prompt} waits: {why}", session.id))
 }
 
 /// Returns true if an agent in this state may wait for an answer. An agent that works or rests waits for none.
@@ -233,6 +247,7 @@ fn facts(session: &SessionInfo, now: u64) -> Vec<(&'static str, String)> {
         add(name, Some(format!("{value} ({keeper})")));
     }
     add("restore", session.restore.map(|restore| restore.to_string()));
+    add("waits for", session.waits_for.clone());
     add("running", session.running_prompt.map(|prompt| prompt.to_string()));
     add("first prompt", session.first_prompt.clone());
     add("last message", session.last_message_at.map(ago));

@@ -48,6 +48,7 @@ fn session() -> SessionInfo {
         turn_count: 1,
         first_prompt: Some("echo".into()),
         queue_length: 4,
+        waits_for: None,
         running_prompt: None,
         usage: None,
         restarts: Restarts {

@@ -1,6 +1,7 @@
 //! Outcomes of a command: exit codes, and the errors that people and programs see.
 
 use std::io;
+use std::time::Duration;
 
 use protocol::api::Problem;
 
@@ -78,6 +79,23 @@ impl Failure {
     /// There is no daemon to talk to.
     pub fn unreachable(detail: impl Into<String>) -> Self {
         Self::new(exit::UNREACHABLE, "daemon_unreachable", detail)
+    }
+
+    /// The daemon, with this process if it is known, has answered nothing for so long.
+    pub fn silent(within: Duration, pid: Option<u32>) -> Self {
+        let who = pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+        let within = humantime::format_duration(within);
+        let what = format!("the daemon{who} did not answer within {within}");
+        Self::new(exit::TIMEOUT, "daemon_silent", what)
+            .hint(format!("is it stopped, or the machine overloaded? {}", way_out(pid)))
+    }
+
+    /// Adds what may have changed all the same.
+    pub fn but(mut self, what: &str) -> Self {
+        if let Self::Problem(problem, _) = &mut self {
+            problem.detail += &format!("; {what}");
+        }
+        self
     }
 
     /// Adds advice on the next step.
@@ -176,12 +194,7 @@ impl From<ClientError> for Failure {
             .hint("look with `kennel ls`, then try again"),
             ClientError::Garbage(what) => Self::failed("bad_answer", format!("the daemon's answer makes no sense: {what}"))
                 .hint("is the daemon of another version? `kennel daemon restart` starts this one"),
-            ClientError::Silent(after) => Self::new(
-                exit::TIMEOUT,
-                "daemon_silent",
-                format!("the daemon did not answer within {}", humantime::format_duration(after)),
-            )
-            .hint("is it stopped, or the machine overloaded? `kennel daemon status` prints its pid"),
+            ClientError::Silent(after) => Self::silent(after, None),
             ClientError::Problem(problem) => problem.into(),
         }
     }
@@ -194,6 +207,15 @@ impl From<io::Error> for Failure {
             io::ErrorKind::BrokenPipe => Self::Unread,
             _ => Self::failed("output", format!("cannot write: {error}")),
         }
+    }
+}
+
+/// How to end a daemon that does nothing any more.
+pub fn way_out(pid: Option<u32>) -> String {
+    match pid {
+        Some(pid) => format!("`kill -9 {pid}` ends it and harms no session"),
+        None => "the file `lock` in its state directory has its pid; `kill -9` ends it and harms no session"
+            .into(),
     }
 }
 

@@ -22,10 +22,16 @@ pub fn time(at: Timestamp) -> String {
     humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + bounded).to_string()
 }
 
+/// How a duration is written.
+const FORM: &str = "write it like `20s`, `4h` or `1m30s`";
+
 /// A duration from the command line: `90s`, `4h`, `1m 30s`, `0`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let parsed = humantime::parse_duration(text)
-        .map_err(|error| format!("{error}; write it like `20s`, `4h` or `1m30s`"))?;
+    use humantime::DurationError::{InvalidCharacter, NumberExpected};
+    let parsed = humantime::parse_duration(text).map_err(|error| match error {
+        InvalidCharacter(_) | NumberExpected(_) => format!("`{text}` is no duration; {FORM}"),
+        error => format!("{error}; {FORM}"),
+    })?;
     if parsed.as_millis() > u128::from(u32::MAX) * 1000 {
         return Err("that is more than a century".into());
     }

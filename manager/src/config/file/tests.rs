@@ -63,7 +63,7 @@ fn what_is_no_toml_is_refused_with_its_line() {
 fn values_out_of_bounds_are_refused_with_their_line() {
     for (line, words) in [
         ("intensity = 1001", "1000"),
-        ("intensity = -1", "-1"),
+        ("intensity = -1", "1000"),
         ("period = \"0s\"", "1s"),
         ("period = \"25h\"", "24h"),
         ("hibernate_after = \"366d\"", "365 days"),
@@ -78,8 +78,9 @@ fn values_out_of_bounds_are_refused_with_their_line() {
         ("agent = \"nobody\"", "[agents.NAME]"),
         ("env_pass = [\"A-B\"]", "A-B"),
         ("subagent_depth = 17", "at most 16"),
+        ("subagent_depth = 5000000000", "at most 16"),
         ("subagent_breadth = 1001", "at most 1000"),
-        ("subagent_total = -1", "-1"),
+        ("subagent_total = -1", "at most 1000"),
         ("env_pass = [\"KENNEL_SESSION\"]", "KENNEL_SESSION"),
     ] {
         refused(&format!("\n[defaults]\n{line}\n"), 3, &[words]);
@@ -138,6 +139,12 @@ fn values_out_of_bounds_are_refused_with_their_line() {
     refused("[agents.\"../x\"]\nkind = \"shell\"\n", 1, &["name"]);
     let long = "x".repeat(bounds::ENV_BYTES);
     refused(&format!("[agents.x]\nkind = \"shell\"\nenv = {{ A = \"{long}\" }}\n"), 1, &["64 KiB"]);
+}
+
+#[test]
+fn a_number_below_zero_is_answered_with_the_bounds() {
+    refused("[daemon]\nspare_workers = -1\n", 2, &["spare_workers", "0 to 64"]);
+    refused("[daemon]\nconnections = -1\n", 2, &["between 16 and 65536"]);
 }
 
 #[test]

@@ -153,20 +153,38 @@ fn duration(written: Written<'_>) -> Result<u64, Wrong> {
     millis.ok_or(Wrong::Form("a duration with its unit, like \"90s\", \"4h\" or \"2h 30m\""))
 }
 
-fn number<T: TryFrom<i64>>(written: &Written<'_>) -> Option<T> {
+/// A kind of number. Its largest is beyond every bound.
+trait Most: TryFrom<i64> {
+    const MOST: Self;
+}
+
+impl Most for u32 {
+    const MOST: Self = Self::MAX;
+}
+
+impl Most for u64 {
+    const MOST: Self = Self::MAX;
+}
+
+impl Most for usize {
+    const MOST: Self = Self::MAX;
+}
+
+/// A whole number. One that does not fit is out of bounds, as the largest is.
+fn number<T: Most>(written: &Written<'_>) -> Option<T> {
     match written {
-        Written::Whole(number) => T::try_from(*number).ok(),
+        Written::Whole(number) => Some(T::try_from(*number).unwrap_or(T::MOST)),
         _ => None,
     }
 }
 
 /// A small number.
-fn few<T: TryFrom<i64>>(written: Written<'_>) -> Result<T, Wrong> {
+fn few<T: Most>(written: Written<'_>) -> Result<T, Wrong> {
     number(&written).ok_or(Wrong::Form("a whole number without quotes, like 5"))
 }
 
 /// A number that may be large.
-fn many<T: TryFrom<i64>>(written: Written<'_>) -> Result<T, Wrong> {
+fn many<T: Most>(written: Written<'_>) -> Result<T, Wrong> {
     number(&written).ok_or(Wrong::Form("a whole number without quotes, like 1024"))
 }
 

@@ -32,4 +32,7 @@ pub struct Absence {
     pub since: u64,
     /// The number of these starts.
     pub starts: u32,
+    /// Why the last of them failed, for a person; empty in a journal of an earlier version.
+    #[serde(default)]
+    pub reason: String,
 }

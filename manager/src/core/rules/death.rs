@@ -114,7 +114,8 @@ impl Session {
                 self.state = State::Hibernated;
                 out.emit(EventKind::SessionHibernated {});
             }
-            Why::Shutdown | Why::Lost => self.died(at, Cause::ManagerLost, pid, exit, last_words, out),
+            Why::Shutdown => self.died(at, Cause::ManagerStopped, pid, exit, last_words, out),
+            Why::Lost => self.died(at, Cause::ManagerLost, pid, exit, last_words, out),
             Why::Fault(reason) | Why::AgentDied(reason) => {
                 self.died(at, Cause::Fault(reason.clone()), pid, exit, last_words, out);
             }
@@ -157,6 +158,7 @@ impl Session {
             | Cause::Fault(_)
             | Cause::NoRoom(_)
             | Cause::SpareLost
+            | Cause::ManagerStopped
             | Cause::ManagerLost => {
                 judge(&mut self.deaths, policy, at.mono, &cause, &self.id, self.incarnation)
             }

@@ -41,7 +41,9 @@ pub enum Cause {
     NoRoom(String),
     /// The spare worker that the session took had ended or was stopped. That is no fault of the session.
     SpareLost,
-    /// The manager died or was stopped. That is no fault of the session either.
+    /// The manager was stopped. That is no fault of the session either.
+    ManagerStopped,
+    /// The next manager found no process that answers. Who killed it is not known.
     ManagerLost,
 }
 
@@ -52,7 +54,10 @@ impl std::fmt::Display for Cause {
             Cause::Fault(why) | Cause::NotRun { message: why, .. } => write!(f, "{why}"),
             Cause::NoSpawn(why) | Cause::NoRoom(why) => write!(f, "worker could not be started: {why}"),
             Cause::SpareLost => f.write_str("the spare worker that it took was of no use"),
-            Cause::ManagerLost => f.write_str("the daemon was stopped or died"),
+            Cause::ManagerStopped => f.write_str("the daemon was stopped"),
+            Cause::ManagerLost => {
+                f.write_str("its worker died while no daemon ran, or did not answer the new one")
+            }
         }
     }
 }
@@ -95,7 +100,8 @@ pub(in crate::core) fn judge_absence(
     session: &SessionId,
     incarnation: Incarnation,
 ) -> Retry {
-    let absence = absence.get_or_insert(Absence { since: now, starts: 0 });
+    let absence = absence.get_or_insert(Absence { since: now, starts: 0, reason: String::new() });
+    absence.reason = cause.to_string();
     let passed = now.saturating_sub(absence.since);
     if passed >= ABSENCE_MS {
         let seconds = passed / 1000;
@@ -118,7 +124,9 @@ pub(in crate::core) fn judge(
     incarnation: Incarnation,
 ) -> Verdict {
     match cause {
-        Cause::SpareLost | Cause::ManagerLost => return Verdict::Restart { delay_ms: 0 },
+        Cause::SpareLost | Cause::ManagerStopped | Cause::ManagerLost => {
+            return Verdict::Restart { delay_ms: 0 };
+        }
         Cause::NoRoom(_) => {
             return Verdict::Restart { delay_ms: jittered(NO_ROOM_DELAY_MS, session, incarnation) };
         }
@@ -136,7 +144,8 @@ pub(in crate::core) fn judge(
     let count = deaths.record(now, policy.period_ms);
     if count > policy.intensity {
         let seconds = policy.period_ms as f64 / 1000.0;
-        return Verdict::Fail { reason: format!("{cause}; {count} deaths within {seconds} s") };
+        let deaths = if count == 1 { "death" } else { "deaths" };
+        return Verdict::Fail { reason: format!("{cause}; {count} {deaths} within {seconds} s") };
     }
     Verdict::Restart { delay_ms: backoff(count, session, incarnation) }
 }
@@ -233,7 +242,7 @@ mod tests {
     fn what_is_no_fault_of_the_session_costs_nothing_of_its_budget() {
         let (mut deaths, policy) = (Deaths::default(), RestartPolicy::default());
         for now in 0..50 {
-            for cause in [Cause::ManagerLost, Cause::NoRoom("EAGAIN".into())] {
+            for cause in [Cause::ManagerStopped, Cause::ManagerLost, Cause::NoRoom("EAGAIN".into())] {
                 let verdict = judge(&mut deaths, policy, now, &cause, &session(), 1);
                 assert!(matches!(verdict, Verdict::Restart { .. }));
             }

@@ -9,6 +9,7 @@ use protocol::event::Timestamp;
 use crate::core::model::session::Session;
 use crate::core::model::state::{State, Was};
 use crate::core::model::turn::{Phase, Prompt};
+use crate::core::rules::judge::ABSENCE_MS;
 
 impl Session {
     /// The session's status.
@@ -66,6 +67,16 @@ impl Session {
         between_turns.or(in_turn)
     }
 
+    /// Why the next try to run a program is awaited.
+    fn waits_for(&self) -> Option<String> {
+        let absence = self.absence.as_ref().filter(|absence| !absence.reason.is_empty())?;
+        let waits = match &self.state {
+            State::Starting { .. } | State::Restarting { .. } => true,
+            _ => self.waits_for_program().is_some(),
+        };
+        waits.then(|| format!("{}; kennel tries again for {} s", absence.reason, ABSENCE_MS / 1000))
+    }
+
     /// All that `kennel show` prints. `now` is in milliseconds since boot.
     pub fn info(&self, now: u64) -> SessionInfo {
         let policy = self.spec.restart;
@@ -99,6 +110,7 @@ impl Session {
             turn_count: self.turns.count,
             first_prompt: self.turns.first_prompt.as_deref().map(str::to_owned),
             queue_length: self.turns.queue.len() as u32,
+            waits_for: self.waits_for(),
             running_prompt: self.current_prompt(),
             usage: self.usage.clone(),
             restarts: Restarts {

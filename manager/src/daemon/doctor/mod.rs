@@ -69,6 +69,8 @@ impl Finding {
 /// Facts that the running daemon reports about itself.
 #[derive(Clone, Debug, Default)]
 pub struct Told {
+    /// Why one that runs told nothing, and the way out; none if it told, or if none runs.
+    pub mute: Option<(String, String)>,
     /// Its process; none if none runs.
     pub pid: Option<u32>,
     /// Its version and build.
@@ -110,6 +112,9 @@ pub async fn examine(paths: &Paths, told: &Told) -> Vec<Finding> {
 }
 
 fn daemon(told: &Told) -> Finding {
+    if let Some((found, mend)) = &told.mute {
+        return Finding::problem("daemon", found, mend);
+    }
     match (told.pid, &told.version) {
         (Some(pid), _) if told.state_dir_gone => Finding::problem(
             "daemon",
@@ -286,6 +291,9 @@ fn leftovers(state_dir: &Path, told: &Told) -> Finding {
         Some(uuid) => sweep::marked(&uuid),
         None => return Finding::ok(NAME, "none"),
     };
+    if told.mute.is_some() {
+        return Finding::ok(NAME, "not looked for: only the daemon knows which processes are its own");
+    }
     if told.pid.is_none() {
         return match marked.len() {
             0 => Finding::ok(NAME, "none"),

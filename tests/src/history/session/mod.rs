@@ -288,7 +288,7 @@ impl SessionView {
     }
 
     fn count_restart(&mut self, at: u64, reason: &str, found: &mut Vec<String>) {
-        let free = reason == Cause::ManagerLost.to_string()
+        let free = [Cause::ManagerStopped, Cause::ManagerLost].iter().any(|cause| reason == cause.to_string())
             || [REQUESTED, OUTDATED].contains(&reason)
             // A start that ran no program is no death; only the text tells them apart.
             || reason.starts_with("worker could not be started")
