@@ -59,3 +59,4 @@ mod spares;
 mod stalls;
 mod terminal;
 mod worktrees;
+mod zygote;
