@@ -18,21 +18,14 @@ const LIBRARIES: [(&str, &[&str]); 7] = [
 fn main() {
     println!("cargo::rustc-env=KENNEL_BUILD_ID={}", build_id(&["protocol/src", "session-worker/src"]));
     println!("cargo::rerun-if-changed=build.rs");
-    if is_for_this_glibc() && link_scripts().is_some() {
+    pack_relocations();
+    let features = std::env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
+    let is_static = features.split(',').any(|feature| feature == "crt-static");
+    if is_for_this_glibc() && !is_static && link_scripts().is_some() {
         let directory = std::env::var("OUT_DIR").unwrap_or_default();
         println!("cargo::rustc-link-arg-bins=-L{directory}");
         println!("cargo::rustc-link-arg-bins=-static-pie");
     }
-}
-
-/// Returns true if the program is for the glibc of the machine that builds it, and is not linked statically anyway.
-fn is_for_this_glibc() -> bool {
-    let variable = |name| std::env::var(name).unwrap_or_default();
-    let features = variable("CARGO_CFG_TARGET_FEATURE");
-    variable("HOST") == variable("TARGET")
-        && variable("CARGO_CFG_TARGET_OS") == "linux"
-        && variable("CARGO_CFG_TARGET_ENV") == "gnu"
-        && !features.split(',').any(|feature| feature == "crt-static")
 }
 
 /// Writes a script for each library that names its archives. The linker finds it before the shared library. None if the

@@ -89,7 +89,8 @@ pub enum EventKind {
     /// The session leaves hibernation.
     #[serde(rename = "session.woken")]
     SessionWoken {},
-    /// The session is stopped, and its whole tree of processes is gone.
+    /// The session is stopped, and its whole tree of processes is gone. `exit` is null if no process ran, and if kennel killed
+    /// the idle worker of an agent that runs once per prompt.
     #[serde(rename = "session.stopped")]
     SessionStopped { exit: Option<Exit> },
     /// The session failed. kennel does not restart it before a client does.

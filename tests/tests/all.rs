@@ -57,6 +57,7 @@ mod shown;
 mod simulation;
 mod spares;
 mod stalls;
+mod stops;
 mod terminal;
 mod worktrees;
 mod zygote;

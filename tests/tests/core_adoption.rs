@@ -295,7 +295,7 @@ fn an_outdated_worker_that_is_idle_is_replaced_at_once() {
     let mut session = after_the_manager_died(sample::session("s", ready()));
     let (events, effects) = see(&mut session, Seen::Linked { outdated: true });
     assert_eq!(events, ["session.adopted"]);
-    assert_eq!(effects, [Effect::Terminate { incarnation: session.incarnation }]);
+    assert_eq!(effects, [Effect::Kill { incarnation: session.incarnation, round: 1 }]);
     give(&mut session, LATER, Input::Command(Command::Stop));
     see(&mut session, gone(Exit::Code(0)));
     assert_eq!(session.state, State::Stopped, "what is wanted then counts");

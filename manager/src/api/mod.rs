@@ -47,7 +47,6 @@ struct App {
     manager: SessionManager,
     stop: Stop,
     streams: events::Streams,
-    openapi: Arc<str>,
 }
 
 /// The way in which a daemon ends.
@@ -187,7 +186,7 @@ pub fn openapi_json() -> String {
 
 /// Makes the API of a manager. The API answers only peers that [`serve`] has examined.
 pub fn router(manager: SessionManager, stop: Stop) -> Router {
-    let app = App { manager, stop, streams: events::Streams::default(), openapi: openapi_json().into() };
+    let app = App { manager, stop, streams: events::Streams::default() };
     let (router, _) = routes().split_for_parts();
     router
         .fallback(no_such_route)

@@ -12,9 +12,9 @@ use utoipa::IntoParams;
 
 use super::body::NoBody;
 use super::codes::refuses;
-use super::input::{Nothing, Query};
+use super::input::{Nothing, Query, elsewhere};
 use super::problem::{Answer, ApiError};
-use super::{App, Leave};
+use super::{App, Leave, openapi_json};
 
 refuses!(NoErrors:);
 
@@ -128,8 +128,10 @@ fn exposition(info: &ManagerInfo, streams: usize) -> String {
 /// This API's description.
 #[utoipa::path(get, path = "/v1/openapi.json", tag = "manager", operation_id = "openapi",
     responses((status = 200, description = "OpenAPI 3.1.", body = Object), NoErrors))]
-pub async fn openapi(State(app): State<App>, _: Query<Nothing>) -> Answer<impl IntoResponse> {
-    Ok(([(header::CONTENT_TYPE, "application/json")], app.openapi.to_string()))
+pub async fn openapi(_: Query<Nothing>) -> Answer<impl IntoResponse> {
+    // Hardly anybody asks, and it takes a while: nobody waits for it, and no memory holds it.
+    let description = elsewhere(openapi_json).await?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], description))
 }
 
 #[cfg(test)]

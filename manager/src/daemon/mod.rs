@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use crate::api::{self, Leave, Stop};
 use crate::error::StartError;
 use crate::session_manager::SessionManager;
+use crate::system::memory;
 
 pub mod aloof;
 pub(crate) mod doctor;
@@ -169,6 +170,7 @@ async fn live(options: DaemonOptions, inherited: Inherited) -> Result<(), RunErr
     let closed = Stop::default();
     let end = closed.clone();
     let router = api::router(manager.clone(), stop.clone());
+    memory::give_back();
     let ended = async move { _ = end.requested().await };
     let (moved, listeners) = mpsc::channel(1);
     let mut server = tokio::spawn(api::serve(listener, listeners, router, manager.connections(), ended));

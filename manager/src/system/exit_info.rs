@@ -1,7 +1,7 @@
 //! Exit of a process that is not our child. Until its parent reaps it, `/proc` has the exit; afterwards
 //! `PIDFD_GET_INFO` has it (`linux/pidfd.h`; the exit status since Linux 6.15).
 //!
-//! This and `daemon/aloof.rs` are the two files with `unsafe`: the call is an ioctl, for which no crate has a safe
+//! This, `memory.rs` and `daemon/aloof.rs` are the files with `unsafe`: the call is an ioctl, for which no crate has a safe
 //! function.
 #![allow(
     unsafe_code,

@@ -8,6 +8,7 @@ pub(crate) mod blocking;
 pub(crate) mod cgroups;
 pub(crate) mod clock;
 pub(crate) mod exit_info;
+pub(crate) mod memory;
 pub(crate) mod owned;
 pub(crate) mod probe;
 pub(crate) mod process;

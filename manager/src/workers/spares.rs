@@ -18,6 +18,7 @@ use crate::core::{Seen, Session};
 use crate::system::process::{self, worker_program};
 use crate::system::spawner::Request;
 use crate::system::sweep::{Holder, Marker};
+use crate::system::zygote::Program;
 use crate::workers::link::{Link, Pipes};
 use crate::workers::worker::{Origin, Worker};
 use crate::workers::{Sighting, Workers};
@@ -57,6 +58,8 @@ pub(super) struct Spares {
 /// A worker without a session.
 pub(super) struct Spare {
     identity: Identity,
+    /// The file that it runs.
+    program: Option<Program>,
     pidfd: OwnedFd,
     pipes: Pipes,
 }
@@ -152,6 +155,7 @@ impl Workers {
         let program = worker_program(self.world.worker_path.as_deref())?;
         self.spares.next += 1;
         let marker = Marker { manager: self.world.uuid.clone(), holder: Holder::Spare(self.spares.next) };
+        let file = Program::at(&program).ok();
         let request = Request { program, marker: marker.to_string(), errors: None };
         let spawned = self.start(vec![request]).pop().unwrap_or_else(|| Err(io::ErrorKind::Other.into()))?;
         failpoint::hit("spare", "spawned");
@@ -164,9 +168,8 @@ impl Workers {
         let identity = spawned.identity.clone();
         tracing::debug!(pid = identity.pid, "spare worker spawned");
         let pipes = Pipes { stdin: spawned.stdin, stdout: spawned.stdout };
-        self.spares
-            .standing
-            .insert(number, Spare { identity: spawned.identity, pidfd: spawned.pidfd, pipes });
+        let spare = Spare { identity: spawned.identity, program: file, pidfd: spawned.pidfd, pipes };
+        self.spares.standing.insert(number, spare);
         Ok(identity)
     }
 
@@ -188,9 +191,14 @@ impl Workers {
         };
         failpoint::hit_about("spare", "taken", id);
         self.spares.stir(now);
-        let Spare { identity, pidfd, pipes } = spare;
-        // It has stood there for long. One that was stopped would keep the session waiting until its start is given up.
-        let is_fit = process::peek(pidfd.as_fd()).is_none() && !process::is_stopped(identity.pid);
+        let Spare { identity, program, pidfd, pipes } = spare;
+        // It has stood there for long. One that was stopped would keep the session waiting until its start is given up, and one of
+        // a file that was replaced may speak another version of the protocol.
+        let installed =
+            worker_program(self.world.worker_path.as_deref()).and_then(|path| Program::at(&path)).ok();
+        let is_fit = process::peek(pidfd.as_fd()).is_none()
+            && !process::is_stopped(identity.pid)
+            && (installed.is_none() || installed == program);
         let link =
             is_fit.then(|| Link::open(id.clone(), incarnation, None, Some(pipes), self.events.clone()));
         let Some(Ok(link)) = link else {

@@ -1,6 +1,7 @@
 //! Rules of one session that are about one situation each: the exact texts of its events and of the answers
 //! to clients. The transition table shows neither.
 
+mod ends;
 mod lifecycle;
 mod programs;
 mod turns;

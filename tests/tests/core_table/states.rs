@@ -172,6 +172,7 @@ fn being_stopped() -> States {
             }
             session
         }),
+        ("stopping, stop, killed at rest", Session { was_ready: true, ..stopping(Why::Stop, 1, true) }),
         ("stopping, hibernate", stopping(Why::Hibernate, 0, true)),
         ("stopping, restart, not spawned yet", stopping(Why::Restart, 0, false)),
         ("stopping, restart, with a turn", started(stopping(Why::Restart, 0, true))),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use protocol::api::{ChildInfo, Role, Usage};
-use protocol::wire::{AgentDetails, Offer, Setting};
+use protocol::wire::{Agent, AgentDetails, Offer, Setting};
 use protocol::{
     CallId, EventId, Identity, Incarnation, Level, LimitedBy, PermissionId, PromptId, Restore, Sandboxed,
     SessionId,
@@ -23,6 +23,7 @@ pub struct LastRestart {
     /// The reason, for a person.
     pub reason: String,
     /// The process that was replaced; none where it never ran.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub old_pid: Option<u32>,
 }
 
@@ -58,26 +59,30 @@ pub struct Session {
     /// Deaths that count against the intensity.
     pub deaths: Deaths,
     /// Starts in a row that did not run the agent's program; none if the last one did.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub absence: Option<Absence>,
     /// The reason for the present process, if it replaced another.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub last_restart: Option<LastRestart>,
     /// The present start follows a death or a restart, and `session.restarted` is not published yet.
     pub recovering: bool,
     /// The part of the earlier turns that the agent knew when it last became ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub restore: Option<Restore>,
     /// The session never hibernates.
     pub pinned: bool,
     /// Time of creation, unix time in milliseconds.
     pub created_at: u64,
     /// The parent, if the session is a sub-agent.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<SessionId>,
     /// The sub-agent's first prompt.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub task: Option<Task>,
     /// The number of sub-agents with an open task.
     pub open_tasks: u32,
     /// The agent's id of its conversation.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_session: Option<String>,
     /// The agent began a new conversation, and no turn that replays the old one to it has completed yet.
     #[serde(default)]
@@ -89,7 +94,7 @@ pub struct Session {
     #[serde(default)]
     pub lost_starts: u32,
     /// The agent's name, version and abilities, as last reported.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_details: Option<AgentDetails>,
     /// Sub-agents inside the agent, as its present or last process reported them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -98,16 +103,16 @@ pub struct Session {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_model: Option<Setting>,
     /// Tokens and cost, if the agent reports them.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
     /// Attached clients.
     #[serde(default)]
     pub clients: Vec<Client>,
     /// The newest permission request.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_permission: Option<PermissionId>,
     /// The newest call of the agent.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_call: Option<CallId>,
     /// A client with offers has driven the session, so the worker is kept informed about the driver.
     #[serde(default)]
@@ -125,16 +130,16 @@ pub struct Session {
     #[serde(default)]
     pub outdated: bool,
     /// The containment of the agent's processes, as the present or last worker reported it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub containment: Option<Level>,
     /// The agent's sandbox, as the present or last worker reported it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<Sandboxed>,
     /// The mechanisms that enforce the limits, as the present or last worker reported them.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limited_by: Option<LimitedBy>,
     /// Absolute path of the agent's program that the present or last worker ran, or tried to run.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<String>,
 }
 
@@ -212,6 +217,21 @@ impl Session {
     /// Returns true if a turn runs, so that the worker owes a report.
     pub fn is_at_work(&self) -> bool {
         matches!(self.state, State::Ready { .. }) && self.turns.running.is_some()
+    }
+
+    /// Returns true if the worker is ready, has no agent below it, and owes no message: the agent is started for each prompt
+    /// and no turn runs.
+    pub(in crate::core) fn is_at_rest(&self) -> bool {
+        matches!(self.state, State::Ready { agent_pid: None, .. }) && self.is_between_agents()
+    }
+
+    /// Returns true if a ready worker of this session has no agent. Between prompts only an ACP agent lives; a turn of the
+    /// others ends with everything that it started.
+    pub(in crate::core) fn is_between_agents(&self) -> bool {
+        match self.spec.agent {
+            Agent::Shell | Agent::Command { .. } => self.turns.running.is_none(),
+            Agent::Acp { .. } => false,
+        }
     }
 
     /// Time of the next [`Input::Tick`](crate::core::Input::Tick), in milliseconds since boot. Resting states have none.

@@ -17,11 +17,13 @@ pub struct Spec {
     /// The profile's agent when the session was created, with the programs that were found then.
     pub agent: Agent,
     /// The agent's program as the profile names it. The worker finds it at each start.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<String>,
     /// A name for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
     /// The model asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// Absolute path of the agent's working directory.
     pub workdir: String,
@@ -41,7 +43,7 @@ pub struct Spec {
     /// Idle time after which the session hibernates, in milliseconds; 0 = never.
     pub hibernate_after_ms: u64,
     /// Time limit of a worker from its spawn until its agent is ready, in milliseconds; none: [`Spec::start_ms`] decides.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_timeout_ms: Option<u64>,
     /// Time between SIGTERM and SIGKILL for the agent's processes, in milliseconds.
     pub grace_ms: u64,
@@ -49,7 +51,7 @@ pub struct Spec {
     #[serde(default = "worker_timeout")]
     pub worker_timeout_ms: u64,
     /// Time without a sign of work after which a turn stalls, in milliseconds; none: [`Spec::stall_ms`] decides.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stall_timeout_ms: Option<u64>,
     /// Time limit of a turn, in milliseconds; 0 = none.
     #[serde(default)]
@@ -59,7 +61,7 @@ pub struct Spec {
     pub limits: Limits,
     /// The file mode creation mask of its programs (umask(2)): the configuration's, else that of the client that created the
     /// session. Absent: that with which the daemon was started.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub umask: Option<u32>,
     /// The answers to permission requests of the agent.
     #[serde(default)]
@@ -74,7 +76,7 @@ pub struct Spec {
     #[serde(default)]
     pub containment: Containment,
     /// The sandbox that its agent runs in. What hides the manager's own files is added when a worker is told.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub walls: Option<Walls>,
     /// Requests of the agent that the client that created the session can serve, once it is attached.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -118,7 +120,7 @@ pub struct Permissions {
     /// Time after which a request expires, in milliseconds; 0 = never.
     pub timeout_ms: u64,
     /// The permissions of the session that has started this one. What they do not allow is not allowed here.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub above: Option<Box<Above>>,
 }
 
@@ -126,8 +128,10 @@ pub struct Permissions {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PermissionRule {
     /// About this kind of tool only: `read`, `edit`, `execute` and so on.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// About files at or below this path only; relative to the working directory unless absolute.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// The policy where the rule matches.
     pub then: PermissionPolicy,

@@ -114,3 +114,13 @@ pub enum Why {
     /// Another start would fail in the same way.
     Hopeless(String),
 }
+
+impl Why {
+    /// Returns true if kennel ends the process by its own choice, and not because of what the process did or said.
+    pub(in crate::core) fn is_of_kennel(&self) -> bool {
+        match self {
+            Why::Stop | Why::Hibernate | Why::Restart | Why::Shutdown | Why::Outdated => true,
+            Why::Lost | Why::Fault(_) | Why::AgentDied(_) | Why::NotRun { .. } | Why::Hopeless(_) => false,
+        }
+    }
+}

@@ -83,7 +83,7 @@ pub struct Turn {
     #[serde(default)]
     pub calls: Calls,
     /// The turn's time limit, in milliseconds since boot; none before the turn starts, or without a limit.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<u64>,
     /// The time limit passed before anybody aborted the turn.
     #[serde(default)]
@@ -157,6 +157,7 @@ pub struct Turns {
     /// Prompts that wait, the next one first.
     pub queue: VecDeque<Prompt>,
     /// The running turn. Only a session with a process has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub running: Option<Turn>,
     /// Interrupted prompts that no one has resolved yet.
     pub interrupted: Vec<Prompt>,
@@ -165,11 +166,13 @@ pub struct Turns {
     /// The number of prompts that the agent got, plus that of its answers.
     pub messages: u64,
     /// Time of the last message of a user or the agent, unix time in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub last_message_at: Option<u64>,
     /// The beginning of the first prompt.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub first_prompt: Option<Arc<str>>,
     /// The program of the next prompt did not run. kennel retries the prompt then, in milliseconds since boot.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<u64>,
     /// Bytes of the agent's messages on record since its newest turn.
     #[serde(default)]
@@ -211,6 +214,7 @@ pub struct Permission {
     /// Time of the request, unix time in milliseconds.
     pub asked_at: u64,
     /// Time at which the request expires and is denied, in milliseconds since boot; none: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub expires: Option<u64>,
 }
 
@@ -222,6 +226,7 @@ pub struct Answer {
     /// The worker's number of the request.
     pub request: u64,
     /// The option chosen; none: the question is cancelled.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub option: Option<String>,
 }
 
@@ -249,10 +254,12 @@ pub struct Call {
     /// The worker's number of the call.
     pub request: u64,
     /// The client that must answer; none: no client that can drives now, and the call waits for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<EventId>,
     /// The offer that a client needs for this call.
     pub needs: Offer,
     /// Time at which the call expires, in milliseconds since boot.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub expires: Option<u64>,
 }
 
@@ -282,10 +289,13 @@ pub struct Quiet {
     /// `worker_timeout`. So a sleep of the machine or of a manager does not count.
     pub ms: u64,
     /// Time of the last observation or sign of work, in milliseconds since boot.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub looked_at: Option<u64>,
     /// Processor time of the agent's processes at the last observation, and the time of that observation, both in
     /// milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<(u64, u64)>,
     /// The last step against the stall.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub step: Option<StallStep>,
 }

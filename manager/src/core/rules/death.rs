@@ -11,6 +11,9 @@ use crate::core::model::state::{Goal, State, Why};
 use crate::core::out::{Note, Out};
 use crate::core::rules::judge::{ABSENCE_MS, Cause, Verdict, judge, judge_absence};
 
+/// The number of the signal (signal(7)).
+const SIGKILL: i32 = 9;
+
 impl Session {
     pub(in crate::core) fn gone(
         &mut self,
@@ -37,7 +40,8 @@ impl Session {
             }
             State::Stopping { why, .. } | State::Adopting { after: why, .. } => {
                 let why = why.clone();
-                self.ended(at, &why, pid, Some(exit), last_words, out);
+                let exit = Some(exit).filter(|exit| !self.was_killed_at_rest(*exit, &why));
+                self.ended(at, &why, pid, exit, last_words, out);
             }
             // A survivor of SIGKILL is gone after all. Once all are gone, the session may be started again.
             State::Failed(failure) => failure.survivors = survivors.to_vec(),
@@ -65,6 +69,13 @@ impl Session {
         }
     }
 
+    /// Returns true for the exit of a worker that kennel killed at rest. Nobody is told: the exit says nothing about the
+    /// session, and reads like a crash.
+    fn was_killed_at_rest(&self, exit: Exit, why: &Why) -> bool {
+        let at_rest = self.was_ready && self.is_between_agents();
+        exit == Exit::Signal(SIGKILL) && why.is_of_kennel() && at_rest
+    }
+
     /// A process that was being ended is gone.
     pub(in crate::core) fn ended(
         &mut self,
@@ -86,7 +97,7 @@ impl Session {
                     _ => "restarted by request",
                 };
                 self.cut_turn(reason, None, out);
-                // Every exit is an event, even one that a command asked for.
+                // Every end is an event, even one that a command asked for.
                 out.emit(EventKind::SessionRestarting {
                     reason: reason.into(),
                     old_pid: pid,

@@ -130,14 +130,8 @@ impl Session {
             State::Ready { worker, .. } | State::Adopting { worker, .. } => Some(worker.clone()),
             State::Restarting { .. } | State::Hibernated | State::Stopped | State::Failed(_) => return,
         };
-        self.state = State::Stopping {
-            worker,
-            why: Why::Fault(reason.to_owned()),
-            // A worker that misbehaves is not asked.
-            kills: 1,
-            deadline: at.mono + limits::KILL_MS,
-            give_up: at.mono + limits::UNKILLABLE_MS,
-        };
+        // A worker that misbehaves is not asked.
+        self.killing(at, worker, Why::Fault(reason.to_owned()));
     }
 
     /// Handles a worker's report that its agent's program could not run. A worker that was ready has run it.
@@ -203,9 +197,19 @@ impl Session {
     }
 
     pub(in crate::core) fn stopping(&mut self, at: At, worker: Option<Identity>, why: Why) {
+        if self.is_at_rest() && why.is_of_kennel() {
+            // It has nothing to say and nothing to end. The sweep after its death finds what escaped it.
+            return self.killing(at, worker, why);
+        }
         let deadline = at.mono + self.spec.grace_ms + limits::STOP_SLACK_MS;
         let give_up = deadline + limits::UNKILLABLE_MS;
         self.state = State::Stopping { worker, why, kills: 0, deadline, give_up };
+    }
+
+    /// Ends a worker without asking it.
+    pub(in crate::core) fn killing(&mut self, at: At, worker: Option<Identity>, why: Why) {
+        let (deadline, give_up) = (at.mono + limits::KILL_MS, at.mono + limits::UNKILLABLE_MS);
+        self.state = State::Stopping { worker, why, kills: 1, deadline, give_up };
     }
 
     pub(in crate::core) fn shutdown(&mut self, at: At) {

@@ -48,13 +48,8 @@ impl Session {
                 },
             },
             State::Adopting { worker, after, .. } => {
-                self.state = State::Stopping {
-                    worker: Some(worker.clone()),
-                    why: after.clone(),
-                    kills: 1,
-                    deadline: at.mono + limits::KILL_MS,
-                    give_up: at.mono + limits::UNKILLABLE_MS,
-                };
+                let (worker, why) = (worker.clone(), after.clone());
+                self.killing(at, Some(worker), why);
             }
             State::Stopping { worker: None, why, .. } => {
                 let why = why.clone();
