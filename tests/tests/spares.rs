@@ -189,7 +189,8 @@ fn what_a_turn_has_started_with_a_spares_marker_outlives_its_daemon() {
     daemon.ok(&["send", "--no-wait", "one", &format!("env {spare} {waits}; echo rc=$?")]);
     until("its begin", || daemon.workdir().join("begun").exists().then_some(()));
     let before = daemon.kill();
-    // Its first command comes after the sweep.
+    daemon.ok(&["ls"]);
+    // It does nothing for anybody before its sweep.
     two(&daemon);
     assert_ne!(daemon.pid(), before);
     assert_eq!(daemon.show("one").pid, Some(worker));
@@ -209,6 +210,7 @@ fn a_daemon_that_takes_over_makes_spares_without_a_start() {
     let worker = daemon.idle("one").pid;
     let before = two(&daemon);
     daemon.kill();
+    daemon.ok(&["ls"]);
     let after = two(&daemon);
     assert!(after.iter().all(|pid| !before.contains(pid)));
     assert_eq!(daemon.show("one").pid, worker, "it was taken over");

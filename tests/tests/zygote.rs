@@ -269,7 +269,7 @@ fn runs(pid: u32) -> String {
 }
 
 #[test]
-fn a_worker_program_in_place_of_the_old_one_is_used_once_the_spares_of_the_old_one_are() {
+fn a_worker_program_in_place_of_the_old_one_is_used_at_the_next_start() {
     let (daemon, program) = copied();
     daemon.ok(&["start", "--id", "one"]);
     settled(&daemon);
@@ -277,22 +277,24 @@ fn a_worker_program_in_place_of_the_old_one_is_used_once_the_spares_of_the_old_o
     let (before, old) = (zygote(pid), daemon.json::<ManagerInfo>(&["daemon", "status"]).spare_workers);
     let new = publish(&[&program], &daemon.workdir().join("new")).remove(0);
     std::fs::rename(new, &program).unwrap();
-    // A spare of the old file is as good as the worker of any session that lives.
+    assert!(old.iter().all(|spare| runs(*spare).ends_with(" (deleted)")), "spares do not end by themselves");
+    // Spares of the old file are of no use, and cost a session nothing.
     for id in ["two", "three"] {
-        daemon.ok(&["start", "--id", id]);
-        let worker = daemon.idle(id).pid.unwrap();
-        assert!(old.contains(&worker) && runs(worker).ends_with(" (deleted)"), "{}", runs(worker));
+        daemon.ok(&["start", "--id", id, "--restart", "temporary"]);
+        let info = daemon.idle(id);
+        assert_eq!(Path::new(&runs(info.pid.unwrap())), program);
+        assert_eq!((info.restarts.in_window, info.failure), (0, None));
     }
-    daemon.ok(&["start", "--id", "four"]);
     settled(&daemon);
     let spares = daemon.json::<ManagerInfo>(&["daemon", "status"]).spare_workers;
-    let new = [zygote(pid), daemon.idle("four").pid.unwrap()];
+    assert!(spares.iter().all(|spare| !old.contains(spare)), "{spares:?} {old:?}");
+    let new = [zygote(pid), daemon.show("three").pid.unwrap()];
     for pid in new.into_iter().chain(spares) {
         assert_eq!(Path::new(&runs(pid)), program);
     }
     assert_ne!(new[0], before);
     assert!(is_forked(new[1]));
-    assert_eq!(daemon.ok(&["send", "four", "echo on"]), "on\n");
+    assert_eq!(daemon.ok(&["send", "three", "echo on"]), "on\n");
 }
 
 #[test]
