@@ -107,12 +107,12 @@ fn harmed_among_starts(harm: impl Fn(u32)) {
 }
 
 #[test]
-fn a_zygote_that_is_killed_among_many_starts_delays_none_and_leaves_nobody() {
+fn a_zygote_that_is_killed_among_many_starts_costs_none_of_them_and_leaves_nobody() {
     harmed_among_starts(kill);
 }
 
 #[test]
-fn a_zygote_that_is_stopped_among_many_starts_is_done_without_and_leaves_nobody() {
+fn a_zygote_that_is_stopped_among_many_starts_costs_none_of_them_and_leaves_nobody() {
     harmed_among_starts(|zygote| signal(zygote, Signal::SIGSTOP));
 }
 
@@ -120,11 +120,11 @@ fn a_zygote_that_is_stopped_among_many_starts_is_done_without_and_leaves_nobody(
 fn many_deaths_at_once_while_the_zygote_is_stopped_cost_each_session_one_death() {
     let daemon = Daemon::new();
     let ids: Vec<String> = (0..MANY).map(|number| format!("s{number}")).collect();
-    ids.iter().map(|id| daemon.spawn(&["start", "--id", id])).collect::<Vec<_>>().into_iter().for_each(
-        |start| {
-            finish(start);
-        },
-    );
+    let starts: Vec<_> = ids.iter().map(|id| daemon.spawn(&["start", "--id", id])).collect();
+    for start in starts {
+        let output = finish(start);
+        assert_eq!(output.code, Some(0), "{output:#?}");
+    }
     let workers: Vec<u32> = ids.iter().map(|id| daemon.idle(id).pid.unwrap()).collect();
     settled(&daemon);
     let (pid, uuid) = (daemon.pid(), uuid(workers[0]));
@@ -146,7 +146,7 @@ fn many_deaths_at_once_while_the_zygote_is_stopped_cost_each_session_one_death()
 }
 
 #[test]
-fn the_zygote_ends_with_the_last_worker() {
+fn the_zygote_ends_with_the_last_worker_and_with_its_daemon() {
     let daemon = Daemon::new();
     daemon.ok(&["start", "--id", "one"]);
     settled(&daemon);
@@ -164,7 +164,7 @@ fn the_zygote_ends_with_the_last_worker() {
     settled_after_adoption(&daemon, "one");
 }
 
-/// Waits until the spares of a daemon that took over stand ready, below one zygote's parent, and its predecessor left nobody.
+/// Waits until a daemon that took over one session has spares and a zygote of its own, and those of its predecessor are gone.
 fn settled_after_adoption(daemon: &Daemon, id: &str) {
     let worker = daemon.idle(id).pid.unwrap();
     let (pid, uuid) = (daemon.pid(), uuid(worker));
@@ -305,7 +305,7 @@ fn a_worker_program_that_ends_at_once_is_not_started_in_circles() {
     let dies = daemon.idle("dies").pid.unwrap();
     settled(&daemon);
     let (file, script) = (daemon.workdir().join("starts"), daemon.workdir().join("script"));
-    publish(&[&program], &daemon.workdir().join("kept"));
+    let kept = publish(&[&program], &daemon.workdir().join("kept")).remove(0);
     std::fs::write(&script, format!("#!/bin/sh\necho start >> {}\nexit 127\n", file.display())).unwrap();
     std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     std::fs::rename(script, &program).unwrap();
@@ -324,7 +324,7 @@ fn a_worker_program_that_ends_at_once_is_not_started_in_circles() {
     assert_eq!(daemon.json::<ManagerInfo>(&["daemon", "status"]).spare_workers, Vec::<u32>::new());
     assert_eq!(daemon.show("lives").restarts.in_window, 0);
     // Once there is a program again, all is as it was.
-    std::fs::rename(daemon.workdir().join("kept/session-worker"), &program).unwrap();
+    std::fs::rename(kept, &program).unwrap();
     daemon.ok(&["restart", "dies"]);
     assert!(is_forked(daemon.idle("dies").pid.unwrap()));
     settled(&daemon);
