@@ -130,6 +130,8 @@ impl Place {
             at += variable.len();
             if let (Some(value), true) = (value, variable.starts_with(room.as_bytes())) {
                 let address = start.ok_or_else(missing)? + value as u64;
+                // A system that does not let a process write there has no use for a zygote: it says so before the first fork.
+                memory()?.write_all_at(&environ[value..=value], address)?;
                 // Without the last byte, which ends the string.
                 return Ok(Self { address, length: at - 1 - value });
             }
@@ -147,7 +149,11 @@ impl Place {
     fn write(&self, marker: &[u8]) -> io::Result<()> {
         let mut value = vec![0; self.length];
         value[..marker.len()].copy_from_slice(marker);
-        // Not by a pointer: the kernel checks the address.
-        File::options().write(true).open("/proc/self/mem")?.write_all_at(&value, self.address)
+        memory()?.write_all_at(&value, self.address)
     }
+}
+
+/// This process's memory, as a file: the kernel checks the addresses (proc_pid_mem(5)).
+fn memory() -> io::Result<File> {
+    File::options().write(true).open("/proc/self/mem")
 }

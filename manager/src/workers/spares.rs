@@ -15,13 +15,14 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
 use crate::core::{Seen, Session};
+use crate::system::owned::{self, How};
 use crate::system::process::{self, worker_program};
 use crate::system::spawner::Request;
 use crate::system::sweep::{self, Holder, Marker};
 use crate::system::zygote::Program;
 use crate::workers::link::{Link, Pipes};
 use crate::workers::worker::{Origin, Worker};
-use crate::workers::{Sighting, Workers};
+use crate::workers::{Sighting, Workers, logs};
 
 /// Time without a start of a worker after which the loop makes a spare, in milliseconds: a session that has just taken one
 /// becomes ready first.
@@ -203,7 +204,8 @@ impl Workers {
             worker_program(self.world.worker_path.as_deref()).and_then(|path| Program::at(&path)).ok();
         let is_fit = process::peek(pidfd.as_fd()).is_none()
             && !process::is_stopped(identity.pid)
-            && (installed.is_none() || installed == program);
+            && (installed.is_none() || installed == program)
+            && self.allows_log(id);
         let link =
             is_fit.then(|| Link::open(id.clone(), incarnation, None, Some(pipes), self.events.clone()));
         let Some(Ok(link)) = link else {
@@ -217,6 +219,13 @@ impl Workers {
         tracing::debug!(session = %id, incarnation, pid = worker.identity.pid, "spare worker taken");
         self.enter(id, worker);
         Ok(true)
+    }
+
+    /// Returns false if the session's log may not be opened: the spawn that follows says why. A manager without a descriptor leaves
+    /// it to the worker, which opens the log by the same rules.
+    fn allows_log(&self, id: &SessionId) -> bool {
+        let opened = owned::open(&logs::path(&self.world.state_dir, id), How::Append);
+        opened.is_ok() || opened.is_err_and(|error| process::is_no_room(&error))
     }
 
     /// Notes the end of a spare. None is made before the next start: a program that cannot run is not tried again and again.

@@ -98,7 +98,8 @@ pub struct SessionInfo {
     /// Absolute path of the program that the present or last worker ran; null before the first, and for the shell agent.
     #[serde(default)]
     pub program: Option<String>,
-    /// Containment level of the agent's processes, from the present or last worker; null before the first.
+    /// Containment level of the agent's processes, from the present or last worker; null before the first, and where
+    /// nothing is limited.
     #[serde(default)]
     pub containment: Option<Level>,
     /// Sandbox of the agent, from the present or last worker; null without a sandbox.
@@ -107,7 +108,8 @@ pub struct SessionInfo {
     /// Resource limits of the agent's processes. If the worker cannot set them, the turn ends with `error`.
     #[serde(default)]
     pub limits: Limits,
-    /// Mechanism that enforces each limit, from the present or last worker; null before the first.
+    /// Mechanism that enforces each limit, from the present or last worker; null before the first, and where
+    /// nothing is limited.
     #[serde(default)]
     pub limited_by: Option<LimitedBy>,
     /// Number of its worker process, from 1.

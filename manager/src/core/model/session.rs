@@ -11,6 +11,7 @@ use protocol::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::is_default;
 use crate::core::at::At;
 use crate::core::model::deaths::{Absence, Deaths};
 use crate::core::model::spec::Spec;
@@ -106,7 +107,7 @@ pub struct Session {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
     /// Attached clients.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clients: Vec<Client>,
     /// The newest permission request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -124,7 +125,7 @@ pub struct Session {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_notice: Option<String>,
     /// Settings of the agent.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub settings: Settings,
     /// The process was adopted and has another version: it is replaced between two turns.
     #[serde(default)]

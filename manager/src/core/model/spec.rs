@@ -7,6 +7,7 @@ use protocol::wire::{Agent, Offer, RemoteServer};
 use protocol::{Containment, Limits, Walls};
 use serde::{Deserialize, Serialize};
 
+use super::is_default;
 use crate::core::limits;
 
 /// A session's settings, with every default filled in.
@@ -31,7 +32,7 @@ pub struct Spec {
     pub env: BTreeMap<String, String>,
     /// Names of variables of the manager's environment that the agent gets, too. Each start of a worker reads
     /// them, so a key in them is not in the journal.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub env_pass: Vec<String>,
     /// Names in `env_pass` that the configuration itself lists. A known agent may use the others, and runs without them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -57,7 +58,7 @@ pub struct Spec {
     #[serde(default)]
     pub turn_timeout_ms: u64,
     /// Resource limits of the agent's processes.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub limits: Limits,
     /// The file mode creation mask of its programs (umask(2)): the configuration's, else that of the client that created the
     /// session. Absent: that with which the daemon was started.
@@ -70,7 +71,7 @@ pub struct Spec {
     #[serde(default)]
     pub subagents: Subagents,
     /// MCP servers that its agent reaches by itself, if it can.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remote_servers: Vec<RemoteServer>,
     /// The containment that the agent's processes are to have.
     #[serde(default)]

@@ -9,6 +9,7 @@ use protocol::wire::{Attachment, Offer, PermissionOption};
 use protocol::{CallId, EventId, PermissionId, PromptId};
 use serde::{Deserialize, Serialize};
 
+use super::is_default;
 /// A prompt that waits, runs or was interrupted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prompt {
@@ -178,7 +179,7 @@ pub struct Turns {
     #[serde(default)]
     pub between: u64,
     /// Permission requests that belong to no turn.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub asked: Questions,
     /// The newest turn ended without a message or a tool call.
     #[serde(default)]

@@ -2,9 +2,9 @@
 //!
 //! The table of all states and inputs is `tests/snapshots/transitions.md`, made from this file.
 
-use protocol::EventId;
 use protocol::event::{EventKind, RemovedBy};
 use protocol::wire::TurnEnd;
+use protocol::{EventId, LimitedBy};
 
 use crate::core::at::At;
 use crate::core::input::{Command, Input, Reply, Seen};
@@ -100,7 +100,7 @@ impl Session {
             }
             Seen::Contained(level) => self.containment = Some(*level),
             Seen::Sandboxed(sandboxed) => self.sandbox = Some(*sandboxed),
-            Seen::Limited(by) => self.limited_by = Some(*by),
+            Seen::Limited(by) => self.limited_by = Some(*by).filter(|by| *by != LimitedBy::default()),
             Seen::Program(path) => self.runs(path, out),
             Seen::OutOfMemory { peak_bytes, limit_bytes, by } => out.emit(EventKind::SessionOomKilled {
                 peak_bytes: *peak_bytes,

@@ -60,6 +60,8 @@ pub struct Manager {
     workers: BTreeMap<SessionId, Handle>,
     /// Processes that wait for a session, and those of them whose end was seen.
     spares: Vec<(Identity, Key, bool)>,
+    /// Spares that were killed and are not reaped yet.
+    ending: Vec<usize>,
     observed: VecDeque<Ask>,
     pub inbox: VecDeque<Request>,
     room: Room,

@@ -13,6 +13,7 @@ const SPARES: usize = 2;
 impl Sim {
     /// Notes the spares that have ended.
     pub(super) fn look_at_spares(&mut self) {
+        self.reap_spares();
         let manager = self.manager.get_or_insert_default();
         for (identity, key, ended) in &mut manager.spares {
             if self.world.procs[*key].life != Life::Alive && !std::mem::replace(ended, true) {
@@ -83,8 +84,18 @@ impl Sim {
     /// Ends a process that no session has.
     fn dismiss(&mut self, key: usize) {
         self.kill(key);
-        if self.world.procs[key].life != Life::Alive {
-            self.world.reap(key);
+        self.m().ending.push(key);
+        self.reap_spares();
+    }
+
+    /// The kernel may hold one for a while.
+    fn reap_spares(&mut self) {
+        for key in std::mem::take(&mut self.m().ending) {
+            match self.world.procs[key].life {
+                Life::Alive => self.m().ending.push(key),
+                Life::Reaped => {}
+                _ => self.world.reap(key),
+            }
         }
     }
 
