@@ -61,3 +61,4 @@ mod stalls;
 mod stops;
 mod terminal;
 mod worktrees;
+mod zygote;

@@ -1,9 +1,12 @@
 //! Spare workers: processes that wait for a session.
 
+use std::time::{Duration, Instant};
+
 use harness::daemon::Daemon;
 use harness::real::*;
-use manager::protocol::api::ManagerInfo;
+use manager::protocol::api::{ManagerInfo, Orphans, RestartType, SessionOpts};
 use manager::protocol::event::EventKind;
+use manager::{SessionManager, WaitFor};
 use nix::sys::signal::Signal;
 
 /// The spares that stand ready, as the daemon has them.
@@ -90,4 +93,126 @@ fn a_daemon_that_is_to_keep_no_spares_keeps_none() {
     let after = next(&daemon, "one", before);
     assert!(!is_spares(&marker(after)), "{}", marker(after));
     assert_eq!(spares(&daemon), Vec::<u32>::new());
+}
+
+/// Stops both spares, and waits until they are.
+fn two_stopped(daemon: &Daemon) -> Vec<u32> {
+    let two = two(daemon);
+    for pid in &two {
+        signal(*pid, Signal::SIGSTOP);
+        until("its stop", || {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            stat.rsplit_once(") ")?.1.starts_with('T').then_some(())
+        });
+    }
+    two
+}
+
+#[test]
+fn a_stopped_spare_costs_the_session_that_takes_it_neither_time_nor_a_death() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start", "--id", "one"]);
+    let before = daemon.idle("one").pid.unwrap();
+    let stopped = two_stopped(&daemon);
+    let at = Instant::now();
+    kill(before);
+    let after = next(&daemon, "one", before);
+    // A start is given up after 20 s.
+    assert!(at.elapsed() < Duration::from_secs(5), "{:?}", at.elapsed());
+    assert!(!stopped.contains(&after) && lives(after));
+    assert_eq!(daemon.show("one").restarts.in_window, 1, "only its own death");
+    until("their end", || stopped.iter().all(|pid| parent(*pid).is_none()).then_some(()));
+
+    let stopped = two_stopped(&daemon);
+    let at = Instant::now();
+    daemon.ok(&["start", "--id", "two", "--restart", "temporary"]);
+    let info = daemon.idle("two");
+    assert!(at.elapsed() < Duration::from_secs(5), "{:?}", at.elapsed());
+    assert!(!stopped.contains(&info.pid.unwrap()));
+    assert_eq!((info.restarts.in_window, info.failure), (0, None));
+    let counted = daemon.events().into_iter().filter_map(|event| match event.kind {
+        EventKind::SessionRestarting { deaths, .. }
+            if event.session.as_ref().is_some_and(|id| id.as_str() == "two") =>
+        {
+            Some(deaths)
+        }
+        _ => None,
+    });
+    assert!(counted.into_iter().all(|deaths| deaths == 0));
+    until("their end", || stopped.iter().all(|pid| parent(*pid).is_none()).then_some(()));
+    two(&daemon);
+}
+
+#[tokio::test]
+async fn a_session_that_starts_while_the_spares_are_dismissed_does_not_fail() {
+    let dir = tempfile::tempdir().unwrap();
+    let builder = SessionManager::builder().state_dir(dir.path().join("state"));
+    let builder = builder.config(dir.path().join("config.toml")).spare_workers(2);
+    let manager = builder.worker_path(worker()).start().await.unwrap();
+    let workdir = Some(dir.path().to_str().unwrap().into());
+    let restart = Some(RestartType::Temporary);
+    let opts = SessionOpts { workdir, restart, ..SessionOpts::default() };
+    let id = manager.start_session(opts, None).await.unwrap().id;
+    let mut spares = Vec::new();
+    let mut spawned = 0;
+    for round in 0..60 {
+        manager.wait(&id, WaitFor::Ready, Some(BOUND)).await.unwrap();
+        let pid = manager.get_session(&id).await.unwrap().pid.unwrap();
+        spawned += u32::from(!spares.contains(&pid));
+        let end = Instant::now() + BOUND;
+        spares.clear();
+        while spares.len() < 2 {
+            assert!(Instant::now() < end, "{spares:?}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            spares = manager.info().await.unwrap().spare_workers;
+        }
+        manager.stop_session(&id, Orphans::default()).await.unwrap();
+        manager.wait(&id, WaitFor::Stopped, Some(BOUND)).await.unwrap();
+        // They are dismissed 10 ms after the end of the last worker.
+        tokio::time::sleep(Duration::from_micros(6_000 + 200 * round)).await;
+        manager.restart_session(&id).await.unwrap();
+    }
+    manager.wait(&id, WaitFor::Ready, Some(BOUND)).await.unwrap();
+    let info = manager.get_session(&id).await.unwrap();
+    assert_eq!((info.failure, info.restarts.in_window), (None, 0));
+    assert!(spawned > 1, "they were never dismissed");
+    manager.shutdown().await;
+}
+
+#[test]
+fn what_a_turn_has_started_with_a_spares_marker_outlives_its_daemon() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start", "--id", "one"]);
+    let worker = daemon.idle("one").pid.unwrap();
+    let spare = format!("KENNEL_SESSION={}/:spare/1", uuid(worker));
+    let waits = "sh -c 'echo > begun; until test -e on; do sleep 0.02; done'";
+    daemon.ok(&["send", "--no-wait", "one", &format!("env {spare} {waits}; echo rc=$?")]);
+    until("its begin", || daemon.workdir().join("begun").exists().then_some(()));
+    let before = daemon.kill();
+    daemon.ok(&["ls"]);
+    // It does nothing for anybody before its sweep.
+    two(&daemon);
+    assert_ne!(daemon.pid(), before);
+    assert_eq!(daemon.show("one").pid, Some(worker));
+    std::fs::write(daemon.workdir().join("on"), "").unwrap();
+    daemon.idle("one");
+    let printed = daemon.events().into_iter().filter_map(|event| match event.kind {
+        EventKind::MessageChunk { text, .. } => Some(text),
+        _ => None,
+    });
+    assert_eq!(printed.collect::<String>(), "rc=0\n");
+}
+
+#[test]
+fn a_daemon_that_takes_over_makes_spares_without_a_start() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start", "--id", "one"]);
+    let worker = daemon.idle("one").pid;
+    let before = two(&daemon);
+    daemon.kill();
+    daemon.ok(&["ls"]);
+    let after = two(&daemon);
+    assert!(after.iter().all(|pid| !before.contains(pid)));
+    assert_eq!(daemon.show("one").pid, worker, "it was taken over");
+    until("the end of those before", || before.iter().all(|pid| !lives(*pid)).then_some(()));
 }

@@ -184,6 +184,11 @@ impl Spawner {
         self.zygote.as_ref().filter(|_| is_new).map(Zygote::pidfd)
     }
 
+    /// Returns true for the zygote's pid.
+    pub fn is_zygote(&self, pid: u32) -> bool {
+        self.zygote.as_ref().is_some_and(|zygote| zygote.pid() == pid)
+    }
+
     /// Ends the zygote.
     pub fn end(&mut self) {
         if let Some(zygote) = self.zygote.take() {

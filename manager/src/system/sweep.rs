@@ -280,13 +280,11 @@ pub fn strangers(known: impl Fn(u32) -> bool) -> Vec<u32> {
     end_children(std::process::id(), known)
 }
 
-/// Kills and reaps the children of this thread that are not `known`.
-pub fn strangers_of_this_thread(known: impl Fn(u32) -> bool) {
+/// Kills the children of this thread that are not `known`. Gives those that are still to be reaped: SIGKILL takes a moment.
+pub fn strangers_of_this_thread(known: impl Fn(u32) -> bool) -> Vec<OwnedFd> {
     let thread = u32::try_from(nix::unistd::gettid().as_raw()).unwrap_or_default();
-    let alive = end_children(thread, known);
-    if !alive.is_empty() {
-        tracing::warn!(?alive, "children that nobody has told of survive SIGKILL");
-    }
+    let alive = end_children(thread, known).into_iter();
+    alive.filter_map(|pid| pidfd_open(process::pid(pid).ok()?, PidfdFlags::empty()).ok()).collect()
 }
 
 fn end_children(thread: u32, known: impl Fn(u32) -> bool) -> Vec<u32> {

@@ -30,6 +30,7 @@ const ANSWERS_WITHIN: Duration = Duration::from_millis(200);
 /// A running zygote.
 pub struct Zygote {
     socket: OwnedFd,
+    pid: u32,
     pidfd: OwnedFd,
     /// The file that it runs.
     program: Program,
@@ -62,7 +63,7 @@ impl Zygote {
         // Only the supervisor reaps. Until then the pid belongs to this child, alive or dead.
         let pidfd = process::pid(child.id()).and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?));
         match pidfd {
-            Ok(pidfd) => Ok(Self { socket, pidfd, program }),
+            Ok(pidfd) => Ok(Self { socket, pid: child.id(), pidfd, program }),
             Err(error) => {
                 let mut child = child;
                 let _ = child.kill();
@@ -75,6 +76,11 @@ impl Zygote {
     /// The file that it runs.
     pub fn program(&self) -> Program {
         self.program
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> u32 {
+        self.pid
     }
 
     /// The handle of its process.

@@ -18,7 +18,7 @@ use crate::core::{Seen, Session};
 use crate::system::owned::{self, How};
 use crate::system::process::{self, worker_program};
 use crate::system::spawner::Request;
-use crate::system::sweep::{Holder, Marker};
+use crate::system::sweep::{self, Holder, Marker};
 use crate::system::zygote::Program;
 use crate::workers::link::{Link, Pipes};
 use crate::workers::worker::{Origin, Worker};
@@ -48,9 +48,11 @@ pub(super) struct Spares {
     next: u64,
     /// The spares, by their number in [`Watch`](crate::system::process::Watch).
     standing: HashMap<u64, Spare>,
-    /// Spares that were killed and are not reaped yet.
+    /// Spares, and what a zygote did not tell of, that were killed and are not reaped yet.
     ending: Vec<OwnedFd>,
-    /// Time at which the loop makes, dismisses or reaps spares, in milliseconds.
+    /// Time at which the loop tries to reap those, in milliseconds.
+    reap_at: Option<u64>,
+    /// Time at which the loop makes or dismisses spares, in milliseconds.
     due: Option<u64>,
     /// Until then there are none: the machine had no room for a worker. In milliseconds.
     tight_until: u64,
@@ -68,12 +70,13 @@ pub(super) struct Spare {
 impl Spares {
     /// No spares yet.
     pub(super) fn new(wanted: usize) -> Self {
-        Self { wanted, next: 0, standing: HashMap::new(), ending: Vec::new(), due: None, tight_until: 0 }
+        let (standing, ending) = (HashMap::new(), Vec::new());
+        Self { wanted, next: 0, standing, ending, reap_at: None, due: None, tight_until: 0 }
     }
 
     /// Time of the next refill, in milliseconds.
     pub(super) fn deadline(&self) -> Option<u64> {
-        self.due
+        [self.due, self.reap_at].into_iter().flatten().min()
     }
 
     /// Notes that a worker was started, or the last one was reaped.
@@ -118,11 +121,13 @@ impl Workers {
     /// Makes one spare if one is due. Dismisses all of them, and ends the zygote, once there is no worker and none is `awaited`, or
     /// the machine had no room for another process.
     pub fn refill(&mut self, now: u64, awaited: impl Fn() -> bool) -> Refill {
+        if self.spares.reap_at.is_some_and(|at| at <= now) {
+            self.reap_spares(now);
+        }
         if self.spares.due.is_none_or(|due| due > now) {
             return Refill::Nothing;
         }
         self.spares.due = None;
-        self.reap_spares(now);
         let is_tight = now < self.spares.tight_until;
         if self.workers.is_empty() && !is_tight && awaited() {
             self.spares.due = Some(now + AWAITED_MS);
@@ -138,7 +143,7 @@ impl Workers {
             return Refill::Nothing;
         }
         let made = self.make_spare();
-        self.end_untold();
+        self.end_untold(now);
         match made {
             Ok(identity) => {
                 // The next one in the next turn of the loop.
@@ -246,15 +251,26 @@ impl Workers {
     /// Reaps the spares that are gone. The kernel may hold one for a while, and so may whoever traces it.
     fn reap_spares(&mut self, now: u64) {
         self.spares.ending.retain(|pidfd| !process::reap(pidfd.as_fd()));
-        if !self.spares.ending.is_empty() {
-            let soon = now + REAP_MS;
-            self.spares.due = Some(self.spares.due.map_or(soon, |due| due.min(soon)));
+        self.spares.reap_at = (!self.spares.ending.is_empty()).then_some(now + REAP_MS);
+    }
+
+    /// Ends the children that a zygote has started and did not tell of. Their pipes are closed, and nobody welcomes them.
+    pub(super) fn end_untold(&mut self, now: u64) {
+        if self.spawner.was_unsure() {
+            let killed = sweep::strangers_of_this_thread(|pid| {
+                let is_it = |identity: &Identity| identity.pid == pid;
+                self.spawner.is_zygote(pid)
+                    || self.workers.values().any(|worker| is_it(&worker.identity))
+                    || self.spares.any(is_it)
+            });
+            self.spares.ending.extend(killed);
+            self.reap_spares(now);
         }
     }
 
     /// Ends all spares and the zygote, and reaps those that are gone within a moment. SIGKILL ends an idle process at once.
     pub fn end_spares(&mut self) {
-        self.spares.due = None;
+        (self.spares.due, self.spares.reap_at) = (None, None);
         self.spawner.end();
         let standing = std::mem::take(&mut self.spares.standing).into_values().map(|spare| spare.pidfd);
         let spares: Vec<OwnedFd> = standing.chain(self.spares.ending.drain(..)).collect();

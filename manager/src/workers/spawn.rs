@@ -12,7 +12,7 @@ use crate::core::Seen;
 use crate::system::owned::How;
 use crate::system::process::{Spawned, worker_program};
 use crate::system::spawner::Request;
-use crate::system::sweep::{self, Holder, Marker};
+use crate::system::sweep::{Holder, Marker};
 use crate::system::{owned, process};
 use crate::workers::link::{Link, Pipes};
 use crate::workers::worker::{Origin, Worker};
@@ -55,7 +55,7 @@ impl Workers {
                 Err(error) => not_spawned(id, incarnation, &error),
             });
         }
-        self.end_untold();
+        self.end_untold(now);
         seen
     }
 
@@ -68,16 +68,6 @@ impl Workers {
             tracing::debug!(%error, "the zygote is not watched");
         }
         outcomes
-    }
-
-    /// Ends the children that a zygote has started and did not tell of. Their pipes are closed, and nobody welcomes them.
-    pub(super) fn end_untold(&mut self) {
-        if self.spawner.was_unsure() {
-            sweep::strangers_of_this_thread(|pid| {
-                let is_it = |identity: &Identity| identity.pid == pid;
-                self.workers.values().any(|worker| is_it(&worker.identity)) || self.spares.any(is_it)
-            });
-        }
     }
 
     fn begin(&self, id: &SessionId) -> io::Result<Begun> {
