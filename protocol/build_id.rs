@@ -12,6 +12,7 @@ fn is_for_this_glibc() -> bool {
 /// Writes the places that the start of a program must mend in a table of a twentieth of the size, where the C library reads it:
 /// glibc does from 2.36 on. `kennel` has 42,000 of them.
 #[allow(dead_code)]
+#[allow(clippy::disallowed_methods, reason = "a build script has no reaper")]
 fn pack_relocations() {
     let said = std::process::Command::new("getconf").arg("GNU_LIBC_VERSION").output();
     let said = said.map(|said| String::from_utf8_lossy(&said.stdout).into_owned()).unwrap_or_default();

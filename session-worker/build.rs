@@ -45,6 +45,7 @@ fn link_scripts() -> Option<()> {
 }
 
 /// The path of a file of the C compiler or the C library. None if it is not installed.
+#[allow(clippy::disallowed_methods, reason = "a build script has no reaper")]
 fn archive(name: &str) -> Option<String> {
     let compiler = std::env::var("RUSTC_LINKER").unwrap_or_else(|_| "cc".to_owned());
     let said = std::process::Command::new(compiler).arg(format!("-print-file-name={name}")).output().ok()?;

@@ -131,9 +131,7 @@ async fn a_token_makes_no_session_in_the_place_of_one_that_is_gone() {
     let id: SessionId = "gone".parse().unwrap();
     // As a request that was let in just before the session was removed.
     let caller = auth::Caller { session: Some(id.clone()), role: protocol::api::Role::Driver };
-    let openapi = String::new().into();
-    let app =
-        App { manager: face.manager.clone(), stop: face.stop.clone(), streams: Default::default(), openapi };
+    let app = App { manager: face.manager.clone(), stop: face.stop.clone(), streams: Default::default() };
     let (router, _) = routes().split_for_parts();
     let router = router.layer(axum::Extension(caller)).with_state(app);
     let request = Request::put("/v1/sessions/gone").body(Body::empty()).unwrap();
