@@ -94,6 +94,11 @@ pub fn is_spare(pid: u32) -> bool {
         && parent(pid).is_some_and(|pid| comm(pid) == "kennel\n" || pid == std::process::id())
 }
 
+/// Returns true for a zygote. A zombie has no marker any more.
+pub fn is_zygote(pid: u32) -> bool {
+    marker_of(pid).is_some_and(|marker| marker.ends_with("/:spare/0"))
+}
+
 /// Returns true for the marker of a process that was started as a spare.
 pub fn is_spares(marker: &str) -> bool {
     marker.split('/').nth(1) == Some(":spare")

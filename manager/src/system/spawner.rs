@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -42,7 +42,6 @@ pub struct Spawner {
     boot_id: String,
     /// The marker of the zygote.
     marker: String,
-    nothing: File,
     zygote: Option<Zygote>,
     /// Nobody watches the zygote yet.
     is_new: bool,
@@ -54,9 +53,8 @@ pub struct Spawner {
 
 impl Spawner {
     /// Starts nothing yet.
-    pub fn new(boot_id: String, marker: String) -> io::Result<Self> {
-        let nothing = File::options().write(true).open("/dev/null")?;
-        Ok(Self { boot_id, marker, nothing, zygote: None, is_new: false, failures: None, is_unsure: false })
+    pub fn new(boot_id: String, marker: String) -> Self {
+        Self { boot_id, marker, zygote: None, is_new: false, failures: None, is_unsure: false }
     }
 
     /// Starts workers, and gives the outcomes in the same order.
@@ -106,8 +104,7 @@ impl Spawner {
     fn ask(&mut self, number: usize, request: Request) -> Result<Asked, Request> {
         let Some(zygote) = &self.zygote else { return Err(request) };
         let Ok((ours, theirs)) = pipes() else { return Err(request) };
-        let errors = request.errors.as_ref().unwrap_or(&self.nothing);
-        match zygote.ask(&request.marker, [theirs[0].as_fd(), theirs[1].as_fd(), errors.as_fd()]) {
+        match zygote.ask(&request.marker, &theirs, request.errors.as_ref()) {
             Ok(()) => Ok(Asked { number, request, ours }),
             Err(error) => {
                 tracing::debug!(%error, "the zygote was not asked");
@@ -149,15 +146,14 @@ impl Spawner {
     /// manager's memory), nothing in its environment but the marker.
     fn spawn(&self, request: &Request) -> io::Result<Spawned> {
         let (ours, [input, output]) = pipes()?;
-        let errors = request.errors.as_ref().unwrap_or(&self.nothing).try_clone()?;
+        let errors = match &request.errors {
+            Some(errors) => Stdio::from(errors.try_clone()?),
+            None => Stdio::null(),
+        };
         let mut command = Command::new(&request.program);
         command.env_clear().env(MARKER, &request.marker);
         failpoint::inherit(&mut command);
-        let child = command
-            .stdin(Stdio::from(input))
-            .stdout(Stdio::from(output))
-            .stderr(Stdio::from(errors))
-            .spawn()?;
+        let child = command.stdin(Stdio::from(input)).stdout(Stdio::from(output)).stderr(errors).spawn()?;
         self.spawned(child.id(), ours)
     }
 

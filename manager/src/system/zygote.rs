@@ -4,7 +4,7 @@
 //!
 //! It is a convenience: whatever is wrong with it, workers are spawned without.
 
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -32,6 +32,8 @@ pub struct Zygote {
     socket: OwnedFd,
     pid: u32,
     pidfd: OwnedFd,
+    /// The standard error of a worker that has no log yet.
+    nothing: File,
     /// The file that it runs.
     program: Program,
 }
@@ -56,6 +58,7 @@ impl Zygote {
     pub fn start(path: &Path, program: Program, marker: &str) -> io::Result<Self> {
         let (socket, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let nothing = File::options().write(true).open("/dev/null")?;
         let mut command = Command::new(path);
         command.env_clear().env(MARKER, marker).env(ROOM, "-".repeat(ROOM_BYTES));
         failpoint::inherit(&mut command);
@@ -63,7 +66,7 @@ impl Zygote {
         // Only the supervisor reaps. Until then the pid belongs to this child, alive or dead.
         let pidfd = process::pid(child.id()).and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?));
         match pidfd {
-            Ok(pidfd) => Ok(Self { socket, pid: child.id(), pidfd, program }),
+            Ok(pidfd) => Ok(Self { nothing, socket, pid: child.id(), pidfd, program }),
             Err(error) => {
                 let mut child = child;
                 let _ = child.kill();
@@ -88,8 +91,11 @@ impl Zygote {
         self.pidfd.as_fd()
     }
 
-    /// Asks for a worker with this marker and these standard streams. [`answer`](Self::answer) gives its pid.
-    pub fn ask(&self, marker: &str, streams: [BorrowedFd<'_>; 3]) -> io::Result<()> {
+    /// Asks for a worker with this marker, these pipes as standard input and output, and this standard error; none is nothing.
+    /// [`answer`](Self::answer) gives its pid.
+    pub fn ask(&self, marker: &str, pipes: &[OwnedFd; 2], errors: Option<&File>) -> io::Result<()> {
+        let errors = errors.unwrap_or(&self.nothing);
+        let streams = [pipes[0].as_fd(), pipes[1].as_fd(), errors.as_fd()];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         if !ancillary.push(SendAncillaryMessage::ScmRights(&streams)) {

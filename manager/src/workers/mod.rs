@@ -82,7 +82,7 @@ impl Workers {
             beats: BTreeSet::new(),
             fetcher,
             spares: Spares::new(world.spare_workers),
-            spawner: Spawner::new(world.boot_id.clone(), zygote.to_string())?,
+            spawner: Spawner::new(world.boot_id.clone(), zygote.to_string()),
             world,
         })
     }

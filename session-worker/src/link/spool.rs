@@ -88,14 +88,17 @@ impl Spool {
     pub fn clear(&mut self) -> io::Result<()> {
         if let Some(file) = &self.file {
             file.set_len(0)?;
-            self.length = 0;
+            // A worker at rest keeps no descriptor of it.
+            (self.file, self.length) = (None, 0);
         }
         Ok(())
     }
 
-    /// Makes sure that it survives the machine.
+    /// Makes sure that it survives the machine, and so does its name.
     pub fn sync(&self) -> io::Result<()> {
-        self.file.as_ref().map_or(Ok(()), File::sync_data)
+        let (Some(file), Some(directory)) = (&self.file, self.path.parent()) else { return Ok(()) };
+        file.sync_data()?;
+        File::open(directory)?.sync_all()
     }
 }
 

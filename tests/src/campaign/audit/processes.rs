@@ -54,7 +54,7 @@ impl<'a> Audit<'a> {
         let info = look::<ManagerInfo>(&self.campaign.client, "/v1/manager").await;
         let spares = info.map(|info| info.spare_workers).unwrap_or_default();
         let (spares, children): (BTreeSet<u32>, BTreeSet<u32>) =
-            children(manager).into_iter().partition(|pid| spares.contains(pid));
+            children(manager).into_iter().partition(|pid| spares.contains(pid) || real::is_zygote(*pid));
         let children: BTreeSet<u32> = children.into_iter().chain(adopted).collect();
         if children != pids {
             self.leftovers.zombies = children.iter().filter(|pid| !real::lives(**pid)).count();
