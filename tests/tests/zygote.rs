@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use harness::daemon::{Daemon, finish};
@@ -24,9 +25,7 @@ fn children(daemon: u32) -> BTreeSet<u32> {
 
 /// The zygotes among the daemon's children.
 fn zygotes(daemon: u32) -> Vec<u32> {
-    let is_zygote =
-        |pid: &u32| lives(*pid) && marker_of(*pid).is_some_and(|marker| marker.ends_with("/:spare/0"));
-    children(daemon).into_iter().filter(is_zygote).collect()
+    children(daemon).into_iter().filter(|pid| lives(*pid) && is_zygote(*pid)).collect()
 }
 
 /// Waits until there is a zygote.
@@ -328,4 +327,16 @@ fn a_worker_program_that_ends_at_once_is_not_started_in_circles() {
     daemon.ok(&["restart", "dies"]);
     assert!(is_forked(daemon.idle("dies").pid.unwrap()));
     settled(&daemon);
+}
+
+#[test]
+fn a_worker_is_static_where_the_archives_of_the_c_library_are_installed() {
+    #[allow(clippy::disallowed_methods, reason = "the child is no session's")]
+    let asked = Command::new("cc").arg("-print-file-name=rcrt1.o").output();
+    let is_there = |said: Output| Path::new(String::from_utf8_lossy(&said.stdout).trim()).is_absolute();
+    let daemon = Daemon::new();
+    daemon.ok(&["start", "--id", "one"]);
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", daemon.idle("one").pid.unwrap())).unwrap();
+    let is_static = !maps.contains("/libc.so") && !maps.contains("/ld-linux");
+    assert_eq!(is_static, asked.is_ok_and(is_there), "{maps}");
 }

@@ -137,6 +137,9 @@ impl Link {
         (self.stands, self.broken) = (Stands::Linked, false);
         let hello = Envelope { incarnation: self.incarnation, seq: 0, ack: self.ack, body: hello };
         self.outbox.push_first(&hello)?;
+        if let Some(spool) = &mut self.spool {
+            spool.close();
+        }
         Ok(())
     }
 

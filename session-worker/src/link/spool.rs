@@ -55,17 +55,8 @@ impl Spool {
 
     /// Adds whole frames, or nothing. Errors: the file cannot be opened or written; the next call tries both again.
     pub fn append(&mut self, frames: &[u8]) -> io::Result<()> {
-        let file = match &mut self.file {
-            Some(file) => file,
-            none => {
-                let opened = open(&self.path);
-                self.is_homeless =
-                    opened.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
-                let file = opened?;
-                self.length = file.metadata()?.len();
-                none.insert(file)
-            }
-        };
+        self.open()?;
+        let Some(file) = &mut self.file else { return Ok(()) };
         match file.write_all(frames) {
             Ok(()) => {
                 self.length += frames.len() as u64;
@@ -79,6 +70,27 @@ impl Spool {
         }
     }
 
+    fn open(&mut self) -> io::Result<()> {
+        if self.file.is_some() {
+            return Ok(());
+        }
+        let opened = open(&self.path);
+        self.is_homeless = opened.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        let file = opened?;
+        match self.length {
+            0 => self.length = file.metadata()?.len(),
+            // It was open before.
+            length => file.set_len(length)?,
+        }
+        self.file = Some(file);
+        Ok(())
+    }
+
+    /// Closes the file: a worker with a manager keeps no descriptor of it.
+    pub fn close(&mut self) {
+        self.file = None;
+    }
+
     /// Returns true if the spool is empty.
     pub fn is_empty(&self) -> bool {
         self.length == 0
@@ -86,11 +98,14 @@ impl Spool {
 
     /// Empties the spool: the manager has recorded all of it. Errors: the file cannot be truncated.
     pub fn clear(&mut self) -> io::Result<()> {
-        if let Some(file) = &self.file {
-            file.set_len(0)?;
-            // A worker at rest keeps no descriptor of it.
-            (self.file, self.length) = (None, 0);
+        if self.length > 0 {
+            self.open()?;
+            if let Some(file) = &self.file {
+                file.set_len(0)?;
+            }
+            self.length = 0;
         }
+        self.close();
         Ok(())
     }
 
