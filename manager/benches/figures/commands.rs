@@ -1,10 +1,9 @@
 //! Commands as whole processes, from their start to their end, with a daemon that is warm.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use crate::floor::program;
 use crate::host::{Host, request};
 use crate::prompts;
 use crate::restart::many;
@@ -18,7 +17,7 @@ const TEXT: &str = "a prompt that waits";
 pub async fn measure(table: &mut Table) {
     eprintln!("commands");
     let host = Host::start().await;
-    let floor = floor(host.dir.path());
+    let floor = program(host.dir.path(), "ask", include_bytes!("ask.rs"));
     let sessions = vec![host.sessions(1).await.0.remove(0)];
     let (id, mut wire) = (sessions[0].id.as_str(), host.wire().await);
     let mut tap = host.tap().await;
@@ -81,25 +80,4 @@ fn p50(command: impl Fn() -> Command) -> f64 {
         assert!(status.success(), "{command:?}: {status}");
     }
     quantile(&times, 0.5)
-}
-
-/// Builds the floor's program, which is nothing but `ask.rs`: this one here is as large as `kennel`.
-fn floor(dir: &Path) -> PathBuf {
-    let program = dir.join("ask");
-    let mut rustc = Command::new("rustc");
-    rustc.args([
-        "--edition",
-        "2024",
-        "-O",
-        "-C",
-        "panic=abort",
-        "-C",
-        "strip=symbols",
-        "--crate-name",
-        "ask",
-    ]);
-    let mut child = rustc.arg("-o").arg(&program).arg("-").stdin(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(include_bytes!("ask.rs")).unwrap();
-    assert!(child.wait().unwrap().success(), "the floor's program cannot be built");
-    program
 }

@@ -1,20 +1,33 @@
-//! The floor: what the same work costs without a supervisor. Processes of the same `session-worker` file that
-//! write one byte and wait for the end of their input, started by posix_spawn(3) with two pipes, their deaths
-//! waited for with sigwait(3). One thread, nothing else.
+//! The floor: what the same work costs without a supervisor. Processes of an ordinary small program, dynamically linked, that
+//! write one byte and wait for the end of their input, started by posix_spawn(3) with two pipes, their deaths waited for with
+//! sigwait(3). One thread, nothing else.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use harness::real::worker;
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, posix_spawn};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rustix::pipe::{PipeFlags, pipe_with};
+use tempfile::TempDir;
+
+/// Builds a small program of a floor: the bench itself is as large as `kennel`.
+pub fn program(dir: &Path, name: &str, source: &[u8]) -> PathBuf {
+    let program = dir.join(name);
+    let mut rustc = Command::new("rustc");
+    rustc.args(["--edition", "2024", "-O", "-C", "panic=abort", "-C", "strip=symbols", "--crate-name", name]);
+    let mut child = rustc.arg("-o").arg(&program).arg("-").stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(source).unwrap();
+    assert!(child.wait().unwrap().success(), "the floor's program cannot be built");
+    program
+}
 
 /// SIGCHLD is waited for and not delivered: for this thread and all that it starts.
 pub fn block_sigchld() {
@@ -44,14 +57,17 @@ pub struct Floor {
     actions: Option<PosixSpawnFileActions>,
     attr: PosixSpawnAttr,
     all: HashMap<Pid, One>,
+    _dir: TempDir,
 }
 
 impl Floor {
     /// None yet.
     pub fn new() -> Self {
-        let program = CString::new(worker().to_str().unwrap()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let small = program(dir.path(), "small", include_bytes!("small.rs"));
+        let program = CString::new(small.to_str().unwrap()).unwrap();
         let actions = Some(PosixSpawnFileActions::init().unwrap());
-        Self { program, actions, attr: PosixSpawnAttr::init().unwrap(), all: HashMap::new() }
+        Self { program, actions, attr: PosixSpawnAttr::init().unwrap(), all: HashMap::new(), _dir: dir }
     }
 
     /// Spawns this many and waits until each has spoken.
@@ -70,7 +86,7 @@ impl Floor {
         let mut actions = self.actions.take().unwrap().reinit().unwrap();
         actions.add_dup2(their_input.as_raw_fd(), 0).unwrap();
         actions.add_dup2(their_output.as_raw_fd(), 1).unwrap();
-        let args = [&*self.program, c"--one-byte"];
+        let args = [&*self.program];
         let pid = posix_spawn(&*self.program, &actions, &self.attr, &args, &[] as &[&CStr]).unwrap();
         self.actions = Some(actions);
         (pid, One { _input: input, output: output.into() })

@@ -363,6 +363,11 @@ pub fn pss(pid: u32) -> f64 {
     field(&proc(pid, "smaps_rollup"), "Pss:") as f64
 }
 
+/// The memory of a process that it has written to and shares with nobody, in KiB.
+pub fn written(pid: u32) -> f64 {
+    field(&proc(pid, "smaps_rollup"), "Private_Dirty:") as f64
+}
+
 fn threads(pid: u32) -> Vec<PathBuf> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task"));
     tasks.map(|tasks| tasks.flatten().map(|task| task.path()).collect()).unwrap_or_default()

@@ -71,6 +71,9 @@ impl Begin {
 pub fn last_words(state_dir: &Path, id: &SessionId, begin: Option<&Begin>) -> Vec<String> {
     let Some(begin) = begin else { return Vec::new() };
     let log = path(state_dir, id);
+    if Begin::at_end_of_named(&log) == *begin {
+        return Vec::new();
+    }
     let Ok((mut bytes, is_first)) = end_of(&log, begin) else { return Vec::new() };
     if !is_first && begin.file.is_some() && (bytes.len() as u64) < LAST_WORDS.0 {
         let older = end_of(&before(&log), begin).map_or(Vec::new(), |(older, _)| older);
