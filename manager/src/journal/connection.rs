@@ -5,9 +5,6 @@ use std::path::Path;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-/// The most that one connection keeps of the file in memory.
-const CACHE_KIB: i64 = 512;
-
 /// Opens a journal's file, which is no link, and runs nothing that stands in it: no trigger, no view, no function in a
 /// schema that somebody else has written.
 pub fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, rusqlite::Error> {
@@ -23,7 +20,5 @@ pub fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, rusqlite::Er
     ] {
         connection.set_db_config(config, on)?;
     }
-    // In KiB. A page that is not in it is in the kernel's cache.
-    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     Ok(connection)
 }
