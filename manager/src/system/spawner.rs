@@ -63,7 +63,10 @@ impl Spawner {
         let mut asked = VecDeque::new();
         for (number, request) in requests.into_iter().enumerate() {
             outcomes.push(None);
-            self.fit(&request.program);
+            // Another zygote would answer what this one was asked.
+            if asked.is_empty() {
+                self.fit(&request.program);
+            }
             match self.ask(number, request) {
                 Ok(one) => asked.push_back(one),
                 Err(request) => outcomes[number] = Some(self.spawn(&request)),
