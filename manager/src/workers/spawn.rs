@@ -1,5 +1,6 @@
 //! The spawn of a worker, and its entry into the table.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
@@ -30,8 +31,11 @@ impl Workers {
     pub fn spawn_all(&mut self, starts: Vec<(SessionId, Incarnation)>, now: u64) -> Vec<Sighting> {
         let mut seen = Vec::new();
         let (mut meant, mut requests) = (Vec::new(), Vec::new());
+        let mut begun = BTreeSet::new();
         for (id, incarnation) in starts {
-            if self.workers.get(&id).is_some_and(|worker| worker.incarnation >= incarnation) {
+            let has_one = self.workers.get(&id).is_some_and(|worker| worker.incarnation >= incarnation);
+            // To do an effect twice is the same as to do it once, in one batch too.
+            if has_one || !begun.insert((id.clone(), incarnation)) {
                 continue;
             }
             self.spares.stir(now);
