@@ -111,8 +111,13 @@ pub fn read(line: &[u8]) -> Result<Read, Unread> {
 
 /// Returns true if every reader can parse the JSON of a stored event.
 pub fn is_readable(text: &str) -> bool {
-    let mut scan = Scan::default();
-    scan.push(text.as_bytes());
+    // Each level begins with a bracket. Most events have a few, and need no slow look.
+    let brackets = text.bytes().filter(|byte| matches!(byte, b'{' | b'[')).count();
+    let is_shallow = brackets <= STORED_DEPTH as usize || {
+        let mut scan = Scan::default();
+        scan.push(text.as_bytes());
+        scan.deepest <= STORED_DEPTH
+    };
     // Skips what it reads: no depth is too much for it.
-    scan.deepest <= STORED_DEPTH && serde_json::from_str::<IgnoredAny>(text).is_ok()
+    is_shallow && serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
