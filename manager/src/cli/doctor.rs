@@ -65,7 +65,7 @@ async fn ask_daemon(link: &Link<'_>) -> Told {
     }
 }
 
-/// What happened, and the way out.
+/// Splits a failure into its detail and its hint.
 fn parts(failure: Failure) -> (String, String) {
     match failure {
         Failure::Problem(problem, _) => {

@@ -13,7 +13,7 @@ use crate::core::{Refusal, Session, State};
 use crate::error::Error;
 use crate::supervisor::Msg;
 
-/// What became of a session that was stopped while somebody waited.
+/// The reason given to a client that waited for a session that was stopped.
 const STOPPED: &str = "was stopped meanwhile";
 
 /// A state of a session for which a client can wait.

@@ -43,7 +43,7 @@ pub struct Spawner {
     /// The marker of the zygote.
     marker: String,
     zygote: Option<Zygote>,
-    /// Nobody watches the zygote yet.
+    /// The zygote is not in the watch yet.
     is_new: bool,
     /// The file that zygotes were started from, and how many of them failed since one answered.
     failures: Option<(Program, u32)>,

@@ -106,8 +106,8 @@ impl Zygote {
         Ok(())
     }
 
-    /// The pid of the next worker that was asked for, in the order of the questions. An error of kind `Other` or a number of the
-    /// system is that of the fork; any other means that the zygote is of no use any more.
+    /// The pid of the next worker that was asked for, in the order of the questions. The inner error is that of the fork. The outer
+    /// one means that the zygote is of no use any more.
     pub fn answer(&self) -> Result<Result<u32, io::Error>, io::Error> {
         let until = Instant::now() + ANSWERS_WITHIN;
         loop {
