@@ -114,6 +114,11 @@ impl Feed {
         Some(found)
     }
 
+    /// The last event that was published. The journal may hold later ones, which are not synced yet.
+    pub fn last(&self) -> EventId {
+        *self.head.borrow()
+    }
+
     fn ring(&self) -> MutexGuard<'_, Ring> {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }

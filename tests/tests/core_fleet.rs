@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use harness::sample::{self, AT, gone, id, identity, new_prompt, ready, session};
 use manager::core::{
-    Ask, At, Change, Command, Effect, Fleet, Goal, Input, Refusal, Reply, Seen, Session, Spec, State, Task,
-    Why, limits,
+    Ask, At, Change, Command, Effect, Effects, Fleet, Goal, Input, Refusal, Reply, Seen, Session, Spec,
+    State, Task, Why, limits,
 };
 use protocol::api::{Orphans, SessionOpts};
 use protocol::event::{Disposition, Event, EventKind, Outcome, RemovedBy, Timestamp};
@@ -453,4 +453,29 @@ fn only_what_ends_something_goes_on_without_room_and_only_signals_go_before_the_
     // A process that has ended is not let go before that is on record.
     let gone = fleet.step(AT, &Ask::One(id("s"), Input::Seen(1, gone(Exit::Code(0))))).unwrap();
     assert!(!gone.may_act_first(), "{gone:?}");
+}
+
+#[test]
+fn effects_outside_of_the_machine_wait_for_the_sync_and_a_session_keeps_the_order_of_its_own() {
+    let mut fleet = Fleet::load([], [], 1, 1);
+    let change = |fleet: &mut Fleet, name: &str, effects: &[Effect]| {
+        let wish = Ask::Create { id: Some(id(name)), spec: spec() };
+        let effects = effects.iter().map(|effect| (id(name), effect.clone())).collect();
+        Change { effects, ..ask(fleet, AT, &wish) }
+    };
+    let [spawn, welcome] = [Effect::Spawn { incarnation: 1 }, Effect::Welcome { incarnation: 1 }];
+    let [deliver, end] =
+        [Effect::Deliver { incarnation: 1, prompt: PromptId(1) }, Effect::Terminate { incarnation: 1 }];
+    let changes = [
+        change(&mut fleet, "a", std::slice::from_ref(&spawn)),
+        change(&mut fleet, "b", &[welcome.clone(), deliver.clone(), end.clone()]),
+        change(&mut fleet, "c", std::slice::from_ref(&end)),
+    ];
+    let of = |effects: &[(SessionId, Effect)]| -> Vec<(String, Effect)> {
+        effects.iter().map(|(id, effect)| (id.to_string(), effect.clone())).collect()
+    };
+    let Effects { written, synced } = Effects::of(&changes);
+    let named = |name: &str, effect: &Effect| (name.to_owned(), effect.clone());
+    assert_eq!(of(&written), [named("a", &spawn), named("b", &welcome), named("c", &end)]);
+    assert_eq!(of(&synced), [named("b", &deliver), named("b", &end)]);
 }

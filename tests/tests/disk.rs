@@ -197,3 +197,31 @@ fn a_log_stays_within_its_bound_while_it_grows_and_its_newest_part_is_shown() {
     daemon.ok(&["rm", "--force", "loud"]);
     until("no log", || (!log.exists() && !beside.exists()).then_some(()));
 }
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn a_disk_that_takes_no_sync_ends_the_manager_and_the_next_one_takes_all_over() {
+    let mut daemon = Daemon::new();
+    let points = daemon.workdir().join("points");
+    std::fs::create_dir(&points).unwrap();
+    daemon.set("KENNEL_FAILPOINTS", points.to_str().unwrap());
+    daemon.ok(&["start", "--id", "works"]);
+    daemon.ok(&["send", "--no-wait", "works", WAITS]);
+    daemon.ok(&["wait", "works", "--until", "running", "--timeout", "30s"]);
+    let (pid, manager) = (daemon.show("works").pid, daemon.pid());
+    std::fs::write(points.join("journal.unsyncable"), "").unwrap();
+    // The client hears nothing, and asks the next manager again.
+    daemon.ok(&["send", "--no-wait", "works", "echo next"]);
+    assert_ne!(daemon.pid(), manager);
+    assert!(!points.join("journal.unsyncable").exists());
+    assert_eq!(daemon.show("works").pid, pid);
+    std::fs::write(daemon.workdir().join("on"), "").unwrap();
+    daemon.idle("works");
+    let events = daemon.events();
+    assert!(history::of(&events).is_empty(), "{:#?}", history::of(&events));
+    let said = |event: &&manager::protocol::event::Event| matches!(&event.kind, EventKind::SystemMessage { text } if text.contains("the disk did not take"));
+    assert_eq!(events.iter().filter(said).count(), 1);
+    let completed =
+        |kind: &EventKind| matches!(kind, EventKind::TurnCompleted { outcome: Outcome::Completed, .. });
+    assert_eq!(events.iter().filter(|event| completed(&event.kind)).count(), 2);
+}

@@ -50,6 +50,9 @@ fn simulation_keeps_every_promise_whenever_anything_dies() {
     missing("command", kinds::COMMANDS, &coverage.commands);
     missing("refusal", REFUSALS, &coverage.refusals);
     assert!(coverage.acted_first > SEEDS / 4, "only {} acted before the record", coverage.acted_first);
+    assert!(coverage.killed_unsynced > SEEDS / 2, "{} killed before a sync", coverage.killed_unsynced);
+    assert!(coverage.cut_unsynced > SEEDS / 2, "{} power cuts before a sync", coverage.cut_unsynced);
+    assert!(coverage.failed_syncs > SEEDS / 4, "{} syncs failed", coverage.failed_syncs);
     assert!(coverage.managers > 4 * SEEDS, "managers died {} times only", coverage.managers);
 }
 

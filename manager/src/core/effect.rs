@@ -117,6 +117,46 @@ impl Effect {
     }
 }
 
+/// How far the record of a change must have come before an effect of it may be performed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// The record is written: it survives the death of any process, but not a power cut. For effects that touch only
+    /// processes of this machine. A power cut that takes the record back takes those processes too.
+    Written,
+    /// The record is synced to the disk. For effects that something outside of this machine may see, or that change what
+    /// the next manager finds on the disk.
+    Synced,
+}
+
+impl Effect {
+    /// How far the record must have come before this effect may be performed.
+    pub fn needs(&self) -> Needs {
+        match self {
+            // A new worker does nothing until it is welcomed, and leaves without a manager.
+            Effect::Spawn { .. } => Needs::Written,
+            // The worker starts an ACP agent, which opens its conversation and gets no prompt. After a power cut the next
+            // worker opens it again, as after every death of an agent, under the same number: no process and no client has
+            // seen the number, and a start removes the files of workers that are not on record.
+            Effect::Welcome { .. } => Needs::Written,
+            // The next manager finds a dead process and judges: nobody was told that the end was asked for.
+            Effect::Terminate { .. } | Effect::Kill { .. } => Needs::Written,
+            // A boot whose power was cut has no zombies and no pids. Files of the worker, which a boot does not end, are
+            // removed once the record is synced (`Workers::discard`).
+            Effect::Release { .. } => Needs::Written,
+            // A turn acts outside of this machine, and must not be run a second time by mistake.
+            Effect::Deliver { .. } => Needs::Synced,
+            // Each of these reaches an agent in the middle of its work, and decides what the agent does next.
+            Effect::Abort { .. }
+            | Effect::Answer { .. }
+            | Effect::Driver { .. }
+            | Effect::AnswerCall { .. }
+            | Effect::Set { .. } => Needs::Synced,
+            // The worker is told which of its messages are on record, and removes those from its spool.
+            Effect::Reclaim { .. } => Needs::Synced,
+        }
+    }
+}
+
 /// The answer to a call, on its way to the worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnsweredCall {

@@ -15,13 +15,14 @@ mod fleet;
 mod input;
 pub mod limits;
 pub(crate) mod model;
+mod order;
 mod out;
 mod refusal;
 mod rules;
 mod view;
 
 pub use at::At;
-pub use effect::{AnsweredCall, Effect};
+pub use effect::{AnsweredCall, Effect, Needs};
 pub use fleet::{Change, Fleet, Undo};
 pub use input::{Ask, Command, Input, Reply, Seen, Wish};
 pub use model::deaths::Deaths;
@@ -34,6 +35,7 @@ pub use model::state::{Goal, State, Was, Why};
 pub use model::turn::{
     Answer, Attached, Call, Calls, NewPrompt, Permission, Phase, Prompt, Quiet, Turn, Turns,
 };
+pub use order::Effects;
 pub use out::{Note, Step};
 pub use refusal::{Refusal, SubagentLimit};
 pub use rules::judge::{Cause, MAX_DELAY_MS};

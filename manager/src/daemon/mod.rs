@@ -77,7 +77,9 @@ pub enum RunError {
         source: io::Error,
     },
     /// The manager's loop ended without having been asked to.
-    #[error("the manager has ended unexpectedly; its sessions' processes end by themselves")]
+    #[error(
+        "the manager has ended unexpectedly (the log says why); the next daemon takes its sessions' processes over"
+    )]
     Lost,
     /// Interrupted a second time.
     #[error("left at once; what still runs is for the next daemon, or ends by itself within the hour")]

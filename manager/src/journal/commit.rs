@@ -1,4 +1,4 @@
-//! Writing: one commit takes a batch of changes, their events and the keys that were used.
+//! Writing: one transaction takes a batch of changes, their events and the keys that were used.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,18 +15,15 @@ use super::{Journal, prune, removed};
 use crate::core::{Attached, Change, Session};
 
 impl Journal {
-    /// Remembers all of it or nothing. Once this returns, promises are on the disk; with `answered`, because
-    /// somebody is told that a command was taken, all of it is.
-    pub fn commit(
+    /// Writes all of it or nothing. Once this returns, the record survives the death of any process;
+    /// [`sync`](Self::sync) makes it survive a power cut.
+    pub fn write(
         &mut self,
         changes: &[Change],
         records: &[Record],
         keys: &[UsedKey],
         boot_id: Option<&str>,
-        answered: bool,
     ) -> Result<(), JournalError> {
-        let events = || changes.iter().flat_map(|change| &change.events);
-        self.sync(answered || events().any(|event| event.kind.is_promise()))?;
         let transaction = self.connection.transaction()?;
         let mut latest: BTreeMap<&SessionId, &Arc<Session>> = BTreeMap::new();
         for change in changes {
@@ -42,7 +39,7 @@ impl Journal {
                 removed::revive(&transaction, id)?;
             }
         }
-        let mut kinds = events();
+        let mut kinds = changes.iter().flat_map(|change| &change.events);
         {
             let mut insert = transaction.prepare_cached("INSERT INTO events VALUES (?1, ?2, ?3, ?4)")?;
             for record in records {

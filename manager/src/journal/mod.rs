@@ -1,9 +1,9 @@
 //! The journal: one SQLite file, one writer (the supervisor's loop), any number of readers.
 //!
-//! A commit records a batch of changes as a whole. kennel syncs promises (accepted prompts, starts, ends) to the disk
-//! before it passes them on. It commits the stream of a running turn without a sync, which survives the death of any
-//! process but not a power cut (WAL, `synchronous` FULL and NORMAL,
-//! <https://www.sqlite.org/pragma.html#pragma_synchronous>).
+//! A write records a batch of changes as a whole, and survives the death of any process (WAL, `synchronous` NORMAL,
+//! <https://www.sqlite.org/pragma.html#pragma_synchronous>). A sync brings what is written to the disk, where it survives a
+//! power cut (`sync.rs`). kennel syncs promises (accepted prompts, starts, ends) before it passes them on, and the stream of a
+//! running turn not.
 
 use std::str::FromStr;
 
@@ -27,6 +27,7 @@ mod removed;
 pub(crate) mod reserve;
 mod salvage;
 mod schema;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod transcript;
@@ -45,7 +46,7 @@ pub struct Journal {
     /// Ends before the connection does, which closes the file as the last one.
     checkpointer: Option<checkpoint::Checkpointer>,
     connection: Connection,
-    synced: bool,
+    log: sync::Log,
     /// Names the state directory in the marker of its processes.
     pub uuid: String,
     /// The secret from which the manager derives each worker's own secret.
@@ -85,7 +86,6 @@ impl Journal {
 
     /// Remembers [`Journal::behind`]. A power cut takes it back, and with it the boot that it is about.
     pub fn remember_behind(&mut self, boot_id: &str, ms: i64) -> Result<(), JournalError> {
-        self.sync(false)?;
         let mut insert =
             self.connection.prepare_cached("INSERT OR REPLACE INTO meta VALUES ('behind', ?1)")?;
         insert.execute([format!("{boot_id} {ms}")])?;
@@ -96,14 +96,5 @@ impl Journal {
     pub fn token(&self, id: &SessionId) -> Result<Option<String>, JournalError> {
         let mut select = self.connection.prepare_cached("SELECT token FROM sessions WHERE id = ?1")?;
         Ok(select.query_row([id.as_str()], |row| row.get(0)).optional()?)
-    }
-
-    /// Makes the next commit reach the disk before it returns, or not.
-    fn sync(&mut self, synced: bool) -> Result<(), rusqlite::Error> {
-        if synced != self.synced {
-            self.connection.pragma_update(None, "synchronous", if synced { "FULL" } else { "NORMAL" })?;
-            self.synced = synced;
-        }
-        Ok(())
     }
 }

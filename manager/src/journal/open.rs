@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use super::connection::connect;
 use super::error::{JournalError, Unopened, unusable};
 use super::schema::{self, VERSION, prepare, version};
-use super::{Journal, checkpoint, salvage};
+use super::{Journal, checkpoint, salvage, sync};
 use crate::core::{Fleet, Prompt, Session};
 use crate::error::StartError;
 
@@ -65,9 +65,15 @@ impl Journal {
         let found = version(path, &connection).map_err(Unopened::Other)?;
         schema::verify(path, &connection, found)?;
         prepare(&mut connection, found).map_err(failed)?;
-        let mut opened = load(connection).map_err(failed)?;
+        let rewritten = sync::rewrite(path, &connection).map_err(failed)?;
+        let mut opened = load(path, connection).map_err(failed)?;
+        if rewritten {
+            opened.lost.get_or_insert_with(|| sync::LOST.into());
+        }
         let journal = &mut opened.journal;
         let begun = journal.connection.set_db_config(keep, false).and_then(|_| {
+            // From here on `Journal::sync` syncs.
+            journal.connection.pragma_update(None, "synchronous", "NORMAL")?;
             journal.checkpointer = checkpoint::Checkpointer::start(path, &mut journal.connection)?;
             Ok(())
         });
@@ -143,7 +149,7 @@ fn look_through(path: &Path, length: u64, boot_id: &str) -> Result<u32, JournalE
     Ok(version)
 }
 
-fn load(connection: Connection) -> Result<Opened, JournalError> {
+fn load(path: &Path, connection: Connection) -> Result<Opened, JournalError> {
     let meta = |name: &str| -> Result<Option<String>, rusqlite::Error> {
         connection.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0)).optional()
     };
@@ -192,8 +198,9 @@ fn load(connection: Connection) -> Result<Opened, JournalError> {
     let next_number = ids.filter_map(SessionId::number).max().unwrap_or(0).saturating_add(1);
     let last: Option<EventId> = connection.query_row("SELECT max(id) FROM events", [], |row| row.get(0))?;
     let fleet = Fleet::load(sessions, retired, next_number, last.unwrap_or(0).max(floor) + 1);
+    let log = sync::Log::open(path)?;
     Ok(Opened {
-        journal: Journal { checkpointer: None, connection, synced: true, uuid, secret },
+        journal: Journal { checkpointer: None, connection, log, uuid, secret },
         fleet,
         boot_id,
         lost,

@@ -216,7 +216,6 @@ impl Journal {
     /// Takes the next bite of a cut, of what comes after `after`. It is not synced: a power cut brings back what it takes
     /// back, whole.
     pub fn bite(&mut self, cut: &Cut, after: EventId) -> Result<Bite, JournalError> {
-        self.sync(false)?;
         let transaction = self.connection.transaction()?;
         let mut bite = Bite::default();
         {

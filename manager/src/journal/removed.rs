@@ -87,7 +87,6 @@ impl Journal {
             .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
         let Some((id, upto)) = next else { return Ok(false) };
-        self.sync(false)?;
         let transaction = self.connection.transaction()?;
         // Keys of a session that has the name now are its own.
         let exists = transaction

@@ -45,7 +45,7 @@ impl Writer {
         drop(self.opened.fleet.adopt(&change));
         let records: Vec<Record> = change.events.iter().map(|event| Record::new(event).unwrap()).collect();
         let changes = [change];
-        self.opened.journal.commit(&changes, &records, &[], None, false).unwrap();
+        self.opened.journal.write(&changes, &records, &[], None).unwrap();
         changes[0].reply.clone()
     }
 }
@@ -321,7 +321,7 @@ fn what_was_lost_is_said_once() {
     // Nobody who has seen an event that is lost sees its number again.
     assert!(change.events[0].id > written.events + 100_000);
     let records: Vec<Record> = change.events.iter().map(|event| Record::new(event).unwrap()).collect();
-    opened.journal.commit(&[change], &records, &[], Some(BOOT), false).unwrap();
+    opened.journal.write(&[change], &records, &[], Some(BOOT)).unwrap();
     drop(opened);
     assert_eq!(Journal::open(&left.path(), BOOT).unwrap().lost, None);
 }

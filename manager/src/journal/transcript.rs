@@ -61,11 +61,12 @@ impl Reader {
         Ok(found)
     }
 
-    /// The events of a session's newest turn, newest first, until `each` has enough. Whether the turn's beginning was
-    /// reached.
+    /// The events of a session's newest turn up to `upto`, newest first, until `each` has enough. Returns whether the turn's
+    /// beginning was reached.
     pub fn newest_turn(
         &self,
         id: &SessionId,
+        upto: EventId,
         mut each: impl FnMut(EventKind) -> bool,
     ) -> Result<bool, JournalError> {
         blocking::never_on_the_loop();
@@ -73,10 +74,10 @@ impl Reader {
             "SELECT CASE WHEN type IN ('prompt.started', 'message.chunk', 'turn.completed', 'turn.interrupted')
                            OR type = 'agent.updated' AND instr(json, 'agent_message_chunk')
                     THEN json END
-             FROM events WHERE session = ?1 AND id > ?3 ORDER BY id DESC LIMIT ?2",
+             FROM events WHERE session = ?1 AND id > ?3 AND id <= ?4 ORDER BY id DESC LIMIT ?2",
         )?;
         let floor = removed::floor(&self.0, id)?;
-        let mut rows = select.query(params![id.as_str(), MOST_ROWS, floor])?;
+        let mut rows = select.query(params![id.as_str(), MOST_ROWS, floor, upto])?;
         let mut count = 0;
         while let Some(row) = rows.next()? {
             count += 1;

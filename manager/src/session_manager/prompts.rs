@@ -123,10 +123,10 @@ impl SessionManager {
             truncated: false,
         };
         // Backwards, and no further than is told: a turn may have said any number of things.
-        let of = id.clone();
+        let (of, upto) = (id.clone(), self.shared.feed.last());
         let read = move |reader: &Reader| {
             let mut newest = Newest::default();
-            let whole = reader.newest_turn(&of, |kind| newest.add(kind))?;
+            let whole = reader.newest_turn(&of, upto, |kind| newest.add(kind))?;
             Ok((newest, whole))
         };
         let (newest, whole) = self.shared.feed.read_elsewhere(read).await?;

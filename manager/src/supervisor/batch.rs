@@ -1,13 +1,14 @@
-//! One batch: step all, commit all, and only then publish, answer and act.
+//! One batch: step all, write all, perform what only this machine's processes see, sync, and only then publish, answer and
+//! perform the rest.
 
 use std::collections::BTreeSet;
 
 use protocol::{Incarnation, SessionId, failpoint};
 
-use crate::core::{Ask, Change, Effect, Input, Reply, Seen, Undo};
+use crate::core::{Ask, Change, Effect, Effects, Input, Reply, Seen, Undo};
 use crate::error::Error;
 
-use crate::journal::{IdempotencyKey, Record, UsedKey};
+use crate::journal::{IdempotencyKey, JournalError, Record, UsedKey};
 use crate::supervisor::Supervisor;
 use crate::supervisor::inbox::{Answer, Item, Replay};
 use crate::supervisor::room::Room;
@@ -30,14 +31,26 @@ struct Batch {
 }
 
 impl Batch {
-    /// Returns true if a client waits for this commit, which is synced then.
+    /// Returns true if a client waits for this batch, which is synced then.
     fn answers_somebody(&self) -> bool {
         !self.answers.is_empty() || self.done.iter().any(|item| matches!(item, Item::Command { .. }))
+    }
+
+    /// Returns true if the journal has nothing to write.
+    fn is_empty(&self) -> bool {
+        let nothing = |change: &Change| change.events.is_empty() && change.sessions.is_empty();
+        self.changes.iter().all(nothing)
+    }
+
+    /// Returns true if the batch holds a promise, which is synced.
+    fn promises(&self) -> bool {
+        self.changes.iter().flat_map(|change| &change.events).any(|event| event.kind.is_promise())
     }
 }
 
 impl Supervisor {
-    /// Steps all of it, commits all of it, and only then publishes, answers and acts.
+    /// Steps all of it and writes all of it. Performs the effects that need no sync, syncs, and only then publishes, answers
+    /// and performs the other effects. What the early effects bring about is observed in a later batch.
     pub(super) fn batch(&mut self, items: Vec<Item>) {
         if items.is_empty() && (self.owed.is_empty() || self.room == Room::Shut) {
             self.release_permits();
@@ -49,10 +62,28 @@ impl Supervisor {
         let batch = self.step_all(items);
         at_events("before", &batch.changes);
         let answers = batch.answers_somebody() || !self.owed.answers.is_empty();
-        match self.commit(&batch, answers) {
-            Ok(records) => self.finish(batch, records, answers),
-            Err(error) => self.take_back(batch, &error),
+        let records = match self.write(&batch) {
+            Ok(records) => records,
+            Err(error) => return self.take_back(batch, &error),
+        };
+        failpoint::hit("batch", "written");
+        let effects = Effects::of(&batch.changes);
+        self.perform(effects.written);
+        if !batch.is_empty() && (answers || batch.promises()) {
+            failpoint::hit("batch", "unsynced");
+            if let Err(error) = self.journal.sync() {
+                return self.unsynced(&error);
+            }
         }
+        self.finish(batch, records, answers, effects.synced);
+    }
+
+    /// The disk has not taken what is written, and nobody knows what of it is left. Nobody is told anything of it: the loop
+    /// ends, and the next manager finds out.
+    fn unsynced(&mut self, error: &JournalError) {
+        tracing::error!(%error, "the disk does not take the journal: this manager ends, and leaves its sessions to the next");
+        self.broken = true;
+        self.waiting_for_end.clear();
     }
 
     /// Steps and adopts items in their order, after what was done before it could be recorded.
@@ -91,19 +122,24 @@ impl Supervisor {
     }
 
     /// Writes the batch into the journal as one transaction, and returns its events.
-    fn commit(&mut self, batch: &Batch, synced: bool) -> Result<Vec<Record>, String> {
+    fn write(&mut self, batch: &Batch) -> Result<Vec<Record>, String> {
         let Batch { changes, used, .. } = batch;
         let records = records(&changes.iter().collect::<Vec<_>>()).map_err(|error| error.to_string())?;
-        let empty = records.is_empty() && changes.iter().all(|change| change.sessions.is_empty());
-        if !empty {
-            let written = self.journal.commit(changes, &records, used, None, synced);
+        if !batch.is_empty() {
+            let written = self.journal.write(changes, &records, used, None);
             written.map_err(|error| error.to_string())?;
         }
         Ok(records)
     }
 
-    /// The batch is on record: publishes, answers, acts.
-    fn finish(&mut self, batch: Batch, records: Vec<Record>, answers: bool) {
+    /// The batch is on record: publishes, answers, and performs the effects that waited for that.
+    fn finish(
+        &mut self,
+        batch: Batch,
+        records: Vec<Record>,
+        answers: bool,
+        effects: Vec<(SessionId, Effect)>,
+    ) {
         at_events("after", &batch.changes);
         self.release_permits();
         // Before the answers: whoever was answered and then reads the events finds there what was answered.
@@ -124,8 +160,10 @@ impl Supervisor {
         if answers {
             failpoint::hit("after", "answer");
         }
-        self.committed(&batch.changes);
+        self.perform(effects);
+        self.settle(&batch.changes);
         self.acknowledge_and_reap(&observations);
+        self.workers.discard();
     }
 
     /// The journal took nothing of the batch: the fleet is as it was before.
@@ -159,8 +197,26 @@ impl Supervisor {
         }
     }
 
-    /// Performs the effects of changes that are on record and published.
-    pub(super) fn committed(&mut self, changes: &[Change]) {
+    /// Performs effects whose changes are on record, as far as each needs.
+    pub(super) fn perform(&mut self, effects: impl IntoIterator<Item = (SessionId, Effect)>) {
+        let now = self.mono();
+        let mut spawns = Vec::new();
+        for (id, effect) in effects {
+            if let Effect::Spawn { incarnation } = effect {
+                spawns.push((id, incarnation));
+                continue;
+            }
+            if spawns.iter().any(|(of, _)| *of == id) {
+                // What follows a start is about the new process.
+                self.spawn(std::mem::take(&mut spawns), now);
+            }
+            self.act(&id, &effect, now);
+        }
+        self.spawn(spawns, now);
+    }
+
+    /// Sets the timers of sessions that changed, shows them to whoever watches, and removes the files of removed ones.
+    pub(super) fn settle(&mut self, changes: &[Change]) {
         let mut touched = BTreeSet::new();
         for change in changes {
             touched.extend(change.sessions.iter().map(|session| session.id.clone()));
@@ -168,19 +224,6 @@ impl Supervisor {
             self.clears |= change.removed.is_some();
         }
         let now = self.mono();
-        let mut spawns = Vec::new();
-        for (id, effect) in changes.iter().flat_map(|change| &change.effects) {
-            if let Effect::Spawn { incarnation } = effect {
-                spawns.push((id.clone(), *incarnation));
-                continue;
-            }
-            if spawns.iter().any(|(of, _)| of == id) {
-                // What follows a start is about the new process.
-                self.spawn(std::mem::take(&mut spawns), now);
-            }
-            self.act(id, effect, now);
-        }
-        self.spawn(spawns, now);
         for id in touched {
             self.schedule(&id);
             self.show(&id, now);

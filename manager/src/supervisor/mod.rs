@@ -1,8 +1,9 @@
 //! The supervisor's loop: **step** (decide), **commit** (remember), **act** (do), **observe** (hear back).
 //!
 //! The loop alone owns the sessions, and alone spawns, signals and reaps. It runs on a thread of its own, so that no other
-//! task delays it, and it waits for no session. It steps the inputs of all sources as one batch, commits them as one
-//! transaction, and only then publishes, answers and acts.
+//! task delays it, and it waits for no session. It steps the inputs of all sources as one batch and writes them as one
+//! transaction. Then it does what touches only processes of this machine, syncs, and only then publishes, answers and does the
+//! rest.
 
 mod batch;
 mod directory;
@@ -79,6 +80,8 @@ struct Supervisor {
     closing: bool,
     /// The loop ends, and another manager takes over its workers.
     left: bool,
+    /// The loop ends, because the disk has not taken the journal.
+    broken: bool,
     waiting_for_end: Vec<oneshot::Sender<()>>,
     sigchld: Option<tokio::net::UnixStream>,
 }
@@ -105,7 +108,7 @@ impl Supervisor {
         };
         loop {
             // Workers repeat messages that are not on record to the next manager.
-            if self.left || self.closing && self.is_over() {
+            if self.left || self.broken || self.closing && self.is_over() {
                 break;
             }
             let mut asked = Vec::new();
@@ -228,7 +231,7 @@ impl Supervisor {
         self.observed.extend(asks);
     }
 
-    /// Makes one turn: observe, step, commit, act.
+    /// Makes one turn: observe, step, write, act within this machine, sync, tell and act outside.
     fn turn(&mut self, asked: Vec<Msg>) {
         let at = self.now();
         let spares = self.workers.look(at.mono);
@@ -263,6 +266,10 @@ impl Supervisor {
         }
         items.extend(self.take_observed());
         self.batch(items);
+        if self.broken {
+            // What the fleet says now may be on no record.
+            return;
+        }
         self.prune();
         self.clear_away();
         for look in looks {

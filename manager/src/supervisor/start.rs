@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::wire::Inherited;
-use protocol::{Identity, SessionId, failpoint};
+use protocol::{Identity, Incarnation, SessionId, failpoint};
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{mpsc, oneshot};
 
@@ -242,6 +242,7 @@ impl Supervisor {
             clears: true,
             closing: false,
             left: false,
+            broken: false,
             waiting_for_end: Vec::new(),
             sigchld,
         };
@@ -262,9 +263,8 @@ impl Supervisor {
         let records = records(&[&change]).map_err(|error| failed(error.to_string()))?;
         let changes = [change];
         at_events("before", &changes);
-        self.journal
-            .commit(&changes, &records, &[], Some(&boot_id), false)
-            .map_err(|error| failed(error.to_string()))?;
+        let written = self.journal.write(&changes, &records, &[], Some(&boot_id));
+        written.and_then(|()| self.journal.sync()).map_err(|error| failed(error.to_string()))?;
         at_events("after", &changes);
         self.sweep_strays();
         tokens::tidy(self.workers.state_dir(), |id| self.fleet.get(id).is_some());
@@ -272,7 +272,9 @@ impl Supervisor {
         self.workers.tidy(&with_worker.map(|session| (&session.id, session.incarnation)).collect());
         failpoint::hit("daemon", "swept");
         self.feed.publish(records);
-        self.committed(&changes);
+        self.perform(changes.iter().flat_map(|change| change.effects.clone()));
+        self.settle(&changes);
+        self.workers.discard();
         // Also of those that the start has not changed.
         self.reschedule_all();
         self.look_for_room();
@@ -282,8 +284,11 @@ impl Supervisor {
     /// Kills marked processes whose session has no worker on record: the worker and its manager died together.
     fn sweep_strays(&self) {
         let adopting = self.fleet.sessions().filter(|session| session.worker().is_some());
-        let reclaimed: HashMap<SessionId, Identity> =
-            adopting.filter_map(|session| Some((session.id.clone(), session.worker()?.clone()))).collect();
+        let reclaimed: HashMap<SessionId, (Incarnation, Identity)> = adopting
+            .filter_map(|session| {
+                Some((session.id.clone(), (session.incarnation, session.worker()?.clone())))
+            })
+            .collect();
         for _ in 0..STRAY_ROUNDS {
             if self.workers.sweep_strays(&reclaimed) == 0 {
                 return;

@@ -74,9 +74,17 @@ impl Workers {
         if let Some(pidfd) = &worker.pidfd {
             process::reap(pidfd.as_fd());
         }
-        self.world.shelters.remove(id, worker.incarnation);
+        self.discarded.push((id.clone(), worker.incarnation));
         if let Some(cgroups) = &mut self.world.cgroups {
             cgroups.remove(id);
+        }
+    }
+
+    /// Removes the sockets and spools of workers that were reaped. The record of their ends is synced: a spool outlasts a power
+    /// cut, and the record must not be behind it.
+    pub fn discard(&mut self) {
+        for (id, incarnation) in self.discarded.drain(..) {
+            self.world.shelters.remove(&id, incarnation);
         }
     }
 
@@ -293,16 +301,17 @@ impl Workers {
         self.world.shelters.tidy(|id, incarnation| on_record.contains(&(id, incarnation)));
     }
 
-    /// Kills processes that earlier managers of this directory left, but those of the sessions in `reclaimed`, whose
+    /// Kills processes that earlier managers of this directory left, but those of the incarnations in `reclaimed`, whose
     /// workers are adopted. A worker that was a spare still has a spare's marker.
-    pub fn sweep_strays(&self, reclaimed: &HashMap<SessionId, Identity>) -> usize {
+    pub fn sweep_strays(&self, reclaimed: &HashMap<SessionId, (Incarnation, Identity)>) -> usize {
         let is_reclaimed = |pid: u32, worker: &Identity| {
             worker.pid == pid && process::start_time(pid).is_ok_and(|start| start == worker.start_time)
         };
         let is_left = |pid: u32, of: &Holder| match of {
-            Holder::Session(id, _) => !reclaimed.contains_key(id),
+            // A record that a failed sync has lost may be of a later one.
+            Holder::Session(id, of) => reclaimed.get(id).is_none_or(|(incarnation, _)| incarnation != of),
             // What is below a worker that is adopted is that worker's, whatever marker it has.
-            Holder::Spare(_) => !reclaimed.values().any(|worker| {
+            Holder::Spare(_) => !reclaimed.values().any(|(_, worker)| {
                 [pid].into_iter().chain(process::ancestors(pid)).any(|pid| is_reclaimed(pid, worker))
             }),
         };

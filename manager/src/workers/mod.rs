@@ -62,6 +62,8 @@ pub struct Workers {
     fetcher: Fetcher,
     spares: Spares,
     spawner: Spawner,
+    /// Workers that were reaped, and whose files wait for the sync of the record.
+    discarded: Vec<(SessionId, Incarnation)>,
     world: World,
 }
 
@@ -83,6 +85,7 @@ impl Workers {
             fetcher,
             spares: Spares::new(world.spare_workers),
             spawner: Spawner::new(world.boot_id.clone(), zygote.to_string()),
+            discarded: Vec::new(),
             world,
         })
     }

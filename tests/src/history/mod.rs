@@ -205,6 +205,23 @@ impl History {
         }
     }
 
+    /// Checks that the record knows of each run of a prompt: a run that it has forgotten would be made once more. `ran` are
+    /// the prompts that workers took, and how often.
+    pub fn knows_runs(&mut self, ran: &BTreeMap<PromptId, u64>) {
+        let mut started: BTreeMap<PromptId, u64> = BTreeMap::new();
+        for event in &self.journal {
+            if let EventKind::PromptStarted { prompt_id } = event.kind {
+                *started.entry(prompt_id).or_default() += 1;
+            }
+        }
+        for (prompt, times) in ran {
+            let recorded = started.get(prompt).copied().unwrap_or(0);
+            if recorded < *times {
+                self.violation(None, format!("{prompt} was run {times} times, and {recorded} are on record"));
+            }
+        }
+    }
+
     /// Notes the removal of a session whose events may be incomplete here. No subscriber receives them from
     /// then on, and the checker does not judge the session's life.
     pub fn removed_unseen(&mut self, event: &Arc<Event>) {

@@ -20,13 +20,15 @@ pub struct UsedKey {
     pub reply: Reply,
 }
 
-/// The content that survives a power cut.
+/// Content that survives a power cut.
 #[derive(Clone, Debug, Default)]
-struct Synced {
+pub struct Synced {
     sessions: BTreeMap<SessionId, Arc<Session>>,
     retired: BTreeMap<SessionId, Incarnation>,
-    last: EventId,
-    commits: u64,
+    events: Vec<Arc<Event>>,
+    texts: HashMap<PromptId, Arc<str>>,
+    attached: HashMap<PromptId, Arc<[Attachment]>>,
+    keys: HashMap<(String, String), UsedKey>,
 }
 
 /// Everything that was committed.
@@ -37,17 +39,16 @@ pub struct Journal {
     events: Vec<Arc<Event>>,
     texts: HashMap<PromptId, Arc<str>>,
     attached: HashMap<PromptId, Arc<[Attachment]>>,
-    keys: HashMap<(String, String), (UsedKey, u64)>,
-    commits: u64,
+    keys: HashMap<(String, String), UsedKey>,
     synced: Synced,
     /// The boot in which it was last written.
     pub boot: u64,
 }
 
 impl Journal {
-    /// Remembers all of it. As in the manager, only promises are synced.
-    pub fn commit(&mut self, changes: &[Change], events: &[Arc<Event>], used: &[UsedKey]) {
-        self.commits += 1;
+    /// Writes all of it: it survives the death of any process. As in the manager, only [`sync`](Self::sync) keeps it through a
+    /// power cut.
+    pub fn write(&mut self, changes: &[Change], events: &[Arc<Event>], used: &[UsedKey]) {
         for change in changes {
             for session in &change.sessions {
                 self.sessions.insert(session.id.clone(), session.clone());
@@ -86,16 +87,32 @@ impl Journal {
                 .cloned(),
         );
         for used in used {
-            self.keys.insert(used.key.clone(), (used.clone(), self.commits));
+            self.keys.insert(used.key.clone(), used.clone());
         }
-        if events.iter().any(|event| event.kind.is_promise()) {
-            self.synced = Synced {
-                sessions: self.sessions.clone(),
-                retired: self.retired.clone(),
-                last: self.last(),
-                commits: self.commits,
-            };
+    }
+
+    /// Everything that was written is on the disk.
+    pub fn sync(&mut self) {
+        self.synced = self.content();
+    }
+
+    /// The content, which [`put_back`](Self::put_back) restores.
+    pub fn content(&self) -> Synced {
+        Synced {
+            sessions: self.sessions.clone(),
+            retired: self.retired.clone(),
+            events: self.events.clone(),
+            texts: self.texts.clone(),
+            attached: self.attached.clone(),
+            keys: self.keys.clone(),
         }
+    }
+
+    /// The content is what it was.
+    pub fn put_back(&mut self, content: Synced) {
+        let Synced { sessions, retired, events, texts, attached, keys } = content;
+        (self.sessions, self.retired, self.events) = (sessions, retired, events);
+        (self.texts, self.attached, self.keys) = (texts, attached, keys);
     }
 
     /// Keeps the texts of prompts that may still be run, as the manager's journal does: sessions do not.
@@ -121,12 +138,8 @@ impl Journal {
 
     /// The machine lost its power: what was not synced is gone. Gives the last event that is kept.
     pub fn power_cut(&mut self) -> EventId {
-        self.sessions = self.synced.sessions.clone();
-        self.retired = self.synced.retired.clone();
-        let (last, commits) = (self.synced.last, self.synced.commits);
-        self.events.retain(|event| event.id <= last);
-        self.keys.retain(|_, (_, commit)| *commit <= commits);
-        last
+        self.put_back(self.synced.clone());
+        self.last()
     }
 
     /// The last event.
@@ -142,7 +155,7 @@ impl Journal {
 
     /// Returns the reply under a key.
     pub fn used(&self, key: &(String, String)) -> Option<&UsedKey> {
-        self.keys.get(key).map(|(used, _)| used)
+        self.keys.get(key)
     }
 
     /// Why a prompt could not be handed on with all that belongs to it.

@@ -5,6 +5,7 @@
 //! act. After the given number of steps nothing goes wrong any more, and everything must come to rest.
 
 mod clients;
+mod coverage;
 mod journal;
 mod shell;
 mod world;
@@ -19,8 +20,9 @@ use crate::history::History;
 use crate::kinds;
 use crate::rng::Rng;
 use clients::{Client, Request, Subscriber};
+pub use coverage::Coverage;
 use journal::Journal;
-use shell::{Crashed, Manager};
+use shell::{Crashed, Manager, Written};
 use world::{Act, Key, World};
 
 /// The number of clients, and of subscribers.
@@ -32,57 +34,6 @@ const AHEAD: u64 = 1_700_000_000_000;
 const HOUR: u64 = 60 * 60 * 1000;
 /// Steps after which a world without faults must have come to rest.
 const PATIENCE: usize = 20_000;
-
-/// The names of everything that occurred in a run.
-#[derive(Clone, Debug, Default)]
-pub struct Coverage {
-    /// Kinds of effects that were done.
-    pub effects: BTreeSet<&'static str>,
-    /// Kinds of events that were recorded.
-    pub events: BTreeSet<&'static str>,
-    /// States that a session was in.
-    pub states: BTreeSet<&'static str>,
-    /// Phases that turns were in.
-    pub phases: BTreeSet<&'static str>,
-    /// Reasons for which processes were ended.
-    pub whys: BTreeSet<&'static str>,
-    /// Observations of processes.
-    pub seen: BTreeSet<&'static str>,
-    /// Commands to sessions.
-    pub commands: BTreeSet<&'static str>,
-    /// Codes of refusals.
-    pub refusals: BTreeSet<&'static str>,
-    /// The number of managers that started.
-    pub managers: u64,
-    /// The number of processes that were signalled before the end was on record.
-    pub acted_first: u64,
-}
-
-impl Coverage {
-    fn saw(&mut self, session: &Session) {
-        self.states.insert(kinds::state(&session.state));
-        if let State::Stopping { why, .. } | State::Adopting { after: why, .. } = &session.state {
-            self.whys.insert(kinds::why(why));
-        }
-        if let Some(turn) = &session.turns.running {
-            self.phases.insert(kinds::phase(&turn.phase));
-        }
-    }
-
-    /// Adds another run's coverage.
-    pub fn join(&mut self, other: Coverage) {
-        self.effects.extend(other.effects);
-        self.events.extend(other.events);
-        self.states.extend(other.states);
-        self.phases.extend(other.phases);
-        self.whys.extend(other.whys);
-        self.seen.extend(other.seen);
-        self.commands.extend(other.commands);
-        self.refusals.extend(other.refusals);
-        self.managers += other.managers;
-        self.acted_first += other.acted_first;
-    }
-}
 
 /// A future act.
 #[derive(Debug)]
@@ -139,6 +90,9 @@ struct Sim {
     faults: bool,
     world: World,
     journal: Journal,
+    /// The batch that is written and not synced. Nobody has heard of it. The next manager syncs it, unless the power is cut
+    /// before.
+    written: Option<Written>,
     journal_fails_until: u64,
     /// True if the reserve on the full disk is enough for ends.
     ends_fit: bool,
@@ -186,6 +140,7 @@ pub fn run_by(seed: u64, steps: usize, sets_clock: bool) -> Result<(Coverage, Ve
         faults: true,
         world: World::default(),
         journal: Journal::default(),
+        written: None,
         journal_fails_until: 0,
         ends_fit: true,
         manager: None,
@@ -251,8 +206,8 @@ impl Sim {
         };
         if managers_turn {
             self.now = self.now.max(wake.unwrap_or(0));
-            if let Err(Crashed) = self.turn() {
-                self.crash("the manager is killed between two acts");
+            if let Err(crashed) = self.turn() {
+                self.ends(&crashed);
             }
             return true;
         }
@@ -272,8 +227,8 @@ impl Sim {
                 }
             }
             What::StartManager => {
-                if let Err(Crashed) = self.start_manager() {
-                    self.crash("the manager is killed while it starts");
+                if let Err(crashed) = self.start_manager() {
+                    self.ends(&crashed);
                 }
             }
             What::Proc(key, act) => self.act(key, act),
@@ -281,7 +236,34 @@ impl Sim {
         true
     }
 
-    /// The manager dies. What it had not committed never was.
+    /// The manager ends in the middle of its work.
+    fn ends(&mut self, how: &Crashed) {
+        match how {
+            Crashed::Killed => self.crash("the manager is killed between two acts"),
+            Crashed::PowerCut => {
+                self.workers_go_on();
+                self.power_cut();
+            }
+            Crashed::Unsynced => {
+                self.workers_go_on();
+                self.coverage.failed_syncs += 1;
+                self.crash("the disk takes no sync, and the manager ends");
+                self.forget_unrecorded();
+                self.history.knows_runs(&self.world.ran);
+            }
+        }
+    }
+
+    /// Workers read what the manager has sent them, while it waits for the disk.
+    fn workers_go_on(&mut self) {
+        for key in self.world.alive() {
+            if self.rng.chance(700) {
+                self.act(key, Act::Read);
+            }
+        }
+    }
+
+    /// The manager dies. What it had not written never was.
     fn crash(&mut self, how: &str) {
         if self.manager.is_some() {
             self.history.fact(None, how.to_owned());
@@ -300,11 +282,13 @@ impl Sim {
 
     fn power_cut(&mut self) {
         let alone = self.world.alone();
+        self.written = None;
         self.crash("the machine loses its power");
         self.machine_restarts(&alone);
         self.booted_at = self.now - 1_000;
         let kept = self.journal.power_cut();
         self.history.power_cut(kept);
+        self.history.knows_runs(&self.world.ran);
     }
 
     fn doom(&mut self, id: &SessionId, key: Key) {

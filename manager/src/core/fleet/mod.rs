@@ -51,7 +51,7 @@ pub struct Change {
     pub events: Vec<Event>,
     /// Attachments to record.
     pub attached: Vec<Attached>,
-    /// Effects to perform after the commit.
+    /// Effects to perform once the change is on record, as far as each needs.
     pub effects: Vec<(SessionId, Effect)>,
     /// The answer to the command.
     pub reply: Reply,

@@ -69,7 +69,7 @@ impl Maker {
         drop(self.opened.fleet.adopt(&change));
         let records: Vec<Record> = change.events.iter().map(|event| Record::new(event).unwrap()).collect();
         let changes = [change];
-        self.opened.journal.commit(&changes, &records, &[], None, false).unwrap();
+        self.opened.journal.write(&changes, &records, &[], None).unwrap();
         Some(changes[0].reply.clone())
     }
 

@@ -126,6 +126,8 @@ pub const POINTS: &[&str] = &[
     "zygote.answered",
     "daemon.listening",
     "after.answer",
+    "batch.written",
+    "batch.unsynced",
     "dead.undrained",
     "dead.drained",
     "dead.unreaped",

@@ -1,15 +1,15 @@
-//! Batches: step, commit, and what happens when the journal has no room.
+//! Batches: step, write, sync, and what happens when the journal has no room.
 
 use std::sync::Arc;
 
-use manager::core::{Ask, At, Change, Effect, Input, State};
+use manager::core::{Ask, At, Change, Effect, Effects, Input, State};
 use protocol::SessionId;
 use protocol::event::Event;
 
 use super::super::Sim;
 use super::super::clients::{Answer, Request};
 use super::super::journal::UsedKey;
-use super::{Crashed, Owed, RETRY_MS, Room, Stepped};
+use super::{Crashed, Owed, RETRY_MS, Room, Stepped, Written};
 
 impl Sim {
     pub(crate) fn batch(&mut self, items: Vec<(Ask, Option<Request>)>) -> Result<(), Crashed> {
@@ -83,13 +83,42 @@ impl Sim {
         }
         let stepped: Vec<Stepped> = owed.into_iter().chain(stepped).collect();
         let answers: Vec<(Request, Answer)> = late.into_iter().chain(answers).collect();
+        self.write(stepped, answers, &used)
+    }
+
+    /// Writes the batch, performs what needs no sync, and syncs it.
+    fn write(
+        &mut self,
+        stepped: Vec<Stepped>,
+        answers: Vec<(Request, Answer)>,
+        used: &[UsedKey],
+    ) -> Result<(), Crashed> {
         let events: Vec<Arc<Event>> =
             stepped.iter().flat_map(|one| &one.change.events).cloned().map(Arc::new).collect();
         let changes: Vec<Change> = stepped.iter().map(|one| one.change.clone()).collect();
-        self.journal.commit(&changes, &events, &used);
-        self.record(&stepped, &events);
+        let due = !answers.is_empty() || events.iter().any(|event| event.kind.is_promise());
+        let fails = due && self.faults && self.rng.chance(2);
+        // What the kernel has not brought to the disk it may forget, or not.
+        let before = (fails && self.rng.chance(500)).then(|| self.journal.content());
+        self.journal.write(&changes, &events, used);
+        let effects = Effects::of(&changes);
+        self.written = Some(Written { stepped, events });
+        self.perform(&effects.written, Self::unsynced_point)?;
+        if fails {
+            if let Some(before) = before {
+                self.journal.put_back(before);
+                self.written = None;
+            }
+            return Err(Crashed::Unsynced);
+        }
+        if due {
+            self.journal.sync();
+        }
+        let Some(written) = self.written.take() else { return Ok(()) };
+        self.record(&written.stepped, &written.events);
+        written.events.iter().for_each(|event| self.check_survivors(event));
         self.point()?;
-        self.committed(&stepped, events, answers)
+        self.synced(written, answers, &effects.synced)
     }
 
     /// Answers the refused requests, and asks the others to repeat later. Requests in `again` get no answer

@@ -1,5 +1,5 @@
-//! The manager's shell around the core, as `manager/src/supervisor/` and `workers/` have it: step, commit,
-//! act, observe. It may die between any two of these.
+//! The manager's shell around the core, as `manager/src/supervisor/` and `workers/` have it: step, write, act
+//! inside, sync, act outside, observe. It may die between any two of these, and the power may be cut.
 
 mod batch;
 mod effects;
@@ -9,7 +9,7 @@ mod spares;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use manager::core::{Ask, At, Change, Fleet, Input, Reply, Seen, limits};
+use manager::core::{Ask, At, Change, Effect, Effects, Fleet, Input, Reply, Seen, limits};
 use protocol::event::Event;
 use protocol::{Exit, Identity, Incarnation, PromptId, SessionId};
 
@@ -24,8 +24,22 @@ const RETRY_MS: u64 = 1_000;
 /// Until an unfinished sweep is looked at again, in milliseconds.
 const AGAIN_MS: u64 = 50;
 
-/// The manager died here.
-pub struct Crashed;
+/// The manager's end in the middle of its work.
+pub enum Crashed {
+    /// The manager was killed.
+    Killed,
+    /// The machine lost its power.
+    PowerCut,
+    /// The disk took no sync, so the manager ended itself.
+    Unsynced,
+}
+
+/// A batch that is written: in the record unless the power is cut before its sync.
+#[derive(Debug)]
+pub struct Written {
+    pub(super) stepped: Vec<Stepped>,
+    pub(super) events: Vec<Arc<Event>>,
+}
 
 /// A worker as its manager knows it.
 #[derive(Debug)]
@@ -91,8 +105,9 @@ struct Owed {
     used: Vec<UsedKey>,
 }
 
+/// An input, and what it changed.
 #[derive(Debug)]
-struct Stepped {
+pub struct Stepped {
     ask: Ask,
     change: Change,
 }
@@ -144,7 +159,18 @@ impl Sim {
 
     /// The manager may be killed here.
     fn point(&mut self) -> Result<(), Crashed> {
-        if self.faults && self.rng.below(1200) == 0 { Err(Crashed) } else { Ok(()) }
+        if self.faults && self.rng.below(1200) == 0 { Err(Crashed::Killed) } else { Ok(()) }
+    }
+
+    /// The manager may be killed here, or the power cut, over a batch that is written and not synced.
+    fn unsynced_point(&mut self) -> Result<(), Crashed> {
+        if !self.faults || !self.rng.chance(2) {
+            return Ok(());
+        }
+        let cut = self.rng.chance(500);
+        let count = if cut { &mut self.coverage.cut_unsynced } else { &mut self.coverage.killed_unsynced };
+        *count += 1;
+        Err(if cut { Crashed::PowerCut } else { Crashed::Killed })
     }
 
     /// When the manager has something to do.
@@ -222,23 +248,30 @@ impl Sim {
         drop(self.m().fleet.adopt(&change));
         let events: Vec<Arc<Event>> = change.events.iter().cloned().map(Arc::new).collect();
         self.journal.boot = self.world.boot;
-        self.journal.commit(std::slice::from_ref(&change), &events, &[]);
-        let stepped = [Stepped { ask, change }];
+        self.journal.write(std::slice::from_ref(&change), &events, &[]);
+        self.journal.sync();
+        if let Some(Written { stepped, events }) = self.written.take() {
+            // Its manager died before the sync, and nobody has heard of it: now it is on record.
+            self.record(&stepped, &events);
+        }
+        let Effects { written, synced } = Effects::of(std::slice::from_ref(&change));
+        let stepped = vec![Stepped { ask, change }];
         self.record(&stepped, &events);
         self.point()?;
         self.sweep_strays();
         self.point()?;
-        self.committed(&stepped, events, Vec::new())
+        let effects: Vec<_> = written.into_iter().chain(synced).collect();
+        self.synced(Written { stepped, events }, Vec::new(), &effects)
     }
 
     /// Ends what is marked as ours and has no worker on record to answer for it.
     fn sweep_strays(&mut self) {
-        let on_record: Vec<SessionId> = self
+        let on_record: Vec<(SessionId, Incarnation)> = self
             .m()
             .fleet
             .sessions()
             .filter(|session| session.worker().is_some())
-            .map(|session| session.id.clone())
+            .map(|session| (session.id.clone(), session.incarnation))
             .collect();
         // A spare that a session has taken on record, and nobody has welcomed.
         let taken: Vec<Key> = self
@@ -252,7 +285,7 @@ impl Sim {
             let proc = &self.world.procs[key];
             let is_left = match proc.spare {
                 true => !taken.contains(&key),
-                false => !on_record.contains(&proc.session),
+                false => !on_record.contains(&(proc.session.clone(), proc.incarnation)),
             };
             if (proc.life == Life::Alive || proc.tree > 0) && is_left {
                 self.kill(key);
@@ -414,20 +447,14 @@ impl Sim {
         }
     }
 
-    fn committed(
+    /// Performs effects. A point lies before each.
+    fn perform(
         &mut self,
-        stepped: &[Stepped],
-        events: Vec<Arc<Event>>,
-        answers: Vec<(Request, Answer)>,
+        effects: &[(SessionId, Effect)],
+        point: fn(&mut Self) -> Result<(), Crashed>,
     ) -> Result<(), Crashed> {
-        for (request, answer) in answers {
-            self.point()?;
-            self.answered(&request, answer);
-        }
-        self.point()?;
-        self.publish(events);
-        for (id, effect) in stepped.iter().flat_map(|one| &one.change.effects) {
-            self.point()?;
+        for (id, effect) in effects {
+            point(self)?;
             self.coverage.effects.insert(kinds::effect(effect));
             self.do_effect(id, effect);
             if self.rng.chance(50) {
@@ -435,8 +462,23 @@ impl Sim {
                 self.do_effect(id, effect);
             }
         }
-        self.point()?;
-        for one in stepped {
+        point(self)
+    }
+
+    /// The batch is on the disk, as far as it must be: publishes, answers, and performs the effects that waited for that.
+    fn synced(
+        &mut self,
+        Written { stepped, events }: Written,
+        answers: Vec<(Request, Answer)>,
+        effects: &[(SessionId, Effect)],
+    ) -> Result<(), Crashed> {
+        self.publish(events);
+        for (request, answer) in answers {
+            self.point()?;
+            self.answered(&request, answer);
+        }
+        self.perform(effects, Self::point)?;
+        for one in &stepped {
             if let Ask::SpareGone(identity) = &one.ask {
                 self.spare_gone(identity);
             }

@@ -43,8 +43,8 @@ impl Sim {
         }
     }
 
-    /// Adds a commit to the history, even if the manager dies before it shows the events.
-    pub(super) fn record(&mut self, stepped: &[Stepped], events: &[Arc<Event>]) {
+    /// Adds a batch that is synced to the history, even if the manager dies before it shows the events.
+    pub(in crate::sim) fn record(&mut self, stepped: &[Stepped], events: &[Arc<Event>]) {
         let mut events = events.iter();
         for one in stepped {
             if let Ask::One(id, Input::Command(Command::Restart)) = &one.ask {
@@ -55,7 +55,6 @@ impl Sim {
                 let Some(event) = events.next() else { break };
                 self.history.event(event);
                 self.coverage.events.insert(kinds::event(&event.kind));
-                self.check_survivors(event);
                 if let (EventKind::SessionCreated { .. }, Some(id)) = (&event.kind, &event.session) {
                     let made = one.change.sessions.iter().find(|session| session.id == *id);
                     if let Some(policy) = made.map(|session| session.spec.restart) {
@@ -108,7 +107,7 @@ impl Sim {
     }
 
     /// Checks that each reported survivor of SIGKILL is alive.
-    fn check_survivors(&mut self, event: &Event) {
+    pub(super) fn check_survivors(&mut self, event: &Event) {
         let (EventKind::SessionFailed { survivors, .. }, Some(id)) = (&event.kind, &event.session) else {
             return;
         };

@@ -209,6 +209,7 @@ impl Sim {
                     return self.failures.push(what);
                 }
                 proc.turn = Some(prompt);
+                *self.world.ran.entry(prompt).or_default() += 1;
                 proc.tools = 0;
                 self.soon(key, 20, Act::TurnStart(prompt));
             }

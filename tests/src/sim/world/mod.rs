@@ -103,6 +103,8 @@ pub struct Proc {
     /// Messages that may not be on record: its outbox and its spool.
     kept: VecDeque<(u64, Seen)>,
     spoken: u64,
+    /// The record of its incarnation was lost to a failed sync.
+    forgotten: bool,
     /// True if its messages go into its pipe.
     heard_of: bool,
     /// There is a newer version of its program.
@@ -148,6 +150,8 @@ pub struct World {
     /// Not reaped.
     pub existing: Vec<Key>,
     starts: u64,
+    /// Prompts that workers took, and how often.
+    pub ran: BTreeMap<PromptId, u64>,
     pub boot: u64,
     /// Until then nothing can be spawned, for this reason.
     pub no_spawn: Option<(u64, bool)>,
@@ -237,6 +241,7 @@ impl Sim {
             pipe: VecDeque::new(),
             kept: VecDeque::new(),
             spoken: 0,
+            forgotten: false,
             heard_of: true,
             outdated: false,
             took: BTreeSet::new(),
@@ -264,11 +269,23 @@ impl Sim {
         (key, identity)
     }
 
+    /// A sync failed, and the record of these may be lost: the next manager kills workers of incarnations that it does not know,
+    /// and may give their numbers again.
+    pub(super) fn forget_unrecorded(&mut self) {
+        let known: BTreeMap<SessionId, Incarnation> =
+            self.journal.sessions().map(|session| (session.id.clone(), session.incarnation)).collect();
+        for proc in &mut self.world.procs {
+            proc.forgotten |= known.get(&proc.session).is_none_or(|last| proc.incarnation > *last);
+        }
+    }
+
     /// No incarnation has two processes.
     pub(super) fn no_twin(&mut self, session: &SessionId, incarnation: Incarnation) {
         let boot = self.world.boot;
-        let same =
-            |proc: &Proc| proc.session == *session && proc.incarnation == incarnation && proc.boot == boot;
+        let same = |proc: &Proc| {
+            let of_it = proc.session == *session && proc.incarnation == incarnation;
+            of_it && proc.boot == boot && !proc.forgotten
+        };
         if self.world.procs.iter().any(same) {
             // Also where the first was never put on record: it may still be about.
             self.history
