@@ -39,22 +39,23 @@ pub async fn daemon(link: &Link<'_>, args: &args::Daemon) -> Outcome {
             if link.ui.json { link.ui.object(&stopped()) } else { Ok(()) }
         }
         args::Daemon::Restart => {
-            check_config(link)?;
+            check_config(link.here("daemon restart")?)?;
             stop(link, true).await?;
             start(link).await
         }
         args::Daemon::Upgrade => {
-            check(link)?;
+            check(link.here("daemon upgrade")?)?;
             stop(link, true).await?;
             start(link).await
         }
         args::Daemon::Check => {
-            check(link)?;
+            check(link.here("daemon check")?)?;
             link.ui.line(&format!("{}: the journal can be read", crate::version::VERSION))
         }
         args::Daemon::Status => status(link).await,
-        // Run before there was a runtime.
-        args::Daemon::Run { .. } | args::Daemon::Unit => Ok(()),
+        // On this machine they have run before there was a runtime.
+        args::Daemon::Run { .. } => link.here("daemon run").map(drop),
+        args::Daemon::Unit => link.here("daemon unit").map(drop),
     }
 }
 
@@ -86,13 +87,15 @@ pub(super) async fn asked(link: &Link<'_>) -> Result<Bytes, ClientError> {
         if !absent || holder(link).is_none() || Instant::now() > deadline {
             return answer;
         }
-        address::knock(&link.paths.state_dir);
+        if let Some(paths) = &link.paths {
+            address::knock(&paths.state_dir);
+        }
         sleep(Duration::from_millis(10)).await;
     }
 }
 
 /// Of a daemon that holds the state directory and is not there where it is asked.
-fn unreachable(link: &Link<'_>, pid: u32) -> Outcome {
+fn unreachable(link: &Link<'_>, paths: &Paths, pid: u32) -> Outcome {
     if link.ui.json {
         let object = serde_json::json!({ "pid": pid, "state": "unreachable" });
         link.ui.object(&object.to_string().into_bytes())?;
@@ -100,12 +103,12 @@ fn unreachable(link: &Link<'_>, pid: u32) -> Outcome {
         let mut facts = vec![
             ("state", "unreachable: it runs, and nobody listens on the socket".to_owned()),
             ("pid", pid.to_string()),
-            ("state dir", link.paths.state_dir.display().to_string()),
-            ("socket", link.socket().display().to_string()),
+            ("state dir", paths.state_dir.display().to_string()),
+            ("socket", link.socket_shown()),
         ];
-        if let Found::Served { socket: Some(socket), .. } = address::find(&link.paths.state_dir)
-            && socket != link.paths.socket
-            && link.paths.named
+        if let Found::Served { socket: Some(socket), .. } = address::find(&paths.state_dir)
+            && socket != paths.socket
+            && paths.named
         {
             facts.push(("listens on", format!("{}; unset KENNEL_SOCKET", socket.display())));
         }
@@ -118,8 +121,8 @@ async fn status(link: &Link<'_>) -> Outcome {
     let answer = match asked(link).await {
         Ok(answer) => answer,
         Err(ClientError::Absent(_)) => {
-            if let Some(pid) = holder(link) {
-                return unreachable(link, pid);
+            if let (Some(pid), Some(paths)) = (holder(link), &link.paths) {
+                return unreachable(link, paths, pid);
             }
             if link.ui.json {
                 link.ui.object(&stopped())?;
@@ -146,16 +149,22 @@ async fn status(link: &Link<'_>) -> Outcome {
         ("spares", spares(&info.spare_workers)),
         ("last event", info.last_event_id.to_string()),
         ("state dir", info.state_dir),
-        ("socket", link.socket().display().to_string()),
-        ("config", info.config.clone().unwrap_or_else(|| link.paths.config.display().to_string())),
     ];
-    if let Some(read) = info.config.as_deref().filter(|read| !same_file(Path::new(read), &link.paths.config))
+    if let Some(paths) = &link.paths {
+        facts.push(("socket", link.socket_shown()));
+        facts.push(("config", info.config.clone().unwrap_or_else(|| paths.config.display().to_string())));
+    } else {
+        facts.extend(info.config.clone().map(|config| ("config", config)));
+    }
+    let config = link.paths.as_ref().map(|paths| &paths.config);
+    if let (Some(read), Some(config)) = (info.config.as_deref(), config)
+        && !same_file(Path::new(read), config)
     {
         facts.push((
             "your config",
             format!(
                 "{}, which this daemon does not read; `kennel daemon restart` starts one that reads it and not {read}",
-                link.paths.config.display()
+                config.display()
             ),
         ));
     }
@@ -184,23 +193,24 @@ fn spares(workers: &[u32]) -> String {
     }
 }
 
-fn check_config(link: &Link<'_>) -> Outcome {
+fn check_config(paths: &Paths) -> Outcome {
     let missing = |error: PathsError| {
         Failure::failed("cannot_take_over", error.to_string()).hint("the daemon that runs was left as it is")
     };
-    link.paths.check_config().map_err(missing)
+    paths.check_config().map_err(missing)
 }
 
 /// Checks that this kennel can be the daemon.
-fn check(link: &Link<'_>) -> Outcome {
-    check_config(link)?;
-    crate::daemon::check(&link.paths).map_err(|error| {
+fn check(paths: &Paths) -> Outcome {
+    check_config(paths)?;
+    crate::daemon::check(paths).map_err(|error| {
         Failure::failed("cannot_take_over", format!("{error}")).hint("the daemon that runs was left as it is")
     })
 }
 
 /// Ends the daemon, if there is one. Returns after its process is gone. With `hand_over` its sessions' processes go on.
 async fn stop(link: &Link<'_>, hand_over: bool) -> Outcome {
+    let Some(paths) = &link.paths else { return stop_there(link).await };
     let deadline = Instant::now() + START;
     loop {
         match link.client.connect().await {
@@ -220,7 +230,7 @@ async fn stop(link: &Link<'_>, hand_over: bool) -> Outcome {
                     }
                     Err(error) => return Err(error.into()),
                 }
-                let has_journal = link.paths.state_dir.join(crate::supervisor::JOURNAL).exists();
+                let has_journal = paths.state_dir.join(crate::supervisor::JOURNAL).exists();
                 link.ui.waiting("stopping the daemon", ended(link, process)).await?;
                 let pid = pid.map(|pid| format!(" (pid {})", pid.as_raw_nonzero())).unwrap_or_default();
                 link.ui.note(&match hand_over {
@@ -234,7 +244,7 @@ async fn stop(link: &Link<'_>, hand_over: bool) -> Outcome {
             }
             Err(ClientError::Absent(_)) => match holder(link) {
                 // Only a daemon ends them at once.
-                None if !hand_over && shelter::anybody(&link.paths.state_dir) => link.start().await?,
+                None if !hand_over && shelter::anybody(&paths.state_dir) => link.start().await?,
                 None => {
                     link.ui.note("no daemon runs");
                     return Ok(());
@@ -253,6 +263,22 @@ async fn stop(link: &Link<'_>, hand_over: bool) -> Outcome {
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Ends the daemon of another machine, if there is one.
+async fn stop_there(link: &Link<'_>) -> Outcome {
+    let request = Request::post("/v1/manager/stop").prompt();
+    match link.ui.waiting("waiting for the daemon", link.client.ask(&request)).await {
+        Ok(_) | Err(ClientError::Lost(_)) => {}
+        Err(ClientError::Absent(_)) => {
+            link.ui.note("no daemon runs");
+            return Ok(());
+        }
+        Err(error) => return Err(link.failure(error)),
+    }
+    link.gone().await?;
+    link.ui.note("the daemon is stopped; the next one brings its sessions back");
+    Ok(())
 }
 
 async fn ended(link: &Link<'_>, process: Option<OwnedFd>) -> Outcome {
@@ -283,7 +309,7 @@ async fn ended(link: &Link<'_>, process: Option<OwnedFd>) -> Outcome {
 
 /// The process that holds the state directory, by its own word, if any does.
 pub(super) fn holder(link: &Link<'_>) -> Option<u32> {
-    match address::find(&link.paths.state_dir) {
+    match address::find(&link.paths.as_ref()?.state_dir) {
         Found::Served { pid, .. } => Some(pid.unwrap_or(0)),
         Found::Free | Found::Unknown => None,
     }

@@ -148,7 +148,12 @@ fn print_report(link: &Link<'_>, answer: &[u8], report: &PruneReport) -> Outcome
 }
 
 /// Removes the worktrees that no session or process needs. With `dry_run`, returns the ones that would go.
+///
+/// On another machine none: only programs there can look whether a process works in one.
 async fn worktrees(link: &Link<'_>, dry_run: bool) -> Outcome<Vec<PrunedWorktree>> {
+    if link.paths.is_none() {
+        return Ok(Vec::new());
+    }
     let usage: DiskUsage = link.get(Request::get("/v1/manager/disk")).await?;
     let all = usage.worktrees.into_iter().map(|worktree| (worktree.name, worktree.bytes));
     settled(link, all.collect(), dry_run).await
@@ -170,8 +175,8 @@ async fn settled_at_once(
     dry_run: bool,
 ) -> Outcome<Vec<PrunedWorktree>> {
     let broken = |error: tokio::task::JoinError| Failure::failed("worktrees", error.to_string());
-    let state_dir =
-        std::fs::canonicalize(&link.paths.state_dir).unwrap_or_else(|_| link.paths.state_dir.clone());
+    let Some(paths) = &link.paths else { return Ok(Vec::new()) };
+    let state_dir = std::fs::canonicalize(&paths.state_dir).unwrap_or_else(|_| paths.state_dir.clone());
     let (directory, names) =
         (state_dir.clone(), all.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
     let hold = move || names.iter().map(|name| remains::hold(&directory, name)).collect::<Vec<_>>();
@@ -202,7 +207,8 @@ async fn settled_at_once(
 /// Removes the worktrees of removed sessions that no session or process needs: those in which they worked,
 /// and those that they asked for. `before` is the list of sessions before the removal.
 pub async fn after_rm(link: &Link<'_>, before: &[SessionInfo], removed: &[SessionId]) -> Outcome {
-    let Ok(state_dir) = std::fs::canonicalize(&link.paths.state_dir) else { return Ok(()) };
+    let Some(paths) = &link.paths else { return Ok(()) };
+    let Ok(state_dir) = std::fs::canonicalize(&paths.state_dir) else { return Ok(()) };
     let gone = before.iter().filter(|session| removed.contains(&session.id));
     let mut names: Vec<String> =
         gone.filter_map(|session| worktrees::around(&state_dir, Path::new(&session.workdir))).collect();

@@ -15,7 +15,7 @@ const WORD: usize = 9;
 
 /// `doctor`. Fails if something that kennel promises does not hold.
 pub async fn doctor(link: &Link<'_>) -> Outcome {
-    let findings = examine(&link.paths, &ask_daemon(link).await).await;
+    let findings = examine(link.here("doctor")?, &ask_daemon(link).await).await;
     if link.ui.json {
         let objects =
             serde_json::to_vec(&findings).map_err(|error| Failure::failed("json", error.to_string()))?;
@@ -37,7 +37,7 @@ async fn ask_daemon(link: &Link<'_>) -> Told {
         Ok(answer) => answer,
         Err(ClientError::Absent(_)) => {
             let Some(pid) = holder(link) else { return Told::default() };
-            let what = format!("runs, pid {pid}, and nobody listens on {}", link.socket().display());
+            let what = format!("runs, pid {pid}, and nobody listens on {}", link.socket_shown());
             return Told { mute: Some((what, way_out(link.pid()))), ..Told::default() };
         }
         Err(error) => return mute(link.failure(error)),

@@ -7,6 +7,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 
 use protocol::MARKER;
 
+use crate::cli::host;
 use crate::cli::ui::Ui;
 use crate::cli::ui::error::{Failure, Outcome, exit};
 use crate::daemon::{self, DaemonOptions, Paths, RunError};
@@ -60,7 +61,7 @@ pub fn spawn(paths: &Paths) -> Outcome<Child> {
     let second = log.try_clone().map_err(|error| cannot("the log", error))?;
     let mut command = Command::new(&exe);
     command.args(["daemon", "run", "--detached", "--state-dir"]).arg(&paths.state_dir);
-    command.env_remove(MARKER).stdin(Stdio::null()).stdout(log).stderr(second);
+    command.env_remove(MARKER).env_remove(host::VARIABLE).stdin(Stdio::null()).stdout(log).stderr(second);
     command.spawn().map_err(|error| cannot(&exe.display().to_string(), error))
 }
 

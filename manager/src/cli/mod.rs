@@ -7,11 +7,13 @@ mod acp;
 mod agents;
 mod args;
 mod attach;
+mod connect;
 mod daemon;
 mod demo;
 mod disk;
 mod doctor;
 mod events;
+mod host;
 mod launch;
 mod lines;
 mod link;
@@ -34,6 +36,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches};
 
 use args::{Cli, Command, Common, Daemon};
+use host::Target;
 use link::Link;
 use ui::Ui;
 use ui::error::{Failure, Outcome, exit};
@@ -45,16 +48,20 @@ pub fn main() -> ExitCode {
         Err(error) => return unparsed(&error),
     };
     let ui = Ui::new(&cli.global);
-    let paths = crate::daemon::paths(cli.global.state_dir);
-    let paths = paths.map_err(|error| Failure::failed("paths", error.to_string()));
+    let mut command = cli.command;
+    let target = host::target(&cli.global, &mut command);
     // Before any runtime: the daemon makes its own.
-    let outcome = match (cli.command, paths) {
-        (Command::Daemon(Daemon::Run { worker, detached }), Ok(paths)) => {
+    let outcome = match (command, target) {
+        (Command::Daemon(Daemon::Run { worker, detached }), Ok(Target::Here(paths))) => {
             return launch::run(&ui, paths, worker, detached);
         }
-        (Command::Daemon(Daemon::Unit), Ok(paths)) => daemon::unit(&ui, &paths),
+        (Command::Daemon(Daemon::Unit), Ok(Target::Here(paths))) => daemon::unit(&ui, &paths),
         (Command::Demo, _) => demo::run(&ui),
-        (command, Ok(paths)) => in_runtime(&ui, paths, command),
+        (Command::Host(args), _) => host::host(&ui, args),
+        (Command::Ls(args), _) if args.all_hosts => {
+            runtime().and_then(|runtime| runtime.block_on(show::ls_everywhere(&ui, args.all)))
+        }
+        (command, Ok(target)) => in_runtime(&ui, target, command),
         (_, Err(failure)) => Err(failure),
     };
     let Err(failure) = outcome else {
@@ -108,16 +115,23 @@ fn unparsed(error: &clap::Error) -> ExitCode {
     ExitCode::from(if error.use_stderr() { exit::USAGE } else { 0 })
 }
 
-fn in_runtime(ui: &Ui, paths: crate::daemon::Paths, command: Command) -> Outcome {
-    // An agent's server has other ways to the daemon, too.
-    if !matches!(command, Command::Mcp) {
-        paths.check_socket().map_err(|error| Failure::failed("paths", error.to_string()))?;
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::failed("runtime", format!("cannot build a runtime: {error}")))?;
-    runtime.block_on(dispatch(&Link::new(ui, paths), command))
+fn in_runtime(ui: &Ui, target: Target, command: Command) -> Outcome {
+    let link = match target {
+        Target::There(options) => Link::over(ui, options),
+        Target::Here(paths) => {
+            // An agent's server has other ways to the daemon, too.
+            if !matches!(command, Command::Mcp) {
+                paths.check_socket().map_err(|error| Failure::failed("paths", error.to_string()))?;
+            }
+            Link::new(ui, paths)
+        }
+    };
+    runtime()?.block_on(dispatch(&link, command)).map_err(|failure| link.located(failure))
+}
+
+fn runtime() -> Outcome<tokio::runtime::Runtime> {
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    built.map_err(|error| Failure::failed("runtime", format!("cannot build a runtime: {error}")))
 }
 
 async fn dispatch(link: &Link<'_>, command: Command) -> Outcome {
@@ -144,14 +158,15 @@ async fn dispatch(link: &Link<'_>, command: Command) -> Outcome {
         Command::Events(args) => events::events(link, args).await,
         Command::Logs(args) => sessions::logs(link, &args).await,
         Command::Wait(args) => sessions::wait(link, &args).await,
-        Command::Mcp => mcp::mcp(link.paths.clone()).await,
+        Command::Mcp => mcp::mcp(link.here("mcp")?.clone()).await,
+        Command::ConnectStdio => connect::connect(link).await,
         Command::Subagent(args) => subagent::subagent(link, args).await,
         Command::Token(args) => sessions::token(link, &args.id, args.viewer).await,
         Command::Daemon(args) => daemon::daemon(link, &args).await,
         Command::Prune(args) => disk::prune(link, args).await,
         Command::Df(args) => disk::df(link, &args).await,
         Command::Doctor => doctor::doctor(link).await,
-        // Needs no runtime, and has run before this one was built.
-        Command::Demo => Ok(()),
+        // They need no runtime, and have run before this one was built.
+        Command::Demo | Command::Host(_) => Ok(()),
     }
 }

@@ -1,7 +1,6 @@
 //! Sessions: start, look, wait, stop.
 
 use std::cell::RefCell;
-use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use crate::cli::show::{lacks, waits};
 use crate::cli::ui::error::{Failure, Outcome};
 use crate::cli::ui::render;
 use crate::client::Request;
-use crate::session_manager::SessionManager;
+use crate::daemon::Paths;
 use crate::system::clock;
 
 /// The number of sessions that are stopped, restarted or removed at once.
@@ -27,7 +26,7 @@ const AT_ONCE: usize = 16;
 pub async fn start(link: &Link<'_>, args: args::Start) -> Outcome {
     let mut opts = args.options.given();
     opts.id = args.id.map(|id| id.to_string());
-    opts.workdir = Some(directory(args.dir)?);
+    opts.workdir = Some(link.directory(args.dir).await?);
     let request = Request::post("/v1/sessions").key(&random_key()?).json(&opts);
     let answer = begun(link, "starting the session", opts.id.as_deref(), request).await?;
     print_id(link, &answer)?;
@@ -98,8 +97,8 @@ pub async fn ensure(link: &Link<'_>, args: args::Ensure) -> Outcome {
     let mut opts = args.options.given();
     let id = match &args.id {
         None => {
-            let dir = directory(args.dir)?;
-            let id = stable_id(Path::new(&dir))?;
+            let dir = link.directory(args.dir).await?;
+            let id = link.stable_id(&dir).await?;
             opts.workdir = Some(dir);
             id
         }
@@ -111,7 +110,7 @@ pub async fn ensure(link: &Link<'_>, args: args::Ensure) -> Outcome {
                 Err(failure) => return Err(failure),
             };
             if args.dir.is_some() || !known {
-                opts.workdir = Some(directory(args.dir)?);
+                opts.workdir = Some(link.directory(args.dir).await?);
             }
             id.clone()
         }
@@ -134,31 +133,6 @@ fn as_typed(link: &Link<'_>, mut failure: Failure) -> Failure {
     failure
 }
 
-/// A directory, or the current one, as an absolute path.
-pub fn directory(dir: Option<PathBuf>) -> Outcome<String> {
-    let found = match dir {
-        None => std::env::current_dir(),
-        Some(dir) => std::path::absolute(dir),
-    };
-    let path = found.map_err(|error| {
-        Failure::usage(format!("the directory: {error}")).hint("give the absolute path of a directory")
-    })?;
-    path.into_os_string().into_string().map_err(|path| {
-        Failure::usage(format!("`{}` is not UTF-8; sessions need a directory whose path is", path.display()))
-    })
-}
-
-/// The id of a directory's session.
-pub fn stable_id(dir: &Path) -> Outcome<SessionId> {
-    SessionManager::stable_session_id_for_workdir(dir).map_err(|error| {
-        let failure = Failure::usage(error.to_string());
-        match error.hint() {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
-    })
-}
-
 fn print_id(link: &Link<'_>, answer: &Bytes) -> Outcome {
     if link.ui.json {
         return link.ui.object(answer);
@@ -174,7 +148,10 @@ pub async fn id(link: &Link<'_>, args: args::Id) -> Outcome {
             let found: serde_json::Value = read(&answer)?;
             found["id"].as_str().unwrap_or_default().to_owned()
         }
-        None => stable_id(Path::new(&directory(args.dir)?))?.to_string(),
+        None => {
+            let dir = link.directory(args.dir).await?;
+            link.stable_id(&dir).await?.to_string()
+        }
     };
     if link.ui.json {
         return link.ui.object(serde_json::json!({ "id": id }).to_string().as_bytes());
@@ -232,7 +209,8 @@ pub async fn restart(link: &Link<'_>, args: &args::Ids) -> Outcome {
 /// `rm`.
 pub async fn rm(link: &Link<'_>, args: &args::Rm) -> Outcome {
     // Without worktrees nothing is to be known of other sessions.
-    let before: Vec<SessionInfo> = match link.paths.state_dir.join(crate::worktrees::DIRECTORY).is_dir() {
+    let has_worktrees = |paths: &Paths| paths.state_dir.join(crate::worktrees::DIRECTORY).is_dir();
+    let before: Vec<SessionInfo> = match link.paths.as_ref().is_some_and(has_worktrees) {
         true => link.get(Request::get("/v1/sessions")).await?,
         false => Vec::new(),
     };

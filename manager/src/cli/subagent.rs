@@ -35,7 +35,7 @@ async fn start(link: &Link<'_>, args: args::SubagentStart) -> Outcome {
     let task = send::text(args.task)?;
     let opts = SessionOpts {
         id: args.id.map(|id| id.to_string()),
-        workdir: Some(sessions::directory(args.dir)?),
+        workdir: Some(link.directory(args.dir).await?),
         ..args.options.given()
     };
     let (parent, id) = (parent(link, args.parent).await?, opts.id.clone());

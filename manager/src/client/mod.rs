@@ -1,6 +1,11 @@
-//! A client of the daemon's HTTP API over its Unix socket: the command line's, and any other program's.
+//! A client of the daemon's HTTP API: over its Unix socket, or over `ssh` to another machine. The command line's, and any other
+//! program's.
 
+pub mod host;
+pub mod relay;
+mod request;
 pub mod sse;
+pub mod ssh;
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -10,18 +15,22 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
-use hyper::client::conn::http1;
-use hyper::{Method, Response, header};
+use hyper::client::conn::{http1, http2};
+use hyper::{Response, header};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, utf8_percent_encode};
 use protocol::api::Problem;
 use rustix::fs::{FileType, Mode, OFlags};
-use serde::Serialize;
 use tokio::net::UnixStream;
 
+pub use self::request::Request;
+pub use self::sse::Events;
+use self::ssh::Ssh;
 use crate::address::{self, Found};
 use crate::system::process;
 
+/// The name of every daemon in HTTP.
+const AUTHORITY: &str = "kennel";
 /// The longest answer that is read: far above a list of as many sessions as a machine can hold.
 const MAX_ANSWER: usize = 256 * 1024 * 1024;
 /// The longest error that is read.
@@ -38,6 +47,13 @@ pub enum ClientError {
     Denied(String),
     /// The socket cannot be reached, for another reason.
     Connect(String),
+    /// The host cannot be reached, or has no kennel that answers.
+    Host {
+        /// What happened, with the last words of `ssh` and of the host.
+        what: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
     /// The connection ended before the whole answer had come. What was asked may or may not have been done.
     Lost(String),
     /// There is an answer, and it makes no sense.
@@ -48,112 +64,28 @@ pub enum ClientError {
     Problem(Box<Problem>),
 }
 
-/// A request.
+/// A daemon, on this machine or on another.
 #[derive(Clone, Debug)]
-pub struct Request {
-    method: Method,
-    path: String,
-    key: Option<String>,
-    client: Option<u64>,
-    body: Option<Bytes>,
-    /// Asking twice does no more than asking once.
-    pub repeatable: bool,
-    /// How long an answer may take; none: as long as it takes.
-    pub within: Option<Duration>,
-    /// It waits for something to happen, and is no reason to start a daemon that was stopped meanwhile.
-    pub passive: bool,
+pub struct Client {
+    way: Way,
+    token: Option<Token>,
 }
 
-impl Request {
-    fn new(method: Method, path: impl Into<String>, repeatable: bool) -> Self {
-        let (key, client, body, within, passive) = (None, None, None, None, false);
-        Self { method, path: path.into(), key, client, body, repeatable, within, passive }
-    }
-
-    /// A look at something that the manager knows without asking anybody.
-    pub fn get(path: impl Into<String>) -> Self {
-        Self { within: Some(SILENCE), ..Self::new(Method::GET, path, true) }
-    }
-
-    /// Something to be done. Not repeatable unless it is said.
-    pub fn post(path: impl Into<String>) -> Self {
-        Self::new(Method::POST, path, false)
-    }
-
-    /// A state to be brought about.
-    pub fn put(path: impl Into<String>) -> Self {
-        Self::new(Method::PUT, path, true)
-    }
-
-    /// A change.
-    pub fn patch(path: impl Into<String>) -> Self {
-        Self::new(Method::PATCH, path, true)
-    }
-
-    /// A removal.
-    pub fn delete(path: impl Into<String>) -> Self {
-        Self::new(Method::DELETE, path, false)
-    }
-
-    /// With this body.
-    pub fn json(mut self, body: &impl Serialize) -> Self {
-        // These are our own types, all of which can be written.
-        self.body = Some(serde_json::to_vec(body).unwrap_or_default().into());
-        self
-    }
-
-    /// Under this key it is done once, however often it is asked.
-    pub fn key(mut self, key: &str) -> Self {
-        self.key = Some(key.to_owned());
-        self.repeatable = true;
-        self
-    }
-
-    /// From this attached client: refused unless it drives.
-    pub fn from_client(mut self, client: Option<u64>) -> Self {
-        self.client = client;
-        self
-    }
-
-    /// Asking twice does no more than asking once.
-    pub fn repeatable(mut self) -> Self {
-        self.repeatable = true;
-        self
-    }
-
-    /// It waits for something to happen.
-    pub fn passive(mut self) -> Self {
-        self.passive = true;
-        self
-    }
-
-    /// The answer comes at once.
-    pub fn prompt(mut self) -> Self {
-        self.within = Some(SILENCE);
-        self
-    }
-
-    /// Returns true if the request may change something.
-    pub fn changes(&self) -> bool {
-        self.method != Method::GET
-    }
-
-    /// The answer comes when it comes.
-    pub fn patient(mut self) -> Self {
-        self.within = None;
-        self
-    }
+/// How a daemon is reached.
+#[derive(Clone, Debug)]
+enum Way {
+    Socket(Socket),
+    Ssh(Arc<Ssh>),
 }
 
 /// A daemon's socket.
 #[derive(Clone, Debug)]
-pub struct Client {
-    socket: PathBuf,
-    /// The state directory. The address of its daemon comes before `socket`.
+struct Socket {
+    path: PathBuf,
+    /// The state directory. The address of its daemon comes before `path`.
     state_dir: Option<PathBuf>,
     /// The same, opened.
     opened: Option<Arc<OwnedFd>>,
-    token: Option<Token>,
 }
 
 /// A secret that is sent with every request.
@@ -169,13 +101,22 @@ impl std::fmt::Debug for Token {
 impl Client {
     /// Of the daemon that listens on this socket, if one does.
     pub fn new(socket: PathBuf) -> Self {
-        Self { socket, state_dir: None, opened: None, token: None }
+        Self::by(Way::Socket(Socket { path: socket, state_dir: None, opened: None }))
     }
 
     /// Of the daemon that serves this state directory, wherever the daemon listens; on `socket` where the state directory
     /// does not tell.
     pub fn of_state_dir(state_dir: PathBuf, socket: PathBuf) -> Self {
-        Self { state_dir: Some(state_dir), ..Self::new(socket) }
+        Self::by(Way::Socket(Socket { path: socket, state_dir: Some(state_dir), opened: None }))
+    }
+
+    /// Of a daemon on another machine.
+    pub fn over(ssh: Arc<Ssh>) -> Self {
+        Self::by(Way::Ssh(ssh))
+    }
+
+    fn by(way: Way) -> Self {
+        Self { way, token: None }
     }
 
     /// By a descriptor of the socket, opened with `O_PATH`, that was inherited under this number; by the path where that is
@@ -188,7 +129,9 @@ impl Client {
             rustix::fs::fstat(fd)
                 .is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Socket)
         };
-        self.opened = opened.filter(is_socket).map(Arc::new);
+        if let Way::Socket(socket) = &mut self.way {
+            socket.opened = opened.filter(is_socket).map(Arc::new);
+        }
         self
     }
 
@@ -198,22 +141,119 @@ impl Client {
         self
     }
 
-    /// The socket, as it is now.
+    /// The connection to the other machine; none on this one.
+    pub fn ssh(&self) -> Option<&Arc<Ssh>> {
+        match &self.way {
+            Way::Ssh(ssh) => Some(ssh),
+            Way::Socket(_) => None,
+        }
+    }
+
+    /// The socket, as it is now; none on another machine.
     ///
     /// # Errors
     /// [`ClientError::Absent`] if nobody serves the state directory.
-    pub fn socket(&self) -> Result<PathBuf, ClientError> {
+    pub fn socket(&self) -> Result<Option<PathBuf>, ClientError> {
+        match &self.way {
+            Way::Socket(socket) => socket.path().map(Some),
+            Way::Ssh(_) => Ok(None),
+        }
+    }
+
+    /// Asks, and gives the whole body of the answer.
+    pub async fn ask(&self, request: &Request) -> Result<Bytes, ClientError> {
+        match &self.way {
+            Way::Socket(_) => self.ask_over(None, request).await,
+            Way::Ssh(ssh) => {
+                // To reach another machine takes what it takes, and may wait for a person.
+                let reached = self.open().await?;
+                ssh.watched(Box::pin(self.ask_over(Some(reached), request))).await
+            }
+        }
+    }
+
+    /// Asks on a connection that there is, or on one of its own.
+    async fn ask_over(&self, reached: Option<Connection>, request: &Request) -> Result<Bytes, ClientError> {
+        let asking = async {
+            let mut connection = match reached {
+                Some(reached) => reached,
+                None => self.open().await?,
+            };
+            connection.ask(request).await
+        };
+        match request.within {
+            None => asking.await,
+            Some(within) => {
+                tokio::time::timeout(within, asking).await.unwrap_or(Err(ClientError::Silent(within)))
+            }
+        }
+    }
+
+    /// Opens a stream of events.
+    pub async fn events(&self, path: &str) -> Result<Events, ClientError> {
+        let request = Request::get(path);
+        let mut connection = self.open().await?;
+        let opening = async {
+            let opening = tokio::time::timeout(SILENCE, connection.send(&request));
+            opening.await.unwrap_or(Err(ClientError::Silent(SILENCE)))
+        };
+        let (response, ssh) = match &self.way {
+            Way::Ssh(ssh) => (ssh.watched(Box::pin(opening)).await?, Some(ssh.clone())),
+            Way::Socket(_) => (opening.await?, None),
+        };
+        Ok(Events::new(response.into_body(), ssh))
+    }
+
+    /// Opens a connection for several requests, one after the other.
+    pub async fn open(&self) -> Result<Connection, ClientError> {
+        let sender = match &self.way {
+            // A large future, which is in the way of nobody who does not need it.
+            Way::Ssh(ssh) => Sender::Shared(Box::pin(ssh.sender()).await?),
+            Way::Socket(socket) => {
+                let stream = socket.connect().await?;
+                let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
+                // Its errors are those of the request, which are seen there.
+                tokio::spawn(connection);
+                Sender::Own(sender)
+            }
+        };
+        Ok(Connection { sender, token: self.token.clone() })
+    }
+
+    /// A connection to our own user's daemon on this machine.
+    pub async fn connect(&self) -> Result<UnixStream, ClientError> {
+        match &self.way {
+            Way::Socket(socket) => socket.connect().await,
+            Way::Ssh(ssh) => Err(ClientError::Connect(format!("{} is another machine", ssh.name()))),
+        }
+    }
+
+    /// Makes sure that somebody answers.
+    ///
+    /// # Errors
+    /// [`ClientError::Absent`] if there is no daemon.
+    pub async fn reach(&self) -> Result<(), ClientError> {
+        match &self.way {
+            Way::Socket(socket) => socket.connect().await.map(drop),
+            Way::Ssh(_) => self.ask(&Request::get("/healthz")).await.map(drop),
+        }
+    }
+}
+
+impl Socket {
+    /// The socket, as it is now.
+    fn path(&self) -> Result<PathBuf, ClientError> {
         match self.state_dir.as_deref().map(address::find) {
             Some(Found::Served { socket: Some(socket), .. }) => Ok(socket),
             Some(Found::Free) => Err(ClientError::Absent(io::ErrorKind::NotFound.into())),
             // Perhaps a daemon of another version, or one whose state directory is not visible from here.
-            Some(Found::Served { socket: None, .. } | Found::Unknown) | None => Ok(self.socket.clone()),
+            Some(Found::Served { socket: None, .. } | Found::Unknown) | None => Ok(self.path.clone()),
         }
     }
 
     /// A connection to our own user's daemon. Root may look after anybody's; no daemon hears another user, so that to ask
     /// one of root's would be in vain.
-    pub async fn connect(&self) -> Result<UnixStream, ClientError> {
+    async fn connect(&self) -> Result<UnixStream, ClientError> {
         if let Some(opened) = &self.opened {
             let path = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
             // Of a daemon that is gone; the next has a socket of its own.
@@ -221,7 +261,7 @@ impl Client {
                 return Ok(stream);
             }
         }
-        Self::connect_to(&self.socket()?).await
+        Self::connect_to(&self.path()?).await
     }
 
     async fn connect_to(socket: &Path) -> Result<UnixStream, ClientError> {
@@ -245,48 +285,37 @@ impl Client {
             Err(error) => Err(ClientError::Connect(format!("{}: {error}", socket.display()))),
         }
     }
-
-    /// Asks, and gives the whole body of the answer.
-    pub async fn ask(&self, request: &Request) -> Result<Bytes, ClientError> {
-        let asking = async {
-            let response = self.send(request).await?;
-            read(response.into_body(), MAX_ANSWER).await
-        };
-        match request.within {
-            None => asking.await,
-            Some(within) => {
-                tokio::time::timeout(within, asking).await.unwrap_or(Err(ClientError::Silent(within)))
-            }
-        }
-    }
-
-    /// Opens a stream of events.
-    pub async fn events(&self, path: &str) -> Result<Events, ClientError> {
-        let request = Request::get(path);
-        let opening = tokio::time::timeout(SILENCE, self.send(&request));
-        let response = opening.await.unwrap_or(Err(ClientError::Silent(SILENCE)))?;
-        Ok(Events { body: response.into_body(), parser: sse::Parser::default() })
-    }
-
-    /// Opens a connection for several requests, one after the other.
-    pub async fn open(&self) -> Result<Connection, ClientError> {
-        let stream = self.connect().await?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
-        // Its errors are those of the request, which are seen there.
-        tokio::spawn(connection);
-        Ok(Connection { sender, token: self.token.clone() })
-    }
-
-    async fn send(&self, request: &Request) -> Result<Response<Incoming>, ClientError> {
-        self.open().await?.send(request).await
-    }
 }
 
 /// A connection that is kept. Ends when it is dropped.
 #[derive(Debug)]
 pub struct Connection {
-    sender: http1::SendRequest<Full<Bytes>>,
+    sender: Sender,
     token: Option<Token>,
+}
+
+#[derive(Debug)]
+enum Sender {
+    /// A connection of its own.
+    Own(http1::SendRequest<Full<Bytes>>),
+    /// One that many share.
+    Shared(http2::SendRequest<Full<Bytes>>),
+}
+
+impl Sender {
+    async fn send(&mut self, message: hyper::Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
+        match self {
+            Self::Own(sender) => {
+                // The one before is read to its end, and the connection may still be putting itself in order.
+                sender.ready().await?;
+                sender.send_request(message).await
+            }
+            Self::Shared(sender) => {
+                sender.ready().await?;
+                sender.send_request(message).await
+            }
+        }
+    }
 }
 
 impl Connection {
@@ -297,10 +326,13 @@ impl Connection {
     }
 
     async fn send(&mut self, request: &Request) -> Result<Response<Incoming>, ClientError> {
-        let mut builder = hyper::Request::builder()
-            .method(request.method.clone())
-            .uri(&request.path)
-            .header(header::HOST, "kennel");
+        let mut builder = hyper::Request::builder().method(request.method.clone()).uri(match self.sender {
+            Sender::Own(_) => request.path.clone(),
+            Sender::Shared(_) => format!("http://{AUTHORITY}{}", request.path),
+        });
+        if matches!(self.sender, Sender::Own(_)) {
+            builder = builder.header(header::HOST, AUTHORITY);
+        }
         if let Some(key) = &request.key {
             builder = builder.header("idempotency-key", key);
         }
@@ -312,26 +344,37 @@ impl Connection {
         }
         if request.body.is_some() {
             builder = builder.header(header::CONTENT_TYPE, "application/json");
-            // Programs of the session run with this umask.
-            if let Some(mask) = process::umask() {
+            // Programs of the session run with this umask; on another machine with that of the login there.
+            if let Some(mask) = process::umask().filter(|_| matches!(self.sender, Sender::Own(_))) {
                 builder = builder.header("kennel-umask", format!("{mask:04o}"));
             }
         }
         let message = builder
             .body(Full::new(request.body.clone().unwrap_or_default()))
             .map_err(|error| ClientError::Garbage(format!("this cannot be asked: {error}")))?;
-        // The one before is read to its end, and the connection may still be putting itself in order.
-        self.sender.ready().await.map_err(lost)?;
-        let response = self.sender.send_request(message).await.map_err(lost)?;
+        let response = self.sender.send(message).await.map_err(lost)?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
         let body = read(response.into_body(), MAX_PROBLEM).await?;
         match serde_json::from_slice(&body) {
-            Ok(problem) => Err(ClientError::Problem(Box::new(problem))),
+            Ok(problem) => Err(match self.sender {
+                Sender::Shared(_) => relayed(problem),
+                Sender::Own(_) => ClientError::Problem(Box::new(problem)),
+            }),
             Err(_) => Err(ClientError::Garbage(format!("the answer is {status}, without a reason"))),
         }
+    }
+}
+
+/// What [`relay`] says by a problem.
+fn relayed(problem: Problem) -> ClientError {
+    match problem.code.as_str() {
+        relay::ABSENT => ClientError::Absent(io::Error::new(io::ErrorKind::NotFound, problem.detail)),
+        relay::LOST => ClientError::Lost(problem.detail),
+        relay::UNREACHABLE => ClientError::Connect(problem.detail),
+        _ => ClientError::Problem(Box::new(problem)),
     }
 }
 
@@ -346,34 +389,6 @@ async fn read(body: Incoming, limit: usize) -> Result<Bytes, ClientError> {
             Err(ClientError::Garbage(format!("the answer has more than {limit} bytes")))
         }
         Err(error) => Err(ClientError::Lost(error.to_string())),
-    }
-}
-
-/// A stream of events.
-pub struct Events {
-    body: Incoming,
-    parser: sse::Parser,
-}
-
-impl Events {
-    /// The next event; none if the daemon has ended the stream. Safe to cancel.
-    pub async fn next(&mut self) -> Result<Option<sse::Frame>, ClientError> {
-        loop {
-            if let Some(frame) = self.parser.take() {
-                return Ok(Some(frame));
-            }
-            match self.body.frame().await {
-                None => return Ok(None),
-                Some(Err(error)) => return Err(ClientError::Lost(error.to_string())),
-                Some(Ok(frame)) => {
-                    if let Some(bytes) = frame.data_ref() {
-                        self.parser
-                            .feed(bytes)
-                            .map_err(|_| ClientError::Garbage("an event has no end".into()))?;
-                    }
-                }
-            }
-        }
     }
 }
 

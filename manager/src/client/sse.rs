@@ -1,7 +1,14 @@
 //! Server-sent events, read as they come
 //! (<https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream>).
 
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use super::ClientError;
+use super::ssh::Ssh;
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// The longest event. The largest that kennel sends is an accepted prompt: 1 MiB, in JSON up to six times that.
 const MAX_FRAME: usize = 16 * 1024 * 1024;
@@ -100,6 +107,50 @@ impl Parser {
             _ => {}
         }
         Ok(())
+    }
+}
+
+/// The daemon says something every 15 s. After so long without, a connection to another machine carries nothing any more.
+const SILENCE: Duration = Duration::from_secs(45);
+
+/// A stream of events.
+pub struct Events {
+    body: Incoming,
+    parser: Parser,
+    /// The connection to another machine.
+    ssh: Option<Arc<Ssh>>,
+}
+
+impl Events {
+    pub(super) fn new(body: Incoming, ssh: Option<Arc<Ssh>>) -> Self {
+        Self { body, parser: Parser::default(), ssh }
+    }
+
+    /// The next event; none if the daemon has ended the stream. Safe to cancel.
+    pub async fn next(&mut self) -> Result<Option<Frame>, ClientError> {
+        loop {
+            if let Some(frame) = self.parser.take() {
+                return Ok(Some(frame));
+            }
+            let read = match &self.ssh {
+                None => self.body.frame().await,
+                Some(ssh) => match tokio::time::timeout(SILENCE, self.body.frame()).await {
+                    Ok(read) => read,
+                    Err(_) => return Err(ssh.give_up().await),
+                },
+            };
+            match read {
+                None => return Ok(None),
+                Some(Err(error)) => return Err(ClientError::Lost(error.to_string())),
+                Some(Ok(frame)) => {
+                    if let Some(bytes) = frame.data_ref() {
+                        self.parser
+                            .feed(bytes)
+                            .map_err(|_| ClientError::Garbage("an event has no end".into()))?;
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -21,13 +21,14 @@ use crate::system::memory;
 pub mod aloof;
 pub(crate) mod doctor;
 mod log;
+pub(crate) mod login;
 mod paths;
 mod process;
 mod signals;
 mod socket;
 mod unit;
 
-pub use paths::{Paths, PathsError, paths, same_file};
+pub use paths::{Paths, PathsError, hosts, paths, same_file};
 use signals::Signals;
 use socket::{Keeper, check_place};
 pub use unit::unit;

@@ -157,6 +157,17 @@ pub(super) fn resolve(
     Ok(Paths { state_dir, socket: dir.join(hashed), named: false, config, config_named })
 }
 
+/// The file with the names of other machines: `$XDG_CONFIG_HOME/kennel/hosts.toml`, `~/.config/kennel/hosts.toml`.
+///
+/// # Errors
+/// Neither variable names a directory.
+pub fn hosts() -> Result<PathBuf, PathsError> {
+    let env = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let config = env("XDG_CONFIG_HOME").filter(|dir| dir.is_absolute());
+    let config = config.or_else(|| env("HOME").map(|home| home.join(".config")));
+    config.map(|dir| dir.join("kennel/hosts.toml")).ok_or(PathsError::NoHome)
+}
+
 /// Returns other paths for the socket, for a daemon whose socket vanished together with its directory.
 pub(super) fn other_sockets(state_dir: &Path) -> Vec<PathBuf> {
     let no_environment = |_: &str| None;

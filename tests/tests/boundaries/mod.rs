@@ -52,8 +52,8 @@ fn the_core_uses_nothing_of_the_rest_and_nothing_of_the_system() {
 
 #[test]
 fn few_files_start_signal_or_reap_processes() {
-    // The commands that a person types, and what `kennel doctor` asks the programs of this machine.
-    let may = ["system/", "workers/", "supervisor/", "cli/", "daemon/doctor/"];
+    // The commands that a person types, what `kennel doctor` asks the programs of this machine, and `ssh`.
+    let may = ["system/", "workers/", "supervisor/", "cli/", "daemon/doctor/", "client/ssh.rs"];
     let ways = ["waitid", "waitpid", "pidfd_send_signal", "kill_process", "killpg"];
     let tree = Tree::get();
     let mut touched = Vec::new();

@@ -19,6 +19,7 @@ mod wire;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,6 +70,8 @@ pub async fn acp(link: &Link<'_>, args: args::Acp) -> Outcome {
             link,
             wire: Wire::new(connection.clone(), written.clone()),
             workdir_session: args.workdir_session,
+            dir: args.dir,
+            tools: args.editor_tools || link.host().is_none(),
             opts: args.options.given(),
             panels: RefCell::default(),
             opening: Mutex::default(),
@@ -115,6 +118,10 @@ pub struct Editor<'a> {
     link: &'a Link<'a>,
     wire: Wire,
     workdir_session: bool,
+    /// The directory of new sessions, in place of the editor's.
+    dir: Option<PathBuf>,
+    /// Agents may use its files and terminals.
+    tools: bool,
     opts: SessionOpts,
     /// Sessions that it has open.
     panels: RefCell<BTreeMap<SessionId, Rc<Panel<'a>>>>,

@@ -65,7 +65,10 @@ impl<'a> Editor<'a> {
         self.wire.shows_children(params["clientCapabilities"]["subagents"].is_object());
         let request: schema::InitializeRequest = parse(params)?;
         self.initialized.set(true);
-        *self.offers.borrow_mut() = calls::offers(&request.client_capabilities);
+        let mut offers = calls::offers(&request.client_capabilities);
+        // Forms have no paths.
+        offers.retain(|offer| self.tools || *offer == protocol::wire::Offer::Elicitation);
+        *self.offers.borrow_mut() = offers;
         let session = request.client_capabilities.session.as_ref();
         let switches = session.and_then(|able| able.config_options.as_ref()?.boolean.as_ref());
         self.wire.shows_switches(switches.is_some());

@@ -21,7 +21,6 @@ use super::prompt;
 use super::refused::id;
 use crate::cli::acp::refused::Refused;
 use crate::cli::link::random_key;
-use crate::cli::sessions::stable_id;
 use crate::cli::ui::error::text_of;
 use crate::cli::ui::error::{Failure, Outcome};
 use crate::client::Request;
@@ -105,12 +104,7 @@ impl<'a> Editor<'a> {
         prompt: &Option<prompt::Variable>,
     ) -> Outcome<SessionInfo> {
         let ready = READY.as_millis();
-        let Some(dir) = cwd.to_str().map(str::to_owned) else {
-            return Err(Failure::usage(format!(
-                "`{}` is not UTF-8; sessions need a directory whose path is",
-                cwd.display()
-            )));
-        };
+        let dir = self.directory(cwd).await?;
         let Servers { programs: mcp_servers, remote: mcp_remote_servers, .. } = servers;
         let offers = self.offers.borrow().clone();
         let opts =
@@ -118,7 +112,7 @@ impl<'a> Editor<'a> {
         let mut opts = opts;
         opts.env.extend(prompt.clone());
         if self.workdir_session {
-            let id = stable_id(cwd)?;
+            let id = self.link.stable_id(&opts.workdir.clone().unwrap_or_default()).await?;
             return self
                 .link
                 .get(Request::put(format!("/v1/sessions/{id}?timeout_ms={ready}")).json(&opts))
@@ -133,6 +127,14 @@ impl<'a> Editor<'a> {
             Err(failure) if failure.is("session_failed") => Err(self.stillborn(&session.id, failure).await),
             other => other,
         }
+    }
+
+    /// Where a session works whose editor is in this directory.
+    async fn directory(&self, cwd: &Path) -> Outcome<String> {
+        if let (None, None, Some(cwd)) = (&self.dir, self.link.host(), cwd.to_str()) {
+            return Ok(cwd.to_owned());
+        }
+        self.link.directory(Some(self.dir.clone().unwrap_or_else(|| cwd.to_owned()))).await
     }
 
     /// Removes a session that was made for the editor and never came up. Returns the reason, which the editor
@@ -238,7 +240,8 @@ impl<'a> Editor<'a> {
         }
         let mut sessions: Vec<SessionInfo> = self.link.get(Request::get("/v1/sessions")).await?;
         if let Some(cwd) = request.cwd {
-            sessions.retain(|session| Path::new(&session.workdir) == cwd);
+            let dir = self.directory(&cwd).await?;
+            sessions.retain(|session| Path::new(&session.workdir) == Path::new(&dir));
         }
         let updated_at = |session: &SessionInfo| session.last_message_at.unwrap_or(session.created_at);
         sessions.sort_by_key(|session| std::cmp::Reverse(updated_at(session)));

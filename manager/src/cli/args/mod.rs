@@ -3,6 +3,7 @@
 
 mod common;
 mod daemon;
+mod host;
 mod prompts;
 mod sessions;
 mod subagents;
@@ -17,6 +18,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 pub use common::Common;
 pub use daemon::*;
+pub use host::*;
 pub use prompts::*;
 pub use sessions::*;
 pub use subagents::*;
@@ -50,6 +52,9 @@ pub struct Global {
     /// The daemon's state directory; selects the daemon [env: KENNEL_STATE_DIR]
     #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub state_dir: Option<PathBuf>,
+    /// The machine: a name of `kennel host ls`, ssh://[user@]host[:port][/state-dir], or local [env: KENNEL_HOST]
+    #[arg(long, short = 'H', global = true, value_name = "HOST")]
+    pub host: Option<String>,
     /// Print the API's own objects, and errors as problem+json on standard error
     #[arg(long, global = true)]
     pub json: bool,
@@ -226,6 +231,15 @@ pub enum Command {
     /// The token permits everything with this session and nothing with other sessions.
     #[command(after_help = "Examples:\n  kennel token session-1\n  kennel token session-1 --viewer")]
     Token(TokenArgs),
+    /// Name the machines on which other daemons run
+    #[command(subcommand)]
+    Host(Host),
+    /// Relay the requests of a kennel on another machine, over standard input and output
+    ///
+    /// `kennel -H ssh://...` runs it on the host, by ssh. It starts the daemon when a request needs one, and ends with its
+    /// input.
+    #[command(hide = true)]
+    ConnectStdio,
     /// Run, inspect and stop the daemon
     #[command(subcommand)]
     Daemon(Daemon),

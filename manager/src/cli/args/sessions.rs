@@ -151,6 +151,12 @@ pub struct Acp {
     /// The editor's new sessions are the directory's own, as with `ensure`
     #[arg(long)]
     pub workdir_session: bool,
+    /// The directory of new sessions, relative to the home on another machine; else the editor's
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub dir: Option<PathBuf>,
+    /// On another machine: let agents use files and terminals of the editor, whose paths are the editor's
+    #[arg(long)]
+    pub editor_tools: bool,
     /// The options of the sessions.
     #[command(flatten)]
     pub options: Options,
@@ -165,6 +171,9 @@ pub struct Ls {
     /// Sub-agents below their parents
     #[arg(long, short)]
     pub tree: bool,
+    /// Of this machine and of every machine of `kennel host ls`
+    #[arg(long, conflicts_with_all = ["tree", "host", "state_dir"])]
+    pub all_hosts: bool,
 }
 
 /// `id`.

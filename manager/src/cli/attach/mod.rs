@@ -13,7 +13,7 @@ use tokio::time::sleep_until;
 
 use crate::cli::args;
 use crate::cli::link::{Link, read};
-use crate::cli::sessions::{begun, directory, stable_id};
+use crate::cli::sessions::begun;
 use crate::cli::signals::{Signal, Signals};
 use crate::cli::ui::error::{Failure, Outcome, exit};
 use crate::client::{ClientError, Events, Request};
@@ -48,6 +48,7 @@ pub async fn attach(link: &Link<'_>, args: args::Attach) -> Outcome {
                     )));
                 }
             }
+            Left::Lost if link.host().is_some() => {}
             Left::Lost => desk.view.note("the daemon went away; going on with the next"),
         }
         // A client that drove before the daemon went away drives again; a client that was displaced stays a
@@ -59,11 +60,16 @@ pub async fn attach(link: &Link<'_>, args: args::Attach) -> Outcome {
 
 /// The session that is meant: by its id, or by a directory, whose session is there from then on.
 async fn session(link: &Link<'_>, what: Option<&str>) -> Outcome<SessionId> {
-    if let Some(id) = what.filter(|what| !Path::new(what).is_dir()) {
+    // What is a directory is known on this machine only. On another one a word with `/` or `~` is meant as one.
+    let is_dir = |what: &str| match link.host() {
+        None => Path::new(what).is_dir(),
+        Some(_) => what.contains('/') || what.starts_with(['~', '.']),
+    };
+    if let Some(id) = what.filter(|what| !is_dir(what)) {
         return link.find(id).await;
     }
-    let workdir = directory(what.map(Into::into))?;
-    let id = stable_id(Path::new(&workdir))?;
+    let workdir = link.directory(what.map(Into::into)).await?;
+    let id = link.stable_id(&workdir).await?;
     let body = serde_json::json!({ "workdir": workdir });
     let request = Request::post("/v1/bootstrap").json(&body).repeatable();
     let answer = begun(link, "starting the session", Some(id.as_str()), request).await?;

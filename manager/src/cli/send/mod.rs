@@ -103,7 +103,10 @@ async fn stream(link: &Link<'_>, view: &mut View<'_>, mut after: EventId) -> Out
                     )));
                 }
                 Err(ClientError::Lost(_)) => {
-                    view.note("the daemon went away; going on with the next");
+                    // A connection to another machine says by itself what becomes of it.
+                    if link.host().is_none() {
+                        view.note("the daemon went away; going on with the next");
+                    }
                     break;
                 }
                 Err(error) => return Err(error.into()),

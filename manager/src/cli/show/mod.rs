@@ -1,5 +1,7 @@
 //! `ls` and `show`: sessions as people read them.
 
+mod everywhere;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -18,8 +20,13 @@ use crate::cli::ui::units;
 use crate::client::Request;
 use crate::system::clock;
 
+pub use everywhere::ls_everywhere;
+
 /// The longest title in a table, in characters.
 const MAX_TITLE: usize = 48;
+
+/// What is told about each session, under these names.
+const COLUMNS: [&str; 8] = ["ID", "STATUS", "AGENT", "PID", "RESTARTS", "QUEUE", "AGE", "TITLE"];
 
 /// `ls`.
 pub async fn ls(link: &Link<'_>, args: args::Ls) -> Outcome {
@@ -101,22 +108,25 @@ fn places<T, K: Ord>(sessions: &[T], family: impl Fn(&T) -> (Option<K>, Option<K
 }
 
 fn table(sessions: &[(&SessionInfo, usize)], now: u64) -> Table {
-    let mut table =
-        Table::new(&["ID", "STATUS", "AGENT", "PID", "RESTARTS", "QUEUE", "AGE", "TITLE"]).cuts_last();
+    let mut table = Table::new(&COLUMNS).cuts_last();
     for (session, depth) in sessions {
-        let title = session.title.as_deref().or(session.first_prompt.as_deref()).unwrap_or_default();
-        table.row(vec![
-            format!("{}{}", "  ".repeat(*depth), session.id).into(),
-            Cell::styled(session.status.as_str(), render::status_style(session.status)),
-            render::short(&render::line(&session.agent), 20).into(),
-            session.pid.map_or("-".into(), |pid| pid.to_string()).into(),
-            session.restarts.in_window.to_string().into(),
-            session.queue_length.to_string().into(),
-            units::age(session.created_at, now).into(),
-            render::short(&render::line(title), MAX_TITLE).into(),
-        ]);
+        table.row(row(session, *depth, now));
     }
     table
+}
+
+fn row(session: &SessionInfo, depth: usize, now: u64) -> Vec<Cell> {
+    let title = session.title.as_deref().or(session.first_prompt.as_deref()).unwrap_or_default();
+    vec![
+        format!("{}{}", "  ".repeat(depth), session.id).into(),
+        Cell::styled(session.status.as_str(), render::status_style(session.status)),
+        render::short(&render::line(&session.agent), 20).into(),
+        session.pid.map_or("-".into(), |pid| pid.to_string()).into(),
+        session.restarts.in_window.to_string().into(),
+        session.queue_length.to_string().into(),
+        units::age(session.created_at, now).into(),
+        render::short(&render::line(title), MAX_TITLE).into(),
+    ]
 }
 
 /// `show`.

@@ -98,6 +98,14 @@ impl Failure {
         self
     }
 
+    /// Names the machine on which it went wrong.
+    pub fn on(mut self, host: &str) -> Self {
+        if let Self::Problem(problem, _) = &mut self {
+            problem.detail = format!("{host}: {}", problem.detail);
+        }
+        self
+    }
+
     /// Adds advice on the next step.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         if let Self::Problem(problem, _) = &mut self {
@@ -188,6 +196,13 @@ impl From<ClientError> for Failure {
             ClientError::Absent(error) => Self::unreachable(format!("no daemon answers ({error})")),
             ClientError::Denied(what) => Self::new(exit::DENIED, "permission_denied", what),
             ClientError::Connect(error) => Self::unreachable(format!("the daemon cannot be reached: {error}")),
+            ClientError::Host { what, hint } => {
+                let failure = Self::unreachable(what);
+                match hint {
+                    Some(hint) => failure.hint(hint),
+                    None => failure,
+                }
+            }
             ClientError::Lost(what) => Self::unreachable(format!(
                 "the daemon went away before it answered ({what}); what was asked may or may not have been done"
             ))

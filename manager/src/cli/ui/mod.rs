@@ -101,6 +101,19 @@ impl Ui {
         }
     }
 
+    /// Prints notes like [`note`](Self::note), from wherever they come.
+    pub fn notes(&self) -> impl Fn(&str) + Send + Sync + 'static {
+        let (quiet, colour, terminal) = (self.quiet, self.err_colour, self.err_is_terminal);
+        move |text| {
+            if !quiet {
+                // What is shown while something is waited for stands on the same line.
+                let clear = if terminal { "\r\u{1b}[K" } else { "" };
+                let text = render::paint(&render::line(text), render::DIM, colour);
+                to_stderr(&format!("{clear}{}\n", render::printed(&text)));
+            }
+        }
+    }
+
     /// Writes to standard error. A reader that has closed it changes nothing.
     pub fn write_err(&self, text: &str) {
         write_err(text);

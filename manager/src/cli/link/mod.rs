@@ -1,5 +1,7 @@
 //! The way to the daemon: asking it, asking again when it went away, starting it when there is none.
 
+mod far;
+
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::pin::pin;
@@ -17,6 +19,7 @@ use crate::address::{self, Found};
 use crate::cli::launch;
 use crate::cli::ui::Ui;
 use crate::cli::ui::error::{Failure, Outcome};
+use crate::client::relay;
 use crate::client::{Client, ClientError, Events, Request, SILENCE, encoded};
 use crate::daemon::Paths;
 use crate::system::random;
@@ -34,14 +37,16 @@ const KILLED: Duration = Duration::from_millis(20);
 /// How long a request may take until this command looks whether the daemon answers anything at all.
 const MOMENT: Duration = Duration::from_secs(1);
 /// The number of attempts at a request whose connection was lost.
-const REPEATS: usize = 10;
+const REPEATS: u32 = 10;
+/// A connection that lived so long was none that is lost at once.
+const LONG: Duration = Duration::from_secs(5);
 
 /// The daemon of one state directory, whether it runs or not.
 pub struct Link<'a> {
     /// Where results and notes go.
     pub ui: &'a Ui,
-    /// Where the daemon's files lie.
-    pub paths: Paths,
+    /// Where the daemon's files lie; none if it is on another machine.
+    pub paths: Option<Paths>,
     /// Asks it, if it runs.
     pub(crate) client: Client,
     /// Daemons that were started here and may have ended since.
@@ -53,7 +58,7 @@ impl<'a> Link<'a> {
     pub fn new(ui: &'a Ui, paths: Paths) -> Self {
         let (state_dir, socket) = (paths.state_dir.clone(), paths.socket.clone());
         let client = if paths.named { Client::new(socket) } else { Client::of_state_dir(state_dir, socket) };
-        Self { ui, paths, client, children: RefCell::default() }
+        Self { ui, paths: Some(paths), client, children: RefCell::default() }
     }
 
     /// Asks, and starts the daemon if there is none.
@@ -62,7 +67,7 @@ impl<'a> Link<'a> {
     }
 
     async fn ask_now(&self, request: Request) -> Outcome<Bytes> {
-        let mut repeats = 0;
+        let mut losses = Losses::none();
         loop {
             let error = match self.answer(&request).await {
                 Ok(answer) => return Ok(answer),
@@ -70,10 +75,7 @@ impl<'a> Link<'a> {
             };
             match error {
                 ClientError::Absent(_) => self.start().await?,
-                ClientError::Lost(_) if request.repeatable && repeats < REPEATS => {
-                    repeats += 1;
-                    sleep(LOOK).await;
-                }
+                ClientError::Lost(_) if request.repeatable && losses.bear().await => {}
                 ClientError::Problem(problem) if request.repeatable && problem.code == "manager_stopping" => {
                     if !request.passive {
                         self.gone().await?;
@@ -122,13 +124,10 @@ impl<'a> Link<'a> {
 
     /// The process of the daemon that is asked, by its own word; none if that is not known.
     pub fn pid(&self) -> Option<u32> {
-        match address::find(&self.paths.state_dir) {
+        let paths = self.paths.as_ref()?;
+        match address::find(&paths.state_dir) {
             // `KENNEL_SOCKET` may name another's.
-            Found::Served { socket, .. }
-                if self.paths.named && socket.as_ref() != Some(&self.paths.socket) =>
-            {
-                None
-            }
+            Found::Served { socket, .. } if paths.named && socket.as_ref() != Some(&paths.socket) => None,
             Found::Served { pid, .. } => pid,
             Found::Free | Found::Unknown => None,
         }
@@ -145,15 +144,12 @@ impl<'a> Link<'a> {
     }
 
     async fn events_now(&self, path: &str) -> Outcome<Events> {
-        let mut repeats = 0;
+        let mut losses = Losses::none();
         loop {
             match self.client.events(path).await {
                 Ok(events) => return Ok(events),
                 Err(ClientError::Absent(_)) => self.start().await?,
-                Err(ClientError::Lost(_)) if repeats < REPEATS => {
-                    repeats += 1;
-                    sleep(LOOK).await;
-                }
+                Err(ClientError::Lost(_)) if losses.bear().await => {}
                 Err(ClientError::Problem(problem)) if problem.code == "manager_stopping" => {
                     self.gone().await?
                 }
@@ -208,8 +204,12 @@ impl<'a> Link<'a> {
     }
 
     async fn start_now(&self) -> Outcome {
+        let Some(paths) = &self.paths else {
+            let started = self.client.ask(&Request::post(relay::START)).await;
+            return started.map(drop).map_err(|error| self.failure(error));
+        };
         let deadline = Instant::now() + START;
-        let begin = launch::log_length(&self.paths);
+        let begin = launch::log_length(paths);
         let mut child: Option<Child> = None;
         let mut holder = None;
         let mut pause = KILLED;
@@ -223,7 +223,7 @@ impl<'a> Link<'a> {
                     return Ok(());
                 }
                 Err(ClientError::Absent(error)) if std::env::var_os(MARKER).is_some() => {
-                    let what = format!("no daemon answers on {} ({error})", self.socket().display());
+                    let what = format!("no daemon answers on {} ({error})", self.socket_shown());
                     return Err(Failure::unreachable(what).hint(
                         "a command inside a session does not start one; `kennel daemon start` from outside does",
                     ));
@@ -234,7 +234,7 @@ impl<'a> Link<'a> {
             let ended = child.as_mut().and_then(|child| child.try_wait().ok().flatten());
             match ended {
                 None if child.is_none() => match self.holder().await? {
-                    None => child = Some(launch::spawn(&self.paths)?),
+                    None => child = Some(launch::spawn(paths)?),
                     // One that is starting, or leaving, or whose socket has vanished. Another would lose against it.
                     Some(pid) => holder = pid,
                 },
@@ -247,25 +247,31 @@ impl<'a> Link<'a> {
                     pause *= 2;
                 }
                 Some(status) => {
-                    let log = launch::log_since(&self.paths, begin);
+                    let log = launch::log_since(paths, begin);
                     return Err(Failure::unreachable(format!(
                         "the daemon could not be started ({status}){log}"
                     ))
-                    .hint(format!("its log is {}", launch::log_path(&self.paths).display())));
+                    .hint(format!("its log is {}", launch::log_path(paths).display())));
                 }
                 None => {}
             }
             if Instant::now() > deadline {
                 self.children.borrow_mut().extend(child);
-                return Err(self.silent(holder));
+                return Err(self.silent(paths, holder));
             }
             sleep(LOOK).await;
         }
     }
 
-    /// The socket that is asked, as it is now.
-    pub fn socket(&self) -> PathBuf {
-        self.client.socket().unwrap_or_else(|_| self.paths.socket.clone())
+    /// The socket that is asked, as it is now; none on another machine.
+    pub fn socket(&self) -> Option<PathBuf> {
+        let paths = self.paths.as_ref()?;
+        Some(self.client.socket().ok().flatten().unwrap_or_else(|| paths.socket.clone()))
+    }
+
+    /// The socket that is asked, for a person.
+    pub fn socket_shown(&self) -> String {
+        self.socket().map_or_else(|| "-".to_owned(), |socket| socket.display().to_string())
     }
 
     /// The process of the daemon that serves the state directory, by its own word, if one does. Asks that daemon to look
@@ -274,40 +280,40 @@ impl<'a> Link<'a> {
     /// # Errors
     /// If `KENNEL_SOCKET` names another socket than the one where it listens.
     pub async fn holder(&self) -> Outcome<Option<Option<u32>>> {
-        let Found::Served { pid, socket } = address::find(&self.paths.state_dir) else { return Ok(None) };
+        let Some(paths) = &self.paths else { return Ok(None) };
+        let Found::Served { pid, socket } = address::find(&paths.state_dir) else { return Ok(None) };
         match socket {
             // One that is just dead has its lock for a moment longer, and does not answer.
             Some(socket)
-                if self.paths.named
-                    && socket != self.paths.socket
+                if paths.named
+                    && socket != paths.socket
                     && Client::new(socket.clone()).ask(&Request::get("/healthz")).await.is_ok() =>
             {
                 Err(Failure::unreachable(format!(
                     "KENNEL_SOCKET names {}, and nobody listens there; the daemon{} of {} listens on {}",
-                    self.paths.socket.display(),
+                    paths.socket.display(),
                     pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default(),
-                    self.paths.state_dir.display(),
+                    paths.state_dir.display(),
                     socket.display()
                 ))
                 .hint("unset KENNEL_SOCKET: the state directory has the daemon's address"))
             }
             _ => {
-                address::knock(&self.paths.state_dir);
+                address::knock(&paths.state_dir);
                 Ok(Some(pid))
             }
         }
     }
 
     /// Of a daemon that does not answer in time.
-    fn silent(&self, holder: Option<u32>) -> Failure {
-        let log = launch::log_path(&self.paths);
+    fn silent(&self, paths: &Paths, holder: Option<u32>) -> Failure {
+        let log = launch::log_path(paths);
         let within = humantime::format_duration(START);
         match holder {
             Some(pid) => {
-                let (state_dir, socket) = (self.paths.state_dir.display(), self.socket());
+                let (state_dir, socket) = (paths.state_dir.display(), self.socket_shown());
                 Failure::unreachable(format!(
-                    "the daemon (pid {pid}) holds {state_dir} and does not answer on {} within {within}",
-                    socket.display()
+                    "the daemon (pid {pid}) holds {state_dir} and does not answer on {socket} within {within}"
                 ))
                 .hint(format!("`kill -9 {pid}` ends it and harms no session; its log is {}", log.display()))
             }
@@ -332,7 +338,7 @@ impl<'a> Link<'a> {
     pub async fn gone(&self) -> Outcome {
         let waiting = async {
             let deadline = Instant::now() + END;
-            while !matches!(self.client.connect().await, Err(ClientError::Absent(_))) {
+            while !matches!(self.client.reach().await, Err(ClientError::Absent(_))) {
                 if Instant::now() > deadline {
                     let what = format!("the daemon did not end within {}", humantime::format_duration(END));
                     return Err(Failure::unreachable(what).hint(crate::cli::ui::error::way_out(self.pid())));
@@ -366,6 +372,26 @@ impl<'a> Link<'a> {
             }
         };
         self.ui.waiting("the daemon was stopped; waiting for the next", waiting).await
+    }
+}
+
+/// Counts the losses of what is asked again.
+struct Losses {
+    count: u32,
+    asked: Instant,
+}
+
+impl Losses {
+    fn none() -> Self {
+        Self { count: 0, asked: Instant::now() }
+    }
+
+    /// Waits, and returns true if it is worth asking again: a connection that lived long may be lost as often as it likes.
+    async fn bear(&mut self) -> bool {
+        self.count = if self.asked.elapsed() > LONG { 1 } else { self.count + 1 };
+        sleep(LOOK).await;
+        self.asked = Instant::now();
+        self.count <= REPEATS
     }
 }
 

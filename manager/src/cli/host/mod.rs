@@ -1,0 +1,210 @@
+//! The machine that a command means, and the names of machines.
+
+mod file;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use protocol::MARKER;
+
+use self::file::{Entry, Hosts, LOCAL, is_name};
+use crate::cli::args::{self, Command, Global};
+use crate::cli::ui::Ui;
+use crate::cli::ui::error::{Failure, Outcome, exit};
+use crate::cli::ui::table::Table;
+use crate::client::host::HostAddress;
+use crate::client::ssh::SshOptions;
+use crate::daemon::Paths;
+
+/// The variable that names the machine.
+pub const VARIABLE: &str = "KENNEL_HOST";
+/// Variables that name a daemon of this machine.
+const HERE: [&str; 2] = ["KENNEL_STATE_DIR", "KENNEL_SOCKET"];
+
+/// The daemon that a command means.
+#[derive(Debug)]
+pub enum Target {
+    /// One of this machine.
+    Here(Paths),
+    /// One of another.
+    There(SshOptions),
+}
+
+/// Finds the daemon that a command means: by the address in `attach ssh://…`, by `--host`, by `--state-dir`, by `KENNEL_HOST`, by
+/// the variables of a daemon of this machine, by `kennel host use`; else this machine's.
+///
+/// Within a session only what is typed counts: its programs mean their own daemon.
+pub fn target(global: &Global, command: &mut Command) -> Outcome<Target> {
+    if let Command::Attach(attach) = command
+        && let Some(what) = attach.what.as_deref().filter(|what| HostAddress::is_meant(what))
+    {
+        let (address, dir) = parsed(what)?.without_path();
+        let Some(dir) = dir else {
+            return Err(Failure::usage(format!("`{what}` names no directory"))
+                .hint("the session is that of a directory: ssh://HOST/home/me/app, or ssh://HOST/~/app"));
+        };
+        if global.host.is_some() || global.state_dir.is_some() {
+            return Err(Failure::usage(format!("`{what}` names a machine, and so does an option"))
+                .hint("give the directory alone, or no --host and no --state-dir"));
+        }
+        attach.what = Some(if dir.starts_with('/') { dir } else { format!("~/{dir}") });
+        return named(&address.to_string()).map(Target::There);
+    }
+    let here = || {
+        let paths = crate::daemon::paths(global.state_dir.clone());
+        paths.map(Target::Here).map_err(|error| Failure::failed("paths", error.to_string()))
+    };
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let host = match (&global.host, &global.state_dir) {
+        (Some(host), Some(_)) if host != LOCAL => {
+            return Err(Failure::usage("--host and --state-dir each name a daemon")
+                .hint("the state directory of another machine is part of its address: ssh://HOST/DIR"));
+        }
+        (Some(host), _) => Some(host.clone()),
+        (None, Some(_)) => None,
+        (None, None) if std::env::var_os(MARKER).is_some() => None,
+        (None, None) => match variable(VARIABLE) {
+            Some(host) => Some(host),
+            None if HERE.iter().any(|name| variable(name).is_some()) => None,
+            // Without a home there are no names.
+            None => match file::path() {
+                Ok(path) => file::read(&path)?.default,
+                Err(_) => None,
+            },
+        },
+    };
+    match host.as_deref() {
+        None | Some(LOCAL) => here(),
+        Some(host) => named(host).map(Target::There),
+    }
+}
+
+/// This machine and every named one, each of which is given so much time to answer.
+pub fn everywhere(within: Duration) -> Outcome<Vec<(String, Target)>> {
+    let here = crate::daemon::paths(None).map_err(|error| Failure::failed("paths", error.to_string()))?;
+    let hosts = file::read(&file::path()?)?.hosts;
+    let there = hosts.into_iter().map(|(name, entry)| {
+        let options = SshOptions { within: Some(within), ..entry.options(&name) };
+        (name, Target::There(options))
+    });
+    Ok([(LOCAL.to_owned(), Target::Here(here))].into_iter().chain(there).collect())
+}
+
+/// How a machine is reached that is named, or given by its address.
+fn named(host: &str) -> Outcome<SshOptions> {
+    if HostAddress::is_meant(host) {
+        let address = parsed(host)?;
+        return Ok(Entry { address, kennel: None }.options(host));
+    }
+    let hosts = file::read(&file::path()?)?;
+    known(&hosts, host).map(|entry| entry.options(host))
+}
+
+fn parsed(text: &str) -> Outcome<HostAddress> {
+    text.parse().map_err(|why| Failure::usage(format!("`{text}`: {why}")))
+}
+
+fn known<'a>(hosts: &'a Hosts, name: &str) -> Outcome<&'a Entry> {
+    hosts.hosts.get(name).ok_or_else(|| {
+        let near = hosts.hosts.keys().find(|known| strsim::damerau_levenshtein(known, name) <= 2);
+        let hint = match near {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!(
+                "`kennel host add {name} ssh://{name}` names it, and `-H ssh://{name}` does without a name"
+            ),
+        };
+        Failure::new(
+            exit::USAGE,
+            "no_such_host",
+            format!("no machine has the name `{name}`; nothing was done"),
+        )
+        .hint(hint)
+    })
+}
+
+/// `host`.
+pub fn host(ui: &Ui, args: args::Host) -> Outcome {
+    let path = file::path()?;
+    match args {
+        args::Host::Add(args) => {
+            let args::HostAdd { name, address, kennel } = args;
+            if !is_name(&name) || name == LOCAL {
+                return Err(Failure::usage(format!("`{name}` cannot be a name; nothing was changed"))
+                    .hint("a name has letters, digits, `.`, `_` and `-`; `local` is this machine"));
+            }
+            if kennel.as_deref().is_some_and(|kennel| kennel.is_empty() || kennel.contains(char::is_control))
+            {
+                return Err(Failure::usage("--kennel: that is no path; nothing was changed"));
+            }
+            let entry = Entry { address, kennel };
+            file::change(&path, |hosts| match hosts.hosts.get(&name) {
+                Some(other) if *other != entry => {
+                    let what = format!("`{name}` is {} already; nothing was changed", other.address);
+                    Err(Failure::new(exit::CONFLICT, "host_exists", what)
+                        .hint(format!("`kennel host rm {name}` frees the name")))
+                }
+                _ => {
+                    hosts.hosts.insert(name.clone(), entry);
+                    Ok(())
+                }
+            })?;
+            shown(ui, &name)
+        }
+        args::Host::Use { name } => {
+            file::change(&path, |hosts| {
+                hosts.default = match &*name {
+                    LOCAL => None,
+                    name => known(hosts, name).map(|_| Some(name.to_owned()))?,
+                };
+                Ok(())
+            })?;
+            if let Some(variable) =
+                [VARIABLE].iter().chain(&HERE).find(|name| std::env::var_os(name).is_some())
+            {
+                ui.note(&format!("{variable} is set, and comes before this"));
+            }
+            shown(ui, &name)
+        }
+        args::Host::Rm { name } => {
+            file::change(&path, |hosts| {
+                known(hosts, &name)?;
+                hosts.hosts.remove(&name);
+                hosts.default.take_if(|default| *default == name);
+                Ok(())
+            })?;
+            shown(ui, &name)
+        }
+        args::Host::Ls => ls(ui, &file::read(&path)?),
+    }
+}
+
+/// The name of what was changed, as every command prints what it changed.
+fn shown(ui: &Ui, name: &str) -> Outcome {
+    match ui.json {
+        true => ui.object(serde_json::json!({ "name": name }).to_string().as_bytes()),
+        false => ui.line(name),
+    }
+}
+
+fn ls(ui: &Ui, hosts: &Hosts) -> Outcome {
+    let default = hosts.default.as_deref().unwrap_or(LOCAL);
+    let addresses: BTreeMap<&str, &Entry> =
+        hosts.hosts.iter().map(|(name, entry)| (&**name, entry)).collect();
+    if ui.json {
+        let object = |(name, entry): (&&str, &&Entry)| {
+            serde_json::json!({
+                "name": name, "address": entry.address.to_string(), "kennel": entry.kennel, "default": *name == default,
+            })
+        };
+        let list: Vec<serde_json::Value> = addresses.iter().map(object).collect();
+        return ui.object(serde_json::Value::from(list).to_string().as_bytes());
+    }
+    let mut table = Table::new(&["NAME", "DEFAULT", "ADDRESS", "KENNEL"]);
+    let star = |name: &str| if name == default { "*" } else { "" };
+    table.row(vec![LOCAL.into(), star(LOCAL).into(), "this machine".into(), "".into()]);
+    for (name, entry) in addresses {
+        let kennel = entry.kennel.clone().unwrap_or_default();
+        table.row(vec![name.into(), star(name).into(), entry.address.to_string().into(), kennel.into()]);
+    }
+    ui.print(&table.text(ui.out_colour, ui.columns))
+}

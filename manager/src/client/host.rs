@@ -1,0 +1,203 @@
+//! The address of a host: `ssh://[user@]host[:port][/path]`.
+//!
+//! All of it becomes arguments of `ssh`, so nothing in it may look like an option or hold a control character.
+
+use std::fmt;
+use std::str::FromStr;
+
+use hyper::Uri;
+use percent_encoding::percent_decode_str;
+
+/// The scheme, with what follows it.
+const SCHEME: &str = "ssh://";
+
+/// A machine that `ssh` reaches, and a path on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostAddress {
+    /// The user to log in as; none: as `ssh` decides.
+    pub user: Option<String>,
+    /// The host, as `ssh` takes it: a name, an address, an alias of its configuration.
+    pub host: String,
+    /// The port; none: as `ssh` decides.
+    pub port: Option<u16>,
+    /// A path on the host: absolute, or relative to the home of that user. Its meaning is the caller's.
+    pub path: Option<String>,
+}
+
+impl HostAddress {
+    /// Returns true for a text that is meant as an address.
+    pub fn is_meant(text: &str) -> bool {
+        text.contains("://")
+    }
+
+    /// The same host without a path.
+    pub fn without_path(self) -> (Self, Option<String>) {
+        let path = self.path;
+        (Self { path: None, ..self }, path)
+    }
+}
+
+impl FromStr for HostAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = |why: &str| format!("{why}; an address is ssh://[user@]host[:port][/path]");
+        if !text.starts_with(SCHEME) {
+            return Err(wrong("it does not begin with ssh://"));
+        }
+        if text.contains(['?', '#']) {
+            return Err(wrong("`?` and `#` are written as %3F and %23"));
+        }
+        let uri: Uri = text.parse().map_err(|error| wrong(&format!("{error}")))?;
+        let authority = uri.authority().ok_or_else(|| wrong("it has no host"))?;
+        let (user, place) = match authority.as_str().rsplit_once('@') {
+            Some((user, place)) => (Some(user), place),
+            None => (None, authority.as_str()),
+        };
+        if user.is_some_and(|user| user.contains(':')) {
+            return Err(wrong("it has a password, which `ssh` asks for by itself"));
+        }
+        let host = authority.host();
+        let port = match place.strip_prefix(host).and_then(|rest| rest.strip_prefix(':')) {
+            None => None,
+            Some(port) => match port.parse() {
+                Ok(port @ 1..) => Some(port),
+                _ => return Err(wrong(&format!("`{port}` is no port"))),
+            },
+        };
+        let user = user.map(|user| decoded("user", user)).transpose().map_err(|why| wrong(&why))?;
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        // Those of names, of addresses, and of aliases as people make them.
+        if !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-:".contains(&byte)) {
+            return Err(wrong("its host has a character that no host has"));
+        }
+        for (what, part) in [("user", user.as_deref()), ("host", Some(host))] {
+            match part {
+                Some("") => return Err(wrong(&format!("its {what} is empty"))),
+                // For `ssh` that would be an option.
+                Some(part) if part.starts_with('-') => {
+                    return Err(wrong(&format!("a {what} does not begin with `-`")));
+                }
+                Some(part) if part.contains(char::is_whitespace) => {
+                    return Err(wrong(&format!("its {what} has a space")));
+                }
+                _ => {}
+            }
+        }
+        let path = match uri.path() {
+            "" | "/" => None,
+            path => Some(decoded("path", path).map_err(|why| wrong(&why))?),
+        };
+        let path = path.map(|path| match path.strip_prefix("/~/") {
+            Some(below) => below.to_owned(),
+            None => path,
+        });
+        if path.as_deref().is_some_and(|path| path.is_empty() || path.starts_with('-')) {
+            return Err(wrong("below the home directory it has no name, or one that begins with `-`"));
+        }
+        Ok(Self { user, host: host.to_owned(), port, path })
+    }
+}
+
+/// A part without percent-encoding.
+fn decoded(what: &str, part: &str) -> Result<String, String> {
+    let text = percent_decode_str(part).decode_utf8();
+    let text = text.map_err(|_| format!("its {what} is not UTF-8"))?;
+    match text.contains(char::is_control) {
+        true => Err(format!("its {what} has a control character")),
+        false => Ok(text.into_owned()),
+    }
+}
+
+impl fmt::Display for HostAddress {
+    /// As it is parsed, but for what was percent-encoded.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let encoded = crate::client::encoded;
+        f.write_str(SCHEME)?;
+        if let Some(user) = &self.user {
+            write!(f, "{}@", encoded(user))?;
+        }
+        match self.host.contains(':') {
+            true => write!(f, "[{}]", self.host)?,
+            false => f.write_str(&self.host)?,
+        }
+        if let Some(port) = self.port {
+            write!(f, ":{port}")?;
+        }
+        if let Some(path) = &self.path {
+            let root = if path.starts_with('/') { "" } else { "/~/" };
+            let parts: Vec<String> = path.split('/').map(encoded).collect();
+            write!(f, "{root}{}", parts.join("/"))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(user: Option<&str>, host: &str, port: Option<u16>, path: Option<&str>) -> HostAddress {
+        let owned = |text: &str| text.to_owned();
+        HostAddress { user: user.map(owned), host: host.into(), port, path: path.map(owned) }
+    }
+
+    #[test]
+    fn addresses_are_read_and_written() {
+        for (text, parts) in [
+            ("ssh://box", address(None, "box", None, None)),
+            ("ssh://box/", address(None, "box", None, None)),
+            ("ssh://ada@box.example:2222", address(Some("ada"), "box.example", Some(2222), None)),
+            ("ssh://box/srv/kennel", address(None, "box", None, Some("/srv/kennel"))),
+            ("ssh://box/~/src/app", address(None, "box", None, Some("src/app"))),
+            ("ssh://[::1]:22/a%20b", address(None, "::1", Some(22), Some("/a b"))),
+            ("ssh://a%40b@box", address(Some("a@b"), "box", None, None)),
+        ] {
+            let read: HostAddress = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!(read, parts, "{text}");
+            assert_eq!(read.to_string().parse(), Ok(parts), "{text}: {read}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_an_address_is_harmless_and_stays_the_same(text in "(ssh://)?.{0,60}") {
+            if let Ok(read) = text.parse::<HostAddress>() {
+                for part in [read.user.as_deref(), Some(&*read.host), read.path.as_deref()].into_iter().flatten() {
+                    proptest::prop_assert!(!part.starts_with('-') && !part.contains(char::is_control), "{text:?}");
+                }
+                proptest::prop_assert_eq!(read.to_string().parse(), Ok(read), "{:?}", text);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_in_an_address_is_an_option_or_controls_a_terminal() {
+        for text in [
+            "box",
+            "http://box",
+            "ssh://",
+            "ssh:///path",
+            "ssh://-oProxyCommand=x",
+            "ssh://%2DoProxyCommand=x",
+            "ssh://-l@box",
+            "ssh://@box",
+            "ssh://user:secret@box",
+            "ssh://box:0",
+            "ssh://box:",
+            "ssh://box:99999",
+            "ssh://box:x",
+            "ssh://bo%0Ax",
+            "ssh://bo%20x",
+            "ssh://box/a%1Bb",
+            "ssh://box/a%00b",
+            "ssh://box/%FF",
+            "ssh://box/~/",
+            "ssh://box/~/-x",
+            "ssh://box/a?b",
+            "ssh://box/a#b",
+        ] {
+            assert!(text.parse::<HostAddress>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The other end of [`ssh`](super::ssh): takes requests by HTTP/2 and gives each to the daemon of this machine on a connection of
+//! its own.
+//!
+//! So a daemon that is restarted ends no connection between machines, every limit of the daemon's holds, and a reader that is slow
+//! keeps nobody else waiting.
+
+use std::convert::Infallible;
+use std::io;
+
+use axum::body::Body;
+use futures_util::future::BoxFuture;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode, Uri, header};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use protocol::api::Problem;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::ssh::{CONNECTION_WINDOW, STREAM_WINDOW};
+use super::{AUTHORITY, Client, ClientError};
+
+/// Asks the relay itself to start the daemon.
+pub const START: &str = "/connect/start";
+/// Asks the relay itself for a sign.
+pub const SIGN: &str = "/connect/sign";
+/// The codes of the relay's own problems: there is no daemon, it cannot be reached, it went away before it answered.
+pub const ABSENT: &str = "daemon_absent";
+/// See [`ABSENT`].
+pub const UNREACHABLE: &str = "daemon_unreachable";
+/// See [`ABSENT`].
+pub const LOST: &str = "connection_lost";
+
+/// The most requests and streams at a time. The daemon has a limit of its own.
+const MAX_STREAMS: u32 = 256;
+/// The largest head of a request, in bytes: the daemon takes no larger one.
+const MAX_HEAD: u32 = 16 * 1024;
+/// Headers that are about one connection (RFC 9110, section 7.6.1), or are made anew.
+const OWN: [header::HeaderName; 5] =
+    [header::CONNECTION, header::HOST, header::TE, header::TRANSFER_ENCODING, header::UPGRADE];
+
+/// How a daemon is started here.
+pub type Starter = Box<dyn Fn() -> BoxFuture<'static, Result<(), Problem>> + Send + Sync>;
+
+/// Relays what comes over `stream` until that ends.
+///
+/// # Errors
+/// What comes is no HTTP/2, or the stream fails.
+pub async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    client: Client,
+    start: Starter,
+) -> io::Result<()> {
+    let (client, start) = (std::sync::Arc::new(client), std::sync::Arc::new(start));
+    let service = service_fn(move |request| {
+        let (client, start) = (client.clone(), start.clone());
+        async move { Ok::<_, Infallible>(answer(&client, &start, request).await) }
+    });
+    let mut http = http2::Builder::new(TokioExecutor::new());
+    http.max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEAD)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW);
+    http.serve_connection(TokioIo::new(stream), service).await.map_err(io::Error::other)
+}
+
+async fn answer(client: &Client, start: &Starter, request: Request<Incoming>) -> Response<Body> {
+    if request.uri().path() == START && request.method() == Method::POST {
+        return match start().await {
+            Ok(()) => Response::new(Body::empty()),
+            Err(problem) => refused(problem),
+        };
+    }
+    if request.uri().path() == SIGN {
+        return Response::new(Body::empty());
+    }
+    match pass_on(client, request).await {
+        Ok(response) => response,
+        Err(error) => refused(problem(error)),
+    }
+}
+
+/// Gives a request to the daemon.
+async fn pass_on(client: &Client, request: Request<Incoming>) -> Result<Response<Body>, ClientError> {
+    let stream = client.connect().await?;
+    let lost = |error: hyper::Error| ClientError::Lost(error.to_string());
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
+    // It ends when the answer has been read, or is no longer wanted.
+    tokio::spawn(connection);
+    let (mut parts, body) = request.into_parts();
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    parts.uri = path.parse::<Uri>().map_err(|error| ClientError::Garbage(error.to_string()))?;
+    OWN.iter().for_each(|name| drop(parts.headers.remove(name)));
+    parts.headers.insert(header::HOST, header::HeaderValue::from_static(AUTHORITY));
+    parts.version = hyper::Version::HTTP_11;
+    let response = sender.send_request(Request::from_parts(parts, body)).await.map_err(lost)?;
+    let (mut parts, body) = response.into_parts();
+    OWN.iter().for_each(|name| drop(parts.headers.remove(name)));
+    parts.version = hyper::Version::HTTP_2;
+    Ok(Response::from_parts(parts, Body::new(body.map_err(axum::Error::new))))
+}
+
+/// A relay's own error, as a problem.
+fn problem(error: ClientError) -> Problem {
+    let (code, detail) = match error {
+        ClientError::Absent(error) => (ABSENT, error.to_string()),
+        ClientError::Lost(what) => (LOST, what),
+        ClientError::Denied(what) | ClientError::Connect(what) | ClientError::Garbage(what) => {
+            (UNREACHABLE, what)
+        }
+        ClientError::Silent(_) => (UNREACHABLE, "the daemon does not answer".to_owned()),
+        ClientError::Host { what, .. } => (UNREACHABLE, what),
+        ClientError::Problem(problem) => return *problem,
+    };
+    let (status, title) = (503, "Service Unavailable".to_owned());
+    let (kind, code) = ("about:blank".to_owned(), code.to_owned());
+    Problem { kind, title, status, code, detail, hint: None, subject: None }
+}
+
+fn refused(problem: Problem) -> Response<Body> {
+    let mut response = Response::new(Body::from(serde_json::to_vec(&problem).unwrap_or_default()));
+    *response.status_mut() = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+    let json = header::HeaderValue::from_static("application/problem+json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
