@@ -9,6 +9,7 @@ mod exit;
 mod find;
 mod link;
 mod logfile;
+mod owned;
 mod pipes;
 mod tree;
 mod version;
