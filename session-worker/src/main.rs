@@ -10,6 +10,7 @@ mod find;
 mod link;
 mod logfile;
 mod owned;
+mod packet;
 mod pipes;
 mod tree;
 mod version;
