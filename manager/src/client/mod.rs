@@ -5,7 +5,7 @@ pub mod sse;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -56,6 +56,8 @@ pub struct Request {
     key: Option<String>,
     client: Option<u64>,
     body: Option<Bytes>,
+    /// Its connection is kept for the next look.
+    keeps: bool,
     /// Asking twice does no more than asking once.
     pub repeatable: bool,
     /// How long an answer may take; none: as long as it takes.
@@ -66,8 +68,9 @@ pub struct Request {
 
 impl Request {
     fn new(method: Method, path: impl Into<String>, repeatable: bool) -> Self {
-        let (key, client, body, within, passive) = (None, None, None, None, false);
-        Self { method, path: path.into(), key, client, body, repeatable, within, passive }
+        let (key, client, body, within) = (None, None, None, None);
+        let (keeps, passive) = (false, false);
+        Self { method, path: path.into(), key, client, body, keeps, repeatable, within, passive }
     }
 
     /// A look at something that the manager knows without asking anybody.
@@ -121,6 +124,12 @@ impl Request {
         self
     }
 
+    /// A look follows it: the client keeps the connection for that.
+    pub fn keep(mut self) -> Self {
+        self.keeps = true;
+        self
+    }
+
     /// It waits for something to happen.
     pub fn passive(mut self) -> Self {
         self.passive = true;
@@ -154,6 +163,8 @@ pub struct Client {
     /// The same, opened.
     opened: Option<Arc<OwnedFd>>,
     token: Option<Token>,
+    /// A connection whose request is answered, for the next look: the daemon knows already who asks there.
+    kept: Arc<Mutex<Option<Connection>>>,
 }
 
 /// A secret that is sent with every request.
@@ -169,7 +180,7 @@ impl std::fmt::Debug for Token {
 impl Client {
     /// Of the daemon that listens on this socket, if one does.
     pub fn new(socket: PathBuf) -> Self {
-        Self { socket, state_dir: None, opened: None, token: None }
+        Self { socket, state_dir: None, opened: None, token: None, kept: Arc::default() }
     }
 
     /// Of the daemon that serves this state directory, wherever the daemon listens; on `socket` where the state directory
@@ -248,16 +259,34 @@ impl Client {
 
     /// Asks, and gives the whole body of the answer.
     pub async fn ask(&self, request: &Request) -> Result<Bytes, ClientError> {
-        let asking = async {
-            let response = self.send(request).await?;
-            read(response.into_body(), MAX_ANSWER).await
-        };
+        let asking = self.ask_now(request);
         match request.within {
             None => asking.await,
             Some(within) => {
                 tokio::time::timeout(within, asking).await.unwrap_or(Err(ClientError::Silent(within)))
             }
         }
+    }
+
+    async fn ask_now(&self, request: &Request) -> Result<Bytes, ClientError> {
+        let kept = if request.changes() { None } else { self.kept().take() };
+        if let Some(mut kept) = kept {
+            match kept.ask(request).await {
+                // The daemon has closed it meanwhile.
+                Err(ClientError::Lost(_)) => {}
+                answer => return answer,
+            }
+        }
+        let mut connection = self.open().await?;
+        let answer = connection.ask(request).await?;
+        if request.keeps {
+            *self.kept() = Some(connection);
+        }
+        Ok(answer)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Option<Connection>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Opens a stream of events.
@@ -387,106 +416,4 @@ pub fn encoded(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::fd::AsFd;
-
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::UnixListener;
-
-    use super::*;
-
-    #[test]
-    fn any_text_can_be_asked_for() {
-        assert_eq!(encoded("session-1"), "session-1");
-        assert_eq!(encoded("a/../b?c&d=é \n"), "a%2F..%2Fb%3Fc%26d%3D%C3%A9%20%0A");
-    }
-
-    /// Asks a server that answers with these bytes and hangs up.
-    async fn answered(bytes: &'static [u8]) -> Result<Bytes, ClientError> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("socket");
-        let listener = UnixListener::bind(&path).unwrap();
-        let server = async {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut asked = [0; 1024];
-            let read = stream.read(&mut asked).await.unwrap();
-            assert!(asked[..read].starts_with(b"GET /x HTTP/1.1\r\n"));
-            stream.write_all(bytes).await.unwrap();
-        };
-        let client = Client::new(path);
-        let request = Request::get("/x");
-        tokio::join!(server, client.ask(&request)).1
-    }
-
-    #[tokio::test]
-    async fn answers_are_whole_or_not_at_all() {
-        assert_eq!(&*answered(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap(), b"ok");
-        for cut in [
-            &b""[..],
-            b"HTTP/1.1 200 OK\r\nconte",
-            b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok",
-            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n",
-        ] {
-            assert!(matches!(answered(cut).await, Err(ClientError::Lost(_))), "{cut:?}");
-        }
-        assert!(matches!(
-            answered(b"HTTP/1.1 500 Oops\r\ncontent-length: 1\r\n\r\nx").await,
-            Err(ClientError::Garbage(_))
-        ));
-        let problem = answered(
-            b"HTTP/1.1 404 Not Found\r\ncontent-length: 85\r\n\r\n\
-            {\"type\":\"about:blank\",\"title\":\"\",\"status\":404,\"code\":\"no_such_session\",\"detail\":\"x\"} ",
-        );
-        match problem.await {
-            Err(ClientError::Problem(problem)) => assert_eq!(problem.code, "no_such_session"),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// Ends a listener for everybody. Dropped alone, it lives on in a process that another test's thread has forked and that
-    /// has not reached its program yet.
-    fn hang_up(listener: impl AsFd) {
-        rustix::net::shutdown(listener, rustix::net::Shutdown::Both).unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_descriptor_of_the_socket_leads_there_without_the_path_until_nobody_listens() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("socket");
-        let listener = UnixListener::bind(&path).unwrap();
-        let inherited = rustix::fs::open(&path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
-        std::fs::remove_file(&path).unwrap();
-        let client = Client::new(path.clone()).by_descriptor(inherited.as_raw_fd().unsigned_abs());
-        drop(inherited);
-        let (connected, accepted) = tokio::join!(client.connect(), listener.accept());
-        assert!(connected.is_ok() && accepted.is_ok());
-        hang_up(listener);
-        assert!(matches!(client.connect().await, Err(ClientError::Absent(_))));
-        let next = UnixListener::bind(&path).unwrap();
-        let (connected, accepted) = tokio::join!(client.connect(), next.accept());
-        assert!(connected.is_ok() && accepted.is_ok());
-    }
-
-    #[tokio::test]
-    async fn a_descriptor_of_something_else_is_not_heeded() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("socket");
-        let listener = UnixListener::bind(&path).unwrap();
-        let file = std::fs::File::open(dir.path()).unwrap();
-        let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
-        for number in [file.as_raw_fd(), one.as_raw_fd(), listener.as_raw_fd(), 9999] {
-            let client = Client::new(path.clone()).by_descriptor(number.unsigned_abs());
-            let (connected, accepted) = tokio::join!(client.connect(), listener.accept());
-            assert!(connected.is_ok() && accepted.is_ok(), "{number}");
-        }
-    }
-
-    #[tokio::test]
-    async fn an_empty_place_is_told_from_a_closed_door() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("socket");
-        assert!(matches!(Client::new(path.clone()).connect().await, Err(ClientError::Absent(_))));
-        hang_up(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        assert!(matches!(Client::new(path).connect().await, Err(ClientError::Absent(_))));
-    }
-}
+mod tests;
