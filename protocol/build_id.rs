@@ -22,6 +22,21 @@ fn pack_relocations() {
     }
 }
 
+/// The path of a file of the C compiler or the C library. None if it is not installed.
+#[allow(dead_code)]
+#[allow(clippy::disallowed_methods, reason = "a build script has no reaper")]
+fn archive(name: &str) -> Option<String> {
+    let compiler = std::env::var("RUSTC_LINKER").unwrap_or_else(|_| "cc".to_owned());
+    let said = std::process::Command::new(compiler).arg(format!("-print-file-name={name}")).output().ok()?;
+    // A compiler that does not find it gives the name back.
+    let path = String::from_utf8(said.stdout).ok()?.trim().to_owned();
+    let is_there = Path::new(&path).is_absolute() && Path::new(&path).exists();
+    if is_there {
+        println!("cargo::rerun-if-changed={path}");
+    }
+    is_there.then(|| format!("\"{path}\""))
+}
+
 // The build id is a hash of every source file that goes into a binary. `cargo test` rebuilds a package's
 // binary only in some cases; a test that drives an old binary proves nothing, so the harness compares ids.
 

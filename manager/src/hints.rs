@@ -38,14 +38,18 @@ impl Refusal {
                 "put long input into a file and name the file in the prompt; or set `prompt_via = \"stdin\"` in the agent's profile"
                     .into()
             }
-            Refusal::NoTurn(id) | Refusal::NoTurnOf { id, .. } => {
+            Refusal::NoTurn(id)
+            | Refusal::NoTurnOf { id, .. }
+            | Refusal::NoSuchPrompt { id, .. }
+            | Refusal::NotQueued { id, .. } => {
                 format!("`kennel queue ls {id}` lists prompts that wait or were interrupted")
             }
             Refusal::Queued { id, prompt } => {
                 format!("`kennel queue rm {id} {prompt}` takes it out of the queue")
             }
             Refusal::Closing => return None,
-            Refusal::NoSuchPrompt(_) | Refusal::NotQueued(_) | Refusal::NotInterrupted(_) => {
+            // A prompt is resolved by its id alone: it may be in no session any more.
+            Refusal::NotInterrupted(_) => {
                 "`kennel queue ls SESSION` lists prompts that wait or were interrupted".into()
             }
             Refusal::NoSuchPermission(_) | Refusal::PermissionSettled(_) => {

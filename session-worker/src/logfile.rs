@@ -14,6 +14,8 @@ use std::sync::Mutex;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::owned;
+
 /// The longest log, in bytes. With the one beside it a session has twice as much.
 pub const MOST: u64 = 8 * 1024 * 1024;
 
@@ -141,32 +143,7 @@ fn put_aside() -> io::Result<()> {
 
 /// Goes on in this file, and makes it if it is not there. A worker that was started for no session has no log before.
 pub fn move_to(path: &Path) -> io::Result<()> {
-    let flags = OFlags::WRONLY
-        | OFlags::APPEND
-        | OFlags::CREATE
-        | OFlags::NOFOLLOW
-        | OFlags::NONBLOCK
-        | OFlags::NOCTTY
-        | OFlags::CLOEXEC;
-    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::ErrorKind::NotFound.into());
-    };
-    let of_a_directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let directory = rustix::fs::open(directory, of_a_directory, Mode::empty())?;
-    if !is_ours_alone(&rustix::fs::fstat(&directory)?) {
-        return Err(io::Error::other("its directory is another user's, or others may write there"));
-    }
-    let log = rustix::fs::openat(&directory, name, flags, Mode::from_raw_mode(0o600))?;
-    let found = rustix::fs::fstat(&log)?;
-    let is_file = rustix::fs::FileType::from_raw_mode(found.st_mode).is_file();
-    if !is_file || found.st_nlink != 1 || !is_ours_alone(&found) {
-        return Err(io::Error::other("it is no file of this user's alone with one name"));
-    }
-    Ok(take_place(log)?)
-}
-
-fn is_ours_alone(found: &rustix::fs::Stat) -> bool {
-    found.st_uid == rustix::process::geteuid().as_raw() && found.st_mode & 0o022 == 0
+    Ok(take_place(owned::append(path)?.into())?)
 }
 
 /// Standard output is the log, too: nothing that prints can get between the frames.

@@ -9,6 +9,8 @@ mod exit;
 mod find;
 mod link;
 mod logfile;
+mod owned;
+mod packet;
 mod pipes;
 mod tree;
 mod version;

@@ -1,21 +1,19 @@
 //! The zygote: a process of this program that forks the workers. It does nothing else, has one thread, and ends with its manager.
 
 use std::fs::File;
-use std::io::{self, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use protocol::zygote::{ROOM, ROOM_BYTES};
 use protocol::{MARKER, failpoint};
 use rustix::net::sockopt::socket_type;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketType, recvmsg, send,
-};
+use rustix::net::{SendFlags, SocketType, send};
 
 use crate::confine::syscalls::fork_sibling;
 use crate::exit;
 use crate::logfile::log;
+use crate::packet;
 
 /// The process that [`run`] returns in.
 pub enum Born {
@@ -72,26 +70,10 @@ pub fn run() -> Born {
 
 /// Waits for the next question. None: the manager is gone.
 fn next() -> io::Result<Option<(Vec<u8>, [OwnedFd; 3])>> {
-    let mut marker = vec![0; ROOM_BYTES];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let stdin = rustix::stdio::stdin();
-    let received = loop {
-        let mut into = [IoSliceMut::new(&mut marker)];
-        match recvmsg(stdin, &mut into, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
-            Err(rustix::io::Errno::INTR) => {}
-            received => break received?,
-        }
-    };
-    let handed = ancillary.drain().filter_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(fds) => Some(fds),
-        _ => None,
-    });
-    let handed: Vec<OwnedFd> = handed.flatten().collect();
-    if received.bytes == 0 {
+    let (marker, handed) = packet::receive(rustix::stdio::stdin(), ROOM_BYTES)?;
+    if marker.is_empty() {
         return Ok(None);
     }
-    marker.truncate(received.bytes);
     let streams = handed.try_into().map_err(|_| io::ErrorKind::InvalidData)?;
     Ok(Some((marker, streams)))
 }

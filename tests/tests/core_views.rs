@@ -319,9 +319,9 @@ fn after(refusal: &Refusal) -> Option<Refusal> {
         Refusal::TooLongForAgent { .. } => Refusal::NoTurn(id),
         Refusal::NoTurn(_) => Refusal::NoTurnOf { id, prompt },
         Refusal::NoTurnOf { .. } => Refusal::Queued { id, prompt },
-        Refusal::Queued { .. } => Refusal::NoSuchPrompt(prompt),
-        Refusal::NoSuchPrompt(_) => Refusal::NotQueued(prompt),
-        Refusal::NotQueued(_) => Refusal::NotInterrupted(prompt),
+        Refusal::Queued { .. } => Refusal::NoSuchPrompt { id, prompt },
+        Refusal::NoSuchPrompt { .. } => Refusal::NotQueued { id, prompt },
+        Refusal::NotQueued { .. } => Refusal::NotInterrupted(prompt),
         Refusal::NotInterrupted(_) => Refusal::NoSuchPermission(permission),
         Refusal::NoSuchPermission(_) => Refusal::PermissionSettled(permission),
         Refusal::PermissionSettled(_) => {

@@ -1,8 +1,12 @@
 //! Spare workers: processes that wait for a session.
 
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use harness::daemon::Daemon;
+use crate::containment::{daemon_over, users};
+use harness::daemon::{Daemon, finish};
 use harness::real::*;
 use manager::protocol::api::{ManagerInfo, Orphans, RestartType, SessionOpts};
 use manager::protocol::event::EventKind;
@@ -215,4 +219,65 @@ fn a_daemon_that_takes_over_makes_spares_without_a_start() {
     assert!(after.iter().all(|pid| !before.contains(pid)));
     assert_eq!(daemon.show("one").pid, worker, "it was taken over");
     until("the end of those before", || before.iter().all(|pid| !lives(*pid)).then_some(()));
+}
+
+#[test]
+fn a_session_that_would_take_a_spare_refuses_a_log_that_others_can_write() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start", "--id", "one"]);
+    let waiting = two(&daemon);
+    let log = daemon.workdir().join("state/logs/two.log");
+    let mode = |mode| std::fs::set_permissions(&log, std::fs::Permissions::from_mode(mode)).unwrap();
+    std::fs::write(&log, "planted\n").unwrap();
+    mode(0o666);
+    daemon.ok(&["start", "--id", "two"]);
+    let mode_of_it = "two.log has mode 0666: other users can write there";
+    until("the refusal", || daemon.show("two").restarts.last_reason.filter(|why| why.contains(mode_of_it)));
+    until("the end of the spare", || waiting.iter().any(|pid| !lives(*pid)).then_some(()));
+    assert_eq!(std::fs::read_to_string(&log).unwrap(), "planted\n");
+    // Once it is the user's alone, the next try takes it.
+    mode(0o600);
+    let worker = daemon.idle("two").pid.unwrap();
+    assert_eq!(std::fs::read_link(format!("/proc/{worker}/fd/2")).unwrap(), log);
+    assert_eq!(daemon.ok(&["logs", "two"]), "planted\n");
+}
+
+/// Sets how many processes this one may be the next of, as its own user may.
+fn bound(pid: u32, processes: &str) {
+    let user = std::fs::metadata(format!("/proc/{pid}")).unwrap();
+    let mut command = Command::new("prlimit");
+    command.args(["--pid", &pid.to_string(), &format!("--nproc={processes}:")]);
+    command.uid(user.uid()).gid(user.gid()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = finish(command.spawn().unwrap());
+    assert_eq!(output.code, Some(0), "{output:?}");
+}
+
+#[test]
+fn spares_and_zygote_make_way_for_a_worker_that_the_machine_has_no_room_for() {
+    // Root is not bound by a limit of processes.
+    let daemon = daemon_over(tempfile::tempdir().unwrap(), *users().last().unwrap(), "");
+    daemon.ok(&["start", "--id", "one"]);
+    two(&daemon);
+    let pid = daemon.pid();
+    let zygotes = || below(pid).into_iter().filter(|pid| is_zygote(*pid)).collect::<Vec<u32>>();
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let before = limits.lines().find_map(|line| line.strip_prefix("Max processes")).unwrap();
+    let before = before.split_whitespace().next().unwrap();
+    [pid].into_iter().chain(zygotes()).for_each(|pid| bound(pid, "0"));
+    // These have their process already.
+    daemon.ok(&["start", "--id", "two"]);
+    daemon.ok(&["start", "--id", "three"]);
+    assert_eq!(zygotes().len(), 1, "a spare that cannot be made is no reason");
+    let start = daemon.spawn(&["start", "--id", "four"]);
+    until("the end of the zygote", || zygotes().is_empty().then_some(()));
+    bound(pid, before);
+    let started = finish(start);
+    assert_eq!(started.code, Some(0), "{started:?}");
+    assert_eq!(daemon.idle("four").restarts.in_window, 0, "that is no fault of the session");
+    // Its start needed a zygote. For a minute there is none for longer, and no spare.
+    until("the end of the next zygote", || zygotes().is_empty().then_some(()));
+    assert_eq!(spares(&daemon), Vec::<u32>::new());
+    daemon.ok(&["start", "--id", "five"]);
+    until("the end of the one after that", || zygotes().is_empty().then_some(()));
+    assert_eq!(spares(&daemon), Vec::<u32>::new());
 }

@@ -329,14 +329,20 @@ fn a_worker_program_that_ends_at_once_is_not_started_in_circles() {
     settled(&daemon);
 }
 
-#[test]
-fn a_worker_is_static_where_the_archives_of_the_c_library_are_installed() {
+/// Returns true if the C compiler has this file.
+fn has(name: &str) -> bool {
     #[allow(clippy::disallowed_methods, reason = "the child is no session's")]
-    let asked = Command::new("cc").arg("-print-file-name=rcrt1.o").output();
-    let is_there = |said: Output| Path::new(String::from_utf8_lossy(&said.stdout).trim()).is_absolute();
+    let asked = Command::new("cc").arg(format!("-print-file-name={name}")).output();
+    asked.is_ok_and(|said: Output| Path::new(String::from_utf8_lossy(&said.stdout).trim()).is_absolute())
+}
+
+#[test]
+fn a_worker_is_static_and_a_daemon_has_its_own_libgcc_where_the_archives_are_installed() {
     let daemon = Daemon::new();
     daemon.ok(&["start", "--id", "one"]);
-    let maps = std::fs::read_to_string(format!("/proc/{}/maps", daemon.idle("one").pid.unwrap())).unwrap();
-    let is_static = !maps.contains("/libc.so") && !maps.contains("/ld-linux");
-    assert_eq!(is_static, asked.is_ok_and(is_there), "{maps}");
+    let maps = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let worker = maps(daemon.idle("one").pid.unwrap());
+    assert_eq!(!worker.contains("/libc.so") && !worker.contains("/ld-linux"), has("rcrt1.o"), "{worker}");
+    let daemon = maps(daemon.pid());
+    assert_eq!(!daemon.contains("/libgcc_s"), has("libgcc_eh.a"), "{daemon}");
 }

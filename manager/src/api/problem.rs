@@ -124,7 +124,7 @@ fn refused(refusal: &Refusal) -> StatusCode {
     match refusal {
         Refusal::NoSuchSession(_)
         | Refusal::NoSuchPid(_)
-        | Refusal::NoSuchPrompt(_)
+        | Refusal::NoSuchPrompt { .. }
         | Refusal::NoSuchPermission(_)
         | Refusal::NoSuchCall(_) => StatusCode::NOT_FOUND,
         Refusal::NoSuchOption { .. } => StatusCode::BAD_REQUEST,
@@ -140,7 +140,7 @@ fn refused(refusal: &Refusal) -> StatusCode {
         | Refusal::NoTurn(_)
         | Refusal::NoTurnOf { .. }
         | Refusal::Queued { .. }
-        | Refusal::NotQueued(_)
+        | Refusal::NotQueued { .. }
         | Refusal::NotInterrupted(_)
         | Refusal::NotStopped(_)
         | Refusal::PermissionSettled(_)
@@ -207,8 +207,8 @@ mod tests {
             Refusal::NoAttachments { id: id(), agent: "shell".into() },
             Refusal::TooLongForAgent { id: id(), agent: "shell".into(), bytes: 2, limit: 1 },
             Refusal::NoTurn(id()),
-            Refusal::NoSuchPrompt(prompt),
-            Refusal::NotQueued(prompt),
+            Refusal::NoSuchPrompt { id: id(), prompt },
+            Refusal::NotQueued { id: id(), prompt },
             Refusal::NotInterrupted(prompt),
             Refusal::NotStopped(id()),
             Refusal::Unkillable { id: id(), incarnation: 1, pids: vec![2] },

@@ -1,4 +1,8 @@
 //! `connect-stdio`: this machine's end of a connection by ssh.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "standard output is never a terminal here, and the one child is a command of this program's own"
+)]
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -30,7 +34,7 @@ pub async fn connect(link: &Link<'_>) -> Outcome {
     let input = pipe::Receiver::from_owned_fd_unchecked(input).map_err(failed)?;
     let output = pipe::Sender::from_owned_fd_unchecked(output).map_err(failed)?;
     let state_dir = paths.state_dir.clone();
-    let start = move || -> futures_util::future::BoxFuture<'static, Result<(), Problem>> {
+    let start = move || -> futures_util::future::BoxFuture<'static, Result<(), Box<Problem>>> {
         let state_dir = state_dir.clone();
         Box::pin(async move {
             let started = tokio::task::spawn_blocking(move || start(state_dir));
@@ -70,7 +74,7 @@ fn greet(paths: &Paths) -> io::Result<()> {
 }
 
 /// Starts the daemon as `kennel daemon start` does.
-fn start(state_dir: PathBuf) -> Result<(), Problem> {
+fn start(state_dir: PathBuf) -> Result<(), Box<Problem>> {
     let exe = std::env::current_exe().map_err(|error| cannot(&error.to_string()))?;
     let mut command = Command::new(exe);
     command.arg("--state-dir").arg(state_dir).args(["--host", "local", "daemon", "start", "--json"]);
@@ -83,8 +87,8 @@ fn start(state_dir: PathBuf) -> Result<(), Problem> {
     }
 }
 
-fn cannot(why: &str) -> Problem {
-    Problem {
+fn cannot(why: &str) -> Box<Problem> {
+    Box::new(Problem {
         kind: "about:blank".into(),
         title: "Service Unavailable".into(),
         status: 503,
@@ -92,5 +96,5 @@ fn cannot(why: &str) -> Problem {
         detail: format!("the daemon cannot be started: {why}"),
         hint: None,
         subject: None,
-    }
+    })
 }

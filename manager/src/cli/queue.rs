@@ -26,15 +26,12 @@ pub async fn queue(link: &Link<'_>, args: args::Queue) -> Outcome {
             let text = send::text(text)?;
             let id = link.find(&id).await?;
             let request = Request::patch(format!("/v1/sessions/{id}/queue/{prompt}"));
-            link.ask(request.json(&EditRequest { text }))
-                .await
-                .map(drop)
-                .map_err(|failure| named(failure, &id))
+            link.ask(request.json(&EditRequest { text })).await.map(drop)
         }
         args::Queue::Rm { id, prompt } => {
             let id = link.find(&id).await?;
             let request = Request::delete(format!("/v1/sessions/{id}/queue/{prompt}"));
-            link.ask(request).await.map(drop).map_err(|failure| named(failure, &id))
+            link.ask(request).await.map(drop)
         }
         args::Queue::Clear(args) => {
             let id = link.find(&args.id).await?;
@@ -46,16 +43,6 @@ pub async fn queue(link: &Link<'_>, args: args::Queue) -> Outcome {
             Ok(())
         }
     }
-}
-
-/// Names the session in a hint: the manager's own does not know for which session the prompt was looked for.
-fn named(mut failure: Failure, id: &SessionId) -> Failure {
-    if let Failure::Problem(problem, _) = &mut failure
-        && let Some(hint) = &mut problem.hint
-    {
-        *hint = hint.replace("kennel queue ls SESSION", &format!("kennel queue ls {id}"));
-    }
-    failure
 }
 
 async fn ls(link: &Link<'_>, typed: &str) -> Outcome {

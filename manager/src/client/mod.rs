@@ -10,7 +10,7 @@ pub mod ssh;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -69,6 +69,8 @@ pub enum ClientError {
 pub struct Client {
     way: Way,
     token: Option<Token>,
+    /// A connection whose request is answered, for the next look: the daemon knows already who asks there.
+    kept: Arc<Mutex<Option<Connection>>>,
 }
 
 /// How a daemon is reached.
@@ -116,7 +118,7 @@ impl Client {
     }
 
     fn by(way: Way) -> Self {
-        Self { way, token: None }
+        Self { way, token: None, kept: Arc::default() }
     }
 
     /// By a descriptor of the socket, opened with `O_PATH`, that was inherited under this number; by the path where that is
@@ -149,14 +151,14 @@ impl Client {
         }
     }
 
-    /// The socket, as it is now; none on another machine.
+    /// The socket, as it is now.
     ///
     /// # Errors
-    /// [`ClientError::Absent`] if nobody serves the state directory.
-    pub fn socket(&self) -> Result<Option<PathBuf>, ClientError> {
+    /// [`ClientError::Absent`] if nobody serves the state directory; [`ClientError::Connect`] on another machine.
+    pub fn socket(&self) -> Result<PathBuf, ClientError> {
         match &self.way {
-            Way::Socket(socket) => socket.path().map(Some),
-            Way::Ssh(_) => Ok(None),
+            Way::Socket(socket) => socket.path(),
+            Way::Ssh(ssh) => Err(elsewhere(ssh)),
         }
     }
 
@@ -176,10 +178,25 @@ impl Client {
     async fn ask_over(&self, reached: Option<Connection>, request: &Request) -> Result<Bytes, ClientError> {
         let asking = async {
             let mut connection = match reached {
-                Some(reached) => reached,
-                None => self.open().await?,
+                // It is shared, and kept anyway.
+                Some(mut reached) => return reached.ask(request).await,
+                None => {
+                    let kept = if request.changes() { None } else { self.kept().take() };
+                    if let Some(mut kept) = kept {
+                        match kept.ask(request).await {
+                            // The daemon has closed it meanwhile.
+                            Err(ClientError::Lost(_)) => {}
+                            answer => return answer,
+                        }
+                    }
+                    self.open().await?
+                }
             };
-            connection.ask(request).await
+            let answer = connection.ask(request).await?;
+            if request.keeps {
+                *self.kept() = Some(connection);
+            }
+            Ok(answer)
         };
         match request.within {
             None => asking.await,
@@ -187,6 +204,10 @@ impl Client {
                 tokio::time::timeout(within, asking).await.unwrap_or(Err(ClientError::Silent(within)))
             }
         }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Option<Connection>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Opens a stream of events.
@@ -224,7 +245,7 @@ impl Client {
     pub async fn connect(&self) -> Result<UnixStream, ClientError> {
         match &self.way {
             Way::Socket(socket) => socket.connect().await,
-            Way::Ssh(ssh) => Err(ClientError::Connect(format!("{} is another machine", ssh.name()))),
+            Way::Ssh(ssh) => Err(elsewhere(ssh)),
         }
     }
 
@@ -368,6 +389,10 @@ impl Connection {
     }
 }
 
+fn elsewhere(ssh: &Ssh) -> ClientError {
+    ClientError::Connect(format!("{} is another machine", ssh.name()))
+}
+
 /// What [`relay`] says by a problem.
 fn relayed(problem: Problem) -> ClientError {
     match problem.code.as_str() {
@@ -402,106 +427,4 @@ pub fn encoded(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::fd::AsFd;
-
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::UnixListener;
-
-    use super::*;
-
-    #[test]
-    fn any_text_can_be_asked_for() {
-        assert_eq!(encoded("session-1"), "session-1");
-        assert_eq!(encoded("a/../b?c&d=é \n"), "a%2F..%2Fb%3Fc%26d%3D%C3%A9%20%0A");
-    }
-
-    /// Asks a server that answers with these bytes and hangs up.
-    async fn answered(bytes: &'static [u8]) -> Result<Bytes, ClientError> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("socket");
-        let listener = UnixListener::bind(&path).unwrap();
-        let server = async {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut asked = [0; 1024];
-            let read = stream.read(&mut asked).await.unwrap();
-            assert!(asked[..read].starts_with(b"GET /x HTTP/1.1\r\n"));
-            stream.write_all(bytes).await.unwrap();
-        };
-        let client = Client::new(path);
-        let request = Request::get("/x");
-        tokio::join!(server, client.ask(&request)).1
-    }
-
-    #[tokio::test]
-    async fn answers_are_whole_or_not_at_all() {
-        assert_eq!(&*answered(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap(), b"ok");
-        for cut in [
-            &b""[..],
-            b"HTTP/1.1 200 OK\r\nconte",
-            b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok",
-            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n",
-        ] {
-            assert!(matches!(answered(cut).await, Err(ClientError::Lost(_))), "{cut:?}");
-        }
-        assert!(matches!(
-            answered(b"HTTP/1.1 500 Oops\r\ncontent-length: 1\r\n\r\nx").await,
-            Err(ClientError::Garbage(_))
-        ));
-        let problem = answered(
-            b"HTTP/1.1 404 Not Found\r\ncontent-length: 85\r\n\r\n\
-            {\"type\":\"about:blank\",\"title\":\"\",\"status\":404,\"code\":\"no_such_session\",\"detail\":\"x\"} ",
-        );
-        match problem.await {
-            Err(ClientError::Problem(problem)) => assert_eq!(problem.code, "no_such_session"),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// Ends a listener for everybody. Dropped alone, it lives on in a process that another test's thread has forked and that
-    /// has not reached its program yet.
-    fn hang_up(listener: impl AsFd) {
-        rustix::net::shutdown(listener, rustix::net::Shutdown::Both).unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_descriptor_of_the_socket_leads_there_without_the_path_until_nobody_listens() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("socket");
-        let listener = UnixListener::bind(&path).unwrap();
-        let inherited = rustix::fs::open(&path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
-        std::fs::remove_file(&path).unwrap();
-        let client = Client::new(path.clone()).by_descriptor(inherited.as_raw_fd().unsigned_abs());
-        drop(inherited);
-        let (connected, accepted) = tokio::join!(client.connect(), listener.accept());
-        assert!(connected.is_ok() && accepted.is_ok());
-        hang_up(listener);
-        assert!(matches!(client.connect().await, Err(ClientError::Absent(_))));
-        let next = UnixListener::bind(&path).unwrap();
-        let (connected, accepted) = tokio::join!(client.connect(), next.accept());
-        assert!(connected.is_ok() && accepted.is_ok());
-    }
-
-    #[tokio::test]
-    async fn a_descriptor_of_something_else_is_not_heeded() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("socket");
-        let listener = UnixListener::bind(&path).unwrap();
-        let file = std::fs::File::open(dir.path()).unwrap();
-        let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
-        for number in [file.as_raw_fd(), one.as_raw_fd(), listener.as_raw_fd(), 9999] {
-            let client = Client::new(path.clone()).by_descriptor(number.unsigned_abs());
-            let (connected, accepted) = tokio::join!(client.connect(), listener.accept());
-            assert!(connected.is_ok() && accepted.is_ok(), "{number}");
-        }
-    }
-
-    #[tokio::test]
-    async fn an_empty_place_is_told_from_a_closed_door() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("socket");
-        assert!(matches!(Client::new(path.clone()).connect().await, Err(ClientError::Absent(_))));
-        hang_up(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        assert!(matches!(Client::new(path).connect().await, Err(ClientError::Absent(_))));
-    }
-}
+mod tests;

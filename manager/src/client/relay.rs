@@ -42,7 +42,7 @@ const OWN: [header::HeaderName; 5] =
     [header::CONNECTION, header::HOST, header::TE, header::TRANSFER_ENCODING, header::UPGRADE];
 
 /// How a daemon is started here.
-pub type Starter = Box<dyn Fn() -> BoxFuture<'static, Result<(), Problem>> + Send + Sync>;
+pub type Starter = Box<dyn Fn() -> BoxFuture<'static, Result<(), Box<Problem>>> + Send + Sync>;
 
 /// Relays what comes over `stream` until that ends.
 ///
@@ -70,7 +70,7 @@ async fn answer(client: &Client, start: &Starter, request: Request<Incoming>) ->
     if request.uri().path() == START && request.method() == Method::POST {
         return match start().await {
             Ok(()) => Response::new(Body::empty()),
-            Err(problem) => refused(problem),
+            Err(problem) => refused(&problem),
         };
     }
     if request.uri().path() == SIGN {
@@ -78,7 +78,7 @@ async fn answer(client: &Client, start: &Starter, request: Request<Incoming>) ->
     }
     match pass_on(client, request).await {
         Ok(response) => response,
-        Err(error) => refused(problem(error)),
+        Err(error) => refused(&problem(error)),
     }
 }
 
@@ -119,8 +119,8 @@ fn problem(error: ClientError) -> Problem {
     Problem { kind, title, status, code, detail, hint: None, subject: None }
 }
 
-fn refused(problem: Problem) -> Response<Body> {
-    let mut response = Response::new(Body::from(serde_json::to_vec(&problem).unwrap_or_default()));
+fn refused(problem: &Problem) -> Response<Body> {
+    let mut response = Response::new(Body::from(serde_json::to_vec(problem).unwrap_or_default()));
     *response.status_mut() = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
     let json = header::HeaderValue::from_static("application/problem+json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);

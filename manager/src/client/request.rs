@@ -16,6 +16,8 @@ pub struct Request {
     pub(super) key: Option<String>,
     pub(super) client: Option<u64>,
     pub(super) body: Option<Bytes>,
+    /// Its connection is kept for the next look.
+    pub(super) keeps: bool,
     /// Asking twice does no more than asking once.
     pub repeatable: bool,
     /// How long an answer may take; none: as long as it takes.
@@ -26,8 +28,9 @@ pub struct Request {
 
 impl Request {
     fn new(method: Method, path: impl Into<String>, repeatable: bool) -> Self {
-        let (key, client, body, within, passive) = (None, None, None, None, false);
-        Self { method, path: path.into(), key, client, body, repeatable, within, passive }
+        let (key, client, body, within) = (None, None, None, None);
+        let (keeps, passive) = (false, false);
+        Self { method, path: path.into(), key, client, body, keeps, repeatable, within, passive }
     }
 
     /// A look at something that the manager knows without asking anybody.
@@ -78,6 +81,12 @@ impl Request {
     /// Asking twice does no more than asking once.
     pub fn repeatable(mut self) -> Self {
         self.repeatable = true;
+        self
+    }
+
+    /// A look follows it: the client keeps the connection for that.
+    pub fn keep(mut self) -> Self {
+        self.keeps = true;
         self
     }
 

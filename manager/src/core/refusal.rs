@@ -40,10 +40,10 @@ pub enum Refusal {
         "prompt `{prompt}` waits in the queue of session `{id}`: no turn of it runs, and nothing was aborted"
     )]
     Queued { id: SessionId, prompt: PromptId },
-    #[error("no such prompt `{0}` in this session")]
-    NoSuchPrompt(PromptId),
-    #[error("prompt `{0}` does not wait in the queue any more")]
-    NotQueued(PromptId),
+    #[error("no such prompt `{prompt}` in this session")]
+    NoSuchPrompt { id: SessionId, prompt: PromptId },
+    #[error("prompt `{prompt}` does not wait in the queue any more")]
+    NotQueued { id: SessionId, prompt: PromptId },
     #[error("prompt `{0}` was not interrupted, or that was resolved already")]
     NotInterrupted(PromptId),
     #[error("no such permission `{0}` in this session")]
@@ -107,8 +107,8 @@ impl Refusal {
             Refusal::TooLongForAgent { .. } => "prompt_too_large",
             Refusal::NoTurn(_) | Refusal::NoTurnOf { .. } => "no_turn",
             Refusal::Queued { .. } => "prompt_queued",
-            Refusal::NoSuchPrompt(_) => "no_such_prompt",
-            Refusal::NotQueued(_) => "not_queued",
+            Refusal::NoSuchPrompt { .. } => "no_such_prompt",
+            Refusal::NotQueued { .. } => "not_queued",
             Refusal::NotInterrupted(_) => "not_interrupted",
             Refusal::NoSuchPermission(_) => "no_such_permission",
             Refusal::PermissionSettled(_) => "permission_settled",

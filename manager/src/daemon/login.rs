@@ -55,7 +55,7 @@ fn kills(settings: &str, root: bool) -> bool {
     let last = |key: &str| {
         let lines =
             settings.lines().filter_map(|line| line.trim().strip_prefix(key)?.trim_start().strip_prefix('='));
-        lines.last().map(|value| value.trim().to_lowercase())
+        lines.next().map(|value| value.trim().to_lowercase())
     };
     let yes = |value: String| ["yes", "true", "on", "1", "y", "t"].contains(&&*value);
     let spared = root

@@ -10,6 +10,7 @@ pub(crate) mod clock;
 pub(crate) mod exit_info;
 pub(crate) mod memory;
 pub(crate) mod owned;
+pub(crate) mod packet;
 pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod random;

@@ -5,8 +5,7 @@
 //! It is a convenience: whatever is wrong with it, workers are spawned without.
 
 use std::fs::{File, Metadata};
-use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -16,13 +15,10 @@ use std::time::{Duration, Instant};
 use protocol::zygote::{ANSWER, ROOM, ROOM_BYTES};
 use protocol::{MARKER, failpoint};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
-    recv, sendmsg, socketpair,
-};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
 use rustix::process::{PidfdFlags, Signal, pidfd_open};
 
-use crate::system::process;
+use crate::system::{packet, process};
 
 /// The longest wait for an answer. A fork takes a fraction of a millisecond; a zygote that was stopped never answers.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(200);
@@ -96,14 +92,7 @@ impl Zygote {
     pub fn ask(&self, marker: &str, pipes: &[OwnedFd; 2], errors: Option<&File>) -> io::Result<()> {
         let errors = errors.unwrap_or(&self.nothing);
         let streams = [pipes[0].as_fd(), pipes[1].as_fd(), errors.as_fd()];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if !ancillary.push(SendAncillaryMessage::ScmRights(&streams)) {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        sendmsg(&self.socket, &[IoSlice::new(marker.as_bytes())], &mut ancillary, flags)?;
-        Ok(())
+        packet::send(&self.socket, marker.as_bytes(), &streams)
     }
 
     /// The pid of the next worker that was asked for, in the order of the questions. The inner error is that of the fork. The outer

@@ -1,8 +1,7 @@
 //! Shelters: the sockets where workers without a manager wait, and where the next manager finds them.
 
 use std::fs;
-use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -10,10 +9,10 @@ use std::path::{Path, PathBuf};
 use protocol::wire::Shelter;
 use protocol::{Incarnation, SessionId};
 use rustix::fs::{Mode, OFlags};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::pipe::{PipeFlags, pipe_with};
 use sha2::{Digest, Sha256};
 
+use crate::system::packet;
 use crate::workers::link::Pipes;
 use crate::workers::spool::Spool;
 
@@ -65,17 +64,10 @@ impl Shelters {
     fn try_visit(&self, id: &SessionId, incarnation: Incarnation) -> io::Result<Pipes> {
         let door = self.door(id, incarnation);
         let stream = connect(&door)?;
-        stream.set_nonblocking(true)?;
         let (their_stdin, stdin) = pipe_with(PipeFlags::CLOEXEC)?;
         let (stdout, their_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
         let handed = [their_stdin.as_fd(), their_stdout.as_fd()];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if !ancillary.push(SendAncillaryMessage::ScmRights(&handed)) {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        let secret = self.secret(id, incarnation);
-        sendmsg(&stream, &[IoSlice::new(&secret)], &mut ancillary, SendFlags::NOSIGNAL)?;
+        packet::send(&stream, &self.secret(id, incarnation), &handed)?;
         Ok(Pipes { stdin, stdout })
     }
 

@@ -1,7 +1,6 @@
 //! The shelter: the socket at which a worker waits for the next manager when its own is gone.
 
-use std::io::{self, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener as StdUnixListener;
@@ -10,8 +9,12 @@ use std::time::Duration;
 
 use protocol::wire;
 use rustix::fs::{Mode, OFlags};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tokio::net::{UnixListener, UnixStream};
+
+use crate::packet;
+
+/// The longest greeting that is read, in bytes: more than a secret has.
+const PAPERS_BYTES: usize = 64;
 
 /// The pipes that a new manager hands over.
 pub struct Pipes {
@@ -88,7 +91,8 @@ impl Shelter {
     /// Takes the pipes from the visitor; `None` if it sent nothing yet or is no manager. The worker never replies.
     pub fn hear(&mut self) -> Option<Pipes> {
         let visitor = self.visitor.as_ref()?;
-        let received = match visitor.try_io(tokio::io::Interest::READABLE, || receive(visitor)) {
+        let receive = || packet::receive(visitor, PAPERS_BYTES);
+        let received = match visitor.try_io(tokio::io::Interest::READABLE, receive) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
             received => received,
         };
@@ -114,20 +118,6 @@ fn bind(path: &Path) -> io::Result<StdUnixListener> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = rustix::fs::open(directory, flags, Mode::empty())?;
     StdUnixListener::bind(Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name))
-}
-
-fn receive(visitor: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
-    let mut bytes = [0; 64];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let received =
-        recvmsg(visitor, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
-    let handed = ancillary.drain().filter_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(fds) => Some(fds),
-        _ => None,
-    });
-    let handed = handed.flatten().collect();
-    Ok((bytes[..received.bytes].to_vec(), handed))
 }
 
 /// Compares in constant time.

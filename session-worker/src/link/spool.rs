@@ -2,28 +2,9 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use rustix::fs::{Mode, OFlags};
-
-/// Opens a regular file of this user. Refuses a link as the file or its directory: through a link another program could read
-/// the session's output, or have another file overwritten.
-fn open(path: &Path) -> io::Result<File> {
-    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::ErrorKind::InvalidInput.into());
-    };
-    let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let directory = rustix::fs::open(directory, flags | OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
-    let flags = flags | OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NONBLOCK;
-    let file = File::from(rustix::fs::openat(&directory, name, flags, Mode::from_raw_mode(0o600))?);
-    let found = file.metadata()?;
-    let own = rustix::process::geteuid().as_raw();
-    if found.is_file() && found.uid() == own && found.nlink() == 1 && found.mode() & 0o022 == 0 {
-        return Ok(file);
-    }
-    Err(io::Error::new(io::ErrorKind::PermissionDenied, "the spool is not a file of this user alone"))
-}
+use crate::owned;
 
 /// A spool. Its file is made when the first frames come: most workers have a manager for life.
 #[derive(Debug)]
@@ -74,7 +55,7 @@ impl Spool {
         if self.file.is_some() {
             return Ok(());
         }
-        let opened = open(&self.path);
+        let opened = owned::append(&self.path);
         self.is_homeless = opened.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
         let file = opened?;
         match self.length {
@@ -120,25 +101,14 @@ impl Spool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::symlink;
 
     #[test]
-    fn a_spool_is_a_file_of_its_own_and_no_link() {
+    fn a_spool_has_no_file_before_the_first_frames() {
         let dir = tempfile::tempdir().unwrap();
-        let victim = dir.path().join("victim");
-        std::fs::write(&victim, "precious").unwrap();
-        let real = dir.path().join("workers");
-        std::fs::create_dir(&real).unwrap();
-        symlink(&victim, real.join("soft")).unwrap();
-        std::fs::hard_link(&victim, real.join("hard")).unwrap();
-        symlink(&real, dir.path().join("link")).unwrap();
-        for path in ["workers/soft", "workers/hard", "link/new", "workers"] {
-            assert!(Spool::new(dir.path().join(path), 10).append(b"x").is_err(), "{path}");
-        }
-        assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
-        assert!(!real.join("new").exists());
-        let mut spool = Spool::new(real.join("new"), 10);
+        let path = dir.path().join("new");
+        let mut spool = Spool::new(path.clone(), 10);
+        assert!(spool.is_empty() && !path.exists());
         spool.append(b"frame").unwrap();
-        assert_eq!(std::fs::read(real.join("new")).unwrap(), b"frame");
+        assert_eq!(std::fs::read(path).unwrap(), b"frame");
     }
 }

@@ -1,7 +1,7 @@
 //! The session's log: the worker alone writes it, and it stays within its bound.
 
 use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command as Program;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -107,6 +107,33 @@ fn an_agent_whose_log_nobody_can_write_does_not_wait() {
     let worker = Worker::spawn_with(Program::new(binary()), dir, full);
     let mut worker = open(worker, "head -c 3000000 /dev/zero >&2");
     died(&mut worker);
+    worker.code();
+}
+
+#[test]
+fn a_worker_that_was_a_spare_refuses_a_log_that_others_can_write() {
+    let nothing = File::options().write(true).open("/dev/null").unwrap();
+    let mut worker = Worker::spawn_with(Program::new(binary()), tempfile::tempdir().unwrap(), nothing);
+    let argv = ["/bin/sh", "-c", "echo said >&2"].map(str::to_owned).into();
+    let papers = worker.papers(Agent::Acp { argv, login: None, mcp_servers: vec![] }, 1_000);
+    assert!(matches!(worker.frame().unwrap().body, Report::Hello { .. }));
+    worker.send_numbered(0, Command::Welcome(Box::new(papers)));
+    let log = worker.dir.path().join("log");
+    let path = log.to_str().unwrap().to_owned();
+    fs::write(&log, "planted\n").unwrap();
+    for mode in [0o666, 0o620, 0o602] {
+        fs::set_permissions(&log, fs::Permissions::from_mode(mode)).unwrap();
+        worker.send(Command::Log { path: path.clone() });
+        let why =
+            format!("the log {path} cannot be opened: it is no file of this user's alone with one name");
+        worker.report_until(|report| matches!(report, Report::Notice { text } if *text == why));
+    }
+    assert_eq!(worker.log(), "planted\n");
+    fs::set_permissions(&log, fs::Permissions::from_mode(0o600)).unwrap();
+    worker.send(Command::Log { path });
+    worker.send(Command::Open { agent_session: None, conversation: false });
+    died(&mut worker);
+    assert!(worker.log().starts_with("planted\nsaid\n"), "{}", worker.log());
     worker.code();
 }
 

@@ -266,7 +266,7 @@ impl<'a> Link<'a> {
     /// The socket that is asked, as it is now; none on another machine.
     pub fn socket(&self) -> Option<PathBuf> {
         let paths = self.paths.as_ref()?;
-        Some(self.client.socket().ok().flatten().unwrap_or_else(|| paths.socket.clone()))
+        Some(self.client.socket().unwrap_or_else(|_| paths.socket.clone()))
     }
 
     /// The socket that is asked, for a person.

@@ -33,7 +33,7 @@ pub async fn send(link: &Link<'_>, args: args::Send) -> Outcome {
     };
     let prompt = PromptRequest { text, when_busy: args.when_busy, attachments };
     let request =
-        |id: &SessionId| Request::post(format!("/v1/sessions/{id}/prompts")).key(&key).json(&prompt);
+        |id: &SessionId| Request::post(format!("/v1/sessions/{id}/prompts")).key(&key).json(&prompt).keep();
     let (_, answer) = link.ui.waiting("sending", link.about(&args.id, request)).await?;
     let accepted: Accepted = read(&answer)?;
     if !args.no_wait {

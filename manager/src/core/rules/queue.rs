@@ -129,9 +129,9 @@ impl Session {
             let running = self.turns.running.iter().map(|turn| turn.prompt.id);
             let known = running.chain(self.turns.interrupted.iter().map(|prompt| prompt.id));
             if known.into_iter().any(|id| id == prompt) {
-                Refusal::NotQueued(prompt)
+                Refusal::NotQueued { id: self.id.clone(), prompt }
             } else {
-                Refusal::NoSuchPrompt(prompt)
+                Refusal::NoSuchPrompt { id: self.id.clone(), prompt }
             }
         })
     }
