@@ -3,16 +3,17 @@
 //! A subscriber has only a cursor. Recent events lie in one shared ring; a subscriber further behind reads the journal. So any number of subscribers costs the loop one push and one doorbell an event, and a
 //! slow one costs it nothing.
 //!
-//! Nothing else is buffered for a subscriber: what it is given at once is a page, of so many events and so many bytes at most,
-//! and the next one is looked for when it asks; of the journal it is read meanwhile, if a reader rests. An event that is larger than a page is given alone; to a stream over HTTP,
-//! which may take it as slowly as it likes, in pieces, each of which is looked for anew.
+//! Nothing else is buffered for a subscriber: what it is given at once is a page, of so many events and so many bytes at most.
+//! While it takes one, one thread reads the next ones from the journal, up to two, if a reader rests. That thread ends when they wait: a
+//! subscriber that does not read holds no thread and no reader. An event that is larger than a page is given alone; to a
+//! stream over HTTP, which may take it as slowly as it likes, in pieces, each of which is looked for anew.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use protocol::{EventId, SessionId};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::error::Error;
 use crate::journal::record::{FRAME_END, head_of};
@@ -27,6 +28,10 @@ const RING_BYTES: usize = 8 * 1024 * 1024;
 const CATCH_UP: usize = 1024;
 /// The most bytes of a page of more than one event.
 const PAGE: usize = 1024 * 1024;
+/// The same for a page of the journal that is sent as it is read: while it is sent, the next one is read.
+const FRAMES: usize = 256 * 1024;
+/// Pages that may wait for one subscriber.
+const AHEAD: usize = 2;
 
 /// Readers of the journal at one time. More would not be faster, and each costs descriptors: SQLite keeps those of a
 /// reader until the writer lets go of the file (<https://www.sqlite.org/howtocorrupt.html>, 2.2).
@@ -160,19 +165,32 @@ impl Feed {
         read.map_err(unread)
     }
 
-    /// The same without waiting for it. Not done where no reader rests: those who wait for one go before.
-    fn read_ahead<T: Send + 'static>(
-        self: &Arc<Self>,
-        look: impl FnOnce(&Reader) -> Result<T, JournalError> + Send + 'static,
-    ) -> Option<oneshot::Receiver<Result<T, JournalError>>> {
+    /// Begins to read these pages, one after the other, until one is the last, the next one has no room, or somebody else waits for
+    /// a reader. Not begun where no reader rests: those who wait for one go before.
+    fn read_ahead(self: &Arc<Self>, mut look: Look) -> Option<mpsc::Receiver<Ahead>> {
         let turn = self.reading.clone().try_acquire_owned().ok()?;
+        let (pages, coming) = mpsc::channel(AHEAD);
         let feed = self.clone();
-        blocking::begin(move || {
-            let found = feed.read(look);
-            drop(turn);
-            found
-        })
-        .ok()
+        let read = move || {
+            loop {
+                let Look { after, as_frames, .. } = look;
+                let page = feed.read(|reader| look.read(reader));
+                let next = page.as_ref().ok().and_then(|page| page.next(look.head));
+                let is_room = pages.capacity() > 1 && feed.reading.available_permits() > 0;
+                let Some(next) = next.filter(|_| is_room) else {
+                    // Before the reader of the page looks for a turn.
+                    drop(turn);
+                    // The subscriber may have gone.
+                    let _ = pages.try_send(Ahead { after, as_frames, page, is_last: true });
+                    return;
+                };
+                look.after = next;
+                if pages.try_send(Ahead { after, as_frames, page, is_last: false }).is_err() {
+                    return;
+                }
+            }
+        };
+        blocking::begin(read).ok().map(|_| coming)
     }
 }
 
@@ -228,15 +246,49 @@ pub struct Subscription {
     upto: Option<EventId>,
     /// An event that is given in pieces, of which not all was given.
     part: Option<Part>,
-    /// The page of the journal that comes next, if it is being read.
-    ahead: Option<Ahead>,
+    /// The pages of the journal that come next, if they are being read.
+    ahead: Option<mpsc::Receiver<Ahead>>,
+}
+
+/// Which page of the journal is read.
+#[derive(Clone)]
+struct Look {
+    /// The cursor before it.
+    after: EventId,
+    /// The last event that is read, in this page or a later one.
+    head: EventId,
+    session: Option<SessionId>,
+    /// Bytes of one event that is not given in pieces.
+    most: usize,
+    /// As they are sent, and not as records.
+    as_frames: bool,
+}
+
+impl Look {
+    fn read(&self, reader: &Reader) -> Result<Page, JournalError> {
+        let Self { after, head, most, .. } = *self;
+        match self.as_frames {
+            true => reader.frames(after, head, self.session.as_ref(), most.min(FRAMES), most),
+            false => reader.events(after, head, self.session.as_ref(), CATCH_UP, most),
+        }
+    }
 }
 
 /// A page that is read before it is asked for.
 struct Ahead {
     /// The cursor before it.
     after: EventId,
-    page: oneshot::Receiver<Result<Page, JournalError>>,
+    /// As in [`Look`].
+    as_frames: bool,
+    page: Result<Page, JournalError>,
+    /// No other page comes after it by itself.
+    is_last: bool,
+}
+
+impl Ahead {
+    fn is_of(&self, look: &Look) -> bool {
+        (self.after, self.as_frames) == (look.after, look.as_frames)
+    }
 }
 
 /// Bytes of an event's JSON that the subscriber has received.
@@ -291,7 +343,7 @@ impl Subscription {
     /// # Errors
     /// As [`next`](Self::next).
     pub async fn ready(&mut self) -> Result<Option<Vec<Record>>, Error> {
-        while let Some(page) = self.page(PAGE).await? {
+        while let Some(page) = self.page(PAGE, false).await? {
             let Some(Large { id, .. }) = page.large else {
                 self.after = page.reached;
                 return Ok(Some(page.records));
@@ -337,12 +389,15 @@ impl Subscription {
                 return Ok(Some(Text { frames, last: false }));
             }
             let ended = self.head.has_changed().is_err();
-            match self.page(most).await? {
+            match self.page(most, true).await? {
                 Some(page) => {
                     self.after = page.reached;
                     if let Some(Large { id, name }) = page.large {
                         self.part = Some(Part { id, given: 0 });
                         return Ok(Some(Text { frames: head_of(id, &name), last: false }));
+                    }
+                    if page.records.is_empty() {
+                        return Ok(Some(Text { frames: page.frames, last: page.last }));
                     }
                     let last = page.records.iter().any(|record| record.last);
                     let size = page.records.iter().map(|record| record.frame().len()).sum();
@@ -367,7 +422,7 @@ impl Subscription {
     }
 
     /// The next page that has something in it. The cursor stays before it.
-    async fn page(&mut self, most: usize) -> Result<Option<Page>, Error> {
+    async fn page(&mut self, most: usize, as_frames: bool) -> Result<Option<Page>, Error> {
         loop {
             let newest = *self.head.borrow_and_update();
             let head = self.upto.map_or(newest, |upto| upto.min(newest));
@@ -379,7 +434,7 @@ impl Subscription {
                     self.ahead = None;
                     page
                 }
-                None => self.past(head, most).await?,
+                None => self.past(head, most, as_frames).await?,
             };
             if let (Some(pruned), Some(told)) = (page.pruned, &mut self.told)
                 && pruned > self.after.max(*told)
@@ -387,7 +442,7 @@ impl Subscription {
                 *told = pruned;
                 return Err(Error::Pruned { first_available: pruned + 1 });
             }
-            if page.large.is_some() || !page.records.is_empty() {
+            if !page.is_empty() {
                 return Ok(Some(page));
             }
             self.after = self.after.max(page.reached);
@@ -395,32 +450,27 @@ impl Subscription {
     }
 
     /// The next page of the journal, up to `head`. Safe to cancel.
-    async fn past(&mut self, head: EventId, most: usize) -> Result<Page, Error> {
-        let after = self.after;
-        let read = match self.ahead.as_mut().filter(|ahead| ahead.after == after) {
-            Some(ahead) => (&mut ahead.page).await.ok(),
+    async fn past(&mut self, head: EventId, most: usize, as_frames: bool) -> Result<Page, Error> {
+        let look = Look { after: self.after, head, session: self.session.clone(), most, as_frames };
+        let read = match &mut self.ahead {
+            Some(coming) => coming.recv().await.filter(|ahead| ahead.is_of(&look)),
             None => None,
         };
-        self.ahead = None;
+        let is_more_coming = read.as_ref().is_some_and(|ahead| !ahead.is_last);
+        if !is_more_coming {
+            self.ahead = None;
+        }
         let page = match read {
-            Some(page) => page.map_err(unread)?,
-            None => self.feed.read_elsewhere(self.look(after, head, most)).await?,
+            Some(ahead) => ahead.page.map_err(unread)?,
+            None => {
+                let look = look.clone();
+                self.feed.read_elsewhere(move |reader| look.read(reader)).await?
+            }
         };
-        if page.large.is_none() && page.reached < head {
-            let next = self.feed.read_ahead(self.look(page.reached, head, most));
-            self.ahead = next.map(|next| Ahead { after: page.reached, page: next });
+        if !is_more_coming && let Some(after) = page.next(head) {
+            self.ahead = self.feed.read_ahead(Look { after, ..look });
         }
         Ok(page)
-    }
-
-    fn look(
-        &self,
-        after: EventId,
-        head: EventId,
-        most: usize,
-    ) -> impl FnOnce(&Reader) -> Result<Page, JournalError> + Send + use<> {
-        let session = self.session.clone();
-        move |reader| reader.events(after, head, session.as_ref(), CATCH_UP, most)
     }
 }
 

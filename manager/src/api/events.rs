@@ -240,9 +240,9 @@ struct Counted(Arc<AtomicUsize>);
 
 impl Counted {
     /// Bytes of events that this stream may take at once: its share of the limit for all streams. While it takes a piece, the
-    /// next one is read.
+    /// next two are read.
     fn piece(&self) -> usize {
-        (ALL_PIECES / 2 / self.0.load(Ordering::Relaxed).max(1)).clamp(MIN_PIECE, MAX_PIECE)
+        (ALL_PIECES / 3 / self.0.load(Ordering::Relaxed).max(1)).clamp(MIN_PIECE, MAX_PIECE)
     }
 }
 

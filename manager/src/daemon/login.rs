@@ -53,8 +53,10 @@ fn settings() -> String {
 /// Returns true if the login manager kills this user's processes. It leaves root's alone unless it is told otherwise.
 fn kills(settings: &str, root: bool) -> bool {
     let last = |key: &str| {
-        let lines =
-            settings.lines().filter_map(|line| line.trim().strip_prefix(key)?.trim_start().strip_prefix('='));
+        let mut lines = settings
+            .lines()
+            .rev()
+            .filter_map(|line| line.trim().strip_prefix(key)?.trim_start().strip_prefix('='));
         lines.next().map(|value| value.trim().to_lowercase())
     };
     let yes = |value: String| ["yes", "true", "on", "1", "y", "t"].contains(&&*value);

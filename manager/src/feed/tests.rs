@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::time::Duration;
+
 use futures_util::FutureExt;
 use rusqlite::{Connection, params};
 
@@ -54,23 +56,99 @@ async fn the_past_is_read_whole_and_once_however_often_a_look_is_broken_off() {
     assert_eq!(seen, (1..=COUNT).collect::<Vec<_>>());
 }
 
+/// Waits until so many readers rest: whoever read ahead has done so. Asks for none of them: who reads ahead ends for that.
+async fn rest(feed: &Feed, readers: usize) {
+    let rest = async {
+        while feed.reading.available_permits() < readers {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), rest).await.unwrap();
+}
+
 #[tokio::test]
-async fn a_page_is_read_while_the_one_before_is_taken_and_no_more() {
+async fn two_pages_are_read_while_the_one_before_is_taken_and_no_more() {
     let (_dir, db, writer) = history();
     let feed = writer.feed();
     let mut stream = feed.subscribe(Some(0), None);
-    let first = stream.text(PIECE, false).await.unwrap().unwrap();
-    // All readers rest: whoever read ahead has done so.
-    drop(feed.reading.acquire_many(READERS as u32).await.unwrap());
-    db.execute("DELETE FROM events WHERE id < ?1", [COUNT]).unwrap();
-    let second = stream.text(PIECE, false).await.unwrap().unwrap();
-    let (first, second): (Vec<_>, Vec<_>) = (ids(&first.frames).collect(), ids(&second.frames).collect());
-    assert_eq!(second[0], first.len() as EventId + 1);
-    assert!(second.len() < 100, "more than one page was read: {}", second.len());
-    // A second page was not read ahead of the first.
-    drop(feed.reading.acquire_many(READERS as u32).await.unwrap());
-    let third = stream.text(PIECE, false).await.unwrap().unwrap();
-    assert_eq!(ids(&third.frames).collect::<Vec<_>>(), [COUNT]);
+    let mut seen: Vec<EventId> = Vec::new();
+    for page in 0..=AHEAD {
+        if page == 1 {
+            rest(&feed, READERS).await;
+            db.execute("DELETE FROM events WHERE id < ?1", [COUNT]).unwrap();
+        }
+        let before = seen.len();
+        seen.extend(ids(&stream.text(PIECE, false).await.unwrap().unwrap().frames));
+        assert!(seen.len() - before < 100, "more than one page was read: {}", seen.len() - before);
+    }
+    assert!(seen.iter().copied().eq(1..=seen.len() as EventId), "{seen:?}");
+    // No other page was read ahead of the first.
+    rest(&feed, READERS).await;
+    let last = stream.text(PIECE, false).await.unwrap().unwrap();
+    assert_eq!(ids(&last.frames).collect::<Vec<_>>(), [COUNT]);
+}
+
+#[tokio::test]
+async fn a_reader_reads_on_while_there_is_room_and_nobody_waits_for_it() {
+    let (_dir, _db, writer) = history();
+    let feed = writer.feed();
+    for (others, expected) in [(0, &[false, true][..]), (READERS - 1, &[true])] {
+        let held = feed.reading.clone().acquire_many_owned(others as u32).await.unwrap();
+        let look = Look { after: 0, head: COUNT, session: None, most: PIECE, as_frames: true };
+        let mut coming = feed.read_ahead(look).unwrap();
+        let (mut after, mut are_last) = (0, Vec::new());
+        // Nothing is taken until the reader has ended.
+        rest(&feed, READERS - others).await;
+        drop(held);
+        while let Some(ahead) = coming.recv().await {
+            let page = ahead.page.unwrap();
+            assert!(ahead.after == after && page.frames.len() <= PIECE);
+            after = page.reached;
+            are_last.push(ahead.is_last);
+        }
+        assert_eq!(are_last, expected);
+    }
+}
+
+#[tokio::test]
+async fn records_and_frames_of_one_subscription_come_once_and_in_order() {
+    let (_dir, _db, writer) = history();
+    let mut stream = writer.feed().subscribe(Some(0), None);
+    let mut seen: Vec<EventId> = Vec::new();
+    while seen.len() < COUNT as usize {
+        seen.extend(ids(&stream.text(PIECE, false).await.unwrap().unwrap().frames));
+        if let Some(records) = stream.ready().await.unwrap() {
+            seen.extend(records.iter().map(|record| record.id));
+        }
+    }
+    assert_eq!(seen, (1..=COUNT).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn frames_of_the_journal_are_those_of_its_records() {
+    let (_dir, db, writer) = history();
+    let large =
+        format!(r#"{{"id":3,"type":"system.message","data":{{"text":"{}"}}}}"#, "y".repeat(PIECE / 2));
+    let larger =
+        format!(r#"{{"id":4,"type":"system.message","data":{{"text":"{}"}}}}"#, "z".repeat(PIECE * 2));
+    for (id, json) in [(1, "{"), (2, "{\"a\":\n1}"), (3, &large), (4, &larger)] {
+        db.execute("UPDATE events SET json = ?2 WHERE id = ?1", params![id, json]).unwrap();
+    }
+    db.execute("UPDATE events SET session = 's', type = 'session.deleted' WHERE id = 5", []).unwrap();
+    let (mut frames, mut last) = (String::new(), 0);
+    let mut stream = writer.feed().subscribe(Some(0), None).up_to(Some(50));
+    while let Some(text) = stream.text(PIECE, false).await.unwrap() {
+        frames += &text.frames;
+        last += usize::from(text.last);
+    }
+    let mut stream = writer.feed().subscribe(Some(0), None).up_to(Some(50));
+    let mut records = String::new();
+    while let Some(page) = stream.ready().await.unwrap() {
+        records.extend(page.iter().map(Record::frame));
+    }
+    assert_eq!(frames, records);
+    assert!(frames.contains("event 1 (system.message) cannot be read") && frames.contains(&larger));
+    assert_eq!(last, 1);
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! A committed event, as the journal stores it and as subscribers receive it.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use protocol::event::{Event, EventKind, Timestamp};
@@ -48,7 +49,7 @@ impl Record {
         frame += FRAME_END;
         // The ring counts a record by its length, not its capacity.
         frame.shrink_to_fit();
-        Self { id, session, last: name == "session.deleted", frame: Arc::new(frame), json }
+        Self { id, session, last: is_last(name), frame: Arc::new(frame), json }
     }
 
     /// The event's type.
@@ -60,12 +61,12 @@ impl Record {
     /// From what the journal keeps, whatever it is. What nobody can read (an earlier kennel took what is nested too deeply)
     /// gives its place to an event that says so, of the same id and time.
     pub(crate) fn stored(id: EventId, session: Option<SessionId>, name: &str, json: &str) -> Self {
-        if protocol::json::is_readable(json) && !json.contains(['\n', '\r']) {
+        if protocol::json::is_readable(json) {
             return Self::written(id, session, name, json);
         }
         let event = unreadable(id, session.clone(), name, json);
         let json = serde_json::to_string(&event).unwrap_or_default();
-        Self { last: name == "session.deleted", ..Self::written(id, session, event.kind.name(), &json) }
+        Self { last: is_last(name), ..Self::written(id, session, event.kind.name(), &json) }
     }
 
     /// The event as one line of JSON.
@@ -83,6 +84,28 @@ impl Record {
         let name = || self.frame.lines().find_map(|line| line.strip_prefix("event: ")).unwrap_or_default();
         let read = serde_json::from_str(self.json());
         Ok(read.unwrap_or_else(|_| unreadable(self.id, self.session.clone(), name(), self.json())))
+    }
+}
+
+/// Returns true if an event of this type is its session's last.
+pub(crate) fn is_last(name: &str) -> bool {
+    name == "session.deleted"
+}
+
+/// Appends what the journal keeps as a server-sent event: the frame of [`Record::stored`], without memory of its own.
+pub(crate) fn push_stored(
+    frames: &mut String,
+    id: EventId,
+    session: impl FnOnce() -> Option<SessionId>,
+    name: &str,
+    json: &str,
+) {
+    if protocol::json::is_readable(json) {
+        push_head(frames, id, name);
+        *frames += json;
+        *frames += FRAME_END;
+    } else {
+        *frames += Record::stored(id, session(), name, json).frame();
     }
 }
 
@@ -104,7 +127,17 @@ fn unreadable(id: EventId, session: Option<SessionId>, name: &str, json: &str) -
 
 /// The head of a server-sent event, before its JSON.
 pub(crate) fn head_of(id: EventId, name: &str) -> String {
-    format!("id: {id}\nevent: {name}\ndata: ")
+    let mut head = String::new();
+    push_head(&mut head, id, name);
+    head
+}
+
+fn push_head(frames: &mut String, id: EventId, name: &str) {
+    // A string takes all that is written to it.
+    let _ = write!(frames, "id: {id}");
+    *frames += "\nevent: ";
+    *frames += name;
+    *frames += "\ndata: ";
 }
 
 #[cfg(test)]
