@@ -6,7 +6,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::daemon::{CommandOutput, Daemon, finish};
 use crate::real::{beside, kennel, lives, mentioning, until};
@@ -74,9 +74,10 @@ impl Far {
         let dir = self.dir.display().to_string();
         for name in ["host", "key"] {
             let path = format!("{dir}/{name}");
-            let made =
-                Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f", &path]).output();
-            assert!(made.unwrap().status.success(), "no key in {path}");
+            let mut make = Command::new("ssh-keygen");
+            make.args(["-q", "-t", "ed25519", "-N", "", "-f", &path]).stdin(Stdio::null());
+            let made = finish(make.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+            assert_eq!(made.code, Some(0), "no key in {path}: {made:#?}");
         }
         fs::copy(self.dir.join("key.pub"), self.dir.join("authorized")).unwrap();
         let server = format!(

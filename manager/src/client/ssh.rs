@@ -482,8 +482,11 @@ mod tests {
     fn a_word_reaches_the_program_as_it_is_whatever_shell_reads_it() {
         for word in ["a b", "it's", "$(reboot)", "`x`", "a\\b", "\"", "*", ";&|<>", "~", "-x", "!", "#", ""] {
             let script = format!("printf %s {}", quoted(word));
-            let shown = Command::new("sh").arg("-c").arg(&script).output().unwrap();
-            assert_eq!(String::from_utf8_lossy(&shown.stdout), word, "{script}");
+            let mut shell = Command::new("sh").args(["-c", &script]).stdout(Stdio::piped()).spawn().unwrap();
+            let mut shown = String::new();
+            shell.stdout.take().unwrap().read_to_string(&mut shown).unwrap();
+            shell.wait().unwrap();
+            assert_eq!(shown, word, "{script}");
         }
     }
 

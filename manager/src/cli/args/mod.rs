@@ -238,7 +238,7 @@ pub enum Command {
     ///
     /// `kennel -H ssh://...` runs it on the host, by ssh. It starts the daemon when a request needs one, and ends with its
     /// input.
-    #[command(hide = true)]
+    #[command(hide = true, after_help = "Example:\n  kennel connect-stdio")]
     ConnectStdio,
     /// Run, inspect and stop the daemon
     #[command(subcommand)]

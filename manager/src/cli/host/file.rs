@@ -150,7 +150,11 @@ mod tests {
         assert_eq!(read(&path).unwrap(), Hosts::default());
         let entry = Entry { address: "ssh://ada@box:22/srv".parse().unwrap(), kennel: Some("/k".into()) };
         change(&path, |hosts| Ok(hosts.hosts.insert("box".into(), entry.clone()))).unwrap();
-        change(&path, |hosts| Ok(hosts.default = Some("box".into()))).unwrap();
+        change(&path, |hosts| {
+            hosts.default = Some("box".into());
+            Ok(())
+        })
+        .unwrap();
         let hosts = read(&path).unwrap();
         assert_eq!((hosts.default.as_deref(), &hosts.hosts["box"]), (Some("box"), &entry));
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
