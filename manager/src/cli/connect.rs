@@ -15,7 +15,7 @@ use tokio::net::unix::pipe;
 
 use crate::cli::link::Link;
 use crate::cli::ui::error::{Failure, Outcome};
-use crate::client::relay;
+use crate::client::relay::{self, Own};
 use crate::client::ssh::{Greeting, HELLO, PROTOCOL};
 use crate::daemon::Paths;
 
@@ -34,14 +34,14 @@ pub async fn connect(link: &Link<'_>) -> Outcome {
     let input = pipe::Receiver::from_owned_fd_unchecked(input).map_err(failed)?;
     let output = pipe::Sender::from_owned_fd_unchecked(output).map_err(failed)?;
     let state_dir = paths.state_dir.clone();
-    let start = move || -> futures_util::future::BoxFuture<'static, Result<(), Box<Problem>>> {
+    let own = move |asked| -> futures_util::future::BoxFuture<'static, Result<(), Box<Problem>>> {
         let state_dir = state_dir.clone();
         Box::pin(async move {
-            let started = tokio::task::spawn_blocking(move || start(state_dir));
-            started.await.unwrap_or_else(|error| Err(cannot(&error.to_string())))
+            let done = tokio::task::spawn_blocking(move || command(asked, state_dir));
+            done.await.unwrap_or_else(|error| Err(cannot(&error.to_string())))
         })
     };
-    relay::serve(tokio::io::join(input, output), link.client.clone(), Box::new(start)).await.map_err(failed)
+    relay::serve(tokio::io::join(input, output), link.client.clone(), Box::new(own)).await.map_err(failed)
 }
 
 /// One end of the connection.
@@ -73,11 +73,16 @@ fn greet(paths: &Paths) -> io::Result<()> {
     out.flush()
 }
 
-/// Starts the daemon as `kennel daemon start` does.
-fn start(state_dir: PathBuf) -> Result<(), Box<Problem>> {
+/// Does it as `kennel daemon start` and `kennel daemon stop` do.
+fn command(asked: Own, state_dir: PathBuf) -> Result<(), Box<Problem>> {
     let exe = std::env::current_exe().map_err(|error| cannot(&error.to_string()))?;
     let mut command = Command::new(exe);
-    command.arg("--state-dir").arg(state_dir).args(["--host", "local", "daemon", "start", "--json"]);
+    command.arg("--state-dir").arg(state_dir).args(["--host", "local", "daemon"]);
+    command.arg(match asked {
+        Own::Start => "start",
+        Own::Stop => "stop",
+    });
+    command.arg("--json");
     let done = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).output();
     let done = done.map_err(|error| cannot(&error.to_string()))?;
     match (done.status.success(), serde_json::from_slice(&done.stderr)) {
@@ -93,7 +98,7 @@ fn cannot(why: &str) -> Box<Problem> {
         title: "Service Unavailable".into(),
         status: 503,
         code: relay::UNREACHABLE.into(),
-        detail: format!("the daemon cannot be started: {why}"),
+        detail: format!("that cannot be done: {why}"),
         hint: None,
         subject: None,
     })

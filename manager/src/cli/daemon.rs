@@ -18,7 +18,7 @@ use crate::cli::show::pairs;
 use crate::cli::ui::Ui;
 use crate::cli::ui::error::{Failure, Outcome, exit, way_out};
 use crate::cli::ui::units;
-use crate::client::{ClientError, Request};
+use crate::client::{ClientError, Request, relay};
 use crate::daemon::{Paths, PathsError, same_file};
 use crate::system::clock;
 use crate::workers::shelter;
@@ -176,7 +176,7 @@ async fn status(link: &Link<'_>) -> Outcome {
                 .to_owned(),
         ));
     }
-    if info.version != crate::version::VERSION {
+    if info.version != crate::version::VERSION && link.paths.is_some() {
         facts
             .push(("this kennel", format!("{}; `kennel daemon restart` starts it", crate::version::VERSION)));
     }
@@ -267,17 +267,10 @@ async fn stop(link: &Link<'_>, hand_over: bool) -> Outcome {
 
 /// Ends the daemon of another machine, if there is one.
 async fn stop_there(link: &Link<'_>) -> Outcome {
-    let request = Request::post("/v1/manager/stop").prompt();
-    match link.ui.waiting("waiting for the daemon", link.client.ask(&request)).await {
-        Ok(_) | Err(ClientError::Lost(_)) => {}
-        Err(ClientError::Absent(_)) => {
-            link.ui.note("no daemon runs");
-            return Ok(());
-        }
-        Err(error) => return Err(link.failure(error)),
-    }
-    link.gone().await?;
-    link.ui.note("the daemon is stopped; the next one brings its sessions back");
+    let request = Request::post(relay::STOP).repeatable();
+    link.ui.waiting("stopping the daemon", link.ask(request)).await?;
+    let host = link.host().unwrap_or_default();
+    link.ui.note(&format!("the daemon of {host} is stopped; the next one brings its sessions back"));
     Ok(())
 }
 

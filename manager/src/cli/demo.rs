@@ -169,6 +169,7 @@ impl<'a> Demo<'a> {
         command.args(args).current_dir(&self.dir).env("KENNEL_STATE_DIR", self.dir.join("state"));
         // So that all its files lie in its directory, and no agents of yours are meant by `shell`.
         command.env_remove("KENNEL_SOCKET").env_remove("XDG_RUNTIME_DIR");
+        command.env_remove(crate::cli::host::VARIABLE);
         command.env("KENNEL_CONFIG", self.dir.join("config.toml"));
         command.stdin(Stdio::null());
         command

@@ -7,6 +7,7 @@ mod acp;
 mod agents;
 mod args;
 mod attach;
+mod below;
 mod connect;
 mod daemon;
 mod demo;
@@ -35,6 +36,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
 
+use crate::client::ssh::BELOW;
 use args::{Cli, Command, Common, Daemon};
 use host::Target;
 use link::Link;
@@ -43,19 +45,29 @@ use ui::error::{Failure, Outcome, exit};
 
 /// Runs what the command line asks for.
 pub fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|word| word == BELOW) {
+        return below::run(std::env::args_os().skip(2));
+    }
     let cli = match parsed(std::env::args_os().collect()) {
         Ok(cli) => cli,
         Err(error) => return unparsed(&error),
     };
     let ui = Ui::new(&cli.global);
     let mut command = cli.command;
+    let typed = host::is_typed(&cli.global, &command);
     let target = host::target(&cli.global, &mut command);
+    if let (true, Ok(Target::There(options))) = (typed, &target) {
+        ui.host.replace(Some(options.name.clone()));
+    }
     // Before any runtime: the daemon makes its own.
     let outcome = match (command, target) {
         (Command::Daemon(Daemon::Run { worker, detached }), Ok(Target::Here(paths))) => {
             return launch::run(&ui, paths, worker, detached);
         }
         (Command::Daemon(Daemon::Unit), Ok(Target::Here(paths))) => daemon::unit(&ui, &paths),
+        (Command::Demo, Ok(Target::There(_))) => {
+            Err(Failure::usage("`kennel demo` works on the machine itself; nothing was done"))
+        }
         (Command::Demo, _) => demo::run(&ui),
         (Command::Host(args), _) => host::host(&ui, args),
         (Command::Ls(args), _) if args.all_hosts => {
@@ -67,9 +79,7 @@ pub fn main() -> ExitCode {
     let Err(failure) = outcome else {
         return ExitCode::SUCCESS;
     };
-    if let Some(text) = failure.text(ui.json, ui.err_colour) {
-        ui.write_err(&text);
-    }
+    ui.failure(&failure);
     ExitCode::from(failure.exit())
 }
 
@@ -126,7 +136,7 @@ fn in_runtime(ui: &Ui, target: Target, command: Command) -> Outcome {
             Link::new(ui, paths)
         }
     };
-    runtime()?.block_on(dispatch(&link, command)).map_err(|failure| link.located(failure))
+    runtime()?.block_on(dispatch(&link, command))
 }
 
 fn runtime() -> Outcome<tokio::runtime::Runtime> {

@@ -13,7 +13,7 @@ use crate::cli::args;
 use crate::cli::link::random_key;
 use crate::cli::link::{Link, read};
 use crate::cli::show::{lacks, waits};
-use crate::cli::ui::error::{Failure, Outcome};
+use crate::cli::ui::error::{Failure, Outcome, exit};
 use crate::cli::ui::render;
 use crate::client::Request;
 use crate::daemon::Paths;
@@ -33,6 +33,8 @@ pub async fn start(link: &Link<'_>, args: args::Start) -> Outcome {
     warn(link, &answer)
 }
 
+/// How long the answer of another machine may take.
+const ANSWER: Duration = Duration::from_secs(2);
 /// How long a start may take until this command looks whether something hinders it, and between two looks.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -168,7 +170,19 @@ pub async fn wait(link: &Link<'_>, args: &args::Wait) -> Outcome {
     }
     let what = format!("waiting until {id} is {}", args.until);
     let request = Request::get(path).patient().passive();
-    let answer = watched(link, &what, Some(id.as_str()), request).await?;
+    let waiting = watched(link, &what, Some(id.as_str()), request);
+    let answer = match args.timeout.filter(|_| link.host().is_some()) {
+        None => waiting.await?,
+        // While there is no connection nobody there counts.
+        Some(timeout) => tokio::time::timeout(timeout + ANSWER, waiting).await.unwrap_or_else(|_| {
+            let what = format!(
+                "{id} was not heard to be {} within {}",
+                args.until,
+                humantime::format_duration(timeout)
+            );
+            Err(link.located(Failure::new(exit::TIMEOUT, "timeout", what)))
+        })?,
+    };
     if link.ui.json { link.ui.object(&answer) } else { Ok(()) }
 }
 
@@ -253,7 +267,7 @@ async fn each(
                 Err(failure @ Failure::Unread) => return Err(failure),
                 Err(failure) => {
                     exit.get_or_insert(failure.exit());
-                    link.ui.write_err(&failure.text(link.ui.json, link.ui.err_colour).unwrap_or_default());
+                    link.ui.failure(&failure);
                 }
             }
         }

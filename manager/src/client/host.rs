@@ -11,6 +11,9 @@ use percent_encoding::percent_decode_str;
 /// The scheme, with what follows it.
 const SCHEME: &str = "ssh://";
 
+/// The path of the home itself: `/~` in an address.
+pub const HOME: &str = ".";
+
 /// A machine that `ssh` reaches, and a path on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostAddress {
@@ -88,12 +91,13 @@ impl FromStr for HostAddress {
             "" | "/" => None,
             path => Some(decoded("path", path).map_err(|why| wrong(&why))?),
         };
-        let path = path.map(|path| match path.strip_prefix("/~/") {
-            Some(below) => below.to_owned(),
-            None => path,
+        let path = path.map(|path| match path.strip_prefix("/~") {
+            Some("" | "/") => HOME.to_owned(),
+            Some(below) if below.starts_with('/') => below.trim_start_matches('/').to_owned(),
+            _ => path,
         });
-        if path.as_deref().is_some_and(|path| path.is_empty() || path.starts_with('-')) {
-            return Err(wrong("below the home directory it has no name, or one that begins with `-`"));
+        if path.as_deref().is_some_and(|path| path.starts_with('-')) {
+            return Err(wrong("below the home directory it has a name that begins with `-`"));
         }
         Ok(Self { user, host: host.to_owned(), port, path })
     }
@@ -125,6 +129,9 @@ impl fmt::Display for HostAddress {
             write!(f, ":{port}")?;
         }
         if let Some(path) = &self.path {
+            if path == HOME {
+                return f.write_str("/~");
+            }
             let root = if path.starts_with('/') { "" } else { "/~/" };
             let parts: Vec<String> = path.split('/').map(encoded).collect();
             write!(f, "{root}{}", parts.join("/"))?;
@@ -150,6 +157,9 @@ mod tests {
             ("ssh://ada@box.example:2222", address(Some("ada"), "box.example", Some(2222), None)),
             ("ssh://box/srv/kennel", address(None, "box", None, Some("/srv/kennel"))),
             ("ssh://box/~/src/app", address(None, "box", None, Some("src/app"))),
+            ("ssh://box/~", address(None, "box", None, Some("."))),
+            ("ssh://box/~/", address(None, "box", None, Some("."))),
+            ("ssh://box/~x", address(None, "box", None, Some("/~x"))),
             ("ssh://[::1]:22/a%20b", address(None, "::1", Some(22), Some("/a b"))),
             ("ssh://a%40b@box", address(Some("a@b"), "box", None, None)),
         ] {
@@ -192,7 +202,6 @@ mod tests {
             "ssh://box/a%1Bb",
             "ssh://box/a%00b",
             "ssh://box/%FF",
-            "ssh://box/~/",
             "ssh://box/~/-x",
             "ssh://box/a?b",
             "ssh://box/a#b",

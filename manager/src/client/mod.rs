@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http1;
 use hyper::{Response, header};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, utf8_percent_encode};
@@ -25,7 +25,7 @@ use tokio::net::UnixStream;
 
 pub use self::request::Request;
 pub use self::sse::Events;
-use self::ssh::Ssh;
+use self::ssh::{Lane, Ssh};
 use crate::address::{self, Found};
 use crate::system::process;
 
@@ -33,10 +33,15 @@ use crate::system::process;
 const AUTHORITY: &str = "kennel";
 /// The longest answer that is read: far above a list of as many sessions as a machine can hold.
 const MAX_ANSWER: usize = 256 * 1024 * 1024;
+/// The longest answer of another machine that is read.
+const MAX_FAR_ANSWER: usize = 32 * 1024 * 1024;
 /// The longest error that is read.
 const MAX_PROBLEM: usize = 1024 * 1024;
 /// The longest silence of a daemon that is asked something it can answer at once.
 pub const SILENCE: Duration = Duration::from_secs(30);
+
+/// The same, of a daemon on another machine. See [`far`].
+const FAR: Duration = Duration::from_secs(60);
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -165,45 +170,42 @@ impl Client {
     /// Asks, and gives the whole body of the answer.
     pub async fn ask(&self, request: &Request) -> Result<Bytes, ClientError> {
         match &self.way {
-            Way::Socket(_) => self.ask_over(None, request).await,
+            Way::Socket(_) => within(request.within, self.ask_here(request)).await,
             Way::Ssh(ssh) => {
                 // To reach another machine takes what it takes, and may wait for a person.
-                let reached = self.open().await?;
-                ssh.watched(Box::pin(self.ask_over(Some(reached), request))).await
+                let lane = ssh.lane().await?;
+                let mut reached =
+                    Connection { sender: Sender::Shared(lane.clone()), token: self.token.clone() };
+                let asking = async move {
+                    // Over a slow line a large answer takes long; that it has begun is what the daemon is asked for.
+                    let response = within(far(request.within), reached.send(request)).await?;
+                    read(response.into_body(), MAX_FAR_ANSWER).await
+                };
+                let answer = lane.watched(Box::pin(asking)).await;
+                if matches!(answer, Ok(_) | Err(ClientError::Problem(_))) {
+                    lane.heard();
+                }
+                answer
             }
         }
     }
 
-    /// Asks on a connection that there is, or on one of its own.
-    async fn ask_over(&self, reached: Option<Connection>, request: &Request) -> Result<Bytes, ClientError> {
-        let asking = async {
-            let mut connection = match reached {
-                // It is shared, and kept anyway.
-                Some(mut reached) => return reached.ask(request).await,
-                None => {
-                    let kept = if request.changes() { None } else { self.kept().take() };
-                    if let Some(mut kept) = kept {
-                        match kept.ask(request).await {
-                            // The daemon has closed it meanwhile.
-                            Err(ClientError::Lost(_)) => {}
-                            answer => return answer,
-                        }
-                    }
-                    self.open().await?
-                }
-            };
-            let answer = connection.ask(request).await?;
-            if request.keeps {
-                *self.kept() = Some(connection);
-            }
-            Ok(answer)
-        };
-        match request.within {
-            None => asking.await,
-            Some(within) => {
-                tokio::time::timeout(within, asking).await.unwrap_or(Err(ClientError::Silent(within)))
+    /// Asks on the connection that is kept, or on one of its own.
+    async fn ask_here(&self, request: &Request) -> Result<Bytes, ClientError> {
+        let kept = if request.changes() { None } else { self.kept().take() };
+        if let Some(mut kept) = kept {
+            match kept.ask(request).await {
+                // The daemon has closed it meanwhile.
+                Err(ClientError::Lost(_)) => {}
+                answer => return answer,
             }
         }
+        let mut connection = self.open().await?;
+        let answer = connection.ask(request).await?;
+        if request.keeps {
+            *self.kept() = Some(connection);
+        }
+        Ok(answer)
     }
 
     fn kept(&self) -> MutexGuard<'_, Option<Connection>> {
@@ -213,23 +215,30 @@ impl Client {
     /// Opens a stream of events.
     pub async fn events(&self, path: &str) -> Result<Events, ClientError> {
         let request = Request::get(path);
-        let mut connection = self.open().await?;
-        let opening = async {
-            let opening = tokio::time::timeout(SILENCE, connection.send(&request));
-            opening.await.unwrap_or(Err(ClientError::Silent(SILENCE)))
-        };
-        let (response, ssh) = match &self.way {
-            Way::Ssh(ssh) => (ssh.watched(Box::pin(opening)).await?, Some(ssh.clone())),
-            Way::Socket(_) => (opening.await?, None),
-        };
-        Ok(Events::new(response.into_body(), ssh))
+        match &self.way {
+            Way::Socket(_) => {
+                let opening = async { self.open().await?.send(&request).await };
+                Ok(Events::new(within(request.within, opening).await?.into_body(), None))
+            }
+            Way::Ssh(ssh) => {
+                let lane = ssh.lane().await?;
+                let mut reached =
+                    Connection { sender: Sender::Shared(lane.clone()), token: self.token.clone() };
+                let opening = async { within(far(request.within), reached.send(&request)).await };
+                let opened = lane.watched(Box::pin(opening)).await;
+                if matches!(opened, Err(ClientError::Problem(_))) {
+                    lane.heard();
+                }
+                Ok(Events::new(opened?.into_body(), Some(lane)))
+            }
+        }
     }
 
     /// Opens a connection for several requests, one after the other.
     pub async fn open(&self) -> Result<Connection, ClientError> {
         let sender = match &self.way {
             // A large future, which is in the way of nobody who does not need it.
-            Way::Ssh(ssh) => Sender::Shared(Box::pin(ssh.sender()).await?),
+            Way::Ssh(ssh) => Sender::Shared(Box::pin(ssh.lane()).await?),
             Way::Socket(socket) => {
                 let stream = socket.connect().await?;
                 let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
@@ -320,7 +329,7 @@ enum Sender {
     /// A connection of its own.
     Own(http1::SendRequest<Full<Bytes>>),
     /// One that many share.
-    Shared(http2::SendRequest<Full<Bytes>>),
+    Shared(Lane),
 }
 
 impl Sender {
@@ -331,9 +340,9 @@ impl Sender {
                 sender.ready().await?;
                 sender.send_request(message).await
             }
-            Self::Shared(sender) => {
-                sender.ready().await?;
-                sender.send_request(message).await
+            Self::Shared(lane) => {
+                lane.sender.ready().await?;
+                lane.sender.send_request(message).await
             }
         }
     }
@@ -386,6 +395,22 @@ impl Connection {
             }),
             Err(_) => Err(ClientError::Garbage(format!("the answer is {status}, without a reason"))),
         }
+    }
+}
+
+/// The time for an answer of another machine: a connection that carries nothing is given up before.
+fn far(within: Option<Duration>) -> Option<Duration> {
+    within.map(|within| within.max(FAR))
+}
+
+/// Does it within a time, if there is one.
+async fn within<T>(
+    within: Option<Duration>,
+    work: impl Future<Output = Result<T, ClientError>>,
+) -> Result<T, ClientError> {
+    match within {
+        None => work.await,
+        Some(within) => tokio::time::timeout(within, work).await.unwrap_or(Err(ClientError::Silent(within))),
     }
 }
 

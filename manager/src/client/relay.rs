@@ -6,6 +6,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::sync::Arc;
 
 use axum::body::Body;
 use futures_util::future::BoxFuture;
@@ -18,12 +19,14 @@ use hyper::{Method, Request, Response, StatusCode, Uri, header};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use protocol::api::Problem;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Mutex;
 
-use super::ssh::{CONNECTION_WINDOW, STREAM_WINDOW};
 use super::{AUTHORITY, Client, ClientError};
 
 /// Asks the relay itself to start the daemon.
 pub const START: &str = "/connect/start";
+/// Asks the relay itself to stop the daemon.
+pub const STOP: &str = "/connect/stop";
 /// Asks the relay itself for a sign.
 pub const SIGN: &str = "/connect/sign";
 /// The codes of the relay's own problems: there is no daemon, it cannot be reached, it went away before it answered.
@@ -33,16 +36,29 @@ pub const UNREACHABLE: &str = "daemon_unreachable";
 /// See [`ABSENT`].
 pub const LOST: &str = "connection_lost";
 
+/// What a stream may send ahead of its reader, and all of one connection together, in bytes.
+pub const STREAM_WINDOW: u32 = 256 * 1024;
+/// See [`STREAM_WINDOW`].
+pub const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 /// The most requests and streams at a time. The daemon has a limit of its own.
 const MAX_STREAMS: u32 = 256;
 /// The largest head of a request, in bytes: the daemon takes no larger one.
 const MAX_HEAD: u32 = 16 * 1024;
 /// Headers that are about one connection (RFC 9110, section 7.6.1), or are made anew.
-const OWN: [header::HeaderName; 5] =
+const HOPS: [header::HeaderName; 5] =
     [header::CONNECTION, header::HOST, header::TE, header::TRANSFER_ENCODING, header::UPGRADE];
 
-/// How a daemon is started here.
-pub type Starter = Box<dyn Fn() -> BoxFuture<'static, Result<(), Box<Problem>>> + Send + Sync>;
+/// What the relay does by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Own {
+    /// Start the daemon, unless it runs.
+    Start,
+    /// Stop the daemon and all of its processes, whether it runs or has left some.
+    Stop,
+}
+
+/// How that is done here.
+pub type Doer = Box<dyn Fn(Own) -> BoxFuture<'static, Result<(), Box<Problem>>> + Send + Sync>;
 
 /// Relays what comes over `stream` until that ends.
 ///
@@ -51,12 +67,13 @@ pub type Starter = Box<dyn Fn() -> BoxFuture<'static, Result<(), Box<Problem>>> 
 pub async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     client: Client,
-    start: Starter,
+    own: Doer,
 ) -> io::Result<()> {
-    let (client, start) = (std::sync::Arc::new(client), std::sync::Arc::new(start));
+    // One at a time: each is a process.
+    let own = Arc::new(Mutex::new(own));
     let service = service_fn(move |request| {
-        let (client, start) = (client.clone(), start.clone());
-        async move { Ok::<_, Infallible>(answer(&client, &start, request).await) }
+        let (client, own) = (client.clone(), own.clone());
+        async move { Ok::<_, Infallible>(answer(&client, &own, request).await) }
     });
     let mut http = http2::Builder::new(TokioExecutor::new());
     http.max_concurrent_streams(MAX_STREAMS)
@@ -66,9 +83,19 @@ pub async fn serve(
     http.serve_connection(TokioIo::new(stream), service).await.map_err(io::Error::other)
 }
 
-async fn answer(client: &Client, start: &Starter, request: Request<Incoming>) -> Response<Body> {
-    if request.uri().path() == START && request.method() == Method::POST {
-        return match start().await {
+async fn answer(client: &Client, own: &Mutex<Doer>, request: Request<Incoming>) -> Response<Body> {
+    let asked = match request.uri().path() {
+        START => Some(Own::Start),
+        STOP => Some(Own::Stop),
+        _ => None,
+    };
+    if let (Some(asked), &Method::POST) = (asked, request.method()) {
+        let own = own.lock().await;
+        // Somebody else may have had it started meanwhile.
+        if asked == Own::Start && client.connect().await.is_ok() {
+            return Response::new(Body::empty());
+        }
+        return match own(asked).await {
             Ok(()) => Response::new(Body::empty()),
             Err(problem) => refused(&problem),
         };
@@ -92,12 +119,12 @@ async fn pass_on(client: &Client, request: Request<Incoming>) -> Result<Response
     let (mut parts, body) = request.into_parts();
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     parts.uri = path.parse::<Uri>().map_err(|error| ClientError::Garbage(error.to_string()))?;
-    OWN.iter().for_each(|name| drop(parts.headers.remove(name)));
+    HOPS.iter().for_each(|name| drop(parts.headers.remove(name)));
     parts.headers.insert(header::HOST, header::HeaderValue::from_static(AUTHORITY));
     parts.version = hyper::Version::HTTP_11;
     let response = sender.send_request(Request::from_parts(parts, body)).await.map_err(lost)?;
     let (mut parts, body) = response.into_parts();
-    OWN.iter().for_each(|name| drop(parts.headers.remove(name)));
+    HOPS.iter().for_each(|name| drop(parts.headers.remove(name)));
     parts.version = hyper::Version::HTTP_2;
     Ok(Response::from_parts(parts, Body::new(body.map_err(axum::Error::new))))
 }

@@ -5,10 +5,11 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::ClientError;
-use super::ssh::Ssh;
+use super::ssh::Lane;
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
 
 /// The longest event. The largest that kennel sends is an accepted prompt: 1 MiB, in JSON up to six times that.
 const MAX_FRAME: usize = 16 * 1024 * 1024;
@@ -117,26 +118,33 @@ const SILENCE: Duration = Duration::from_secs(45);
 pub struct Events {
     body: Incoming,
     parser: Parser,
-    /// The connection to another machine.
-    ssh: Option<Arc<Ssh>>,
+    /// The connection to another machine, and when it carried something last.
+    lane: Option<(Lane, Instant)>,
 }
 
 impl Events {
-    pub(super) fn new(body: Incoming, ssh: Option<Arc<Ssh>>) -> Self {
-        Self { body, parser: Parser::default(), ssh }
+    pub(super) fn new(body: Incoming, lane: Option<Lane>) -> Self {
+        Self { body, parser: Parser::default(), lane: lane.map(|lane| (lane, Instant::now())) }
     }
 
     /// The next event; none if the daemon has ended the stream. Safe to cancel.
     pub async fn next(&mut self) -> Result<Option<Frame>, ClientError> {
         loop {
             if let Some(frame) = self.parser.take() {
+                if let Some((lane, _)) = &self.lane {
+                    lane.heard();
+                }
                 return Ok(Some(frame));
             }
-            let read = match &self.ssh {
+            let read = match &mut self.lane {
                 None => self.body.frame().await,
-                Some(ssh) => match tokio::time::timeout(SILENCE, self.body.frame()).await {
-                    Ok(read) => read,
-                    Err(_) => return Err(ssh.give_up().await),
+                // Whoever waits may come and go: the time counts from what was heard.
+                Some((lane, heard_at)) => match timeout_at(*heard_at + SILENCE, self.body.frame()).await {
+                    Ok(read) => {
+                        *heard_at = Instant::now();
+                        read
+                    }
+                    Err(_) => return Err(lane.give_up()),
                 },
             };
             match read {

@@ -19,6 +19,9 @@ const STAND_INS: [(&str, &str); 3] = [
     ("make", "#!/bin/sh\necho \"made $1\"\n"),
 ];
 
+/// In place of `ssh`: runs the command of the last word here.
+const SSH: &str = "#!/bin/sh\nfor last; do :; done\nexec sh -c \"$last\"\n";
+
 /// An agent with a mode and a model that can be set, and with a prompt that makes it ask for permission.
 const AGENT: &str = r#"#!/bin/sh
 said() { printf '{"jsonrpc":"2.0",%s}\n' "$1"; }
@@ -84,6 +87,13 @@ impl World {
             if !["/usr/bin", "/bin"].iter().any(|place| Path::new(place).join(name).exists()) {
                 program(&home.join("bin").join(name), stand_in);
             }
+        }
+        // Another machine is this one: the command that the host's shell would run.
+        program(&home.join("bin/ssh"), SSH);
+        for directory in ["kennel", ".config/kennel"] {
+            std::fs::create_dir_all(home.join(directory)).unwrap();
+            let hosts = "[hosts.box]\naddress = \"ssh://ada@box.example\"\n";
+            std::fs::write(home.join(directory).join("hosts.toml"), hosts).unwrap();
         }
         let agent = home.join("bin/agent");
         program(&agent, AGENT);

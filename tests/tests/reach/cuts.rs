@@ -1,7 +1,8 @@
 //! Connections that are lost.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
 use std::sync::mpsc;
 
 use harness::daemon::{finish, finish_within};
@@ -75,14 +76,36 @@ fn cuts_lose_and_double_neither_prompts_nor_events() {
 }
 
 #[test]
+fn each_line_that_is_typed_is_a_prompt_once_however_often_the_connection_is_cut() {
+    let far = Far::new();
+    far.ok(&["start"]);
+    let mut attach = far.command(&["attach", "session-1"]).stdin(Stdio::piped()).spawn().unwrap();
+    until("the person at the daemon", || {
+        let events = far.daemon.events();
+        events.iter().any(|event| matches!(event.kind, EventKind::ClientAttached { .. })).then_some(())
+    });
+    let mut typed = attach.stdin.take().unwrap();
+    let mut rng = Rng::new(17);
+    for line in 0..cuts() {
+        writeln!(typed, "echo {line} >> ran").unwrap();
+        std::thread::park_timeout(std::time::Duration::from_millis(rng.below(200)));
+        far.cut();
+    }
+    drop(typed);
+    let output = finish_within(attach, BOUND * 2);
+    assert_eq!(output.code, Some(0), "{output:#?}");
+    let ran = std::fs::read_to_string(far.home().join("ran")).unwrap_or_default();
+    let all: String = (0..cuts()).map(|line| format!("{line}\n")).collect();
+    assert_eq!(ran, all, "{output:#?}");
+}
+
+#[test]
 fn a_lost_connection_is_one_line_and_so_is_its_return() {
     let far = Far::new();
     far.ok(&["start"]);
-    let mut follower = far.command(&["--json", "events", "-f"]).spawn().unwrap();
+    let mut follower = far.command(&["--json", "events", "-f", "--after", "0"]).spawn().unwrap();
     let mut said = BufReader::new(follower.stderr.take().unwrap()).lines().map_while(Result::ok);
-    until("the follower's stream", || (far.starts().len() > 1).then_some(()));
     let mut seen = BufReader::new(follower.stdout.take().unwrap()).lines().map_while(Result::ok);
-    far.ok(&["send", "session-1", "echo one"]);
     assert!(seen.next().is_some());
     far.set_down(true);
     far.cut();
@@ -151,7 +174,7 @@ fn a_connection_that_carries_nothing_any_more_is_made_anew() {
     std::thread::park_timeout(std::time::Duration::from_millis(300));
     signal(stopped, nix::sys::signal::Signal::SIGSTOP);
     std::fs::write(far.home().join("go"), "").unwrap();
-    let output = finish_within(wait, BOUND * 2);
+    let output = finish_within(wait, BOUND * 4);
     assert_eq!(output.code, Some(0), "{output:#?}");
     assert!(!lives(stopped), "the old connection is left");
 }

@@ -1,7 +1,9 @@
 //! What a machine may say that is not ours.
 
-use harness::daemon::finish;
+use harness::daemon::{finish, finish_within};
 use harness::far::Far;
+use harness::real::{BOUND, lives, until};
+use nix::sys::signal::Signal;
 
 #[test]
 fn start_files_may_print_and_are_passed_over() {
@@ -40,9 +42,37 @@ fn garbage_after_the_greeting_is_a_lost_connection() {
     let far = Far::new();
     let greeting = r#"kennel-connect 1 {"version":"9.9.9","home":"/","state_dir":"/"}"#;
     far.replace(&format!("echo '{greeting}'; exec cat /dev/urandom"));
-    let output = far.run(&["stop", "session-1"]);
+    // Five connections with pauses of 1, 2, 4, 8 and 16 s between them.
+    let output = finish_within(far.command(&["stop", "session-1"]).spawn().unwrap(), BOUND * 3);
     assert_eq!(output.code, Some(6), "{output:#?}");
+    assert!(output.stderr.contains("over 5 connections it has answered nothing"), "{output:#?}");
     assert!(output.stderr.contains("it runs kennel 9.9.9"), "{output:#?}");
+}
+
+#[test]
+fn nothing_is_left_of_a_command_that_ends_while_it_connects() {
+    let far = Far::new();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGKILL] {
+        far.replace(&format!("echo $$ > {}; exec sleep 1000", far.home().join("ssh").display()));
+        let mut command = far.command(&["ls"]).spawn().unwrap();
+        let ssh: u32 =
+            until("ssh", || std::fs::read_to_string(far.home().join("ssh")).ok()?.trim().parse().ok());
+        harness::real::signal(command.id(), signal);
+        command.wait().unwrap();
+        until("the end of ssh", || (!lives(ssh)).then_some(()));
+        std::fs::remove_file(far.home().join("ssh")).unwrap();
+    }
+}
+
+#[test]
+fn a_list_of_nonsense_is_an_unreachable_machine() {
+    let far = Far::new();
+    let run = |args: &[&str]| finish(far.bare(args).spawn().unwrap());
+    run(&["host", "add", "evil", "ssh://box"]);
+    far.replace("echo 'kennel-connect 1 {\"version\":\"1\",\"home\":\"/\",\"state_dir\":\"/\"}'; exec cat");
+    let listed = run(&["ls", "--all-hosts"]);
+    assert_eq!(listed.code, Some(0), "{listed:#?}");
+    assert!(listed.stdout.contains("evil") && listed.stdout.contains("unreachable"), "{listed:#?}");
 }
 
 #[test]

@@ -1,15 +1,18 @@
 //! `attach`: a person and a session, line by line.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::time::Duration;
 
 use protocol::SessionId;
 use protocol::api::{Accepted, Bootstrap, Role};
 use tokio::sync::mpsc::Receiver;
-use tokio::time::sleep_until;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::cli::args;
 use crate::cli::link::{Link, read};
@@ -26,6 +29,9 @@ mod permission;
 mod shown;
 mod view;
 
+/// The longest wait until a client drives again whose connection was lost, and the interval between two looks.
+const SEAT: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(20);
 /// Requests that wait for the answer to the one before.
 const WAITING: usize = 16;
 
@@ -55,6 +61,7 @@ pub async fn attach(link: &Link<'_>, args: args::Attach) -> Outcome {
         // viewer.
         takeover = desk.view.drives;
         desk.view.gone();
+        desk.seat.set(None);
     }
 }
 
@@ -94,6 +101,8 @@ type Asking<'a> = Pin<Box<dyn Future<Output = Outcome<Option<Accepted>>> + 'a>>;
 struct Desk<'a> {
     link: &'a Link<'a>,
     view: View<'a>,
+    /// The number under which this client drives now, for requests that were sent under an earlier one.
+    seat: Rc<Cell<Option<u64>>>,
     typed: Receiver<Typed>,
     terminal: Option<Terminal>,
     signals: Signals,
@@ -115,6 +124,7 @@ impl<'a> Desk<'a> {
         Ok(Self {
             link,
             view,
+            seat: Rc::default(),
             typed: keyboard::typed(terminal.as_ref()),
             terminal,
             signals,
@@ -198,6 +208,7 @@ impl<'a> Desk<'a> {
                         if self.view.show(&frame)? {
                             return Ok(Left::Removed);
                         }
+                        self.seat.set(self.view.client.filter(|_| self.view.drives));
                         *after = frame.id.or(*after);
                         if std::mem::take(&mut self.view.comes_up) {
                             self.view.look(self.link).await;
@@ -250,9 +261,19 @@ impl<'a> Desk<'a> {
 
     /// Asks as the client that is attached.
     fn asks(&self, request: Request, may_accept: bool) -> Asking<'a> {
-        let (link, request) = (self.link, request.from_client(self.view.client));
+        let (link, seat, mut client) = (self.link, self.seat.clone(), self.view.client);
+        let drove = link.host().is_some() && self.view.drives;
         Box::pin(async move {
-            let answer = link.ask(request).await?;
+            let answer = loop {
+                match link.ask(request.clone().from_client(client)).await {
+                    // Sent again over a new connection, over which this client drives under another number, or will.
+                    Err(failure) if drove && failure.is("not_driver") => match next(&seat, client).await {
+                        None => return Err(failure),
+                        number => client = number,
+                    },
+                    answer => break answer?,
+                }
+            };
             // Other answers have nothing that is needed.
             Ok(may_accept.then(|| read(&answer).ok()).flatten())
         })
@@ -316,6 +337,18 @@ impl<'a> Desk<'a> {
             // A person at the terminal has seen the refusal.
             Some(code) if !std::io::stdin().is_terminal() => Err(Failure::Printed(code)),
             _ => Ok(()),
+        }
+    }
+}
+
+/// The number under which this client drives, once it is another than `used`; none if that does not happen.
+async fn next(seat: &Cell<Option<u64>>, used: Option<u64>) -> Option<u64> {
+    let end = Instant::now() + SEAT;
+    loop {
+        match seat.get() {
+            now @ Some(_) if now != used => return now,
+            _ if Instant::now() > end => return None,
+            _ => sleep(LOOK).await,
         }
     }
 }

@@ -46,7 +46,9 @@ impl Entry {
     /// How it is reached.
     pub fn options(&self, name: &str) -> SshOptions {
         let (address, kennel) = (self.address.clone(), self.kennel.clone());
-        SshOptions { name: name.to_owned(), address, kennel, within: None }
+        // Without its own path `ssh` still ends with its input.
+        let below = std::env::current_exe().ok();
+        SshOptions { name: name.to_owned(), address, kennel, within: None, below }
     }
 }
 
@@ -82,7 +84,7 @@ pub fn path() -> Outcome<PathBuf> {
 pub fn read(path: &Path) -> Outcome<Hosts> {
     let wrong = |what: String| {
         Failure::new(exit::USAGE, "invalid_hosts", format!("{}: {what}", path.display()))
-            .hint("mend the file or remove it; `kennel host add` writes it")
+            .hint("mend the file, or remove it and name the machines anew with `kennel host add`")
     };
     let text = match fs::metadata(path) {
         Ok(found) if found.len() > MAX => return Err(wrong(format!("it has more than {MAX} bytes"))),

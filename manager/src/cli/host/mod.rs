@@ -12,7 +12,7 @@ use crate::cli::args::{self, Command, Global};
 use crate::cli::ui::Ui;
 use crate::cli::ui::error::{Failure, Outcome, exit};
 use crate::cli::ui::table::Table;
-use crate::client::host::HostAddress;
+use crate::client::host::{HOME, HostAddress};
 use crate::client::ssh::SshOptions;
 use crate::daemon::Paths;
 
@@ -28,6 +28,26 @@ pub enum Target {
     Here(Paths),
     /// One of another.
     There(SshOptions),
+}
+
+/// Returns true if the machine is named in the command itself.
+pub fn is_typed(global: &Global, command: &Command) -> bool {
+    let by_address = |attach: &args::Attach| attach.what.as_deref().is_some_and(HostAddress::is_meant);
+    global.host.is_some() || matches!(command, Command::Attach(attach) if by_address(attach))
+}
+
+/// Returns true for what serves this machine, or an agent of it, whatever machine its user works with.
+fn serves_here(command: &Command) -> bool {
+    use args::Daemon::{Check, Restart, Run, Unit, Upgrade};
+    matches!(
+        command,
+        Command::ConnectStdio
+            | Command::Demo
+            | Command::Doctor
+            | Command::Host(_)
+            | Command::Mcp
+            | Command::Daemon(Run { .. } | Unit | Check | Restart | Upgrade)
+    )
 }
 
 /// Finds the daemon that a command means: by the address in `attach ssh://…`, by `--host`, by `--state-dir`, by `KENNEL_HOST`, by
@@ -62,7 +82,7 @@ pub fn target(global: &Global, command: &mut Command) -> Outcome<Target> {
         }
         (Some(host), _) => Some(host.clone()),
         (None, Some(_)) => None,
-        (None, None) if std::env::var_os(MARKER).is_some() => None,
+        (None, None) if std::env::var_os(MARKER).is_some() || serves_here(command) => None,
         (None, None) => match variable(VARIABLE) {
             Some(host) => Some(host),
             None if HERE.iter().any(|name| variable(name).is_some()) => None,
@@ -82,7 +102,10 @@ pub fn target(global: &Global, command: &mut Command) -> Outcome<Target> {
 /// This machine and every named one, each of which is given so much time to answer.
 pub fn everywhere(within: Duration) -> Outcome<Vec<(String, Target)>> {
     let here = crate::daemon::paths(None).map_err(|error| Failure::failed("paths", error.to_string()))?;
-    let hosts = file::read(&file::path()?)?.hosts;
+    let hosts = match std::env::var_os(MARKER) {
+        None => file::read(&file::path()?)?.hosts,
+        Some(_) => BTreeMap::new(),
+    };
     let there = hosts.into_iter().map(|(name, entry)| {
         let options = SshOptions { within: Some(within), ..entry.options(&name) };
         (name, Target::There(options))
@@ -94,6 +117,10 @@ pub fn everywhere(within: Duration) -> Outcome<Vec<(String, Target)>> {
 fn named(host: &str) -> Outcome<SshOptions> {
     if HostAddress::is_meant(host) {
         let address = parsed(host)?;
+        if address.path.as_deref() == Some(HOME) {
+            return Err(Failure::usage(format!("`{host}`: a home is no state directory; nothing was done"))
+                .hint("leave it out: the daemon of the account is meant then"));
+        }
         return Ok(Entry { address, kennel: None }.options(host));
     }
     let hosts = file::read(&file::path()?)?;
@@ -109,9 +136,10 @@ fn known<'a>(hosts: &'a Hosts, name: &str) -> Outcome<&'a Entry> {
         let near = hosts.hosts.keys().find(|known| strsim::damerau_levenshtein(known, name) <= 2);
         let hint = match near {
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!(
+            None if is_name(name) && name != LOCAL => format!(
                 "`kennel host add {name} ssh://{name}` names it, and `-H ssh://{name}` does without a name"
             ),
+            None => "`kennel host ls` lists the names; an address begins with ssh://".to_owned(),
         };
         Failure::new(
             exit::USAGE,
@@ -136,6 +164,8 @@ pub fn host(ui: &Ui, args: args::Host) -> Outcome {
             {
                 return Err(Failure::usage("--kennel: that is no path; nothing was changed"));
             }
+            // Relative paths begin at the home there.
+            let kennel = kennel.map(|kennel| kennel.strip_prefix("~/").map(str::to_owned).unwrap_or(kennel));
             let entry = Entry { address, kennel };
             file::change(&path, |hosts| match hosts.hosts.get(&name) {
                 Some(other) if *other != entry => {
@@ -166,12 +196,14 @@ pub fn host(ui: &Ui, args: args::Host) -> Outcome {
             shown(ui, &name)
         }
         args::Host::Rm { name } => {
-            file::change(&path, |hosts| {
+            let meant = file::change(&path, |hosts| {
                 known(hosts, &name)?;
                 hosts.hosts.remove(&name);
-                hosts.default.take_if(|default| *default == name);
-                Ok(())
+                Ok(hosts.default.take_if(|default| *default == name).is_some())
             })?;
+            if meant {
+                ui.note("commands mean this machine again");
+            }
             shown(ui, &name)
         }
         args::Host::Ls => ls(ui, &file::read(&path)?),

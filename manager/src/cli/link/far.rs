@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use protocol::SessionId;
 use serde::Deserialize;
@@ -23,7 +24,7 @@ const UNKNOWN: [&str; 4] = ["invalid_body", "invalid_parameter", "method_not_all
 impl<'a> Link<'a> {
     /// To the daemon of another machine.
     pub fn over(ui: &'a Ui, options: SshOptions) -> Self {
-        let (name, note) = (options.name.clone(), ui.notes());
+        let (name, note, asked) = (options.name.clone(), ui.notes(), ui.asked.clone());
         let ssh = Ssh::new(options, move |news| match news {
             News::Lost(why) => {
                 note(&format!(
@@ -31,6 +32,7 @@ impl<'a> Link<'a> {
                     last_line(&why)
                 ));
             }
+            News::Asks(asks) => asked.store(asks, Ordering::Relaxed),
             News::Back => note(&format!("connected to {name} again")),
             News::Reached(said) => {
                 if let Some(skew) = skew(&said) {

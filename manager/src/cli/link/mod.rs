@@ -38,6 +38,8 @@ const KILLED: Duration = Duration::from_millis(20);
 const MOMENT: Duration = Duration::from_secs(1);
 /// The number of attempts at a request whose connection was lost.
 const REPEATS: u32 = 10;
+/// The number of daemons that may be started for one request, and end before they answer it.
+const STARTS: u32 = 100;
 /// A connection that lived so long was none that is lost at once.
 const LONG: Duration = Duration::from_secs(5);
 
@@ -67,14 +69,17 @@ impl<'a> Link<'a> {
     }
 
     async fn ask_now(&self, request: Request) -> Outcome<Bytes> {
-        let mut losses = Losses::none();
+        let (mut losses, mut starts) = (Losses::none(), 0);
         loop {
             let error = match self.answer(&request).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
             match error {
-                ClientError::Absent(_) => self.start().await?,
+                ClientError::Absent(_) if starts < STARTS => {
+                    starts += 1;
+                    self.start().await?;
+                }
                 ClientError::Lost(_) if request.repeatable && losses.bear().await => {}
                 ClientError::Problem(problem) if request.repeatable && problem.code == "manager_stopping" => {
                     if !request.passive {
@@ -116,10 +121,15 @@ impl<'a> Link<'a> {
 
     /// An error of the client's. Of a daemon that is silent it names the process and the way out.
     pub fn failure(&self, error: ClientError) -> Failure {
-        match (&error, self.pid()) {
+        let failure = match (&error, self.pid()) {
             (ClientError::Silent(within), Some(pid)) => Failure::silent(*within, Some(pid)),
+            (ClientError::Lost(what), _) if self.host().is_some() => Failure::unreachable(format!(
+                "the connection was lost before the answer came ({what}); what was asked may or may not have been done"
+            ))
+            .hint("look with `kennel ls`, then try again"),
             _ => error.into(),
-        }
+        };
+        self.located(failure)
     }
 
     /// The process of the daemon that is asked, by its own word; none if that is not known.
@@ -144,11 +154,14 @@ impl<'a> Link<'a> {
     }
 
     async fn events_now(&self, path: &str) -> Outcome<Events> {
-        let mut losses = Losses::none();
+        let (mut losses, mut starts) = (Losses::none(), 0);
         loop {
             match self.client.events(path).await {
                 Ok(events) => return Ok(events),
-                Err(ClientError::Absent(_)) => self.start().await?,
+                Err(ClientError::Absent(_)) if starts < STARTS => {
+                    starts += 1;
+                    self.start().await?;
+                }
                 Err(ClientError::Lost(_)) if losses.bear().await => {}
                 Err(ClientError::Problem(problem)) if problem.code == "manager_stopping" => {
                     self.gone().await?

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use protocol::api::SessionInfo;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{COLUMNS, row};
 use crate::cli::host::{Target, everywhere};
 use crate::cli::link::{Link, read};
 use crate::cli::ui::Ui;
-use crate::cli::ui::error::{Outcome, text_of};
+use crate::cli::ui::error::{Failure, Outcome, exit};
 use crate::cli::ui::render;
 use crate::cli::ui::table::{Cell, Table};
 use crate::client::{ClientError, Request};
@@ -19,24 +19,29 @@ use crate::system::clock;
 /// The longest wait for one machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Lists the sessions of this machine and of every named one. Starts no daemon; a machine that does not answer is a row.
+/// Lists the sessions of this machine and of every named one. Starts no daemon; a machine that does not answer is a row. Fails if none
+/// answers.
 pub async fn ls_everywhere(ui: &Ui, all: bool) -> Outcome {
     let targets = everywhere(PATIENCE)?;
     let asked =
         targets.into_iter().map(|(name, target)| async move { (name, sessions(ui, target, all).await) });
     let answers = ui.waiting("asking all machines", join_all(asked)).await;
+    let done = match answers.iter().any(|(_, answer)| answer.is_ok()) {
+        true => Ok(()),
+        false => Err(Failure::Printed(exit::UNREACHABLE)),
+    };
     if ui.json {
         let mut list = Vec::new();
         for (name, answer) in answers {
             match answer {
-                Ok(sessions) => list.extend(sessions.into_iter().map(|mut session| {
-                    session["host"] = json!(name);
-                    session
+                Ok((sessions, _)) => list.extend(sessions.into_iter().map(|mut session| {
+                    session.insert("host".into(), json!(name));
+                    Value::Object(session)
                 })),
                 Err(why) => list.push(json!({ "host": name, "error": why })),
             }
         }
-        return ui.object(Value::from(list).to_string().as_bytes());
+        return ui.object(Value::from(list).to_string().as_bytes()).and(done);
     }
     let mut columns = vec!["HOST"];
     columns.extend(COLUMNS);
@@ -44,44 +49,57 @@ pub async fn ls_everywhere(ui: &Ui, all: bool) -> Outcome {
     for (name, answer) in answers {
         let host = || Cell::from(name.as_str());
         match answer {
-            Ok(sessions) => {
+            Ok((sessions, served)) => {
+                // One of a later version is shown if it is understood.
+                let known = |session| serde_json::from_value::<SessionInfo>(Value::Object(session)).ok();
+                let sessions: Vec<SessionInfo> = sessions.into_iter().filter_map(known).collect();
+                if sessions.is_empty() {
+                    let why = if served { "no sessions" } else { "no daemon runs" };
+                    table.row(blank(host(), Cell::from("-"), why));
+                }
                 for session in sessions {
-                    // One of a later version is shown as far as it is understood.
-                    let Ok(session) = serde_json::from_value::<SessionInfo>(session) else { continue };
                     table.row([vec![host()], row(&session, 0, now)].concat());
                 }
             }
             Err(why) => {
-                let dash = || Cell::from("-");
                 let why = why.split_whitespace().collect::<Vec<_>>().join(" ");
-                let mut cells = vec![host(), dash(), Cell::styled("unreachable", render::RED)];
-                cells.extend([dash(), dash(), dash(), dash(), dash(), render::line(&why).into()]);
-                table.row(cells);
+                table.row(blank(host(), Cell::styled("unreachable", render::RED), &render::line(&why)));
             }
         }
     }
-    ui.print(&table.text(ui.out_colour, ui.columns))
+    ui.print(&table.text(ui.out_colour, ui.columns)).and(done)
 }
 
-/// The sessions of one machine, or why they are not known.
-async fn sessions(ui: &Ui, target: Target, all: bool) -> Result<Vec<Value>, String> {
+/// A machine without a session to show, and why.
+fn blank(host: Cell, status: Cell, why: &str) -> Vec<Cell> {
+    let dash = || Cell::from("-");
+    vec![host, dash(), status, dash(), dash(), dash(), dash(), dash(), why.into()]
+}
+
+type Sessions = Vec<Map<String, Value>>;
+
+/// The sessions of one machine and whether a daemon runs there, or why that is not known.
+async fn sessions(ui: &Ui, target: Target, all: bool) -> Result<(Sessions, bool), String> {
     let link = match target {
         Target::Here(paths) => Link::new(ui, paths),
         Target::There(options) => Link::over(ui, options),
     };
     let asking = async {
         match link.client.ask(&Request::get("/v1/sessions")).await {
-            Ok(answer) => read::<Vec<Value>>(&answer),
-            Err(ClientError::Absent(_)) => Ok(Vec::new()),
-            Err(error) => Err(link.failure(error)),
+            Ok(answer) => read::<Sessions>(&answer).map(|sessions| (sessions, true)),
+            Err(ClientError::Absent(_)) => Ok((Vec::new(), false)),
+            // The row names the machine.
+            Err(error) => Err(error.into()),
         }
     };
-    let mut sessions = match tokio::time::timeout(PATIENCE, asking).await {
-        Ok(answer) => answer.map_err(|failure| text_of(&failure))?,
+    let (mut sessions, served) = match tokio::time::timeout(PATIENCE, asking).await {
+        Ok(answer) => answer.map_err(|failure| failure.detail().unwrap_or_default().to_owned())?,
         Err(_) => return Err(format!("no answer within {} s", PATIENCE.as_secs())),
     };
-    let ended =
-        |session: &Value| ["stopped", "failed"].contains(&session["status"].as_str().unwrap_or_default());
+    let ended = |session: &Map<String, Value>| {
+        let status = session.get("status").and_then(Value::as_str);
+        status.is_some_and(|status| ["stopped", "failed"].contains(&status))
+    };
     sessions.retain(|session| all || !ended(session));
-    Ok(sessions)
+    Ok((sessions, served))
 }

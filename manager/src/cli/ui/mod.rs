@@ -12,15 +12,19 @@ pub(crate) mod render;
 pub(crate) mod table;
 pub(crate) mod units;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io::{self, IsTerminal, Write};
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::cli::args::{ColourChoice, Global};
-use crate::cli::ui::error::Outcome;
+use crate::cli::ui::error::{Failure, Outcome};
 
+/// Commands that mean the machine on which they are typed.
+const HERE: [&str; 6] = ["-H", "acp", "daemon", "doctor", "host", "mcp"];
 /// The time after which a wait gets a note.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -41,6 +45,10 @@ pub struct Ui {
     pub out_colour: bool,
     /// Standard error has colours.
     pub err_colour: bool,
+    /// Another program may ask something on the terminal, and what is waited for is not shown.
+    pub asked: Arc<AtomicBool>,
+    /// The machine that was typed, to be typed in what is suggested, too.
+    pub host: RefCell<Option<String>>,
     /// The number of open waits, one inside the other. The innermost one is shown.
     waits: Cell<usize>,
 }
@@ -61,6 +69,8 @@ impl Ui {
             err_is_terminal: io::stderr().is_terminal(),
             out_colour: colour(anstream::AutoStream::choice(&io::stdout())),
             err_colour: colour(anstream::AutoStream::choice(&io::stderr())),
+            asked: Arc::default(),
+            host: RefCell::default(),
             waits: Cell::new(0),
         }
     }
@@ -92,13 +102,38 @@ impl Ui {
     /// Prints a note beside the result.
     pub fn note(&self, text: &str) {
         if !self.quiet {
-            let text = render::line(text);
+            let text = render::line(&self.addressed(text));
             let text = match self.columns.filter(|_| self.err_is_terminal) {
                 Some(columns) => table::broken(&text, 0, columns, 0),
                 None => text,
             };
             self.write_err(&format!("{}\n", render::paint(&text, render::DIM, self.err_colour)));
         }
+    }
+
+    /// Prints a failure, as the caller reads it.
+    pub fn failure(&self, failure: &Failure) {
+        if let Some(text) = failure.text(self.json, self.err_colour) {
+            let text = if self.json { text } else { self.addressed(&text) };
+            self.write_err(&text);
+        }
+    }
+
+    /// A text whose commands mean the machine that was typed.
+    pub fn addressed(&self, text: &str) -> String {
+        let host = self.host.borrow();
+        let Some(host) = host.as_deref() else { return text.to_owned() };
+        let mut parts = text.split("`kennel ");
+        let mut addressed = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            addressed += match HERE.iter().any(|command| part.starts_with(command)) {
+                true => "`kennel ".to_owned(),
+                false => format!("`kennel -H {host} "),
+            }
+            .as_str();
+            addressed += part;
+        }
+        addressed
     }
 
     /// Prints notes like [`note`](Self::note), from wherever they come.
@@ -146,7 +181,7 @@ impl Ui {
             tokio::select! {
                 done = &mut work => break done,
                 () = tokio::time::sleep(PATIENCE) => {
-                    if self.waits.get() == depth {
+                    if self.waits.get() == depth && !self.asked.load(Ordering::Relaxed) {
                         shown = true;
                         self.progress(&format!("{what} … {}s", begun.elapsed().as_secs()));
                     }
