@@ -74,7 +74,8 @@ pub fn lives(pid: u32) -> bool {
 /// Every living process whose environment carries a marker that contains `part`, but for the spares of a living daemon.
 pub fn marked(part: &str) -> Vec<u32> {
     let mut marked = marked_or_spare(part);
-    marked.retain(|pid| !is_spare(*pid));
+    // A spare that ends between two looks has no log any more by which it is told from a worker, and then no marker.
+    marked.retain(|pid| !is_spare(*pid) && marker_of(*pid).is_some());
     marked
 }
 

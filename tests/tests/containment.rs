@@ -235,12 +235,22 @@ async fn start_and_kill_cycles_leave_nothing() {
                 _ => {}
             }
             host.manager.stop_session(&id, Orphans::Stop).await.unwrap();
-            assert_eq!(marked(&uuid), Vec::<u32>::new(), "{containment}, cycle {cycle}");
+            let left = marked(&uuid);
+            let told: Vec<String> = left.iter().map(|pid| described(*pid)).collect();
+            assert_eq!(left, Vec::<u32>::new(), "{containment}, cycle {cycle}: {told:#?}");
             host.manager.remove_session(&id, false).await.unwrap();
         }
     }
     println!("{cycles} cycles left 0 processes");
     host.manager.shutdown().await;
+}
+
+/// What is known of a process that should not be there.
+fn described(pid: u32) -> String {
+    let read = |name: &str| std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let text = |name: &str| String::from_utf8_lossy(&read(name)).replace('\0', " ");
+    let log = std::fs::read_link(format!("/proc/{pid}/fd/2"));
+    format!("{}| {}| {log:?}| {:?}", text("cmdline"), text("stat"), marker_of(pid))
 }
 
 fn profile(agent: &Path, containment: &str) -> String {
