@@ -245,7 +245,7 @@ async fn start_and_kill_cycles_leave_nothing() {
     host.manager.shutdown().await;
 }
 
-/// What is known of a process that should not be there.
+/// The facts about a process that should not be there.
 fn described(pid: u32) -> String {
     let read = |name: &str| std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
     let text = |name: &str| String::from_utf8_lossy(&read(name)).replace('\0', " ");

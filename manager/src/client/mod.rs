@@ -54,9 +54,9 @@ pub enum ClientError {
     Connect(String),
     /// The host cannot be reached, or has no kennel that answers.
     Host {
-        /// What happened, with the last words of `ssh` and of the host.
+        /// The reason, with the last words of `ssh` and of the host.
         what: String,
-        /// What to do about it.
+        /// Advice on the next step.
         hint: Option<String>,
     },
     /// The connection ended before the whole answer had come. What was asked may or may not have been done.
@@ -418,7 +418,7 @@ fn elsewhere(ssh: &Ssh) -> ClientError {
     ClientError::Connect(format!("{} is another machine", ssh.name()))
 }
 
-/// What [`relay`] says by a problem.
+/// The error that a problem of [`relay`] stands for.
 fn relayed(problem: Problem) -> ClientError {
     match problem.code.as_str() {
         relay::ABSENT => ClientError::Absent(io::Error::new(io::ErrorKind::NotFound, problem.detail)),

@@ -36,7 +36,7 @@ pub const UNREACHABLE: &str = "daemon_unreachable";
 /// See [`ABSENT`].
 pub const LOST: &str = "connection_lost";
 
-/// What a stream may send ahead of its reader, and all of one connection together, in bytes.
+/// Bytes that a stream may send ahead of its reader, and all streams of one connection together.
 pub const STREAM_WINDOW: u32 = 256 * 1024;
 /// See [`STREAM_WINDOW`].
 pub const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
@@ -48,7 +48,7 @@ const MAX_HEAD: u32 = 16 * 1024;
 const HOPS: [header::HeaderName; 5] =
     [header::CONNECTION, header::HOST, header::TE, header::TRANSFER_ENCODING, header::UPGRADE];
 
-/// What the relay does by itself.
+/// Requests that the relay carries out by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Own {
     /// Start the daemon, unless it runs.
@@ -63,7 +63,7 @@ pub type Doer = Box<dyn Fn(Own) -> BoxFuture<'static, Result<(), Box<Problem>>> 
 /// Relays what comes over `stream` until that ends.
 ///
 /// # Errors
-/// What comes is no HTTP/2, or the stream fails.
+/// The input is no HTTP/2, or the stream fails.
 pub async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     client: Client,

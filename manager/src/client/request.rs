@@ -1,4 +1,4 @@
-//! What a client asks.
+//! Requests of a client.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Whether a log-out ends the daemon: a login manager that kills what a session of a login leaves
+//! Log-outs that end the daemon: a login manager may kill what a session of a login leaves
 //! (`KillUserProcesses=` in logind.conf(5)).
 
 use std::fs;
@@ -14,7 +14,7 @@ const MAIN: [&str; 3] =
 const PARTS: [&str; 3] =
     ["/usr/lib/systemd/logind.conf.d", "/run/systemd/logind.conf.d", "/etc/systemd/logind.conf.d"];
 
-/// What to tell a person who reaches this state directory's daemon over a login; none if a log-out ends nothing.
+/// The warning for a person who reaches this state directory's daemon over a login; none if a log-out ends nothing.
 pub fn warning(state_dir: &Path) -> Option<String> {
     let daemon = match address::find(state_dir) {
         Found::Served { pid, .. } => pid,

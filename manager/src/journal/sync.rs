@@ -25,7 +25,7 @@ use super::Journal;
 use super::error::JournalError;
 use crate::system::owned::{self, How};
 
-/// What the first manager after a failed sync says, for a person.
+/// The message of the first manager after a failed sync, for a person.
 pub(super) const LOST: &str =
     "the disk did not take what the daemon before had written; what nobody was told may be missing";
 

@@ -1,4 +1,4 @@
-//! What occurred in a run: a simulation in which something never happens proves nothing about it.
+//! Occurrences in a run: a simulation in which something never happens proves nothing about it.
 
 use std::collections::BTreeSet;
 

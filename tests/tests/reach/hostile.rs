@@ -1,4 +1,4 @@
-//! What a machine may say that is not ours.
+//! Machines that say something else than kennel would.
 
 use harness::daemon::{finish, finish_within};
 use harness::far::Far;

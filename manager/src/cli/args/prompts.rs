@@ -35,7 +35,7 @@ pub struct Send {
 /// `attach`.
 #[derive(Debug, Args)]
 pub struct Attach {
-    /// The session's id, or the beginning of exactly one, or a directory; else the current directory
+    /// The session's id, or the beginning of exactly one, or a directory, or ssh://HOST/DIR; else the current directory, and with --host the home there
     #[arg(value_name = "ID|DIR")]
     pub what: Option<String>,
     /// Read only: change nothing

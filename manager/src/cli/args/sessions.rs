@@ -120,7 +120,7 @@ pub struct Start {
     /// The session's id; else session-N
     #[arg(long)]
     pub id: Option<SessionId>,
-    /// The agent's directory; else the current directory
+    /// The agent's directory; else the current directory, and with --host the home there
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub dir: Option<PathBuf>,
     /// The session's options.
@@ -131,7 +131,7 @@ pub struct Start {
 /// `ensure`.
 #[derive(Debug, Args)]
 pub struct Ensure {
-    /// The directory; else the current one
+    /// The directory; else the current one, and with --host the home there
     #[arg(value_hint = ValueHint::DirPath)]
     pub dir: Option<PathBuf>,
     /// The session's id; else the directory's
@@ -180,7 +180,7 @@ pub struct Ls {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("what"))]
 pub struct Id {
-    /// A directory; else the current one
+    /// A directory; else the current one, and with --host the home there
     #[arg(long, group = "what", value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub dir: Option<PathBuf>,
     /// A worker's or agent's process

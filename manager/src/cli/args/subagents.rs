@@ -53,7 +53,7 @@ pub struct SubagentStart {
     /// The session's id; else session-N
     #[arg(long)]
     pub id: Option<SessionId>,
-    /// The sub-agent's directory; else the current directory
+    /// The sub-agent's directory; else the current directory, and with --host the home there
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub dir: Option<PathBuf>,
     /// The sub-agent's options.

@@ -18,7 +18,7 @@ use crate::session_manager::SessionManager;
 
 /// The most warnings of a host that are shown.
 const MAX_WARNINGS: usize = 5;
-/// What an older kennel says to something newer.
+/// Codes with which an older kennel refuses something newer.
 const UNKNOWN: [&str; 4] = ["invalid_body", "invalid_parameter", "method_not_allowed", "no_such_route"];
 
 impl<'a> Link<'a> {
@@ -104,7 +104,7 @@ impl<'a> Link<'a> {
     }
 }
 
-/// What to say of a host whose kennel has another version; none if it has this one.
+/// The note about a host whose kennel has another version; none if it has this one.
 fn skew(said: &Greeting) -> Option<String> {
     // Builds of one version are as good as the same.
     let number = |version: &str| version.split_whitespace().next().unwrap_or_default().to_owned();

@@ -25,7 +25,7 @@ pub use everywhere::ls_everywhere;
 /// The longest title in a table, in characters.
 const MAX_TITLE: usize = 48;
 
-/// What is told about each session, under these names.
+/// The columns about each session.
 const COLUMNS: [&str; 8] = ["ID", "STATUS", "AGENT", "PID", "RESTARTS", "QUEUE", "AGE", "TITLE"];
 
 /// `ls`.

@@ -65,7 +65,7 @@ pub(super) fn of(options: &SshOptions, within: Option<Duration>) -> Command {
     command
 }
 
-/// What the shell of the host runs. Whatever shell it is: the words are quoted in the way that all of them understand.
+/// The command line for the host's shell. Its words are quoted in the way that all shells understand.
 fn remote(kennel: Option<&str>, state_dir: Option<&str>) -> String {
     let mut words =
         ["sh", "-c", REMOTE, kennel.unwrap_or("kennel"), "connect-stdio"].map(str::to_owned).to_vec();

@@ -47,7 +47,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// More than this, in milliseconds, and the machine has slept.
 const SLEPT_MS: u64 = 2_000;
 
-/// What the other side says about itself.
+/// The other side's description of itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Greeting {
     /// The version of its kennel.
@@ -56,7 +56,7 @@ pub struct Greeting {
     pub home: String,
     /// The state directory that it serves.
     pub state_dir: String,
-    /// What a person should know, for example that logging out ends the daemon.
+    /// Warnings for a person, for example that logging out ends the daemon.
     #[serde(default)]
     pub warnings: Vec<String>,
 }
@@ -76,7 +76,7 @@ pub struct SshOptions {
     pub below: Option<PathBuf>,
 }
 
-/// What becomes of the connection, for a person.
+/// News of the connection, for a person.
 #[derive(Clone, Debug)]
 pub enum News {
     /// It is lost, and is made anew.
@@ -85,7 +85,7 @@ pub enum News {
     Back,
     /// `ssh` connects, and may ask on the terminal; or is done with that.
     Asks(bool),
-    /// What the host said about itself when it was reached first.
+    /// The host is reached for the first time, and describes itself.
     Reached(Greeting),
 }
 
@@ -98,7 +98,7 @@ pub struct Ssh {
     tell: Tell,
 }
 
-/// What is known of the connection.
+/// The state of the connection.
 #[derive(Default)]
 struct State {
     now: Option<Open>,
@@ -168,7 +168,7 @@ impl Ssh {
         &self.options.name
     }
 
-    /// What the host said about itself; none before the first connection.
+    /// The host's description of itself; none before the first connection.
     pub fn greeting(&self) -> Option<Greeting> {
         self.state().greeting.clone()
     }

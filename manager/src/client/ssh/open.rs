@@ -27,7 +27,7 @@ pub const HELLO: &str = "kennel-connect ";
 pub const PROTOCOL: u32 = 1;
 /// The longest text before the first line has ended, in bytes: a shell's start files may print.
 const MAX_BEFORE: usize = 64 * 1024;
-/// What is kept of the last that `ssh` and the host say to standard error, in bytes.
+/// Bytes that are kept of the last that `ssh` and the host write to standard error.
 const MAX_SAID: usize = 4 * 1024;
 /// The longest wait for the end of `ssh` after its output has ended.
 const END: Duration = Duration::from_secs(2);
@@ -222,7 +222,7 @@ fn reason(status: Option<ExitStatus>, said: &str) -> String {
     }
 }
 
-/// What came in place of the first line.
+/// Input in place of the first line.
 enum Heard {
     /// The output ended with this.
     Nothing(String),
