@@ -150,6 +150,7 @@ async fn known(
     Ok(match given {
         None => match standing {
             Standing::Owner => None,
+            Standing::Remote { .. } => return Err(key_needed()),
             Standing::Nobody { why } => return Err(nobody(why)),
             Standing::Agent { session, sandboxed: true } => return Err(sandboxed(&session)),
             Standing::Agent { session, sandboxed: false } => Some((session, Kind::Agent)),
@@ -171,7 +172,10 @@ async fn known(
                 Standing::Agent { session, sandboxed: true } if session != caller => {
                     return Err(sandboxed(&session));
                 }
-                Standing::Agent { .. } | Standing::Owner | Standing::Nobody { .. } => (caller, kind),
+                Standing::Agent { .. }
+                | Standing::Owner
+                | Standing::Remote { .. }
+                | Standing::Nobody { .. } => (caller, kind),
             })
         }
     })
@@ -339,6 +343,13 @@ pub fn looks_on() -> ApiError {
     let detail = "a viewer's token lets look on at its session and nothing else; nothing was changed";
     ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail)
         .hint("`kennel token SESSION`, without `--viewer`, prints the token that may drive it")
+}
+
+/// A client that came in over TLS shows nothing.
+fn key_needed() -> ApiError {
+    let detail = "over TLS every request needs a key or a session's token; nothing was changed";
+    ApiError::new(StatusCode::UNAUTHORIZED, "key_needed", detail)
+        .hint("`kennel pair` on that machine lets a device in; it sends `Authorization: Bearer KEY`")
 }
 
 fn bad_token() -> ApiError {

@@ -38,7 +38,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::session_manager::SessionManager;
-pub use connections::serve;
+pub use connections::{Inlet, serve};
 pub(crate) use input::MAX_WAIT_MS;
 pub(crate) use log::MAX_TAIL;
 use problem::ApiError;

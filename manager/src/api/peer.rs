@@ -8,6 +8,7 @@
 //! A marker in an environment and the name of a control group only ever remove rights: any program can set the marker.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -51,6 +52,11 @@ pub enum Standing {
         /// The agent is in a sandbox: without a token it has no rights.
         sandboxed: bool,
     },
+    /// A client of another machine, or one that came in by the TLS port: it has the rights of what it shows, and none without.
+    Remote {
+        /// Its address.
+        address: SocketAddr,
+    },
     /// An unknown peer, which may be an agent.
     Nobody {
         /// Reason, for the error text.
@@ -63,6 +69,8 @@ pub enum Standing {
 enum Look {
     /// The peer is the daemon itself.
     Own,
+    /// The peer came in over TLS.
+    Remote(SocketAddr),
     /// The peer first, with their start times.
     Above { chain: Vec<(u32, u64)>, marks: Vec<String>, groups: String },
     /// The daemon could not examine the peer. Holds the reason.
@@ -85,6 +93,11 @@ impl Peer {
         }))
     }
 
+    /// A client that has come in over TLS from this address.
+    pub fn remote(address: SocketAddr) -> Self {
+        Self::new(Look::Remote(address))
+    }
+
     /// This process itself, which holds the manager: tests ask without a connection.
     #[cfg(test)]
     pub fn own() -> Self {
@@ -100,6 +113,7 @@ impl Peer {
         let found = self.0.standing.get_or_try_init(|| async {
             let (chain, marks, groups) = match &self.0.look {
                 Look::Own => return Ok(Standing::Owner),
+                Look::Remote(address) => return Ok(Standing::Remote { address: *address }),
                 Look::Hidden(why) => return Ok(Standing::Nobody { why }),
                 Look::Above { chain, marks, groups } => (chain, marks, groups),
             };

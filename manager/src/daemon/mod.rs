@@ -176,7 +176,10 @@ async fn live(options: DaemonOptions, inherited: Inherited) -> Result<(), RunErr
     memory::give_back();
     let ended = async move { _ = end.requested().await };
     let (moved, listeners) = mpsc::channel(1);
-    let mut server = tokio::spawn(api::serve(listener, listeners, router, manager.connections(), ended));
+    // TLS connections come in here.
+    let (_inlet, others) = api::Inlet::new();
+    let mut server =
+        tokio::spawn(api::serve(listener, listeners, others, router, manager.connections(), ended));
 
     let (how, result) = tokio::select! {
         // A person who types Ctrl-C wants all processes gone; a service manager that starts the daemon anew does not.

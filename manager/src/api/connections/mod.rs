@@ -70,11 +70,34 @@ fn may_connect(peer: u32, own: u32) -> bool {
     peer == own || peer == 0
 }
 
+/// A way to the API from within this process: for what takes clients in by another door, and has examined them there.
+#[derive(Clone, Debug)]
+pub struct Inlet(mpsc::Sender<(UnixStream, Peer)>);
+
+impl Inlet {
+    /// The inlet, and what [`serve`] takes.
+    pub fn new() -> (Self, mpsc::Receiver<(UnixStream, Peer)>) {
+        let (sender, others) = mpsc::channel(1);
+        (Self(sender), others)
+    }
+
+    /// A connection to the API, by HTTP/1.1, as this peer.
+    ///
+    /// # Errors
+    /// There are no descriptors, or the server has ended.
+    pub async fn connect(&self, peer: Peer) -> io::Result<UnixStream> {
+        let (ours, theirs) = UnixStream::pair()?;
+        self.0.send((theirs, peer)).await.map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
+        Ok(ours)
+    }
+}
+
 /// Serves the API to this user and root until `end` is ready; then lets running requests finish. A listener that comes
-/// through `moved` takes the place of the one before.
+/// through `moved` takes the place of the one before. `others` are the connections of an [`Inlet`].
 pub async fn serve(
     mut listener: UnixListener,
     mut moved: mpsc::Receiver<UnixListener>,
+    mut others: mpsc::Receiver<(UnixStream, Peer)>,
     router: Router,
     limits: Connections,
     end: impl Future<Output = ()> + Send + 'static,
@@ -91,10 +114,11 @@ pub async fn serve(
                 listener = next;
                 continue;
             }
-            accepted = listener.accept() => accepted,
+            Some((stream, peer)) = others.recv() => Ok((stream, Some(peer))),
+            accepted = listener.accept() => accepted.map(|(stream, _)| (stream, None)),
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Most often for want of descriptors: somebody else's connection makes room for this one.
                 tracing::warn!("a connection cannot be accepted: {error}");
@@ -103,9 +127,14 @@ pub async fn serve(
                 continue;
             }
         };
-        let Some(who) = recognise(&stream) else { continue };
-        // The peer is read at once: after its process has ended, an agent looks like any other process.
-        let peer = Peer::of(&stream);
+        let (peer, who) = match peer {
+            Some(peer) => (peer, Who::Remote),
+            None => {
+                let Some(who) = recognise(&stream) else { continue };
+                // At once: after its process has ended, an agent looks like any other process.
+                (Peer::of(&stream), who)
+            }
+        };
         let seat = room.enter(who);
         let (room, router, ending) = (room.clone(), router.clone(), ending.subscribe());
         let alive = alive.clone();

@@ -68,6 +68,8 @@ pub enum Who {
     /// The owner's, as far as is known.
     #[default]
     Owner,
+    /// One that came in over TLS and has shown nothing yet.
+    Remote,
     /// Somebody's with this session's token, or with its rights: only a viewer's, or not.
     Session(SessionId, bool),
 }

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tower::ServiceExt;
 
-use super::connections::serve;
+use super::connections::{Inlet, serve};
 use super::*;
 use crate::config::Connections;
 
@@ -244,6 +244,7 @@ async fn over_a_socket_a_large_body_is_answered_and_not_hung_up_on() {
     let server = tokio::spawn(serve(
         listener,
         tokio::sync::mpsc::channel(1).1,
+        Inlet::new().1,
         face.router.clone(),
         Connections::default(),
         {
@@ -262,6 +263,32 @@ async fn over_a_socket_a_large_body_is_answered_and_not_hung_up_on() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("\"body_too_large\""), "{answer}");
+    end.request(Leave::EndAll);
+    server.await.unwrap().unwrap();
+    face.end().await;
+}
+
+#[tokio::test]
+async fn a_client_from_another_door_has_no_rights_but_by_what_it_shows() {
+    let face = Face::new().await;
+    let router = crate::api::router(face.manager.clone(), face.stop.clone());
+    let listener = UnixListener::bind(face.dir.path().join("api.sock")).unwrap();
+    let (inlet, others) = Inlet::new();
+    let moved = tokio::sync::mpsc::channel(1).1;
+    let end = Stop::default();
+    let ended = end.clone();
+    let server = tokio::spawn(serve(listener, moved, others, router, Connections::default(), async move {
+        _ = ended.requested().await;
+    }));
+    for (given, code) in [("", "key_needed"), ("Authorization: Bearer session-9:abc\r\n", "bad_token")] {
+        let peer = crate::api::peer::Peer::remote(([192, 0, 2, 7], 4711).into());
+        let mut stream = inlet.connect(peer).await.unwrap();
+        let head = format!("GET /v1/sessions HTTP/1.1\r\nHost: kennel\r\n{given}Connection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains(code), "{answer}");
+    }
     end.request(Leave::EndAll);
     server.await.unwrap().unwrap();
     face.end().await;
