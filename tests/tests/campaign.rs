@@ -30,6 +30,17 @@ fn a_campaign_of_kills_loses_nothing_and_leaves_nothing_behind() {
     assert!(failed > 0, "{table}");
 }
 
+/// Two machines need rights and OpenSSH's server. Elsewhere the clients are on the daemon's machine.
+#[cfg(not(feature = "failpoints"))]
+#[test]
+fn a_campaign_of_cuts_between_two_machines_loses_nothing_and_leaves_nothing_behind() {
+    let namespaces = Command::new("unshare").args(["--net", "--pid", "--fork", "--mount", "true"]).spawn();
+    let may = namespaces.is_ok_and(|child| finish_within(child, BOUND).code == Some(0));
+    let two = may && std::path::Path::new("/usr/sbin/sshd").exists();
+    let cuts = if two { "40" } else { "0" };
+    campaign(&["--sessions", "8", "--kills", "60", "--cuts", cuts, "--seed", "16"]);
+}
+
 /// Root is not bound by the limit on processes (setrlimit(2)), and may read what is closed to others.
 #[cfg(not(feature = "failpoints"))]
 #[test]

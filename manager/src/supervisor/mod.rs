@@ -35,7 +35,7 @@ use crate::supervisor::doorbell::rung;
 use crate::supervisor::inbox::{BATCH, Check, Item};
 use crate::supervisor::prune::Pruning;
 use crate::supervisor::room::{Owed, Room};
-use crate::system::clock;
+use crate::system::{clock, memory};
 use crate::workers::link::LinkEvent;
 use crate::workers::{Refill, Sighting, Workers};
 
@@ -45,6 +45,9 @@ pub use self::inbox::Msg;
 pub use self::start::{Settings, start};
 pub use crate::address::LOCK;
 pub use crate::workers::logs::path as log_path;
+
+/// So many processes lost, and what their ends and restarts took for a moment is worth giving back.
+const MANY_LOST: usize = 256;
 
 struct Supervisor {
     /// The machine's boot id.
@@ -83,6 +86,8 @@ struct Supervisor {
     /// The loop ends, because the disk has not taken the journal.
     broken: bool,
     waiting_for_end: Vec<oneshot::Sender<()>>,
+    /// The number of processes lost since memory was given back.
+    lost: usize,
     sigchld: Option<tokio::net::UnixStream>,
 }
 
@@ -242,6 +247,7 @@ impl Supervisor {
         }
         let (fleet, room) = (&self.fleet, self.room);
         let ended = self.workers.finish_ended(at.mono, |id| room.takes_end_of(fleet, id));
+        self.lost += ended.len();
         self.observe(ended);
         let silent = self.workers.beat(at.mono);
         self.observe(silent);
@@ -281,6 +287,10 @@ impl Supervisor {
             match self.workers.refill(at.mono, || fleet.awaits_restart()) {
                 Refill::Made(spare) => self.observed.push_back(Ask::SpareReady(spare)),
                 Refill::Dismissed(spares) => self.observed.extend(spares.into_iter().map(Ask::SpareGone)),
+                Refill::Nothing if self.lost >= MANY_LOST && !self.fleet.is_in_motion() => {
+                    self.lost = 0;
+                    memory::give_back();
+                }
                 Refill::Nothing => {}
             }
         }

@@ -244,6 +244,7 @@ impl Supervisor {
             left: false,
             broken: false,
             waiting_for_end: Vec::new(),
+            lost: 0,
             sigchld,
         };
         supervisor.take_over(found)?;

@@ -35,13 +35,17 @@ struct Args {
     /// once. Needs a build with the feature `failpoints`
     #[arg(long, conflicts_with = "only")]
     matrix: bool,
+    /// Put the clients on another machine, a network namespace, from which they reach the daemon by ssh, and cut that line
+    /// so often, too. Needs root and OpenSSH
+    #[arg(long, default_value_t = 0)]
+    cuts: u64,
     /// Name all faults and points of this build
     #[arg(long)]
     list: bool,
 }
 
 fn main() -> ExitCode {
-    let Args { sessions, kills, seed, only, duration, uid, matrix, list } = Args::parse();
+    let Args { sessions, kills, seed, only, duration, uid, matrix, cuts, list } = Args::parse();
     if list {
         faults::Fault::ALL.iter().for_each(|fault| println!("{}", fault.name()));
         if cfg!(feature = "failpoints") {
@@ -49,7 +53,7 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    match campaign::run(Options { sessions, kills, seed, only, duration, uid, matrix }) {
+    match campaign::run(Options { sessions, kills, seed, only, duration, uid, matrix, cuts }) {
         Ok(report) => {
             println!("{report}");
             if report.is_fine() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -137,6 +137,7 @@ pub async fn look<T: serde::de::DeserializeOwned>(client: &Client, path: &str) -
 /// One client.
 pub struct Asker<'a> {
     campaign: &'a Campaign,
+    client: Client,
     rng: Rng,
     name: usize,
     asked: u64,
@@ -145,7 +146,8 @@ pub struct Asker<'a> {
 impl<'a> Asker<'a> {
     /// The client with this number.
     pub fn new(campaign: &'a Campaign, name: usize, seed: u64) -> Self {
-        Self { campaign, rng: Rng::new(seed ^ (name as u64 + 1) << 32), name, asked: 0 }
+        let client = campaign.client(name);
+        Self { campaign, client, rng: Rng::new(seed ^ (name as u64 + 1) << 32), name, asked: 0 }
     }
 
     /// Asks until the campaign is over.
@@ -197,8 +199,8 @@ impl<'a> Asker<'a> {
                 self.subagent(&plan, "fixture", "sleep 150ms", restart).await;
             }
             910..930 => self.attach(&plan).await,
-            930..960 => drop(look::<SessionInfo>(&self.campaign.client, &path).await),
-            _ => drop(look::<Vec<SessionInfo>>(&self.campaign.client, "/v1/sessions").await),
+            930..960 => drop(look::<SessionInfo>(&self.client, &path).await),
+            _ => drop(look::<Vec<SessionInfo>>(&self.client, "/v1/sessions").await),
         }
     }
 
@@ -255,7 +257,7 @@ impl<'a> Asker<'a> {
     }
 
     async fn request(&self, request: &Request) {
-        if let Err(problem) = ask(&self.campaign.client, request).await {
+        if let Err(problem) = ask(&self.client, request).await {
             self.campaign.refused(None, &problem);
         }
     }
@@ -285,7 +287,7 @@ impl<'a> Asker<'a> {
         let request = request.json(&PromptRequest { text, when_busy, attachments }).key(&key);
         // Some are asked twice: the key makes it one prompt.
         for _ in 0..if self.rng.chance(100) { 2 } else { 1 } {
-            match ask(&self.campaign.client, &request).await {
+            match ask(&self.client, &request).await {
                 Ok(body) => {
                     let accepted: Accepted = serde_json::from_slice(&body).unwrap();
                     self.campaign.acknowledged(&plan.id, accepted.prompt_id, &key, number);
@@ -364,7 +366,7 @@ impl<'a> Asker<'a> {
         }
         let query = "role=driver&takeover=true&name=somebody&offers=fs.read,elicitation";
         let path = format!("/v1/sessions/{}/attach?{query}", plan.id);
-        if let Ok(mut events) = self.campaign.client.events(&path).await {
+        if let Ok(mut events) = self.client.events(&path).await {
             let pause = Duration::from_millis(self.rng.below(300));
             let mut me = None;
             let _ = tokio::time::timeout(pause, async {
@@ -378,7 +380,7 @@ impl<'a> Asker<'a> {
                     let content = serde_json::json!({ "action": "decline", "content": "text" });
                     let answer = CallRequest { result: Some(content), error: None };
                     let _ =
-                        self.campaign.client.ask(&Request::post(path).from_client(me).json(&answer)).await;
+                        self.client.ask(&Request::post(path).from_client(me).json(&answer)).await;
                 }
             })
             .await;
@@ -388,7 +390,7 @@ impl<'a> Asker<'a> {
     /// Answers a permission that waits, somehow; if there is one.
     async fn permit(&mut self) -> bool {
         let waiting: Vec<PermissionInfo> =
-            look(&self.campaign.client, "/v1/permissions").await.unwrap_or_default();
+            look(&self.client, "/v1/permissions").await.unwrap_or_default();
         let at = self.rng.below(waiting.len().max(1) as u64) as usize;
         let Some(permission) = waiting.get(at) else { return false };
         let answer = match self.rng.below(5) {
@@ -404,7 +406,7 @@ impl<'a> Asker<'a> {
     }
 
     async fn queue(&self, path: &str) -> Vec<QueuedPrompt> {
-        look(&self.campaign.client, &format!("{path}/queue")).await.unwrap_or_default()
+        look(&self.client, &format!("{path}/queue")).await.unwrap_or_default()
     }
 
     /// Takes a waiting prompt out, or gives it another text.
@@ -434,7 +436,7 @@ impl<'a> Asker<'a> {
 
     async fn token(&mut self, plan: &Plan) {
         if let Ok(reply) =
-            look::<TokenReply>(&self.campaign.client, &format!("/v1/sessions/{}/token", plan.id)).await
+            look::<TokenReply>(&self.client, &format!("/v1/sessions/{}/token", plan.id)).await
         {
             self.campaign.token(&plan.id, reply.token);
         }
@@ -460,7 +462,7 @@ impl<'a> Asker<'a> {
         self.asked += 1;
         let key = format!("{}-{}", self.name, self.asked);
         let request = Request::post("/v1/subagents").json(&request).key(&key);
-        let Ok(body) = ask(&self.campaign.client, &request).await else {
+        let Ok(body) = ask(&self.client, &request).await else {
             return;
         };
         let handle: SubagentHandle = serde_json::from_slice(&body).unwrap();

@@ -5,18 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 use protocol::MARKER;
 
+use super::line::{SIDE, connects};
 use crate::real;
 
 /// The number of unrelated processes. Pids wrap around while a campaign runs, so some of these get pids of
 /// processes that kennel once knew.
 const BYSTANDERS: usize = 48;
+/// The longest time for which a dead process of `ssh` is left to the client that started it.
+const LEFT_TO_CLIENT: Duration = Duration::from_millis(500);
 /// The signal that ends a bystander. kennel never sends it.
 const OURS: Signal = Signal::SIGUSR1;
 
@@ -56,10 +59,10 @@ impl Place {
     }
 
     /// A program that does not outlive this process.
-    fn kept(&self, program: &Path) -> Command {
+    pub(super) fn kept(&self, program: &Path) -> Command {
         let mut command = Command::new(&self.agent);
         command.arg("--not-without").arg(std::process::id().to_string()).arg(program);
-        command.env_remove(MARKER).stdin(Stdio::null()).stdout(Stdio::null());
+        command.env_remove(MARKER).env_remove(SIDE).stdin(Stdio::null()).stdout(Stdio::null());
         command
     }
 
@@ -67,7 +70,7 @@ impl Place {
     fn guard(&self) -> Command {
         let mut command = Command::new(&self.agent);
         command.arg("--end-after").arg(std::process::id().to_string()).arg(&self.dir);
-        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command.env_remove(SIDE).stdin(Stdio::null()).stdout(Stdio::null());
         command
     }
 
@@ -99,6 +102,10 @@ struct Inner {
     interrupted: u32,
     bystanders: BTreeSet<u32>,
     guard: Option<u32>,
+    /// The process that holds the other machine.
+    server: Option<u32>,
+    /// A dead process of `ssh`, since when it waits for whoever started it.
+    dead_ssh: Option<(u32, Instant)>,
     /// Violations of what must never happen.
     wrong: Vec<String>,
     /// Ends of the daemon, by how.
@@ -151,11 +158,30 @@ impl Host {
             // process.
             let looked = waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT);
             match looked.ok().and_then(|status| status.pid()) {
+                Some(pid) if self.is_left_to_its_client(pid) => {
+                    std::thread::park_timeout(std::time::Duration::from_millis(2));
+                }
                 Some(pid) => self.ended(pid),
                 // No child at all, at the beginning and at the end.
                 None => std::thread::park_timeout(std::time::Duration::from_millis(2)),
             }
         }
+    }
+
+    /// Returns true for a process of `ssh` that has just ended: the client that has started it waits for it.
+    fn is_left_to_its_client(&self, pid: Pid) -> bool {
+        let pid = pid.as_raw().cast_unsigned();
+        let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        if comm.trim_end() != "ssh" {
+            return false;
+        }
+        let mut inner = self.inner();
+        let since = match inner.dead_ssh {
+            Some((dead, since)) if dead == pid => since,
+            _ => Instant::now(),
+        };
+        inner.dead_ssh = Some((pid, since));
+        since.elapsed() < LEFT_TO_CLIENT
     }
 
     fn ended(&self, pid: Pid) {
@@ -210,6 +236,18 @@ impl Host {
         let mut inner = self.inner();
         inner.wanted = true;
         self.start_daemon(&mut inner);
+    }
+
+    /// This process holds the other machine.
+    pub fn keep_server(&self, server: u32) {
+        self.inner().server = Some(server);
+    }
+
+    /// Does something that waits for children of its own.
+    pub fn undisturbed<T>(&self, work: impl FnOnce() -> T) -> T {
+        // Under the lock nothing else is reaped.
+        let _inner = self.inner();
+        work()
     }
 
     /// The next end of the daemon is its last.
@@ -299,10 +337,11 @@ impl Host {
     /// in no time and do not count.
     pub fn orphans(&self) -> Vec<u32> {
         let inner = self.inner();
-        let known =
-            |pid: &u32| [inner.daemon, inner.guard].contains(&Some(*pid)) || inner.bystanders.contains(pid);
+        let known = |pid: &u32| {
+            [inner.daemon, inner.guard, inner.server].contains(&Some(*pid)) || inner.bystanders.contains(pid)
+        };
         let children = children(std::process::id());
-        children.into_iter().filter(|pid| !known(pid) && real::lives(*pid)).collect()
+        children.into_iter().filter(|pid| !known(pid) && real::lives(*pid) && !connects(*pid)).collect()
     }
 
     /// Returns the violations seen so far, each once.

@@ -10,6 +10,7 @@ mod errands;
 pub mod faults;
 mod herd;
 mod host;
+mod line;
 mod matrix;
 mod place;
 mod report;
@@ -38,6 +39,7 @@ use clients::{Asker, Plan, ask};
 use errands::{By, Errand, Errands};
 use herd::Herd;
 use host::Host;
+use line::Line;
 use matrix::Matrix;
 use place::{DISK, alone_with_mounts, own_disk, prepare};
 use subscribers::{Manner, Stopwatch, Subscriber};
@@ -84,6 +86,8 @@ pub struct Options {
     pub uid: Option<u32>,
     /// The kill matrix, instead of faults at random.
     pub matrix: bool,
+    /// The number of cuts of the line between the clients' machine and the daemon's; 0: both are on one machine.
+    pub cuts: u64,
 }
 
 /// The behaviour of subscribers.
@@ -99,7 +103,9 @@ enum Mode {
 pub struct Campaign {
     options: Options,
     host: Arc<Host>,
+    /// On the daemon's machine.
     client: Client,
+    line: Option<Line>,
     plans: Vec<Plan>,
     /// Requests hold it for reading, a quiet moment for writing.
     gate: RwLock<()>,
@@ -123,6 +129,12 @@ impl Campaign {
 
     fn tally(&self) -> MutexGuard<'_, Tally> {
         self.tally.lock().unwrap()
+    }
+
+    /// All kills and cuts that were asked for are done.
+    fn has_struck(&self) -> bool {
+        let tally = self.tally();
+        tally.kills >= self.options.kills && tally.cuts >= self.options.cuts
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -188,6 +200,11 @@ impl Campaign {
         self.caught_up.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// The way to the daemon of the client or subscriber with this number.
+    fn client(&self, number: usize) -> Client {
+        self.line.as_ref().map_or_else(|| self.client.clone(), |line| line.client(number))
+    }
+
     /// The faults of this campaign, and the points.
     fn arsenal(&self, points_exist: bool, disk: bool) -> (Vec<Fault>, Vec<String>) {
         let points = if points_exist { points() } else { Vec::new() };
@@ -198,6 +215,7 @@ impl Campaign {
                 // setrlimit(2): root is not bound by it.
                 Fault::NoProcess => self.options.uid.is_some() || !nix::unistd::geteuid().is_root(),
                 Fault::DiskFull => disk,
+                fault if fault.cuts() => self.line.is_some(),
                 _ => true,
             };
             return (Fault::ALL.iter().filter(possible).copied().collect(), points);
@@ -233,20 +251,27 @@ pub fn run(options: Options) -> Result<Report, String> {
     sim::run(options.seed, STEPS)
         .map_err(|problem| format!("the simulation of this seed fails: {problem}"))?;
     // Before there are threads.
+    if options.cuts > 0 {
+        line::stand_alone()?;
+    }
     let private = alone_with_mounts();
     let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
     let place = prepare(dir.path(), &options);
     // Without rights to mount there is no disk to be filled.
     let disk = private && own_disk(&place);
+    let line = (options.cuts > 0).then(|| Line::to(&place)).transpose()?;
     let host = Host::new(place, points_exist);
+    if let Some(line) = &line {
+        host.keep_server(line.server());
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
-    let campaign = Arc::new(Campaign::new(options, host));
+    let campaign = Arc::new(Campaign::new(options, host, line));
     Ok(runtime.block_on(campaign.run(points_exist, disk)))
 }
 
 impl Campaign {
-    fn new(options: Options, host: Arc<Host>) -> Self {
+    fn new(options: Options, host: Arc<Host>, line: Option<Line>) -> Self {
         let client = Client::new(host.place.socket());
         let workdir = host.place.dir.join("work");
         let plans = (1..=options.sessions).map(|n| Plan::numbered(n, workdir.to_str().unwrap())).collect();
@@ -257,6 +282,7 @@ impl Campaign {
             options,
             host,
             client,
+            line,
             plans,
             gate: RwLock::new(()),
             mode: watch::Sender::new(Mode::Storm),
@@ -291,13 +317,13 @@ impl Campaign {
         let disk = disk.then_some(DISK);
         let herd = Herd::new(&self.host, &audit.uuid.clone());
         let points = if self.options.matrix { Vec::new() } else { points };
-        let mut strikes = Faults::new(&herd, self.options.seed, points, disk);
+        let mut strikes = Faults::new(&herd, self.options.seed, points, disk, self.line.as_ref());
         let spare = if points_exist { 4 } else { 2 };
         let ends_at = self.options.duration.map(|duration| begun + duration);
         // The rarest points need work that goes on for a while: at last nothing else strikes.
         let mut points_only: Option<Instant> = None;
-        let mut over = |kills: u64, strikes: &Faults<'_>| {
-            if kills >= self.options.kills && points_only.is_none() {
+        let mut over = |strikes: &Faults<'_>| {
+            if self.has_struck() && points_only.is_none() {
                 points_only = Some(Instant::now() + POINTS_ONLY);
             }
             let missed = faults.contains(&Fault::Point) && !strikes.missed().is_empty();
@@ -305,20 +331,20 @@ impl Campaign {
                 points_only.map(|at| if missed { at } else { begun }).into_iter().chain(ends_at).min();
             ends_at.is_some_and(|at| Instant::now() >= at)
         };
-        while !over(self.tally().kills, &strikes) && audit.is_fine() {
+        while !over(&strikes) && audit.is_fine() {
             let until = self.tally().kills + STORM;
             let storm_ends = Instant::now() + Duration::from_secs(20);
             // A manager that is killed takes its faults with it: in some storms it lives, to show them.
             let spared =
                 audit.storms().is_multiple_of(spare) && self.options.only.is_empty() && !self.options.matrix;
-            strikes.missed_only = self.tally().kills >= self.options.kills;
+            strikes.missed_only = self.has_struck();
             let chosen = |fault: &&Fault| match strikes.missed_only {
                 true => **fault == Fault::Point,
                 false => !spared || !fault.strikes_manager(),
             };
             let faults: Vec<Fault> = faults.iter().filter(chosen).copied().collect();
             while self.tally().kills < until
-                && !over(self.tally().kills, &strikes)
+                && !over(&strikes)
                 && Instant::now() < storm_ends
             {
                 if self.options.matrix {
@@ -347,6 +373,12 @@ impl Campaign {
         self.mode.send_replace(Mode::Over);
         self.wait_for(tasks).await;
         audit.end().await;
+        if let Some(line) = &self.line {
+            let left = line.end();
+            if !left.is_empty() {
+                self.violation(None, format!("left behind by connections: {left:?}"));
+            }
+        }
         self.host.dismiss_bystanders();
         audit.report(begun.elapsed(), strikes.reached().clone())
     }
@@ -379,11 +411,11 @@ impl Campaign {
         subscribers: Vec<(String, Option<SessionId>, Manner)>,
     ) -> Vec<JoinHandle<()>> {
         let mut tasks = Vec::new();
-        for (name, session, manner) in subscribers {
+        for (number, (name, session, manner)) in subscribers.into_iter().enumerate() {
             let campaign = self.clone();
             tasks.push(tokio::spawn(async move {
                 let seed = campaign.options.seed;
-                Subscriber::new(&campaign, &name, session, manner, seed).live().await;
+                Subscriber::new(&campaign, number, &name, session, manner, seed).live().await;
             }));
         }
         for name in 0..CLIENTS {
@@ -460,6 +492,7 @@ impl Campaign {
         }
         let mut tally = self.tally();
         *tally.struck.entry(fault.name().to_owned()).or_default() += 1;
+        tally.cuts += u64::from(fault.cuts());
         if fault.kills() {
             tally.kills += pids.len() as u64;
         }

@@ -65,6 +65,8 @@ pub struct Report {
     pub struck: BTreeMap<String, u64>,
     /// The number of times that each point was reached while it was armed.
     pub reached: BTreeMap<String, u64>,
+    /// Cuts of the line between two machines.
+    pub cuts: u64,
     /// Processes killed.
     pub kills: u64,
     /// Quiet moments in which everything was looked at.
@@ -89,6 +91,10 @@ pub struct Report {
     pub workers: Vec<Duration>,
     /// From the manager's death to its successor's start.
     pub managers: Vec<Duration>,
+    /// From the loss of a stream to the first event of the next, over the line between two machines.
+    pub reconnected: Vec<Duration>,
+    /// From the loss of a stream to the newest event that anybody had when the next began.
+    pub caught_up: Vec<Duration>,
     /// The kills at each point, and the times to recovery.
     pub matrix: Option<Matrix>,
     /// The last lines of the daemon's log.
@@ -133,6 +139,11 @@ impl fmt::Display for Report {
         )?;
         writeln!(f, "| recovery of a session, p50 / p99 / max | {} |", measured(&self.workers))?;
         writeln!(f, "| recovery of the manager, p50 / p99 / max | {} |", measured(&self.managers))?;
+        if self.options.cuts > 0 {
+            writeln!(f, "| **cuts of the line between two machines** | **{}** |", self.cuts)?;
+            writeln!(f, "| a lost stream goes on, p50 / p99 / max | {} |", measured(&self.reconnected))?;
+            writeln!(f, "| a lost stream has caught up, p50 / p99 / max | {} |", measured(&self.caught_up))?;
+        }
         writeln!(f, "| refusals | {} |", listed(&self.refusals))?;
         writeln!(f, "| **violations** | **{}** |", self.violations.len())?;
         writeln!(f, "\n| fault | times |\n|---|---|")?;

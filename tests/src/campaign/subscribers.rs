@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use manager::client::Client;
 use protocol::event::{Event, EventKind};
 use protocol::{EventId, SessionId};
 
@@ -23,24 +24,29 @@ pub enum Manner {
 /// One subscriber.
 pub struct Subscriber<'a> {
     campaign: &'a Campaign,
+    client: Client,
     name: String,
     session: Option<SessionId>,
     manner: Manner,
     rng: Rng,
     cursor: EventId,
+    /// When the stream was lost.
+    lost: Option<Instant>,
 }
 
 impl<'a> Subscriber<'a> {
     /// Of one session's events or of all.
     pub fn new(
         campaign: &'a Campaign,
+        number: usize,
         name: &str,
         session: Option<SessionId>,
         manner: Manner,
         seed: u64,
     ) -> Self {
         let rng = Rng::new(seed ^ name.len() as u64);
-        Self { campaign, name: name.to_owned(), session, manner, rng, cursor: 0 }
+        let client = campaign.client(number);
+        Self { campaign, client, name: name.to_owned(), session, manner, rng, cursor: 0, lost: None }
     }
 
     fn path(&self, follow: bool) -> String {
@@ -75,13 +81,22 @@ impl<'a> Subscriber<'a> {
 
     /// Reads a stream until it breaks.
     async fn follow(&mut self) {
-        if let Ok(mut events) = self.campaign.client.events(&self.path(true)).await {
-            while let Ok(Some(frame)) = events.next().await {
+        if let Ok(mut events) = self.client.events(&self.path(true)).await {
+            let mut newest = None;
+            loop {
+                let Ok(Some(frame)) = events.next().await else {
+                    // One session may rest for long after it.
+                    self.lost = self.lost.or_else(|| self.session.is_none().then(Instant::now));
+                    break;
+                };
                 // A frame without an id is no event: the daemon gives the reason why it ends the stream.
                 if frame.id.is_none() {
                     break;
                 }
                 self.saw(&frame.data);
+                if let Some(lost) = self.lost {
+                    self.came_back(lost, &mut newest);
+                }
                 match self.manner {
                     Manner::Recorder => {}
                     Manner::Fickle if self.rng.chance(20) => return,
@@ -100,7 +115,7 @@ impl<'a> Subscriber<'a> {
     async fn catch_up(&mut self) {
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end {
-            let Ok(mut events) = self.campaign.client.events(&self.path(false)).await else {
+            let Ok(mut events) = self.client.events(&self.path(false)).await else {
                 tokio::time::sleep(Duration::from_millis(5)).await;
                 continue;
             };
@@ -115,9 +130,26 @@ impl<'a> Subscriber<'a> {
         self.campaign.violation(None, format!("{} could not catch up within {PATIENCE:?}", self.name));
     }
 
+    /// Times a stream that was lost: until its first event, and until it has all that anybody had then.
+    fn came_back(&mut self, lost: Instant, newest: &mut Option<EventId>) {
+        let mut stopwatch = self.campaign.stopwatch();
+        let target = *newest.get_or_insert_with(|| {
+            stopwatch.reconnected.push(lost.elapsed());
+            stopwatch.newest
+        });
+        if self.cursor >= target {
+            stopwatch.caught_up.push(lost.elapsed());
+            self.lost = None;
+        }
+    }
+
     fn saw(&mut self, data: &str) {
         let event: Event = serde_json::from_str(data).unwrap_or_else(|error| panic!("{error}: {data}"));
         self.cursor = event.id;
+        if self.session.is_none() {
+            let mut stopwatch = self.campaign.stopwatch();
+            stopwatch.newest = stopwatch.newest.max(event.id);
+        }
         let event = Arc::new(event);
         if self.manner == Manner::Recorder {
             self.campaign.recorded(event);
@@ -139,6 +171,12 @@ pub struct Stopwatch {
     pub workers: Vec<Duration>,
     /// From the manager's death to the record of its successor's start.
     pub managers: Vec<Duration>,
+    /// The newest event that any subscriber to all has seen.
+    newest: EventId,
+    /// From the loss of a stream to the first event of the next.
+    pub reconnected: Vec<Duration>,
+    /// From the loss of a stream to the newest event that anybody had when the next began.
+    pub caught_up: Vec<Duration>,
 }
 
 impl Stopwatch {

@@ -15,6 +15,8 @@ pub(crate) struct Tally {
     /// By fault: how often it struck.
     pub(crate) struck: BTreeMap<String, u64>,
     pub(crate) kills: u64,
+    /// Cuts of the line between two machines.
+    pub(crate) cuts: u64,
     pub(crate) slow_reads: u64,
     pub(crate) refusals: BTreeMap<String, u64>,
     pub(crate) quiets: u64,

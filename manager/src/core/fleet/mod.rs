@@ -121,6 +121,16 @@ impl Fleet {
         self.sessions().any(|session| matches!(session.state, State::Restarting { .. }))
     }
 
+    /// Returns true if a session starts, stops or waits for its restart.
+    pub fn is_in_motion(&self) -> bool {
+        use State::{Adopting, Restarting, Starting, Stopping};
+        let moves = |state: &State| match state {
+            Starting { .. } | Stopping { .. } | Restarting { .. } | Adopting { .. } => true,
+            State::Ready { .. } | State::Hibernated | State::Stopped | State::Failed(_) => false,
+        };
+        self.sessions().any(|session| moves(&session.state))
+    }
+
     /// The sub-agents of `parent`, or all, oldest first.
     pub fn subagents(&self, parent: Option<&SessionId>) -> Vec<&Arc<Session>> {
         let mine = |session: &&Arc<Session>| {

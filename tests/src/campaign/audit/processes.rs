@@ -14,8 +14,9 @@ use crate::real;
 /// Descriptors that a worker costs the manager: its two pipes and its pidfd.
 const PER_WORKER: usize = 3;
 
-/// The writer's three files, and those of the few that may read at once.
-const JOURNAL: usize = 15;
+/// The writer's three files, and those of the few that may read at once. Where a reader finds no descriptor for its second file,
+/// SQLite keeps that of the first for the next reader: to close it would give up the locks of the others.
+const JOURNAL: usize = 15 + 2;
 
 impl<'a> Audit<'a> {
     /// The table of pids is right, and there is nothing else. Sessions may hibernate while we look, so it is

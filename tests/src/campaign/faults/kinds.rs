@@ -80,6 +80,14 @@ faults! {
     NoProcess = "eagain", 2;
     /// The journal's file system is full for a while.
     DiskFull = "disk-full", 1;
+    /// The cable between the machines is cut for a moment, or for some seconds.
+    LinkDown = "link-down", 30;
+    /// SIGKILL to a process of `ssh`.
+    SshKill = "ssh-kill", 12;
+    /// SIGKILL to the server's process for one connection.
+    SshdKill = "sshd-kill", 8;
+    /// SIGKILL to a `connect-stdio`.
+    RelayKill = "relay-kill", 10;
     /// A named point in the programs is armed.
     Point = "point", 40;
 }
@@ -99,6 +107,11 @@ impl Fault {
         )
     }
 
+    /// Returns true if it cuts the connection between two machines.
+    pub fn cuts(self) -> bool {
+        matches!(self, Fault::LinkDown | Fault::SshKill | Fault::SshdKill | Fault::RelayKill)
+    }
+
     /// Returns true if a process dies of it at once.
     pub fn kills(self) -> bool {
         !matches!(
@@ -109,6 +122,7 @@ impl Fault {
                 | Fault::NoDescriptor
                 | Fault::NoProcess
                 | Fault::DiskFull
+                | Fault::LinkDown
                 | Fault::Point
         )
     }

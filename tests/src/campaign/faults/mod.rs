@@ -13,10 +13,14 @@ use std::time::{Duration, Instant};
 
 use super::herd::{Held, Herd, is_stopped};
 use super::host::{Host, below, children, descriptors};
+use super::line::Line;
 use crate::rng::Rng;
 
 /// The time for which a worker may stay stopped before it is killed.
 const FROZEN: Duration = Duration::from_secs(6);
+
+/// The least time between the end of a cut and the next cut.
+const WHOLE: Duration = Duration::from_millis(800);
 
 /// Something to be undone.
 enum Later {
@@ -25,6 +29,7 @@ enum Later {
     ContinueManager(u32),
     Limit(u32, &'static str),
     Disk,
+    Link,
 }
 
 /// The faults of a campaign, from their seed.
@@ -42,6 +47,9 @@ pub struct Faults<'a> {
     pub missed_only: bool,
     /// The size of the state's own file system in bytes, where it has one.
     disk: Option<u64>,
+    line: Option<&'a Line>,
+    /// The next cut is not before this.
+    whole_until: Instant,
 }
 
 /// The result of a fault.
@@ -54,10 +62,17 @@ pub enum Struck {
 
 impl<'a> Faults<'a> {
     /// Those of a seed.
-    pub fn new(herd: &'a Herd<'a>, seed: u64, points: Vec<String>, disk: Option<u64>) -> Self {
+    pub fn new(
+        herd: &'a Herd<'a>,
+        seed: u64,
+        points: Vec<String>,
+        disk: Option<u64>,
+        line: Option<&'a Line>,
+    ) -> Self {
         let points = points.into_iter().map(|name| (name, 0)).collect();
         let (rng, later, armed) = (Rng::new(seed), Vec::new(), Vec::new());
-        Self { host: herd.host, herd, rng, later, armed, points, missed_only: false, disk }
+        let (host, whole_until) = (herd.host, Instant::now());
+        Self { host, herd, rng, later, armed, points, missed_only: false, disk, line, whole_until }
     }
 
     /// Chooses.
@@ -68,7 +83,9 @@ impl<'a> Faults<'a> {
             at = at.saturating_sub(fault.weight());
             here
         });
-        (Duration::from_micros(self.rng.below(16_000)), *chosen.unwrap())
+        // Over a line everything takes longer, and has to go on in between.
+        let longest = if self.line.is_some() { 100_000 } else { 16_000 };
+        (Duration::from_micros(self.rng.below(longest)), *chosen.unwrap())
     }
 
     fn one<T>(&mut self, mut from: Vec<T>) -> Option<T> {
@@ -164,6 +181,7 @@ impl<'a> Faults<'a> {
             Fault::NoDescriptor => self.limit("nofile"),
             Fault::NoProcess => self.limit("nproc"),
             Fault::DiskFull => self.fill_disk(),
+            Fault::LinkDown | Fault::SshKill | Fault::SshdKill | Fault::RelayKill => self.cut(fault),
             Fault::Point => self.arm(),
         };
         match pids {
@@ -217,6 +235,30 @@ impl<'a> Faults<'a> {
         self.write(&worker, "pipe from", &bytes)?;
         worker.signal(Signal::SIGKILL);
         Some(vec![worker.pid])
+    }
+
+    /// Cuts the connection between the machines, unless it was cut just now: it has to carry something in between.
+    fn cut(&mut self, fault: Fault) -> Option<Vec<u32>> {
+        let line = self.line.filter(|_| Instant::now() >= self.whole_until)?;
+        let among = match fault {
+            Fault::SshKill => line.clients_of_ssh(),
+            Fault::SshdKill => line.sessions_of_sshd(),
+            Fault::RelayKill => line.relays(),
+            _ => {
+                self.host.undisturbed(|| line.set(false)).then_some(())?;
+                let long = self.rng.chance(200);
+                let down = if long { self.rng.between(1_000, 5_000) } else { self.rng.between(5, 400) };
+                let at = Instant::now() + Duration::from_millis(down);
+                self.later.push((at, Later::Link));
+                self.whole_until = at + WHOLE;
+                return Some(vec![line.server()]);
+            }
+        };
+        let pid = self.one(among)?;
+        // Between the look and this it may have ended, and nothing is started with its number so soon.
+        crate::real::signal(pid, Signal::SIGKILL);
+        self.whole_until = Instant::now() + WHOLE;
+        Some(vec![pid])
     }
 
     fn limit(&mut self, resource: &'static str) -> Option<Vec<u32>> {
@@ -288,6 +330,9 @@ impl<'a> Faults<'a> {
                 }
                 Later::Limit(manager, resource) => {
                     self.host.limit(manager, resource, None);
+                }
+                Later::Link => {
+                    let _ = self.line.is_some_and(|line| self.host.undisturbed(|| line.set(true)));
                 }
                 Later::Disk => {
                     let _ = self.disk.and_then(|size| resize(&self.host.place.state(), size));

@@ -1,0 +1,230 @@
+//! The line between two machines, which are two network namespaces: this process is one, with all clients; in the other runs
+//! OpenSSH's server. The daemon is reached over the line only, but by those who judge.
+//!
+//! The namespaces have no names and no way out, and end with their processes.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use manager::client::Client;
+use manager::client::ssh::{Ssh, SshOptions};
+use nix::sched::CloneFlags;
+
+use super::host::{Place, below};
+use crate::real;
+
+/// In the environment of this process and of what connects from it, and of nothing else.
+pub const SIDE: &str = "KENNEL_TEST_SIDE";
+/// The addresses of the two ends.
+const HERE: &str = "10.77.0.1/30";
+const THERE: &str = "10.77.0.2/30";
+/// The two ends of the cable.
+const CABLE: [&str; 2] = ["here", "there"];
+/// Connections of clients: each is shared by several.
+const CONNECTIONS: usize = 3;
+/// The longest wait for the server's first answer, and for the end of what is left.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The line.
+pub struct Line {
+    /// The process whose end is the other machine's.
+    server: u32,
+    clients: Mutex<Vec<Client>>,
+    up: AtomicBool,
+}
+
+/// Makes this process a machine of its own. Call it before there are threads. Starts the program anew, with a place for the
+/// other machine's files in its environment.
+///
+/// # Errors
+/// The machine has no OpenSSH server or no rights for it.
+pub fn stand_alone() -> Result<(), String> {
+    for program in ["/usr/sbin/sshd", "/usr/bin/ssh", "/usr/bin/ssh-keygen"] {
+        if !Path::new(program).exists() {
+            return Err(format!("there is no {program}: the line between two machines needs OpenSSH"));
+        }
+    }
+    if std::env::var_os(SIDE).is_none() {
+        let dir = tempfile::tempdir().map_err(|error| error.to_string())?.keep();
+        let path = std::env::var("PATH").unwrap_or_default();
+        let exe = std::env::current_exe().map_err(|error| error.to_string())?;
+        let mut again = Command::new(exe);
+        again.args(std::env::args_os().skip(1)).env(SIDE, &dir);
+        again.env("PATH", format!("{}:{path}", dir.display()));
+        return Err(format!("the harness cannot start itself: {}", again.exec()));
+    }
+    nix::sched::unshare(CloneFlags::CLONE_NEWNET)
+        .map_err(|error| format!("a network of its own needs rights: {error}"))
+}
+
+/// The directory of the other machine's files.
+fn side() -> PathBuf {
+    std::env::var_os(SIDE).map(PathBuf::from).unwrap_or_default()
+}
+
+/// Returns true for a process that connects, or did.
+pub fn connects(pid: u32) -> bool {
+    let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environ.split(|byte| *byte == 0).any(|one| one.starts_with(SIDE.as_bytes()))
+}
+
+fn script(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Runs a program to its end. The reaper must not be at work.
+fn run(program: &str, args: &[&str]) -> bool {
+    let child = Command::new(program).args(args).stdin(Stdio::null()).spawn();
+    child.and_then(|mut child| child.wait()).is_ok_and(|end| end.success())
+}
+
+impl Line {
+    /// To the daemon of this place. Nothing else may wait for children of this process yet.
+    pub fn to(place: &Place) -> Result<Self, String> {
+        let dir = side();
+        let shown = dir.display();
+        for name in ["host", "key"] {
+            let path = format!("{shown}/{name}");
+            if !run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", &path]) {
+                return Err(format!("no key in {path}"));
+            }
+        }
+        let (state, socket) = (place.state(), place.socket());
+        let environment = format!(
+            "HOME={} KENNEL_STATE_DIR={} KENNEL_SOCKET={} NO_COLOR=1",
+            place.dir.display(),
+            state.display(),
+            socket.display()
+        );
+        let config = format!(
+            "ListenAddress {}\nHostKey {shown}/host\nAuthorizedKeysFile {shown}/key.pub\nStrictModes no\nUsePAM no\n\
+             PrintMotd no\nPidFile none\nPermitRootLogin yes\nMaxStartups 100\nSetEnv {environment}\n",
+            THERE.trim_end_matches("/30")
+        );
+        fs::write(dir.join("sshd_config"), config).unwrap();
+        let [_, there] = CABLE;
+        // The end of the cable comes from the other side. As root the server wants a directory of the system, which is not ours
+        // to make: it gets a view with one.
+        let begin = format!(
+            "mount -t proc proc /proc && mount -t tmpfs tmpfs /run && mkdir -m 755 /run/sshd || exit 1\n\
+             until ip link show {there} >/dev/null 2>&1; do sleep 0.05; done\n\
+             ip link set lo up && ip addr add {THERE} dev {there} && ip link set {there} up || exit 1\n\
+             exec /usr/sbin/sshd -D -f {shown}/sshd_config -E {shown}/log\n"
+        );
+        script(&dir.join("begin"), &format!("#!/bin/sh\n{begin}"));
+        let client = format!(
+            "Host *\n IdentityFile {shown}/key\n IdentitiesOnly yes\n UserKnownHostsFile {shown}/known\n \
+             StrictHostKeyChecking accept-new\n LogLevel ERROR\n"
+        );
+        fs::write(dir.join("ssh_config"), client).unwrap();
+        script(&dir.join("ssh"), &format!("#!/bin/sh\nexec /usr/bin/ssh -F {shown}/ssh_config \"$@\"\n"));
+        let mut server = place.kept(Path::new("unshare"));
+        server.args(["--net", "--pid", "--fork", "--kill-child", "--mount"]).arg(dir.join("begin"));
+        let server = server.spawn().map_err(|error| error.to_string())?.id();
+        let clients = Mutex::new(Self::clients(place)?);
+        let line = Self { server, clients, up: AtomicBool::new(true) };
+        line.plug()?;
+        Ok(line)
+    }
+
+    fn clients(place: &Place) -> Result<Vec<Client>, String> {
+        let address = format!("ssh://root@{}", THERE.trim_end_matches("/30"));
+        let address = address.parse()?;
+        let options = SshOptions {
+            name: "there".into(),
+            address,
+            kennel: Some(place.kennel.display().to_string()),
+            within: None,
+            below: Some(place.kennel.clone()),
+        };
+        Ok((0..CONNECTIONS).map(|_| Client::over(Arc::new(Ssh::new(options.clone(), |_| ())))).collect())
+    }
+
+    /// Lays the cable, as soon as the other machine has its network.
+    fn plug(&self) -> Result<(), String> {
+        let [here, there] = CABLE;
+        let end = Instant::now() + PATIENCE;
+        let own = fs::read_link("/proc/self/ns/net").map_err(|error| error.to_string())?;
+        let theirs = format!("/proc/{}/ns/net", self.server);
+        while fs::read_link(&theirs).is_ok_and(|found| found == own) {
+            if Instant::now() > end {
+                return Err("the other machine has no network".into());
+            }
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+        let pid = self.server.to_string();
+        let laid = run("ip", &["link", "add", here, "type", "veth", "peer", "name", there, "netns", &pid])
+            && run("ip", &["addr", "add", HERE, "dev", here])
+            && run("ip", &["link", "set", here, "up"]);
+        if laid { Ok(()) } else { Err("the cable cannot be laid".into()) }
+    }
+
+    /// The client with this number's way to the daemon.
+    pub fn client(&self, number: usize) -> Client {
+        let clients = self.clients.lock().unwrap();
+        clients[number % clients.len()].clone()
+    }
+
+    /// The process that holds the other machine.
+    pub fn server(&self) -> u32 {
+        self.server
+    }
+
+    /// Cuts the cable, or mends it. False: it was so already.
+    pub fn set(&self, up: bool) -> bool {
+        if self.up.swap(up, Ordering::Relaxed) == up {
+            return false;
+        }
+        run("ip", &["link", "set", CABLE[0], if up { "up" } else { "down" }])
+    }
+
+    /// The processes of `ssh` on this machine.
+    pub fn clients_of_ssh(&self) -> Vec<u32> {
+        let children = super::host::children(std::process::id());
+        children.into_iter().filter(|pid| named(*pid, "ssh") && real::lives(*pid)).collect()
+    }
+
+    /// The server's processes for one connection each.
+    pub fn sessions_of_sshd(&self) -> Vec<u32> {
+        // The first is the server itself.
+        let all = below(self.server).into_iter().filter(|pid| named(*pid, "sshd"));
+        all.filter(|pid| real::parent(*pid) != Some(self.server)).collect()
+    }
+
+    /// The processes of `connect-stdio`.
+    pub fn relays(&self) -> Vec<u32> {
+        below(self.server).into_iter().filter(|pid| named(*pid, "kennel")).collect()
+    }
+
+    /// Ends the connections; gives what is left of them.
+    pub fn end(&self) -> Vec<u32> {
+        self.clients.lock().unwrap().clear();
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let left: Vec<u32> =
+                [self.clients_of_ssh(), self.relays(), self.sessions_of_sshd()].into_iter().flatten().collect();
+            if left.is_empty() || Instant::now() > end {
+                real::kill(self.server);
+                return left;
+            }
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(side());
+    }
+}
+
+fn named(pid: u32, name: &str) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == name)
+}
