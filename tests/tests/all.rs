@@ -48,6 +48,7 @@ mod mcp_side;
 mod moved;
 mod mute;
 mod owned;
+mod port;
 mod reach;
 mod retention;
 mod rights;

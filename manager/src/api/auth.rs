@@ -248,7 +248,7 @@ async fn kind(app: &App, session: &SessionId, given: &str) -> Answer<Kind> {
 }
 
 /// Refuses a web page's request: a browser names the page's origin in it.
-fn no_web_page(headers: &HeaderMap) -> Answer<()> {
+pub fn no_web_page(headers: &HeaderMap) -> Answer<()> {
     if !headers.contains_key(header::ORIGIN) {
         return Ok(());
     }

@@ -11,6 +11,7 @@ mod codes;
 mod connections;
 mod disk;
 mod events;
+mod front;
 mod input;
 mod log;
 mod lookup;
@@ -39,6 +40,7 @@ use utoipa_axum::routes;
 
 use crate::session_manager::SessionManager;
 pub use connections::{Inlet, serve};
+pub use front::open;
 pub(crate) use input::MAX_WAIT_MS;
 pub(crate) use log::MAX_TAIL;
 use problem::ApiError;

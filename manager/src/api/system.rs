@@ -96,11 +96,15 @@ pub async fn readyz(State(app): State<App>, _: Query<Nothing>) -> Answer<&'stati
 #[utoipa::path(get, path = "/metrics", tag = "manager", operation_id = "metrics",
     responses((status = 200, description = "Prometheus' text format.", body = String, content_type = "text/plain"), NoErrors))]
 pub async fn metrics(State(app): State<App>, _: Query<Nothing>) -> Answer<impl IntoResponse> {
-    let text = exposition(&figures(&app).await?, app.streams.open());
+    let text = exposition(&figures(&app).await?, app.streams.open(), app.manager.port().refused());
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text))
 }
 
-fn exposition(info: &ManagerInfo, streams: usize) -> String {
+fn exposition(
+    info: &ManagerInfo,
+    streams: usize,
+    refused: Option<impl IntoIterator<Item = (&'static str, u64)>>,
+) -> String {
     let mut out = String::new();
     let mut head = |name: &str, kind: &str, help: &str, lines: &[(String, String)]| {
         // Writing into a string cannot fail.
@@ -122,6 +126,16 @@ fn exposition(info: &ManagerInfo, streams: usize) -> String {
     let build =
         [(format!("{{version=\"{}\"}}", info.version.replace(['"', '\\', '\n'], "")), "1".to_owned())];
     head("kennel_build_info", "gauge", "Version and build.", &build);
+    if let Some(refused) = refused {
+        let label = |(reason, count)| (format!("{{reason=\"{reason}\"}}"), format!("{count}"));
+        let lines: Vec<_> = refused.into_iter().map(label).collect();
+        head(
+            "kennel_refused_total",
+            "counter",
+            "Connections and requests that the TLS port refused.",
+            &lines,
+        );
+    }
     out
 }
 
@@ -152,13 +166,19 @@ mod tests {
             sessions: [("idle".to_owned(), 3)].into(),
             last_event_id: 42,
             spare_workers: Vec::new(),
+            listen: None,
         };
-        let text = exposition(&info, 2);
+        assert!(
+            !exposition(&info, 2, None::<Vec<_>>).contains("refused"),
+            "without a port there is nothing to say"
+        );
+        let text = exposition(&info, 2, Some([("key", 7)]));
         for line in [
             "kennel_sessions{status=\"idle\"} 3",
             "kennel_sessions{status=\"failed\"} 0",
             "kennel_last_event_id 42",
             "kennel_event_streams 2",
+            "kennel_refused_total{reason=\"key\"} 7",
             "kennel_start_time_seconds 1.500",
             "kennel_build_info{version=\"0.1.0 (x)\"} 1",
             "# TYPE kennel_sessions gauge",

@@ -62,6 +62,7 @@ async fn ask_daemon(link: &Link<'_>) -> Told {
         workers,
         config,
         agents,
+        listen: info.listen,
     }
 }
 

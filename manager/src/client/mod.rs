@@ -27,10 +27,9 @@ pub use self::request::Request;
 pub use self::sse::Events;
 use self::ssh::{Lane, Ssh};
 use crate::address::{self, Found};
+use crate::pass::AUTHORITY;
 use crate::system::process;
 
-/// The name of every daemon in HTTP.
-const AUTHORITY: &str = "kennel";
 /// The longest answer that is read: far above a list of as many sessions as a machine can hold.
 const MAX_ANSWER: usize = 256 * 1024 * 1024;
 /// The longest answer of another machine that is read.

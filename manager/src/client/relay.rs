@@ -12,16 +12,16 @@ use axum::body::Body;
 use futures_util::future::BoxFuture;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode, Uri, header};
+use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use protocol::api::Problem;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Mutex;
 
-use super::{AUTHORITY, Client, ClientError};
+use super::{Client, ClientError};
+use crate::pass;
 
 /// Asks the relay itself to start the daemon.
 pub const START: &str = "/connect/start";
@@ -44,10 +44,6 @@ pub const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 const MAX_STREAMS: u32 = 256;
 /// The largest head of a request, in bytes: the daemon takes no larger one.
 const MAX_HEAD: u32 = 16 * 1024;
-/// Headers that are about one connection (RFC 9110, section 7.6.1), or are made anew.
-const HOPS: [header::HeaderName; 5] =
-    [header::CONNECTION, header::HOST, header::TE, header::TRANSFER_ENCODING, header::UPGRADE];
-
 /// Requests that the relay carries out by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Own {
@@ -112,19 +108,11 @@ async fn answer(client: &Client, own: &Mutex<Doer>, request: Request<Incoming>) 
 /// Gives a request to the daemon.
 async fn pass_on(client: &Client, request: Request<Incoming>) -> Result<Response<Body>, ClientError> {
     let stream = client.connect().await?;
-    let lost = |error: hyper::Error| ClientError::Lost(error.to_string());
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
-    // It ends when the answer has been read, or is no longer wanted.
-    tokio::spawn(connection);
-    let (mut parts, body) = request.into_parts();
-    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-    parts.uri = path.parse::<Uri>().map_err(|error| ClientError::Garbage(error.to_string()))?;
-    HOPS.iter().for_each(|name| drop(parts.headers.remove(name)));
-    parts.headers.insert(header::HOST, header::HeaderValue::from_static(AUTHORITY));
-    parts.version = hyper::Version::HTTP_11;
-    let response = sender.send_request(Request::from_parts(parts, body)).await.map_err(lost)?;
+    let response = pass::pass_on(stream, request).await.map_err(|failed| match failed {
+        pass::Failed::Lost(what) => ClientError::Lost(what),
+        pass::Failed::Garbage(what) => ClientError::Garbage(what),
+    })?;
     let (mut parts, body) = response.into_parts();
-    HOPS.iter().for_each(|name| drop(parts.headers.remove(name)));
     parts.version = hyper::Version::HTTP_2;
     Ok(Response::from_parts(parts, Body::new(body.map_err(axum::Error::new))))
 }

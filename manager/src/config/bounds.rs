@@ -2,6 +2,7 @@
 //! have theirs in `core/model/options.rs`.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::core::options::{Cpus, DAY, MINUTE, Row, SECOND};
 
@@ -80,6 +81,35 @@ pub(super) fn worker_timeout(millis: u64) -> Result<(), String> {
         return Err("a worker at work may be silent for between 100ms and 1h".into());
     }
     Ok(())
+}
+
+/// The most addresses on which a daemon listens.
+pub(super) const LISTEN_ADDRESSES: usize = 8;
+/// The most names in `[listen]`.
+pub(super) const LISTEN_NAMES: usize = 16;
+
+/// An address with a port. A name is refused: who resolves the name decides where the daemon listens.
+pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        let shown = super::lookup::shown(text, 80);
+        format!(
+            "`{shown}` is no IP address with a port, like \"0.0.0.0:7443\", \"127.0.0.1:7443\" or \"[::]:7443\""
+        )
+    })
+}
+
+/// A name of this machine in DNS, or an IP address.
+pub(super) fn host_name(name: &str) -> Result<(), String> {
+    let label = |label: &str| {
+        let known = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        (1..=63).contains(&label.len()) && label.bytes().all(known) && !label.starts_with('-')
+    };
+    let is_name = name.len() <= 253 && name.split('.').all(label);
+    if is_name || name.parse::<IpAddr>().is_ok() {
+        return Ok(());
+    }
+    let shown = super::lookup::shown(name, 80);
+    Err(format!("`{shown}` is no name in DNS and no IP address, like \"box.example\" or \"192.0.2.7\""))
 }
 
 /// How a umask is written.

@@ -3,8 +3,8 @@
 //! `manager/docs/configuration.md` lists every key with its default, bounds and meaning. A session's own options come first, then
 //! its agent's profile, then `[defaults]`, then the built-in defaults. The profile `shell` exists without a file.
 //!
-//! kennel reads the file at every creation of a session; a session keeps what it was created with. The manager reads `[daemon]`
-//! and `[retention]` at its start.
+//! kennel reads the file at every creation of a session; a session keeps what it was created with. The manager reads `[daemon]`,
+//! `[listen]` and `[retention]` at its start.
 
 mod agents;
 pub(crate) mod bounds;
@@ -14,6 +14,7 @@ mod env;
 mod file;
 mod lookup;
 pub(crate) mod mcp;
+mod port;
 mod profile;
 mod resolve;
 mod sandbox;
@@ -34,6 +35,7 @@ pub use self::cgroup_root::CgroupRoot;
 pub use self::env::{agent_env, base_env, missing as missing_env, path_of, places};
 use self::file::raw::DefaultKeys;
 pub use self::lookup::lookup;
+pub use self::port::{CertificateFiles, Listen};
 use self::profile::Profile;
 pub use self::sandbox::{check_workdir as check_sandbox_workdir, unavailable as sandbox_unavailable};
 use self::surroundings::Surroundings;
@@ -49,6 +51,7 @@ pub struct Config {
     cgroup_root: CgroupRoot,
     spare_workers: Option<usize>,
     connections: Connections,
+    listen: Listen,
     retention: Retention,
 }
 
@@ -125,6 +128,11 @@ impl Config {
     /// Returns the limits of connections. A daemon reads them once, when it starts.
     pub(crate) fn connections(&self) -> Connections {
         self.connections
+    }
+
+    /// Returns the TLS port. A daemon reads it once, when it starts.
+    pub(crate) fn listen(&self) -> &Listen {
+        &self.listen
     }
 
     /// Returns the limits of the history.

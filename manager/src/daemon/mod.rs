@@ -11,6 +11,7 @@ use protocol::{MARKER, failpoint};
 use rustix::fs::Mode;
 use rustix::process::{Resource, getrlimit, umask};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::api::{self, Leave, Stop};
@@ -176,8 +177,9 @@ async fn live(options: DaemonOptions, inherited: Inherited) -> Result<(), RunErr
     memory::give_back();
     let ended = async move { _ = end.requested().await };
     let (moved, listeners) = mpsc::channel(1);
-    // TLS connections come in here.
-    let (_inlet, others) = api::Inlet::new();
+    let (inlet, others) = api::Inlet::new();
+    // First: whoever is answered on the socket hears where the port is.
+    let port = api::open(&manager, inlet, stop.clone(), closed.clone()).await;
     let mut server =
         tokio::spawn(api::serve(listener, listeners, others, router, manager.connections(), ended));
 
@@ -195,11 +197,8 @@ async fn live(options: DaemonOptions, inherited: Inherited) -> Result<(), RunErr
     stop.request(how);
     let result = leave(&manager, &mut signals, how, result).await;
     closed.request(how);
-    if !matches!(result, Err(RunError::Hurried))
-        && !server.is_finished()
-        && timeout(DRAIN, &mut server).await.is_err()
-    {
-        tracing::warn!("requests that still ran were cut off");
+    if !matches!(result, Err(RunError::Hurried)) {
+        drain(server, port).await;
     }
     keeper.leave();
     tracing::info!("gone");
@@ -228,6 +227,21 @@ async fn leave(
                 () = signals.interrupt() => Err(RunError::Hurried),
             }
         }
+    }
+}
+
+/// Waits for the end of the requests that still run.
+async fn drain(mut server: JoinHandle<io::Result<()>>, port: Option<JoinHandle<()>>) {
+    let all = async {
+        if !server.is_finished() {
+            let _ = (&mut server).await;
+        }
+        if let Some(port) = port {
+            let _ = port.await;
+        }
+    };
+    if timeout(DRAIN, all).await.is_err() {
+        tracing::warn!("requests that still ran were cut off");
     }
 }
 

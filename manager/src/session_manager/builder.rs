@@ -130,6 +130,7 @@ impl Builder {
             whole_process,
             state_dir_gone: AtomicBool::new(false),
             around: Arc::new(Around { offers_tools, took_tools: Mutex::default() }),
+            listening: Arc::default(),
         };
         let manager = SessionManager { shared: Arc::new(shared), client: None };
         disk::keep(&manager);

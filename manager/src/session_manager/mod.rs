@@ -31,6 +31,7 @@ use crate::core::{Ask, Command, Fleet, Input, Refusal, Reply, Session, Spec};
 use crate::error::Error;
 use crate::feed::{Feed, Subscription};
 use crate::journal::IdempotencyKey;
+use crate::listening::Listening;
 use crate::supervisor::{self, Msg};
 use crate::system::probe::{self, Machine};
 use crate::work::{LoopWork, Work};
@@ -60,6 +61,7 @@ struct Shared {
     /// The state directory was deleted.
     state_dir_gone: AtomicBool,
     around: Arc<Around>,
+    listening: Arc<Listening>,
 }
 
 /// Facts about sessions that clients see and the core does not know.
@@ -343,7 +345,18 @@ impl SessionManager {
             sessions,
             last_event_id,
             spare_workers,
+            listen: self.listening().await,
         })
+    }
+
+    /// The TLS port of the daemon around this manager: its addresses and its certificate's fingerprint. None without a port.
+    pub async fn listening(&self) -> Option<ListenInfo> {
+        self.shared.listening.info().await
+    }
+
+    /// The port, for the daemon that opens it.
+    pub(crate) fn port(&self) -> &Arc<Listening> {
+        &self.shared.listening
     }
 
     /// The file with what the session's workers wrote to standard error.
@@ -406,6 +419,11 @@ impl SessionManager {
     pub(crate) fn connections(&self) -> config::Connections {
         // A wrong configuration is an error of the request that starts a session.
         self.config().map(|config| config.connections()).unwrap_or_default()
+    }
+
+    /// Returns the TLS port that the configuration wants.
+    pub(crate) fn listen(&self) -> config::Listen {
+        self.config().map(|config| config.listen().clone()).unwrap_or_default()
     }
 
     async fn send(&self, msg: Msg) -> Result<(), Error> {

@@ -41,6 +41,28 @@ pub struct TokenReply {
     pub token: String,
 }
 
+/// The TLS port of a daemon.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ListenInfo {
+    /// Addresses on which the daemon listens, each `ADDRESS:PORT`. Empty if the daemon could not listen.
+    pub addresses: Vec<String>,
+    /// Names and addresses from `[listen] names`, by which clients reach the daemon.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// `SHA256:` and 64 hex digits: the SHA-256 of the certificate's DER, which clients pin. Absent without a certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
+    /// Time at which the certificate expires; absent without a certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// Text for people about what does not work; absent if everything does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// Text for people about what will not work for long: a certificate that expires soon. Absent if there is nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
+}
+
 /// The manager itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ManagerInfo {
@@ -64,6 +86,9 @@ pub struct ManagerInfo {
     /// Pids of the worker processes that wait for a session.
     #[serde(default)]
     pub spare_workers: Vec<u32>,
+    /// The TLS port; absent unless the configuration has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen: Option<ListenInfo>,
 }
 
 /// An error, as RFC 9457 has it, with a `code` that does not change between versions.

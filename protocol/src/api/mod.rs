@@ -16,7 +16,7 @@ pub use crate::common::{AttachmentInfo, Role, Usage};
 pub use agent::{AgentInfo, AgentKind, SettingReply, SettingRequest, SettingsInfo};
 pub use client::{CallInfo, CallRequest, ClientInfo};
 pub use disk::{DiskUsage, FileUsage, JournalUsage, SessionUsage, WorktreeUsage};
-pub use manager::{Bootstrap, BootstrapRequest, ManagerInfo, Problem, TokenReply};
+pub use manager::{Bootstrap, BootstrapRequest, ListenInfo, ManagerInfo, Problem, TokenReply};
 pub use mcp::{McpRemoteServerOpts, McpServerOpts, McpServersReply, McpServersRequest};
 pub use opts::{OnCrash, RestartType, SessionOpts};
 pub use permission::{AnswerRequest, PermissionAnswer, PermissionInfo, PermissionPolicy};

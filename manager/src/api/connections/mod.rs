@@ -30,7 +30,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
-pub use self::room::{Origin, Who, overloaded};
+pub use self::room::{Origin, Who, fault_in, overloaded, too_slow, unreadable};
 use self::room::{Room, SMALL, Seat};
 use self::wire::{Answered, Received, Wire};
 use super::peer::Peer;
@@ -40,11 +40,11 @@ use crate::config::Connections;
 /// The largest head of a request, and what hyper keeps for one connection beside one piece of a body, in bytes.
 pub const MAX_HEAD: usize = 16 * 1024;
 /// The most header lines of a request.
-const MAX_HEADERS: usize = 100;
+pub const MAX_HEADERS: usize = 100;
 /// Time limit for the last answer of a connection.
-const FAREWELL: Duration = Duration::from_secs(1);
+pub const FAREWELL: Duration = Duration::from_secs(1);
 /// Bytes that the daemon reads and discards so that the client gets the last answer.
-const FAREWELL_BYTES: usize = 1024 * 1024;
+pub const FAREWELL_BYTES: usize = 1024 * 1024;
 
 /// The owner of a connection, by the peer's uid from the kernel; `None`: the peer may not connect.
 ///
@@ -218,27 +218,31 @@ async fn answer(
     Ok(response.map(|body| Answered { body, seat }))
 }
 
-/// Sends a problem as the last answer on a connection.
-async fn say(stream: &UnixStream, problem: ApiError) -> io::Result<()> {
-    let response = problem.into_response();
-    let (parts, body) = response.into_parts();
-    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-    let mut head = format!("HTTP/1.1 {}\r\n", parts.status);
+/// A problem as the last answer on a connection, in HTTP/1.1.
+pub async fn farewell(problem: ApiError) -> Vec<u8> {
+    let (parts, body) = problem.into_response().into_parts();
+    // It is in memory.
+    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let mut answer = format!("HTTP/1.1 {}\r\n", parts.status);
     for (name, value) in &parts.headers {
         if name != header::CONTENT_LENGTH {
-            head += &format!("{name}: {}\r\n", value.to_str().unwrap_or_default());
+            answer += &format!("{name}: {}\r\n", value.to_str().unwrap_or_default());
         }
     }
-    head += &format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len());
-    for part in [head.as_bytes(), &body] {
-        let mut rest = part;
-        while !rest.is_empty() {
-            stream.writable().await?;
-            match stream.try_write(rest) {
-                Ok(written) => rest = &rest[written..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
+    answer += &format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len());
+    [answer.as_bytes(), &body].concat()
+}
+
+/// Sends a problem as the last answer on a connection.
+async fn say(stream: &UnixStream, problem: ApiError) -> io::Result<()> {
+    let answer = farewell(problem).await;
+    let mut rest = &*answer;
+    while !rest.is_empty() {
+        stream.writable().await?;
+        match stream.try_write(rest) {
+            Ok(written) => rest = &rest[written..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
         }
     }
     rustix::net::shutdown(stream, rustix::net::Shutdown::Write)?;

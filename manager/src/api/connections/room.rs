@@ -80,6 +80,41 @@ pub fn overloaded(detail: &str) -> ApiError {
         .hint("try again after `Retry-After` seconds")
 }
 
+/// The answer to a request whose head hyper cannot read, for which hyper itself would give this status.
+pub fn unreadable(status: StatusCode) -> ApiError {
+    let (status, code, detail) = match status {
+        StatusCode::URI_TOO_LONG => (
+            status,
+            "uri_too_long",
+            format!("the request's URI has more than {MAX_HEAD} bytes; nothing was changed"),
+        ),
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+            let detail = format!(
+                "the request's head has more than {MAX_HEAD} bytes or {MAX_HEADERS} lines; nothing was changed"
+            );
+            (status, "headers_too_large", detail)
+        }
+        _ => {
+            let detail = "this is no request of HTTP/1.1; nothing was changed".to_owned();
+            (StatusCode::BAD_REQUEST, "invalid_request", detail)
+        }
+    };
+    ApiError::new(status, code, detail)
+}
+
+/// The answer to a request whose head does not end in time.
+pub fn too_slow(head: Duration) -> ApiError {
+    let detail = format!("the request's head did not end within {head:?}; nothing was changed");
+    ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail)
+}
+
+/// The status of an answer of HTTP/1 that begins with these bytes, if it is a client's fault: hyper's own answer, where no request was
+/// read.
+pub fn fault_in(bytes: &[u8]) -> Option<StatusCode> {
+    let status = bytes.strip_prefix(b"HTTP/1.1 ").or_else(|| bytes.strip_prefix(b"HTTP/1.0 "))?;
+    StatusCode::from_bytes(status.get(..3)?).ok().filter(StatusCode::is_client_error)
+}
+
 /// All connections, and the memory that they use together.
 pub struct Room {
     pub limits: Limits,
@@ -183,7 +218,8 @@ impl Taken {
             }
         }
         while self.seats.len() > limits.connections {
-            if !self.close(|_| true, newest) {
+            // Strangers first, and the newest among them.
+            if !self.close(|state| state.who == Who::Remote, None) && !self.close(|_| true, newest) {
                 break;
             }
         }
@@ -338,7 +374,6 @@ impl Seat {
     pub fn last_words(&self, result: Option<hyper::Result<()>>, limits: Limits) -> Option<ApiError> {
         let state = self.state();
         let untold = matches!(state.phase, Phase::Fresh | Phase::Head);
-        let refused = |status, code: &str, detail: &str| Some(ApiError::new(status, code, detail));
         match (state.refused, result) {
             (_, None) if untold => {
                 let detail =
@@ -346,40 +381,17 @@ impl Seat {
                 Some(overloaded(detail))
             }
             (_, None) => None,
-            (Some(StatusCode::URI_TOO_LONG), _) => refused(
-                StatusCode::URI_TOO_LONG,
-                "uri_too_long",
-                &format!("the request's URI has more than {MAX_HEAD} bytes; nothing was changed"),
-            ),
-            (Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE), _) => refused(
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "headers_too_large",
-                &format!(
-                    "the request's head has more than {MAX_HEAD} bytes or {MAX_HEADERS} lines; nothing was changed"
-                ),
-            ),
-            (Some(_), _) => refused(
-                StatusCode::BAD_REQUEST,
-                "invalid_request",
-                "this is no request of HTTP/1.1; nothing was changed",
-            ),
-            (None, Some(Err(_))) if state.expired && state.phase == Phase::Head => refused(
-                StatusCode::REQUEST_TIMEOUT,
-                "request_timeout",
-                &format!("the request's head did not end within {:?}; nothing was changed", limits.head),
-            ),
-            (None, Some(Err(error))) if state.phase == Phase::Head && error.is_incomplete_message() => {
-                refused(
-                    StatusCode::BAD_REQUEST,
-                    "invalid_request",
-                    "the request's head has no end; nothing was changed",
-                )
+            (Some(status), _) => Some(unreadable(status)),
+            (None, Some(Err(_))) if state.expired && state.phase == Phase::Head => {
+                Some(too_slow(limits.head))
             }
-            (None, Some(Err(error))) if state.phase == Phase::Head && error.is_parse() => refused(
-                StatusCode::BAD_REQUEST,
-                "invalid_request",
-                "this is no request of HTTP/1.1; nothing was changed",
-            ),
+            (None, Some(Err(error))) if state.phase == Phase::Head && error.is_incomplete_message() => {
+                let detail = "the request's head has no end; nothing was changed";
+                Some(ApiError::bad_request("invalid_request", detail))
+            }
+            (None, Some(Err(error))) if state.phase == Phase::Head && error.is_parse() => {
+                Some(unreadable(StatusCode::BAD_REQUEST))
+            }
             (None, Some(_)) => None,
         }
     }
@@ -437,6 +449,30 @@ impl Origin {
                 Ok(())
             }
             _ => Err(overloaded("other requests' bodies take all the room there is; nothing was changed")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_that_have_shown_nothing_put_no_owner_out() {
+        // With and without room for others.
+        for count in [56, 64] {
+            let room = Arc::new(Room::new(Connections { most: 64, ..Connections::default() }.into()));
+            let is_in = |seat: &Arc<Seat>| room.taken().seats.contains_key(&seat.number);
+            let owners: Vec<_> = (0..count).map(|_| room.enter(Who::Owner)).collect();
+            // At rest they are needed least.
+            owners.iter().for_each(|seat| seat.state().enter(Phase::Rest));
+            for _ in 0..1000 {
+                let newest = room.enter(Who::Remote);
+                newest.begin(true);
+                assert_eq!(is_in(&newest), count < 64);
+                assert!(room.taken().seats.len() <= 64);
+            }
+            assert!(owners.iter().all(is_in));
         }
     }
 }

@@ -8,14 +8,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::http::StatusCode;
 use hyper::body::{Frame, Incoming, SizeHint};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::room::{Phase, Room, Seat};
+use super::room::{Phase, Room, Seat, fault_in};
 
 /// A request's body, which reports when hyper has read it.
 pub struct Received {
@@ -111,10 +110,8 @@ impl Wire {
     /// hyper answers by itself what it cannot read. It is answered better after its end.
     fn is_hypers_own(&self, bytes: &[u8]) -> bool {
         let mut state = self.seat.state();
-        let status = bytes.strip_prefix(b"HTTP/1.1 ").or_else(|| bytes.strip_prefix(b"HTTP/1.0 "));
-        let status = status.and_then(|rest| StatusCode::from_bytes(rest.get(..3)?).ok());
-        match status {
-            Some(status) if state.phase != Phase::Work && status.is_client_error() => {
+        match fault_in(bytes) {
+            Some(status) if state.phase != Phase::Work => {
                 state.refused = Some(status);
                 true
             }

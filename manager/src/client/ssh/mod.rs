@@ -23,7 +23,8 @@ pub use self::command::BELOW;
 use self::open::Open;
 pub use self::open::{HELLO, PROTOCOL};
 use super::host::HostAddress;
-use super::{AUTHORITY, ClientError, relay};
+use super::{ClientError, relay};
+use crate::pass::AUTHORITY;
 use crate::system::clock;
 
 /// The pause before the second attempt to reconnect, and the longest.

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use protocol::SessionId;
 
+use self::listen::listen;
 use self::profile::profile;
 use self::raw::{RawDaemon, RawFile, RawRetention};
 use self::values::Within;
@@ -16,6 +17,7 @@ use super::{Config, Connections, Retention, built_in};
 use crate::error::Error;
 use crate::system::owned;
 
+mod listen;
 mod profile;
 pub(super) mod raw;
 #[cfg(test)]
@@ -100,9 +102,11 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Error> {
         let what = format!("no agent `{}` is defined; write an [agents.NAME] for it", agent.get_ref());
         return Err(complain(Some(agent.span().start), &what));
     }
+    let listen = listen(raw.listen).map_err(|(at, what)| complain(Some(at), &what))?;
     Ok(Config {
         path: path.to_owned(),
         agents,
+        listen,
         cgroup_root: Within::value(&raw.daemon.cgroup_root).unwrap_or_default(),
         spare_workers: Within::value(&raw.daemon.spare_workers),
         connections: connections(raw.daemon),

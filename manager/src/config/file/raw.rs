@@ -18,6 +18,19 @@ pub(super) struct RawFile {
     pub(super) retention: RawRetention,
     pub(super) agents: BTreeMap<Spanned<String>, AgentKeys>,
     pub(super) daemon: RawDaemon,
+    pub(super) listen: RawListen,
+}
+
+/// The keys of `[listen]`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawListen {
+    pub(super) tcp: Addresses,
+    pub(super) certificate: Option<Spanned<HomePath>>,
+    pub(super) key: Option<Spanned<HomePath>>,
+    pub(super) client_ca: Option<Spanned<HomePath>>,
+    pub(super) names: Vec<HostName>,
+    pub(super) connections: Option<Within<MostConnections>>,
 }
 
 #[derive(Default, Deserialize)]

@@ -1,6 +1,7 @@
 //! Tests of reading `config.toml`: complaints with their line, and what is accepted.
 
 use super::super::bounds;
+use super::super::port::Listen;
 use super::*;
 
 fn complaint(text: &str) -> String {
@@ -238,4 +239,36 @@ fn sizes_are_what_docker_and_systemd_take() {
         let config = parse(Path::new("/c"), &written).unwrap();
         assert_eq!(Within::value(&config.agents["x"].keys.memory), Some(bytes), "{text}");
     }
+}
+
+#[test]
+fn the_port_is_one_address_or_a_list_and_files_come_in_pairs() {
+    let listen = |text: &str| parse(Path::new("/c"), &format!("[listen]\n{text}\n")).unwrap().listen;
+    assert_eq!(listen(""), Listen::default());
+    assert!(Listen::default().tcp.is_empty(), "nothing listens by default");
+    assert_eq!(listen("tcp = \"0.0.0.0:7443\"").tcp, ["0.0.0.0:7443".parse().unwrap()]);
+    assert_eq!(listen("tcp = [\"127.0.0.1:1\", \"[::]:2\"]").tcp.len(), 2);
+    assert_eq!(listen("names = [\"Box.Example\", \"::1\"]").names, ["box.example", "::1"]);
+    let files = listen("certificate = \"/c.pem\"\nkey = \"/k.pem\"").files.unwrap();
+    assert_eq!((files.certificate, files.key), ("/c.pem".into(), "/k.pem".into()));
+    for (line, at, words) in [
+        ("tcp = 7443", 2, "`tcp`: expected an address with its port in quotes"),
+        ("tcp = \"7443\"", 2, "no IP address with a port"),
+        ("tcp = \"localhost:7443\"", 2, "no IP address with a port"),
+        ("tcp = [\"0.0.0.0\"]", 2, "no IP address with a port"),
+        ("tcp = \"0.0.0.0:70000\"", 2, "no IP address with a port"),
+        ("certificate = \"/c.pem\"", 2, "needs its `key`"),
+        ("key = \"/k.pem\"", 2, "needs its `certificate`"),
+        ("client_ca = \"ca.pem\"", 2, "absolute"),
+        ("names = [\"a b\"]", 2, "no name in DNS"),
+        ("names = [\"\"]", 2, "no name in DNS"),
+        ("names = [\"x..y\"]", 2, "no name in DNS"),
+        ("connections = 15", 2, "between 16 and 65536"),
+    ] {
+        refused(&format!("[listen]\n{line}\n"), at, &[words]);
+    }
+    let many = vec!["\"127.0.0.1:1\""; bounds::LISTEN_ADDRESSES + 1].join(", ");
+    refused(&format!("[listen]\ntcp = [{many}]\n"), 2, &["at most 8"]);
+    let many = vec!["\"x\""; bounds::LISTEN_NAMES + 1].join(", ");
+    refused(&format!("[listen]\nnames = [{many}]\n"), 1, &["at most 16"]);
 }

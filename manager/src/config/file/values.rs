@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::net::SocketAddr;
 use std::path::{Component, Path};
 
 use serde::de::value::StrDeserializer;
@@ -297,6 +298,61 @@ impl TryFrom<String> for HomePath {
             true => Ok(Self(path)),
             false => Err(format!("a path is absolute or begins with `~/`: {}", shown(&path, 100))),
         }
+    }
+}
+
+/// Addresses to listen on: one in quotes, or a list of them.
+#[derive(Clone, Debug, Default)]
+pub(in crate::config) struct Addresses(pub(in crate::config) Vec<SocketAddr>);
+
+impl<'de> Deserialize<'de> for Addresses {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(AddressVisitor).map(Self)
+    }
+}
+
+struct AddressVisitor;
+
+impl AddressVisitor {
+    fn one<E: de::Error>(text: &str) -> Result<SocketAddr, E> {
+        bounds::listen_address(text).map_err(E::custom)
+    }
+}
+
+impl<'de> de::Visitor<'de> for AddressVisitor {
+    type Value = Vec<SocketAddr>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an address with its port in quotes, like \"0.0.0.0:7443\", or a list of them")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+        Self::one(text).map(|one| vec![one])
+    }
+
+    fn visit_seq<A: de::SeqAccess<'de>>(self, mut from: A) -> Result<Self::Value, A::Error> {
+        let mut all = Vec::new();
+        while let Some(text) = from.next_element::<String>()? {
+            all.push(Self::one(&text)?);
+            if all.len() > bounds::LISTEN_ADDRESSES {
+                let most = bounds::LISTEN_ADDRESSES;
+                return Err(de::Error::custom(format!("a daemon listens on at most {most} addresses")));
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// A name or an address by which clients reach the daemon.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(in crate::config) struct HostName(pub(in crate::config) String);
+
+impl TryFrom<String> for HostName {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        bounds::host_name(&name).map(|()| Self(name.to_ascii_lowercase()))
     }
 }
 

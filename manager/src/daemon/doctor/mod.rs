@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use protocol::Level;
-use protocol::api::AgentInfo;
+use protocol::api::{AgentInfo, ListenInfo};
 use rusqlite::OpenFlags;
 use serde::Serialize;
 
@@ -83,6 +83,8 @@ pub struct Told {
     pub config: Option<PathBuf>,
     /// Its agents; none if it does not say.
     pub agents: Option<Vec<AgentInfo>>,
+    /// Its TLS port; none if it has none.
+    pub listen: Option<ListenInfo>,
 }
 
 /// Looks at everything.
@@ -102,6 +104,7 @@ pub async fn examine(paths: &Paths, told: &Told) -> Vec<Finding> {
     // A daemon that is started from here has this environment.
     let agents = told.agents.clone().or_else(|| Some(Config::load(config).ok()?.agents()));
     findings.extend(agents.as_deref().and_then(environment));
+    findings.extend(told.listen.as_ref().map(port));
     findings.extend([journal(&paths.state_dir), room(&paths.state_dir)]);
     findings.push(leftovers(&paths.state_dir, told));
     findings.extend([machine::user_namespaces(), machine::bubblewrap(), machine::cgroups(&setting, root)]);
@@ -199,6 +202,27 @@ fn own_configuration(read: &Path, own: &Path) -> Option<Finding> {
             "`kennel daemon restart` starts a daemon that reads yours, and interrupts no turn",
         )
     })
+}
+
+fn port(told: &ListenInfo) -> Finding {
+    const NAME: &str = "TLS port";
+    let addresses = match told.addresses.is_empty() {
+        true => "closed".to_owned(),
+        false => told.addresses.join(", "),
+    };
+    let mend = "mend the files or the addresses of [listen]; a certificate that can be used is read by itself, else `kennel \
+                daemon restart`";
+    match (&told.problem, &told.warning) {
+        (Some(problem), _) => Finding::problem(NAME, format!("{addresses}: {problem}"), mend),
+        (None, Some(warning)) => Finding::warning(
+            NAME,
+            format!("{addresses}: {warning}"),
+            "renew it; the new file is read by itself",
+        ),
+        (None, None) => {
+            Finding::ok(NAME, format!("{addresses}, {}", told.fingerprint.as_deref().unwrap_or_default()))
+        }
+    }
 }
 
 /// Which variables of `env_pass` the daemon's environment lacks.

@@ -1,0 +1,345 @@
+//! The TLS port: takes clients of other machines in, and passes each of their requests to the API over an [`Inlet`].
+//!
+//! The order of checks: connections ([`door`]), TLS ([`certificate`]), wrong keys of the address ([`failures`]), host and origin
+//! ([`host`]). The rest is the API's own, for a client that has no rights but by what it shows.
+
+mod certificate;
+mod door;
+mod failures;
+mod host;
+mod talk;
+mod validity;
+mod wire;
+
+use std::fmt::Write as _;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use protocol::api::ListenInfo;
+use protocol::event::Timestamp;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use self::certificate::Certificates;
+use self::door::{Door, Limits, Place};
+use self::failures::{Failures, Network};
+use self::wire::Line;
+use super::Stop;
+use super::connections::{FAREWELL, FAREWELL_BYTES, Inlet};
+use crate::config::Listen;
+use crate::listening::{Listening, Reason};
+use crate::session_manager::SessionManager;
+use crate::system::blocking;
+
+/// Time for which the daemon before may keep the port.
+const SUCCESSION: Duration = Duration::from_secs(10);
+/// Time that the disk has to give the certificate: clients of the socket wait as long.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// The first byte of TLS: a record of the handshake (RFC 8446, section 5.1).
+const HANDSHAKE: u8 = 22;
+/// The answer to HTTP without TLS.
+const PLAIN: &str = "this port speaks TLS: use https:// or `kennel -H tls://HOST:PORT`; nothing was done\n";
+/// The least time between two lines of the log about refusals for the same reason.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// The port.
+struct Front {
+    certificates: Arc<Certificates>,
+    door: Door,
+    limits: Limits,
+    failures: Failures,
+    names: Vec<String>,
+    inlet: Inlet,
+    listening: Arc<Listening>,
+    logged: Mutex<[Option<(Instant, u64)>; Reason::ALL.len()]>,
+    bound: Mutex<Bound>,
+}
+
+/// The addresses of the port.
+#[derive(Default)]
+struct Bound {
+    addresses: Vec<SocketAddr>,
+    failed: Vec<String>,
+}
+
+/// Opens the port that the configuration wants, until `leaving`; connections go on until `closed`. None without a port. What cannot be
+/// opened is said in the log and by the manager, and keeps nobody from the socket.
+pub async fn open(
+    manager: &SessionManager,
+    inlet: Inlet,
+    leaving: Stop,
+    closed: Stop,
+) -> Option<JoinHandle<()>> {
+    let listen = manager.listen();
+    if listen.tcp.is_empty() {
+        return None;
+    }
+    let limits = Limits::new(listen.most, manager.connections());
+    let (wanted, state_dir) = (listen.clone(), manager.state_dir().to_owned());
+    let load = blocking::run(move || Certificates::load(&wanted, &state_dir));
+    let loaded = match timeout(PATIENCE, load).await {
+        Ok(loaded) => loaded.unwrap_or_else(|| Err("the thread that reads it panicked".into())),
+        Err(_) => Err(format!("the certificate could not be read within {PATIENCE:?}")),
+    };
+    let certificates = match loaded {
+        Ok(certificates) => Arc::new(certificates),
+        Err(why) => {
+            tracing::error!("the TLS port stays closed: {why}");
+            let info = ListenInfo { names: listen.names, problem: Some(why), ..ListenInfo::default() };
+            manager.port().tells(Box::new(move || Box::pin(std::future::ready(info.clone()))));
+            return None;
+        }
+    };
+    let front = Arc::new(Front {
+        certificates,
+        door: Door::new(limits),
+        limits,
+        failures: Failures::default(),
+        names: listen.names.clone(),
+        inlet,
+        listening: manager.port().clone(),
+        logged: Mutex::default(),
+        bound: Mutex::default(),
+    });
+    let told = front.clone();
+    manager.port().tells(Box::new(move || {
+        let front = told.clone();
+        Box::pin(async move { front.info().await })
+    }));
+    Some(front.listen(&listen, leaving, closed).await)
+}
+
+impl Front {
+    fn bound(&self) -> MutexGuard<'_, Bound> {
+        self.bound.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the port tells about itself.
+    async fn info(&self) -> ListenInfo {
+        let loaded = self.certificates.current().await;
+        let (addresses, failed) = {
+            let bound = self.bound();
+            (bound.addresses.iter().map(SocketAddr::to_string).collect(), bound.failed.clone())
+        };
+        let expiry = loaded.expiry().map(|(is_over, words)| (is_over, format!("the certificate {words}")));
+        let (expired, warning) = match expiry {
+            Some((true, words)) => (Some(words), None),
+            Some((false, words)) => (None, Some(words)),
+            None => (None, None),
+        };
+        let problems: Vec<String> =
+            failed.into_iter().chain(self.certificates.problem()).chain(expired).collect();
+        let until = loaded.until.and_then(|until| u64::try_from(until).ok());
+        ListenInfo {
+            addresses,
+            names: self.names.clone(),
+            fingerprint: Some(loaded.fingerprint.clone()),
+            expires_at: until.map(|until| Timestamp(until * 1000)),
+            problem: (!problems.is_empty()).then(|| problems.join("; ")),
+            warning,
+        }
+    }
+
+    /// Listens on all addresses. The task ends when the last connection has ended.
+    async fn listen(self: Arc<Self>, listen: &Listen, leaving: Stop, closed: Stop) -> JoinHandle<()> {
+        let ending = watch::Sender::new(false);
+        // Each connection has one sender; the receiver ends when the last is gone.
+        let (alive, mut all_gone) = mpsc::channel::<()>(1);
+        let fingerprint = self.certificates.current().await.fingerprint.clone();
+        for address in &listen.tcp {
+            // Now: whoever asks the daemon that has just started hears where it listens.
+            let first = TcpListener::bind(address).await;
+            if let Ok(listener) = &first {
+                let address = self.listens(listener, *address);
+                tracing::info!("TLS on {address}, certificate {fingerprint}");
+            }
+            let (front, leaving) = (self.clone(), leaving.clone());
+            let (address, ending, alive) = (*address, ending.subscribe(), alive.clone());
+            tokio::spawn(async move {
+                tokio::select! {
+                    _ = leaving.requested() => {}
+                    () = front.serve(address, first, &ending, &alive) => {}
+                }
+            });
+        }
+        drop(alive);
+        tokio::spawn(async move {
+            closed.requested().await;
+            ending.send_replace(true);
+            all_gone.recv().await;
+        })
+    }
+
+    /// Notes where a listener listens.
+    fn listens(&self, listener: &TcpListener, wanted: SocketAddr) -> SocketAddr {
+        let address = listener.local_addr().unwrap_or(wanted);
+        self.bound().addresses.push(address);
+        address
+    }
+
+    /// Listens on one address. The daemon before, which ends, may still have it.
+    async fn serve(
+        self: &Arc<Self>,
+        address: SocketAddr,
+        mut tried: io::Result<TcpListener>,
+        ending: &watch::Receiver<bool>,
+        alive: &mpsc::Sender<()>,
+    ) {
+        let until = Instant::now() + SUCCESSION;
+        let listener = loop {
+            match tried {
+                Ok(listener) => break listener,
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                    sleep(Duration::from_millis(50)).await;
+                }
+                Err(error) => {
+                    tracing::error!("cannot listen on {address}: {error}; the socket is served all the same");
+                    self.bound().failed.push(format!("cannot listen on {address}: {error}"));
+                    return;
+                }
+            }
+            tried = TcpListener::bind(address).await;
+            if let Ok(listener) = &tried {
+                tracing::info!("TLS on {}", self.listens(listener, address));
+            }
+        };
+        loop {
+            match listener.accept().await {
+                Ok((stream, from)) => self.receive(stream, from, ending.clone(), alive.clone()),
+                Err(error) => {
+                    tracing::warn!("a connection cannot be accepted: {error}");
+                    self.door.close_one();
+                    sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    /// Begins to serve a connection.
+    fn receive(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        from: SocketAddr,
+        ending: watch::Receiver<bool>,
+        alive: mpsc::Sender<()>,
+    ) {
+        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+        let place = self.door.enter(Network::of(from.ip()));
+        let front = self.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = front.converse(stream, from, &place, ending) => {}
+                () = place.cut.notified() => front.refuse(Reason::Connections, from.ip()),
+            }
+            front.door.leave(&place);
+            drop(alive);
+        });
+    }
+
+    /// Serves a connection, from its first byte to its last.
+    async fn converse(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        from: SocketAddr,
+        place: &Arc<Place>,
+        ending: watch::Receiver<bool>,
+    ) {
+        if let Err(error) = tune(&stream, self.limits.stall) {
+            tracing::debug!("a connection has the kernel's own settings: {error}");
+        }
+        let stream = match timeout(self.limits.head, self.shake(stream, from.ip())).await {
+            Ok(Some(stream)) => stream,
+            Ok(None) => return,
+            Err(_) => return self.refuse(Reason::Handshake, from.ip()),
+        };
+        place.shaken();
+        talk::talk(self, stream, from, place, ending).await;
+    }
+
+    /// The handshake. None if there is no more to do.
+    async fn shake(&self, mut stream: TcpStream, from: IpAddr) -> Option<TlsStream<Line>> {
+        let mut first = [0];
+        match stream.peek(&mut first).await {
+            // Who looks whether the port is open is no client.
+            Ok(0) | Err(_) => return None,
+            Ok(_) if first[0] == HANDSHAKE => {}
+            Ok(_) => {
+                self.refuse(Reason::PlainHttp, from);
+                if first[0].is_ascii_alphabetic() {
+                    // A client that has gone does not receive it.
+                    let _ = timeout(FAREWELL, last_words(&mut stream, plain_answer().as_bytes())).await;
+                }
+                return None;
+            }
+        }
+        let config = self.certificates.current().await.config.clone();
+        match TlsAcceptor::from(config).accept(Line::new(stream, self.limits.stall)).await {
+            Ok(stream) => Some(stream),
+            Err(error) => {
+                tracing::debug!(%from, "no handshake: {error}");
+                self.refuse(Reason::Handshake, from);
+                None
+            }
+        }
+    }
+
+    /// Counts a refusal and says it in the log: not each of many.
+    fn refuse(&self, reason: Reason, from: IpAddr) {
+        let count = self.listening.refuse(reason);
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = &mut logged[reason as usize];
+        if last.is_none_or(|(at, _)| at.elapsed() >= QUIET) {
+            let before = last.map_or(0, |(_, before)| before);
+            *last = Some((Instant::now(), count));
+            let mut line = format!("TLS port: refused {from} ({})", reason.name());
+            if count - before > 1 {
+                // Writing into a string cannot fail.
+                let _ = write!(line, ", and {} others before it", count - before - 1);
+            }
+            tracing::warn!("{line}");
+        }
+    }
+}
+
+/// Small pieces are sent at once, and the kernel notices clients that are gone without a word (tcp(7)).
+fn tune(stream: &TcpStream, stall: Duration) -> io::Result<()> {
+    use rustix::net::sockopt;
+    stream.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, Duration::from_secs(30))?;
+    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(10))?;
+    sockopt::set_tcp_user_timeout(stream, u32::try_from(stall.as_millis()).unwrap_or(u32::MAX))?;
+    Ok(())
+}
+
+fn plain_answer() -> String {
+    let length = PLAIN.len();
+    format!(
+        "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {length}\r\n\
+         connection: close\r\n\r\n{PLAIN}"
+    )
+}
+
+/// Sends the last bytes on a connection. A client that still writes receives them, and no reset.
+async fn last_words(
+    stream: &mut (impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin),
+    bytes: &[u8],
+) -> io::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.shutdown().await?;
+    let (mut piece, mut seen) = (vec![0; 16 * 1024], 0);
+    while seen < FAREWELL_BYTES {
+        match stream.read(&mut piece).await? {
+            0 => break,
+            read => seen += read,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,248 @@
+//! HTTP on a connection of the port: HTTP/1.1 or HTTP/2, and each request given to the API on a connection of its own.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use axum::response::IntoResponse;
+use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::server::TlsStream;
+
+use super::super::auth::no_web_page;
+use super::super::connections::{FAREWELL, MAX_HEAD, MAX_HEADERS, farewell, too_slow, unreadable};
+use super::super::peer::Peer;
+use super::super::problem::ApiError;
+use super::door::{Busy, Phase, Place};
+use super::wire::{Line, Wire};
+use super::{Front, host, last_words};
+use crate::listening::Reason;
+use crate::pass::{self, pass_on};
+
+/// Bytes that a stream may send ahead of its reader, and all streams of one connection together.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Bytes of a stream that may wait for the client.
+const SEND_BUFFER: usize = 64 * 1024;
+/// The most requests and streams of one connection at a time.
+const MAX_STREAMS: u32 = 64;
+/// Requests that a client may take back before they are worked on, and streams that it may spoil; then its connection ends (CVE-2023-44487).
+const MAX_RESETS: usize = 20;
+/// Time without a byte after which the client is asked for a sign, and the time that it has for one.
+const PING: Duration = Duration::from_secs(30);
+
+/// The other end of a connection.
+#[derive(Clone)]
+struct Visitor {
+    front: Arc<Front>,
+    from: SocketAddr,
+    place: Arc<Place>,
+}
+
+/// Serves a connection after its handshake.
+pub async fn talk(
+    front: &Arc<Front>,
+    stream: TlsStream<Line>,
+    from: SocketAddr,
+    place: &Arc<Place>,
+    ending: watch::Receiver<bool>,
+) {
+    let visitor = Visitor { front: front.clone(), from, place: place.clone() };
+    match stream.get_ref().1.alpn_protocol() {
+        Some(b"h2") => visitor.http2(stream, ending).await,
+        _ => visitor.http1(stream, ending).await,
+    }
+}
+
+/// Drives a connection until it ends, its client is overdue, or the daemon ends. Returns the phase of a client that is overdue.
+macro_rules! drive {
+    ($visitor:expr, $connection:expr, $ending:expr) => {{
+        let (place, limits) = (&$visitor.place, &$visitor.front.limits);
+        let mut connection = pin!($connection);
+        let mut leaving = false;
+        loop {
+            tokio::select! {
+                _ = connection.as_mut() => break None,
+                phase = place.overdue(limits), if !leaving => {
+                    if phase != Phase::Rest {
+                        break Some(phase);
+                    }
+                    leaving = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                _ = $ending.wait_for(|ends| *ends), if !leaving => {
+                    leaving = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                // One that does not answer holds nobody up.
+                () = async { place.at_rest().await; sleep(FAREWELL).await }, if leaving => break None,
+            }
+        }
+    }};
+}
+
+impl Visitor {
+    async fn http2(&self, stream: TlsStream<Line>, mut ending: watch::Receiver<bool>) {
+        let service = service_fn(|request| self.clone().answer(request));
+        let mut http = http2::Builder::new(TokioExecutor::new());
+        http.timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(MAX_HEAD as u32)
+            .max_pending_accept_reset_streams(MAX_RESETS)
+            .max_local_error_reset_streams(MAX_RESETS)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(SEND_BUFFER)
+            .keep_alive_interval(PING)
+            .keep_alive_timeout(PING);
+        let overdue = drive!(self, http.serve_connection(TokioIo::new(stream), service), ending);
+        if matches!(overdue, Some(Phase::Fresh | Phase::Head)) {
+            self.front.refuse(Reason::Head, self.from.ip());
+        }
+    }
+
+    async fn http1(&self, stream: TlsStream<Line>, mut ending: watch::Receiver<bool>) {
+        let service = service_fn(|request| self.clone().answer(request));
+        let mut http = http1::Builder::new();
+        http.max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS).header_read_timeout(None);
+        let mut wire = Wire::new(stream, self.place.clone());
+        let overdue = drive!(self, http.serve_connection(TokioIo::new(&mut wire), service), ending);
+        let last = match (wire.refused, overdue) {
+            (Some(status), _) => unreadable(status),
+            (None, Some(Phase::Head)) => too_slow(self.front.limits.head),
+            (None, Some(Phase::Fresh)) => return self.front.refuse(Reason::Head, self.from.ip()),
+            (None, Some(Phase::Work | Phase::Rest) | None) => return,
+        };
+        self.front.refuse(Reason::Head, self.from.ip());
+        // A client that has gone does not receive it.
+        let _ = timeout(FAREWELL, last_words(&mut wire.stream, &farewell(last).await)).await;
+    }
+
+    /// Answers a request, from the end of its head to the body of the answer.
+    async fn answer(self, request: Request<Incoming>) -> Result<Response<Held>, Infallible> {
+        let busy = self.place.begin();
+        let version = request.version();
+        let mut response = match self.check(&request).await {
+            Ok(()) => self.pass(request).await.unwrap_or_else(ApiError::into_response),
+            Err(refusal) => {
+                let mut response = refusal.into_response();
+                self.with_retry(&mut response);
+                if version < Version::HTTP_2 {
+                    // What else it has sent may be no request.
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                response
+            }
+        };
+        *response.version_mut() = version;
+        Ok(response.map(|body| Held { body, busy }))
+    }
+
+    /// Tells a client whose address is refused for how long.
+    fn with_retry(&self, response: &mut Response<Body>) {
+        if response.status() == StatusCode::TOO_MANY_REQUESTS {
+            let left =
+                self.front.failures.refused_for(self.place.network, Instant::now()).unwrap_or_default();
+            let seconds = HeaderValue::from(left.as_secs() + 1);
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
+    }
+
+    /// Checks a request before anything looks at its key.
+    async fn check(&self, request: &Request<Incoming>) -> Result<(), ApiError> {
+        let refuse = |reason, error| {
+            self.front.refuse(reason, self.from.ip());
+            Err(error)
+        };
+        // A client with a good key goes on, whoever else has its address.
+        if !self.place.is_trusted()
+            && self.front.failures.refused_for(self.place.network, Instant::now()).is_some()
+        {
+            let detail = "this address has shown too many wrong keys; nothing was looked at";
+            let error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_failures", detail)
+                .hint("try again after `Retry-After` seconds, with a key that is good");
+            return refuse(Reason::Failures, error);
+        }
+        if request.version() < Version::HTTP_2 && request.headers().contains_key(header::TRANSFER_ENCODING) {
+            // Two lengths in one head are how a request is smuggled; hyper shows one of them only.
+            let detail = "over TLS a body in HTTP/1.1 has a `Content-Length`; nothing was changed";
+            let error = ApiError::new(StatusCode::LENGTH_REQUIRED, "length_required", detail)
+                .hint("HTTP/2 takes bodies whose length is not known");
+            return refuse(Reason::Head, error);
+        }
+        if request.method() == Method::CONNECT {
+            let error = ApiError::bad_request("invalid_request", "this is no proxy; nothing was changed");
+            return refuse(Reason::Head, error);
+        }
+        let loaded = self.front.certificates.current().await;
+        let meant = host::check(request.uri(), request.headers(), &self.front.names, &loaded.certificate);
+        if let Err(error) = meant {
+            return refuse(Reason::Host, error);
+        }
+        no_web_page(request.headers()).or_else(|error| refuse(Reason::Origin, error))
+    }
+
+    /// Gives a request to the API.
+    async fn pass(&self, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
+        let lost = |what: &str| {
+            let detail = format!("the daemon broke the request off before it was answered: {what}");
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "connection_lost", detail)
+                .hint("ask again; what carries an idempotency key is done once")
+        };
+        let stream = self.front.inlet.connect(Peer::remote(self.from)).await;
+        let stream = stream.map_err(|error| lost(&error.to_string()))?;
+        let response = pass_on(stream, request).await.map_err(|failed| match failed {
+            pass::Failed::Lost(what) => lost(&what),
+            pass::Failed::Garbage(what) => ApiError::bad_request("invalid_request", what),
+        })?;
+        if response.status() == StatusCode::UNAUTHORIZED {
+            self.place.trust(false);
+            self.front.failures.note(self.place.network, Instant::now());
+            self.front.refuse(Reason::Key, self.from.ip());
+        } else if response.status().is_success() {
+            // Nothing is given to a client that shows nothing.
+            self.place.trust(true);
+        }
+        Ok(response.map(Body::new))
+    }
+}
+
+/// An answer's body. The request lasts as long.
+struct Held {
+    body: Body,
+    busy: Busy,
+}
+
+impl HttpBody for Held {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        self.busy.asked();
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(_))) = frame {
+            self.busy.given();
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
