@@ -17,6 +17,7 @@ mod feed;
 mod fetch;
 mod hints;
 mod journal;
+mod keys;
 mod listening;
 mod offered;
 mod pace;

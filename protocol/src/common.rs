@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::KeyId;
 use crate::wire::{Attachment, AttachmentKind};
 
 /// Unix time in milliseconds, in JSON an RFC 3339 text in UTC.
@@ -34,6 +35,21 @@ pub enum Role {
     Driver,
     /// The client may read the session and change nothing.
     Viewer,
+}
+
+/// Where a client comes from that is on another machine, or that showed a key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct ClientOrigin {
+    /// Id of the key that the client showed; absent if it showed none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeyId>,
+    /// Name of that key when the client attached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_name: Option<String>,
+    /// Address of the client; absent if it came over the daemon's socket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
 }
 
 /// Tokens and cost.

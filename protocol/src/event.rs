@@ -8,9 +8,11 @@ use utoipa::ToSchema;
 
 use serde_json::Value;
 
-use crate::common::{AttachmentInfo, Role, Usage};
+use crate::common::{AttachmentInfo, ClientOrigin, Role, Usage};
 use crate::wire::PermissionOption;
-use crate::{CallId, EventId, Exit, Incarnation, Keeper, PermissionId, PromptId, Restore, SessionId, Stream};
+use crate::{
+    CallId, EventId, Exit, Incarnation, Keeper, KeyId, PermissionId, PromptId, Restore, SessionId, Stream,
+};
 
 pub use crate::common::{Decider, Disposition, Outcome, RemovedBy, Resolution, StallStep, Timestamp};
 
@@ -45,6 +47,9 @@ pub enum EventKind {
         title: Option<String>,
         model: Option<String>,
         parent: Option<SessionId>,
+        /// The key whose session this is; absent for the owner's. A sub-agent has its parent's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        started_by: Option<KeyId>,
     },
     /// kennel spawned a worker process and recorded its identity.
     #[serde(rename = "session.started")]
@@ -236,7 +241,14 @@ pub enum EventKind {
 
     /// A client attached, as driver or viewer. The event's id is the client's.
     #[serde(rename = "client.attached")]
-    ClientAttached { client_id: EventId, name: String, role: Role },
+    ClientAttached {
+        client_id: EventId,
+        name: String,
+        role: Role,
+        /// Where the client comes from; absent for one of this machine that showed no key.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        origin: Option<ClientOrigin>,
+    },
     /// The client detached, or its connection ended.
     #[serde(rename = "client.detached")]
     ClientDetached { client_id: EventId },

@@ -23,6 +23,9 @@ pub enum IdError {
     /// A call id is `call-` and a number.
     #[error("`{0}` is not a call's id: `call-` and a number, as the event `call.requested` has it")]
     Call(String),
+    /// A key's id is `key-` and a number.
+    #[error("`{0}` is not a key's id: `key-` and a number, as `kennel key ls` prints it")]
+    Key(String),
 }
 
 /// Stable name of a session: `session-7`, `workdir-0123456789abcdef`, or what the caller chose.
@@ -96,7 +99,7 @@ impl<'de> Deserialize<'de> for SessionId {
     }
 }
 
-/// An id that is a word and the number of an event.
+/// An id that is a word and a number, most often an event's.
 macro_rules! event_name {
     ($(#[$doc:meta])* $name:ident, $prefix:literal, $pattern:literal, $error:ident) => {
         $(#[$doc])*
@@ -176,6 +179,14 @@ event_name!(
     "call-",
     "^call-[0-9]{1,18}$",
     Call
+);
+
+event_name!(
+    /// Name of a key that lets a client in: `key-` and a number, which no other key of the state directory has or will have.
+    KeyId,
+    "key-",
+    "^key-[0-9]{1,18}$",
+    Key
 );
 
 #[cfg(test)]

@@ -200,6 +200,7 @@ fn a_sub_agents_life_is_told_to_its_parent_in_whole_events() {
         title: Some("a title".into()),
         model: Some("a model".into()),
         parent,
+        started_by: None,
     };
 
     let wish = Ask::Ensure { id: parent.clone(), spec: spec.clone(), given: Box::default() };

@@ -117,6 +117,7 @@ fn full_info() -> SessionInfo {
         failure: None,
         pinned: true,
         clients: Vec::new(),
+        started_by: None,
         parent: Some(id("parent")),
         children: Vec::new(),
     }

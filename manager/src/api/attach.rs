@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use futures_util::StreamExt;
@@ -15,11 +14,12 @@ use protocol::{EventId, SessionId};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::App;
-use super::auth::{Caller, looks_on};
+use super::auth::Caller;
 use super::codes::refuses;
+use super::denied::{looks_on, not_for_role};
 use super::events::{EventsQuery, Frame, stream_of};
 use super::input::{Id, Query};
+use super::limited::Limited;
 use super::problem::{Answer, ApiError};
 use crate::error::Error;
 use crate::session_manager::SessionManager;
@@ -57,7 +57,7 @@ refuses!(AttachErrors: 400 "invalid_client", 400 "invalid_cursor", 409 "invalid_
         ("Last-Event-ID" = u64, Header, description = "Event id: as `after`, and wins over it.")),
     responses((status = 200, description = "The events.", body = Frame, content_type = "text/event-stream"), AttachErrors))]
 pub async fn attach(
-    State(app): State<App>,
+    Limited(app): Limited,
     Id(id): Id,
     Query(query): Query<AttachQuery>,
     headers: HeaderMap,
@@ -65,7 +65,10 @@ pub async fn attach(
 ) -> Answer<Response> {
     let role = query.role.unwrap_or(Role::Viewer);
     if caller.role == Role::Viewer && (role == Role::Driver || query.takeover == Some(true)) {
-        return Err(looks_on());
+        return Err(match caller.key {
+            Some(_) => not_for_role("viewer", "driver"),
+            None => looks_on(),
+        });
     }
     let name = query.name.unwrap_or_else(|| "somebody".to_owned());
     let offers = offers(query.offers.as_deref().unwrap_or_default())?;
@@ -80,9 +83,9 @@ pub async fn attach(
         Ok::<_, Error>(Stay { manager: app.manager.clone(), id, client })
     });
     let stay = attached.await.map_err(ApiError::internal)??;
-    let client = stay.client;
-    let info =
-        serde_json::to_string(&ClientInfo { client_id: client, name, role, offers }).unwrap_or_default();
+    let (client, origin) = (stay.client, caller.asker().origin);
+    let info = serde_json::to_string(&ClientInfo { client_id: client, name, role, offers, origin })
+        .unwrap_or_default();
     let first = stream::once(async move { Ok(format!("event: attached\ndata: {info}\n\n").into()) });
     let (parts, body) = stream.into_parts();
     let rest = body.into_data_stream().map(move |frames| {

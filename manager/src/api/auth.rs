@@ -15,27 +15,40 @@
 //!   its own. The id selects the token to compare with, in constant time, and proves nothing. A search by
 //!   token would compare it with every session's.
 //!
-//! A session has a second token, for viewers, which permits its own [`LOOKS`] and nothing else. The third
+//! A session has a second token, for viewers, which permits to read it and nothing else. The third
 //! one, for its agent, also permits work with sub-agents. An agent never has more: a driver's token that
 //! comes from below that session's own worker counts as the agent's. So no agent answers its own questions.
+//!
+//! A key (`Bearer kk_…`) has the rights of its role on the sessions that it reaches, over the socket as well: `rights.rs` says
+//! what each operation needs. It gives nothing to a client that runs below a worker, or whose process the daemon cannot see.
 //!
 //! A sub-agent of a session can do no more than the session (`core/rules/authority.rs`). Where the owner has
 //! started one that can do more, its parent may read and end it, but not prompt it.
 
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use axum::extract::{ConnectInfo, MatchedPath, RawPathParams, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use protocol::SessionId;
-use protocol::api::Role;
+use protocol::api::{ClientOrigin, KeyRole, KeySessions, Role};
 use subtle::ConstantTimeEq;
 
 use super::App;
-use super::connections::{Origin, overloaded};
+use super::connections::{Origin, Who, overloaded};
+use super::denied::*;
+use super::held::hold;
 use super::peer::{NO_ROOM, Peer, Standing};
 use super::problem::{Answer, ApiError};
-use crate::core::Refusal;
+use super::rights::{About, Need, Rule, rule};
+use crate::core::{Refusal, Scope};
 use crate::error::Error;
+use crate::keys::{Hash, Key, PREFIX, hash_of_key};
+use crate::session_manager::Asker;
+use crate::system::clock::wall_ms;
 use crate::workers::tokens;
 
 /// The caller of a request. [`check`] adds it to every request.
@@ -45,6 +58,44 @@ pub struct Caller {
     pub session: Option<SessionId>,
     /// The most that it may be.
     pub role: Role,
+    /// The key that the request carries, if it carries one.
+    pub key: Option<Arc<Key>>,
+    /// Its address, if it came in by the port.
+    pub address: Option<IpAddr>,
+}
+
+impl Caller {
+    /// The client as the manager knows it.
+    pub fn asker(&self) -> Asker {
+        let Some(key) = &self.key else {
+            let origin = self.address.map(|address| ClientOrigin {
+                address: Some(address.to_string()),
+                ..ClientOrigin::default()
+            });
+            return Asker { origin, scope: Scope::All };
+        };
+        let origin = ClientOrigin {
+            key: Some(key.id),
+            key_name: Some(key.name.clone()),
+            address: self.address.map(|address| address.to_string()),
+        };
+        let scope = match &key.sessions {
+            KeySessions::All => Scope::All,
+            KeySessions::Own => Scope::Own(key.id),
+            KeySessions::Ids(ids) => Scope::Ids(Arc::new(ids.iter().cloned().collect())),
+        };
+        Asker { origin: Some(origin), scope }
+    }
+
+    /// Refuses a new session that the caller's key would not reach. None is a new session whose id kennel chooses.
+    pub fn may_name(&self, id: Option<&str>) -> Answer<()> {
+        match self.key.as_ref().map(|key| &key.sessions) {
+            Some(KeySessions::Ids(ids)) if !ids.iter().any(|listed| Some(listed.as_str()) == id) => {
+                Err(not_listed())
+            }
+            Some(KeySessions::All | KeySessions::Own | KeySessions::Ids(_)) | None => Ok(()),
+        }
+    }
 }
 
 /// Rights of a caller on its session.
@@ -57,20 +108,6 @@ enum Kind {
     /// Read, and change nothing.
     Viewer,
 }
-
-/// Routes of its session that a viewer may read. The handler refuses a viewer who attaches as a driver.
-const LOOKS: &[&str] = &[
-    "/v1/sessions/{id}",
-    "/v1/sessions/{id}/attach",
-    "/v1/sessions/{id}/calls",
-    "/v1/sessions/{id}/events",
-    "/v1/sessions/{id}/log",
-    "/v1/sessions/{id}/permissions",
-    "/v1/sessions/{id}/queue",
-    "/v1/sessions/{id}/result",
-    "/v1/sessions/{id}/settings",
-    "/v1/sessions/{id}/wait",
-];
 
 /// Requests that a caller may make about sub-agents below it, by method and route.
 const BELOW: &[(Method, &str)] = &[
@@ -87,6 +124,9 @@ const BELOW: &[(Method, &str)] = &[
     (Method::POST, "/v1/sessions/{id}/stop"),
 ];
 
+/// Letters of a session's token: 32 bytes in base64.
+const TOKEN: usize = 43;
+
 /// The route by which a session receives prompts.
 const PROMPTS: &str = "/v1/sessions/{id}/prompts";
 
@@ -99,12 +139,13 @@ pub async fn check(
     State(app): State<App>,
     route: Option<MatchedPath>,
     params: Result<RawPathParams, axum::extract::rejection::RawPathParamsRejection>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Answer<Response> {
-    no_web_page(request.headers())?;
+    let (mut parts, body) = request.into_parts();
+    no_web_page(&parts.headers)?;
     // The server names the peer of each connection; without a peer every request is refused.
-    let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.clone());
+    let peer = parts.extensions.get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.clone());
     let peer = peer.ok_or_else(|| nobody("it is not known who has connected"))?;
     let standing = peer.standing(&app.manager).await?;
     if standing == (Standing::Nobody { why: NO_ROOM }) {
@@ -114,29 +155,118 @@ pub async fn check(
         return Ok(answer);
     }
     let about = session_of(params.iter().flatten());
-    let known = known(&app, standing, bearer(request.headers())?, about.as_ref()).await?;
     let route = route.as_ref().map_or("", |route| route.as_str());
-    let caller = match known {
-        None => Caller { session: None, role: Role::Driver },
-        Some((caller, kind)) => {
-            if let Some(origin) = request.extensions().get::<Origin>() {
-                let role = if kind == Kind::Driver { Role::Driver } else { Role::Viewer };
-                origin.belongs_to(&caller, role);
-            }
-            permit(&app, request.method(), route, (&caller, kind), about).await?;
-            let role = match kind {
-                Kind::Driver => Role::Driver,
-                Kind::Agent if route == SUBAGENTS => Role::Driver,
-                Kind::Agent | Kind::Viewer => Role::Viewer,
-            };
-            Caller { session: Some(caller), role }
-        }
-    };
-    if app.manager.state_dir_gone() && !ends(request.method(), route) {
+    let caller = caller(&app, standing, &parts, route, about).await?;
+    if app.manager.state_dir_gone() && !ends(&parts.method, route) {
         return Err(Error::StateDirGone(app.manager.state_dir().to_owned()).into());
     }
-    request.extensions_mut().insert(caller);
-    Ok(next.run(request).await)
+    let key = caller.key.clone();
+    parts.extensions.insert(caller);
+    let request = Request::from_parts(parts, body);
+    match key {
+        None => Ok(next.run(request).await),
+        Some(key) => hold(&app.keys, &key, next.run(request)).await,
+    }
+}
+
+/// Finds the caller of a request, and refuses what is not for that caller. `about` is the session that the request names.
+async fn caller(
+    app: &App,
+    standing: Standing,
+    parts: &Parts,
+    route: &str,
+    about: Option<SessionId>,
+) -> Answer<Caller> {
+    let rule = rule(&parts.method, route);
+    let address = match &standing {
+        Standing::Remote { address } => Some(address.ip().to_canonical()),
+        Standing::Owner | Standing::Agent { .. } | Standing::Nobody { .. } => None,
+    };
+    let owner = Caller { session: None, role: Role::Driver, key: None, address };
+    if rule.is_some_and(|rule| rule.need == Need::Nothing)
+        && matches!(standing, Standing::Owner | Standing::Remote { .. })
+    {
+        return Ok(Caller { role: Role::Viewer, ..owner });
+    }
+    let given = bearer(&parts.headers)?;
+    if let Some(hash) = given.as_ref().map_or(Ok(None), Bearer::key)? {
+        let key = key(app, &standing, &hash)?;
+        if let Some(origin) = parts.extensions.get::<Origin>() {
+            origin.belongs_to(Who::Key(key.id));
+        }
+        let from = address.map_or_else(|| "socket".to_owned(), |address| address.to_string());
+        app.keys.used(key.id, &from);
+        let role = if key.role == KeyRole::Viewer { Role::Viewer } else { Role::Driver };
+        let caller = Caller { role, key: Some(Arc::new(key)), ..owner };
+        permit_key(app, &caller, rule, route, about).await?;
+        return Ok(caller);
+    }
+    let Some((session, kind)) = known(app, standing, given, about.as_ref()).await? else {
+        return Ok(owner);
+    };
+    if let Some(origin) = parts.extensions.get::<Origin>() {
+        origin.belongs_to(Who::Session(session.clone(), kind != Kind::Driver));
+    }
+    permit(app, &parts.method, route, rule, (&session, kind), about).await?;
+    let role = match kind {
+        Kind::Driver => Role::Driver,
+        Kind::Agent if route == SUBAGENTS => Role::Driver,
+        Kind::Agent | Kind::Viewer => Role::Viewer,
+    };
+    Ok(Caller { session: Some(session), role, ..owner })
+}
+
+/// The key with this hash, if it lets this client in.
+fn key(app: &App, standing: &Standing, hash: &Hash) -> Answer<Key> {
+    match standing {
+        Standing::Owner | Standing::Remote { .. } => {}
+        // An agent may have found it in a file. It is no more than its session.
+        Standing::Agent { session, .. } => {
+            return Err(key_of_agent(&format!("this client runs below session `{session}`")));
+        }
+        Standing::Nobody { why } => return Err(key_of_agent(why)),
+    }
+    let found = app.keys.find(hash)?;
+    found.filter(|key| !key.has_expired(wall_ms())).ok_or_else(bad_key)
+}
+
+/// Refuses a request that is not for its key.
+async fn permit_key(
+    app: &App,
+    caller: &Caller,
+    rule: Option<Rule>,
+    route: &str,
+    about: Option<SessionId>,
+) -> Answer<()> {
+    let Some(key) = &caller.key else { return Ok(()) };
+    let Some(Rule { need, about: sessions }) = rule else {
+        // Without a route there is nothing to have rights on.
+        return if route.is_empty() { Ok(()) } else { Err(no_rule()) };
+    };
+    match (need, key.role) {
+        (Need::Nothing | Need::Look, _)
+        | (Need::Drive | Need::Start, KeyRole::Driver)
+        | (_, KeyRole::Admin) => {}
+        (Need::Drive | Need::Start, KeyRole::Viewer) => return Err(not_for_role("viewer", "driver")),
+        (Need::Admin, KeyRole::Viewer) => return Err(not_for_role("viewer", "admin")),
+        (Need::Admin, KeyRole::Driver) => return Err(not_for_role("driver", "admin")),
+    }
+    match (sessions, &key.sessions) {
+        (_, KeySessions::All) | (About::Reached | About::Nothing, _) => Ok(()),
+        (About::All, KeySessions::Own | KeySessions::Ids(_)) => Err(not_of_all()),
+        (About::One, KeySessions::Own | KeySessions::Ids(_)) => {
+            // Without an id that is one, the handler says so.
+            let Some(id) = about else { return Ok(()) };
+            if app.manager.asked_by(caller.asker()).reaches(&id).await? {
+                return Ok(());
+            }
+            // A session that is to be made is its own, or listed: the core looks whether another has the id.
+            match need {
+                Need::Start if caller.may_name(Some(id.as_str())).is_ok() => Ok(()),
+                _ => Err(Error::Refused(Refusal::NoSuchSession(id.to_string())).into()),
+            }
+        }
+    }
 }
 
 /// The session that a request comes from, and what its caller is there; none for the owner. `about` is the session that the
@@ -186,10 +316,14 @@ async fn permit(
     app: &App,
     method: &Method,
     route: &str,
+    rule: Option<Rule>,
     (caller, kind): (&SessionId, Kind),
     about: Option<SessionId>,
 ) -> Answer<()> {
-    let looks = *method == Method::GET && LOOKS.contains(&route);
+    let Some(rule) = rule else {
+        return Err(if kind == Kind::Viewer { looks_on() } else { no_rule() });
+    };
+    let looks = rule == Rule { need: Need::Look, about: About::One };
     match (about, kind) {
         (Some(session), Kind::Viewer) if session != *caller || !looks => return Err(looks_on()),
         (None, Kind::Viewer) => return Err(looks_on()),
@@ -263,6 +397,22 @@ struct Bearer<'a> {
     token: &'a str,
 }
 
+impl Bearer<'_> {
+    /// The hash of the key that was sent; none if it is a token.
+    ///
+    /// # Errors
+    /// `bad_key` for what begins as a key and is none. A token may begin so by chance, and has another length.
+    fn key(&self) -> Answer<Option<Hash>> {
+        match self.session {
+            None => match hash_of_key(self.token) {
+                None if self.token.starts_with(PREFIX) && self.token.len() != TOKEN => Err(bad_key()),
+                found => Ok(found),
+            },
+            Some(_) => Ok(None),
+        }
+    }
+}
+
 /// The token, if one was sent.
 fn bearer(headers: &HeaderMap) -> Answer<Option<Bearer<'_>>> {
     let value = super::input::single(headers, "authorization").map_err(|_| bad_token())?;
@@ -285,76 +435,6 @@ fn bearer(headers: &HeaderMap) -> Answer<Option<Bearer<'_>>> {
 fn session_of<'a>(params: impl Iterator<Item = (&'a str, &'a str)>) -> Option<SessionId> {
     let mut ids = params.filter(|(name, _)| *name == "id");
     ids.next().and_then(|(_, id)| id.parse().ok())
-}
-
-fn not_about_it() -> ApiError {
-    let detail = "a session's token gives rights on that session only, and this request is not about it";
-    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail).hint(
-        "ask without a token, as the socket's owner; a session's own sub-agents are asked for with \
-         `Authorization: Bearer ID:TOKEN`",
-    )
-}
-
-/// The refusal for a session that is not below the caller: the same for a session that does not exist.
-fn not_below(session: &SessionId) -> ApiError {
-    let detail = format!("the token gives no such right on `{session}`; nothing was changed");
-    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail).hint(
-        "a session may look at sub-agents below it, prompt them, wait for them, and abort and stop them; \
-         `GET /v1/subagents` lists them",
-    )
-}
-
-/// The owner's own sub-agent of a session, which can do what the session cannot.
-fn weaker_than(session: &SessionId, what: &[&str]) -> ApiError {
-    let detail = format!(
-        "session `{session}` can do more than the session that asks ({}); nothing was sent to it",
-        what.join(", ")
-    );
-    ApiError::new(StatusCode::FORBIDDEN, "weaker_than_parent", detail)
-        .hint("its owner sends it prompts: `kennel send`; or start another sub-agent")
-}
-
-fn nobody(why: &str) -> ApiError {
-    let detail = format!("without a token this client has no rights here: {why}; nothing was changed");
-    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail).hint(
-        "ask from a process that the daemon sees and that no session has started, or send a session's token",
-    )
-}
-
-fn sandboxed(session: &SessionId) -> ApiError {
-    let detail = format!(
-        "this client runs in the sandbox of session `{session}`, and has no rights but by that session's token; \
-         nothing was changed"
-    );
-    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail).hint("ask from outside of the sandbox")
-}
-
-fn not_for_its_agent(session: &SessionId) -> ApiError {
-    let detail = format!(
-        "this client is the agent of session `{session}`, which may look at its session and start sub-agents, and \
-         nothing else; nothing was changed"
-    );
-    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail)
-        .hint("ask from a terminal that no session of this daemon has started")
-}
-
-/// A viewer wants more.
-pub fn looks_on() -> ApiError {
-    let detail = "a viewer's token lets look on at its session and nothing else; nothing was changed";
-    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail)
-        .hint("`kennel token SESSION`, without `--viewer`, prints the token that may drive it")
-}
-
-/// A client that came in over TLS shows nothing.
-fn key_needed() -> ApiError {
-    let detail = "over TLS every request needs a key or a session's token; nothing was changed";
-    ApiError::new(StatusCode::UNAUTHORIZED, "key_needed", detail)
-        .hint("`kennel pair` on that machine lets a device in; it sends `Authorization: Bearer KEY`")
-}
-
-fn bad_token() -> ApiError {
-    ApiError::new(StatusCode::UNAUTHORIZED, "bad_token", "the token is not this session's")
-        .hint("`kennel token SESSION` prints it; it is sent as `Authorization: Bearer TOKEN`, or `ID:TOKEN`")
 }
 
 #[cfg(test)]

@@ -1,16 +1,15 @@
 //! Requests of an agent to the client that drives, and the client's answers.
 
 use axum::Json as Reply;
-use axum::extract::State;
 use axum::http::StatusCode;
 use protocol::api::{CallInfo, CallRequest};
 use protocol::wire::CallAnswer;
 use protocol::{CallId, SessionId};
 
-use super::App;
 use super::body::{LongJson, mend_numbers};
 use super::codes::{WITH_BODY, refuses};
 use super::input::{Call, Client, Id, Nothing, Query};
+use super::limited::Limited;
 use super::problem::{Answer, ApiError};
 
 refuses!(ListErrors: 400 "invalid_id", 404 "no_such_session");
@@ -20,7 +19,7 @@ refuses!(ListErrors: 400 "invalid_id", 404 "no_such_session");
     params(("id" = SessionId, Path, description = "The session.")),
     responses((status = 200, description = "The calls.", body = [CallInfo]), ListErrors))]
 pub async fn of_session(
-    State(app): State<App>,
+    Limited(app): Limited,
     Id(id): Id,
     _: Query<Nothing>,
 ) -> Answer<Reply<Vec<CallInfo>>> {
@@ -39,7 +38,7 @@ refuses!(CallErrors: 400 "invalid_client", 400 "invalid_answer", 400 "invalid_id
     params(("id" = SessionId, Path, description = "The session."), ("call" = CallId, Path, description = "The call.")),
     responses((status = 204, description = "The answer goes to the agent."), CallErrors))]
 pub async fn answer(
-    State(app): State<App>,
+    Limited(app): Limited,
     Id(id): Id,
     Call(call): Call,
     _: Query<Nothing>,

@@ -1,13 +1,12 @@
 //! The route for the disk usage of the state directory.
 
 use axum::Json as Reply;
-use axum::extract::State;
 use protocol::api::{DiskUsage, PruneReport, PruneRequest};
 
-use super::App;
 use super::body::Json;
 use super::codes::{WITH_BODY, refuses};
 use super::input::{MAX_NUMBER, Nothing, Query};
+use super::limited::Limited;
 use super::problem::{Answer, ApiError};
 use crate::config::bounds::SMALLEST_JOURNAL;
 
@@ -19,7 +18,7 @@ refuses!(UsageErrors: 500 "unread");
 /// of its waiting prompts. The file is larger than the sum of all shares: it has empty pages and SQLite's own data.
 #[utoipa::path(get, path = "/v1/manager/disk", tag = "manager", operation_id = "disk_usage",
     responses((status = 200, description = "The figures.", body = DiskUsage), UsageErrors))]
-pub async fn usage(State(app): State<App>, _: Query<Nothing>) -> Answer<Reply<DiskUsage>> {
+pub async fn usage(Limited(app): Limited, _: Query<Nothing>) -> Answer<Reply<DiskUsage>> {
     Ok(Reply(app.manager.disk_usage().await?))
 }
 
@@ -35,7 +34,7 @@ refuses!(PruneErrors: 400 "invalid_body", 500 "unread", 507 "journal_full"; + WI
 #[utoipa::path(post, path = "/v1/manager/prune", tag = "manager", operation_id = "prune", request_body = PruneRequest,
     responses((status = 200, description = "The history and files that were removed, or would be.", body = PruneReport), PruneErrors))]
 pub async fn prune(
-    State(app): State<App>,
+    Limited(app): Limited,
     _: Query<Nothing>,
     Json(request): Json<PruneRequest>,
 ) -> Answer<Reply<PruneReport>> {

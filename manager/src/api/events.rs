@@ -13,7 +13,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
@@ -25,6 +24,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::App;
 use super::codes::refuses;
 use super::input::{Id, MAX_NUMBER, Query, single};
+use super::limited::Limited;
 use super::problem::{Answer, ApiError};
 use crate::error::Error;
 use crate::feed::Subscription;
@@ -88,7 +88,7 @@ refuses!(SessionEventsErrors: 400 "invalid_cursor", 409 "invalid_cursor", 400 "i
     params(EventsQuery, ("Last-Event-ID" = u64, Header, description = "Event id: as `after`, and wins over it.")),
     responses((status = 200, description = "The events.", body = Frame, content_type = "text/event-stream"), EventsErrors))]
 pub async fn all(
-    State(app): State<App>,
+    Limited(app): Limited,
     Query(query): Query<EventsQuery>,
     headers: HeaderMap,
 ) -> Answer<Response> {
@@ -104,7 +104,7 @@ pub async fn all(
         ("Last-Event-ID" = u64, Header, description = "Event id: as `after`, and wins over it.")),
     responses((status = 200, description = "The events.", body = Frame, content_type = "text/event-stream"), SessionEventsErrors))]
 pub async fn of_session(
-    State(app): State<App>,
+    Limited(app): Limited,
     Id(id): Id,
     Query(query): Query<EventsQuery>,
     headers: HeaderMap,

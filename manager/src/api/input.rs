@@ -125,7 +125,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Pid {
     }
 }
 
-async fn parameter<S: Send + Sync>(parts: &mut Parts, state: &S, name: &str) -> Result<String, ApiError> {
+/// The text of `{name}` in the path.
+pub async fn parameter<S: Send + Sync>(parts: &mut Parts, state: &S, name: &str) -> Result<String, ApiError> {
     let params = RawPathParams::from_request_parts(parts, state)
         .await
         .map_err(|_| ApiError::bad_request("invalid_id", "the path is not UTF-8"))?;

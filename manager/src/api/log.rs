@@ -6,7 +6,6 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use axum::body::Body;
-use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use futures_util::stream;
@@ -14,9 +13,9 @@ use protocol::SessionId;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::App;
 use super::codes::refuses;
 use super::input::{Id, Query, elsewhere};
+use super::limited::Limited;
 use super::problem::{Answer, ApiError};
 use crate::feed::readable;
 use crate::system::blocking;
@@ -51,7 +50,7 @@ refuses!(LogErrors: 400 "invalid_id", 404 "no_such_session");
     params(("id" = SessionId, Path, description = "The session."), LogQuery),
     responses((status = 200, description = "The lines.", body = String, content_type = "text/plain"), LogErrors))]
 pub async fn log(
-    State(app): State<App>,
+    Limited(app): Limited,
     Id(id): Id,
     Query(query): Query<LogQuery>,
 ) -> Answer<impl IntoResponse> {

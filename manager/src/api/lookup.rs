@@ -3,19 +3,19 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use axum::Json as Reply;
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
+use axum::{Extension, Json as Reply};
 use protocol::SessionId;
-use protocol::api::{Bootstrap, BootstrapRequest};
+use protocol::api::{Bootstrap, BootstrapRequest, KeyRole};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::App;
+use super::auth::Caller;
 use super::body::Json;
 use super::codes::{WITH_BODY, WITH_OPTIONS, refuses};
 use super::input::{Nothing, Query, Umask, elsewhere};
+use super::limited::Limited;
 use super::problem::{Answer, ApiError};
 use super::sessions::{NO_STORE, START_TIMEOUT_MS};
 use crate::session_manager::SessionManager;
@@ -46,7 +46,7 @@ refuses!(LookupErrors: 400 "invalid_id", 400 "invalid_workdir", 400 "workdir_not
 /// Exactly one of the parameters is given.
 #[utoipa::path(get, path = "/v1/lookup", tag = "sessions", operation_id = "lookup", params(LookupQuery),
     responses((status = 200, description = "The id.", body = Found), LookupErrors))]
-pub async fn lookup(State(app): State<App>, Query(query): Query<LookupQuery>) -> Answer<Reply<Found>> {
+pub async fn lookup(Limited(app): Limited, Query(query): Query<LookupQuery>) -> Answer<Reply<Found>> {
     let id = match query {
         LookupQuery { id: Some(text), pid: None, dir: None } => app.manager.lookup(&text).await?,
         LookupQuery { id: None, pid: Some(pid), dir: None } => app.manager.session_id_for_pid(pid).await?,
@@ -58,15 +58,17 @@ pub async fn lookup(State(app): State<App>, Query(query): Query<LookupQuery>) ->
     Ok(Reply(Found { id }))
 }
 
-refuses!(BootstrapErrors: 409 "invalid_id", 409 "invalid_workdir", 409 "session_stopping", 409 "spec_mismatch", 409 "unkillable", 504 "timeout"; + WITH_BODY, WITH_OPTIONS);
+refuses!(BootstrapErrors: 409 "id_taken", 409 "invalid_id", 409 "invalid_workdir", 409 "session_stopping", 409 "spec_mismatch", 409 "unkillable", 504 "timeout"; + WITH_BODY, WITH_OPTIONS);
 
 /// The session of a working directory, ready, and its token.
 ///
-/// As `PUT /v1/sessions/{id}` with the directory's stable id and `workdir`; waits at most 30 s.
+/// As `PUT /v1/sessions/{id}` with the directory's stable id and `workdir`; waits at most 30 s. A key that is not an admin's gets
+/// no token, which would outlive the key.
 #[utoipa::path(post, path = "/v1/bootstrap", tag = "sessions", operation_id = "bootstrap", request_body = BootstrapRequest,
     responses((status = 200, description = "The session and its token, a secret.", body = Bootstrap), BootstrapErrors))]
 pub async fn bootstrap(
-    State(app): State<App>,
+    Limited(app): Limited,
+    Extension(caller): Extension<Caller>,
     _: Query<Nothing>,
     Umask(umask): Umask,
     Json(request): Json<BootstrapRequest>,
@@ -84,9 +86,14 @@ pub async fn bootstrap(
             ApiError::new(StatusCode::CONFLICT, "invalid_workdir", detail).hint("leave `opts.workdir` out")
         );
     }
+    caller.may_name(Some(id.as_str()))?;
     let timeout = Duration::from_millis(START_TIMEOUT_MS);
     let session = app.manager.start_or_get_session(id.as_str(), opts, timeout).await?;
-    let token = app.manager.session_token(&id).await?;
+    // A token outlives the key that has it.
+    let token = match caller.key.is_none_or(|key| key.role == KeyRole::Admin) {
+        true => Some(app.manager.session_token(&id).await?),
+        false => None,
+    };
     let pid = session.pid;
     Ok(([NO_STORE], Reply(Bootstrap { session, id, pid, token })))
 }

@@ -9,16 +9,21 @@ mod body;
 mod calls;
 mod codes;
 mod connections;
+mod denied;
 mod disk;
 mod events;
 mod front;
+mod held;
 mod input;
+mod keys;
+mod limited;
 mod log;
 mod lookup;
 mod peer;
 mod permissions;
 mod problem;
 mod prompts;
+mod rights;
 mod schema;
 mod servers;
 mod sessions;
@@ -38,6 +43,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::keys::Keys;
 use crate::session_manager::SessionManager;
 pub use connections::{Inlet, serve};
 pub use front::open;
@@ -51,6 +57,7 @@ struct App {
     manager: SessionManager,
     stop: Stop,
     streams: events::Streams,
+    keys: Keys,
 }
 
 /// The way in which a daemon ends.
@@ -102,9 +109,10 @@ impl Stop {
             `curl --unix-socket PATH http://kennel/v1/sessions`. A client of the daemon's user is the owner, unless a \
             session has started it: then it has the rights of that session's agent, and in a sandbox none. A request \
             with a session's token (`Authorization: Bearer TOKEN`) has rights on that session only, and as \
-            `Bearer ID:TOKEN` on the sub-agents below it too. Errors are \
+            `Bearer ID:TOKEN` on the sub-agents below it too; one with a key (`Bearer kk_...`) has the rights of the key's \
+            role on the sessions that the key reaches. Errors are \
             `application/problem+json` with a `code` that does not change between versions; clients go by the code, \
-            people by `detail` and `hint`. An error means that nothing was changed, but for `timeout` and \
+            people by `detail` and `hint`. An error means that nothing was changed, but for `timeout`, `key_ended` and \
             `session_failed` with status 502: there, what was asked stays asked.",
         license(name = "MIT OR Apache-2.0")
     ),
@@ -114,6 +122,7 @@ impl Stop {
         (name = "permissions", description = "Permission requests of agents."),
         (name = "events", description = "Events, live and from any point in the past."),
         (name = "sub-agents", description = "Sessions that work for others in the background."),
+        (name = "keys", description = "Keys of devices, and how a device gets one."),
         (name = "manager", description = "The manager itself.")
     ),
     components(schemas(protocol::api::Gap, protocol::api::Problem, protocol::event::Event)),
@@ -127,8 +136,10 @@ struct Token;
 impl utoipa::Modify for Token {
     fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
         use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-        let scheme =
-            HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("A session's token.")).build();
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("A session's token, or a key."))
+            .build();
         let components = api.components.get_or_insert_default();
         components.add_security_scheme("session_token", SecurityScheme::Http(scheme));
         let none = SecurityRequirement::default();
@@ -178,6 +189,12 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(events::all))
         .routes(routes!(events::of_session))
         .routes(routes!(subagents::start, subagents::list))
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(keys::rotate))
+        .routes(routes!(keys::begin, keys::end))
+        .routes(routes!(keys::pairing))
+        .routes(routes!(keys::pair))
 }
 
 /// The API's description in OpenAPI 3.1, as `manager/openapi.json` has it.
@@ -190,7 +207,12 @@ pub fn openapi_json() -> String {
 
 /// Makes the API of a manager. The API answers only peers that [`serve`] has examined.
 pub fn router(manager: SessionManager, stop: Stop) -> Router {
-    let app = App { manager, stop, streams: events::Streams::default() };
+    let keys = Keys::open(manager.state_dir());
+    router_with(manager, stop, keys)
+}
+
+fn router_with(manager: SessionManager, stop: Stop, keys: Keys) -> Router {
+    let app = App { manager, stop, streams: events::Streams::default(), keys };
     let (router, _) = routes().split_for_parts();
     router
         .fallback(no_such_route)

@@ -104,6 +104,12 @@ impl Peer {
         Self::new(Look::Own)
     }
 
+    /// A process below these: tests ask as an agent.
+    #[cfg(test)]
+    pub fn below(chain: Vec<(u32, u64)>) -> Self {
+        Self::new(Look::Above { chain, marks: Vec::new(), groups: String::new() })
+    }
+
     fn new(look: Look) -> Self {
         Self(Arc::new(Seen { look, standing: OnceCell::new() }))
     }

@@ -1,15 +1,14 @@
 //! Permissions that agents ask for, and the agents themselves.
 
 use axum::Json as Reply;
-use axum::extract::State;
 use axum::http::StatusCode;
 use protocol::api::{AgentInfo, AnswerRequest, PermissionInfo};
 use protocol::{PermissionId, SessionId};
 
-use super::App;
 use super::body::Json;
 use super::codes::{WITH_BODY, refuses};
 use super::input::{Client, Id, Nothing, Permission, Query};
+use super::limited::Limited;
 use super::problem::Answer;
 
 refuses!(AllErrors:);
@@ -17,7 +16,7 @@ refuses!(AllErrors:);
 /// Permissions that wait for an answer, in all sessions, oldest first.
 #[utoipa::path(get, path = "/v1/permissions", tag = "permissions", operation_id = "permissions",
     responses((status = 200, description = "The permissions.", body = [PermissionInfo]), AllErrors))]
-pub async fn all(State(app): State<App>, _: Query<Nothing>) -> Answer<Reply<Vec<PermissionInfo>>> {
+pub async fn all(Limited(app): Limited, _: Query<Nothing>) -> Answer<Reply<Vec<PermissionInfo>>> {
     Ok(Reply(app.manager.permissions(None).await?))
 }
 
@@ -28,7 +27,7 @@ refuses!(ListErrors: 400 "invalid_id", 404 "no_such_session");
     params(("id" = SessionId, Path, description = "The session.")),
     responses((status = 200, description = "The permissions.", body = [PermissionInfo]), ListErrors))]
 pub async fn of_session(
-    State(app): State<App>,
+    Limited(app): Limited,
     Id(id): Id,
     _: Query<Nothing>,
 ) -> Answer<Reply<Vec<PermissionInfo>>> {
@@ -44,7 +43,7 @@ refuses!(AnswerErrors: 400 "invalid_client", 409 "not_driver", 400 "invalid_id",
     params(("id" = SessionId, Path, description = "The session."), ("permission" = PermissionId, Path, description = "The permission.")),
     responses((status = 204, description = "The request is answered, and the answer is on disk."), AnswerErrors))]
 pub async fn answer(
-    State(app): State<App>,
+    Limited(app): Limited,
     Id(id): Id,
     Permission(permission): Permission,
     _: Query<Nothing>,
@@ -60,6 +59,6 @@ refuses!(AgentsErrors: 409 "invalid_config");
 /// Agents that sessions can be started with: those of `config.toml`, and those that kennel knows.
 #[utoipa::path(get, path = "/v1/agents", tag = "manager", operation_id = "agents",
     responses((status = 200, description = "The agents.", body = [AgentInfo]), AgentsErrors))]
-pub async fn agents(State(app): State<App>, _: Query<Nothing>) -> Answer<Reply<Vec<AgentInfo>>> {
+pub async fn agents(Limited(app): Limited, _: Query<Nothing>) -> Answer<Reply<Vec<AgentInfo>>> {
     Ok(Reply(app.manager.agents().await?))
 }

@@ -1,7 +1,6 @@
 //! Prompts: accept, queue, abort, resolve.
 
 use axum::Json as Reply;
-use axum::extract::State;
 use axum::http::StatusCode;
 use protocol::api::{
     Aborted, Accepted, Cleared, EditRequest, PromptRequest, QueuedPrompt, ResolveRequest, Resolved,
@@ -10,10 +9,10 @@ use protocol::{PromptId, SessionId};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::App;
 use super::body::{Json, LongJson, NoBody};
 use super::codes::{WITH_BODY, refuses};
 use super::input::{Client, Id, Key, Nothing, Prompt, Query};
+use super::limited::Limited;
 use super::problem::Answer;
 
 refuses!(SendErrors: 400 "invalid_client", 409 "not_driver", 400 "empty_prompt", 400 "invalid_attachment", 400 "invalid_id", 400 "invalid_idempotency_key", 400 "invalid_prompt", 404 "no_such_session",
@@ -30,7 +29,7 @@ refuses!(SendErrors: 400 "invalid_client", 409 "not_driver", 400 "empty_prompt",
         description = "1 to 255 printable ASCII characters, unique within the session: a repeated request with the same key and body is answered with the same prompt; with another body it is refused.")),
     responses((status = 202, description = "The prompt is accepted.", body = Accepted), SendErrors))]
 pub async fn send(
-    State(app): State<App>,
+    Limited(app): Limited,
     Id(id): Id,
     _: Query<Nothing>,
     Client(client): Client,
@@ -51,7 +50,7 @@ refuses!(AbortErrors: 400 "invalid_client", 409 "not_driver", 400 "invalid_id", 
     params(("id" = SessionId, Path, description = "The session."), AbortQuery),
     responses((status = 200, description = "The turn that was ended.", body = Aborted), AbortErrors))]
 pub async fn abort(
-    State(app): State<App>,
+    Limited(app): Limited,
     Id(id): Id,
     Query(query): Query<AbortQuery>,
     Client(client): Client,
@@ -81,11 +80,7 @@ refuses!(QueueErrors: 400 "invalid_id", 404 "no_such_session");
 #[utoipa::path(get, path = "/v1/sessions/{id}/queue", tag = "prompts", operation_id = "queue",
     params(("id" = SessionId, Path, description = "The session.")),
     responses((status = 200, description = "The prompts.", body = [QueuedPrompt]), QueueErrors))]
-pub async fn queue(
-    State(app): State<App>,
-    Id(id): Id,
-    _: Query<Nothing>,
-) -> Answer<Reply<Vec<QueuedPrompt>>> {
+pub async fn queue(Limited(app): Limited, Id(id): Id, _: Query<Nothing>) -> Answer<Reply<Vec<QueuedPrompt>>> {
     Ok(Reply(app.manager.queue(&id).await?))
 }
 
@@ -96,7 +91,7 @@ refuses!(ClearErrors: 400 "invalid_client", 409 "not_driver", 400 "invalid_id", 
     params(("id" = SessionId, Path, description = "The session.")),
     responses((status = 200, description = "Number of removed prompts.", body = Cleared), ClearErrors))]
 pub async fn clear(
-    State(app): State<App>,
+    Limited(app): Limited,
     Id(id): Id,
     _: Query<Nothing>,
     Client(client): Client,
@@ -114,7 +109,7 @@ refuses!(EditErrors: 400 "invalid_client", 409 "not_driver", 400 "empty_prompt",
     params(("id" = SessionId, Path, description = "The session."), ("prompt" = PromptId, Path, description = "The prompt.")),
     responses((status = 204, description = "The text is replaced."), EditErrors))]
 pub async fn edit(
-    State(app): State<App>,
+    Limited(app): Limited,
     Id(id): Id,
     Prompt(prompt): Prompt,
     _: Query<Nothing>,
@@ -132,7 +127,7 @@ refuses!(RemoveErrors: 400 "invalid_client", 409 "not_driver", 400 "invalid_id",
     params(("id" = SessionId, Path, description = "The session."), ("prompt" = PromptId, Path, description = "The prompt.")),
     responses((status = 204, description = "The prompt is removed."), RemoveErrors))]
 pub async fn remove(
-    State(app): State<App>,
+    Limited(app): Limited,
     Id(id): Id,
     Prompt(prompt): Prompt,
     _: Query<Nothing>,
@@ -151,7 +146,7 @@ refuses!(ResolveErrors: 400 "invalid_id", 404 "no_such_prompt", 409 "not_interru
     params(("prompt" = PromptId, Path, description = "The prompt.")),
     responses((status = 200, description = "The result.", body = Resolved), ResolveErrors))]
 pub async fn resolve(
-    State(app): State<App>,
+    Limited(app): Limited,
     Prompt(prompt): Prompt,
     _: Query<Nothing>,
     Json(request): Json<ResolveRequest>,

@@ -9,6 +9,7 @@ use super::input::{MAX_NUMBER, MAX_WAIT_MS};
 use crate::attachments::MAX_ATTACHMENTS;
 use crate::config::{bounds, mcp};
 use crate::core::options::NUMBERS;
+use crate::keys::{IDS, NAME};
 
 /// No control characters (Unicode's category Cc).
 const PLAIN: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
@@ -34,6 +35,8 @@ const OFFERS: &str =
     r"^((fs\.read|fs\.write|terminal|elicitation)?,)*(fs\.read|fs\.write|terminal|elicitation)?$";
 const BASE64: &str =
     concat!("^([A-Za-z0-9+/]{4})*", "([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$");
+/// 32 bytes in url-safe base64 after the prefix.
+const DEVICE_KEY: &str = "^kk_[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$";
 const MEDIA_TYPE: &str = r"^[^\u0000-\u001f\u007f-\u009f/]*/[^\u0000-\u001f\u007f-\u009f]*$";
 
 fn chars(least: usize, most: usize) -> Value {
@@ -91,6 +94,10 @@ fn properties() -> Vec<(&'static str, &'static str, Value)> {
         ("AttachmentRequest", "mime_type", json!({ "pattern": MEDIA_TYPE, "maxLength": 100 })),
         ("AttachmentRequest", "uri", chars(1, 2_000)),
         ("AttachmentRequest", "data", pattern(BASE64)),
+        ("KeyRequest", "name", chars(1, NAME)),
+        ("PairRequest", "name", chars(1, NAME)),
+        ("PairRequest", "key", pattern(DEVICE_KEY)),
+        ("PairingRequest", "name", chars(1, NAME)),
         ("PruneRequest", "older_than_ms", number),
         ("PruneRequest", "max_bytes", json!({ "minimum": bounds::SMALLEST_JOURNAL, "maximum": MAX_NUMBER })),
     ];
@@ -105,6 +112,7 @@ fn parameters() -> Vec<(&'static str, Value)> {
         ("after", json!({ "maximum": MAX_NUMBER })),
         ("timeout_ms", json!({ "maximum": MAX_WAIT_MS })),
         ("offers", pattern(OFFERS)),
+        ("pairing", json!({ "maximum": MAX_NUMBER })),
         ("parent", pattern(SESSION_ID)),
         ("dir", pattern(ABSOLUTE)),
     ]
@@ -129,6 +137,12 @@ pub fn bound(api: &mut Value) {
     if let Some(answers) = schemas["PermissionAnswer"]["oneOf"].as_array_mut() {
         for answer in answers.iter_mut().filter(|answer| answer["type"] == "object") {
             answer["additionalProperties"] = false.into();
+        }
+    }
+    if let Some(kinds) = schemas["KeySessions"]["oneOf"].as_array_mut() {
+        for kind in kinds.iter_mut().filter(|kind| kind["type"] == "object") {
+            kind["additionalProperties"] = false.into();
+            add(&mut kind["properties"]["ids"], &json!({ "minItems": 1, "maxItems": IDS }));
         }
     }
     let parameters = parameters();

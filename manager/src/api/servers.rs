@@ -1,14 +1,13 @@
 //! MCP servers of a session that exists.
 
 use axum::Json as Reply;
-use axum::extract::State;
 use protocol::SessionId;
 use protocol::api::{McpServersReply, McpServersRequest};
 
-use super::App;
 use super::body::Json;
 use super::codes::{WITH_BODY, refuses};
 use super::input::{Client, Id, Nothing, Query};
+use super::limited::Limited;
 use super::problem::Answer;
 
 refuses!(ServersErrors: 400 "invalid_client", 400 "invalid_id", 400 "invalid_mcp_servers", 409 "mcp_servers_refused", 404 "no_such_session", 409 "not_driver",
@@ -22,7 +21,7 @@ refuses!(ServersErrors: 400 "invalid_client", 400 "invalid_id", 400 "invalid_mcp
     params(("id" = SessionId, Path, description = "The session.")),
     responses((status = 200, description = "The changes.", body = McpServersReply), ServersErrors))]
 pub async fn add(
-    State(app): State<App>,
+    Limited(app): Limited,
     Id(id): Id,
     _: Query<Nothing>,
     Client(client): Client,

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use axum::extract::State;
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::{Extension, Json as Reply};
@@ -11,11 +10,11 @@ use protocol::api::{Orphans, Role, SessionInfo, SessionOpts, TokenReply, TurnRes
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::App;
 use super::auth::Caller;
 use super::body::{NoBody, OptionalJson};
 use super::codes::{WITH_BODY, WITH_OPTIONS, refuses};
 use super::input::{Id, Key, Nothing, Pid, Query, Umask, Wait};
+use super::limited::Limited;
 use super::problem::{Answer, ApiError};
 use crate::session_manager::WaitFor;
 use crate::workers::tokens;
@@ -39,7 +38,7 @@ pub struct ListQuery {
 /// Sessions, in the order of their creation.
 #[utoipa::path(get, path = "/v1/sessions", tag = "sessions", operation_id = "list_sessions", params(ListQuery),
     responses((status = 200, description = "The sessions.", body = [SessionInfo]), ListErrors))]
-pub async fn list(State(app): State<App>, Query(query): Query<ListQuery>) -> Answer<Reply<Vec<SessionInfo>>> {
+pub async fn list(Limited(app): Limited, Query(query): Query<ListQuery>) -> Answer<Reply<Vec<SessionInfo>>> {
     Ok(Reply(app.manager.list(query.all.unwrap_or(true)).await?))
 }
 
@@ -56,13 +55,15 @@ refuses!(CreateErrors: 400 "invalid_idempotency_key", 409 "id_taken", 409 "idemp
     request_body(content = Option<SessionOpts>),
     responses((status = 201, description = "The session.", body = SessionInfo), CreateErrors))]
 pub async fn create(
-    State(app): State<App>,
+    Limited(app): Limited,
+    Extension(caller): Extension<Caller>,
     _: Query<Nothing>,
     key: Key,
     Umask(umask): Umask,
     OptionalJson(opts): OptionalJson<SessionOpts>,
 ) -> Answer<impl IntoResponse> {
     let opts = SessionOpts { umask, ..opts };
+    caller.may_name(opts.id.as_deref())?;
     let session = app.manager.start_session(opts, key.as_deref()).await?;
     let location = [(header::LOCATION, format!("/v1/sessions/{}", session.id))];
     Ok((StatusCode::CREATED, location, Reply(session)))
@@ -74,7 +75,7 @@ refuses!(OneErrors: 400 "invalid_id", 404 "no_such_session");
 #[utoipa::path(get, path = "/v1/sessions/{id}", tag = "sessions", operation_id = "get_session",
     params(("id" = SessionId, Path, description = "The session.")),
     responses((status = 200, description = "The session.", body = SessionInfo), OneErrors))]
-pub async fn get(State(app): State<App>, Id(id): Id, _: Query<Nothing>) -> Answer<Reply<SessionInfo>> {
+pub async fn get(Limited(app): Limited, Id(id): Id, _: Query<Nothing>) -> Answer<Reply<SessionInfo>> {
     Ok(Reply(app.manager.get_session(&id).await?))
 }
 
@@ -88,7 +89,7 @@ pub struct EnsureQuery {
     timeout_ms: Option<Wait>,
 }
 
-refuses!(EnsureErrors: 409 "invalid_id", 409 "session_stopping", 409 "spec_mismatch", 409 "unkillable", 504 "timeout"; + WITH_BODY, WITH_OPTIONS);
+refuses!(EnsureErrors: 409 "id_taken", 409 "invalid_id", 409 "session_stopping", 409 "spec_mismatch", 409 "unkillable", 504 "timeout"; + WITH_BODY, WITH_OPTIONS);
 
 /// The session under this id, ready.
 ///
@@ -100,7 +101,7 @@ refuses!(EnsureErrors: 409 "invalid_id", 409 "session_stopping", 409 "spec_misma
     request_body(content = Option<SessionOpts>),
     responses((status = 200, description = "The session.", body = SessionInfo), EnsureErrors))]
 pub async fn ensure(
-    State(app): State<App>,
+    Limited(app): Limited,
     Id(id): Id,
     Query(query): Query<EnsureQuery>,
     Extension(caller): Extension<Caller>,
@@ -138,7 +139,7 @@ refuses!(RemoveErrors: 400 "invalid_id", 404 "no_such_session", 409 "not_stopped
     params(("id" = SessionId, Path, description = "The session."), RemoveQuery),
     responses((status = 204, description = "The session is removed."), RemoveErrors))]
 pub async fn remove(
-    State(app): State<App>,
+    Limited(app): Limited,
     Id(id): Id,
     Query(query): Query<RemoveQuery>,
     _: NoBody,
@@ -168,7 +169,7 @@ refuses!(StopErrors: 400 "invalid_id", 404 "no_such_session", 409 "session_faile
     params(("id" = SessionId, Path, description = "The session."), StopQuery),
     responses((status = 200, description = "The session.", body = SessionInfo), StopErrors))]
 pub async fn stop(
-    State(app): State<App>,
+    Limited(app): Limited,
     Id(id): Id,
     Query(query): Query<StopQuery>,
     _: NoBody,
@@ -183,7 +184,7 @@ refuses!(StopPidErrors: 400 "invalid_id", 404 "no_such_pid", 409 "session_failed
     params(("pid" = u32, Path, description = "A process."), StopQuery),
     responses((status = 200, description = "The session.", body = SessionInfo), StopPidErrors))]
 pub async fn stop_by_pid(
-    State(app): State<App>,
+    Limited(app): Limited,
     Pid(pid): Pid,
     Query(query): Query<StopQuery>,
     _: NoBody,
@@ -200,7 +201,7 @@ refuses!(RestartErrors: 400 "invalid_id", 404 "no_such_session", 409 "overtaken"
     params(("id" = SessionId, Path, description = "The session.")),
     responses((status = 200, description = "The session.", body = SessionInfo), RestartErrors))]
 pub async fn restart(
-    State(app): State<App>,
+    Limited(app): Limited,
     Id(id): Id,
     _: Query<Nothing>,
     _: NoBody,
@@ -215,7 +216,7 @@ refuses!(PinErrors: 400 "invalid_id", 404 "no_such_session", 507 "journal_full")
     params(("id" = SessionId, Path, description = "The session.")),
     responses((status = 200, description = "The session.", body = SessionInfo), PinErrors))]
 pub async fn pin(
-    State(app): State<App>,
+    Limited(app): Limited,
     Id(id): Id,
     _: Query<Nothing>,
     _: NoBody,
@@ -228,7 +229,7 @@ pub async fn pin(
     params(("id" = SessionId, Path, description = "The session.")),
     responses((status = 200, description = "The session.", body = SessionInfo), PinErrors))]
 pub async fn unpin(
-    State(app): State<App>,
+    Limited(app): Limited,
     Id(id): Id,
     _: Query<Nothing>,
     _: NoBody,
@@ -257,7 +258,7 @@ refuses!(WaitErrors: 400 "invalid_id", 404 "no_such_session", 409 "overtaken", 5
     params(("id" = SessionId, Path, description = "The session."), WaitQuery),
     responses((status = 200, description = "The session, in that state.", body = SessionInfo), WaitErrors))]
 pub async fn wait(
-    State(app): State<App>,
+    Limited(app): Limited,
     Id(id): Id,
     Query(query): Query<WaitQuery>,
 ) -> Answer<Reply<SessionInfo>> {
@@ -271,7 +272,7 @@ pub async fn wait(
 #[utoipa::path(get, path = "/v1/sessions/{id}/result", tag = "sessions", operation_id = "turn_result",
     params(("id" = SessionId, Path, description = "The session.")),
     responses((status = 200, description = "The turn.", body = TurnResult), ResultErrors))]
-pub async fn result(State(app): State<App>, Id(id): Id, _: Query<Nothing>) -> Answer<Reply<TurnResult>> {
+pub async fn result(Limited(app): Limited, Id(id): Id, _: Query<Nothing>) -> Answer<Reply<TurnResult>> {
     Ok(Reply(app.manager.turn_result(&id).await?))
 }
 
@@ -287,7 +288,7 @@ refuses!(ResultErrors: 400 "invalid_id", 404 "no_such_session");
     params(("id" = SessionId, Path, description = "The session."), TokenQuery),
     responses((status = 200, description = "The token.", body = TokenReply), OneErrors))]
 pub async fn token(
-    State(app): State<App>,
+    Limited(app): Limited,
     Id(id): Id,
     Query(query): Query<TokenQuery>,
 ) -> Answer<impl IntoResponse> {

@@ -3,16 +3,15 @@
 use std::time::Duration;
 
 use axum::Json as Reply;
-use axum::extract::State;
 use protocol::SessionId;
 use protocol::api::{SettingReply, SettingRequest, SettingsInfo};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::App;
 use super::body::Json;
 use super::codes::{WITH_BODY, refuses};
 use super::input::{Client, Id, Name, Nothing, Query, Wait};
+use super::limited::Limited;
 use super::problem::Answer;
 
 /// Time to wait for an agent's answer, in milliseconds. The agent may take longer; then an event reports its answer.
@@ -27,7 +26,7 @@ refuses!(LookErrors: 400 "invalid_id", 404 "no_such_session");
 #[utoipa::path(get, path = "/v1/sessions/{id}/settings", tag = "settings", operation_id = "settings",
     params(("id" = SessionId, Path, description = "The session.")),
     responses((status = 200, description = "The settings.", body = SettingsInfo), LookErrors))]
-pub async fn all(State(app): State<App>, Id(id): Id, _: Query<Nothing>) -> Answer<Reply<SettingsInfo>> {
+pub async fn all(Limited(app): Limited, Id(id): Id, _: Query<Nothing>) -> Answer<Reply<SettingsInfo>> {
     Ok(Reply(app.manager.settings(&id).await?))
 }
 
@@ -43,7 +42,7 @@ refuses!(SetErrors: 400 "invalid_client", 400 "invalid_id", 400 "invalid_setting
     params(("id" = SessionId, Path, description = "The session."), ("name" = String, Path, description = "`mode`, or an option's id."), SetQuery),
     responses((status = 200, description = "The result.", body = SettingReply), SetErrors))]
 pub async fn set(
-    State(app): State<App>,
+    Limited(app): Limited,
     Id(id): Id,
     Name(name): Name,
     Query(query): Query<SetQuery>,

@@ -1,17 +1,16 @@
 //! Background sub-agents.
 
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json as Reply};
 use protocol::api::{SessionOpts, SubagentHandle, SubagentRequest};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::App;
 use super::auth::Caller;
 use super::body::Json;
 use super::codes::{WITH_BODY, WITH_OPTIONS, refuses};
 use super::input::{Key, Nothing, Query, Umask};
+use super::limited::Limited;
 use super::problem::{Answer, ApiError};
 
 refuses!(StartErrors: 400 "empty_prompt", 400 "invalid_idempotency_key", 400 "invalid_prompt", 403 "weaker_than_parent", 404 "no_such_pid", 404 "no_such_session",
@@ -30,7 +29,7 @@ refuses!(StartErrors: 400 "empty_prompt", 400 "invalid_idempotency_key", 400 "in
         description = "1 to 255 printable ASCII characters: a repeated request with the same key and body is answered with the same sub-agent; with another body it is refused.")),
     responses((status = 201, description = "The sub-agent.", body = SubagentHandle), StartErrors))]
 pub async fn start(
-    State(app): State<App>,
+    Limited(app): Limited,
     Extension(caller): Extension<Caller>,
     _: Query<Nothing>,
     key: Key,
@@ -40,6 +39,9 @@ pub async fn start(
     let SubagentRequest { parent, task, opts } = request;
     let opts = SessionOpts { umask, ..opts };
     let parent = caller.parent(parent)?;
+    if parent.is_none() {
+        caller.may_name(opts.id.as_deref())?;
+    }
     if caller.session.is_some() && (opts.permissions.is_some() || opts.permission_timeout_ms.is_some()) {
         // Else an agent that must ask could have somebody below it do what it may not.
         let detail = "a session cannot say what its sub-agents may do without asking; nothing was started";
@@ -69,7 +71,7 @@ refuses!(ListErrors: 400 "invalid_id", 404 "no_such_pid", 404 "no_such_session")
 #[utoipa::path(get, path = "/v1/subagents", tag = "sub-agents", operation_id = "list_background_subagents",
     params(ListQuery), responses((status = 200, description = "The sub-agents.", body = [SubagentHandle]), ListErrors))]
 pub async fn list(
-    State(app): State<App>,
+    Limited(app): Limited,
     Extension(caller): Extension<Caller>,
     Query(query): Query<ListQuery>,
 ) -> Answer<Reply<Vec<SubagentHandle>>> {

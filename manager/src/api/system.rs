@@ -3,7 +3,6 @@
 use std::fmt::Write;
 
 use axum::Json as Reply;
-use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use protocol::api::{ManagerInfo, Status};
@@ -13,6 +12,7 @@ use utoipa::IntoParams;
 use super::body::NoBody;
 use super::codes::refuses;
 use super::input::{Nothing, Query, elsewhere};
+use super::limited::Limited;
 use super::problem::{Answer, ApiError};
 use super::{App, Leave, openapi_json};
 
@@ -34,7 +34,7 @@ const STATUSES: [Status; 10] = [
 /// The manager's own figures.
 #[utoipa::path(get, path = "/v1/manager", tag = "manager", operation_id = "manager_info",
     responses((status = 200, description = "The manager.", body = ManagerInfo), NoErrors))]
-pub async fn info(State(app): State<App>, _: Query<Nothing>) -> Answer<Reply<ManagerInfo>> {
+pub async fn info(Limited(app): Limited, _: Query<Nothing>) -> Answer<Reply<ManagerInfo>> {
     Ok(Reply(figures(&app).await?))
 }
 
@@ -46,7 +46,7 @@ pub async fn info(State(app): State<App>, _: Query<Nothing>) -> Answer<Reply<Man
 #[utoipa::path(post, path = "/v1/manager/stop", tag = "manager", operation_id = "stop_manager", params(StopQuery),
     responses((status = 202, description = "The daemon ends. `pid` is the process to wait for.", body = ManagerInfo), NoErrors))]
 pub async fn stop(
-    State(app): State<App>,
+    Limited(app): Limited,
     Query(query): Query<StopQuery>,
     _: NoBody,
 ) -> Answer<(StatusCode, Reply<ManagerInfo>)> {
@@ -84,7 +84,7 @@ pub async fn healthz(_: Query<Nothing>) -> Answer<&'static str> {
 /// Answers whether the manager takes requests.
 #[utoipa::path(get, path = "/readyz", tag = "manager", operation_id = "readyz",
     responses((status = 200, description = "`ready`.", body = String, content_type = "text/plain"), NoErrors))]
-pub async fn readyz(State(app): State<App>, _: Query<Nothing>) -> Answer<&'static str> {
+pub async fn readyz(Limited(app): Limited, _: Query<Nothing>) -> Answer<&'static str> {
     if figures(&app).await?.state == "stopping" {
         let detail = "the manager is stopping; it takes no requests any more";
         return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "manager_stopping", detail));
@@ -95,7 +95,7 @@ pub async fn readyz(State(app): State<App>, _: Query<Nothing>) -> Answer<&'stati
 /// Figures for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "manager", operation_id = "metrics",
     responses((status = 200, description = "Prometheus' text format.", body = String, content_type = "text/plain"), NoErrors))]
-pub async fn metrics(State(app): State<App>, _: Query<Nothing>) -> Answer<impl IntoResponse> {
+pub async fn metrics(Limited(app): Limited, _: Query<Nothing>) -> Answer<impl IntoResponse> {
     let text = exposition(&figures(&app).await?, app.streams.open(), app.manager.port().refused());
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text))
 }

@@ -15,10 +15,12 @@ mod disk;
 mod doctor;
 mod events;
 mod host;
+mod keys;
 mod launch;
 mod lines;
 mod link;
 mod mcp;
+mod pair;
 mod permissions;
 mod queue;
 mod send;
@@ -172,6 +174,8 @@ async fn dispatch(link: &Link<'_>, command: Command) -> Outcome {
         Command::ConnectStdio => connect::connect(link).await,
         Command::Subagent(args) => subagent::subagent(link, args).await,
         Command::Token(args) => sessions::token(link, &args.id, args.viewer).await,
+        Command::Pair(args) => pair::pair(link, args).await,
+        Command::Key(args) => keys::key(link, args).await,
         Command::Daemon(args) => daemon::daemon(link, &args).await,
         Command::Prune(args) => disk::prune(link, args).await,
         Command::Df(args) => disk::df(link, &args).await,

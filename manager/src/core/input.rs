@@ -1,15 +1,16 @@
 //! The inputs of the core: commands to a session or the fleet, observations of processes, and the replies.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use protocol::api::{Orphans, PermissionAnswer, Role, SessionOpts};
+use protocol::api::{ClientOrigin, Orphans, PermissionAnswer, Role, SessionOpts};
 use protocol::event::{Disposition, Resolution};
 use protocol::wire::{
     AgentDetails, CallAnswer, McpServer, Offer, PermissionAsk, RemoteServer, Setting, TurnEnd, Update,
 };
 use protocol::{
-    CallId, EventId, Exit, Identity, Incarnation, Keeper, Level, LimitedBy, PermissionId, PromptId, Restore,
-    Sandboxed, SessionId, Stream,
+    CallId, EventId, Exit, Identity, Incarnation, Keeper, KeyId, Level, LimitedBy, PermissionId, PromptId,
+    Restore, Sandboxed, SessionId, Stream,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -76,6 +77,8 @@ pub enum Command {
         takeover: bool,
         /// Requests of the agent that the client can serve while it drives.
         offers: Vec<Offer>,
+        /// Where the client comes from; none for one of this machine that showed no key.
+        origin: Option<ClientOrigin>,
     },
     /// Detach a client.
     Detach(EventId),
@@ -331,6 +334,15 @@ pub enum Ask {
         /// The parent's own request, which bounds the spec; none: the owner asks, and nothing is bounded.
         wish: Option<Box<Wish>>,
     },
+    /// One of the three above, asked for with a key: the session belongs to the key.
+    ByKey {
+        /// The key.
+        key: KeyId,
+        /// The sessions that the key reaches. Others do not exist for it.
+        scope: Scope,
+        /// The request.
+        ask: Box<Ask>,
+    },
     /// Stop a session, and all sessions below it unless they are kept.
     Stop(SessionId, Orphans),
     /// Remove a session without a process, and its records.
@@ -356,6 +368,18 @@ pub enum Ask {
     SpareReady(Identity),
     /// A spare worker has ended.
     SpareGone(Identity),
+}
+
+/// Sessions that a client reaches. A sub-agent belongs to the session above it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// All sessions.
+    #[default]
+    All,
+    /// The sessions with these ids, and those below them.
+    Ids(Arc<BTreeSet<SessionId>>),
+    /// The sessions that this key has started, and those below them.
+    Own(KeyId),
 }
 
 /// The request of a session for a sub-agent.

@@ -132,7 +132,7 @@ impl Builder {
             around: Arc::new(Around { offers_tools, took_tools: Mutex::default() }),
             listening: Arc::default(),
         };
-        let manager = SessionManager { shared: Arc::new(shared), client: None };
+        let manager = SessionManager { shared: Arc::new(shared), client: None, asker: Arc::default() };
         disk::keep(&manager);
         Ok(manager)
     }

@@ -14,7 +14,7 @@ use crate::error::Error;
 impl SessionManager {
     /// Acts on behalf of an attached client: refuses every change of a session that the client does not drive.
     pub fn on_behalf_of(&self, client: Option<EventId>) -> Self {
-        Self { shared: self.shared.clone(), client }
+        Self { shared: self.shared.clone(), client, asker: self.asker.clone() }
     }
 
     /// Attaches a client and gives its id. It stays until it is detached, or until the manager ends.
@@ -36,7 +36,8 @@ impl SessionManager {
         }
         let offers: BTreeSet<Offer> = offers.iter().copied().collect();
         let offers = offers.into_iter().collect();
-        let attach = Command::Attach { name: name.to_owned(), role, takeover, offers };
+        let origin = self.asker.origin.clone();
+        let attach = Command::Attach { name: name.to_owned(), role, takeover, offers, origin };
         match self.ask(Ask::One(id.clone(), Input::Command(attach))).await? {
             Reply::Attached { client } => Ok(client),
             _ => Err(Error::Ended),
@@ -79,7 +80,11 @@ impl SessionManager {
         if let Some(id) = id {
             return self.with_session(id, |session, _| session.permissions()).await;
         }
-        let all = self.read(|fleet, _| fleet.sessions().flat_map(|session| session.permissions()).collect());
+        let reach = self.reach();
+        let all = self.read(move |fleet, _| {
+            let reached = fleet.sessions().filter(|session| reach(fleet, session));
+            reached.flat_map(|session| session.permissions()).collect()
+        });
         let mut all: Vec<PermissionInfo> = all.await?;
         all.sort_by_key(|permission| permission.permission_id);
         Ok(all)

@@ -35,7 +35,7 @@ pub(crate) fn keep(manager: &SessionManager) {
         loop {
             look.tick().await;
             let Some(shared) = shared.upgrade() else { return };
-            match (SessionManager { shared, client: None }).retain().await {
+            match (SessionManager { shared, client: None, asker: Arc::default() }).retain().await {
                 Err(Error::Ended) => return,
                 Err(error) => tracing::warn!(%error, "history was not pruned; it is tried again"),
                 Ok(report) if report.events > 0 => {

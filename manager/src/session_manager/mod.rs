@@ -1,6 +1,7 @@
 //! [`SessionManager`]: the library's face. Every method asks the supervisor's loop and waits for its answer.
 
 pub(crate) mod agent_settings;
+mod asker;
 mod builder;
 mod clients;
 pub(crate) mod disk;
@@ -21,6 +22,7 @@ use protocol::wire::Agent;
 use protocol::{EventId, SessionId};
 use tokio::sync::{mpsc, oneshot};
 
+pub(crate) use self::asker::Asker;
 pub use self::builder::Builder;
 pub(crate) use self::prompts::cut_to_end;
 pub use self::prompts::{MAX_PROMPT, check_prompt};
@@ -45,6 +47,8 @@ pub struct SessionManager {
     shared: Arc<Shared>,
     /// On whose behalf commands are given, if not the owner's.
     client: Option<EventId>,
+    /// The client that asks, if not the owner at this machine.
+    asker: Arc<Asker>,
 }
 
 struct Shared {
@@ -113,7 +117,8 @@ impl SessionManager {
     pub async fn start_session(&self, opts: SessionOpts, key: Option<&str>) -> Result<SessionInfo, Error> {
         let id = opts.id.as_deref().map(parse_id).transpose()?;
         let spec = self.spec(&opts).await?;
-        let key = key.map(|key| IdempotencyKey::new("sessions", key, &opts)).transpose()?;
+        let scope = self.asker.scope_of_keys("sessions");
+        let key = key.map(|key| IdempotencyKey::new(&scope, key, &opts)).transpose()?;
         let reply = self.ask_keyed(Ask::Create { id, spec: Arc::new(spec) }, key).await?;
         let id = created(reply)?;
         self.until(&id, "its process", None, has_pid).await
@@ -227,8 +232,9 @@ impl SessionManager {
 
     /// Lists sessions, in the order of their creation: all, or those that are neither stopped nor failed.
     pub(crate) async fn list(&self, all: bool) -> Result<Vec<SessionInfo>, Error> {
+        let reach = self.reach();
         let found = self.read(move |fleet, now| {
-            let wanted = |session: &&Arc<Session>| all || !has_ended(session);
+            let wanted = |session: &&Arc<Session>| (all || !has_ended(session)) && reach(fleet, session);
             // The loop only shares them: here they are put in order and described.
             (fleet.sessions().filter(wanted).cloned().collect::<Vec<Arc<Session>>>(), now)
         });
@@ -245,9 +251,11 @@ impl SessionManager {
 
     /// The session whose worker, or whose agent, has this pid now.
     pub async fn session_id_for_pid(&self, pid: u32) -> Result<SessionId, Error> {
+        let reach = self.reach();
         let found = self.read(move |fleet, now| {
             let holds = |session: &&Arc<Session>| {
-                session.pid() == Some(pid) || session.info(now).agent_pid == Some(pid)
+                let is_its = session.pid() == Some(pid) || session.info(now).agent_pid == Some(pid);
+                is_its && reach(fleet, session)
             };
             fleet.sessions().find(holds).map(|session| session.id.clone())
         });
@@ -285,9 +293,13 @@ impl SessionManager {
     /// `no_such_session` with the nearest id as a hint; `ambiguous_id`.
     pub async fn lookup(&self, text: &str) -> Result<SessionId, Error> {
         let exact = text.parse::<SessionId>().ok();
-        let found = self.read(move |fleet, _| match exact.filter(|id| fleet.get(id).is_some()) {
-            Some(exact) => Ok(exact),
-            None => Err(fleet.sessions().map(|session| session.id.clone()).collect::<Vec<SessionId>>()),
+        let reach = self.reach();
+        let found = self.read(move |fleet, _| {
+            let reached = || fleet.sessions().filter(|session| reach(fleet, session));
+            match exact.filter(|id| fleet.get(id).is_some_and(|session| reach(fleet, session))) {
+                Some(exact) => Ok(exact),
+                None => Err(reached().map(|session| session.id.clone()).collect::<Vec<SessionId>>()),
+            }
         });
         found.await?.or_else(|ids| config::lookup(text, &ids))
     }
@@ -319,9 +331,10 @@ impl SessionManager {
     pub async fn info(&self) -> Result<ManagerInfo, Error> {
         let (sessions, last_event_id, spare_workers, stopping) = {
             let (reply, answer) = oneshot::channel();
+            let reach = self.reach();
             self.send(Msg::Read(Box::new(move |fleet, at| {
                 let mut sessions = std::collections::BTreeMap::new();
-                for session in fleet.sessions() {
+                for session in fleet.sessions().filter(|session| reach(fleet, session)) {
                     *sessions.entry(session.status().to_string()).or_default() += 1;
                 }
                 let spares = fleet.spares().iter().map(|spare| spare.pid).collect();
@@ -436,7 +449,8 @@ impl SessionManager {
 
     async fn ask_keyed(&self, ask: Ask, key: Option<IdempotencyKey>) -> Result<Reply, Error> {
         let (reply, answer) = oneshot::channel();
-        self.send(Msg::Ask { ask: Box::new(ask), key, reply }).await?;
+        let ask = Box::new(self.asker.asks(ask));
+        self.send(Msg::Ask { ask, key, reply }).await?;
         answer.await.map_err(|_| Error::Ended)?
     }
 
@@ -470,9 +484,12 @@ impl SessionManager {
         id: &SessionId,
         look: impl FnOnce(&Session, u64) -> T + Send + 'static,
     ) -> Result<T, Error> {
-        let id = id.clone();
-        let found = self.read(move |fleet, now| fleet.expect(&id).map(|session| look(session, now))).await?;
-        found.map_err(Error::Refused)
+        let (id, reach) = (id.clone(), self.reach());
+        let found = self.read(move |fleet, now| {
+            let found = fleet.get(&id).filter(|session| reach(fleet, session));
+            found.map(|session| look(session, now)).ok_or_else(|| Refusal::NoSuchSession(id.to_string()))
+        });
+        found.await?.map_err(Error::Refused)
     }
 }
 

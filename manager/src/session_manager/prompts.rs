@@ -97,9 +97,11 @@ impl SessionManager {
 
     /// Decides what becomes of an interrupted prompt: the same again at the head of the queue, or nothing.
     pub async fn resolve_prompt(&self, prompt: PromptId, action: Resolution) -> Result<Resolved, Error> {
+        let reach = self.reach();
         let session = self.read(move |fleet, _| {
-            let has =
-                |session: &&Arc<Session>| session.queue().iter().any(|queued| queued.prompt_id == prompt);
+            let has = |session: &&Arc<Session>| {
+                reach(fleet, session) && session.queue().iter().any(|queued| queued.prompt_id == prompt)
+            };
             fleet.sessions().find(has).map(|session| session.id.clone())
         });
         let session = session.await?.ok_or(Error::Refused(Refusal::NotInterrupted(prompt)))?;

@@ -71,8 +71,8 @@ impl SessionManager {
     ) -> Result<SubagentHandle, Error> {
         check_prompt(task)?;
         let id = opts.id.as_deref().map(parse_id).transpose()?;
-        let key =
-            key.map(|key| IdempotencyKey::new("subagents", key, &(&parent, task, &named))).transpose()?;
+        let scope = self.asker.scope_of_keys("subagents");
+        let key = key.map(|key| IdempotencyKey::new(&scope, key, &(&parent, task, &named))).transpose()?;
         let spec = Arc::new(self.spec(&opts).await?);
         let reply = self.ask_keyed(Ask::Subagent { parent, id, spec, task: task.into(), wish }, key).await?;
         let id = created(reply)?;
@@ -88,9 +88,11 @@ impl SessionManager {
         parent: Option<&str>,
     ) -> Result<Vec<SubagentHandle>, Error> {
         let parent = self.parent(parent).await?;
+        let reach = self.reach();
         self.read(move |fleet, _| {
             let subagents = fleet.subagents(parent.as_ref());
-            subagents.into_iter().map(|child| subagent_handle(fleet, child)).collect()
+            let subagents = subagents.into_iter().filter(|session| reach(fleet, session));
+            subagents.map(|child| subagent_handle(fleet, child)).collect()
         })
         .await
     }

@@ -49,12 +49,15 @@ pub struct Spawner {
     failures: Option<(Program, u32)>,
     /// A zygote has failed before it answered: what it has started is nobody's.
     is_unsure: bool,
+    /// Zygotes that were ended and are still to be reaped.
+    ended: Vec<OwnedFd>,
 }
 
 impl Spawner {
     /// Starts nothing yet.
     pub fn new(boot_id: String, marker: String) -> Self {
-        Self { boot_id, marker, zygote: None, is_new: false, failures: None, is_unsure: false }
+        let ended = Vec::new();
+        Self { boot_id, marker, zygote: None, is_new: false, failures: None, is_unsure: false, ended }
     }
 
     /// Starts workers, and gives the outcomes in the same order.
@@ -190,14 +193,22 @@ impl Spawner {
 
     /// Ends the zygote.
     pub fn end(&mut self) {
-        if let Some(zygote) = self.zygote.take() {
-            zygote.end();
-        }
+        self.ended.extend(self.zygote.take().and_then(Zygote::end));
     }
 
-    /// Returns true once if a zygote may have started workers of which it did not tell.
-    pub fn was_unsure(&mut self) -> bool {
-        std::mem::take(&mut self.is_unsure)
+    /// Gives the handles of zygotes that were ended and are still to be reaped.
+    pub fn take_ended(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.ended)
+    }
+
+    /// Returns true if a zygote may have started workers of which it did not tell.
+    pub fn is_unsure(&self) -> bool {
+        self.is_unsure
+    }
+
+    /// There are no such workers any more.
+    pub fn is_sure(&mut self) {
+        self.is_unsure = false;
     }
 }
 

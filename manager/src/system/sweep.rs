@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::fs;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use protocol::{Incarnation, MARKER, SessionId};
@@ -277,22 +278,25 @@ const ROUNDS: usize = 16;
 /// Kills and reaps our own children that are not `known`: orphans of dead workers. Gives back those that
 /// still live, or whose own orphans may be ours by now. Only for a process that has no other children.
 pub fn strangers(known: impl Fn(u32) -> bool) -> Vec<u32> {
-    end_children(std::process::id(), known)
+    // A look that fails for want of a descriptor is repeated at the next end of a worker.
+    end_children(std::process::id(), known).unwrap_or_default()
 }
 
-/// Kills the children of this thread that are not `known`. Gives those that are still to be reaped: SIGKILL takes a moment.
-pub fn strangers_of_this_thread(known: impl Fn(u32) -> bool) -> Vec<OwnedFd> {
+/// Kills and reaps the children of this thread that are not `known`. Returns true if none is left: SIGKILL takes a moment.
+///
+/// # Errors
+/// There is no descriptor to look through the children with.
+pub fn end_strangers_of_this_thread(known: impl Fn(u32) -> bool) -> io::Result<bool> {
     let thread = u32::try_from(nix::unistd::gettid().as_raw()).unwrap_or_default();
-    let alive = end_children(thread, known).into_iter();
-    alive.filter_map(|pid| pidfd_open(process::pid(pid).ok()?, PidfdFlags::empty()).ok()).collect()
+    end_children(thread, known).map(|alive| alive.is_empty())
 }
 
-fn end_children(thread: u32, known: impl Fn(u32) -> bool) -> Vec<u32> {
+fn end_children(thread: u32, known: impl Fn(u32) -> bool) -> io::Result<Vec<u32>> {
     let mut reaped = Vec::new();
     for _ in 0..ROUNDS {
         reaped.clear();
         let mut alive = Vec::new();
-        for pid in children(thread).into_iter().filter(|pid| !known(*pid)) {
+        for pid in children(thread)?.into_iter().filter(|pid| !known(*pid)) {
             let Ok(child) = process::pid(pid) else { continue };
             // Our own child, and nobody else reaps: its pid is its own until the next line.
             let _ = rustix::process::kill_process(child, Signal::KILL);
@@ -304,10 +308,10 @@ fn end_children(thread: u32, known: impl Fn(u32) -> bool) -> Vec<u32> {
         // With the end of a stranger its children become ours, after this list was made. Only a list that
         // brought nobody to an end is whole.
         if reaped.is_empty() {
-            return alive;
+            return Ok(alive);
         }
     }
-    reaped
+    Ok(reaped)
 }
 
 /// Children of one of our threads, from `/proc/PID/task/TID/children` (proc_tid_children(5)).
@@ -315,9 +319,9 @@ fn end_children(thread: u32, known: impl Fn(u32) -> bool) -> Vec<u32> {
 /// A process is the child of the thread that spawned it, and the main thread spawns no worker: to list a thousand of them takes
 /// longer than to replace one. Orphans are given to the first thread of their reaper that lives, which is the main one
 /// (`find_new_reaper` in the kernel's `kernel/exit.c`).
-fn children(thread: u32) -> Vec<u32> {
-    let list = fs::read_to_string(format!("/proc/self/task/{thread}/children")).unwrap_or_default();
-    list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+fn children(thread: u32) -> io::Result<Vec<u32>> {
+    let list = fs::read_to_string(format!("/proc/self/task/{thread}/children"))?;
+    Ok(list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect())
 }
 
 #[cfg(test)]

@@ -118,11 +118,9 @@ impl Zygote {
         Ok(u32::try_from(number).map_err(|_| io::Error::from_raw_os_error(-number)))
     }
 
-    /// Ends it, and reaps it unless the kernel holds it for long.
-    pub fn end(self) {
+    /// Ends it. Gives the handle of what is still to be reaped: SIGKILL takes a moment, and on a busy machine a long one.
+    pub fn end(self) -> Option<OwnedFd> {
         process::signal(self.pidfd(), Signal::KILL);
-        let moment = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-        let _ = poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&moment));
-        process::reap(self.pidfd());
+        (!process::reap(self.pidfd())).then_some(self.pidfd)
     }
 }

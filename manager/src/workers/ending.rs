@@ -100,6 +100,7 @@ impl Workers {
             for number in ended {
                 if number == ZYGOTE {
                     self.spawner.end();
+                    self.reap_spares(now);
                     continue;
                 }
                 if let Some((identity, pidfd)) = self.spares.standing(number) {

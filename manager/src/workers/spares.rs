@@ -122,7 +122,7 @@ impl Workers {
     /// the machine had no room for another process.
     pub fn refill(&mut self, now: u64, awaited: impl Fn() -> bool) -> Refill {
         if self.spares.reap_at.is_some_and(|at| at <= now) {
-            self.reap_spares(now);
+            self.end_untold(now);
         }
         if self.spares.due.is_none_or(|due| due > now) {
             return Refill::Nothing;
@@ -135,6 +135,7 @@ impl Workers {
         }
         if self.workers.is_empty() || is_tight {
             self.spawner.end();
+            self.reap_spares(now);
             return Refill::Dismissed(
                 self.spares.standing.values().map(|spare| spare.identity.clone()).collect(),
             );
@@ -249,21 +250,28 @@ impl Workers {
     }
 
     /// Reaps the spares that are gone. The kernel may hold one for a while, and so may whoever traces it.
-    fn reap_spares(&mut self, now: u64) {
+    pub(super) fn reap_spares(&mut self, now: u64) {
+        self.spares.ending.extend(self.spawner.take_ended());
         self.spares.ending.retain(|pidfd| !process::reap(pidfd.as_fd()));
-        self.spares.reap_at = (!self.spares.ending.is_empty()).then_some(now + REAP_MS);
+        let owed = !self.spares.ending.is_empty() || self.spawner.is_unsure();
+        self.spares.reap_at = owed.then_some(now + REAP_MS);
     }
 
-    /// Ends the children that a zygote has started and did not tell of. Their pipes are closed, and nobody welcomes them.
+    /// Ends the children that a zygote has started and did not tell of, and what is left of zygotes. Their pipes are closed, and
+    /// nobody welcomes them. Again after a while, until none is left: there may be no descriptor for the look.
     pub(super) fn end_untold(&mut self, now: u64) {
-        if self.spawner.was_unsure() {
-            let killed = sweep::strangers_of_this_thread(|pid| {
-                let is_it = |identity: &Identity| identity.pid == pid;
-                self.spawner.is_zygote(pid)
-                    || self.workers.values().any(|worker| is_it(&worker.identity))
-                    || self.spares.any(is_it)
-            });
-            self.spares.ending.extend(killed);
+        self.reap_spares(now);
+        if !self.spawner.is_unsure() {
+            return;
+        }
+        let gone = sweep::end_strangers_of_this_thread(|pid| {
+            let is_it = |identity: &Identity| identity.pid == pid;
+            self.spawner.is_zygote(pid)
+                || self.workers.values().any(|worker| is_it(&worker.identity))
+                || self.spares.any(is_it)
+        });
+        if gone.unwrap_or(false) {
+            self.spawner.is_sure();
             self.reap_spares(now);
         }
     }
@@ -273,7 +281,8 @@ impl Workers {
         (self.spares.due, self.spares.reap_at) = (None, None);
         self.spawner.end();
         let standing = std::mem::take(&mut self.spares.standing).into_values().map(|spare| spare.pidfd);
-        let spares: Vec<OwnedFd> = standing.chain(self.spares.ending.drain(..)).collect();
+        let ending = self.spares.ending.drain(..).chain(self.spawner.take_ended());
+        let spares: Vec<OwnedFd> = standing.chain(ending).collect();
         spares.iter().for_each(|spare| process::signal(spare.as_fd(), Signal::KILL));
         let until = Instant::now() + END;
         for spare in spares {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::common::{Role, Timestamp};
+use crate::common::{ClientOrigin, Role, Timestamp};
 use crate::wire::Offer;
 use crate::{CallId, EventId, PromptId, SessionId};
 
@@ -20,6 +20,9 @@ pub struct ClientInfo {
     /// Requests of the agent that the client can answer while it is the driver.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub offers: Vec<Offer>,
+    /// Where the client comes from; absent for one of this machine that showed no key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<ClientOrigin>,
 }
 
 /// A client's answer to a call: either `result` or `error`.

@@ -30,8 +30,9 @@ pub struct Bootstrap {
     pub id: SessionId,
     /// Pid of its worker; null without a worker.
     pub pid: Option<u32>,
-    /// The session's token. A secret.
-    pub token: String,
+    /// The session's token, a secret; absent for a client whose key is not an admin's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
 }
 
 /// A session's token.

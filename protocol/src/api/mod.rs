@@ -3,6 +3,7 @@
 mod agent;
 mod client;
 mod disk;
+mod key;
 mod manager;
 mod mcp;
 mod opts;
@@ -12,10 +13,14 @@ mod prune;
 mod session;
 mod subagent;
 
-pub use crate::common::{AttachmentInfo, Role, Usage};
+pub use crate::common::{AttachmentInfo, ClientOrigin, Role, Usage};
 pub use agent::{AgentInfo, AgentKind, SettingReply, SettingRequest, SettingsInfo};
 pub use client::{CallInfo, CallRequest, ClientInfo};
 pub use disk::{DiskUsage, FileUsage, JournalUsage, SessionUsage, WorktreeUsage};
+pub use key::{
+    IssuedKey, KeyInfo, KeyRequest, KeyRole, KeySessions, PairRequest, PairedKey, PairingInfo,
+    PairingRequest, PairingState, StartedPairing,
+};
 pub use manager::{Bootstrap, BootstrapRequest, ListenInfo, ManagerInfo, Problem, TokenReply};
 pub use mcp::{McpRemoteServerOpts, McpServerOpts, McpServersReply, McpServersRequest};
 pub use opts::{OnCrash, RestartType, SessionOpts};

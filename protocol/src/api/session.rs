@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use super::client::ClientInfo;
 use crate::common::{Timestamp, Usage};
 use crate::wire::AgentDetails;
-use crate::{Exit, Incarnation, Level, LimitedBy, Limits, PromptId, Restore, Sandboxed, SessionId};
+use crate::{Exit, Incarnation, KeyId, Level, LimitedBy, Limits, PromptId, Restore, Sandboxed, SessionId};
 
 /// State of a session, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -146,6 +146,9 @@ pub struct SessionInfo {
     pub clients: Vec<ClientInfo>,
     /// Parent session; null if the session is not a sub-agent.
     pub parent: Option<SessionId>,
+    /// The key that started the session, or the session at the root of its tree; absent if the owner did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_by: Option<KeyId>,
     /// Newest sub-agents inside the agent, as the agent reports them, at most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub children: Vec<ChildInfo>,

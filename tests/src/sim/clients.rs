@@ -359,7 +359,13 @@ impl Sim {
             0 | 1 => {
                 let takeover = self.rng.chance(300);
                 let offers = Offer::ALL.into_iter().filter(|_| self.rng.chance(700)).collect();
-                Input::Command(Command::Attach { name: "somebody".into(), role, takeover, offers })
+                Input::Command(Command::Attach {
+                    name: "somebody".into(),
+                    role,
+                    takeover,
+                    offers,
+                    origin: None,
+                })
             }
             2 => Input::Command(Command::Detach(client)),
             3 => Input::CommandBy(client, Command::Abort),

@@ -30,9 +30,11 @@ pub enum Before {
     Asking,
     /// `session-1` has an agent with settings.
     Settings,
+    /// A key, key-1.
+    Key,
 }
 
-pub use Before::{Asking, Interrupted, Nothing, Running, Sessions, Settings, Stopped};
+pub use Before::{Asking, Interrupted, Key, Nothing, Running, Sessions, Settings, Stopped};
 
 /// An example as it is typed, what it needs, how it ends, and what is shown.
 pub const FLOWS: &[(&str, Before, End, &str)] = &[
@@ -139,6 +141,16 @@ pub const FLOWS: &[(&str, Before, End, &str)] = &[
     ("kennel mcp", Nothing, Code(2), "KENNEL_TOKEN_FILE"),
     ("kennel token session-1", Sessions, Code(0), ""),
     ("kennel token session-1 --viewer", Sessions, Code(0), ""),
+    ("kennel key ls", Key, Code(0), "key-1"),
+    ("kennel key create ci --own --expires 30d", Nothing, Code(0), "kk_"),
+    ("kennel key create dashboard --role viewer", Nothing, Code(0), "kk_"),
+    ("kennel key create helper --session session-1 --session session-2", Nothing, Code(0), "kk_"),
+    ("kennel key revoke key-1", Key, Code(0), "key-1"),
+    ("kennel key rotate key-1", Key, Code(0), "kk_"),
+    // Without a port no device can come.
+    ("kennel pair", Nothing, Code(1), "[listen]"),
+    ("kennel pair --name phone --role viewer --expires 90d", Nothing, Code(1), "[listen]"),
+    ("kennel pair --address box.example:7443 --no-wait", Nothing, Code(1), "[listen]"),
     ("kennel daemon run", Nothing, Interrupt("serves"), ""),
     ("kennel daemon start", Nothing, Code(0), "running"),
     ("kennel daemon stop", Sessions, Code(0), "stopped"),

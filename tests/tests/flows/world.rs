@@ -113,6 +113,10 @@ impl World {
         let daemon = &self.daemon;
         match before {
             Nothing => return,
+            Key => {
+                daemon.ok(&["key", "create", "laptop"]);
+                return;
+            }
             Asking | Settings => {
                 daemon.ok(&["start", "--agent", "claude"]);
                 self.names.push(("session-2", "session-1".into()));
@@ -146,7 +150,7 @@ impl World {
                 let open: Vec<serde_json::Value> = daemon.json(&["permissions", "ls"]);
                 self.names.push(("permission-17", open[0]["permission_id"].as_str().unwrap().to_owned()));
             }
-            Nothing | Sessions | Settings => {}
+            Nothing | Sessions | Settings | Key => {}
         }
     }
 

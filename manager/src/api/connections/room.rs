@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use protocol::SessionId;
-use protocol::api::Role;
+use protocol::{KeyId, SessionId};
 use rustix::process::{Resource, getrlimit};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
@@ -50,13 +49,13 @@ impl From<Connections> for Limits {
 }
 
 impl Limits {
-    /// The most connections of one session's token, role by role, and of what runs below one session's worker.
+    /// The most connections of one session's token, role by role, of what runs below one session's worker, and of one key.
     fn share(&self) -> usize {
         // Far fewer than may be attached to one session (`core::limits::CLIENTS`), so that no token fills all places.
         (self.connections / 8).clamp(1, crate::core::limits::CLIENTS / 4)
     }
 
-    /// The most connections of all sessions together. The rest is the owner's.
+    /// The most connections of all sessions and keys together. The rest is the owner's.
     fn of_sessions(&self) -> usize {
         (self.connections / 2).max(1)
     }
@@ -72,6 +71,8 @@ pub enum Who {
     Remote,
     /// Somebody's with this session's token, or with its rights: only a viewer's, or not.
     Session(SessionId, bool),
+    /// Somebody's with this key.
+    Key(KeyId),
 }
 
 /// The answer to a client that finds all seats taken.
@@ -417,9 +418,8 @@ impl Origin {
         self.seat.state().who.clone()
     }
 
-    /// The request has this session's rights and no more: the connection counts as that session's from now on.
-    pub fn belongs_to(&self, session: &SessionId, role: Role) {
-        let who = Who::Session(session.clone(), role == Role::Viewer);
+    /// The request has these rights and no more: the connection counts as this client's from now on.
+    pub fn belongs_to(&self, who: Who) {
         if self.who() != who {
             self.room.rename(&self.seat, who);
         }

@@ -13,14 +13,21 @@ use tokio::net::{UnixListener, UnixStream};
 use tower::ServiceExt;
 
 use super::connections::{Inlet, serve};
+use super::peer::Peer;
 use super::*;
 use crate::config::Connections;
+use crate::keys::Keys;
 
+mod keys;
+mod matrix;
 mod refusals;
 mod rights;
 
 struct Face {
     router: Router,
+    /// The same without a peer.
+    bare: Router,
+    keys: Keys,
     manager: SessionManager,
     stop: Stop,
     dir: tempfile::TempDir,
@@ -33,9 +40,38 @@ impl Face {
             SessionManager::builder().state_dir(dir.path().join("state")).worker_path("/usr/bin/wc");
         let manager = builder.start().await.unwrap();
         let stop = Stop::default();
-        let router = router(manager.clone(), stop.clone());
-        let router = router.layer(axum::Extension(axum::extract::ConnectInfo(crate::api::peer::Peer::own())));
-        Self { router, manager, stop, dir }
+        let keys = Keys::open(manager.state_dir());
+        let bare = router_with(manager.clone(), stop.clone(), keys.clone());
+        let router = bare.clone().layer(axum::Extension(axum::extract::ConnectInfo(Peer::own())));
+        Self { router, bare, keys, manager, stop, dir }
+    }
+
+    /// Status and body of a request of this peer, or of nobody.
+    async fn ask_from(
+        &self,
+        peer: Option<&Peer>,
+        (method, uri): (&str, &str),
+        body: Value,
+        bearer: Option<&str>,
+    ) -> (u16, Value) {
+        let mut request = Request::builder().method(method).uri(uri);
+        if let Some(peer) = peer {
+            request = request.extension(axum::extract::ConnectInfo(peer.clone()));
+        }
+        if let Some(bearer) = bearer {
+            request = request.header("authorization", format!("Bearer {bearer}"));
+        }
+        let body = match body {
+            Value::Null => Body::empty(),
+            body => {
+                request = request.header("content-type", "application/json");
+                Body::from(body.to_string())
+            }
+        };
+        let request = request.body(body).unwrap();
+        let answer = self.bare.clone().oneshot(request);
+        let answer = tokio::time::timeout(Duration::from_secs(20), answer).await;
+        read(answer.unwrap_or_else(|_| panic!("{method} {uri}")).unwrap()).await
     }
 
     async fn send(&self, request: Request<Body>) -> Response {
@@ -155,6 +191,7 @@ async fn every_route_refuses_parameters_that_it_does_not_know() {
     for (path, methods) in api["paths"].as_object().unwrap() {
         let path = path.replace("{id}", "session-1").replace("{prompt}", "prompt-1").replace("{pid}", "1");
         let path = path.replace("{permission}", "permission-1").replace("{call}", "call-1");
+        let path = path.replace("{key}", "key-1").replace("{pairing}", "1");
         for method in methods.as_object().unwrap().keys() {
             let uri = format!("{path}?no_such_parameter=1");
             let (status, problem) = face.ask(&method.to_uppercase(), &uri, Value::Null).await;

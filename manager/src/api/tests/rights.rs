@@ -130,8 +130,15 @@ async fn a_token_makes_no_session_in_the_place_of_one_that_is_gone() {
     let face = Face::new().await;
     let id: SessionId = "gone".parse().unwrap();
     // As a request that was let in just before the session was removed.
-    let caller = auth::Caller { session: Some(id.clone()), role: protocol::api::Role::Driver };
-    let app = App { manager: face.manager.clone(), stop: face.stop.clone(), streams: Default::default() };
+    let caller = auth::Caller {
+        session: Some(id.clone()),
+        role: protocol::api::Role::Driver,
+        key: None,
+        address: None,
+    };
+    let keys = Keys::open(face.manager.state_dir());
+    let app =
+        App { manager: face.manager.clone(), stop: face.stop.clone(), streams: Default::default(), keys };
     let (router, _) = routes().split_for_parts();
     let router = router.layer(axum::Extension(caller)).with_state(app);
     let request = Request::put("/v1/sessions/gone").body(Body::empty()).unwrap();

@@ -4,6 +4,7 @@
 mod common;
 mod daemon;
 mod host;
+mod keys;
 mod prompts;
 mod sessions;
 mod subagents;
@@ -19,6 +20,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 pub use common::Common;
 pub use daemon::*;
 pub use host::*;
+pub use keys::*;
 pub use prompts::*;
 pub use sessions::*;
 pub use subagents::*;
@@ -231,6 +233,19 @@ pub enum Command {
     /// The token permits everything with this session and nothing with other sessions.
     #[command(after_help = "Examples:\n  kennel token session-1\n  kennel token session-1 --viewer")]
     Token(TokenArgs),
+    /// Let a device in: show an address, a fingerprint and a secret, and wait for it
+    ///
+    /// The device makes a key of its own and sends it with the secret, which is good for one device and ten minutes. Five wrong
+    /// secrets end the pairing. Without options the device may start and drive all sessions, for ever. A daemon that is
+    /// replaced knows of no pairing.
+    #[command(
+        after_help = "Examples:\n  kennel pair\n  kennel pair --name phone --role viewer --expires 90d\n  \
+        kennel pair --address box.example:7443 --no-wait"
+    )]
+    Pair(Pair),
+    /// List, make, revoke and rotate keys of devices
+    #[command(subcommand)]
+    Key(Key),
     /// Name the machines on which other daemons run
     #[command(subcommand)]
     Host(Host),

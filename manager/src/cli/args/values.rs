@@ -39,6 +39,17 @@ pub(super) fn wait(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A time for which something is good.
+pub(super) fn lifetime(text: &str) -> Result<Duration, String> {
+    const MOST_DAYS: u64 = 36_500;
+    let time = parse_duration(text)?;
+    match time.as_secs() / 86_400 {
+        _ if time.is_zero() => Err("it would be over at once; leave the option out for no limit".to_owned()),
+        0..=MOST_DAYS => Ok(time),
+        _ => Err(format!("at most {MOST_DAYS} days; leave the option out for no limit")),
+    }
+}
+
 pub(super) fn lines(text: &str) -> Result<u32, String> {
     let most = crate::api::MAX_TAIL;
     let lines = text.parse().ok().filter(|lines| u32::try_from(most).is_ok_and(|most| *lines <= most));

@@ -20,11 +20,12 @@ pub(super) fn text(kind: &EventKind) -> String {
 /// Writes events of sessions and of their processes.
 fn session(kind: &EventKind) -> String {
     match kind {
-        EventKind::SessionCreated { agent, workdir, title, model, parent } => format!(
-            "{agent} in {workdir}{}{}{}",
+        EventKind::SessionCreated { agent, workdir, title, model, parent, started_by } => format!(
+            "{agent} in {workdir}{}{}{}{}",
             some(", title ", title.as_ref()),
             some(", model ", model.as_ref()),
-            some(", sub-agent of ", parent.as_ref())
+            some(", sub-agent of ", parent.as_ref()),
+            some(", started with ", started_by.as_ref())
         ),
         EventKind::SessionStarted { pid } | EventKind::SessionAdopted { pid } => format!("pid {pid}"),
         EventKind::SessionReady { pid, agent_pid, restore } => {
@@ -142,12 +143,15 @@ fn the_rest(kind: &EventKind) -> String {
         },
         EventKind::CallAnswered { call_id } => call_id.to_string(),
         EventKind::CallExpired { call_id, reason } => format!("{call_id}: {reason}"),
-        EventKind::ClientAttached { client_id, name, role } => {
+        EventKind::ClientAttached { client_id, name, role, origin } => {
             let what = match role {
                 Role::Driver => "drives",
                 Role::Viewer => "looks on",
             };
-            format!("client {client_id}, {name}, {what}")
+            let origin = origin.as_ref();
+            let key = some(", key ", origin.and_then(|origin| origin.key.as_ref()));
+            let from = some(", from ", origin.and_then(|origin| origin.address.as_ref()));
+            format!("client {client_id}, {name}, {what}{key}{from}")
         }
         EventKind::ClientDetached { client_id } => format!("client {client_id}"),
         EventKind::DriverChanged { driver: Some(driver) } => format!("client {driver} drives"),

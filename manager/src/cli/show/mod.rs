@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use protocol::SessionId;
-use protocol::api::{CallInfo, ManagerInfo, PermissionInfo, SessionInfo, Status, SubagentTools};
+use protocol::api::{
+    CallInfo, ClientInfo, ClientOrigin, ManagerInfo, PermissionInfo, Role, SessionInfo, Status, SubagentTools,
+};
 use protocol::event::Timestamp;
 use protocol::wire::AgentDetails;
 
@@ -218,6 +220,17 @@ fn subagent_tools(tools: SubagentTools) -> &'static str {
     }
 }
 
+/// Names a client that is not the owner at this machine, and says where it comes from.
+fn comes_from(client: &ClientInfo, origin: &ClientOrigin) -> String {
+    let does = match client.role {
+        Role::Driver => "drives",
+        Role::Viewer => "looks on",
+    };
+    let key = origin.key.map(|key| format!(", {key} {}", origin.key_name.as_deref().unwrap_or_default()));
+    let from = origin.address.as_ref().map(|address| format!(", from {address}"));
+    format!("{} {does}{}{}", client.name, key.unwrap_or_default(), from.unwrap_or_default())
+}
+
 /// Returns every fact about a session that has a value, for a person.
 fn facts(session: &SessionInfo, now: u64) -> Vec<(&'static str, String)> {
     let ago = |at| format!("{} ({} ago)", units::time(at), units::age(at, now));
@@ -264,6 +277,10 @@ fn facts(session: &SessionInfo, now: u64) -> Vec<(&'static str, String)> {
     add("parent", session.parent.as_ref().map(|parent| parent.to_string()));
     for child in &session.children {
         add("sub-agent", Some(render::child(child)));
+    }
+    add("started with", session.started_by.map(|key| key.to_string()));
+    for client in &session.clients {
+        add("client", client.origin.as_ref().map(|origin| comes_from(client, origin)));
     }
     add("pinned", session.pinned.then(|| "yes".to_owned()));
     add(

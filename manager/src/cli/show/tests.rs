@@ -66,6 +66,7 @@ fn session() -> SessionInfo {
         }),
         pinned: false,
         clients: Vec::new(),
+        started_by: None,
         parent: None,
         children: Vec::new(),
     }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use protocol::api::{Orphans, SessionOpts};
 use protocol::event::{Event, EventKind, Timestamp};
-use protocol::{EventId, Identity, Incarnation, SessionId};
+use protocol::{EventId, Identity, Incarnation, KeyId, SessionId};
 
 use crate::core::at::At;
 use crate::core::effect::Effect;
 use crate::core::fleet::{Change, Fleet};
-use crate::core::input::{Ask, Command, Input, Reply, Seen, Wish};
+use crate::core::input::{Ask, Command, Input, Reply, Scope, Seen, Wish};
 use crate::core::model::session::{Session, Task};
 use crate::core::model::spec::Spec;
 use crate::core::model::state::State;
@@ -35,6 +35,8 @@ pub(super) struct Draft<'a> {
     events: Vec<Event>,
     attached: Vec<Attached>,
     effects: Vec<(SessionId, Effect)>,
+    /// The key with which sessions are started; none: the owner starts them.
+    key: Option<KeyId>,
 }
 
 impl<'a> Draft<'a> {
@@ -51,6 +53,7 @@ impl<'a> Draft<'a> {
             events: Vec::new(),
             attached: Vec::new(),
             effects: Vec::new(),
+            key: None,
         }
     }
 
@@ -175,6 +178,41 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
+    /// Starts a session, or what there is instead.
+    pub(super) fn start(&mut self, ask: &Ask) -> Result<Reply, Refusal> {
+        match ask {
+            Ask::Create { id, spec } => Ok(Reply::Created(self.create(id.as_ref(), spec, None, false)?)),
+            Ask::Ensure { id, spec, given } => self.ensure(id, spec, given),
+            Ask::Subagent { parent, id, spec, task, wish } => {
+                let spec = &self.no_weaker(parent.as_ref(), spec, wish.as_deref())?;
+                Ok(Reply::Created(self.subagent(parent.as_ref(), id.as_ref(), spec, task)?))
+            }
+            Ask::ByKey { .. }
+            | Ask::Stop(..)
+            | Ask::Remove(_)
+            | Ask::One(..)
+            | Ask::ManagerStarted { .. }
+            | Ask::Shutdown
+            | Ask::SpareReady(_)
+            | Ask::SpareGone(_) => Ok(Reply::Done),
+        }
+    }
+
+    /// The same with a key. Sessions that the key does not reach do not exist for it, but for their ids, which are taken.
+    pub(super) fn start_by_key(&mut self, key: KeyId, scope: &Scope, ask: &Ask) -> Result<Reply, Refusal> {
+        let hidden =
+            |id: &SessionId| self.get(id).is_some_and(|session| !self.fleet.is_within(session, scope));
+        match ask {
+            Ask::Ensure { id, .. } if hidden(id) => return Err(Refusal::IdTaken(id.clone())),
+            Ask::Subagent { parent: Some(parent), .. } if hidden(parent) => {
+                return Err(Refusal::NoSuchSession(parent.to_string()));
+            }
+            _ => {}
+        }
+        self.key = Some(key);
+        self.start(ask)
+    }
+
     pub(super) fn create(
         &mut self,
         id: Option<&SessionId>,
@@ -201,6 +239,11 @@ impl<'a> Draft<'a> {
         }
         let mut session = Session::new(id.clone(), spec.clone(), self.at, before.unwrap_or(0));
         session.parent = parent.cloned();
+        session.started_by = match parent.and_then(|parent| self.get(parent)) {
+            Some(parent) => parent.started_by,
+            None => self.key,
+        };
+        let started_by = session.started_by;
         session.awaited = spec.offers.clone();
         if before.is_some() {
             // The id's predecessor may have left sub-agents behind that still work: they report to this one.
@@ -217,6 +260,7 @@ impl<'a> Draft<'a> {
                 title: spec.title.clone(),
                 model: spec.model.clone(),
                 parent: parent.cloned(),
+                started_by,
             },
         );
         let effects = session.effects();

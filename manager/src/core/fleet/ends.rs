@@ -27,6 +27,7 @@ impl Fleet {
                 Input::Command(_) | Input::CommandBy(..) | Input::Recovered { .. } | Input::OpenTasks(_),
             )
             | Ask::Create { .. }
+            | Ask::ByKey { .. }
             | Ask::Ensure { .. }
             | Ask::Subagent { .. }
             | Ask::ManagerStarted { .. }

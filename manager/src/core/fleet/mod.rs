@@ -12,7 +12,7 @@ use protocol::{EventId, Identity, Incarnation, SessionId};
 use self::draft::Draft;
 use crate::core::at::At;
 use crate::core::effect::Effect;
-use crate::core::input::{Ask, Input, Reply};
+use crate::core::input::{Ask, Input, Reply, Scope};
 use crate::core::model::session::Session;
 use crate::core::model::state::State;
 use crate::core::model::turn::Attached;
@@ -151,6 +151,18 @@ impl Fleet {
             .take(self.sessions.len())
     }
 
+    /// Returns true if a client with this scope reaches the session.
+    pub fn is_within(&self, session: &Session, scope: &Scope) -> bool {
+        match scope {
+            Scope::All => true,
+            // Each session keeps the key of its root, so this outlasts the sessions between.
+            Scope::Own(key) => session.started_by == Some(*key),
+            Scope::Ids(ids) => {
+                ids.contains(&session.id) || self.above(&session.id).any(|above| ids.contains(&above.id))
+            }
+        }
+    }
+
     /// `id` and all sessions below it, parents first.
     fn tree(&self, id: &SessionId) -> Vec<SessionId> {
         let mut tree = vec![id.clone()];
@@ -176,12 +188,8 @@ impl Fleet {
             return Err(Refusal::Closing);
         }
         let reply = match ask {
-            Ask::Create { id, spec } => Reply::Created(draft.create(id.as_ref(), spec, None, false)?),
-            Ask::Ensure { id, spec, given } => draft.ensure(id, spec, given)?,
-            Ask::Subagent { parent, id, spec, task, wish } => {
-                let spec = &draft.no_weaker(parent.as_ref(), spec, wish.as_deref())?;
-                Reply::Created(draft.subagent(parent.as_ref(), id.as_ref(), spec, task)?)
-            }
+            Ask::Create { .. } | Ask::Ensure { .. } | Ask::Subagent { .. } => draft.start(ask)?,
+            Ask::ByKey { key, scope, ask } => draft.start_by_key(*key, scope, ask)?,
             Ask::Stop(id, orphans) => draft.stop(id, *orphans)?,
             Ask::Remove(id) => draft.remove(id)?,
             Ask::One(_, Input::Tick) if at.closing && !draft.holds_process(ask) => Reply::Done,
@@ -253,6 +261,7 @@ fn is_observation(ask: &Ask) -> bool {
         },
         Ask::ManagerStarted { .. } | Ask::SpareReady(_) | Ask::SpareGone(_) => true,
         Ask::Create { .. }
+        | Ask::ByKey { .. }
         | Ask::Ensure { .. }
         | Ask::Subagent { .. }
         | Ask::Stop(..)

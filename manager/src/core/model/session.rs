@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use protocol::api::{ChildInfo, Role, Usage};
+use protocol::api::{ChildInfo, ClientOrigin, Role, Usage};
 use protocol::wire::{Agent, AgentDetails, Offer, Setting};
 use protocol::{
-    CallId, EventId, Identity, Incarnation, Level, LimitedBy, PermissionId, PromptId, Restore, Sandboxed,
-    SessionId,
+    CallId, EventId, Identity, Incarnation, KeyId, Level, LimitedBy, PermissionId, PromptId, Restore,
+    Sandboxed, SessionId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -77,6 +77,9 @@ pub struct Session {
     /// The parent, if the session is a sub-agent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<SessionId>,
+    /// The key that started the session at the root of this one's tree; none: the owner did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_by: Option<KeyId>,
     /// The sub-agent's first prompt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task: Option<Task>,
@@ -164,6 +167,7 @@ impl Session {
             pinned: false,
             created_at: at.wall,
             parent: None,
+            started_by: None,
             task: None,
             open_tasks: 0,
             agent_session: None,
@@ -299,6 +303,9 @@ pub struct Client {
     /// Requests of the agent that the client can serve while it drives.
     #[serde(default)]
     pub offers: Vec<Offer>,
+    /// Where the client comes from; none for one of this machine that showed no key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<ClientOrigin>,
 }
 
 /// Settings of a session's agent.

@@ -3,7 +3,6 @@
 use protocol::EventId;
 use protocol::api::Role;
 use protocol::event::EventKind;
-use protocol::wire::Offer;
 
 use crate::core::at::At;
 use crate::core::input::Reply;
@@ -19,15 +18,15 @@ impl Session {
         self.clients.iter().find(|client| client.role == Role::Driver)
     }
 
+    /// Attaches a client, whose id is that of the next event.
     pub(in crate::core) fn attach(
         &mut self,
         at: At,
-        name: &str,
-        role: Role,
+        client: Client,
         takeover: bool,
-        offers: &[Offer],
         out: &mut Out,
     ) -> Result<Reply, Refusal> {
+        let Client { id, role, .. } = client;
         if self.clients.len() >= limits::CLIENTS {
             return Err(Refusal::TooManyClients { id: self.id.clone(), limit: limits::CLIENTS });
         }
@@ -40,10 +39,14 @@ impl Session {
             (Role::Driver, Some(driver)) => driver.role = Role::Viewer,
             (Role::Driver, None) | (Role::Viewer, _) => {}
         }
-        let id = out.next_event();
-        out.emit(EventKind::ClientAttached { client_id: id, name: name.to_owned(), role });
-        self.clients.push(Client { id, name: name.to_owned(), role, offers: offers.to_vec() });
-        self.had_offers |= role == Role::Driver && !offers.is_empty();
+        out.emit(EventKind::ClientAttached {
+            client_id: id,
+            name: client.name.clone(),
+            role,
+            origin: client.origin.clone(),
+        });
+        self.had_offers |= role == Role::Driver && !client.offers.is_empty();
+        self.clients.push(client);
         if role == Role::Driver {
             self.awaited.clear();
             out.emit(EventKind::DriverChanged { driver: Some(id) });

@@ -8,7 +8,7 @@ use protocol::{EventId, LimitedBy};
 
 use crate::core::at::At;
 use crate::core::input::{Command, Input, Reply, Seen};
-use crate::core::model::session::Session;
+use crate::core::model::session::{Client, Session};
 use crate::core::model::state::{State, Was, Why};
 use crate::core::out::{Out, Step};
 use crate::core::refusal::Refusal;
@@ -63,8 +63,15 @@ impl Session {
             Command::Clear => Ok(self.clear_queue(RemovedBy::Cleared, out)),
             Command::Resolve(prompt, action) => self.resolve(*prompt, *action, out),
             Command::Permit(permission, answer) => self.permit(at, *permission, answer, out),
-            Command::Attach { name, role, takeover, offers } => {
-                self.attach(at, name, *role, *takeover, offers, out)
+            Command::Attach { name, role, takeover, offers, origin } => {
+                let client = Client {
+                    id: out.next_event(),
+                    name: name.clone(),
+                    role: *role,
+                    offers: offers.clone(),
+                    origin: origin.clone(),
+                };
+                self.attach(at, client, *takeover, out)
             }
             Command::Set(setting) => self.set(setting),
             Command::AddServers { programs, remote } => Ok(self.add_servers(programs, remote)),

@@ -133,9 +133,11 @@ impl Session {
                     name: client.name.clone(),
                     role: client.role,
                     offers: client.offers.clone(),
+                    origin: client.origin.clone(),
                 })
                 .collect(),
             parent: self.parent.clone(),
+            started_by: self.started_by,
             children: self.children.clone(),
         }
     }

@@ -1,0 +1,212 @@
+//! Refusals of requests for want of rights: what each caller is told.
+
+use axum::http::StatusCode;
+use protocol::SessionId;
+
+use super::problem::ApiError;
+use crate::keys::{Closed, Denied, IDS, KEYS, KeysError};
+
+/// A request with a session's token that is about no session, or about another.
+pub fn not_about_it() -> ApiError {
+    let detail = "a session's token gives rights on that session only, and this request is not about it";
+    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail).hint(
+        "ask without a token, as the socket's owner; a session's own sub-agents are asked for with \
+         `Authorization: Bearer ID:TOKEN`",
+    )
+}
+
+/// The refusal for a session that is not below the caller: the same for a session that does not exist.
+pub fn not_below(session: &SessionId) -> ApiError {
+    let detail = format!("the token gives no such right on `{session}`; nothing was changed");
+    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail).hint(
+        "a session may look at sub-agents below it, prompt them, wait for them, and abort and stop them; \
+         `GET /v1/subagents` lists them",
+    )
+}
+
+/// The owner's own sub-agent of a session, which can do what the session cannot.
+pub fn weaker_than(session: &SessionId, what: &[&str]) -> ApiError {
+    let detail = format!(
+        "session `{session}` can do more than the session that asks ({}); nothing was sent to it",
+        what.join(", ")
+    );
+    ApiError::new(StatusCode::FORBIDDEN, "weaker_than_parent", detail)
+        .hint("its owner sends it prompts: `kennel send`; or start another sub-agent")
+}
+
+/// It is not known who asks.
+pub fn nobody(why: &str) -> ApiError {
+    let detail = format!("without a token this client has no rights here: {why}; nothing was changed");
+    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail).hint(
+        "ask from a process that the daemon sees and that no session has started, or send a session's token",
+    )
+}
+
+/// An agent in a sandbox asks.
+pub fn sandboxed(session: &SessionId) -> ApiError {
+    let detail = format!(
+        "this client runs in the sandbox of session `{session}`, and has no rights but by that session's token; \
+         nothing was changed"
+    );
+    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail).hint("ask from outside of the sandbox")
+}
+
+/// A session's agent wants more.
+pub fn not_for_its_agent(session: &SessionId) -> ApiError {
+    let detail = format!(
+        "this client is the agent of session `{session}`, which may look at its session and start sub-agents, and \
+         nothing else; nothing was changed"
+    );
+    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail)
+        .hint("ask from a terminal that no session of this daemon has started")
+}
+
+/// A viewer wants more.
+pub fn looks_on() -> ApiError {
+    let detail = "a viewer's token lets look on at its session and nothing else; nothing was changed";
+    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail)
+        .hint("`kennel token SESSION`, without `--viewer`, prints the token that may drive it")
+}
+
+/// A client that came in over TLS shows nothing.
+pub fn key_needed() -> ApiError {
+    let detail = "over TLS every request needs a key or a session's token; nothing was changed";
+    ApiError::new(StatusCode::UNAUTHORIZED, "key_needed", detail)
+        .hint("`kennel pair` on that machine lets a device in; it sends `Authorization: Bearer KEY`")
+}
+
+/// The token is not the session's.
+pub fn bad_token() -> ApiError {
+    ApiError::new(StatusCode::UNAUTHORIZED, "bad_token", "the token is not this session's")
+        .hint("`kennel token SESSION` prints it; it is sent as `Authorization: Bearer TOKEN`, or `ID:TOKEN`")
+}
+
+/// The key lets nobody in.
+pub fn bad_key() -> ApiError {
+    let detail = "the key is not known here, was revoked or has expired; nothing was changed";
+    ApiError::new(StatusCode::UNAUTHORIZED, "bad_key", detail)
+        .hint("`kennel key ls` on that machine lists the keys; `kennel pair` there lets a device in again")
+}
+
+/// The key has ended while its request was under way.
+pub fn key_ended() -> ApiError {
+    let detail = "the key was revoked or has expired while this was under way; what was asked may be done";
+    ApiError::new(StatusCode::UNAUTHORIZED, "key_ended", detail)
+        .hint("`kennel pair` on that machine lets a device in again")
+}
+
+/// A client with a key runs below a session's worker, or nobody knows where it runs.
+pub fn key_of_agent(what: &str) -> ApiError {
+    let detail = format!("{what}, and a key gives it no rights; nothing was changed");
+    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail)
+        .hint("without the key it has the rights of its session; keys are for people and their devices")
+}
+
+/// The key's role is less than the request needs.
+pub fn not_for_role(role: &str, needed: &str) -> ApiError {
+    let detail = format!("the key's role is `{role}`, and this needs `{needed}`; nothing was changed");
+    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail)
+        .hint("`kennel key create --role` makes a key of another role")
+}
+
+/// The key reaches some sessions, and the request is about all.
+pub fn not_of_all() -> ApiError {
+    let detail = "the key reaches some sessions only, and this is about all of them; nothing was changed";
+    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail)
+        .hint("ask for each session by itself: `GET /v1/sessions` lists those that the key reaches")
+}
+
+/// The key lists the sessions that it may start, and this one is not among them.
+pub fn not_listed() -> ApiError {
+    let detail =
+        "the key reaches the sessions that it lists, and this one is not among them; nothing was started";
+    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail).hint("give one of the ids that the key lists")
+}
+
+/// No rule says which keys and tokens may do this.
+pub fn no_rule() -> ApiError {
+    let detail = "keys and tokens give no right to this; nothing was changed";
+    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail)
+        .hint("`GET /v1/openapi.json` lists what there is; ask as the socket's owner")
+}
+
+impl From<KeysError> for ApiError {
+    fn from(error: KeysError) -> Self {
+        match error {
+            KeysError::Denied(denied) => of_key(denied),
+            KeysError::Wrong => {
+                let detail = "the secret is not the one that `kennel pair` shows; no key was made";
+                Self::new(StatusCode::UNAUTHORIZED, "bad_secret", detail)
+                    .hint("after five wrong ones none is taken any more, until `kennel pair` is run again")
+            }
+            KeysError::Closed(why) => {
+                let why = match why {
+                    Closed::None => "no pairing is under way",
+                    Closed::Used => "the secret was used",
+                    Closed::Expired => "the secret has expired",
+                    Closed::Locked => "five wrong secrets were sent, and no secret is taken any more",
+                };
+                Self::new(StatusCode::FORBIDDEN, "pairing_closed", format!("{why}; no key was made"))
+                    .hint("run `kennel pair` on that machine, and give the secret that it shows")
+            }
+            KeysError::Unread(why) => {
+                let detail = format!("{why}; no key lets anybody in, and nothing was changed");
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "unread", detail)
+                    .hint("mend the file or move it away, then `kennel daemon restart`; without it all keys are gone")
+            }
+            KeysError::Unwritten(why) => {
+                let detail = format!("the keys could not be written ({why}); nothing was changed");
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "keys_unwritten", detail)
+                    .hint("most often the disk is full; ask again once there is room")
+            }
+        }
+    }
+}
+
+/// A key that is not made, or not changed.
+fn of_key(denied: Denied) -> ApiError {
+    let (status, code, what) = match denied {
+        Denied::NoSuchKey(id) => {
+            (StatusCode::NOT_FOUND, "no_such_key", format!("there is no key `{id}`; nothing was changed"))
+        }
+        Denied::Full => (
+            StatusCode::CONFLICT,
+            "too_many_keys",
+            format!("there are {KEYS} keys, as many as there may be; none was made"),
+        ),
+        Denied::Taken => {
+            (StatusCode::CONFLICT, "key_taken", "the key is in use already; none was made".into())
+        }
+        Denied::Outlasts => (
+            StatusCode::FORBIDDEN,
+            "key_outlasts",
+            "the key that asks expires, and this one would outlast it; nothing was changed".into(),
+        ),
+        Denied::Name => {
+            let what = "`name`: a key's name has 1 to 100 characters, none of them control characters; none was made";
+            (StatusCode::BAD_REQUEST, "invalid_key", what.into())
+        }
+        Denied::AdminOfSome => {
+            let what = "`sessions`: an admin's key reaches all sessions; none was made";
+            (StatusCode::BAD_REQUEST, "invalid_key", what.into())
+        }
+        Denied::Ids => (
+            StatusCode::BAD_REQUEST,
+            "invalid_key",
+            format!("`sessions`: a key lists 1 to {IDS} sessions; none was made"),
+        ),
+        Denied::Past => {
+            (StatusCode::BAD_REQUEST, "invalid_key", "`expires_at` has passed; no key was made".into())
+        }
+    };
+    let error = ApiError::new(status, code, what);
+    match denied {
+        Denied::NoSuchKey(_) | Denied::Full => {
+            error.hint("`kennel key ls` lists the keys; `kennel key revoke` removes one")
+        }
+        Denied::Outlasts => {
+            error.hint("give an `expires_at` that is no later than that of the key that asks")
+        }
+        Denied::Taken | Denied::Name | Denied::AdminOfSome | Denied::Ids | Denied::Past => error,
+    }
+}

@@ -1,0 +1,227 @@
+//! `pair`: shows what a device needs to be let in, and waits for the device.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anstyle::{AnsiColor, Style};
+use protocol::api::{ListenInfo, ManagerInfo, PairingInfo, PairingRequest, PairingState, StartedPairing};
+use qrcode::{Color, EcLevel, QrCode};
+use serde::Serialize;
+
+use crate::cli::args;
+use crate::cli::keys::expiry;
+use crate::cli::link::{Link, read};
+use crate::cli::signals::interrupted;
+use crate::cli::ui::error::{Failure, Outcome, exit};
+use crate::cli::ui::{Ui, render};
+use crate::client::Request;
+
+/// Light modules around a code, which scanners need.
+const QUIET: usize = 2;
+
+/// The texts by which a device is let in.
+#[derive(Debug, Serialize)]
+struct Ticket {
+    number: u64,
+    addresses: Vec<String>,
+    fingerprint: String,
+    secret: String,
+    /// All of it in one line, with the first address.
+    ticket: String,
+    expires_at: protocol::event::Timestamp,
+}
+
+/// `pair`.
+pub async fn pair(link: &Link<'_>, args: args::Pair) -> Outcome {
+    let info: ManagerInfo = link.get(Request::get("/v1/manager")).await?;
+    let Some(ListenInfo { addresses, names, fingerprint, problem, .. }) = info.listen else {
+        let what = "the daemon listens on no port, so no device can come; nothing was changed";
+        return Err(Failure::failed("no_port", what).hint(
+            "write `[listen]` and `tcp = \"0.0.0.0:7443\"` into config.toml, then run `kennel daemon restart`; \
+             with ssh no port is needed: `kennel host add NAME ssh://HOST`",
+        ));
+    };
+    let Some(fingerprint) = fingerprint.filter(|_| !addresses.is_empty()) else {
+        let why = problem.unwrap_or_else(|| "its log says why".to_owned());
+        let what = format!("the daemon could not open its port ({why}), so no device can come; nothing was changed");
+        return Err(Failure::failed("no_port", what).hint("`kennel doctor` on that machine says how to mend it"));
+    };
+    let addresses = match args.address {
+        Some(address) => vec![address],
+        None if !names.is_empty() => named(&names, &addresses),
+        None => reachable(&addresses, if link.host().is_none() { interfaces() } else { Vec::new() }),
+    };
+    let Some(first) = addresses.first() else {
+        let what = "it is not known by which address devices reach the daemon's machine; nothing was changed";
+        return Err(Failure::failed("no_address", what).hint("name it: `kennel pair --address HOST:PORT`"));
+    };
+    let (role, sessions, expires_at) = (args.rights.role, args.rights.sessions(), expiry(&args.rights));
+    let body = PairingRequest { name: args.name, role, sessions, expires_at };
+    let started: StartedPairing = read(&link.ask(Request::post("/v1/pairings").json(&body).prompt()).await?)?;
+    let StartedPairing { number, secret, expires_at } = started;
+    let ticket = format!("tls://{first} {fingerprint} {secret}");
+    let addresses = addresses.iter().map(|address| format!("tls://{address}")).collect();
+    let ticket = Ticket { number, addresses, fingerprint, secret, ticket, expires_at };
+    show(link.ui, &ticket)?;
+    if args.no_wait {
+        return Ok(());
+    }
+    link.ui.note(
+        "on the device: `kennel host pair NAME`, which asks for the ticket; Ctrl-C here ends the pairing",
+    );
+    let over = link.ask(Request::get(format!("/v1/pairings/{number}")).patient().passive());
+    tokio::select! {
+        answer = over => end(link.ui, &answer?),
+        () = interrupted() => {
+            link.ask(Request::delete("/v1/pairings").prompt()).await?;
+            link.ui.note("the pairing is ended; no device was let in");
+            Err(Failure::Printed(exit::INTERRUPTED))
+        }
+    }
+}
+
+fn show(ui: &Ui, ticket: &Ticket) -> Outcome {
+    if ui.json {
+        return ui.object(&serde_json::to_vec(ticket).unwrap_or_default());
+    }
+    for (at, address) in ticket.addresses.iter().enumerate() {
+        ui.line(&format!("{:<13}{}", if at == 0 { "address" } else { "" }, render::line(address)))?;
+    }
+    for (name, value) in
+        [("fingerprint", &ticket.fingerprint), ("secret", &ticket.secret), ("ticket", &ticket.ticket)]
+    {
+        ui.line(&format!("{name:<13}{}", render::line(value)))?;
+    }
+    match ui.out_is_terminal {
+        true => ui.print(&code(&ticket.ticket, ui.out_colour)),
+        false => Ok(()),
+    }
+}
+
+/// How the pairing ended.
+fn end(ui: &Ui, answer: &[u8]) -> Outcome {
+    let info: PairingInfo = read(answer)?;
+    let failed = |exit, code, what: &str| {
+        let hint = "`kennel pair` begins anew, with another secret";
+        Err(Failure::new(exit, code, format!("{what}; no device was let in")).hint(hint))
+    };
+    match (info.state, info.key) {
+        (PairingState::Paired, _) if ui.json => ui.object(answer),
+        (PairingState::Paired, Some(key)) => {
+            let from = key.last_used_from.as_deref().unwrap_or("an unknown address");
+            ui.line(&format!("paired: {} {} from {}", key.id, render::line(&key.name), render::line(from)))
+        }
+        (PairingState::Paired, None) => failed(exit::CONFLICT, "key_revoked", "the device's key was revoked"),
+        (PairingState::Locked, _) => failed(exit::DENIED, "pairing_locked", "five wrong secrets were sent"),
+        (PairingState::Expired, _) => failed(exit::TIMEOUT, "pairing_expired", "no device came in time"),
+        (PairingState::Ended | PairingState::Open, _) => {
+            failed(exit::CONFLICT, "pairing_ended", "the pairing was ended, or the daemon is another one")
+        }
+    }
+}
+
+/// The addresses by which others reach what listens on these. `own` are those of the machine.
+fn reachable(listened: &[String], own: Vec<IpAddr>) -> Vec<String> {
+    let mut all = Vec::new();
+    for text in listened {
+        match text.parse::<SocketAddr>() {
+            Ok(address) if address.ip().is_unspecified() => {
+                let fits = |ip: &&IpAddr| address.is_ipv6() || ip.is_ipv4();
+                all.extend(
+                    own.iter().filter(fits).map(|ip| SocketAddr::new(*ip, address.port()).to_string()),
+                );
+            }
+            Ok(_) | Err(_) => all.push(text.clone()),
+        }
+    }
+    all
+}
+
+/// The names by which clients reach the daemon, with its ports.
+fn named(names: &[String], listened: &[String]) -> Vec<String> {
+    let port = listened.iter().find_map(|text| text.parse::<SocketAddr>().ok()).map_or(7443, |address| address.port());
+    let with_port = |name: &String| match name.parse::<IpAddr>() {
+        Ok(ip) => SocketAddr::new(ip, port).to_string(),
+        Err(_) => format!("{name}:{port}"),
+    };
+    names.iter().map(with_port).collect()
+}
+
+/// Addresses of this machine that others may reach, those of IPv4 first.
+fn interfaces() -> Vec<IpAddr> {
+    let Ok(found) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
+    let mut all: Vec<IpAddr> = found
+        .filter_map(|interface| {
+            let address = interface.address?;
+            let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
+        })
+        .filter(|ip| match ip {
+            IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local(),
+            IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local(),
+        })
+        .collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// A text as a QR code, two modules a character; nothing if it is too long.
+fn code(text: &str, colour: bool) -> String {
+    let Ok(code) = QrCode::with_error_correction_level(text, EcLevel::L) else { return String::new() };
+    let width = code.width();
+    let is_dark = |x: usize, y: usize| {
+        let inside = |at: usize| at.checked_sub(QUIET).filter(|at| *at < width);
+        inside(x).zip(inside(y)).is_some_and(|at| code[at] == Color::Dark)
+    };
+    // Dark on light is what every scanner reads. Without colours the terminal is taken for a dark one.
+    let style =
+        Style::new().fg_color(Some(AnsiColor::Black.into())).bg_color(Some(AnsiColor::BrightWhite.into()));
+    let size = width + 2 * QUIET;
+    let mut out = String::new();
+    for y in (0..size).step_by(2) {
+        let line: String = (0..size)
+            .map(|x| match (is_dark(x, y) == colour, (is_dark(x, y + 1)) == colour) {
+                (true, true) => '█',
+                (true, false) => '▀',
+                (false, true) => '▄',
+                (false, false) => ' ',
+            })
+            .collect();
+        out += &render::paint(&line, style, colour);
+        out.push('\n');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_listens_everywhere_is_reached_by_each_address_of_the_machine() {
+        let own = || vec!["192.0.2.7".parse().unwrap(), "2001:db8::7".parse().unwrap()];
+        let at = |listened: &str| reachable(&[listened.to_owned()], own());
+        assert_eq!(at("0.0.0.0:7443"), ["192.0.2.7:7443"]);
+        assert_eq!(at("[::]:7443"), ["192.0.2.7:7443", "[2001:db8::7]:7443"]);
+        assert_eq!(at("127.0.0.1:7443"), ["127.0.0.1:7443"]);
+        assert_eq!(reachable(&["0.0.0.0:7443".into()], Vec::new()), [""; 0]);
+    }
+
+    #[test]
+    fn a_code_is_a_square_with_light_around_it() {
+        let ticket =
+            format!("tls://box.example:7443 SHA256:{} 7K3M-9QXT-ABCD-EFGH", "0123456789abcdef".repeat(4));
+        let plain = code(&ticket, false);
+        let lines: Vec<&str> = plain.lines().collect();
+        let columns = lines[0].chars().count();
+        assert!(columns <= 80 && lines.len() == columns.div_ceil(2), "{columns} x {}", lines.len());
+        assert!(lines.iter().all(|line| line.chars().count() == columns), "{plain}");
+        // Light is drawn where the terminal is taken for a dark one.
+        assert!(lines[0].chars().all(|module| module == '█'), "{plain}");
+        assert!(lines.iter().all(|line| line.starts_with("█") || line.starts_with("▀")), "{plain}");
+        // The corner of the first finder: seven dark modules after the quiet zone.
+        let corner: String = lines[1].chars().take(QUIET + 8).collect();
+        assert_eq!(corner, "██ ▄▄▄▄▄ █", "{plain}");
+        assert!(code(&ticket, true).contains('\u{1b}'));
+    }
+}

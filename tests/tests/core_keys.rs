@@ -1,0 +1,72 @@
+//! Sessions that a key has started: to whom they belong, and what a key reaches.
+
+use std::sync::Arc;
+
+use harness::sample::{self, AT, id};
+use manager::core::{Ask, At, Change, Fleet, Refusal, Reply, Scope, Spec};
+use protocol::KeyId;
+use protocol::event::EventKind;
+
+const CLOSING: At = At { closing: true, ..AT };
+
+fn spec() -> Arc<Spec> {
+    Arc::new(sample::spec())
+}
+
+fn ask(fleet: &mut Fleet, at: At, ask: &Ask) -> Change {
+    let change = fleet.step(at, ask).unwrap_or_else(|refusal| panic!("{ask:?}: {refusal}"));
+    drop(fleet.adopt(&change));
+    change
+}
+
+#[test]
+fn what_a_key_starts_is_its_own_and_so_is_what_is_below() {
+    let key = KeyId(3);
+    let with_key = |scope: Scope, ask: Ask| Ask::ByKey { key, scope, ask: Box::new(ask) };
+    let own = || Scope::Own(key);
+    let start = |name: &str| Ask::Create { id: Some(id(name)), spec: spec() };
+    let below = |parent: &str| Ask::Subagent {
+        parent: Some(id(parent)),
+        id: Some(id(&format!("below-{parent}"))),
+        spec: spec(),
+        task: "task".into(),
+        wish: None,
+    };
+    let mut fleet = Fleet::load([], [], 1, 1);
+    ask(&mut fleet, AT, &start("owners"));
+    let change = ask(&mut fleet, AT, &with_key(own(), start("mine")));
+    let EventKind::SessionCreated { started_by, .. } = &change.events[0].kind else { panic!() };
+    assert_eq!(*started_by, Some(key));
+    // Whoever starts a sub-agent, it belongs to its root.
+    ask(&mut fleet, AT, &below("mine"));
+    ask(&mut fleet, AT, &with_key(Scope::All, below("owners")));
+    let belongs = |fleet: &Fleet, name: &str| fleet.get(&id(name)).unwrap().started_by;
+    assert_eq!(["mine", "below-mine"].map(|name| belongs(&fleet, name)), [Some(key); 2]);
+    assert_eq!(["owners", "below-owners"].map(|name| belongs(&fleet, name)), [None; 2]);
+
+    let listed = Scope::Ids(Arc::new([id("owners")].into()));
+    for (scope, expected) in [
+        (Scope::All, &["below-mine", "below-owners", "mine", "owners"][..]),
+        (own(), &["below-mine", "mine"]),
+        (Scope::Own(KeyId(4)), &[]),
+        (listed, &["below-owners", "owners"]),
+    ] {
+        let within = fleet.sessions().filter(|session| fleet.is_within(session, &scope));
+        let within: Vec<&str> = within.map(|session| session.id.as_str()).collect();
+        assert_eq!(within, expected, "{scope:?}");
+    }
+
+    // What it does not reach does not exist, but for the id.
+    let ensure = |name: &str| Ask::Ensure { id: id(name), spec: spec(), given: Box::default() };
+    let refused = |fleet: &Fleet, ask: Ask| fleet.step(AT, &with_key(own(), ask)).map(drop);
+    assert_eq!(refused(&fleet, ensure("owners")), Err(Refusal::IdTaken(id("owners"))));
+    assert_eq!(refused(&fleet, start("owners")), Err(Refusal::IdTaken(id("owners"))));
+    assert_eq!(refused(&fleet, below("owners")), Err(Refusal::NoSuchSession("owners".into())));
+    assert_eq!(ask(&mut fleet, AT, &with_key(own(), ensure("mine"))).reply, Reply::Existing(id("mine")));
+    assert_eq!(ask(&mut fleet, AT, &with_key(own(), ensure("new"))).reply, Reply::Created(id("new")));
+    assert_eq!(belongs(&fleet, "new"), Some(key));
+    // A wrapped command of another kind does nothing, and a manager that ends starts nothing.
+    let nothing = fleet.step(AT, &with_key(own(), Ask::Remove(id("mine")))).unwrap();
+    assert!(nothing.sessions.is_empty() && nothing.removed.is_none());
+    assert_eq!(fleet.step(CLOSING, &with_key(own(), start("x"))), Err(Refusal::Closing));
+}
