@@ -6,6 +6,7 @@ pub mod campaign;
 pub mod cgroups;
 pub mod daemon;
 pub mod disk;
+pub mod door;
 pub mod far;
 pub mod fuzz;
 pub mod history;

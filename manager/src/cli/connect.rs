@@ -15,8 +15,9 @@ use tokio::net::unix::pipe;
 
 use crate::cli::link::Link;
 use crate::cli::ui::error::{Failure, Outcome};
+use crate::client::far::Greeting;
+use crate::client::far::ssh::{HELLO, PROTOCOL};
 use crate::client::relay::{self, Own};
-use crate::client::ssh::{Greeting, HELLO, PROTOCOL};
 use crate::daemon::Paths;
 
 /// `connect-stdio`.

@@ -14,9 +14,9 @@ use tokio::time::{Instant, sleep};
 use crate::address::{self, Found};
 use crate::cli::args;
 use crate::cli::link::{Link, read};
-use crate::cli::show::pairs;
 use crate::cli::ui::Ui;
 use crate::cli::ui::error::{Failure, Outcome, exit, way_out};
+use crate::cli::ui::table::pairs;
 use crate::cli::ui::units;
 use crate::client::{ClientError, Request, relay};
 use crate::daemon::{Paths, PathsError, same_file};
@@ -267,6 +267,7 @@ async fn stop(link: &Link<'_>, hand_over: bool) -> Outcome {
 
 /// Ends the daemon of another machine, if there is one.
 async fn stop_there(link: &Link<'_>) -> Outcome {
+    link.can_start("daemon stop")?;
     let request = Request::post(relay::STOP).repeatable();
     link.ui.waiting("stopping the daemon", link.ask(request)).await?;
     let host = link.host().unwrap_or_default();

@@ -38,7 +38,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
 
-use crate::client::ssh::BELOW;
+use crate::client::far::ssh::BELOW;
 use args::{Cli, Command, Common, Daemon};
 use host::Target;
 use link::Link;
@@ -71,10 +71,9 @@ pub fn main() -> ExitCode {
             Err(Failure::usage("`kennel demo` works on the machine itself; nothing was done"))
         }
         (Command::Demo, _) => demo::run(&ui),
+        (Command::Host(args::Host::Pair(args)), _) => in_a_runtime(host::pair(&ui, args)),
         (Command::Host(args), _) => host::host(&ui, args),
-        (Command::Ls(args), _) if args.all_hosts => {
-            runtime().and_then(|runtime| runtime.block_on(show::ls_everywhere(&ui, args.all)))
-        }
+        (Command::Ls(args), _) if args.all_hosts => in_a_runtime(show::ls_everywhere(&ui, args.all)),
         (command, Ok(target)) => in_runtime(&ui, target, command),
         (_, Err(failure)) => Err(failure),
     };
@@ -138,12 +137,17 @@ fn in_runtime(ui: &Ui, target: Target, command: Command) -> Outcome {
             Link::new(ui, paths)
         }
     };
-    runtime()?.block_on(dispatch(&link, command))
+    in_a_runtime(dispatch(&link, command))
 }
 
-fn runtime() -> Outcome<tokio::runtime::Runtime> {
+fn in_a_runtime(work: impl Future<Output = Outcome>) -> Outcome {
     let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    built.map_err(|error| Failure::failed("runtime", format!("cannot build a runtime: {error}")))
+    let runtime =
+        built.map_err(|error| Failure::failed("runtime", format!("cannot build a runtime: {error}")))?;
+    let done = runtime.block_on(work);
+    // A name server that does not answer keeps a thread busy, and nobody waits for it any more.
+    runtime.shutdown_background();
+    done
 }
 
 async fn dispatch(link: &Link<'_>, command: Command) -> Outcome {

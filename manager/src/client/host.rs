@@ -1,27 +1,50 @@
-//! The address of a host: `ssh://[user@]host[:port][/path]`.
+//! The address of a host: `ssh://[user@]host[:port][/path]` or `tls://host[:port][/path]`.
 //!
-//! All of it becomes arguments of `ssh`, so nothing in it may look like an option or hold a control character.
+//! The parts of the first become arguments of `ssh`, so nothing in it may look like an option or hold a control character. The same
+//! holds for the second, which has less.
 
 use std::fmt;
 use std::str::FromStr;
 
 use hyper::Uri;
 use percent_encoding::percent_decode_str;
+use rustls::pki_types::ServerName;
 
-/// The scheme, with what follows it.
-const SCHEME: &str = "ssh://";
+/// The port of a `tls` address that names none.
+pub const TLS_PORT: u16 = 7443;
 
 /// The path of the home itself: `/~` in an address.
 pub const HOME: &str = ".";
 
-/// A machine that `ssh` reaches, and a path on it.
+/// The way to a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// By the system's `ssh`.
+    Ssh,
+    /// By TLS, to a daemon that listens.
+    Tls,
+}
+
+impl Scheme {
+    /// The scheme, with what follows it.
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Ssh => "ssh://",
+            Self::Tls => "tls://",
+        }
+    }
+}
+
+/// Another machine, and a path on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostAddress {
-    /// The user to log in as; none: as `ssh` decides.
+    /// The way there.
+    pub scheme: Scheme,
+    /// The user to log in as; none: as `ssh` decides. By TLS there is none.
     pub user: Option<String>,
     /// The host, as `ssh` takes it: a name, an address, an alias of its configuration.
     pub host: String,
-    /// The port; none: as `ssh` decides.
+    /// The port; none: as `ssh` decides. By TLS there is always one.
     pub port: Option<u16>,
     /// A path on the host: absolute, or relative to the home of that user. Its meaning is the caller's.
     pub path: Option<String>,
@@ -44,10 +67,11 @@ impl FromStr for HostAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = |why: &str| format!("{why}; an address is ssh://[user@]host[:port][/path]");
-        if !text.starts_with(SCHEME) {
-            return Err(wrong("it does not begin with ssh://"));
-        }
+        let wrong = |why: &str| {
+            format!("{why}; an address is ssh://[user@]host[:port][/path] or tls://host[:port][/path]")
+        };
+        let scheme = [Scheme::Ssh, Scheme::Tls].into_iter().find(|scheme| text.starts_with(scheme.prefix()));
+        let scheme = scheme.ok_or_else(|| wrong("it begins with neither ssh:// nor tls://"))?;
         if text.contains(['?', '#']) {
             return Err(wrong("`?` and `#` are written as %3F and %23"));
         }
@@ -59,6 +83,9 @@ impl FromStr for HostAddress {
         };
         if user.is_some_and(|user| user.contains(':')) {
             return Err(wrong("it has a password, which `ssh` asks for by itself"));
+        }
+        if scheme == Scheme::Tls && user.is_some() {
+            return Err(wrong("by tls there are no users: the key decides"));
         }
         let host = authority.host();
         let port = match place.strip_prefix(host).and_then(|rest| rest.strip_prefix(':')) {
@@ -87,6 +114,14 @@ impl FromStr for HostAddress {
                 _ => {}
             }
         }
+        let (host, port) = match scheme {
+            Scheme::Ssh => (host.to_owned(), port),
+            Scheme::Tls if ServerName::try_from(host).is_err() => {
+                return Err(wrong(&format!("`{host}` is no name of a host, and no address")));
+            }
+            // Names are the same in either case.
+            Scheme::Tls => (host.to_ascii_lowercase(), Some(port.unwrap_or(TLS_PORT))),
+        };
         let path = match uri.path() {
             "" | "/" => None,
             path => Some(decoded("path", path).map_err(|why| wrong(&why))?),
@@ -99,7 +134,7 @@ impl FromStr for HostAddress {
         if path.as_deref().is_some_and(|path| path.starts_with('-')) {
             return Err(wrong("below the home directory it has a name that begins with `-`"));
         }
-        Ok(Self { user, host: host.to_owned(), port, path })
+        Ok(Self { scheme, user, host, port, path })
     }
 }
 
@@ -117,7 +152,7 @@ impl fmt::Display for HostAddress {
     /// As it is parsed, but for what was percent-encoded.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let encoded = crate::client::encoded;
-        f.write_str(SCHEME)?;
+        f.write_str(self.scheme.prefix())?;
         if let Some(user) = &self.user {
             write!(f, "{}@", encoded(user))?;
         }
@@ -146,7 +181,12 @@ mod tests {
 
     fn address(user: Option<&str>, host: &str, port: Option<u16>, path: Option<&str>) -> HostAddress {
         let owned = |text: &str| text.to_owned();
-        HostAddress { user: user.map(owned), host: host.into(), port, path: path.map(owned) }
+        let scheme = Scheme::Ssh;
+        HostAddress { scheme, user: user.map(owned), host: host.into(), port, path: path.map(owned) }
+    }
+
+    fn by_tls(host: &str, port: u16, path: Option<&str>) -> HostAddress {
+        HostAddress { scheme: Scheme::Tls, ..address(None, host, Some(port), path) }
     }
 
     #[test]
@@ -162,6 +202,11 @@ mod tests {
             ("ssh://box/~x", address(None, "box", None, Some("/~x"))),
             ("ssh://[::1]:22/a%20b", address(None, "::1", Some(22), Some("/a b"))),
             ("ssh://a%40b@box", address(Some("a@b"), "box", None, None)),
+            ("tls://box", by_tls("box", 7443, None)),
+            ("tls://Box.Example:443/", by_tls("box.example", 443, None)),
+            ("tls://[::1]:1/~/src/app", by_tls("::1", 1, Some("src/app"))),
+            ("tls://[fe80::A]", by_tls("fe80::a", 7443, None)),
+            ("tls://192.0.2.1/srv/a%20b", by_tls("192.0.2.1", 7443, Some("/srv/a b"))),
         ] {
             let read: HostAddress = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!(read, parts, "{text}");
@@ -171,7 +216,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn whatever_is_an_address_is_harmless_and_stays_the_same(text in "(ssh://)?.{0,60}") {
+        fn whatever_is_an_address_is_harmless_and_stays_the_same(text in "((ssh|tls)://)?(.{0,60}|[a-z0-9.:@/~-]{0,30})") {
             if let Ok(read) = text.parse::<HostAddress>() {
                 for part in [read.user.as_deref(), Some(&*read.host), read.path.as_deref()].into_iter().flatten() {
                     proptest::prop_assert!(!part.starts_with('-') && !part.contains(char::is_control), "{text:?}");
@@ -205,6 +250,23 @@ mod tests {
             "ssh://box/~/-x",
             "ssh://box/a?b",
             "ssh://box/a#b",
+            "tls://",
+            "tls:///path",
+            "tls://-x",
+            "tls://ada@box",
+            "tls://@box",
+            "tls://ada:secret@box",
+            "tls://box:0",
+            "tls://box:99999",
+            "tls://bo%0Ax",
+            "tls://a..b",
+            "tls://[::1",
+            "tls://[::g]",
+            "tls://::1",
+            "tls://box/a?b",
+            "tls://box/~/-x",
+            "https://box",
+            "TLS://box",
         ] {
             assert!(text.parse::<HostAddress>().is_err(), "{text}");
         }

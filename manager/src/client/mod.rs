@@ -1,11 +1,12 @@
-//! A client of the daemon's HTTP API: over its Unix socket, or over `ssh` to another machine. The command line's, and any other
+//! A client of the daemon's HTTP API: over its Unix socket, or to another machine by `ssh` or TLS. The command line's, and any other
 //! program's.
 
+pub mod far;
 pub mod host;
 pub mod relay;
 mod request;
 pub mod sse;
-pub mod ssh;
+mod token;
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -23,9 +24,10 @@ use protocol::api::Problem;
 use rustix::fs::{FileType, Mode, OFlags};
 use tokio::net::UnixStream;
 
+use self::far::{Far, Lane};
 pub use self::request::Request;
 pub use self::sse::Events;
-use self::ssh::{Lane, Ssh};
+use self::token::Token;
 use crate::address::{self, Found};
 use crate::pass::AUTHORITY;
 use crate::system::process;
@@ -39,7 +41,7 @@ const MAX_PROBLEM: usize = 1024 * 1024;
 /// The longest silence of a daemon that is asked something it can answer at once.
 pub const SILENCE: Duration = Duration::from_secs(30);
 
-/// The same, of a daemon on another machine. See [`far`].
+/// The same, of a daemon on another machine. See [`patience`].
 const FAR: Duration = Duration::from_secs(60);
 
 /// Why there is no answer.
@@ -53,7 +55,7 @@ pub enum ClientError {
     Connect(String),
     /// The host cannot be reached, or has no kennel that answers.
     Host {
-        /// The reason, with the last words of `ssh` and of the host.
+        /// The reason; by `ssh` with the last words of that and of the host.
         what: String,
         /// Advice on the next step.
         hint: Option<String>,
@@ -81,7 +83,7 @@ pub struct Client {
 #[derive(Clone, Debug)]
 enum Way {
     Socket(Socket),
-    Ssh(Arc<Ssh>),
+    Far(Arc<Far>),
 }
 
 /// A daemon's socket.
@@ -92,16 +94,6 @@ struct Socket {
     state_dir: Option<PathBuf>,
     /// The same, opened.
     opened: Option<Arc<OwnedFd>>,
-}
-
-/// A secret that is sent with every request.
-#[derive(Clone)]
-struct Token(String);
-
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Token(..)")
-    }
 }
 
 impl Client {
@@ -117,8 +109,8 @@ impl Client {
     }
 
     /// Of a daemon on another machine.
-    pub fn over(ssh: Arc<Ssh>) -> Self {
-        Self::by(Way::Ssh(ssh))
+    pub fn over(far: Arc<Far>) -> Self {
+        Self::by(Way::Far(far))
     }
 
     fn by(way: Way) -> Self {
@@ -143,14 +135,14 @@ impl Client {
 
     /// Asks as the session whose token this is, `TOKEN` or `ID:TOKEN`, and not as the owner.
     pub fn with_token(mut self, token: &str) -> Self {
-        self.token = Some(Token(token.to_owned()));
+        self.token = Some(Token::new(token));
         self
     }
 
     /// The connection to the other machine; none on this one.
-    pub fn ssh(&self) -> Option<&Arc<Ssh>> {
+    pub fn far(&self) -> Option<&Arc<Far>> {
         match &self.way {
-            Way::Ssh(ssh) => Some(ssh),
+            Way::Far(far) => Some(far),
             Way::Socket(_) => None,
         }
     }
@@ -162,7 +154,7 @@ impl Client {
     pub fn socket(&self) -> Result<PathBuf, ClientError> {
         match &self.way {
             Way::Socket(socket) => socket.path(),
-            Way::Ssh(ssh) => Err(elsewhere(ssh)),
+            Way::Far(far) => Err(elsewhere(far)),
         }
     }
 
@@ -170,14 +162,14 @@ impl Client {
     pub async fn ask(&self, request: &Request) -> Result<Bytes, ClientError> {
         match &self.way {
             Way::Socket(_) => within(request.within, self.ask_here(request)).await,
-            Way::Ssh(ssh) => {
+            Way::Far(far) => {
                 // To reach another machine takes what it takes, and may wait for a person.
-                let lane = ssh.lane().await?;
+                let lane = far.lane().await?;
                 let mut reached =
                     Connection { sender: Sender::Shared(lane.clone()), token: self.token.clone() };
                 let asking = async move {
                     // Over a slow line a large answer takes long; that it has begun is what the daemon is asked for.
-                    let response = within(far(request.within), reached.send(request)).await?;
+                    let response = within(patience(request.within), reached.send(request)).await?;
                     read(response.into_body(), MAX_FAR_ANSWER).await
                 };
                 let answer = lane.watched(Box::pin(asking)).await;
@@ -219,11 +211,12 @@ impl Client {
                 let opening = async { self.open().await?.send(&request).await };
                 Ok(Events::new(within(request.within, opening).await?.into_body(), None))
             }
-            Way::Ssh(ssh) => {
-                let lane = ssh.lane().await?;
+            Way::Far(far) => {
+                far.before_stream().await;
+                let lane = far.lane().await?;
                 let mut reached =
                     Connection { sender: Sender::Shared(lane.clone()), token: self.token.clone() };
-                let opening = async { within(far(request.within), reached.send(&request)).await };
+                let opening = async { within(patience(request.within), reached.send(&request)).await };
                 let opened = lane.watched(Box::pin(opening)).await;
                 if matches!(opened, Err(ClientError::Problem(_))) {
                     lane.heard();
@@ -237,7 +230,7 @@ impl Client {
     pub async fn open(&self) -> Result<Connection, ClientError> {
         let sender = match &self.way {
             // A large future, which is in the way of nobody who does not need it.
-            Way::Ssh(ssh) => Sender::Shared(Box::pin(ssh.lane()).await?),
+            Way::Far(far) => Sender::Shared(Box::pin(far.lane()).await?),
             Way::Socket(socket) => {
                 let stream = socket.connect().await?;
                 let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
@@ -253,7 +246,7 @@ impl Client {
     pub async fn connect(&self) -> Result<UnixStream, ClientError> {
         match &self.way {
             Way::Socket(socket) => socket.connect().await,
-            Way::Ssh(ssh) => Err(elsewhere(ssh)),
+            Way::Far(far) => Err(elsewhere(far)),
         }
     }
 
@@ -264,7 +257,7 @@ impl Client {
     pub async fn reach(&self) -> Result<(), ClientError> {
         match &self.way {
             Way::Socket(socket) => socket.connect().await.map(drop),
-            Way::Ssh(_) => self.ask(&Request::get("/healthz")).await.map(drop),
+            Way::Far(_) => self.ask(&Request::get("/healthz")).await.map(drop),
         }
     }
 }
@@ -332,6 +325,14 @@ enum Sender {
 }
 
 impl Sender {
+    /// The key that belongs to the connection.
+    fn bearer(&self) -> Option<&Token> {
+        match self {
+            Self::Own(_) => None,
+            Self::Shared(lane) => lane.terms.bearer.as_ref(),
+        }
+    }
+
     async fn send(&mut self, message: hyper::Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
         match self {
             Self::Own(sender) => {
@@ -355,9 +356,9 @@ impl Connection {
     }
 
     async fn send(&mut self, request: &Request) -> Result<Response<Incoming>, ClientError> {
-        let mut builder = hyper::Request::builder().method(request.method.clone()).uri(match self.sender {
+        let mut builder = hyper::Request::builder().method(request.method.clone()).uri(match &self.sender {
             Sender::Own(_) => request.path.clone(),
-            Sender::Shared(_) => format!("http://{AUTHORITY}{}", request.path),
+            Sender::Shared(lane) => lane.terms.uri(&request.path),
         });
         if matches!(self.sender, Sender::Own(_)) {
             builder = builder.header(header::HOST, AUTHORITY);
@@ -368,8 +369,8 @@ impl Connection {
         if let Some(client) = request.client {
             builder = builder.header("kennel-client", client);
         }
-        if let Some(Token(token)) = &self.token {
-            builder = builder.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        if let Some(token) = self.token.as_ref().or(self.sender.bearer()) {
+            builder = builder.header(header::AUTHORIZATION, token.bearer());
         }
         if request.body.is_some() {
             builder = builder.header(header::CONTENT_TYPE, "application/json");
@@ -388,8 +389,8 @@ impl Connection {
         }
         let body = read(response.into_body(), MAX_PROBLEM).await?;
         match serde_json::from_slice(&body) {
-            Ok(problem) => Err(match self.sender {
-                Sender::Shared(_) => relayed(problem),
+            Ok(problem) => Err(match &self.sender {
+                Sender::Shared(lane) => relayed(problem, lane.terms.relayed),
                 Sender::Own(_) => ClientError::Problem(Box::new(problem)),
             }),
             Err(_) => Err(ClientError::Garbage(format!("the answer is {status}, without a reason"))),
@@ -398,7 +399,7 @@ impl Connection {
 }
 
 /// The time for an answer of another machine: a connection that carries nothing is given up before.
-fn far(within: Option<Duration>) -> Option<Duration> {
+fn patience(within: Option<Duration>) -> Option<Duration> {
     within.map(|within| within.max(FAR))
 }
 
@@ -413,16 +414,18 @@ async fn within<T>(
     }
 }
 
-fn elsewhere(ssh: &Ssh) -> ClientError {
-    ClientError::Connect(format!("{} is another machine", ssh.name()))
+fn elsewhere(far: &Far) -> ClientError {
+    ClientError::Connect(format!("{} is another machine", far.name()))
 }
 
-/// The error that a problem of [`relay`] stands for.
-fn relayed(problem: Problem) -> ClientError {
+/// The error that a problem of what passes requests on stands for: a `relay` beside the daemon, or a part of the daemon's own.
+fn relayed(problem: Problem, relay: bool) -> ClientError {
     match problem.code.as_str() {
-        relay::ABSENT => ClientError::Absent(io::Error::new(io::ErrorKind::NotFound, problem.detail)),
+        relay::ABSENT if relay => {
+            ClientError::Absent(io::Error::new(io::ErrorKind::NotFound, problem.detail))
+        }
         relay::LOST => ClientError::Lost(problem.detail),
-        relay::UNREACHABLE => ClientError::Connect(problem.detail),
+        relay::UNREACHABLE if relay => ClientError::Connect(problem.detail),
         _ => ClientError::Problem(Box::new(problem)),
     }
 }

@@ -1,4 +1,4 @@
-//! The other end of [`ssh`](super::ssh): takes requests by HTTP/2 and gives each to the daemon of this machine on a connection of
+//! The other end of [`ssh`](super::far::ssh): takes requests by HTTP/2 and gives each to the daemon of this machine on a connection of
 //! its own.
 //!
 //! So a daemon that is restarted ends no connection between machines, every limit of the daemon's holds, and a reader that is slow
@@ -44,6 +44,7 @@ pub const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 const MAX_STREAMS: u32 = 256;
 /// The largest head of a request, in bytes: the daemon takes no larger one.
 const MAX_HEAD: u32 = 16 * 1024;
+
 /// Requests that the relay carries out by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Own {

@@ -5,7 +5,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::ClientError;
-use super::ssh::Lane;
+use super::far::Lane;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -120,17 +120,30 @@ pub struct Events {
     parser: Parser,
     /// The connection to another machine, and when it carried something last.
     lane: Option<(Lane, Instant)>,
+    begun: Instant,
+    /// Events so far.
+    events: u64,
 }
 
 impl Events {
     pub(super) fn new(body: Incoming, lane: Option<Lane>) -> Self {
-        Self { body, parser: Parser::default(), lane: lane.map(|lane| (lane, Instant::now())) }
+        let begun = Instant::now();
+        Self { body, parser: Parser::default(), lane: lane.map(|lane| (lane, begun)), begun, events: 0 }
     }
 
     /// The next event; none if the daemon has ended the stream. Safe to cancel.
     pub async fn next(&mut self) -> Result<Option<Frame>, ClientError> {
+        let next = self.read().await;
+        if let (Ok(None) | Err(_), Some((lane, _))) = (&next, &self.lane) {
+            lane.stream_ended(self.begun.elapsed(), self.events);
+        }
+        next
+    }
+
+    async fn read(&mut self) -> Result<Option<Frame>, ClientError> {
         loop {
             if let Some(frame) = self.parser.take() {
+                self.events += 1;
                 if let Some((lane, _)) = &self.lane {
                     lane.heard();
                 }

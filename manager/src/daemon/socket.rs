@@ -16,8 +16,8 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use crate::session_manager::SessionManager;
-use crate::system::owned;
 use crate::system::owned::How;
+use crate::system::{owned, waiting};
 use crate::{address, supervisor};
 
 /// The longest path of a socket, in bytes: `sun_path` without its NUL (unix(7)).
@@ -186,7 +186,7 @@ impl Keeper {
         let (socket, listener) = Socket::take(path).await?;
         address::write(state_dir, path)?;
         let watch = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).map_err(io::Error::from);
-        let watch = watch.and_then(supervisor::readable).inspect_err(|error| {
+        let watch = watch.and_then(waiting::readable).inspect_err(|error| {
             tracing::warn!(%error, "a socket that vanishes will not be noticed");
         });
         let home =

@@ -359,6 +359,7 @@ impl SessionManager {
             last_event_id,
             spare_workers,
             listen: self.listening().await,
+            home: std::env::home_dir().map(|home| home.display().to_string()),
         })
     }
 

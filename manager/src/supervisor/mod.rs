@@ -15,12 +15,10 @@ mod room;
 mod start;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use protocol::SessionId;
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
@@ -35,7 +33,7 @@ use crate::supervisor::doorbell::rung;
 use crate::supervisor::inbox::{BATCH, Check, Item};
 use crate::supervisor::prune::Pruning;
 use crate::supervisor::room::{Owed, Room};
-use crate::system::{clock, memory};
+use crate::system::{clock, memory, waiting};
 use crate::workers::link::LinkEvent;
 use crate::workers::{Refill, Sighting, Workers};
 
@@ -104,7 +102,7 @@ impl Supervisor {
     /// Runs until the manager is closed and no process is left, or until it hands over. Gives the channels that wait for
     /// that.
     async fn run(mut self, mut messages: mpsc::Receiver<Msg>) -> Vec<oneshot::Sender<()>> {
-        let ended = match self.workers.descriptor().and_then(readable) {
+        let ended = match self.workers.descriptor().and_then(waiting::readable) {
             Ok(ended) => ended,
             Err(error) => {
                 tracing::error!(%error, "cannot wait for processes");
@@ -377,13 +375,4 @@ impl Supervisor {
             Msg::Ask { .. } | Msg::Prune { .. } | Msg::Shutdown { .. } | Msg::HandOver { .. } => {}
         }
     }
-}
-
-/// Wraps a descriptor so that a task can wait until it is readable.
-#[allow(
-    deprecated,
-    reason = "its successor is unsafe, against types that change their descriptor; OwnedFd does not"
-)]
-pub fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    AsyncFd::with_interest(fd, Interest::READABLE)
 }

@@ -16,4 +16,5 @@ pub(crate) mod process;
 pub(crate) mod random;
 pub(crate) mod spawner;
 pub(crate) mod sweep;
+pub(crate) mod waiting;
 pub(crate) mod zygote;

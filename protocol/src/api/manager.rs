@@ -90,6 +90,10 @@ pub struct ManagerInfo {
     /// The TLS port; absent unless the configuration has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen: Option<ListenInfo>,
+    /// The home directory of the manager's user, where the paths of a client on another machine begin; absent if there is none, and
+    /// from older managers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<String>,
 }
 
 /// An error, as RFC 9457 has it, with a `code` that does not change between versions.

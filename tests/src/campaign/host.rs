@@ -35,6 +35,8 @@ pub struct Place {
     pub agent: PathBuf,
     /// As whom the daemon runs, if not as ourselves.
     pub uid: Option<u32>,
+    /// The process in whose network the daemon runs, if not in ours.
+    pub network: Option<u32>,
 }
 
 impl Place {
@@ -46,6 +48,11 @@ impl Place {
     /// The state directory.
     pub fn state(&self) -> PathBuf {
         self.dir.join("state")
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> PathBuf {
+        self.dir.join("config.toml")
     }
 
     /// Armed points.
@@ -75,12 +82,19 @@ impl Place {
     }
 
     fn daemon(&self) -> Command {
-        let mut command = self.kept(&self.kennel);
+        let mut command = match self.network {
+            None => self.kept(&self.kennel),
+            Some(pid) => {
+                let mut command = self.kept(Path::new("nsenter"));
+                command.arg(format!("--net=/proc/{pid}/ns/net")).arg(&self.kennel);
+                command
+            }
+        };
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.dir.join("daemon.log"));
         command.args(["daemon", "run", "--worker"]).arg(&self.worker);
         command.current_dir("/").env("KENNEL_LOG", "warn").env("HOME", &self.dir);
         command.env("KENNEL_STATE_DIR", self.state()).env("KENNEL_SOCKET", self.socket());
-        command.env("KENNEL_CONFIG", self.dir.join("config.toml"));
+        command.env("KENNEL_CONFIG", self.config());
         command.env(protocol::failpoint::DIRECTORY, self.points());
         command.stderr(log.unwrap());
         if let Some(uid) = self.uid {

@@ -1,5 +1,5 @@
-//! The line between two machines, which are two network namespaces: this process is one, with all clients; in the other runs
-//! OpenSSH's server. The daemon is reached over the line only, but by those who judge.
+//! The line between two machines, which are two network namespaces: this process is one, with all clients; in the other run the
+//! daemon, with its port, and OpenSSH's server. The daemon is reached over the line only, but by those who judge.
 //!
 //! The namespaces have no names and no way out, and end with their processes.
 
@@ -12,10 +12,14 @@ use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use manager::client::Client;
-use manager::client::ssh::{Ssh, SshOptions};
+use manager::client::{Client, Request};
+use manager::client::far::ssh::SshOptions;
+use manager::client::far::tls::{TlsOptions, Trust};
+use manager::client::far::{Far, FarOptions, Way};
 use nix::sched::CloneFlags;
+use protocol::api::{IssuedKey, KeyRequest, KeyRole, KeySessions, ManagerInfo};
 
+use super::clients::{ask, look};
 use super::host::{Place, below};
 use crate::real;
 
@@ -24,10 +28,12 @@ pub const SIDE: &str = "KENNEL_TEST_SIDE";
 /// The addresses of the two ends.
 const HERE: &str = "10.77.0.1/30";
 const THERE: &str = "10.77.0.2/30";
+/// The daemon's port.
+const PORT: u16 = 7443;
 /// The two ends of the cable.
 const CABLE: [&str; 2] = ["here", "there"];
-/// Connections of clients: each is shared by several.
-const CONNECTIONS: usize = 3;
+/// Connections of clients, by ssh and by TLS in turn: each is shared by several.
+const CONNECTIONS: usize = 4;
 /// The longest wait for the server's first answer, and for the end of what is left.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -36,6 +42,8 @@ pub struct Line {
     /// The process whose end is the other machine's.
     server: u32,
     clients: Mutex<Vec<Client>>,
+    /// The program kennel.
+    kennel: PathBuf,
     up: AtomicBool,
 }
 
@@ -81,13 +89,13 @@ fn script(path: &Path, text: &str) {
 
 /// Runs a program to its end. The reaper must not be at work.
 fn run(program: &str, args: &[&str]) -> bool {
-    let child = Command::new(program).args(args).stdin(Stdio::null()).spawn();
+    let child = Command::new(program).args(args).stdin(Stdio::null()).stdout(Stdio::null()).spawn();
     child.and_then(|mut child| child.wait()).is_ok_and(|end| end.success())
 }
 
 impl Line {
     /// To the daemon of this place. Nothing else may wait for children of this process yet.
-    pub fn to(place: &Place) -> Result<Self, String> {
+    pub fn to(place: &mut Place) -> Result<Self, String> {
         let dir = side();
         let shown = dir.display();
         for name in ["host", "key"] {
@@ -128,23 +136,49 @@ impl Line {
         let mut server = place.kept(Path::new("unshare"));
         server.args(["--net", "--pid", "--fork", "--kill-child", "--mount"]).arg(dir.join("begin"));
         let server = server.spawn().map_err(|error| error.to_string())?.id();
-        let clients = Mutex::new(Self::clients(place)?);
-        let line = Self { server, clients, up: AtomicBool::new(true) };
+        let (clients, kennel) = (Mutex::default(), place.kennel.clone());
+        let line = Self { server, clients, kennel, up: AtomicBool::new(true) };
         line.plug()?;
+        let config = fs::read_to_string(place.config()).unwrap_or_default();
+        fs::write(place.config(), format!("{config}\n[listen]\ntcp = \"0.0.0.0:{PORT}\"\n")).unwrap();
+        place.network = Some(server);
         Ok(line)
     }
 
-    fn clients(place: &Place) -> Result<Vec<Client>, String> {
-        let address = format!("ssh://root@{}", THERE.trim_end_matches("/30"));
-        let address = address.parse()?;
-        let options = SshOptions {
-            name: "there".into(),
-            address,
-            kennel: Some(place.kennel.display().to_string()),
-            within: None,
-            below: Some(place.kennel.clone()),
+    /// Gives the clients their ways to the daemon, which is asked for a key over its own socket.
+    pub async fn pair(&self, daemon: &Client) -> Result<(), String> {
+        let said = |problem: Box<protocol::api::Problem>| problem.detail;
+        let wanted = KeyRequest {
+            name: "clients".into(),
+            role: KeyRole::Admin,
+            sessions: KeySessions::All,
+            expires_at: None,
         };
-        Ok((0..CONNECTIONS).map(|_| Client::over(Arc::new(Ssh::new(options.clone(), |_| ())))).collect())
+        let issued = ask(daemon, &Request::post("/v1/keys").json(&wanted)).await.map_err(said)?;
+        let issued: IssuedKey = serde_json::from_slice(&issued).map_err(|error| error.to_string())?;
+        let key = side().join("tls-key");
+        fs::write(&key, issued.key).unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        let info: ManagerInfo = look(daemon, "/v1/manager").await.map_err(said)?;
+        let pin = info.listen.and_then(|listen| listen.fingerprint).ok_or("the daemon has no port")?;
+        let there = THERE.trim_end_matches("/30");
+        let tls = Way::Tls(TlsOptions {
+            host: there.into(),
+            port: PORT,
+            trust: Trust::Pin(pin.parse()?),
+            key: Some(key),
+            own: None,
+        });
+        let ssh = Way::Ssh(SshOptions {
+            address: format!("ssh://root@{there}").parse()?,
+            kennel: Some(self.kennel.display().to_string()),
+            below: Some(self.kennel.clone()),
+        });
+        let ways = [ssh, tls].into_iter().cycle().take(CONNECTIONS);
+        let options = ways.map(|way| FarOptions { name: "there".into(), way, within: None });
+        let clients = options.map(|options| Client::over(Arc::new(Far::new(options, |_| ()))));
+        *self.clients.lock().unwrap() = clients.collect();
+        Ok(())
     }
 
     /// Lays the cable, as soon as the other machine has its network.
@@ -183,6 +217,11 @@ impl Line {
             return false;
         }
         run("ip", &["link", "set", CABLE[0], if up { "up" } else { "down" }])
+    }
+
+    /// Ends every TCP connection of the line at this end, as a machine does that has lost its address.
+    pub fn reset(&self) -> bool {
+        run("ss", &["-K", "dst", THERE.trim_end_matches("/30")])
     }
 
     /// The processes of `ssh` on this machine.

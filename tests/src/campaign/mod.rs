@@ -256,10 +256,10 @@ pub fn run(options: Options) -> Result<Report, String> {
     }
     let private = alone_with_mounts();
     let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
-    let place = prepare(dir.path(), &options);
+    let mut place = prepare(dir.path(), &options);
     // Without rights to mount there is no disk to be filled.
     let disk = private && own_disk(&place);
-    let line = (options.cuts > 0).then(|| Line::to(&place)).transpose()?;
+    let line = (options.cuts > 0).then(|| Line::to(&mut place)).transpose()?;
     let host = Host::new(place, points_exist);
     if let Some(line) = &line {
         host.keep_server(line.server());
@@ -302,6 +302,11 @@ impl Campaign {
         let begun = Instant::now();
         self.host.keep_daemon();
         self.create_sessions().await;
+        if let Some(line) = &self.line
+            && let Err(error) = line.pair(&self.client).await
+        {
+            self.violation(None, format!("the clients have no way to the daemon: {error}"));
+        }
         let subscribers = self.subscribers();
         let names: Vec<(String, Option<SessionId>)> =
             subscribers[1..].iter().map(|(name, session, _)| (name.clone(), session.clone())).collect();

@@ -37,7 +37,7 @@ pub(crate) fn prepare(dir: &Path, options: &Options) -> Place {
             (copies[0].clone(), copies[1].clone(), copies[2].clone(), copies[3].clone())
         }
     };
-    let place = Place { dir: dir.to_owned(), kennel, worker, agent, uid: options.uid };
+    let place = Place { dir: dir.to_owned(), kennel, worker, agent, uid: options.uid, network: None };
     fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
     for (made, mode) in [
         ("state", 0o700),

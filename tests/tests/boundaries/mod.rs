@@ -53,7 +53,7 @@ fn the_core_uses_nothing_of_the_rest_and_nothing_of_the_system() {
 #[test]
 fn few_files_start_signal_or_reap_processes() {
     // The commands that a person types, what `kennel doctor` asks the programs of this machine, and `ssh`.
-    let may = ["system/", "workers/", "supervisor/", "cli/", "daemon/doctor/", "client/ssh/"];
+    let may = ["system/", "workers/", "supervisor/", "cli/", "daemon/doctor/", "client/far/ssh/"];
     let ways = ["waitid", "waitpid", "pidfd_send_signal", "kill_process", "killpg"];
     let tree = Tree::get();
     let mut touched = Vec::new();

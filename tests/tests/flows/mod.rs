@@ -194,6 +194,7 @@ fn plain(line: &str, printed: &CommandOutput, end: End, shows: &str) {
     match end {
         Code(code) => assert_eq!(printed.code, Some(code), "{line}: {printed:#?}"),
         Input(_) => assert_eq!(printed.code, Some(0), "{line}: {printed:#?}"),
+        Unanswered(_) => assert_eq!(printed.code, Some(2), "{line}: {printed:#?}"),
         Interrupt(_) => assert!([Some(0), Some(130)].contains(&printed.code), "{line}: {printed:#?}"),
     }
     assert!(both.contains(shows), "{line} does not show {shows:?}: {printed:#?}");
@@ -209,7 +210,7 @@ fn every_flow_works_without_a_terminal_and_has_no_escape_codes_there() {
                 world.around(&mut command);
                 command
             }
-            Code(_) | Input(_) => world.shell(line),
+            Code(_) | Input(_) | Unanswered(_) => world.shell(line),
         };
         plain(line, &without_terminal(command, line, end), end, shows);
     });
@@ -245,7 +246,7 @@ fn every_flow_works_in_the_environment_of_cron() {
                     .env("KENNEL_CONFIG", &config);
                 command
             }
-            Code(_) | Input(_) => {
+            Code(_) | Input(_) | Unanswered(_) => {
                 let mut command = world.shell(&format!("{set}{line}"));
                 own(&mut command);
                 command
@@ -279,7 +280,7 @@ fn in_terminal(world: &World, line: &str, end: End) -> (Option<i32>, vt100::Pars
     let mut printed = Vec::new();
     let (words, key) = match end {
         Code(_) => ("", None),
-        Input(words) => (words, Some(b"\x04")),
+        Input(words) | Unanswered(words) => (words, Some(b"\x04")),
         Interrupt(words) => (words, Some(b"\x03")),
     };
     let bound = std::time::Instant::now() + BOUND;
@@ -322,6 +323,7 @@ fn every_flow_works_in_a_terminal_of_forty_columns_and_no_list_is_wider() {
         match end {
             Code(expected) => assert_eq!(code, Some(expected), "{line}: {text}"),
             Input(_) => assert_eq!(code, Some(0), "{line}: {text}"),
+            Unanswered(_) => assert_eq!(code, Some(2), "{line}: {text}"),
             Interrupt(_) => assert!([Some(0), Some(130)].contains(&code), "{line}: {code:?} {text}"),
         }
         assert!(printed.contains(shows) || text.contains(shows), "{line} does not show {shows:?}: {text}");
@@ -345,6 +347,7 @@ fn no_flow_of_another_user_reaches_or_harms_somebodys_daemon() {
     let own = tempfile::tempdir().unwrap();
     publish(&[kennel(), worker()], &own.path().join("bin"));
     std::fs::write(own.path().join("prompt.txt"), "echo from a file").unwrap();
+    std::fs::write(own.path().join("ticket.txt"), world::ticket()).unwrap();
     std::fs::create_dir_all(own.path().join(".config/systemd/user")).unwrap();
     for place in ["", ".config", ".config/systemd", ".config/systemd/user"] {
         chown(own.path().join(place), Some(OTHER), Some(OTHER)).unwrap();

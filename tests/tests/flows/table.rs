@@ -7,11 +7,13 @@ pub enum End {
     Code(i32),
     /// By Ctrl-D in a terminal, and at the end of its input without one, once it has shown this.
     Input(&'static str),
+    /// The same, and it refuses to go on without an answer to what it has shown.
+    Unanswered(&'static str),
     /// By Ctrl-C in a terminal, and by SIGINT without one, once it has shown this.
     Signal(&'static str),
 }
 
-pub use End::{Code, Input, Signal as Interrupt};
+pub use End::{Code, Input, Signal as Interrupt, Unanswered};
 
 /// The state that an example needs before it works.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -88,6 +90,16 @@ pub const FLOWS: &[(&str, Before, End, &str)] = &[
         Nothing,
         Code(0),
         "lab",
+    ),
+    ("kennel host add work tls://kennel.work.example --ca /etc/work/ca.pem", Nothing, Code(0), "work"),
+    ("kennel host pair lab", Nothing, Unanswered("ticket"), "ticket"),
+    ("kennel host pair lab < ticket.txt", Nothing, Code(6), "tls://127.0.0.1:1"),
+    (
+        "kennel host pair lab tls://lab.example:7443 --fingerprint \
+         SHA256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        Nothing,
+        Unanswered("secret"),
+        "secret",
     ),
     ("kennel host ls", Nothing, Code(0), "box.example"),
     ("kennel host use box", Nothing, Code(0), "box"),

@@ -19,6 +19,11 @@ const STAND_INS: [(&str, &str); 3] = [
     ("make", "#!/bin/sh\necho \"made $1\"\n"),
 ];
 
+/// A ticket for a machine on which nothing listens.
+pub fn ticket() -> String {
+    format!("tls://127.0.0.1:1 SHA256:{} maple-river-42\n", "0".repeat(64))
+}
+
 /// In place of `ssh`: runs the command of the last word here.
 const SSH: &str = "#!/bin/sh\nfor last; do :; done\nexec sh -c \"$last\"\n";
 
@@ -79,6 +84,7 @@ impl World {
         std::fs::set_permissions(home.join("run"), std::fs::Permissions::from_mode(0o700)).unwrap();
         daemon.set("XDG_RUNTIME_DIR", &home.join("run").display().to_string());
         std::fs::write(home.join("prompt.txt"), "echo from a file").unwrap();
+        std::fs::write(home.join("ticket.txt"), ticket()).unwrap();
         std::fs::write(home.join("Makefile"), "test:\n\t@echo made test\ncheck: test\n").unwrap();
         for name in ["npm", "codex"] {
             program(&home.join("bin").join(name), "#!/bin/sh\necho \"${0##*/} $*\"\n");

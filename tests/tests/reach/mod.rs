@@ -1,7 +1,8 @@
-//! Sessions of another machine, by ssh.
+//! Sessions of another machine.
 
 mod cuts;
 mod hostile;
+mod tls;
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;

@@ -54,7 +54,7 @@ pub struct Global {
     /// The daemon's state directory; selects the daemon [env: KENNEL_STATE_DIR]
     #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub state_dir: Option<PathBuf>,
-    /// The machine: a name of `kennel host ls`, ssh://[user@]host[:port][/state-dir], or local [env: KENNEL_HOST]
+    /// The machine: a name of `kennel host ls`, ssh://[user@]host[:port][/state-dir], tls://host[:port], or local [env: KENNEL_HOST]
     #[arg(long, short = 'H', global = true, value_name = "HOST")]
     pub host: Option<String>,
     /// Print the API's own objects, and errors as problem+json on standard error

@@ -165,7 +165,8 @@ impl<'a> View<'a> {
             EventKind::ClientAttached { client_id, .. } if self.client == Some(client_id) => {
                 (self.live, self.comes_up) = (true, true);
             }
-            EventKind::DriverChanged { driver } if self.client.is_some() => self.driver(driver),
+            // Before this client came, others drove: it knows by its own coming whether it drives now.
+            EventKind::DriverChanged { driver } if self.live => self.driver(driver),
             other => self.ended(other)?,
         }
         Ok(())
@@ -235,5 +236,40 @@ impl<'a> View<'a> {
             _ => {}
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::ui::Ui;
+
+    fn frame(id: Option<u64>, event: &str, data: &str) -> Frame {
+        let whole = format!(
+            r#"{{"id":{},"at":"2026-01-31T12:00:00.000Z","session":"session-1","incarnation":1,"type":"{event}","data":{data}}}"#,
+            id.unwrap_or_default()
+        );
+        let data = if id.is_some() { whole } else { data.to_owned() };
+        Frame { id, event: event.into(), data }
+    }
+
+    #[test]
+    fn who_drove_before_this_client_came_is_history() {
+        let ui = Ui::new(&crate::cli::args::Cli::parse_from(["kennel", "--quiet", "ls"]).global);
+        let mut view = View::new(&ui, "session-1".parse().unwrap(), Role::Driver);
+        let mut show = |frame: Frame| {
+            view.show(&frame).unwrap();
+            (view.live, view.drives)
+        };
+        let attached = r#"{"client_id":9,"name":"x","role":"driver"}"#;
+        assert_eq!(show(frame(None, "attached", attached)), (false, true));
+        let changed = |driver: &str| format!(r#"{{"driver":{driver}}}"#);
+        assert_eq!(show(frame(Some(7), "driver.changed", &changed("3"))), (false, true));
+        assert_eq!(show(frame(Some(8), "driver.changed", &changed("null"))), (false, true));
+        assert_eq!(show(frame(Some(9), "client.attached", attached)), (true, true));
+        assert_eq!(show(frame(Some(10), "driver.changed", &changed("9"))), (true, true));
+        assert_eq!(show(frame(Some(11), "driver.changed", &changed("12"))), (true, false));
     }
 }

@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::ui::error::{Failure, Outcome, exit};
-use crate::client::host::HostAddress;
-use crate::client::ssh::SshOptions;
+use crate::client::far::ssh::SshOptions;
+use crate::client::far::tls::{Fingerprint, TlsOptions, Trust};
+use crate::client::far::{FarOptions, Way};
+use crate::client::host::{HostAddress, Scheme, TLS_PORT};
 
 /// The name of this machine.
 pub const LOCAL: &str = "local";
@@ -37,18 +39,53 @@ pub struct Entry {
     /// Where it is.
     #[serde(with = "as_text")]
     pub address: HostAddress,
-    /// The path of kennel there.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// By ssh: the path of kennel there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kennel: Option<String>,
+    /// By TLS: what its certificate is known by. Without one, an authority must have signed it.
+    #[serde(default, with = "as_text_if_any", skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<Fingerprint>,
+    /// By TLS: the file of the authority; none: those that this machine knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// By TLS: the file of this machine's own certificate, for a server that asks for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cert: Option<PathBuf>,
+    /// By TLS: the file of its private key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cert_key: Option<PathBuf>,
 }
 
 impl Entry {
-    /// How it is reached.
-    pub fn options(&self, name: &str) -> SshOptions {
-        let (address, kennel) = (self.address.clone(), self.kennel.clone());
-        // Without its own path `ssh` still ends with its input.
-        let below = std::env::current_exe().ok();
-        SshOptions { name: name.to_owned(), address, kennel, within: None, below }
+    /// A machine of which nothing but the address is known.
+    pub fn at(address: HostAddress) -> Self {
+        Self { address, kennel: None, fingerprint: None, ca: None, cert: None, cert_key: None }
+    }
+
+    /// How it is reached. `key` is the file of this machine's key there.
+    pub fn options(&self, name: &str, key: Option<PathBuf>) -> FarOptions {
+        let address = self.address.clone();
+        let way = match address.scheme {
+            Scheme::Ssh => {
+                // Without its own path `ssh` still ends with its input.
+                let below = std::env::current_exe().ok();
+                Way::Ssh(SshOptions { address, kennel: self.kennel.clone(), below })
+            }
+            Scheme::Tls => {
+                let port = address.port.unwrap_or(TLS_PORT);
+                let own = self.cert.clone().zip(self.cert_key.clone());
+                Way::Tls(TlsOptions { host: address.host, port, trust: self.trust(), key, own })
+            }
+        };
+        FarOptions { name: name.to_owned(), way, within: None }
+    }
+
+    fn trust(&self) -> Trust {
+        match (self.fingerprint, &self.ca) {
+            (Some(pin), _) => Trust::Pin(pin),
+            (None, Some(file)) => Trust::Authority(file.clone()),
+            (None, None) => Trust::System,
+        }
     }
 }
 
@@ -64,6 +101,25 @@ mod as_text {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<HostAddress, D::Error> {
         String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}
+
+mod as_text_if_any {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::client::far::tls::Fingerprint;
+
+    pub fn serialize<S: Serializer>(fingerprint: &Option<Fingerprint>, to: S) -> Result<S::Ok, S::Error> {
+        match fingerprint {
+            Some(fingerprint) => to.collect_str(fingerprint),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Fingerprint>, D::Error> {
+        let text = Option::<String>::deserialize(from)?;
+        text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
     }
 }
 
@@ -134,7 +190,7 @@ pub fn change<T>(path: &Path, change: impl FnOnce(&mut Hosts) -> Outcome<T>) -> 
 }
 
 /// Makes a directory that only its user can use, unless it is there.
-fn private(directory: &Path) -> io::Result<()> {
+pub fn private(directory: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
@@ -150,7 +206,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("kennel/hosts.toml");
         assert_eq!(read(&path).unwrap(), Hosts::default());
-        let entry = Entry { address: "ssh://ada@box:22/srv".parse().unwrap(), kennel: Some("/k".into()) };
+        let address = "ssh://ada@box:22/srv".parse().unwrap();
+        let entry = Entry { kennel: Some("/k".into()), ..Entry::at(address) };
+        let paired = Entry {
+            fingerprint: Some(Fingerprint::of(b"x")),
+            ..Entry::at("tls://box.example".parse().unwrap())
+        };
+        change(&path, |hosts| Ok(hosts.hosts.insert("lab".into(), paired.clone()))).unwrap();
         change(&path, |hosts| Ok(hosts.hosts.insert("box".into(), entry.clone()))).unwrap();
         change(&path, |hosts| {
             hosts.default = Some("box".into());
@@ -159,6 +221,7 @@ mod tests {
         .unwrap();
         let hosts = read(&path).unwrap();
         assert_eq!((hosts.default.as_deref(), &hosts.hosts["box"]), (Some("box"), &entry));
+        assert_eq!(hosts.hosts["lab"], paired);
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
         let refused = change(&path, |_| Err::<(), _>(Failure::usage("no")));
@@ -176,6 +239,8 @@ mod tests {
             "[hosts.x]\naddress = 'ssh://-x'",
             "[hosts.x]\naddress = 'http://x'",
             "[hosts.x]",
+            "[hosts.x]\naddress = 'tls://x'\nfingerprint = 'SHA256:00'",
+            "[hosts.x]\naddress = 'tls://a@x'",
             "nonsense",
         ] {
             fs::write(&path, text).unwrap();

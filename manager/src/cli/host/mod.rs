@@ -1,19 +1,25 @@
 //! The machine that a command means, and the names of machines.
 
+mod asked;
 mod file;
+mod keys;
+mod pair;
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use protocol::MARKER;
 
 use self::file::{Entry, Hosts, LOCAL, is_name};
+use self::keys::Keys;
+pub use self::pair::pair;
 use crate::cli::args::{self, Command, Global};
 use crate::cli::ui::Ui;
 use crate::cli::ui::error::{Failure, Outcome, exit};
 use crate::cli::ui::table::Table;
-use crate::client::host::{HOME, HostAddress};
-use crate::client::ssh::SshOptions;
+use crate::client::far::FarOptions;
+use crate::client::host::{HOME, HostAddress, Scheme};
 use crate::daemon::Paths;
 
 /// The variable that names the machine.
@@ -27,7 +33,7 @@ pub enum Target {
     /// One of this machine.
     Here(Paths),
     /// One of another.
-    There(SshOptions),
+    There(FarOptions),
 }
 
 /// Returns true if the machine is named in the command itself.
@@ -50,7 +56,7 @@ fn serves_here(command: &Command) -> bool {
     )
 }
 
-/// Finds the daemon that a command means: by the address in `attach ssh://…`, by `--host`, by `--state-dir`, by `KENNEL_HOST`, by
+/// Finds the daemon that a command means: by the address in `attach ssh://…` or `tls://…`, by `--host`, by `--state-dir`, by `KENNEL_HOST`, by
 /// the variables of a daemon of this machine, by `kennel host use`; else this machine's.
 ///
 /// Within a session only what is typed counts: its programs mean their own daemon.
@@ -102,29 +108,65 @@ pub fn target(global: &Global, command: &mut Command) -> Outcome<Target> {
 /// This machine and every named one, each of which is given so much time to answer.
 pub fn everywhere(within: Duration) -> Outcome<Vec<(String, Target)>> {
     let here = crate::daemon::paths(None).map_err(|error| Failure::failed("paths", error.to_string()))?;
+    let path = file::path()?;
     let hosts = match std::env::var_os(MARKER) {
-        None => file::read(&file::path()?)?.hosts,
+        None => file::read(&path)?.hosts,
         Some(_) => BTreeMap::new(),
     };
+    let keys = Keys::beside(&path);
     let there = hosts.into_iter().map(|(name, entry)| {
-        let options = SshOptions { within: Some(within), ..entry.options(&name) };
+        let options = FarOptions { within: Some(within), ..entry.options(&name, Some(keys.path(&name))) };
         (name, Target::There(options))
     });
     Ok([(LOCAL.to_owned(), Target::Here(here))].into_iter().chain(there).collect())
 }
 
 /// How a machine is reached that is named, or given by its address.
-fn named(host: &str) -> Outcome<SshOptions> {
-    if HostAddress::is_meant(host) {
-        let address = parsed(host)?;
-        if address.path.as_deref() == Some(HOME) {
-            return Err(Failure::usage(format!("`{host}`: a home is no state directory; nothing was done"))
-                .hint("leave it out: the daemon of the account is meant then"));
-        }
-        return Ok(Entry { address, kennel: None }.options(host));
+fn named(host: &str) -> Outcome<FarOptions> {
+    if !HostAddress::is_meant(host) {
+        let path = file::path()?;
+        let hosts = file::read(&path)?;
+        return known(&hosts, host).map(|entry| entry.options(host, Some(Keys::beside(&path).path(host))));
     }
-    let hosts = file::read(&file::path()?)?;
-    known(&hosts, host).map(|entry| entry.options(host))
+    let address = parsed(host)?;
+    match address.scheme {
+        Scheme::Ssh if address.path.as_deref() == Some(HOME) => {
+            Err(Failure::usage(format!("`{host}`: a home is no state directory; nothing was done"))
+                .hint("leave it out: the daemon of the account is meant then"))
+        }
+        Scheme::Ssh => Ok(Entry::at(address).options(host, None)),
+        Scheme::Tls => {
+            without_path(&address)?;
+            by_address(&address)
+        }
+    }
+}
+
+/// A daemon that listens serves one state directory, which no address names.
+fn without_path(address: &HostAddress) -> Outcome {
+    match (address.scheme, &address.path) {
+        (Scheme::Tls, Some(_)) => Err(Failure::usage(format!(
+            "`{address}`: by tls an address has no state directory; nothing was done"
+        ))
+        .hint("the daemon that listens there serves its own; leave the path out")),
+        _ => Ok(()),
+    }
+}
+
+/// The named machine with this address: its fingerprint and its key belong to a name.
+fn by_address(address: &HostAddress) -> Outcome<FarOptions> {
+    let path = file::path()?;
+    let hosts = file::read(&path)?.hosts;
+    let keys = Keys::beside(&path);
+    // Of two names, the one that has a key.
+    let at = |(_, entry): &(&String, &Entry)| entry.address == *address;
+    let found = hosts.iter().filter(at).max_by_key(|(name, _)| keys.has(name));
+    let found = found.map(|(name, entry)| entry.options(name, Some(keys.path(name))));
+    found.ok_or_else(|| {
+        let what = format!("this machine is not paired with {address}; nothing was done");
+        Failure::new(exit::USAGE, "no_such_host", what)
+            .hint("`kennel pair` there prints a ticket, which `kennel host pair NAME` here takes")
+    })
 }
 
 fn parsed(text: &str) -> Outcome<HostAddress> {
@@ -154,32 +196,9 @@ fn known<'a>(hosts: &'a Hosts, name: &str) -> Outcome<&'a Entry> {
 pub fn host(ui: &Ui, args: args::Host) -> Outcome {
     let path = file::path()?;
     match args {
-        args::Host::Add(args) => {
-            let args::HostAdd { name, address, kennel } = args;
-            if !is_name(&name) || name == LOCAL {
-                return Err(Failure::usage(format!("`{name}` cannot be a name; nothing was changed"))
-                    .hint("a name has letters, digits, `.`, `_` and `-`; `local` is this machine"));
-            }
-            if kennel.as_deref().is_some_and(|kennel| kennel.is_empty() || kennel.contains(char::is_control))
-            {
-                return Err(Failure::usage("--kennel: that is no path; nothing was changed"));
-            }
-            // Relative paths begin at the home there.
-            let kennel = kennel.map(|kennel| kennel.strip_prefix("~/").map(str::to_owned).unwrap_or(kennel));
-            let entry = Entry { address, kennel };
-            file::change(&path, |hosts| match hosts.hosts.get(&name) {
-                Some(other) if *other != entry => {
-                    let what = format!("`{name}` is {} already; nothing was changed", other.address);
-                    Err(Failure::new(exit::CONFLICT, "host_exists", what)
-                        .hint(format!("`kennel host rm {name}` frees the name")))
-                }
-                _ => {
-                    hosts.hosts.insert(name.clone(), entry);
-                    Ok(())
-                }
-            })?;
-            shown(ui, &name)
-        }
+        args::Host::Add(args) => add(ui, &path, args),
+        // It needs a runtime, and has run in one.
+        args::Host::Pair(_) => Ok(()),
         args::Host::Use { name } => {
             file::change(&path, |hosts| {
                 hosts.default = match &*name {
@@ -201,13 +220,79 @@ pub fn host(ui: &Ui, args: args::Host) -> Outcome {
                 hosts.hosts.remove(&name);
                 Ok(hosts.default.take_if(|default| *default == name).is_some())
             })?;
+            let removed = Keys::beside(&path).remove(&name).map_err(|error| {
+                let what = format!("the name is forgotten, and the key for it is not removed: {error}");
+                Failure::failed("key", what)
+                    .hint(format!("remove {}", Keys::beside(&path).path(&name).display()))
+            })?;
+            if removed {
+                ui.note(&format!(
+                    "this machine's key for {name} is removed; the server goes on to take it until `kennel key revoke` there"
+                ));
+            }
             if meant {
                 ui.note("commands mean this machine again");
             }
             shown(ui, &name)
         }
-        args::Host::Ls => ls(ui, &file::read(&path)?),
+        args::Host::Ls => ls(ui, &file::read(&path)?, &Keys::beside(&path)),
     }
+}
+
+/// `host add`.
+fn add(ui: &Ui, path: &Path, args: args::HostAdd) -> Outcome {
+    let args::HostAdd { name, address, kennel, trust } = args;
+    check_name(&name)?;
+    if kennel.as_deref().is_some_and(|kennel| kennel.is_empty() || kennel.contains(char::is_control)) {
+        return Err(Failure::usage("--kennel: that is no path; nothing was changed"));
+    }
+    without_path(&address)?;
+    if address.scheme == Scheme::Tls && kennel.is_some() {
+        return Err(Failure::usage("--kennel is for ssh, which runs it; nothing was changed"));
+    }
+    if address.scheme == Scheme::Ssh && trust.is_given() {
+        return Err(Failure::usage("ssh knows its hosts by itself; nothing was changed")
+            .hint("--fingerprint, --ca and --cert are for tls addresses"));
+    }
+    // Relative paths begin at the home there.
+    let kennel = kennel.map(|kennel| kennel.strip_prefix("~/").map(str::to_owned).unwrap_or(kennel));
+    let entry = known_by(Entry { kennel, ..Entry::at(address) }, trust)?;
+    file::change(path, |hosts| match hosts.hosts.get(&name) {
+        Some(other) if *other != entry => Err(taken(&name, other)),
+        _ => {
+            hosts.hosts.insert(name.clone(), entry.clone());
+            Ok(())
+        }
+    })?;
+    if entry.address.scheme == Scheme::Tls && !Keys::beside(path).has(&name) {
+        ui.note(&format!("`kennel pair` there and `kennel host pair {name}` here get this machine a key"));
+    }
+    shown(ui, &name)
+}
+
+fn check_name(name: &str) -> Outcome {
+    match is_name(name) && name != LOCAL {
+        true => Ok(()),
+        false => Err(Failure::usage(format!("`{name}` cannot be a name; nothing was changed"))
+            .hint("a name has letters, digits, `.`, `_` and `-`; `local` is this machine")),
+    }
+}
+
+/// A name that another machine has, or the same one in another way.
+fn taken(name: &str, other: &Entry) -> Failure {
+    let what = format!("`{name}` is {} already; nothing was changed", other.address);
+    Failure::new(exit::CONFLICT, "host_exists", what).hint(format!("`kennel host rm {name}` frees the name"))
+}
+
+/// The same machine, known by what was typed.
+fn known_by(entry: Entry, trust: args::TrustArgs) -> Outcome<Entry> {
+    let args::TrustArgs { fingerprint, ca, cert, cert_key } = trust;
+    // Commands are typed in any directory.
+    let whole = |path: Option<PathBuf>| -> Outcome<Option<PathBuf>> {
+        let path = path.map(std::path::absolute).transpose();
+        path.map_err(|error| Failure::usage(format!("that is no path: {error}; nothing was changed")))
+    };
+    Ok(Entry { fingerprint, ca: whole(ca)?, cert: whole(cert)?, cert_key: whole(cert_key)?, ..entry })
 }
 
 /// The name of what was changed, as every command prints what it changed.
@@ -218,25 +303,46 @@ fn shown(ui: &Ui, name: &str) -> Outcome {
     }
 }
 
-fn ls(ui: &Ui, hosts: &Hosts) -> Outcome {
+fn ls(ui: &Ui, hosts: &Hosts, keys: &Keys) -> Outcome {
     let default = hosts.default.as_deref().unwrap_or(LOCAL);
-    let addresses: BTreeMap<&str, &Entry> =
-        hosts.hosts.iter().map(|(name, entry)| (&**name, entry)).collect();
+    let by_tls = |entry: &Entry| entry.address.scheme == Scheme::Tls;
     if ui.json {
-        let object = |(name, entry): (&&str, &&Entry)| {
+        let object = |(name, entry): (&String, &Entry)| {
             serde_json::json!({
-                "name": name, "address": entry.address.to_string(), "kennel": entry.kennel, "default": *name == default,
+                "name": name,
+                "address": entry.address.to_string(),
+                "kennel": entry.kennel,
+                "default": *name == default,
+                "fingerprint": entry.fingerprint.map(|fingerprint| fingerprint.to_string()),
+                "ca": entry.ca,
+                "paired": by_tls(entry).then(|| keys.has(name)),
             })
         };
-        let list: Vec<serde_json::Value> = addresses.iter().map(object).collect();
+        let list: Vec<serde_json::Value> = hosts.hosts.iter().map(object).collect();
         return ui.object(serde_json::Value::from(list).to_string().as_bytes());
     }
-    let mut table = Table::new(&["NAME", "DEFAULT", "ADDRESS", "KENNEL"]);
+    let any_by_tls = hosts.hosts.values().any(by_tls);
+    let mut columns = vec!["NAME", "DEFAULT", "ADDRESS", "KENNEL"];
+    if any_by_tls {
+        columns.extend(["KEY", "KNOWN BY"]);
+    }
+    let mut table = Table::new(&columns);
     let star = |name: &str| if name == default { "*" } else { "" };
     table.row(vec![LOCAL.into(), star(LOCAL).into(), "this machine".into(), "".into()]);
-    for (name, entry) in addresses {
+    for (name, entry) in &hosts.hosts {
         let kennel = entry.kennel.clone().unwrap_or_default();
-        table.row(vec![name.into(), star(name).into(), entry.address.to_string().into(), kennel.into()]);
+        let mut row =
+            vec![name.as_str().into(), star(name).into(), entry.address.to_string().into(), kennel.into()];
+        if by_tls(entry) {
+            let known_by = match (entry.fingerprint, &entry.ca) {
+                (Some(fingerprint), _) => fingerprint.to_string(),
+                (None, Some(file)) => file.display().to_string(),
+                (None, None) => "the system's authorities".to_owned(),
+            };
+            let key = if keys.has(name) { "yes" } else { "none" };
+            row.extend([key.into(), known_by.into()]);
+        }
+        table.row(row);
     }
     ui.print(&table.text(ui.out_colour, ui.columns))
 }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::Link;
 use crate::cli::ui::Ui;
 use crate::cli::ui::error::{Failure, Outcome};
-use crate::client::ssh::{Greeting, News, Ssh, SshOptions};
+use crate::client::far::{Far, FarOptions, Greeting, News};
 use crate::client::{Client, Request, encoded};
 use crate::daemon::Paths;
 use crate::session_manager::SessionManager;
@@ -23,9 +23,9 @@ const UNKNOWN: [&str; 4] = ["invalid_body", "invalid_parameter", "method_not_all
 
 impl<'a> Link<'a> {
     /// To the daemon of another machine.
-    pub fn over(ui: &'a Ui, options: SshOptions) -> Self {
+    pub fn over(ui: &'a Ui, options: FarOptions) -> Self {
         let (name, note, asked) = (options.name.clone(), ui.notes(), ui.asked.clone());
-        let ssh = Ssh::new(options, move |news| match news {
+        let far = Far::new(options, move |news| match news {
             News::Lost(why) => {
                 note(&format!(
                     "connection to {name} lost ({}); reconnecting, Ctrl-C ends it",
@@ -41,7 +41,7 @@ impl<'a> Link<'a> {
                 said.warnings.iter().take(MAX_WARNINGS).for_each(|one| note(&format!("{name}: {one}")));
             }
         });
-        Self { ui, paths: None, client: Client::over(Arc::new(ssh)), children: RefCell::default() }
+        Self { ui, paths: None, client: Client::over(Arc::new(far)), children: RefCell::default() }
     }
 
     /// The paths of the daemon's files, for what works on its own machine only.
@@ -50,7 +50,7 @@ impl<'a> Link<'a> {
     /// That this is another machine. `command` is what to type there.
     pub fn here(&self, command: &str) -> Outcome<&Paths> {
         self.paths.as_ref().ok_or_else(|| {
-            let host = self.client.ssh().map_or("the host", |ssh| ssh.name());
+            let host = self.client.far().map_or("the host", |far| far.name());
             Failure::usage(format!("`kennel {command}` works on the machine itself; nothing was done"))
                 .hint(format!("log in to {host} and run it there"))
         })
@@ -58,33 +58,37 @@ impl<'a> Link<'a> {
 
     /// Names the other machine in a failure, and its version where that may be the reason.
     pub fn located(&self, failure: Failure) -> Failure {
-        let Some(ssh) = self.client.ssh() else { return failure };
-        let skew = ssh.greeting().as_ref().and_then(skew);
+        let Some(far) = self.client.far() else { return failure };
+        let skew = far.greeting().as_ref().and_then(skew);
         let failure = match skew {
             Some(skew) if UNKNOWN.iter().any(|code| failure.is(code)) => failure.hint(skew),
             _ => failure,
         };
-        failure.on(ssh.name())
+        failure.on(far.name())
     }
 
     /// The name of the other machine; none on this one.
     pub fn host(&self) -> Option<&str> {
-        self.client.ssh().map(|ssh| ssh.name())
+        self.client.far().map(|far| far.name())
     }
 
     /// A directory of the daemon's machine, as an absolute path. Without one: the current one, or on another machine the home.
     pub async fn directory(&self, dir: Option<PathBuf>) -> Outcome<String> {
-        let Some(ssh) = self.client.ssh() else { return directory(dir) };
-        let home = match ssh.greeting() {
+        let Some(far) = self.client.far() else { return directory(dir) };
+        let home = match far.greeting() {
             Some(greeting) => greeting.home,
             None => {
                 self.client.open().await.map_err(|error| self.failure(error))?;
-                ssh.greeting().map(|greeting| greeting.home).unwrap_or_default()
+                far.greeting().map(|greeting| greeting.home).unwrap_or_default()
             }
         };
         let dir = dir.unwrap_or_default();
         let dir = dir.strip_prefix("~").unwrap_or(&dir);
         let path = Path::new(&home).join(dir);
+        if path.is_relative() {
+            let what = format!("{} does not tell where its home is", far.name());
+            return Err(Failure::usage(what).hint("give the directory by its absolute path there"));
+        }
         // `/.` and the like have no meaning that this machine could find out.
         let path: PathBuf = path.components().collect();
         path.into_os_string().into_string().map_err(not_utf8)
@@ -95,12 +99,30 @@ impl<'a> Link<'a> {
         if self.paths.is_some() {
             return stable_id(Path::new(dir));
         }
+        self.lookup("dir", dir).await
+    }
+
+    /// The session that is meant by an id or the beginning of one.
+    pub async fn find(&self, typed: &str) -> Outcome<SessionId> {
+        self.lookup("id", typed).await
+    }
+
+    /// The session that the daemon finds by something.
+    async fn lookup(&self, by: &str, what: &str) -> Outcome<SessionId> {
         #[derive(Deserialize)]
         struct Found {
             id: SessionId,
         }
-        let request = Request::get(format!("/v1/lookup?dir={}", encoded(dir)));
+        let request = Request::get(format!("/v1/lookup?{by}={}", encoded(what)));
         self.get::<Found>(request).await.map(|found| found.id)
+    }
+
+    /// Refuses what only a way that can start the daemon again may do.
+    pub fn can_start(&self, command: &str) -> Outcome {
+        match self.client.far() {
+            Some(far) if !far.starts_daemons() => self.here(command).map(drop),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -109,7 +131,7 @@ fn skew(said: &Greeting) -> Option<String> {
     // Builds of one version are as good as the same.
     let number = |version: &str| version.split_whitespace().next().unwrap_or_default().to_owned();
     let (there, here) = (number(&said.version), number(crate::version::VERSION));
-    (there != here).then(|| {
+    (there != here && !there.is_empty()).then(|| {
         format!(
             "it runs kennel {there}, and this is {here}: what one of them does not know, it refuses by its name; \
              install the newer one on both, and `kennel daemon upgrade` there"

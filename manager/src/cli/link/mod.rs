@@ -11,7 +11,6 @@ use std::time::Duration;
 use hyper::body::Bytes;
 use protocol::api::ManagerInfo;
 use protocol::{MARKER, SessionId};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
 
@@ -20,7 +19,7 @@ use crate::cli::launch;
 use crate::cli::ui::Ui;
 use crate::cli::ui::error::{Failure, Outcome};
 use crate::client::relay;
-use crate::client::{Client, ClientError, Events, Request, SILENCE, encoded};
+use crate::client::{Client, ClientError, Events, Request, SILENCE};
 use crate::daemon::Paths;
 use crate::system::random;
 
@@ -76,10 +75,7 @@ impl<'a> Link<'a> {
                 Err(error) => error,
             };
             match error {
-                ClientError::Absent(_) if starts < STARTS => {
-                    starts += 1;
-                    self.start().await?;
-                }
+                ClientError::Absent(_) if starts < STARTS => self.start_after(&mut starts).await?,
                 ClientError::Lost(_) if request.repeatable && losses.bear().await => {}
                 ClientError::Problem(problem) if request.repeatable && problem.code == "manager_stopping" => {
                     if !request.passive {
@@ -158,10 +154,7 @@ impl<'a> Link<'a> {
         loop {
             match self.client.events(path).await {
                 Ok(events) => return Ok(events),
-                Err(ClientError::Absent(_)) if starts < STARTS => {
-                    starts += 1;
-                    self.start().await?;
-                }
+                Err(ClientError::Absent(_)) if starts < STARTS => self.start_after(&mut starts).await?,
                 Err(ClientError::Lost(_)) if losses.bear().await => {}
                 Err(ClientError::Problem(problem)) if problem.code == "manager_stopping" => {
                     self.gone().await?
@@ -169,16 +162,6 @@ impl<'a> Link<'a> {
                 Err(error) => return Err(self.failure(error)),
             }
         }
-    }
-
-    /// The session that is meant by an id or the beginning of one.
-    pub async fn find(&self, typed: &str) -> Outcome<SessionId> {
-        #[derive(Deserialize)]
-        struct Found {
-            id: SessionId,
-        }
-        let request = Request::get(format!("/v1/lookup?id={}", encoded(typed)));
-        self.get::<Found>(request).await.map(|found| found.id)
     }
 
     /// Asks about the session that is meant by an id or the beginning of one.
@@ -209,6 +192,15 @@ impl<'a> Link<'a> {
             }
         }
         self.ask(Request::get("/v1/sessions")).await
+    }
+
+    /// Makes sure that a daemon answers, after so many that ended before they did. Each time it waits longer.
+    async fn start_after(&self, starts: &mut u32) -> Outcome {
+        if let Some(again) = starts.checked_sub(1) {
+            sleep((KILLED * 2u32.pow(again.min(8))).min(MOMENT)).await;
+        }
+        *starts += 1;
+        self.start().await
     }
 
     /// Makes sure that a daemon answers.
@@ -349,6 +341,13 @@ impl<'a> Link<'a> {
 
     /// Waits until the daemon that is ending is gone.
     pub async fn gone(&self) -> Outcome {
+        // Where nothing passes requests on, nobody answers for a daemon that is gone.
+        if self.client.far().is_some_and(|far| !far.starts_daemons()) {
+            return match self.comes_back().await {
+                true => Ok(()),
+                false => Err(Failure::unreachable("the daemon was stopped")),
+            };
+        }
         let waiting = async {
             let deadline = Instant::now() + END;
             while !matches!(self.client.reach().await, Err(ClientError::Absent(_))) {
@@ -375,6 +374,9 @@ impl<'a> Link<'a> {
                         return true;
                     }
                     Err(ClientError::Absent(_)) => {}
+                    // Whoever asks for something will hear it, too.
+                    Err(ClientError::Host { .. }) => return true,
+                    Err(ClientError::Problem(problem)) if matches!(problem.status, 401 | 403) => return true,
                     // The old one, still.
                     _ => deadline = last.min(Instant::now() + SUCCESSION),
                 }

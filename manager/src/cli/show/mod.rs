@@ -17,7 +17,7 @@ use crate::cli::events;
 use crate::cli::link::{Link, read};
 use crate::cli::ui::error::Outcome;
 use crate::cli::ui::render;
-use crate::cli::ui::table::{Cell, Table};
+use crate::cli::ui::table::{Cell, Table, pairs};
 use crate::cli::ui::units;
 use crate::client::Request;
 use crate::system::clock;
@@ -189,16 +189,6 @@ async fn needs(link: &Link<'_>, id: &SessionId) -> Outcome<Vec<String>> {
     let calls =
         calls.into_iter().filter_map(|call| crate::cli::events::asked_of_user(&call.method, &call.payload));
     Ok(permissions.chain(calls).collect())
-}
-
-/// Names and values, one a line.
-pub fn pairs(facts: &[(&str, String)], colour: bool) -> String {
-    let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + 2;
-    let line = |(name, value): &(&str, String)| {
-        let name = format!("{:width$}", format!("{name}:"));
-        format!("{}{}\n", render::paint(&name, render::DIM, colour), render::line(value))
-    };
-    facts.iter().map(line).collect()
 }
 
 /// Names the agent by its own word, and its ways to restore a conversation.

@@ -12,6 +12,16 @@ use crate::cli::ui::render::short;
 /// The most characters of a cell.
 const MAX_CELL: usize = 1000;
 
+/// Names and values, one a line.
+pub fn pairs(facts: &[(&str, String)], colour: bool) -> String {
+    let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + 2;
+    let line = |(name, value): &(&str, String)| {
+        let name = format!("{:width$}", format!("{name}:"));
+        format!("{}{}\n", paint(&name, DIM, colour), render::line(value))
+    };
+    facts.iter().map(line).collect()
+}
+
 /// A cell of a table: one line of text, made harmless, and its style.
 #[derive(Clone, Debug)]
 pub struct Cell(String, Style);

@@ -88,6 +88,8 @@ faults! {
     SshdKill = "sshd-kill", 8;
     /// SIGKILL to a `connect-stdio`.
     RelayKill = "relay-kill", 10;
+    /// All TCP connections between the machines are ended at the clients' end.
+    TcpReset = "tcp-reset", 10;
     /// A named point in the programs is armed.
     Point = "point", 40;
 }
@@ -109,7 +111,10 @@ impl Fault {
 
     /// Returns true if it cuts the connection between two machines.
     pub fn cuts(self) -> bool {
-        matches!(self, Fault::LinkDown | Fault::SshKill | Fault::SshdKill | Fault::RelayKill)
+        matches!(
+            self,
+            Fault::LinkDown | Fault::SshKill | Fault::SshdKill | Fault::RelayKill | Fault::TcpReset
+        )
     }
 
     /// Returns true if a process dies of it at once.
@@ -123,6 +128,7 @@ impl Fault {
                 | Fault::NoProcess
                 | Fault::DiskFull
                 | Fault::LinkDown
+                | Fault::TcpReset
                 | Fault::Point
         )
     }

@@ -181,7 +181,9 @@ impl<'a> Faults<'a> {
             Fault::NoDescriptor => self.limit("nofile"),
             Fault::NoProcess => self.limit("nproc"),
             Fault::DiskFull => self.fill_disk(),
-            Fault::LinkDown | Fault::SshKill | Fault::SshdKill | Fault::RelayKill => self.cut(fault),
+            Fault::LinkDown | Fault::SshKill | Fault::SshdKill | Fault::RelayKill | Fault::TcpReset => {
+                self.cut(fault)
+            }
             Fault::Point => self.arm(),
         };
         match pids {
@@ -244,6 +246,11 @@ impl<'a> Faults<'a> {
             Fault::SshKill => line.clients_of_ssh(),
             Fault::SshdKill => line.sessions_of_sshd(),
             Fault::RelayKill => line.relays(),
+            Fault::TcpReset => {
+                self.host.undisturbed(|| line.reset()).then_some(())?;
+                self.whole_until = Instant::now() + WHOLE;
+                return Some(vec![line.server()]);
+            }
             _ => {
                 self.host.undisturbed(|| line.set(false)).then_some(())?;
                 let long = self.rng.chance(200);

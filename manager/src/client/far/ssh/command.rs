@@ -2,9 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use super::SshOptions;
+use super::{Attempt, SshOptions};
 
 /// Starts the rest of its words as a program that ends together with the process of this number: the first word of kennel's own
 /// command line.
@@ -27,13 +26,14 @@ pub(super) fn is_there() -> bool {
 }
 
 /// Returns true if there is a terminal on which `ssh` could ask.
-pub(super) fn has_terminal() -> bool {
+pub(in crate::client::far) fn has_terminal() -> bool {
     std::fs::File::open("/dev/tty").is_ok()
 }
 
-/// `ssh` to a machine. `within` a time, it asks nobody.
-pub(super) fn of(options: &SshOptions, within: Option<Duration>) -> Command {
-    let SshOptions { address, kennel, below, .. } = options;
+/// `ssh` to a machine. Within a time, it asks nobody.
+pub(super) fn of(options: &SshOptions, attempt: Attempt) -> Command {
+    let SshOptions { address, kennel, below } = options;
+    let Attempt { within, alone } = attempt;
     let mut command = match below {
         Some(kennel) => {
             let mut command = Command::new(kennel);
@@ -47,6 +47,9 @@ pub(super) fn of(options: &SshOptions, within: Option<Duration>) -> Command {
     // keys. It joins a shared connection, and is none that others join, since it ends with this command.
     command.args(["-a", "-x", "-o", "ClearAllForwardings=yes", "-o", "RemoteCommand=none"]);
     command.args(["-o", "PermitLocalCommand=no", "-o", "ControlMaster=no"]);
+    if alone {
+        command.args(["-o", "ControlPath=none"]);
+    }
     // A connection that carries nothing any more is noticed within 45 s.
     command.args(["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3"]);
     let connect = within.map_or(CONNECT_S, |within| within.as_secs().clamp(1, CONNECT_S));
@@ -83,6 +86,15 @@ mod tests {
     use std::io::Read;
 
     use super::*;
+
+    #[test]
+    fn a_shared_connection_is_left_aside_when_asked_to() {
+        let options = SshOptions { address: "ssh://box".parse().unwrap(), kennel: None, below: None };
+        for alone in [false, true] {
+            let command = of(&options, Attempt { within: None, alone });
+            assert_eq!(command.get_args().any(|word| word == "ControlPath=none"), alone);
+        }
+    }
 
     #[test]
     fn a_word_reaches_the_program_as_it_is_whatever_shell_reads_it() {

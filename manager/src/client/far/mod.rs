@@ -1,13 +1,13 @@
-//! A daemon on another machine: HTTP/2 over the standard input and output of `ssh -T HOST kennel connect-stdio`.
+//! A daemon on another machine: one connection by HTTP/2 that carries all requests and streams of this process.
 //!
-//! `ssh` is the system's, so that keys, agents, jumps, known hosts and shared connections work as configured. One process carries all
-//! requests and streams. When it ends, the next request has another one started; after the first success, for as long as it
-//! takes.
+//! By [`ssh`] it is the pipe of a process, by [`tls`] a connection of its own. When it ends, the next request has another one made;
+//! after the first success, for as long as it takes.
 
-mod command;
 mod open;
+pub mod ssh;
+mod streams;
+pub mod tls;
 
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,16 +15,16 @@ use std::time::Duration;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::client::conn::http2;
+use protocol::api::Problem;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
-pub use self::command::BELOW;
-use self::open::Open;
-pub use self::open::{HELLO, PROTOCOL};
-use super::host::HostAddress;
-use super::{ClientError, relay};
-use crate::pass::AUTHORITY;
+use self::open::{Open, Terms};
+use self::ssh::SshOptions;
+use self::streams::Streams;
+use self::tls::TlsOptions;
+use super::ClientError;
 use crate::system::clock;
 
 /// The pause before the second attempt to reconnect, and the longest.
@@ -41,19 +41,18 @@ const SIGN: Duration = Duration::from_secs(35);
 const BRIEFLY: Duration = Duration::from_secs(1);
 /// The longest that one attempt to reconnect takes. Nobody is asked for a password then: the terminal may be in use.
 const AGAIN: Duration = Duration::from_secs(20);
-/// The longest wait for a host where there is no terminal on which anybody could be asked.
-const UNATTENDED: Duration = Duration::from_secs(60);
 /// While it pauses, the client looks this often whether the machine has slept.
 const LOOK: Duration = Duration::from_secs(1);
 /// More than this, in milliseconds, and the machine has slept.
 const SLEPT_MS: u64 = 2_000;
 
 /// The other side's description of itself.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Greeting {
-    /// The version of its kennel.
+    /// The version of its kennel; empty if it does not tell.
     pub version: String,
-    /// The home directory of its user: relative paths begin there.
+    /// The home directory of its user, where relative paths begin; empty if it does not tell.
+    #[serde(default)]
     pub home: String,
     /// The state directory that it serves.
     pub state_dir: String,
@@ -62,19 +61,24 @@ pub struct Greeting {
     pub warnings: Vec<String>,
 }
 
-/// How `ssh` is started.
+/// How a host is reached.
 #[derive(Clone, Debug)]
-pub struct SshOptions {
+pub struct FarOptions {
     /// The name under which a person knows the host.
     pub name: String,
-    /// Where it is. Its path is the state directory.
-    pub address: HostAddress,
-    /// The path of `kennel` on the host; none: it is looked for.
-    pub kennel: Option<String>,
+    /// The way there.
+    pub way: Way,
     /// Ask nobody for a password, and wait at most so long for the host.
     pub within: Option<Duration>,
-    /// The program kennel of this machine, which ends `ssh` together with this process; none: `ssh` ends by itself.
-    pub below: Option<PathBuf>,
+}
+
+/// A way to another machine.
+#[derive(Clone, Debug)]
+pub enum Way {
+    /// Whoever can log in there can use the daemon of that account.
+    Ssh(SshOptions),
+    /// The daemon listens there, and takes this machine's key.
+    Tls(TlsOptions),
 }
 
 /// News of the connection, for a person.
@@ -93,8 +97,8 @@ pub enum News {
 type Tell = Box<dyn Fn(News) + Send + Sync>;
 
 /// The connection to one host.
-pub struct Ssh {
-    options: SshOptions,
+pub struct Far {
+    options: FarOptions,
     state: Mutex<State>,
     tell: Tell,
 }
@@ -112,6 +116,8 @@ struct State {
     heard: bool,
     /// The number of connections in a row over which nothing was.
     deaf: u32,
+    /// How streams of events have fared.
+    streams: Streams,
 }
 
 /// Why a host is not reached.
@@ -119,11 +125,34 @@ struct State {
 struct Unreached {
     what: String,
     hint: Option<String>,
+    /// What the host itself gives as the reason.
+    problem: Option<Box<Problem>>,
+    /// To try again is in vain, or harmful.
+    for_good: bool,
+}
+
+impl Unreached {
+    fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), hint: None, problem: None, for_good: false }
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    fn for_good(mut self) -> Self {
+        self.for_good = true;
+        self
+    }
 }
 
 impl From<Unreached> for ClientError {
-    fn from(Unreached { what, hint }: Unreached) -> Self {
-        Self::Host { what, hint }
+    fn from(Unreached { what, hint, problem, .. }: Unreached) -> Self {
+        match problem {
+            Some(problem) => Self::Problem(problem),
+            None => Self::Host { what, hint },
+        }
     }
 }
 
@@ -131,14 +160,16 @@ impl From<Unreached> for ClientError {
 #[derive(Clone, Debug)]
 pub(super) struct Lane {
     pub sender: http2::SendRequest<Full<Bytes>>,
+    /// How requests are written there.
+    pub terms: Arc<Terms>,
     /// The number of the connection.
     pub number: u64,
-    pub ssh: Arc<Ssh>,
+    pub far: Arc<Far>,
 }
 
-impl std::fmt::Debug for Ssh {
+impl std::fmt::Debug for Far {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ssh").field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("Far").field("options", &self.options).finish_non_exhaustive()
     }
 }
 
@@ -146,9 +177,11 @@ impl std::fmt::Debug for Ssh {
 struct Asks<'a>(&'a Tell);
 
 impl<'a> Asks<'a> {
-    fn begin(tell: &'a Tell) -> Self {
-        tell(News::Asks(true));
-        Self(tell)
+    fn begin(far: &'a Far) -> Option<Self> {
+        matches!(far.options.way, Way::Ssh(_)).then(|| {
+            (far.tell)(News::Asks(true));
+            Self(&far.tell)
+        })
     }
 }
 
@@ -158,15 +191,20 @@ impl Drop for Asks<'_> {
     }
 }
 
-impl Ssh {
+impl Far {
     /// To a host that nobody has connected to yet.
-    pub fn new(options: SshOptions, tell: impl Fn(News) + Send + Sync + 'static) -> Self {
+    pub fn new(options: FarOptions, tell: impl Fn(News) + Send + Sync + 'static) -> Self {
         Self { options, state: Mutex::default(), tell: Box::new(tell) }
     }
 
     /// The name of the host.
     pub fn name(&self) -> &str {
         &self.options.name
+    }
+
+    /// Returns true if the daemon there can be started and stopped from here.
+    pub fn starts_daemons(&self) -> bool {
+        matches!(self.options.way, Way::Ssh(_))
     }
 
     /// The host's description of itself; none before the first connection.
@@ -178,6 +216,12 @@ impl Ssh {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits before the next stream, if the machine has broken off the last ones at once.
+    pub(super) async fn before_stream(&self) {
+        let pause = self.state().streams.pause();
+        pause_awake(pause).await;
+    }
+
     /// A connection that works as far as is known. Connects if there is none; if there was one before, until there is one again.
     ///
     /// # Errors
@@ -187,8 +231,8 @@ impl Ssh {
             let mut opened = {
                 let mut state = self.state();
                 if let Some(open) = state.now.as_ref().filter(|open| !open.sender.is_closed()) {
-                    let (sender, number) = (open.sender.clone(), state.count);
-                    return Ok(Lane { sender, number, ssh: self.clone() });
+                    let (sender, terms, number) = (open.sender.clone(), open.terms.clone(), state.count);
+                    return Ok(Lane { sender, terms, number, far: self.clone() });
                 }
                 match &state.opening {
                     Some(opening) => opening.clone(),
@@ -226,10 +270,9 @@ impl Ssh {
             Some(open) => open.end().await,
             None => String::new(),
         };
-        let _asks = Asks::begin(&self.tell);
+        let _asks = Asks::begin(self);
         if self.greeting().is_none() {
-            let unattended = || (!command::has_terminal()).then_some(UNATTENDED);
-            return self.open(self.options.within.or_else(unattended)).await;
+            return self.open(self.options.within, false).await;
         }
         let deaf = {
             let mut state = self.state();
@@ -238,24 +281,29 @@ impl Ssh {
         };
         if deaf > MAX_DEAF {
             let what = format!("it is reached, and over {MAX_DEAF} connections it has answered nothing");
-            return Err(Unreached { what, hint: Some("try again, or look there".to_owned()) });
+            return Err(Unreached::new(what).hint("try again, or look there"));
         }
-        Ok(self.open_again(why, deaf).await)
+        self.open_again(why, deaf).await
     }
 
     /// Connects again, however long it takes.
-    async fn open_again(&self, mut why: String, deaf: u32) -> Open {
+    ///
+    /// # Errors
+    /// The host refuses this machine, or is another one.
+    async fn open_again(&self, mut why: String, deaf: u32) -> Result<Open, Unreached> {
         let mut pause = match deaf {
             0 => Duration::ZERO,
-            deaf => (PAUSE * 2u32.saturating_pow(deaf - 1)).min(MAX_PAUSE),
+            deaf => doubled(deaf - 1),
         };
+        // Every second attempt does without what others share, which may hang.
+        let mut alone = false;
         let mut told = deaf > 0;
         if told {
             (self.tell)(News::Lost(std::mem::take(&mut why)));
         }
         loop {
             pause_awake(pause).await;
-            let mut opening = pin!(self.open(Some(AGAIN)));
+            let mut opening = pin!(self.open(Some(AGAIN), alone));
             let opened = loop {
                 tokio::select! {
                     opened = &mut opening => break opened,
@@ -270,14 +318,16 @@ impl Ssh {
                     if told {
                         (self.tell)(News::Back);
                     }
-                    return open;
+                    return Ok(open);
                 }
+                Err(unreached) if unreached.for_good => return Err(unreached),
                 Err(Unreached { what, .. }) if !told => {
                     (self.tell)(News::Lost(if why.is_empty() { what } else { std::mem::take(&mut why) }));
                     told = true;
                 }
                 Err(_) => {}
             }
+            alone = !alone;
             pause = jittered((pause * 2).clamp(PAUSE, MAX_PAUSE));
         }
     }
@@ -309,28 +359,36 @@ impl Lane {
     /// Asks the other end for a sign.
     async fn is_alive(&self) -> bool {
         let mut sender = self.sender.clone();
-        let sign =
-            hyper::Request::builder().uri(format!("http://{AUTHORITY}{}", relay::SIGN)).body(Full::default());
-        let Ok(sign) = sign else { return false };
+        let Ok(sign) = self.terms.get(self.terms.sign) else { return false };
         timeout_at(Instant::now() + SIGN, sender.send_request(sign)).await.is_ok_and(|answer| answer.is_ok())
     }
 
     /// Notes that the machine has answered something.
     pub fn heard(&self) {
-        let mut state = self.ssh.state();
+        let mut state = self.far.state();
         if state.count == self.number {
             state.heard = true;
         }
     }
 
+    /// Notes that the machine has ended a stream, which had lived so long and brought so many events.
+    pub fn stream_ended(&self, lived: Duration, events: u64) {
+        self.far.state().streams.ended(lived, events);
+    }
+
     /// Ends a connection that carries nothing any more.
     pub fn give_up(&self) -> ClientError {
-        let mut state = self.ssh.state();
+        let mut state = self.far.state();
         let open = if state.count == self.number { state.now.take() } else { None };
         drop(state);
         drop(open);
         ClientError::Lost("the connection carried nothing any more".to_owned())
     }
+}
+
+/// The pause after so many attempts that were in vain.
+fn doubled(times: u32) -> Duration {
+    (PAUSE * 2u32.saturating_pow(times.min(16))).min(MAX_PAUSE)
 }
 
 /// Waits, and no longer than until the machine wakes up from a sleep.
