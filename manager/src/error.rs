@@ -64,6 +64,14 @@ pub enum Error {
         /// The agent's reason.
         reason: String,
     },
+    /// Files of a session were not read.
+    #[error("{message}; nothing was read")]
+    NotRead {
+        /// The stable code, for programs.
+        code: &'static str,
+        /// The reason, for a person.
+        message: String,
+    },
     /// The journal cannot take a record: most often the disk is full. Nothing was changed.
     #[error("the journal could not be written ({0}); nothing was changed")]
     Journal(String),
@@ -98,6 +106,11 @@ impl Error {
         Self::Invalid { code, message: message.into(), hint: Some(hint.into()), subject: None }
     }
 
+    /// Makes an [`Error::NotRead`].
+    pub(crate) fn files(code: &'static str, message: impl Into<String>) -> Self {
+        Self::NotRead { code, message: message.into() }
+    }
+
     /// Names the invalid part of the request.
     pub(crate) fn about(mut self, name: &str) -> Self {
         if let Self::Invalid { subject, .. } = &mut self
@@ -120,7 +133,7 @@ impl Error {
     pub fn code(&self) -> &'static str {
         match self {
             Error::Refused(refusal) => refusal.code(),
-            Error::Invalid { code, .. } => code,
+            Error::Invalid { code, .. } | Error::NotRead { code, .. } => code,
             Error::KeyReused => "idempotency_key_reused",
             Error::Timeout { .. } => "timeout",
             Error::SessionFailed { .. } => "session_failed",

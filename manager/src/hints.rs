@@ -108,6 +108,19 @@ impl Error {
         match self {
             Error::Refused(refusal) => refusal.hint(),
             Error::Invalid { hint, .. } => hint.clone(),
+            Error::NotRead { code, .. } => Some(
+                match *code {
+                    "no_such_file" => "`kennel files ls ID` lists what there is",
+                    "outside_workdir" => "paths are relative to the session's working directory, and stay in it",
+                    "wrong_file_kind" => "`kennel files ls ID` names the kind of each file",
+                    "files_timeout" => "ask for a smaller part: a directory below, or one file",
+                    "overloaded" => "try again in a moment",
+                    "no_start_commit" => "`kennel files ls ID` lists the files, with the time of their last change",
+                    "no_git" => "install git where the daemon runs",
+                    _ => "`kennel show ID` and `kennel logs ID` may say more",
+                }
+                .into(),
+            ),
             Error::KeyReused => Some("use a new key for a new request".into()),
             Error::Timeout { .. } => Some("`kennel show` and `kennel events` tell what it does".into()),
             Error::SessionFailed { id, .. } => {

@@ -38,6 +38,15 @@ pub const PERMISSIONS: usize = 100;
 /// The most calls that may wait for a client at once.
 pub const CALLS: usize = 100;
 
+/// The most entries of one list of files, and the most changed files of one difference.
+pub const FILES: usize = 1000;
+/// The longest piece of a file in one answer.
+pub const FILE_PIECE: usize = 256 * 1024;
+/// The longest text of a difference.
+pub const DIFFERENCE: usize = 512 * 1024;
+/// The most that the names in one answer about files may have together.
+pub const FILE_NAMES: usize = 256 * 1024;
+
 /// The length of a text in JSON, without quotes.
 pub fn length(text: &str) -> usize {
     text.chars().map(length_of).sum()

@@ -114,6 +114,10 @@ fn confinements() -> Vec<(&'static str, Command)> {
         hidden: vec!["/home/me/.ssh".into()],
         writable: vec!["/home/me/.agent".into()],
     };
+    let read = |ask| Command::ReadFiles { request: 7, ask };
+    let list = FilesAsk::List { path: Vec::new(), after: None, limit: 1000 };
+    let on = FilesAsk::List { path: b"src".to_vec(), after: Some(b"caf\xe9".to_vec()), limit: 1 };
+    let diff = FilesAsk::Diff { path: b"src".to_vec(), commit: "0123abcd".into(), text: true };
     let limits = Limits {
         nice: Some(5),
         nofile: Some(4096),
@@ -151,6 +155,10 @@ fn confinements() -> Vec<(&'static str, Command)> {
         ("limits", Command::Limits { limits, by, groups }),
         ("sandbox-of", Command::SandboxOf(Box::new(sandbox_of))),
         ("log", Command::Log { path: "/home/me/.local/state/kennel/logs/session-1.log".into() }),
+        ("read-files-list", read(list)),
+        ("read-files-list-on", read(on)),
+        ("read-files-read", read(FilesAsk::Read { path: b"a".to_vec(), offset: 1 << 40, length: 9 })),
+        ("read-files-diff", read(diff)),
     ]
 }
 
@@ -287,8 +295,44 @@ fn reports_of_workers() -> Vec<(&'static str, Report)> {
     ]
 }
 
+fn answers_about_files() -> Vec<(&'static str, Report)> {
+    let read = |answer| Report::FilesRead { request: 7, answer };
+    let entry = |kind| FileEntry {
+        name: b"caf\xe9".to_vec(),
+        kind,
+        size: 9,
+        mode: 0o644,
+        modified_ms: 1_700_000_000_000,
+    };
+    let kinds = [FileKind::File, FileKind::Directory, FileKind::Symlink, FileKind::Special];
+    let entries = kinds.map(entry).to_vec();
+    let changed = |lines| ChangedFile { path: b"src/a".to_vec(), lines };
+    let files = vec![changed(Some((2, 1))), changed(None)];
+    let refused = |why| read(FilesAnswer::Refused { why, message: "no".into() });
+    vec![
+        ("files-entries", read(FilesAnswer::Entries { entries, more: true })),
+        (
+            "files-piece",
+            read(FilesAnswer::Piece { size: 9, modified_ms: 1_700_000_000_000, bytes: b"\0a".to_vec() }),
+        ),
+        (
+            "files-difference",
+            read(FilesAnswer::Difference { files, more: false, text: b"+a\n".to_vec(), cut: true }),
+        ),
+        ("files-missing", refused(FilesRefusal::Missing)),
+        ("files-outside", refused(FilesRefusal::Outside)),
+        ("files-wrong-kind", refused(FilesRefusal::WrongKind)),
+        ("files-unreadable", refused(FilesRefusal::Unreadable)),
+        ("files-too-slow", refused(FilesRefusal::TooSlow)),
+        ("files-busy", refused(FilesRefusal::Busy)),
+        ("files-no-commit", refused(FilesRefusal::NoCommit)),
+        ("files-no-git", refused(FilesRefusal::NoGit)),
+        ("files-no-reader", refused(FilesRefusal::NoReader)),
+    ]
+}
+
 fn reports() -> Vec<(&'static str, FromWorker)> {
-    let all = reports_of_turns().into_iter().chain(reports_of_workers());
+    let all = reports_of_turns().into_iter().chain(reports_of_workers()).chain(answers_about_files());
     all.map(|(name, body)| (name, Envelope { incarnation: 3, seq: 5, ack: 9, body })).collect()
 }
 

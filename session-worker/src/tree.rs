@@ -54,9 +54,10 @@ pub fn living() -> Vec<Pid> {
     pids
 }
 
-/// Returns the processor time of all processes below and of those that they have reaped, in milliseconds.
-pub fn cpu_ms() -> u64 {
-    let ticks: u64 = below().into_iter().filter_map(|pid| Some(Stat::read(pid)?.ticks)).sum();
+/// Returns the processor time of all processes below but these, and of those that they have reaped, in milliseconds.
+pub fn cpu_ms(but: &[Pid]) -> u64 {
+    let counted = below().into_iter().filter(|pid| !but.contains(pid));
+    let ticks: u64 = counted.filter_map(|pid| Some(Stat::read(pid)?.ticks)).sum();
     ticks.saturating_mul(1000) / rustix::param::clock_ticks_per_second().max(1)
 }
 
@@ -131,13 +132,18 @@ pub fn kill_marked(is_mark: impl Fn(&[u8]) -> bool) {
 /// Kills a child of ours that is not reaped, and everything below it. What escapes to us meanwhile, by forking twice,
 /// is ended with the session.
 pub fn kill(pid: Pid) {
+    at_and_below(pid).into_iter().for_each(|pid| send(pid, Signal::KILL));
+}
+
+/// Returns a process and everything below it.
+pub fn at_and_below(pid: Pid) -> Vec<Pid> {
     let mut found = vec![pid];
     let mut at = 0;
     while let Some(&next) = found.get(at) {
         children_of(next, &mut found);
         at += 1;
     }
-    found.into_iter().for_each(|pid| send(pid, Signal::KILL));
+    found
 }
 
 /// The end of everything below: SIGTERM once, and after the grace SIGKILL until nothing is left.

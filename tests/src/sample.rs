@@ -21,6 +21,7 @@ pub fn spec() -> Spec {
         title: None,
         model: None,
         workdir: "/".into(),
+        start_commit: None,
         env: Default::default(),
         env_pass: Default::default(),
         env_named: Default::default(),

@@ -32,6 +32,7 @@ mod disk;
 mod doctor;
 mod documents;
 mod edges;
+mod files;
 mod flows;
 mod fuzz;
 mod granted;

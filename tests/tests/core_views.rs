@@ -89,6 +89,7 @@ fn full_info() -> SessionInfo {
         empty_turn: false,
         status: Status::Running,
         workdir: "/work".into(),
+        start_commit: None,
         pid: Some(100),
         agent_pid: Some(101),
         program: None,

@@ -40,7 +40,7 @@ done
 "#;
 
 /// A command in a terminal, and all that arrives there.
-fn in_terminal(daemon: &Daemon, args: &[&str]) -> String {
+pub fn in_terminal(daemon: &Daemon, args: &[&str]) -> String {
     finish(terminal(daemon, args).stdin(Stdio::null()).spawn().unwrap()).stdout
 }
 
@@ -87,7 +87,7 @@ fn terminal(daemon: &Daemon, args: &[&str]) -> Command {
 }
 
 /// The text without the sequences that kennel makes: colours, and the beginning of a line that is written anew.
-fn without_our_own(text: &str) -> String {
+pub fn without_our_own(text: &str) -> String {
     let mut rest = text.replace("\r\u{1b}[K", "");
     while let Some(at) = rest.find("\u{1b}[") {
         let sequence = &rest[at + 2..];

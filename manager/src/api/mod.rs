@@ -12,6 +12,7 @@ mod connections;
 mod denied;
 mod disk;
 mod events;
+mod files;
 mod front;
 mod held;
 mod input;
@@ -120,6 +121,7 @@ impl Stop {
         (name = "sessions", description = "Sessions: start, look, stop."),
         (name = "prompts", description = "Prompts: accept, queue, abort, resolve."),
         (name = "permissions", description = "Permission requests of agents."),
+        (name = "files", description = "Files of working directories."),
         (name = "events", description = "Events, live and from any point in the past."),
         (name = "sub-agents", description = "Sessions that work for others in the background."),
         (name = "keys", description = "Keys of devices, and how a device gets one."),
@@ -168,6 +170,9 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(sessions::result))
         .routes(routes!(sessions::token))
         .routes(routes!(log::log))
+        .routes(routes!(files::list))
+        .routes(routes!(files::content))
+        .routes(routes!(files::diff))
         .routes(routes!(sessions::stop_by_pid))
         .routes(routes!(lookup::lookup))
         .routes(routes!(lookup::bootstrap))

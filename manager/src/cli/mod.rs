@@ -14,6 +14,7 @@ mod demo;
 mod disk;
 mod doctor;
 mod events;
+mod files;
 mod host;
 mod keys;
 mod launch;
@@ -172,6 +173,7 @@ async fn dispatch(link: &Link<'_>, command: Command) -> Outcome {
         Command::Pin(args) => sessions::pin(link, &args.id, true).await,
         Command::Unpin(args) => sessions::pin(link, &args.id, false).await,
         Command::Events(args) => events::events(link, args).await,
+        Command::Files(args) => files::files(link, args).await,
         Command::Logs(args) => sessions::logs(link, &args).await,
         Command::Wait(args) => sessions::wait(link, &args).await,
         Command::Mcp => mcp::mcp(link.here("mcp")?.clone()).await,

@@ -58,6 +58,8 @@ impl Config {
             title: opts.title.clone(),
             model: model.cloned(),
             workdir,
+            // The caller looks: it takes a file system.
+            start_commit: None,
             env,
             env_pass,
             env_named,

@@ -48,6 +48,7 @@ fn without_a_file_a_session_is_a_shell_in_the_home_directory() {
         title: None,
         model: None,
         workdir: "/".into(),
+        start_commit: None,
         env: BTreeMap::new(),
         env_pass: Vec::new(),
         env_named: Vec::new(),

@@ -6,6 +6,7 @@ mod builder;
 mod clients;
 pub(crate) mod disk;
 pub(crate) mod disk_usage;
+mod files;
 mod prompts;
 mod subagents;
 mod wait;
@@ -35,6 +36,7 @@ use crate::feed::{Feed, Subscription};
 use crate::journal::IdempotencyKey;
 use crate::listening::Listening;
 use crate::supervisor::{self, Msg};
+use crate::system::commit;
 use crate::system::probe::{self, Machine};
 use crate::work::{LoopWork, Work};
 
@@ -103,9 +105,10 @@ impl SessionManager {
 
     /// Resolves a session's options, and checks that this machine can run them.
     async fn spec(&self, opts: &SessionOpts) -> Result<Spec, Error> {
-        let spec = self.config()?.resolve(opts)?;
+        let mut spec = self.config()?.resolve(opts)?;
         self.shared.machine.check(&spec)?;
         probe::check_sandbox(&spec, self.shared.worker_path.as_deref(), &self.shared.state_dir).await?;
+        spec.start_commit = commit::checked_out(&spec.workdir).await;
         Ok(spec)
     }
 

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use protocol::SessionId;
+use protocol::wire::FilesAsk;
 use tokio::sync::oneshot;
 
 use crate::core::{Ask, At, Fleet, Reply, Session};
 use crate::error::Error;
 use crate::journal::{Cut, IdempotencyKey};
+use crate::workers::FilesReply;
 
 /// The most that one batch takes from each source.
 pub(super) const BATCH: usize = 512;
@@ -44,6 +46,15 @@ pub enum Msg {
         id: SessionId,
         /// The token.
         reply: oneshot::Sender<Result<String, Error>>,
+    },
+    /// Read files of a session's working directory.
+    Files {
+        /// The session.
+        id: SessionId,
+        /// The request.
+        ask: FilesAsk,
+        /// Answered when a reader has answered.
+        reply: FilesReply,
     },
     /// Remove a part of the history.
     Prune {

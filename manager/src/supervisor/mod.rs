@@ -237,6 +237,7 @@ impl Supervisor {
     /// Makes one turn: observe, step, write, act within this machine, sync, tell and act outside.
     fn turn(&mut self, asked: Vec<Msg>) {
         let at = self.now();
+        self.workers.end_guests(at.mono);
         let spares = self.workers.look(at.mono);
         self.observed.extend(spares.into_iter().map(Ask::SpareGone));
         self.workers.fetch(at.mono);
@@ -372,6 +373,14 @@ impl Supervisor {
                 });
                 let _ = reply.send(token);
             }
+            Msg::Files { reply, .. } if self.closing || self.left => drop(reply.send(Err(Error::Ended))),
+            Msg::Files { id, ask, reply } => match self.fleet.expect(&id).cloned() {
+                Ok(session) => {
+                    let fault = self.workers.read_files(&session, ask, reply, self.mono());
+                    self.observe(fault);
+                }
+                Err(refusal) => drop(reply.send(Err(refusal.into()))),
+            },
             Msg::Ask { .. } | Msg::Prune { .. } | Msg::Shutdown { .. } | Msg::HandOver { .. } => {}
         }
     }

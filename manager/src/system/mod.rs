@@ -7,6 +7,7 @@
 pub(crate) mod blocking;
 pub(crate) mod cgroups;
 pub(crate) mod clock;
+pub(crate) mod commit;
 pub(crate) mod exit_info;
 pub(crate) mod memory;
 pub(crate) mod owned;

@@ -7,9 +7,11 @@
 mod adopt;
 mod deliver;
 mod ending;
+mod files;
 pub(crate) mod link;
 mod liveness;
 pub(crate) mod logs;
+mod open_files;
 mod pulse;
 mod receive;
 mod reports;
@@ -36,12 +38,15 @@ use crate::core::{Effect, Seen, Session};
 use crate::fetch::Fetcher;
 use crate::journal::Journal;
 use crate::system::process::Watch;
+use crate::system::random;
 use crate::system::spawner::Spawner;
 use crate::system::sweep::{Holder, Marker};
+use crate::workers::files::Guests;
 use crate::workers::link::LinkEvent;
 use crate::workers::spares::Spares;
 use crate::workers::worker::Worker;
 
+pub use self::open_files::FilesReply;
 pub use self::spares::Refill;
 pub use self::world::World;
 
@@ -61,6 +66,9 @@ pub struct Workers {
     beats: BTreeSet<(u64, SessionId)>,
     fetcher: Fetcher,
     spares: Spares,
+    guests: Guests,
+    /// Number of the last request for files. Begins at random: a worker may still answer what the manager before has asked.
+    next_request: u64,
     spawner: Spawner,
     /// Workers that were reaped, and whose files wait for the sync of the record.
     discarded: Vec<(SessionId, Incarnation)>,
@@ -84,6 +92,8 @@ impl Workers {
             beats: BTreeSet::new(),
             fetcher,
             spares: Spares::new(world.spare_workers),
+            guests: Guests::default(),
+            next_request: u64::from(u32::from_le_bytes(random::bytes()?)) << 32,
             spawner: Spawner::new(world.boot_id.clone(), zygote.to_string()),
             discarded: Vec::new(),
             world,
@@ -179,6 +189,8 @@ impl Workers {
     pub fn deadline(&self) -> Option<u64> {
         let beat = self.beats.first().map(|(at, _)| *at);
         let unfinished = self.unfinished.values().min().copied();
-        [unfinished, beat, self.fetcher.deadline(), self.spares.deadline()].into_iter().flatten().min()
+        let reading = [self.fetcher.deadline(), self.guests_deadline()];
+        let rest = [unfinished, beat, self.spares.deadline()];
+        rest.into_iter().chain(reading).flatten().min()
     }
 }

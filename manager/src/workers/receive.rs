@@ -5,6 +5,7 @@ use protocol::wire::Command;
 use protocol::{Incarnation, SessionId};
 
 use crate::core::Seen;
+use crate::workers::files::GUEST;
 use crate::workers::link::LinkEvent;
 use crate::workers::{Sighting, Workers};
 
@@ -16,6 +17,14 @@ impl Workers {
         now: u64,
     ) -> (Vec<Sighting>, Option<tokio::sync::OwnedSemaphorePermit>) {
         match event {
+            LinkEvent::Frames { session, incarnation: GUEST, frames, permit } => {
+                self.hear_guest(&session, frames, now);
+                (Vec::new(), Some(permit))
+            }
+            LinkEvent::Ended { session, incarnation: GUEST, .. } => {
+                self.dismiss_guest(&session, now);
+                (Vec::new(), None)
+            }
             LinkEvent::Frames { session, incarnation, frames, permit } => {
                 let mut seen = Vec::new();
                 if let Some(worker) = self.get(&session, incarnation) {

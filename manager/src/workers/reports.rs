@@ -12,6 +12,14 @@ impl Worker {
     /// enforces, because a worker of another version, or one that an agent controls, may not.
     pub(super) fn understand(&mut self, frame: FromWorker) -> Result<Understood, String> {
         match self.news(frame)? {
+            Some(mut report @ Report::FilesRead { .. }) => {
+                // What is more than its bound was cut, and the answer says so.
+                let _ = wire::bound(&mut report);
+                if let Report::FilesRead { request, answer } = report {
+                    self.files.answer(request, answer);
+                }
+                Ok(Understood::default())
+            }
             Some(report) => understood(report),
             None => Ok(Understood::default()),
         }
@@ -110,6 +118,7 @@ fn meaning(report: Report) -> Result<Seen, String> {
         Report::AgentDied { message } => Seen::AgentDied(message),
         Report::NotRun { message, passes } => Seen::NotRun { message, passes },
         Report::Program { path } => Seen::Program(path),
+        Report::FilesRead { .. } => return Err("an answer about files in the place of a report".into()),
         Report::LoginNeeded { message } => Seen::LoginNeeded(message),
         Report::Notice { text } => Seen::Notice(text),
         Report::SettingAnswered { request, answer } => {
@@ -186,6 +195,7 @@ mod tests {
             title: None,
             model: None,
             workdir: "/".into(),
+            start_commit: None,
             env: Default::default(),
             env_pass: Default::default(),
             env_named: Default::default(),

@@ -94,6 +94,12 @@ impl Spares {
         self.standing.values().any(|spare| is_it(&spare.identity))
     }
 
+    /// The number of another marker.
+    pub(super) fn next_number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
     /// Removes the spare with this identity.
     fn take(&mut self, identity: &Identity) -> Option<(u64, Spare)> {
         let (number, _) = self.standing.iter().find(|(_, spare)| spare.identity == *identity)?;
@@ -160,8 +166,8 @@ impl Workers {
 
     fn make_spare(&mut self) -> io::Result<Identity> {
         let program = worker_program(self.world.worker_path.as_deref())?;
-        self.spares.next += 1;
-        let marker = Marker { manager: self.world.uuid.clone(), holder: Holder::Spare(self.spares.next) };
+        let holder = Holder::Spare(self.spares.next_number());
+        let marker = Marker { manager: self.world.uuid.clone(), holder };
         let file = Program::at(&program).ok();
         let request = Request { program, marker: marker.to_string(), errors: None };
         let spawned = self.start(vec![request]).pop().unwrap_or_else(|| Err(io::ErrorKind::Other.into()))?;
@@ -242,7 +248,7 @@ impl Workers {
     }
 
     /// Ends a process that no session has.
-    fn dismiss(&mut self, pidfd: OwnedFd, now: u64) {
+    pub(super) fn dismiss(&mut self, pidfd: OwnedFd, now: u64) {
         self.watch.remove(pidfd.as_fd());
         process::signal(pidfd.as_fd(), Signal::KILL);
         self.spares.ending.push(pidfd);
@@ -269,6 +275,7 @@ impl Workers {
             self.spawner.is_zygote(pid)
                 || self.workers.values().any(|worker| is_it(&worker.identity))
                 || self.spares.any(is_it)
+                || self.is_guest(pid)
         });
         if gone.unwrap_or(false) {
             self.spawner.is_sure();
@@ -281,8 +288,9 @@ impl Workers {
         (self.spares.due, self.spares.reap_at) = (None, None);
         self.spawner.end();
         let standing = std::mem::take(&mut self.spares.standing).into_values().map(|spare| spare.pidfd);
+        let guests = self.take_guests();
         let ending = self.spares.ending.drain(..).chain(self.spawner.take_ended());
-        let spares: Vec<OwnedFd> = standing.chain(ending).collect();
+        let spares: Vec<OwnedFd> = standing.chain(guests).chain(ending).collect();
         spares.iter().for_each(|spare| process::signal(spare.as_fd(), Signal::KILL));
         let until = Instant::now() + END;
         for spare in spares {

@@ -9,6 +9,7 @@ use protocol::{EventId, Exit, Identity, Incarnation, PromptId, SessionId};
 
 use crate::core::Seen;
 use crate::workers::link::Link;
+use crate::workers::open_files::OpenFiles;
 use crate::workers::pulse::Pulse;
 use crate::workers::{Sighting, logs};
 
@@ -53,6 +54,8 @@ pub(super) struct Worker {
     pub(super) untold: Untold,
     /// The worker came to rest after the last acknowledgement: one is sent as soon as all of its messages are on record.
     pub(super) rests: bool,
+    /// Requests for files that the worker has not answered yet.
+    pub(super) files: OpenFiles,
     /// Time at which the worker closed its pipe, in milliseconds since boot.
     pub(super) closed_at: Option<u64>,
     /// Present once the process has died.
@@ -160,6 +163,7 @@ impl Worker {
             recorded: heard,
             untold: Untold::default(),
             rests: false,
+            files: OpenFiles::default(),
             closed_at: None,
             dead: None,
         }
@@ -183,6 +187,11 @@ impl Worker {
     /// Returns true if the worker speaks another version of the protocol.
     pub(super) fn is_outdated(&self) -> bool {
         matches!(self.origin, Origin::Adopted(Handshake::Done { outdated: true }))
+    }
+
+    /// Returns true if the worker of an earlier manager has said hello, and speaks this manager's version of the protocol.
+    pub(super) fn is_greeted(&self) -> bool {
+        matches!(self.origin, Origin::Adopted(Handshake::Done { outdated: false }))
     }
 
     /// Returns true if the session knows that the worker is gone with everything it started.

@@ -3,6 +3,7 @@
 mod agent;
 mod client;
 mod disk;
+mod files;
 mod key;
 mod manager;
 mod mcp;
@@ -17,6 +18,7 @@ pub use crate::common::{AttachmentInfo, ClientOrigin, Role, Usage};
 pub use agent::{AgentInfo, AgentKind, SettingReply, SettingRequest, SettingsInfo};
 pub use client::{CallInfo, CallRequest, ClientInfo};
 pub use disk::{DiskUsage, FileUsage, JournalUsage, SessionUsage, WorktreeUsage};
+pub use files::{FileChange, FileContent, FileDiff, FileInfo, FileList};
 pub use key::{
     IssuedKey, KeyInfo, KeyRequest, KeyRole, KeySessions, PairRequest, PairedKey, PairingInfo,
     PairingRequest, PairingState, StartedPairing,

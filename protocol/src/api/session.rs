@@ -91,6 +91,9 @@ pub struct SessionInfo {
     pub status: Status,
     /// Working directory of the agent, absolute.
     pub workdir: String,
+    /// Commit that was checked out there when the session was created; absent without a git repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_commit: Option<String>,
     /// Pid of the worker; null without a worker.
     pub pid: Option<u32>,
     /// Pid of the agent; null without an agent process.

@@ -1,9 +1,11 @@
 //! The limits of `bounds` applied to a report: by the worker before it sends one, and by the manager, which does not trust its
 //! workers.
 
+use super::files::{ChangedFile, FileEntry, FilesAnswer};
 use super::report::{AgentDetails, PermissionAsk, PermissionOption, Report, SettingAnswer, TurnEnd, Update};
 use crate::bounds::{
-    ID, KIND, NAME, OPTIONS, PATH, PAYLOAD, SESSION_ID, TEXT, TITLE, TOOL_ID, cut, fits, grouped, paths_fit,
+    DIFFERENCE, FILE_NAMES, FILE_PIECE, FILES, ID, KIND, NAME, OPTIONS, PATH, PAYLOAD, SESSION_ID, TEXT,
+    TITLE, TOOL_ID, cut, fits, grouped, paths_fit,
 };
 
 /// Bounds a report. Says what was cut or left out, if anything was.
@@ -80,6 +82,10 @@ pub fn bound(report: &mut Report) -> Result<Option<&'static str>, &'static str> 
         Report::Alive { cpu_ms, commands } => fixed((cpu_ms, commands)),
         Report::Sandboxed(sandboxed) => fixed(sandboxed),
         Report::Limited(by) => fixed(by),
+        Report::FilesRead { request, answer } => {
+            fixed(request);
+            cuts.files(answer);
+        }
         Report::OutOfMemory { peak_bytes, limit_bytes, by } => fixed((peak_bytes, limit_bytes, by)),
     }
     Ok(cuts.what)
@@ -93,6 +99,22 @@ trait Fixed {}
 impl<T: Copy> Fixed for &mut T {}
 impl<A: Fixed, B: Fixed> Fixed for (A, B) {}
 impl<A: Fixed, B: Fixed, C: Fixed> Fixed for (A, B, C) {}
+
+/// The names of one answer about files.
+#[derive(Default)]
+struct Names {
+    count: usize,
+    bytes: usize,
+}
+
+impl Names {
+    /// Counts a name. Returns true if it and those before are within their bounds.
+    fn take(&mut self, name: &[u8]) -> bool {
+        self.count += 1;
+        self.bytes = self.bytes.saturating_add(name.len());
+        name.len() <= PATH && self.count <= FILES && self.bytes <= FILE_NAMES
+    }
+}
 
 #[derive(Default)]
 struct Cuts {
@@ -149,6 +171,50 @@ impl Cuts {
         if !is_known {
             *update = Update::Other;
             self.what = Some("the id of a tool call");
+        }
+    }
+
+    /// What is too long is left out from its end, and the answer says that there is more.
+    fn files(&mut self, answer: &mut FilesAnswer) {
+        let what = "an answer about files";
+        match answer {
+            FilesAnswer::Entries { entries, more } => {
+                let mut names = Names::default();
+                let fit = entries.iter().take_while(|entry| names.take(&entry.name)).count();
+                if fit < entries.len() {
+                    (*more, self.what) = (true, Some(what));
+                    entries.truncate(fit);
+                }
+                for FileEntry { name: _, kind, size, mode, modified_ms } in entries {
+                    fixed((kind, (size, (mode, modified_ms))));
+                }
+            }
+            FilesAnswer::Piece { size, modified_ms, bytes } => {
+                fixed((size, modified_ms));
+                if bytes.len() > FILE_PIECE {
+                    self.what = Some(what);
+                    bytes.truncate(FILE_PIECE);
+                }
+            }
+            FilesAnswer::Difference { files, more, text, cut } => {
+                let mut names = Names::default();
+                let fit = files.iter().take_while(|file| names.take(&file.path)).count();
+                if fit < files.len() {
+                    (*more, self.what) = (true, Some(what));
+                    files.truncate(fit);
+                }
+                for ChangedFile { path: _, lines } in files {
+                    fixed(lines);
+                }
+                if text.len() > DIFFERENCE {
+                    (*cut, self.what) = (true, Some(what));
+                    text.truncate(DIFFERENCE);
+                }
+            }
+            FilesAnswer::Refused { why, message } => {
+                fixed(why);
+                self.text(message, TEXT, what);
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::agent::{Agent, RemoteServer};
 use super::attachment::Attachment;
 use super::call::{CallAnswer, Offer};
+use super::files::FilesAsk;
 use crate::{EventId, Groups, Level, LimitedBy, Limits, PromptId, SessionId, Walls, WallsOfVersion3};
 
 /// A message of the manager to a worker.
@@ -120,6 +121,14 @@ pub enum Command {
         /// Absolute path of the session's log.
         path: String,
     },
+    /// Read files of the working directory. Answered by [`Report::FilesRead`](super::Report::FilesRead), if the worker lives so long
+    /// and this manager stays.
+    ReadFiles {
+        /// Number of the request.
+        request: u64,
+        /// The request.
+        ask: FilesAsk,
+    },
 }
 
 impl Command {
@@ -149,7 +158,8 @@ impl Command {
             | Command::RemoteServers(_)
             | Command::Inherit(_)
             | Command::Find(_)
-            | Command::Log { .. } => false,
+            | Command::Log { .. }
+            | Command::ReadFiles { .. } => false,
         }
     }
 }

@@ -12,6 +12,7 @@ mod attachment;
 mod bound;
 mod call;
 mod command;
+mod files;
 mod report;
 
 use serde::{Deserialize, Serialize};
@@ -23,12 +24,13 @@ pub use attachment::{Attachment, AttachmentKind, Content};
 pub use bound::bound;
 pub use call::{CallAnswer, Offer};
 pub use command::{Command, Exchange, Find, Inherited, Setting, Shelter, Welcome};
+pub use files::{ChangedFile, FileEntry, FileKind, FilesAnswer, FilesAsk, FilesRefusal};
 pub use report::{
     AgentDetails, PermissionAsk, PermissionOption, Report, SettingAnswer, Spent, TurnEnd, Update,
 };
 
 /// Version of this vocabulary. Raised when a message is added; earlier versions still decode.
-pub const PROTOCOL_VERSION: u32 = 6;
+pub const PROTOCOL_VERSION: u32 = 7;
 
 /// One numbered message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::files::FilesAnswer;
 use crate::{EventId, Exit, Keeper, Level, LimitedBy, PromptId, Restore, Sandboxed, Stream};
 
 /// A message of a worker to the manager.
@@ -154,6 +155,13 @@ pub enum Report {
     Program {
         /// Its absolute path.
         path: String,
+    },
+    /// The answer to [`Command::ReadFiles`](super::Command::ReadFiles). It is not recorded.
+    FilesRead {
+        /// Number of the request.
+        request: u64,
+        /// The answer.
+        answer: FilesAnswer,
     },
 }
 

@@ -1,10 +1,12 @@
 //! The agent of a session: a program for each prompt (`per_prompt`), or one that lives between prompts (`acp`).
 //!
-//! `program` starts both, `stderr` copies what they print into the session's log, and `text` decodes their output.
-//! May use: `confine/`, `tree`, `pipes`, `logfile`. Used by: `worker/`.
+//! `program` starts both, `stderr` copies what they print into the session's log, and `text` decodes their output. `readers`
+//! are processes of this program that read files for clients.
+//! May use: `confine/`, `files/`, `tree`, `pipes`, `logfile`. Used by: `worker/`.
 
 pub(crate) mod acp;
 pub(crate) mod per_prompt;
 pub(crate) mod program;
+pub(crate) mod readers;
 pub(crate) mod stderr;
 pub(crate) mod text;

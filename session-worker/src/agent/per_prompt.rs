@@ -168,6 +168,7 @@ impl Turn {
         let (stderr, agent_stderr) = Output::pipe()?;
         let plan = Plan {
             argv,
+            own: false,
             directory: PathBuf::new(),
             env: &[],
             stdin: agent_stdin,

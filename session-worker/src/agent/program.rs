@@ -43,8 +43,10 @@ impl Launch {
 
 /// A program's own part of its start.
 pub struct Plan<'a> {
-    /// The program and its arguments.
+    /// The program and its arguments. Of this program itself: its arguments.
     pub argv: &'a [String],
+    /// It is this program itself.
+    pub own: bool,
     /// Directory in which it starts, relative to the working directory. In a sandbox it must be below that.
     pub directory: PathBuf,
     /// Added to the session's environment.
@@ -89,7 +91,7 @@ pub fn start(launch: &Launch, plan: Plan<'_>) -> io::Result<(Pid, Start)> {
         worker: std::process::id().cast_signed(),
         confinement: launch.confinement.clone(),
         workdir: launch.workdir.clone(),
-        program: Program { argv: plan.argv.to_vec(), env, directory: plan.directory },
+        program: Program { argv: plan.argv.to_vec(), own: plan.own, env, directory: plan.directory },
     };
     let (mut command, written) = trampoline::command(&what, &inherited, &launch.marker)?;
     command.stdin(plan.stdin).stdout(plan.stdout).stderr(plan.stderr);

@@ -234,8 +234,8 @@ fn begin(status: &OwnedFd, plan: &InitPlan, marker: &str) -> Result<Pid, NotRun>
         Unprepared::Step(failed) => unprepared(&failed),
         Unprepared::Place(reason) => reason,
     })?;
-    let Program { argv, env, directory } = &plan.program;
-    let Some((program, args)) = argv.split_first() else {
+    let Program { env, directory, .. } = &plan.program;
+    let Some((program, args)) = plan.program.path_and_args() else {
         return Err("there is no program".to_owned().into());
     };
     enter_directory(plan, directory)?;
@@ -253,7 +253,7 @@ fn begin(status: &OwnedFd, plan: &InitPlan, marker: &str) -> Result<Pid, NotRun>
     let mut spawned = command(program, args);
     if spawned.as_ref().is_err_and(|error| error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error())) {
         // A script that does not name its interpreter, as execvp(3) has it.
-        let args: Vec<String> = [program.clone()].into_iter().chain(args.iter().cloned()).collect();
+        let args: Vec<String> = [program.to_owned()].into_iter().chain(args.iter().cloned()).collect();
         spawned = command("/bin/sh", &args);
     }
     let child = spawned.map_err(|error| NotRun::refused(program, &error))?;

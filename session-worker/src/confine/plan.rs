@@ -30,12 +30,24 @@ pub struct Plan {
 /// The program, and what it may decide itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
-    /// The program and its arguments.
+    /// The program and its arguments. Of this program itself: its arguments.
     pub argv: Vec<String>,
+    /// It is this program itself, by the kernel's link: the sandbox need not show its file.
+    pub own: bool,
     /// The whole environment of the program.
     pub env: Vec<(String, String)>,
     /// The program's directory at its start: relative to the working directory, or absolute without a sandbox.
     pub directory: PathBuf,
+}
+
+impl Program {
+    /// The path to execute, and the arguments. None if there is no program.
+    pub fn path_and_args(&self) -> Option<(&str, &[String])> {
+        match self.own {
+            true => Some(("/proc/self/exe", &self.argv)),
+            false => self.argv.split_first().map(|(program, args)| (program.as_str(), args)),
+        }
+    }
 }
 
 /// The task of the first process of a PID namespace.

@@ -52,6 +52,7 @@ fn level(contain: Contain) -> io::Result<Level> {
         // Anything that is there; nothing is written. Not where bubblewrap lies: an agent must not be able to write that.
         workdir: "/etc".to_owned(),
         program: Program {
+            own: false,
             argv: ["/bin/sh", "-c", ":"].map(str::to_owned).into(),
             env: Vec::new(),
             directory: PathBuf::new(),

@@ -79,11 +79,13 @@ pub fn run(args: &[OsString]) -> u8 {
 
 /// Comes back only if that fails, with the reason.
 fn become_program(plan: &Plan) -> NotRun {
-    let Program { argv, env, directory } = &plan.program;
+    let Program { env, directory, .. } = &plan.program;
     if let Err(error) = std::env::set_current_dir(Path::new(&plan.workdir).join(directory)) {
         return no_workdir(&plan.workdir, &error).into();
     }
-    let Some((program, args)) = argv.split_first() else { return "there is no program".to_owned().into() };
+    let Some((program, args)) = plan.program.path_and_args() else {
+        return "there is no program".to_owned().into();
+    };
     if let Err(failed) = plan.confinement.limits.finish() {
         return unprepared(&failed).into();
     }

@@ -28,6 +28,7 @@ impl Worker {
         }
         self.alone_since = Instant::now();
         self.link.keep_for_the_next();
+        self.readers.forget();
         failpoint::hit("worker", "alone");
         let reports = self.acp.as_mut().map(|acp| acp.left_alone()).unwrap_or_default();
         self.tell(reports)

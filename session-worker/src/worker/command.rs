@@ -92,9 +92,12 @@ impl Worker {
                 Ok(())
             }
             Command::Acknowledge => Ok(()),
+            Command::ReadFiles { request, ask } => self.read_files(request, ask),
             Command::Probe => {
                 let commands = self.acp.as_ref().map_or(0, Acp::commands);
-                Ok(self.link.send(Report::Alive { cpu_ms: tree::cpu_ms(), commands })?)
+                // To read files is no work of the agent.
+                let cpu_ms = tree::cpu_ms(&self.readers_below());
+                Ok(self.link.send(Report::Alive { cpu_ms, commands })?)
             }
             Command::Sandbox(walls) => self.sandbox(walls.into()),
             Command::SandboxOf(walls) => self.sandbox(*walls),

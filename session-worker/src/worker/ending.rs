@@ -33,12 +33,13 @@ impl Worker {
     /// Begins the end of the tree, or shortens the one under way.
     pub(super) fn abort(&mut self, grace: Duration) {
         let now = Instant::now();
-        let mut gone = self.acp.is_none();
+        let reads = self.readers.is_running();
+        let mut gone = self.acp.is_none() && !reads;
         if let Some(turn) = &mut self.turn {
             // A turn whose agent came to its end is finished, whatever it left behind.
             turn.aborted |= turn.exit.is_none();
             // The tree is gone already, and only the last output is under way.
-            gone = turn.exit.is_some();
+            gone = turn.exit.is_some() && !reads;
         }
         match &mut self.ending {
             Some((ending, next)) => {
@@ -61,8 +62,9 @@ impl Worker {
     /// Reaps who died; goes on with the end of the tree; begins it when the agent's own process is dead.
     pub(super) fn reap(&mut self) -> Result<(), Error> {
         let now = Instant::now();
-        let (turn, acp) = (&mut self.turn, &mut self.acp);
+        let (turn, acp, readers) = (&mut self.turn, &mut self.acp, &mut self.readers);
         let mut note = |pid: Pid, exit: Exit| {
+            readers.ended(pid, exit);
             if let Some(acp) = acp {
                 acp.ended(pid, exit);
             }
@@ -81,6 +83,7 @@ impl Worker {
         {
             self.link.send(started)?;
         }
+        self.work_readers()?;
         self.report_dead_agent()?;
         // The end of a turn that ends by itself reports the processes that it leaves behind.
         let forced = self.leaving.is_some() || self.turn.as_ref().is_some_and(|turn| turn.aborted);
@@ -117,10 +120,12 @@ impl Worker {
                 }
             }
             None => {
+                let readers = self.readers_below();
                 if let Some(turn) = &mut self.turn
                     && turn.exit.is_some()
                 {
-                    let left = tree::living().into_iter().filter(|pid| !turn.start.keeps(*pid));
+                    let is_its_own = |pid: &Pid| !turn.start.keeps(*pid) && !readers.contains(pid);
+                    let left = tree::living().into_iter().filter(is_its_own);
                     turn.left_behind = u32::try_from(left.count()).unwrap_or(u32::MAX);
                     let grace = self.grace().min(LEFTOVER_GRACE);
                     self.ending = Some((Ending::begin(now, grace), now));

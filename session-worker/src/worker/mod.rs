@@ -8,6 +8,7 @@
 mod alone;
 mod command;
 mod ending;
+mod files;
 mod handshake;
 mod tell;
 mod watch;
@@ -28,6 +29,7 @@ use self::ending::Leaving;
 use self::handshake::{Handshake, answer, lead_session, signals, take_pipes};
 use crate::agent::acp::{self, Acp};
 use crate::agent::per_prompt::{self, Ready, Turn};
+use crate::agent::readers::Readers;
 use crate::confine::Confinement;
 use crate::confine::descriptors::close_all_but;
 use crate::exit;
@@ -125,6 +127,8 @@ enum Wake {
     Turn(Ready),
     /// A pipe or socket of the agent that lives between prompts is ready.
     Acp(acp::Ready),
+    /// A pipe or socket of a reader is ready.
+    Reader,
     /// A process connects to the shelter, or sends something there.
     Door(Knock),
     /// A deadline has passed.
@@ -140,6 +144,8 @@ struct Worker {
     turn: Option<Turn>,
     /// An agent that lives between prompts.
     acp: Option<Acp>,
+    /// Processes that read files for clients.
+    readers: Readers,
     /// Settings for the agent before it takes prompts.
     settings: Vec<Setting>,
     /// MCP servers that the agent reaches by HTTP, if it supports that.
@@ -185,6 +191,7 @@ impl Worker {
             welcome,
             turn: None,
             acp: None,
+            readers: Readers::default(),
             settings: Vec::new(),
             remote_servers: Vec::new(),
             driver: Default::default(),
@@ -223,6 +230,7 @@ impl Worker {
             if let Some(code) = self.proceed()? {
                 return Ok(code);
             }
+            self.begin_readers()?;
             let wake = self.wait().await;
             if failpoint::armed("worker", "spin") {
                 loop {
@@ -261,10 +269,12 @@ impl Worker {
                 }
                 Wake::Turn(ready) => self.work(ready)?,
                 Wake::Acp(ready) => self.work_acp(ready)?,
+                Wake::Reader => self.work_readers()?,
                 Wake::Deadline => {
                     self.wait_no_longer();
                     self.bound()?;
                     self.hurry()?;
+                    self.hurry_readers(Instant::now())?;
                     self.reap()?;
                 }
             }
@@ -282,7 +292,8 @@ impl Worker {
             (None, None) => acp.and_then(Acp::deadline).into_iter().chain(self.alone_until()).min(),
         };
         let watch = self.watch.as_ref().filter(|_| turn.is_some() || acp.is_some());
-        let deadline = deadline.into_iter().chain(watch.map(|watch| watch.next)).min();
+        let deadline =
+            deadline.into_iter().chain(watch.map(|watch| watch.next)).chain(self.readers.deadline()).min();
         let linked = !self.link.is_alone();
         tokio::select! {
             _ = self.bell.readable() => Wake::Bell,
@@ -300,6 +311,7 @@ impl Worker {
                 Some(acp) => acp.ready(self.link.has_room()).await,
                 None => std::future::pending().await,
             }} => Wake::Acp(ready),
+            () = self.readers.ready(self.link.has_room()) => Wake::Reader,
             () = async { match deadline {
                 Some(deadline) => tokio::time::sleep_until(deadline).await,
                 None => std::future::pending().await,

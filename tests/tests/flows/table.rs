@@ -22,7 +22,9 @@ pub enum Before {
     Nothing,
     /// `session-1` of this directory, `session-2` its sub-agent, both idle.
     Sessions,
-    /// The same, and `session-1` is stopped.
+    /// The same, in a git repository.
+    Repository,
+    /// The same as `Sessions`, and `session-1` is stopped.
     Stopped,
     /// The same as `Sessions`, and prompt-17 runs, prompt-18 waits.
     Running,
@@ -36,7 +38,9 @@ pub enum Before {
     Key,
 }
 
-pub use Before::{Asking, Interrupted, Key, Nothing, Running, Sessions, Settings, Stopped};
+pub use Before::{
+    Asking, Interrupted, Key, Nothing, Repository, Running, Sessions, Settings, Stopped,
+};
 
 /// An example as it is typed, what it needs, how it ends, and what is shown.
 pub const FLOWS: &[(&str, Before, End, &str)] = &[
@@ -143,6 +147,16 @@ pub const FLOWS: &[(&str, Before, End, &str)] = &[
     ("kennel events -f", Sessions, Interrupt(""), ""),
     ("kennel events -f --after 0 --json", Sessions, Interrupt("session.created"), ""),
     ("kennel logs session-1 -n 20", Sessions, Code(0), ""),
+    ("kennel files ls session-1", Sessions, Code(0), "README.md"),
+    ("kennel files ls session-1 src --json | jq '.entries[].name'", Sessions, Code(0), ""),
+    ("kennel files cat session-1 README.md", Sessions, Code(0), ""),
+    ("kennel files cat session-1 logo.png > logo.png", Sessions, Code(0), ""),
+    ("kennel files diff session-1 --stat", Repository, Code(0), ""),
+    ("kennel files diff session-1 src > changes.patch", Repository, Code(0), ""),
+    ("kennel -H box files diff session-1 --stat", Repository, Code(0), ""),
+    ("kennel -H box files diff session-1 src", Repository, Code(0), ""),
+    ("kennel -H box files ls session-1 src", Sessions, Code(0), "app"),
+    ("kennel -H box files cat session-1 README.md", Sessions, Code(0), ""),
     ("kennel wait session-1 --until idle --timeout 20s", Sessions, Code(0), ""),
     ("kennel wait session-1 --until stopped", Stopped, Code(0), ""),
     ("kennel wait session-1 --until requires_action", Asking, Code(0), ""),

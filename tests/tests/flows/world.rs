@@ -110,6 +110,17 @@ impl World {
             })
             .collect();
         std::fs::write(home.join("kennel/config.toml"), config + "[defaults]\ngrace = \"100ms\"\n").unwrap();
+        for file in ["README.md", "logo.png"] {
+            std::fs::write(home.join(file), file).unwrap();
+        }
+        if before == Repository {
+            std::fs::write(home.join(".gitignore"), "*\n").unwrap();
+            for words in ["init -q", "add -f README.md", "-c user.name=a -c user.email=b commit -qm one"] {
+                let mut git = Command::new("git");
+                git.arg("-C").arg(&home).args(words.split(' ')).env("GIT_CONFIG_GLOBAL", "/dev/null");
+                assert!(git.spawn().unwrap().wait().unwrap().success(), "git {words}");
+            }
+        }
         let mut world = Self { daemon, names: Vec::new() };
         world.prepare(before);
         world
@@ -127,7 +138,7 @@ impl World {
                 daemon.ok(&["start", "--agent", "claude"]);
                 self.names.push(("session-2", "session-1".into()));
             }
-            Sessions | Stopped | Running | Interrupted => {
+            Sessions | Repository | Stopped | Running | Interrupted => {
                 daemon.ok(&["start"]);
                 daemon.ok(&["subagent", "start", "--parent", "session-1", "echo below"]);
                 daemon.ok(&["subagent", "wait", "session-2"]);
@@ -156,7 +167,7 @@ impl World {
                 let open: Vec<serde_json::Value> = daemon.json(&["permissions", "ls"]);
                 self.names.push(("permission-17", open[0]["permission_id"].as_str().unwrap().to_owned()));
             }
-            Nothing | Sessions | Settings | Key => {}
+            Nothing | Sessions | Repository | Settings | Key => {}
         }
     }
 

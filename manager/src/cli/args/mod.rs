@@ -3,6 +3,7 @@
 
 mod common;
 mod daemon;
+mod files;
 mod host;
 mod keys;
 mod prompts;
@@ -19,6 +20,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 pub use common::Common;
 pub use daemon::*;
+pub use files::*;
 pub use host::*;
 pub use keys::*;
 pub use prompts::*;
@@ -213,6 +215,11 @@ pub enum Command {
     /// Print what a session's worker and agent wrote to standard error
     #[command(after_help = "Example:\n  kennel logs session-1 -n 20")]
     Logs(Logs),
+    /// Read a session's working directory, as its agent sees it
+    ///
+    /// A process in the agent's sandbox reads; nothing out of the working directory is read. The session need not run.
+    #[command(subcommand)]
+    Files(Files),
     /// Wait until a session is in a state
     #[command(
         after_help = "Examples:\n  kennel wait session-1 --until idle --timeout 20s\n  kennel wait session-1 --until stopped\n  \

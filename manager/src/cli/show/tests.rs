@@ -21,6 +21,7 @@ fn session() -> SessionInfo {
         empty_turn: false,
         status: Status::Failed,
         workdir: "/tmp/\u{202e}x".into(),
+        start_commit: None,
         pid: None,
         agent_pid: None,
         program: Some("/usr/bin/agent".into()),

@@ -1,8 +1,8 @@
 //! The output of kennel: results to standard output, everything else to standard error.
 //!
 //! No other module here writes to either (the lints check that), and all output passes [`render::printed`].
-//! So text of an agent, a journal or the API cannot control the terminal. The one exception is
-//! [`Ui::pass_on`], whose reader is a program: it never writes to a terminal.
+//! So text of an agent, a journal or the API cannot control the terminal. The exceptions are
+//! [`Ui::pass_on`], whose reader is a program, and [`Ui::bytes`], for a program or whoever has asked for bytes.
 
 #![allow(clippy::disallowed_methods, reason = "this is the one place that writes to the outputs")]
 
@@ -86,6 +86,13 @@ impl Ui {
             true => self.print(&render::output(text)),
             false => Ok(to_stdout(text)?),
         }
+    }
+
+    /// Prints bytes as they are. Only for a file or pipe, or for whoever wants them on the terminal.
+    pub fn bytes(&self, bytes: &[u8]) -> Outcome {
+        let mut out = io::stdout().lock();
+        out.write_all(bytes)?;
+        Ok(out.flush()?)
     }
 
     /// Prints a line.

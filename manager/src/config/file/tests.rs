@@ -267,8 +267,8 @@ fn the_port_is_one_address_or_a_list_and_files_come_in_pairs() {
     ] {
         refused(&format!("[listen]\n{line}\n"), at, &[words]);
     }
-    let many = vec!["\"127.0.0.1:1\""; bounds::LISTEN_ADDRESSES + 1].join(", ");
+    let many = ["\"127.0.0.1:1\""; bounds::LISTEN_ADDRESSES + 1].join(", ");
     refused(&format!("[listen]\ntcp = [{many}]\n"), 2, &["at most 8"]);
-    let many = vec!["\"x\""; bounds::LISTEN_NAMES + 1].join(", ");
+    let many = ["\"x\""; bounds::LISTEN_NAMES + 1].join(", ");
     refused(&format!("[listen]\nnames = [{many}]\n"), 1, &["at most 16"]);
 }

@@ -28,6 +28,10 @@ pub struct Spec {
     pub model: Option<String>,
     /// Absolute path of the agent's working directory.
     pub workdir: String,
+    /// The commit that was checked out in the working directory when the session was created, in hexadecimal; none without a
+    /// repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_commit: Option<String>,
     /// Added to the agent's environment: the profile's, then the session's own.
     pub env: BTreeMap<String, String>,
     /// Names of variables of the manager's environment that the agent gets, too. Each start of a worker reads

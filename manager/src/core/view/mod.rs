@@ -95,6 +95,7 @@ impl Session {
             agent_model: self.agent_model.as_ref().map(|model| model.value.clone()),
             status: self.status(),
             workdir: self.spec.workdir.clone(),
+            start_commit: self.spec.start_commit.clone(),
             pid: self.pid(),
             agent_pid: self.agent_pid(),
             program: self.program.clone(),

@@ -87,6 +87,7 @@ impl Acp {
         let (stdin, stdout) = (pipe::Sender::from_owned_fd(stdin)?, pipe::Receiver::from_owned_fd(stdout)?);
         let plan = Plan {
             argv,
+            own: false,
             directory: PathBuf::new(),
             env: &[],
             stdin: agent_stdin.into(),

@@ -242,7 +242,8 @@ impl Terminal {
         let output = pipe::Receiver::from_owned_fd(ours)?;
         let stderr = theirs.try_clone()?;
         let (stdin, stdout, stderr) = (Stdio::null(), theirs.into(), stderr.into());
-        let (pid, start) = program::start(launch, Plan { argv, directory, env, stdin, stdout, stderr })?;
+        let (pid, start) =
+            program::start(launch, Plan { argv, own: false, directory, env, stdin, stdout, stderr })?;
         let mark = env.last().map(|(name, value)| format!("{name}={value}")).unwrap_or_default();
         Ok(Self {
             mark,
