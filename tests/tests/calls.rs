@@ -228,7 +228,7 @@ async fn session(host: &Host, permissions: Option<PermissionPolicy>) -> SessionI
 }
 
 async fn drives(host: &Host, id: &SessionId, takeover: bool, offers: &[Offer]) -> EventId {
-    host.manager.attach(id, "a client", Role::Driver, takeover, offers).await.unwrap()
+    host.manager.attach(id, "a client", Role::Driver, takeover, offers, None).await.unwrap()
 }
 
 async fn asked(host: &Host, id: &SessionId) -> (CallId, Option<EventId>) {
@@ -250,7 +250,7 @@ async fn only_the_driver_answers_and_only_once() {
     let host = host().await;
     let id = session(&host, None).await;
     let driver = drives(&host, &id, false, &[Offer::ReadFile]).await;
-    let viewer = host.manager.attach(&id, "another", Role::Viewer, false, &Offer::ALL).await.unwrap();
+    let viewer = host.manager.attach(&id, "another", Role::Viewer, false, &Offer::ALL, None).await.unwrap();
     let prompt = host.send(&id, "read a.txt; read b.txt").await;
     let (call, client) = asked(&host, &id).await;
     assert_eq!(client, Some(driver));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -18,7 +18,7 @@ use super::auth::Caller;
 use super::codes::refuses;
 use super::denied::{looks_on, not_for_role};
 use super::events::{EventsQuery, Frame, stream_of};
-use super::input::{Id, Query};
+use super::input::{Client, Id, Nothing, Query, single};
 use super::limited::Limited;
 use super::problem::{Answer, ApiError};
 use crate::error::Error;
@@ -51,10 +51,13 @@ refuses!(AttachErrors: 400 "invalid_client", 400 "invalid_cursor", 409 "invalid_
 /// The stream is the session's, as `/v1/sessions/{id}/events` gives it, after one frame `event: attached` without an id,
 /// whose data is a `ClientInfo`. At most one client drives. A request that changes the session and carries
 /// `Kennel-Client: CLIENT_ID` is refused with `not_driver` unless that client drives. When the connection ends, the client is
-/// detached. A hibernated session is woken.
+/// detached. A hibernated session is woken. A driver that leaves for good says so (`DELETE` on the same path).
 #[utoipa::path(get, path = "/v1/sessions/{id}/attach", tag = "sessions", operation_id = "attach",
     params(("id" = SessionId, Path, description = "The session."), AttachQuery,
-        ("Last-Event-ID" = u64, Header, description = "Event id: as `after`, and wins over it.")),
+        ("Last-Event-ID" = u64, Header, description = "Event id: as `after`, and wins over it."),
+        ("Kennel-Seat" = String, Header, description = "A word that only this client knows, 16 to 64 letters and digits: a driver \
+            that comes back with it drives again, and for 30 s after its connection ended nobody else gets its seat without \
+            a takeover.")),
     responses((status = 200, description = "The events.", body = Frame, content_type = "text/event-stream"), AttachErrors))]
 pub async fn attach(
     Limited(app): Limited,
@@ -71,6 +74,9 @@ pub async fn attach(
         });
     }
     let name = query.name.unwrap_or_else(|| "somebody".to_owned());
+    let seat = single(&headers, "kennel-seat")
+        .map_err(|what| ApiError::bad_request("invalid_client", format!("{what}; you were not attached")))?;
+    let seat = seat.map(str::to_owned);
     let offers = offers(query.offers.as_deref().unwrap_or_default())?;
     // Refuse everything that can be refused before the client is attached.
     let events = EventsQuery::after(query.after);
@@ -79,7 +85,7 @@ pub async fn attach(
     let (takeover, called, able) = (query.takeover.unwrap_or(false), name.clone(), offers.clone());
     // In a task of its own: a client that goes meanwhile is attached all the same, and must be detached.
     let attached = tokio::spawn(async move {
-        let client = app.manager.attach(&id, &called, role, takeover, &able).await?;
+        let client = app.manager.attach(&id, &called, role, takeover, &able, seat.as_deref()).await?;
         Ok::<_, Error>(Stay { manager: app.manager.clone(), id, client })
     });
     let stay = attached.await.map_err(ApiError::internal)??;
@@ -94,6 +100,31 @@ pub async fn attach(
         frames
     });
     Ok(Response::from_parts(parts, Body::from_stream(first.chain(rest))))
+}
+
+refuses!(LeaveErrors: 400 "invalid_client", 400 "invalid_id", 403 "forbidden", 404 "no_such_session", 507 "journal_full");
+
+/// Detaches the client of `Kennel-Client`, which leaves.
+///
+/// Its seat is free at once. Its stream goes on until it is closed. A client that is not attached is not missed.
+#[utoipa::path(delete, path = "/v1/sessions/{id}/attach", tag = "sessions", operation_id = "leave",
+    params(("id" = SessionId, Path, description = "The session."),
+        ("Kennel-Client" = u64, Header, description = "The client's id.")),
+    responses((status = 204, description = "It is detached."), LeaveErrors))]
+pub async fn leave(
+    Limited(app): Limited,
+    Id(id): Id,
+    _: Query<Nothing>,
+    Client(client): Client,
+) -> Answer<StatusCode> {
+    let Some(client) = client else {
+        return Err(ApiError::bad_request(
+            "invalid_client",
+            "`Kennel-Client` is missing; nobody was detached",
+        ));
+    };
+    app.manager.leave(&id, client).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 fn offers(listed: &str) -> Answer<Vec<Offer>> {

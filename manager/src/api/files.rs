@@ -10,9 +10,9 @@ use protocol::bounds::{FILE_PIECE, FILES, PATH};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::limited::Limited;
 use super::codes::refuses;
 use super::input::{Id, MAX_NUMBER, Query};
+use super::limited::Limited;
 use super::problem::{Answer, ApiError};
 use super::sessions::NO_STORE;
 

@@ -181,7 +181,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(prompts::queue, prompts::clear))
         .routes(routes!(prompts::edit, prompts::remove))
         .routes(routes!(prompts::resolve))
-        .routes(routes!(attach::attach))
+        .routes(routes!(attach::attach, attach::leave))
         .routes(routes!(calls::of_session))
         .routes(routes!(calls::answer))
         .routes(routes!(servers::add))

@@ -77,6 +77,7 @@ const RULES: &[(Method, &str, Need, About)] = &[
     (Method::DELETE, "/v1/sessions/{id}", Admin, One),
     (Method::POST, "/v1/sessions/{id}/abort", Drive, One),
     (Method::GET, "/v1/sessions/{id}/attach", Look, One),
+    (Method::DELETE, "/v1/sessions/{id}/attach", Drive, One),
     (Method::GET, "/v1/sessions/{id}/calls", Look, One),
     (Method::POST, "/v1/sessions/{id}/calls/{call}", Drive, One),
     (Method::GET, "/v1/sessions/{id}/events", Look, One),

@@ -42,8 +42,11 @@ pub async fn pair(link: &Link<'_>, args: args::Pair) -> Outcome {
     };
     let Some(fingerprint) = fingerprint.filter(|_| !addresses.is_empty()) else {
         let why = problem.unwrap_or_else(|| "its log says why".to_owned());
-        let what = format!("the daemon could not open its port ({why}), so no device can come; nothing was changed");
-        return Err(Failure::failed("no_port", what).hint("`kennel doctor` on that machine says how to mend it"));
+        let what =
+            format!("the daemon could not open its port ({why}), so no device can come; nothing was changed");
+        return Err(
+            Failure::failed("no_port", what).hint("`kennel doctor` on that machine says how to mend it")
+        );
     };
     let addresses = match args.address {
         Some(address) => vec![address],
@@ -138,7 +141,10 @@ fn reachable(listened: &[String], own: Vec<IpAddr>) -> Vec<String> {
 
 /// The names by which clients reach the daemon, with its ports.
 fn named(names: &[String], listened: &[String]) -> Vec<String> {
-    let port = listened.iter().find_map(|text| text.parse::<SocketAddr>().ok()).map_or(7443, |address| address.port());
+    let port = listened
+        .iter()
+        .find_map(|text| text.parse::<SocketAddr>().ok())
+        .map_or(7443, |address| address.port());
     let with_port = |name: &String| match name.parse::<IpAddr>() {
         Ok(ip) => SocketAddr::new(ip, port).to_string(),
         Err(_) => format!("{name}:{port}"),

@@ -205,10 +205,14 @@ impl Client {
 
     /// Opens a stream of events.
     pub async fn events(&self, path: &str) -> Result<Events, ClientError> {
-        let request = Request::get(path);
+        self.stream(&Request::get(path)).await
+    }
+
+    /// The same, by a request.
+    pub async fn stream(&self, request: &Request) -> Result<Events, ClientError> {
         match &self.way {
             Way::Socket(_) => {
-                let opening = async { self.open().await?.send(&request).await };
+                let opening = async { self.open().await?.send(request).await };
                 Ok(Events::new(within(request.within, opening).await?.into_body(), None))
             }
             Way::Far(far) => {
@@ -216,7 +220,7 @@ impl Client {
                 let lane = far.lane().await?;
                 let mut reached =
                     Connection { sender: Sender::Shared(lane.clone()), token: self.token.clone() };
-                let opening = async { within(patience(request.within), reached.send(&request)).await };
+                let opening = async { within(patience(request.within), reached.send(request)).await };
                 let opened = lane.watched(Box::pin(opening)).await;
                 if matches!(opened, Err(ClientError::Problem(_))) {
                     lane.heard();
@@ -368,6 +372,9 @@ impl Connection {
         }
         if let Some(client) = request.client {
             builder = builder.header("kennel-client", client);
+        }
+        if let Some(seat) = &request.seat {
+            builder = builder.header("kennel-seat", seat);
         }
         if let Some(token) = self.token.as_ref().or(self.sender.bearer()) {
             builder = builder.header(header::AUTHORIZATION, token.bearer());

@@ -15,6 +15,7 @@ pub struct Request {
     pub(super) path: String,
     pub(super) key: Option<String>,
     pub(super) client: Option<u64>,
+    pub(super) seat: Option<String>,
     pub(super) body: Option<Bytes>,
     /// Its connection is kept for the next look.
     pub(super) keeps: bool,
@@ -28,9 +29,9 @@ pub struct Request {
 
 impl Request {
     fn new(method: Method, path: impl Into<String>, repeatable: bool) -> Self {
-        let (key, client, body, within) = (None, None, None, None);
+        let (key, client, seat, body, within) = (None, None, None, None, None);
         let (keeps, passive) = (false, false);
-        Self { method, path: path.into(), key, client, body, keeps, repeatable, within, passive }
+        Self { method, path: path.into(), key, client, seat, body, keeps, repeatable, within, passive }
     }
 
     /// A look at something that the manager knows without asking anybody.
@@ -75,6 +76,12 @@ impl Request {
     /// From this attached client: refused unless it drives.
     pub fn from_client(mut self, client: Option<u64>) -> Self {
         self.client = client;
+        self
+    }
+
+    /// With this word the client finds its driver's seat again, after its connection was lost.
+    pub fn seat(mut self, seat: &str) -> Self {
+        self.seat = Some(seat.to_owned());
         self
     }
 

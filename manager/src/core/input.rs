@@ -79,9 +79,13 @@ pub enum Command {
         offers: Vec<Offer>,
         /// Where the client comes from; none for one of this machine that showed no key.
         origin: Option<ClientOrigin>,
+        /// A word that only this client knows, and comes back with after its connection was lost.
+        seat: Option<String>,
     },
-    /// Detach a client.
+    /// Detach a client, whose connection has ended. A driver's seat is kept for a while.
     Detach(EventId),
+    /// Detach a client that leaves: its seat is free at once.
+    Leave(EventId),
     /// Change a setting of the agent.
     Set(Setting),
     /// Add MCP servers to those of the agent.

@@ -14,6 +14,8 @@ pub const START_ACP_MS: u64 = 120_000;
 pub const STALL_ACP_MS: u64 = 20 * 60_000;
 /// Starts in a row that may fail before an agent's conversation is given up.
 pub const LOST_STARTS: u32 = 2;
+/// The time for which the seat of a driver is kept whose connection was lost, in milliseconds.
+pub const SEAT_MS: u64 = 30_000;
 /// Clients that may be attached to one session.
 pub const CLIENTS: usize = 1_000;
 /// Permissions that may wait at once.

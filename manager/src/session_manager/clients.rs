@@ -17,11 +17,14 @@ impl SessionManager {
         Self { shared: self.shared.clone(), client, asker: self.asker.clone() }
     }
 
-    /// Attaches a client and gives its id. It stays until it is detached, or until the manager ends.
+    /// Attaches a client and gives its id. It stays until it is detached, or until the manager ends. With a `seat`, a word that only
+    /// this client knows, it drives again when it comes back with the same word after its connection was lost; for 30 s nobody
+    /// else gets the seat who does not take over.
     ///
     /// # Errors
     /// `driven` if it wants to drive, another does, and it does not take over; `too_many_clients`; `invalid_client`
-    /// for a name that is empty, longer than 100 characters, or has control characters.
+    /// for a name that is empty, longer than 100 characters, or has control characters, and for a seat that has not 16 to 64 letters
+    /// and digits.
     pub async fn attach(
         &self,
         id: &SessionId,
@@ -29,24 +32,38 @@ impl SessionManager {
         role: Role,
         takeover: bool,
         offers: &[Offer],
+        seat: Option<&str>,
     ) -> Result<EventId, Error> {
         if name.is_empty() || name.chars().count() > 100 || name.chars().any(char::is_control) {
             let what = "`name`: a client's name has 1 to 100 characters, none of them control characters; you were not attached";
             return Err(Error::invalid("invalid_client", what));
         }
+        let is_seat = |seat: &str| {
+            (16..=64).contains(&seat.len()) && seat.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        };
+        if seat.is_some_and(|seat| !is_seat(seat)) {
+            let what = "`Kennel-Seat` has 16 to 64 letters and digits; you were not attached";
+            return Err(Error::invalid("invalid_client", what));
+        }
         let offers: BTreeSet<Offer> = offers.iter().copied().collect();
         let offers = offers.into_iter().collect();
         let origin = self.asker.origin.clone();
-        let attach = Command::Attach { name: name.to_owned(), role, takeover, offers, origin };
+        let seat = seat.map(str::to_owned);
+        let attach = Command::Attach { name: name.to_owned(), role, takeover, offers, origin, seat };
         match self.ask(Ask::One(id.clone(), Input::Command(attach))).await? {
             Reply::Attached { client } => Ok(client),
             _ => Err(Error::Ended),
         }
     }
 
-    /// Detaches a client. One that is not attached is not missed.
+    /// Detaches a client whose connection has ended. One that is not attached is not missed.
     pub async fn detach(&self, id: &SessionId, client: EventId) -> Result<(), Error> {
         self.ask(Ask::One(id.clone(), Input::Command(Command::Detach(client)))).await.map(drop)
+    }
+
+    /// Detaches a client that leaves: its seat is free at once.
+    pub async fn leave(&self, id: &SessionId, client: EventId) -> Result<(), Error> {
+        self.ask(Ask::One(id.clone(), Input::Command(Command::Leave(client)))).await.map(drop)
     }
 
     /// Answers what the agent wants done by the client on whose behalf this manager is, which must drive. The first

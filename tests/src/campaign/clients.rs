@@ -379,8 +379,7 @@ impl<'a> Asker<'a> {
                     let path = format!("/v1/sessions/{}/calls/{call_id}", plan.id);
                     let content = serde_json::json!({ "action": "decline", "content": "text" });
                     let answer = CallRequest { result: Some(content), error: None };
-                    let _ =
-                        self.client.ask(&Request::post(path).from_client(me).json(&answer)).await;
+                    let _ = self.client.ask(&Request::post(path).from_client(me).json(&answer)).await;
                 }
             })
             .await;
@@ -389,8 +388,7 @@ impl<'a> Asker<'a> {
 
     /// Answers a permission that waits, somehow; if there is one.
     async fn permit(&mut self) -> bool {
-        let waiting: Vec<PermissionInfo> =
-            look(&self.client, "/v1/permissions").await.unwrap_or_default();
+        let waiting: Vec<PermissionInfo> = look(&self.client, "/v1/permissions").await.unwrap_or_default();
         let at = self.rng.below(waiting.len().max(1) as u64) as usize;
         let Some(permission) = waiting.get(at) else { return false };
         let answer = match self.rng.below(5) {
@@ -435,8 +433,7 @@ impl<'a> Asker<'a> {
     }
 
     async fn token(&mut self, plan: &Plan) {
-        if let Ok(reply) =
-            look::<TokenReply>(&self.client, &format!("/v1/sessions/{}/token", plan.id)).await
+        if let Ok(reply) = look::<TokenReply>(&self.client, &format!("/v1/sessions/{}/token", plan.id)).await
         {
             self.campaign.token(&plan.id, reply.token);
         }

@@ -8,14 +8,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use manager::client::{Client, Request};
 use manager::client::far::ssh::SshOptions;
 use manager::client::far::tls::{TlsOptions, Trust};
 use manager::client::far::{Far, FarOptions, Way};
+use manager::client::{Client, Request};
 use nix::sched::CloneFlags;
 use protocol::api::{IssuedKey, KeyRequest, KeyRole, KeySessions, ManagerInfo};
 
@@ -247,8 +247,10 @@ impl Line {
         self.clients.lock().unwrap().clear();
         let end = Instant::now() + PATIENCE;
         loop {
-            let left: Vec<u32> =
-                [self.clients_of_ssh(), self.relays(), self.sessions_of_sshd()].into_iter().flatten().collect();
+            let left: Vec<u32> = [self.clients_of_ssh(), self.relays(), self.sessions_of_sshd()]
+                .into_iter()
+                .flatten()
+                .collect();
             if left.is_empty() || Instant::now() > end {
                 real::kill(self.server);
                 return left;

@@ -348,10 +348,7 @@ impl Campaign {
                 false => !spared || !fault.strikes_manager(),
             };
             let faults: Vec<Fault> = faults.iter().filter(chosen).copied().collect();
-            while self.tally().kills < until
-                && !over(&strikes)
-                && Instant::now() < storm_ends
-            {
+            while self.tally().kills < until && !over(&strikes) && Instant::now() < storm_ends {
                 if self.options.matrix {
                     tokio::time::sleep(MATRIX_LOOK).await;
                     self.host.turn_bystanders();

@@ -365,9 +365,11 @@ impl Sim {
                     takeover,
                     offers,
                     origin: None,
+                    seat: self.rng.chance(500).then(|| format!("seat {}", self.rng.below(3))),
                 })
             }
-            2 => Input::Command(Command::Detach(client)),
+            2 if self.rng.chance(700) => Input::Command(Command::Detach(client)),
+            2 => Input::Command(Command::Leave(client)),
             3 => Input::CommandBy(client, Command::Abort),
             _ => {
                 let prompt = NewPrompt::text(self.text(), WhenBusy::Queue);

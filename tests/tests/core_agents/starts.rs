@@ -209,8 +209,14 @@ fn an_agent_that_starts_hears_of_a_client_that_drives_or_is_on_its_way() {
     assert_eq!(session.offered_at_start(), (None, vec![Offer::ReadFile]));
     // The client's real offers count.
     let offers = vec![Offer::WriteFile];
-    let attach =
-        Command::Attach { name: "e".into(), role: Role::Driver, takeover: false, offers, origin: None };
+    let attach = Command::Attach {
+        name: "e".into(),
+        role: Role::Driver,
+        takeover: false,
+        offers,
+        origin: None,
+        seat: None,
+    };
     let mut driven = session.clone();
     wish(&mut driven, attach);
     let client = driven.clients[0].id;

@@ -4,6 +4,7 @@
 mod ends;
 mod lifecycle;
 mod programs;
+mod seats;
 mod turns;
 
 use harness::sample::AT;

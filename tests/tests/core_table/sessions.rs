@@ -159,7 +159,7 @@ pub fn exhausted(mut session: Session) -> Session {
 
 /// With a driver and a viewer.
 pub fn driven(mut session: Session) -> Session {
-    let client = |id, role| Client { id, name: "somebody".into(), role, offers: Vec::new(), origin: None };
+    let client = |id, role| Client { id, name: "somebody".into(), role, offers: Vec::new(), origin: None, seat: None };
     session.clients = vec![client(DRIVER, Role::Driver), client(VIEWER, Role::Viewer)];
     session
 }
@@ -182,7 +182,7 @@ pub fn result() -> CallAnswer {
 }
 
 pub fn attach(role: Role, takeover: bool) -> Command {
-    Command::Attach { name: "somebody".into(), role, takeover, offers: Vec::new(), origin: None }
+    Command::Attach { name: "somebody".into(), role, takeover, offers: Vec::new(), origin: None, seat: None }
 }
 
 pub fn gone(exit: Exit) -> Seen {

@@ -38,9 +38,7 @@ pub enum Before {
     Key,
 }
 
-pub use Before::{
-    Asking, Interrupted, Key, Nothing, Repository, Running, Sessions, Settings, Stopped,
-};
+pub use Before::{Asking, Interrupted, Key, Nothing, Repository, Running, Sessions, Settings, Stopped};
 
 /// An example as it is typed, what it needs, how it ends, and what is shown.
 pub const FLOWS: &[(&str, Before, End, &str)] = &[

@@ -192,7 +192,7 @@ async fn what_a_key_has_open_ends_with_it() {
         let mut attached = open("/v1/sessions/s/attach?role=driver").await.into_body();
         assert!(attached.frame().await.unwrap().is_ok());
         let origin = json!({ "key": id, "key_name": "laptop", "address": "192.0.2.7" });
-        assert_eq!(clients(&face, "s").await, [origin.clone()]);
+        assert_eq!(clients(&face, "s").await, std::slice::from_ref(&origin));
         let text = face.text("/v1/sessions/s/events?after=0&follow=false").await;
         assert!(text.contains("client.attached") && text.contains(&format!("\"key\":\"{id}\"")), "{text}");
         let waits = tokio::spawn(open("/v1/sessions/s/wait?until=hibernated"));

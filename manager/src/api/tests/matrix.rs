@@ -12,6 +12,9 @@ use crate::session_manager::Asker;
 use crate::system::process;
 use crate::workers::tokens;
 
+/// Status and code of the answer, by an operation's rule and path, and by the session that is asked for.
+type Expected = Box<dyn Fn(Rule, &str, Target) -> (u16, &'static str)>;
+
 /// A caller, and the sessions that it asks for.
 struct Kind {
     name: String,
@@ -19,7 +22,7 @@ struct Kind {
     peer: Option<Peer>,
     /// A session that it reaches.
     reached: &'static str,
-    expected: Box<dyn Fn(Rule, &str, Target) -> (u16, &'static str)>,
+    expected: Expected,
 }
 
 /// The session in the path.

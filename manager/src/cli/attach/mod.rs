@@ -12,10 +12,10 @@ use std::time::Duration;
 use protocol::SessionId;
 use protocol::api::{Accepted, Bootstrap, Role};
 use tokio::sync::mpsc::Receiver;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::cli::args;
-use crate::cli::link::{Link, read};
+use crate::cli::link::{Link, random_key, read};
 use crate::cli::sessions::begun;
 use crate::cli::signals::{Signal, Signals};
 use crate::cli::ui::error::{Failure, Outcome, exit};
@@ -32,6 +32,8 @@ mod view;
 /// The longest wait until a client drives again whose connection was lost, and the interval between two looks.
 const SEAT: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(20);
+/// The longest wait for the daemon to hear that a driver leaves.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// Requests that wait for the answer to the one before.
 const WAITING: usize = 16;
 
@@ -57,9 +59,8 @@ pub async fn attach(link: &Link<'_>, args: args::Attach) -> Outcome {
             Left::Lost if link.host().is_some() => {}
             Left::Lost => desk.view.note("the daemon went away; going on with the next"),
         }
-        // A client that drove before the daemon went away drives again; a client that was displaced stays a
-        // viewer.
-        takeover = desk.view.drives;
+        // A client that drove finds its seat by its word; a client that was displaced stays a viewer.
+        takeover = false;
         desk.view.gone();
         desk.seat.set(None);
     }
@@ -101,6 +102,8 @@ type Asking<'a> = Pin<Box<dyn Future<Output = Outcome<Option<Accepted>>> + 'a>>;
 struct Desk<'a> {
     link: &'a Link<'a>,
     view: View<'a>,
+    /// The word by which this client finds its seat after a lost connection.
+    word: String,
     /// The number under which this client drives now, for requests that were sent under an earlier one.
     seat: Rc<Cell<Option<u64>>>,
     typed: Receiver<Typed>,
@@ -124,6 +127,7 @@ impl<'a> Desk<'a> {
         Ok(Self {
             link,
             view,
+            word: random_key()?,
             seat: Rc::default(),
             typed: keyboard::typed(terminal.as_ref()),
             terminal,
@@ -140,8 +144,8 @@ impl<'a> Desk<'a> {
     async fn come(&mut self, after: Option<u64>, takeover: bool) -> Outcome<Events> {
         let link = self.link;
         loop {
-            let path = self.view.path(after, takeover);
-            match self.unless_interrupted(link.events(&path)).await? {
+            let request = self.view.attachment(after, takeover, &self.word);
+            match self.unless_interrupted(link.stream(&request)).await? {
                 Err(failure) if failure.is("driven") && self.view.role == Role::Driver => {
                     self.view.role = Role::Viewer;
                     let what =
@@ -329,6 +333,12 @@ impl<'a> Desk<'a> {
                     return Err(Failure::Printed(exit::INTERRUPTED));
                 },
             }
+        }
+        if let Some(client) = self.view.client.filter(|_| self.view.drives) {
+            // Else nobody could drive for a while who does not take over. A daemon that does not hear it waits for that while.
+            let path = format!("/v1/sessions/{}/attach", self.view.session);
+            let request = Request::delete(path).from_client(Some(client));
+            let _ = timeout(FAREWELL, self.link.client.ask(&request)).await;
         }
         self.view.close();
         self.terminal = None;

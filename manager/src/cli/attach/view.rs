@@ -126,8 +126,8 @@ impl<'a> View<'a> {
         !self.ui.json && !self.ui.quiet
     }
 
-    /// The path of the API that attaches this client.
-    pub fn path(&self, after: Option<EventId>, takeover: bool) -> String {
+    /// The request that attaches this client. `word` is its own, by which it finds its seat again.
+    pub fn attachment(&self, after: Option<EventId>, takeover: bool, word: &str) -> Request {
         let drives = self.role == Role::Driver;
         let role = if drives { "driver" } else { "viewer" };
         let name = encoded(&name());
@@ -140,7 +140,8 @@ impl<'a> View<'a> {
         if drives && self.shows_forms() && !self.mute {
             path += "&offers=elicitation";
         }
-        path
+        let request = Request::get(path);
+        if drives { request.seat(word) } else { request }
     }
 
     /// The daemon is gone, and this client is attached to nothing.

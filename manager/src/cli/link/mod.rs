@@ -146,13 +146,18 @@ impl<'a> Link<'a> {
 
     /// Opens a stream of events, and starts the daemon if there is none.
     pub(crate) async fn events(&self, path: &str) -> Outcome<Events> {
-        self.ui.also_waiting("waiting for the daemon", self.events_now(path)).await
+        self.stream(&Request::get(path)).await
     }
 
-    async fn events_now(&self, path: &str) -> Outcome<Events> {
+    /// The same, by a request.
+    pub(crate) async fn stream(&self, request: &Request) -> Outcome<Events> {
+        self.ui.also_waiting("waiting for the daemon", self.stream_now(request)).await
+    }
+
+    async fn stream_now(&self, request: &Request) -> Outcome<Events> {
         let (mut losses, mut starts) = (Losses::none(), 0);
         loop {
-            match self.client.events(path).await {
+            match self.client.stream(request).await {
                 Ok(events) => return Ok(events),
                 Err(ClientError::Absent(_)) if starts < STARTS => self.start_after(&mut starts).await?,
                 Err(ClientError::Lost(_)) if losses.bear().await => {}

@@ -15,8 +15,8 @@ use super::ssh::{Attempt, Process};
 use super::tls::TlsOptions;
 use super::{Far, Greeting, News, Unreached, Way, ssh, tls};
 use crate::client::relay;
-use crate::pass::AUTHORITY;
 use crate::client::token::Token;
+use crate::pass::AUTHORITY;
 
 /// The longest wait for a host by ssh where there is no terminal on which anybody could be asked.
 const UNATTENDED: Duration = Duration::from_secs(60);

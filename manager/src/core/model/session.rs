@@ -112,6 +112,9 @@ pub struct Session {
     /// Attached clients.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clients: Vec<Client>,
+    /// The seat of the last driver, while nobody drives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Kept>,
     /// The newest permission request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_permission: Option<PermissionId>,
@@ -179,6 +182,7 @@ impl Session {
             agent_model: None,
             usage: None,
             clients: Vec::new(),
+            kept: None,
             last_permission: None,
             last_call: None,
             had_offers: false,
@@ -306,6 +310,20 @@ pub struct Client {
     /// Where the client comes from; none for one of this machine that showed no key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<ClientOrigin>,
+    /// A word that only this client knows; none: its seat is not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seat: Option<String>,
+}
+
+/// The seat of a driver whose connection was lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// The word that the driver comes back with.
+    pub seat: String,
+    /// The driver's name for itself.
+    pub name: String,
+    /// When the driver left, in milliseconds since boot.
+    pub since: u64,
 }
 
 /// Settings of a session's agent.

@@ -7,7 +7,7 @@ use protocol::event::EventKind;
 use crate::core::at::At;
 use crate::core::input::Reply;
 use crate::core::limits;
-use crate::core::model::session::{Client, Session};
+use crate::core::model::session::{Client, Kept, Session};
 use crate::core::model::state::State;
 use crate::core::out::Out;
 use crate::core::refusal::Refusal;
@@ -30,14 +30,20 @@ impl Session {
         if self.clients.len() >= limits::CLIENTS {
             return Err(Refusal::TooManyClients { id: self.id.clone(), limit: limits::CLIENTS });
         }
+        // Whoever comes with the seat's word is the driver that was here, and needs to take nothing over.
+        let returns = |seat: Option<&String>| seat.is_some() && seat == client.seat.as_ref();
+        let kept = self.kept.as_ref().filter(|kept| kept.holds(at));
         let driver = self.clients.iter_mut().find(|client| client.role == Role::Driver);
-        match (role, driver) {
-            (Role::Driver, Some(driver)) if !takeover => {
-                let name = driver.name.clone();
-                return Err(Refusal::Driven { id: self.id.clone(), name });
+        match (role, driver, kept) {
+            (Role::Viewer, _, _) | (Role::Driver, None, None) => {}
+            (Role::Driver, Some(driver), _) if takeover || returns(driver.seat.as_ref()) => {
+                driver.role = Role::Viewer;
             }
-            (Role::Driver, Some(driver)) => driver.role = Role::Viewer,
-            (Role::Driver, None) | (Role::Viewer, _) => {}
+            (Role::Driver, None, Some(kept)) if takeover || returns(Some(&kept.seat)) => {}
+            (Role::Driver, driver, kept) => {
+                let name = driver.map(|driver| &driver.name).or(kept.map(|kept| &kept.name));
+                return Err(Refusal::Driven { id: self.id.clone(), name: name.cloned().unwrap_or_default() });
+            }
         }
         out.emit(EventKind::ClientAttached {
             client_id: id,
@@ -49,6 +55,7 @@ impl Session {
         self.clients.push(client);
         if role == Role::Driver {
             self.awaited.clear();
+            self.kept = None;
             out.emit(EventKind::DriverChanged { driver: Some(id) });
         }
         if matches!(self.state, State::Hibernated) {
@@ -57,22 +64,33 @@ impl Session {
         Ok(Reply::Attached { client: id })
     }
 
-    /// Detaches a client. A client that is not attached is ignored.
-    pub(in crate::core) fn detach(&mut self, client: EventId, out: &mut Out) {
+    /// Detaches a client whose connection has ended. A client that is not attached is ignored. The seat of a driver with a word
+    /// is kept: nobody else gets it for a while, unless they take over.
+    pub(in crate::core) fn detach(&mut self, at: At, client: EventId, out: &mut Out) {
         let Some(index) = self.clients.iter().position(|attached| attached.id == client) else {
             return;
         };
-        let Client { role, .. } = self.clients.remove(index);
+        let Client { role, seat, name, .. } = self.clients.remove(index);
         out.emit(EventKind::ClientDetached { client_id: client });
         if role == Role::Driver {
+            self.kept = seat.map(|seat| Kept { seat, name, since: at.mono });
             out.emit(EventKind::DriverChanged { driver: None });
         }
     }
 
+    /// Detaches a client that leaves. Its seat is free.
+    pub(in crate::core) fn leave(&mut self, at: At, client: EventId, out: &mut Out) {
+        let drove = self.driver().is_some_and(|driver| driver.id == client);
+        self.detach(at, client, out);
+        if drove {
+            self.kept = None;
+        }
+    }
+
     /// Detaches all clients: their connections ended with their manager.
-    pub(in crate::core) fn detach_all(&mut self, out: &mut Out) {
+    pub(in crate::core) fn detach_all(&mut self, at: At, out: &mut Out) {
         while let Some(client) = self.clients.first() {
-            self.detach(client.id, out);
+            self.detach(at, client.id, out);
         }
     }
 
@@ -82,5 +100,12 @@ impl Session {
             Some(driver) if driver.id == client => Ok(()),
             _ => Err(Refusal::NotDriver(self.id.clone())),
         }
+    }
+}
+
+impl Kept {
+    /// Returns true while the seat is kept. After a boot the clock begins anew, and nothing is kept from before.
+    fn holds(&self, at: At) -> bool {
+        at.mono.checked_sub(self.since).is_some_and(|gone| gone < limits::SEAT_MS)
     }
 }

@@ -234,8 +234,9 @@ impl Session {
             self.deaths.clear();
             self.absence = None;
             self.turns.not_before = None;
+            self.kept = None;
         }
-        self.detach_all(out);
+        self.detach_all(at, out);
         let deadline = at.mono + limits::ADOPT_MS;
         match &mut self.state {
             // The spawn was never put on record: whatever came of it was never welcomed and has left.

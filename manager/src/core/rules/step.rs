@@ -63,13 +63,14 @@ impl Session {
             Command::Clear => Ok(self.clear_queue(RemovedBy::Cleared, out)),
             Command::Resolve(prompt, action) => self.resolve(*prompt, *action, out),
             Command::Permit(permission, answer) => self.permit(at, *permission, answer, out),
-            Command::Attach { name, role, takeover, offers, origin } => {
+            Command::Attach { name, role, takeover, offers, origin, seat } => {
                 let client = Client {
                     id: out.next_event(),
                     name: name.clone(),
                     role: *role,
                     offers: offers.clone(),
                     origin: origin.clone(),
+                    seat: seat.clone(),
                 };
                 self.attach(at, client, *takeover, out)
             }
@@ -77,7 +78,11 @@ impl Session {
             Command::AddServers { programs, remote } => Ok(self.add_servers(programs, remote)),
             Command::AnswerCall(call, answer) => self.answer_call(*call, answer, out),
             Command::Detach(client) => {
-                self.detach(*client, out);
+                self.detach(at, *client, out);
+                Ok(Reply::Done)
+            }
+            Command::Leave(client) => {
+                self.leave(at, *client, out);
                 Ok(Reply::Done)
             }
         }

@@ -1,0 +1,102 @@
+//! Seats of drivers whose connections were lost.
+
+use harness::sample::{AT, ready, session};
+use manager::core::{At, Command, Input, Refusal, Reply, Session, limits};
+use protocol::EventId;
+use protocol::api::Role;
+use protocol::event::EventKind;
+
+use super::{give, wish};
+
+const WORD: &str = "thewordoftheseat";
+
+fn comes(name: &str, seat: Option<&str>, takeover: bool) -> Command {
+    let (seat, role, offers) = (seat.map(str::to_owned), Role::Driver, Vec::new());
+    Command::Attach { name: name.into(), role, takeover, offers, origin: None, seat }
+}
+
+fn later(ms: u64) -> At {
+    At { mono: AT.mono + ms, ..AT }
+}
+
+/// Attaches a driver; gives its id.
+fn drives(session: &mut Session, at: At, command: Command) -> EventId {
+    match give(session, at, Input::Command(command)).1 {
+        Reply::Attached { client } => client,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The name of the driver in whose way it would be.
+fn refused(session: &Session, at: At, command: Command) -> String {
+    match session.step(at, 50, &Input::Command(command)) {
+        Err(Refusal::Driven { name, .. }) => name,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_driver_that_lost_its_connection_finds_its_seat() {
+    let mut session = session("s", ready());
+    let first = drives(&mut session, AT, comes("ann", Some(WORD), false));
+    wish(&mut session, Command::Detach(first));
+    assert!(session.driver().is_none());
+    let last = later(limits::SEAT_MS - 1);
+    assert_eq!(refused(&session, last, comes("bob", None, false)), "ann");
+    assert_eq!(refused(&session, last, comes("bob", Some("anotherwordofhis"), false)), "ann");
+    let again = drives(&mut session, last, comes("ann", Some(WORD), false));
+    assert_eq!(session.driver().map(|driver| driver.id), Some(again));
+    assert_eq!(session.kept, None);
+}
+
+#[test]
+fn a_connection_that_is_not_known_to_be_lost_gives_way_to_its_own_client() {
+    let mut session = session("s", ready());
+    drives(&mut session, AT, comes("ann", Some(WORD), false));
+    let again = drives(&mut session, AT, comes("ann", Some(WORD), false));
+    assert_eq!(session.driver().map(|driver| driver.id), Some(again));
+    assert_eq!(session.clients.len(), 2);
+}
+
+#[test]
+fn a_seat_is_free_when_its_time_is_over_and_when_its_driver_leaves() {
+    let mut session = session("s", ready());
+    let first = drives(&mut session, AT, comes("ann", Some(WORD), false));
+    wish(&mut session, Command::Detach(first));
+    let bob = drives(&mut session, later(limits::SEAT_MS), comes("bob", None, false));
+    assert_eq!(refused(&session, later(limits::SEAT_MS), comes("ann", Some(WORD), false)), "bob");
+    let (events, _) = give(&mut session, AT, Input::Command(Command::Leave(bob)));
+    let gone = [EventKind::ClientDetached { client_id: bob }, EventKind::DriverChanged { driver: None }];
+    assert_eq!(events, gone);
+    let ann = drives(&mut session, AT, comes("ann", Some(WORD), false));
+    wish(&mut session, Command::Leave(ann));
+    drives(&mut session, AT, comes("bob", None, false));
+}
+
+#[test]
+fn a_takeover_takes_a_kept_seat_too_and_its_driver_does_not_take_it_back() {
+    let mut session = session("s", ready());
+    let first = drives(&mut session, AT, comes("ann", Some(WORD), false));
+    wish(&mut session, Command::Detach(first));
+    drives(&mut session, AT, comes("bob", None, true));
+    assert_eq!(refused(&session, AT, comes("ann", Some(WORD), false)), "bob");
+}
+
+#[test]
+fn a_viewer_and_a_driver_without_a_word_keep_nothing() {
+    let mut session = session("s", ready());
+    let ann = drives(&mut session, AT, comes("ann", None, false));
+    wish(&mut session, Command::Detach(ann));
+    assert_eq!(session.kept, None);
+    drives(&mut session, AT, comes("bob", None, false));
+}
+
+#[test]
+fn a_seat_outlives_the_manager_and_not_the_boot() {
+    let mut session = session("s", ready());
+    drives(&mut session, AT, comes("ann", Some(WORD), false));
+    give(&mut session, AT, Input::Recovered { same_boot: true });
+    assert_eq!(refused(&session, AT, comes("bob", None, false)), "ann");
+    let before = At { mono: AT.mono - 1, ..AT };
+    drives(&mut session, before, comes("bob", None, false));
+}
