@@ -4,6 +4,7 @@
 //! four words: **step** ([`core`]: pure, decides), **commit** (the journal remembers), **act** (processes and
 //! links do), **observe** (they report back as input). `supervisor/` is the loop that turns them.
 
+mod acp;
 mod address;
 pub mod api;
 mod attachments;
@@ -13,10 +14,12 @@ pub mod config;
 pub mod core;
 mod daemon;
 mod error;
+mod event_text;
 mod feed;
 mod fetch;
 mod hints;
 mod journal;
+mod jsonrpc;
 mod keys;
 mod listening;
 mod offered;
@@ -26,6 +29,7 @@ mod session_manager;
 mod supervisor;
 mod system;
 mod terminal_text;
+mod units;
 mod version;
 mod work;
 mod workers;

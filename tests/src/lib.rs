@@ -15,3 +15,4 @@ pub mod real;
 pub mod rng;
 pub mod sample;
 pub mod sim;
+pub mod websocket;

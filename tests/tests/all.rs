@@ -4,6 +4,7 @@
 
 mod acp;
 mod acp_side;
+mod acp_socket;
 mod address;
 mod asked;
 mod attach;

@@ -34,8 +34,10 @@ fn a_campaign_of_kills_loses_nothing_and_leaves_nothing_behind() {
 #[cfg(not(feature = "failpoints"))]
 #[test]
 fn a_campaign_of_cuts_between_two_machines_loses_nothing_and_leaves_nothing_behind() {
-    let namespaces = Command::new("unshare").args(["--net", "--pid", "--fork", "--mount", "true"]).spawn();
-    let may = namespaces.is_ok_and(|child| finish_within(child, BOUND).code == Some(0));
+    let mut namespaces = Command::new("unshare");
+    namespaces.args(["--net", "--pid", "--fork", "--mount", "true"]);
+    namespaces.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let may = namespaces.spawn().is_ok_and(|child| finish_within(child, BOUND).code == Some(0));
     let two = may && std::path::Path::new("/usr/sbin/sshd").exists();
     let cuts = if two { "40" } else { "0" };
     campaign(&["--sessions", "8", "--kills", "60", "--cuts", cuts, "--seed", "16"]);

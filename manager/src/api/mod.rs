@@ -3,6 +3,7 @@
 //! Routes and their description in OpenAPI come from the same place, the attribute on each handler, so neither
 //! can drift from the other. Errors are always a `Problem`, those of the HTTP layer itself included.
 
+mod acp;
 mod attach;
 mod auth;
 mod body;
@@ -46,7 +47,7 @@ use utoipa_axum::routes;
 
 use crate::keys::Keys;
 use crate::session_manager::SessionManager;
-pub use connections::{Inlet, serve};
+pub use connections::{Inlet, join, serve};
 pub use front::open;
 pub(crate) use input::MAX_WAIT_MS;
 pub(crate) use log::MAX_TAIL;
@@ -59,6 +60,8 @@ struct App {
     stop: Stop,
     streams: events::Streams,
     keys: Keys,
+    inlet: Inlet,
+    fronts: acp::Fronts,
 }
 
 /// The way in which a daemon ends.
@@ -182,6 +185,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(prompts::edit, prompts::remove))
         .routes(routes!(prompts::resolve))
         .routes(routes!(attach::attach, attach::leave))
+        .routes(routes!(acp::acp))
         .routes(routes!(calls::of_session))
         .routes(routes!(calls::answer))
         .routes(routes!(servers::add))
@@ -211,13 +215,15 @@ pub fn openapi_json() -> String {
 }
 
 /// Makes the API of a manager. The API answers only peers that [`serve`] has examined.
-pub fn router(manager: SessionManager, stop: Stop) -> Router {
+/// `inlet` is the way by which parts of it ask it for their clients.
+pub fn router(manager: SessionManager, stop: Stop, inlet: Inlet) -> Router {
     let keys = Keys::open(manager.state_dir());
-    router_with(manager, stop, keys)
+    router_with(manager, stop, keys, inlet)
 }
 
-fn router_with(manager: SessionManager, stop: Stop, keys: Keys) -> Router {
-    let app = App { manager, stop, streams: events::Streams::default(), keys };
+fn router_with(manager: SessionManager, stop: Stop, keys: Keys, inlet: Inlet) -> Router {
+    let (streams, fronts) = Default::default();
+    let app = App { manager, stop, streams, keys, inlet, fronts };
     let (router, _) = routes().split_for_parts();
     router
         .fallback(no_such_route)

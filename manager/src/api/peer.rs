@@ -98,6 +98,11 @@ impl Peer {
         Self::new(Look::Remote(address))
     }
 
+    /// Returns true for a client that has come in over TLS.
+    pub fn is_remote(&self) -> bool {
+        matches!(self.0.look, Look::Remote(_))
+    }
+
     /// This process itself, which holds the manager: tests ask without a connection.
     #[cfg(test)]
     pub fn own() -> Self {

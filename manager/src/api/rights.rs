@@ -50,6 +50,8 @@ const RULES: &[(Method, &str, Need, About)] = &[
     (Method::GET, "/healthz", Look, About::Nothing),
     (Method::GET, "/readyz", Look, About::Nothing),
     (Method::GET, "/metrics", Look, All),
+    // Each of its requests is asked with the same key.
+    (Method::GET, "/v1/acp", Look, About::Nothing),
     (Method::GET, "/v1/agents", Look, About::Nothing),
     (Method::POST, "/v1/bootstrap", Start, Reached),
     (Method::GET, "/v1/events", Look, All),

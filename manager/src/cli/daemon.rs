@@ -17,10 +17,10 @@ use crate::cli::link::{Link, read};
 use crate::cli::ui::Ui;
 use crate::cli::ui::error::{Failure, Outcome, exit, way_out};
 use crate::cli::ui::table::pairs;
-use crate::cli::ui::units;
 use crate::client::{ClientError, Request, relay};
 use crate::daemon::{Paths, PathsError, same_file};
 use crate::system::clock;
+use crate::units;
 use crate::workers::shelter;
 
 /// The longest time until a starting daemon answers.

@@ -12,9 +12,9 @@ use crate::cli::link::{Link, read};
 use crate::cli::ui::error::{Failure, Outcome};
 use crate::cli::ui::render;
 use crate::cli::ui::table::Table;
-use crate::cli::ui::units::bytes;
 use crate::cli::worktree::remains;
 use crate::client::Request;
+use crate::units::bytes;
 use crate::worktrees;
 
 /// Worktrees that are held at a time: each costs descriptors, and what needs one of them waits.

@@ -14,8 +14,8 @@ use crate::cli::link::{Link, read};
 use crate::cli::ui::error::{Failure, Outcome};
 use crate::cli::ui::render;
 use crate::cli::ui::table::{Cell, Table};
-use crate::cli::ui::units::{size, time};
 use crate::client::{Request, encoded};
+use crate::units::{size, time};
 
 /// The most bytes of a file that a terminal gets unless `--length` says more.
 const ON_TERMINAL: u64 = 256 * 1024;

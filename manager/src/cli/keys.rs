@@ -6,10 +6,11 @@ use protocol::event::Timestamp;
 use crate::cli::args::{self, KeyCreate, Rights};
 use crate::cli::link::{Link, read};
 use crate::cli::ui::error::Outcome;
+use crate::cli::ui::render;
 use crate::cli::ui::table::{Cell, Table};
-use crate::cli::ui::{render, units};
 use crate::client::Request;
 use crate::system::clock::wall_ms;
+use crate::units;
 
 /// `key`.
 pub async fn key(link: &Link<'_>, args: args::Key) -> Outcome {

@@ -3,26 +3,11 @@
 
 use std::io::{self, BufRead, Read, Write};
 
-use protocol::json::{self, Scan, Unread, Why};
-use serde_json::{Value, json};
+use protocol::json::{Scan, Unread, Why};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::cli::ui;
-
-const PARSE_ERROR: i64 = -32700;
-
-/// The result of reading a line.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Line {
-    /// A message, or what is no JSON and no request either.
-    Message(String),
-    /// A message that had to be repaired.
-    Repaired(String),
-    /// A request that cannot be read: this answers it.
-    Answer(String),
-    /// An unreadable line that needs no answer.
-    Nothing,
-}
+use crate::jsonrpc::{Line, refused, understood};
 
 /// The next line without its end; none at the end of the input. One of more than `most` bytes is not kept in memory.
 pub fn next(input: &mut impl BufRead, most: usize) -> Option<io::Result<Line>> {
@@ -61,35 +46,6 @@ fn line(input: &mut impl BufRead, most: usize) -> io::Result<Option<Result<Vec<u
         if over {
             return Ok(Some(Err(Unread { why: Why::TooLong(length, most), head: scan.head() })));
         }
-    }
-}
-
-fn understood(bytes: Vec<u8>) -> Line {
-    let text = |bytes: Vec<u8>| {
-        String::from_utf8(bytes)
-            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
-    };
-    match json::read(&bytes) {
-        Ok(read) if read.repaired => Line::Repaired(read.value.to_string()),
-        Ok(_) => Line::Message(text(bytes)),
-        Err(unread) => refused(unread, || text(bytes)),
-    }
-}
-
-fn refused(unread: Unread, text: impl FnOnce() -> String) -> Line {
-    let Unread { why, head } = unread;
-    let error = |id: Value| {
-        let message = format!("the message cannot be read: {why}");
-        json!({ "jsonrpc": "2.0", "id": id, "error": { "code": PARSE_ERROR, "message": message } })
-            .to_string()
-    };
-    match (head.calls, head.id) {
-        (true, Some(id)) => Line::Answer(error(id)),
-        // The response to a request of ours: the waiting task receives the error.
-        (false, Some(id)) => Line::Message(error(id)),
-        (true, None) if !head.may_have_id => Line::Nothing,
-        (false, None) if matches!(why, Why::NotJson(_)) && !head.may_have_id => Line::Message(text()),
-        (_, None) => Line::Answer(error(Value::Null)),
     }
 }
 
@@ -138,7 +94,7 @@ pub fn from_stdin(
 /// once everything is written.
 pub fn to_stdout(
     ahead: usize,
-    mut written: impl FnMut() + Send + 'static,
+    mut written: impl FnMut(&str) + Send + 'static,
 ) -> (mpsc::Sender<String>, oneshot::Receiver<()>) {
     let (outgoing, mut to_write) = mpsc::channel::<String>(ahead);
     let (done, finished) = oneshot::channel();
@@ -153,7 +109,7 @@ pub fn to_stdout(
             if stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()).is_err() {
                 break;
             }
-            written();
+            written(&line);
         }
         // The receiver may be gone.
         let _ = done.send(());
@@ -163,7 +119,10 @@ pub fn to_stdout(
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::jsonrpc::PARSE_ERROR;
 
     fn lines(mut input: &[u8], most: usize) -> Vec<Line> {
         std::iter::from_fn(|| next(&mut input, most)).map(|line| line.unwrap()).collect()

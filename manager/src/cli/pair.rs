@@ -71,7 +71,8 @@ pub async fn pair(link: &Link<'_>, args: args::Pair) -> Outcome {
     link.ui.note(
         "on the device: `kennel host pair NAME`, which asks for the ticket; Ctrl-C here ends the pairing",
     );
-    let over = link.ask(Request::get(format!("/v1/pairings/{number}")).patient().passive());
+    let asking = link.ask(Request::get(format!("/v1/pairings/{number}")).patient().passive());
+    let over = link.ui.waiting("waiting for the device", asking);
     tokio::select! {
         answer = over => end(link.ui, &answer?),
         () = interrupted() => {

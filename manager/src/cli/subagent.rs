@@ -14,9 +14,9 @@ use crate::cli::sessions;
 use crate::cli::ui::error::{Failure, Outcome, exit};
 use crate::cli::ui::render;
 use crate::cli::ui::table::{Cell, Table};
-use crate::cli::ui::units;
 use crate::client::{Request, encoded};
 use crate::system::clock;
+use crate::units;
 
 /// The longest task in a table, in characters.
 const MAX_TASK: usize = 60;

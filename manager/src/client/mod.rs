@@ -3,6 +3,7 @@
 
 pub mod far;
 pub mod host;
+mod inside;
 pub mod relay;
 mod request;
 pub mod sse;
@@ -25,6 +26,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use tokio::net::UnixStream;
 
 use self::far::{Far, Lane};
+pub use self::inside::Opener;
 pub use self::request::Request;
 pub use self::sse::Events;
 use self::token::Token;
@@ -84,6 +86,7 @@ pub struct Client {
 enum Way {
     Socket(Socket),
     Far(Arc<Far>),
+    Inside(Opener),
 }
 
 /// A daemon's socket.
@@ -111,6 +114,11 @@ impl Client {
     /// Of a daemon on another machine.
     pub fn over(far: Arc<Far>) -> Self {
         Self::by(Way::Far(far))
+    }
+
+    /// Of the daemon that this process is.
+    pub fn inside(opener: Opener) -> Self {
+        Self::by(Way::Inside(opener))
     }
 
     fn by(way: Way) -> Self {
@@ -143,7 +151,7 @@ impl Client {
     pub fn far(&self) -> Option<&Arc<Far>> {
         match &self.way {
             Way::Far(far) => Some(far),
-            Way::Socket(_) => None,
+            Way::Socket(_) | Way::Inside(_) => None,
         }
     }
 
@@ -155,18 +163,22 @@ impl Client {
         match &self.way {
             Way::Socket(socket) => socket.path(),
             Way::Far(far) => Err(elsewhere(far)),
+            Way::Inside(_) => Err(ClientError::Connect("it is this process".to_owned())),
         }
     }
 
     /// Asks, and gives the whole body of the answer.
     pub async fn ask(&self, request: &Request) -> Result<Bytes, ClientError> {
         match &self.way {
-            Way::Socket(_) => within(request.within, self.ask_here(request)).await,
+            Way::Socket(_) | Way::Inside(_) => within(request.within, self.ask_here(request)).await,
             Way::Far(far) => {
                 // To reach another machine takes what it takes, and may wait for a person.
                 let lane = far.lane().await?;
-                let mut reached =
-                    Connection { sender: Sender::Shared(lane.clone()), token: self.token.clone() };
+                let mut reached = Connection {
+                    sender: Sender::Shared(lane.clone()),
+                    token: self.token.clone(),
+                    inside: false,
+                };
                 let asking = async move {
                     // Over a slow line a large answer takes long; that it has begun is what the daemon is asked for.
                     let response = within(patience(request.within), reached.send(request)).await?;
@@ -211,15 +223,18 @@ impl Client {
     /// The same, by a request.
     pub async fn stream(&self, request: &Request) -> Result<Events, ClientError> {
         match &self.way {
-            Way::Socket(_) => {
+            Way::Socket(_) | Way::Inside(_) => {
                 let opening = async { self.open().await?.send(request).await };
                 Ok(Events::new(within(request.within, opening).await?.into_body(), None))
             }
             Way::Far(far) => {
                 far.before_stream().await;
                 let lane = far.lane().await?;
-                let mut reached =
-                    Connection { sender: Sender::Shared(lane.clone()), token: self.token.clone() };
+                let mut reached = Connection {
+                    sender: Sender::Shared(lane.clone()),
+                    token: self.token.clone(),
+                    inside: false,
+                };
                 let opening = async { within(patience(request.within), reached.send(request)).await };
                 let opened = lane.watched(Box::pin(opening)).await;
                 if matches!(opened, Err(ClientError::Problem(_))) {
@@ -235,15 +250,15 @@ impl Client {
         let sender = match &self.way {
             // A large future, which is in the way of nobody who does not need it.
             Way::Far(far) => Sender::Shared(Box::pin(far.lane()).await?),
-            Way::Socket(socket) => {
-                let stream = socket.connect().await?;
+            Way::Socket(_) | Way::Inside(_) => {
+                let stream = self.connect().await?;
                 let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
                 // Its errors are those of the request, which are seen there.
                 tokio::spawn(connection);
                 Sender::Own(sender)
             }
         };
-        Ok(Connection { sender, token: self.token.clone() })
+        Ok(Connection { sender, token: self.token.clone(), inside: matches!(self.way, Way::Inside(_)) })
     }
 
     /// A connection to our own user's daemon on this machine.
@@ -251,6 +266,7 @@ impl Client {
         match &self.way {
             Way::Socket(socket) => socket.connect().await,
             Way::Far(far) => Err(elsewhere(far)),
+            Way::Inside(opener) => opener.open().await.map_err(|error| ClientError::Lost(error.to_string())),
         }
     }
 
@@ -261,7 +277,7 @@ impl Client {
     pub async fn reach(&self) -> Result<(), ClientError> {
         match &self.way {
             Way::Socket(socket) => socket.connect().await.map(drop),
-            Way::Far(_) => self.ask(&Request::get("/healthz")).await.map(drop),
+            Way::Far(_) | Way::Inside(_) => self.ask(&Request::get("/healthz")).await.map(drop),
         }
     }
 }
@@ -318,6 +334,8 @@ impl Socket {
 pub struct Connection {
     sender: Sender,
     token: Option<Token>,
+    /// To this very process, whose umask is nobody's wish.
+    inside: bool,
 }
 
 #[derive(Debug)]
@@ -382,7 +400,9 @@ impl Connection {
         if request.body.is_some() {
             builder = builder.header(header::CONTENT_TYPE, "application/json");
             // Programs of the session run with this umask; on another machine with that of the login there.
-            if let Some(mask) = process::umask().filter(|_| matches!(self.sender, Sender::Own(_))) {
+            if let Some(mask) =
+                process::umask().filter(|_| matches!(self.sender, Sender::Own(_)) && !self.inside)
+            {
                 builder = builder.header("kennel-umask", format!("{mask:04o}"));
             }
         }

@@ -173,11 +173,12 @@ async fn live(options: DaemonOptions, inherited: Inherited) -> Result<(), RunErr
     let stop = Stop::default();
     let closed = Stop::default();
     let end = closed.clone();
-    let router = api::router(manager.clone(), stop.clone());
+    // What takes clients in by another door, and examines them there, asks by this one.
+    let (inlet, others) = api::Inlet::new();
+    let router = api::router(manager.clone(), stop.clone(), inlet.clone());
     memory::give_back();
     let ended = async move { _ = end.requested().await };
     let (moved, listeners) = mpsc::channel(1);
-    let (inlet, others) = api::Inlet::new();
     // First: whoever is answered on the socket hears where the port is.
     let port = api::open(&manager, inlet, stop.clone(), closed.clone()).await;
     let mut server =

@@ -12,7 +12,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 use protocol::MARKER;
 
-use super::line::{SIDE, connects};
+use super::side::{SIDE, connects};
 use crate::real;
 
 /// The number of unrelated processes. Pids wrap around while a campaign runs, so some of these get pids of

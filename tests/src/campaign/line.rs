@@ -19,12 +19,12 @@ use manager::client::{Client, Request};
 use nix::sched::CloneFlags;
 use protocol::api::{IssuedKey, KeyRequest, KeyRole, KeySessions, ManagerInfo};
 
+use super::Campaign;
 use super::clients::{ask, look};
 use super::host::{Place, below};
+use super::side::SIDE;
 use crate::real;
 
-/// In the environment of this process and of what connects from it, and of nothing else.
-pub const SIDE: &str = "KENNEL_TEST_SIDE";
 /// The addresses of the two ends.
 const HERE: &str = "10.77.0.1/30";
 const THERE: &str = "10.77.0.2/30";
@@ -76,12 +76,6 @@ fn side() -> PathBuf {
     std::env::var_os(SIDE).map(PathBuf::from).unwrap_or_default()
 }
 
-/// Returns true for a process that connects, or did.
-pub fn connects(pid: u32) -> bool {
-    let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    environ.split(|byte| *byte == 0).any(|one| one.starts_with(SIDE.as_bytes()))
-}
-
 fn script(path: &Path, text: &str) {
     fs::write(path, text).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -89,8 +83,9 @@ fn script(path: &Path, text: &str) {
 
 /// Runs a program to its end. The reaper must not be at work.
 fn run(program: &str, args: &[&str]) -> bool {
-    let child = Command::new(program).args(args).stdin(Stdio::null()).stdout(Stdio::null()).spawn();
-    child.and_then(|mut child| child.wait()).is_ok_and(|end| end.success())
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().and_then(|mut child| child.wait()).is_ok_and(|end| end.success())
 }
 
 impl Line {
@@ -256,6 +251,30 @@ impl Line {
                 return left;
             }
             std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Campaign {
+    /// The way to the daemon of the client or subscriber with this number.
+    pub(super) fn client(&self, number: usize) -> Client {
+        self.line.as_ref().map_or_else(|| self.client.clone(), |line| line.client(number))
+    }
+
+    /// Gives the clients of another machine their ways to the daemon.
+    pub(super) async fn pair(&self) {
+        if let Some(line) = &self.line
+            && let Err(error) = line.pair(&self.client).await
+        {
+            self.violation(None, format!("the clients have no way to the daemon: {error}"));
+        }
+    }
+
+    /// Ends the connections between the machines: nothing of them may be left.
+    pub(super) fn hang_up(&self) {
+        let left = self.line.as_ref().map(Line::end).unwrap_or_default();
+        if !left.is_empty() {
+            self.violation(None, format!("left behind by connections: {left:?}"));
         }
     }
 }

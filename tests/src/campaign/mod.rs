@@ -14,6 +14,7 @@ mod line;
 mod matrix;
 mod place;
 mod report;
+mod side;
 mod subscribers;
 mod tally;
 
@@ -200,11 +201,6 @@ impl Campaign {
         self.caught_up.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The way to the daemon of the client or subscriber with this number.
-    fn client(&self, number: usize) -> Client {
-        self.line.as_ref().map_or_else(|| self.client.clone(), |line| line.client(number))
-    }
-
     /// The faults of this campaign, and the points.
     fn arsenal(&self, points_exist: bool, disk: bool) -> (Vec<Fault>, Vec<String>) {
         let points = if points_exist { points() } else { Vec::new() };
@@ -302,11 +298,7 @@ impl Campaign {
         let begun = Instant::now();
         self.host.keep_daemon();
         self.create_sessions().await;
-        if let Some(line) = &self.line
-            && let Err(error) = line.pair(&self.client).await
-        {
-            self.violation(None, format!("the clients have no way to the daemon: {error}"));
-        }
+        self.pair().await;
         let subscribers = self.subscribers();
         let names: Vec<(String, Option<SessionId>)> =
             subscribers[1..].iter().map(|(name, session, _)| (name.clone(), session.clone())).collect();
@@ -375,12 +367,7 @@ impl Campaign {
         self.mode.send_replace(Mode::Over);
         self.wait_for(tasks).await;
         audit.end().await;
-        if let Some(line) = &self.line {
-            let left = line.end();
-            if !left.is_empty() {
-                self.violation(None, format!("left behind by connections: {left:?}"));
-            }
-        }
+        self.hang_up();
         self.host.dismiss_bystanders();
         audit.report(begun.elapsed(), strikes.reached().clone())
     }

@@ -1,12 +1,15 @@
-//! An editor: a `kennel acp` process behind pipes.
+//! An editor: over a `kennel acp` process behind pipes, or over a WebSocket.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
+use agent_client_protocol::v1::schema;
 use harness::daemon::Daemon;
 use harness::real::{BOUND, beside, until};
+use harness::websocket::{self, Sender};
 use serde_json::{Value, json};
 
 /// A daemon whose agents are the fixture: `plain`, and `loads`, which remembers.
@@ -32,10 +35,64 @@ pub(crate) fn kennel() -> Daemon {
     daemon
 }
 
-/// An editor with `kennel acp` below it.
+thread_local! {
+    static SOCKETS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a scenario whose editors come by WebSocket.
+pub(crate) fn over_sockets(scenario: fn()) {
+    SOCKETS.set(true);
+    scenario();
+    SOCKETS.set(false);
+}
+
+/// Writes each line as a frame. Dropped, it cuts the connection.
+struct Frames {
+    sender: Sender,
+    line: Vec<u8>,
+}
+
+impl Write for Frames {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        for byte in bytes {
+            match byte {
+                b'\n' => assert!(self.sender.frame(websocket::TEXT, &std::mem::take(&mut self.line))),
+                byte => self.line.push(*byte),
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Frames {
+    fn drop(&mut self) {
+        self.sender.cut();
+    }
+}
+
+/// The query that is the same as these arguments of `kennel acp`.
+fn query(args: &[&str]) -> String {
+    let mut query = "editor_tools=true".to_owned();
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        query += &match *arg {
+            "--agent" => format!("&agent={}", args.next().unwrap()),
+            "--workdir-session" => "&workdir_session=true".to_owned(),
+            other => panic!("{other} has no place in a query"),
+        };
+    }
+    query
+}
+
+/// An editor with `kennel acp` below it, or with a WebSocket.
 pub(crate) struct Editor {
-    child: Child,
-    pub stdin: Option<ChildStdin>,
+    /// None over a WebSocket.
+    child: Option<Child>,
+    pub stdin: Option<Box<dyn Write>>,
     lines: Receiver<Value>,
     next: u64,
     /// All notifications and requests so far, in order.
@@ -47,13 +104,38 @@ pub(crate) struct Editor {
 impl Editor {
     /// Starts it, and sends `initialize`.
     pub(crate) fn new(daemon: &Daemon, args: &[&str]) -> Self {
-        let mut editor = Self::silent(daemon, args);
-        let hello = editor.ask("initialize", json!({ "protocolVersion": 1, "clientCapabilities": {} }));
+        Self::silent(daemon, args).hello()
+    }
+
+    /// Over a WebSocket, which this query and these headers open.
+    pub(crate) fn at_socket(daemon: &Daemon, query: &str, headers: &[(&str, &str)]) -> Self {
+        // It starts the daemon, if there is none.
+        daemon.ok(&["ls"]);
+        let opened = websocket::open(&daemon.socket(), &format!("/v1/acp?{query}"), headers);
+        let (writer, mut reader) = opened.unwrap_or_else(|refused| panic!("{refused:?}"));
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            while let Some(text) = reader.text() {
+                if sender.send(serde_json::from_str(&text).unwrap()).is_err() {
+                    return;
+                }
+            }
+        });
+        let stdin: Box<dyn Write> = Box::new(Frames { sender: writer, line: Vec::new() });
+        Self { child: None, stdin: Some(stdin), lines, next: 0, seen: Vec::new(), answers: Vec::new() }
+    }
+
+    /// Sends `initialize`, with nothing that the editor can do.
+    pub(crate) fn hello(mut self) -> Self {
+        let hello = self.ask("initialize", json!({ "protocolVersion": 1, "clientCapabilities": {} }));
         assert_eq!(hello["result"]["protocolVersion"], 1, "{hello}");
-        editor
+        self
     }
 
     pub(crate) fn silent(daemon: &Daemon, args: &[&str]) -> Self {
+        if SOCKETS.get() {
+            return Self::at_socket(daemon, &query(args), &[]);
+        }
         let args: Vec<&str> = ["acp"].iter().chain(args).copied().collect();
         let notes = File::create(daemon.dir.path().join("notes")).unwrap();
         let mut child = daemon.command(&args).stdin(Stdio::piped()).stderr(notes).spawn().unwrap();
@@ -68,8 +150,8 @@ impl Editor {
                 }
             }
         });
-        let stdin = child.stdin.take();
-        Self { child, stdin, lines, next: 0, seen: Vec::new(), answers: Vec::new() }
+        let stdin = child.stdin.take().map(|stdin| Box::new(stdin) as Box<dyn Write>);
+        Self { child: Some(child), stdin, lines, next: 0, seen: Vec::new(), answers: Vec::new() }
     }
 
     pub(crate) fn send(&mut self, message: &Value) {
@@ -83,7 +165,7 @@ impl Editor {
     }
 
     /// Asks, and does not wait.
-    fn request(&mut self, method: &str, params: Value) -> u64 {
+    pub(crate) fn request(&mut self, method: &str, params: Value) -> u64 {
         self.next += 1;
         let id = self.next;
         self.send(&json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }));
@@ -99,6 +181,7 @@ impl Editor {
         let message = self.lines.recv_timeout(BOUND);
         let message = message.unwrap_or_else(|error| panic!("{what}: {error}; seen: {:#?}", self.seen));
         assert_eq!(message["jsonrpc"], "2.0");
+        checked(&message);
         if message["method"].is_null() { self.answers.push(message) } else { self.seen.push(message) }
     }
 
@@ -217,16 +300,39 @@ impl Editor {
     /// The end of its input, as when the editor is closed; it has to leave by itself.
     pub(crate) fn close(mut self) {
         self.stdin = None;
-        let child = &mut self.child;
+        let Some(child) = &mut self.child else { return };
         let status = until("the end of `kennel acp`", || child.try_wait().unwrap());
         assert!(status.success(), "{status}");
     }
 }
 
+/// Updates that the protocol does not know yet.
+const LATER: [&str; 2] = ["something_new", "subagent_update"];
+
+/// Checks a notification or request by the protocol's own types.
+fn checked(message: &Value) {
+    let Some(method) = message["method"].as_str() else {
+        return assert!(message["result"].is_null() != message["error"].is_null(), "{message}");
+    };
+    let params = message["params"].clone();
+    let read = match method {
+        // What the protocol does not know yet is passed on as it is.
+        "session/update" if LATER.contains(&params["update"]["sessionUpdate"].as_str().unwrap()) => Ok(()),
+        "session/update" => serde_json::from_value::<schema::SessionNotification>(params).map(drop),
+        "session/request_permission" => {
+            serde_json::from_value::<schema::RequestPermissionRequest>(params).map(drop)
+        }
+        _ => Ok(()),
+    };
+    read.unwrap_or_else(|error| panic!("{error}: {message}"));
+}
+
 impl Drop for Editor {
     fn drop(&mut self) {
-        // It may have ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Some(child) = &mut self.child {
+            // It may have ended.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }

@@ -1,13 +1,13 @@
 //! `kennel acp` as an editor sees it: lines of JSON over pipes, and everything behind them real.
 
 mod editor;
-mod permissions;
-mod prompts;
-mod sessions;
-mod settings;
-mod survival;
+pub(crate) mod permissions;
+pub(crate) mod prompts;
+pub(crate) mod sessions;
+pub(crate) mod settings;
+pub(crate) mod survival;
 
-pub(crate) use editor::{Editor, kennel};
+pub(crate) use editor::{Editor, kennel, over_sockets};
 
 use harness::daemon::Daemon;
 use manager::protocol::api::AgentInfo;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::editor::{Editor, kennel};
 
 #[test]
-fn a_permission_goes_to_the_editor_and_its_answer_to_the_agent() {
+pub(crate) fn a_permission_goes_to_the_editor_and_its_answer_to_the_agent() {
     let daemon = kennel();
     let mut editor = Editor::new(&daemon, &["--agent", "plain"]);
     let id = editor.session(&daemon);
@@ -22,7 +22,7 @@ fn a_permission_goes_to_the_editor_and_its_answer_to_the_agent() {
 }
 
 #[test]
-fn a_permission_that_somebody_else_answers_is_withdrawn_from_the_editor() {
+pub(crate) fn a_permission_that_somebody_else_answers_is_withdrawn_from_the_editor() {
     let daemon = kennel();
     let mut editor = Editor::new(&daemon, &["--agent", "plain"]);
     let id = editor.session(&daemon);
@@ -49,7 +49,7 @@ fn a_permission_that_somebody_else_answers_is_withdrawn_from_the_editor() {
 }
 
 #[test]
-fn what_a_policy_answers_is_not_asked() {
+pub(crate) fn what_a_policy_answers_is_not_asked() {
     let daemon = kennel();
     let mut editor = Editor::new(&daemon, &["--agent", "allows"]);
     let id = editor.session(&daemon);
@@ -59,7 +59,7 @@ fn what_a_policy_answers_is_not_asked() {
 }
 
 #[test]
-fn a_turn_is_seen_in_every_editor_and_asks_only_the_one_it_belongs_to() {
+pub(crate) fn a_turn_is_seen_in_every_editor_and_asks_only_the_one_it_belongs_to() {
     let daemon = kennel();
     let mut one = Editor::new(&daemon, &["--agent", "plain"]);
     let mut two = Editor::new(&daemon, &["--agent", "plain"]);
@@ -82,7 +82,7 @@ fn a_turn_is_seen_in_every_editor_and_asks_only_the_one_it_belongs_to() {
 }
 
 #[test]
-fn a_question_that_the_user_closes_is_answered() {
+pub(crate) fn a_question_that_the_user_closes_is_answered() {
     let daemon = kennel();
     let mut editor = Editor::new(&daemon, &["--agent", "plain"]);
     let id = editor.session(&daemon);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::editor::{Editor, kennel};
 
 #[test]
-fn a_prompt_streams_what_the_agent_tells_as_it_came() {
+pub(crate) fn a_prompt_streams_what_the_agent_tells_as_it_came() {
     let daemon = kennel();
     let mut editor = Editor::silent(&daemon, &["--agent", "plain"]);
     let early = editor.ask("session/list", json!({}));
@@ -45,7 +45,7 @@ fn a_prompt_streams_what_the_agent_tells_as_it_came() {
 }
 
 #[test]
-fn a_prompts_blocks_become_one_text_for_an_agent_that_takes_nothing_else() {
+pub(crate) fn a_prompts_blocks_become_one_text_for_an_agent_that_takes_nothing_else() {
     let daemon = kennel();
     let mut editor = Editor::new(&daemon, &["--agent", "shell"]);
     let id = editor.session(&daemon);
@@ -66,7 +66,7 @@ fn a_prompts_blocks_become_one_text_for_an_agent_that_takes_nothing_else() {
 }
 
 #[test]
-fn pictures_sounds_and_files_of_an_editor_go_through_to_the_agent() {
+pub(crate) fn pictures_sounds_and_files_of_an_editor_go_through_to_the_agent() {
     let daemon = kennel();
     let mut editor = Editor::new(&daemon, &["--agent", "sees"]);
     let id = editor.session(&daemon);
@@ -93,7 +93,7 @@ fn pictures_sounds_and_files_of_an_editor_go_through_to_the_agent() {
 }
 
 #[test]
-fn cancel_ends_what_runs_and_what_waits() {
+pub(crate) fn cancel_ends_what_runs_and_what_waits() {
     let daemon = kennel();
     let mut editor = Editor::new(&daemon, &["--agent", "plain"]);
     let id = editor.session(&daemon);
@@ -119,7 +119,7 @@ fn cancel_ends_what_runs_and_what_waits() {
 }
 
 #[test]
-fn an_agent_without_the_protocol_is_shown_by_its_text() {
+pub(crate) fn an_agent_without_the_protocol_is_shown_by_its_text() {
     let daemon = kennel();
     let mut editor = Editor::new(&daemon, &["--agent", "shell"]);
     let id = editor.session(&daemon);
@@ -136,7 +136,7 @@ fn an_agent_without_the_protocol_is_shown_by_its_text() {
 }
 
 #[test]
-fn sub_agents_within_an_agent_are_recorded_and_shown_to_editors_that_know_them() {
+pub(crate) fn sub_agents_within_an_agent_are_recorded_and_shown_to_editors_that_know_them() {
     let daemon = kennel();
     let mut plain = Editor::new(&daemon, &["--agent", "plain"]);
     let id = plain.session(&daemon);

@@ -8,7 +8,7 @@ use super::agent;
 use super::editor::{Editor, kennel};
 
 #[test]
-fn sessions_are_listed_by_directory_and_one_can_be_the_directorys_own() {
+pub(crate) fn sessions_are_listed_by_directory_and_one_can_be_the_directorys_own() {
     let daemon = kennel();
     let mut editor = Editor::new(&daemon, &["--agent", "plain", "--workdir-session"]);
     let id = editor.session(&daemon);
@@ -33,7 +33,7 @@ fn sessions_are_listed_by_directory_and_one_can_be_the_directorys_own() {
 }
 
 #[test]
-fn what_cannot_be_done_is_said_clearly() {
+pub(crate) fn what_cannot_be_done_is_said_clearly() {
     let daemon = kennel();
     let mut editor = Editor::new(&daemon, &["--agent", "leaves"]);
     for (method, params) in [
@@ -60,7 +60,7 @@ fn what_cannot_be_done_is_said_clearly() {
 }
 
 #[test]
-fn one_bad_server_of_an_editor_costs_no_other() {
+pub(crate) fn one_bad_server_of_an_editor_costs_no_other() {
     let daemon = kennel();
     let mut editor = Editor::new(&daemon, &["--agent", "loads"]);
     let server =
@@ -87,7 +87,7 @@ fn one_bad_server_of_an_editor_costs_no_other() {
 }
 
 #[test]
-fn a_session_that_could_not_begin_leaves_nothing() {
+pub(crate) fn a_session_that_could_not_begin_leaves_nothing() {
     let daemon = kennel();
     let mut editor = Editor::new(&daemon, &["--agent", "leaves"]);
     for _ in 0..2 {
@@ -98,7 +98,7 @@ fn a_session_that_could_not_begin_leaves_nothing() {
 }
 
 #[test]
-fn a_session_that_is_closed_has_no_process_and_can_be_opened_again() {
+pub(crate) fn a_session_that_is_closed_has_no_process_and_can_be_opened_again() {
     let daemon = kennel();
     let mut editor = Editor::new(&daemon, &["--agent", "loads"]);
     let id = editor.session(&daemon);
@@ -124,7 +124,7 @@ fn a_session_that_is_closed_has_no_process_and_can_be_opened_again() {
 }
 
 #[test]
-fn what_an_agent_is_can_be_asked_without_a_session_that_stays() {
+pub(crate) fn what_an_agent_is_can_be_asked_without_a_session_that_stays() {
     let daemon = kennel();
     // Before the first session with it, only its installation is known.
     let plain = agent(&daemon, &["agents", "ls"], "plain");

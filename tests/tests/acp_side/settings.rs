@@ -5,7 +5,7 @@ use serde_json::json;
 use super::editor::{Editor, kennel};
 
 #[test]
-fn modes_and_options_go_through_to_the_agent_and_everybody_is_told() {
+pub(crate) fn modes_and_options_go_through_to_the_agent_and_everybody_is_told() {
     let daemon = kennel();
     let mut editor = Editor::new(&daemon, &["--agent", "plain"]);
     let new = editor.ask("session/new", json!({ "cwd": daemon.workdir(), "mcpServers": [] }));
@@ -53,7 +53,7 @@ fn modes_and_options_go_through_to_the_agent_and_everybody_is_told() {
 }
 
 #[test]
-fn a_system_prompt_of_an_editor_goes_through_to_the_agent() {
+pub(crate) fn a_system_prompt_of_an_editor_goes_through_to_the_agent() {
     let daemon = kennel();
     let mut editor = Editor::new(&daemon, &["--agent", "plain"]);
     let prompt = json!({ "systemPrompt": { "append": "be brief" } });

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::editor::{Editor, kennel};
 
 #[test]
-fn kill_worker_mid_turn_is_a_message_and_the_next_prompt_works() {
+pub(crate) fn kill_worker_mid_turn_is_a_message_and_the_next_prompt_works() {
     let daemon = kennel();
     let mut editor = Editor::new(&daemon, &["--agent", "loads"]);
     let id = editor.session(&daemon);
@@ -29,7 +29,7 @@ fn kill_worker_mid_turn_is_a_message_and_the_next_prompt_works() {
 }
 
 #[test]
-fn an_editor_that_leaves_ends_nothing_and_finds_everything_when_it_comes_back() {
+pub(crate) fn an_editor_that_leaves_ends_nothing_and_finds_everything_when_it_comes_back() {
     let daemon = kennel();
     let mut editor = Editor::new(&daemon, &["--agent", "loads"]);
     let id = editor.session(&daemon);
@@ -80,7 +80,7 @@ fn an_editor_that_leaves_ends_nothing_and_finds_everything_when_it_comes_back() 
 }
 
 #[test]
-fn a_prompt_sent_with_the_last_breath_is_accepted_and_runs() {
+pub(crate) fn a_prompt_sent_with_the_last_breath_is_accepted_and_runs() {
     let daemon = kennel();
     let mut editor = Editor::new(&daemon, &["--agent", "plain"]);
     let id = editor.session(&daemon);
@@ -95,7 +95,7 @@ fn a_prompt_sent_with_the_last_breath_is_accepted_and_runs() {
 }
 
 #[test]
-fn kill_manager_mid_turn_is_survived() {
+pub(crate) fn kill_manager_mid_turn_is_survived() {
     let daemon = kennel();
     let mut editor = Editor::new(&daemon, &["--agent", "loads"]);
     let id = editor.session(&daemon);
@@ -113,7 +113,7 @@ fn kill_manager_mid_turn_is_survived() {
 }
 
 #[test]
-fn a_daemon_that_is_stopped_on_purpose_stays_so_until_it_is_needed() {
+pub(crate) fn a_daemon_that_is_stopped_on_purpose_stays_so_until_it_is_needed() {
     let daemon = kennel();
     let mut editor = Editor::new(&daemon, &["--agent", "loads"]);
     let id = editor.session(&daemon);

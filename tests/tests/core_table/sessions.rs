@@ -159,7 +159,8 @@ pub fn exhausted(mut session: Session) -> Session {
 
 /// With a driver and a viewer.
 pub fn driven(mut session: Session) -> Session {
-    let client = |id, role| Client { id, name: "somebody".into(), role, offers: Vec::new(), origin: None, seat: None };
+    let client =
+        |id, role| Client { id, name: "somebody".into(), role, offers: Vec::new(), origin: None, seat: None };
     session.clients = vec![client(DRIVER, Role::Driver), client(VIEWER, Role::Viewer)];
     session
 }

@@ -65,12 +65,6 @@ pub const FLOWS: &[(&str, Before, End, &str)] = &[
         Code(0),
         "session-1",
     ),
-    (
-        "curl --insecure -H \"Authorization: Bearer $TOKEN\" https://127.0.0.1:7443/v1/sessions/session-1",
-        Sessions,
-        Code(0),
-        "session-1",
-    ),
     ("kennel demo", Nothing, Code(0), "kill"),
     ("kennel start", Nothing, Code(0), "session-1"),
     ("kennel start --title build --agent claude --dir ~/src/app", Nothing, Code(0), "session-1"),

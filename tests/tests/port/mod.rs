@@ -4,6 +4,7 @@ mod answers;
 mod certificates;
 mod crowds;
 mod slow;
+mod sockets;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

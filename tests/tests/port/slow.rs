@@ -88,14 +88,8 @@ fn a_client_of_a_stream_that_never_reads_is_left() {
     let deaf: Vec<_> = (0..5).map(|_| ask(tcp(address))).collect();
     until("they are served", || (open() >= before + 5).then_some(()));
     until("they are left", || (open() <= before).then_some(()));
-    for mut tls in deaf {
-        // What had been sent is there, and then nothing more.
-        let mut piece = vec![0; 1 << 20];
-        until("the end", || match tls.read(&mut piece) {
-            Ok(0) | Err(_) => Some(()),
-            Ok(_) => None,
-        });
-    }
+    // To here they were open: nobody else has ended them.
+    drop(deaf);
 }
 
 #[test]
@@ -110,8 +104,11 @@ fn a_stream_of_http_2_that_never_reads_is_left_though_its_connection_is_read() {
     // The window of a stream is 64 KiB, and is never made larger.
     let path = "/v1/sessions/s/events?after=0";
     deaf.write_all(&h2::get(1, path, &bearer)).unwrap();
+    // Before the daemon asks for a sign, which nobody gives.
+    deaf.sock.set_read_timeout(Some(BOUND / 2)).unwrap();
     let mut all = Vec::new();
-    let _ = deaf.read_to_end(&mut all);
+    let ended = deaf.read_to_end(&mut all);
+    assert!(!ended.is_err_and(|error| error.kind() == ErrorKind::WouldBlock), "the daemon keeps it");
     assert!(all.len() > 60_000 && all.len() < 100_000, "{}", all.len());
     until("its sockets are closed", || (sockets(pid) <= before).then_some(()));
 }

@@ -9,6 +9,7 @@
 mod room;
 mod wire;
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
@@ -18,16 +19,17 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::ConnectInfo;
-use axum::http::{Request, Response, header};
+use axum::http::{Request, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 pub use self::room::{Origin, Who, fault_in, overloaded, too_slow, unreadable};
@@ -72,11 +74,14 @@ fn may_connect(peer: u32, own: u32) -> bool {
 
 /// A way to the API from within this process: for what takes clients in by another door, and has examined them there.
 #[derive(Clone, Debug)]
-pub struct Inlet(mpsc::Sender<(UnixStream, Peer)>);
+pub struct Inlet(mpsc::Sender<Entrant>);
+
+/// A connection that comes in by an [`Inlet`]. It belongs to no runtime yet: each end may live on another.
+pub type Entrant = (std::os::unix::net::UnixStream, Peer);
 
 impl Inlet {
     /// The inlet, and what [`serve`] takes.
-    pub fn new() -> (Self, mpsc::Receiver<(UnixStream, Peer)>) {
+    pub fn new() -> (Self, mpsc::Receiver<Entrant>) {
         let (sender, others) = mpsc::channel(1);
         (Self(sender), others)
     }
@@ -86,10 +91,25 @@ impl Inlet {
     /// # Errors
     /// There are no descriptors, or the server has ended.
     pub async fn connect(&self, peer: Peer) -> io::Result<UnixStream> {
-        let (ours, theirs) = UnixStream::pair()?;
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        for end in [&ours, &theirs] {
+            end.set_nonblocking(true)?;
+        }
+        let ours = UnixStream::from_std(ours)?;
         self.0.send((theirs, peer)).await.map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
         Ok(ours)
     }
+}
+
+/// Joins two connections that become another protocol's at the same time: a client's, and the one of an [`Inlet`] over which its
+/// request was passed on. Ends with either of them.
+///
+/// # Errors
+/// One of them did not, or broke.
+pub async fn join(client: OnUpgrade, inner: OnUpgrade) -> io::Result<()> {
+    let (client, inner) = tokio::try_join!(client, inner).map_err(io::Error::other)?;
+    let (mut client, mut inner) = (TokioIo::new(client), TokioIo::new(inner));
+    tokio::io::copy_bidirectional(&mut client, &mut inner).await.map(drop)
 }
 
 /// Serves the API to this user and root until `end` is ready; then lets running requests finish. A listener that comes
@@ -97,7 +117,7 @@ impl Inlet {
 pub async fn serve(
     mut listener: UnixListener,
     mut moved: mpsc::Receiver<UnixListener>,
-    mut others: mpsc::Receiver<(UnixStream, Peer)>,
+    mut others: mpsc::Receiver<Entrant>,
     router: Router,
     limits: Connections,
     end: impl Future<Output = ()> + Send + 'static,
@@ -114,7 +134,7 @@ pub async fn serve(
                 listener = next;
                 continue;
             }
-            Some((stream, peer)) = others.recv() => Ok((stream, Some(peer))),
+            Some((stream, peer)) = others.recv() => UnixStream::from_std(stream).map(|stream| (stream, Some(peer))),
             accepted = listener.accept() => accepted.map(|(stream, _)| (stream, None)),
         };
         let (stream, peer) = match accepted {
@@ -128,7 +148,10 @@ pub async fn serve(
             }
         };
         let (peer, who) = match peer {
-            Some(peer) => (peer, Who::Remote),
+            Some(peer) => {
+                let who = if peer.is_remote() { Who::Remote } else { Who::Owner };
+                (peer, who)
+            }
             None => {
                 let Some(who) = recognise(&stream) else { continue };
                 // At once: after its process has ended, an agent looks like any other process.
@@ -172,9 +195,10 @@ async fn converse(
     };
     let mut http = http1::Builder::new();
     http.max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS).header_read_timeout(None);
-    let wire = Wire::new(stream.clone(), seat.clone(), room.clone());
+    let (held, gone) = oneshot::channel();
+    let wire = Wire::new(stream.clone(), seat.clone(), room.clone(), held);
     let result = {
-        let mut connection = pin!(http.serve_connection(TokioIo::new(wire), service));
+        let mut connection = pin!(http.serve_connection(TokioIo::new(wire), service).with_upgrades());
         let mut leaving = false;
         loop {
             tokio::select! {
@@ -187,9 +211,24 @@ async fn converse(
             }
         }
     };
+    if seat.is_upgraded() {
+        return stay(&stream, seat, gone).await;
+    }
     if let Some(last) = seat.last_words(result, room.limits) {
         // A client that has gone does not receive it.
         let _ = timeout(FAREWELL, say(&stream, last)).await;
+    }
+}
+
+/// Keeps the seat of a connection that speaks another protocol by now, until that has ended. `gone` is ready then.
+async fn stay(stream: &UnixStream, seat: &Seat, mut gone: oneshot::Receiver<Infallible>) {
+    tokio::select! {
+        _ = &mut gone => {}
+        () = seat.cut.notified() => {
+            // Whoever reads or writes there finds it closed. It may be closed already.
+            let _ = rustix::net::shutdown(stream, rustix::net::Shutdown::Both);
+            let _ = gone.await;
+        }
     }
 }
 
@@ -199,7 +238,7 @@ async fn answer(
     seat: Arc<Seat>,
     room: Arc<Room>,
     request: Request<Incoming>,
-) -> Result<Response<Answered>, std::convert::Infallible> {
+) -> Result<Response<Answered>, Infallible> {
     let origin = Origin::new(seat.clone(), room.clone());
     let mut request = request.map(|body| Body::new(Received { body, seat: seat.clone() }));
     request.extensions_mut().insert(origin.clone());
@@ -209,6 +248,9 @@ async fn answer(
     };
     // The handler no longer uses the body.
     drop(origin);
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        seat.upgrade();
+    }
     let size = response.size_hint().exact().unwrap_or(0) as usize;
     if size > SMALL && !room.admit(&seat, size) {
         response =

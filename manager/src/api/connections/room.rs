@@ -265,6 +265,10 @@ pub struct State {
     /// Status of the answer that hyper wanted to give by itself; absent if none.
     pub refused: Option<StatusCode>,
     pub expired: bool,
+    /// The connection speaks another protocol from now on, whose handler has deadlines of its own.
+    upgraded: bool,
+    /// The instant of the last bytes from the client.
+    heard_at: Instant,
 }
 
 /// The event for which a connection waits.
@@ -316,6 +320,8 @@ impl Seat {
             stalled: None,
             refused: None,
             expired: false,
+            upgraded: false,
+            heard_at: Instant::now(),
         };
         Self { number, state: Mutex::new(state), cut: Notify::new() }
     }
@@ -331,10 +337,21 @@ impl Seat {
         (state.received, state.starving, state.answered) = (received, false, false);
     }
 
+    /// The answer makes the connection another protocol's.
+    pub fn upgrade(&self) {
+        self.state().upgraded = true;
+    }
+
+    /// Returns true if the connection is another protocol's.
+    pub fn is_upgraded(&self) -> bool {
+        self.state().upgraded
+    }
+
     /// Bytes have come.
     pub fn heard(&self) {
         let mut state = self.state();
         state.starving = false;
+        state.heard_at = Instant::now();
         if matches!(state.phase, Phase::Fresh | Phase::Rest) {
             // The time of a connection's first head began with the connection.
             let since = if state.phase == Phase::Fresh { state.since } else { Instant::now() };
@@ -346,7 +363,7 @@ impl Seat {
     /// connection rests from now on. Returns the number of the answer's bytes that no longer wait.
     pub fn flushed(&self) -> Option<usize> {
         let mut state = self.state();
-        if state.phase != Phase::Work || !state.answered {
+        if state.phase != Phase::Work || !state.answered || state.upgraded {
             return None;
         }
         state.enter(Phase::Rest);
@@ -356,7 +373,7 @@ impl Seat {
     /// Nothing that has not come yet is needed for the answer: that nothing more comes from the client is no fault.
     pub fn waits_for_answer(&self) -> bool {
         let state = self.state();
-        state.phase == Phase::Work && (state.received || !state.starving)
+        state.phase == Phase::Work && (state.received || !state.starving) && !state.upgraded
     }
 
     /// The instant at which the daemon closes the connection if nothing arrives.
@@ -411,6 +428,11 @@ impl Origin {
     /// Of a request that has come over this connection.
     pub fn new(seat: Arc<Seat>, room: Arc<Room>) -> Self {
         Self { seat, room, held: Arc::default() }
+    }
+
+    /// The instant of the last bytes from the client.
+    pub fn heard_at(&self) -> Instant {
+        self.seat.state().heard_at
     }
 
     /// The owner of the connection.

@@ -1,5 +1,6 @@
 //! A connection as hyper sees it: bodies that report their end, and a stream that keeps its deadlines.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
@@ -12,6 +13,7 @@ use hyper::body::{Frame, Incoming, SizeHint};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UnixStream;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::room::{Phase, Room, Seat, fault_in};
@@ -99,12 +101,19 @@ pub struct Wire {
     stall: Option<Pin<Box<Sleep>>>,
     /// The client has shut its side down: another descriptor of the stream, by which its going is seen.
     half_closed: Option<UnixStream>,
+    /// Dropped with this: so the connection's end is seen though another protocol has taken the stream over.
+    _held: oneshot::Sender<Infallible>,
 }
 
 impl Wire {
-    pub fn new(stream: Arc<UnixStream>, seat: Arc<Seat>, room: Arc<Room>) -> Self {
+    pub fn new(
+        stream: Arc<UnixStream>,
+        seat: Arc<Seat>,
+        room: Arc<Room>,
+        _held: oneshot::Sender<Infallible>,
+    ) -> Self {
         let patience = Box::pin(sleep(room.limits.head));
-        Self { stream, seat, room, patience, stall: None, half_closed: None }
+        Self { stream, seat, room, patience, stall: None, half_closed: None, _held }
     }
 
     /// hyper answers by itself what it cannot read. It is answered better after its end.

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,20 +13,21 @@ use axum::response::IntoResponse;
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::server::TlsStream;
 
 use super::super::auth::no_web_page;
-use super::super::connections::{FAREWELL, MAX_HEAD, MAX_HEADERS, farewell, too_slow, unreadable};
+use super::super::connections::{FAREWELL, MAX_HEAD, MAX_HEADERS, farewell, join, too_slow, unreadable};
 use super::super::peer::Peer;
 use super::super::problem::ApiError;
 use super::door::{Busy, Phase, Place};
-use super::wire::{Line, Wire};
+use super::wire::{Line, Shared, Wire};
 use super::{Front, host, last_words};
 use crate::listening::Reason;
-use crate::pass::{self, pass_on};
+use crate::pass::{self, Switched, pass_on, pass_on_to_switch};
 
 /// Bytes that a stream may send ahead of its reader, and all streams of one connection together.
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -46,6 +47,16 @@ struct Visitor {
     front: Arc<Front>,
     from: SocketAddr,
     place: Arc<Place>,
+    /// The other protocol that the client and the daemon have agreed on.
+    switch: Arc<Mutex<Option<Switch>>>,
+}
+
+/// The two ends of a connection on which another protocol is spoken from here on.
+struct Switch {
+    client: OnUpgrade,
+    daemon: Switched,
+    /// The connection is at work for as long.
+    busy: Busy,
 }
 
 /// Serves a connection after its handshake.
@@ -56,7 +67,7 @@ pub async fn talk(
     place: &Arc<Place>,
     ending: watch::Receiver<bool>,
 ) {
-    let visitor = Visitor { front: front.clone(), from, place: place.clone() };
+    let visitor = Visitor { front: front.clone(), from, place: place.clone(), switch: Arc::default() };
     match stream.get_ref().1.alpn_protocol() {
         Some(b"h2") => visitor.http2(stream, ending).await,
         _ => visitor.http1(stream, ending).await,
@@ -114,9 +125,18 @@ impl Visitor {
         let service = service_fn(|request| self.clone().answer(request));
         let mut http = http1::Builder::new();
         http.max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS).header_read_timeout(None);
-        let mut wire = Wire::new(stream, self.place.clone());
-        let overdue = drive!(self, http.serve_connection(TokioIo::new(&mut wire), service), ending);
-        let last = match (wire.refused, overdue) {
+        let wire = Shared::new(Wire::new(stream, self.place.clone()));
+        let connection = http.serve_connection(TokioIo::new(wire.clone()), service).with_upgrades();
+        let overdue = drive!(self, connection, ending);
+        let switch = self.switch.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Switch { client, daemon, busy }) = switch {
+            // Whoever ends it has nothing more to say.
+            let _ = join(client, daemon.inner).await;
+            drop(busy);
+            return;
+        }
+        let refused = wire.lock().done();
+        let last = match (refused, overdue) {
             (Some(status), _) => unreadable(status),
             (None, Some(Phase::Head)) => too_slow(self.front.limits.head),
             (None, Some(Phase::Fresh)) => return self.front.refuse(Reason::Head, self.from.ip()),
@@ -124,7 +144,7 @@ impl Visitor {
         };
         self.front.refuse(Reason::Head, self.from.ip());
         // A client that has gone does not receive it.
-        let _ = timeout(FAREWELL, last_words(&mut wire.stream, &farewell(last).await)).await;
+        let _ = timeout(FAREWELL, last_words(&mut wire.clone(), &farewell(last).await)).await;
     }
 
     /// Answers a request, from the end of its head to the body of the answer.
@@ -192,7 +212,7 @@ impl Visitor {
     }
 
     /// Gives a request to the API.
-    async fn pass(&self, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
+    async fn pass(&self, mut request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
         let lost = |what: &str| {
             let detail = format!("the daemon broke the request off before it was answered: {what}");
             ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "connection_lost", detail)
@@ -200,15 +220,27 @@ impl Visitor {
         };
         let stream = self.front.inlet.connect(Peer::remote(self.from)).await;
         let stream = stream.map_err(|error| lost(&error.to_string()))?;
-        let response = pass_on(stream, request).await.map_err(|failed| match failed {
+        let failed = |failed| match failed {
             pass::Failed::Lost(what) => lost(&what),
             pass::Failed::Garbage(what) => ApiError::bad_request("invalid_request", what),
-        })?;
+        };
+        let switches = request.version() < Version::HTTP_2 && request.headers().contains_key(header::UPGRADE);
+        let response = match switches {
+            false => pass_on(stream, request).await.map_err(failed)?,
+            true => {
+                let client = hyper::upgrade::on(&mut request);
+                let (response, daemon) = pass_on_to_switch(stream, request).await.map_err(failed)?;
+                let busy = || self.place.begin();
+                *self.switch.lock().unwrap_or_else(PoisonError::into_inner) =
+                    daemon.map(|daemon| Switch { client, daemon, busy: busy() });
+                response
+            }
+        };
         if response.status() == StatusCode::UNAUTHORIZED {
             self.place.trust(false);
             self.front.failures.note(self.place.network, Instant::now());
             self.front.refuse(Reason::Key, self.from.ip());
-        } else if response.status().is_success() {
+        } else if response.status().is_success() || response.status() == StatusCode::SWITCHING_PROTOCOLS {
             // Nothing is given to a client that shows nothing.
             self.place.trust(true);
         }

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -81,24 +81,78 @@ impl AsyncWrite for Line {
 
 /// A connection of HTTP/1 as hyper sees it.
 pub struct Wire {
-    pub stream: TlsStream<Line>,
+    stream: TlsStream<Line>,
     place: Arc<Place>,
     /// The number of requests whose answers hyper has written.
     answered: u64,
     /// Status of the answer that hyper wanted to give by itself; absent if none.
-    pub refused: Option<StatusCode>,
+    refused: Option<StatusCode>,
+    /// hyper is done with it: what is written now is the last word.
+    is_last: bool,
 }
 
 impl Wire {
     pub fn new(stream: TlsStream<Line>, place: Arc<Place>) -> Self {
-        Self { stream, place, answered: 0, refused: None }
+        Self { stream, place, answered: 0, refused: None, is_last: false }
+    }
+
+    /// hyper is done with it. Gives the status of the answer that hyper wanted to give by itself.
+    pub fn done(&mut self) -> Option<StatusCode> {
+        self.is_last = true;
+        self.refused.take()
     }
 
     /// hyper answers by itself what it cannot read. It is answered better after its end.
     fn is_hypers_own(&mut self, bytes: &[u8]) -> bool {
-        let fault = fault_in(bytes).filter(|_| self.place.begun() == self.answered);
+        let fault = fault_in(bytes).filter(|_| !self.is_last && self.place.begun() == self.answered);
         self.refused = self.refused.or(fault);
         fault.is_some()
+    }
+}
+
+/// The same for two: hyper, which keeps it when another protocol is spoken on it, and whoever has the last word.
+#[derive(Clone)]
+pub struct Shared(Arc<Mutex<Wire>>);
+
+impl Shared {
+    pub fn new(wire: Wire) -> Self {
+        Self(Arc::new(Mutex::new(wire)))
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, Wire> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AsyncRead for Shared {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.lock()).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Shared {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.lock()).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.lock()).poll_write_vectored(cx, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.lock().is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.lock()).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.lock()).poll_shutdown(cx)
     }
 }
 

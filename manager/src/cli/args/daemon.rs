@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueHint};
 
 use crate::cli::args::values::event;
-use crate::cli::ui::units::parse_duration;
 use crate::config::bounds::SMALLEST_JOURNAL;
+use crate::units::parse_duration;
 
 /// `daemon`.
 #[derive(Debug, Subcommand)]

@@ -10,8 +10,8 @@ use protocol::api::{OnCrash, Orphans, PermissionPolicy, RestartType, SessionOpts
 
 use crate::cli::args::Ids;
 use crate::cli::args::values::{limit, lines, option, variable, wait, words};
-use crate::cli::ui::units::parse_duration;
 use crate::core::options;
+use crate::units::parse_duration;
 
 /// The options of a new session, apart from its directory.
 #[derive(Debug, Args)]

@@ -6,8 +6,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::de::DeserializeOwned;
 
 use crate::api::MAX_WAIT_MS;
-use crate::cli::ui::units::parse_duration;
 use crate::core::options::Row;
+use crate::units::parse_duration;
 
 /// Words of the API.
 pub(super) fn words<T: DeserializeOwned + Clone + std::marker::Send + Sync + 'static>(

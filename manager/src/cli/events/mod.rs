@@ -13,13 +13,13 @@ use crate::cli::ui::Ui;
 use crate::cli::ui::error::{Failure, Outcome};
 use crate::cli::ui::render;
 use crate::cli::ui::table::broken;
-use crate::cli::ui::units;
 use crate::client::sse::Frame;
 use crate::client::{ClientError, Request};
+use crate::units;
 
 mod text;
 
-pub use text::{queued, restarting, stalled};
+pub use text::{queued, restarting};
 
 /// Runs `kennel events`.
 pub async fn events(link: &Link<'_>, args: args::Events) -> Outcome {

@@ -2,12 +2,13 @@
 //! last group's match names every kind, so that the compiler reports a new one.
 
 use protocol::api::Role;
-use protocol::event::{Decider, Disposition, EventKind, Outcome as Ended, RemovedBy, Resolution, StallStep};
+use protocol::event::{Decider, Disposition, EventKind, Outcome as Ended, RemovedBy, Resolution};
 use protocol::{Exit, PromptId, SessionId, Stream};
 
 use crate::attachments;
 use crate::cli::ui::render;
-use crate::cli::ui::units;
+use crate::event_text;
+use crate::units;
 
 /// Writes an event's data on one line; empty for an event without data beside its type.
 pub(super) fn text(kind: &EventKind) -> String {
@@ -42,9 +43,9 @@ fn session(kind: &EventKind) -> String {
         EventKind::SettingChanged { name, value, .. } => format!("{name} = {value}"),
         EventKind::SettingRefused { name, value, reason, .. } => format!("{name} = {value}: {reason}"),
         EventKind::SessionOomKilled { peak_bytes, limit_bytes, by } => {
-            render::out_of_memory(*peak_bytes, *limit_bytes, *by)
+            event_text::out_of_memory(*peak_bytes, *limit_bytes, *by)
         }
-        EventKind::SessionStalled { step, quiet_ms, .. } => stalled(*step, *quiet_ms),
+        EventKind::SessionStalled { step, quiet_ms, .. } => event_text::stalled(*step, *quiet_ms),
         EventKind::SessionStopped { exit } => some("", exit.as_ref()),
         EventKind::SessionFailed { reason, exit, last_words, survivors } => {
             let words = last_words.last().map(|words| format!(": {words}")).unwrap_or_default();
@@ -222,18 +223,6 @@ fn ended(outcome: Ended) -> &'static str {
 pub fn restarting(session: &SessionId, reason: &str, old_pid: Option<u32>) -> String {
     let pid = old_pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
     format!("{session} is restarting{pid}: {reason}")
-}
-
-/// Returns the line about an agent that shows no sign of work.
-pub fn stalled(step: StallStep, quiet_ms: u64) -> String {
-    let quiet = units::duration(quiet_ms);
-    match step {
-        StallStep::Noticed => format!("the agent has shown no sign of work for {quiet}"),
-        StallStep::Resumed => format!("the agent works again, after {quiet}"),
-        StallStep::Cancelled => {
-            format!("the agent has shown no sign of work for {quiet} and is told to end its turn")
-        }
-    }
 }
 
 /// Returns the line about the number of prompts before a queued prompt.

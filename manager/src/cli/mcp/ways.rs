@@ -25,7 +25,7 @@ pub(super) const PIPE: usize = 64 * 1024;
 /// Returns standard input and output as pipes within this process, with bounded and readable lines. The
 /// receiver fires once everything is written, after the pipes are closed.
 pub(super) fn stdio() -> ((DuplexStream, DuplexStream), oneshot::Receiver<()>) {
-    let (outgoing, written) = lines::to_stdout(AHEAD, || {});
+    let (outgoing, written) = lines::to_stdout(AHEAD, |_| {});
     let mut incoming = lines::from_stdin(MAX_LINE, AHEAD, &outgoing);
     let (theirs, mut input) = tokio::io::duplex(PIPE);
     let (output, ours) = tokio::io::duplex(PIPE);

@@ -8,7 +8,6 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::cli::ui::Ui;
 use crate::cli::ui::error::{Failure, Outcome};
-use crate::cli::ui::render;
 use crate::client::sse::Frame;
 use crate::client::{ClientError, Events};
 use crate::terminal_text::{Colours, Screen};
@@ -337,10 +336,10 @@ impl<'a> View<'a> {
             }
             EventKind::SystemMessage { text } => self.note(text),
             EventKind::SessionStalled { step, quiet_ms, .. } => {
-                self.note(&crate::cli::events::stalled(*step, *quiet_ms));
+                self.note(&crate::event_text::stalled(*step, *quiet_ms));
             }
             EventKind::SessionOomKilled { peak_bytes, limit_bytes, by } => {
-                self.note(&render::out_of_memory(*peak_bytes, *limit_bytes, *by));
+                self.note(&crate::event_text::out_of_memory(*peak_bytes, *limit_bytes, *by));
             }
             EventKind::ToolCallStarted { title, .. } => self.note(&format!("tool: {title}")),
             EventKind::TurnInterrupted { reason, will_retry, .. } => {

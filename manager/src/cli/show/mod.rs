@@ -18,9 +18,9 @@ use crate::cli::link::{Link, read};
 use crate::cli::ui::error::Outcome;
 use crate::cli::ui::render;
 use crate::cli::ui::table::{Cell, Table, pairs};
-use crate::cli::ui::units;
 use crate::client::Request;
 use crate::system::clock;
+use crate::units;
 
 pub use everywhere::ls_everywhere;
 

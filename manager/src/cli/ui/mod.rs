@@ -10,7 +10,6 @@ pub(crate) mod error;
 pub(crate) mod form;
 pub(crate) mod render;
 pub(crate) mod table;
-pub(crate) mod units;
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -133,7 +132,11 @@ impl Ui {
         let mut parts = text.split("`kennel ");
         let mut addressed = parts.next().unwrap_or_default().to_owned();
         for part in parts {
-            addressed += match HERE.iter().any(|command| part.starts_with(command)) {
+            // A text may say that somebody is to type it there.
+            let is_typed_there = part.split_once('`').is_some_and(|(_, rest)| {
+                [" there", " on that machine", " on the server"].iter().any(|place| rest.starts_with(place))
+            });
+            addressed += match is_typed_there || HERE.iter().any(|command| part.starts_with(command)) {
                 true => "`kennel ".to_owned(),
                 false => format!("`kennel -H {host} "),
             }

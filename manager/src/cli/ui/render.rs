@@ -5,10 +5,10 @@ use protocol::api::{ChildInfo, Status};
 use protocol::wire::AgentDetails;
 use protocol::{Keeper, LimitedBy, Limits};
 
-use crate::cli::ui::units::size;
 use crate::terminal_text::is_tricky;
 use crate::terminal_text::push;
 use crate::terminal_text::{Colours, Screen};
+use crate::units::size;
 
 /// Something went well.
 pub const GREEN: Style = AnsiColor::Green.on_default();
@@ -134,12 +134,6 @@ pub fn limits(limits: &Limits, by: Option<&LimitedBy>) -> Vec<(&'static str, Str
     all.into_iter().filter_map(|(name, value, keeper)| Some((name, value?, keeper))).collect()
 }
 
-/// Returns the text of `session.oom_killed`.
-pub fn out_of_memory(peak_bytes: Option<u64>, limit_bytes: u64, by: Keeper) -> String {
-    let had = peak_bytes.map(|peak| format!(": they had {}", size(peak))).unwrap_or_default();
-    format!("processes were killed for their memory{had}, the limit is {} ({by})", size(limit_bytes))
-}
-
 /// The ways back into a conversation that an agent offers.
 pub fn offers(details: &AgentDetails) -> &'static str {
     match (details.resume, details.load) {
@@ -155,6 +149,12 @@ mod tests {
     use super::*;
     use crate::cli::ui::table::Table;
     use crate::terminal_text::is_tricky;
+
+    #[test]
+    fn long_texts_are_cut() {
+        assert_eq!(short("hello", 5), "hello");
+        assert_eq!(short("hello world", 7), "hello…");
+    }
 
     #[test]
     fn strangers_text_cannot_drive_a_terminal() {

@@ -11,18 +11,20 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::{Ours, Panel};
-use crate::cli::acp::content::Content;
-use crate::cli::acp::refused::Refused;
-use crate::cli::acp::story::End;
-use crate::cli::acp::{Busy, Editor};
-use crate::cli::link::read;
-use crate::cli::ui::error::{Failure, Outcome};
+use crate::acp::content::Content;
+use crate::acp::marks::PROMPT;
+use crate::acp::reach::Outcome;
+use crate::acp::refused::Refused;
+use crate::acp::story::End;
+use crate::acp::{Busy, Editor};
 use crate::client::Request;
 
 /// The number of attempts to cancel a prompt that starts to run meanwhile.
 const TRIES: usize = 3;
 /// So long a prompt waits for its editor to be attached, and is sent then.
 const ATTACHES: Duration = Duration::from_secs(2);
+/// So long a change waits for the seat in whose name it is done, and is refused then.
+const SEATED: Duration = Duration::from_secs(20);
 /// So long a cancellation waits for prompts that are on their way.
 const POSTED: Duration = Duration::from_secs(2);
 
@@ -32,26 +34,27 @@ impl<'a> Panel<'a> {
         self: Rc<Self>,
         editor: &Editor<'a>,
         content: Content,
+        key: Option<String>,
         withdrawn: RequestCancellation,
         busy: Busy,
     ) -> Result<Value, Refused> {
         let before = self.cancels.get();
-        if !editor.offers.borrow().is_empty() {
+        if self.seated || !editor.offers.borrow().is_empty() {
             // Else its turn begins without what the editor can do: the agent would read files as they are on disk.
-            let _ = tokio::time::timeout(ATTACHES, self.is_attached()).await;
+            self.comes().await;
         }
         self.posting.set(self.posting.get() + 1);
         let accepted = {
             // Each has a connection of its own: the daemon would take them in any order.
             let _in_order = self.in_order.lock().await;
-            self.post(content).await
+            self.post(content, key).await
         };
         // Unless the editor has opened the session anew meanwhile.
         let panel = editor.panel(&self.id).unwrap_or_else(|| self.clone());
         let waiting = accepted.map(|prompt| {
             let (end, ended) = oneshot::channel();
             let cancelled = self.cancels.get() > before || panel.cancels.get() > before;
-            panel.state.borrow_mut().ours.insert(prompt, Ours { cancelled, end });
+            panel.waits(prompt, cancelled, end);
             (prompt, ended, cancelled)
         });
         self.posting.set(self.posting.get() - 1);
@@ -70,27 +73,40 @@ impl<'a> Panel<'a> {
             }
         };
         match end {
-            Ok(End::Stop(reason)) => Ok(json!({ "stopReason": reason })),
+            Ok(End::Stop(reason)) => Ok(json!({ "stopReason": reason, "_meta": { PROMPT: prompt } })),
             Ok(End::Error(why)) => Err(Refused::internal(why)),
             Err(_) => Err(Refused::internal("the session was closed".to_owned())),
         }
     }
 
-    pub(super) async fn post(&self, content: Content) -> Outcome<PromptId> {
+    /// A request waits for the end of a prompt, which may have come already: the prompt was sent again under its key.
+    fn waits(&self, prompt: PromptId, cancelled: bool, end: oneshot::Sender<End>) {
+        let mut state = self.state.borrow_mut();
+        if let Some(found) = state.end_of(prompt) {
+            // Without a receiver the editor needs no answer any more.
+            return drop(end.send(found));
+        }
+        let ours = state.ours.entry(prompt).or_insert_with(|| Ours { cancelled, ends: Vec::new() });
+        ours.cancelled |= cancelled;
+        ours.ends.push(end);
+    }
+
+    pub(super) async fn post(&self, content: Content, key: Option<String>) -> Outcome<PromptId> {
+        let key = key.map_or_else(crate::acp::reach::random_key, Ok)?;
         let Content { text, attachments, inline } = content;
         let prompt = PromptRequest { text, when_busy: Default::default(), attachments };
-        match (self.accepted(&prompt).await, inline) {
-            (Err(Failure::Problem(problem, _)), Some(text)) if problem.code == "no_attachments" => {
-                self.accepted(&PromptRequest { text, attachments: Vec::new(), ..prompt }).await
+        match (self.accepted(&prompt, &key).await, inline) {
+            (Err(failure), Some(text)) if failure.is("no_attachments") => {
+                self.accepted(&PromptRequest { text, attachments: Vec::new(), ..prompt }, &key).await
             }
             (other, _) => other,
         }
     }
 
-    pub(super) async fn accepted(&self, prompt: &PromptRequest) -> Outcome<PromptId> {
-        let key = crate::cli::link::random_key()?;
-        let request = Request::post(format!("/v1/sessions/{}/prompts", self.id)).key(&key).json(prompt);
-        Ok(read::<Accepted>(&self.link.ask(request).await?)?.prompt_id)
+    async fn accepted(&self, prompt: &PromptRequest, key: &str) -> Outcome<PromptId> {
+        let request = Request::post(format!("/v1/sessions/{}/prompts", self.id)).key(key).json(prompt);
+        let answer = self.link.ask(request.from_client(self.speaks_as())).await?;
+        Ok(self.link.read::<Accepted>(&answer)?.prompt_id)
     }
 
     /// The editor wants its prompts to end, or one of them.
@@ -118,8 +134,14 @@ impl<'a> Panel<'a> {
         self.end(prompts).await;
     }
 
+    /// Waits, not for ever, until the editor is attached.
+    pub(in crate::acp) async fn comes(&self) {
+        let within = if self.seated { SEATED } else { ATTACHES };
+        let _ = tokio::time::timeout(within, self.is_attached()).await;
+    }
+
     /// Resolves when the editor is attached to the session.
-    pub(super) async fn is_attached(&self) {
+    async fn is_attached(&self) {
         loop {
             let came = self.came.notified();
             if self.attached.get() != 0 || self.retired.get() {
@@ -157,7 +179,7 @@ impl<'a> Panel<'a> {
                 }
                 PromptState::Interrupted => continue,
             };
-            self.link.ask(request).await?;
+            self.link.ask(request.from_client(self.speaks_as())).await?;
         }
         Ok(())
     }

@@ -1,28 +1,37 @@
 //! The session's events, read and shown to the editor.
 
 use std::rc::Rc;
+use std::time::Duration;
 
+use protocol::api::Gap;
 use protocol::event::Event;
 use protocol::{PermissionId, PromptId};
-use tokio::time::{Instant, sleep_until};
+use serde_json::json;
+use tokio::time::{Instant, sleep, sleep_until};
 
+use super::told::Told;
 use super::{PATIENCE, Panel, cancel};
-use crate::cli::acp::Editor;
-use crate::cli::acp::story::{End, Shown};
-use crate::cli::acp::updates;
-use crate::cli::ui::error::Failure;
+use crate::acp::Editor;
+use crate::acp::marks::{ENDED, Mark};
+use crate::acp::reach::Failure;
+use crate::acp::story::{End, Shown};
+use crate::acp::updates;
 use crate::client::ClientError;
 use crate::client::sse::Frame;
+
+/// A stream that is lost sooner is followed by a pause of this length.
+const PAUSE: Duration = Duration::from_millis(250);
 
 impl<'a> Panel<'a> {
     /// Shows what happens until the session is gone or opened anew.
     pub async fn follow(self: Rc<Self>, editor: Rc<Editor<'a>>) {
         let questions: Vec<PermissionId> = self.state.borrow().story.questions().keys().copied().collect();
         for remark in std::mem::take(&mut *self.remarks.borrow_mut()) {
-            self.wire.update(&self.id, updates::quoted(&remark));
+            self.wire.update(&self.id, updates::quoted(&remark), Mark::default());
         }
         questions.into_iter().for_each(|permission| self.clone().question(&editor, permission));
         while !self.retired.get() {
+            let came = Instant::now();
             let failure = match self.come(&editor).await {
                 Err(failure) => failure,
                 Ok(mut events) => match self.listen(&editor, &mut events).await {
@@ -30,15 +39,22 @@ impl<'a> Panel<'a> {
                     Ok(false) if self.again.take() => continue,
                     Ok(false) if self.link.comes_back().await => continue,
                     Ok(false) => {
-                        Failure::unreachable("the daemon was stopped; what waits, waits for its next start")
+                        let what = "the daemon was stopped; what waits, waits for its next start".to_owned();
+                        Failure::new(503, "daemon_unreachable", what)
                     }
-                    Err(ClientError::Lost(_)) => continue,
-                    Err(error) => error.into(),
+                    Err(ClientError::Lost(_)) => {
+                        // A daemon with too many connections may close each new one as well.
+                        if came.elapsed() < PAUSE {
+                            sleep(PAUSE).await;
+                        }
+                        continue;
+                    }
+                    Err(error) => self.link.failure(error),
                 },
             };
             // The editor's prompts end here with an error. The editor's next prompt tries again.
             self.complain("cannot follow the session", &failure);
-            self.give_up(&crate::cli::ui::error::text_of(&failure));
+            self.give_up(&failure.text());
             self.changed.notified().await;
         }
     }
@@ -63,7 +79,7 @@ impl<'a> Panel<'a> {
                 () = patience(until) => {
                     let all = self.state.borrow_mut().story.impatient();
                     self.state.borrow_mut().until = None;
-                    all.into_iter().for_each(|shown| { self.show(editor, None, shown); });
+                    all.into_iter().for_each(|shown| { self.show(editor, shown, Mark::default()); });
                     continue;
                 }
             };
@@ -80,9 +96,8 @@ impl<'a> Panel<'a> {
                 continue;
             }
             self.wire.room().await;
-            let (prompt, all) = self.read(&frame)?;
-            for shown in all {
-                if self.show(editor, prompt, shown) {
+            for (shown, mark) in self.read(&frame)?.parts() {
+                if self.show(editor, shown, mark) {
                     return Ok(true);
                 }
             }
@@ -96,7 +111,7 @@ impl<'a> Panel<'a> {
     }
 
     /// Takes an event into the story.
-    pub(super) fn read(&self, frame: &Frame) -> Result<(Option<PromptId>, Vec<Shown>), ClientError> {
+    pub(super) fn read(&self, frame: &Frame) -> Result<Told, ClientError> {
         if frame.event == "problem" {
             let problem = serde_json::from_str(&frame.data);
             return Err(match problem {
@@ -104,51 +119,67 @@ impl<'a> Panel<'a> {
                 Err(error) => ClientError::Garbage(error.to_string()),
             });
         }
+        if frame.event == "gap" {
+            let gap = serde_json::from_str::<Gap>(&frame.data).ok();
+            return Ok(Told { first_available: gap.map(|gap| gap.first_available), ..Told::default() });
+        }
         let mut state = self.state.borrow_mut();
         state.cursor = frame.id.unwrap_or(state.cursor);
         // An event of a later version's kind is not for this one.
         let Ok(event) = serde_json::from_str::<Event>(&frame.data) else {
-            return Ok((None, Vec::new()));
+            return Ok(Told::default());
         };
-        Ok((event.kind.prompt(), state.story.translate(&event.kind)))
+        let (prompt, all) = (event.kind.prompt(), state.story.translate(&event.kind));
+        Ok(Told { event: frame.id, prompt, all, first_available: None })
     }
 
     /// Shows something that has been.
-    pub(super) fn replay(&self, shown: Shown) {
+    pub(super) fn replay(&self, shown: Shown, mark: Mark) {
         match shown {
-            Shown::Update(_, update) => self.wire.update(&self.id, update),
-            Shown::User(_, text) => self.wire.update(&self.id, updates::user(&text)),
-            Shown::Note(text) => self.wire.update(&self.id, updates::quoted(&text)),
+            Shown::Update(_, update) => self.wire.update(&self.id, update, mark),
+            Shown::User(_, text) => self.wire.update(&self.id, updates::user(&text), mark),
+            Shown::Note(text) => self.wire.update(&self.id, updates::quoted(&text), mark),
+            Shown::Ended(prompt, end) => self.tell_end(prompt, &end, mark),
             // Questions that still wait are asked when all is shown.
             Shown::Ask(_) | Shown::Settled(_) | Shown::Call(_) | Shown::CallSettled(_) => {}
-            Shown::Driver(_) | Shown::Ended(..) | Shown::Gone => {}
+            Shown::Driver(_) | Shown::Gone => {}
         }
     }
 
+    /// Tells of the end of a prompt for which no request waits. The protocol has no update for that: this one changes nothing
+    /// and carries a mark.
+    fn tell_end(&self, prompt: PromptId, end: &End, mark: Mark) {
+        if !self.tells_ends {
+            return;
+        }
+        let how = match end {
+            End::Stop(reason) => json!({ "prompt": prompt, "stopReason": reason }),
+            End::Error(why) => json!({ "prompt": prompt, "error": why }),
+        };
+        let update = json!({ "sessionUpdate": "session_info_update", "_meta": { ENDED: how } });
+        self.wire.update(&self.id, update, mark);
+    }
+
     /// Shows something that happens. Whether it is the last.
-    pub(super) fn show(
-        self: &Rc<Self>,
-        editor: &Rc<Editor<'a>>,
-        about: Option<PromptId>,
-        shown: Shown,
-    ) -> bool {
+    pub(super) fn show(self: &Rc<Self>, editor: &Rc<Editor<'a>>, shown: Shown, mark: Mark) -> bool {
         match shown {
-            Shown::Update(_, update) => self.wire.update(&self.id, update),
+            Shown::Update(_, update) => self.wire.update(&self.id, update, mark),
             Shown::User(prompt, _) if self.state.borrow().ours.contains_key(&prompt) => {}
             // Somebody else's, who may sit in another editor.
             Shown::User(prompt, text) => {
                 self.state.borrow_mut().watched.insert(prompt);
-                self.wire.update(&self.id, updates::user(&text));
+                self.wire.update(&self.id, updates::user(&text), mark);
             }
             Shown::Note(text) => {
                 let state = self.state.borrow();
-                let answered = match about {
+                let answered = match mark.prompt {
                     Some(prompt) => state.is_shown(prompt),
                     None => !(state.ours.is_empty() && state.followed.is_empty() && state.watched.is_empty()),
                 };
-                match answered {
-                    true => self.wire.update(&self.id, updates::quoted(&text)),
-                    false => self.link.ui.note(&format!("{}: {text}", self.id)),
+                // A client that goes on after a cursor gets a note then: so it gets the note now.
+                match answered || self.seated {
+                    true => self.wire.update(&self.id, updates::quoted(&text), mark),
+                    false => self.link.note(&format!("{}: {text}", self.id)),
                 }
             }
             Shown::Ask(permission) => self.clone().question(editor, permission),
@@ -164,10 +195,13 @@ impl<'a> Panel<'a> {
                 let mut state = self.state.borrow_mut();
                 state.followed.remove(&prompt);
                 state.watched.remove(&prompt);
-                if let Some(ours) = state.ours.remove(&prompt) {
-                    let end = if ours.cancelled { End::Stop("cancelled") } else { end };
-                    // Without a receiver the editor needs no answer any more.
-                    let _ = ours.end.send(end);
+                state.ended(prompt, &end);
+                let ours = state.ours.remove(&prompt);
+                drop(state);
+                match ours {
+                    Some(ours) if ours.cancelled => ours.finish(&End::Stop("cancelled")),
+                    Some(ours) => ours.finish(&end),
+                    None => self.tell_end(prompt, &end, mark),
                 }
             }
             Shown::Gone => {
@@ -179,8 +213,8 @@ impl<'a> Panel<'a> {
         false
     }
 
-    pub(in crate::cli::acp) fn complain(&self, what: &str, failure: &Failure) {
-        self.link.ui.note(&format!("{}: {what}: {}", self.id, crate::cli::ui::error::text_of(failure)));
+    pub(in crate::acp) fn complain(&self, what: &str, failure: &Failure) {
+        self.link.note(&format!("{}: {what}: {}", self.id, failure.text()));
     }
 }
 

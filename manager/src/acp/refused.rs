@@ -6,8 +6,7 @@ use protocol::SessionId;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::cli::ui::error::Failure;
-use crate::cli::ui::error::text_of;
+use crate::acp::reach::Failure;
 
 /// Why an editor does not get what it asks for.
 pub struct Refused {
@@ -29,8 +28,8 @@ impl Refused {
 
 impl From<Failure> for Refused {
     fn from(failure: Failure) -> Self {
-        let why = text_of(&failure);
-        let Failure::Problem(problem, _) = failure else {
+        let why = failure.text();
+        let Failure(Some(problem)) = failure else {
             return Self::internal(why);
         };
         let code = match (problem.status, problem.code.as_str()) {

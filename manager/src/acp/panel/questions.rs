@@ -7,13 +7,14 @@ use protocol::{PermissionId, PromptId};
 use serde_json::{Value, json};
 
 use super::Panel;
-use crate::cli::acp::Editor;
-use crate::cli::acp::updates;
+use crate::acp::Editor;
+use crate::acp::marks::Mark;
+use crate::acp::updates;
 use crate::client::Request;
 
 impl<'a> Panel<'a> {
     /// Asks the editor what the agent asks, if it still waits for an answer: a policy may have given it.
-    pub(super) fn question(self: Rc<Self>, editor: &Rc<Editor<'a>>, permission: PermissionId) {
+    pub(in crate::acp) fn question(self: Rc<Self>, editor: &Rc<Editor<'a>>, permission: PermissionId) {
         let at = editor.clone();
         editor.spawn(async move {
             let request = Request::get(format!("/v1/sessions/{}/permissions", self.id));
@@ -23,6 +24,9 @@ impl<'a> Panel<'a> {
                 Err(failure) => return self.complain("cannot ask", &failure),
             }
             let Some((prompt, title, mut params)) = self.asks(permission) else { return };
+            if self.state.borrow().asked.contains_key(&permission) {
+                return;
+            }
             params["sessionId"] = json!(self.id);
             let Some(sent) = self.wire.ask("session/request_permission", params) else { return };
             self.state.borrow_mut().asked.insert(permission, sent.cancellation_handle());
@@ -49,7 +53,10 @@ impl<'a> Panel<'a> {
         let question = state.story.questions().get(&permission)?;
         // Every editor sees a question that belongs to no turn.
         let shown = |prompt: PromptId| state.ours.contains_key(&prompt) || state.followed.contains(&prompt);
-        let visible = question.prompt.is_none_or(shown);
+        let visible = match self.seated {
+            true => self.client.get().is_some(),
+            false => question.prompt.is_none_or(shown),
+        };
         let asked = visible && question.params.is_object() && !self.retired.get();
         asked.then(|| (question.prompt, question.title.clone(), question.params.clone()))
     }
@@ -57,13 +64,17 @@ impl<'a> Panel<'a> {
     pub(super) async fn answer(&self, permission: PermissionId, answer: PermissionAnswer) {
         let answer = AnswerRequest { answer };
         let path = format!("/v1/sessions/{}/permissions/{permission}", self.id);
-        match self.link.ask(Request::post(path).json(&answer)).await {
+        match self.link.ask(Request::post(path).from_client(self.speaks_as()).json(&answer)).await {
             Ok(_) => {}
             // The first answer counts, from any client.
             Err(failure) if failure.is("permission_settled") || failure.is("no_such_permission") => {}
             Err(failure) => {
-                let why = crate::cli::ui::error::text_of(&failure);
-                self.wire.update(&self.id, updates::quoted(&format!("{permission} was not answered: {why}")));
+                let why = failure.text();
+                self.wire.update(
+                    &self.id,
+                    updates::quoted(&format!("{permission} was not answered: {why}")),
+                    Mark::default(),
+                );
             }
         }
     }
@@ -79,7 +90,7 @@ impl<'a> Panel<'a> {
         if waits {
             let what =
                 format!("{title} waits for an answer: `kennel permissions allow {permission}` or `deny`");
-            self.wire.update(&self.id, updates::quoted(&what));
+            self.wire.update(&self.id, updates::quoted(&what), Mark::default());
         }
     }
 }

@@ -1,15 +1,16 @@
-//! `acp`: kennel as an agent for editors, over standard input and output
-//! (<https://agentclientprotocol.com/protocol/v1/overview>).
+//! kennel as an agent for editors (<https://agentclientprotocol.com/protocol/v1/overview>): the front of `kennel acp`, over
+//! standard input and output, and of `/v1/acp`, over a WebSocket.
 //!
-//! The editor's session is a kennel session under the same id. This process translates and keeps no state
-//! that is not in the journal, so it may die at any instant. It exits at the end of its input; sessions and
-//! turns go on.
+//! The editor's session is a kennel session under the same id. The front translates and keeps no state that is not in the
+//! journal, so it may die at any instant. It ends with its input; sessions and turns go on.
 
 mod calls;
 mod content;
+pub mod marks;
 mod mcp;
 mod panel;
 mod prompt;
+pub mod reach;
 mod refused;
 mod requests;
 mod sessions;
@@ -19,7 +20,7 @@ mod wire;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,35 +31,63 @@ use futures_util::future::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use protocol::SessionId;
-use protocol::api::SessionOpts;
+use protocol::api::{Role, SessionOpts};
 use protocol::wire::Offer;
 use serde_json::Value;
 use tokio::sync::{Mutex, mpsc};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
-use crate::cli::acp::refused::Refused;
-use crate::cli::args;
-use crate::cli::link::Link;
-use crate::cli::ui::error::{Failure, Outcome};
 use panel::Panel;
-use wire::{Wire, Written};
+use reach::Reach;
+use refused::Refused;
+use wire::Wire;
+pub use wire::Written;
 
 /// The longest time in which requests may finish after the editor has gone.
 const AFTERWARDS: Duration = Duration::from_millis(1500);
-/// The longest time for writing the last lines then.
-const LAST_WORDS: Duration = Duration::from_millis(300);
+/// The number of messages that may wait to be looked at.
+const WAITING: usize = 64;
 
-/// `acp`.
-pub async fn acp(link: &Link<'_>, args: args::Acp) -> Outcome {
-    let written = Arc::new(Written::default());
-    let (transport, all_written) = wire::stdio(written.clone());
-    let (received, mut incoming) = mpsc::unbounded_channel();
+/// How the front serves an editor.
+pub struct Terms {
+    /// New sessions are their directory's own.
+    pub workdir_session: bool,
+    /// Agents may use the editor's files and terminals.
+    pub tools: bool,
+    /// The options of new sessions.
+    pub opts: SessionOpts,
+    /// The editor has a seat: it is always attached, as this at most, and what it changes is done in the name of its seat. None:
+    /// it is attached only if it can serve calls, and has the rights of its user.
+    pub seat: Option<Role>,
+    /// The most sessions that it may have open.
+    pub sessions: usize,
+    /// The most requests that may be in progress.
+    pub requests: usize,
+}
+
+/// The lines of an editor.
+pub struct Line {
+    /// Messages from the editor. Its end ends the front.
+    pub incoming: mpsc::Receiver<io::Result<String>>,
+    /// Messages to the editor.
+    pub outgoing: mpsc::Sender<String>,
+    /// Counts those that are written.
+    pub written: Arc<Written>,
+}
+
+/// Serves an editor until it is gone.
+///
+/// # Errors
+/// The connection to the editor, in words.
+pub async fn serve(reach: &dyn Reach, terms: Terms, line: Line) -> Result<(), String> {
+    let transport = wire::transport(line.incoming, line.outgoing);
+    let (received, mut incoming) = mpsc::channel(WAITING);
     let agent = Agent.v1().name("kennel").on_receive_dispatch(
         async move |message: Dispatch, _| {
             match message {
                 Dispatch::Response(answer, router) => router.route_with_result(answer)?,
                 // Without a receiver the connection is being closed.
-                message => drop(received.send(message)),
+                message => drop(received.send(message).await),
             }
             Ok(())
         },
@@ -67,17 +96,16 @@ pub async fn acp(link: &Link<'_>, args: args::Acp) -> Outcome {
     let served = agent.connect_with(transport, async |connection| {
         let (spawned, mut new) = mpsc::unbounded_channel();
         let editor = Rc::new(Editor {
-            link,
-            wire: Wire::new(connection.clone(), written.clone()),
-            workdir_session: args.workdir_session,
-            dir: args.dir,
-            tools: args.editor_tools || link.host().is_none(),
-            opts: args.options.given(),
+            link: reach,
+            wire: Wire::new(connection.clone(), line.written.clone()),
+            terms,
             panels: RefCell::default(),
             opening: Mutex::default(),
             initialized: Cell::new(false),
+            name: RefCell::new("kennel acp".to_owned()),
             offers: RefCell::default(),
             requests: Rc::default(),
+            open: Rc::default(),
             spawned,
         });
         let mut tasks = FuturesUnordered::new();
@@ -105,33 +133,27 @@ pub async fn acp(link: &Link<'_>, args: args::Acp) -> Outcome {
         while let Some(Some(())) = tasks.next().now_or_never() {}
         Ok(())
     });
-    let served = served.await;
-    // An editor that does not read does not keep this process.
-    let _ = timeout(LAST_WORDS, all_written).await;
-    served.map_err(|error| {
-        Failure::failed("acp", format!("the connection to the editor: {}", refused::message(&error)))
-    })
+    served.await.map_err(|error| refused::message(&error))
 }
 
 /// The editor at the other end.
 pub struct Editor<'a> {
-    link: &'a Link<'a>,
+    link: &'a dyn Reach,
     wire: Wire,
-    workdir_session: bool,
-    /// The directory of new sessions, in place of the editor's.
-    dir: Option<PathBuf>,
-    /// Agents may use its files and terminals.
-    tools: bool,
-    opts: SessionOpts,
+    terms: Terms,
     /// Sessions that it has open.
     panels: RefCell<BTreeMap<SessionId, Rc<Panel<'a>>>>,
     /// Sessions are opened one after the other: two requests may be about the same.
     opening: Mutex<()>,
     initialized: Cell<bool>,
+    /// The name under which it is attached.
+    name: RefCell<String>,
     /// Calls that it can serve for agents.
     offers: RefCell<Vec<Offer>>,
     /// The number of requests in progress. A prompt's request ends when the daemon accepts the prompt.
     requests: Rc<Cell<usize>>,
+    /// The number of requests that are not answered.
+    open: Rc<Cell<usize>>,
     spawned: mpsc::UnboundedSender<LocalBoxFuture<'a, ()>>,
 }
 
@@ -146,8 +168,7 @@ impl<'a> Editor<'a> {
 
     /// Something is in hand until this is dropped.
     fn busy(&self) -> Busy {
-        self.requests.set(self.requests.get() + 1);
-        Busy(self.requests.clone())
+        Busy::new(&self.requests)
     }
 
     fn panel(&self, id: &SessionId) -> Option<Rc<Panel<'a>>> {
@@ -166,6 +187,13 @@ impl<'a> Editor<'a> {
 
 /// Something is in hand, and is finished though the editor has gone.
 pub struct Busy(Rc<Cell<usize>>);
+
+impl Busy {
+    fn new(count: &Rc<Cell<usize>>) -> Self {
+        count.set(count.get() + 1);
+        Self(count.clone())
+    }
+}
 
 impl Drop for Busy {
     fn drop(&mut self) {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::Editor;
 use super::panel::Panel;
-use crate::cli::ui::error::{Failure, Outcome};
+use crate::acp::reach::{Failure, Outcome};
 use crate::client::{Events, Request, encoded};
 
 /// Returns the calls that an editor can serve, by the capabilities in its `initialize` request.
@@ -35,14 +35,24 @@ impl<'a> Panel<'a> {
         self.attached.set(0);
         let id = self.id();
         let after = self.cursor();
-        if offers.is_empty() {
+        let seat = editor.terms.seat;
+        if offers.is_empty() && seat.is_none() {
             return self.link.events(&format!("/v1/sessions/{id}/events?after={after}")).await;
         }
-        let name = encoded("kennel acp");
-        let path =
-            |role| format!("/v1/sessions/{id}/attach?role={role}&name={name}&offers={offers}&after={after}");
-        match self.link.events(&path("driver")).await {
-            Err(failure) if failure.is("driven") => self.link.events(&path("viewer")).await,
+        let name = encoded(&editor.name.borrow());
+        let path = |role: &str, takeover| {
+            format!(
+                "/v1/sessions/{id}/attach?role={role}&takeover={takeover}&name={name}&offers={offers}&after={after}"
+            )
+        };
+        if seat == Some(Role::Viewer) {
+            return self.link.events(&path("viewer", false)).await;
+        }
+        match self.link.events(&path("driver", self.takeover.get())).await {
+            // A viewer's token is no reason to show nothing.
+            Err(failure) if failure.is("driven") || (seat.is_some() && failure.is("forbidden")) => {
+                self.link.events(&path("viewer", false)).await
+            }
             other => other,
         }
     }
@@ -51,9 +61,13 @@ impl<'a> Panel<'a> {
     pub(super) fn attached(self: &Rc<Self>, editor: &Rc<Editor<'a>>, data: &str) {
         let info = serde_json::from_str::<ClientInfo>(data).ok();
         self.attached.set(info.as_ref().map_or(0, |info| info.client_id));
+        self.takeover.set(false);
         self.came.notify_waiters();
         self.client.set(info.filter(|info| info.role == Role::Driver).map(|info| info.client_id));
         self.open_calls().into_iter().for_each(|call| self.clone().call(editor, call));
+        if self.seated {
+            self.open_questions().into_iter().for_each(|question| self.clone().question(editor, question));
+        }
     }
 
     /// Another client drives, or none does: then this one does.
@@ -64,6 +78,10 @@ impl<'a> Panel<'a> {
             return;
         }
         self.client.set(driver.filter(|driver| *driver == me));
+        if self.seated && self.client.get().is_none() {
+            // The driver is asked now.
+            self.withdraw();
+        }
         self.again.set(driver.is_none());
     }
 
@@ -78,7 +96,7 @@ impl<'a> Panel<'a> {
         params["sessionId"] = json!(self.id());
         let Some(sent) = self.wire.ask(&method, params) else { return };
         if let Some(doubled) = self.calling.borrow_mut().insert(id, sent.cancellation_handle()) {
-            crate::cli::acp::panel::cancel(&doubled);
+            crate::acp::panel::cancel(&doubled);
         }
         editor.spawn(async move {
             let answer = sent.block_task().await;
@@ -92,7 +110,7 @@ impl<'a> Panel<'a> {
                 Ok(Value::Null) => CallRequest { result: Some(json!({})), error: None },
                 Ok(result) => CallRequest { result: Some(result), error: None },
                 Err(error) => {
-                    refusal(i32::from(error.code), &crate::cli::acp::refused::message(&error), error.data)
+                    refusal(i32::from(error.code), &crate::acp::refused::message(&error), error.data)
                 }
             };
             let response = self.respond(client, id, &answer).await;
@@ -122,7 +140,7 @@ impl<'a> Panel<'a> {
     /// Withdraws the call's request from the editor: the call needs no answer any more.
     pub(super) fn call_settled(&self, id: CallId) {
         if let Some(handle) = self.calling.borrow_mut().remove(&id) {
-            crate::cli::acp::panel::cancel(&handle);
+            crate::acp::panel::cancel(&handle);
         }
     }
 }

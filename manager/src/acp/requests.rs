@@ -6,35 +6,51 @@ use agent_client_protocol::ErrorCode;
 use agent_client_protocol::schema::ProtocolVersion;
 use agent_client_protocol::v1::{Dispatch, schema};
 use protocol::api::{SettingReply, SettingRequest};
+use protocol::{EventId, SessionId};
 use serde_json::{Value, json};
 
+use super::marks::{self, Wishes};
+use super::panel::Show;
 use super::refused::id;
 use super::refused::parse;
 use super::refused::respond;
 use super::refused::setting;
 use super::{Answer, Busy, Editor};
 use super::{calls, prompt};
-use crate::cli::acp::refused::Refused;
+use crate::acp::refused::Refused;
 use crate::client::{Request, encoded};
+
+/// The id of no client.
+const NOBODY: EventId = 0;
+/// The most characters of an editor's name.
+const MAX_NAME: usize = 60;
 
 impl<'a> Editor<'a> {
     pub(super) fn hear(self: &Rc<Self>, message: Dispatch) {
         match message {
+            Dispatch::Request(_, responder) if self.open.get() >= self.terms.requests => {
+                let most = self.terms.requests;
+                let why =
+                    format!("{most} requests wait for their answers, and no more may; nothing was done");
+                let problem = Some("too_many_requests".to_owned());
+                respond(responder, Err(Refused { problem, ..Refused::internal(why) }));
+            }
             Dispatch::Request(request, responder) => {
-                let (editor, busy) = (self.clone(), self.busy());
+                let (editor, busy, open) = (self.clone(), self.busy(), Busy::new(&self.open));
                 let (method, params) = request.into_parts();
                 if method == "session/prompt" {
                     let withdrawn = responder.cancellation();
                     return self.spawn(async move {
                         let result = editor.prompt(params, withdrawn, busy).await;
                         respond(responder, result);
+                        drop(open);
                     });
                 }
                 if method == "initialize" {
                     return respond(responder, self.initialize(params));
                 }
                 self.spawn(async move {
-                    let _busy = busy;
+                    let _in_hand = (busy, open);
                     let (result, panel) = match editor.asked(&method, params).await {
                         Ok((result, panel)) => (Ok(editor.wire.plain(result)), panel),
                         Err(refused) => (Err(refused), None),
@@ -67,14 +83,19 @@ impl<'a> Editor<'a> {
         self.initialized.set(true);
         let mut offers = calls::offers(&request.client_capabilities);
         // Forms have no paths.
-        offers.retain(|offer| self.tools || *offer == protocol::wire::Offer::Elicitation);
+        offers.retain(|offer| self.terms.tools || *offer == protocol::wire::Offer::Elicitation);
         *self.offers.borrow_mut() = offers;
+        if let (Some(_), Some(named)) = (self.terms.seat, &request.client_info) {
+            let name = named.title.as_deref().unwrap_or(&named.name);
+            let name: String = name.chars().filter(|c| !c.is_control()).take(MAX_NAME).collect();
+            *self.name.borrow_mut() = format!("{} (acp)", name.trim());
+        }
         let session = request.client_capabilities.session.as_ref();
         let switches = session.and_then(|able| able.config_options.as_ref()?.boolean.as_ref());
         self.wire.shows_switches(switches.is_some());
         // An editor that cannot do with this version leaves; that is how the protocol has it.
         if request.protocol_version != ProtocolVersion::V1 {
-            self.link.ui.note(&format!(
+            self.link.note(&format!(
                 "the editor asks for version {} of ACP, kennel speaks 1",
                 request.protocol_version
             ));
@@ -105,12 +126,16 @@ impl<'a> Editor<'a> {
                 self.new_session(parse(params)?, prompt).await
             }
             "session/load" => {
+                let wishes = marks::wishes(&params)?;
                 let request: schema::LoadSessionRequest = parse(params)?;
-                self.reopen(&request.session_id, true, request.mcp_servers).await
+                self.reopen(&request.session_id, Show::of(wishes, Show::All), wishes, request.mcp_servers)
+                    .await
             }
             "session/resume" => {
+                let wishes = marks::wishes(&params)?;
                 let request: schema::ResumeSessionRequest = parse(params)?;
-                self.reopen(&request.session_id, false, request.mcp_servers).await
+                self.reopen(&request.session_id, Show::of(wishes, Show::Nothing), wishes, request.mcp_servers)
+                    .await
             }
             "session/close" => {
                 self.close(id(&parse::<schema::CloseSessionRequest>(params)?.session_id)?).await?;
@@ -141,12 +166,22 @@ impl<'a> Editor<'a> {
         name: &str,
         value: &str,
     ) -> Result<Value, Refused> {
-        let path = format!("/v1/sessions/{}/settings/{}", id(session)?, encoded(name));
+        let id = id(session)?;
+        let path = format!("/v1/sessions/{id}/settings/{}", encoded(name));
         let request = Request::put(path).json(&SettingRequest { value: value.to_owned() }).patient();
+        let request = request.from_client(self.speaks_as(&id).await);
         let reply: SettingReply = self.link.get(request).await?;
         let what =
             || Refused::internal(format!("the agent has not answered yet; {name} is set when it is ready"));
         reply.answer.ok_or_else(what)
+    }
+
+    /// The client in whose name the editor changes this session; none without seats.
+    pub(super) async fn speaks_as(&self, id: &SessionId) -> Option<EventId> {
+        self.terms.seat?;
+        let Some(panel) = self.panel(id) else { return Some(NOBODY) };
+        panel.comes().await;
+        Some(panel.attached.get())
     }
 
     pub(super) fn begun(&self) -> Result<(), Refused> {
@@ -165,20 +200,23 @@ impl<'a> Editor<'a> {
         busy: Busy,
     ) -> Result<Value, Refused> {
         self.begun()?;
+        let key = marks::key(&params)?;
         let request: schema::PromptRequest = parse(params)?;
-        let content = crate::cli::acp::content::read(&request.prompt)
+        let content = crate::acp::content::read(&request.prompt)
             .map_err(|why| Refused::new(ErrorCode::INVALID_PARAMS, why))?;
         let id = id(&request.session_id)?;
         let panel = match self.panel(&id) {
             Some(panel) => panel,
             // An editor that was started again may know of it without having opened it.
             None => {
-                let (_, panel) = self.reopen(&request.session_id, false, Vec::new()).await?;
+                let wishes = Wishes::default();
+                let opened = self.reopen(&request.session_id, Show::Nothing, wishes, Vec::new()).await?;
+                let panel = opened.1;
                 let panel = panel.ok_or_else(|| Refused::internal("the session is not open".to_owned()))?;
                 self.spawn(panel.clone().follow(self.clone()));
                 panel
             }
         };
-        panel.prompt(self, content, withdrawn, busy).await
+        panel.prompt(self, content, key, withdrawn, busy).await
     }
 }

@@ -3,6 +3,7 @@
 mod events;
 mod prompts;
 mod questions;
+mod told;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,20 +17,26 @@ use serde_json::{Map, Value};
 use tokio::sync::{Mutex, Notify, oneshot};
 use tokio::time::Instant;
 
-use crate::cli::acp::Editor;
-use crate::cli::acp::story::{End, Shown, Story};
-use crate::cli::acp::wire::Wire;
-use crate::cli::link::Link;
-use crate::cli::ui::error::Outcome;
+use self::told::Told;
+
+use crate::acp::Editor;
+use crate::acp::marks::{Cursor, Mark, Wishes};
+use crate::acp::reach::Outcome;
+use crate::acp::reach::Reach;
+use crate::acp::story::{End, Shown, Story};
+use crate::acp::wire::Wire;
 use crate::client::ClientError;
 
 /// The longest time for which an editor waits for a session that went down in a turn.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The note to an editor that goes on after a cursor whose next events are gone.
+const GAP: &str = "some of what happened meanwhile was pruned and cannot be shown";
+
 /// A session that the editor has open.
 pub struct Panel<'a> {
     id: SessionId,
-    pub(super) link: &'a Link<'a>,
+    pub(super) link: &'a dyn Reach,
     pub(super) wire: Wire,
     state: RefCell<State>,
     /// Prompts on their way to the daemon: what happens meanwhile may be about them.
@@ -55,12 +62,47 @@ pub struct Panel<'a> {
     pub(super) client: Cell<Option<EventId>>,
     /// Requests to the editor that wait for its answer, by the agent's call.
     pub(super) calling: RefCell<BTreeMap<CallId, RequestCancellationHandle>>,
+    /// What the editor changes is done in the name of its seat.
+    pub(super) seated: bool,
+    /// It is to drive, though another client does.
+    pub(super) takeover: Cell<bool>,
+    /// The editor goes on after a cursor, or has a seat: it is told of each prompt that ends.
+    tells_ends: bool,
+}
+
+/// What an editor is shown of what was before it opened a session.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Show {
+    /// Nothing.
+    Nothing,
+    /// Everything.
+    All,
+    /// What comes after this place.
+    After(Cursor),
+}
+
+impl Show {
+    /// As the editor wishes, else `or`.
+    pub fn of(wishes: Wishes, or: Self) -> Self {
+        wishes.after.map_or(or, Self::After)
+    }
+
+    /// Returns true if this part of an event is shown.
+    fn has(self, event: Option<EventId>, part: usize) -> bool {
+        match (self, event) {
+            (Self::Nothing, _) => false,
+            (Self::All, _) | (Self::After(_), None) => true,
+            (Self::After(cursor), Some(event)) => cursor.precedes(event, part),
+        }
+    }
 }
 
 #[derive(Default)]
 struct State {
     /// The last event that was read.
     cursor: EventId,
+    /// How the last prompts have ended.
+    ends: BTreeMap<PromptId, End>,
     story: Story,
     /// Prompts that the editor waits for.
     ours: BTreeMap<PromptId, Ours>,
@@ -81,15 +123,50 @@ impl State {
     }
 }
 
+/// The most ends of prompts that are kept, for those who ask again.
+const ENDS: usize = 256;
+
 struct Ours {
     cancelled: bool,
-    end: oneshot::Sender<End>,
+    /// Those that wait: a prompt may be sent again under its key.
+    ends: Vec<oneshot::Sender<End>>,
+}
+
+impl Ours {
+    /// Tells how it has ended. Without a receiver the editor needs no answer any more.
+    fn finish(self, end: &End) {
+        self.ends.into_iter().for_each(|waits| drop(waits.send(end.clone())));
+    }
+}
+
+impl State {
+    /// Keeps the end of a prompt.
+    fn ended(&mut self, prompt: PromptId, end: &End) {
+        self.ends.insert(prompt, end.clone());
+        while self.ends.len() > ENDS {
+            self.ends.pop_first();
+        }
+    }
+
+    /// How a prompt has ended, if it has.
+    fn end_of(&self, prompt: PromptId) -> Option<End> {
+        // A prompt's number is that of the event with which it began.
+        let is_past = prompt.0 <= self.cursor && !self.story.open().contains(&prompt);
+        let unknown = || is_past.then_some(End::Stop("end_turn"));
+        self.ends.get(&prompt).cloned().or_else(unknown)
+    }
 }
 
 impl<'a> Panel<'a> {
     /// Opens a session and reads what has happened so far; shows it to the editor if that is wanted.
     /// `old` is the view of it that the editor has had until now, and that is [retired](Self::retire).
-    pub async fn open(editor: &Editor<'a>, id: SessionId, show: bool, old: Option<&Self>) -> Outcome<Self> {
+    pub async fn open(
+        editor: &Editor<'a>,
+        id: SessionId,
+        show: Show,
+        wishes: Wishes,
+        old: Option<&Self>,
+    ) -> Outcome<Self> {
         let panel = Self {
             id,
             link: editor.link,
@@ -107,31 +184,14 @@ impl<'a> Panel<'a> {
             again: Cell::new(false),
             client: Cell::new(None),
             calling: RefCell::default(),
+            seated: editor.terms.seat.is_some(),
+            // The view that this one follows may seem to drive for a moment longer.
+            takeover: Cell::new(
+                wishes.takeover || old.is_some_and(|old| old.seated && old.client.get().is_some()),
+            ),
+            tells_ends: editor.terms.seat.is_some() || matches!(show, Show::After(_)),
         };
-        'again: loop {
-            let after = panel.state.borrow().cursor;
-            let path = format!("/v1/sessions/{}/events?after={after}&follow=false", panel.id);
-            let mut events = panel.link.events(&path).await?;
-            loop {
-                match events.next().await {
-                    Ok(Some(frame)) => {
-                        let (_, all) = panel.read(&frame)?;
-                        for shown in all {
-                            if show {
-                                panel.wire.room().await;
-                                panel.replay(shown);
-                            } else if let Shown::Note(text) = shown {
-                                panel.earlier_notes.borrow_mut().push(text);
-                            }
-                        }
-                    }
-                    Ok(None) => break 'again,
-                    // A daemon that dies sends no end of the stream. The next daemon goes on at the cursor.
-                    Err(ClientError::Lost(_)) => continue 'again,
-                    Err(error) => return Err(error.into()),
-                }
-            }
-        }
+        panel.read_past(show).await?;
         let mut state = panel.state.borrow_mut();
         state.followed = state.story.open();
         state.until = state.story.is_down().then(|| Instant::now() + PATIENCE);
@@ -140,6 +200,47 @@ impl<'a> Panel<'a> {
             panel.replace(old);
         }
         Ok(panel)
+    }
+
+    /// Reads what has happened so far, and shows of it what is to be shown.
+    async fn read_past(&self, show: Show) -> Outcome {
+        let panel = self;
+        'again: loop {
+            let after = panel.state.borrow().cursor;
+            let path = format!("/v1/sessions/{}/events?after={after}&follow=false", panel.id);
+            let mut events = panel.link.events(&path).await?;
+            loop {
+                match events.next().await {
+                    Ok(Some(frame)) => {
+                        let told = panel.read(&frame).map_err(|error| panel.link.failure(error))?;
+                        if let (Show::After(cursor), Some(first)) = (show, told.first_available)
+                            && cursor.event() + 1 < first
+                        {
+                            panel.replay(Shown::Note(GAP.to_owned()), Mark::default());
+                        }
+                        panel.show_past(show, told).await;
+                    }
+                    Ok(None) => break 'again Ok(()),
+                    // A daemon that dies sends no end of the stream. The next daemon goes on at the cursor.
+                    Err(ClientError::Lost(_)) => continue 'again,
+                    Err(error) => return Err(panel.link.failure(error)),
+                }
+            }
+        }
+    }
+
+    async fn show_past(&self, show: Show, told: Told) {
+        for (part, (shown, mark)) in told.parts().into_iter().enumerate() {
+            if let Shown::Ended(prompt, end) = &shown {
+                self.state.borrow_mut().ended(*prompt, end);
+            }
+            if show.has(mark.cursor.map(Cursor::event), part) {
+                self.wire.room().await;
+                self.replay(shown, mark);
+            } else if let Shown::Note(text) = shown {
+                self.earlier_notes.borrow_mut().push(text);
+            }
+        }
     }
 
     /// Notes from before it was opened that the editor was not shown.
@@ -197,24 +298,39 @@ impl<'a> Panel<'a> {
         for prompt in &ours {
             self.cancel(Some(*prompt)).await;
         }
+        self.withdraw();
         let mut state = self.state.borrow_mut();
-        std::mem::take(&mut state.asked).values().for_each(cancel);
-        std::mem::take(&mut *self.calling.borrow_mut()).values().for_each(cancel);
         for ours in std::mem::take(&mut state.ours).into_values() {
-            // Without a receiver the editor needs no answer any more.
-            let _ = ours.end.send(End::Stop("cancelled"));
+            ours.finish(&End::Stop("cancelled"));
         }
         drop(state);
         self.retire();
         ours
     }
 
+    /// Withdraws what the editor was asked and has not answered.
+    pub(super) fn withdraw(&self) {
+        std::mem::take(&mut self.state.borrow_mut().asked).values().for_each(cancel);
+        std::mem::take(&mut *self.calling.borrow_mut()).values().for_each(cancel);
+    }
+
+    /// The client in whose name the editor changes the session; none without seats.
+    pub(super) fn speaks_as(&self) -> Option<EventId> {
+        self.seated.then(|| self.attached.get())
+    }
+
+    /// Returns the permissions that no client has answered yet, and that the editor is not being asked.
+    pub(super) fn open_questions(&self) -> Vec<PermissionId> {
+        let state = self.state.borrow();
+        let all = state.story.questions().keys().copied();
+        all.filter(|question| !state.asked.contains_key(question)).collect()
+    }
+
     /// Takes the place of another.
     fn replace(&self, old: &Self) {
-        let mut left = old.state.borrow_mut();
         // The new view repeats every request that the editor has not answered.
-        std::mem::take(&mut left.asked).values().for_each(cancel);
-        std::mem::take(&mut *old.calling.borrow_mut()).values().for_each(cancel);
+        old.withdraw();
+        let mut left = old.state.borrow_mut();
         let mut state = self.state.borrow_mut();
         let open = state.story.open();
         for (prompt, ours) in std::mem::take(&mut left.ours) {
@@ -223,7 +339,8 @@ impl<'a> Panel<'a> {
                 state.ours.insert(prompt, ours);
             } else {
                 // It ended while the session was opened anew. Who does not wait any more needs no answer.
-                let _ = ours.end.send(End::Stop(if ours.cancelled { "cancelled" } else { "end_turn" }));
+                let end = End::Stop(if ours.cancelled { "cancelled" } else { "end_turn" });
+                ours.finish(&end);
             }
         }
     }
@@ -240,8 +357,7 @@ impl<'a> Panel<'a> {
     fn give_up(&self, why: &str) {
         let ours = std::mem::take(&mut self.state.borrow_mut().ours);
         for ours in ours.into_values() {
-            // Without a receiver the editor needs no answer any more.
-            let _ = ours.end.send(End::Error(why.to_owned()));
+            ours.finish(&End::Error(why.to_owned()));
         }
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::updates::message;
 use super::updates::one_line;
 use crate::attachments;
-use crate::cli::ui::render;
+use crate::event_text;
 use crate::offered::Offered;
 
 /// Something to be shown, or done, for an event.
@@ -241,10 +241,10 @@ impl Story {
         match kind {
             EventKind::DriverChanged { driver } => vec![Shown::Driver(*driver)],
             EventKind::SessionStalled { step, quiet_ms, .. } => {
-                vec![note(crate::cli::events::stalled(*step, *quiet_ms))]
+                vec![note(event_text::stalled(*step, *quiet_ms))]
             }
             EventKind::SessionOomKilled { peak_bytes, limit_bytes, by } => {
-                vec![note(render::out_of_memory(*peak_bytes, *limit_bytes, *by))]
+                vec![note(event_text::out_of_memory(*peak_bytes, *limit_bytes, *by))]
             }
             EventKind::SessionRestarted { reason, restore, .. } => self.restarted(reason, *restore),
             EventKind::SessionFailed { reason, last_words, .. } => self.failed(reason, last_words),

@@ -8,21 +8,22 @@ use std::time::Duration;
 use agent_client_protocol::ErrorCode;
 use agent_client_protocol::v1::schema;
 use protocol::api::{
-    McpServersReply, McpServersRequest, PromptState, QueuedPrompt, SessionInfo, SessionOpts, Status,
+    ClientInfo, McpServersReply, McpServersRequest, PromptState, QueuedPrompt, Role, SessionInfo,
+    SessionOpts, Status,
 };
 use protocol::{EventId, PromptId, SessionId};
 use serde_json::{Value, json};
 
 use super::Answer;
 use super::Editor;
+use super::marks::{CURSOR, Wishes};
 use super::mcp::{self, Servers};
-use super::panel::Panel;
+use super::panel::{Panel, Show};
 use super::prompt;
 use super::refused::id;
-use crate::cli::acp::refused::Refused;
-use crate::cli::link::random_key;
-use crate::cli::ui::error::text_of;
-use crate::cli::ui::error::{Failure, Outcome};
+use crate::acp::reach::random_key;
+use crate::acp::reach::{Failure, Outcome};
+use crate::acp::refused::Refused;
 use crate::client::Request;
 
 /// The longest time for which an editor waits until the agent of its session is ready.
@@ -49,7 +50,7 @@ impl<'a> Editor<'a> {
         match given.await {
             Ok(Some(reply)) if reply.next_process => notes.push(mcp::next_process(&reply.changed)),
             Ok(_) => {}
-            Err((failure, names)) => notes.push(mcp::left_out(&names, &text_of(&failure))),
+            Err((failure, names)) => notes.push(mcp::left_out(&names, &failure.text())),
         }
         notes
     }
@@ -78,13 +79,13 @@ impl<'a> Editor<'a> {
                     );
                 }
                 if !names.is_empty() {
-                    notes.push(mcp::left_out(&names, &text_of(&failure)));
+                    notes.push(mcp::left_out(&names, &failure.text()));
                 }
                 session
             }
             Err((failure, _)) => return Err(failure.into()),
         };
-        let panel = self.open(session.id.clone(), false).await?;
+        let panel = self.open(session.id.clone(), Show::Nothing, Wishes::default()).await?;
         if let Some(panel) = &panel.1 {
             // The editor has not seen the notes from the agent's start.
             let earlier = panel.earlier_notes();
@@ -104,14 +105,19 @@ impl<'a> Editor<'a> {
         prompt: &Option<prompt::Variable>,
     ) -> Outcome<SessionInfo> {
         let ready = READY.as_millis();
-        let dir = self.directory(cwd).await?;
+        let dir = self.link.directory(cwd).await?;
         let Servers { programs: mcp_servers, remote: mcp_remote_servers, .. } = servers;
         let offers = self.offers.borrow().clone();
-        let opts =
-            SessionOpts { workdir: Some(dir), mcp_servers, mcp_remote_servers, offers, ..self.opts.clone() };
+        let opts = SessionOpts {
+            workdir: Some(dir),
+            mcp_servers,
+            mcp_remote_servers,
+            offers,
+            ..self.terms.opts.clone()
+        };
         let mut opts = opts;
         opts.env.extend(prompt.clone());
-        if self.workdir_session {
+        if self.terms.workdir_session {
             let id = self.link.stable_id(&opts.workdir.clone().unwrap_or_default()).await?;
             return self
                 .link
@@ -129,14 +135,6 @@ impl<'a> Editor<'a> {
         }
     }
 
-    /// Where a session works whose editor is in this directory.
-    async fn directory(&self, cwd: &Path) -> Outcome<String> {
-        if let (None, None, Some(cwd)) = (&self.dir, self.link.host(), cwd.to_str()) {
-            return Ok(cwd.to_owned());
-        }
-        self.link.directory(Some(self.dir.clone().unwrap_or_else(|| cwd.to_owned()))).await
-    }
-
     /// Removes a session that was made for the editor and never came up. Returns the reason, which the editor
     /// receives.
     pub(super) async fn stillborn(&self, id: &SessionId, failure: Failure) -> Failure {
@@ -144,19 +142,15 @@ impl<'a> Editor<'a> {
         let found = self.link.get::<SessionInfo>(Request::get(&path)).await;
         let last_words = found.ok().and_then(|found| found.failure).map(|failure| failure.last_words);
         if let Err(failure) = self.link.ask(Request::delete(format!("{path}?force=true"))).await {
-            self.link.ui.note(&format!("{id} has failed and cannot be removed: {}", text_of(&failure)));
+            self.link.note(&format!("{id} has failed and cannot be removed: {}", failure.text()));
             return failure;
         }
-        match failure {
-            Failure::Problem(mut problem, exit) => {
-                for word in last_words.unwrap_or_default() {
-                    problem.detail = format!("{}\n{word}", problem.detail.trim_end());
-                }
-                problem.hint = Some("the session was removed again".to_owned());
-                Failure::Problem(problem, exit)
-            }
-            other => other,
+        let Failure(Some(mut problem)) = failure else { return failure };
+        for word in last_words.unwrap_or_default() {
+            problem.detail = format!("{}\n{word}", problem.detail.trim_end());
         }
+        problem.hint = Some("the session was removed again".to_owned());
+        Failure(Some(problem))
     }
 
     /// The editor is done with a session: its prompts end, and so do the processes, unless somebody else is there too.
@@ -169,7 +163,7 @@ impl<'a> Editor<'a> {
             queued.state != PromptState::Interrupted && !mine.contains(&queued.prompt_id)
         };
         if session.clients.iter().any(|client| client.client_id != me) || queue.iter().any(theirs) {
-            self.link.ui.note(&format!("{id} goes on: somebody else uses it"));
+            self.link.note(&format!("{id} goes on: somebody else uses it"));
             return Ok(());
         }
         self.link.ask(Request::post(format!("{path}/stop")).repeatable()).await.map(drop)
@@ -177,6 +171,14 @@ impl<'a> Editor<'a> {
 
     /// Nothing of the session stays.
     pub(super) async fn delete(&self, id: SessionId) -> Outcome {
+        if let Some(me) = self.speaks_as(&id).await {
+            let session: SessionInfo = self.link.get(Request::get(format!("/v1/sessions/{id}"))).await?;
+            let drives = |client: &ClientInfo| client.role == Role::Driver && client.client_id != me;
+            if let Some(driver) = session.clients.iter().find(|client| drives(client)) {
+                let what = format!("{} drives {id}; nothing was removed", driver.name);
+                return Err(Failure::new(409, "not_driver", what));
+            }
+        }
         self.leave_session(&id).await;
         self.link.ask(Request::delete(format!("/v1/sessions/{id}?force=true"))).await.map(drop)
     }
@@ -193,7 +195,8 @@ impl<'a> Editor<'a> {
     pub(super) async fn reopen(
         self: &Rc<Self>,
         asked: &schema::SessionId,
-        show: bool,
+        show: Show,
+        wishes: Wishes,
         servers: Vec<schema::McpServer>,
     ) -> Answer<'a> {
         let id = id(asked)?;
@@ -206,20 +209,26 @@ impl<'a> Editor<'a> {
             let request = Request::put(format!("{path}?timeout_ms={}", READY.as_millis())).json(&opts);
             self.link.get::<SessionInfo>(request).await?;
         }
-        let opened = self.open(id, show).await?;
+        let opened = self.open(id, show, wishes).await?;
         if let Some(panel) = &opened.1 {
             panel.remark(notes);
         }
         Ok(opened)
     }
 
-    pub(super) async fn open(self: &Rc<Self>, id: SessionId, show: bool) -> Answer<'a> {
+    pub(super) async fn open(self: &Rc<Self>, id: SessionId, show: Show, wishes: Wishes) -> Answer<'a> {
         let _alone = self.opening.lock().await;
         let old = self.panel(&id);
+        let most = self.terms.sessions;
+        if old.is_none() && self.panels.borrow().len() >= most {
+            let why =
+                format!("{most} sessions are open on this connection, and no more may; `session/close` one");
+            return Err(Refused { problem: Some("too_many_sessions".to_owned()), ..Refused::internal(why) });
+        }
         if let Some(old) = &old {
             old.retire();
         }
-        let opened = Panel::open(self, id.clone(), show, old.as_deref()).await;
+        let opened = Panel::open(self, id.clone(), show, wishes, old.as_deref()).await;
         let panel = match opened {
             Ok(panel) => Rc::new(panel),
             Err(failure) => {
@@ -228,7 +237,9 @@ impl<'a> Editor<'a> {
             }
         };
         self.panels.borrow_mut().insert(id, panel.clone());
-        Ok((Value::Object(panel.settings()), Some(panel)))
+        let mut answer = panel.settings();
+        answer.insert("_meta".to_owned(), json!({ CURSOR: panel.cursor().to_string() }));
+        Ok((Value::Object(answer), Some(panel)))
     }
 
     pub(super) async fn list(&self, request: schema::ListSessionsRequest) -> Result<Value, Refused> {
@@ -240,7 +251,7 @@ impl<'a> Editor<'a> {
         }
         let mut sessions: Vec<SessionInfo> = self.link.get(Request::get("/v1/sessions")).await?;
         if let Some(cwd) = request.cwd {
-            let dir = self.directory(&cwd).await?;
+            let dir = self.link.directory(&cwd).await?;
             sessions.retain(|session| Path::new(&session.workdir) == Path::new(&dir));
         }
         let updated_at = |session: &SessionInfo| session.last_message_at.unwrap_or(session.created_at);
@@ -271,7 +282,7 @@ async fn without_the_bad<T>(
             Err(failure) => failure,
         };
         match &failure {
-            Failure::Problem(problem, _) if is_about_servers(&failure) => match &problem.subject {
+            Failure(Some(problem)) if is_about_servers(&failure) => match &problem.subject {
                 Some(bad) if servers.without(bad) => {
                     notes.push(mcp::left_out(std::slice::from_ref(bad), &problem.detail));
                 }
