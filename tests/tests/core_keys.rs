@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use harness::sample::{self, AT, id};
-use manager::core::{Ask, At, Change, Fleet, Refusal, Reply, Scope, Spec};
+use manager::core::{Ask, At, Change, Fleet, Refusal, Reply, Scope, Spec, Wish};
 use protocol::KeyId;
 use protocol::event::EventKind;
 
@@ -65,6 +65,20 @@ fn what_a_key_starts_is_its_own_and_so_is_what_is_below() {
     assert_eq!(ask(&mut fleet, AT, &with_key(own(), ensure("mine"))).reply, Reply::Existing(id("mine")));
     assert_eq!(ask(&mut fleet, AT, &with_key(own(), ensure("new"))).reply, Reply::Created(id("new")));
     assert_eq!(belongs(&fleet, "new"), Some(key));
+    // One for listed sessions starts none: who may start any session may run any command. What is below a listed one is bounded
+    // by it.
+    let bounded = |fleet: &Fleet, ask: Ask| {
+        let ids = ["owners", "gone", "x"].map(id);
+        fleet.step(AT, &with_key(Scope::Ids(Arc::new(ids.into())), ask)).map(drop)
+    };
+    for (what, name) in [(ensure("gone"), "gone"), (start("x"), "x"), (below("owners"), "owners")] {
+        assert_eq!(bounded(&fleet, what), Err(Refusal::NoSuchSession(name.into())));
+    }
+    assert!(bounded(&fleet, ensure("owners")).is_ok());
+    let Ask::Subagent { parent, spec, task, .. } = below("owners") else { panic!() };
+    let wish = Some(Box::new(Wish::default()));
+    let weaker = Ask::Subagent { parent, id: Some(id("bounded")), spec, task, wish };
+    assert!(bounded(&fleet, weaker).is_ok());
     // A wrapped command of another kind does nothing, and a manager that ends starts nothing.
     let nothing = fleet.step(AT, &with_key(own(), Ask::Remove(id("mine")))).unwrap();
     assert!(nothing.sessions.is_empty() && nothing.removed.is_none());

@@ -87,6 +87,11 @@ impl Caller {
         Asker { origin: Some(origin), scope }
     }
 
+    /// Returns true for a key that reaches sessions that are listed, and starts none.
+    pub fn is_of_some(&self) -> bool {
+        self.key.as_ref().is_some_and(|key| matches!(key.sessions, KeySessions::Ids(_)))
+    }
+
     /// Refuses a new session that the caller's key would not reach. None is a new session whose id kennel chooses.
     pub fn may_name(&self, id: Option<&str>) -> Answer<()> {
         match self.key.as_ref().map(|key| &key.sessions) {

@@ -42,15 +42,23 @@ pub async fn start(
     if parent.is_none() {
         caller.may_name(opts.id.as_deref())?;
     }
-    if caller.session.is_some() && (opts.permissions.is_some() || opts.permission_timeout_ms.is_some()) {
+    let is_bounded = caller.session.is_some() || caller.is_of_some();
+    if is_bounded && (opts.permissions.is_some() || opts.permission_timeout_ms.is_some()) {
         // Else an agent that must ask could have somebody below it do what it may not.
-        let detail = "a session cannot say what its sub-agents may do without asking; nothing was started";
+        let detail = "whoever has rights on some sessions only cannot say what sub-agents may do without asking; nothing was started";
         return Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail)
             .hint("leave `permissions` and `permission_timeout_ms` out: the agent's profile says it"));
     }
-    let started = match &caller.session {
-        None => app.manager.start_background_subagent(parent.as_deref(), &task, opts, key.as_deref()).await,
-        Some(own) => app.manager.start_subagent_of(own, &task, opts, key.as_deref()).await,
+    let started = match (&caller.session, &parent) {
+        (Some(own), _) => app.manager.start_subagent_of(own, &task, opts, key.as_deref()).await,
+        // What is below a listed session can do no more than the session: else the key would be the user.
+        (None, Some(parent)) if is_bounded => {
+            let parent = app.manager.lookup(parent).await?;
+            app.manager.start_subagent_of(&parent, &task, opts, key.as_deref()).await
+        }
+        (None, _) => {
+            app.manager.start_background_subagent(parent.as_deref(), &task, opts, key.as_deref()).await
+        }
     };
     Ok((StatusCode::CREATED, Reply(started?)))
 }

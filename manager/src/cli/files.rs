@@ -126,8 +126,8 @@ async fn diff(link: &Link<'_>, args: &args::FilesDiff) -> Outcome {
     }
     let found: FileDiff = read(&answer)?;
     if found.files.is_empty() && !found.more {
-        let short = &found.commit[..found.commit.len().min(12)];
-        link.ui.note(&format!("nothing has changed since {}", render::line(short)));
+        let short = found.commit.chars().take(12).collect::<String>();
+        link.ui.note(&format!("nothing has changed since {}", render::line(&short)));
         return Ok(());
     }
     if args.stat {

@@ -177,15 +177,35 @@ impl Keys {
     /// A new key. `maker` is the key that asks for it; none: the owner asks.
     pub async fn issue(&self, grant: Grant, maker: Option<&Key>, hash: Hash) -> Result<KeyInfo, KeysError> {
         let _turn = self.0.changing.lock().await;
-        let (book, id) = self.book()?.issue(wall_ms(), &grant, maker, hash)?;
+        let book = self.book_for(maker)?;
+        let (book, id) = book.issue(wall_ms(), &grant, maker, hash)?;
         self.adopt(book, id).await
     }
 
     /// A new secret for a key. The old one lets nobody in any more.
     pub async fn rotate(&self, id: KeyId, maker: Option<&Key>, hash: Hash) -> Result<KeyInfo, KeysError> {
         let _turn = self.0.changing.lock().await;
-        let book = self.book()?.rotate(id, maker, hash)?;
-        self.adopt(book, id).await
+        let book = self.book_for(maker)?.rotate(id, maker, hash)?;
+        let info = self.adopt(book, id).await?;
+        self.end_pairing_of(id);
+        Ok(info)
+    }
+
+    /// The book, if the key that asks is still in it: it may have ended since the request began.
+    fn book_for(&self, maker: Option<&Key>) -> Result<Arc<Book>, KeysError> {
+        let book = self.book()?;
+        match maker.filter(|key| !book.has(key)) {
+            Some(gone) => Err(Denied::NoSuchKey(gone.id).into()),
+            None => Ok(book),
+        }
+    }
+
+    /// Ends the pairing that a key has begun which lets nobody in any more.
+    fn end_pairing_of(&self, id: KeyId) {
+        if self.0.pairing.borrow().maker() == Some(id) {
+            let ended = self.0.pairing.borrow().end();
+            self.0.pairing.send_replace(ended);
+        }
     }
 
     /// Removes a key, which lets nobody in any more.
@@ -193,6 +213,7 @@ impl Keys {
         let _turn = self.0.changing.lock().await;
         let book = self.book()?.revoke(id)?;
         self.commit(book).await?;
+        self.end_pairing_of(id);
         self.uses().of.remove(&id);
         Ok(())
     }
@@ -209,8 +230,8 @@ impl Keys {
     ) -> Result<(u64, u64), KeysError> {
         let _turn = self.0.changing.lock().await;
         let now = wall_ms();
-        self.book()?.check(now, &grant, maker)?;
-        let next = self.0.pairing.borrow().begin(now, secret, grant);
+        self.book_for(maker)?.check(now, &grant, maker)?;
+        let next = self.0.pairing.borrow().begin(now, secret, grant, maker.map(|key| key.id));
         let number = next.number;
         self.0.pairing.send_replace(next);
         Ok((number, now + VALID_MS))
@@ -234,6 +255,12 @@ impl Keys {
         let _turn = self.0.changing.lock().await;
         let book = self.book()?;
         let now = wall_ms();
+        // A key that lets nobody in any more has begun nothing.
+        let maker = self.0.pairing.borrow().maker();
+        if maker.is_some_and(|id| book.get(id).is_none_or(|key| key.has_expired(now))) {
+            let ended = self.0.pairing.borrow().end();
+            self.0.pairing.send_replace(ended);
+        }
         let (next, verdict) = self.0.pairing.borrow().finish(now, secret, &hash);
         match verdict {
             Verdict::Grant(grant) => {

@@ -28,6 +28,8 @@ enum Phase {
         until: u64,
         misses: u8,
         grant: Grant,
+        /// The key that has begun it; none: the owner has.
+        maker: Option<KeyId>,
     },
     /// A device has come with this key. Its request may be repeated.
     Paired {
@@ -70,9 +72,17 @@ pub enum Closed {
 
 impl Pairing {
     /// A new pairing, which takes the place of this one.
-    pub fn begin(&self, now: u64, secret: Hash, grant: Grant) -> Self {
+    pub fn begin(&self, now: u64, secret: Hash, grant: Grant, maker: Option<KeyId>) -> Self {
         let until = now + VALID_MS;
-        Self { number: self.number + 1, phase: Phase::Open { secret, until, misses: 0, grant } }
+        Self { number: self.number + 1, phase: Phase::Open { secret, until, misses: 0, grant, maker } }
+    }
+
+    /// The key that has begun the pairing that is open, if one is and a key has.
+    pub fn maker(&self) -> Option<KeyId> {
+        match &self.phase {
+            Phase::Open { maker, .. } => *maker,
+            Phase::Paired { .. } | Phase::Locked | Phase::Expired | Phase::Ended => None,
+        }
     }
 
     /// The pairing after a device's request, and what becomes of the request. With [`Verdict::Grant`] the pairing is as it was,
@@ -87,9 +97,9 @@ impl Pairing {
                 at(self.phase.clone(), Verdict::Grant(grant.clone()))
             }
             Phase::Open { misses, .. } if misses + 1 >= MISSES => at(Phase::Locked, Verdict::Wrong),
-            Phase::Open { secret, until, misses, grant } => {
-                let misses = misses + 1;
-                let phase = Phase::Open { secret: *secret, until: *until, misses, grant: grant.clone() };
+            Phase::Open { secret, until, misses, grant, maker } => {
+                let (secret, until, misses, maker) = (*secret, *until, misses + 1, *maker);
+                let phase = Phase::Open { secret, until, misses, grant: grant.clone(), maker };
                 at(phase, Verdict::Wrong)
             }
             Phase::Paired { secret, until, key, id } => {

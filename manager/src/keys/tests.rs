@@ -153,7 +153,7 @@ proptest! {
         tries in proptest::collection::vec((0..3_u8, 0..3_u8, 0..VALID_MS / 4), 0..20)
     ) {
         let right = hash(0);
-        let mut pairing = Pairing::default().begin(0, right, grant("x"));
+        let mut pairing = Pairing::default().begin(0, right, grant("x"), None);
         let (mut now, mut misses, mut device, mut expired) = (0, 0, None, false);
         for (secret, key, later) in tries {
             now += later;
@@ -185,7 +185,7 @@ proptest! {
 fn a_pairing_is_ended_replaced_and_told_by_its_number() {
     let none = Pairing::default();
     assert_eq!(none.finish(0, &hash(0), &hash(0)).1, Verdict::Closed(Closed::None));
-    let one = none.begin(100, hash(0), grant("x"));
+    let one = none.begin(100, hash(0), grant("x"), None);
     assert_eq!(
         (one.number, one.state(1, 100).0, one.state(0, 100).0),
         (1, PairingState::Open, PairingState::Ended)
@@ -199,7 +199,7 @@ fn a_pairing_is_ended_replaced_and_told_by_its_number() {
     // The device that repeats its request gets the same; another one, or a later time, does not.
     assert_eq!(paired.finish(200, &hash(0), &hash(5)).1, Verdict::Again(KeyId(3)));
     assert_eq!(paired.finish(200, &hash(0), &hash(6)).1, Verdict::Closed(Closed::Used));
-    let two = paired.begin(200, hash(1), grant("y"));
+    let two = paired.begin(200, hash(1), grant("y"), None);
     assert_eq!((two.state(1, 200).0, two.state(2, 200).0), (PairingState::Ended, PairingState::Open));
     assert_eq!(two.finish(200, &hash(0), &hash(5)).1, Verdict::Wrong);
 }
@@ -332,4 +332,22 @@ async fn a_key_ends_for_whoever_waits() {
             keys.revoke(key.id).await.unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn a_pairing_ends_with_the_key_that_has_begun_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = Keys::open(dir.path());
+    let admin = |name: &str| Grant { role: KeyRole::Admin, ..grant(name) };
+    let text = new_key().unwrap();
+    let info = keys.issue(admin("thief"), None, hash_of_key(&text).unwrap()).await.unwrap();
+    let thief = keys.book().unwrap().get(info.id).unwrap().clone();
+    keys.begin(admin("another"), Some(&thief), hash(7)).await.unwrap();
+    keys.revoke(info.id).await.unwrap();
+    let device = hash_of_key(&new_key().unwrap()).unwrap();
+    assert!(matches!(keys.finish(&hash(7), "x", device, "here").await, Err(KeysError::Closed(_))));
+    // What the key had asked for before it ended comes too late.
+    assert!(keys.begin(admin("another"), Some(&thief), hash(8)).await.is_err());
+    assert!(keys.issue(admin("another"), Some(&thief), device).await.is_err());
+    assert!(keys.list().unwrap().is_empty());
 }

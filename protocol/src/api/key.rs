@@ -26,7 +26,7 @@ pub enum KeySessions {
     All,
     /// The sessions that were started with the key.
     Own,
-    /// The sessions with these ids, whether they exist or not.
+    /// The sessions with these ids. The key starts none, and sub-agents below them can do no more than they can.
     Ids(Vec<SessionId>),
 }
 

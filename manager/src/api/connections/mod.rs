@@ -28,6 +28,7 @@ use hyper::service::{Service, service_fn};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
@@ -108,8 +109,15 @@ impl Inlet {
 /// One of them did not, or broke.
 pub async fn join(client: OnUpgrade, inner: OnUpgrade) -> io::Result<()> {
     let (client, inner) = tokio::try_join!(client, inner).map_err(io::Error::other)?;
-    let (mut client, mut inner) = (TokioIo::new(client), TokioIo::new(inner));
-    tokio::io::copy_bidirectional(&mut client, &mut inner).await.map(drop)
+    let (mut from_client, mut to_client) = tokio::io::split(TokioIo::new(client));
+    let (mut from_inner, mut to_inner) = tokio::io::split(TokioIo::new(inner));
+    let ended = tokio::select! {
+        sent = tokio::io::copy(&mut from_client, &mut to_inner) => sent,
+        said = tokio::io::copy(&mut from_inner, &mut to_client) => said,
+    };
+    // The other end may never end by itself. Whoever has gone does not hear it.
+    let _ = timeout(FAREWELL, to_client.shutdown()).await;
+    ended.map(drop)
 }
 
 /// Serves the API to this user and root until `end` is ready; then lets running requests finish. A listener that comes

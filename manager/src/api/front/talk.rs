@@ -224,6 +224,7 @@ impl Visitor {
             pass::Failed::Lost(what) => lost(&what),
             pass::Failed::Garbage(what) => ApiError::bad_request("invalid_request", what),
         };
+        let pairs = request.uri().path() == "/v1/pair";
         let switches = request.version() < Version::HTTP_2 && request.headers().contains_key(header::UPGRADE);
         let response = match switches {
             false => pass_on(stream, request).await.map_err(failed)?,
@@ -236,7 +237,9 @@ impl Visitor {
                 response
             }
         };
-        if response.status() == StatusCode::UNAUTHORIZED {
+        let is_failure = response.status() == StatusCode::UNAUTHORIZED
+            || pairs && response.status() == StatusCode::FORBIDDEN;
+        if is_failure {
             self.place.trust(false);
             self.front.failures.note(self.place.network, Instant::now());
             self.front.refuse(Reason::Key, self.from.ip());

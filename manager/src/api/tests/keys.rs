@@ -143,8 +143,13 @@ async fn lists_show_a_key_its_sessions_only() {
         let body = if ask.0 == "POST" { json!({ "id": "foreign" }) } else { json!({}) };
         assert_eq!(as_key(&face, ask, body, &own).await.1["code"], code);
     }
-    // A key that lists sessions starts those, and no others.
-    assert_eq!(as_key(&face, ("POST", "/v1/sessions"), json!({ "id": "later" }), &some).await.0, 201);
+    // A key that lists sessions starts none: who may start any may run any command.
+    let later = as_key(&face, ("POST", "/v1/sessions"), json!({ "id": "later" }), &some).await.1;
+    assert_eq!(later["code"], "no_such_session");
+    let later = as_key(&face, ("PUT", "/v1/sessions/later"), json!({}), &some).await.1;
+    assert_eq!(later["code"], "no_such_session");
+    let shell = json!({ "parent": "listed", "task": "true", "opts": { "permissions": "allow" } });
+    assert_eq!(as_key(&face, ("POST", "/v1/subagents"), shell, &some).await.1["code"], "forbidden");
     assert_eq!(as_key(&face, ("POST", "/v1/sessions"), json!({}), &some).await.1["code"], "forbidden");
     let task = json!({ "task": "true" });
     assert_eq!(as_key(&face, ("POST", "/v1/subagents"), task, &some).await.1["code"], "forbidden");

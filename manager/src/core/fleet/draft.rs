@@ -209,6 +209,22 @@ impl<'a> Draft<'a> {
             }
             _ => {}
         }
+        if matches!(scope, Scope::Ids(_)) {
+            // Whoever may start any session may run any command as the user: this key is for what is there.
+            match ask {
+                Ask::Ensure { id, .. } if self.get(id).is_none() => {
+                    return Err(Refusal::NoSuchSession(id.to_string()));
+                }
+                Ask::Create { id, .. } | Ask::Subagent { parent: None, id, .. } => {
+                    let id = id.as_ref().map(ToString::to_string).unwrap_or_default();
+                    return Err(Refusal::NoSuchSession(id));
+                }
+                Ask::Subagent { parent: Some(parent), wish: None, .. } => {
+                    return Err(Refusal::NoSuchSession(parent.to_string()));
+                }
+                _ => {}
+            }
+        }
         self.key = Some(key);
         self.start(ask)
     }
