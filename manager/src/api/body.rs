@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::connections::Origin;
+use super::connections::{Origin, SMALL, Who};
 use super::problem::ApiError;
 
 /// The largest body, in bytes. A prompt of 1 MiB fits, its escapes in JSON included, unless nearly all of it
@@ -107,8 +107,17 @@ async fn read(parts: &Parts, mut body: Body, most: usize) -> Result<Vec<u8>, Api
         None if body.is_end_stream() => 0,
         None => most,
     };
+    // Whoever has shown nothing must not take what others need.
+    let may_reserve = |origin: &Origin| size <= SMALL || origin.who() != Who::Remote;
+    let reserved = async |origin: &Origin| match may_reserve(origin) {
+        true => origin.reserve(size).await,
+        false => {
+            let detail = "without a key a body has 64 KiB at most; nothing was changed";
+            Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail))
+        }
+    };
     if let Some(origin) = parts.extensions.get::<Origin>()
-        && let Err(error) = origin.reserve(size).await
+        && let Err(error) = reserved(origin).await
     {
         discard(body).await;
         return Err(error);

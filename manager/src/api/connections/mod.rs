@@ -33,8 +33,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
-pub use self::room::{Origin, Who, fault_in, overloaded, too_slow, unreadable};
-use self::room::{Room, SMALL, Seat};
+pub use self::room::{Origin, SMALL, Who, fault_in, overloaded, too_slow, unreadable};
+use self::room::{Room, Seat};
 use self::wire::{Answered, Received, Wire};
 use super::peer::Peer;
 use super::problem::ApiError;
