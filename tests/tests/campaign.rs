@@ -39,8 +39,8 @@ fn a_campaign_of_cuts_between_two_machines_loses_nothing_and_leaves_nothing_behi
     namespaces.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let may = namespaces.spawn().is_ok_and(|child| finish_within(child, BOUND).code == Some(0));
     let two = may && std::path::Path::new("/usr/sbin/sshd").exists();
-    let cuts = if two { "40" } else { "0" };
-    campaign(&["--sessions", "8", "--kills", "60", "--cuts", cuts, "--seed", "16"]);
+    let cuts = if two { "15" } else { "0" };
+    campaign(&["--sessions", "4", "--kills", "20", "--cuts", cuts, "--seed", "16"]);
 }
 
 /// Root is not bound by the limit on processes (setrlimit(2)), and may read what is closed to others.

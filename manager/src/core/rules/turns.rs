@@ -21,7 +21,12 @@ use crate::core::rules::watchdog::STALLED;
 impl Session {
     /// Starts the next prompt's turn, if a prompt waits and nothing runs.
     pub(in crate::core) fn start_turn(&mut self, at: At, out: &mut Out) {
-        if !matches!(self.state, State::Ready { .. }) || self.turns.running.is_some() || at.closing {
+        if !matches!(self.state, State::Ready { .. }) || self.turns.running.is_some() {
+            return;
+        }
+        if at.closing {
+            // Nothing starts any more, and a time at which it would is waited for in vain.
+            self.turns.not_before = None;
             return;
         }
         if self.turns.queue.is_empty() {
