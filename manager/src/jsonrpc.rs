@@ -29,7 +29,7 @@ pub fn understood(bytes: Vec<u8>) -> Line {
     }
 }
 
-/// What becomes of a message that cannot be read.
+/// The answer to a message that cannot be read.
 pub fn refused(unread: Unread, text: impl FnOnce() -> String) -> Line {
     let Unread { why, head } = unread;
     let error = |id: Value| {

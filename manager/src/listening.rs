@@ -73,7 +73,7 @@ impl Listening {
         let _ = self.tell.set(tell);
     }
 
-    /// What the port tells about itself; none without a port.
+    /// The port's description of itself; none without a port.
     pub async fn info(&self) -> Option<ListenInfo> {
         match self.tell.get() {
             Some(tell) => Some(tell().await),

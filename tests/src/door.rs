@@ -35,7 +35,7 @@ pub const SECRET: &str = "maple-river-42";
 
 type Body = BoxBody<Bytes, hyper::Error>;
 
-/// What the door does with connections.
+/// The door's treatment of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mood {
     /// Serve them.
@@ -57,7 +57,7 @@ pub enum Odd {
     Lost(u32),
 }
 
-/// What the server knows.
+/// The server's knowledge.
 #[derive(Default)]
 struct Known {
     /// Ids of keys.

@@ -94,7 +94,7 @@ impl Mark {
     }
 }
 
-/// What a client asks for beside the protocol when it opens a session.
+/// A client's wishes beside the protocol when it opens a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Wishes {
     /// Where it was when it lost its connection.

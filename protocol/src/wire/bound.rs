@@ -174,7 +174,7 @@ impl Cuts {
         }
     }
 
-    /// What is too long is left out from its end, and the answer says that there is more.
+    /// Parts that are too long are cut at their end, and the answer says that there is more.
     fn files(&mut self, answer: &mut FilesAnswer) {
         let what = "an answer about files";
         match answer {

@@ -33,7 +33,7 @@ const MEMORY: u64 = 2 << 30;
 /// The largest file that git may write for the reader: its index.
 const LARGEST_WRITTEN: u64 = 256 << 20;
 
-/// What the worker gives the reader.
+/// The worker's request to the reader.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// The session's working directory, absolute.

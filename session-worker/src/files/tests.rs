@@ -346,7 +346,7 @@ fn without_a_repository_or_its_commit_there_is_no_difference() {
     assert!(difference(tree.diff(b"no/such", &commit)).files.is_empty());
 }
 
-/// What a hostile agent may plant: each would leave a mark if it ran.
+/// Traps that a hostile agent may plant: each would leave a mark if it ran.
 #[test]
 #[allow(clippy::disallowed_methods, reason = "the child is the test's own")]
 fn nothing_of_a_repository_runs() {

@@ -32,7 +32,7 @@ fn configure(daemon: &Daemon, listen: &str, settings: &str) {
     std::fs::write(daemon.dir.path().join("kennel/config.toml"), config).unwrap();
 }
 
-/// What the daemon says about its port.
+/// The daemon's description of its port.
 fn listening(daemon: &Daemon) -> ListenInfo {
     daemon.json::<ManagerInfo>(&["daemon", "status"]).listen.expect("a port")
 }

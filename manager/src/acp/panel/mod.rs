@@ -62,7 +62,7 @@ pub struct Panel<'a> {
     pub(super) client: Cell<Option<EventId>>,
     /// Requests to the editor that wait for its answer, by the agent's call.
     pub(super) calling: RefCell<BTreeMap<CallId, RequestCancellationHandle>>,
-    /// What the editor changes is done in the name of its seat.
+    /// The editor's changes are made in the name of its seat.
     pub(super) seated: bool,
     /// It is to drive, though another client does.
     pub(super) takeover: Cell<bool>,
@@ -70,14 +70,14 @@ pub struct Panel<'a> {
     tells_ends: bool,
 }
 
-/// What an editor is shown of what was before it opened a session.
+/// The part of the past that an editor is shown when it opens a session.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Show {
     /// Nothing.
     Nothing,
     /// Everything.
     All,
-    /// What comes after this place.
+    /// Everything after this place.
     After(Cursor),
 }
 

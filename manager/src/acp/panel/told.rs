@@ -12,14 +12,14 @@ pub struct Told {
     pub event: Option<EventId>,
     /// The prompt that it is about.
     pub prompt: Option<PromptId>,
-    /// What the story makes of it.
+    /// The story's reading of it.
     pub all: Vec<Shown>,
     /// The first event that still exists, if the stream has a gap here.
     pub first_available: Option<EventId>,
 }
 
 impl Told {
-    /// What is shown of it, part by part, each with its marks.
+    /// The parts of it that are shown, each with its marks.
     pub fn parts(self) -> Vec<(Shown, Mark)> {
         let (event, prompt, count) = (self.event, self.prompt, self.all.len());
         let mark = |part| Mark { cursor: event.map(|event| Cursor::behind(event, part, count)), prompt };

@@ -188,7 +188,7 @@ impl Carrier {
     }
 }
 
-/// What is to be done about a frame.
+/// The next step for a frame.
 enum Heard {
     Nothing,
     Answer(String),

@@ -47,7 +47,7 @@ impl Limits {
     }
 }
 
-/// What a connection waits for.
+/// The event for which a connection waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// The end of the handshake, or the first request's first byte.

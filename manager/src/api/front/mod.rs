@@ -121,7 +121,7 @@ impl Front {
         self.bound.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the port tells about itself.
+    /// The port's description of itself.
     async fn info(&self) -> ListenInfo {
         let loaded = self.certificates.current().await;
         let (addresses, failed) = {

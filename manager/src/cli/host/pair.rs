@@ -34,7 +34,7 @@ const TIMES: u32 = 5;
 /// The longest name of a device, in characters.
 const MAX_NAME: usize = 64;
 
-/// What the server is asked.
+/// The request to the server.
 #[derive(Serialize)]
 struct Asked<'a> {
     secret: &'a str,
@@ -42,7 +42,7 @@ struct Asked<'a> {
     key: &'a str,
 }
 
-/// What it answers. Everything else in it is passed on to programs, and to nobody else.
+/// The server's answer. Everything else in it is passed on to programs, and to nobody else.
 #[derive(Deserialize)]
 struct Paired {
     id: String,

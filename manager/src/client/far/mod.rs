@@ -125,7 +125,7 @@ struct State {
 struct Unreached {
     what: String,
     hint: Option<String>,
-    /// What the host itself gives as the reason.
+    /// The reason that the host itself gives.
     problem: Option<Box<Problem>>,
     /// To try again is in vain, or harmful.
     for_good: bool,

@@ -53,7 +53,7 @@ impl Drop for Task {
 pub(in crate::client) struct Terms {
     /// Scheme and authority of each URI.
     origin: String,
-    /// What shows whose requests they are; none: the connection itself does.
+    /// The token that shows whose requests they are; none: the connection itself does.
     pub bearer: Option<Token>,
     /// The path at which the other end is asked for a sign.
     pub(super) sign: &'static str,

@@ -40,7 +40,7 @@ pub struct TlsOptions {
     pub host: String,
     /// Its port.
     pub port: u16,
-    /// What it is known by.
+    /// The proof by which it is known.
     pub trust: Trust,
     /// The file with this machine's key; none: nothing is asked but to pair.
     pub key: Option<PathBuf>,
@@ -48,7 +48,7 @@ pub struct TlsOptions {
     pub own: Option<(PathBuf, PathBuf)>,
 }
 
-/// What a server is known by.
+/// The proof by which a server is known.
 #[derive(Clone, Debug)]
 pub enum Trust {
     /// This is the fingerprint of its certificate.
