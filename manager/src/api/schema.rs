@@ -37,6 +37,9 @@ const BASE64: &str =
     concat!("^([A-Za-z0-9+/]{4})*", "([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$");
 /// 32 bytes in url-safe base64 after the prefix.
 const DEVICE_KEY: &str = "^kk_[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$";
+/// 16 bytes in base64.
+const WEBSOCKET_KEY: &str = "^[A-Za-z0-9+/]{21}[AQgw]==$";
+const SEAT: &str = "^[A-Za-z0-9]{16,64}$";
 const MEDIA_TYPE: &str = r"^[^\u0000-\u001f\u007f-\u009f/]*/[^\u0000-\u001f\u007f-\u009f]*$";
 
 fn chars(least: usize, most: usize) -> Value {
@@ -109,6 +112,13 @@ fn parameters() -> Vec<(&'static str, Value)> {
     vec![
         ("Idempotency-Key", pattern(KEY)),
         ("Last-Event-ID", json!({ "maximum": MAX_NUMBER })),
+        ("Kennel-Seat", pattern(SEAT)),
+        ("Upgrade", json!({ "enum": ["websocket"] })),
+        ("Sec-WebSocket-Version", json!({ "enum": ["13"] })),
+        ("Sec-WebSocket-Key", pattern(WEBSOCKET_KEY)),
+        ("path_base64", pattern(BASE64)),
+        ("after_base64", pattern(BASE64)),
+        ("path", pattern(NO_NUL)),
         ("after", json!({ "maximum": MAX_NUMBER })),
         ("timeout_ms", json!({ "maximum": MAX_WAIT_MS })),
         ("offers", pattern(OFFERS)),
@@ -127,6 +137,10 @@ pub fn bound(api: &mut Value) {
     let schemas = &mut api["components"]["schemas"];
     // Which of several fields there are.
     schemas["AttachmentRequest"]["oneOf"] = json!([one_of("text", "data"), one_of("data", "text")]);
+    for request in ["KeyRequest", "PairingRequest"] {
+        schemas[request]["if"] = json!({ "properties": { "role": { "const": "admin" } } });
+        schemas[request]["then"] = json!({ "properties": { "sessions": { "const": "all" } } });
+    }
     schemas["CallRequest"]["oneOf"] = json!([one_of("result", "error"), one_of("error", "result")]);
     let error = json!({
         "type": ["object", "null"],
@@ -161,14 +175,19 @@ pub fn bound(api: &mut Value) {
                         schema["type"] = kind.clone();
                     }
                 }
+                let is_setting = path.contains("/settings/");
+                let is_text = schema["type"] == "string";
                 for (_, more) in parameters.iter().filter(|(bounded, _)| *bounded == name) {
                     add(schema, more);
                 }
-                let is_setting = path.contains("/settings/");
                 match name.as_str() {
+                    // Here it is no event's id, but a name.
+                    "after" if is_text => *schema = json!({ "type": "string", "pattern": NO_NUL }),
                     "name" if is_setting => add(schema, &chars(1, 200)),
                     "name" => add(schema, &chars(1, 100)),
-                    "Idempotency-Key" | "Last-Event-ID" => parameter["required"] = false.into(),
+                    "Idempotency-Key" | "Last-Event-ID" | "Kennel-Seat" => {
+                        parameter["required"] = false.into()
+                    }
                     _ => {}
                 }
             }
