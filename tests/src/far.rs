@@ -121,6 +121,21 @@ impl Far {
         self.dir.join("kept")
     }
 
+    /// From here on each `ssh` joins the connection of whichever listens at this path.
+    pub fn share(&self) -> PathBuf {
+        let (config, socket) = (self.dir.join("ssh_config"), self.dir.join("shared"));
+        let text = fs::read_to_string(&config).unwrap();
+        fs::write(&config, format!("{text} ControlPath {}\n", socket.display())).unwrap();
+        socket
+    }
+
+    /// `ssh` itself, as a person runs it on this machine.
+    pub fn ssh(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(self.dir.join("bin/ssh"));
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::null());
+        command
+    }
+
     /// In place of `ssh`, from here on.
     pub fn replace(&self, script: &str) {
         self.script("bin/ssh", &format!("#!/bin/sh\n{script}\n"));

@@ -69,7 +69,7 @@ async fn beside_stopped(table: &mut Table) {
 }
 
 /// Runs a command again and again; the median of the times that the whole process took, in ms.
-fn p50(command: impl Fn() -> Command) -> f64 {
+pub fn p50(command: impl Fn() -> Command) -> f64 {
     let mut times = Vec::new();
     for _ in 0..RUNS {
         let mut command = command();

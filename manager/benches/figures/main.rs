@@ -14,6 +14,7 @@ mod floor;
 mod host;
 mod idle;
 mod prompts;
+mod reach;
 mod restart;
 mod stopped;
 mod table;
@@ -39,6 +40,11 @@ fn main() {
     if args.first().is_some_and(|arg| arg == "--spin") {
         return bulk::spin();
     }
+    if let [word, address] = &args[..]
+        && word == reach::ASK
+    {
+        return reach::ask(address);
+    }
     // Before there is any other thread.
     floor::block_sigchld();
     let mut limit = getrlimit(Resource::Nofile);
@@ -61,6 +67,9 @@ fn main() {
         }
         if wanted("commands") {
             commands::measure(&mut table).await;
+        }
+        if wanted("reach") {
+            reach::measure(&mut table).await;
         }
         if wanted("prompts") {
             prompts::measure(&mut table).await;
