@@ -22,6 +22,34 @@ pub fn time(at: Timestamp) -> String {
     humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + bounded).to_string()
 }
 
+/// A point in time by this machine's clock and in its time zone, to the second.
+pub fn local(at: Timestamp) -> String {
+    let zone = jiff::tz::TimeZone::system();
+    let at = jiff::Timestamp::from_millisecond(at.0.try_into().unwrap_or(i64::MAX))
+        .unwrap_or(jiff::Timestamp::MAX);
+    at.to_zoned(zone).strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// A point in time that has passed: so long ago (`2h`), a time of today (`14:30`), a day, a day and a time, or RFC 3339.
+pub fn parse_since(text: &str) -> Result<Timestamp, String> {
+    let now = jiff::Zoned::now();
+    let today = now.date();
+    let found = if let Ok(time) = text.parse::<jiff::Timestamp>() {
+        Some(time)
+    } else if let Ok(time) = text.parse::<jiff::civil::Time>() {
+        today.to_datetime(time).to_zoned(now.time_zone().clone()).ok().map(|time| time.timestamp())
+    } else if let Ok(time) = text.parse::<jiff::civil::DateTime>() {
+        time.to_zoned(now.time_zone().clone()).ok().map(|time| time.timestamp())
+    } else {
+        let ago = parse_duration(text).ok();
+        ago.and_then(|ago| now.timestamp().checked_sub(ago).ok())
+    };
+    let found = found.ok_or_else(|| {
+        format!("`{text}` is no time; write `2h`, `14:30`, `2026-11-29`, `2026-11-29 14:30` or RFC 3339")
+    })?;
+    Ok(Timestamp(found.as_millisecond().try_into().unwrap_or(0)))
+}
+
 /// How a duration is written.
 const FORM: &str = "write it like `20s`, `4h` or `1m30s`";
 

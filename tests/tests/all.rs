@@ -66,5 +66,6 @@ mod spares;
 mod stalls;
 mod stops;
 mod terminal;
+mod transcript;
 mod worktrees;
 mod zygote;

@@ -30,6 +30,7 @@ mod settings;
 mod show;
 mod signals;
 mod subagent;
+mod transcript;
 pub(crate) mod ui;
 mod words;
 mod worktree;
@@ -173,6 +174,8 @@ async fn dispatch(link: &Link<'_>, command: Command) -> Outcome {
         Command::Pin(args) => sessions::pin(link, &args.id, true).await,
         Command::Unpin(args) => sessions::pin(link, &args.id, false).await,
         Command::Events(args) => events::events(link, args).await,
+        Command::Transcript(args) => transcript::transcript(link, args).await,
+        Command::Export(args) => transcript::export(link, args).await,
         Command::Files(args) => files::files(link, args).await,
         Command::Logs(args) => sessions::logs(link, &args).await,
         Command::Wait(args) => sessions::wait(link, &args).await,

@@ -12,6 +12,7 @@ mod subagents;
 
 #[cfg(test)]
 mod tests;
+mod transcript;
 mod values;
 
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ pub use keys::*;
 pub use prompts::*;
 pub use sessions::*;
 pub use subagents::*;
+pub use transcript::*;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -212,6 +214,21 @@ pub enum Command {
         kennel events -f                   of all sessions, from now on\n  \
         kennel events -f --after 0 --json  everything, one object a line")]
     Events(Events),
+    /// Read a session's conversation: turns, tools with their changes, times
+    ///
+    /// Shown through the pager ($PAGER, else less) if standard output is a terminal. Times are of this machine's clock.
+    #[command(
+        visible_alias = "log",
+        after_help = "Examples:\n  kennel transcript session-1\n  kennel transcript session-1 --last 3 -f\n  \
+        kennel transcript session-1 --since 2h --format md"
+    )]
+    Transcript(Transcript),
+    /// Write a session's conversation as a document, or its events
+    #[command(
+        after_help = "Examples:\n  kennel export session-1 > session-1.md\n  kennel export session-1 --format html -o session-1.html\n  \
+        kennel export session-1 --format jsonl | gzip > session-1.jsonl.gz"
+    )]
+    Export(Export),
     /// Print what a session's worker and agent wrote to standard error
     #[command(after_help = "Example:\n  kennel logs session-1 -n 20")]
     Logs(Logs),

@@ -56,6 +56,13 @@ pub(super) fn lines(text: &str) -> Result<u32, String> {
     lines.ok_or_else(|| format!("0 to {most} lines can be printed"))
 }
 
+/// A number of turns.
+pub(super) fn turns(text: &str) -> Result<usize, String> {
+    const MOST: usize = 1_000_000;
+    let turns = text.parse().ok().filter(|turns| (1..=MOST).contains(turns));
+    turns.ok_or_else(|| format!("1 to {MOST} turns can be shown"))
+}
+
 /// The number of an event, or 0 for the beginning.
 pub(super) fn event(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| "events have numbers from 1 on; 0 = from the beginning".to_owned())

@@ -19,7 +19,7 @@ use crate::units;
 
 mod text;
 
-pub use text::{queued, restarting};
+pub use text::{decider, queued, restarting, told};
 
 /// Runs `kennel events`.
 pub async fn events(link: &Link<'_>, args: args::Events) -> Outcome {
@@ -32,8 +32,24 @@ pub async fn events(link: &Link<'_>, args: args::Events) -> Outcome {
         None if args.follow => link.get::<ManagerInfo>(Request::get("/v1/manager")).await?.last_event_id,
         None => 0,
     };
+    read(link, &path, &mut after, args.follow, |frame| {
+        show(link.ui, frame)?;
+        Ok(frame.event == "session.deleted" && args.id.is_some())
+    })
+    .await
+}
+
+/// Reads the stream at this path from `after` on, over all connections that it takes, until its end or until `take` returns true.
+/// `follow`: also what happens from now on.
+pub async fn read(
+    link: &Link<'_>,
+    path: &str,
+    after: &mut u64,
+    follow: bool,
+    mut take: impl FnMut(&Frame) -> Outcome<bool>,
+) -> Outcome {
     loop {
-        let asked = link.events(&format!("{path}?after={after}&follow={}", args.follow)).await;
+        let asked = link.events(&format!("{path}?after={after}&follow={follow}")).await;
         let mut events = asked.map_err(|failure| match failure.is("invalid_cursor") && !link.ui.json {
             true => failure.hint("was the state directory replaced? `--after 0` begins at the beginning"),
             false => failure,
@@ -41,9 +57,9 @@ pub async fn events(link: &Link<'_>, args: args::Events) -> Outcome {
         let ended = loop {
             match events.next().await {
                 Ok(Some(frame)) => {
-                    show(link.ui, &frame)?;
-                    after = frame.id.unwrap_or(after);
-                    if frame.event == "session.deleted" && args.id.is_some() {
+                    refuse_problem(&frame)?;
+                    *after = frame.id.unwrap_or(*after);
+                    if take(&frame)? {
                         return Ok(());
                     }
                 }
@@ -52,7 +68,7 @@ pub async fn events(link: &Link<'_>, args: args::Events) -> Outcome {
                 Err(error) => return Err(error.into()),
             }
         };
-        if ended && !args.follow {
+        if ended && !follow {
             return Ok(());
         }
         if ended && !link.comes_back().await {
@@ -62,12 +78,17 @@ pub async fn events(link: &Link<'_>, args: args::Events) -> Outcome {
     }
 }
 
-fn show(ui: &Ui, frame: &Frame) -> Outcome {
-    if frame.event == "problem" {
-        let problem = serde_json::from_str(&frame.data)
-            .map_err(|error| Failure::from(ClientError::Garbage(error.to_string())))?;
-        return Err(Failure::from(Box::<protocol::api::Problem>::new(problem)));
+/// A stream may end with the reason for its end.
+fn refuse_problem(frame: &Frame) -> Outcome {
+    if frame.event != "problem" {
+        return Ok(());
     }
+    let problem = serde_json::from_str(&frame.data)
+        .map_err(|error| Failure::from(ClientError::Garbage(error.to_string())))?;
+    Err(Failure::from(Box::<protocol::api::Problem>::new(problem)))
+}
+
+fn show(ui: &Ui, frame: &Frame) -> Outcome {
     if frame.event == "gap" {
         return show_gap(ui, &frame.data);
     }

@@ -10,6 +10,20 @@ use crate::cli::ui::render;
 use crate::event_text;
 use crate::units;
 
+/// Writes an event on one line: its type, and its data.
+pub fn told(kind: &EventKind) -> String {
+    let data = text(kind);
+    if data.is_empty() { kind.name().to_owned() } else { format!("{}: {data}", kind.name()) }
+}
+
+/// Names who answered a permission.
+pub fn decider(by: Decider) -> &'static str {
+    match by {
+        Decider::User => "by a client",
+        Decider::Policy => "by the session's policy",
+    }
+}
+
 /// Writes an event's data on one line; empty for an event without data beside its type.
 pub(super) fn text(kind: &EventKind) -> String {
     if let Some(text) = kind.late_text() {

@@ -8,6 +8,7 @@
 
 pub(crate) mod error;
 pub(crate) mod form;
+pub(crate) mod pager;
 pub(crate) mod render;
 pub(crate) mod table;
 

@@ -1,0 +1,51 @@
+//! What a tool has changed and run, as the agent tells it.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+use similar::TextDiff;
+
+/// Texts with more bytes together are not compared.
+const MOST: usize = 1 << 20;
+/// Within this time lines are compared well, after it only fast.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// Lines around a change.
+const CONTEXT: usize = 3;
+
+/// A change of one file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// The file, as the agent names it.
+    pub path: String,
+    /// The differences in the unified form; none: the file is too large.
+    pub diff: Option<String>,
+}
+
+/// The changes among the content of a tool call.
+pub fn of(content: &Value) -> Vec<Change> {
+    let items = content.as_array().into_iter().flatten();
+    items.filter(|item| item["type"] == "diff").map(change).collect()
+}
+
+fn change(item: &Value) -> Change {
+    let text = |name: &str| item[name].as_str().unwrap_or_default();
+    let (path, old, new) = (text("path"), text("oldText"), text("newText"));
+    let diff = (old.len() + new.len() <= MOST).then(|| {
+        let compared = TextDiff::configure().timeout(PATIENCE).diff_lines(old, new);
+        compared.unified_diff().context_radius(CONTEXT).to_string()
+    });
+    Change { path: path.to_owned(), diff }
+}
+
+/// The command line in what a tool was given, if it is one that runs commands.
+pub fn command(input: &Value) -> Option<String> {
+    match &input["command"] {
+        Value::String(line) => Some(line.clone()),
+        Value::Array(words) => {
+            let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
+            (!words.is_empty()).then(|| words.join(" "))
+        }
+        _ => None,
+    }
+}

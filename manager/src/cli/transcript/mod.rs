@@ -1,0 +1,275 @@
+//! `kennel transcript` and `kennel export`: a conversation for people to read.
+
+mod changes;
+mod document;
+mod parts;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::collections::VecDeque;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use protocol::api::SessionInfo;
+use protocol::event::{Event, Timestamp};
+
+use self::document::Form;
+use self::parts::{Part, Reader};
+use self::text::Text;
+use crate::cli::args::{self, ExportForm, TranscriptForm};
+use crate::cli::events;
+use crate::cli::link::Link;
+use crate::cli::ui::Ui;
+use crate::cli::ui::error::{Failure, Outcome};
+use crate::cli::ui::pager::Pager;
+use crate::cli::ui::render;
+use crate::client::Request;
+use crate::client::sse::Frame;
+
+/// Runs `kennel transcript`.
+pub async fn transcript(link: &Link<'_>, args: args::Transcript) -> Outcome {
+    let info = named(link, &args.id).await?;
+    let form = match args.format {
+        Some(TranscriptForm::Json) => Shape::Json,
+        Some(TranscriptForm::Md) => Shape::Document(Form::Markdown),
+        Some(TranscriptForm::Html) => Shape::Document(Form::Html),
+        None if link.ui.json => Shape::Json,
+        None => Shape::Text(Text::new(link.ui.out_colour)),
+    };
+    let pages = !args.follow && !args.no_pager && matches!(form, Shape::Text(_));
+    let to = match pages.then(|| Pager::start(link.ui)).flatten() {
+        Some(pager) => To::Pager(pager),
+        None => To::Output(link.ui),
+    };
+    let last = args.last.map(|most| Last { most, turns: VecDeque::new() });
+    let mut shown = Shown { form, to, last, since: args.since };
+    let done = tell(link, &info, args.follow, &mut shown).await;
+    shown.end().and(done)
+}
+
+/// Runs `kennel export`.
+pub async fn export(link: &Link<'_>, args: args::Export) -> Outcome {
+    let info = named(link, &args.id).await?;
+    let to = match args.output.as_deref().filter(|path| *path != Path::new("-")) {
+        Some(path) => To::File(NewFile::make(path)?),
+        None => To::Output(link.ui),
+    };
+    let form = match args.format {
+        ExportForm::Jsonl => return events_of(link, &info, to).await,
+        ExportForm::Md => Shape::Document(Form::Markdown),
+        ExportForm::Html => Shape::Document(Form::Html),
+    };
+    let mut shown = Shown { form, to, last: None, since: None };
+    tell(link, &info, false, &mut shown).await?;
+    shown.end()
+}
+
+/// The events themselves, one a line.
+async fn events_of(link: &Link<'_>, info: &SessionInfo, mut to: To<'_>) -> Outcome {
+    events::read(link, &path(info), &mut 0, false, |frame| {
+        if frame.event != "gap" {
+            to.put(&format!("{}\n", render::json(&frame.data)))?;
+        }
+        Ok(frame.event == "session.deleted")
+    })
+    .await?;
+    to.end()
+}
+
+async fn named(link: &Link<'_>, typed: &str) -> Outcome<SessionInfo> {
+    let id = link.find(typed).await?;
+    link.get(Request::get(format!("/v1/sessions/{id}"))).await
+}
+
+fn path(info: &SessionInfo) -> String {
+    format!("/v1/sessions/{}/events", info.id)
+}
+
+/// Shows the conversation of a session.
+async fn tell(link: &Link<'_>, info: &SessionInfo, follow: bool, shown: &mut Shown<'_>) -> Outcome {
+    shown.begin(info)?;
+    let (mut reader, mut after) = (Reader::default(), 0);
+    let mut take = |frame: &Frame, shown: &mut Shown<'_>| -> Outcome<bool> {
+        if frame.event == "gap" {
+            events::show_gap(link.ui, &frame.data)?;
+            return Ok(false);
+        }
+        // An event of a later version's kind is not for this one.
+        let Ok(event) = serde_json::from_str::<Event>(&frame.data) else { return Ok(false) };
+        let deleted = frame.event == "session.deleted";
+        for part in reader.take(event) {
+            if !shown.part(part)? {
+                return Ok(true);
+            }
+        }
+        Ok(deleted)
+    };
+    events::read(link, &path(info), &mut after, false, |frame| take(frame, shown)).await?;
+    shown.all_is_read()?;
+    if follow {
+        events::read(link, &path(info), &mut after, true, |frame| take(frame, shown)).await?;
+    }
+    for part in reader.rest() {
+        shown.part(part)?;
+    }
+    Ok(())
+}
+
+/// How parts are written.
+enum Shape {
+    Text(Text),
+    Json,
+    Document(Form),
+}
+
+/// Where they are written.
+enum To<'a> {
+    Output(&'a Ui),
+    Pager(Pager),
+    File(NewFile),
+}
+
+impl To<'_> {
+    /// Returns false if nobody reads any more.
+    fn put(&mut self, text: &str) -> Outcome<bool> {
+        match self {
+            Self::Output(ui) => ui.print(text).map(|()| true),
+            Self::Pager(pager) => Ok(pager.put(text)),
+            Self::File(file) => file.put(text).map(|()| true),
+        }
+    }
+
+    fn end(self) -> Outcome {
+        match self {
+            Self::Output(_) => Ok(()),
+            Self::Pager(pager) => {
+                pager.end();
+                Ok(())
+            }
+            Self::File(file) => file.end(),
+        }
+    }
+}
+
+/// A file that was not there before.
+struct NewFile {
+    file: std::fs::File,
+    path: String,
+}
+
+impl NewFile {
+    fn make(path: &Path) -> Outcome<Self> {
+        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        let path = path.display().to_string();
+        match made {
+            Ok(file) => Ok(Self { file, path }),
+            Err(error) => {
+                let what = format!("cannot make {path}: {error}; nothing was written");
+                let failure = Failure::failed("export", what);
+                Err(match error.kind() {
+                    std::io::ErrorKind::AlreadyExists => failure.hint("name a file that is not there yet"),
+                    _ => failure,
+                })
+            }
+        }
+    }
+
+    fn put(&mut self, text: &str) -> Outcome {
+        self.file.write_all(text.as_bytes()).map_err(|error| self.failed(&error))
+    }
+
+    fn end(self) -> Outcome {
+        self.file.sync_all().map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &std::io::Error) -> Failure {
+        Failure::failed("export", format!("cannot write {}: {error}; it is not whole", self.path))
+    }
+}
+
+/// The newest turns, while it is not known which are the last.
+struct Last {
+    most: usize,
+    turns: VecDeque<Vec<Part>>,
+}
+
+impl Last {
+    fn keep(&mut self, part: Part) {
+        if matches!(part, Part::Prompt { .. }) || self.turns.is_empty() {
+            self.turns.push_back(Vec::new());
+        }
+        if self.turns.len() > self.most {
+            self.turns.pop_front();
+        }
+        if let Some(turn) = self.turns.back_mut() {
+            turn.push(part);
+        }
+    }
+}
+
+/// What is shown of a conversation, and how.
+struct Shown<'a> {
+    form: Shape,
+    to: To<'a>,
+    last: Option<Last>,
+    since: Option<Timestamp>,
+}
+
+impl Shown<'_> {
+    fn begin(&mut self, info: &SessionInfo) -> Outcome {
+        let title = info.title.as_ref().map(|title| format!(": {title}")).unwrap_or_default();
+        if let Shape::Document(form) = self.form {
+            self.to.put(&form.begin(&format!("{}{title}", info.id)))?;
+        }
+        Ok(())
+    }
+
+    /// Returns false if nobody reads any more.
+    fn part(&mut self, part: Part) -> Outcome<bool> {
+        if self.since.is_some_and(|since| part.at() < since) {
+            return Ok(true);
+        }
+        match &mut self.last {
+            Some(last) => {
+                last.keep(part);
+                Ok(true)
+            }
+            None => self.write(&part),
+        }
+    }
+
+    fn write(&mut self, part: &Part) -> Outcome<bool> {
+        let text = match &mut self.form {
+            Shape::Text(text) => text.part(part),
+            Shape::Document(form) => form.part(part),
+            Shape::Json => {
+                let json = serde_json::to_string(part);
+                let json = json.map_err(|error| Failure::failed("json", error.to_string()))?;
+                format!("{}\n", render::json(&json))
+            }
+        };
+        self.to.put(&text)
+    }
+
+    /// The history has ended: the newest turns are the last ones.
+    fn all_is_read(&mut self) -> Outcome {
+        let kept = self.last.take().map(|last| last.turns).unwrap_or_default();
+        for part in kept.into_iter().flatten() {
+            if !self.write(&part)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn end(mut self) -> Outcome {
+        if let Shape::Text(text) = &mut self.form {
+            let rest = text.end();
+            self.to.put(rest)?;
+        }
+        self.to.end()
+    }
+}

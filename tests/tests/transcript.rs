@@ -1,0 +1,101 @@
+//! `kennel transcript` and `kennel export` on real processes.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use harness::daemon::Daemon;
+use harness::real::{beside, kill, until};
+
+/// A daemon with a session of an agent that speaks ACP, and one of the shell.
+fn daemon() -> Daemon {
+    let daemon = Daemon::new();
+    let config =
+        format!("[agents.plain]\nkind = \"acp\"\ncommand = [\"{}\"]\n", beside("acp-agent").display());
+    fs::create_dir_all(daemon.dir.path().join("kennel")).unwrap();
+    fs::write(daemon.dir.path().join("kennel/config.toml"), config).unwrap();
+    daemon.ok(&["start", "--agent", "plain", "--title", "mine"]);
+    daemon
+}
+
+#[test]
+fn a_conversation_reads_as_it_went() {
+    let daemon = daemon();
+    daemon.ok(&["send", "session-1", "think a bit; tool t Build it; done t; say all is built"]);
+    let shown = daemon.ok(&["transcript", "session-1"]);
+    let lines: Vec<&str> = shown.lines().collect();
+    assert!(lines[0].contains("turn 1, prompt-"), "{shown}");
+    assert!(lines[1].starts_with("> think a bit;"), "{shown}");
+    assert_eq!(lines[2], "~ a bit", "{shown}");
+    assert!(lines[3].starts_with("[completed] Build it ("), "{shown}");
+    assert_eq!(lines[4], "all is built", "{shown}");
+    assert!(lines[5].starts_with("completed after "), "{shown}");
+    assert_eq!(shown, daemon.ok(&["log", "session-1"]));
+}
+
+#[test]
+fn the_last_turns_are_the_last_ones_and_a_time_leaves_out_what_was_before() {
+    let daemon = daemon();
+    for word in ["one", "two", "three"] {
+        daemon.ok(&["send", "session-1", &format!("say {word}")]);
+    }
+    let last = daemon.ok(&["transcript", "session-1", "--last", "2"]);
+    assert!(!last.contains("one") && last.contains("two") && last.contains("three"), "{last}");
+    assert!(daemon.ok(&["transcript", "session-1", "--since", "1h"]).contains("one"));
+    assert_eq!(daemon.ok(&["transcript", "session-1", "--since", "2999-01-01"]), "");
+    for wrong in ["yesterdayish", "-3", "25:99"] {
+        let output = daemon.run(&["transcript", "session-1", &format!("--since={wrong}")]);
+        assert_eq!(output.code, Some(2), "{output:?}");
+        assert!(output.stderr.contains("14:30"), "{output:?}");
+    }
+}
+
+#[test]
+fn each_part_is_an_object_for_programs() {
+    let daemon = daemon();
+    daemon.ok(&["send", "session-1", "say yes"]);
+    for args in [&["--format", "json"][..], &["--json"]] {
+        let args = [&["transcript", "session-1"], args].concat();
+        let parts = daemon.ok(&args);
+        let parts: Vec<serde_json::Value> =
+            parts.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let kinds: Vec<&str> = parts.iter().map(|part| part["part"].as_str().unwrap()).collect();
+        assert_eq!(kinds, ["prompt", "message", "end"], "{parts:?}");
+        assert_eq!(
+            (parts[1]["text"].as_str(), parts[2]["outcome"].as_str()),
+            (Some("yes"), Some("completed"))
+        );
+    }
+}
+
+#[test]
+fn a_crash_and_what_came_back_stand_in_it() {
+    let daemon = daemon();
+    daemon.ok(&["send", "session-1", "say before"]);
+    let info: serde_json::Value = serde_json::from_str(&daemon.ok(&["--json", "show", "session-1"])).unwrap();
+    kill(u32::try_from(info["pid"].as_u64().unwrap()).unwrap());
+    let shown = until("its replacement", || {
+        let shown = daemon.ok(&["transcript", "session-1"]);
+        shown.contains("session.restarted").then_some(shown)
+    });
+    assert!(shown.contains("session.restarting"), "{shown}");
+}
+
+#[test]
+fn a_document_holds_what_was_said_and_runs_nothing() {
+    let daemon = daemon();
+    daemon.ok(&["send", "session-1", "say <script>alert(1)</script>"]);
+    let file = daemon.dir.path().join("out.html");
+    let path = file.display().to_string();
+    daemon.ok(&["export", "session-1", "--format", "html", "-o", &path]);
+    let page = fs::read_to_string(&file).unwrap();
+    assert!(page.contains("<title>session-1: mine</title>") && page.contains("default-src 'none'"), "{page}");
+    assert!(page.contains("&lt;script&gt;alert(1)") && !page.contains("<script"), "{page}");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    // It is not written over.
+    let again = daemon.run(&["export", "session-1", "--format", "html", "-o", &path]);
+    assert_eq!((again.code, fs::read_to_string(&file).unwrap()), (Some(1), page), "{}", again.stderr);
+    assert!(again.stderr.contains("nothing was written"), "{again:?}");
+    let events = daemon.ok(&["export", "session-1", "--format", "jsonl"]);
+    assert_eq!(events, daemon.ok(&["--json", "events", "session-1"]));
+    assert!(daemon.ok(&["export", "session-1"]).starts_with("# session-1: mine\n"));
+}
