@@ -1,4 +1,4 @@
-//! The address of a host: `ssh://[user@]host[:port][/path]` or `tls://host[:port][/path]`.
+//! The address of a host: `ssh://[user@]host[:port][/path]` or `tls://host[:port]`; with `kennel attach` a path stands behind either.
 //!
 //! The parts of the first become arguments of `ssh`, so nothing in it may look like an option or hold a control character. The same
 //! holds for the second, which has less.
@@ -68,7 +68,7 @@ impl FromStr for HostAddress {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = |why: &str| {
-            format!("{why}; an address is ssh://[user@]host[:port][/path] or tls://host[:port][/path]")
+            format!("{why}; an address is ssh://[user@]host[:port][/path] or tls://host[:port]")
         };
         let scheme = [Scheme::Ssh, Scheme::Tls].into_iter().find(|scheme| text.starts_with(scheme.prefix()));
         let scheme = scheme.ok_or_else(|| wrong("it begins with neither ssh:// nor tls://"))?;

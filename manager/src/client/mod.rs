@@ -414,8 +414,9 @@ impl Connection {
         if status.is_success() {
             return Ok(response);
         }
+        let after = retry_after(response.headers());
         let body = read(response.into_body(), MAX_PROBLEM).await?;
-        match serde_json::from_slice(&body) {
+        match serde_json::from_slice(&body).map(|problem| with_retry(problem, after)) {
             Ok(problem) => Err(match &self.sender {
                 Sender::Shared(lane) => relayed(problem, lane.terms.relayed),
                 Sender::Own(_) => ClientError::Problem(Box::new(problem)),
@@ -458,7 +459,41 @@ fn relayed(problem: Problem, relay: bool) -> ClientError {
 }
 
 fn lost(error: hyper::Error) -> ClientError {
-    ClientError::Lost(error.to_string())
+    ClientError::Lost(why_lost(&error))
+}
+
+/// Why a connection was lost, for a person who knows no library.
+fn why_lost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return match error.kind() {
+                io::ErrorKind::ConnectionReset => "the other end has reset it".to_owned(),
+                io::ErrorKind::TimedOut => "the other end gives no sign any more".to_owned(),
+                io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => error.to_string(),
+                _ => "the other end has closed it".to_owned(),
+            };
+        }
+        next = error.source();
+    }
+    "the other end has closed it".to_owned()
+}
+
+/// The time that an answer asks for before the next request.
+fn retry_after(headers: &hyper::HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// A problem whose hint names that time.
+fn with_retry(problem: Problem, after: Option<Duration>) -> Problem {
+    let Some(after) = after else { return problem };
+    let again = format!("try again in {} s", after.as_secs());
+    let hint = match &problem.hint {
+        Some(hint) => format!("{again}; {hint}"),
+        None => again,
+    };
+    Problem { hint: Some(hint), ..problem }
 }
 
 async fn read(body: Incoming, limit: usize) -> Result<Bytes, ClientError> {
@@ -467,7 +502,7 @@ async fn read(body: Incoming, limit: usize) -> Result<Bytes, ClientError> {
         Err(error) if error.is::<http_body_util::LengthLimitError>() => {
             Err(ClientError::Garbage(format!("the answer has more than {limit} bytes")))
         }
-        Err(error) => Err(ClientError::Lost(error.to_string())),
+        Err(error) => Err(ClientError::Lost(why_lost(&*error))),
     }
 }
 

@@ -162,7 +162,7 @@ impl Events {
             };
             match read {
                 None => return Ok(None),
-                Some(Err(error)) => return Err(ClientError::Lost(error.to_string())),
+                Some(Err(error)) => return Err(ClientError::Lost(super::why_lost(&error))),
                 Some(Ok(frame)) => {
                     if let Some(bytes) = frame.data_ref() {
                         self.parser

@@ -23,8 +23,9 @@ pub enum Host {
     /// Pair this machine with a daemon that listens, and name it
     ///
     /// `kennel pair` on the server prints a ticket: address, fingerprint and secret. This command asks for it on the terminal, without
-    /// showing it, or reads it from standard input; with an address, or for a machine that `kennel host add` has named, it asks for the
-    /// secret alone. It makes a key for this machine, which the server keeps a hash of, and prints what the key may do. A pairing that
+    /// showing it, or reads it from standard input: the line `ticket`, or all that `kennel pair` prints, also where a narrow terminal
+    /// has folded it, or the three values in any order. With an address, or for a machine that `kennel host add` has named, the
+    /// secret is enough. It makes a key for this machine, which the server keeps a hash of, and prints what the key may do. A pairing that
     /// was refused leaves no key and no name. After an answer that was lost, run the same command again.
     #[command(after_help = "Examples:\n  kennel host pair lab\n  kennel host pair lab < ticket.txt\n  \
         kennel host pair lab tls://lab.example:7443 --fingerprint SHA256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")]
@@ -58,7 +59,7 @@ pub struct HostAdd {
     /// By ssh: the path of kennel there; else it is looked for in PATH, ~/.cargo/bin, ~/.local/bin and /usr/local/bin
     #[arg(long, value_name = "FILE")]
     pub kennel: Option<String>,
-    /// What a machine reached by TLS is known by.
+    /// The proof by which a machine reached by TLS is known.
     #[command(flatten)]
     pub trust: TrustArgs,
 }
@@ -69,16 +70,17 @@ pub struct HostPair {
     /// Its name: letters, digits, `.`, `_` and `-`
     pub name: String,
     /// tls://host[:port]; without it, the ticket tells it
-    pub address: Option<HostAddress>,
+    // A text until it is known to be no ticket: the command line's own errors would show it.
+    pub address: Option<String>,
     /// How the server lists the key; else this machine's name
     #[arg(long, value_name = "TEXT")]
     pub device: Option<String>,
-    /// What the server is known by.
+    /// The proof by which the server is known.
     #[command(flatten)]
     pub trust: TrustArgs,
 }
 
-/// What a machine reached by TLS is known by.
+/// The proof by which a machine reached by TLS is known.
 #[derive(Debug, Default, Args)]
 pub struct TrustArgs {
     /// By TLS: the fingerprint of its certificate, as `kennel pair` prints it there

@@ -44,8 +44,13 @@ pub async fn attach(link: &Link<'_>, args: args::Attach) -> Outcome {
     let mut after = if args.no_history { None } else { Some(0) };
     let mut takeover = args.takeover;
     let mut desk = Desk::new(link, View::new(link.ui, session.clone(), role))?;
+    let mut was_there = false;
     loop {
-        let mut events = desk.come(after, takeover).await?;
+        let mut events = desk.come(after, takeover).await.map_err(|failure| match was_there {
+            true => failure.although(&format!("{session} goes on, and so does what it has accepted")),
+            false => failure,
+        })?;
+        was_there = true;
         match desk.sit(&mut events, &mut after).await? {
             Left::Detached => return desk.leave().await,
             Left::Removed => return Ok(()),

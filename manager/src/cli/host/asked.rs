@@ -1,24 +1,35 @@
-//! A line with a secret: typed on a terminal, which does not show it, or read from standard input.
+//! Text with a secret: typed or pasted on a terminal, which does not show it, or read from standard input.
 
 use std::cell::RefCell;
-use std::io::{self, BufRead, IsTerminal, Read};
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use tokio::sync::oneshot;
 
-use crate::cli::ui::Ui;
+use crate::cli::ui::{Ui, write_err};
 use crate::cli::ui::error::{Failure, Outcome};
 
-/// The longest line, in bytes.
-const MAX_LINE: u64 = 4096;
+/// The longest text, in bytes.
+const MAX: usize = 64 * 1024;
+/// The longest pause between two pieces of what is pasted.
+const PASTE: Duration = Duration::from_millis(150);
 
 /// The terminal on which something is asked, between a question and its answer.
 #[derive(Default)]
 pub struct Asking(RefCell<Option<Termios>>);
 
 impl Asking {
-    /// Asks for a line. Its text is shown nowhere.
-    pub async fn line(&self, ui: &Ui, question: &str) -> Outcome<String> {
+    /// Asks for lines, until nothing is `missing` of them; an empty line ends them as well. Their text is shown nowhere.
+    pub async fn lines(
+        &self,
+        ui: &Ui,
+        question: &str,
+        missing: impl Fn(&str) -> Option<String> + Send + 'static,
+    ) -> Outcome<String> {
         let is_terminal = io::stdin().is_terminal();
         if is_terminal {
             let before = tcgetattr(io::stdin())
@@ -29,7 +40,7 @@ impl Asking {
         }
         let (tell, told) = oneshot::channel();
         // On a thread that ends with the process: a signal ends the wait, and nothing ends the reading.
-        std::thread::spawn(move || drop(tell.send(read())));
+        std::thread::spawn(move || drop(tell.send(read(is_terminal, missing))));
         let line = told.await;
         if is_terminal {
             self.show();
@@ -76,10 +87,43 @@ fn set(to: &Termios) {
     let _ = tcsetattr(io::stdin(), OptionalActions::Flush, to);
 }
 
-/// Reads one line.
-fn read() -> io::Result<String> {
-    let mut line = Vec::new();
-    io::stdin().lock().take(MAX_LINE).read_until(b'\n', &mut line)?;
-    let text = String::from_utf8(line).map_err(|_| io::Error::other("it is not UTF-8"))?;
+/// Reads until nothing is missing and nothing more comes at once: what is pasted comes in pieces.
+fn read(is_terminal: bool, missing: impl Fn(&str) -> Option<String>) -> io::Result<String> {
+    let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
+    let stdin = rustix::stdio::stdin();
+    loop {
+        let text = String::from_utf8_lossy(&bytes);
+        if text.ends_with('\n') && !more_comes()? {
+            let is_over = text == "\n" || text.ends_with("\n\n");
+            match (missing(&text), is_terminal) {
+                (None, _) => break,
+                (Some(_), true) if is_over => break,
+                (Some(what), true) => write_err(&format!("\n{what}: ")),
+                (Some(_), false) => {}
+            }
+        }
+        drop(text);
+        match rustix::io::read(stdin, &mut piece) {
+            Ok(0) => break,
+            Ok(count) => bytes.extend_from_slice(&piece[..count]),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if bytes.len() > MAX {
+            return Err(io::Error::other(format!("it has more than {MAX} bytes")));
+        }
+    }
+    let text = String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8"))?;
     Ok(text.trim().to_owned())
+}
+
+/// Returns true if there is more to read within a moment.
+fn more_comes() -> io::Result<bool> {
+    let within = Timespec { tv_sec: 0, tv_nsec: PASTE.subsec_nanos().into() };
+    let mut fds = [PollFd::from_borrowed_fd(rustix::stdio::stdin(), PollFlags::IN)];
+    match poll(&mut fds, Some(&within)) {
+        Ok(found) => Ok(found > 0),
+        Err(Errno::INTR) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
 }

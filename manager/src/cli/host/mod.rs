@@ -4,6 +4,7 @@ mod asked;
 mod file;
 mod keys;
 mod pair;
+mod ticket;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use crate::cli::args::{self, Command, Global};
 use crate::cli::ui::Ui;
 use crate::cli::ui::error::{Failure, Outcome, exit};
 use crate::cli::ui::table::Table;
-use crate::client::far::FarOptions;
+use crate::client::far::{FarOptions, Way};
 use crate::client::host::{HOME, HostAddress, Scheme};
 use crate::daemon::Paths;
 
@@ -66,8 +67,9 @@ pub fn target(global: &Global, command: &mut Command) -> Outcome<Target> {
     {
         let (address, dir) = parsed(what)?.without_path();
         let Some(dir) = dir else {
-            return Err(Failure::usage(format!("`{what}` names no directory"))
-                .hint("the session is that of a directory: ssh://HOST/home/me/app, or ssh://HOST/~/app"));
+            return Err(Failure::usage(format!("`{what}` names no directory")).hint(format!(
+                "the session is that of a directory: {address}/home/me/app, or {address}/~/app"
+            )));
         };
         if global.host.is_some() || global.state_dir.is_some() {
             return Err(Failure::usage(format!("`{what}` names a machine, and so does an option"))
@@ -158,9 +160,9 @@ fn by_address(address: &HostAddress) -> Outcome<FarOptions> {
     let path = file::path()?;
     let hosts = file::read(&path)?.hosts;
     let keys = Keys::beside(&path);
-    // Of two names, the one that has a key.
+    // Of several names, the first that has a key.
     let at = |(_, entry): &(&String, &Entry)| entry.address == *address;
-    let found = hosts.iter().filter(at).max_by_key(|(name, _)| keys.has(name));
+    let found = hosts.iter().filter(at).min_by_key(|(name, _)| !keys.has(name));
     let found = found.map(|(name, entry)| entry.options(name, Some(keys.path(name))));
     found.ok_or_else(|| {
         let what = format!("this machine is not paired with {address}; nothing was done");
@@ -181,7 +183,7 @@ fn known<'a>(hosts: &'a Hosts, name: &str) -> Outcome<&'a Entry> {
             None if is_name(name) && name != LOCAL => format!(
                 "`kennel host add {name} ssh://{name}` names it, and `-H ssh://{name}` does without a name"
             ),
-            None => "`kennel host ls` lists the names; an address begins with ssh://".to_owned(),
+            None => "`kennel host ls` lists the names; an address begins with ssh:// or tls://".to_owned(),
         };
         Failure::new(
             exit::USAGE,
@@ -292,7 +294,14 @@ fn known_by(entry: Entry, trust: args::TrustArgs) -> Outcome<Entry> {
         let path = path.map(std::path::absolute).transpose();
         path.map_err(|error| Failure::usage(format!("that is no path: {error}; nothing was changed")))
     };
-    Ok(Entry { fingerprint, ca: whole(ca)?, cert: whole(cert)?, cert_key: whole(cert_key)?, ..entry })
+    let entry = Entry { fingerprint, ca: whole(ca)?, cert: whole(cert)?, cert_key: whole(cert_key)?, ..entry };
+    if let Way::Tls(options) = entry.options("", None).way {
+        options.check().map_err(|why| {
+            Failure::usage(format!("{why}; nothing was changed"))
+                .hint("--ca and --cert take files with certificates in PEM, --cert-key one with a private key in PEM")
+        })?;
+    }
+    Ok(entry)
 }
 
 /// The name of what was changed, as every command prints what it changed.

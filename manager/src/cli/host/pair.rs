@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::asked::Asking;
 use super::file::{self, Entry};
 use super::keys::Keys;
+use super::ticket::Ticket;
 use super::{check_name, known_by, taken, without_path};
 use crate::cli::args;
 use crate::cli::signals::{Signal, Signals};
@@ -92,11 +93,12 @@ async fn paired(ui: &Ui, args: args::HostPair, asking: &Asking) -> Outcome {
     }
     let path = file::path()?;
     let before = file::read(&path)?.hosts.remove(&name);
-    let (entry, secret) = match address {
+    let (entry, secret) = match address.map(|address| typed_address(&name, &address)).transpose()? {
         Some(address) => {
             check_address(&address)?;
             let entry = known_by(Entry::at(address), trust)?;
-            (entry, asking.line(ui, &format!("secret for {name}")).await?)
+            let text = asking.lines(ui, &format!("secret for {name}"), missing(false)).await?;
+            agreed(entry, ticket(&text)?)?
         }
         None if trust.is_given() => {
             return Err(Failure::usage("what a server is known by needs its address; nothing was changed")
@@ -105,9 +107,10 @@ async fn paired(ui: &Ui, args: args::HostPair, asking: &Asking) -> Outcome {
         None => {
             let question = match &before {
                 Some(_) => format!("ticket or secret for {name}"),
-                None => format!("ticket for {name} (address, fingerprint and secret in one line)"),
+                None => format!("ticket for {name}, as `kennel pair` prints it"),
             };
-            meant(&asking.line(ui, &question).await?, before.as_ref())?
+            let text = asking.lines(ui, &question, missing(before.is_none())).await?;
+            meant(ticket(&text)?, before.as_ref())?
         }
     };
     check_secret(&secret)?;
@@ -116,7 +119,12 @@ async fn paired(ui: &Ui, args: args::HostPair, asking: &Asking) -> Outcome {
         return Err(taken(&name, &other));
     }
     let keys = Keys::beside(&path);
-    let answer = ui.waiting("pairing", ask(&keys, &name, &entry, &secret, &device)).await;
+    let kept = match (keys.has(&name), file::read(&path)?.hosts.contains_key(&name)) {
+        (true, _) => "this machine's key of before is kept as it was",
+        (false, true) => "no key is kept here",
+        (false, false) => "no key and no name are kept here",
+    };
+    let answer = ui.waiting("pairing", ask(&keys, &name, &entry, &secret, &device, kept)).await;
     let answer = answer.map_err(|failure| failure.on(&entry.address.to_string()))?;
     let paired: Paired = match serde_json::from_slice(&answer) {
         Ok(paired) => paired,
@@ -126,7 +134,7 @@ async fn paired(ui: &Ui, args: args::HostPair, asking: &Asking) -> Outcome {
                 "bad_answer",
                 format!("{}: its answer makes no sense", entry.address),
             )
-            .but("no key and no name are kept here")
+            .but(kept)
             .hint("is it a kennel? `kennel key ls` there lists the keys that it takes"));
         }
     };
@@ -154,32 +162,88 @@ fn check_address(address: &HostAddress) -> Outcome {
     without_path(address)
 }
 
-/// Machine and secret, from a ticket; or from the secret alone, for a machine that has a name.
-fn meant(line: &str, before: Option<&Entry>) -> Outcome<(Entry, String)> {
-    let no_ticket = |why: String| {
-        Failure::usage(format!("{why}; nothing was sent"))
-            .hint("a ticket is the line `ADDRESS FINGERPRINT SECRET` that `kennel pair` prints on the server")
-    };
-    let words: Vec<&str> = line.split_whitespace().collect();
-    match (&words[..], before) {
-        ([address, fingerprint, secret], _) => {
-            // None of the words is shown: they may be in another order.
-            let address: HostAddress =
-                address.parse().map_err(|_| no_ticket("the ticket does not begin with an address".into()))?;
-            check_address(&address)?;
-            let fingerprint: Fingerprint = fingerprint.parse().map_err(no_ticket)?;
-            // What is known of the machine besides, for example a certificate of this one's own, stays.
-            let known = before.filter(|before| before.address == address).cloned();
-            let known = known.unwrap_or_else(|| Entry::at(address));
-            Ok((Entry { fingerprint: Some(fingerprint), ca: None, ..known }, (*secret).to_owned()))
+/// The address that was typed. No error repeats it: it may be a ticket, or a secret.
+fn typed_address(name: &str, typed: &str) -> Outcome<HostAddress> {
+    let is_ticket = typed.contains(char::is_whitespace) || typed.contains("SHA256:");
+    match typed.parse() {
+        Ok(address) if !is_ticket => Ok(address),
+        Err(why) if !is_ticket && HostAddress::is_meant(typed) => {
+            Err(Failure::usage(format!("ADDRESS: {why}; nothing was sent")))
         }
-        ([secret], Some(before)) => {
-            check_address(&before.address)?;
-            Ok((before.clone(), (*secret).to_owned()))
-        }
-        ([], _) => Err(no_ticket("nothing was typed".into())),
-        _ => Err(no_ticket("that is no ticket".into())),
+        Ok(_) | Err(_) => Err(Failure::usage("ADDRESS is no address; nothing was sent").hint(format!(
+            "`kennel host pair {name}` asks for the ticket. Others see what is typed as an argument: a secret that was there is \
+             replaced by `kennel pair` on the server"
+        ))),
     }
+}
+
+/// Names the parts that are missing of what was read so far: all of a ticket's, or the secret.
+fn missing(whole: bool) -> impl Fn(&str) -> Option<String> + Send + 'static {
+    move |text| match Ticket::read(text) {
+        Ok(ticket) if whole && !ticket.is_whole() => Some(ticket.missing()),
+        Ok(ticket) if ticket.secret.is_none() => Some("secret".to_owned()),
+        // What cannot be read does not become readable by more of it.
+        Ok(_) | Err(_) => None,
+    }
+}
+
+fn no_ticket(why: impl std::fmt::Display) -> Failure {
+    Failure::usage(format!("{why}; nothing was sent"))
+        .hint("`kennel pair` on the server prints address, fingerprint and secret: give all of it, or the line `ticket`")
+}
+
+fn ticket(text: &str) -> Outcome<Ticket> {
+    match text.is_empty() {
+        true => Err(no_ticket("nothing was typed")),
+        false => Ticket::read(text).map_err(no_ticket),
+    }
+}
+
+/// Machine and secret, from a ticket; or from the secret alone, for a machine that has a name.
+fn meant(ticket: Ticket, before: Option<&Entry>) -> Outcome<(Entry, String)> {
+    let missing = ticket.missing();
+    let Ticket { addresses, fingerprint, secret } = ticket;
+    let at = |address: &&HostAddress| before.is_some_and(|before| before.address == **address);
+    let address = addresses.iter().find(at).or(addresses.first()).cloned();
+    let (address, pin, secret) = match (address, fingerprint, secret, before) {
+        (Some(address), Some(pin), Some(secret), _) => (address, Some(pin), secret),
+        (None, pin, Some(secret), Some(before)) => (before.address.clone(), pin, secret),
+        (None, None, ..) => return Err(no_ticket("that is no ticket")),
+        _ => return Err(no_ticket(format!("that is no ticket: {missing} is missing"))),
+    };
+    check_address(&address)?;
+    // What is known of the machine besides, for example a certificate of this one's own, stays.
+    let known = before.filter(|before| before.address == address).cloned();
+    let known = known.unwrap_or_else(|| Entry::at(address));
+    let entry = match pin {
+        Some(_) => Entry { fingerprint: pin, ca: None, ..known },
+        None => known,
+    };
+    Ok((entry, secret))
+}
+
+/// The secret for the machine that was typed. The rest of a ticket must agree with what was typed.
+fn agreed(typed: Entry, ticket: Ticket) -> Outcome<(Entry, String)> {
+    let differs = |what: &str, of_ticket: &dyn std::fmt::Display, of_typed: &dyn std::fmt::Display| {
+        let what = format!("the ticket's {what} is {of_ticket}, and {of_typed} was typed; nothing was sent");
+        Failure::usage(what).hint(
+            "leave out the address, and the ticket decides; or give the secret alone, if both are the same server's",
+        )
+    };
+    let Ticket { addresses, fingerprint, secret } = ticket;
+    if let Some(other) = addresses.first().filter(|_| !addresses.contains(&typed.address)) {
+        return Err(differs("address", other, &typed.address));
+    }
+    let pin = match (fingerprint, typed.fingerprint) {
+        (Some(of_ticket), Some(of_typed)) if of_ticket != of_typed => {
+            return Err(differs("fingerprint", &of_ticket, &of_typed));
+        }
+        // An authority that was typed decides.
+        (Some(_), None) if typed.ca.is_some() => None,
+        (of_ticket, of_typed) => of_typed.or(of_ticket),
+    };
+    let secret = secret.ok_or_else(|| no_ticket("there is no secret in it"))?;
+    Ok((Entry { fingerprint: pin, ..typed }, secret))
 }
 
 fn check_secret(secret: &str) -> Outcome {
@@ -192,7 +256,14 @@ fn check_secret(secret: &str) -> Outcome {
 }
 
 /// Asks the server to take the key, which is on disk before. Whatever it refuses, nothing is left here.
-async fn ask(keys: &Keys, name: &str, entry: &Entry, secret: &str, device: &str) -> Outcome<Bytes> {
+async fn ask(
+    keys: &Keys,
+    name: &str,
+    entry: &Entry,
+    secret: &str,
+    device: &str,
+    kept: &str,
+) -> Outcome<Bytes> {
     // Nothing needs to be told: the command ends when it cannot go on.
     let client = Client::over(Arc::new(Far::new(entry.options(name, None), |_| {})));
     let deadline = Instant::now() + LONGEST;
@@ -231,27 +302,27 @@ async fn ask(keys: &Keys, name: &str, entry: &Entry, secret: &str, device: &str)
             }
             Ok(Err(error)) => {
                 keys.give_up(name).map_err(unwritten)?;
-                return Err(refused(error));
+                return Err(refused(error, kept));
             }
         }
     }
 }
 
-/// Of a server that refuses.
-fn refused(error: ClientError) -> Failure {
+/// Of a server that refuses. `kept` says what is kept here.
+fn refused(error: ClientError, kept: &str) -> Failure {
     match error {
         ClientError::Problem(problem) => {
             let again = "`kennel pair` there prints a new ticket; each is good once, and for some minutes";
             let hint = problem.hint.clone().unwrap_or_else(|| again.to_owned());
             let problem: Box<Problem> = Box::new(Problem { hint: Some(hint), ..*problem });
-            Failure::from(problem).but("no key and no name are kept here")
+            Failure::from(problem).but(kept)
         }
         ClientError::Garbage(what) => {
             Failure::failed("bad_answer", format!("its answer makes no sense: {what}"))
-                .but("no key and no name are kept here")
+                .but(kept)
                 .hint("is it a kennel, and new enough to pair?")
         }
-        error => Failure::from(error).but("no key and no name are kept here"),
+        error => Failure::from(error).but(kept),
     }
 }
 
@@ -314,8 +385,8 @@ fn show(ui: &Ui, name: &str, entry: &Entry, paired: &Paired, answer: &[u8]) -> O
 mod tests {
     use super::*;
 
-    fn ticket(line: &str, before: Option<&Entry>) -> Option<(String, bool, String)> {
-        let (entry, secret) = meant(line, before).ok()?;
+    fn read(line: &str, before: Option<&Entry>) -> Option<(String, bool, String)> {
+        let (entry, secret) = meant(ticket(line).ok()?, before).ok()?;
         Some((entry.address.to_string(), entry.fingerprint.is_some(), secret))
     }
 
@@ -323,10 +394,18 @@ mod tests {
     fn a_ticket_is_three_words_and_a_secret_is_enough_for_a_machine_that_has_a_name() {
         let pin = Fingerprint::of(b"x");
         let whole = format!("tls://box {pin} abc-def");
-        assert_eq!(ticket(&whole, None), Some(("tls://box:7443".into(), true, "abc-def".into())));
+        let expected = Some(("tls://box:7443".into(), true, "abc-def".into()));
+        for text in [whole.clone(), format!("{pin} tls://box abc-def"), format!("abc-def\ntls://box\n{pin}")] {
+            assert_eq!(read(&text, None), expected, "{text}");
+        }
         let known = Entry { ca: Some("/ca.pem".into()), ..Entry::at("tls://box".parse().unwrap()) };
-        assert_eq!(ticket("abc", Some(&known)), Some(("tls://box:7443".into(), false, "abc".into())));
-        assert!(meant(&whole, Some(&known)).unwrap().0.ca.is_none(), "the ticket's fingerprint decides");
+        assert_eq!(read("abc", Some(&known)), Some(("tls://box:7443".into(), false, "abc".into())));
+        let (entry, _) = meant(Ticket::read(&whole).unwrap(), Some(&known)).unwrap();
+        assert!(entry.ca.is_none(), "the ticket's fingerprint decides");
+        // Of several addresses, the one under which the machine is known.
+        let several = format!("address tls://other\n  tls://box\nfingerprint {pin}\nsecret abc");
+        assert_eq!(read(&several, Some(&known)).unwrap().0, "tls://box:7443");
+        assert_eq!(read(&several, None).unwrap().0, "tls://other:7443");
         let by_ssh = Entry::at("ssh://box".parse().unwrap());
         for (line, before) in [
             ("", None),
@@ -334,11 +413,10 @@ mod tests {
             ("abc", Some(&by_ssh)),
             (&format!("ssh://box {pin} abc"), None),
             (&format!("tls://box/dir {pin} abc"), None),
-            (&format!("{pin} tls://box abc"), None),
             (&format!("tls://box {pin} abc def"), Some(&known)),
             (&format!("tls://box {pin}"), Some(&known)),
         ] {
-            assert_eq!(ticket(line, before), None, "{line}");
+            assert_eq!(read(line, before), None, "{line}");
         }
         assert!(check_secret("abc-123").is_ok());
         for secret in ["", "a b", "a\u{1b}", "ä", &"x".repeat(257)] {
@@ -346,10 +424,40 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_whole_ticket_must_agree_with_what_was_typed() {
+        let (pin, other) = (Fingerprint::of(b"x"), Fingerprint::of(b"y"));
+        let typed = |fingerprint| Entry { fingerprint, ..Entry::at("tls://box".parse().unwrap()) };
+        let asked = |entry: Entry, text: &str| agreed(entry, ticket(text)?);
+        let whole = format!("tls://box {pin} abc");
+        for (entry, text) in
+            [(typed(Some(pin)), "abc"), (typed(Some(pin)), &*whole), (typed(None), &format!("{pin}\nabc"))]
+        {
+            let (entry, secret) = asked(entry, text).unwrap();
+            assert_eq!((entry.fingerprint, &*secret), (Some(pin), "abc"), "{text}");
+        }
+        let by_authority = Entry { ca: Some("/ca.pem".into()), ..typed(None) };
+        assert_eq!(asked(by_authority.clone(), &whole).unwrap().0, by_authority);
+        for (entry, text, says) in [
+            (typed(Some(other)), &*whole, "fingerprint"),
+            (typed(Some(pin)), &format!("tls://other {pin} abc"), "address"),
+            (typed(Some(pin)), &format!("tls://box {pin}"), "no secret"),
+        ] {
+            let failure = asked(entry, text).unwrap_err();
+            let detail = failure.detail().unwrap();
+            assert!(detail.contains(says) && !detail.contains("abc"), "{detail}");
+        }
+        for typed in [&*whole, "abc-def", "tls://box:x", "SHA256:abc"] {
+            let failure = typed_address("lab", typed).unwrap_err();
+            assert!(!failure.text(false, false).unwrap().contains("abc"), "{failure:?}");
+        }
+        assert!(typed_address("lab", "tls://box").is_ok());
+    }
+
     proptest::proptest! {
         #[test]
         fn any_line_is_a_ticket_or_none(line in "((tls://)?[a-z0-9.:/@]{0,20} )?(SHA256:)?[0-9a-f]{60,66} .{0,30}|.{0,80}") {
-            if let Ok((entry, _)) = meant(&line, None) {
+            if let Ok((entry, _)) = ticket(&line).and_then(|ticket| meant(ticket, None)) {
                 proptest::prop_assert!(entry.address.scheme == Scheme::Tls && entry.fingerprint.is_some());
             }
         }

@@ -27,10 +27,9 @@ impl<'a> Link<'a> {
         let (name, note, asked) = (options.name.clone(), ui.notes(), ui.asked.clone());
         let far = Far::new(options, move |news| match news {
             News::Lost(why) => {
-                note(&format!(
-                    "connection to {name} lost ({}); reconnecting, Ctrl-C ends it",
-                    last_line(&why)
-                ));
+                let why = Some(last_line(&why)).filter(|why| !why.is_empty());
+                let why = why.unwrap_or("the other end has closed it");
+                note(&format!("connection to {name} lost ({why}); reconnecting, Ctrl-C ends it"));
             }
             News::Asks(asks) => asked.store(asks, Ordering::Relaxed),
             News::Back => note(&format!("connected to {name} again")),

@@ -74,6 +74,7 @@ impl<'a> Link<'a> {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
+            let was_sent = request.changes() && losses.any();
             match error {
                 ClientError::Absent(_) if starts < STARTS => self.start_after(&mut starts).await?,
                 ClientError::Lost(_) if request.repeatable && losses.bear().await => {}
@@ -86,6 +87,9 @@ impl<'a> Link<'a> {
                 }
                 ClientError::Silent(_) if request.changes() => {
                     return Err(self.failure(error).but("what was asked may be done once it goes on"));
+                }
+                error if was_sent && !matches!(error, ClientError::Lost(_)) => {
+                    return Err(self.failure(error).although("what was asked before the connection was lost may be done"));
                 }
                 error => return Err(self.failure(error)),
             }
@@ -404,6 +408,11 @@ struct Losses {
 impl Losses {
     fn none() -> Self {
         Self { count: 0, asked: Instant::now() }
+    }
+
+    /// Returns true if there was one.
+    fn any(&self) -> bool {
+        self.count > 0
     }
 
     /// Waits, and returns true if it is worth asking again: a connection that lived long may be lost as often as it likes.

@@ -74,9 +74,12 @@ pub async fn follow(link: &Link<'_>, session: &SessionId, prompt: PromptId, afte
 }
 
 async fn stream(link: &Link<'_>, view: &mut View<'_>, mut after: EventId) -> Outcome {
+    let accepted = format!("{} was accepted, and runs or waits all the same", view.prompt);
     loop {
         view.clear();
-        let mut events = link.events(&format!("/v1/sessions/{}/events?after={after}", view.session)).await?;
+        let asked = link.events(&format!("/v1/sessions/{}/events?after={after}", view.session)).await;
+        // Only the looking on is refused.
+        let mut events = asked.map_err(|failure| failure.although(&accepted))?;
         loop {
             let next = tokio::select! {
                 next = events.next() => next,
@@ -109,7 +112,7 @@ async fn stream(link: &Link<'_>, view: &mut View<'_>, mut after: EventId) -> Out
                     }
                     break;
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(Failure::from(error).although(&accepted)),
             }
         }
     }

@@ -98,6 +98,23 @@ impl Failure {
         self
     }
 
+    /// Of a request before this one, which may have been done: takes back what the error says about nothing being changed.
+    pub fn although(mut self, what: &str) -> Self {
+        if let Self::Problem(problem, _) = &mut self {
+            for nothing in ["; nothing was changed", "; nothing was done", "; nothing was looked at"] {
+                problem.detail = problem.detail.replace(nothing, "");
+            }
+            problem.detail += &format!("; {what}");
+            let look = "`kennel events SESSION` on that machine tells what was done";
+            problem.hint = Some(match &problem.hint {
+                Some(hint) if hint.contains(look) => hint.clone(),
+                Some(hint) => format!("{hint}; {look}"),
+                None => look.to_owned(),
+            });
+        }
+        self
+    }
+
     /// Names the machine on which it went wrong.
     pub fn on(mut self, host: &str) -> Self {
         if let Self::Problem(problem, _) = &mut self {
@@ -177,7 +194,8 @@ fn exit_of(problem: &Problem) -> u8 {
         (409, code) if MISNAMED.contains(&code) => exit::USAGE,
         (401 | 403, _) => exit::DENIED,
         (409, _) => exit::CONFLICT,
-        (503, _) => exit::UNREACHABLE,
+        // It is there, and takes requests later.
+        (429 | 503, _) => exit::UNREACHABLE,
         (504, _) => exit::TIMEOUT,
         _ => exit::FAILURE,
     }
@@ -274,12 +292,26 @@ mod tests {
             (409, "spec_mismatch", 7),
             (502, "session_failed", 1),
             (503, "manager_stopping", 6),
+            (429, "too_many_failures", 6),
             (504, "timeout", 3),
             (507, "journal_full", 1),
         ] {
             assert_eq!(problem(status, code).exit(), exit, "{status} {code}");
         }
         assert_eq!(Failure::from(io::Error::from(io::ErrorKind::BrokenPipe)).exit(), 0);
+    }
+
+    #[test]
+    fn an_error_after_something_was_done_does_not_say_that_nothing_was() {
+        let problem = |detail: &str| {
+            let failure = Failure::new(exit::DENIED, "bad_key", detail).hint("pair again");
+            failure.although("prompt-3 was accepted")
+        };
+        let failure = problem("the key was revoked; nothing was changed").although("it runs");
+        assert_eq!(failure.detail(), Some("the key was revoked; prompt-3 was accepted; it runs"));
+        let text = failure.text(false, false).unwrap();
+        assert_eq!(text.matches("tells what was done").count(), 1, "{text}");
+        assert!(text.contains("pair again; `kennel events SESSION`"), "{text}");
     }
 
     #[test]

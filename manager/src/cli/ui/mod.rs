@@ -39,6 +39,8 @@ pub struct Ui {
     pub out_is_terminal: bool,
     /// The width of standard output's terminal; none without a terminal, or if it reports none.
     pub columns: Option<usize>,
+    /// The height of that terminal; none without a terminal, or if it reports none.
+    pub rows: Option<usize>,
     /// Standard error is a terminal.
     pub err_is_terminal: bool,
     /// Standard output has colours.
@@ -61,11 +63,13 @@ impl Ui {
             ColourChoice::Never => false,
             ColourChoice::Auto => auto != anstream::ColorChoice::Never,
         };
+        let (columns, rows) = size();
         Self {
             json: global.json,
             quiet: global.quiet,
             out_is_terminal: io::stdout().is_terminal(),
-            columns: columns(),
+            columns,
+            rows,
             err_is_terminal: io::stderr().is_terminal(),
             out_colour: colour(anstream::AutoStream::choice(&io::stdout())),
             err_colour: colour(anstream::AutoStream::choice(&io::stderr())),
@@ -150,11 +154,17 @@ impl Ui {
     /// Prints notes like [`note`](Self::note), from wherever they come.
     pub fn notes(&self) -> impl Fn(&str) + Send + Sync + 'static {
         let (quiet, colour, terminal) = (self.quiet, self.err_colour, self.err_is_terminal);
+        let columns = self.columns.filter(|_| terminal);
         move |text| {
             if !quiet {
                 // What is shown while something is waited for stands on the same line.
                 let clear = if terminal { "\r\u{1b}[K" } else { "" };
-                let text = render::paint(&render::line(text), render::DIM, colour);
+                let text = render::line(text);
+                let text = match columns {
+                    Some(columns) => table::broken(&text, 0, columns, 0),
+                    None => text,
+                };
+                let text = render::paint(&text, render::DIM, colour);
                 to_stderr(&format!("{clear}{}\n", render::printed(&text)));
             }
         }
@@ -185,25 +195,20 @@ impl Ui {
         }
         let depth = self.waits.get() + 1;
         self.waits.set(depth);
+        let mut wait = Wait { ui: self, shown: false };
         let mut work = pin!(work);
         let begun = Instant::now();
-        let mut shown = false;
-        let done = loop {
+        loop {
             tokio::select! {
-                done = &mut work => break done,
+                done = &mut work => return done,
                 () = tokio::time::sleep(PATIENCE) => {
                     if self.waits.get() == depth && !self.asked.load(Ordering::Relaxed) {
-                        shown = true;
+                        wait.shown = true;
                         self.progress(&format!("{what} … {}s", begun.elapsed().as_secs()));
                     }
                 }
             }
-        };
-        self.waits.set(depth - 1);
-        if shown {
-            self.clear_progress();
         }
-        done
     }
 
     /// Writes over the last line of the terminal what is waited for.
@@ -218,15 +223,33 @@ impl Ui {
     }
 }
 
+/// A wait, also one that is given up: it leaves nothing on the screen.
+struct Wait<'a> {
+    ui: &'a Ui,
+    /// The last line of the terminal says what is waited for.
+    shown: bool,
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        self.ui.waits.set(self.ui.waits.get().saturating_sub(1));
+        if self.shown {
+            self.ui.clear_progress();
+        }
+    }
+}
+
 /// Writes to standard error, before it is known how the command line wants it.
 pub fn write_err(text: &str) {
     to_stderr(&render::printed(text));
 }
 
-fn columns() -> Option<usize> {
+/// Width and height of standard output's terminal.
+fn size() -> (Option<usize>, Option<usize>) {
     let stdout = io::stdout();
-    let size = rustix::termios::tcgetwinsize(&stdout).ok().filter(|_| stdout.is_terminal())?;
-    (size.ws_col > 0).then_some(size.ws_col.into())
+    let size = rustix::termios::tcgetwinsize(&stdout).ok().filter(|_| stdout.is_terminal());
+    let told = |length: u16| (length > 0).then_some(length.into());
+    size.map_or((None, None), |size| (told(size.ws_col), told(size.ws_row)))
 }
 
 /// Returns true if one of the outputs is a terminal.

@@ -43,6 +43,8 @@ const BRIEFLY: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_secs(20);
 /// While it pauses, the client looks this often whether the machine has slept.
 const LOOK: Duration = Duration::from_secs(1);
+/// Why a connection was given up.
+const NOTHING_CAME: &str = "it carried nothing any more";
 /// More than this, in milliseconds, and the machine has slept.
 const SLEPT_MS: u64 = 2_000;
 
@@ -129,11 +131,13 @@ struct Unreached {
     problem: Option<Box<Problem>>,
     /// To try again is in vain, or harmful.
     for_good: bool,
+    /// Before this time is over it refuses again.
+    after: Duration,
 }
 
 impl Unreached {
     fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), hint: None, problem: None, for_good: false }
+        Self { what: what.into(), hint: None, problem: None, for_good: false, after: Duration::ZERO }
     }
 
     fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -268,7 +272,7 @@ impl Far {
     async fn anew(&self, before: Option<Open>) -> Result<Open, Unreached> {
         let why = match before {
             Some(open) => open.end().await,
-            None => String::new(),
+            None => NOTHING_CAME.to_owned(),
         };
         let _asks = Asks::begin(self);
         if self.greeting().is_none() {
@@ -313,6 +317,7 @@ impl Far {
                     }
                 }
             };
+            let after = opened.as_ref().err().map_or(Duration::ZERO, |unreached| unreached.after);
             match opened {
                 Ok(open) => {
                     if told {
@@ -328,7 +333,7 @@ impl Far {
                 Err(_) => {}
             }
             alone = !alone;
-            pause = jittered((pause * 2).clamp(PAUSE, MAX_PAUSE));
+            pause = jittered((pause * 2).clamp(PAUSE, MAX_PAUSE)).max(after);
         }
     }
 }
@@ -382,7 +387,7 @@ impl Lane {
         let open = if state.count == self.number { state.now.take() } else { None };
         drop(state);
         drop(open);
-        ClientError::Lost("the connection carried nothing any more".to_owned())
+        ClientError::Lost(NOTHING_CAME.to_owned())
     }
 }
 

@@ -14,8 +14,8 @@ use tokio::task::JoinHandle;
 use super::ssh::{Attempt, Process};
 use super::tls::TlsOptions;
 use super::{Far, Greeting, News, Unreached, Way, ssh, tls};
-use crate::client::relay;
 use crate::client::token::Token;
+use crate::client::{relay, retry_after, why_lost, with_retry};
 use crate::pass::AUTHORITY;
 
 /// The longest wait for a host by ssh where there is no terminal on which anybody could be asked.
@@ -24,6 +24,8 @@ const UNATTENDED: Duration = Duration::from_secs(60);
 const CONNECT: Duration = Duration::from_secs(20);
 /// The route by which a daemon describes itself.
 const MANAGER: &str = "/v1/manager";
+/// The longest pause that a daemon can ask for.
+const MAX_AFTER: Duration = Duration::from_secs(120);
 /// The longest description, in bytes.
 const MAX_GREETING: usize = 1024 * 1024;
 
@@ -154,7 +156,7 @@ impl Open {
             .await
             .map_err(|error| Unreached::new(format!("the connection: {error}")))?;
         // Its errors are those of the requests, which are seen there.
-        let task = Task(tokio::spawn(async move { connection.await.err().map(|error| words(&error)) }));
+        let task = Task(tokio::spawn(async move { connection.await.err().map(|error| why_lost(&error)) }));
         Ok(Self { sender, terms: terms.into(), task, process })
     }
 
@@ -166,7 +168,7 @@ impl Open {
             |error: hyper::Error| Unreached::new(format!("it has closed the connection: {}", words(&error)));
         self.sender.ready().await.map_err(lost)?;
         let response = self.sender.send_request(request).await.map_err(lost)?;
-        let status = response.status();
+        let (status, after) = (response.status(), retry_after(response.headers()));
         let body = Limited::new(response.into_body(), MAX_GREETING).collect().await;
         let body = body.map_err(|error| Unreached::new(format!("its answer: {error}")))?.to_bytes();
         if status == StatusCode::OK {
@@ -185,7 +187,11 @@ impl Open {
                 let what = problem.detail.clone();
                 Err(Unreached { problem: Some(Box::new(problem)), ..Unreached::new(what).for_good() })
             }
-            (_, Some(problem)) => Err(Unreached::new(problem.detail)),
+            (_, Some(problem)) => {
+                let (what, problem) = (problem.detail.clone(), with_retry(problem, after));
+                let after = after.unwrap_or_default().min(MAX_AFTER);
+                Err(Unreached { problem: Some(Box::new(problem)), after, ..Unreached::new(what) })
+            }
             (status, None) => Err(Unreached::new(format!(
                 "{} answers {status}, which no kennel would",
                 options.authority()

@@ -60,6 +60,18 @@ pub enum Trust {
 }
 
 impl TlsOptions {
+    /// Reads the files that are named.
+    ///
+    /// # Errors
+    /// The file that cannot be used, and why, for a person.
+    pub fn check(&self) -> Result<(), String> {
+        match (&self.trust, &self.own) {
+            // There is no file, and the system's authorities may come later.
+            (Trust::Pin(_) | Trust::System, None) => Ok(()),
+            _ => config(self).map(drop).map_err(|unreached| unreached.what),
+        }
+    }
+
     /// Host and port, as in a URI.
     pub(super) fn authority(&self) -> String {
         match self.host.contains(':') {
@@ -102,7 +114,19 @@ fn read_key(name: &str, path: &Path) -> Result<Token, Unreached> {
 
 /// Connects to the first address of the host that answers.
 async fn connect(options: &TlsOptions) -> Result<TcpStream, Unreached> {
-    let cannot = |error: io::Error| Unreached::new(format!("{}: {error}", options.authority()));
+    let cannot = |error: io::Error| {
+        let unreached = Unreached::new(format!("{}: {error}", options.authority()));
+        unreached.hint(match error.kind() {
+            io::ErrorKind::ConnectionRefused => {
+                "nothing listens there now: is that the port, and does the daemon run? `kennel doctor` on that machine says where it \
+                 listens; `[listen]` in its config.toml decides"
+            }
+            io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+                "is that machine up, is this one connected, and does no firewall stand between them?"
+            }
+            _ => "is that the name or address of the machine? `kennel host ls` lists what is known here",
+        })
+    };
     let addresses = tokio::net::lookup_host((&*options.host, options.port)).await.map_err(cannot)?;
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
     for address in addresses {
