@@ -70,8 +70,9 @@ impl Refusal {
                     "name one of these: `kennel permissions allow {id} --option OPTION`; the question still waits"
                 )
             }
-            Refusal::Driven { id, .. } => {
-                format!("`kennel attach {id} --takeover` drives instead, `--read-only` looks on")
+            Refusal::Driven { id, kept_ms, .. } => {
+                let wait = if kept_ms.is_some() { "wait until the seat is free; or " } else { "" };
+                format!("{wait}`kennel attach {id} --takeover` drives instead, `--read-only` looks on")
             }
             Refusal::NotDriver(id) => format!("`kennel attach {id} --takeover` drives again"),
             Refusal::TooManyClients { .. } => "detach some".into(),

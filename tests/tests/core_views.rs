@@ -334,7 +334,9 @@ fn after(refusal: &Refusal) -> Option<Refusal> {
         Refusal::NoSuchCall(call) => Refusal::CallSettled(*call),
         Refusal::CallSettled(_) => Refusal::NoSettings { id, agent: "shell".into() },
         Refusal::NoSettings { .. } => Refusal::TooManySettings { id, limit: limits::SETTINGS },
-        Refusal::TooManySettings { .. } => Refusal::Driven { id, name: "a\u{1b}[2Jb".into() },
+        Refusal::TooManySettings { .. } => {
+            Refusal::Driven { id, name: "a\u{1b}[2Jb".into(), kept_ms: Some(25_001) }
+        }
         Refusal::Driven { .. } => Refusal::NotDriver(id),
         Refusal::NotDriver(_) => Refusal::TooManyClients { id, limit: limits::CLIENTS },
         Refusal::TooManyClients { .. } => Refusal::NotStopped(id),

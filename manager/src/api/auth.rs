@@ -422,6 +422,11 @@ impl Bearer<'_> {
     }
 }
 
+/// The hash of the key that a request shows; none if it shows none.
+pub fn shown_key(headers: &HeaderMap) -> Option<Hash> {
+    bearer(headers).ok()??.key().ok()?
+}
+
 /// The token, if one was sent.
 fn bearer(headers: &HeaderMap) -> Answer<Option<Bearer<'_>>> {
     let value = super::input::single(headers, "authorization").map_err(|_| bad_token())?;

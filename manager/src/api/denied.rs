@@ -65,7 +65,7 @@ pub fn not_for_its_agent(session: &SessionId) -> ApiError {
 pub fn looks_on() -> ApiError {
     let detail = "a viewer's token lets look on at its session and nothing else; nothing was changed";
     ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail)
-        .hint("`kennel token SESSION`, without `--viewer`, prints the token that may drive it")
+        .hint("ask whoever runs the server for the session's other token: `kennel token SESSION` there prints the one that may drive")
 }
 
 /// A client that came in over TLS shows nothing.
@@ -78,7 +78,7 @@ pub fn key_needed() -> ApiError {
 /// The token is not the session's.
 pub fn bad_token() -> ApiError {
     ApiError::new(StatusCode::UNAUTHORIZED, "bad_token", "the token is not this session's")
-        .hint("`kennel token SESSION` prints it; it is sent as `Authorization: Bearer TOKEN`, or `ID:TOKEN`")
+        .hint("`kennel token SESSION` on that machine prints it; it is sent as `Authorization: Bearer TOKEN`, or `ID:TOKEN`")
 }
 
 /// The key lets nobody in.
@@ -90,9 +90,10 @@ pub fn bad_key() -> ApiError {
 
 /// The key has ended while its request was under way.
 pub fn key_ended() -> ApiError {
-    let detail = "the key was revoked or has expired while this was under way; what was asked may be done";
+    let detail = "the key was revoked or has expired while this was under way; what was asked may be done all the same, and a prompt that \
+                  was accepted runs";
     ApiError::new(StatusCode::UNAUTHORIZED, "key_ended", detail)
-        .hint("`kennel pair` on that machine lets a device in again")
+        .hint("`kennel events SESSION` on that machine tells what was done; `kennel pair` there lets a device in again")
 }
 
 /// A client with a key runs below a session's worker, or nobody knows where it runs.
@@ -105,15 +106,22 @@ pub fn key_of_agent(what: &str) -> ApiError {
 /// The key's role is less than the request needs.
 pub fn not_for_role(role: &str, needed: &str) -> ApiError {
     let detail = format!("the key's role is `{role}`, and this needs `{needed}`; nothing was changed");
-    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail)
-        .hint("`kennel key create --role` makes a key of another role")
+    let hint = match needed {
+        "driver" => {
+            "`kennel attach SESSION --read-only` and `kennel events SESSION` look on; to change something, ask whoever runs the server \
+             for a key with role driver"
+        }
+        _ => "whoever runs the server can do this, or has a key with role admin for those who may",
+    };
+    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail).hint(hint)
 }
 
 /// The key reaches some sessions, and the request is about all.
 pub fn not_of_all() -> ApiError {
     let detail = "the key reaches some sessions only, and this is about all of them; nothing was changed";
-    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail)
-        .hint("ask for each session by itself: `GET /v1/sessions` lists those that the key reaches")
+    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail).hint(
+        "ask for each session by itself: `kennel ls` (`GET /v1/sessions`) lists those that the key reaches",
+    )
 }
 
 /// The key lists the sessions that it may start, and this one is not among them.

@@ -21,7 +21,7 @@ use super::limited::Limited;
 use super::problem::{Answer, ApiError};
 use super::sessions::NO_STORE;
 use crate::error::Error;
-use crate::keys::{Grant, described, hash_of_key, hash_of_secret, new_key, new_secret};
+use crate::keys::{Begun, Grant, described, hash_of_key, hash_of_secret, new_key, new_secret};
 
 /// The key that `{key}` in the path names.
 pub struct KeyOf(KeyId);
@@ -139,9 +139,10 @@ pub async fn begin(
     let grant = Grant { name, role, sessions, expires_at: expires_at.map(|at| at.0) };
     let secret = new_secret().map_err(ApiError::internal)?;
     let what = described(grant.role, &grant.sessions);
-    let (number, until) = app.keys.begin(grant, caller.key.as_deref(), hash_of_secret(&secret)).await?;
+    let Begun { number, until, replaces } =
+        app.keys.begin(grant, caller.key.as_deref(), hash_of_secret(&secret)).await?;
     tracing::info!("pairing {number} has begun{}: {what}", caller.said());
-    let started = StartedPairing { number, secret, expires_at: Timestamp(until) };
+    let started = StartedPairing { number, secret, expires_at: Timestamp(until), replaces };
     Ok((StatusCode::CREATED, [NO_STORE], Reply(started)))
 }
 

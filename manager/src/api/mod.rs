@@ -216,12 +216,8 @@ pub fn openapi_json() -> String {
 
 /// Makes the API of a manager. The API answers only peers that [`serve`] has examined.
 /// `inlet` is the way by which parts of it ask it for their clients.
-pub fn router(manager: SessionManager, stop: Stop, inlet: Inlet) -> Router {
-    let keys = Keys::open(manager.state_dir());
-    router_with(manager, stop, keys, inlet)
-}
-
-fn router_with(manager: SessionManager, stop: Stop, keys: Keys, inlet: Inlet) -> Router {
+/// `keys` let clients in that are not the owner at this machine.
+pub fn router(manager: SessionManager, stop: Stop, keys: Keys, inlet: Inlet) -> Router {
     let (streams, fronts) = Default::default();
     let app = App { manager, stop, streams, keys, inlet, fronts };
     let (router, _) = routes().split_for_parts();

@@ -18,6 +18,7 @@ use crate::cli::ui::Ui;
 use crate::cli::ui::error::{Failure, Outcome, exit, way_out};
 use crate::cli::ui::table::pairs;
 use crate::client::{ClientError, Request, relay};
+use crate::daemon::doctor::PORT_MEND;
 use crate::daemon::{Paths, PathsError, same_file};
 use crate::system::clock;
 use crate::units;
@@ -72,10 +73,15 @@ fn stopped() -> Vec<u8> {
 
 async fn start(link: &Link<'_>) -> Outcome {
     let answer = link.ask(Request::get("/v1/manager")).await?;
-    if link.ui.json {
-        return link.ui.object(&answer);
+    let info: ManagerInfo = read(&answer)?;
+    match link.ui.json {
+        true => link.ui.object(&answer)?,
+        false => link.ui.line(&format!("running, pid {}", info.pid))?,
     }
-    link.ui.line(&format!("running, pid {}", read::<ManagerInfo>(&answer)?.pid))
+    if let Some(problem) = info.listen.and_then(|listen| listen.problem) {
+        link.ui.note(&format!("warning: TLS port: {problem}; {PORT_MEND}"));
+    }
+    Ok(())
 }
 
 /// Asks a daemon that runs, and starts none. One that is just starting, or whose socket has vanished, is given a moment.
@@ -140,6 +146,10 @@ async fn status(link: &Link<'_>) -> Outcome {
     let sessions: Vec<String> =
         info.sessions.iter().map(|(status, count)| format!("{count} {status}")).collect();
     let gone = info.state == "state_dir_gone";
+    let port = info.listen.map(|listen| match listen.problem {
+        Some(problem) => format!("{} ({problem})", shown_addresses(&listen.addresses)),
+        None => shown_addresses(&listen.addresses),
+    });
     let mut facts = vec![
         ("state", info.state),
         ("pid", info.pid.to_string()),
@@ -156,6 +166,7 @@ async fn status(link: &Link<'_>) -> Outcome {
     } else {
         facts.extend(info.config.clone().map(|config| ("config", config)));
     }
+    facts.extend(port.map(|port| ("TLS port", port)));
     let config = link.paths.as_ref().map(|paths| &paths.config);
     if let (Some(read), Some(config)) = (info.config.as_deref(), config)
         && !same_file(Path::new(read), config)
@@ -181,6 +192,11 @@ async fn status(link: &Link<'_>) -> Outcome {
             .push(("this kennel", format!("{}; `kennel daemon restart` starts it", crate::version::VERSION)));
     }
     link.ui.print(&pairs(&facts, link.ui.out_colour))
+}
+
+/// The addresses of the port.
+fn shown_addresses(addresses: &[String]) -> String {
+    if addresses.is_empty() { "closed".into() } else { addresses.join(", ") }
 }
 
 /// The processes that wait for a session.

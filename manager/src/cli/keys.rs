@@ -17,7 +17,8 @@ pub async fn key(link: &Link<'_>, args: args::Key) -> Outcome {
     match args {
         args::Key::Ls => ls(link).await,
         args::Key::Create(KeyCreate { name, rights }) => {
-            let (role, sessions, expires_at) = (rights.role, rights.sessions(), expiry(&rights));
+            let sessions = known(link, &rights).await?;
+            let (role, expires_at) = (rights.role, expiry(&rights));
             let body = KeyRequest { name, role, sessions, expires_at };
             issued(link, Request::post("/v1/keys").json(&body).prompt()).await
         }
@@ -32,6 +33,20 @@ pub async fn key(link: &Link<'_>, args: args::Key) -> Outcome {
             Ok(())
         }
     }
+}
+
+/// The sessions of these rights. Those that are named exist.
+pub async fn known(link: &Link<'_>, rights: &Rights) -> Outcome<KeySessions> {
+    let mut ids = Vec::new();
+    for typed in &rights.session {
+        let found = link.find(typed).await;
+        ids.push(found.map_err(|failure| failure.but("no key was made"))?);
+    }
+    Ok(match (ids.is_empty(), rights.own) {
+        (true, true) => KeySessions::Own,
+        (true, false) => KeySessions::All,
+        (false, _) => KeySessions::Ids(ids),
+    })
 }
 
 /// The time at which a key with these rights expires.

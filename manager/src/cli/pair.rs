@@ -8,12 +8,14 @@ use qrcode::{Color, EcLevel, QrCode};
 use serde::Serialize;
 
 use crate::cli::args;
-use crate::cli::keys::expiry;
+use crate::cli::keys::{expiry, known};
 use crate::cli::link::{Link, read};
 use crate::cli::signals::interrupted;
 use crate::cli::ui::error::{Failure, Outcome, exit};
 use crate::cli::ui::{Ui, render};
 use crate::client::Request;
+use crate::daemon::doctor::PORT_MEND;
+use crate::system::interfaces;
 
 /// Light modules around a code, which scanners need.
 const QUIET: usize = 2;
@@ -42,29 +44,34 @@ pub async fn pair(link: &Link<'_>, args: args::Pair) -> Outcome {
     };
     let Some(fingerprint) = fingerprint.filter(|_| !addresses.is_empty()) else {
         let why = problem.unwrap_or_else(|| "its log says why".to_owned());
-        let what =
-            format!("the daemon could not open its port ({why}), so no device can come; nothing was changed");
-        return Err(
-            Failure::failed("no_port", what).hint("`kennel doctor` on that machine says how to mend it")
-        );
+        let what = format!("the port takes nobody ({why}), so no device can come; nothing was changed");
+        return Err(Failure::failed("no_port", what).hint(PORT_MEND));
     };
+    if let Some(problem) = problem {
+        // A device may come all the same, by another address.
+        link.ui.note(&format!("TLS port: {problem}; {PORT_MEND}"));
+    }
     let addresses = match args.address {
         Some(address) => vec![address],
         None if !names.is_empty() => named(&names, &addresses),
-        None => reachable(&addresses, if link.host().is_none() { interfaces() } else { Vec::new() }),
+        None => reachable(&addresses, if link.host().is_none() { own_addresses() } else { Vec::new() }),
     };
     let Some(first) = addresses.first() else {
         let what = "it is not known by which address devices reach the daemon's machine; nothing was changed";
         return Err(Failure::failed("no_address", what).hint("name it: `kennel pair --address HOST:PORT`"));
     };
-    let (role, sessions, expires_at) = (args.rights.role, args.rights.sessions(), expiry(&args.rights));
+    let sessions = known(link, &args.rights).await?;
+    let (role, expires_at) = (args.rights.role, expiry(&args.rights));
     let body = PairingRequest { name: args.name, role, sessions, expires_at };
     let started: StartedPairing = read(&link.ask(Request::post("/v1/pairings").json(&body).prompt()).await?)?;
-    let StartedPairing { number, secret, expires_at } = started;
+    let StartedPairing { number, secret, expires_at, replaces } = started;
+    if replaces {
+        link.ui.note("another pairing was under way, and is ended by this one: its ticket is good no more");
+    }
     let ticket = format!("tls://{first} {fingerprint} {secret}");
     let addresses = addresses.iter().map(|address| format!("tls://{address}")).collect();
     let ticket = Ticket { number, addresses, fingerprint, secret, ticket, expires_at };
-    show(link.ui, &ticket)?;
+    show(link.ui, &ticket, args.qr)?;
     if args.no_wait {
         return Ok(());
     }
@@ -83,22 +90,40 @@ pub async fn pair(link: &Link<'_>, args: args::Pair) -> Outcome {
     }
 }
 
-fn show(ui: &Ui, ticket: &Ticket) -> Outcome {
+/// Lines of the terminal below the ticket: how a device uses it, and that it is waited for.
+const BELOW: usize = 3;
+
+/// Prints the ticket, below its QR code: what a person reads and copies is not to scroll away.
+fn show(ui: &Ui, ticket: &Ticket, qr: bool) -> Outcome {
     if ui.json {
         return ui.object(&serde_json::to_vec(ticket).unwrap_or_default());
     }
+    let mut lines = Vec::new();
     for (at, address) in ticket.addresses.iter().enumerate() {
-        ui.line(&format!("{:<13}{}", if at == 0 { "address" } else { "" }, render::line(address)))?;
+        lines.push(format!("{:<13}{}", if at == 0 { "address" } else { "" }, render::line(address)));
     }
     for (name, value) in
         [("fingerprint", &ticket.fingerprint), ("secret", &ticket.secret), ("ticket", &ticket.ticket)]
     {
-        ui.line(&format!("{name:<13}{}", render::line(value)))?;
+        lines.push(format!("{name:<13}{}", render::line(value)));
     }
-    match ui.out_is_terminal {
-        true => ui.print(&code(&ticket.ticket, ui.out_colour)),
-        false => Ok(()),
+    if qr || ui.out_is_terminal {
+        let code = code(&ticket.ticket, ui.out_colour);
+        let (width, height) = (modules(&ticket.ticket), code.lines().count());
+        let below =
+            |columns: usize| lines.iter().map(|line| line.chars().count().div_ceil(columns)).sum::<usize>();
+        let fits = ui.columns.is_none_or(|columns| {
+            width <= columns && ui.rows.is_none_or(|rows| height + below(columns) + BELOW <= rows)
+        });
+        match qr || fits {
+            true => ui.print(&code)?,
+            false => ui.note(&format!(
+                "its QR code is left out: with the text it needs {width} columns and {} lines; `--qr` prints it all the same",
+                height + below(width.max(ui.columns.unwrap_or(width))) + BELOW
+            )),
+        }
     }
+    lines.iter().try_for_each(|line| ui.line(line))
 }
 
 /// How the pairing ended.
@@ -118,7 +143,9 @@ fn end(ui: &Ui, answer: &[u8]) -> Outcome {
         (PairingState::Locked, _) => failed(exit::DENIED, "pairing_locked", "five wrong secrets were sent"),
         (PairingState::Expired, _) => failed(exit::TIMEOUT, "pairing_expired", "no device came in time"),
         (PairingState::Ended | PairingState::Open, _) => {
-            failed(exit::CONFLICT, "pairing_ended", "the pairing was ended, or the daemon is another one")
+            let what =
+                "the pairing was ended, most often by another `kennel pair`, or the daemon is another one";
+            failed(exit::CONFLICT, "pairing_ended", what)
         }
     }
 }
@@ -154,14 +181,9 @@ fn named(names: &[String], listened: &[String]) -> Vec<String> {
 }
 
 /// Addresses of this machine that others may reach, those of IPv4 first.
-fn interfaces() -> Vec<IpAddr> {
-    let Ok(found) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
-    let mut all: Vec<IpAddr> = found
-        .filter_map(|interface| {
-            let address = interface.address?;
-            let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
-            v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
-        })
+fn own_addresses() -> Vec<IpAddr> {
+    let all = interfaces::addresses().unwrap_or_default().into_iter();
+    let mut all: Vec<IpAddr> = all
         .filter(|ip| match ip {
             IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local(),
             IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local(),
@@ -172,9 +194,18 @@ fn interfaces() -> Vec<IpAddr> {
     all
 }
 
+fn qr_code(text: &str) -> Option<QrCode> {
+    QrCode::with_error_correction_level(text, EcLevel::L).ok()
+}
+
+/// The width of a text's QR code, in columns.
+fn modules(text: &str) -> usize {
+    qr_code(text).map_or(0, |code| code.width() + 2 * QUIET)
+}
+
 /// A text as a QR code, two modules a character; nothing if it is too long.
 fn code(text: &str, colour: bool) -> String {
-    let Ok(code) = QrCode::with_error_correction_level(text, EcLevel::L) else { return String::new() };
+    let Some(code) = qr_code(text) else { return String::new() };
     let width = code.width();
     let is_dark = |x: usize, y: usize| {
         let inside = |at: usize| at.checked_sub(QUIET).filter(|at| *at < width);
@@ -221,6 +252,7 @@ mod tests {
         let plain = code(&ticket, false);
         let lines: Vec<&str> = plain.lines().collect();
         let columns = lines[0].chars().count();
+        assert_eq!(columns, modules(&ticket));
         assert!(columns <= 80 && lines.len() == columns.div_ceil(2), "{columns} x {}", lines.len());
         assert!(lines.iter().all(|line| line.chars().count() == columns), "{plain}");
         // Light is drawn where the terminal is taken for a dark one.

@@ -67,9 +67,8 @@ impl FromStr for HostAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = |why: &str| {
-            format!("{why}; an address is ssh://[user@]host[:port][/path] or tls://host[:port]")
-        };
+        let wrong =
+            |why: &str| format!("{why}; an address is ssh://[user@]host[:port][/path] or tls://host[:port]");
         let scheme = [Scheme::Ssh, Scheme::Tls].into_iter().find(|scheme| text.starts_with(scheme.prefix()));
         let scheme = scheme.ok_or_else(|| wrong("it begins with neither ssh:// nor tls://"))?;
         if text.contains(['?', '#']) {

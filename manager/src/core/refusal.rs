@@ -60,8 +60,8 @@ pub enum Refusal {
     NoSuchCall(CallId),
     #[error("call `{0}` was answered already, or expired; this answer was not heard")]
     CallSettled(CallId),
-    #[error("session `{id}` is driven by {}; you were not attached", name.escape_debug())]
-    Driven { id: SessionId, name: String },
+    #[error("session `{id}` is driven by {}{}; you were not attached", name.escape_debug(), kept(*kept_ms))]
+    Driven { id: SessionId, name: String, kept_ms: Option<u64> },
     #[error("you do not drive session `{0}`; nothing was changed")]
     NotDriver(SessionId),
     #[error("{limit} clients are attached to session `{id}` already; you were not")]
@@ -76,6 +76,13 @@ pub enum Refusal {
     Weaker { id: SessionId, what: Vec<String> },
     #[error("the manager is stopping; nothing was changed")]
     Closing,
+}
+
+/// The note on a driver whose connection was lost.
+fn kept(left_ms: Option<u64>) -> String {
+    left_ms.map_or(String::new(), |left| {
+        format!(", whose connection was lost: the seat is kept for {} s more", left.div_ceil(1000))
+    })
 }
 
 /// A limit of sub-agents.

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use crate::api::{self, Leave, Stop};
 use crate::error::StartError;
+use crate::keys::Keys;
 use crate::session_manager::SessionManager;
 use crate::system::memory;
 
@@ -175,12 +176,13 @@ async fn live(options: DaemonOptions, inherited: Inherited) -> Result<(), RunErr
     let end = closed.clone();
     // What takes clients in by another door, and examines them there, asks by this one.
     let (inlet, others) = api::Inlet::new();
-    let router = api::router(manager.clone(), stop.clone(), inlet.clone());
+    let keys = Keys::open(manager.state_dir());
+    let router = api::router(manager.clone(), stop.clone(), keys.clone(), inlet.clone());
     memory::give_back();
     let ended = async move { _ = end.requested().await };
     let (moved, listeners) = mpsc::channel(1);
     // First: whoever is answered on the socket hears where the port is.
-    let port = api::open(&manager, inlet, stop.clone(), closed.clone()).await;
+    let port = api::open(&manager, keys, inlet, stop.clone(), closed.clone()).await;
     let mut server =
         tokio::spawn(api::serve(listener, listeners, others, router, manager.connections(), ended));
 

@@ -54,6 +54,17 @@ impl From<Denied> for KeysError {
     }
 }
 
+/// A pairing that has begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// The number of the pairing.
+    pub number: u64,
+    /// Time at which its secret ends, in milliseconds of Unix time.
+    pub until: u64,
+    /// An earlier pairing was under way, and has ended by this one.
+    pub replaces: bool,
+}
+
 /// All keys of a state directory.
 #[derive(Clone)]
 pub struct Keys(Arc<Shared>);
@@ -222,19 +233,15 @@ impl Keys {
     ///
     /// # Errors
     /// As [`issue`](Self::issue): a key of these rights could not be made.
-    pub async fn begin(
-        &self,
-        grant: Grant,
-        maker: Option<&Key>,
-        secret: Hash,
-    ) -> Result<(u64, u64), KeysError> {
+    pub async fn begin(&self, grant: Grant, maker: Option<&Key>, secret: Hash) -> Result<Begun, KeysError> {
         let _turn = self.0.changing.lock().await;
         let now = wall_ms();
         self.book_for(maker)?.check(now, &grant, maker)?;
         let next = self.0.pairing.borrow().begin(now, secret, grant, maker.map(|key| key.id));
         let number = next.number;
-        self.0.pairing.send_replace(next);
-        Ok((number, now + VALID_MS))
+        let before = self.0.pairing.send_replace(next);
+        let replaces = before.state(before.number, now).0 == PairingState::Open;
+        Ok(Begun { number, until: now + VALID_MS, replaces })
     }
 
     /// Ends the pairing that is open, if one is.

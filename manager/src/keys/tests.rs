@@ -301,11 +301,15 @@ async fn what_cannot_be_written_is_not_so() {
     assert_eq!(keys.find(&hash(2)), Ok(None));
     assert!(keys.find(&hash(1)).unwrap().is_some());
     let secret = hash(9);
-    keys.begin(grant("z"), None, secret).await.unwrap();
+    assert!(!keys.begin(grant("z"), None, secret).await.unwrap().replaces);
     assert!(matches!(keys.finish(&secret, "z", hash(3), "socket").await, Err(KeysError::Unwritten(_))));
     fs::remove_dir(dir.path().join(".keys.json.new")).unwrap();
     // The secret was not used up.
     assert_eq!(keys.finish(&secret, "z", hash(3), "socket").await.map(|info| info.id), Ok(KeyId(2)));
+    // One that has ended is replaced by nobody; one that is open is, and says so.
+    for replaces in [false, true] {
+        assert_eq!(keys.begin(grant("z"), None, secret).await.unwrap().replaces, replaces);
+    }
 }
 
 #[tokio::test]

@@ -103,6 +103,9 @@ pub struct StartedPairing {
     pub secret: String,
     /// Time at which the secret ends.
     pub expires_at: Timestamp,
+    /// An earlier pairing was under way, and has ended by this one.
+    #[serde(default)]
+    pub replaces: bool,
 }
 
 /// State of a pairing.

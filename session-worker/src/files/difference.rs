@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use protocol::bounds::{DIFFERENCE, FILE_NAMES, FILES, PATH};
 use protocol::wire::{ChangedFile, FilesAnswer, FilesRefusal};
+use rustix::fs::OFlags;
 
 use super::Refused;
 use super::git::{OwnGit, no_git, write_names};
@@ -65,6 +66,11 @@ pub fn difference(
     let (mut files, more) = changed(&numbers);
     files.extend(large.into_iter().map(|path| ChangedFile { path, lines: None }));
     files.sort_by(|a, b| a.path.cmp(&b.path));
+    // A path that is nowhere is most often a slip. One that the commit has and the directory has not is a difference.
+    if files.is_empty() && place.open_below(&path, OFlags::PATH | OFlags::NOFOLLOW).is_err() {
+        let what = format!("{} is neither there nor in the commit", path.display());
+        return Err(Refused::new(FilesRefusal::Missing, what));
+    }
     let (text, cut) = match text {
         true => {
             let args: Vec<&str> = compared("--patch").into_iter().filter(|word| *word != "-z").collect();

@@ -343,7 +343,12 @@ fn without_a_repository_or_its_commit_there_is_no_difference() {
     }
     assert_eq!(why(tree.diff(b"../outside", &commit)), FilesRefusal::Outside);
     assert_eq!(why(tree.diff(b"/etc", &commit)), FilesRefusal::Outside);
-    assert!(difference(tree.diff(b"no/such", &commit)).files.is_empty());
+    assert_eq!(why(tree.diff(b"no/such", &commit)), FilesRefusal::Missing);
+    for as_it_was in [&b"src/a"[..], b"src", b"./src/", b"."] {
+        assert!(difference(tree.diff(as_it_was, &commit)).files.is_empty());
+    }
+    fs::remove_file(tree.top.join("src/a")).unwrap();
+    assert_eq!(difference(tree.diff(b"src/a", &commit)).files.len(), 1, "it was there");
 }
 
 /// Traps that a hostile agent may plant: each would leave a mark if it ran.

@@ -2,17 +2,23 @@
 
 use harness::sample::{AT, ready, session};
 use manager::core::{At, Command, Input, Refusal, Reply, Session, limits};
-use protocol::EventId;
-use protocol::api::Role;
+use protocol::api::{ClientOrigin, Role};
 use protocol::event::EventKind;
+use protocol::{EventId, KeyId};
 
 use super::{give, wish};
 
 const WORD: &str = "thewordoftheseat";
 
+/// A person with a key of their own asks to drive.
 fn comes(name: &str, seat: Option<&str>, takeover: bool) -> Command {
+    let key = Some(KeyId(name.bytes().map(u64::from).sum()));
+    comes_from(name, Some(ClientOrigin { key, ..ClientOrigin::default() }), seat, takeover)
+}
+
+fn comes_from(name: &str, origin: Option<ClientOrigin>, seat: Option<&str>, takeover: bool) -> Command {
     let (seat, role, offers) = (seat.map(str::to_owned), Role::Driver, Vec::new());
-    Command::Attach { name: name.into(), role, takeover, offers, origin: None, seat }
+    Command::Attach { name: name.into(), role, takeover, offers, origin, seat }
 }
 
 fn later(ms: u64) -> At {
@@ -71,6 +77,41 @@ fn a_seat_is_free_when_its_time_is_over_and_when_its_driver_leaves() {
     let ann = drives(&mut session, AT, comes("ann", Some(WORD), false));
     wish(&mut session, Command::Leave(ann));
     drives(&mut session, AT, comes("bob", None, false));
+}
+
+#[test]
+fn a_seat_that_is_kept_is_its_persons_at_once_and_others_hear_for_how_long() {
+    let at = |key: Option<u64>, address: &str| {
+        let address = Some(address.to_owned());
+        Some(ClientOrigin { key: key.map(KeyId), address, ..ClientOrigin::default() })
+    };
+    // Whoever was there, who comes, and whether that is one person.
+    let cases = [
+        (None, None, true),
+        (at(Some(1), "a"), at(Some(1), "b"), true),
+        (at(Some(1), "a"), at(Some(2), "a"), false),
+        (at(Some(1), "a"), None, false),
+        (None, at(Some(1), "a"), false),
+        // Clients with a session's token, from the same address: it is not known who they are.
+        (at(None, "a"), at(None, "a"), false),
+    ];
+    for (was, comes, is_one) in cases {
+        let mut session = session("s", ready());
+        let first = drives(&mut session, AT, comes_from("ann", was.clone(), Some(WORD), false));
+        let again = comes_from("again", comes.clone(), Some("anotherwordofhis"), false);
+        assert_eq!(refused(&session, AT, again.clone()), "ann", "one that is there keeps its seat");
+        wish(&mut session, Command::Detach(first));
+        let now = later(4_000);
+        let answer = session.step(now, 50, &Input::Command(again));
+        match answer {
+            Ok(_) => assert!(is_one, "{was:?} {comes:?}"),
+            Err(refusal @ Refusal::Driven { kept_ms, .. }) => {
+                assert!(!is_one && kept_ms == Some(limits::SEAT_MS - 4_000), "{was:?} {comes:?}");
+                assert!(refusal.to_string().contains("kept for 26 s more"), "{refusal}");
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+    }
 }
 
 #[test]

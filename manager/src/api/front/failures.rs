@@ -1,4 +1,5 @@
-//! Wrong keys by address: an address that has shown too many is refused for a while before its keys are looked at.
+//! Wrong keys by address: an address that has shown too many is refused for a while, but for what shows a good key. Only so many of
+//! its keys are looked at in each second.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -11,6 +12,10 @@ use tokio::time::Instant;
 const MOST: u32 = 10;
 /// Time in which wrong keys are counted together, and for which an address is refused.
 const WINDOW: Duration = Duration::from_secs(60);
+/// The most keys of a refused address that are looked at within [`SECOND`].
+const LOOKS: u32 = 100;
+/// See [`LOOKS`].
+const SECOND: Duration = Duration::from_secs(1);
 /// The most addresses that are remembered.
 const ADDRESSES: usize = 4096;
 
@@ -36,6 +41,8 @@ struct Record {
     count: u32,
     /// From then on the record is forgotten.
     until: Instant,
+    /// Keys that were looked at while it was refused, since then.
+    looks: (u32, Instant),
 }
 
 impl Failures {
@@ -54,14 +61,26 @@ impl Failures {
                 records.remove(&oldest);
             }
         }
-        let record = records.entry(network).or_insert(Record { count: 0, until: now + WINDOW });
+        let fresh = Record { count: 0, until: now + WINDOW, looks: (0, now) };
+        let record = records.entry(network).or_insert(fresh);
         if record.until <= now {
-            *record = Record { count: 0, until: now + WINDOW };
+            *record = fresh;
         }
         record.count += 1;
         if record.count == MOST {
             record.until = now + WINDOW;
         }
+    }
+
+    /// Returns true if one more key of a refused address may be looked at now.
+    pub fn may_show_key(&self, network: Network, now: Instant) -> bool {
+        let mut records = self.records();
+        let Some(Record { looks: (count, since), .. }) = records.get_mut(&network) else { return true };
+        if now.saturating_duration_since(*since) >= SECOND {
+            (*count, *since) = (0, now);
+        }
+        *count = count.saturating_add(1);
+        *count <= LOOKS
     }
 
     /// Time for which this address is refused; none if it is not.
@@ -95,6 +114,17 @@ mod tests {
         assert_eq!(failures.refused_for(at("192.0.2.7"), later), None);
         failures.note(at("192.0.2.7"), later);
         assert_eq!(failures.refused_for(at("192.0.2.7"), later), None, "it begins anew");
+    }
+
+    #[test]
+    fn of_a_refused_address_only_so_many_keys_are_looked_at_in_a_second() {
+        let (failures, now) = (Failures::default(), Instant::now());
+        (0..MOST).for_each(|_| failures.note(at("192.0.2.7"), now));
+        let looked_at = |now| (0..3 * LOOKS).filter(|_| failures.may_show_key(at("192.0.2.7"), now)).count();
+        assert_eq!((looked_at(now), looked_at(now)), (LOOKS as usize, 0));
+        assert!(failures.may_show_key(at("192.0.2.8"), now));
+        assert_eq!(looked_at(now + SECOND), LOOKS as usize);
+        assert_eq!(failures.refused_for(at("192.0.2.7"), now), Some(WINDOW), "it goes on to be refused");
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The TLS port: takes clients of other machines in, and passes each of their requests to the API over an [`Inlet`].
 //!
-//! The order of checks: connections ([`door`]), TLS ([`certificate`]), wrong keys of the address ([`failures`]), host and origin
-//! ([`host`]). The rest is the API's own, for a client that has no rights but by what it shows.
+//! The order of checks: connections ([`door`]), TLS ([`certificate`]), wrong keys of the address ([`failures`]) unless the request shows a
+//! good one, host and origin ([`host`]). The rest is the API's own, for a client that has no rights but by what it shows.
 
+mod bound;
 mod certificate;
 mod door;
 mod failures;
@@ -27,6 +28,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use self::bound::{Bound, bind};
 use self::certificate::Certificates;
 use self::door::{Door, Limits, Place};
 use self::failures::{Failures, Network};
@@ -34,9 +36,9 @@ use self::wire::Line;
 use super::Stop;
 use super::connections::{FAREWELL, FAREWELL_BYTES, Inlet};
 use crate::config::Listen;
+use crate::keys::Keys;
 use crate::listening::{Listening, Reason};
 use crate::session_manager::SessionManager;
-use crate::system::blocking;
 
 /// Time for which the daemon before may keep the port.
 const SUCCESSION: Duration = Duration::from_secs(10);
@@ -56,23 +58,18 @@ struct Front {
     limits: Limits,
     failures: Failures,
     names: Vec<String>,
+    keys: Keys,
     inlet: Inlet,
     listening: Arc<Listening>,
     logged: Mutex<[Option<(Instant, u64)>; Reason::ALL.len()]>,
     bound: Mutex<Bound>,
 }
 
-/// The addresses of the port.
-#[derive(Default)]
-struct Bound {
-    addresses: Vec<SocketAddr>,
-    failed: Vec<String>,
-}
-
 /// Opens the port that the configuration wants, until `leaving`; connections go on until `closed`. None without a port. What cannot be
 /// opened is said in the log and by the manager, and keeps nobody from the socket.
 pub async fn open(
     manager: &SessionManager,
+    keys: Keys,
     inlet: Inlet,
     leaving: Stop,
     closed: Stop,
@@ -82,27 +79,16 @@ pub async fn open(
         return None;
     }
     let limits = Limits::new(listen.most, manager.connections());
-    let (wanted, state_dir) = (listen.clone(), manager.state_dir().to_owned());
-    let load = blocking::run(move || Certificates::load(&wanted, &state_dir));
-    let loaded = match timeout(PATIENCE, load).await {
-        Ok(loaded) => loaded.unwrap_or_else(|| Err("the thread that reads it panicked".into())),
-        Err(_) => Err(format!("the certificate could not be read within {PATIENCE:?}")),
-    };
-    let certificates = match loaded {
-        Ok(certificates) => Arc::new(certificates),
-        Err(why) => {
-            tracing::error!("the TLS port stays closed: {why}");
-            let info = ListenInfo { names: listen.names, problem: Some(why), ..ListenInfo::default() };
-            manager.port().tells(Box::new(move || Box::pin(std::future::ready(info.clone()))));
-            return None;
-        }
-    };
+    let certificates = Arc::new(Certificates::new(&listen, manager.state_dir()));
+    // Without one the port takes nobody, and each client that comes has the files looked at again.
+    let _ = timeout(PATIENCE, certificates.current()).await;
     let front = Arc::new(Front {
         certificates,
         door: Door::new(limits),
         limits,
         failures: Failures::default(),
         names: listen.names.clone(),
+        keys,
         inlet,
         listening: manager.port().clone(),
         logged: Mutex::default(),
@@ -124,23 +110,21 @@ impl Front {
     /// The port's description of itself.
     async fn info(&self) -> ListenInfo {
         let loaded = self.certificates.current().await;
-        let (addresses, failed) = {
-            let bound = self.bound();
-            (bound.addresses.iter().map(SocketAddr::to_string).collect(), bound.failed.clone())
-        };
-        let expiry = loaded.expiry().map(|(is_over, words)| (is_over, format!("the certificate {words}")));
-        let (expired, warning) = match expiry {
-            Some((true, words)) => (Some(words), None),
-            Some((false, words)) => (None, Some(words)),
-            None => (None, None),
-        };
+        let (addresses, failed) = self.bound().now();
+        let expiry = loaded.as_ref().and_then(|loaded| loaded.expiry());
+        let (expired, warning) =
+            match expiry.map(|(is_over, words)| (is_over, format!("the certificate {words}"))) {
+                Some((true, words)) => (Some(words), None),
+                Some((false, words)) => (None, Some(words)),
+                None => (None, None),
+            };
         let problems: Vec<String> =
             failed.into_iter().chain(self.certificates.problem()).chain(expired).collect();
-        let until = loaded.until.and_then(|until| u64::try_from(until).ok());
+        let until = loaded.as_ref().and_then(|loaded| u64::try_from(loaded.until?).ok());
         ListenInfo {
             addresses,
             names: self.names.clone(),
-            fingerprint: Some(loaded.fingerprint.clone()),
+            fingerprint: loaded.map(|loaded| loaded.fingerprint.clone()),
             expires_at: until.map(|until| Timestamp(until * 1000)),
             problem: (!problems.is_empty()).then(|| problems.join("; ")),
             warning,
@@ -152,13 +136,17 @@ impl Front {
         let ending = watch::Sender::new(false);
         // Each connection has one sender; the receiver ends when the last is gone.
         let (alive, mut all_gone) = mpsc::channel::<()>(1);
-        let fingerprint = self.certificates.current().await.fingerprint.clone();
+        let loaded = self.certificates.current().await;
+        let fingerprint = loaded.map_or_else(|| "not there".to_owned(), |loaded| loaded.fingerprint.clone());
         for address in &listen.tcp {
-            // Now: whoever asks the daemon that has just started hears where it listens.
-            let first = TcpListener::bind(address).await;
-            if let Ok(listener) = &first {
-                let address = self.listens(listener, *address);
-                tracing::info!("TLS on {address}, certificate {fingerprint}");
+            // Now: whoever asks the daemon that has just started hears where it listens, and where it does not.
+            let first = bind(*address);
+            match &first {
+                Ok(listener) => {
+                    let address = self.listens(listener, *address);
+                    tracing::info!("TLS on {address}, certificate {fingerprint}");
+                }
+                Err(error) => self.bound().failed(*address, error, is_tried_again(error)),
             }
             let (front, leaving) = (self.clone(), leaving.clone());
             let (address, ending, alive) = (*address, ending.subscribe(), alive.clone());
@@ -180,7 +168,7 @@ impl Front {
     /// Notes where a listener listens.
     fn listens(&self, listener: &TcpListener, wanted: SocketAddr) -> SocketAddr {
         let address = listener.local_addr().unwrap_or(wanted);
-        self.bound().addresses.push(address);
+        self.bound().succeeded(wanted, address);
         address
     }
 
@@ -196,16 +184,16 @@ impl Front {
         let listener = loop {
             match tried {
                 Ok(listener) => break listener,
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                Err(error) if is_tried_again(&error) && Instant::now() < until => {
                     sleep(Duration::from_millis(50)).await;
                 }
                 Err(error) => {
                     tracing::error!("cannot listen on {address}: {error}; the socket is served all the same");
-                    self.bound().failed.push(format!("cannot listen on {address}: {error}"));
+                    self.bound().failed(address, &error, false);
                     return;
                 }
             }
-            tried = TcpListener::bind(address).await;
+            tried = bind(address);
             if let Ok(listener) = &tried {
                 tracing::info!("TLS on {}", self.listens(listener, address));
             }
@@ -279,7 +267,11 @@ impl Front {
                 return None;
             }
         }
-        let config = self.certificates.current().await.config.clone();
+        let Some(loaded) = self.certificates.current().await else {
+            self.refuse(Reason::Handshake, from);
+            return None;
+        };
+        let config = loaded.config.clone();
         match TlsAcceptor::from(config).accept(Line::new(stream, self.limits.stall)).await {
             Ok(stream) => Some(stream),
             Err(error) => {
@@ -306,6 +298,11 @@ impl Front {
             tracing::warn!("{line}");
         }
     }
+}
+
+/// The daemon before, which ends, may have the address for a moment.
+fn is_tried_again(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrInUse
 }
 
 /// Small pieces are sent at once, and the kernel notices clients that are gone without a word (tcp(7)).

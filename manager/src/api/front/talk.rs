@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use axum::response::IntoResponse;
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::{http1, http2};
@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::server::TlsStream;
 
-use super::super::auth::no_web_page;
+use super::super::auth::{no_web_page, shown_key};
 use super::super::connections::{FAREWELL, MAX_HEAD, MAX_HEADERS, farewell, join, too_slow, unreadable};
 use super::super::peer::Peer;
 use super::super::problem::ApiError;
@@ -28,6 +28,7 @@ use super::wire::{Line, Shared, Wire};
 use super::{Front, host, last_words};
 use crate::listening::Reason;
 use crate::pass::{self, Switched, pass_on, pass_on_to_switch};
+use crate::system::clock::wall_ms;
 
 /// Bytes that a stream may send ahead of its reader, and all streams of one connection together.
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -186,10 +187,11 @@ impl Visitor {
         // A client with a good key goes on, whoever else has its address.
         if !self.place.is_trusted()
             && self.front.failures.refused_for(self.place.network, Instant::now()).is_some()
+            && !self.shows_good_key(request.headers())
         {
-            let detail = "this address has shown too many wrong keys; nothing was looked at";
+            let detail = "this address has shown too many wrong keys; nothing was changed";
             let error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_failures", detail)
-                .hint("try again after `Retry-After` seconds, with a key that is good");
+                .hint("until then a device's key that is good is let in, and nothing else; `Retry-After` has the seconds");
             return refuse(Reason::Failures, error);
         }
         if request.version() < Version::HTTP_2 && request.headers().contains_key(header::TRANSFER_ENCODING) {
@@ -203,7 +205,10 @@ impl Visitor {
             let error = ApiError::bad_request("invalid_request", "this is no proxy; nothing was changed");
             return refuse(Reason::Head, error);
         }
-        let loaded = self.front.certificates.current().await;
+        // There was one in the handshake.
+        let Some(loaded) = self.front.certificates.current().await else {
+            return refuse(Reason::Host, lost("there is no certificate"));
+        };
         let meant = host::check(request.uri(), request.headers(), &self.front.names, &loaded.certificate);
         if let Err(error) = meant {
             return refuse(Reason::Host, error);
@@ -211,13 +216,18 @@ impl Visitor {
         no_web_page(request.headers()).or_else(|error| refuse(Reason::Origin, error))
     }
 
+    /// Returns true for a key that lets its client in. The API looks at it again. Where wrong ones come in a flood, not each is
+    /// looked at.
+    fn shows_good_key(&self, headers: &HeaderMap) -> bool {
+        headers.contains_key(header::AUTHORIZATION)
+            && self.front.failures.may_show_key(self.place.network, Instant::now())
+            && shown_key(headers)
+                .and_then(|hash| self.front.keys.find(&hash).ok().flatten())
+                .is_some_and(|key| !key.has_expired(wall_ms()))
+    }
+
     /// Gives a request to the API.
     async fn pass(&self, mut request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
-        let lost = |what: &str| {
-            let detail = format!("the daemon broke the request off before it was answered: {what}");
-            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "connection_lost", detail)
-                .hint("ask again; what carries an idempotency key is done once")
-        };
         let stream = self.front.inlet.connect(Peer::remote(self.from)).await;
         let stream = stream.map_err(|error| lost(&error.to_string()))?;
         let failed = |failed| match failed {
@@ -249,6 +259,12 @@ impl Visitor {
         }
         Ok(response.map(Body::new))
     }
+}
+
+fn lost(what: &str) -> ApiError {
+    let detail = format!("the daemon broke the request off before it was answered: {what}");
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "connection_lost", detail)
+        .hint("ask again; what carries an idempotency key is done once")
 }
 
 /// An answer's body. The request lasts as long.

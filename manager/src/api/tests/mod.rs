@@ -41,7 +41,7 @@ impl Face {
         let manager = builder.start().await.unwrap();
         let stop = Stop::default();
         let keys = Keys::open(manager.state_dir());
-        let bare = router_with(manager.clone(), stop.clone(), keys.clone(), Inlet::new().0);
+        let bare = router(manager.clone(), stop.clone(), keys.clone(), Inlet::new().0);
         let router = bare.clone().layer(axum::Extension(axum::extract::ConnectInfo(Peer::own())));
         Self { router, bare, keys, manager, stop, dir }
     }
@@ -308,7 +308,8 @@ async fn over_a_socket_a_large_body_is_answered_and_not_hung_up_on() {
 #[tokio::test]
 async fn a_client_from_another_door_has_no_rights_but_by_what_it_shows() {
     let face = Face::new().await;
-    let router = crate::api::router(face.manager.clone(), face.stop.clone(), Inlet::new().0);
+    let router =
+        crate::api::router(face.manager.clone(), face.stop.clone(), face.keys.clone(), Inlet::new().0);
     let listener = UnixListener::bind(face.dir.path().join("api.sock")).unwrap();
     let (inlet, others) = Inlet::new();
     let moved = tokio::sync::mpsc::channel(1).1;

@@ -157,7 +157,7 @@ async fn a_token_makes_no_session_in_the_place_of_one_that_is_gone() {
 #[tokio::test]
 async fn nobody_is_believed_where_it_is_not_known_who_has_connected() {
     let face = Face::new().await;
-    let router = router(face.manager.clone(), face.stop.clone(), Inlet::new().0);
+    let router = router(face.manager.clone(), face.stop.clone(), face.keys.clone(), Inlet::new().0);
     let request = Request::get("/v1/sessions").body(Body::empty()).unwrap();
     let (status, problem) = read(router.oneshot(request).await.unwrap()).await;
     assert_eq!((status, &problem["code"]), (403, &json!("forbidden")));

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use protocol::api::{KeyRole, KeySessions};
-use protocol::{KeyId, SessionId};
+use protocol::KeyId;
+use protocol::api::KeyRole;
 
 use super::values::{lifetime, words};
 
@@ -64,6 +64,9 @@ pub struct Pair {
     /// Print the secret and return; it stays good for ten minutes
     #[arg(long)]
     pub no_wait: bool,
+    /// Print the QR code also where it does not fit, or where there is no terminal
+    #[arg(long)]
+    pub qr: bool,
 }
 
 /// The rights of a key.
@@ -74,24 +77,13 @@ pub struct Rights {
     pub role: KeyRole,
     /// Only this session and those below it; may be given several times
     #[arg(long, value_name = "ID", conflicts_with = "own")]
-    pub session: Vec<SessionId>,
+    pub session: Vec<String>,
     /// Only sessions that were started with the key, and those below them
     #[arg(long)]
     pub own: bool,
     /// Time after which it lets nobody in, such as 30d; else never
     #[arg(long, value_name = "TIME", value_parser = lifetime)]
     pub expires: Option<Duration>,
-}
-
-impl Rights {
-    /// The sessions that it reaches.
-    pub fn sessions(&self) -> KeySessions {
-        match (&self.session[..], self.own) {
-            ([], true) => KeySessions::Own,
-            ([], false) => KeySessions::All,
-            (ids, _) => KeySessions::Ids(ids.to_vec()),
-        }
-    }
 }
 
 /// `HOST:PORT`, also with `tls://` before it.

@@ -51,7 +51,18 @@ pub async fn attach(link: &Link<'_>, args: args::Attach) -> Outcome {
             false => failure,
         })?;
         was_there = true;
-        match desk.sit(&mut events, &mut after).await? {
+        let left = loop {
+            match desk.sit(&mut events, &mut after).await? {
+                Left::Wants(line) => match desk.drive(after, line).await? {
+                    Some(seated) => events = seated,
+                    None => {}
+                },
+                left => break left,
+            }
+        };
+        match left {
+            // Dealt with above.
+            Left::Wants(_) => {}
             Left::Detached => return desk.leave().await,
             Left::Removed => return Ok(()),
             Left::Stopped => {
@@ -99,6 +110,8 @@ enum Left {
     Stopped,
     /// The connection was lost.
     Lost,
+    /// The person looks on, and has typed this line.
+    Wants(String),
 }
 
 type Asking<'a> = Pin<Box<dyn Future<Output = Outcome<Option<Accepted>>> + 'a>>;
@@ -116,6 +129,8 @@ struct Desk<'a> {
     signals: Signals,
     /// Standard input is a pipe or a file, and has come to its end.
     ended: bool,
+    /// A line that was typed before this client drove.
+    held: Option<String>,
     /// Requests that follow from what was typed, in that order.
     requests: VecDeque<Request>,
     asking: Option<Asking<'a>>,
@@ -138,6 +153,7 @@ impl<'a> Desk<'a> {
             terminal,
             signals,
             ended: false,
+            held: None,
             requests: VecDeque::new(),
             asking: None,
             aborting: None,
@@ -156,11 +172,40 @@ impl<'a> Desk<'a> {
                     let what =
                         failure.detail().unwrap_or_default().trim_end_matches("; you were not attached");
                     let session = &self.view.session;
-                    link.ui
-                        .note(&format!("{what}; you look on; `kennel attach {session} --takeover` drives"));
+                    link.ui.note(&format!(
+                        "{what}; you look on: what you type is sent once nobody drives; `kennel attach {session} --takeover` drives now"
+                    ));
                 }
                 other => return other,
             }
+        }
+    }
+
+    /// Attaches anew, as the driver that the person wanted to be, and sends the line then. None if another client drives: the line is
+    /// not sent.
+    async fn drive(&mut self, after: Option<u64>, line: String) -> Outcome<Option<Events>> {
+        let link = self.link;
+        let before = std::mem::replace(&mut self.view.role, Role::Driver);
+        let request = self.view.attachment(after, false, &self.word);
+        match self.unless_interrupted(link.stream(&request)).await? {
+            Ok(events) => {
+                self.view.gone();
+                (self.view.role, self.held) = (Role::Driver, Some(line));
+                self.seat.set(None);
+                Ok(Some(events))
+            }
+            Err(failure) if failure.is("driven") => {
+                self.view.role = before;
+                let what = failure.detail().unwrap_or_default().trim_end_matches("; you were not attached");
+                let what = format!(
+                    "{what}; your line was not sent; `kennel attach {} --takeover` drives now",
+                    self.view.session
+                );
+                self.view.note(&what);
+                self.refused = Some(exit::CONFLICT);
+                Ok(None)
+            }
+            Err(failure) => Err(failure),
         }
     }
 
@@ -221,6 +266,11 @@ impl<'a> Desk<'a> {
                         *after = frame.id.or(*after);
                         if std::mem::take(&mut self.view.comes_up) {
                             self.view.look(self.link).await;
+                            if let Some(line) = self.held.take()
+                                && let Some(left) = self.say(line)?
+                            {
+                                return Ok(left);
+                            }
                         }
                     }
                     Ok(None) => return Ok(Left::Stopped),
@@ -228,7 +278,9 @@ impl<'a> Desk<'a> {
                     Err(error) => return Err(error.into()),
                 },
                 typed = self.typed.recv(), if may_type => match typed {
-                    Some(Typed::Line(line)) => self.say(&line)?,
+                    Some(Typed::Line(line)) => if let Some(left) = self.say(line)? {
+                        return Ok(left);
+                    },
                     Some(Typed::TooLong) => {
                         self.view.note("the line is longer than a prompt may be; it was not sent");
                         self.refused = Some(exit::USAGE);
@@ -249,14 +301,14 @@ impl<'a> Desk<'a> {
         }
     }
 
-    fn say(&mut self, line: &str) -> Outcome {
-        let entered = self.view.enter(line)?;
-        match entered {
+    fn say(&mut self, line: String) -> Outcome<Option<Left>> {
+        match self.view.enter(&line)? {
             view::Entered::Request(request) => self.requests.push_back(*request),
+            view::Entered::ToDrive => return Ok(Some(Left::Wants(line))),
             view::Entered::Unsent => self.refused = Some(exit::CONFLICT),
             view::Entered::Nothing => {}
         }
-        Ok(())
+        Ok(None)
     }
 
     fn ask_next(&mut self) {
@@ -315,7 +367,7 @@ impl<'a> Desk<'a> {
 
     /// Returns true if every line of a pipe is done and its output is on the screen.
     fn is_done(&self) -> Outcome<bool> {
-        if self.asking.is_some() || !self.requests.is_empty() || !self.view.live {
+        if self.asking.is_some() || !self.requests.is_empty() || !self.view.live || self.held.is_some() {
             return Ok(false);
         }
         match self.view.failed() {

@@ -190,6 +190,9 @@ impl<'a> View<'a> {
         match driver {
             _ if self.drives => {}
             Some(_) => self.note("somebody else drives now; you look on"),
+            None if self.wanted == Role::Driver => self.note(
+                "nobody drives now; what you type is sent, and you drive, unless somebody else comes before",
+            ),
             None => self.note("nobody drives now"),
         }
     }

@@ -27,7 +27,9 @@ pub struct View<'a> {
     pub(super) ui: &'a Ui,
     /// Which session.
     pub session: SessionId,
-    /// The role that this client asks for.
+    /// The role that the person asked for.
+    pub wanted: Role,
+    /// The role that this client asks for: it looks on while another drives.
     pub role: Role,
     /// Under this id it is attached now.
     pub client: Option<EventId>,
@@ -78,6 +80,8 @@ pub(super) enum Standing {
 pub enum Entered {
     /// The daemon is to be asked for it.
     Request(Box<Request>),
+    /// It is for the daemon, once this client drives.
+    ToDrive,
     /// The line was not sent, and a note names the reason.
     Unsent,
     /// It was for this client alone.
@@ -97,6 +101,7 @@ impl<'a> View<'a> {
         Self {
             ui,
             session,
+            wanted: role,
             role,
             client: None,
             drives: role == Role::Driver,
@@ -246,9 +251,15 @@ impl<'a> View<'a> {
         if line.trim().is_empty() {
             return Ok(Entered::Nothing);
         }
-        if self.role == Role::Viewer {
-            self.note("you look on; what you type is not sent");
+        if self.wanted == Role::Viewer {
+            self.note(&format!(
+                "you look on; what you type is not sent; `kennel attach {}` drives",
+                self.session
+            ));
             return Ok(Entered::Unsent);
+        }
+        if self.live && !self.drives {
+            return Ok(Entered::ToDrive);
         }
         if let Ok(number) = line.parse::<usize>()
             && (!self.open.is_empty() || (1..=self.numbered).contains(&number))

@@ -10,8 +10,8 @@ use rustix::io::Errno;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use tokio::sync::oneshot;
 
-use crate::cli::ui::{Ui, write_err};
 use crate::cli::ui::error::{Failure, Outcome};
+use crate::cli::ui::{Ui, write_err};
 
 /// The longest text, in bytes.
 const MAX: usize = 64 * 1024;

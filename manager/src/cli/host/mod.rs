@@ -294,7 +294,8 @@ fn known_by(entry: Entry, trust: args::TrustArgs) -> Outcome<Entry> {
         let path = path.map(std::path::absolute).transpose();
         path.map_err(|error| Failure::usage(format!("that is no path: {error}; nothing was changed")))
     };
-    let entry = Entry { fingerprint, ca: whole(ca)?, cert: whole(cert)?, cert_key: whole(cert_key)?, ..entry };
+    let entry =
+        Entry { fingerprint, ca: whole(ca)?, cert: whole(cert)?, cert_key: whole(cert_key)?, ..entry };
     if let Way::Tls(options) = entry.options("", None).way {
         options.check().map_err(|why| {
             Failure::usage(format!("{why}; nothing was changed"))

@@ -22,7 +22,6 @@ use crate::cli::ui::Ui;
 use crate::cli::ui::error::{Failure, Outcome, exit};
 use crate::cli::ui::table::pairs;
 use crate::client::far::Far;
-use crate::client::far::tls::Fingerprint;
 use crate::client::host::{HostAddress, Scheme};
 use crate::client::{Client, ClientError, Request};
 
@@ -384,6 +383,7 @@ fn show(ui: &Ui, name: &str, entry: &Entry, paired: &Paired, answer: &[u8]) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::far::tls::Fingerprint;
 
     fn read(line: &str, before: Option<&Entry>) -> Option<(String, bool, String)> {
         let (entry, secret) = meant(ticket(line).ok()?, before).ok()?;
@@ -395,7 +395,8 @@ mod tests {
         let pin = Fingerprint::of(b"x");
         let whole = format!("tls://box {pin} abc-def");
         let expected = Some(("tls://box:7443".into(), true, "abc-def".into()));
-        for text in [whole.clone(), format!("{pin} tls://box abc-def"), format!("abc-def\ntls://box\n{pin}")] {
+        for text in [whole.clone(), format!("{pin} tls://box abc-def"), format!("abc-def\ntls://box\n{pin}")]
+        {
             assert_eq!(read(&text, None), expected, "{text}");
         }
         let known = Entry { ca: Some("/ca.pem".into()), ..Entry::at("tls://box".parse().unwrap()) };

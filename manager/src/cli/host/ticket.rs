@@ -151,11 +151,8 @@ impl Ticket {
         let mut secret = line[line.len() - after..].split_whitespace();
         let (secret, more) = (secret.next()?, secret.next());
         let address = address_of(address.trim()).ok()?;
-        let ticket = Self {
-            addresses: vec![address],
-            fingerprint: Some(pin),
-            secret: Some(secret.to_owned()),
-        };
+        let ticket =
+            Self { addresses: vec![address], fingerprint: Some(pin), secret: Some(secret.to_owned()) };
         more.is_none().then_some(ticket)
     }
 }
@@ -181,7 +178,8 @@ fn address_of(word: &str) -> Result<HostAddress, String> {
 /// A fingerprint at the beginning of a text, and the number of bytes that follow. The end of a line may stand between its digits.
 /// Unless it is `tight`, a blank follows.
 fn split_pin(text: &str, tight: bool) -> Result<(Fingerprint, usize), String> {
-    let wrong = || format!("a fingerprint is {PIN} and {DIGITS} hexadecimal digits, as `kennel pair` prints it");
+    let wrong =
+        || format!("a fingerprint is {PIN} and {DIGITS} hexadecimal digits, as `kennel pair` prints it");
     let digits = text.strip_prefix(PIN).ok_or_else(wrong)?;
     let (mut found, mut line_ends) = (String::new(), false);
     for (at, c) in digits.char_indices() {
@@ -266,7 +264,9 @@ mod tests {
             format!("ticket tls://box {pin} {SECRET}"),
             format!("Secret: {SECRET}\nAddress: tls://box\nFingerprint: {pin}"),
             format!("tls://box\nfingerprint  {pin}\nsecret {SECRET}"),
-            format!("secret {SECRET}\nticket tls://box {pin} {SECRET}\non the device: `kennel host pair NAME`"),
+            format!(
+                "secret {SECRET}\nticket tls://box {pin} {SECRET}\non the device: `kennel host pair NAME`"
+            ),
             format!("tls://box {} {SECRET}", pin.to_uppercase()),
         ] {
             assert_eq!(parts(&text), expected, "{text}");

@@ -89,7 +89,9 @@ impl<'a> Link<'a> {
                     return Err(self.failure(error).but("what was asked may be done once it goes on"));
                 }
                 error if was_sent && !matches!(error, ClientError::Lost(_)) => {
-                    return Err(self.failure(error).although("what was asked before the connection was lost may be done"));
+                    return Err(self
+                        .failure(error)
+                        .although("what was asked before the connection was lost may be done"));
                 }
                 error => return Err(self.failure(error)),
             }

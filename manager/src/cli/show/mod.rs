@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use protocol::SessionId;
 use protocol::api::{
-    CallInfo, ClientInfo, ClientOrigin, ManagerInfo, PermissionInfo, Role, SessionInfo, Status, SubagentTools,
+    CallInfo, ClientInfo, ManagerInfo, PermissionInfo, Role, SessionInfo, Status, SubagentTools,
 };
 use protocol::event::Timestamp;
 use protocol::wire::AgentDetails;
@@ -210,12 +210,13 @@ fn subagent_tools(tools: SubagentTools) -> &'static str {
     }
 }
 
-/// Names a client that is not the owner at this machine, and says where it comes from.
-fn comes_from(client: &ClientInfo, origin: &ClientOrigin) -> String {
+/// Names a client, and says where it comes from if it is not the owner at this machine.
+fn comes_from(client: &ClientInfo) -> String {
     let does = match client.role {
         Role::Driver => "drives",
         Role::Viewer => "looks on",
     };
+    let Some(origin) = &client.origin else { return format!("{} {does}", client.name) };
     let key = origin.key.map(|key| format!(", {key} {}", origin.key_name.as_deref().unwrap_or_default()));
     let from = origin.address.as_ref().map(|address| format!(", from {address}"));
     format!("{} {does}{}{}", client.name, key.unwrap_or_default(), from.unwrap_or_default())
@@ -270,7 +271,7 @@ fn facts(session: &SessionInfo, now: u64) -> Vec<(&'static str, String)> {
     }
     add("started with", session.started_by.map(|key| key.to_string()));
     for client in &session.clients {
-        add("client", client.origin.as_ref().map(|origin| comes_from(client, origin)));
+        add("client", Some(comes_from(client)));
     }
     add("pinned", session.pinned.then(|| "yes".to_owned()));
     add(

@@ -322,6 +322,9 @@ pub struct Kept {
     pub seat: String,
     /// The driver's name for itself.
     pub name: String,
+    /// Where the driver came from; none for one of this machine that showed no key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<ClientOrigin>,
     /// When the driver left, in milliseconds since boot.
     pub since: u64,
 }

@@ -1,7 +1,7 @@
 //! Attached clients: one driver at most, and any number of viewers.
 
 use protocol::EventId;
-use protocol::api::Role;
+use protocol::api::{ClientOrigin, Role};
 use protocol::event::EventKind;
 
 use crate::core::at::At;
@@ -30,19 +30,23 @@ impl Session {
         if self.clients.len() >= limits::CLIENTS {
             return Err(Refusal::TooManyClients { id: self.id.clone(), limit: limits::CLIENTS });
         }
-        // Whoever comes with the seat's word is the driver that was here, and needs to take nothing over.
+        // Whoever comes with the seat's word is the driver that was here, and needs to take nothing over. Nor does a new client of the
+        // same person, who sits here while the old one is gone.
         let returns = |seat: Option<&String>| seat.is_some() && seat == client.seat.as_ref();
-        let kept = self.kept.as_ref().filter(|kept| kept.holds(at));
+        let kept = self.kept.as_ref().filter(|kept| kept.left(at).is_some());
         let driver = self.clients.iter_mut().find(|client| client.role == Role::Driver);
         match (role, driver, kept) {
             (Role::Viewer, _, _) | (Role::Driver, None, None) => {}
             (Role::Driver, Some(driver), _) if takeover || returns(driver.seat.as_ref()) => {
                 driver.role = Role::Viewer;
             }
-            (Role::Driver, None, Some(kept)) if takeover || returns(Some(&kept.seat)) => {}
+            (Role::Driver, None, Some(kept))
+                if takeover || returns(Some(&kept.seat)) || is_one(&kept.origin, &client.origin) => {}
             (Role::Driver, driver, kept) => {
+                let kept_ms = if driver.is_none() { kept.and_then(|kept| kept.left(at)) } else { None };
                 let name = driver.map(|driver| &driver.name).or(kept.map(|kept| &kept.name));
-                return Err(Refusal::Driven { id: self.id.clone(), name: name.cloned().unwrap_or_default() });
+                let name = name.cloned().unwrap_or_default();
+                return Err(Refusal::Driven { id: self.id.clone(), name, kept_ms });
             }
         }
         out.emit(EventKind::ClientAttached {
@@ -65,15 +69,15 @@ impl Session {
     }
 
     /// Detaches a client whose connection has ended. A client that is not attached is ignored. The seat of a driver with a word
-    /// is kept: nobody else gets it for a while, unless they take over.
+    /// is kept: for a while only its own person gets it, and whoever takes over.
     pub(in crate::core) fn detach(&mut self, at: At, client: EventId, out: &mut Out) {
         let Some(index) = self.clients.iter().position(|attached| attached.id == client) else {
             return;
         };
-        let Client { role, seat, name, .. } = self.clients.remove(index);
+        let Client { role, seat, name, origin, .. } = self.clients.remove(index);
         out.emit(EventKind::ClientDetached { client_id: client });
         if role == Role::Driver {
-            self.kept = seat.map(|seat| Kept { seat, name, since: at.mono });
+            self.kept = seat.map(|seat| Kept { seat, name, origin, since: at.mono });
             out.emit(EventKind::DriverChanged { driver: None });
         }
     }
@@ -104,8 +108,19 @@ impl Session {
 }
 
 impl Kept {
-    /// Returns true while the seat is kept. After a boot the clock begins anew, and nothing is kept from before.
-    fn holds(&self, at: At) -> bool {
-        at.mono.checked_sub(self.since).is_some_and(|gone| gone < limits::SEAT_MS)
+    /// Time for which the seat is still kept, in milliseconds; none if it is not. After a boot the clock begins anew, and nothing is
+    /// kept from before.
+    fn left(&self, at: At) -> Option<u64> {
+        let gone = at.mono.checked_sub(self.since)?;
+        limits::SEAT_MS.checked_sub(gone).filter(|left| *left > 0)
+    }
+}
+
+/// Returns true for two clients of one person: both have the same key, or both are the owner at this machine.
+fn is_one(one: &Option<ClientOrigin>, other: &Option<ClientOrigin>) -> bool {
+    match (one, other) {
+        (None, None) => true,
+        (Some(one), Some(other)) => one.key.is_some() && one.key == other.key,
+        (None, Some(_)) | (Some(_), None) => false,
     }
 }

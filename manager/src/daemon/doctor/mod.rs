@@ -204,16 +204,18 @@ fn own_configuration(read: &Path, own: &Path) -> Option<Finding> {
     })
 }
 
+/// What to do about a port that is not served as the configuration wants it.
+pub const PORT_MEND: &str = "mend the files that [listen] names, which are read again by themselves; where an address or port cannot be had, mend \
+                             [listen] or end the program that has it (`ss -ltnp` shows it), then run `kennel daemon restart`";
+
 fn port(told: &ListenInfo) -> Finding {
     const NAME: &str = "TLS port";
     let addresses = match told.addresses.is_empty() {
         true => "closed".to_owned(),
         false => told.addresses.join(", "),
     };
-    let mend = "mend the files or the addresses of [listen]; a certificate that can be used is read by itself, else `kennel \
-                daemon restart`";
     match (&told.problem, &told.warning) {
-        (Some(problem), _) => Finding::problem(NAME, format!("{addresses}: {problem}"), mend),
+        (Some(problem), _) => Finding::problem(NAME, format!("{addresses}: {problem}"), PORT_MEND),
         (None, Some(warning)) => Finding::warning(
             NAME,
             format!("{addresses}: {warning}"),

@@ -1,5 +1,5 @@
 //! The port's certificate: from files, or made here; and what TLS is made of. Files that have changed are read again when a client connects.
-//! Files that cannot be used change nothing.
+//! Files that cannot be used change nothing. Without any that can be used, the port takes nobody until they can.
 
 mod own;
 
@@ -48,13 +48,16 @@ pub struct Loaded {
 pub struct Certificates {
     files: Option<CertificateFiles>,
     client_ca: Option<PathBuf>,
+    /// The directory of the certificate that is made here, and the names in it.
+    own: (PathBuf, Vec<String>),
     state: Mutex<State>,
 }
 
 struct State {
-    loaded: Arc<Loaded>,
+    /// None: there was no certificate yet that could be used.
+    loaded: Option<Arc<Loaded>>,
     stamps: Vec<Option<Stamp>>,
-    looked: Instant,
+    looked: Option<Instant>,
     is_looking: bool,
     warned: Option<Instant>,
     /// Why the files that are there now are not in use.
@@ -66,34 +69,33 @@ struct State {
 struct Stamp(u64, u64, u64, i64, i64);
 
 impl Certificates {
-    /// Reads the certificate, or makes one in the state directory.
-    ///
-    /// # Errors
-    /// The reason, for a person: then the port cannot be opened.
-    pub fn load(listen: &Listen, state_dir: &Path) -> Result<Self, String> {
-        let (files, client_ca) = (listen.files.clone(), listen.client_ca.clone());
-        let stamps = stamps(files.as_ref(), client_ca.as_deref());
-        let (chain, key) = match &files {
-            Some(files) => pair(files)?,
-            None => own::read_or_make(state_dir, &listen.names)?,
+    /// Nothing is read yet.
+    pub fn new(listen: &Listen, state_dir: &Path) -> Self {
+        let state = State {
+            loaded: None,
+            stamps: Vec::new(),
+            looked: None,
+            is_looking: false,
+            warned: None,
+            problem: Some("the port takes nobody: the disk gives no certificate yet".to_owned()),
         };
-        let loaded = Arc::new(Loaded::new(chain, key, client_ca.as_deref())?);
-        let looked = Instant::now();
-        let state = State { loaded, stamps, looked, is_looking: false, warned: None, problem: None };
-        let certificates = Self { files, client_ca, state: Mutex::new(state) };
-        certificates.state().warn();
-        Ok(certificates)
+        Self {
+            files: listen.files.clone(),
+            client_ca: listen.client_ca.clone(),
+            own: (state_dir.to_owned(), listen.names.clone()),
+            state: Mutex::new(state),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The certificate as the files have it now, or had it a second ago.
-    pub async fn current(self: &Arc<Self>) -> Arc<Loaded> {
+    /// The certificate as the files have it now, or had it a second ago. None: there was none yet that could be used.
+    pub async fn current(self: &Arc<Self>) -> Option<Arc<Loaded>> {
         let is_due = {
             let mut state = self.state();
-            let is_due = !state.is_looking && state.looked.elapsed() >= LOOK;
+            let is_due = !state.is_looking && state.looked.is_none_or(|looked| looked.elapsed() >= LOOK);
             state.is_looking |= is_due;
             is_due
         };
@@ -110,48 +112,55 @@ impl Certificates {
         self.state().problem.clone()
     }
 
-    /// Reads the files again if they have changed.
+    /// Reads the files again if they have changed, or if no certificate is in use.
     fn look(&self) {
         let mut now = stamps(self.files.as_ref(), self.client_ca.as_deref());
-        let changed = now != self.state().stamps;
-        let read = changed.then(|| self.read());
+        let before = self.state().loaded.clone();
+        let is_due = before.is_none() || now != self.state().stamps;
+        let read = is_due.then(|| self.read(before.as_deref()));
         let mut state = self.state();
         match read {
             None => {}
             Some(Ok(loaded)) => {
-                if loaded.fingerprint != state.loaded.fingerprint {
-                    tracing::info!("the TLS certificate was replaced: {}", loaded.fingerprint);
+                if before.is_none_or(|before| loaded.fingerprint != before.fingerprint) {
+                    tracing::info!("the TLS certificate is {}", loaded.fingerprint);
                     state.warned = None;
                 }
-                (state.loaded, state.problem) = (Arc::new(loaded), None);
+                (state.loaded, state.problem) = (Some(Arc::new(loaded)), None);
             }
             Some(Err(why)) => {
-                tracing::warn!("the TLS certificate before is kept: {why}");
-                state.problem = Some(format!("the certificate before is kept: {why}"));
+                let problem = match state.loaded {
+                    Some(_) => format!("the certificate before is kept: {why}"),
+                    None => format!("the port takes nobody: {why}"),
+                };
+                // Without a certificate each client has the files looked at.
+                if state.problem.as_ref() != Some(&problem) {
+                    tracing::warn!("TLS: {problem}");
+                    state.problem = Some(problem);
+                }
             }
         }
         std::mem::swap(&mut state.stamps, &mut now);
-        (state.looked, state.is_looking) = (Instant::now(), false);
+        (state.looked, state.is_looking) = (Some(Instant::now()), false);
         state.warn();
     }
 
-    fn read(&self) -> Result<Loaded, String> {
-        let (chain, key) = match &self.files {
-            Some(files) => pair(files)?,
+    fn read(&self, before: Option<&Loaded>) -> Result<Loaded, String> {
+        let client_ca = self.client_ca.as_deref();
+        let (chain, key) = match (&self.files, before) {
+            (Some(files), _) => pair(files)?,
             // The one that was made here is kept: only who may connect has changed.
-            None => {
-                let config = self.state().loaded.clone();
-                return Loaded::again(&config, self.client_ca.as_deref());
-            }
+            (None, Some(before)) => return Loaded::again(before, client_ca),
+            (None, None) => own::read_or_make(&self.own.0, &self.own.1)?,
         };
-        Loaded::new(chain, key, self.client_ca.as_deref())
+        Loaded::new(chain, key, client_ca)
     }
 }
 
 impl State {
     /// Warns of the expiry, once a day at most.
     fn warn(&mut self) {
-        let Some((_, words)) = self.loaded.expiry() else { return };
+        let Some((_, words)) = self.loaded.as_ref().and_then(|loaded| loaded.expiry()) else { return };
         if self.warned.is_none_or(|warned| warned.elapsed() >= WARN) {
             self.warned = Some(Instant::now());
             tracing::warn!("the TLS certificate {words}");
