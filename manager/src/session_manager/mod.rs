@@ -394,8 +394,11 @@ impl SessionManager {
     }
 
     /// Returns the TLS port that the configuration wants.
-    pub(crate) fn listen(&self) -> config::Listen {
-        self.config().map(|config| config.listen().clone()).unwrap_or_default()
+    ///
+    /// # Errors
+    /// The configuration cannot be read.
+    pub(crate) fn listen(&self) -> Result<config::Listen, Error> {
+        self.config().map(|config| config.listen().clone())
     }
 
     async fn send(&self, msg: Msg) -> Result<(), Error> {

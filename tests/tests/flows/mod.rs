@@ -348,6 +348,7 @@ fn no_flow_of_another_user_reaches_or_harms_somebodys_daemon() {
     publish(&[kennel(), worker()], &own.path().join("bin"));
     std::fs::write(own.path().join("prompt.txt"), "echo from a file").unwrap();
     std::fs::write(own.path().join("ticket.txt"), world::ticket()).unwrap();
+    std::fs::write(own.path().join("work-ca.pem"), world::authority()).unwrap();
     std::fs::create_dir_all(own.path().join(".config/systemd/user")).unwrap();
     for place in ["", ".config", ".config/systemd", ".config/systemd/user"] {
         chown(own.path().join(place), Some(OTHER), Some(OTHER)).unwrap();

@@ -87,7 +87,7 @@ pub const FLOWS: &[(&str, Before, End, &str)] = &[
         Code(0),
         "lab",
     ),
-    ("kennel host add work tls://kennel.work.example --ca /etc/work/ca.pem", Nothing, Code(0), "work"),
+    ("kennel host add work tls://kennel.work.example --ca work-ca.pem", Nothing, Code(0), "work"),
     ("kennel host pair lab", Nothing, Unanswered("ticket"), "ticket"),
     ("kennel host pair lab < ticket.txt", Nothing, Code(6), "tls://127.0.0.1:1"),
     (

@@ -19,6 +19,12 @@ const STAND_INS: [(&str, &str); 3] = [
     ("make", "#!/bin/sh\necho \"made $1\"\n"),
 ];
 
+/// The certificate of an authority, in PEM.
+pub fn authority() -> String {
+    let key = rcgen::KeyPair::generate().unwrap();
+    rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap().pem()
+}
+
 /// A ticket for a machine on which nothing listens.
 pub fn ticket() -> String {
     format!("tls://127.0.0.1:1 SHA256:{} maple-river-42\n", "0".repeat(64))
@@ -85,6 +91,7 @@ impl World {
         daemon.set("XDG_RUNTIME_DIR", &home.join("run").display().to_string());
         std::fs::write(home.join("prompt.txt"), "echo from a file").unwrap();
         std::fs::write(home.join("ticket.txt"), ticket()).unwrap();
+        std::fs::write(home.join("work-ca.pem"), authority()).unwrap();
         std::fs::write(home.join("Makefile"), "test:\n\t@echo made test\ncheck: test\n").unwrap();
         for name in ["npm", "codex"] {
             program(&home.join("bin").join(name), "#!/bin/sh\necho \"${0##*/} $*\"\n");

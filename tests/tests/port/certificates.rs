@@ -98,17 +98,49 @@ fn a_port_that_cannot_be_had_is_said_and_keeps_nobody_from_the_socket() {
         &format!("tcp = [\"{}\", \"{free}\", \"192.0.2.1:1\"]", taken.local_addr().unwrap()),
         "",
     );
+    // At once, and with what to do.
+    let started = daemon.run(&["daemon", "start"]);
+    let in_use = format!("cannot listen on {}: another program has it", taken.local_addr().unwrap());
+    let down = "no interface of this machine has 192.0.2.1 now";
+    for says in [&*in_use, down, "kennel daemon restart"] {
+        assert!(started.code == Some(0) && started.stderr.contains(says), "{says}: {started:#?}");
+    }
+    let found = doctor(&daemon);
+    assert!(found["health"] == "problem" && found["found"].to_string().contains(&in_use), "{found}");
+    let paired = daemon.run(&["pair", "--no-wait"]);
+    assert!(paired.stderr.contains(&in_use) && !paired.stdout.contains("192.0.2.1"), "{paired:#?}");
     daemon.ok(&["start", "--id", "s"]);
     assert_eq!(address(&daemon), free);
-    let info = until("both are given up", || {
-        let info = listening(&daemon);
-        let words = info.problem.clone().unwrap_or_default();
-        words.contains(&taken.local_addr().unwrap().to_string()).then_some(info)
+    let problem = until("it is given up", || {
+        let problem = listening(&daemon).problem.unwrap_or_default();
+        (!problem.contains("tried again")).then_some(problem)
     });
-    assert!(info.problem.unwrap().contains("cannot listen on 192.0.2.1:1"));
+    assert!(problem.contains(&in_use) && problem.contains(down), "{problem}");
     let found = doctor(&daemon);
     assert_eq!(found["health"], "problem", "{found}");
     daemon.idle("s");
+}
+
+#[test]
+fn what_cannot_be_used_at_the_start_is_said_and_used_once_it_is_mended() {
+    let daemon = Daemon::new();
+    configure(&daemon, &files(&daemon), "");
+    let started = daemon.run(&["daemon", "start"]);
+    assert!(started.code == Some(0) && started.stderr.contains("the port takes nobody"), "{started:#?}");
+    let paired = daemon.run(&["pair"]);
+    assert!(paired.code == Some(1) && paired.stderr.contains("certificate.pem"), "{paired:#?}");
+    let address = address(&daemon);
+    // Nobody is let in, and nothing hangs.
+    assert_eq!(rest(&mut tls_over(tcp(address), client(&["http/1.1"], None))), "");
+    write(daemon.dir.path(), 3000);
+    let info = until("it is read again", || Some(listening(&daemon)).filter(|info| info.problem.is_none()));
+    assert_eq!(info.fingerprint, Some(fingerprint(address)));
+    // A wrong line is said by whatever starts the daemon.
+    configure(&daemon, "tcp = \"nonsense\"", "");
+    for command in [&["daemon", "restart"][..], &["pair"]] {
+        let output = daemon.run(command);
+        assert!(output.stderr.contains("a wrong configuration opens no port"), "{output:#?}");
+    }
 }
 
 #[test]

@@ -65,10 +65,16 @@ fn an_address_with_too_many_wrong_keys_is_refused_and_others_are_not() {
     }
     good.write_all(ask.as_bytes()).unwrap();
     read_until(&mut good, "\"id\":\"s\"");
+    // A device's key is looked at all the same, and a wrong one is refused as before.
+    let key = daemon.ok(&["key", "create", "phone", "--role", "viewer"]);
+    let with_key = |key: &str| get("/v1/sessions/s", &format!("Authorization: Bearer {key}\r\n"));
+    assert_eq!(status(&answer_to(address, &with_key(key.trim()))), 200);
+    let unknown = format!("kk_{}", "A".repeat(43));
+    assert_eq!(problem(&answer_to(address, &with_key(&unknown))).1, "too_many_failures");
     let mut other = tls_over(tcp_from([127, 0, 0, 2], address), client(&["http/1.1"], None));
     other.write_all(get("/v1/sessions/s", &bearer).as_bytes()).unwrap();
     assert_eq!(status(&rest(&mut other)), 200);
-    assert_eq!((refused(&daemon, "key"), refused(&daemon, "failures")), (10, 2));
+    assert_eq!((refused(&daemon, "key"), refused(&daemon, "failures")), (10, 3));
     // A wrong key over the good connection: from then on it is like the others.
     good.write_all(wrong.replace("Connection: close\r\n", "").as_bytes()).unwrap();
     read_until(&mut good, "bad_token");

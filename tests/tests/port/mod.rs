@@ -3,6 +3,7 @@
 mod answers;
 mod certificates;
 mod crowds;
+mod devices;
 mod slow;
 mod sockets;
 

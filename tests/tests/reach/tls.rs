@@ -92,7 +92,25 @@ fn pairing_makes_a_key_for_this_machine_that_is_shown_nowhere() {
     assert_eq!(door.typed(&alone, SECRET).code, Some(0));
     assert!(door.pairs().1.contains(r#""name":"laptop""#));
     assert_eq!(door.typed(&["host", "pair", "two"], SECRET).code, Some(0));
+    // A whole ticket is as good, in whichever shape, if it agrees with what was typed.
+    let (address, pin) = (door.address(), door.pin());
+    for text in [
+        format!("{SECRET}\n{pin}\n{address}"),
+        format!("ticket  {address} {}\n{} {SECRET}", &pin[..30], &pin[30..]),
+    ] {
+        assert_eq!(door.typed(&["host", "pair", "two"], &text).code, Some(0), "{text}");
+        assert_eq!(door.typed(&alone, &text).code, Some(0), "{text}");
+    }
+    let other = typed_for(&door, "SHA256:".to_owned() + &"ab".repeat(32));
+    assert!(other.code == Some(2) && other.stderr.contains("the ticket's fingerprint is"), "{other:#?}");
     assert_eq!(door.keys().len(), 3, "each pairing has a key of its own");
+    // A ticket is no argument, and what is wrong with one repeats nothing of it.
+    for argument in [&*door.ticket(), SECRET] {
+        let output = door.typed(&["host", "pair", "three", argument], "");
+        assert!(output.code == Some(2) && !output.stderr.contains(SECRET), "{output:#?}");
+    }
+    let missing = finish(door.bare(&["host", "add", "four", "tls://box", "--ca", "/nope"]).spawn().unwrap());
+    assert!(missing.code == Some(2) && missing.stderr.contains("/nope"), "{missing:#?}");
     let json = door.typed(&["--json", "host", "pair", "two"], SECRET);
     let object: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
     assert_eq!(object["key"]["role"], "driver", "{json:#?}");
@@ -104,6 +122,11 @@ fn pairing_makes_a_key_for_this_machine_that_is_shown_nowhere() {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
     let open = door.run(&["ls"]);
     assert!(open.code == Some(6) && open.stderr.contains("chmod 600"), "{open:#?}");
+}
+
+/// Pairs by an address, a fingerprint and the whole ticket.
+fn typed_for(door: &Door, pin: String) -> harness::daemon::CommandOutput {
+    door.typed(&["host", "pair", "two", &door.address(), "--fingerprint", &pin], &door.ticket())
 }
 
 #[test]
@@ -120,7 +143,7 @@ fn a_ticket_that_is_typed_on_a_terminal_is_not_shown() {
     let (mut keys, mut screen) = (terminal.stdin.take().unwrap(), terminal.stdout.take().unwrap());
     let mut shown = Vec::new();
     let mut piece = [0; 4096];
-    while !String::from_utf8_lossy(&shown).contains("one line): ") {
+    while !String::from_utf8_lossy(&shown).contains("prints it: ") {
         let read = screen.read(&mut piece).unwrap();
         assert!(read > 0, "{}", String::from_utf8_lossy(&shown));
         shown.extend_from_slice(&piece[..read]);

@@ -74,7 +74,18 @@ pub async fn open(
     leaving: Stop,
     closed: Stop,
 ) -> Option<JoinHandle<()>> {
-    let listen = manager.listen();
+    let listen = match manager.listen() {
+        Ok(listen) => listen,
+        Err(error) => {
+            // Whether it wants a port is not known. A person who wants one is not to look for it in vain.
+            let problem = format!(
+                "a wrong configuration opens no port ({error}); `kennel daemon restart` reads it again"
+            );
+            let info = ListenInfo { problem: Some(problem), ..ListenInfo::default() };
+            manager.port().tells(Box::new(move || Box::pin(std::future::ready(info.clone()))));
+            return None;
+        }
+    };
     if listen.tcp.is_empty() {
         return None;
     }

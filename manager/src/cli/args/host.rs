@@ -17,7 +17,7 @@ pub enum Host {
     /// config.toml.
     #[command(
         after_help = "Examples:\n  kennel host add box ssh://ada@box.example\n  kennel host add lab ssh://lab:2222/srv/kennel --kennel /opt/kennel/bin/kennel\n  \
-        kennel host add work tls://kennel.work.example --ca /etc/work/ca.pem"
+        kennel host add work tls://kennel.work.example --ca work-ca.pem"
     )]
     Add(HostAdd),
     /// Pair this machine with a daemon that listens, and name it

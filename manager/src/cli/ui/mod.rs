@@ -15,10 +15,13 @@ pub(crate) mod table;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+use unicode_width::UnicodeWidthStr;
 
 use crate::cli::args::{ColourChoice, Global};
 use crate::cli::ui::error::{Failure, Outcome};
@@ -63,13 +66,12 @@ impl Ui {
             ColourChoice::Never => false,
             ColourChoice::Auto => auto != anstream::ColorChoice::Never,
         };
-        let (columns, rows) = size();
         Self {
             json: global.json,
             quiet: global.quiet,
             out_is_terminal: io::stdout().is_terminal(),
-            columns,
-            rows,
+            columns: columns(io::stdout()),
+            rows: size(io::stdout()).map(|(_, rows)| rows),
             err_is_terminal: io::stderr().is_terminal(),
             out_colour: colour(anstream::AutoStream::choice(&io::stdout())),
             err_colour: colour(anstream::AutoStream::choice(&io::stderr())),
@@ -114,7 +116,7 @@ impl Ui {
     pub fn note(&self, text: &str) {
         if !self.quiet {
             let text = render::line(&self.addressed(text));
-            let text = match self.columns.filter(|_| self.err_is_terminal) {
+            let text = match columns(io::stderr()) {
                 Some(columns) => table::broken(&text, 0, columns, 0),
                 None => text,
             };
@@ -154,13 +156,12 @@ impl Ui {
     /// Prints notes like [`note`](Self::note), from wherever they come.
     pub fn notes(&self) -> impl Fn(&str) + Send + Sync + 'static {
         let (quiet, colour, terminal) = (self.quiet, self.err_colour, self.err_is_terminal);
-        let columns = self.columns.filter(|_| terminal);
         move |text| {
             if !quiet {
                 // What is shown while something is waited for stands on the same line.
                 let clear = if terminal { "\r\u{1b}[K" } else { "" };
                 let text = render::line(text);
-                let text = match columns {
+                let text = match columns(io::stderr()) {
                     Some(columns) => table::broken(&text, 0, columns, 0),
                     None => text,
                 };
@@ -211,9 +212,14 @@ impl Ui {
         }
     }
 
-    /// Writes over the last line of the terminal what is waited for.
+    /// Writes over the last line of the terminal what is waited for. It is one line: only that can be taken away.
     pub fn progress(&self, text: &str) {
-        let text = render::paint(&render::line(text), render::DIM, self.err_colour);
+        let text = render::line(text);
+        let text = match columns(io::stderr()) {
+            Some(columns) => fitted(&text, columns),
+            None => text,
+        };
+        let text = render::paint(&text, render::DIM, self.err_colour);
         to_stderr(&format!("\r\u{1b}[K{}", render::printed(&text)));
     }
 
@@ -244,12 +250,28 @@ pub fn write_err(text: &str) {
     to_stderr(&render::printed(text));
 }
 
-/// Width and height of standard output's terminal.
-fn size() -> (Option<usize>, Option<usize>) {
-    let stdout = io::stdout();
-    let size = rustix::termios::tcgetwinsize(&stdout).ok().filter(|_| stdout.is_terminal());
-    let told = |length: u16| (length > 0).then_some(length.into());
-    size.map_or((None, None), |size| (told(size.ws_col), told(size.ws_row)))
+/// The width of a terminal; none for what is none, or does not report it.
+fn columns(of: impl AsFd + IsTerminal) -> Option<usize> {
+    size(of).map(|(columns, _)| columns)
+}
+
+/// Width and height of a terminal.
+fn size(of: impl AsFd + IsTerminal) -> Option<(usize, usize)> {
+    let size = rustix::termios::tcgetwinsize(&of).ok().filter(|_| of.is_terminal())?;
+    (size.ws_col > 0 && size.ws_row > 0).then(|| (size.ws_col.into(), size.ws_row.into()))
+}
+
+/// A text that leaves the last column free: behind it some terminals begin another line.
+fn fitted(text: &str, columns: usize) -> String {
+    let mut most = columns.saturating_sub(1);
+    loop {
+        let shown = render::short(text, most);
+        // Some characters are two columns wide.
+        if shown.width() < columns || most == 0 {
+            return shown;
+        }
+        most -= 1;
+    }
 }
 
 /// Returns true if one of the outputs is a terminal.
@@ -305,4 +327,25 @@ pub fn unparsed(error: &clap::Error) {
         _ => rendered.ansi().to_string(),
     };
     if to_err { write_err(&text) } else { print(&text) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_waited_for_stays_on_one_line() {
+        for columns in 1..60 {
+            for text in [
+                "the daemon was stopped; waiting for the next … 7s",
+                "…",
+                "待つ待つ待つ待つ待つ待つ待つ待つ",
+                "",
+            ] {
+                let shown = fitted(text, columns);
+                assert!(shown.width() < columns.max(2), "{columns}: {shown}");
+                assert!(text.width() >= columns || shown == text, "{columns}: {shown}");
+            }
+        }
+    }
 }
