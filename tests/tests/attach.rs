@@ -101,7 +101,7 @@ fn one_drives_others_look_on_and_a_takeover_changes_that() {
     let mut second = Person::new(&daemon, &["s", "--takeover"]);
     first.sees("somebody else drives now");
     first.types("echo too late\n");
-    first.sees("do not drive");
+    first.sees("your line was not sent");
     second.types("echo from the second\n");
     first.sees("from the second");
     let roles: Vec<Role> = daemon.show("s").clients.iter().map(|client| client.role).collect();
@@ -150,7 +150,7 @@ fn whoever_was_displaced_looks_on_also_under_the_next_daemon() {
     second.types("echo still the second\n");
     first.sees("still the second");
     first.types("echo too late\n");
-    first.sees("you look on");
+    first.sees("your line was not sent");
 }
 
 /// A daemon with a session `s` of an agent that asks.
@@ -360,7 +360,7 @@ fn a_permission_that_waits_is_shown_once_and_offered_to_the_one_who_drives() {
     let received = viewer.sees("may I t1?");
     assert!(received.contains("it is for the one who drives"), "{received}");
     viewer.types("1\n");
-    viewer.sees("you look on; what you type is not sent");
+    viewer.sees("your line was not sent");
     daemon.kill();
     first.sees("the daemon went away");
     until("it is back", || (daemon.show("s").clients.len() == 2).then_some(()));

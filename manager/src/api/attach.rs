@@ -56,8 +56,8 @@ refuses!(AttachErrors: 400 "invalid_client", 400 "invalid_cursor", 409 "invalid_
     params(("id" = SessionId, Path, description = "The session."), AttachQuery,
         ("Last-Event-ID" = u64, Header, description = "Event id: as `after`, and wins over it."),
         ("Kennel-Seat" = String, Header, description = "A word that only this client knows, 16 to 64 letters and digits: a driver \
-            that comes back with it drives again, and for 30 s after its connection ended nobody else gets its seat without \
-            a takeover.")),
+            that comes back with it drives again. For 30 s after its connection ended, others get its seat by a takeover only, \
+            unless they have the same key, or both are the owner at this machine.")),
     responses((status = 200, description = "The events.", body = Frame, content_type = "text/event-stream"), AttachErrors))]
 pub async fn attach(
     Limited(app): Limited,

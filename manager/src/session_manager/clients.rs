@@ -18,8 +18,8 @@ impl SessionManager {
     }
 
     /// Attaches a client and gives its id. It stays until it is detached, or until the manager ends. With a `seat`, a word that only
-    /// this client knows, it drives again when it comes back with the same word after its connection was lost; for 30 s nobody
-    /// else gets the seat who does not take over.
+    /// this client knows, it drives again when it comes back with the same word after its connection was lost; for 30 s only its own
+    /// person gets the seat (the same key, or the owner at this machine), and whoever takes over.
     ///
     /// # Errors
     /// `driven` if it wants to drive, another does, and it does not take over; `too_many_clients`; `invalid_client`

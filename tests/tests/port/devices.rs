@@ -150,15 +150,17 @@ fn an_onlooker_that_asked_to_drive_drives_once_nobody_does() {
     let daemon = daemon("", "");
     pair(&daemon, "box");
     daemon.ok(&["start", "--id", "s"]);
-    let driver = attach(&daemon, &["attach", "s"]);
+    let mut driver = attach(&daemon, &["attach", "s"]);
     until("one drives", || (count(&daemon, Role::Driver) == 1).then_some(()));
     let mut onlooker = attach(&daemon, &["-H", "box", "attach", "s"]);
     until("the other looks on", || (count(&daemon, Role::Viewer) == 1).then_some(()));
     // Its input ends: it leaves in order, and its seat is free.
+    drop(driver.stdin.take());
     assert_eq!(finish(driver).code, Some(0));
     until("nobody drives", || (count(&daemon, Role::Driver) == 0).then_some(()));
     types(&mut onlooker, "echo mine now");
     until("it drives", || (count(&daemon, Role::Driver) == 1).then_some(()));
+    drop(onlooker.stdin.take());
     let output = finish(onlooker);
     assert!(output.code == Some(0) && output.stdout.contains("> echo mine now"), "{output:#?}");
     assert!(output.stderr.contains("what you type is sent once nobody drives"), "{output:#?}");

@@ -92,6 +92,7 @@ fn pairing_makes_a_key_for_this_machine_that_is_shown_nowhere() {
     assert_eq!(door.typed(&alone, SECRET).code, Some(0));
     assert!(door.pairs().1.contains(r#""name":"laptop""#));
     assert_eq!(door.typed(&["host", "pair", "two"], SECRET).code, Some(0));
+    assert_eq!(door.keys().len(), 3, "each pairing has a key of its own");
     // A whole ticket is as good, in whichever shape, if it agrees with what was typed.
     let (address, pin) = (door.address(), door.pin());
     for text in [
@@ -103,7 +104,6 @@ fn pairing_makes_a_key_for_this_machine_that_is_shown_nowhere() {
     }
     let other = typed_for(&door, "SHA256:".to_owned() + &"ab".repeat(32));
     assert!(other.code == Some(2) && other.stderr.contains("the ticket's fingerprint is"), "{other:#?}");
-    assert_eq!(door.keys().len(), 3, "each pairing has a key of its own");
     // A ticket is no argument, and what is wrong with one repeats nothing of it.
     for argument in [&*door.ticket(), SECRET] {
         let output = door.typed(&["host", "pair", "three", argument], "");

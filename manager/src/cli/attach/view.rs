@@ -258,7 +258,8 @@ impl<'a> View<'a> {
             ));
             return Ok(Entered::Unsent);
         }
-        if self.live && !self.drives {
+        // One that looks on may have drained its input before it hears of anything.
+        if self.role == Role::Viewer || self.live && !self.drives {
             return Ok(Entered::ToDrive);
         }
         if let Ok(number) = line.parse::<usize>()
