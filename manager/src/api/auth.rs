@@ -134,10 +134,8 @@ const TOKEN: usize = 43;
 
 /// The route by which a session receives prompts.
 const PROMPTS: &str = "/v1/sessions/{id}/prompts";
-
 /// The route by which a caller starts and lists its own sub-agents.
 const SUBAGENTS: &str = "/v1/subagents";
-
 /// The route that decides no rights: what it is asked for, it asks for in the caller's name.
 const ACP: &str = "/v1/acp";
 

@@ -4,6 +4,7 @@
 pub mod far;
 pub mod host;
 mod inside;
+mod reasons;
 pub mod relay;
 mod request;
 pub mod sse;
@@ -27,6 +28,7 @@ use tokio::net::UnixStream;
 
 use self::far::{Far, Lane};
 pub use self::inside::Opener;
+use self::reasons::{retry_after, why_lost, with_retry};
 pub use self::request::Request;
 pub use self::sse::Events;
 use self::token::Token;
@@ -460,40 +462,6 @@ fn relayed(problem: Problem, relay: bool) -> ClientError {
 
 fn lost(error: hyper::Error) -> ClientError {
     ClientError::Lost(why_lost(&error))
-}
-
-/// Why a connection was lost, for a person who knows no library.
-fn why_lost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return match error.kind() {
-                io::ErrorKind::ConnectionReset => "the other end has reset it".to_owned(),
-                io::ErrorKind::TimedOut => "the other end gives no sign any more".to_owned(),
-                io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => error.to_string(),
-                _ => "the other end has closed it".to_owned(),
-            };
-        }
-        next = error.source();
-    }
-    "the other end has closed it".to_owned()
-}
-
-/// The time that an answer asks for before the next request.
-fn retry_after(headers: &hyper::HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
-    Some(Duration::from_secs(seconds))
-}
-
-/// A problem whose hint names that time.
-fn with_retry(problem: Problem, after: Option<Duration>) -> Problem {
-    let Some(after) = after else { return problem };
-    let again = format!("try again in {} s", after.as_secs());
-    let hint = match &problem.hint {
-        Some(hint) => format!("{again}; {hint}"),
-        None => again,
-    };
-    Problem { hint: Some(hint), ..problem }
 }
 
 async fn read(body: Incoming, limit: usize) -> Result<Bytes, ClientError> {

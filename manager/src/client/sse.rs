@@ -6,6 +6,7 @@ use hyper::body::Incoming;
 
 use super::ClientError;
 use super::far::Lane;
+use super::reasons::why_lost;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -162,7 +163,7 @@ impl Events {
             };
             match read {
                 None => return Ok(None),
-                Some(Err(error)) => return Err(ClientError::Lost(super::why_lost(&error))),
+                Some(Err(error)) => return Err(ClientError::Lost(why_lost(&error))),
                 Some(Ok(frame)) => {
                     if let Some(bytes) = frame.data_ref() {
                         self.parser

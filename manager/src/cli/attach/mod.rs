@@ -53,10 +53,11 @@ pub async fn attach(link: &Link<'_>, args: args::Attach) -> Outcome {
         was_there = true;
         let left = loop {
             match desk.sit(&mut events, &mut after).await? {
-                Left::Wants(line) => match desk.drive(after, line).await? {
-                    Some(seated) => events = seated,
-                    None => {}
-                },
+                Left::Wants(line) => {
+                    if let Some(seated) = desk.drive(after, line).await? {
+                        events = seated;
+                    }
+                }
                 left => break left,
             }
         };

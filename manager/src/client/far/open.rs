@@ -14,8 +14,9 @@ use tokio::task::JoinHandle;
 use super::ssh::{Attempt, Process};
 use super::tls::TlsOptions;
 use super::{Far, Greeting, News, Unreached, Way, ssh, tls};
+use crate::client::reasons::{retry_after, why_lost, with_retry};
+use crate::client::relay;
 use crate::client::token::Token;
-use crate::client::{relay, retry_after, why_lost, with_retry};
 use crate::pass::AUTHORITY;
 
 /// The longest wait for a host by ssh where there is no terminal on which anybody could be asked.
