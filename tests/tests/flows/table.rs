@@ -169,7 +169,7 @@ pub const FLOWS: &[(&str, Before, End, &str)] = &[
     ("kennel key ls", Key, Code(0), "key-1"),
     ("kennel key create ci --own --expires 30d", Nothing, Code(0), "kk_"),
     ("kennel key create dashboard --role viewer", Nothing, Code(0), "kk_"),
-    ("kennel key create helper --session session-1 --session session-2", Nothing, Code(0), "kk_"),
+    ("kennel key create helper --session session-1 --session session-2", Sessions, Code(0), "kk_"),
     ("kennel key revoke key-1", Key, Code(0), "key-1"),
     ("kennel key rotate key-1", Key, Code(0), "kk_"),
     // Without a port no device can come.
