@@ -47,6 +47,13 @@ pub const DIFFERENCE: usize = 512 * 1024;
 /// The most that the names in one answer about files may have together.
 pub const FILE_NAMES: usize = 256 * 1024;
 
+/// The most that a person types at once into a log-in.
+pub const LOGIN_INPUT: usize = 16 * 1024;
+/// The longest piece of a log-in's output in one message.
+pub const LOGIN_PIECE: usize = 16 * 1024;
+/// The most of a log-in's output that no client has taken yet.
+pub const LOGIN_WINDOW: usize = 64 * 1024;
+
 /// The length of a text in JSON, without quotes.
 pub fn length(text: &str) -> usize {
     text.chars().map(length_of).sum()

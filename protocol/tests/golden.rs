@@ -159,6 +159,9 @@ fn confinements() -> Vec<(&'static str, Command)> {
         ("read-files-list-on", read(on)),
         ("read-files-read", read(FilesAsk::Read { path: b"a".to_vec(), offset: 1 << 40, length: 9 })),
         ("read-files-diff", read(diff)),
+        ("log-in", Command::LogIn { argv: vec!["/usr/bin/codex".into(), "login".into()] }),
+        ("log-in-input", Command::LogInInput { bytes: Unlogged(b"ABCD-1234\r".to_vec()) }),
+        ("log-in-room", Command::LogInRoom { upto: 1 << 40 }),
     ]
 }
 
@@ -295,7 +298,7 @@ fn reports_of_workers() -> Vec<(&'static str, Report)> {
     ]
 }
 
-fn answers_about_files() -> Vec<(&'static str, Report)> {
+fn answers_to_clients() -> Vec<(&'static str, Report)> {
     let read = |answer| Report::FilesRead { request: 7, answer };
     let entry = |kind| FileEntry {
         name: b"caf\xe9".to_vec(),
@@ -328,11 +331,14 @@ fn answers_about_files() -> Vec<(&'static str, Report)> {
         ("files-no-commit", refused(FilesRefusal::NoCommit)),
         ("files-no-git", refused(FilesRefusal::NoGit)),
         ("files-no-reader", refused(FilesRefusal::NoReader)),
+        ("log-in-output", Report::LogInOutput { bytes: Unlogged(b"open \xff\x1b[1m".to_vec()) }),
+        ("log-in-ended", Report::LogInEnded { exit: Some(Exit::Code(0)), message: String::new() }),
+        ("log-in-not-run", Report::LogInEnded { exit: None, message: "no such program".into() }),
     ]
 }
 
 fn reports() -> Vec<(&'static str, FromWorker)> {
-    let all = reports_of_turns().into_iter().chain(reports_of_workers()).chain(answers_about_files());
+    let all = reports_of_turns().into_iter().chain(reports_of_workers()).chain(answers_to_clients());
     all.map(|(name, body)| (name, Envelope { incarnation: 3, seq: 5, ack: 9, body })).collect()
 }
 

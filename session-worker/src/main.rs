@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         (None, _) => {}
         (Some("exec-agent"), _) => return confine::trampoline::run(&args[1..]).into(),
         (Some("init"), _) => return confine::namespace::init(&args[1..]).into(),
+        (Some("log-in"), _) => return confine::terminal::run(&args[1..]).into(),
         (Some("read-files"), 1) => return files::run().into(),
         (Some("probe"), _) => return confine::probe::run(&args[1..]).into(),
         (Some("--version"), 1) => {

@@ -26,7 +26,7 @@ impl Worker {
     }
 
     /// The report of a message, unless it was heard before.
-    fn news(&mut self, frame: FromWorker) -> Result<Option<Report>, String> {
+    pub(super) fn news(&mut self, frame: FromWorker) -> Result<Option<Report>, String> {
         if let Report::Hello { protocol, resume_from, .. } = frame.body {
             let outdated = protocol != PROTOCOL_VERSION;
             let awaited = self.awaits_hello();
@@ -119,6 +119,9 @@ fn meaning(report: Report) -> Result<Seen, String> {
         Report::NotRun { message, passes } => Seen::NotRun { message, passes },
         Report::Program { path } => Seen::Program(path),
         Report::FilesRead { .. } => return Err("an answer about files in the place of a report".into()),
+        Report::LogInOutput { .. } | Report::LogInEnded { .. } => {
+            return Err("a log-in in the place of a report".into());
+        }
         Report::LoginNeeded { message } => Seen::LoginNeeded(message),
         Report::Notice { text } => Seen::Notice(text),
         Report::SettingAnswered { request, answer } => {

@@ -2,10 +2,12 @@
 //! workers.
 
 use super::files::{ChangedFile, FileEntry, FilesAnswer};
+use super::log_in::Unlogged;
 use super::report::{AgentDetails, PermissionAsk, PermissionOption, Report, SettingAnswer, TurnEnd, Update};
+use crate::Exit;
 use crate::bounds::{
-    DIFFERENCE, FILE_NAMES, FILE_PIECE, FILES, ID, KIND, NAME, OPTIONS, PATH, PAYLOAD, SESSION_ID, TEXT,
-    TITLE, TOOL_ID, cut, fits, grouped, paths_fit,
+    DIFFERENCE, FILE_NAMES, FILE_PIECE, FILES, ID, KIND, LOGIN_PIECE, NAME, OPTIONS, PATH, PAYLOAD,
+    SESSION_ID, TEXT, TITLE, TOOL_ID, cut, fits, grouped, paths_fit,
 };
 
 /// Bounds a report. Says what was cut or left out, if anything was.
@@ -86,9 +88,16 @@ pub fn bound(report: &mut Report) -> Result<Option<&'static str>, &'static str> 
             fixed(request);
             cuts.files(answer);
         }
+        Report::LogInOutput { bytes } => piece(bytes)?,
+        Report::LogInEnded { exit, message } => cuts.log_in_end(exit, message),
         Report::OutOfMemory { peak_bytes, limit_bytes, by } => fixed((peak_bytes, limit_bytes, by)),
     }
     Ok(cuts.what)
+}
+
+/// Refuses a piece of a log-in's output that is too long.
+fn piece(bytes: &Unlogged) -> Result<(), &'static str> {
+    if bytes.0.len() > LOGIN_PIECE { Err("a piece of a log-in's output") } else { Ok(()) }
 }
 
 /// Accepts values without texts only: such values implement `Copy`.
@@ -138,6 +147,11 @@ impl Cuts {
             text.push_str(&mark);
             self.what = Some(what);
         }
+    }
+
+    fn log_in_end(&mut self, exit: &mut Option<Exit>, message: &mut String) {
+        fixed(exit);
+        self.text(message, TEXT, "why a log-in ended");
     }
 
     fn payload(&mut self, payload: &mut String) {

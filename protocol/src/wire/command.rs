@@ -6,6 +6,7 @@ use super::agent::{Agent, RemoteServer};
 use super::attachment::Attachment;
 use super::call::{CallAnswer, Offer};
 use super::files::FilesAsk;
+use super::log_in::Unlogged;
 use crate::{EventId, Groups, Level, LimitedBy, Limits, PromptId, SessionId, Walls, WallsOfVersion3};
 
 /// A message of the manager to a worker.
@@ -129,6 +130,23 @@ pub enum Command {
         /// The request.
         ask: FilesAsk,
     },
+    /// Run a log-in on a terminal of its own. The worker has no agent, and leaves once nothing of the log-in lives. Answered by
+    /// [`Report::LogInOutput`](super::Report::LogInOutput) and, at the end, [`Report::LogInEnded`](super::Report::LogInEnded).
+    LogIn {
+        /// The program's absolute path and its arguments. Environment and directory are those of the Welcome.
+        argv: Vec<String>,
+    },
+    /// Give the program bytes, as if they were typed on its terminal.
+    LogInInput {
+        /// The bytes, at most [`LOGIN_INPUT`](crate::bounds::LOGIN_INPUT).
+        bytes: Unlogged,
+    },
+    /// The worker may send the program's output up to this byte, counted from the beginning. Without it, up to
+    /// [`LOGIN_WINDOW`](crate::bounds::LOGIN_WINDOW). What is beyond stays in the terminal, and the program waits.
+    LogInRoom {
+        /// The byte.
+        upto: u64,
+    },
 }
 
 impl Command {
@@ -159,7 +177,10 @@ impl Command {
             | Command::Inherit(_)
             | Command::Find(_)
             | Command::Log { .. }
-            | Command::ReadFiles { .. } => false,
+            | Command::ReadFiles { .. }
+            | Command::LogIn { .. }
+            | Command::LogInInput { .. }
+            | Command::LogInRoom { .. } => false,
         }
     }
 }

@@ -13,6 +13,7 @@ mod bound;
 mod call;
 mod command;
 mod files;
+mod log_in;
 mod report;
 
 use serde::{Deserialize, Serialize};
@@ -25,12 +26,13 @@ pub use bound::bound;
 pub use call::{CallAnswer, Offer};
 pub use command::{Command, Exchange, Find, Inherited, Setting, Shelter, Welcome};
 pub use files::{ChangedFile, FileEntry, FileKind, FilesAnswer, FilesAsk, FilesRefusal};
+pub use log_in::Unlogged;
 pub use report::{
     AgentDetails, PermissionAsk, PermissionOption, Report, SettingAnswer, Spent, TurnEnd, Update,
 };
 
 /// Version of this vocabulary. Raised when a message is added; earlier versions still decode.
-pub const PROTOCOL_VERSION: u32 = 7;
+pub const PROTOCOL_VERSION: u32 = 8;
 
 /// One numbered message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

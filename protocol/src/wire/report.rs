@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::files::FilesAnswer;
+use super::log_in::Unlogged;
 use crate::{EventId, Exit, Keeper, Level, LimitedBy, PromptId, Restore, Sandboxed, Stream};
 
 /// A message of a worker to the manager.
@@ -162,6 +163,18 @@ pub enum Report {
         request: u64,
         /// The answer.
         answer: FilesAnswer,
+    },
+    /// A piece of what a log-in shows. It is not recorded.
+    LogInOutput {
+        /// The bytes, at most [`LOGIN_PIECE`](crate::bounds::LOGIN_PIECE).
+        bytes: Unlogged,
+    },
+    /// The log-in's program has ended, and nothing that it started lives any more. The worker exits.
+    LogInEnded {
+        /// Exit of the program; absent if it did not run.
+        exit: Option<Exit>,
+        /// The reason if kennel ended the program, or if it did not run; else empty.
+        message: String,
     },
 }
 

@@ -18,6 +18,7 @@ pub mod sandbox;
 pub mod seccomp;
 pub mod status;
 pub mod syscalls;
+pub mod terminal;
 pub mod trampoline;
 
 use std::sync::Arc;

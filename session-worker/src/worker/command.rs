@@ -93,6 +93,9 @@ impl Worker {
             }
             Command::Acknowledge => Ok(()),
             Command::ReadFiles { request, ask } => self.read_files(request, ask),
+            log_in @ (Command::LogIn { .. } | Command::LogInInput { .. } | Command::LogInRoom { .. }) => {
+                self.act_on_log_in(log_in)
+            }
             Command::Probe => {
                 let commands = self.acp.as_ref().map_or(0, Acp::commands);
                 // To read files is no work of the agent.

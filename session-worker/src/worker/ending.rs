@@ -34,7 +34,7 @@ impl Worker {
     pub(super) fn abort(&mut self, grace: Duration) {
         let now = Instant::now();
         let reads = self.readers.is_running();
-        let mut gone = self.acp.is_none() && !reads;
+        let mut gone = self.acp.is_none() && self.log_in.is_none() && !reads;
         if let Some(turn) = &mut self.turn {
             // A turn whose agent came to its end is finished, whatever it left behind.
             turn.aborted |= turn.exit.is_none();
@@ -63,8 +63,12 @@ impl Worker {
     pub(super) fn reap(&mut self) -> Result<(), Error> {
         let now = Instant::now();
         let (turn, acp, readers) = (&mut self.turn, &mut self.acp, &mut self.readers);
+        let log_in = &mut self.log_in;
         let mut note = |pid: Pid, exit: Exit| {
             readers.ended(pid, exit);
+            if let Some(log_in) = log_in {
+                log_in.ended(pid, exit);
+            }
             if let Some(acp) = acp {
                 acp.ended(pid, exit);
             }
@@ -85,6 +89,7 @@ impl Worker {
         }
         self.work_readers()?;
         self.report_dead_agent()?;
+        self.follow_log_in();
         // The end of a turn that ends by itself reports the processes that it leaves behind.
         let forced = self.leaving.is_some() || self.turn.as_ref().is_some_and(|turn| turn.aborted);
         if let Some((ending, _)) = &mut self.ending
@@ -201,6 +206,7 @@ impl Worker {
                 }
             }
         }
+        self.bury_log_in()?;
         let Some(leaving) = &mut self.leaving else {
             return Ok(None);
         };

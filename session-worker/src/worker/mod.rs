@@ -10,6 +10,7 @@ mod command;
 mod ending;
 mod files;
 mod handshake;
+mod log_in;
 mod tell;
 mod watch;
 
@@ -28,6 +29,7 @@ use tokio::time::Instant;
 use self::ending::Leaving;
 use self::handshake::{Handshake, answer, lead_session, signals, take_pipes};
 use crate::agent::acp::{self, Acp};
+use crate::agent::log_in::LogIn;
 use crate::agent::per_prompt::{self, Ready, Turn};
 use crate::agent::readers::Readers;
 use crate::confine::Confinement;
@@ -129,6 +131,8 @@ enum Wake {
     Acp(acp::Ready),
     /// A pipe or socket of a reader is ready.
     Reader,
+    /// The terminal of a log-in is ready.
+    LogIn,
     /// A process connects to the shelter, or sends something there.
     Door(Knock),
     /// A deadline has passed.
@@ -146,6 +150,10 @@ struct Worker {
     acp: Option<Acp>,
     /// Processes that read files for clients.
     readers: Readers,
+    /// A log-in, in a worker that has no agent.
+    log_in: Option<LogIn>,
+    /// Reason for which the worker ends the log-in.
+    log_in_end: Option<String>,
     /// Settings for the agent before it takes prompts.
     settings: Vec<Setting>,
     /// MCP servers that the agent reaches by HTTP, if it supports that.
@@ -192,6 +200,8 @@ impl Worker {
             turn: None,
             acp: None,
             readers: Readers::default(),
+            log_in: None,
+            log_in_end: None,
             settings: Vec::new(),
             remote_servers: Vec::new(),
             driver: Default::default(),
@@ -270,6 +280,7 @@ impl Worker {
                 Wake::Turn(ready) => self.work(ready)?,
                 Wake::Acp(ready) => self.work_acp(ready)?,
                 Wake::Reader => self.work_readers()?,
+                Wake::LogIn => self.work_log_in()?,
                 Wake::Deadline => {
                     self.wait_no_longer();
                     self.bound()?;
@@ -312,6 +323,10 @@ impl Worker {
                 None => std::future::pending().await,
             }} => Wake::Acp(ready),
             () = self.readers.ready(self.link.has_room()) => Wake::Reader,
+            () = async { match &self.log_in {
+                Some(log_in) => log_in.ready(self.link.has_room()).await,
+                None => std::future::pending().await,
+            }} => Wake::LogIn,
             () = async { match deadline {
                 Some(deadline) => tokio::time::sleep_until(deadline).await,
                 None => std::future::pending().await,

@@ -297,7 +297,7 @@ impl Conversation {
         let at = said.into_iter().flatten().next().or_else(|| self.addresses.newest().map(str::to_owned));
         let at = at.map(|at| format!(" Open {at} to log in.")).unwrap_or_default();
         format!(
-            "the agent asks for a log-in ({}).{at}{ways} Log in as `kennel agents ls --json` says for this agent, or \
+            "the agent asks for a log-in ({}).{at}{ways} Run `kennel login AGENT`, where AGENT is its profile, or \
              name one of its ways as `login` in its profile, then restart the session",
             words(error)
         )
