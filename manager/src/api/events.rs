@@ -30,7 +30,7 @@ use crate::error::Error;
 use crate::feed::Subscription;
 
 /// Interval of the signs of life on a silent stream.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Bytes of events that may wait for all clients of streams together.
 const ALL_PIECES: usize = 32 * 1024 * 1024;
 /// The most that is given to one client at once, in bytes. A piece of a large event is found by walking to it, so small pieces of
@@ -39,7 +39,7 @@ const MAX_PIECE: usize = 1024 * 1024;
 /// The least that is given at once, in bytes.
 const MIN_PIECE: usize = 4 * 1024;
 /// A comment, which no client sees as an event.
-const COMMENT: &[u8] = b":\n\n";
+pub const COMMENT: &[u8] = b":\n\n";
 
 /// A server-sent event, by its fields.
 #[derive(ToSchema)]

@@ -20,6 +20,7 @@ mod input;
 mod keys;
 mod limited;
 mod log;
+mod log_ins;
 mod lookup;
 mod peer;
 mod permissions;
@@ -127,6 +128,7 @@ impl Stop {
         (name = "files", description = "Files of working directories."),
         (name = "events", description = "Events, live and from any point in the past."),
         (name = "sub-agents", description = "Sessions that work for others in the background."),
+        (name = "log-ins", description = "Log-ins of agents, finished from afar."),
         (name = "keys", description = "Keys of devices, and how a device gets one."),
         (name = "manager", description = "The manager itself.")
     ),
@@ -198,6 +200,10 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(events::all))
         .routes(routes!(events::of_session))
         .routes(routes!(subagents::start, subagents::list))
+        .routes(routes!(log_ins::begin))
+        .routes(routes!(log_ins::output, log_ins::end))
+        .routes(routes!(log_ins::input))
+        .routes(routes!(log_ins::visit))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
         .routes(routes!(keys::rotate))

@@ -90,7 +90,9 @@ pub fn status(error: &Error) -> StatusCode {
         Error::Refused(refusal) => refused(refusal),
         Error::Invalid { code, .. } if BY_STATE.contains(code) => StatusCode::CONFLICT,
         // With a hint of its own, which `Refusal` has not.
-        Error::Invalid { code: "no_such_session", .. } => StatusCode::NOT_FOUND,
+        Error::Invalid { code: "no_such_session" | "no_such_login", .. } => StatusCode::NOT_FOUND,
+        Error::Invalid { code: "not_its_port", .. } => StatusCode::FORBIDDEN,
+        Error::Invalid { code: "no_login_answer", .. } => StatusCode::BAD_GATEWAY,
         Error::Invalid { code: "prompt_too_large" | "attachments_too_large", .. } => {
             StatusCode::PAYLOAD_TOO_LARGE
         }
@@ -116,10 +118,15 @@ const BY_STATE: &[&str] = &[
     "ambiguous_id",
     // The request is right; the user's own file is not.
     "invalid_config",
+    "login_ended",
+    "login_not_started",
+    "login_running",
     "mcp_servers_refused",
     "model_required",
+    "no_login_command",
     "no_such_agent",
     "no_such_workdir",
+    "too_many_logins",
     "workdir_not_a_directory",
     "workdir_not_accessible",
     "workdir_not_utf8",
@@ -232,6 +239,16 @@ mod tests {
             Error::invalid("no_such_session", "x"),
             Error::invalid("no_such_agent", "x"),
             Error::invalid("invalid_config", "x"),
+            Error::invalid("no_such_login", "x"),
+            Error::invalid("no_login_command", "x"),
+            Error::invalid("login_running", "x"),
+            Error::invalid("too_many_logins", "x"),
+            Error::invalid("login_not_started", "x"),
+            Error::invalid("login_ended", "x"),
+            Error::invalid("invalid_login_input", "x"),
+            Error::invalid("invalid_login_url", "x"),
+            Error::invalid("not_its_port", "x"),
+            Error::invalid("no_login_answer", "x"),
             Error::files("no_such_file", "x"),
             Error::files("outside_workdir", "x"),
             Error::files("wrong_file_kind", "x"),

@@ -53,12 +53,18 @@ const RULES: &[(Method, &str, Need, About)] = &[
     // Each of its requests is asked with the same key.
     (Method::GET, "/v1/acp", Look, About::Nothing),
     (Method::GET, "/v1/agents", Look, About::Nothing),
+    // What is typed is a secret, and the program runs with all rights of the daemon's user.
+    (Method::POST, "/v1/agents/{name}/login", Admin, All),
     (Method::POST, "/v1/bootstrap", Start, Reached),
     (Method::GET, "/v1/events", Look, All),
     (Method::GET, "/v1/keys", Admin, About::Nothing),
     (Method::POST, "/v1/keys", Admin, About::Nothing),
     (Method::DELETE, "/v1/keys/{key}", Admin, About::Nothing),
     (Method::POST, "/v1/keys/{key}/rotate", Admin, About::Nothing),
+    (Method::GET, "/v1/logins/{login}", Admin, All),
+    (Method::DELETE, "/v1/logins/{login}", Admin, All),
+    (Method::POST, "/v1/logins/{login}/input", Admin, All),
+    (Method::POST, "/v1/logins/{login}/visit", Admin, All),
     (Method::GET, "/v1/lookup", Look, Reached),
     (Method::GET, "/v1/manager", Look, Reached),
     (Method::GET, "/v1/manager/disk", Look, All),

@@ -30,6 +30,7 @@ impl Config {
             return Ok(Profile {
                 runs: Runs::Acp { argv, line: 0, login: None, mcp: Vec::new() },
                 env_pass: known.env_pass.iter().map(|name| (*name).to_owned()).collect(),
+                login_command: known.login_argv(),
                 ..Profile::default()
             });
         }
@@ -143,6 +144,7 @@ impl Config {
                 program,
                 built_in: !self.agents.contains_key(name),
                 login: known.map(|known| known.login.to_owned()),
+                logs_in: !profile.login_command.is_empty(),
                 install: known.map(|known| known.install.to_owned()),
                 env_missing: env::missing(&self.with_defaults(&profile.env_named), &profile.env),
                 details: None,

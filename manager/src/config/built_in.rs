@@ -15,6 +15,8 @@ pub struct BuiltIn {
     pub argv: &'static [&'static str],
     /// Instructions for a person: how to log in.
     pub login: &'static str,
+    /// The vendor's command for a log-in by lines of text; empty if there is none.
+    pub login_command: &'static [&'static str],
     /// The command that installs the agent.
     pub install: &'static str,
     /// Names of variables that the agent gets from the daemon's environment.
@@ -60,7 +62,8 @@ pub const BUILT_IN: &[BuiltIn] = &[
     BuiltIn {
         name: "claude",
         argv: &["claude-agent-acp"],
-        login: "run `claude` and type /login, or set ANTHROPIC_API_KEY for the daemon",
+        login: "run `claude auth login`, or set ANTHROPIC_API_KEY for the daemon",
+        login_command: &["claude", "auth", "login"],
         install: "npm install -g @agentclientprotocol/claude-agent-acp",
         env_pass: &["ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CONFIG_DIR"],
         package: npm(
@@ -74,6 +77,7 @@ pub const BUILT_IN: &[BuiltIn] = &[
         name: "codex",
         argv: &["codex-acp"],
         login: "run `codex login`, or set OPENAI_API_KEY for the daemon",
+        login_command: &["codex", "login"],
         install: "npm install -g @agentclientprotocol/codex-acp",
         env_pass: &["OPENAI_API_KEY", "CODEX_API_KEY", "OPENAI_BASE_URL", "CODEX_HOME"],
         package: npm(
@@ -86,7 +90,8 @@ pub const BUILT_IN: &[BuiltIn] = &[
     BuiltIn {
         name: "copilot",
         argv: &["copilot", "--acp"],
-        login: "run `copilot` and type /login",
+        login: "run `copilot login`",
+        login_command: &["copilot", "login"],
         install: "npm install -g @github/copilot",
         env_pass: &["GH_TOKEN", "GITHUB_TOKEN", "COPILOT_GITHUB_TOKEN"],
         package: npm("@github/copilot", "1.0.102", "the oldest that was tried"),
@@ -96,6 +101,7 @@ pub const BUILT_IN: &[BuiltIn] = &[
         name: "fast-agent",
         argv: &["fast-agent", "acp"],
         login: "set the key of its model for the daemon, for example ANTHROPIC_API_KEY",
+        login_command: &[],
         install: "uv tool install fast-agent-mcp",
         env_pass: &["ANTHROPIC_API_KEY", "OPENAI_API_KEY"],
         package: pypi("fast-agent-mcp", "0.10.48", "the oldest that was tried"),
@@ -105,6 +111,7 @@ pub const BUILT_IN: &[BuiltIn] = &[
         name: "gemini",
         argv: &["gemini", "--acp"],
         login: "run `gemini` and log in, or set GEMINI_API_KEY for the daemon",
+        login_command: &[],
         install: "npm install -g @google/gemini-cli",
         env_pass: &["GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_CLOUD_PROJECT"],
         package: npm("@google/gemini-cli", "0.33.0", "the first with --acp; it was --experimental-acp"),
@@ -114,6 +121,7 @@ pub const BUILT_IN: &[BuiltIn] = &[
         name: "goose",
         argv: &["goose", "acp"],
         login: "run `goose configure`",
+        login_command: &[],
         install: "see https://block.github.io/goose",
         env_pass: &["GOOSE_PROVIDER", "GOOSE_MODEL", "OPENAI_API_KEY", "ANTHROPIC_API_KEY"],
         package: None,
@@ -123,6 +131,7 @@ pub const BUILT_IN: &[BuiltIn] = &[
         name: "kimi",
         argv: &["kimi", "acp"],
         login: "run `kimi login`, or set KIMI_API_KEY for the daemon",
+        login_command: &["kimi", "login"],
         install: "npm install -g @moonshot-ai/kimi-code",
         env_pass: &["KIMI_API_KEY", "KIMI_BASE_URL", "KIMI_CODE_HOME"],
         package: npm(
@@ -136,6 +145,7 @@ pub const BUILT_IN: &[BuiltIn] = &[
         name: "opencode",
         argv: &["opencode", "acp"],
         login: "run `opencode auth login`",
+        login_command: &["opencode", "auth", "login"],
         install: "npm install -g opencode-ai",
         env_pass: &["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OPENCODE_CONFIG"],
         package: npm("opencode-ai", "1.18.33", "the oldest that was tried"),
@@ -150,6 +160,7 @@ pub const BUILT_IN: &[BuiltIn] = &[
         name: "openhands",
         argv: &["openhands", "acp"],
         login: "run `openhands` once and choose a model",
+        login_command: &[],
         install: "uv tool install openhands",
         env_pass: &["LLM_API_KEY", "LLM_MODEL"],
         package: pypi("openhands", "1.16.0", "the oldest with `openhands acp` that was looked at"),
@@ -159,6 +170,7 @@ pub const BUILT_IN: &[BuiltIn] = &[
         name: "pi",
         argv: &["pi-acp"],
         login: "run `pi` and type /login",
+        login_command: &[],
         install: "npm install -g pi-acp @earendil-works/pi-coding-agent",
         env_pass: &["ANTHROPIC_API_KEY", "OPENAI_API_KEY"],
         package: npm("pi-acp", "0.0.34", "the oldest that was tried"),
@@ -168,6 +180,7 @@ pub const BUILT_IN: &[BuiltIn] = &[
         name: "qwen",
         argv: &["qwen", "--acp"],
         login: "run `qwen` and log in, or set OPENAI_API_KEY for the daemon",
+        login_command: &[],
         install: "npm install -g @qwen-code/qwen-code",
         env_pass: &["OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL"],
         package: npm("@qwen-code/qwen-code", "0.7.1", "0.5.2 has --experimental-acp only"),
@@ -177,6 +190,7 @@ pub const BUILT_IN: &[BuiltIn] = &[
         name: "vibe",
         argv: &["vibe-acp"],
         login: "run `vibe` once, or set MISTRAL_API_KEY for the daemon",
+        login_command: &[],
         install: "uv tool install mistral-vibe",
         env_pass: &["MISTRAL_API_KEY"],
         package: pypi("mistral-vibe", "3.0.3", "the oldest with `vibe-acp` that was looked at"),
@@ -196,6 +210,11 @@ pub fn extended(name: &str, program: Option<&str>) -> Option<&'static BuiltIn> {
 }
 
 impl BuiltIn {
+    /// Its command of a log-in; empty if there is none.
+    pub fn login_argv(&self) -> Vec<String> {
+        self.login_command.iter().map(|word| (*word).to_owned()).collect()
+    }
+
     /// Its command, for a profile that says so much of it: nothing, or its program only.
     pub fn completed(&self, written: Option<Vec<String>>) -> Vec<String> {
         let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();

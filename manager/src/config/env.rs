@@ -20,6 +20,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::Path;
 
 use crate::core::Spec;
 
@@ -97,6 +98,22 @@ pub fn missing(names: &[String], env: &BTreeMap<String, String>) -> Vec<String> 
 
 fn missing_from(names: &[String], env: &BTreeMap<String, String>, has: impl Fn(&str) -> bool) -> Vec<String> {
     names.iter().filter(|name| !env.contains_key(*name) && !has(name)).cloned().collect()
+}
+
+/// Variables that keep a program of a log-in from the server's screen: nobody sits there.
+const SCREENS: [&str; 2] = ["DISPLAY", "WAYLAND_DISPLAY"];
+
+/// The whole environment of a log-in's program but for the marker, from this process's environment as it is now.
+pub fn log_in_env(env_pass: &[String], profile: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    let mut env: BTreeMap<String, String> = base_env(std::env::vars_os()).into_iter().collect();
+    env.retain(|name, value| !PLACES.contains(&name.as_str()) || Path::new(value).exists());
+    env.extend(env_pass.iter().filter_map(|name| Some((name.clone(), std::env::var(name).ok()?))));
+    // Links are to be printed, and in one piece; the person's browser is on another machine.
+    let plain = [("TERM", "dumb"), ("NO_COLOR", "1"), ("BROWSER", "/bin/false")];
+    env.extend(plain.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    env.extend(profile.clone());
+    SCREENS.into_iter().chain([protocol::MARKER]).for_each(|name| drop(env.remove(name)));
+    env.into_iter().collect()
 }
 
 fn compose<I: Iterator<Item = (OsString, OsString)>>(

@@ -12,6 +12,7 @@ pub mod built_in;
 mod cgroup_root;
 mod env;
 mod file;
+mod log_in;
 mod lookup;
 pub(crate) mod mcp;
 mod port;
@@ -34,6 +35,7 @@ pub(crate) use self::bounds::{parse_cpus, size as parse_size, umask as parse_uma
 pub use self::cgroup_root::CgroupRoot;
 pub use self::env::{agent_env, base_env, missing as missing_env, path_of, places};
 use self::file::raw::DefaultKeys;
+pub use self::log_in::LogInPlan;
 pub use self::lookup::lookup;
 pub use self::port::{CertificateFiles, Listen};
 use self::profile::Profile;

@@ -12,6 +12,8 @@ pub(super) struct Profile {
     pub(super) runs: Runs,
     pub(super) env: BTreeMap<String, String>,
     pub(super) env_pass: Vec<String>,
+    /// Command of a log-in, its program not yet found; empty if there is none.
+    pub(super) login_command: Vec<String>,
     /// Those of `env_pass` that are written.
     pub(super) env_named: Vec<String>,
     /// The keys as they are written, without those from which the fields above were made.

@@ -8,6 +8,7 @@ mod clients;
 pub(crate) mod disk;
 pub(crate) mod disk_usage;
 mod files;
+mod log_ins;
 mod prompts;
 mod subagents;
 mod wait;
@@ -26,6 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use self::asker::Asker;
 pub use self::builder::Builder;
+pub(crate) use self::log_ins::{Address as LogInAddress, LogInPage, LogInReader};
 pub(crate) use self::prompts::cut_to_end;
 pub use self::prompts::{MAX_PROMPT, check_prompt};
 pub use self::wait::WaitFor;

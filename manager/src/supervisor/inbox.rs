@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use crate::core::{Ask, At, Fleet, Reply, Session};
 use crate::error::Error;
 use crate::journal::{Cut, IdempotencyKey};
-use crate::workers::FilesReply;
+use crate::workers::{FilesReply, LogInMsg};
 
 /// The most that one batch takes from each source.
 pub(super) const BATCH: usize = 512;
@@ -56,6 +56,8 @@ pub enum Msg {
         /// Answered when a reader has answered.
         reply: FilesReply,
     },
+    /// Something about log-ins of agents.
+    LogIn(LogInMsg),
     /// Remove a part of the history.
     Prune {
         /// The parts of the history to remove.

@@ -238,6 +238,7 @@ impl Supervisor {
     fn turn(&mut self, asked: Vec<Msg>) {
         let at = self.now();
         self.workers.end_guests(at.mono);
+        self.workers.tend_log_ins(at.mono);
         let spares = self.workers.look(at.mono);
         self.observed.extend(spares.into_iter().map(Ask::SpareGone));
         self.workers.fetch(at.mono);
@@ -381,6 +382,9 @@ impl Supervisor {
                 }
                 Err(refusal) => drop(reply.send(Err(refusal.into()))),
             },
+            // Whoever waits for an answer hears that there is none.
+            Msg::LogIn(_) if self.closing || self.left => {}
+            Msg::LogIn(msg) => self.workers.log_in(msg, self.mono()),
             Msg::Ask { .. } | Msg::Prune { .. } | Msg::Shutdown { .. } | Msg::HandOver { .. } => {}
         }
     }

@@ -10,6 +10,7 @@ pub(crate) mod clock;
 pub(crate) mod commit;
 pub(crate) mod exit_info;
 pub(crate) mod interfaces;
+pub(crate) mod listeners;
 pub(crate) mod memory;
 pub(crate) mod owned;
 pub(crate) mod packet;

@@ -268,7 +268,7 @@ impl Workers {
     }
 
     /// Kills orphans that the kernel has given to this process. Gives the pids of those that still live.
-    fn strangers(&self) -> Vec<u32> {
+    pub(super) fn strangers(&self) -> Vec<u32> {
         // There are hardly ever any, so that to look through all workers costs nothing.
         sweep::strangers(|pid| self.workers.values().any(|worker| worker.identity.pid == pid))
     }

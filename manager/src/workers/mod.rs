@@ -10,6 +10,7 @@ mod ending;
 mod files;
 pub(crate) mod link;
 mod liveness;
+mod log_ins;
 pub(crate) mod logs;
 mod open_files;
 mod pulse;
@@ -43,9 +44,11 @@ use crate::system::spawner::Spawner;
 use crate::system::sweep::{Holder, Marker};
 use crate::workers::files::Guests;
 use crate::workers::link::LinkEvent;
+use crate::workers::log_ins::LogIns;
 use crate::workers::spares::Spares;
 use crate::workers::worker::Worker;
 
+pub use self::log_ins::{Book, LogInMsg, Page, Reader};
 pub use self::open_files::FilesReply;
 pub use self::spares::Refill;
 pub use self::world::World;
@@ -67,6 +70,7 @@ pub struct Workers {
     fetcher: Fetcher,
     spares: Spares,
     guests: Guests,
+    log_ins: LogIns,
     /// Number of the last request for files. Begins at random: a worker may still answer what the manager before has asked.
     next_request: u64,
     spawner: Spawner,
@@ -93,6 +97,7 @@ impl Workers {
             fetcher,
             spares: Spares::new(world.spare_workers),
             guests: Guests::default(),
+            log_ins: LogIns::default(),
             next_request: u64::from(u32::from_le_bytes(random::bytes()?)) << 32,
             spawner: Spawner::new(world.boot_id.clone(), zygote.to_string()),
             discarded: Vec::new(),
@@ -189,7 +194,7 @@ impl Workers {
     pub fn deadline(&self) -> Option<u64> {
         let beat = self.beats.first().map(|(at, _)| *at);
         let unfinished = self.unfinished.values().min().copied();
-        let reading = [self.fetcher.deadline(), self.guests_deadline()];
+        let reading = [self.fetcher.deadline(), self.guests_deadline(), self.log_ins_deadline()];
         let rest = [unfinished, beat, self.spares.deadline()];
         rest.into_iter().chain(reading).flatten().min()
     }

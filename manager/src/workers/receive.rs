@@ -7,6 +7,7 @@ use protocol::{Incarnation, SessionId};
 use crate::core::Seen;
 use crate::workers::files::GUEST;
 use crate::workers::link::LinkEvent;
+use crate::workers::log_ins::LOG_IN;
 use crate::workers::{Sighting, Workers};
 
 impl Workers {
@@ -23,6 +24,14 @@ impl Workers {
             }
             LinkEvent::Ended { session, incarnation: GUEST, .. } => {
                 self.dismiss_guest(&session, now);
+                (Vec::new(), None)
+            }
+            LinkEvent::Frames { session, incarnation: LOG_IN, frames, permit } => {
+                self.hear_log_in(&session, frames, now);
+                (Vec::new(), Some(permit))
+            }
+            LinkEvent::Ended { session, incarnation: LOG_IN, .. } => {
+                self.lose_log_in(&session, now);
                 (Vec::new(), None)
             }
             LinkEvent::Frames { session, incarnation, frames, permit } => {

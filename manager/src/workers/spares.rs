@@ -276,6 +276,7 @@ impl Workers {
                 || self.workers.values().any(|worker| is_it(&worker.identity))
                 || self.spares.any(is_it)
                 || self.is_guest(pid)
+                || self.is_log_in(pid)
         });
         if gone.unwrap_or(false) {
             self.spawner.is_sure();
@@ -289,8 +290,10 @@ impl Workers {
         self.spawner.end();
         let standing = std::mem::take(&mut self.spares.standing).into_values().map(|spare| spare.pidfd);
         let guests = self.take_guests();
+        let log_ins = self.take_log_ins();
+        let had_log_ins = !log_ins.is_empty();
         let ending = self.spares.ending.drain(..).chain(self.spawner.take_ended());
-        let spares: Vec<OwnedFd> = standing.chain(guests).chain(ending).collect();
+        let spares: Vec<OwnedFd> = standing.chain(guests).chain(log_ins).chain(ending).collect();
         spares.iter().for_each(|spare| process::signal(spare.as_fd(), Signal::KILL));
         let until = Instant::now() + END;
         for spare in spares {
@@ -299,6 +302,9 @@ impl Workers {
                 Timespec::try_from(until.saturating_duration_since(Instant::now())).unwrap_or_default();
             let _ = poll(&mut [PollFd::new(&spare, PollFlags::IN)], Some(&left));
             process::reap(spare.as_fd());
+        }
+        if had_log_ins {
+            self.sweep_log_ins();
         }
     }
 }

@@ -35,6 +35,9 @@ pub struct AgentInfo {
     pub built_in: bool,
     /// Instructions for the log-in, if kennel knows them.
     pub login: Option<String>,
+    /// `kennel login` can log it in: its profile has a command for that, or kennel knows one.
+    #[serde(default)]
+    pub logs_in: bool,
     /// Instructions for the installation, if kennel knows them.
     pub install: Option<String>,
     /// Names of variables in its `env_pass` that the manager's environment lacks.

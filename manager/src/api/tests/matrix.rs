@@ -168,8 +168,12 @@ async fn every_operation_as_every_caller() {
     let mut asked = 0;
     for (path, methods) in api["paths"].as_object().unwrap() {
         let others = [("{prompt}", "prompt-1"), ("{pid}", "1"), ("{permission}", "permission-1")];
-        let others =
-            others.into_iter().chain([("{call}", "call-1"), ("{key}", "key-999"), ("{pairing}", "999")]);
+        let others = others.into_iter().chain([
+            ("{call}", "call-1"),
+            ("{key}", "key-999"),
+            ("{login}", "listed"),
+            ("{pairing}", "999"),
+        ]);
         let filled = others.fold(path.clone(), |path, (name, value)| path.replace(name, value));
         for method in methods.as_object().unwrap().keys() {
             let method = method.to_uppercase();

@@ -191,7 +191,7 @@ async fn every_route_refuses_parameters_that_it_does_not_know() {
     for (path, methods) in api["paths"].as_object().unwrap() {
         let path = path.replace("{id}", "session-1").replace("{prompt}", "prompt-1").replace("{pid}", "1");
         let path = path.replace("{permission}", "permission-1").replace("{call}", "call-1");
-        let path = path.replace("{key}", "key-1").replace("{pairing}", "1");
+        let path = path.replace("{key}", "key-1").replace("{pairing}", "1").replace("{login}", "login-1");
         for method in methods.as_object().unwrap().keys() {
             let uri = format!("{path}?no_such_parameter=1");
             let (status, problem) = face.ask(&method.to_uppercase(), &uri, Value::Null).await;

@@ -84,11 +84,21 @@ pub(super) fn profile(name: &str, at: usize, mut agent: AgentKeys, text: &str) -
     bounds::env(&env).map_err(|what| (at, what))?;
     let known = known.filter(|_| matches!(runs, Runs::Acp { .. }));
     let its_own = known.into_iter().flat_map(|known| known.env_pass).map(|name| (*name).to_owned());
+    let login_command = match (agent.login_command.take(), known) {
+        (Some(written), _) => {
+            let at = written.span().start;
+            bounds::argv(written.get_ref()).map_err(|what| (at, what))?;
+            written.into_inner()
+        }
+        (None, Some(known)) => known.login_argv(),
+        (None, None) => Vec::new(),
+    };
     let env_named: Vec<String> = std::mem::take(&mut agent.env_pass).into_iter().map(|name| name.0).collect();
     Ok(Profile {
         runs,
         env,
         env_pass: env_named.iter().cloned().chain(its_own).collect(),
+        login_command,
         env_named,
         keys: agent,
     })
@@ -164,6 +174,7 @@ fn shell(agent: &AgentKeys, mcp: &Servers) -> Result<Runs, Complaint> {
         ("prompt_via", agent.prompt_via.as_ref().map(Spanned::span)),
         ("context", agent.context.as_ref().map(Spanned::span)),
         ("login", agent.login.as_ref().map(Spanned::span)),
+        ("login_command", agent.login_command.as_ref().map(Spanned::span)),
         ("mcp", mcp.keys().next().map(Spanned::span)),
     ];
     match first_written(strangers) {

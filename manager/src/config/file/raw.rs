@@ -86,6 +86,7 @@ pub(in crate::config) struct AgentKeys {
     pub(in crate::config) on_crash: Option<OneOf<OnCrash>>,
     pub(in crate::config) model: Option<Model>,
     pub(in crate::config) login: Option<Spanned<String>>,
+    pub(in crate::config) login_command: Option<Spanned<Vec<String>>>,
     pub(in crate::config) permissions: Option<OneOf<PermissionPolicy>>,
     pub(in crate::config) permission_timeout: Option<Within<PermissionTimeout>>,
     pub(in crate::config) start_timeout: Option<Within<StartTimeout>>,

@@ -168,6 +168,7 @@ fn keys_that_would_do_nothing_and_values_of_another_kind_are_refused_with_what_t
             "did you mean `read`?",
         ),
         ("kind = \"command\"\ncommand = [\"x\"]\nlogin = \"key\"", 5, "kind \"command\" has no `login`"),
+        ("kind = \"shell\"\nlogin_command = [\"x\"]", 4, "kind \"shell\" has no `login_command`"),
         (
             "kind = \"command\"\ncommand = [\"x\"]\nmcp.docs.command = [\"/x\"]",
             5,
