@@ -47,6 +47,7 @@ mod leftovers;
 mod library;
 mod limits;
 mod links;
+mod login;
 mod mcp;
 mod mcp_side;
 mod moved;

@@ -20,6 +20,7 @@ mod keys;
 mod launch;
 mod lines;
 mod link;
+mod login;
 mod mcp;
 mod pair;
 mod permissions;
@@ -166,6 +167,7 @@ async fn dispatch(link: &Link<'_>, command: Command) -> Outcome {
         Command::Acp(args) => acp::acp(link, args).await,
         Command::Set(args) => settings::set(link, args).await,
         Command::Agents(args) => agents::agents(link, &args).await,
+        Command::Login(args) => login::login(link, args).await,
         Command::Resolve(args) => queue::resolve(link, &args).await,
         Command::Abort(args) => queue::abort(link, &args).await,
         Command::Stop(args) => sessions::stop(link, args).await,

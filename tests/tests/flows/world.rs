@@ -93,7 +93,7 @@ impl World {
         std::fs::write(home.join("ticket.txt"), ticket()).unwrap();
         std::fs::write(home.join("work-ca.pem"), authority()).unwrap();
         std::fs::write(home.join("Makefile"), "test:\n\t@echo made test\ncheck: test\n").unwrap();
-        for name in ["npm", "codex"] {
+        for name in ["npm", "codex", "claude"] {
             program(&home.join("bin").join(name), "#!/bin/sh\necho \"${0##*/} $*\"\n");
         }
         for (name, stand_in) in STAND_INS {

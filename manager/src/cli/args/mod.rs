@@ -165,6 +165,13 @@ pub enum Command {
     /// List the agents that sessions can be started with
     #[command(subcommand)]
     Agents(Agents),
+    /// Log an agent in where the daemon runs, from wherever you are
+    ///
+    /// Runs the agent's own log-in on the daemon's machine (`login_command` of its profile), shows what it shows, and types what you
+    /// type. Open the link that it shows in a browser here. If the browser is then sent to localhost, kennel passes that on; or
+    /// paste the address here. What you type is not shown. Ctrl-C ends the log-in, and so do 15 minutes.
+    #[command(after_help = "Examples:\n  kennel login codex\n  kennel login claude -H box")]
+    Login(Login),
     /// Serve an editor as its ACP agent, on standard input and output
     ///
     /// For Zed, JetBrains, Neovim, Emacs and others. An editor that starts `kennel acp` in place of an agent gets
@@ -306,6 +313,14 @@ pub enum Command {
         after_help = "Examples:\n  kennel doctor\n  kennel doctor --json | jq '.[] | select(.health != \"ok\")'"
     )]
     Doctor,
+}
+
+/// `login`.
+#[derive(Debug, Args)]
+pub struct Login {
+    /// The agent: a name of `kennel agents ls`
+    #[arg(value_name = "AGENT")]
+    pub agent: String,
 }
 
 /// One session.

@@ -32,10 +32,7 @@ impl Asking {
     ) -> Outcome<String> {
         let is_terminal = io::stdin().is_terminal();
         if is_terminal {
-            let before = tcgetattr(io::stdin())
-                .map_err(|error| Failure::failed("terminal", format!("the terminal: {error}")))?;
-            self.0.replace(Some(before));
-            self.hide();
+            self.begin()?;
             ui.write_err(&format!("{question}: "));
         }
         let (tell, told) = oneshot::channel();
@@ -54,6 +51,17 @@ impl Asking {
             }
             Err(_) => Err(Failure::failed("input", "standard input cannot be read; nothing was changed")),
         }
+    }
+
+    /// Has the terminal show nothing from here on, if standard input is one.
+    pub fn begin(&self) -> Outcome {
+        if io::stdin().is_terminal() {
+            let before = tcgetattr(io::stdin())
+                .map_err(|error| Failure::failed("terminal", format!("the terminal: {error}")))?;
+            self.0.replace(Some(before));
+            self.hide();
+        }
+        Ok(())
     }
 
     /// Has the terminal show nothing of what is typed.

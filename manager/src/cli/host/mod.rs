@@ -1,6 +1,6 @@
 //! The machine that a command means, and the names of machines.
 
-mod asked;
+pub(in crate::cli) mod asked;
 mod file;
 mod keys;
 mod pair;
