@@ -26,6 +26,7 @@ mod offered;
 mod pace;
 mod pass;
 mod session_manager;
+mod shares;
 mod supervisor;
 mod system;
 mod terminal_text;

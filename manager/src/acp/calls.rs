@@ -99,7 +99,7 @@ impl<'a> Panel<'a> {
             crate::acp::panel::cancel(&doubled);
         }
         editor.spawn(async move {
-            let answer = sent.block_task().await;
+            let (answer, _weight) = sent.answer().await;
             // It is not waited for any more.
             if self.calling.borrow_mut().remove(&id).is_none() {
                 return;

@@ -16,6 +16,7 @@ mod requests;
 mod sessions;
 mod story;
 mod updates;
+mod weights;
 mod wire;
 
 use std::cell::{Cell, RefCell};
@@ -40,6 +41,7 @@ use tokio::time::{Instant, sleep_until};
 use panel::Panel;
 use reach::Reach;
 use refused::Refused;
+pub use weights::{Weight, Weights};
 use wire::Wire;
 pub use wire::Written;
 
@@ -73,6 +75,8 @@ pub struct Line {
     pub outgoing: mpsc::Sender<String>,
     /// Counts those that are written.
     pub written: Arc<Written>,
+    /// The memory of large ones.
+    pub weights: Arc<Weights>,
 }
 
 /// Serves an editor until it is gone.
@@ -97,7 +101,9 @@ pub async fn serve(reach: &dyn Reach, terms: Terms, line: Line) -> Result<(), St
         let (spawned, mut new) = mpsc::unbounded_channel();
         let editor = Rc::new(Editor {
             link: reach,
-            wire: Wire::new(connection.clone(), line.written.clone()),
+            wire: Wire::new(connection.clone(), line.written.clone(), line.weights.clone()),
+            weights: line.weights.clone(),
+            listing: Mutex::default(),
             terms,
             panels: RefCell::default(),
             opening: Mutex::default(),
@@ -140,11 +146,14 @@ pub async fn serve(reach: &dyn Reach, terms: Terms, line: Line) -> Result<(), St
 pub struct Editor<'a> {
     link: &'a dyn Reach,
     wire: Wire,
+    weights: Arc<Weights>,
     terms: Terms,
     /// Sessions that it has open.
     panels: RefCell<BTreeMap<SessionId, Rc<Panel<'a>>>>,
     /// Sessions are opened one after the other: two requests may be about the same.
     opening: Mutex<()>,
+    /// Sessions are listed one time after the other: a list may be large, and the request for it is small.
+    listing: Mutex<()>,
     initialized: Cell<bool>,
     /// The name under which it is attached.
     name: RefCell<String>,
@@ -168,7 +177,7 @@ impl<'a> Editor<'a> {
 
     /// Something is in hand until this is dropped.
     fn busy(&self) -> Busy {
-        Busy::new(&self.requests)
+        Busy::new(&self.requests, None)
     }
 
     fn panel(&self, id: &SessionId) -> Option<Rc<Panel<'a>>> {
@@ -186,12 +195,12 @@ impl<'a> Editor<'a> {
 }
 
 /// Something is in hand, and is finished though the editor has gone.
-pub struct Busy(Rc<Cell<usize>>);
+pub struct Busy(Rc<Cell<usize>>, #[expect(dead_code, reason = "held, and given back")] Option<Weight>);
 
 impl Busy {
-    fn new(count: &Rc<Cell<usize>>) -> Self {
+    fn new(count: &Rc<Cell<usize>>, weight: Option<Weight>) -> Self {
         count.set(count.get() + 1);
-        Self(count.clone())
+        Self(count.clone(), weight)
     }
 }
 

@@ -27,6 +27,10 @@ const MAX_NAME: usize = 60;
 
 impl<'a> Editor<'a> {
     pub(super) fn hear(self: &Rc<Self>, message: Dispatch) {
+        let asked = if let Dispatch::Request(_, responder) = &message { Some(responder.id()) } else { None };
+        let weight = asked
+            .filter(|_| self.weights.has_requests())
+            .and_then(|id| self.weights.take(&serde_json::to_value(id).ok()?));
         match message {
             Dispatch::Request(_, responder) if self.open.get() >= self.terms.requests => {
                 let most = self.terms.requests;
@@ -36,7 +40,8 @@ impl<'a> Editor<'a> {
                 respond(responder, Err(Refused { problem, ..Refused::internal(why) }));
             }
             Dispatch::Request(request, responder) => {
-                let (editor, busy, open) = (self.clone(), self.busy(), Busy::new(&self.open));
+                let busy = Busy::new(&self.requests, weight);
+                let (editor, open) = (self.clone(), Busy::new(&self.open, None));
                 let (method, params) = request.into_parts();
                 if method == "session/prompt" {
                     let withdrawn = responder.cancellation();
@@ -51,10 +56,15 @@ impl<'a> Editor<'a> {
                 }
                 self.spawn(async move {
                     let _in_hand = (busy, open);
+                    // An editor that does not read gets no answers, and its requests are not begun.
+                    editor.wire.room().await;
                     let (result, panel) = match editor.asked(&method, params).await {
                         Ok((result, panel)) => (Ok(editor.wire.plain(result)), panel),
                         Err(refused) => (Err(refused), None),
                     };
+                    if let Ok(result) = &result {
+                        editor.wire.answers(result);
+                    }
                     respond(responder, result);
                     if let Some(panel) = panel {
                         editor.spawn(panel.follow(editor.clone()));

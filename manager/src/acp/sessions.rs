@@ -249,6 +249,8 @@ impl<'a> Editor<'a> {
                 format!("`{cursor}` is not a cursor: lists are whole"),
             ));
         }
+        let _alone = self.listing.lock().await;
+        self.wire.room().await;
         let mut sessions: Vec<SessionInfo> = self.link.get(Request::get("/v1/sessions")).await?;
         if let Some(cwd) = request.cwd {
             let dir = self.link.directory(&cwd).await?;

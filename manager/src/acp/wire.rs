@@ -1,42 +1,92 @@
 //! The editor's end of the line: what is sent over it, and how far ahead of the editor.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use agent_client_protocol::v1::{ConnectionTo, SentRequest};
-use agent_client_protocol::{Agent, Client, ConnectTo, Lines, UntypedMessage};
+use agent_client_protocol::{
+    Agent, Client, ConnectTo, Error, Lines, RequestCancellationHandle, UntypedMessage,
+};
 use futures_util::{sink, stream};
 use protocol::SessionId;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc};
 
 use super::marks::Mark;
+use super::weights::{Weight, Weights};
 
 /// The number of unwritten updates at which the reading of the journal pauses.
-const AHEAD: usize = 256;
-/// Their bytes at which it pauses.
+const AHEAD: u64 = 256;
+/// The bytes of unwritten messages at which it pauses, and at which requests wait.
 const AHEAD_BYTES: usize = 8 * 1024 * 1024;
+/// The bytes of unwritten messages of all connections at which those pause that have more than [`FEW_BYTES`].
+const ALL_BYTES: usize = 64 * 1024 * 1024;
+/// The bytes of unwritten messages that a connection may always have.
+const FEW_BYTES: usize = 1024 * 1024;
 /// By this text an update's line is known. Within a text of JSON its quotes would be escaped.
 const UPDATE: &str = r#""method":"session/update""#;
 
-/// The number of updates that were written to the editor.
+/// The messages that are sent to an editor and not written yet.
 #[derive(Debug, Default)]
 pub struct Written {
+    /// The number of updates that were sent.
+    sent: AtomicU64,
+    /// The number of updates that were written.
     updates: AtomicU64,
+    /// Bytes of all messages.
+    bytes: AtomicUsize,
+    /// The same of all connections together.
+    all: Arc<AtomicUsize>,
     more: Notify,
 }
 
 impl Written {
+    /// One of these connections.
+    pub fn among(all: Arc<AtomicUsize>) -> Self {
+        let mut written = Self::default();
+        written.all = all;
+        written
+    }
+
+    /// A message with so many bytes is sent.
+    fn sends(&self, size: usize) {
+        self.bytes.fetch_add(size, Relaxed);
+        self.all.fetch_add(size, Relaxed);
+    }
+
+    fn sends_update(&self, size: usize) {
+        self.sent.fetch_add(1, Relaxed);
+        self.sends(size);
+    }
+
     /// This line is written.
     pub fn wrote(&self, line: &str) {
         if line.contains(UPDATE) {
-            self.updates.fetch_add(1, Ordering::Relaxed);
-            self.more.notify_one();
+            self.updates.fetch_add(1, Relaxed);
         }
+        // A line has more bytes than were counted for it, and a few lines were not counted.
+        let mut written = 0;
+        let _ = self.bytes.fetch_update(Relaxed, Relaxed, |bytes| {
+            written = line.len().min(bytes);
+            Some(bytes - written)
+        });
+        self.all.fetch_sub(written, Relaxed);
+        self.more.notify_one();
+    }
+
+    fn is_far(&self) -> bool {
+        let ahead = self.sent.load(Relaxed).saturating_sub(self.updates.load(Relaxed));
+        let bytes = self.bytes.load(Relaxed);
+        ahead > AHEAD || bytes > AHEAD_BYTES || bytes > FEW_BYTES && self.all.load(Relaxed) > ALL_BYTES
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes.load(Relaxed), Relaxed);
     }
 }
 
@@ -59,45 +109,17 @@ pub fn transport(
 #[derive(Clone)]
 pub struct Wire {
     connection: ConnectionTo<Client>,
-    ahead: Rc<RefCell<Ahead>>,
     written: Arc<Written>,
+    weights: Arc<Weights>,
     switches: Rc<Cell<bool>>,
     children: Rc<Cell<bool>>,
 }
 
-/// Updates that are sent and not written yet.
-#[derive(Default)]
-struct Ahead {
-    sizes: VecDeque<usize>,
-    bytes: usize,
-    /// The updates that were written when this was looked at last.
-    written: u64,
-}
-
-impl Ahead {
-    fn push(&mut self, size: usize) {
-        self.sizes.push_back(size);
-        self.bytes += size;
-    }
-
-    /// Takes out what is written by now.
-    fn settle(&mut self, written: u64) {
-        for _ in self.written..written {
-            self.bytes -= self.sizes.pop_front().unwrap_or(0);
-        }
-        self.written = written;
-    }
-
-    fn is_far(&self) -> bool {
-        self.sizes.len() > AHEAD || self.bytes > AHEAD_BYTES
-    }
-}
-
 impl Wire {
     /// Over this connection.
-    pub fn new(connection: ConnectionTo<Client>, written: Arc<Written>) -> Self {
-        let (ahead, switches, children) = Default::default();
-        Self { connection, ahead, written, switches, children }
+    pub fn new(connection: ConnectionTo<Client>, written: Arc<Written>, weights: Arc<Weights>) -> Self {
+        let (switches, children) = Default::default();
+        Self { connection, written, weights, switches, children }
     }
 
     /// Sets whether the editor knows options that are true or false.
@@ -122,17 +144,16 @@ impl Wire {
 
     /// Waits while the editor is far behind: what it has not read yet is safer in the journal.
     pub async fn room(&self) {
-        while self.is_far() {
+        while self.written.is_far() {
             self.written.more.notified().await;
         }
         // Others may wait as well.
         self.written.more.notify_one();
     }
 
-    fn is_far(&self) -> bool {
-        let mut ahead = self.ahead.borrow_mut();
-        ahead.settle(self.written.updates.load(Ordering::Relaxed));
-        ahead.is_far()
+    /// Counts an answer that is about to be sent.
+    pub fn answers(&self, result: &Value) {
+        self.written.sends(size_of(result));
     }
 
     /// Sends an update, as the editor can take it.
@@ -142,13 +163,11 @@ impl Wire {
         if let Some(meta) = mark.meta() {
             params["_meta"] = Value::Object(meta);
         }
-        let mut size = Size(0);
-        // A count of bytes cannot fail.
-        let _ = serde_json::to_writer(&mut size, &params);
-        if let Ok(message) = UntypedMessage::new("session/update", params)
-            && self.connection.send_notification(message).is_ok()
-        {
-            self.ahead.borrow_mut().push(size.0);
+        let size = size_of(&params);
+        if let Ok(message) = UntypedMessage::new("session/update", params) {
+            // Before: another thread may write it at once. To an editor that has gone nothing is sent any more.
+            self.written.sends_update(size);
+            let _ = self.connection.send_notification(message);
         }
     }
 
@@ -173,10 +192,42 @@ impl Wire {
     }
 
     /// Asks the editor.
-    pub fn ask(&self, method: &str, params: Value) -> Option<SentRequest<Value>> {
+    pub fn ask(&self, method: &str, params: Value) -> Option<Asked> {
+        self.written.sends(size_of(&params));
         let message = UntypedMessage::new(method, params).ok()?;
-        Some(self.connection.send_request(message))
+        let sent = self.connection.send_request(message);
+        let id = serde_json::to_value(sent.id()).ok()?;
+        self.weights.asks(&id);
+        Some(Asked { sent, id, weights: self.weights.clone() })
     }
+}
+
+/// A question to the editor.
+pub struct Asked {
+    sent: SentRequest<Value>,
+    id: Value,
+    weights: Arc<Weights>,
+}
+
+impl Asked {
+    /// Withdraws the question.
+    pub fn cancellation_handle(&self) -> RequestCancellationHandle {
+        self.sent.cancellation_handle()
+    }
+
+    /// The editor's answer, and what it takes of the memory for large messages.
+    pub async fn answer(self) -> (Result<Value, Error>, Option<Weight>) {
+        let answer = self.sent.block_task().await;
+        (answer, self.weights.answered(&self.id))
+    }
+}
+
+/// The bytes of a value in JSON.
+fn size_of(value: &Value) -> usize {
+    let mut size = Size(0);
+    // A count of bytes cannot fail.
+    let _ = serde_json::to_writer(&mut size, value);
+    size.0
 }
 
 /// Counts the bytes that are written to it.
@@ -197,28 +248,49 @@ impl io::Write for Size {
 mod tests {
     use super::*;
 
+    const LINE: &str = r#"{"jsonrpc":"2.0","method":"session/update","params":{}}"#;
+
     #[test]
     fn an_editor_is_ahead_of_by_updates_and_by_bytes() {
-        let mut ahead = Ahead::default();
+        let written = Written::default();
         for _ in 0..=AHEAD {
-            assert!(!ahead.is_far());
-            ahead.push(1);
+            assert!(!written.is_far());
+            written.sends_update(LINE.len());
         }
-        assert!(ahead.is_far());
-        ahead.settle(1);
-        assert_eq!((ahead.is_far(), ahead.bytes), (false, AHEAD));
-        ahead.push(AHEAD_BYTES);
-        assert!(ahead.is_far());
-        // One that is as large goes through alone.
-        ahead.settle(AHEAD as u64 + 2);
-        assert_eq!((ahead.is_far(), ahead.bytes), (false, 0));
+        assert!(written.is_far());
+        written.wrote(LINE);
+        assert!(!written.is_far());
+        // An answer counts as an update does.
+        written.sends(AHEAD_BYTES);
+        assert!(written.is_far());
+        written.wrote(&"x".repeat(AHEAD_BYTES));
+        assert!(!written.is_far());
     }
 
     #[test]
-    fn only_updates_count_as_written() {
+    fn only_updates_count_as_updates_and_no_line_counts_twice() {
         let written = Written::default();
-        written.wrote(r#"{"jsonrpc":"2.0","method":"session/update","params":{}}"#);
+        written.wrote(LINE);
         written.wrote(r#"{"jsonrpc":"2.0","id":1,"result":{"x":"\"method\":\"session/update\""}}"#);
-        assert_eq!(written.updates.load(Ordering::Relaxed), 1);
+        assert_eq!((written.updates.load(Relaxed), written.bytes.load(Relaxed)), (1, 0));
+        written.sends(10);
+        written.wrote("a line with more than was counted for it");
+        assert_eq!((written.bytes.load(Relaxed), written.all.load(Relaxed)), (0, 0));
+    }
+
+    #[test]
+    fn all_editors_together_are_ahead_of_by_bytes() {
+        let all = Arc::new(AtomicUsize::new(0));
+        let mut many: Vec<_> = (0..8).map(|_| Written::among(all.clone())).collect();
+        many.iter().for_each(|written| written.sends(AHEAD_BYTES));
+        let (few, more) = (Written::among(all.clone()), Written::among(all.clone()));
+        few.sends(FEW_BYTES);
+        more.sends(FEW_BYTES + 1);
+        assert!(!few.is_far() && more.is_far());
+        // One that goes takes with it what it had not read.
+        many.pop();
+        assert!(!more.is_far());
+        drop((few, more, many));
+        assert_eq!(all.load(Relaxed), 0);
     }
 }

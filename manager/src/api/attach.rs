@@ -14,7 +14,7 @@ use protocol::{EventId, SessionId};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::auth::Caller;
+use super::caller::Caller;
 use super::codes::refuses;
 use super::denied::{looks_on, not_for_role};
 use super::events::{EventsQuery, Frame, stream_of};

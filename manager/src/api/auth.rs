@@ -25,7 +25,6 @@
 //! A sub-agent of a session can do no more than the session (`core/rules/authority.rs`). Where the owner has
 //! started one that can do more, its parent may read and end it, but not prompt it.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, MatchedPath, RawPathParams, Request, State};
@@ -34,74 +33,22 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use protocol::SessionId;
-use protocol::api::{ClientOrigin, KeyRole, KeySessions, Role};
+use protocol::api::{KeyRole, KeySessions, Role};
 use subtle::ConstantTimeEq;
 
 use super::App;
+use super::caller::Caller;
 use super::connections::{Origin, Who, overloaded};
 use super::denied::*;
 use super::held::hold;
 use super::peer::{NO_ROOM, Peer, Standing};
 use super::problem::{Answer, ApiError};
 use super::rights::{About, Need, Rule, rule};
-use crate::core::{Refusal, Scope};
+use crate::core::Refusal;
 use crate::error::Error;
 use crate::keys::{Hash, Key, PREFIX, hash_of_key};
-use crate::session_manager::Asker;
 use crate::system::clock::wall_ms;
 use crate::workers::tokens;
-
-/// The caller of a request. [`check`] adds it to every request.
-#[derive(Clone, Debug)]
-pub struct Caller {
-    /// The session whose token the request carries; none: the owner asks.
-    pub session: Option<SessionId>,
-    /// The most that it may be.
-    pub role: Role,
-    /// The key that the request carries, if it carries one.
-    pub key: Option<Arc<Key>>,
-    /// Its address, if it came in by the port.
-    pub address: Option<IpAddr>,
-}
-
-impl Caller {
-    /// The client as the manager knows it.
-    pub fn asker(&self) -> Asker {
-        let Some(key) = &self.key else {
-            let origin = self.address.map(|address| ClientOrigin {
-                address: Some(address.to_string()),
-                ..ClientOrigin::default()
-            });
-            return Asker { origin, scope: Scope::All };
-        };
-        let origin = ClientOrigin {
-            key: Some(key.id),
-            key_name: Some(key.name.clone()),
-            address: self.address.map(|address| address.to_string()),
-        };
-        let scope = match &key.sessions {
-            KeySessions::All => Scope::All,
-            KeySessions::Own => Scope::Own(key.id),
-            KeySessions::Ids(ids) => Scope::Ids(Arc::new(ids.iter().cloned().collect())),
-        };
-        Asker { origin: Some(origin), scope }
-    }
-
-    /// Returns true for a key that reaches sessions that are listed, and starts none.
-    pub fn is_of_some(&self) -> bool {
-        self.key.as_ref().is_some_and(|key| matches!(key.sessions, KeySessions::Ids(_)))
-    }
-
-    /// Refuses a new session that the caller's key would not reach. None is a new session whose id kennel chooses.
-    pub fn may_name(&self, id: Option<&str>) -> Answer<()> {
-        match self.key.as_ref().map(|key| &key.sessions) {
-            Some(KeySessions::Ids(ids)) if !ids.iter().any(|listed| Some(listed.as_str()) == id) => {
-                Err(not_listed())
-            }
-            Some(KeySessions::All | KeySessions::Own | KeySessions::Ids(_)) | None => Ok(()),
-        }
-    }
-}
 
 /// Rights of a caller on its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

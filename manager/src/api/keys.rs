@@ -13,8 +13,8 @@ use protocol::event::Timestamp;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::auth::Caller;
 use super::body::{Json, NoBody};
+use super::caller::Caller;
 use super::codes::{WITH_BODY, refuses};
 use super::input::{Nothing, Query, Wait, parameter};
 use super::limited::Limited;

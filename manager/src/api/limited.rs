@@ -4,7 +4,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 
 use super::App;
-use super::auth::Caller;
+use super::caller::Caller;
 use super::problem::ApiError;
 
 /// The API's state for one request: sessions that the caller does not reach do not exist. Every handler takes this one.

@@ -11,8 +11,8 @@ use protocol::api::{Bootstrap, BootstrapRequest, KeyRole};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::auth::Caller;
 use super::body::Json;
+use super::caller::Caller;
 use super::codes::{WITH_BODY, WITH_OPTIONS, refuses};
 use super::input::{Nothing, Query, Umask, elsewhere};
 use super::limited::Limited;

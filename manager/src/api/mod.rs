@@ -7,6 +7,7 @@ mod acp;
 mod attach;
 mod auth;
 mod body;
+mod caller;
 mod calls;
 mod codes;
 mod connections;

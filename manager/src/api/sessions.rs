@@ -10,8 +10,8 @@ use protocol::api::{Orphans, Role, SessionInfo, SessionOpts, TokenReply, TurnRes
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::auth::Caller;
 use super::body::{NoBody, OptionalJson};
+use super::caller::Caller;
 use super::codes::{WITH_BODY, WITH_OPTIONS, refuses};
 use super::input::{Id, Key, Nothing, Pid, Query, Umask, Wait};
 use super::limited::Limited;

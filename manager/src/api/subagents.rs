@@ -6,8 +6,8 @@ use protocol::api::{SessionOpts, SubagentHandle, SubagentRequest};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::auth::Caller;
 use super::body::Json;
+use super::caller::Caller;
 use super::codes::{WITH_BODY, WITH_OPTIONS, refuses};
 use super::input::{Key, Nothing, Query, Umask};
 use super::limited::Limited;

@@ -39,7 +39,7 @@ pub async fn acp(link: &Link<'_>, args: args::Acp) -> Outcome {
         requests: usize::MAX,
     };
     let way = Way { link, dir: args.dir };
-    let served = serve(&way, terms, Line { incoming, outgoing, written }).await;
+    let served = serve(&way, terms, Line { incoming, outgoing, written, weights: Arc::default() }).await;
     // An editor that does not read does not keep this process.
     let _ = timeout(LAST_WORDS, all_written).await;
     served.map_err(|error| Failure::failed("acp", format!("the connection to the editor: {error}")))

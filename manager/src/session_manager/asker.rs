@@ -6,6 +6,7 @@ use protocol::api::ClientOrigin;
 use super::SessionManager;
 use crate::core::{Ask, Fleet, Scope, Session};
 use crate::error::Error;
+use crate::shares::Sender;
 
 /// A client that is not the owner at this machine.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +15,8 @@ pub struct Asker {
     pub origin: Option<ClientOrigin>,
     /// The sessions that it reaches.
     pub scope: Scope,
+    /// The sender whose places its requests take.
+    pub sender: Sender,
 }
 
 impl Asker {

@@ -98,7 +98,8 @@ impl SessionManager {
         let asked = async {
             for _ in 0..TRIES {
                 let (reply, answer) = oneshot::channel();
-                self.send(Msg::Files { id: id.clone(), ask: ask.clone(), reply }).await?;
+                let (ask, sender) = (ask.clone(), self.asker.sender.clone());
+                self.send(Msg::Files { id: id.clone(), ask, sender, reply }).await?;
                 match answer.await {
                     Ok(answer) => return answer,
                     // Its process ended meanwhile: another one reads the same.

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use crate::core::{Ask, At, Fleet, Reply, Session};
 use crate::error::Error;
 use crate::journal::{Cut, IdempotencyKey};
+use crate::shares::Sender;
 use crate::workers::{FilesReply, LogInMsg};
 
 /// The most that one batch takes from each source.
@@ -53,6 +54,8 @@ pub enum Msg {
         id: SessionId,
         /// The request.
         ask: FilesAsk,
+        /// The sender whose places the request takes.
+        sender: Sender,
         /// Answered when a reader has answered.
         reply: FilesReply,
     },

@@ -375,9 +375,9 @@ impl Supervisor {
                 let _ = reply.send(token);
             }
             Msg::Files { reply, .. } if self.closing || self.left => drop(reply.send(Err(Error::Ended))),
-            Msg::Files { id, ask, reply } => match self.fleet.expect(&id).cloned() {
+            Msg::Files { id, ask, sender, reply } => match self.fleet.expect(&id).cloned() {
                 Ok(session) => {
-                    let fault = self.workers.read_files(&session, ask, reply, self.mono());
+                    let fault = self.workers.read_files(&session, (sender, ask), reply, self.mono());
                     self.observe(fault);
                 }
                 Err(refusal) => drop(reply.send(Err(refusal.into()))),

@@ -16,6 +16,7 @@ use protocol::{Groups, Incarnation, SessionId};
 use crate::config;
 use crate::core::Session;
 use crate::error::Error;
+use crate::shares::{Sender, Shares};
 use crate::system::process::{self, worker_program};
 use crate::system::spawner::Request;
 use crate::system::sweep::{Holder, Marker};
@@ -27,7 +28,7 @@ use crate::workers::{Sighting, Workers};
 /// The incarnation of guests: workers of sessions count from 1.
 pub(super) const GUEST: Incarnation = 0;
 /// Guests at one time.
-const GUESTS: usize = 4;
+const GUESTS: Shares = Shares::of(8);
 /// Time without a request after which a guest ends, in milliseconds. Longer than a request may take.
 const STAY_MS: u64 = 30_000;
 
@@ -35,6 +36,8 @@ const STAY_MS: u64 = 30_000;
 pub(super) struct Guest {
     worker: Worker,
     pidfd: OwnedFd,
+    /// Whoever asked first. The place is that sender's.
+    sender: Sender,
     /// Time at which it ends, in milliseconds.
     leave_at: u64,
 }
@@ -56,10 +59,10 @@ impl Worker {
         &mut self,
         id: &SessionId,
         number: u64,
-        ask: FilesAsk,
+        (sender, ask): (Sender, FilesAsk),
         reply: FilesReply,
     ) -> Option<Sighting> {
-        if let Err(reply) = self.files.open(number, reply) {
+        if let Err(reply) = self.files.open(number, sender, reply) {
             let _ =
                 reply.send(Err(busy(format!("{OPEN} requests for files of session `{id}` wait already"))));
             return None;
@@ -73,7 +76,7 @@ impl Workers {
     pub fn read_files(
         &mut self,
         session: &Session,
-        ask: FilesAsk,
+        (sender, ask): (Sender, FilesAsk),
         reply: FilesReply,
         now: u64,
     ) -> Option<Sighting> {
@@ -81,10 +84,10 @@ impl Workers {
         self.next_request += 1;
         let number = self.next_request;
         if let Some(worker) = self.workers.get_mut(id).filter(|worker| worker.reads_files()) {
-            return worker.ask_files(id, number, ask, reply);
+            return worker.ask_files(id, number, (sender, ask), reply);
         }
         if !self.guests.contains_key(id)
-            && let Err(error) = self.invite(session, now)
+            && let Err(error) = self.invite(session, &sender, now)
         {
             let _ = reply.send(Err(error));
             return None;
@@ -92,16 +95,24 @@ impl Workers {
         let guest = self.guests.get_mut(id)?;
         guest.leave_at = now + STAY_MS;
         // Nothing of the session is at fault if its guest is.
-        let _ = guest.worker.ask_files(id, number, ask, reply);
+        let _ = guest.worker.ask_files(id, number, (sender, ask), reply);
         None
     }
 
-    /// Starts a guest.
-    fn invite(&mut self, session: &Session, now: u64) -> Result<(), Error> {
-        if self.guests.len() >= GUESTS {
-            return Err(busy(format!("files of {GUESTS} other sessions without a process are being read")));
+    /// Starts a guest, if there is a place for one of this sender.
+    fn invite(&mut self, session: &Session, sender: &Sender, now: u64) -> Result<(), Error> {
+        while let Some(full) = GUESTS.full(sender, self.guests.values().map(|guest| &guest.sender)) {
+            // A guest that nobody waits for makes room.
+            let all = self.guests.iter_mut().filter(|(_, guest)| full.has(&guest.sender));
+            let idle = all.filter_map(|(id, guest)| {
+                (guest.worker.files.waiting() == 0).then_some((guest.leave_at, id.clone()))
+            });
+            let Some((_, idle)) = idle.min() else {
+                return Err(busy(format!("processes that read files of sessions without one: {full}")));
+            };
+            self.dismiss_guest(&idle, now);
         }
-        let started = self.spawn_guest(session);
+        let started = self.spawn_guest(session, sender);
         self.end_untold(now);
         let guest = started.map_err(|error| {
             Error::files("no_reader", format!("no process could be started to read the files: {error}"))
@@ -111,7 +122,7 @@ impl Workers {
         Ok(())
     }
 
-    fn spawn_guest(&mut self, session: &Session) -> io::Result<Guest> {
+    fn spawn_guest(&mut self, session: &Session, sender: &Sender) -> io::Result<Guest> {
         let program = worker_program(self.world.worker_path.as_deref())?;
         let marker =
             Marker { manager: self.world.uuid.clone(), holder: Holder::Spare(self.spares.next_number()) };
@@ -123,7 +134,7 @@ impl Workers {
         let origin = Origin::Spawned { log: None, welcomed: true };
         let mut worker = Worker::new(GUEST, spawned.identity, None, Some(link), origin, 0);
         let _ = worker.send_all(&session.id, self.introduction(session, marker.to_string()));
-        Ok(Guest { worker, pidfd: spawned.pidfd, leave_at: 0 })
+        Ok(Guest { worker, pidfd: spawned.pidfd, sender: sender.clone(), leave_at: 0 })
     }
 
     /// All that a guest needs to know: what confines the session's programs.

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
 use harness::daemon::Daemon;
-use harness::real::until;
+use harness::real::{beside, until};
 use harness::websocket::{self, Frame, HONEST, PING, Receiver, Sender, TEXT};
 use serde_json::{Value, json};
 
@@ -221,13 +221,57 @@ fn a_client_that_reads_nothing_fills_nothing_and_keeps_nobody_waiting() {
 }
 
 #[test]
-fn there_are_only_so_many_connections_and_a_place_is_given_back() {
+fn large_requests_are_read_only_as_far_as_there_is_room_for_them() {
+    let daemon = kennel();
+    let config = daemon.dir.path().join("kennel/config.toml");
+    let mut text = std::fs::read_to_string(&config).unwrap();
+    let program = beside("acp-agent");
+    text += &format!("\n[agents.quiet]\nkind = \"acp\"\ncommand = [\"{}\", \"--mute\"]\n", program.display());
+    std::fs::write(&config, text).unwrap();
+    daemon.ok(&["ls"]);
+    let before = peak(daemon.pid());
+    let (sender, mut receiver) = websocket::open(&daemon.socket(), "/v1/acp?agent=quiet", &[]).unwrap();
+    sender.text(HELLO);
+    receiver.text().unwrap();
+    // Each is in hand until its agent is ready, which it never is. Two of them leave no room for the largest message.
+    let params = json!({ "cwd": daemon.workdir(), "mcpServers": [], "_meta": { "x": "x".repeat(9 << 20) } });
+    let large = json!({ "jsonrpc": "2.0", "id": 1, "method": "session/new", "params": params }).to_string();
+    let sends = sender.clone();
+    let sending = std::thread::spawn(move || (0..4).take_while(|_| sends.text(&large)).count());
+    let sessions = || daemon.json::<Vec<Value>>(&["ls", "--all"]).len();
+    until("two are in hand", || (sessions() == 2).then_some(()));
+    all_is_well(&daemon);
+    assert_eq!(sessions(), 2, "the third is not read");
+    let grown = peak(daemon.pid()) - before;
+    assert!(grown < 192 * 1024, "{grown} KiB");
+    // The end of one makes room for the next.
+    daemon.ok(&["stop", "session-1"]);
+    until("the third is in hand", || (daemon.run(&["show", "session-3"]).code == Some(0)).then_some(()));
+    sender.cut();
+    // It may have sent the rest meanwhile, or not.
+    sending.join().unwrap();
+}
+
+#[test]
+fn there_are_only_so_many_connections_and_nobody_has_all_of_them() {
     let daemon = kennel();
     daemon.ok(&["ls"]);
-    let opened: Vec<_> = (0..32).map(|_| open(&daemon)).collect();
-    let refused = websocket::open(&daemon.socket(), "/v1/acp", &[]).err().unwrap();
-    assert_eq!(refused.status, 503);
-    assert!(refused.head.to_lowercase().contains("retry-after"), "{}", refused.head);
+    let key = |name: &str| {
+        let key: Value = daemon.json(&["key", "create", name, "--role", "viewer"]);
+        format!("Bearer {}", key["key"].as_str().unwrap())
+    };
+    let (phone, other) = (key("phone"), key("other"));
+    let with = |bearer: &str| websocket::open(&daemon.socket(), "/v1/acp", &[("Authorization", bearer)]);
+    let full = |refused: websocket::Refused, whose: &str| {
+        assert_eq!(refused.status, 503);
+        assert!(refused.head.to_lowercase().contains("retry-after"), "{}", refused.head);
+        assert!(refused.body.contains(whose), "{}", refused.body);
+    };
+    let _phones: Vec<_> = (0..8).map(|_| with(&phone).unwrap()).collect();
+    full(with(&phone).err().unwrap(), "the places of key `key-1` are full");
+    let opened: Vec<_> = (0..23).map(|_| open(&daemon)).collect();
+    let _other = with(&other).unwrap();
+    full(websocket::open(&daemon.socket(), "/v1/acp", &[]).err().unwrap(), "all places are full");
     assert!(!daemon.ok(&["ls"]).contains("error"), "other requests are served");
     opened[0].0.cut();
     until("there is a place again", || websocket::open(&daemon.socket(), "/v1/acp", &[]).ok().map(drop));

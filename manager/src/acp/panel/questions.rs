@@ -30,7 +30,7 @@ impl<'a> Panel<'a> {
             params["sessionId"] = json!(self.id);
             let Some(sent) = self.wire.ask("session/request_permission", params) else { return };
             self.state.borrow_mut().asked.insert(permission, sent.cancellation_handle());
-            let answer = sent.block_task().await;
+            let (answer, _weight) = sent.answer().await;
             // Somebody else has answered, or the session was opened anew.
             if self.state.borrow_mut().asked.remove(&permission).is_none() {
                 return;

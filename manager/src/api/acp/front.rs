@@ -3,26 +3,27 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::LocalBoxFuture;
 use hyper::body::Bytes;
 use protocol::SessionId;
 use serde::Deserialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
+use super::budget::{Budget, Part};
 use crate::acp::reach::{Failure, Outcome, Reach};
-use crate::acp::{Line, Terms, serve};
+use crate::acp::{Line, Terms, Written, serve};
 use crate::api::connections::{Inlet, overloaded};
 use crate::api::peer::Peer;
 use crate::api::problem::Answer;
 use crate::client::{Client, ClientError, Events, Opener, Request, encoded};
+use crate::shares::{Sender, Shares};
 
-/// The most connections at a time. Each may hold a message of 16 MiB.
-const CONNECTIONS: usize = 32;
-/// The most of them that callers with the rights of a session may hold.
-const OF_SESSIONS: usize = 8;
+/// The connections at a time.
+const CONNECTIONS: Shares = Shares::of(32);
 /// Attempts at a request whose connection was closed to make room for another.
 const ATTEMPTS: usize = 3;
 
@@ -30,31 +31,53 @@ const ATTEMPTS: usize = 3;
 type Job = Box<dyn FnOnce() -> LocalBoxFuture<'static, ()> + Send>;
 
 /// The fronts of this process.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Fronts {
     jobs: Arc<Mutex<Option<mpsc::UnboundedSender<Job>>>>,
-    all: Arc<Semaphore>,
-    of_sessions: Arc<Semaphore>,
-}
-
-impl Default for Fronts {
-    fn default() -> Self {
-        let places = |most| Arc::new(Semaphore::new(most));
-        Self { jobs: Arc::default(), all: places(CONNECTIONS), of_sessions: places(OF_SESSIONS) }
-    }
+    places: Arc<Mutex<Vec<Sender>>>,
+    budget: Arc<Budget>,
+    /// Bytes that wait for all editors.
+    unwritten: Arc<AtomicUsize>,
 }
 
 /// A connection's place, until it is dropped.
-pub struct Place(#[expect(dead_code, reason = "held, and given back")] Vec<OwnedSemaphorePermit>);
+pub struct Place {
+    places: Arc<Mutex<Vec<Sender>>>,
+    sender: Sender,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut places = held(&self.places);
+        if let Some(index) = places.iter().position(|sender| *sender == self.sender) {
+            places.swap_remove(index);
+        }
+    }
+}
+
+fn held(places: &Mutex<Vec<Sender>>) -> MutexGuard<'_, Vec<Sender>> {
+    places.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl Fronts {
-    /// A place for one more connection.
-    pub fn place(&self, of_session: bool) -> Answer<Place> {
-        let all = of_session.then_some(&self.of_sessions).into_iter().chain([&self.all]);
-        let places: Result<Vec<_>, _> = all.map(|places| places.clone().try_acquire_owned()).collect();
-        places.map(Place).map_err(|_| {
-            overloaded("there are as many connections of editors as there may be; nothing was done")
-        })
+    /// A place for one more connection of this sender.
+    pub fn place(&self, sender: Sender) -> Answer<Place> {
+        let mut places = held(&self.places);
+        if let Some(full) = CONNECTIONS.full(&sender, places.iter()) {
+            return Err(overloaded(&format!("connections of editors: {full}; nothing was done")));
+        }
+        places.push(sender.clone());
+        Ok(Place { places: self.places.clone(), sender })
+    }
+
+    /// The memory for large messages of one connection of this sender.
+    pub fn part(&self, sender: &Sender) -> Part {
+        self.budget.part(sender)
+    }
+
+    /// The count of what one connection has not written yet.
+    pub fn written(&self) -> Arc<Written> {
+        Arc::new(Written::among(self.unwritten.clone()))
     }
 
     /// Starts a front.

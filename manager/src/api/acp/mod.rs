@@ -4,9 +4,12 @@
 //! The route decides no rights. The front asks the API over connections of its own, as the same peer and with the same
 //! `Authorization` as the request that was upgraded.
 
+mod budget;
 mod front;
 mod handshake;
 mod socket;
+
+use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::{ConnectInfo, Request, State};
@@ -21,13 +24,13 @@ pub use self::front::Fronts;
 use self::front::Inside;
 use self::handshake::Handshake;
 use super::App;
-use super::auth::Caller;
+use super::caller::Caller;
 use super::codes::refuses;
 use super::connections::Origin;
 use super::input::Query;
 use super::peer::Peer;
 use super::problem::{Answer, ApiError};
-use crate::acp::{Line, Terms};
+use crate::acp::{Line, Terms, Weights};
 
 /// The number of messages that may wait between the socket and the front.
 const BUFFER: usize = 16;
@@ -71,7 +74,9 @@ pub async fn acp(
     mut request: Request,
 ) -> Answer<Response> {
     let handshake = Handshake::of(&mut request)?;
-    let place = app.fronts.place(caller.session.is_some())?;
+    let sender = caller.sender();
+    let place = app.fronts.place(sender.clone())?;
+    let part = app.fronts.part(&sender);
     let origin = request.extensions().get::<Origin>().cloned();
     // Checked before: it is `Bearer` and a token.
     let token = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
@@ -89,10 +94,10 @@ pub async fn acp(
     let inside = Inside::new(app.inlet.clone(), peer, token.as_deref());
     let (to_front, incoming) = mpsc::channel(BUFFER);
     let (outgoing, from_front) = mpsc::channel(BUFFER);
-    let written = std::sync::Arc::default();
-    let line = Line { incoming, outgoing, written: std::sync::Arc::clone(&written) };
+    let (written, weights) = (app.fronts.written(), Arc::<Weights>::default());
+    let line = Line { incoming, outgoing, written: written.clone(), weights: weights.clone() };
     app.fronts.start(inside, terms, line).map_err(ApiError::internal)?;
-    let ends = socket::Ends { to_front, from_front, written };
+    let ends = socket::Ends { to_front, from_front, written, weights };
     tokio::spawn(async move {
         let stopped = async { _ = app.stop.requested().await };
         let key_ends = async {
@@ -102,7 +107,7 @@ pub async fn acp(
             }
         };
         tokio::select! {
-            () = socket::carry(upgrade, origin, ends, stopped) => {}
+            () = socket::carry(upgrade, origin, part, ends, stopped) => {}
             // The connection is closed. Each request of it would be refused from now on, too.
             () = key_ends => {}
         }

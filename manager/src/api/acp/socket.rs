@@ -9,6 +9,8 @@ use futures_util::{FutureExt, SinkExt, StreamExt};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval_at, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
@@ -16,12 +18,11 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::acp::Written;
+use super::budget::{Held, MAX_MESSAGE, Metered, Part};
+use crate::acp::{Weight, Weights, Written};
 use crate::api::connections::Origin;
 use crate::jsonrpc::{Line, understood};
 
-/// The largest message: the largest body of a prompt, 12 MiB, and what is around it.
-const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 /// The bytes that are read at once, and kept for each connection.
 const READ: usize = 16 * 1024;
 /// The interval between pings.
@@ -45,6 +46,7 @@ pub struct Ends {
     pub to_front: mpsc::Sender<io::Result<String>>,
     pub from_front: mpsc::Receiver<String>,
     pub written: Arc<Written>,
+    pub weights: Arc<Weights>,
 }
 
 /// How a connection ends: with a frame that says why, or without one.
@@ -54,6 +56,7 @@ type Last = Option<(CloseCode, &'static str)>;
 pub async fn carry(
     upgrade: OnUpgrade,
     origin: Option<Origin>,
+    part: Part,
     mut ends: Ends,
     stopped: impl Future<Output = ()>,
 ) {
@@ -64,9 +67,10 @@ pub async fn carry(
         .write_buffer_size(0)
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_MESSAGE));
-    let stream = TokioIo::new(upgraded);
+    let stream = Metered::new(TokioIo::new(upgraded), part);
     let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
-    let mut carrier = Carrier { origin, controls: 0, whole: Instant::now(), begun: false, pending: None };
+    let (whole, weights) = (Instant::now(), ends.weights.clone());
+    let mut carrier = Carrier { origin, weights, controls: 0, whole, begun: false, pending: None };
     let last = carrier.run(&mut socket, &mut ends, pin!(stopped)).await;
     // The front need not wait for the farewell.
     drop(ends);
@@ -81,9 +85,10 @@ pub async fn carry(
 
 struct Carrier {
     origin: Option<Origin>,
+    weights: Arc<Weights>,
     /// Frames since the last ping that were no messages.
     controls: usize,
-    /// The instant of the last whole frame.
+    /// The instant of the last whole frame, or at which the client could not be read.
     whole: Instant,
     /// `initialize` has come.
     begun: bool,
@@ -91,7 +96,7 @@ struct Carrier {
     pending: Option<String>,
 }
 
-type Socket = WebSocketStream<TokioIo<Upgraded>>;
+type Socket = WebSocketStream<Metered<TokioIo<Upgraded>>>;
 
 impl Carrier {
     async fn run(
@@ -120,6 +125,7 @@ impl Carrier {
                         return None;
                     }
                     ends.written.wrote(&line);
+                    self.answered(&line);
                     // In turn: a client that never reads is not read either, and one that is told much can still cancel it.
                     if self.pending.is_none()
                         && let Some(message) = socket.next().now_or_never()
@@ -134,6 +140,13 @@ impl Carrier {
                     }
                 }
                 _ = tick.tick() => {
+                    if socket.get_ref().is_slow() {
+                        return Some((CloseCode::Policy, "the message comes too slowly"));
+                    }
+                    if self.pending.is_some() || socket.get_ref().waits() {
+                        // It may have sent what is not read yet.
+                        self.whole = Instant::now();
+                    }
                     if self.is_gone() || socket.send(Message::Ping(Default::default())).await.is_err() {
                         return None;
                     }
@@ -148,7 +161,7 @@ impl Carrier {
 
     /// Takes a frame from the client. Returns how the connection ends, if it does.
     async fn take(&mut self, socket: &mut Socket, message: Option<Result<Message, Error>>) -> Option<Last> {
-        match self.hear(message) {
+        match self.hear(socket, message) {
             Heard::Nothing => None,
             Heard::Answer(answer) => socket.send(Message::text(answer)).await.is_err().then_some(None),
             Heard::Last(last) => Some(last),
@@ -158,14 +171,22 @@ impl Carrier {
     /// Nothing was heard for too long. A message that is under way counts by its bytes, for a while.
     fn is_gone(&self) -> bool {
         let bytes = self.origin.as_ref().map_or(self.whole, Origin::heard_at);
-        bytes.elapsed() >= SILENCE || self.whole.elapsed() >= DRIP
+        bytes.max(self.whole).elapsed() >= SILENCE || self.whole.elapsed() >= DRIP
     }
 
-    fn hear(&mut self, message: Option<Result<Message, Error>>) -> Heard {
+    fn hear(&mut self, socket: &mut Socket, message: Option<Result<Message, Error>>) -> Heard {
         self.whole = Instant::now();
-        let text = match message {
-            Some(Ok(Message::Text(text))) => text,
-            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Binary(_) | Message::Frame(_))) => {
+        let (text, held) = match message {
+            Some(Ok(Message::Text(text))) => {
+                let held = socket.get_mut().whole(text.len());
+                (text, held)
+            }
+            Some(Ok(
+                other @ (Message::Ping(_) | Message::Pong(_) | Message::Binary(_) | Message::Frame(_)),
+            )) => {
+                if let Message::Binary(bytes) = other {
+                    drop(socket.get_mut().whole(bytes.len()));
+                }
                 self.controls += 1;
                 return match self.controls > CONTROLS {
                     true => Heard::Last(Some((CloseCode::Policy, "too many frames that are no messages"))),
@@ -178,6 +199,11 @@ impl Carrier {
         };
         match understood(text.as_bytes().to_vec()) {
             Line::Message(text) | Line::Repaired(text) => {
+                if let Some(held) = held
+                    && let Err(instead) = self.weigh(&text, held)
+                {
+                    return instead;
+                }
                 self.begun = self.begun || is_initialize(&text);
                 self.pending = Some(text);
                 Heard::Nothing
@@ -186,6 +212,41 @@ impl Carrier {
             Line::Nothing => Heard::Nothing,
         }
     }
+
+    /// Notes the memory of a large message, until the front is done with it. Returns what becomes of a message that the front
+    /// waits for no longer, or that is none.
+    fn weigh(&self, text: &str, held: Held) -> Result<(), Heard> {
+        let head = serde_json::from_str::<Head>(text);
+        match head {
+            Ok(Head { id: Some(id), method: Some(_) }) => {
+                self.weights.request(&id, Weight::of(held));
+                Ok(())
+            }
+            Ok(Head { id: Some(id), method: None }) if self.weights.answer(&id, Weight::of(held)) => Ok(()),
+            Ok(Head { id: Some(_), method: None }) => Err(Heard::Nothing),
+            Ok(Head { id: None, .. }) | Err(_) => {
+                Err(Heard::Last(Some((CloseCode::Size, "a large message is a request or an answer"))))
+            }
+        }
+    }
+
+    /// A line was written. If it answers a large request that the front never took up, its memory is free.
+    fn answered(&self, line: &str) {
+        if self.weights.has_requests()
+            && let Ok(Head { id: Some(id), method: None }) = serde_json::from_str(line)
+        {
+            drop(self.weights.take(&id));
+        }
+    }
+}
+
+/// The outside of a message.
+#[derive(Deserialize)]
+struct Head {
+    #[serde(default)]
+    id: Option<Value>,
+    #[serde(default)]
+    method: Option<IgnoredAny>,
 }
 
 /// The next step for a frame.

@@ -130,7 +130,7 @@ async fn a_token_makes_no_session_in_the_place_of_one_that_is_gone() {
     let face = Face::new().await;
     let id: SessionId = "gone".parse().unwrap();
     // As a request that was let in just before the session was removed.
-    let caller = auth::Caller {
+    let caller = caller::Caller {
         session: Some(id.clone()),
         role: protocol::api::Role::Driver,
         key: None,
