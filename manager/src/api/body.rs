@@ -261,6 +261,7 @@ mod tests {
     use protocol::api::{PromptRequest, SessionOpts};
 
     use super::*;
+    use crate::api::connections::origin_of;
 
     fn json() -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -303,6 +304,25 @@ mod tests {
         let mut other = json();
         other.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         assert_eq!(code(&other, b"{}").0, 415);
+    }
+
+    #[tokio::test]
+    async fn without_a_key_a_large_body_is_refused_however_its_length_is_told() {
+        for (who, most) in [(Who::Remote, SMALL), (Who::Owner, MAX_BODY)] {
+            let read = async |size: usize, length: Option<usize>| {
+                let (mut parts, ()) = Request::new(()).into_parts();
+                parts.extensions.insert(origin_of(who.clone()));
+                if let Some(length) = length {
+                    parts.headers.insert(header::CONTENT_LENGTH, length.into());
+                }
+                let read = read(&parts, Body::from(vec![b'x'; size]), MAX_BODY).await;
+                read.map(|bytes| bytes.len()).map_err(|error| error.problem().status)
+            };
+            assert_eq!(read(SMALL, Some(SMALL)).await, Ok(SMALL));
+            let (large, told) = (SMALL + 1, if most == SMALL { Err(413) } else { Ok(SMALL + 1) });
+            assert_eq!(read(large, Some(large)).await, told, "{who:?}");
+            assert_eq!(read(large, None).await, told, "{who:?}");
+        }
     }
 
     #[tokio::test]

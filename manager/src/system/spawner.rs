@@ -218,3 +218,61 @@ fn pipes() -> io::Result<([OwnedFd; 2], [OwnedFd; 2])> {
     let (stdout, their_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
     Ok(([stdin, stdout], [their_stdin, their_stdout]))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::path::PathBuf;
+
+    use rustix::event::{PollFd, PollFlags, poll};
+
+    use super::*;
+    use crate::system::process::reap;
+
+    fn spawner() -> Spawner {
+        Spawner::new("boot".into(), "marker".into())
+    }
+
+    /// Waits until the process is gone, and reaps it.
+    fn reaped(pidfd: &OwnedFd) {
+        poll(&mut [PollFd::new(pidfd, PollFlags::IN)], None).unwrap();
+        assert!(reap(pidfd.as_fd()));
+    }
+
+    #[test]
+    fn zygotes_that_do_not_end_at_once_are_reaped_later() {
+        let mut spawner = spawner();
+        // It reads, and answers nothing.
+        let cat = PathBuf::from("/bin/cat");
+        let mut pids = Vec::new();
+        for _ in 0..20 {
+            spawner.fit(&cat);
+            pids.push(spawner.zygote.as_ref().unwrap().pid());
+            spawner.end();
+        }
+        spawner.take_ended().iter().for_each(reaped);
+        assert!(spawner.take_ended().is_empty());
+        // A zombie is still there.
+        let left: Vec<_> = pids.iter().filter(|pid| Path::new(&format!("/proc/{pid}")).exists()).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+
+    #[test]
+    fn a_zygote_that_ends_without_an_answer_leaves_doubt_and_workers_start_all_the_same() {
+        let mut spawner = spawner();
+        let asked = || Request { program: "/bin/true".into(), marker: "worker".into(), errors: None };
+        assert!(!spawner.is_unsure());
+        let started = spawner.spawn_all(vec![asked(), asked()]);
+        assert!(
+            started.iter().all(|one| one.is_ok()),
+            "{:?}",
+            started.iter().filter_map(|one| one.as_ref().err()).collect::<Vec<_>>()
+        );
+        assert!(spawner.is_unsure(), "it may have started some and not told");
+        spawner.is_sure();
+        assert!(!spawner.is_unsure());
+        started.into_iter().flatten().for_each(|one| reaped(&one.pidfd));
+        spawner.end();
+        spawner.take_ended().iter().for_each(reaped);
+    }
+}

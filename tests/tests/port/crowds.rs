@@ -41,6 +41,22 @@ fn five_hundred_bad_connections_keep_nobody_from_being_answered() {
 }
 
 #[test]
+fn wrong_secrets_of_a_pairing_count_as_wrong_keys() {
+    let daemon = daemon("", "");
+    let address = address(&daemon);
+    let body = format!(r#"{{"name":"phone","secret":"AAAA-AAAA-AAAA-AAAA","key":"kk_{}A"}}"#, "A".repeat(42));
+    let length = body.len();
+    let head = format!("Content-Type: application/json\r\nContent-Length: {length}\r\n");
+    let guess = get("/v1/pair", &head).replacen("GET ", "POST ", 1) + &body;
+    // Nobody pairs.
+    for _ in 0..10 {
+        assert_eq!(problem(&answer_to(address, &guess)), (403, "pairing_closed".into()));
+    }
+    assert_eq!(problem(&answer_to(address, &guess)), (429, "too_many_failures".into()));
+    assert_eq!((refused(&daemon, "key"), refused(&daemon, "failures")), (10, 1));
+}
+
+#[test]
 fn an_address_with_too_many_wrong_keys_is_refused_and_others_are_not() {
     let daemon = daemon("", "");
     let address = address(&daemon);

@@ -310,6 +310,13 @@ async fn say(stream: &UnixStream, problem: ApiError) -> io::Result<()> {
     Ok(())
 }
 
+/// The origin of a request of this client, over a connection of its own.
+#[cfg(test)]
+pub fn origin_of(who: Who) -> Origin {
+    let room = Arc::new(Room::new(crate::config::Connections::default().into()));
+    Origin::new(room.enter(who), room)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -117,6 +117,8 @@ impl ServerCertVerifier for Pinned {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -128,6 +130,31 @@ mod tests {
         assert_eq!(format!("SHA256:{}", text[7..].to_uppercase()).parse(), Ok(one));
         for wrong in ["", "SHA256:", &text[7..], &text[..70], &format!("{text}0"), &text.replace(':', "")] {
             assert!(wrong.parse::<Fingerprint>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_one_certificate_is_taken_and_no_other() {
+        let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
+        let pinned = Pinned { pin: Fingerprint::of(b"certificate"), algorithms };
+        let name = ServerName::try_from("box.example").unwrap();
+        let shown = |bytes: &'static [u8]| {
+            pinned.verify_server_cert(
+                &bytes.into(),
+                &[],
+                &name,
+                &[],
+                UnixTime::since_unix_epoch(Duration::ZERO),
+            )
+        };
+        assert!(shown(b"certificate").is_ok());
+        for other in [&b"certificatf"[..], b"certificat", b""] {
+            let found = Fingerprint::of(other).to_string();
+            let error = shown(other).err().unwrap();
+            let Error::InvalidCertificate(CertificateError::Other(OtherError(why))) = error else {
+                panic!("{error}")
+            };
+            assert!(why.to_string().contains(&found), "{why}");
         }
     }
 
