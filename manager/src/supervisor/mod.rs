@@ -10,6 +10,7 @@ mod directory;
 mod doorbell;
 pub(crate) mod files;
 mod inbox;
+mod lost;
 mod prune;
 mod room;
 mod start;
@@ -31,6 +32,7 @@ use crate::journal::reserve::Reserve;
 use crate::pace::Pace;
 use crate::supervisor::doorbell::rung;
 use crate::supervisor::inbox::{BATCH, Check, Item};
+use crate::supervisor::lost::Lost;
 use crate::supervisor::prune::Pruning;
 use crate::supervisor::room::{Owed, Room};
 use crate::system::{clock, memory, waiting};
@@ -43,9 +45,6 @@ pub use self::inbox::Msg;
 pub use self::start::{Settings, start};
 pub use crate::address::LOCK;
 pub use crate::workers::logs::path as log_path;
-
-/// So many processes lost, and what their ends and restarts took for a moment is worth giving back.
-const MANY_LOST: usize = 256;
 
 struct Supervisor {
     /// The machine's boot id.
@@ -84,8 +83,8 @@ struct Supervisor {
     /// The loop ends, because the disk has not taken the journal.
     broken: bool,
     waiting_for_end: Vec<oneshot::Sender<()>>,
-    /// The number of processes lost since memory was given back.
-    lost: usize,
+    /// The processes lost since memory was given back.
+    lost: Lost,
     sigchld: Option<tokio::net::UnixStream>,
 }
 
@@ -247,7 +246,7 @@ impl Supervisor {
         }
         let (fleet, room) = (&self.fleet, self.room);
         let ended = self.workers.finish_ended(at.mono, |id| room.takes_end_of(fleet, id));
-        self.lost += ended.len();
+        self.lost.add(ended.len());
         self.observe(ended);
         let silent = self.workers.beat(at.mono);
         self.observe(silent);
@@ -287,10 +286,7 @@ impl Supervisor {
             match self.workers.refill(at.mono, || fleet.awaits_restart()) {
                 Refill::Made(spare) => self.observed.push_back(Ask::SpareReady(spare)),
                 Refill::Dismissed(spares) => self.observed.extend(spares.into_iter().map(Ask::SpareGone)),
-                Refill::Nothing if self.lost >= MANY_LOST && !self.fleet.is_in_motion() => {
-                    self.lost = 0;
-                    memory::give_back();
-                }
+                Refill::Nothing if self.lost.give_back(self.fleet.is_in_motion()) => memory::give_back(),
                 Refill::Nothing => {}
             }
         }

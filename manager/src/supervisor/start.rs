@@ -26,6 +26,7 @@ use crate::supervisor::batch::{at_events, records};
 use crate::supervisor::doorbell::sigchld_doorbell;
 use crate::supervisor::files::JOURNAL;
 use crate::supervisor::inbox::{BATCH, Msg};
+use crate::supervisor::lost::Lost;
 use crate::supervisor::room::{Owed, Room};
 use crate::system::cgroups::Cgroups;
 use crate::system::owned::How;
@@ -244,7 +245,7 @@ impl Supervisor {
             left: false,
             broken: false,
             waiting_for_end: Vec::new(),
-            lost: 0,
+            lost: Lost::default(),
             sigchld,
         };
         supervisor.take_over(found)?;
