@@ -13,7 +13,7 @@ impl Refusal {
                 "`kennel ls --all` lists all sessions".into()
             }
             Refusal::IdTaken(id) => format!("choose another id, or use `kennel ensure --id {id}` to get it"),
-            Refusal::IdRetired(_) => "choose another id, or leave it out".into(),
+            Refusal::IdUnusable(_) | Refusal::IdRetired(_) => "choose another id, or leave it out".into(),
             Refusal::SpecMismatch { id, .. } => {
                 format!(
                     "leave these options out, or choose another id; `kennel show {id}` prints what it has"

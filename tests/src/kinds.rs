@@ -108,7 +108,7 @@ kinds! {
         Command::Permit(..) => "permit",
         Command::Attach { .. } => "attach",
         Command::Detach(_) => "detach",
-        Command::Leave(_) => "leave",
+        Command::Leave { .. } => "leave",
         Command::AnswerCall(..) => "answer call",
         Command::Set { .. } => "set",
         Command::AddServers { .. } => "add servers",

@@ -56,11 +56,11 @@ fn what_a_key_starts_is_its_own_and_so_is_what_is_below() {
         assert_eq!(within, expected, "{scope:?}");
     }
 
-    // What it does not reach does not exist, but for the id.
+    // What it does not reach does not exist, but that the id cannot be used.
     let ensure = |name: &str| Ask::Ensure { id: id(name), spec: spec(), given: Box::default() };
     let refused = |fleet: &Fleet, ask: Ask| fleet.step(AT, &with_key(own(), ask)).map(drop);
-    assert_eq!(refused(&fleet, ensure("owners")), Err(Refusal::IdTaken(id("owners"))));
-    assert_eq!(refused(&fleet, start("owners")), Err(Refusal::IdTaken(id("owners"))));
+    assert_eq!(refused(&fleet, ensure("owners")), Err(Refusal::IdUnusable(id("owners"))));
+    assert_eq!(refused(&fleet, start("owners")), Err(Refusal::IdUnusable(id("owners"))));
     assert_eq!(refused(&fleet, below("owners")), Err(Refusal::NoSuchSession("owners".into())));
     assert_eq!(ask(&mut fleet, AT, &with_key(own(), ensure("mine"))).reply, Reply::Existing(id("mine")));
     assert_eq!(ask(&mut fleet, AT, &with_key(own(), ensure("new"))).reply, Reply::Created(id("new")));

@@ -307,7 +307,8 @@ fn after(refusal: &Refusal) -> Option<Refusal> {
     Some(match refusal {
         Refusal::NoSuchSession(_) => Refusal::NoSuchPid(100),
         Refusal::NoSuchPid(_) => Refusal::IdTaken(id),
-        Refusal::IdTaken(_) => Refusal::IdRetired(id),
+        Refusal::IdTaken(_) => Refusal::IdUnusable(id),
+        Refusal::IdUnusable(_) => Refusal::IdRetired(id),
         Refusal::IdRetired(_) => Refusal::SpecMismatch { id, fields: vec!["title", "env"] },
         Refusal::SpecMismatch { .. } => Refusal::Stopped(id),
         Refusal::Stopped(_) => Refusal::Failed { id, reason: "it died".into() },

@@ -19,9 +19,8 @@ use super::{Answer, Busy, Editor};
 use super::{calls, prompt};
 use crate::acp::refused::Refused;
 use crate::client::{Request, encoded};
+use crate::core::NOBODY;
 
-/// The id of no client.
-const NOBODY: EventId = 0;
 /// The most characters of an editor's name.
 const MAX_NAME: usize = 60;
 

@@ -25,6 +25,7 @@ use crate::acp::reach::random_key;
 use crate::acp::reach::{Failure, Outcome};
 use crate::acp::refused::Refused;
 use crate::client::Request;
+use crate::core::NOBODY;
 
 /// The longest time for which an editor waits until the agent of its session is ready.
 const READY: Duration = Duration::from_secs(60);
@@ -32,7 +33,12 @@ const READY: Duration = Duration::from_secs(60);
 impl<'a> Editor<'a> {
     /// Adds the editor's servers to those of an existing session. Returns a note for each outcome that the
     /// editor does not expect.
-    pub(super) async fn give(&self, path: &str, servers: Vec<schema::McpServer>) -> Vec<String> {
+    pub(super) async fn give(
+        &self,
+        path: &str,
+        servers: Vec<schema::McpServer>,
+        client: Option<EventId>,
+    ) -> Vec<String> {
         let servers = mcp::servers(servers);
         let mut notes = Vec::new();
         if !servers.left.is_empty() {
@@ -44,7 +50,7 @@ impl<'a> Editor<'a> {
             }
             let Servers { programs: mcp_servers, remote: mcp_remote_servers, .. } = servers;
             let request = McpServersRequest { mcp_servers, mcp_remote_servers };
-            let request = Request::put(format!("{path}/mcp_servers")).json(&request);
+            let request = Request::put(format!("{path}/mcp_servers")).json(&request).from_client(client);
             self.link.get::<McpServersReply>(request).await.map(Some)
         });
         match given.await {
@@ -166,7 +172,26 @@ impl<'a> Editor<'a> {
             self.link.note(&format!("{id} goes on: somebody else uses it"));
             return Ok(());
         }
-        self.link.ask(Request::post(format!("{path}/stop")).repeatable()).await.map(drop)
+        match self.as_former(me, || Request::post(format!("{path}/stop")).repeatable()).await {
+            Err(failure) if failure.is("not_driver") => {
+                self.link.note(&format!("{id} goes on: somebody else drives it"));
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Asks as the client that has left its seat a moment ago. The daemon may or may not know that it is gone.
+    async fn as_former(&self, me: EventId, request: impl Fn() -> Request) -> Outcome {
+        if self.terms.seat.is_none() {
+            return self.link.ask(request()).await.map(drop);
+        }
+        match self.link.ask(request().from_client(Some(me))).await {
+            Err(failure) if failure.is("not_driver") && me != NOBODY => {
+                self.link.ask(request().from_client(Some(NOBODY))).await.map(drop)
+            }
+            other => other.map(drop),
+        }
     }
 
     /// Nothing of the session stays.
@@ -179,8 +204,8 @@ impl<'a> Editor<'a> {
                 return Err(Failure::new(409, "not_driver", what));
             }
         }
-        self.leave_session(&id).await;
-        self.link.ask(Request::delete(format!("/v1/sessions/{id}?force=true"))).await.map(drop)
+        let (me, _) = self.leave_session(&id).await;
+        self.as_former(me, || Request::delete(format!("/v1/sessions/{id}?force=true"))).await
     }
 
     /// The editor has the session open no longer. Under which id it was attached, and which prompts it waited for.
@@ -203,11 +228,21 @@ impl<'a> Editor<'a> {
         let path = format!("/v1/sessions/{id}");
         let session: SessionInfo = self.link.get(Request::get(&path)).await?;
         // Before it is started or woken, so that this process of the agent has them already.
-        let notes = self.give(&path, servers).await;
+        let client = match wishes.takeover {
+            // It is about to drive.
+            true => None,
+            false => self.speaks_as(&id).await,
+        };
+        let mut notes = self.give(&path, servers, client).await;
         if matches!(session.status, Status::Stopped | Status::Failed) {
             let opts = SessionOpts { offers: self.offers.borrow().clone(), ..SessionOpts::default() };
             let request = Request::put(format!("{path}?timeout_ms={}", READY.as_millis())).json(&opts);
-            self.link.get::<SessionInfo>(request).await?;
+            match self.link.get::<SessionInfo>(request.from_client(client)).await {
+                Err(failure) if failure.is("not_driver") => {
+                    notes.push(format!("the session was not started: {}", failure.text()));
+                }
+                other => drop(other?),
+            }
         }
         let opened = self.open(id, show, wishes).await?;
         if let Some(panel) = &opened.1 {

@@ -8,7 +8,7 @@ use protocol::{CallId, SessionId};
 
 use super::body::{LongJson, mend_numbers};
 use super::codes::{WITH_BODY, refuses};
-use super::input::{Call, Client, Id, Nothing, Query};
+use super::input::{Call, Id, Nothing, Query};
 use super::limited::Limited;
 use super::problem::{Answer, ApiError};
 
@@ -42,7 +42,6 @@ pub async fn answer(
     Id(id): Id,
     Call(call): Call,
     _: Query<Nothing>,
-    Client(client): Client,
     LongJson(request): LongJson<CallRequest>,
 ) -> Answer<StatusCode> {
     let wrong = |what: &str| {
@@ -61,6 +60,6 @@ pub async fn answer(
         (None, Some(_)) => return Err(wrong("`error` has a number `code` and a text `message`")),
         (None, None) | (Some(_), Some(_)) => return Err(wrong("an answer has either `result` or `error`")),
     };
-    app.manager.on_behalf_of(client).answer_call(&id, call, answer).await?;
+    app.manager.answer_call(&id, call, answer).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -78,6 +78,7 @@ pub(super) const MEANINGS: &[(u16, &str, &str)] = &[
     (409, "file_unreadable", "the kernel refuses to read the file, for the session's agent, too"),
     (409, "id_retired", "a removed session had this id; ids are not used again"),
     (409, "id_taken", "a session has this id"),
+    (409, "id_unusable", "the key cannot start a session under this id"),
     (409, "idempotency_key_reused", "the key was used before with another request"),
     (409, "invalid_config", "`config.toml` is wrong; `detail` names the file and the line"),
     (409, "invalid_cursor", "the cursor is beyond the last event"),

@@ -11,14 +11,14 @@ use protocol::api::{Bootstrap, BootstrapRequest, KeyRole};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::App;
 use super::body::Json;
 use super::caller::Caller;
 use super::codes::{WITH_BODY, WITH_OPTIONS, refuses};
-use super::input::{Nothing, Query, Umask, elsewhere};
+use super::input::{Nothing, Query, Umask};
 use super::limited::Limited;
 use super::problem::{Answer, ApiError};
 use super::sessions::{NO_STORE, START_TIMEOUT_MS};
-use crate::session_manager::SessionManager;
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -28,7 +28,8 @@ pub struct LookupQuery {
     id: Option<String>,
     /// The current pid of a worker or agent.
     pid: Option<u32>,
-    /// Absolute path of a directory: answered with its stable id, whether or not such a session exists.
+    /// Absolute path of a directory: answered with its stable id, whether or not such a session exists. A key that reaches the
+    /// sessions that it started has an id of its own for each directory.
     dir: Option<String>,
 }
 
@@ -50,7 +51,7 @@ pub async fn lookup(Limited(app): Limited, Query(query): Query<LookupQuery>) -> 
     let id = match query {
         LookupQuery { id: Some(text), pid: None, dir: None } => app.manager.lookup(&text).await?,
         LookupQuery { id: None, pid: Some(pid), dir: None } => app.manager.session_id_for_pid(pid).await?,
-        LookupQuery { id: None, pid: None, dir: Some(dir) } => stable_id(dir).await?,
+        LookupQuery { id: None, pid: None, dir: Some(dir) } => stable_id(&app, dir).await?,
         _ => {
             return Err(ApiError::bad_request("invalid_parameter", "give one of `id`, `pid` and `dir`"));
         }
@@ -58,7 +59,7 @@ pub async fn lookup(Limited(app): Limited, Query(query): Query<LookupQuery>) -> 
     Ok(Reply(Found { id }))
 }
 
-refuses!(BootstrapErrors: 409 "id_taken", 409 "invalid_id", 409 "invalid_workdir", 409 "session_stopping", 409 "spec_mismatch", 409 "unkillable", 504 "timeout"; + WITH_BODY, WITH_OPTIONS);
+refuses!(BootstrapErrors: 400 "invalid_client", 409 "not_driver", 409 "id_taken", 409 "id_unusable", 409 "invalid_id", 409 "invalid_workdir", 409 "session_stopping", 409 "spec_mismatch", 409 "unkillable", 504 "timeout"; + WITH_BODY, WITH_OPTIONS);
 
 /// The session of a working directory, ready, and its token.
 ///
@@ -75,7 +76,7 @@ pub async fn bootstrap(
 ) -> Answer<impl IntoResponse> {
     let BootstrapRequest { workdir, mut opts } = request;
     opts.umask = umask;
-    let id = stable_id(workdir.clone()).await?;
+    let id = stable_id(&app, workdir.clone()).await?;
     if opts.id.take().is_some_and(|given| given != id.as_str()) {
         let detail = format!("the id of this directory's session is `{id}`; nothing was changed");
         return Err(ApiError::new(StatusCode::CONFLICT, "invalid_id", detail).hint("leave `opts.id` out"));
@@ -98,12 +99,12 @@ pub async fn bootstrap(
     Ok(([NO_STORE], Reply(Bootstrap { session, id, pid, token })))
 }
 
-async fn stable_id(directory: String) -> Answer<SessionId> {
+async fn stable_id(app: &App, directory: String) -> Answer<SessionId> {
     let path = PathBuf::from(directory);
     if !path.is_absolute() {
         // The daemon's own directory means nothing to the client.
         let detail = format!("`{}` is not an absolute path", path.display());
         return Err(ApiError::bad_request("workdir_not_absolute", detail));
     }
-    Ok(elsewhere(move || SessionManager::stable_session_id_for_workdir(&path)).await??)
+    Ok(app.manager.id_of_directory(path).await?)
 }

@@ -7,7 +7,7 @@ use protocol::{PermissionId, SessionId};
 
 use super::body::Json;
 use super::codes::{WITH_BODY, refuses};
-use super::input::{Client, Id, Nothing, Permission, Query};
+use super::input::{Id, Nothing, Permission, Query};
 use super::limited::Limited;
 use super::problem::Answer;
 
@@ -47,10 +47,9 @@ pub async fn answer(
     Id(id): Id,
     Permission(permission): Permission,
     _: Query<Nothing>,
-    Client(client): Client,
     Json(request): Json<AnswerRequest>,
 ) -> Answer<StatusCode> {
-    app.manager.on_behalf_of(client).answer_permission(&id, permission, request.answer).await?;
+    app.manager.answer_permission(&id, permission, request.answer).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

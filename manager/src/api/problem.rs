@@ -141,6 +141,7 @@ fn refused(refusal: &Refusal) -> StatusCode {
         | Refusal::NoSuchCall(_) => StatusCode::NOT_FOUND,
         Refusal::NoSuchOption { .. } => StatusCode::BAD_REQUEST,
         Refusal::IdTaken(_)
+        | Refusal::IdUnusable(_)
         | Refusal::IdRetired(_)
         | Refusal::SpecMismatch { .. }
         | Refusal::Stopped(_)
@@ -209,6 +210,7 @@ mod tests {
             Refusal::NoSuchSession("x".into()),
             Refusal::NoSuchPid(1),
             Refusal::IdTaken(id()),
+            Refusal::IdUnusable(id()),
             Refusal::IdRetired(id()),
             Refusal::SpecMismatch { id: id(), fields: vec!["agent"] },
             Refusal::Stopped(id()),
@@ -285,6 +287,7 @@ mod tests {
             "404 no_such_session",
             "404 no_such_prompt",
             "409 id_taken",
+            "409 id_unusable",
             "409 spec_mismatch",
             "409 session_stopped",
             "409 session_failed",

@@ -11,7 +11,7 @@ use utoipa::IntoParams;
 
 use super::body::{Json, LongJson, NoBody};
 use super::codes::{WITH_BODY, refuses};
-use super::input::{Client, Id, Key, Nothing, Prompt, Query};
+use super::input::{Id, Key, Nothing, Prompt, Query};
 use super::limited::Limited;
 use super::problem::Answer;
 
@@ -32,11 +32,10 @@ pub async fn send(
     Limited(app): Limited,
     Id(id): Id,
     _: Query<Nothing>,
-    Client(client): Client,
     key: Key,
     LongJson(prompt): LongJson<PromptRequest>,
 ) -> Answer<(StatusCode, Reply<Accepted>)> {
-    let accepted = app.manager.on_behalf_of(client).send_prompt(&id, prompt, key.as_deref()).await?;
+    let accepted = app.manager.send_prompt(&id, prompt, key.as_deref()).await?;
     Ok((StatusCode::ACCEPTED, Reply(accepted)))
 }
 
@@ -53,10 +52,9 @@ pub async fn abort(
     Limited(app): Limited,
     Id(id): Id,
     Query(query): Query<AbortQuery>,
-    Client(client): Client,
     _: NoBody,
 ) -> Answer<Reply<Aborted>> {
-    let manager = app.manager.on_behalf_of(client);
+    let manager = app.manager;
     let aborted = match query.prompt {
         None => manager.abort(&id).await?,
         Some(prompt) => manager.abort_prompt(&id, prompt.parse()?).await?,
@@ -94,10 +92,9 @@ pub async fn clear(
     Limited(app): Limited,
     Id(id): Id,
     _: Query<Nothing>,
-    Client(client): Client,
     _: NoBody,
 ) -> Answer<Reply<Cleared>> {
-    let removed = app.manager.on_behalf_of(client).clear_queue(&id).await?;
+    let removed = app.manager.clear_queue(&id).await?;
     Ok(Reply(Cleared { removed }))
 }
 
@@ -113,10 +110,9 @@ pub async fn edit(
     Id(id): Id,
     Prompt(prompt): Prompt,
     _: Query<Nothing>,
-    Client(client): Client,
     Json(request): Json<EditRequest>,
 ) -> Answer<StatusCode> {
-    app.manager.on_behalf_of(client).edit_prompt(&id, prompt, &request.text).await?;
+    app.manager.edit_prompt(&id, prompt, &request.text).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -131,14 +127,13 @@ pub async fn remove(
     Id(id): Id,
     Prompt(prompt): Prompt,
     _: Query<Nothing>,
-    Client(client): Client,
     _: NoBody,
 ) -> Answer<StatusCode> {
-    app.manager.on_behalf_of(client).remove_prompt(&id, prompt).await?;
+    app.manager.remove_prompt(&id, prompt).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-refuses!(ResolveErrors: 400 "invalid_id", 404 "no_such_prompt", 409 "not_interrupted", 409 "queue_full", 409 "session_failed",
+refuses!(ResolveErrors: 400 "invalid_client", 409 "not_driver", 400 "invalid_id", 404 "no_such_prompt", 409 "not_interrupted", 409 "queue_full", 409 "session_failed",
     409 "session_stopped", 409 "session_stopping", 507 "journal_full"; + WITH_BODY);
 
 /// Decides what becomes of an interrupted prompt: the same again at the head of the queue, or nothing.

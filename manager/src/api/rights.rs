@@ -115,6 +115,22 @@ const RULES: &[(Method, &str, Need, About)] = &[
     (Method::POST, "/v1/subagents", Start, Reached),
 ];
 
+/// Operations that change sessions and do not ask who drives: one makes a new session, the other one's client leaves, which the
+/// core examines.
+const ASK_NOBODY: &[(Method, &str)] =
+    &[(Method::POST, "/v1/sessions"), (Method::DELETE, "/v1/sessions/{id}/attach")];
+
+/// Returns true if an operation changes a session. With `Kennel-Client` it is refused unless that client drives.
+pub fn is_drivers(method: &Method, route: &str) -> bool {
+    let changes = match rule(method, route) {
+        Some(Rule { need: Need::Drive | Need::Start | Need::Admin, about: About::One | About::Reached }) => {
+            *method != Method::GET && *method != Method::HEAD
+        }
+        Some(_) | None => false,
+    };
+    changes && !ASK_NOBODY.iter().any(|(own, path)| own == method && *path == route)
+}
+
 /// The rule of an operation; none: nobody has thought of its rights yet, or there is no such operation.
 pub fn rule(method: &Method, route: &str) -> Option<Rule> {
     let method = if method == Method::HEAD { &Method::GET } else { method };

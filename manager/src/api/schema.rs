@@ -5,7 +5,10 @@
 
 use serde_json::{Value, json};
 
+use axum::http::Method;
+
 use super::input::{MAX_NUMBER, MAX_WAIT_MS};
+use super::rights::is_drivers;
 use crate::attachments::MAX_ATTACHMENTS;
 use crate::config::{bounds, mcp};
 use crate::core::options::NUMBERS;
@@ -163,7 +166,10 @@ pub fn bound(api: &mut Value) {
     let Some(paths) = api["paths"].as_object_mut() else { return };
     for (path, methods) in paths {
         let Some(methods) = methods.as_object_mut() else { continue };
-        for method in methods.values_mut() {
+        for (name, method) in methods {
+            if Method::from_bytes(name.to_uppercase().as_bytes()).is_ok_and(|name| is_drivers(&name, path)) {
+                by_client(method);
+            }
             let Some(listed) = method.get_mut("parameters").and_then(Value::as_array_mut) else { continue };
             for parameter in listed {
                 let name = parameter["name"].as_str().unwrap_or_default().to_owned();
@@ -192,6 +198,22 @@ pub fn bound(api: &mut Value) {
                 }
             }
         }
+    }
+}
+
+/// Adds the header that says in whose name an operation changes a session.
+fn by_client(operation: &mut Value) {
+    let header = json!({
+        "name": "Kennel-Client",
+        "in": "header",
+        "description": "Attached client in whose name the request is made: refused unless it drives. 0 is a client that is not attached: \
+            refused if any drives. Absent: nobody is asked.",
+        "required": false,
+        "schema": { "type": "integer", "format": "int64", "minimum": 0, "maximum": MAX_NUMBER },
+    });
+    match operation.get_mut("parameters").and_then(Value::as_array_mut) {
+        Some(listed) => listed.push(header),
+        None => operation["parameters"] = json!([header]),
     }
 }
 

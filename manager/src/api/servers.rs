@@ -6,7 +6,7 @@ use protocol::api::{McpServersReply, McpServersRequest};
 
 use super::body::Json;
 use super::codes::{WITH_BODY, refuses};
-use super::input::{Client, Id, Nothing, Query};
+use super::input::{Id, Nothing, Query};
 use super::limited::Limited;
 use super::problem::Answer;
 
@@ -24,8 +24,7 @@ pub async fn add(
     Limited(app): Limited,
     Id(id): Id,
     _: Query<Nothing>,
-    Client(client): Client,
     Json(request): Json<McpServersRequest>,
 ) -> Answer<Reply<McpServersReply>> {
-    Ok(Reply(app.manager.on_behalf_of(client).add_mcp_servers(&id, request).await?))
+    Ok(Reply(app.manager.add_mcp_servers(&id, request).await?))
 }

@@ -42,7 +42,7 @@ pub async fn list(Limited(app): Limited, Query(query): Query<ListQuery>) -> Answ
     Ok(Reply(app.manager.list(query.all.unwrap_or(true)).await?))
 }
 
-refuses!(CreateErrors: 400 "invalid_idempotency_key", 409 "id_taken", 409 "idempotency_key_reused"; + WITH_BODY, WITH_OPTIONS);
+refuses!(CreateErrors: 400 "invalid_idempotency_key", 409 "id_taken", 409 "id_unusable", 409 "idempotency_key_reused"; + WITH_BODY, WITH_OPTIONS);
 
 /// A new session.
 ///
@@ -89,7 +89,7 @@ pub struct EnsureQuery {
     timeout_ms: Option<Wait>,
 }
 
-refuses!(EnsureErrors: 409 "id_taken", 409 "invalid_id", 409 "session_stopping", 409 "spec_mismatch", 409 "unkillable", 504 "timeout"; + WITH_BODY, WITH_OPTIONS);
+refuses!(EnsureErrors: 400 "invalid_client", 409 "not_driver", 409 "id_taken", 409 "id_unusable", 409 "invalid_id", 409 "session_stopping", 409 "spec_mismatch", 409 "unkillable", 504 "timeout"; + WITH_BODY, WITH_OPTIONS);
 
 /// The session under this id, ready.
 ///
@@ -130,7 +130,7 @@ pub struct RemoveQuery {
     force: bool,
 }
 
-refuses!(RemoveErrors: 400 "invalid_id", 404 "no_such_session", 409 "not_stopped", 409 "unkillable", 507 "journal_full");
+refuses!(RemoveErrors: 400 "invalid_client", 409 "not_driver", 400 "invalid_id", 404 "no_such_session", 409 "not_stopped", 409 "unkillable", 507 "journal_full");
 
 /// Removes a session and its records.
 ///
@@ -160,7 +160,7 @@ pub struct StopQuery {
     orphans: Orphans,
 }
 
-refuses!(StopErrors: 400 "invalid_id", 404 "no_such_session", 409 "session_failed", 409 "unkillable", 502 "session_failed", 507 "journal_full");
+refuses!(StopErrors: 400 "invalid_client", 409 "not_driver", 400 "invalid_id", 404 "no_such_session", 409 "session_failed", 409 "unkillable", 502 "session_failed", 507 "journal_full");
 
 /// Stops a session: its whole tree of processes, gracefully, then by force.
 ///
@@ -177,7 +177,7 @@ pub async fn stop(
     Ok(Reply(app.manager.stop_session(&id, query.orphans).await?))
 }
 
-refuses!(StopPidErrors: 400 "invalid_id", 404 "no_such_pid", 409 "session_failed", 409 "unkillable", 502 "session_failed", 507 "journal_full");
+refuses!(StopPidErrors: 400 "invalid_client", 409 "not_driver", 400 "invalid_id", 404 "no_such_pid", 409 "session_failed", 409 "unkillable", 502 "session_failed", 507 "journal_full");
 
 /// Stops the session whose worker or agent has this pid now.
 #[utoipa::path(post, path = "/v1/pids/{pid}/stop", tag = "sessions", operation_id = "stop_session_by_pid",
@@ -192,7 +192,7 @@ pub async fn stop_by_pid(
     Ok(Reply(app.manager.stop_session_by_pid(pid, query.orphans).await?))
 }
 
-refuses!(RestartErrors: 400 "invalid_id", 404 "no_such_session", 409 "overtaken", 409 "session_stopping", 409 "unkillable", 502 "session_failed", 507 "journal_full");
+refuses!(RestartErrors: 400 "invalid_client", 409 "not_driver", 400 "invalid_id", 404 "no_such_session", 409 "overtaken", 409 "session_stopping", 409 "unkillable", 502 "session_failed", 507 "journal_full");
 
 /// A new process for the session, and a clean slate for its restart budget.
 ///
@@ -209,7 +209,7 @@ pub async fn restart(
     Ok(Reply(app.manager.restart_session(&id).await?))
 }
 
-refuses!(PinErrors: 400 "invalid_id", 404 "no_such_session", 507 "journal_full");
+refuses!(PinErrors: 400 "invalid_client", 409 "not_driver", 400 "invalid_id", 404 "no_such_session", 507 "journal_full");
 
 /// Keeps the session from hibernating.
 #[utoipa::path(post, path = "/v1/sessions/{id}/pin", tag = "sessions", operation_id = "pin_session",

@@ -10,7 +10,7 @@ use utoipa::IntoParams;
 
 use super::body::Json;
 use super::codes::{WITH_BODY, refuses};
-use super::input::{Client, Id, Name, Nothing, Query, Wait};
+use super::input::{Id, Name, Nothing, Query, Wait};
 use super::limited::Limited;
 use super::problem::Answer;
 
@@ -46,10 +46,9 @@ pub async fn set(
     Id(id): Id,
     Name(name): Name,
     Query(query): Query<SetQuery>,
-    Client(client): Client,
     Json(request): Json<SettingRequest>,
 ) -> Answer<Reply<SettingReply>> {
-    let manager = app.manager.on_behalf_of(client);
+    let manager = app.manager;
     let patience = query.timeout_ms.map_or(Duration::from_millis(PATIENCE_MS), |wait| wait.0);
     Ok(Reply(manager.set(&id, &name, &request.value, patience).await?))
 }

@@ -3,7 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use protocol::SessionId;
+use protocol::{KeyId, SessionId};
 use sha2::{Digest, Sha256};
 
 use crate::error::Error;
@@ -19,6 +19,20 @@ const MAX_PATH: usize = 4096;
 /// `invalid_workdir` for an empty path, one with a NUL, one longer than any path can be, and a relative one
 /// where the current directory is gone.
 pub fn session_id(path: &Path) -> Result<SessionId, Error> {
+    id_for(path, None)
+}
+
+/// Returns true if the id may be that of a directory.
+pub fn is_stable(id: &SessionId) -> bool {
+    let digits = id.as_str().strip_prefix("workdir-");
+    digits.is_some_and(|digits| digits.len() == 16 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
+}
+
+/// The same for the sessions of one key: after the path come a NUL and the key's id.
+///
+/// # Errors
+/// Those of [`session_id`].
+pub fn id_for(path: &Path, key: Option<KeyId>) -> Result<SessionId, Error> {
     let bytes = path.as_os_str().as_bytes();
     if bytes.is_empty() || bytes.contains(&0) || bytes.len() > MAX_PATH {
         return Err(Error::invalid_with(
@@ -39,7 +53,11 @@ pub fn session_id(path: &Path) -> Result<SessionId, Error> {
         })?;
         here.join(path)
     };
-    let hash = Sha256::digest(normalised(&absolute).as_os_str().as_bytes());
+    let mut hash = Sha256::new_with_prefix(normalised(&absolute).as_os_str().as_bytes());
+    if let Some(key) = key {
+        hash.update(format!("\0{key}"));
+    }
+    let hash = hash.finalize();
     let hex = hex(&hash[..8]);
     format!("workdir-{hex}")
         .parse()
@@ -106,6 +124,19 @@ mod tests {
         assert_eq!(id("/no/such/place"), "workdir-19d2e6097cf8790c");
         // printf %s / | sha256sum
         assert_eq!(id("/"), "workdir-8a5edab282632443");
+    }
+
+    #[test]
+    fn each_key_has_an_id_of_its_own_for_a_directory() {
+        let path = Path::new("/no/such/place");
+        let of = |key| id_for(path, key).unwrap();
+        // printf '%s\0%s' /no/such/place key-1 | sha256sum
+        assert_eq!(of(Some(KeyId(1))).as_str(), "workdir-e6773639dfe77a12");
+        assert_ne!(of(Some(KeyId(1))), of(Some(KeyId(2))));
+        assert!(is_stable(&of(None)) && is_stable(&of(Some(KeyId(1)))));
+        for other in ["workdir-1", "session-19d2e6097cf8790c", "workdir-19d2e6097cf8790x"] {
+            assert!(!is_stable(&other.parse().unwrap()), "{other}");
+        }
     }
 
     #[test]

@@ -18,12 +18,15 @@ use serde_json::Value;
 use crate::core::model::spec::Spec;
 use crate::core::model::turn::NewPrompt;
 
+/// The id of a client that is not attached.
+pub const NOBODY: EventId = 0;
+
 /// An input of a session's step.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
     /// A command of the owner or of the API. The session may refuse it.
     Command(Command),
-    /// A command of an attached client. Only the driver may give one.
+    /// A command of an attached client. Only the driver may give one; while nobody drives, so may [`NOBODY`].
     CommandBy(EventId, Command),
     /// An observation of a process. Never refused; ignored if the incarnation is not the present one.
     Seen(Incarnation, Seen),
@@ -85,7 +88,12 @@ pub enum Command {
     /// Detach a client, whose connection has ended. A driver's seat is kept for a while.
     Detach(EventId),
     /// Detach a client that leaves: its seat is free at once.
-    Leave(EventId),
+    Leave {
+        /// The client.
+        client: EventId,
+        /// The word that it came with. Without it nobody leaves in its place.
+        seat: Option<String>,
+    },
     /// Change a setting of the agent.
     Set(Setting),
     /// Add MCP servers to those of the agent.
@@ -344,6 +352,13 @@ pub enum Ask {
         key: KeyId,
         /// The sessions that the key reaches. Others do not exist for it.
         scope: Scope,
+        /// The request.
+        ask: Box<Ask>,
+    },
+    /// One of the others about a session, by an attached client. Only the driver may ask.
+    ByClient {
+        /// The client.
+        client: EventId,
         /// The request.
         ask: Box<Ask>,
     },

@@ -12,6 +12,8 @@ pub enum Refusal {
     NoSuchPid(u32),
     #[error("a session `{0}` exists already")]
     IdTaken(SessionId),
+    #[error("`{0}` cannot be the id of a session that you start; nothing was started")]
+    IdUnusable(SessionId),
     #[error("`{0}` was the id of a session that was removed; ids are not used again")]
     IdRetired(SessionId),
     #[error("session `{id}` exists with other options: {}", fields.join(", "))]
@@ -103,6 +105,7 @@ impl Refusal {
             Refusal::NoSuchSession(_) => "no_such_session",
             Refusal::NoSuchPid(_) => "no_such_pid",
             Refusal::IdTaken(_) => "id_taken",
+            Refusal::IdUnusable(_) => "id_unusable",
             Refusal::IdRetired(_) => "id_retired",
             Refusal::SpecMismatch { .. } => "spec_mismatch",
             Refusal::Stopped(_) => "session_stopped",

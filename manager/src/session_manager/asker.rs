@@ -1,12 +1,16 @@
 //! The client for whom a manager acts, and what it can reach.
 
+use std::path::PathBuf;
+
 use protocol::SessionId;
 use protocol::api::ClientOrigin;
 
 use super::SessionManager;
-use crate::core::{Ask, Fleet, Scope, Session};
+use crate::config::workdir;
+use crate::core::{Ask, Fleet, Refusal, Scope, Session};
 use crate::error::Error;
 use crate::shares::Sender;
+use crate::system::blocking;
 
 /// A client that is not the owner at this machine.
 #[derive(Clone, Debug, Default)]
@@ -51,6 +55,29 @@ impl SessionManager {
         let (id, scope) = (id.clone(), self.asker.scope.clone());
         self.read(move |fleet, _| fleet.get(&id).is_some_and(|session| fleet.is_within(session, &scope)))
             .await
+    }
+
+    /// The id of the directory's session: for a key that reaches its own sessions, of a session of its own. With the id that
+    /// everybody has the key would learn which directories others use.
+    pub(crate) async fn id_of_directory(&self, path: PathBuf) -> Result<SessionId, Error> {
+        let key = match self.asker.scope {
+            Scope::Own(key) => Some(key),
+            Scope::All | Scope::Ids(_) => None,
+        };
+        let found = blocking::run(move || workdir::id_for(&path, key)).await;
+        found.unwrap_or_else(|| Err(Error::Unread("a thread of this request panicked".into())))
+    }
+
+    /// Refuses the id of somebody else's directory to a key that reaches its own sessions, whether or not there is such a session.
+    pub(super) async fn may_use(&self, id: Option<&SessionId>, workdir: &str) -> Result<(), Error> {
+        let Some(id) = id.filter(|id| matches!(self.asker.scope, Scope::Own(_)) && workdir::is_stable(id))
+        else {
+            return Ok(());
+        };
+        if self.reaches(id).await? || self.id_of_directory(workdir.into()).await? == *id {
+            return Ok(());
+        }
+        Err(Refusal::IdUnusable(id.clone()).into())
     }
 
     /// Tells which sessions the client reaches.

@@ -61,9 +61,13 @@ impl SessionManager {
         self.ask(Ask::One(id.clone(), Input::Command(Command::Detach(client)))).await.map(drop)
     }
 
-    /// Detaches a client that leaves: its seat is free at once.
-    pub async fn leave(&self, id: &SessionId, client: EventId) -> Result<(), Error> {
-        self.ask(Ask::One(id.clone(), Input::Command(Command::Leave(client)))).await.map(drop)
+    /// Detaches a client that leaves: its seat is free at once. `seat` is the word with which it came.
+    ///
+    /// # Errors
+    /// `not_driver` if it came with another word: somebody else asks in its name.
+    pub async fn leave(&self, id: &SessionId, client: EventId, seat: Option<&str>) -> Result<(), Error> {
+        let leave = Command::Leave { client, seat: seat.map(str::to_owned) };
+        self.ask(Ask::One(id.clone(), Input::Command(leave))).await.map(drop)
     }
 
     /// Answers what the agent wants done by the client on whose behalf this manager is, which must drive. The first

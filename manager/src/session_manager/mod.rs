@@ -123,6 +123,7 @@ impl SessionManager {
     pub async fn start_session(&self, opts: SessionOpts, key: Option<&str>) -> Result<SessionInfo, Error> {
         let id = opts.id.as_deref().map(parse_id).transpose()?;
         let spec = self.spec(&opts).await?;
+        self.may_use(id.as_ref(), &spec.workdir).await?;
         let scope = self.asker.scope_of_keys("sessions");
         let key = key.map(|key| IdempotencyKey::new(&scope, key, &opts)).transpose()?;
         let reply = self.ask_keyed(Ask::Create { id, spec: Arc::new(spec) }, key).await?;
@@ -140,6 +141,7 @@ impl SessionManager {
     ) -> Result<SessionInfo, Error> {
         let id = parse_id(id)?;
         let spec = self.spec(&opts).await?;
+        self.may_use(Some(&id), &spec.workdir).await?;
         let mut given = opts;
         if given.workdir.is_some() {
             given.workdir = Some(spec.workdir.clone());
@@ -413,7 +415,11 @@ impl SessionManager {
 
     async fn ask_keyed(&self, ask: Ask, key: Option<IdempotencyKey>) -> Result<Reply, Error> {
         let (reply, answer) = oneshot::channel();
-        let ask = Box::new(self.asker.asks(ask));
+        let ask = match (self.client, self.asker.asks(ask)) {
+            // A command says itself by whom it is.
+            (None, ask) | (Some(_), ask @ Ask::One(..)) => Box::new(ask),
+            (Some(client), ask) => Box::new(Ask::ByClient { client, ask: Box::new(ask) }),
+        };
         self.send(Msg::Ask { ask, key, reply }).await?;
         answer.await.map_err(|_| Error::Ended)?
     }

@@ -74,6 +74,7 @@ impl SessionManager {
         let scope = self.asker.scope_of_keys("subagents");
         let key = key.map(|key| IdempotencyKey::new(&scope, key, &(&parent, task, &named))).transpose()?;
         let spec = Arc::new(self.spec(&opts).await?);
+        self.may_use(id.as_ref(), &spec.workdir).await?;
         let reply = self.ask_keyed(Ask::Subagent { parent, id, spec, task: task.into(), wish }, key).await?;
         let id = created(reply)?;
         self.until(&id, "its process", None, has_pid).await?;

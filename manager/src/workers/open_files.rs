@@ -25,12 +25,7 @@ pub(super) struct OpenFiles {
 
 impl OpenFiles {
     /// Takes the receiver of an answer. Gives it back if too many wait.
-    pub(super) fn open(
-        &mut self,
-        request: u64,
-        sender: Sender,
-        reply: FilesReply,
-    ) -> Result<(), FilesReply> {
+    pub(super) fn open(&mut self, request: u64, sender: Sender, reply: FilesReply) -> Result<(), FilesReply> {
         let all = self.waiting();
         let own = self.replies.values().filter(|(other, _)| *other == sender).count();
         if all >= OPEN || sender != Sender::Owner && own >= EACH {

@@ -158,7 +158,7 @@ impl Sim {
         }
     }
 
-    fn some_session(&mut self) -> Option<Arc<Session>> {
+    pub(super) fn some_session(&mut self) -> Option<Arc<Session>> {
         let sessions: Vec<Arc<Session>> = self.manager.as_ref()?.fleet.sessions().cloned().collect();
         sessions.get(self.rng.below(sessions.len() as u64) as usize).cloned()
     }
@@ -369,7 +369,11 @@ impl Sim {
                 })
             }
             2 if self.rng.chance(700) => Input::Command(Command::Detach(client)),
-            2 => Input::Command(Command::Leave(client)),
+            2 => {
+                let seat = session.clients.iter().find(|attached| attached.id == client);
+                let seat = seat.and_then(|attached| attached.seat.clone()).filter(|_| self.rng.chance(800));
+                Input::Command(Command::Leave { client, seat })
+            }
             3 => Input::CommandBy(client, Command::Abort),
             _ => {
                 let prompt = NewPrompt::text(self.text(), WhenBusy::Queue);

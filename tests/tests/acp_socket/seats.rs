@@ -2,7 +2,7 @@
 
 use harness::real::until;
 use harness::websocket;
-use manager::protocol::api::Role;
+use manager::protocol::api::{Role, Status};
 use serde_json::{Value, json};
 
 use crate::acp_side::{Editor, kennel};
@@ -32,6 +32,14 @@ fn one_client_drives_and_the_others_look_on_until_it_is_gone() {
         assert_eq!(code(&refused), "not_driver", "{method}");
         two.load(&daemon, &id);
     }
+    // Nor does it by opening the session with servers of its own, by closing it, or by starting it again.
+    let server = json!({ "name": "two", "command": "/bin/true", "args": [], "env": [] });
+    let load = json!({ "sessionId": id, "cwd": daemon.workdir(), "mcpServers": [server] });
+    assert!(two.ask("session/load", load)["error"].is_null());
+    two.wait_for_text("you do not drive");
+    assert!(two.ask("session/close", json!({ "sessionId": id }))["error"].is_null());
+    two.load(&daemon, &id);
+    assert_eq!(daemon.show(&id).status, Status::RequiresAction);
     two.notify("session/cancel", json!({ "sessionId": id }));
     one.chooses(&question, "yes");
     assert_eq!(one.stopped(prompt), "end_turn");
@@ -49,6 +57,26 @@ fn one_client_drives_and_the_others_look_on_until_it_is_gone() {
     daemon.idle(&id);
     assert_eq!(two.run(&id, "say five"), "end_turn");
     assert_eq!(daemon.show(&id).clients.len(), 1);
+}
+
+#[test]
+fn a_stopped_session_that_another_client_drives_is_shown_and_not_started() {
+    let daemon = kennel();
+    let mut one = Editor::at_socket(&daemon, "agent=plain", &[]).hello();
+    let id = one.session(&daemon);
+    assert_eq!(one.run(&id, "say one"), "end_turn");
+    daemon.ok(&["stop", &id]);
+    let mut two = Editor::at_socket(&daemon, "", &[]).hello();
+    two.load(&daemon, &id);
+    two.wait_for_text("was not started");
+    assert_eq!(daemon.show(&id).status, Status::Stopped);
+    // Nobody drives any more.
+    two.close();
+    one.close();
+    until("all are gone", || daemon.show(&id).clients.is_empty().then_some(()));
+    let mut three = Editor::at_socket(&daemon, "", &[]).hello();
+    three.load(&daemon, &id);
+    assert_eq!(daemon.show(&id).status, Status::Idle);
 }
 
 #[test]

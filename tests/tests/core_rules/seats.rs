@@ -1,10 +1,11 @@
 //! Seats of drivers whose connections were lost.
 
 use harness::sample::{AT, ready, session};
-use manager::core::{At, Command, Input, Refusal, Reply, Session, limits};
+use manager::core::{At, Command, Input, NOBODY, Refusal, Reply, Session, limits};
 use protocol::api::{ClientOrigin, Role};
 use protocol::event::EventKind;
-use protocol::{EventId, KeyId};
+use protocol::wire::CallAnswer;
+use protocol::{CallId, EventId, KeyId};
 
 use super::{give, wish};
 
@@ -19,6 +20,10 @@ fn comes(name: &str, seat: Option<&str>, takeover: bool) -> Command {
 fn comes_from(name: &str, origin: Option<ClientOrigin>, seat: Option<&str>, takeover: bool) -> Command {
     let (seat, role, offers) = (seat.map(str::to_owned), Role::Driver, Vec::new());
     Command::Attach { name: name.into(), role, takeover, offers, origin, seat }
+}
+
+fn leaves(client: EventId, seat: Option<&str>) -> Command {
+    Command::Leave { client, seat: seat.map(str::to_owned) }
 }
 
 fn later(ms: u64) -> At {
@@ -71,11 +76,14 @@ fn a_seat_is_free_when_its_time_is_over_and_when_its_driver_leaves() {
     wish(&mut session, Command::Detach(first));
     let bob = drives(&mut session, later(limits::SEAT_MS), comes("bob", None, false));
     assert_eq!(refused(&session, later(limits::SEAT_MS), comes("ann", Some(WORD), false)), "bob");
-    let (events, _) = give(&mut session, AT, Input::Command(Command::Leave(bob)));
+    let (events, _) = give(&mut session, AT, Input::Command(leaves(bob, None)));
     let gone = [EventKind::ClientDetached { client_id: bob }, EventKind::DriverChanged { driver: None }];
     assert_eq!(events, gone);
     let ann = drives(&mut session, AT, comes("ann", Some(WORD), false));
-    wish(&mut session, Command::Leave(ann));
+    let stranger = session.step(AT, 50, &Input::Command(leaves(ann, Some("anotherwordofhis"))));
+    assert_eq!(stranger, Err(Refusal::NotDriver(session.id.clone())), "nobody leaves in another's place");
+    assert!(session.step(AT, 50, &Input::Command(leaves(ann, None))).is_err());
+    wish(&mut session, leaves(ann, Some(WORD)));
     drives(&mut session, AT, comes("bob", None, false));
 }
 
@@ -140,4 +148,22 @@ fn a_seat_outlives_the_manager_and_not_the_boot() {
     assert_eq!(refused(&session, AT, comes("bob", None, false)), "ann");
     let before = At { mono: AT.mono - 1, ..AT };
     drives(&mut session, before, comes("bob", None, false));
+}
+
+#[test]
+fn a_client_that_is_not_attached_changes_what_nobody_drives_and_answers_no_call() {
+    let mut session = session("s", ready());
+    let not_driver = Err(Refusal::NotDriver(session.id.clone()));
+    let by_nobody = |session: &Session, at, command| {
+        session.step(at, 50, &Input::CommandBy(NOBODY, command)).map(|step| step.next.pinned)
+    };
+    assert_eq!(by_nobody(&session, AT, Command::Pin(true)), Ok(true));
+    let answer = Command::AnswerCall(CallId(1), CallAnswer::Result { json: "{}".into() });
+    assert_eq!(by_nobody(&session, AT, answer), not_driver);
+    let ann = drives(&mut session, AT, comes("ann", Some(WORD), false));
+    assert_eq!(by_nobody(&session, AT, Command::Pin(true)), not_driver);
+    // Her seat is kept.
+    wish(&mut session, Command::Detach(ann));
+    assert_eq!(by_nobody(&session, AT, Command::Pin(true)), not_driver);
+    assert_eq!(by_nobody(&session, later(limits::SEAT_MS), Command::Pin(true)), Ok(true));
 }

@@ -94,7 +94,7 @@ fn of_the_operator() -> Inputs {
         command("attach, to drive instead", attach(Role::Driver, true)),
         command("attach, to look on", attach(Role::Viewer, false)),
         command("detach client 20", Command::Detach(DRIVER)),
-        command("client 20 leaves", Command::Leave(DRIVER)),
+        command("client 20 leaves", Command::Leave { client: DRIVER, seat: None }),
         command("set", Command::Set(setting())),
         command("add servers", servers()),
         command("answer call-13, by nobody", Command::AnswerCall(OPEN_CALL, result())),

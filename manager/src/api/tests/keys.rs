@@ -138,7 +138,8 @@ async fn lists_show_a_key_its_sessions_only() {
         assert_eq!(as_key(&face, ("POST", "/v1/subagents"), child, &own).await.1["code"], code);
     }
     // An id that another has is taken, and nothing else is said of it.
-    for (ask, code) in [(("PUT", "/v1/sessions/foreign"), "id_taken"), (("POST", "/v1/sessions"), "id_taken")]
+    for (ask, code) in
+        [(("PUT", "/v1/sessions/foreign"), "id_unusable"), (("POST", "/v1/sessions"), "id_unusable")]
     {
         let body = if ask.0 == "POST" { json!({ "id": "foreign" }) } else { json!({}) };
         assert_eq!(as_key(&face, ask, body, &own).await.1["code"], code);

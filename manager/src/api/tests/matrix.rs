@@ -4,7 +4,7 @@
 use axum::http::Method;
 use protocol::api::{ClientOrigin, KeyRole, KeySessions};
 
-use super::super::rights::{About, Need, Rule, rule};
+use super::super::rights::{About, Need, Rule, is_drivers, rule};
 use super::*;
 use crate::core::Scope;
 use crate::keys::{Grant, hash_of_key, new_key};
@@ -87,7 +87,11 @@ async fn key_kinds(face: &Face, keys: &Keys) -> Vec<Kind> {
         let made = keys.issue(grant, None, hash_of_key(&key).unwrap()).await.unwrap();
         if sessions == KeySessions::Own {
             let origin = ClientOrigin { key: Some(made.id), ..ClientOrigin::default() };
-            let manager = face.manager.asked_by(Asker { origin: Some(origin), scope: Scope::Own(made.id) });
+            let manager = face.manager.asked_by(Asker {
+                origin: Some(origin),
+                scope: Scope::Own(made.id),
+                ..Asker::default()
+            });
             let opts = protocol::api::SessionOpts { id: Some(reached.into()), ..Default::default() };
             manager.start_session(opts, None).await.unwrap();
         }
@@ -230,5 +234,117 @@ async fn what_a_key_does_not_reach_does_not_exist() {
         assert_eq!(heard[0].0, 404, "{method} {path}");
         assert_eq!(heard[0], heard[1], "{method} {path}");
     }
+    face.end().await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_drive_changes_nothing_by_any_operation() {
+    let face = Face::new().await;
+    let workdir = face.dir.path().join("work");
+    std::fs::create_dir(&workdir).unwrap();
+    let found = face.ask("GET", &format!("/v1/lookup?dir={}", workdir.display()), Value::Null).await.1;
+    let id = found["id"].as_str().unwrap().to_owned();
+    let opts = json!({ "id": id, "workdir": workdir });
+    let made = face.ask("POST", "/v1/sessions", opts).await;
+    assert_eq!(made.0, 201, "{}", made.1);
+    let session: SessionId = id.parse().unwrap();
+    let attach =
+        async |name, role| face.manager.attach(&session, name, role, false, &[], None).await.unwrap();
+    let _driver = attach("ann", protocol::api::Role::Driver).await;
+    let viewer = attach("bob", protocol::api::Role::Viewer).await;
+    let api: Value = serde_json::from_str(&openapi_json()).unwrap();
+    let mut asked = 0;
+    for (path, methods) in api["paths"].as_object().unwrap() {
+        for (name, operation) in methods.as_object().unwrap() {
+            let method = Method::from_bytes(name.to_uppercase().as_bytes()).unwrap();
+            let takes = |parameter: &Value| parameter["name"] == "Kennel-Client";
+            let listed = operation["parameters"].as_array().is_some_and(|all| all.iter().any(takes));
+            let conflicts = operation["responses"]["409"]["description"].as_str().unwrap_or_default();
+            let leaves = (name.as_str(), path.as_str()) == ("delete", "/v1/sessions/{id}/attach");
+            let others =
+                ["/v1/bootstrap", "/v1/subagents", "/v1/pids/{pid}/stop", "/v1/prompts/{prompt}/resolve"];
+            let about = path.starts_with("/v1/sessions/{id}") || others.contains(&path.as_str());
+            let changes = about && method != Method::GET;
+            assert_eq!(
+                is_drivers(&method, path),
+                changes && !leaves,
+                "{method} {path} changes sessions, or not"
+            );
+            assert_eq!(listed, is_drivers(&method, path) || leaves, "{method} {path} and its description");
+            if !listed || leaves {
+                continue;
+            }
+            assert!(conflicts.contains("`not_driver`"), "{method} {path} does not describe its refusal");
+            // What there is none of is refused as that.
+            let missing = ["/queue/{prompt}", "/permissions/{permission}", "/calls/{call}", "/resolve"];
+            let pid = face.manager.get_session(&session).await.unwrap().pid;
+            let uri = path.replace("{id}", &id).replace("{name}", "mode").replace("{prompt}", "prompt-1");
+            let uri = uri.replace("{permission}", "permission-1").replace("{call}", "call-1");
+            let uri = uri.replace("{pid}", &pid.unwrap_or_default().to_string());
+            let body = match path.as_str() {
+                "/v1/bootstrap" => json!({ "workdir": workdir }),
+                "/v1/subagents" => json!({ "parent": id, "task": "true" }),
+                "/v1/prompts/{prompt}/resolve" => json!({ "action": "drop" }),
+                path if path.ends_with("/prompts")
+                    || path.ends_with("/queue/{prompt}") && name == "patch" =>
+                {
+                    json!({ "text": "true" })
+                }
+                path if path.ends_with("{call}") => json!({ "result": {} }),
+                path if path.ends_with("{permission}") => json!({ "answer": "allow" }),
+                path if path.ends_with("{name}") => json!({ "value": "x" }),
+                path if path.ends_with("/mcp_servers") => json!({}),
+                _ => Value::Null,
+            };
+            for client in [viewer, crate::core::NOBODY] {
+                let headers = [("kennel-client", &*client.to_string())];
+                let (status, answer) = face.ask_with(method.as_str(), &uri, body.clone(), &headers).await;
+                let gone = path.ends_with("/resolve") && answer["code"] == "not_interrupted";
+                assert!(
+                    gone || (status, answer["code"].as_str()) == (409, Some("not_driver")),
+                    "{method} {path} by {client}: {status} {answer}"
+                );
+                assert!(!gone || missing.iter().any(|end| path.ends_with(end)));
+                asked += 1;
+            }
+        }
+    }
+    assert!(asked >= 2 * 18, "{asked}");
+    let after = face.manager.get_session(&session).await.unwrap();
+    assert_eq!((after.turn_count, after.pinned, after.clients.len()), (0, false, 2));
+    face.end().await;
+}
+
+#[tokio::test]
+async fn a_key_of_its_own_sessions_learns_of_no_directory() {
+    let face = Face::new().await;
+    let workdir = face.dir.path().join("work");
+    std::fs::create_dir(&workdir).unwrap();
+    let own = Peer::own();
+    let lookup = format!("/v1/lookup?dir={}", workdir.display());
+    let (_, owners) = face.ask("GET", &lookup, Value::Null).await;
+    let mut keys = Vec::new();
+    for name in ["one", "other"] {
+        let key = new_key().unwrap();
+        let (role, sessions) = (KeyRole::Driver, KeySessions::Own);
+        let grant = Grant { name: Some(name.into()), role, sessions, expires_at: None };
+        face.keys.issue(grant, None, hash_of_key(&key).unwrap()).await.unwrap();
+        keys.push(key);
+    }
+    let ask = async |key: usize, ask, body| face.ask_from(Some(&own), ask, body, Some(&keys[key])).await;
+    let put = format!("/v1/sessions/{}", owners["id"].as_str().unwrap());
+    let opts = json!({ "workdir": workdir });
+    // Whether or not the owner has a session there.
+    let before = ask(0, ("PUT", &put), opts.clone()).await;
+    assert_eq!(before.1["code"], "id_unusable", "{}", before.1);
+    assert_eq!(
+        face.ask("POST", "/v1/sessions", json!({ "id": owners["id"], "workdir": workdir })).await.0,
+        201
+    );
+    assert_eq!(ask(0, ("PUT", &put), opts).await, before);
+    assert!(!before.1.to_string().contains("ensure"), "the hint names another way: {}", before.1);
+    // Each has its own.
+    let ids = [ask(0, ("GET", &lookup), Value::Null).await.1, ask(1, ("GET", &lookup), Value::Null).await.1];
+    assert!(ids[0] != ids[1] && ids.iter().all(|id| *id != owners), "{ids:?}");
     face.end().await;
 }

@@ -395,7 +395,7 @@ impl<'a> Desk<'a> {
         if let Some(client) = self.view.client.filter(|_| self.view.drives) {
             // Else nobody could drive for a while who does not take over. A daemon that does not hear it waits for that while.
             let path = format!("/v1/sessions/{}/attach", self.view.session);
-            let request = Request::delete(path).from_client(Some(client));
+            let request = Request::delete(path).from_client(Some(client)).seat(&self.word);
             let _ = timeout(FAREWELL, self.link.client.ask(&request)).await;
         }
         self.view.close();

@@ -37,6 +37,10 @@ pub(super) struct Draft<'a> {
     effects: Vec<(SessionId, Effect)>,
     /// The key with which sessions are started; none: the owner starts them.
     key: Option<KeyId>,
+    /// The sessions that the key reaches.
+    scope: Scope,
+    /// The client that asks, and has to drive what it changes; none: the owner asks.
+    client: Option<EventId>,
 }
 
 impl<'a> Draft<'a> {
@@ -54,6 +58,8 @@ impl<'a> Draft<'a> {
             attached: Vec::new(),
             effects: Vec::new(),
             key: None,
+            scope: Scope::All,
+            client: None,
         }
     }
 
@@ -178,16 +184,39 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
+    /// This client asks.
+    pub(super) fn by_client(&mut self, client: EventId) {
+        self.client = Some(client);
+    }
+
+    /// Refuses a client that does not drive the session.
+    fn driven(&self, id: &SessionId) -> Result<(), Refusal> {
+        match (self.client, self.get(id)) {
+            (Some(client), Some(session)) => session.drives(self.at, client),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns true if the session exists, and the key that asks does not reach it.
+    fn is_hidden(&self, id: &SessionId) -> bool {
+        self.get(id).is_some_and(|session| !self.fleet.is_within(session, &self.scope))
+    }
+
     /// Starts a session, or what there is instead.
     pub(super) fn start(&mut self, ask: &Ask) -> Result<Reply, Refusal> {
         match ask {
             Ask::Create { id, spec } => Ok(Reply::Created(self.create(id.as_ref(), spec, None, false)?)),
-            Ask::Ensure { id, spec, given } => self.ensure(id, spec, given),
+            Ask::Ensure { id, spec, given } => {
+                self.driven(id)?;
+                self.ensure(id, spec, given)
+            }
             Ask::Subagent { parent, id, spec, task, wish } => {
+                parent.as_ref().map_or(Ok(()), |parent| self.driven(parent))?;
                 let spec = &self.no_weaker(parent.as_ref(), spec, wish.as_deref())?;
                 Ok(Reply::Created(self.subagent(parent.as_ref(), id.as_ref(), spec, task)?))
             }
             Ask::ByKey { .. }
+            | Ask::ByClient { .. }
             | Ask::Stop(..)
             | Ask::Remove(_)
             | Ask::One(..)
@@ -198,35 +227,26 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// The same with a key. Sessions that the key does not reach do not exist for it, but for their ids, which are taken.
+    /// The same with a key. Sessions that the key does not reach do not exist for it; but their ids cannot be used.
     pub(super) fn start_by_key(&mut self, key: KeyId, scope: &Scope, ask: &Ask) -> Result<Reply, Refusal> {
-        let hidden =
-            |id: &SessionId| self.get(id).is_some_and(|session| !self.fleet.is_within(session, scope));
+        (self.key, self.scope) = (Some(key), scope.clone());
+        // Whoever may start any session may run any command as the user: a key for listed sessions is for what is there.
+        let starts_none = matches!(scope, Scope::Ids(_));
+        let missing = |id: Option<&SessionId>| {
+            Err(Refusal::NoSuchSession(id.map(ToString::to_string).unwrap_or_default()))
+        };
         match ask {
-            Ask::Ensure { id, .. } if hidden(id) => return Err(Refusal::IdTaken(id.clone())),
-            Ask::Subagent { parent: Some(parent), .. } if hidden(parent) => {
-                return Err(Refusal::NoSuchSession(parent.to_string()));
+            Ask::Ensure { id, .. } if starts_none && (self.get(id).is_none() || self.is_hidden(id)) => {
+                missing(Some(id))
             }
-            _ => {}
-        }
-        if matches!(scope, Scope::Ids(_)) {
-            // Whoever may start any session may run any command as the user: this key is for what is there.
-            match ask {
-                Ask::Ensure { id, .. } if self.get(id).is_none() => {
-                    return Err(Refusal::NoSuchSession(id.to_string()));
-                }
-                Ask::Create { id, .. } | Ask::Subagent { parent: None, id, .. } => {
-                    let id = id.as_ref().map(ToString::to_string).unwrap_or_default();
-                    return Err(Refusal::NoSuchSession(id));
-                }
-                Ask::Subagent { parent: Some(parent), wish: None, .. } => {
-                    return Err(Refusal::NoSuchSession(parent.to_string()));
-                }
-                _ => {}
+            Ask::Ensure { id, .. } if self.is_hidden(id) => Err(Refusal::IdUnusable(id.clone())),
+            Ask::Subagent { parent: Some(parent), .. } if self.is_hidden(parent) => missing(Some(parent)),
+            Ask::Subagent { parent: Some(parent), wish: None, .. } if starts_none => missing(Some(parent)),
+            Ask::Create { id, .. } | Ask::Subagent { parent: None, id, .. } if starts_none => {
+                missing(id.as_ref())
             }
+            _ => self.start(ask),
         }
-        self.key = Some(key);
-        self.start(ask)
     }
 
     pub(super) fn create(
@@ -241,12 +261,14 @@ impl<'a> Draft<'a> {
             None => self.free_number(),
         };
         if self.get(&id).is_some() {
-            return Err(Refusal::IdTaken(id));
+            return Err(if self.is_hidden(&id) { Refusal::IdUnusable(id) } else { Refusal::IdTaken(id) });
         }
         let before = self.fleet.retired.get(&id).copied();
         if before.is_some() {
             if !revive {
-                return Err(Refusal::IdRetired(id));
+                // Nobody knows any more whose it was.
+                let hides = self.scope != Scope::All;
+                return Err(if hides { Refusal::IdUnusable(id) } else { Refusal::IdRetired(id) });
             }
             self.revived = Some(id.clone());
         }
@@ -385,6 +407,7 @@ impl<'a> Draft<'a> {
 
     pub(super) fn stop(&mut self, id: &SessionId, orphans: Orphans) -> Result<Reply, Refusal> {
         self.fleet.expect(id)?;
+        self.driven(id)?;
         let tree = match orphans {
             Orphans::Stop => self.fleet.tree(id),
             Orphans::Keep => vec![id.clone()],
@@ -403,6 +426,7 @@ impl<'a> Draft<'a> {
 
     pub(super) fn remove(&mut self, id: &SessionId) -> Result<Reply, Refusal> {
         let session = self.fleet.expect(id)?;
+        self.driven(id)?;
         if session.has_process() {
             return Err(Refusal::NotStopped(id.clone()));
         }

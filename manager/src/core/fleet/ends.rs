@@ -21,6 +21,7 @@ impl Fleet {
                     State::Stopping { .. } | State::Adopting { was: Was::Stopping, .. } | State::Stopped
                 )
             }),
+            Ask::ByClient { ask, .. } => self.ends(ask),
             Ask::One(_, Input::Shutdown) => true,
             Ask::One(
                 _,

@@ -30,6 +30,37 @@ pub struct Fleet {
     next_event: EventId,
     /// Spare workers: processes that were started for no session yet. They are in no journal; decision 0048 says why.
     spares: Arc<Vec<Identity>>,
+    /// The sessions in states that pass by themselves.
+    passing: Passing,
+}
+
+/// The number of sessions that start, stop or wait for their restart. Counted with each change, because the loop asks each turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Passing {
+    restarting: usize,
+    others: usize,
+}
+
+impl Passing {
+    /// The count that this session belongs to.
+    fn of(&mut self, session: &Session) -> Option<&mut usize> {
+        use State::{Adopting, Restarting, Starting, Stopping};
+        match session.state {
+            Restarting { .. } => Some(&mut self.restarting),
+            Starting { .. } | Stopping { .. } | Adopting { .. } => Some(&mut self.others),
+            State::Ready { .. } | State::Hibernated | State::Stopped | State::Failed(_) => None,
+        }
+    }
+
+    /// A session changes, comes or goes.
+    fn change(&mut self, before: Option<&Arc<Session>>, after: Option<&Arc<Session>>) {
+        if let Some(count) = before.and_then(|session| self.of(session)) {
+            *count -= 1;
+        }
+        if let Some(count) = after.and_then(|session| self.of(session)) {
+            *count += 1;
+        }
+    }
 }
 
 /// The result of one step. It is committed whole, then adopted, then acted on.
@@ -75,10 +106,13 @@ impl Fleet {
         next_number: u64,
         next_event: EventId,
     ) -> Self {
-        let sessions = sessions.into_iter().map(|session| (session.id.clone(), Arc::new(session))).collect();
+        let sessions: BTreeMap<_, _> =
+            sessions.into_iter().map(|session| (session.id.clone(), Arc::new(session))).collect();
+        let mut passing = Passing::default();
+        sessions.values().for_each(|session| passing.change(None, Some(session)));
         let (next_number, next_event) = (next_number.max(1), next_event.max(1));
         let retired = retired.into_iter().collect();
-        Self { sessions, retired, next_number, next_event, spares: Arc::default() }
+        Self { sessions, retired, next_number, next_event, spares: Arc::default(), passing }
     }
 
     /// All sessions, by id.
@@ -118,17 +152,12 @@ impl Fleet {
 
     /// Returns true if a session waits for its restart. It will take a spare, so spares outlast the last worker.
     pub fn awaits_restart(&self) -> bool {
-        self.sessions().any(|session| matches!(session.state, State::Restarting { .. }))
+        self.passing.restarting > 0
     }
 
     /// Returns true if a session starts, stops or waits for its restart.
     pub fn is_in_motion(&self) -> bool {
-        use State::{Adopting, Restarting, Starting, Stopping};
-        let moves = |state: &State| match state {
-            Starting { .. } | Stopping { .. } | Restarting { .. } | Adopting { .. } => true,
-            State::Ready { .. } | State::Hibernated | State::Stopped | State::Failed(_) => false,
-        };
-        self.sessions().any(|session| moves(&session.state))
+        self.passing.restarting + self.passing.others > 0
     }
 
     /// The sub-agents of `parent`, or all, oldest first.
@@ -184,12 +213,21 @@ impl Fleet {
     /// Steps the fleet by one input. Only commands are refused; a refusal changes nothing.
     pub fn step(&self, at: At, ask: &Ask) -> Result<Change, Refusal> {
         let mut draft = Draft::new(self, at);
+        let ask = match ask {
+            Ask::ByClient { client, ask } => {
+                draft.by_client(*client);
+                ask
+            }
+            ask => ask,
+        };
         if at.closing && !matches!(ask, Ask::Stop(..) | Ask::Shutdown) && !is_observation(ask) {
             return Err(Refusal::Closing);
         }
         let reply = match ask {
             Ask::Create { .. } | Ask::Ensure { .. } | Ask::Subagent { .. } => draft.start(ask)?,
             Ask::ByKey { key, scope, ask } => draft.start_by_key(*key, scope, ask)?,
+            // A client's request in another's is none.
+            Ask::ByClient { .. } => Reply::Done,
             Ask::Stop(id, orphans) => draft.stop(id, *orphans)?,
             Ask::Remove(id) => draft.remove(id)?,
             Ask::One(_, Input::Tick) if at.closing && !draft.holds_process(ask) => Reply::Done,
@@ -215,10 +253,13 @@ impl Fleet {
         };
         for session in &change.sessions {
             let before = self.sessions.insert(session.id.clone(), session.clone());
+            self.passing.change(before.as_ref(), Some(session));
             undo.sessions.push((session.id.clone(), before));
         }
         if let Some((id, incarnation)) = &change.removed {
-            undo.sessions.push((id.clone(), self.sessions.remove(id)));
+            let before = self.sessions.remove(id);
+            self.passing.change(before.as_ref(), None);
+            undo.sessions.push((id.clone(), before));
             undo.retired.push((id.clone(), self.retired.insert(id.clone(), *incarnation)));
         }
         if let Some(id) = &change.revived {
@@ -232,10 +273,11 @@ impl Fleet {
     /// Takes an adopted change back. The newest change is taken back first.
     pub fn take_back(&mut self, undo: Undo) {
         for (id, before) in undo.sessions.into_iter().rev() {
-            match before {
-                Some(session) => self.sessions.insert(id, session),
+            let after = match &before {
+                Some(session) => self.sessions.insert(id, session.clone()),
                 None => self.sessions.remove(&id),
             };
+            self.passing.change(after.as_ref(), before.as_ref());
         }
         for (id, before) in undo.retired.into_iter().rev() {
             match before {
@@ -262,6 +304,7 @@ fn is_observation(ask: &Ask) -> bool {
         Ask::ManagerStarted { .. } | Ask::SpareReady(_) | Ask::SpareGone(_) => true,
         Ask::Create { .. }
         | Ask::ByKey { .. }
+        | Ask::ByClient { .. }
         | Ask::Ensure { .. }
         | Ask::Subagent { .. }
         | Ask::Stop(..)

@@ -5,7 +5,7 @@ use protocol::api::{ClientOrigin, Role};
 use protocol::event::EventKind;
 
 use crate::core::at::At;
-use crate::core::input::Reply;
+use crate::core::input::{NOBODY, Reply};
 use crate::core::limits;
 use crate::core::model::session::{Client, Kept, Session};
 use crate::core::model::state::State;
@@ -82,13 +82,25 @@ impl Session {
         }
     }
 
-    /// Detaches a client that leaves. Its seat is free.
-    pub(in crate::core) fn leave(&mut self, at: At, client: EventId, out: &mut Out) {
+    /// Detaches a client that leaves. Its seat is free. Refuses whoever does not know the word with which the client came: ids of
+    /// clients are no secrets.
+    pub(in crate::core) fn leave(
+        &mut self,
+        at: At,
+        client: EventId,
+        seat: Option<&String>,
+        out: &mut Out,
+    ) -> Result<Reply, Refusal> {
+        let is_other = |attached: &&Client| attached.id == client && attached.seat.is_some();
+        if self.clients.iter().find(is_other).is_some_and(|attached| attached.seat.as_ref() != seat) {
+            return Err(Refusal::NotDriver(self.id.clone()));
+        }
         let drove = self.driver().is_some_and(|driver| driver.id == client);
         self.detach(at, client, out);
         if drove {
             self.kept = None;
         }
+        Ok(Reply::Done)
     }
 
     /// Detaches all clients: their connections ended with their manager.
@@ -98,10 +110,14 @@ impl Session {
         }
     }
 
-    /// Refuses a client that does not drive.
-    pub(in crate::core) fn drives(&self, client: EventId) -> Result<(), Refusal> {
+    /// Refuses a client that does not drive. One that is not attached may do what a driver may while nobody drives, and no seat is
+    /// kept for a driver that lost its connection.
+    pub(in crate::core) fn drives(&self, at: At, client: EventId) -> Result<(), Refusal> {
         match self.driver() {
             Some(driver) if driver.id == client => Ok(()),
+            None if client == NOBODY && self.kept.as_ref().is_none_or(|kept| kept.left(at).is_none()) => {
+                Ok(())
+            }
             _ => Err(Refusal::NotDriver(self.id.clone())),
         }
     }

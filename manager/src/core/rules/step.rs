@@ -7,7 +7,7 @@ use protocol::wire::TurnEnd;
 use protocol::{EventId, LimitedBy};
 
 use crate::core::at::At;
-use crate::core::input::{Command, Input, Reply, Seen};
+use crate::core::input::{Command, Input, NOBODY, Reply, Seen};
 use crate::core::model::session::{Client, Session};
 use crate::core::model::state::{State, Was, Why};
 use crate::core::out::{Out, Step};
@@ -21,10 +21,12 @@ impl Session {
         let mut out = Out { base: next_event, ..Out::default() };
         let mut reply = Reply::Done;
         match input {
-            Input::Command(Command::AnswerCall(..)) => return Err(Refusal::NotDriver(self.id.clone())),
+            Input::Command(Command::AnswerCall(..)) | Input::CommandBy(NOBODY, Command::AnswerCall(..)) => {
+                return Err(Refusal::NotDriver(self.id.clone()));
+            }
             Input::Command(command) => reply = next.command(at, command, &mut out)?,
             Input::CommandBy(client, command) => {
-                next.drives(*client)?;
+                next.drives(at, *client)?;
                 reply = next.command(at, command, &mut out)?;
             }
             Input::Seen(incarnation, seen) if *incarnation == self.incarnation => {
@@ -81,10 +83,7 @@ impl Session {
                 self.detach(at, *client, out);
                 Ok(Reply::Done)
             }
-            Command::Leave(client) => {
-                self.leave(at, *client, out);
-                Ok(Reply::Done)
-            }
+            Command::Leave { client, seat } => self.leave(at, *client, seat.as_ref(), out),
         }
     }
 
