@@ -14,5 +14,6 @@ pub mod kinds;
 pub mod real;
 pub mod rng;
 pub mod sample;
+pub mod scopes;
 pub mod sim;
 pub mod websocket;

@@ -8,9 +8,16 @@ use harness::sim::{Coverage, run, run_by};
 
 const SEEDS: u64 = 256;
 const STEPS: usize = 2_000;
-/// The refusals of answers to permissions, and of clients.
-const REFUSALS: &[&str] =
-    &["no_such_permission", "permission_settled", "no_such_option", "driven", "not_driver"];
+/// The refusals of answers to permissions, of clients, and of keys.
+const REFUSALS: &[&str] = &[
+    "no_such_permission",
+    "permission_settled",
+    "no_such_option",
+    "driven",
+    "not_driver",
+    "id_unusable",
+    "no_such_session",
+];
 
 #[test]
 fn simulation_keeps_every_promise_whenever_anything_dies() {

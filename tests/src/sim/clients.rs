@@ -100,6 +100,7 @@ impl Sim {
             None if !self.faults => return,
             None => {
                 let Some(ask) = self.something() else { return };
+                let ask = self.as_somebody(ask);
                 let keyed = matches!(
                     ask,
                     Ask::Create { .. }

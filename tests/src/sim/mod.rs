@@ -4,6 +4,7 @@
 //! Time is a number. A heap holds the next acts by their time; the loop takes the first, and lets the manager
 //! act. After the given number of steps nothing goes wrong any more, and everything must come to rest.
 
+mod askers;
 mod clients;
 mod coverage;
 mod journal;

@@ -6,15 +6,16 @@ mod moves;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use harness::scopes;
 use manager::core::{
-    Ask, At, Command, Effect, Fleet, Goal, Input, Phase, Prompt, Reply, Seen, Session, State, Was, Why,
-    limits,
+    Ask, At, Command, Effect, Fleet, Goal, Input, Phase, Prompt, Reply, Scope, Seen, Session, State, Was,
+    Why, limits,
 };
 use proptest::prelude::*;
 use protocol::api::{Orphans, SessionOpts};
 use protocol::event::EventKind;
 use protocol::wire::TurnEnd;
-use protocol::{EventId, Exit, PromptId, SessionId, Stream};
+use protocol::{EventId, Exit, KeyId, PromptId, SessionId, Stream};
 
 use moves::{AHEAD, Move, input, moves, seen, some_spec, walk};
 
@@ -358,7 +359,9 @@ proptest! {
         for step in &moves {
             let before = fleet.clone();
             let ask = ask(&fleet, &mut at, *step);
-            let change = match fleet.step(at, &ask) {
+            let result = fleet.step(at, &ask);
+            prop_assert_eq!(scopes::broken(&fleet, &ask, &result), None);
+            let change = match result {
                 Ok(change) => change,
                 Err(refusal) => {
                     let wish = !matches!(&ask, Ask::One(_, input) if !matches!(input, Input::Command(_)));
@@ -386,6 +389,11 @@ proptest! {
             let sessions: Vec<Session> = fleet.sessions().map(|session| (**session).clone()).collect();
             let loaded = Fleet::load(sessions, fleet.retired().clone(), fleet.next_number(), fleet.next_event());
             prop_assert_eq!(&loaded, &fleet, "the fleet shows less of itself than it is");
+            let moves = |session: &&Arc<Session>| {
+                use State::{Adopting, Restarting, Starting, Stopping};
+                matches!(session.state, Starting { .. } | Stopping { .. } | Restarting { .. } | Adopting { .. })
+            };
+            prop_assert_eq!(fleet.is_in_motion(), fleet.sessions().any(|session| moves(&session)));
             for session in fleet.sessions() {
                 let mine = |child: &&Arc<Session>| {
                     child.parent.as_ref() == Some(&session.id) && child.task.as_ref().is_some_and(|task| task.open)
@@ -412,7 +420,24 @@ fn prompts(session: &mut Session) -> Vec<&mut Prompt> {
     running.chain(&mut turns.queue).chain(&mut turns.interrupted).collect()
 }
 
+/// The same, or with a key.
 fn ask(fleet: &Fleet, at: &mut At, step: Move) -> Ask {
+    let ask = plain(fleet, at, step);
+    let starts = matches!(ask, Ask::Create { .. } | Ask::Ensure { .. } | Ask::Subagent { .. });
+    if !starts || step.wait & 2 == 0 {
+        return ask;
+    }
+    let key = KeyId(u64::from(step.wait >> 2 & 1) + 1);
+    let some = fleet.sessions().step_by(2).map(|session| session.id.clone());
+    let scope = match step.wait >> 3 & 3 {
+        0 => Scope::All,
+        1 => Scope::Ids(Arc::new(some.collect())),
+        _ => Scope::Own(key),
+    };
+    Ask::ByKey { key, scope, ask: Box::new(ask) }
+}
+
+fn plain(fleet: &Fleet, at: &mut At, step: Move) -> Ask {
     let sessions: Vec<&Arc<Session>> = fleet.sessions().collect();
     let named = |n: u8| format!("work-{}", n % 3).parse::<SessionId>().unwrap();
     let spec = Arc::new(some_spec(step.which));

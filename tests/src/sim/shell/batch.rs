@@ -42,7 +42,10 @@ impl Sim {
                 }
             }
             let due = self.is_due(at, &ask);
-            match self.m().fleet.step(at, &ask) {
+            let result = self.m().fleet.step(at, &ask);
+            let broken = crate::scopes::broken(&self.m().fleet, &ask, &result);
+            self.failures.extend(broken);
+            match result {
                 Ok(change) => {
                     if due && change.sessions.is_empty() {
                         self.failures.push(format!("time does nothing: {ask:?}"));

@@ -1,0 +1,34 @@
+//! Requests with keys, and in the names of attached clients.
+
+use std::sync::Arc;
+
+use manager::core::{Ask, NOBODY, Scope};
+use protocol::KeyId;
+
+use super::Sim;
+
+impl Sim {
+    /// The same, or with a key, or by an attached client.
+    pub(super) fn as_somebody(&mut self, ask: Ask) -> Ask {
+        match ask {
+            ask @ (Ask::Create { .. } | Ask::Ensure { .. } | Ask::Subagent { .. })
+                if self.rng.chance(400) =>
+            {
+                let key = KeyId(self.rng.between(1, 3));
+                let scope = match self.rng.below(4) {
+                    0 => Scope::All,
+                    1 => Scope::Ids(Arc::new(self.some_session().iter().map(|one| one.id.clone()).collect())),
+                    _ => Scope::Own(key),
+                };
+                Ask::ByKey { key, scope, ask: Box::new(ask) }
+            }
+            ask @ (Ask::Ensure { .. } | Ask::Stop(..) | Ask::Remove(_)) if self.rng.chance(100) => {
+                let clients: Vec<_> =
+                    self.some_session().iter().flat_map(|one| one.clients.clone()).collect();
+                let client = clients.first().map_or(NOBODY, |client| client.id);
+                Ask::ByClient { client, ask: Box::new(ask) }
+            }
+            ask => ask,
+        }
+    }
+}
