@@ -94,8 +94,64 @@ fn a_document_holds_what_was_said_and_runs_nothing() {
     // It is not written over.
     let again = daemon.run(&["export", "session-1", "--format", "html", "-o", &path]);
     assert_eq!((again.code, fs::read_to_string(&file).unwrap()), (Some(1), page), "{}", again.stderr);
-    assert!(again.stderr.contains("nothing was written"), "{again:?}");
+    assert!(again.stderr.contains("there is no new file"), "{again:?}");
     let events = daemon.ok(&["export", "session-1", "--format", "jsonl"]);
     assert_eq!(events, daemon.ok(&["--json", "events", "session-1"]));
     assert!(daemon.ok(&["export", "session-1"]).starts_with("# session-1: mine\n"));
+}
+
+#[test]
+fn a_program_that_fails_is_told_with_its_exit() {
+    let daemon = daemon();
+    daemon.ok(&["start", "--title", "plain"]);
+    daemon.run(&["send", "session-2", "echo '# no heading'; exit 7"]);
+    let shown = daemon.ok(&["transcript", "session-2"]);
+    assert!(
+        shown.lines().last().unwrap().starts_with("failed after ") && shown.contains("exit status 7"),
+        "{shown}"
+    );
+    let end = daemon.ok(&["--json", "transcript", "session-2"]);
+    let end: serde_json::Value = serde_json::from_str(end.lines().last().unwrap()).unwrap();
+    assert_eq!(end["exit"]["code"], 7, "{end}");
+    // A program's output is no Markdown.
+    let document = daemon.ok(&["export", "session-2"]);
+    assert!(document.contains("```\n# no heading\n```"), "{document}");
+}
+
+#[test]
+fn a_turn_that_goes_on_at_a_time_is_shown_with_its_prompt() {
+    let daemon = daemon();
+    daemon.ok(&["start", "--title", "plain"]);
+    daemon.ok(&["send", "session-2", "echo before"]);
+    let events = daemon.ok(&["--json", "events", "session-2"]);
+    let at = |kind: &str| {
+        let events = events.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let found = events.into_iter().find(|event| event["type"] == kind).unwrap();
+        found["at"].as_str().unwrap().to_owned()
+    };
+    daemon.ok(&["send", "session-2", "sleep 1; echo after"]);
+    let all = daemon.ok(&["--json", "transcript", "session-2"]);
+    let last: serde_json::Value = serde_json::from_str(all.lines().last().unwrap()).unwrap();
+    let since = last["at"].as_str().unwrap();
+    assert!(since > at("turn.completed").as_str(), "{all}");
+    let shown = daemon.ok(&["transcript", "session-2", "--since", since]);
+    assert!(shown.contains("> sleep 1; echo after") && !shown.contains("echo before"), "{shown}");
+}
+
+#[test]
+fn times_are_of_the_zone_that_the_person_is_in() {
+    let daemon = daemon();
+    daemon.ok(&["send", "session-1", "say hi"]);
+    let hour = |zone: &str| {
+        let mut command = daemon.command(&["transcript", "session-1"]);
+        let output = harness::daemon::finish(command.env("TZ", zone).spawn().unwrap());
+        output.stdout[..16].to_owned()
+    };
+    // Minutes apart at most, and hours between them.
+    let (here, there) = (hour("UTC"), hour("Asia/Tokyo"));
+    assert!(
+        std::path::Path::new("/usr/share/zoneinfo/Asia/Tokyo").exists() == (here[11..13] != there[11..13]),
+        "{here} {there}"
+    );
+    assert_ne!(hour("UTC"), hour("XXX-9"));
 }

@@ -14,9 +14,21 @@ pub enum TranscriptForm {
     /// Markdown
     Md,
     /// One object a line: a prompt, a message, a tool, an end
+    #[value(alias = "jsonl")]
     Json,
     /// A page that needs nothing beside it
     Html,
+}
+
+/// The stretch of a conversation that is shown.
+#[derive(Debug, Args)]
+pub struct Stretch {
+    /// Only the newest turns
+    #[arg(long, short = 'n', value_name = "TURNS", value_parser = turns)]
+    pub last: Option<usize>,
+    /// Only from this time on: `2h` (ago), `14:30`, `2026-11-29`, `2026-11-29 14:30`, or RFC 3339
+    #[arg(long, value_name = "TIME", value_parser = parse_since)]
+    pub since: Option<Timestamp>,
 }
 
 /// `transcript`.
@@ -24,12 +36,8 @@ pub enum TranscriptForm {
 pub struct Transcript {
     /// The session's id, or the beginning of exactly one
     pub id: String,
-    /// Only the newest turns
-    #[arg(long, short = 'n', value_name = "TURNS", value_parser = turns)]
-    pub last: Option<usize>,
-    /// Only from this time on: `2h` (ago), `14:30`, `2026-11-29`, `2026-11-29 14:30`, or RFC 3339
-    #[arg(long, value_name = "TIME", value_parser = parse_since)]
-    pub since: Option<Timestamp>,
+    #[command(flatten)]
+    pub part: Stretch,
     /// Follow the conversation
     #[arg(long, short)]
     pub follow: bool,
@@ -48,7 +56,8 @@ pub enum ExportForm {
     Md,
     /// A page that needs nothing beside it
     Html,
-    /// The events themselves, one a line
+    /// All events themselves, one a line
+    #[value(alias = "json")]
     Jsonl,
 }
 
@@ -60,6 +69,8 @@ pub struct Export {
     /// Form of the document
     #[arg(long, value_enum, value_name = "FORM", default_value = "md")]
     pub format: ExportForm,
+    #[command(flatten)]
+    pub part: Stretch,
     /// A new file, readable by you alone; else standard output
     #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub output: Option<PathBuf>,

@@ -10,6 +10,8 @@ use similar::TextDiff;
 const MOST: usize = 1 << 20;
 /// Within this time lines are compared well, after it only fast.
 const PATIENCE: Duration = Duration::from_millis(200);
+/// The bytes of a command line that are shown.
+const LONGEST_COMMAND: usize = 16 * 1024;
 /// Lines around a change.
 const CONTEXT: usize = 3;
 
@@ -38,8 +40,17 @@ fn change(item: &Value) -> Change {
     Change { path: path.to_owned(), diff }
 }
 
-/// The command line in what a tool was given, if it is one that runs commands.
+/// The command line in what a tool was given, if it is one that runs commands; its beginning, if it is very long.
 pub fn command(input: &Value) -> Option<String> {
+    let mut line = line(input)?;
+    if let Some(cut) = (LONGEST_COMMAND..line.len()).find(|at| line.is_char_boundary(*at)) {
+        line.truncate(cut);
+        line.push('…');
+    }
+    Some(line)
+}
+
+fn line(input: &Value) -> Option<String> {
     match &input["command"] {
         Value::String(line) => Some(line.clone()),
         Value::Array(words) => {

@@ -1,7 +1,7 @@
 //! Parts of a conversation as a document: Markdown, or HTML that needs nothing beside it.
 
 use super::parts::Part;
-use super::text::{ended, took, when};
+use super::text::{end, took, when};
 use crate::cli::ui::render::{block, line, output};
 
 /// The form of a document.
@@ -33,7 +33,7 @@ impl Form {
     /// The beginning of the document.
     pub fn begin(self, title: &str) -> String {
         match self {
-            Self::Markdown => format!("# {}\n", line(title)),
+            Self::Markdown => format!("# {}\n", plain(title)),
             Self::Html => format!("{HEAD}<title>{0}</title>\n<h1>{0}</h1>\n", escaped(&line(title))),
         }
     }
@@ -52,21 +52,26 @@ fn heading(part: &Part) -> Option<String> {
     Some(format!("{turn}{prompt_id}, {}", when(*at)))
 }
 
-fn end(part: &Part) -> String {
-    let Part::End { outcome, reason, ms, .. } = part else { return String::new() };
-    let took = ms.map(|ms| format!(" after {}", took(ms))).unwrap_or_default();
-    let reason = if reason == "end_turn" { String::new() } else { format!(": {}", line(reason)) };
-    format!("{}{took}{reason}", ended(*outcome).0)
-}
-
 /// A text in a fence that it does not end itself.
 fn fenced(kind: &str, text: &str) -> String {
-    let mut fence = "```".to_owned();
-    while text.contains(&fence) {
-        fence.push('`');
-    }
+    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest.max(2) + 1);
     let newline = if text.ends_with('\n') { "" } else { "\n" };
     format!("\n{fence}{kind}\n{text}{newline}{fence}\n")
+}
+
+/// A line that is kennel's, with what somebody else calls something: no markup, no link, no picture.
+fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in line(text).chars() {
+        if c.is_ascii_punctuation()
+            && !matches!(c, ',' | '.' | ':' | ';' | '/' | '-' | '\'' | '"' | '(' | ')' | '?')
+        {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
 }
 
 fn markdown(part: &Part) -> String {
@@ -76,6 +81,7 @@ fn markdown(part: &Part) -> String {
             let heading = heading(part).unwrap_or_default();
             format!("\n## {heading}\n{}", fenced("", &text))
         }
+        Part::Message { text, plain: true, .. } => fenced("", &output(text)),
         // It writes Markdown, and what it says is passed on as it came.
         Part::Message { text, .. } => format!("\n{}\n", output(text)),
         Part::Stderr { text, .. } => fenced("stderr", &output(text)),
@@ -83,25 +89,25 @@ fn markdown(part: &Part) -> String {
             format!("\n{}", output(text).lines().map(|line| format!("> {line}\n")).collect::<String>())
         }
         Part::Tool { title, status, ms, command, changes, .. } => {
-            let mut out = format!("\n- **{}** {} ({})\n", line(status), line(title), took(*ms));
+            let mut out = format!("\n- **{}** {} ({})\n", plain(status), plain(title), took(*ms));
             out += &command.as_ref().map(|command| fenced("sh", &block(command))).unwrap_or_default();
             for change in changes {
-                out += &format!("\n`{}`\n", line(&change.path));
+                out += &format!("\n{}\n", plain(&change.path));
                 out += &fenced("diff", &output(change.diff.as_deref().unwrap_or("(too large to show)")));
             }
             out
         }
         Part::Plan { steps, .. } => {
             let step = |(text, status): &(String, String)| {
-                format!("- [{}] {}\n", if status == "completed" { 'x' } else { ' ' }, line(text))
+                format!("- [{}] {}\n", if status == "completed" { 'x' } else { ' ' }, plain(text))
             };
             format!("\n{}", steps.iter().map(step).collect::<String>())
         }
         Part::Permission { title, answer, .. } => {
-            format!("\n- **permission** {}: {}\n", line(title), line(answer))
+            format!("\n- **permission** {}: {}\n", plain(title), plain(answer))
         }
-        Part::End { .. } => format!("\n*{}*\n", end(part)),
-        Part::Note { at, text } => format!("\n*{} {}*\n", when(*at), line(text)),
+        Part::End { .. } => format!("\n*{}*\n", plain(&end(part).0)),
+        Part::Note { at, text } => format!("\n*{} {}*\n", when(*at), plain(text)),
     }
 }
 
@@ -146,7 +152,10 @@ fn html(part: &Part) -> String {
         Part::Permission { title, answer, .. } => {
             format!("<p>permission: {}: {}</p>\n", escaped(&line(title)), escaped(&line(answer)))
         }
-        Part::End { .. } => format!("<p class=\"end\">{}</p>\n", escaped(&end(part))),
+        Part::End { .. } => {
+            let (words, bad) = end(part);
+            format!("<p class=\"{}\">{}</p>\n", if bad { "bad" } else { "end" }, escaped(&words))
+        }
         Part::Note { at, text } => format!("<p class=\"note\">{} {}</p>\n", when(*at), escaped(&line(text))),
     }
 }

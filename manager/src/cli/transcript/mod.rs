@@ -8,10 +8,8 @@ mod tests;
 mod text;
 
 use std::collections::VecDeque;
-use std::fs::OpenOptions;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use protocol::api::SessionInfo;
 use protocol::event::{Event, Timestamp};
@@ -24,7 +22,7 @@ use crate::cli::events;
 use crate::cli::link::Link;
 use crate::cli::ui::Ui;
 use crate::cli::ui::error::{Failure, Outcome};
-use crate::cli::ui::pager::Pager;
+use crate::cli::ui::pager::{self, Pager};
 use crate::cli::ui::render;
 use crate::client::Request;
 use crate::client::sse::Frame;
@@ -32,39 +30,50 @@ use crate::client::sse::Frame;
 /// Runs `kennel transcript`.
 pub async fn transcript(link: &Link<'_>, args: args::Transcript) -> Outcome {
     let info = named(link, &args.id).await?;
+    let pages = !args.follow && !args.no_pager && link.ui.out_is_terminal;
     let form = match args.format {
         Some(TranscriptForm::Json) => Shape::Json,
         Some(TranscriptForm::Md) => Shape::Document(Form::Markdown),
         Some(TranscriptForm::Html) => Shape::Document(Form::Html),
         None if link.ui.json => Shape::Json,
-        None => Shape::Text(Text::new(link.ui.out_colour)),
+        None => Shape::Text(Text::new(link.ui.out_colour && (!pages || pager::passes_colours()))),
     };
-    let pages = !args.follow && !args.no_pager && matches!(form, Shape::Text(_));
+    let pages = pages && matches!(form, Shape::Text(_));
     let to = match pages.then(|| Pager::start(link.ui)).flatten() {
         Some(pager) => To::Pager(pager),
         None => To::Output(link.ui),
     };
-    let last = args.last.map(|most| Last { most, turns: VecDeque::new() });
-    let mut shown = Shown { form, to, last, since: args.since };
+    let mut shown = Shown::new(form, to, args.part);
     let done = tell(link, &info, args.follow, &mut shown).await;
+    if done.is_ok() && shown.is_empty && !link.ui.json && args.format.is_none() {
+        link.ui.note(&format!("{}: no turns", info.id));
+    }
     shown.end().and(done)
 }
 
 /// Runs `kennel export`.
 pub async fn export(link: &Link<'_>, args: args::Export) -> Outcome {
     let info = named(link, &args.id).await?;
+    let form = match args.format {
+        ExportForm::Jsonl if args.part.last.or(args.part.since.map(|_| 1)).is_some() => {
+            return Err(Failure::usage("--last and --since are for documents; jsonl has all events"));
+        }
+        ExportForm::Jsonl => None,
+        ExportForm::Md => Some(Form::Markdown),
+        ExportForm::Html => Some(Form::Html),
+    };
     let to = match args.output.as_deref().filter(|path| *path != Path::new("-")) {
         Some(path) => To::File(NewFile::make(path)?),
         None => To::Output(link.ui),
     };
-    let form = match args.format {
-        ExportForm::Jsonl => return events_of(link, &info, to).await,
-        ExportForm::Md => Shape::Document(Form::Markdown),
-        ExportForm::Html => Shape::Document(Form::Html),
-    };
-    let mut shown = Shown { form, to, last: None, since: None };
-    tell(link, &info, false, &mut shown).await?;
-    shown.end()
+    match form {
+        None => events_of(link, &info, to).await,
+        Some(form) => {
+            let mut shown = Shown::new(Shape::Document(form), to, args.part);
+            tell(link, &info, false, &mut shown).await?;
+            shown.end()
+        }
+    }
 }
 
 /// The events themselves, one a line.
@@ -154,39 +163,47 @@ impl To<'_> {
     }
 }
 
-/// A file that was not there before.
+/// A file that was not there before, and is there once it is whole.
 struct NewFile {
-    file: std::fs::File,
-    path: String,
+    file: tempfile::NamedTempFile,
+    path: PathBuf,
 }
 
 impl NewFile {
     fn make(path: &Path) -> Outcome<Self> {
-        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        let path = path.display().to_string();
+        let there = || std::io::Error::from(std::io::ErrorKind::AlreadyExists);
+        let made = match path.symlink_metadata() {
+            Ok(_) => Err(there()),
+            // With a mode of 0600.
+            Err(_) => tempfile::NamedTempFile::new_in(match path.parent() {
+                Some(parent) if !parent.as_os_str().is_empty() => parent,
+                _ => Path::new("."),
+            }),
+        };
+        let path = path.to_owned();
         match made {
             Ok(file) => Ok(Self { file, path }),
-            Err(error) => {
-                let what = format!("cannot make {path}: {error}; nothing was written");
-                let failure = Failure::failed("export", what);
-                Err(match error.kind() {
-                    std::io::ErrorKind::AlreadyExists => failure.hint("name a file that is not there yet"),
-                    _ => failure,
-                })
-            }
+            Err(error) => Err(unmade(&path, &error)),
         }
     }
 
     fn put(&mut self, text: &str) -> Outcome {
-        self.file.write_all(text.as_bytes()).map_err(|error| self.failed(&error))
+        self.file.write_all(text.as_bytes()).map_err(|error| unmade(&self.path, &error))
     }
 
     fn end(self) -> Outcome {
-        self.file.sync_all().map_err(|error| self.failed(&error))
+        self.file.as_file().sync_all().map_err(|error| unmade(&self.path, &error))?;
+        let Self { file, path } = self;
+        file.persist_noclobber(&path).map(drop).map_err(|error| unmade(&path, &error.error))
     }
+}
 
-    fn failed(&self, error: &std::io::Error) -> Failure {
-        Failure::failed("export", format!("cannot write {}: {error}; it is not whole", self.path))
+fn unmade(path: &Path, error: &std::io::Error) -> Failure {
+    let what = format!("cannot make {}: {error}; there is no new file", path.display());
+    let failure = Failure::failed("export", what);
+    match error.kind() {
+        std::io::ErrorKind::AlreadyExists => failure.hint("name a file that is not there yet"),
+        _ => failure,
     }
 }
 
@@ -216,9 +233,17 @@ struct Shown<'a> {
     to: To<'a>,
     last: Option<Last>,
     since: Option<Timestamp>,
+    /// The prompt of a turn that has shown nothing since then.
+    prompt: Option<Part>,
+    is_empty: bool,
 }
 
-impl Shown<'_> {
+impl<'a> Shown<'a> {
+    fn new(form: Shape, to: To<'a>, args::Stretch { last, since }: args::Stretch) -> Self {
+        let last = last.map(|most| Last { most, turns: VecDeque::new() });
+        Self { form, to, last, since, prompt: None, is_empty: true }
+    }
+
     fn begin(&mut self, info: &SessionInfo) -> Outcome {
         let title = info.title.as_ref().map(|title| format!(": {title}")).unwrap_or_default();
         if let Shape::Document(form) = self.form {
@@ -230,18 +255,26 @@ impl Shown<'_> {
     /// Returns false if nobody reads any more.
     fn part(&mut self, part: Part) -> Outcome<bool> {
         if self.since.is_some_and(|since| part.at() < since) {
+            match &part {
+                Part::Prompt { .. } => self.prompt = Some(part),
+                Part::End { .. } => self.prompt = None,
+                _ => {}
+            }
             return Ok(true);
         }
-        match &mut self.last {
-            Some(last) => {
+        // A turn is shown with its prompt, which may be older.
+        for part in self.prompt.take().into_iter().chain([part]) {
+            if let Some(last) = &mut self.last {
                 last.keep(part);
-                Ok(true)
+            } else if !self.write(&part)? {
+                return Ok(false);
             }
-            None => self.write(&part),
         }
+        Ok(true)
     }
 
     fn write(&mut self, part: &Part) -> Outcome<bool> {
+        self.is_empty = false;
         let text = match &mut self.form {
             Shape::Text(text) => text.part(part),
             Shape::Document(form) => form.part(part),

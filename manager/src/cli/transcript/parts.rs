@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use protocol::event::{Event, EventKind, Outcome, Timestamp};
-use protocol::{PromptId, Stream};
+use protocol::{Exit, PromptId, Stream};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -28,7 +28,12 @@ pub enum Part {
         text: Option<String>,
     },
     /// What the agent says. A text of a long message may come in several parts.
-    Message { at: Timestamp, text: String },
+    Message {
+        at: Timestamp,
+        text: String,
+        /// The output of a program, and no text that was written to be read.
+        plain: bool,
+    },
     /// What the agent's program writes to standard error.
     Stderr { at: Timestamp, text: String },
     /// What the agent thinks.
@@ -61,6 +66,8 @@ pub enum Part {
         reason: String,
         /// None: its beginning was pruned.
         ms: Option<u64>,
+        /// How the agent's program ended, if it ended with the turn.
+        exit: Option<Exit>,
     },
     /// An event of the session between or beside turns.
     Note { at: Timestamp, text: String },
@@ -87,6 +94,7 @@ impl Part {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Said,
+    Output,
     Complained,
     Thought,
 }
@@ -150,7 +158,8 @@ impl Reader {
     fn end_text(&mut self) {
         let Some((kind, at, text)) = self.text.take() else { return };
         self.out.push(match kind {
-            Kind::Said => Part::Message { at, text },
+            Kind::Said => Part::Message { at, text, plain: false },
+            Kind::Output => Part::Message { at, text, plain: true },
             Kind::Complained => Part::Stderr { at, text },
             Kind::Thought => Part::Thought { at, text },
         });
@@ -191,12 +200,12 @@ impl Reader {
                 self.begin(at, Some(turn));
                 self.began = Some(at);
             }
-            EventKind::TurnCompleted { turn, prompt_id, outcome, stop_reason, .. } => {
-                self.end(at, turn, prompt_id, Some(outcome), stop_reason);
+            EventKind::TurnCompleted { turn, prompt_id, outcome, stop_reason, exit } => {
+                self.end(at, (turn, prompt_id), Some(outcome), stop_reason, exit);
             }
             EventKind::TurnInterrupted { turn, prompt_id, reason, will_retry } => {
                 let again = if will_retry { "; it is tried again" } else { "" };
-                self.end(at, turn, prompt_id, None, format!("{reason}{again}"));
+                self.end(at, (turn, prompt_id), None, format!("{reason}{again}"), None);
             }
             other => self.agent(at, other),
         }
@@ -205,10 +214,10 @@ impl Reader {
     fn end(
         &mut self,
         at: Timestamp,
-        turn: u64,
-        prompt_id: PromptId,
+        (turn, prompt_id): (u64, PromptId),
         outcome: Option<Outcome>,
         reason: String,
+        exit: Option<Exit>,
     ) {
         self.begin(at, None);
         self.end_text();
@@ -222,12 +231,14 @@ impl Reader {
             self.out.push(Part::Plan { at, steps });
         }
         let ms = self.began.take().map(|began| at.0.saturating_sub(began.0));
-        self.out.push(Part::End { at, prompt_id, turn, outcome, reason, ms });
+        self.out.push(Part::End { at, prompt_id, turn, outcome, reason, ms, exit });
     }
 
     fn agent(&mut self, at: Timestamp, kind: EventKind) {
         match kind {
-            EventKind::MessageChunk { stream: Stream::Stdout, text, .. } => self.write(Kind::Said, at, &text),
+            EventKind::MessageChunk { stream: Stream::Stdout, text, payload, .. } => {
+                self.write(if payload.is_some() { Kind::Said } else { Kind::Output }, at, &text);
+            }
             EventKind::MessageChunk { stream: Stream::Stderr, text, .. } => {
                 self.write(Kind::Complained, at, &text);
             }

@@ -124,6 +124,28 @@ fn a_text_without_an_end_is_passed_on_in_pieces() {
 }
 
 #[test]
+fn a_fence_is_longer_than_all_that_it_holds_however_much_that_is() {
+    let ticks = "`".repeat(1 << 20);
+    let found = parts(turn(vec![tool(
+        "t",
+        &ticks,
+        json!({ "rawInput": { "command": ticks }, "content": [{ "type": "diff", "path": "a", "oldText": "",
+            "newText": &ticks[..1000] }] }),
+    )]));
+    let page: String = found.iter().map(|part| Form::Markdown.part(part)).collect();
+    let fence = "`".repeat(1001);
+    assert!(page.contains(&format!("\n{fence}diff\n")), "{}", page.len());
+    assert!(page.len() < 4 << 20, "{}", page.len());
+}
+
+#[test]
+fn names_that_others_give_are_no_markup() {
+    let found = parts(turn(vec![tool("t", "![x](http://evil/?q) <img> # `b`", json!({}))]));
+    let page: String = found.iter().map(|part| Form::Markdown.part(part)).collect();
+    assert!(page.contains("\\!\\[x\\](http://evil/?q) \\<img\\> \\# \\`b\\`"), "{page}");
+}
+
+#[test]
 fn a_prompt_whose_text_was_pruned_is_shown_all_the_same() {
     let found = parts(turn(Vec::new()).split_off(1));
     assert!(matches!(&found[0], Part::Prompt { text: None, turn: Some(1), .. }), "{found:?}");

@@ -1,5 +1,6 @@
 //! Parts of a conversation for a terminal.
 
+use protocol::Exit;
 use protocol::event::{Outcome, Timestamp};
 
 use super::changes::Change;
@@ -78,11 +79,9 @@ impl Text {
             Part::Permission { title, answer, .. } => {
                 format!("{} {}: {}\n", paint("[permission]", CYAN, self.colour), line(title), line(answer))
             }
-            Part::End { outcome, reason, ms, .. } => {
-                let (word, style) = ended(*outcome);
-                let took = ms.map(|ms| format!(" after {}", took(ms))).unwrap_or_default();
-                let reason = if reason == "end_turn" { String::new() } else { format!(": {}", line(reason)) };
-                format!("{}\n", paint(&format!("{word}{took}{reason}"), style, self.colour))
+            Part::End { .. } => {
+                let (words, bad) = end(part);
+                format!("{}\n", paint(&words, if bad { RED } else { DIM }, self.colour))
             }
             Part::Note { at, text } => {
                 format!("{}\n", paint(&format!("{}  {}", when(*at), line(text)), DIM, self.colour))
@@ -112,13 +111,23 @@ impl Text {
     }
 }
 
-/// The word for the end of a turn; none: a crash cut it off.
-pub fn ended(outcome: Option<Outcome>) -> (&'static str, anstyle::Style) {
-    match outcome {
-        Some(Outcome::Completed) => ("completed", DIM),
-        Some(Outcome::Aborted) => ("aborted", RED),
-        Some(Outcome::Interrupted) | None => ("interrupted", RED),
-    }
+/// The end of a turn in words, and whether it did not go well.
+pub fn end(part: &Part) -> (String, bool) {
+    let Part::End { outcome, reason, ms, exit, .. } = part else { return (String::new(), false) };
+    let failed = exit.filter(|exit| *exit != Exit::Code(0));
+    let word = match outcome {
+        Some(Outcome::Completed) if failed.is_some() => "failed",
+        Some(Outcome::Completed) => "completed",
+        Some(Outcome::Aborted) => "aborted",
+        Some(Outcome::Interrupted) | None => "interrupted",
+    };
+    let took = ms.map(|ms| format!(" after {}", took(ms))).unwrap_or_default();
+    let why = match failed {
+        Some(exit) => format!(": {exit}"),
+        None if reason == "end_turn" => String::new(),
+        None => format!(": {}", line(reason)),
+    };
+    (format!("{word}{took}{why}"), word != "completed")
 }
 
 /// A time of this machine's clock.

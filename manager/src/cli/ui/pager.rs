@@ -24,7 +24,17 @@ impl Pager {
             return None;
         }
         let line = std::env::var("PAGER").unwrap_or_else(|_| USUAL.to_owned());
-        if line.trim().is_empty() || line == "cat" || line == USUAL && !is_there(USUAL) {
+        let program = line.split_ascii_whitespace().next()?;
+        if program == "cat" {
+            return None;
+        }
+        // A line for the shell is not looked into.
+        if program.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+".contains(&byte))
+            && !is_there(program)
+        {
+            if program != USUAL {
+                ui.note(&format!("there is no pager `{program}` (PAGER)"));
+            }
             return None;
         }
         let mut command = Command::new("/bin/sh");
@@ -56,7 +66,15 @@ impl Pager {
     }
 }
 
+/// Returns false if `less` shows colours as text, because the user has options of their own for it.
+pub fn passes_colours() -> bool {
+    std::env::var("LESS").map_or(true, |options| options.contains(['R', 'r']))
+}
+
 fn is_there(program: &str) -> bool {
+    if program.contains('/') {
+        return std::path::Path::new(program).is_file();
+    }
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }
