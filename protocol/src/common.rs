@@ -37,7 +37,7 @@ pub enum Role {
     Viewer,
 }
 
-/// Where a client comes from that is on another machine, or that showed a key.
+/// Where a client comes from that is on another machine, or that showed a key or a session's token.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct ClientOrigin {
@@ -50,6 +50,9 @@ pub struct ClientOrigin {
     /// Address of the client; absent if it came over the daemon's socket.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
+    /// True for a client that showed a session's token.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub token: bool,
 }
 
 /// Tokens and cost.

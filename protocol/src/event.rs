@@ -245,7 +245,7 @@ pub enum EventKind {
         client_id: EventId,
         name: String,
         role: Role,
-        /// Where the client comes from; absent for one of this machine that showed no key.
+        /// Where the client comes from; absent for the owner at this machine.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         origin: Option<ClientOrigin>,
     },

@@ -31,16 +31,16 @@ impl Caller {
     pub fn asker(&self) -> Asker {
         let sender = self.sender();
         let Some(key) = &self.key else {
-            let origin = self.address.map(|address| ClientOrigin {
-                address: Some(address.to_string()),
-                ..ClientOrigin::default()
-            });
+            let (address, token) = (self.address.map(|address| address.to_string()), self.session.is_some());
+            let is_owner = address.is_none() && !token;
+            let origin = (!is_owner).then(|| ClientOrigin { address, token, ..ClientOrigin::default() });
             return Asker { origin, scope: Scope::All, sender };
         };
         let origin = ClientOrigin {
             key: Some(key.id),
             key_name: Some(key.name.clone()),
             address: self.address.map(|address| address.to_string()),
+            token: false,
         };
         let scope = match &key.sessions {
             KeySessions::All => Scope::All,
@@ -72,5 +72,30 @@ impl Caller {
             }
             Some(KeySessions::All | KeySessions::Own | KeySessions::Ids(_)) | None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_owner_at_this_machine_comes_from_nowhere() {
+        let caller = |session: Option<&str>, address: Option<IpAddr>| Caller {
+            session: session.map(|id| id.parse().unwrap()),
+            role: Role::Driver,
+            key: None,
+            address,
+        };
+        let origin = |session, address| caller(session, address).asker().origin;
+        let address = Some(IpAddr::from([192, 0, 2, 1]));
+        assert_eq!(origin(None, None), None);
+        assert!(
+            origin(Some("session-1"), None).is_some_and(|origin| origin.token && origin.address.is_none())
+        );
+        assert!(
+            origin(Some("session-1"), address).is_some_and(|origin| origin.token && origin.address.is_some())
+        );
+        assert!(origin(None, address).is_some_and(|origin| !origin.token));
     }
 }

@@ -80,7 +80,7 @@ pub enum Command {
         takeover: bool,
         /// Requests of the agent that the client can serve while it drives.
         offers: Vec<Offer>,
-        /// Where the client comes from; none for one of this machine that showed no key.
+        /// Where the client comes from; none for the owner at this machine.
         origin: Option<ClientOrigin>,
         /// A word that only this client knows, and comes back with after its connection was lost.
         seat: Option<String>,

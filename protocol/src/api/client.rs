@@ -20,7 +20,7 @@ pub struct ClientInfo {
     /// Requests of the agent that the client can answer while it is the driver.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub offers: Vec<Offer>,
-    /// Where the client comes from; absent for one of this machine that showed no key.
+    /// Where the client comes from; absent for the owner at this machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<ClientOrigin>,
 }

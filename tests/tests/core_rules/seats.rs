@@ -93,6 +93,7 @@ fn a_seat_that_is_kept_is_its_persons_at_once_and_others_hear_for_how_long() {
         let address = Some(address.to_owned());
         Some(ClientOrigin { key: key.map(KeyId), address, ..ClientOrigin::default() })
     };
+    let token = || Some(ClientOrigin { token: true, ..ClientOrigin::default() });
     // Whoever was there, who comes, and whether that is one person.
     let cases = [
         (None, None, true),
@@ -100,6 +101,10 @@ fn a_seat_that_is_kept_is_its_persons_at_once_and_others_hear_for_how_long() {
         (at(Some(1), "a"), at(Some(2), "a"), false),
         (at(Some(1), "a"), None, false),
         (None, at(Some(1), "a"), false),
+        // One with a session's token at this machine is not the owner.
+        (None, token(), false),
+        (token(), None, false),
+        (token(), token(), false),
         // Clients with a session's token, from the same address: it is not known who they are.
         (at(None, "a"), at(None, "a"), false),
     ];

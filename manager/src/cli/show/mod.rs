@@ -218,8 +218,9 @@ fn comes_from(client: &ClientInfo) -> String {
     };
     let Some(origin) = &client.origin else { return format!("{} {does}", client.name) };
     let key = origin.key.map(|key| format!(", {key} {}", origin.key_name.as_deref().unwrap_or_default()));
+    let token = if origin.token { ", with the session's token" } else { "" };
     let from = origin.address.as_ref().map(|address| format!(", from {address}"));
-    format!("{} {does}{}{}", client.name, key.unwrap_or_default(), from.unwrap_or_default())
+    format!("{} {does}{}{token}{}", client.name, key.unwrap_or_default(), from.unwrap_or_default())
 }
 
 /// Returns every fact about a session that has a value, for a person.

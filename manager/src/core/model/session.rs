@@ -307,7 +307,7 @@ pub struct Client {
     /// Requests of the agent that the client can serve while it drives.
     #[serde(default)]
     pub offers: Vec<Offer>,
-    /// Where the client comes from; none for one of this machine that showed no key.
+    /// Where the client comes from; none for the owner at this machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<ClientOrigin>,
     /// A word that only this client knows; none: its seat is not kept.
@@ -322,7 +322,7 @@ pub struct Kept {
     pub seat: String,
     /// The driver's name for itself.
     pub name: String,
-    /// Where the driver came from; none for one of this machine that showed no key.
+    /// Where the driver came from; none for the owner at this machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<ClientOrigin>,
     /// When the driver left, in milliseconds since boot.
