@@ -260,7 +260,10 @@ mod tests {
         for (name, more) in parameters() {
             let mut found = all.iter().filter(|parameter| parameter["name"] == name).peekable();
             assert!(found.peek().is_some(), "{name} is no parameter");
-            for parameter in found {
+            // The `after` of files is a name, and no event's id.
+            for parameter in
+                found.filter(|parameter| name != "after" || parameter["schema"]["type"] != "string")
+            {
                 let (name, value) = more.as_object().unwrap().iter().next().unwrap();
                 assert_eq!(&parameter["schema"][name], value, "{parameter}");
             }

@@ -26,11 +26,22 @@ pub async fn key(link: &Link<'_>, args: args::Key) -> Outcome {
             issued(link, Request::post(format!("/v1/keys/{key}/rotate")).prompt()).await
         }
         args::Key::Revoke { keys } => {
+            // One that is not there keeps no other.
+            let mut done = Ok(());
+            let mut revoked = Vec::new();
             for key in keys {
-                link.ask(Request::delete(format!("/v1/keys/{key}")).prompt()).await?;
-                link.ui.line(&key.to_string())?;
+                match link.ask(Request::delete(format!("/v1/keys/{key}")).prompt()).await {
+                    Ok(_) => {
+                        link.ui.line(&key.to_string())?;
+                        revoked.push(key.to_string());
+                    }
+                    Err(failure) => done = done.and(Err(failure)),
+                }
             }
-            Ok(())
+            done.map_err(|failure| match revoked.is_empty() {
+                true => failure,
+                false => failure.but(&format!("revoked: {}", revoked.join(", "))),
+            })
         }
     }
 }

@@ -121,8 +121,8 @@ fn read(is_terminal: bool, missing: impl Fn(&str) -> Option<String>) -> io::Resu
             return Err(io::Error::other(format!("it has more than {MAX} bytes")));
         }
     }
-    let text = String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8"))?;
-    Ok(text.trim().to_owned())
+    // A program that folds lines may cut the characters of a QR code, which do not matter.
+    Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
 }
 
 /// Returns true if there is more to read within a moment.

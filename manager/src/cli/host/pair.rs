@@ -169,6 +169,10 @@ fn typed_address(name: &str, typed: &str) -> Outcome<HostAddress> {
         Err(why) if !is_ticket && HostAddress::is_meant(typed) => {
             Err(Failure::usage(format!("ADDRESS: {why}; nothing was sent")))
         }
+        Err(_) if !is_ticket && typed.contains([':', '.']) => {
+            Err(Failure::usage("ADDRESS does not begin with tls://; nothing was sent")
+                .hint(format!("`kennel host pair {name} tls://HOST:PORT` names it")))
+        }
         Ok(_) | Err(_) => Err(Failure::usage("ADDRESS is no address; nothing was sent").hint(format!(
             "`kennel host pair {name}` asks for the ticket. Others see what is typed as an argument: a secret that was there is \
              replaced by `kennel pair` on the server"

@@ -78,6 +78,12 @@ impl Ticket {
         }
         let secret = glued(&secret);
         found.secret = (!secret.is_empty()).then_some(secret);
+        let other = Self::plain(&whole).ok().and_then(|whole| whole.fingerprint);
+        if let (Some(one), Some(other)) = (found.fingerprint, other)
+            && one != other
+        {
+            return Err("it has two fingerprints".to_owned());
+        }
         // A selection often begins behind the first label.
         for rest in [&whole, &before] {
             if !found.is_whole() && !rest.trim().is_empty() {
@@ -252,6 +258,15 @@ mod tests {
             parts.collect::<Vec<&str>>().join("\n")
         };
         text.lines().map(fold).collect::<Vec<String>>().join("\n")
+    }
+
+    #[test]
+    fn two_fingerprints_are_no_ticket_wherever_they_stand() {
+        let (one, other) = (format!("SHA256:{}", "a".repeat(64)), format!("SHA256:{}", "b".repeat(64)));
+        let text = format!("fingerprint  {one}\nticket       tls://box:7443 {other} {SECRET}\n");
+        for text in [text, format!("tls://box:7443 {one} {other} {SECRET}")] {
+            assert_eq!(parts(&text), Err("it has two fingerprints".to_owned()), "{text}");
+        }
     }
 
     #[test]

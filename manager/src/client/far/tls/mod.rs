@@ -227,8 +227,8 @@ fn refused(name: &str, options: &TlsOptions, error: &io::Error) -> Unreached {
             Unreached::new(what).hint(hint).for_good()
         }
         Error::InvalidCertificate(why) => {
-            let hint = "`--ca FILE` of `kennel host add` names an authority; `kennel pair` there prints the fingerprint of a \
-                        certificate that none has signed";
+            let hint = "if no authority has signed it: `kennel pair` there prints a ticket, of which `kennel host pair` here takes the \
+                        fingerprint; if one of your own has: `kennel host add --ca FILE` names it";
             Unreached::new(format!("its certificate is not accepted: {why}; nothing was sent"))
                 .hint(hint)
                 .for_good()
