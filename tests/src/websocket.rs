@@ -39,7 +39,12 @@ pub struct Refused {
 
 /// The end that sends.
 #[derive(Clone)]
-pub struct Sender(Arc<Mutex<UnixStream>>);
+pub struct Sender {
+    /// One frame after the other.
+    stream: Arc<Mutex<UnixStream>>,
+    /// The same, for whoever cuts it in the middle of one.
+    cut: Arc<UnixStream>,
+}
 
 /// The end that receives. Answers pings by itself.
 pub struct Receiver {
@@ -68,7 +73,8 @@ pub fn open_with(socket: &Path, path: &str, headers: &[(&str, &str)]) -> Result<
     let mut request = format!("GET {path} HTTP/1.1\r\nHost: kennel\r\n");
     headers.iter().for_each(|(name, value)| request += &format!("{name}: {value}\r\n"));
     stream.write_all((request + "\r\n").as_bytes()).unwrap();
-    let sender = Sender(Arc::new(Mutex::new(stream.try_clone().unwrap())));
+    let cut = Arc::new(stream.try_clone().unwrap());
+    let sender = Sender { stream: Arc::new(Mutex::new(stream.try_clone().unwrap())), cut };
     let mut stream = BufReader::new(stream);
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
@@ -122,13 +128,13 @@ impl Sender {
 
     /// Sends bytes, whatever they are.
     pub fn raw(&self, bytes: &[u8]) -> bool {
-        self.0.lock().unwrap().write_all(bytes).is_ok()
+        self.stream.lock().unwrap().write_all(bytes).is_ok()
     }
 
     /// Cuts the connection.
     pub fn cut(&self) {
         // It may be cut already.
-        let _ = self.0.lock().unwrap().shutdown(Shutdown::Both);
+        let _ = self.cut.shutdown(Shutdown::Both);
     }
 }
 
