@@ -49,6 +49,8 @@ pub const FILE_NAMES: usize = 256 * 1024;
 
 /// The most that a person types at once into a log-in.
 pub const LOGIN_INPUT: usize = 16 * 1024;
+/// The longest line of it, without its end. A terminal that collects lines cuts a longer one, and says nothing (termios(3)).
+pub const LOGIN_LINE: usize = 4095;
 /// The longest piece of a log-in's output in one message.
 pub const LOGIN_PIECE: usize = 16 * 1024;
 /// The most of a log-in's output that no client has taken yet.

@@ -45,6 +45,28 @@ impl<T: DeserializeOwned + Serialize, S: Send + Sync> FromRequest<S> for Json<T>
     }
 }
 
+/// A body of JSON with a secret in it: no error repeats anything of it.
+pub struct SecretJson<T>(pub T);
+
+impl<T: DeserializeOwned + Serialize, S: Send + Sync> FromRequest<S> for SecretJson<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        let bytes = read(&parts, body, MAX_BODY).await?;
+        decode(&parts.headers, &bytes).map(Self).map_err(|error| match &*error.problem().code {
+            // These two have serde's words, which name fields and values.
+            code @ ("invalid_body" | "invalid_json") => {
+                let code = if code == "invalid_body" { "invalid_body" } else { "invalid_json" };
+                let detail = "the body is not what this route takes, and may have a secret, so that nothing of it is \
+                              named; nothing was changed";
+                ApiError::bad_request(code, detail).hint("`GET /v1/openapi.json` describes each route's body")
+            }
+            _ => error,
+        })
+    }
+}
+
 /// A body of JSON that may have files in it.
 pub struct LongJson<T>(pub T);
 

@@ -85,6 +85,7 @@ pub(super) const MEANINGS: &[(u16, &str, &str)] = &[
     (409, "invalid_id", "the body's id is not the one that the rest of the request says"),
     (409, "invalid_workdir", "`opts.workdir` is not `workdir`"),
     (409, "key_taken", "another device has this key"),
+    (409, "login_busy", "the log-in has not taken what was typed before"),
     (409, "login_ended", "the log-in has ended"),
     (409, "login_not_started", "no process could be started for the log-in"),
     (409, "login_running", "a log-in of this agent runs already"),

@@ -12,7 +12,7 @@ use protocol::api::{LogInInfo, LogInInput, LogInVisit, VisitAnswer};
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
-use super::body::{Json, NoBody};
+use super::body::{NoBody, SecretJson};
 use super::codes::{WITH_BODY, refuses};
 use super::events::{COMMENT, Frame, KEEP_ALIVE};
 use super::input::{MAX_NUMBER, Name, Nothing, Query, parameter};
@@ -41,6 +41,16 @@ pub struct OutputQuery {
     after: Option<u64>,
 }
 
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct BeginQuery {
+    /// End the agent's log-in that runs, and begin this one in its place.
+    #[serde(default)]
+    #[param(required = false)]
+    take_over: bool,
+}
+
 refuses!(BeginErrors: 409 "agent_not_found", 409 "invalid_config", 409 "login_not_started", 409 "login_running",
     409 "no_login_command", 409 "no_such_agent", 409 "too_many_logins", 409 "no_such_workdir",
     409 "workdir_not_a_directory", 409 "workdir_not_accessible", 409 "workdir_not_utf8");
@@ -51,15 +61,15 @@ refuses!(BeginErrors: 409 "agent_not_found", 409 "invalid_config", 409 "login_no
 /// run at once, one for each agent. A log-in ends with its program, after 15 minutes, after a minute without a reader, and
 /// with the daemon; then no process of it is left. Nothing of it is recorded.
 #[utoipa::path(post, path = "/v1/agents/{name}/login", tag = "log-ins", operation_id = "begin_login",
-    params(("name" = String, Path, description = "The agent.")),
+    params(("name" = String, Path, description = "The agent."), BeginQuery),
     responses((status = 201, description = "It runs.", body = LogInInfo), BeginErrors))]
 pub async fn begin(
     Limited(app): Limited,
     Name(name): Name,
-    _: Query<Nothing>,
+    Query(query): Query<BeginQuery>,
     _: NoBody,
 ) -> Answer<impl IntoResponse> {
-    Ok((StatusCode::CREATED, [NO_STORE], Reply(app.manager.begin_log_in(&name).await?)))
+    Ok((StatusCode::CREATED, [NO_STORE], Reply(app.manager.begin_log_in(&name, query.take_over).await?)))
 }
 
 refuses!(OutputErrors: 400 "invalid_id", 404 "no_such_login");
@@ -110,7 +120,8 @@ fn frame(id: Option<u64>, event: &str, data: &impl Serialize) -> Bytes {
     Bytes::from(format!("{id}event: {event}\ndata: {data}\n\n"))
 }
 
-refuses!(InputErrors: 400 "invalid_id", 400 "invalid_login_input", 404 "no_such_login", 409 "login_ended"; + WITH_BODY);
+refuses!(InputErrors: 400 "invalid_id", 400 "invalid_login_input", 404 "no_such_login", 409 "login_busy", 409 "login_ended";
+    + WITH_BODY);
 
 /// Types something into a log-in. The text is neither logged nor recorded.
 #[utoipa::path(post, path = "/v1/logins/{login}/input", tag = "log-ins", operation_id = "type_into_login",
@@ -120,7 +131,7 @@ pub async fn input(
     Limited(app): Limited,
     LogIn(id): LogIn,
     _: Query<Nothing>,
-    Json(input): Json<LogInInput>,
+    SecretJson(input): SecretJson<LogInInput>,
 ) -> Answer<StatusCode> {
     app.manager.type_into_log_in(&id, input.text, input.number).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -140,7 +151,7 @@ pub async fn visit(
     Limited(app): Limited,
     LogIn(id): LogIn,
     _: Query<Nothing>,
-    Json(visit): Json<LogInVisit>,
+    SecretJson(visit): SecretJson<LogInVisit>,
 ) -> Answer<impl IntoResponse> {
     let address = LogInAddress::parse(&visit.url)?;
     Ok(([NO_STORE], Reply(app.manager.visit_log_in(&id, address).await?)))

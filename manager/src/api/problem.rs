@@ -118,6 +118,7 @@ const BY_STATE: &[&str] = &[
     "ambiguous_id",
     // The request is right; the user's own file is not.
     "invalid_config",
+    "login_busy",
     "login_ended",
     "login_not_started",
     "login_running",
@@ -246,6 +247,7 @@ mod tests {
             Error::invalid("login_running", "x"),
             Error::invalid("too_many_logins", "x"),
             Error::invalid("login_not_started", "x"),
+            Error::invalid("login_busy", "x"),
             Error::invalid("login_ended", "x"),
             Error::invalid("invalid_login_input", "x"),
             Error::invalid("invalid_login_url", "x"),

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use super::agents::find_program;
 use super::lookup::shown;
+use super::profile::Runs;
 use super::surroundings::{Surroundings, workdir};
 use super::{Config, built_in, env};
 use crate::error::Error;
@@ -29,6 +30,11 @@ impl Config {
     pub fn log_in(&self, name: &str) -> Result<LogInPlan, Error> {
         let profile = self.profile(name)?;
         let around = Surroundings::of_this_process();
+        if matches!(profile.runs, Runs::Shell) {
+            let message = format!("`{name}` runs a shell, which has no log-in; nothing was started");
+            let hint = "`kennel agents ls` lists the agents";
+            return Err(Error::invalid_with("no_login_command", message, hint));
+        }
         let Some((program, args)) = profile.login_command.split_first() else {
             let message = format!("kennel knows no command by which `{name}` logs in; nothing was started");
             let known = built_in::extended(name, profile.runs.program().map(String::as_str));

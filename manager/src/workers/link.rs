@@ -72,7 +72,8 @@ struct Outgoing {
     waiting: Mutex<Waiting>,
 }
 
-/// Commands that the pipe has not taken yet. Bounded by the protocol: one prompt at a time, and a few words about it.
+/// Commands that the pipe has not taken yet. Bounded by the protocol: one prompt at a time, and a few words about it; what is typed
+/// into a log-in is bounded by whoever sends it.
 #[derive(Default)]
 struct Waiting {
     bytes: Vec<u8>,
@@ -165,6 +166,14 @@ impl Link {
     /// The number of the last command.
     pub fn sent(&self) -> u64 {
         self.sent
+    }
+
+    /// Bytes that the pipe has not taken yet.
+    pub fn waiting(&self) -> usize {
+        self.outgoing.as_ref().map_or(0, |outgoing| {
+            let waiting = outgoing.waiting();
+            waiting.bytes.len() - waiting.taken
+        })
     }
 
     /// Bytes that were read so far, partial frames included.

@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use nix::pty::{Winsize, openpty};
+use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 use protocol::wire::{Report, Unlogged};
 use protocol::{Exit, bounds};
 use rustix::fs::OFlags;
@@ -47,6 +48,10 @@ impl LogIn {
     pub fn start(launch: &Launch, argv: &[String]) -> io::Result<Self> {
         let size = Winsize { ws_row: ROWS, ws_col: COLUMNS, ws_xpixel: 0, ws_ypixel: 0 };
         let pair = openpty(&size, None)?;
+        // What is typed may be a secret, and many a program that asks for one leaves it to the terminal not to show it.
+        let mut settings = tcgetattr(&pair.slave)?;
+        settings.local_flags.remove(LocalFlags::ECHO);
+        tcsetattr(&pair.slave, SetArg::TCSANOW, &settings)?;
         // The worker starts nothing between these two lines.
         for end in [&pair.master, &pair.slave] {
             rustix::io::fcntl_setfd(end, FdFlags::CLOEXEC)?;

@@ -3,6 +3,7 @@
 //! | words | effect |
 //! |---|---|
 //! | `wait FILE` | listens on a port of loopback, prints a link that leads there, writes the code that arrives into the file, sends the browser on to its last page, and ends once that was asked for |
+//! | `mute FILE` | the same, but it answers nothing: it writes the file when somebody asks, and waits |
 //! | `browse URL` | opens an address as a browser does, with its redirects, and prints the last page |
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a fixture fails by panicking")]
@@ -13,13 +14,14 @@ use std::net::{TcpListener, TcpStream};
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["wait", file] => wait(file),
+        ["wait", file] => wait(file, false),
+        ["mute", file] => wait(file, true),
         ["browse", url] => println!("{}", browse(url)),
         _ => panic!("{args:?}"),
     }
 }
 
-fn wait(file: &str) {
+fn wait(file: &str, is_mute: bool) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     println!(
@@ -29,6 +31,12 @@ fn wait(file: &str) {
         let mut stream = stream.unwrap();
         let mut line = String::new();
         BufReader::new(&stream).read_line(&mut line).unwrap();
+        if is_mute {
+            std::fs::write(file, "asked").unwrap();
+            // Until the other end is closed.
+            let _ = stream.read_to_end(&mut Vec::new());
+            continue;
+        }
         let path = line.split(' ').nth(1).unwrap_or_default();
         if let Some(code) = path.strip_prefix("/callback?code=") {
             std::fs::write(file, code).unwrap();

@@ -20,7 +20,7 @@ fn bad(steps: &str) -> Daemon {
 }
 
 /// The worker of the log-in that runs.
-fn worker(daemon: &Daemon) -> u32 {
+pub(super) fn worker(daemon: &Daemon) -> u32 {
     let manager = daemon.pid();
     until("the worker", || {
         let program = mentioning(&mark(daemon)).into_iter().next()?;

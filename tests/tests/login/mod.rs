@@ -1,6 +1,7 @@
 //! Log-ins of agents that a person finishes through kennel: from this machine, by ssh and by TLS.
 
 mod hostile;
+mod typing;
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -216,7 +217,7 @@ fn a_code_is_pasted_and_nobody_else_has_it() {
     assert!(output.stdout.contains("Open https://vendor.example/device in a browser\n"), "{output:#?}");
     assert!(output.stdout.contains("Code: ") && output.stdout.ends_with("Logged in\n"), "{output:#?}");
     assert!(output.stdout.starts_with("vendor\n"), "without control sequences: {output:#?}");
-    assert!(output.stderr.contains("code is logged in"), "{output:#?}");
+    assert!(output.stderr.contains("the log-in program of code ended well"), "{output:#?}");
     assert!(!output.stdout.contains("SECRET") && !output.stderr.contains("SECRET"), "{output:#?}");
     gone(&daemon);
     assert!(!contains(&daemon.dir.path().join("state"), "SECRET-CODE-1"), "it is in no log and no record");
@@ -374,7 +375,7 @@ fn an_agent_without_such_a_command_says_what_to_do() {
     for (agent, code, says) in [
         ("plain", 7, "login_command"),
         ("gemini", 7, "run `gemini` and log in"),
-        ("shell", 7, "login_command"),
+        ("shell", 7, "a shell, which has no log-in"),
         ("nobody", 2, "no such agent"),
     ] {
         let output = daemon.run(&["login", agent]);

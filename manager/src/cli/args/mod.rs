@@ -321,6 +321,9 @@ pub struct Login {
     /// The agent: a name of `kennel agents ls`
     #[arg(value_name = "AGENT")]
     pub agent: String,
+    /// End the log-in of this agent that runs, and begin anew
+    #[arg(long)]
+    pub take_over: bool,
 }
 
 /// One session.

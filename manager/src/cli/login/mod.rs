@@ -2,24 +2,26 @@
 //! passes a browser on that is sent to a port of the server.
 
 mod forward;
+mod ports;
 mod shown;
 mod typed;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
+use futures_util::future::{FutureExt, LocalBoxFuture};
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use protocol::api::{
     LogInEnd, LogInInfo, LogInInput, LogInPiece, LogInVisit, SessionInfo, Status, VisitAnswer,
 };
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
-use self::forward::{Forward, Visit};
+use self::forward::Visit;
+use self::ports::Ports;
 use self::shown::Shown;
-use self::typed::{Line, Typed};
+use self::typed::{ENDS, Line, Typed};
 use crate::cli::args;
 use crate::cli::host::asked::Asking;
 use crate::cli::link::{Link, read};
@@ -36,8 +38,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The longest wait for the end of a log-in that this command ends.
 const END: Duration = Duration::from_secs(10);
-/// The most ports that are passed on.
-const PORTS: usize = 4;
+/// What Ctrl-D is on a terminal: the end of what is typed.
+const END_OF_INPUT: &str = "\u{4}";
 /// The most redirects of one visit.
 const REDIRECTS: usize = 5;
 /// The most sessions that are named at the end.
@@ -48,20 +50,21 @@ struct LogIn<'a> {
     link: &'a Link<'a>,
     info: LogInInfo,
     shown: Shown,
-    visits: mpsc::Sender<Visit>,
-    /// Ports that are passed on; none for one that is taken here.
-    forwards: BTreeMap<u16, Option<Forward>>,
+    ports: Ports,
     /// The program is silent, and has shown something since something was typed.
     quiet: bool,
     heard: bool,
     typed_at: Instant,
-    /// Lines that were typed.
-    lines: u64,
+    /// Texts that were typed.
+    texts: u64,
+    /// So often standard input has ended since its last line.
+    ends: u32,
 }
 
 /// `login`.
 pub async fn login(link: &Link<'_>, args: args::Login) -> Outcome {
-    let request = Request::post(format!("/v1/agents/{}/login", encoded(&args.agent))).prompt();
+    let take_over = if args.take_over { "?take_over=true" } else { "" };
+    let request = Request::post(format!("/v1/agents/{}/login{take_over}", encoded(&args.agent))).prompt();
     let info: LogInInfo = read(&link.ask(request).await?)?;
     let path = format!("/v1/logins/{}", info.id);
     let asking = Asking::default();
@@ -69,6 +72,10 @@ pub async fn login(link: &Link<'_>, args: args::Login) -> Outcome {
     asking.give_back();
     match done {
         Ok(end) => finish(link, &args.agent, &end).await,
+        // Then nothing of it is left, and there is nothing to end.
+        Err(failure) if failure.is("no_such_login") => {
+            Err(failed(&args.agent, "the daemon has ended, and the log-in with it"))
+        }
         Err(failure) => {
             // Whoever leaves it, ends it.
             let ended = timeout(END, link.ask(Request::delete(path).repeatable().prompt())).await;
@@ -92,13 +99,17 @@ async fn run(link: &Link<'_>, info: LogInInfo, asking: &Asking) -> Outcome<LogIn
     let (visits, mut visitors) = mpsc::channel(4);
     let (tell, mut frames) = mpsc::channel(1);
     let mut reading = pin!(follow(link, format!("/v1/logins/{}", info.id), tell));
-    let (shown, forwards) = (Shown::new(link.ui.out_colour), BTreeMap::new());
+    let (shown, ports) = (Shown::new(link.ui.out_colour), Ports::new(visits));
     let (quiet, heard, typed_at) = (false, false, Instant::now());
-    let mut log_in = LogIn { link, info, shown, visits, forwards, quiet, heard, typed_at, lines: 0 };
-    let mut under_way = FuturesUnordered::new();
+    let mut log_in = LogIn { link, info, shown, ports, quiet, heard, typed_at, texts: 0, ends: 0 };
+    // What is asked of the daemon; true once that was a line, of which one is on its way at a time.
+    let mut under_way = FuturesUnordered::<LocalBoxFuture<'_, bool>>::new();
+    let mut is_typing = false;
     let mut is_read = false;
     loop {
-        let may_type = typed.by_person || log_in.quiet;
+        // After the end a program gets another one only if it asks anew.
+        let asks = log_in.quiet && (log_in.ends == 0 || log_in.heard);
+        let may_type = !is_typing && (typed.by_person || asks);
         tokio::select! {
             outcome = &mut reading, if !is_read => {
                 outcome?;
@@ -110,9 +121,15 @@ async fn run(link: &Link<'_>, info: LogInInfo, asking: &Asking) -> Outcome<LogIn
                 },
                 None => return Err(Failure::failed("no_end", "the log-in ended without saying how")),
             },
-            line = typed.next(), if may_type => log_in.take(line).await?,
-            Some(visit) = visitors.recv() => under_way.push(pass_on(link, log_in.path("visit"), visit)),
-            Some(()) = under_way.next(), if !under_way.is_empty() => {}
+            line = typed.next(), if may_type => if let Some(taking) = log_in.take(line)? {
+                is_typing = true;
+                under_way.push(taking);
+            },
+            Some(visit) = visitors.recv() => {
+                log_in.ports.visited(visit.port);
+                under_way.push(pass_on(link, log_in.path("visit"), visit).boxed_local());
+            }
+            Some(was_line) = under_way.next(), if !under_way.is_empty() => is_typing &= !was_line,
             () = sleep(PAUSE), if !log_in.quiet => log_in.pause().await?,
             signal = signals.next() => match signal {
                 Signal::Interrupt => return Err(Failure::Printed(exit::INTERRUPTED)),
@@ -196,35 +213,34 @@ impl LogIn<'_> {
         }
     }
 
-    /// Types a line, or opens the address that it is.
-    async fn take(&mut self, line: Line) -> Outcome {
-        let ui = self.link.ui;
-        let text = match line {
-            Line::Text(text) => text,
+    /// Types a line, or opens the address that it is: the future does.
+    fn take<'a>(&mut self, line: Line) -> Outcome<Option<LocalBoxFuture<'a, bool>>>
+    where
+        Self: 'a,
+    {
+        let (text, is_end) = match line {
+            Line::Text(text) => (text, false),
+            Line::End if self.ends + 1 == ENDS => {
+                return Err(failed(&self.info.agent, "standard input has ended, and its program asks on"));
+            }
+            Line::End => (END_OF_INPUT.to_owned(), true),
             Line::Wrong(why) => {
-                ui.note(&format!("nothing was typed: {why}"));
-                return Ok(());
+                self.link.ui.note(&format!("nothing was typed: {why}"));
+                return Ok(None);
             }
         };
+        self.ends = if is_end { self.ends + 1 } else { 0 };
         (self.quiet, self.heard, self.typed_at) = (false, false, Instant::now());
         if LogInAddress::parse(text.trim()).is_ok() {
-            match visit(self.link, &self.path("visit"), text.trim().to_owned(), REDIRECTS).await {
-                Ok(answer) => {
-                    let text = render::line(&answer.text);
-                    ui.note(&format!("the log-in's program answered: {} {text}", answer.status));
-                }
-                Err(failure) => ui.failure(&failure),
-            }
-            return Ok(());
+            let (link, path) = (self.link, self.path("visit"));
+            return Ok(Some(open(link, path, text.trim().to_owned()).boxed_local()));
         }
-        // What Enter is on a terminal. Numbered: it is sent again if the connection is lost.
-        self.lines += 1;
-        let body = LogInInput { text: text + "\r", number: Some(self.lines) };
-        let request = Request::post(self.path("input")).json(&body).repeatable().prompt();
-        if let Err(failure) = self.link.ask(request).await {
-            ui.failure(&failure);
-        }
-        Ok(())
+        self.shown.answered();
+        // Numbered: it is sent again if the connection is lost. What Enter is on a terminal ends a line.
+        self.texts += 1;
+        let text = if is_end { text } else { text + "\r" };
+        let body = LogInInput { text, number: Some(self.texts) };
+        Ok(Some(send(self.link, Request::post(self.path("input")).json(&body), is_end).boxed_local()))
     }
 
     /// Ends it, if the daemon answers in time. Without a reader it ends within a minute in any case.
@@ -235,30 +251,45 @@ impl LogIn<'_> {
 
     /// Listens here on the ports of the server to which the browser will be sent.
     async fn forward(&mut self) {
-        let (Some(host), ui) = (self.link.host(), self.link.ui) else { return };
-        for port in self.shown.take_ports() {
-            if self.forwards.contains_key(&port) || self.forwards.len() >= PORTS {
-                continue;
-            }
-            let forward = Forward::listen(port, &self.visits).await;
-            match &forward {
-                Ok(_) => ui.note(&format!("the browser here may be sent to localhost:{port}: kennel passes that on to {host}")),
-                Err(error) => ui.note(&format!(
-                    "port {port} of this machine cannot be used ({error}): paste here the address to which the browser is sent, \
-                     http://localhost:{port}/..."
-                )),
-            }
-            self.forwards.insert(port, forward.ok());
+        let named = self.shown.take_ports();
+        if let Some(host) = self.link.host() {
+            let notes = self.ports.open(named, &host.to_string()).await;
+            notes.iter().for_each(|note| self.link.ui.note(note));
         }
     }
 }
 
+/// Opens an address that was typed, and says what the program answered.
+async fn open(link: &Link<'_>, path: String, url: String) -> bool {
+    match visit(link, &path, url, REDIRECTS).await {
+        Ok(answer) => {
+            let text = render::line(&answer.text);
+            link.ui.note(&format!("the log-in's program answered: {} {text}", answer.status));
+        }
+        Err(failure) => link.ui.failure(&failure),
+    }
+    true
+}
+
+/// Types a text.
+async fn send(link: &Link<'_>, request: Request, is_end: bool) -> bool {
+    if let Err(failure) = link.ask(request.repeatable().prompt()).await {
+        // Whoever reads the output hears of both, and nobody minds that an ended program hears no end.
+        let is_told = failure.is("no_such_login") || is_end && failure.is("login_ended");
+        if !is_told {
+            link.ui.failure(&failure);
+        }
+    }
+    true
+}
+
 /// Passes on what a browser asks for.
-async fn pass_on(link: &Link<'_>, path: String, Visit { url, reply }: Visit) {
+async fn pass_on(link: &Link<'_>, path: String, Visit { url, reply, .. }: Visit) -> bool {
     // The browser follows redirects by itself.
     let answer = visit(link, &path, url, 0).await.map_err(|failure| text_of(&failure));
     // The browser may have left.
     let _ = reply.send(answer);
+    false
 }
 
 /// Opens an address on the server, and those of the same port to which it redirects.
@@ -291,8 +322,13 @@ async fn finish(link: &Link<'_>, agent: &str, end: &LogInEnd) -> Outcome {
         (None, None, Some(signal)) => format!("signal {signal} ended its program"),
         (None, None, None) => "its program ended".to_owned(),
     };
+    Err(failed(agent, &how))
+}
+
+/// The failure of a log-in.
+fn failed(agent: &str, how: &str) -> Failure {
     let what = format!("the log-in of `{agent}` did not succeed: {how}");
-    Err(Failure::failed("login_failed", what).hint(format!("`kennel login {agent}` begins anew")))
+    Failure::failed("login_failed", what).hint(format!("`kennel login {agent}` begins anew"))
 }
 
 /// Names the sessions that may have failed for want of this log-in.
@@ -306,9 +342,11 @@ async fn next_step(link: &Link<'_>, agent: &str) {
         .collect();
     let named: Vec<&str> = failed.iter().take(NAMED).map(String::as_str).collect();
     link.ui.note(&match named.is_empty() {
-        true => format!("{agent} is logged in; a session that waits for it: `kennel restart ID`"),
+        true => format!(
+            "the log-in program of {agent} ended well; a session that waits for it: `kennel restart ID`"
+        ),
         false => format!(
-            "{agent} is logged in; sessions of it that have failed: `kennel restart {}`",
+            "the log-in program of {agent} ended well; sessions of it that have failed: `kennel restart {}`",
             named.join(" ")
         ),
     });

@@ -1,6 +1,6 @@
 //! The output of a log-in as lines of plain text: every control sequence is removed.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use percent_encoding::percent_decode_str;
 
@@ -14,6 +14,15 @@ const SEQUENCE: usize = 4 * 1024;
 const SPACES: usize = 80;
 /// Beginnings of addresses of the machine itself.
 const HERE: [&str; 3] = ["http://localhost:", "http://127.0.0.1:", "http://[::1]:"];
+
+/// How a program has named a port of its machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Named {
+    /// In a text.
+    Alone,
+    /// Within a link, as the address to which the vendor sends the browser.
+    InRedirect,
+}
 
 /// Where the reader is in a control sequence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,10 +49,12 @@ pub struct Shown {
     printed: usize,
     /// A carriage return came: what follows stands in the place of the line.
     returned: bool,
+    /// The line was drawn where another text stood.
+    redrawn: bool,
     /// The last whole line. Programs that draw a screen draw it again and again.
     last: String,
     colour: bool,
-    ports: BTreeSet<u16>,
+    ports: BTreeMap<u16, Named>,
 }
 
 impl Shown {
@@ -78,8 +89,13 @@ impl Shown {
         out
     }
 
+    /// Notes that a question was answered: what follows stands on a line of its own, since nothing shows the answer and its end.
+    pub fn answered(&mut self) {
+        self.returned |= self.printed > 0;
+    }
+
     /// Takes the ports of this very machine that were named since the last time.
-    pub fn take_ports(&mut self) -> BTreeSet<u16> {
+    pub fn take_ports(&mut self) -> BTreeMap<u16, Named> {
         std::mem::take(&mut self.ports)
     }
 
@@ -138,6 +154,7 @@ impl Shown {
             }
             self.line.clear();
             self.printed = 0;
+            self.redrawn = true;
         }
         self.line.push(c);
         if self.line.len() > LONGEST {
@@ -148,7 +165,12 @@ impl Shown {
     /// A movement of the cursor: to another line, to the beginning of this one, or over some columns.
     fn move_cursor(&mut self, to: char, parameters: &str, out: &mut String) {
         match to {
-            'A' | 'B' | 'E' | 'F' | 'H' | 'J' | 'd' | 'f' if !self.line.is_empty() => self.end_line(out),
+            'A' | 'B' | 'E' | 'F' | 'H' | 'J' | 'd' | 'f' => {
+                if !self.line.is_empty() {
+                    self.end_line(out);
+                }
+                self.redrawn = true;
+            }
             'G' => self.returned = true,
             'C' => {
                 let columns = parameters.parse::<usize>().unwrap_or(1).clamp(1, SPACES);
@@ -160,10 +182,11 @@ impl Shown {
 
     fn end_line(&mut self, out: &mut String) {
         self.returned = false;
+        let redrawn = std::mem::take(&mut self.redrawn);
         self.look_for_ports(true);
         let line = std::mem::take(&mut self.line);
         match std::mem::take(&mut self.printed) {
-            0 if !line.is_empty() && line == self.last => return,
+            0 if redrawn && !line.is_empty() && line == self.last => return,
             0 => out.push_str(&self.painted(&line)),
             printed => out.push_str(&line[printed..]),
         }
@@ -199,8 +222,15 @@ impl Shown {
                 let digits = rest.find(|c: char| !c.is_ascii_digit());
                 // An unfinished line may end within the number.
                 let end = digits.or(whole.then_some(rest.len()));
-                self.ports
-                    .extend(end.and_then(|end| rest[..end].parse::<u16>().ok()).filter(|port| *port > 0));
+                let port = end.and_then(|end| rest[..end].parse::<u16>().ok()).filter(|port| *port > 0);
+                let named = match text[..at].ends_with("redirect_uri=") {
+                    true => Named::InRedirect,
+                    false => Named::Alone,
+                };
+                if let Some(port) = port {
+                    let known = self.ports.entry(port).or_insert(named);
+                    *known = named.max(*known);
+                }
             }
         }
     }
@@ -254,7 +284,15 @@ mod tests {
         assert_eq!(shown.feed("\r\n"), "\n");
         assert_eq!((shown.feed("wait"), shown.pause()), (String::new(), "wait".to_owned()));
         assert_eq!(shown.feed("\rdone\r\n"), "\ndone\n");
-        assert_eq!(shown.feed("done\r\n"), "", "drawn again");
+        assert_eq!(shown.feed("\rdone\r\n"), "", "drawn again");
+        assert_eq!(shown.feed("done\r\ndone\r\n"), "done\ndone\n", "sent again");
+        assert_eq!(shown.feed("\u{1b}[1A\u{1b}[2Kdone\r\n"), "", "drawn again");
+        assert_eq!((shown.feed("Key: "), shown.pause()), (String::new(), "Key: ".to_owned()));
+        shown.answered();
+        assert_eq!(shown.feed("thanks\r\n"), "\nthanks\n");
+        assert_eq!((shown.feed("Key: "), shown.pause()), (String::new(), "Key: ".to_owned()));
+        shown.answered();
+        assert_eq!(shown.feed("\r\nthanks\r\n"), "\nthanks\n");
     }
 
     #[test]
@@ -264,13 +302,14 @@ mod tests {
             "open https://a.example/?redirect_uri=http%3A%2F%2Flocalhost%3A1455%2Fauth%2Fcallback&x=1\r\n",
         );
         shown.feed("or http://127.0.0.1:8085/ or http://[::1]:9/\r\nhttps://localhost:3/ http://localhost.example:4/\r\n");
-        assert_eq!(shown.take_ports().into_iter().collect::<Vec<_>>(), [9, 1455, 8085]);
+        let found: Vec<(u16, Named)> = shown.take_ports().into_iter().collect();
+        assert_eq!(found, [(9, Named::Alone), (1455, Named::InRedirect), (8085, Named::Alone)]);
         shown.feed("http://localhost:14");
         shown.pause();
         assert!(shown.take_ports().is_empty(), "it may go on");
         shown.feed("55/x http://localhost:99999/ http://localhost:0/");
         shown.pause();
-        assert_eq!(shown.take_ports().into_iter().collect::<Vec<_>>(), [1455]);
+        assert_eq!(shown.take_ports().into_keys().collect::<Vec<_>>(), [1455]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod visit;
 
 use protocol::SessionId;
 use protocol::api::{LogInEnd, LogInInfo, LogInPiece, VisitAnswer};
-use protocol::bounds::LOGIN_INPUT;
+use protocol::bounds::{LOGIN_INPUT, LOGIN_LINE};
 use protocol::wire::Unlogged;
 use tokio::sync::oneshot;
 
@@ -32,13 +32,17 @@ pub(crate) enum LogInPage {
 }
 
 impl SessionManager {
-    /// Begins the log-in of an agent.
+    /// Begins the log-in of an agent. With `take_over` one that runs is ended first.
     ///
     /// # Errors
     /// `no_such_agent`, `no_login_command`, `agent_not_found`, `login_running`, `too_many_logins`, `login_not_started`.
-    pub(crate) async fn begin_log_in(&self, agent: &str) -> Result<LogInInfo, Error> {
+    pub(crate) async fn begin_log_in(&self, agent: &str, take_over: bool) -> Result<LogInInfo, Error> {
         let plan = self.config()?.log_in(agent)?;
         let command = plan.argv.clone();
+        if take_over {
+            let agent = agent.to_owned();
+            self.ask_log_ins(|reply| LogInMsg::TakeOver { agent, reply }).await?;
+        }
         let book = self.ask_log_ins(|reply| LogInMsg::Begin { plan, reply }).await?;
         Ok(LogInInfo { id: book.id.clone(), agent: agent.to_owned(), command })
     }
@@ -55,7 +59,7 @@ impl SessionManager {
     /// Types a text.
     ///
     /// # Errors
-    /// `no_such_login`, `login_ended`, `invalid_login_input`.
+    /// `no_such_login`, `login_ended`, `login_busy`, `invalid_login_input`.
     pub(crate) async fn type_into_log_in(
         &self,
         id: &SessionId,
@@ -64,6 +68,12 @@ impl SessionManager {
     ) -> Result<(), Error> {
         if text.is_empty() || text.len() > LOGIN_INPUT {
             let message = format!("a text to be typed has 1 to {LOGIN_INPUT} bytes; nothing was typed");
+            return Err(Error::invalid("invalid_login_input", message));
+        }
+        if text.split(['\r', '\n']).any(|line| line.len() > LOGIN_LINE) {
+            let message = format!(
+                "a line that is typed has at most {LOGIN_LINE} bytes: a terminal would cut a longer one; nothing was typed"
+            );
             return Err(Error::invalid("invalid_login_input", message));
         }
         let (id, bytes) = (id.clone(), Unlogged(text.into_bytes()));

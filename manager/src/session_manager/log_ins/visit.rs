@@ -1,6 +1,6 @@
 //! One request to a port at which a program of a log-in listens, in the place of a browser that is on another machine.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty};
@@ -24,21 +24,35 @@ const ANSWER: usize = 64 * 1024;
 pub async fn visit(worker: u32, address: &Address) -> Result<VisitAnswer, Error> {
     let port = address.port;
     // Looked at now: another process may have taken the port since the link was shown.
-    let Some(ip) = blocking::run(move || listeners::below(worker, port)).await.flatten() else {
-        let message =
-            format!("no program of this log-in listens on port {port} of the server; nothing was opened");
-        let hint = "open the link that the log-in shows, and paste the address to which the browser is sent";
-        return Err(Error::invalid_with("not_its_port", message, hint));
+    let Some(ip) = listens(worker, port).await else {
+        return Err(not_its_port(port));
     };
-    match tokio::time::timeout(LONGEST, ask(SocketAddr::new(ip, port), address)).await {
+    match tokio::time::timeout(LONGEST, ask(worker, SocketAddr::new(ip, port), address)).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(why)) => Err(no_answer(&why)),
+        Ok(Err(Refused::NotItsPort)) => Err(not_its_port(port)),
+        Ok(Err(Refused::NoAnswer(why))) => Err(no_answer(&why)),
         Err(_) => Err(no_answer(&format!("nothing came within {} s", LONGEST.as_secs()))),
     }
 }
 
-async fn ask(at: SocketAddr, address: &Address) -> Result<VisitAnswer, String> {
+/// Why there is no answer.
+enum Refused {
+    NotItsPort,
+    NoAnswer(String),
+}
+
+impl From<String> for Refused {
+    fn from(why: String) -> Self {
+        Self::NoAnswer(why)
+    }
+}
+
+async fn ask(worker: u32, at: SocketAddr, address: &Address) -> Result<VisitAnswer, Refused> {
     let stream = TcpStream::connect(at).await.map_err(|error| error.to_string())?;
+    // Looked at again before anything is sent: the port may have changed hands between the look and the connection.
+    if listens(worker, at.port()).await != Some(at.ip()) {
+        return Err(Refused::NotItsPort);
+    }
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
     let connection = tokio::spawn(connection);
@@ -58,6 +72,11 @@ async fn ask(at: SocketAddr, address: &Address) -> Result<VisitAnswer, String> {
     answer
 }
 
+/// The address at which a program of the log-in listens on this port, and nobody else.
+async fn listens(worker: u32, port: u16) -> Option<IpAddr> {
+    blocking::run(move || listeners::below(worker, port)).await.flatten()
+}
+
 async fn read(response: Response<Incoming>, address: &Address) -> VisitAnswer {
     let status = response.status().as_u16();
     let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
@@ -74,6 +93,13 @@ async fn read(response: Response<Incoming>, address: &Address) -> VisitAnswer {
     }
     let text = text::of_page(&String::from_utf8_lossy(&page));
     VisitAnswer { status, text, next: next.map(|next| next.to_string()) }
+}
+
+fn not_its_port(port: u16) -> Error {
+    let message =
+        format!("no program of this log-in listens on port {port} of the server; nothing was opened");
+    let hint = "open the link that the log-in shows, and paste the address to which the browser is sent";
+    Error::invalid_with("not_its_port", message, hint)
 }
 
 fn no_answer(why: &str) -> Error {

@@ -103,6 +103,8 @@ impl Book {
         let mut pages = self.pages();
         pages.readers += 1;
         let at = after.min(pages.end);
+        // Whoever begins there has what is before, and the program must not wait for it.
+        pages.taken = pages.taken.max(at);
         drop(pages);
         Reader { turned: self.turned.subscribe(), book: self.clone(), at }
     }
@@ -226,5 +228,14 @@ mod tests {
         book.write(&vec![b'y'; 2 * KEPT]);
         let first = (LOGIN_WINDOW + KEPT) as u64;
         assert_eq!(piece(&mut book.read(0)).await, (first, "y".repeat(LOGIN_PIECE)));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_reader_from_beyond_the_end_has_taken_what_is_before() {
+        let book = Book::new("login-1".into(), 1);
+        book.write(&vec![b'x'; LOGIN_WINDOW]);
+        let reader = book.read(u64::MAX);
+        assert!(reader.frees());
+        assert_eq!(book.grant(), Some(2 * LOGIN_WINDOW as u64));
     }
 }

@@ -46,8 +46,13 @@ const KEPT_MS: u64 = 60_000;
 const GRACE_MS: u64 = 2_000;
 /// Time for the worker to end all of it, in milliseconds. Longer than the grace.
 const LEAVE_MS: u64 = 5_000;
-/// Time between two looks at what is dying, in milliseconds.
+/// Time between two looks at what is dying, in milliseconds: the first, and the longest after it has doubled.
 const AGAIN_MS: u64 = 5;
+const AGAIN_AT_MOST_MS: u64 = 1_000;
+/// The most that was typed and that the worker has not taken, in bytes.
+const UNTAKEN: usize = 128 * 1024;
+/// Log-ins that have ended and whose last words are kept.
+const ENDED: usize = 8;
 
 /// A log-in that has processes.
 struct LogIn {
@@ -72,7 +77,7 @@ enum Stage {
     /// The worker ends everything below it.
     Leaves { kill_at: u64 },
     /// The worker has left or was killed, and what it may have left behind is ended.
-    Dies { again_at: u64 },
+    Dies { again_at: u64, wait: u64 },
 }
 
 /// The log-ins.
@@ -91,6 +96,16 @@ impl Workers {
             LogInMsg::Find { id, reply } => drop(reply.send(self.find_log_in(&id))),
             LogInMsg::Type { id, bytes, number, reply } => drop(reply.send(self.type_in(&id, bytes, number))),
             LogInMsg::Room { id } => self.make_room(&id),
+            LogInMsg::TakeOver { agent, reply } => {
+                let other = self.log_ins.open.iter_mut().find(|(_, log_in)| log_in.agent == agent);
+                match other {
+                    Some((_, log_in)) => {
+                        log_in.waiting.push(reply);
+                        log_in.leave("another took its place", now);
+                    }
+                    None => drop(reply.send(Ok(()))),
+                }
+            }
             LogInMsg::End { id, reply } => self.end_log_in(&id, reply, now),
         }
     }
@@ -100,8 +115,9 @@ impl Workers {
         if let Some(other) = open.values().find(|log_in| log_in.agent == plan.agent) {
             let (agent, id) = (&plan.agent, &other.book.id);
             let message = format!("a log-in of `{agent}` runs already ({id}); nothing was started");
-            let hint =
-                "finish it, or end it with Ctrl-C where it was begun; without a reader it ends in a minute";
+            let hint = format!(
+                "finish it where it was begun, or type `kennel login {agent} --take-over`: that ends it and begins anew"
+            );
             return Err(Error::invalid_with("login_running", message, hint));
         }
         if open.len() >= AT_ONCE {
@@ -181,6 +197,15 @@ impl Workers {
             ));
         };
         if number.is_none_or(|number| number > log_in.typed) {
+            let waiting = log_in.worker.link.as_ref().map_or(0, Link::waiting);
+            if waiting + bytes.0.len() > UNTAKEN {
+                let message = format!(
+                    "the log-in `{}` takes nothing of what was typed before; nothing was typed",
+                    book.id
+                );
+                let hint = "try again in a moment, or end it with Ctrl-C where it was begun";
+                return Err(Error::invalid_with("login_busy", message, hint));
+            }
             log_in.typed = number.unwrap_or(log_in.typed);
             let _ = log_in.worker.send(id, Command::LogInInput { bytes });
         }
@@ -257,8 +282,10 @@ impl Workers {
                     }
                 }
                 Stage::Leaves { .. } => log_in.kill(now),
-                Stage::Dies { again_at } => {
-                    *again_at = now + AGAIN_MS;
+                // What the kernel does not let end may stay for hours.
+                Stage::Dies { again_at, wait } => {
+                    *again_at = now + *wait;
+                    *wait = (*wait * 2).min(AGAIN_AT_MOST_MS);
                     self.finish_log_in(&id, now);
                 }
             }
@@ -280,7 +307,14 @@ impl Workers {
         for reply in log_in.waiting {
             let _ = reply.send(Ok(()));
         }
-        self.log_ins.over.insert(id.clone(), (log_in.book, now + KEPT_MS));
+        let over = &mut self.log_ins.over;
+        over.insert(id.clone(), (log_in.book, now + KEPT_MS));
+        if over.len() > ENDED
+            && let Some(oldest) =
+                over.iter().min_by_key(|(_, (_, forget_at))| *forget_at).map(|(id, _)| id.clone())
+        {
+            over.remove(&oldest);
+        }
     }
 
     /// Kills what a dead worker with this marker has left behind. Returns true if something of it may still live.
@@ -328,7 +362,7 @@ impl LogIn {
         match self.stage {
             Stage::Runs { end_at, look_at } => end_at.min(look_at),
             Stage::Leaves { kill_at } => kill_at,
-            Stage::Dies { again_at } => again_at,
+            Stage::Dies { again_at, .. } => again_at,
         }
     }
 
@@ -345,7 +379,7 @@ impl LogIn {
     fn kill(&mut self, now: u64) {
         if !matches!(self.stage, Stage::Dies { .. }) {
             process::signal(self.pidfd.as_fd(), Signal::KILL);
-            self.stage = Stage::Dies { again_at: now };
+            self.stage = Stage::Dies { again_at: now, wait: AGAIN_MS };
         }
     }
 }

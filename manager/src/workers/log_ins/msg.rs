@@ -42,6 +42,13 @@ pub enum LogInMsg {
         /// The log-in.
         id: SessionId,
     },
+    /// End that of an agent, if there is one.
+    TakeOver {
+        /// The agent.
+        agent: String,
+        /// Answered when no process of it is left.
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
     /// End one.
     End {
         /// The log-in.
