@@ -253,7 +253,7 @@ impl LogIn<'_> {
     async fn forward(&mut self) {
         let named = self.shown.take_ports();
         if let Some(host) = self.link.host() {
-            let notes = self.ports.open(named, &host.to_string()).await;
+            let notes = self.ports.open(named, host).await;
             notes.iter().for_each(|note| self.link.ui.note(note));
         }
     }
