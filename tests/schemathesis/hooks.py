@@ -76,5 +76,8 @@ def before_call(context, case, kwargs):
         # OpenAPI has no word for a time that is to come.
         if isinstance(case.body, dict) and isinstance(case.body.get("expires_at"), str):
             case.body["expires_at"] = "2999-12-31T12:00:00.000Z"
+        # A line has less than a terminal takes.
+        if case.operation.path.endswith("/input") and isinstance(case.body, dict):
+            case.body["text"] = str(case.body.get("text", "x"))[:1000]
     if query != (case.query or {}):
         case.query = query

@@ -3,6 +3,7 @@
 //! utoipa's attributes accept literals only. So this file puts the bounds into the finished description, from the
 //! constants that the code enforces. The test below checks each of them against the code.
 
+use protocol::bounds::LOGIN_INPUT;
 use serde_json::{Value, json};
 
 use axum::http::Method;
@@ -42,6 +43,11 @@ const BASE64: &str =
 const DEVICE_KEY: &str = "^kk_[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$";
 /// 16 bytes in base64.
 const WEBSOCKET_KEY: &str = "^[A-Za-z0-9+/]{21}[AQgw]==$";
+/// An address of a port of the server's own.
+const LOOPBACK: &str = concat!(
+    r"^http://(localhost|127\.0\.0\.1|\[::1\]):",
+    r"([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])([/?][!-~]*)?$"
+);
 const SEAT: &str = "^[A-Za-z0-9]{16,64}$";
 const MEDIA_TYPE: &str = r"^[^\u0000-\u001f\u007f-\u009f/]*/[^\u0000-\u001f\u007f-\u009f]*$";
 
@@ -104,6 +110,8 @@ fn properties() -> Vec<(&'static str, &'static str, Value)> {
         ("PairRequest", "name", chars(1, NAME)),
         ("PairRequest", "key", pattern(DEVICE_KEY)),
         ("PairingRequest", "name", chars(1, NAME)),
+        ("LogInInput", "text", json!({ "minLength": 1, "maxLength": LOGIN_INPUT })),
+        ("LogInVisit", "url", json!({ "pattern": LOOPBACK, "maxLength": 8192 })),
         ("PruneRequest", "older_than_ms", number),
         ("PruneRequest", "max_bytes", json!({ "minimum": bounds::SMALLEST_JOURNAL, "maximum": MAX_NUMBER })),
     ];

@@ -38,13 +38,7 @@ impl SessionManager {
             let what = "`name`: a client's name has 1 to 100 characters, none of them control characters; you were not attached";
             return Err(Error::invalid("invalid_client", what));
         }
-        let is_seat = |seat: &str| {
-            (16..=64).contains(&seat.len()) && seat.bytes().all(|byte| byte.is_ascii_alphanumeric())
-        };
-        if seat.is_some_and(|seat| !is_seat(seat)) {
-            let what = "`Kennel-Seat` has 16 to 64 letters and digits; you were not attached";
-            return Err(Error::invalid("invalid_client", what));
-        }
+        check_seat(seat, "you were not attached")?;
         let offers: BTreeSet<Offer> = offers.iter().copied().collect();
         let offers = offers.into_iter().collect();
         let origin = self.asker.origin.clone();
@@ -66,6 +60,7 @@ impl SessionManager {
     /// # Errors
     /// `not_driver` if it came with another word: somebody else asks in its name.
     pub async fn leave(&self, id: &SessionId, client: EventId, seat: Option<&str>) -> Result<(), Error> {
+        check_seat(seat, "nobody was detached")?;
         let leave = Command::Leave { client, seat: seat.map(str::to_owned) };
         self.ask(Ask::One(id.clone(), Input::Command(leave))).await.map(drop)
     }
@@ -119,5 +114,18 @@ impl SessionManager {
         answer: PermissionAnswer,
     ) -> Result<(), Error> {
         self.command(id, Command::Permit(permission, answer)).await.map(drop)
+    }
+}
+
+/// Refuses a word of a seat that is none. `unchanged`: what was not done.
+fn check_seat(seat: Option<&str>, unchanged: &str) -> Result<(), Error> {
+    let is_seat =
+        |seat: &str| (16..=64).contains(&seat.len()) && seat.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    match seat.is_none_or(is_seat) {
+        true => Ok(()),
+        false => {
+            let what = format!("`Kennel-Seat` has 16 to 64 letters and digits; {unchanged}");
+            Err(Error::invalid("invalid_client", what))
+        }
     }
 }
