@@ -13,7 +13,7 @@ use crate::containment::{User, users};
 use crate::sandbox::{daemon, makers};
 
 /// The number of programs that start in each sandbox while a place is swapped.
-const STARTS: usize = 24;
+const STARTS: usize = 12;
 /// The smallest number of swaps meanwhile.
 const SWAPS: u32 = 300;
 
