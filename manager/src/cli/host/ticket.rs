@@ -26,7 +26,7 @@ impl Ticket {
     /// Finds the parts of a ticket in a text. Parts may be missing.
     ///
     /// # Errors
-    /// What is wrong with the text, for a person.
+    /// The fault of the text, for a person.
     pub fn read(text: &str) -> Result<Self, String> {
         let labelled = text.lines().any(|line| label_of(line).is_some());
         if labelled { Self::labelled(text) } else { Self::plain(text) }

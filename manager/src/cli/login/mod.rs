@@ -38,7 +38,7 @@ const PAUSE: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The longest wait for the end of a log-in that this command ends.
 const END: Duration = Duration::from_secs(10);
-/// What Ctrl-D is on a terminal: the end of what is typed.
+/// The byte of Ctrl-D on a terminal: the end of what is typed.
 const END_OF_INPUT: &str = "\u{4}";
 /// The most redirects of one visit.
 const REDIRECTS: usize = 5;

@@ -22,7 +22,7 @@ pub struct Ports {
     left_out: BTreeSet<u16>,
     /// Number of the last that was opened.
     count: u64,
-    /// What the person is to be told.
+    /// The words for the person.
     notes: Vec<String>,
 }
 

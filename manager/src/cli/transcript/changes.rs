@@ -1,4 +1,4 @@
-//! What a tool has changed and run, as the agent tells it.
+//! Changes and command lines of a tool, as the agent tells them.
 
 use std::time::Duration;
 

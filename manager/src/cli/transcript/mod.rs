@@ -227,7 +227,7 @@ impl Last {
     }
 }
 
-/// What is shown of a conversation, and how.
+/// The part of a conversation that is shown, and its form.
 struct Shown<'a> {
     form: Shape,
     to: To<'a>,

@@ -27,16 +27,16 @@ pub enum Part {
         /// None: it was pruned.
         text: Option<String>,
     },
-    /// What the agent says. A text of a long message may come in several parts.
+    /// The words of the agent. A text of a long message may come in several parts.
     Message {
         at: Timestamp,
         text: String,
         /// The output of a program, and no text that was written to be read.
         plain: bool,
     },
-    /// What the agent's program writes to standard error.
+    /// Text of the agent's program on standard error.
     Stderr { at: Timestamp, text: String },
-    /// What the agent thinks.
+    /// Thoughts of the agent.
     Thought { at: Timestamp, text: String },
     /// A use of a tool, at its end.
     Tool {
@@ -246,7 +246,8 @@ impl Reader {
             EventKind::ToolCallStarted { tool_call_id, title, payload, .. } => {
                 self.begin(at, None);
                 self.end_text();
-                let mut told = payload;
+                // Another machine's daemon may send anything.
+                let mut told = if payload.is_object() { payload } else { Value::Object(Default::default()) };
                 told["title"] = title.into();
                 self.tools.insert(tool_call_id, Use { begun: at, told });
             }

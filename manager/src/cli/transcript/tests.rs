@@ -139,6 +139,17 @@ fn a_fence_is_longer_than_all_that_it_holds_however_much_that_is() {
 }
 
 #[test]
+fn a_payload_of_any_shape_is_taken() {
+    for payload in [json!([]), json!("x"), json!(3), json!(null)] {
+        let found = parts(turn(vec![tool("t", "Build", payload.clone()), update("t", payload)]));
+        assert!(
+            found.iter().any(|part| matches!(part, Part::Tool { title, .. } if title == "Build")),
+            "{found:?}"
+        );
+    }
+}
+
+#[test]
 fn names_that_others_give_are_no_markup() {
     let found = parts(turn(vec![tool("t", "![x](http://evil/?q) <img> # `b`", json!({}))]));
     let page: String = found.iter().map(|part| Form::Markdown.part(part)).collect();

@@ -105,7 +105,7 @@ impl Text {
         out
     }
 
-    /// What belongs behind the last part.
+    /// The text behind the last part.
     pub fn end(&mut self) -> &'static str {
         if std::mem::replace(&mut self.open, false) { "\n" } else { "" }
     }

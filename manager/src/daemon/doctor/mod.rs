@@ -204,7 +204,7 @@ fn own_configuration(read: &Path, own: &Path) -> Option<Finding> {
     })
 }
 
-/// What to do about a port that is not served as the configuration wants it.
+/// The remedy for a port that is not served as the configuration wants it.
 pub const PORT_MEND: &str = "mend the files that [listen] names, which are read again by themselves; where an address or port cannot be had, mend \
                              [listen] or end the program that has it (`ss -ltnp` shows it), then run `kennel daemon restart`";
 
