@@ -52,6 +52,13 @@ fn current(name: &str, argument: &str, id: &str) -> PathBuf {
     path
 }
 
+/// A new directory that a sandbox shows: one for temporary files is hidden anyway. No place beside it is hidden, so no view of a
+/// sandbox lists the directories of other tests there.
+pub fn dir_that_sandboxes_show() -> tempfile::TempDir {
+    let place = if nix::unistd::geteuid().is_root() { "/srv".into() } else { std::env::var("HOME").unwrap() };
+    tempfile::Builder::new().prefix("kennel-test-").tempdir_in(place).unwrap()
+}
+
 /// Looks until there is something, or the bound is over. For levels that nothing announces.
 pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + BOUND;

@@ -21,10 +21,7 @@ const AGENTS: [(&str, &str, &str); 4] = [
 ];
 
 fn daemon(sandbox: &str, by: manager::protocol::SandboxBy) -> (Daemon, PathBuf) {
-    let place =
-        if nix::unistd::geteuid().is_root() { "/var/lib".into() } else { std::env::var("HOME").unwrap() };
-    let dir = tempfile::Builder::new().prefix("kennel-test-").tempdir_in(place).unwrap();
-    let mut daemon = Daemon::over(dir);
+    let mut daemon = Daemon::over(dir_that_sandboxes_show());
     let root = daemon.workdir().to_owned();
     for directory in ["work", "home", "home/.mine", "kennel", "bin"] {
         std::fs::create_dir(root.join(directory)).unwrap();

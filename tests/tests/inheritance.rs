@@ -60,10 +60,7 @@ struct World {
 
 impl World {
     fn new(by: SandboxBy) -> Self {
-        let place =
-            if nix::unistd::geteuid().is_root() { "/var/lib".into() } else { std::env::var("HOME").unwrap() };
-        let dir = tempfile::Builder::new().prefix("kennel-test-").tempdir_in(place).unwrap();
-        let mut daemon = Daemon::over(dir);
+        let mut daemon = Daemon::over(dir_that_sandboxes_show());
         let root = daemon.workdir().to_owned();
         let work = root.join("work");
         std::fs::create_dir(&work).unwrap();

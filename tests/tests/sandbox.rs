@@ -24,11 +24,7 @@ pub fn makers() -> Vec<SandboxBy> {
 
 /// A daemon whose home, state and sockets are in no directory for temporary files: those are hidden anyway.
 pub fn daemon(user: User, sandbox: &str, by: SandboxBy) -> Daemon {
-    let place = match nix::unistd::geteuid().is_root() {
-        true => "/var/lib".into(),
-        false => std::env::var("HOME").unwrap(),
-    };
-    let dir = tempfile::Builder::new().prefix("kennel-test-").tempdir_in(place).unwrap();
+    let dir = dir_that_sandboxes_show();
     let profile =
         format!("sandbox = \"{sandbox}\"\nsandbox_hide = [\"~/mine\"]\nsandbox_write = [\"~/.agent\"]");
     // Without a sandbox nothing at all is to be in the way.

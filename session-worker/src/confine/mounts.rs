@@ -128,7 +128,7 @@ fn apply(step: &Step, clone: Option<&OwnedFd>) -> io::Result<()> {
                 Ok(()) | Err(_) => {}
             }
         }
-        Step::Shown { path, .. } => {
+        Step::Shown { path, held, .. } => {
             let Some(clone) = clone else { return Ok(()) };
             let is_directory = fs::metadata(format!("/proc/self/fd/{}", clone.as_fd().as_raw_fd()))?.is_dir();
             if is_directory {
@@ -137,7 +137,13 @@ fn apply(step: &Step, clone: Option<&OwnedFd>) -> io::Result<()> {
                 path.parent().map_or(Ok(()), fs::create_dir_all)?;
                 File::create(path)?;
             }
-            attach(clone, path)?;
+            match attach(clone, path) {
+                // The kernel attaches nothing whose place was removed after it was opened.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && held.is_none() => {
+                    let _ = if is_directory { fs::remove_dir(path) } else { fs::remove_file(path) };
+                }
+                attached => attached?,
+            }
         }
         Step::Link { path, target } => {
             path.parent().map_or(Ok(()), fs::create_dir_all)?;

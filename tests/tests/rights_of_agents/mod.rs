@@ -19,11 +19,7 @@ use crate::containment::User;
 
 /// A daemon outside of the directories for temporary files, with a home, a secret in it and one in its environment.
 fn daemon(user: User, profiles: &str) -> Daemon {
-    let place = match nix::unistd::geteuid().is_root() {
-        true => "/var/lib".into(),
-        false => std::env::var("HOME").unwrap(),
-    };
-    let mut daemon = Daemon::over(tempfile::Builder::new().prefix("kennel-test-").tempdir_in(place).unwrap());
+    let mut daemon = Daemon::over(dir_that_sandboxes_show());
     let root = daemon.dir.path().to_owned();
     let fixtures = [beside("fixture-agent"), beside("acp-agent")];
     let programs = publish(&[kennel(), worker(), &fixtures[0], &fixtures[1]], &root.join("bin"));

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use harness::daemon::Daemon;
-use manager::protocol::Sandbox;
 use manager::protocol::api::SessionInfo;
+use manager::protocol::{Sandbox, SandboxBy};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::kind::Kind;
@@ -16,6 +16,8 @@ use crate::sandbox::{daemon, makers};
 const STARTS: usize = 12;
 /// The smallest number of swaps meanwhile.
 const SWAPS: u32 = 300;
+/// The number of files, and of directories, that come and go beside a hidden place.
+const NEIGHBOURS: usize = 20;
 
 /// A session whose every prompt is a start, and the place that is swapped.
 struct Swapped {
@@ -112,7 +114,7 @@ fn a_place_that_was_swapped_is_not_followed_at_the_next_start() {
 #[test]
 fn without_a_sandbox_a_place_that_was_swapped_is_followed() {
     for user in users() {
-        let kind = Kind { user: *user, by: manager::protocol::SandboxBy::Bubblewrap, sandbox: Sandbox::None };
+        let kind = Kind { user: *user, by: SandboxBy::Bubblewrap, sandbox: Sandbox::None };
         for (what, work, place, leads) in PLACES {
             let swapped = Swapped::new(kind, work, place, leads);
             swapped.swap();
@@ -156,6 +158,43 @@ fn a_place_that_is_swapped_all_the_time_is_never_followed() {
         }
     }
     println!("{starts} starts, {swaps} swaps");
+    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
+}
+
+/// bubblewrap looks at a place and then mounts it: one that goes in between ends it. That is not in our hands.
+#[test]
+fn neighbours_of_a_hidden_place_that_come_and_go_fail_no_start() {
+    let mut faults = Vec::new();
+    for kind in kinds().into_iter().filter(|kind| kind.by == SandboxBy::Landlock) {
+        let swapped = Swapped::new(kind, "work", "work", "other");
+        // The daemon's state is in there, which is hidden: everything beside it is shown by itself.
+        let beside = swapped.daemon.dir.path();
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let names = (0..NEIGHBOURS)
+                    .map(|n| (beside.join(format!("file-{n}")), beside.join(format!("dir-{n}"))));
+                let names: Vec<_> = names.collect();
+                while !over.load(Ordering::Relaxed) {
+                    for (file, directory) in &names {
+                        std::fs::write(file, "").unwrap();
+                        std::fs::create_dir(directory).unwrap();
+                    }
+                    for (file, directory) in &names {
+                        std::fs::remove_file(file).unwrap();
+                        std::fs::remove_dir(directory).unwrap();
+                    }
+                }
+            });
+            let _ends = Ends(&over);
+            for _ in 0..STARTS {
+                let output = swapped.daemon.run(&["send", "session-1", "try write works"]);
+                if !output.stdout.contains("write done") {
+                    faults.push(format!("{}: {output:?}", kind.name()));
+                }
+            }
+        });
+    }
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }
 
