@@ -5,6 +5,12 @@
 use crate::core::{Refusal, SubagentLimit};
 use crate::error::Error;
 
+/// The hint about a prompt that is longer than an argument may be.
+const TOO_LONG: &str = "put long input into a file and name the file in the prompt; or set `prompt_via = \"stdin\"` in the agent's profile";
+/// The hint about an agent in which nothing can be set.
+const NO_SETTINGS: &str =
+    "agents that speak the Agent Client Protocol have settings; `kennel agents ls` lists them";
+
 impl Refusal {
     /// Advice for a person about the refusal; `None` if nothing helps.
     pub fn hint(&self) -> Option<String> {
@@ -14,6 +20,11 @@ impl Refusal {
             }
             Refusal::IdTaken(id) => format!("choose another id, or use `kennel ensure --id {id}` to get it"),
             Refusal::IdUnusable(_) | Refusal::IdRetired(_) => "choose another id, or leave it out".into(),
+            Refusal::IdIsName { .. }
+            | Refusal::NameTaken { .. }
+            | Refusal::NameIsId(_)
+            | Refusal::NameUnusable(_)
+            | Refusal::TooManyLabels { .. } => return self.about_names(),
             Refusal::SpecMismatch { id, .. } => {
                 format!(
                     "leave these options out, or choose another id; `kennel show {id}` prints what it has"
@@ -34,10 +45,7 @@ impl Refusal {
                 "agents that speak the Agent Client Protocol may take some; or name the file in the text"
                     .into()
             }
-            Refusal::TooLongForAgent { .. } => {
-                "put long input into a file and name the file in the prompt; or set `prompt_via = \"stdin\"` in the agent's profile"
-                    .into()
-            }
+            Refusal::TooLongForAgent { .. } => TOO_LONG.into(),
             Refusal::NoTurn(id)
             | Refusal::NoTurnOf { id, .. }
             | Refusal::NoSuchPrompt { id, .. }
@@ -55,10 +63,7 @@ impl Refusal {
             Refusal::NoSuchPermission(_) | Refusal::PermissionSettled(_) => {
                 "`kennel permissions ls` lists those that wait".into()
             }
-            Refusal::NoSettings { .. } => {
-                "agents that speak the Agent Client Protocol have settings; `kennel agents ls` lists them"
-                    .into()
-            }
+            Refusal::NoSettings { .. } => NO_SETTINGS.into(),
             Refusal::TooManySettings { id, .. } => {
                 format!("`kennel show {id}` says whether it works; they are set when its agent is ready")
             }
@@ -86,6 +91,27 @@ impl Refusal {
                                            file system; try again once it is gone"
                 .into(),
         })
+    }
+}
+
+impl Refusal {
+    /// The same, of what people call sessions.
+    fn about_names(&self) -> Option<String> {
+        match self {
+            Refusal::IdIsName { of, .. } => {
+                Some(format!("choose another id; `kennel show {of}` shows that session"))
+            }
+            Refusal::NameTaken { of, .. } => {
+                Some(format!("choose another name; `kennel rename {of} NAME` gives that session another one"))
+            }
+            Refusal::NameIsId(_) | Refusal::NameUnusable(_) => {
+                Some("choose another name, or leave it out".into())
+            }
+            Refusal::TooManyLabels { id, .. } => {
+                Some(format!("`kennel label {id}` lists them; `kennel label {id} LABEL-` removes one"))
+            }
+            _ => None,
+        }
     }
 }
 

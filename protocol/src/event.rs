@@ -3,6 +3,8 @@
 //! One JSON object each: `{"id", "at", "session", "incarnation", "type", "data"}`. Ids are global and strictly
 //! increasing; a session's stream is the subset that names it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -11,7 +13,8 @@ use serde_json::Value;
 use crate::common::{AttachmentInfo, ClientOrigin, Role, Usage};
 use crate::wire::PermissionOption;
 use crate::{
-    CallId, EventId, Exit, Incarnation, Keeper, KeyId, PermissionId, PromptId, Restore, SessionId, Stream,
+    CallId, EventId, Exit, Incarnation, Keeper, KeyId, PermissionId, PromptId, Restore, SessionId,
+    SessionName, Stream,
 };
 
 pub use crate::common::{Decider, Disposition, Outcome, RemovedBy, Resolution, StallStep, Timestamp};
@@ -44,6 +47,10 @@ pub enum EventKind {
     SessionCreated {
         agent: String,
         workdir: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<SessionName>,
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        labels: BTreeMap<String, String>,
         title: Option<String>,
         model: Option<String>,
         parent: Option<SessionId>,
@@ -107,9 +114,17 @@ pub enum EventKind {
         /// Processes that survived SIGKILL.
         survivors: Vec<u32>,
     },
-    /// A client changed the session's own settings.
+    /// A client changed the session's own settings. The event has all of them, as they are now.
     #[serde(rename = "session.updated")]
-    SessionUpdated { pinned: bool },
+    SessionUpdated {
+        pinned: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<SessionName>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        title: Option<String>,
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        labels: BTreeMap<String, String>,
+    },
     /// The session and its records are removed. Only this event remains.
     #[serde(rename = "session.deleted")]
     SessionDeleted {},

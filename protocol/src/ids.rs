@@ -14,6 +14,11 @@ pub enum IdError {
         "`{0}` is not a session id: 1 to 64 letters, digits, `.`, `_` or `-`, beginning with a letter or digit"
     )]
     Session(String),
+    /// A session's name is like an id, and no generated id.
+    #[error(
+        "`{0}` is not a session's name: 1 to 64 letters, digits, `.`, `_` or `-`, beginning with a letter or digit, and no number alone nor what kennel gives out as an id (`session-7`)"
+    )]
+    Name(String),
     /// A prompt id is `prompt-` and a number.
     #[error("`{0}` is not a prompt id: `prompt-` and a number, as `kennel send --no-wait` prints it")]
     Prompt(String),
@@ -94,6 +99,73 @@ impl Serialize for SessionId {
 }
 
 impl<'de> Deserialize<'de> for SessionId {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// Name of a session: what people call it. It can be changed, and stands wherever an id does.
+///
+/// Made of the same letters as a [`SessionId`]. No name is a number alone or has the form of an id that kennel generates
+/// (`session-7`, `workdir-0123456789abcdef`): those mean the session with that id.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "api", schema(value_type = String, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"))]
+#[serde(transparent)]
+pub struct SessionName(SessionId);
+
+impl SessionName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    /// The id of the same letters.
+    pub fn as_id(&self) -> &SessionId {
+        &self.0
+    }
+
+    /// Returns true if a text has the form of what kennel generates as an id, or of the short form of one.
+    pub fn is_reserved(text: &str) -> bool {
+        let all = |text: &str, is: fn(&u8) -> bool| !text.is_empty() && text.as_bytes().iter().all(is);
+        let numbered = text.strip_prefix("session-").is_some_and(|digits| all(digits, u8::is_ascii_digit));
+        let of_directory =
+            text.strip_prefix("workdir-").is_some_and(|digits| all(digits, u8::is_ascii_hexdigit));
+        all(text, u8::is_ascii_digit) || numbered || of_directory
+    }
+}
+
+impl FromStr for SessionName {
+    type Err = IdError;
+
+    fn from_str(s: &str) -> Result<Self, IdError> {
+        let shown = || IdError::Name(s.chars().take(80).flat_map(char::escape_default).collect());
+        match s.parse() {
+            Ok(id) if !Self::is_reserved(s) => Ok(Self(id)),
+            Ok(_) | Err(_) => Err(shown()),
+        }
+    }
+}
+
+impl std::borrow::Borrow<str> for SessionName {
+    fn borrow(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl fmt::Display for SessionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for SessionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl<'de> Deserialize<'de> for SessionName {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         String::deserialize(d)?.parse().map_err(de::Error::custom)
     }

@@ -24,7 +24,7 @@ pub mod zygote;
 pub use containment::{
     Containment, Granted, Level, Sandbox, SandboxBy, Sandboxed, Walls, WallsOfVersion3, resolved,
 };
-pub use ids::{CallId, IdError, KeyId, PermissionId, PromptId, SessionId};
+pub use ids::{CallId, IdError, KeyId, PermissionId, PromptId, SessionId, SessionName};
 pub use limits::{Groups, Keeper, LimitedBy, Limits};
 pub use nouns::{Exit, Identity, Restore, Stream};
 

@@ -11,6 +11,7 @@ pub mod far;
 pub mod fuzz;
 pub mod history;
 pub mod kinds;
+pub mod names;
 pub mod real;
 pub mod rng;
 pub mod sample;

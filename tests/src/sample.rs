@@ -18,6 +18,8 @@ pub fn spec() -> Spec {
         agent_name: "shell".into(),
         agent: Agent::Shell,
         program: None,
+        name: None,
+        labels: Default::default(),
         title: None,
         model: None,
         workdir: "/".into(),

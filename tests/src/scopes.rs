@@ -43,14 +43,29 @@ fn told(fleet: &Fleet, scope: &Scope, ask: &Ask, refusal: &Refusal) -> Option<St
     let absent = |id: &SessionId| *refusal == Refusal::NoSuchSession(id.to_string());
     let unusable = |id: &SessionId| *refusal == Refusal::IdUnusable(id.clone());
     let of_some = matches!(scope, Scope::Ids(_));
+    let tells_a_name = match refusal {
+        Refusal::NameTaken { of, .. } | Refusal::IdIsName { of, .. } => hidden(of),
+        Refusal::NameIsId(_) => *scope != Scope::All,
+        _ => false,
+    };
+    if tells_a_name {
+        return Some(format!("it was told of a name: {refusal}"));
+    }
     let as_it_should = *refusal == Refusal::Closing
         || match ask {
             Ask::Subagent { parent: Some(parent), .. } if hidden(parent) => absent(parent),
             Ask::Create { .. } | Ask::Subagent { parent: None, .. } if of_some => {
                 matches!(refusal, Refusal::NoSuchSession(_))
             }
+            Ask::Edit(id, _) if hidden(id) => absent(id),
             Ask::Ensure { id, .. } if of_some && hidden(id) => absent(id),
-            Ask::Ensure { id, .. } | Ask::Create { id: Some(id), .. } if hidden(id) => unusable(id),
+            Ask::Ensure { id, .. }
+            | Ask::Create { id: Some(id), .. }
+            | Ask::Subagent { id: Some(id), .. }
+                if hidden(id) || fleet.named(id.as_str()).is_some_and(|session| hidden(&session.id)) =>
+            {
+                unusable(id)
+            }
             Ask::Create { id: Some(id), .. } if *scope != Scope::All && fleet.retired().contains_key(id) => {
                 unusable(id)
             }

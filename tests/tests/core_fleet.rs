@@ -194,7 +194,9 @@ fn a_sub_agents_life_is_told_to_its_parent_in_whole_events() {
         incarnation,
         kind,
     };
-    let created = |parent| EventKind::SessionCreated {
+    let created = |name: &str, parent| EventKind::SessionCreated {
+        name: name.parse().ok(),
+        labels: Default::default(),
         agent: "shell".into(),
         workdir: "/work".into(),
         title: Some("a title".into()),
@@ -205,7 +207,7 @@ fn a_sub_agents_life_is_told_to_its_parent_in_whole_events() {
 
     let wish = Ask::Ensure { id: parent.clone(), spec: spec.clone(), given: Box::default() };
     let change = ask(&mut fleet, AT, &wish);
-    assert_eq!(change.events, [received(40, &parent, 7, created(None))]);
+    assert_eq!(change.events, [received(40, &parent, 7, created("parent", None))]);
     assert_eq!((change.revived, fleet.retired().len()), (Some(parent.clone()), 0));
     // An id that comes back goes on counting, and lets go of what its predecessor left.
     let spawn = [Effect::Release { incarnation: 6 }, Effect::Spawn { incarnation: 7 }];
@@ -216,18 +218,15 @@ fn a_sub_agents_life_is_told_to_its_parent_in_whole_events() {
     let change = ask(&mut fleet, AT, &wish);
     assert_eq!(change.reply, Reply::Created(child.clone()));
     let accepted = PromptId(42);
-    let started = EventKind::SubagentStarted {
-        child: child.clone(),
-        task: task.to_string(),
-        model: Some("a model".into()),
-    };
+    let (child_of, model) = (child.clone(), Some("a model".into()));
+    let started = EventKind::SubagentStarted { child: child_of, task: task.to_string(), model };
     let (prompt_id, text, attachments) = (accepted, task.to_string(), Vec::new());
     let (disposition, retry_of) = (Disposition::Queued, None);
     let told_of = EventKind::PromptAccepted { prompt_id, text, disposition, retry_of, attachments };
     assert_eq!(
         change.events,
         [
-            received(41, &child, 1, created(Some(parent.clone()))),
+            received(41, &child, 1, created("work", Some(parent.clone()))),
             received(42, &child, 1, told_of),
             received(43, &child, 1, EventKind::PromptQueued { prompt_id, position: 0 }),
             received(44, &parent, 7, started),

@@ -39,6 +39,8 @@ fn limited_by() -> LimitedBy {
 /// A running session that crashed three times, ten seconds apart, with a value of its own in every field.
 fn full_session() -> Session {
     let spec = Spec {
+        name: "a-name".parse().ok(),
+        labels: [("team".to_owned(), "front".to_owned())].into(),
         title: Some("a title".into()),
         model: Some("a model".into()),
         workdir: "/work".into(),
@@ -78,6 +80,8 @@ fn full_session() -> Session {
 fn full_info() -> SessionInfo {
     SessionInfo {
         id: id("s"),
+        name: "a-name".parse().ok(),
+        labels: [("team".to_owned(), "front".to_owned())].into(),
         title: Some("a title".into()),
         agent: "shell".into(),
         agent_details: Some(details()),
@@ -257,6 +261,8 @@ fn an_option_differs_only_where_it_is_given_and_another() {
         headers: Default::default(),
     };
     let cases = [
+        (SessionOpts { name: Some("another".into()), ..none() }, "name"),
+        (SessionOpts { labels: pair("team", "back"), ..none() }, "labels"),
         (SessionOpts { title: Some("another".into()), ..none() }, "title"),
         (SessionOpts { agent: Some("claude".into()), ..none() }, "agent"),
         (SessionOpts { model: Some("another".into()), ..none() }, "model"),
@@ -302,13 +308,19 @@ fn an_agents_process_that_lives_between_turns_is_shown_between_turns() {
 /// Every refusal, each led to by the one before it: a new one does not compile until it has a place here.
 fn after(refusal: &Refusal) -> Option<Refusal> {
     let id = id("s");
+    let name = || "web".parse().unwrap();
     let prompt = PromptId(7);
     let permission = PermissionId(9);
     Some(match refusal {
         Refusal::NoSuchSession(_) => Refusal::NoSuchPid(100),
         Refusal::NoSuchPid(_) => Refusal::IdTaken(id),
         Refusal::IdTaken(_) => Refusal::IdUnusable(id),
-        Refusal::IdUnusable(_) => Refusal::IdRetired(id),
+        Refusal::IdUnusable(_) => Refusal::IdIsName { id, of: self::id("t") },
+        Refusal::IdIsName { .. } => Refusal::NameTaken { name: name(), of: id },
+        Refusal::NameTaken { .. } => Refusal::NameIsId(name()),
+        Refusal::NameIsId(_) => Refusal::NameUnusable(name()),
+        Refusal::NameUnusable(_) => Refusal::TooManyLabels { id, limit: 32 },
+        Refusal::TooManyLabels { .. } => Refusal::IdRetired(id),
         Refusal::IdRetired(_) => Refusal::SpecMismatch { id, fields: vec!["title", "env"] },
         Refusal::SpecMismatch { .. } => Refusal::Stopped(id),
         Refusal::Stopped(_) => Refusal::Failed { id, reason: "it died".into() },

@@ -32,12 +32,12 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use protocol::SessionId;
 use protocol::api::{KeyRole, KeySessions, Role};
+use protocol::{SessionId, SessionName};
 use subtle::ConstantTimeEq;
 
 use super::App;
-use super::caller::Caller;
+use super::caller::{Caller, Meant};
 use super::connections::{Origin, Who, overloaded};
 use super::denied::*;
 use super::held::hold;
@@ -109,7 +109,12 @@ pub async fn check(
     }
     let about = session_of(params.iter().flatten());
     let route = route.as_ref().map_or("", |route| route.as_str());
-    let caller = caller(&app, standing, &parts, route, about).await?;
+    let named = named(&app, &parts.method, route, about.as_ref()).await?;
+    let (caller, meant) = match named {
+        None => (caller(&app, standing, &parts, route, about.clone()).await?, about),
+        Some(session) => by_name(&app, standing, &parts, route, (about, session)).await?,
+    };
+    parts.extensions.insert(Meant(meant));
     if app.manager.state_dir_gone() && !ends(&parts.method, route) {
         return Err(Error::StateDirGone(app.manager.state_dir().to_owned()).into());
     }
@@ -120,6 +125,37 @@ pub async fn check(
         None => Ok(next.run(request).await),
         Some(key) => hold(&app.keys, &key, next.run(request)).await,
     }
+}
+
+/// The session whose name stands in the place of the id. None for a request that makes a session: there it is an id to be.
+async fn named(
+    app: &App,
+    method: &Method,
+    route: &str,
+    about: Option<&SessionId>,
+) -> Answer<Option<SessionId>> {
+    let makes = *method == Method::PUT && route == "/v1/sessions/{id}";
+    match about.filter(|id| !makes && !SessionName::is_reserved(id.as_str())) {
+        None => Ok(None),
+        Some(id) => Ok(app.manager.named(id).await?.filter(|session| session != id)),
+    }
+}
+
+/// Finds the caller of a request about a session by its name. Whoever does not reach the session hears what is said of an id that
+/// is none, and does not learn that something has the name.
+async fn by_name(
+    app: &App,
+    standing: Standing,
+    parts: &Parts,
+    route: &str,
+    (about, session): (Option<SessionId>, SessionId),
+) -> Answer<(Caller, Option<SessionId>)> {
+    if let Ok(caller) = caller(app, standing.clone(), parts, route, Some(session.clone())).await
+        && app.manager.asked_by(caller.asker()).reaches(&session).await?
+    {
+        return Ok((caller, Some(session)));
+    }
+    Ok((caller(app, standing, parts, route, about.clone()).await?, about))
 }
 
 /// Finds the caller of a request, and refuses what is not for that caller. `about` is the session that the request names.

@@ -26,6 +26,10 @@ pub struct Caller {
     pub address: Option<IpAddr>,
 }
 
+/// The session that a request is about: the id in its path, or the id of the session with that name.
+#[derive(Clone, Debug)]
+pub struct Meant(pub Option<SessionId>);
+
 impl Caller {
     /// The client as the manager knows it.
     pub fn asker(&self) -> Asker {

@@ -8,6 +8,7 @@ use axum::http::request::Parts;
 use protocol::{CallId, EventId, PermissionId, PromptId, SessionId};
 use serde::de::DeserializeOwned;
 
+use super::caller::Meant;
 use super::problem::{Answer, ApiError};
 use crate::system::blocking;
 
@@ -16,7 +17,7 @@ pub const MAX_NUMBER: u64 = i64::MAX as u64;
 /// The longest that may be waited, in milliseconds: a year.
 pub const MAX_WAIT_MS: u64 = 365 * 24 * 3_600_000;
 
-/// The session that `{id}` in the path names. Not looked up yet.
+/// The session that `{id}` in the path names, by its id or its name. Not looked up yet.
 pub struct Id(pub SessionId);
 
 /// The prompt that `{prompt}` in the path names.
@@ -77,7 +78,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        Ok(Self(parameter(parts, state, "id").await?.parse()?))
+        let id = parameter(parts, state, "id").await?.parse()?;
+        let meant = parts.extensions.get::<Meant>().and_then(|Meant(meant)| meant.clone());
+        Ok(Self(meant.unwrap_or(id)))
     }
 }
 

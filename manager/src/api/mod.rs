@@ -167,7 +167,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(disk::usage))
         .routes(routes!(disk::prune))
         .routes(routes!(sessions::list, sessions::create))
-        .routes(routes!(sessions::get, sessions::ensure, sessions::remove))
+        .routes(routes!(sessions::get, sessions::ensure, sessions::edit, sessions::remove))
         .routes(routes!(sessions::stop))
         .routes(routes!(sessions::restart))
         .routes(routes!(sessions::pin))

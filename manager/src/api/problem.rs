@@ -143,6 +143,11 @@ fn refused(refusal: &Refusal) -> StatusCode {
         Refusal::NoSuchOption { .. } => StatusCode::BAD_REQUEST,
         Refusal::IdTaken(_)
         | Refusal::IdUnusable(_)
+        | Refusal::IdIsName { .. }
+        | Refusal::NameTaken { .. }
+        | Refusal::NameIsId(_)
+        | Refusal::NameUnusable(_)
+        | Refusal::TooManyLabels { .. }
         | Refusal::IdRetired(_)
         | Refusal::SpecMismatch { .. }
         | Refusal::Stopped(_)

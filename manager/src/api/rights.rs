@@ -82,6 +82,7 @@ const RULES: &[(Method, &str, Need, About)] = &[
     (Method::POST, "/v1/sessions", Start, Reached),
     (Method::GET, "/v1/sessions/{id}", Look, One),
     (Method::PUT, "/v1/sessions/{id}", Start, One),
+    (Method::PATCH, "/v1/sessions/{id}", Drive, One),
     (Method::DELETE, "/v1/sessions/{id}", Admin, One),
     (Method::POST, "/v1/sessions/{id}/abort", Drive, One),
     (Method::GET, "/v1/sessions/{id}/attach", Look, One),

@@ -6,11 +6,11 @@ use axum::http::{HeaderName, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::{Extension, Json as Reply};
 use protocol::SessionId;
-use protocol::api::{Orphans, Role, SessionInfo, SessionOpts, TokenReply, TurnResult};
+use protocol::api::{EditSessionRequest, Orphans, Role, SessionInfo, SessionOpts, TokenReply, TurnResult};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::body::{NoBody, OptionalJson};
+use super::body::{Json, NoBody, OptionalJson};
 use super::caller::Caller;
 use super::codes::{WITH_BODY, WITH_OPTIONS, refuses};
 use super::input::{Id, Key, Nothing, Pid, Query, Umask, Wait};
@@ -207,6 +207,24 @@ pub async fn restart(
     _: NoBody,
 ) -> Answer<Reply<SessionInfo>> {
     Ok(Reply(app.manager.restart_session(&id).await?))
+}
+
+refuses!(EditErrors: 400 "invalid_client", 400 "invalid_id", 400 "invalid_labels", 400 "invalid_name", 400 "invalid_title", 404 "no_such_session", 409 "name_taken", 409 "name_unusable", 409 "not_driver", 409 "too_many_labels", 507 "journal_full"; + WITH_BODY);
+
+/// Changes what people call a session: its name, its title, its labels.
+///
+/// What the request does not name stays. A label with null is removed.
+#[utoipa::path(patch, path = "/v1/sessions/{id}", tag = "sessions", operation_id = "edit_session",
+    params(("id" = SessionId, Path, description = "The session.")),
+    request_body = EditSessionRequest,
+    responses((status = 200, description = "The session.", body = SessionInfo), EditErrors))]
+pub async fn edit(
+    Limited(app): Limited,
+    Id(id): Id,
+    _: Query<Nothing>,
+    Json(request): Json<EditSessionRequest>,
+) -> Answer<Reply<SessionInfo>> {
+    Ok(Reply(app.manager.edit_session(&id, &request).await?))
 }
 
 refuses!(PinErrors: 400 "invalid_client", 409 "not_driver", 400 "invalid_id", 404 "no_such_session", 507 "journal_full");

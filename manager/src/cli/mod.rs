@@ -173,6 +173,8 @@ async fn dispatch(link: &Link<'_>, command: Command) -> Outcome {
         Command::Stop(args) => sessions::stop(link, args).await,
         Command::Restart(args) => sessions::restart(link, &args).await,
         Command::Rm(args) => sessions::rm(link, &args).await,
+        Command::Rename(args) => sessions::rename(link, args).await,
+        Command::Label(args) => sessions::label(link, args).await,
         Command::Pin(args) => sessions::pin(link, &args.id, true).await,
         Command::Unpin(args) => sessions::pin(link, &args.id, false).await,
         Command::Events(args) => events::events(link, args).await,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt};
 use hyper::body::Bytes;
 use protocol::SessionId;
-use protocol::api::{Orphans, SessionInfo, Status, TokenReply};
+use protocol::api::{EditSessionRequest, Orphans, SessionInfo, Status, TokenReply};
 
 use crate::cli::args;
 use crate::cli::link::random_key;
@@ -26,6 +26,7 @@ const AT_ONCE: usize = 16;
 pub async fn start(link: &Link<'_>, args: args::Start) -> Outcome {
     let mut opts = args.options.given();
     opts.id = args.id.map(|id| id.to_string());
+    opts.name = args.name;
     opts.workdir = Some(link.directory(args.dir).await?);
     let request = Request::post("/v1/sessions").key(&random_key()?).json(&opts);
     let answer = begun(link, "starting the session", opts.id.as_deref(), request).await?;
@@ -97,6 +98,7 @@ fn warn(link: &Link<'_>, answer: &Bytes) -> Outcome {
 /// `ensure`.
 pub async fn ensure(link: &Link<'_>, args: args::Ensure) -> Outcome {
     let mut opts = args.options.given();
+    opts.name = args.name;
     let id = match &args.id {
         None => {
             let dir = link.directory(args.dir).await?;
@@ -275,6 +277,39 @@ async fn each(
     };
     link.ui.waiting(&what, all).await?;
     exit.map_or(Ok(()), |exit| Err(Failure::Printed(exit)))
+}
+
+/// `rename`.
+pub async fn rename(link: &Link<'_>, args: args::Rename) -> Outcome {
+    let edit = EditSessionRequest { name: args.name, title: args.title, ..EditSessionRequest::default() };
+    let answer = edited(link, &args.id, &edit).await?;
+    if link.ui.json {
+        return link.ui.object(&answer);
+    }
+    let session: SessionInfo = read(&answer)?;
+    link.ui.line(session.name.as_ref().map_or(session.id.as_str(), |name| name.as_str()))
+}
+
+/// `label`.
+pub async fn label(link: &Link<'_>, args: args::Label) -> Outcome {
+    let answer = match args.labels.is_empty() {
+        true => link.about(&args.id, |id| Request::get(format!("/v1/sessions/{id}"))).await?.1,
+        false => {
+            let labels = args.labels.into_iter().collect();
+            edited(link, &args.id, &EditSessionRequest { labels, ..EditSessionRequest::default() }).await?
+        }
+    };
+    if link.ui.json {
+        return link.ui.object(&answer);
+    }
+    let lines = read::<SessionInfo>(&answer)?.labels.into_iter();
+    let lines = lines.map(|(label, value)| format!("{}\n", render::line(&format!("{label}={value}"))));
+    link.ui.print(&lines.collect::<String>())
+}
+
+async fn edited(link: &Link<'_>, typed: &str, edit: &EditSessionRequest) -> Outcome<Bytes> {
+    let asked = link.about(typed, |id| Request::patch(format!("/v1/sessions/{id}")).json(edit)).await;
+    asked.map(|(_, answer)| answer)
 }
 
 /// `pin` and `unpin`.

@@ -1,36 +1,82 @@
 //! Names that a person types: the session or agent that is meant, and how names are shown.
 
-use protocol::SessionId;
+use protocol::{SessionId, SessionName};
 
 use crate::core::Refusal;
 use crate::error::Error;
 
-/// The session that a person means: an id, or the only id that begins so.
+/// A session as a person may call it.
+#[derive(Clone, Debug)]
+pub struct Called {
+    /// Its id.
+    pub id: SessionId,
+    /// Its name.
+    pub name: Option<SessionName>,
+    /// Its title.
+    pub title: Option<String>,
+}
+
+/// The session that a person means: an id; the number of a generated one; a name; or the only id or name that begins so.
 ///
 /// # Errors
-/// `no_such_session`, with the nearest id as a hint; `ambiguous_id`.
-pub fn lookup(typed: &str, ids: &[SessionId]) -> Result<SessionId, Error> {
-    if let Some(exact) = ids.iter().find(|id| id.as_str() == typed) {
+/// `no_such_session`, with the nearest id or name as a hint, or the id of the session with such a title; `ambiguous_id`.
+pub fn lookup(typed: &str, sessions: &[Called]) -> Result<SessionId, Error> {
+    let ids = || sessions.iter().map(|session| &session.id);
+    if let Some(exact) = ids().find(|id| id.as_str() == typed) {
         return Ok(exact.clone());
     }
-    let begins = |id: &&SessionId| !typed.is_empty() && id.as_str().starts_with(typed);
-    let fitting: Vec<&SessionId> = ids.iter().filter(begins).collect();
-    let name = shown(typed, 80);
+    let number = typed.parse().ok().filter(|_| typed.bytes().all(|byte| byte.is_ascii_digit()));
+    let numbered = number.map(SessionId::numbered);
+    if let Some(exact) = ids().find(|id| numbered.as_ref() == Some(id)) {
+        return Ok(exact.clone());
+    }
+    let name = |session: &Called| session.name.as_ref().map(|name| name.as_str().to_owned());
+    if let Some(exact) = sessions.iter().find(|session| name(session).as_deref() == Some(typed)) {
+        return Ok(exact.id.clone());
+    }
+    let begins = |session: &&Called| {
+        let name = name(session).is_some_and(|name| name.starts_with(typed));
+        !typed.is_empty() && (session.id.as_str().starts_with(typed) || name)
+    };
+    let fitting: Vec<&Called> = sessions.iter().filter(begins).collect();
     match fitting[..] {
-        [one] => Ok(one.clone()),
-        [] => Err(match nearest(typed, ids.iter().map(SessionId::as_str)) {
-            Some(near) => Error::invalid_with(
-                "no_such_session",
-                format!("no such session `{name}`"),
-                format!("did you mean `{near}`?"),
-            ),
-            None => Error::Refused(Refusal::NoSuchSession(name)),
-        }),
+        [one] => Ok(one.id.clone()),
+        [] => Err(unknown(typed, sessions)),
         _ => {
-            let names: Vec<&str> = fitting.iter().map(|id| id.as_str()).collect();
+            let both = |session: &&Called| match name(session) {
+                Some(name) if name != session.id.as_str() => format!("{} ({name})", session.id),
+                _ => session.id.to_string(),
+            };
+            let names: Vec<String> = fitting.iter().map(both).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let name = shown(typed, 80);
             let message = format!("`{name}` could be {} sessions: {}", names.len(), listed(&names, 5));
-            Err(Error::invalid_with("ambiguous_id", message, "type more of the id"))
+            Err(Error::invalid_with("ambiguous_id", message, "type more of the id or the name"))
         }
+    }
+}
+
+/// Nothing is called so. A hint names what was perhaps meant.
+fn unknown(typed: &str, sessions: &[Called]) -> Error {
+    let with_hint = |hint: String| {
+        Error::invalid_with("no_such_session", format!("no such session `{}`", shown(typed, 80)), hint)
+    };
+    let titled: Vec<&str> = sessions
+        .iter()
+        .filter(|session| !typed.is_empty() && session.title.as_deref() == Some(typed))
+        .map(|session| session.id.as_str())
+        .collect();
+    if !titled.is_empty() {
+        let is = if titled.len() == 1 { "is the title of" } else { "is a title, of" };
+        return with_hint(format!(
+            "that {is} {}; a title is no name: `kennel rename` gives one",
+            listed(&titled, 5)
+        ));
+    }
+    let names = sessions.iter().filter_map(|session| session.name.as_ref()).map(SessionName::as_str);
+    match nearest(typed, sessions.iter().map(|session| session.id.as_str()).chain(names)) {
+        Some(near) => with_hint(format!("did you mean `{near}`?")),
+        None => Error::Refused(Refusal::NoSuchSession(shown(typed, 80))),
     }
 }
 
@@ -82,8 +128,41 @@ pub(super) fn shown(text: &str, chars: usize) -> String {
 mod tests {
     use super::*;
 
-    fn ids(ids: &[&str]) -> Vec<SessionId> {
-        ids.iter().map(|id| id.parse().unwrap()).collect()
+    fn ids(ids: &[&str]) -> Vec<Called> {
+        ids.iter().map(|id| Called { id: id.parse().unwrap(), name: None, title: None }).collect()
+    }
+
+    fn called(id: &str, name: &str, title: &str) -> Called {
+        let title = (!title.is_empty()).then(|| title.to_owned());
+        Called { id: id.parse().unwrap(), name: name.parse().ok(), title }
+    }
+
+    #[test]
+    fn a_number_and_a_name_are_as_good_as_an_id() {
+        let sessions = [
+            called("session-1", "web", "Mend the page"),
+            called("session-12", "web-2", ""),
+            called("box", "box", "Mend"),
+            called("session-3", "api", "Mend"),
+        ];
+        for (typed, id) in [
+            ("1", "session-1"),
+            ("12", "session-12"),
+            ("web", "session-1"),
+            ("web-2", "session-12"),
+            ("ap", "session-3"),
+            ("box", "box"),
+        ] {
+            assert_eq!(lookup(typed, &sessions).unwrap().as_str(), id, "{typed}");
+        }
+        let error = lookup("we", &sessions).unwrap_err();
+        assert_eq!(error.to_string(), "`we` could be 2 sessions: `session-1 (web)`, `session-12 (web-2)`");
+        assert_eq!(lookup("wbe", &sessions).unwrap_err().hint().as_deref(), Some("did you mean `web`?"));
+        let hint = lookup("Mend the page", &sessions).unwrap_err().hint().unwrap_or_default();
+        assert!(hint.contains("the title of `session-1`"), "{hint}");
+        let hint = lookup("Mend", &sessions).unwrap_err().hint().unwrap_or_default();
+        assert!(hint.contains("`box`, `session-3`"), "{hint}");
+        assert_eq!(lookup("4", &sessions).unwrap_err().code(), "no_such_session");
     }
 
     #[test]
@@ -96,7 +175,8 @@ mod tests {
 
     #[test]
     fn an_ambiguous_prefix_names_five_at_most() {
-        let many: Vec<SessionId> = (1..=8).map(SessionId::numbered).collect();
+        let called = |number| Called { id: SessionId::numbered(number), name: None, title: None };
+        let many: Vec<Called> = (1..=8).map(called).collect();
         let error = lookup("session-", &many).unwrap_err();
         assert_eq!(error.code(), "ambiguous_id");
         let said = error.to_string();

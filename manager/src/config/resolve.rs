@@ -55,6 +55,8 @@ impl Config {
             agent_name: agent_name.to_owned(),
             agent,
             program,
+            name: opts.name.as_deref().and_then(|name| name.parse().ok()),
+            labels: opts.labels.clone(),
             title: opts.title.clone(),
             model: model.cloned(),
             workdir,
@@ -151,6 +153,8 @@ fn check_options(opts: &SessionOpts) -> Result<(), Error> {
     ) -> Result<(), Error> {
         value.map_or(Ok(()), check).map_err(|what| out_of_bounds(code, field, &what))
     }
+    check(("name", "invalid_name"), opts.name.as_deref(), super::names::name)?;
+    check(("labels", "invalid_labels"), Some(&opts.labels), super::names::labels)?;
     check(("title", "invalid_title"), opts.title.as_deref(), bounds::title)?;
     check(("model", "invalid_model"), opts.model.as_deref(), bounds::model)?;
     for number in NUMBERS {

@@ -45,6 +45,8 @@ fn without_a_file_a_session_is_a_shell_in_the_home_directory() {
         agent_name: "shell".into(),
         agent: Agent::Shell,
         program: None,
+        name: None,
+        labels: Default::default(),
         title: None,
         model: None,
         workdir: "/".into(),

@@ -1,6 +1,6 @@
 //! The inputs of the core: commands to a session or the fleet, observations of processes, and the replies.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use protocol::api::{ClientOrigin, Orphans, PermissionAnswer, Role, SessionOpts};
@@ -10,7 +10,7 @@ use protocol::wire::{
 };
 use protocol::{
     CallId, EventId, Exit, Identity, Incarnation, Keeper, KeyId, Level, LimitedBy, PermissionId, PromptId,
-    Restore, Sandboxed, SessionId, Stream,
+    Restore, Sandboxed, SessionId, SessionName, Stream,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -346,7 +346,8 @@ pub enum Ask {
         /// The parent's own request, which bounds the spec; none: the owner asks, and nothing is bounded.
         wish: Option<Box<Wish>>,
     },
-    /// One of the three above, asked for with a key: the session belongs to the key.
+    /// One of the three above, asked for with a key: the session belongs to the key. Or an edit, in which the key learns of no
+    /// name that it does not reach.
     ByKey {
         /// The key.
         key: KeyId,
@@ -366,6 +367,8 @@ pub enum Ask {
     Stop(SessionId, Orphans),
     /// Remove a session without a process, and its records.
     Remove(SessionId),
+    /// Change what people call a session.
+    Edit(SessionId, Edit),
     /// An input of one session.
     One(SessionId, Input),
     /// A manager has loaded the journal.
@@ -387,6 +390,17 @@ pub enum Ask {
     SpareReady(Identity),
     /// A spare worker has ended.
     SpareGone(Identity),
+}
+
+/// A change of what people call a session. What is absent stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Edit {
+    /// The new name.
+    pub name: Option<SessionName>,
+    /// The new title; empty: none.
+    pub title: Option<String>,
+    /// Labels to set, and to remove.
+    pub labels: BTreeMap<String, Option<String>>,
 }
 
 /// Sessions that a client reaches. A sub-agent belongs to the session above it.

@@ -32,6 +32,8 @@ pub const CALLS: usize = protocol::bounds::CALLS;
 pub const CALL_MS: u64 = 30_000;
 /// Answers to permission requests that are kept after they were sent, so that they can be sent again.
 pub const ANSWERS: usize = 16;
+/// Labels of one session.
+pub const LABELS: usize = 32;
 /// Open tool calls of one turn that are remembered.
 pub const TOOL_CALLS: usize = 1_000;
 /// The most that their ids may have together, in bytes.

@@ -24,7 +24,7 @@ mod view;
 pub use at::At;
 pub use effect::{AnsweredCall, Effect, Needs};
 pub use fleet::{Change, Fleet, Undo};
-pub use input::{Ask, Command, Input, NOBODY, Reply, Scope, Seen, Wish};
+pub use input::{Ask, Command, Edit, Input, NOBODY, Reply, Scope, Seen, Wish};
 pub use model::deaths::Deaths;
 pub(crate) use model::options;
 pub use model::session::{Asked, Client, LastRestart, Session, Settings, Task};

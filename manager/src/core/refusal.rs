@@ -1,6 +1,6 @@
 //! The reasons for which a command is refused. A refusal changes nothing.
 
-use protocol::{CallId, Incarnation, PermissionId, PromptId, SessionId};
+use protocol::{CallId, Incarnation, PermissionId, PromptId, SessionId, SessionName};
 
 /// The reason for which a command was refused. The message names what stayed unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,6 +16,16 @@ pub enum Refusal {
     IdUnusable(SessionId),
     #[error("`{0}` was the id of a session that was removed; ids are not used again")]
     IdRetired(SessionId),
+    #[error("`{id}` is the name of session `{of}`; nothing was started")]
+    IdIsName { id: SessionId, of: SessionId },
+    #[error("`{name}` is the name of session `{of}` already; nothing was changed")]
+    NameTaken { name: SessionName, of: SessionId },
+    #[error("`{0}` is the id of a session, or was one; nothing was changed")]
+    NameIsId(SessionName),
+    #[error("`{0}` cannot be the name of a session that you start or name; nothing was changed")]
+    NameUnusable(SessionName),
+    #[error("session `{id}` would have more than {limit} labels; nothing was changed")]
+    TooManyLabels { id: SessionId, limit: usize },
     #[error("session `{id}` exists with other options: {}", fields.join(", "))]
     SpecMismatch { id: SessionId, fields: Vec<&'static str> },
     #[error("session `{0}` is stopped; the prompt was not accepted")]
@@ -104,8 +114,11 @@ impl Refusal {
         match self {
             Refusal::NoSuchSession(_) => "no_such_session",
             Refusal::NoSuchPid(_) => "no_such_pid",
-            Refusal::IdTaken(_) => "id_taken",
+            Refusal::IdTaken(_) | Refusal::IdIsName { .. } => "id_taken",
             Refusal::IdUnusable(_) => "id_unusable",
+            Refusal::NameTaken { .. } | Refusal::NameIsId(_) => "name_taken",
+            Refusal::NameUnusable(_) => "name_unusable",
+            Refusal::TooManyLabels { .. } => "too_many_labels",
             Refusal::IdRetired(_) => "id_retired",
             Refusal::SpecMismatch { .. } => "spec_mismatch",
             Refusal::Stopped(_) => "session_stopped",

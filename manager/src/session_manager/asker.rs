@@ -24,13 +24,14 @@ pub struct Asker {
 }
 
 impl Asker {
-    /// A request to start a session, as this client makes it; any other request as it is.
+    /// A request to start or name a session, as this client makes it; any other request as it is.
     pub(super) fn asks(&self, ask: Ask) -> Ask {
         let key = self.origin.as_ref().and_then(|origin| origin.key);
         match (key, ask) {
-            (Some(key), ask @ (Ask::Create { .. } | Ask::Ensure { .. } | Ask::Subagent { .. })) => {
-                Ask::ByKey { key, scope: self.scope.clone(), ask: Box::new(ask) }
-            }
+            (
+                Some(key),
+                ask @ (Ask::Create { .. } | Ask::Ensure { .. } | Ask::Subagent { .. } | Ask::Edit(..)),
+            ) => Ask::ByKey { key, scope: self.scope.clone(), ask: Box::new(ask) },
             (_, ask) => ask,
         }
     }

@@ -8,6 +8,7 @@ mod clients;
 pub(crate) mod disk;
 pub(crate) mod disk_usage;
 mod files;
+mod lists;
 mod log_ins;
 mod prompts;
 mod subagents;
@@ -31,7 +32,7 @@ pub(crate) use self::log_ins::{Address as LogInAddress, LogInPage, LogInReader};
 pub(crate) use self::prompts::cut_to_end;
 pub use self::prompts::{MAX_PROMPT, check_prompt};
 pub use self::wait::WaitFor;
-use self::wait::{has_ended, has_pid, is_down, is_up};
+use self::wait::{has_pid, is_down, is_up};
 use crate::config::{self, Config};
 use crate::core::{Ask, Command, Fleet, Input, Refusal, Reply, Session, Spec};
 use crate::error::Error;
@@ -227,62 +228,29 @@ impl SessionManager {
         Ok(())
     }
 
+    /// Changes what people call a session: its name, its title, its labels.
+    ///
+    /// # Errors
+    /// `invalid_name`, `invalid_title`, `invalid_labels`, `name_taken`, `name_unusable`, `too_many_labels`.
+    pub async fn edit_session(
+        &self,
+        id: &SessionId,
+        edit: &EditSessionRequest,
+    ) -> Result<SessionInfo, Error> {
+        self.ask(Ask::Edit(id.clone(), config::edit_of(edit)?)).await?;
+        self.get_session(id).await
+    }
+
     /// Keeps the session from hibernating, or lets it again.
     pub async fn pin_session(&self, id: &SessionId, pinned: bool) -> Result<SessionInfo, Error> {
         self.command(id, Command::Pin(pinned)).await?;
         self.get_session(id).await
     }
 
-    /// Lists all sessions, in the order of their creation.
-    pub async fn list_sessions(&self) -> Result<Vec<SessionInfo>, Error> {
-        self.list(true).await
-    }
-
-    /// Lists sessions, in the order of their creation: all, or those that are neither stopped nor failed.
-    pub(crate) async fn list(&self, all: bool) -> Result<Vec<SessionInfo>, Error> {
-        let reach = self.reach();
-        let found = self.read(move |fleet, now| {
-            let wanted = |session: &&Arc<Session>| (all || !has_ended(session)) && reach(fleet, session);
-            // The loop only shares them: here they are put in order and described.
-            (fleet.sessions().filter(wanted).cloned().collect::<Vec<Arc<Session>>>(), now)
-        });
-        let (mut found, now) = found.await?;
-        found.sort_by(|a, b| (a.created_at, a.id.number(), &a.id).cmp(&(b.created_at, b.id.number(), &b.id)));
-        Ok(found.iter().map(|session| self.shared.around.told(session, now)).collect())
-    }
-
     /// Returns one session.
     pub async fn get_session(&self, id: &SessionId) -> Result<SessionInfo, Error> {
         let around = self.shared.around.clone();
         self.with_session(id, move |session, now| around.told(session, now)).await
-    }
-
-    /// The session whose worker, or whose agent, has this pid now.
-    pub async fn session_id_for_pid(&self, pid: u32) -> Result<SessionId, Error> {
-        let reach = self.reach();
-        let found = self.read(move |fleet, now| {
-            let holds = |session: &&Arc<Session>| {
-                let is_its = session.pid() == Some(pid) || session.info(now).agent_pid == Some(pid);
-                is_its && reach(fleet, session)
-            };
-            fleet.sessions().find(holds).map(|session| session.id.clone())
-        });
-        found.await?.ok_or(Error::Refused(Refusal::NoSuchPid(pid)))
-    }
-
-    /// The session whose worker is one of these processes, each with its start time; and whether its agent is in a sandbox.
-    pub(crate) async fn session_above(
-        &self,
-        chain: Vec<(u32, u64)>,
-    ) -> Result<Option<(SessionId, bool)>, Error> {
-        self.read(move |fleet, _| {
-            let is_one = |session: &&Arc<Session>| {
-                session.worker().is_some_and(|worker| chain.contains(&(worker.pid, worker.start_time)))
-            };
-            let found = fleet.sessions().find(is_one)?;
-            Some((found.id.clone(), found.spec.walls.is_some()))
-        })
-        .await
     }
 
     /// The state directory's uuid: the first part of every marker.
@@ -293,23 +261,6 @@ impl SessionManager {
     /// Returns whether all children of this process are workers.
     pub(crate) fn is_whole_process(&self) -> bool {
         self.shared.whole_process
-    }
-
-    /// The session that a person means: this id, or the only one that begins so.
-    ///
-    /// # Errors
-    /// `no_such_session` with the nearest id as a hint; `ambiguous_id`.
-    pub async fn lookup(&self, text: &str) -> Result<SessionId, Error> {
-        let exact = text.parse::<SessionId>().ok();
-        let reach = self.reach();
-        let found = self.read(move |fleet, _| {
-            let reached = || fleet.sessions().filter(|session| reach(fleet, session));
-            match exact.filter(|id| fleet.get(id).is_some_and(|session| reach(fleet, session))) {
-                Some(exact) => Ok(exact),
-                None => Err(reached().map(|session| session.id.clone()).collect::<Vec<SessionId>>()),
-            }
-        });
-        found.await?.or_else(|ids| config::lookup(text, &ids))
     }
 
     /// The session's token: 32 random bytes in url-safe base64, the same for as long as the session exists.

@@ -195,6 +195,8 @@ mod tests {
             agent_name: "agent".into(),
             agent,
             program: None,
+            name: None,
+            labels: Default::default(),
             title: None,
             model: None,
             workdir: "/".into(),

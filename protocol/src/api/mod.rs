@@ -27,7 +27,7 @@ pub use key::{
 pub use log_in::{LogInEnd, LogInInfo, LogInInput, LogInPiece, LogInVisit, VisitAnswer};
 pub use manager::{Bootstrap, BootstrapRequest, ListenInfo, ManagerInfo, Problem, TokenReply};
 pub use mcp::{McpRemoteServerOpts, McpServerOpts, McpServersReply, McpServersRequest};
-pub use opts::{OnCrash, RestartType, SessionOpts};
+pub use opts::{EditSessionRequest, OnCrash, RestartType, SessionOpts};
 pub use permission::{AnswerRequest, PermissionAnswer, PermissionInfo, PermissionPolicy};
 pub use prompt::{
     Aborted, Accepted, AttachmentRequest, Cleared, EditRequest, PromptRequest, PromptState, QueuedPrompt,

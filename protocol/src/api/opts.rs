@@ -16,7 +16,13 @@ pub struct SessionOpts {
     /// The session's id; else `session-N`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// A name for people.
+    /// The session's name, which stands wherever an id does; else made of the id that was chosen, or of the directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Labels of the session, by which it is found in lists: at most 32.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Free text for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
     /// The agent's profile; else `shell`.
@@ -89,6 +95,21 @@ pub struct SessionOpts {
     /// ask for files, so the client names them here.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub offers: Vec<Offer>,
+}
+
+/// A change of what people call a session. Absent fields stay as they are.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EditSessionRequest {
+    /// The new name. No other session may have it as its name or its id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The new title; empty: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// Labels to set, and with null to remove. Others stay.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, Option<String>>,
 }
 
 /// Restart type (OTP's names): which unexpected deaths of the worker kennel answers with a restart.

@@ -1,12 +1,16 @@
 //! A session as the API shows it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::client::ClientInfo;
 use crate::common::{Timestamp, Usage};
 use crate::wire::AgentDetails;
-use crate::{Exit, Incarnation, KeyId, Level, LimitedBy, Limits, PromptId, Restore, Sandboxed, SessionId};
+use crate::{
+    Exit, Incarnation, KeyId, Level, LimitedBy, Limits, PromptId, Restore, Sandboxed, SessionId, SessionName,
+};
 
 /// State of a session, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -63,7 +67,13 @@ impl std::fmt::Display for Status {
 pub struct SessionInfo {
     /// Id of the session. It never changes.
     pub id: SessionId,
-    /// A name for people.
+    /// Name of the session: unique, and it stands wherever an id does. A client can change it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<SessionName>,
+    /// Labels of the session.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Free text for people.
     pub title: Option<String>,
     /// The agent's profile.
     pub agent: String,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use manager::core::{Ask, NOBODY, Scope};
+use manager::core::{Ask, Edit, NOBODY, Scope};
 use protocol::KeyId;
 
 use super::Sim;
@@ -11,7 +11,7 @@ impl Sim {
     /// The same, or with a key, or by an attached client.
     pub(super) fn as_somebody(&mut self, ask: Ask) -> Ask {
         match ask {
-            ask @ (Ask::Create { .. } | Ask::Ensure { .. } | Ask::Subagent { .. })
+            ask @ (Ask::Create { .. } | Ask::Ensure { .. } | Ask::Subagent { .. } | Ask::Edit(..))
                 if self.rng.chance(400) =>
             {
                 let key = KeyId(self.rng.between(1, 3));
@@ -22,13 +22,29 @@ impl Sim {
                 };
                 Ask::ByKey { key, scope, ask: Box::new(ask) }
             }
-            ask @ (Ask::Ensure { .. } | Ask::Stop(..) | Ask::Remove(_)) if self.rng.chance(100) => {
+            ask @ (Ask::Ensure { .. } | Ask::Stop(..) | Ask::Remove(_) | Ask::Edit(..))
+                if self.rng.chance(100) =>
+            {
                 let clients: Vec<_> =
                     self.some_session().iter().flat_map(|one| one.clients.clone()).collect();
                 let client = clients.first().map_or(NOBODY, |client| client.id);
                 Ask::ByClient { client, ask: Box::new(ask) }
             }
             ask => ask,
+        }
+    }
+
+    /// A change of what people call a session. Few names, so that they meet each other and ids.
+    pub(super) fn some_edit(&mut self) -> Edit {
+        let names = ["web", "web-2", "api", "root", "work-0", "named"];
+        let name = self.rng.pick(&names).filter(|_| self.rng.chance(800));
+        let title = self.rng.pick(&["", "a title"]).filter(|_| self.rng.chance(300));
+        let label = self.rng.pick(&["team", "ticket"]).unwrap_or("team").to_owned();
+        let value = self.rng.chance(600).then(|| "1".to_owned());
+        Edit {
+            name: name.and_then(|name| name.parse().ok()),
+            title: title.map(str::to_owned),
+            labels: [(label, value)].into(),
         }
     }
 }

@@ -338,7 +338,8 @@ impl Sim {
             64..69 => Some(Ask::Stop(id, Orphans::Stop)),
             69..72 => Some(Ask::Stop(id, Orphans::Keep)),
             72..77 => Some(Ask::Remove(id)),
-            77..79 => command(Command::Pin(self.rng.chance(500))),
+            77 => command(Command::Pin(self.rng.chance(500))),
+            78 => Some(Ask::Edit(id, self.some_edit())),
             79..87 => command(self.some_prompt_command(&session, text)),
             87..89 => command(Command::Clear),
             89..96 if count < 8 => {

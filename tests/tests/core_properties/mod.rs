@@ -6,10 +6,10 @@ mod moves;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use harness::scopes;
+use harness::{names, scopes};
 use manager::core::{
-    Ask, At, Command, Effect, Fleet, Goal, Input, Phase, Prompt, Reply, Scope, Seen, Session, State, Was,
-    Why, limits,
+    Ask, At, Command, Edit, Effect, Fleet, Goal, Input, Phase, Prompt, Reply, Scope, Seen, Session, State,
+    Was, Why, limits,
 };
 use proptest::prelude::*;
 use protocol::api::{Orphans, SessionOpts};
@@ -383,6 +383,7 @@ proptest! {
             }
             prop_assert!(change.next_event > last);
             let undo = fleet.adopt(&change);
+            prop_assert_eq!(names::broken(&fleet), None);
             for id in fleet.retired().keys() {
                 prop_assert!(fleet.get(id).is_none(), "{} is retired and lives", id);
             }
@@ -459,6 +460,11 @@ fn plain(fleet: &Fleet, at: &mut At, step: Move) -> Ask {
             at.closing = false;
             let same_boot = step.which < 200;
             Ask::ManagerStarted { pid: 1, version: "v".into(), boot_id: "boot".into(), same_boot, lost: None }
+        }
+        69..76 => {
+            let names = ["web", "web-2", "root", "work-0", "work-3"];
+            let name = names[usize::from(step.which) % names.len()].parse().ok();
+            Ask::Edit(id, Edit { name, ..Edit::default() })
         }
         68 => {
             at.closing = true;

@@ -87,7 +87,9 @@ fn every_wish_is_answered_with_what_became_of_it() {
     assert_eq!(session.turns.queue.front().map(|prompt| &*prompt.text), Some("edited"));
     for pinned in [true, false] {
         let received = give(&mut session, AT, Input::Command(Command::Pin(pinned)));
-        assert_eq!(received, (vec![EventKind::SessionUpdated { pinned }], Reply::Done));
+        let (name, title, labels) = (None, None, Default::default());
+        let event = EventKind::SessionUpdated { pinned, name, title, labels };
+        assert_eq!(received, (vec![event], Reply::Done));
         assert_eq!(session.pinned, pinned);
     }
     assert_eq!(wish(&mut session, Command::Clear), Reply::Cleared { removed: 2 });

@@ -146,7 +146,7 @@ impl World {
                 self.names.push(("session-2", "session-1".into()));
             }
             Sessions | Repository | Stopped | Running | Interrupted => {
-                daemon.ok(&["start"]);
+                daemon.ok(&["start", "--name", "web"]);
                 daemon.ok(&["subagent", "start", "--parent", "session-1", "echo below"]);
                 daemon.ok(&["subagent", "wait", "session-2"]);
             }

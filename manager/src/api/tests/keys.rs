@@ -303,3 +303,52 @@ async fn a_drivers_key_gets_no_token_that_would_outlive_it() {
     }
     face.end().await;
 }
+
+#[tokio::test]
+async fn a_name_stands_for_its_session_and_is_nothing_to_a_key_that_does_not_reach_it() {
+    let face = Face::new().await;
+    let made_it =
+        face.ask("POST", "/v1/sessions", json!({ "name": "web", "labels": { "team": "front" } })).await;
+    assert_eq!((made_it.0, made_it.1["id"].as_str()), (201, Some("session-1")), "{}", made_it.1);
+    let (status, shown) = face.ask("GET", "/v1/sessions/web", Value::Null).await;
+    assert_eq!(
+        (status, &shown["id"], &shown["labels"]),
+        (200, &json!("session-1"), &json!({ "team": "front" }))
+    );
+    assert_eq!(face.ask("POST", "/v1/sessions/web/pin", Value::Null).await.1["id"], "session-1");
+    // A request that makes a session names an id: a name of another is in its way.
+    let (status, taken) = face.ask("PUT", "/v1/sessions/web", json!({})).await;
+    assert_eq!((status, &taken["code"]), (409, &json!("id_taken")), "{taken}");
+    // The session's own token is good for its name, and another's is not.
+    let token =
+        face.ask("GET", "/v1/sessions/web/token", Value::Null).await.1["token"].as_str().unwrap().to_owned();
+    let bearer = format!("Bearer {token}");
+    let with = [("authorization", &*bearer)];
+    assert_eq!(face.ask_with("GET", "/v1/sessions/web", Value::Null, &with).await.0, 200);
+    face.ask("POST", "/v1/sessions", json!({ "name": "other" })).await;
+    assert_eq!(face.ask_with("GET", "/v1/sessions/other", Value::Null, &with).await.1["code"], "bad_token");
+    // To a key of its own sessions the name is like none.
+    let (_, own) = made(&face, "driver", json!("own")).await;
+    for path in ["/v1/sessions/web", "/v1/sessions/never"] {
+        let (status, none) = as_key(&face, ("GET", path), Value::Null, &own).await;
+        let name = path.rsplit('/').next().unwrap();
+        assert_eq!((status, &none["code"]), (404, &json!("no_such_session")));
+        assert!(none["detail"].as_str().unwrap().contains(&format!("`{name}`")), "{none}");
+    }
+    let (_, mine) = as_key(&face, ("POST", "/v1/sessions"), json!({}), &own).await;
+    let mine = format!("/v1/sessions/{}", mine["name"].as_str().unwrap());
+    let renamed = as_key(&face, ("PATCH", &mine), json!({ "name": "web" }), &own).await.1;
+    assert_eq!(renamed["code"], "name_unusable");
+    assert_eq!(as_key(&face, ("PATCH", &mine), json!({ "name": "mine" }), &own).await.1["name"], "mine");
+    assert_eq!(as_key(&face, ("GET", "/v1/sessions/mine"), Value::Null, &own).await.0, 200);
+    for (body, code) in [
+        (json!({ "name": "session-7" }), "invalid_name"),
+        (json!({ "title": "a\u{7}" }), "invalid_title"),
+        (json!({ "labels": { "a b": "" } }), "invalid_labels"),
+        (json!({ "name": "other" }), "name_taken"),
+        (json!({ "named": "x" }), "invalid_body"),
+    ] {
+        assert_eq!(face.ask("PATCH", "/v1/sessions/web", body).await.1["code"], code);
+    }
+    face.end().await;
+}

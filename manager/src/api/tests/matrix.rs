@@ -294,6 +294,7 @@ async fn a_client_that_does_not_drive_changes_nothing_by_any_operation() {
                 path if path.ends_with("{permission}") => json!({ "answer": "allow" }),
                 path if path.ends_with("{name}") => json!({ "value": "x" }),
                 path if path.ends_with("/mcp_servers") => json!({}),
+                "/v1/sessions/{id}" if name == "patch" => json!({ "title": "x" }),
                 _ => Value::Null,
             };
             for client in [viewer, crate::core::NOBODY] {

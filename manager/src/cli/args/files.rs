@@ -33,7 +33,7 @@ pub enum Files {
 /// `files ls`.
 #[derive(Debug, Args)]
 pub struct FilesLs {
-    /// The session's id, or the beginning of exactly one
+    /// The session: its id, its name, or the beginning of exactly one
     #[arg(value_name = "ID")]
     pub id: String,
     /// The directory, below the session's working directory
@@ -47,7 +47,7 @@ pub struct FilesLs {
 /// `files cat`.
 #[derive(Debug, Args)]
 pub struct FilesCat {
-    /// The session's id, or the beginning of exactly one
+    /// The session: its id, its name, or the beginning of exactly one
     #[arg(value_name = "ID")]
     pub id: String,
     /// The file, below the session's working directory
@@ -67,7 +67,7 @@ pub struct FilesCat {
 /// `files diff`.
 #[derive(Debug, Args)]
 pub struct FilesDiff {
-    /// The session's id, or the beginning of exactly one
+    /// The session: its id, its name, or the beginning of exactly one
     #[arg(value_name = "ID")]
     pub id: String,
     /// A file or directory, below the session's working directory

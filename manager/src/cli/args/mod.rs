@@ -31,8 +31,8 @@ pub use transcript::*;
 
 const EXAMPLES: &str = "\
 Examples:
-  kennel start --title demo            a new session; the daemon comes up by itself
-  kennel send session-1 'make test'    a prompt; streams its output and ends with its turn
+  kennel start --name web              a new session; the daemon comes up by itself
+  kennel send web 'make test'          a prompt; streams its output and ends with its turn
   kennel ls                            what there is
   kennel demo                          all of it, with a crash, in a directory of its own
 
@@ -101,7 +101,7 @@ pub enum Command {
     Demo,
     /// Start a new session and print its id
     #[command(
-        after_help = "Examples:\n  kennel start\n  kennel start --title build --agent claude --dir ~/src/app\n  \
+        after_help = "Examples:\n  kennel start\n  kennel start --name build --agent claude --dir ~/src/app\n  \
         kennel start --id ci --env RUST_LOG=debug --on-crash retry"
     )]
     Start(Start),
@@ -210,6 +210,16 @@ pub enum Command {
         after_help = "Examples:\n  kennel rm session-1\n  kennel rm --force session-1"
     )]
     Rm(Rm),
+    /// Give a session another name, or another title
+    ///
+    /// A name stands wherever an id does. No two sessions have the same; a title is free text.
+    #[command(after_help = "Examples:\n  kennel rename session-1 web\n  kennel rename web --title landing")]
+    Rename(Rename),
+    /// Set, remove or list a session's labels
+    #[command(
+        after_help = "Examples:\n  kennel label web team=front ticket=42\n  kennel label web ticket-\n  kennel label web"
+    )]
+    Label(Label),
     /// Keep a session from hibernating
     #[command(after_help = "Example:\n  kennel pin session-1")]
     Pin(OneId),
@@ -329,7 +339,7 @@ pub struct Login {
 /// One session.
 #[derive(Debug, Args)]
 pub struct OneId {
-    /// The session's id, or the beginning of exactly one
+    /// The session: its id, its name, or the beginning of exactly one
     #[arg(value_name = "ID")]
     pub id: String,
 }
@@ -337,7 +347,7 @@ pub struct OneId {
 /// Some sessions.
 #[derive(Debug, Args)]
 pub struct Ids {
-    /// Sessions' ids, or beginnings of exactly one each
+    /// The sessions: ids, names, or beginnings of exactly one each
     #[arg(value_name = "ID", required = true)]
     pub ids: Vec<String>,
 }

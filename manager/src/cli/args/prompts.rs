@@ -12,7 +12,7 @@ use crate::cli::args::values::words;
 /// `send`.
 #[derive(Debug, Args)]
 pub struct Send {
-    /// The session's id, or the beginning of exactly one
+    /// The session: its id, its name, or the beginning of exactly one
     pub id: String,
     /// The prompt, words joined by spaces; `-`, or no prompt where standard input is no terminal, reads standard input
     #[arg(value_name = "TEXT")]
@@ -35,7 +35,7 @@ pub struct Send {
 /// `attach`.
 #[derive(Debug, Args)]
 pub struct Attach {
-    /// The session's id, or the beginning of exactly one, or a directory, or ssh://HOST/DIR; else the current directory, and with --host the home there
+    /// The session: its id, its name, or the beginning of exactly one, or a directory, or ssh://HOST/DIR; else the current directory, and with --host the home there
     #[arg(value_name = "ID|DIR")]
     pub what: Option<String>,
     /// Read only: change nothing
@@ -58,7 +58,7 @@ pub enum Queue {
     /// Replace the text of a waiting prompt
     #[command(after_help = "Example:\n  kennel queue edit session-1 prompt-17 'make check'")]
     Edit {
-        /// The session's id, or the beginning of exactly one
+        /// The session: its id, its name, or the beginning of exactly one
         id: String,
         /// The prompt's id
         prompt: PromptId,
@@ -68,7 +68,7 @@ pub enum Queue {
     /// Remove a waiting prompt
     #[command(after_help = "Example:\n  kennel queue rm session-1 prompt-17")]
     Rm {
-        /// The session's id, or the beginning of exactly one
+        /// The session: its id, its name, or the beginning of exactly one
         id: String,
         /// The prompt's id
         prompt: PromptId,
@@ -84,7 +84,7 @@ pub enum Permissions {
     /// List permissions that wait for an answer
     #[command(visible_alias = "list", after_help = "Example:\n  kennel permissions ls")]
     Ls {
-        /// The session's id, or the beginning of exactly one; else all sessions
+        /// The session: its id, its name, or the beginning of exactly one; else all sessions
         id: Option<String>,
     },
     /// Allow what an agent asks for: once, unless --option says otherwise
@@ -123,7 +123,7 @@ pub struct Resolve {
 /// `abort`.
 #[derive(Debug, Args)]
 pub struct Abort {
-    /// The session's id, or the beginning of exactly one
+    /// The session: its id, its name, or the beginning of exactly one
     #[arg(value_name = "ID")]
     pub id: String,
     /// The prompt whose turn is to end; else the one that runs now

@@ -9,14 +9,17 @@ use protocol::SessionId;
 use protocol::api::{OnCrash, Orphans, PermissionPolicy, RestartType, SessionOpts};
 
 use crate::cli::args::Ids;
-use crate::cli::args::values::{limit, lines, option, variable, wait, words};
+use crate::cli::args::values::{label, label_change, limit, lines, option, variable, wait, words};
 use crate::core::options;
 use crate::units::parse_duration;
 
 /// The options of a new session, apart from its directory.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// A name for people
+    /// A label, by which lists find the session
+    #[arg(long = "label", value_name = "LABEL=VALUE", value_parser = label)]
+    pub labels: Vec<(String, String)>,
+    /// Free text for people
     #[arg(long, value_name = "TEXT")]
     pub title: Option<String>,
     /// The agent's profile in config.toml, or `shell`
@@ -79,6 +82,8 @@ impl Options {
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         SessionOpts {
             id: None,
+            name: None,
+            labels: self.labels.into_iter().collect(),
             title: self.title,
             agent: self.agent,
             model: self.model,
@@ -108,7 +113,11 @@ impl Options {
     /// The flag that an error code is about; none if it is about something else. The code of a refused option has the
     /// flag's name.
     pub fn refused(code: &str) -> Option<String> {
-        let name = code.strip_prefix("invalid_")?.replace('_', "-");
+        let name = match code.strip_prefix("invalid_")? {
+            "name" => return Some("--name".to_owned()),
+            "labels" => "label".to_owned(),
+            name => name.replace('_', "-"),
+        };
         let flags = Self::augment_args(clap::Command::new("kennel"));
         flags.get_arguments().any(|arg| arg.get_long() == Some(&name)).then(|| format!("--{name}"))
     }
@@ -120,6 +129,9 @@ pub struct Start {
     /// The session's id; else session-N
     #[arg(long)]
     pub id: Option<SessionId>,
+    /// The session's name, which stands wherever an id does; else made of the directory's
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
     /// The agent's directory; else the current directory, and with --host the home there
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub dir: Option<PathBuf>,
@@ -137,6 +149,9 @@ pub struct Ensure {
     /// The session's id; else the directory's
     #[arg(long)]
     pub id: Option<SessionId>,
+    /// The name of a new session; else the directory's
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
     /// The longest wait until the session is ready
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = wait)]
     pub timeout: Duration,
@@ -192,7 +207,7 @@ pub struct Id {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("which").required(true))]
 pub struct Stop {
-    /// Sessions' ids, or beginnings of exactly one each
+    /// The sessions: ids, names, or beginnings of exactly one each
     #[arg(value_name = "ID", group = "which")]
     pub ids: Vec<String>,
     /// The session that has this process
@@ -204,6 +219,32 @@ pub struct Stop {
     /// Stop the sessions' sub-agents, too, or keep them
     #[arg(long, value_name = "WHAT", default_value = "stop", value_parser = words::<Orphans>(&["stop", "keep"]))]
     pub orphans: Orphans,
+}
+
+/// `rename`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").required(true).multiple(true))]
+pub struct Rename {
+    /// The session: its id, its name, or the beginning of exactly one
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// The new name: letters, digits, `.`, `_` and `-`
+    #[arg(value_name = "NAME", group = "what")]
+    pub name: Option<String>,
+    /// The new title, free text for people; empty: none
+    #[arg(long, value_name = "TEXT", group = "what")]
+    pub title: Option<String>,
+}
+
+/// `label`.
+#[derive(Debug, Args)]
+pub struct Label {
+    /// The session: its id, its name, or the beginning of exactly one
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Labels to set, and with a `-` at the end to remove; without any, lists the session's labels
+    #[arg(value_name = "LABEL=VALUE|LABEL-", value_parser = label_change, allow_hyphen_values = false)]
+    pub labels: Vec<(String, Option<String>)>,
 }
 
 /// `rm`.
@@ -234,7 +275,7 @@ fn awaited() -> PossibleValuesParser {
 /// `wait`.
 #[derive(Debug, Args)]
 pub struct Wait {
-    /// The session's id, or the beginning of exactly one
+    /// The session: its id, its name, or the beginning of exactly one
     pub id: String,
     /// The state to wait for
     #[arg(long, value_name = "STATE", default_value = "idle", value_parser = awaited())]
@@ -247,7 +288,7 @@ pub struct Wait {
 /// `logs`.
 #[derive(Debug, Args)]
 pub struct Logs {
-    /// The session's id, or the beginning of exactly one
+    /// The session: its id, its name, or the beginning of exactly one
     pub id: String,
     /// The number of lines from the end
     #[arg(long, short = 'n', value_name = "LINES", default_value_t = 100, allow_negative_numbers = true, value_parser = lines)]
@@ -257,7 +298,7 @@ pub struct Logs {
 /// `set`.
 #[derive(Debug, Args)]
 pub struct Set {
-    /// The session's id, or the beginning of exactly one
+    /// The session: its id, its name, or the beginning of exactly one
     #[arg(value_name = "ID")]
     pub id: String,
     /// The agent's name of a setting, or `mode`, and the value; without both, lists all settings
@@ -268,7 +309,7 @@ pub struct Set {
 /// `token`.
 #[derive(Debug, Args)]
 pub struct TokenArgs {
-    /// The session's id, or the beginning of exactly one
+    /// The session: its id, its name, or the beginning of exactly one
     #[arg(value_name = "ID")]
     pub id: String,
     /// The viewer token, which can read the session and change nothing

@@ -34,7 +34,7 @@ pub struct Stretch {
 /// `transcript`.
 #[derive(Debug, Args)]
 pub struct Transcript {
-    /// The session's id, or the beginning of exactly one
+    /// The session: its id, its name, or the beginning of exactly one
     pub id: String,
     #[command(flatten)]
     pub part: Stretch,
@@ -64,7 +64,7 @@ pub enum ExportForm {
 /// `export`.
 #[derive(Debug, Args)]
 pub struct Export {
-    /// The session's id, or the beginning of exactly one
+    /// The session: its id, its name, or the beginning of exactly one
     pub id: String,
     /// Form of the document
     #[arg(long, value_enum, value_name = "FORM", default_value = "md")]

@@ -68,6 +68,23 @@ pub(super) fn event(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| "events have numbers from 1 on; 0 = from the beginning".to_owned())
 }
 
+/// A label and its value.
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((label, value)) if !label.is_empty() => Ok((label.to_owned(), value.to_owned())),
+        _ => Err("write it as LABEL=VALUE".into()),
+    }
+}
+
+/// A label to set, or to remove.
+pub(super) fn label_change(text: &str) -> Result<(String, Option<String>), String> {
+    match (text.split_once('='), text.strip_suffix('-')) {
+        (Some((label, value)), _) if !label.is_empty() => Ok((label.to_owned(), Some(value.to_owned()))),
+        (None, Some(label)) if !label.is_empty() => Ok((label.to_owned(), None)),
+        _ => Err("write LABEL=VALUE to set it, and LABEL- to remove it".into()),
+    }
+}
+
 pub(super) fn variable(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),

@@ -35,13 +35,16 @@ pub(super) fn text(kind: &EventKind) -> String {
 /// Writes events of sessions and of their processes.
 fn session(kind: &EventKind) -> String {
     match kind {
-        EventKind::SessionCreated { agent, workdir, title, model, parent, started_by } => format!(
-            "{agent} in {workdir}{}{}{}{}",
-            some(", title ", title.as_ref()),
-            some(", model ", model.as_ref()),
-            some(", sub-agent of ", parent.as_ref()),
-            some(", started with ", started_by.as_ref())
-        ),
+        EventKind::SessionCreated { agent, workdir, name, labels: _, title, model, parent, started_by } => {
+            format!(
+                "{agent} in {workdir}{}{}{}{}{}",
+                some(", named ", name.as_ref()),
+                some(", title ", title.as_ref()),
+                some(", model ", model.as_ref()),
+                some(", sub-agent of ", parent.as_ref()),
+                some(", started with ", started_by.as_ref())
+            )
+        }
         EventKind::SessionStarted { pid } | EventKind::SessionAdopted { pid } => format!("pid {pid}"),
         EventKind::SessionReady { pid, agent_pid, restore } => {
             format!("pid {pid}{}, {restore}", some(", agent ", agent_pid.as_ref()))
@@ -69,7 +72,13 @@ fn session(kind: &EventKind) -> String {
             let exit = some(", worker ", exit.filter(|exit| !reason.contains(&exit.to_string())).as_ref());
             format!("{reason}{exit}{left}{words}")
         }
-        EventKind::SessionUpdated { pinned } => (if *pinned { "pinned" } else { "not pinned" }).into(),
+        EventKind::SessionUpdated { pinned, name, title, labels } => {
+            let name = name.as_ref().map(|name| format!("named {name}"));
+            let title = title.as_ref().map(|title| format!("`{title}`"));
+            let labels = labels.iter().map(|(label, value)| format!("{label}={value}"));
+            let pinned = (if *pinned { "pinned" } else { "not pinned" }).to_owned();
+            name.into_iter().chain(title).chain(labels).chain([pinned]).collect::<Vec<_>>().join(", ")
+        }
         other => prompt(other),
     }
 }

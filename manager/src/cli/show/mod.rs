@@ -235,6 +235,7 @@ fn facts(session: &SessionInfo, now: u64) -> Vec<(&'static str, String)> {
     );
     let mut facts = vec![
         ("id", session.id.to_string()),
+        ("name", session.name.as_ref().map_or("-".into(), |name| name.to_string())),
         ("status", session.status.to_string()),
         ("title", session.title.clone().unwrap_or("-".into())),
         ("pid", session.pid.map_or("-".into(), |pid| pid.to_string())),
@@ -248,6 +249,9 @@ fn facts(session: &SessionInfo, now: u64) -> Vec<(&'static str, String)> {
         ("created", ago(session.created_at)),
     ];
     let mut add = |name, value: Option<String>| facts.extend(value.map(|value| (name, value)));
+    let labels: Vec<String> =
+        session.labels.iter().map(|(label, value)| format!("{label}={value}")).collect();
+    add("labels", (!labels.is_empty()).then(|| labels.join(", ")));
     add("model", model(session));
     add("start", session.start_notice.clone());
     add("last turn", session.empty_turn.then(|| "ended without an answer or a tool call".to_owned()));

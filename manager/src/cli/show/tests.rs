@@ -10,6 +10,8 @@ use super::*;
 fn session() -> SessionInfo {
     SessionInfo {
         id: "session-1".parse().unwrap(),
+        name: "web".parse().ok(),
+        labels: Default::default(),
         title: Some("\u{1b}]0;evil\u{7}\nname".into()),
         agent: "shell".into(),
         agent_details: None,
@@ -118,6 +120,7 @@ fn a_session_is_shown_with_what_there_is() {
     assert_eq!(
         text,
         "id:           session-1\n\
+         name:         web\n\
          status:       failed\n\
          title:        \\u{1b}]0;evil\\u{7} name\n\
          pid:          -\n\

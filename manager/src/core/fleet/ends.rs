@@ -31,6 +31,7 @@ impl Fleet {
             | Ask::ByKey { .. }
             | Ask::Ensure { .. }
             | Ask::Subagent { .. }
+            | Ask::Edit(..)
             | Ask::ManagerStarted { .. }
             // Both wait, so that neither passes the other.
             | Ask::SpareReady(_)

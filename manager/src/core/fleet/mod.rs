@@ -2,12 +2,13 @@
 
 mod draft;
 mod ends;
+mod names;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use protocol::event::Event;
-use protocol::{EventId, Identity, Incarnation, SessionId};
+use protocol::{EventId, Identity, Incarnation, SessionId, SessionName};
 
 use self::draft::Draft;
 use crate::core::at::At;
@@ -32,6 +33,8 @@ pub struct Fleet {
     spares: Arc<Vec<Identity>>,
     /// The sessions in states that pass by themselves.
     passing: Passing,
+    /// The session of each name.
+    names: BTreeMap<SessionName, SessionId>,
 }
 
 /// The number of sessions that start, stop or wait for their restart. Counted with each change, because the loop asks each turn.
@@ -108,11 +111,14 @@ impl Fleet {
     ) -> Self {
         let sessions: BTreeMap<_, _> =
             sessions.into_iter().map(|session| (session.id.clone(), Arc::new(session))).collect();
-        let mut passing = Passing::default();
-        sessions.values().for_each(|session| passing.change(None, Some(session)));
+        let (mut passing, mut names) = (Passing::default(), BTreeMap::new());
+        for session in sessions.values() {
+            passing.change(None, Some(session));
+            names::change(&mut names, None, Some(session));
+        }
         let (next_number, next_event) = (next_number.max(1), next_event.max(1));
         let retired = retired.into_iter().collect();
-        Self { sessions, retired, next_number, next_event, spares: Arc::default(), passing }
+        Self { sessions, retired, next_number, next_event, spares: Arc::default(), passing, names }
     }
 
     /// All sessions, by id.
@@ -123,6 +129,11 @@ impl Fleet {
     /// One session.
     pub fn get(&self, id: &SessionId) -> Option<&Arc<Session>> {
         self.sessions.get(id)
+    }
+
+    /// The session with this name.
+    pub fn named(&self, name: &str) -> Option<&Arc<Session>> {
+        self.get(self.names.get(name)?)
     }
 
     /// Returns the session, or a refusal if it does not exist.
@@ -230,6 +241,7 @@ impl Fleet {
             Ask::ByClient { .. } => Reply::Done,
             Ask::Stop(id, orphans) => draft.stop(id, *orphans)?,
             Ask::Remove(id) => draft.remove(id)?,
+            Ask::Edit(id, edit) => draft.edit(id, edit)?,
             Ask::One(_, Input::Tick) if at.closing && !draft.holds_process(ask) => Reply::Done,
             Ask::One(id, input) => draft.one(id, input)?,
             Ask::ManagerStarted { pid, version, boot_id, same_boot, lost } => {
@@ -254,11 +266,13 @@ impl Fleet {
         for session in &change.sessions {
             let before = self.sessions.insert(session.id.clone(), session.clone());
             self.passing.change(before.as_ref(), Some(session));
+            names::change(&mut self.names, before.as_ref(), Some(session));
             undo.sessions.push((session.id.clone(), before));
         }
         if let Some((id, incarnation)) = &change.removed {
             let before = self.sessions.remove(id);
             self.passing.change(before.as_ref(), None);
+            names::change(&mut self.names, before.as_ref(), None);
             undo.sessions.push((id.clone(), before));
             undo.retired.push((id.clone(), self.retired.insert(id.clone(), *incarnation)));
         }
@@ -278,6 +292,7 @@ impl Fleet {
                 None => self.sessions.remove(&id),
             };
             self.passing.change(after.as_ref(), before.as_ref());
+            names::change(&mut self.names, after.as_ref(), before.as_ref());
         }
         for (id, before) in undo.retired.into_iter().rev() {
             match before {
@@ -309,6 +324,7 @@ fn is_observation(ask: &Ask) -> bool {
         | Ask::Subagent { .. }
         | Ask::Stop(..)
         | Ask::Remove(_)
+        | Ask::Edit(..)
         | Ask::Shutdown => false,
     }
 }

@@ -1,10 +1,10 @@
-//! The spec of a session: its agent, limits and policies, fixed when it is created.
+//! The spec of a session: its agent, limits and policies, fixed when it is created; and what people call it, which they may change.
 
 use std::collections::BTreeMap;
 
 use protocol::api::{OnCrash, PermissionPolicy, RestartType};
 use protocol::wire::{Agent, Offer, RemoteServer};
-use protocol::{Containment, Limits, Walls};
+use protocol::{Containment, Limits, SessionName, Walls};
 use serde::{Deserialize, Serialize};
 
 use super::is_default;
@@ -20,7 +20,13 @@ pub struct Spec {
     /// The agent's program as the profile names it. The worker finds it at each start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<String>,
-    /// A name for people.
+    /// The session's name; none in a spec that is not a session's yet, and in a journal of an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<SessionName>,
+    /// The session's labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Free text for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
     /// The model asked for.

@@ -33,6 +33,14 @@ impl Spec {
             given.as_ref().is_some_and(|given| given != have)
         }
         let differing = [
+            (
+                "name",
+                given
+                    .name
+                    .as_deref()
+                    .is_some_and(|name| self.name.as_ref().is_none_or(|is| is.as_str() != name)),
+            ),
+            ("labels", given.labels.iter().any(|(label, value)| self.labels.get(label) != Some(value))),
             ("title", given.title.is_some() && given.title != self.title),
             ("agent", differs(&given.agent, &self.agent_name)),
             ("model", given.model.is_some() && given.model != self.model),

@@ -56,7 +56,7 @@ impl Session {
             Command::Pin(pinned) => {
                 if *pinned != self.pinned {
                     self.pinned = *pinned;
-                    out.emit(EventKind::SessionUpdated { pinned: *pinned });
+                    out.emit(self.own_settings());
                 }
                 Ok(Reply::Done)
             }

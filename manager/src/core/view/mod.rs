@@ -4,9 +4,10 @@ mod retention;
 
 use protocol::PromptId;
 use protocol::api::{ClientInfo, PromptState, QueuedPrompt, Restarts, SessionInfo, Status};
-use protocol::event::Timestamp;
+use protocol::event::{EventKind, Timestamp};
 
 use crate::core::model::session::Session;
+use crate::core::model::spec::Spec;
 use crate::core::model::state::{State, Was};
 use crate::core::model::turn::{Phase, Prompt};
 use crate::core::rules::judge::ABSENCE_MS;
@@ -83,6 +84,8 @@ impl Session {
         let last = self.last_restart.as_ref();
         SessionInfo {
             id: self.id.clone(),
+            name: self.spec.name.clone(),
+            labels: self.spec.labels.clone(),
             title: self.spec.title.clone(),
             agent: self.spec.agent_name.clone(),
             agent_details: self.agent_details.clone(),
@@ -141,6 +144,13 @@ impl Session {
             started_by: self.started_by,
             children: self.children.clone(),
         }
+    }
+
+    /// The event that a client has changed the session's own settings.
+    pub(in crate::core) fn own_settings(&self) -> EventKind {
+        let Spec { name, title, labels, .. } = &*self.spec;
+        let (name, title, labels) = (name.clone(), title.clone(), labels.clone());
+        EventKind::SessionUpdated { pinned: self.pinned, name, title, labels }
     }
 
     /// Prompts that wait, run or were interrupted and not resolved.

@@ -29,7 +29,9 @@ fn what_a_subscriber_misses_or_sees_twice_is_found() {
         story.created();
         let other = story.tell_of(Some(child()), 1, created());
         let third = story.tell_of(Some(id()), 1, EventKind::SessionStarted { pid: 100 });
-        let fourth = story.tell_of(Some(id()), 1, EventKind::SessionUpdated { pinned: true });
+        let (name, title, labels) = (None, None, Default::default());
+        let updated = EventKind::SessionUpdated { pinned: true, name, title, labels };
+        let fourth = story.tell_of(Some(id()), 1, updated);
         story.history.subscribe("s", Some(&id()), 1);
         (story, other, third, fourth)
     };

@@ -185,7 +185,17 @@ impl Story {
 
 pub fn created() -> EventKind {
     let (agent, workdir) = ("shell".into(), "/".into());
-    EventKind::SessionCreated { agent, workdir, title: None, model: None, parent: None, started_by: None }
+    let (name, labels) = (None, Default::default());
+    EventKind::SessionCreated {
+        agent,
+        workdir,
+        name,
+        labels,
+        title: None,
+        model: None,
+        parent: None,
+        started_by: None,
+    }
 }
 
 pub fn restarting(reason: &str) -> EventKind {

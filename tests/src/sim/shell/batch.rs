@@ -51,6 +51,8 @@ impl Sim {
                         self.failures.push(format!("time does nothing: {ask:?}"));
                     }
                     undo.push(self.m().fleet.adopt(&change));
+                    let broken = crate::names::broken(&self.m().fleet);
+                    self.failures.extend(broken.map(|what| format!("{ask:?}: {what}")));
                     again.push((ask.clone(), request.clone()));
                     if let Some(request) = request {
                         if let Some(key) = key {

@@ -1,5 +1,7 @@
 //! A change of the fleet while it is made, with one function for each [`Ask`](crate::core::Ask).
 
+mod names;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -219,6 +221,7 @@ impl<'a> Draft<'a> {
             | Ask::ByClient { .. }
             | Ask::Stop(..)
             | Ask::Remove(_)
+            | Ask::Edit(..)
             | Ask::One(..)
             | Ask::ManagerStarted { .. }
             | Ask::Shutdown
@@ -245,6 +248,8 @@ impl<'a> Draft<'a> {
             Ask::Create { id, .. } | Ask::Subagent { parent: None, id, .. } if starts_none => {
                 missing(id.as_ref())
             }
+            Ask::Edit(id, _) if self.is_hidden(id) => missing(Some(id)),
+            Ask::Edit(id, edit) => self.edit(id, edit),
             _ => self.start(ask),
         }
     }
@@ -272,6 +277,10 @@ impl<'a> Draft<'a> {
             }
             self.revived = Some(id.clone());
         }
+        let name = self.name_for(&id, spec)?;
+        let mut spec = spec.clone();
+        Arc::make_mut(&mut spec).name.clone_from(&name);
+        let spec = &spec;
         if let Some(number) = id.number() {
             self.next_number = self.next_number.max(number.saturating_add(1));
         }
@@ -295,6 +304,8 @@ impl<'a> Draft<'a> {
             EventKind::SessionCreated {
                 agent: spec.agent_name.clone(),
                 workdir: spec.workdir.clone(),
+                name,
+                labels: spec.labels.clone(),
                 title: spec.title.clone(),
                 model: spec.model.clone(),
                 parent: parent.cloned(),
@@ -455,6 +466,7 @@ impl<'a> Draft<'a> {
         if let Some(lost) = lost {
             self.emit(None, EventKind::SystemMessage { text: lost.to_owned() });
         }
+        self.name_the_nameless();
         for session in self.fleet.sessions() {
             // The effects of the state before died with the manager that was to perform them: all of them are issued now.
             self.one(&session.id, &Input::Recovered { same_boot })?;

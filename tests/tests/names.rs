@@ -1,0 +1,73 @@
+//! Names and labels as people use them, over restarts of the daemon.
+
+use harness::daemon::Daemon;
+use harness::real::kill;
+use protocol::api::SessionInfo;
+
+fn name(info: &SessionInfo) -> &str {
+    info.name.as_ref().map_or("", |name| name.as_str())
+}
+
+#[test]
+fn a_name_stands_wherever_an_id_does_and_outlives_the_daemon() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start", "--name", "web", "--label", "team=front"]);
+    let other: SessionInfo = daemon.json(&["start"]);
+    assert_eq!(name(&other), daemon.workdir().file_name().unwrap().to_str().unwrap().trim_start_matches('.'));
+    assert!(daemon.ok(&["send", "web", "echo hello"]).contains("hello"));
+    for typed in ["web", "1", "we"] {
+        let shown = daemon.ok(&["show", typed]);
+        assert!(shown.contains("session-1") && shown.contains("team=front"), "{typed}: {shown}");
+    }
+    for args in [
+        &["transcript", "web"][..],
+        &["events", "web"],
+        &["logs", "web"],
+        &["queue", "ls", "web"],
+        &["wait", "web"],
+        &["pin", "web"],
+        &["restart", "web"],
+        &["token", "web"],
+    ] {
+        daemon.ok(args);
+    }
+    let renamed = daemon.ok(&["rename", "web", "site", "--title", "Mend the page"]);
+    assert_eq!(renamed.trim(), "site");
+    assert_eq!(daemon.run(&["show", "web"]).code, Some(4));
+    let hint = daemon.run(&["show", "Mend the page"]);
+    assert!(hint.code == Some(4) && hint.stderr.contains("session-1"), "{hint:?}");
+    kill(daemon.pid());
+    assert_eq!(daemon.show("site").id.as_str(), "session-1");
+    assert_eq!(daemon.ok(&["label", "site", "team-", "ticket=42"]).trim(), "ticket=42");
+    assert_eq!(daemon.ok(&["label", "site"]).trim(), "ticket=42");
+    daemon.ok(&["stop", "site"]);
+    daemon.ok(&["rm", "site"]);
+    // Its name is free.
+    daemon.ok(&["rename", other.id.as_str(), "site"]);
+}
+
+#[test]
+fn a_wrong_name_changes_nothing_and_says_what_one_is() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start", "--name", "web"]);
+    daemon.ok(&["start", "--id", "box"]);
+    for (args, code, said) in [
+        (&["start", "--name", "web"][..], 7, "`web` is the name of session `session-1` already"),
+        (&["start", "--name", "7"], 2, "`--name`: `7` is not a session's name"),
+        (&["start", "--id", "web"], 7, "`web` is the name of session `session-1`"),
+        (&["rename", "web", "box"], 7, "`box` is the name of session `box`"),
+        (&["rename", "web", "session-9"], 2, "is not a session's name"),
+        (&["rename", "web"], 2, "required"),
+        (&["label", "web", "team"], 2, "LABEL=VALUE"),
+        (&["label", "web", "a b=c"], 2, "is no label"),
+        (&["start", "--label", "a b=c"], 2, "`--label`: `a b` is no label"),
+        (&["start", "--label", "team"], 2, "LABEL=VALUE"),
+    ] {
+        let output = daemon.run(args);
+        assert!(output.stderr.contains(said), "{args:?}: {output:?}");
+        assert_eq!(output.code, Some(code), "{args:?}: {output:?}");
+    }
+    let list: Vec<SessionInfo> = daemon.json(&["ls", "--all"]);
+    assert_eq!(list.iter().map(name).collect::<Vec<_>>(), ["web", "box"]);
+    assert!(list.iter().all(|info| info.labels.is_empty() && info.title.is_none()));
+}
