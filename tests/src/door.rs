@@ -110,7 +110,11 @@ fn config(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> A
 impl Door {
     /// A server that is open, in front of a daemon that runs.
     pub fn new() -> Self {
-        let mut daemon = Daemon::new();
+        Self::before(Daemon::new())
+    }
+
+    /// The same, in front of this daemon.
+    pub fn before(mut daemon: Daemon) -> Self {
         let home = daemon.dir.path().join("home");
         std::fs::create_dir_all(&home).unwrap();
         daemon.set("HOME", home.to_str().unwrap());
@@ -139,9 +143,14 @@ impl Door {
     /// A server that this machine is paired with, under the name `box`.
     pub fn paired() -> Self {
         let door = Self::new();
-        let output = door.typed(&["host", "pair", "box"], &door.ticket());
-        assert_eq!(output.code, Some(0), "{output:#?}");
+        door.pair();
         door
+    }
+
+    /// Pairs this machine with it, under the name `box`.
+    pub fn pair(&self) {
+        let output = self.typed(&["host", "pair", "box"], &self.ticket());
+        assert_eq!(output.code, Some(0), "{output:#?}");
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

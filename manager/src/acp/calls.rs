@@ -28,7 +28,8 @@ pub fn offers(able: &schema::ClientCapabilities) -> Vec<Offer> {
 
 impl<'a> Panel<'a> {
     /// Opens the session's event stream after the last event that this view has read. An editor that can
-    /// serve calls attaches as the driver. If another client drives, the editor attaches as a viewer.
+    /// serve calls attaches as the driver, and finds its seat again after a cut. If another client drives, the editor attaches as a
+    /// viewer.
     pub(super) async fn come(&self, editor: &Editor<'a>) -> Outcome<Events> {
         let offers = editor.offers.borrow().iter().map(|offer| offer.name()).collect::<Vec<_>>().join(",");
         self.client.set(None);
@@ -37,7 +38,7 @@ impl<'a> Panel<'a> {
         let after = self.cursor();
         let seat = editor.terms.seat;
         if offers.is_empty() && seat.is_none() {
-            return self.link.events(&format!("/v1/sessions/{id}/events?after={after}")).await;
+            return self.link.events(Request::get(format!("/v1/sessions/{id}/events?after={after}"))).await;
         }
         let name = encoded(&editor.name.borrow());
         let path = |role: &str, takeover| {
@@ -46,12 +47,12 @@ impl<'a> Panel<'a> {
             )
         };
         if seat == Some(Role::Viewer) {
-            return self.link.events(&path("viewer", false)).await;
+            return self.link.events(Request::get(path("viewer", false))).await;
         }
-        match self.link.events(&path("driver", self.takeover.get())).await {
+        match editor.seats.drive(id, path("driver", self.takeover.get())).await {
             // A viewer's token is no reason to show nothing.
             Err(failure) if failure.is("driven") || (seat.is_some() && failure.is("forbidden")) => {
-                self.link.events(&path("viewer", false)).await
+                self.link.events(Request::get(path("viewer", false))).await
             }
             other => other,
         }

@@ -13,6 +13,7 @@ mod prompt;
 pub mod reach;
 mod refused;
 mod requests;
+mod seats;
 mod sessions;
 mod story;
 mod updates;
@@ -22,6 +23,7 @@ mod wire;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,24 +31,27 @@ use std::time::Duration;
 use agent_client_protocol::v1::Dispatch;
 use agent_client_protocol::{Agent, on_receive_dispatch};
 use futures_util::future::FutureExt;
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::{LocalBoxFuture, join};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use protocol::SessionId;
 use protocol::api::{Role, SessionOpts};
 use protocol::wire::Offer;
 use serde_json::Value;
-use tokio::sync::{Mutex, mpsc};
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::{Mutex, Notify, mpsc};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use panel::Panel;
 use reach::Reach;
 use refused::Refused;
+use seats::Seats;
 pub use weights::{Weight, Weights};
 use wire::Wire;
 pub use wire::Written;
 
 /// The longest time in which requests may finish after the editor has gone.
 const AFTERWARDS: Duration = Duration::from_millis(1500);
+/// The longest wait for attachments that are on their way when the editor goes.
+const COMING: Duration = Duration::from_secs(2);
 /// The number of messages that may wait to be looked at.
 const WAITING: usize = 64;
 
@@ -61,6 +66,9 @@ pub struct Terms {
     /// The editor has a seat: it is always attached, as this at most, and what it changes is done in the name of its seat. None:
     /// it is attached only if it can serve calls, and has the rights of its user.
     pub seat: Option<Role>,
+    /// The word by which the editor finds its driver's seat again after the connection to the daemon was cut. None: the end of the
+    /// connection frees the seat at once.
+    pub word: Option<String>,
     /// The most sessions that it may have open.
     pub sessions: usize,
     /// The most requests that may be in progress.
@@ -79,11 +87,41 @@ pub struct Line {
     pub weights: Arc<Weights>,
 }
 
-/// Serves an editor until it is gone.
+/// Serves an editor until it is gone, or until `told` says that this process ends. The seats of the editor are free then.
 ///
 /// # Errors
 /// The connection to the editor, in words.
-pub async fn serve(reach: &dyn Reach, terms: Terms, line: Line) -> Result<(), String> {
+pub async fn serve(
+    reach: &dyn Reach,
+    terms: Terms,
+    line: Line,
+    told: impl Future<Output = ()>,
+) -> Result<(), String> {
+    let seats = Seats::new(reach, terms.word.clone());
+    let over = Notify::new();
+    let told = pin!(told);
+    let conversation = async {
+        let served = converse(reach, &seats, terms, line, told, &over).await;
+        // The connection may have failed.
+        over.notify_one();
+        served
+    };
+    // An editor that does not read its last answers keeps no seat.
+    let leaving = async {
+        over.notified().await;
+        seats.leave_all().await;
+    };
+    join(conversation, leaving).await.0
+}
+
+async fn converse<'a>(
+    reach: &'a dyn Reach,
+    seats: &'a Seats<'a>,
+    terms: Terms,
+    line: Line,
+    mut told: Pin<&mut impl Future<Output = ()>>,
+    over: &Notify,
+) -> Result<(), String> {
     let transport = wire::transport(line.incoming, line.outgoing);
     let (received, mut incoming) = mpsc::channel(WAITING);
     let agent = Agent.v1().name("kennel").on_receive_dispatch(
@@ -101,6 +139,7 @@ pub async fn serve(reach: &dyn Reach, terms: Terms, line: Line) -> Result<(), St
         let (spawned, mut new) = mpsc::unbounded_channel();
         let editor = Rc::new(Editor {
             link: reach,
+            seats,
             wire: Wire::new(connection.clone(), line.written.clone(), line.weights.clone()),
             weights: line.weights.clone(),
             listing: Mutex::default(),
@@ -125,6 +164,7 @@ pub async fn serve(reach: &dyn Reach, terms: Terms, line: Line) -> Result<(), St
             };
             tokio::select! {
                 biased;
+                () = &mut told => break,
                 Some(task) = new.recv() => tasks.push(task),
                 Some(message) = incoming.recv() => editor.hear(message),
                 Some(()) = tasks.next() => {}
@@ -137,6 +177,10 @@ pub async fn serve(reach: &dyn Reach, terms: Terms, line: Line) -> Result<(), St
         }
         editor.leave();
         while let Some(Some(())) = tasks.next().now_or_never() {}
+        // The daemon must not hear of the end of a stay before its beginning.
+        let last = Instant::now() + COMING;
+        while seats.are_coming() && timeout_at(last, tasks.next()).await.is_ok_and(|task| task.is_some()) {}
+        over.notify_one();
         Ok(())
     });
     served.await.map_err(|error| refused::message(&error))
@@ -145,6 +189,7 @@ pub async fn serve(reach: &dyn Reach, terms: Terms, line: Line) -> Result<(), St
 /// The editor at the other end.
 pub struct Editor<'a> {
     link: &'a dyn Reach,
+    seats: &'a Seats<'a>,
     wire: Wire,
     weights: Arc<Weights>,
     terms: Terms,

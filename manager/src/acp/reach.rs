@@ -18,7 +18,10 @@ pub trait Reach {
     fn ask(&self, request: Request) -> LocalBoxFuture<'_, Outcome<Bytes>>;
 
     /// Opens a stream of events.
-    fn events<'s>(&'s self, path: &'s str) -> LocalBoxFuture<'s, Outcome<Events>>;
+    fn events(&self, request: Request) -> LocalBoxFuture<'_, Outcome<Events>>;
+
+    /// Tells a daemon that answers something, for two seconds at most. Starts none, and does not mind a failure.
+    fn tell(&self, request: Request) -> LocalBoxFuture<'_, ()>;
 
     /// Waits for the next daemon, after one has ended the streams on purpose. Returns false if none comes.
     fn comes_back(&self) -> LocalBoxFuture<'_, bool>;

@@ -213,6 +213,7 @@ impl<'a> Editor<'a> {
         let Some(panel) = self.panel(id) else { return Default::default() };
         let prompts = panel.close().await;
         self.forget(id);
+        self.seats.leave(id).await;
         (panel.attached.get(), prompts)
     }
 
@@ -268,6 +269,7 @@ impl<'a> Editor<'a> {
             Ok(panel) => Rc::new(panel),
             Err(failure) => {
                 self.forget(&id);
+                self.seats.leave(&id).await;
                 return Err(failure.into());
             }
         };

@@ -104,14 +104,15 @@ pub async fn attach(
 
 refuses!(LeaveErrors: 409 "not_driver", 400 "invalid_client", 400 "invalid_id", 403 "forbidden", 404 "no_such_session", 507 "journal_full");
 
-/// Detaches the client of `Kennel-Client`, which leaves.
+/// Detaches the client of `Kennel-Client`, which leaves, and each client that came with this `Kennel-Seat`.
 ///
-/// Its seat is free at once. Its stream goes on until it is closed. A client that is not attached is not missed. One that came with
-/// `Kennel-Seat` leaves with the same word: nobody else ends its stay.
+/// Its seat is free at once, also one that is kept. Its stream goes on until it is closed. A client that is not attached is not
+/// missed. One that came with `Kennel-Seat` leaves with the same word: nobody else ends its stay. One of the two headers is needed.
 #[utoipa::path(delete, path = "/v1/sessions/{id}/attach", tag = "sessions", operation_id = "leave",
     params(("id" = SessionId, Path, description = "The session."),
-        ("Kennel-Client" = u64, Header, description = "The client's id."),
-        ("Kennel-Seat" = String, Header, description = "The word with which the client came, if it came with one.")),
+        ("Kennel-Client" = Option<u64>, Header, description = "The client's id. Not needed with `Kennel-Seat`: after a cut a client may \
+            not know it."),
+        ("Kennel-Seat" = Option<String>, Header, description = "The word with which the client came, if it came with one.")),
     responses((status = 204, description = "It is detached."), LeaveErrors))]
 pub async fn leave(
     Limited(app): Limited,
@@ -122,12 +123,6 @@ pub async fn leave(
 ) -> Answer<StatusCode> {
     let seat = single(&headers, "kennel-seat")
         .map_err(|what| ApiError::bad_request("invalid_client", format!("{what}; nobody was detached")))?;
-    let Some(client) = client else {
-        return Err(ApiError::bad_request(
-            "invalid_client",
-            "`Kennel-Client` is missing; nobody was detached",
-        ));
-    };
     app.manager.leave(&id, client, seat).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,5 +1,6 @@
 //! `acp`: kennel as an agent for editors, over standard input and output. The front itself is [`crate::acp`].
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,11 +8,13 @@ use std::time::Duration;
 use futures_util::future::LocalBoxFuture;
 use hyper::body::Bytes;
 use protocol::SessionId;
-use tokio::time::timeout;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
 
 use crate::acp::reach::{self, Reach};
 use crate::acp::{Line, Terms, Written, serve};
-use crate::cli::link::Link;
+use crate::cli::link::{Link, random_key};
+use crate::cli::signals;
 use crate::cli::ui::error::{Failure, Outcome};
 use crate::cli::{args, lines};
 use crate::client::{ClientError, Events, Request};
@@ -24,6 +27,9 @@ const BUFFER: usize = 16;
 /// The longest time for writing the last lines.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 
+/// The longest time from a signal to the end of this process.
+const SIGNALLED: Duration = Duration::from_secs(3);
+
 /// `acp`.
 pub async fn acp(link: &Link<'_>, args: args::Acp) -> Outcome {
     let written = Arc::new(Written::default());
@@ -35,13 +41,31 @@ pub async fn acp(link: &Link<'_>, args: args::Acp) -> Outcome {
         tools: args.editor_tools || link.host().is_none(),
         opts: args.options.given(),
         seat: None,
+        word: Some(random_key()?),
         sessions: usize::MAX,
         requests: usize::MAX,
     };
     let way = Way { link, dir: args.dir };
-    let served = serve(&way, terms, Line { incoming, outgoing, written, weights: Arc::default() }).await;
+    let line = Line { incoming, outgoing, written, weights: Arc::default() };
+    let (signal, arrived) = (Cell::new(None), Notify::new());
+    let told = async {
+        signal.set(Some(signals::ending().await));
+        arrived.notify_one();
+    };
+    let overdue = async {
+        arrived.notified().await;
+        sleep(SIGNALLED).await;
+    };
+    let served = tokio::select! {
+        served = serve(&way, terms, line, told) => served,
+        () = overdue => Ok(()),
+    };
     // An editor that does not read does not keep this process.
     let _ = timeout(LAST_WORDS, all_written).await;
+    if let Some(signal) = signal.get() {
+        // It does not return.
+        let _ = signal_hook::low_level::emulate_default_handler(signal);
+    }
     served.map_err(|error| Failure::failed("acp", format!("the connection to the editor: {error}")))
 }
 
@@ -54,11 +78,15 @@ struct Way<'a> {
 
 impl Reach for Way<'_> {
     fn ask(&self, request: Request) -> LocalBoxFuture<'_, reach::Outcome<Bytes>> {
-        Box::pin(async { Ok(self.link.ask(request).await?) })
+        Box::pin(async move { Ok(self.link.ask(request).await?) })
     }
 
-    fn events<'s>(&'s self, path: &'s str) -> LocalBoxFuture<'s, reach::Outcome<Events>> {
-        Box::pin(async { Ok(self.link.events(path).await?) })
+    fn events(&self, request: Request) -> LocalBoxFuture<'_, reach::Outcome<Events>> {
+        Box::pin(async move { Ok(self.link.stream(&request).await?) })
+    }
+
+    fn tell(&self, request: Request) -> LocalBoxFuture<'_, ()> {
+        Box::pin(async move { self.link.client.tell(&request).await })
     }
 
     fn comes_back(&self) -> LocalBoxFuture<'_, bool> {

@@ -10,6 +10,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 
 use crate::cli::ui::error::{Failure, Outcome};
+use crate::system::process;
 
 /// A signal that has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +75,23 @@ impl Signals {
             }
         }
     }
+}
+
+/// The signals by which a program is asked to end.
+const ENDS: [i32; 3] = [SIGTERM, SIGHUP, SIGINT];
+
+/// Returns the first signal that asks this process to end. One that was ignored when the process began stays so.
+pub async fn ending() -> i32 {
+    let ignored = process::ignored_signals();
+    let all: Vec<_> = ENDS.into_iter().filter(|signal| !ignored.contains(signal)).collect();
+    let all: Vec<_> = all.into_iter().map(|signal| (signal, Signal::End(signal))).collect();
+    if let Ok(mut signals) = Signals::of(&all)
+        && let Signal::End(signal) = signals.next().await
+    {
+        return signal;
+    }
+    // Then each does what it does by itself.
+    std::future::pending().await
 }
 
 /// Returns at the first Ctrl-C. A second one ends this process.

@@ -47,6 +47,8 @@ pub const SILENCE: Duration = Duration::from_secs(30);
 
 /// The same, of a daemon on another machine. See [`patience`].
 const FAR: Duration = Duration::from_secs(60);
+/// The longest wait for the daemon to hear that a client leaves.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -193,6 +195,12 @@ impl Client {
                 answer
             }
         }
+    }
+
+    /// Tells a daemon that answers something before its client ends. Does not wait for one that is away.
+    pub async fn tell(&self, request: &Request) {
+        // Who tells it can do nothing about a failure.
+        let _ = tokio::time::timeout(FAREWELL, self.ask(request)).await;
     }
 
     /// Asks on the connection that is kept, or on one of its own.

@@ -87,9 +87,9 @@ pub enum Command {
     },
     /// Detach a client, whose connection has ended. A driver's seat is kept for a while.
     Detach(EventId),
-    /// Detach a client that leaves: its seat is free at once.
+    /// Detach a client that leaves: its seat is free at once, also one that is kept.
     Leave {
-        /// The client.
+        /// The client; [`NOBODY`]: whichever came with the word.
         client: EventId,
         /// The word that it came with. Without it nobody leaves in its place.
         seat: Option<String>,

@@ -8,7 +8,7 @@ use protocol::wire::{CallAnswer, Offer};
 use protocol::{CallId, EventId, PermissionId, SessionId};
 
 use super::SessionManager;
-use crate::core::{Ask, Command, Input, Reply};
+use crate::core::{Ask, Command, Input, NOBODY, Reply};
 use crate::error::Error;
 
 impl SessionManager {
@@ -55,13 +55,24 @@ impl SessionManager {
         self.ask(Ask::One(id.clone(), Input::Command(Command::Detach(client)))).await.map(drop)
     }
 
-    /// Detaches a client that leaves: its seat is free at once. `seat` is the word with which it came.
+    /// Detaches a client that leaves: its seat is free at once, also one that is kept. `client` is its id; without one, each client
+    /// leaves that came with the word `seat`.
     ///
     /// # Errors
-    /// `not_driver` if it came with another word: somebody else asks in its name.
-    pub async fn leave(&self, id: &SessionId, client: EventId, seat: Option<&str>) -> Result<(), Error> {
+    /// `not_driver` if the client came with another word: somebody else asks in its name. `invalid_client` with neither an id nor a
+    /// word, and for a word that has not 16 to 64 letters and digits.
+    pub async fn leave(
+        &self,
+        id: &SessionId,
+        client: Option<EventId>,
+        seat: Option<&str>,
+    ) -> Result<(), Error> {
         check_seat(seat, "nobody was detached")?;
-        let leave = Command::Leave { client, seat: seat.map(str::to_owned) };
+        if client.is_none() && seat.is_none() {
+            let what = "`Kennel-Client` and `Kennel-Seat` are missing; nobody was detached";
+            return Err(Error::invalid("invalid_client", what));
+        }
+        let leave = Command::Leave { client: client.unwrap_or(NOBODY), seat: seat.map(str::to_owned) };
         self.ask(Ask::One(id.clone(), Input::Command(leave))).await.map(drop)
     }
 

@@ -147,6 +147,14 @@ pub fn umask() -> Option<u32> {
     u32::from_str_radix(mask.trim(), 8).ok()
 }
 
+/// The numbers of the signals that this process ignores; none if `/proc` does not say it.
+pub fn ignored_signals() -> BTreeSet<i32> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap_or_default();
+    let mask = u64::from_str_radix(mask.trim(), 16).unwrap_or(0);
+    (1..=64).filter(|signal| mask & 1 << (signal - 1) != 0).collect()
+}
+
 /// Fields 4 and 22 of `/proc/PID/stat`: the parent's pid, and when the process started.
 pub fn parent_and_start(pid: u32) -> io::Result<(u32, u64)> {
     let stat = stat(pid)?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use manager::core::{
-    Ask, Command, Input, NewPrompt, PermissionRule, Permissions, Refusal, Reply, Session, Spec,
+    Ask, Command, Input, NOBODY, NewPrompt, PermissionRule, Permissions, Refusal, Reply, Session, Spec,
 };
 use protocol::api::{
     OnCrash, Orphans, PermissionAnswer, PermissionPolicy, RestartType, Role, SessionOpts, WhenBusy,
@@ -374,7 +374,10 @@ impl Sim {
             2 => {
                 let seat = session.clients.iter().find(|attached| attached.id == client);
                 let seat = seat.and_then(|attached| attached.seat.clone()).filter(|_| self.rng.chance(800));
-                Input::Command(Command::Leave { client, seat })
+                // After a cut it knows its word only.
+                let kept = session.kept.as_ref().map(|kept| kept.seat.clone());
+                let client = if self.rng.chance(300) { NOBODY } else { client };
+                Input::Command(Command::Leave { client, seat: seat.or(kept) })
             }
             3 => Input::CommandBy(client, Command::Abort),
             _ => {

@@ -3,12 +3,13 @@
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Stdio};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
 use agent_client_protocol::v1::schema;
 use harness::daemon::Daemon;
-use harness::real::{BOUND, beside, until};
+use harness::real::{BOUND, beside, signal, until};
 use harness::websocket::{self, Sender};
 use serde_json::{Value, json};
 
@@ -132,13 +133,25 @@ impl Editor {
         self
     }
 
+    /// The same, with files that it reads for agents.
+    pub(crate) fn hello_with_files(mut self) -> Self {
+        let able = json!({ "fs": { "readTextFile": true } });
+        self.ask("initialize", json!({ "protocolVersion": 1, "clientCapabilities": able }));
+        self
+    }
+
     pub(crate) fn silent(daemon: &Daemon, args: &[&str]) -> Self {
         if SOCKETS.get() {
             return Self::at_socket(daemon, &query(args), &[]);
         }
         let args: Vec<&str> = ["acp"].iter().chain(args).copied().collect();
+        Self::below(daemon.command(&args), daemon)
+    }
+
+    /// Above this command, which is a `kennel acp`.
+    pub(crate) fn below(mut command: Command, daemon: &Daemon) -> Self {
         let notes = File::create(daemon.dir.path().join("notes")).unwrap();
-        let mut child = daemon.command(&args).stdin(Stdio::piped()).stderr(notes).spawn().unwrap();
+        let mut child = command.stdin(Stdio::piped()).stderr(notes).spawn().unwrap();
         let (sender, lines) = channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || {
@@ -295,6 +308,14 @@ impl Editor {
             format!("{kind} {}", text.trim()).trim().to_owned()
         });
         received.collect()
+    }
+
+    /// A signal ends `kennel acp`.
+    pub(crate) fn ended_by(mut self, by: nix::sys::signal::Signal) {
+        let Some(child) = &mut self.child else { panic!("it has no process") };
+        signal(child.id(), by);
+        let status = until("the end of `kennel acp`", || child.try_wait().unwrap());
+        assert_eq!(status.signal(), Some(by as i32), "{status}");
     }
 
     /// The end of its input, as when the editor is closed; it has to leave by itself.

@@ -3,6 +3,7 @@
 mod editor;
 pub(crate) mod permissions;
 pub(crate) mod prompts;
+pub(crate) mod seats;
 pub(crate) mod sessions;
 pub(crate) mod settings;
 pub(crate) mod survival;

@@ -5,6 +5,7 @@ use harness::websocket;
 use manager::protocol::api::{Role, Status};
 use serde_json::{Value, json};
 
+use crate::acp_side::seats::{Answer, Stranger};
 use crate::acp_side::{Editor, kennel};
 
 fn code(answer: &Value) -> &str {
@@ -77,6 +78,32 @@ fn a_stopped_session_that_another_client_drives_is_shown_and_not_started() {
     let mut three = Editor::at_socket(&daemon, "", &[]).hello();
     three.load(&daemon, &id);
     assert_eq!(daemon.show(&id).status, Status::Idle);
+}
+
+#[test]
+fn a_client_that_vanishes_or_closes_a_session_keeps_no_seat() {
+    let daemon = kennel();
+    let mut editor = Editor::at_socket(&daemon, "agent=plain&editor_tools=true", &[]).hello_with_files();
+    let id = editor.session(&daemon);
+    assert_eq!(editor.run(&id, "say one"), "end_turn");
+    let stranger = Stranger::of(&daemon, &id);
+    let free = || {
+        until("the seat is free", || {
+            let answer = stranger.asks();
+            assert_ne!(answer, Answer::Kept, "nobody could come back for it");
+            (answer == Answer::Drove).then_some(())
+        });
+    };
+    assert_eq!(stranger.asks(), Answer::Driven);
+    assert!(editor.ask("session/close", json!({ "sessionId": id }))["error"].is_null());
+    free();
+    until("the stranger is gone", || daemon.show(&id).clients.is_empty().then_some(()));
+    editor.load(&daemon, &id);
+    assert_eq!(editor.run(&id, "say two"), "end_turn");
+    assert_eq!(stranger.asks(), Answer::Driven);
+    // Its connection is cut, and nothing is said before.
+    drop(editor);
+    free();
 }
 
 #[test]

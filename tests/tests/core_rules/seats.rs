@@ -88,6 +88,35 @@ fn a_seat_is_free_when_its_time_is_over_and_when_its_driver_leaves() {
 }
 
 #[test]
+fn a_client_leaves_by_its_word_wherever_its_connections_are() {
+    let bob = |session: &Session| session.step(AT, 50, &Input::Command(comes("bob", None, false))).is_ok();
+    // Its connection was cut, and it leaves before it has come back.
+    let mut session = session("s", ready());
+    let first = drives(&mut session, AT, comes("ann", Some(WORD), false));
+    wish(&mut session, Command::Detach(first));
+    assert_eq!(give(&mut session, AT, Input::Command(leaves(NOBODY, Some("anotherwordofhis")))).0, []);
+    assert_eq!(give(&mut session, AT, Input::Command(leaves(first, None))).0, []);
+    assert!(!bob(&session));
+    wish(&mut session, leaves(first, Some(WORD)));
+    assert!(session.kept.is_none() && bob(&session));
+    // A connection that is not known to be lost, and the one after it.
+    let old = drives(&mut session, AT, comes("ann", Some(WORD), false));
+    let new = drives(&mut session, AT, comes("ann", Some(WORD), false));
+    let (events, _) = give(&mut session, AT, Input::Command(leaves(NOBODY, Some(WORD))));
+    let gone = [
+        EventKind::ClientDetached { client_id: old },
+        EventKind::ClientDetached { client_id: new },
+        EventKind::DriverChanged { driver: None },
+    ];
+    assert_eq!(events, gone);
+    assert!(session.kept.is_none() && bob(&session));
+    // Another's stay goes on.
+    let carl = drives(&mut session, AT, comes("carl", None, false));
+    wish(&mut session, leaves(NOBODY, Some(WORD)));
+    assert_eq!(session.driver().map(|driver| driver.id), Some(carl));
+}
+
+#[test]
 fn a_seat_that_is_kept_is_its_persons_at_once_and_others_hear_for_how_long() {
     let at = |key: Option<u64>, address: &str| {
         let address = Some(address.to_owned());

@@ -25,16 +25,24 @@ const PAUSE: Duration = Duration::from_millis(250);
 impl<'a> Panel<'a> {
     /// Shows what happens until the session is gone or opened anew.
     pub async fn follow(self: Rc<Self>, editor: Rc<Editor<'a>>) {
+        self.clone().watch(&editor).await;
+        // The editor may have closed the session while this view of it was being attached.
+        if editor.panel(&self.id).is_none() {
+            editor.seats.leave(&self.id).await;
+        }
+    }
+
+    async fn watch(self: Rc<Self>, editor: &Rc<Editor<'a>>) {
         let questions: Vec<PermissionId> = self.state.borrow().story.questions().keys().copied().collect();
         for remark in std::mem::take(&mut *self.remarks.borrow_mut()) {
             self.wire.update(&self.id, updates::quoted(&remark), Mark::default());
         }
-        questions.into_iter().for_each(|permission| self.clone().question(&editor, permission));
+        questions.into_iter().for_each(|permission| self.clone().question(editor, permission));
         while !self.retired.get() {
             let came = Instant::now();
-            let failure = match self.come(&editor).await {
+            let failure = match self.come(editor).await {
                 Err(failure) => failure,
-                Ok(mut events) => match self.listen(&editor, &mut events).await {
+                Ok(mut events) => match self.listen(editor, &mut events).await {
                     Ok(true) => return,
                     Ok(false) if self.again.take() => continue,
                     Ok(false) if self.link.comes_back().await => continue,
@@ -206,6 +214,7 @@ impl<'a> Panel<'a> {
             }
             Shown::Gone => {
                 editor.forget(&self.id);
+                editor.seats.lost(&self.id);
                 self.state.borrow_mut().ours.clear();
                 return true;
             }

@@ -25,7 +25,7 @@ use crate::acp::reach::Outcome;
 use crate::acp::reach::Reach;
 use crate::acp::story::{End, Shown, Story};
 use crate::acp::wire::Wire;
-use crate::client::ClientError;
+use crate::client::{ClientError, Request};
 
 /// The longest time for which an editor waits for a session that went down in a turn.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -208,7 +208,7 @@ impl<'a> Panel<'a> {
         'again: loop {
             let after = panel.state.borrow().cursor;
             let path = format!("/v1/sessions/{}/events?after={after}&follow=false", panel.id);
-            let mut events = panel.link.events(&path).await?;
+            let mut events = panel.link.events(Request::get(path)).await?;
             loop {
                 match events.next().await {
                     Ok(Some(frame)) => {

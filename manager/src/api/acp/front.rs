@@ -87,7 +87,7 @@ impl Fronts {
     pub fn start(&self, inside: Inside, terms: Terms, line: Line) -> io::Result<()> {
         let job: Job = Box::new(move || {
             Box::pin(async move {
-                if let Err(error) = serve(&inside, terms, line).await {
+                if let Err(error) = serve(&inside, terms, line, std::future::pending()).await {
                     tracing::debug!("an editor's connection: {error}");
                 }
             })
@@ -157,8 +157,12 @@ impl Reach for Inside {
         })
     }
 
-    fn events<'s>(&'s self, path: &'s str) -> LocalBoxFuture<'s, Outcome<Events>> {
-        Box::pin(async move { self.client.events(path).await.map_err(|error| self.failure(error)) })
+    fn events(&self, request: Request) -> LocalBoxFuture<'_, Outcome<Events>> {
+        Box::pin(async move { self.client.stream(&request).await.map_err(|error| self.failure(error)) })
+    }
+
+    fn tell(&self, request: Request) -> LocalBoxFuture<'_, ()> {
+        Box::pin(async move { self.client.tell(&request).await })
     }
 
     /// The next daemon is another process, and its clients have connections of their own.

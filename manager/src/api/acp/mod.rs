@@ -87,6 +87,8 @@ pub async fn acp(
         tools: query.editor_tools.unwrap_or(false),
         opts: SessionOpts { agent: query.agent, ..SessionOpts::default() },
         seat: Some(seat),
+        // Nobody could come back with it: the front ends with its client's connection.
+        word: None,
         sessions: SESSIONS,
         requests: REQUESTS,
     };

@@ -12,7 +12,7 @@ use std::time::Duration;
 use protocol::SessionId;
 use protocol::api::{Accepted, Bootstrap, Role};
 use tokio::sync::mpsc::Receiver;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::cli::args;
 use crate::cli::link::{Link, random_key, read};
@@ -32,8 +32,6 @@ mod view;
 /// The longest wait until a client drives again whose connection was lost, and the interval between two looks.
 const SEAT: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(20);
-/// The longest wait for the daemon to hear that a driver leaves.
-const FAREWELL: Duration = Duration::from_secs(2);
 /// Requests that wait for the answer to the one before.
 const WAITING: usize = 16;
 
@@ -396,7 +394,7 @@ impl<'a> Desk<'a> {
             // Else nobody could drive for a while who does not take over. A daemon that does not hear it waits for that while.
             let path = format!("/v1/sessions/{}/attach", self.view.session);
             let request = Request::delete(path).from_client(Some(client)).seat(&self.word);
-            let _ = timeout(FAREWELL, self.link.client.ask(&request)).await;
+            self.link.client.tell(&request).await;
         }
         self.view.close();
         self.terminal = None;

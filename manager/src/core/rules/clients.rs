@@ -82,8 +82,9 @@ impl Session {
         }
     }
 
-    /// Detaches a client that leaves. Its seat is free. Refuses whoever does not know the word with which the client came: ids of
-    /// clients are no secrets.
+    /// Detaches a client that leaves, and each that came with its word: after a cut a client may not know its id, and an earlier
+    /// connection of it may still seem alive. Its seat is free, also one that is kept. Refuses whoever does not know the word with
+    /// which the client came: ids of clients are no secrets.
     pub(in crate::core) fn leave(
         &mut self,
         at: At,
@@ -95,9 +96,13 @@ impl Session {
         if self.clients.iter().find(is_other).is_some_and(|attached| attached.seat.as_ref() != seat) {
             return Err(Refusal::NotDriver(self.id.clone()));
         }
-        let drove = self.driver().is_some_and(|driver| driver.id == client);
-        self.detach(at, client, out);
-        if drove {
+        let leaves =
+            |attached: &&Client| attached.id == client || seat.is_some() && attached.seat.as_ref() == seat;
+        let leaving: Vec<EventId> = self.clients.iter().filter(leaves).map(|attached| attached.id).collect();
+        let drove = self.driver().is_some_and(|driver| leaving.contains(&driver.id));
+        let was_kept = self.kept.as_ref().is_some_and(|kept| Some(&kept.seat) == seat);
+        leaving.into_iter().for_each(|client| self.detach(at, client, out));
+        if drove || was_kept {
             self.kept = None;
         }
         Ok(Reply::Done)
