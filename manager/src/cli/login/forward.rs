@@ -266,6 +266,19 @@ mod tests {
     }
 
     #[tokio::test(flavor = "current_thread")]
+    async fn a_head_that_never_ends_is_given_up() {
+        let (_forward, port) = forward().await;
+        let mut slow = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        slow.write_all(b"GET /?code=SECRET HTTP/1.1\r\nHost: localhost").await.unwrap();
+        let mut answer = Vec::new();
+        // Well before the longest time of a connection.
+        let end = tokio::time::timeout(HEAD_TIME * 4, slow.read_to_end(&mut answer)).await;
+        assert!(end.is_ok(), "the connection is kept");
+        assert!(!String::from_utf8_lossy(&answer).contains("200"));
+        assert!(get(port, "").await.starts_with("HTTP/1.1 200"), "others are served");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
     async fn silent_connections_keep_no_browser_out() {
         let (_forward, port) = forward().await;
         let mut silent = Vec::new();
