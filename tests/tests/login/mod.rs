@@ -1,6 +1,7 @@
 //! Log-ins of agents that a person finishes through kennel: from this machine, by ssh and by TLS.
 
 mod hostile;
+mod terminal;
 mod typing;
 
 use std::io::{Read, Write};
