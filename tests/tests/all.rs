@@ -48,6 +48,7 @@ mod leftovers;
 mod library;
 mod limits;
 mod links;
+mod lists;
 mod login;
 mod mcp;
 mod mcp_side;

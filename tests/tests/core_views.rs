@@ -8,8 +8,8 @@ use manager::core::{
     limits,
 };
 use protocol::api::{
-    Failure, McpRemoteServerOpts, McpServerOpts, OnCrash, PermissionPolicy, PromptState, RestartType,
-    Restarts, SessionInfo, SessionOpts, Status,
+    Failure, McpRemoteServerOpts, McpServerOpts, Need, NeedKind, OnCrash, PermissionPolicy, PromptState,
+    RestartType, Restarts, SessionInfo, SessionOpts, Status,
 };
 use protocol::event::Timestamp;
 use protocol::wire::{AgentDetails, Transport};
@@ -65,6 +65,7 @@ fn full_session() -> Session {
     };
     shows.turns.running = turn(Phase::Started { agent_pid: 101 });
     shows.turns.queue.extend([prompt(8, "first"), prompt(9, "second")]);
+    shows.turns.interrupted.push(prompt(5, "cut off"));
     shows.turns.count = 5;
     shows.turns.messages = 11;
     shows.turns.last_message_at = Some(AT.wall + 1);
@@ -120,6 +121,12 @@ fn full_info() -> SessionInfo {
             last_pid: Some(99),
         },
         failure: None,
+        needs: vec![Need {
+            kind: NeedKind::Interrupted,
+            id: Some("prompt-5".into()),
+            text: "cut off".into(),
+            since: Timestamp(AT.wall + 1),
+        }],
         pinned: true,
         clients: Vec::new(),
         started_by: None,

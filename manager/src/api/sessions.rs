@@ -1,22 +1,27 @@
 //! Sessions: start, look, stop.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::{Extension, Json as Reply};
 use protocol::SessionId;
-use protocol::api::{EditSessionRequest, Orphans, Role, SessionInfo, SessionOpts, TokenReply, TurnResult};
+use protocol::api::{
+    EditSessionRequest, Orphans, Role, SessionInfo, SessionOpts, Status, TokenReply, TurnResult,
+};
+use protocol::event::Timestamp;
 use serde::Deserialize;
+use serde::de::IntoDeserializer;
 use utoipa::IntoParams;
 
 use super::body::{Json, NoBody, OptionalJson};
 use super::caller::Caller;
 use super::codes::{WITH_BODY, WITH_OPTIONS, refuses};
-use super::input::{Id, Key, Nothing, Pid, Query, Umask, Wait};
+use super::input::{Id, Key, Nothing, Pid, Query, Umask, Wait, elsewhere};
 use super::limited::Limited;
 use super::problem::{Answer, ApiError};
-use crate::session_manager::WaitFor;
+use crate::session_manager::{List, Sort, WaitFor};
 use crate::workers::tokens;
 
 /// Time that `PUT` and bootstrap wait for a session if the request names none, in milliseconds.
@@ -24,22 +29,87 @@ pub(super) const START_TIMEOUT_MS: u64 = 30_000;
 /// Header that keeps an answer with a secret out of every cache.
 pub(super) const NO_STORE: (HeaderName, &str) = (header::CACHE_CONTROL, "no-store");
 
-refuses!(ListErrors:);
+refuses!(ListErrors: 400 "workdir_not_absolute");
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
-    /// `false`: without the sessions that are stopped or failed, as `kennel ls` lists them. Absent: all sessions.
+    /// `false`: without the sessions that are stopped, as `kennel ls` lists them. Absent: all sessions.
     #[param(value_type = bool, required = false)]
     all: Option<bool>,
+    /// States, separated by commas: sessions with one of these.
+    #[param(value_type = String, required = false)]
+    status: Option<Statuses>,
+    /// `true`: sessions that wait for somebody.
+    #[serde(default)]
+    needs: bool,
+    /// Sessions of this agent's profile.
+    agent: Option<String>,
+    /// Absolute path: sessions that work in this directory or below it.
+    dir: Option<String>,
+    /// Labels, separated by commas, each with `=` and a value or without: sessions with all of these.
+    label: Option<String>,
+    /// Time: sessions with a message since then, or made since then.
+    since: Option<Timestamp>,
+    /// The order. Absent: `created`.
+    #[serde(default)]
+    #[param(inline)]
+    sort: Sort,
+    /// The number of sessions to leave out at the beginning.
+    #[serde(default)]
+    skip: u32,
+    /// The most sessions in the answer. Absent: all.
+    limit: Option<u32>,
 }
 
-/// Sessions, in the order of their creation.
+/// Names of states, separated by commas.
+struct Statuses(Vec<Status>);
+
+impl<'de> Deserialize<'de> for Statuses {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let read = |word: &str| Status::deserialize(word.into_deserializer());
+        text.split(',').map(read).collect::<Result<_, D::Error>>().map(Self)
+    }
+}
+
+impl ListQuery {
+    fn list(self) -> List {
+        let labels = self.label.iter().flat_map(|label| label.split(',')).filter(|label| !label.is_empty());
+        let labels = labels.map(|label| match label.split_once('=') {
+            Some((label, value)) => (label.to_owned(), Some(value.to_owned())),
+            None => (label.to_owned(), None),
+        });
+        List {
+            without_stopped: self.all == Some(false),
+            status: self.status.map(|statuses| statuses.0).unwrap_or_default(),
+            needs: self.needs,
+            agent: self.agent,
+            dir: self.dir.map(PathBuf::from),
+            labels: labels.collect(),
+            since: self.since,
+            sort: self.sort,
+            skip: self.skip as usize,
+            limit: self.limit.map(|limit| limit as usize),
+        }
+    }
+}
+
+/// Sessions: all, or those that are asked for, in the order that is asked for.
 #[utoipa::path(get, path = "/v1/sessions", tag = "sessions", operation_id = "list_sessions", params(ListQuery),
     responses((status = 200, description = "The sessions.", body = [SessionInfo]), ListErrors))]
 pub async fn list(Limited(app): Limited, Query(query): Query<ListQuery>) -> Answer<Reply<Vec<SessionInfo>>> {
-    Ok(Reply(app.manager.list(query.all.unwrap_or(true)).await?))
+    let mut list = query.list();
+    if let Some(dir) = list.dir.take() {
+        if !dir.is_absolute() {
+            let detail = format!("`{}` is not an absolute path", dir.display());
+            return Err(ApiError::bad_request("workdir_not_absolute", detail));
+        }
+        // Sessions have the path without symlinks.
+        list.dir = Some(elsewhere(move || std::fs::canonicalize(&dir).unwrap_or(dir)).await?);
+    }
+    Ok(Reply(app.manager.list(&list).await?))
 }
 
 refuses!(CreateErrors: 400 "invalid_idempotency_key", 409 "id_taken", 409 "id_unusable", 409 "idempotency_key_reused"; + WITH_BODY, WITH_OPTIONS);

@@ -22,6 +22,7 @@ mod lines;
 mod link;
 mod login;
 mod mcp;
+mod next;
 mod pair;
 mod permissions;
 mod queue;
@@ -158,6 +159,7 @@ async fn dispatch(link: &Link<'_>, command: Command) -> Outcome {
         Command::Start(args) => sessions::start(link, args).await,
         Command::Ensure(args) => sessions::ensure(link, args).await,
         Command::Ls(args) => show::ls(link, args).await,
+        Command::Next(args) => next::next(link, args).await,
         Command::Show(args) => show::show(link, &args.id).await,
         Command::Id(args) => sessions::id(link, args).await,
         Command::Send(args) => send::send(link, args).await,

@@ -46,10 +46,13 @@ fn label_name(label: &str) -> Result<(), String> {
 
 /// The value of a label.
 fn label_value(value: &str) -> Result<(), String> {
-    if value.chars().count() <= LABEL_CHARS && !value.chars().any(char::is_control) {
+    // Lists are asked for labels that commas separate.
+    if value.chars().count() <= LABEL_CHARS && !value.chars().any(|c| c.is_control() || c == ',') {
         return Ok(());
     }
-    Err(format!("a label's value has at most {LABEL_CHARS} characters, without control characters"))
+    Err(format!(
+        "a label's value has at most {LABEL_CHARS} characters, without control characters and commas"
+    ))
 }
 
 /// Reads a change of what people call a session.
@@ -90,7 +93,11 @@ mod tests {
             assert!(label_name(bad).is_err(), "{bad:?}");
         }
         assert!(label_value("").is_ok() && label_value("a=b c").is_ok());
-        assert!(label_value("a\nb").is_err() && label_value(&"x".repeat(64)).is_err());
+        assert!(
+            label_value("a\nb").is_err()
+                && label_value("a,b").is_err()
+                && label_value(&"x".repeat(64)).is_err()
+        );
         let many = (0..=LABELS).map(|n| (format!("l{n}"), String::new())).collect();
         assert!(labels(&many).is_err());
     }

@@ -1,33 +1,115 @@
 //! Lists of sessions, and the session that is meant by a name, a part of an id or a process.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use protocol::SessionId;
-use protocol::api::SessionInfo;
+use protocol::api::{SessionInfo, Status};
+use protocol::event::Timestamp;
+use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::SessionManager;
-use super::wait::has_ended;
 use crate::config::{self, Called};
-use crate::core::{Refusal, Session, Spec};
+use crate::core::{Refusal, Session, Spec, State};
 use crate::error::Error;
+
+/// A list of sessions: which, in which order, and which part of it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct List {
+    /// Without those that are stopped.
+    pub without_stopped: bool,
+    /// With one of these states; none: with any.
+    pub status: Vec<Status>,
+    /// That wait for somebody.
+    pub needs: bool,
+    /// Of this agent's profile.
+    pub agent: Option<String>,
+    /// That work in this directory or below it.
+    pub dir: Option<PathBuf>,
+    /// With all of these labels, and their values where they are given.
+    pub labels: Vec<(String, Option<String>)>,
+    /// With a message since then, or made since then.
+    pub since: Option<Timestamp>,
+    /// The order.
+    pub sort: Sort,
+    /// The number of sessions that are left out at the beginning.
+    pub skip: usize,
+    /// The most sessions that are listed.
+    pub limit: Option<usize>,
+}
+
+/// An order of sessions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Sort {
+    /// The oldest first.
+    #[default]
+    Created,
+    /// The one with the newest message first.
+    Last,
+    /// By name.
+    Name,
+    /// The one that has waited longest for somebody first, and those that wait for nobody last.
+    Needs,
+}
+
+impl List {
+    fn has(&self, session: &Session) -> bool {
+        let labelled =
+            |(label, value): &(String, Option<String>)| match (session.spec.labels.get(label), value) {
+                (Some(is), Some(value)) => is == value,
+                (is, None) => is.is_some(),
+                (None, Some(_)) => false,
+            };
+        (self.status.is_empty() || self.status.contains(&session.status()))
+            && (!self.needs || session.needs_somebody())
+            && self.agent.as_ref().is_none_or(|agent| session.spec.agent_name == *agent)
+            && self.dir.as_ref().is_none_or(|dir| Path::new(&session.spec.workdir).starts_with(dir))
+            && self.labels.iter().all(labelled)
+            && self.since.is_none_or(|since| last(session) >= since.0)
+    }
+}
+
+impl Sort {
+    fn order(self, sessions: &mut [Arc<Session>]) {
+        sessions
+            .sort_by(|a, b| (a.created_at, a.id.number(), &a.id).cmp(&(b.created_at, b.id.number(), &b.id)));
+        match self {
+            Sort::Created => {}
+            Sort::Last => sessions.sort_by_key(|session| std::cmp::Reverse(last(session))),
+            Sort::Name => sessions.sort_by(|a, b| a.spec.name.cmp(&b.spec.name)),
+            Sort::Needs => sessions
+                .sort_by_cached_key(|session| session.needs().first().map_or(u64::MAX, |need| need.since.0)),
+        }
+    }
+}
+
+/// Time of a session's last message, or of its beginning, unix time in milliseconds.
+fn last(session: &Session) -> u64 {
+    session.turns.last_message_at.unwrap_or(session.created_at)
+}
 
 impl SessionManager {
     /// Lists all sessions, in the order of their creation.
     pub async fn list_sessions(&self) -> Result<Vec<SessionInfo>, Error> {
-        self.list(true).await
+        self.list(&List::default()).await
     }
 
-    /// Lists sessions, in the order of their creation: all, or those that are neither stopped nor failed.
-    pub(crate) async fn list(&self, all: bool) -> Result<Vec<SessionInfo>, Error> {
-        let reach = self.reach();
+    /// Lists the sessions that a list is asked for, in its order.
+    pub(crate) async fn list(&self, list: &List) -> Result<Vec<SessionInfo>, Error> {
+        let (reach, without_stopped) = (self.reach(), list.without_stopped);
         let found = self.read(move |fleet, now| {
-            let wanted = |session: &&Arc<Session>| (all || !has_ended(session)) && reach(fleet, session);
-            // The loop only shares them: here they are put in order and described.
+            let stopped = |session: &Session| without_stopped && matches!(session.state, State::Stopped);
+            let wanted = |session: &&Arc<Session>| !stopped(session) && reach(fleet, session);
+            // The loop only shares them: here they are chosen, put in order and described.
             (fleet.sessions().filter(wanted).cloned().collect::<Vec<Arc<Session>>>(), now)
         });
         let (mut found, now) = found.await?;
-        found.sort_by(|a, b| (a.created_at, a.id.number(), &a.id).cmp(&(b.created_at, b.id.number(), &b.id)));
-        Ok(found.iter().map(|session| self.shared.around.told(session, now)).collect())
+        found.retain(|session| list.has(session));
+        list.sort.order(&mut found);
+        let page = found.iter().skip(list.skip).take(list.limit.unwrap_or(usize::MAX));
+        Ok(page.map(|session| self.shared.around.told(session, now)).collect())
     }
 
     /// The session whose worker, or whose agent, has this pid now.

@@ -28,6 +28,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use self::asker::Asker;
 pub use self::builder::Builder;
+pub(crate) use self::lists::{List, Sort};
 pub(crate) use self::log_ins::{Address as LogInAddress, LogInPage, LogInReader};
 pub(crate) use self::prompts::cut_to_end;
 pub use self::prompts::{MAX_PROMPT, check_prompt};

@@ -133,10 +133,6 @@ pub(super) fn is_up(session: &Session) -> Option<Result<(), Error>> {
     }
 }
 
-pub(super) fn has_ended(session: &Session) -> bool {
-    matches!(session.state, State::Stopped | State::Failed(_))
-}
-
 pub(super) fn is_down(session: &Session) -> Option<Result<(), Error>> {
     match &session.state {
         State::Failed(failure) if !failure.survivors.is_empty() => failed(session),

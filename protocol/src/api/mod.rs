@@ -34,5 +34,7 @@ pub use prompt::{
     ResolveRequest, Resolved, TurnResult, WhenBusy,
 };
 pub use prune::{Gap, PruneReport, PruneRequest, PrunedSession, PrunedWorktree};
-pub use session::{ChildInfo, Failure, Orphans, Restarts, SessionInfo, Status, SubagentTools};
+pub use session::{
+    ChildInfo, Failure, Need, NeedKind, Orphans, Restarts, SessionInfo, Status, SubagentTools,
+};
 pub use subagent::{SubagentHandle, SubagentRequest};

@@ -152,6 +152,9 @@ pub struct SessionInfo {
     pub restarts: Restarts,
     /// Reason of the failure; null unless the session is `failed`.
     pub failure: Option<Failure>,
+    /// Things that the session waits for somebody to do, the oldest first; at most 32.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<Need>,
     /// The session never hibernates.
     pub pinned: bool,
     /// Attached clients.
@@ -165,6 +168,34 @@ pub struct SessionInfo {
     /// Newest sub-agents inside the agent, as the agent reports them, at most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub children: Vec<ChildInfo>,
+}
+
+/// Something that somebody must do before a session goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Need {
+    /// Kind of the need.
+    pub kind: NeedKind,
+    /// Id of the permission, the call or the prompt; absent for a session that has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// The action that the agent asks for, the beginning of the prompt or the reason of the failure, at most 200 characters.
+    pub text: String,
+    /// Time since which it waits. Where that is not recorded: of the session's last message.
+    pub since: Timestamp,
+}
+
+/// Kind of a need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NeedKind {
+    /// The agent asks for a permission.
+    Permission,
+    /// The agent asks for values of a form.
+    Form,
+    /// A crash cut a prompt's turn off: the prompt is to be retried or dropped.
+    Interrupted,
+    /// kennel gave the session up.
+    Failed,
 }
 
 /// State of kennel's sub-agent tools in an agent.

@@ -116,9 +116,16 @@ pub enum Command {
     /// List sessions
     #[command(
         visible_alias = "list",
-        after_help = "Examples:\n  kennel ls --all\n  kennel ls --tree\n  kennel ls --json | jq '.[].id'"
+        after_help = "Examples:\n  kennel ls --all\n  kennel ls --needs --sort needs\n  kennel ls --label team=front --status idle,running\n  \
+        kennel ls --tree\n  kennel ls --format '{name}'\n  kennel ls --json | jq '.[].id'"
     )]
     Ls(Ls),
+    /// Print the session that has waited longest for somebody, or attach to it
+    ///
+    /// A session waits for an answer to a permission or a form, for a decision about an interrupted prompt, or because it has
+    /// failed. Exits with 4 if none does.
+    #[command(after_help = "Example:\n  kennel next")]
+    Next(Next),
     /// Show the details of a session
     #[command(after_help = "Examples:\n  kennel show session-1\n  kennel show session-1 --json | jq .pid")]
     Show(OneId),

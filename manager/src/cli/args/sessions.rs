@@ -6,12 +6,13 @@ use std::time::Duration;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{ArgGroup, Args, ValueHint};
 use protocol::SessionId;
-use protocol::api::{OnCrash, Orphans, PermissionPolicy, RestartType, SessionOpts};
+use protocol::api::{OnCrash, Orphans, PermissionPolicy, RestartType, SessionOpts, Status};
+use protocol::event::Timestamp;
 
 use crate::cli::args::Ids;
 use crate::cli::args::values::{label, label_change, limit, lines, option, variable, wait, words};
 use crate::core::options;
-use crate::units::parse_duration;
+use crate::units::{parse_duration, parse_since};
 
 /// The options of a new session, apart from its directory.
 #[derive(Debug, Args)]
@@ -180,15 +181,48 @@ pub struct Acp {
 /// `ls`.
 #[derive(Debug, Args)]
 pub struct Ls {
-    /// Include stopped and failed sessions
+    /// Include stopped sessions
     #[arg(long, short)]
     pub all: bool,
+    /// Sessions that wait for somebody
+    #[arg(long)]
+    pub needs: bool,
+    /// Sessions with one of these states
+    #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = words::<Status>(&["starting", "idle",
+        "running", "requires_action", "adopting", "stopping", "restarting", "hibernated", "stopped", "failed"]))]
+    pub status: Vec<Status>,
+    /// Sessions with this label, or with this value of it
+    #[arg(long = "label", value_name = "LABEL[=VALUE]")]
+    pub labels: Vec<String>,
+    /// Sessions of this agent
+    #[arg(long, value_name = "NAME")]
+    pub agent: Option<String>,
+    /// Sessions that work in this directory or below it
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub dir: Option<PathBuf>,
+    /// Sessions with a message since then: `2h`, `14:30`, `2026-11-29`
+    #[arg(long, value_name = "TIME", value_parser = parse_since)]
+    pub since: Option<Timestamp>,
+    /// The order: oldest first, newest message first, by name, or the longest wait first
+    #[arg(long, value_name = "ORDER", value_parser = ["created", "last", "name", "needs"])]
+    pub sort: Option<String>,
+    /// A line for each session: `{name} {status}`, with fields of --json, \\t and \\n
+    #[arg(long, value_name = "TEMPLATE", conflicts_with_all = ["tree", "json"])]
+    pub format: Option<String>,
     /// Sub-agents below their parents
     #[arg(long, short)]
     pub tree: bool,
     /// Of this machine and of every machine of `kennel host ls`
-    #[arg(long, conflicts_with_all = ["tree", "host", "state_dir"])]
+    #[arg(long, conflicts_with_all = ["tree", "host", "state_dir", "needs", "status", "labels", "agent", "dir", "since", "sort", "format"])]
     pub all_hosts: bool,
+}
+
+/// `next`.
+#[derive(Debug, Args)]
+pub struct Next {
+    /// Attach to it
+    #[arg(long, short)]
+    pub attach: bool,
 }
 
 /// `id`.

@@ -6,13 +6,13 @@ use futures_util::future::join_all;
 use protocol::api::SessionInfo;
 use serde_json::{Map, Value, json};
 
-use super::{COLUMNS, row};
+use super::list::{COLUMNS, row};
 use crate::cli::host::{Target, everywhere};
 use crate::cli::link::{Link, read};
 use crate::cli::ui::Ui;
 use crate::cli::ui::error::{Failure, Outcome, exit};
 use crate::cli::ui::render;
-use crate::cli::ui::table::{Cell, Table};
+use crate::cli::ui::table::{Cell, Fit, Table};
 use crate::client::{ClientError, Request};
 use crate::system::clock;
 
@@ -43,9 +43,9 @@ pub async fn ls_everywhere(ui: &Ui, all: bool) -> Outcome {
         }
         return ui.object(Value::from(list).to_string().as_bytes()).and(done);
     }
-    let mut columns = vec!["HOST"];
-    columns.extend(COLUMNS);
-    let (mut table, now) = (Table::new(&columns).cuts_last(), clock::wall_ms());
+    let host = ("HOST", Fit { goes: 0, least: 8, keeps_end: false });
+    let (heads, fits): (Vec<&str>, Vec<Fit>) = [host].into_iter().chain(COLUMNS).unzip();
+    let (mut table, now) = (Table::new(&heads).fits(&fits), clock::wall_ms());
     for (name, answer) in answers {
         let host = || Cell::from(name.as_str());
         match answer {
@@ -58,7 +58,7 @@ pub async fn ls_everywhere(ui: &Ui, all: bool) -> Outcome {
                     table.row(blank(host(), Cell::from("-"), why));
                 }
                 for session in sessions {
-                    table.row([vec![host()], row(&session, 0, now)].concat());
+                    table.row([vec![host()], row(&session, 0, None, now)].concat());
                 }
             }
             Err(why) => {
@@ -73,7 +73,8 @@ pub async fn ls_everywhere(ui: &Ui, all: bool) -> Outcome {
 /// A machine without a session to show, and why.
 fn blank(host: Cell, status: Cell, why: &str) -> Vec<Cell> {
     let dash = || Cell::from("-");
-    vec![host, dash(), status, dash(), dash(), dash(), dash(), dash(), why.into()]
+    let blanks = std::iter::repeat_with(dash).take(COLUMNS.len() - 3);
+    [host, dash(), status, Cell::from(why)].into_iter().chain(blanks).collect()
 }
 
 type Sessions = Vec<Map<String, Value>>;
@@ -98,7 +99,7 @@ async fn sessions(ui: &Ui, target: Target, all: bool) -> Result<(Sessions, bool)
     };
     let ended = |session: &Map<String, Value>| {
         let status = session.get("status").and_then(Value::as_str);
-        status.is_some_and(|status| ["stopped", "failed"].contains(&status))
+        status.is_some_and(|status| status == "stopped")
     };
     sessions.retain(|session| all || !ended(session));
     Ok((sessions, served))

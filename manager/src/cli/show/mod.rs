@@ -1,135 +1,28 @@
 //! `ls` and `show`: sessions as people read them.
 
 mod everywhere;
+mod list;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use protocol::SessionId;
 use protocol::api::{
-    CallInfo, ClientInfo, ManagerInfo, PermissionInfo, Role, SessionInfo, Status, SubagentTools,
+    CallInfo, ClientInfo, NeedKind, PermissionInfo, Role, SessionInfo, Status, SubagentTools,
 };
 use protocol::event::Timestamp;
 use protocol::wire::AgentDetails;
 
-use crate::cli::args;
 use crate::cli::events;
 use crate::cli::link::{Link, read};
 use crate::cli::ui::error::Outcome;
 use crate::cli::ui::render;
-use crate::cli::ui::table::{Cell, Table, pairs};
+use crate::cli::ui::table::pairs;
 use crate::client::Request;
 use crate::system::clock;
 use crate::units;
 
 pub use everywhere::ls_everywhere;
-
-/// The longest title in a table, in characters.
-const MAX_TITLE: usize = 48;
-
-/// The columns about each session.
-const COLUMNS: [&str; 8] = ["ID", "STATUS", "AGENT", "PID", "RESTARTS", "QUEUE", "AGE", "TITLE"];
-
-/// `ls`.
-pub async fn ls(link: &Link<'_>, args: args::Ls) -> Outcome {
-    let answer = link.sessions(args.all).await?;
-    let up = |status: &str| args.all || !["stopped", "failed"].contains(&status);
-    if link.ui.json {
-        let mut list: Vec<serde_json::Value> = read(&answer)?;
-        list.retain(|session| session["status"].as_str().is_none_or(up));
-        if args.tree {
-            let text = |session: &serde_json::Value, name: &str| session[name].as_str().map(str::to_owned);
-            let places = places(&list, |session| (text(session, "id"), text(session, "parent")));
-            list = places.into_iter().map(|(place, _)| list[place].take()).collect();
-        }
-        return link.ui.object(serde_json::to_string(&list).unwrap_or_default().as_bytes());
-    }
-    let list: Vec<SessionInfo> = read(&answer)?;
-    let shown: Vec<&SessionInfo> = list.iter().filter(|session| up(session.status.as_str())).collect();
-    let places = match args.tree {
-        true => places(&shown, |session| (Some(session.id.clone()), session.parent.clone())),
-        false => (0..shown.len()).map(|place| (place, 0)).collect(),
-    };
-    let shown: Vec<(&SessionInfo, usize)> =
-        places.into_iter().map(|(place, depth)| (shown[place], depth)).collect();
-    if link.ui.quiet {
-        return link
-            .ui
-            .print(&shown.iter().map(|(session, _)| format!("{}\n", session.id)).collect::<String>());
-    }
-    link.ui.print(&table(&shown, clock::wall_ms()).text(link.ui.out_colour, link.ui.columns))?;
-    let needs = list.iter().filter(|session| session.status == Status::RequiresAction);
-    let needs: Vec<String> = needs.map(|session| session.id.to_string()).collect();
-    if !needs.is_empty() {
-        let verb = if needs.len() == 1 { "waits" } else { "wait" };
-        link.ui.note(&format!(
-            "{} {verb} for somebody's answer: `kennel permissions ls`, `kennel attach {}`",
-            needs.join(", "),
-            needs[0]
-        ));
-    }
-    for (session, _) in &shown {
-        if let Some(trouble) = waits(session) {
-            link.ui.note(&trouble);
-        }
-        if let Some(quiet) = quiet(session, clock::wall_ms()) {
-            link.ui.note(&format!("{}: {quiet}; `kennel logs {0}` may show more", session.id));
-        }
-    }
-    if !args.all && link.ui.out_is_terminal {
-        let info: ManagerInfo = link.get(Request::get("/v1/manager")).await?;
-        let ended = [Status::Stopped, Status::Failed].map(|status| info.sessions.get(status.as_str()));
-        let ended: u64 = ended.into_iter().flatten().sum();
-        if ended > 0 {
-            link.ui.note(&format!("{ended} more stopped or failed: `kennel ls --all`"));
-        }
-    }
-    Ok(())
-}
-
-/// The order in which sessions stand if each is right below its parent, and how many of those shown are above each.
-/// One whose parent is not shown stands by itself.
-fn places<T, K: Ord>(sessions: &[T], family: impl Fn(&T) -> (Option<K>, Option<K>)) -> Vec<(usize, usize)> {
-    let families: Vec<(Option<K>, Option<K>)> = sessions.iter().map(family).collect();
-    let named = families.iter().enumerate().filter_map(|(place, (id, _))| Some((id.as_ref()?, place)));
-    let by_id: BTreeMap<&K, usize> = named.collect();
-    let mut children: Vec<Vec<usize>> = vec![Vec::new(); sessions.len()];
-    let mut ahead = Vec::new();
-    for (place, (_, parent)) in families.iter().enumerate().rev() {
-        match parent.as_ref().and_then(|parent| by_id.get(parent)) {
-            Some(parent) => children[*parent].push(place),
-            None => ahead.push((place, 0)),
-        }
-    }
-    let mut places = Vec::new();
-    while let Some((session, depth)) = ahead.pop() {
-        places.push((session, depth));
-        ahead.extend(children[session].drain(..).map(|child| (child, depth + 1)));
-    }
-    places
-}
-
-fn table(sessions: &[(&SessionInfo, usize)], now: u64) -> Table {
-    let mut table = Table::new(&COLUMNS).cuts_last();
-    for (session, depth) in sessions {
-        table.row(row(session, *depth, now));
-    }
-    table
-}
-
-fn row(session: &SessionInfo, depth: usize, now: u64) -> Vec<Cell> {
-    let title = session.title.as_deref().or(session.first_prompt.as_deref()).unwrap_or_default();
-    vec![
-        format!("{}{}", "  ".repeat(depth), session.id).into(),
-        Cell::styled(session.status.as_str(), render::status_style(session.status)),
-        render::short(&render::line(&session.agent), 20).into(),
-        session.pid.map_or("-".into(), |pid| pid.to_string()).into(),
-        session.restarts.in_window.to_string().into(),
-        session.queue_length.to_string().into(),
-        units::age(session.created_at, now).into(),
-        render::short(&render::line(title), MAX_TITLE).into(),
-    ]
-}
+pub use list::{answered_by, ls, name, says};
 
 /// `show`.
 pub async fn show(link: &Link<'_>, typed: &str) -> Outcome {
@@ -141,6 +34,9 @@ pub async fn show(link: &Link<'_>, typed: &str) -> Outcome {
     let now = clock::wall_ms();
     let (mut facts, quiet) = (facts(&session, now), quiet(&session, now));
     facts.extend(quiet.map(|quiet| ("quiet", quiet)));
+    let known =
+        session.needs.iter().filter(|need| matches!(need.kind, NeedKind::Interrupted | NeedKind::Failed));
+    facts.extend(known.map(|need| ("needs", says(need) + &answered_by(&session, need))));
     if may_need(session.status) {
         facts.extend(needs(link, &id).await?.into_iter().map(|what| ("needs", what)));
     }

@@ -1,13 +1,13 @@
 //! Sessions as people read them.
 
 use protocol::Exit;
-use protocol::api::{Failure, Restarts};
+use protocol::api::{Failure, Need, NeedKind, Restarts};
 use protocol::event::Timestamp;
 use protocol::{Keeper, Level, LimitedBy, Limits, Sandbox, SandboxBy, Sandboxed};
 
 use super::*;
 
-fn session() -> SessionInfo {
+pub fn session() -> SessionInfo {
     SessionInfo {
         id: "session-1".parse().unwrap(),
         name: "web".parse().ok(),
@@ -67,6 +67,12 @@ fn session() -> SessionInfo {
             last_words: vec!["one".into(), "\u{9b}2J".into()],
             survivors: vec![],
         }),
+        needs: vec![Need {
+            kind: NeedKind::Failed,
+            id: None,
+            text: "too many\ndeaths".into(),
+            since: Timestamp(1_769_860_800_000),
+        }],
         pinned: false,
         clients: Vec::new(),
         started_by: None,
@@ -105,16 +111,6 @@ fn a_turn_without_a_sign_for_long_says_what_it_waits_for() {
 }
 
 #[test]
-fn children_stand_below_their_parents_and_orphans_by_themselves() {
-    let families = [("a", ""), ("b", ""), ("c", "a"), ("d", "c"), ("e", "gone"), ("f", "a"), ("g", "b")];
-    let order: Vec<(&str, usize)> = places(&families, |(id, parent)| (Some(*id), Some(*parent)))
-        .into_iter()
-        .map(|(place, depth)| (families[place].0, depth))
-        .collect();
-    assert_eq!(order, [("a", 0), ("c", 1), ("d", 2), ("f", 1), ("b", 0), ("g", 1), ("e", 0)]);
-}
-
-#[test]
 fn a_session_is_shown_with_what_there_is() {
     let text = pairs(&facts(&session(), 1_769_860_860_000), false);
     assert_eq!(
@@ -144,15 +140,5 @@ fn a_session_is_shown_with_what_there_is() {
          worker exit:  killed by SIGKILL\n\
          last words:   one\n\
          last words:   \\u{9b}2J\n"
-    );
-}
-
-#[test]
-fn a_list_has_one_harmless_line_a_session() {
-    let text = table(&[(&session(), 0)], 1_769_860_860_000).text(false, None);
-    assert_eq!(
-        text,
-        "ID         STATUS  AGENT  PID  RESTARTS  QUEUE  AGE  TITLE\n\
-         session-1  failed  shell  -    5         4      1m   \\u{1b}]0;evil\\u{7} name\n"
     );
 }

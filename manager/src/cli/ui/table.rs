@@ -42,26 +42,35 @@ impl Cell {
     }
 }
 
-/// The least that is left of a text in the last column that is cut, in columns of the terminal.
-const LEAST: usize = 12;
+/// What may become of a column where the terminal is narrow.
+#[derive(Clone, Copy, Debug)]
+pub struct Fit {
+    /// The column with the highest number goes first. One with 0 stays.
+    pub goes: u8,
+    /// The least that the column's texts are cut to, in columns of the terminal.
+    pub least: usize,
+    /// The end of a text says more than its beginning: that is cut.
+    pub keeps_end: bool,
+}
 
 /// Columns under a heading.
 #[derive(Debug)]
 pub struct Table {
     head: Vec<&'static str>,
     rows: Vec<Vec<Cell>>,
-    cuts_last: bool,
+    /// One for each column; none: no column goes, and rows that do not fit become blocks.
+    fits: Vec<Fit>,
 }
 
 impl Table {
     /// With these headings.
     pub fn new(head: &[&'static str]) -> Self {
-        Self { head: head.to_vec(), rows: Vec::new(), cuts_last: false }
+        Self { head: head.to_vec(), rows: Vec::new(), fits: Vec::new() }
     }
 
-    /// The last column may be cut where the terminal is narrow.
-    pub fn cuts_last(self) -> Self {
-        Self { cuts_last: true, ..self }
+    /// Where the terminal is narrow, columns are cut, and then go. A row is always one line.
+    pub fn fits(self, fits: &[Fit]) -> Self {
+        Self { fits: fits.to_vec(), ..self }
     }
 
     /// One more row.
@@ -79,14 +88,53 @@ impl Table {
             })
             .collect();
         let Some(columns) = columns else { return self.lines(&widths, colour) };
+        if self.fits.len() == widths.len() {
+            return self.lines(&self.fitted(widths, columns), colour);
+        }
         let (last, gaps) = (widths.pop().unwrap_or(0), 2 * widths.len());
         let left = columns.saturating_sub(widths.iter().sum::<usize>() + gaps);
-        let least = if self.cuts_last { last.min(LEAST) } else { last };
-        if left < least {
+        if left < last {
             return self.blocks(columns, colour);
         }
-        widths.push(last.min(left));
+        widths.push(last);
         self.lines(&widths, colour)
+    }
+
+    /// The widths with which a row fits into so many columns; 0 for a column that has gone. The longest text is cut first, and
+    /// columns go only where cutting is not enough.
+    fn fitted(&self, widths: Vec<usize>, columns: usize) -> Vec<usize> {
+        let wide = |widths: &[usize]| {
+            let shown = widths.iter().filter(|width| **width > 0);
+            shown.clone().sum::<usize>() + 2 * shown.count().saturating_sub(1)
+        };
+        let mut kept = widths;
+        loop {
+            let mut cut = kept.clone();
+            let spare = |cut: &[usize]| {
+                let over = |place: &usize| {
+                    cut[*place].saturating_sub(self.fits[*place].least.max(self.head[*place].len()))
+                };
+                (0..cut.len()).filter(|place| over(place) > 0).max_by_key(over)
+            };
+            while wide(&cut) > columns
+                && let Some(place) = spare(&cut)
+            {
+                cut[place] -= 1;
+            }
+            let last = (0..kept.len()).filter(|place| kept[*place] > 0 && self.fits[*place].goes > 0);
+            match last.max_by_key(|place| self.fits[*place].goes) {
+                Some(place) if wide(&cut) > columns => kept[place] = 0,
+                _ => {
+                    // What is left of a terminal that is narrower than all that stays.
+                    let mut left = columns;
+                    for width in cut.iter_mut().filter(|width| **width > 0) {
+                        *width = (*width).min(left);
+                        left = left.saturating_sub(*width + 2);
+                    }
+                    return cut;
+                }
+            }
+        }
     }
 
     fn lines(&self, widths: &[usize], colour: bool) -> String {
@@ -94,8 +142,13 @@ impl Table {
         let head: Vec<Cell> = self.head.iter().map(|text| Cell::styled(*text, BOLD)).collect();
         for row in std::iter::once(&head).chain(&self.rows) {
             let mut blank = 0;
-            for (cell, width) in row.iter().zip(widths) {
-                let text = within(&cell.0, *width);
+            for (place, (cell, width)) in
+                row.iter().zip(widths).enumerate().filter(|(_, (_, width))| **width > 0)
+            {
+                let text = match self.fits.get(place).is_some_and(|fit| fit.keeps_end) {
+                    true => ending(&cell.0, *width),
+                    false => within(&cell.0, *width),
+                };
                 if !text.is_empty() {
                     out.extend(std::iter::repeat_n(' ', blank));
                     blank = 0;
@@ -145,6 +198,23 @@ impl Table {
         }
         out
     }
+}
+
+/// As much of the end of a text as fits into so many columns, with a mark where something is cut.
+fn ending(text: &str, columns: usize) -> String {
+    if text.width() <= columns {
+        return text.to_owned();
+    }
+    let (mut kept, mut width) = (Vec::new(), 1);
+    for c in text.chars().rev() {
+        width += c.width().unwrap_or(0);
+        if width > columns {
+            break;
+        }
+        kept.push(c);
+    }
+    let mark = if columns == 0 { "" } else { "…" };
+    mark.chars().chain(kept.into_iter().rev()).collect()
 }
 
 /// As much of a text as fits into so many columns, with a mark where something is cut.
@@ -217,17 +287,35 @@ mod tests {
     }
 
     #[test]
-    fn a_table_is_no_wider_than_the_terminal_and_loses_nothing_but_what_may_be_cut() {
-        let mut list = Table::new(&["ID", "STATUS", "AGENT", "TITLE"]).cuts_last();
+    fn columns_that_may_go_are_cut_and_go_and_each_row_stays_one_line() {
+        let fit = |goes, least, keeps_end| Fit { goes, least, keeps_end };
+        let fits = [fit(0, 6, false), fit(1, 6, false), fit(2, 8, true), fit(3, 6, false)];
+        let mut list = Table::new(&["NAME", "STATUS", "DIR", "TITLE"]).fits(&fits);
         list.row(vec![
-            "session-1".into(),
+            "web-server".into(),
             "idle".into(),
-            "claude".into(),
-            "漢字 a title of more than that".into(),
+            "/home/me/src/漢字/web".into(),
+            "a title of some length".into(),
         ]);
+        list.row(vec!["x".into(), "running".into(), "/".into(), "".into()]);
         assert_eq!(list.text(false, Some(200)), list.text(false, None));
-        let narrow = "ID         STATUS  AGENT   TITLE\nsession-1  idle    claude  漢字 a title…\n";
-        assert_eq!(list.text(false, Some(40)), narrow);
+        for columns in 1..90 {
+            let text = list.text(false, Some(columns));
+            assert_eq!(text.lines().count(), 3, "{columns}: {text}");
+            assert!(text.lines().all(|line| line.width() <= columns), "{columns}: {text}");
+        }
+        let narrow = list.text(false, Some(40));
+        assert!(narrow.contains("…") && narrow.contains("字/web") && narrow.contains("TITLE"), "{narrow}");
+        assert_eq!(list.text(false, Some(20)), "NAME        STATUS\nweb-server  idle\nx           runni…\n");
+        assert_eq!(ending("abc", 0), "");
+    }
+
+    #[test]
+    fn a_table_is_no_wider_than_the_terminal_and_loses_nothing() {
+        let mut list = Table::new(&["ID", "STATUS", "AGENT", "TITLE"]);
+        let title = "漢字 a title of more than that";
+        list.row(vec!["session-1".into(), "idle".into(), "claude".into(), title.into()]);
+        assert_eq!(list.text(false, Some(200)), list.text(false, None));
         assert!(
             list.text(false, Some(30)).starts_with("session-1\n  status idle  agent claude\n  title 漢字 a")
         );

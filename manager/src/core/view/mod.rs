@@ -1,5 +1,6 @@
 //! The public view of a session, made from the manager's own table.
 
+mod needs;
 mod retention;
 
 use protocol::PromptId;
@@ -128,6 +129,7 @@ impl Session {
                 State::Failed(failure) => Some(failure.clone()),
                 _ => None,
             },
+            needs: self.needs(),
             pinned: self.pinned,
             clients: self
                 .clients

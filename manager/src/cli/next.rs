@@ -1,0 +1,36 @@
+//! `next`: the session that has waited longest for somebody.
+
+use protocol::api::SessionInfo;
+
+use crate::cli::args;
+use crate::cli::attach;
+use crate::cli::link::{Link, read};
+use crate::cli::show::{answered_by, name, says};
+use crate::cli::ui::error::{Failure, Outcome, exit};
+use crate::client::Request;
+
+/// `next`.
+pub async fn next(link: &Link<'_>, args: args::Next) -> Outcome {
+    let answer = link.ask(Request::get("/v1/sessions?needs=true&sort=needs&limit=1")).await?;
+    let list: Vec<SessionInfo> = read(&answer)?;
+    let Some(session) = list.first() else {
+        return Err(Failure::new(exit::NO_SUCH, "none_waits", "no session waits for somebody")
+            .hint("`kennel ls` lists the sessions"));
+    };
+    if args.attach {
+        let what = Some(session.id.to_string());
+        return attach::attach(
+            link,
+            args::Attach { what, read_only: false, takeover: false, no_history: false },
+        )
+        .await;
+    }
+    if link.ui.json {
+        return link.ui.object(serde_json::to_string(session).unwrap_or_default().as_bytes());
+    }
+    link.ui.line(name(session))?;
+    for need in &session.needs {
+        link.ui.note(&format!("{}{}", says(need), answered_by(session, need)));
+    }
+    Ok(())
+}

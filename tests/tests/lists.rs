@@ -1,0 +1,103 @@
+//! `kennel ls` and `kennel next`: who waits for somebody, which sessions are asked for, and in which order.
+
+use std::fs;
+
+use harness::daemon::Daemon;
+use harness::real::{beside, until};
+use protocol::api::{NeedKind, SessionInfo, Status};
+
+/// A daemon with an agent that asks, and one whose program is not there.
+fn daemon() -> Daemon {
+    let daemon = Daemon::new();
+    let config = format!(
+        "[agents.asks]\nkind = \"acp\"\ncommand = [\"{}\"]\n[agents.gone]\nkind = \"acp\"\ncommand = [\"/bin/false\"]\n",
+        beside("acp-agent").display()
+    );
+    fs::create_dir_all(daemon.dir.path().join("kennel")).unwrap();
+    fs::write(daemon.dir.path().join("kennel/config.toml"), config).unwrap();
+    daemon
+}
+
+fn ids(daemon: &Daemon, args: &[&str]) -> Vec<String> {
+    daemon.ok(&[&["-q", "ls"], args].concat()).lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_list_is_chosen_and_put_in_order_by_the_daemon() {
+    let daemon = daemon();
+    let dir = daemon.workdir().join("below");
+    fs::create_dir(&dir).unwrap();
+    fs::create_dir(daemon.workdir().join("belowed")).unwrap();
+    daemon.ok(&["start", "--name", "zoo", "--label", "team=front"]);
+    daemon.ok(&["start", "--name", "ant", "--label", "team=back", "--dir", dir.to_str().unwrap()]);
+    daemon.ok(&["start", "--name", "fly", "--agent", "asks"]);
+    for id in ["session-1", "session-2", "session-3"] {
+        daemon.idle(id);
+    }
+    daemon.ok(&["send", "zoo", "true"]);
+    daemon.ok(&["stop", "fly"]);
+    for (args, expected) in [
+        (&[][..], &["session-1", "session-2"][..]),
+        (&["--all"], &["session-1", "session-2", "session-3"]),
+        (&["--sort", "name"], &["session-2", "session-1"]),
+        (&["--sort", "last"], &["session-1", "session-2"]),
+        (&["--label", "team"], &["session-1", "session-2"]),
+        (&["--label", "team=back"], &["session-2"]),
+        (&["--label", "team=back", "--label", "team=front"], &[]),
+        (&["--status", "stopped"], &["session-3"]),
+        (&["--status", "idle,stopped", "--sort", "name"], &["session-2", "session-3", "session-1"]),
+        (&["--agent", "asks", "--all"], &["session-3"]),
+        (&["--dir", "below"], &["session-2"]),
+        (&["--dir", "belowed"], &[]),
+        (&["--since", "1h"], &["session-1", "session-2"]),
+        (&["--since", "2999-01-01"], &[]),
+        (&["--needs"], &[]),
+    ] {
+        assert_eq!(ids(&daemon, args), expected, "{args:?}");
+    }
+    assert_eq!(daemon.ok(&["ls", "--format", "{name}:{status}", "--sort", "name"]), "ant:idle\nzoo:idle\n");
+    assert!(daemon.ok(&["ls"]).starts_with("NAME  STATUS  NEEDS  AGENT  DIR"));
+    let none = daemon.run(&["next"]);
+    assert_eq!((none.code, none.stdout.as_str()), (Some(4), ""), "{none:?}");
+    for wrong in
+        [&["--status", "gone"][..], &["--since", "never"], &["--sort", "size"], &["--dir", "/no/such/place"]]
+    {
+        let output = daemon.run(&[&["ls"], wrong].concat());
+        assert!(
+            output.code == Some(2) || output.code == Some(1) || output.stdout.lines().count() == 1,
+            "{output:?}"
+        );
+    }
+}
+
+#[test]
+fn who_waits_for_somebody_is_seen_with_what_to_do_and_the_longest_wait_first() {
+    let daemon = daemon();
+    daemon.ok(&["start", "--name", "broken", "--agent", "gone", "--intensity", "0"]);
+    daemon.ok(&["start", "--name", "asking", "--agent", "asks"]);
+    daemon.ok(&["start", "--name", "rests"]);
+    until("a session that has failed", || (daemon.show("broken").status == Status::Failed).then_some(()));
+    daemon.idle("asking");
+    daemon.ok(&["send", "--no-wait", "asking", "ask 1 Delete\u{1b}[2J everything"]);
+    until("a question", || (daemon.show("asking").status == Status::RequiresAction).then_some(()));
+    let listed = daemon.ok(&["ls"]);
+    let row =
+        |name: &str| listed.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{listed}"));
+    assert!(row("broken").contains(" failed: "), "{listed}");
+    assert!(row("asking").contains("permission: ") && !listed.contains('\u{1b}'), "{listed}");
+    let rests: Vec<&str> = row("rests").split_whitespace().take(3).collect();
+    assert_eq!(rests, ["rests", "idle", "-"], "{listed}");
+    let needs: Vec<SessionInfo> = daemon.json(&["ls", "--needs", "--sort", "needs"]);
+    let kinds: Vec<NeedKind> =
+        needs.iter().flat_map(|session| &session.needs).map(|need| need.kind).collect();
+    assert_eq!(kinds, [NeedKind::Failed, NeedKind::Permission]);
+    let next = daemon.run(&["next"]);
+    assert_eq!(next.stdout, "broken\n", "{next:?}");
+    assert!(next.stderr.contains("kennel restart broken"), "{next:?}");
+    daemon.ok(&["rm", "--force", "broken"]);
+    let next = daemon.run(&["next"]);
+    assert_eq!(next.stdout, "asking\n", "{next:?}");
+    assert!(next.stderr.contains("kennel permissions allow permission-"), "{next:?}");
+    daemon.ok(&["abort", "asking"]);
+    until("an answer", || (daemon.run(&["next"]).code == Some(4)).then_some(()));
+}
