@@ -14,6 +14,7 @@ use crate::supervisor::{self, Settings};
 use crate::system::cgroups;
 use crate::system::probe::Machine;
 use crate::work::Work;
+use crate::workers::LogInLimits;
 use crate::workers::tokens::McpProgram;
 
 /// Options for starting a manager.
@@ -26,6 +27,7 @@ pub struct Builder {
     spare_workers: Option<usize>,
     mcp_server: Option<McpProgram>,
     inherited: Inherited,
+    log_in_limits: LogInLimits,
 }
 
 impl Builder {
@@ -77,6 +79,13 @@ impl Builder {
         self
     }
 
+    /// Sets the time limits of log-ins. Tests need not wait for 15 minutes.
+    #[cfg(test)]
+    pub(crate) fn log_in_limits(mut self, limits: LogInLimits) -> Self {
+        self.log_in_limits = limits;
+        self
+    }
+
     /// Takes the state directory over and brings every session back that is wanted up.
     pub async fn start(self) -> Result<SessionManager, StartError> {
         let Some(state_dir) = self.state_dir else {
@@ -110,6 +119,7 @@ impl Builder {
             spare_workers: self.spare_workers.unwrap_or(configured),
             mcp_server: self.mcp_server,
             inherited: self.inherited,
+            log_in_limits: self.log_in_limits,
         };
         let offers_tools = settings.mcp_server.is_some();
         let (machine, worker_path) = (settings.machine, settings.worker_path.clone());

@@ -35,7 +35,7 @@ use crate::system::{blocking, cgroups, clock, owned, process};
 use crate::work::Work;
 use crate::workers::shelter::Shelters;
 use crate::workers::tokens::McpProgram;
-use crate::workers::{Workers, World, logs, shelter, tokens};
+use crate::workers::{LogInLimits, Workers, World, logs, shelter, tokens};
 
 /// Tries to take the lock, 10 ms apart.
 const LOCK_TRIES: u32 = 20;
@@ -61,6 +61,8 @@ pub struct Settings {
     pub mcp_server: Option<McpProgram>,
     /// The umask, environment and places that programs of sessions inherit unless something else is set.
     pub inherited: Inherited,
+    /// The time limits of log-ins.
+    pub log_in_limits: LogInLimits,
 }
 
 /// The state of the journal at the start.
@@ -216,6 +218,7 @@ impl Supervisor {
             work,
             machine: settings.machine,
             inherited: settings.inherited,
+            log_in_limits: settings.log_in_limits,
             cgroups: settings.cgroups.map(|root| Cgroups::new(root, &journal.uuid)),
         };
         let (answers, fetched) = mpsc::unbounded_channel();

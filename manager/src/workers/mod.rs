@@ -48,7 +48,7 @@ use crate::workers::log_ins::LogIns;
 use crate::workers::spares::Spares;
 use crate::workers::worker::Worker;
 
-pub use self::log_ins::{Book, LogInMsg, Page, Reader};
+pub use self::log_ins::{Book, Limits as LogInLimits, LogInMsg, Page, Reader};
 pub use self::open_files::FilesReply;
 pub use self::spares::Refill;
 pub use self::world::World;

@@ -9,6 +9,7 @@ use protocol::wire::Inherited;
 use crate::system::cgroups::Cgroups;
 use crate::system::probe::Machine;
 use crate::work::Work;
+use crate::workers::log_ins::Limits;
 use crate::workers::shelter::Shelters;
 use crate::workers::tokens::McpProgram;
 
@@ -38,6 +39,8 @@ pub struct World {
     pub cgroups: Option<Cgroups>,
     /// The umask, environment and places that programs of sessions inherit unless something else is set.
     pub inherited: Inherited,
+    /// The time limits of log-ins.
+    pub log_in_limits: Limits,
 }
 
 impl World {

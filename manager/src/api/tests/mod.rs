@@ -15,10 +15,12 @@ use tower::ServiceExt;
 use super::connections::{Inlet, serve};
 use super::peer::Peer;
 use super::*;
+use crate::Builder;
 use crate::config::Connections;
 use crate::keys::Keys;
 
 mod keys;
+mod log_ins;
 mod matrix;
 mod refusals;
 mod rights;
@@ -35,10 +37,13 @@ struct Face {
 
 impl Face {
     async fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let builder =
-            SessionManager::builder().state_dir(dir.path().join("state")).worker_path("/usr/bin/wc");
-        let manager = builder.start().await.unwrap();
+        Self::with(tempfile::tempdir().unwrap(), |builder| builder.worker_path("/usr/bin/wc")).await
+    }
+
+    /// One over this directory, whose manager is built so.
+    async fn with(dir: tempfile::TempDir, build: impl FnOnce(Builder) -> Builder) -> Self {
+        let builder = SessionManager::builder().state_dir(dir.path().join("state"));
+        let manager = build(builder).start().await.unwrap();
         let stop = Stop::default();
         let keys = Keys::open(manager.state_dir());
         let bare = router(manager.clone(), stop.clone(), keys.clone(), Inlet::new().0);

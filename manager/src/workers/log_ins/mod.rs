@@ -4,6 +4,7 @@
 //! the next manager finds what is left. A log-in has ended once no process of it lives, and not before.
 
 mod book;
+mod limits;
 mod msg;
 
 use std::collections::HashMap;
@@ -21,6 +22,8 @@ use rustix::process::Signal;
 use tokio::sync::oneshot;
 
 pub use self::book::{Book, Page, Reader};
+pub use self::limits::Limits;
+use self::limits::Verdict;
 pub use self::msg::LogInMsg;
 use crate::config::LogInPlan;
 use crate::error::Error;
@@ -36,10 +39,6 @@ use crate::workers::worker::{Origin, Worker};
 pub(super) const LOG_IN: Incarnation = Incarnation::MAX;
 /// Log-ins at one time.
 const AT_ONCE: usize = 4;
-/// The longest log-in, in milliseconds.
-const LONGEST_MS: u64 = 15 * 60_000;
-/// The longest time without a reader, in milliseconds.
-const UNREAD_MS: u64 = 60_000;
 /// How long the last words of a log-in are kept, in milliseconds.
 const KEPT_MS: u64 = 60_000;
 /// Time between SIGTERM and SIGKILL for the program, in milliseconds.
@@ -72,7 +71,7 @@ struct LogIn {
 
 /// The stage of a log-in, with times in milliseconds.
 enum Stage {
-    /// It ends at `end_at`; whether somebody reads is looked at next at `look_at`.
+    /// It ends at `end_at`, at the latest; its limits are looked at next at `look_at`, which is not later.
     Runs { end_at: u64, look_at: u64 },
     /// The worker ends everything below it.
     Leaves { kill_at: u64 },
@@ -175,7 +174,9 @@ impl Workers {
                 Command::LogIn { argv },
             ],
         );
-        let stage = Stage::Runs { end_at: now + LONGEST_MS, look_at: now + UNREAD_MS };
+        let limits = self.world.log_in_limits;
+        let end_at = now.saturating_add(limits.longest_ms);
+        let stage = Stage::Runs { end_at, look_at: end_at.min(now.saturating_add(limits.unread_ms)) };
         let (pidfd, waiting) = (spawned.pidfd, Vec::new());
         Ok((id, LogIn { agent, book, worker, pidfd, spare, stage, typed: 0, end: None, waiting }))
     }
@@ -268,17 +269,18 @@ impl Workers {
     /// Ends log-ins whose time is over, and what those have left that are ending.
     pub fn tend_log_ins(&mut self, now: u64) {
         self.log_ins.over.retain(|_, (_, forget_at)| *forget_at > now);
+        let limits = self.world.log_in_limits;
         let due: Vec<SessionId> =
             self.log_ins.open.iter().filter(|(_, it)| it.due() <= now).map(|(id, _)| id.clone()).collect();
         for id in due {
             let Some(log_in) = self.log_ins.open.get_mut(&id) else { continue };
             match &mut log_in.stage {
-                Stage::Runs { end_at, .. } if *end_at <= now => log_in.leave("15 minutes are over", now),
-                Stage::Runs { look_at, .. } => {
-                    let unread = log_in.book.unread_for().map_or(0, |unread| unread.as_millis() as u64);
-                    *look_at = now + UNREAD_MS.saturating_sub(unread);
-                    if unread >= UNREAD_MS {
-                        log_in.leave("nobody has read it for a minute", now);
+                Stage::Runs { end_at, look_at } => {
+                    let unread_for = log_in.book.unread_for().map(|unread| unread.as_millis() as u64);
+                    let unread_since = unread_for.map(|unread| now.saturating_sub(unread));
+                    match limits.judge(*end_at, unread_since, now) {
+                        Verdict::GoesOn { look_at: next } => *look_at = next,
+                        Verdict::Ends(why) => log_in.leave(why, now),
                     }
                 }
                 Stage::Leaves { .. } => log_in.kill(now),
@@ -360,7 +362,7 @@ impl LogIn {
     /// Time of the next step, in milliseconds.
     fn due(&self) -> u64 {
         match self.stage {
-            Stage::Runs { end_at, look_at } => end_at.min(look_at),
+            Stage::Runs { look_at, .. } => look_at,
             Stage::Leaves { kill_at } => kill_at,
             Stage::Dies { again_at, .. } => again_at,
         }
