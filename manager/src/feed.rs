@@ -124,6 +124,11 @@ impl Feed {
         *self.head.borrow()
     }
 
+    /// Returns true once no event follows any more.
+    pub fn has_ended(&self) -> bool {
+        self.head.has_changed().is_err()
+    }
+
     fn ring(&self) -> MutexGuard<'_, Ring> {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -161,8 +166,7 @@ impl Feed {
             found
         };
         let read = blocking::run(read).await;
-        let read = read.ok_or_else(|| Error::Unread("the journal: its reader panicked".into()))?;
-        read.map_err(unread)
+        read.ok_or_else(|| Error::Unread("the journal: its reader panicked".into()))?.map_err(unread)
     }
 
     /// Begins to read these pages, one after the other, until one is the last, the next one has no room, or somebody else waits for
@@ -214,18 +218,14 @@ impl FeedWriter {
 
     /// Shows committed events. Never waits for anybody.
     pub fn publish(&self, records: Vec<Record>) {
-        let Some(last) = records.last().map(|record| record.id) else {
-            return;
-        };
+        let Some(last) = records.last().map(|record| record.id) else { return };
         let mut ring = self.feed.ring();
         for record in records {
             ring.bytes += record.frame().len();
             ring.records.push_back(record);
         }
         while ring.records.len() > RING || ring.bytes > RING_BYTES {
-            let Some(oldest) = ring.records.pop_front() else {
-                break;
-            };
+            let Some(oldest) = ring.records.pop_front() else { break };
             ring.bytes -= oldest.frame().len();
             ring.complete_after = oldest.id;
         }

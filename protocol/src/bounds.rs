@@ -47,6 +47,11 @@ pub const DIFFERENCE: usize = 512 * 1024;
 /// The most that the names in one answer about files may have together.
 pub const FILE_NAMES: usize = 256 * 1024;
 
+/// The longest text to search for.
+pub const SEARCH: usize = 1024;
+/// The most hits of one search.
+pub const HITS: usize = 200;
+
 /// The most that a person types at once into a log-in.
 pub const LOGIN_INPUT: usize = 16 * 1024;
 /// The longest line of it, without its end. A terminal that collects lines cuts a longer one, and says nothing (termios(3)).

@@ -79,5 +79,10 @@ def before_call(context, case, kwargs):
         # A line has less than a terminal takes.
         if case.operation.path.endswith("/input") and isinstance(case.body, dict):
             case.body["text"] = str(case.body.get("text", "x"))[:1000]
+        # A query is words with balanced quotation marks, and a time is after 1970.
+        if case.operation.path == "/v1/search":
+            query["q"] = "word"
+            if "since" in query:
+                query["since"] = "2020-01-31T12:00:00.000Z"
     if query != (case.query or {}):
         case.query = query

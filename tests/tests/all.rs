@@ -63,6 +63,7 @@ mod rights;
 mod rights_of_agents;
 mod sandbox;
 mod sandbox_matrix;
+mod search;
 mod security_page;
 mod shown;
 mod simulation;

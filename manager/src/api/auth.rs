@@ -83,6 +83,8 @@ const TOKEN: usize = 43;
 const PROMPTS: &str = "/v1/sessions/{id}/prompts";
 /// The route by which a caller starts and lists its own sub-agents.
 const SUBAGENTS: &str = "/v1/subagents";
+/// The route that searches: a token's session is the only one that it finds texts of.
+const SEARCH: &str = "/v1/search";
 /// The route that decides no rights: what it is asked for, it asks for in the caller's name.
 const ACP: &str = "/v1/acp";
 
@@ -315,7 +317,7 @@ async fn permit(
     let looks = rule == Rule { need: Need::Look, about: About::One };
     match (about, kind) {
         (Some(session), Kind::Viewer) if session != *caller || !looks => return Err(looks_on()),
-        (None, Kind::Driver | Kind::Agent | Kind::Viewer) if route == ACP => {}
+        (None, Kind::Driver | Kind::Agent | Kind::Viewer) if route == ACP || route == SEARCH => {}
         (None, Kind::Viewer) => return Err(looks_on()),
         (Some(session), Kind::Agent) if session == *caller && !looks => {
             return Err(not_for_its_agent(&session));

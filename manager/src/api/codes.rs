@@ -33,6 +33,11 @@ pub(super) const MEANINGS: &[(u16, &str, &str)] = &[
     (400, "invalid_name", "the session's name is not one"),
     (400, "invalid_parameter", "a query parameter is unknown, missing or of a wrong type"),
     (400, "invalid_prompt", "the text contains a NUL byte"),
+    (
+        400,
+        "invalid_query",
+        "there is no word to search for, or a quotation mark is not closed, or it is too long",
+    ),
     (400, "invalid_request", "this is no request of HTTP/1.1, or it has no end"),
     (400, "invalid_setting", "the setting's name or value is not one"),
     (400, "invalid_title", "the title is too long or has control characters"),

@@ -29,6 +29,7 @@ mod problem;
 mod prompts;
 mod rights;
 mod schema;
+mod search;
 mod servers;
 mod sessions;
 mod settings;
@@ -181,6 +182,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(files::diff))
         .routes(routes!(sessions::stop_by_pid))
         .routes(routes!(lookup::lookup))
+        .routes(routes!(search::search))
         .routes(routes!(lookup::bootstrap))
         .routes(routes!(prompts::send))
         .routes(routes!(prompts::abort))

@@ -78,6 +78,7 @@ const RULES: &[(Method, &str, Need, About)] = &[
     (Method::GET, "/v1/permissions", Look, Reached),
     (Method::POST, "/v1/pids/{pid}/stop", Drive, Reached),
     (Method::POST, "/v1/prompts/{prompt}/resolve", Drive, Reached),
+    (Method::GET, "/v1/search", Look, Reached),
     (Method::GET, "/v1/sessions", Look, Reached),
     (Method::POST, "/v1/sessions", Start, Reached),
     (Method::GET, "/v1/sessions/{id}", Look, One),

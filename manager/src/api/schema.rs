@@ -3,7 +3,7 @@
 //! utoipa's attributes accept literals only. So this file puts the bounds into the finished description, from the
 //! constants that the code enforces. The test below checks each of them against the code.
 
-use protocol::bounds::LOGIN_INPUT;
+use protocol::bounds::{LOGIN_INPUT, SEARCH};
 use serde_json::{Value, json};
 
 use axum::http::Method;
@@ -130,6 +130,8 @@ fn parameters() -> Vec<(&'static str, Value)> {
         ("path_base64", pattern(BASE64)),
         ("after_base64", pattern(BASE64)),
         ("path", pattern(NO_NUL)),
+        ("q", json!({ "minLength": 1, "maxLength": SEARCH, "pattern": NO_NUL })),
+        ("session", pattern(SESSION_ID)),
         ("after", json!({ "maximum": MAX_NUMBER })),
         ("timeout_ms", json!({ "maximum": MAX_WAIT_MS })),
         ("offers", pattern(OFFERS)),

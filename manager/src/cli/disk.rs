@@ -61,6 +61,7 @@ fn by_what(usage: &DiskUsage) -> Table {
         ("the daemon's log", usage.daemon_log_bytes, String::new()),
         ("reports kept without a daemon", usage.spool_bytes, String::new()),
         ("kept free for a full disk", usage.reserve_bytes, String::new()),
+        ("index of the search", usage.search_bytes, String::new()),
         ("worktrees", usage.worktree_bytes, count(usage.worktrees.len(), "worktree")),
         ("damaged journals", sum(&usage.damaged), files(&usage.damaged)),
         ("leftovers", sum(&usage.leftovers), files(&usage.leftovers)),

@@ -26,6 +26,7 @@ mod next;
 mod pair;
 mod permissions;
 mod queue;
+mod search;
 mod send;
 mod sessions;
 mod settings;
@@ -181,6 +182,7 @@ async fn dispatch(link: &Link<'_>, command: Command) -> Outcome {
         Command::Unpin(args) => sessions::pin(link, &args.id, false).await,
         Command::Events(args) => events::events(link, args).await,
         Command::Transcript(args) => transcript::transcript(link, args).await,
+        Command::Search(args) => search::search(link, args).await,
         Command::Export(args) => transcript::export(link, args).await,
         Command::Files(args) => files::files(link, args).await,
         Command::Logs(args) => sessions::logs(link, &args).await,

@@ -30,6 +30,7 @@ mod schema;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod transcript;
 mod usage;
 mod wal;
@@ -40,6 +41,7 @@ pub use keys::{IdempotencyKey, UsedKey, session_scope};
 pub use prune::{Cut, Wish};
 pub use reader::{Large, Page, Reader};
 pub use record::Record;
+pub use texts::{Mark, Stretch, Told};
 
 /// The writer's end.
 pub struct Journal {

@@ -30,7 +30,7 @@ const BITE_BYTES: u64 = 512 * 1024;
 /// Approximate bytes of an event in the journal beside its JSON: its row and its place in the index.
 const AROUND: u64 = 80;
 /// Before the name of a session in `meta`; without a name: what is of none that exists.
-const PRUNED: &str = "pruned/";
+pub(super) const PRUNED: &str = "pruned/";
 
 /// Request to prune history.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

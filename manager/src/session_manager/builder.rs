@@ -10,6 +10,7 @@ use protocol::wire::Inherited;
 use super::{Around, SessionManager, Shared, disk};
 use crate::config::{CgroupRoot, Config, SPARE_WORKERS};
 use crate::error::StartError;
+use crate::search::Search;
 use crate::supervisor::{self, Settings};
 use crate::system::cgroups;
 use crate::system::probe::Machine;
@@ -126,6 +127,7 @@ impl Builder {
         let whole_process = self.whole_process;
         let work = Arc::new(Work::default());
         let (inbox, feed, uuid) = supervisor::start(settings, work.clone()).await?;
+        let search = Search::new(feed.clone(), state_dir.clone(), uuid.clone());
         let started_at = Timestamp(crate::system::clock::wall_ms());
         let shared = Shared {
             inbox,
@@ -141,6 +143,7 @@ impl Builder {
             state_dir_gone: AtomicBool::new(false),
             around: Arc::new(Around { offers_tools, took_tools: Mutex::default() }),
             listening: Arc::default(),
+            search,
         };
         let manager = SessionManager { shared: Arc::new(shared), client: None, asker: Arc::default() };
         disk::keep(&manager);

@@ -105,6 +105,7 @@ impl SessionManager {
             self.send(Msg::Prune { cuts, reply }).await?;
             let pruned = answer.await.map_err(|_| Error::Ended)??;
             (of, report.freed_bytes) = (pruned.of, pruned.freed);
+            self.shared.search.refresh();
         }
         let gone = of.into_iter().filter(|(_, (events, ..))| *events > 0);
         report.sessions = gone

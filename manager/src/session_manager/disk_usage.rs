@@ -6,10 +6,11 @@ use std::io;
 use std::path::Path;
 
 use protocol::SessionId;
-use protocol::api::{DiskUsage, FileUsage, SessionUsage};
+use protocol::api::{DiskUsage, FileUsage, SessionUsage, WorktreeUsage};
 
 use crate::error::Error;
 use crate::journal::{Reader, reserve};
+use crate::search;
 use crate::supervisor::JOURNAL;
 use crate::workers::{logs, shelter};
 use crate::worktrees;
@@ -19,11 +20,10 @@ use crate::worktrees;
 /// # Errors
 /// [`Error::Unread`] if the journal or a directory cannot be read.
 pub fn look(state_dir: &Path, sessions: &BTreeMap<SessionId, String>) -> Result<DiskUsage, Error> {
-    let unread = |what: String| Error::Unread(what);
-    let file = |error: io::Error| unread(format!("{}: {error}", state_dir.display()));
+    let file = |error: io::Error| Error::Unread(format!("{}: {error}", state_dir.display()));
     let path = state_dir.join(JOURNAL);
-    let journal = Reader::open(&path).and_then(|reader| reader.usage());
-    let (mut journal, held) = journal.map_err(|error| unread(format!("{}: {error}", path.display())))?;
+    let unread = |error| Error::Unread(format!("{}: {error}", path.display()));
+    let (mut journal, held) = Reader::open(&path).and_then(|reader| reader.usage()).map_err(unread)?;
     let mut all: BTreeMap<Option<SessionId>, SessionUsage> = BTreeMap::new();
     for (id, held) in held {
         // Leftovers of removed sessions count for no session.
@@ -33,12 +33,13 @@ pub fn look(state_dir: &Path, sessions: &BTreeMap<SessionId, String>) -> Result<
         of.prompt_bytes += held.prompt_bytes;
     }
     let (mut damaged, mut leftovers) = (Vec::new(), Vec::new());
-    let (mut reserve_bytes, mut daemon_log_bytes) = (0, 0);
+    let (mut reserve_bytes, mut daemon_log_bytes, mut search_bytes) = (0, 0, 0);
     for found in files(state_dir).map_err(file)? {
         match &*found.name {
             JOURNAL => journal.file_bytes = found.bytes,
             reserve::NAME => reserve_bytes = found.bytes,
             logs::DAEMON => daemon_log_bytes = found.bytes,
+            name if name.starts_with(search::NAME) => search_bytes += found.bytes,
             name => match name.strip_prefix(JOURNAL) {
                 Some("-wal") => journal.wal_bytes = found.bytes,
                 Some(rest) if rest.starts_with(".damaged-") => damaged.push(found),
@@ -65,9 +66,7 @@ pub fn look(state_dir: &Path, sessions: &BTreeMap<SessionId, String>) -> Result<
     }
     let worktrees = worktrees::look(state_dir, sessions).map_err(file)?;
     for found in &worktrees {
-        let asked = worktrees::asked_for_by(&found.name).filter(|id| sessions.contains_key(id));
-        let whose = found.sessions.first().cloned().or(asked);
-        of(&mut all, whose).worktree_bytes += found.bytes;
+        of(&mut all, owner(found, sessions)).worktree_bytes += found.bytes;
     }
     let sessions = largest_first(all);
     let log_bytes = sessions.iter().map(|session| session.log_bytes).sum();
@@ -84,6 +83,7 @@ pub fn look(state_dir: &Path, sessions: &BTreeMap<SessionId, String>) -> Result<
             + daemon_log_bytes
             + spool_bytes
             + reserve_bytes
+            + search_bytes
             + worktree_bytes
             + beside,
         journal,
@@ -91,12 +91,19 @@ pub fn look(state_dir: &Path, sessions: &BTreeMap<SessionId, String>) -> Result<
         daemon_log_bytes,
         spool_bytes,
         reserve_bytes,
+        search_bytes,
         worktree_bytes,
         worktrees,
         damaged,
         leftovers,
         sessions,
     })
+}
+
+/// The session that a worktree counts for.
+fn owner(worktree: &WorktreeUsage, sessions: &BTreeMap<SessionId, String>) -> Option<SessionId> {
+    let asked = || worktrees::asked_for_by(&worktree.name).filter(|id| sessions.contains_key(id));
+    worktree.sessions.first().cloned().or_else(asked)
 }
 
 /// The sessions with their sums, the largest first.

@@ -11,6 +11,7 @@ mod files;
 mod lists;
 mod log_ins;
 mod prompts;
+mod search;
 mod subagents;
 mod wait;
 
@@ -40,6 +41,7 @@ use crate::error::Error;
 use crate::feed::{Feed, Subscription};
 use crate::journal::IdempotencyKey;
 use crate::listening::Listening;
+use crate::search::Search;
 use crate::supervisor::{self, Msg};
 use crate::system::commit;
 use crate::system::probe::{self, Machine};
@@ -73,6 +75,7 @@ struct Shared {
     state_dir_gone: AtomicBool,
     around: Arc<Around>,
     listening: Arc<Listening>,
+    search: Arc<Search>,
 }
 
 /// Facts about sessions that clients see and the core does not know.
@@ -223,6 +226,7 @@ impl SessionManager {
             self.stop_session(id, Orphans::Stop).await?;
         }
         self.ask(Ask::Remove(id.clone())).await?;
+        self.shared.search.refresh();
         if let Ok(mut took) = self.shared.around.took_tools.lock() {
             took.remove(id);
         }

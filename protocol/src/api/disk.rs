@@ -12,7 +12,8 @@ pub struct DiskUsage {
     pub state_dir: String,
     /// Free space on its file system for this user.
     pub available_bytes: u64,
-    /// Size of all files of this report: journal, logs, spools, damaged journals, leftovers, reserve and worktrees.
+    /// Size of all files of this report: journal, logs, spools, damaged journals, leftovers, reserve, worktrees and the index of the
+    /// search.
     pub total_bytes: u64,
     /// Usage of the journal.
     pub journal: JournalUsage,
@@ -24,6 +25,9 @@ pub struct DiskUsage {
     pub spool_bytes: u64,
     /// Size of the reserve for a full disk.
     pub reserve_bytes: u64,
+    /// Size of the index of the search. `kennel search` makes it anew if it is deleted.
+    #[serde(default)]
+    pub search_bytes: u64,
     /// Size of the sub-agents' git worktrees.
     #[serde(default)]
     pub worktree_bytes: u64,

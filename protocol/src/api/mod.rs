@@ -12,6 +12,7 @@ mod opts;
 mod permission;
 mod prompt;
 mod prune;
+mod search;
 mod session;
 mod subagent;
 
@@ -34,6 +35,7 @@ pub use prompt::{
     ResolveRequest, Resolved, TurnResult, WhenBusy,
 };
 pub use prune::{Gap, PruneReport, PruneRequest, PrunedSession, PrunedWorktree};
+pub use search::{SearchHit, SearchKind, SearchMatch, SearchReply, SearchRequest, SearchedSession};
 pub use session::{
     ChildInfo, Failure, Need, NeedKind, Orphans, Restarts, SessionInfo, Status, SubagentTools,
 };

@@ -7,6 +7,7 @@ mod files;
 mod host;
 mod keys;
 mod prompts;
+mod search;
 mod sessions;
 mod subagents;
 
@@ -25,6 +26,7 @@ pub use files::*;
 pub use host::*;
 pub use keys::*;
 pub use prompts::*;
+pub use search::*;
 pub use sessions::*;
 pub use subagents::*;
 pub use transcript::*;
@@ -247,6 +249,15 @@ pub enum Command {
         kennel transcript session-1 --since 2h --format md"
     )]
     Transcript(Transcript),
+    /// Search the conversations of all sessions
+    ///
+    /// Finds prompts, answers, thoughts, tool calls with the beginning of their output, and titles that have all the words, in any order and
+    /// case; the newest first. Exits with 1 if nothing is found.
+    #[command(
+        after_help = "Examples:\n  kennel search deadlock retry\n  kennel search '\"connection refused\"' --kind tool --since 2d\n  \
+        kennel search 'migrat*' --session session-1 -n 5"
+    )]
+    Search(Search),
     /// Write a session's conversation as a document, or its events
     #[command(
         after_help = "Examples:\n  kennel export session-1 > session-1.md\n  kennel export session-1 --format html -o session-1.html\n  \

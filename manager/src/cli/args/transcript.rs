@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum, ValueHint};
 use protocol::event::Timestamp;
 
-use super::values::turns;
+use super::values::{event, turns};
 use crate::units::parse_since;
 
 /// A form for people or programs.
@@ -38,6 +38,9 @@ pub struct Transcript {
     pub id: String,
     #[command(flatten)]
     pub part: Stretch,
+    /// Begin with the turn of this event, as `kennel search` and `kennel events` print its number
+    #[arg(long, value_name = "EVENT", value_parser = event, conflicts_with_all = ["last", "since"])]
+    pub at: Option<u64>,
     /// Follow the conversation
     #[arg(long, short)]
     pub follow: bool,

@@ -63,6 +63,13 @@ pub(super) fn turns(text: &str) -> Result<usize, String> {
     turns.ok_or_else(|| format!("1 to {MOST} turns can be shown"))
 }
 
+/// A number of hits.
+pub(super) fn hits(text: &str) -> Result<usize, String> {
+    const MOST: usize = protocol::bounds::HITS;
+    let hits = text.parse().ok().filter(|hits| (1..=MOST).contains(hits));
+    hits.ok_or_else(|| format!("1 to {MOST} hits can be shown"))
+}
+
 /// The number of an event, or 0 for the beginning.
 pub(super) fn event(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| "events have numbers from 1 on; 0 = from the beginning".to_owned())

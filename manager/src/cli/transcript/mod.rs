@@ -12,7 +12,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use protocol::api::SessionInfo;
-use protocol::event::{Event, Timestamp};
+use protocol::event::{Event, EventKind, Timestamp};
+use protocol::{EventId, PromptId};
 
 use self::document::Form;
 use self::parts::{Part, Reader};
@@ -44,9 +45,11 @@ pub async fn transcript(link: &Link<'_>, args: args::Transcript) -> Outcome {
         None => To::Output(link.ui),
     };
     let mut shown = Shown::new(form, to, args.part);
+    shown.at = args.at.map(At::new);
     let done = tell(link, &info, args.follow, &mut shown).await;
     if done.is_ok() && shown.is_empty && !link.ui.json && args.format.is_none() {
-        link.ui.note(&format!("{}: no turns", info.id));
+        let at = args.at.map(|at| format!(" at event {at} or after it")).unwrap_or_default();
+        link.ui.note(&format!("{}: no turns{at}", info.id));
     }
     shown.end().and(done)
 }
@@ -109,12 +112,16 @@ async fn tell(link: &Link<'_>, info: &SessionInfo, follow: bool, shown: &mut Sho
         // An event of a later version's kind is not for this one.
         let Ok(event) = serde_json::from_str::<Event>(&frame.data) else { return Ok(false) };
         let deleted = frame.event == "session.deleted";
+        let id = event.id;
+        if let Some(at) = &mut shown.at {
+            at.meet(&event);
+        }
         for part in reader.take(event) {
             if !shown.part(part)? {
                 return Ok(true);
             }
         }
-        Ok(deleted)
+        Ok(!shown.reach(id)? || deleted)
     };
     events::read(link, &path(info), &mut after, false, |frame| take(frame, shown)).await?;
     shown.all_is_read()?;
@@ -227,12 +234,48 @@ impl Last {
     }
 }
 
+/// The beginning of what is shown: the turn of an event.
+struct At {
+    event: EventId,
+    /// The event is about a prompt that waits: it is the turn of this one.
+    prompt: Option<PromptId>,
+    /// The turn so far, while the event has not come.
+    turn: Vec<Part>,
+    reached: bool,
+}
+
+impl At {
+    fn new(event: EventId) -> Self {
+        Self { event, prompt: None, turn: Vec::new(), reached: false }
+    }
+
+    fn meet(&mut self, event: &Event) {
+        if let EventKind::PromptAccepted { prompt_id, .. } | EventKind::PromptEdited { prompt_id, .. } =
+            &event.kind
+            && event.id == self.event
+        {
+            self.prompt = Some(*prompt_id);
+        }
+    }
+
+    /// Keeps a part until the event comes. Returns what is to be shown.
+    fn keep(&mut self, part: Part) -> Vec<Part> {
+        if let Part::Prompt { prompt_id, .. } = &part {
+            self.turn.clear();
+            self.reached |= self.prompt == Some(*prompt_id);
+        }
+        self.turn.push(part);
+        if self.reached { std::mem::take(&mut self.turn) } else { Vec::new() }
+    }
+}
+
 /// The part of a conversation that is shown, and its form.
 struct Shown<'a> {
     form: Shape,
     to: To<'a>,
     last: Option<Last>,
     since: Option<Timestamp>,
+    at: Option<At>,
     /// The prompt of a turn that has shown nothing since then.
     prompt: Option<Part>,
     is_empty: bool,
@@ -241,7 +284,7 @@ struct Shown<'a> {
 impl<'a> Shown<'a> {
     fn new(form: Shape, to: To<'a>, args::Stretch { last, since }: args::Stretch) -> Self {
         let last = last.map(|most| Last { most, turns: VecDeque::new() });
-        Self { form, to, last, since, prompt: None, is_empty: true }
+        Self { form, to, last, since, at: None, prompt: None, is_empty: true }
     }
 
     fn begin(&mut self, info: &SessionInfo) -> Outcome {
@@ -254,6 +297,9 @@ impl<'a> Shown<'a> {
 
     /// Returns false if nobody reads any more.
     fn part(&mut self, part: Part) -> Outcome<bool> {
+        if let Some(at) = self.at.as_mut().filter(|at| !at.reached) {
+            return at.keep(part).into_iter().try_fold(true, |on, part| Ok(on && self.write(&part)?));
+        }
         if self.since.is_some_and(|since| part.at() < since) {
             match &part {
                 Part::Prompt { .. } => self.prompt = Some(part),
@@ -271,6 +317,17 @@ impl<'a> Shown<'a> {
             }
         }
         Ok(true)
+    }
+
+    /// This event has come. Returns false if nobody reads any more.
+    fn reach(&mut self, event: EventId) -> Outcome<bool> {
+        let Some(at) = self.at.as_mut().filter(|at| !at.reached && at.prompt.is_none() && event >= at.event)
+        else {
+            return Ok(true);
+        };
+        at.reached = true;
+        let turn = std::mem::take(&mut at.turn);
+        turn.iter().try_fold(true, |on, part| Ok(on && self.write(part)?))
     }
 
     fn write(&mut self, part: &Part) -> Outcome<bool> {
