@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use harness::daemon::Daemon;
+use harness::disk::{SmallDisk, alone};
 use harness::real::*;
 use manager::protocol::api::{IssuedKey, SearchKind, SearchReply};
 use serde_json::Value;
@@ -166,6 +167,38 @@ fn what_was_removed_or_pruned_is_found_no_more() {
     assert_eq!(found(&daemon, &["old"]), [""; 0]);
     until("the removal", || (texts("%is old%") == 0).then_some(()));
     assert_eq!(found(&daemon, &["mine", "--kind", "title"]), ["mine"]);
+}
+
+#[test]
+fn a_text_that_is_in_the_index_alone_is_not_told() {
+    let daemon = daemon();
+    daemon.ok(&["send", "session-1", "say a word"]);
+    assert_eq!(found(&daemon, &["word"]), ["a word", "say a word"]);
+    daemon.ok(&["daemon", "stop"]);
+    let journal = rusqlite::Connection::open(daemon.dir.path().join("state/journal.db")).unwrap();
+    assert_eq!(journal.execute("DELETE FROM events WHERE type = 'message.chunk'", []).unwrap(), 1);
+    drop(journal);
+    daemon.ok(&["daemon", "start"]);
+    assert_eq!(found(&daemon, &["word"]), ["say a word"]);
+}
+
+fn a_disk_that_is_nearly_full() {
+    let daemon = Daemon::new();
+    let disk = SmallDisk::at(&daemon.workdir().join("state"), 12 * 1024 * 1024);
+    daemon.ok(&["start", "--id", "one"]);
+    daemon.ok(&["send", "one", "echo a word"]);
+    let output = daemon.run(&["search", "word"]);
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.stderr.contains("not searched yet: less than 64 MiB"), "{output:?}");
+    assert!(!index(&daemon).exists());
+    // Without its disk it could not be reached any more.
+    drop(daemon);
+    drop(disk);
+}
+
+#[test]
+fn the_index_leaves_the_last_of_the_disk_to_the_journal() {
+    alone("search::the_index_leaves_the_last_of_the_disk_to_the_journal", a_disk_that_is_nearly_full);
 }
 
 #[test]

@@ -51,6 +51,7 @@ impl Index {
         let path = dir.join(NAME);
         trust(dir)?;
         if !path.exists() {
+            leave_room(dir)?;
             // A file that exists is not opened here: with a descriptor of ours SQLite's locks would go, too
             // (https://www.sqlite.org/howtocorrupt.html, 2.2).
             owned::open(&path, owned::How::Keep).map_err(other)?;
@@ -86,11 +87,7 @@ impl Index {
     /// Adds the next events, all of them or none.
     pub fn add(&mut self, stretch: &Stretch) -> Result<(), Fault> {
         blocking::never_on_the_loop();
-        let room = rustix::fs::statvfs(&self.dir).map_err(|error| other(error.into()))?;
-        if room.f_bavail.saturating_mul(room.f_frsize) < LEAVE {
-            let what = "less than 64 MiB of the disk are free, and the index leaves those to the journal";
-            return Err(Fault::Other(what.into()));
-        }
+        leave_room(&self.dir)?;
         let transaction = self.connection.transaction()?;
         let mut filling = Filling::new(&transaction);
         for told in &stretch.told {
@@ -181,6 +178,16 @@ fn number(index: &Connection, name: &str) -> Result<EventId, Fault> {
 fn remember(index: &Connection, name: &str, value: EventId) -> Result<(), rusqlite::Error> {
     let mut insert = index.prepare_cached("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?;
     insert.execute(params![name, value.to_string()]).map(drop)
+}
+
+/// Refuses to grow where the disk is nearly full.
+fn leave_room(dir: &Path) -> Result<(), Fault> {
+    let room = rustix::fs::statvfs(dir).map_err(|error| other(error.into()))?;
+    if room.f_bavail.saturating_mul(room.f_frsize) < LEAVE {
+        let what = "less than 64 MiB of the disk are free, and the index leaves those to the journal";
+        return Err(Fault::Other(what.into()));
+    }
+    Ok(())
 }
 
 /// Makes sure that the index's files are this user's, and no links.
