@@ -243,6 +243,8 @@ fn kinds_times_and_sessions_choose() {
     let mut story = Story::default();
     let (title, agent) = (Some("a word".to_owned()), "shell".to_owned());
     let created = EventKind::SessionCreated {
+        name: None,
+        labels: Default::default(),
         agent,
         title,
         workdir: "/".into(),

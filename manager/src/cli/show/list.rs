@@ -283,7 +283,7 @@ mod tests {
         let text = table(&[(&session(), 0)], None, made + 60_000).text(false, None);
         assert_eq!(
             text,
-            "NAME  STATUS  NEEDS                    AGENT  DIR           LAST  PID  RESTARTS  QUEUE  TITLE\n\
+            "NAME  STATUS  NEEDS                    AGENT  DIR             LAST  PID  RESTARTS  QUEUE  TITLE\n\
              web   failed  failed: too many deaths  shell  /tmp/\\u{202e}x  1m    -    5         4      \\u{1b}]0;evil\\u{7} name\n"
         );
         let in_home = SessionInfo { workdir: "/home/me/src".into(), ..session() };

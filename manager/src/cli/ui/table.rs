@@ -306,7 +306,7 @@ mod tests {
         }
         let narrow = list.text(false, Some(40));
         assert!(narrow.contains("…") && narrow.contains("字/web") && narrow.contains("TITLE"), "{narrow}");
-        assert_eq!(list.text(false, Some(20)), "NAME        STATUS\nweb-server  idle\nx           runni…\n");
+        assert_eq!(list.text(false, Some(18)), "NAME       STATUS\nweb-serv…  idle\nx          running\n");
         assert_eq!(ending("abc", 0), "");
     }
 
