@@ -12,6 +12,7 @@ use super::input::{MAX_NUMBER, MAX_WAIT_MS};
 use super::rights::is_drivers;
 use crate::attachments::MAX_ATTACHMENTS;
 use crate::config::{bounds, mcp};
+use crate::core::limits::LABELS;
 use crate::core::options::NUMBERS;
 use crate::keys::{IDS, NAME};
 
@@ -48,6 +49,12 @@ const LOOPBACK: &str = concat!(
     r"^http://(localhost|127\.0\.0\.1|\[::1\]):",
     r"([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])([/?][!-~]*)?$"
 );
+/// What is made of a name's letters and is no name: a generated id, or the number of one.
+const RESERVED: &str = "^([0-9]+|session-[0-9]+|workdir-[0-9A-Fa-f]+)$";
+const LABEL: &str = "^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$";
+const LABEL_VALUE: &str = r"^[^,\u0000-\u001f\u007f-\u009f]*$";
+const STATES: &str = "^(starting|idle|running|requires_action|adopting|stopping|restarting|hibernated|stopped|failed)\
+    (,(starting|idle|running|requires_action|adopting|stopping|restarting|hibernated|stopped|failed))*$";
 const SEAT: &str = "^[A-Za-z0-9]{16,64}$";
 const MEDIA_TYPE: &str = r"^[^\u0000-\u001f\u007f-\u009f/]*/[^\u0000-\u001f\u007f-\u009f]*$";
 
@@ -75,12 +82,25 @@ fn properties() -> Vec<(&'static str, &'static str, Value)> {
         "additionalProperties": { "type": "string", "pattern": PLAIN },
     });
     let servers = json!({ "maxItems": mcp::MOST });
+    let name = json!({ "pattern": SESSION_ID, "not": { "type": "string", "pattern": RESERVED } });
+    let labels = |kinds: Value| {
+        json!({
+            "maxProperties": LABELS,
+            "propertyNames": { "type": "string", "pattern": LABEL },
+            "additionalProperties": { "type": kinds, "pattern": LABEL_VALUE, "maxLength": 63 },
+        })
+    };
     let numbers = NUMBERS.iter().map(|number| {
         let bounds = json!({ "minimum": number.bounds.start(), "maximum": number.bounds.end() });
         ("SessionOpts", number.name, bounds)
     });
     let others = [
         ("SessionOpts", "id", pattern(SESSION_ID)),
+        ("SessionOpts", "name", name.clone()),
+        ("SessionOpts", "labels", labels(json!("string"))),
+        ("EditSessionRequest", "name", name),
+        ("EditSessionRequest", "labels", labels(json!(["string", "null"]))),
+        ("EditSessionRequest", "title", chars(0, bounds::TEXT_CHARS)),
         ("SessionOpts", "title", chars(0, bounds::TEXT_CHARS)),
         ("SessionOpts", "model", json!({ "pattern": MODEL, "maxLength": bounds::TEXT_CHARS })),
         ("SessionOpts", "workdir", pattern(ABSOLUTE)),
@@ -133,6 +153,7 @@ fn parameters() -> Vec<(&'static str, Value)> {
         ("q", json!({ "minLength": 1, "maxLength": SEARCH, "pattern": NO_NUL })),
         ("session", pattern(SESSION_ID)),
         ("after", json!({ "maximum": MAX_NUMBER })),
+        ("status", pattern(STATES)),
         ("timeout_ms", json!({ "maximum": MAX_WAIT_MS })),
         ("offers", pattern(OFFERS)),
         ("pairing", json!({ "maximum": MAX_NUMBER })),

@@ -58,8 +58,10 @@ pub struct ListQuery {
     sort: Sort,
     /// The number of sessions to leave out at the beginning.
     #[serde(default)]
+    #[param(value_type = u64, maximum = 4294967295u64, required = false)]
     skip: u32,
     /// The most sessions in the answer. Absent: all.
+    #[param(value_type = u64, maximum = 4294967295u64, required = false)]
     limit: Option<u32>,
 }
 
