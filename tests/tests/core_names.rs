@@ -147,6 +147,49 @@ fn a_journal_without_names_is_given_them_once() {
 }
 
 #[test]
+fn a_name_that_became_anothers_id_while_an_earlier_version_ran_is_given_up() {
+    let mut fleet = empty();
+    created(&mut fleet, &create(None, "/srv/web", None));
+    created(&mut fleet, &create(Some("box"), "/srv/box", None));
+    let as_written = fleet.sessions().map(|session| {
+        let mut session = (**session).clone();
+        // An earlier version knows no names, and let somebody have `web` as an id.
+        if session.id == id("box") {
+            session.id = id("web");
+            Arc::make_mut(&mut session.spec).name = None;
+        }
+        session
+    });
+    let mut fleet = Fleet::load(as_written.collect::<Vec<_>>(), [], fleet.next_number(), fleet.next_event());
+    assert!(names::broken(&fleet).is_some());
+    let (version, boot_id) = (String::from("v"), String::from("boot"));
+    done(&mut fleet, &Ask::ManagerStarted { pid: 1, version, boot_id, same_boot: true, lost: None });
+    assert_eq!(fleet.get(&id("session-1")).unwrap().spec.name, Some(name("web-2")));
+    assert_eq!(fleet.get(&id("web")).unwrap().spec.name, Some(name("box")));
+}
+
+#[test]
+fn a_sub_agent_that_a_session_starts_learns_of_no_name() {
+    let mut fleet = empty();
+    created(&mut fleet, &create(None, "/srv/web", None));
+    created(&mut fleet, &create(Some("box"), "/srv/web", None));
+    let below = |named: Option<&str>| Ask::Subagent {
+        parent: Some(id("box")),
+        id: None,
+        spec: spec("/srv/web", named),
+        task: "task".into(),
+        wish: Some(Box::default()),
+    };
+    assert_eq!(refused(&fleet, &below(Some("web"))), Refusal::NameUnusable(name("web")));
+    assert_eq!(refused(&fleet, &below(Some("box"))), Refusal::NameUnusable(name("box")));
+    // The number is its own id's.
+    assert_eq!(created(&mut fleet, &below(None)).1.as_str(), "web-2");
+    assert_eq!(created(&mut fleet, &below(None)).1.as_str(), "web-3");
+    done(&mut fleet, &rename("session-2", "other"));
+    assert_eq!(created(&mut fleet, &below(None)).1.as_str(), "web-4");
+}
+
+#[test]
 fn a_key_learns_of_no_name_that_it_does_not_reach() {
     let mut fleet = empty();
     let (web, _) = created(&mut fleet, &create(None, "/srv/web", None));

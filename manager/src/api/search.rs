@@ -57,12 +57,17 @@ pub async fn search(
 ) -> Answer<impl IntoResponse> {
     let asked: Option<SessionId> =
         query.session.as_deref().map(str::parse).transpose().map_err(ApiError::from)?;
+    let meant = match &asked {
+        // Its name is as good.
+        Some(name) => app.manager.named(name).await?.or_else(|| Some(name.clone())),
+        None => None,
+    };
     let session = match (caller.session, asked) {
-        // For a token there is no other session.
-        (Some(own), Some(other)) if own != other => {
+        // For a token there is no other session, whatever it is called.
+        (Some(own), Some(other)) if meant.as_ref() != Some(&own) => {
             return Err(Error::Refused(Refusal::NoSuchSession(other.to_string())).into());
         }
-        (own, asked) => own.or(asked),
+        (own, _) => own.or(meant),
     };
     let SearchQuery { q: text, agent, kind, since, limit, .. } = query;
     let request = SearchRequest { text, session, agent, kind, since, limit };

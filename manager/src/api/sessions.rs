@@ -21,6 +21,9 @@ use super::codes::{WITH_BODY, WITH_OPTIONS, refuses};
 use super::input::{Id, Key, Nothing, Pid, Query, Umask, Wait, elsewhere};
 use super::limited::Limited;
 use super::problem::{Answer, ApiError};
+use crate::core::Refusal;
+use crate::core::limits::LABELS;
+use crate::error::Error;
 use crate::session_manager::{List, Sort, WaitFor};
 use crate::workers::tokens;
 
@@ -103,6 +106,10 @@ impl ListQuery {
     responses((status = 200, description = "The sessions.", body = [SessionInfo]), ListErrors))]
 pub async fn list(Limited(app): Limited, Query(query): Query<ListQuery>) -> Answer<Reply<Vec<SessionInfo>>> {
     let mut list = query.list();
+    if list.labels.len() > LABELS {
+        let detail = format!("a list is asked for with at most {LABELS} labels");
+        return Err(ApiError::bad_request("invalid_parameter", detail));
+    }
     if let Some(dir) = list.dir.take() {
         if !dir.is_absolute() {
             let detail = format!("`{}` is not an absolute path", dir.display());
@@ -294,9 +301,17 @@ pub async fn edit(
     Limited(app): Limited,
     Id(id): Id,
     _: Query<Nothing>,
+    Extension(caller): Extension<Caller>,
     Json(request): Json<EditSessionRequest>,
 ) -> Answer<Reply<SessionInfo>> {
-    Ok(Reply(app.manager.edit_session(&id, &request).await?))
+    let edited = app.manager.edit_session(&id, &request).await;
+    Ok(Reply(edited.map_err(|error| match (error, caller.session) {
+        // A session's token learns nothing of others.
+        (Error::Refused(Refusal::NameTaken { name, .. } | Refusal::NameIsId(name)), Some(_)) => {
+            Error::Refused(Refusal::NameUnusable(name))
+        }
+        (error, _) => error,
+    })?))
 }
 
 refuses!(PinErrors: 400 "invalid_client", 409 "not_driver", 400 "invalid_id", 404 "no_such_session", 507 "journal_full");

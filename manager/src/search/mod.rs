@@ -92,12 +92,17 @@ impl Search {
         limit: usize,
         sender: Sender,
     ) -> Result<SearchReply, Error> {
-        let _place = Place::take(self, sender)?;
-        match self.attempt(wanted, limit).await {
-            Err(Fault::Damaged(_)) => self.attempt(wanted, limit).await,
-            other => other,
-        }
-        .map_err(|fault| match fault {
+        let (place, search, wanted) = (Place::take(self, sender)?, self.clone(), wanted.clone());
+        // A task of its own: it has its place until its threads have ended, also if whoever has asked leaves.
+        let found = tokio::spawn(async move {
+            let _place = place;
+            match search.attempt(&wanted, limit).await {
+                Err(Fault::Damaged(_)) => search.attempt(&wanted, limit).await,
+                other => other,
+            }
+        });
+        let found = found.await.unwrap_or_else(|_| Err(Fault::Other("it panicked".into())));
+        found.map_err(|fault| match fault {
             Fault::Damaged(why) | Fault::Other(why) => {
                 Error::Unread(format!("the index of the search: {why}"))
             }
@@ -269,23 +274,24 @@ impl Drop for Task<'_> {
 }
 
 /// The place of a search. Dropped, it is free.
-struct Place<'a> {
-    search: &'a Search,
+struct Place {
+    search: Arc<Search>,
     sender: Sender,
 }
 
-impl<'a> Place<'a> {
-    fn take(search: &'a Search, sender: Sender) -> Result<Self, Error> {
+impl Place {
+    fn take(search: &Arc<Search>, sender: Sender) -> Result<Self, Error> {
         let mut places = search.places();
         if let Some(full) = PLACES.full(&sender, places.iter()) {
             return Err(Error::files("overloaded", format!("too many searches are under way: {full}")));
         }
         places.push(sender.clone());
-        Ok(Self { search, sender })
+        drop(places);
+        Ok(Self { search: search.clone(), sender })
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
         let mut places = self.search.places();
         if let Some(at) = places.iter().position(|sender| *sender == self.sender) {

@@ -361,7 +361,7 @@ fn places_are_shared_and_given_back() {
     let Err(error) = Place::take(&search, session()) else { panic!("a session took two places") };
     assert!(error.code() == "overloaded" && error.to_string().contains("`a`"), "{error}");
     drop(place);
-    let taken: Vec<Place<'_>> = (0..12).map(|_| Place::take(&search, Sender::Owner).unwrap()).collect();
+    let taken: Vec<Place> = (0..12).map(|_| Place::take(&search, Sender::Owner).unwrap()).collect();
     assert!(Place::take(&search, Sender::Owner).is_err());
     let place = Place::take(&search, session()).unwrap();
     drop((taken, place));

@@ -115,9 +115,9 @@ impl SessionManager {
     /// The session whose worker, or whose agent, has this pid now.
     pub async fn session_id_for_pid(&self, pid: u32) -> Result<SessionId, Error> {
         let reach = self.reach();
-        let found = self.read(move |fleet, now| {
+        let found = self.read(move |fleet, _| {
             let holds = |session: &&Arc<Session>| {
-                let is_its = session.pid() == Some(pid) || session.info(now).agent_pid == Some(pid);
+                let is_its = session.pid() == Some(pid) || session.agent_pid() == Some(pid);
                 is_its && reach(fleet, session)
             };
             fleet.sessions().find(holds).map(|session| session.id.clone())
@@ -167,7 +167,9 @@ impl SessionManager {
     pub(crate) async fn named(&self, name: &SessionId) -> Result<Option<SessionId>, Error> {
         let (name, reach) = (name.clone(), self.reach());
         self.read(move |fleet, _| {
-            let named = fleet.named(name.as_str()).filter(|session| reach(fleet, session));
+            // An id goes before a name.
+            let named = fleet.named(name.as_str()).filter(|_| fleet.get(&name).is_none());
+            let named = named.filter(|session| reach(fleet, session));
             named.map(|session| session.id.clone())
         })
         .await

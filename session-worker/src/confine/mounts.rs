@@ -131,16 +131,21 @@ fn apply(step: &Step, clone: Option<&OwnedFd>) -> io::Result<()> {
         Step::Shown { path, held, .. } => {
             let Some(clone) = clone else { return Ok(()) };
             let is_directory = fs::metadata(format!("/proc/self/fd/{}", clone.as_fd().as_raw_fd()))?.is_dir();
+            let is_new = !path.exists();
             if is_directory {
                 fs::create_dir_all(path)?;
-            } else if !path.exists() {
+            } else if is_new {
                 path.parent().map_or(Ok(()), fs::create_dir_all)?;
                 File::create(path)?;
             }
             match attach(clone, path) {
                 // The kernel attaches nothing whose place was removed after it was opened.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && held.is_none() => {
-                    let _ = if is_directory { fs::remove_dir(path) } else { fs::remove_file(path) };
+                    let _ = match is_new {
+                        true if is_directory => fs::remove_dir(path),
+                        true => fs::remove_file(path),
+                        false => Ok(()),
+                    };
                 }
                 attached => attached?,
             }

@@ -10,6 +10,9 @@ use crate::core::model::session::Session;
 /// The most characters of a directory's name in a session's: there must be room for a number.
 const OF_DIRECTORY: usize = 40;
 
+/// The largest number that is looked at by doubling.
+const LARGEST: u64 = 1 << 32;
+
 /// A session changes, comes or goes.
 pub(super) fn change(
     names: &mut BTreeMap<SessionName, SessionId>,
@@ -40,8 +43,10 @@ pub(super) fn of_directory(workdir: &str) -> String {
     let name: String = name.chars().take(OF_DIRECTORY).collect();
     match name.as_str() {
         "" => "directory".to_owned(),
-        // A number alone means an id, as `session-7` does.
-        reserved if SessionName::is_reserved(reserved) => format!("dir-{reserved}"),
+        // A number alone means an id, as `session-7` does; `session-2` would be one.
+        reserved if [reserved, &format!("{reserved}-2")].into_iter().any(SessionName::is_reserved) => {
+            format!("dir-{reserved}")
+        }
         _ => name,
     }
 }
@@ -52,7 +57,11 @@ pub(super) fn numbered(base: &str, is_free: impl Fn(&str) -> bool) -> String {
     let with = |number: u64| if number == 1 { base.to_owned() } else { format!("{base}-{number}") };
     let (mut taken, mut free) = (0, 1);
     while !is_free(&with(free)) {
-        (taken, free) = (free, free.saturating_mul(2));
+        (taken, free) = (free, free * 2);
+        if free > LARGEST {
+            // Somebody has taken each of these on purpose. There are fewer sessions than numbers.
+            return (2..).map(with).find(|name| is_free(name)).unwrap_or_else(|| base.to_owned());
+        }
     }
     while free - taken > 1 {
         let middle = taken + (free - taken) / 2;
@@ -80,6 +89,8 @@ mod tests {
             ("/srv/2", "dir-2"),
             ("/srv/session-4", "dir-session-4"),
             ("/srv/workdir-0123456789abcdef", "dir-workdir-0123456789abcdef"),
+            ("/srv/session", "dir-session"),
+            ("/srv/workdir", "dir-workdir"),
         ] {
             let name = of_directory(workdir);
             assert_eq!(name, expected, "{workdir}");
@@ -102,5 +113,14 @@ mod tests {
             assert_eq!(number(&name), taken + 1);
             assert!(looks.get() <= 24, "{}", looks.get());
         }
+    }
+
+    #[test]
+    fn numbers_that_somebody_has_taken_on_purpose_are_passed_over() {
+        let name = numbered("web", |name| {
+            let number: u64 = name.strip_prefix("web-").map_or(1, |number| number.parse().unwrap());
+            !number.is_power_of_two() && number != u64::MAX
+        });
+        assert_eq!(name, "web-3");
     }
 }

@@ -27,20 +27,13 @@ impl Spec {
     }
 
     /// Names of the options in `given` that this spec was not made with. An option that is not given agrees
-    /// with everything: whoever asks for "the session of this directory" need not repeat how it was started.
+    /// with everything: whoever asks for "the session of this directory" need not repeat how it was started. Name and labels are for
+    /// a new session: people change them later.
     pub fn differs_from(&self, given: &SessionOpts) -> Vec<&'static str> {
         fn differs<T: PartialEq>(given: &Option<T>, have: &T) -> bool {
             given.as_ref().is_some_and(|given| given != have)
         }
         let differing = [
-            (
-                "name",
-                given
-                    .name
-                    .as_deref()
-                    .is_some_and(|name| self.name.as_ref().is_none_or(|is| is.as_str() != name)),
-            ),
-            ("labels", given.labels.iter().any(|(label, value)| self.labels.get(label) != Some(value))),
             ("title", given.title.is_some() && given.title != self.title),
             ("agent", differs(&given.agent, &self.agent_name)),
             ("model", given.model.is_some() && given.model != self.model),

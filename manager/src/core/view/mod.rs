@@ -54,7 +54,8 @@ impl Session {
         self.worker().map(|worker| worker.pid)
     }
 
-    fn agent_pid(&self) -> Option<u32> {
+    /// The agent's pid; none where no process of it is on record.
+    pub fn agent_pid(&self) -> Option<u32> {
         let between_turns = match &self.state {
             State::Ready { agent_pid, .. } | State::Adopting { was: Was::Ready { agent_pid }, .. } => {
                 *agent_pid

@@ -41,6 +41,8 @@ pub(super) struct Draft<'a> {
     key: Option<KeyId>,
     /// The sessions that the key reaches.
     scope: Scope,
+    /// A session asks, for a sub-agent of its own: it learns nothing of others.
+    by_session: bool,
     /// The client that asks, and has to drive what it changes; none: the owner asks.
     client: Option<EventId>,
 }
@@ -61,6 +63,7 @@ impl<'a> Draft<'a> {
             effects: Vec::new(),
             key: None,
             scope: Scope::All,
+            by_session: false,
             client: None,
         }
     }
@@ -214,6 +217,7 @@ impl<'a> Draft<'a> {
             }
             Ask::Subagent { parent, id, spec, task, wish } => {
                 parent.as_ref().map_or(Ok(()), |parent| self.driven(parent))?;
+                self.by_session = wish.is_some();
                 let spec = &self.no_weaker(parent.as_ref(), spec, wish.as_deref())?;
                 Ok(Reply::Created(self.subagent(parent.as_ref(), id.as_ref(), spec, task)?))
             }

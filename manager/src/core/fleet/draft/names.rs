@@ -9,6 +9,7 @@ use super::Draft;
 use crate::core::fleet::names::{numbered, of_directory};
 use crate::core::input::{Edit, Reply, Scope};
 use crate::core::limits::LABELS;
+use crate::core::model::session::Session;
 use crate::core::model::spec::Spec;
 use crate::core::refusal::Refusal;
 
@@ -34,8 +35,12 @@ impl Draft<'_> {
     fn check_name(&self, name: &SessionName, id: &SessionId) -> Result<(), Refusal> {
         match self.taken(name, id) {
             None => Ok(()),
-            Some(Taken::By(of)) if !self.is_hidden(&of) => Err(Refusal::NameTaken { name: name.clone(), of }),
-            Some(Taken::AsId) if self.scope == Scope::All => Err(Refusal::NameIsId(name.clone())),
+            Some(Taken::By(of)) if !self.by_session && !self.is_hidden(&of) => {
+                Err(Refusal::NameTaken { name: name.clone(), of })
+            }
+            Some(Taken::AsId) if !self.by_session && self.scope == Scope::All => {
+                Err(Refusal::NameIsId(name.clone()))
+            }
             // Somebody else's is not told.
             Some(Taken::By(_) | Taken::AsId) => Err(Refusal::NameUnusable(name.clone())),
         }
@@ -47,7 +52,7 @@ impl Draft<'_> {
     /// The name that was asked for is taken, or the id is another session's name.
     pub(super) fn name_for(&self, id: &SessionId, spec: &Spec) -> Result<Option<SessionName>, Refusal> {
         if let Some(other) = self.fleet.named(id.as_str()) {
-            return Err(match self.is_hidden(&other.id) {
+            return Err(match self.by_session || self.is_hidden(&other.id) {
                 true => Refusal::IdUnusable(id.clone()),
                 false => Refusal::IdIsName { id: id.clone(), of: other.id.clone() },
             });
@@ -74,18 +79,21 @@ impl Draft<'_> {
             return Some(own);
         }
         let directory = of_directory(workdir);
-        let base = match (&self.scope, id.number()) {
-            (Scope::All, _) | (_, None) => directory,
+        let base = match id.number() {
             // The next number would tell how many others there are.
-            (Scope::Own(_) | Scope::Ids(_), Some(number)) => format!("{directory}-{number}"),
+            Some(number) if self.by_session || self.scope != Scope::All => format!("{directory}-{number}"),
+            Some(_) | None => directory,
         };
         numbered(&base, free).parse().ok()
     }
 
-    /// Names the sessions that have no name: those of a journal of an earlier version.
+    /// Names the sessions that have no name of their own: those of a journal of an earlier version, and one whose name became
+    /// another's id or name while an earlier version ran on a journal of this one.
     pub(super) fn name_the_nameless(&mut self) {
-        let nameless: Vec<_> =
-            self.fleet.sessions().filter(|session| session.spec.name.is_none()).cloned().collect();
+        let has_none = |session: &&Arc<Session>| {
+            session.spec.name.as_ref().is_none_or(|name| self.taken(name, &session.id).is_some())
+        };
+        let nameless: Vec<_> = self.fleet.sessions().filter(has_none).cloned().collect();
         let mut given = BTreeSet::new();
         for mut session in nameless {
             let name = self.default_name(&session.id, &session.spec.workdir, |name| given.contains(name));
