@@ -94,6 +94,8 @@ fn who_waits_for_somebody_is_seen_with_what_to_do_and_the_longest_wait_first() {
     let next = daemon.run(&["next"]);
     assert_eq!(next.stdout, "broken\n", "{next:?}");
     assert!(next.stderr.contains("kennel restart broken"), "{next:?}");
+    let attached = daemon.run(&["next", "--attach"]);
+    assert!(attached.code == Some(2) && attached.stderr.contains("terminal"), "{attached:?}");
     daemon.ok(&["rm", "--force", "broken"]);
     let next = daemon.run(&["next"]);
     assert_eq!(next.stdout, "asking\n", "{next:?}");

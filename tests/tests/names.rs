@@ -71,3 +71,20 @@ fn a_wrong_name_changes_nothing_and_says_what_one_is() {
     assert_eq!(list.iter().map(name).collect::<Vec<_>>(), ["web", "box"]);
     assert!(list.iter().all(|info| info.labels.is_empty() && info.title.is_none()));
 }
+
+#[test]
+fn to_remove_takes_the_whole_id_or_name_so_that_a_repeated_command_meets_no_other() {
+    let daemon = Daemon::new();
+    for id in ["session-8", "session-80", "box-2"] {
+        daemon.ok(&["start", "--id", id]);
+    }
+    assert_eq!(daemon.ok(&["rm", "--force", "session-8"]), "session-8\n");
+    for typed in ["session-8", "8", "box", "session-"] {
+        let output = daemon.run(&["rm", "--force", typed]);
+        assert_eq!((output.code, output.stdout.as_str()), (Some(4), ""), "{typed}: {output:?}");
+    }
+    assert_eq!(daemon.run(&["show", "session-8"]).code, Some(4));
+    assert_eq!(daemon.show("box").id.as_str(), "box-2");
+    daemon.ok(&["rename", "box-2", "crate"]);
+    assert_eq!(daemon.ok(&["rm", "--force", "crate", "80"]), "box-2\nsession-80\n");
+}

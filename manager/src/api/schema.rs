@@ -53,6 +53,8 @@ const LOOPBACK: &str = concat!(
 const RESERVED: &str = "^([0-9]+|session-[0-9]+|workdir-[0-9A-Fa-f]+)$";
 const LABEL: &str = "^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$";
 const LABEL_VALUE: &str = r"^[^,\u0000-\u001f\u007f-\u009f]*$";
+const WANTED: &str = "^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?(=[^,\\u0000-\\u001f\\u007f-\\u009f]{0,63})?\
+    (,[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?(=[^,\\u0000-\\u001f\\u007f-\\u009f]{0,63})?){0,31}$";
 const STATES: &str = "^(starting|idle|running|requires_action|adopting|stopping|restarting|hibernated|stopped|failed)\
     (,(starting|idle|running|requires_action|adopting|stopping|restarting|hibernated|stopped|failed))*$";
 const SEAT: &str = "^[A-Za-z0-9]{16,64}$";
@@ -153,6 +155,7 @@ fn parameters() -> Vec<(&'static str, Value)> {
         ("q", json!({ "minLength": 1, "maxLength": SEARCH, "pattern": NO_NUL })),
         ("session", pattern(SESSION_ID)),
         ("after", json!({ "maximum": MAX_NUMBER })),
+        ("label", pattern(WANTED)),
         ("status", pattern(STATES)),
         ("timeout_ms", json!({ "maximum": MAX_WAIT_MS })),
         ("offers", pattern(OFFERS)),

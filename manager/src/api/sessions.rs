@@ -21,6 +21,7 @@ use super::codes::{WITH_BODY, WITH_OPTIONS, refuses};
 use super::input::{Id, Key, Nothing, Pid, Query, Umask, Wait, elsewhere};
 use super::limited::Limited;
 use super::problem::{Answer, ApiError};
+use crate::config::label_wanted;
 use crate::core::Refusal;
 use crate::core::limits::LABELS;
 use crate::error::Error;
@@ -32,7 +33,7 @@ pub(super) const START_TIMEOUT_MS: u64 = 30_000;
 /// Header that keeps an answer with a secret out of every cache.
 pub(super) const NO_STORE: (HeaderName, &str) = (header::CACHE_CONTROL, "no-store");
 
-refuses!(ListErrors: 400 "workdir_not_absolute");
+refuses!(ListErrors: 400 "invalid_labels", 400 "workdir_not_absolute");
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -80,13 +81,19 @@ impl<'de> Deserialize<'de> for Statuses {
 }
 
 impl ListQuery {
-    fn list(self) -> List {
-        let labels = self.label.iter().flat_map(|label| label.split(',')).filter(|label| !label.is_empty());
-        let labels = labels.map(|label| match label.split_once('=') {
-            Some((label, value)) => (label.to_owned(), Some(value.to_owned())),
-            None => (label.to_owned(), None),
+    fn list(self) -> Answer<List> {
+        let wrong = |what: String| ApiError::bad_request("invalid_labels", format!("`label`: {what}"));
+        let wanted: Vec<&str> = self.label.iter().flat_map(|label| label.split(',')).collect();
+        if wanted.len() > LABELS {
+            return Err(wrong(format!("a list is asked for with at most {LABELS} labels")));
+        }
+        // An empty one would choose all sessions.
+        wanted.iter().try_for_each(|label| label_wanted(label).map(drop).map_err(wrong))?;
+        let labels = wanted.iter().map(|label| match label.split_once('=') {
+            Some((label, value)) => ((*label).to_owned(), Some(value.to_owned())),
+            None => ((*label).to_owned(), None),
         });
-        List {
+        Ok(List {
             without_stopped: self.all == Some(false),
             status: self.status.map(|statuses| statuses.0).unwrap_or_default(),
             needs: self.needs,
@@ -97,7 +104,7 @@ impl ListQuery {
             sort: self.sort,
             skip: self.skip as usize,
             limit: self.limit.map(|limit| limit as usize),
-        }
+        })
     }
 }
 
@@ -105,11 +112,7 @@ impl ListQuery {
 #[utoipa::path(get, path = "/v1/sessions", tag = "sessions", operation_id = "list_sessions", params(ListQuery),
     responses((status = 200, description = "The sessions.", body = [SessionInfo]), ListErrors))]
 pub async fn list(Limited(app): Limited, Query(query): Query<ListQuery>) -> Answer<Reply<Vec<SessionInfo>>> {
-    let mut list = query.list();
-    if list.labels.len() > LABELS {
-        let detail = format!("a list is asked for with at most {LABELS} labels");
-        return Err(ApiError::bad_request("invalid_parameter", detail));
-    }
+    let mut list = query.list()?;
     if let Some(dir) = list.dir.take() {
         if !dir.is_absolute() {
             let detail = format!("`{}` is not an absolute path", dir.display());

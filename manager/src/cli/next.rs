@@ -1,5 +1,7 @@
 //! `next`: the session that has waited longest for somebody.
 
+use std::io::IsTerminal;
+
 use protocol::api::SessionInfo;
 
 use crate::cli::args;
@@ -18,6 +20,13 @@ pub async fn next(link: &Link<'_>, args: args::Next) -> Outcome {
             .hint("`kennel ls` lists the sessions"));
     };
     if args.attach {
+        // Nobody could answer.
+        if !std::io::stdin().is_terminal() {
+            return Err(Failure::usage(
+                "`--attach` needs a terminal: what the session waits for is answered there",
+            )
+            .hint("without it, `kennel next` names the session and what answers it"));
+        }
         let what = Some(session.id.to_string());
         return attach::attach(
             link,

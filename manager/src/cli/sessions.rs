@@ -231,7 +231,8 @@ pub async fn rm(link: &Link<'_>, args: &args::Rm) -> Outcome {
         false => Vec::new(),
     };
     let removed = RefCell::new(Vec::new());
-    let all = each(link, &args.ids.ids, "removing", async |id| {
+    let find = async |typed: &str| whole(link, typed).await;
+    let all = each_of(link, &args.ids.ids, "removing", find, async |id| {
         let answer = link.ask(Request::delete(format!("/v1/sessions/{id}?force={}", args.force))).await?;
         removed.borrow_mut().push(id.clone());
         Ok(answer)
@@ -244,16 +245,43 @@ pub async fn rm(link: &Link<'_>, args: &args::Rm) -> Outcome {
     outcome
 }
 
-/// Does the same to several sessions and prints each result as for a single session. A failure does not stop
-/// the others.
+/// The session that is meant by its whole id, its number or its whole name. What is removed does not come back: whoever repeats a
+/// command must not meet another session that begins so.
+async fn whole(link: &Link<'_>, typed: &str) -> Outcome<SessionId> {
+    let id = link.find(typed).await?;
+    if id.as_str() == typed || id.number().is_some_and(|number| typed == number.to_string()) {
+        return Ok(id);
+    }
+    let session: SessionInfo = link.get(Request::get(format!("/v1/sessions/{id}"))).await?;
+    if session.name.is_some_and(|name| name.as_str() == typed) {
+        return Ok(id);
+    }
+    let what = format!("no session is called `{}`; nothing was removed", render::line(typed));
+    Err(Failure::new(exit::NO_SUCH, "no_such_session", what)
+        .hint(format!("`{id}` begins so; `kennel rm` takes a whole id or name")))
+}
+
+/// [`each_of`], for sessions that a beginning of their id or name may mean.
 async fn each(
     link: &Link<'_>,
     ids: &[String],
     doing: &str,
     act: impl AsyncFn(&SessionId) -> Outcome<Bytes>,
 ) -> Outcome {
+    each_of(link, ids, doing, async |typed: &str| link.find(typed).await, act).await
+}
+
+/// Does the same to several sessions and prints each result as for a single session. A failure does not stop
+/// the others.
+async fn each_of(
+    link: &Link<'_>,
+    ids: &[String],
+    doing: &str,
+    find: impl AsyncFn(&str) -> Outcome<SessionId>,
+    act: impl AsyncFn(&SessionId) -> Outcome<Bytes>,
+) -> Outcome {
     let one = async |typed: &String| {
-        let id = link.find(typed).await?;
+        let id = find(typed).await?;
         let answer = act(&id).await?;
         Ok((id, answer))
     };

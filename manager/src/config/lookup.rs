@@ -2,6 +2,7 @@
 
 use protocol::{SessionId, SessionName};
 
+use super::workdir::is_stable;
 use crate::core::Refusal;
 use crate::error::Error;
 
@@ -16,7 +17,8 @@ pub struct Called {
     pub title: Option<String>,
 }
 
-/// The session that a person means: an id; the number of a generated one; a name; or the only id or name that begins so.
+/// The session that a person means: an id; the number of a generated one; a name; or the only id or name that begins so. What
+/// kennel generates as an id is never a beginning.
 ///
 /// # Errors
 /// `no_such_session`, with the nearest id or name as a hint, or the id of the session with such a title; `ambiguous_id`.
@@ -34,9 +36,11 @@ pub fn lookup(typed: &str, sessions: &[Called]) -> Result<SessionId, Error> {
     if let Some(exact) = sessions.iter().find(|session| name(session).as_deref() == Some(typed)) {
         return Ok(exact.id.clone());
     }
+    // The id of a session that was removed is not the beginning of another's.
+    let whole = typed.parse::<SessionId>().is_ok_and(|id| id.number().is_some() || is_stable(&id));
     let begins = |session: &&Called| {
         let name = name(session).is_some_and(|name| name.starts_with(typed));
-        !typed.is_empty() && (session.id.as_str().starts_with(typed) || name)
+        !typed.is_empty() && !whole && (session.id.as_str().starts_with(typed) || name)
     };
     let fitting: Vec<&Called> = sessions.iter().filter(begins).collect();
     match fitting[..] {
@@ -171,6 +175,15 @@ mod tests {
         assert_eq!(lookup("session-1", &ids).unwrap().as_str(), "session-1");
         assert_eq!(lookup("session-2", &ids).unwrap().as_str(), "session-2");
         assert_eq!(lookup("w", &ids).unwrap().as_str(), "workdir-0123");
+    }
+
+    #[test]
+    fn the_id_of_a_removed_session_is_not_the_beginning_of_another() {
+        let ids = ids(&["session-80", "workdir-0123456789abcdef0"]);
+        for typed in ["session-8", "8", "workdir-0123456789abcdef"] {
+            assert_eq!(lookup(typed, &ids).unwrap_err().code(), "no_such_session", "{typed}");
+        }
+        assert_eq!(lookup("session-", &ids).unwrap().as_str(), "session-80");
     }
 
     #[test]

@@ -55,6 +55,15 @@ fn label_value(value: &str) -> Result<(), String> {
     ))
 }
 
+/// A label that sessions are chosen by, with its value or without.
+///
+/// # Errors
+/// Why it is none, for a person.
+pub fn label_wanted(text: &str) -> Result<String, String> {
+    let (label, value) = text.split_once('=').unwrap_or((text, ""));
+    label_name(label).and_then(|()| label_value(value)).map(|()| text.to_owned())
+}
+
 /// Reads a change of what people call a session.
 ///
 /// # Errors
@@ -91,6 +100,17 @@ mod tests {
         }
         for bad in ["", "-a", "a/", "a b", "a=b", "\u{1b}[2J", &"x".repeat(64)] {
             assert!(label_name(bad).is_err(), "{bad:?}");
+        }
+        for (wanted, is_one) in [
+            ("team", true),
+            ("team=", true),
+            ("team=a b", true),
+            ("", false),
+            ("=", false),
+            ("a b", false),
+            ("team!=x", false),
+        ] {
+            assert_eq!(label_wanted(wanted).is_ok(), is_one, "{wanted:?}");
         }
         assert!(label_value("").is_ok() && label_value("a=b c").is_ok());
         assert!(

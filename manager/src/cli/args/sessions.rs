@@ -192,7 +192,7 @@ pub struct Ls {
         "running", "requires_action", "adopting", "stopping", "restarting", "hibernated", "stopped", "failed"]))]
     pub status: Vec<Status>,
     /// Sessions with this label, or with this value of it
-    #[arg(long = "label", value_name = "LABEL[=VALUE]")]
+    #[arg(long = "label", value_name = "LABEL[=VALUE]", value_parser = crate::config::label_wanted)]
     pub labels: Vec<String>,
     /// Sessions of this agent
     #[arg(long, value_name = "NAME")]
