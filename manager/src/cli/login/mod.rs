@@ -38,6 +38,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The longest wait for the end of a log-in that this command ends.
 const END: Duration = Duration::from_secs(10);
+/// The longest wait for answers that are on their way when the log-in has ended.
+const LAST: Duration = Duration::from_secs(2);
 /// The byte of Ctrl-D on a terminal: the end of what is typed.
 const END_OF_INPUT: &str = "\u{4}";
 /// The most redirects of one visit.
@@ -117,6 +119,8 @@ async fn run(link: &Link<'_>, info: LogInInfo, asking: &Asking) -> Outcome<LogIn
             }
             frame = frames.recv() => match frame {
                 Some(frame) => if let Some(end) = log_in.show(&frame).await? {
+                    // A program that has its answer ends at once: the page that it gave still reaches the browser.
+                    let _ = timeout(LAST, async { while under_way.next().await.is_some() {} }).await;
                     return Ok(end);
                 },
                 None => return Err(Failure::failed("no_end", "the log-in ended without saying how")),
