@@ -24,7 +24,8 @@ impl Refusal {
             | Refusal::NameTaken { .. }
             | Refusal::NameIsId(_)
             | Refusal::NameUnusable(_)
-            | Refusal::TooManyLabels { .. } => return self.about_names(),
+            | Refusal::TooManyLabels { .. }
+            | Refusal::LabelsOfKey(_) => return self.about_names(),
             Refusal::SpecMismatch { id, .. } => {
                 format!(
                     "leave these options out, or choose another id; `kennel show {id}` prints what it has"
@@ -110,6 +111,10 @@ impl Refusal {
             Refusal::TooManyLabels { id, .. } => {
                 Some(format!("`kennel label {id}` lists them; `kennel label {id} LABEL-` removes one"))
             }
+            Refusal::LabelsOfKey(_) => Some(
+                "keep the labels by which the key reaches sessions; the server's owner can change them"
+                    .into(),
+            ),
             _ => None,
         }
     }

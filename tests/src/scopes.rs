@@ -25,11 +25,14 @@ fn changed(fleet: &Fleet, key: KeyId, scope: &Scope, change: &Change) -> Option<
             Some(parent) => reached(&parent.id) && session.started_by == parent.started_by,
             None => session.started_by == Some(key),
         };
-        if is_new && matches!(scope, Scope::Ids(_)) && parent.is_none_or(|parent| !reached(parent)) {
-            return Some(format!("a key for listed sessions has started {}", session.id));
+        if is_new && scope.starts_none() && parent.is_none_or(|parent| !reached(parent)) {
+            return Some(format!("a key that starts none has started {}", session.id));
         }
         if is_new && !belongs {
             return Some(format!("{} belongs to {:?}", session.id, session.started_by));
+        }
+        if !fleet.is_within(session, scope) {
+            return Some(format!("{} has left the scope of the key that changed it", session.id));
         }
         if !is_new && !reached(&session.id) {
             return Some(format!("{} was changed, which the key does not reach", session.id));
@@ -42,7 +45,7 @@ fn told(fleet: &Fleet, scope: &Scope, ask: &Ask, refusal: &Refusal) -> Option<St
     let hidden = |id: &SessionId| fleet.get(id).is_some_and(|session| !fleet.is_within(session, scope));
     let absent = |id: &SessionId| *refusal == Refusal::NoSuchSession(id.to_string());
     let unusable = |id: &SessionId| *refusal == Refusal::IdUnusable(id.clone());
-    let of_some = matches!(scope, Scope::Ids(_));
+    let of_some = scope.starts_none();
     let tells_a_name = match refusal {
         Refusal::NameTaken { of, .. } | Refusal::IdIsName { of, .. } => hidden(of),
         Refusal::NameIsId(_) => *scope != Scope::All,
@@ -58,7 +61,7 @@ fn told(fleet: &Fleet, scope: &Scope, ask: &Ask, refusal: &Refusal) -> Option<St
                 matches!(refusal, Refusal::NoSuchSession(_))
             }
             Ask::Edit(id, _) if hidden(id) => absent(id),
-            Ask::Ensure { id, .. } if of_some && hidden(id) => absent(id),
+            Ask::Ensure { id, .. } if of_some && (fleet.get(id).is_none() || hidden(id)) => absent(id),
             Ask::Ensure { id, .. }
             | Ask::Create { id: Some(id), .. }
             | Ask::Subagent { id: Some(id), .. }

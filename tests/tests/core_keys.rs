@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use harness::sample::{self, AT, id};
-use manager::core::{Ask, At, Change, Fleet, Refusal, Reply, Scope, Spec, Wish};
+use manager::core::{Ask, At, Change, Edit, Fleet, Refusal, Reply, Scope, Spec, Wish};
 use protocol::KeyId;
 use protocol::event::EventKind;
 
@@ -19,19 +19,30 @@ fn ask(fleet: &mut Fleet, at: At, ask: &Ask) -> Change {
     change
 }
 
+fn start(name: &str) -> Ask {
+    Ask::Create { id: Some(id(name)), spec: spec() }
+}
+
+fn ensure(name: &str) -> Ask {
+    Ask::Ensure { id: id(name), spec: spec(), given: Box::default() }
+}
+
+fn below(parent: &str) -> Ask {
+    let (parent, id) = (Some(id(parent)), Some(id(&format!("below-{parent}"))));
+    Ask::Subagent { parent, id, spec: spec(), task: "task".into(), wish: None }
+}
+
+/// The ids of the sessions within a scope.
+fn within(fleet: &Fleet, scope: &Scope) -> Vec<String> {
+    let within = fleet.sessions().filter(|session| fleet.is_within(session, scope));
+    within.map(|session| session.id.to_string()).collect()
+}
+
 #[test]
 fn what_a_key_starts_is_its_own_and_so_is_what_is_below() {
     let key = KeyId(3);
     let with_key = |scope: Scope, ask: Ask| Ask::ByKey { key, scope, ask: Box::new(ask) };
     let own = || Scope::Own(key);
-    let start = |name: &str| Ask::Create { id: Some(id(name)), spec: spec() };
-    let below = |parent: &str| Ask::Subagent {
-        parent: Some(id(parent)),
-        id: Some(id(&format!("below-{parent}"))),
-        spec: spec(),
-        task: "task".into(),
-        wish: None,
-    };
     let mut fleet = Fleet::load([], [], 1, 1);
     ask(&mut fleet, AT, &start("owners"));
     let change = ask(&mut fleet, AT, &with_key(own(), start("mine")));
@@ -51,13 +62,10 @@ fn what_a_key_starts_is_its_own_and_so_is_what_is_below() {
         (Scope::Own(KeyId(4)), &[]),
         (listed, &["below-owners", "owners"]),
     ] {
-        let within = fleet.sessions().filter(|session| fleet.is_within(session, &scope));
-        let within: Vec<&str> = within.map(|session| session.id.as_str()).collect();
-        assert_eq!(within, expected, "{scope:?}");
+        assert_eq!(within(&fleet, &scope), expected, "{scope:?}");
     }
 
     // What it does not reach does not exist, but that the id cannot be used.
-    let ensure = |name: &str| Ask::Ensure { id: id(name), spec: spec(), given: Box::default() };
     let refused = |fleet: &Fleet, ask: Ask| fleet.step(AT, &with_key(own(), ask)).map(drop);
     assert_eq!(refused(&fleet, ensure("owners")), Err(Refusal::IdUnusable(id("owners"))));
     assert_eq!(refused(&fleet, start("owners")), Err(Refusal::IdUnusable(id("owners"))));
@@ -83,4 +91,50 @@ fn what_a_key_starts_is_its_own_and_so_is_what_is_below() {
     let nothing = fleet.step(AT, &with_key(own(), Ask::Remove(id("mine")))).unwrap();
     assert!(nothing.sessions.is_empty() && nothing.removed.is_none());
     assert_eq!(fleet.step(CLOSING, &with_key(own(), start("x"))), Err(Refusal::Closing));
+}
+
+#[test]
+fn a_key_for_labels_reaches_what_has_them_all_and_takes_none_out_of_its_reach() {
+    let by_labels = |labels: &[(&str, &str)]| {
+        Scope::Labels(Arc::new(
+            labels.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
+        ))
+    };
+    let edit = |name: &str, label: &str, value: Option<&str>| {
+        let labels = [(label.to_owned(), value.map(str::to_owned))].into();
+        Ask::Edit(id(name), Edit { labels, ..Edit::default() })
+    };
+    let mut fleet = Fleet::load([], [], 1, 1);
+    for made in [start("top"), below("top"), start("other"), below("other")] {
+        ask(&mut fleet, AT, &made);
+    }
+    for (name, label, value) in
+        [("top", "team", "web"), ("top", "stage", "test"), ("below-other", "team", "web")]
+    {
+        ask(&mut fleet, AT, &edit(name, label, Some(value)));
+    }
+    for (labels, expected) in [
+        (&[("team", "web")][..], &["below-other", "below-top", "top"][..]),
+        (&[("team", "web"), ("stage", "test")], &["below-top", "top"]),
+        (&[("team", "api")], &[]),
+        (&[("team", "")], &[]),
+        (&[], &[]),
+    ] {
+        assert_eq!(within(&fleet, &by_labels(labels)), expected, "{labels:?}");
+    }
+    let labelled = |ask: Ask| {
+        let (key, scope, ask) = (KeyId(3), by_labels(&[("team", "web")]), Box::new(ask));
+        fleet.step(AT, &Ask::ByKey { key, scope, ask }).map(|change| change.sessions.len())
+    };
+    for (what, name) in [(ensure("gone"), "gone"), (start("x"), "x"), (below("top"), "top")] {
+        assert_eq!(labelled(what), Err(Refusal::NoSuchSession(name.into())));
+    }
+    assert!(labelled(ensure("top")).is_ok());
+    assert_eq!(labelled(edit("top", "stage", None)), Ok(1));
+    for lost in [None, Some("api")] {
+        assert_eq!(labelled(edit("top", "team", lost)), Err(Refusal::LabelsOfKey(id("top"))));
+    }
+    let foreign = labelled(edit("other", "team", Some("web")));
+    assert_eq!(foreign, Err(Refusal::NoSuchSession("other".into())));
+    assert_eq!(labelled(edit("below-top", "team", Some("api"))), Ok(1), "reached by its parent's");
 }

@@ -90,6 +90,53 @@ fn a_key_lets_in_until_it_is_revoked_whatever_becomes_of_the_daemon() {
 }
 
 #[test]
+fn a_key_for_labels_reaches_what_has_them_and_loses_it_with_them() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start", "--id", "web", "--label", "team=front", "--label", "stage=test"]);
+    daemon.ok(&["start", "--id", "api"]);
+    let key = daemon.ok(&["key", "create", "front", "--label", "team=front"]);
+    let key = Some(key.trim());
+    assert!(daemon.ok(&["key", "ls"]).contains("sessions with team=front"));
+    let listed = || {
+        let list = ask(&daemon, "GET", "/v1/sessions", key, Value::Null).1;
+        let list: Vec<SessionInfo> = serde_json::from_value(list).unwrap();
+        list.iter().map(|session| session.id.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(), ["web"]);
+    daemon.idle("web");
+    assert_eq!(ask(&daemon, "PUT", "/v1/sessions/web", key, json!({})).0, 200);
+    assert_eq!(ask(&daemon, "PUT", "/v1/sessions/new", key, json!({})).1["code"], "no_such_session");
+    let stream = sent(&daemon, "GET", "/v1/sessions/web/attach?role=driver", key, &Value::Null);
+    until("the client", || daemon.show("web").clients.first().map(drop));
+    daemon.ok(&["label", "api", "team=front"]);
+    assert_eq!(listed(), ["web", "api"]);
+    // Whatever becomes of the daemon.
+    daemon.kill();
+    daemon.ok(&["label", "api", "team-"]);
+    assert_eq!(listed(), ["web"]);
+    drop(rest(stream));
+    let stream = sent(&daemon, "GET", "/v1/sessions/web/attach?role=driver", key, &Value::Null);
+    until("the client", || daemon.show("web").clients.first().map(drop));
+    daemon.ok(&["label", "web", "team=back"]);
+    let stream = rest(stream);
+    assert!(stream.starts_with("HTTP/1.1 200 ") && !stream.ends_with("0\r\n\r\n"), "{stream}");
+    until("the client's end", || daemon.show("web").clients.is_empty().then_some(()));
+    assert_eq!(listed(), [""; 0]);
+
+    for (args, what) in [
+        (&["--label", "team"][..], "LABEL=VALUE"),
+        (&["--label", "team=a", "--label", "team=b"], "given twice"),
+        (&["--label", "a b=c"], "each as `kennel label` takes it"),
+        (&["--label", "team=a", "--own"], "cannot be used with"),
+        (&["--role", "admin", "--label", "team=a"], "an admin's key reaches all sessions"),
+    ] {
+        let refused = daemon.run(&[&["key", "create", "x"], args].concat());
+        assert!(refused.code != Some(0) && refused.stderr.contains(what), "{args:?}: {refused:?}");
+    }
+    assert_eq!(daemon.json::<Vec<KeyInfo>>(&["key", "ls"]).len(), 1);
+}
+
+#[test]
 fn what_a_revoked_key_has_open_ends() {
     let daemon = Daemon::new();
     daemon.ok(&["start", "--id", "s"]);

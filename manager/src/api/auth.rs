@@ -116,16 +116,16 @@ pub async fn check(
         None => (caller(&app, standing, &parts, route, about.clone()).await?, about),
         Some(session) => by_name(&app, standing, &parts, route, (about, session)).await?,
     };
-    parts.extensions.insert(Meant(meant));
+    parts.extensions.insert(Meant(meant.clone()));
     if app.manager.state_dir_gone() && !ends(&parts.method, route) {
         return Err(Error::StateDirGone(app.manager.state_dir().to_owned()).into());
     }
-    let key = caller.key.clone();
+    let (key, asker) = (caller.key.clone(), caller.asker());
     parts.extensions.insert(caller);
     let request = Request::from_parts(parts, body);
     match key {
         None => Ok(next.run(request).await),
-        Some(key) => hold(&app.keys, &key, next.run(request)).await,
+        Some(key) => hold(&app.keys, key, app.manager.asked_by(asker), meant, next.run(request)).await,
     }
 }
 
@@ -244,8 +244,8 @@ async fn permit_key(
     }
     match (sessions, &key.sessions) {
         (_, KeySessions::All) | (About::Reached | About::Nothing, _) => Ok(()),
-        (About::All, KeySessions::Own | KeySessions::Ids(_)) => Err(not_of_all()),
-        (About::One, KeySessions::Own | KeySessions::Ids(_)) => {
+        (About::All, KeySessions::Own | KeySessions::Ids(_) | KeySessions::Labels(_)) => Err(not_of_all()),
+        (About::One, KeySessions::Own | KeySessions::Ids(_) | KeySessions::Labels(_)) => {
             // Without an id that is one, the handler says so.
             let Some(id) = about else { return Ok(()) };
             if app.manager.asked_by(caller.asker()).reaches(&id).await? {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use protocol::SessionId;
 use protocol::api::{ClientOrigin, KeySessions, Role};
 
-use super::denied::not_listed;
+use super::denied::{not_listed, starts_none};
 use super::problem::Answer;
 use crate::core::Scope;
 use crate::keys::Key;
@@ -50,6 +50,7 @@ impl Caller {
             KeySessions::All => Scope::All,
             KeySessions::Own => Scope::Own(key.id),
             KeySessions::Ids(ids) => Scope::Ids(Arc::new(ids.iter().cloned().collect())),
+            KeySessions::Labels(labels) => Scope::Labels(Arc::new(labels.clone())),
         };
         Asker { origin: Some(origin), scope, sender }
     }
@@ -63,9 +64,10 @@ impl Caller {
         }
     }
 
-    /// Returns true for a key that reaches sessions that are listed, and starts none.
+    /// Returns true for a key that reaches sessions that are listed or have labels, and starts none.
     pub fn is_of_some(&self) -> bool {
-        self.key.as_ref().is_some_and(|key| matches!(key.sessions, KeySessions::Ids(_)))
+        let sessions = self.key.as_ref().map(|key| &key.sessions);
+        matches!(sessions, Some(KeySessions::Ids(_) | KeySessions::Labels(_)))
     }
 
     /// Refuses a new session that the caller's key would not reach. None is a new session whose id kennel chooses.
@@ -74,6 +76,7 @@ impl Caller {
             Some(KeySessions::Ids(ids)) if !ids.iter().any(|listed| Some(listed.as_str()) == id) => {
                 Err(not_listed())
             }
+            Some(KeySessions::Labels(_)) => Err(starts_none()),
             Some(KeySessions::All | KeySessions::Own | KeySessions::Ids(_)) | None => Ok(()),
         }
     }

@@ -4,6 +4,7 @@ use axum::http::StatusCode;
 use protocol::SessionId;
 
 use super::problem::ApiError;
+use crate::core::limits::LABELS;
 use crate::keys::{Closed, Denied, IDS, KEYS, KeysError};
 
 /// A request with a session's token that is about no session, or about another.
@@ -131,6 +132,13 @@ pub fn not_listed() -> ApiError {
     ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail).hint("give one of the ids that the key lists")
 }
 
+/// The key reaches the sessions with its labels, and starts none.
+pub fn starts_none() -> ApiError {
+    let detail = "the key reaches the sessions that have its labels, and starts none; nothing was started";
+    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail)
+        .hint("ask whoever runs the server to start the session with the key's labels")
+}
+
 /// No rule says which keys and tokens may do this.
 pub fn no_rule() -> ApiError {
     let detail = "keys and tokens give no right to this; nothing was changed";
@@ -203,6 +211,13 @@ fn of_key(denied: Denied) -> ApiError {
             "invalid_key",
             format!("`sessions`: a key lists 1 to {IDS} sessions; none was made"),
         ),
+        Denied::Labels => (
+            StatusCode::BAD_REQUEST,
+            "invalid_key",
+            format!(
+                "`sessions`: a key has 1 to {LABELS} labels, each as `kennel label` takes it; none was made"
+            ),
+        ),
         Denied::Past => {
             (StatusCode::BAD_REQUEST, "invalid_key", "`expires_at` has passed; no key was made".into())
         }
@@ -215,6 +230,8 @@ fn of_key(denied: Denied) -> ApiError {
         Denied::Outlasts => {
             error.hint("give an `expires_at` that is no later than that of the key that asks")
         }
-        Denied::Taken | Denied::Name | Denied::AdminOfSome | Denied::Ids | Denied::Past => error,
+        Denied::Taken | Denied::Name | Denied::AdminOfSome | Denied::Ids | Denied::Labels | Denied::Past => {
+            error
+        }
     }
 }

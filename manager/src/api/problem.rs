@@ -148,6 +148,7 @@ fn refused(refusal: &Refusal) -> StatusCode {
         | Refusal::NameIsId(_)
         | Refusal::NameUnusable(_)
         | Refusal::TooManyLabels { .. }
+        | Refusal::LabelsOfKey(_)
         | Refusal::IdRetired(_)
         | Refusal::SpecMismatch { .. }
         | Refusal::Stopped(_)

@@ -64,6 +64,27 @@ fn chars(least: usize, most: usize) -> Value {
     json!({ "minLength": least, "maxLength": most, "pattern": PLAIN })
 }
 
+/// Bounds the sessions that a key lists, or their labels.
+fn bound_sessions_of_key(properties: &mut Value) {
+    if let Some(ids) = properties.get_mut("ids") {
+        add(ids, &json!({ "minItems": 1, "maxItems": IDS }));
+    }
+    if let Some(own) = properties.get_mut("labels") {
+        let mut bounds = labels(&json!("string"));
+        bounds["minProperties"] = 1.into();
+        add(own, &bounds);
+    }
+}
+
+/// Bounds of labels, whose values are of these kinds.
+fn labels(kinds: &Value) -> Value {
+    json!({
+        "maxProperties": LABELS,
+        "propertyNames": { "type": "string", "pattern": LABEL },
+        "additionalProperties": { "type": kinds, "pattern": LABEL_VALUE, "maxLength": 63 },
+    })
+}
+
 fn pattern(pattern: &str) -> Value {
     json!({ "pattern": pattern })
 }
@@ -85,13 +106,6 @@ fn properties() -> Vec<(&'static str, &'static str, Value)> {
     });
     let servers = json!({ "maxItems": mcp::MOST });
     let name = json!({ "pattern": SESSION_ID, "not": { "type": "string", "pattern": RESERVED } });
-    let labels = |kinds: Value| {
-        json!({
-            "maxProperties": LABELS,
-            "propertyNames": { "type": "string", "pattern": LABEL },
-            "additionalProperties": { "type": kinds, "pattern": LABEL_VALUE, "maxLength": 63 },
-        })
-    };
     let numbers = NUMBERS.iter().map(|number| {
         let bounds = json!({ "minimum": number.bounds.start(), "maximum": number.bounds.end() });
         ("SessionOpts", number.name, bounds)
@@ -99,9 +113,9 @@ fn properties() -> Vec<(&'static str, &'static str, Value)> {
     let others = [
         ("SessionOpts", "id", pattern(SESSION_ID)),
         ("SessionOpts", "name", name.clone()),
-        ("SessionOpts", "labels", labels(json!("string"))),
+        ("SessionOpts", "labels", labels(&json!("string"))),
         ("EditSessionRequest", "name", name),
-        ("EditSessionRequest", "labels", labels(json!(["string", "null"]))),
+        ("EditSessionRequest", "labels", labels(&json!(["string", "null"]))),
         ("EditSessionRequest", "title", chars(0, bounds::TEXT_CHARS)),
         ("SessionOpts", "title", chars(0, bounds::TEXT_CHARS)),
         ("SessionOpts", "model", json!({ "pattern": MODEL, "maxLength": bounds::TEXT_CHARS })),
@@ -193,7 +207,7 @@ pub fn bound(api: &mut Value) {
     if let Some(kinds) = schemas["KeySessions"]["oneOf"].as_array_mut() {
         for kind in kinds.iter_mut().filter(|kind| kind["type"] == "object") {
             kind["additionalProperties"] = false.into();
-            add(&mut kind["properties"]["ids"], &json!({ "minItems": 1, "maxItems": IDS }));
+            bound_sessions_of_key(&mut kind["properties"]);
         }
     }
     let parameters = parameters();

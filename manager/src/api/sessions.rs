@@ -291,7 +291,7 @@ pub async fn restart(
     Ok(Reply(app.manager.restart_session(&id).await?))
 }
 
-refuses!(EditErrors: 400 "invalid_client", 400 "invalid_id", 400 "invalid_labels", 400 "invalid_name", 400 "invalid_title", 404 "no_such_session", 409 "name_taken", 409 "name_unusable", 409 "not_driver", 409 "too_many_labels", 507 "journal_full"; + WITH_BODY);
+refuses!(EditErrors: 400 "invalid_client", 400 "invalid_id", 400 "invalid_labels", 400 "invalid_name", 400 "invalid_title", 404 "no_such_session", 409 "labels_of_key", 409 "name_taken", 409 "name_unusable", 409 "not_driver", 409 "too_many_labels", 507 "journal_full"; + WITH_BODY);
 
 /// Changes what people call a session: its name, its title, its labels.
 ///

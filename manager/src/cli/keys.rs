@@ -1,11 +1,13 @@
 //! Keys of devices.
 
+use std::collections::BTreeMap;
+
 use protocol::api::{IssuedKey, KeyInfo, KeyRequest, KeyRole, KeySessions};
 use protocol::event::Timestamp;
 
 use crate::cli::args::{self, KeyCreate, Rights};
 use crate::cli::link::{Link, read};
-use crate::cli::ui::error::Outcome;
+use crate::cli::ui::error::{Failure, Outcome};
 use crate::cli::ui::render;
 use crate::cli::ui::table::{Cell, Table};
 use crate::client::Request;
@@ -48,6 +50,16 @@ pub async fn key(link: &Link<'_>, args: args::Key) -> Outcome {
 
 /// The sessions of these rights. Those that are named exist.
 pub async fn known(link: &Link<'_>, rights: &Rights) -> Outcome<KeySessions> {
+    if !rights.labels.is_empty() {
+        let mut labels = BTreeMap::new();
+        for (label, value) in &rights.labels {
+            if labels.insert(label.clone(), value.clone()).is_some() {
+                let label = render::line(label);
+                return Err(Failure::usage(format!("--label: `{label}` is given twice; no key was made")));
+            }
+        }
+        return Ok(KeySessions::Labels(labels));
+    }
     let mut ids = Vec::new();
     for typed in &rights.session {
         let found = link.find(typed).await;
@@ -96,6 +108,10 @@ fn sessions(sessions: &KeySessions) -> String {
         KeySessions::All => "all sessions".into(),
         KeySessions::Own => "its own sessions".into(),
         KeySessions::Ids(ids) => ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        KeySessions::Labels(labels) => {
+            let labels = labels.iter().map(|(label, value)| render::line(&format!("{label}={value}")));
+            format!("sessions with {}", labels.collect::<Vec<_>>().join(", "))
+        }
     }
 }
 

@@ -38,7 +38,7 @@ pub use self::env::{agent_env, base_env, missing as missing_env, path_of, places
 use self::file::raw::DefaultKeys;
 pub use self::log_in::LogInPlan;
 pub use self::lookup::{Called, lookup};
-pub use self::names::{edit as edit_of, label_wanted};
+pub use self::names::{edit as edit_of, label_wanted, labels};
 pub use self::port::{CertificateFiles, Listen};
 use self::profile::Profile;
 pub use self::sandbox::{check_workdir as check_sandbox_workdir, unavailable as sandbox_unavailable};

@@ -19,8 +19,11 @@ pub(super) fn name(name: &str) -> Result<(), String> {
     name.parse::<SessionName>().map(drop).map_err(|error| error.to_string())
 }
 
-/// Labels of a new session.
-pub(super) fn labels(labels: &BTreeMap<String, String>) -> Result<(), String> {
+/// Checks labels of a session, or of a key.
+///
+/// # Errors
+/// A sentence for a person.
+pub fn labels(labels: &BTreeMap<String, String>) -> Result<(), String> {
     if labels.len() > LABELS {
         return Err(format!("a session has at most {LABELS} labels"));
     }

@@ -15,6 +15,7 @@ use protocol::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::core::model::session::Session;
 use crate::core::model::spec::Spec;
 use crate::core::model::turn::NewPrompt;
 
@@ -413,6 +414,25 @@ pub enum Scope {
     Ids(Arc<BTreeSet<SessionId>>),
     /// The sessions that this key has started, and those below them.
     Own(KeyId),
+    /// The sessions that have all of these labels now, and those below them.
+    Labels(Arc<BTreeMap<String, String>>),
+}
+
+impl Scope {
+    /// Returns true for a client that starts no sessions but sub-agents that are no stronger than their parent. Whoever may start
+    /// any session may run any command as the user.
+    pub fn starts_none(&self) -> bool {
+        match self {
+            Self::All | Self::Own(_) => false,
+            Self::Ids(_) | Self::Labels(_) => true,
+        }
+    }
+
+    /// Returns true if the session has the labels of a scope by labels.
+    pub fn is_by_label_of(&self, session: &Session) -> bool {
+        let has = |(label, value)| session.spec.labels.get(label) == Some(value);
+        matches!(self, Self::Labels(labels) if !labels.is_empty() && labels.iter().all(has))
+    }
 }
 
 /// The request of a session for a sub-agent.

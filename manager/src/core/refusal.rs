@@ -26,6 +26,8 @@ pub enum Refusal {
     NameUnusable(SessionName),
     #[error("session `{id}` would have more than {limit} labels; nothing was changed")]
     TooManyLabels { id: SessionId, limit: usize },
+    #[error("the key would not reach session `{0}` any more without that label; nothing was changed")]
+    LabelsOfKey(SessionId),
     #[error("session `{id}` exists with other options: {}", fields.join(", "))]
     SpecMismatch { id: SessionId, fields: Vec<&'static str> },
     #[error("session `{0}` is stopped; the prompt was not accepted")]
@@ -119,6 +121,7 @@ impl Refusal {
             Refusal::NameTaken { .. } | Refusal::NameIsId(_) => "name_taken",
             Refusal::NameUnusable(_) => "name_unusable",
             Refusal::TooManyLabels { .. } => "too_many_labels",
+            Refusal::LabelsOfKey(_) => "labels_of_key",
             Refusal::IdRetired(_) => "id_retired",
             Refusal::SpecMismatch { .. } => "spec_mismatch",
             Refusal::Stopped(_) => "session_stopped",

@@ -7,6 +7,7 @@ use protocol::api::{KeyRole, KeySessions};
 use subtle::ConstantTimeEq;
 
 use super::secret::Hash;
+use crate::config;
 
 /// The most keys of a state directory.
 pub const KEYS: usize = 1_000;
@@ -85,6 +86,8 @@ pub enum Denied {
     AdminOfSome,
     /// The list of sessions is empty or too long.
     Ids,
+    /// There are no labels, too many, or one is none.
+    Labels,
     /// The expiry has passed.
     Past,
     /// The key would outlast the key that asks for it.
@@ -168,10 +171,15 @@ impl Book {
         }
         match &grant.sessions {
             KeySessions::Ids(ids) if ids.is_empty() || ids.len() > IDS => return Err(Denied::Ids),
-            KeySessions::Ids(_) | KeySessions::Own if grant.role == KeyRole::Admin => {
+            KeySessions::Labels(labels) if labels.is_empty() || config::labels(labels).is_err() => {
+                return Err(Denied::Labels);
+            }
+            KeySessions::Ids(_) | KeySessions::Own | KeySessions::Labels(_)
+                if grant.role == KeyRole::Admin =>
+            {
                 return Err(Denied::AdminOfSome);
             }
-            KeySessions::All | KeySessions::Ids(_) | KeySessions::Own => {}
+            KeySessions::All | KeySessions::Ids(_) | KeySessions::Own | KeySessions::Labels(_) => {}
         }
         if grant.expires_at.is_some_and(|at| at <= now) {
             return Err(Denied::Past);

@@ -356,5 +356,6 @@ pub fn described(role: KeyRole, sessions: &KeySessions) -> String {
         KeySessions::All => format!("{role} of all sessions"),
         KeySessions::Own => format!("{role} of its own sessions"),
         KeySessions::Ids(ids) => format!("{role} of {} sessions", ids.len()),
+        KeySessions::Labels(labels) => format!("{role} of sessions with {} labels", labels.len()),
     }
 }

@@ -24,6 +24,8 @@ const NEW: &str = ".keys.json.new";
 const MOST: u64 = 16 * 1024 * 1024;
 /// The file's layout.
 const VERSION: u32 = 1;
+/// The layout of a file with a key for labels: a kennel that knows none of those refuses the file by its number.
+const WITH_LABELS: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -70,8 +72,9 @@ pub fn load(path: &Path) -> io::Result<(Book, BTreeMap<KeyId, Use>)> {
         return Err(io::Error::other(format!("it has more than {MOST} bytes")));
     }
     let Kept { version, last, keys } = serde_json::from_str(&text).map_err(io::Error::other)?;
-    if version != VERSION {
-        return Err(io::Error::other(format!("its version is {version}, and this kennel reads {VERSION}")));
+    if ![VERSION, WITH_LABELS].contains(&version) {
+        let known = format!("{VERSION} and {WITH_LABELS}");
+        return Err(io::Error::other(format!("its version is {version}, and this kennel reads {known}")));
     }
     let (mut all, mut uses) = (Vec::new(), BTreeMap::new());
     for kept in keys {
@@ -105,7 +108,9 @@ pub fn save(path: &Path, book: &Book, uses: &BTreeMap<KeyId, Use>) -> io::Result
         last_used_at: uses.get(&key.id).map(|last| Timestamp(last.at)),
         last_used_from: uses.get(&key.id).map(|last| last.from.clone()),
     });
-    let kept = Kept { version: VERSION, last: book.last(), keys: keys.collect() };
+    let has_labels = book.keys().any(|key| matches!(key.sessions, KeySessions::Labels(_)));
+    let version = if has_labels { WITH_LABELS } else { VERSION };
+    let kept = Kept { version, last: book.last(), keys: keys.collect() };
     let text = serde_json::to_string_pretty(&kept).map_err(io::Error::other)? + "\n";
     let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let new = directory.join(NEW);

@@ -16,6 +16,11 @@ fn ids(count: usize) -> KeySessions {
     KeySessions::Ids((0..count as u64).map(protocol::SessionId::numbered).collect())
 }
 
+fn labels(label: &str, count: usize) -> KeySessions {
+    let label = |number: usize| if number == 0 { label.to_owned() } else { format!("{label}-{number}") };
+    KeySessions::Labels((0..count).map(|number| (label(number), "web".to_owned())).collect())
+}
+
 fn hash(number: u8) -> Hash {
     [number; 32]
 }
@@ -49,6 +54,11 @@ fn what_a_key_may_be() {
         ("no sessions", "x", KeyRole::Driver, ids(0), None, None, Err(Denied::Ids)),
         ("many sessions", "x", KeyRole::Driver, ids(101), None, None, Err(Denied::Ids)),
         ("an admin of some", "x", KeyRole::Admin, ids(1), None, None, Err(Denied::AdminOfSome)),
+        ("by labels", "x", KeyRole::Driver, labels("team", 32), None, None, Ok(())),
+        ("no labels", "x", KeyRole::Viewer, labels("team", 0), None, None, Err(Denied::Labels)),
+        ("many labels", "x", KeyRole::Viewer, labels("team", 33), None, None, Err(Denied::Labels)),
+        ("no label", "x", KeyRole::Viewer, labels("a team", 1), None, None, Err(Denied::Labels)),
+        ("an admin by labels", "x", KeyRole::Admin, labels("team", 1), None, None, Err(Denied::AdminOfSome)),
         ("an admin of its own", "x", KeyRole::Admin, KeySessions::Own, None, None, Err(Denied::AdminOfSome)),
         ("already over", "x", KeyRole::Driver, all.clone(), Some(20), None, Err(Denied::Past)),
         ("as long as its maker", "x", KeyRole::Admin, all.clone(), Some(1_000), Some(&admin), Ok(())),
@@ -242,6 +252,26 @@ async fn the_file_is_its_owners_and_has_hashes_only() {
 }
 
 #[tokio::test]
+async fn a_file_with_a_key_for_labels_is_one_that_earlier_versions_refuse_by_its_number() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    let keys = Keys::open(dir.path());
+    let version = || {
+        let text = fs::read_to_string(dir.path().join("keys.json")).unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["version"].clone()
+    };
+    keys.issue(grant("laptop"), None, hash(1)).await.unwrap();
+    assert_eq!(version(), 1);
+    let by_labels = Grant { sessions: labels("team", 1), ..grant("team") };
+    let made = keys.issue(by_labels, None, hash(2)).await.unwrap();
+    assert_eq!(version(), 2);
+    let again = Keys::open(dir.path());
+    assert_eq!(again.find(&hash(2)).unwrap().unwrap().sessions, labels("team", 1));
+    again.revoke(made.id).await.unwrap();
+    assert_eq!(version(), 1, "it has no key for labels any more");
+}
+
+#[tokio::test]
 async fn a_broken_file_lets_nobody_in_and_is_left_alone() {
     let key = |id: u64, hash: char| {
         format!(
@@ -258,7 +288,8 @@ async fn a_broken_file_lets_nobody_in_and_is_left_alone() {
         "[]".into(),
         "null".into(),
         good[..good.len() - 2].into(),
-        good.replace("\"version\":1", "\"version\":2"),
+        good.replace("\"version\":1", "\"version\":3"),
+        good.replacen("\"all\"", "{\"labels\":{}}", 1),
         whole(1, &[key(1, 'a'), key(2, 'b')]),
         whole(2, &[key(1, 'a'), key(1, 'b')]),
         whole(2, &[key(1, 'a'), key(2, 'a')]),

@@ -58,12 +58,37 @@ impl SessionManager {
             .await
     }
 
+    /// Returns once the session exists and the client does not reach it any more: it has lost the label of a key's scope. Never
+    /// returns for a client of another scope, for a session that is removed, and when the manager ends.
+    pub(crate) async fn out_of_reach(&self, id: &SessionId) {
+        let scope = &self.asker.scope;
+        if !matches!(scope, Scope::Labels(_)) {
+            return std::future::pending().await;
+        }
+        loop {
+            let (id, wanted) = (id.clone(), scope.clone());
+            let labelled = self.read(move |fleet, _| {
+                let session = fleet.get(&id)?;
+                Some(fleet.labelled(session, &wanted).map(|labelled| labelled.id.clone()))
+            });
+            let labelled = match labelled.await {
+                Err(_) | Ok(None) => return std::future::pending().await,
+                Ok(Some(None)) => return,
+                Ok(Some(Some(labelled))) => labelled,
+            };
+            let wanted = scope.clone();
+            let has_lost_it = move |session: &Session| (!wanted.is_by_label_of(session)).then_some(Ok(()));
+            // One that is removed may have sessions below.
+            let _ = self.until(&labelled, "the loss of a label", None, has_lost_it).await;
+        }
+    }
+
     /// The id of the directory's session: for a key that reaches its own sessions, of a session of its own. With the id that
     /// everybody has the key would learn which directories others use.
     pub(crate) async fn id_of_directory(&self, path: PathBuf) -> Result<SessionId, Error> {
         let key = match self.asker.scope {
             Scope::Own(key) => Some(key),
-            Scope::All | Scope::Ids(_) => None,
+            Scope::All | Scope::Ids(_) | Scope::Labels(_) => None,
         };
         let found = blocking::run(move || workdir::id_for(&path, key)).await;
         found.unwrap_or_else(|| Err(Error::Unread("a thread of this request panicked".into())))

@@ -236,7 +236,7 @@ impl SessionManager {
     /// Changes what people call a session: its name, its title, its labels.
     ///
     /// # Errors
-    /// `invalid_name`, `invalid_title`, `invalid_labels`, `name_taken`, `name_unusable`, `too_many_labels`.
+    /// `invalid_name`, `invalid_title`, `invalid_labels`, `labels_of_key`, `name_taken`, `name_unusable`, `too_many_labels`.
     pub async fn edit_session(
         &self,
         id: &SessionId,

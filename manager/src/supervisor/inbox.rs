@@ -19,6 +19,18 @@ pub(super) type Look = Box<dyn FnOnce(&Fleet, At) + Send>;
 
 pub(super) type Check = Box<dyn FnMut(Option<&Session>, u64) -> bool + Send>;
 
+/// Number of checks of one session below which none is run because another comes.
+const FEW_CHECKS: usize = 16;
+
+/// Adds a check to those of a session. Runs the others first when their number has doubled: clients that gave up leave checks
+/// behind, and a session may rest for days.
+pub(super) fn add_check(checks: &mut Vec<Check>, check: Check, session: Option<&Session>, now: u64) {
+    if checks.len() >= FEW_CHECKS && checks.len().is_power_of_two() {
+        checks.retain_mut(|check| !check(session, now));
+    }
+    checks.push(check);
+}
+
 pub(super) type Answer = oneshot::Sender<Result<Reply, Error>>;
 
 /// A message to the loop.
@@ -135,3 +147,30 @@ pub struct Pruned {
 
 /// Answers the request to prune.
 pub type PruneReply = oneshot::Sender<Result<Pruned, Error>>;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn checks_that_nobody_waits_for_do_not_pile_up_and_others_stay() {
+        let runs = Arc::new(AtomicUsize::new(0));
+        let mut checks = Vec::new();
+        for number in 0..10_000_usize {
+            let (runs, is_over) = (runs.clone(), number % 1_000 != 0);
+            let check = move |_: Option<&Session>, _: u64| {
+                runs.fetch_add(1, Ordering::Relaxed);
+                is_over
+            };
+            add_check(&mut checks, Box::new(check), None, 0);
+            assert!(checks.len() <= 32, "{number}: {}", checks.len());
+        }
+        let runs = runs.load(Ordering::Relaxed);
+        assert!(runs <= 40_000, "each check is run few times: {runs}");
+        checks.retain_mut(|check| !check(None, 0));
+        assert_eq!(checks.len(), 10, "those that wait");
+    }
+}

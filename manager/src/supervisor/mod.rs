@@ -357,8 +357,9 @@ impl Supervisor {
             Msg::Read(look) => look(&self.fleet, self.now()),
             Msg::Watch { id, mut check } => {
                 let session = self.fleet.get(&id).map(|session| &**session);
-                if !check(session, self.pace.shows(clock::mono_ms())) {
-                    self.watches.entry(id).or_default().push(check);
+                let now = self.pace.shows(clock::mono_ms());
+                if !check(session, now) {
+                    inbox::add_check(self.watches.entry(id).or_default(), check, session, now);
                 }
             }
             Msg::Token { id, reply } => {

@@ -1,5 +1,7 @@
 //! Keys of clients, and how a device gets one.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -28,6 +30,9 @@ pub enum KeySessions {
     Own,
     /// The sessions with these ids. The key starts none, and sub-agents below them can do no more than they can.
     Ids(Vec<SessionId>),
+    /// The sessions that have all of these labels, by name and value. The key starts none, and sub-agents below them can do no more
+    /// than they can.
+    Labels(BTreeMap<String, String>),
 }
 
 /// Request for a new key.

@@ -15,8 +15,9 @@ impl Sim {
                 if self.rng.chance(400) =>
             {
                 let key = KeyId(self.rng.between(1, 3));
-                let scope = match self.rng.below(4) {
+                let scope = match self.rng.below(5) {
                     0 => Scope::All,
+                    4 => Scope::Labels(Arc::new([("team".to_owned(), "1".to_owned())].into())),
                     1 => Scope::Ids(Arc::new(self.some_session().iter().map(|one| one.id.clone()).collect())),
                     _ => Scope::Own(key),
                 };

@@ -424,7 +424,8 @@ fn prompts(session: &mut Session) -> Vec<&mut Prompt> {
 /// The same, or with a key.
 fn ask(fleet: &Fleet, at: &mut At, step: Move) -> Ask {
     let ask = plain(fleet, at, step);
-    let starts = matches!(ask, Ask::Create { .. } | Ask::Ensure { .. } | Ask::Subagent { .. });
+    let starts =
+        matches!(ask, Ask::Create { .. } | Ask::Ensure { .. } | Ask::Subagent { .. } | Ask::Edit(..));
     if !starts || step.wait & 2 == 0 {
         return ask;
     }
@@ -433,6 +434,7 @@ fn ask(fleet: &Fleet, at: &mut At, step: Move) -> Ask {
     let scope = match step.wait >> 3 & 3 {
         0 => Scope::All,
         1 => Scope::Ids(Arc::new(some.collect())),
+        2 => Scope::Labels(Arc::new([("team".to_owned(), "web".to_owned())].into())),
         _ => Scope::Own(key),
     };
     Ask::ByKey { key, scope, ask: Box::new(ask) }
@@ -464,7 +466,10 @@ fn plain(fleet: &Fleet, at: &mut At, step: Move) -> Ask {
         69..76 => {
             let names = ["web", "web-2", "root", "work-0", "work-3"];
             let name = names[usize::from(step.which) % names.len()].parse().ok();
-            Ask::Edit(id, Edit { name, ..Edit::default() })
+            let team = ["web", "api"].get(usize::from(step.wait) % 3).map(|team| (*team).to_owned());
+            let labels =
+                if step.wait & 64 == 0 { [("team".to_owned(), team)].into() } else { BTreeMap::new() };
+            Ask::Edit(id, Edit { name, labels, ..Edit::default() })
         }
         68 => {
             at.closing = true;

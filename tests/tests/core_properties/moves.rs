@@ -38,6 +38,9 @@ pub fn some_spec(choice: u8) -> Spec {
     use PermissionPolicy::*;
     spec.permissions.policy = [Park, Park, Park, Park, Park, Allow, Deny, Fail][usize::from(choice % 8)];
     spec.turn_timeout_ms = if choice & 16 == 0 { 0 } else { 1_500 };
+    if choice & 4 == 0 {
+        spec.labels.insert("team".into(), "web".into());
+    }
     spec.permissions.timeout_ms = if choice & 8 == 0 { 0 } else { 2_000 };
     spec
 }

@@ -99,12 +99,15 @@ async fn an_admins_key_gives_no_more_than_it_is() {
 async fn lists_show_a_key_its_sessions_only() {
     let face = Face::new().await;
     for id in ["foreign", "listed"] {
-        face.ask("POST", "/v1/sessions", json!({ "id": id })).await;
+        let labels = json!({ "kind": id, "team": "web" });
+        face.ask("POST", "/v1/sessions", json!({ "id": id, "labels": labels })).await;
         let child = json!({ "parent": id, "task": "true", "opts": { "id": format!("below-{id}") } });
         assert_eq!(face.ask("POST", "/v1/subagents", child).await.0, 201);
     }
     let (own_id, own) = made(&face, "driver", json!("own")).await;
     let (_, some) = made(&face, "driver", json!({ "ids": ["listed", "later"] })).await;
+    let labels = json!({ "kind": "listed", "team": "web" });
+    let (_, labelled) = made(&face, "driver", json!({ "labels": labels })).await;
     let (_, all) = made(&face, "viewer", json!("all")).await;
     // What a key starts is its own, and so is what is started below that, whoever does it.
     let ask = as_key(&face, ("POST", "/v1/sessions"), json!({ "id": "mine" }), &own).await;
@@ -116,6 +119,7 @@ async fn lists_show_a_key_its_sessions_only() {
     for (key, expected) in [
         (&own, &["below-mine", "mine"][..]),
         (&some, &["below-listed", "listed"]),
+        (&labelled, &["below-listed", "listed"]),
         (&all, &["below-foreign", "below-listed", "below-mine", "foreign", "listed", "mine"]),
     ] {
         let list = as_key(&face, ("GET", "/v1/sessions"), Value::Null, key).await.1;
@@ -144,18 +148,73 @@ async fn lists_show_a_key_its_sessions_only() {
         let body = if ask.0 == "POST" { json!({ "id": "foreign" }) } else { json!({}) };
         assert_eq!(as_key(&face, ask, body, &own).await.1["code"], code);
     }
-    // A key that lists sessions starts none: who may start any may run any command.
-    let later = as_key(&face, ("POST", "/v1/sessions"), json!({ "id": "later" }), &some).await.1;
-    assert_eq!(later["code"], "no_such_session");
-    let later = as_key(&face, ("PUT", "/v1/sessions/later"), json!({}), &some).await.1;
-    assert_eq!(later["code"], "no_such_session");
-    let shell = json!({ "parent": "listed", "task": "true", "opts": { "permissions": "allow" } });
-    assert_eq!(as_key(&face, ("POST", "/v1/subagents"), shell, &some).await.1["code"], "forbidden");
-    assert_eq!(as_key(&face, ("POST", "/v1/sessions"), json!({}), &some).await.1["code"], "forbidden");
-    let task = json!({ "task": "true" });
-    assert_eq!(as_key(&face, ("POST", "/v1/subagents"), task, &some).await.1["code"], "forbidden");
-    let dir = json!({ "workdir": face.dir.path() });
-    assert_eq!(as_key(&face, ("POST", "/v1/bootstrap"), dir, &some).await.1["code"], "forbidden");
+    // A key for listed or labelled sessions starts none, also none with its labels: who may start any may run any command.
+    let own_labels = json!({ "id": "later", "labels": labels });
+    for (key, code) in [(&some, "no_such_session"), (&labelled, "forbidden")] {
+        let later = as_key(&face, ("POST", "/v1/sessions"), own_labels.clone(), key).await.1;
+        assert_eq!(later["code"], code);
+        let later = as_key(&face, ("PUT", "/v1/sessions/later"), json!({ "labels": labels }), key).await.1;
+        assert_eq!(later["code"], "no_such_session");
+        let shell = json!({ "parent": "listed", "task": "true", "opts": { "permissions": "allow" } });
+        assert_eq!(as_key(&face, ("POST", "/v1/subagents"), shell, key).await.1["code"], "forbidden");
+        assert_eq!(as_key(&face, ("POST", "/v1/sessions"), json!({}), key).await.1["code"], "forbidden");
+        let task = json!({ "task": "true" });
+        assert_eq!(as_key(&face, ("POST", "/v1/subagents"), task, key).await.1["code"], "forbidden");
+        let dir = json!({ "workdir": face.dir.path() });
+        assert_eq!(as_key(&face, ("POST", "/v1/bootstrap"), dir, key).await.1["code"], "forbidden");
+    }
+    face.end().await;
+}
+
+#[tokio::test]
+async fn what_a_key_for_labels_has_open_ends_with_the_label() {
+    let face = Face::new().await;
+    let labels = json!({ "team": "web", "kind": "x" });
+    face.ask("POST", "/v1/sessions", json!({ "id": "top", "labels": labels })).await;
+    let child = json!({ "parent": "top", "task": "true", "opts": { "id": "below" } });
+    assert_eq!(face.ask("POST", "/v1/subagents", child).await.0, 201);
+    let (_, key) = made(&face, "driver", json!({ "labels": { "team": "web" } })).await;
+    let open = |uri: &'static str| {
+        let request = Request::get(uri)
+            .extension(axum::extract::ConnectInfo(remote()))
+            .header("authorization", format!("Bearer {key}"));
+        let answer = face.bare.clone().oneshot(request.body(Body::empty()).unwrap());
+        async { answer.await.unwrap() }
+    };
+    let events = open("/v1/sessions/top/events").await.into_body();
+    let mut attached = open("/v1/sessions/top/attach?role=driver").await.into_body();
+    assert!(attached.frame().await.unwrap().is_ok());
+    let of_below = open("/v1/sessions/below/events").await.into_body();
+    let waits = tokio::spawn(open("/v1/sessions/top/wait?until=hibernated"));
+    // The key changes other labels of its sessions, and keeps the one by which it reaches them.
+    let change =
+        |labels: Value| as_key(&face, ("PATCH", "/v1/sessions/top"), json!({ "labels": labels }), &key);
+    assert_eq!(change(json!({ "kind": null, "more": "1" })).await.0, 200);
+    for lost in [json!({ "team": null }), json!({ "team": "api" })] {
+        let (status, refused) = change(lost).await;
+        assert_eq!((status, &refused["code"]), (409, &json!("labels_of_key")), "{refused}");
+    }
+    assert_eq!(as_key(&face, ("GET", "/v1/sessions/below"), Value::Null, &key).await.0, 200);
+
+    let others = json!({ "labels": { "team": "api" } });
+    assert_eq!(face.ask("PATCH", "/v1/sessions/top", others).await.0, 200);
+    for id in ["top", "below"] {
+        let path = format!("/v1/sessions/{id}");
+        assert_eq!(as_key(&face, ("GET", &path), Value::Null, &key).await.1["code"], "no_such_session");
+    }
+    let within = Duration::from_secs(20);
+    for body in [events, attached, of_below] {
+        let rest = tokio::time::timeout(within, body.collect()).await.expect("the stream goes on");
+        assert!(rest.is_err(), "an end that looks like the whole");
+    }
+    let (status, problem) = read(tokio::time::timeout(within, waits).await.unwrap().unwrap()).await;
+    assert_eq!((status, &problem["code"]), (404, &json!("no_such_session")));
+    let gone = async {
+        while !clients(&face, "top").await.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(within, gone).await.expect("the client stays attached");
     face.end().await;
 }
 

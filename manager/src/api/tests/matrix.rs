@@ -72,14 +72,17 @@ fn of_token(kind: &str, rule: Rule, path: &str, target: Target) -> (u16, &'stati
 
 async fn key_kinds(face: &Face, keys: &Keys) -> Vec<Kind> {
     let listed = KeySessions::Ids(vec!["listed".parse().unwrap()]);
+    let labelled = KeySessions::Labels([("team".to_owned(), "web".to_owned())].into());
     let mut kinds = Vec::new();
     let all = [
         (KeyRole::Admin, KeySessions::All, "listed"),
         (KeyRole::Driver, KeySessions::All, "listed"),
         (KeyRole::Driver, listed.clone(), "listed"),
+        (KeyRole::Driver, labelled.clone(), "listed"),
         (KeyRole::Driver, KeySessions::Own, "of-driver"),
         (KeyRole::Viewer, KeySessions::All, "listed"),
         (KeyRole::Viewer, listed, "listed"),
+        (KeyRole::Viewer, labelled, "listed"),
         (KeyRole::Viewer, KeySessions::Own, "of-viewer"),
     ];
     for (role, sessions, reached) in all {
@@ -163,8 +166,9 @@ async fn other_kinds(face: &Face, key: &str) -> Vec<Kind> {
 #[tokio::test]
 async fn every_operation_as_every_caller() {
     let face = Face::new().await;
-    for id in ["listed", "foreign"] {
-        assert_eq!(face.ask("POST", "/v1/sessions", json!({ "id": id })).await.0, 201);
+    for (id, team) in [("listed", "web"), ("foreign", "api")] {
+        let body = json!({ "id": id, "labels": { "team": team } });
+        assert_eq!(face.ask("POST", "/v1/sessions", body).await.0, 201);
     }
     let keys = face.keys.clone();
     let mut kinds = key_kinds(&face, &keys).await;

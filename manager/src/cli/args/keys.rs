@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use protocol::KeyId;
 use protocol::api::KeyRole;
 
-use super::values::{lifetime, words};
+use super::values::{label, lifetime, words};
 
 /// `key`.
 #[derive(Debug, Subcommand)]
@@ -20,7 +20,7 @@ pub enum Key {
     /// device, `kennel pair` is the better way: its key never leaves it.
     #[command(
         after_help = "Examples:\n  kennel key create ci --own --expires 30d\n  kennel key create dashboard --role viewer\n  \
-        kennel key create helper --session session-1 --session session-2"
+        kennel key create helper --session session-1 --session session-2\n  kennel key create team-web --label team=web"
     )]
     Create(KeyCreate),
     /// Revoke keys; what they have open ends within a second
@@ -78,6 +78,9 @@ pub struct Rights {
     /// Only this session and those below it; may be given several times
     #[arg(long, value_name = "ID", conflicts_with = "own")]
     pub session: Vec<String>,
+    /// Only sessions with this label, as long as they have it, and those below them; may be given several times
+    #[arg(long = "label", value_name = "LABEL=VALUE", conflicts_with_all = ["own", "session"], value_parser = label)]
+    pub labels: Vec<(String, String)>,
     /// Only sessions that were started with the key, and those below them
     #[arg(long)]
     pub own: bool,

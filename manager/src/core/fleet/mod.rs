@@ -200,7 +200,15 @@ impl Fleet {
             Scope::Ids(ids) => {
                 ids.contains(&session.id) || self.above(&session.id).any(|above| ids.contains(&above.id))
             }
+            Scope::Labels(_) => self.labelled(session, scope).is_some(),
         }
+    }
+
+    /// The session by whose labels a client with this scope reaches the session: itself, else the nearest above it. None for a
+    /// scope of another kind.
+    pub fn labelled<'a>(&'a self, session: &'a Session, scope: &Scope) -> Option<&'a Session> {
+        let above = self.above(&session.id).map(|above| &**above);
+        std::iter::once(session).chain(above).find(|session| scope.is_by_label_of(session))
     }
 
     /// `id` and all sessions below it, parents first.

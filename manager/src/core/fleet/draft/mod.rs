@@ -237,8 +237,7 @@ impl<'a> Draft<'a> {
     /// The same with a key. Sessions that the key does not reach do not exist for it; but their ids cannot be used.
     pub(super) fn start_by_key(&mut self, key: KeyId, scope: &Scope, ask: &Ask) -> Result<Reply, Refusal> {
         (self.key, self.scope) = (Some(key), scope.clone());
-        // Whoever may start any session may run any command as the user: a key for listed sessions is for what is there.
-        let starts_none = matches!(scope, Scope::Ids(_));
+        let starts_none = scope.starts_none();
         let missing = |id: Option<&SessionId>| {
             Err(Refusal::NoSuchSession(id.map(ToString::to_string).unwrap_or_default()))
         };

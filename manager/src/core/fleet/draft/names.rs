@@ -130,6 +130,9 @@ impl Draft<'_> {
         if session.spec == before.spec {
             return Ok(Reply::Done);
         }
+        if !self.fleet.is_within(&session, &self.scope) {
+            return Err(Refusal::LabelsOfKey(id.clone()));
+        }
         self.emit(Some((id, session.incarnation)), session.own_settings());
         self.changed.insert(id.clone(), session);
         Ok(Reply::Done)
