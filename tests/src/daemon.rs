@@ -1,6 +1,7 @@
 //! A `kennel` daemon in a process of its own, driven by the `kennel` command as a person would.
 
-use std::io::Read;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -166,6 +167,16 @@ impl Daemon {
             .map(|entry| entry.path())
             .filter(|path| path.extension().is_some_and(|end| end == "sock"));
         sockets.next().expect("a socket")
+    }
+
+    /// The figures of `/metrics`.
+    pub fn metrics(&self) -> String {
+        let mut stream = UnixStream::connect(self.socket()).unwrap();
+        stream.set_read_timeout(Some(BOUND)).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: kennel\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
     }
 
     /// Kills the daemon outright.

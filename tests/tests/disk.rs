@@ -65,9 +65,7 @@ fn a_full_disk() {
     // The client goes while nothing can be recorded. It drives no more once there is room.
     drop(driver);
     until("the end of its stream", || {
-        let (mut metrics, mut all) = (ask(&daemon, "/metrics"), [0; 16384]);
-        let count = metrics.read(&mut all).unwrap();
-        String::from_utf8_lossy(&all[..count]).contains("kennel_event_streams 0\n").then_some(())
+        daemon.metrics().contains("kennel_event_streams 0\n").then_some(())
     });
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.stderr.contains("make room"), "{refused:?}");
