@@ -25,6 +25,7 @@ mod listening;
 mod offered;
 mod pace;
 mod pass;
+mod refusals;
 mod search;
 mod session_manager;
 mod shares;

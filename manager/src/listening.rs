@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::future::BoxFuture;
 use protocol::api::ListenInfo;
+use protocol::event::RefusedFor;
 
 /// Reason for which the port refuses a connection or a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +54,20 @@ impl Reason {
             Self::Host => "host",
             Self::Origin => "origin",
             Self::Key => "key",
+        }
+    }
+
+    /// The reason in the journal; none where the API, which has looked at the key, notes the refusal itself.
+    pub fn recorded(self) -> Option<RefusedFor> {
+        match self {
+            Self::Connections => Some(RefusedFor::Connections),
+            Self::Handshake => Some(RefusedFor::Handshake),
+            Self::PlainHttp => Some(RefusedFor::PlainHttp),
+            Self::Head => Some(RefusedFor::Head),
+            Self::Failures => Some(RefusedFor::Failures),
+            Self::Host => Some(RefusedFor::Host),
+            Self::Origin => Some(RefusedFor::WebPage),
+            Self::Key => None,
         }
     }
 }

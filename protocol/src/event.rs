@@ -17,6 +17,7 @@ use crate::{
     SessionName, Stream,
 };
 
+pub use crate::access::{Refused, RefusedFor};
 pub use crate::common::{Decider, Disposition, Outcome, RemovedBy, Resolution, StallStep, Timestamp};
 
 /// A recorded event.
@@ -281,6 +282,10 @@ pub enum EventKind {
     #[serde(rename = "subagent.lost")]
     SubagentLost { child: SessionId, reason: String },
 
+    /// kennel refused access: to its TLS port, or for want of rights. Further refusals for the reason are counted, and one event
+    /// tells of all of them.
+    #[serde(rename = "access.refused")]
+    AccessRefused(Refused),
     /// A message of kennel for the user.
     #[serde(rename = "system.message")]
     SystemMessage { text: String },
@@ -374,6 +379,7 @@ impl EventKind {
             SubagentStarted { .. } => "subagent.started",
             SubagentCompleted { .. } => "subagent.completed",
             SubagentLost { .. } => "subagent.lost",
+            AccessRefused(_) => "access.refused",
             SystemMessage { .. } => "system.message",
             ManagerStarted { .. } => "manager.started",
             ManagerStopping {} => "manager.stopping",

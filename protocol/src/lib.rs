@@ -3,6 +3,8 @@
 //! the HTTP types ([`api`]) that clients see.
 
 #[cfg(feature = "api")]
+pub mod access;
+#[cfg(feature = "api")]
 pub mod api;
 pub mod bounds;
 #[cfg(feature = "api")]

@@ -197,6 +197,7 @@ kinds! {
         EventKind::SubagentStarted { .. } => "subagent.started",
         EventKind::SubagentCompleted { .. } => "subagent.completed",
         EventKind::SubagentLost { .. } => "subagent.lost",
+        EventKind::AccessRefused(_) => "access.refused",
         EventKind::SystemMessage { .. } => "system.message",
         EventKind::ManagerStarted { .. } => "manager.started",
         EventKind::ManagerStopping {} => "manager.stopping",

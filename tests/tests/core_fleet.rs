@@ -9,7 +9,7 @@ use manager::core::{
     State, Task, Why, limits,
 };
 use protocol::api::{Orphans, SessionOpts};
-use protocol::event::{Disposition, Event, EventKind, Outcome, RemovedBy, Timestamp};
+use protocol::event::{Disposition, Event, EventKind, Outcome, Refused, RefusedFor, RemovedBy, Timestamp};
 use protocol::{Exit, Incarnation, PromptId, Restore, SessionId};
 
 const CLOSING: At = At { closing: true, ..AT };
@@ -62,6 +62,25 @@ fn names<'a>(sessions: impl IntoIterator<Item = &'a Arc<Session>>) -> Vec<&'a st
 
 fn kinds(change: &Change) -> Vec<&EventKind> {
     change.events.iter().map(|event| &event.kind).collect()
+}
+
+#[test]
+fn refused_access_is_recorded_in_no_sessions_history_also_while_the_manager_ends() {
+    let fleet = family();
+    let session = Some(id("b-other"));
+    let (reason, operation) = (RefusedFor::Agent, Some("POST /v1/sessions/{id}/stop".to_owned()));
+    let refused = Refused { reason, address: None, key: None, session, operation, count: 7 };
+    for at in [AT, CLOSING] {
+        let change = fleet.step(at, &Ask::AccessRefused(refused.clone())).unwrap();
+        let [Event { session: None, incarnation: 0, kind: EventKind::AccessRefused(found), .. }] =
+            &change.events[..]
+        else {
+            panic!("{:?}", change.events)
+        };
+        assert_eq!(*found, refused);
+        assert!(change.sessions.is_empty() && change.effects.is_empty());
+        assert!(!change.may_act_first() && !fleet.ends(&Ask::AccessRefused(refused.clone())), "it waits");
+    }
 }
 
 #[test]

@@ -33,10 +33,10 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use protocol::api::{KeyRole, KeySessions, Role};
+use protocol::event::RefusedFor;
 use protocol::{SessionId, SessionName};
 use subtle::ConstantTimeEq;
 
-use super::App;
 use super::caller::{Caller, Meant};
 use super::connections::{Origin, Who, overloaded};
 use super::denied::*;
@@ -44,6 +44,7 @@ use super::held::hold;
 use super::peer::{NO_ROOM, Peer, Standing};
 use super::problem::{Answer, ApiError};
 use super::rights::{About, Need, Rule, rule};
+use super::{App, audit};
 use crate::core::Refusal;
 use crate::error::Error;
 use crate::keys::{Hash, Key, PREFIX, hash_of_key};
@@ -103,6 +104,11 @@ pub async fn check(
     let peer = parts.extensions.get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.clone());
     let peer = peer.ok_or_else(|| nobody("it is not known who has connected"))?;
     let standing = peer.standing(&app.manager).await?;
+    match &standing {
+        Standing::Remote { address } => audit::has_address(&parts, address.ip().to_canonical()),
+        Standing::Agent { session, .. } => audit::is_of(&parts, session),
+        Standing::Owner | Standing::Nobody { .. } => {}
+    }
     if standing == (Standing::Nobody { why: NO_ROOM }) {
         // The next connection is looked at anew.
         let mut answer = overloaded(NO_ROOM).into_response();
@@ -181,7 +187,7 @@ async fn caller(
     }
     let given = bearer(&parts.headers)?;
     if let Some(hash) = given.as_ref().map_or(Ok(None), Bearer::key)? {
-        let key = key(app, &standing, &hash)?;
+        let key = key(app, &standing, &hash, parts)?;
         if let Some(origin) = parts.extensions.get::<Origin>() {
             origin.belongs_to(Who::Key(key.id));
         }
@@ -195,6 +201,7 @@ async fn caller(
     let Some((session, kind)) = known(app, standing, given, about.as_ref()).await? else {
         return Ok(owner);
     };
+    audit::is_of(parts, &session);
     if let Some(origin) = parts.extensions.get::<Origin>() {
         origin.belongs_to(Who::Session(session.clone(), kind != Kind::Driver));
     }
@@ -208,17 +215,20 @@ async fn caller(
 }
 
 /// The key with this hash, if it lets this client in.
-fn key(app: &App, standing: &Standing, hash: &Hash) -> Answer<Key> {
+fn key(app: &App, standing: &Standing, hash: &Hash, parts: &Parts) -> Answer<Key> {
     match standing {
         Standing::Owner | Standing::Remote { .. } => {}
         // An agent may have found it in a file. It is no more than its session.
         Standing::Agent { session, .. } => {
-            return Err(key_of_agent(&format!("this client runs below session `{session}`")));
+            let what = format!("this client runs below session `{session}`");
+            return Err(key_of_agent(&what, RefusedFor::Agent));
         }
-        Standing::Nobody { why } => return Err(key_of_agent(why)),
+        Standing::Nobody { why } => return Err(key_of_agent(why, RefusedFor::UnknownPeer)),
     }
-    let found = app.keys.find(hash)?;
-    found.filter(|key| !key.has_expired(wall_ms())).ok_or_else(bad_key)
+    let key = app.keys.find(hash)?.ok_or_else(bad_key)?;
+    audit::has_key(parts, key.id);
+    // The client hears the same as with a key that is none.
+    if key.has_expired(wall_ms()) { Err(bad_key().recorded(RefusedFor::KeyExpired)) } else { Ok(key) }
 }
 
 /// Refuses a request that is not for its key.
@@ -254,7 +264,10 @@ async fn permit_key(
             // A session that is to be made is its own, or listed: the core looks whether another has the id.
             match need {
                 Need::Start if caller.may_name(Some(id.as_str())).is_ok() => Ok(()),
-                _ => Err(Error::Refused(Refusal::NoSuchSession(id.to_string())).into()),
+                _ => {
+                    let missing = ApiError::from(Error::Refused(Refusal::NoSuchSession(id.to_string())));
+                    Err(missing.recorded(RefusedFor::Session))
+                }
             }
         }
     }
@@ -379,7 +392,7 @@ pub fn no_web_page(headers: &HeaderMap) -> Answer<()> {
         return Ok(());
     }
     let detail = "requests with an `Origin` header come from web pages and are refused";
-    Err(ApiError::new(StatusCode::FORBIDDEN, "origin_refused", detail))
+    Err(ApiError::denied(StatusCode::FORBIDDEN, "origin_refused", RefusedFor::WebPage, detail))
 }
 
 /// A token as it was sent, and the id of the session that it claims to belong to.

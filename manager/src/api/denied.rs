@@ -2,6 +2,7 @@
 
 use axum::http::StatusCode;
 use protocol::SessionId;
+use protocol::event::RefusedFor;
 
 use super::problem::ApiError;
 use crate::core::limits::LABELS;
@@ -10,7 +11,7 @@ use crate::keys::{Closed, Denied, IDS, KEYS, KeysError};
 /// A request with a session's token that is about no session, or about another.
 pub fn not_about_it() -> ApiError {
     let detail = "a session's token gives rights on that session only, and this request is not about it";
-    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail).hint(
+    ApiError::denied(StatusCode::FORBIDDEN, "forbidden", RefusedFor::Session, detail).hint(
         "ask without a token, as the socket's owner; a session's own sub-agents are asked for with \
          `Authorization: Bearer ID:TOKEN`",
     )
@@ -19,7 +20,7 @@ pub fn not_about_it() -> ApiError {
 /// The refusal for a session that is not below the caller: the same for a session that does not exist.
 pub fn not_below(session: &SessionId) -> ApiError {
     let detail = format!("the token gives no such right on `{session}`; nothing was changed");
-    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail).hint(
+    ApiError::denied(StatusCode::FORBIDDEN, "forbidden", RefusedFor::Session, detail).hint(
         "a session may look at sub-agents below it, prompt them, wait for them, and abort and stop them; \
          `GET /v1/subagents` lists them",
     )
@@ -31,14 +32,14 @@ pub fn weaker_than(session: &SessionId, what: &[&str]) -> ApiError {
         "session `{session}` can do more than the session that asks ({}); nothing was sent to it",
         what.join(", ")
     );
-    ApiError::new(StatusCode::FORBIDDEN, "weaker_than_parent", detail)
+    ApiError::denied(StatusCode::FORBIDDEN, "weaker_than_parent", RefusedFor::WeakerThanParent, detail)
         .hint("its owner sends it prompts: `kennel send`; or start another sub-agent")
 }
 
 /// It is not known who asks.
 pub fn nobody(why: &str) -> ApiError {
     let detail = format!("without a token this client has no rights here: {why}; nothing was changed");
-    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail).hint(
+    ApiError::denied(StatusCode::FORBIDDEN, "forbidden", RefusedFor::UnknownPeer, detail).hint(
         "ask from a process that the daemon sees and that no session has started, or send a session's token",
     )
 }
@@ -49,7 +50,8 @@ pub fn sandboxed(session: &SessionId) -> ApiError {
         "this client runs in the sandbox of session `{session}`, and has no rights but by that session's token; \
          nothing was changed"
     );
-    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail).hint("ask from outside of the sandbox")
+    ApiError::denied(StatusCode::FORBIDDEN, "forbidden", RefusedFor::Agent, detail)
+        .hint("ask from outside of the sandbox")
 }
 
 /// A session's agent wants more.
@@ -58,34 +60,34 @@ pub fn not_for_its_agent(session: &SessionId) -> ApiError {
         "this client is the agent of session `{session}`, which may look at its session and start sub-agents, and \
          nothing else; nothing was changed"
     );
-    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail)
+    ApiError::denied(StatusCode::FORBIDDEN, "forbidden", RefusedFor::Agent, detail)
         .hint("ask from a terminal that no session of this daemon has started")
 }
 
 /// A viewer wants more.
 pub fn looks_on() -> ApiError {
     let detail = "a viewer's token lets look on at its session and nothing else; nothing was changed";
-    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail)
+    ApiError::denied(StatusCode::FORBIDDEN, "forbidden", RefusedFor::Role, detail)
         .hint("ask whoever runs the server for the session's other token: `kennel token SESSION` there prints the one that may drive")
 }
 
 /// A client that came in over TLS shows nothing.
 pub fn key_needed() -> ApiError {
     let detail = "over TLS every request needs a key or a session's token; nothing was changed";
-    ApiError::new(StatusCode::UNAUTHORIZED, "key_needed", detail)
+    ApiError::denied(StatusCode::UNAUTHORIZED, "key_needed", RefusedFor::KeyNeeded, detail)
         .hint("`kennel pair` on that machine lets a device in; it sends `Authorization: Bearer KEY`")
 }
 
 /// The token is not the session's.
 pub fn bad_token() -> ApiError {
-    ApiError::new(StatusCode::UNAUTHORIZED, "bad_token", "the token is not this session's")
+    ApiError::denied(StatusCode::UNAUTHORIZED, "bad_token", RefusedFor::BadToken, "the token is not this session's")
         .hint("`kennel token SESSION` on that machine prints it; it is sent as `Authorization: Bearer TOKEN`, or `ID:TOKEN`")
 }
 
 /// The key lets nobody in.
 pub fn bad_key() -> ApiError {
     let detail = "the key is not known here, was revoked or has expired; nothing was changed";
-    ApiError::new(StatusCode::UNAUTHORIZED, "bad_key", detail)
+    ApiError::denied(StatusCode::UNAUTHORIZED, "bad_key", RefusedFor::BadKey, detail)
         .hint("`kennel key ls` on that machine lists the keys; `kennel pair` there lets a device in again")
 }
 
@@ -93,14 +95,14 @@ pub fn bad_key() -> ApiError {
 pub fn key_ended() -> ApiError {
     let detail = "the key was revoked or has expired while this was under way; what was asked may be done all the same, and a prompt that \
                   was accepted runs";
-    ApiError::new(StatusCode::UNAUTHORIZED, "key_ended", detail)
+    ApiError::denied(StatusCode::UNAUTHORIZED, "key_ended", RefusedFor::KeyEnded, detail)
         .hint("`kennel events SESSION` on that machine tells what was done; `kennel pair` there lets a device in again")
 }
 
 /// A client with a key runs below a session's worker, or nobody knows where it runs.
-pub fn key_of_agent(what: &str) -> ApiError {
+pub fn key_of_agent(what: &str, reason: RefusedFor) -> ApiError {
     let detail = format!("{what}, and a key gives it no rights; nothing was changed");
-    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail)
+    ApiError::denied(StatusCode::FORBIDDEN, "forbidden", reason, detail)
         .hint("without the key it has the rights of its session; keys are for people and their devices")
 }
 
@@ -114,13 +116,13 @@ pub fn not_for_role(role: &str, needed: &str) -> ApiError {
         }
         _ => "whoever runs the server can do this, or has a key with role admin for those who may",
     };
-    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail).hint(hint)
+    ApiError::denied(StatusCode::FORBIDDEN, "forbidden", RefusedFor::Role, detail).hint(hint)
 }
 
 /// The key reaches some sessions, and the request is about all.
 pub fn not_of_all() -> ApiError {
     let detail = "the key reaches some sessions only, and this is about all of them; nothing was changed";
-    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail).hint(
+    ApiError::denied(StatusCode::FORBIDDEN, "forbidden", RefusedFor::Session, detail).hint(
         "ask for each session by itself: `kennel ls` (`GET /v1/sessions`) lists those that the key reaches",
     )
 }
@@ -129,7 +131,8 @@ pub fn not_of_all() -> ApiError {
 pub fn not_listed() -> ApiError {
     let detail =
         "the key reaches the sessions that it lists, and this one is not among them; nothing was started";
-    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail).hint("give one of the ids that the key lists")
+    ApiError::denied(StatusCode::FORBIDDEN, "forbidden", RefusedFor::Session, detail)
+        .hint("give one of the ids that the key lists")
 }
 
 /// The key reaches the sessions with its labels, and starts none.
@@ -142,7 +145,7 @@ pub fn starts_none() -> ApiError {
 /// No rule says which keys and tokens may do this.
 pub fn no_rule() -> ApiError {
     let detail = "keys and tokens give no right to this; nothing was changed";
-    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail)
+    ApiError::denied(StatusCode::FORBIDDEN, "forbidden", RefusedFor::NoRule, detail)
         .hint("`GET /v1/openapi.json` lists what there is; ask as the socket's owner")
 }
 
@@ -152,7 +155,7 @@ impl From<KeysError> for ApiError {
             KeysError::Denied(denied) => of_key(denied),
             KeysError::Wrong => {
                 let detail = "the secret is not the one that `kennel pair` shows; no key was made";
-                Self::new(StatusCode::UNAUTHORIZED, "bad_secret", detail)
+                Self::denied(StatusCode::UNAUTHORIZED, "bad_secret", RefusedFor::BadSecret, detail)
                     .hint("after five wrong ones none is taken any more, until `kennel pair` is run again")
             }
             KeysError::Closed(why) => {
@@ -162,7 +165,8 @@ impl From<KeysError> for ApiError {
                     Closed::Expired => "the secret has expired",
                     Closed::Locked => "five wrong secrets were sent, and no secret is taken any more",
                 };
-                Self::new(StatusCode::FORBIDDEN, "pairing_closed", format!("{why}; no key was made"))
+                let detail = format!("{why}; no key was made");
+                Self::denied(StatusCode::FORBIDDEN, "pairing_closed", RefusedFor::PairingClosed, detail)
                     .hint("run `kennel pair` on that machine, and give the secret that it shows")
             }
             KeysError::Unread(why) => {

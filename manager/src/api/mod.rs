@@ -5,6 +5,7 @@
 
 mod acp;
 mod attach;
+mod audit;
 mod auth;
 mod body;
 mod caller;
@@ -235,6 +236,7 @@ pub fn router(manager: SessionManager, stop: Stop, keys: Keys, inlet: Inlet) -> 
         .method_not_allowed_fallback(method_not_allowed)
         // After the routes are matched and before they run, so that it sees the parameters that they see.
         .layer(axum::middleware::from_fn_with_state(app.clone(), auth::check))
+        .layer(axum::middleware::from_fn_with_state(app.clone(), audit::record))
         .with_state(app)
 }
 

@@ -3,6 +3,7 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use protocol::api::Problem;
+use protocol::event::RefusedFor;
 
 use crate::core::Refusal;
 use crate::error::Error;
@@ -15,12 +16,16 @@ pub type Answer<T> = Result<T, ApiError>;
 
 /// A request that came to nothing, ready to be sent.
 #[derive(Debug)]
-pub struct ApiError(Box<Problem>);
+pub struct ApiError(Box<Problem>, Option<RefusedFor>);
+
+/// The reason of a response that refuses access. The check of rights takes it from the response and notes it for the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Denial(pub RefusedFor);
 
 impl ApiError {
     /// An error of the HTTP face itself.
     pub fn new(status: StatusCode, code: &str, detail: impl AsRef<str>) -> Self {
-        Self(Box::new(Problem {
+        let problem = Problem {
             kind: "about:blank".into(),
             title: status.canonical_reason().unwrap_or("Error").into(),
             status: status.as_u16(),
@@ -28,7 +33,19 @@ impl ApiError {
             detail: printable(detail.as_ref()),
             hint: None,
             subject: None,
-        }))
+        };
+        Self(Box::new(problem), None)
+    }
+
+    /// A refusal of access, which the journal records for this reason.
+    pub fn denied(status: StatusCode, code: &str, reason: RefusedFor, detail: impl AsRef<str>) -> Self {
+        Self::new(status, code, detail).recorded(reason)
+    }
+
+    /// The journal records the error as a refusal for this reason.
+    pub fn recorded(mut self, reason: RefusedFor) -> Self {
+        self.1 = Some(reason);
+        self
     }
 
     /// Adds advice on the next step.
@@ -58,6 +75,9 @@ impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         let mut made = Self::new(status(&error), error.code(), error.to_string());
         made.0.subject = error.subject().map(str::to_owned);
+        if let Error::Refused(Refusal::Weaker { .. }) = &error {
+            made = made.recorded(RefusedFor::WeakerThanParent);
+        }
         match error.hint() {
             Some(hint) => made.hint(hint),
             None => made,
@@ -79,6 +99,9 @@ impl IntoResponse for ApiError {
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         if overloaded {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if let Some(reason) = self.1 {
+            response.extensions_mut().insert(Denial(reason));
         }
         response
     }

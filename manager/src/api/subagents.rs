@@ -3,6 +3,7 @@
 use axum::http::StatusCode;
 use axum::{Extension, Json as Reply};
 use protocol::api::{SessionOpts, SubagentHandle, SubagentRequest};
+use protocol::event::RefusedFor;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -46,8 +47,13 @@ pub async fn start(
     if is_bounded && (opts.permissions.is_some() || opts.permission_timeout_ms.is_some()) {
         // Else an agent that must ask could have somebody below it do what it may not.
         let detail = "whoever has rights on some sessions only cannot say what sub-agents may do without asking; nothing was started";
-        return Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail)
-            .hint("leave `permissions` and `permission_timeout_ms` out: the agent's profile says it"));
+        return Err(ApiError::denied(
+            StatusCode::FORBIDDEN,
+            "forbidden",
+            RefusedFor::WeakerThanParent,
+            detail,
+        )
+        .hint("leave `permissions` and `permission_timeout_ms` out: the agent's profile says it"));
     }
     let started = match (&caller.session, &parent) {
         (Some(own), _) => app.manager.start_subagent_of(own, &task, opts, key.as_deref()).await,
@@ -96,7 +102,7 @@ impl Caller {
             Some(own) => {
                 let detail =
                     format!("the token is of session `{own}`, which has no rights on another's sub-agents");
-                Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail)
+                Err(ApiError::denied(StatusCode::FORBIDDEN, "forbidden", RefusedFor::Session, detail)
                     .hint("leave `parent` out: it is the token's session"))
             }
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use protocol::api::{ClientOrigin, Orphans, PermissionAnswer, Role, SessionOpts};
-use protocol::event::{Disposition, Resolution};
+use protocol::event::{Disposition, Refused, Resolution};
 use protocol::wire::{
     AgentDetails, CallAnswer, McpServer, Offer, PermissionAsk, RemoteServer, Setting, TurnEnd, Update,
 };
@@ -387,6 +387,8 @@ pub enum Ask {
     },
     /// The manager is about to exit, and ends all processes.
     Shutdown,
+    /// kennel refused access. Changes nothing but the record.
+    AccessRefused(Refused),
     /// A spare worker stands ready.
     SpareReady(Identity),
     /// A spare worker has ended.

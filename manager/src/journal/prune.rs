@@ -29,6 +29,8 @@ const BITE_ROWS: usize = 256;
 const BITE_BYTES: u64 = 512 * 1024;
 /// Approximate bytes of an event in the journal beside its JSON: its row and its place in the index.
 const AROUND: u64 = 80;
+/// The kind of event of which a manager that runs for long may write many.
+const REFUSED: &str = "access.refused";
 /// Before the name of a session in `meta`; without a name: what is of none that exists.
 pub(super) const PRUNED: &str = "pruned/";
 
@@ -50,7 +52,8 @@ pub struct Cut {
     owner: Option<String>,
     /// The last event of it.
     pub upto: EventId,
-    /// The event of the agent's last complete list of settings. Pruning keeps settings from here on.
+    /// The event of the agent's last complete list of settings. Pruning keeps settings from here on. For events of no session:
+    /// the start of the present manager. Pruning keeps all but refusals from here on.
     opened: EventId,
     /// Number of events.
     pub events: u64,
@@ -111,9 +114,10 @@ impl Reader {
         blocking::never_on_the_loop();
         let looked = self.0.unchecked_transaction()?;
         let mut histories = Vec::new();
+        let started = started(&looked)?;
         for owner in of_nobody(&looked, needs)? {
-            let units = alone(&looked, owner.as_deref())?;
-            histories.push(((None, owner), 0, units));
+            let units = alone(&looked, owner.as_deref(), started)?;
+            histories.push(((None, owner), started, units));
         }
         for (id, needed) in needs {
             let opened = opened(&looked, id)?;
@@ -232,7 +236,12 @@ impl Journal {
                 }
                 bite.upto = Some(id);
                 let json = row.get_ref(3)?.as_str_or_null().ok().flatten();
-                if stays(id, row.get_ref(1)?.as_str().unwrap_or_default(), json, cut.opened) {
+                let kind = row.get_ref(1)?.as_str().unwrap_or_default();
+                let is_kept = match cut.session {
+                    Some(_) => stays(id, kind, json, cut.opened),
+                    None => id >= cut.opened && kind != REFUSED,
+                };
+                if is_kept {
                     continue;
                 }
                 delete.execute([id])?;
@@ -382,16 +391,21 @@ fn of_nobody(
     Ok(owners.into_iter().filter(|owner| !owner.as_deref().is_some_and(exists)).collect())
 }
 
-/// Events of no existing session that pruning may remove, each by itself. Keeps the start of the present manager and
-/// everything after it.
-fn alone(connection: &Connection, owner: Option<&str>) -> Result<Vec<Unit>, JournalError> {
+/// The event of the present manager's start; 0 if there is none.
+fn started(connection: &Connection) -> Result<EventId, rusqlite::Error> {
     let mut newest = connection
         .prepare_cached("SELECT max(id) FROM events WHERE session IS NULL AND type = 'manager.started'")?;
-    let newest: Option<EventId> = newest.query_row([], |row| row.get(0))?;
+    newest.query_row([], |row| row.get::<_, Option<EventId>>(0)).map(Option::unwrap_or_default)
+}
+
+/// Events of no existing session that pruning may remove, each by itself. Keeps the start of the present manager and
+/// everything after it but refusals; of these the last event of all, because the next id follows it.
+fn alone(connection: &Connection, owner: Option<&str>, started: EventId) -> Result<Vec<Unit>, JournalError> {
     let mut select = connection.prepare_cached(
-        "SELECT id, octet_length(json), json FROM events WHERE session IS ?1 AND id < ?2 ORDER BY id",
+        "SELECT id, octet_length(json), json FROM events
+         WHERE session IS ?1 AND (id < ?2 OR type = ?3 AND id < (SELECT max(id) FROM events)) ORDER BY id",
     )?;
-    let mut rows = select.query(params![owner, newest.unwrap_or(0)])?;
+    let mut rows = select.query(params![owner, started, REFUSED])?;
     let (mut units, mut at) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
         let told = row.get_ref(2)?.as_str().ok().and_then(|json| serde_json::from_str::<Told>(json).ok());

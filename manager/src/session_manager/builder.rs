@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex};
 use protocol::event::Timestamp;
 use protocol::wire::Inherited;
 
-use super::{Around, SessionManager, Shared, disk};
+use super::{Around, SessionManager, Shared, disk, refused};
 use crate::config::{CgroupRoot, Config, SPARE_WORKERS};
 use crate::error::StartError;
+use crate::refusals::Refusals;
 use crate::search::Search;
 use crate::supervisor::{self, Settings};
 use crate::system::cgroups;
@@ -129,6 +130,7 @@ impl Builder {
         let (inbox, feed, uuid) = supervisor::start(settings, work.clone()).await?;
         let search = Search::new(feed.clone(), state_dir.clone(), uuid.clone());
         let started_at = Timestamp(crate::system::clock::wall_ms());
+        let (refusals, news) = Refusals::new();
         let shared = Shared {
             inbox,
             feed,
@@ -143,10 +145,12 @@ impl Builder {
             state_dir_gone: AtomicBool::new(false),
             around: Arc::new(Around { offers_tools, took_tools: Mutex::default() }),
             listening: Arc::default(),
+            refusals: Arc::new(refusals),
             search,
         };
         let manager = SessionManager { shared: Arc::new(shared), client: None, asker: Arc::default() };
         disk::keep(&manager);
+        refused::record(&manager, news);
         Ok(manager)
     }
 }

@@ -11,6 +11,7 @@ mod files;
 mod lists;
 mod log_ins;
 mod prompts;
+mod refused;
 mod search;
 mod subagents;
 mod wait;
@@ -41,6 +42,7 @@ use crate::error::Error;
 use crate::feed::{Feed, Subscription};
 use crate::journal::IdempotencyKey;
 use crate::listening::Listening;
+use crate::refusals::Refusals;
 use crate::search::Search;
 use crate::supervisor::{self, Msg};
 use crate::system::commit;
@@ -75,6 +77,7 @@ struct Shared {
     state_dir_gone: AtomicBool,
     around: Arc<Around>,
     listening: Arc<Listening>,
+    refusals: Arc<Refusals>,
     search: Arc<Search>,
 }
 
@@ -299,6 +302,7 @@ impl SessionManager {
     /// Ends all processes, keeps all goals, and returns when nothing is left. The next manager over this
     /// directory brings every session back that is wanted up.
     pub async fn shutdown(&self) {
+        self.record_last_refusals().await;
         let (reply, done) = oneshot::channel();
         if self.send(Msg::Shutdown { reply }).await.is_ok() {
             let _ = done.await;
@@ -308,6 +312,7 @@ impl SessionManager {
     /// Leaves, and lets all processes go on: the next manager over this directory takes them over, with their turns.
     /// Without one they end by themselves, a running turn after an hour at most, an idle session after ten minutes.
     pub async fn hand_over(&self) {
+        self.record_last_refusals().await;
         let (reply, done) = oneshot::channel();
         if self.send(Msg::HandOver { reply }).await.is_ok() {
             let _ = done.await;

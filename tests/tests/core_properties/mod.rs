@@ -13,7 +13,7 @@ use manager::core::{
 };
 use proptest::prelude::*;
 use protocol::api::{Orphans, SessionOpts};
-use protocol::event::EventKind;
+use protocol::event::{EventKind, Refused, RefusedFor};
 use protocol::wire::TurnEnd;
 use protocol::{EventId, Exit, KeyId, PromptId, SessionId, Stream};
 
@@ -365,7 +365,7 @@ proptest! {
                 Ok(change) => change,
                 Err(refusal) => {
                     let wish = !matches!(&ask, Ask::One(_, input) if !matches!(input, Input::Command(_)));
-                    prop_assert!(wish && !matches!(ask, Ask::ManagerStarted { .. } | Ask::Shutdown), "{ask:?}: {refusal}");
+                    prop_assert!(wish && !matches!(ask, Ask::ManagerStarted { .. } | Ask::Shutdown | Ask::AccessRefused(_)), "{ask:?}: {refusal}");
                     prop_assert_eq!(&fleet, &before);
                     continue;
                 }
@@ -457,7 +457,13 @@ fn plain(fleet: &Fleet, at: &mut At, step: Move) -> Ask {
             Ask::Subagent { parent, id: None, spec, task: "task".into(), wish: None }
         }
         40..50 => Ask::Stop(id, if step.wait & 1 == 0 { Orphans::Stop } else { Orphans::Keep }),
-        50..65 => Ask::Remove(id),
+        50..62 => Ask::Remove(id),
+        62..65 => {
+            let reason = RefusedFor::ALL[usize::from(step.which) % RefusedFor::ALL.len()];
+            let (address, key, operation) = (None, None, None);
+            let count = u64::from(step.wait);
+            Ask::AccessRefused(Refused { reason, address, key, session: Some(id), operation, count })
+        }
         65..68 => {
             at.closing = false;
             let same_boot = step.which < 200;

@@ -4,6 +4,7 @@ mod answers;
 mod certificates;
 mod crowds;
 mod devices;
+mod refused;
 mod slow;
 mod sockets;
 

@@ -271,6 +271,7 @@ impl Story {
             | EventKind::SubagentStarted { .. }
             | EventKind::SubagentCompleted { .. }
             | EventKind::SubagentLost { .. }
+            | EventKind::AccessRefused(_)
             | EventKind::ManagerStarted { .. }
             | EventKind::ManagerStopping {} => Vec::new(),
             // The functions before this one took these.

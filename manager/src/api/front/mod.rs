@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use protocol::api::ListenInfo;
-use protocol::event::Timestamp;
+use protocol::event::{Refused, Timestamp};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -38,6 +38,7 @@ use super::connections::{FAREWELL, FAREWELL_BYTES, Inlet};
 use crate::config::Listen;
 use crate::keys::Keys;
 use crate::listening::{Listening, Reason};
+use crate::refusals::Refusals;
 use crate::session_manager::SessionManager;
 
 /// Time for which the daemon before may keep the port.
@@ -61,6 +62,7 @@ struct Front {
     keys: Keys,
     inlet: Inlet,
     listening: Arc<Listening>,
+    refusals: Arc<Refusals>,
     logged: Mutex<[Option<(Instant, u64)>; Reason::ALL.len()]>,
     bound: Mutex<Bound>,
 }
@@ -102,6 +104,7 @@ pub async fn open(
         keys,
         inlet,
         listening: manager.port().clone(),
+        refusals: manager.refusals().clone(),
         logged: Mutex::default(),
         bound: Mutex::default(),
     });
@@ -293,9 +296,14 @@ impl Front {
         }
     }
 
-    /// Counts a refusal and says it in the log: not each of many.
+    /// Counts a refusal, notes it for the journal, and says it in the log: not each of many.
     fn refuse(&self, reason: Reason, from: IpAddr) {
         let count = self.listening.refuse(reason);
+        if let Some(reason) = reason.recorded() {
+            let address = Some(from.to_string());
+            let (key, session, operation) = (None, None, None);
+            self.refusals.note(Refused { reason, address, key, session, operation, count: 1 });
+        }
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         let last = &mut logged[reason as usize];
         if last.is_none_or(|(at, _)| at.elapsed() >= QUIET) {

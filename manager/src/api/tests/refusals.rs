@@ -172,3 +172,28 @@ async fn bad_input_is_refused_with_a_code_and_changes_nothing() {
     assert_eq!(face.manager.info().await.unwrap().last_event_id, before, "something was changed");
     face.end().await;
 }
+
+#[test]
+fn each_code_of_a_refusal_is_recorded_or_is_about_what_is_asked() {
+    let recorded = [
+        "bad_key",
+        "bad_secret",
+        "bad_token",
+        "key_ended",
+        "key_needed",
+        "forbidden",
+        "origin_refused",
+        "pairing_closed",
+        "weaker_than_parent",
+    ];
+    let about_what_is_asked = ["key_outlasts", "not_its_port", "outside_workdir"];
+    let mut known = [&recorded[..], &about_what_is_asked].concat();
+    let mut codes: Vec<&str> = codes::MEANINGS
+        .iter()
+        .filter(|(status, ..)| matches!(status, 401 | 403))
+        .map(|(_, code, _)| *code)
+        .collect();
+    known.sort_unstable();
+    codes.sort_unstable();
+    assert_eq!(codes, known, "does the journal record it? (`ApiError::denied`)");
+}

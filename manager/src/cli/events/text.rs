@@ -2,7 +2,7 @@
 //! last group's match names every kind, so that the compiler reports a new one.
 
 use protocol::api::Role;
-use protocol::event::{Decider, Disposition, EventKind, Outcome as Ended, RemovedBy, Resolution};
+use protocol::event::{Decider, Disposition, EventKind, Outcome as Ended, Refused, RemovedBy, Resolution};
 use protocol::{Exit, PromptId, SessionId, Stream};
 
 use crate::attachments;
@@ -186,6 +186,7 @@ fn the_rest(kind: &EventKind) -> String {
         EventKind::SubagentCompleted { child, outcome } => format!("{child} {}", ended(*outcome)),
         EventKind::SubagentLost { child, reason } => format!("{child}: {reason}"),
         EventKind::SystemMessage { text } => text.clone(),
+        EventKind::AccessRefused(refused) => access(refused),
         EventKind::ManagerStarted { pid, version, .. } => format!("pid {pid}, kennel {version}"),
         // The type is the whole event.
         EventKind::SessionHibernated {}
@@ -224,6 +225,15 @@ fn the_rest(kind: &EventKind) -> String {
         | EventKind::UsageUpdated { .. }
         | EventKind::AgentUpdated { .. } => String::new(),
     }
+}
+
+/// Writes refusals of access: the reason, the number, and the last client.
+fn access(refused: &Refused) -> String {
+    let Refused { reason, address, key, session, operation, count } = refused;
+    let times = if *count == 1 { String::new() } else { format!(", {count} times; the last") };
+    let from = address.as_deref().unwrap_or("the socket");
+    let of = some(", of session ", session.as_ref());
+    format!("{}{times}, from {from}{}{of}{}", reason.word(), some(", ", *key), some(", ", operation.as_ref()))
 }
 
 fn some<T: std::fmt::Display>(before: &str, value: Option<T>) -> String {

@@ -382,6 +382,7 @@ impl<'a> View<'a> {
             | EventKind::SubagentStarted { .. }
             | EventKind::SubagentCompleted { .. }
             | EventKind::SubagentLost { .. }
+            | EventKind::AccessRefused(_)
             | EventKind::ManagerStarted { .. }
             | EventKind::ManagerStopping {} => {}
         }

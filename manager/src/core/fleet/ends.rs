@@ -33,6 +33,8 @@ impl Fleet {
             | Ask::Subagent { .. }
             | Ask::Edit(..)
             | Ask::ManagerStarted { .. }
+            // It is told again later.
+            | Ask::AccessRefused(_)
             // Both wait, so that neither passes the other.
             | Ask::SpareReady(_)
             | Ask::SpareGone(_) => false,

@@ -255,6 +255,7 @@ impl Fleet {
             Ask::ManagerStarted { pid, version, boot_id, same_boot, lost } => {
                 draft.manager_started(*pid, version, boot_id, *same_boot, lost.as_deref())?
             }
+            Ask::AccessRefused(refused) => draft.access_refused(refused),
             Ask::Shutdown => draft.shutdown()?,
             Ask::SpareReady(spare) => draft.spare_ready(spare),
             Ask::SpareGone(spare) => draft.spare_gone(spare),
@@ -324,7 +325,7 @@ fn is_observation(ask: &Ask) -> bool {
             | Input::Tick
             | Input::OpenTasks(_) => true,
         },
-        Ask::ManagerStarted { .. } | Ask::SpareReady(_) | Ask::SpareGone(_) => true,
+        Ask::ManagerStarted { .. } | Ask::AccessRefused(_) | Ask::SpareReady(_) | Ask::SpareGone(_) => true,
         Ask::Create { .. }
         | Ask::ByKey { .. }
         | Ask::ByClient { .. }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use protocol::api::{Orphans, WhenBusy};
-use protocol::event::{Event, Resolution};
+use protocol::event::{Event, Refused, RefusedFor, Resolution};
 use protocol::wire::{TurnEnd, Update};
 use protocol::{EventId, Identity, PromptId, SessionId};
 use protocol::{Exit, Restore};
@@ -52,6 +52,14 @@ impl Maker {
     pub(super) fn manager(&mut self) {
         let (version, boot_id) = ("0".into(), BOOT.into());
         self.step(Ask::ManagerStarted { pid: 1, version, boot_id, same_boot: true, lost: None });
+    }
+
+    /// Refuses somebody, and returns the event.
+    pub(super) fn refuse(&mut self) -> EventId {
+        let (reason, address) = (RefusedFor::BadKey, Some("192.0.2.1".into()));
+        let (key, session, operation) = (None, None, None);
+        self.step(Ask::AccessRefused(Refused { reason, address, key, session, operation, count: 1 }));
+        self.opened.fleet.next_event() - 1
     }
 
     /// Ends it as a kill does, and begins again.
@@ -131,6 +139,9 @@ impl Maker {
         }
         if self.below(150) == 0 {
             self.manager();
+        }
+        if self.below(30) == 0 {
+            self.refuse();
         }
         if self.below(200) == 0 && self.opened.fleet.sessions().count() > 1 {
             self.step(Ask::Stop(id.clone(), Orphans::Stop));

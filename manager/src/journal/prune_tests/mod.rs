@@ -45,8 +45,13 @@ fn look(maker: &Maker, before: &BTreeMap<EventId, Event>, needs: &BTreeMap<Sessi
             newest.insert(id, *prompt_id);
         }
     }
+    let is_start = |event: &&Event| matches!(event.kind, EventKind::ManagerStarted { .. });
+    let started = before.values().filter(is_start).map(|event| event.id).max().unwrap_or(0);
     for (id, event) in &gone {
-        let Some(session) = existing(event) else { continue };
+        let Some(session) = existing(event) else {
+            assert!(*id < started || matches!(event.kind, EventKind::AccessRefused(_)), "{event:?} is new");
+            continue;
+        };
         assert!(*id < needs[&session], "{event:?} is needed");
         assert!(!matches!(event.kind, EventKind::SessionCreated { .. }));
         assert!(
@@ -184,6 +189,34 @@ fn the_last_event_stays_so_that_no_id_is_given_out_twice() {
     }
     let maker = maker.reopen();
     assert!(maker.events().contains_key(&last));
+}
+
+#[test]
+fn refusals_go_with_their_age_also_those_of_a_manager_that_never_ends() {
+    let mut maker = Maker::new(1);
+    let started = 1;
+    let refused: Vec<EventId> = (0..600).map(|_| maker.refuse()).collect();
+    let (old, new) = refused.split_at(500);
+    let before = maker.events()[&new[0]].at.0;
+    let prune = |maker: &mut Maker, before| {
+        let cuts = maker.reader().to_prune(&maker.needs(), Wish { before: Some(before), most: None });
+        for cut in cuts.unwrap() {
+            let mut after = 0;
+            while let Some(upto) = maker.opened.journal.bite(&cut, after).unwrap().upto {
+                after = upto;
+            }
+        }
+    };
+    prune(&mut maker, before);
+    let left = maker.events();
+    assert!(old.iter().all(|id| !left.contains_key(id)) && new.iter().all(|id| left.contains_key(id)));
+    assert!(matches!(left[&started].kind, EventKind::ManagerStarted { .. }));
+    assert_eq!(maker.pruned(None), old.last().copied(), "a subscriber hears of the gap");
+    // All of them are old: the last event of all stays.
+    prune(&mut maker, u64::MAX);
+    let left: Vec<EventId> = maker.reopen().events().into_keys().collect();
+    assert_eq!(left.iter().filter(|id| refused.contains(id)).collect::<Vec<_>>(), [&refused[599]]);
+    assert!(left.contains(&started));
 }
 
 #[test]

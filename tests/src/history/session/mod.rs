@@ -147,7 +147,7 @@ impl SessionView {
             | DriverChanged { .. } => self.clients(event, found),
             SessionCreated { .. } | SessionUpdated { .. } | SystemMessage { .. } => {}
             SubagentStarted { .. } | SubagentCompleted { .. } | SubagentLost { .. } => {}
-            ManagerStarted { .. } | ManagerStopping {} => {
+            AccessRefused(_) | ManagerStarted { .. } | ManagerStopping {} => {
                 found.push("it is the manager's and names a session".into())
             }
         }

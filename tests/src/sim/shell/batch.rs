@@ -150,6 +150,7 @@ impl Sim {
                 Some(request) => self.answered(&request, Answer::Later),
                 // Ticks come by themselves again.
                 None if matches!(ask, Ask::One(_, Input::Tick)) => {}
+                None if self.waits_on(&ask) => {}
                 None => waiting.push(ask),
             }
         }

@@ -4,6 +4,7 @@
 mod batch;
 mod effects;
 mod record;
+mod refused;
 mod spares;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -83,6 +84,7 @@ pub struct Manager {
     room_at: Option<u64>,
     owed: Owed,
     pub closing: bool,
+    refused: u64,
     /// It does not look before then.
     pub busy_until: u64,
 }
@@ -334,6 +336,7 @@ impl Sim {
                 items.push((request.ask.clone(), Some(request)));
             }
         }
+        items.extend(self.refused().map(|ask| (ask, None)));
         self.batch(items)?;
         self.refill();
         if self.m().closing && self.can_leave() {

@@ -1,5 +1,6 @@
 //! A change of the fleet while it is made, with one function for each [`Ask`](crate::core::Ask).
 
+mod access;
 mod names;
 
 use std::collections::BTreeMap;
@@ -228,6 +229,7 @@ impl<'a> Draft<'a> {
             | Ask::Edit(..)
             | Ask::One(..)
             | Ask::ManagerStarted { .. }
+            | Ask::AccessRefused(_)
             | Ask::Shutdown
             | Ask::SpareReady(_)
             | Ask::SpareGone(_) => Ok(Reply::Done),
