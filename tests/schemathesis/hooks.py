@@ -84,6 +84,9 @@ def before_call(context, case, kwargs):
             case.headers = {"Kennel-Client": "1"}
         if case.operation.path == "/v1/sessions" and "since" in query:
             query["since"] = "2020-01-31T12:00:00.000Z"
+        # A cursor belongs to a stream.
+        if case.operation.path.endswith("/log") and "after" in query:
+            query["follow"] = "true"
         # A query is words with balanced quotation marks, and a time is after 1970.
         if case.operation.path == "/v1/search":
             query["q"] = "word"

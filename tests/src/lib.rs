@@ -17,4 +17,5 @@ pub mod rng;
 pub mod sample;
 pub mod scopes;
 pub mod sim;
+pub mod talker;
 pub mod websocket;

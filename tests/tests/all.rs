@@ -36,6 +36,7 @@ mod documents;
 mod edges;
 mod files;
 mod flows;
+mod followed_logs;
 mod fuzz;
 mod granted;
 mod handover;

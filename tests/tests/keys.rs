@@ -142,17 +142,24 @@ fn what_a_revoked_key_has_open_ends() {
     daemon.ok(&["start", "--id", "s"]);
     daemon.idle("s");
     let key = daemon.ok(&["key", "create", "laptop"]);
-    let open = ["/v1/events", "/v1/sessions/s/attach?role=driver", "/v1/sessions/s/wait?until=failed"]
-        .map(|path| sent(&daemon, "GET", path, Some(key.trim()), &Value::Null));
+    let paths = [
+        "events",
+        "sessions/s/log?follow=true",
+        "sessions/s/attach?role=driver",
+        "sessions/s/wait?until=failed",
+    ];
+    let open = paths
+        .map(|path| format!("/v1/{path}"))
+        .map(|path| sent(&daemon, "GET", &path, Some(key.trim()), &Value::Null));
     until("the client", || {
         let clients = daemon.show("s").clients;
         let origin = clients.first()?.origin.clone()?;
         (origin.key_name.as_deref() == Some("laptop")).then_some(())
     });
     daemon.ok(&["key", "revoke", "key-1"]);
-    let [events, attached, waits] = open.map(rest);
+    let [events, log, attached, waits] = open.map(rest);
     // A stream that breaks off has no last chunk.
-    for stream in [events, attached] {
+    for stream in [events, log, attached] {
         assert!(stream.starts_with("HTTP/1.1 200 ") && !stream.ends_with("0\r\n\r\n"), "{stream}");
     }
     assert!(waits.starts_with("HTTP/1.1 401 ") && waits.contains("key_ended"), "{waits}");

@@ -117,9 +117,9 @@ fn no_command_lets_an_agent_drive_the_terminal() {
     daemon.ok(&["send", "--no-wait", "one", &format!("second {EVIL}")]);
     let mut seen = 0;
     let mut look = |args: &[&str], expected: &str| {
-        let output = match args[0] {
-            "attach" => in_terminal_until(&daemon, args, expected),
-            _ => in_terminal(&daemon, args),
+        let output = match args[0] == "attach" || args.contains(&"-f") {
+            true => in_terminal_until(&daemon, args, expected),
+            false => in_terminal(&daemon, args),
         };
         let left = without_our_own(&output);
         for bad in ['\u{1b}', '\u{7}', '\u{9b}', '\u{202e}', '\u{ad}', '\u{e0041}'] {
@@ -146,6 +146,7 @@ fn no_command_lets_an_agent_drive_the_terminal() {
     look(&["agents", "ls", "evil", "--probe"], "v ]52;c;aGk= \\u{202e}");
     look(&["--json", "agents", "ls", "evil", "--probe"], "v ]52;c;aGk= \\u202e");
     look(&["logs", "one"], &evil("warned "));
+    look(&["logs", "one", "-f"], &evil("warned "));
     look(&["attach", "one"], &evil("may I "));
     daemon.ok(&["start", "--id", "shell"]);
     look(
@@ -172,7 +173,7 @@ fn no_command_lets_an_agent_drive_the_terminal() {
     look(&["stop", "one"], "one");
     look(&["queue", "ls", "one"], "");
     look(&["daemon", "stop"], "");
-    assert_eq!(seen, 33);
+    assert_eq!(seen, 34);
 }
 
 #[test]

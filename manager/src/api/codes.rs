@@ -19,7 +19,7 @@ pub(super) const MEANINGS: &[(u16, &str, &str)] = &[
         "the body is JSON with an unknown field, a wrong type, or without a field it needs",
     ),
     (400, "invalid_client", "the client's id or name is not one"),
-    (400, "invalid_cursor", "the cursor is not a number"),
+    (400, "invalid_cursor", "the cursor is not one"),
     (400, "invalid_env", "a variable's name or value is not one"),
     (400, "invalid_id", "an id in the path or body is not one"),
     (400, "invalid_idempotency_key", "the key is not 1 to 255 printable ASCII characters without spaces"),

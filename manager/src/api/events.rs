@@ -45,12 +45,12 @@ pub const COMMENT: &[u8] = b":\n\n";
 #[derive(ToSchema)]
 #[allow(dead_code, reason = "described, and written without it")]
 pub struct Frame {
-    /// The event's id. Frames of the stream itself have none: `attached`, `gap`, `problem`.
+    /// The event's id, or a cursor. Frames of the stream itself have none: `attached`, `gap`, `problem`.
     #[schema(required = false)]
     id: Option<String>,
     /// The event's type, or that of the stream's own frame.
     event: String,
-    /// A line of JSON: an `Event`, a `ClientInfo`, a `Gap` or a `Problem`.
+    /// A line of JSON: an `Event`, a `ClientInfo`, a `Gap`, a `Problem`, or what the operation names.
     data: String,
 }
 
@@ -229,14 +229,15 @@ impl Streams {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn begin(&self) -> Counted {
+    /// Counts one more stream, for as long as it is open.
+    pub fn begin(&self) -> Counted {
         self.0.fetch_add(1, Ordering::Relaxed);
         Counted(self.0.clone())
     }
 }
 
 /// A stream in the count, for as long as it is open.
-struct Counted(Arc<AtomicUsize>);
+pub struct Counted(Arc<AtomicUsize>);
 
 impl Counted {
     /// Bytes of events that this stream may take at once: its share of the limit for all streams. While it takes a piece, the

@@ -66,6 +66,7 @@ struct App {
     keys: Keys,
     inlet: Inlet,
     fronts: acp::Fronts,
+    followers: log::Followers,
 }
 
 /// The way in which a daemon ends.
@@ -135,7 +136,10 @@ impl Stop {
         (name = "keys", description = "Keys of devices, and how a device gets one."),
         (name = "manager", description = "The manager itself.")
     ),
-    components(schemas(protocol::api::Gap, protocol::api::Problem, protocol::event::Event)),
+    components(schemas(
+        protocol::api::Gap, protocol::api::LogEnd, protocol::api::LogGap, protocol::api::LogPiece, protocol::api::Problem,
+        protocol::event::Event
+    )),
     modifiers(&Token)
 )]
 struct Description;
@@ -228,8 +232,8 @@ pub fn openapi_json() -> String {
 /// `inlet` is the way by which parts of it ask it for their clients.
 /// `keys` let clients in that are not the owner at this machine.
 pub fn router(manager: SessionManager, stop: Stop, keys: Keys, inlet: Inlet) -> Router {
-    let (streams, fronts) = Default::default();
-    let app = App { manager, stop, streams, keys, inlet, fronts };
+    let (streams, fronts, followers) = Default::default();
+    let app = App { manager, stop, streams, keys, inlet, fronts, followers };
     let (router, _) = routes().split_for_parts();
     router
         .fallback(no_such_route)

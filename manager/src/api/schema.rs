@@ -57,6 +57,8 @@ const WANTED: &str = "^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?(=[^,\\u000
     (,[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?(=[^,\\u0000-\\u001f\\u007f-\\u009f]{0,63})?){0,31}$";
 const STATES: &str = "^(starting|idle|running|requires_action|adopting|stopping|restarting|hibernated|stopped|failed)\
     (,(starting|idle|running|requires_action|adopting|stopping|restarting|hibernated|stopped|failed))*$";
+/// A place in a log: inode, time of birth, offset.
+const CURSOR: &str = "^[0-9a-f]{1,16}-[0-9a-f]{1,16}-[0-9a-f]{1,16}$";
 const SEAT: &str = "^[A-Za-z0-9]{16,64}$";
 const MEDIA_TYPE: &str = r"^[^\u0000-\u001f\u007f-\u009f/]*/[^\u0000-\u001f\u007f-\u009f]*$";
 
@@ -236,7 +238,15 @@ pub fn bound(api: &mut Value) {
                 }
                 match name.as_str() {
                     // Here it is no event's id, but a name.
+                    "after" if path.ends_with("/log") => {
+                        *schema = json!({ "type": "string", "pattern": CURSOR });
+                    }
                     "after" if is_text => *schema = json!({ "type": "string", "pattern": NO_NUL }),
+                    // Here it is a place in a log.
+                    "Last-Event-ID" if is_text => {
+                        *schema = json!({ "type": "string", "pattern": CURSOR });
+                        parameter["required"] = false.into();
+                    }
                     "name" if is_setting => add(schema, &chars(1, 200)),
                     "name" => add(schema, &chars(1, 100)),
                     "Idempotency-Key" | "Last-Event-ID" | "Kennel-Seat" => {
@@ -308,9 +318,10 @@ mod tests {
         for (name, more) in parameters() {
             let mut found = all.iter().filter(|parameter| parameter["name"] == name).peekable();
             assert!(found.peek().is_some(), "{name} is no parameter");
-            // The `after` of files is a name, and no event's id.
+            // The `after` of files is a name, and that of a log a place, no event's id.
+            let may_be_text = |name: &str| ["after", "Last-Event-ID"].contains(&name);
             for parameter in
-                found.filter(|parameter| name != "after" || parameter["schema"]["type"] != "string")
+                found.filter(|parameter| !may_be_text(name) || parameter["schema"]["type"] != "string")
             {
                 let (name, value) = more.as_object().unwrap().iter().next().unwrap();
                 assert_eq!(&parameter["schema"][name], value, "{parameter}");

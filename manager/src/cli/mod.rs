@@ -21,6 +21,7 @@ mod launch;
 mod lines;
 mod link;
 mod login;
+mod logs;
 mod mcp;
 mod next;
 mod pair;
@@ -185,7 +186,7 @@ async fn dispatch(link: &Link<'_>, command: Command) -> Outcome {
         Command::Search(args) => search::search(link, args).await,
         Command::Export(args) => transcript::export(link, args).await,
         Command::Files(args) => files::files(link, args).await,
-        Command::Logs(args) => sessions::logs(link, &args).await,
+        Command::Logs(args) => logs::logs(link, &args).await,
         Command::Wait(args) => sessions::wait(link, &args).await,
         Command::Mcp => mcp::mcp(link.here("mcp")?.clone()).await,
         Command::ConnectStdio => connect::connect(link).await,

@@ -358,11 +358,3 @@ pub async fn token(link: &Link<'_>, typed: &str, viewer: bool) -> Outcome {
     }
     link.ui.line(&render::line(&read::<TokenReply>(&answer)?.token))
 }
-
-/// `logs`.
-pub async fn logs(link: &Link<'_>, args: &args::Logs) -> Outcome {
-    let id = link.find(&args.id).await?;
-    let answer = link.ask(Request::get(format!("/v1/sessions/{id}/log?tail={}", args.tail))).await?;
-    let text = String::from_utf8_lossy(&answer);
-    link.ui.pass_on(&text)
-}

@@ -9,6 +9,7 @@ pub(crate) mod cgroups;
 pub(crate) mod clock;
 pub(crate) mod commit;
 pub(crate) mod exit_info;
+pub(crate) mod file_watch;
 pub(crate) mod interfaces;
 pub(crate) mod listeners;
 pub(crate) mod memory;

@@ -163,6 +163,7 @@ pub const FLOWS: &[(&str, Before, End, &str)] = &[
     ("kennel events -f", Sessions, Interrupt(""), ""),
     ("kennel events -f --after 0 --json", Sessions, Interrupt("session.created"), ""),
     ("kennel logs session-1 -n 20", Sessions, Code(0), ""),
+    ("kennel logs session-1 -f", Sessions, Interrupt(""), ""),
     ("kennel files ls session-1", Sessions, Code(0), "README.md"),
     ("kennel files ls session-1 src --json | jq '.entries[].name'", Sessions, Code(0), ""),
     ("kennel files cat session-1 README.md", Sessions, Code(0), ""),

@@ -5,6 +5,7 @@ use std::process::{Child, Stdio};
 
 use harness::daemon::{CommandOutput, Daemon, finish};
 use harness::real::{lives, until};
+use harness::talker::{Printing, Talker};
 use manager::protocol::api::{KeyInfo, Role, Status};
 
 use super::daemon;
@@ -119,6 +120,19 @@ fn a_prompt_that_was_accepted_before_its_key_ended_is_not_said_to_be_nothing() {
         assert!(!output.stderr.contains("nothing was changed"), "{output:#?}");
     }
     assert_eq!(daemon.show("s").status, Status::Running);
+}
+
+#[test]
+fn a_log_that_is_followed_ends_with_its_key() {
+    let daemon = daemon("", "");
+    pair(&daemon, "box");
+    let talker = Talker::start(&daemon);
+    let followed = Printing::new(daemon.command(&["-H", "box", "logs", "talker", "-f"]));
+    talker.say("said\n");
+    until("the line", || followed.text().contains("said\n").then_some(()));
+    revoke(&daemon, "box");
+    let output = followed.ends();
+    assert!(output.code == Some(5) && output.stderr.contains("was revoked"), "{output:#?}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use harness::door::{Door, Mood};
 use harness::far::Far;
 use harness::real::*;
 use harness::rng::Rng;
+use harness::talker::{Printing, Talker, lines};
 use manager::protocol::event::{Event, EventKind};
 
 /// A campaign of its own raises it.
@@ -178,6 +179,40 @@ fn cuts_lose_and_double_neither_prompts_nor_events() {
 #[test]
 fn cuts_of_tls_lose_and_double_neither_prompts_nor_events() {
     cut_prompts_and_events(&Door::paired());
+}
+
+/// Ends the connections while a log is followed, and fails if any of it is lost or doubled.
+fn cut_log(reach: &impl Reach) {
+    let talker = Talker::start(reach.daemon());
+    talker.say_all("begin\n");
+    let mut said = "begin\n".to_owned();
+    let followed = Printing::new(reach.command(&["logs", "talker", "-f", "-n", "1"]));
+    followed.prints("the first line", &said);
+    let mut rng = Rng::new(18);
+    for cut in 0..cuts() as usize {
+        let more = lines(cut * 2000, 2000);
+        talker.say(&more);
+        said += &more;
+        std::thread::park_timeout(std::time::Duration::from_millis(rng.below(100)));
+        reach.cut();
+        if rng.below(4) == 0 {
+            reach.set_down(true);
+            std::thread::park_timeout(std::time::Duration::from_millis(rng.below(100)));
+            reach.set_down(false);
+        }
+    }
+    followed.prints("all lines", &said);
+    assert!(!followed.said().contains("gone"), "{}", followed.said());
+}
+
+#[test]
+fn cuts_lose_and_double_nothing_of_a_log_that_is_followed() {
+    cut_log(&Far::new());
+}
+
+#[test]
+fn cuts_of_tls_lose_and_double_nothing_of_a_log_that_is_followed() {
+    cut_log(&Door::paired());
 }
 
 /// Ends the connections while lines are typed, and fails if a line is not a prompt exactly once.

@@ -144,6 +144,7 @@ async fn a_token_makes_no_session_in_the_place_of_one_that_is_gone() {
         keys,
         inlet: Inlet::new().0,
         fronts: Default::default(),
+        followers: Default::default(),
     };
     let (router, _) = routes().split_for_parts();
     let router = router.layer(axum::Extension(caller)).with_state(app);

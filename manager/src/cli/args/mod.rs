@@ -265,7 +265,7 @@ pub enum Command {
     )]
     Export(Export),
     /// Print what a session's worker and agent wrote to standard error
-    #[command(after_help = "Example:\n  kennel logs session-1 -n 20")]
+    #[command(after_help = "Examples:\n  kennel logs session-1 -n 20\n  kennel logs session-1 -f")]
     Logs(Logs),
     /// Read a session's working directory, as its agent sees it
     ///

@@ -327,6 +327,9 @@ pub struct Logs {
     /// The number of lines from the end
     #[arg(long, short = 'n', value_name = "LINES", default_value_t = 100, allow_negative_numbers = true, value_parser = lines)]
     pub tail: u32,
+    /// Go on with what is appended, until the session is removed; with --json one object a piece
+    #[arg(long, short)]
+    pub follow: bool,
 }
 
 /// `set`.

@@ -48,18 +48,33 @@ pub async fn read(
     follow: bool,
     mut take: impl FnMut(&Frame) -> Outcome<bool>,
 ) -> Outcome {
+    let ask = |after: &u64| format!("{path}?after={after}&follow={follow}");
+    let read = read_on(link, after, ask, follow, |frame, after| {
+        *after = frame.id.unwrap_or(*after);
+        take(frame)
+    });
+    read.await.map_err(|failure| match failure.is("invalid_cursor") && !link.ui.json {
+        true => failure.hint("was the state directory replaced? `--after 0` begins at the beginning"),
+        false => failure,
+    })
+}
+
+/// Reads a stream from a place on, over all connections that it takes, until its end or until `take` returns true. `ask` makes the
+/// path and query for a place. `take` moves the place on. `follow`: the stream has no end while the daemon lives.
+pub async fn read_on<P>(
+    link: &Link<'_>,
+    place: &mut P,
+    ask: impl Fn(&P) -> String,
+    follow: bool,
+    mut take: impl FnMut(&Frame, &mut P) -> Outcome<bool>,
+) -> Outcome {
     loop {
-        let asked = link.events(&format!("{path}?after={after}&follow={follow}")).await;
-        let mut events = asked.map_err(|failure| match failure.is("invalid_cursor") && !link.ui.json {
-            true => failure.hint("was the state directory replaced? `--after 0` begins at the beginning"),
-            false => failure,
-        })?;
+        let mut events = link.events(&ask(place)).await?;
         let ended = loop {
             match events.next().await {
                 Ok(Some(frame)) => {
                     refuse_problem(&frame)?;
-                    *after = frame.id.unwrap_or(*after);
-                    if take(&frame)? {
+                    if take(&frame, place)? {
                         return Ok(());
                     }
                 }

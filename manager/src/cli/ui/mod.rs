@@ -25,6 +25,7 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::cli::args::{ColourChoice, Global};
 use crate::cli::ui::error::{Failure, Outcome};
+use crate::terminal_text::Screen;
 
 /// Commands that mean the machine on which they are typed.
 const HERE: [&str; 6] = ["-H", "acp", "daemon", "doctor", "host", "mcp"];
@@ -90,6 +91,14 @@ impl Ui {
     pub fn pass_on(&self, text: &str) -> Outcome {
         match self.out_is_terminal {
             true => self.print(&render::output(text)),
+            false => Ok(to_stdout(text)?),
+        }
+    }
+
+    /// Prints the next piece of what an agent wrote, as [`pass_on`](Self::pass_on). `screen` has what was cut at the piece before.
+    pub fn pass_on_by(&self, screen: &mut Screen, text: &str) -> Outcome {
+        match self.out_is_terminal {
+            true => self.print(&screen.feed(text)),
             false => Ok(to_stdout(text)?),
         }
     }

@@ -1,94 +1,43 @@
-//! The end of a session's log, read as its client takes it.
+//! The end of a session's log, read backwards and given piece by piece.
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use axum::body::Body;
-use axum::http::header;
-use axum::response::IntoResponse;
-use futures_util::stream;
-use protocol::SessionId;
-use serde::Deserialize;
-use utoipa::IntoParams;
-
-use super::codes::refuses;
-use super::input::{Id, Query, elsewhere};
-use super::limited::Limited;
-use super::problem::{Answer, ApiError};
 use crate::feed::readable;
-use crate::system::blocking;
 use crate::system::owned::{self, How};
 use crate::workers::logs;
 
-/// Lines of a log that are given without `tail`.
-const TAIL: usize = 100;
-/// The most lines of a log that are given.
-pub const MAX_TAIL: usize = 100_000;
-/// The most bytes of a log that are given.
-const MAX_LOG: u64 = 8 * 1024 * 1024;
 /// Size of a read from a log, in bytes.
-const PIECE: u64 = 64 * 1024;
-
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct LogQuery {
-    /// Number of lines from the end, at most 100000. Absent: 100.
-    #[param(maximum = 100_000)]
-    tail: Option<usize>,
-}
-
-refuses!(LogErrors: 400 "invalid_id", 404 "no_such_session");
-
-/// Standard error of the session's worker and agent.
-///
-/// The last lines, unchanged except for bytes that are not UTF-8. If they have more than 8 MiB, the answer
-/// contains only their end, and its first line states that.
-#[utoipa::path(get, path = "/v1/sessions/{id}/log", tag = "sessions", operation_id = "session_log",
-    params(("id" = SessionId, Path, description = "The session."), LogQuery),
-    responses((status = 200, description = "The lines.", body = String, content_type = "text/plain"), LogErrors))]
-pub async fn log(
-    Limited(app): Limited,
-    Id(id): Id,
-    Query(query): Query<LogQuery>,
-) -> Answer<impl IntoResponse> {
-    app.manager.get_session(&id).await?;
-    let lines = query.tail.unwrap_or(TAIL);
-    if lines > MAX_TAIL {
-        let detail = format!("query: `tail` is at most {MAX_TAIL} lines; nothing was read");
-        return Err(ApiError::bad_request("invalid_parameter", detail));
-    }
-    let path = app.manager.log_path(&id);
-    let tails = elsewhere(move || tails(&path, lines, MAX_LOG)).await?;
-    let tails = tails.map_err(|error| ApiError::internal(format!("the log cannot be read: {error}")))?;
-    // Read as it is taken: a client that takes nothing holds one piece.
-    let pieces = stream::unfold(Some(tails), |tails| async move {
-        let mut tails = tails?;
-        let read = blocking::run(move || (next_piece(&mut tails), tails)).await;
-        match read {
-            Some((Ok(Some(text)), tails)) => Some((Ok(text), Some(tails))),
-            Some((Ok(None), _)) => None,
-            Some((Err(error), _)) => Some((Err(error), None)),
-            None => Some((Err(io::Error::other("a thread of this request panicked")), None)),
-        }
-    });
-    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], Body::from_stream(pieces)))
-}
+pub const PIECE: u64 = 64 * 1024;
+/// Attempts at a log that its worker puts aside meanwhile.
+const ATTEMPTS: usize = 3;
 
 /// The last lines of a log, of its last `limit` bytes; where it was begun anew lately, of the file before, too.
-fn tails(path: &Path, lines: usize, limit: u64) -> io::Result<VecDeque<Tail>> {
-    let newest = Tail::of(path, lines, limit)?;
-    let (count, length) = (newest.lines, newest.end - newest.at);
-    if count >= lines || length >= limit {
-        return Ok(VecDeque::from([newest]));
+pub fn tails(path: &Path, lines: usize, limit: u64) -> io::Result<VecDeque<Tail>> {
+    let mut found = VecDeque::new();
+    for _ in 0..ATTEMPTS {
+        let newest = Tail::of(path, lines, limit)?;
+        let (count, length) = (newest.lines, newest.end - newest.at);
+        if newest.file.is_some() && (count >= lines || length >= limit) {
+            return Ok(VecDeque::from([newest]));
+        }
+        let older = Tail::of(&logs::before(path), lines - count, limit - length)?;
+        let moved = older.number()?.is_some_and(|number| newest.number().is_ok_and(|it| it == Some(number)));
+        found = VecDeque::from([older, newest]);
+        if !moved {
+            return Ok(found);
+        }
+        // The file was put aside between the two looks: it is not read twice.
+        found.pop_front();
     }
-    Ok(VecDeque::from([Tail::of(&logs::before(path), lines - count, limit - length)?, newest]))
+    Ok(found)
 }
 
 /// The next piece of the first that has one.
-fn next_piece(tails: &mut VecDeque<Tail>) -> io::Result<Option<String>> {
+pub fn next_piece(tails: &mut VecDeque<Tail>) -> io::Result<Option<String>> {
     while let Some(tail) = tails.front_mut() {
         if let Some(text) = tail.next()? {
             return Ok(Some(text));
@@ -99,14 +48,15 @@ fn next_piece(tails: &mut VecDeque<Tail>) -> io::Result<Option<String>> {
 }
 
 /// The last lines of a file, piece by piece.
-struct Tail {
+pub struct Tail {
     /// Number of lines.
     lines: usize,
-    /// The open file; absent: the file does not exist, or no lines are wanted.
-    file: Option<File>,
+    /// The open file; absent: the file does not exist.
+    pub file: Option<File>,
     /// Text before the lines; absent if nothing was left out, or once it is sent.
-    note: Option<String>,
-    at: u64,
+    pub note: Option<String>,
+    /// The offset of the next byte.
+    pub at: u64,
     end: u64,
 }
 
@@ -114,11 +64,14 @@ impl Tail {
     /// The last lines of a file, of its last `limit` bytes. A file that does not exist is empty.
     fn of(path: &Path, lines: usize, limit: u64) -> io::Result<Self> {
         let mut file = match owned::open(path, How::Read) {
-            Ok(file) if lines > 0 => file,
+            Ok(file) => file,
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => return Ok(Self { lines: 0, file: None, note: None, at: 0, end: 0 }),
+            Err(_) => return Ok(Self { lines: 0, file: None, note: None, at: 0, end: 0 }),
         };
         let end = file.metadata()?.len();
+        if lines == 0 {
+            return Ok(Self { lines: 0, file: Some(file), note: None, at: end, end });
+        }
         let (mut at, mut breaks) = (end, 0);
         let mut piece = vec![0; PIECE as usize];
         // Backwards, and without keeping anything: a log may be long, and few of its lines are wanted.
@@ -142,6 +95,11 @@ impl Tail {
         Ok(Self { lines, file: Some(file), note: (at > 0).then(cut), at, end })
     }
 
+    /// The inode's number.
+    fn number(&self) -> io::Result<Option<u64>> {
+        self.file.as_ref().map(|file| Ok(file.metadata()?.ino())).transpose()
+    }
+
     fn next(&mut self) -> io::Result<Option<String>> {
         if let Some(note) = self.note.take() {
             return Ok(Some(note));
@@ -162,6 +120,7 @@ impl Tail {
 
 #[cfg(test)]
 mod tests {
+    use super::super::MAX_LOG;
     use super::*;
 
     #[test]
