@@ -8,7 +8,7 @@ use harness::disk::{SmallDisk, alone};
 use harness::history;
 use harness::real::*;
 use manager::protocol::api::Status;
-use manager::protocol::event::{EventKind, Outcome};
+use manager::protocol::event::{Event, EventKind, Outcome};
 
 /// Goes on until there is a file `on`.
 const WAITS: &str = "echo before; until [ -e on ]; do sleep 0.05; done; echo after";
@@ -129,6 +129,63 @@ fn a_manager_that_dies_over_a_full_disk_is_followed_by_one_that_takes_over() {
     alone(
         "disk::a_manager_that_dies_over_a_full_disk_is_followed_by_one_that_takes_over",
         a_manager_that_dies,
+    );
+}
+
+/// Fills the disk, and what is kept back on it, so that no event fits.
+fn leave_no_room(disk: &SmallDisk, daemon: &Daemon) {
+    let reserve = daemon.workdir().join("state/reserve");
+    disk.fill();
+    until("no room at all", || {
+        send_until_refused(daemon);
+        disk.fill();
+        (!reserve.exists()).then_some(())
+    });
+}
+
+fn refusals_over_a_full_disk() {
+    const ROUNDS: usize = 20;
+    const EACH: usize = 100;
+    let (disk, daemon) = on_a_small_disk();
+    leave_no_room(&disk, &daemon);
+    let of_access = |events: Vec<Event>| -> Vec<u64> {
+        let counts = events.into_iter().filter_map(|event| match event.kind {
+            EventKind::AccessRefused(refused) => Some(refused.count),
+            _ => None,
+        });
+        counts.collect()
+    };
+    let wrong = "GET /v1/sessions/works HTTP/1.1\r\nhost: kennel\r\nauthorization: Bearer wrong\r\n\r\n";
+    for _ in 0..ROUNDS {
+        let mut stream = ask(&daemon, "/healthz");
+        stream.write_all(wrong.repeat(EACH).as_bytes()).unwrap();
+        let (mut answers, mut piece) = (Vec::new(), [0; 16384]);
+        while String::from_utf8_lossy(&answers).matches("HTTP/1.1 401").count() < EACH {
+            let count = stream.read(&mut piece).unwrap();
+            assert!(count > 0, "the connection ended");
+            answers.extend_from_slice(&piece[..count]);
+        }
+        // Whoever asks for something else is answered.
+        assert_eq!(daemon.show("works").status, Status::Running);
+    }
+    assert_eq!(of_access(daemon.events()), [0; 0], "there was room for an event");
+    std::fs::write(daemon.workdir().join("on"), "").unwrap();
+    disk.clear();
+    until("room", || {
+        (daemon.run(&["send", "--no-wait", "works", "echo healed"]).code == Some(0)).then_some(())
+    });
+    // The end of the daemon records what waits.
+    daemon.ok(&["daemon", "restart"]);
+    let events = daemon.events();
+    assert!(history::of(&events).is_empty(), "{:#?}", history::of(&events));
+    assert_eq!(of_access(events), [(ROUNDS * EACH) as u64]);
+}
+
+#[test]
+fn refusals_over_a_full_disk_hold_nobody_up_and_are_one_event_once_there_is_room() {
+    alone(
+        "disk::refusals_over_a_full_disk_hold_nobody_up_and_are_one_event_once_there_is_room",
+        refusals_over_a_full_disk,
     );
 }
 

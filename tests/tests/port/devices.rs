@@ -6,7 +6,9 @@ use std::process::{Child, Stdio};
 use harness::daemon::{CommandOutput, Daemon, finish};
 use harness::real::{lives, until};
 use harness::talker::{Printing, Talker};
+use manager::protocol::access::RefusedFor;
 use manager::protocol::api::{KeyInfo, Role, Status};
+use manager::protocol::event::EventKind;
 
 use super::daemon;
 
@@ -178,4 +180,36 @@ fn an_onlooker_that_asked_to_drive_drives_once_nobody_does() {
     let output = finish(onlooker);
     assert!(output.code == Some(0) && output.stdout.contains("> echo mine now"), "{output:#?}");
     assert!(output.stderr.contains("what you type is sent once nobody drives"), "{output:#?}");
+}
+
+#[test]
+fn a_device_that_asks_for_what_it_may_leaves_no_refusal_on_record() {
+    let daemon = daemon("", "");
+    daemon.ok(&["start", "--id", "s"]);
+    daemon.ok(&["start", "--id", "other"]);
+    // The least that a key can be.
+    let shown = daemon.ok(&["pair", "--no-wait", "--name", "box", "--role", "viewer", "--session", "s"]);
+    assert_eq!(typed(&daemon, &["host", "pair", "box"], &shown).code, Some(0));
+    let address = format!("tls://{}", super::address(&daemon));
+    for args in
+        [&["ls"][..], &["show", "s"], &["events", "s"], &["logs", "s"], &["daemon", "status"], &["next"]]
+    {
+        for host in ["box", &address] {
+            daemon.run(&[&["-H", host], args].concat());
+        }
+    }
+    let mut onlooker = attach(&daemon, &["-H", "box", "attach", "s", "--read-only"]);
+    until("it looks on", || (count(&daemon, Role::Viewer) == 1).then_some(()));
+    drop(onlooker.stdin.take());
+    finish(onlooker);
+    let refused = daemon.run(&["-H", "box", "stop", "s"]);
+    assert_eq!(refused.code, Some(5), "{refused:#?}");
+    // The end of the daemon records what waits.
+    daemon.ok(&["daemon", "restart"]);
+    let of_access = daemon.events().into_iter().filter_map(|event| match event.kind {
+        EventKind::AccessRefused(refused) => Some((refused.reason, refused.operation, refused.count)),
+        _ => None,
+    });
+    let stop = (RefusedFor::Role, Some("POST /v1/sessions/{id}/stop".to_owned()), 1);
+    assert_eq!(of_access.collect::<Vec<_>>(), [stop], "all the rest was permitted");
 }

@@ -336,3 +336,23 @@ fn ten_thousand_refusals_are_few_events_whose_counts_add_up_and_hold_nobody_up()
     assert!(after.iter().all(|one| one.reason == RefusedFor::BadToken && one.address.is_none()));
     assert_eq!(after.iter().map(|one| one.count).sum::<u64>(), 10_000, "{after:?}");
 }
+
+#[test]
+fn what_the_api_refuses_to_clients_of_the_port_is_in_one_count() {
+    let scene = Scene::new();
+    let address = address(&scene.daemon);
+    let wrong_key = format!("Authorization: Bearer {}\r\n", no_key());
+    for (reason, headers) in [(RefusedFor::BadKey, &*wrong_key), (RefusedFor::KeyNeeded, "")] {
+        for _ in 0..4 {
+            assert_eq!(status(&super::answer_to(address, &get("/v1/manager", headers))), 401, "{reason:?}");
+        }
+    }
+    assert_eq!(super::refused(&scene.daemon, "key"), 8, "the port's figures have them, too");
+    scene.daemon.ok(&["daemon", "restart"]);
+    let all = refusals(&scene.daemon);
+    for reason in [RefusedFor::BadKey, RefusedFor::KeyNeeded] {
+        let of_it = all.iter().filter(|one| one.reason == reason);
+        assert_eq!(of_it.map(|one| one.count).sum::<u64>(), 4, "{reason:?}: {all:?}");
+    }
+    assert_eq!(all.iter().map(|one| one.count).sum::<u64>(), 8, "{all:?}");
+}
