@@ -68,3 +68,25 @@ fn few_files_start_signal_or_reap_processes() {
     }
     assert!(touched.iter().any(|name| name.starts_with("system/")), "the ways are named otherwise now");
 }
+
+#[test]
+fn the_api_refuses_access_with_a_reason_that_the_journal_records() {
+    let tree = Tree::get();
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let (mut with, mut without) = (0, Vec::new());
+    for file in tree.files.keys().filter(|file| file.starts_with("manager/src/api/")) {
+        let text = std::fs::read_to_string(root.join(file)).unwrap();
+        let words: String = text.split_whitespace().collect();
+        for (way, is_recorded) in [("::denied(StatusCode::", true), ("::new(StatusCode::", false)] {
+            for status in words.split(way).skip(1) {
+                if status.starts_with("UNAUTHORIZED") || status.starts_with("FORBIDDEN") {
+                    with += usize::from(is_recorded);
+                    without.extend((!is_recorded).then_some(file.as_str()));
+                }
+            }
+        }
+    }
+    // A key that rotates itself may do what it asks for, and is told a better way.
+    assert_eq!(without, ["manager/src/api/keys.rs"], "`ApiError::denied` records it");
+    assert!(with > 15, "{with} refusals: are they made otherwise now?");
+}
