@@ -72,6 +72,7 @@ mod spares;
 mod stalls;
 mod stops;
 mod terminal;
+mod top;
 mod transcript;
 mod worktrees;
 mod zygote;

@@ -64,9 +64,7 @@ fn a_full_disk() {
     let (accepted, refused) = send_until_refused(&daemon);
     // The client goes while nothing can be recorded. It drives no more once there is room.
     drop(driver);
-    until("the end of its stream", || {
-        daemon.metrics().contains("kennel_event_streams 0\n").then_some(())
-    });
+    until("the end of its stream", || daemon.metrics().contains("kennel_event_streams 0\n").then_some(()));
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.stderr.contains("make room"), "{refused:?}");
     let start = daemon.run(&["start"]);

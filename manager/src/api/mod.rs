@@ -21,6 +21,7 @@ mod held;
 mod input;
 mod keys;
 mod limited;
+mod load;
 mod log;
 mod log_ins;
 mod lookup;
@@ -188,6 +189,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(sessions::stop_by_pid))
         .routes(routes!(lookup::lookup))
         .routes(routes!(search::search))
+        .routes(routes!(load::load))
         .routes(routes!(lookup::bootstrap))
         .routes(routes!(prompts::send))
         .routes(routes!(prompts::abort))

@@ -61,6 +61,7 @@ const RULES: &[(Method, &str, Need, About)] = &[
     (Method::POST, "/v1/keys", Admin, About::Nothing),
     (Method::DELETE, "/v1/keys/{key}", Admin, About::Nothing),
     (Method::POST, "/v1/keys/{key}/rotate", Admin, About::Nothing),
+    (Method::GET, "/v1/load", Look, Reached),
     (Method::GET, "/v1/logins/{login}", Admin, All),
     (Method::DELETE, "/v1/logins/{login}", Admin, All),
     (Method::POST, "/v1/logins/{login}/input", Admin, All),

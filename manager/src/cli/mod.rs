@@ -34,6 +34,7 @@ mod settings;
 mod show;
 mod signals;
 mod subagent;
+mod top;
 mod transcript;
 pub(crate) mod ui;
 mod words;
@@ -60,8 +61,10 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return unparsed(&error),
     };
-    let ui = Ui::new(&cli.global);
+    let mut ui = Ui::new(&cli.global);
     let mut command = cli.command;
+    // Nothing else is written where it draws.
+    ui.quiet |= matches!(command, Command::Top(_));
     let typed = host::is_typed(&cli.global, &command);
     let target = host::target(&cli.global, &mut command);
     if let (true, Ok(Target::There(options))) = (typed, &target) {
@@ -162,6 +165,7 @@ async fn dispatch(link: &Link<'_>, command: Command) -> Outcome {
         Command::Ensure(args) => sessions::ensure(link, args).await,
         Command::Ls(args) => show::ls(link, args).await,
         Command::Next(args) => next::next(link, args).await,
+        Command::Top(args) => top::top(link, args).await,
         Command::Show(args) => show::show(link, &args.id).await,
         Command::Id(args) => sessions::id(link, args).await,
         Command::Send(args) => send::send(link, args).await,

@@ -147,6 +147,7 @@ impl Builder {
             listening: Arc::default(),
             refusals: Arc::new(refusals),
             search,
+            loading: tokio::sync::Mutex::default(),
         };
         let manager = SessionManager { shared: Arc::new(shared), client: None, asker: Arc::default() };
         disk::keep(&manager);

@@ -9,6 +9,7 @@ pub(crate) mod disk;
 pub(crate) mod disk_usage;
 mod files;
 mod lists;
+mod load;
 mod log_ins;
 mod prompts;
 mod refused;
@@ -79,6 +80,8 @@ struct Shared {
     listening: Arc<Listening>,
     refusals: Arc<Refusals>,
     search: Arc<Search>,
+    /// Held while `/proc` is read for a client.
+    loading: tokio::sync::Mutex<()>,
 }
 
 /// Facts about sessions that clients see and the core does not know.

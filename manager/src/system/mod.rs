@@ -12,6 +12,7 @@ pub(crate) mod exit_info;
 pub(crate) mod file_watch;
 pub(crate) mod interfaces;
 pub(crate) mod listeners;
+pub(crate) mod load;
 pub(crate) mod memory;
 pub(crate) mod owned;
 pub(crate) mod packet;

@@ -181,6 +181,31 @@ fn field<T: std::str::FromStr>(stat: &str, number: usize) -> io::Result<T> {
     field.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
+/// Figures of a process, from `/proc/PID/stat` (proc_pid_stat(5)).
+#[derive(Clone, Copy, Debug)]
+pub struct Figures {
+    /// Field 4: the parent's pid.
+    pub parent: u32,
+    /// Fields 14 to 17: processor time of the process and of the children that it has waited for, in clock ticks.
+    pub cpu_ticks: u64,
+    /// Field 22: when the process started, in clock ticks after boot.
+    pub start_time: u64,
+    /// Field 24: resident memory, in pages.
+    pub resident_pages: u64,
+}
+
+/// Reads the figures of a process.
+pub fn figures(pid: u32) -> io::Result<Figures> {
+    let stat = stat(pid)?;
+    let ticks = |number| field::<u64>(&stat, number);
+    Ok(Figures {
+        parent: field(&stat, 4)?,
+        cpu_ticks: ticks(14)? + ticks(15)? + ticks(16)? + ticks(17)?,
+        start_time: field(&stat, 22)?,
+        resident_pages: field(&stat, 24)?,
+    })
+}
+
 /// Reads the id of this boot of the machine (random(4)).
 pub fn boot_id() -> io::Result<String> {
     Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())

@@ -5,6 +5,7 @@ mod client;
 mod disk;
 mod files;
 mod key;
+mod load;
 mod log;
 mod log_in;
 mod manager;
@@ -26,6 +27,7 @@ pub use key::{
     IssuedKey, KeyInfo, KeyRequest, KeyRole, KeySessions, PairRequest, PairedKey, PairingInfo,
     PairingRequest, PairingState, StartedPairing,
 };
+pub use load::SessionLoad;
 pub use log::{LogEnd, LogEnded, LogGap, LogPiece};
 pub use log_in::{LogInEnd, LogInInfo, LogInInput, LogInPiece, LogInVisit, VisitAnswer};
 pub use manager::{Bootstrap, BootstrapRequest, ListenInfo, ManagerInfo, Problem, TokenReply};

@@ -194,7 +194,7 @@ fn plain(line: &str, printed: &CommandOutput, end: End, shows: &str) {
     match end {
         Code(code) => assert_eq!(printed.code, Some(code), "{line}: {printed:#?}"),
         Input(_) => assert_eq!(printed.code, Some(0), "{line}: {printed:#?}"),
-        Unanswered(_) => assert_eq!(printed.code, Some(2), "{line}: {printed:#?}"),
+        Unanswered(_) | Screen(_) => assert_eq!(printed.code, Some(2), "{line}: {printed:#?}"),
         Interrupt(_) => assert!([Some(0), Some(130)].contains(&printed.code), "{line}: {printed:#?}"),
     }
     assert!(both.contains(shows), "{line} does not show {shows:?}: {printed:#?}");
@@ -210,7 +210,7 @@ fn every_flow_works_without_a_terminal_and_has_no_escape_codes_there() {
                 world.around(&mut command);
                 command
             }
-            Code(_) | Input(_) | Unanswered(_) => world.shell(line),
+            Code(_) | Input(_) | Unanswered(_) | Screen(_) => world.shell(line),
         };
         plain(line, &without_terminal(command, line, end), end, shows);
     });
@@ -246,7 +246,7 @@ fn every_flow_works_in_the_environment_of_cron() {
                     .env("KENNEL_CONFIG", &config);
                 command
             }
-            Code(_) | Input(_) | Unanswered(_) => {
+            Code(_) | Input(_) | Unanswered(_) | Screen(_) => {
                 let mut command = world.shell(&format!("{set}{line}"));
                 own(&mut command);
                 command
@@ -281,7 +281,7 @@ fn in_terminal(world: &World, line: &str, end: End) -> (Option<i32>, vt100::Pars
     let (words, key) = match end {
         Code(_) => ("", None),
         Input(words) | Unanswered(words) => (words, Some(b"\x04")),
-        Interrupt(words) => (words, Some(b"\x03")),
+        Interrupt(words) | Screen(words) => (words, Some(b"\x03")),
     };
     let bound = std::time::Instant::now() + BOUND;
     let mut pressed = 0;
@@ -322,7 +322,7 @@ fn every_flow_works_in_a_terminal_of_forty_columns_and_no_list_is_wider() {
         assert!(!text.contains("panicked"), "{line}: {text}");
         match end {
             Code(expected) => assert_eq!(code, Some(expected), "{line}: {text}"),
-            Input(_) => assert_eq!(code, Some(0), "{line}: {text}"),
+            Input(_) | Screen(_) => assert_eq!(code, Some(0), "{line}: {text}"),
             Unanswered(_) => assert_eq!(code, Some(2), "{line}: {text}"),
             Interrupt(_) => assert!([Some(0), Some(130)].contains(&code), "{line}: {code:?} {text}"),
         }

@@ -9,11 +9,13 @@ pub enum End {
     Input(&'static str),
     /// The same, and it refuses to go on without an answer to what it has shown.
     Unanswered(&'static str),
+    /// By Ctrl-C in a terminal, once it has shown this; refused without one.
+    Screen(&'static str),
     /// By Ctrl-C in a terminal, and by SIGINT without one, once it has shown this.
     Signal(&'static str),
 }
 
-pub use End::{Code, Input, Signal as Interrupt, Unanswered};
+pub use End::{Code, Input, Screen, Signal as Interrupt, Unanswered};
 
 /// The state that an example needs before it works.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -76,6 +78,8 @@ pub const FLOWS: &[(&str, Before, End, &str)] = &[
     ("kennel ls --needs --sort needs", Sessions, Code(0), "NAME"),
     ("kennel ls --label team=front --status idle,running", Sessions, Code(0), "NAME"),
     ("kennel ls --format '{name}'", Sessions, Code(0), "web"),
+    ("kennel top", Sessions, Screen("STATUS"), "kennel"),
+    ("kennel top --group label:team", Sessions, Screen("STATUS"), "kennel"),
     ("kennel next", Asking, Code(0), "permission: May I?"),
     ("kennel ls --tree", Sessions, Code(0), "web"),
     ("kennel ls --json | jq '.[].id'", Sessions, Code(0), "\"session-1\""),

@@ -217,6 +217,25 @@ pub struct Ls {
     pub all_hosts: bool,
 }
 
+/// `top`.
+#[derive(Debug, Args)]
+pub struct Top {
+    /// Include stopped sessions
+    #[arg(long, short)]
+    pub all: bool,
+    /// Groups: dir, agent, or label:NAME
+    #[arg(long, value_name = "GROUP", value_parser = group)]
+    pub group: Option<String>,
+}
+
+fn group(text: &str) -> Result<String, String> {
+    match text.strip_prefix("label:") {
+        Some(label) if !label.contains('=') => crate::config::label_wanted(label).map(|_| text.to_owned()),
+        None if ["dir", "agent"].contains(&text) => Ok(text.to_owned()),
+        Some(_) | None => Err("groups are `dir`, `agent` and `label:NAME`".into()),
+    }
+}
+
 /// `next`.
 #[derive(Debug, Args)]
 pub struct Next {

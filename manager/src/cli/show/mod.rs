@@ -224,4 +224,4 @@ fn model(session: &SessionInfo) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::cli) mod tests;

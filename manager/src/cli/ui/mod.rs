@@ -10,6 +10,7 @@ pub(crate) mod error;
 pub(crate) mod form;
 pub(crate) mod pager;
 pub(crate) mod render;
+pub(crate) mod screen;
 pub(crate) mod table;
 
 use std::cell::{Cell, RefCell};
