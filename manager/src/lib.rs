@@ -25,6 +25,7 @@ mod listening;
 mod offered;
 mod pace;
 mod pass;
+mod plain;
 mod refusals;
 mod search;
 mod session_manager;

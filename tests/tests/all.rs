@@ -17,6 +17,7 @@ mod campaign;
 mod cli;
 #[cfg(feature = "failpoints")]
 mod clock;
+mod complaints;
 mod containment;
 mod core_adoption;
 mod core_agents;

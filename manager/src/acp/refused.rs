@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::acp::reach::Failure;
+use crate::plain;
 
 /// Why an editor does not get what it asks for.
 pub struct Refused {
@@ -71,7 +72,8 @@ pub(super) fn respond(responder: Responder, result: Result<Value, Refused>) {
 }
 
 pub(super) fn parse<T: DeserializeOwned>(params: Value) -> Result<T, Refused> {
-    serde_json::from_value(params).map_err(|error| Refused::new(ErrorCode::INVALID_PARAMS, error.to_string()))
+    serde_json::from_value(params)
+        .map_err(|error| Refused::new(ErrorCode::INVALID_PARAMS, plain::said(&error.to_string())))
 }
 
 pub(super) fn id(asked: &schema::SessionId) -> Result<SessionId, Refused> {

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::connections::{Origin, SMALL, Who};
 use super::problem::ApiError;
+use crate::plain;
 
 /// The largest body, in bytes. A prompt of 1 MiB fits, its escapes in JSON included, unless nearly all of it
 /// is escaped.
@@ -215,8 +216,11 @@ fn decode<T: DeserializeOwned + Serialize>(headers: &HeaderMap, bytes: &[u8]) ->
     let body: T = serde_json::from_str(text).or_else(|error| with_whole_numbers(text).ok_or(error)).map_err(
         |error| {
             let code = if error.is_data() { "invalid_body" } else { "invalid_json" };
-            ApiError::bad_request(code, format!("the body: {error}; nothing was changed"))
-                .hint("`GET /v1/openapi.json` describes each route's body")
+            ApiError::bad_request(
+                code,
+                format!("the body: {}; nothing was changed", plain::said(&error.to_string())),
+            )
+            .hint("`GET /v1/openapi.json` describes each route's body")
         },
     )?;
     // serde takes an array for a struct, its fields in their order.
@@ -309,13 +313,13 @@ mod tests {
         }
         for (body, expected, names) in [
             (&b"{\"text\":\"hi\",\"txet\":1}"[..], "invalid_body", "txet"),
-            (b"{\"text\":5}", "invalid_body", "integer"),
+            (b"{\"text\":5}", "invalid_body", "a text belongs here, not 5"),
             (b"{}", "invalid_body", "text"),
             (b"[\"hi\"]", "invalid_body", "object"),
             (b"{\"text\":\"hi\",\"attachments\":[[\"a\",null,null,\"x\"]]}", "invalid_body", "object"),
             (b"null", "invalid_body", "null"),
-            (b"{\"text\":", "invalid_json", "EOF"),
-            (b"", "invalid_json", "EOF"),
+            (b"{\"text\":", "invalid_json", "too early"),
+            (b"", "invalid_json", "too early"),
             (b"{\"text\":\"\xff\"}", "invalid_utf8", "byte 9"),
         ] {
             let (status, code, detail) = code(&json(), body);

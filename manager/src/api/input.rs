@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::caller::Meant;
 use super::problem::{Answer, ApiError};
+use crate::plain;
 use crate::system::blocking;
 
 /// The largest number that anything may be, as JSON knows integers of 64 bits.
@@ -155,7 +156,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
             // serde's message follows the rejection's own text and names the parameter.
             let text = rejection.body_text();
             let said = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
-            ApiError::bad_request("invalid_parameter", format!("query: {said}"))
+            ApiError::bad_request("invalid_parameter", format!("query: {}", plain::said(said)))
                 .hint("`GET /v1/openapi.json` lists each route's parameters")
         })
     }

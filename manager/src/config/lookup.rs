@@ -85,7 +85,7 @@ fn unknown(typed: &str, sessions: &[Called]) -> Error {
 }
 
 /// Finds the known name that is most similar to the typed one.
-pub(super) fn nearest<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     // The comparison is quadratic, and no name is longer than 64.
     if typed.is_empty() || typed.len() > 128 {
         return None;

@@ -13,7 +13,7 @@ mod cgroup_root;
 mod env;
 mod file;
 mod log_in;
-mod lookup;
+pub(crate) mod lookup;
 pub(crate) mod mcp;
 mod names;
 mod port;

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::book::{Book, Key, Use};
 use super::secret::Hash;
+use crate::plain;
 use crate::system::owned::{self, How};
 use crate::system::random::hex;
 
@@ -71,7 +72,8 @@ pub fn load(path: &Path) -> io::Result<(Book, BTreeMap<KeyId, Use>)> {
     if text.len() as u64 > MOST {
         return Err(io::Error::other(format!("it has more than {MOST} bytes")));
     }
-    let Kept { version, last, keys } = serde_json::from_str(&text).map_err(io::Error::other)?;
+    let Kept { version, last, keys } =
+        serde_json::from_str(&text).map_err(|error| io::Error::other(plain::said(&error.to_string())))?;
     if ![VERSION, WITH_LABELS].contains(&version) {
         let known = format!("{VERSION} and {WITH_LABELS}");
         return Err(io::Error::other(format!("its version is {version}, and this kennel reads {known}")));

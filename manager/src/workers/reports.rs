@@ -5,6 +5,7 @@ use protocol::{PromptId, json, wire};
 use serde_json::Value;
 
 use crate::core::Seen;
+use crate::plain;
 use crate::workers::worker::{Handshake, Origin, Worker};
 
 impl Worker {
@@ -154,7 +155,8 @@ fn object(payload: &str) -> Result<Value, String> {
     if let Some(why) = scan.excess() {
         return Ok(serde_json::json!({ UNREAD: why.to_string() }));
     }
-    serde_json::from_str(payload).map_err(|error| format!("the worker sent what is no JSON: {error}"))
+    serde_json::from_str(payload)
+        .map_err(|error| format!("the worker sent what is no JSON: {}", plain::said(&error.to_string())))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::client::far::ssh::SshOptions;
 use crate::client::far::tls::{Fingerprint, TlsOptions, Trust};
 use crate::client::far::{FarOptions, Way};
 use crate::client::host::{HostAddress, Scheme, TLS_PORT};
+use crate::plain;
 
 /// The name of this machine.
 pub const LOCAL: &str = "local";
@@ -155,8 +156,11 @@ pub fn read(path: &Path) -> Outcome<Hosts> {
         }
         Err(error) => return Err(wrong(error.to_string())),
     };
-    let hosts: Hosts =
-        toml::from_str(&text).map_err(|error| wrong(error.to_string().trim_end().to_owned()))?;
+    let hosts: Hosts = toml::from_str(&text).map_err(|error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
+        wrong(format!("line {line}: {}", plain::said(error.message())))
+    })?;
     match hosts.hosts.keys().find(|name| !is_name(name) || *name == LOCAL) {
         Some(name) => Err(wrong(format!("`{name}` cannot be a name"))),
         None => Ok(hosts),

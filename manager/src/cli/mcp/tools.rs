@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::cli::ui::error::{Failure, Outcome};
+use crate::plain;
 
 /// The default and the longest time for which `wait_subagent` waits, in seconds.
 pub(super) const WAIT_S: (u64, u64) = (60, 600);
@@ -132,6 +133,8 @@ pub(super) fn tools() -> Vec<Tool> {
 }
 
 pub(super) fn understood<T: DeserializeOwned>(arguments: Value) -> Outcome<T> {
-    serde_json::from_value(arguments)
-        .map_err(|error| Failure::usage(format!("the arguments make no sense: {error}; nothing was done")))
+    serde_json::from_value(arguments).map_err(|error| {
+        let what = plain::said(&error.to_string());
+        Failure::usage(format!("the arguments make no sense: {what}; nothing was done"))
+    })
 }

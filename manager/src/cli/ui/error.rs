@@ -7,6 +7,7 @@ use protocol::api::Problem;
 
 use crate::cli::ui::render;
 use crate::client::ClientError;
+use crate::plain;
 
 /// Exit codes, the same for every command.
 pub mod exit {
@@ -225,7 +226,10 @@ impl From<ClientError> for Failure {
                 "the daemon went away before it answered ({what}); what was asked may or may not have been done"
             ))
             .hint("look with `kennel ls`, then try again"),
-            ClientError::Garbage(what) => Self::failed("bad_answer", format!("the daemon's answer makes no sense: {what}"))
+            ClientError::Garbage(what) => Self::failed("bad_answer", format!(
+                "the daemon's answer makes no sense: {}",
+                plain::said(&what)
+            ))
                 .hint("is the daemon of another version? `kennel daemon restart` starts this one"),
             ClientError::Silent(after) => Self::silent(after, None),
             ClientError::Problem(problem) => problem.into(),

@@ -2,6 +2,7 @@
 
 use super::super::bounds::UMASK_FORM as UMASK;
 use super::super::lookup::nearest;
+use crate::plain;
 
 /// Kinds of values: the TOML reader's name for each, and the name for a person.
 const KINDS: &[(&str, &str)] = &[
@@ -64,7 +65,10 @@ fn wrong_value(message: &str) -> Option<String> {
     let rest = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "))?;
     let (found, expected) = rest.rsplit_once(", expected ")?;
     let kind = KINDS.iter().find(|(theirs, _)| *theirs == expected).map(|(_, ours)| *ours);
-    let kind = kind.unwrap_or_else(|| if expected.starts_with("struct ") { "a table" } else { expected });
+    let kind = kind.unwrap_or_else(|| match expected.starts_with("struct ") {
+        true => "a table",
+        false => plain::kind(expected).unwrap_or(expected),
+    });
     let found = match found {
         "sequence" => "a list".to_owned(),
         "map" => "a table".to_owned(),

@@ -23,6 +23,7 @@ pub use self::command::BELOW;
 pub(super) use self::command::has_terminal;
 use super::{Greeting, Unreached};
 use crate::client::host::HostAddress;
+use crate::plain;
 use crate::system::waiting;
 
 /// The first line that `connect-stdio` says: this, a version of what follows, and a [`Greeting`].
@@ -236,7 +237,8 @@ fn greeting(line: &[u8]) -> Result<Greeting, String> {
             "its kennel connects in the way {version:?}, and this one in the way {PROTOCOL}"
         ));
     }
-    serde_json::from_str(greeting).map_err(|error| format!("it greets in an unknown way: {error}"))
+    serde_json::from_str(greeting)
+        .map_err(|error| format!("it greets in an unknown way: {}", plain::said(&error.to_string())))
 }
 
 /// The last of a text that ends when its writer does. On a thread: `ssh` must never wait for a reader.
