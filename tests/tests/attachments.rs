@@ -210,7 +210,7 @@ fn files_on_the_command_line_go_with_the_prompt_as_they_are_then() {
     let (picture, notes) = (file("a picture.png", b"\x89PNG"), file("notes", b"words"));
     daemon.ok(&["start", "--agent", "sees"]);
     daemon.ok(&["send", "--no-wait", "session-1", "sleep 60s"]);
-    daemon.ok(&["send", "--no-wait", "session-1", "attached", "--file", &picture, "-f", &notes]);
+    daemon.ok(&["send", "--no-wait", "--file", &picture, "-f", &notes, "session-1", "attached"]);
     assert!(daemon.ok(&["queue", "ls", "session-1"]).contains("(attached: a picture.png)"));
     std::fs::remove_file(&picture).unwrap();
     std::fs::write(&notes, "other words").unwrap();
@@ -225,12 +225,12 @@ fn files_on_the_command_line_go_with_the_prompt_as_they_are_then() {
     for (files, code) in
         [(&picture, 2), (&file("large", &vec![b'x'; (8 << 20) + 1]), 2), (&"/dev/zero".to_owned(), 2)]
     {
-        let output = daemon.run(&["send", "session-1", "attached", "--file", files]);
+        let output = daemon.run(&["send", "--file", files, "session-1", "attached"]);
         assert_eq!(output.code, Some(code), "{output:?}");
         assert!(output.stderr.contains("nothing was sent"), "{output:?}");
     }
     daemon.ok(&["start"]);
-    let output = daemon.run(&["send", "session-2", "true", "--file", &notes]);
+    let output = daemon.run(&["send", "--file", &notes, "session-2", "true"]);
     assert_eq!(output.code, Some(7), "{output:?}");
     assert!(output.stderr.contains("takes no attachments"), "{output:?}");
 }

@@ -64,11 +64,11 @@ fn what_a_policy_has_answered_is_nobodys_to_answer() {
 #[test]
 fn an_agent_that_did_not_come_to_the_end_of_its_work_is_no_success() {
     let daemon = asking(&[]);
-    for reason in ["refusal", "max_tokens", "max_turn_requests"] {
+    for (reason, code) in [("refusal", 12), ("max_tokens", 10), ("max_turn_requests", 11)] {
         let output = daemon.run(&["send", "s", &format!("say half; stop {reason}")]);
-        assert_eq!((output.code, &*output.stdout), (Some(1), "half"), "{output:?}");
+        assert_eq!((output.code, &*output.stdout), (Some(code), "half"), "{output:?}");
         assert!(output.stderr.contains(reason), "{output:?}");
-        assert_eq!(daemon.run(&["subagent", "result", "s"]).code, Some(1));
+        assert_eq!(daemon.run(&["subagent", "result", "s"]).code, Some(code));
         let seen = daemon.run(&["attach", "s"]);
         assert!(seen.stderr.contains(&format!("({reason})")), "{seen:?}");
     }
@@ -133,7 +133,7 @@ fn words_of_a_prompt_that_begin_with_a_dash_are_the_prompt() {
     let daemon = Daemon::new();
     daemon.ok(&["start", "--id", "s"]);
     assert_eq!(daemon.ok(&["send", "s", "printf", "%s", "-n"]), "-n");
-    let prompt = daemon.ok(&["send", "s", "--no-wait", "-x", "--key"]);
+    let prompt = daemon.ok(&["send", "--no-wait", "s", "-x", "--key"]);
     let texts = daemon.events().into_iter().filter_map(|event| match event.kind {
         EventKind::PromptAccepted { text, prompt_id, .. } => Some((prompt_id.to_string(), text)),
         _ => None,

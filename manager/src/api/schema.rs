@@ -59,6 +59,9 @@ const STATES: &str = "^(starting|idle|running|requires_action|adopting|stopping|
     (,(starting|idle|running|requires_action|adopting|stopping|restarting|hibernated|stopped|failed))*$";
 /// A place in a log: inode, time of birth, offset.
 const CURSOR: &str = "^[0-9a-f]{1,16}-[0-9a-f]{1,16}-[0-9a-f]{1,16}$";
+/// The states that `until` takes, separated by commas.
+const AWAITED: &str = "^(idle|ready|running|requires_action|stopped|failed|hibernated)\
+    (,(idle|ready|running|requires_action|stopped|failed|hibernated))*$";
 const SEAT: &str = "^[A-Za-z0-9]{16,64}$";
 const MEDIA_TYPE: &str = r"^[^\u0000-\u001f\u007f-\u009f/]*/[^\u0000-\u001f\u007f-\u009f]*$";
 
@@ -173,6 +176,7 @@ fn parameters() -> Vec<(&'static str, Value)> {
         ("after", json!({ "maximum": MAX_NUMBER })),
         ("label", pattern(WANTED)),
         ("status", pattern(STATES)),
+        ("until", pattern(AWAITED)),
         ("timeout_ms", json!({ "maximum": MAX_WAIT_MS })),
         ("offers", pattern(OFFERS)),
         ("pairing", json!({ "maximum": MAX_NUMBER })),

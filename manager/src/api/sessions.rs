@@ -44,7 +44,7 @@ pub struct ListQuery {
     all: Option<bool>,
     /// States, separated by commas: sessions with one of these.
     #[param(value_type = String, required = false)]
-    status: Option<Statuses>,
+    status: Option<Words<Status>>,
     /// `true`: sessions that wait for somebody.
     #[serde(default)]
     needs: bool,
@@ -69,13 +69,13 @@ pub struct ListQuery {
     limit: Option<u32>,
 }
 
-/// Names of states, separated by commas.
-struct Statuses(Vec<Status>);
+/// Words of the API, separated by commas.
+struct Words<T>(Vec<T>);
 
-impl<'de> Deserialize<'de> for Statuses {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Words<T> {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
-        let read = |word: &str| Status::deserialize(word.into_deserializer());
+        let read = |word: &str| T::deserialize(word.to_owned().into_deserializer());
         text.split(',').map(read).collect::<Result<_, D::Error>>().map(Self)
     }
 }
@@ -349,9 +349,9 @@ pub async fn unpin(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct WaitQuery {
-    /// State or event to wait for.
-    #[param(inline)]
-    until: WaitFor,
+    /// States to wait for, separated by commas: one of them is enough.
+    #[param(value_type = String)]
+    until: Words<WaitFor>,
     /// Time to wait, in milliseconds. Absent: without a limit.
     #[param(value_type = u64, required = false)]
     timeout_ms: Option<Wait>,
@@ -359,7 +359,7 @@ pub struct WaitQuery {
 
 refuses!(WaitErrors: 400 "invalid_id", 404 "no_such_session", 409 "overtaken", 502 "session_failed", 504 "timeout");
 
-/// Waits until the session is in a state.
+/// Waits until the session is in one of some states.
 ///
 /// Ends early where no time would help: the session has failed or was stopped, and something else is waited for.
 #[utoipa::path(get, path = "/v1/sessions/{id}/wait", tag = "sessions", operation_id = "wait",
@@ -371,7 +371,7 @@ pub async fn wait(
     Query(query): Query<WaitQuery>,
 ) -> Answer<Reply<SessionInfo>> {
     let timeout = query.timeout_ms.map(|wait| wait.0);
-    Ok(Reply(app.manager.wait(&id, query.until, timeout).await?))
+    Ok(Reply(app.manager.wait_for_one_of(&id, &query.until.0, timeout).await?))
 }
 
 /// Text and status of the session's newest turn.

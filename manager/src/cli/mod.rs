@@ -8,6 +8,7 @@ mod agents;
 mod args;
 mod attach;
 mod below;
+mod chosen;
 mod connect;
 mod daemon;
 mod demo;
@@ -37,6 +38,7 @@ mod subagent;
 mod top;
 mod transcript;
 pub(crate) mod ui;
+mod wait;
 mod words;
 mod worktree;
 
@@ -169,6 +171,7 @@ async fn dispatch(link: &Link<'_>, command: Command) -> Outcome {
         Command::Show(args) => show::show(link, &args.id).await,
         Command::Id(args) => sessions::id(link, args).await,
         Command::Send(args) => send::send(link, args).await,
+        Command::Run(args) => send::run(link, *args).await,
         Command::Attach(args) => attach::attach(link, args).await,
         Command::Queue(args) => queue::queue(link, args).await,
         Command::Permissions(args) => permissions::permissions(link, args).await,
@@ -179,8 +182,8 @@ async fn dispatch(link: &Link<'_>, command: Command) -> Outcome {
         Command::Resolve(args) => queue::resolve(link, &args).await,
         Command::Abort(args) => queue::abort(link, &args).await,
         Command::Stop(args) => sessions::stop(link, args).await,
-        Command::Restart(args) => sessions::restart(link, &args).await,
-        Command::Rm(args) => sessions::rm(link, &args).await,
+        Command::Restart(args) => sessions::restart(link, args).await,
+        Command::Rm(args) => sessions::rm(link, args).await,
         Command::Rename(args) => sessions::rename(link, args).await,
         Command::Label(args) => sessions::label(link, args).await,
         Command::Pin(args) => sessions::pin(link, &args.id, true).await,
@@ -191,7 +194,7 @@ async fn dispatch(link: &Link<'_>, command: Command) -> Outcome {
         Command::Export(args) => transcript::export(link, args).await,
         Command::Files(args) => files::files(link, args).await,
         Command::Logs(args) => logs::logs(link, &args).await,
-        Command::Wait(args) => sessions::wait(link, &args).await,
+        Command::Wait(args) => wait::wait(link, &args).await,
         Command::Mcp => mcp::mcp(link.here("mcp")?.clone()).await,
         Command::ConnectStdio => connect::connect(link).await,
         Command::Subagent(args) => subagent::subagent(link, args).await,

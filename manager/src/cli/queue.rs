@@ -23,7 +23,7 @@ pub async fn queue(link: &Link<'_>, args: args::Queue) -> Outcome {
     match args {
         args::Queue::Ls(args) => ls(link, &args.id).await,
         args::Queue::Edit { id, prompt, text } => {
-            let text = send::text(text)?;
+            let text = send::text(link.ui, text)?;
             let id = link.find(&id).await?;
             let request = Request::patch(format!("/v1/sessions/{id}/queue/{prompt}"));
             link.ask(request.json(&EditRequest { text })).await.map(drop)

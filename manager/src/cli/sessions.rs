@@ -1,6 +1,6 @@
-//! Sessions: start, look, wait, stop.
+//! Sessions: start, look, stop, remove.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use protocol::SessionId;
 use protocol::api::{EditSessionRequest, Orphans, SessionInfo, Status, TokenReply};
 
 use crate::cli::args;
+use crate::cli::chosen::{Deed, chosen, summary};
 use crate::cli::link::random_key;
 use crate::cli::link::{Link, read};
 use crate::cli::show::{lacks, waits};
@@ -34,10 +35,8 @@ pub async fn start(link: &Link<'_>, args: args::Start) -> Outcome {
     warn(link, &answer)
 }
 
-/// How long the answer of another machine may take.
-const ANSWER: Duration = Duration::from_secs(2);
 /// How long a start may take until this command looks whether something hinders it, and between two looks.
-const LOOK: Duration = Duration::from_millis(500);
+pub const LOOK: Duration = Duration::from_millis(500);
 
 /// Asks for a session. If its process cannot be started, says once why, and that kennel tries again.
 pub async fn begun(link: &Link<'_>, what: &str, id: Option<&str>, request: Request) -> Outcome<Bytes> {
@@ -85,7 +84,7 @@ pub async fn trouble(link: &Link<'_>, id: &SessionId) -> Option<String> {
 }
 
 /// Names what a session that was just started lacks.
-fn warn(link: &Link<'_>, answer: &Bytes) -> Outcome {
+pub fn warn(link: &Link<'_>, answer: &Bytes) -> Outcome {
     if !link.ui.json {
         let session: SessionInfo = read(answer)?;
         if let Some(lacks) = lacks(&session) {
@@ -163,31 +162,6 @@ pub async fn id(link: &Link<'_>, args: args::Id) -> Outcome {
     link.ui.line(&render::line(&id))
 }
 
-/// `wait`.
-pub async fn wait(link: &Link<'_>, args: &args::Wait) -> Outcome {
-    let id = link.find(&args.id).await?;
-    let mut path = format!("/v1/sessions/{id}/wait?until={}", args.until);
-    if let Some(timeout) = args.timeout {
-        path += &format!("&timeout_ms={}", timeout.as_millis());
-    }
-    let what = format!("waiting until {id} is {}", args.until);
-    let request = Request::get(path).patient().passive();
-    let waiting = watched(link, &what, Some(id.as_str()), request);
-    let answer = match args.timeout.filter(|_| link.host().is_some()) {
-        None => waiting.await?,
-        // While there is no connection nobody there counts.
-        Some(timeout) => tokio::time::timeout(timeout + ANSWER, waiting).await.unwrap_or_else(|_| {
-            let what = format!(
-                "{id} was not heard to be {} within {}",
-                args.until,
-                humantime::format_duration(timeout)
-            );
-            Err(link.located(Failure::new(exit::TIMEOUT, "timeout", what)))
-        })?,
-    };
-    if link.ui.json { link.ui.object(&answer) } else { Ok(()) }
-}
-
 /// `stop`.
 pub async fn stop(link: &Link<'_>, args: args::Stop) -> Outcome {
     let orphans = match args.orphans {
@@ -214,35 +188,84 @@ pub async fn stop(link: &Link<'_>, args: args::Stop) -> Outcome {
 }
 
 /// `restart`.
-pub async fn restart(link: &Link<'_>, args: &args::Ids) -> Outcome {
-    each(link, &args.ids, "restarting", async |id| {
+pub async fn restart(link: &Link<'_>, args: args::Restart) -> Outcome {
+    // What has no process gets a new one without this, and `stop` is meant to last.
+    const MEANS: [Status; 8] = [
+        Status::Starting,
+        Status::Idle,
+        Status::Running,
+        Status::RequiresAction,
+        Status::Adopting,
+        Status::Stopping,
+        Status::Restarting,
+        Status::Failed,
+    ];
+    let deed = Deed { asked: "Restart", done: "restarted", means: &MEANS };
+    let ids = if args.all { chosen(link, &args.choice, deed).await? } else { args.ids };
+    let done = Cell::new(0);
+    let outcome = each(link, &ids, "restarting", async |id| {
         let request = Request::post(format!("/v1/sessions/{id}/restart")).repeatable();
-        watched(link, &format!("restarting {id}"), Some(id.as_str()), request).await
-    })
-    .await
+        let answer = watched(link, &format!("restarting {id}"), Some(id.as_str()), request).await?;
+        done.set(done.get() + 1);
+        Ok(answer)
+    });
+    let outcome = outcome.await;
+    if args.all && !ids.is_empty() {
+        summary(link, ids.len(), done.get(), deed);
+    }
+    outcome
 }
 
 /// `rm`.
-pub async fn rm(link: &Link<'_>, args: &args::Rm) -> Outcome {
-    // Without worktrees nothing is to be known of other sessions.
-    let has_worktrees = |paths: &Paths| paths.state_dir.join(crate::worktrees::DIRECTORY).is_dir();
-    let before: Vec<SessionInfo> = match link.paths.as_ref().is_some_and(has_worktrees) {
-        true => link.get(Request::get("/v1/sessions")).await?,
-        false => Vec::new(),
-    };
+pub async fn rm(link: &Link<'_>, args: args::Rm) -> Outcome {
+    // A hibernated session has no process either, and is there to be woken.
+    let means: &[Status] = if args.force { &[] } else { &[Status::Stopped, Status::Failed] };
+    let deed = Deed { asked: "Remove", done: "removed", means };
+    let ids = if args.all { chosen(link, &args.choice, deed).await? } else { args.ids };
+    let before = before_rm(link).await?;
     let removed = RefCell::new(Vec::new());
     let find = async |typed: &str| whole(link, typed).await;
-    let all = each_of(link, &args.ids.ids, "removing", find, async |id| {
+    let outcome = each_of(link, &ids, "removing", find, async |id| {
         let answer = link.ask(Request::delete(format!("/v1/sessions/{id}?force={}", args.force))).await?;
         removed.borrow_mut().push(id.clone());
         Ok(answer)
     });
-    let outcome = all.await;
-    if let Err(failure) = crate::cli::disk::after_rm(link, &before, &removed.into_inner()).await {
+    let outcome = outcome.await;
+    let removed = removed.into_inner();
+    after_rm(link, &before, &removed).await;
+    if args.all && !ids.is_empty() {
+        summary(link, ids.len(), removed.len(), deed);
+    }
+    outcome
+}
+
+/// Stops and removes a session that this command has made, and prints nothing. One that is gone is as good as removed.
+pub async fn remove(link: &Link<'_>, id: &SessionId) -> Outcome {
+    let before = before_rm(link).await?;
+    let request = Request::delete(format!("/v1/sessions/{id}?force=true")).repeatable();
+    match link.ui.waiting("removing the session", link.ask(request)).await {
+        Err(failure) if !failure.is("no_such_session") => return Err(failure),
+        _ => {}
+    }
+    after_rm(link, &before, std::slice::from_ref(id)).await;
+    Ok(())
+}
+
+/// The sessions whose worktrees a removal may leave behind. Without worktrees nothing is to be known of other sessions.
+async fn before_rm(link: &Link<'_>) -> Outcome<Vec<SessionInfo>> {
+    let has_worktrees = |paths: &Paths| paths.state_dir.join(crate::worktrees::DIRECTORY).is_dir();
+    match link.paths.as_ref().is_some_and(has_worktrees) {
+        true => link.get(Request::get("/v1/sessions")).await,
+        false => Ok(Vec::new()),
+    }
+}
+
+/// Removes the worktrees that removed sessions leave behind.
+async fn after_rm(link: &Link<'_>, before: &[SessionInfo], removed: &[SessionId]) {
+    if let Err(failure) = crate::cli::disk::after_rm(link, before, removed).await {
         link.ui
             .note(&format!("worktrees were left as they are: {}", crate::cli::ui::error::text_of(&failure)));
     }
-    outcome
 }
 
 /// The session that is meant by its whole id, its number or its whole name. What is removed does not come back: whoever repeats a

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use protocol::PromptId;
 use protocol::api::{SessionOpts, SubagentHandle, SubagentRequest, TurnResult};
-use protocol::event::{Event, EventKind, Outcome as Ended};
-use protocol::{Exit, PromptId};
+use protocol::event::{Event, EventKind};
 
 use crate::cli::args;
 use crate::cli::link;
@@ -32,7 +32,7 @@ pub async fn subagent(link: &Link<'_>, args: args::Subagent) -> Outcome {
 }
 
 async fn start(link: &Link<'_>, args: args::SubagentStart) -> Outcome {
-    let task = send::text(args.task)?;
+    let task = send::text(link.ui, args.task)?;
     let opts = SessionOpts {
         id: args.id.map(|id| id.to_string()),
         workdir: Some(link.directory(args.dir).await?),
@@ -103,17 +103,11 @@ async fn result(link: &Link<'_>, typed: &str) -> Outcome {
     let id = link.find(typed).await?;
     let answer = link.ask(Request::get(format!("/v1/sessions/{id}/result"))).await?;
     let result: TurnResult = read(&answer)?;
-    let ends_well = match result.outcome {
-        // A completed turn may have failed, which only its exit status or stop reason shows.
-        Some(Ended::Completed) => {
-            result.exit.is_none_or(Exit::is_success)
-                && result
-                    .stop_reason
-                    .as_deref()
-                    .is_none_or(|reason| reason != "error" && send::early(reason).is_none())
-        }
-        Some(Ended::Aborted | Ended::Interrupted) => false,
-        None => true,
+    // A completed turn may have failed, which only its exit status or stop reason shows.
+    let reason = result.stop_reason.as_deref().unwrap_or("end_turn");
+    let ended = match (result.prompt_id, result.outcome) {
+        (Some(prompt), Some(outcome)) => send::completed(prompt, outcome, reason, result.exit),
+        _ => Ok(()),
     };
     if link.ui.json {
         link.ui.object(&answer)?;
@@ -133,7 +127,7 @@ async fn result(link: &Link<'_>, typed: &str) -> Outcome {
             }
         });
     }
-    if ends_well { Ok(()) } else { Err(Failure::Printed(exit::FAILURE)) }
+    ended.map_err(|failure| Failure::Printed(failure.exit()))
 }
 
 /// A sub-agent's task is its first prompt, accepted when it was made.

@@ -5,13 +5,25 @@ use std::ffi::OsString;
 
 use clap::{ArgAction, Command};
 
-/// Commands whose last words are a prompt, and how many arguments come before these.
-const WITH_TEXT: [(&[&str], usize); 3] =
-    [(&["send"], 1), (&["queue", "edit"], 2), (&["subagent", "start"], 0)];
+/// Commands whose last words are a prompt, how many arguments come before these, and where their options end.
+const WITH_TEXT: [(&[&str], usize, OptionsEnd); 4] = [
+    (&["send"], 1, OptionsEnd::Here),
+    (&["queue", "edit"], 2, OptionsEnd::Here),
+    (&["run"], 0, OptionsEnd::Here),
+    (&["subagent", "start"], 0, OptionsEnd::AtTheUnknown),
+];
 
-/// The command line with a `--` before the first word that begins with `-`, belongs to a prompt, and is no option of
-/// `root`. From there on all words are the prompt.
-pub fn apart(root: &Command, args: Vec<OsString>) -> Vec<OsString> {
+/// The place from which on all words are the prompt.
+#[derive(Clone, Copy, PartialEq)]
+enum OptionsEnd {
+    /// Right behind the arguments before the prompt.
+    Here,
+    /// At the first word that begins with `-` and is no option.
+    AtTheUnknown,
+}
+
+/// The command line with a `--` before the first word of a prompt from which on no word is an option of `root`.
+pub fn apart(root: &Command, mut args: Vec<OsString>) -> Vec<OsString> {
     let mut options = options(root);
     let mut at = 1;
     let mut path = Vec::new();
@@ -31,24 +43,61 @@ pub fn apart(root: &Command, args: Vec<OsString>) -> Vec<OsString> {
             }
         }
     }
-    let Some((_, before)) = WITH_TEXT.iter().find(|(words, _)| *words == path) else { return args };
+    let Some((_, before, end)) = WITH_TEXT.iter().find(|(words, ..)| *words == path) else { return args };
+    let text = match end {
+        OptionsEnd::Here => behind_arguments(&options, &args, at, *before),
+        OptionsEnd::AtTheUnknown => at_the_unknown(&options, &args, at),
+    };
+    if let Some(text) = text {
+        args.insert(text, "--".into());
+    }
+    args
+}
+
+/// Returns the place of the first word of the prompt; none if the words are apart already, or the line makes no sense.
+fn behind_arguments(
+    options: &BTreeMap<String, bool>,
+    args: &[OsString],
+    mut at: usize,
+    before: usize,
+) -> Option<usize> {
     let mut arguments = 0;
-    while let Some(word) = args.get(at) {
-        let word = word.to_string_lossy();
-        match taken(&options, &word) {
-            _ if word == "--" => return args,
+    loop {
+        let word = args.get(at)?.to_string_lossy();
+        if word == "--" {
+            return None;
+        }
+        if before > 0 && arguments == before {
+            // Nobody sends an agent only this.
+            let asks_for_help = matches!(&args[at..], [word] if word == "--help" || word == "-h");
+            return (!asks_for_help).then_some(at);
+        }
+        match taken(options, &word) {
             Some(taken) => at += taken,
-            // A task of a sub-agent has no word before it: `--agnet codex` is a mistyped option.
-            None if *before + arguments == 0 && is_like_an_option(&word) => return args,
-            None if word.len() > 1 && word.starts_with('-') && arguments >= *before => {
-                let mut apart = args;
-                apart.insert(at, "--".into());
-                return apart;
+            // A mistyped option is no prompt, and a list with dashes is.
+            None if before == 0 => {
+                let is_text = !word.starts_with('-') || word.len() == 1 || word.contains(char::is_whitespace);
+                return is_text.then_some(at);
             }
             None => (arguments, at) = (arguments + 1, at + 1),
         }
     }
-    args
+}
+
+/// Returns the place of the first word that begins with `-` and is no option.
+fn at_the_unknown(options: &BTreeMap<String, bool>, args: &[OsString], mut at: usize) -> Option<usize> {
+    let mut arguments = 0;
+    loop {
+        let word = args.get(at)?.to_string_lossy();
+        match taken(options, &word) {
+            _ if word == "--" => return None,
+            Some(taken) => at += taken,
+            // No word stands before a task: `--agnet codex` is a mistyped option.
+            None if arguments == 0 && is_like_an_option(&word) => return None,
+            None if word.len() > 1 && word.starts_with('-') => return Some(at),
+            None => (arguments, at) = (arguments + 1, at + 1),
+        }
+    }
 }
 
 /// Returns true for `--` and a name, with a value or without.
@@ -95,25 +144,30 @@ mod tests {
     }
 
     #[test]
-    fn words_that_begin_with_a_dash_are_the_prompt() {
+    fn all_words_behind_the_session_are_the_prompt() {
         for (words, text) in [
             (&["send", "s", "-la"][..], "-la"),
             (&["send", "s", "ls", "-la", "--no-wait"], "ls -la --no-wait"),
+            (&["send", "s", "--no-wait", "--json"], "--no-wait --json"),
+            (&["send", "s", "--help", "me"], "--help me"),
             (&["send", "s", "- one\n- two"], "- one\n- two"),
             (&["send", "s", "--no-such-option", "x"], "--no-such-option x"),
-            (&["send", "s", "--no-wait please"], "--no-wait please"),
             (&["send", "s", "-file is gone"], "-file is gone"),
             (&["send", "s", "--", "--no-wait"], "--no-wait"),
+            (&["send", "s", "cargo", "test", "--", "--nocapture"], "cargo test -- --nocapture"),
             (&["--json", "--state-dir", "send", "send", "s", "-x"], "-x"),
         ] {
             let send = send(words).unwrap_or_else(|| panic!("{words:?}"));
             assert_eq!((send.text.join(" "), send.no_wait), (text.to_owned(), false), "{words:?}");
         }
+        for words in [&["send", "s", "--help"], &["send", "s", "-h"]] {
+            assert!(send(words).is_none(), "{words:?} asks for help");
+        }
     }
 
     #[test]
-    fn options_stay_options() {
-        let sent = send(&["send", "s", "--no-wait", "--key=k", "a", "--file", "x", "-q", "-b"]).unwrap();
+    fn options_before_the_session_stay_options() {
+        let sent = send(&["send", "--no-wait", "--key=k", "--file", "x", "-q", "s", "a", "-b"]).unwrap();
         assert_eq!(
             (sent.no_wait, sent.key.as_deref(), sent.text.join(" ")),
             (true, Some("k"), "a -b".into())
@@ -132,5 +186,25 @@ mod tests {
         }
         let said = ["k", "subagent", "start", "run", "--fast"];
         assert_eq!(apart(&said)[3..], args(&["run", "--", "--fast"]));
+    }
+
+    #[test]
+    fn the_prompt_of_run_begins_with_the_first_word_that_is_no_option() {
+        let run = |words: &[&str]| {
+            let args = ["kennel", "run"].iter().chain(words).map(Into::into).collect();
+            match Cli::try_parse_from(apart(&Cli::command(), args)).ok()?.command {
+                args::Command::Run(run) => Some((run.rm, run.start.name, run.text.join(" "))),
+                _ => None,
+            }
+        };
+        let is = |rm, name: Option<&str>, text: &str| Some((rm, name.map(str::to_owned), text.to_owned()));
+        assert_eq!(run(&["--rm", "ls", "-la", "--rm"]), is(true, None, "ls -la --rm"));
+        assert_eq!(run(&["ls", "--name", "x"]), is(false, None, "ls --name x"));
+        assert_eq!(run(&["--name", "x", "- one\n- two"]), is(false, Some("x"), "- one\n- two"));
+        assert_eq!(run(&["--", "--rm"]), is(false, None, "--rm"));
+        assert_eq!(run(&["-"]), is(false, None, "-"));
+        for typo in [&["--agnet", "codex", "x"][..], &["-la", "x"], &["--rm", "--id", "s", "x"]] {
+            assert_eq!(run(typo), None, "{typo:?}");
+        }
     }
 }

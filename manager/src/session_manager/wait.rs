@@ -36,6 +36,34 @@ pub enum WaitFor {
     Hibernated,
 }
 
+impl WaitFor {
+    /// The word of the API.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Ready => "ready",
+            Self::Running => "running",
+            Self::RequiresAction => "requires_action",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+            Self::Hibernated => "hibernated",
+        }
+    }
+
+    fn is_now(self, session: &Session) -> bool {
+        let is = |status| session.status() == status;
+        match self {
+            Self::Idle => is(Status::Idle) && session.turns.queue.is_empty(),
+            Self::Ready => matches!(session.state, State::Ready { .. }),
+            Self::Running => is(Status::Running),
+            Self::RequiresAction => is(Status::RequiresAction),
+            Self::Stopped => is(Status::Stopped),
+            Self::Failed => is(Status::Failed),
+            Self::Hibernated => is(Status::Hibernated),
+        }
+    }
+}
+
 impl SessionManager {
     /// Waits until the session is in that state.
     pub async fn wait(
@@ -44,20 +72,23 @@ impl SessionManager {
         until: WaitFor,
         timeout: Option<Duration>,
     ) -> Result<SessionInfo, Error> {
+        self.wait_for_one_of(id, &[until], timeout).await
+    }
+
+    /// Waits until the session is in one of these states.
+    pub async fn wait_for_one_of(
+        &self,
+        id: &SessionId,
+        states: &[WaitFor],
+        timeout: Option<Duration>,
+    ) -> Result<SessionInfo, Error> {
+        let words: Vec<String> = states.iter().map(|state| format!("`{}`", state.word())).collect();
+        let until = states.to_vec();
         let mut stopped = "is stopped";
         let reached = move |session: &Session| {
             // From the second look on it happened meanwhile.
             let stopped = std::mem::replace(&mut stopped, STOPPED);
-            let idle = session.status() == Status::Idle && session.turns.queue.is_empty();
-            let reached = match until {
-                WaitFor::Idle => idle,
-                WaitFor::Ready => matches!(session.state, State::Ready { .. }),
-                WaitFor::Running => session.status() == Status::Running,
-                WaitFor::RequiresAction => session.status() == Status::RequiresAction,
-                WaitFor::Stopped => session.status() == Status::Stopped,
-                WaitFor::Failed => session.status() == Status::Failed,
-                WaitFor::Hibernated => session.status() == Status::Hibernated,
-            };
+            let reached = until.iter().any(|state| state.is_now(session));
             match &session.state {
                 _ if reached => Some(Ok(())),
                 // Nothing but a person's hand leads out of these.
@@ -68,7 +99,7 @@ impl SessionManager {
                 _ => None,
             }
         };
-        self.until(id, &format!("`{until:?}`").to_lowercase(), timeout, reached).await
+        self.until(id, &words.join(" or "), timeout, reached).await
     }
 
     /// Waits until `reached` says something of the session, looked at now and after each of its steps.

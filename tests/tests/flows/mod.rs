@@ -347,6 +347,7 @@ fn no_flow_of_another_user_reaches_or_harms_somebodys_daemon() {
     let own = tempfile::tempdir().unwrap();
     publish(&[kennel(), worker()], &own.path().join("bin"));
     std::fs::write(own.path().join("prompt.txt"), "echo from a file").unwrap();
+    std::fs::write(own.path().join("error.log"), "error: no rule\n").unwrap();
     std::fs::write(own.path().join("ticket.txt"), world::ticket()).unwrap();
     std::fs::write(own.path().join("work-ca.pem"), world::authority()).unwrap();
     std::fs::create_dir_all(own.path().join(".config/systemd/user")).unwrap();

@@ -90,6 +90,7 @@ impl World {
         std::fs::set_permissions(home.join("run"), std::fs::Permissions::from_mode(0o700)).unwrap();
         daemon.set("XDG_RUNTIME_DIR", &home.join("run").display().to_string());
         std::fs::write(home.join("prompt.txt"), "echo from a file").unwrap();
+        std::fs::write(home.join("error.log"), "error: no rule\n").unwrap();
         std::fs::write(home.join("ticket.txt"), ticket()).unwrap();
         std::fs::write(home.join("work-ca.pem"), authority()).unwrap();
         std::fs::write(home.join("Makefile"), "test:\n\t@echo made test\ncheck: test\n").unwrap();

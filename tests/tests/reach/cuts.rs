@@ -308,7 +308,7 @@ fn a_daemon_that_is_replaced_ends_no_connection() {
 fn a_wait_goes_on_after_a_cut() {
     let far = Far::new();
     far.ok(&["start"]);
-    far.daemon.ok(&["send", "session-1", "--no-wait", "while ! [ -e go ]; do sleep 0.01; done"]);
+    far.daemon.ok(&["send", "--no-wait", "session-1", "while ! [ -e go ]; do sleep 0.01; done"]);
     let wait = far.command(&["wait", "session-1", "--until", "idle"]).spawn().unwrap();
     until("the wait's connection", || (far.starts().len() > 1).then_some(()));
     // Of a command that was never connected nothing goes on.
@@ -326,7 +326,7 @@ fn a_wait_goes_on_after_a_cut() {
 fn a_connection_that_carries_nothing_any_more_is_made_anew() {
     let far = Far::new();
     far.ok(&["start"]);
-    far.daemon.ok(&["send", "session-1", "--no-wait", "while ! [ -e go ]; do sleep 0.01; done"]);
+    far.daemon.ok(&["send", "--no-wait", "session-1", "while ! [ -e go ]; do sleep 0.01; done"]);
     let wait = far.command(&["wait", "session-1", "--until", "idle"]).spawn().unwrap();
     let stopped = until("the wait's connection", || far.starts().get(1).copied());
     until("the wait at the daemon", || {

@@ -353,7 +353,7 @@ fn a_server_that_accepts_and_says_nothing_is_given_up() {
 fn a_connection_that_carries_nothing_any_more_is_made_anew() {
     let door = Door::paired();
     door.ok(&["start"]);
-    door.daemon.ok(&["send", "session-1", "--no-wait", "while ! [ -e go ]; do sleep 0.01; done"]);
+    door.daemon.ok(&["send", "--no-wait", "session-1", "while ! [ -e go ]; do sleep 0.01; done"]);
     let before = door.count();
     let wait = door.command(&["wait", "session-1", "--until", "idle"]).spawn().unwrap();
     until("the wait's connection", || (door.count() > before).then_some(()));

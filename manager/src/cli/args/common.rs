@@ -61,7 +61,7 @@ mod tests {
             "kennel --state-dir /x show s --json",
             "kennel show s",
             "kennel send s make test",
-            "kennel send s --no-wait --when-busy reject --key k --file f -- -x",
+            "kennel send --no-wait --when-busy reject --key k --file f s -- -x",
         ] {
             let all: Cli = read(line).unwrap();
             let common: Cli = read::<Common>(line).unwrap_or_else(|| panic!("{line}")).into();

@@ -39,7 +39,8 @@ Examples:
   kennel demo                          all of it, with a crash, in a directory of its own
 
 Exit codes: 0 ok, 1 failure, 2 usage, 3 timeout, 4 no such session, 5 permission denied, 6 daemon unreachable, \
-7 conflict, 130 interrupted";
+7 conflict, 130 Ctrl-C
+Exit codes of a turn: 10 max_tokens, 11 max_turn_requests, 12 refusal, 13 aborted, 14 interrupted by a crash";
 
 /// Crash-isolated hosting of AI agent sessions
 #[derive(Debug, Parser)]
@@ -140,15 +141,32 @@ pub enum Command {
     ///
     /// The agent's standard output goes to standard output, everything else to standard error. A file or pipe gets
     /// the agent's bytes as they are; a terminal gets text and colours, and shows everything else as an escape. The
-    /// prompt is on disk before anything is shown; Ctrl-C ends the stream and not the prompt. Exits with 0 if the
-    /// agent succeeded. Exits with 1 if the agent failed, refused (`refusal`) or ended early (`max_tokens`,
-    /// `max_turn_requests`), or if the turn was aborted or interrupted. The prompt takes everything from the first
-    /// word that begins with `-` and is no option of kennel, and everything after `--`.
+    /// prompt is on disk before anything is shown; Ctrl-C ends the stream and not the prompt.
+    ///
+    /// Options stand before the session: everything after it is the prompt, also `--json`. Standard input that is no
+    /// terminal is read to its end and stands below the words; `-` alone is standard input. Inside a loop that reads,
+    /// and where a program leaves standard input open, write `< /dev/null`, as for ssh.
+    ///
+    /// Exits with 0 if the agent succeeded, 1 if it failed, 3 after --timeout, 10 at the model's limit of tokens
+    /// (`max_tokens`), 11 at the limit of requests (`max_turn_requests`), 12 if the agent refused (`refusal`), 13 if the turn
+    /// was aborted, and 14 if a crash interrupted it.
     #[command(
         after_help = "Examples:\n  kennel send session-1 'make test'\n  kennel send session-1 < prompt.txt\n  \
-        kennel send session-1 --no-wait --when-busy reject 'make test'"
+        kennel send --timeout 10m session-1 'explain this error' < error.log\n  \
+        kennel send --no-wait --when-busy reject session-1 'make test'"
     )]
     Send(Send),
+    /// Start a session, send it a prompt, and stream the agent's output
+    ///
+    /// Does what `start` and `send` do, in one step, with the exit codes of `send`. Standard output gets the agent's text
+    /// alone; the session's name goes to standard error. The session stays, and Ctrl-C ends the stream only. With
+    /// --rm the session is removed when the command ends: also by Ctrl-C or another signal, after a start that fails, and
+    /// when the reader of standard output has gone.
+    #[command(
+        after_help = "Examples:\n  kennel run 'make test'\n  kennel run --rm --agent claude 'what does this project do?'\n  \
+        kennel run --rm --agent claude 'explain this error' < error.log"
+    )]
+    Run(Box<Run>),
     /// Show a session's conversation, follow it, and send what you type
     ///
     /// Shows the conversation so far and follows it. Each line that you type is a prompt; while a turn runs, the
@@ -208,15 +226,20 @@ pub enum Command {
     )]
     Stop(Stop),
     /// Give sessions a new process and a clean slate
-    #[command(after_help = "Example:\n  kennel restart session-1")]
-    Restart(Ids),
+    ///
+    /// Cuts a running turn off. --all means every session but those that are stopped or hibernated, and asks first.
+    #[command(after_help = "Examples:\n  kennel restart session-1\n  kennel restart --all\n  \
+        kennel restart --all --yes --label team=front")]
+    Restart(Restart),
     /// Remove stopped sessions and their records
     ///
     /// Removes a sub-agent's git worktree and its branch with the last session that works there, if every change is
-    /// committed and on another branch. Otherwise the worktree stays, and kennel prints the reason.
+    /// committed and on another branch. Otherwise the worktree stays, and kennel prints the reason. --all means the sessions that are
+    /// stopped or failed, with --force all sessions, and asks first.
     #[command(
         visible_alias = "remove",
-        after_help = "Examples:\n  kennel rm session-1\n  kennel rm --force session-1"
+        after_help = "Examples:\n  kennel rm session-1\n  kennel rm --force session-1\n  \
+        kennel rm --all --status stopped\n  kennel rm --all --yes --label team=front"
     )]
     Rm(Rm),
     /// Give a session another name, or another title
@@ -278,10 +301,15 @@ pub enum Command {
     /// A process in the agent's sandbox reads; nothing out of the working directory is read. The session need not run.
     #[command(subcommand)]
     Files(Files),
-    /// Wait until a session is in a state
+    /// Wait until sessions are in a state
+    ///
+    /// Prints the id of each session that gets there, if several are waited for. Ends early where no time would help: a
+    /// session was stopped or has failed, and something else is waited for. If only a person can make a session go on,
+    /// kennel says what to type, and waits on.
     #[command(
         after_help = "Examples:\n  kennel wait session-1 --until idle --timeout 20s\n  kennel wait session-1 --until stopped\n  \
-        kennel wait session-1 --until requires_action"
+        kennel wait session-1 --until requires_action,idle\n  \
+        kennel wait session-1 session-2 --any --timeout 20s"
     )]
     Wait(Wait),
     /// Start, list and wait for background sub-agents
@@ -366,12 +394,4 @@ pub struct OneId {
     /// The session: its id, its name, or the beginning of exactly one
     #[arg(value_name = "ID")]
     pub id: String,
-}
-
-/// Some sessions.
-#[derive(Debug, Args)]
-pub struct Ids {
-    /// The sessions: ids, names, or beginnings of exactly one each
-    #[arg(value_name = "ID", required = true)]
-    pub ids: Vec<String>,
 }

@@ -1,20 +1,21 @@
 //! Arguments of the commands that send prompts, and of those that answer an agent.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgGroup, Args, Subcommand};
 use protocol::api::WhenBusy;
 use protocol::{PermissionId, PromptId};
 
-use crate::cli::args::OneId;
-use crate::cli::args::values::words;
+use crate::cli::args::values::{wait, words};
+use crate::cli::args::{Global, OneId, Start};
 
 /// `send`.
 #[derive(Debug, Args)]
 pub struct Send {
     /// The session: its id, its name, or the beginning of exactly one
     pub id: String,
-    /// The prompt, words joined by spaces; `-`, or no prompt where standard input is no terminal, reads standard input
+    /// The prompt: all words after the id, whatever they begin with; below them what standard input has, if it is no terminal
     #[arg(value_name = "TEXT")]
     pub text: Vec<String>,
     /// Attach a file as it is now: text, picture or sound; at most 16, with 8 MiB together
@@ -27,9 +28,44 @@ pub struct Send {
     #[arg(long, value_name = "WHAT", default_value = "queue",
         value_parser = words::<WhenBusy>(&["queue", "reject", "interrupt"]))]
     pub when_busy: WhenBusy,
+    /// Stop waiting after this, with exit code 3; the prompt goes on
+    #[arg(long, value_name = "DURATION", value_parser = wait, conflicts_with = "no_wait")]
+    pub timeout: Option<Duration>,
     /// Idempotency key: kennel accepts prompts with the same key once
     #[arg(long)]
     pub key: Option<String>,
+}
+
+impl Send {
+    /// Returns true for the name of an option of `send`.
+    pub fn has_option(word: &str) -> bool {
+        let Some(name) = word.strip_prefix("--") else { return false };
+        let flags = Global::augment_args(Self::augment_args(clap::Command::new("kennel")));
+        flags.get_arguments().any(|arg| arg.get_long().is_some_and(|long| long == name))
+    }
+}
+
+/// `run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The session's id, name, directory and options.
+    #[command(flatten)]
+    pub start: Start,
+    /// Remove the session when the command ends, however it ends; its turn ends with it
+    #[arg(long, conflicts_with = "id")]
+    pub rm: bool,
+    /// Attach a file as it is now: text, picture or sound; at most 16, with 8 MiB together
+    #[arg(long = "file", short, value_name = "PATH")]
+    pub files: Vec<PathBuf>,
+    /// Print the session's id and do not wait for the turn
+    #[arg(long, conflicts_with_all = ["rm", "timeout"])]
+    pub no_wait: bool,
+    /// Stop waiting for the turn's end after this, with exit code 3
+    #[arg(long, value_name = "DURATION", value_parser = wait)]
+    pub timeout: Option<Duration>,
+    /// The prompt: the first word that is no option, and all after it; below them what standard input has, if it is no terminal
+    #[arg(value_name = "TEXT")]
+    pub text: Vec<String>,
 }
 
 /// `attach`.

@@ -9,7 +9,6 @@ use protocol::SessionId;
 use protocol::api::{OnCrash, Orphans, PermissionPolicy, RestartType, SessionOpts, Status};
 use protocol::event::Timestamp;
 
-use crate::cli::args::Ids;
 use crate::cli::args::values::{label, label_change, limit, lines, option, variable, wait, words};
 use crate::core::options;
 use crate::units::{parse_duration, parse_since};
@@ -178,6 +177,20 @@ pub struct Acp {
     pub options: Options,
 }
 
+/// The states of a session.
+const STATES: [&str; 10] = [
+    "starting",
+    "idle",
+    "running",
+    "requires_action",
+    "adopting",
+    "stopping",
+    "restarting",
+    "hibernated",
+    "stopped",
+    "failed",
+];
+
 /// `ls`.
 #[derive(Debug, Args)]
 pub struct Ls {
@@ -188,8 +201,7 @@ pub struct Ls {
     #[arg(long)]
     pub needs: bool,
     /// Sessions with one of these states
-    #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = words::<Status>(&["starting", "idle",
-        "running", "requires_action", "adopting", "stopping", "restarting", "hibernated", "stopped", "failed"]))]
+    #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = words::<Status>(&STATES))]
     pub status: Vec<Status>,
     /// Sessions with this label, or with this value of it
     #[arg(long = "label", value_name = "LABEL[=VALUE]", value_parser = crate::config::label_wanted)]
@@ -300,12 +312,48 @@ pub struct Label {
     pub labels: Vec<(String, Option<String>)>,
 }
 
+/// The sessions that `--all` means, and whether to ask.
+#[derive(Debug, Args)]
+pub struct Choice {
+    /// With --all: sessions with one of these states
+    #[arg(long, value_name = "STATE", conflicts_with = "ids", value_delimiter = ',', value_parser = words::<Status>(&STATES))]
+    pub status: Vec<Status>,
+    /// With --all: sessions with this label, or with this value of it
+    #[arg(long = "label", value_name = "LABEL[=VALUE]", conflicts_with = "ids", value_parser = crate::config::label_wanted)]
+    pub labels: Vec<String>,
+    /// With --all: do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+/// `restart`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("which").required(true))]
+pub struct Restart {
+    /// The sessions: ids, names, or beginnings of exactly one each
+    #[arg(value_name = "ID", group = "which")]
+    pub ids: Vec<String>,
+    /// All sessions that --status and --label mean; else all but those that are stopped or hibernated
+    #[arg(long, group = "which")]
+    pub all: bool,
+    /// Which, and whether to ask.
+    #[command(flatten)]
+    pub choice: Choice,
+}
+
 /// `rm`.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("which").required(true))]
 pub struct Rm {
-    /// The sessions.
+    /// The sessions: whole ids or names
+    #[arg(value_name = "ID", group = "which")]
+    pub ids: Vec<String>,
+    /// All sessions that --status and --label mean; without --status those that are stopped or failed, with --force all
+    #[arg(long, group = "which")]
+    pub all: bool,
+    /// Which, and whether to ask.
     #[command(flatten)]
-    pub ids: Ids,
+    pub choice: Choice,
     /// Stop them first
     #[arg(long, short)]
     pub force: bool,
@@ -328,11 +376,18 @@ fn awaited() -> PossibleValuesParser {
 /// `wait`.
 #[derive(Debug, Args)]
 pub struct Wait {
-    /// The session: its id, its name, or the beginning of exactly one
-    pub id: String,
-    /// The state to wait for
-    #[arg(long, value_name = "STATE", default_value = "idle", value_parser = awaited())]
-    pub until: String,
+    /// The sessions: ids, names, or beginnings of exactly one each
+    #[arg(value_name = "ID", required = true)]
+    pub ids: Vec<String>,
+    /// The states to wait for: the first of them that a session is in is enough
+    #[arg(long, value_name = "STATE", default_value = "idle", value_delimiter = ',', value_parser = awaited())]
+    pub until: Vec<String>,
+    /// Wait for all of the sessions, as without this
+    #[arg(long, conflicts_with = "any")]
+    pub all: bool,
+    /// Wait for the first of the sessions
+    #[arg(long)]
+    pub any: bool,
     /// Give up after this, with exit code 3
     #[arg(long, value_name = "DURATION", value_parser = wait)]
     pub timeout: Option<Duration>,

@@ -204,7 +204,7 @@ impl<'a> View<'a> {
                 self.break_line()?;
                 if let Some(exit) = exit.filter(|exit| !exit.is_success()) {
                     self.note(&format!("the agent failed: {exit}"));
-                } else if let Some(early) = send::early(&stop_reason) {
+                } else if let Some((_, early)) = send::early(&stop_reason) {
                     self.note(early);
                 } else if stop_reason != "end_turn" {
                     self.note(&format!("the turn ended: {stop_reason}"));

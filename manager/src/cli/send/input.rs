@@ -1,9 +1,12 @@
-//! Input of `kennel send`: the prompt's text and the attached files.
+//! Input of `kennel send` and `run`: the prompt's text and the attached files.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -11,45 +14,87 @@ use percent_encoding::{AsciiSet, percent_encode};
 use protocol::api::AttachmentRequest;
 
 use crate::attachments::MAX_ATTACHED;
+use crate::cli::link::Link;
+use crate::cli::ui::Ui;
 use crate::cli::ui::error::{Failure, Outcome, exit};
 use crate::client::RESERVED;
 use crate::session_manager::MAX_PROMPT;
 
-/// Takes the prompt's text from the command line or from standard input.
-pub fn text(words: Vec<String>) -> Outcome<String> {
-    let from_stdin = match &words[..] {
-        [] if io::stdin().is_terminal() => {
-            return Err(
-                Failure::usage("the prompt is missing").hint("give it as words, or on standard input")
-            );
-        }
-        [] => true,
-        [one] => one == "-",
-        _ => false,
-    };
-    if !from_stdin {
-        return Ok(words.join(" "));
+/// Takes the text of a prompt and its files.
+pub(super) fn content(
+    link: &Link<'_>,
+    words: Vec<String>,
+    files: &[PathBuf],
+) -> Outcome<(String, Vec<AttachmentRequest>)> {
+    // A picture needs no text.
+    let silent = words.is_empty() && !files.is_empty() && io::stdin().is_terminal();
+    let text = if silent { String::new() } else { text(link.ui, words)? };
+    Ok((text, files.iter().map(|path| attachment(path)).collect::<Outcome<_>>()?))
+}
+
+/// The time after which kennel says that it waits for standard input.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Takes the prompt's text: the words of the command line, and below them what standard input has, unless it is a terminal.
+/// A single `-` reads standard input wherever it comes from.
+pub fn text(ui: &Ui, words: Vec<String>) -> Outcome<String> {
+    let typed = if words == ["-"] { String::new() } else { words.join(" ") };
+    if io::stdin().is_terminal() && words != ["-"] {
+        return match words.is_empty() {
+            true => {
+                Err(Failure::usage("the prompt is missing").hint("give it as words, or on standard input"))
+            }
+            false => Ok(typed),
+        };
     }
+    let piped = piped(ui, words.is_empty() || typed.is_empty())?;
+    let text = match (typed.is_empty(), piped.is_empty()) {
+        (true, _) => piped,
+        (false, true) => typed,
+        (false, false) => format!("{typed}\n{piped}"),
+    };
+    if text.len() > MAX_PROMPT { Err(too_large()) } else { Ok(text) }
+}
+
+/// Reads standard input to its end. Somebody may have left it open by mistake, so kennel says what it waits for.
+fn piped(ui: &Ui, is_all: bool) -> Outcome<String> {
+    let (done, waits) = mpsc::channel::<()>();
+    let note = ui.notes();
+    thread::spawn(move || {
+        if waits.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            note(match is_all {
+                true => "waiting for the end of standard input, which is the prompt",
+                false => {
+                    "waiting for the end of standard input, which is added to the prompt; `< /dev/null` sends the words alone"
+                }
+            });
+        }
+    });
     let mut bytes = Vec::new();
     let read = io::stdin().lock().take(MAX_PROMPT as u64 + 1).read_to_end(&mut bytes);
-    read.map_err(|error| Failure::failed("input", format!("cannot read standard input: {error}")))?;
+    drop(done);
+    read.map_err(|error| {
+        let what = format!("cannot read standard input: {error}; nothing was sent");
+        Failure::failed("input", what).hint("`< /dev/null` sends the words alone")
+    })?;
     if bytes.len() > MAX_PROMPT {
-        let what = format!("the prompt has more than {MAX_PROMPT} bytes; it was not sent");
-        return Err(Failure::new(exit::USAGE, "prompt_too_large", what)
-            .hint("put long input into a file and name the file in the prompt"));
+        return Err(too_large());
     }
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        Failure::new(
-            exit::USAGE,
-            "invalid_utf8",
-            format!("the prompt is not UTF-8 (byte {at}); it was not sent"),
-        )
+        let what = format!("standard input is not UTF-8 (byte {at}); nothing was sent");
+        Failure::new(exit::USAGE, "invalid_utf8", what)
     })
 }
 
+fn too_large() -> Failure {
+    let what = format!("the prompt has more than {MAX_PROMPT} bytes; it was not sent");
+    Failure::new(exit::USAGE, "prompt_too_large", what)
+        .hint("put long input into a file and name the file in the prompt")
+}
+
 /// Reads a file that the prompt attaches.
-pub(super) fn attachment(path: &Path) -> Outcome<AttachmentRequest> {
+fn attachment(path: &Path) -> Outcome<AttachmentRequest> {
     let failed = |error: io::Error| {
         let what = format!("cannot read {}: {error}; nothing was sent", path.display());
         Failure::new(exit::USAGE, "unreadable_file", what)

@@ -6,8 +6,9 @@ use protocol::event::{Decider, Event, EventKind, Outcome as Ended, RemovedBy};
 use protocol::{PermissionId, PromptId, SessionId, Stream};
 use tokio::time::{Instant, sleep_until};
 
+use super::ended::completed;
 use crate::cli::ui::Ui;
-use crate::cli::ui::error::{Failure, Outcome};
+use crate::cli::ui::error::{Failure, Outcome, exit};
 use crate::client::sse::Frame;
 use crate::client::{ClientError, Events};
 use crate::terminal_text::{Colours, Screen};
@@ -290,7 +291,7 @@ impl<'a> View<'a> {
                 let what = format!(
                     "{prompt} was interrupted: {reason}. It is not repeated by itself, its tools may have had effects"
                 );
-                Failure::failed("interrupted", what)
+                Failure::new(exit::CUT_OFF, "interrupted", what)
                     .hint(format!("`kennel resolve {prompt} --retry` sends it again"))
             }
             EventKind::TurnCompleted { outcome, stop_reason, exit, .. } => {
@@ -420,46 +421,10 @@ impl<'a> View<'a> {
     }
 }
 
-pub(super) fn completed(
-    prompt: PromptId,
-    outcome: Ended,
-    stop_reason: &str,
-    exit: Option<protocol::Exit>,
-) -> Outcome {
-    match (outcome, exit) {
-        (Ended::Aborted, _) => Err(Failure::failed("aborted", format!("{prompt} was aborted"))),
-        (Ended::Interrupted, _) => Err(Failure::failed("interrupted", format!("{prompt} was interrupted"))),
-        (Ended::Completed, Some(exit)) if !exit.is_success() => {
-            Err(Failure::failed("agent_failed", format!("the agent failed: {exit}")))
-        }
-        (Ended::Completed, _) if stop_reason == "error" => {
-            Err(Failure::failed("agent_failed", "the turn ended with an error, which stands above"))
-        }
-        (Ended::Completed, _) if early(stop_reason).is_some() => {
-            Err(Failure::failed(stop_reason, early(stop_reason).unwrap_or_default()))
-        }
-        (Ended::Completed, _) => Ok(()),
-    }
-}
-
-/// Returns the explanation of a stop reason of ACP's that ends a turn early; none for other reasons.
-pub fn early(stop_reason: &str) -> Option<&'static str> {
-    match stop_reason {
-        "refusal" => Some("the agent refused to go on (refusal)"),
-        "max_tokens" => Some("the turn ended early: the model's limit of tokens was reached (max_tokens)"),
-        "max_turn_requests" => {
-            Some("the turn ended early: the limit of requests in a turn was reached (max_turn_requests)")
-        }
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-    use protocol::Exit;
-
     use super::*;
+    use clap::Parser;
 
     #[test]
     fn the_form_of_another_prompt_is_not_shown() {
@@ -476,22 +441,5 @@ mod tests {
         let frame = Frame { id: Some(9), event: "call.requested".into(), data: data.into() };
         assert!(view.show(&frame).unwrap().is_none());
         assert_eq!(view.sign, Some(sign));
-    }
-
-    fn exit_of(outcome: Ended, stop_reason: &str, exit: Option<Exit>) -> u8 {
-        completed(PromptId(1), outcome, stop_reason, exit).err().map_or(0, |failure| failure.exit())
-    }
-
-    #[test]
-    fn the_agents_success_is_the_commands() {
-        assert_eq!(exit_of(Ended::Completed, "end_turn", Some(Exit::Code(0))), 0);
-        assert_eq!(exit_of(Ended::Completed, "end_turn", None), 0);
-        assert_eq!(exit_of(Ended::Completed, "end_turn", Some(Exit::Code(3))), 1);
-        assert_eq!(exit_of(Ended::Completed, "error", None), 1);
-        for early in ["refusal", "max_tokens", "max_turn_requests"] {
-            assert_eq!(exit_of(Ended::Completed, early, None), 1);
-        }
-        assert_eq!(exit_of(Ended::Aborted, "cancelled", None), 1);
-        assert_eq!(exit_of(Ended::Interrupted, "", None), 1);
     }
 }

@@ -25,6 +25,16 @@ pub mod exit {
     pub const UNREACHABLE: u8 = 6;
     /// The state of things does not allow it.
     pub const CONFLICT: u8 = 7;
+    /// The turn ended at the model's limit of tokens.
+    pub const MAX_TOKENS: u8 = 10;
+    /// The turn ended at the limit of requests in a turn.
+    pub const MAX_TURN_REQUESTS: u8 = 11;
+    /// The agent refused to go on.
+    pub const REFUSED: u8 = 12;
+    /// The turn was aborted.
+    pub const ABORTED: u8 = 13;
+    /// A crash cut the turn off.
+    pub const CUT_OFF: u8 = 14;
     /// Ctrl-C.
     pub const INTERRUPTED: u8 = 130;
 }
