@@ -39,6 +39,7 @@ mod top;
 mod transcript;
 pub(crate) mod ui;
 mod wait;
+mod verbs;
 mod words;
 mod worktree;
 
@@ -102,7 +103,10 @@ fn parsed(args: Vec<OsString>) -> Result<Cli, clap::Error> {
     match short {
         Some(Ok(common)) => Ok(common.into()),
         // Help and errors speak of all of it.
-        _ => parsed_as(args.clone()).map_err(|error| suggested(error, args)),
+        _ => parsed_as(args.clone()).map_err(|error| {
+            let words = args.clone();
+            verbs::tipped(suggested(error, args), &words)
+        }),
     }
 }
 
