@@ -19,6 +19,12 @@ pub(super) fn change(
     before: Option<&Arc<Session>>,
     after: Option<&Arc<Session>>,
 ) {
+    // Most steps leave the spec as it is, and with it the name.
+    if let (Some(before), Some(after)) = (before, after)
+        && Arc::ptr_eq(&before.spec, &after.spec)
+    {
+        return;
+    }
     let name = |session: Option<&Arc<Session>>| session.and_then(|session| session.spec.name.clone());
     let (was, is) = (name(before), name(after));
     if was == is {

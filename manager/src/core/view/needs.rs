@@ -1,8 +1,11 @@
-//! What a session waits for somebody to do.
+//! Things that somebody must do before a session goes on.
+
+use std::fmt;
 
 use protocol::api::{Need, NeedKind};
 use protocol::event::Timestamp;
 use protocol::wire::Offer;
+use protocol::{CallId, PermissionId, PromptId};
 
 use crate::core::limits::FIRST_PROMPT_CHARS;
 use crate::core::model::session::Session;
@@ -11,36 +14,81 @@ use crate::core::model::state::State;
 /// The most needs that are listed.
 const NEEDS: usize = 32;
 
+/// A need as the session's own data has it.
+struct Wanted<'a> {
+    kind: NeedKind,
+    id: Option<Id>,
+    text: &'a str,
+    since: Timestamp,
+}
+
+/// The id of a need.
+enum Id {
+    Prompt(PromptId),
+    Permission(PermissionId),
+    Call(CallId),
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Id::Prompt(id) => id.fmt(f),
+            Id::Permission(id) => id.fmt(f),
+            Id::Call(id) => id.fmt(f),
+        }
+    }
+}
+
 impl Session {
     /// Returns true if the session waits for somebody.
     pub fn needs_somebody(&self) -> bool {
-        !self.needs().is_empty()
+        self.needed().next().is_some()
+    }
+
+    /// Since when the session has waited for somebody; absent if it waits for nobody.
+    pub fn needs_since(&self) -> Option<Timestamp> {
+        self.needed().map(|wanted| wanted.since).min()
     }
 
     /// Things that somebody must do, the oldest first.
     pub fn needs(&self) -> Vec<Need> {
-        let last = Timestamp(self.turns.last_message_at.unwrap_or(self.created_at));
-        let need = |kind, id: Option<String>, text: &str, since| {
+        let mut all: Vec<Wanted<'_>> = self.needed().collect();
+        all.sort_by_key(|wanted| wanted.since);
+        all.truncate(NEEDS);
+        let need = |Wanted { kind, id, text, since }: Wanted<'_>| {
             let text = text.chars().take(FIRST_PROMPT_CHARS).collect();
-            Need { kind, id, text, since }
+            Need { kind, id: id.map(|id| id.to_string()), text, since }
         };
-        let mut needs = Vec::new();
-        if let State::Failed(failure) = &self.state {
-            needs.push(need(NeedKind::Failed, None, &failure.reason, last));
-        }
-        for prompt in &self.turns.interrupted {
-            needs.push(need(NeedKind::Interrupted, Some(prompt.id.to_string()), &prompt.text, last));
-        }
-        for (_, asked) in self.turns.questions() {
-            let (id, since) = (Some(asked.id.to_string()), Timestamp(asked.asked_at));
-            needs.push(need(NeedKind::Permission, id, &asked.title, since));
-        }
+        all.into_iter().map(need).collect()
+    }
+
+    fn needed(&self) -> impl Iterator<Item = Wanted<'_>> {
+        let last = Timestamp(self.turns.last_message_at.unwrap_or(self.created_at));
+        let failed = match &self.state {
+            State::Failed(failure) => {
+                Some(Wanted { kind: NeedKind::Failed, id: None, text: &failure.reason, since: last })
+            }
+            _ => None,
+        };
+        let interrupted = self.turns.interrupted.iter().map(move |prompt| Wanted {
+            kind: NeedKind::Interrupted,
+            id: Some(Id::Prompt(prompt.id)),
+            text: &prompt.text,
+            since: last,
+        });
+        let asked = self.turns.questions().map(|(_, asked)| Wanted {
+            kind: NeedKind::Permission,
+            id: Some(Id::Permission(asked.id)),
+            text: &asked.title,
+            since: Timestamp(asked.asked_at),
+        });
         let calls = self.turns.running.iter().flat_map(|turn| &turn.calls.open);
-        for call in calls.filter(|call| call.needs == Offer::Elicitation) {
-            needs.push(need(NeedKind::Form, Some(call.id.to_string()), "values of a form", last));
-        }
-        needs.sort_by_key(|need| need.since);
-        needs.truncate(NEEDS);
-        needs
+        let forms = calls.filter(|call| call.needs == Offer::Elicitation).map(move |call| Wanted {
+            kind: NeedKind::Form,
+            id: Some(Id::Call(call.id)),
+            text: "values of a form",
+            since: last,
+        });
+        failed.into_iter().chain(interrupted).chain(asked).chain(forms)
     }
 }
