@@ -50,7 +50,7 @@ pub fn parse_since(text: &str) -> Result<Timestamp, String> {
     Ok(Timestamp(found.as_millisecond().try_into().unwrap_or(0)))
 }
 
-/// How a duration is written.
+/// The form of a duration, for a person.
 const FORM: &str = "write it like `20s`, `4h` or `1m30s`";
 
 /// A duration from the command line: `90s`, `4h`, `1m 30s`, `0`.

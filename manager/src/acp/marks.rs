@@ -99,7 +99,7 @@ impl Mark {
 pub struct Wishes {
     /// Where it was when it lost its connection.
     pub after: Option<Cursor>,
-    /// It drives, though another client does.
+    /// The editor drives, in the place of another client.
     pub takeover: bool,
 }
 

@@ -55,7 +55,7 @@ const COMING: Duration = Duration::from_secs(2);
 /// The number of messages that may wait to be looked at.
 const WAITING: usize = 64;
 
-/// How the front serves an editor.
+/// Terms on which the front serves an editor.
 pub struct Terms {
     /// New sessions are their directory's own.
     pub workdir_session: bool,

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::client::{ClientError, Events, Request};
 use crate::system::random;
 
-/// How the API is asked.
+/// A way to ask the API.
 pub trait Reach {
     /// Asks, and gives the whole answer.
     fn ask(&self, request: Request) -> LocalBoxFuture<'_, Outcome<Bytes>>;

@@ -49,7 +49,7 @@ const LOOPBACK: &str = concat!(
     r"^http://(localhost|127\.0\.0\.1|\[::1\]):",
     r"([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])([/?][!-~]*)?$"
 );
-/// What is made of a name's letters and is no name: a generated id, or the number of one.
+/// Texts of a name's letters that are ids: a generated id, or the number of one.
 const RESERVED: &str = "^([0-9]+|session-[0-9]+|workdir-[0-9A-Fa-f]+)$";
 const LABEL: &str = "^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$";
 const LABEL_VALUE: &str = r"^[^,\u0000-\u001f\u007f-\u009f]*$";

@@ -295,7 +295,7 @@ refuses!(EditErrors: 400 "invalid_client", 400 "invalid_id", 400 "invalid_labels
 
 /// Changes what people call a session: its name, its title, its labels.
 ///
-/// What the request does not name stays. A label with null is removed.
+/// Changes nothing that the request does not name. A label with null is removed.
 #[utoipa::path(patch, path = "/v1/sessions/{id}", tag = "sessions", operation_id = "edit_session",
     params(("id" = SessionId, Path, description = "The session.")),
     request_body = EditSessionRequest,

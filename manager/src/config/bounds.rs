@@ -112,7 +112,7 @@ pub(super) fn host_name(name: &str) -> Result<(), String> {
     Err(format!("`{shown}` is no name in DNS and no IP address, like \"box.example\" or \"192.0.2.7\""))
 }
 
-/// How a umask is written.
+/// The form of a umask, for a person.
 pub(super) const UMASK_FORM: &str =
     "a umask is three or four octal digits in quotes, from \"000\" to \"0777\", like \"022\"";
 

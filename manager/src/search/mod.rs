@@ -59,7 +59,7 @@ pub struct Search {
     finding: Semaphore,
 }
 
-/// How far the index has come.
+/// Progress of the index.
 #[derive(Clone, Debug, Default)]
 struct Progress {
     is_filling: bool,

@@ -1,4 +1,4 @@
-//! What a person types, as an expression of SQLite's full-text search in which every word is quoted.
+//! A person's query, as an expression of SQLite's full-text search in which every word is quoted.
 
 use protocol::bounds::SEARCH;
 

@@ -54,9 +54,9 @@ pub struct Panel<'a> {
     earlier_notes: RefCell<Vec<String>>,
     /// Under this id it is attached, if it is.
     pub(super) attached: Cell<EventId>,
-    /// It was attached.
+    /// Wakes whoever waits for the attachment.
     pub(super) came: Notify,
-    /// It should attach anew.
+    /// The panel should attach anew.
     pub(super) again: Cell<bool>,
     /// Under this id it drives.
     pub(super) client: Cell<Option<EventId>>,
@@ -64,7 +64,7 @@ pub struct Panel<'a> {
     pub(super) calling: RefCell<BTreeMap<CallId, RequestCancellationHandle>>,
     /// The editor's changes are made in the name of its seat.
     pub(super) seated: bool,
-    /// It is to drive, though another client does.
+    /// The editor is to drive, in the place of another client.
     pub(super) takeover: Cell<bool>,
     /// The editor goes on after a cursor, or has a seat: it is told of each prompt that ends.
     tells_ends: bool,
@@ -101,7 +101,7 @@ impl Show {
 struct State {
     /// The last event that was read.
     cursor: EventId,
-    /// How the last prompts have ended.
+    /// Ends of the last prompts.
     ends: BTreeMap<PromptId, End>,
     story: Story,
     /// Prompts that the editor waits for.
@@ -148,7 +148,7 @@ impl State {
         }
     }
 
-    /// How a prompt has ended, if it has.
+    /// The end of a prompt; none if it has not ended.
     fn end_of(&self, prompt: PromptId) -> Option<End> {
         // A prompt's number is that of the event with which it began.
         let is_past = prompt.0 <= self.cursor && !self.story.open().contains(&prompt);

@@ -24,7 +24,7 @@ pub enum Shown {
     Note(String),
     /// A permission waits for an answer.
     Ask(PermissionId),
-    /// It waits no longer.
+    /// The permission waits no longer.
     Settled(PermissionId),
     /// The agent wants something done that a client can do.
     Call(CallId),

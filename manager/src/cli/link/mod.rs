@@ -193,8 +193,7 @@ impl<'a> Link<'a> {
         Ok((id, answer))
     }
 
-    /// The sessions, as the daemon tells them. Without `all` a daemon may leave out those that are stopped or failed, and an
-    /// older one tells them, too.
+    /// The sessions, as the daemon tells them. Without `all` the daemon leaves out stopped sessions; an older one may tell them, too.
     pub async fn sessions(&self, all: bool) -> Outcome<Bytes> {
         if !all {
             match self.ask(Request::get("/v1/sessions?all=false")).await {

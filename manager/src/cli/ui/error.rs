@@ -11,17 +11,17 @@ use crate::plain;
 
 /// Exit codes, the same for every command.
 pub mod exit {
-    /// It failed.
+    /// The command failed.
     pub const FAILURE: u8 = 1;
-    /// It was asked for in a way that makes no sense.
+    /// The command line makes no sense.
     pub const USAGE: u8 = 2;
-    /// It did not happen in time.
+    /// The time limit is over.
     pub const TIMEOUT: u8 = 3;
     /// There is no such session, prompt or process.
     pub const NO_SUCH: u8 = 4;
     /// Not allowed.
     pub const DENIED: u8 = 5;
-    /// No daemon, and none could be started.
+    /// No daemon answers, and none could be started.
     pub const UNREACHABLE: u8 = 6;
     /// The state of things does not allow it.
     pub const CONFLICT: u8 = 7;
@@ -257,7 +257,7 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// How to end a daemon that does nothing any more.
+/// The way to end a daemon that does nothing any more.
 pub fn way_out(pid: Option<u32>) -> String {
     match pid {
         Some(pid) => format!("`kill -9 {pid}` ends it and harms no session"),
