@@ -5,6 +5,8 @@
 use crate::core::{Refusal, SubagentLimit};
 use crate::error::Error;
 
+/// The hint about a session that is not there.
+const ALL: &str = "`kennel ls --all` lists all sessions";
 /// The hint about a prompt that is longer than an argument may be.
 const TOO_LONG: &str = "put long input into a file and name the file in the prompt; or set `prompt_via = \"stdin\"` in the agent's profile";
 /// The hint about an agent in which nothing can be set.
@@ -15,15 +17,14 @@ impl Refusal {
     /// Advice for a person about the refusal; `None` if nothing helps.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            Refusal::NoSuchSession(_) | Refusal::NoSuchPid(_) => {
-                "`kennel ls --all` lists all sessions".into()
-            }
+            Refusal::NoSuchSession(_) | Refusal::NoSuchPid(_) => ALL.into(),
             Refusal::IdTaken(id) => format!("choose another id, or use `kennel ensure --id {id}` to get it"),
             Refusal::IdUnusable(_) | Refusal::IdRetired(_) => "choose another id, or leave it out".into(),
-            Refusal::IdIsName { .. }
+            Refusal::IdIsNumber(_)
+            | Refusal::IdIsName { .. }
             | Refusal::NameTaken { .. }
-            | Refusal::NameIsId(_)
-            | Refusal::NameUnusable(_)
+            | Refusal::NameIsId(..)
+            | Refusal::NameUnusable(..)
             | Refusal::TooManyLabels { .. }
             | Refusal::LabelsOfKey(_) => return self.about_names(),
             Refusal::SpecMismatch { id, .. } => {
@@ -99,13 +100,16 @@ impl Refusal {
     /// The same, of what people call sessions.
     fn about_names(&self) -> Option<String> {
         match self {
+            Refusal::IdIsNumber(id) => {
+                Some(format!("add a letter to the id, like `n{id}`, or leave it out; `--name` gives a name"))
+            }
             Refusal::IdIsName { of, .. } => {
                 Some(format!("choose another id; `kennel show {of}` shows that session"))
             }
             Refusal::NameTaken { of, .. } => {
                 Some(format!("choose another name; `kennel rename {of} NAME` gives that session another one"))
             }
-            Refusal::NameIsId(_) | Refusal::NameUnusable(_) => {
+            Refusal::NameIsId(..) | Refusal::NameUnusable(..) => {
                 Some("choose another name, or leave it out".into())
             }
             Refusal::TooManyLabels { id, .. } => {

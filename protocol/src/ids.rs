@@ -15,9 +15,7 @@ pub enum IdError {
     )]
     Session(String),
     /// A session's name is like an id, and no generated id.
-    #[error(
-        "`{0}` is not a session's name: 1 to 64 letters, digits, `.`, `_` or `-`, beginning with a letter or digit, and no number alone nor what kennel gives out as an id (`session-7`)"
-    )]
+    #[error("`{0}` is not a session's name")]
     Name(String),
     /// A prompt id is `prompt-` and a number.
     #[error("`{0}` is not a prompt id: `prompt-` and a number, as `kennel send --no-wait` prints it")]
@@ -57,6 +55,12 @@ impl SessionId {
         let digits = self.0.strip_prefix("session-")?;
         let plain = digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
         (plain && digits.len() <= 18).then(|| digits.parse().ok()).flatten()
+    }
+
+    /// Returns true if the id is a number alone. An earlier version gave such ids to new sessions; people mean the generated
+    /// id with that number (`5`: `session-5`).
+    pub fn is_number_alone(&self) -> bool {
+        self.0.bytes().all(|byte| byte.is_ascii_digit())
     }
 
     /// The id as text.
@@ -115,6 +119,10 @@ impl<'de> Deserialize<'de> for SessionId {
 pub struct SessionName(SessionId);
 
 impl SessionName {
+    /// The rule for names, for a person who gave another text.
+    pub const RULE: &str = "a name has 1 to 64 letters, digits, `.`, `_` and `-`, and begins with a letter or digit; \
+        a number (`7`) and a generated id (`session-7`) are ids; an example of a name: `web-2`";
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         self.0.as_str()

@@ -48,7 +48,7 @@ fn told(fleet: &Fleet, scope: &Scope, ask: &Ask, refusal: &Refusal) -> Option<St
     let of_some = scope.starts_none();
     let tells_a_name = match refusal {
         Refusal::NameTaken { of, .. } | Refusal::IdIsName { of, .. } => hidden(of),
-        Refusal::NameIsId(_) => *scope != Scope::All,
+        Refusal::NameIsId(..) => *scope != Scope::All,
         _ => false,
     };
     if tells_a_name {

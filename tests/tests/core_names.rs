@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use harness::names;
 use harness::sample::{self, AT, id};
-use manager::core::{Ask, Change, Edit, Fleet, Input, NOBODY, Refusal, Reply, Scope, Seen, Spec};
+use manager::core::{Ask, Change, Edit, Fleet, Input, NOBODY, Naming, Refusal, Reply, Scope, Seen, Spec};
 use protocol::api::Orphans;
 use protocol::event::EventKind;
 use protocol::{KeyId, SessionId, SessionName};
@@ -88,12 +88,19 @@ fn a_name_that_is_another_sessions_or_was_an_id_is_refused() {
     created(&mut fleet, &create(Some("box"), "/", None));
     created(&mut fleet, &create(Some("gone"), "/", None));
     remove(&mut fleet, &id("gone"));
-    let taken = Refusal::NameTaken { name: name("web"), of: web.clone() };
+    let taken = Refusal::NameTaken { name: name("web"), of: web.clone(), naming: Naming::New };
     for (ask, refusal) in [
-        (create(None, "/", Some("web")), taken.clone()),
-        (rename("box", "web"), taken),
-        (rename(web.as_str(), "box"), Refusal::NameTaken { name: name("box"), of: id("box") }),
-        (rename("box", "gone"), Refusal::NameIsId(name("gone"))),
+        (create(None, "/", Some("web")), taken),
+        (
+            rename("box", "web"),
+            Refusal::NameTaken { name: name("web"), of: web.clone(), naming: Naming::Rename },
+        ),
+        (create(Some("5"), "/", None), Refusal::IdIsNumber(id("5"))),
+        (
+            rename(web.as_str(), "box"),
+            Refusal::NameTaken { name: name("box"), of: id("box"), naming: Naming::Rename },
+        ),
+        (rename("box", "gone"), Refusal::NameIsId(name("gone"), Naming::Rename)),
         (create(Some("web"), "/", None), Refusal::IdIsName { id: id("web"), of: web.clone() }),
         (rename("nobody", "x"), Refusal::NoSuchSession("nobody".into())),
     ] {
@@ -101,7 +108,7 @@ fn a_name_that_is_another_sessions_or_was_an_id_is_refused() {
     }
     // Its id stays its own, whatever it is called.
     done(&mut fleet, &rename("box", "crate"));
-    assert_eq!(refused(&fleet, &rename(web.as_str(), "box")), Refusal::NameIsId(name("box")));
+    assert_eq!(refused(&fleet, &rename(web.as_str(), "box")), Refusal::NameIsId(name("box"), Naming::Rename));
     done(&mut fleet, &rename("box", "box"));
 }
 
@@ -180,8 +187,8 @@ fn a_sub_agent_that_a_session_starts_learns_of_no_name() {
         task: "task".into(),
         wish: Some(Box::default()),
     };
-    assert_eq!(refused(&fleet, &below(Some("web"))), Refusal::NameUnusable(name("web")));
-    assert_eq!(refused(&fleet, &below(Some("box"))), Refusal::NameUnusable(name("box")));
+    assert_eq!(refused(&fleet, &below(Some("web"))), Refusal::NameUnusable(name("web"), Naming::New));
+    assert_eq!(refused(&fleet, &below(Some("box"))), Refusal::NameUnusable(name("box"), Naming::New));
     // The number is its own id's.
     assert_eq!(created(&mut fleet, &below(None)).1.as_str(), "web-2");
     assert_eq!(created(&mut fleet, &below(None)).1.as_str(), "web-3");
@@ -200,15 +207,16 @@ fn a_key_learns_of_no_name_that_it_does_not_reach() {
     let (mine, is) = created(&mut fleet, &with_key(create(None, "/srv/other", None)));
     assert_eq!((mine.as_str(), is.as_str()), ("session-3", "other-3"));
     for taken in ["web", "box"] {
-        let unusable = Refusal::NameUnusable(name(taken));
-        assert_eq!(refused(&fleet, &with_key(create(None, "/", Some(taken)))), unusable);
-        assert_eq!(refused(&fleet, &with_key(rename(mine.as_str(), taken))), unusable);
+        let unusable = |naming| Refusal::NameUnusable(name(taken), naming);
+        let start = with_key(create(None, "/", Some(taken)));
+        assert_eq!(refused(&fleet, &start), unusable(Naming::New));
+        assert_eq!(refused(&fleet, &with_key(rename(mine.as_str(), taken))), unusable(Naming::Rename));
     }
     assert_eq!(refused(&fleet, &with_key(create(Some("web"), "/", None))), Refusal::IdUnusable(id("web")));
     let absent = Refusal::NoSuchSession(web.to_string());
     assert_eq!(refused(&fleet, &with_key(rename(web.as_str(), "x"))), absent);
     done(&mut fleet, &with_key(rename(mine.as_str(), "its-own")));
-    let taken = Refusal::NameTaken { name: name("its-own"), of: mine };
+    let taken = Refusal::NameTaken { name: name("its-own"), of: mine, naming: Naming::Rename };
     assert_eq!(refused(&fleet, &with_key(rename("session-2", "its-own"))), taken);
 }
 
@@ -245,4 +253,19 @@ fn labels_and_title_change_one_by_one_and_what_changes_nothing_is_no_event() {
     assert_eq!(refused(&fleet, &many), Refusal::TooManyLabels { id: id("s"), limit: 32 });
     let by_another = Ask::ByClient { client: NOBODY + 1, ask: Box::new(edit(Some("theirs"), &[])) };
     assert_eq!(refused(&fleet, &by_another), Refusal::NotDriver(id("s")));
+}
+
+#[test]
+fn an_earlier_versions_session_with_a_number_as_its_id_goes_on() {
+    let mut five = sample::session("5", sample::ready());
+    Arc::make_mut(&mut five.spec).name = Some(name("five"));
+    let mut fleet = Fleet::load([five], [], 1, 1);
+    let ensure = Ask::Ensure { id: id("5"), spec: spec("/", None), given: Box::default() };
+    assert!(fleet.step(AT, &ensure).is_ok());
+    done(&mut fleet, &Ask::Stop(id("5"), Orphans::Keep));
+    for new in ["6", "0", "007"] {
+        let ensure = Ask::Ensure { id: id(new), spec: spec("/", None), given: Box::default() };
+        assert_eq!(refused(&fleet, &ensure), Refusal::IdIsNumber(id(new)));
+        assert_eq!(refused(&fleet, &create(Some(new), "/", None)), Refusal::IdIsNumber(id(new)));
+    }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use harness::sample::{self, AT, gone, id, identity, prompt, ready, session, turn};
 use manager::core::{
-    At, Input, LastRestart, Phase, Refusal, RestartPolicy, Session, Spec, State, SubagentLimit, Was, Why,
-    limits,
+    At, Input, LastRestart, Naming, Phase, Refusal, RestartPolicy, Session, Spec, State, SubagentLimit, Was,
+    Why, limits,
 };
 use protocol::api::{
     Failure, McpRemoteServerOpts, McpServerOpts, Need, NeedKind, OnCrash, PermissionPolicy, PromptState,
@@ -321,10 +321,11 @@ fn after(refusal: &Refusal) -> Option<Refusal> {
         Refusal::NoSuchPid(_) => Refusal::IdTaken(id),
         Refusal::IdTaken(_) => Refusal::IdUnusable(id),
         Refusal::IdUnusable(_) => Refusal::IdIsName { id, of: self::id("t") },
-        Refusal::IdIsName { .. } => Refusal::NameTaken { name: name(), of: id },
-        Refusal::NameTaken { .. } => Refusal::NameIsId(name()),
-        Refusal::NameIsId(_) => Refusal::NameUnusable(name()),
-        Refusal::NameUnusable(_) => Refusal::TooManyLabels { id, limit: 32 },
+        Refusal::IdIsName { .. } => Refusal::NameTaken { name: name(), of: id, naming: Naming::New },
+        Refusal::NameTaken { .. } => Refusal::NameIsId(name(), Naming::Rename),
+        Refusal::NameIsId(..) => Refusal::NameUnusable(name(), Naming::New),
+        Refusal::NameUnusable(..) => Refusal::IdIsNumber(self::id("5")),
+        Refusal::IdIsNumber(_) => Refusal::TooManyLabels { id, limit: 32 },
         Refusal::TooManyLabels { .. } => Refusal::LabelsOfKey(id),
         Refusal::LabelsOfKey(_) => Refusal::IdRetired(id),
         Refusal::IdRetired(_) => Refusal::SpecMismatch { id, fields: vec!["title", "env"] },

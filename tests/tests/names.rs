@@ -52,10 +52,18 @@ fn a_wrong_name_changes_nothing_and_says_what_one_is() {
     daemon.ok(&["start", "--name", "web"]);
     daemon.ok(&["start", "--id", "box"]);
     for (args, code, said) in [
-        (&["start", "--name", "web"][..], 7, "`web` is the name of session `session-1` already"),
-        (&["start", "--name", "7"], 2, "`--name`: `7` is not a session's name"),
+        (
+            &["start", "--name", "web"][..],
+            7,
+            "`web` is the name of session `session-1` already; nothing was started",
+        ),
+        (&["start", "--name", "7"], 2, "`--name`: `7` is not a session's name; nothing was started"),
+        (&["start", "--name", "a b"], 2, "an example of a name: `web-2`"),
+        (&["start", "--id", "5"], 2, "a number alone means the session `session-5`; nothing was started"),
+        (&["ensure", "--id", "5"], 2, "a number alone means the session `session-5`; nothing was started"),
+        (&["subagent", "start", "--id", "5", "true"], 2, "a number alone means"),
         (&["start", "--id", "web"], 7, "`web` is the name of session `session-1`"),
-        (&["rename", "web", "box"], 7, "`box` is the name of session `box`"),
+        (&["rename", "web", "box"], 7, "`box` is the name of session `box` already; nothing was changed"),
         (&["rename", "web", "session-9"], 2, "is not a session's name"),
         (&["rename", "web"], 2, "required"),
         (&["label", "web", "team"], 2, "LABEL=VALUE"),

@@ -89,7 +89,11 @@ pub(super) const MEANINGS: &[(u16, &str, &str)] = &[
     (409, "idempotency_key_reused", "the key was used before with another request"),
     (409, "invalid_config", "`config.toml` is wrong; `detail` names the file and the line"),
     (409, "invalid_cursor", "the cursor is beyond the last event"),
-    (409, "invalid_id", "the body's id is not the one that the rest of the request says"),
+    (
+        409,
+        "invalid_id",
+        "a new session cannot have this id, or the body's id is not the one that the rest of the request says",
+    ),
     (409, "invalid_workdir", "`opts.workdir` is not `workdir`"),
     (409, "key_taken", "another device has this key"),
     (409, "labels_of_key", "without this label the key would not reach the session any more"),

@@ -168,8 +168,9 @@ fn refused(refusal: &Refusal) -> StatusCode {
         | Refusal::IdUnusable(_)
         | Refusal::IdIsName { .. }
         | Refusal::NameTaken { .. }
-        | Refusal::NameIsId(_)
-        | Refusal::NameUnusable(_)
+        | Refusal::IdIsNumber(_)
+        | Refusal::NameIsId(..)
+        | Refusal::NameUnusable(..)
         | Refusal::TooManyLabels { .. }
         | Refusal::LabelsOfKey(_)
         | Refusal::IdRetired(_)
@@ -242,6 +243,7 @@ mod tests {
             Refusal::IdTaken(id()),
             Refusal::IdUnusable(id()),
             Refusal::IdRetired(id()),
+            Refusal::IdIsNumber(id()),
             Refusal::SpecMismatch { id: id(), fields: vec!["agent"] },
             Refusal::Stopped(id()),
             Refusal::Failed { id: id(), reason: "r".into() },

@@ -124,7 +124,7 @@ pub async fn list(Limited(app): Limited, Query(query): Query<ListQuery>) -> Answ
     Ok(Reply(app.manager.list(&list).await?))
 }
 
-refuses!(CreateErrors: 400 "invalid_idempotency_key", 409 "id_taken", 409 "id_unusable", 409 "idempotency_key_reused"; + WITH_BODY, WITH_OPTIONS);
+refuses!(CreateErrors: 400 "invalid_idempotency_key", 409 "id_taken", 409 "id_unusable", 409 "idempotency_key_reused", 409 "invalid_id"; + WITH_BODY, WITH_OPTIONS);
 
 /// A new session.
 ///
@@ -310,9 +310,10 @@ pub async fn edit(
     let edited = app.manager.edit_session(&id, &request).await;
     Ok(Reply(edited.map_err(|error| match (error, caller.session) {
         // A session's token learns nothing of others.
-        (Error::Refused(Refusal::NameTaken { name, .. } | Refusal::NameIsId(name)), Some(_)) => {
-            Error::Refused(Refusal::NameUnusable(name))
-        }
+        (
+            Error::Refused(Refusal::NameTaken { name, naming, .. } | Refusal::NameIsId(name, naming)),
+            Some(_),
+        ) => Error::Refused(Refusal::NameUnusable(name, naming)),
         (error, _) => error,
     })?))
 }

@@ -15,7 +15,7 @@ use super::limited::Limited;
 use super::problem::{Answer, ApiError};
 
 refuses!(StartErrors: 400 "invalid_client", 409 "not_driver", 400 "empty_prompt", 400 "invalid_idempotency_key", 400 "invalid_prompt", 403 "weaker_than_parent", 404 "no_such_pid", 404 "no_such_session",
-    409 "id_taken", 409 "id_unusable", 409 "idempotency_key_reused", 409 "session_failed", 409 "session_stopped", 409 "session_stopping", 409 "subagent_limit",
+    409 "id_taken", 409 "id_unusable", 409 "idempotency_key_reused", 409 "invalid_id", 409 "session_failed", 409 "session_stopped", 409 "session_stopping", 409 "subagent_limit",
     413 "prompt_too_large"; + WITH_BODY, WITH_OPTIONS);
 
 /// Starts a session with a first prompt, below a parent or without one.

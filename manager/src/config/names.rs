@@ -1,4 +1,4 @@
-//! What people call a session: its name, its title and its labels, as clients give them.
+//! Name, title and labels of a session, as clients give them.
 
 use std::collections::BTreeMap;
 
@@ -14,9 +14,14 @@ use crate::error::Error;
 /// The longest value of a label, in characters.
 const LABEL_CHARS: usize = 63;
 
-/// Checks a session's name.
-pub(super) fn name(name: &str) -> Result<(), String> {
-    name.parse::<SessionName>().map(drop).map_err(|error| error.to_string())
+/// Reads a session's name. `unchanged` says what the error leaves as it was.
+///
+/// # Errors
+/// `invalid_name`, with the rule for names as a hint.
+pub(super) fn name(name: &str, unchanged: &str) -> Result<SessionName, Error> {
+    name.parse().map_err(|error: protocol::IdError| {
+        Error::invalid_with("invalid_name", format!("`name`: {error}; {unchanged}"), SessionName::RULE)
+    })
 }
 
 /// Checks labels of a session, or of a key.
@@ -75,10 +80,7 @@ pub fn edit(request: &EditSessionRequest) -> Result<Edit, Error> {
     let wrong = |code: &'static str, field: &str, what: String| {
         Error::invalid(code, format!("`{field}`: {what}; nothing was changed"))
     };
-    let read = |name: &String| {
-        name.parse().map_err(|error: protocol::IdError| wrong("invalid_name", "name", error.to_string()))
-    };
-    let name = request.name.as_ref().map(read).transpose()?;
+    let name = request.name.as_deref().map(|name| self::name(name, "nothing was changed")).transpose()?;
     if let Some(title) = &request.title {
         bounds::title(title).map_err(|what| wrong("invalid_title", "title", what))?;
     }

@@ -153,7 +153,7 @@ fn check_options(opts: &SessionOpts) -> Result<(), Error> {
     ) -> Result<(), Error> {
         value.map_or(Ok(()), check).map_err(|what| out_of_bounds(code, field, &what))
     }
-    check(("name", "invalid_name"), opts.name.as_deref(), super::names::name)?;
+    opts.name.as_deref().map(|name| super::names::name(name, "nothing was started")).transpose()?;
     check(("labels", "invalid_labels"), Some(&opts.labels), super::names::labels)?;
     check(("title", "invalid_title"), opts.title.as_deref(), bounds::title)?;
     check(("model", "invalid_model"), opts.model.as_deref(), bounds::model)?;

@@ -37,5 +37,5 @@ pub use model::turn::{
 };
 pub use order::Effects;
 pub use out::{Note, Step};
-pub use refusal::{Refusal, SubagentLimit};
+pub use refusal::{Naming, Refusal, SubagentLimit};
 pub use rules::judge::{Cause, MAX_DELAY_MS};

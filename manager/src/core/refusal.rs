@@ -18,12 +18,16 @@ pub enum Refusal {
     IdRetired(SessionId),
     #[error("`{id}` is the name of session `{of}`; nothing was started")]
     IdIsName { id: SessionId, of: SessionId },
-    #[error("`{name}` is the name of session `{of}` already; nothing was changed")]
-    NameTaken { name: SessionName, of: SessionId },
-    #[error("`{0}` is the id of a session, or was one; nothing was changed")]
-    NameIsId(SessionName),
-    #[error("`{0}` cannot be the name of a session that you start or name; nothing was changed")]
-    NameUnusable(SessionName),
+    #[error(
+        "`{0}` cannot be a session's id: a number alone means the session `session-{0}`; nothing was started"
+    )]
+    IdIsNumber(SessionId),
+    #[error("`{name}` is the name of session `{of}` already; {naming}")]
+    NameTaken { name: SessionName, of: SessionId, naming: Naming },
+    #[error("`{0}` is the id of a session, or was one; {1}")]
+    NameIsId(SessionName, Naming),
+    #[error("`{0}` cannot be the name of a session that you start or name; {1}")]
+    NameUnusable(SessionName, Naming),
     #[error("session `{id}` would have more than {limit} labels; nothing was changed")]
     TooManyLabels { id: SessionId, limit: usize },
     #[error("the key would not reach session `{0}` any more without that label; nothing was changed")]
@@ -92,6 +96,24 @@ pub enum Refusal {
     Closing,
 }
 
+/// The request that names a session: the message says what it left as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Naming {
+    /// A new session was to have the name.
+    New,
+    /// A session was to have another name.
+    Rename,
+}
+
+impl std::fmt::Display for Naming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Naming::New => "nothing was started",
+            Naming::Rename => "nothing was changed",
+        })
+    }
+}
+
 /// The note on a driver whose connection was lost.
 fn kept(left_ms: Option<u64>) -> String {
     left_ms.map_or(String::new(), |left| {
@@ -118,8 +140,9 @@ impl Refusal {
             Refusal::NoSuchPid(_) => "no_such_pid",
             Refusal::IdTaken(_) | Refusal::IdIsName { .. } => "id_taken",
             Refusal::IdUnusable(_) => "id_unusable",
-            Refusal::NameTaken { .. } | Refusal::NameIsId(_) => "name_taken",
-            Refusal::NameUnusable(_) => "name_unusable",
+            Refusal::IdIsNumber(_) => "invalid_id",
+            Refusal::NameTaken { .. } | Refusal::NameIsId(..) => "name_taken",
+            Refusal::NameUnusable(..) => "name_unusable",
             Refusal::TooManyLabels { .. } => "too_many_labels",
             Refusal::LabelsOfKey(_) => "labels_of_key",
             Refusal::IdRetired(_) => "id_retired",

@@ -13,7 +13,7 @@ use crate::wire::Offer;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SessionOpts {
-    /// The session's id; else `session-N`.
+    /// The session's id, no number alone; else `session-N`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// The session's name, which stands wherever an id does; else made of the id that was chosen, or of the directory.

@@ -126,7 +126,7 @@ impl Options {
 /// `start`.
 #[derive(Debug, Args)]
 pub struct Start {
-    /// The session's id; else session-N
+    /// The session's id, not a number alone; else session-N
     #[arg(long)]
     pub id: Option<SessionId>,
     /// The session's name, which stands wherever an id does; else made of the directory's

@@ -282,6 +282,9 @@ impl<'a> Draft<'a> {
             }
             self.revived = Some(id.clone());
         }
+        if id.is_number_alone() {
+            return Err(Refusal::IdIsNumber(id));
+        }
         let name = self.name_for(&id, spec)?;
         let mut spec = spec.clone();
         Arc::make_mut(&mut spec).name.clone_from(&name);

@@ -11,7 +11,7 @@ use crate::core::input::{Edit, Reply, Scope};
 use crate::core::limits::LABELS;
 use crate::core::model::session::Session;
 use crate::core::model::spec::Spec;
-use crate::core::refusal::Refusal;
+use crate::core::refusal::{Naming, Refusal};
 
 /// The obstacle to a name.
 enum Taken {
@@ -32,17 +32,17 @@ impl Draft<'_> {
         (as_id && !own).then_some(Taken::AsId)
     }
 
-    fn check_name(&self, name: &SessionName, id: &SessionId) -> Result<(), Refusal> {
+    fn check_name(&self, name: &SessionName, id: &SessionId, naming: Naming) -> Result<(), Refusal> {
         match self.taken(name, id) {
             None => Ok(()),
             Some(Taken::By(of)) if !self.by_session && !self.is_hidden(&of) => {
-                Err(Refusal::NameTaken { name: name.clone(), of })
+                Err(Refusal::NameTaken { name: name.clone(), of, naming })
             }
             Some(Taken::AsId) if !self.by_session && self.scope == Scope::All => {
-                Err(Refusal::NameIsId(name.clone()))
+                Err(Refusal::NameIsId(name.clone(), naming))
             }
             // Somebody else's is not told.
-            Some(Taken::By(_) | Taken::AsId) => Err(Refusal::NameUnusable(name.clone())),
+            Some(Taken::By(_) | Taken::AsId) => Err(Refusal::NameUnusable(name.clone(), naming)),
         }
     }
 
@@ -58,7 +58,7 @@ impl Draft<'_> {
             });
         }
         if let Some(name) = &spec.name {
-            return self.check_name(name, id).map(|()| Some(name.clone()));
+            return self.check_name(name, id, Naming::New).map(|()| Some(name.clone()));
         }
         Ok(self.default_name(id, &spec.workdir, |_| false))
     }
@@ -108,7 +108,7 @@ impl Draft<'_> {
         let before = self.fleet.expect(id)?;
         self.driven(id)?;
         if let Some(name) = &edit.name {
-            self.check_name(name, id)?;
+            self.check_name(name, id, Naming::Rename)?;
         }
         let mut session = before.clone();
         let spec = Arc::make_mut(&mut Arc::make_mut(&mut session).spec);
