@@ -1,6 +1,7 @@
 //! Places that are few: how many of them each sender may hold, so that nobody takes all.
 
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use protocol::{KeyId, SessionId};
 
@@ -71,6 +72,51 @@ impl Shares {
             return Some(Full::Others);
         }
         (count(&|_| true) >= self.all).then_some(Full::All)
+    }
+}
+
+/// Places, and who holds them now.
+#[derive(Debug)]
+pub struct Places {
+    shares: Shares,
+    held: Mutex<Vec<Sender>>,
+}
+
+impl Places {
+    /// So many places, all of them free.
+    pub fn of(all: usize) -> Arc<Self> {
+        Arc::new(Self { shares: Shares::of(all), held: Mutex::default() })
+    }
+
+    /// A place of this sender's, until it is dropped.
+    ///
+    /// # Errors
+    /// The places that are full.
+    pub fn take(self: &Arc<Self>, sender: &Sender) -> Result<Place, Full> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.shares.full(sender, held.iter()) {
+            Some(full) => Err(full),
+            None => {
+                held.push(sender.clone());
+                Ok(Place { of: self.clone(), sender: sender.clone() })
+            }
+        }
+    }
+}
+
+/// A place that somebody holds.
+#[derive(Debug)]
+pub struct Place {
+    of: Arc<Places>,
+    sender: Sender,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut held = self.of.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = held.iter().position(|sender| *sender == self.sender) {
+            held.swap_remove(at);
+        }
     }
 }
 

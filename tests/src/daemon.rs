@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use protocol::api::{ManagerInfo, SessionInfo, Status};
 use protocol::event::Event;
 
-use crate::real::{BOUND, below, kennel, kill, lives, marked, marker_of, mentioning, until};
+use crate::real::{BOUND, below, beside, kennel, kill, lives, marked, marker_of, mentioning, until};
 
 /// A state directory of its own, and whatever daemon serves it. Ends the daemon when dropped.
 pub struct Daemon {
@@ -38,6 +38,20 @@ impl Daemon {
     /// The same over this directory.
     pub fn over(dir: tempfile::TempDir) -> Self {
         Self { dir, program: vec![kennel().into()] }
+    }
+
+    /// One with this `config.toml`.
+    pub fn configured(config: &str) -> Self {
+        let daemon = Self::new();
+        let place = daemon.dir.path().join("kennel");
+        std::fs::create_dir_all(&place).unwrap();
+        std::fs::write(place.join("config.toml"), config).unwrap();
+        daemon
+    }
+
+    /// One with an agent of this name that speaks ACP, and does what a prompt says.
+    pub fn with_acp(name: &str) -> Self {
+        Self::configured(&acp_agent(name))
     }
 
     /// From here on commands, and with the first of them the daemon, have this in their environment.
@@ -186,6 +200,11 @@ impl Daemon {
         until("the manager's death", || (!lives(pid)).then_some(()));
         pid
     }
+}
+
+/// The configuration of an agent that speaks ACP, and does what a prompt says.
+pub fn acp_agent(name: &str) -> String {
+    format!("[agents.{name}]\nkind = \"acp\"\ncommand = [\"{}\"]\n", beside("acp-agent").display())
 }
 
 impl Default for Daemon {

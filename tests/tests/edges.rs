@@ -43,7 +43,7 @@ fn a_session_that_needs_somebody_says_so_and_what_it_asks_is_shown_whole() {
     assert!(listed.contains(&command) && listed.contains("yes (Yes), always (Always), no (No)"), "{listed}");
     let list = daemon.run(&["ls"]);
     assert!(list.stdout.contains("requires_action"), "{list:?}");
-    assert!(list.stderr.contains("s waits for somebody's answer: `kennel permissions ls`"), "{list:?}");
+    assert!(list.stderr.contains("s waits for somebody: `kennel next` says for what"), "{list:?}");
     let shown = daemon.ok(&["show", "s"]);
     assert!(shown.contains("needs:") && shown.contains(&command), "{shown}");
     assert!(shown.contains("kennel permissions allow permission-"), "{shown}");

@@ -2,20 +2,14 @@
 
 use std::fs;
 
-use harness::daemon::Daemon;
-use harness::real::{beside, until};
+use harness::daemon::{Daemon, acp_agent};
+use harness::real::until;
 use protocol::api::{NeedKind, SessionInfo, Status};
 
 /// A daemon with an agent that asks, and one whose program is not there.
 fn daemon() -> Daemon {
-    let daemon = Daemon::new();
-    let config = format!(
-        "[agents.asks]\nkind = \"acp\"\ncommand = [\"{}\"]\n[agents.gone]\nkind = \"acp\"\ncommand = [\"/bin/false\"]\n",
-        beside("acp-agent").display()
-    );
-    fs::create_dir_all(daemon.dir.path().join("kennel")).unwrap();
-    fs::write(daemon.dir.path().join("kennel/config.toml"), config).unwrap();
-    daemon
+    let gone = "[agents.gone]\nkind = \"acp\"\ncommand = [\"/bin/false\"]\n";
+    Daemon::configured(&(acp_agent("asks") + gone))
 }
 
 fn ids(daemon: &Daemon, args: &[&str]) -> Vec<String> {
@@ -47,6 +41,8 @@ fn a_list_is_chosen_and_put_in_order_by_the_daemon() {
         (&["--status", "stopped"], &["session-3"]),
         (&["--status", "idle,stopped", "--sort", "name"], &["session-2", "session-3", "session-1"]),
         (&["--agent", "asks", "--all"], &["session-3"]),
+        (&["--agent", "asks,shell", "--all"], &["session-1", "session-2", "session-3"]),
+        (&["--agent", "asks", "--agent", "gone", "--all"], &["session-3"]),
         (&["--dir", "below"], &["session-2"]),
         (&["--dir", "belowed"], &[]),
         (&["--since", "1h"], &["session-1", "session-2"]),
@@ -56,7 +52,7 @@ fn a_list_is_chosen_and_put_in_order_by_the_daemon() {
         assert_eq!(ids(&daemon, args), expected, "{args:?}");
     }
     assert_eq!(daemon.ok(&["ls", "--format", "{name}:{status}", "--sort", "name"]), "ant:idle\nzoo:idle\n");
-    assert!(daemon.ok(&["ls"]).starts_with("NAME  STATUS  NEEDS  AGENT  DIR"));
+    assert!(daemon.ok(&["ls"]).starts_with("NAME  ID         STATUS  NEEDS  AGENT  DIR"));
     let none = daemon.run(&["next"]);
     assert_eq!((none.code, none.stdout.as_str()), (Some(4), ""), "{none:?}");
     for wrong in
@@ -68,6 +64,38 @@ fn a_list_is_chosen_and_put_in_order_by_the_daemon() {
             "{output:?}"
         );
     }
+}
+
+#[test]
+fn a_filter_that_no_session_matches_is_said_beside_what_there_is() {
+    let daemon = daemon();
+    daemon.ok(&["start", "--name", "web", "--label", "team=front"]);
+    for (args, note) in [
+        (&["ls", "--agent", "shel"][..], "no session has agent `shel`; agents: `shell`"),
+        (&["ls", "--agent", "shell,x"], "no session has agent `x`; agents: `shell`"),
+        (&["ls", "--label", "tema"], "no session has label `tema`; labels: `team`"),
+    ] {
+        let output = daemon.run(args);
+        assert!(output.code == Some(0) && output.stderr.contains(note), "{args:?}: {output:?}");
+    }
+    for args in
+        [&["ls", "--agent", "shell"][..], &["ls", "--label", "team=back"], &["-q", "ls", "--agent", "x"]]
+    {
+        let output = daemon.run(args);
+        assert!(output.code == Some(0) && output.stderr.is_empty(), "{args:?}: {output:?}");
+    }
+    assert_eq!(daemon.ok(&["ls", "--format", "{name} {labels.team}"]), "web front\n");
+    let wrong = daemon.run(&["ls", "--format", "{nmae}"]);
+    assert!(wrong.code == Some(2) && wrong.stderr.contains("no field `nmae`"), "{wrong:?}");
+    assert!(wrong.stderr.contains(" name, ") && wrong.stdout.is_empty(), "{wrong:?}");
+    assert!(daemon.ok(&["ls", "--show-labels"]).ends_with("  team=front\n"));
+    assert!(!daemon.ok(&["ls"]).contains("team=front"));
+    let many = ["idle"; 11].join(",");
+    let wrong = daemon.run(&["ls", "--status", &many]);
+    assert!(wrong.code == Some(2) && wrong.stderr.contains("at most 10 states"), "{wrong:?}");
+    let many = ["shell"; 33].join(",");
+    let wrong = daemon.run(&["ls", "--agent", &many]);
+    assert!(wrong.code == Some(2) && wrong.stderr.contains("at most 32 agents"), "{wrong:?}");
 }
 
 #[test]
@@ -85,8 +113,15 @@ fn who_waits_for_somebody_is_seen_with_what_to_do_and_the_longest_wait_first() {
         |name: &str| listed.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{listed}"));
     assert!(row("broken").contains(" failed: "), "{listed}");
     assert!(row("asking").contains("permission: ") && !listed.contains('\u{1b}'), "{listed}");
-    let rests: Vec<&str> = row("rests").split_whitespace().take(3).collect();
-    assert_eq!(rests, ["rests", "idle", "-"], "{listed}");
+    let rests: Vec<&str> = row("rests").split_whitespace().take(4).collect();
+    assert_eq!(rests, ["rests", "session-3", "idle", "-"], "{listed}");
+    let noted = daemon.run(&["ls"]).stderr;
+    assert!(
+        noted.contains("broken, asking wait for somebody") && noted.contains("kennel next --attach"),
+        "{noted}"
+    );
+    let permissions = daemon.ok(&["permissions", "ls"]);
+    assert!(permissions.contains("  asking (session-2)  "), "{permissions}");
     let needs: Vec<SessionInfo> = daemon.json(&["ls", "--needs", "--sort", "needs"]);
     let kinds: Vec<NeedKind> =
         needs.iter().flat_map(|session| &session.needs).map(|need| need.kind).collect();

@@ -4,6 +4,8 @@ use harness::daemon::Daemon;
 use harness::real::kill;
 use protocol::api::SessionInfo;
 
+use crate::terminal::{in_terminal, in_terminal_until};
+
 fn name(info: &SessionInfo) -> &str {
     info.name.as_ref().map_or("", |name| name.as_str())
 }
@@ -40,6 +42,12 @@ fn a_name_stands_wherever_an_id_does_and_outlives_the_daemon() {
     assert_eq!(daemon.show("site").id.as_str(), "session-1");
     assert_eq!(daemon.ok(&["label", "site", "team-", "ticket=42"]).trim(), "ticket=42");
     assert_eq!(daemon.ok(&["label", "site"]).trim(), "ticket=42");
+    let told = daemon.run(&["label", "site", "ticket=43", "team-", "a=b"]);
+    assert!(
+        told.stderr.contains("site (session-1): a=b added, team was not there, ticket=43 (was 42)"),
+        "{told:?}"
+    );
+    daemon.ok(&["label", "site", "ticket=42", "a-"]);
     daemon.ok(&["stop", "site"]);
     daemon.ok(&["rm", "site"]);
     // Its name is free.
@@ -92,7 +100,32 @@ fn to_remove_takes_the_whole_id_or_name_so_that_a_repeated_command_meets_no_othe
         assert_eq!((output.code, output.stdout.as_str()), (Some(4), ""), "{typed}: {output:?}");
     }
     assert_eq!(daemon.run(&["show", "session-8"]).code, Some(4));
+    let output = daemon.run(&["rm", "--force", "bo"]);
+    assert!(output.stderr.contains("`kennel rm` takes whole ids and names"), "{output:?}");
     assert_eq!(daemon.show("box").id.as_str(), "box-2");
     daemon.ok(&["rename", "box-2", "crate"]);
     assert_eq!(daemon.ok(&["rm", "--force", "crate", "80"]), "box-2\nsession-80\n");
+}
+
+#[test]
+fn a_person_at_a_terminal_reads_name_and_id_and_a_pipe_gets_one_of_them() {
+    let daemon = Daemon::new();
+    let started = in_terminal(&daemon, &["start", "--name", "web"]);
+    assert!(started.contains("session-1\r\n") && started.contains("started web (session-1)"), "{started}");
+    assert_eq!(daemon.ok(&["start", "--name", "other"]), "session-2\n");
+    for verb in ["pin", "restart", "stop", "restart"] {
+        let shown = in_terminal(&daemon, &[verb, "web"]);
+        assert!(shown.contains("web (session-1)\r\n"), "{verb}: {shown}");
+        let quiet = in_terminal(&daemon, &["-q", verb, "other"]);
+        assert!(quiet.contains("session-2\r\n") && !quiet.contains("other ("), "{verb}: {quiet}");
+        assert_eq!(daemon.ok(&[verb, "web"]), "session-1\n");
+    }
+    assert!(in_terminal(&daemon, &["rename", "web", "site"]).contains("site (session-1)\r\n"));
+    daemon.idle("site");
+    let heading = "attached to site (session-1), idle";
+    let attached = in_terminal_until(&daemon, &["attach", "site"], heading);
+    assert!(
+        attached.contains(heading) && attached.contains("detached; site (session-1) goes on"),
+        "{attached}"
+    );
 }

@@ -45,7 +45,7 @@ pub fn in_terminal(daemon: &Daemon, args: &[&str]) -> String {
 }
 
 /// The same with somebody who types nothing, and goes once these words have arrived.
-fn in_terminal_until(daemon: &Daemon, args: &[&str], words: &str) -> String {
+pub fn in_terminal_until(daemon: &Daemon, args: &[&str], words: &str) -> String {
     let mut child = terminal(daemon, args).stdin(Stdio::piped()).spawn().unwrap();
     let (stdin, mut stdout) = (child.stdin.take(), child.stdout.take().unwrap());
     let (sender, pieces) = std::sync::mpsc::channel();

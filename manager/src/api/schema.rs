@@ -56,12 +56,12 @@ const LABEL_VALUE: &str = r"^[^,\u0000-\u001f\u007f-\u009f]*$";
 const WANTED: &str = "^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?(=[^,\\u0000-\\u001f\\u007f-\\u009f]{0,63})?\
     (,[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?(=[^,\\u0000-\\u001f\\u007f-\\u009f]{0,63})?){0,31}$";
 const STATES: &str = "^(starting|idle|running|requires_action|adopting|stopping|restarting|hibernated|stopped|failed)\
-    (,(starting|idle|running|requires_action|adopting|stopping|restarting|hibernated|stopped|failed))*$";
+    (,(starting|idle|running|requires_action|adopting|stopping|restarting|hibernated|stopped|failed)){0,9}$";
 /// A place in a log: inode, time of birth, offset.
 const CURSOR: &str = "^[0-9a-f]{1,16}-[0-9a-f]{1,16}-[0-9a-f]{1,16}$";
 /// The states that `until` takes, separated by commas.
 const AWAITED: &str = "^(idle|ready|running|requires_action|stopped|failed|hibernated)\
-    (,(idle|ready|running|requires_action|stopped|failed|hibernated))*$";
+    (,(idle|ready|running|requires_action|stopped|failed|hibernated)){0,9}$";
 const SEAT: &str = "^[A-Za-z0-9]{16,64}$";
 const MEDIA_TYPE: &str = r"^[^\u0000-\u001f\u007f-\u009f/]*/[^\u0000-\u001f\u007f-\u009f]*$";
 

@@ -18,7 +18,7 @@ use utoipa::IntoParams;
 use super::body::{Json, NoBody, OptionalJson};
 use super::caller::Caller;
 use super::codes::{WITH_BODY, WITH_OPTIONS, refuses};
-use super::input::{Id, Key, Nothing, Pid, Query, Umask, Wait, elsewhere};
+use super::input::{Id, Key, Nothing, Pid, Query, Umask, Wait};
 use super::limited::Limited;
 use super::problem::{Answer, ApiError};
 use crate::config::label_wanted;
@@ -48,7 +48,8 @@ pub struct ListQuery {
     /// `true`: sessions that wait for somebody.
     #[serde(default)]
     needs: bool,
-    /// Sessions of this agent's profile.
+    /// Agents, separated by commas, at most 32: sessions of one of these profiles.
+    #[param(pattern = "^[^,]*(,[^,]*){0,31}$")]
     agent: Option<String>,
     /// Absolute path: sessions that work in this directory or below it.
     dir: Option<String>,
@@ -69,6 +70,11 @@ pub struct ListQuery {
     limit: Option<u32>,
 }
 
+/// The most words of one parameter: as many states as there are.
+const WORDS: usize = 10;
+/// The most agents that a list is asked for with.
+const AGENTS: usize = 32;
+
 /// Words of the API, separated by commas.
 struct Words<T>(Vec<T>);
 
@@ -76,6 +82,9 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Words<T> {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
         let read = |word: &str| T::deserialize(word.to_owned().into_deserializer());
+        if text.split(',').count() > WORDS {
+            return Err(serde::de::Error::custom(format!("it has at most {WORDS} states")));
+        }
         text.split(',').map(read).collect::<Result<_, D::Error>>().map(Self)
     }
 }
@@ -93,11 +102,17 @@ impl ListQuery {
             Some((label, value)) => ((*label).to_owned(), Some(value.to_owned())),
             None => ((*label).to_owned(), None),
         });
+        let agents: Vec<String> =
+            self.agent.iter().flat_map(|agents| agents.split(',')).map(str::to_owned).collect();
+        if agents.len() > AGENTS {
+            let what = format!("query: `agent` has at most {AGENTS} agents");
+            return Err(ApiError::bad_request("invalid_parameter", what));
+        }
         Ok(List {
             without_stopped: self.all == Some(false),
             status: self.status.map(|statuses| statuses.0).unwrap_or_default(),
             needs: self.needs,
-            agent: self.agent,
+            agents,
             dir: self.dir.map(PathBuf::from),
             labels: labels.collect(),
             since: self.since,
@@ -119,7 +134,7 @@ pub async fn list(Limited(app): Limited, Query(query): Query<ListQuery>) -> Answ
             return Err(ApiError::bad_request("workdir_not_absolute", detail));
         }
         // Sessions have the path without symlinks.
-        list.dir = Some(elsewhere(move || std::fs::canonicalize(&dir).unwrap_or(dir)).await?);
+        list.dir = Some(app.manager.without_links(dir).await?);
     }
     Ok(Reply(app.manager.list(&list).await?))
 }

@@ -7,7 +7,7 @@ use protocol::api::SessionInfo;
 use crate::cli::args;
 use crate::cli::attach;
 use crate::cli::link::{Link, read};
-use crate::cli::show::{answered_by, name, says};
+use crate::cli::show::{answered_by, called, name, says};
 use crate::cli::ui::error::{Failure, Outcome, exit};
 use crate::client::Request;
 
@@ -37,7 +37,11 @@ pub async fn next(link: &Link<'_>, args: args::Next) -> Outcome {
     if link.ui.json {
         return link.ui.object(serde_json::to_string(session).unwrap_or_default().as_bytes());
     }
-    link.ui.line(name(session))?;
+    link.ui.line(&match (link.ui.quiet, link.ui.out_is_terminal) {
+        (true, _) => session.id.to_string(),
+        (false, true) => called(session),
+        (false, false) => name(session).to_owned(),
+    })?;
     for need in &session.needs {
         link.ui.note(&format!("{}{}", says(need), answered_by(session, need)));
     }

@@ -43,7 +43,7 @@ async fn ls(link: &Link<'_>, typed: Option<&str>) -> Outcome {
         let options: Vec<String> = permission.options.into_iter().map(named).collect();
         table.row(vec![
             permission.permission_id.to_string().into(),
-            permission.session_id.to_string().into(),
+            render::session(&permission.session_id, permission.session_name.as_ref()).into(),
             render::line(&options.join(", ")).into(),
             render::line(&permission.title).into(),
         ]);

@@ -95,11 +95,11 @@ fn text(reply: &SearchReply, colour: bool, columns: Option<usize>) -> String {
         if !out.is_empty() {
             out.push('\n');
         }
-        let title =
-            reply.sessions.iter().find(|known| known.id == *session).and_then(|it| it.title.as_deref());
-        let head = match title {
-            Some(title) => format!("{session}  {}", render::line(title)),
-            None => session.to_string(),
+        let known = reply.sessions.iter().find(|known| known.id == *session);
+        let called = render::session(session, known.and_then(|known| known.name.as_ref()));
+        let head = match known.and_then(|known| known.title.as_deref()) {
+            Some(title) => format!("{called}  {}", render::line(title)),
+            None => called,
         };
         out += &paint(&cut(&head, columns), BOLD, colour);
         out.push('\n');
@@ -198,6 +198,7 @@ mod tests {
         };
         let session = SearchedSession {
             id: hit.session.clone(),
+            name: "web".parse().ok(),
             title: Some("m\u{1b}[2Jine".into()),
             agent: "shell".into(),
         };
@@ -209,7 +210,7 @@ mod tests {
         let plain = text(&reply("all is built", &[(7, 12)]), false, None);
         let lines: Vec<&str> = plain.lines().collect();
         assert_eq!(lines.len(), 5, "{plain}");
-        assert_eq!((lines[0], lines[2]), ("session-1  m\\u{1b}[2Jine", "    all is built"));
+        assert_eq!((lines[0], lines[2]), ("web (session-1)  m\\u{1b}[2Jine", "    all is built"));
         assert!(lines[1].ends_with("  message  12"), "{plain}");
         let painted = text(&reply("all is built", &[(7, 12)]), true, None);
         assert!(painted.contains(&format!("all is {RED}built{RED:#}")), "{painted:?}");

@@ -1,6 +1,7 @@
 //! Sessions: start, look, stop, remove.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::cli::args;
 use crate::cli::chosen::{Deed, chosen, summary};
 use crate::cli::link::random_key;
 use crate::cli::link::{Link, read};
-use crate::cli::show::{lacks, waits};
+use crate::cli::show::{called, lacks, name, waits};
 use crate::cli::ui::error::{Failure, Outcome, exit};
 use crate::cli::ui::render;
 use crate::client::Request;
@@ -32,6 +33,9 @@ pub async fn start(link: &Link<'_>, args: args::Start) -> Outcome {
     let request = Request::post("/v1/sessions").key(&random_key()?).json(&opts);
     let answer = begun(link, "starting the session", opts.id.as_deref(), request).await?;
     print_id(link, &answer)?;
+    if link.ui.err_is_terminal && !link.ui.json {
+        link.ui.note(&format!("started {}", called(&read(&answer)?)));
+    }
     warn(link, &answer)
 }
 
@@ -88,7 +92,7 @@ pub fn warn(link: &Link<'_>, answer: &Bytes) -> Outcome {
     if !link.ui.json {
         let session: SessionInfo = read(answer)?;
         if let Some(lacks) = lacks(&session) {
-            link.ui.note(&format!("warning: {}: {lacks}", session.id));
+            link.ui.note(&format!("warning: {}: {lacks}", called(&session)));
         }
     }
     Ok(())
@@ -143,6 +147,14 @@ fn print_id(link: &Link<'_>, answer: &Bytes) -> Outcome {
     link.ui.line(read::<SessionInfo>(answer)?.id.as_str())
 }
 
+/// Prints the session that was changed: as people read it on a terminal, by its id anywhere else.
+fn print_changed(link: &Link<'_>, answer: &Bytes) -> Outcome {
+    match link.ui.out_is_terminal && !link.ui.json && !link.ui.quiet {
+        true => link.ui.line(&called(&read(answer)?)),
+        false => print_id(link, answer),
+    }
+}
+
 /// `id`.
 pub async fn id(link: &Link<'_>, args: args::Id) -> Outcome {
     let id = match args.pid {
@@ -172,7 +184,7 @@ pub async fn stop(link: &Link<'_>, args: args::Stop) -> Outcome {
         // Not repeatable: the pid may be another session's by then.
         let request = Request::post(format!("/v1/pids/{pid}/stop?orphans={orphans}"));
         let answer = link.ui.waiting("stopping the session", link.ask(request)).await?;
-        return print_id(link, &answer);
+        return print_changed(link, &answer);
     }
     let ids = if args.all {
         let list: Vec<SessionInfo> = read(&link.sessions(false).await?)?;
@@ -268,20 +280,21 @@ async fn after_rm(link: &Link<'_>, before: &[SessionInfo], removed: &[SessionId]
     }
 }
 
-/// The session that is meant by its whole id, its number or its whole name. What is removed does not come back: whoever repeats a
-/// command must not meet another session that begins so.
+/// The session that is meant by its whole id, its number or its whole name. Nothing else is looked up: what is removed does not come
+/// back, and whoever repeats a command must not meet another session that begins so.
 async fn whole(link: &Link<'_>, typed: &str) -> Outcome<SessionId> {
-    let id = link.find(typed).await?;
-    if id.as_str() == typed || id.number().is_some_and(|number| typed == number.to_string()) {
-        return Ok(id);
-    }
-    let session: SessionInfo = link.get(Request::get(format!("/v1/sessions/{id}"))).await?;
-    if session.name.is_some_and(|name| name.as_str() == typed) {
-        return Ok(id);
+    if let Ok(id) = typed.parse::<SessionId>() {
+        let number = typed.parse().ok().filter(|_| id.is_number_alone()).map(SessionId::numbered);
+        for id in [id].into_iter().chain(number) {
+            match link.get::<SessionInfo>(Request::get(format!("/v1/sessions/{id}"))).await {
+                Err(failure) if failure.is("no_such_session") => {}
+                found => return found.map(|session| session.id),
+            }
+        }
     }
     let what = format!("no session is called `{}`; nothing was removed", render::line(typed));
-    Err(Failure::new(exit::NO_SUCH, "no_such_session", what)
-        .hint(format!("`{id}` begins so; `kennel rm` takes a whole id or name")))
+    let failure = Failure::new(exit::NO_SUCH, "no_such_session", what);
+    Err(link.located(failure).hint("`kennel rm` takes whole ids and names; `kennel ls --all` lists them"))
 }
 
 /// [`each_of`], for sessions that a beginning of their id or name may mean.
@@ -315,8 +328,8 @@ async fn each_of(
         while let Some(outcome) = done.next().await {
             match outcome {
                 // A removed session has no object to print.
-                Ok((id, answer)) if !link.ui.json || answer.is_empty() => link.ui.line(id.as_str())?,
-                Ok((_, answer)) => link.ui.object(&answer)?,
+                Ok((id, answer)) if answer.is_empty() => link.ui.line(id.as_str())?,
+                Ok((_, answer)) => print_changed(link, &answer)?,
                 Err(failure @ Failure::Unread) => return Err(failure),
                 Err(failure) => {
                     exit.get_or_insert(failure.exit());
@@ -338,24 +351,49 @@ pub async fn rename(link: &Link<'_>, args: args::Rename) -> Outcome {
         return link.ui.object(&answer);
     }
     let session: SessionInfo = read(&answer)?;
-    link.ui.line(session.name.as_ref().map_or(session.id.as_str(), |name| name.as_str()))
+    link.ui.line(&match (link.ui.quiet, link.ui.out_is_terminal) {
+        (true, _) => session.id.to_string(),
+        (false, true) => called(&session),
+        (false, false) => name(&session).to_owned(),
+    })
 }
 
 /// `label`.
 pub async fn label(link: &Link<'_>, args: args::Label) -> Outcome {
-    let answer = match args.labels.is_empty() {
-        true => link.about(&args.id, |id| Request::get(format!("/v1/sessions/{id}"))).await?.1,
+    let (id, before) = link.about(&args.id, |id| Request::get(format!("/v1/sessions/{id}"))).await?;
+    let changes: BTreeMap<String, Option<String>> = args.labels.into_iter().collect();
+    let answer = match changes.is_empty() {
+        true => before.clone(),
         false => {
-            let labels = args.labels.into_iter().collect();
-            edited(link, &args.id, &EditSessionRequest { labels, ..EditSessionRequest::default() }).await?
+            let edit = EditSessionRequest { labels: changes.clone(), ..EditSessionRequest::default() };
+            edited(link, id.as_str(), &edit).await?
         }
     };
     if link.ui.json {
         return link.ui.object(&answer);
     }
-    let lines = read::<SessionInfo>(&answer)?.labels.into_iter();
-    let lines = lines.map(|(label, value)| format!("{}\n", render::line(&format!("{label}={value}"))));
-    link.ui.print(&lines.collect::<String>())
+    let session: SessionInfo = read(&answer)?;
+    let line =
+        |(label, value): (&String, &String)| format!("{}\n", render::line(&format!("{label}={value}")));
+    link.ui.print(&session.labels.iter().map(line).collect::<String>())?;
+    let before = read::<SessionInfo>(&before)?.labels;
+    let told: Vec<String> =
+        changes.iter().map(|(label, to)| relabelled(label, before.get(label), to.as_ref())).collect();
+    if !told.is_empty() {
+        link.ui.note(&format!("{}: {}", called(&session), told.join(", ")));
+    }
+    Ok(())
+}
+
+/// The change of one label, in words.
+fn relabelled(label: &str, from: Option<&String>, to: Option<&String>) -> String {
+    match (from, to) {
+        (None, None) => format!("{label} was not there"),
+        (Some(_), None) => format!("{label} removed"),
+        (Some(from), Some(to)) if from == to => format!("{label}={to} unchanged"),
+        (Some(from), Some(to)) => format!("{label}={to} (was {from})"),
+        (None, Some(to)) => format!("{label}={to} added"),
+    }
 }
 
 async fn edited(link: &Link<'_>, typed: &str, edit: &EditSessionRequest) -> Outcome<Bytes> {
@@ -368,7 +406,7 @@ pub async fn pin(link: &Link<'_>, typed: &str, pinned: bool) -> Outcome {
     let id = link.find(typed).await?;
     let verb = if pinned { "pin" } else { "unpin" };
     let answer = link.ask(Request::post(format!("/v1/sessions/{id}/{verb}")).repeatable()).await?;
-    print_id(link, &answer)
+    print_changed(link, &answer)
 }
 
 /// `token`.

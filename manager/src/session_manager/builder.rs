@@ -12,12 +12,16 @@ use crate::config::{CgroupRoot, Config, SPARE_WORKERS};
 use crate::error::StartError;
 use crate::refusals::Refusals;
 use crate::search::Search;
+use crate::shares::Places;
 use crate::supervisor::{self, Settings};
 use crate::system::cgroups;
 use crate::system::probe::Machine;
 use crate::work::Work;
 use crate::workers::LogInLimits;
 use crate::workers::tokens::McpProgram;
+
+/// The most requests at one time that look at a directory.
+const LOOKS: usize = 64;
 
 /// Options for starting a manager.
 #[derive(Clone, Debug, Default)]
@@ -148,6 +152,7 @@ impl Builder {
             refusals: Arc::new(refusals),
             search,
             loading: tokio::sync::Mutex::default(),
+            looks: Places::of(LOOKS),
         };
         let manager = SessionManager { shared: Arc::new(shared), client: None, asker: Arc::default() };
         disk::keep(&manager);

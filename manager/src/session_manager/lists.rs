@@ -13,6 +13,7 @@ use super::SessionManager;
 use crate::config::{self, Called};
 use crate::core::{Refusal, Session, Spec, State};
 use crate::error::Error;
+use crate::system::blocking;
 
 /// A list of sessions: which, in which order, and which part of it.
 #[derive(Clone, Debug, Default)]
@@ -23,8 +24,8 @@ pub(crate) struct List {
     pub status: Vec<Status>,
     /// That wait for somebody.
     pub needs: bool,
-    /// Of this agent's profile.
-    pub agent: Option<String>,
+    /// Of one of these agents' profiles; none: of any.
+    pub agents: Vec<String>,
     /// That work in this directory or below it.
     pub dir: Option<PathBuf>,
     /// With all of these labels, and their values where they are given.
@@ -64,7 +65,7 @@ impl List {
             };
         (self.status.is_empty() || self.status.contains(&session.status()))
             && (!self.needs || session.needs_somebody())
-            && self.agent.as_ref().is_none_or(|agent| session.spec.agent_name == *agent)
+            && (self.agents.is_empty() || self.agents.contains(&session.spec.agent_name))
             && self.dir.as_ref().is_none_or(|dir| Path::new(&session.spec.workdir).starts_with(dir))
             && self.labels.iter().all(labelled)
             && self.since.is_none_or(|since| last(session) >= since.0)
@@ -79,8 +80,9 @@ impl Sort {
             Sort::Created => {}
             Sort::Last => sessions.sort_by_key(|session| std::cmp::Reverse(last(session))),
             Sort::Name => sessions.sort_by(|a, b| a.spec.name.cmp(&b.spec.name)),
-            Sort::Needs => sessions
-                .sort_by_cached_key(|session| session.needs().first().map_or(u64::MAX, |need| need.since.0)),
+            Sort::Needs => sessions.sort_by_cached_key(|session| {
+                session.needs_since().map_or(u64::MAX, |Timestamp(since)| since)
+            }),
         }
     }
 }
@@ -110,6 +112,22 @@ impl SessionManager {
         list.sort.order(&mut found);
         let page = found.iter().skip(list.skip).take(list.limit.unwrap_or(usize::MAX));
         Ok(page.map(|session| self.shared.around.told(session, now)).collect())
+    }
+
+    /// The path of a directory without symbolic links, as sessions have theirs; the path itself if there is no such directory.
+    ///
+    /// # Errors
+    /// `overloaded` if too many directories are being looked at: a disk that hangs keeps threads.
+    pub(crate) async fn without_links(&self, dir: PathBuf) -> Result<PathBuf, Error> {
+        let place = self.shared.looks.take(&self.asker.sender).map_err(|full| {
+            Error::files("overloaded", format!("too many directories are being looked at: {full}"))
+        })?;
+        let look = move || {
+            let found = std::fs::canonicalize(&dir).unwrap_or(dir);
+            drop(place);
+            found
+        };
+        blocking::run(look).await.ok_or_else(|| Error::Unread("a thread of this request panicked".into()))
     }
 
     /// The session whose worker, or whose agent, has this pid now.

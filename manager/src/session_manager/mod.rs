@@ -45,6 +45,7 @@ use crate::journal::IdempotencyKey;
 use crate::listening::Listening;
 use crate::refusals::Refusals;
 use crate::search::Search;
+use crate::shares::Places;
 use crate::supervisor::{self, Msg};
 use crate::system::commit;
 use crate::system::probe::{self, Machine};
@@ -82,6 +83,8 @@ struct Shared {
     search: Arc<Search>,
     /// Held while `/proc` is read for a client.
     loading: tokio::sync::Mutex<()>,
+    /// Requests that look at a directory.
+    looks: Arc<Places>,
 }
 
 /// Facts about sessions that clients see and the core does not know.

@@ -59,6 +59,7 @@ impl SessionManager {
         reply.sessions = found
             .map(|session| SearchedSession {
                 id: session.id.clone(),
+                name: session.spec.name.clone(),
                 title: session.spec.title.clone(),
                 agent: session.spec.agent_name.clone(),
             })

@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use crate::common::Timestamp;
 use crate::wire::PermissionOption;
-use crate::{PermissionId, PromptId, SessionId};
+use crate::{PermissionId, PromptId, SessionId, SessionName};
 
 /// Policy for permission requests of an agent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -37,6 +37,9 @@ pub struct PermissionInfo {
     pub permission_id: PermissionId,
     /// The session.
     pub session_id: SessionId,
+    /// Name of the session; absent from a daemon that knows no names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_name: Option<SessionName>,
     /// Prompt in whose turn the agent asked; absent for a request between two turns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_id: Option<PromptId>,

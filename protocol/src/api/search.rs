@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::common::Timestamp;
-use crate::{EventId, SessionId};
+use crate::{EventId, SessionId, SessionName};
 
 /// Kind of a text that a search finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
@@ -84,6 +84,9 @@ pub struct SearchReply {
 pub struct SearchedSession {
     /// The session.
     pub id: SessionId,
+    /// Its name; absent from a daemon that knows no names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<SessionName>,
     /// Its title; absent if it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,

@@ -13,7 +13,7 @@ pub struct Search {
     /// Words that one text must all have; `"..."` is a phrase, `wor*` the beginning of a word
     #[arg(value_name = "TEXT", required = true)]
     pub text: Vec<String>,
-    /// Only this session: its id, or the beginning of exactly one
+    /// Only this session: its id, its name, or the beginning of exactly one
     #[arg(long, value_name = "ID")]
     pub session: Option<String>,
     /// Only sessions of this agent

@@ -206,9 +206,9 @@ pub struct Ls {
     /// Sessions with this label, or with this value of it
     #[arg(long = "label", value_name = "LABEL[=VALUE]", value_parser = crate::config::label_wanted)]
     pub labels: Vec<String>,
-    /// Sessions of this agent
-    #[arg(long, value_name = "NAME")]
-    pub agent: Option<String>,
+    /// Sessions of one of these agents
+    #[arg(long = "agent", value_name = "NAME", value_delimiter = ',')]
+    pub agents: Vec<String>,
     /// Sessions that work in this directory or below it
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub dir: Option<PathBuf>,
@@ -218,14 +218,17 @@ pub struct Ls {
     /// The order: oldest first, newest message first, by name, or the longest wait first
     #[arg(long, value_name = "ORDER", value_parser = ["created", "last", "name", "needs"])]
     pub sort: Option<String>,
-    /// A line for each session: `{name} {status}`, with fields of --json, \\t and \\n
+    /// A line for each session: `{name} {labels.team}`, with fields of --json, \\t and \\n
     #[arg(long, value_name = "TEMPLATE", conflicts_with_all = ["tree", "json"])]
     pub format: Option<String>,
+    /// A column with the sessions' labels
+    #[arg(long)]
+    pub show_labels: bool,
     /// Sub-agents below their parents
     #[arg(long, short)]
     pub tree: bool,
     /// Of this machine and of every machine of `kennel host ls`
-    #[arg(long, conflicts_with_all = ["tree", "host", "state_dir", "needs", "status", "labels", "agent", "dir", "since", "sort", "format"])]
+    #[arg(long, conflicts_with_all = ["tree", "host", "state_dir", "needs", "status", "labels", "agents", "dir", "since", "sort", "format", "show_labels"])]
     pub all_hosts: bool,
 }
 

@@ -54,6 +54,9 @@ impl<'a> View<'a> {
     /// Keeps the session's state that an event reports.
     pub(super) fn know(&mut self, kind: &EventKind) {
         match kind {
+            EventKind::SessionCreated { name, .. } | EventKind::SessionUpdated { name, .. } => {
+                self.called = render::session(&self.session, name.as_ref());
+            }
             EventKind::PromptAccepted { prompt_id, .. } => {
                 self.prompts.insert(*prompt_id);
             }
@@ -219,7 +222,7 @@ impl<'a> View<'a> {
                 self.trouble(format!("the turn was cut off: {reason}; {next}"));
             }
             EventKind::SessionRestarting { reason, old_pid, .. } => {
-                self.trouble(events::restarting(&self.session, &reason, old_pid));
+                self.trouble(events::restarting(&self.called, &reason, old_pid));
             }
             EventKind::SessionReady { .. } | EventKind::TurnStarted { .. } => self.trouble = None,
             EventKind::SessionRestarted { restore, .. } => {

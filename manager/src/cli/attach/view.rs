@@ -16,6 +16,7 @@ use crate::cli::link::random_key;
 use crate::cli::ui::Ui;
 use crate::cli::ui::error::{Failure, Outcome};
 use crate::cli::ui::form::Form;
+use crate::cli::ui::render;
 use crate::client::{Request, encoded};
 use crate::terminal_text::{Colours, Screen};
 
@@ -25,8 +26,12 @@ const MAX_NAME: usize = 100;
 /// The session on the screen.
 pub struct View<'a> {
     pub(super) ui: &'a Ui,
-    /// Which session.
+    /// The session's id, for requests.
     pub session: SessionId,
+    /// The session as people read it: `web (session-7)`.
+    pub(super) called: String,
+    /// This client has said where it is.
+    headed: bool,
     /// The role that the person asked for.
     pub wanted: Role,
     /// The role that this client asks for: it looks on while another drives.
@@ -100,6 +105,8 @@ impl<'a> View<'a> {
         let out = Screen::new(Colours::of_output(ui.out_colour));
         Self {
             ui,
+            called: session.to_string(),
+            headed: false,
             session,
             wanted: role,
             role,
@@ -168,9 +175,9 @@ impl<'a> View<'a> {
     /// Why prompts that wait will wait for somebody, if they will.
     pub fn failed(&self) -> Option<Failure> {
         let Standing::Failed(reason) = &self.standing else { return None };
-        let session = &self.session;
+        let (session, called) = (&self.session, &self.called);
         let waits = self.prompts.first()?;
-        let what = format!("{session} has failed: {reason}; {waits} waits");
+        let what = format!("{called} has failed: {reason}; {waits} waits");
         Some(
             Failure::failed("session_failed", what)
                 .hint(format!("`kennel show {session}` says more; `kennel restart {session}` goes on")),
@@ -179,7 +186,7 @@ impl<'a> View<'a> {
 
     /// Returns the note for a person who detaches.
     pub fn parting(&self) -> String {
-        let session = &self.session;
+        let session = &self.called;
         match &self.standing {
             Standing::Unknown => format!("detached from {session}"),
             Standing::Up => format!("detached; {session} goes on"),
@@ -209,6 +216,8 @@ impl<'a> View<'a> {
         let path = format!("/v1/sessions/{}", self.session);
         // Events will report a state that cannot be read now.
         if let Ok(info) = link.get::<SessionInfo>(Request::get(&*path)).await {
+            self.called = render::session(&info.id, info.name.as_ref());
+            self.head(info.status);
             // Also one that waits for its missing program, which the queue shows as waiting.
             self.running = self.running.take().or(info.running_prompt);
             self.standing = match (info.status, info.failure) {
@@ -220,7 +229,7 @@ impl<'a> View<'a> {
             };
             if matches!(self.standing, Standing::Stopped | Standing::Failed(_)) {
                 let how = if info.status == Status::Failed { "has failed" } else { "is stopped" };
-                self.note(&format!("{0} {how}; `kennel restart {0}` starts it", self.session));
+                self.note(&format!("{} {how}; `kennel restart {}` starts it", self.called, self.session));
             }
         }
         let queue = link.get::<Vec<QueuedPrompt>>(Request::get(format!("{path}/queue"))).await;
@@ -240,6 +249,13 @@ impl<'a> View<'a> {
         }
         let permissions = link.get::<Vec<PermissionInfo>>(Request::get(format!("{path}/permissions"))).await;
         self.permissions(permissions.unwrap_or_default());
+    }
+
+    /// Says once to a person at a terminal which session this is, and how it stands.
+    fn head(&mut self, status: Status) {
+        if !std::mem::replace(&mut self.headed, true) && self.ui.err_is_terminal && !self.mute {
+            self.note(&format!("attached to {}, {status}; Ctrl-P Ctrl-Q detaches", self.called));
+        }
     }
 
     /// Does what a line asks for.

@@ -3,7 +3,7 @@
 
 use protocol::api::Role;
 use protocol::event::{Decider, Disposition, EventKind, Outcome as Ended, Refused, RemovedBy, Resolution};
-use protocol::{Exit, PromptId, SessionId, Stream};
+use protocol::{Exit, PromptId, Stream};
 
 use crate::attachments;
 use crate::cli::ui::render;
@@ -253,7 +253,7 @@ fn ended(outcome: Ended) -> &'static str {
 }
 
 /// Returns the line about a session that is started again.
-pub fn restarting(session: &SessionId, reason: &str, old_pid: Option<u32>) -> String {
+pub fn restarting(session: impl std::fmt::Display, reason: &str, old_pid: Option<u32>) -> String {
     let pid = old_pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
     format!("{session} is restarting{pid}: {reason}")
 }

@@ -73,8 +73,8 @@ pub async fn ls_everywhere(ui: &Ui, all: bool) -> Outcome {
 /// A machine without a session to show, and why.
 fn blank(host: Cell, status: Cell, why: &str) -> Vec<Cell> {
     let dash = || Cell::from("-");
-    let blanks = std::iter::repeat_with(dash).take(COLUMNS.len() - 3);
-    [host, dash(), status, Cell::from(why)].into_iter().chain(blanks).collect()
+    let blanks = std::iter::repeat_with(dash).take(COLUMNS.len() - 4);
+    [host, dash(), dash(), status, Cell::from(why)].into_iter().chain(blanks).collect()
 }
 
 type Sessions = Vec<Map<String, Value>>;

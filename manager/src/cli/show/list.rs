@@ -1,13 +1,13 @@
 //! `ls`: the sessions that are asked for, in a table; and what each waits for.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 use hyper::body::Bytes;
 use protocol::api::{ManagerInfo, Need, NeedKind, SessionInfo, Status};
 use serde_json::Value;
 
-use super::{quiet, waits};
+use super::template::Template;
+use super::{quiet, unmatched, waits};
 use crate::cli::args;
 use crate::cli::link::{Link, read};
 use crate::cli::ui::error::Outcome;
@@ -21,36 +21,48 @@ use crate::units;
 const MAX_TITLE: usize = 48;
 /// The longest need in a table, in characters.
 const MAX_NEED: usize = 60;
+/// The most sessions that the note below a table names.
+const NAMED: usize = 5;
 
 const fn fit(goes: u8, least: usize) -> Fit {
     Fit { goes, least, keeps_end: false }
 }
 
 /// The columns about each session, and what becomes of each where the terminal is narrow.
-pub(super) const COLUMNS: [(&str, Fit); 10] = [
+pub(super) const COLUMNS: [(&str, Fit); 11] = [
     ("NAME", fit(0, 10)),
+    ("ID", fit(6, 24)),
     ("STATUS", fit(1, 8)),
     ("NEEDS", fit(2, 14)),
     ("AGENT", fit(5, 6)),
     ("DIR", Fit { goes: 3, least: 12, keeps_end: true }),
     ("LAST", fit(4, 4)),
-    ("PID", fit(6, 7)),
-    ("RESTARTS", fit(9, 8)),
-    ("QUEUE", fit(8, 5)),
-    ("TITLE", fit(7, 12)),
+    ("PID", fit(7, 7)),
+    ("RESTARTS", fit(10, 8)),
+    ("QUEUE", fit(9, 5)),
+    ("TITLE", fit(8, 12)),
 ];
+
+/// The column of `--show-labels`.
+const LABELS: (&str, Fit) = ("LABELS", fit(4, 12));
+/// The most characters of that column.
+const MAX_LABELS: usize = 200;
 
 /// `ls`.
 pub async fn ls(link: &Link<'_>, args: args::Ls) -> Outcome {
+    let template = args.format.as_deref().map(Template::read).transpose()?;
     let answer = asked(link, &args).await?;
     // An older daemon tells all.
     let all = shows_stopped(&args);
     let up = |status: &str| all || status != "stopped";
-    if link.ui.json || args.format.is_some() {
+    if !args.agents.is_empty() || !args.labels.is_empty() {
+        unmatched::note(link, &args, &read::<Vec<SessionInfo>>(&answer)?).await?;
+    }
+    if link.ui.json || template.is_some() {
         let mut list: Vec<Value> = read(&answer)?;
         list.retain(|session| session["status"].as_str().is_none_or(up));
-        if let Some(template) = &args.format {
-            let lines: String = list.iter().map(|session| filled(template, session)).collect();
+        if let Some(template) = &template {
+            let lines: String = list.iter().map(|session| template.line(session)).collect();
             return link.ui.print(&lines);
         }
         if args.tree {
@@ -73,7 +85,7 @@ pub async fn ls(link: &Link<'_>, args: args::Ls) -> Outcome {
             .ui
             .print(&shown.iter().map(|(session, _)| format!("{}\n", session.id)).collect::<String>());
     }
-    let table = table(&shown, home(link).as_deref(), clock::wall_ms());
+    let table = table(&shown, home(link).as_deref(), args.show_labels, clock::wall_ms());
     link.ui.print(&table.text(link.ui.out_colour, link.ui.columns))?;
     notes(link, &shown);
     if !all && link.ui.out_is_terminal {
@@ -104,9 +116,10 @@ async fn asked(link: &Link<'_>, args: &args::Ls) -> Outcome<Bytes> {
     if !args.labels.is_empty() {
         add("label", &args.labels.join(","));
     }
-    for (name, value) in [("agent", &args.agent), ("sort", &args.sort)] {
-        value.iter().for_each(|value| add(name, value));
+    if !args.agents.is_empty() {
+        add("agent", &args.agents.join(","));
     }
+    args.sort.iter().for_each(|sort| add("sort", sort));
     if let Some(since) = args.since {
         add("since", &units::time(since));
     }
@@ -122,42 +135,20 @@ async fn asked(link: &Link<'_>, args: &args::Ls) -> Outcome<Bytes> {
     link.ask(Request::get(format!("/v1/sessions?{}", query.join("&")))).await
 }
 
-/// A template with the fields of a session in the place of their names in braces.
-fn filled(template: &str, session: &Value) -> String {
-    let mut line = String::new();
-    let mut rest = template.replace("\\t", "\t").replace("\\n", "\n");
-    while let Some((before, after)) = rest.split_once('{') {
-        line += before;
-        match after.split_once('}') {
-            Some((name, tail)) => {
-                match &session[name] {
-                    Value::Null => {}
-                    Value::String(text) => line += &render::line(text),
-                    value => {
-                        let _ = write!(line, "{}", render::json(&value.to_string()));
-                    }
-                }
-                rest = tail.to_owned();
-            }
-            None => {
-                line.push('{');
-                rest = after.to_owned();
-            }
-        }
-    }
-    line + &rest + "\n"
-}
-
 /// Says below the table what is to be done, and what stands still.
 fn notes(link: &Link<'_>, shown: &[(&SessionInfo, usize)]) {
-    let asks = shown.iter().filter(|(session, _)| session.status == Status::RequiresAction);
-    let asks: Vec<&str> = asks.map(|(session, _)| name(session)).collect();
-    if !asks.is_empty() {
-        let verb = if asks.len() == 1 { "waits" } else { "wait" };
+    let need: Vec<&str> = shown
+        .iter()
+        .filter(|(session, _)| !session.needs.is_empty())
+        .map(|(session, _)| name(session))
+        .collect();
+    if !need.is_empty() {
+        let verb = if need.len() == 1 { "waits" } else { "wait" };
+        let more = need.len().saturating_sub(NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let names = need[..need.len().min(NAMED)].join(", ");
         link.ui.note(&format!(
-            "{} {verb} for somebody's answer: `kennel permissions ls`, `kennel attach {}`",
-            asks.join(", "),
-            asks[0]
+            "{names}{more} {verb} for somebody: `kennel next` says for what, `kennel next --attach` goes there"
         ));
     }
     for (session, _) in shown {
@@ -165,7 +156,11 @@ fn notes(link: &Link<'_>, shown: &[(&SessionInfo, usize)]) {
             link.ui.note(&trouble);
         }
         if let Some(quiet) = quiet(session, clock::wall_ms()) {
-            link.ui.note(&format!("{}: {quiet}; `kennel logs {0}` may show more", session.id));
+            link.ui.note(&format!(
+                "{}: {quiet}; `kennel logs {}` may show more",
+                called(session),
+                name(session)
+            ));
         }
     }
 }
@@ -181,7 +176,7 @@ pub fn answered_by(session: &SessionInfo, need: &Need) -> String {
     }
 }
 
-/// What a session waits for, in one line.
+/// One need of a session, in one line.
 pub fn says(need: &Need) -> String {
     let text = render::line(&need.text);
     match need.kind {
@@ -192,7 +187,12 @@ pub fn says(need: &Need) -> String {
     }
 }
 
-/// What people call the session.
+/// The session as people read it: `web (session-7)`.
+pub fn called(session: &SessionInfo) -> String {
+    render::session(&session.id, session.name.as_ref())
+}
+
+/// The session's name, or the id of one that has none.
 pub fn name(session: &SessionInfo) -> &str {
     session.name.as_ref().map_or(session.id.as_str(), |name| name.as_str())
 }
@@ -225,12 +225,22 @@ fn places<T, K: Ord>(sessions: &[T], family: impl Fn(&T) -> (Option<K>, Option<K
     places
 }
 
-fn table(sessions: &[(&SessionInfo, usize)], home: Option<&str>, now: u64) -> Table {
-    let mut table = Table::new(&COLUMNS.map(|(head, _)| head)).fits(&COLUMNS.map(|(_, fit)| fit));
+fn table(sessions: &[(&SessionInfo, usize)], home: Option<&str>, with_labels: bool, now: u64) -> Table {
+    let extra = with_labels.then_some(LABELS);
+    let (heads, fits): (Vec<&str>, Vec<Fit>) = COLUMNS.into_iter().chain(extra).unzip();
+    let mut table = Table::new(&heads).fits(&fits);
     for (session, depth) in sessions {
-        table.row(row(session, *depth, home, now));
+        let labels = with_labels.then(|| render::short(&labels(session), MAX_LABELS).into());
+        table.row(row(session, *depth, home, now).into_iter().chain(labels).collect());
     }
     table
+}
+
+/// A session's labels, as they are typed.
+pub fn labels(session: &SessionInfo) -> String {
+    let labels: Vec<String> =
+        session.labels.iter().map(|(label, value)| format!("{label}={value}")).collect();
+    labels.join(",")
 }
 
 pub(super) fn row(session: &SessionInfo, depth: usize, home: Option<&str>, now: u64) -> Vec<Cell> {
@@ -248,6 +258,7 @@ pub(super) fn row(session: &SessionInfo, depth: usize, home: Option<&str>, now: 
         below.filter(|below| below.is_empty() || below.starts_with('/')).map(|below| format!("~{below}"));
     vec![
         format!("{}{}", "  ".repeat(depth), name(session)).into(),
+        session.id.as_str().into(),
         Cell::styled(session.status.as_str(), render::status_style(session.status)),
         needs,
         render::short(&render::line(&session.agent), 20).into(),
@@ -280,32 +291,25 @@ mod tests {
     #[test]
     fn a_list_has_one_harmless_line_a_session() {
         let Timestamp(made) = session().created_at;
-        let text = table(&[(&session(), 0)], None, made + 60_000).text(false, None);
+        let text = table(&[(&session(), 0)], None, false, made + 60_000).text(false, None);
         assert_eq!(
             text,
-            "NAME  STATUS  NEEDS                    AGENT  DIR             LAST  PID  RESTARTS  QUEUE  TITLE\n\
-             web   failed  failed: too many deaths  shell  /tmp/\\u{202e}x  1m    -    5         4      \\u{1b}]0;evil\\u{7} name\n"
+            "NAME  ID         STATUS  NEEDS                    AGENT  DIR             LAST  PID  RESTARTS  QUEUE  TITLE\n\
+             web   session-1  failed  failed: too many deaths  shell  /tmp/\\u{202e}x  1m    -    5         4      \\u{1b}]0;evil\\u{7} name\n"
         );
         let in_home = SessionInfo { workdir: "/home/me/src".into(), ..session() };
-        let shown = |home: &str| table(&[(&in_home, 0)], Some(home), made).text(false, None);
+        let shown = |home: &str| table(&[(&in_home, 0)], Some(home), false, made).text(false, None);
         assert!(shown("/home/me").contains(" ~/src ") && shown("/home/m").contains(" /home/me/src "));
+        let labels = [("team".to_owned(), "front".to_owned()), ("x".to_owned(), String::new())];
+        let labelled = SessionInfo { labels: labels.into_iter().collect(), ..session() };
+        let text = table(&[(&labelled, 0)], None, true, made).text(false, None);
+        assert!(
+            text.lines().next().unwrap().ends_with("  LABELS") && text.ends_with("  team=front,x=\n"),
+            "{text}"
+        );
         for columns in 1..120 {
-            let narrow = table(&[(&session(), 3)], None, made).text(false, Some(columns));
+            let narrow = table(&[(&session(), 3)], None, true, made).text(false, Some(columns));
             assert_eq!(narrow.lines().count(), 2, "{narrow}");
-        }
-    }
-
-    #[test]
-    fn a_template_takes_fields_and_leaves_the_rest() {
-        let session = serde_json::to_value(session()).unwrap();
-        for (template, line) in [
-            ("{name} {status}", "web failed\n"),
-            ("{id}\\t{queue_length}", "session-1\t4\n"),
-            ("{title}", "\\u{1b}]0;evil\\u{7} name\n"),
-            ("{none}{model}|{", "|{\n"),
-            ("{restarts", "{restarts\n"),
-        ] {
-            assert_eq!(filled(template, &session), line, "{template}");
         }
     }
 }

@@ -2,6 +2,8 @@
 
 mod everywhere;
 mod list;
+mod template;
+mod unmatched;
 
 use std::time::Duration;
 
@@ -22,7 +24,7 @@ use crate::system::clock;
 use crate::units;
 
 pub use everywhere::ls_everywhere;
-pub use list::{answered_by, ls, name, says};
+pub use list::{answered_by, called, ls, name, says};
 
 /// `show`.
 pub async fn show(link: &Link<'_>, typed: &str) -> Outcome {
@@ -54,11 +56,11 @@ fn quiet(session: &SessionInfo, now: u64) -> Option<String> {
 pub fn waits(session: &SessionInfo) -> Option<String> {
     if session.status == Status::Restarting {
         let reason = session.restarts.last_reason.as_deref()?;
-        return Some(events::restarting(&session.id, reason, session.restarts.last_pid));
+        return Some(events::restarting(called(session), reason, session.restarts.last_pid));
     }
     // Of an agent that runs once per prompt the prompt waits.
     let prompt = session.running_prompt.filter(|_| session.status == Status::Running)?;
-    session.waits_for.as_ref().map(|why| format!("{}: {prompt} waits: {why}", session.id))
+    session.waits_for.as_ref().map(|why| format!("{}: {prompt} waits: {why}", called(session)))
 }
 
 /// Returns true if an agent in this state may wait for an answer. An agent that works or rests waits for none.
@@ -145,9 +147,7 @@ fn facts(session: &SessionInfo, now: u64) -> Vec<(&'static str, String)> {
         ("created", ago(session.created_at)),
     ];
     let mut add = |name, value: Option<String>| facts.extend(value.map(|value| (name, value)));
-    let labels: Vec<String> =
-        session.labels.iter().map(|(label, value)| format!("{label}={value}")).collect();
-    add("labels", (!labels.is_empty()).then(|| labels.join(", ")));
+    add("labels", (!session.labels.is_empty()).then(|| list::labels(session).replace(',', ", ")));
     add("model", model(session));
     add("start", session.start_notice.clone());
     add("last turn", session.empty_turn.then(|| "ended without an answer or a tool call".to_owned()));

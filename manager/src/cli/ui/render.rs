@@ -3,7 +3,7 @@
 use anstyle::{AnsiColor, Style};
 use protocol::api::{ChildInfo, Status};
 use protocol::wire::AgentDetails;
-use protocol::{Keeper, LimitedBy, Limits};
+use protocol::{Keeper, LimitedBy, Limits, SessionId, SessionName};
 
 use crate::terminal_text::is_tricky;
 use crate::terminal_text::push;
@@ -107,6 +107,14 @@ pub fn short(text: &str, most: usize) -> String {
     let mut cut: String = text.chars().take(most.saturating_sub(1)).collect();
     cut.truncate(cut.trim_end().len());
     cut + "…"
+}
+
+/// A session as people read it: `web (session-7)`, or the id alone where that is all there is.
+pub fn session(id: &SessionId, name: Option<&SessionName>) -> String {
+    match name.filter(|name| name.as_id() != id) {
+        Some(name) => format!("{name} ({id})"),
+        None => id.to_string(),
+    }
 }
 
 /// A sub-agent within an agent.

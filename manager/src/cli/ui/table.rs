@@ -12,6 +12,9 @@ use crate::cli::ui::render::short;
 /// The most characters of a cell.
 const MAX_CELL: usize = 1000;
 
+/// Columns that go no earlier than this one are cut last: a name and a status tell little without their ends.
+const LAST: u8 = 1;
+
 /// Names and values, one a line.
 pub fn pairs(facts: &[(&str, String)], colour: bool) -> String {
     let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + 2;
@@ -42,7 +45,7 @@ impl Cell {
     }
 }
 
-/// What may become of a column where the terminal is narrow.
+/// The changes that a narrow terminal may make to a column.
 #[derive(Clone, Copy, Debug)]
 pub struct Fit {
     /// The column with the highest number goes first. One with 0 stays.
@@ -100,8 +103,8 @@ impl Table {
         self.lines(&widths, colour)
     }
 
-    /// The widths with which a row fits into so many columns; 0 for a column that has gone. The longest text is cut first, and
-    /// columns go only where cutting is not enough.
+    /// The widths with which a row fits into so many columns; 0 for a column that has gone. The longest text is cut first, one of a
+    /// column that stays longest only after all others, and columns go only where cutting is not enough.
     fn fitted(&self, widths: Vec<usize>, columns: usize) -> Vec<usize> {
         let wide = |widths: &[usize]| {
             let shown = widths.iter().filter(|width| **width > 0);
@@ -114,7 +117,9 @@ impl Table {
                 let over = |place: &usize| {
                     cut[*place].saturating_sub(self.fits[*place].least.max(self.head[*place].len()))
                 };
-                (0..cut.len()).filter(|place| over(place) > 0).max_by_key(over)
+                (0..cut.len())
+                    .filter(|place| over(place) > 0)
+                    .max_by_key(|place| (self.fits[*place].goes > LAST, over(place)))
             };
             while wide(&cut) > columns
                 && let Some(place) = spare(&cut)

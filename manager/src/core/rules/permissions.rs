@@ -264,6 +264,7 @@ impl Session {
         let info = |(prompt_id, open): (Option<PromptId>, &Permission)| PermissionInfo {
             permission_id: open.id,
             session_id: self.id.clone(),
+            session_name: self.spec.name.clone(),
             prompt_id,
             title: open.title.clone(),
             options: open.options.clone(),
